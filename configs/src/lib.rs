@@ -1,0 +1,8 @@
+//! The files by which Sheaf's programs meet: node config, recipe, release manifest.
+//!
+//! Why here: one reader for each file, so that the build host, the installer and the agent refuse the same
+//! mistakes with the same words. This crate knows no other room and does no I/O but reading the file it is given.
+//! Route in: TOML or JSON text. Route out: types that hold only what is valid, or errors that name file and line.
+
+pub mod manifest;
+pub mod node;

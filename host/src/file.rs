@@ -1,0 +1,55 @@
+//! Writes files so that a power cut leaves the old content or the new, never a part.
+//!
+//! Route in: whole contents. Route out: temporary file, fsync, rename, fsync of the directory.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// A file that could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: can not be written", .path.display())]
+pub struct WriteError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Replaces `path` by `contents` with permission bits `mode`; its directory is made when missing.
+pub fn write_atomically(path: &Path, contents: &[u8], mode: u32) -> Result<(), WriteError> {
+    let write = || -> io::Result<()> {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(dir)?;
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+        let temporary = dir.join(format!(".{name}.new"));
+        // Removed first: a left-over could carry wider permissions than `mode`.
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = File::options().write(true).create_new(true).open(&temporary)?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.write_all(contents)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        File::open(dir)?.sync_all()
+    };
+    write().map_err(|source| WriteError { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contents_and_mode_are_as_asked_and_no_temporary_is_left() {
+        let dir = std::env::temp_dir().join(format!("sheaf-file-{}", std::process::id()));
+        let path = dir.join("deep/secret");
+        write_atomically(&path, b"first", 0o600).unwrap();
+        write_atomically(&path, b"second", 0o600).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        fs::remove_dir_all(dir).unwrap();
+    }
+}

@@ -1,0 +1,10 @@
+//! Everything Sheaf does to a machine: programs run, files written durably, mounts, block devices, D-Bus.
+//!
+//! Why here: one room for effects keeps every other room's `plan` pure and every `apply` testable. Each effect
+//! is a small trait with a real type and, in [`fakes`], one in memory that can fail on demand.
+//! Route in: a step of some plan. Route out: the kernel, a program, a D-Bus service; errors name what was asked.
+
+pub mod fakes;
+pub mod file;
+pub mod run;
+pub mod wait;
