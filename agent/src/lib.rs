@@ -1,1 +1,14 @@
-//! Placeholder of the skeleton.
+//! The node's daemon: joins the cluster, runs its VMs, keeps its network, images and console.
+//!
+//! Why a library: the program in `main.rs` is thin, and tests run the very same controllers with fake hosts.
+//! Route in: `/state/node.toml`, Kubernetes, libvirt. Route out: Node and Pod status, domains, `/run/sheaf`.
+//!
+//! Each folder is one controller: `pub async fn run(ctx: Context, …) -> anyhow::Result<()>`, whose header says what
+//! it reads, owns and never touches. It returns only at shutdown; whatever can fail and be tried again is tried
+//! again inside it. An error returned is a bug: the agent ends, systemd starts it anew, VMs do not notice.
+
+pub mod channels;
+pub mod cluster;
+pub mod paths;
+pub mod runtime;
+pub mod status;

@@ -1,0 +1,60 @@
+//! Where the agent's files lie.
+//!
+//! Why here: tests run the same code on a directory. Route in: the root (`/` on a node). Route out: paths.
+
+use std::path::{Path, PathBuf};
+
+/// Directories and files of a node, all under one root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// The operator's node config: `/state/node.toml`.
+    pub node_toml: PathBuf,
+    /// Rendered configuration, an overlay whose upper layer is memory: `/etc`.
+    pub etc: PathBuf,
+    /// Volatile files of the agent: `/run/sheaf`.
+    pub run: PathBuf,
+    /// Volatile files of every other service: `/run`.
+    pub run_root: PathBuf,
+    /// The agent's own lasting files: `/var/lib/sheaf`.
+    pub lib: PathBuf,
+    /// The control plane's keys and kubeconfigs: `/var/lib/kubernetes`.
+    pub kubernetes: PathBuf,
+    /// Images, disks and files of VMs: `/data`.
+    pub data: PathBuf,
+}
+
+impl Paths {
+    /// The paths of a machine whose root directory is `root`.
+    pub fn under(root: &Path) -> Self {
+        Self {
+            node_toml: root.join("state/node.toml"),
+            etc: root.join("etc"),
+            run: root.join("run/sheaf"),
+            run_root: root.join("run"),
+            lib: root.join("var/lib/sheaf"),
+            kubernetes: root.join("var/lib/kubernetes"),
+            data: root.join("data"),
+        }
+    }
+
+    /// What the agent says about itself: `/run/sheaf/status.json`.
+    pub fn status_json(&self) -> PathBuf {
+        self.run.join("status.json")
+    }
+
+    /// Read-only base images of VMs: `/data/images`.
+    pub fn images(&self) -> PathBuf {
+        self.data.join("images")
+    }
+
+    /// What the initrd found out about this boot: `/run/sheaf/boot.env`.
+    pub fn boot_env(&self) -> PathBuf {
+        self.run.join("boot.env")
+    }
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self::under(Path::new("/"))
+    }
+}

@@ -1,0 +1,213 @@
+//! What the agent says about the node: `/run/sheaf/status.json`.
+//!
+//! Why here: the console page, `sheaf-agent status` and tests read one document. Route in: each controller writes
+//! its own section through [`StatusSender::update`]. Route out: [`keep_written`] puts it into the file on change.
+
+use crate::channels::Shutdown;
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The whole document. No section ever holds a secret.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// Writer: the runtime.
+    pub node: NodeSection,
+    /// Writer: the runtime.
+    pub boot: BootSection,
+    /// Writer: `network`.
+    pub network: NetworkSection,
+    /// Writer: `cluster`.
+    pub cluster: ClusterSection,
+    /// Writer: `vms`.
+    pub vms: Vec<VmSection>,
+    /// Writer: `images`.
+    pub images: Vec<ImageSection>,
+}
+
+/// What this node is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeSection {
+    /// Host name.
+    pub name: String,
+    /// Version of the running image.
+    pub version: String,
+    /// Why the node can not do its work at all, with the remedy: a node config that is refused.
+    pub problem: Option<String>,
+}
+
+/// From where it was booted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BootSection {
+    /// `a` or `b`.
+    pub slot: String,
+    /// Disk that carries the installation.
+    pub disk: String,
+    /// The kernel's random identifier of this boot.
+    pub boot_id: String,
+}
+
+/// How it is reached.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetworkSection {
+    /// One entry per bridge of the node config.
+    pub links: Vec<LinkSection>,
+    /// The clock was set by a time server.
+    pub time_synchronised: bool,
+    /// What is wrong, with the remedy.
+    pub problem: Option<String>,
+}
+
+/// One bridge.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LinkSection {
+    /// Interface name.
+    pub name: String,
+    /// `up`, `down`, `configuring`, …
+    pub state: String,
+    /// Addresses it has.
+    pub addresses: Vec<IpAddr>,
+    /// NICs in it.
+    pub ports: Vec<String>,
+}
+
+/// How far the node is on its way into the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClusterSection {
+    /// Where it stands.
+    pub phase: Phase,
+    /// What it is doing or what failed, as a short sentence.
+    pub step: String,
+    /// Why the step failed.
+    pub problem: Option<String>,
+    /// What the operator can do about it.
+    pub remedy: Option<String>,
+    /// `https://HOST:6443`.
+    pub server: Option<String>,
+    /// `sha256:…` of the cluster CA's public key.
+    pub ca_hash: Option<String>,
+    /// Command by which further nodes are given a token.
+    pub join: Option<String>,
+    /// When the node's client certificate ends, RFC 3339.
+    pub certificate_until: Option<String>,
+}
+
+/// Where a node stands with its cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The node config names no cluster.
+    #[default]
+    None,
+    /// The control plane is being made or started.
+    Creating,
+    /// On its way in.
+    Joining,
+    /// Part of the cluster, but not able to run VMs.
+    NotReady,
+    /// Part of the cluster and able to run VMs.
+    Ready,
+    /// A step failed; it is tried again.
+    Failed,
+}
+
+/// One VM on this node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VmSection {
+    /// `namespace/name`.
+    pub name: String,
+    /// UID of its VirtualMachineInstance.
+    pub uid: String,
+    /// `Running`, `Starting`, …
+    pub phase: String,
+    /// What is wrong with it.
+    pub problem: Option<String>,
+}
+
+/// One image of the node config.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageSection {
+    /// File name.
+    pub name: String,
+    /// `present`, `fetching`, `failed`, …
+    pub phase: String,
+    /// Bytes that are here.
+    pub bytes: u64,
+    /// Bytes in all, when known.
+    pub total: Option<u64>,
+    /// What is wrong with it, with the remedy.
+    pub problem: Option<String>,
+}
+
+/// Writes sections of the status.
+#[derive(Clone)]
+pub struct StatusSender(Arc<watch::Sender<Status>>);
+
+impl StatusSender {
+    /// A status that starts as `first`.
+    pub fn new(first: Status) -> Self {
+        Self(Arc::new(watch::Sender::new(first)))
+    }
+
+    /// Changes one section; readers wake only when something is different afterwards.
+    pub fn update(&self, change: impl FnOnce(&mut Status)) {
+        self.0.send_if_modified(|status| {
+            let before = status.clone();
+            change(status);
+            *status != before
+        });
+    }
+
+    /// Follows the status.
+    pub fn subscribe(&self) -> watch::Receiver<Status> {
+        self.0.subscribe()
+    }
+}
+
+/// Keeps the file `path` equal to the status until shutdown.
+pub async fn keep_written(
+    path: &Path,
+    mut status: watch::Receiver<Status>,
+    mut shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    loop {
+        let json = serde_json::to_vec_pretty(&*status.borrow_and_update())?;
+        sheaf_host::file::write_atomically(path, &json, 0o644)?;
+        tokio::select! {
+            changed = status.changed() => if changed.is_err() { return Ok(()) },
+            () = shutdown.requested() => return Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_that_changes_nothing_wakes_nobody() {
+        let sender = StatusSender::new(Status::default());
+        let mut reader = sender.subscribe();
+        reader.borrow_and_update();
+        sender.update(|status| status.cluster.step = String::new());
+        assert!(!reader.has_changed().unwrap());
+        sender.update(|status| status.cluster.step = "fetching cluster-info".into());
+        assert!(reader.has_changed().unwrap());
+    }
+
+    #[test]
+    fn a_document_of_an_older_agent_is_read() {
+        let status: Status = serde_json::from_str(r#"{"node":{"name":"n1"}}"#).unwrap();
+        assert_eq!(status.node.name, "n1");
+    }
+}
