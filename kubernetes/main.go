@@ -23,7 +23,7 @@ import (
 	controllers "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubeadm "k8s.io/kubernetes/cmd/kubeadm/app"
-	kubeadmutil "k8s.io/kubernetes/cmd/kubeadm/app/util"
+	kubeadmerrors "k8s.io/kubernetes/cmd/kubeadm/app/util/errors"
 )
 
 var programs = map[string]func() int{
@@ -37,7 +37,7 @@ var programs = map[string]func() int{
 	"kube-scheduler": func() int {
 		return cli.Run(scheduler.NewSchedulerCommand())
 	},
-	"kubeadm": func() int { kubeadmutil.CheckErr(kubeadm.Run()); return 0 },
+	"kubeadm": func() int { kubeadmerrors.HandleError(kubeadm.Run()); return 0 },
 	"kubectl": func() int {
 		if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
 			kubectlutil.CheckErr(err)
