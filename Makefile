@@ -1,0 +1,38 @@
+# What a contributor calls. Each target prints what it does and ends with one line that says what happened.
+SHELL := /bin/bash
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+RECIPE ?= configs/images/sheaf.toml
+SHEAF := target/release/sheaf
+
+.PHONY: help demo test test-all iso kube check bench setup sheaf
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: sheaf ## build all, install a machine in QEMU, show a VM running on it
+	@$(SHEAF) demo --recipe $(RECIPE)
+
+iso: sheaf ## the bootable medium alone
+	@$(SHEAF) build $(RECIPE)
+	@$(SHEAF) iso $(RECIPE)
+
+kube: sheaf ## the control-plane binary alone
+	@$(SHEAF) kube
+
+test: setup ## everything that fits an hour on two cores: checks, units, real parts, machines in QEMU
+	@scripts/test
+
+test-all: setup ## every test there is; the result goes to docs/testing.md
+	@scripts/test all
+
+check: setup ## formatting, lints, licences
+	@scripts/check
+
+bench: sheaf ## measure, and write docs/benchmarks.md
+	@scripts/bench
+
+setup:
+	@scripts/setup
+
+sheaf: setup
+	@cargo build --release --quiet --bin sheaf
