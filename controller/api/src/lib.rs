@@ -1,1 +1,23 @@
-//! Placeholder of the skeleton.
+//! What Sheaf and its users say to one another through Kubernetes: the supported subset of `kubevirt.io/v1`,
+//! the names of labels, annotations and resources, and the CustomResourceDefinitions made from them.
+//!
+//! Why here: the controller writes what the node's agent reads; both must mean the same by every name.
+//! Route in: a manifest, checked by the API server against [`crd`]. Route out: the placeholder Pod's annotation
+//! ([`placeholder::PlacedVmi`]), which the agent of the chosen node reads.
+
+pub mod crd;
+pub mod devices;
+pub mod domain;
+pub mod host_disk;
+pub mod names;
+pub mod placeholder;
+pub mod quantity;
+pub mod status;
+pub mod strict;
+pub mod vm;
+pub mod vmi;
+pub mod volumes;
+
+pub use quantity::Amount;
+pub use vm::{RunStrategy, VirtualMachine};
+pub use vmi::VirtualMachineInstance;

@@ -1,0 +1,142 @@
+//! Devices of a VM: disks, network interfaces, entropy, graphics, serial console.
+//!
+//! Why here: names and meanings are KubeVirt's. A disk is the guest's half of a volume of the same name
+//! ([`crate::volumes`]), an interface the guest's half of a network of the same name ([`crate::vmi`]).
+//! Route in: `spec.domain.devices` of a VMI. Route out: the agent's domain XML.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the guest finds on its buses.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Devices {
+    /// Disks, one for each volume.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub disks: Vec<Disk>,
+    /// Network interfaces, one for each network. Default: one, `default`, bridged to the node's br0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub interfaces: Vec<Interface>,
+    /// A virtio source of entropy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rng: Option<Rng>,
+    /// False for a VM without any network interface. Default: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoattach_pod_interface: Option<bool>,
+    /// A VGA adapter with VNC. Default: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoattach_graphics_device: Option<bool>,
+    /// A serial port, logged on the node. Default: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoattach_serial_console: Option<bool>,
+}
+
+/// A disk as the guest sees it; exactly one of disk and cdrom.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Disk {
+    /// Name of the volume behind it.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    pub name: String,
+    /// A hard disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskTarget>,
+    /// A CD-ROM drive, read-only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cdrom: Option<CdromTarget>,
+    /// Place in the boot order: 1 is tried first; unset is not tried if any device sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
+    pub boot_order: Option<u32>,
+    /// Serial number that the guest reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_.+-]{1,20}$"))]
+    pub serial: Option<String>,
+    /// The node's caching of this disk. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
+}
+
+/// A hard disk.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DiskTarget {
+    /// Default: virtio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bus: Option<DiskBus>,
+}
+
+/// A CD-ROM drive.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CdromTarget {
+    /// Default: sata. virtio is refused: no firmware or guest knows a virtio CD-ROM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bus: Option<DiskBus>,
+}
+
+/// The bus a disk hangs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskBus {
+    /// virtio-blk.
+    Virtio,
+    /// AHCI.
+    Sata,
+    /// virtio-scsi.
+    Scsi,
+    /// USB mass storage.
+    Usb,
+}
+
+/// How the node caches writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Cache {
+    /// Past the page cache.
+    None,
+    /// Through the page cache, written at once.
+    Writethrough,
+    /// In the page cache until the guest flushes.
+    Writeback,
+}
+
+/// A network interface as the guest sees it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Interface {
+    /// Name of the network behind it.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?$"))]
+    pub name: String,
+    /// Connects the interface to the bridge of its network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<Bridge>,
+    /// Default: virtio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<InterfaceModel>,
+    /// A unicast hardware address. Default: derived from the VM's UID and the interface's name, the same at
+    /// every start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[0-9a-fA-F][02468aceACE]([:-][0-9a-fA-F]{2}){5}$"))]
+    pub mac_address: Option<String>,
+}
+
+/// Binding of an interface to a bridge; it has no settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Bridge {}
+
+/// A virtio source of entropy; it has no settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Rng {}
+
+/// The card that the guest sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InterfaceModel {
+    /// virtio-net.
+    Virtio,
+    /// Intel 82540EM.
+    E1000,
+    /// Intel 82574L.
+    E1000e,
+}

@@ -1,0 +1,77 @@
+//! Every label, annotation, taint, resource and file system path that two programs must agree on.
+//!
+//! Why here: a name written twice is a name that will differ. Names under `kubevirt.io` are KubeVirt's own, so
+//! that its tools find what they look for; names under `sheaf.dev` are ours.
+
+/// API group and version of the virtual machine types.
+pub const KUBEVIRT_API_VERSION: &str = "kubevirt.io/v1";
+
+/// Namespace of the controller's Lease and of everything the cluster half owns.
+pub const SYSTEM_NAMESPACE: &str = "sheaf-system";
+/// User name in the controller's client certificate (its CN).
+pub const CONTROLLER_USER: &str = "sheaf-controller";
+/// Field manager of the controller's server-side applies.
+pub const CONTROLLER_MANAGER: &str = "sheaf-controller";
+
+/// RuntimeClass, and its handler, of placeholder Pods: selects VM nodes and tolerates their taint.
+pub const RUNTIME_CLASS: &str = "sheaf-vm";
+/// Node label: this node runs VMs. Value [`TRUE`].
+pub const VM_NODE_LABEL: &str = "sheaf.dev/vm-node";
+/// Node taint (NoSchedule), set when the node registers: nothing but VMs may be placed here.
+pub const VM_ONLY_TAINT: &str = "sheaf.dev/vm-only";
+/// Node label that KubeVirt's tools look for. Value [`TRUE`].
+pub const SCHEDULABLE_LABEL: &str = "kubevirt.io/schedulable";
+/// Prefix of the node labels that tell which base images lie on a node: `image.sheaf.dev/<name>=present`.
+pub const IMAGE_LABEL_PREFIX: &str = "image.sheaf.dev/";
+/// Value of an image label on a node that has the image, verified.
+pub const IMAGE_PRESENT: &str = "present";
+/// Value of yes-or-no labels.
+pub const TRUE: &str = "true";
+
+/// Extended resource: one per VM that needs /dev/kvm.
+pub const KVM_RESOURCE: &str = "devices.kubevirt.io/kvm";
+/// Prefix of the extended resources for ports of a bridge: `bridge.network.kubevirt.io/<bridge>`.
+pub const BRIDGE_RESOURCE_PREFIX: &str = "bridge.network.kubevirt.io/";
+/// The bridge behind a network of type `pod`: the node's own, with its first uplink.
+pub const POD_NETWORK_BRIDGE: &str = "br0";
+
+/// Label of a Pod: UID of its VMI.
+pub const CREATED_BY_LABEL: &str = "kubevirt.io/created-by";
+/// Label of a Pod: what it is. Value [`LAUNCHER`].
+pub const APP_LABEL: &str = "kubevirt.io";
+/// Value of [`APP_LABEL`] on placeholder Pods.
+pub const LAUNCHER: &str = "virt-launcher";
+/// Label of Pods and VMIs: name of the virtual machine.
+pub const VM_NAME_LABEL: &str = "vm.kubevirt.io/name";
+/// Label of a VMI: the node it runs on.
+pub const NODE_NAME_LABEL: &str = "kubevirt.io/nodeName";
+/// Annotation of a Pod: JSON of [`crate::placeholder::PlacedVmi`].
+pub const VMI_ANNOTATION: &str = "sheaf.dev/vmi";
+/// Finalizer of a VMI: held until no Pod of it remains.
+pub const VMI_FINALIZER: &str = "foregroundDeleteVirtualMachine";
+/// Finalizer of a VM: held until no VMI of it remains.
+pub const VM_FINALIZER: &str = "kubevirt.io/virtualMachineControllerFinalize";
+
+/// Name of the one container of a placeholder Pod.
+pub const COMPUTE_CONTAINER: &str = "compute";
+/// Image name in the placeholder's container: nothing pulls it, the name says so.
+pub const PLACEHOLDER_IMAGE: &str = "sheaf.dev/virtual-machine";
+/// Reason in the terminated state of `compute` when a VM had to be killed because its node restarted.
+pub const REASON_NODE_REBOOTED: &str = "NodeRebooted";
+
+/// Folder of a node's base images: never written by VMs.
+pub const IMAGES_DIR: &str = "/data/images";
+/// Folder of a node's writable, persistent disk files.
+pub const DISKS_DIR: &str = "/data/disks";
+/// Folder of per-VM files, one folder a VMI UID, gone with the VMI.
+pub const VMS_DIR: &str = "/data/vms";
+
+/// Label of a node that has the base image `name`.
+pub fn image_label(name: &str) -> String {
+    format!("{IMAGE_LABEL_PREFIX}{name}")
+}
+
+/// Extended resource for one port of `bridge`.
+pub fn bridge_resource(bridge: &str) -> String {
+    format!("{BRIDGE_RESOURCE_PREFIX}{bridge}")
+}

@@ -1,0 +1,189 @@
+//! What the controller reports of a VM and of its instance, with KubeVirt's names.
+//!
+//! Why here: KubeVirt's tools and people's scripts wait for these words. Route in: the Pod's status, which the
+//! node's agent writes. Route out: `kubectl get vm,vmi`.
+
+use std::{collections::BTreeMap, fmt};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::vm::RunStrategy;
+
+/// What is observed of a virtual machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VirtualMachineStatus {
+    /// An instance exists.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub created: bool,
+    /// The instance runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ready: bool,
+    /// One word for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub printable_status: Option<PrintableStatus>,
+    /// Details by type: Ready, Failure, RestartRequired.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// Failed starts in a row, and when the next is tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_failure: Option<StartFailure>,
+    /// The run strategy that was last acted upon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_strategy: Option<RunStrategy>,
+    /// Generation of the VM that the current instance was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Generation of the VM now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired_generation: Option<i64>,
+}
+
+/// One word for people, about a virtual machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PrintableStatus {
+    /// No instance, and none is wanted.
+    Stopped,
+    /// An instance is being placed or started.
+    Starting,
+    /// The guest runs.
+    Running,
+    /// The instance is being shut down.
+    Stopping,
+    /// The VM itself is being deleted.
+    Terminating,
+    /// Starts keep failing; the next try waits.
+    CrashLoopBackOff,
+    /// No node fits.
+    ErrorUnschedulable,
+    /// The node does not answer.
+    Unknown,
+}
+
+impl fmt::Display for PrintableStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Failed starts in a row.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StartFailure {
+    /// How many.
+    #[serde(default)]
+    pub consecutive_fail_count: u32,
+    /// UID of the instance that failed last.
+    #[serde(default, rename = "lastFailedVMIUID", skip_serializing_if = "Option::is_none")]
+    pub last_failed_vmi_uid: Option<String>,
+    /// Not before this time is the next start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_timestamp: Option<Time>,
+}
+
+/// What is observed of an instance.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VirtualMachineInstanceStatus {
+    /// How far the instance is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// Why it is there, in one CamelCase word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Node it was placed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+    /// Details by type: Ready, PodScheduled, Synchronized, LiveMigratable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// When each phase was entered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phase_transition_timestamps: Vec<PhaseTransition>,
+    /// Interfaces with the addresses that are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Pods of this instance that are not over: UID and node name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub active_pods: BTreeMap<String, String>,
+}
+
+/// How far an instance is; only forward, and never out of Succeeded or Failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// Accepted; no Pod yet.
+    Pending,
+    /// The Pod waits for a node.
+    Scheduling,
+    /// The Pod has a node, and the node prepares.
+    Scheduled,
+    /// QEMU runs.
+    Running,
+    /// Shut down in good order.
+    Succeeded,
+    /// Crashed, killed, or refused by its node.
+    Failed,
+}
+
+impl Phase {
+    /// True when the instance is over for good.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed)
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// When a phase was entered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PhaseTransition {
+    /// The phase.
+    pub phase: Phase,
+    /// The time.
+    pub phase_transition_timestamp: Time,
+}
+
+/// One aspect of a VM or an instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// Which aspect.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// True, False or Unknown.
+    pub status: String,
+    /// When the status last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_transition_time: Option<Time>,
+    /// Why, in one CamelCase word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Why, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// An interface with the addresses that are known.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InterfaceStatus {
+    /// Name in the spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Hardware address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// The first of ipAddresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_address: Option<String>,
+    /// All addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ip_addresses: Vec<String>,
+}

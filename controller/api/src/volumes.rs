@@ -1,0 +1,94 @@
+//! What lies behind the disks of a VM.
+//!
+//! Why here: names and meanings are KubeVirt's; where Sheaf differs (hostDisk), the doc comment says so.
+//! Route in: `spec.volumes` of a VMI. Route out: files that the agent makes or opens on the node.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::quantity::Amount;
+
+/// A named volume; exactly one source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Volume {
+    /// Name of the disk that shows it to the guest.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    pub name: String,
+    /// A file of the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_disk: Option<HostDisk>,
+    /// An empty disk that is lost with the VMI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub empty_disk: Option<EmptyDisk>,
+    /// A cloud-init disk (NoCloud) with user data and network data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_init_no_cloud: Option<CloudInitNoCloud>,
+}
+
+/// A file of the node: a base image under /data/images (writes go to an overlay that is lost with the VMI) or a
+/// disk under /data/disks (written in place, outlives the VM).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HostDisk {
+    /// /data/images/<name> or /data/disks/<file>.
+    #[schemars(length(max = 255))]
+    pub path: String,
+    /// Disk: the file must exist. DiskOrCreate: it is created with the given capacity if it does not.
+    #[serde(rename = "type")]
+    pub type_: HostDiskType,
+    /// Size of a disk to create; for a base image, the size the guest sees, if larger than the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Amount>,
+}
+
+/// Whether the file must exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum HostDiskType {
+    /// It must exist.
+    Disk,
+    /// It is created if it does not exist.
+    DiskOrCreate,
+}
+
+/// An empty disk that is lost with the VMI.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EmptyDisk {
+    /// Size of the disk.
+    pub capacity: Amount,
+}
+
+/// A cloud-init disk (NoCloud); user data and network data each from at most one source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudInitNoCloud {
+    /// Secret of the same namespace with a key `userdata` (or `userData`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretName>,
+    /// User data as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub user_data: Option<String>,
+    /// User data in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2732))]
+    pub user_data_base64: Option<String>,
+    /// Secret of the same namespace with a key `networkdata` (or `networkData`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_data_secret_ref: Option<SecretName>,
+    /// Network data as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub network_data: Option<String>,
+    /// Network data in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2732))]
+    pub network_data_base64: Option<String>,
+}
+
+/// Name of a Secret in the VM's namespace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretName {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
