@@ -1,0 +1,188 @@
+//! QEMU's command line of a machine. Pure.
+//!
+//! Route in: a [`Spec`] and the places of its files. Route out: arguments, kept with the artefacts of a failure.
+
+use crate::spec::{Disk, DiskBus, Firmware, Format, Lan, Medium, Spec};
+use crate::{shell, tools::Tools};
+use std::path::{Path, PathBuf};
+
+/// Where a machine's sockets and logs are.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Receives what the machine says on its serial line.
+    pub serial: PathBuf,
+    /// QEMU's control socket.
+    pub qmp: PathBuf,
+    /// Socket of the harness's shell.
+    pub shell: PathBuf,
+}
+
+/// All arguments of `qemu-system-x86_64`. `accelerator` is the value of `-accel`.
+pub fn arguments(spec: &Spec, tools: &Tools, accelerator: &str, places: &Places) -> Vec<String> {
+    let mut args = Args::default();
+    args.two("-name", &spec.name);
+    args.two("-accel", accelerator);
+    args.two("-machine", "q35");
+    args.two("-cpu", "max");
+    args.two("-smp", &spec.cpus.to_string());
+    args.two("-m", &spec.memory.to_string());
+    for folder in ["usr/share/qemu", "usr/share/seabios"] {
+        args.two("-L", &tools.file(folder).display().to_string());
+    }
+    // A reboot ends QEMU, so that a case sees it; whoever wants it starts the machine again.
+    args.all("-nodefaults -no-user-config -no-reboot -display none -device VGA -device virtio-rng-pci");
+    args.two("-chardev", &format!("socket,id=qmp,path={},server=on,wait=off", places.qmp.display()));
+    args.two("-mon", "chardev=qmp,mode=control");
+    args.two("-chardev", &format!("file,id=serial,path={},append=on", places.serial.display()));
+    args.two("-serial", "chardev:serial");
+    firmware(&mut args, spec, tools);
+    for (index, disk) in spec.disks.iter().enumerate() {
+        add_disk(&mut args, index, disk);
+    }
+    medium(&mut args, spec.medium.as_ref());
+    network(&mut args, spec);
+    if spec.shell {
+        args.two("-chardev", &format!("socket,id=shell,path={},server=on,wait=off", places.shell.display()));
+        args.two("-serial", "chardev:shell");
+        for value in shell::smbios() {
+            args.two("-smbios", &format!("type=11,value={value}"));
+        }
+    }
+    if let Some(state) = &spec.restore {
+        args.two("-incoming", &format!("file:{}", state.display()));
+    }
+    args.0
+}
+
+#[derive(Default)]
+struct Args(Vec<String>);
+
+impl Args {
+    fn all(&mut self, words: &str) {
+        self.0.extend(words.split_whitespace().map(str::to_owned));
+    }
+    fn two(&mut self, option: &str, value: &str) {
+        self.0.extend([option.to_owned(), value.to_owned()]);
+    }
+}
+
+fn firmware(args: &mut Args, spec: &Spec, tools: &Tools) {
+    let Firmware::Uefi { vars } = &spec.firmware else { return };
+    let code = tools.file("usr/share/OVMF/OVMF_CODE_4M.fd");
+    args.two("-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={}", code.display()));
+    args.two("-drive", &format!("if=pflash,unit=1,format=qcow2,cache=unsafe,file={}", vars.display()));
+}
+
+fn add_disk(args: &mut Args, index: usize, disk: &Disk) {
+    let file = disk.path.display();
+    // cache=unsafe: a flush reaches the host's page cache, which a killed QEMU does not lose.
+    args.two(
+        "-drive",
+        &match (&disk.faults, disk.format) {
+            (Some(faults), _) => format!(
+                "if=none,id=disk{index},driver=raw,file.driver=blkdebug,file.image.driver=file,file.image.filename={file},{}",
+                faults.split(',').map(|fault| format!("file.{fault}")).collect::<Vec<_>>().join(",")
+            ),
+            (None, format) => format!(
+                "if=none,id=disk{index},cache=unsafe,discard=unmap,format={},file={file}",
+                if format == Format::Raw { "raw" } else { "qcow2" }
+            ),
+        },
+    );
+    let device = match disk.bus {
+        DiskBus::Virtio => "virtio-blk-pci".to_owned(),
+        DiskBus::Nvme => "nvme".to_owned(),
+        // Port 0 of the chipset's controller is the CD drive's.
+        DiskBus::Sata => format!("ide-hd,bus=ide.{}", index + 1),
+    };
+    args.two("-device", &format!("{device},drive=disk{index},serial={},bootindex={}", disk.serial, index + 1));
+}
+
+fn medium(args: &mut Args, medium: Option<&Medium>) {
+    let drive = |path: &Path| format!("if=none,id=medium,format=raw,readonly=on,file={}", path.display());
+    match medium {
+        None => {}
+        Some(Medium::Cd(path)) => {
+            args.two("-drive", &(drive(path) + ",media=cdrom"));
+            args.all("-device ide-cd,bus=ide.0,drive=medium,bootindex=0");
+        }
+        Some(Medium::Usb(path)) => {
+            args.two("-drive", &drive(path));
+            args.all("-device qemu-xhci,id=usb -device usb-storage,bus=usb.0,drive=medium,bootindex=0,removable=on");
+        }
+    }
+}
+
+/// One hub joins the machine's card, the user-mode network and the socket of another machine's cable.
+fn network(args: &mut Args, spec: &Spec) {
+    args.two("-device", &format!("virtio-net-pci,netdev=card,mac={}", spec.mac));
+    let socket = |path: &Path, server| {
+        format!("stream,id=cable,server={server},addr.type=unix,addr.path={}", path.display())
+    };
+    if let Lan::Cable(path) = &spec.lan {
+        let cable = socket(path, "off").replace("id=cable", "id=card");
+        args.two("-netdev", &(cable + ",reconnect-ms=1000"));
+        return;
+    }
+    let forwards: String = spec
+        .forwards
+        .iter()
+        .map(|f| format!(",hostfwd=tcp:127.0.0.1:{}-{}:{}", f.host, f.guest, f.port))
+        .collect();
+    args.two("-netdev", &format!("user,id=user{forwards}"));
+    args.all("-netdev hubport,id=user-port,hubid=0,netdev=user -netdev hubport,id=card,hubid=0");
+    if let Lan::Hub(path) = &spec.lan {
+        args.two("-netdev", &socket(path, "on"));
+        args.all("-netdev hubport,id=cable-port,hubid=0,netdev=cable");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Forward;
+
+    fn line(spec: &Spec) -> String {
+        let places = Places { serial: "/c/serial".into(), qmp: "/s/qmp".into(), shell: "/s/shell".into() };
+        arguments(spec, &Tools::at("/t".into()), "tcg", &places).join(" ")
+    }
+
+    fn spec() -> Spec {
+        Spec { disks: vec![Disk::qcow2("/d/one.qcow2", "ONE")], ..Spec::new("node", "/d/vars.qcow2") }
+    }
+
+    #[test]
+    fn the_medium_is_booted_before_the_disks() {
+        let line = line(&Spec { medium: Some(Medium::Cd("/m.iso".into())), ..spec() });
+        assert!(line.contains("ide-cd,bus=ide.0,drive=medium,bootindex=0"), "{line}");
+        assert!(line.contains("virtio-blk-pci,drive=disk0,serial=ONE,bootindex=1"), "{line}");
+    }
+
+    #[test]
+    fn a_cable_replaces_the_user_mode_network() {
+        let line = line(&Spec { lan: Lan::Cable("/s/lan".into()), ..spec() });
+        assert!(line.contains("stream,id=card,server=off,addr.type=unix,addr.path=/s/lan"), "{line}");
+        assert!(!line.contains("-netdev user"), "{line}");
+    }
+
+    #[test]
+    fn a_forward_leads_from_the_loopback_to_the_machine() {
+        let forward = Forward { host: 7000, guest: [10, 0, 2, 10].into(), port: 6443 };
+        let line = line(&Spec { forwards: vec![forward], ..spec() });
+        assert!(line.contains("user,id=user,hostfwd=tcp:127.0.0.1:7000-10.0.2.10:6443"), "{line}");
+    }
+
+    #[test]
+    fn faults_go_through_blkdebug() {
+        let mut spec = spec();
+        spec.disks[0] = Disk { faults: Some("inject-error.0.event=write_aio".into()), ..Disk::raw("/d/one.raw", "ONE") };
+        let line = line(&spec);
+        assert!(line.contains("file.driver=blkdebug") && line.contains("file.inject-error.0.event=write_aio"), "{line}");
+    }
+
+    #[test]
+    fn only_a_machine_with_a_harness_shell_gets_its_credentials() {
+        assert!(!line(&spec()).contains("-smbios"));
+        assert!(line(&Spec { shell: true, ..spec() }).contains("-smbios type=11,value=io.systemd.credential.binary:"));
+    }
+}

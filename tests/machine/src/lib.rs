@@ -1,0 +1,20 @@
+//! Whole machines in QEMU: for `sheaf demo`, and for the tests that need one.
+//!
+//! Why here: both drive the same machines, and no program may depend on the tests. QEMU 10 comes from the tools
+//! chroot and is run in place by that chroot's own loader, so neither root rights nor mounts are needed.
+//! Route in: a [`Spec`]. Route out: a [`Machine`] with its serial line, QMP and (tests only) a shell.
+
+pub mod arguments;
+pub mod guest;
+pub mod machine;
+pub mod ports;
+pub mod qmp;
+pub mod serial;
+pub mod shell;
+pub mod spec;
+pub mod tools;
+
+pub use machine::{Machine, MachineError};
+pub use serial::SerialLog;
+pub use spec::{Disk, DiskBus, Firmware, Format, Forward, Lan, Medium, Spec};
+pub use tools::Tools;

@@ -1,0 +1,140 @@
+//! What a machine is made of, as a value.
+//!
+//! Route in: a case or the demo. Route out: [`crate::arguments`] turns it into QEMU's command line.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+/// One machine.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Its name, for logs and artefacts.
+    pub name: String,
+    /// Memory in MiB.
+    pub memory: u32,
+    /// Processors.
+    pub cpus: u32,
+    /// What it boots with.
+    pub firmware: Firmware,
+    /// Its disks, in order.
+    pub disks: Vec<Disk>,
+    /// What is in its CD drive or USB port; booted before the disks.
+    pub medium: Option<Medium>,
+    /// MAC address of its only network card.
+    pub mac: String,
+    /// Ports of 127.0.0.1 that lead to ports of machines on its network.
+    pub forwards: Vec<Forward>,
+    /// The cable to another machine.
+    pub lan: Lan,
+    /// A root shell for the harness, given to the node through SMBIOS (see [`crate::shell`]).
+    pub shell: bool,
+    /// State of a running machine to go on from, written by [`crate::Machine::save`].
+    pub restore: Option<PathBuf>,
+}
+
+impl Spec {
+    /// A machine with UEFI and nothing to boot from yet. `vars` is its own, writable copy of the variables.
+    pub fn new(name: &str, vars: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.into(),
+            memory: 4096,
+            cpus: 2,
+            firmware: Firmware::Uefi { vars: vars.into() },
+            disks: Vec::new(),
+            medium: None,
+            mac: "52:54:00:5e:af:01".into(),
+            forwards: Vec::new(),
+            lan: Lan::Alone,
+            shell: false,
+            restore: None,
+        }
+    }
+}
+
+/// What starts the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// SeaBIOS.
+    Bios,
+    /// OVMF without Secure Boot.
+    Uefi {
+        /// qcow2 file with this machine's variables.
+        vars: PathBuf,
+    },
+}
+
+/// One disk.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// The file.
+    pub path: PathBuf,
+    /// How the file is written.
+    pub format: Format,
+    /// How it is attached.
+    pub bus: DiskBus,
+    /// Serial number that the machine sees, at most 20 characters.
+    pub serial: String,
+    /// Options of QEMU's blkdebug filter, `inject-error.0.event=write_aio,inject-error.0.errno=5`; raw files only.
+    pub faults: Option<String>,
+}
+
+impl Disk {
+    /// A virtio disk in a qcow2 file.
+    pub fn qcow2(path: impl Into<PathBuf>, serial: &str) -> Self {
+        let (format, bus) = (Format::Qcow2, DiskBus::Virtio);
+        Self { path: path.into(), format, bus, serial: serial.into(), faults: None }
+    }
+
+    /// A virtio disk in a raw file.
+    pub fn raw(path: impl Into<PathBuf>, serial: &str) -> Self {
+        Self { format: Format::Raw, ..Self::qcow2(path, serial) }
+    }
+}
+
+/// How a disk's file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the names say it
+pub enum Format {
+    Raw,
+    Qcow2,
+}
+
+/// How a disk is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the names say it
+pub enum DiskBus {
+    Virtio,
+    Nvme,
+    Sata,
+}
+
+/// A boot medium.
+#[derive(Clone, Debug)]
+pub enum Medium {
+    /// In the CD drive.
+    Cd(PathBuf),
+    /// As a USB stick.
+    Usb(PathBuf),
+}
+
+/// A port of 127.0.0.1 that leads to a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// Port here.
+    pub host: u16,
+    /// Address there.
+    pub guest: Ipv4Addr,
+    /// Port there.
+    pub port: u16,
+}
+
+/// How a machine is cabled. User-mode network (10.0.2.0/24, gateway .2, DNS .3, DHCP from .15) hangs on the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lan {
+    /// Only the user-mode network.
+    Alone,
+    /// The user-mode network, and a socket where another machine's cable is plugged in.
+    Hub(PathBuf),
+    /// A cable to that socket; no network of its own.
+    Cable(PathBuf),
+}
