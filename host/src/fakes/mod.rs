@@ -2,6 +2,14 @@
 //!
 //! Route in: a test that scripts answers and failures. Route out: what was asked, for its assertions.
 
+mod disk;
+mod mount;
 mod run;
+mod systemd;
+mod vms;
 
+pub use disk::FakeDisk;
+pub use mount::FakeMount;
 pub use run::FakeRun;
+pub use systemd::FakeUnits;
+pub use vms::FakeVms;

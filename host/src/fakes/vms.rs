@@ -1,0 +1,148 @@
+//! A [`VmHost`] in memory: domains that run until a test or a caller ends them.
+
+use crate::libvirt::{Domain, Event, State, Stop, VmError, VmHost};
+use futures::channel::mpsc::{UnboundedSender, unbounded};
+use futures::stream::{BoxStream, StreamExt};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Starts nothing. Guests ignore the power button unless told otherwise.
+#[derive(Default)]
+pub struct FakeVms(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    domains: BTreeMap<String, Domain>,
+    recorded: BTreeMap<String, Stop>,
+    listeners: Vec<UnboundedSender<Event>>,
+    asked: Vec<String>,
+    fails: BTreeMap<String, String>,
+    obeys_power_button: bool,
+}
+
+impl FakeVms {
+    /// Guests power off when asked.
+    #[must_use]
+    pub fn obeying_the_power_button(self) -> Self {
+        self.inner().obeys_power_button = true;
+        self
+    }
+
+    /// Requests named `doing` (`version`, `list`, `start`, `shutdown`, `destroy`) fail with `why` until [`Self::heal`].
+    pub fn fail(&self, doing: &str, why: &str) {
+        self.inner().fails.insert(doing.to_owned(), why.to_owned());
+    }
+
+    /// Ends all failures.
+    pub fn heal(&self) {
+        self.inner().fails.clear();
+    }
+
+    /// Puts a domain there that somebody else started.
+    pub fn add(&self, domain: Domain) {
+        self.inner().domains.insert(domain.uuid.clone(), domain);
+    }
+
+    /// The domain ends, for `stop`, and listeners hear of it.
+    pub fn end(&self, uuid: &str, stop: Stop) {
+        self.inner().end(uuid, Some(stop));
+    }
+
+    /// The domain ends while nobody listens: only the log knows why.
+    pub fn end_unseen(&self, uuid: &str, stop: Stop) {
+        let mut inner = self.inner();
+        if let Some(domain) = inner.domains.remove(uuid) {
+            inner.recorded.insert(domain.name, stop);
+        }
+    }
+
+    /// Domains there are.
+    pub fn running(&self) -> Vec<Domain> {
+        self.inner().domains.values().cloned().collect()
+    }
+
+    /// Everything that changed something, in order: `start NAME`, `shutdown UUID`, `destroy UUID`.
+    pub fn asked(&self) -> Vec<String> {
+        self.inner().asked.clone()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn end(&mut self, uuid: &str, stopped: Option<Stop>) {
+        if let Some(domain) = self.domains.remove(uuid) {
+            self.recorded.insert(domain.name, stopped.unwrap_or(Stop::Unknown));
+            self.tell(Event { uuid: uuid.to_owned(), stopped });
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.listeners.retain(|listener| listener.unbounded_send(event.clone()).is_ok());
+    }
+
+    fn may(&self, doing: &str) -> Result<(), VmError> {
+        self.fails.get(doing).map_or(Ok(()), |why| Err(VmError::Told(why.clone())))
+    }
+}
+
+impl VmHost for FakeVms {
+    async fn version(&self) -> Result<String, VmError> {
+        self.inner().may("version").map(|()| "11.3.0".into())
+    }
+
+    async fn domains(&self) -> Result<Vec<Domain>, VmError> {
+        let inner = self.inner();
+        inner.may("list")?;
+        Ok(inner.domains.values().cloned().collect())
+    }
+
+    async fn start(&self, xml: &str) -> Result<String, VmError> {
+        let described = crate::libvirt::read_domain(xml)?;
+        let mut inner = self.inner();
+        inner.asked.push(format!("start {}", described.name));
+        inner.may("start")?;
+        if inner.domains.contains_key(&described.uuid) {
+            return Err(VmError::Told(format!("domain {} exists already", described.uuid)));
+        }
+        let uuid = described.uuid.clone();
+        inner.domains.insert(uuid.clone(), Domain { state: State::Running, ..described });
+        inner.tell(Event { uuid: uuid.clone(), stopped: None });
+        Ok(uuid)
+    }
+
+    async fn press_power_button(&self, uuid: &str) -> Result<(), VmError> {
+        let mut inner = self.inner();
+        inner.asked.push(format!("shutdown {uuid}"));
+        inner.may("shutdown")?;
+        if inner.obeys_power_button {
+            inner.end(uuid, Some(Stop::Shutdown));
+        }
+        Ok(())
+    }
+
+    async fn destroy(&self, uuid: &str) -> Result<(), VmError> {
+        let mut inner = self.inner();
+        inner.asked.push(format!("destroy {uuid}"));
+        inner.may("destroy")?;
+        inner.end(uuid, Some(Stop::Destroyed));
+        Ok(())
+    }
+
+    async fn addresses(&self, _uuid: &str) -> Result<Vec<IpAddr>, VmError> {
+        Ok(Vec::new())
+    }
+
+    async fn events(&self) -> Result<BoxStream<'static, Event>, VmError> {
+        let (sender, receiver) = unbounded();
+        self.inner().listeners.push(sender);
+        Ok(receiver.boxed())
+    }
+
+    fn recorded_stop(&self, name: &str) -> Stop {
+        self.inner().recorded.get(name).copied().unwrap_or(Stop::Unknown)
+    }
+}

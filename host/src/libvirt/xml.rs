@@ -1,0 +1,48 @@
+//! Reads what is needed from a domain's XML: its name, UUID and our tags.
+//!
+//! Route in: text from libvirt. Route out: [`Described`].
+
+use super::TAG_NAMESPACE;
+use std::collections::BTreeMap;
+
+/// The part of a domain's description that we use.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Described {
+    pub name: String,
+    pub uuid: String,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Reads a `<domain>`; a domain without our element has no tags.
+pub fn read(xml: &str) -> Result<Described, roxmltree::Error> {
+    let document = roxmltree::Document::parse(xml)?;
+    let root = document.root_element();
+    let child = |name: &str| root.children().find(|node| node.has_tag_name(name));
+    let text = |name: &str| child(name).and_then(|node| node.text()).unwrap_or_default().to_owned();
+    let mut metadata = child("metadata").into_iter().flat_map(|node| node.children());
+    let ours = metadata.find(|node| node.tag_name().namespace() == Some(TAG_NAMESPACE));
+    let attributes = ours.into_iter().flat_map(|node| node.attributes());
+    let tags = attributes.map(|attribute| (attribute.name().to_owned(), attribute.value().to_owned()));
+    Ok(Described { name: text("name"), uuid: text("uuid"), tags: tags.collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_and_tags_are_read_from_a_domain_of_ours() {
+        let xml = "<domain type='kvm' id='1'><name>default_web</name><uuid>u1</uuid><metadata>\
+                   <other:x xmlns:other='https://example.org' pod='no'/>\
+                   <s:vm xmlns:s='https://sheaf.dev/xmlns/domain/1' pod='p1' name='a &amp; b'/></metadata></domain>";
+        let described = read(xml).unwrap();
+        assert_eq!((described.name.as_str(), described.uuid.as_str()), ("default_web", "u1"));
+        let tags = [("pod".to_owned(), "p1".to_owned()), ("name".to_owned(), "a & b".to_owned())];
+        assert_eq!(described.tags, tags.into());
+    }
+
+    #[test]
+    fn a_domain_of_somebody_else_has_no_tags() {
+        assert_eq!(read("<domain><name>x</name></domain>").unwrap().tags, BTreeMap::new());
+    }
+}
