@@ -4,5 +4,11 @@
 //! mistakes with the same words. This crate knows no other room and does no I/O but reading the file it is given.
 //! Route in: TOML or JSON text. Route out: types that hold only what is valid, or errors that name file and line.
 
+pub mod diagnose;
+pub mod load;
 pub mod manifest;
 pub mod node;
+pub mod pin;
+pub mod recipe;
+pub mod spanned;
+pub mod syntax;
