@@ -1,0 +1,183 @@
+#!/bin/sh
+# Turns Debian's tree into a node's root: runs once, inside the tree, after the overlay and Sheaf's programs are in it.
+#
+# In: SHEAF_NAME, SHEAF_VERSION, SOURCE_DATE_EPOCH. Out: the tree as it will be in the erofs image. It only removes,
+# switches units on and off, and writes the image's identity; what is added lies in rootfs/.
+set -eu
+umask 022
+
+say() {
+    echo "customize: $*"
+}
+
+# --- What it is -------------------------------------------------------------------------------------------------------
+
+mkdir -p /usr/share/sheaf
+# Package, version, source: the reader of a release and the update's changelog.
+dpkg-query --show --showformat '${Package} ${Version} ${source:Package}\n' | sort >/usr/share/sheaf/packages.txt
+
+debian=$(cat /etc/debian_version)
+cat >/usr/lib/os-release <<END
+PRETTY_NAME="Sheaf $SHEAF_VERSION"
+NAME="Sheaf"
+ID=sheaf
+ID_LIKE=debian
+VERSION="$SHEAF_VERSION (Debian $debian)"
+VERSION_ID="$SHEAF_VERSION"
+IMAGE_ID=$SHEAF_NAME
+IMAGE_VERSION=$SHEAF_VERSION
+HOME_URL="https://sheaf.dev"
+END
+ln -sf ../usr/lib/os-release /etc/os-release
+
+# --- Packages that dependencies brought and a node has no use for ---------------------------------------------------------
+
+# Modules of libvirt: the agent names bridges, files and devices itself.
+purge="libvirt-daemon-driver-network libvirt-daemon-driver-nwfilter libvirt-daemon-driver-nodedev
+    libvirt-daemon-driver-storage dnsmasq-base mdevctl iptables"
+# Who may do what is said by sockets' owners.
+purge="$purge polkitd libpolkit-agent-1-0 libduktape207 dbus-user-session libpam-systemd"
+# Initrds are built elsewhere; the kernel's hooks run there.
+purge="$purge initramfs-tools initramfs-tools-core initramfs-tools-bin klibc-utils libklibc linux-base cpio"
+# Python and Perl serve maintainer scripts, xfs_scrub's mailer and mdadm's cron jobs.
+purge="$purge $(dpkg-query --show --showformat '${Package}\n' 'python3*' 'libpython3*' 'perl*' 'libicu*' 2>/dev/null |
+    tr '\n' ' ')"
+# Boot roms of network cards: VMs boot from disks.
+purge="$purge ipxe-qemu"
+# Logs are the journal's.
+purge="$purge logrotate"
+# Last: the tools that put packages in place.
+purge="$purge debconf adduser sysvinit-utils apt dpkg"
+installed=$(for package in $purge; do dpkg-query --show --showformat '${Package}\n' "$package" 2>/dev/null || true; done)
+# Files, not maintainer scripts, which would try to undo what is not undone here (users, units).
+for package in $installed; do
+    dpkg --listfiles "$package"
+done | while read -r path; do
+    if [ -L "$path" ] || [ -f "$path" ]; then
+        echo "$path"
+    fi
+done | sort -u >/tmp/purge
+xargs rm -f </tmp/purge
+rm -f /tmp/purge
+say "removed the files of $(echo "$installed" | wc -w) packages"
+
+# --- Files -------------------------------------------------------------------------------------------------------------
+
+rm -rf /boot/* /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale /usr/share/lintian /usr/share/bug \
+    /usr/share/bash-completion /usr/share/zsh /usr/share/fish /usr/share/pixmaps /usr/share/icons /usr/share/applications \
+    /usr/share/initramfs-tools /usr/share/python3 /usr/share/perl* /usr/share/systemtap /usr/share/polkit-1 \
+    /usr/share/apport /usr/share/gdb /usr/share/gcc /usr/share/mdadm /usr/share/debconf /usr/share/debianutils \
+    /usr/share/readline /usr/share/dpkg /usr/share/calendar /usr/share/sgml* /usr/share/xml* /usr/share/common-licenses \
+    /usr/lib/python3* /usr/lib/apt /usr/lib/dpkg /usr/lib/initramfs-tools /usr/lib/polkit-1 \
+    /usr/lib/x86_64-linux-gnu/perl* /usr/lib/locale \
+    /etc/apt /etc/dpkg /etc/logrotate.d /etc/cron* /etc/init.d /etc/rc*.d /etc/initramfs-tools /etc/kernel /etc/skel \
+    /etc/polkit-1 /etc/python3* /etc/perl /etc/alternatives/README /etc/update-motd.d /etc/motd /etc/default/grub.d \
+    /etc/libvirt/qemu/networks /etc/libvirt/nwfilter /etc/*- /etc/.pwd.lock
+# Where zoneinfo is concerned a node lives in UTC.
+find /usr/share/zoneinfo -mindepth 1 ! -name UTC ! -name Etc -delete 2>/dev/null || true
+# QEMU's files for machines and firmware nobody can ask for: other architectures, desktops, option roms of old cards.
+find /usr/share/qemu -mindepth 1 \( -name '*arm*' -o -name '*aarch64*' -o -name '*riscv*' -o -name '*loongarch*' \
+    -o -name 'hppa*' -o -name '*s390*' -o -name 'skiboot*' -o -name '*ppc*' -o -name 'openbios*' -o -name 'palcode*' \
+    -o -name 'u-boot*' -o -name 'slof*' -o -name '*.dtb' -o -name 'keymaps' \) -exec rm -rf {} +
+# OVMF: the 4 MiB builds; without the debug, Xen and microvm ones.
+rm -rf /usr/share/ovmf /usr/share/OVMF/OVMF_CODE.fd /usr/share/OVMF/OVMF_VARS.fd /usr/share/qemu/OVMF.fd
+# User interfaces and sound of QEMU: a VM's screen is VNC, built in.
+(cd /usr/lib/x86_64-linux-gnu/qemu 2>/dev/null && rm -f ui-*.so audio-*.so chardev-spice.so chardev-baum.so \
+    hw-usb-smartcard.so hw-display-qxl.so block-ssh.so block-gluster.so accel-tcg-*.so.disabled) || true
+
+# --- Kernel modules: keep a server's, drop a desktop's ---------------------------------------------------------------------
+
+kernel=$(ls /usr/lib/modules)
+modules=/usr/lib/modules/$kernel/kernel
+for path in sound drivers/gpu drivers/media drivers/net/wireless drivers/infiniband drivers/iio drivers/staging \
+    drivers/bluetooth drivers/comedi drivers/accel drivers/isdn drivers/atm drivers/pcmcia drivers/firewire \
+    drivers/soundwire drivers/slimbus drivers/memstick drivers/nfc drivers/net/can drivers/net/hamradio \
+    drivers/net/ieee802154 drivers/net/wwan drivers/net/plip drivers/net/arcnet drivers/net/fddi drivers/net/usb \
+    drivers/input/joystick drivers/input/touchscreen drivers/input/tablet drivers/input/gameport drivers/input/mouse \
+    drivers/mtd drivers/w1 drivers/ssb drivers/bcma drivers/parport drivers/accessibility drivers/leds drivers/gnss \
+    drivers/usb/gadget drivers/usb/serial drivers/usb/misc drivers/usb/atm drivers/usb/image drivers/counter \
+    drivers/extcon drivers/greybus drivers/hwtracing drivers/video/fbdev drivers/rapidio drivers/tee drivers/auxdisplay \
+    drivers/xen drivers/mfd/arizona* drivers/ufs drivers/target \
+    net/bluetooth net/mac80211 net/wireless net/nfc net/can net/ax25 net/netrom net/rose net/x25 net/lapb net/atm \
+    net/appletalk net/phonet net/batman-adv net/ieee802154 net/mac802154 net/6lowpan net/tipc net/rds net/smc net/dccp \
+    net/rxrpc net/ceph net/9p net/qrtr net/l2tp net/hsr net/caif net/rfkill \
+    fs/afs fs/affs fs/adfs fs/befs fs/bfs fs/bcachefs fs/ceph fs/coda fs/cramfs fs/ecryptfs fs/efs fs/exfat fs/f2fs \
+    fs/freevxfs fs/gfs2 fs/hfs fs/hfsplus fs/hpfs fs/jffs2 fs/jfs fs/minix fs/nilfs2 fs/ntfs3 fs/ocfs2 fs/omfs \
+    fs/orangefs fs/qnx4 fs/qnx6 fs/reiserfs fs/romfs fs/smb fs/sysv fs/ubifs fs/ufs fs/vboxsf fs/zonefs fs/9p \
+    fs/btrfs fs/dlm fs/nfsd fs/cachefiles; do
+    # shellcheck disable=SC2086 # patterns
+    rm -rf $modules/$path
+done
+# A driver that needs a dropped one would fail at load: depmod names none.
+depmod "$kernel" 2>/tmp/depmod
+if [ -s /tmp/depmod ]; then
+    cat /tmp/depmod
+fi
+rm -f /tmp/depmod
+
+# --- Units -----------------------------------------------------------------------------------------------------------------
+
+# What maintainer scripts switched on is forgotten; the preset says all there is.
+find /etc/systemd/system -mindepth 1 -delete
+systemctl preset-all --preset-mode=full >/dev/null 2>&1
+# Wanted by other units' folders, or started by hardware, and not for a node. libvirt-guests would shut VMs down behind
+# the agent's back; getty, debug shell and tty services would offer a login.
+for unit in libvirt-guests.service libvirtd-ro.socket libvirtd-admin.socket libvirtd-tcp.socket libvirtd-tls.socket \
+    virtlogd-admin.socket virt-guest-shutdown.target \
+    getty.target getty@.service serial-getty@.service console-getty.service container-getty@.service autovt@.service \
+    debug-shell.service systemd-ask-password-wall.path systemd-ask-password-console.path \
+    systemd-firstboot.service systemd-machine-id-commit.service systemd-hwdb-update.service ldconfig.service \
+    systemd-journal-catalog-update.service systemd-update-done.service systemd-sysusers.service \
+    systemd-binfmt.service proc-sys-fs-binfmt_misc.automount systemd-update-utmp.service \
+    systemd-update-utmp-runlevel.service systemd-rfkill.service systemd-rfkill.socket systemd-networkd-wait-online.service \
+    systemd-boot-system-token.service systemd-boot-update.service systemd-boot-random-seed.service \
+    systemd-hibernate-clear.service systemd-tpm2-setup-early.service systemd-tpm2-setup.service \
+    systemd-pcrmachine.service systemd-pcrphase.service systemd-pcrphase-sysinit.service systemd-pcrproduct.service \
+    systemd-pcrextend.socket systemd-creds.socket systemd-mountfsd.socket systemd-nsresourced.socket \
+    systemd-udev-load-credentials.service systemd-network-generator.service systemd-repart.service \
+    systemd-remount-fs.service systemd-quotacheck-root.service systemd-sysext.service systemd-confext.service \
+    mdmonitor.service mdmonitor-oneshot.timer mdcheck_start.timer mdcheck_continue.timer blk-availability.service \
+    lvm2-monitor.service dm-event.socket lvm2-lvmpolld.socket lvm2-lvmpolld.service \
+    nvmefc-boot-connections.service nvmf-autoconnect.service uuidd.socket smartmontools.service \
+    e2scrub_reap.service e2scrub_all.timer xfs_scrub_all.timer \
+    sys-kernel-debug.mount sys-kernel-tracing.mount dev-mqueue.mount systemd-vconsole-setup.service; do
+    ln -sf /dev/null "/etc/systemd/system/$unit"
+done
+# Logins on whatever console= names, partitions by type, legacy scripts: nothing is generated but what the kernel's
+# arguments for verity ask for, and that is done before this root is there.
+rm -rf /usr/lib/systemd/system-generators /usr/lib/systemd/user-generators /usr/lib/systemd/system-environment-generators
+# Nobody has a session.
+rm -rf /usr/lib/systemd/user /usr/lib/systemd/user-preset /etc/systemd/user /etc/xdg
+
+# --- Rights ----------------------------------------------------------------------------------------------------------------
+
+# Programs that run with their owner's rights: none is needed, everything that may do more is started by init.
+find / -xdev -type f -perm /6000 -exec chmod ug-s {} +
+# No password opens anything, and no shell is anybody's.
+sed -i 's/^\([^:]*\):[^:]*:/\1:*:/' /etc/shadow
+sed -i 's|^root:\(.*\):[^:]*$|root:\1:/usr/sbin/nologin|' /etc/passwd
+# AppArmor: the profiles of libvirt; the rest are for programs that are not here.
+find /etc/apparmor.d -mindepth 1 -maxdepth 1 -type f ! -name 'usr.sbin.libvirtd' \
+    ! -name 'usr.lib.libvirt.virt-aa-helper' -delete
+rm -rf /etc/apparmor.d/force-complain /etc/apparmor.d/disable
+
+# --- A root that never changes ---------------------------------------------------------------------------------------------
+
+mkdir -p /state /data /var
+find /var -mindepth 1 -delete
+: >/etc/machine-id
+echo sheaf >/etc/hostname
+printf '127.0.0.1 localhost\n::1 localhost\n' >/etc/hosts
+: >/etc/fstab
+ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
+rm -rf /etc/mtab && ln -s ../proc/self/mounts /etc/mtab
+# Caches of the loader and of udev that belong to the image.
+ldconfig -X 2>/dev/null || true
+ldconfig
+rm -rf /var/cache
+systemd-hwdb update --usr --strict 2>/dev/null || true
+find / -xdev -name '*.pyc' -delete
+find / -xdev -xtype l ! -path '/proc/*' ! -path '/sys/*' ! -path '/dev/*' ! -path '/etc/systemd/*' \
+    ! -path /etc/resolv.conf ! -path /etc/mtab -print -delete 2>/dev/null | wc -l |
+    { read -r count; say "removed $count links that led nowhere"; }
+say "done: $(du -sxm / | cut -f1) MiB"

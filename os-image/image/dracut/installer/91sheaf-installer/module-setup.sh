@@ -1,0 +1,36 @@
+#!/bin/bash
+# dracut module of the installer's initrd: all that /usr/bin/sheaf-installer calls, and the target that starts it.
+# The program itself and /etc/sheaf/release.pub are appended to the finished initrd as a second archive.
+
+check() {
+    return 255 # only when asked for by name
+}
+
+depends() {
+    echo dash systemd-initrd dm udev-rules sheaf-storage
+}
+
+installkernel() {
+    # What a medium and a config drive are made of, and what a keyboard needs.
+    hostonly='' instmods isofs sr_mod cdrom vfat nls_cp437 nls_iso8859-1 nls_ascii nls_utf8 loop ext4 efivarfs \
+        crc32c_intel sha256_ssse3 usbhid hid_generic hid_apple i8042 atkbd
+}
+
+install() {
+    inst_multiple blkid mkfs.vfat mkfs.ext4 mke2fs mmd mcopy mdir mtools wipefs sfdisk blockdev lsblk udevadm \
+        mount umount modprobe journalctl reboot poweroff cat sleep
+    inst_simple /etc/mke2fs.conf
+    # Libraries of the installer, which is not here yet.
+    inst_libdir_file 'libc.so*' 'libm.so*' 'libgcc_s.so*' 'ld-linux*'
+    inst_script "$moddir/installer-failed.sh" /usr/lib/sheaf/installer-failed
+    for unit in sheaf-installer.target sheaf-installer.service emergency.service; do
+        inst_simple "$moddir/$unit" "$systemdsystemunitdir/$unit"
+    done
+    inst_simple "$moddir/emergency.service" "$systemdsystemunitdir/rescue.service"
+    ln_r "$systemdsystemunitdir/sheaf-installer.target" "$systemdsystemunitdir/default.target"
+    # Nothing on the kernel's command line may open a shell, and no partition found here is ours to mount.
+    rm -f "$initdir$systemdutildir/system-generators/systemd-debug-generator" \
+        "$initdir$systemdutildir/system-generators/systemd-gpt-auto-generator" \
+        "$initdir$systemdutildir/system-generators/systemd-fstab-generator" \
+        "$initdir$systemdsystemunitdir/debug-shell.service"
+}

@@ -1,0 +1,34 @@
+#!/bin/bash
+# dracut module of the node: finds the install it belongs to, mounts state, overlays /etc, hands over.
+# Root itself (erofs on dm-verity) is mounted by systemd's own generators from the kernel's arguments.
+
+check() {
+    return 255 # only when asked for by name
+}
+
+depends() {
+    echo dash systemd-initrd systemd-veritysetup dm udev-rules sheaf-storage
+}
+
+installkernel() {
+    hostonly='' instmods erofs overlay ext4 dm-verity efivarfs crc32c_intel sha256_ssse3
+}
+
+install() {
+    inst_multiple cat chroot cp e2fsck grep ln mkdir mount mv readlink rm sed sleep sync udevadm umount
+    inst_multiple od tr journalctl reboot
+    inst_script "$moddir/sheaf-state.sh" /usr/lib/sheaf/sheaf-state
+    inst_script "$moddir/boot-failed.sh" /usr/lib/sheaf/boot-failed
+    inst_simple "$moddir/sheaf-state.service" "$systemdsystemunitdir/sheaf-state.service"
+    mkdir -p "$initdir$systemdsystemunitdir/initrd-fs.target.requires"
+    ln_r "$systemdsystemunitdir/sheaf-state.service" \
+        "$systemdsystemunitdir/initrd-fs.target.requires/sheaf-state.service"
+    # No shell on failure: say why and reboot, so that a boot that fails uses up one of its slot's tries.
+    inst_simple "$moddir/emergency.service" "$systemdsystemunitdir/emergency.service"
+    inst_simple "$moddir/emergency.service" "$systemdsystemunitdir/rescue.service"
+    ln_r "$systemdsystemunitdir/initrd.target" "$systemdsystemunitdir/default.target"
+    # Nothing on the kernel's command line may open a shell, and the partition table names no root.
+    rm -f "$initdir$systemdutildir/system-generators/systemd-debug-generator" \
+        "$initdir$systemdutildir/system-generators/systemd-gpt-auto-generator" \
+        "$initdir$systemdsystemunitdir/debug-shell.service"
+}

@@ -1,0 +1,143 @@
+#!/bin/sh
+# Makes the read-only root a node of its own: finds the partitions of this very install, mounts state, binds /var,
+# overlays /etc, keeps the machine-id, and writes /run/sheaf/boot.env for the agent.
+#
+# Why here: systemd of the node reads machine-id and units before it could run any of this.
+# In: kernel arguments, EFI variables, the mounted /sysroot. Out: /sysroot/{state,var,etc}, /run/sheaf/*,
+# /run/systemd/system/data.mount.d. A node whose state is lost still comes up, on a tmpfs, and says so.
+set -u
+
+ROOT=/sysroot
+RUN=/run/sheaf
+DEVICE_TIMEOUT=30 # seconds until a partition of the disk that root came from is given up
+
+say() {
+    echo "sheaf: $*"
+}
+
+# Lost state is reported by whatever reads this file: agent, status page.
+degrade() {
+    say "STATE DEGRADED: $*"
+    echo "$*" >>$RUN/state-degraded
+}
+
+# The PARTUUID of the ESP we were booted from; it names the install (the last byte is the partition's number).
+esp_partuuid() {
+    # systemd-boot and systemd-stub: UTF-16 after four bytes of attributes.
+    variable=/sys/firmware/efi/efivars/LoaderDevicePartUUID-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f
+    if [ -r $variable ]; then
+        od -An -v -tx1 -j4 -w2 $variable | while read -r low _; do
+            [ "$low" = 00 ] || printf "\\$(printf %o "0x$low")"
+        done | tr A-F a-f
+        return
+    fi
+    # No UEFI: the boot loader's argument.
+    sed -n 's/.*\bsheaf\.esp=\([0-9a-fA-F-]*\).*/\1/p' /proc/cmdline | tr A-F a-f
+}
+
+# Property of a block device in udev's database.
+property() {
+    udevadm info --query=property --property="$2" --value "$1" 2>/dev/null
+}
+
+# Where root's data lies: the first device under the verity mapping.
+root_partition() {
+    dm=$(readlink -f /dev/mapper/root)
+    for slave in /sys/class/block/"${dm##*/}"/slaves/*; do
+        node=/dev/${slave##*/}
+        case $(property "$node" ID_PART_ENTRY_NAME) in
+        root-*) echo "$node" && return ;;
+        esac
+    done
+}
+
+# Last byte of a PARTUUID replaced: partition number $2 of the same install as $1.
+sibling() {
+    echo "${1%??}$2"
+}
+
+mkdir -p $RUN
+root=$(root_partition)
+esp=$(esp_partuuid)
+if [ -n "$esp" ] && ! udevadm wait --timeout=$DEVICE_TIMEOUT "/dev/disk/by-partuuid/$(sibling "$esp" 09)"; then
+    # Booted from elsewhere, over the network for one: the install that holds the root is the one.
+    say "the boot loader's partition $esp has no state beside it"
+    esp=
+fi
+[ -n "$esp" ] || esp=$(property "$root" ID_PART_ENTRY_UUID)
+esp=$(sibling "$esp" 02)
+state=/dev/disk/by-partuuid/$(sibling "$esp" 09)
+data=/dev/disk/by-partuuid/$(sibling "$esp" 0a)
+
+# Slot: whichever root of this install has the file system that root was mounted from.
+root_uuid=$(property "$root" ID_FS_UUID)
+slot=
+for candidate in a:05 b:06; do
+    partition=/dev/disk/by-partuuid/$(sibling "$esp" "${candidate#*:}")
+    [ "$(property "$partition" ID_FS_UUID)" = "$root_uuid" ] && slot=${candidate%:*} && break
+done
+disk=$(readlink -f "/sys/class/block/$(basename "$(readlink -f "$state")")/..")
+disk=/dev/${disk##*/}
+
+# State: mounted; else repaired and mounted; else in memory.
+mount_state() {
+    mount -t ext4 -o nodev,nosuid,noexec,noatime "$state" $ROOT/state
+}
+if ! udevadm wait --timeout=$DEVICE_TIMEOUT "$state"; then
+    degrade "$state did not appear in $DEVICE_TIMEOUT s"
+else
+    e2fsck -p "$state"
+    if [ $? -ge 4 ]; then
+        say "$state needs more than a journal replay, checking all of it"
+        e2fsck -f -y "$state"
+        [ $? -lt 4 ] || say "$state could not be repaired"
+    fi
+    mount_state || degrade "$state can not be mounted; its contents are left as they are"
+fi
+if [ -e $RUN/state-degraded ]; then
+    mount -t tmpfs -o mode=0755,nodev,nosuid,size=25% sheaf-state $ROOT/state
+    state=tmpfs
+fi
+
+# /var is the state's. What belongs in it is made by tmpfiles of the image, at every boot.
+mkdir -p $ROOT/state/var
+mount --bind $ROOT/state/var $ROOT/var
+
+# machine-id: drawn once for an install.
+id=$(cat $ROOT/state/machine-id 2>/dev/null)
+case $id in
+*[!0-9a-f]* | "") id= ;;
+esac
+if [ ${#id} -ne 32 ]; then
+    id=$(tr -d - </proc/sys/kernel/random/uuid)
+    echo "$id" >$ROOT/state/machine-id.new
+    sync $ROOT/state/machine-id.new
+    mv $ROOT/state/machine-id.new $ROOT/state/machine-id
+    sync $ROOT/state
+fi
+
+# /etc: the image's below, memory above; rendered anew at each boot.
+mkdir -p -m 0700 $RUN/etc
+mkdir -p $RUN/etc/upper $RUN/etc/work
+mount -t overlay -o "lowerdir=$ROOT/etc,upperdir=$RUN/etc/upper,workdir=$RUN/etc/work" sheaf-etc $ROOT/etc || exit 1
+echo "$id" >$ROOT/etc/machine-id
+
+# /data: the unit is the image's, its device is this install's.
+escaped=$(echo "$data" | sed 's|^/||; s|-|\\x2d|g; s|/|-|g')
+mkdir -p /run/systemd/system/data.mount.d
+cat >/run/systemd/system/data.mount.d/device.conf <<END
+[Unit]
+Wants=systemd-fsck@$escaped.service
+After=systemd-fsck@$escaped.service
+[Mount]
+What=$data
+END
+
+cat >$RUN/boot.env <<END
+SLOT=$slot
+BOOT_DISK=$disk
+INSTALL_ID=$(sibling "$esp" 00)
+STATE_DEVICE=$state
+DATA_DEVICE=$data
+END
+say "slot ${slot:-unknown} on $disk, state $state"
