@@ -40,15 +40,17 @@ purge="$purge polkitd libpolkit-agent-1-0 libduktape207 dbus-user-session libpam
 # Initrds are built elsewhere; the kernel's hooks run there.
 purge="$purge initramfs-tools initramfs-tools-core initramfs-tools-bin klibc-utils libklibc linux-base cpio"
 # Python and Perl serve maintainer scripts, xfs_scrub's mailer and mdadm's cron jobs.
-purge="$purge $(dpkg-query --show --showformat '${Package}\n' 'python3*' 'libpython3*' 'perl*' 'libicu*' 2>/dev/null |
-    tr '\n' ' ')"
+purge="$purge $(dpkg-query --show --showformat '${db:Status-Status} ${Package}\n' |
+    sed -n -E 's/^installed ((lib)?python3.*|perl.*|libicu.*)/\1/p' | tr '\n' ' ')"
 # Boot roms of network cards: VMs boot from disks.
 purge="$purge ipxe-qemu"
 # Logs are the journal's.
 purge="$purge logrotate"
 # Last: the tools that put packages in place.
 purge="$purge debconf adduser sysvinit-utils apt dpkg"
-installed=$(for package in $purge; do dpkg-query --show --showformat '${Package}\n' "$package" 2>/dev/null || true; done)
+installed=$(for package in $purge; do
+    dpkg-query --show --showformat '${db:Status-Status} ${Package}\n' "$package" 2>/dev/null | sed -n 's/^installed //p'
+done)
 # Files, not maintainer scripts, which would try to undo what is not undone here (users, units).
 for package in $installed; do
     dpkg --listfiles "$package"

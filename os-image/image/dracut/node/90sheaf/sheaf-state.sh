@@ -76,7 +76,8 @@ for candidate in a:05 b:06; do
     partition=/dev/disk/by-partuuid/$(sibling "$esp" "${candidate#*:}")
     [ "$(property "$partition" ID_FS_UUID)" = "$root_uuid" ] && slot=${candidate%:*} && break
 done
-disk=$(readlink -f "/sys/class/block/$(basename "$(readlink -f "$state")")/..")
+partition=$(readlink -f "$state")
+disk=$(readlink -f "/sys/class/block/${partition##*/}/..")
 disk=/dev/${disk##*/}
 
 # State: mounted; else repaired and mounted; else in memory.
