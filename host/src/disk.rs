@@ -1,0 +1,241 @@
+//! Raw disks: reads and writes at an offset, past the page cache where the kernel allows it.
+//!
+//! Why here: whoever writes a disk says where and what, and gets errors that name the disk and the place.
+//! Route in: a device path (or a plain file: the same code, which is how tests run it). Route out: [`Disk`].
+
+use rustix::fs::{Advice, FlockOperation, OFlags};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+/// Addresses, offsets and lengths of direct writes are multiples of this many bytes: the largest sector in use.
+pub const ALIGNMENT: usize = 4096;
+
+/// A disk that did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// It could not be opened or measured.
+    #[error("{}: can not be opened for writing", .path.display())]
+    Open {
+        /// The disk.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Someone else holds it.
+    #[error("{}: is in use by another program or a mount", .path.display())]
+    Busy {
+        /// The disk.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A transfer failed.
+    #[error("{}: {action} of {len} bytes at byte {offset} (sector {}) failed", .path.display(), .offset / 512)]
+    Transfer {
+        /// The disk.
+        path: PathBuf,
+        /// "read" or "write".
+        action: &'static str,
+        /// Where, in bytes.
+        offset: u64,
+        /// How much, in bytes.
+        len: usize,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// What was written did not reach the disk.
+    #[error("{}: written data could not be flushed to the disk", .path.display())]
+    Sync {
+        /// The disk.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Who may touch the disk besides us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Nobody: no mount, no volume manager, no udev probe.
+    Alone,
+    /// Programs that want the disk for themselves (mkfs); udev still keeps off.
+    Lent,
+    /// Programs that also take udev's lock (mtools).
+    Free,
+}
+
+/// A disk, by offset.
+pub trait Disk: Sync {
+    /// Its path, for programs that write to it themselves.
+    fn path(&self) -> &Path;
+    /// Its length in bytes.
+    fn size(&self) -> u64;
+    /// Says who else may touch it from now on.
+    fn hold(&self, hold: Hold) -> Result<(), DiskError>;
+    /// Fills `buffer` from `offset`.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError>;
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError>;
+    /// Waits until all that was written, by us or by programs, has reached the disk; later reads come from it.
+    fn sync(&self) -> Result<(), DiskError>;
+}
+
+/// A block device, or a file that stands for one.
+#[derive(Debug)]
+pub struct RawDisk {
+    path: PathBuf,
+    size: u64,
+    /// Past the page cache; absent where the file system does not offer it.
+    direct: Option<File>,
+    cached: File,
+    /// Open with O_EXCL while nobody else may use a block device.
+    claim: Mutex<Option<File>>,
+    is_device: bool,
+}
+
+impl RawDisk {
+    /// Opens `path` for reading and writing; nothing is claimed yet.
+    pub fn open(path: &Path) -> Result<Self, DiskError> {
+        let fail = |source| DiskError::Open { path: path.to_owned(), source };
+        let open = |flags: OFlags| {
+            File::options().read(true).write(true).custom_flags(flags.bits().cast_signed()).open(path)
+        };
+        let cached = open(OFlags::CLOEXEC).map_err(fail)?;
+        let is_device = cached.metadata().map_err(fail)?.file_type().is_block_device();
+        let size = rustix::fs::seek(&cached, rustix::fs::SeekFrom::End(0)).map_err(|e| fail(e.into()))?;
+        let direct = match open(OFlags::CLOEXEC | OFlags::DIRECT) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => None,
+            Err(error) => return Err(fail(error)),
+        };
+        Ok(Self { path: path.to_owned(), size, direct, cached, claim: Mutex::new(None), is_device })
+    }
+
+    /// The descriptor for a transfer: the direct one demands alignment of all three.
+    fn file(&self, offset: u64, address: *const u8, len: usize) -> &File {
+        let aligned = offset.is_multiple_of(ALIGNMENT as u64)
+            && len.is_multiple_of(ALIGNMENT)
+            && address.addr().is_multiple_of(ALIGNMENT);
+        self.direct.as_ref().filter(|_| aligned).unwrap_or(&self.cached)
+    }
+}
+
+impl Disk for RawDisk {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn hold(&self, hold: Hold) -> Result<(), DiskError> {
+        let busy = |source| DiskError::Busy { path: self.path.clone(), source };
+        let mut claim = self.claim.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match hold {
+            Hold::Alone if self.is_device && claim.is_none() => {
+                let exclusive = OFlags::EXCL | OFlags::CLOEXEC;
+                let open =
+                    File::options().read(true).custom_flags(exclusive.bits().cast_signed()).open(&self.path);
+                *claim = Some(open.map_err(busy)?);
+            }
+            Hold::Alone => {}
+            Hold::Lent | Hold::Free => *claim = None,
+        }
+        // udev leaves a whole disk alone while someone holds its BSD lock.
+        let lock = if hold == Hold::Free { FlockOperation::Unlock } else { FlockOperation::LockExclusive };
+        rustix::fs::flock(&self.cached, lock).map_err(|errno| busy(errno.into()))
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        let len = buffer.len();
+        self.file(offset, buffer.as_ptr(), len).read_exact_at(buffer, offset).map_err(|source| {
+            DiskError::Transfer { path: self.path.clone(), action: "read", offset, len, source }
+        })
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        self.file(offset, bytes.as_ptr(), bytes.len()).write_all_at(bytes, offset).map_err(|source| {
+            DiskError::Transfer { path: self.path.clone(), action: "write", offset, len: bytes.len(), source }
+        })
+    }
+
+    fn sync(&self) -> Result<(), DiskError> {
+        let fail = |source| DiskError::Sync { path: self.path.clone(), source };
+        self.cached.sync_all().map_err(fail)?;
+        // Clean pages are dropped so that a later read shows what the disk holds, not what memory does.
+        rustix::fs::fadvise(&self.cached, 0, None, Advice::DontNeed).map_err(|errno| fail(errno.into()))
+    }
+}
+
+/// Memory whose address suits direct transfers.
+#[derive(Debug)]
+pub struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Buffer {
+    /// `len` zero bytes.
+    pub fn zeroed(len: usize) -> Self {
+        let bytes = vec![0; len + ALIGNMENT];
+        let start = bytes.as_ptr().align_offset(ALIGNMENT);
+        Self { bytes, start, len }
+    }
+}
+
+impl std::ops::Deref for Buffer {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.start..self.start + self.len]
+    }
+}
+
+impl std::ops::DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.start + self.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str, size: u64) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("sheaf-disk-{}-{name}", std::process::id()));
+        File::create(&path).unwrap().set_len(size).unwrap();
+        path
+    }
+
+    #[test]
+    fn aligned_and_unaligned_writes_read_back() {
+        let path = file("rw", 1 << 20);
+        let disk = RawDisk::open(&path).unwrap();
+        disk.hold(Hold::Alone).unwrap();
+        let mut aligned = Buffer::zeroed(8192);
+        aligned.fill(7);
+        disk.write_at(4096, &aligned).unwrap();
+        disk.write_at(446, b"table").unwrap();
+        disk.sync().unwrap();
+        let mut back = Buffer::zeroed(16384);
+        disk.read_at(0, &mut back).unwrap();
+        assert_eq!((&back[446..451], back[4095], back[4096], back[12288]), (&b"table"[..], 0, 7, 0));
+        assert_eq!(disk.size(), 1 << 20);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_read_past_the_end_names_the_disk_and_the_place() {
+        let path = file("end", 4096);
+        let error = RawDisk::open(&path).unwrap().read_at(4096, &mut [0; 512]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("{}: read of 512 bytes at byte 4096 (sector 8) failed", path.display())
+        );
+        std::fs::remove_file(path).unwrap();
+    }
+}

@@ -1,0 +1,113 @@
+//! A [`Disk`] in memory: sparse, remembers the order of its writes, fails when told.
+
+use crate::disk::{Disk, DiskError, Hold};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+
+/// Memory is kept in pieces of this many bytes.
+const PIECE: u64 = 64 * 1024;
+
+/// Holds only what was written; the rest reads as zeros.
+pub struct FakeDisk {
+    path: PathBuf,
+    size: u64,
+    state: Mutex<State>,
+    failing: Vec<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    pieces: BTreeMap<u64, Vec<u8>>,
+    writes: Vec<(u64, usize)>,
+}
+
+impl FakeDisk {
+    /// An empty disk of `size` bytes called `path`.
+    pub fn new(path: impl AsRef<Path>, size: u64) -> Self {
+        Self { path: path.as_ref().to_owned(), size, state: Mutex::default(), failing: Vec::new() }
+    }
+
+    /// The `n`th write (counted from 0) fails with EIO.
+    #[must_use]
+    pub fn fails_at_write(mut self, n: u64) -> Self {
+        self.failing.push(n);
+        self
+    }
+
+    /// Offset and length of each write so far, in order, failed ones too.
+    pub fn writes(&self) -> Vec<(u64, usize)> {
+        self.state().writes.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn transfer(&self, action: &'static str, offset: u64, len: usize, source: io::Error) -> DiskError {
+        DiskError::Transfer { path: self.path.clone(), action, offset, len, source }
+    }
+}
+
+impl Disk for FakeDisk {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn hold(&self, _: Hold) -> Result<(), DiskError> {
+        Ok(())
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        if offset + buffer.len() as u64 > self.size {
+            return Err(self.transfer("read", offset, buffer.len(), io::ErrorKind::UnexpectedEof.into()));
+        }
+        let state = self.state();
+        for (position, run) in runs(offset, buffer.len()) {
+            let within = (position % PIECE) as usize;
+            let target = &mut buffer[(position - offset) as usize..][..run];
+            match state.pieces.get(&(position / PIECE)) {
+                Some(piece) => target.copy_from_slice(&piece[within..within + run]),
+                None => target.fill(0),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let mut state = self.state();
+        let turn = state.writes.len() as u64;
+        state.writes.push((offset, bytes.len()));
+        if self.failing.contains(&turn) {
+            return Err(self.transfer("write", offset, bytes.len(), io::Error::from_raw_os_error(5)));
+        }
+        if offset + bytes.len() as u64 > self.size {
+            return Err(self.transfer("write", offset, bytes.len(), io::ErrorKind::StorageFull.into()));
+        }
+        for (position, run) in runs(offset, bytes.len()) {
+            let within = (position % PIECE) as usize;
+            let piece = state.pieces.entry(position / PIECE).or_insert_with(|| vec![0; PIECE as usize]);
+            piece[within..within + run].copy_from_slice(&bytes[(position - offset) as usize..][..run]);
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), DiskError> {
+        Ok(())
+    }
+}
+
+/// Cuts a transfer where pieces end.
+fn runs(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize)> {
+    let end = offset + len as u64;
+    std::iter::successors((len > 0).then_some(offset), move |at| {
+        let next = (at / PIECE + 1) * PIECE;
+        (next < end).then_some(next)
+    })
+    .map(move |at| (at, (end.min((at / PIECE + 1) * PIECE) - at) as usize))
+}

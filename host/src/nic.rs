@@ -1,0 +1,82 @@
+//! Network cards of this machine, from sysfs.
+//!
+//! Route in: the root of the machine's tree. Route out: one [`Nic`] for each wired card; bridges, bonds, VLANs,
+//! wireless cards and other links that are no card are left out.
+
+use std::fs;
+use std::path::Path;
+
+/// ARPHRD_ETHER of linux/if_arp.h.
+const ETHERNET: &str = "1";
+
+/// One wired network card.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Nic {
+    /// Kernel name, `enp1s0`.
+    pub name: String,
+    /// MAC address the card was made with, lower case; a changed address is not it, then this is empty.
+    pub permanent_mac: Option<String>,
+    /// Driver, `virtio_net`.
+    pub driver: Option<String>,
+    /// A cable is in it; unknown while the link is down.
+    pub carrier: Option<bool>,
+}
+
+/// All wired cards, by name.
+pub fn wired(root: &Path) -> std::io::Result<Vec<Nic>> {
+    let mut nics = Vec::new();
+    for entry in fs::read_dir(root.join("sys/class/net"))? {
+        let entry = entry?;
+        let dir = entry.path();
+        let text =
+            |file: &str| fs::read_to_string(dir.join(file)).ok().map(|text| text.trim().to_lowercase());
+        let is_card = dir.join("device").exists() && text("type").as_deref() == Some(ETHERNET);
+        if !is_card || dir.join("wireless").exists() || dir.join("phy80211").exists() {
+            continue;
+        }
+        let untouched = text("addr_assign_type").as_deref() == Some("0"); // NET_ADDR_PERM
+        let driver = fs::read_link(dir.join("device/driver")).ok();
+        nics.push(Nic {
+            name: entry.file_name().to_string_lossy().into_owned(),
+            permanent_mac: text("address").filter(|_| untouched),
+            driver: driver.and_then(|link| Some(link.file_name()?.to_string_lossy().into_owned())),
+            carrier: text("carrier").map(|carrier| carrier == "1"),
+        });
+    }
+    nics.sort();
+    Ok(nics)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cards_are_found_and_bridges_and_wireless_are_not() {
+        let root = std::env::temp_dir().join(format!("sheaf-nic-{}", std::process::id()));
+        let link = |name: &str, files: &[(&str, &str)]| {
+            let dir = root.join("sys/class/net").join(name);
+            fs::create_dir_all(&dir).unwrap();
+            for (file, text) in files {
+                fs::create_dir_all(dir.join(file).parent().unwrap()).unwrap();
+                fs::write(dir.join(file), text).unwrap();
+            }
+        };
+        let card = [
+            ("type", "1\n"),
+            ("device/x", ""),
+            ("addr_assign_type", "0\n"),
+            ("address", "52:54:00:AA:00:01\n"),
+        ];
+        link("enp1s0", &card);
+        link("br0", &[("type", "1\n"), ("address", "52:54:00:aa:00:02\n")]);
+        link("wlp2s0", &[&card[..], &[("wireless/x", "")]].concat());
+        let nics = wired(&root).unwrap();
+        assert_eq!(nics.len(), 1);
+        assert_eq!(
+            (nics[0].name.as_str(), nics[0].permanent_mac.as_deref()),
+            ("enp1s0", Some("52:54:00:aa:00:01"))
+        );
+        fs::remove_dir_all(root).unwrap();
+    }
+}
