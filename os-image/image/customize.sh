@@ -42,8 +42,6 @@ purge="$purge initramfs-tools initramfs-tools-core initramfs-tools-bin klibc-uti
 # Python and Perl serve maintainer scripts, xfs_scrub's mailer and mdadm's cron jobs.
 purge="$purge $(dpkg-query --show --showformat '${db:Status-Status} ${Package}\n' |
     sed -n -E 's/^installed ((lib)?python3.*|perl.*|libicu.*)/\1/p' | tr '\n' ' ')"
-# Boot roms of network cards: VMs boot from disks.
-purge="$purge ipxe-qemu"
 # Logs are the journal's.
 purge="$purge logrotate"
 # Last: the tools that put packages in place.
@@ -81,6 +79,9 @@ find /usr/share/zoneinfo -mindepth 1 ! -name UTC ! -name Etc -delete 2>/dev/null
 find /usr/share/qemu -mindepth 1 \( -name '*arm*' -o -name '*aarch64*' -o -name '*riscv*' -o -name '*loongarch*' \
     -o -name 'hppa*' -o -name '*s390*' -o -name 'skiboot*' -o -name '*ppc*' -o -name 'openbios*' -o -name 'palcode*' \
     -o -name 'u-boot*' -o -name 'slof*' -o -name '*.dtb' -o -name 'keymaps' \) -exec rm -rf {} +
+# Boot roms: of the network cards a VM may have; QEMU refuses a card whose rom is not there.
+find /usr/share/qemu \( -name 'pxe-*.rom' -o -name 'efi-*.rom' \) ! -name 'efi-virtio.rom' \
+    ! -name 'efi-e1000.rom' ! -name 'efi-e1000e.rom' -delete
 # OVMF: the 4 MiB builds; without the debug, Xen and microvm ones.
 rm -rf /usr/share/ovmf /usr/share/OVMF/OVMF_CODE.fd /usr/share/OVMF/OVMF_VARS.fd /usr/share/qemu/OVMF.fd
 # User interfaces and sound of QEMU: a VM's screen is VNC, built in.
@@ -142,6 +143,7 @@ for unit in libvirt-guests.service libvirtd-ro.socket libvirtd-admin.socket libv
     lvm2-monitor.service dm-event.socket lvm2-lvmpolld.socket lvm2-lvmpolld.service \
     nvmefc-boot-connections.service nvmf-autoconnect.service uuidd.socket smartmontools.service \
     e2scrub_reap.service e2scrub_all.timer xfs_scrub_all.timer \
+    systemd-importd.socket systemd-initctl.socket systemd-sysext.socket systemd-user-sessions.service \
     sys-kernel-debug.mount sys-kernel-tracing.mount dev-mqueue.mount systemd-vconsole-setup.service; do
     ln -sf /dev/null "/etc/systemd/system/$unit"
 done

@@ -26,6 +26,10 @@ install() {
     # No shell on failure: say why and reboot, so that a boot that fails uses up one of its slot's tries.
     inst_simple "$moddir/emergency.service" "$systemdsystemunitdir/emergency.service"
     inst_simple "$moddir/emergency.service" "$systemdsystemunitdir/rescue.service"
+    printf 'NAME=Sheaf\nID=sheaf\nPRETTY_NAME="Sheaf (initrd)"\n' >"$initdir/usr/lib/initrd-release"
+    ln -sf ../usr/lib/initrd-release "$initdir/etc/initrd-release"
+    ln -sf initrd-release "$initdir/usr/lib/os-release"
+    ln -sf ../usr/lib/os-release "$initdir/etc/os-release"
     ln_r "$systemdsystemunitdir/initrd.target" "$systemdsystemunitdir/default.target"
     # Nothing on the kernel's command line may open a shell, and the partition table names no root.
     rm -f "$initdir$systemdutildir/system-generators/systemd-debug-generator" \
