@@ -18,3 +18,13 @@ pub use machine::{Machine, MachineError};
 pub use serial::SerialLog;
 pub use spec::{Disk, DiskBus, Firmware, Format, Forward, Lan, Medium, Spec};
 pub use tools::Tools;
+
+/// The checkout that the caller stands in: `target/sheaf` under it holds everything that is made.
+pub fn workspace() -> std::io::Result<std::path::PathBuf> {
+    let here = std::env::current_dir()?;
+    let is_root = |folder: &&std::path::Path| folder.join("Cargo.lock").exists() && folder.join("kubernetes").exists();
+    here.ancestors().find(is_root).map(Into::into).ok_or_else(|| {
+        let place = here.display();
+        std::io::Error::other(format!("{place} is not inside a checkout of Sheaf; change into one"))
+    })
+}

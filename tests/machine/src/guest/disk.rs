@@ -80,7 +80,8 @@ fn prepare(boot: &mut [u8], core: &mut Vec<u8>) {
     boot[0x66..0x68].copy_from_slice(&[0x90, 0x90]); // trust that name
     core[0x1f4..0x1fc].copy_from_slice(&2u64.to_le_bytes()); // the rest of core.img
     core[0x1fc..0x1fe].copy_from_slice(&(sectors - 1).to_le_bytes());
-    // One active Linux partition; CHS fields say "use LBA".
+    // One active Linux partition, where GRUB has code for floppy disks; CHS fields say "use LBA".
+    boot[0x1be..0x1fe].fill(0);
     let entry = &mut boot[0x1be..0x1ce];
     entry.copy_from_slice(&[0x80, 0xfe, 0xff, 0xff, 0x83, 0xfe, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0]);
     entry[8..12].copy_from_slice(&((PARTITION_START / SECTOR) as u32).to_le_bytes());
@@ -105,12 +106,13 @@ mod tests {
 
     #[test]
     fn the_first_sector_names_the_rest_of_grub_and_an_active_partition() {
-        let (mut boot, mut core) = (vec![0; 512], vec![0; 1300]);
+        let (mut boot, mut core) = (vec![7; 512], vec![0; 1300]);
         prepare(&mut boot, &mut core);
         assert_eq!(core.len(), 1536);
         assert_eq!(core[0x1fc..0x1fe], [2, 0], "two sectors follow core.img's first");
         assert_eq!((boot[0x1be], boot[0x1c2]), (0x80, 0x83));
         assert_eq!(boot[0x1c6..0x1ca], 2048u32.to_le_bytes());
+        assert!(boot[0x1ce..0x1fe].iter().all(|&byte| byte == 0), "no other partition");
         assert_eq!(boot[0x1fe..], [0x55, 0xaa]);
     }
 }

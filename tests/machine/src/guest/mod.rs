@@ -17,7 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Goes into the key of the cache: raise it when a step of the build changes its result.
-const RECIPE_VERSION: u32 = 1;
+const RECIPE_VERSION: u32 = 2;
 
 /// A guest disk that could not be made.
 #[derive(Debug, thiserror::Error)]

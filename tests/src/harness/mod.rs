@@ -1,0 +1,100 @@
+//! What a case stands on: its folders, the machines of `sheaf-machine`, the artefacts of a failure.
+//!
+//! Route in: a case's name. Route out: a [`Case`]; when its test fails, everything the machines said stays under
+//! `target/sheaf/artefacts/NAME/` and the place is printed.
+
+use anyhow::{Context as _, Result};
+use sheaf_host::run::{Run as _, System};
+use sheaf_machine::{Machine, Spec, Tools};
+use std::path::{Path, PathBuf};
+
+/// One running case.
+pub struct Case {
+    name: String,
+    root: PathBuf,
+    work: tempfile::TempDir,
+    /// Where QEMU and firmware come from.
+    pub tools: Tools,
+}
+
+impl Case {
+    /// Begins the case `name`: what an earlier run of it left is removed.
+    pub fn begin(name: &str) -> Result<Self> {
+        let root = sheaf_machine::workspace()?;
+        let tools = Tools::find()?;
+        let runs = root.join("target/sheaf/run");
+        std::fs::create_dir_all(&runs).with_context(|| runs.display().to_string())?;
+        let work = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir_in(&runs)?;
+        let case = Self { name: name.into(), root, work, tools };
+        let artefacts = case.artefacts();
+        if artefacts.exists() {
+            std::fs::remove_dir_all(&artefacts).with_context(|| artefacts.display().to_string())?;
+        }
+        std::fs::create_dir_all(&artefacts).with_context(|| artefacts.display().to_string())?;
+        Ok(case)
+    }
+
+    /// `target/sheaf` of the checkout.
+    pub fn made(&self) -> PathBuf {
+        self.root.join("target/sheaf")
+    }
+
+    /// The checkout.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Disks and other files that nobody needs after the case.
+    pub fn work(&self) -> &Path {
+        self.work.path()
+    }
+
+    /// What stays when the case fails.
+    pub fn artefacts(&self) -> PathBuf {
+        self.made().join("artefacts").join(&self.name)
+    }
+
+    /// Switches a machine on.
+    pub fn start(&self, spec: &Spec) -> Result<Machine> {
+        Ok(Machine::start(spec, &self.tools, &self.artefacts().join(&spec.name))?)
+    }
+
+    /// A NoCloud seed: an ISO labelled `cidata`.
+    pub fn seed(&self, meta_data: &str, user_data: &str) -> Result<PathBuf> {
+        let folder = self.work().join("seed");
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join("meta-data"), meta_data)?;
+        std::fs::write(folder.join("user-data"), user_data)?;
+        let iso = self.work().join("seed.iso");
+        let xorriso = self.tools.command("usr/bin/xorriso").args(["-as", "mkisofs", "-quiet", "-V", "cidata", "-J", "-r", "-o"]);
+        System.run(&xorriso.arg(&iso).arg(&folder))?;
+        Ok(iso)
+    }
+
+    /// A copy of the guest disk that the case may write to.
+    pub fn own_guest_disk(&self) -> Result<PathBuf> {
+        let disk = self.work().join("guest.raw");
+        std::fs::copy(self.guest_disk()?, &disk).with_context(|| disk.display().to_string())?;
+        Ok(disk)
+    }
+
+    /// The guest disk of demo and tests, made when it is missing.
+    pub fn guest_disk(&self) -> Result<PathBuf> {
+        let disk = self.made().join("guest/guest.raw");
+        sheaf_machine::guest::build(&self.tools, &self.made().join("guest/work"), &disk)?;
+        Ok(disk)
+    }
+}
+
+/// Runs the case `name`; a failed one keeps and names its artefacts.
+#[track_caller]
+pub fn case(name: &str, steps: impl FnOnce(&Case) -> Result<()>) {
+    let case = Case::begin(name).unwrap_or_else(|error| panic!("case {name}: {error:#}"));
+    let artefacts = case.artefacts();
+    // A panic of an assertion passes here by unwinding: the artefacts stay then, too.
+    match steps(&case) {
+        // A folder that stays does no harm.
+        Ok(()) => drop(std::fs::remove_dir_all(artefacts)),
+        Err(error) => panic!("{error:#}\nwhat the machines of case {name} said is in {}", artefacts.display()),
+    }
+}
