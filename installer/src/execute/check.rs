@@ -1,0 +1,58 @@
+//! First pass over the medium: everything that will be written is compared with the manifest before anything is.
+//!
+//! Why twice: a medium that is damaged anywhere must leave the disk as it was. What is read here stays in the page
+//! cache where memory allows, so the second pass seldom waits for the medium; it checks each frame again all the same.
+//! Route in: payloads and files of the plan. Route out: nothing, or which file is damaged.
+
+use super::{Means, StepError, payload};
+use crate::plan::{MediumFile, Payload};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Bytes of one read.
+const READ: usize = 1 << 20;
+
+pub(super) fn medium(means: &Means<'_>, payloads: &[Payload], files: &[MediumFile]) -> Result<(), StepError> {
+    let total = payloads.iter().map(|payload| payload.size).chain(files.iter().map(|file| file.size)).sum();
+    means.progress.expect(total);
+    for payload in payloads {
+        payload::check(means, payload)?;
+    }
+    for file in files {
+        self::file(means, file)?;
+    }
+    Ok(())
+}
+
+fn file(means: &Means<'_>, file: &MediumFile) -> Result<(), StepError> {
+    let read_error = |source| StepError::MediumRead { file: file.file.clone(), source };
+    let damaged = |what: String| StepError::MediumDamaged { file: file.file.clone(), what };
+    let (length, hash) =
+        hash(&means.medium.join(&file.file), |bytes| means.progress.advance(bytes)).map_err(read_error)?;
+    if length != file.size {
+        return Err(damaged(format!("it has {length} bytes, {} are expected", file.size)));
+    }
+    if hash != file.sha256.to_lowercase() {
+        return Err(damaged("it does not have the expected hash".into()));
+    }
+    Ok(())
+}
+
+/// Length and SHA-256 of a file.
+pub(super) fn hash(path: &Path, mut advance: impl FnMut(u64)) -> std::io::Result<(u64, String)> {
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; READ];
+    let mut hash = Sha256::new();
+    let mut length = 0;
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            return Ok((length, payload::hex(&hash.finalize())));
+        }
+        hash.update(&buffer[..read]);
+        length += read as u64;
+        advance(read as u64);
+    }
+}

@@ -1,0 +1,246 @@
+//! Carries out a plan: one arm for each step, no decisions.
+//!
+//! Why the order is safe: the old table goes first and the new one comes last, so that a disk on which an
+//! installation was cut short at any point has no table and boots nothing. Route in: [`InstallPlan`] and the means to
+//! carry it out. Route out: how long each phase took; or a [`Failure`] after the half-made table was wiped.
+
+mod check;
+mod esp;
+mod ext4;
+mod payload;
+mod table;
+
+use crate::plan::{InstallPlan, Layout, Range, Step};
+use crate::progress::Progress;
+use serde::Serialize;
+use sheaf_host::disk::{Buffer, Disk, DiskError, Hold};
+use sheaf_host::mount::{Mount, MountError};
+use sheaf_host::run::{Run, RunError};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What carries a plan out.
+pub struct Means<'a> {
+    /// Runs mkfs and mtools.
+    pub run: &'a dyn Run,
+    /// Shows images of the medium to mkfs.
+    pub mount: &'a dyn Mount,
+    /// The disk that is written.
+    pub disk: &'a dyn Disk,
+    /// Folder of the medium with the payload.
+    pub medium: &'a Path,
+    /// Folder in memory for what file systems are filled from.
+    pub scratch: &'a Path,
+    /// The node config as it is written to the disk.
+    pub node_toml: &'a str,
+    /// Who is told how far it is.
+    pub progress: &'a Progress,
+}
+
+/// A step that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// A file of the medium can not be read.
+    #[error("{file} of the medium can not be read")]
+    MediumRead {
+        /// Its path below the medium's folder.
+        file: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A file of the medium is not what the manifest says.
+    #[error("{file} of the medium is damaged: {what}")]
+    MediumDamaged {
+        /// Its path below the medium's folder.
+        file: String,
+        /// What differs.
+        what: String,
+    },
+    /// The disk gave back something else than was written.
+    #[error("{disk}: {what} reads back different from what was written")]
+    ReadBack {
+        /// The disk.
+        disk: PathBuf,
+        /// What was read.
+        what: String,
+    },
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A program failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// A file of the medium could not be shown to mkfs.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// Memory for the contents of file systems ran out, or the like.
+    #[error("{}: can not be prepared in memory", .path.display())]
+    Scratch {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The table can not be rendered.
+    #[error("the partition table can not be made")]
+    Table(#[from] gptman::Error),
+}
+
+impl StepError {
+    /// What an operator can do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::MediumRead { .. } => {
+                "the stick, disc or drive may be failing: try another one, or another port"
+            }
+            Self::MediumDamaged { .. } => {
+                "write the medium anew from the ISO (compare its SHA-256) and boot it again"
+            }
+            Self::ReadBack { .. } => {
+                "the disk, its cable or its controller loses data: replace it or select another disk"
+            }
+            Self::Disk(DiskError::Busy { .. }) => "something took hold of the disk: boot the medium again",
+            Self::Disk(_) => {
+                "the disk may be failing: check its cable and SMART data, or select another disk"
+            }
+            Self::Run(_) => {
+                "the disk may be failing: check its cable and SMART data, then boot the medium again"
+            }
+            Self::Mount(_) | Self::Scratch { .. } => {
+                "the machine may have too little memory: Sheaf installs with 1 GiB"
+            }
+            Self::Table(_) => "please report this with the plan that `sheaf-installer run --dry-run` prints",
+        }
+    }
+}
+
+/// An installation that did not come about.
+#[derive(Debug, thiserror::Error)]
+#[error("{step} failed")]
+pub struct Failure {
+    /// What was being done, in words.
+    pub step: String,
+    /// Why it failed.
+    #[source]
+    pub source: Box<StepError>,
+    /// What became of the disk.
+    pub disk: DiskState,
+}
+
+/// What a failed installation left behind.
+#[derive(Debug)]
+pub enum DiskState {
+    /// Nothing was written.
+    Untouched,
+    /// The half-made table was wiped: the disk boots nothing.
+    Wiped,
+    /// It could not be wiped either.
+    Unknown(DiskError),
+}
+
+/// Seconds of each phase, for benchmarks: `sheaf-installer: timing {json}`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Timing {
+    /// Seconds by phase.
+    pub seconds: BTreeMap<&'static str, f64>,
+    /// Seconds in all.
+    pub total: f64,
+    /// Bytes read from the medium (each time), and decoded bytes written to slots.
+    pub payload_bytes: u64,
+}
+
+/// Carries out all steps of `plan`.
+pub fn install(plan: &InstallPlan, means: &Means<'_>) -> Result<Timing, Failure> {
+    let mut timing = Timing::default();
+    let begin = Instant::now();
+    for (number, step) in plan.steps.iter().enumerate() {
+        let start = Instant::now();
+        means.progress.phase(number + 1, plan.steps.len(), &step.to_string());
+        perform(step, &plan.layout, means).map_err(|source| Failure {
+            step: step.to_string(),
+            source: Box::new(source),
+            disk: match number > first_write(plan) || writes(step) {
+                true => wipe(means.disk, &plan.layout),
+                false => DiskState::Untouched,
+            },
+        })?;
+        *timing.seconds.entry(phase(step)).or_default() += start.elapsed().as_secs_f64();
+        if let Step::WriteImage { payload, .. } = step {
+            timing.payload_bytes += payload.raw_size;
+        }
+    }
+    timing.total = begin.elapsed().as_secs_f64();
+    Ok(timing)
+}
+
+fn writes(step: &Step) -> bool {
+    !matches!(step, Step::CheckMedium { .. })
+}
+
+fn first_write(plan: &InstallPlan) -> usize {
+    plan.steps.iter().position(writes).unwrap_or(plan.steps.len())
+}
+
+fn phase(step: &Step) -> &'static str {
+    match step {
+        Step::CheckMedium { .. } => "check",
+        Step::Erase { .. } => "erase",
+        Step::WriteImage { .. } => "write",
+        Step::VerifyImage { .. } => "verify",
+        Step::MakeEsp { .. } => "esp",
+        Step::MakeState { .. } => "state",
+        Step::MakeData { .. } => "data",
+        Step::WriteTable => "table",
+    }
+}
+
+fn perform(step: &Step, layout: &Layout, means: &Means<'_>) -> Result<(), StepError> {
+    match step {
+        Step::CheckMedium { payloads, files } => check::medium(means, payloads, files),
+        Step::Erase { ranges } => {
+            means.disk.hold(Hold::Alone)?;
+            erase(means.disk, ranges)
+        }
+        Step::WriteImage { payload, offset } => payload::write(means, payload, *offset),
+        Step::VerifyImage { payload, offset } => payload::verify(means, payload, *offset),
+        Step::MakeEsp { partition, sector_size, files, texts } => {
+            esp::make(means, partition, *sector_size, files, texts)
+        }
+        Step::MakeState { partition } => ext4::state(means, partition),
+        Step::MakeData { partition, images } => ext4::data(means, partition, images),
+        Step::WriteTable => {
+            means.disk.hold(Hold::Alone)?;
+            table::write(means.disk, layout)
+        }
+    }
+}
+
+/// Zeros on `ranges`, on the disk when it returns.
+fn erase(disk: &dyn Disk, ranges: &[Range]) -> Result<(), StepError> {
+    for range in ranges {
+        // Ends of disks need not be a multiple of a page: the odd rest is written apart.
+        let zeros = Buffer::zeroed(range.length.min(1 << 20) as usize);
+        let mut done = 0;
+        while done < range.length {
+            let length = (range.length - done).min(zeros.len() as u64);
+            disk.write_at(range.offset + done, &zeros[..length as usize])?;
+            done += length;
+        }
+    }
+    Ok(disk.sync()?)
+}
+
+/// Erases both copies of the table and the MBR, so that nothing takes the disk for an installed one. Each end is
+/// tried even if the other can not be written.
+fn wipe(disk: &dyn Disk, layout: &Layout) -> DiskState {
+    // Whatever still holds the disk, wiping is worth the try.
+    let _ = disk.hold(Hold::Alone);
+    let ends = [Range { offset: 0, length: crate::plan::ALIGNMENT }, layout.tail()];
+    let results = ends.map(|end| erase(disk, &[end]));
+    match results.into_iter().find_map(Result::err) {
+        Some(StepError::Disk(error)) => DiskState::Unknown(error),
+        _ => DiskState::Wiped,
+    }
+}

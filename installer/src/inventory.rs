@@ -1,0 +1,240 @@
+//! What this machine has: disks, network cards, firmware, memory.
+//!
+//! Why here: the plan decides on this value alone, so what it decided can be shown, tested and reported.
+//! Route in: [`sheaf_host`]'s probes. Route out: [`Inventory`]; `sheaf-installer inventory --json` prints it.
+
+use serde::Serialize;
+use sheaf_config::node::Bus;
+use sheaf_host::block::{self, Device};
+use sheaf_host::nic;
+use sheaf_host::run::Run;
+use std::path::{Path, PathBuf};
+
+/// One machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Inventory {
+    /// How it was booted.
+    pub firmware: Firmware,
+    /// Memory the kernel has, in bytes.
+    pub memory: u64,
+    /// Its disks, by path.
+    pub disks: Vec<Disk>,
+    /// Its wired network cards, by name.
+    pub nics: Vec<Nic>,
+}
+
+/// How a machine starts a boot loader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)] // the names say it
+pub enum Firmware {
+    Uefi,
+    Bios,
+}
+
+/// One disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Disk {
+    /// Node in /dev; may be another at the next boot.
+    pub path: PathBuf,
+    /// Its names under /dev/disk/by-id and /dev/disk/by-path.
+    pub links: Vec<PathBuf>,
+    /// Serial number.
+    pub serial: Option<String>,
+    /// World-wide name.
+    pub wwn: Option<String>,
+    /// Model name.
+    pub model: Option<String>,
+    /// How it is attached, when that is one of the known ways.
+    pub bus: Option<Bus>,
+    /// Length in bytes.
+    pub size: u64,
+    /// Logical sector size in bytes.
+    pub sector_size: u64,
+    /// The kernel refuses writes.
+    pub read_only: bool,
+    /// It can be taken out.
+    pub removable: bool,
+    /// The medium this installation comes from.
+    pub is_medium: bool,
+    /// Who uses it, in words.
+    pub uses: Vec<String>,
+    /// Marks of present contents, on it and on its partitions.
+    pub signatures: Vec<Signature>,
+    /// Why it could not be searched for signatures.
+    pub unreadable: Option<String>,
+}
+
+/// A mark by which some system would recognise content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Signature {
+    /// Disk or partition it is on.
+    pub device: PathBuf,
+    /// Its place on the disk, in bytes.
+    pub offset: u64,
+    /// `gpt`, `ext4`, `LVM2_member`, …
+    pub kind: String,
+}
+
+/// One wired network card.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Nic {
+    /// Kernel name.
+    pub name: String,
+    /// MAC address it was made with.
+    pub permanent_mac: Option<String>,
+    /// Driver.
+    pub driver: Option<String>,
+    /// A cable is in it, when that is known.
+    pub carrier: Option<bool>,
+}
+
+/// Devices that the installer itself reads from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reserved<'a> {
+    /// The medium.
+    pub medium: Option<&'a Path>,
+    /// The drive the node config came from.
+    pub config: Option<&'a Path>,
+}
+
+/// Looks at the machine whose tree is at `root`.
+pub fn probe(run: &dyn Run, root: &Path, reserved: Reserved<'_>) -> anyhow::Result<Inventory> {
+    let links = block::links(root);
+    let mut disks = Vec::new();
+    for device in block::devices(run)?.iter().filter(|device| is_disk(device)) {
+        let found = block::signatures(run, device);
+        let mut disk = describe(device, reserved);
+        disk.links = links.get(&device.path).cloned().unwrap_or_default();
+        match found {
+            Ok(found) => disk.signatures = found.into_iter().map(|s| on_disk(device, s)).collect(),
+            Err(error) => disk.unreadable = Some(error.to_string()),
+        }
+        disks.push(disk);
+    }
+    disks.sort_by(|a, b| a.path.cmp(&b.path));
+    let nics = nic::wired(root)?.into_iter().map(|nic| Nic {
+        name: nic.name,
+        permanent_mac: nic.permanent_mac,
+        driver: nic.driver,
+        carrier: nic.carrier,
+    });
+    let uefi = root.join("sys/firmware/efi").exists();
+    Ok(Inventory {
+        firmware: if uefi { Firmware::Uefi } else { Firmware::Bios },
+        memory: memory(&std::fs::read_to_string(root.join("proc/meminfo"))?),
+        disks,
+        nics: nics.collect(),
+    })
+}
+
+/// Disks that could hold an installation at all: not RAM disks, empty card readers, drives' boot areas, floppies.
+fn is_disk(device: &Device) -> bool {
+    let name = device.path.file_name().unwrap_or_default().to_string_lossy();
+    let odd = name.starts_with("zram")
+        || name.starts_with("ram")
+        || name.starts_with("fd")
+        || name.contains("boot");
+    device.kind == "disk" && device.size > 0 && !odd
+}
+
+fn describe(device: &Device, reserved: Reserved<'_>) -> Disk {
+    let holds = |path: Option<&Path>| path.is_some_and(|path| device.tree().iter().any(|d| d.path == path));
+    let mut uses = device.uses();
+    if holds(reserved.config) {
+        uses.push("this installation's node.toml is on it".into());
+    }
+    let text =
+        |text: &Option<String>| text.as_deref().map(str::trim).filter(|t| !t.is_empty()).map(String::from);
+    Disk {
+        path: device.path.clone(),
+        links: Vec::new(),
+        serial: text(&device.serial),
+        wwn: text(&device.wwn),
+        model: text(&device.model),
+        bus: bus(device),
+        size: device.size,
+        sector_size: device.sector_size,
+        read_only: device.read_only,
+        removable: device.removable,
+        is_medium: holds(reserved.medium),
+        uses,
+        signatures: Vec::new(),
+        unreadable: None,
+    }
+}
+
+fn bus(device: &Device) -> Option<Bus> {
+    match device.transport.as_deref() {
+        Some("nvme") => Some(Bus::Nvme),
+        Some("sata" | "ata") => Some(Bus::Sata),
+        Some("sas") => Some(Bus::Sas),
+        Some("usb") => Some(Bus::Usb),
+        Some("virtio") => Some(Bus::Virtio),
+        _ => device.hctl.as_ref().map(|_| Bus::Scsi),
+    }
+}
+
+/// A signature's place on its partition becomes its place on the disk.
+fn on_disk(disk: &Device, signature: block::Signature) -> Signature {
+    let part = disk.children.iter().find(|child| child.path == signature.device);
+    let start = part.and_then(|part| part.start).unwrap_or(0) * 512; // sysfs counts in 512 bytes on every disk
+    Signature { device: signature.device, offset: start + signature.offset, kind: signature.kind }
+}
+
+/// Bytes of `MemTotal` in /proc/meminfo.
+fn memory(meminfo: &str) -> u64 {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+impl std::fmt::Display for Inventory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let firmware = match self.firmware {
+            Firmware::Uefi => "UEFI",
+            Firmware::Bios => "BIOS",
+        };
+        writeln!(f, "firmware {firmware}, memory {}", crate::human::binary(self.memory))?;
+        for disk in &self.disks {
+            let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
+            writeln!(f, "disk {}  {}", disk.path.display(), crate::human::decimal(disk.size))?;
+            writeln!(
+                f,
+                "  serial {}, wwn {}, model {}",
+                text(&disk.serial),
+                text(&disk.wwn),
+                text(&disk.model)
+            )?;
+            for link in &disk.links {
+                writeln!(f, "  also {}", link.display())?;
+            }
+            let notes = [
+                (disk.is_medium, "the install medium"),
+                (disk.read_only, "read-only"),
+                (disk.removable, "removable"),
+            ];
+            for (_, note) in notes.iter().filter(|(holds, _)| *holds) {
+                writeln!(f, "  is {note}")?;
+            }
+            for used in &disk.uses {
+                writeln!(f, "  in use: {used}")?;
+            }
+            for found in &disk.signatures {
+                writeln!(f, "  holds {} on {} (byte {})", found.kind, found.device.display(), found.offset)?;
+            }
+            if let Some(error) = &disk.unreadable {
+                writeln!(f, "  could not be searched: {error}")?;
+            }
+        }
+        for nic in &self.nics {
+            let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
+            writeln!(f, "card {}  mac {}, driver {}", nic.name, text(&nic.permanent_mac), text(&nic.driver))?;
+        }
+        Ok(())
+    }
+}

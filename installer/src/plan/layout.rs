@@ -1,0 +1,228 @@
+//! The partition table: what lies where on the boot disk.
+//!
+//! Why so large: no update ever rewrites this table, so slots and the boot partition have room to grow for years.
+//! Route in: size and sector size of a disk, the UUID of this installation. Route out: [`Layout`].
+
+use super::Range;
+use serde::Serialize;
+use uuid::Uuid;
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Start of every partition in bytes: suits the pages of flash and the stripes of arrays.
+pub const ALIGNMENT: u64 = MIB;
+/// Smallest disk in bytes: what is sold as 16 GB.
+pub const MIN_DISK: u64 = 16_000_000_000;
+/// Bounds of the state partition in bytes: logs and etcd need the one, nothing of it needs more than the other.
+const STATE: (u64, u64) = (2 * GIB, 32 * GIB);
+/// Attribute bit by which systemd leaves a partition alone when it mounts by itself.
+const NO_AUTO: u64 = 1 << 63;
+
+const BIOS_BOOT: Uuid = Uuid::from_u128(0x21686148_6449_6e6f_744e_656564454649);
+const EFI_SYSTEM: Uuid = Uuid::from_u128(0xc12a7328_f81f_11d2_ba4b_00a0c93ec93b);
+const ROOT_VERITY: Uuid = Uuid::from_u128(0x2c7357ed_ebd2_46d9_aec1_23d437ec2bf5);
+const ROOT: Uuid = Uuid::from_u128(0x4f68bce3_e8cd_4db1_96e7_fbcaf984b709);
+const ROOT_SIGNATURE: Uuid = Uuid::from_u128(0x41092b05_9fc8_4523_994f_2def0408b176);
+const LINUX: Uuid = Uuid::from_u128(0x0fc63daf_8483_4772_8e79_3d69d8477de4);
+
+/// Partitions, numbered from 1 in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)] // the names say it
+pub enum Role {
+    Bios = 1,
+    Esp,
+    VerityA,
+    VerityB,
+    RootA,
+    RootB,
+    SigA,
+    SigB,
+    State,
+    Data,
+}
+
+/// Role, name, type, attributes and length in bytes of those with a fixed length.
+const FIXED: [(Role, &str, Uuid, u64, u64); 8] = [
+    (Role::Bios, "bios", BIOS_BOOT, 0, MIB),
+    (Role::Esp, "esp", EFI_SYSTEM, 0, 2 * GIB),
+    (Role::VerityA, "verity-a", ROOT_VERITY, NO_AUTO, 64 * MIB),
+    (Role::VerityB, "verity-b", ROOT_VERITY, NO_AUTO, 64 * MIB),
+    (Role::RootA, "root-a", ROOT, NO_AUTO, 4 * GIB),
+    (Role::RootB, "root-b", ROOT, NO_AUTO, 4 * GIB),
+    (Role::SigA, "sig-a", ROOT_SIGNATURE, NO_AUTO, MIB),
+    (Role::SigB, "sig-b", ROOT_SIGNATURE, NO_AUTO, MIB),
+];
+
+/// One partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Partition {
+    /// What it is for.
+    pub role: Role,
+    /// Its number.
+    pub number: u8,
+    /// Its name in the table.
+    pub name: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: Uuid,
+    /// Its own UUID: that of the installation, the last byte replaced by its number.
+    pub uuid: Uuid,
+    /// Attribute bits.
+    pub attributes: u64,
+    /// First byte on the disk.
+    pub offset: u64,
+    /// Length in bytes.
+    pub size: u64,
+}
+
+/// The whole table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Layout {
+    /// UUID of the disk: that of the installation, the last byte 0.
+    pub id: Uuid,
+    /// Length of the disk in bytes.
+    pub disk_size: u64,
+    /// Length of a sector in bytes.
+    pub sector_size: u64,
+    /// All partitions by number.
+    pub partitions: Vec<Partition>,
+}
+
+/// Why a disk can not hold the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayoutError {
+    /// Smaller than [`MIN_DISK`].
+    TooSmall,
+    /// Its sectors are of a size that no disk of today has.
+    SectorSize(u64),
+}
+
+impl Layout {
+    /// The table of a disk of `disk_size` bytes with sectors of `sector_size` bytes.
+    pub fn of(disk_size: u64, sector_size: u64, id: Uuid) -> Result<Self, LayoutError> {
+        if sector_size != 512 && sector_size != 4096 {
+            return Err(LayoutError::SectorSize(sector_size));
+        }
+        if disk_size < MIN_DISK {
+            return Err(LayoutError::TooSmall);
+        }
+        let mut layout = Self { id: with_number(id, 0), disk_size, sector_size, partitions: Vec::new() };
+        for (role, name, kind, attributes, size) in FIXED {
+            layout.append(role, name, kind, attributes, size);
+        }
+        let left = layout.tail().offset - layout.end();
+        let state = (left / 4).clamp(STATE.0, STATE.1) / ALIGNMENT * ALIGNMENT;
+        layout.append(Role::State, "state", LINUX, 0, state);
+        layout.append(Role::Data, "data", LINUX, 0, left - state);
+        Ok(layout)
+    }
+
+    fn append(&mut self, role: Role, name: &str, kind: Uuid, attributes: u64, size: u64) {
+        let number = role as u8;
+        let partition = Partition {
+            role,
+            number,
+            name: name.into(),
+            kind,
+            uuid: with_number(self.id, number),
+            attributes,
+            offset: self.end(),
+            size,
+        };
+        self.partitions.push(partition);
+    }
+
+    /// Where the next partition would start.
+    fn end(&self) -> u64 {
+        self.partitions.last().map_or(ALIGNMENT, |last| last.offset + last.size)
+    }
+
+    /// The end of the disk that no partition uses: at least 1 MiB, for the backup table and for metadata that
+    /// volume managers and arrays keep there.
+    pub fn tail(&self) -> Range {
+        let offset = (self.disk_size - ALIGNMENT) / ALIGNMENT * ALIGNMENT;
+        Range { offset, length: self.disk_size - offset }
+    }
+
+    /// The partition of `role`.
+    pub fn partition(&self, role: Role) -> &Partition {
+        &self.partitions[role as usize - 1]
+    }
+}
+
+/// `id` with its last byte replaced by `number`.
+fn with_number(id: Uuid, number: u8) -> Uuid {
+    let mut bytes = *id.as_bytes();
+    bytes[15] = number;
+    Uuid::from_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: Uuid = Uuid::from_u128(0x6b1f7a3e_93c2_4d55_8f10_0123456789ff);
+
+    fn sizes(disk: u64, sector: u64) -> Vec<(String, u64)> {
+        let layout = Layout::of(disk, sector, ID).unwrap();
+        layout.partitions.iter().map(|p| (p.name.clone(), p.size / MIB)).collect()
+    }
+
+    #[test]
+    fn the_smallest_disk_gets_two_gib_of_state_and_the_rest_as_data() {
+        let sizes = sizes(MIN_DISK, 512);
+        assert_eq!(sizes[8..], [("state".into(), 2048), ("data".into(), 2837)]);
+    }
+
+    #[test]
+    fn a_large_disk_gets_no_more_than_32_gib_of_state() {
+        assert_eq!(sizes(4_000_787_030_016, 4096)[8], ("state".into(), 32 * 1024));
+    }
+
+    #[test]
+    fn a_disk_between_gets_a_quarter_of_what_is_left() {
+        assert_eq!(sizes(64 << 30, 512)[8], ("state".into(), (64 * 1024 - 1 - 10371 - 1) / 4));
+    }
+
+    #[test]
+    fn partitions_are_aligned_touch_each_other_and_leave_both_ends_free() {
+        for (disk, sector) in [(MIN_DISK, 512), (MIN_DISK + 4096 * 77, 4096), (500_107_862_016, 512)] {
+            let layout = Layout::of(disk, sector, ID).unwrap();
+            let mut end = ALIGNMENT;
+            for partition in &layout.partitions {
+                assert_eq!(partition.offset, end);
+                assert!(partition.offset.is_multiple_of(ALIGNMENT) && partition.size > 0);
+                end += partition.size;
+            }
+            assert_eq!(end, layout.tail().offset);
+            assert!(layout.tail().length >= ALIGNMENT);
+            assert_eq!(layout.tail().offset + layout.tail().length, disk);
+        }
+    }
+
+    #[test]
+    fn every_uuid_ends_in_the_number_of_its_partition() {
+        let layout = Layout::of(MIN_DISK, 512, ID).unwrap();
+        assert_eq!(layout.id.to_string(), "6b1f7a3e-93c2-4d55-8f10-012345678900");
+        assert_eq!(layout.partition(Role::Esp).uuid.to_string(), "6b1f7a3e-93c2-4d55-8f10-012345678902");
+        assert_eq!(layout.partition(Role::Data).uuid.to_string(), "6b1f7a3e-93c2-4d55-8f10-01234567890a");
+    }
+
+    #[test]
+    fn slots_are_not_mounted_by_themselves() {
+        let layout = Layout::of(MIN_DISK, 512, ID).unwrap();
+        let marked: Vec<_> =
+            layout.partitions.iter().filter(|p| p.attributes == NO_AUTO).map(|p| p.number).collect();
+        assert_eq!(marked, [3, 4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn small_disks_and_odd_sectors_are_refused() {
+        assert_eq!(Layout::of(MIN_DISK - 512, 512, ID), Err(LayoutError::TooSmall));
+        assert_eq!(Layout::of(MIN_DISK, 520, ID), Err(LayoutError::SectorSize(520)));
+    }
+}

@@ -1,0 +1,360 @@
+//! What an installation will do, decided before anything is touched.
+//!
+//! Why a value: it can be printed (`--dry-run`), compared in tests, and carried out without further decisions.
+//! Route in: node config, inventory, what the medium holds, one random UUID. Route out: [`InstallPlan`], or every
+//! reason at once why there is none.
+
+mod fit;
+mod layout;
+mod network;
+mod select;
+mod show;
+
+pub use layout::{ALIGNMENT, Layout, LayoutError, MIN_DISK, Partition, Role};
+pub use network::BridgePorts;
+
+use crate::inventory::{Firmware, Inventory};
+use serde::Serialize;
+use sheaf_config::manifest::{Compressed, Frame, Manifest, Plain};
+use sheaf_config::node::{NodeConfig, Then};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use uuid::Uuid;
+
+/// One installation, ready to be carried out.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct InstallPlan {
+    /// Name and version of the release, `sheaf 0.1.0`.
+    pub release: String,
+    /// Name of the node.
+    pub hostname: String,
+    /// The disk that is written.
+    pub disk: Target,
+    /// Its partition table.
+    pub layout: Layout,
+    /// Which cards the bridges get.
+    pub network: Vec<BridgePorts>,
+    /// What is done, in this order.
+    pub steps: Vec<Step>,
+    /// What follows.
+    pub then: Then,
+}
+
+/// The one disk of an installation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Target {
+    /// Node in /dev.
+    pub path: PathBuf,
+    /// Serial number.
+    pub serial: Option<String>,
+    /// Model name.
+    pub model: Option<String>,
+    /// Length in bytes.
+    pub size: u64,
+    /// Present contents that are erased: kind and device.
+    pub erased: Vec<String>,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum Step {
+    /// Read every file of the medium that will be used and compare it with the manifest. Nothing is written.
+    CheckMedium {
+        /// Images of slots.
+        payloads: Vec<Payload>,
+        /// Files as they are, below the medium's folder.
+        files: Vec<MediumFile>,
+    },
+    /// Overwrite with zeros whatever could be taken for a table, a file system or a volume.
+    Erase {
+        /// Places on the disk.
+        ranges: Vec<Range>,
+    },
+    /// Decode an image into its partition.
+    WriteImage {
+        /// The image.
+        payload: Payload,
+        /// First byte on the disk.
+        offset: u64,
+    },
+    /// Read an image back from the disk and compare its hash.
+    VerifyImage {
+        /// The image.
+        payload: Payload,
+        /// First byte on the disk.
+        offset: u64,
+    },
+    /// Make the EFI system partition and read its files back.
+    MakeEsp {
+        /// Its partition.
+        partition: Partition,
+        /// Sector size of the disk in bytes.
+        sector_size: u64,
+        /// File on the medium, path on the partition.
+        files: Vec<(MediumFile, String)>,
+        /// Text files: path on the partition, contents.
+        texts: Vec<(String, String)>,
+    },
+    /// Make the state partition with the node config in it.
+    MakeState {
+        /// Its partition.
+        partition: Partition,
+    },
+    /// Make the data partition with the medium's disk images in it.
+    MakeData {
+        /// Its partition.
+        partition: Partition,
+        /// File on the medium, name in the node's image folder.
+        images: Vec<(MediumFile, String)>,
+    },
+    /// Write the backup table, the primary table and the protective MBR, in this order, and read them back.
+    WriteTable,
+}
+
+/// A file of the medium that is used as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct MediumFile {
+    /// Path below the medium's folder.
+    pub file: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// SHA-256, hex.
+    pub sha256: String,
+}
+
+/// An image of the medium that is decoded while it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Payload {
+    /// Path below the medium's folder.
+    pub file: String,
+    /// Length on the medium in bytes.
+    pub size: u64,
+    /// Length on the disk in bytes.
+    pub raw_size: u64,
+    /// SHA-256 of what is on the disk, hex.
+    pub raw_sha256: String,
+    /// Its frames; too many to show.
+    #[serde(skip)]
+    pub frames: Vec<Frame>,
+}
+
+/// Bytes on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Range {
+    /// First byte.
+    pub offset: u64,
+    /// How many.
+    pub length: u64,
+}
+
+/// What a plan needs to know of the medium.
+#[derive(Clone, Copy, Debug)]
+pub struct Supply<'a> {
+    /// Its verified manifest.
+    pub manifest: &'a Manifest,
+    /// Length in bytes of each disk image on it, by its path in the images folder.
+    pub images: &'a BTreeMap<String, u64>,
+}
+
+/// Every reason why there is no plan, at once.
+#[derive(Debug)]
+pub struct PlanErrors(pub Vec<PlanError>);
+
+impl fmt::Display for PlanErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for PlanErrors {}
+
+/// One reason.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// The machine was started in a way that the release does not support.
+    #[error(
+        "firmware: this machine was booted in BIOS mode, and this release boots by UEFI alone; \
+         switch the firmware to UEFI (CSM off) and boot the medium again"
+    )]
+    Bios,
+    /// The config says nothing about installing.
+    #[error(
+        "node.toml: [install] is missing, so no disk may be written; add it with disk = {{ serial = \"…\" }}\n{disks}"
+    )]
+    NoInstall {
+        /// The machine's disks.
+        disks: String,
+    },
+    /// Not exactly one disk fits.
+    #[error("node.toml: install.disk: {found} {selector}; {remedy}\n{disks}")]
+    Selection {
+        /// "no disk has" or "2 disks have".
+        found: String,
+        /// The selector as it was given.
+        selector: String,
+        /// What to write.
+        remedy: String,
+        /// Every disk, and why it fits or does not.
+        disks: String,
+    },
+    /// The disk that fits can not be used.
+    #[error("{}: {reason}; {remedy}", .disk.display())]
+    Disk {
+        /// The disk.
+        disk: PathBuf,
+        /// Why not.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// A bridge can not get its cards.
+    #[error("node.toml: network.bridge \"{bridge}\": {reason}; {remedy}")]
+    Network {
+        /// The bridge.
+        bridge: String,
+        /// Why not.
+        reason: String,
+        /// What to write.
+        remedy: String,
+    },
+    /// The release contradicts itself or does not fit.
+    #[error("medium: {reason}; {remedy}")]
+    Medium {
+        /// What does not fit.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
+}
+
+/// Decides everything. `id` is random, one for each installation.
+pub fn plan(
+    config: &NodeConfig,
+    inventory: &Inventory,
+    supply: Supply<'_>,
+    id: Uuid,
+) -> Result<InstallPlan, PlanErrors> {
+    let mut errors = Vec::new();
+    if inventory.firmware == Firmware::Bios {
+        errors.push(PlanError::Bios);
+    }
+    let disk = select::disk(config.install.as_ref(), &inventory.disks, &mut errors);
+    let network = network::resolve(&config.network.bridges, &inventory.nics, &mut errors);
+    fit::check_manifest(supply.manifest, &mut errors);
+    let images = fit::images(&config.images, supply.images, &mut errors);
+    let layout = disk.and_then(|disk| match Layout::of(disk.size, disk.sector_size, id) {
+        Ok(layout) => Some((disk, layout)),
+        Err(error) => {
+            errors.push(select::unfit(disk, error));
+            None
+        }
+    });
+    if let Some((disk, layout)) = &layout {
+        fit::check_sizes(supply.manifest, &images, disk, layout, &mut errors);
+    }
+    match (layout, &config.install) {
+        (Some((disk, layout)), Some(install)) if errors.is_empty() => Ok(InstallPlan {
+            release: format!("{} {}", supply.manifest.name, supply.manifest.version),
+            hostname: config.system.hostname.clone(),
+            disk: Target {
+                path: disk.path.clone(),
+                serial: disk.serial.clone(),
+                model: disk.model.clone(),
+                size: disk.size,
+                erased: select::contents(disk),
+            },
+            steps: steps(supply.manifest, images, &layout, erased(disk, &layout)),
+            layout,
+            network,
+            then: install.then,
+        }),
+        _ => Err(PlanErrors(errors)),
+    }
+}
+
+/// Version in the name lets systemd-boot sort; no counter: a first boot has nothing to fall back to.
+fn esp_files(manifest: &Manifest) -> Vec<(MediumFile, String)> {
+    let loader = plain(&manifest.boot_loader);
+    vec![
+        (loader.clone(), "/EFI/BOOT/BOOTX64.EFI".into()),
+        (loader, "/EFI/systemd/systemd-bootx64.efi".into()),
+        (plain(&manifest.node_uki), format!("/EFI/Linux/sheaf_{}.efi", manifest.version)),
+    ]
+}
+
+fn steps(
+    manifest: &Manifest,
+    images: Vec<(MediumFile, String)>,
+    layout: &Layout,
+    erased: Vec<Range>,
+) -> Vec<Step> {
+    let root = payload(&manifest.root);
+    let verity = payload(&manifest.verity);
+    let at = |role| layout.partition(role).offset;
+    let esp = esp_files(manifest);
+    let mut files: Vec<MediumFile> = esp.iter().chain(&images).map(|(file, _)| file.clone()).collect();
+    files.dedup();
+    vec![
+        Step::CheckMedium { payloads: vec![root.clone(), verity.clone()], files },
+        Step::Erase { ranges: erased },
+        Step::WriteImage { payload: root.clone(), offset: at(Role::RootA) },
+        Step::WriteImage { payload: verity.clone(), offset: at(Role::VerityA) },
+        Step::VerifyImage { payload: root, offset: at(Role::RootA) },
+        Step::VerifyImage { payload: verity, offset: at(Role::VerityA) },
+        Step::MakeEsp {
+            partition: layout.partition(Role::Esp).clone(),
+            sector_size: layout.sector_size,
+            files: esp,
+            texts: vec![("/loader/loader.conf".into(), LOADER_CONF.into())],
+        },
+        Step::MakeState { partition: layout.partition(Role::State).clone() },
+        Step::MakeData { partition: layout.partition(Role::Data).clone(), images },
+        Step::WriteTable,
+    ]
+}
+
+/// No menu, no editor: who may change the kernel's arguments owns the node.
+const LOADER_CONF: &str = "timeout 0\neditor no\n";
+
+/// Both ends of the disk, the start of every partition (an older slot or volume may lie there) and the place of
+/// every signature that was found.
+fn erased(disk: &crate::inventory::Disk, layout: &Layout) -> Vec<Range> {
+    let starts = layout.partitions.iter().map(|partition| partition.offset);
+    let mut ranges = vec![Range { offset: 0, length: ALIGNMENT }];
+    ranges.extend(starts.map(|offset| Range { offset, length: ALIGNMENT }));
+    ranges.push(layout.tail());
+    for signature in &disk.signatures {
+        // One page holds any magic number; pages already erased are not listed twice.
+        let offset = signature.offset / PAGE * PAGE;
+        let covered = |range: &Range| offset >= range.offset && offset + PAGE <= range.offset + range.length;
+        if !ranges.iter().any(covered) && offset + PAGE <= disk.size {
+            ranges.push(Range { offset, length: PAGE });
+        }
+    }
+    ranges
+}
+
+/// Bytes of the smallest write that suits every sector size.
+const PAGE: u64 = 4096;
+
+fn plain(plain: &Plain) -> MediumFile {
+    MediumFile { file: plain.file.clone(), size: plain.size, sha256: plain.sha256.clone() }
+}
+
+fn payload(image: &Compressed) -> Payload {
+    Payload {
+        file: image.file.clone(),
+        size: image.size,
+        raw_size: image.raw_size,
+        raw_sha256: image.raw_sha256.clone(),
+        frames: image.frames.clone(),
+    }
+}

@@ -1,0 +1,205 @@
+//! The one disk: which fits the selector, and whether it may be written.
+//!
+//! Why so strict: writing to the wrong disk can not be undone. A selector is never widened or narrowed by guesses:
+//! disks that fit but can not be used still count, the medium never does. Route in: `[install]`, all disks.
+//! Route out: the disk, or errors that list every disk with its reason.
+
+use super::{LayoutError, MIN_DISK, PlanError};
+use crate::human;
+use crate::inventory::Disk;
+use sheaf_config::node::{Bus, DiskSelector, Install};
+
+/// The disk to install on.
+pub(super) fn disk<'d>(
+    install: Option<&Install>,
+    disks: &'d [Disk],
+    errors: &mut Vec<PlanError>,
+) -> Option<&'d Disk> {
+    let Some(install) = install else {
+        errors.push(PlanError::NoInstall { disks: list(disks, |_| String::new()) });
+        return None;
+    };
+    let fits = |disk: &&Disk| mismatches(&install.disk, disk).is_empty();
+    let fitting: Vec<_> = disks.iter().filter(fits).collect();
+    let [disk] = fitting[..] else {
+        errors.push(selection(&install.disk, disks, fitting.len()));
+        return None;
+    };
+    let refusals = refusals(install, disk);
+    let usable = refusals.is_empty();
+    errors.extend(refusals);
+    usable.then_some(disk)
+}
+
+fn selection(selector: &DiskSelector, disks: &[Disk], fitting: usize) -> PlanError {
+    let why = |disk: &Disk| {
+        let mismatches = mismatches(selector, disk);
+        if mismatches.is_empty() { ": fits".into() } else { format!(": {}", mismatches.join(", ")) }
+    };
+    let (found, remedy) = match fitting {
+        0 => ("no disk has".into(), "write what one of these disks has"),
+        many => (format!("{many} disks have"), "add what only one of them has, best its serial"),
+    };
+    PlanError::Selection {
+        found,
+        selector: described(selector),
+        remedy: remedy.into(),
+        disks: list(disks, why),
+    }
+}
+
+/// One line for each disk: its facts, and what `note` adds.
+fn list(disks: &[Disk], note: impl Fn(&Disk) -> String) -> String {
+    if disks.is_empty() {
+        return "  this machine shows no disks: is the controller's driver in this release, is RAID mode off?".into();
+    }
+    disks.iter().map(|disk| format!("  {}{}", facts(disk), note(disk))).collect::<Vec<_>>().join("\n")
+}
+
+fn facts(disk: &Disk) -> String {
+    let mut facts = vec![disk.path.display().to_string(), human::decimal(disk.size)];
+    facts.extend(disk.bus.map(|bus| bus_name(bus).to_owned()));
+    facts.extend(disk.model.clone());
+    facts.push(disk.serial.as_ref().map_or("no serial".into(), |serial| format!("serial {serial}")));
+    facts.join(", ")
+}
+
+/// How a selector is written.
+fn bus_name(bus: Bus) -> &'static str {
+    match bus {
+        Bus::Nvme => "nvme",
+        Bus::Sata => "sata",
+        Bus::Sas => "sas",
+        Bus::Scsi => "scsi",
+        Bus::Usb => "usb",
+        Bus::Virtio => "virtio",
+    }
+}
+
+fn described(selector: &DiskSelector) -> String {
+    let text = |key: &str, value: &Option<String>| value.as_ref().map(|value| format!("{key} = \"{value}\""));
+    let size =
+        |key: &str, size: Option<sheaf_config::node::Size>| size.map(|size| format!("{key} = \"{size}\""));
+    let keys = [
+        text("serial", &selector.serial),
+        text("wwn", &selector.wwn),
+        text("path", &selector.path),
+        selector.bus.map(|bus| format!("bus = \"{}\"", bus_name(bus))),
+        text("model", &selector.model),
+        size("min-size", selector.min_size),
+        size("max-size", selector.max_size),
+    ];
+    keys.into_iter().flatten().collect::<Vec<_>>().join(" and ")
+}
+
+/// Why `disk` does not fit; empty when it does.
+fn mismatches(selector: &DiskSelector, disk: &Disk) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if disk.is_medium {
+        reasons.push("is the install medium".into());
+    }
+    let mut differs = |key: &str, has: &Option<String>, same: bool| {
+        if !same {
+            reasons.push(match has {
+                Some(has) => format!("its {key} is {has}"),
+                None => format!("it has no {key}"),
+            });
+        }
+    };
+    if let Some(serial) = &selector.serial {
+        differs("serial", &disk.serial, disk.serial.as_ref() == Some(serial));
+    }
+    if let Some(wwn) = &selector.wwn {
+        differs("wwn", &disk.wwn, disk.wwn.as_ref().is_some_and(|has| wwn_digits(has) == wwn_digits(wwn)));
+    }
+    if let Some(bus) = selector.bus {
+        differs("bus", &disk.bus.map(|bus| bus_name(bus).into()), disk.bus == Some(bus));
+    }
+    if let Some(model) = &selector.model {
+        differs("model", &disk.model, disk.model.as_ref() == Some(model));
+    }
+    if let Some(path) = &selector.path
+        && !disk.links.iter().chain([&disk.path]).any(|link| link.as_os_str() == path.as_str())
+    {
+        reasons.push("its path is another".into());
+    }
+    if selector.min_size.is_some_and(|min| disk.size < min.0) {
+        reasons.push("is smaller than min-size".into());
+    }
+    if selector.max_size.is_some_and(|max| disk.size > max.0) {
+        reasons.push("is larger than max-size".into());
+    }
+    reasons
+}
+
+/// The same name is written `naa.5000…` on labels and `0x5000…` by the kernel.
+fn wwn_digits(wwn: &str) -> String {
+    let lower = wwn.to_lowercase();
+    lower.trim_start_matches("naa.").trim_start_matches("0x").to_owned()
+}
+
+/// Why the disk that fits may not be written.
+fn refusals(install: &Install, disk: &Disk) -> Vec<PlanError> {
+    let mut refusals = Vec::new();
+    let mut refuse = |reason: String, remedy: &str| {
+        refusals.push(PlanError::Disk { disk: disk.path.clone(), reason, remedy: remedy.into() });
+    };
+    if disk.read_only {
+        refuse("is read-only".into(), "switch its write protection off or select another disk");
+    }
+    if !disk.uses.is_empty() {
+        refuse(format!("is in use ({})", disk.uses.join(", ")), "select another disk");
+    }
+    if let Some(error) = &disk.unreadable {
+        refuse(
+            format!("can not be searched for present contents ({error})"),
+            "select another disk; this one may be failing",
+        );
+    }
+    let has = contents(disk).join(", ");
+    match (&install.wipe, &disk.serial) {
+        (Some(wipe), serial) if serial.as_ref() != Some(wipe) => {
+            let serial = serial.as_ref().map_or("none".into(), |serial| format!("\"{serial}\""));
+            refuse(
+                format!("install.wipe is \"{wipe}\", but the serial of this disk is {serial}"),
+                "write the serial of the disk that may be erased, or remove wipe",
+            );
+        }
+        (None, Some(serial)) if !has.is_empty() => refuse(
+            format!("holds data ({has})"),
+            &format!("if that may be lost, write wipe = \"{serial}\" in [install]"),
+        ),
+        (None, None) if !has.is_empty() => refuse(
+            format!("holds data ({has}) and has no serial by which wipe could name it"),
+            "erase it by hand (wipefs --all) or select another disk",
+        ),
+        _ => {}
+    }
+    refusals
+}
+
+/// Present contents in words: `gpt on /dev/sda`.
+pub(super) fn contents(disk: &Disk) -> Vec<String> {
+    let mut contents: Vec<_> =
+        disk.signatures.iter().map(|found| format!("{} on {}", found.kind, found.device.display())).collect();
+    // A table's backup and a file system's copies are the same contents again.
+    contents.dedup();
+    let mut seen = std::collections::BTreeSet::new();
+    contents.retain(|content| seen.insert(content.clone()));
+    contents
+}
+
+/// A disk that can not hold the table.
+pub(super) fn unfit(disk: &Disk, error: LayoutError) -> PlanError {
+    let (reason, remedy) = match error {
+        LayoutError::TooSmall => (
+            format!("is too small: {}, Sheaf needs {}", human::decimal(disk.size), human::decimal(MIN_DISK)),
+            "select a larger disk",
+        ),
+        LayoutError::SectorSize(size) => (
+            format!("has sectors of {size} bytes, Sheaf needs 512 or 4096"),
+            "format the disk to 512 or 4096 bytes with its vendor's program",
+        ),
+    };
+    PlanError::Disk { disk: disk.path.clone(), reason, remedy: remedy.into() }
+}

@@ -1,0 +1,176 @@
+//! How far an installation is, on every console it was given.
+//!
+//! Why here: a machine without a keyboard is watched on a screen, on a serial line, or in the log of one.
+//! Screens show one line that is written over; everything else gets a plain line every few per cent.
+//! Route in: phases and bytes, from any thread. Route out: text on [`Console`]s.
+
+use crate::human::{decimal, time};
+use sheaf_host::console::Console;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// A screen is written over this often at most: fast enough to look alive, slow enough to cost nothing.
+const REFRESH: Duration = Duration::from_millis(250);
+/// Part of a phase, in per cent, after which a plain line follows.
+const PLAIN_STEP: u64 = 10;
+/// Phases shorter than this get no plain lines but their heading: a log shall not tell of the negligible.
+const PLAIN_AFTER: Duration = Duration::from_secs(2);
+/// Columns that a line written over may take: one less than the narrowest screen, else it wraps.
+const WIDTH: usize = 79;
+
+/// Tells consoles how far it is.
+pub struct Progress {
+    state: Mutex<State>,
+}
+
+struct State {
+    consoles: Vec<Console>,
+    done: u64,
+    total: u64,
+    start: Instant,
+    shown: Instant,
+    plain_shown: u64,
+    line_open: bool,
+    label: String,
+}
+
+impl Progress {
+    /// Speaks to `consoles`.
+    pub fn new(consoles: Vec<Console>) -> Self {
+        let now = Instant::now();
+        let state = State {
+            consoles,
+            done: 0,
+            total: 0,
+            start: now,
+            shown: now,
+            plain_shown: 0,
+            line_open: false,
+            label: String::new(),
+        };
+        Self { state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Says `text`, of one line or more, on every console.
+    pub fn say(&self, text: &str) {
+        let mut state = self.state();
+        state.close_line();
+        // Carriage returns too: a serial line need not be in a mode that adds them.
+        let text = format!("{}\r\n", text.trim_end().replace('\n', "\r\n"));
+        state.consoles.iter_mut().for_each(|console| console.say(&text));
+    }
+
+    /// Phase `number` of `of` begins.
+    pub fn phase(&self, number: usize, of: usize, what: &str) {
+        let label = format!("[{number}/{of}]");
+        self.say(&format!("{label} {what}"));
+        let mut state = self.state();
+        state.label = label;
+        (state.done, state.total, state.plain_shown) = (0, 0, 0);
+        state.start = Instant::now();
+        state.shown = state.start;
+    }
+
+    /// The phase will handle `total` bytes.
+    pub fn expect(&self, total: u64) {
+        self.state().total = total;
+    }
+
+    /// `bytes` more are done.
+    pub fn advance(&self, bytes: u64) {
+        let mut state = self.state();
+        state.done += bytes;
+        let now = Instant::now();
+        let percent = (state.done * 100).checked_div(state.total).unwrap_or(0);
+        let finished = state.done >= state.total;
+        if now - state.shown >= REFRESH || finished {
+            let line = state.line(now, percent);
+            let padded = format!("\r{line:<WIDTH$}");
+            state.shown = now;
+            let screens = state.consoles.iter_mut().filter(|console| console.rewritable());
+            let shown = screens.map(|screen| screen.say(&padded)).count();
+            state.line_open = shown > 0;
+        }
+        if percent >= state.plain_shown + PLAIN_STEP && now - state.start >= PLAIN_AFTER {
+            let line = format!("{}\r\n", state.line(now, percent));
+            state.plain_shown = percent / PLAIN_STEP * PLAIN_STEP;
+            state.consoles.iter_mut().filter(|c| !c.rewritable()).for_each(|console| console.say(&line));
+        }
+    }
+}
+
+impl State {
+    fn line(&self, now: Instant, percent: u64) -> String {
+        let elapsed = now - self.start;
+        let rate = self.done as f64 / elapsed.as_secs_f64().max(0.001);
+        let left = Duration::from_secs_f64(self.total.saturating_sub(self.done) as f64 / rate.max(1.0));
+        let (done, total) = (decimal(self.done), decimal(self.total));
+        let line = format!(
+            "{} {percent:3} %  {done} of {total}  {}/s  {} left",
+            self.label,
+            decimal(rate as u64),
+            time(left)
+        );
+        line.chars().take(WIDTH).collect()
+    }
+
+    fn close_line(&mut self) {
+        if std::mem::take(&mut self.line_open) {
+            self.consoles.iter_mut().filter(|c| c.rewritable()).for_each(|console| console.say("\r\n"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::sync::Arc;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn told(rewritable: bool, tell: impl Fn(&Progress)) -> String {
+        let log = Log::default();
+        tell(&Progress::new(vec![Console::of(Box::new(log.clone()), rewritable)]));
+        let bytes = log.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_screen_shows_bytes_rate_and_time_left_on_one_line() {
+        let screen = told(true, |progress| {
+            progress.phase(3, 9, "write root");
+            progress.expect(4_000_000);
+            progress.advance(4_000_000);
+            progress.phase(4, 9, "verify root");
+        });
+        assert!(screen.starts_with("[3/9] write root\r\n\r[3/9] 100 %  4 MB of 4 MB  "), "{screen:?}");
+        assert!(screen.contains("/s  0 s left"), "{screen:?}");
+        assert!(screen.ends_with("\r\n[4/9] verify root\r\n"), "{screen:?}");
+    }
+
+    #[test]
+    fn a_log_gets_no_line_that_is_written_over() {
+        let log = told(false, |progress| {
+            progress.phase(1, 9, "check");
+            progress.expect(100);
+            (0..100).for_each(|_| progress.advance(1));
+        });
+        assert_eq!(log, "[1/9] check\r\n");
+    }
+}

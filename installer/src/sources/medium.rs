@@ -1,0 +1,191 @@
+//! The install medium: an iso9660 device that holds a release which our key signed.
+//!
+//! Route in: block devices, a [`Mount`], the public key in the installer's own initrd. Route out: [`Medium`],
+//! mounted; nothing of it is believed but what the signed manifest vouches for.
+
+use minisign_verify::{PublicKey, Signature};
+use sheaf_config::manifest::{FILE, FORMAT, Manifest};
+use sheaf_host::block::Device;
+use sheaf_host::mount::{Mount, MountError};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Folder of everything of Sheaf's on a medium.
+pub const FOLDER: &str = "sheaf";
+/// Folder in it with disk images for VMs.
+pub const IMAGES: &str = "images";
+
+/// A medium whose manifest verified.
+#[derive(Clone, Debug)]
+pub struct Medium {
+    /// Its block device.
+    pub device: PathBuf,
+    /// Where it is mounted.
+    pub mounted: PathBuf,
+    /// Its folder [`FOLDER`], as seen now.
+    pub folder: PathBuf,
+    /// What it holds.
+    pub manifest: Manifest,
+    /// Length in bytes of each file under [`IMAGES`], by its path there.
+    pub images: BTreeMap<String, u64>,
+}
+
+/// Why there is no medium to install from.
+#[derive(Debug, thiserror::Error)]
+pub enum MediumError {
+    /// The installer has no key to trust.
+    #[error("{}: no public key to verify a release with; this installer was not built by `sheaf build`", .path.display())]
+    Key {
+        /// Where it should be.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Nothing was found.
+    #[error(
+        "no install medium found: looked for an iso9660 file system that holds /{FOLDER}/{FILE} on {looked}; \
+         attach the medium made by `sheaf iso`, and try another port or drive if it is attached"
+    )]
+    None {
+        /// Every device that was looked at, and what it had instead.
+        looked: String,
+    },
+    /// More than one was found.
+    #[error("several install media found: {}; leave only the one to install from", list(.devices))]
+    Several {
+        /// Their devices.
+        devices: Vec<PathBuf>,
+    },
+    /// A medium is there, but not one that we trust.
+    #[error("the medium {} is refused: {reason}", .device.display())]
+    Refused {
+        /// Its device.
+        device: PathBuf,
+        /// Why, and what to do.
+        reason: String,
+    },
+}
+
+fn list(devices: &[PathBuf]) -> String {
+    devices.iter().map(|device| device.display().to_string()).collect::<Vec<_>>().join(" and ")
+}
+
+/// Devices that may be a medium, whole disks before their partitions.
+pub fn candidates(devices: &[Device]) -> Vec<&Device> {
+    let tree = devices.iter().flat_map(Device::tree);
+    tree.filter(|device| device.fstype.as_deref() == Some("iso9660")).collect()
+}
+
+/// Finds the medium among `devices`, mounts it below `mounts` and checks its manifest.
+pub fn find(devices: &[Device], mount: &dyn Mount, mounts: &Path, key: &Path) -> Result<Medium, MediumError> {
+    let key = public_key(key)?;
+    let mut looked = Vec::new();
+    let mut found = Vec::new();
+    for device in devices {
+        // A stick written with the ISO shows the file system on the disk and again on a partition: one medium.
+        for candidate in candidates(std::slice::from_ref(device)) {
+            let target = mounts.join(format!("medium-{}", looked.len() + found.len()));
+            match mount.read_only(&candidate.path, "iso9660", &target) {
+                Ok(dir) if dir.join(FOLDER).join(FILE).exists() => {
+                    found.push((candidate.path.clone(), target, dir));
+                    break;
+                }
+                Ok(_) => {
+                    looked.push(format!("{} (holds no /{FOLDER}/{FILE})", candidate.path.display()));
+                    let _ = mount.unmount(&target);
+                }
+                Err(MountError::Mount { source, .. }) => {
+                    looked.push(format!("{} (can not be mounted: {source})", candidate.path.display()));
+                }
+                Err(error) => looked.push(error.to_string()),
+            }
+        }
+    }
+    if looked.is_empty() {
+        let all = devices.iter().flat_map(Device::tree).map(|device| {
+            format!("{} ({})", device.path.display(), device.fstype.as_deref().unwrap_or("no file system"))
+        });
+        looked = all.collect();
+    }
+    match found.len() {
+        0 if looked.is_empty() => {
+            Err(MediumError::None { looked: "this machine, which shows no drives".into() })
+        }
+        0 => Err(MediumError::None { looked: looked.join(", ") }),
+        1 => {
+            let (device, mounted, dir) = found.remove(0);
+            let folder = dir.join(FOLDER);
+            let manifest = trusted_manifest(&folder, &key)
+                .map_err(|reason| MediumError::Refused { device: device.clone(), reason })?;
+            let images = images(&folder.join(IMAGES)).map_err(|error| MediumError::Refused {
+                device: device.clone(),
+                reason: unreadable(IMAGES, &error),
+            })?;
+            Ok(Medium { device, mounted, folder, manifest, images })
+        }
+        _ => Err(MediumError::Several { devices: found.into_iter().map(|(device, ..)| device).collect() }),
+    }
+}
+
+fn public_key(path: &Path) -> Result<PublicKey, MediumError> {
+    PublicKey::from_file(path)
+        .map_err(|source| MediumError::Key { path: path.to_owned(), source: source.into() })
+}
+
+fn unreadable(file: &str, error: &io::Error) -> String {
+    format!(
+        "/{FOLDER}/{file} can not be read ({error}); write the medium anew, or try another stick or drive"
+    )
+}
+
+/// The manifest in `folder`, if `key` signed it.
+fn trusted_manifest(folder: &Path, key: &PublicKey) -> Result<Manifest, String> {
+    let signature_file = format!("{FILE}.minisig");
+    let read = |file: &str| fs::read(folder.join(file)).map_err(|error| unreadable(file, &error));
+    let bytes = read(FILE)?;
+    let signature = String::from_utf8_lossy(&read(&signature_file)?).into_owned();
+    let foreign = "; it was changed, or made by a build with another key: use the medium of the same release as this installer";
+    let signature = Signature::decode(&signature)
+        .map_err(|error| format!("/{FOLDER}/{signature_file} is no signature ({error}){foreign}"))?;
+    // Prehashed signatures alone: the legacy form can not be checked without keeping all in memory.
+    key.verify(&bytes, &signature, false).map_err(|error| {
+        format!("/{FOLDER}/{FILE} does not verify with this installer's key ({error}){foreign}")
+    })?;
+    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| {
+        format!("/{FOLDER}/{FILE} is not understood ({error}); use an installer of its own release")
+    })?;
+    if manifest.format != FORMAT {
+        return Err(format!(
+            "/{FOLDER}/{FILE} has format {}, this installer reads {FORMAT}; use an installer of its own release",
+            manifest.format
+        ));
+    }
+    Ok(manifest)
+}
+
+/// Every file below `root` by its path there; a medium without images has no such folder.
+fn images(root: &Path) -> io::Result<BTreeMap<String, u64>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.is_dir() {
+                folders.push(entry.path());
+            } else if metadata.is_file() {
+                let path = entry.path();
+                let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+                files.insert(name, metadata.len());
+            }
+        }
+    }
+    Ok(files)
+}
