@@ -1,2 +1,50 @@
-//! Placeholder of the skeleton.
-fn main() {}
+//! Sheaf's command line, for whoever builds and tries it: one file for each command.
+//!
+//! Route in: arguments and environment. Route out: crates os-image and iso; errors print with all their causes.
+
+mod build;
+mod iso;
+mod kube;
+mod progress;
+mod tools;
+mod workplace;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "sheaf", version, about = "Builds Sheaf's node image and the medium that installs it")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build a release from a recipe
+    Build(build::Arguments),
+    /// Make a bootable medium from a release
+    Iso(iso::Arguments),
+    /// Build the control plane's binary alone
+    Kube,
+    /// Make the tools chroot and print where it is
+    Tools,
+}
+
+fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SHEAF_LOG").unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let result = match Arguments::parse().command {
+        Command::Build(arguments) => build::run(&arguments),
+        Command::Iso(arguments) => iso::run(&arguments),
+        Command::Kube => kube::run(),
+        Command::Tools => tools::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sheaf: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

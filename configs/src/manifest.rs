@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 pub const FORMAT: u32 = 1;
 /// Its file name in a release folder and on a medium.
 pub const FILE: &str = "manifest.json";
+/// Its minisign signature, beside it.
+pub const SIGNATURE: &str = "manifest.json.minisig";
+/// The public key of the signature, in a release folder; an installer trusts only the one it carries itself.
+pub const PUBLIC_KEY: &str = "release.pub";
 
 /// One release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +42,8 @@ pub struct Manifest {
     pub node_uki: Plain,
     /// systemd-boot, for `EFI/BOOT/BOOTX64.EFI`.
     pub boot_loader: Plain,
+    /// The UKI that a medium boots: kernel and installer.
+    pub installer_uki: Plain,
 }
 
 /// A file of the release that is written as it is.

@@ -1,0 +1,117 @@
+//! Stage `release`: the folder that media are made of and updates are taken from.
+//!
+//! Route in: payload, UKIs, boot loader, key. Route out: `target/sheaf/releases/<name>-<version>/`, which is
+//! complete or absent.
+
+use crate::debian::ARCH;
+use crate::error::BuildError;
+use crate::inputs::{Digest, Inputs};
+use crate::signing::Key;
+use crate::stage::{Made, Spec, Workshop};
+use crate::stages::payload;
+use crate::stages::root::{Identity, PACKAGES};
+use crate::tools::Tools;
+use sheaf_config::manifest::{self, Manifest, Plain};
+use sheaf_config::recipe::Recipe;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// systemd-boot, in the tools chroot.
+const BOOT_LOADER: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
+
+/// Results of earlier stages that a release holds.
+pub struct Parts<'a> {
+    /// The node's root.
+    pub root: &'a Made,
+    /// It, compressed.
+    pub payload: &'a Made,
+    /// The UKI of a node.
+    pub node_uki: &'a Made,
+    /// The UKI of the installer.
+    pub installer_uki: &'a Made,
+}
+
+/// Where the release of `recipe` lies under `target`.
+pub fn dir(target: &Path, recipe: &Recipe) -> PathBuf {
+    target.join("releases").join(format!("{}-{}", recipe.release.name, recipe.release.version))
+}
+
+/// Makes the release folder.
+pub fn build(
+    shop: &Workshop<'_>,
+    tools: &Tools,
+    recipe: &Recipe,
+    parts: &Parts<'_>,
+    key: &Key,
+) -> Result<PathBuf, BuildError> {
+    let boot_loader = tools.root().join(BOOT_LOADER);
+    let inputs = Inputs::new("release", 1)
+        .digest("tools", &tools.digest)
+        .text("name", &recipe.release.name)
+        .text("version", &recipe.release.version)
+        .text("epoch", &recipe.release.epoch.to_string())
+        .text("key", &key.public)
+        .digest("root", &parts.root.digest)
+        .digest("payload", &parts.payload.digest)
+        .digest("node", &parts.node_uki.digest)
+        .digest("installer", &parts.installer_uki.digest);
+    let made = shop.stage(Spec { name: "release", inputs, judged_by: &[] }, |bench| {
+        let [root, verity] = payload::describe(parts.payload)?;
+        let put = |from: PathBuf| put(&from, bench.out);
+        put(parts.payload.file(&root.file))?;
+        put(parts.payload.file(&verity.file))?;
+        put(parts.root.file(PACKAGES))?;
+        let Identity { hash, root_uuid, verity_uuid } = Identity::of(parts.root)?;
+        let manifest = Manifest {
+            format: manifest::FORMAT,
+            name: recipe.release.name.clone(),
+            version: recipe.release.version.clone(),
+            arch: ARCH.into(),
+            created: recipe.release.epoch,
+            root,
+            verity,
+            root_hash: hash,
+            root_uuid,
+            verity_uuid,
+            node_uki: put(parts.node_uki.file("node.efi"))?,
+            boot_loader: put(boot_loader)?,
+            installer_uki: put(parts.installer_uki.file("installer.efi"))?,
+        };
+        let path = bench.out.join(manifest::FILE);
+        let mut text = serde_json::to_vec_pretty(&manifest).map_err(|error| BuildError::io(&path)(error.into()))?;
+        text.push(b'\n');
+        let signature = key.sign(manifest::FILE, &text, recipe.release.epoch)?;
+        write(&path, &text)?;
+        write(&bench.out.join(manifest::SIGNATURE), signature.as_bytes())?;
+        write(&bench.out.join(manifest::PUBLIC_KEY), key.public.as_bytes())
+    })?;
+    publish(&made.dir, &dir(&shop.target, recipe))
+}
+
+/// Puts the finished folder where users look for it. Its files share their blocks with the cache where they can.
+fn publish(made: &Path, to: &Path) -> Result<PathBuf, BuildError> {
+    let new = to.with_extension("new");
+    for left_over in [&new, &to.to_owned()] {
+        match fs::remove_dir_all(left_over) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(BuildError::io(left_over)(error)),
+            _ => {}
+        }
+    }
+    fs::create_dir_all(&new).map_err(BuildError::io(&new))?;
+    for entry in fs::read_dir(made).map_err(BuildError::io(made))?.flatten() {
+        put(&entry.path(), &new)?;
+    }
+    fs::rename(&new, to).map_err(BuildError::io(to))?;
+    Ok(to.to_owned())
+}
+
+/// Puts a copy of the file `from` into `dir`, and describes it.
+fn put(from: &Path, dir: &Path) -> Result<Plain, BuildError> {
+    let name = from.file_name().unwrap_or_default();
+    let size = fs::copy(from, dir.join(name)).map_err(BuildError::io(from))?;
+    Ok(Plain { file: name.to_string_lossy().into_owned(), size, sha256: Digest::of_file(from)?.to_string() })
+}
+
+fn write(path: &Path, contents: &[u8]) -> Result<(), BuildError> {
+    fs::write(path, contents).map_err(BuildError::io(path))
+}

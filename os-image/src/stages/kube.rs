@@ -1,0 +1,110 @@
+//! Stage `kube`: the control plane's one binary.
+//!
+//! Route in: the Go module `kubernetes/`, or a ready file or URL that the recipe names. Route out: `kube`.
+
+use crate::build_host::{self, GO};
+use crate::error::BuildError;
+use crate::inputs::{Digest, Inputs};
+use crate::source::Source;
+use crate::stage::{Bench, Made, Spec, Workshop};
+use crate::tools::Tools;
+use sheaf_config::recipe::Kube;
+use sheaf_host::run::Command;
+use std::fs;
+
+/// The result's file.
+pub const FILE: &str = "kube";
+/// The stage's name.
+const NAME: &str = "kube";
+
+/// Builds it from the checkout: needs Go, but neither tools nor recipe.
+pub fn build(shop: &Workshop<'_>, source: &Source) -> Result<Made, BuildError> {
+    let module = source.path("kubernetes");
+    let go_mod = module.join("go.mod");
+    let text = fs::read_to_string(&go_mod).map_err(BuildError::io(&go_mod))?;
+    let Some(version) = version(&text) else {
+        let what = format!("{} requires no version vX.Y.Z of k8s.io/kubernetes", go_mod.display());
+        return Err(BuildError::wrong(what, "restore it: git checkout kubernetes/go.mod"));
+    };
+    let inputs = Inputs::new(NAME, 1).path(&module)?;
+    shop.stage(Spec { name: NAME, inputs, judged_by: &[FILE] }, |bench| {
+        build_host::require(GO, shop.run, shop.privilege)?;
+        let build = Command::new("go")
+            .args(["build", "-trimpath", "-ldflags", &linker_flags(&version), "-o"])
+            .arg(bench.out.join(FILE))
+            .arg(".")
+            .dir(&module)
+            .env("CGO_ENABLED", "0")
+            .env("GOOS", "linux")
+            .env("GOARCH", "amd64");
+        bench.run(&build)?;
+        Ok(())
+    })
+}
+
+/// Takes it from where the recipe says.
+pub fn obtain(shop: &Workshop<'_>, source: &Source, tools: &Tools, from: &Kube) -> Result<Made, BuildError> {
+    match from {
+        Kube::Source => build(shop, source),
+        Kube::File(path) => {
+            let inputs = Inputs::new(NAME, 1).text("file", Digest::of_file(path)?.as_str());
+            shop.stage(Spec { name: NAME, inputs, judged_by: &[FILE] }, |bench| {
+                fs::copy(path, bench.out.join(FILE)).map_err(BuildError::io(path))?;
+                runs(bench)
+            })
+        }
+        Kube::Url { url, sha256 } => {
+            let inputs = Inputs::new(NAME, 1).text("sha256", sha256);
+            shop.stage(Spec { name: NAME, inputs, judged_by: &[FILE] }, |bench| {
+                // apt's own downloader: it checks the hash and is in the chroot already.
+                let fetch = Command::new("/usr/lib/apt/apt-helper")
+                    .args(["download-file", url, &format!("/mnt/out/{FILE}"), &format!("SHA256:{sha256}")]);
+                bench.run(&tools.chroot().network().write(bench.out, "out").enter(&fetch))?;
+                runs(bench)
+            })
+        }
+    }
+}
+
+/// Makes the result executable and sees that it is what it should be.
+fn runs(bench: &Bench<'_>) -> Result<(), BuildError> {
+    let file = bench.out.join(FILE);
+    bench.run(&Command::new("chmod").arg("0755").arg(&file))?;
+    bench.run(&Command::new(&file).args(["kubeadm", "version"]))?;
+    Ok(())
+}
+
+/// Kubernetes' own version, as the module pins it: (major, minor, whole).
+fn version(go_mod: &str) -> Option<[String; 3]> {
+    let required = |line: &str| {
+        let mut words = line.trim().trim_start_matches("require ").split_whitespace();
+        (words.next() == Some("k8s.io/kubernetes")).then(|| words.next()).flatten().map(str::to_owned)
+    };
+    let whole = go_mod.lines().find_map(required)?;
+    let mut parts = whole.strip_prefix('v')?.split('.');
+    Some([parts.next()?.to_owned(), parts.next()?.to_owned(), whole])
+}
+
+fn linker_flags([major, minor, whole]: &[String; 3]) -> String {
+    let set = |name: &str, value: &str| format!("-X k8s.io/component-base/version.git{name}={value}");
+    ["-s -w".to_owned(), set("Version", whole), set("Major", major), set("Minor", minor)].join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kubernetes_reports_the_version_that_go_mod_pins() {
+        let go_mod = "module m\n\nrequire k8s.io/kubernetes v1.37.2\n\nrequire (\n\tk8s.io/kubectl v0.37.2\n)\n";
+        let flags = linker_flags(&version(go_mod).unwrap());
+        let expected = "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 \
+                        -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37";
+        assert_eq!(flags, expected);
+    }
+
+    #[test]
+    fn a_module_without_kubernetes_has_no_version() {
+        assert_eq!(version("module m\nrequire k8s.io/kubectl v0.37.2\n"), None);
+    }
+}

@@ -1,0 +1,89 @@
+//! Stage `programs`: the node's own programs, in Rust.
+//!
+//! cargo runs inside the tools chroot, with the host's toolchain and crate cache shown in it. So the programs are
+//! linked against the image's C library by the chroot's linker, the host needs no C compiler for them, and paths
+//! in them are the same on every machine. Crates are fetched before, outside, where the host's network settings
+//! hold. cargo's target directory stays in the checkout: a changed line compiles one crate.
+//! Route in: the crates' sources. Route out: one file for each of [`PROGRAMS`].
+
+use crate::build_host::{self, CARGO};
+use crate::error::BuildError;
+use crate::inputs::Inputs;
+use crate::source::Source;
+use crate::stage::{Made, Spec, Workshop};
+use crate::tools::Tools;
+use sheaf_host::run::{Command, Run};
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+
+/// Programs of the node's root.
+pub const NODE: [&str; 2] = ["sheaf-agent", "sheaf-controller"];
+/// Program of the installer's initrd.
+pub const INSTALLER: &str = "sheaf-installer";
+/// All of them, each named as its package.
+const PROGRAMS: [&str; 3] = [NODE[0], NODE[1], INSTALLER];
+
+/// Directories of the crates they are made of.
+const CRATES: [&str; 5] = ["agent", "configs", "controller", "host", "installer"];
+/// What of those is no source of theirs.
+const NOT_SOURCE: [&str; 3] = ["tests", "images", "examples"];
+
+/// Builds them.
+pub fn build(shop: &Workshop<'_>, source: &Source, tools: &Tools) -> Result<Made, BuildError> {
+    build_host::require(CARGO, shop.run, shop.privilege)?;
+    let sysroot = toolchain(shop.run, source)?;
+    let mut inputs = Inputs::new("programs", 1).digest("tools", &tools.digest).text("toolchain", &version(shop.run, source)?);
+    for file in ["Cargo.toml", "Cargo.lock"] {
+        inputs = inputs.path(&source.path(file))?;
+    }
+    for name in CRATES {
+        inputs = inputs.path_without(&source.path(name), &NOT_SOURCE)?;
+    }
+    let spec = Spec { name: "programs", inputs, judged_by: &PROGRAMS };
+    shop.stage(spec, |bench| {
+        bench.run(&Command::new("cargo").args(["fetch", "--locked"]).dir(source.top()))?;
+        let target = shop.target.join("node");
+        fs::create_dir_all(&target).map_err(BuildError::io(&target))?;
+        let chroot = tools
+            .chroot()
+            .read(source.top(), "source")
+            .read(&sysroot, "rust")
+            .write(cargo_home()?.join("registry"), "cargo/registry")
+            .write(&target, "target");
+        let build = Command::new("/mnt/rust/bin/cargo")
+            .args(["build", "--release", "--locked", "--offline", "--target-dir", "/mnt/target"])
+            .args(PROGRAMS.iter().flat_map(|program| ["--package", program]))
+            .env("CARGO_HOME", "/mnt/cargo")
+            .env("PATH", "/mnt/rust/bin:/usr/bin:/bin")
+            .dir("/mnt/source");
+        bench.run(&chroot.enter(&build))?;
+        for program in PROGRAMS {
+            let built = target.join("release").join(program);
+            fs::copy(&built, bench.out.join(program)).map_err(BuildError::io(&built))?;
+        }
+        Ok(())
+    })
+}
+
+/// The directory of the Rust toolchain that this checkout pins.
+fn toolchain(run: &dyn Run, source: &Source) -> Result<PathBuf, BuildError> {
+    let sysroot = run.run(&Command::new("rustc").args(["--print", "sysroot"]).dir(source.top()))?.text();
+    let sysroot = PathBuf::from(sysroot);
+    if !sysroot.join("bin/cargo").is_file() || sysroot == PathBuf::from("/usr") {
+        let what = format!("the Rust toolchain at {} is none of rustup's, which the build shows in its chroot", sysroot.display());
+        return Err(BuildError::wrong(what, CARGO.remedy));
+    }
+    Ok(sysroot)
+}
+
+/// Its version: another compiler makes other programs.
+fn version(run: &dyn Run, source: &Source) -> Result<String, BuildError> {
+    Ok(run.run(&Command::new("rustc").arg("--version").dir(source.top()))?.text())
+}
+
+fn cargo_home() -> Result<PathBuf, BuildError> {
+    let given = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let default = || env::home_dir().map(|home| home.join(".cargo"));
+    given.or_else(default).ok_or_else(|| BuildError::wrong("this user has no home directory", "set CARGO_HOME"))
+}

@@ -1,0 +1,211 @@
+//! Stage `root`: the node's root file system and its hash tree.
+//!
+//! Packages, then the overlay `os-image/image/rootfs`, then our programs, then `customize.sh` in that tree; the
+//! tree becomes an erofs and a dm-verity tree, both with UUIDs that follow from the contents, by which the node's
+//! UKI finds its own root on any disk.
+//! Route in: earlier stages and `os-image/image`. Route out: `root.erofs`, `root.verity`, `root.hash`, `uuids`,
+//! `packages.txt`.
+
+use super::packages::kernel_version;
+use super::programs;
+use crate::error::BuildError;
+use crate::inputs::{Digest, Inputs};
+use crate::source::Source;
+use crate::stage::{Bench, Made, Spec, Workshop};
+use crate::tools::Tools;
+use sheaf_config::recipe::{Compression, Recipe};
+use sheaf_host::chroot::Chroot;
+use sheaf_host::run::Command;
+use std::fs;
+
+/// The erofs.
+pub const EROFS: &str = "root.erofs";
+/// Its hash tree.
+pub const VERITY: &str = "root.verity";
+/// Name, version and source of each package, as `customize.sh` wrote it before dpkg was removed.
+pub const PACKAGES: &str = "packages.txt";
+/// The root hash, hex.
+const HASH: &str = "root.hash";
+/// UUIDs of both, a line each.
+const UUIDS: &str = "uuids";
+
+/// Names under which `kube` runs one of its programs.
+const KUBE_NAMES: [&str; 6] =
+    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubeadm", "kubectl"];
+
+/// Our programs are padded to a multiple of this many bytes with zeros, which no loader reads: a changed line then
+/// moves no other file of the erofs, and only the frames it stands in are compressed and shipped anew.
+const PROGRAM_STEP: &str = "1M";
+
+/// Puts packages, overlay and programs together in /mnt/scratch/root. Owner and modes of the overlay are root's and
+/// what git keeps; directories that packages brought stay as they are.
+const ASSEMBLE: &str = r#"set -eu
+root=/mnt/scratch/root
+tar -C "$root" --xattrs --xattrs-include='*' --exclude='./dev/*' --numeric-owner -xpf /mnt/packages/tree.tar
+tar -C /mnt/overlay --owner=0 --group=0 --numeric-owner --mode='u=rwX,go=rX' --mtime="@$SOURCE_DATE_EPOCH" -cf - . |
+    tar -C "$root" --no-overwrite-dir --keep-directory-symlink -xpf -
+install -m 0755 /mnt/programs/sheaf-agent /mnt/programs/sheaf-controller "$root/usr/bin/"
+install -m 0755 /mnt/kube/kube "$root/usr/bin/kube"
+for program in sheaf-agent sheaf-controller; do truncate --size="%$STEP" "$root/usr/bin/$program"; done
+for name in $KUBE_NAMES; do ln -sf kube "$root/usr/bin/$name"; done
+test -d "$root/usr/lib/modules/$KERNEL" || {
+    echo "the node's packages hold kernel $(ls "$root/usr/lib/modules"), the initrd's $KERNEL" >&2; exit 1; }"#;
+
+/// Runs in the tree: every library our programs ask for is there, at the symbol versions they ask for.
+const CHECK: &str = r#"set -eu
+for program in /usr/bin/sheaf-agent /usr/bin/sheaf-controller; do /lib64/ld-linux-x86-64.so.2 --list "$program"; done"#;
+
+/// What only the build needed.
+const CLEAN: &str = r#"set -eu
+cd /mnt/scratch/root
+for dir in boot dev proc sys run tmp mnt; do mkdir -p "$dir"; find "$dir" -mindepth 1 -delete; done"#;
+
+/// What a root is made of.
+pub struct Root<'a> {
+    /// Where it is made.
+    pub shop: &'a Workshop<'a>,
+    /// The checkout.
+    pub source: &'a Source,
+    /// With what.
+    pub tools: &'a Tools,
+    /// What for.
+    pub recipe: &'a Recipe,
+    /// The node's packages.
+    pub packages: &'a Made,
+    /// The initrd's, which bring the kernel that its modules must fit.
+    pub initrd_packages: &'a Made,
+    /// Our programs.
+    pub programs: &'a Made,
+    /// The control plane.
+    pub kube: &'a Made,
+}
+
+/// How a finished root is found and verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// dm-verity's root hash.
+    pub hash: String,
+    /// UUID of the erofs.
+    pub root_uuid: String,
+    /// UUID of the hash tree.
+    pub verity_uuid: String,
+}
+
+impl Root<'_> {
+    /// Makes it.
+    pub fn build(&self) -> Result<Made, BuildError> {
+        let release = &self.recipe.release;
+        let mut inputs = Inputs::new("root", 1)
+            .digest("tools", &self.tools.digest)
+            .digest("packages", &self.packages.digest)
+            .text("kernel", &kernel_version(self.initrd_packages)?)
+            .digest("kube", &self.kube.digest)
+            .text("name", &release.name)
+            .text("version", &release.version)
+            .text("epoch", &release.epoch.to_string())
+            .text("compression", &format!("{:?}", self.recipe.compression))
+            .path(&self.source.image("rootfs"))?
+            .path(&self.source.image("customize.sh"))?;
+        for program in programs::NODE {
+            inputs = inputs.path(&self.programs.file(program))?;
+        }
+        self.shop.stage(Spec { name: "root", inputs, judged_by: &[EROFS, HASH] }, |bench| {
+            self.assemble(bench)?;
+            self.customize(bench)?;
+            self.erofs(bench)
+        })
+    }
+
+    fn epoch(&self) -> String {
+        self.recipe.release.epoch.to_string()
+    }
+
+    fn assemble(&self, bench: &Bench<'_>) -> Result<(), BuildError> {
+        let root = bench.scratch.join("root");
+        fs::create_dir(&root).map_err(BuildError::io(&root))?;
+        let assemble = Command::new("sh")
+            .args(["-c", ASSEMBLE])
+            .env("SOURCE_DATE_EPOCH", self.epoch())
+            .env("STEP", PROGRAM_STEP)
+            .env("KUBE_NAMES", KUBE_NAMES.join(" "))
+            .env("KERNEL", kernel_version(self.initrd_packages)?);
+        let chroot = self
+            .tools
+            .chroot()
+            .read(&self.packages.dir, "packages")
+            .read(self.source.image("rootfs"), "overlay")
+            .read(&self.programs.dir, "programs")
+            .read(&self.kube.dir, "kube")
+            .write(bench.scratch, "scratch");
+        bench.run(&chroot.enter(&assemble))?;
+        Ok(())
+    }
+
+    fn customize(&self, bench: &Bench<'_>) -> Result<(), BuildError> {
+        let release = &self.recipe.release;
+        let tree = Chroot::new(bench.scratch.join("root"), self.shop.privilege);
+        let customize = Command::new("sh")
+            .arg("/mnt/customize.sh")
+            .env("SHEAF_NAME", &release.name)
+            .env("SHEAF_VERSION", &release.version)
+            .env("SOURCE_DATE_EPOCH", self.epoch());
+        bench.run(&tree.clone().read(self.source.image("customize.sh"), "customize.sh").enter(&customize))?;
+        bench.run(&tree.enter(&Command::new("sh").args(["-c", CHECK])))?;
+        let clean = Command::new("sh").args(["-c", CLEAN]);
+        bench.run(&self.tools.chroot().write(bench.scratch, "scratch").enter(&clean))?;
+        Ok(())
+    }
+
+    fn erofs(&self, bench: &Bench<'_>) -> Result<(), BuildError> {
+        let tools = self.tools.chroot().write(bench.out, "out").read(bench.scratch, "scratch");
+        let mkfs = |uuid: &str| {
+            let mut mkfs = Command::new("mkfs.erofs").args(["--quiet", "-T", &self.epoch(), "-U", uuid]);
+            if self.recipe.compression == Compression::Lz4 {
+                // 64 KiB clusters: half way between the size of larger ones and the read speed of smaller.
+                mkfs = mkfs.args(["-zlz4hc,12", "-C65536"]);
+            }
+            bench.run(&tools.enter(&mkfs.args([&format!("/mnt/out/{EROFS}"), "/mnt/scratch/root"])))
+        };
+        // Once without a UUID to learn what the contents are, and again with the one that follows from them.
+        mkfs("00000000-0000-0000-0000-000000000000")?;
+        let contents = Digest::of_file(&bench.out.join(EROFS))?;
+        let (root_uuid, verity_uuid) = (contents.uuid("root"), contents.uuid("verity"));
+        mkfs(&root_uuid)?;
+        let salt = Digest::of(format!("salt {contents}").as_bytes());
+        let verity = Command::new("veritysetup")
+            .args(["format", &format!("--salt={salt}"), &format!("--uuid={verity_uuid}")])
+            .arg(format!("--root-hash-file=/mnt/out/{HASH}"))
+            .args([EROFS, VERITY].map(|file| format!("/mnt/out/{file}")));
+        bench.run(&tools.enter(&verity))?;
+        let path = bench.out.join(UUIDS);
+        fs::write(&path, format!("{root_uuid}\n{verity_uuid}\n")).map_err(BuildError::io(&path))?;
+        let list = Command::new("cp").args([&format!("/mnt/scratch/root/usr/share/sheaf/{PACKAGES}"), "/mnt/out/"]);
+        bench.run(&tools.enter(&list))?;
+        Ok(())
+    }
+}
+
+impl Identity {
+    /// Of a finished root.
+    pub fn of(root: &Made) -> Result<Self, BuildError> {
+        let read = |name: &str| {
+            let path = root.file(name);
+            fs::read_to_string(&path).map_err(BuildError::io(&path))
+        };
+        let (hash, uuids) = (read(HASH)?, read(UUIDS)?);
+        let mut uuids = uuids.lines().map(str::to_owned);
+        match (uuids.next(), uuids.next()) {
+            (Some(root_uuid), Some(verity_uuid)) => Ok(Self { hash: hash.trim().to_owned(), root_uuid, verity_uuid }),
+            _ => Err(BuildError::wrong(format!("{} is damaged", root.file(UUIDS).display()), "remove the cache")),
+        }
+    }
+
+    /// Kernel arguments that make systemd find and verify it.
+    pub fn kernel_arguments(&self) -> [String; 3] {
+        [
+            format!("roothash={}", self.hash),
+            format!("systemd.verity_root_data=UUID={}", self.root_uuid),
+            format!("systemd.verity_root_hash=UUID={}", self.verity_uuid),
+        ]
+    }
+}

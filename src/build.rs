@@ -1,0 +1,33 @@
+//! `sheaf build RECIPE`: a release folder from a recipe.
+
+use crate::workplace::Workplace;
+use sheaf_config::recipe::{Kube, Recipe};
+use std::env;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Arguments of the command.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The recipe, such as configs/images/sheaf.toml
+    recipe: PathBuf,
+    /// Fetch packages anew, as the mirrors have them today
+    #[arg(long)]
+    update: bool,
+}
+
+/// Runs it; prints the release folder.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    let mut recipe = Recipe::load(&arguments.recipe)?;
+    if let Some(ready) = env::var_os("SHEAF_KUBE") {
+        recipe.kube = Kube::File(env::current_dir()?.join(ready));
+    }
+    let place = Workplace::find()?;
+    let mirrors = place.mirrors(Some(&recipe.packages));
+    let fetched = place.fetched(arguments.update)?;
+    let release = sheaf_os_image::build(&place.shop(), &place.source, &recipe, &mirrors, &fetched)?;
+    eprintln!("built in {:.0} s", begin.elapsed().as_secs_f32());
+    println!("{}", release.display());
+    Ok(())
+}
