@@ -95,7 +95,10 @@ fn add_disk(args: &mut Args, index: usize, disk: &Disk) {
         // Port 0 of the chipset's controller is the CD drive's.
         DiskBus::Sata => format!("ide-hd,bus=ide.{}", index + 1),
     };
-    args.two("-device", &format!("{device},drive=disk{index},serial={},bootindex={}", disk.serial, index + 1));
+    args.two(
+        "-device",
+        &format!("{device},drive=disk{index},serial={},bootindex={}", disk.serial, index + 1),
+    );
 }
 
 fn medium(args: &mut Args, medium: Option<&Medium>) {
@@ -175,14 +178,21 @@ mod tests {
     #[test]
     fn faults_go_through_blkdebug() {
         let mut spec = spec();
-        spec.disks[0] = Disk { faults: Some("inject-error.0.event=write_aio".into()), ..Disk::raw("/d/one.raw", "ONE") };
+        spec.disks[0] =
+            Disk { faults: Some("inject-error.0.event=write_aio".into()), ..Disk::raw("/d/one.raw", "ONE") };
         let line = line(&spec);
-        assert!(line.contains("file.driver=blkdebug") && line.contains("file.inject-error.0.event=write_aio"), "{line}");
+        assert!(
+            line.contains("file.driver=blkdebug") && line.contains("file.inject-error.0.event=write_aio"),
+            "{line}"
+        );
     }
 
     #[test]
     fn only_a_machine_with_a_harness_shell_gets_its_credentials() {
         assert!(!line(&spec()).contains("-smbios"));
-        assert!(line(&Spec { shell: true, ..spec() }).contains("-smbios type=11,value=io.systemd.credential.binary:"));
+        assert!(
+            line(&Spec { shell: true, ..spec() })
+                .contains("-smbios type=11,value=io.systemd.credential.binary:")
+        );
     }
 }

@@ -5,8 +5,12 @@
 //! Route in: a [`Spec`]. Route out: a [`Machine`] with its serial line, QMP and (tests only) a shell.
 
 pub mod arguments;
+pub mod files;
 pub mod guest;
+pub mod lab;
 pub mod machine;
+pub mod node;
+pub mod operator;
 pub mod ports;
 pub mod qmp;
 pub mod serial;
@@ -15,6 +19,8 @@ pub mod spec;
 pub mod tools;
 
 pub use machine::{Machine, MachineError};
+pub use node::NodeMachine;
+pub use operator::Operator;
 pub use serial::SerialLog;
 pub use spec::{Disk, DiskBus, Firmware, Format, Forward, Lan, Medium, Spec};
 pub use tools::Tools;
@@ -22,7 +28,8 @@ pub use tools::Tools;
 /// The checkout that the caller stands in: `target/sheaf` under it holds everything that is made.
 pub fn workspace() -> std::io::Result<std::path::PathBuf> {
     let here = std::env::current_dir()?;
-    let is_root = |folder: &&std::path::Path| folder.join("Cargo.lock").exists() && folder.join("kubernetes").exists();
+    let is_root =
+        |folder: &&std::path::Path| folder.join("Cargo.lock").exists() && folder.join("kubernetes").exists();
     here.ancestors().find(is_root).map(Into::into).ok_or_else(|| {
         let place = here.display();
         std::io::Error::other(format!("{place} is not inside a checkout of Sheaf; change into one"))

@@ -17,6 +17,8 @@ use std::time::Duration;
 const START_DEADLINE: Duration = Duration::from_secs(30);
 /// Saving or restoring 4 GiB from a slow disk.
 const STATE_DEADLINE: Duration = Duration::from_secs(180);
+/// How many lines of a failure's report an error shows.
+const SAID_LINES: usize = 12;
 /// How often a condition of a machine is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -112,9 +114,13 @@ impl Machine {
     /// Switches a machine on. Its logs go to `folder`, appended to those of earlier starts.
     pub fn start(spec: &Spec, tools: &Tools, folder: &Path) -> Result<Self, MachineError> {
         let name = spec.name.clone();
-        let files = |what: &str, source| MachineError::Files { name: name.clone(), what: what.into(), source };
+        let files =
+            |what: &str, source| MachineError::Files { name: name.clone(), what: what.into(), source };
         std::fs::create_dir_all(folder).map_err(|source| files("its folder can not be made", source))?;
-        let sockets = tempfile::Builder::new().prefix("sheaf-").tempdir().map_err(|source| files("no socket folder", source))?;
+        let sockets = tempfile::Builder::new()
+            .prefix("sheaf-")
+            .tempdir()
+            .map_err(|source| files("no socket folder", source))?;
         let places = Places {
             serial: folder.join("serial.log"),
             qmp: sockets.path().join("qmp"),
@@ -130,7 +136,8 @@ impl Machine {
         let mut serial = SerialLog::new(&places.serial);
         serial.skip_all();
         let earlier = serial.lines().len();
-        let qemu = System.start(&command).map_err(|source| MachineError::Start { name: name.clone(), source })?;
+        let qemu =
+            System.start(&command).map_err(|source| MachineError::Start { name: name.clone(), source })?;
         let fatal = ["Kernel panic - not syncing", "Failed to start image", "BdsDxe: No bootable option"];
         let mut machine = Self {
             name,
@@ -177,7 +184,8 @@ impl Machine {
     /// Carries out a QMP command.
     pub fn qmp(&mut self, command: &str, arguments: Value) -> Result<Value, MachineError> {
         let name = self.name.clone();
-        let gone = || QmpError::Socket { command: command.into(), source: std::io::ErrorKind::NotConnected.into() };
+        let gone =
+            || QmpError::Socket { command: command.into(), source: std::io::ErrorKind::NotConnected.into() };
         let answer = self.qmp.as_mut().ok_or_else(gone).and_then(|qmp| qmp.execute(command, arguments));
         answer.map_err(|source| MachineError::Qmp { name, source })
     }
@@ -243,7 +251,10 @@ impl Machine {
         self.qmp("migrate", json!({"uri": format!("file:{}", file.display())}))?;
         let status = self.wait("saved state", STATE_DEADLINE, |machine| {
             let answer = machine.qmp("query-migrate", json!({})).ok()?;
-            answer["status"].as_str().filter(|status| ["completed", "failed"].contains(status)).map(str::to_owned)
+            answer["status"]
+                .as_str()
+                .filter(|status| ["completed", "failed"].contains(status))
+                .map(str::to_owned)
         })?;
         if status != "completed" {
             let what = format!("its state can not be saved to {}", file.display());
@@ -273,7 +284,11 @@ impl Machine {
     fn trouble(&mut self, what: &str) -> Option<MachineError> {
         let (name, what, artefacts) = (self.name.clone(), what.to_owned(), self.folder.clone());
         let (fatal, earlier) = (self.fatal.clone(), self.earlier);
-        let line = self.serial.lines().iter().skip(earlier).find(|line| fatal.iter().any(|text| line.contains(text))).cloned();
+        let said: Vec<String> = self.serial.lines().iter().skip(earlier).cloned().collect();
+        let at = said.iter().position(|line| fatal.iter().any(|text| line.contains(text)));
+        // Reason and remedy follow the line, if they were said in one go.
+        let line = at
+            .map(|at| said[at..].iter().take(SAID_LINES).map(String::as_str).collect::<Vec<_>>().join("\n"));
         if let Some(line) = line {
             self.screenshot();
             return Some(MachineError::Said { name, what, line, artefacts });

@@ -41,8 +41,10 @@ impl SerialLog {
     pub fn next<T>(&mut self, mut wanted: impl FnMut(&str) -> Option<T>) -> Option<T> {
         self.read();
         let start = self.cursor;
-        let (at, found) =
-            self.lines[start..].iter().enumerate().find_map(|(at, line)| wanted(line).map(|found| (at, found)))?;
+        let (at, found) = self.lines[start..]
+            .iter()
+            .enumerate()
+            .find_map(|(at, line)| wanted(line).map(|found| (at, found)))?;
         self.cursor = start + at + 1;
         Some(found)
     }
@@ -56,7 +58,8 @@ impl SerialLog {
     /// The last lines, for an error.
     pub fn tail(&mut self) -> String {
         self.read();
-        let kept: Vec<&str> = self.lines.iter().map(String::as_str).filter(|line| !line.trim().is_empty()).collect();
+        let kept: Vec<&str> =
+            self.lines.iter().map(String::as_str).filter(|line| !line.trim().is_empty()).collect();
         kept[kept.len().saturating_sub(SHOWN_LINES)..].join("\n")
     }
 
@@ -83,12 +86,8 @@ fn plain(text: &str) -> String {
     while let Some(c) = chars.next() {
         match c {
             '\u{1b}' => match chars.next() {
-                Some('[') => {
-                    while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {}
-                }
-                Some(']') => {
-                    while chars.next().is_some_and(|c| c != '\u{7}' && c != '\\') {}
-                }
+                Some('[') => while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {},
+                Some(']') => while chars.next().is_some_and(|c| c != '\u{7}' && c != '\\') {},
                 _ => {}
             },
             c if c.is_control() && c != '\t' => {}

@@ -29,7 +29,8 @@ const DROPIN: &str = "[Unit]\nWants=sheaf-test-shell.service\n";
 
 /// The SMBIOS strings that make systemd start the shell.
 pub fn smbios() -> [String; 2] {
-    let credential = |name: &str, text: &str| format!("io.systemd.credential.binary:{name}={}", STANDARD.encode(text));
+    let credential =
+        |name: &str, text: &str| format!("io.systemd.credential.binary:{name}={}", STANDARD.encode(text));
     [
         credential("systemd.extra-unit.sheaf-test-shell.service", UNIT),
         credential("systemd.unit-dropin.basic.target", DROPIN),
@@ -96,8 +97,10 @@ impl Shell {
         stream.set_read_timeout(Some(Duration::from_millis(200))).map_err(failed)?;
         // Unique, so that what an earlier command left in the line is not taken for the answer; split, so that a
         // terminal that still echoes does not answer either.
-        let mark = format!("{:08x}", Instant::now().elapsed().subsec_nanos() ^ std::process::id() ^ counter());
-        let line = format!("\n(echo '@begin''{mark}'; {{ {command}\n}} 2>&1; echo; echo '@end''{mark}' $?)\n");
+        let mark =
+            format!("{:08x}", Instant::now().elapsed().subsec_nanos() ^ std::process::id() ^ counter());
+        let line =
+            format!("\n(echo '@begin''{mark}'; {{ {command}\n}} 2>&1; echo; echo '@end''{mark}' $?)\n");
         stream.write_all(line.as_bytes()).map_err(failed)?;
         let (begin, finish) = (format!("@begin{mark}"), format!("@end{mark} "));
         let mut got = Vec::new();

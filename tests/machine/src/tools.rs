@@ -18,7 +18,9 @@ pub struct Tools {
 
 /// No chroot with QEMU was found.
 #[derive(Debug, thiserror::Error)]
-#[error("{looked}: no tools chroot with {program} there; `sheaf build` makes one, or set SHEAF_TOOLS to its folder")]
+#[error(
+    "{looked}: no tools chroot with {program} there; `sheaf build` makes one, or set SHEAF_TOOLS to its folder"
+)]
 pub struct NoTools {
     looked: String,
     program: &'static str,

@@ -20,7 +20,8 @@ const PARTITION_START: u64 = 1 << 20;
 const PARTITION_SIZE: u64 = 47 << 20;
 
 /// `grub-mkimage` reads the modules it links; `early.cfg` finds the settings on the partition.
-const MODULES: &str = "biosdisk part_msdos ext2 normal configfile linux serial terminal echo test reboot halt";
+const MODULES: &str =
+    "biosdisk part_msdos ext2 normal configfile linux serial terminal echo test reboot halt";
 
 pub(super) fn build(tools: &Tools, work: &Path, files: &BootFiles, out: &Path) -> Result<(), GuestError> {
     let program = |step, command: &Command| {
@@ -42,7 +43,11 @@ pub(super) fn build(tools: &Tools, work: &Path, files: &BootFiles, out: &Path) -
     program("GRUB can not be linked", &mkimage)?;
     let partition = work.join("partition.img");
     let partition_file = std::fs::File::create(&partition).and_then(|file| file.set_len(PARTITION_SIZE));
-    partition_file.map_err(|source| GuestError::File { step: "partition", path: partition.clone(), source })?;
+    partition_file.map_err(|source| GuestError::File {
+        step: "partition",
+        path: partition.clone(),
+        source,
+    })?;
     // Without features that GRUB 2.12 can not read.
     let mkfs = tools
         .command("usr/sbin/mke2fs")
@@ -68,7 +73,11 @@ pub(super) fn build(tools: &Tools, work: &Path, files: &BootFiles, out: &Path) -
         copy_sparsely(&std::fs::read(&partition)?, &disk, PARTITION_START)?;
         std::fs::rename(&temporary, out)
     };
-    assembled().map_err(|source| GuestError::File { step: "it can not be written", path: out.to_owned(), source })
+    assembled().map_err(|source| GuestError::File {
+        step: "it can not be written",
+        path: out.to_owned(),
+        source,
+    })
 }
 
 /// Writes what `grub-bios-setup` would: where the rest of GRUB lies, and a partition table.

@@ -84,7 +84,8 @@ fn read(path: &Path, step: &'static str) -> Result<Vec<u8>, GuestError> {
 }
 
 fn fresh_folder(path: &Path) -> Result<(), GuestError> {
-    let failed = |source| GuestError::File { step: "its folder can not be made", path: path.to_owned(), source };
+    let failed =
+        |source| GuestError::File { step: "its folder can not be made", path: path.to_owned(), source };
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}

@@ -37,9 +37,14 @@ pub(super) fn unpack(tools: &Tools, work: &Path) -> Result<PathBuf, GuestError> 
     let tree = work.join("tree");
     fresh_folder(&tree)?;
     let mirror = std::env::var("SHEAF_MIRROR").unwrap_or_else(|_| "http://deb.debian.org/debian".into());
-    write(&work.join("sources.list"), format!("deb {mirror} trixie main\n").as_bytes(), "no list of sources")?;
+    write(
+        &work.join("sources.list"),
+        format!("deb {mirror} trixie main\n").as_bytes(),
+        "no list of sources",
+    )?;
     let inside = Command::new("sh").args(["-c", FETCH]).env("PACKAGES", PACKAGES);
-    let command = Chroot::new(tools.root(), Privilege::current()).network().write(work, "work").enter(&inside);
+    let command =
+        Chroot::new(tools.root(), Privilege::current()).network().write(work, "work").enter(&inside);
     System
         .run(&command.log(work.join("packages.log")).deadline(DEADLINE))
         .map_err(|source| GuestError::Program { step: "Debian's packages can not be fetched", source })?;

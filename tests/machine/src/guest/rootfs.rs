@@ -37,14 +37,29 @@ pub(super) fn build(tree: &Path, work: &Path) -> Result<BootFiles, GuestError> {
     let busybox = tree.join("usr/bin/busybox");
 
     let mut cpio = Cpio::default();
-    for folder in ["dev", "etc", "root", "usr", "usr/bin", "usr/sbin", "usr/lib", "usr/lib/x86_64-linux-gnu", "usr/lib64"] {
+    for folder in [
+        "dev",
+        "etc",
+        "root",
+        "usr",
+        "usr/bin",
+        "usr/sbin",
+        "usr/lib",
+        "usr/lib/x86_64-linux-gnu",
+        "usr/lib64",
+    ] {
         cpio.folder(folder);
     }
-    for (link, target) in [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")] {
+    for (link, target) in
+        [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")]
+    {
         cpio.link(link, target);
     }
     cpio.file("usr/bin/busybox", 0o755, &read(&busybox, "BusyBox")?);
-    for applet in run(Command::new(&busybox).arg("--list"), "BusyBox's programs")?.lines().filter(|name| *name != "busybox") {
+    for applet in run(Command::new(&busybox).arg("--list"), "BusyBox's programs")?
+        .lines()
+        .filter(|name| *name != "busybox")
+    {
         cpio.link(&format!("usr/bin/{applet}"), "busybox");
     }
     cpio.link("init", "usr/bin/busybox");
@@ -61,8 +76,11 @@ pub(super) fn build(tree: &Path, work: &Path) -> Result<BootFiles, GuestError> {
     cpio.file("etc/shells", 0o644, b"/bin/sh\n");
     cpio.file("etc/nsswitch.conf", 0o644, b"passwd: files\ngroup: files\nhosts: files dns\n");
     add_modules(&mut cpio, &busybox, tree, &version, work)?;
-    let initrd = zstd::encode_all(&cpio.finish()[..], LEVEL)
-        .map_err(|source| GuestError::File { step: "RAM disk", path: work.into(), source })?;
+    let initrd = zstd::encode_all(&cpio.finish()[..], LEVEL).map_err(|source| GuestError::File {
+        step: "RAM disk",
+        path: work.into(),
+        source,
+    })?;
     let kernel = read(&tree.join(format!("boot/vmlinuz-{version}")), "kernel")?;
     Ok(BootFiles { kernel, initrd })
 }
@@ -73,7 +91,11 @@ fn libraries(cpio: &mut Cpio, tree: &Path) -> Result<(), GuestError> {
     for name in names(&folder)? {
         let wanted = ["libc.so", "ld-linux", "libcrypt.so", "libtomcrypt.so", "libtommath.so", "libz.so"];
         if wanted.iter().any(|start| name.starts_with(start)) {
-            cpio.file(&format!("usr/lib/x86_64-linux-gnu/{name}"), 0o755, &read(&folder.join(&name), "library")?);
+            cpio.file(
+                &format!("usr/lib/x86_64-linux-gnu/{name}"),
+                0o755,
+                &read(&folder.join(&name), "library")?,
+            );
         }
     }
     cpio.link("usr/lib64/ld-linux-x86-64.so.2", "../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2");
@@ -81,14 +103,23 @@ fn libraries(cpio: &mut Cpio, tree: &Path) -> Result<(), GuestError> {
 }
 
 /// The wanted modules and those they need, unpacked, with a `modules.dep` of their own.
-fn add_modules(cpio: &mut Cpio, busybox: &Path, tree: &Path, version: &str, work: &Path) -> Result<(), GuestError> {
+fn add_modules(
+    cpio: &mut Cpio,
+    busybox: &Path,
+    tree: &Path,
+    version: &str,
+    work: &Path,
+) -> Result<(), GuestError> {
     let base = format!("usr/lib/modules/{version}");
     let depmod = |root: &Path| {
         // It looks under lib/modules.
         let (lib, target) = (root.join("lib"), Path::new("usr/lib"));
         if !lib.exists() {
-            std::os::unix::fs::symlink(target, &lib)
-                .map_err(|source| GuestError::File { step: "modules", path: lib.clone(), source })?;
+            std::os::unix::fs::symlink(target, &lib).map_err(|source| GuestError::File {
+                step: "modules",
+                path: lib.clone(),
+                source,
+            })?;
         }
         run(Command::new(busybox).args(["depmod", "-b"]).arg(root).arg(version), "modules' dependencies")
     };
@@ -138,8 +169,11 @@ fn closure(dep: &str, wanted: &str) -> BTreeSet<String> {
 fn names(folder: &Path) -> Result<Vec<String>, GuestError> {
     let failed = |source| GuestError::File { step: "can not be read", path: folder.to_owned(), source };
     let entries: Result<Vec<_>, _> = std::fs::read_dir(folder).map_err(failed)?.collect();
-    let mut names: Vec<String> =
-        entries.map_err(failed)?.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> = entries
+        .map_err(failed)?
+        .iter()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
     Ok(names)
 }

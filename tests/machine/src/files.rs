@@ -1,0 +1,26 @@
+//! Disks and UEFI variables of machines, as files.
+//!
+//! Route in: the tools chroot's qemu-img. Route out: qcow2 files; overlays leave what they stand on untouched.
+
+use crate::Tools;
+use sheaf_host::run::{Run, RunError, System};
+use std::path::Path;
+
+/// An empty disk of `size` (`64G`).
+pub fn blank(tools: &Tools, path: &Path, size: &str) -> Result<(), RunError> {
+    let qemu_img = tools.command("usr/bin/qemu-img").args(["create", "-q", "-f", "qcow2"]);
+    System.run(&qemu_img.arg(path).arg(size)).map(drop)
+}
+
+/// A disk that begins as `base` is and writes elsewhere. `base` may be named relative to `path`'s folder.
+pub fn overlay(tools: &Tools, base: &Path, path: &Path) -> Result<(), RunError> {
+    let qemu_img =
+        tools.command("usr/bin/qemu-img").args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"]);
+    System.run(&qemu_img.arg(base).arg(path)).map(drop)
+}
+
+/// UEFI variables of a machine that was never switched on.
+pub fn uefi_variables(tools: &Tools, path: &Path) -> Result<(), RunError> {
+    let qemu_img = tools.command("usr/bin/qemu-img").args(["convert", "-f", "raw", "-O", "qcow2"]);
+    System.run(&qemu_img.arg(tools.file("usr/share/OVMF/OVMF_VARS_4M.fd")).arg(path)).map(drop)
+}

@@ -1,0 +1,94 @@
+//! A node's way from an empty disk to a running system.
+//!
+//! Why here: demo, cases and benchmarks all go it. Route in: a [`lab::Node`] and a medium. Route out: a [`Machine`]
+//! that has booted from its own disk, and what it said on the way.
+
+use crate::{Disk, DiskBus, Machine, MachineError, Medium, Spec, Tools, files, lab};
+use sheaf_host::run::RunError;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Firmware, kernel and installer under emulation, and some GB written and read again.
+pub const INSTALL_DEADLINE: Duration = Duration::from_secs(600);
+/// From power-on to a control plane that answers, under emulation (72 s for the control plane alone).
+pub const BOOT_DEADLINE: Duration = Duration::from_secs(420);
+/// The installer's partitions need some 45 GB; a qcow2 file holds only what was written.
+const DISK_SIZE: &str = "64G";
+
+/// A node's machine, switched on or off.
+#[derive(Clone, Debug)]
+pub struct NodeMachine {
+    /// Without a medium: the machine that boots from its disk.
+    pub spec: Spec,
+    tools: Tools,
+    artefacts: PathBuf,
+}
+
+/// A machine whose files could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A program failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The machine did.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+}
+
+impl NodeMachine {
+    /// A machine with an empty disk in `work`, whose logs go to `artefacts`.
+    pub fn blank(tools: &Tools, node: &lab::Node, work: &Path, artefacts: &Path) -> Result<Self, NodeError> {
+        let (disk, vars) =
+            (work.join(format!("{}.qcow2", node.name)), work.join(format!("{}-vars.qcow2", node.name)));
+        files::blank(tools, &disk, DISK_SIZE)?;
+        files::uefi_variables(tools, &vars)?;
+        let mut spec = Spec::new(&node.name, vars);
+        spec.mac = node.mac.clone();
+        spec.disks.push(Disk { bus: DiskBus::Virtio, ..Disk::qcow2(disk, &node.disk_serial()) });
+        Ok(Self { spec, tools: tools.clone(), artefacts: artefacts.join(&node.name) })
+    }
+
+    /// Another machine with the same parts elsewhere.
+    pub fn with_spec(&self, spec: Spec, artefacts: &Path) -> Self {
+        Self { tools: self.tools.clone(), artefacts: artefacts.join(&spec.name), spec }
+    }
+
+    /// Boots the medium.
+    pub fn boot_medium(&self, medium: Medium) -> Result<Machine, MachineError> {
+        let mut machine = Machine::start(
+            &Spec { medium: Some(medium), ..self.spec.clone() },
+            &self.tools,
+            &self.artefacts,
+        )?;
+        machine.fatal.push("INSTALLATION FAILED".into());
+        Ok(machine)
+    }
+
+    /// Boots the medium and lets it install; gives each line of the serial line to `said`. The machine is off after.
+    pub fn install(&self, medium: Medium, mut said: impl FnMut(&str)) -> Result<(), MachineError> {
+        let mut machine = self.boot_medium(medium)?;
+        machine.wait("end of the installation", INSTALL_DEADLINE, |machine| {
+            machine.serial.next(|line| {
+                said(line);
+                line.starts_with("Installed ").then_some(())
+            })
+        })?;
+        machine.wait_off(INSTALL_DEADLINE)
+    }
+
+    /// Switches it on without a medium.
+    pub fn boot(&self) -> Result<Machine, MachineError> {
+        Machine::start(&self.spec, &self.tools, &self.artefacts)
+    }
+}
+
+/// Reads the hash of the cluster's CA where an operator does: on the node's status page.
+pub fn ca_hash(machine: &mut Machine) -> Result<String, MachineError> {
+    machine.wait("status page with the cluster's CA hash", BOOT_DEADLINE, |machine| {
+        machine.serial.next(|line| {
+            let (_, rest) = line.split_once("sha256:")?;
+            let digits: String = rest.chars().take_while(char::is_ascii_hexdigit).collect();
+            (digits.len() == 64).then(|| format!("sha256:{digits}"))
+        })
+    })
+}

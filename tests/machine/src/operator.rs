@@ -1,0 +1,138 @@
+//! What an operator does at a desk: keys, media, `kubectl`.
+//!
+//! Why here: demo and cases go the operator's way, with the built programs. Route in: paths of `sheaf` and `kube`, a
+//! folder for keys and kubeconfig. Route out: media, answers of the API server.
+
+use serde_json::Value;
+use sheaf_host::run::{Command, Run, RunError, System};
+use sheaf_host::wait::until;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A whole ISO is written, hashed and read again.
+const ISO_DEADLINE: Duration = Duration::from_secs(300);
+/// One request; an emulated API server under load needs seconds.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
+/// How often a condition in the cluster is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The operator.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    sheaf: PathBuf,
+    kube: PathBuf,
+    folder: PathBuf,
+}
+
+/// A condition of the cluster that did not come.
+#[derive(Debug, thiserror::Error)]
+#[error("no {what} within {} s; the last answer:\n{last}", .after.as_secs())]
+pub struct Late {
+    what: String,
+    after: Duration,
+    last: String,
+}
+
+impl Operator {
+    /// Uses the programs `sheaf` and `kube`; keys and kubeconfig lie in `folder`.
+    pub fn new(sheaf: &Path, kube: &Path, folder: &Path) -> Self {
+        Self { sheaf: sheaf.into(), kube: kube.into(), folder: folder.into() }
+    }
+
+    /// Makes the administrator's key; gives the public half (PEM).
+    pub fn admin_key(&self) -> Result<String, RunError> {
+        let folder = self.folder.join("admin");
+        System.run(&Command::new(&self.sheaf).args(["admin", "new"]).arg(&folder))?;
+        System.run(&Command::new("cat").arg(folder.join("admin.pub"))).map(|output| output.text())
+    }
+
+    /// Writes an ISO of `release` that installs as `node_toml` says, with `images` on it.
+    pub fn iso(
+        &self,
+        release: &Path,
+        node_toml: &Path,
+        images: &[PathBuf],
+        out: &Path,
+    ) -> Result<(), RunError> {
+        let mut command = Command::new(&self.sheaf).arg("iso").arg(release).arg("--config").arg(node_toml);
+        for image in images {
+            command = command.arg("--image").arg(image);
+        }
+        System.run(&command.arg("--output").arg(out).deadline(ISO_DEADLINE)).map(drop)
+    }
+
+    /// Fetches the administrator's kubeconfig from `server`, whose CA must have the hash.
+    pub fn kubeconfig(&self, server: &str, ca_hash: &str) -> Result<(), RunError> {
+        let key = self.folder.join("admin/admin.key");
+        let command =
+            Command::new(&self.sheaf).args(["admin", "kubeconfig", "--server", server, "--ca-hash", ca_hash]);
+        let output = System.run(&command.arg("--key").arg(key).deadline(REQUEST_DEADLINE))?;
+        let write = Command::new("tee").arg(self.kubeconfig_file()).stdin(output.stdout);
+        System.run(&write).map(drop)
+    }
+
+    /// Where the kubeconfig is.
+    pub fn kubeconfig_file(&self) -> PathBuf {
+        self.folder.join("kubeconfig")
+    }
+
+    /// `kubectl` with these arguments.
+    pub fn kubectl_command(&self, args: &[&str]) -> Command {
+        let kubectl = Command::new(&self.kube).arg("kubectl").arg("--kubeconfig").arg(self.kubeconfig_file());
+        kubectl.args(args).deadline(REQUEST_DEADLINE)
+    }
+
+    /// What `kubectl` printed.
+    pub fn kubectl(&self, args: &[&str]) -> Result<String, RunError> {
+        System.run(&self.kubectl_command(args)).map(|output| output.text())
+    }
+
+    /// Applies a manifest.
+    pub fn apply(&self, manifest: &str) -> Result<String, RunError> {
+        System.run(&self.kubectl_command(&["apply", "-f", "-"]).stdin(manifest)).map(|output| output.text())
+    }
+
+    /// Asks for `resource` as JSON until `ready` returns something.
+    pub fn wait<T>(
+        &self,
+        what: &str,
+        resource: &[&str],
+        deadline: Duration,
+        mut ready: impl FnMut(&Value) -> Option<T>,
+    ) -> Result<T, Late> {
+        let mut last = String::new();
+        let args: Vec<&str> = ["get", "-o", "json"].iter().chain(resource).copied().collect();
+        let found = until(deadline, LOOK, || match self.kubectl(&args) {
+            Ok(text) => {
+                let value = serde_json::from_str(&text).unwrap_or(Value::Null);
+                last = text;
+                ready(&value)
+            }
+            Err(error) => {
+                last = error.to_string();
+                None
+            }
+        });
+        found.ok_or(Late { what: what.into(), after: deadline, last })
+    }
+
+    /// Waits until the Node `name` has condition Ready.
+    pub fn wait_node_ready(&self, name: &str, deadline: Duration) -> Result<Value, Late> {
+        self.wait(&format!("Node {name} Ready"), &["node", name], deadline, |node| {
+            (condition(node, "Ready") == Some("True")).then(|| node.clone())
+        })
+    }
+
+    /// Waits until the VirtualMachineInstance `name` runs; gives it.
+    pub fn wait_vm_running(&self, name: &str, deadline: Duration) -> Result<Value, Late> {
+        self.wait(&format!("VM {name} Running"), &["vmi", name], deadline, |vmi| {
+            (vmi["status"]["phase"] == "Running").then(|| vmi.clone())
+        })
+    }
+}
+
+/// Status of a condition of any object.
+pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a str> {
+    let conditions = object["status"]["conditions"].as_array()?;
+    conditions.iter().find(|condition| condition["type"] == kind)?["status"].as_str()
+}
