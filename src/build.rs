@@ -3,7 +3,7 @@
 use crate::workplace::Workplace;
 use sheaf_config::recipe::{Kube, Recipe};
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Arguments of the command.
@@ -18,16 +18,21 @@ pub struct Arguments {
 
 /// Runs it; prints the release folder.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    println!("{}", release(&arguments.recipe, arguments.update)?.display());
+    Ok(())
+}
+
+/// Builds the release of the recipe at `recipe`; gives its folder.
+pub fn release(recipe: &Path, update: bool) -> anyhow::Result<PathBuf> {
     let begin = Instant::now();
-    let mut recipe = Recipe::load(&arguments.recipe)?;
+    let mut recipe = Recipe::load(recipe)?;
     if let Some(ready) = env::var_os("SHEAF_KUBE") {
         recipe.kube = Kube::File(env::current_dir()?.join(ready));
     }
     let place = Workplace::find()?;
     let mirrors = place.mirrors(Some(&recipe.packages));
-    let fetched = place.fetched(arguments.update)?;
+    let fetched = place.fetched(update)?;
     let release = sheaf_os_image::build(&place.shop(), &place.source, &recipe, &mirrors, &fetched)?;
     eprintln!("built in {:.0} s", begin.elapsed().as_secs_f32());
-    println!("{}", release.display());
-    Ok(())
+    Ok(release)
 }

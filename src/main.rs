@@ -3,6 +3,8 @@
 //! Route in: arguments and environment. Route out: crates os-image and iso; errors print with all their causes.
 
 mod build;
+mod demo;
+mod guest;
 mod iso;
 mod kube;
 mod progress;
@@ -25,6 +27,10 @@ enum Command {
     Build(build::Arguments),
     /// Make a bootable medium from a release
     Iso(iso::Arguments),
+    /// Build all, install a machine in QEMU, run a VM on it
+    Demo(demo::Arguments),
+    /// Make the small disk that VMs of demo and tests boot
+    Guest(guest::Arguments),
     /// Build the control plane's binary alone
     Kube,
     /// Make the tools chroot and print where it is
@@ -37,6 +43,8 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Build(arguments) => build::run(&arguments),
         Command::Iso(arguments) => iso::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Guest(arguments) => guest::run(&arguments),
         Command::Kube => kube::run(),
         Command::Tools => tools::run(),
     };

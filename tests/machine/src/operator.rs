@@ -16,6 +16,9 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
 /// How often a condition in the cluster is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Annotation of a VM's Pod with the last lines of the VM's serial console.
+const CONSOLE_TAIL: &str = "sheaf.dev/console-tail";
+
 /// The operator.
 #[derive(Clone, Debug)]
 pub struct Operator {
@@ -59,6 +62,39 @@ impl Operator {
             command = command.arg("--image").arg(image);
         }
         System.run(&command.arg("--output").arg(out).deadline(ISO_DEADLINE)).map(drop)
+    }
+
+    /// Writes an ISO of `release` that finds its node.toml elsewhere.
+    pub fn plain_iso(&self, release: &Path, out: &Path) -> Result<(), RunError> {
+        let command = Command::new(&self.sheaf).arg("iso").arg(release).arg("--output").arg(out);
+        System.run(&command.deadline(ISO_DEADLINE)).map(drop)
+    }
+
+    /// [`Operator::kubeconfig`] as soon as the API server has it.
+    pub fn wait_kubeconfig(&self, server: &str, ca_hash: &str, deadline: Duration) -> Result<(), Late> {
+        self.retry("kubeconfig", deadline, || self.kubeconfig(server, ca_hash))
+    }
+
+    /// [`Operator::apply`] as soon as the API server knows the manifest's kinds.
+    pub fn wait_apply(&self, manifest: &str, deadline: Duration) -> Result<String, Late> {
+        self.retry("accepted manifest", deadline, || self.apply(manifest))
+    }
+
+    fn retry<T>(
+        &self,
+        what: &str,
+        after: Duration,
+        mut act: impl FnMut() -> Result<T, RunError>,
+    ) -> Result<T, Late> {
+        let mut last = String::new();
+        let done = until(after, LOOK, || match act() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                last = error.to_string();
+                None
+            }
+        });
+        done.ok_or(Late { what: what.into(), after, last })
     }
 
     /// Fetches the administrator's kubeconfig from `server`, whose CA must have the hash.
@@ -128,6 +164,21 @@ impl Operator {
         self.wait(&format!("VM {name} Running"), &["vmi", name], deadline, |vmi| {
             (vmi["status"]["phase"] == "Running").then(|| vmi.clone())
         })
+    }
+    /// Waits until the last lines of the VM's console, as its node reports them, contain `text`; gives them.
+    pub fn wait_console(&self, vm: &str, text: &str, deadline: Duration) -> Result<String, Late> {
+        let selector = format!("vm.kubevirt.io/name={vm}");
+        self.wait(
+            &format!("console of VM {vm} with \"{text}\""),
+            &["pods", "-l", &selector],
+            deadline,
+            |pods| {
+                let pods = pods["items"].as_array()?;
+                let tails =
+                    pods.iter().filter_map(|pod| pod["metadata"]["annotations"][CONSOLE_TAIL].as_str());
+                tails.filter(|tail| tail.contains(text)).map(str::to_owned).next()
+            },
+        )
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Why here: QEMU must be the chroot's (Debian 12's own kills trixie kernels under TCG), and entering the chroot
 //! would hide the caller's files and need privileges. A program's loader can be told where its libraries are.
-//! Route in: `SHEAF_TOOLS`, or the newest `~/.cache/sheaf/tools*`. Route out: [`Command`]s.
+//! Route in: `SHEAF_TOOLS`, or the chroot that the last build used. Route out: [`Command`]s.
 
 use sheaf_host::run::Command;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub struct Tools {
 /// No chroot with QEMU was found.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{looked}: no tools chroot with {program} there; `sheaf build` makes one, or set SHEAF_TOOLS to its folder"
+    "{looked}: no tools chroot with {program} there; `sheaf tools` makes one, or set SHEAF_TOOLS to its folder"
 )]
 pub struct NoTools {
     looked: String,
@@ -27,7 +27,7 @@ pub struct NoTools {
 }
 
 impl Tools {
-    /// The chroot that `SHEAF_TOOLS` names, else the newest one in the cache that holds QEMU.
+    /// The chroot that `SHEAF_TOOLS` names, else the one that `sheaf tools` made last.
     pub fn find() -> Result<Self, NoTools> {
         let program = "usr/bin/qemu-system-x86_64";
         let usable = |root: &PathBuf| root.join(program).exists();
@@ -35,15 +35,10 @@ impl Tools {
             let missing = NoTools { looked: root.display().to_string(), program };
             return Some(root).filter(usable).map(Self::at).ok_or(missing);
         }
-        let cache = cache_dir();
-        let modified = |path: &PathBuf| path.metadata().and_then(|meta| meta.modified()).ok();
-        let entries = std::fs::read_dir(&cache).into_iter().flatten().flatten().map(|entry| entry.path());
-        entries
-            .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("tools")))
-            .filter(usable)
-            .max_by_key(modified)
-            .map(Self::at)
-            .ok_or(NoTools { looked: cache.join("tools*").display().to_string(), program })
+        // A path through the link would change under a running machine's feet when a build makes a new chroot.
+        let current = cache_dir().join("tools-current");
+        let missing = NoTools { looked: current.display().to_string(), program };
+        current.canonicalize().ok().filter(usable).map(Self::at).ok_or(missing)
     }
 
     /// The chroot at `root`.
@@ -75,6 +70,9 @@ impl Tools {
 }
 
 fn cache_dir() -> PathBuf {
+    if let Some(cache) = std::env::var_os("SHEAF_CACHE") {
+        return PathBuf::from(cache);
+    }
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cache");
     std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).unwrap_or_else(home).join("sheaf")
 }

@@ -66,7 +66,10 @@ impl Case {
         std::fs::write(folder.join("meta-data"), meta_data)?;
         std::fs::write(folder.join("user-data"), user_data)?;
         let iso = self.work().join("seed.iso");
-        let xorriso = self.tools.command("usr/bin/xorriso").args(["-as", "mkisofs", "-quiet", "-V", "cidata", "-J", "-r", "-o"]);
+        let xorriso = self
+            .tools
+            .command("usr/bin/xorriso")
+            .args(["-as", "mkisofs", "-quiet", "-V", "cidata", "-J", "-r", "-o"]);
         System.run(&xorriso.arg(&iso).arg(&folder))?;
         Ok(iso)
     }
@@ -95,6 +98,8 @@ pub fn case(name: &str, steps: impl FnOnce(&Case) -> Result<()>) {
     match steps(&case) {
         // A folder that stays does no harm.
         Ok(()) => drop(std::fs::remove_dir_all(artefacts)),
-        Err(error) => panic!("{error:#}\nwhat the machines of case {name} said is in {}", artefacts.display()),
+        Err(error) => {
+            panic!("{error:#}\nwhat the machines of case {name} said is in {}", artefacts.display())
+        }
     }
 }

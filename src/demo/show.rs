@@ -1,0 +1,91 @@
+//! What the demo prints: each step when it begins, and how long it took.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The demo's voice.
+pub struct Show {
+    begin: Instant,
+}
+
+impl Show {
+    /// Starts the clock.
+    pub fn begin() -> Self {
+        println!(
+            "Sheaf demo: build, install, boot, join, run a VM. A first run builds everything (up to 40 min), later ones take some minutes."
+        );
+        Self { begin: Instant::now() }
+    }
+
+    /// Does a step.
+    pub fn step<T>(&self, what: &str, act: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        println!("{} {what}", stamp(self.begin.elapsed()));
+        let start = Instant::now();
+        let result = act();
+        let verdict = if result.is_ok() { "done" } else { "FAILED" };
+        println!("        {verdict} in {:.1} s", start.elapsed().as_secs_f32());
+        if result.is_err() {
+            println!("sheaf demo: failed after {} at: {what}", human(self.begin.elapsed()));
+        }
+        result
+    }
+
+    /// A line that belongs to the step.
+    pub fn say(&self, line: &str) {
+        println!("        {line}");
+    }
+
+    /// A line of the installer, when it tells how far it is.
+    pub fn installer(&self, line: &str) {
+        if is_phase(line) || line.starts_with("Installed ") {
+            self.say(line);
+        }
+    }
+
+    /// How to try the same on a machine of one's own.
+    pub fn hardware(&self, iso: &Path) {
+        println!(
+            "\nOn your own machine: write {} to a USB stick\n    dd if={0} of=/dev/sdX bs=4M oflag=direct conv=fsync\n\
+             put your node.toml on a second stick (label SHEAF-CONF) or into the ISO (sheaf iso RELEASE --config node.toml),\n\
+             and boot it with UEFI. configs/examples/ has files to start from; a disk is written only if node.toml names it.\n",
+            iso.display()
+        );
+    }
+
+    /// How to reach a node that goes on.
+    pub fn reach(&self, kubectl: &str) {
+        println!("The node runs until you press Ctrl-C. Look at it:\n    {kubectl}\n");
+    }
+
+    /// The last line.
+    pub fn end(&self, what: &str) {
+        println!("sheaf demo: {what}; {}", human(self.begin.elapsed()));
+    }
+}
+
+/// `[3/9] …`: not the kernel's `[    1.234567] …`.
+fn is_phase(line: &str) -> bool {
+    let inside = line.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let numbers = inside.and_then(|(inside, _)| inside.split_once('/'));
+    numbers.is_some_and(|(number, of)| [number, of].iter().all(|text| text.parse::<u32>().is_ok()))
+}
+
+fn stamp(elapsed: Duration) -> String {
+    format!("[{:2}:{:02}]", elapsed.as_secs() / 60, elapsed.as_secs() % 60)
+}
+
+fn human(elapsed: Duration) -> String {
+    format!("{} min {:02} s", elapsed.as_secs() / 60, elapsed.as_secs() % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_installers_phases_are_told_from_the_kernels_times() {
+        assert!(is_phase("[3/9] Write the root"));
+        assert!(!is_phase("[    1.234567] virtio_blk: loaded"));
+        assert!(!is_phase("[  OK  ] Reached target"));
+    }
+}
