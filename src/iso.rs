@@ -1,15 +1,69 @@
 //! `sheaf iso RELEASE`: a bootable medium from a release.
 
-use std::path::PathBuf;
+use crate::workplace::Workplace;
+use anyhow::{Context, bail};
+use sheaf_config::recipe::Recipe;
+use sheaf_host::run::System;
+use sheaf_iso::{Contents, Release};
+use sheaf_os_image::{release, tools};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// Arguments of the command.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Release folder, or the recipe it was built from
     release: PathBuf,
+    /// Node config for an installation that asks nothing
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Disk image that node configs may name as medium:NAME; may be given several times
+    #[arg(long = "image", value_name = "[NAME=]FILE")]
+    images: Vec<String>,
+    /// Where the medium goes; default: target/sheaf/NAME-VERSION.iso
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
-/// Runs it.
-pub fn run(_: &Arguments) -> anyhow::Result<()> {
-    anyhow::bail!("not yet")
+/// Runs it; prints the medium's path.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let place = Workplace::find()?;
+    let config = match &arguments.config {
+        Some(path) => Some((path.clone(), sheaf_config::load::node_config(path)?)),
+        None => None,
+    };
+    let images = arguments.images.iter().map(|text| named_image(text)).collect::<anyhow::Result<BTreeMap<_, _>>>()?;
+    let shop = place.shop();
+    let folder = if arguments.release.is_dir() {
+        arguments.release.clone()
+    } else {
+        release::dir(&shop.target, &Recipe::load(&arguments.release)?)
+    };
+    let release = Release::open(&folder)
+        .with_context(|| format!("no medium from {}", arguments.release.display()))?;
+    let plan = sheaf_iso::plan(&release, &Contents { config, images })?;
+    let tools = tools::ensure(&shop, &place.source, &place.mirrors(None))?;
+    let out = arguments.out.clone().unwrap_or_else(|| shop.target.join(format!("{}.iso", release.title())));
+    sheaf_iso::write(&plan, &tools.chroot(), &System, &out)?;
+    println!("{}", out.display());
+    Ok(())
+}
+
+/// `NAME=FILE`, or `FILE` whose own name it keeps.
+fn named_image(text: &str) -> anyhow::Result<(String, PathBuf)> {
+    let (name, file) = match text.split_once('=') {
+        Some((name, file)) => (name.to_owned(), PathBuf::from(file)),
+        None => {
+            let name = Path::new(text).file_name().with_context(|| format!("--image {text}: is no file"))?;
+            (name.to_string_lossy().into_owned(), PathBuf::from(text))
+        }
+    };
+    if !file.is_file() {
+        bail!("--image {text}: {} is no file", file.display());
+    }
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    if name.is_empty() || name.starts_with('.') || !plain {
+        bail!("--image {text}: \"{name}\" is no file name for a medium; use letters, digits, '.', '_' and '-'");
+    }
+    Ok((name, file.canonicalize()?))
 }
