@@ -143,7 +143,7 @@ for unit in libvirt-guests.service libvirtd-ro.socket libvirtd-admin.socket libv
     lvm2-monitor.service dm-event.socket lvm2-lvmpolld.socket lvm2-lvmpolld.service \
     nvmefc-boot-connections.service nvmf-autoconnect.service uuidd.socket smartmontools.service \
     e2scrub_reap.service e2scrub_all.timer xfs_scrub_all.timer \
-    systemd-importd.socket systemd-initctl.socket systemd-sysext.socket systemd-user-sessions.service \
+    systemd-bsod.service modprobe@drm.service systemd-importd.socket systemd-initctl.socket systemd-sysext.socket systemd-user-sessions.service \
     sys-kernel-debug.mount sys-kernel-tracing.mount dev-mqueue.mount systemd-vconsole-setup.service; do
     ln -sf /dev/null "/etc/systemd/system/$unit"
 done

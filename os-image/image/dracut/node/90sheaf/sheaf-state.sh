@@ -1,10 +1,10 @@
 #!/bin/sh
-# Makes the read-only root a node of its own: finds the partitions of this very install, mounts state, binds /var,
-# overlays /etc, keeps the machine-id, and writes /run/sheaf/boot.env for the agent.
+# Makes the read-only root a node of its own: finds the partitions of this very install, mounts state and data,
+# binds /var, overlays /etc, keeps the machine-id, and writes /run/sheaf/boot.env for the agent.
 #
 # Why here: systemd of the node reads machine-id and units before it could run any of this.
-# In: kernel arguments, EFI variables, the mounted /sysroot. Out: /sysroot/{state,var,etc}, /run/sheaf/*,
-# /run/systemd/system/data.mount.d. A node whose state is lost still comes up, on a tmpfs, and says so.
+# In: kernel arguments, EFI variables, the mounted /sysroot. Out: /sysroot/{state,data,var,etc}, /run/sheaf/*. A node whose
+# state is lost still comes up, on a tmpfs, and says so.
 set -u
 
 ROOT=/sysroot
@@ -15,10 +15,10 @@ say() {
     echo "sheaf: $*"
 }
 
-# Lost state is reported by whatever reads this file: agent, status page.
+# $1 (state, data) is lost: whoever reports the node's health reads /run/sheaf/$1-degraded.
 degrade() {
-    say "STATE DEGRADED: $*"
-    echo "$*" >>$RUN/state-degraded
+    say "DEGRADED: $2"
+    echo "$2" >"$RUN/$1-degraded"
 }
 
 # The PARTUUID of the ESP we were booted from; it names the install (the last byte is the partition's number).
@@ -80,25 +80,25 @@ partition=$(readlink -f "$state")
 disk=$(readlink -f "/sys/class/block/${partition##*/}/..")
 disk=/dev/${disk##*/}
 
-# State: mounted; else repaired and mounted; else in memory.
-mount_state() {
-    mount -t ext4 -o nodev,nosuid,noexec,noatime "$state" $ROOT/state
-}
-if ! udevadm wait --timeout=$DEVICE_TIMEOUT "$state"; then
-    degrade "$state did not appear in $DEVICE_TIMEOUT s"
-else
-    e2fsck -p "$state"
+# Mounts an ext4 partition: as it is, else repaired. Its contents are never given up here.
+mount_checked() {
+    udevadm wait --timeout=$DEVICE_TIMEOUT "$1" || return 1
+    e2fsck -p "$1"
     if [ $? -ge 4 ]; then
-        say "$state needs more than a journal replay, checking all of it"
-        e2fsck -f -y "$state"
-        [ $? -lt 4 ] || say "$state could not be repaired"
+        say "$1 needs more than a journal replay, checking all of it"
+        e2fsck -f -y "$1"
+        [ $? -lt 4 ] || say "$1 could not be repaired"
     fi
-    mount_state || degrade "$state can not be mounted; its contents are left as they are"
-fi
-if [ -e $RUN/state-degraded ]; then
-    mount -t tmpfs -o mode=0755,nodev,nosuid,size=25% sheaf-state $ROOT/state
+    mount -t ext4 -o nodev,nosuid,noexec,noatime "$1" "$2"
+}
+
+if ! mount_checked "$state" $ROOT/state; then
+    degrade state "$state can not be mounted; this node runs on memory until it is mended or reinstalled"
+    mount -t tmpfs -o mode=0755,nodev,nosuid,noexec,size=25% sheaf-state $ROOT/state
     state=tmpfs
 fi
+# Data is there with root's own disk, so it costs least here; a node without it has no VMs, but an agent that says so.
+mount_checked "$data" $ROOT/data || degrade data "$data can not be mounted; VMs and images are out of reach"
 
 # /var is the state's. What belongs in it is made by tmpfiles of the image, at every boot.
 mkdir -p $ROOT/state/var
@@ -122,17 +122,6 @@ mkdir -p -m 0700 $RUN/etc
 mkdir -p $RUN/etc/upper $RUN/etc/work
 mount -t overlay -o "lowerdir=$ROOT/etc,upperdir=$RUN/etc/upper,workdir=$RUN/etc/work" sheaf-etc $ROOT/etc || exit 1
 echo "$id" >$ROOT/etc/machine-id
-
-# /data: the unit is the image's, its device is this install's.
-escaped=$(echo "$data" | sed 's|^/||; s|-|\\x2d|g; s|/|-|g')
-mkdir -p /run/systemd/system/data.mount.d
-cat >/run/systemd/system/data.mount.d/device.conf <<END
-[Unit]
-Wants=systemd-fsck@$escaped.service
-After=systemd-fsck@$escaped.service
-[Mount]
-What=$data
-END
 
 cat >$RUN/boot.env <<END
 SLOT=$slot
