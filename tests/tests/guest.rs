@@ -1,7 +1,7 @@
 //! The guest disk alone: what cases expect of a VM must hold before a node runs one.
 
 use sheaf_machine::{Disk, Firmware, Spec};
-use sheaf_tests::harness::case;
+use sheaf_tests::harness::{case, field};
 use std::time::Duration;
 
 /// SeaBIOS, GRUB and a kernel under emulation: some 10 s.
@@ -10,12 +10,6 @@ const BOOT: Duration = Duration::from_secs(120);
 fn spec(disk: &std::path::Path) -> Spec {
     let disks = vec![Disk::raw(disk, "GUEST")];
     Spec { firmware: Firmware::Bios, memory: 256, cpus: 1, disks, ..Spec::new("guest", "") }
-}
-
-/// `boots=2` of a line.
-fn field(line: &str, name: &str) -> String {
-    let start = format!("{name}=");
-    line.split_whitespace().find_map(|word| word.strip_prefix(&start)).unwrap_or_default().to_owned()
 }
 
 #[test]

@@ -24,3 +24,14 @@ pub fn uefi_variables(tools: &Tools, path: &Path) -> Result<(), RunError> {
     let qemu_img = tools.command("usr/bin/qemu-img").args(["convert", "-f", "raw", "-O", "qcow2"]);
     System.run(&qemu_img.arg(tools.file("usr/share/OVMF/OVMF_VARS_4M.fd")).arg(path)).map(drop)
 }
+
+/// Writes the first MiB of the qcow2 file `disk` to `out`, as a machine sees it.
+pub fn first_mib(tools: &Tools, disk: &Path, out: &Path) -> Result<(), RunError> {
+    let mut input = std::ffi::OsString::from("if=");
+    input.push(disk);
+    let mut output = std::ffi::OsString::from("of=");
+    output.push(out);
+    let qemu_img =
+        tools.command("usr/bin/qemu-img").args(["dd", "-f", "qcow2", "-O", "raw", "bs=1M", "count=1"]);
+    System.run(&qemu_img.arg(input).arg(output)).map(drop)
+}

@@ -3,7 +3,7 @@
 //! Why here: demo, cases and benchmarks all go it. Route in: a [`lab::Node`] and a medium. Route out: a [`Machine`]
 //! that has booted from its own disk, and what it said on the way.
 
-use crate::{Disk, DiskBus, Machine, MachineError, Medium, Spec, Tools, files, lab};
+use crate::{Disk, Machine, MachineError, Medium, Spec, Tools, files, lab};
 use sheaf_host::run::RunError;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,33 +24,21 @@ pub struct NodeMachine {
     artefacts: PathBuf,
 }
 
-/// A machine whose files could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum NodeError {
-    /// A program failed.
-    #[error(transparent)]
-    Run(#[from] RunError),
-    /// The machine did.
-    #[error(transparent)]
-    Machine(#[from] MachineError),
-}
-
 impl NodeMachine {
     /// A machine with an empty disk in `work`, whose logs go to `artefacts`.
-    pub fn blank(tools: &Tools, node: &lab::Node, work: &Path, artefacts: &Path) -> Result<Self, NodeError> {
-        let (disk, vars) =
-            (work.join(format!("{}.qcow2", node.name)), work.join(format!("{}-vars.qcow2", node.name)));
-        files::blank(tools, &disk, DISK_SIZE)?;
-        files::uefi_variables(tools, &vars)?;
-        let mut spec = Spec::new(&node.name, vars);
-        spec.mac = node.mac.clone();
-        spec.disks.push(Disk { bus: DiskBus::Virtio, ..Disk::qcow2(disk, &node.disk_serial()) });
-        Ok(Self { spec, tools: tools.clone(), artefacts: artefacts.join(&node.name) })
+    pub fn blank(tools: &Tools, node: &lab::Node, work: &Path, artefacts: &Path) -> Result<Self, RunError> {
+        let machine = Self::existing(tools, node, work, artefacts);
+        files::blank(tools, &machine.spec.disks[0].path, DISK_SIZE)?;
+        files::uefi_variables(tools, &vars(node, work))?;
+        Ok(machine)
     }
 
-    /// Another machine with the same parts elsewhere.
-    pub fn with_spec(&self, spec: Spec, artefacts: &Path) -> Self {
-        Self { tools: self.tools.clone(), artefacts: artefacts.join(&spec.name), spec }
+    /// The machine whose files an earlier [`NodeMachine::blank`] made in `work`.
+    pub fn existing(tools: &Tools, node: &lab::Node, work: &Path, artefacts: &Path) -> Self {
+        let mut spec = Spec::new(&node.name, vars(node, work));
+        spec.mac = node.mac.clone();
+        spec.disks.push(Disk::qcow2(work.join(format!("{}.qcow2", node.name)), &node.disk_serial()));
+        Self { spec, tools: tools.clone(), artefacts: artefacts.join(&node.name) }
     }
 
     /// Boots the medium.
@@ -80,6 +68,10 @@ impl NodeMachine {
     pub fn boot(&self) -> Result<Machine, MachineError> {
         Machine::start(&self.spec, &self.tools, &self.artefacts)
     }
+}
+
+fn vars(node: &lab::Node, work: &Path) -> PathBuf {
+    work.join(format!("{}-vars.qcow2", node.name))
 }
 
 /// Reads the hash of the cluster's CA where an operator does: on the node's status page.

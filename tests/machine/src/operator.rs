@@ -25,6 +25,7 @@ pub struct Operator {
     sheaf: PathBuf,
     kube: PathBuf,
     folder: PathBuf,
+    server: Option<String>,
 }
 
 /// A condition of the cluster that did not come.
@@ -39,7 +40,14 @@ pub struct Late {
 impl Operator {
     /// Uses the programs `sheaf` and `kube`; keys and kubeconfig lie in `folder`.
     pub fn new(sheaf: &Path, kube: &Path, folder: &Path) -> Self {
-        Self { sheaf: sheaf.into(), kube: kube.into(), folder: folder.into() }
+        Self { sheaf: sheaf.into(), kube: kube.into(), folder: folder.into(), server: None }
+    }
+
+    /// Finds the API server at `url`, whatever the kubeconfig says.
+    #[must_use]
+    pub fn at(mut self, url: &str) -> Self {
+        self.server = Some(url.into());
+        self
     }
 
     /// Makes the administrator's key; gives the public half (PEM).
@@ -115,6 +123,7 @@ impl Operator {
     /// `kubectl` with these arguments.
     pub fn kubectl_command(&self, args: &[&str]) -> Command {
         let kubectl = Command::new(&self.kube).arg("kubectl").arg("--kubeconfig").arg(self.kubeconfig_file());
+        let kubectl = self.server.iter().fold(kubectl, |kubectl, url| kubectl.arg("--server").arg(url));
         kubectl.args(args).deadline(REQUEST_DEADLINE)
     }
 

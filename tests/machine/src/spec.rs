@@ -49,6 +49,15 @@ impl Spec {
             restore: None,
         }
     }
+
+    /// The files it writes to.
+    pub fn files_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let vars = match &mut self.firmware {
+            Firmware::Uefi { vars } => Some(vars),
+            Firmware::Bios => None,
+        };
+        vars.into_iter().chain(self.disks.iter_mut().map(|disk| &mut disk.path))
+    }
 }
 
 /// What starts the machine.

@@ -3,6 +3,12 @@
 //! Route in: a case's name. Route out: a [`Case`]; when its test fails, everything the machines said stays under
 //! `target/sheaf/artefacts/NAME/` and the place is printed.
 
+mod built;
+mod cluster;
+
+pub use built::Built;
+pub use cluster::{Cluster, IMAGE, READY, RUNNING, field};
+
 use anyhow::{Context as _, Result};
 use sheaf_host::run::{Run as _, System};
 use sheaf_machine::{Machine, Spec, Tools};
@@ -72,6 +78,19 @@ impl Case {
             .args(["-as", "mkisofs", "-quiet", "-V", "cidata", "-J", "-r", "-o"]);
         System.run(&xorriso.arg(&iso).arg(&folder))?;
         Ok(iso)
+    }
+
+    /// Flips one bit of the file that `contents` are, at `offset` in it, inside the image at `image`.
+    pub fn flip_byte(&self, image: &Path, contents: &[u8], offset: usize) -> Result<()> {
+        let bytes = std::fs::read(image).with_context(|| image.display().to_string())?;
+        // Files on an ISO lie in one piece, at multiples of its sector.
+        const SECTOR: usize = 2048;
+        let start = contents.get(..SECTOR).context("too short to be found")?;
+        let at = bytes.chunks(SECTOR).position(|sector| sector == start).context("not in the image")?
+            * SECTOR
+            + offset;
+        let file = std::fs::File::options().write(true).open(image)?;
+        Ok(std::os::unix::fs::FileExt::write_all_at(&file, &[bytes[at] ^ 1], at as u64)?)
     }
 
     /// A copy of the guest disk that the case may write to.

@@ -1,0 +1,207 @@
+//! The first node of a cluster: installed, booted, joined, and from then on restored in a second.
+//!
+//! Why here: an installation and a boot under emulation take minutes, so only the cases about them pay for them.
+//! Route in: a case. Route out: a [`Cluster`] whose node is Ready and runs no VM. The state behind it lies in
+//! `target/sheaf/snapshots/KEY/`; the key is the content of release, guest disk and harness.
+
+use super::{Case, built::Built};
+use anyhow::{Context as _, Result};
+use sha2::{Digest, Sha256};
+use sheaf_machine::spec::{Forward, Lan};
+use sheaf_machine::{Machine, Medium, NodeMachine, Operator, Spec, files, lab, node, ports};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Raise it when a change here changes what a snapshot holds.
+const SNAPSHOT_VERSION: u32 = 1;
+/// From the first answer of the API server to a Ready node, under emulation.
+pub const READY: Duration = Duration::from_secs(300);
+/// How long a running VM may need, the first on a node included.
+pub const RUNNING: Duration = Duration::from_secs(240);
+/// The VMs' image on the node's medium.
+pub const IMAGE: &str = "guest.raw";
+
+/// A cluster of one node in a machine that is on.
+pub struct Cluster {
+    /// The node's machine.
+    pub machine: Machine,
+    /// How to switch it on again after its power was cut.
+    pub node: NodeMachine,
+    /// Whoever administers it.
+    pub operator: Operator,
+    /// The hash that joining nodes pin.
+    pub ca_hash: String,
+    /// Socket of the network's hub, for another machine's cable.
+    pub hub: PathBuf,
+    // Last: the socket's folder outlives the machine.
+    _sockets: tempfile::TempDir,
+}
+
+impl Case {
+    /// The operator's programs and the release.
+    pub fn built(&self) -> Result<Built> {
+        Built::find(self.root())
+    }
+
+    /// A cluster of one Ready node, from its snapshot, which is made when there is none.
+    pub fn cluster(&self) -> Result<Cluster> {
+        let snapshot = self.snapshot()?;
+        if !snapshot.join("complete").exists() {
+            self.make_snapshot(&snapshot).context("the node that cases start from")?;
+        }
+        self.restore(&snapshot)
+    }
+
+    /// What the node's machine said while the snapshot was made: installer and first boot.
+    pub fn snapshot_serial(&self) -> Result<String> {
+        let path = self.snapshot()?.join("serial.log");
+        std::fs::read_to_string(&path).with_context(|| path.display().to_string())
+    }
+
+    fn snapshot(&self) -> Result<PathBuf> {
+        let mut hash = Sha256::new();
+        hash.update(SNAPSHOT_VERSION.to_le_bytes());
+        hash.update(self.built()?.manifest()?);
+        hash.update(std::fs::read(self.guest_disk()?.with_extension("key"))?);
+        hash.update(self.tools.root().as_os_str().as_encoded_bytes());
+        hash.update(lab::Node::first("").toml());
+        let key: String = hash.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+        Ok(self.made().join("snapshots").join(key))
+    }
+
+    /// The operator's way: key, node.toml, medium, installation, first boot, kubeconfig, Ready; then the state is saved.
+    fn make_snapshot(&self, folder: &Path) -> Result<()> {
+        if let Some(all) = folder.parent().filter(|all| all.exists()) {
+            // Earlier builds': some GB each.
+            std::fs::remove_dir_all(all)?;
+        }
+        std::fs::create_dir_all(folder)?;
+        let built = self.built()?;
+        let operator = Operator::new(&built.sheaf, &built.kube, folder);
+        let node = self.first_node(&operator.admin_key()?)?;
+        let iso = self.iso(&operator, &built, &node)?;
+
+        let mut machine = NodeMachine::blank(&self.tools, &node, folder, &self.artefacts())?;
+        machine.install(Medium::Cd(iso), |_| {})?;
+        let port = ports::free_port()?;
+        let sockets = tempfile::Builder::new().prefix("sheaf-lan-").tempdir()?;
+        cable(&mut machine.spec, &node, port, &sockets.path().join("hub"));
+        let mut running = machine.boot()?;
+        let ca_hash = node::ca_hash(&mut running)?;
+        std::fs::write(folder.join("ca-hash"), &ca_hash)?;
+        operator.wait_kubeconfig(&format!("https://127.0.0.1:{port}"), &ca_hash, node::BOOT_DEADLINE)?;
+        operator.wait_node_ready(&node.name, READY)?;
+        // VMs are scheduled by the image's label, which comes when the image was copied and verified.
+        let label = format!("image.sheaf.dev/{IMAGE}");
+        operator.wait("image's label on the node", &["node", &node.name], READY, |object| {
+            object["metadata"]["labels"][&label].as_str().map(drop)
+        })?;
+        std::fs::copy(running.serial.path(), folder.join("serial.log"))?;
+        running.save(&folder.join("state"))?;
+        std::fs::write(folder.join("complete"), "")?;
+        Ok(())
+    }
+
+    /// A machine that goes on where the saved one was, on disks of its own.
+    fn restore(&self, snapshot: &Path) -> Result<Cluster> {
+        let built = self.built()?;
+        let node = self.first_node("")?;
+        let port = ports::free_port()?;
+        let sockets = tempfile::Builder::new().prefix("sheaf-lan-").tempdir()?;
+        let hub = sockets.path().join("hub");
+        let mut machine = NodeMachine::existing(&self.tools, &node, snapshot, &self.artefacts());
+        for file in machine.spec.files_mut() {
+            let own = self.work().join(file.file_name().context("a disk without a name")?);
+            files::overlay(&self.tools, file, &own)?;
+            *file = own;
+        }
+        cable(&mut machine.spec, &node, port, &hub);
+        let restored = Spec { restore: Some(snapshot.join("state")), ..machine.spec.clone() };
+        let ca_hash = std::fs::read_to_string(snapshot.join("ca-hash"))?;
+        let operator =
+            Operator::new(&built.sheaf, &built.kube, snapshot).at(&format!("https://127.0.0.1:{port}"));
+        let running = self.start(&restored)?;
+        operator.wait_node_ready(&node.name, READY)?;
+        Ok(Cluster { machine: running, node: machine, operator, ca_hash, hub, _sockets: sockets })
+    }
+
+    /// The first node of every cluster here, with the VMs' image on its medium.
+    pub fn first_node(&self, admin_key: &str) -> Result<lab::Node> {
+        self.with_image(lab::Node::first(admin_key))
+    }
+
+    /// `node`, with the VMs' image on its medium.
+    pub fn with_image(&self, mut node: lab::Node) -> Result<lab::Node> {
+        let disk = self.guest_disk()?;
+        let bytes = std::fs::read(&disk).with_context(|| disk.display().to_string())?;
+        let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        node.images.push((IMAGE.into(), sha256));
+        Ok(node)
+    }
+
+    /// A medium that installs `node`.
+    pub fn iso(&self, operator: &Operator, built: &Built, node: &lab::Node) -> Result<PathBuf> {
+        let (config, iso) =
+            (self.work().join(format!("{}.toml", node.name)), self.work().join(format!("{}.iso", node.name)));
+        std::fs::write(&config, node.toml())?;
+        let images: &[PathBuf] = if node.images.is_empty() { &[] } else { &[self.guest_disk()?] };
+        operator.iso(&built.release, &config, images, &iso)?;
+        Ok(iso)
+    }
+}
+
+impl Cluster {
+    /// Runs `command` as root on the node.
+    pub fn root(&self, command: &str) -> Result<String> {
+        // Anything a case asks a node takes a moment, even emulated.
+        Ok(self.machine.shell().run(command, Duration::from_secs(60))?)
+    }
+
+    /// Starts the VM of `manifest` and waits until its console shows `guest: up`; gives that line.
+    pub fn start_vm(&self, manifest: &str, name: &str) -> Result<String> {
+        self.operator.wait_apply(manifest, READY)?;
+        self.operator.wait_vm_running(name, RUNNING)?;
+        self.console_line(name, "guest: up")
+    }
+
+    /// The kernel's random identifier of the node's boot, once its shell answers.
+    pub fn boot_id(&self, deadline: Duration) -> Result<String> {
+        let answer = sheaf_host::wait::until(deadline, Duration::from_secs(2), || {
+            self.machine.shell().run("cat /proc/sys/kernel/random/boot_id", Duration::from_secs(5)).ok()
+        });
+        answer.with_context(|| format!("the node's shell does not answer within {} s", deadline.as_secs()))
+    }
+
+    /// Like [`Cluster::console_line`], of a guest whose boot is not `old`.
+    pub fn new_console_line(&self, name: &str, text: &str, old: &str) -> Result<String> {
+        let found = sheaf_host::wait::until(node::BOOT_DEADLINE, Duration::from_secs(2), || {
+            self.console_line(name, text).ok().filter(|line| field(line, "boot-id") != old)
+        });
+        found.with_context(|| format!("VM {name} does not boot again"))
+    }
+
+    /// The last line of the VM's console, on the node itself, that holds `text`.
+    pub fn console_line(&self, name: &str, text: &str) -> Result<String> {
+        let vmi = self.operator.wait_vm_running(name, RUNNING)?;
+        let uid = vmi["metadata"]["uid"].as_str().context("a VirtualMachineInstance without a uid")?;
+        let look = format!("grep -a '{text}' /data/vms/{uid}/console.log | tail -n 1");
+        let found = sheaf_host::wait::until(RUNNING, Duration::from_secs(2), || {
+            self.root(&look).ok().filter(|line| line.contains(text))
+        });
+        found.with_context(|| {
+            format!("the console of VM {name} shows no \"{text}\" within {} s", RUNNING.as_secs())
+        })
+    }
+}
+
+fn cable(spec: &mut Spec, node: &lab::Node, port: u16, hub: &Path) {
+    spec.forwards = vec![Forward { host: port, guest: node.address, port: 6443 }];
+    spec.lan = Lan::Hub(hub.into());
+    spec.shell = true;
+}
+
+/// The word after `name=` in a line of the guest.
+pub fn field(line: &str, name: &str) -> String {
+    let start = format!("{name}=");
+    line.split_whitespace().find_map(|word| word.strip_prefix(&start)).unwrap_or_default().to_owned()
+}

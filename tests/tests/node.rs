@@ -1,0 +1,97 @@
+//! A running node: what it withstands, and what it does not let happen.
+
+use sheaf_machine::node::BOOT_DEADLINE;
+use sheaf_tests::harness::{READY, RUNNING, case, field};
+use std::time::Duration;
+
+const VM: &str = include_str!("../../docs/examples/vm.yaml");
+
+#[test]
+fn root_and_usr_are_not_writable() {
+    case("read-only", |case| {
+        let cluster = case.cluster()?;
+        for path in ["/x", "/usr/x", "/usr/bin/sheaf-agent"] {
+            let (code, said) =
+                cluster.machine.shell().exit_code(&format!("touch {path}"), Duration::from_secs(30))?;
+            assert_ne!(code, 0, "{path}");
+            assert!(said.contains("Read-only file system"), "{path}: {said}");
+        }
+        assert_eq!(cluster.root("findmnt --noheadings --output FSTYPE /")?, "erofs");
+        assert!(cluster.root("veritysetup status root || dmsetup table")?.contains("verity"));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_vm_outlives_its_killed_agent() {
+    case("agent-killed", |case| {
+        let cluster = case.cluster()?;
+        let up = cluster.start_vm(VM, "wheat")?;
+        let before = cluster.root("systemctl show --property MainPID --value sheaf-agent")?;
+        let pod = cluster.operator.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].metadata.uid}"])?;
+
+        cluster.root("systemctl kill --signal KILL sheaf-agent")?;
+        let after = sheaf_host::wait::until(READY, Duration::from_secs(1), || {
+            cluster
+                .root("systemctl show --property MainPID --value sheaf-agent")
+                .ok()
+                .filter(|pid| *pid != before && pid != "0")
+        });
+        assert!(after.is_some(), "systemd starts the agent again");
+        cluster.operator.wait_node_ready("node1", READY)?;
+        cluster.operator.wait_vm_running("wheat", RUNNING)?;
+
+        // A heartbeat that is younger than the kill: the guest went on all the time, and its Pod is the same.
+        let beat: u64 =
+            field(&cluster.console_line("wheat", "guest: alive")?, "uptime").trim_end_matches('s').parse()?;
+        let younger = sheaf_host::wait::until(RUNNING, Duration::from_secs(2), || {
+            let line = cluster.console_line("wheat", "guest: alive").ok()?;
+            let uptime: u64 = field(&line, "uptime").trim_end_matches('s').parse().ok()?;
+            (uptime > beat).then_some(line)
+        });
+        let younger = younger.expect("the guest's heart beats on");
+        assert_eq!(field(&younger, "boot-id"), field(&up, "boot-id"));
+        assert_eq!(
+            cluster.operator.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].metadata.uid}"])?,
+            pod
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_node_whose_power_was_cut_comes_back_and_so_does_its_vm() {
+    case("power-cut", |case| {
+        let mut cluster = case.cluster()?;
+        let before = cluster.start_vm(VM, "wheat")?;
+        cluster.machine.cut_power();
+
+        cluster.machine = cluster.node.boot()?;
+        // The API server's memory of the node is older than the cut; a new boot id is not.
+        let boot_id = cluster.boot_id(BOOT_DEADLINE)?;
+        cluster.operator.wait(
+            "node with its new boot id, Ready",
+            &["node", "node1"],
+            BOOT_DEADLINE,
+            |node| {
+                let same = node["status"]["nodeInfo"]["bootID"] == boot_id.as_str();
+                (same && sheaf_machine::operator::condition(node, "Ready") == Some("True")).then_some(())
+            },
+        )?;
+        let again = cluster.new_console_line("wheat", "guest: up", &field(&before, "boot-id"))?;
+        assert_eq!(field(&again, "hostname"), "wheat");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_agent_is_small() {
+    case("agent-memory", |case| {
+        let cluster = case.cluster()?;
+        let rss =
+            "awk '/^VmRSS/ {print $2}' /proc/$(systemctl show --property MainPID --value sheaf-agent)/status";
+        let kib: u64 = cluster.root(rss)?.parse()?;
+        assert!(kib <= 20 * 1024, "idle agent: {kib} KiB");
+        Ok(())
+    });
+}
