@@ -3,6 +3,7 @@
 //! Route in: arguments and environment. Route out: crates os-image and iso; errors print with all their causes.
 
 mod build;
+mod config;
 mod demo;
 mod guest;
 mod iso;
@@ -25,6 +26,8 @@ struct Arguments {
 enum Command {
     /// Build a release from a recipe
     Build(build::Arguments),
+    /// Check node configs, or print an example
+    Config(config::Arguments),
     /// Make a bootable medium from a release
     Iso(iso::Arguments),
     /// Build all, install a machine in QEMU, run a VM on it
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let result = match Arguments::parse().command {
         Command::Build(arguments) => build::run(&arguments),
+        Command::Config(arguments) => config::run(&arguments),
         Command::Iso(arguments) => iso::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Guest(arguments) => guest::run(&arguments),

@@ -9,6 +9,10 @@
 
 pub mod channels;
 pub mod cluster;
+pub mod config;
+pub mod console;
+pub mod images;
+pub mod network;
 pub mod paths;
 pub mod runtime;
 pub mod status;

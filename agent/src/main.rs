@@ -1,9 +1,10 @@
 //! `sheaf-agent`: reads arguments, starts the matching part of the library, prints its error.
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use sheaf_agent::paths::Paths;
-use sheaf_agent::runtime;
+use sheaf_agent::{config, console, runtime};
+use sheaf_host::hostname::{Kernel, SetHostname};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The daemon of a Sheaf node.
@@ -21,6 +22,20 @@ struct Arguments {
 enum Command {
     /// Runs the daemon.
     Run,
+    /// Renders this node's files from its node config, once.
+    Configure,
+    /// Shows the status page on a terminal, for ever.
+    Console {
+        /// The terminal; without it the one this was started on.
+        #[arg(long)]
+        tty: Option<PathBuf>,
+    },
+    /// Shows the status page once.
+    Status {
+        /// The whole document instead.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -32,17 +47,38 @@ fn main() -> anyhow::Result<()> {
     let paths = Paths::under(&arguments.root);
     match arguments.command {
         Command::Run => {
-            let config = load(&paths.node_toml)?;
+            let effective = config::effective(&paths);
             tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?
-                .block_on(runtime::run(paths, config))
+                .block_on(runtime::run(paths, effective))
+        }
+        Command::Configure => configure(&paths, &arguments.root),
+        Command::Console { tty } => console::run(&paths, tty),
+        Command::Status { json } => {
+            print!("{}", console::status(&paths, json)?);
+            Ok(())
         }
     }
 }
 
-fn load(path: &Path) -> anyhow::Result<sheaf_config::node::NodeConfig> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("{}: can not be read", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("{}: is refused", path.display()))
+/// Renders the files of the machine whose root is `root`, and says what it did: this is on the boot's screen.
+fn configure(paths: &Paths, root: &Path) -> anyhow::Result<()> {
+    let is_this_machine = root == Path::new("/");
+    let hostname: &dyn SetHostname = if is_this_machine { &Kernel } else { &Elsewhere };
+    let effective = config::configure(paths, root, hostname)?;
+    if let Some(problem) = &effective.problem {
+        println!("{problem}\nThis node comes up by DHCP and without a cluster until that is mended.");
+    }
+    println!("configured as {}", effective.config.system.hostname);
+    Ok(())
+}
+
+/// A tree that is not the running machine's: its files carry the name, no kernel does.
+struct Elsewhere;
+
+impl SetHostname for Elsewhere {
+    fn set(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
 }

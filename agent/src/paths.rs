@@ -42,6 +42,11 @@ impl Paths {
         self.run.join("status.json")
     }
 
+    /// Locked by the agent while it lives: `/run/sheaf/agent.alive`.
+    pub fn alive(&self) -> PathBuf {
+        self.run.join("agent.alive")
+    }
+
     /// Read-only base images of VMs: `/data/images`.
     pub fn images(&self) -> PathBuf {
         self.data.join("images")

@@ -4,11 +4,18 @@
 //! controller returns; when one fails the agent ends with its error and systemd starts it again.
 
 use crate::channels::{self, Context, Publish};
+use crate::config::Effective;
 use crate::paths::Paths;
-use crate::{cluster, status};
+use crate::{cluster, images, network, status};
 use anyhow::{Context as _, anyhow};
-use sheaf_config::node::NodeConfig;
+use sheaf_config::diagnose::Errors;
+use sheaf_host::alive;
+use sheaf_host::fetch::Http;
+use sheaf_host::links::Kernel;
+use sheaf_host::run::System;
+use sheaf_host::systemd::{Systemd, notify};
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -37,30 +44,32 @@ impl Controllers {
 }
 
 /// Runs the agent of the node whose files are `paths`, until SIGTERM or SIGINT.
-pub async fn run(paths: Paths, config: NodeConfig) -> anyhow::Result<()> {
-    let (ctx, publish) = channels::open(paths, config);
-    describe(&ctx);
-    let Publish {
-        config: _config,
-        cluster: joined,
-        hypervisor: _hypervisor,
-        network: _network,
-        images: _images,
-        shutdown,
-    } = publish;
+pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
+    let units =
+        Systemd::connect().await.context("the system bus can not be reached; is dbus.socket running?")?;
+    let hosts = cluster::Hosts { run: Arc::new(System), units: Arc::new(units) };
+    let _alive = alive::declare(&paths.alive()).context("the agent can not declare itself alive")?;
+    let (ctx, publish) = channels::open(paths, effective.config);
+    describe(&ctx, effective.problem);
+    let Publish { config: _config, cluster: joined, hypervisor: _hypervisor, network, images, shutdown } =
+        publish;
 
     let mut controllers = Controllers::default();
     let (path, status, end) = (ctx.paths.status_json(), ctx.status.subscribe(), ctx.shutdown.clone());
     controllers.start("status", async move { status::keep_written(&path, status, end).await });
-    controllers.start("cluster", cluster::run(ctx.clone(), joined));
+    controllers.start("network", network::run(ctx.clone(), network, Arc::new(Kernel::default())));
+    controllers.start("images", images::run(ctx.clone(), images, Arc::new(Http::default())));
+    controllers.start("cluster", cluster::run(ctx.clone(), joined, hosts));
 
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can not be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can not be caught")?;
+    notify("READY=1")?;
     let first = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         ended = controllers.ended() => ended.and_then(|name| Err(anyhow!("controller {name} returned early"))),
     };
+    notify("STOPPING=1")?;
     shutdown.send_replace(true);
     let all = async {
         while !controllers.0.is_empty() {
@@ -76,13 +85,19 @@ pub async fn run(paths: Paths, config: NodeConfig) -> anyhow::Result<()> {
 }
 
 /// Fills the sections that do not change while the agent runs.
-fn describe(ctx: &Context) {
+fn describe(ctx: &Context, config_problem: Option<Errors>) {
     let name = ctx.config.borrow().system.hostname.clone();
     let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap_or_default();
     let boot = read(&ctx.paths.boot_env());
     let release = read(&ctx.paths.etc.join("os-release"));
     let boot_id = read("/proc/sys/kernel/random/boot_id".as_ref()).trim().to_owned();
+    // Written by the initrd when the state partition is not what this boot runs on.
+    let degraded = read(&ctx.paths.run.join("state-degraded"));
+    let degraded =
+        (!degraded.is_empty()).then(|| format!("state partition: {}; nothing is kept", degraded.trim()));
+    let problem = config_problem.map(|problem| problem.to_string()).or(degraded);
     ctx.status.update(|status| {
+        status.node.problem = problem;
         status.node.name = name;
         status.node.version = variable(&release, "IMAGE_VERSION").unwrap_or_default();
         status.boot.slot = variable(&boot, "SLOT").unwrap_or_default();

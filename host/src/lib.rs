@@ -4,13 +4,17 @@
 //! is a small trait with a real type and, in [`fakes`], one in memory that can fail on demand.
 //! Route in: a step of some plan. Route out: the kernel, a program, a D-Bus service; errors name what was asked.
 
+pub mod alive;
 pub mod block;
 pub mod chroot;
 pub mod console;
 pub mod disk;
 pub mod fakes;
+pub mod fetch;
 pub mod file;
+pub mod hostname;
 pub mod libvirt;
+pub mod links;
 pub mod mount;
 pub mod nic;
 pub mod run;

@@ -3,12 +3,18 @@
 //! Route in: a test that scripts answers and failures. Route out: what was asked, for its assertions.
 
 mod disk;
+mod fetch;
+mod hostname;
+mod links;
 mod mount;
 mod run;
 mod systemd;
 mod vms;
 
 pub use disk::FakeDisk;
+pub use fetch::FakeFetch;
+pub use hostname::FakeHostname;
+pub use links::FakeLinks;
 pub use mount::FakeMount;
 pub use run::FakeRun;
 pub use systemd::FakeUnits;

@@ -43,7 +43,12 @@ impl FakeRun {
 
     /// Everything that was run so far, as text, in order.
     pub fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).iter().map(Command::to_string).collect()
+        self.asked
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .iter()
+            .map(Command::to_string)
+            .collect()
     }
 }
 

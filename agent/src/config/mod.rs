@@ -1,0 +1,181 @@
+//! Controller `config`: turns `/state/node.toml` into the files by which systemd's services run this node.
+//!
+//! Reads: `/state/node.toml`, the machine's NICs, `/etc/machine-id`. Owns: `/etc/hostname`, `/etc/hosts`, the
+//! files `*-sheaf-*` under `/run/systemd/network`, the drop-ins of resolved and timesyncd, the kernel's host name.
+//! Never touches: links and addresses themselves (networkd does), anything of VMs or the cluster.
+//!
+//! A node whose config is missing or refused still comes up: DHCP on one NIC, a name from its machine-id, no
+//! cluster, and the reason on the status page. A node that can not be reached can not be mended.
+
+mod plan;
+mod units;
+
+pub use plan::{File, plan};
+
+use crate::paths::Paths;
+use anyhow::Context as _;
+use sheaf_config::diagnose::Errors;
+use sheaf_config::node::{Network, NodeConfig, System, VERSION};
+use sheaf_host::hostname::SetHostname;
+use sheaf_host::nic::{self, Nic};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long NICs may take to appear: server cards load firmware for several seconds each.
+const NIC_DEADLINE: Duration = Duration::from_secs(20);
+/// Between two looks for a NIC: far below what a boot takes.
+const NIC_INTERVAL: Duration = Duration::from_millis(50);
+/// Digits of the machine-id in a name made of it: enough to tell the machines of one room apart.
+const ID_DIGITS: usize = 8;
+
+/// The config this node runs by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Effective {
+    /// From node.toml, or the one that keeps a node reachable.
+    pub config: NodeConfig,
+    /// Why it is not that of node.toml.
+    pub problem: Option<Errors>,
+}
+
+/// The config this node runs by; never fails.
+pub fn effective(paths: &Paths) -> Effective {
+    match sheaf_config::load::node_config(&paths.node_toml) {
+        Ok(config) => Effective { config, problem: None },
+        Err(problem) => {
+            let id = std::fs::read_to_string(paths.etc.join("machine-id")).unwrap_or_default();
+            Effective { config: reachable(id.trim()), problem: Some(problem) }
+        }
+    }
+}
+
+/// What keeps a node reachable that has no usable config.
+fn reachable(machine_id: &str) -> NodeConfig {
+    let digits: String = machine_id.chars().filter(char::is_ascii_hexdigit).take(ID_DIGITS).collect();
+    let hostname =
+        if digits.is_empty() { "sheaf".into() } else { format!("sheaf-{}", digits.to_lowercase()) };
+    NodeConfig {
+        version: VERSION,
+        install: None,
+        system: System { hostname },
+        network: Network::default(),
+        cluster: None,
+        images: Vec::new(),
+    }
+}
+
+/// `sheaf-agent configure`: renders everything once. `machine` is the root that sysfs and udev are read under.
+pub fn configure(paths: &Paths, machine: &Path, hostname: &dyn SetHostname) -> anyhow::Result<Effective> {
+    let effective = effective(paths);
+    let nics = nics(machine, &effective.config)?;
+    let plan = plan(&effective.config, &nics);
+    apply(paths, &plan)?;
+    let name = &effective.config.system.hostname;
+    hostname.set(name).with_context(|| format!("the kernel's host name can not be set to {name}"))?;
+    Ok(effective)
+}
+
+/// The machine's NICs. Where the config leaves the choice to us, they are waited for: this runs before udev is done.
+fn nics(machine: &Path, config: &NodeConfig) -> anyhow::Result<Vec<Nic>> {
+    let look = || nic::wired(machine).context("NICs can not be listed");
+    if config.network.bridges.iter().all(|bridge| !bridge.ports.is_empty()) {
+        return look();
+    }
+    // udev keeps this file while it has devices to handle: names are final when it is gone.
+    let queue = machine.join("run/udev/queue");
+    let found = sheaf_host::wait::until(NIC_DEADLINE, NIC_INTERVAL, || match look() {
+        Ok(nics) if nics.is_empty() || queue.exists() => None,
+        found => Some(found),
+    });
+    found.unwrap_or_else(look)
+}
+
+/// Writes the files of `plan` and removes those of an earlier one.
+fn apply(paths: &Paths, plan: &[File]) -> anyhow::Result<()> {
+    let path_of = |file: &File| match file.path.strip_prefix("/etc") {
+        Ok(inner) => paths.etc.join(inner),
+        Err(_) => paths.run_root.join(file.path.strip_prefix("/run").unwrap_or(&file.path)),
+    };
+    let written: Vec<_> = plan.iter().map(path_of).collect();
+    let networks = paths.run_root.join("systemd/network");
+    for entry in std::fs::read_dir(&networks).into_iter().flatten().flatten() {
+        let ours = entry.file_name().to_string_lossy().contains(plan::MARK);
+        if ours && !written.contains(&entry.path()) {
+            std::fs::remove_file(entry.path())
+                .with_context(|| format!("{} can not be removed", entry.path().display()))?;
+        }
+    }
+    for (file, path) in plan.iter().zip(&written) {
+        sheaf_host::file::write_atomically(path, file.content.as_bytes(), file.mode)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sheaf_host::fakes::FakeHostname;
+
+    fn machine(name: &str) -> std::path::PathBuf {
+        let root = std::env::temp_dir().join(format!("sheaf-configure-{name}-{}", std::process::id()));
+        let nic = root.join("sys/class/net/enp1s0");
+        std::fs::create_dir_all(nic.join("device")).unwrap();
+        std::fs::create_dir_all(root.join("etc")).unwrap();
+        std::fs::create_dir_all(root.join("state")).unwrap();
+        for (file, text) in [("type", "1"), ("addr_assign_type", "0"), ("address", "52:54:00:aa:00:01")] {
+            std::fs::write(nic.join(file), text).unwrap();
+        }
+        std::fs::write(root.join("etc/machine-id"), "0123456789abcdef0123456789abcdef\n").unwrap();
+        root
+    }
+
+    #[test]
+    fn a_node_without_a_usable_config_comes_up_by_dhcp_and_says_why() {
+        let root = machine("broken");
+        std::fs::write(root.join("state/node.toml"), "version = 1\n").unwrap();
+        let hostname = FakeHostname::default();
+        let effective = configure(&Paths::under(&root), &root, &hostname).unwrap();
+        assert_eq!(hostname.name().as_deref(), Some("sheaf-01234567"));
+        let problem = effective.problem.unwrap().to_string();
+        assert!(
+            problem.ends_with("node.toml:1: system: is missing; add [system] with hostname = \"node-1\""),
+            "{problem}"
+        );
+        let port =
+            std::fs::read_to_string(root.join("run/systemd/network/30-sheaf-br0-port0.network")).unwrap();
+        assert!(port.contains("PermanentMACAddress=52:54:00:aa:00:01"), "{port}");
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_bridge_that_left_the_config_leaves_no_file_behind() {
+        let root = machine("stale");
+        let paths = Paths::under(&root);
+        let config = |bridge: &str| {
+            format!(
+                "version = 1\nsystem.hostname = \"a\"\n[[network.bridge]]\nname = \"{bridge}\"\nports = [\"enp1s0\"]\n"
+            )
+        };
+        let names = || {
+            let entries = std::fs::read_dir(root.join("run/systemd/network")).unwrap();
+            let mut names: Vec<_> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        for bridge in ["br7", "br8"] {
+            std::fs::write(&paths.node_toml, config(bridge)).unwrap();
+            configure(&paths, &root, &FakeHostname::default()).unwrap();
+        }
+        std::fs::write(root.join("run/systemd/network/10-other.network"), "").unwrap();
+        configure(&paths, &root, &FakeHostname::default()).unwrap();
+        let expected = [
+            "10-other.network",
+            "20-sheaf-br8.link",
+            "20-sheaf-br8.netdev",
+            "20-sheaf-br8.network",
+            "30-sheaf-br8-port0.network",
+        ];
+        assert_eq!(names(), expected);
+        std::fs::remove_dir_all(root).unwrap();
+    }
+}

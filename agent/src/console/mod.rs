@@ -1,0 +1,130 @@
+//! The status page on tty1 and on the serial line, and `sheaf-agent status`.
+//!
+//! Reads: `/run/sheaf/status.json`, whether the agent is alive. Owns: its terminal. Never touches: the agent; it is
+//! a program of its own, so that a node whose agent died still says so.
+//!
+//! A screen is drawn over when something changed. A serial line is often a log: it gets a block of plain lines.
+
+mod page;
+
+pub use page::{HEIGHT, View, WIDTH, page};
+
+use crate::paths::Paths;
+use crate::status::Status;
+use anyhow::Context as _;
+use sheaf_host::{alive, console::Console, wait};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// Between two looks at the status: a change is on the screen before an operator looks up.
+const LOOK: Duration = Duration::from_secs(1);
+/// The wait for a change begins anew after it; any time does.
+const LONG: Duration = Duration::from_secs(86400);
+/// Moves to the top left without a cursor; each line ends the old one, the last ends the page.
+const HOME: &str = "\x1b[?25l\x1b[H";
+const END_OF_LINE: &str = "\x1b[K\r\n";
+const END_OF_PAGE: &str = "\x1b[J";
+
+/// What there is to show now.
+fn observe(paths: &Paths) -> View {
+    let file = paths.status_json();
+    let read = std::fs::read(&file).ok();
+    let status = read.and_then(|text| serde_json::from_slice::<Status>(&text).ok());
+    let written = std::fs::metadata(&file).and_then(|facts| facts.modified()).ok();
+    let age = written.and_then(|written| SystemTime::now().duration_since(written).ok());
+    let is_alive = alive::is_alive(&paths.alive());
+    // Only where it matters: an age that counts on would redraw a page on which nothing happens.
+    View { status, silent_for: if is_alive { None } else { Some(age.unwrap_or_default()) } }
+}
+
+/// `sheaf-agent console`: shows the page on `tty`, or on the terminal it was started on, for ever.
+pub fn run(paths: &Paths, tty: Option<PathBuf>) -> anyhow::Result<()> {
+    // systemd gives the terminal as standard output; its name tells a screen from a serial line.
+    let tty = tty
+        .or_else(|| std::fs::read_link("/proc/self/fd/1").ok().filter(|path| path.starts_with("/dev/tty")));
+    let mut console = match tty {
+        Some(tty) => Console::open(&tty).with_context(|| format!("{} can not be opened", tty.display()))?,
+        None => Console::stdout(),
+    };
+    let mut shown = String::new();
+    loop {
+        let next = || {
+            let view = observe(paths);
+            let text = if console.rewritable() { screen(&view) } else { block(&view) };
+            (text != shown).then_some(text)
+        };
+        if let Some(text) = wait::until(LONG, LOOK, next) {
+            console.say(&text);
+            shown = text;
+        }
+    }
+}
+
+/// The page for a screen.
+fn screen(view: &View) -> String {
+    let lines = page(view, WIDTH, HEIGHT);
+    // No line end after the last: it would scroll the first one away.
+    format!("{HOME}{}{END_OF_PAGE}", lines.join(END_OF_LINE) + "\x1b[K")
+}
+
+/// The page for a serial line: as long as it is, and without progress of less than a tenth.
+fn block(view: &View) -> String {
+    let mut view = view.clone();
+    for image in view.status.iter_mut().flat_map(|status| &mut status.images) {
+        if let Some(total) = image.total {
+            let tenth = (total / 10).max(1);
+            image.bytes = image.bytes / tenth * tenth;
+        }
+    }
+    format!("\r\n{}\r\n", page(&view, WIDTH, usize::MAX).join("\r\n"))
+}
+
+/// `sheaf-agent status`: the page once, or the document itself.
+pub fn status(paths: &Paths, as_json: bool) -> anyhow::Result<String> {
+    let view = observe(paths);
+    if !as_json {
+        return Ok(page(&view, WIDTH, usize::MAX).join("\n") + "\n");
+    }
+    let status = view.status.with_context(|| missing(&paths.status_json()))?;
+    let mut document = serde_json::to_value(status)?;
+    if let Some(document) = document.as_object_mut() {
+        document.insert("agent_running".into(), view.silent_for.is_none().into());
+    }
+    Ok(serde_json::to_string_pretty(&document)? + "\n")
+}
+
+fn missing(path: &Path) -> String {
+    format!("{} is not there; does sheaf-agent.service run?", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_whose_agent_died_says_so_and_shows_its_last_words() {
+        let root = std::env::temp_dir().join(format!("sheaf-console-{}", std::process::id()));
+        let paths = Paths::under(&root);
+        std::fs::create_dir_all(&paths.run).unwrap();
+        std::fs::write(paths.status_json(), r#"{"node":{"name":"node-1","version":"0.1.0"}}"#).unwrap();
+        let dead = status(&paths, false).unwrap();
+        assert!(dead.contains("node-1") && dead.contains("The agent does not run"), "{dead}");
+        let alive = alive::declare(&paths.alive()).unwrap();
+        assert!(!status(&paths, false).unwrap().contains("does not run"));
+        assert!(status(&paths, true).unwrap().contains("\"agent_running\": true"));
+        drop(alive);
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_serial_line_hears_of_progress_ten_times_and_a_screen_always() {
+        let view = |bytes| {
+            let text =
+                format!(r#"{{"images":[{{"name":"a","phase":"fetching","bytes":{bytes},"total":1000}}]}}"#);
+            View { status: serde_json::from_str(&text).ok(), silent_for: None }
+        };
+        assert_eq!(block(&view(110)), block(&view(190)));
+        assert_ne!(block(&view(110)), block(&view(210)));
+        assert_ne!(screen(&view(110)), screen(&view(190)));
+    }
+}

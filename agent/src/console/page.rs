@@ -1,0 +1,254 @@
+//! The status page as lines of text. Pure; compared with golden pages in tests/page.
+//!
+//! Route in: a [`View`], width and height. Route out: lines no longer than the width and no more than the height:
+//! what is wrong comes first, lists are cut with a count of what is left out. Plain ASCII: a serial line shows it.
+
+use crate::status::{ClusterSection, ImageSection, Phase, Status, VmSection};
+use std::time::Duration;
+
+/// Columns of the smallest terminal that is served.
+pub const WIDTH: usize = 80;
+/// Its lines.
+pub const HEIGHT: usize = 24;
+/// Where values begin: behind the longest heading, and far enough left for a CA hash (71 characters) to stay whole.
+const INDENT: usize = 8;
+/// Lines of one problem; the rest is in the journal.
+const PROBLEM_LINES: usize = 4;
+
+/// Lines of a refused node config: all of its mistakes, where they fit.
+const CONFIG_LINES: usize = 10;
+
+/// What is known of the node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct View {
+    /// The agent's document, if there is one that can be read.
+    pub status: Option<Status>,
+    /// The agent does not run, and spoke last so long ago.
+    pub silent_for: Option<Duration>,
+}
+
+/// The page of `view` in `width` columns and `height` lines.
+pub fn page(view: &View, width: usize, height: usize) -> Vec<String> {
+    let status = view.status.clone().unwrap_or_default();
+    let mut head = header(&status, width);
+    if let Some(age) = view.silent_for {
+        let last =
+            if view.status.is_some() { format!("; last sign {} ago", human(age)) } else { String::new() };
+        head.extend(entry(
+            "AGENT",
+            &format!("The agent does not run{last}. VMs go on. systemd starts it again."),
+            width,
+        ));
+    }
+    for problem in status.node.problem.iter() {
+        let mut lines = Vec::new();
+        for line in problem.lines() {
+            lines.extend(entry(if lines.is_empty() { "PROBLEM" } else { "" }, line, width));
+        }
+        head.extend(cut(lines, CONFIG_LINES, ""));
+    }
+    head.extend(network(&status, width));
+    head.extend(cluster(&status.cluster, width));
+    let next = match next_step(view, &status) {
+        // Less indented than values: a CA hash in it stays whole.
+        Some(text) => [vec![String::new(), "Next".to_owned()], wrap(&text, 2, width)].concat(),
+        None => Vec::new(),
+    };
+    let vms: Vec<_> = status.vms.iter().flat_map(|vm| entry("", &vm_line(vm), width)).collect();
+    let images: Vec<_> =
+        status.images.iter().flat_map(|image| entry("", &image_line(image), width)).collect();
+    // The lists share what is left; each keeps at least its heading.
+    let room = height.saturating_sub(head.len() + next.len());
+    let for_images = images.len().min((room / 2).max(room.saturating_sub(vms.len().max(1))));
+    let mut lines = head;
+    lines.extend(headed(
+        "VMs",
+        if vms.is_empty() { "none" } else { "" },
+        vms,
+        room.saturating_sub(for_images),
+    ));
+    lines.extend(headed("Images", "", images, for_images));
+    lines.truncate(height.saturating_sub(next.len()));
+    lines.extend(next);
+    lines.truncate(height);
+    lines
+}
+
+fn header(status: &Status, width: usize) -> Vec<String> {
+    let or = |text: &str, other: &str| if text.is_empty() { other.to_owned() } else { text.to_owned() };
+    let left = format!("Sheaf {}", or(&status.node.version, "(version unknown)"));
+    let right = match status.boot.slot.as_str() {
+        "" => or(&status.node.name, "(starting)"),
+        slot => format!("{}  slot {slot}", or(&status.node.name, "(starting)")),
+    };
+    let gap = width.saturating_sub(left.len() + right.len()).max(1);
+    vec![shorten(format!("{left}{}{right}", " ".repeat(gap)), width), "-".repeat(width)]
+}
+
+fn network(status: &Status, width: usize) -> Vec<String> {
+    let network = &status.network;
+    let mut lines = Vec::new();
+    for link in &network.links {
+        let addresses: Vec<_> = link.addresses.iter().map(ToString::to_string).collect();
+        let addresses = if addresses.is_empty() { "no address".to_owned() } else { addresses.join(", ") };
+        let ports: Vec<_> = link.ports.iter().filter(|port| !port.starts_with("vnet")).cloned().collect();
+        let over = if ports.is_empty() { String::new() } else { format!(" over {}", ports.join(", ")) };
+        let text = format!("{} {}: {addresses}{over}", link.name, link.state);
+        lines.extend(entry(if lines.is_empty() { "Network" } else { "" }, &text, width));
+    }
+    if let Some(problem) = &network.problem {
+        lines.extend(cut(entry("", &format!("! {problem}"), width), PROBLEM_LINES, ""));
+    }
+    if !network.links.is_empty() && !network.time_synchronised {
+        lines.extend(entry("", "clock not yet set by a time server", width));
+    }
+    lines
+}
+
+fn cluster(cluster: &ClusterSection, width: usize) -> Vec<String> {
+    let state = match cluster.phase {
+        Phase::None => "none",
+        Phase::Creating => "being made",
+        Phase::Joining => "joining",
+        Phase::NotReady => "member, not ready",
+        Phase::Ready => "ready",
+        Phase::Failed => "FAILED",
+    };
+    let server = cluster.server.as_ref().map(|server| format!(" at {server}")).unwrap_or_default();
+    let step = match cluster.step.as_str() {
+        "" => String::new(),
+        step => format!(": {step}"),
+    };
+    let mut lines = entry("Cluster", &format!("{state}{server}{step}"), width);
+    for (mark, text) in [("! ", &cluster.problem), ("> ", &cluster.remedy)] {
+        if let Some(text) = text {
+            lines.extend(cut(entry("", &format!("{mark}{text}"), width), PROBLEM_LINES, ""));
+        }
+    }
+    // 71 characters that must be copied without a break.
+    if let Some(hash) = &cluster.ca_hash {
+        lines.extend(entry("CA hash", "", width));
+        lines.extend(wrap(hash, 2, width));
+    }
+    if let Some(join) = &cluster.join {
+        lines.extend(entry("Join", "", width));
+        lines.extend(wrap(join, 2, width));
+    }
+    lines
+}
+
+fn vm_line(vm: &VmSection) -> String {
+    let problem = vm.problem.as_ref().map(|problem| format!("  ! {problem}")).unwrap_or_default();
+    format!("{:<38} {}{problem}", vm.name, vm.phase)
+}
+
+fn image_line(image: &ImageSection) -> String {
+    let size = match image.total {
+        Some(total) if total > 0 => {
+            format!("{}% of {}", image.bytes.saturating_mul(100) / total, bytes(total))
+        }
+        _ if image.bytes > 0 => bytes(image.bytes),
+        _ => String::new(),
+    };
+    let problem = image.problem.as_ref().map(|problem| format!("! {problem}")).unwrap_or_default();
+    format!("{:<38} {:<9} {size} {problem}", image.name, image.phase).trim_end().to_owned()
+}
+
+/// What an operator does next, if there is anything.
+fn next_step(view: &View, status: &Status) -> Option<String> {
+    let cluster = &status.cluster;
+    if view.status.is_none() {
+        return Some("wait: the agent has not spoken since this boot".into());
+    }
+    if status.node.problem.is_some() {
+        return Some("correct node.toml (see PROBLEM) and install the node again with it".into());
+    }
+    match (cluster.phase, &cluster.server, &cluster.ca_hash) {
+        (Phase::None, _, _) => {
+            Some("this node belongs to no cluster: write [cluster] into its node.toml".into())
+        }
+        (Phase::Ready, Some(server), Some(hash)) if cluster.join.is_some() => Some(format!(
+            "on your machine: sheaf admin kubeconfig --server {server} --key admin.key --ca-hash {hash}"
+        )),
+        (Phase::Ready, _, _) => Some("kubectl get nodes; kubectl apply -f your VirtualMachine".into()),
+        _ => None,
+    }
+}
+
+/// A list under its heading in at most `room` lines.
+fn headed(heading: &str, empty: &str, list: Vec<String>, room: usize) -> Vec<String> {
+    if list.is_empty() {
+        return if empty.is_empty() { Vec::new() } else { entry(heading, empty, usize::MAX) };
+    }
+    let mut lines = cut(list, room.max(1), heading);
+    lines[0].replace_range(..heading.len(), heading);
+    lines
+}
+
+/// The first `room` of `lines`; the last of them says how many are missing.
+fn cut(mut lines: Vec<String>, room: usize, what: &str) -> Vec<String> {
+    let room = room.max(1);
+    if lines.len() > room {
+        let missing = lines.len() - room + 1;
+        lines.truncate(room - 1);
+        let what = if what.is_empty() { "lines" } else { what };
+        lines.push(format!("{}... and {missing} more {what}", " ".repeat(INDENT)));
+    }
+    lines
+}
+
+/// `text` behind `heading`, wrapped.
+fn entry(heading: &str, text: &str, width: usize) -> Vec<String> {
+    let mut lines = wrap(text, INDENT, width);
+    if lines.is_empty() {
+        lines.push(" ".repeat(INDENT));
+    }
+    lines[0].replace_range(..heading.len(), heading);
+    let length = lines[0].trim_end().len();
+    lines[0].truncate(length);
+    lines
+}
+
+/// `text` in lines of at most `width` that begin with `indent` blanks; words that are longer are broken.
+fn wrap(text: &str, indent: usize, width: usize) -> Vec<String> {
+    let room = width.saturating_sub(indent).max(1);
+    let mut lines: Vec<String> = Vec::new();
+    let mut line = String::new();
+    // Blanks inside stay: they make columns. Control characters go: they may come from a guest's or server's words.
+    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    for word in clean.split_inclusive(' ') {
+        let mut word = word.to_owned();
+        if line.chars().count() + word.trim_end().chars().count() > room && !line.trim().is_empty() {
+            lines.push(std::mem::take(&mut line));
+        }
+        while word.trim_end().chars().count() > room {
+            let at = word.char_indices().nth(room).map_or(word.len(), |(at, _)| at);
+            lines.push(word.drain(..at).collect());
+        }
+        line += &word;
+    }
+    if !line.trim().is_empty() {
+        lines.push(line);
+    }
+    lines.iter().map(|line| format!("{}{}", " ".repeat(indent), line.trim_end())).collect()
+}
+
+fn shorten(text: String, width: usize) -> String {
+    text.chars().take(width).collect()
+}
+
+fn human(age: Duration) -> String {
+    match age.as_secs() {
+        seconds if seconds < 60 => "less than a minute".into(),
+        seconds if seconds < 7200 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
+}
+
+fn bytes(number: u64) -> String {
+    match number {
+        small if small < 1 << 20 => format!("{small} bytes"),
+        middle if middle < 10 << 30 => format!("{} MiB", middle >> 20),
+        large => format!("{} GiB", large >> 30),
+    }
+}

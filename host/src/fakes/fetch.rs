@@ -1,0 +1,52 @@
+//! Files on servers in memory.
+
+use crate::fetch::{Fetch, FetchError, Rest};
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read};
+use std::sync::Mutex;
+
+/// Files by URL, and a log of what was asked for.
+#[derive(Debug, Default)]
+pub struct FakeFetch {
+    /// What each URL holds; others are answered with status 404.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// Connections break after this many bytes, once for each number.
+    pub breaks: Mutex<Vec<usize>>,
+    /// The server always begins at the beginning.
+    pub without_ranges: bool,
+    /// URL and first byte of every request so far.
+    pub asked: Mutex<Vec<(String, u64)>>,
+}
+
+impl Fetch for FakeFetch {
+    fn fetch(&self, url: &str, from: u64) -> Result<Rest, FetchError> {
+        if let Ok(mut asked) = self.asked.lock() {
+            asked.push((url.to_owned(), from));
+        }
+        let Some(file) = self.files.get(url) else {
+            return Err(FetchError::Refused { url: url.to_owned(), status: 404 });
+        };
+        let from = if self.without_ranges { 0 } else { from };
+        let total = file.len() as u64;
+        let start = match usize::try_from(from) {
+            Ok(start) if from == 0 || start < file.len() => start,
+            _ => return Err(FetchError::PastEnd { url: url.to_owned(), from }),
+        };
+        let rest = Cursor::new(file[start..].to_vec());
+        let broken =
+            self.breaks.lock().ok().and_then(|mut breaks| (!breaks.is_empty()).then(|| breaks.remove(0)));
+        let reader: Box<dyn Read + Send> = match broken {
+            Some(after) => Box::new(rest.take(after as u64).chain(Broken)),
+            None => Box::new(rest),
+        };
+        Ok(Rest { from, total: Some(total), reader })
+    }
+}
+
+struct Broken;
+
+impl Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::ConnectionReset.into())
+    }
+}
