@@ -37,6 +37,31 @@ pub fn write_atomically(path: &Path, contents: &[u8], mode: u32) -> Result<(), W
     write().map_err(|source| WriteError { path: path.to_owned(), source })
 }
 
+/// Makes everything under `path` durable: contents of files, then the directories that name them.
+pub fn sync_tree(path: &Path) -> Result<(), WriteError> {
+    let sync = || -> io::Result<()> {
+        if path.is_dir() {
+            for entry in fs::read_dir(path)? {
+                sync_tree(&entry?.path()).map_err(io::Error::other)?;
+            }
+        }
+        File::open(path)?.sync_all()
+    };
+    sync().map_err(|source| WriteError { path: path.to_owned(), source })
+}
+
+/// Moves the file `from` over `to` on the same file system, durably.
+pub fn rename_durably(from: &Path, to: &Path) -> Result<(), WriteError> {
+    let rename = || -> io::Result<()> {
+        fs::rename(from, to)?;
+        for dir in [to.parent(), from.parent()].into_iter().flatten() {
+            File::open(dir)?.sync_all()?;
+        }
+        Ok(())
+    };
+    rename().map_err(|source| WriteError { path: to.to_owned(), source })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

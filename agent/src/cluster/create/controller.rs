@@ -1,0 +1,74 @@
+//! The identity of sheaf-controller: its own client certificate, and exactly the rules it needs.
+//!
+//! Why here: a node's certificate may not run it, and it must not be an administrator; only bootstrap holds the
+//! credentials that can make both. Route in: the CA. Route out: `sheaf-controller.conf`, ClusterRole and binding.
+
+use super::pki::Pki;
+use crate::cluster::keys::{self, Authority, Key, Subject};
+use crate::cluster::{apply, kubeconfig};
+use serde_json::{Value, json};
+use sheaf_api::names::CONTROLLER_USER;
+use sheaf_host::file::write_atomically;
+use std::time::{Duration, SystemTime};
+
+/// Validity of its certificate: one year, made anew at any start of the agent with less than a third left.
+const VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
+const RENEW_BEFORE: Duration = Duration::from_secs(120 * 24 * 3600);
+
+/// Writes its kubeconfig unless a good one is there; true when it was written.
+pub fn ensure_kubeconfig(pki: &Pki, server: &str, ca: &str, ca_key: &str) -> anyhow::Result<bool> {
+    let path = pki.kubeconfig(CONTROLLER_USER);
+    if let Some((certificate, at)) = kubeconfig::certificate_and_server(&path) {
+        let lasting =
+            keys::facts(&certificate).is_ok_and(|facts| facts.not_after > SystemTime::now() + RENEW_BEFORE);
+        if at == server && lasting {
+            return Ok(false);
+        }
+    }
+    let key = Key::generate()?;
+    let subject = Subject { common_name: CONTROLLER_USER.into(), organisations: Vec::new() };
+    let certificate =
+        Authority::from_pem(ca, ca_key)?.issue_client(&subject, &key.public_der()?, VALIDITY)?;
+    let text = kubeconfig::render(server, ca, CONTROLLER_USER, &certificate, &key.to_pem()?);
+    write_atomically(&path, text.as_bytes(), 0o600)?;
+    Ok(true)
+}
+
+/// What it may do, as objects to apply.
+pub fn rules() -> Vec<Value> {
+    let read = ["get", "list", "watch"];
+    let write = ["get", "list", "watch", "create", "update", "patch", "delete"];
+    let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": CONTROLLER_USER},
+        "rules": [
+            rule("kubevirt.io", &["*"], &write),
+            rule("", &["pods"], &write),
+            rule("", &["nodes", "namespaces", "persistentvolumeclaims"], &read),
+            rule("", &["namespaces"], &["create", "patch"]),
+            rule("", &["events"], &["create", "patch"]),
+            rule("events.k8s.io", &["events"], &["create", "patch"]),
+            rule("coordination.k8s.io", &["leases"], &write),
+            rule("apiextensions.k8s.io", &["customresourcedefinitions"], &["get", "list", "watch", "create", "update", "patch"]),
+            rule("node.k8s.io", &["runtimeclasses"], &["get", "list", "watch", "create", "update", "patch"]),
+            rule("admissionregistration.k8s.io", &["validatingadmissionpolicies", "validatingadmissionpolicybindings"], &["get", "list", "watch", "create", "update", "patch"]),
+            rule("certificates.k8s.io", &["certificatesigningrequests"], &read),
+            rule("certificates.k8s.io", &["certificatesigningrequests/approval"], &["update", "patch"]),
+            json!({"apiGroups": ["certificates.k8s.io"], "resources": ["signers"],
+                   "resourceNames": ["kubernetes.io/kubelet-serving"], "verbs": ["approve"]}),
+        ],
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": CONTROLLER_USER},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": CONTROLLER_USER},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": CONTROLLER_USER}],
+    });
+    vec![role, binding]
+}
+
+/// Applies [`rules`].
+pub async fn ensure_rules(client: &kube::Client) -> anyhow::Result<()> {
+    apply::all(client, &rules()).await
+}

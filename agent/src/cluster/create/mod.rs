@@ -1,0 +1,159 @@
+//! Makes a control plane on this node and keeps it running.
+//!
+//! Why here: `mode = "create"`. Every step looks before it acts, so that a power cut at any point, or the hundredth
+//! start, goes on from what is there. Route in: node config, this node's address. Route out: [`ControlPlane`] up,
+//! with what a node needs to join it.
+
+pub mod access;
+pub mod controller;
+pub mod kubeadm;
+pub mod objects;
+pub mod pki;
+
+use super::failure::{Failure, Remedy};
+use super::report::Reporter;
+use super::token::{self, Token};
+use super::{Hosts, blocking, kubeconfig};
+use crate::paths::Paths;
+use anyhow::Context as _;
+use kubeadm::ControlPlane;
+use pki::Pki;
+use sheaf_config::node::{Cluster, NodeConfig};
+use sheaf_host::file::write_atomically;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+/// Addresses of Services when node.toml names none: kubeadm's choice.
+pub const SERVICE_CIDR: &str = "10.96.0.0/16";
+
+/// How long the API server may take to become ready: 40 s on an emulated CPU, more after a power cut.
+const READY_TIME: Duration = Duration::from_secs(300);
+
+/// Between two questions whether it is ready.
+const READY_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What a node needs to join the control plane of this machine.
+pub struct Local {
+    /// `https://ADDRESS:6443`.
+    pub server: String,
+    /// The cluster CA, PEM.
+    pub ca: String,
+    /// May do everything.
+    pub admin: kube::Client,
+}
+
+/// Brings the control plane up. `address` is where others reach this node.
+pub async fn control_plane(
+    paths: &Paths,
+    config: &NodeConfig,
+    cluster: &Cluster,
+    address: IpAddr,
+    hosts: &Hosts,
+    report: &Reporter,
+) -> Result<Local, Failure> {
+    let pki = Pki { dir: paths.kubernetes.clone() };
+
+    report.step("making the cluster's keys and certificates");
+    let broken =
+        "the control plane's files in /var/lib/kubernetes are incomplete; read `journalctl -u sheaf-agent`";
+    let (plane, made) = {
+        let (run, pki, name, cluster) =
+            (hosts.run.clone(), pki.clone(), config.system.hostname.clone(), cluster.clone());
+        blocking(move || {
+            let plane = ControlPlane {
+                node: name,
+                address,
+                sans: cluster.sans,
+                service_cidr: cluster
+                    .service_cidr
+                    .map_or_else(|| SERVICE_CIDR.into(), |cidr| cidr.to_string()),
+                version: run.run(&kubeadm::version())?.text(),
+            };
+            let made = pki.ensure(&plane, run.as_ref())?;
+            Ok((plane, made))
+        })
+        .await
+        .remedy("making the cluster's keys and certificates", broken)?
+    };
+    let read = |name: &str| {
+        let path = pki.file(name);
+        std::fs::read_to_string(&path).with_context(|| format!("{}: can not be read", path.display()))
+    };
+    let ca = read("ca.crt").remedy("reading the cluster's CA", broken)?;
+    let ca_key = read("ca.key").remedy("reading the cluster's CA", broken)?;
+    let renewed = controller::ensure_kubeconfig(&pki, &plane.server(), &ca, &ca_key)
+        .remedy("making sheaf-controller's certificate", broken)?;
+    let moved =
+        write_environment(&paths.run, &plane).remedy("writing /run/sheaf/control-plane.env", broken)?;
+
+    let changed = made || moved;
+    for unit in ["etcd.service", "kube-apiserver.service"] {
+        start(hosts, unit, changed, report).await?;
+    }
+    report.step("waiting for the API server");
+    let admin = kubeconfig::client_from_file(&pki.kubeconfig("super-admin"))
+        .await
+        .remedy("reading super-admin.conf", broken)?;
+    ready(&admin).await.remedy(
+        "waiting for the API server",
+        "read `journalctl -u kube-apiserver -u etcd`; a full state partition or a clock far off are usual causes",
+    )?;
+
+    report.step("preparing the cluster for nodes");
+    objects::ensure(&admin, &pki, &plane, hosts).await.remedy("preparing the cluster for nodes", broken)?;
+    let refused = "correct `[cluster]` of node.toml";
+    let token: Option<Token> = cluster
+        .token
+        .as_ref()
+        .map(|token| token.0.parse())
+        .transpose()
+        .remedy("reading cluster.token", refused)?;
+    token::allow_configured(&admin, token.as_ref()).await.remedy("making node.toml's token valid", broken)?;
+    controller::ensure_rules(&admin).await.remedy("giving sheaf-controller its rules", broken)?;
+    access::publish(&admin, &ca, &ca_key, &cluster.admin_keys)
+        .await
+        .remedy("publishing administrators' certificates", refused)?;
+
+    for unit in ["kube-controller-manager.service", "kube-scheduler.service"] {
+        start(hosts, unit, changed, report).await?;
+    }
+    start(hosts, "sheaf-controller.service", changed || renewed, report).await?;
+    Ok(Local { server: plane.server(), ca, admin })
+}
+
+async fn start(hosts: &Hosts, unit: &str, changed: bool, report: &Reporter) -> Result<(), Failure> {
+    let step = format!("starting {unit}");
+    report.step(&step);
+    let started = if changed { hosts.units.restart(unit).await } else { hosts.units.start(unit).await };
+    started.remedy(&step, format!("read `journalctl -u {unit}`"))
+}
+
+/// Asks /readyz until it says ok.
+async fn ready(client: &kube::Client) -> anyhow::Result<()> {
+    let mut last = anyhow::anyhow!("it was never asked");
+    let asked = async {
+        loop {
+            match client.request_text(http::Request::get("/readyz").body(Vec::new())?).await {
+                Ok(_) => return Ok(()),
+                Err(error) => last = error.into(),
+            }
+            tokio::time::sleep(READY_INTERVAL).await;
+        }
+    };
+    match tokio::time::timeout(READY_TIME, asked).await {
+        Ok(result) => result,
+        Err(_) => Err(last.context(format!("/readyz did not say ok within {} s", READY_TIME.as_secs()))),
+    }
+}
+
+/// Writes what the unit files leave open; true when it is not what it was since boot.
+fn write_environment(run: &Path, plane: &ControlPlane) -> anyhow::Result<bool> {
+    let path = run.join("control-plane.env");
+    let text = format!("SHEAF_ADDRESS={}\nSHEAF_SERVICE_CIDR={}\n", plane.address, plane.service_cidr);
+    if std::fs::read_to_string(&path).is_ok_and(|before| before == text) {
+        return Ok(false);
+    }
+    write_atomically(&path, text.as_bytes(), 0o644)?;
+    Ok(true)
+}

@@ -1,0 +1,280 @@
+//! Keys, certificate requests and certificates.
+//!
+//! Why here: the only cryptography the agent does itself, in one page. Keys are ECDSA P-256. Route in: PEM and
+//! names. Route out: PEM; nothing is read or written.
+
+use anyhow::{Context as _, anyhow};
+use p256::ecdsa::{DerSignature, SigningKey};
+use p256::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey, LineEnding};
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+use x509_cert::Certificate;
+use x509_cert::builder::profile::BuilderProfile;
+use x509_cert::builder::{Builder, CertificateBuilder};
+use x509_cert::certificate::TbsCertificate;
+use x509_cert::der::asn1::Ia5String;
+use x509_cert::der::flagset::FlagSet;
+use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::der::{Decode, DecodePem, Encode, EncodePem};
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName};
+use x509_cert::ext::{Extension, ToExtension};
+use x509_cert::name::Name;
+use x509_cert::request::{CertReq, RequestBuilder};
+use x509_cert::serial_number::SerialNumber;
+use x509_cert::spki::{SubjectPublicKeyInfo, SubjectPublicKeyInfoRef};
+use x509_cert::time::{Time, Validity};
+
+/// id-kp-clientAuth: the certificate identifies a client.
+const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
+
+/// A certificate made here is valid from this long ago, for readers whose clock is behind.
+const BACKDATE: Duration = Duration::from_secs(5 * 60);
+
+/// A private key.
+#[derive(Clone)]
+pub struct Key(p256::SecretKey);
+
+impl Key {
+    /// A new one from the kernel's random numbers.
+    pub fn generate() -> anyhow::Result<Self> {
+        let mut bytes = [0; 32];
+        loop {
+            getrandom::fill(&mut bytes).map_err(|error| anyhow!("no random numbers: {error}"))?;
+            // All but 2^-32 of 32-byte strings are keys of P-256.
+            if let Ok(key) = p256::SecretKey::from_slice(&bytes) {
+                return Ok(Self(key));
+            }
+        }
+    }
+
+    /// Reads PKCS#8 (`PRIVATE KEY`) or SEC1 (`EC PRIVATE KEY`, kubeadm's form).
+    pub fn from_pem(pem: &str) -> anyhow::Result<Self> {
+        let key = match block(pem, "EC PRIVATE KEY") {
+            Some(sec1) => p256::SecretKey::from_sec1_pem(sec1).map_err(|error| anyhow!("{error}")),
+            None => block(pem, "PRIVATE KEY")
+                .ok_or_else(|| anyhow!("there is no PRIVATE KEY block"))
+                .and_then(|pem| p256::SecretKey::from_pkcs8_pem(pem).map_err(|error| anyhow!("{error}"))),
+        };
+        key.map(Self).context("this is no P-256 private key in PEM")
+    }
+
+    /// PKCS#8 in PEM.
+    pub fn to_pem(&self) -> anyhow::Result<String> {
+        Ok(self.0.to_pkcs8_pem(LineEnding::LF).map_err(|error| anyhow!("{error}"))?.to_string())
+    }
+
+    /// The public half as SubjectPublicKeyInfo in DER.
+    pub fn public_der(&self) -> anyhow::Result<Vec<u8>> {
+        Ok(self.0.public_key().to_public_key_der().map_err(|error| anyhow!("{error}"))?.into_vec())
+    }
+
+    /// The public half in PEM.
+    pub fn public_pem(&self) -> anyhow::Result<String> {
+        self.0.public_key().to_public_key_pem(LineEnding::LF).map_err(|error| anyhow!("{error}"))
+    }
+
+    /// A certificate request for `subject` in PEM; without alternative names it carries no extension at all.
+    pub fn request(
+        &self,
+        subject: &Subject,
+        names: &[String],
+        addresses: &[IpAddr],
+    ) -> anyhow::Result<String> {
+        let build = || -> Result<String, x509_cert::builder::Error> {
+            let mut builder = RequestBuilder::new(subject.name()?)?;
+            if !names.is_empty() || !addresses.is_empty() {
+                let mut alternatives = Vec::new();
+                for name in names {
+                    alternatives.push(GeneralName::DnsName(Ia5String::new(name)?));
+                }
+                alternatives.extend(addresses.iter().map(|address| GeneralName::from(*address)));
+                builder.add_extension(&SubjectAltName(alternatives))?;
+            }
+            let request = builder.build::<_, DerSignature>(&SigningKey::from(&self.0))?;
+            Ok(request.to_pem(LineEnding::LF)?)
+        };
+        build().with_context(|| format!("certificate request for {}", subject.common_name))
+    }
+}
+
+/// Whom a certificate names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// CN: Kubernetes' user.
+    pub common_name: String,
+    /// O: Kubernetes' groups.
+    pub organisations: Vec<String>,
+}
+
+impl Subject {
+    /// The node `name`.
+    pub fn node(name: &str) -> Self {
+        Self { common_name: format!("system:node:{name}"), organisations: vec!["system:nodes".into()] }
+    }
+
+    fn name(&self) -> Result<Name, x509_cert::der::Error> {
+        let organisations = self.organisations.iter().map(|name| format!("O={name}"));
+        // The text form lists the last part first.
+        let parts: Vec<_> =
+            std::iter::once(format!("CN={}", self.common_name)).chain(organisations).collect();
+        Name::from_str(&parts.join(","))
+    }
+}
+
+/// A CA that can sign.
+pub struct Authority {
+    certificate: Certificate,
+    key: Key,
+}
+
+impl Authority {
+    /// From the two PEM files kubeadm keeps.
+    pub fn from_pem(certificate: &str, key: &str) -> anyhow::Result<Self> {
+        Ok(Self { certificate: parse(certificate)?, key: Key::from_pem(key)? })
+    }
+
+    /// A client certificate in PEM for whoever holds the private half of `public_der`.
+    pub fn issue_client(
+        &self,
+        subject: &Subject,
+        public_der: &[u8],
+        valid: Duration,
+    ) -> anyhow::Result<String> {
+        let build = || -> Result<String, x509_cert::builder::Error> {
+            let mut serial = [0; 16];
+            getrandom::fill(&mut serial).map_err(|_| x509_cert::builder::Error::MissingAttributes)?;
+            serial[0] &= 0x7f; // a serial number is positive
+            let now = SystemTime::now();
+            let validity = Validity::new(Time::try_from(now - BACKDATE)?, Time::try_from(now + valid)?);
+            let profile = Client {
+                issuer: self.certificate.tbs_certificate().subject().clone(),
+                subject: subject.name()?,
+            };
+            let key = SubjectPublicKeyInfo::from_der(public_der)?;
+            let builder = CertificateBuilder::new(profile, SerialNumber::new(&serial)?, validity, key)?;
+            let certificate = builder.build::<_, DerSignature>(&SigningKey::from(&self.key.0))?;
+            Ok(certificate.to_pem(LineEnding::LF)?)
+        };
+        build().with_context(|| format!("certificate for {}", subject.common_name))
+    }
+}
+
+/// What a client certificate of this CA holds.
+struct Client {
+    issuer: Name,
+    subject: Name,
+}
+
+impl BuilderProfile for Client {
+    fn get_issuer(&self, _subject: &Name) -> Name {
+        self.issuer.clone()
+    }
+
+    fn get_subject(&self) -> Name {
+        self.subject.clone()
+    }
+
+    fn build_extensions(
+        &self,
+        _key: SubjectPublicKeyInfoRef<'_>,
+        _issuer_key: SubjectPublicKeyInfoRef<'_>,
+        tbs: &TbsCertificate,
+    ) -> Result<Vec<Extension>, x509_cert::builder::Error> {
+        let subject = tbs.subject();
+        Ok(vec![
+            KeyUsage(FlagSet::from(KeyUsages::DigitalSignature)).to_extension(subject, &[])?,
+            ExtendedKeyUsage(vec![CLIENT_AUTH]).to_extension(subject, &[])?,
+            BasicConstraints { ca: false, path_len_constraint: None }.to_extension(subject, &[])?,
+        ])
+    }
+}
+
+/// What the agent needs to know of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Start of its validity.
+    pub not_before: SystemTime,
+    /// End of its validity.
+    pub not_after: SystemTime,
+    /// Its public key as SubjectPublicKeyInfo in DER.
+    pub public_der: Vec<u8>,
+    /// Its subject, `CN=…,O=…`.
+    pub subject: String,
+    /// Addresses among its alternative names.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Reads the first certificate of `pem`.
+pub fn facts(pem: &str) -> anyhow::Result<Facts> {
+    let certificate = parse(pem)?;
+    let tbs = certificate.tbs_certificate();
+    let alternatives = tbs.get_extension::<SubjectAltName>().ok().flatten().map(|(_, names)| names.0);
+    let addresses = alternatives.unwrap_or_default().into_iter().filter_map(|name| match name {
+        GeneralName::IpAddress(bytes) => match bytes.as_bytes() {
+            bytes if bytes.len() == 4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+            bytes => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+        },
+        _ => None,
+    });
+    Ok(Facts {
+        not_before: tbs.validity().not_before.to_system_time(),
+        not_after: tbs.validity().not_after.to_system_time(),
+        public_der: tbs.subject_public_key_info().to_der()?,
+        subject: tbs.subject().to_string(),
+        addresses: addresses.collect(),
+    })
+}
+
+/// Public key of a certificate request in PEM, as SubjectPublicKeyInfo in DER.
+pub fn request_public_der(pem: &[u8]) -> anyhow::Result<Vec<u8>> {
+    Ok(CertReq::from_pem(pem).context("this is no certificate request")?.info.public_key.to_der()?)
+}
+
+/// SubjectPublicKeyInfo in DER of a `PUBLIC KEY` block.
+pub fn public_key_der(pem: &str) -> anyhow::Result<Vec<u8>> {
+    let pem = block(pem, "PUBLIC KEY").context("there is no PUBLIC KEY block")?;
+    let key = SubjectPublicKeyInfo::<x509_cert::der::Any, x509_cert::der::asn1::BitString>::from_pem(pem);
+    Ok(key.context("this is no public key in PEM")?.to_der()?)
+}
+
+/// The first block `label` of `pem`, with its frame.
+pub fn block<'a>(pem: &'a str, label: &str) -> Option<&'a str> {
+    let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
+    let start = pem.find(&begin)?;
+    let length = pem[start..].find(&end)? + end.len();
+    Some(&pem[start..start + length])
+}
+
+fn parse(pem: &str) -> anyhow::Result<Certificate> {
+    let pem = block(pem, "CERTIFICATE").context("there is no CERTIFICATE block")?;
+    Certificate::from_pem(pem).context("this is no certificate in PEM")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_reads_back_and_its_request_carries_its_public_half() {
+        let key = Key::generate().unwrap();
+        let again = Key::from_pem(&key.to_pem().unwrap()).unwrap();
+        let request = again.request(&Subject::node("n1"), &[], &[]).unwrap();
+        assert_eq!(request_public_der(request.as_bytes()).unwrap(), key.public_der().unwrap());
+        assert_eq!(public_key_der(&key.public_pem().unwrap()).unwrap(), key.public_der().unwrap());
+    }
+
+    #[test]
+    fn a_request_without_alternative_names_has_no_extension_and_the_exact_subject() {
+        let request = Key::generate().unwrap().request(&Subject::node("n1"), &[], &[]).unwrap();
+        let request = CertReq::from_pem(request.as_bytes()).unwrap();
+        assert_eq!(request.info.subject.to_string(), "CN=system:node:n1,O=system:nodes");
+        assert!(request.info.attributes.is_empty());
+    }
+
+    #[test]
+    fn garbage_is_no_key() {
+        assert!(Key::from_pem("x").unwrap_err().to_string().contains("no P-256 private key"));
+    }
+}
