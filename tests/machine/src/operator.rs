@@ -69,12 +69,12 @@ impl Operator {
         for image in images {
             command = command.arg("--image").arg(image);
         }
-        System.run(&command.arg("--output").arg(out).deadline(ISO_DEADLINE)).map(drop)
+        System.run(&command.arg("--out").arg(out).deadline(ISO_DEADLINE)).map(drop)
     }
 
     /// Writes an ISO of `release` that finds its node.toml elsewhere.
     pub fn plain_iso(&self, release: &Path, out: &Path) -> Result<(), RunError> {
-        let command = Command::new(&self.sheaf).arg("iso").arg(release).arg("--output").arg(out);
+        let command = Command::new(&self.sheaf).arg("iso").arg(release).arg("--out").arg(out);
         System.run(&command.deadline(ISO_DEADLINE)).map(drop)
     }
 
