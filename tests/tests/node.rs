@@ -64,9 +64,8 @@ fn a_node_whose_power_was_cut_comes_back_and_so_does_its_vm() {
     case("power-cut", |case| {
         let mut cluster = case.cluster()?;
         let before = cluster.start_vm(VM, "wheat")?;
-        cluster.machine.cut_power();
+        cluster.power_cycle()?;
 
-        cluster.machine = cluster.node.boot()?;
         // The API server's memory of the node is older than the cut; a new boot id is not.
         let boot_id = cluster.boot_id(BOOT_DEADLINE)?;
         cluster.operator.wait(

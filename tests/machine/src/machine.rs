@@ -234,7 +234,7 @@ impl Machine {
     }
 
     /// Cuts the power: nothing in the machine is told.
-    pub fn cut_power(mut self) {
+    pub fn cut_power(&mut self) {
         self.kill();
     }
 

@@ -151,6 +151,13 @@ impl Case {
 }
 
 impl Cluster {
+    /// Cuts the node's power and switches it on again.
+    pub fn power_cycle(&mut self) -> Result<()> {
+        self.machine.cut_power();
+        self.machine = self.node.boot()?;
+        Ok(())
+    }
+
     /// Runs `command` as root on the node.
     pub fn root(&self, command: &str) -> Result<String> {
         // Anything a case asks a node takes a moment, even emulated.

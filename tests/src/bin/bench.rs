@@ -1,0 +1,182 @@
+//! `make bench`: measures and writes docs/benchmarks.md, each figure with the command behind it.
+//!
+//! Why here: figures are taken from built artefacts and running machines, as a user meets them. Route in: what
+//! `sheaf build` left, machines in QEMU. Route out: one Markdown file. `--cold` also builds with an empty cache.
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use sheaf_host::run::{Command, Run as _, System};
+use sheaf_machine::node::BOOT_DEADLINE;
+use sheaf_machine::operator::condition;
+use sheaf_tests::harness::{Built, Case, Cluster, READY, case};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const VM: &str = include_str!("../../../docs/examples/vm.yaml");
+/// Proportional set size in KiB, and name, of every process; the largest first.
+const PSS: &str = "for p in /proc/[0-9]*; do pss=$(awk '/^Pss:/ {print $2}' $p/smaps_rollup 2>/dev/null); \
+    [ -n \"$pss\" ] && echo \"$pss $(cat $p/comm)\"; done | sort -rn";
+const AGENT_RSS: &str =
+    "awk '/^VmRSS/ {print $2}' /proc/$(systemctl show --property MainPID --value sheaf-agent)/status";
+const AGENT_READY: &str = "systemctl show --property ActiveEnterTimestampMonotonic --value sheaf-agent";
+
+fn main() {
+    let cold = std::env::args().any(|argument| argument == "--cold");
+    case("bench", |case| {
+        let text = Report::default().all(case, cold)?;
+        let path = case.root().join("docs/benchmarks.md");
+        sheaf_host::file::write_atomically(&path, text.as_bytes(), 0o644)?;
+        println!("written: {}", path.display());
+        Ok(())
+    });
+}
+
+#[derive(Default)]
+struct Report {
+    text: String,
+}
+
+impl Report {
+    fn all(mut self, case: &Case, cold: bool) -> Result<String> {
+        let built = case.built()?;
+        let commit = System.run(&Command::new("git").args(["rev-parse", "--short", "HEAD"]))?.text();
+        let date = System.run(&Command::new("date").args(["-u", "+%Y-%m-%d"]))?.text();
+        let cores = std::thread::available_parallelism()?;
+        let accelerator = std::env::var("SHEAF_ACCEL").unwrap_or_else(|_| "tcg".into());
+        self.line(&format!(
+            "# Benchmarks\n\nMade by `make bench` on {date}, commit {commit}, {cores} cores, QEMU 10 with `-accel {accelerator}`.\n\
+             Under emulation times are upper bounds: compare them with each other, not with hardware."
+        ));
+        self.sizes(case, &built)?;
+        self.build(case, &built, cold)?;
+        let mut cluster = case.cluster()?;
+        self.installer(&case.snapshot_serial()?)?;
+        self.memory(&cluster)?;
+        self.boot(&mut cluster)?;
+        Ok(self.text)
+    }
+
+    fn sizes(&mut self, case: &Case, built: &Built) -> Result<()> {
+        self.head("Sizes", "sheaf iso RELEASE; stat -c '%s %n' ISO RELEASE/*", "what | bytes | MB");
+        let iso = case.work().join("sheaf.iso");
+        System.run(&Command::new(&built.sheaf).arg("iso").arg(&built.release).arg("--out").arg(&iso))?;
+        self.row(&["ISO (bar: 300 MB, firmware apart)", &size(&iso)?, &megabytes(&iso)?]);
+        let mut files: Vec<_> =
+            std::fs::read_dir(&built.release)?.flatten().map(|entry| entry.path()).collect();
+        files.sort();
+        for file in files.iter().filter(|file| file.is_file()) {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            self.row(&[&name, &size(file)?, &megabytes(file)?]);
+        }
+        self.row(&["`kube`, before compression", &size(&built.kube)?, &megabytes(&built.kube)?]);
+        Ok(())
+    }
+
+    fn build(&mut self, case: &Case, built: &Built, cold: bool) -> Result<()> {
+        self.head("Building", "sheaf build configs/images/sheaf.toml", "build | seconds");
+        let recipe = case.root().join("configs/images/sheaf.toml");
+        let build = Command::new(&built.sheaf).arg("build").arg(&recipe).dir(case.root());
+        let seconds = |command: &Command| -> Result<String> {
+            let start = Instant::now();
+            System.run(command)?;
+            Ok(format!("{:.0}", start.elapsed().as_secs_f32()))
+        };
+        if cold {
+            let cache = case.work().join("cache");
+            self.row(&["cold (empty SHEAF_CACHE)", &seconds(&build.clone().env("SHEAF_CACHE", &cache))?]);
+        }
+        self.row(&["warm, nothing changed", &seconds(&build)?]);
+        Ok(())
+    }
+
+    fn installer(&mut self, serial: &str) -> Result<()> {
+        self.head(
+            "Installation",
+            "the installer's line `sheaf-installer: timing {…}` on the serial line",
+            "phase | seconds",
+        );
+        let (_, json) =
+            serial.split_once("sheaf-installer: timing ").context("the installer told no times")?;
+        let timing: Value = serde_json::from_str(json.lines().next().unwrap_or_default().trim())?;
+        for (phase, seconds) in timing["seconds"].as_object().into_iter().flatten() {
+            self.row(&[phase, &format!("{:.1}", seconds.as_f64().unwrap_or_default())]);
+        }
+        self.row(&["in all", &format!("{:.1}", timing["total"].as_f64().unwrap_or_default())]);
+        let payload = timing["payload_bytes"].as_u64().unwrap_or_default() / 1_000_000;
+        self.row(&["payload written and read again, MB", &payload.to_string()]);
+        Ok(())
+    }
+
+    fn memory(&mut self, cluster: &Cluster) -> Result<()> {
+        self.head(
+            "Memory of an idle first node (control plane and agent)",
+            "PSS of every process, /proc/*/smaps_rollup; `free -m`; VmRSS of the agent",
+            "what | MiB",
+        );
+        let used = cluster.root("free -m | awk '/^Mem:/ {print $3}'")?;
+        self.row(&["whole node, used (bar: 800)", &used]);
+        for line in cluster.root(PSS)?.lines().take(14) {
+            let (kib, name) = line.split_once(' ').unwrap_or_default();
+            self.row(&[&format!("`{name}` (PSS)"), &mebibytes(kib)]);
+        }
+        self.row(&["agent RSS, idle (bar: 20)", &mebibytes(&cluster.root(AGENT_RSS)?)]);
+        cluster.start_vm(VM, "wheat")?;
+        self.row(&["agent RSS, one VM", &mebibytes(&cluster.root(AGENT_RSS)?)]);
+        Ok(())
+    }
+
+    /// The machine is switched off and on.
+    fn boot(&mut self, cluster: &mut Cluster) -> Result<()> {
+        self.head(
+            "Boot from disk to a Ready node",
+            "power on; then systemd-analyze, systemctl show, kubectl get node",
+            "until | seconds",
+        );
+        let old = cluster.boot_id(READY)?;
+        // The old machine ends when the new one takes its place; both must not have the disk.
+        cluster.power_cycle()?;
+        let start = Instant::now();
+        let new = cluster.boot_id(BOOT_DEADLINE)?;
+        anyhow::ensure!(old != new, "the machine did not boot again");
+        cluster.operator.wait("Ready after the boot", &["node", "node1"], BOOT_DEADLINE, |node| {
+            let same = node["status"]["nodeInfo"]["bootID"] == new.as_str();
+            (same && condition(node, "Ready") == Some("True")).then_some(())
+        })?;
+        let ready = start.elapsed();
+        let agent: f64 = cluster.root(AGENT_READY)?.parse().unwrap_or_default();
+        self.row(&["agent ready, from the kernel's start", &format!("{:.1}", agent / 1e6)]);
+        self.row(&["Node Ready, from power-on, firmware included", &format!("{:.1}", ready.as_secs_f32())]);
+        let analyze =
+            cluster.machine.shell().run("systemd-analyze", Duration::from_secs(60)).unwrap_or_default();
+        self.line(&format!("\n`systemd-analyze`: {}", analyze.lines().next().unwrap_or("not in the image")));
+        Ok(())
+    }
+
+    fn head(&mut self, title: &str, command: &str, columns: &str) {
+        println!("{title} …");
+        let count = columns.split('|').count();
+        self.line(&format!("\n## {title}\n`{command}`\n\n| {columns} |\n|{}", "---|".repeat(count)));
+    }
+
+    fn row(&mut self, cells: &[&str]) {
+        self.line(&format!("| {} |", cells.join(" | ")));
+    }
+
+    fn line(&mut self, line: &str) {
+        // Writing to a String does not fail.
+        let _ = writeln!(self.text, "{line}");
+    }
+}
+
+fn size(path: &Path) -> Result<String> {
+    Ok(path.metadata().with_context(|| path.display().to_string())?.len().to_string())
+}
+
+fn megabytes(path: &Path) -> Result<String> {
+    Ok(format!("{:.1}", path.metadata()?.len() as f64 / 1e6))
+}
+
+fn mebibytes(kib: &str) -> String {
+    format!("{:.1}", kib.trim().parse::<f64>().unwrap_or_default() / 1024.0)
+}
