@@ -32,15 +32,16 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(path) => Some((path.clone(), sheaf_config::load::node_config(path)?)),
         None => None,
     };
-    let images = arguments.images.iter().map(|text| named_image(text)).collect::<anyhow::Result<BTreeMap<_, _>>>()?;
+    let images =
+        arguments.images.iter().map(|text| named_image(text)).collect::<anyhow::Result<BTreeMap<_, _>>>()?;
     let shop = place.shop();
     let folder = if arguments.release.is_dir() {
         arguments.release.clone()
     } else {
         release::dir(&shop.target, &Recipe::load(&arguments.release)?)
     };
-    let release = Release::open(&folder)
-        .with_context(|| format!("no medium from {}", arguments.release.display()))?;
+    let release =
+        Release::open(&folder).with_context(|| format!("no medium from {}", arguments.release.display()))?;
     let plan = sheaf_iso::plan(&release, &Contents { config, images })?;
     let tools = tools::ensure(&shop, &place.source, &place.mirrors(None))?;
     let out = arguments.out.clone().unwrap_or_else(|| shop.target.join(format!("{}.iso", release.title())));
@@ -63,7 +64,9 @@ fn named_image(text: &str) -> anyhow::Result<(String, PathBuf)> {
     }
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     if name.is_empty() || name.starts_with('.') || !plain {
-        bail!("--image {text}: \"{name}\" is no file name for a medium; use letters, digits, '.', '_' and '-'");
+        bail!(
+            "--image {text}: \"{name}\" is no file name for a medium; use letters, digits, '.', '_' and '-'"
+        );
     }
     Ok((name, file.canonicalize()?))
 }

@@ -26,8 +26,9 @@ impl Workplace {
     /// Of the current directory and this user.
     pub fn find() -> anyhow::Result<Self> {
         let here = env::current_dir().context("the current directory is gone")?;
-        let source = Source::find(&here)
-            .with_context(|| format!("{} is not inside a checkout of Sheaf; change to one", here.display()))?;
+        let source = Source::find(&here).with_context(|| {
+            format!("{} is not inside a checkout of Sheaf; change to one", here.display())
+        })?;
         let cache = match env::var_os("SHEAF_CACHE") {
             Some(given) => here.join(given),
             None => user_cache().context("this user has no home directory; set SHEAF_CACHE")?.join("sheaf"),

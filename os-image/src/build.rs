@@ -48,7 +48,8 @@ pub fn build(
     .build()?;
     let payload = payload::build(shop, &root, recipe.zstd_level)?;
     let uki = |purpose, initrds: &[_], arguments: &[String]| {
-        Uki { shop, source, tools: &tools, recipe, packages: &initrd_packages, initrds }.build(purpose, arguments)
+        Uki { shop, source, tools: &tools, recipe, packages: &initrd_packages, initrds }
+            .build(purpose, arguments)
     };
     let mut arguments = Identity::of(&root)?.kernel_arguments().to_vec();
     arguments.extend(recipe.arguments.iter().cloned());

@@ -13,7 +13,8 @@ use std::env;
 use std::path::PathBuf;
 
 /// Variables by which programs reach the network.
-const PROXY_VARIABLES: [&str; 6] = ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
+const PROXY_VARIABLES: [&str; 6] =
+    ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
 
 /// A program that is needed on the host.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +57,8 @@ pub fn require(need: Need, run: &dyn Run, privilege: Privilege) -> Result<(), Bu
     let may_install = privilege == Privilege::Root && !need.packages.is_empty() && find("apt-get").is_some();
     if may_install {
         run.run(&Command::new("apt-get").args(["update", "--quiet"]))?;
-        let install = Command::new("apt-get").args(["install", "--yes", "--quiet", "--no-install-recommends"]);
+        let install =
+            Command::new("apt-get").args(["install", "--yes", "--quiet", "--no-install-recommends"]);
         run.run(&install.args(need.packages).env("DEBIAN_FRONTEND", "noninteractive"))?;
         return Ok(());
     }
@@ -74,8 +76,10 @@ fn find(program: &str) -> Option<PathBuf> {
 /// How this host reaches mirrors: its apt's proxy and its proxy variables.
 pub fn access(run: &dyn Run) -> Access {
     // A host without apt has no apt settings to honour.
-    let dump = run.run(&Command::new("apt-config").arg("dump")).map(|output| output.text()).unwrap_or_default();
-    let variables = PROXY_VARIABLES.into_iter().filter_map(|name| Some((name.to_owned(), env::var(name).ok()?)));
+    let dump =
+        run.run(&Command::new("apt-config").arg("dump")).map(|output| output.text()).unwrap_or_default();
+    let variables =
+        PROXY_VARIABLES.into_iter().filter_map(|name| Some((name.to_owned(), env::var(name).ok()?)));
     Access { apt_options: proxy_options(&dump), variables: variables.collect() }
 }
 
@@ -94,7 +98,8 @@ mod tests {
     use super::*;
     use sheaf_host::fakes::FakeRun;
 
-    const ABSENT: Need = Need { program: "no-such-program", packages: &["no-such"], remedy: "install no-such" };
+    const ABSENT: Need =
+        Need { program: "no-such-program", packages: &["no-such"], remedy: "install no-such" };
 
     #[test]
     fn of_apts_settings_only_proxies_that_are_set_are_taken_over() {

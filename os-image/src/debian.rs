@@ -66,7 +66,8 @@ impl Debootstrap<'_> {
             "--dpkgopt=path-exclude=/usr/share/doc/*",
             "--dpkgopt=path-include=/usr/share/doc/*/copyright",
         ]);
-        command = command.args(self.mirrors.access.apt_options.iter().map(|option| format!("--aptopt={option}")));
+        command =
+            command.args(self.mirrors.access.apt_options.iter().map(|option| format!("--aptopt={option}")));
         if let Some(hook) = self.essential_hook {
             command = command.arg(format!("--essential-hook={hook}"));
         }
@@ -106,7 +107,11 @@ mod tests {
         let text = command.to_string();
         assert!(text.contains("'--aptopt=Acquire::http::Proxy \"http://proxy.example:3142\"'"), "{text}");
         assert!(text.contains("--include=systemd,udev trixie /mnt/out/tree.tar"), "{text}");
-        assert!(text.ends_with("'deb http://deb.debian.org/debian-security trixie-security main non-free-firmware'"));
+        assert!(
+            text.ends_with(
+                "'deb http://deb.debian.org/debian-security trixie-security main non-free-firmware'"
+            )
+        );
         assert_eq!(command.env.get(std::ffi::OsStr::new("SOURCE_DATE_EPOCH")).unwrap(), "7");
         assert!(command.env.contains_key(std::ffi::OsStr::new("http_proxy")));
     }

@@ -44,7 +44,8 @@ impl Cache {
         }
         let frame = compress_frame(raw, level).map_err(BuildError::io(&path))?;
         // Complete or absent, also when two builds write the same frame.
-        let new = path.with_extension(format!("new-{}-{:?}", std::process::id(), std::thread::current().id()));
+        let new =
+            path.with_extension(format!("new-{}-{:?}", std::process::id(), std::thread::current().id()));
         fs::write(&new, &frame).and_then(|()| fs::rename(&new, &path)).map_err(BuildError::io(&path))?;
         Ok(frame)
     }
@@ -52,7 +53,8 @@ impl Cache {
     /// Removes what was not used for long.
     pub fn forget_old(&self) -> Result<(), BuildError> {
         for entry in fs::read_dir(&self.0).map_err(BuildError::io(&self.0))?.flatten() {
-            let used = entry.metadata().and_then(|facts| facts.modified()).map_err(BuildError::io(&entry.path()))?;
+            let used =
+                entry.metadata().and_then(|facts| facts.modified()).map_err(BuildError::io(&entry.path()))?;
             if used.elapsed().is_ok_and(|unused| unused > UNUSED) {
                 fs::remove_file(entry.path()).map_err(BuildError::io(&entry.path()))?;
             }
@@ -117,7 +119,9 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> 
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some((index, item)) = items.iter().enumerate().nth(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some((index, item)) =
+                    items.iter().enumerate().nth(next.fetch_add(1, Ordering::Relaxed))
+                {
                     let result = work(item);
                     results.lock().unwrap_or_else(PoisonError::into_inner).push((index, result));
                 }
@@ -148,7 +152,10 @@ mod tests {
         let cache = Cache::open(&dir.path().join("frames")).unwrap();
         let described = compress(&raw, &packed, 3, &cache).unwrap();
         let (raw, packed) = (fs::read(raw).unwrap(), fs::read(packed).unwrap());
-        assert_eq!(described.frames.iter().map(|frame| frame.raw_size).collect::<Vec<_>>(), [FRAME, FRAME, 4096]);
+        assert_eq!(
+            described.frames.iter().map(|frame| frame.raw_size).collect::<Vec<_>>(),
+            [FRAME, FRAME, 4096]
+        );
         assert_eq!((described.size, described.raw_size), (packed.len() as u64, raw.len() as u64));
         let mut decoded = Vec::new();
         let mut at = 0;
@@ -181,6 +188,9 @@ mod tests {
     #[test]
     fn results_come_in_the_order_of_the_items() {
         let items: Vec<u32> = (0..100).collect();
-        assert_eq!(in_parallel(&items, |item| item * 2), items.iter().map(|item| item * 2).collect::<Vec<_>>());
+        assert_eq!(
+            in_parallel(&items, |item| item * 2),
+            items.iter().map(|item| item * 2).collect::<Vec<_>>()
+        );
     }
 }

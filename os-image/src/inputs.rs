@@ -52,7 +52,14 @@ impl Digest {
         let digest = Self::of(format!("{for_what} {self}").as_bytes()).0;
         // The variant's two bits are 10: of 0–3 → 8–b.
         let variant = ["8", "9", "a", "b"][usize::from(digest.as_bytes()[16]) % 4];
-        format!("{}-{}-8{}-{variant}{}-{}", &digest[..8], &digest[8..12], &digest[13..16], &digest[17..20], &digest[20..32])
+        format!(
+            "{}-{}-8{}-{variant}{}-{}",
+            &digest[..8],
+            &digest[8..12],
+            &digest[13..16],
+            &digest[17..20],
+            &digest[20..32]
+        )
     }
 
     fn hex(bytes: &[u8]) -> Self {

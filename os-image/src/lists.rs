@@ -15,7 +15,10 @@ pub fn read(path: &Path) -> Result<Vec<String>, BuildError> {
 /// The items of `text`. A `#` starts a comment at the line's beginning or after a blank.
 pub fn parse(text: &str) -> Vec<String> {
     let item = |line: &str| {
-        let end = line.match_indices('#').map(|(at, _)| at).find(|at| *at == 0 || line[..*at].ends_with([' ', '\t']));
+        let end = line
+            .match_indices('#')
+            .map(|(at, _)| at)
+            .find(|at| *at == 0 || line[..*at].ends_with([' ', '\t']));
         line[..end.unwrap_or(line.len())].trim().to_owned()
     };
     text.lines().map(item).filter(|item| !item.is_empty()).collect()

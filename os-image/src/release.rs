@@ -78,7 +78,8 @@ pub fn build(
             installer_uki: put(parts.installer_uki.file("installer.efi"))?,
         };
         let path = bench.out.join(manifest::FILE);
-        let mut text = serde_json::to_vec_pretty(&manifest).map_err(|error| BuildError::io(&path)(error.into()))?;
+        let mut text =
+            serde_json::to_vec_pretty(&manifest).map_err(|error| BuildError::io(&path)(error.into()))?;
         text.push(b'\n');
         let signature = key.sign(manifest::FILE, &text, recipe.release.epoch)?;
         write(&path, &text)?;
@@ -90,10 +91,12 @@ pub fn build(
 
 /// Puts the finished folder where users look for it. Its files share their blocks with the cache where they can.
 fn publish(made: &Path, to: &Path) -> Result<PathBuf, BuildError> {
-    let new = to.with_extension("new");
+    let new = to.with_file_name(".new");
     for left_over in [&new, &to.to_owned()] {
         match fs::remove_dir_all(left_over) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(BuildError::io(left_over)(error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(BuildError::io(left_over)(error));
+            }
             _ => {}
         }
     }

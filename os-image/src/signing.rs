@@ -51,14 +51,16 @@ impl Key {
     /// The minisign signature of `contents`, which the file `name` holds.
     pub fn sign(&self, name: &str, contents: &[u8], epoch: u64) -> Result<String, BuildError> {
         let comment = format!("timestamp:{epoch}\tfile:{name}");
-        let signature = minisign::sign(None, &self.secret, Cursor::new(contents), Some(&comment), Some("Sheaf release"));
+        let signature =
+            minisign::sign(None, &self.secret, Cursor::new(contents), Some(&comment), Some("Sheaf release"));
         let signature = signature.map_err(|error| unfit(Path::new(name), &error))?;
         Ok(signature.into_string())
     }
 }
 
 fn unfit(path: &Path, error: &minisign::PError) -> BuildError {
-    let what = format!("{} is no minisign secret key that can be used without a password: {error}", path.display());
+    let what =
+        format!("{} is no minisign secret key that can be used without a password: {error}", path.display());
     BuildError::wrong(what, "make one: minisign -G -W -s FILE")
 }
 

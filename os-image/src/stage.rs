@@ -144,7 +144,9 @@ impl Workshop<'_> {
             [] => key.clone(),
             files => files
                 .iter()
-                .try_fold(Inputs::new(name, 0), |inputs, file| Ok::<_, BuildError>(inputs.path(&out.join(file))?))?
+                .try_fold(Inputs::new(name, 0), |inputs, file| {
+                    Ok::<_, BuildError>(inputs.path(&out.join(file))?)
+                })?
                 .sum(),
         };
         fs::rename(&out, &dir).map_err(BuildError::io(&dir))?;
@@ -271,8 +273,9 @@ mod tests {
     #[test]
     fn only_the_newest_results_are_kept() {
         let scene = Scene::new();
-        let made: Vec<_> =
-            (0..5).map(|flour| scene.shop().stage(spec(&flour.to_string(), &[]), |_| Ok(())).unwrap().dir).collect();
+        let made: Vec<_> = (0..5)
+            .map(|flour| scene.shop().stage(spec(&flour.to_string(), &[]), |_| Ok(())).unwrap().dir)
+            .collect();
         assert_eq!(made.iter().filter(|dir| dir.exists()).count(), KEPT);
         assert!(made[4].exists());
     }

@@ -70,7 +70,8 @@ pub fn ensure(shop: &Workshop<'_>, source: &Source, mirrors: &Mirrors) -> Result
         let root = bench.out.join("root");
         fs::create_dir(&root).map_err(BuildError::io(&root))?;
         // Device nodes can not be made by a plain user; the host's are shown inside instead.
-        let unpack = Command::new("tar").arg("-C").arg(&root).args(["--exclude=./dev/*", "--numeric-owner", "-xpf"]);
+        let unpack =
+            Command::new("tar").arg("-C").arg(&root).args(["--exclude=./dev/*", "--numeric-owner", "-xpf"]);
         bench.run(&as_owner(shop.privilege, &unpack.arg(&tar)))?;
         Ok(())
     })?;

@@ -19,6 +19,20 @@ const COMPONENTS: [&str; 4] = ["main", "contrib", "non-free", "non-free-firmware
 const OWN_ARGUMENTS: [&str; 5] =
     ["root", "roothash", "systemd.verity", "systemd.verity_root_data", "systemd.verity_root_hash"];
 
+/// Tables that keys belong to, for those found in another one.
+const HOMES: [(&str, &str); 10] = [
+    ("name", "release"),
+    ("epoch", "release"),
+    ("signing-key", "release"),
+    ("lists", "packages"),
+    ("add", "packages"),
+    ("mirror", "packages"),
+    ("compression", "root"),
+    ("arguments", "boot"),
+    ("zstd-level", "payload"),
+    ("sha256", "kube"),
+];
+
 /// The whole file.
 pub(super) fn recipe(mut root: Table<'_, '_>, dir: &Path) -> Option<Recipe> {
     let report = root.report();
@@ -34,18 +48,7 @@ pub(super) fn recipe(mut root: Table<'_, '_>, dir: &Path) -> Option<Recipe> {
     let arguments = root.optional("boot", |value| arguments(value.table()?));
     let level = root.optional("payload", |value| level(value.table()?));
     let kube = root.optional("kube", |value| kube(value.table()?, dir));
-    root.finish(&[
-        ("name", "release"),
-        ("epoch", "release"),
-        ("signing-key", "release"),
-        ("lists", "packages"),
-        ("add", "packages"),
-        ("mirror", "packages"),
-        ("compression", "root"),
-        ("arguments", "boot"),
-        ("zstd-level", "payload"),
-        ("sha256", "kube"),
-    ]);
+    root.finish(&HOMES);
     version?;
     Some(Recipe {
         release: release?,
@@ -68,7 +71,7 @@ fn release(mut table: Table<'_, '_>, dir: &Path) -> Option<Release> {
         })
     });
     let key = table.optional("signing-key", |value| value.text(file));
-    table.finish(&[]);
+    table.finish(&HOMES);
     Some(Release {
         name: name?.value,
         version: version?.value,
@@ -80,21 +83,24 @@ fn release(mut table: Table<'_, '_>, dir: &Path) -> Option<Release> {
 fn packages(mut table: Table<'_, '_>) -> Option<Packages> {
     let lists = table.required("lists", "lists = [\"node\"]", |value| value.texts(list));
     let report = table.report();
+    if lists.as_ref().is_some_and(Vec::is_empty) {
+        let at = table.place("lists").unwrap_or_else(|| table.at());
+        at.wrong(report, "names no list, so there would be no kernel", "write lists = [\"node\"]");
+    }
     let add = table.optional("add", |value| value.texts(package));
     for (index, at) in add.iter().flatten().enumerate() {
         if add.iter().flatten().take(index).any(|earlier| earlier.value == at.value) {
             at.wrong(report, format!("\"{}\" stands here twice", at.value), "remove one");
         }
     }
-    let at = table.at();
     let components = table.optional("components", |value| value.texts(component));
     if components.as_ref().is_some_and(|list| list.iter().all(|component| component.value != "main")) {
-        let at = table.place("components").unwrap_or(at);
+        let at = table.place("components").unwrap_or_else(|| table.at());
         at.wrong(report, "lacks \"main\", without which there is no Debian", "add \"main\"");
     }
     let mirror = table.optional("mirror", |value| value.text(url));
     let security_mirror = table.optional("security-mirror", |value| value.text(url));
-    table.finish(&[]);
+    table.finish(&HOMES);
     let values =
         |list: Vec<crate::spanned::At<String>>| list.into_iter().map(|at| at.value).collect::<Vec<_>>();
     Some(Packages {
@@ -109,13 +115,13 @@ fn packages(mut table: Table<'_, '_>) -> Option<Packages> {
 fn compression(mut table: Table<'_, '_>) -> Option<Compression> {
     let words = [("none", Compression::None), ("lz4", Compression::Lz4)];
     let compression = table.required("compression", "compression = \"none\"", |value| value.one_of(&words));
-    table.finish(&[]);
+    table.finish(&HOMES);
     Some(compression?.value)
 }
 
 fn arguments(mut table: Table<'_, '_>) -> Option<Vec<String>> {
     let arguments = table.required("arguments", "arguments = [\"quiet\"]", |value| value.texts(argument));
-    table.finish(&[]);
+    table.finish(&HOMES);
     Some(arguments?.into_iter().map(|at| at.value).collect())
 }
 
@@ -127,7 +133,7 @@ fn level(mut table: Table<'_, '_>) -> Option<i32> {
             _ => wrong(format!("{level} is no level of zstd"), format!("write 1 to {LARGEST_LEVEL}")),
         })
     });
-    table.finish(&[]);
+    table.finish(&HOMES);
     Some(level?.value)
 }
 
@@ -137,7 +143,7 @@ fn kube(mut table: Table<'_, '_>, dir: &Path) -> Option<Kube> {
     let sha256 = table.optional("sha256", |value| value.text(sha256));
     let (at, report) = (table.at(), table.report());
     let given = (table.place("path"), table.place("url"), table.place("sha256"));
-    table.finish(&[]);
+    table.finish(&HOMES);
     match given {
         (Some(_), Some(second), _) => {
             second.wrong(report, "stands beside path", "give path or url, not both")

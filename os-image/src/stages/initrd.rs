@@ -76,7 +76,8 @@ pub fn build(
     let arguments = source.image(&format!("dracut/{}.args", purpose.name()));
     let modules = [COMMON, purpose.name()].map(|dir| source.image("dracut").join(dir));
     let epoch = recipe.release.epoch.to_string();
-    let mut inputs = Inputs::new(name, 1).digest("packages", &tree.digest).text("epoch", &epoch).path(&arguments)?;
+    let mut inputs =
+        Inputs::new(name, 1).digest("packages", &tree.digest).text("epoch", &epoch).path(&arguments)?;
     for dir in &modules {
         inputs = inputs.path(dir)?;
     }
@@ -116,7 +117,10 @@ pub fn installer_extra(
         .path(&programs.file(INSTALLER))?;
     shop.stage(Spec { name: "installer", inputs, judged_by: &[] }, |bench| {
         let files = bench.scratch.join("files");
-        put(&files.join("usr/bin").join(INSTALLER), &fs::read(programs.file(INSTALLER)).map_err(BuildError::io(&files))?)?;
+        put(
+            &files.join("usr/bin").join(INSTALLER),
+            &fs::read(programs.file(INSTALLER)).map_err(BuildError::io(&files))?,
+        )?;
         put(&files.join("etc/sheaf/release.pub"), public_key.as_bytes())?;
         let pack = Command::new("sh").args(["-c", PACK]).env("SOURCE_DATE_EPOCH", &epoch);
         bench.run(&tools.chroot().read(&files, "files").write(bench.out, "out").enter(&pack))?;

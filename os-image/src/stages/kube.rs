@@ -57,8 +57,12 @@ pub fn obtain(shop: &Workshop<'_>, source: &Source, tools: &Tools, from: &Kube) 
             let inputs = Inputs::new(NAME, 1).text("sha256", sha256);
             shop.stage(Spec { name: NAME, inputs, judged_by: &[FILE] }, |bench| {
                 // apt's own downloader: it checks the hash and is in the chroot already.
-                let fetch = Command::new("/usr/lib/apt/apt-helper")
-                    .args(["download-file", url, &format!("/mnt/out/{FILE}"), &format!("SHA256:{sha256}")]);
+                let fetch = Command::new("/usr/lib/apt/apt-helper").args([
+                    "download-file",
+                    url,
+                    &format!("/mnt/out/{FILE}"),
+                    &format!("SHA256:{sha256}"),
+                ]);
                 bench.run(&tools.chroot().network().write(bench.out, "out").enter(&fetch))?;
                 runs(bench)
             })
@@ -96,7 +100,8 @@ mod tests {
 
     #[test]
     fn kubernetes_reports_the_version_that_go_mod_pins() {
-        let go_mod = "module m\n\nrequire k8s.io/kubernetes v1.37.2\n\nrequire (\n\tk8s.io/kubectl v0.37.2\n)\n";
+        let go_mod =
+            "module m\n\nrequire k8s.io/kubernetes v1.37.2\n\nrequire (\n\tk8s.io/kubectl v0.37.2\n)\n";
         let flags = linker_flags(&version(go_mod).unwrap());
         let expected = "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 \
                         -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37";

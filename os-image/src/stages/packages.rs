@@ -22,7 +22,8 @@ pub const KERNEL: &str = "vmlinuz";
 const KERNEL_VERSION: &str = "kernel";
 
 /// Before other packages are configured: the users that maintainer scripts would give varying IDs.
-const USERS_HOOK: &str = r#"cat /mnt/users/passwd >> "$1/etc/passwd" && cat /mnt/users/group >> "$1/etc/group""#;
+const USERS_HOOK: &str =
+    r#"cat /mnt/users/passwd >> "$1/etc/passwd" && cat /mnt/users/group >> "$1/etc/group""#;
 
 /// Its kernel, apart from the tree; `$1` is the tree.
 const KERNEL_HOOK: &str = r#"if [ -d "$1/usr/lib/modules" ]; then ls "$1/usr/lib/modules" > /mnt/out/kernel; else : > /mnt/out/kernel; fi
@@ -84,7 +85,12 @@ impl Packages<'_> {
             let command = bootstrap.command("root", &format!("/mnt/out/{TREE}"));
             // Kernel packages would else make an initrd nobody boots.
             let command = command.arg(format!("--customize-hook={KERNEL_HOOK}")).env("INITRD", "No");
-            let chroot = self.tools.chroot().network().write(bench.out, "out").read(self.source.image("users"), "users");
+            let chroot = self
+                .tools
+                .chroot()
+                .network()
+                .write(bench.out, "out")
+                .read(self.source.image("users"), "users");
             bench.run(&chroot.enter(&command))?;
             Ok(())
         })

@@ -19,7 +19,9 @@ pub fn build(shop: &Workshop<'_>, root: &Made, level: i32) -> Result<Made, Build
     let inputs = Inputs::new("payload", 1).digest("root", &root.digest).text("level", &level.to_string());
     shop.stage(Spec { name: "payload", inputs, judged_by: &[] }, |bench| {
         let cache = frames::Cache::open(&shop.cache.join("frames"))?;
-        let pack = |name: &str| frames::compress(&root.file(name), &bench.out.join(format!("{name}.zst")), level, &cache);
+        let pack = |name: &str| {
+            frames::compress(&root.file(name), &bench.out.join(format!("{name}.zst")), level, &cache)
+        };
         let both = [pack(EROFS)?, pack(VERITY)?];
         let path = bench.out.join(DESCRIPTION);
         let text = serde_json::to_vec(&both).map_err(|error| BuildError::io(&path)(error.into()))?;

@@ -33,7 +33,9 @@ const NOT_SOURCE: [&str; 3] = ["tests", "images", "examples"];
 pub fn build(shop: &Workshop<'_>, source: &Source, tools: &Tools) -> Result<Made, BuildError> {
     build_host::require(CARGO, shop.run, shop.privilege)?;
     let sysroot = toolchain(shop.run, source)?;
-    let mut inputs = Inputs::new("programs", 1).digest("tools", &tools.digest).text("toolchain", &version(shop.run, source)?);
+    let mut inputs = Inputs::new("programs", 1)
+        .digest("tools", &tools.digest)
+        .text("toolchain", &version(shop.run, source)?);
     for file in ["Cargo.toml", "Cargo.lock"] {
         inputs = inputs.path(&source.path(file))?;
     }
@@ -71,7 +73,10 @@ fn toolchain(run: &dyn Run, source: &Source) -> Result<PathBuf, BuildError> {
     let sysroot = run.run(&Command::new("rustc").args(["--print", "sysroot"]).dir(source.top()))?.text();
     let sysroot = PathBuf::from(sysroot);
     if !sysroot.join("bin/cargo").is_file() || sysroot == PathBuf::from("/usr") {
-        let what = format!("the Rust toolchain at {} is none of rustup's, which the build shows in its chroot", sysroot.display());
+        let what = format!(
+            "the Rust toolchain at {} is none of rustup's, which the build shows in its chroot",
+            sysroot.display()
+        );
         return Err(BuildError::wrong(what, CARGO.remedy));
     }
     Ok(sysroot)
@@ -85,5 +90,7 @@ fn version(run: &dyn Run, source: &Source) -> Result<String, BuildError> {
 fn cargo_home() -> Result<PathBuf, BuildError> {
     let given = env::var_os("CARGO_HOME").map(PathBuf::from);
     let default = || env::home_dir().map(|home| home.join(".cargo"));
-    given.or_else(default).ok_or_else(|| BuildError::wrong("this user has no home directory", "set CARGO_HOME"))
+    given
+        .or_else(default)
+        .ok_or_else(|| BuildError::wrong("this user has no home directory", "set CARGO_HOME"))
 }

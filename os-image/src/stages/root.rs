@@ -179,7 +179,8 @@ impl Root<'_> {
         bench.run(&tools.enter(&verity))?;
         let path = bench.out.join(UUIDS);
         fs::write(&path, format!("{root_uuid}\n{verity_uuid}\n")).map_err(BuildError::io(&path))?;
-        let list = Command::new("cp").args([&format!("/mnt/scratch/root/usr/share/sheaf/{PACKAGES}"), "/mnt/out/"]);
+        let list =
+            Command::new("cp").args([&format!("/mnt/scratch/root/usr/share/sheaf/{PACKAGES}"), "/mnt/out/"]);
         bench.run(&tools.enter(&list))?;
         Ok(())
     }
@@ -195,8 +196,13 @@ impl Identity {
         let (hash, uuids) = (read(HASH)?, read(UUIDS)?);
         let mut uuids = uuids.lines().map(str::to_owned);
         match (uuids.next(), uuids.next()) {
-            (Some(root_uuid), Some(verity_uuid)) => Ok(Self { hash: hash.trim().to_owned(), root_uuid, verity_uuid }),
-            _ => Err(BuildError::wrong(format!("{} is damaged", root.file(UUIDS).display()), "remove the cache")),
+            (Some(root_uuid), Some(verity_uuid)) => {
+                Ok(Self { hash: hash.trim().to_owned(), root_uuid, verity_uuid })
+            }
+            _ => Err(BuildError::wrong(
+                format!("{} is damaged", root.file(UUIDS).display()),
+                "remove the cache",
+            )),
         }
     }
 

@@ -47,7 +47,9 @@ impl Uki<'_> {
         let line = line.join(" ");
         if line.len() > LONGEST_COMMAND_LINE {
             let what = format!("the {} command line has {} bytes", purpose.name(), line.len());
-            let remedy = format!("shorten it to {LONGEST_COMMAND_LINE}: [boot] arguments of the recipe, image/cmdline");
+            let remedy = format!(
+                "shorten it to {LONGEST_COMMAND_LINE}: [boot] arguments of the recipe, image/cmdline"
+            );
             return Err(BuildError::wrong(what, remedy));
         }
         let release = &self.recipe.release;
@@ -75,7 +77,11 @@ impl Uki<'_> {
                 .write(bench.out, "out");
             let mut ukify = Command::new("ukify")
                 .args(["build", &format!("--linux=/mnt/packages/{KERNEL}"), &format!("--uname={kernel}")])
-                .args([&format!("--cmdline={line}"), "--os-release=@/mnt/scratch/os-release", &format!("--stub={STUB}")])
+                .args([
+                    &format!("--cmdline={line}"),
+                    "--os-release=@/mnt/scratch/os-release",
+                    &format!("--stub={STUB}"),
+                ])
                 .args([&format!("--output=/mnt/out/{file}")])
                 .env("SOURCE_DATE_EPOCH", &epoch);
             for (index, made) in self.initrds.iter().enumerate() {
@@ -97,5 +103,7 @@ fn os_release(name: &str, version: &str, purpose: Purpose) -> String {
         Purpose::Node => "Sheaf",
         Purpose::Installer => "Sheaf installer",
     };
-    format!("ID={name}\nIMAGE_ID={name}\nIMAGE_VERSION={version}\nVERSION_ID={version}\nPRETTY_NAME=\"{title} {version}\"\n")
+    format!(
+        "ID={name}\nIMAGE_ID={name}\nIMAGE_VERSION={version}\nVERSION_ID={version}\nPRETTY_NAME=\"{title} {version}\"\n"
+    )
 }

@@ -1,0 +1,64 @@
+//! Every bad recipe is refused with exactly the text that stands beside it; every recipe of ours is accepted.
+//!
+//! Route in: `bad-recipes/NAME.toml`. Route out: `bad-recipes/NAME.err`; `UPDATE=1` rewrites them.
+
+use sheaf_config::recipe::{Compression, Kube, Recipe};
+use std::path::{Path, PathBuf};
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let entries = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+    files.sort();
+    files
+}
+
+fn refusal(path: &Path) -> String {
+    match Recipe::parse("recipe.toml", &std::fs::read_to_string(path).unwrap(), Path::new("")) {
+        Ok(_) => format!("{}: was accepted\n", path.display()),
+        Err(errors) => format!("{errors}\n"),
+    }
+}
+
+#[test]
+fn every_bad_recipe_is_refused_with_exactly_the_text_beside_it() {
+    let mut wrong = Vec::new();
+    let files = files("tests/bad-recipes");
+    assert!(files.len() >= 15, "{} files", files.len());
+    for path in files {
+        let (said, golden) = (refusal(&path), path.with_extension("err"));
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&golden, &said).unwrap();
+        }
+        let expected = std::fs::read_to_string(&golden).unwrap_or_default();
+        if said != expected || said.contains("was accepted") {
+            wrong.push(format!("{}\nsaid:\n{said}expected:\n{expected}", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_recipe_of_ours_is_accepted() {
+    let files = files("images");
+    assert!(!files.is_empty());
+    for path in files {
+        Recipe::load(&path).unwrap_or_else(|errors| panic!("{errors}"));
+    }
+}
+
+#[test]
+fn every_key_reaches_the_recipe_and_paths_start_at_its_directory() {
+    let text = "version = 1\n[release]\nname = \"sheaf\"\nversion = \"1.2.3-rc.1\"\nepoch = 7\nsigning-key = \"k\"\n\
+                [packages]\nlists = [\"node\"]\nadd = [\"htop\"]\nmirror = \"http://a/debian\"\n\
+                security-mirror = \"http://a/security\"\ncomponents = [\"main\"]\n[root]\ncompression = \"lz4\"\n\
+                [boot]\narguments = [\"quiet\"]\n[payload]\nzstd-level = 3\n[kube]\npath = \"kube\"\n";
+    let recipe =
+        Recipe::parse("r.toml", text, Path::new("/recipes")).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!((recipe.release.epoch, recipe.zstd_level, recipe.compression), (7, 3, Compression::Lz4));
+    assert_eq!(recipe.release.signing_key.as_deref(), Some(Path::new("/recipes/k")));
+    assert_eq!(recipe.kube, Kube::File("/recipes/kube".into()));
+    assert_eq!((recipe.packages.add, recipe.arguments), (vec!["htop".into()], vec!["quiet".to_owned()]));
+    assert_eq!(recipe.packages.mirror.as_deref(), Some("http://a/debian"));
+}
