@@ -14,7 +14,8 @@ pub struct FakeDisk {
     path: PathBuf,
     size: u64,
     state: Mutex<State>,
-    failing: Vec<u64>,
+    failing: Option<std::ops::Range<u64>>,
+    lost: Option<u64>,
 }
 
 #[derive(Default)]
@@ -26,14 +27,44 @@ struct State {
 impl FakeDisk {
     /// An empty disk of `size` bytes called `path`.
     pub fn new(path: impl AsRef<Path>, size: u64) -> Self {
-        Self { path: path.as_ref().to_owned(), size, state: Mutex::default(), failing: Vec::new() }
+        Self { path: path.as_ref().to_owned(), size, state: Mutex::default(), failing: None, lost: None }
     }
 
     /// The `n`th write (counted from 0) fails with EIO.
     #[must_use]
     pub fn fails_at_write(mut self, n: u64) -> Self {
-        self.failing.push(n);
+        self.failing = Some(n..n + 1);
         self
+    }
+
+    /// The `n`th write and all that follow fail with EIO: what a power cut leaves.
+    #[must_use]
+    pub fn fails_from_write(mut self, n: u64) -> Self {
+        self.failing = Some(n..u64::MAX);
+        self
+    }
+
+    /// The `n`th write is reported as done, and is not.
+    #[must_use]
+    pub fn loses_write(mut self, n: u64) -> Self {
+        self.lost = Some(n);
+        self
+    }
+
+    /// Puts `bytes` at `offset` without counting it as a write: what the disk held before.
+    #[must_use]
+    pub fn holding(self, offset: u64, bytes: &[u8]) -> Self {
+        self.put(offset, bytes);
+        self
+    }
+
+    fn put(&self, offset: u64, bytes: &[u8]) {
+        let mut state = self.state();
+        for (position, run) in runs(offset, bytes.len()) {
+            let within = (position % PIECE) as usize;
+            let piece = state.pieces.entry(position / PIECE).or_insert_with(|| vec![0; PIECE as usize]);
+            piece[within..within + run].copy_from_slice(&bytes[(position - offset) as usize..][..run]);
+        }
     }
 
     /// Offset and length of each write so far, in order, failed ones too.
@@ -80,19 +111,19 @@ impl Disk for FakeDisk {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        let mut state = self.state();
-        let turn = state.writes.len() as u64;
-        state.writes.push((offset, bytes.len()));
-        if self.failing.contains(&turn) {
+        let turn = {
+            let mut state = self.state();
+            state.writes.push((offset, bytes.len()));
+            state.writes.len() as u64 - 1
+        };
+        if self.failing.as_ref().is_some_and(|failing| failing.contains(&turn)) {
             return Err(self.transfer("write", offset, bytes.len(), io::Error::from_raw_os_error(5)));
         }
         if offset + bytes.len() as u64 > self.size {
             return Err(self.transfer("write", offset, bytes.len(), io::ErrorKind::StorageFull.into()));
         }
-        for (position, run) in runs(offset, bytes.len()) {
-            let within = (position % PIECE) as usize;
-            let piece = state.pieces.entry(position / PIECE).or_insert_with(|| vec![0; PIECE as usize]);
-            piece[within..within + run].copy_from_slice(&bytes[(position - offset) as usize..][..run]);
+        if self.lost != Some(turn) {
+            self.put(offset, bytes);
         }
         Ok(())
     }

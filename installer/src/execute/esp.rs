@@ -40,6 +40,8 @@ pub(super) fn make(
     }
     means.disk.sync()?;
     let back = means.scratch.join("esp-file");
+    fs::create_dir_all(means.scratch)
+        .map_err(|source| StepError::Scratch { path: means.scratch.to_owned(), source })?;
     for (file, target) in files {
         read_back(means, mtools("mcopy"), target, &back, &file.sha256.to_lowercase())?;
     }

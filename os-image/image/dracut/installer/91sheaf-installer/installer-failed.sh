@@ -1,6 +1,9 @@
 #!/bin/sh
 # Says why the installer ended without a word of its own. The machine stays as it is: a reboot would only come back here.
 
+# It said why by itself, on the same consoles.
+[ -e /run/sheaf/install-failed ] && exit 0
+
 for tty in /dev/tty1 /dev/ttyS0; do
     {
         printf '\r\nsheaf: the installer stopped unexpectedly; its last lines were:\r\n'

@@ -1,0 +1,205 @@
+//! A small release on a medium, a machine to install it on, and mtools in memory.
+
+#![allow(dead_code)] // each test file uses a part
+
+use sha2::{Digest, Sha256};
+use sheaf_config::load::parse_node_config;
+use sheaf_config::manifest::{Compressed, FORMAT, Frame, Manifest, Plain};
+use sheaf_config::node::{Bus, NodeConfig};
+use sheaf_host::run::{Command, Output, Run, RunError};
+use sheaf_installer::inventory::{Disk, Firmware, Inventory, Nic, Signature};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// UUID of every installation in tests.
+pub const ID: Uuid = Uuid::from_u128(0x6b1f7a3e_93c2_4d55_8f10_0123456789ff);
+/// Smallest disk there may be, in bytes.
+pub const SIZE: u64 = 16_000_000_000;
+
+/// What a build would have put on a medium.
+pub struct Release {
+    pub dir: TempDir,
+    pub manifest: Manifest,
+    pub images: BTreeMap<String, u64>,
+}
+
+impl Release {
+    /// Root of 9 MiB and a page in three frames, verity of one, programs of some bytes, one disk image.
+    pub fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let folder = dir.path().join("medium/sheaf");
+        fs::create_dir_all(folder.join("images")).unwrap();
+        let image = |file: &str, raw: Vec<u8>| {
+            let mut wire = Vec::new();
+            let mut frames = Vec::new();
+            for raw in raw.chunks(4 << 20) {
+                let frame = zstd::bulk::compress(raw, 1).unwrap();
+                let (size, raw_size) = (frame.len() as u64, raw.len() as u64);
+                frames.push(Frame { size, raw_size, sha256: sha256(&frame) });
+                wire.extend(frame);
+            }
+            fs::write(folder.join(file), &wire).unwrap();
+            let (size, raw_size) = (wire.len() as u64, raw.len() as u64);
+            Compressed { file: file.into(), size, raw_size, raw_sha256: sha256(&raw), frames }
+        };
+        let plain = |file: &str, bytes: Vec<u8>| {
+            fs::write(folder.join(file), &bytes).unwrap();
+            Plain { file: file.into(), size: bytes.len() as u64, sha256: sha256(&bytes) }
+        };
+        let manifest = Manifest {
+            format: FORMAT,
+            name: "sheaf".into(),
+            version: "0.1.0".into(),
+            arch: "amd64".into(),
+            created: 1_790_000_000,
+            root: image("root.erofs.zst", noise((9 << 20) + 4096, 1)),
+            verity: image("root.verity.zst", noise(80 * 1024, 2)),
+            root_hash: "00".repeat(32),
+            root_uuid: ID.to_string(),
+            verity_uuid: ID.to_string(),
+            node_uki: plain("node.efi", noise(3_000_001, 3)),
+            boot_loader: plain("systemd-bootx64.efi", noise(120_000, 4)),
+            installer_uki: plain("installer.efi", Vec::new()),
+        };
+        plain("images/guest.raw", noise(2_000_000, 5));
+        let images = BTreeMap::from([("guest.raw".to_owned(), 2_000_000)]);
+        Self { dir, manifest, images }
+    }
+
+    pub fn mounted(&self) -> PathBuf {
+        self.dir.path().join("medium")
+    }
+
+    pub fn folder(&self) -> PathBuf {
+        self.mounted().join("sheaf")
+    }
+
+    pub fn scratch(&self) -> PathBuf {
+        self.dir.path().join("scratch")
+    }
+
+    /// Flips one bit of `file` at `offset`.
+    pub fn flip(&self, file: &str, offset: usize) {
+        let path = self.folder().join(file);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[offset] ^= 1;
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+/// Bytes that look random, half of them zero, the same for the same seed.
+pub fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut bytes: Vec<u8> = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend((state as u32).to_le_bytes());
+        bytes.extend([0; 4]);
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Config that installs on the disk with serial A, with `rest` appended.
+pub fn config(rest: &str) -> NodeConfig {
+    let text =
+        format!("version = 1\nsystem.hostname = \"node-1\"\n[install]\ndisk = {{ serial = \"A\" }}\n{rest}");
+    parse_node_config("node.toml", &text).unwrap()
+}
+
+/// A virtio disk of the smallest size, empty and unused.
+pub fn disk(name: &str, serial: &str) -> Disk {
+    Disk {
+        path: Path::new("/dev").join(name),
+        links: vec![format!("/dev/disk/by-id/virtio-{serial}").into()],
+        serial: Some(serial.into()),
+        wwn: None,
+        model: Some("QEMU".into()),
+        bus: Some(Bus::Virtio),
+        size: SIZE,
+        sector_size: 512,
+        read_only: false,
+        removable: false,
+        is_medium: false,
+        uses: Vec::new(),
+        signatures: Vec::new(),
+        unreadable: None,
+    }
+}
+
+pub fn signature(device: &str, offset: u64, kind: &str) -> Signature {
+    Signature { device: device.into(), offset, kind: kind.into() }
+}
+
+pub fn nic(name: &str, mac: &str) -> Nic {
+    Nic { name: name.into(), permanent_mac: Some(mac.into()), driver: None, carrier: None }
+}
+
+/// One empty disk with serial A, one card.
+pub fn machine() -> Inventory {
+    Inventory {
+        firmware: Firmware::Uefi,
+        memory: 2 << 30,
+        disks: vec![disk("vda", "A")],
+        nics: vec![nic("enp1s0", "52:54:00:00:00:01")],
+    }
+}
+
+/// mkfs that does nothing and mtools that keep files in memory.
+#[derive(Default)]
+pub struct FakeTools {
+    files: Mutex<BTreeMap<String, Vec<u8>>>,
+    asked: Mutex<Vec<Command>>,
+    failing: Option<&'static str>,
+}
+
+impl FakeTools {
+    pub fn failing(program: &'static str) -> Self {
+        Self { failing: Some(program), ..Self::default() }
+    }
+
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().iter().map(Command::to_string).collect()
+    }
+}
+
+impl Run for FakeTools {
+    fn run(&self, command: &Command) -> Result<Output, RunError> {
+        self.asked.lock().unwrap().push(command.clone());
+        if self.failing.is_some_and(|program| command.program == program) {
+            return Err(RunError::Failed {
+                command: Box::new(command.clone()),
+                ended: "exit status: 1".into(),
+                code: Some(1),
+                tail: "no space left".into(),
+            });
+        }
+        if command.program == "mcopy" {
+            let mut files = self.files.lock().unwrap();
+            let paths: Vec<String> =
+                command.args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+            let [source, target] = &paths[paths.len() - 2..] else { unreachable!() };
+            match (source.strip_prefix("::"), target.strip_prefix("::")) {
+                (Some(inside), None) => fs::write(target, &files[inside]).unwrap(),
+                (None, Some(inside)) if source == "-" => {
+                    files.insert(inside.into(), command.stdin.clone());
+                }
+                (None, Some(inside)) => {
+                    files.insert(inside.into(), fs::read(source).unwrap());
+                }
+                _ => unreachable!("{command}"),
+            }
+        }
+        Ok(Output::default())
+    }
+}

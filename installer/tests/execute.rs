@@ -1,0 +1,221 @@
+//! Failures at every point of an installation: the disk never keeps a table that is not whole, and the reason is said.
+
+mod common;
+
+use common::{FakeTools, ID, Release, SIZE, config, machine, sha256, signature};
+use sheaf_host::disk::Disk;
+use sheaf_host::fakes::{FakeDisk, FakeMount};
+use sheaf_host::run::Run;
+use sheaf_installer::execute::{self, DiskState, Failure, Means, Timing};
+use sheaf_installer::plan::{InstallPlan, Role, Supply, plan};
+use sheaf_installer::progress::Progress;
+use std::error::Error;
+
+fn planned(release: &Release) -> InstallPlan {
+    let mut machine = machine();
+    machine.disks[0].signatures = vec![signature("/dev/vda", 512, "gpt")];
+    let supply = Supply { manifest: &release.manifest, images: &release.images };
+    plan(&config("wipe = \"A\"\n"), &machine, supply, ID).unwrap()
+}
+
+fn install(plan: &InstallPlan, release: &Release, disk: &FakeDisk, run: &dyn Run) -> Result<Timing, Failure> {
+    let means = Means {
+        run,
+        mount: &FakeMount::default(),
+        disk,
+        medium: &release.folder(),
+        scratch: &release.scratch(),
+        node_toml: "version = 1\n",
+        progress: &Progress::new(Vec::new()),
+    };
+    execute::install(plan, &means)
+}
+
+/// A disk with marks of an older table at both ends.
+fn used_disk() -> FakeDisk {
+    let mut mbr = [0; 512];
+    mbr[510..].copy_from_slice(&[0x55, 0xaa]);
+    FakeDisk::new("/dev/vda", SIZE)
+        .holding(0, &mbr)
+        .holding(512, b"EFI PART old")
+        .holding(SIZE - 512, b"EFI PART old")
+}
+
+fn bytes(disk: &FakeDisk, offset: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    disk.read_at(offset, &mut bytes).unwrap();
+    bytes
+}
+
+fn has_mbr(disk: &FakeDisk) -> bool {
+    bytes(disk, 510, 2) == [0x55, 0xaa]
+}
+
+fn has_primary(disk: &FakeDisk) -> bool {
+    bytes(disk, 512, 8) == b"EFI PART"
+}
+
+fn has_backup(disk: &FakeDisk) -> bool {
+    bytes(disk, SIZE - 512, 8) == b"EFI PART"
+}
+
+/// Text of an error and of everything behind it.
+fn chain(error: &dyn Error) -> String {
+    let behind = error.source().map(|source| format!(": {}", chain(source)));
+    format!("{error}{}", behind.unwrap_or_default())
+}
+
+#[test]
+fn an_installation_puts_images_table_and_files_where_the_plan_says() {
+    let release = Release::new();
+    let plan = planned(&release);
+    let (disk, tools) = (used_disk(), FakeTools::default());
+    let timing = install(&plan, &release, &disk, &tools).unwrap();
+    let root = plan.layout.partition(Role::RootA);
+    let manifest = &release.manifest;
+    assert_eq!(sha256(&bytes(&disk, root.offset, manifest.root.raw_size as usize)), manifest.root.raw_sha256);
+    assert!(has_mbr(&disk) && has_primary(&disk) && has_backup(&disk));
+    assert_eq!(timing.payload_bytes, manifest.root.raw_size + manifest.verity.raw_size);
+    let asked = tools.asked();
+    assert!(
+        asked[0].starts_with("mkfs.vfat -I -F 32 -n ESP -i 6b1f7a3e -S 512 -h 4096 --offset 4096 /dev/vda")
+    );
+    let mkfs: Vec<_> = asked.iter().filter(|command| command.starts_with("mkfs.ext4")).collect();
+    assert_eq!(mkfs.len(), 2);
+}
+
+#[test]
+fn the_table_is_written_last_and_back_to_front() {
+    let release = Release::new();
+    let disk = used_disk();
+    install(&planned(&release), &release, &disk, &FakeTools::default()).unwrap();
+    let writes = disk.writes();
+    let last: Vec<_> = writes[writes.len() - 3..].iter().map(|(offset, _)| *offset).collect();
+    assert_eq!(last, [SIZE - 33 * 512, 512, 0]);
+    assert_eq!(writes[0], (0, 1 << 20), "the old table goes first");
+}
+
+#[test]
+fn a_write_error_anywhere_leaves_no_table_and_names_disk_and_sector() {
+    let release = Release::new();
+    let plan = planned(&release);
+    let whole = used_disk();
+    install(&plan, &release, &whole, &FakeTools::default()).unwrap();
+    let writes = whole.writes().len() as u64;
+    assert!(writes > 15, "{writes}");
+    for n in 0..writes {
+        let disk = used_disk().fails_at_write(n);
+        let failure = install(&plan, &release, &disk, &FakeTools::default()).unwrap_err();
+        let said = chain(&failure);
+        assert!(said.contains(" failed: /dev/vda: write of "), "write {n}: {said}");
+        assert!(said.ends_with("failed: Input/output error (os error 5)"), "write {n}: {said}");
+        assert!(matches!(failure.disk, DiskState::Wiped), "write {n}: {:?}", failure.disk);
+        assert!(!has_mbr(&disk) && !has_primary(&disk) && !has_backup(&disk), "write {n}");
+    }
+}
+
+#[test]
+fn a_power_cut_after_any_write_leaves_the_old_table_untouched_or_no_table() {
+    let release = Release::new();
+    let plan = planned(&release);
+    let whole = used_disk();
+    install(&plan, &release, &whole, &FakeTools::default()).unwrap();
+    let writes = whole.writes().len() as u64;
+    for n in 0..writes {
+        let disk = used_disk().fails_from_write(n);
+        let failure = install(&plan, &release, &disk, &FakeTools::default()).unwrap_err();
+        assert!(matches!(failure.disk, DiskState::Unknown(_)), "write {n}");
+        // Neither firmware nor kernel believes a GPT without its protective MBR.
+        assert_eq!(has_mbr(&disk), n == 0, "write {n}");
+    }
+}
+
+#[test]
+fn a_write_that_the_disk_loses_is_found_by_reading_back() {
+    let release = Release::new();
+    let plan = planned(&release);
+    let root = plan.layout.partition(Role::RootA);
+    let whole = used_disk();
+    install(&plan, &release, &whole, &FakeTools::default()).unwrap();
+    let in_root = |(offset, length): &(u64, usize)| *offset >= root.offset && *length == 4 << 20;
+    let n = whole.writes().iter().position(in_root).unwrap() as u64;
+    let disk = used_disk().loses_write(n);
+    let failure = install(&plan, &release, &disk, &FakeTools::default()).unwrap_err();
+    assert_eq!(
+        chain(&failure),
+        "read root.erofs.zst back and compare failed: /dev/vda: root.erofs.zst reads back different from what was \
+         written"
+    );
+    assert!(!has_mbr(&disk) && !has_primary(&disk) && !has_backup(&disk));
+}
+
+#[test]
+fn a_flipped_byte_of_any_file_is_refused_before_anything_is_written() {
+    let expected = [
+        ("root.erofs.zst", 4_000_000, "frame 2 of 3 does not have the hash in the manifest"),
+        ("root.verity.zst", 1000, "frame 1 of 1 does not have the hash in the manifest"),
+        ("node.efi", 2_999_999, "it does not have the expected hash"),
+        ("systemd-bootx64.efi", 0, "it does not have the expected hash"),
+    ];
+    for (file, offset, what) in expected {
+        let release = Release::new();
+        let plan = planned(&release);
+        release.flip(file, offset);
+        let disk = used_disk();
+        let failure = install(&plan, &release, &disk, &FakeTools::default()).unwrap_err();
+        let said = chain(&failure);
+        assert!(said.ends_with(&format!("{file} of the medium is damaged: {what}")), "{said}");
+        assert!(matches!(failure.disk, DiskState::Untouched));
+        assert_eq!(disk.writes(), [], "{file}");
+        assert!(has_mbr(&disk) && has_primary(&disk) && has_backup(&disk));
+    }
+}
+
+#[test]
+fn a_truncated_payload_is_refused_before_anything_is_written() {
+    let release = Release::new();
+    let plan = planned(&release);
+    let path = release.folder().join("root.erofs.zst");
+    let size = release.manifest.root.size;
+    std::fs::File::options().write(true).open(path).unwrap().set_len(size - 1).unwrap();
+    let disk = used_disk();
+    let said = chain(&install(&plan, &release, &disk, &FakeTools::default()).unwrap_err());
+    assert!(
+        said.ends_with(&format!(
+            "root.erofs.zst of the medium is damaged: it has {} bytes, the manifest says {size}",
+            size - 1
+        )),
+        "{said}"
+    );
+    assert_eq!(disk.writes(), []);
+}
+
+#[test]
+fn a_medium_that_goes_bad_after_the_first_pass_is_refused_before_the_frame_is_decoded() {
+    let release = Release::new();
+    let mut plan = planned(&release);
+    plan.steps.remove(0); // the first pass found it good
+    release.flip("root.erofs.zst", 100);
+    let disk = used_disk();
+    let failure = install(&plan, &release, &disk, &FakeTools::default()).unwrap_err();
+    assert!(chain(&failure).contains("frame 1 of 3 does not have the hash in the manifest"));
+    let root = plan.layout.partition(Role::RootA).offset;
+    let first_frame = (root, 4 << 20);
+    assert!(!disk.writes().contains(&first_frame));
+    assert!(matches!(failure.disk, DiskState::Wiped));
+    assert!(!has_mbr(&disk) && !has_primary(&disk) && !has_backup(&disk));
+}
+
+#[test]
+fn a_program_that_fails_is_named_with_its_last_words_and_the_table_stays_away() {
+    for program in ["mkfs.vfat", "mmd", "mcopy", "mkfs.ext4"] {
+        let release = Release::new();
+        let disk = used_disk();
+        let failure = install(&planned(&release), &release, &disk, &FakeTools::failing(program)).unwrap_err();
+        let said = chain(&failure);
+        assert!(said.contains(&format!(" failed: {program} ")), "{said}");
+        assert!(said.ends_with("exit status: 1; it said:\nno space left"), "{said}");
+        assert!(matches!(failure.disk, DiskState::Wiped));
+        assert!(!has_mbr(&disk) && !has_primary(&disk) && !has_backup(&disk));
+    }
+}

@@ -1,0 +1,170 @@
+//! A whole installation on a sparse file with the real mkfs and mtools, read by programs that are not ours.
+//! The programs come from the tools chroot: the folder in SHEAF_TOOLS, else the one `sheaf tools` made.
+
+mod common;
+
+use common::{ID, Release, SIZE, config, machine, sha256};
+use sheaf_host::chroot::{Chroot, Privilege};
+use sheaf_host::disk::RawDisk;
+use sheaf_host::fakes::FakeMount;
+use sheaf_host::run::{Command, Output, Run, RunError, System};
+use sheaf_installer::execute::{self, Means};
+use sheaf_installer::plan::{InstallPlan, Role, Supply, plan};
+use sheaf_installer::progress::Progress;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const NODE_TOML: &str = "version = 1\nsystem.hostname = \"node-1\"\n";
+
+/// Runs programs of the chroot; `folder` is the same folder inside and outside but for its name.
+struct InTools {
+    tools: PathBuf,
+    folder: PathBuf,
+}
+
+impl InTools {
+    fn new(folder: &Path) -> Self {
+        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+        let named = std::env::var_os("SHEAF_TOOLS").map(PathBuf::from);
+        let tools = named.unwrap_or_else(|| home.join(".cache/sheaf/tools-current"));
+        assert!(
+            tools.join("usr/bin/mcopy").exists(),
+            "{}: no tools chroot; run `sheaf tools`",
+            tools.display()
+        );
+        Self { tools: tools.canonicalize().unwrap(), folder: folder.to_owned() }
+    }
+}
+
+impl Run for InTools {
+    fn run(&self, command: &Command) -> Result<Output, RunError> {
+        let folder = self.folder.display().to_string();
+        let mut inside = command.clone();
+        for arg in &mut inside.args {
+            *arg = arg.to_string_lossy().replace(&folder, "/mnt/work").into();
+        }
+        System.run(&Chroot::new(&self.tools, Privilege::current()).write(&self.folder, "work").enter(&inside))
+    }
+}
+
+/// A release installed on a file, and the programs to look at it.
+struct Installed {
+    release: Release,
+    plan: InstallPlan,
+    image: PathBuf,
+    tools: InTools,
+}
+
+fn installed(sector_size: u64) -> Installed {
+    let release = Release::new();
+    let image = release.dir.path().join("disk.raw");
+    fs::File::create(&image).unwrap().set_len(SIZE).unwrap();
+    let mut machine = machine();
+    machine.disks[0].sector_size = sector_size;
+    let guest = sha256(&fs::read(release.folder().join("images/guest.raw")).unwrap());
+    let rest = format!("[[image]]\nname = \"guest\"\nurl = \"medium:guest.raw\"\nsha256 = \"{guest}\"\n");
+    let supply = Supply { manifest: &release.manifest, images: &release.images };
+    let plan = plan(&config(&rest), &machine, supply, ID).unwrap();
+    let tools = InTools::new(release.dir.path());
+    let disk = RawDisk::open(&image).unwrap();
+    let means = Means {
+        run: &tools,
+        mount: &FakeMount::default(),
+        disk: &disk,
+        medium: &release.folder(),
+        scratch: &release.scratch(),
+        node_toml: NODE_TOML,
+        progress: &Progress::new(Vec::new()),
+    };
+    if let Err(failure) = execute::install(&plan, &means) {
+        panic!("{failure}: {}", failure.source);
+    }
+    Installed { release, plan, image, tools }
+}
+
+impl Installed {
+    fn tool(&self, program: &str, args: &[&str]) -> String {
+        self.tools.run(&Command::new(program).args(args)).unwrap_or_else(|error| panic!("{error}")).text()
+    }
+
+    fn image(&self) -> String {
+        self.image.display().to_string()
+    }
+
+    fn at(&self, role: Role) -> u64 {
+        self.plan.layout.partition(role).offset
+    }
+
+    fn debugfs(&self, role: Role, request: &str) -> String {
+        self.tool("debugfs", &["-R", request, &format!("{}?offset={}", self.image(), self.at(role))])
+    }
+}
+
+#[test]
+fn other_programs_find_the_table_as_planned() {
+    let installed = installed(512);
+    let listing = installed.tool("sfdisk", &["--json", &installed.image()]);
+    let listing: serde_json::Value = serde_json::from_str(&listing).unwrap();
+    let table = &listing["partitiontable"];
+    assert_eq!(table["label"], "gpt");
+    assert_eq!(table["id"], "6B1F7A3E-93C2-4D55-8F10-012345678900");
+    let partitions = table["partitions"].as_array().unwrap();
+    assert_eq!(partitions.len(), 10);
+    for (found, planned) in partitions.iter().zip(&installed.plan.layout.partitions) {
+        assert_eq!(found["name"], planned.name.as_str());
+        assert_eq!(found["start"].as_u64().unwrap() * 512, planned.offset, "{}", planned.name);
+        assert_eq!(found["size"].as_u64().unwrap() * 512, planned.size, "{}", planned.name);
+        assert_eq!(found["uuid"], planned.uuid.to_string().to_uppercase(), "{}", planned.name);
+        assert_eq!(found["type"], planned.kind.to_string().to_uppercase(), "{}", planned.name);
+        let attributes = if planned.attributes == 0 { serde_json::Value::Null } else { "GUID:63".into() };
+        assert_eq!(found["attrs"], attributes, "{}", planned.name);
+    }
+    let verified = installed.tool("sfdisk", &["--verify", &installed.image()]);
+    assert!(verified.contains("No errors detected."), "{verified}");
+}
+
+#[test]
+fn other_programs_find_the_files_as_planned() {
+    let installed = installed(512);
+    let manifest = &installed.release.manifest;
+    let esp = format!("{}@@{}", installed.image(), installed.at(Role::Esp));
+    let listing = installed.tool("mdir", &["-/", "-b", "-i", &esp, "::"]);
+    assert_eq!(
+        listing.lines().filter(|line| !line.ends_with('/')).collect::<Vec<_>>(),
+        [
+            "::/EFI/BOOT/BOOTX64.EFI",
+            "::/EFI/Linux/sheaf_0.1.0.efi",
+            "::/EFI/systemd/systemd-bootx64.efi",
+            "::/loader/loader.conf"
+        ]
+    );
+    let node = installed.debugfs(Role::State, "stat /node.toml");
+    assert!(node.contains("Mode:  0600") && node.contains("User:     0"), "{node}");
+    assert_eq!(installed.debugfs(Role::State, "cat /node.toml"), NODE_TOML.trim_end());
+    assert!(installed.debugfs(Role::State, "stat /var").contains("Type: directory"));
+    for folder in ["disks", "vms"] {
+        assert!(installed.debugfs(Role::Data, &format!("stat /{folder}")).contains("Type: directory"));
+    }
+    let back = installed.release.dir.path().join("guest.back");
+    installed.debugfs(Role::Data, &format!("dump /images/guest {}", back.display()));
+    let original = installed.release.folder().join("images/guest.raw");
+    assert_eq!(sha256(&fs::read(back).unwrap()), sha256(&fs::read(original).unwrap()));
+    for role in [Role::State, Role::Data] {
+        let place = format!("{}?offset={}", installed.image(), installed.at(role));
+        installed.tool("e2fsck", &["-f", "-n", &place]);
+    }
+    let raw = fs::read(installed.release.folder().join(&manifest.node_uki.file)).unwrap();
+    assert_eq!(sha256(&raw), manifest.node_uki.sha256);
+}
+
+#[test]
+fn a_disk_with_sectors_of_4096_bytes_is_installed_alike() {
+    let installed = installed(4096);
+    let listing = installed.tool("sfdisk", &["--json", "--sector-size", "4096", &installed.image()]);
+    let listing: serde_json::Value = serde_json::from_str(&listing).unwrap();
+    assert_eq!(listing["partitiontable"]["partitions"].as_array().unwrap().len(), 10);
+    assert_eq!(listing["partitiontable"]["sectorsize"], 4096);
+    let esp = format!("{}@@{}", installed.image(), installed.at(Role::Esp));
+    let listing = installed.tool("mdir", &["-/", "-b", "-i", &esp, "::"]);
+    assert!(listing.contains("::/EFI/BOOT/BOOTX64.EFI"), "{listing}");
+}
