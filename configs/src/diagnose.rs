@@ -63,13 +63,17 @@ impl std::error::Error for Errors {}
 pub struct Report<'t> {
     file: String,
     text: &'t str,
+    /// Where each line begins: a hopeless file has as many problems as lines.
+    lines: Vec<usize>,
     problems: RefCell<Vec<Problem>>,
 }
 
 impl<'t> Report<'t> {
     /// A report on `text`, which messages call `file`.
     pub fn new(file: &str, text: &'t str) -> Self {
-        Self { file: file.to_owned(), text, problems: RefCell::default() }
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        let lines = std::iter::once(0).chain(ends).collect();
+        Self { file: file.to_owned(), text, lines, problems: RefCell::default() }
     }
 
     /// The text reported on.
@@ -86,15 +90,14 @@ impl<'t> Report<'t> {
 
     /// The line, from 1, in which the byte at `offset` stands.
     pub fn line(&self, offset: usize) -> usize {
-        let before = &self.text.as_bytes()[..offset.min(self.text.len())];
-        1 + before.iter().filter(|byte| **byte == b'\n').count()
+        self.lines.partition_point(|start| *start <= offset)
     }
 
     /// The column, from 1 and in characters, of the byte at `offset`.
     pub fn column(&self, offset: usize) -> usize {
-        let offset = (0..=offset.min(self.text.len())).rev().find(|at| self.text.is_char_boundary(*at));
-        let before = &self.text[..offset.unwrap_or(0)];
-        1 + before.rsplit('\n').next().unwrap_or_default().chars().count()
+        let start = self.lines[self.line(offset) - 1];
+        let bytes = self.text.as_bytes().get(start..offset).unwrap_or_default();
+        1 + String::from_utf8_lossy(bytes).chars().count()
     }
 
     /// Whether nothing was found so far.

@@ -260,7 +260,7 @@ impl<'d, 't> Value<'d, 't> {
                 Ok(number) => self.found(number),
                 Err(_) => self.not("one of at most 63 bits", "write a smaller number"),
             },
-            _ => self.not("a whole number", "write it without quotes"),
+            _ => self.not("a whole number", "write digits alone"),
         }
     }
 

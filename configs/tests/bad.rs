@@ -72,6 +72,22 @@ fn a_file_of_ten_megabytes_is_refused_by_its_size_and_in_no_time() {
 }
 
 #[test]
+fn a_hopeless_file_of_half_a_million_mistakes_is_refused_in_no_time() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    for line in ["a\n", "x=[\n", "[[a]]\n", "[a]\n", "\"\n", "a={\n", "é=\n"] {
+        let (sender, text) = (sender.clone(), line.repeat((1 << 20) / line.len()));
+        std::thread::spawn(move || {
+            sender.send(sheaf_config::load::parse_node_config("node.toml", &text).is_err())
+        });
+    }
+    drop(sender);
+    let deadline = std::time::Duration::from_secs(60); // seconds unoptimised; quadratic work would take hours
+    for _ in 0..7 {
+        assert!(receiver.recv_timeout(deadline).unwrap());
+    }
+}
+
+#[test]
 fn a_file_that_is_not_there_is_named() {
     let errors = sheaf_config::load::node_config(Path::new("/no/such/node.toml")).unwrap_err();
     assert!(errors.to_string().starts_with("/no/such/node.toml: file: No such file"), "{errors}");
