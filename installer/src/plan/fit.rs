@@ -115,10 +115,9 @@ pub(super) fn check_sizes(
         if size > partition.size / share {
             errors.push(medium(
                 format!(
-                    "the release needs {} of partition {}, which gives it {}",
-                    human::binary(size),
+                    "the release needs {size} bytes of partition {}, which gives it {}",
                     partition.name,
-                    human::binary(partition.size / share)
+                    partition.size / share
                 ),
                 "build a smaller release",
             ));

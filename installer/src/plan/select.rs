@@ -193,7 +193,7 @@ pub(super) fn contents(disk: &Disk) -> Vec<String> {
 pub(super) fn unfit(disk: &Disk, error: LayoutError) -> PlanError {
     let (reason, remedy) = match error {
         LayoutError::TooSmall => (
-            format!("is too small: {}, Sheaf needs {}", human::decimal(disk.size), human::decimal(MIN_DISK)),
+            format!("is too small: it has {} bytes, Sheaf needs {MIN_DISK}", disk.size),
             "select a larger disk",
         ),
         LayoutError::SectorSize(size) => (
