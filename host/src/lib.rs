@@ -18,5 +18,6 @@ pub mod links;
 pub mod mount;
 pub mod nic;
 pub mod run;
+pub mod space;
 pub mod systemd;
 pub mod wait;

@@ -6,18 +6,50 @@
 
 pub mod apply;
 pub mod create;
+pub mod csr;
+pub mod discovery;
 pub mod failure;
+pub mod identity;
+pub mod join;
+pub mod keep;
 pub mod keys;
 pub mod kubeconfig;
+pub mod machine;
+pub mod node;
+pub mod node_status;
+pub mod redeem;
 pub mod report;
 pub mod time;
 pub mod token;
 
 use crate::channels::Context;
+use crate::status::Phase;
+use anyhow::anyhow;
+use failure::{Failure, Remedy as _};
+use identity::Store;
+use join::Target;
+use keep::Membership;
+use kube::ResourceExt as _;
+use node_status::Reserve;
+use report::Reporter;
+use sheaf_config::node::{Cluster, ClusterMode};
+use sheaf_config::pin::CaPin;
 use sheaf_host::run::Run;
 use sheaf_host::systemd::Units;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
+
+/// Longest wait for a time server before certificates are judged by the clock as it is.
+const TIME_WAIT: Duration = Duration::from_secs(30);
+
+/// After a failure it is tried again: soon, then less often, as Kubernetes' own clients do.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(32);
+
+/// How long the first node's own token lives.
+const OWN_TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);
 
 /// What this controller does to the machine.
 #[derive(Clone)]
@@ -40,13 +72,185 @@ pub struct Joined {
 }
 
 /// Runs until shutdown.
-pub async fn run(
-    mut ctx: Context,
-    _publish: watch::Sender<Option<Joined>>,
-    _hosts: Hosts,
-) -> anyhow::Result<()> {
-    ctx.shutdown.requested().await;
-    Ok(())
+pub async fn run(ctx: Context, publish: watch::Sender<Option<Joined>>, hosts: Hosts) -> anyhow::Result<()> {
+    let report = Reporter::new(ctx.status.clone());
+    let mut shutdown = ctx.shutdown.clone();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let begun = std::time::Instant::now();
+        let attempt = async {
+            let Some(cluster) = ctx.config.borrow().cluster.clone() else {
+                report.update(|section| *section = crate::status::ClusterSection::default());
+                return std::future::pending().await;
+            };
+            attempt(&ctx, &cluster, &publish, &hosts, &report).await
+        };
+        let failure = tokio::select! {
+            failure = attempt => failure,
+            () = shutdown.requested() => return Ok(()),
+        };
+        report.failed(&failure);
+        if begun.elapsed() > LONGEST_PAUSE {
+            pause = FIRST_PAUSE;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shutdown.requested() => return Ok(()),
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Goes from nothing to a member and stays one; returns why it ended.
+async fn attempt(
+    ctx: &Context,
+    cluster: &Cluster,
+    publish: &watch::Sender<Option<Joined>>,
+    hosts: &Hosts,
+    report: &Reporter,
+) -> Failure {
+    match member(ctx, cluster, publish, hosts, report).await {
+        Ok((membership, member, address)) => {
+            let moved = async {
+                // The control plane's certificate and cluster-info name this address.
+                let creates = cluster.mode == ClusterMode::Create;
+                let mut network = ctx.network.clone();
+                let elsewhere = |state: &crate::channels::NetworkState| {
+                    creates && !state.addresses.is_empty() && !state.addresses.contains(&address)
+                };
+                if network.wait_for(elsewhere).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                failure = keep::keep(ctx, &membership, member, publish, report) => failure,
+                () = moved => Failure::new(
+                    "keeping the control plane",
+                    anyhow!("this node no longer has the address {address}"),
+                    "the control plane moves to the new address; give the node a static one",
+                ),
+            }
+        }
+        Err(failure) => failure,
+    }
+}
+
+async fn member(
+    ctx: &Context,
+    cluster: &Cluster,
+    publish: &watch::Sender<Option<Joined>>,
+    hosts: &Hosts,
+    report: &Reporter,
+) -> Result<(Membership, join::Member, IpAddr), Failure> {
+    let creates = cluster.mode == ClusterMode::Create;
+    report.phase(if creates { Phase::Creating } else { Phase::Joining });
+    let address = address(ctx, report).await?;
+    let (paths, name) = (ctx.paths.clone(), ctx.config.borrow().system.hostname.clone());
+    let store = Store { dir: paths.lib.join("pki") };
+    let machine = machine::observe(&paths);
+    let target = if creates {
+        let config = ctx.config.borrow().clone();
+        let local = create::control_plane(&paths, &config, cluster, address, hosts, report).await?;
+        let pin = CaPin::of_certificate(&local.ca)
+            .remedy("reading the cluster's CA", "look at /var/lib/kubernetes/pki/ca.crt")?;
+        report.phase(Phase::Joining);
+        let mut own = None;
+        if join::standing(&store, &name, Some(pin), SystemTime::now()).is_none() {
+            let step = "making the first node's own token";
+            let remedy = "read `journalctl -u kube-apiserver`";
+            let token = token::Token::generate().remedy(step, remedy)?;
+            token::allow(&local.admin, &token, Some(OWN_TOKEN_LIFE), "The first node's own way in", false)
+                .await
+                .remedy(step, remedy)?;
+            own = Some((token, local.admin.clone()));
+        }
+        (Target { server: local.server, token: own.as_ref().map(|own| own.0.clone()), pin: Some(pin) }, own)
+    } else {
+        clock(ctx, report).await;
+        (configured(cluster)?, None)
+    };
+    let (target, own) = target;
+    report.update(|section| section.server = Some(target.server.clone()));
+    let member = join::join(&target, &name, &machine, &store, report).await?;
+    if let Some((token, admin)) = own {
+        token::revoke(&admin, &token)
+            .await
+            .remedy("ending the first node's own token", "it ends by itself in 15 minutes")?;
+    }
+    let membership = Membership {
+        server: target.server.clone(),
+        ca: member.ca.clone(),
+        name: name.clone(),
+        machine,
+        reserve: Reserve::of(creates),
+        store,
+    };
+    let step = "registering the node";
+    report.step(step);
+    let client = membership.client(&member.identity).await.remedy(step, "look at /var/lib/sheaf/pki")?;
+    let node = membership.register(ctx, &client).await?;
+    if !creates {
+        redeem::redeem(&paths.node_toml)
+            .remedy("taking the redeemed token out of node.toml", "look at the state partition")?;
+    }
+    let hash = CaPin::of_certificate(&member.ca).ok().map(|pin| pin.to_string());
+    report.update(|section| {
+        section.ca_hash.clone_from(&hash);
+        section.join = creates.then(|| "sheaf-agent token create".to_owned());
+    });
+    publish.send_replace(Some(Joined { client, node: name, node_uid: node.uid().unwrap_or_default() }));
+    Ok((membership, member, address))
+}
+
+/// Where others reach this node.
+async fn address(ctx: &Context, report: &Reporter) -> Result<IpAddr, Failure> {
+    let mut network = ctx.network.clone();
+    if network.borrow().addresses.is_empty() {
+        report.step("waiting for an address");
+    }
+    let state = network.wait_for(|state| !state.addresses.is_empty()).await;
+    let address = state.ok().and_then(|state| state.addresses.first().copied());
+    address.ok_or_else(|| {
+        Failure::new("waiting for an address", anyhow!("the network controller ended"), "restart the agent")
+    })
+}
+
+/// Waits, within bounds, until the clock can be trusted.
+async fn clock(ctx: &Context, report: &Reporter) {
+    let mut network = ctx.network.clone();
+    if network.borrow().time_synchronised {
+        return;
+    }
+    report.step("waiting for the time");
+    if tokio::time::timeout(TIME_WAIT, network.wait_for(|state| state.time_synchronised)).await.is_err() {
+        tracing::warn!(
+            "no time server answered within {} s; going on with the clock as it is",
+            TIME_WAIT.as_secs()
+        );
+    }
+}
+
+/// The cluster that node.toml names.
+fn configured(cluster: &Cluster) -> Result<Target, Failure> {
+    let step = "reading `[cluster]` of node.toml";
+    let server = cluster
+        .server
+        .clone()
+        .ok_or_else(|| anyhow!("server is missing"))
+        .remedy(step, "name the API server: https://HOST:6443")?;
+    let token = cluster
+        .token
+        .as_ref()
+        .map(|token| token.0.parse())
+        .transpose()
+        .remedy(step, "write the token as it was printed")?;
+    let pin = cluster
+        .ca_hash
+        .as_deref()
+        .map(str::parse)
+        .transpose()
+        .remedy(step, "write the hash as it was printed")?;
+    Ok(Target { server, token, pin })
 }
 
 /// Does `work`, which blocks, on a thread of its own.

@@ -1,0 +1,294 @@
+//! Keeps the node a member: lease, status, certificates.
+//!
+//! Why here: what goes on for as long as the node runs. Route in: a [`Member`], and all that changes. Route out: Node,
+//! Lease and certificates that are never old. It returns only with a failure that joining anew must look at.
+
+use super::csr::{self, Purpose, Unsigned};
+use super::failure::Failure;
+use super::identity::{CLIENT, Identity, SERVING, Store};
+use super::join::Member;
+use super::kubeconfig::{self, Credentials};
+use super::machine::Machine;
+use super::node_status::{self, Observed, Reserve};
+use super::report::Reporter;
+use super::{Joined, is_status, node};
+use crate::channels::Context;
+use crate::status::Phase;
+use k8s_openapi::api::core::v1::{Node, NodeStatus};
+use kube::ResourceExt as _;
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Between two renewals of the lease, and two computations of the status: a kubelet's own cadence.
+const BEAT: Duration = Duration::from_secs(10);
+
+/// An unchanged status is posted this often.
+const REPOST: Duration = Duration::from_secs(5 * 60);
+
+/// Between two looks at the age of certificates, and after a failed request.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(32);
+
+/// Longest time one request to the API server may take.
+const REQUEST_TIME: Duration = Duration::from_secs(8);
+
+/// What does not change while the node is a member.
+#[derive(Clone)]
+pub struct Membership {
+    /// `https://HOST:6443`.
+    pub server: String,
+    /// The cluster CA, PEM.
+    pub ca: String,
+    /// Name of the Node.
+    pub name: String,
+    /// Facts of the machine.
+    pub machine: Machine,
+    /// What is kept from VMs.
+    pub reserve: Reserve,
+    /// Where certificates lie.
+    pub store: Store,
+}
+
+impl Membership {
+    /// A client that speaks as this node.
+    pub async fn client(&self, identity: &Identity) -> anyhow::Result<kube::Client> {
+        let credentials = Credentials::Certificate(&identity.certificate, &identity.key);
+        kubeconfig::client(&self.server, Some(&self.ca), credentials).await
+    }
+
+    fn observed(&self, ctx: &Context) -> Observed {
+        Observed {
+            hypervisor: ctx.hypervisor.borrow().clone(),
+            network: ctx.network.borrow().clone(),
+            images: ctx.images.borrow().clone(),
+        }
+    }
+
+    fn status(&self, observed: &Observed) -> anyhow::Result<NodeStatus> {
+        node_status::status(&self.name, &self.machine, observed, self.reserve)
+    }
+
+    fn labels(&self, ctx: &Context, observed: &Observed) -> BTreeMap<String, String> {
+        let config = ctx.config.borrow();
+        let configured = config.cluster.as_ref().map(|cluster| cluster.labels.clone()).unwrap_or_default();
+        node_status::labels(&self.name, &observed.images, &configured)
+    }
+
+    /// Makes the Node, or takes the existing one over.
+    pub async fn register(&self, ctx: &Context, client: &kube::Client) -> Result<Node, Failure> {
+        let fail = |cause: anyhow::Error| {
+            Failure::new(
+                "registering the node",
+                cause,
+                "it is tried again; if it stays, the cluster's API server refuses this node",
+            )
+        };
+        node::claimable(client, &self.name, &self.machine).await?;
+        let observed = self.observed(ctx);
+        let status = self.status(&observed).map_err(fail)?;
+        node::register(client, &self.name, &self.labels(ctx, &observed), &status).await.map_err(fail)
+    }
+}
+
+/// Runs until the node must join anew.
+pub async fn keep(
+    ctx: &Context,
+    membership: &Membership,
+    member: Member,
+    publish: &watch::Sender<Option<Joined>>,
+    report: &Reporter,
+) -> Failure {
+    tokio::select! {
+        failure = beat(ctx.clone(), membership, publish, report) => failure,
+        failure = renew_client(membership, member.identity, publish, report) => failure,
+        failure = keep_serving(ctx.clone(), membership, publish.subscribe()) => failure,
+    }
+}
+
+fn current(joined: &watch::Receiver<Option<Joined>>) -> Option<Joined> {
+    joined.borrow().clone()
+}
+
+/// Lease and status.
+async fn beat(
+    mut ctx: Context,
+    membership: &Membership,
+    publish: &watch::Sender<Option<Joined>>,
+    report: &Reporter,
+) -> Failure {
+    let joined = publish.subscribe();
+    let mut node: Option<Node> = None;
+    let mut posted: Option<(Observed, Instant)> = None;
+    let mut ticks = tokio::time::interval(BEAT);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = ctx.hypervisor.changed() => {}
+            _ = ctx.network.changed() => {}
+            _ = ctx.images.changed() => {}
+        }
+        let Some(Joined { client, .. }) = current(&joined) else { continue };
+        let observed = membership.observed(&ctx);
+        let beat = async {
+            let known = match node.take() {
+                Some(known) => known,
+                None => {
+                    membership.register(&ctx, &client).await.map_err(|failure| anyhow::anyhow!(failure))?
+                }
+            };
+            node::renew_lease(&client, &known).await?;
+            let due =
+                posted.as_ref().is_none_or(|(before, at)| *before != observed || at.elapsed() >= REPOST);
+            if due {
+                let labelled = node::relabel(&client, known, &membership.labels(&ctx, &observed)).await?;
+                let status = membership.status(&observed)?;
+                node::post_status(&client, &membership.name, &status).await?;
+                return Ok(labelled);
+            }
+            anyhow::Ok(known)
+        };
+        match tokio::time::timeout(REQUEST_TIME, beat).await {
+            Ok(Ok(now)) => {
+                if posted.as_ref().is_none_or(|(before, at)| *before != observed || at.elapsed() >= REPOST) {
+                    posted = Some((observed.clone(), Instant::now()));
+                }
+                // A Node that somebody deleted was made anew: others must learn its UID.
+                let uid = now.uid().unwrap_or_default();
+                publish.send_if_modified(|joined| match joined {
+                    Some(joined) if joined.node_uid != uid => {
+                        joined.node_uid = uid;
+                        true
+                    }
+                    _ => false,
+                });
+                node = Some(now);
+                report.recovered();
+                let ready = observed.hypervisor.answers;
+                report.phase(if ready { Phase::Ready } else { Phase::NotReady });
+                report.update(|cluster| {
+                    cluster.step =
+                        if ready { "the node is ready for VMs".into() } else { "waiting for libvirt".into() };
+                });
+            }
+            Ok(Err(error)) => {
+                let gone = error.downcast_ref::<kube::Error>().is_some_and(|error| is_status(error, 401));
+                let failure = Failure::new(
+                    "telling the cluster that the node is alive",
+                    error,
+                    "VMs go on; the API server must be reachable, and this node's clock right",
+                );
+                if gone {
+                    return failure;
+                }
+                posted = None;
+                report.failed(&failure);
+            }
+            Err(_) => {
+                posted = None;
+                report.failed(&Failure::new(
+                    "telling the cluster that the node is alive",
+                    anyhow::anyhow!("no answer within {} s", REQUEST_TIME.as_secs()),
+                    "VMs go on; the API server must be reachable: look at the network and at the control plane",
+                ));
+            }
+        }
+    }
+}
+
+/// Gets the next client certificate in time.
+async fn renew_client(
+    membership: &Membership,
+    mut identity: Identity,
+    publish: &watch::Sender<Option<Joined>>,
+    report: &Reporter,
+) -> Failure {
+    let share = random_share();
+    loop {
+        let until = super::time::rfc3339(identity.facts.not_after);
+        report.update(|cluster| cluster.certificate_until = Some(until));
+        while SystemTime::now() < identity.renew_at(share) {
+            tokio::time::sleep(CERTIFICATE_INTERVAL).await;
+        }
+        let Some(joined) = current(&publish.subscribe()) else { continue };
+        match renew(membership, &joined.client, CLIENT, Purpose::Client, &[]).await {
+            Ok(next) => match membership.client(&next).await {
+                Ok(client) => {
+                    tracing::info!("the node's certificate was renewed");
+                    publish.send_modify(|joined| {
+                        if let Some(joined) = joined {
+                            joined.client = client
+                        }
+                    });
+                    identity = next;
+                    continue;
+                }
+                Err(error) => tracing::error!("the renewed certificate can not be used: {error:#}"),
+            },
+            Err(error) => {
+                tracing::error!("the node's certificate can not be renewed: {error:#}; it is tried again")
+            }
+        }
+        if identity.expired(SystemTime::now()) {
+            return Failure::new(
+                "renewing the node's certificate",
+                anyhow::anyhow!("it expired before the cluster signed another"),
+                "put a new token into node.toml and restart the agent; VMs go on meanwhile",
+            );
+        }
+        tokio::time::sleep(CERTIFICATE_INTERVAL).await;
+    }
+}
+
+/// Keeps a serving certificate for the addresses the node has.
+async fn keep_serving(
+    ctx: Context,
+    membership: &Membership,
+    joined: watch::Receiver<Option<Joined>>,
+) -> Failure {
+    let share = random_share();
+    loop {
+        let addresses = ctx.network.borrow().addresses.clone();
+        let good = membership.store.load(SERVING).is_some_and(|identity| {
+            SystemTime::now() < identity.renew_at(share)
+                && addresses.iter().all(|address| identity.facts.addresses.contains(address))
+        });
+        if let (false, false, Some(joined)) = (good, addresses.is_empty(), current(&joined)) {
+            // Approved by sheaf-controller, once its address is in the Node's status.
+            match renew(membership, &joined.client, SERVING, Purpose::Serving, &addresses).await {
+                Ok(_) => tracing::info!("the node has a serving certificate for {addresses:?}"),
+                Err(error) => tracing::warn!("no serving certificate yet: {error:#}; it is tried again"),
+            }
+        }
+        tokio::time::sleep(CERTIFICATE_INTERVAL).await;
+    }
+}
+
+async fn renew(
+    membership: &Membership,
+    client: &kube::Client,
+    name: &str,
+    purpose: Purpose,
+    addresses: &[std::net::IpAddr],
+) -> anyhow::Result<Identity> {
+    let key = membership.store.pending(name)?;
+    match csr::certificate(client, &membership.name, purpose, &key, addresses).await {
+        Ok(certificate) => membership.store.save(name, &certificate, &key),
+        Err(error) => {
+            if matches!(error, Unsigned::Refused { .. }) {
+                membership.store.forget_pending(name)?;
+            }
+            Err(error.into())
+        }
+    }
+}
+
+/// Spreads a fleet's renewals, so that they do not all come at once.
+fn random_share() -> f64 {
+    let mut byte = [0];
+    if getrandom::fill(&mut byte).is_err() {
+        return 0.5;
+    }
+    f64::from(byte[0]) / 255.0
+}

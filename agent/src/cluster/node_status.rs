@@ -1,0 +1,276 @@
+//! What the Node object shall say, computed from facts alone.
+//!
+//! Why here: pure, so that every rule of it is a unit test. Route in: [`Machine`], hypervisor, network, images.
+//! Route out: a NodeStatus and labels, as values.
+
+use super::machine::Machine;
+use crate::channels::{Hypervisor, NetworkState, PresentImage};
+use k8s_openapi::api::core::v1::{NodeCondition, NodeStatus};
+use serde_json::{Value, json};
+use sheaf_api::names;
+use std::collections::BTreeMap;
+
+/// Kubernetes version whose node obligations the agent keeps; tools read it as the kubelet's.
+const API_LEVEL: &str = "v1.37.0";
+
+/// Most VMs on one node: beyond that libvirt's own bookkeeping is unmeasured.
+const MOST_PODS: u64 = 250;
+
+/// Number of slots of a device that VMs share without limit; KubeVirt's number.
+const DEVICE_SLOTS: &str = "1000";
+
+const MIB: u64 = 1 << 20;
+
+/// What is kept from VMs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reserve {
+    milli_cpu: u64,
+    memory: u64,
+}
+
+impl Reserve {
+    /// For the system: an idle worker takes 350 MiB; the control plane adds 450 MiB and grows with the cluster.
+    pub fn of(control_plane: bool) -> Self {
+        if control_plane {
+            Self { milli_cpu: 500, memory: 1152 * MIB }
+        } else {
+            Self { milli_cpu: 100, memory: 448 * MIB }
+        }
+    }
+}
+
+/// Everything that may change while the node runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// libvirt and KVM.
+    pub hypervisor: Hypervisor,
+    /// Addresses and bridges.
+    pub network: NetworkState,
+    /// Images of VMs.
+    pub images: Vec<PresentImage>,
+}
+
+/// The status, without times.
+pub fn status(
+    name: &str,
+    machine: &Machine,
+    observed: &Observed,
+    reserve: Reserve,
+) -> anyhow::Result<NodeStatus> {
+    let mut capacity: BTreeMap<String, String> = BTreeMap::from([
+        ("cpu".into(), machine.cpus.to_string()),
+        ("memory".into(), machine.memory.to_string()),
+        ("ephemeral-storage".into(), machine.storage.to_string()),
+        ("pods".into(), MOST_PODS.to_string()),
+    ]);
+    let mut in_huge_pages = 0;
+    for (size, number) in &machine.huge_pages {
+        let suffix =
+            if size % (1 << 30) == 0 { format!("{}Gi", size >> 30) } else { format!("{}Mi", size >> 20) };
+        capacity.insert(format!("hugepages-{suffix}"), (size * number).to_string());
+        in_huge_pages += size * number;
+    }
+    if observed.hypervisor.kvm {
+        capacity.insert(names::KVM_RESOURCE.into(), DEVICE_SLOTS.into());
+    }
+    for bridge in &observed.network.bridges {
+        capacity.insert(format!("{}{bridge}", names::BRIDGE_RESOURCE_PREFIX), DEVICE_SLOTS.into());
+    }
+    let mut allocatable = capacity.clone();
+    allocatable.insert("cpu".into(), format!("{}m", (machine.cpus * 1000).saturating_sub(reserve.milli_cpu)));
+    allocatable
+        .insert("memory".into(), machine.memory.saturating_sub(reserve.memory + in_huge_pages).to_string());
+
+    let mut addresses: Vec<Value> = observed
+        .network
+        .addresses
+        .iter()
+        .map(|address| json!({"type": "InternalIP", "address": address}))
+        .collect();
+    addresses.push(json!({"type": "Hostname", "address": name}));
+    let images: Vec<Value> = observed
+        .images
+        .iter()
+        .map(|image| json!({"names": [format!("sheaf.dev/{}", image.name)], "sizeBytes": image.bytes}))
+        .collect();
+    Ok(serde_json::from_value(json!({
+        "capacity": capacity,
+        "allocatable": allocatable,
+        "addresses": addresses,
+        "images": images,
+        "conditions": conditions(observed),
+        "nodeInfo": {
+            "machineID": machine.machine_id, "systemUUID": machine.system_uuid, "bootID": machine.boot_id,
+            "kernelVersion": machine.kernel, "osImage": machine.os_image,
+            "containerRuntimeVersion": format!("libvirt://{}", observed.hypervisor.version.as_deref().unwrap_or("0.0.0")),
+            "kubeletVersion": format!("{API_LEVEL}+sheaf-{}", env!("CARGO_PKG_VERSION")),
+            "kubeProxyVersion": "",
+            "operatingSystem": "linux",
+            "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
+        },
+    }))?)
+}
+
+fn conditions(observed: &Observed) -> Value {
+    let Hypervisor { answers, kvm, problem, .. } = &observed.hypervisor;
+    let problem = problem.clone().unwrap_or_else(|| "libvirt has not answered yet".into());
+    let word = |holds: bool| if holds { "True" } else { "False" };
+    let ready = if *answers {
+        ("HypervisorReady", "libvirt answers".to_owned())
+    } else {
+        ("HypervisorNotReady", problem)
+    };
+    let kvm_words =
+        if *kvm { ("KvmUsable", "/dev/kvm can be used") } else { ("NoKvm", "/dev/kvm can not be used") };
+    json!([
+        {"type": "MemoryPressure", "status": "False", "reason": "NotUnderPressure", "message": "VMs have their memory reserved"},
+        {"type": "DiskPressure", "status": "False", "reason": "NotUnderPressure", "message": "the agent writes little"},
+        {"type": "PIDPressure", "status": "False", "reason": "NotUnderPressure", "message": "no containers run here"},
+        {"type": "KvmReady", "status": word(*kvm), "reason": kvm_words.0, "message": kvm_words.1},
+        {"type": "Ready", "status": word(*answers), "reason": ready.0, "message": ready.1},
+    ])
+}
+
+/// Labels the node gives itself.
+pub fn labels(
+    name: &str,
+    images: &[PresentImage],
+    configured: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let mut labels = configured.clone();
+    for (key, value) in [
+        ("kubernetes.io/hostname", name),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", architecture),
+        (names::VM_NODE_LABEL, names::TRUE),
+        (names::SCHEDULABLE_LABEL, names::TRUE),
+    ] {
+        labels.insert(key.into(), value.into());
+    }
+    for image in images {
+        labels.insert(format!("{}{}", names::IMAGE_LABEL_PREFIX, image.name), names::IMAGE_PRESENT.into());
+    }
+    labels
+}
+
+/// Whether `label` is one that only [`labels`] sets, and so may be removed when it no longer says so.
+pub fn owned(label: &str) -> bool {
+    label.starts_with(names::IMAGE_LABEL_PREFIX)
+}
+
+/// Puts `new` over `old`: conditions of others stay, times of transition stay where nothing changed.
+pub fn merge(old: &NodeStatus, mut new: NodeStatus, now: &Value) -> anyhow::Result<NodeStatus> {
+    let time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time = serde_json::from_value(now.clone())?;
+    let before: Vec<NodeCondition> = old.conditions.clone().unwrap_or_default();
+    let mut conditions = new.conditions.take().unwrap_or_default();
+    for condition in &mut conditions {
+        let same = before.iter().find(|old| old.type_ == condition.type_ && old.status == condition.status);
+        condition.last_transition_time =
+            same.and_then(|old| old.last_transition_time.clone()).or(Some(time.clone()));
+        condition.last_heartbeat_time = Some(time.clone());
+    }
+    conditions.extend(
+        before
+            .into_iter()
+            .filter(|old| !conditions.iter().any(|new| new.type_ == old.type_))
+            .collect::<Vec<_>>(),
+    );
+    Ok(NodeStatus {
+        capacity: new.capacity,
+        allocatable: new.allocatable,
+        addresses: new.addresses,
+        images: new.images,
+        node_info: new.node_info,
+        conditions: Some(conditions),
+        ..old.clone()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Machine {
+        Machine {
+            cpus: 4,
+            memory: 8192 * MIB,
+            huge_pages: BTreeMap::from([(2 * MIB, 512), (1 << 30, 0)]),
+            ..Machine::default()
+        }
+    }
+
+    fn observed(answers: bool, kvm: bool) -> Observed {
+        Observed {
+            hypervisor: Hypervisor { answers, kvm, version: Some("11.3.0".into()), problem: None },
+            network: NetworkState {
+                addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+                bridges: vec!["br0".into()],
+                time_synchronised: true,
+            },
+            images: vec![PresentImage { name: "guest.qcow2".into(), bytes: 7 }],
+        }
+    }
+
+    fn quantity(
+        map: &Option<BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>,
+        name: &str,
+    ) -> Option<String> {
+        map.as_ref().unwrap().get(name).map(|quantity| quantity.0.clone())
+    }
+
+    #[test]
+    fn allocatable_is_capacity_less_reserve_and_huge_pages() {
+        let status = status("n1", &machine(), &observed(true, true), Reserve::of(false)).unwrap();
+        assert_eq!(quantity(&status.allocatable, "memory").unwrap(), ((8192 - 448 - 1024) * MIB).to_string());
+        assert_eq!(quantity(&status.allocatable, "cpu").unwrap(), "3900m");
+        assert_eq!(quantity(&status.capacity, "hugepages-2Mi").unwrap(), (1024 * MIB).to_string());
+        assert_eq!(quantity(&status.capacity, "hugepages-1Gi").unwrap(), "0");
+        assert_eq!(quantity(&status.capacity, "bridge.network.kubevirt.io/br0").unwrap(), "1000");
+    }
+
+    #[test]
+    fn a_machine_smaller_than_the_reserve_offers_nothing() {
+        let tiny = Machine { memory: 100 * MIB, ..machine() };
+        let status = status("n1", &tiny, &observed(true, true), Reserve::of(true)).unwrap();
+        assert_eq!(quantity(&status.allocatable, "memory").unwrap(), "0");
+    }
+
+    #[test]
+    fn without_kvm_no_vm_can_be_placed_and_without_libvirt_it_is_not_ready() {
+        let status = status("n1", &machine(), &observed(false, false), Reserve::of(false)).unwrap();
+        assert_eq!(quantity(&status.capacity, "devices.kubevirt.io/kvm"), None);
+        let ready =
+            status.conditions.unwrap().into_iter().find(|condition| condition.type_ == "Ready").unwrap();
+        assert_eq!((ready.status.as_str(), ready.reason.as_deref()), ("False", Some("HypervisorNotReady")));
+    }
+
+    #[test]
+    fn the_time_of_a_transition_stays_while_nothing_changes() {
+        let compute =
+            |answers| status("n1", &machine(), &observed(answers, true), Reserve::of(false)).unwrap();
+        let first = merge(&NodeStatus::default(), compute(true), &json!("2026-01-01T00:00:00Z")).unwrap();
+        let second = merge(&first, compute(true), &json!("2026-01-01T00:01:00Z")).unwrap();
+        let third = merge(&second, compute(false), &json!("2026-01-01T00:02:00Z")).unwrap();
+        let ready = |status: &NodeStatus| {
+            let all = status.conditions.clone().unwrap();
+            serde_json::to_value(all.into_iter().find(|condition| condition.type_ == "Ready").unwrap())
+                .unwrap()
+        };
+        assert_eq!(ready(&second)["lastTransitionTime"], "2026-01-01T00:00:00Z");
+        assert_eq!(ready(&second)["lastHeartbeatTime"], "2026-01-01T00:01:00Z");
+        assert_eq!(ready(&third)["lastTransitionTime"], "2026-01-01T00:02:00Z");
+    }
+
+    #[test]
+    fn labels_of_node_toml_do_not_override_the_nodes_own() {
+        let configured = BTreeMap::from([
+            ("rack".to_owned(), "7".to_owned()),
+            ("kubernetes.io/os".to_owned(), "plan9".to_owned()),
+        ]);
+        let labels = labels("n1", &observed(true, true).images, &configured);
+        assert_eq!(labels["rack"], "7");
+        assert_eq!(labels["kubernetes.io/os"], "linux");
+        assert_eq!(labels["image.sheaf.dev/guest.qcow2"], "present");
+    }
+}
