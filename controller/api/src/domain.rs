@@ -31,7 +31,6 @@ pub struct DomainSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
     /// Disks, network interfaces and other devices.
-    #[serde(default)]
     pub devices: Devices,
 }
 

@@ -59,10 +59,6 @@ fn is_plain(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-/// The regular expression of the schema; a test holds it against [`place`].
-pub const PATH_PATTERN: &str = "^/data/(images/[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\
-    |disks(/[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)+)$";
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -70,7 +70,7 @@ pub struct CloudInitNoCloud {
     pub user_data: Option<String>,
     /// User data in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2732))]
+    #[schemars(length(max = 2736), regex(pattern = r"^[A-Za-z0-9+/\n]*={0,2}\n?$"))]
     pub user_data_base64: Option<String>,
     /// Secret of the same namespace with a key `networkdata` (or `networkData`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,7 +81,7 @@ pub struct CloudInitNoCloud {
     pub network_data: Option<String>,
     /// Network data in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2732))]
+    #[schemars(length(max = 2736), regex(pattern = r"^[A-Za-z0-9+/\n]*={0,2}\n?$"))]
     pub network_data_base64: Option<String>,
 }
 

@@ -1,0 +1,88 @@
+// Command facts prints the names of all fields of KubeVirt's VirtualMachine and VirtualMachineInstance specs,
+// one a line: type, field, kind. The CRDs of sheaf-api must know every one of them, because the API server drops
+// in silence what a schema does not know, and Sheaf refuses by name what it does not do.
+//
+//	go run . > kubevirt-v1.txt
+package main
+
+import (
+	"fmt"
+	"reflect"
+	"sort"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	kubevirt "kubevirt.io/api/core/v1"
+)
+
+const ours = "kubevirt.io/api/core/v1"
+
+func main() {
+	lines := map[string]bool{}
+	walk(reflect.TypeOf(kubevirt.VirtualMachineSpec{}), lines, map[reflect.Type]bool{})
+	sorted := make([]string, 0, len(lines))
+	for line := range lines {
+		sorted = append(sorted, line)
+	}
+	sort.Strings(sorted)
+	fmt.Println(strings.Join(sorted, "\n"))
+}
+
+// walk adds a line for each field of t and of the KubeVirt types below it.
+func walk(t reflect.Type, lines map[string]bool, seen map[reflect.Type]bool) {
+	if seen[t] {
+		return
+	}
+	seen[t] = true
+	fields(t, func(name string, kind reflect.Type) {
+		lines[t.Name()+" "+name+" "+describe(kind, lines, seen)] = true
+	})
+}
+
+// fields calls each with the JSON name and type of every field of t, those of embedded structs included.
+func fields(t reflect.Type, each func(string, reflect.Type)) {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	for i := 0; i < t.NumField(); i++ {
+		field := t.Field(i)
+		name, options, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if strings.Contains(options, "inline") || (field.Anonymous && name == "") {
+			fields(field.Type, each)
+		} else if name != "" && name != "-" {
+			each(name, field.Type)
+		}
+	}
+}
+
+// describe says how a value of type t looks in JSON, and walks into KubeVirt's own types.
+func describe(t reflect.Type, lines map[string]bool, seen map[reflect.Type]bool) string {
+	switch t {
+	case reflect.TypeOf(resource.Quantity{}), reflect.TypeOf(intstr.IntOrString{}):
+		return "int-or-string"
+	case reflect.TypeOf(metav1.Time{}), reflect.TypeOf(metav1.Duration{}):
+		return "string"
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return describe(t.Elem(), lines, seen)
+	case reflect.Slice:
+		return "list:" + describe(t.Elem(), lines, seen)
+	case reflect.Struct:
+		if t.PkgPath() == ours {
+			walk(t, lines, seen)
+			return "object:" + t.Name()
+		}
+		return "object"
+	case reflect.Map:
+		return "object"
+	case reflect.Bool:
+		return "boolean"
+	case reflect.String:
+		return "string"
+	default:
+		return "integer"
+	}
+}

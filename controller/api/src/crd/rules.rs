@@ -1,0 +1,308 @@
+//! The rules between fields, as the API server will check them (CEL), each with the sentence it answers.
+//!
+//! Why here: one table says all that types can not. Every rule has a bad manifest in tests/manifests/bad.
+//! Route in: nothing. Route out: `x-kubernetes-validations` at the place that each rule names.
+
+use serde_json::{Map, Value, json};
+
+/// One rule.
+pub struct Rule {
+    /// Where it is checked, as a path below the root of its table; `self` in the rule is the value there.
+    pub at: &'static str,
+    /// What must hold.
+    rule: &'static str,
+    /// What is said if it does not.
+    says: &'static str,
+    /// The field that the answer names, below `at`.
+    field: &'static str,
+    /// In what sense it is wrong.
+    reason: Reason,
+}
+
+/// In what sense a value is wrong: the API server's words.
+enum Reason {
+    Invalid,
+    Required,
+    Forbidden,
+}
+
+impl Rule {
+    /// Adds the rule to the schema of its place.
+    pub fn add_to(&self, schema: &mut Value) {
+        let mut entry = Map::new();
+        entry.insert("rule".into(), json!(self.rule));
+        entry.insert("message".into(), json!(self.says));
+        if !self.field.is_empty() {
+            entry.insert("fieldPath".into(), json!(self.field));
+        }
+        let reason = match self.reason {
+            Reason::Invalid => "FieldValueInvalid",
+            Reason::Required => "FieldValueRequired",
+            Reason::Forbidden => "FieldValueForbidden",
+        };
+        entry.insert("reason".into(), json!(reason));
+        match schema.get_mut("x-kubernetes-validations").and_then(Value::as_array_mut) {
+            Some(rules) => rules.push(Value::Object(entry)),
+            None => schema["x-kubernetes-validations"] = json!([entry]),
+        }
+    }
+}
+
+/// Every item of the list `$one` needs an item of the list `$two` with its name.
+///
+/// (No `orValue([])`: its result has no known length, and the API server would refuse the rule as too dear; so it
+/// does with an expression that would name the culprit.)
+macro_rules! partner {
+    ($one_in:literal, $one:literal, $two_in:literal, $two:literal, $field:literal) => {
+        Rule {
+            at: "",
+            rule: concat!(
+                "!has(",
+                $one_in,
+                ".",
+                $one,
+                ") || ",
+                $one_in,
+                ".",
+                $one,
+                ".all(x, has(",
+                $two_in,
+                ".",
+                $two,
+                ") && ",
+                $two_in,
+                ".",
+                $two,
+                ".exists(y, y.name == x.name))"
+            ),
+            says: concat!("each of ", $one, " needs one of ", $two, " with the same name, and one has none"),
+            field: $field,
+            reason: Reason::Invalid,
+        }
+    };
+}
+
+/// Of both kinds: the name becomes the value of a label.
+pub const NAME: &[Rule] = &[Rule {
+    at: "",
+    rule: "size(self.metadata.name) <= 63",
+    says: "metadata.name is longer than 63 characters; it becomes the value of a label",
+    field: "",
+    reason: Reason::Invalid,
+}];
+
+/// Of a VirtualMachine's spec.
+pub const MACHINE: &[Rule] = &[Rule {
+    at: "",
+    rule: "has(self.running) != has(self.runStrategy)",
+    says: "set exactly one of runStrategy and running (deprecated)",
+    field: ".runStrategy",
+    reason: Reason::Invalid,
+}];
+
+/// Of a VirtualMachineInstance's spec.
+pub const IMMUTABLE: &[Rule] = &[Rule {
+    at: "",
+    rule: "self == oldSelf",
+    says: "an instance does not change; change the VirtualMachine and restart it",
+    field: "",
+    reason: Reason::Forbidden,
+}];
+
+/// Of the spec of an instance, in a VirtualMachine's template or by itself.
+pub const INSTANCE: &[Rule] = &[
+    // Disks and volumes go in pairs, interfaces and networks too.
+    partner!("self.domain.devices", "disks", "self", "volumes", ".domain.devices.disks"),
+    partner!("self", "volumes", "self.domain.devices", "disks", ".volumes"),
+    partner!("self.domain.devices", "interfaces", "self", "networks", ".domain.devices.interfaces"),
+    partner!("self", "networks", "self.domain.devices", "interfaces", ".networks"),
+    Rule {
+        at: "",
+        rule: "!has(self.networks) || self.networks.filter(n, has(n.pod)).size() <= 1",
+        says: "at most one network may be of type pod",
+        field: ".networks",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "",
+        rule: "!has(self.domain.devices.autoattachPodInterface) || self.domain.devices.autoattachPodInterface || \
+               !has(self.domain.devices.interfaces) || size(self.domain.devices.interfaces) == 0",
+        says: "interfaces are listed, so autoattachPodInterface: false has no meaning; remove one of them",
+        field: ".domain.devices.autoattachPodInterface",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "networks[]",
+        rule: "has(self.pod)",
+        says: "set pod: {}, which is the node's bridge br0",
+        field: ".pod",
+        reason: Reason::Required,
+    },
+    Rule {
+        at: "domain.devices.interfaces[]",
+        rule: "has(self.bridge)",
+        says: "set bridge: {}, which connects the interface to the bridge of its network",
+        field: ".bridge",
+        reason: Reason::Required,
+    },
+    // CPU and memory.
+    Rule {
+        at: "domain",
+        rule: "has(self.memory) && has(self.memory.guest) || \
+               has(self.resources) && has(self.resources.requests) && 'memory' in self.resources.requests",
+        says: "the VM has no memory: set memory.guest, for example 1Gi",
+        field: ".memory",
+        reason: Reason::Required,
+    },
+    Rule {
+        at: "domain.memory",
+        rule: "!has(self.guest) || (type(self.guest) == int ? int(self.guest) >= 33554432 \
+               : quantity(string(self.guest)).compareTo(quantity('32Mi')) >= 0)",
+        says: "a guest has at least 32Mi of memory (a number without unit is bytes)",
+        field: ".guest",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain.cpu",
+        rule: "self.?sockets.orValue(1) * self.?cores.orValue(1) * self.?threads.orValue(1) <= 512",
+        says: "sockets × cores × threads is more than 512 virtual CPUs",
+        field: "",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain.resources.requests",
+        rule: "self.all(name, name in ['cpu', 'memory'])",
+        says: "only cpu and memory can be requested",
+        field: "",
+        reason: Reason::Forbidden,
+    },
+    Rule {
+        at: "domain.resources.limits",
+        rule: "self.all(name, name in ['cpu', 'memory'])",
+        says: "only cpu and memory can be limited",
+        field: "",
+        reason: Reason::Forbidden,
+    },
+    Rule {
+        at: "domain.resources",
+        rule: "!has(self.requests) || !has(self.limits) || self.limits.all(name, !(name in self.requests) || \
+               quantity(string(self.limits[name])).compareTo(quantity(string(self.requests[name]))) >= 0)",
+        says: "a limit is smaller than the request of the same name",
+        field: ".limits",
+        reason: Reason::Invalid,
+    },
+    // Disks.
+    Rule {
+        at: "domain.devices.disks[]",
+        rule: "!(has(self.disk) && has(self.cdrom))",
+        says: "a disk is either a disk or a cdrom; remove one of them",
+        field: ".cdrom",
+        reason: Reason::Forbidden,
+    },
+    Rule {
+        at: "domain.devices.disks[]",
+        rule: "!has(self.cdrom) || !has(self.cdrom.bus) || self.cdrom.bus in ['sata', 'scsi', 'usb']",
+        says: "a cdrom can not be on the virtio bus; use sata, scsi or usb",
+        field: ".cdrom",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain.devices",
+        rule: "!has(self.disks) || self.disks.filter(d, has(d.bootOrder)).all(d, \
+               self.disks.filter(e, has(e.bootOrder) && e.bootOrder == d.bootOrder).size() == 1)",
+        says: "two disks have the same bootOrder",
+        field: ".disks",
+        reason: Reason::Invalid,
+    },
+    // Volumes.
+    Rule {
+        at: "volumes[]",
+        rule: "[has(self.hostDisk), has(self.emptyDisk), has(self.cloudInitNoCloud)].filter(x, x).size() == 1",
+        says: "a volume has exactly one of hostDisk, emptyDisk and cloudInitNoCloud",
+        field: "",
+        reason: Reason::Required,
+    },
+    Rule {
+        at: "volumes[].hostDisk",
+        rule: "self.path.matches('^/data/(images/[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?|\
+               disks(/[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)+)$')",
+        says: "use /data/images/<name> for a base image of the node or /data/disks/<file> for a disk that is \
+             written in place",
+        field: ".path",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "volumes[].hostDisk",
+        rule: "!(self.path.startsWith('/data/images/') && self.type == 'DiskOrCreate')",
+        says: "a base image can not be created by a VM; use type: Disk",
+        field: ".type",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "volumes[].hostDisk",
+        rule: "self.type != 'DiskOrCreate' || has(self.capacity)",
+        says: "DiskOrCreate needs the capacity of the disk to create",
+        field: ".capacity",
+        reason: Reason::Required,
+    },
+    Rule {
+        at: "volumes[].hostDisk",
+        rule: "!(self.path.startsWith('/data/disks/') && self.type == 'Disk' && has(self.capacity))",
+        says: "the file exists and keeps its size; remove capacity or use type: DiskOrCreate",
+        field: ".capacity",
+        reason: Reason::Forbidden,
+    },
+    Rule {
+        at: "volumes[].hostDisk",
+        rule: "!has(self.capacity) || quantity(string(self.capacity)).isGreaterThan(quantity('0'))",
+        says: "capacity is zero",
+        field: ".capacity",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "volumes[].emptyDisk",
+        rule: "quantity(string(self.capacity)).isGreaterThan(quantity('0'))",
+        says: "capacity is zero",
+        field: ".capacity",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "",
+        rule: "!has(self.volumes) || self.volumes.filter(v, has(v.hostDisk)).all(v, \
+               self.volumes.filter(w, has(w.hostDisk) && w.hostDisk.path == v.hostDisk.path).size() == 1)",
+        says: "two volumes are the same hostDisk",
+        field: ".volumes",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "",
+        rule: "!has(self.volumes) || self.volumes.filter(v, has(v.cloudInitNoCloud)).size() <= 1",
+        says: "at most one volume may be cloudInitNoCloud",
+        field: ".volumes",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "volumes[].cloudInitNoCloud",
+        rule: "[has(self.userData), has(self.userDataBase64), has(self.secretRef)].filter(x, x).size() <= 1",
+        says: "user data has more than one source: keep one of userData, userDataBase64 and secretRef",
+        field: "",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "volumes[].cloudInitNoCloud",
+        rule: "[has(self.networkData), has(self.networkDataBase64), has(self.networkDataSecretRef)]\
+               .filter(x, x).size() <= 1",
+        says: "network data has more than one source: keep one of networkData, networkDataBase64 and \
+             networkDataSecretRef",
+        field: "",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "volumes[].cloudInitNoCloud",
+        rule: "[has(self.userData), has(self.userDataBase64), has(self.secretRef), has(self.networkData), \
+               has(self.networkDataBase64), has(self.networkDataSecretRef)].exists(x, x)",
+        says: "neither user data nor network data is given: set userData, for example",
+        field: "",
+        reason: Reason::Required,
+    },
+];
