@@ -24,6 +24,11 @@ install() {
     inst_multiple blkid mkfs.vfat mkfs.ext4 mke2fs mmd mcopy mdir mtools wipefs sfdisk blockdev lsblk udevadm \
         mount umount modprobe journalctl reboot poweroff cat sleep
     inst_simple /etc/mke2fs.conf
+    # mtools write names in the code page of FAT, which the C library loads by name.
+    inst_libdir_file 'gconv/IBM850.so' 'gconv/gconv-modules' 'gconv/gconv-modules.cache'
+    # Cards get the names that the node will see, so that node.toml may use them.
+    inst_rules 75-net-description.rules 80-net-setup-link.rules
+    inst_simple /usr/lib/systemd/network/99-default.link
     # Libraries of the installer, which is not here yet.
     inst_libdir_file 'libc.so*' 'libm.so*' 'libgcc_s.so*' 'ld-linux*'
     inst_script "$moddir/installer-failed.sh" /usr/lib/sheaf/installer-failed
