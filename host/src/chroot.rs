@@ -17,6 +17,7 @@ pub const BINDS: &str = "/mnt";
 /// Arguments: root, network (`yes` or `no`), then `ro|rw SOURCE NAME` for each bind, `--`, the program and its arguments.
 const ENTER: &str = r#"set -eu
 root=$1 network=$2; shift 2
+mount --rbind "$root" "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount --rbind /sys "$root/sys"
@@ -113,28 +114,24 @@ impl Chroot {
         if !self.network {
             command = command.arg("--net");
         }
-        command = command.args(["sh", "-c", ENTER, "enter-root"]).arg(&self.root);
+        // The script travels as a variable, so that an error shows what was run and not how.
+        command =
+            command.env("ENTER", ENTER).args(["sh", "-c", "eval \"$ENTER\"", "enter-root"]).arg(&self.root);
         command = command.arg(if self.network { "yes" } else { "no" });
         for bind in &self.binds {
             command = command.arg(if bind.writable { "rw" } else { "ro" }).arg(&bind.source).arg(&bind.name);
         }
-        command = command.args([
-            "--",
-            "env",
-            "-i",
-            "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-            "LC_ALL=C.UTF-8",
-            "TZ=UTC",
-            "HOME=/tmp",
-        ]);
+        command = command.args(["--", "env", "-i"]);
+        if let Some(dir) = &inside.dir {
+            command = command.arg("--chdir").arg(dir);
+        }
+        command =
+            command.args(["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC", "HOME=/tmp"]);
         for (name, value) in &inside.env {
             let mut variable = name.clone();
             variable.push("=");
             variable.push(value);
             command = command.arg(variable);
-        }
-        if let Some(dir) = &inside.dir {
-            command = command.arg("--chdir").arg(dir);
         }
         command = command.arg(&inside.program).args(&inside.args);
         Command { stdin: inside.stdin.clone(), log: inside.log.clone(), deadline: inside.deadline, ..command }
@@ -168,6 +165,7 @@ fn namespace(privilege: Privilege, mounts: bool) -> Command {
 mod tests {
     use super::*;
     use crate::run::{Run, RunError, System};
+    use std::ffi::OsStr;
 
     #[test]
     fn a_plain_user_enters_by_a_user_namespace_and_root_does_not() {
@@ -181,8 +179,9 @@ mod tests {
     fn only_the_variables_of_the_command_are_seen_inside() {
         let inside = Command::new("make").env("A", "1").dir("/mnt/src").arg("all");
         let outside = Chroot::new("/r", Privilege::Root).enter(&inside);
-        assert!(outside.to_string().ends_with("HOME=/tmp A=1 --chdir /mnt/src make all"), "{outside}");
-        assert!(outside.env.is_empty() && outside.dir.is_none());
+        assert!(outside.to_string().ends_with("HOME=/tmp A=1 make all"), "{outside}");
+        assert!(outside.to_string().contains("env -i --chdir /mnt/src "), "{outside}");
+        assert!(!outside.env.contains_key(OsStr::new("A")) && outside.dir.is_none());
     }
 
     #[test]

@@ -99,6 +99,8 @@ fn xorriso(plan: &Plan) -> Command {
         .args(["--efi-boot", ESP, "-efi-boot-part", "--efi-boot-image", "--protective-msdos-label"])
         .args(["-graft-points", &format!("/{ESP}=/mnt/work/{ESP}")])
         .args(grafts)
+        // Files keep the times of the build host else; `b` is both the time of contents and of status.
+        .args(["--", "-alter_date_r", "b", &format!("={}", plan.epoch), "/", "--"])
         .env("SOURCE_DATE_EPOCH", plan.epoch.to_string())
 }
 

@@ -7,7 +7,7 @@ use crate::debian::ARCH;
 use crate::error::BuildError;
 use crate::inputs::{Digest, Inputs};
 use crate::signing::Key;
-use crate::stage::{Made, Spec, Workshop};
+use crate::stage::{Made, Spec, Workshop, lock};
 use crate::stages::payload;
 use crate::stages::root::{Identity, PACKAGES};
 use crate::tools::Tools;
@@ -91,6 +91,9 @@ pub fn build(
 
 /// Puts the finished folder where users look for it. Its files share their blocks with the cache where they can.
 fn publish(made: &Path, to: &Path) -> Result<PathBuf, BuildError> {
+    let home = to.parent().unwrap_or(to);
+    fs::create_dir_all(home).map_err(BuildError::io(home))?;
+    let _lock = lock(&home.join(".lock"))?;
     let new = to.with_file_name(".new");
     for left_over in [&new, &to.to_owned()] {
         match fs::remove_dir_all(left_over) {

@@ -183,7 +183,7 @@ impl Workshop<'_> {
 const KEY_DIGITS: usize = 24;
 
 /// Holds `path` locked until dropped; waits for whoever has it.
-fn lock(path: &Path) -> Result<File, BuildError> {
+pub(crate) fn lock(path: &Path) -> Result<File, BuildError> {
     let open = || -> io::Result<File> {
         let file = File::options().create(true).truncate(false).write(true).open(path)?;
         file.lock()?;
