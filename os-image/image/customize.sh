@@ -95,7 +95,7 @@ modules=/usr/lib/modules/$kernel/kernel
 for path in sound drivers/gpu drivers/media drivers/net/wireless drivers/infiniband drivers/iio drivers/staging \
     drivers/bluetooth drivers/comedi drivers/accel drivers/isdn drivers/atm drivers/pcmcia drivers/firewire \
     drivers/soundwire drivers/slimbus drivers/memstick drivers/nfc drivers/net/can drivers/net/hamradio \
-    drivers/net/ieee802154 drivers/net/wwan drivers/net/plip drivers/net/arcnet drivers/net/fddi drivers/net/usb \
+    drivers/net/ieee802154 drivers/net/wwan drivers/net/plip drivers/net/arcnet drivers/net/fddi \
     drivers/input/joystick drivers/input/touchscreen drivers/input/tablet drivers/input/gameport drivers/input/mouse \
     drivers/mtd drivers/w1 drivers/ssb drivers/bcma drivers/parport drivers/accessibility drivers/leds drivers/gnss \
     drivers/usb/gadget drivers/usb/serial drivers/usb/misc drivers/usb/atm drivers/usb/image drivers/counter \

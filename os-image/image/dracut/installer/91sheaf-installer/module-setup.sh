@@ -7,7 +7,8 @@ check() {
 }
 
 depends() {
-    echo dash systemd-initrd dm udev-rules sheaf-storage
+    # Not systemd-initrd: there is no other root to go to, so this is a system of its own that starts default.target.
+    echo dash systemd systemd-udevd systemd-journald systemd-tmpfiles systemd-modules-load dm udev-rules sheaf-storage
 }
 
 installkernel() {
@@ -36,6 +37,9 @@ install() {
         inst_simple "$moddir/$unit" "$systemdsystemunitdir/$unit"
     done
     inst_simple "$moddir/emergency.service" "$systemdsystemunitdir/rescue.service"
+    printf 'NAME=Sheaf\nID=sheaf\nPRETTY_NAME="Sheaf installer"\n' >"$initdir/usr/lib/os-release"
+    rm -f "$initdir/etc/initrd-release"
+    ln -sf ../usr/lib/os-release "$initdir/etc/os-release"
     ln_r "$systemdsystemunitdir/sheaf-installer.target" "$systemdsystemunitdir/default.target"
     # Nothing on the kernel's command line may open a shell, and no partition found here is ours to mount.
     rm -f "$initdir$systemdutildir/system-generators/systemd-debug-generator" \
