@@ -23,6 +23,7 @@ use crate::{status::VirtualMachineStatus, vmi::VirtualMachineInstanceSpec};
     shortname = "vms",
     category = "all",
     namespaced,
+    derive = "PartialEq",
     status = "VirtualMachineStatus",
     doc = "A virtual machine: what it is made of and when it runs.",
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,

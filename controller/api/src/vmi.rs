@@ -24,6 +24,7 @@ use crate::{devices::Devices, domain::DomainSpec, status::VirtualMachineInstance
     shortname = "vmis",
     category = "all",
     namespaced,
+    derive = "PartialEq",
     status = "VirtualMachineInstanceStatus",
     doc = "One run of a virtual machine, on one node.",
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
