@@ -2,6 +2,7 @@
 //!
 //! Route in: arguments and environment. Route out: crates os-image and iso; errors print with all their causes.
 
+mod admin;
 mod build;
 mod config;
 mod demo;
@@ -24,6 +25,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make an administrator's key, or fetch the kubeconfig for one
+    Admin(admin::Arguments),
     /// Build a release from a recipe
     Build(build::Arguments),
     /// Check node configs, or print an example
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SHEAF_LOG").unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let result = match Arguments::parse().command {
+        Command::Admin(arguments) => admin::run(&arguments),
         Command::Build(arguments) => build::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Iso(arguments) => iso::run(&arguments),

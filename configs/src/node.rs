@@ -321,6 +321,9 @@ pub struct Cluster {
     pub labels: BTreeMap<String, String>,
 }
 
+/// What stands in place of a token that a node has used up: the node is in, and needs none.
+pub const REDEEMED: &str = "redeemed";
+
 /// The node's part in its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -1,7 +1,8 @@
-//! Drives built artefacts, never the code behind them.
+//! Drives built artefacts, never the code behind them; [`cluster`] alone runs the agent's library, on the real API server.
 //!
 //! Why here: what a user meets is a medium, a disk, a serial line and the Kubernetes API, so that is what cases use.
 //! Route in: `target/sheaf` and the tools chroot. Route out: `tests/*.rs`, one file per subject, each case readable
 //! in ten lines. Which rung of the ladder a test belongs to: `docs/testing.md`.
 
+pub mod cluster;
 pub mod harness;

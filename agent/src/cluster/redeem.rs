@@ -1,13 +1,14 @@
 //! Takes a redeemed token out of node.toml.
 //!
 //! Why here: a token is a way in, and of no use once the node is in. Route in: the operator's file. Route out: the
-//! same file, otherwise as the operator wrote it.
+//! same file, otherwise as the operator wrote it, with the word [`REDEEMED`] in the token's place.
 
 use anyhow::Context as _;
+use sheaf_config::node::REDEEMED;
 use sheaf_host::file::write_atomically;
 use std::path::Path;
 
-/// Removes `cluster.token` from the file `path`; true when one was there.
+/// Strikes `cluster.token` out of the file `path`; true when one was there.
 pub fn redeem(path: &Path) -> anyhow::Result<bool> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("{}: can not be read", path.display()))?;
@@ -22,8 +23,18 @@ pub fn redeem(path: &Path) -> anyhow::Result<bool> {
 fn without_token(text: &str) -> Result<Option<String>, toml_edit::TomlError> {
     let mut document: toml_edit::DocumentMut = text.parse()?;
     let cluster = document.get_mut("cluster").and_then(|item| item.as_table_like_mut());
-    let removed = cluster.and_then(|cluster| cluster.remove("token")).is_some();
-    Ok(removed.then(|| document.to_string()))
+    let Some(toml_edit::Value::String(token)) =
+        cluster.and_then(|cluster| cluster.get_mut("token")?.as_value_mut())
+    else {
+        return Ok(None);
+    };
+    if token.value() == REDEEMED {
+        return Ok(None);
+    }
+    let mut struck = toml_edit::Formatted::new(REDEEMED.to_owned());
+    *struck.decor_mut() = token.decor().clone();
+    *token = struck;
+    Ok(Some(document.to_string()))
 }
 
 #[cfg(test)]
@@ -32,9 +43,8 @@ mod tests {
 
     #[test]
     fn everything_but_the_token_stays_as_it_was_written() {
-        let text = "version = 1 # ours\n\n[cluster]\n  mode   = \"join\"\ntoken = \"abcdef.0123456789abcdef\"\nserver = 'https://a:6443'\n\n# end\n";
-        let expected =
-            "version = 1 # ours\n\n[cluster]\n  mode   = \"join\"\nserver = 'https://a:6443'\n\n# end\n";
+        let text = "version = 1 # ours\n\n[cluster]\n  mode   = \"join\"\ntoken = \"abcdef.0123456789abcdef\" # once\nserver = 'https://a:6443'\n\n# end\n";
+        let expected = "version = 1 # ours\n\n[cluster]\n  mode   = \"join\"\ntoken = \"redeemed\" # once\nserver = 'https://a:6443'\n\n# end\n";
         assert_eq!(without_token(text).unwrap().unwrap(), expected);
     }
 
@@ -44,7 +54,9 @@ mod tests {
             "cluster = { mode = \"join\", token = \"x\" }\n",
             "cluster.mode = \"join\"\ncluster.token = \"x\"\n",
         ] {
-            assert!(!without_token(text).unwrap().unwrap().contains("token"), "{text}");
+            let without = without_token(text).unwrap().unwrap();
+            assert_eq!(without, text.replace("\"x\"", "\"redeemed\""));
+            assert_eq!(without_token(&without).unwrap(), None);
         }
         assert_eq!(without_token("version = 1\n").unwrap(), None);
     }

@@ -3,7 +3,7 @@
 //! Route in: the table. Route out: [`Cluster`] that has every key its mode needs and none of the other mode's.
 
 use super::{ELSEWHERE, plain};
-use crate::node::{Cidr, Cluster, ClusterMode, Secret};
+use crate::node::{Cidr, Cluster, ClusterMode, REDEEMED, Secret};
 use crate::spanned::{Table, Wrong, wrong};
 use crate::syntax;
 use std::ops::RangeInclusive;
@@ -32,7 +32,7 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
     let (report, place) = (table.report(), table.at());
     let mode = table.required("mode", "mode = \"create\" or mode = \"join\"", |value| value.one_of(MODES));
     let server = table.optional("server", |value| value.text(syntax::server));
-    let token = table.optional("token", |value| value.text(|text| syntax::token(text).map(Secret)));
+    let token = table.optional("token", |value| value.text(token_or_redeemed));
     let ca_hash = table.optional("ca-hash", |value| value.text(syntax::ca_hash));
     let sans = table.optional("sans", |value| value.texts(syntax::host));
     let admin_keys = table.optional("admin-keys", |value| value.texts(syntax::public_key));
@@ -70,7 +70,7 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
     let config = Cluster {
         mode: mode?,
         server: plain(server),
-        token: plain(token),
+        token: plain(token).flatten(),
         ca_hash: plain(ca_hash),
         sans: sans.unwrap_or_default().into_iter().map(|at| at.value).collect(),
         admin_keys: admin_keys.unwrap_or_default().into_iter().map(|at| at.value).collect(),
@@ -78,6 +78,10 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
         labels: labels.unwrap_or_default().into_iter().map(|(key, at)| (key, at.value)).collect(),
     };
     Some(Read { config })
+}
+
+fn token_or_redeemed(text: &str) -> Result<Option<Secret>, Wrong> {
+    if text == REDEEMED { Ok(None) } else { syntax::token(text).map(|token| Some(Secret(token))) }
 }
 
 fn service_network(text: &str) -> Result<Cidr, Wrong> {

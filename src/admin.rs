@@ -1,0 +1,147 @@
+//! `sheaf admin`: the administrator's way into a cluster that has no ssh.
+//!
+//! Route in: `new` makes a key, whose public half goes into node.toml; `kubeconfig` asks the running cluster for the
+//! certificate it signed for that key. Route out: two files; a kubeconfig on standard output. The private half never
+//! leaves this machine, and nothing is believed before the CA's pin has been compared.
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::Subcommand;
+use p256::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey, LineEnding};
+use sheaf_config::pin::CaPin;
+use sheaf_host::file::write_atomically;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use x509_cert::der::{DecodePem, Encode};
+
+/// One request to a node that may be an emulated one.
+const REQUEST_TIME: Duration = Duration::from_secs(20);
+
+/// Where certificates of administrators are published; anyone may read it.
+const ACCESS: &str = "/api/v1/namespaces/kube-public/configmaps/sheaf-access";
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a key: DIR/admin.key stays here, DIR/admin.pub goes into admin-keys of node.toml
+    New {
+        /// Where to put both
+        dir: PathBuf,
+    },
+    /// Print the kubeconfig for a key that the cluster knows
+    Kubeconfig {
+        /// The first node: https://ADDRESS:6443
+        #[arg(long)]
+        server: String,
+        /// The private key that `sheaf admin new` made
+        #[arg(long)]
+        key: PathBuf,
+        /// The cluster's CA hash, from the first node's screen: sha256:…
+        #[arg(long)]
+        ca_hash: CaPin,
+    },
+}
+
+/// Runs the command.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    match &arguments.command {
+        Command::New { dir } => new(dir),
+        Command::Kubeconfig { server, key, ca_hash } => {
+            print!("{}", kubeconfig(server.trim_end_matches('/'), key, ca_hash)?);
+            Ok(())
+        }
+    }
+}
+
+fn new(dir: &Path) -> Result<()> {
+    let (private, public) = (dir.join("admin.key"), dir.join("admin.pub"));
+    if private.exists() {
+        bail!("{} is there already; it is not overwritten: choose another folder", private.display());
+    }
+    let mut bytes = [0; 32];
+    let key = loop {
+        getrandom::fill(&mut bytes).map_err(|error| anyhow!("no random numbers: {error}"))?;
+        if let Ok(key) = p256::SecretKey::from_slice(&bytes) {
+            break key;
+        }
+    };
+    let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(|error| anyhow!("{error}"))?;
+    let public_pem =
+        key.public_key().to_public_key_pem(LineEnding::LF).map_err(|error| anyhow!("{error}"))?;
+    write_atomically(&private, pem.as_bytes(), 0o600)?;
+    write_atomically(&public, public_pem.as_bytes(), 0o644)?;
+    eprintln!("{}: keep it secret", private.display());
+    eprintln!(
+        "{}: its text goes into admin-keys of `[cluster]` in the first node's node.toml",
+        public.display()
+    );
+    Ok(())
+}
+
+fn kubeconfig(server: &str, key: &Path, pin: &CaPin) -> Result<String> {
+    let pem = std::fs::read_to_string(key).with_context(|| format!("{}: can not be read", key.display()))?;
+    let private = p256::SecretKey::from_pkcs8_pem(&pem)
+        .map_err(|error| anyhow!("{}: is no key made by `sheaf admin new`: {error}", key.display()))?;
+    let public = private.public_key().to_public_key_der().map_err(|error| anyhow!("{error}"))?;
+    let name = format!("{}.crt", CaPin::of_public_key(public.as_bytes()).hex());
+
+    let first = fetch(server, None)?;
+    let ca = entry(&first, "ca.crt").ok_or_else(|| anyhow!("{server} does not say which CA it has"))?;
+    let found = CaPin::of_certificate(ca)?;
+    if found != *pin {
+        bail!(
+            "{server} has the CA {found}, not {pin}: compare with the first node's screen; someone may be between"
+        );
+    }
+    // The CA is the right one; what it vouches for is what counts.
+    let verified = fetch(server, Some(ca))?;
+    let certificate = entry(&verified, &name).ok_or_else(|| {
+        anyhow!("the cluster has no certificate for {}: its admin.pub must stand in admin-keys of the first node's node.toml", key.display())
+    })?;
+    let parsed = x509_cert::Certificate::from_pem(certificate)
+        .context("the cluster's certificate for this key is damaged")?;
+    if parsed.tbs_certificate().subject_public_key_info().to_der()? != public.as_bytes() {
+        bail!("the certificate that {server} shows is for another key");
+    }
+    let config = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "sheaf", "cluster": {"server": server, "certificate-authority-data": STANDARD.encode(ca)}}],
+        "users": [{"name": "admin", "user": {
+            "client-certificate-data": STANDARD.encode(certificate), "client-key-data": STANDARD.encode(&pem)}}],
+        "contexts": [{"name": "sheaf", "context": {"cluster": "sheaf", "user": "admin"}}],
+        "current-context": "sheaf",
+    });
+    // JSON is YAML.
+    Ok(format!("{config:#}\n"))
+}
+
+fn entry<'a>(map: &'a serde_json::Value, name: &str) -> Option<&'a str> {
+    map.get("data")?.get(name)?.as_str()
+}
+
+/// The access ConfigMap of `server`, whose certificate is verified when `ca` is known.
+fn fetch(server: &str, ca: Option<&str>) -> Result<serde_json::Value> {
+    let tls = match ca {
+        None => TlsConfig::builder().disable_verification(true).build(),
+        Some(ca) => {
+            let certificate = Certificate::from_pem(ca.as_bytes())?;
+            TlsConfig::builder().root_certs(RootCerts::new_with_certs(&[certificate])).build()
+        }
+    };
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().tls_config(tls).timeout_global(Some(REQUEST_TIME)).build().into();
+    let url = format!("{server}{ACCESS}");
+    let text =
+        agent.get(&url).call().and_then(|mut answer| answer.body_mut().read_to_string()).with_context(
+            || format!("{url}: no answer; is the first node up, and are admin-keys in its node.toml?"),
+        )?;
+    serde_json::from_str(&text).with_context(|| format!("{url}: the answer is not JSON"))
+}

@@ -1,0 +1,217 @@
+//! Agents against the real control plane: joining, refusals, restarts, leases.
+
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use serde_json::json;
+use sheaf_agent::cluster::Hosts;
+use sheaf_agent::status::{Phase, Status};
+use sheaf_host::fakes::{FakeRun, FakeUnits};
+use sheaf_tests::cluster::{AgentNode, ControlPlane, RunningAgent, TOKEN};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest wait for anything here; the machine is shared with other tests.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn hosts() -> Hosts {
+    Hosts { run: Arc::new(FakeRun::default()), units: Arc::new(FakeUnits::default()) }
+}
+
+async fn status(agent: &RunningAgent, what: &str, holds: impl Fn(&Status) -> bool) -> Status {
+    let mut status = agent.ctx.status.subscribe();
+    let found = tokio::time::timeout(PATIENCE, status.wait_for(|status| holds(status))).await;
+    match found {
+        Ok(found) => found.unwrap().clone(),
+        Err(_) => panic!("no {what}; the status is {:#?}", agent.ctx.status.subscribe().borrow().cluster),
+    }
+}
+
+async fn ready(agent: &RunningAgent) {
+    status(agent, "ready node", |status| status.cluster.phase == Phase::Ready).await;
+}
+
+/// Step and remedy of the failure the agent ends at.
+async fn refusal(agent: &RunningAgent) -> (String, String, String) {
+    let cluster = status(agent, "failure", |status| status.cluster.phase == Phase::Failed).await.cluster;
+    (cluster.step, cluster.problem.unwrap(), cluster.remedy.unwrap())
+}
+
+fn condition(node: &Node, kind: &str) -> String {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    conditions
+        .into_iter()
+        .find(|condition| condition.type_ == kind)
+        .map(|condition| condition.status)
+        .unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_joins_by_token_becomes_ready_and_renews_its_lease() {
+    let plane = ControlPlane::start("").await.unwrap();
+    let node = plane.joining("n1", "aaaa", TOKEN, &plane.ca_hash).unwrap();
+    let agent = node.start(hosts()).unwrap();
+    ready(&agent).await;
+
+    let nodes: Api<Node> = Api::all(plane.admin.clone());
+    let object = nodes.get("n1").await.unwrap();
+    assert_eq!(condition(&object, "Ready"), "True");
+    let labels = object.metadata.labels.clone().unwrap();
+    assert_eq!(labels["sheaf.dev/vm-node"], "true");
+    let taints = object.spec.as_ref().unwrap().taints.clone().unwrap();
+    assert!(
+        taints.iter().any(|taint| taint.key == "sheaf.dev/vm-only" && taint.effect == "NoSchedule"),
+        "{taints:?}"
+    );
+    let capacity = object.status.as_ref().unwrap().capacity.clone().unwrap();
+    assert_eq!(capacity["devices.kubevirt.io/kvm"].0, "1k");
+    assert_eq!(capacity["bridge.network.kubevirt.io/br0"].0, "1k");
+
+    let text = std::fs::read_to_string(node.paths().node_toml).unwrap();
+    assert!(!text.contains(TOKEN), "{text}");
+    assert!(text.contains("token = \"redeemed\""), "{text}");
+
+    let leases: Api<Lease> = Api::namespaced(plane.admin.clone(), "kube-node-lease");
+    let renewed = |lease: &Lease| lease.spec.as_ref().unwrap().renew_time.clone().unwrap().0;
+    let first = renewed(&leases.get("n1").await.unwrap());
+    let again = tokio::time::timeout(Duration::from_secs(25), async {
+        loop {
+            let now = renewed(&leases.get("n1").await.unwrap());
+            if now > first {
+                return now;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    });
+    again.await.expect("the lease is renewed every 10 s");
+
+    agent.publish.hypervisor.send_modify(|hypervisor| hypervisor.answers = false);
+    status(&agent, "node that waits for libvirt", |status| status.cluster.phase == Phase::NotReady).await;
+    assert_eq!(condition(&nodes.get("n1").await.unwrap(), "Ready"), "False");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_with_token_hash_or_signature_is_named_with_its_remedy() {
+    let plane = ControlPlane::start("").await.unwrap();
+    let attempt = async |token: &str, hash: &str| {
+        let node = plane.joining("n1", "aaaa", token, hash).unwrap();
+        let agent = node.start(hosts()).unwrap();
+        refusal(&agent).await
+    };
+    let (step, problem, remedy) = attempt("zzzzzz.0123456789abcdef", &plane.ca_hash).await;
+    assert_eq!(
+        (step.as_str(), problem.as_str()),
+        ("checking the signature of cluster-info", "it is not signed for token zzzzzz.***")
+    );
+    assert_eq!(
+        remedy,
+        "the cluster does not know this token, or it has expired: make one with `sheaf-agent token create`"
+    );
+
+    let (step, problem, remedy) = attempt("abcdef.zzzzzzzzzzzzzzzz", &plane.ca_hash).await;
+    assert_eq!(
+        (step.as_str(), problem.as_str()),
+        ("checking the signature of cluster-info", "the signature does not match")
+    );
+    assert!(remedy.starts_with("the second half of the token is wrong"), "{remedy}");
+
+    let wrong = format!("sha256:{}", "0".repeat(64));
+    let (step, problem, remedy) = attempt(TOKEN, &wrong).await;
+    assert_eq!(step, "comparing the cluster's CA with ca-hash");
+    assert_eq!(problem, format!("node.toml says {wrong}, the cluster's is {}", plane.ca_hash));
+    assert!(remedy.contains("write its hash"), "{remedy}");
+
+    // Somebody changes cluster-info: kube-controller-manager signs it anew, but only for tokens it knows.
+    let maps: Api<ConfigMap> = Api::namespaced(plane.admin.clone(), "kube-public");
+    let forged = json!({"data": {"jws-kubeconfig-forged": "eyJhbGciOiJub25lIiwia2lkIjoiZm9yZ2VkIn0.."}});
+    maps.patch("cluster-info", &PatchParams::default(), &Patch::Merge(&forged)).await.unwrap();
+    let (step, problem, _) = attempt("forged.0123456789abcdef", &plane.ca_hash).await;
+    assert_eq!(step, "checking the signature of cluster-info");
+    assert!(problem.contains("not signed for token") || problem.contains("not HS256"), "{problem}");
+
+    let nodes: Api<Node> = Api::all(plane.admin.clone());
+    assert!(
+        nodes.list(&ListParams::default()).await.unwrap().items.is_empty(),
+        "none of them may have joined"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_killed_while_its_request_is_open_goes_on_with_the_same_key() {
+    let plane = ControlPlane::start("").await.unwrap();
+    // Without an approver the request stays open.
+    plane.hosts.units.stop("kube-controller-manager.service").await.unwrap();
+    let node = plane.joining("n1", "aaaa", TOKEN, &plane.ca_hash).unwrap();
+    // cluster-info must be signed before: the signature is kept while the signer is away.
+    let requests: Api<CertificateSigningRequest> = Api::all(plane.admin.clone());
+    let open = async || requests.list(&ListParams::default()).await.unwrap().items;
+    let first = node.start(hosts()).unwrap();
+    tokio::time::timeout(PATIENCE, async {
+        while open().await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("no request; {:?}", first.ctx.status.subscribe().borrow().cluster));
+    drop(first);
+
+    let second = node.start(hosts()).unwrap();
+    status(&second, "wait for the certificate", |status| {
+        status.cluster.step == "asking for the node's certificate"
+    })
+    .await;
+    plane.hosts.units.start("kube-controller-manager.service").await.unwrap();
+    ready(&second).await;
+    let clients = open()
+        .await
+        .into_iter()
+        .filter(|request| request.spec.signer_name.ends_with("client-kubelet"))
+        .count();
+    assert_eq!(clients, 1, "the second agent went on with the first one's request");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_is_refused_to_a_second_machine_and_kept_by_the_first_across_restarts() {
+    let plane = ControlPlane::start("").await.unwrap();
+    let node = plane.joining("n1", "aaaa", TOKEN, &plane.ca_hash).unwrap();
+    let agent = node.start(hosts()).unwrap();
+    ready(&agent).await;
+
+    let twin = plane.joining("n1", "bbbb", TOKEN, &plane.ca_hash).unwrap();
+    let (step, problem, remedy) = refusal(&twin.start(hosts()).unwrap()).await;
+    assert_eq!(step, "checking that the name is free");
+    assert_eq!(problem, "another machine (machine-id aaaa) is node n1 and alive");
+    assert!(remedy.starts_with("give this machine another `system.hostname`"), "{remedy}");
+
+    let nodes: Api<Node> = Api::all(plane.admin.clone());
+    let uid = nodes.get("n1").await.unwrap().metadata.uid;
+    drop(agent);
+    let again = node.start(hosts()).unwrap();
+    ready(&again).await;
+    assert_eq!(nodes.get("n1").await.unwrap().metadata.uid, uid);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_node_joins_the_control_plane_it_made_and_a_second_start_changes_nothing() {
+    let plane = ControlPlane::start("").await.unwrap();
+    let text = format!(
+        "version = 1\n[system]\nhostname = \"plane\"\n[cluster]\nmode = \"create\"\ntoken = \"{TOKEN}\"\n"
+    );
+    let node = AgentNode::new(&text, "aaaa").unwrap();
+    // Its control plane is the one that runs already.
+    std::fs::create_dir_all(node.paths().lib.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(&plane.paths.kubernetes, &node.paths().kubernetes).unwrap();
+    std::fs::create_dir_all(&node.paths().run).unwrap();
+    std::fs::copy(plane.paths.run.join("control-plane.env"), node.paths().run.join("control-plane.env"))
+        .unwrap();
+    let ca = std::fs::read(plane.paths.kubernetes.join("pki/ca.crt")).unwrap();
+
+    let agent = node.start_at(plane.address, plane.hosts.clone()).unwrap();
+    ready(&agent).await;
+    let cluster = agent.ctx.status.subscribe().borrow().cluster.clone();
+    assert_eq!(cluster.ca_hash.as_deref(), Some(plane.ca_hash.as_str()));
+    assert_eq!(std::fs::read(plane.paths.kubernetes.join("pki/ca.crt")).unwrap(), ca);
+    let text = std::fs::read_to_string(node.paths().node_toml).unwrap();
+    assert!(text.contains(TOKEN), "the operator's token stays valid for joining nodes");
+}
