@@ -16,3 +16,4 @@ pub mod network;
 pub mod paths;
 pub mod runtime;
 pub mod status;
+pub mod vms;

@@ -6,11 +6,13 @@
 use crate::channels::{self, Context, Publish};
 use crate::config::Effective;
 use crate::paths::Paths;
-use crate::{cluster, images, network, status};
+use crate::vms::domain_xml::DomainType;
+use crate::{cluster, images, network, status, vms};
 use anyhow::{Context as _, anyhow};
 use sheaf_config::diagnose::Errors;
 use sheaf_host::alive;
 use sheaf_host::fetch::Http;
+use sheaf_host::libvirt::{Libvirt, QEMU_LOGS};
 use sheaf_host::links::Kernel;
 use sheaf_host::run::System;
 use sheaf_host::systemd::{Systemd, notify};
@@ -51,7 +53,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     let _alive = alive::declare(&paths.alive()).context("the agent can not declare itself alive")?;
     let (ctx, publish) = channels::open(paths, effective.config);
     describe(&ctx, effective.problem);
-    let Publish { config: _config, cluster: joined, hypervisor: _hypervisor, network, images, shutdown } =
+    let Publish { config: _config, cluster: joined, hypervisor, network, images, shutdown } =
         publish;
 
     let mut controllers = Controllers::default();
@@ -59,6 +61,10 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     controllers.start("status", async move { status::keep_written(&path, status, end).await });
     controllers.start("network", network::run(ctx.clone(), network, Arc::new(Kernel::default())));
     controllers.start("images", images::run(ctx.clone(), images, Arc::new(Http::default())));
+    let libvirt = Libvirt::connect(QEMU_LOGS.into()).await.context("the system bus can not be reached")?;
+    let vm_hosts =
+        vms::Hosts { vms: Arc::new(libvirt), run: Arc::new(System), domain_type: DomainType::from_environment()? };
+    controllers.start("vms", vms::run(ctx.clone(), hypervisor, vm_hosts));
     controllers.start("cluster", cluster::run(ctx.clone(), joined, hosts));
 
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can not be caught")?;

@@ -1,0 +1,134 @@
+//! What the node says to the API server about its Pods, and asks of it.
+//!
+//! Why here: every write names the Pod's UID, so that it never hits a namesake; tests have a cluster in memory.
+//! Route in: actions of the plan. Route out: requests as `system:node:<name>`, with the certificate of the moment.
+
+use super::facts::Resources;
+use super::guest::Identity;
+use crate::cluster::Joined;
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::{Event, Node, Pod, Secret};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use serde_json::{Value, json};
+use std::future::Future;
+use tokio::sync::watch;
+
+/// The API server: [`Kube`], or one in memory in tests.
+pub trait Cluster: Send + Sync + 'static {
+    /// Whether the Pod is gone, by a fresh answer of the API server.
+    fn is_gone(&self, id: &Identity) -> impl Future<Output = anyhow::Result<bool>> + Send;
+    /// Patches `pods/status`; the Pod as it is then.
+    fn patch(&self, pod: &Pod, patch: Value) -> impl Future<Output = anyhow::Result<Pod>> + Send;
+    /// Deletes the Pod without grace: nothing of it is left here.
+    fn delete(&self, pod: &Pod) -> impl Future<Output = anyhow::Result<()>> + Send;
+    /// Tells people who look at the Pod.
+    fn event(
+        &self,
+        pod: &Pod,
+        kind: &str,
+        reason: &str,
+        message: &str,
+    ) -> impl Future<Output = anyhow::Result<()>> + Send;
+    /// The value of the first of `keys` that the Secret has.
+    fn secret(
+        &self,
+        namespace: &str,
+        name: &str,
+        keys: [&str; 2],
+    ) -> impl Future<Output = anyhow::Result<Vec<u8>>> + Send;
+    /// What VMs may take of this node.
+    fn allocatable(&self) -> impl Future<Output = anyhow::Result<Resources>> + Send;
+}
+
+/// The cluster that this node joined.
+pub struct Kube(watch::Receiver<Option<Joined>>);
+
+impl Kube {
+    /// Follows `joined`: a rotated certificate brings a new client.
+    pub fn new(joined: watch::Receiver<Option<Joined>>) -> Self {
+        Self(joined)
+    }
+
+    fn joined(&self) -> anyhow::Result<Joined> {
+        self.0.borrow().clone().context("this node is in no cluster yet")
+    }
+
+    fn pods(&self, namespace: &str) -> anyhow::Result<Api<Pod>> {
+        Ok(Api::namespaced(self.joined()?.client, namespace))
+    }
+}
+
+fn names(pod: &Pod) -> (&str, &str) {
+    let meta = &pod.metadata;
+    (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+}
+
+impl Cluster for Kube {
+    async fn is_gone(&self, id: &Identity) -> anyhow::Result<bool> {
+        // A GET without resourceVersion is answered from etcd by quorum, not from a cache.
+        let pod = self.pods(&id.namespace)?.get_opt(&id.pod).await;
+        let pod = pod.with_context(|| format!("Pod {}/{}: can not be asked for", id.namespace, id.pod))?;
+        Ok(pod.and_then(|pod| pod.metadata.uid).as_deref() != Some(&id.pod_uid))
+    }
+
+    async fn patch(&self, pod: &Pod, patch: Value) -> anyhow::Result<Pod> {
+        let (namespace, name) = names(pod);
+        let patched =
+            self.pods(namespace)?.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await;
+        patched.with_context(|| format!("Pod {namespace}/{name}: its status can not be written"))
+    }
+
+    async fn delete(&self, pod: &Pod) -> anyhow::Result<()> {
+        let (namespace, name) = names(pod);
+        let only_this = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
+        let now = DeleteParams {
+            grace_period_seconds: Some(0),
+            preconditions: Some(only_this),
+            ..Default::default()
+        };
+        match self.pods(namespace)?.delete(name, &now).await {
+            // Gone already, or replaced by a namesake with another UID.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            answer => {
+                answer.map(|_| ()).with_context(|| format!("Pod {namespace}/{name}: can not be deleted"))
+            }
+        }
+    }
+
+    async fn event(&self, pod: &Pod, kind: &str, reason: &str, message: &str) -> anyhow::Result<()> {
+        let (namespace, name) = names(pod);
+        let joined = self.joined()?;
+        let now = k8s_openapi::jiff::Timestamp::now().to_string();
+        let event: Event = serde_json::from_value(json!({
+            "metadata": {"generateName": format!("{name}."), "namespace": namespace},
+            "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name,
+                               "uid": pod.metadata.uid},
+            "type": kind, "reason": reason, "message": message, "count": 1,
+            "firstTimestamp": now, "lastTimestamp": now,
+            "source": {"component": "sheaf-agent", "host": joined.node},
+            "reportingComponent": "sheaf.dev/agent", "reportingInstance": joined.node,
+        }))?;
+        let events: Api<Event> = Api::namespaced(joined.client, namespace);
+        events.create(&PostParams::default(), &event).await.context("an Event can not be written")?;
+        Ok(())
+    }
+
+    async fn secret(&self, namespace: &str, name: &str, keys: [&str; 2]) -> anyhow::Result<Vec<u8>> {
+        let secrets: Api<Secret> = Api::namespaced(self.joined()?.client, namespace);
+        let secret =
+            secrets.get(name).await.with_context(|| format!("Secret {namespace}/{name}: can not be read"))?;
+        let mut data = secret.data.unwrap_or_default();
+        let value = keys.iter().find_map(|key| data.remove(*key));
+        let value =
+            value.with_context(|| format!("Secret {namespace}/{name}: has no key {}", keys.join(" or ")))?;
+        Ok(value.0)
+    }
+
+    async fn allocatable(&self) -> anyhow::Result<Resources> {
+        let joined = self.joined()?;
+        let node =
+            Api::<Node>::all(joined.client).get(&joined.node).await.context("this Node can not be read")?;
+        let allocatable = node.status.and_then(|status| status.allocatable).unwrap_or_default();
+        Ok(Resources::of(&allocatable))
+    }
+}

@@ -1,0 +1,391 @@
+//! The loop: observe, plan, apply, again whenever something changed.
+//!
+//! Route in: Pods, libvirt's events, other controllers' channels, time. Route out: actions, one a Pod at a time and
+//! many Pods at once; the hypervisor's state; the status page.
+
+use super::api::Cluster;
+use super::apply::{Effect, Scene, apply};
+use super::console_tail;
+use super::domain_xml::{TAG_POD_UID, TAG_VMI_UID};
+use super::facts::{Facts, Resources, look_at_files};
+use super::guest::Folder;
+use super::listed::Listed;
+use super::plan::{Action, Memory, Observed, Stopping, plan};
+use super::record::{self, Record};
+use super::{Hosts, report};
+use crate::channels::{Context, Hypervisor};
+use crate::status::VmSection;
+use anyhow::anyhow;
+use futures::StreamExt;
+use sheaf_host::libvirt::{Domain, Event, Stop, VmHost};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Everything is looked at anew at least so often, in seconds: signals may be missed.
+const RESYNC: i64 = 10;
+
+/// libvirt counts as not answering after this time.
+const ANSWER_TIME: Duration = Duration::from_secs(20);
+
+/// A Pod whose action failed is left alone for so many seconds.
+const HOLD: i64 = 5;
+
+/// The same for a failed start; doubled at each failure in a row, up to [`START_HOLD_MOST`].
+const START_HOLD: i64 = 5;
+
+/// Longest time between two tries to start a VM, in seconds.
+const START_HOLD_MOST: i64 = 300;
+
+/// The controller's state.
+pub struct Controller<V, C> {
+    ctx: Context,
+    hosts: Hosts<V>,
+    cluster: Arc<C>,
+    listed: Arc<watch::Sender<Listed>>,
+    hypervisor: watch::Sender<Hypervisor>,
+    memory: Memory,
+    /// Pod UID by UUID of domain: an event names the domain alone, and may come after it is gone.
+    owners: BTreeMap<String, String>,
+    allocatable: Option<Resources>,
+    looked_closer: i64,
+    tasks: JoinSet<(String, Action, anyhow::Result<Effect>)>,
+    boot_id: String,
+}
+
+impl<V: VmHost, C: Cluster> Controller<V, C> {
+    /// A controller that has seen nothing yet.
+    pub fn new(
+        ctx: Context,
+        hosts: Hosts<V>,
+        cluster: Arc<C>,
+        listed: Arc<watch::Sender<Listed>>,
+        hypervisor: watch::Sender<Hypervisor>,
+    ) -> Self {
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Self {
+            ctx,
+            hosts,
+            cluster,
+            listed,
+            hypervisor,
+            memory: Memory::default(),
+            owners: BTreeMap::new(),
+            allocatable: None,
+            looked_closer: 0,
+            tasks: JoinSet::new(),
+            boot_id: boot_id.trim().to_owned(),
+        }
+    }
+
+    /// Until shutdown. An error means that the bus is gone; the agent's next life connects anew.
+    pub async fn run(mut self) -> anyhow::Result<()> {
+        let mut events = self.hosts.vms.events().await?;
+        let mut listed = self.listed.subscribe();
+        let (mut images, mut network) = (self.ctx.images.clone(), self.ctx.network.clone());
+        let mut shutdown = self.ctx.shutdown.clone();
+        loop {
+            let wake = self.reconcile().await;
+            let rest = Duration::from_secs(wake.saturating_sub(now()).clamp(0, RESYNC) as u64);
+            tokio::select! {
+                () = shutdown.requested() => return Ok(()),
+                event = events.next() => match event {
+                    Some(event) => self.heard(event),
+                    None => return Err(anyhow!("the D-Bus connection to libvirt ended")),
+                },
+                () = changed(&mut listed) => {}
+                () = changed(&mut images) => {}
+                () = changed(&mut network) => {}
+                Some(done) = self.tasks.join_next() => match done {
+                    Ok((uid, action, result)) => self.done(&uid, action, result),
+                    Err(error) => return Err(anyhow!(error).context("an action panicked")),
+                },
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
+    }
+
+    fn heard(&mut self, event: Event) {
+        if let (Some(stop), Some(uid)) = (event.stopped, self.owners.get(&event.uuid)) {
+            tracing::info!(pod = uid, domain = event.uuid, ?stop, "domain ended");
+            self.memory.stops.insert(uid.clone(), stop);
+        }
+    }
+
+    /// One round; when the next is due at the latest.
+    async fn reconcile(&mut self) -> i64 {
+        let now = now();
+        let soon = now + RESYNC;
+        let Some(domains) = self.observe_hypervisor().await else { return now + 2 };
+        let listed = self.listed.borrow().clone();
+        if !listed.synced {
+            return soon;
+        }
+        let records = match record::read_all(&self.vms()) {
+            Ok(records) => records,
+            Err(error) => {
+                tracing::warn!("{}: can not be read: {error}", self.vms().display());
+                return soon;
+            }
+        };
+        self.look_closer(now, &domains).await;
+        self.remember(now, &listed, &domains, &records);
+        let facts = self.facts(&listed);
+        let planned = plan(&Observed {
+            pods: &listed.pods,
+            domains: &domains,
+            records: &records,
+            facts: &facts,
+            memory: &self.memory,
+            now,
+        });
+        for (uid, action) in planned.actions {
+            self.dispatch(now, uid, action, &listed, &facts);
+        }
+        self.publish(&listed, &domains);
+        planned.wake.unwrap_or(soon).min(soon)
+    }
+
+    fn vms(&self) -> PathBuf {
+        self.ctx.paths.data.join("vms")
+    }
+
+    /// All domains, when libvirt answers; says so on the channel either way.
+    async fn observe_hypervisor(&self) -> Option<Vec<Domain>> {
+        let ask = async { Ok((self.hosts.vms.version().await?, self.hosts.vms.domains().await?)) };
+        let answer = match tokio::time::timeout(ANSWER_TIME, ask).await {
+            Ok(answer) => answer.map_err(|error: sheaf_host::libvirt::VmError| anyhow!(error)),
+            Err(_) => Err(anyhow!("libvirt does not answer within {} s", ANSWER_TIME.as_secs())),
+        };
+        let (state, domains) = match answer {
+            Ok((version, domains)) => (
+                Hypervisor {
+                    answers: true,
+                    kvm: self.hosts.has_kvm(),
+                    version: Some(version),
+                    problem: None,
+                },
+                Some(domains),
+            ),
+            Err(error) => {
+                let problem = Some(format!("{error:#}"));
+                (Hypervisor { answers: false, kvm: self.hosts.has_kvm(), version: None, problem }, None)
+            }
+        };
+        self.hypervisor.send_if_modified(|before| {
+            if before.answers && !state.answers {
+                tracing::warn!("{}", state.problem.as_deref().unwrap_or_default());
+            }
+            let differs = *before != state;
+            *before = state;
+            differs
+        });
+        domains
+    }
+
+    /// What costs a request each: at every resync, not at every change.
+    async fn look_closer(&mut self, now: i64, domains: &[Domain]) {
+        if now < self.looked_closer + RESYNC && self.allocatable.is_some() {
+            return;
+        }
+        self.looked_closer = now;
+        match self.cluster.allocatable().await {
+            Ok(resources) => self.allocatable = Some(resources),
+            Err(error) => tracing::debug!("{error:#}"),
+        }
+        for domain in domains {
+            let (Some(uid), Some(vmi_uid)) = (domain.tags.get(TAG_POD_UID), domain.tags.get(TAG_VMI_UID))
+            else {
+                continue;
+            };
+            if let Some(tail) = console_tail::read(&Folder::of(&self.vms(), vmi_uid).console_log()) {
+                self.memory.tails.insert(uid.clone(), tail);
+            }
+            let addresses =
+                one_of_each_family(self.hosts.vms.addresses(&domain.uuid).await.unwrap_or_default());
+            if !addresses.is_empty() {
+                self.memory.addresses.insert(uid.clone(), addresses);
+            }
+        }
+    }
+
+    fn remember(
+        &mut self,
+        now: i64,
+        listed: &Listed,
+        domains: &[Domain],
+        records: &BTreeMap<String, Record>,
+    ) {
+        let alive = |uid: &str| {
+            domains.iter().any(|domain| domain.tags.get(TAG_POD_UID).is_some_and(|tag| tag == uid))
+        };
+        for domain in domains {
+            if let Some(uid) = domain.tags.get(TAG_POD_UID) {
+                self.owners.insert(domain.uuid.clone(), uid.clone());
+            }
+        }
+        for (uid, record) in records.iter().filter(|(_uid, record)| record.started.is_some()) {
+            if alive(uid) {
+                self.memory.missing.remove(uid);
+                continue;
+            }
+            self.memory.missing.entry(uid.clone()).or_insert(now);
+            if !self.memory.stops.contains_key(uid) {
+                // It ended while the agent did not run, or its event is still on the way: the log says the same.
+                let stop = self.hosts.vms.recorded_stop(&record.id().domain());
+                if stop != Stop::Unknown {
+                    self.memory.stops.insert(uid.clone(), stop);
+                }
+            }
+        }
+        let known = |uid: &str| listed.pods.contains_key(uid) || records.contains_key(uid) || alive(uid);
+        self.memory.retain(known);
+        let busy = &self.memory.busy;
+        self.owners.retain(|_uuid, uid| known(uid) || busy.contains(uid));
+    }
+
+    fn facts(&self, listed: &Listed) -> Facts {
+        let config = self.ctx.config.borrow().clone();
+        let network = self.ctx.network.borrow().clone();
+        let data = &self.ctx.paths.data;
+        // Only a VM that is yet to be started is checked against files.
+        let waiting =
+            listed.pods.values().filter(|pod| !report::is_terminal(pod) && !report::was_started(pod));
+        Facts {
+            boot_id: self.boot_id.clone(),
+            host_ip: network.addresses.first().copied(),
+            allocatable: self.allocatable,
+            images: self.ctx.images.borrow().iter().map(|image| image.name.clone()).collect(),
+            expected_images: config.images.iter().map(|image| image.name.clone()).collect(),
+            bridges: network.bridges.iter().cloned().collect(),
+            expected_bridges: config.network.bridges.iter().map(|bridge| bridge.name.clone()).collect(),
+            files: look_at_files(waiting.map(|pod| &**pod), data),
+            disks: data.join("disks"),
+        }
+    }
+
+    fn dispatch(&mut self, now: i64, uid: String, action: Action, listed: &Listed, facts: &Facts) {
+        let pod = listed.pods.get(&uid).cloned();
+        let name = pod.as_ref().and_then(|pod| pod.metadata.name.clone());
+        match &action {
+            Action::Start(guest) => {
+                tracing::info!(pod = name, domain = guest.uuid, "start");
+                self.owners.insert(guest.uuid.clone(), uid.clone());
+            }
+            Action::PressPowerButton(_) | Action::Destroy(_) => {
+                tracing::info!(pod = name, uid, ?action, "stop");
+                let stopping = self.memory.stopping.entry(uid.clone());
+                stopping.or_insert(Stopping { since: now, pressed: now }).pressed = now;
+            }
+            Action::RemoveFolder(record) => {
+                tracing::info!(pod = record.pod, vmi = record.vmi, "remove folder")
+            }
+            Action::Adopt(_) | Action::Report(_) | Action::ConfirmGone(_) | Action::DeletePod => {}
+        }
+        self.memory.busy.insert(uid.clone());
+        let scene = Scene {
+            hosts: self.hosts.clone(),
+            cluster: self.cluster.clone(),
+            vms: self.vms(),
+            boot_id: self.boot_id.clone(),
+            host_ip: facts.host_ip,
+            pod,
+            now,
+        };
+        self.tasks.spawn(async move {
+            let result = apply(&scene, &action).await;
+            (uid, action, result)
+        });
+    }
+
+    fn done(&mut self, uid: &str, action: Action, result: anyhow::Result<Effect>) {
+        self.memory.busy.remove(uid);
+        match (action, result) {
+            (_, Ok(Effect::Patched(pod))) => self.listed.send_modify(|listed| {
+                if let Some(known) = listed.pods.get_mut(uid) {
+                    *known = Arc::new(*pod);
+                }
+            }),
+            (_, Ok(Effect::Gone(true))) => {
+                self.memory.gone.insert(uid.to_owned());
+            }
+            // The list will have it in a moment.
+            (_, Ok(Effect::Gone(false))) => self.hold(uid, RESYNC),
+            (Action::DeletePod, Ok(_)) => self.listed.send_modify(|listed| {
+                listed.pods.remove(uid);
+            }),
+            (Action::Start(_), Ok(_)) => {
+                self.memory.failures.remove(uid);
+            }
+            (_, Ok(Effect::Done)) => {}
+            (Action::Start(guest), Err(error)) => {
+                tracing::warn!(pod = guest.id.pod, "start failed: {error:#}");
+                let failure = self.memory.failures.entry(uid.to_owned()).or_default();
+                *failure = (failure.0 + 1, format!("{error:#}"));
+                // The first failure is said at once; the next tries wait.
+                let times = failure.0.min(10);
+                self.hold(uid, (START_HOLD << (times - 1)).min(START_HOLD_MOST));
+            }
+            (action, Err(error)) => {
+                tracing::warn!(uid, ?action, "failed: {error:#}");
+                self.hold(uid, HOLD);
+            }
+        }
+    }
+
+    fn hold(&mut self, uid: &str, seconds: i64) {
+        self.memory.held.insert(uid.to_owned(), now() + seconds);
+    }
+
+    fn publish(&self, listed: &Listed, domains: &[Domain]) {
+        let mut sections: Vec<VmSection> = listed
+            .pods
+            .values()
+            .filter(|pod| super::admission::is_vm(pod))
+            .map(|pod| {
+                super::section_of(
+                    pod,
+                    self.memory.failures.get(pod.metadata.uid.as_deref().unwrap_or_default()),
+                )
+            })
+            .collect();
+        sections.extend(domains.iter().filter(|domain| !domain.tags.contains_key(TAG_POD_UID)).map(
+            |domain| VmSection {
+                name: domain.name.clone(),
+                uid: domain.uuid.clone(),
+                phase: "Foreign".into(),
+                problem: Some("not started by Sheaf; left alone".into()),
+            },
+        ));
+        self.ctx.status.update(|status| status.vms = sections);
+    }
+}
+
+/// Pod status may name one address of each family; link-local ones reach nobody.
+fn one_of_each_family(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let global = |address: &&IpAddr| match address {
+        IpAddr::V4(v4) => !v4.is_link_local() && !v4.is_loopback() && !v4.is_unspecified(),
+        IpAddr::V6(v6) => !v6.is_unicast_link_local() && !v6.is_loopback() && !v6.is_unspecified(),
+    };
+    let v4 = addresses.iter().filter(global).find(|address| address.is_ipv4());
+    let v6 = addresses.iter().filter(global).find(|address| address.is_ipv6());
+    v4.into_iter().chain(v6).copied().collect()
+}
+
+/// Waits for a change; for ever when its writer is gone.
+async fn changed<T>(receiver: &mut watch::Receiver<T>) {
+    if receiver.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,269 @@
+use super::super::domain_xml::DomainType;
+use super::super::guest::Identity;
+use super::super::testing::{VMI_UID, domain, pod};
+use super::*;
+use crate::channels;
+use crate::paths::Paths;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+use sheaf_host::fakes::{FakeRun, FakeVms};
+use std::sync::Mutex;
+
+/// An API server in memory: one that can be away.
+#[derive(Default)]
+struct FakeCluster {
+    pods: Mutex<BTreeMap<String, Pod>>,
+    events: Mutex<Vec<String>>,
+    away: Mutex<bool>,
+}
+
+impl FakeCluster {
+    fn here(&self) -> anyhow::Result<()> {
+        if *self.away.lock().unwrap() { Err(anyhow!("the API server is away")) } else { Ok(()) }
+    }
+}
+
+impl Cluster for FakeCluster {
+    async fn is_gone(&self, id: &Identity) -> anyhow::Result<bool> {
+        self.here()?;
+        Ok(!self.pods.lock().unwrap().contains_key(&id.pod_uid))
+    }
+
+    async fn patch(&self, pod: &Pod, patch: Value) -> anyhow::Result<Pod> {
+        self.here()?;
+        let mut pods = self.pods.lock().unwrap();
+        let pod = pods.get_mut(pod.metadata.uid.as_ref().unwrap()).unwrap();
+        pod.status = serde_json::from_value(patch["status"].clone())?;
+        Ok(pod.clone())
+    }
+
+    async fn delete(&self, pod: &Pod) -> anyhow::Result<()> {
+        self.here()?;
+        self.pods.lock().unwrap().remove(pod.metadata.uid.as_ref().unwrap());
+        Ok(())
+    }
+
+    async fn event(&self, _pod: &Pod, _kind: &str, reason: &str, _message: &str) -> anyhow::Result<()> {
+        self.events.lock().unwrap().push(reason.to_owned());
+        Ok(())
+    }
+
+    async fn secret(&self, _namespace: &str, _name: &str, _keys: [&str; 2]) -> anyhow::Result<Vec<u8>> {
+        self.here().map(|()| b"#cloud-config\n".to_vec())
+    }
+
+    async fn allocatable(&self) -> anyhow::Result<Resources> {
+        self.here()?;
+        Ok(Resources { cpu: 4000, memory: 1 << 30, pods: 10 })
+    }
+}
+
+/// A node in memory, with its controller.
+struct Node {
+    controller: Controller<FakeVms, FakeCluster>,
+    vms: Arc<FakeVms>,
+    cluster: Arc<FakeCluster>,
+    root: PathBuf,
+    _publish: channels::Publish,
+}
+
+impl Node {
+    fn new(name: &str, vms: FakeVms) -> Self {
+        let root = std::env::temp_dir().join(format!("sheaf-vms-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&root);
+        let (vms, cluster) = (Arc::new(vms), Arc::new(FakeCluster::default()));
+        let (controller, publish) = Self::agent(&root, &vms, &cluster);
+        Self { controller, vms, cluster, root, _publish: publish }
+    }
+
+    fn agent(
+        root: &std::path::Path,
+        vms: &Arc<FakeVms>,
+        cluster: &Arc<FakeCluster>,
+    ) -> (Controller<FakeVms, FakeCluster>, channels::Publish) {
+        let config = toml::from_str("version = 1\n[system]\nhostname = \"n1\"\n").unwrap();
+        let (ctx, publish) = channels::open(Paths::under(root), config);
+        let hosts =
+            Hosts { vms: vms.clone(), run: Arc::new(FakeRun::default()), domain_type: DomainType::Qemu };
+        let listed = Arc::new(watch::Sender::new(Listed { synced: true, pods: BTreeMap::new() }));
+        let (hypervisor, _) = watch::channel(Hypervisor::default());
+        (Controller::new(ctx, hosts, cluster.clone(), listed, hypervisor), publish)
+    }
+
+    /// The agent dies and another starts; nothing is told to anybody.
+    fn restart_agent(&mut self) {
+        (self.controller, self._publish) = Self::agent(&self.root, &self.vms, &self.cluster);
+        self.list();
+    }
+
+    fn bind(&self, pod: Pod) {
+        self.cluster.pods.lock().unwrap().insert(pod.metadata.uid.clone().unwrap(), pod);
+        self.list();
+    }
+
+    fn list(&self) {
+        let pods = self.cluster.pods.lock().unwrap();
+        let pods = pods.iter().map(|(uid, pod)| (uid.clone(), Arc::new(pod.clone()))).collect();
+        self.controller.listed.send_replace(Listed { synced: true, pods });
+    }
+
+    fn delete(&self, uid: &str, grace: i64) {
+        let mut pod = self.cluster.pods.lock().unwrap()[uid].clone();
+        let at = super::super::plan::rfc3339(now() + grace);
+        let meta = json!({"deletionTimestamp": at, "deletionGracePeriodSeconds": grace});
+        let meta: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta =
+            serde_json::from_value(meta).unwrap();
+        pod.metadata.deletion_timestamp = meta.deletion_timestamp;
+        pod.metadata.deletion_grace_period_seconds = meta.deletion_grace_period_seconds;
+        self.bind(pod);
+    }
+
+    /// Rounds until there is nothing more to do.
+    async fn settle(&mut self) {
+        loop {
+            self.controller.reconcile().await;
+            if self.controller.tasks.is_empty() {
+                return;
+            }
+            while let Some(done) = self.controller.tasks.join_next().await {
+                let (uid, action, result) = done.unwrap();
+                self.controller.done(&uid, action, result);
+            }
+        }
+    }
+
+    fn phase(&self, uid: &str) -> Option<String> {
+        self.cluster.pods.lock().unwrap().get(uid)?.status.clone()?.phase
+    }
+
+    fn reason(&self, uid: &str) -> Option<String> {
+        self.cluster.pods.lock().unwrap().get(uid)?.status.clone()?.reason
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.root);
+    }
+}
+
+#[tokio::test]
+async fn a_vm_lives_from_its_binding_to_its_deletion() {
+    let mut node = Node::new("life", FakeVms::default().obeying_the_power_button());
+    node.bind(pod("p1"));
+    node.settle().await;
+    assert_eq!(node.phase("p1").as_deref(), Some("Running"));
+    assert!(node.root.join("data/vms").join(VMI_UID).join("vm.json").exists());
+
+    node.delete("p1", 60);
+    node.settle().await;
+    assert_eq!(node.vms.asked(), ["start default_web".to_owned(), format!("shutdown {VMI_UID}")]);
+    assert_eq!(node.phase("p1"), None, "the Pod is released");
+    assert!(!node.root.join("data/vms").join(VMI_UID).exists(), "its folder is gone");
+    assert_eq!(*node.cluster.events.lock().unwrap(), ["Started", "Completed"]);
+}
+
+#[tokio::test]
+async fn a_restarted_agent_finds_its_vm_and_touches_nothing() {
+    let mut node = Node::new("restart", FakeVms::default());
+    node.bind(pod("p1"));
+    node.settle().await;
+    node.restart_agent();
+    node.settle().await;
+    assert_eq!(node.vms.asked(), ["start default_web"]);
+    assert_eq!(node.phase("p1").as_deref(), Some("Running"));
+}
+
+#[tokio::test]
+async fn an_agent_that_died_between_start_and_record_adopts_the_domain() {
+    let mut node = Node::new("adopt", FakeVms::default());
+    node.vms.add(domain("p1"));
+    node.bind(pod("p1"));
+    node.settle().await;
+    assert_eq!(node.vms.asked(), [""; 0]);
+    assert_eq!(node.phase("p1").as_deref(), Some("Running"));
+}
+
+#[tokio::test]
+async fn a_vm_that_ended_while_the_agent_was_away_is_reported_by_its_log_and_not_started_again() {
+    let mut node = Node::new("away", FakeVms::default());
+    node.bind(pod("p1"));
+    node.settle().await;
+    node.vms.end_unseen(VMI_UID, Stop::Crashed);
+    node.restart_agent();
+    node.settle().await;
+    assert_eq!(
+        (node.phase("p1").as_deref(), node.reason("p1").as_deref()),
+        (Some("Failed"), Some("Crashed"))
+    );
+    assert_eq!(node.vms.asked(), ["start default_web"]);
+}
+
+#[tokio::test]
+async fn nothing_is_touched_while_the_api_server_is_away() {
+    let mut node = Node::new("api-away", FakeVms::default());
+    node.vms.add(domain("p1"));
+    *node.cluster.away.lock().unwrap() = true;
+    node.settle().await;
+    assert_eq!(node.vms.asked(), [""; 0]);
+    assert_eq!(node.vms.running().len(), 1);
+}
+
+#[tokio::test]
+async fn a_list_that_was_never_complete_stops_nothing() {
+    let mut node = Node::new("unsynced", FakeVms::default());
+    node.vms.add(domain("p1"));
+    node.controller.listed.send_replace(Listed::default());
+    node.settle().await;
+    assert_eq!(node.vms.asked(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_vm_whose_pod_is_gone_from_the_api_server_is_stopped() {
+    let mut node = Node::new("gone", FakeVms::default().obeying_the_power_button());
+    node.vms.add(domain("p1"));
+    node.settle().await;
+    assert_eq!(node.vms.asked(), [format!("shutdown {VMI_UID}")]);
+}
+
+#[tokio::test]
+async fn a_start_that_fails_is_said_in_the_pod_and_waits() {
+    let mut node = Node::new("start-fails", FakeVms::default());
+    node.vms.fail("start", "no such machine type");
+    node.bind(pod("p1"));
+    node.settle().await;
+    node.controller.memory.held.clear();
+    node.controller.reconcile().await;
+    while let Some(done) = node.controller.tasks.join_next().await {
+        let (uid, action, result) = done.unwrap();
+        node.controller.done(&uid, action, result);
+    }
+    let status = node.cluster.pods.lock().unwrap()["p1"].status.clone().unwrap();
+    let waiting = status.container_statuses.unwrap()[0].state.clone().unwrap().waiting.unwrap();
+    assert_eq!(waiting.reason.as_deref(), Some("StartError"));
+    assert!(waiting.message.unwrap().contains("no such machine type"));
+    node.vms.heal();
+    node.controller.memory.held.clear();
+    node.settle().await;
+    assert_eq!(node.phase("p1").as_deref(), Some("Running"));
+}
+
+#[tokio::test]
+async fn a_silent_libvirt_is_reported_and_changes_no_pod() {
+    let mut node = Node::new("silent", FakeVms::default());
+    node.vms.fail("list", "libvirtd is down");
+    node.bind(pod("p1"));
+    node.settle().await;
+    let state = node.controller.hypervisor.borrow().clone();
+    assert!(!state.answers && state.problem.unwrap().contains("libvirtd is down"));
+    assert_eq!(node.phase("p1").as_deref(), Some("Pending"));
+}
+
+#[test]
+fn a_pod_is_given_one_address_of_each_family() {
+    let all = ["fe80::1", "192.0.2.5", "192.0.2.6", "2001:db8::5"].map(|address| address.parse().unwrap());
+    assert_eq!(
+        one_of_each_family(all.to_vec()),
+        ["192.0.2.5", "2001:db8::5"].map(|a| a.parse::<IpAddr>().unwrap())
+    );
+}

@@ -1,0 +1,247 @@
+//! Writes a guest down as libvirt domain XML.
+//!
+//! Why here: golden files under `tests/golden/` hold it, and it decides nothing: every choice is in [`Guest`].
+//! Route in: a guest, its folder, KVM or emulation. Route out: text for `DomainCreateXML`.
+
+use super::guest::{CpuModel, Disk, Folder, Guest, Nic, Source};
+use sheaf_api::devices::{Cache, DiskBus, InterfaceModel};
+use sheaf_host::libvirt::TAG_NAMESPACE;
+use std::fmt::Write;
+
+/// Who runs the guest's instructions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DomainType {
+    /// The processor, by KVM.
+    #[default]
+    Kvm,
+    /// QEMU's emulation: slow, for tests on machines without KVM; never chosen by itself.
+    Qemu,
+}
+
+impl DomainType {
+    /// KVM, unless `SHEAF_DOMAIN_TYPE=qemu` asks for emulation.
+    pub fn from_environment() -> anyhow::Result<Self> {
+        match std::env::var("SHEAF_DOMAIN_TYPE").as_deref() {
+            Err(_) | Ok("kvm") => Ok(Self::Kvm),
+            Ok("qemu") => Ok(Self::Qemu),
+            Ok(other) => anyhow::bail!("SHEAF_DOMAIN_TYPE={other}: must be kvm or qemu"),
+        }
+    }
+}
+
+/// Tag of a domain: UID of its Pod.
+pub const TAG_POD_UID: &str = "pod-uid";
+/// Tag of a domain: name of its Pod.
+pub const TAG_POD: &str = "pod";
+/// Tag of a domain: its namespace.
+pub const TAG_NAMESPACE_NAME: &str = "namespace";
+/// Tag of a domain: name of its VMI.
+pub const TAG_VMI: &str = "vmi";
+/// Tag of a domain: UID of its VMI.
+pub const TAG_VMI_UID: &str = "vmi-uid";
+/// Tag of a domain: seconds from the power button to the end of QEMU.
+pub const TAG_GRACE: &str = "grace-seconds";
+
+/// Domain XML of `guest`.
+pub fn render(guest: &Guest, folder: &Folder, domain_type: DomainType) -> String {
+    let mut xml = String::with_capacity(4096);
+    // Writing to a String can not fail.
+    let _ = write(&mut xml, guest, folder, domain_type);
+    xml
+}
+
+fn write(xml: &mut String, guest: &Guest, folder: &Folder, domain_type: DomainType) -> std::fmt::Result {
+    let kind = match domain_type {
+        DomainType::Kvm => "kvm",
+        DomainType::Qemu => "qemu",
+    };
+    let (sockets, cores, threads) = guest.topology;
+    writeln!(xml, "<domain type='{kind}'>")?;
+    writeln!(xml, "  <name>{}</name>", escape(&guest.id.domain()))?;
+    writeln!(xml, "  <uuid>{}</uuid>", escape(&guest.uuid))?;
+    writeln!(
+        xml,
+        "  <metadata>\n    <sheaf:vm xmlns:sheaf='{TAG_NAMESPACE}'{}/>\n  </metadata>",
+        tags(guest)
+    )?;
+    writeln!(xml, "  <memory unit='b'>{}</memory>", guest.memory)?;
+    writeln!(xml, "  <vcpu placement='static'>{}</vcpu>", sockets * cores * threads)?;
+    writeln!(xml, "  <os>\n    <type arch='x86_64' machine='{}'>hvm</type>", escape(&guest.machine))?;
+    // Without an order of its own the guest boots from its disks, then from its drives, in the order of the spec.
+    if guest.disks.iter().all(|disk| disk.boot_order.is_none()) {
+        writeln!(xml, "    <boot dev='hd'/>\n    <boot dev='cdrom'/>")?;
+    }
+    writeln!(xml, "    <smbios mode='sysinfo'/>\n  </os>")?;
+    writeln!(xml, "  <sysinfo type='smbios'>\n    <system>")?;
+    writeln!(xml, "      <entry name='manufacturer'>Sheaf</entry>\n      <entry name='product'>VM</entry>")?;
+    writeln!(xml, "      <entry name='uuid'>{}</entry>", escape(&guest.uuid))?;
+    writeln!(xml, "    </system>\n  </sysinfo>")?;
+    writeln!(xml, "  <features>\n    <acpi/>\n    <apic/>\n  </features>")?;
+    write_cpu(xml, &guest.cpu, guest.topology)?;
+    writeln!(xml, "  <clock offset='utc'>\n    <timer name='rtc' tickpolicy='catchup'/>")?;
+    writeln!(
+        xml,
+        "    <timer name='pit' tickpolicy='delay'/>\n    <timer name='hpet' present='no'/>\n  </clock>"
+    )?;
+    writeln!(xml, "  <on_poweroff>destroy</on_poweroff>\n  <on_reboot>restart</on_reboot>")?;
+    writeln!(xml, "  <on_crash>destroy</on_crash>\n  <devices>")?;
+    writeln!(xml, "    <emulator>/usr/bin/qemu-system-x86_64</emulator>")?;
+    write_disks(xml, &guest.disks, folder)?;
+    for nic in &guest.interfaces {
+        write_nic(xml, nic)?;
+    }
+    if guest.serial {
+        let (socket, log) = (folder.console_socket(), folder.console_log());
+        writeln!(xml, "    <serial type='unix'>")?;
+        writeln!(xml, "      <source mode='bind' path='{}'/>", escape(&socket.to_string_lossy()))?;
+        writeln!(xml, "      <log file='{}' append='on'/>", escape(&log.to_string_lossy()))?;
+        writeln!(xml, "      <target type='isa-serial' port='0'/>\n    </serial>")?;
+    }
+    if guest.graphics {
+        writeln!(xml, "    <graphics type='vnc'>\n      <listen type='socket'/>\n    </graphics>")?;
+        writeln!(xml, "    <video>\n      <model type='vga' vram='16384' heads='1'/>\n    </video>")?;
+    } else {
+        writeln!(xml, "    <video>\n      <model type='none'/>\n    </video>")?;
+    }
+    if guest.rng {
+        writeln!(
+            xml,
+            "    <rng model='virtio'>\n      <backend model='random'>/dev/urandom</backend>\n    </rng>"
+        )?;
+    }
+    writeln!(xml, "    <memballoon model='virtio' freePageReporting='on'>\n      <stats period='10'/>")?;
+    writeln!(xml, "    </memballoon>\n  </devices>\n</domain>")
+}
+
+fn tags(guest: &Guest) -> String {
+    let grace = guest.grace_seconds.to_string();
+    let tags = [
+        (TAG_POD_UID, &guest.id.pod_uid),
+        (TAG_POD, &guest.id.pod),
+        (TAG_NAMESPACE_NAME, &guest.id.namespace),
+        (TAG_VMI, &guest.id.vmi),
+        (TAG_VMI_UID, &guest.id.vmi_uid),
+        (TAG_GRACE, &grace),
+    ];
+    tags.iter().map(|(name, value)| format!(" {name}='{}'", escape(value))).collect()
+}
+
+fn write_cpu(xml: &mut String, model: &CpuModel, topology: (u32, u32, u32)) -> std::fmt::Result {
+    let (sockets, cores, threads) = topology;
+    match model {
+        CpuModel::HostModel => writeln!(xml, "  <cpu mode='host-model'>")?,
+        CpuModel::HostPassthrough => writeln!(xml, "  <cpu mode='host-passthrough'>")?,
+        CpuModel::Named(name) => {
+            writeln!(xml, "  <cpu mode='custom' match='exact'>")?;
+            writeln!(xml, "    <model fallback='forbid'>{}</model>", escape(name))?;
+        }
+    }
+    writeln!(xml, "    <topology sockets='{sockets}' cores='{cores}' threads='{threads}'/>\n  </cpu>")
+}
+
+fn write_disks(xml: &mut String, disks: &[Disk], folder: &Folder) -> std::fmt::Result {
+    let mut counts = [0_u8; 2];
+    for disk in disks {
+        // virtio disks are vda, vdb, …; all others share the letters of sda, sdb, …
+        let (prefix, count) = match disk.bus {
+            DiskBus::Virtio => ("vd", &mut counts[0]),
+            DiskBus::Sata | DiskBus::Scsi | DiskBus::Usb => ("sd", &mut counts[1]),
+        };
+        let target = format!("{prefix}{}", drive_letters(*count));
+        *count += 1;
+        write_disk(xml, disk, folder, &target)?;
+    }
+    if disks.iter().any(|disk| disk.bus == DiskBus::Scsi) {
+        writeln!(xml, "    <controller type='scsi' index='0' model='virtio-scsi'/>")?;
+    }
+    let usb = if disks.iter().any(|disk| disk.bus == DiskBus::Usb) { "qemu-xhci" } else { "none" };
+    writeln!(xml, "    <controller type='usb' index='0' model='{usb}'/>")
+}
+
+/// a … z, aa …
+fn drive_letters(index: u8) -> String {
+    let letter = |n: u8| char::from(b'a' + n % 26);
+    if index < 26 { letter(index).into() } else { format!("{}{}", letter(index / 26 - 1), letter(index)) }
+}
+
+fn write_disk(xml: &mut String, disk: &Disk, folder: &Folder, target: &str) -> std::fmt::Result {
+    let (path, format) = folder.disk(disk);
+    let device = if disk.cdrom { "cdrom" } else { "disk" };
+    let bus = match disk.bus {
+        DiskBus::Virtio => "virtio",
+        DiskBus::Sata => "sata",
+        DiskBus::Scsi => "scsi",
+        DiskBus::Usb => "usb",
+    };
+    let cache = match disk.cache.unwrap_or(Cache::None) {
+        Cache::None => "none",
+        Cache::Writethrough => "writethrough",
+        Cache::Writeback => "writeback",
+    };
+    writeln!(xml, "    <disk type='file' device='{device}'>")?;
+    writeln!(xml, "      <driver name='qemu' type='{}' cache='{cache}' discard='unmap'/>", format.name())?;
+    writeln!(xml, "      <source file='{}'/>", escape(&path.to_string_lossy()))?;
+    if let Source::Overlay { base, format, .. } = &disk.source {
+        // The chain ends here by our word, not by what the base says of itself.
+        writeln!(xml, "      <backingStore type='file'>\n        <format type='{}'/>", format.name())?;
+        writeln!(xml, "        <source file='{}'>", escape(&base.to_string_lossy()))?;
+        writeln!(xml, "          <seclabel model='dac' relabel='no'/>\n        </source>")?;
+        writeln!(xml, "        <backingStore/>\n      </backingStore>")?;
+    } else {
+        writeln!(xml, "      <backingStore/>")?;
+    }
+    writeln!(xml, "      <target dev='{target}' bus='{bus}'/>")?;
+    if disk.cdrom || matches!(disk.source, Source::Seed(_)) {
+        writeln!(xml, "      <readonly/>")?;
+    }
+    if let Some(serial) = &disk.serial {
+        writeln!(xml, "      <serial>{}</serial>", escape(serial))?;
+    }
+    if let Some(order) = disk.boot_order {
+        writeln!(xml, "      <boot order='{order}'/>")?;
+    }
+    writeln!(xml, "      <alias name='ua-{}'/>\n    </disk>", escape(&disk.name))
+}
+
+fn write_nic(xml: &mut String, nic: &Nic) -> std::fmt::Result {
+    let model = match nic.model {
+        InterfaceModel::Virtio => "virtio",
+        InterfaceModel::E1000 => "e1000",
+        InterfaceModel::E1000e => "e1000e",
+    };
+    writeln!(xml, "    <interface type='bridge'>\n      <mac address='{}'/>", escape(&nic.mac))?;
+    writeln!(xml, "      <source bridge='{}'/>\n      <model type='{model}'/>", escape(&nic.bridge))?;
+    writeln!(xml, "      <rom enabled='no'/>\n    </interface>")
+}
+
+/// Text for an attribute or an element.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '\'' => escaped.push_str("&apos;"),
+            '"' => escaped.push_str("&quot;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_letters_of_drives_go_on_after_z() {
+        assert_eq!((drive_letters(0), drive_letters(25)), ("a".into(), "z".into()));
+        assert_eq!((drive_letters(26), drive_letters(31)), ("aa".into(), "af".into()));
+    }
+
+    #[test]
+    fn text_can_not_break_out_of_an_attribute() {
+        assert_eq!(escape("a'/><b c=\"&\""), "a&apos;/&gt;&lt;b c=&quot;&amp;&quot;");
+    }
+}

@@ -1,0 +1,191 @@
+//! What the node knows of itself when it plans.
+//!
+//! Route in: channels of other controllers, `/data`, the Node object. Route out: values for the plan.
+
+use super::admission;
+use super::guest::Format;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use sheaf_api::Amount;
+use sheaf_api::host_disk::{HostDiskPlace, place};
+use sheaf_api::names::VMI_ANNOTATION;
+use sheaf_api::placeholder::PlacedVmi;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// One look at the node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// The kernel's random identifier of this boot.
+    pub boot_id: String,
+    /// Address by which the node is reached.
+    pub host_ip: Option<IpAddr>,
+    /// What VMs may take of the node; nothing before the Node object is there.
+    pub allocatable: Option<Resources>,
+    /// Images that are complete and verified.
+    pub images: BTreeSet<String>,
+    /// Images of the node config.
+    pub expected_images: BTreeSet<String>,
+    /// Bridges that are up.
+    pub bridges: BTreeSet<String>,
+    /// Bridges of the node config.
+    pub expected_bridges: BTreeSet<String>,
+    /// Files that `hostDisk.path`s of Pods lead to, by that path.
+    pub files: BTreeMap<String, FileFact>,
+    /// Folder of disks that are written in place.
+    pub disks: PathBuf,
+}
+
+/// Where a `hostDisk.path` leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileFact {
+    /// Nowhere.
+    Missing,
+    /// To a file in the folder.
+    File {
+        /// Its real path.
+        path: PathBuf,
+        /// Its format.
+        format: Format,
+        /// Size that a guest sees, in bytes.
+        bytes: u64,
+    },
+    /// Out of the folder, by a link.
+    Elsewhere(PathBuf),
+    /// To something that is no file.
+    NoFile,
+}
+
+/// Amounts that the scheduler counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Thousandths of a processor.
+    pub cpu: u64,
+    /// Bytes.
+    pub memory: u64,
+    /// Number of Pods.
+    pub pods: u64,
+}
+
+impl Resources {
+    /// The sum; as large as can be when it is larger.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            cpu: self.cpu.saturating_add(other.cpu),
+            memory: self.memory.saturating_add(other.memory),
+            pods: self.pods.saturating_add(other.pods),
+        }
+    }
+
+    /// Amounts of a Kubernetes object; what is not there is 0.
+    pub fn of(quantities: &BTreeMap<String, Quantity>) -> Self {
+        let amount = |name: &str| -> Option<Amount> {
+            serde_json::from_value(serde_json::Value::String(quantities.get(name)?.0.clone())).ok()
+        };
+        Self {
+            cpu: amount("cpu").and_then(|amount| amount.milli().ok()).unwrap_or(0),
+            memory: amount("memory").and_then(|amount| amount.units().ok()).unwrap_or(0),
+            pods: amount("pods").and_then(|amount| amount.units().ok()).unwrap_or(0),
+        }
+    }
+}
+
+/// Looks at every file that `pods` name. Reads headers only.
+pub fn look_at_files<'a>(pods: impl Iterator<Item = &'a Pod>, data: &Path) -> BTreeMap<String, FileFact> {
+    let annotations = pods
+        .filter(|pod| admission::is_vm(pod))
+        .filter_map(|pod| pod.metadata.annotations.as_ref()?.get(VMI_ANNOTATION));
+    let mut files = BTreeMap::new();
+    for placed in annotations.filter_map(|text| PlacedVmi::from_annotation(text).ok()) {
+        for disk in placed.spec.volumes.iter().filter_map(|volume| volume.host_disk.as_ref()) {
+            let (folder, path) = match place(&disk.path) {
+                Ok(HostDiskPlace::Image { name }) => (data.join("images"), data.join("images").join(name)),
+                Ok(HostDiskPlace::Disk { relative }) => {
+                    (data.join("disks"), data.join("disks").join(relative))
+                }
+                // Admission says so.
+                Err(_) => continue,
+            };
+            files.insert(disk.path.clone(), look_at(&folder, &path));
+        }
+    }
+    files
+}
+
+fn look_at(folder: &Path, path: &Path) -> FileFact {
+    let Ok(real) = path.canonicalize() else {
+        // A file that is to be made must not be made through a link: the nearest parent that exists decides.
+        let parent = path.ancestors().skip(1).find_map(|parent| parent.canonicalize().ok());
+        let inside =
+            folder.canonicalize().is_ok_and(|folder| parent.as_ref().is_some_and(|p| p.starts_with(folder)));
+        // A link that leads nowhere would be followed when the file is made.
+        let dangling = path.symlink_metadata().is_ok();
+        return match parent {
+            Some(parent) if folder.exists() && (!inside || dangling) => FileFact::Elsewhere(parent),
+            _ => FileFact::Missing,
+        };
+    };
+    if !folder.canonicalize().is_ok_and(|folder| real.starts_with(folder)) {
+        return FileFact::Elsewhere(real);
+    }
+    let Some(length) = real.metadata().ok().filter(|meta| meta.is_file()).map(|meta| meta.len()) else {
+        return FileFact::NoFile;
+    };
+    let images = folder.ends_with("images");
+    match qcow2_size(&real) {
+        // A guest can write such a header into its raw disk: what it can write is believed by its name only.
+        Some(bytes) if images || real.extension().is_some_and(|extension| extension == "qcow2") => {
+            FileFact::File { path: real, format: Format::Qcow2, bytes }
+        }
+        _ => FileFact::File { path: real, format: Format::Raw, bytes: length },
+    }
+}
+
+/// Virtual size in the header of a qcow2 file.
+fn qcow2_size(path: &Path) -> Option<u64> {
+    let mut header = [0; 32];
+    std::fs::File::open(path).ok()?.read_exact(&mut header).ok()?;
+    let size = u64::from_be_bytes(header[24..32].try_into().ok()?);
+    header.starts_with(b"QFI\xfb").then_some(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("sheaf-facts-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("disks")).unwrap();
+        dir.canonicalize().unwrap()
+    }
+
+    #[test]
+    fn a_link_out_of_the_folder_is_seen_even_when_its_end_is_missing() {
+        let dir = folder("links");
+        let disks = dir.join("disks");
+        std::os::unix::fs::symlink("/etc/passwd", disks.join("out")).unwrap();
+        std::os::unix::fs::symlink("/nowhere/at/all", disks.join("dangling")).unwrap();
+        std::os::unix::fs::symlink("/etc", disks.join("dir")).unwrap();
+        assert_eq!(look_at(&disks, &disks.join("out")), FileFact::Elsewhere("/etc/passwd".into()));
+        assert!(matches!(look_at(&disks, &disks.join("dangling")), FileFact::Elsewhere(_)));
+        assert!(matches!(look_at(&disks, &disks.join("dir/new")), FileFact::Elsewhere(_)));
+        assert_eq!(look_at(&disks, &disks.join("sub/new")), FileFact::Missing);
+        assert_eq!(look_at(&disks, &disks), FileFact::NoFile);
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_raw_disk_in_which_a_guest_wrote_a_qcow2_header_stays_raw() {
+        let dir = folder("format");
+        let header = [b"QFI\xfb".as_slice(), &[0; 20], &(5_u64 << 30).to_be_bytes()].concat();
+        std::fs::write(dir.join("disks/a.raw"), &header).unwrap();
+        std::fs::write(dir.join("disks/b.qcow2"), &header).unwrap();
+        let at = |name: &str| look_at(&dir.join("disks"), &dir.join("disks").join(name));
+        assert!(matches!(at("a.raw"), FileFact::File { format: Format::Raw, bytes: 32, .. }));
+        assert!(matches!(at("b.qcow2"), FileFact::File { format: Format::Qcow2, bytes: 5368709120, .. }));
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}

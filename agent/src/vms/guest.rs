@@ -1,0 +1,215 @@
+//! A virtual machine as this node will run it: every default filled in, every path checked, nothing left to decide.
+//!
+//! Route in: [`super::admission`] makes it from a Pod. Route out: [`super::files`] makes its files,
+//! [`super::domain_xml`] its domain.
+
+use sheaf_api::devices::{Cache, DiskBus, InterfaceModel};
+use std::path::{Path, PathBuf};
+
+/// One virtual machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Guest {
+    /// Whose it is.
+    pub id: Identity,
+    /// UUID of the domain, also the one its firmware shows.
+    pub uuid: String,
+    /// Seconds from the power button to the end of QEMU.
+    pub grace_seconds: i64,
+    /// Memory of the guest, in bytes.
+    pub memory: u64,
+    /// Sockets, cores per socket, threads per core.
+    pub topology: (u32, u32, u32),
+    /// Model of the processors.
+    pub cpu: CpuModel,
+    /// Machine type, `q35`.
+    pub machine: String,
+    /// Disks and drives, in the order of the spec.
+    pub disks: Vec<Disk>,
+    /// Network interfaces, in the order of the spec.
+    pub interfaces: Vec<Nic>,
+    /// A source of entropy.
+    pub rng: bool,
+    /// A VGA adapter, shown over VNC on a unix socket that libvirt makes.
+    pub graphics: bool,
+    /// A serial port, logged and reachable on a unix socket.
+    pub serial: bool,
+}
+
+/// Whose virtual machine it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// UID of the Pod that stands for it: what domains and files are found by.
+    pub pod_uid: String,
+    /// Name of that Pod.
+    pub pod: String,
+    /// Namespace of Pod and VMI.
+    pub namespace: String,
+    /// Name of the VMI.
+    pub vmi: String,
+    /// UID of the VMI: names its folder.
+    pub vmi_uid: String,
+}
+
+impl Identity {
+    /// Name of the domain.
+    pub fn domain(&self) -> String {
+        format!("{}_{}", self.namespace, self.vmi)
+    }
+}
+
+/// Model of virtual processors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CpuModel {
+    /// The nearest model that libvirt knows.
+    HostModel,
+    /// The processor as it is.
+    HostPassthrough,
+    /// A model by its name.
+    Named(String),
+}
+
+/// One disk or drive.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Disk {
+    /// Name in the spec; names its file.
+    pub name: String,
+    /// A read-only CD-ROM drive.
+    pub cdrom: bool,
+    /// What it hangs on.
+    pub bus: DiskBus,
+    /// What is on it.
+    pub source: Source,
+    /// Place in the boot order.
+    pub boot_order: Option<u32>,
+    /// Serial number.
+    pub serial: Option<String>,
+    /// Caching of the node.
+    pub cache: Option<Cache>,
+}
+
+/// What is on a disk.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// Writes go to an overlay; the base is never written.
+    Overlay {
+        /// The base.
+        base: PathBuf,
+        /// Its format.
+        format: Format,
+        /// Size that the guest sees, where it is more than the base has.
+        grown_to: Option<u64>,
+    },
+    /// A file that is written in place and outlives the VM.
+    InPlace {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: Format,
+        /// Made with this size when it is not there.
+        create: Option<u64>,
+    },
+    /// An empty disk of so many bytes, lost with the VM.
+    Empty(u64),
+    /// A cloud-init seed.
+    Seed(Seed),
+}
+
+/// Format of a disk file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the names say it
+pub enum Format {
+    Raw,
+    Qcow2,
+}
+
+impl Format {
+    /// As libvirt and qemu-img call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+        }
+    }
+}
+
+/// What a cloud-init seed is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seed {
+    /// Host name for the guest.
+    pub hostname: String,
+    /// User data.
+    pub user_data: Option<Text>,
+    /// Network data.
+    pub network_data: Option<Text>,
+}
+
+/// A text of a seed.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Text {
+    /// As it is.
+    Plain(Vec<u8>),
+    /// In the Secret `name` of the VM's namespace, under the first of `keys` that it has.
+    Secret {
+        /// Name of the Secret.
+        name: String,
+        /// Keys it may be under.
+        keys: [&'static str; 2],
+    },
+}
+
+impl std::fmt::Debug for Text {
+    /// User data holds passwords: never shown.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Plain(text) => write!(f, "{} bytes", text.len()),
+            Self::Secret { name, .. } => write!(f, "Secret {name}"),
+        }
+    }
+}
+
+/// One network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nic {
+    /// Bridge of the node.
+    pub bridge: String,
+    /// The card that the guest sees.
+    pub model: InterfaceModel,
+    /// Hardware address, lower case with colons.
+    pub mac: String,
+}
+
+/// Folder of one virtual machine, and what lies in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    /// The folder of VMI `vmi_uid` under `vms`.
+    pub fn of(vms: &Path, vmi_uid: &str) -> Self {
+        Self(vms.join(vmi_uid))
+    }
+
+    /// Log of the serial port.
+    pub fn console_log(&self) -> PathBuf {
+        self.0.join("console.log")
+    }
+
+    /// Socket of the serial port.
+    pub fn console_socket(&self) -> PathBuf {
+        self.0.join("console.sock")
+    }
+
+    /// File behind a disk and its format.
+    pub fn disk(&self, disk: &Disk) -> (PathBuf, Format) {
+        match &disk.source {
+            Source::Overlay { .. } => (self.0.join(format!("{}.qcow2", disk.name)), Format::Qcow2),
+            Source::InPlace { path, format, .. } => (path.clone(), *format),
+            Source::Empty(_) => (self.0.join(format!("{}.raw", disk.name)), Format::Raw),
+            Source::Seed(_) => (self.0.join(format!("{}.iso", disk.name)), Format::Raw),
+        }
+    }
+
+    /// Who owns the folder, and since when its VM runs: see [`super::record`].
+    pub fn record(&self) -> PathBuf {
+        self.0.join("vm.json")
+    }
+}

@@ -1,0 +1,100 @@
+//! Virtual machines: runs as libvirt domains the Pods that the scheduler binds to this node.
+//!
+//! Reads: Pods bound to this node and the Secrets they name, node config, images, network, `/data/images`.
+//! Owns: domains tagged as ours, `/data/vms`, files it makes in `/data/disks`, status and deletion of these Pods.
+//! Never touches: domains that are not ours, the Node object, links, images.
+//!
+//! observe ([`controller`], [`listed`], [`record`], [`facts`]) → [`plan`] (with [`admission`]) → [`apply`] ([`files`],
+//! [`domain_xml`], [`report`] through [`api`]). No state is kept that can not be seen again: after a crash of the
+//! agent the next look finds the domains by their tags and goes on.
+
+pub mod admission;
+pub mod api;
+pub mod apply;
+pub mod console_tail;
+pub mod controller;
+pub mod domain_xml;
+pub mod facts;
+pub mod files;
+pub mod guest;
+pub mod iso9660;
+pub mod listed;
+pub mod plan;
+pub mod record;
+pub mod report;
+pub mod seed;
+#[cfg(test)]
+mod testing;
+
+use crate::channels::{Context, Hypervisor};
+use crate::status::VmSection;
+use domain_xml::DomainType;
+use k8s_openapi::api::core::v1::Pod;
+use sheaf_host::libvirt::VmHost;
+use sheaf_host::run::Run;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// What this controller does to the machine.
+pub struct Hosts<V> {
+    /// Domains.
+    pub vms: Arc<V>,
+    /// Runs qemu-img.
+    pub run: Arc<dyn Run>,
+    /// KVM, or emulation in tests.
+    pub domain_type: DomainType,
+}
+
+impl<V> Clone for Hosts<V> {
+    fn clone(&self) -> Self {
+        Self { vms: self.vms.clone(), run: self.run.clone(), domain_type: self.domain_type }
+    }
+}
+
+impl<V> Hosts<V> {
+    /// Whether VMs of this agent's type can run.
+    fn has_kvm(&self) -> bool {
+        // A device that is there may still be unusable: opening tells.
+        let opens = || std::fs::File::options().read(true).write(true).open("/dev/kvm").is_ok();
+        self.domain_type == DomainType::Qemu || opens()
+    }
+}
+
+/// Runs until shutdown.
+pub async fn run<V: VmHost>(
+    ctx: Context,
+    hypervisor: watch::Sender<Hypervisor>,
+    hosts: Hosts<V>,
+) -> anyhow::Result<()> {
+    let cluster = Arc::new(api::Kube::new(ctx.cluster.clone()));
+    let listed = Arc::new(watch::Sender::new(listed::Listed::default()));
+    let follow = listed::follow(ctx.cluster.clone(), &listed);
+    let control = controller::Controller::new(ctx, hosts, cluster, listed.clone(), hypervisor).run();
+    tokio::select! {
+        ended = control => ended,
+        () = follow => Ok(()),
+    }
+}
+
+/// What the status page says of a VM.
+fn section_of(pod: &Pod, failure: Option<&(u32, String)>) -> VmSection {
+    let meta = &pod.metadata;
+    let label = |name: &str| meta.labels.as_ref().and_then(|labels| labels.get(name)).cloned();
+    let owner = meta.owner_references.iter().flatten().find(|owner| owner.kind == "VirtualMachineInstance");
+    let name = owner.map(|owner| owner.name.clone()).or_else(|| meta.name.clone()).unwrap_or_default();
+    let status = pod.status.clone().unwrap_or_default();
+    let waiting = status.container_statuses.iter().flatten().find_map(|container| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        waiting.message.clone().or_else(|| waiting.reason.clone())
+    });
+    VmSection {
+        name: format!("{}/{name}", meta.namespace.as_deref().unwrap_or_default()),
+        uid: label(sheaf_api::names::CREATED_BY_LABEL).unwrap_or_default(),
+        phase: match (&meta.deletion_timestamp, status.phase.as_deref()) {
+            (Some(_), Some("Running")) => "Stopping".into(),
+            (_, Some("Pending")) => "Starting".into(),
+            (_, phase) => phase.unwrap_or("Starting").into(),
+        },
+        problem: failure.map(|(_times, why)| why.clone()).or(waiting).or(status.message),
+    }
+}

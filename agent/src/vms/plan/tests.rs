@@ -1,0 +1,295 @@
+use super::super::testing::{VMI_UID, domain, facts, pod, started};
+use super::*;
+use serde_json::json;
+
+/// A node in one moment.
+struct Node {
+    pods: BTreeMap<String, Arc<Pod>>,
+    domains: Vec<Domain>,
+    records: BTreeMap<String, Record>,
+    facts: Facts,
+    memory: Memory,
+    now: i64,
+}
+
+const NOW: i64 = 1_800_000_000;
+
+impl Node {
+    fn new() -> Self {
+        Self {
+            pods: BTreeMap::new(),
+            domains: Vec::new(),
+            records: BTreeMap::new(),
+            facts: facts(),
+            memory: Memory::default(),
+            now: NOW,
+        }
+    }
+
+    fn pod(mut self, pod: Pod) -> Self {
+        self.pods.insert(pod.metadata.uid.clone().unwrap(), Arc::new(pod));
+        self
+    }
+
+    /// With a domain that runs since this boot.
+    fn running(mut self, uid: &str) -> Self {
+        self.domains.push(domain(uid));
+        self.record(uid, "boot-1")
+    }
+
+    fn record(mut self, uid: &str, boot: &str) -> Self {
+        self.records.insert(uid.into(), started(uid, boot));
+        self
+    }
+
+    fn plan(&self) -> Plan {
+        let Self { pods, domains, records, facts, memory, now } = self;
+        plan(&Observed { pods, domains, records, facts, memory, now: *now })
+    }
+
+    fn actions(&self) -> Vec<Action> {
+        self.plan().actions.into_iter().map(|(_uid, action)| action).collect()
+    }
+
+    fn only(&self) -> Action {
+        let mut actions = self.actions();
+        assert_eq!(actions.len(), 1, "{actions:?}");
+        actions.remove(0)
+    }
+
+    fn report(&self) -> Report {
+        match self.only() {
+            Action::Report(report) => report,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn deleted(mut pod: Pod, grace: i64) -> Pod {
+    let at = json!({"deletionTimestamp": rfc3339(NOW + grace), "deletionGracePeriodSeconds": grace});
+    let meta: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta =
+        serde_json::from_value(at).unwrap();
+    pod.metadata.deletion_timestamp = meta.deletion_timestamp;
+    pod.metadata.deletion_grace_period_seconds = meta.deletion_grace_period_seconds;
+    pod
+}
+
+/// The pod, with what `report` says in its status.
+fn saying(mut pod: Pod, report: &Report) -> Pod {
+    let patch = report.patch(&pod, None, &rfc3339(NOW));
+    pod.status = serde_json::from_value(patch["status"].clone()).unwrap();
+    pod
+}
+
+fn reason(report: &Report) -> &str {
+    match &report.state {
+        State::Waiting { reason, .. } | State::Terminated { reason, .. } => reason,
+        State::Running { .. } => "",
+    }
+}
+
+fn fail_of(reason: &'static str) -> Report {
+    failed(Why { reason, message: String::new() }, 1, None)
+}
+
+#[test]
+fn a_bound_pod_is_started() {
+    let Action::Start(guest) = Node::new().pod(pod("p1")).only() else { panic!() };
+    assert_eq!(guest.id.pod_uid, "p1");
+}
+
+#[test]
+fn a_pod_with_an_action_under_way_or_held_is_left_alone() {
+    let mut node = Node::new().pod(pod("p1"));
+    node.memory.busy.insert("p1".into());
+    assert_eq!(node.actions(), []);
+    let mut node = Node::new().pod(pod("p1"));
+    node.memory.held.insert("p1".into(), NOW + 5);
+    assert_eq!(node.plan(), Plan { actions: Vec::new(), wake: Some(NOW + 5) });
+}
+
+#[test]
+fn a_running_domain_is_reported_once() {
+    let node = Node::new().pod(pod("p1")).running("p1");
+    let report = node.report();
+    assert_eq!((report.phase, report.uuid.as_deref()), (Phase::Running, Some(VMI_UID)));
+    assert_eq!(Node::new().pod(saying(pod("p1"), &report)).running("p1").actions(), []);
+}
+
+#[test]
+fn a_domain_without_a_record_is_adopted_not_started_again() {
+    let mut node = Node::new().pod(pod("p1"));
+    node.domains.push(domain("p1"));
+    let Action::Adopt(record) = node.only() else { panic!() };
+    assert_eq!(record.started.unwrap().uuid, VMI_UID);
+}
+
+#[test]
+fn a_guest_that_powers_off_has_succeeded_and_one_whose_qemu_dies_has_failed() {
+    let ends = [(Stop::Shutdown, Phase::Succeeded, "Completed"), (Stop::Crashed, Phase::Failed, "Crashed")];
+    for (stop, phase, why) in ends {
+        let mut node = Node::new().pod(pod("p1")).record("p1", "boot-1");
+        node.memory.stops.insert("p1".into(), stop);
+        let report = node.report();
+        assert_eq!((report.phase, reason(&report)), (phase, why));
+    }
+}
+
+#[test]
+fn a_vm_of_an_earlier_boot_has_failed_and_is_not_started_again() {
+    let report = Node::new().pod(pod("p1")).record("p1", "boot-0").report();
+    assert_eq!((report.phase, reason(&report)), (Phase::Failed, "NodeRebooted"));
+}
+
+#[test]
+fn a_domain_that_is_missing_without_a_word_is_waited_for_before_it_counts_as_lost() {
+    let mut node = Node::new().pod(pod("p1")).record("p1", "boot-1");
+    assert_eq!(node.plan(), Plan { actions: Vec::new(), wake: Some(NOW + MISSING_TIME) });
+    node.memory.missing.insert("p1".into(), NOW);
+    node.now += MISSING_TIME;
+    assert_eq!(reason(&node.report()), "Lost");
+}
+
+#[test]
+fn a_pod_whose_status_says_started_is_not_started_again_even_without_a_record() {
+    let report = Node::new().pod(pod("p1")).running("p1").report();
+    let node = Node::new().pod(saying(pod("p1"), &report));
+    assert_eq!(node.actions(), []);
+}
+
+#[test]
+fn a_deleted_pod_has_its_power_button_pressed_then_its_vm_destroyed_at_the_end_of_grace() {
+    let mut node = Node::new().pod(deleted(pod("p1"), 60)).running("p1");
+    assert_eq!(node.only(), Action::PressPowerButton(VMI_UID.into()));
+    node.memory.stopping.insert("p1".into(), Stopping { since: NOW, pressed: NOW });
+    node.now = NOW + 3;
+    assert_eq!(node.plan(), Plan { actions: Vec::new(), wake: Some(NOW + PRESS_AGAIN) });
+    node.now = NOW + PRESS_AGAIN;
+    assert_eq!(node.only(), Action::PressPowerButton(VMI_UID.into()));
+    node.now = NOW + 60;
+    assert_eq!(node.only(), Action::Destroy(VMI_UID.into()));
+}
+
+#[test]
+fn an_api_server_with_a_clock_ahead_does_not_lengthen_the_grace() {
+    let mut node = Node::new().pod(deleted(pod("p1"), 60)).running("p1");
+    let since = NOW - 100;
+    node.memory.stopping.insert("p1".into(), Stopping { since, pressed: since });
+    assert_eq!(node.only(), Action::Destroy(VMI_UID.into()));
+}
+
+#[test]
+fn a_grace_of_nothing_destroys_at_once() {
+    assert_eq!(Node::new().pod(deleted(pod("p1"), 0)).running("p1").only(), Action::Destroy(VMI_UID.into()));
+}
+
+#[test]
+fn a_deleted_pod_is_removed_only_after_its_end_was_reported_and_its_domain_is_gone() {
+    let mut node = Node::new().pod(deleted(pod("p1"), 60)).record("p1", "boot-1");
+    node.memory.stops.insert("p1".into(), Stop::Destroyed);
+    let report = node.report();
+    assert_eq!((report.phase, reason(&report)), (Phase::Failed, "Killed"));
+    let ended = saying(deleted(pod("p1"), 60), &report);
+    assert_eq!(Node::new().pod(ended.clone()).record("p1", "boot-1").only(), Action::DeletePod);
+    let mut leaving = Node::new().pod(ended).running("p1");
+    leaving.domains[0].state = libvirt::State::Stopped(Stop::Destroyed);
+    assert_eq!(leaving.actions(), []);
+}
+
+#[test]
+fn a_pod_deleted_before_its_start_ends_without_one() {
+    assert_eq!(reason(&Node::new().pod(deleted(pod("p1"), 60)).report()), "NeverStarted");
+}
+
+#[test]
+fn an_ended_pod_never_changes_its_phase_and_a_domain_left_over_is_stopped() {
+    let ended = saying(pod("p1"), &fail_of("Evicted"));
+    assert_eq!(Node::new().pod(ended.clone()).actions(), []);
+    assert_eq!(Node::new().pod(ended).running("p1").only(), Action::PressPowerButton(VMI_UID.into()));
+}
+
+#[test]
+fn a_domain_whose_pod_is_not_listed_is_stopped_only_after_the_api_server_said_it_is_gone() {
+    let mut node = Node::new().running("p1");
+    let Action::ConfirmGone(id) = node.only() else { panic!() };
+    assert_eq!(
+        (id.namespace.as_str(), id.pod.as_str(), id.pod_uid.as_str()),
+        ("default", "virt-launcher-web", "p1")
+    );
+    node.memory.gone.insert("p1".into());
+    assert_eq!(node.only(), Action::PressPowerButton(VMI_UID.into()));
+}
+
+#[test]
+fn a_domain_that_is_not_ours_is_never_touched() {
+    let mut node = Node::new();
+    node.domains.push(Domain { tags: BTreeMap::new(), ..domain("x") });
+    node.memory.gone.insert("x".into());
+    assert_eq!(node.actions(), []);
+}
+
+#[test]
+fn a_folder_is_removed_only_when_its_pod_is_confirmed_gone() {
+    let mut node = Node::new().record("p1", "boot-1");
+    assert!(matches!(node.only(), Action::ConfirmGone(_)));
+    node.memory.gone.insert("p1".into());
+    assert!(matches!(node.only(), Action::RemoveFolder(_)));
+}
+
+#[test]
+fn a_pod_that_can_never_run_here_fails_with_its_reason() {
+    let mut huge = pod("p1");
+    huge.metadata.annotations = None;
+    assert_eq!(reason(&Node::new().pod(huge).report()), "InvalidSpec");
+}
+
+#[test]
+fn two_pods_that_do_not_fit_together_are_not_both_started() {
+    let mut node = Node::new();
+    node.facts.allocatable = Some(Resources { cpu: 4000, memory: 150 << 20, pods: 10 });
+    let node = node.pod(pod("p1")).running("p1").pod({
+        let mut other = pod("p2");
+        let annotation = other.metadata.annotations.as_mut().unwrap().get_mut("sheaf.dev/vmi").unwrap();
+        *annotation = annotation.replace("web", "db").replace("0b0e6d2c", "ffffffff");
+        other
+    });
+    let reports: Vec<_> = node
+        .actions()
+        .into_iter()
+        .map(|action| match action {
+            Action::Report(report) => reason(&report).to_owned(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(reports, ["", "OutOfmemory"]);
+}
+
+#[test]
+fn the_next_run_of_a_vm_waits_for_the_end_of_the_one_before() {
+    let report = Node::new().pod(pod("p0")).running("p0").report();
+    let node = Node::new().pod(saying(deleted(pod("p0"), 60), &report)).running("p0").pod(pod("p1"));
+    let mut node = node;
+    node.memory.stopping.insert("p0".into(), Stopping { since: NOW, pressed: NOW });
+    assert_eq!(reason(&node.report()), "PreviousRunPresent");
+}
+
+#[test]
+fn a_start_that_failed_says_why_before_it_is_tried_again() {
+    let mut node = Node::new().pod(pod("p1"));
+    node.memory.failures.insert("p1".into(), (1, "no disk".into()));
+    let report = node.report();
+    assert_eq!((report.phase, reason(&report)), (Phase::Pending, "StartError"));
+    let mut node = Node::new().pod(saying(pod("p1"), &report));
+    node.memory.failures.insert("p1".into(), (1, "no disk".into()));
+    assert!(matches!(node.only(), Action::Start(_)));
+}
+
+#[test]
+fn a_pod_of_containers_waits_with_a_reason_and_is_let_go_when_deleted() {
+    let mut container = pod("p1");
+    container.spec.as_mut().unwrap().runtime_class_name = None;
+    let report = Node::new().pod(container.clone()).report();
+    assert_eq!((report.phase, reason(&report)), (Phase::Pending, "UnsupportedRuntime"));
+    assert_eq!(Node::new().pod(saying(container.clone(), &report)).actions(), []);
+    assert_eq!(Node::new().pod(deleted(container, 30)).only(), Action::DeletePod);
+}

@@ -1,0 +1,112 @@
+//! What the node remembers of a virtual machine beside its domain: `vm.json` in its folder.
+//!
+//! Why here: a domain is gone after a reboot, and the Pod's status may lag behind. Whoever has a record with
+//! `started` was started once and is never started again. Route in: the folder under `/data/vms`. Route out:
+//! [`Record`]s for the plan; folders without a readable record are not ours to touch.
+
+use super::guest::{Folder, Identity};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// One folder's record.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Record {
+    /// UID of the Pod that owns the folder.
+    pub pod_uid: String,
+    /// Its name.
+    pub pod: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Name of the VMI.
+    pub vmi: String,
+    /// UID of the VMI: name of the folder.
+    pub vmi_uid: String,
+    /// Set once the domain runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Started>,
+}
+
+/// The one start of a virtual machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Started {
+    /// The kernel's random identifier of the boot it was started in.
+    pub boot_id: String,
+    /// UUID of the domain.
+    pub uuid: String,
+    /// When, RFC 3339.
+    pub at: String,
+}
+
+impl Record {
+    /// A folder that was made for `id`, before its domain is started.
+    pub fn made(id: &Identity) -> Self {
+        Self {
+            pod_uid: id.pod_uid.clone(),
+            pod: id.pod.clone(),
+            namespace: id.namespace.clone(),
+            vmi: id.vmi.clone(),
+            vmi_uid: id.vmi_uid.clone(),
+            started: None,
+        }
+    }
+
+    /// Whose it is.
+    pub fn id(&self) -> Identity {
+        Identity {
+            pod_uid: self.pod_uid.clone(),
+            pod: self.pod.clone(),
+            namespace: self.namespace.clone(),
+            vmi: self.vmi.clone(),
+            vmi_uid: self.vmi_uid.clone(),
+        }
+    }
+
+    /// Writes it into its folder under `vms`.
+    pub fn write(&self, vms: &Path) -> Result<(), sheaf_host::file::WriteError> {
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        sheaf_host::file::write_atomically(&Folder::of(vms, &self.vmi_uid).record(), &json, 0o600)
+    }
+}
+
+/// All records under `vms`, by Pod UID. A record counts only in the folder it names.
+pub fn read_all(vms: &Path) -> std::io::Result<BTreeMap<String, Record>> {
+    let folders = match std::fs::read_dir(vms) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        folders => folders?,
+    };
+    let mut records = BTreeMap::new();
+    for folder in folders {
+        let folder = folder?;
+        let Ok(json) = std::fs::read(Folder(folder.path()).record()) else { continue };
+        match serde_json::from_slice::<Record>(&json) {
+            Ok(record) if folder.file_name() == record.vmi_uid.as_str() => {
+                records.insert(record.pod_uid.clone(), record);
+            }
+            Ok(_) | Err(_) => {
+                tracing::warn!("{}: vm.json is not of this folder; left alone", folder.path().display())
+            }
+        }
+    }
+    Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_come_back_and_foreign_folders_are_passed_over() {
+        let vms = std::env::temp_dir().join(format!("sheaf-record-{}", std::process::id()));
+        let id = Identity { pod_uid: "p1".into(), vmi_uid: "v1".into(), ..Identity::default() };
+        let record = Record { started: Some(Started::default()), ..Record::made(&id) };
+        record.write(&vms).unwrap();
+        std::fs::create_dir_all(vms.join("lost+found")).unwrap();
+        std::fs::create_dir_all(vms.join("v2")).unwrap();
+        std::fs::copy(vms.join("v1/vm.json"), vms.join("v2/vm.json")).unwrap();
+        assert_eq!(read_all(&vms).unwrap(), [("p1".to_owned(), record)].into());
+        std::fs::remove_dir_all(vms).unwrap();
+    }
+}

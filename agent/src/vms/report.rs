@@ -1,0 +1,259 @@
+//! What a Pod's status is to say, and the patch that makes it say so.
+//!
+//! Why here: the shape of Pod status in one place; pure. Route in: a [`Report`] of the plan. Route out: whether
+//! the Pod says it already, else a strategic merge patch for `pods/status` that holds only while the UID does.
+
+use k8s_openapi::api::core::v1::{ContainerState, Pod};
+use serde_json::{Value, json};
+use std::net::IpAddr;
+
+/// Annotation of a Pod: the last lines of its VM's serial console.
+pub const CONSOLE_TAIL: &str = "sheaf.dev/console-tail";
+
+/// What a Pod's status is to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The Pod's phase.
+    pub phase: Phase,
+    /// What the containers are doing.
+    pub state: State,
+    /// UUID of the domain, once there was one.
+    pub uuid: Option<String>,
+    /// Addresses of the guest; empty says nothing about them.
+    pub addresses: Vec<IpAddr>,
+    /// Last lines of the serial console, when they are known.
+    pub console_tail: Option<String>,
+}
+
+/// The Pod's phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // Kubernetes' words
+pub enum Phase {
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+}
+
+impl Phase {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+        }
+    }
+}
+
+/// What the containers are doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // Kubernetes' words
+pub enum State {
+    Waiting { reason: String, message: String },
+    Running { started_at: String },
+    Terminated { exit_code: i32, reason: String, message: String, started_at: Option<String> },
+}
+
+/// Whether the Pod has ended; it never begins again.
+pub fn is_terminal(pod: &Pod) -> bool {
+    matches!(phase(pod), Some("Succeeded" | "Failed"))
+}
+
+/// Whether the Pod's status says that its VM was started.
+pub fn was_started(pod: &Pod) -> bool {
+    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    statuses.into_iter().any(|container| container.container_id.is_some())
+}
+
+fn phase(pod: &Pod) -> Option<&str> {
+    pod.status.as_ref()?.phase.as_deref()
+}
+
+impl Report {
+    /// Whether the Pod says all this already.
+    pub fn is_said_by(&self, pod: &Pod) -> bool {
+        let Some(status) = &pod.status else { return false };
+        let containers: Vec<_> = status.container_statuses.iter().flatten().collect();
+        let ready = status.conditions.iter().flatten().find(|condition| condition.type_ == "Ready");
+        let tail = || pod.metadata.annotations.as_ref().and_then(|all| all.get(CONSOLE_TAIL));
+        let addresses: Vec<IpAddr> =
+            status.pod_ips.iter().flatten().filter_map(|ip| ip.ip.parse().ok()).collect();
+        phase(pod) == Some(self.phase.name())
+            && !containers.is_empty()
+            && containers
+                .iter()
+                .all(|container| container.state.as_ref().is_some_and(|state| self.state.is(state)))
+            && ready.is_some_and(|ready| (ready.status == "True") == self.ready())
+            && (self.addresses.is_empty() || addresses == self.addresses)
+            && self.console_tail.as_ref().is_none_or(|wanted| tail() == Some(wanted))
+    }
+
+    fn ready(&self) -> bool {
+        self.phase == Phase::Running
+    }
+
+    /// The patch; `now` is RFC 3339.
+    pub fn patch(&self, pod: &Pod, host_ip: Option<IpAddr>, now: &str) -> Value {
+        let status = pod.status.clone().unwrap_or_default();
+        let old = status.conditions.unwrap_or_default();
+        let ready = if self.ready() { "True" } else { "False" };
+        let (reason, message) = self.state.why();
+        let condition = |kind: &str, value: &str| {
+            let before = old.iter().find(|condition| condition.type_ == kind && condition.status == value);
+            let since = before.and_then(|condition| condition.last_transition_time.clone());
+            let since = since.map_or_else(|| json!(now), |time| json!(time));
+            let why = if value == "True" { Value::Null } else { json!(reason) };
+            json!({"type": kind, "status": value, "lastTransitionTime": since, "reason": why})
+        };
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers).map(|container| {
+            json!({
+                "name": container.name,
+                "image": container.image,
+                "imageID": "",
+                "ready": self.ready(),
+                "started": self.ready(),
+                "restartCount": 0,
+                "containerID": self.uuid.as_ref().map(|uuid| format!("vm://{uuid}")),
+                "state": self.state.json(self.uuid.as_deref(), now),
+            })
+        });
+        let failed = self.phase == Phase::Failed;
+        let start = status.start_time.map_or_else(|| json!(now), |time| json!(time));
+        let mut patch = json!({
+            "metadata": {"uid": pod.metadata.uid},
+            "status": {
+                "phase": self.phase.name(),
+                "reason": failed.then_some(reason),
+                "message": failed.then_some(message),
+                "startTime": start,
+                "conditions": [
+                    condition("Initialized", "True"),
+                    condition("PodReadyToStartContainers", if self.uuid.is_some() { "True" } else { "False" }),
+                    condition("ContainersReady", ready),
+                    condition("Ready", ready),
+                ],
+                "containerStatuses": containers.collect::<Vec<_>>(),
+            },
+        });
+        if let Some(ip) = host_ip {
+            patch["status"]["hostIP"] = json!(ip);
+            patch["status"]["hostIPs"] = json!([{"$patch": "replace"}, {"ip": ip}]);
+        }
+        if let Some(first) = self.addresses.first() {
+            let mut all = vec![json!({"$patch": "replace"})];
+            all.extend(self.addresses.iter().map(|ip| json!({"ip": ip})));
+            patch["status"]["podIP"] = json!(first);
+            patch["status"]["podIPs"] = json!(all);
+        }
+        if let Some(tail) = &self.console_tail {
+            patch["metadata"]["annotations"] = json!({CONSOLE_TAIL: tail});
+        }
+        patch
+    }
+}
+
+impl State {
+    fn why(&self) -> (&str, &str) {
+        match self {
+            Self::Waiting { reason, message } | Self::Terminated { reason, message, .. } => (reason, message),
+            Self::Running { .. } => ("", ""),
+        }
+    }
+
+    /// Equal in all that we say; times may be written differently.
+    fn is(&self, state: &ContainerState) -> bool {
+        match self {
+            Self::Waiting { reason, message } => state.waiting.as_ref().is_some_and(|waiting| {
+                waiting.reason.as_ref() == Some(reason) && waiting.message.as_ref() == Some(message)
+            }),
+            Self::Running { .. } => state.running.is_some(),
+            Self::Terminated { reason, .. } => {
+                state.terminated.as_ref().is_some_and(|terminated| terminated.reason.as_ref() == Some(reason))
+            }
+        }
+    }
+
+    /// States that are over are named as null: a merge would keep them.
+    fn json(&self, uuid: Option<&str>, now: &str) -> Value {
+        match self {
+            Self::Waiting { reason, message } => {
+                json!({"waiting": {"reason": reason, "message": message}, "running": null, "terminated": null})
+            }
+            Self::Running { started_at } => {
+                json!({"waiting": null, "running": {"startedAt": started_at}, "terminated": null})
+            }
+            Self::Terminated { exit_code, reason, message, started_at } => json!({
+                "waiting": null,
+                "running": null,
+                "terminated": {
+                    "exitCode": exit_code,
+                    "reason": reason,
+                    "message": message,
+                    "startedAt": started_at,
+                    "finishedAt": now,
+                    "containerID": uuid.map(|uuid| format!("vm://{uuid}")),
+                },
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::pod;
+    use super::*;
+
+    fn running() -> Report {
+        Report {
+            phase: Phase::Running,
+            state: State::Running { started_at: "2026-01-01T00:00:00Z".into() },
+            uuid: Some("u1".into()),
+            addresses: Vec::new(),
+            console_tail: None,
+        }
+    }
+
+    #[test]
+    fn a_running_report_makes_the_pod_ready_and_holds_only_for_its_uid() {
+        let patch = running().patch(&pod("p1"), Some([192, 0, 2, 1].into()), "2026-01-01T00:00:01Z");
+        assert_eq!(patch["metadata"]["uid"], "p1");
+        assert_eq!(patch["status"]["phase"], "Running");
+        assert_eq!(patch["status"]["hostIP"], "192.0.2.1");
+        assert_eq!(patch["status"]["conditions"][3]["status"], "True");
+        assert_eq!(patch["status"]["containerStatuses"][0]["containerID"], "vm://u1");
+        assert_eq!(patch["status"]["containerStatuses"][0]["state"]["waiting"], Value::Null);
+    }
+
+    #[test]
+    fn what_was_patched_in_is_not_patched_again() {
+        let mut said = pod("p1");
+        let patch = running().patch(&said, None, "2026-01-01T00:00:01Z");
+        assert!(!running().is_said_by(&said));
+        said.status = serde_json::from_value(patch["status"].clone()).unwrap();
+        assert!(running().is_said_by(&said));
+        let tail = Report { console_tail: Some("login:".into()), ..running() };
+        assert!(!tail.is_said_by(&said));
+        assert!(was_started(&said) && !is_terminal(&said));
+    }
+
+    #[test]
+    fn a_failure_carries_reason_and_message_where_the_controller_looks() {
+        let state = State::Terminated {
+            exit_code: 1,
+            reason: "Crashed".into(),
+            message: "QEMU ended".into(),
+            started_at: None,
+        };
+        let patch = Report { phase: Phase::Failed, state, ..running() }.patch(
+            &pod("p1"),
+            None,
+            "2026-01-01T00:00:01Z",
+        );
+        assert_eq!(
+            (&patch["status"]["reason"], &patch["status"]["message"]),
+            (&json!("Crashed"), &json!("QEMU ended"))
+        );
+        assert_eq!(patch["status"]["conditions"][3]["status"], "False");
+    }
+}

@@ -1,0 +1,91 @@
+//! Pods, domains and facts for the tests of this folder.
+
+use super::domain_xml::{TAG_GRACE, TAG_NAMESPACE_NAME, TAG_POD, TAG_POD_UID, TAG_VMI, TAG_VMI_UID};
+use super::facts::{Facts, FileFact, Resources};
+use super::guest::{Format, Identity};
+use super::record::{Record, Started};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+use sheaf_host::libvirt::{Domain, State};
+
+/// UID of the VMI of [`pod`].
+pub const VMI_UID: &str = "0b0e6d2c-6a4e-4c9f-9a53-0d0e1f2a3b4c";
+
+/// The smallest VM.
+pub fn pod(uid: &str) -> Pod {
+    pod_of(uid, json!({"domain": {"memory": {"guest": "64Mi"}, "devices": {}}}))
+}
+
+/// A VM with `spec`.
+pub fn pod_of(uid: &str, spec: Value) -> Pod {
+    let annotation = json!({"name": "web", "namespace": "default", "uid": VMI_UID, "spec": spec}).to_string();
+    serde_json::from_value(json!({
+        "metadata": {"name": "virt-launcher-web", "namespace": "default", "uid": uid,
+                     "annotations": {"sheaf.dev/vmi": annotation}},
+        "spec": {"runtimeClassName": "sheaf-vm", "restartPolicy": "Never", "terminationGracePeriodSeconds": 60,
+                 "containers": [{"name": "compute", "image": "sheaf.dev/virtual-machine",
+                                 "resources": {"requests": {"cpu": "100m", "memory": "100Mi"}}}]},
+        "status": {"phase": "Pending"},
+    }))
+    .unwrap()
+}
+
+/// A node of 4 processors, 1 GiB, 10 Pods, with one verified image.
+pub fn facts() -> Facts {
+    let image =
+        FileFact::File { path: "/data/images/base.qcow2".into(), format: Format::Qcow2, bytes: 1 << 29 };
+    Facts {
+        boot_id: "boot-1".into(),
+        allocatable: Some(Resources { cpu: 4000, memory: 1 << 30, pods: 10 }),
+        images: ["base.qcow2".to_owned()].into(),
+        expected_images: ["base.qcow2".to_owned(), "later.raw".to_owned()].into(),
+        bridges: ["br0".to_owned()].into(),
+        expected_bridges: ["br0".to_owned()].into(),
+        files: [
+            ("/data/images/base.qcow2".to_owned(), image),
+            ("/data/disks/link.raw".to_owned(), FileFact::Elsewhere("/etc/shadow".into())),
+        ]
+        .into(),
+        disks: "/data/disks".into(),
+        ..Facts::default()
+    }
+}
+
+/// Whose the VM of Pod `uid` is.
+pub fn identity(uid: &str) -> Identity {
+    Identity {
+        pod_uid: uid.into(),
+        pod: "virt-launcher-web".into(),
+        namespace: "default".into(),
+        vmi: "web".into(),
+        vmi_uid: VMI_UID.into(),
+    }
+}
+
+/// The running domain of Pod `uid`.
+pub fn domain(uid: &str) -> Domain {
+    let id = identity(uid);
+    let tags = [
+        (TAG_POD_UID, id.pod_uid),
+        (TAG_POD, id.pod),
+        (TAG_NAMESPACE_NAME, id.namespace),
+        (TAG_VMI, id.vmi),
+        (TAG_VMI_UID, id.vmi_uid),
+        (TAG_GRACE, "60".into()),
+    ];
+    Domain {
+        uuid: VMI_UID.into(),
+        name: "default_web".into(),
+        state: State::Running,
+        tags: tags.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+    }
+}
+
+/// The record of a VM of Pod `uid` that was started in `boot_id`.
+pub fn started(uid: &str, boot_id: &str) -> Record {
+    let at = "2026-01-01T00:00:00Z".into();
+    Record {
+        started: Some(Started { boot_id: boot_id.into(), uuid: VMI_UID.into(), at }),
+        ..Record::made(&identity(uid))
+    }
+}
