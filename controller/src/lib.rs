@@ -1,60 +1,82 @@
 //! The cluster-wide half of Sheaf: what no single node may decide.
 //!
-//! It installs the API ([`install`]), turns VirtualMachines into instances ([`vm`]) and instances into placeholder
-//! Pods that kube-scheduler binds ([`vmi`]), and approves the serving certificates of nodes ([`approve`]). One of
-//! several runs at a time ([`leader`]). It has an identity of its own: a node's certificate may do none of this.
-//! Route in: objects of the Kubernetes API. Route out: other objects of the Kubernetes API, nothing else.
+//! Why here: a node's certificate can not create Pods, hold a Lease or write the status of VMs, and must not.
+//! Route in: VirtualMachines, their instances and Pods, certificate requests, seen over watches.
+//! Route out: instances, placeholder Pods, statuses, approvals. One replica leads ([`lease`]); it installs what
+//! the cluster needs ([`install`]) and then runs three controllers: [`vm`], [`vmi`], [`csr`].
 
-pub mod approve;
+use std::{path::Path, time::Duration};
+
+use anyhow::Context;
+use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
+
+pub mod conditions;
+pub mod csr;
 pub mod install;
-pub mod leader;
+pub mod lease;
+pub mod overhead;
+pub mod placeholder;
+pub mod policy;
+pub mod resolve;
+pub mod tell;
 pub mod vm;
 pub mod vmi;
 
-use kube::api::ObjectMeta;
-use std::time::Duration;
+/// Between two tries of something that needs the API server, while it is away.
+const API_RETRY: Duration = Duration::from_secs(3);
 
-/// Before a reconciliation that failed is tried again.
-pub(crate) const RETRY: Duration = Duration::from_secs(5);
-
-/// Why a reconciliation failed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The API server refused or could not be reached.
-    #[error("the API server could not {doing}")]
-    Api {
-        /// What it was asked.
-        doing: &'static str,
-        /// Its answer.
-        source: kube::Error,
-    },
-}
-
-impl Error {
-    /// Names what was asked.
-    pub(crate) fn api(doing: &'static str) -> impl FnOnce(kube::Error) -> Self {
-        move |source| Self::Api { doing, source }
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(kubeconfig: &Path) -> anyhow::Result<()> {
+    let client = connect(kubeconfig).await?;
+    let identity = lease::identity();
+    let mut elector = lease::Elector::new(client.clone(), identity.clone());
+    let stop = stopped()?;
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            () = elector.acquire() => {}
+        }
+        tracing::info!(%identity, "leading");
+        tokio::select! {
+            () = &mut stop => break,
+            () = lead(&client) => {}
+            () = elector.keep() => tracing::warn!(%identity, "lost the lease; standing by"),
+        }
     }
+    tracing::info!("told to stop");
+    elector.release().await;
+    Ok(())
 }
 
-/// Whether the API server answered with HTTP status `code`.
-pub(crate) fn is_status(error: &kube::Error, code: u16) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == code)
-}
-
-/// Whether the object is being deleted.
-pub(crate) fn is_deleted(meta: &ObjectMeta) -> bool {
-    meta.deletion_timestamp.is_some()
-}
-
-/// Its finalizers with `name` among them, or without it; nothing when that is so already.
-pub(crate) fn finalizers(meta: &ObjectMeta, name: &str, wanted: bool) -> Option<Vec<String>> {
-    let mut all = meta.finalizers.clone().unwrap_or_default();
-    let has = all.iter().any(|finalizer| finalizer == name);
-    match (has, wanted) {
-        (false, true) => all.push(name.to_owned()),
-        (true, false) => all.retain(|finalizer| finalizer != name),
-        _ => return None,
+/// Everything a leader does; ends only by being dropped.
+async fn lead(client: &Client) {
+    while let Err(error) = install::install(client).await {
+        tracing::warn!("installing what the cluster needs: {error}; trying again");
+        tokio::time::sleep(API_RETRY).await; // the next look at whether the API server takes it
     }
-    Some(all)
+    tracing::info!("CustomResourceDefinitions, RuntimeClass and policies are in place");
+    tokio::join!(vm::run(client.clone()), vmi::run(client.clone()), csr::run(client.clone()));
+}
+
+async fn connect(kubeconfig: &Path) -> anyhow::Result<Client> {
+    let read = Kubeconfig::read_from(kubeconfig)
+        .with_context(|| format!("reading kubeconfig {}", kubeconfig.display()))?;
+    let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
+        .await
+        .with_context(|| format!("using kubeconfig {}", kubeconfig.display()))?;
+    Client::try_from(config).context("making a client of the API server")
+}
+
+/// Resolves when the process is told to stop.
+fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }

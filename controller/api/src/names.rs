@@ -48,7 +48,7 @@ pub const NODE_NAME_LABEL: &str = "kubevirt.io/nodeName";
 /// Annotation of a Pod: JSON of [`crate::placeholder::PlacedVmi`].
 pub const VMI_ANNOTATION: &str = "sheaf.dev/vmi";
 /// Finalizer of a VMI: held until no Pod of it remains.
-pub const VMI_FINALIZER: &str = "foregroundDeleteVirtualMachine";
+pub const VMI_FINALIZER: &str = "kubevirt.io/foregroundDeleteVirtualMachine";
 /// Finalizer of a VM: held until no VMI of it remains.
 pub const VM_FINALIZER: &str = "kubevirt.io/virtualMachineControllerFinalize";
 

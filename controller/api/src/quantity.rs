@@ -25,7 +25,7 @@ impl Amount {
     /// An amount of `bytes`, written in the largest binary unit that is exact.
     pub fn of_bytes(bytes: u64) -> Self {
         let units = [(1u64 << 40, "Ti"), (1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
-        match units.iter().find(|(unit, _)| bytes >= *unit && bytes % unit == 0) {
+        match units.iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
             Some((unit, suffix)) => Self(format!("{}{suffix}", bytes / unit)),
             None => Self(bytes.to_string()),
         }
@@ -33,7 +33,7 @@ impl Amount {
 
     /// An amount of thousandths, such as CPU time.
     pub fn of_milli(milli: u64) -> Self {
-        if milli % 1000 == 0 { Self((milli / 1000).to_string()) } else { Self(format!("{milli}m")) }
+        if milli.is_multiple_of(1000) { Self((milli / 1000).to_string()) } else { Self(format!("{milli}m")) }
     }
 
     /// The text as written.

@@ -1,122 +1,152 @@
-//! VirtualMachine controller: keeps the instance that the run strategy wants, reports what became of it.
+//! Controller of virtual machines: from VirtualMachine and its run strategy to an instance, or none.
 //!
-//! Reads: VirtualMachines and their instances. Owns: instances named as their VM, the VM's status and finalizer.
-//! Never touches: Pods, nodes. Route: observe → [`plan`](plan::plan) → one write per action → status.
+//! Reads: VMs, and the instance of the same name (asked of the API server anew for each decision). Owns: instances
+//! that VMs want, status and finalizer of VMs. Never touches: Pods. Route in: watches. Route out: [`plan`], done
+//! step by step here without further decisions.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use k8s_openapi::jiff::Timestamp;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    runtime::{Controller, controller::Action as Requeue, watcher},
+};
+use serde_json::json;
+use sheaf_api::{
+    VirtualMachine, VirtualMachineInstance,
+    names::{CONTROLLER_MANAGER, KUBEVIRT_API_VERSION, VM_FINALIZER},
+    status::VirtualMachineStatus,
+};
+
+use crate::tell::{News, Teller};
 
 pub mod plan;
 
-use crate::{Error, finalizers};
-use futures::StreamExt;
-use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::runtime::controller::Action as Next;
-use kube::runtime::{Controller, watcher};
-use kube::{Client, ResourceExt};
-use plan::{Action, plan};
-use serde_json::json;
-use sheaf_api::names::VM_FINALIZER;
-use sheaf_api::{VirtualMachine, VirtualMachineInstance};
-use std::sync::Arc;
-use std::time::Duration;
+/// Until the next try after the API server refused or failed.
+const RETRY: Duration = Duration::from_secs(10);
 
-/// Follows VirtualMachines for ever.
+/// Why a reconciliation stopped; it is tried again.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}: {source}")]
+pub struct VmError {
+    /// What was being done.
+    doing: &'static str,
+    /// What the API server said.
+    source: kube::Error,
+}
+
+fn doing(doing: &'static str) -> impl FnOnce(kube::Error) -> VmError {
+    move |source| VmError { doing, source }
+}
+
+struct Context {
+    client: Client,
+    teller: Teller,
+}
+
+/// Runs until dropped.
 pub async fn run(client: Client) {
-    let machines: Api<VirtualMachine> = Api::all(client.clone());
-    let instances: Api<VirtualMachineInstance> = Api::all(client.clone());
-    Controller::new(machines, watcher::Config::default())
-        .owns(instances, watcher::Config::default())
-        .run(
-            reconcile,
-            |machine, error, _| {
-                tracing::warn!(
-                    "VirtualMachine {}: {:#}",
-                    machine.name_any(),
-                    anyhow::Error::msg(describe(error))
-                );
-                Next::requeue(crate::RETRY)
-            },
-            Arc::new(client),
-        )
-        .for_each(|_| async {})
+    let context = Arc::new(Context { client: client.clone(), teller: Teller::new(client.clone()) });
+    Controller::new(Api::<VirtualMachine>::all(client.clone()), watcher::Config::default())
+        .owns(Api::<VirtualMachineInstance>::all(client), watcher::Config::default())
+        .run(reconcile, |_, _, _| Requeue::requeue(RETRY), context)
+        .for_each(|result| async move {
+            if let Err(error) = result {
+                tracing::warn!("virtual machine: {error}");
+            }
+        })
         .await;
 }
 
-/// An error with its causes in one line.
-pub(crate) fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
-async fn reconcile(machine: Arc<VirtualMachine>, client: Arc<Client>) -> Result<Next, Error> {
-    let namespace = machine.namespace().unwrap_or_default();
-    let name = machine.name_any();
-    let machines: Api<VirtualMachine> = Api::namespaced(client.as_ref().clone(), &namespace);
-    let instances: Api<VirtualMachineInstance> = Api::namespaced(client.as_ref().clone(), &namespace);
-    // Fresh, not from a cache: a stale answer here could start a machine twice.
-    let Some(machine) = machines.get_opt(&name).await.map_err(Error::api("read a VirtualMachine"))? else {
-        return Ok(Next::await_change());
+async fn reconcile(seen: Arc<VirtualMachine>, context: Arc<Context>) -> Result<Requeue, VmError> {
+    let namespace = seen.metadata.namespace.clone().unwrap_or_default();
+    let name = seen.metadata.name.clone().unwrap_or_default();
+    let machines: Api<VirtualMachine> = Api::namespaced(context.client.clone(), &namespace);
+    let instances: Api<VirtualMachineInstance> = Api::namespaced(context.client.clone(), &namespace);
+    let Some(vm) = machines.get_opt(&name).await.map_err(doing("reading the VM"))? else {
+        return Ok(Requeue::await_change());
     };
-    let instance = instances.get_opt(&name).await.map_err(Error::api("read a VirtualMachineInstance"))?;
-    let decision = plan(&machine, instance.as_ref(), Timestamp::now());
-    // Before the actions: what they are decided from (failures counted) must not be lost.
-    if machine.status.as_ref() != Some(&decision.status) {
-        let patch = Patch::Merge(json!({"status": full(&decision.status)}));
-        machines
-            .patch_status(&name, &PatchParams::default(), &patch)
-            .await
-            .map_err(Error::api("write a VirtualMachine's status"))?;
+    let vmi = instances.get_opt(&name).await.map_err(doing("reading its instance"))?;
+    let plan = plan::plan(&vm, vmi.as_ref(), Timestamp::now());
+
+    // What a failure counts must be kept before the instance that failed is deleted; that a start was made,
+    // only after it was.
+    let starts = plan.actions.iter().any(|action| matches!(action, plan::Action::Start(_)));
+    if !starts {
+        report(&machines, &vm, &plan.status).await?;
     }
-    for action in decision.actions {
-        tracing::info!("VirtualMachine {namespace}/{name}: {action}");
+    for action in &plan.actions {
         match action {
-            Action::Hold(wanted) => {
-                if let Some(all) = finalizers(&machine.metadata, VM_FINALIZER, wanted) {
-                    let version = machine.resource_version();
-                    let patch = json!({"metadata": {"finalizers": all, "resourceVersion": version}});
-                    machines
-                        .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
-                        .await
-                        .map_err(Error::api("write a VirtualMachine's finalizers"))?;
-                }
+            plan::Action::Hold => {
+                let mut finalizers = vm.metadata.finalizers.clone().unwrap_or_default();
+                finalizers.push(VM_FINALIZER.into());
+                finalize(&machines, &vm, finalizers).await?;
             }
-            Action::Create(instance) => {
-                match instances.create(&PostParams::default(), &instance).await {
-                    // Another of this name is there: the next look sees it.
-                    Err(error) if crate::is_status(&error, 409) => {}
-                    result => drop(result.map_err(Error::api("create a VirtualMachineInstance"))?),
-                }
+            plan::Action::Release => {
+                let mut finalizers = vm.metadata.finalizers.clone().unwrap_or_default();
+                finalizers.retain(|finalizer| finalizer != VM_FINALIZER);
+                finalize(&machines, &vm, finalizers).await?;
             }
-            Action::Delete(uid) => {
-                let only_this = Preconditions { uid: Some(uid), resource_version: None };
-                let parameters = DeleteParams { preconditions: Some(only_this), ..DeleteParams::default() };
-                match instances.delete(&name, &parameters).await {
-                    Err(error) if crate::is_status(&error, 404) || crate::is_status(&error, 409) => {}
-                    result => drop(result.map_err(Error::api("delete a VirtualMachineInstance"))?),
+            plan::Action::Start(vmi) => match instances.create(&PostParams::default(), vmi).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => {
+                    let note = format!("starting the virtual machine: {error}");
+                    context.teller.tell(&vm, &News::warning("FailedCreate", note)).await;
+                    return Err(doing("creating its instance")(error));
                 }
+            },
+            plan::Action::Stop { uid } => {
+                let only = Preconditions { uid: Some(uid.clone()), resource_version: None };
+                let how = DeleteParams::default().preconditions(only);
+                gone(instances.delete(&name, &how).await.map(drop))
+                    .map_err(doing("deleting its instance"))?;
             }
+            plan::Action::Tell(news) => context.teller.tell(&vm, news).await,
         }
     }
-    Ok(match decision.look_again {
-        Some(seconds) => Next::requeue(Duration::from_secs(seconds)),
-        None => Next::await_change(),
-    })
+    if starts {
+        report(&machines, &vm, &plan.status).await?;
+    }
+    Ok(plan.again.map_or_else(Requeue::await_change, Requeue::requeue))
 }
 
-/// A status for a merge patch: what is not there any more must be said to be null.
-fn full(status: &sheaf_api::status::VirtualMachineStatus) -> serde_json::Value {
-    let mut value = json!({
-        "created": false, "ready": false, "printableStatus": null, "conditions": null, "startFailure": null,
-        "runStrategy": null, "observedGeneration": null, "desiredGeneration": null,
-    });
-    if let (Some(value), Ok(serde_json::Value::Object(set))) =
-        (value.as_object_mut(), serde_json::to_value(status))
-    {
-        value.extend(set);
+/// Writes the whole status, if it changed.
+async fn report(
+    machines: &Api<VirtualMachine>,
+    vm: &VirtualMachine,
+    status: &VirtualMachineStatus,
+) -> Result<(), VmError> {
+    if vm.status.as_ref() == Some(status) || (vm.status.is_none() && *status == Default::default()) {
+        return Ok(());
     }
-    value
+    let name = vm.metadata.name.as_deref().unwrap_or_default();
+    let patch = json!({
+        "apiVersion": KUBEVIRT_API_VERSION, "kind": "VirtualMachine",
+        "metadata": {"name": name, "uid": vm.metadata.uid}, "status": status,
+    });
+    let how = PatchParams::apply(CONTROLLER_MANAGER).force();
+    gone(machines.patch_status(name, &how, &Patch::Apply(&patch)).await.map(drop))
+        .map_err(doing("writing its status"))
+}
+
+async fn finalize(
+    machines: &Api<VirtualMachine>,
+    vm: &VirtualMachine,
+    finalizers: Vec<String>,
+) -> Result<(), VmError> {
+    let name = vm.metadata.name.as_deref().unwrap_or_default();
+    let patch = json!({"metadata": {"uid": vm.metadata.uid, "finalizers": finalizers}});
+    gone(machines.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop))
+        .map_err(doing("changing its finalizers"))
+}
+
+/// Not there any more, or another of the same name by now: nothing left to do.
+fn gone(result: Result<(), kube::Error>) -> Result<(), kube::Error> {
+    match result {
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        other => other,
+    }
 }

@@ -1,418 +1,472 @@
-//! Decides what a VirtualMachine's run strategy asks for now. Pure.
+//! Decides whether a VM has an instance now, and what is said of it.
 //!
-//! A machine never has two instances: the next is made only when the last is gone from the API, and that happens
-//! only when its Pod is. Starts that fail are repeated later and later, as KubeVirt does.
-//! Route in: the VM, its instance, the time. Route out: [`Decision`].
+//! Why here: pure, so that every run strategy is a table of tests. Route in: the VM, its instance, the time.
+//! Route out: a [`Plan`]. An instance that is over is deleted before the next is made, and the name is the VM's,
+//! so there are never two.
 
-use crate::is_deleted;
-use crate::vmi::defaults;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::api::ObjectMeta;
-use kube::{Resource, ResourceExt};
-use sheaf_api::names::{VM_FINALIZER, VM_NAME_LABEL};
-use sheaf_api::status::{Condition, Phase, PrintableStatus, StartFailure, VirtualMachineStatus};
-use sheaf_api::{RunStrategy, VirtualMachine, VirtualMachineInstance};
-use std::fmt;
+use std::time::Duration;
 
-/// Wait before the second start after a failed one, in seconds; doubled with each further failure.
-const FIRST_WAIT: u64 = 10;
-/// Longest wait, in seconds: KubeVirt's.
-const LONGEST_WAIT: u64 = 300;
-/// An instance that ran so long, in seconds, had a good start: its failure is not one of starting.
-const GOOD_START: i64 = 60;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use kube::{Resource, api::ObjectMeta};
+use sheaf_api::{
+    RunStrategy, VirtualMachine, VirtualMachineInstance,
+    names::{VM_FINALIZER, VM_NAME_LABEL, VMI_FINALIZER},
+    status::{Phase, PrintableStatus, StartFailure, VirtualMachineStatus},
+};
+
+use crate::{
+    conditions::{clear, find, seconds, set},
+    resolve::resolve,
+    tell::News,
+};
+
+/// A run shorter than this that ended counts as a failed start.
+const STABLE: i64 = 60; // s; long enough for a kernel that panics at boot, short enough for people
+/// The first wait after a failed start; it grows with the square of the failures, as KubeVirt's does.
+const BACKOFF_UNIT: i64 = 10; // s
+/// No wait is longer.
+const BACKOFF_MAX: i64 = 300; // s
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Put the finalizer there, or take it away.
-    Hold(bool),
-    /// Make the instance.
-    Create(Box<VirtualMachineInstance>),
-    /// Delete the instance of this UID.
-    Delete(String),
+    /// Put our finalizer on the VM.
+    Hold,
+    /// Take it off: no instance remains.
+    Release,
+    /// Create the instance.
+    Start(Box<VirtualMachineInstance>),
+    /// Delete the instance, if it still is the one with this UID.
+    Stop {
+        /// Its UID.
+        uid: String,
+    },
+    /// Tell people.
+    Tell(News),
 }
 
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Hold(true) => f.write_str("held until its instance is gone"),
-            Self::Hold(false) => f.write_str("released"),
-            Self::Create(_) => f.write_str("start"),
-            Self::Delete(_) => f.write_str("stop"),
-        }
-    }
-}
-
-/// What to do and what to say.
+/// What to do, in order, the status after it, and when to look again without a change.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Decision {
-    /// In this order.
+pub struct Plan {
+    /// In order.
     pub actions: Vec<Action>,
-    /// The status afterwards.
+    /// The whole status.
     pub status: VirtualMachineStatus,
-    /// Look again after so many seconds, though nothing may have changed.
-    pub look_again: Option<u64>,
+    /// Look again after this long.
+    pub again: Option<Duration>,
 }
 
-/// What to do about `machine`.
-pub fn plan(machine: &VirtualMachine, instance: Option<&VirtualMachineInstance>, now: Timestamp) -> Decision {
-    let before = machine.status.clone().unwrap_or_default();
-    // An instance of the same name that somebody else made is not ours to count or to stop.
-    let instance = instance.filter(|instance| belongs(instance, machine));
-    let strategy = machine.spec.strategy();
-    let failure = failures(&before, instance, now);
-    let wait = failure
-        .as_ref()
-        .and_then(|failure| failure.retry_after_timestamp.as_ref())
-        .map(|until| until.0.as_second() - now.as_second())
-        .filter(|seconds| *seconds > 0);
-    let mut actions = Vec::new();
-    let deleted = is_deleted(&machine.metadata);
-    if deleted {
-        match instance {
-            Some(instance) if !is_deleted(&instance.metadata) => actions.push(delete(instance)),
-            Some(_) => {}
-            None => actions.push(Action::Hold(false)),
+/// Decides.
+pub fn plan(vm: &VirtualMachine, vmi: Option<&VirtualMachineInstance>, now: Timestamp) -> Plan {
+    let mut plan = Plan { actions: Vec::new(), status: vm.status.clone().unwrap_or_default(), again: None };
+    let held = vm.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == VM_FINALIZER);
+    let deleting = vm.metadata.deletion_timestamp.is_some();
+    if !deleting && !held {
+        plan.actions.push(Action::Hold);
+        return plan;
+    }
+    let foreign = vmi.is_some_and(|vmi| !owns(vm, vmi));
+    let own = vmi.filter(|_| !foreign);
+    let printable = if deleting {
+        match own {
+            Some(vmi) if vmi.metadata.deletion_timestamp.is_none() => plan.actions.push(stop(vmi)),
+            None if held => plan.actions.push(Action::Release),
+            _ => {}
         }
+        PrintableStatus::Terminating
+    } else if foreign {
+        let message = "a VirtualMachineInstance of this name exists and belongs to somebody else; delete it or rename the VM";
+        set(&mut plan.status.conditions, "Failure", "True", "NameTaken", message, now);
+        PrintableStatus::Stopped
     } else {
-        let held = machine.finalizers().iter().any(|name| name == VM_FINALIZER);
-        if !held {
-            actions.push(Action::Hold(true));
+        clear(&mut plan.status.conditions, "Failure");
+        match own {
+            Some(vmi) => with_instance(&mut plan, vm, vmi, now),
+            None => without_instance(&mut plan, vm, now),
         }
-        match instance {
-            Some(instance) => {
-                if !is_deleted(&instance.metadata) && !keeps(strategy, phase(instance)) {
-                    actions.push(delete(instance));
-                }
-            }
-            None if starts(strategy, &before) && wait.is_none() => {
-                actions.push(Action::Create(Box::new(instance_of(machine))));
-            }
-            None => {}
-        }
-    }
-    let status = VirtualMachineStatus {
-        created: instance.is_some(),
-        ready: instance.is_some_and(is_ready),
-        printable_status: Some(printable(deleted, strategy, instance, &before, wait.is_some())),
-        conditions: conditions(&before, instance, failure.as_ref(), now),
-        start_failure: failure,
-        run_strategy: Some(strategy),
-        observed_generation: instance.map_or(before.observed_generation, |_| machine.metadata.generation),
-        desired_generation: machine.metadata.generation,
     };
-    let waits_to_start = !deleted && instance.is_none() && starts(strategy, &before);
-    let look_again = wait.filter(|_| waits_to_start).map(|seconds| seconds as u64);
-    Decision { actions, status, look_again }
+    say(&mut plan.status, vm, own, printable, now);
+    plan
 }
 
-fn belongs(instance: &VirtualMachineInstance, machine: &VirtualMachine) -> bool {
-    instance.owner_references().iter().any(|owner| Some(&owner.uid) == machine.metadata.uid.as_ref())
-}
-
-fn delete(instance: &VirtualMachineInstance) -> Action {
-    Action::Delete(instance.uid().unwrap_or_default())
-}
-
-fn phase(instance: &VirtualMachineInstance) -> Phase {
-    instance.status.as_ref().and_then(|status| status.phase).unwrap_or(Phase::Pending)
-}
-
-/// Whether the strategy lets an instance in this phase be.
-fn keeps(strategy: RunStrategy, phase: Phase) -> bool {
-    match strategy {
-        RunStrategy::Always => !phase.is_final(),
-        RunStrategy::Halted => false,
-        RunStrategy::Manual | RunStrategy::Once => true,
-        RunStrategy::RerunOnFailure => phase != Phase::Failed,
-    }
-}
-
-/// Whether the strategy wants an instance where there is none.
-fn starts(strategy: RunStrategy, before: &VirtualMachineStatus) -> bool {
-    match strategy {
-        RunStrategy::Always | RunStrategy::RerunOnFailure => true,
+/// No instance: is one wanted?
+fn without_instance(plan: &mut Plan, vm: &VirtualMachine, now: Timestamp) -> PrintableStatus {
+    let strategy = vm.spec.strategy();
+    let acted_upon = plan.status.run_strategy == Some(strategy);
+    let wanted = match strategy {
+        RunStrategy::Always => true,
         RunStrategy::Halted | RunStrategy::Manual => false,
-        // Once in the life of the VM: an instance it had is remembered by its generation.
-        RunStrategy::Once => before.observed_generation.is_none(),
+        RunStrategy::Once => !acted_upon,
+        // Started by itself once, and again after a failure.
+        RunStrategy::RerunOnFailure => !acted_upon || plan.status.start_failure.is_some(),
+    };
+    if !wanted {
+        if matches!(strategy, RunStrategy::Halted | RunStrategy::Manual) {
+            plan.status.start_failure = None;
+        }
+        plan.status.run_strategy = Some(strategy);
+        return PrintableStatus::Stopped;
     }
+    let retry = plan.status.start_failure.as_ref().and_then(|failure| failure.retry_after_timestamp.as_ref());
+    let wait = retry.map_or(0, |retry| retry.0.as_second() - now.as_second());
+    if wait > 0 {
+        plan.again = Some(Duration::from_secs(wait.unsigned_abs()));
+        return PrintableStatus::CrashLoopBackOff;
+    }
+    plan.actions.push(Action::Start(Box::new(instance(vm))));
+    plan.actions.push(Action::Tell(News::normal("SuccessfulCreate", "started the virtual machine")));
+    plan.status.run_strategy = Some(strategy);
+    plan.status.observed_generation = vm.metadata.generation;
+    PrintableStatus::Starting
 }
 
-fn is_ready(instance: &VirtualMachineInstance) -> bool {
-    let conditions = instance.status.iter().flat_map(|status| &status.conditions);
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
-/// Failed starts in a row, the present instance included.
-fn failures(
-    before: &VirtualMachineStatus,
-    instance: Option<&VirtualMachineInstance>,
+/// An instance: may it stay?
+fn with_instance(
+    plan: &mut Plan,
+    vm: &VirtualMachine,
+    vmi: &VirtualMachineInstance,
     now: Timestamp,
-) -> Option<StartFailure> {
-    let last = before.start_failure.clone();
-    let Some(instance) = instance else { return last };
-    match phase(instance) {
-        Phase::Running if ran_for(instance, now) >= GOOD_START => None,
-        Phase::Failed if ran_for(instance, now) >= GOOD_START => None,
-        Phase::Failed => {
-            let uid = instance.uid();
-            if last.as_ref().is_some_and(|last| last.last_failed_vmi_uid == uid) {
-                return last;
-            }
-            let count = last.map_or(0, |last| last.consecutive_fail_count) + 1;
-            let wait = FIRST_WAIT.saturating_mul(1 << (count - 1).min(16)).min(LONGEST_WAIT);
-            Some(StartFailure {
-                consecutive_fail_count: count,
-                last_failed_vmi_uid: uid,
-                retry_after_timestamp: Some(Time(now + SignedDuration::from_secs(wait as i64))),
-            })
-        }
-        Phase::Succeeded => None,
-        _ => last,
-    }
-}
-
-/// Seconds from running to the end, or to now.
-fn ran_for(instance: &VirtualMachineInstance, now: Timestamp) -> i64 {
-    let entered = |wanted: &dyn Fn(Phase) -> bool| {
-        let all = instance.status.iter().flat_map(|status| &status.phase_transition_timestamps);
-        all.into_iter().find(|one| wanted(one.phase)).map(|one| one.phase_transition_timestamp.0.as_second())
-    };
-    let end = entered(&Phase::is_final).unwrap_or(now.as_second());
-    entered(&|phase| phase == Phase::Running).map_or(0, |start| end - start)
-}
-
-fn printable(
-    deleted: bool,
-    strategy: RunStrategy,
-    instance: Option<&VirtualMachineInstance>,
-    before: &VirtualMachineStatus,
-    waits: bool,
 ) -> PrintableStatus {
-    if deleted {
-        return PrintableStatus::Terminating;
+    let strategy = vm.spec.strategy();
+    plan.status.run_strategy = Some(strategy);
+    let phase = vmi.status.as_ref().and_then(|status| status.phase);
+    let over = phase.is_some_and(Phase::is_final);
+    let failed = phase == Some(Phase::Failed);
+    if over {
+        count_failure(plan, vmi, failed, now);
+    } else {
+        forget_failure(plan, vmi, now);
     }
-    let Some(instance) = instance else {
-        return match starts(strategy, before) {
-            true if waits => PrintableStatus::CrashLoopBackOff,
-            true => PrintableStatus::Starting,
-            false => PrintableStatus::Stopped,
-        };
+    if vmi.metadata.deletion_timestamp.is_some() {
+        return PrintableStatus::Stopping;
+    }
+    let remove = match strategy {
+        RunStrategy::Halted => true,
+        RunStrategy::Always => over,
+        RunStrategy::RerunOnFailure => failed,
+        RunStrategy::Manual | RunStrategy::Once => false,
     };
-    let condition = |kind: &str| {
-        let all = instance.status.iter().flat_map(|status| &status.conditions);
-        all.into_iter().find(|condition| condition.type_ == kind)
-    };
-    match phase(instance) {
-        Phase::Failed if waits && starts(strategy, before) => PrintableStatus::CrashLoopBackOff,
-        phase if phase.is_final() => PrintableStatus::Stopped,
-        _ if is_deleted(&instance.metadata) => PrintableStatus::Stopping,
-        Phase::Running if condition("Ready").is_some_and(|ready| ready.status == "Unknown") => {
-            PrintableStatus::Unknown
-        }
-        Phase::Running => PrintableStatus::Running,
-        _ if condition("PodScheduled").is_some_and(|placed| placed.status == "False") => {
+    if remove {
+        plan.actions.push(stop(vmi));
+        return PrintableStatus::Stopping;
+    }
+    match phase {
+        None | Some(Phase::Pending | Phase::Scheduling) if unschedulable(vmi) => {
             PrintableStatus::ErrorUnschedulable
         }
-        _ => PrintableStatus::Starting,
+        None | Some(Phase::Pending | Phase::Scheduling | Phase::Scheduled) => PrintableStatus::Starting,
+        Some(Phase::Running) => PrintableStatus::Running,
+        Some(Phase::Succeeded | Phase::Failed) => PrintableStatus::Stopped,
     }
 }
 
-fn conditions(
-    before: &VirtualMachineStatus,
-    instance: Option<&VirtualMachineInstance>,
-    failure: Option<&StartFailure>,
-    now: Timestamp,
-) -> Vec<Condition> {
-    let copied = |kind: &str| {
-        let all =
-            instance.into_iter().flat_map(|instance| &instance.status).flat_map(|status| &status.conditions);
-        all.into_iter().find(|condition| condition.type_ == kind).cloned()
+/// A run that ended soon, or badly, delays the next; each instance counts once.
+fn count_failure(plan: &mut Plan, vmi: &VirtualMachineInstance, failed: bool, now: Timestamp) {
+    let uid = vmi.metadata.uid.clone();
+    let before = plan.status.start_failure.clone().unwrap_or_default();
+    if uid.is_some() && before.last_failed_vmi_uid == uid {
+        return;
+    }
+    let soon = match (entered(vmi, Phase::Running), ended(vmi)) {
+        (Some(start), Some(end)) => end - start < STABLE,
+        (None, _) => true,
+        _ => false,
     };
-    let mut ready = copied("Ready").unwrap_or_else(|| Condition {
-        type_: "Ready".into(),
-        status: "False".into(),
-        last_transition_time: None,
-        reason: Some(if instance.is_some() { "GuestNotRunning" } else { "VMINotExists" }.into()),
-        message: Some(
-            if instance.is_some() { "the instance does not run yet" } else { "there is no instance" }.into(),
-        ),
-    });
-    ready.last_transition_time = None;
-    let mut conditions = vec![ready];
-    conditions.extend(copied("PodScheduled").filter(|placed| placed.status == "False"));
-    if let Some(failure) = failure {
-        let message = format!("{} starts in a row failed", failure.consecutive_fail_count);
-        conditions.push(Condition {
-            type_: "Failure".into(),
-            status: "True".into(),
-            last_transition_time: None,
-            reason: Some("FailedStart".into()),
-            message: Some(message),
+    if !soon {
+        // It ran well for a while: what follows is the first failure of a new row, without a wait.
+        plan.status.start_failure = failed.then(|| StartFailure {
+            consecutive_fail_count: 0,
+            last_failed_vmi_uid: uid,
+            retry_after_timestamp: None,
         });
+        return;
     }
-    crate::vmi::conditions::dated(conditions, &before.conditions, now)
+    let count = before.consecutive_fail_count + 1;
+    let wait = (i64::from(count) * i64::from(count) * BACKOFF_UNIT).min(BACKOFF_MAX);
+    let retry = Timestamp::from_second(now.as_second() + wait).unwrap_or(now);
+    plan.status.start_failure = Some(StartFailure {
+        consecutive_fail_count: count,
+        last_failed_vmi_uid: uid,
+        retry_after_timestamp: Some(Time(retry)),
+    });
 }
 
-/// The instance that the template describes now.
-pub fn instance_of(machine: &VirtualMachine) -> VirtualMachineInstance {
-    let template = machine.spec.template.clone();
-    let given = template.metadata.unwrap_or_default();
-    let mut spec = template.spec;
-    // The same at every start of this VM, whatever node it lands on.
-    defaults::identity(&mut spec, machine.metadata.uid.as_deref().unwrap_or_default());
-    let mut instance = VirtualMachineInstance::new(&machine.name_any(), spec);
-    let mut labels = given.labels;
-    labels.insert(VM_NAME_LABEL.into(), machine.name_any());
-    instance.metadata = ObjectMeta {
-        name: Some(machine.name_any()),
-        namespace: machine.namespace(),
-        labels: Some(labels),
-        annotations: Some(given.annotations),
-        owner_references: machine.controller_owner_ref(&()).map(|owner| vec![owner]),
-        ..ObjectMeta::default()
-    };
-    instance
+/// A run that has been stable ends the row of failures.
+fn forget_failure(plan: &mut Plan, vmi: &VirtualMachineInstance, now: Timestamp) {
+    if plan.status.start_failure.is_none()
+        || vmi.status.as_ref().and_then(|s| s.phase) != Some(Phase::Running)
+    {
+        return;
+    }
+    let ran = entered(vmi, Phase::Running).map_or(0, |start| now.as_second() - start);
+    if ran >= STABLE {
+        plan.status.start_failure = None;
+    } else {
+        plan.again = Some(Duration::from_secs((STABLE - ran).unsigned_abs()));
+    }
+}
+
+/// What is said of the VM.
+fn say(
+    status: &mut VirtualMachineStatus,
+    vm: &VirtualMachine,
+    vmi: Option<&VirtualMachineInstance>,
+    printable: PrintableStatus,
+    now: Timestamp,
+) {
+    let conditions = vmi.and_then(|vmi| vmi.status.as_ref()).map(|status| status.conditions.as_slice());
+    let ready = conditions.and_then(|conditions| find(conditions, "Ready"));
+    status.created = vmi.is_some();
+    status.ready = ready.is_some_and(|ready| ready.status == "True");
+    status.printable_status = Some(printable);
+    status.desired_generation = vm.metadata.generation;
+    match (vmi, ready) {
+        (_, Some(ready)) => {
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            set(
+                &mut status.conditions,
+                "Ready",
+                &ready.status,
+                &text(&ready.reason),
+                &text(&ready.message),
+                now,
+            );
+        }
+        (Some(_), None) => {
+            set(&mut status.conditions, "Ready", "False", "GuestNotRunning", "the guest does not run", now)
+        }
+        (None, None) => {
+            set(&mut status.conditions, "Ready", "False", "VMINotExists", "the VM does not run", now)
+        }
+    }
+    let changed = vmi.is_some_and(|vmi| {
+        vmi.spec != resolve(&vm.spec.template.spec, vm.metadata.uid.as_deref().unwrap_or_default())
+    });
+    if changed {
+        let message = "the template changed since this instance was started; restart the VM to use it";
+        set(&mut status.conditions, "RestartRequired", "True", "TemplateChanged", message, now);
+    } else {
+        clear(&mut status.conditions, "RestartRequired");
+    }
+}
+
+/// The instance that the VM wants.
+fn instance(vm: &VirtualMachine) -> VirtualMachineInstance {
+    let name = vm.metadata.name.clone().unwrap_or_default();
+    let template = vm.spec.template.metadata.clone().unwrap_or_default();
+    let mut labels = template.labels;
+    labels.insert(VM_NAME_LABEL.into(), name.clone());
+    VirtualMachineInstance {
+        metadata: ObjectMeta {
+            name: Some(name),
+            namespace: vm.metadata.namespace.clone(),
+            labels: Some(labels),
+            annotations: (!template.annotations.is_empty()).then_some(template.annotations),
+            owner_references: vm.controller_owner_ref(&()).map(|owner| vec![owner]),
+            finalizers: Some(vec![VMI_FINALIZER.into()]),
+            ..ObjectMeta::default()
+        },
+        spec: resolve(&vm.spec.template.spec, vm.metadata.uid.as_deref().unwrap_or_default()),
+        status: None,
+    }
+}
+
+fn owns(vm: &VirtualMachine, vmi: &VirtualMachineInstance) -> bool {
+    vmi.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == vm.metadata.uid.as_ref())
+}
+
+fn stop(vmi: &VirtualMachineInstance) -> Action {
+    Action::Stop { uid: vmi.metadata.uid.clone().unwrap_or_default() }
+}
+
+fn unschedulable(vmi: &VirtualMachineInstance) -> bool {
+    let conditions = vmi.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    find(conditions, "PodScheduled")
+        .is_some_and(|condition| condition.reason.as_deref() == Some("Unschedulable"))
+}
+
+/// When the instance entered `phase`, in seconds.
+fn entered(vmi: &VirtualMachineInstance, phase: Phase) -> Option<i64> {
+    let transitions = &vmi.status.as_ref()?.phase_transition_timestamps;
+    let transition = transitions.iter().find(|transition| transition.phase == phase)?;
+    Some(transition.phase_transition_timestamp.0.as_second())
+}
+
+/// When the instance ended, in seconds.
+fn ended(vmi: &VirtualMachineInstance) -> Option<i64> {
+    entered(vmi, Phase::Succeeded).or_else(|| entered(vmi, Phase::Failed))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
-    use serde_json::json;
+
+    const NOW: i64 = 1_800_000_000; // 2027-01-15T08:00:00Z
 
     fn now() -> Timestamp {
-        "2026-01-01T00:10:00Z".parse().unwrap()
+        Timestamp::from_second(NOW).unwrap()
     }
 
-    fn machine(strategy: &str) -> VirtualMachine {
+    fn vm(strategy: &str, status: Value) -> VirtualMachine {
         serde_json::from_value(json!({
             "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
-            "metadata": {"name": "web", "namespace": "team", "uid": "m-1", "generation": 3, "finalizers": [VM_FINALIZER]},
-            "spec": {"runStrategy": strategy, "template": {
-                "metadata": {"labels": {"app": "web"}},
-                "spec": {"domain": {"memory": {"guest": "64Mi"}, "devices": {"interfaces": [{"name": "lan", "bridge": {}}]}}},
-            }},
+            "metadata": {"name": "web", "namespace": "shop", "uid": "vm-1", "generation": 3, "finalizers": [VM_FINALIZER]},
+            "spec": {"runStrategy": strategy, "template": {"metadata": {"labels": {"app": "web"}},
+                "spec": {"domain": {"memory": {"guest": "1Gi"}, "devices": {}}}}},
+            "status": status,
         }))
         .unwrap()
     }
 
-    fn instance(phase: &str, running: Option<&str>, ended: Option<&str>) -> VirtualMachineInstance {
-        let mut instance = instance_of(&machine("Always"));
-        instance.metadata.uid = Some("i-1".into());
-        let mut times = Vec::new();
-        for (phase, time) in [("Running", running), (phase, ended)] {
-            times.extend(time.map(|time| json!({"phase": phase, "phaseTransitionTimestamp": time})));
+    /// An instance of [`vm`] that entered Running `ran` seconds ago, if it did, and `phase` now.
+    fn vmi(phase: &str, ran: Option<i64>) -> VirtualMachineInstance {
+        let mut vmi = instance(&vm("Always", json!({})));
+        vmi.metadata.uid = Some("vmi-1".into());
+        let at = |second: i64| json!(seconds(Timestamp::from_second(second).unwrap()));
+        let mut times = vec![];
+        if let Some(ran) = ran {
+            times.push(json!({"phase": "Running", "phaseTransitionTimestamp": at(NOW - ran)}));
         }
-        instance.status =
+        if phase != "Running" {
+            times.push(json!({"phase": phase, "phaseTransitionTimestamp": at(NOW)}));
+        }
+        vmi.status =
             serde_json::from_value(json!({"phase": phase, "phaseTransitionTimestamps": times})).unwrap();
-        instance
+        vmi
     }
 
-    fn actions(machine: &VirtualMachine, instance: Option<&VirtualMachineInstance>) -> Vec<Action> {
-        plan(machine, instance, now()).actions
+    fn starts(plan: &Plan) -> bool {
+        plan.actions.iter().any(|action| matches!(action, Action::Start(_)))
     }
 
-    fn creates(actions: &[Action]) -> bool {
-        matches!(actions, [Action::Create(_)])
-    }
-
-    fn deletes(actions: &[Action]) -> bool {
-        matches!(actions, [Action::Delete(uid)] if uid == "i-1")
+    fn stops(plan: &Plan) -> bool {
+        plan.actions.iter().any(|action| matches!(action, Action::Stop { .. }))
     }
 
     #[test]
-    fn a_new_machine_is_held_before_it_is_started() {
-        let mut machine = machine("Always");
-        machine.metadata.finalizers = None;
-        assert!(matches!(&actions(&machine, None)[..], [Action::Hold(true), Action::Create(_)]));
-    }
-
-    #[test]
-    fn the_instance_has_the_templates_labels_and_an_identity_that_stays() {
-        let first = instance_of(&machine("Always"));
-        assert_eq!(first.labels()["app"], "web");
-        assert_eq!(first.labels()[VM_NAME_LABEL], "web");
-        assert!(first.spec.domain.firmware.as_ref().unwrap().uuid.is_some());
-        assert!(first.spec.domain.devices.interfaces[0].mac_address.is_some());
-        assert_eq!(first.spec, instance_of(&machine("Always")).spec);
-    }
-
-    #[test]
-    fn always_starts_again_after_every_end_but_only_when_the_old_instance_is_gone() {
-        let machine = machine("Always");
-        for phase in ["Succeeded", "Failed"] {
-            assert!(deletes(&actions(&machine, Some(&instance(phase, None, None)))), "{phase}");
+    fn only_always_once_and_rerun_on_failure_start_by_themselves() {
+        for (strategy, expected) in
+            [("Always", true), ("Once", true), ("RerunOnFailure", true), ("Halted", false), ("Manual", false)]
+        {
+            assert_eq!(starts(&plan(&vm(strategy, json!({})), None, now())), expected, "{strategy}");
         }
-        let mut leaving = instance("Succeeded", None, None);
-        leaving.metadata.deletion_timestamp = Some(Time(now()));
-        assert_eq!(actions(&machine, Some(&leaving)), []);
-        assert!(creates(&actions(&machine, None)));
     }
 
     #[test]
-    fn halted_stops_and_manual_leaves_alone() {
-        assert!(deletes(&actions(&machine("Halted"), Some(&instance("Running", None, None)))));
-        assert_eq!(actions(&machine("Halted"), None), []);
-        assert_eq!(actions(&machine("Manual"), None), []);
-        assert_eq!(actions(&machine("Manual"), Some(&instance("Running", None, None))), []);
+    fn an_instance_is_called_as_its_vm_and_owned_by_it() {
+        let vmi = instance(&vm("Always", json!({})));
+        assert_eq!(vmi.metadata.name.as_deref(), Some("web"));
+        assert_eq!(vmi.metadata.labels.as_ref().unwrap()["app"], "web");
+        assert!(owns(&vm("Always", json!({})), &vmi));
     }
 
     #[test]
-    fn rerun_on_failure_starts_again_after_a_failure_only() {
-        let machine = machine("RerunOnFailure");
-        assert!(deletes(&actions(&machine, Some(&instance("Failed", None, None)))));
-        assert_eq!(actions(&machine, Some(&instance("Succeeded", None, None))), []);
-    }
-
-    #[test]
-    fn once_means_once() {
-        let mut machine = machine("Once");
-        assert!(creates(&actions(&machine, None)));
-        assert_eq!(actions(&machine, Some(&instance("Failed", None, None))), []);
-        machine.status = Some(plan(&machine, Some(&instance("Failed", None, None)), now()).status);
-        assert_eq!(actions(&machine, None), []);
-    }
-
-    #[test]
-    fn starts_that_fail_are_repeated_later_and_later() {
-        let mut machine = machine("Always");
-        let mut waits = Vec::new();
-        for round in 0..7 {
-            let mut failed = instance("Failed", None, None);
-            failed.metadata.uid = Some(format!("i-{round}"));
-            machine.status = Some(plan(&machine, Some(&failed), now()).status);
-            let decision = plan(&machine, None, now());
-            assert_eq!(decision.actions, []);
-            assert_eq!(decision.status.printable_status, Some(PrintableStatus::CrashLoopBackOff));
-            waits.extend(decision.look_again);
+    fn what_ended_is_removed_only_by_strategies_that_want_another() {
+        for (strategy, after_success, after_failure) in [
+            ("Always", true, true),
+            ("RerunOnFailure", false, true),
+            ("Once", false, false),
+            ("Manual", false, false),
+            ("Halted", true, true),
+        ] {
+            let vm = vm(strategy, json!({"runStrategy": strategy}));
+            assert_eq!(
+                stops(&plan(&vm, Some(&vmi("Succeeded", Some(500))), now())),
+                after_success,
+                "{strategy}"
+            );
+            assert_eq!(
+                stops(&plan(&vm, Some(&vmi("Failed", Some(500))), now())),
+                after_failure,
+                "{strategy}"
+            );
         }
-        assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300]);
     }
 
     #[test]
-    fn a_machine_that_ran_well_and_lost_its_node_starts_again_at_once() {
-        let mut machine = machine("Always");
-        let failed = instance("Failed", Some("2026-01-01T00:00:00Z"), Some("2026-01-01T00:05:00Z"));
-        machine.status = Some(plan(&machine, Some(&failed), now()).status);
-        assert!(creates(&actions(&machine, None)));
+    fn halting_stops_a_running_instance() {
+        let plan = plan(&vm("Halted", json!({})), Some(&vmi("Running", Some(500))), now());
+        assert!(stops(&plan));
+        assert_eq!(plan.status.printable_status, Some(PrintableStatus::Stopping));
     }
 
     #[test]
-    fn a_deleted_machine_goes_only_after_its_instance() {
-        let mut machine = machine("Always");
-        machine.metadata.deletion_timestamp = Some(Time(now()));
-        let running = instance("Running", None, None);
-        let decision = plan(&machine, Some(&running), now());
-        assert!(deletes(&decision.actions));
-        assert_eq!(decision.status.printable_status, Some(PrintableStatus::Terminating));
-        assert_eq!(actions(&machine, None), [Action::Hold(false)]);
+    fn once_is_not_started_again_and_rerun_on_failure_only_after_one() {
+        assert!(!starts(&plan(&vm("Once", json!({"runStrategy": "Once"})), None, now())));
+        let rerun = "RerunOnFailure";
+        assert!(!starts(&plan(&vm(rerun, json!({"runStrategy": rerun})), None, now())));
+        let failed = json!({"runStrategy": rerun, "startFailure": {"consecutiveFailCount": 0}});
+        assert!(starts(&plan(&vm(rerun, failed), None, now())));
     }
 
     #[test]
-    fn somebody_elses_instance_of_the_same_name_is_not_stopped() {
-        let mut foreign = instance("Running", None, None);
+    fn failing_starts_wait_ever_longer_and_say_so() {
+        let first = plan(&vm("Always", json!({})), Some(&vmi("Failed", None)), now());
+        let failure = first.status.start_failure.clone().unwrap();
+        assert_eq!(failure.consecutive_fail_count, 1);
+        let mut again = vm("Always", json!({}));
+        again.status = Some(first.status);
+        // The same instance does not count twice.
+        let repeated = plan(&again, Some(&vmi("Failed", None)), now());
+        assert_eq!(repeated.status.start_failure, Some(failure));
+        let waiting = plan(&again, None, now());
+        assert_eq!(waiting.status.printable_status, Some(PrintableStatus::CrashLoopBackOff));
+        assert_eq!(waiting.again, Some(Duration::from_secs(10)));
+        assert!(!starts(&waiting));
+        assert!(starts(&plan(&again, None, Timestamp::from_second(NOW + 10).unwrap())));
+    }
+
+    #[test]
+    fn a_failure_after_a_long_run_is_restarted_at_once() {
+        let plan = plan(&vm("Always", json!({})), Some(&vmi("Failed", Some(3600))), now());
+        assert_eq!(plan.status.start_failure.unwrap().retry_after_timestamp, None);
+    }
+
+    #[test]
+    fn a_stable_run_ends_the_row_of_failures() {
+        let failing = || {
+            vm("Always", json!({"startFailure": {"consecutiveFailCount": 3, "lastFailedVMIUID": "other"}}))
+        };
+        let young = plan(&failing(), Some(&vmi("Running", Some(20))), now());
+        assert!(young.status.start_failure.is_some());
+        assert_eq!(young.again, Some(Duration::from_secs(40)));
+        assert_eq!(plan(&failing(), Some(&vmi("Running", Some(60))), now()).status.start_failure, None);
+    }
+
+    #[test]
+    fn a_vm_that_fits_nowhere_says_so() {
+        let mut waiting = vmi("Scheduling", None);
+        let conditions = json!([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]);
+        waiting.status.as_mut().unwrap().conditions = serde_json::from_value(conditions).unwrap();
+        let plan = plan(&vm("Always", json!({})), Some(&waiting), now());
+        assert_eq!(plan.status.printable_status, Some(PrintableStatus::ErrorUnschedulable));
+    }
+
+    #[test]
+    fn a_deleted_vm_stops_its_instance_first_and_goes_last() {
+        let mut deleted = vm("Always", json!({}));
+        deleted.metadata.deletion_timestamp = Some(seconds(now()));
+        assert!(stops(&plan(&deleted, Some(&vmi("Running", Some(5))), now())));
+        assert_eq!(plan(&deleted, None, now()).actions, [Action::Release]);
+    }
+
+    #[test]
+    fn an_instance_of_somebody_else_is_not_touched() {
+        let mut foreign = vmi("Running", Some(500));
         foreign.metadata.owner_references = None;
-        assert!(!deletes(&actions(&machine("Halted"), Some(&foreign))));
+        let plan = plan(&vm("Halted", json!({})), Some(&foreign), now());
+        assert!(plan.actions.is_empty());
+        assert_eq!(find(&plan.status.conditions, "Failure").unwrap().reason.as_deref(), Some("NameTaken"));
+    }
+
+    #[test]
+    fn a_changed_template_asks_for_a_restart() {
+        let mut changed = vm("Always", json!({}));
+        let running = vmi("Running", Some(500));
+        assert!(find(&plan(&changed, Some(&running), now()).status.conditions, "RestartRequired").is_none());
+        changed.spec.template.spec.hostname = Some("other".into());
+        assert!(find(&plan(&changed, Some(&running), now()).status.conditions, "RestartRequired").is_some());
     }
 }

@@ -1,324 +1,395 @@
-//! Decides what an instance needs now and what is to be said of it. Pure.
+//! Decides what happens to one instance: its Pod, its finalizer, its status.
 //!
-//! The node's agent writes the Pod's status and nothing else; here it becomes the instance's. Phases only go forward.
-//! Route in: the instance, its Pods, the time. Route out: [`Decision`].
+//! Why here: pure, so that every turn of an instance's life is a test. Route in: the instance and its Pods as
+//! they are, and the time. Route out: a [`Plan`]. An instance has one Pod in its life; when that is gone or
+//! over, so is the instance, and the VM's strategy decides on the next.
 
-use super::conditions::dated;
-use super::pod::{self, NotPlaceable};
-use crate::is_deleted;
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt;
-use sheaf_api::VirtualMachineInstance;
-use sheaf_api::names::VMI_FINALIZER;
-use sheaf_api::status::{Condition, InterfaceStatus, Phase, PhaseTransition, VirtualMachineInstanceStatus};
-use std::collections::BTreeMap;
-use std::fmt;
+use k8s_openapi::{
+    api::core::v1::{Pod, PodCondition},
+    jiff::Timestamp,
+};
+use sheaf_api::{
+    VirtualMachineInstance,
+    names::{NODE_NAME_LABEL, VMI_FINALIZER},
+    status::{InterfaceStatus, Phase, PhaseTransition, VirtualMachineInstanceStatus},
+};
+
+use crate::{
+    conditions::{clear, seconds, set},
+    placeholder,
+    resolve::resolve,
+    tell::News,
+};
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Put the finalizer there, or take it away.
-    Hold(bool),
-    /// Make the Pod.
-    Create(Box<Pod>),
-    /// Delete the Pod of this name and UID.
-    Delete(String, String),
+    /// Put our finalizer on the instance.
+    Hold,
+    /// Take it off: no Pod remains.
+    Release,
+    /// Create the Pod.
+    CreatePod(Box<Pod>),
+    /// Delete a Pod, if it still is the one with this UID.
+    DeletePod {
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
+    },
+    /// Label the instance with its node.
+    LabelNode(String),
+    /// Tell people.
+    Tell(News),
 }
 
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Hold(true) => f.write_str("held until its Pod is gone"),
-            Self::Hold(false) => f.write_str("released"),
-            Self::Create(_) => f.write_str("to be placed"),
-            Self::Delete(name, _) => write!(f, "delete Pod {name}"),
-        }
-    }
-}
-
-/// What to do and what to say.
+/// What to do, in order, and the status after it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Decision {
-    /// In this order.
+pub struct Plan {
+    /// In order.
     pub actions: Vec<Action>,
-    /// The status afterwards.
+    /// The whole status.
     pub status: VirtualMachineInstanceStatus,
 }
 
-/// What to do about `instance`, whose Pods are `pods`.
-pub fn plan(instance: &VirtualMachineInstance, pods: &[Pod], now: Timestamp) -> Decision {
-    let before = instance.status.clone().unwrap_or_default();
-    let pod = pods.iter().find(|pod| !is_over(pod)).or(pods.first());
-    let mut status = VirtualMachineInstanceStatus { phase: Some(phase(&before, pod)), ..before.clone() };
+/// Decides.
+pub fn plan(vmi: &VirtualMachineInstance, pods: &[Pod], now: Timestamp) -> Result<Plan, serde_json::Error> {
+    let before = vmi.status.clone().unwrap_or_default();
+    let held = vmi.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == VMI_FINALIZER);
+    let deleting = vmi.metadata.deletion_timestamp.is_some();
     let mut actions = Vec::new();
-    if is_deleted(&instance.metadata) {
-        let leaving = |pod: &&Pod| !is_deleted(&pod.metadata);
-        let delete = |pod: &Pod| Action::Delete(pod.name_any(), pod.uid().unwrap_or_default());
-        actions.extend(pods.iter().filter(leaving).map(delete));
-        if pods.is_empty() {
-            actions.push(Action::Hold(false));
-            // Without a Pod it never ran, or it is over.
-            if status.phase.is_some_and(|phase| !phase.is_final()) {
-                status.phase = Some(Phase::Succeeded);
-            }
+    if deleting {
+        for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
+            actions.push(Action::DeletePod {
+                name: pod.metadata.name.clone().unwrap_or_default(),
+                uid: pod.metadata.uid.clone().unwrap_or_default(),
+            });
         }
-    } else {
-        let held = instance.finalizers().iter().any(|name| name == VMI_FINALIZER);
-        if !held {
-            actions.push(Action::Hold(true));
+        if pods.is_empty() && held {
+            actions.push(Action::Release);
         }
-        match (pod, before.phase) {
-            (None, None | Some(Phase::Pending)) => match pod::of(instance) {
-                Ok(pod) => actions.push(Action::Create(Box::new(pod))),
-                Err(NotPlaceable(reason)) => {
-                    status.phase = Some(Phase::Failed);
-                    status.reason = Some("NotPlaceable".into());
-                    status.conditions = dated(vec![not_synchronized(&reason)], &before.conditions, now);
-                    return finish(status, &before, actions, now);
-                }
-            },
-            (None, Some(phase)) if !phase.is_final() => {
-                status.phase = Some(Phase::Failed);
-                status.reason = Some("PodGone".into());
-            }
-            _ => {}
-        }
+    } else if !held {
+        actions.push(Action::Hold);
+        return Ok(Plan { actions, status: before });
     }
-    if let Some(pod) = pod {
-        describe(&mut status, instance, pod);
-    }
-    let conditions = conditions(status.phase.unwrap_or(Phase::Pending), pod);
-    status.conditions = dated(conditions, &before.conditions, now);
-    finish(status, &before, actions, now)
-}
 
-fn finish(
-    mut status: VirtualMachineInstanceStatus,
-    before: &VirtualMachineInstanceStatus,
-    actions: Vec<Action>,
-    now: Timestamp,
-) -> Decision {
-    if let Some(phase) = status.phase.filter(|phase| before.phase != Some(*phase)) {
-        // Whole seconds, as the API server keeps them.
-        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    let mut status = before.clone();
+    let old = before.phase;
+    let final_before = old.is_some_and(Phase::is_final);
+    if !final_before {
+        match pods.first() {
+            Some(pod) => from_pod(&mut status, pod, now),
+            None if old.is_some_and(|phase| phase >= Phase::Scheduling) => {
+                status.phase = Some(Phase::Failed);
+                status.reason = Some("PodDeleted".into());
+                set(
+                    &mut status.conditions,
+                    "Ready",
+                    "False",
+                    "PodDeleted",
+                    "the Pod of this instance is gone",
+                    now,
+                );
+            }
+            None if !deleting => {
+                actions.push(Action::CreatePod(Box::new(placeholder::pod(vmi)?)));
+                actions
+                    .push(Action::Tell(News::normal("SuccessfulCreate", "created the Pod of this instance")));
+                status.phase = Some(Phase::Scheduling);
+                set(&mut status.conditions, "Ready", "False", "GuestNotRunning", "waiting for a node", now);
+            }
+            None => {}
+        }
+        set(&mut status.conditions, "Synchronized", "True", "", "", now);
+        let why = "Sheaf does not move running VMs between nodes";
+        set(&mut status.conditions, "LiveMigratable", "False", "NotMigratable", why, now);
+    }
+    // Only while they live: a Pod that is over holds nothing.
+    status.active_pods = pods
+        .iter()
+        .filter(|pod| !is_over(pod))
+        .map(|pod| {
+            (pod.metadata.uid.clone().unwrap_or_default(), node_of(pod).unwrap_or_default().to_string())
+        })
+        .collect();
+    if let Some(phase) = status.phase.filter(|phase| Some(*phase) != old) {
         status
             .phase_transition_timestamps
-            .push(PhaseTransition { phase, phase_transition_timestamp: Time(now) });
+            .push(PhaseTransition { phase, phase_transition_timestamp: seconds(now) });
+        actions.extend(news_of(phase, &status).map(Action::Tell));
     }
-    Decision { actions, status }
+    if let Some(node) = &status.node_name
+        && vmi.metadata.labels.as_ref().and_then(|labels| labels.get(NODE_NAME_LABEL)) != Some(node)
+    {
+        actions.push(Action::LabelNode(node.clone()));
+    }
+    if status.interfaces.is_empty() || pods.first().is_some() {
+        status.interfaces = interfaces(vmi, pods.first());
+    }
+    Ok(Plan { actions, status })
 }
 
-fn pod_phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
+/// What the Pod says, as an instance says it.
+fn from_pod(status: &mut VirtualMachineInstanceStatus, pod: &Pod, now: Timestamp) {
+    let said = pod.status.clone().unwrap_or_default();
+    let conditions = said.conditions.clone().unwrap_or_default();
+    let condition = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_);
+    let ready = condition("Ready").is_some_and(|condition| condition.status == "True");
+    let node = node_of(pod);
+    status.node_name = node.map(Into::into).or(status.node_name.take());
+    let (why, message) = reason_of(pod);
+    let phase = match said.phase.as_deref() {
+        Some("Succeeded") => Phase::Succeeded,
+        Some("Failed") => Phase::Failed,
+        Some("Running") if ready => Phase::Running,
+        _ if node.is_some() => Phase::Scheduled,
+        _ => Phase::Scheduling,
+    };
+    // Never backward: a running guest whose node falls silent still counts as running, though not ready.
+    status.phase = Some(status.phase.map_or(phase, |before| before.max(phase)));
+    status.reason = if phase == Phase::Failed { why.clone().or(Some("Failed".into())) } else { None };
+
+    match condition("PodScheduled") {
+        Some(PodCondition { status: scheduled, reason, message, .. }) if scheduled == "False" => {
+            let (reason, message) =
+                (reason.as_deref().unwrap_or_default(), message.as_deref().unwrap_or_default());
+            set(&mut status.conditions, "PodScheduled", "False", reason, message, now);
+        }
+        _ => clear(&mut status.conditions, "PodScheduled"),
+    }
+    let message = message.unwrap_or_default();
+    match phase {
+        Phase::Running if pod.metadata.deletion_timestamp.is_none() => {
+            set(&mut status.conditions, "Ready", "True", "", "", now);
+        }
+        Phase::Succeeded => {
+            set(&mut status.conditions, "Ready", "False", "PodTerminated", "the guest shut down", now)
+        }
+        Phase::Failed => {
+            set(&mut status.conditions, "Ready", "False", why.as_deref().unwrap_or("Failed"), &message, now);
+        }
+        _ if pod.metadata.deletion_timestamp.is_some() => {
+            set(
+                &mut status.conditions,
+                "Ready",
+                "False",
+                "PodTerminating",
+                "the instance is being stopped",
+                now,
+            );
+        }
+        _ => {
+            let why = why.unwrap_or_else(|| "GuestNotRunning".into());
+            let message = if message.is_empty() { "the guest does not run yet".to_string() } else { message };
+            set(&mut status.conditions, "Ready", "False", &why, &message, now);
+        }
+    }
+}
+
+/// Why the Pod is as it is, by its own words: reason and message.
+fn reason_of(pod: &Pod) -> (Option<String>, Option<String>) {
+    let Some(status) = &pod.status else { return (None, None) };
+    let compute =
+        status.container_statuses.iter().flatten().next().and_then(|container| container.state.as_ref());
+    let terminated = compute.and_then(|state| state.terminated.as_ref());
+    let waiting = compute.and_then(|state| state.waiting.as_ref());
+    let reason = status
+        .reason
+        .clone()
+        .or_else(|| terminated.and_then(|state| state.reason.clone()))
+        .or_else(|| waiting.and_then(|state| state.reason.clone()));
+    let message = status
+        .message
+        .clone()
+        .or_else(|| terminated.and_then(|state| state.message.clone()))
+        .or_else(|| waiting.and_then(|state| state.message.clone()));
+    (reason, message)
 }
 
 fn is_over(pod: &Pod) -> bool {
-    matches!(pod_phase(pod), "Succeeded" | "Failed")
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// The phase that the Pod shows; never an earlier one than before.
-fn phase(before: &VirtualMachineInstanceStatus, pod: Option<&Pod>) -> Phase {
-    let last = before.phase.unwrap_or(Phase::Pending);
-    let Some(pod) = pod.filter(|_| !last.is_final()) else { return last };
-    let shown = match pod_phase(pod) {
-        "Succeeded" => Phase::Succeeded,
-        "Failed" => Phase::Failed,
-        "Running" => Phase::Running,
-        _ if node(pod).is_some() => Phase::Scheduled,
-        _ => Phase::Scheduling,
-    };
-    last.max(shown)
+fn node_of(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
 }
 
-fn node(pod: &Pod) -> Option<String> {
-    pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|name| !name.is_empty())
+/// Interfaces of the spec; the addresses that the node knows belong to the first.
+fn interfaces(vmi: &VirtualMachineInstance, pod: Option<&Pod>) -> Vec<InterfaceStatus> {
+    let spec = resolve(&vmi.spec, vmi.metadata.uid.as_deref().unwrap_or_default());
+    let status = pod.and_then(|pod| pod.status.as_ref());
+    let addresses: Vec<String> = status
+        .and_then(|status| status.pod_ips.as_ref())
+        .into_iter()
+        .flatten()
+        .map(|ip| ip.ip.clone())
+        .collect();
+    spec.domain
+        .devices
+        .interfaces
+        .iter()
+        .enumerate()
+        .map(|(index, interface)| {
+            let ip_addresses = if index == 0 { addresses.clone() } else { Vec::new() };
+            InterfaceStatus {
+                name: Some(interface.name.clone()),
+                mac: interface.mac_address.clone(),
+                ip_address: ip_addresses.first().cloned(),
+                ip_addresses,
+            }
+        })
+        .collect()
 }
 
-/// Copies what the Pod tells.
-fn describe(status: &mut VirtualMachineInstanceStatus, instance: &VirtualMachineInstance, pod: &Pod) {
-    let said = pod.status.clone().unwrap_or_default();
-    status.node_name = node(pod);
-    if status.phase == Some(Phase::Failed) {
-        status.reason = said.reason.clone().or(status.reason.take());
-    }
-    let active = (pod.uid().unwrap_or_default(), node(pod).unwrap_or_default());
-    status.active_pods = if is_over(pod) { BTreeMap::new() } else { BTreeMap::from([active]) };
-    let addresses: Vec<String> = said.pod_ips.into_iter().flatten().map(|one| one.ip).collect();
-    let interfaces = instance.spec.domain.devices.interfaces.iter().enumerate().map(|(index, interface)| {
-        let addresses = if index == 0 { addresses.clone() } else { Vec::new() };
-        InterfaceStatus {
-            name: Some(interface.name.clone()),
-            mac: interface.mac_address.clone(),
-            ip_address: addresses.first().cloned(),
-            ip_addresses: addresses,
+fn news_of(phase: Phase, status: &VirtualMachineInstanceStatus) -> Option<News> {
+    let node = status.node_name.as_deref().unwrap_or("its node");
+    match phase {
+        Phase::Running => Some(News::normal("Started", format!("the guest runs on {node}"))),
+        Phase::Succeeded => Some(News::normal("Stopped", "the guest shut down")),
+        Phase::Failed => {
+            let reason = status.reason.as_deref().unwrap_or("Failed");
+            let ready = crate::conditions::find(&status.conditions, "Ready");
+            let message = ready.and_then(|ready| ready.message.as_deref()).unwrap_or("the guest ended");
+            Some(News::warning(reason, format!("{message} (on {node})")))
         }
-    });
-    status.interfaces = interfaces.collect();
-}
-
-fn conditions(phase: Phase, pod: Option<&Pod>) -> Vec<Condition> {
-    let said = |kind: &str| -> Option<PodCondition> {
-        let all = pod.and_then(|pod| pod.status.as_ref()).and_then(|status| status.conditions.clone());
-        all.into_iter().flatten().find(|condition| condition.type_ == kind)
-    };
-    let condition = |kind: &str, status: &str, reason: Option<String>, message: Option<String>| Condition {
-        type_: kind.into(),
-        status: status.into(),
-        last_transition_time: None,
-        reason,
-        message,
-    };
-    let ready = match said("Ready") {
-        // A node that does not answer: its controller marks the Pod's readiness, the machine may well run.
-        Some(ready) if phase == Phase::Running => {
-            condition("Ready", &ready.status, ready.reason, ready.message)
-        }
-        _ if phase == Phase::Running => condition("Ready", "True", None, None),
-        other => {
-            let message = pod.and_then(|pod| pod.status.as_ref()).and_then(|status| status.message.clone());
-            let message =
-                message.or(other.and_then(|other| other.message)).filter(|message| !message.is_empty());
-            condition("Ready", "False", Some("GuestNotRunning".into()), message)
-        }
-    };
-    let mut all = vec![ready];
-    if let Some(placed) = said("PodScheduled").filter(|placed| placed.status == "False") {
-        all.push(condition("PodScheduled", "False", placed.reason, placed.message));
-    }
-    let reason = Some("NotSupported".to_owned());
-    all.push(condition(
-        "LiveMigratable",
-        "False",
-        reason,
-        Some("Sheaf does not migrate running machines yet".into()),
-    ));
-    all
-}
-
-fn not_synchronized(message: &str) -> Condition {
-    Condition {
-        type_: "Synchronized".into(),
-        status: "False".into(),
-        last_transition_time: None,
-        reason: Some("NotPlaceable".into()),
-        message: Some(message.to_owned()),
+        _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::{Value, json};
 
+    use super::*;
+    use crate::conditions::find;
+
     fn now() -> Timestamp {
-        "2026-01-01T00:00:00Z".parse().unwrap()
+        Timestamp::from_second(1_800_000_000).unwrap()
     }
 
-    fn instance(phase: Option<&str>) -> VirtualMachineInstance {
-        serde_json::from_value(json!({
+    fn vmi(phase: Option<&str>, deleting: bool) -> VirtualMachineInstance {
+        let mut value = json!({
             "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
-            "metadata": {"name": "web", "namespace": "team", "uid": "i-1", "finalizers": [VMI_FINALIZER]},
-            "spec": {"domain": {"memory": {"guest": "64Mi"}, "devices": {"interfaces": [{"name": "lan", "bridge": {}}]}}},
+            "metadata": {"name": "web", "namespace": "shop", "uid": "u-1", "finalizers": [VMI_FINALIZER]},
+            "spec": {"domain": {"memory": {"guest": "1Gi"}, "devices": {}}},
             "status": {"phase": phase},
-        }))
-        .unwrap()
+        });
+        if deleting {
+            value["metadata"]["deletionTimestamp"] = json!("2027-01-15T08:00:00Z");
+        }
+        serde_json::from_value(value).unwrap()
     }
 
-    fn pod(phase: &str, node: Option<&str>, conditions: Value) -> Pod {
+    fn pod(node: Option<&str>, status: Value) -> Pod {
         serde_json::from_value(json!({
-            "metadata": {"name": "virt-launcher-web", "uid": "p-1"},
+            "metadata": {"name": "p", "uid": "p-1"},
             "spec": {"containers": [], "nodeName": node},
-            "status": {"phase": phase, "conditions": conditions},
+            "status": status,
         }))
         .unwrap()
     }
 
-    fn phase_after(before: Option<&str>, pods: &[Pod]) -> Option<Phase> {
-        plan(&instance(before), pods, now()).status.phase
+    fn phase_after(vmi: &VirtualMachineInstance, pods: &[Pod]) -> Option<Phase> {
+        plan(vmi, pods, now()).unwrap().status.phase
     }
 
     #[test]
-    fn a_new_instance_is_held_and_gets_a_pod() {
-        let mut instance = instance(None);
-        instance.metadata.finalizers = None;
-        let decision = plan(&instance, &[], now());
-        assert!(matches!(&decision.actions[..], [Action::Hold(true), Action::Create(_)]));
-        assert_eq!(decision.status.phase, Some(Phase::Pending));
+    fn a_new_instance_is_held_before_anything_else() {
+        let mut vmi = vmi(None, false);
+        vmi.metadata.finalizers = None;
+        assert_eq!(plan(&vmi, &[], now()).unwrap().actions, [Action::Hold]);
     }
 
     #[test]
-    fn phases_follow_the_pod() {
-        let none = json!([]);
-        assert_eq!(
-            phase_after(Some("Pending"), &[pod("Pending", None, none.clone())]),
-            Some(Phase::Scheduling)
+    fn an_instance_without_a_pod_gets_one() {
+        let plan = plan(&vmi(None, false), &[], now()).unwrap();
+        assert!(matches!(plan.actions[0], Action::CreatePod(_)));
+        assert_eq!(plan.status.phase, Some(Phase::Scheduling));
+    }
+
+    #[test]
+    fn a_pod_that_no_node_fits_leaves_its_reason() {
+        let pod = pod(
+            None,
+            json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False",
+            "reason": "Unschedulable", "message": "0/1 nodes are available: 1 Insufficient memory."}]}),
         );
-        assert_eq!(phase_after(None, &[pod("Pending", Some("n1"), none.clone())]), Some(Phase::Scheduled));
-        assert_eq!(
-            phase_after(Some("Scheduled"), &[pod("Running", Some("n1"), none.clone())]),
-            Some(Phase::Running)
+        let status = plan(&vmi(Some("Scheduling"), false), &[pod], now()).unwrap().status;
+        assert_eq!(status.phase, Some(Phase::Scheduling));
+        let condition = find(&status.conditions, "PodScheduled").unwrap();
+        assert_eq!(condition.reason.as_deref(), Some("Unschedulable"));
+        assert_eq!(condition.message.as_deref(), Some("0/1 nodes are available: 1 Insufficient memory."));
+    }
+
+    #[test]
+    fn a_bound_pod_makes_it_scheduled_and_a_ready_one_running() {
+        let bound = pod(Some("n1"), json!({"phase": "Pending"}));
+        assert_eq!(phase_after(&vmi(Some("Scheduling"), false), &[bound]), Some(Phase::Scheduled));
+        let ready = pod(
+            Some("n1"),
+            json!({"phase": "Running", "podIPs": [{"ip": "10.0.2.15"}],
+            "conditions": [{"type": "Ready", "status": "True"}]}),
         );
-        assert_eq!(
-            phase_after(Some("Running"), &[pod("Succeeded", Some("n1"), none.clone())]),
-            Some(Phase::Succeeded)
+        let plan = plan(&vmi(Some("Scheduled"), false), &[ready], now()).unwrap();
+        assert_eq!(plan.status.phase, Some(Phase::Running));
+        assert_eq!(plan.status.node_name.as_deref(), Some("n1"));
+        assert_eq!(plan.status.interfaces[0].ip_address.as_deref(), Some("10.0.2.15"));
+        assert!(plan.actions.contains(&Action::LabelNode("n1".into())));
+    }
+
+    #[test]
+    fn a_running_instance_never_goes_back_when_its_node_falls_silent() {
+        let silent = pod(
+            Some("n1"),
+            json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}),
         );
-        assert_eq!(phase_after(Some("Scheduled"), &[pod("Failed", Some("n1"), none)]), Some(Phase::Failed));
+        let status = plan(&vmi(Some("Running"), false), &[silent], now()).unwrap().status;
+        assert_eq!(status.phase, Some(Phase::Running));
+        assert_eq!(find(&status.conditions, "Ready").unwrap().status, "False");
     }
 
     #[test]
-    fn a_final_phase_is_never_left_and_gets_no_second_pod() {
-        let decision = plan(&instance(Some("Failed")), &[], now());
-        assert_eq!((decision.status.phase, decision.actions), (Some(Phase::Failed), vec![]));
-    }
-
-    #[test]
-    fn a_running_instance_whose_pod_is_gone_has_failed_and_is_not_placed_again() {
-        let decision = plan(&instance(Some("Running")), &[], now());
-        assert_eq!(decision.status.phase, Some(Phase::Failed));
-        assert_eq!(decision.status.reason.as_deref(), Some("PodGone"));
-        assert_eq!(decision.actions, []);
-    }
-
-    #[test]
-    fn the_schedulers_reason_is_shown() {
-        let condition = json!([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}]);
-        let decision = plan(&instance(Some("Pending")), &[pod("Pending", None, condition)], now());
-        let placed = decision.status.conditions.iter().find(|one| one.type_ == "PodScheduled").unwrap();
-        assert_eq!(
-            (placed.reason.as_deref(), placed.message.as_deref()),
-            (Some("Unschedulable"), Some("0/1 nodes"))
+    fn the_end_of_the_pod_is_the_end_of_the_instance() {
+        let done = pod(Some("n1"), json!({"phase": "Succeeded"}));
+        assert_eq!(phase_after(&vmi(Some("Running"), false), &[done]), Some(Phase::Succeeded));
+        let failed = pod(
+            Some("n1"),
+            json!({"phase": "Failed", "reason": "NodeRebooted", "message": "gone with its node"}),
         );
+        let status = plan(&vmi(Some("Running"), false), &[failed], now()).unwrap().status;
+        assert_eq!((status.phase, status.reason.as_deref()), (Some(Phase::Failed), Some("NodeRebooted")));
+        assert_eq!(phase_after(&vmi(Some("Running"), false), &[]), Some(Phase::Failed));
     }
 
     #[test]
-    fn a_deleted_instance_deletes_its_pod_and_goes_only_after_it() {
-        let mut instance = instance(Some("Running"));
-        instance.metadata.deletion_timestamp = Some(Time(now()));
-        let mut pod = pod("Running", Some("n1"), json!([]));
-        let decision = plan(&instance, std::slice::from_ref(&pod), now());
-        assert_eq!(decision.actions, [Action::Delete("virt-launcher-web".into(), "p-1".into())]);
-        pod.metadata.deletion_timestamp = Some(Time(now()));
-        assert_eq!(plan(&instance, &[pod], now()).actions, []);
-        assert_eq!(plan(&instance, &[], now()).actions, [Action::Hold(false)]);
+    fn a_finished_instance_never_gets_another_pod() {
+        for phase in ["Succeeded", "Failed"] {
+            let plan = plan(&vmi(Some(phase), false), &[], now()).unwrap();
+            assert!(plan.actions.is_empty(), "{:?}", plan.actions);
+        }
     }
 
     #[test]
-    fn a_node_that_does_not_answer_makes_readiness_unknown_and_keeps_the_phase() {
-        let condition = json!([{"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}]);
-        let decision = plan(&instance(Some("Running")), &[pod("Running", Some("n1"), condition)], now());
-        assert_eq!(decision.status.phase, Some(Phase::Running));
-        assert_eq!(decision.status.conditions[0].status, "Unknown");
+    fn a_deleted_instance_is_let_go_only_when_no_pod_remains() {
+        let live = pod(Some("n1"), json!({"phase": "Running"}));
+        let deleting = vmi(Some("Running"), true);
+        let actions = plan(&deleting, &[live], now()).unwrap().actions;
+        assert!(actions.contains(&Action::DeletePod { name: "p".into(), uid: "p-1".into() }));
+        assert!(!actions.contains(&Action::Release));
+        assert!(plan(&deleting, &[], now()).unwrap().actions.contains(&Action::Release));
     }
 
     #[test]
-    fn a_second_look_changes_nothing() {
-        let running = pod("Running", Some("n1"), json!([{"type": "Ready", "status": "True"}]));
-        let mut instance = instance(Some("Scheduled"));
-        instance.status = Some(plan(&instance, std::slice::from_ref(&running), now()).status);
-        let later = "2026-01-01T00:01:00Z".parse().unwrap();
-        let decision = plan(&instance, &[running], later);
-        assert_eq!(Some(decision.status), instance.status);
+    fn planning_again_on_the_planned_status_changes_nothing() {
+        let ready = || {
+            pod(Some("n1"), json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}))
+        };
+        let mut vmi = vmi(Some("Scheduled"), false);
+        let first = plan(&vmi, &[ready()], now()).unwrap();
+        vmi.status = Some(first.status.clone());
+        vmi.metadata.labels = Some([(NODE_NAME_LABEL.to_string(), "n1".to_string())].into());
+        let later = Timestamp::from_second(1_800_000_500).unwrap();
+        assert_eq!(plan(&vmi, &[ready()], later).unwrap(), Plan { actions: vec![], status: first.status });
     }
 }

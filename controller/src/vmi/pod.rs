@@ -35,6 +35,9 @@ const GRACE_SECONDS: i64 = 180;
 /// Seconds that the node has beyond that to end QEMU and to release the Pod.
 const GRACE_MARGIN: i64 = 15;
 
+/// Amounts by resource name.
+type Amounts = Map<String, Value>;
+
 /// Why an instance has no Pod.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -126,9 +129,7 @@ fn secrets(spec: &VirtualMachineInstanceSpec) -> BTreeSet<String> {
 }
 
 /// What the node must have free: memory of the guest and of QEMU, a share of its processors, KVM, ports of bridges.
-fn resources(
-    spec: &VirtualMachineInstanceSpec,
-) -> Result<(Map<String, Value>, Map<String, Value>), NotPlaceable> {
+fn resources(spec: &VirtualMachineInstanceSpec) -> Result<(Amounts, Amounts), NotPlaceable> {
     let wrong = |what: &str, error: &dyn std::fmt::Display| NotPlaceable(format!("{what}: {error}"));
     let guest = spec.domain.memory.as_ref().and_then(|memory| memory.guest.as_ref());
     let Some(guest) = guest else {
