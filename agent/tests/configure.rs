@@ -27,7 +27,7 @@ fn each_node_config_gives_exactly_the_files_beside_it() {
     assert!(cases.len() >= 5, "{} cases", cases.len());
     for case in cases {
         let config = sheaf_config::load::node_config(&case).unwrap_or_else(|errors| panic!("{errors}"));
-        let plan = sheaf_agent::config::plan(&config, &nics());
+        let plan = sheaf_agent::config::plan(&config, &nics(), None);
         let text: String = plan
             .iter()
             .map(|file| format!("==> {} {:o}\n{}", file.path.display(), file.mode, file.content))

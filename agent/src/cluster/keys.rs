@@ -275,6 +275,6 @@ mod tests {
 
     #[test]
     fn garbage_is_no_key() {
-        assert!(Key::from_pem("x").unwrap_err().to_string().contains("no P-256 private key"));
+        assert!(Key::from_pem("x").err().unwrap().to_string().contains("no P-256 private key"));
     }
 }

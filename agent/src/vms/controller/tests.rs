@@ -81,7 +81,8 @@ impl Node {
         vms: &Arc<FakeVms>,
         cluster: &Arc<FakeCluster>,
     ) -> (Controller<FakeVms, FakeCluster>, channels::Publish) {
-        let config = toml::from_str("version = 1\n[system]\nhostname = \"n1\"\n").unwrap();
+        let text = "version = 1\n[system]\nhostname = \"n1\"\n";
+        let config = sheaf_config::load::parse_node_config("node.toml", text).unwrap();
         let (ctx, publish) = channels::open(Paths::under(root), config);
         let hosts =
             Hosts { vms: vms.clone(), run: Arc::new(FakeRun::default()), domain_type: DomainType::Qemu };

@@ -1,0 +1,105 @@
+//! Golden files: guests and the domain XML they become. `SHEAF_BLESS=1` writes the files anew, for a reader to judge.
+
+use sheaf_agent::vms::domain_xml::{DomainType, render};
+use sheaf_agent::vms::guest::{CpuModel, Disk, Folder, Format, Guest, Identity, Nic, Seed, Source};
+use sheaf_api::devices::{Cache, DiskBus, InterfaceModel};
+use std::path::{Path, PathBuf};
+
+fn plain() -> Guest {
+    Guest {
+        id: Identity {
+            pod_uid: "4d0a9a4e-1111-4222-8333-444455556666".into(),
+            pod: "virt-launcher-web-x7k2p".into(),
+            namespace: "default".into(),
+            vmi: "web".into(),
+            vmi_uid: "0b0e6d2c-6a4e-4c9f-9a53-0d0e1f2a3b4c".into(),
+        },
+        uuid: "0b0e6d2c-6a4e-4c9f-9a53-0d0e1f2a3b4c".into(),
+        grace_seconds: 180,
+        memory: 512 << 20,
+        topology: (1, 1, 1),
+        cpu: CpuModel::HostModel,
+        machine: "q35".into(),
+        disks: vec![
+            disk("root", DiskBus::Virtio, Source::Overlay {
+                base: "/data/images/debian-13.raw".into(),
+                format: Format::Raw,
+                grown_to: None,
+            }),
+            disk("seed", DiskBus::Virtio, Source::Seed(Seed {
+                hostname: "web".into(),
+                user_data: None,
+                network_data: None,
+            })),
+        ],
+        interfaces: vec![Nic {
+            bridge: "br0".into(),
+            model: InterfaceModel::Virtio,
+            mac: "02:11:22:33:44:55".into(),
+        }],
+        rng: true,
+        graphics: true,
+        serial: true,
+    }
+}
+
+fn disk(name: &str, bus: DiskBus, source: Source) -> Disk {
+    Disk { name: name.into(), cdrom: false, bus, source, boot_order: None, serial: None, cache: None }
+}
+
+/// Everything that can be asked for, in other words than the defaults.
+fn rich() -> Guest {
+    let data = Source::InPlace { path: "/data/disks/team's/db.qcow2".into(), format: Format::Qcow2, create: None };
+    let seed = Source::Seed(Seed { hostname: "db".into(), user_data: None, network_data: None });
+    Guest {
+        uuid: "11111111-2222-3333-4444-555555555555".into(),
+        topology: (2, 4, 2),
+        cpu: CpuModel::Named("EPYC-Rome".into()),
+        machine: "pc-q35-10.0".into(),
+        disks: vec![
+            Disk {
+                boot_order: Some(2),
+                serial: Some("DB-0001".into()),
+                cache: Some(Cache::Writeback),
+                ..disk("data", DiskBus::Scsi, data)
+            },
+            Disk { boot_order: Some(1), ..disk("scratch", DiskBus::Sata, Source::Empty(1 << 30)) },
+            disk("stick", DiskBus::Usb, Source::Empty(1 << 20)),
+            Disk { cdrom: true, ..disk("seed", DiskBus::Sata, seed) },
+        ],
+        interfaces: vec![
+            Nic { bridge: "br0".into(), model: InterfaceModel::E1000, mac: "02:00:00:00:00:01".into() },
+            Nic { bridge: "br0".into(), model: InterfaceModel::E1000e, mac: "02:00:00:00:00:02".into() },
+        ],
+        rng: false,
+        graphics: false,
+        ..plain()
+    }
+}
+
+fn compare(name: &str, guest: &Guest, domain_type: DomainType) {
+    let file: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let folder = Folder::of(Path::new("/data/vms"), &guest.id.vmi_uid);
+    let xml = render(guest, &folder, domain_type);
+    if std::env::var_os("SHEAF_BLESS").is_some() {
+        std::fs::write(&file, &xml).unwrap();
+    }
+    let golden = std::fs::read_to_string(&file).unwrap();
+    assert!(xml == golden, "{} differs; SHEAF_BLESS=1 writes it anew:\n{xml}", file.display());
+}
+
+#[test]
+fn a_vm_with_defaults_overlay_and_seed() {
+    compare("plain.xml", &plain(), DomainType::Kvm);
+}
+
+#[test]
+fn a_vm_that_asks_for_everything() {
+    compare("rich.xml", &rich(), DomainType::Kvm);
+}
+
+#[test]
+fn a_vm_of_an_emulated_processor() {
+    let guest = Guest { disks: Vec::new(), interfaces: Vec::new(), ..plain() };
+    compare("emulated.xml", &guest, DomainType::Qemu);
+}
