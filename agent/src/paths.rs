@@ -42,6 +42,11 @@ impl Paths {
         self.run.join("status.json")
     }
 
+    /// MAC of the NIC that was chosen for a config that names none: `/state/nic`.
+    pub fn usual_nic(&self) -> PathBuf {
+        self.node_toml.with_file_name("nic")
+    }
+
     /// Locked by the agent while it lives: `/run/sheaf/agent.alive`.
     pub fn alive(&self) -> PathBuf {
         self.run.join("agent.alive")

@@ -1,6 +1,6 @@
 //! Controller `config`: turns `/state/node.toml` into the files by which systemd's services run this node.
 //!
-//! Reads: `/state/node.toml`, the machine's NICs, `/etc/machine-id`. Owns: `/etc/hostname`, `/etc/hosts`, the
+//! Reads: `/state/node.toml`, the machine's NICs, `/etc/machine-id`. Owns: `/state/nic`, `/etc/hostname`, `/etc/hosts`, the
 //! files `*-sheaf-*` under `/run/systemd/network`, the drop-ins of resolved and timesyncd, the kernel's host name.
 //! Never touches: links and addresses themselves (networkd does), anything of VMs or the cluster.
 //!
@@ -66,27 +66,47 @@ fn reachable(machine_id: &str) -> NodeConfig {
 /// `sheaf-agent configure`: renders everything once. `machine` is the root that sysfs and udev are read under.
 pub fn configure(paths: &Paths, machine: &Path, hostname: &dyn SetHostname) -> anyhow::Result<Effective> {
     let effective = effective(paths);
-    let nics = nics(machine, &effective.config)?;
-    let plan = plan(&effective.config, &nics);
-    apply(paths, &plan)?;
+    let usual = std::fs::read_to_string(paths.usual_nic()).ok().map(|mac| mac.trim().to_owned());
+    let leaves_choice = effective.config.network.bridges.iter().any(|bridge| bridge.ports.is_empty());
+    let nics = if leaves_choice { await_nics(machine, usual.as_deref())? } else { look(machine)? };
+    apply(paths, &plan(&effective.config, &nics, usual.as_deref()))?;
+    if leaves_choice {
+        remember(paths, plan::default_nic(&nics, usual.as_deref()), usual.as_deref());
+    }
     let name = &effective.config.system.hostname;
     hostname.set(name).with_context(|| format!("the kernel's host name can not be set to {name}"))?;
     Ok(effective)
 }
 
-/// The machine's NICs. Where the config leaves the choice to us, they are waited for: this runs before udev is done.
-fn nics(machine: &Path, config: &NodeConfig) -> anyhow::Result<Vec<Nic>> {
-    let look = || nic::wired(machine).context("NICs can not be listed");
-    if config.network.bridges.iter().all(|bridge| !bridge.ports.is_empty()) {
-        return look();
-    }
-    // udev keeps this file while it has devices to handle: names are final when it is gone.
+fn look(machine: &Path) -> anyhow::Result<Vec<Nic>> {
+    nic::wired(machine).context("NICs can not be listed")
+}
+
+/// The machine's NICs, for a config that leaves the choice to us. They are waited for, since this runs while udev
+/// still loads drivers: until the usual one is there, or, without it, until nothing more is to come.
+fn await_nics(machine: &Path, usual: Option<&str>) -> anyhow::Result<Vec<Nic>> {
+    // udev keeps this file while it has devices to handle.
     let queue = machine.join("run/udev/queue");
-    let found = sheaf_host::wait::until(NIC_DEADLINE, NIC_INTERVAL, || match look() {
+    let is_usual = |nic: &Nic| usual.is_some() && nic.permanent_mac.as_deref() == usual;
+    let found = sheaf_host::wait::until(NIC_DEADLINE, NIC_INTERVAL, || match look(machine) {
+        Ok(nics) if nics.iter().any(is_usual) => Some(Ok(nics)),
         Ok(nics) if nics.is_empty() || queue.exists() => None,
         found => Some(found),
     });
-    found.unwrap_or_else(look)
+    found.unwrap_or_else(|| look(machine))
+}
+
+/// Keeps the choice for later boots, which then need not wait for NICs that are not coming.
+fn remember(paths: &Paths, chosen: Option<&Nic>, usual: Option<&str>) {
+    let Some(mac) = chosen.and_then(|nic| nic.permanent_mac.as_deref()) else { return };
+    if usual == Some(mac) {
+        return;
+    }
+    if let Err(error) =
+        sheaf_host::file::write_atomically(&paths.usual_nic(), format!("{mac}\n").as_bytes(), 0o644)
+    {
+        tracing::warn!("{error}: the next boot chooses its NIC anew");
+    }
 }
 
 /// Writes the files of `plan` and removes those of an earlier one.
@@ -140,6 +160,29 @@ mod tests {
             problem.ends_with("node.toml:1: system: is missing; add [system] with hostname = \"node-1\""),
             "{problem}"
         );
+        let port =
+            std::fs::read_to_string(root.join("run/systemd/network/30-sheaf-br0-port0.network")).unwrap();
+        assert!(port.contains("PermanentMACAddress=52:54:00:aa:00:01"), "{port}");
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn the_nic_that_was_taken_once_is_taken_again_when_another_comes_before_it() {
+        let root = machine("usual");
+        let paths = Paths::under(&root);
+        std::fs::write(&paths.node_toml, "version = 1\nsystem.hostname = \"a\"\n").unwrap();
+        configure(&paths, &root, &FakeHostname::default()).unwrap();
+        let earlier = root.join("sys/class/net/aaa0");
+        std::fs::create_dir_all(earlier.join("device")).unwrap();
+        for (file, text) in [("type", "1"), ("addr_assign_type", "0"), ("address", "52:54:00:aa:00:09")] {
+            std::fs::write(earlier.join(file), text).unwrap();
+        }
+        // udev still works; nobody waits for it, since the usual NIC is there.
+        std::fs::create_dir_all(root.join("run/udev")).unwrap();
+        std::fs::write(root.join("run/udev/queue"), "").unwrap();
+        let begin = std::time::Instant::now();
+        configure(&paths, &root, &FakeHostname::default()).unwrap();
+        assert!(begin.elapsed() < NIC_DEADLINE / 2);
         let port =
             std::fs::read_to_string(root.join("run/systemd/network/30-sheaf-br0-port0.network")).unwrap();
         assert!(port.contains("PermanentMACAddress=52:54:00:aa:00:01"), "{port}");

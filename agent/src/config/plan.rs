@@ -22,8 +22,8 @@ pub struct File {
     pub content: String,
 }
 
-/// All files of a node with this config and these NICs.
-pub fn plan(config: &NodeConfig, nics: &[Nic]) -> Vec<File> {
+/// All files of a node with this config and these NICs, of which `usual` (a MAC) was taken at an earlier boot.
+pub fn plan(config: &NodeConfig, nics: &[Nic], usual: Option<&str>) -> Vec<File> {
     // World-readable: none of them holds a secret, and each service reads them as its own user.
     let file = |path: String, content: String| File { path: path.into(), mode: 0o644, content };
     let name = &config.system.hostname;
@@ -38,7 +38,7 @@ pub fn plan(config: &NodeConfig, nics: &[Nic]) -> Vec<File> {
     for bridge in &network.bridges {
         let at =
             |place: &str| format!("/run/systemd/network/{}{MARK}{}{}", &place[..2], bridge.name, &place[2..]);
-        let ports = ports(bridge, nics);
+        let ports = ports(bridge, nics, usual);
         let mac = ports.first().and_then(|port| port.mac(nics));
         files.push(file(at("20.link"), units::bridge_link(bridge)));
         files.push(file(at("20.netdev"), units::bridge_netdev(bridge, mac)));
@@ -68,15 +68,22 @@ impl Port {
     }
 }
 
-/// The NICs of `bridge`. One that names none takes the machine's only NIC; where there are several, the first by
-/// name, and never all of them: two cables into one switch and a bridge that joins them stop a whole network.
-fn ports(bridge: &Bridge, nics: &[Nic]) -> Vec<Port> {
+/// The NIC of a bridge that names none: the machine's only one. Where there are several it is the one of the earlier
+/// boot, else the first by name, and never all of them: two cables into one switch and a bridge that joins them stop
+/// a whole network.
+pub(super) fn default_nic<'a>(nics: &'a [Nic], usual: Option<&str>) -> Option<&'a Nic> {
+    let is_usual = |nic: &&Nic| usual.is_some() && nic.permanent_mac.as_deref() == usual;
+    nics.iter().find(is_usual).or_else(|| nics.iter().min_by_key(|nic| &nic.name))
+}
+
+/// The NICs of `bridge`.
+fn ports(bridge: &Bridge, nics: &[Nic], usual: Option<&str>) -> Vec<Port> {
     let of_nic = |nic: &Nic| match &nic.permanent_mac {
         Some(mac) => Port::Mac(mac.clone()),
         None => Port::Name(nic.name.clone()),
     };
     if bridge.ports.is_empty() {
-        return nics.iter().min_by_key(|nic| &nic.name).map(of_nic).into_iter().collect();
+        return default_nic(nics, usual).map(of_nic).into_iter().collect();
     }
     let of_text = |text: &String| match text.contains(':') {
         true => Port::Mac(text.clone()),

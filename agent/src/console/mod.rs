@@ -39,9 +39,7 @@ fn observe(paths: &Paths) -> View {
 
 /// `sheaf-agent console`: shows the page on `tty`, or on the terminal it was started on, for ever.
 pub fn run(paths: &Paths, tty: Option<PathBuf>) -> anyhow::Result<()> {
-    // systemd gives the terminal as standard output; its name tells a screen from a serial line.
-    let tty = tty
-        .or_else(|| std::fs::read_link("/proc/self/fd/1").ok().filter(|path| path.starts_with("/dev/tty")));
+    let tty = tty.or_else(|| terminal(&std::fs::read_link("/proc/self/fd/1").ok()?));
     let mut console = match tty {
         Some(tty) => Console::open(&tty).with_context(|| format!("{} can not be opened", tty.display()))?,
         None => Console::stdout(),
@@ -58,6 +56,13 @@ pub fn run(paths: &Paths, tty: Option<PathBuf>) -> anyhow::Result<()> {
             shown = text;
         }
     }
+}
+
+/// The terminal that `output` is, if it is one by its name. systemd gives the terminal as standard output; its name
+/// tells a screen from a serial line.
+fn terminal(output: &Path) -> Option<PathBuf> {
+    let name = output.file_name()?.to_str()?;
+    (output.parent() == Some(Path::new("/dev")) && name.starts_with("tty")).then(|| output.to_owned())
 }
 
 /// The page for a screen.
@@ -114,6 +119,15 @@ mod tests {
         assert!(status(&paths, true).unwrap().contains("\"agent_running\": true"));
         drop(alive);
         std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn standard_output_on_a_serial_port_is_known_by_its_name() {
+        assert_eq!(terminal(Path::new("/dev/ttyS0")), Some("/dev/ttyS0".into()));
+        assert_eq!(terminal(Path::new("/dev/tty1")), Some("/dev/tty1".into()));
+        for other in ["/dev/pts/0", "socket:[7]", "/tmp/tty", "/dev/null"] {
+            assert_eq!(terminal(Path::new(other)), None, "{other}");
+        }
     }
 
     #[test]
