@@ -48,7 +48,8 @@ impl NodeMachine {
             &self.tools,
             &self.artefacts,
         )?;
-        machine.fatal.push("INSTALLATION FAILED".into());
+        let ends = ["INSTALLATION FAILED", "the installer stopped unexpectedly"];
+        machine.fatal.extend(ends.map(str::to_owned));
         Ok(machine)
     }
 

@@ -47,5 +47,7 @@ fn newest(releases: &Path) -> Option<PathBuf> {
     let age =
         |folder: &PathBuf| folder.join("manifest.json").metadata().and_then(|meta| meta.modified()).ok();
     let folders = std::fs::read_dir(releases).ok()?.flatten().map(|entry| entry.path());
-    folders.filter(|folder| age(folder).is_some()).max_by_key(age)
+    // A folder that is just being made is called `….new`.
+    let done = |folder: &PathBuf| folder.extension().is_none_or(|end| end != "new") && age(folder).is_some();
+    folders.filter(done).max_by_key(age)
 }
