@@ -9,6 +9,7 @@ pub mod block;
 pub mod chroot;
 pub mod console;
 pub mod disk;
+pub mod efi;
 pub mod fakes;
 pub mod fetch;
 pub mod file;

@@ -6,6 +6,7 @@
 use anyhow::Context;
 use sheaf_config::node::Then;
 use sheaf_host::disk::RawDisk;
+use sheaf_host::efi::EfiVars;
 use sheaf_host::mount::{self, Mount};
 use sheaf_host::run::{Command, Run, System};
 use sheaf_installer::execute::{self, DiskState, Failure, Means};
@@ -90,6 +91,7 @@ fn install(progress: &Progress, prepared: &Prepared) -> anyhow::Result<()> {
     let means = Means {
         run: &System,
         mount: &mount::System,
+        firmware: &EfiVars::default(),
         disk: &disk,
         medium: &medium.folder,
         scratch: Path::new(SCRATCH),

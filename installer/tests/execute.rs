@@ -4,7 +4,7 @@ mod common;
 
 use common::{FakeTools, ID, Release, SIZE, config, machine, sha256, signature};
 use sheaf_host::disk::Disk;
-use sheaf_host::fakes::{FakeDisk, FakeMount};
+use sheaf_host::fakes::{FakeDisk, FakeMount, FakeVariables};
 use sheaf_host::run::Run;
 use sheaf_installer::execute::{self, DiskState, Failure, Means, Timing};
 use sheaf_installer::plan::{InstallPlan, Role, Supply, plan};
@@ -22,6 +22,7 @@ fn install(plan: &InstallPlan, release: &Release, disk: &FakeDisk, run: &dyn Run
     let means = Means {
         run,
         mount: &FakeMount::default(),
+        firmware: &FakeVariables::default(),
         disk,
         medium: &release.folder(),
         scratch: &release.scratch(),

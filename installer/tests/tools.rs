@@ -6,7 +6,7 @@ mod common;
 use common::{ID, Release, SIZE, config, machine, sha256};
 use sheaf_host::chroot::{Chroot, Privilege};
 use sheaf_host::disk::RawDisk;
-use sheaf_host::fakes::FakeMount;
+use sheaf_host::fakes::{FakeMount, FakeVariables};
 use sheaf_host::run::{Command, Output, Run, RunError, System};
 use sheaf_installer::execute::{self, Means};
 use sheaf_installer::plan::{InstallPlan, Role, Supply, plan};
@@ -70,6 +70,7 @@ fn installed(sector_size: u64) -> Installed {
     let means = Means {
         run: &tools,
         mount: &FakeMount::default(),
+        firmware: &FakeVariables::default(),
         disk: &disk,
         medium: &release.folder(),
         scratch: &release.scratch(),

@@ -3,6 +3,7 @@
 //! Route in: a test that scripts answers and failures. Route out: what was asked, for its assertions.
 
 mod disk;
+mod efi;
 mod fetch;
 mod hostname;
 mod links;
@@ -12,6 +13,7 @@ mod systemd;
 mod vms;
 
 pub use disk::FakeDisk;
+pub use efi::FakeVariables;
 pub use fetch::FakeFetch;
 pub use hostname::FakeHostname;
 pub use links::FakeLinks;

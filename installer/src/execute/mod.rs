@@ -4,6 +4,7 @@
 //! installation was cut short at any point has no table and boots nothing. Route in: [`InstallPlan`] and the means to
 //! carry it out. Route out: how long each phase took; or a [`Failure`] after the half-made table was wiped.
 
+mod boot_entry;
 mod check;
 mod esp;
 mod ext4;
@@ -14,9 +15,11 @@ use crate::plan::{InstallPlan, Layout, Range, Step};
 use crate::progress::Progress;
 use serde::Serialize;
 use sheaf_host::disk::{Buffer, Disk, DiskError, Hold};
+use sheaf_host::efi::Variables;
 use sheaf_host::mount::{Mount, MountError};
 use sheaf_host::run::{Run, RunError};
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -27,6 +30,8 @@ pub struct Means<'a> {
     pub run: &'a dyn Run,
     /// Shows images of the medium to mkfs.
     pub mount: &'a dyn Mount,
+    /// Says what the firmware boots.
+    pub firmware: &'a dyn Variables,
     /// The disk that is written.
     pub disk: &'a dyn Disk,
     /// Folder of the medium with the payload.
@@ -193,6 +198,7 @@ fn phase(step: &Step) -> &'static str {
         Step::MakeState { .. } => "state",
         Step::MakeData { .. } => "data",
         Step::WriteTable => "table",
+        Step::PreferDisk { .. } => "boot-entry",
     }
 }
 
@@ -213,6 +219,16 @@ fn perform(step: &Step, layout: &Layout, means: &Means<'_>) -> Result<(), StepEr
         Step::WriteTable => {
             means.disk.hold(Hold::Alone)?;
             table::write(means.disk, layout)
+        }
+        Step::PreferDisk { esp, sector_size, loader } => {
+            // The disk is complete: firmware that takes no entry is no reason to wipe it.
+            if let Err(error) = boot_entry::prefer(means.firmware, esp, *sector_size, loader) {
+                let reason = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+                means.progress.say(&format!(
+                    "Note: {error}{reason}; if the machine does not start from the disk, select it in the firmware's menu"
+                ));
+            }
+            Ok(())
         }
     }
 }

@@ -113,6 +113,15 @@ pub enum Step {
     },
     /// Write the backup table, the primary table and the protective MBR, in this order, and read them back.
     WriteTable,
+    /// Make the disk the firmware's first choice.
+    PreferDisk {
+        /// Partition of the boot loader.
+        esp: Partition,
+        /// Sector size of the disk in bytes.
+        sector_size: u64,
+        /// The boot loader's path on it.
+        loader: String,
+    },
 }
 
 /// A file of the medium that is used as it is.
@@ -280,12 +289,15 @@ pub fn plan(
     }
 }
 
+/// The boot loader under its own name; firmware without an entry for it takes EFI/BOOT/BOOTX64.EFI.
+const LOADER: &str = "/EFI/systemd/systemd-bootx64.efi";
+
 /// Version in the name lets systemd-boot sort; no counter: a first boot has nothing to fall back to.
 fn esp_files(manifest: &Manifest) -> Vec<(MediumFile, String)> {
     let loader = plain(&manifest.boot_loader);
     vec![
         (loader.clone(), "/EFI/BOOT/BOOTX64.EFI".into()),
-        (loader, "/EFI/systemd/systemd-bootx64.efi".into()),
+        (loader, LOADER.into()),
         (plain(&manifest.node_uki), format!("/EFI/Linux/sheaf_{}.efi", manifest.version)),
     ]
 }
@@ -318,6 +330,11 @@ fn steps(
         Step::MakeState { partition: layout.partition(Role::State).clone() },
         Step::MakeData { partition: layout.partition(Role::Data).clone(), images },
         Step::WriteTable,
+        Step::PreferDisk {
+            esp: layout.partition(Role::Esp).clone(),
+            sector_size: layout.sector_size,
+            loader: LOADER.into(),
+        },
     ]
 }
 

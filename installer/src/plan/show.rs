@@ -75,6 +75,7 @@ impl fmt::Display for Step {
                 write!(f, "make data with images {}", names.join(", "))
             }
             Self::WriteTable => write!(f, "write the partition table"),
+            Self::PreferDisk { .. } => write!(f, "make the disk the firmware's first choice"),
         }
     }
 }
