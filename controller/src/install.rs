@@ -1,14 +1,14 @@
 //! What the cluster needs before there can be VMs: definitions, RuntimeClass, admission policies.
 //!
 //! Why here: the controller owns these and brings them up to date with itself, so an upgrade is a new binary.
-//! The namespace, the identity's rights (`rbac/controller.yaml`) and its certificate come before it, from whoever
-//! made the cluster. Route in: constants. Route out: server-side applies, all idempotent.
+//! The identity, its rights and its certificate come before it, from whoever made the cluster. Route in: constants. Route out: server-side applies, all idempotent.
 
 use std::time::Duration;
 
 use k8s_openapi::{
     api::{
         admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+        core::v1::Namespace,
         node::v1::RuntimeClass,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -20,7 +20,7 @@ use kube::{
 use serde_json::{Value, json};
 use sheaf_api::{
     crd,
-    names::{CONTROLLER_MANAGER, RUNTIME_CLASS, TRUE, VM_NODE_LABEL, VM_ONLY_TAINT},
+    names::{CONTROLLER_MANAGER, RUNTIME_CLASS, SYSTEM_NAMESPACE, TRUE, VM_NODE_LABEL, VM_ONLY_TAINT},
 };
 
 use crate::policy;
@@ -47,6 +47,12 @@ pub enum InstallError {
     /// A definition is not served.
     #[error("CustomResourceDefinition {0} is not Established after 30 s; see its status")]
     NotEstablished(String),
+}
+
+/// Makes the namespace of the controller's Lease; needed before there can be a leader.
+pub async fn namespace(client: &Client) -> Result<(), InstallError> {
+    let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}});
+    apply(&Api::<Namespace>::all(client.clone()), "Namespace", SYSTEM_NAMESPACE, body).await
 }
 
 /// Applies everything and waits until the definitions are served.

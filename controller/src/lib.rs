@@ -35,7 +35,7 @@ pub async fn run(kubeconfig: &Path) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             () = &mut stop => break,
-            () = elector.acquire() => {}
+            () = candidate(&client, &mut elector) => {}
         }
         tracing::info!(%identity, "leading");
         tokio::select! {
@@ -47,6 +47,15 @@ pub async fn run(kubeconfig: &Path) -> anyhow::Result<()> {
     tracing::info!("told to stop");
     elector.release().await;
     Ok(())
+}
+
+/// Returns when this process leads.
+async fn candidate(client: &Client, elector: &mut lease::Elector) {
+    while let Err(error) = install::namespace(client).await {
+        tracing::warn!("{error}; trying again");
+        tokio::time::sleep(API_RETRY).await; // the next look at whether the API server is there
+    }
+    elector.acquire().await;
 }
 
 /// Everything a leader does; ends only by being dropped.

@@ -15,7 +15,7 @@ use sheaf_api::{
 };
 
 use crate::{
-    conditions::{clear, find, seconds, set},
+    conditions::{clear, find, set},
     resolve::resolve,
     tell::News,
 };
@@ -302,6 +302,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::conditions::seconds;
 
     const NOW: i64 = 1_800_000_000; // 2027-01-15T08:00:00Z
 
