@@ -6,7 +6,10 @@
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kube::config::{AuthInfo, Cluster, KubeConfigOptions, Kubeconfig, NamedAuthInfo, NamedCluster};
+use kube::config::{
+    AuthInfo, Cluster, Context as KubeContext, KubeConfigOptions, Kubeconfig, NamedAuthInfo, NamedCluster,
+    NamedContext,
+};
 use secrecy::SecretString;
 use std::path::Path;
 use std::time::Duration;
@@ -67,6 +70,8 @@ pub async fn client(
         insecure_skip_tls_verify: ca.is_none().then_some(true),
         ..Cluster::default()
     };
+    let context =
+        KubeContext { cluster: "sheaf".into(), user: Some("sheaf".into()), ..KubeContext::default() };
     let config = Kubeconfig {
         clusters: vec![NamedCluster {
             name: "sheaf".into(),
@@ -78,6 +83,12 @@ pub async fn client(
             auth_info: Some(user),
             ..NamedAuthInfo::default()
         }],
+        contexts: vec![NamedContext {
+            name: "sheaf".into(),
+            context: Some(context),
+            ..NamedContext::default()
+        }],
+        current_context: Some("sheaf".into()),
         ..Kubeconfig::default()
     };
     from(config).await
@@ -91,19 +102,7 @@ pub async fn client_from_file(path: &Path) -> anyhow::Result<kube::Client> {
 }
 
 async fn from(config: Kubeconfig) -> anyhow::Result<kube::Client> {
-    let first = |names: Option<String>| names.unwrap_or_else(|| "sheaf".into());
-    let options = KubeConfigOptions {
-        context: config.current_context.clone(),
-        cluster: config
-            .current_context
-            .is_none()
-            .then(|| first(config.clusters.first().map(|c| c.name.clone()))),
-        user: config
-            .current_context
-            .is_none()
-            .then(|| first(config.auth_infos.first().map(|u| u.name.clone()))),
-    };
-    let mut config = kube::Config::from_custom_kubeconfig(config, &options).await?;
+    let mut config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
     config.connect_timeout = Some(CONNECT_TIME);
     Ok(kube::Client::try_from(config)?)
 }
