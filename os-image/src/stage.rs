@@ -117,16 +117,17 @@ impl Workshop<'_> {
     ) -> Result<(Made, Outcome), BuildError> {
         let home = self.cache.join(name);
         fs::create_dir_all(&home).map_err(BuildError::io(&home))?;
-        let _lock = lock(&home.join("lock"))?;
         let dir = home.join(&key.as_str()[..KEY_DIGITS]);
-        let stamp = dir.with_extension("digest");
+        // Of this result, not of the stage: a build of another checkout need not wait.
+        let _lock = lock(&dir.with_extension(LOCK))?;
+        let stamp = dir.with_extension(STAMP);
         if let Some(digest) = fs::read_to_string(&stamp).ok().as_deref().and_then(Digest::parse)
             && dir.is_dir()
         {
             touch(&stamp)?;
             return Ok((Made { dir, digest }, Outcome::Cached));
         }
-        let (out, scratch) = (home.join("new"), home.join("scratch"));
+        let (out, scratch) = (dir.with_extension(NEW), dir.with_extension(SCRATCH));
         for left_over in [&dir, &out, &scratch] {
             self.remove(left_over)?;
         }
@@ -163,21 +164,40 @@ impl Workshop<'_> {
         Ok(())
     }
 
+    /// Removes results beyond the newest, and what builds left that were killed.
     fn forget_old(&self, home: &Path) -> Result<(), BuildError> {
-        let mut stamps: Vec<(SystemTime, PathBuf)> = fs::read_dir(home)
-            .map_err(BuildError::io(home))?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.extension().is_some_and(|extension| extension == "digest"))
-            .filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)))
-            .collect();
+        let entries = fs::read_dir(home).map_err(BuildError::io(home))?;
+        let paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        let ending = |ending: &'static str| {
+            paths.iter().filter(move |path| path.extension().is_some_and(|extension| extension == ending))
+        };
+        let mut stamps: Vec<(SystemTime, &PathBuf)> =
+            ending(STAMP).filter_map(|path| Some((fs::metadata(path).ok()?.modified().ok()?, path))).collect();
         stamps.sort();
         for (_, stamp) in stamps.iter().rev().skip(KEPT) {
             fs::remove_file(stamp).map_err(BuildError::io(stamp))?;
             self.remove(&stamp.with_extension(""))?;
         }
+        for path in ending(LOCK) {
+            // Whoever is at work holds it.
+            let file = File::open(path).map_err(BuildError::io(path))?;
+            if file.try_lock().is_ok() {
+                self.remove(&path.with_extension(NEW))?;
+                self.remove(&path.with_extension(SCRATCH))?;
+            }
+        }
         Ok(())
     }
 }
+
+/// Beside a result: the digest that stands for it; it is there when the result is complete.
+const STAMP: &str = "digest";
+/// The file a build holds locked while it is at work on a result.
+const LOCK: &str = "lock";
+/// The result in the making.
+const NEW: &str = "new";
+/// Its scratch directory.
+const SCRATCH: &str = "scratch";
 
 /// Digits of the key in a directory's name: 96 bits, more than any cache can confuse, and short enough to type.
 const KEY_DIGITS: usize = 24;
@@ -268,6 +288,22 @@ mod tests {
         assert!(fs::read_to_string(log).unwrap().contains("no oven"));
         let made = scene.shop().stage(spec("rye", &[]), |_| Ok(())).unwrap();
         assert!(!made.file("half").exists(), "the half-made result was taken over");
+    }
+
+    #[test]
+    fn what_a_killed_build_left_is_removed_and_what_another_is_at_work_on_is_not() {
+        let scene = Scene::new();
+        let home = scene.shop().cache.join("bake");
+        for (name, locked) in [("killed", false), ("working", true)] {
+            fs::create_dir_all(home.join(name).with_extension(NEW)).unwrap();
+            let lock = lock(&home.join(name).with_extension(LOCK)).unwrap();
+            if locked {
+                std::mem::forget(lock);
+            }
+        }
+        scene.shop().stage(spec("rye", &[]), |_| Ok(())).unwrap();
+        assert!(!home.join("killed.new").exists());
+        assert!(home.join("working.new").exists());
     }
 
     #[test]
