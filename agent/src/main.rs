@@ -1,6 +1,7 @@
 //! `sheaf-agent`: reads arguments, starts the matching part of the library, prints its error.
 
 use clap::{Parser, Subcommand};
+use sheaf_agent::cluster::token;
 use sheaf_agent::paths::Paths;
 use sheaf_agent::{config, console, runtime};
 use sheaf_host::hostname::{Kernel, SetHostname};
@@ -30,11 +31,26 @@ enum Command {
         #[arg(long)]
         tty: Option<PathBuf>,
     },
+    /// Bootstrap tokens, on a control-plane node.
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
     /// Shows the status page once.
     Status {
         /// The whole document instead.
         #[arg(long)]
         json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum TokenCommand {
+    /// Makes a token and prints the `[cluster]` table of a joining node's node.toml.
+    Create {
+        /// Hours for which it is valid.
+        #[arg(long, default_value_t = 24)]
+        hours: u32,
     },
 }
 
@@ -55,6 +71,14 @@ fn main() -> anyhow::Result<()> {
         }
         Command::Configure => configure(&paths, &arguments.root),
         Command::Console { tty } => console::run(&paths, tty),
+        Command::Token { command: TokenCommand::Create { hours } } => {
+            let text = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?
+                .block_on(token::create(&paths, hours))?;
+            print!("{text}");
+            Ok(())
+        }
         Command::Status { json } => {
             print!("{}", console::status(&paths, json)?);
             Ok(())

@@ -140,10 +140,18 @@ async fn what_is_wrong_with_token_hash_or_signature_is_named_with_its_remedy() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_killed_while_its_request_is_open_goes_on_with_the_same_key() {
     let plane = ControlPlane::start("").await.unwrap();
+    // cluster-info must be signed before its signer goes away.
+    let maps: Api<ConfigMap> = Api::namespaced(plane.admin.clone(), "kube-public");
+    tokio::time::timeout(PATIENCE, async {
+        while !maps.get("cluster-info").await.unwrap().data.unwrap().contains_key("jws-kubeconfig-abcdef") {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    })
+    .await
+    .expect("cluster-info is signed for the token of node.toml");
     // Without an approver the request stays open.
     plane.hosts.units.stop("kube-controller-manager.service").await.unwrap();
     let node = plane.joining("n1", "aaaa", TOKEN, &plane.ca_hash).unwrap();
-    // cluster-info must be signed before: the signature is kept while the signer is away.
     let requests: Api<CertificateSigningRequest> = Api::all(plane.admin.clone());
     let open = async || requests.list(&ListParams::default()).await.unwrap().items;
     let first = node.start(hosts()).unwrap();

@@ -4,9 +4,12 @@
 //! such Secrets. Route in: a client that may write `kube-system`. Route out: Secret `bootstrap-token-<id>`.
 
 use super::create::kubeadm::BOOTSTRAP_GROUP;
+use super::kubeconfig;
+use crate::paths::Paths;
 use anyhow::{Context as _, anyhow, bail};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use sheaf_config::pin::CaPin;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -141,6 +144,25 @@ pub async fn revoke(client: &kube::Client, token: &Token) -> anyhow::Result<()> 
         Err(error) if super::is_status(&error, 404) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Makes a token valid for `hours` and returns what a joining node's node.toml needs, ready to paste.
+pub async fn create(paths: &Paths, hours: u32) -> anyhow::Result<String> {
+    let file = paths.kubernetes.join("super-admin.conf");
+    let client = kubeconfig::client_from_file(&file)
+        .await
+        .context("tokens are made on a control-plane node, as root")?;
+    let (_, server) =
+        kubeconfig::certificate_and_server(&file).context("super-admin.conf names no server")?;
+    let ca = paths.kubernetes.join("pki/ca.crt");
+    let ca = std::fs::read_to_string(&ca).with_context(|| format!("{}: can not be read", ca.display()))?;
+    let token = Token::generate()?;
+    let lifetime = Duration::from_secs(u64::from(hours) * 3600);
+    allow(&client, &token, Some(lifetime), "Made by sheaf-agent token create", false).await?;
+    let (pin, token) = (CaPin::of_certificate(&ca)?, token.reveal());
+    Ok(format!(
+        "[cluster]\nmode = \"join\"\nserver = \"{server}\"\ntoken = \"{token}\"\nca-hash = \"{pin}\"\n"
+    ))
 }
 
 #[cfg(test)]
