@@ -174,7 +174,7 @@ fn count_failure(plan: &mut Plan, vmi: &VirtualMachineInstance, failed: bool, no
     };
     if !soon {
         // It ran well for a while: what follows is the first failure of a new row, without a wait.
-        plan.status.start_failure = failed.then(|| StartFailure {
+        plan.status.start_failure = failed.then_some(StartFailure {
             consecutive_fail_count: 0,
             last_failed_vmi_uid: uid,
             retry_after_timestamp: None,

@@ -123,7 +123,7 @@ pub fn plan(vmi: &VirtualMachineInstance, pods: &[Pod], now: Timestamp) -> Resul
     {
         actions.push(Action::LabelNode(node.clone()));
     }
-    if status.interfaces.is_empty() || pods.first().is_some() {
+    if status.interfaces.is_empty() || !pods.is_empty() {
         status.interfaces = interfaces(vmi, pods.first());
     }
     Ok(Plan { actions, status })

@@ -156,8 +156,8 @@ pub const INSTANCE: &[Rule] = &[
     },
     Rule {
         at: "domain.memory",
-        rule: "!has(self.guest) || (type(self.guest) == int ? int(self.guest) >= 33554432 \
-               : quantity(string(self.guest)).compareTo(quantity('32Mi')) >= 0)",
+        rule: "!has(self.guest) || !isQuantity(string(self.guest)) || \
+               quantity(string(self.guest)).compareTo(quantity('32Mi')) >= 0",
         says: "a guest has at least 32Mi of memory (a number without unit is bytes)",
         field: ".guest",
         reason: Reason::Invalid,
@@ -186,6 +186,7 @@ pub const INSTANCE: &[Rule] = &[
     Rule {
         at: "domain.resources",
         rule: "!has(self.requests) || !has(self.limits) || self.limits.all(name, !(name in self.requests) || \
+               !isQuantity(string(self.limits[name])) || !isQuantity(string(self.requests[name])) || \
                quantity(string(self.limits[name])).compareTo(quantity(string(self.requests[name]))) >= 0)",
         says: "a limit is smaller than the request of the same name",
         field: ".limits",
@@ -254,14 +255,15 @@ pub const INSTANCE: &[Rule] = &[
     },
     Rule {
         at: "volumes[].hostDisk",
-        rule: "!has(self.capacity) || quantity(string(self.capacity)).isGreaterThan(quantity('0'))",
+        rule: "!has(self.capacity) || !isQuantity(string(self.capacity)) || \
+               quantity(string(self.capacity)).isGreaterThan(quantity('0'))",
         says: "capacity is zero",
         field: ".capacity",
         reason: Reason::Invalid,
     },
     Rule {
         at: "volumes[].emptyDisk",
-        rule: "quantity(string(self.capacity)).isGreaterThan(quantity('0'))",
+        rule: "!isQuantity(string(self.capacity)) || quantity(string(self.capacity)).isGreaterThan(quantity('0'))",
         says: "capacity is zero",
         field: ".capacity",
         reason: Reason::Invalid,

@@ -1,0 +1,307 @@
+//! The controller on the real control plane: what is refused, what a VM becomes, when it runs, who gets certificates.
+//!
+//! Why here: only the API server knows what it accepts, and only the scheduler where a Pod goes. The node is played
+//! by the test: it writes Pod statuses and ends Pods, as an agent would. `SHEAF_BLESS=1` writes the `.err` files anew.
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+use sheaf_api::{
+    VirtualMachine, VirtualMachineInstance,
+    placeholder::PlacedVmi,
+    status::{Phase, PrintableStatus},
+};
+use sheaf_host::run::{Command, Run as _, System};
+use sheaf_tests::cluster::{ControlPlane, kube_binary};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// How long anything may take here; the longest is a start that waits after a failure.
+const SOON: Duration = Duration::from_secs(40);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// A control plane with a controller that leads it.
+struct Bench {
+    plane: ControlPlane,
+    client: Client,
+    controller: tokio::task::JoinHandle<Result<()>>,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.controller.abort();
+    }
+}
+
+impl Bench {
+    async fn start() -> Result<Self> {
+        let plane = ControlPlane::start("").await?;
+        let kubeconfig = plane.controller_kubeconfig();
+        let controller = tokio::spawn(async move { sheaf_controller::run(&kubeconfig).await });
+        let bench = Self { client: plane.admin.clone(), plane, controller };
+        // The policy is the last thing that is installed.
+        let policies: Api<k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding> =
+            Api::all(bench.client.clone());
+        wait("the controller installs what it needs", async || {
+            policies.get_opt("sheaf-placeholder-pods").await
+        })
+        .await?;
+        // Without it no Pod is admitted at all.
+        let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> =
+            Api::default_namespaced(bench.client.clone());
+        wait("the namespace has its service account", async || accounts.get_opt("default").await).await?;
+        Ok(bench)
+    }
+
+    /// What kubectl says, on either stream.
+    fn kubectl(&self, words: &[&str]) -> Result<String> {
+        let folder = tempfile::tempdir()?;
+        let log = folder.path().join("said");
+        let command = Command::new(kube_binary()?)
+            .arg("kubectl")
+            .arg("--kubeconfig")
+            .arg(self.plane.kubeconfig())
+            .args(words)
+            .log(log.clone());
+        System.start(&command)?.wait()?;
+        Ok(fs::read_to_string(log)?)
+    }
+
+    fn machines(&self) -> Api<VirtualMachine> {
+        Api::default_namespaced(self.client.clone())
+    }
+
+    fn instances(&self) -> Api<VirtualMachineInstance> {
+        Api::default_namespaced(self.client.clone())
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        Api::default_namespaced(self.client.clone())
+    }
+
+    /// A node as an agent would register it, with room for a few VMs.
+    async fn node(&self) -> Result<()> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let node = serde_json::from_value(json!({
+            "metadata": {"name": "n1", "labels": {"sheaf.dev/vm-node": "true", "image.sheaf.dev/debian-13": "present"}},
+            "spec": {"taints": [{"key": "sheaf.dev/vm-only", "effect": "NoSchedule"}]},
+        }))?;
+        nodes.create(&PostParams::default(), &node).await?;
+        let room = json!({"cpu": "4", "memory": "8Gi", "pods": "10", "devices.kubevirt.io/kvm": "1000",
+                          "bridge.network.kubevirt.io/br0": "1000"});
+        let status = json!({"status": {"capacity": room, "allocatable": room,
+            "conditions": [{"type": "Ready", "status": "True"}]}});
+        nodes.patch_status("n1", &PatchParams::default(), &Patch::Merge(&status)).await?;
+        Ok(())
+    }
+
+    async fn vm(&self, name: &str, strategy: &str, memory: &str) -> Result<()> {
+        let vm: VirtualMachine = serde_json::from_value(json!({
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": name},
+            "spec": {"runStrategy": strategy, "template": {"spec": {
+                "domain": {"cpu": {"cores": 2}, "memory": {"guest": memory}, "devices": {"disks": [{"name": "root"}]}},
+                "volumes": [{"name": "root", "hostDisk": {"path": "/data/images/debian-13", "type": "Disk"}}]}}},
+        }))?;
+        self.machines().create(&PostParams::default(), &vm).await?;
+        Ok(())
+    }
+
+    async fn strategy(&self, name: &str, strategy: &str) -> Result<()> {
+        let patch = json!({"spec": {"runStrategy": strategy}});
+        self.machines().patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        Ok(())
+    }
+
+    async fn says(&self, name: &str, status: PrintableStatus) -> Result<()> {
+        wait(&format!("VM {name} is {status}"), async || {
+            let vm = self.machines().get_opt(name).await?;
+            Ok(vm.filter(|vm| vm.status.as_ref().and_then(|status| status.printable_status) == Some(status)))
+        })
+        .await
+        .map(drop)
+    }
+
+    /// The Pod of `name`, bound to a node, that is not the Pod called `not`.
+    async fn placed(&self, name: &str, not: &str) -> Result<Pod> {
+        let mine = ListParams::default().labels(&format!("vm.kubevirt.io/name={name}"));
+        wait(&format!("a Pod of {name} is placed"), async || {
+            let pods = self.pods().list(&mine).await?.items;
+            Ok(pods.into_iter().find(|pod| {
+                let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
+                node.is_some() && pod.metadata.name.as_deref() != Some(not)
+            }))
+        })
+        .await
+    }
+
+    /// What the node says of a Pod.
+    async fn node_says(&self, pod: &str, phase: &str, ready: &str, reason: &str) -> Result<()> {
+        let status = json!({"status": {"phase": phase, "reason": reason,
+            "conditions": [{"type": "Ready", "status": ready}], "podIPs": [{"ip": "192.0.2.50"}], "podIP": "192.0.2.50"}});
+        self.pods().patch_status(pod, &PatchParams::default(), &Patch::Merge(&status)).await?;
+        Ok(())
+    }
+
+    /// The node lets a deleted Pod go.
+    async fn node_ends(&self, pod: &str) -> Result<()> {
+        wait(&format!("Pod {pod} is being deleted"), async || {
+            let pod = self.pods().get_opt(pod).await?;
+            Ok(pod.filter(|pod| pod.metadata.deletion_timestamp.is_some()))
+        })
+        .await?;
+        self.pods().delete(pod, &DeleteParams::default().grace_period(0)).await?;
+        Ok(())
+    }
+}
+
+/// Looks until there is something, or fails with what was waited for.
+async fn wait<T>(what: &str, mut look: impl AsyncFnMut() -> kube::Result<Option<T>>) -> Result<T> {
+    let end = Instant::now() + SOON;
+    loop {
+        match look().await {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => ensure!(Instant::now() < end, "not within {SOON:?}: {what}"),
+            Err(error) => ensure!(Instant::now() < end, "not within {SOON:?}: {what}: {error}"),
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn name_of(pod: &Pod) -> &str {
+    pod.metadata.name.as_deref().unwrap_or_default()
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)
+        .with_context(|| folder.display().to_string())?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<_>>()?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
+    files.sort();
+    Ok(files)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_bad_manifest_is_refused_in_exactly_these_words_and_every_example_accepted() -> Result<()> {
+    let bench = Bench::start().await?;
+    let mut wrong = Vec::new();
+    let bad = yaml_files(&workspace().join("tests/manifests/bad"))?;
+    ensure!(bad.len() >= 25, "the bad manifests are missing");
+    for file in bad {
+        let path = file.display().to_string();
+        let said = bench.kubectl(&["create", "--dry-run=server", "-f", &path])?.replace(&path, "FILE");
+        let expected = file.with_extension("err");
+        if std::env::var_os("SHEAF_BLESS").is_some() && !said.contains("created (server dry run)") {
+            fs::write(&expected, &said)?;
+        }
+        if fs::read_to_string(&expected).unwrap_or_default() != said {
+            wrong.push(format!("{path}: {said}"));
+        }
+    }
+    for file in yaml_files(&workspace().join("docs/examples"))? {
+        let said = bench.kubectl(&["create", "--dry-run=server", "-f", &file.display().to_string()])?;
+        if !said.ends_with("created (server dry run)\n") {
+            wrong.push(format!("{}: {said}", file.display()));
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_is_placed_runs_fails_waits_and_starts_again_but_never_twice() -> Result<()> {
+    let bench = Bench::start().await?;
+    bench.node().await?;
+    bench.vm("web", "Always", "1Gi").await?;
+    let first = bench.placed("web", "").await?;
+    let spec = first.spec.clone().context("a Pod has a spec")?;
+    ensure!(spec.runtime_class_name.as_deref() == Some("sheaf-vm"));
+    let requests: Value = serde_json::to_value(&spec.containers[0].resources)?["requests"].clone();
+    ensure!(requests["memory"] == "1158Mi" && requests["devices.kubevirt.io/kvm"] == "1", "{requests}");
+    let annotation = &first.metadata.annotations.clone().unwrap_or_default()["sheaf.dev/vmi"];
+    let placed = PlacedVmi::from_annotation(annotation)?;
+
+    bench.node_says(name_of(&first), "Running", "True", "").await?;
+    bench.says("web", PrintableStatus::Running).await?;
+    let vmi = wait("the instance runs", async || {
+        let vmi = bench.instances().get_opt("web").await?;
+        Ok(vmi.filter(|vmi| vmi.status.as_ref().and_then(|status| status.phase) == Some(Phase::Running)))
+    })
+    .await?;
+    let status = vmi.status.unwrap_or_default();
+    ensure!(status.node_name.as_deref() == Some("n1"));
+    ensure!(status.interfaces[0].ip_address.as_deref() == Some("192.0.2.50"));
+
+    bench.node_says(name_of(&first), "Failed", "False", "GuestCrashed").await?;
+    bench.says("web", PrintableStatus::Stopping).await?;
+    // The Pod still exists: nothing else may run yet.
+    let pods = bench.pods().list(&ListParams::default()).await?.items;
+    ensure!(pods.len() == 1 && name_of(&pods[0]) == name_of(&first), "a second Pod beside the first");
+    bench.node_ends(name_of(&first)).await?;
+    bench.says("web", PrintableStatus::CrashLoopBackOff).await?;
+    let second = bench.placed("web", name_of(&first)).await?;
+    let annotation = &second.metadata.annotations.clone().unwrap_or_default()["sheaf.dev/vmi"];
+    let again = PlacedVmi::from_annotation(annotation)?;
+    ensure!(again.spec == placed.spec, "UUID or MAC address changed between two starts");
+    ensure!(again.uid != placed.uid);
+
+    bench.machines().delete("web", &DeleteParams::default()).await?;
+    bench.says("web", PrintableStatus::Terminating).await?;
+    bench.node_ends(name_of(&second)).await?;
+    wait("the VM is gone", async || Ok(bench.machines().get_opt("web").await?.is_none().then_some(()))).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_strategies_decide_what_follows_a_clean_stop() -> Result<()> {
+    let bench = Bench::start().await?;
+    bench.node().await?;
+    bench.vm("job", "RerunOnFailure", "512Mi").await?;
+    bench.vm("big", "Always", "64Gi").await?;
+    bench.says("big", PrintableStatus::ErrorUnschedulable).await?;
+
+    let pod = bench.placed("job", "").await?;
+    bench.node_says(name_of(&pod), "Running", "True", "").await?;
+    bench.says("job", PrintableStatus::Running).await?;
+    bench.node_says(name_of(&pod), "Succeeded", "False", "").await?;
+    bench.says("job", PrintableStatus::Stopped).await?;
+    // Halted removes what is left; Always begins anew.
+    bench.strategy("job", "Halted").await?;
+    bench.node_ends(name_of(&pod)).await?;
+    wait("no instance is left", async || Ok(bench.instances().get_opt("job").await?.is_none().then_some(())))
+        .await?;
+    bench.says("job", PrintableStatus::Stopped).await?;
+    bench.strategy("job", "Always").await?;
+    bench.placed("job", name_of(&pod)).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_else_makes_placeholder_pods_and_no_instance_is_changed() -> Result<()> {
+    let bench = Bench::start().await?;
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": {"name": "forged"},
+        "spec": {"runtimeClassName": "sheaf-vm", "containers": [{"name": "compute", "image": "x"}]},
+    }))?;
+    let refused = bench.pods().create(&PostParams::default(), &pod).await.map(drop).unwrap_err().to_string();
+    ensure!(refused.contains("create a VirtualMachine instead"), "{refused}");
+
+    bench.vm("web", "Always", "1Gi").await?;
+    wait("it has an instance", async || bench.instances().get_opt("web").await).await?;
+    let patch = json!({"spec": {"hostname": "other"}});
+    let changed = bench.instances().patch("web", &PatchParams::default(), &Patch::Merge(&patch)).await;
+    let refused = changed.map(drop).unwrap_err().to_string();
+    ensure!(refused.contains("an instance does not change"), "{refused}");
+    Ok(())
+}
