@@ -14,6 +14,9 @@ use std::path::Path;
 
 /// Volume label: what other systems show.
 const LABEL: &str = "ESP";
+/// Bytes of a cluster. Left to itself mkfs.vfat derives it from the whole disk, and large clusters leave fewer than the
+/// 65525 that make a file system FAT32: firmware then finds no file system at all.
+const CLUSTER: u64 = 4096;
 
 pub(super) fn make(
     means: &Means<'_>,
@@ -71,10 +74,11 @@ fn read_back(
 
 fn mkfs(disk: &Path, partition: &Partition, sector_size: u64) -> Command {
     let first_sector = (partition.offset / sector_size).to_string();
+    let cluster = (CLUSTER / sector_size).max(1).to_string(); // mkfs.vfat counts in sectors
     let volume_id = partition.uuid.simple().to_string()[..8].to_owned();
     Command::new("mkfs.vfat")
         .args(["-I", "-F", "32", "-n", LABEL, "-i", &volume_id]) // -I: the whole disk is meant, at an offset
-        .args(["-S", &sector_size.to_string(), "-h", &first_sector, "--offset", &first_sector])
+        .args(["-s", &cluster, "-S", &sector_size.to_string(), "-h", &first_sector, "--offset", &first_sector])
         .arg(disk)
         .arg((partition.size / 1024).to_string()) // mkfs.vfat counts in KiB
 }
