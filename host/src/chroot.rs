@@ -149,6 +149,17 @@ pub fn as_owner(privilege: Privilege, inside: &Command) -> Command {
     }
 }
 
+/// The command that runs `inside` on the host itself, so that neither its mounts nor its children outlive it or its
+/// caller. (A plain user's programs make such namespaces themselves; for them only the caller's end counts.)
+pub fn confined(privilege: Privilege, inside: &Command) -> Command {
+    let outer = match privilege {
+        Privilege::Root => namespace(privilege, true).arg("--mount-proc"),
+        Privilege::UserNamespace => Command::new("setpriv").args(["--pdeathsig", "KILL"]),
+    };
+    let outer = outer.arg(&inside.program).args(&inside.args);
+    Command { program: outer.program, args: outer.args, ..inside.clone() }
+}
+
 /// `unshare`, so that everything below it dies with it, and it with its caller.
 fn namespace(privilege: Privilege, mounts: bool) -> Command {
     let mut command = Command::new("setpriv").args(["--pdeathsig", "KILL", "unshare"]);
@@ -189,6 +200,17 @@ mod tests {
         let of = |chroot: Chroot| chroot.enter(&Command::new("true")).to_string();
         assert!(of(Chroot::new("/r", Privilege::Root)).contains(" --net "));
         assert!(!of(Chroot::new("/r", Privilege::Root).network()).contains(" --net "));
+    }
+
+    #[test]
+    fn what_is_confined_keeps_its_environment_and_ends_with_its_caller() {
+        let inside = Command::new("mmdebstrap").arg("trixie").env("SOURCE_DATE_EPOCH", "0").dir("/tmp");
+        for privilege in [Privilege::Root, Privilege::UserNamespace] {
+            let outside = confined(privilege, &inside);
+            assert!(outside.to_string().starts_with("setpriv --pdeathsig KILL "), "{outside}");
+            assert!(outside.to_string().ends_with("mmdebstrap trixie"), "{outside}");
+            assert_eq!((&outside.env, &outside.dir), (&inside.env, &inside.dir));
+        }
     }
 
     /// The host's own tree serves as the root; this needs the right to make namespaces.

@@ -171,8 +171,9 @@ impl Workshop<'_> {
         let ending = |ending: &'static str| {
             paths.iter().filter(move |path| path.extension().is_some_and(|extension| extension == ending))
         };
-        let mut stamps: Vec<(SystemTime, &PathBuf)> =
-            ending(STAMP).filter_map(|path| Some((fs::metadata(path).ok()?.modified().ok()?, path))).collect();
+        let mut stamps: Vec<(SystemTime, &PathBuf)> = ending(STAMP)
+            .filter_map(|path| Some((fs::metadata(path).ok()?.modified().ok()?, path)))
+            .collect();
         stamps.sort();
         for (_, stamp) in stamps.iter().rev().skip(KEPT) {
             fs::remove_file(stamp).map_err(BuildError::io(stamp))?;

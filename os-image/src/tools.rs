@@ -10,7 +10,7 @@ use crate::inputs::{Digest, Inputs};
 use crate::lists;
 use crate::source::Source;
 use crate::stage::{Spec, Workshop};
-use sheaf_host::chroot::{Chroot, Privilege, as_owner};
+use sheaf_host::chroot::{Chroot, Privilege, as_owner, confined};
 use sheaf_host::run::Command;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -66,7 +66,7 @@ pub fn ensure(shop: &Workshop<'_>, source: &Source, mirrors: &Mirrors) -> Result
             epoch: EPOCH,
             essential_hook: None,
         };
-        bench.run(&bootstrap.command(mode, &tar.to_string_lossy()))?;
+        bench.run(&confined(shop.privilege, &bootstrap.command(mode, &tar.to_string_lossy())))?;
         let root = bench.out.join("root");
         fs::create_dir(&root).map_err(BuildError::io(&root))?;
         // Device nodes can not be made by a plain user; the host's are shown inside instead.

@@ -58,7 +58,7 @@ pub fn uuid_of(path: &ObjectPath<'_>) -> String {
 /// Path of the domain `uuid`.
 pub fn path_of(uuid: &str) -> Result<OwnedObjectPath, VmError> {
     let path = format!("{DOMAIN_PATH}{}", uuid.replace('-', "_"));
-    OwnedObjectPath::try_from(path).map_err(|error| VmError::Bus(error.into()))
+    OwnedObjectPath::try_from(path).map_err(VmError::Bus)
 }
 
 /// `virDomainState` with its reason.

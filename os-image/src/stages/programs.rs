@@ -15,7 +15,7 @@ use crate::tools::Tools;
 use sheaf_host::run::{Command, Run};
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Programs of the node's root.
 pub const NODE: [&str; 2] = ["sheaf-agent", "sheaf-controller"];
@@ -72,7 +72,7 @@ pub fn build(shop: &Workshop<'_>, source: &Source, tools: &Tools) -> Result<Made
 fn toolchain(run: &dyn Run, source: &Source) -> Result<PathBuf, BuildError> {
     let sysroot = run.run(&Command::new("rustc").args(["--print", "sysroot"]).dir(source.top()))?.text();
     let sysroot = PathBuf::from(sysroot);
-    if !sysroot.join("bin/cargo").is_file() || sysroot == PathBuf::from("/usr") {
+    if !sysroot.join("bin/cargo").is_file() || sysroot == Path::new("/usr") {
         let what = format!(
             "the Rust toolchain at {} is none of rustup's, which the build shows in its chroot",
             sysroot.display()
