@@ -79,7 +79,8 @@ fn an_installation_puts_images_table_and_files_where_the_plan_says() {
     assert_eq!(timing.payload_bytes, manifest.root.raw_size + manifest.verity.raw_size);
     let asked = tools.asked();
     assert!(
-        asked[0].starts_with("mkfs.vfat -I -F 32 -n ESP -i 6b1f7a3e -s 8 -S 512 -h 4096 --offset 4096 /dev/vda")
+        asked[0]
+            .starts_with("mkfs.vfat -I -F 32 -n ESP -i 6b1f7a3e -s 8 -S 512 -h 4096 --offset 4096 /dev/vda")
     );
     let mkfs: Vec<_> = asked.iter().filter(|command| command.starts_with("mkfs.ext4")).collect();
     assert_eq!(mkfs.len(), 2);

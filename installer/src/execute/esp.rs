@@ -78,7 +78,16 @@ fn mkfs(disk: &Path, partition: &Partition, sector_size: u64) -> Command {
     let volume_id = partition.uuid.simple().to_string()[..8].to_owned();
     Command::new("mkfs.vfat")
         .args(["-I", "-F", "32", "-n", LABEL, "-i", &volume_id]) // -I: the whole disk is meant, at an offset
-        .args(["-s", &cluster, "-S", &sector_size.to_string(), "-h", &first_sector, "--offset", &first_sector])
+        .args([
+            "-s",
+            &cluster,
+            "-S",
+            &sector_size.to_string(),
+            "-h",
+            &first_sector,
+            "--offset",
+            &first_sector,
+        ])
         .arg(disk)
         .arg((partition.size / 1024).to_string()) // mkfs.vfat counts in KiB
 }
