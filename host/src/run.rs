@@ -95,7 +95,8 @@ impl fmt::Display for Command {
         write!(f, "{}", self.program.to_string_lossy())?;
         for arg in &self.args {
             let arg = arg.to_string_lossy();
-            let plain = !arg.is_empty() && arg.chars().all(|c| c.is_alphanumeric() || "-_=+:,./@%".contains(c));
+            let plain =
+                !arg.is_empty() && arg.chars().all(|c| c.is_alphanumeric() || "-_=+:,./@%".contains(c));
             if plain { write!(f, " {arg}")? } else { write!(f, " '{}'", arg.replace('\'', r"'\''"))? }
         }
         Ok(())
@@ -194,7 +195,9 @@ impl Run for System {
             // A program that ends without reading all of its input is judged by its exit code, not by EPIPE.
             scope.spawn(move || stdin.map(|mut pipe| pipe.write_all(&command.stdin)));
             let stdout = scope.spawn(move || log(stdout.map(|s| Box::new(s) as Box<dyn Read>)));
-            let stderr = scope.spawn(move || copy_stream(stderr.map(|s| Box::new(s) as Box<dyn Read>), command.log.as_deref()));
+            let stderr = scope.spawn(move || {
+                copy_stream(stderr.map(|s| Box::new(s) as Box<dyn Read>), command.log.as_deref())
+            });
             let status = wait(&mut child, command.deadline);
             let join = |handle: std::thread::ScopedJoinHandle<'_, std::io::Result<Vec<u8>>>| {
                 handle.join().unwrap_or_else(|_| Err(std::io::Error::other("reader thread panicked")))
@@ -203,7 +206,8 @@ impl Run for System {
         });
         let status = status.map_err(output_error)?;
         let output = output.map_err(output_error)?;
-        let tail = || tail(if output.stderr.trim_ascii().is_empty() { &output.stdout } else { &output.stderr });
+        let tail =
+            || tail(if output.stderr.trim_ascii().is_empty() { &output.stdout } else { &output.stderr });
         match (status, command.deadline) {
             (None, deadline) => {
                 Err(RunError::Late { command: boxed(), after: deadline.unwrap_or_default(), tail: tail() })
@@ -297,7 +301,8 @@ mod tests {
 
     #[test]
     fn a_failure_names_the_program_its_arguments_and_its_last_words() {
-        let error = System.run(&Command::new("sh").args(["-c", "echo no such thing >&2; exit 3"])).unwrap_err();
+        let error =
+            System.run(&Command::new("sh").args(["-c", "echo no such thing >&2; exit 3"])).unwrap_err();
         assert_eq!(
             error.to_string(),
             "sh -c 'echo no such thing >&2; exit 3': exit status: 3; it said:\nno such thing"
