@@ -56,11 +56,15 @@ struct Installed {
 }
 
 fn installed(sector_size: u64) -> Installed {
+    installed_on(SIZE, sector_size)
+}
+
+fn installed_on(size: u64, sector_size: u64) -> Installed {
     let release = Release::new();
     let image = release.dir.path().join("disk.raw");
-    fs::File::create(&image).unwrap().set_len(SIZE).unwrap();
+    fs::File::create(&image).unwrap().set_len(size).unwrap();
     let mut machine = machine();
-    machine.disks[0].sector_size = sector_size;
+    (machine.disks[0].size, machine.disks[0].sector_size) = (size, sector_size);
     let guest = sha256(&fs::read(release.folder().join("images/guest.raw")).unwrap());
     let rest = format!("[[image]]\nname = \"guest\"\nurl = \"medium:guest.raw\"\nsha256 = \"{guest}\"\n");
     let supply = Supply { manifest: &release.manifest, images: &release.images };
@@ -168,4 +172,23 @@ fn a_disk_with_sectors_of_4096_bytes_is_installed_alike() {
     let esp = format!("{}@@{}", installed.image(), installed.at(Role::Esp));
     let listing = installed.tool("mdir", &["-/", "-b", "-i", &esp, "::"]);
     assert!(listing.contains("::/EFI/BOOT/BOOTX64.EFI"), "{listing}");
+}
+
+/// Firmware tells FAT16 from FAT32 by the number of clusters alone, whatever the boot sector says.
+#[test]
+fn the_esp_is_fat32_by_its_number_of_clusters_on_disks_of_every_size() {
+    for (size, sector_size) in [(SIZE, 512), (64 << 30, 512), (4 << 40, 512), (64 << 30, 4096)] {
+        let installed = installed_on(size, sector_size);
+        let mut boot = [0; 90];
+        let image = fs::File::open(&installed.image).unwrap();
+        std::os::unix::fs::FileExt::read_exact_at(&image, &mut boot, installed.at(Role::Esp)).unwrap();
+        let number = |at: usize, length: usize| {
+            boot[at..at + length].iter().rev().fold(0u64, |number, byte| number << 8 | u64::from(*byte))
+        };
+        let (reserved, fats, fat_sectors) = (number(14, 2), number(16, 1), number(36, 4));
+        let clusters = (number(32, 4) - reserved - fats * fat_sectors) / number(13, 1);
+        assert_eq!(number(11, 2), sector_size);
+        assert!(clusters >= 65_525, "{clusters} clusters on a disk of {size} bytes");
+        assert!(number(32, 4) * sector_size <= 2 << 30, "it ends within its partition");
+    }
 }
