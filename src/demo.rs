@@ -32,6 +32,9 @@ pub struct Arguments {
     /// What is built
     #[arg(long, default_value = "configs/images/sheaf.toml")]
     recipe: PathBuf,
+    /// Take this release folder instead of building the recipe
+    #[arg(long, value_name = "FOLDER")]
+    release: Option<PathBuf>,
     /// Leave the node running at the end, and say how to reach it
     #[arg(long)]
     keep: bool,
@@ -50,7 +53,10 @@ struct Demo {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let show = Show::begin();
     let place = Workplace::find()?;
-    let release = show.step("build the release", || crate::build::release(&arguments.recipe, false))?;
+    let release = match &arguments.release {
+        Some(folder) => folder.clone(),
+        None => show.step("build the release", || crate::build::release(&arguments.recipe, false))?,
+    };
     let kube =
         show.step("build the control plane's binary (kubectl is part of it)", || crate::kube::build(&place))?;
     let guest = show.step("make a small disk for the VM", || crate::guest::build(&place, None))?;
