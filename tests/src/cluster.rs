@@ -46,7 +46,7 @@ pub struct ControlPlane {
     root: TempDir,
     // Dropped last: processes end before their namespace.
     units: Arc<Processes>,
-    _namespace: Arc<Namespace>,
+    namespace: Arc<Namespace>,
 }
 
 impl ControlPlane {
@@ -74,7 +74,7 @@ impl ControlPlane {
         let Local { server, ca, admin } = made.map_err(|failure| anyhow!("{failure}\n{}", units.tails()))?;
         let ca_hash = CaPin::of_certificate(&ca)?.to_string();
         let address = namespace.address;
-        Ok(Self { server, ca_hash, paths, admin, hosts, address, root, units, _namespace: namespace })
+        Ok(Self { server, ca_hash, paths, admin, hosts, address, root, units, namespace })
     }
 
     /// The administrator's kubeconfig.
@@ -90,6 +90,11 @@ impl ControlPlane {
     /// Directory that is `/` to the control plane.
     pub fn root(&self) -> &Path {
         self.root.path()
+    }
+
+    /// Name of its network namespace, for a node that is to live beside it.
+    pub fn namespace(&self) -> &str {
+        &self.namespace.name
     }
 
     /// The last lines of every component, for a failure.
@@ -238,6 +243,11 @@ fn sweep() -> Result<()> {
         System.run(&Command::new("ip").args(["netns", "delete", name])).ok();
     }
     Ok(())
+}
+
+/// What runs kubeadm on this machine.
+pub fn kubeadm() -> Result<Arc<dyn Run>> {
+    Ok(Arc::new(Kubeadm { kube: kube_binary()? }))
 }
 
 /// Runs kubeadm out of the `kube` binary.

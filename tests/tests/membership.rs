@@ -5,10 +5,12 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
-use sheaf_agent::cluster::Hosts;
+use sheaf_agent::cluster::create::kubeadm::ControlPlane as Plane;
+use sheaf_agent::cluster::create::pki::Pki;
+use sheaf_agent::cluster::{Hosts, keys};
 use sheaf_agent::status::{Phase, Status};
 use sheaf_host::fakes::{FakeRun, FakeUnits};
-use sheaf_tests::cluster::{AgentNode, ControlPlane, RunningAgent, TOKEN};
+use sheaf_tests::cluster::{AgentNode, ControlPlane, RunningAgent, TOKEN, kubeadm};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -222,4 +224,39 @@ async fn the_first_node_joins_the_control_plane_it_made_and_a_second_start_chang
     assert_eq!(std::fs::read(plane.paths.kubernetes.join("pki/ca.crt")).unwrap(), ca);
     let text = std::fs::read_to_string(node.paths().node_toml).unwrap();
     assert!(text.contains(TOKEN), "the operator's token stays valid for joining nodes");
+}
+
+#[test]
+fn keys_that_a_power_cut_left_half_made_are_made_anew_and_the_rest_stays() {
+    let (dir, run) = (tempfile::tempdir().unwrap(), kubeadm().unwrap());
+    let pki = Pki { dir: dir.path().join("kubernetes") };
+    let plane = Plane {
+        node: "n1".into(),
+        address: "198.51.100.1".parse().unwrap(),
+        sans: Vec::new(),
+        service_cidr: "10.96.0.0/16".into(),
+        version: "v1.37.2".into(),
+    };
+    let read = |name: &str| std::fs::read_to_string(pki.file(name)).unwrap();
+    assert!(pki.ensure(&plane, run.as_ref()).unwrap());
+    assert!(!pki.ensure(&plane, run.as_ref()).unwrap(), "a second time nothing is missing");
+    let (ca, etcd) = (read("ca.crt"), read("etcd/server.crt"));
+
+    // Cut between the two files of a pair, and in the middle of making others.
+    std::fs::write(pki.file("apiserver.key"), "").unwrap();
+    std::fs::create_dir_all(pki.dir.join("making/pki")).unwrap();
+    std::fs::write(pki.dir.join("making/pki/ca.crt"), "half").unwrap();
+    std::fs::write(pki.kubeconfig("scheduler"), "apiVersion: v1\n").unwrap();
+    assert!(pki.ensure(&plane, run.as_ref()).unwrap());
+    let public = keys::Key::from_pem(&read("apiserver.key")).unwrap().public_der().unwrap();
+    assert_eq!(keys::facts(&read("apiserver.crt")).unwrap().public_der, public);
+    assert!(!pki.dir.join("making").exists());
+
+    // Another address: the API server's certificate names it, all else stays.
+    let moved = Plane { address: "198.51.100.2".parse().unwrap(), ..plane };
+    assert!(pki.ensure(&moved, run.as_ref()).unwrap());
+    assert!(keys::facts(&read("apiserver.crt")).unwrap().addresses.contains(&moved.address));
+    let scheduler = std::fs::read_to_string(pki.kubeconfig("scheduler")).unwrap();
+    assert!(scheduler.contains("https://198.51.100.2:6443"), "{scheduler}");
+    assert_eq!((read("ca.crt"), read("etcd/server.crt")), (ca, etcd));
 }

@@ -75,7 +75,7 @@ impl Key {
         self.0.public_key().to_public_key_pem(LineEnding::LF).map_err(|error| anyhow!("{error}"))
     }
 
-    /// A certificate request for `subject` in PEM; without alternative names it carries no extension at all.
+    /// A certificate request for `subject` in PEM, asking for these alternative names.
     pub fn request(
         &self,
         subject: &Subject,
@@ -266,11 +266,17 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_alternative_names_has_no_extension_and_the_exact_subject() {
+    fn a_request_without_alternative_names_asks_for_none_and_has_the_exact_subject() {
         let request = Key::generate().unwrap().request(&Subject::node("n1"), &[], &[]).unwrap();
         let request = CertReq::from_pem(request.as_bytes()).unwrap();
         assert_eq!(request.info.subject.to_string(), "CN=system:node:n1,O=system:nodes");
-        assert!(request.info.attributes.is_empty());
+        let asks = |request: &CertReq| {
+            // id-ce-subjectAltName in DER.
+            request.to_der().unwrap().windows(3).any(|bytes| bytes == [0x55, 0x1d, 0x11])
+        };
+        assert!(!asks(&request));
+        let named = Key::generate().unwrap().request(&Subject::node("n1"), &["n1".into()], &[]).unwrap();
+        assert!(asks(&CertReq::from_pem(named.as_bytes()).unwrap()));
     }
 
     #[test]
