@@ -57,10 +57,14 @@ impl NodeMachine {
     pub fn install(&self, medium: Medium, mut said: impl FnMut(&str)) -> Result<(), MachineError> {
         let mut machine = self.boot_medium(medium)?;
         machine.wait("end of the installation", INSTALL_DEADLINE, |machine| {
-            machine.serial.next(|line| {
-                said(line);
-                line.starts_with("Installed ").then_some(())
-            })
+            // Each line is told once: the cursor passes all of them.
+            while let Some(line) = machine.serial.next(|line| Some(line.to_owned())) {
+                said(&line);
+                if line.starts_with("Installed ") {
+                    return Some(());
+                }
+            }
+            None
         })?;
         machine.wait_off(INSTALL_DEADLINE)
     }
