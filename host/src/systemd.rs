@@ -90,7 +90,7 @@ impl Systemd {
     async fn job(&self, verb: &'static str, unit: &str) -> Result<(), UnitError> {
         let ask = |source: zbus::Error| UnitError::Ask { verb, unit: unit.into(), source: Box::new(source) };
         let manager = ManagerProxy::new(&self.bus).await.map_err(ask)?;
-        manager.subscribe().await.map_err(ask)?;
+        subscribed(manager.subscribe().await).map_err(ask)?;
         // Before the call: the job may be over before its path comes back.
         let mut removed = manager.receive_job_removed().await.map_err(ask)?;
         let job = match verb {
@@ -141,6 +141,18 @@ impl Units for Systemd {
             let unit = UnitProxy::builder(&self.bus).path(path).build().await.map_err(ask)?;
             unit.active_state().await.map_err(ask)
         })
+    }
+}
+
+/// A connection subscribes once to systemd's signals; being told so is no failure.
+fn subscribed(answer: zbus::Result<()>) -> zbus::Result<()> {
+    match answer {
+        Err(zbus::Error::MethodError(name, ..))
+            if name.as_str() == "org.freedesktop.systemd1.AlreadySubscribed" =>
+        {
+            Ok(())
+        }
+        other => other,
     }
 }
 
