@@ -132,13 +132,14 @@ fn with_instance(
     let phase = vmi.status.as_ref().and_then(|status| status.phase);
     let over = phase.is_some_and(Phase::is_final);
     let failed = phase == Some(Phase::Failed);
+    if vmi.metadata.deletion_timestamp.is_some() {
+        // Whoever deletes an instance wants it to end: that is no failure.
+        return PrintableStatus::Stopping;
+    }
     if over {
         count_failure(plan, vmi, failed, now);
     } else {
         forget_failure(plan, vmi, now);
-    }
-    if vmi.metadata.deletion_timestamp.is_some() {
-        return PrintableStatus::Stopping;
     }
     let remove = match strategy {
         RunStrategy::Halted => true,
@@ -423,6 +424,15 @@ mod tests {
     fn a_failure_after_a_long_run_is_restarted_at_once() {
         let plan = plan(&vm("Always", json!({})), Some(&vmi("Failed", Some(3600))), now());
         assert_eq!(plan.status.start_failure.unwrap().retry_after_timestamp, None);
+    }
+
+    #[test]
+    fn an_instance_that_somebody_deleted_did_not_fail() {
+        let mut deleted = vmi("Failed", Some(5));
+        deleted.metadata.deletion_timestamp = Some(seconds(now()));
+        let plan = plan(&vm("Always", json!({})), Some(&deleted), now());
+        assert_eq!(plan.status.start_failure, None);
+        assert_eq!(plan.status.printable_status, Some(PrintableStatus::Stopping));
     }
 
     #[test]

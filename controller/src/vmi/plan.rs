@@ -79,6 +79,17 @@ pub fn plan(vmi: &VirtualMachineInstance, pods: &[Pod], now: Timestamp) -> Resul
     if !final_before {
         match pods.first() {
             Some(pod) => from_pod(&mut status, pod, now),
+            None if deleting && old.is_some() => {
+                status.phase = Some(Phase::Succeeded);
+                set(
+                    &mut status.conditions,
+                    "Ready",
+                    "False",
+                    "PodTerminated",
+                    "the instance was stopped",
+                    now,
+                );
+            }
             None if old.is_some_and(|phase| phase >= Phase::Scheduling) => {
                 status.phase = Some(Phase::Failed);
                 status.reason = Some("PodDeleted".into());
@@ -246,7 +257,7 @@ fn news_of(phase: Phase, status: &VirtualMachineInstanceStatus) -> Option<News> 
     let node = status.node_name.as_deref().unwrap_or("its node");
     match phase {
         Phase::Running => Some(News::normal("Started", format!("the guest runs on {node}"))),
-        Phase::Succeeded => Some(News::normal("Stopped", "the guest shut down")),
+        Phase::Succeeded => Some(News::normal("Stopped", "the guest is off")),
         Phase::Failed => {
             let reason = status.reason.as_deref().unwrap_or("Failed");
             let ready = crate::conditions::find(&status.conditions, "Ready");
@@ -377,7 +388,9 @@ mod tests {
         let actions = plan(&deleting, &[live], now()).unwrap().actions;
         assert!(actions.contains(&Action::DeletePod { name: "p".into(), uid: "p-1".into() }));
         assert!(!actions.contains(&Action::Release));
-        assert!(plan(&deleting, &[], now()).unwrap().actions.contains(&Action::Release));
+        let last = plan(&deleting, &[], now()).unwrap();
+        assert!(last.actions.contains(&Action::Release));
+        assert_eq!(last.status.phase, Some(Phase::Succeeded));
     }
 
     #[test]
