@@ -1,7 +1,8 @@
 //! A root shell in a node, for the harness alone.
 //!
 //! Why here: a node has no door for operators to a shell, and must not get one for tests. Whoever gives a machine its
-//! SMBIOS tables owns it anyway: stock systemd takes units from there as credentials (systemd.system-credentials(7)).
+//! SMBIOS tables owns it anyway: stock systemd takes credentials from there (systemd.system-credentials(7)), and one of
+//! them is a list of files to write at boot. First nodes only: the shell comes with the control plane's etcd.
 //! Route in: commands. Route out: their output and exit code, over the machine's second serial line.
 
 use base64::Engine as _;
@@ -25,16 +26,20 @@ StandardOutput=file:/dev/ttyS1
 StandardError=null
 Restart=always
 ";
+/// A unit that a first node starts late: one that systemd has not read yet when the files below are written.
 const DROPIN: &str = "[Unit]\nWants=sheaf-test-shell.service\n";
 
-/// The SMBIOS strings that make systemd start the shell.
-pub fn smbios() -> [String; 2] {
-    let credential =
-        |name: &str, text: &str| format!("io.systemd.credential.binary:{name}={}", STANDARD.encode(text));
-    [
-        credential("systemd.extra-unit.sheaf-test-shell.service", UNIT),
-        credential("systemd.unit-dropin.basic.target", DROPIN),
-    ]
+/// The SMBIOS string that makes systemd-tmpfiles write the units. (Generators, which could take units from
+/// credentials themselves, are not in the image.)
+pub fn smbios() -> [String; 1] {
+    let lines = format!(
+        "f+~ /run/systemd/system/sheaf-test-shell.service 0644 root root - {}\n\
+         d /run/systemd/system/etcd.service.d 0755 root root -\n\
+         f+~ /run/systemd/system/etcd.service.d/test-shell.conf 0644 root root - {}\n",
+        STANDARD.encode(UNIT),
+        STANDARD.encode(DROPIN)
+    );
+    [format!("io.systemd.credential.binary:tmpfiles.extra={}", STANDARD.encode(lines))]
 }
 
 /// A connection to the shell. Each command is a new one, so a restored machine needs no special care.

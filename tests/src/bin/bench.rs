@@ -111,10 +111,12 @@ impl Report {
     fn memory(&mut self, cluster: &Cluster) -> Result<()> {
         self.head(
             "Memory of an idle first node (control plane and agent)",
-            "PSS of every process, /proc/*/smaps_rollup; `free -m`; VmRSS of the agent",
+            "PSS of every process, /proc/*/smaps_rollup; MemTotal − MemAvailable of /proc/meminfo; VmRSS of the agent",
             "what | MiB",
         );
-        let used = cluster.root("free -m | awk '/^Mem:/ {print $3}'")?;
+        let used = cluster.root(
+            "awk '/^MemTotal/ {t=$2} /^MemAvailable/ {a=$2} END {print int((t-a)/1024)}' /proc/meminfo",
+        )?;
         self.row(&["whole node, used (bar: 800)", &used]);
         for line in cluster.root(PSS)?.lines().take(14) {
             let (kib, name) = line.split_once(' ').unwrap_or_default();

@@ -47,9 +47,21 @@ impl Case {
     pub fn cluster(&self) -> Result<Cluster> {
         let snapshot = self.snapshot()?;
         if !snapshot.join("complete").exists() {
-            self.make_snapshot(&snapshot).context("the node that cases start from")?;
+            self.try_snapshot(&snapshot).context("the node that cases start from")?;
         }
         self.restore(&snapshot)
+    }
+
+    /// A node that did not come up is not tried again by every case: minutes each, for the same answer.
+    fn try_snapshot(&self, folder: &Path) -> Result<()> {
+        let failure = folder.join("failed");
+        if let Ok(reason) = std::fs::read_to_string(&failure) {
+            anyhow::bail!("{reason}\n(as an earlier case found; to try again: rm -r {})", folder.display());
+        }
+        self.make_snapshot(folder).inspect_err(|error| {
+            // Only spares the next case its wait.
+            let _ = std::fs::write(&failure, format!("{error:#}"));
+        })
     }
 
     /// What the node's machine said while the snapshot was made: installer and first boot.
