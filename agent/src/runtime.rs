@@ -53,8 +53,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     let _alive = alive::declare(&paths.alive()).context("the agent can not declare itself alive")?;
     let (ctx, publish) = channels::open(paths, effective.config);
     describe(&ctx, effective.problem);
-    let Publish { config: _config, cluster: joined, hypervisor, network, images, shutdown } =
-        publish;
+    let Publish { config: _config, cluster: joined, hypervisor, network, images, shutdown } = publish;
 
     let mut controllers = Controllers::default();
     let (path, status, end) = (ctx.paths.status_json(), ctx.status.subscribe(), ctx.shutdown.clone());
@@ -62,8 +61,11 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     controllers.start("network", network::run(ctx.clone(), network, Arc::new(Kernel::default())));
     controllers.start("images", images::run(ctx.clone(), images, Arc::new(Http::default())));
     let libvirt = Libvirt::connect(QEMU_LOGS.into()).await.context("the system bus can not be reached")?;
-    let vm_hosts =
-        vms::Hosts { vms: Arc::new(libvirt), run: Arc::new(System), domain_type: DomainType::from_environment()? };
+    let vm_hosts = vms::Hosts {
+        vms: Arc::new(libvirt),
+        run: Arc::new(System),
+        domain_type: DomainType::from_environment()?,
+    };
     controllers.start("vms", vms::run(ctx.clone(), hypervisor, vm_hosts));
     controllers.start("cluster", cluster::run(ctx.clone(), joined, hosts));
 

@@ -21,16 +21,20 @@ fn plain() -> Guest {
         cpu: CpuModel::HostModel,
         machine: "q35".into(),
         disks: vec![
-            disk("root", DiskBus::Virtio, Source::Overlay {
-                base: "/data/images/debian-13.raw".into(),
-                format: Format::Raw,
-                grown_to: None,
-            }),
-            disk("seed", DiskBus::Virtio, Source::Seed(Seed {
-                hostname: "web".into(),
-                user_data: None,
-                network_data: None,
-            })),
+            disk(
+                "root",
+                DiskBus::Virtio,
+                Source::Overlay {
+                    base: "/data/images/debian-13.raw".into(),
+                    format: Format::Raw,
+                    grown_to: None,
+                },
+            ),
+            disk(
+                "seed",
+                DiskBus::Virtio,
+                Source::Seed(Seed { hostname: "web".into(), user_data: None, network_data: None }),
+            ),
         ],
         interfaces: vec![Nic {
             bridge: "br0".into(),
@@ -49,7 +53,8 @@ fn disk(name: &str, bus: DiskBus, source: Source) -> Disk {
 
 /// Everything that can be asked for, in other words than the defaults.
 fn rich() -> Guest {
-    let data = Source::InPlace { path: "/data/disks/team's/db.qcow2".into(), format: Format::Qcow2, create: None };
+    let data =
+        Source::InPlace { path: "/data/disks/team's/db.qcow2".into(), format: Format::Qcow2, create: None };
     let seed = Source::Seed(Seed { hostname: "db".into(), user_data: None, network_data: None });
     Guest {
         uuid: "11111111-2222-3333-4444-555555555555".into(),
