@@ -101,10 +101,10 @@ async fn read_texts<V, C: Cluster>(scene: &Scene<V, C>, guest: &Guest, seed: &Se
 async fn report_to<V, C: Cluster>(scene: &Scene<V, C>, pod: &Pod, report: &Report) -> anyhow::Result<Effect> {
     let patch = report.patch(pod, scene.host_ip, &rfc3339(scene.now));
     let patched = scene.cluster.patch(pod, patch).await?;
-    if let Some((kind, reason, message)) = worth_telling(pod, report) {
-        if let Err(error) = scene.cluster.event(pod, kind, reason, message).await {
-            tracing::warn!("{error:#}");
-        }
+    if let Some((kind, reason, message)) = worth_telling(pod, report)
+        && let Err(error) = scene.cluster.event(pod, kind, reason, message).await
+    {
+        tracing::warn!("{error:#}");
     }
     Ok(Effect::Patched(Box::new(patched)))
 }
