@@ -78,7 +78,7 @@ find /usr/share/zoneinfo -mindepth 1 ! -name UTC ! -name Etc -delete 2>/dev/null
 # QEMU's files for machines and firmware nobody can ask for: other architectures, desktops, option roms of old cards.
 find /usr/share/qemu -mindepth 1 \( -name '*arm*' -o -name '*aarch64*' -o -name '*riscv*' -o -name '*loongarch*' \
     -o -name 'hppa*' -o -name '*s390*' -o -name 'skiboot*' -o -name '*ppc*' -o -name 'openbios*' -o -name 'palcode*' \
-    -o -name 'u-boot*' -o -name 'slof*' -o -name '*.dtb' -o -name 'keymaps' \) -exec rm -rf {} +
+    -o -name 'u-boot*' -o -name 'slof*' -o -name '*.dtb' \) -exec rm -rf {} +
 # Boot roms: of the network cards a VM may have; QEMU refuses a card whose rom is not there.
 find /usr/share/qemu \( -name 'pxe-*.rom' -o -name 'efi-*.rom' \) ! -name 'efi-virtio.rom' \
     ! -name 'efi-e1000.rom' ! -name 'efi-e1000e.rom' -delete
