@@ -25,10 +25,9 @@ const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Between two looks at the Lease.
 const PERIOD: Duration = Duration::from_secs(3);
 
-/// A name for this process that no other has.
-pub fn identity() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}_{}_{}", host.trim(), std::process::id(), Timestamp::now().as_nanosecond())
+/// A name for this process on `host` that no other has; people read in the Lease which machine leads.
+pub fn identity(host: &str) -> String {
+    format!("{host}_{}_{}", std::process::id(), Timestamp::now().as_nanosecond())
 }
 
 /// A candidate.

@@ -28,7 +28,7 @@ const API_RETRY: Duration = Duration::from_secs(3);
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(kubeconfig: &Path) -> anyhow::Result<()> {
     let client = connect(kubeconfig).await?;
-    let identity = lease::identity();
+    let identity = lease::identity(&sheaf_host::hostname::current());
     let mut elector = lease::Elector::new(client.clone(), identity.clone());
     let stop = stopped()?;
     tokio::pin!(stop);

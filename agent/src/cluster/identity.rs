@@ -162,6 +162,7 @@ mod tests {
             public_der: vec![],
             subject: String::new(),
             addresses: vec![],
+            names: vec![],
         };
         let identity = Identity { certificate: String::new(), key: String::new(), facts };
         assert_eq!(identity.renew_at(0.0), start + Duration::from_secs(700));

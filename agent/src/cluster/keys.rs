@@ -142,6 +142,16 @@ impl Authority {
         public_der: &[u8],
         valid: Duration,
     ) -> anyhow::Result<String> {
+        self.issue(subject, &[], public_der, valid)
+    }
+
+    fn issue(
+        &self,
+        subject: &Subject,
+        addresses: &[IpAddr],
+        public_der: &[u8],
+        valid: Duration,
+    ) -> anyhow::Result<String> {
         let build = || -> Result<String, x509_cert::builder::Error> {
             let mut serial = [0; 16];
             getrandom::fill(&mut serial).map_err(|_| x509_cert::builder::Error::MissingAttributes)?;
@@ -151,6 +161,7 @@ impl Authority {
             let profile = Client {
                 issuer: self.certificate.tbs_certificate().subject().clone(),
                 subject: subject.name()?,
+                addresses: addresses.to_vec(),
             };
             let key = SubjectPublicKeyInfo::from_der(public_der)?;
             let builder = CertificateBuilder::new(profile, SerialNumber::new(&serial)?, validity, key)?;
@@ -161,10 +172,37 @@ impl Authority {
     }
 }
 
+#[cfg(test)]
+impl Authority {
+    /// A CA of its own, and its two PEM files.
+    pub fn of_tests() -> (Self, String, String) {
+        let key = Key::generate().unwrap();
+        let subject = Subject { common_name: "tests".into(), organisations: Vec::new() };
+        let name = subject.name().unwrap();
+        let profile = Client { issuer: name.clone(), subject: name, addresses: Vec::new() };
+        let valid = Validity::from_now(Duration::from_secs(3600)).unwrap();
+        let public = SubjectPublicKeyInfo::from_der(&key.public_der().unwrap()).unwrap();
+        let builder = CertificateBuilder::new(profile, SerialNumber::from(1u32), valid, public).unwrap();
+        let certificate = builder.build::<_, DerSignature>(&SigningKey::from(&key.0)).unwrap();
+        let pem = certificate.to_pem(LineEnding::LF).unwrap();
+        let key_pem = key.to_pem().unwrap();
+        (Self { certificate, key }, pem, key_pem)
+    }
+
+    /// A certificate for `addresses`, and its key.
+    pub fn leaf_of_tests(&self, addresses: &[IpAddr], valid: Duration) -> (String, String) {
+        let key = Key::generate().unwrap();
+        let subject = Subject { common_name: "leaf".into(), organisations: Vec::new() };
+        let certificate = self.issue(&subject, addresses, &key.public_der().unwrap(), valid).unwrap();
+        (certificate, key.to_pem().unwrap())
+    }
+}
+
 /// What a client certificate of this CA holds.
 struct Client {
     issuer: Name,
     subject: Name,
+    addresses: Vec<IpAddr>,
 }
 
 impl BuilderProfile for Client {
@@ -183,11 +221,16 @@ impl BuilderProfile for Client {
         tbs: &TbsCertificate,
     ) -> Result<Vec<Extension>, x509_cert::builder::Error> {
         let subject = tbs.subject();
-        Ok(vec![
+        let mut extensions = vec![
             KeyUsage(FlagSet::from(KeyUsages::DigitalSignature)).to_extension(subject, &[])?,
             ExtendedKeyUsage(vec![CLIENT_AUTH]).to_extension(subject, &[])?,
             BasicConstraints { ca: false, path_len_constraint: None }.to_extension(subject, &[])?,
-        ])
+        ];
+        if !self.addresses.is_empty() {
+            let names = self.addresses.iter().map(|address| GeneralName::from(*address)).collect();
+            extensions.push(SubjectAltName(names).to_extension(subject, &[])?);
+        }
+        Ok(extensions)
     }
 }
 
@@ -204,6 +247,8 @@ pub struct Facts {
     pub subject: String,
     /// Addresses among its alternative names.
     pub addresses: Vec<IpAddr>,
+    /// DNS names among its alternative names.
+    pub names: Vec<String>,
 }
 
 /// Reads the first certificate of `pem`.
@@ -211,19 +256,24 @@ pub fn facts(pem: &str) -> anyhow::Result<Facts> {
     let certificate = parse(pem)?;
     let tbs = certificate.tbs_certificate();
     let alternatives = tbs.get_extension::<SubjectAltName>().ok().flatten().map(|(_, names)| names.0);
-    let addresses = alternatives.unwrap_or_default().into_iter().filter_map(|name| match name {
-        GeneralName::IpAddress(bytes) => match bytes.as_bytes() {
-            bytes if bytes.len() == 4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
-            bytes => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
-        },
-        _ => None,
-    });
+    let (mut addresses, mut names) = (Vec::new(), Vec::new());
+    for alternative in alternatives.unwrap_or_default() {
+        match alternative {
+            GeneralName::IpAddress(bytes) => addresses.extend(match bytes.as_bytes() {
+                bytes if bytes.len() == 4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+                bytes => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+            }),
+            GeneralName::DnsName(name) => names.push(name.to_string()),
+            _ => {}
+        }
+    }
     Ok(Facts {
         not_before: tbs.validity().not_before.to_system_time(),
         not_after: tbs.validity().not_after.to_system_time(),
         public_der: tbs.subject_public_key_info().to_der()?,
         subject: tbs.subject().to_string(),
-        addresses: addresses.collect(),
+        addresses,
+        names,
     })
 }
 

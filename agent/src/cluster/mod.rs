@@ -111,9 +111,19 @@ async fn attempt(
 ) -> Failure {
     match member(ctx, cluster, publish, hosts, report).await {
         Ok((membership, member, address)) => {
+            let creates = cluster.mode == ClusterMode::Create;
+            let renew = || async {
+                let config = ctx.config.borrow().clone();
+                create::control_plane(&ctx.paths, &config, cluster, address, hosts, report).await.map(drop)
+            };
+            let upkeep = async {
+                match creates {
+                    true => create::upkeep::upkeep(create::upkeep::Cadence::default(), renew).await,
+                    false => std::future::pending().await,
+                }
+            };
             let moved = async {
                 // The control plane's certificate and cluster-info name this address.
-                let creates = cluster.mode == ClusterMode::Create;
                 let mut network = ctx.network.clone();
                 let elsewhere = |state: &crate::channels::NetworkState| {
                     creates && !state.addresses.is_empty() && !state.addresses.contains(&address)
@@ -129,6 +139,7 @@ async fn attempt(
                     anyhow!("this node no longer has the address {address}"),
                     "the control plane moves to the new address; give the node a static one",
                 ),
+                never = upkeep => match never {},
             }
         }
         Err(failure) => failure,

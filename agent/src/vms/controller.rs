@@ -10,7 +10,7 @@ use super::domain_xml::{TAG_POD_UID, TAG_VMI_UID};
 use super::facts::{Facts, Resources, look_at_files};
 use super::guest::Folder;
 use super::listed::Listed;
-use super::plan::{Action, Memory, Observed, Stopping, plan};
+use super::plan::{Action, FailedStart, Memory, Observed, Stopping, plan};
 use super::record::{self, Record};
 use super::{Hosts, report};
 use crate::channels::{Context, Hypervisor};
@@ -35,7 +35,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(20);
 /// A Pod whose action failed is left alone for so many seconds.
 const HOLD: i64 = 5;
 
-/// The same for a failed start; doubled at each failure in a row, up to [`START_HOLD_MOST`].
+/// A failed start is tried again after so many seconds; doubled at each failure in a row, up to [`START_HOLD_MOST`].
 const START_HOLD: i64 = 5;
 
 /// Longest time between two tries to start a VM, in seconds.
@@ -324,11 +324,10 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             (_, Ok(Effect::Done)) => {}
             (Action::Start(guest), Err(error)) => {
                 tracing::warn!(pod = guest.id.pod, "start failed: {error:#}");
-                let failure = self.memory.failures.entry(uid.to_owned()).or_default();
-                *failure = (failure.0 + 1, format!("{error:#}"));
-                // The first failure is said at once; the next tries wait.
-                let times = failure.0.min(10);
-                self.hold(uid, (START_HOLD << (times - 1)).min(START_HOLD_MOST));
+                let times = self.memory.failures.get(uid).map_or(1, |before| before.times.saturating_add(1));
+                let hold = (START_HOLD << (times.min(10) - 1)).min(START_HOLD_MOST);
+                let failure = FailedStart { times, why: format!("{error:#}"), until: now() + hold };
+                self.memory.failures.insert(uid.to_owned(), failure);
             }
             (action, Err(error)) => {
                 tracing::warn!(uid, ?action, "failed: {error:#}");

@@ -77,7 +77,7 @@ pub async fn run<V: VmHost>(
 }
 
 /// What the status page says of a VM.
-fn section_of(pod: &Pod, failure: Option<&(u32, String)>) -> VmSection {
+fn section_of(pod: &Pod, failure: Option<&plan::FailedStart>) -> VmSection {
     let meta = &pod.metadata;
     let label = |name: &str| meta.labels.as_ref().and_then(|labels| labels.get(name)).cloned();
     let owner = meta.owner_references.iter().flatten().find(|owner| owner.kind == "VirtualMachineInstance");
@@ -95,6 +95,6 @@ fn section_of(pod: &Pod, failure: Option<&(u32, String)>) -> VmSection {
             (_, Some("Pending")) => "Starting".into(),
             (_, phase) => phase.unwrap_or("Starting").into(),
         },
-        problem: failure.map(|(_times, why)| why.clone()).or(waiting).or(status.message),
+        problem: failure.map(|failure| failure.why.clone()).or(waiting).or(status.message),
     }
 }

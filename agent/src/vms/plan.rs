@@ -58,8 +58,8 @@ pub struct Memory {
     pub stopping: BTreeMap<String, Stopping>,
     /// UIDs of Pods that the API server said are gone.
     pub gone: BTreeSet<String>,
-    /// Starts that failed: how often, and why.
-    pub failures: BTreeMap<String, (u32, String)>,
+    /// Starts that failed.
+    pub failures: BTreeMap<String, FailedStart>,
     /// Since when a started VM's domain is missing.
     pub missing: BTreeMap<String, i64>,
     /// Addresses of guests.
@@ -80,6 +80,17 @@ impl Memory {
         self.addresses.retain(|uid, _| known(uid));
         self.tails.retain(|uid, _| known(uid));
     }
+}
+
+/// Starts of one VM that failed, one after another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedStart {
+    /// How many.
+    pub times: u32,
+    /// Why the last one did.
+    pub why: String,
+    /// Not tried again before, in seconds since 1970. Anything else, such as the Pod's deletion, does not wait.
+    pub until: i64,
 }
 
 /// A VM that is being ended.
@@ -319,13 +330,19 @@ fn plan_without_domain(
                 return;
             }
             *used = used.plus(admission::requests(pod));
-            // A start that failed was held back for a while; it says why, then tries again.
-            let failure = o.memory.failures.get(uid);
-            let report = failed_start(failure.map(|(_times, why)| why.as_str()));
-            match report {
-                Some(report) if !report.is_said_by(pod) => plan.act(uid, Action::Report(report)),
-                _ => plan.act(uid, Action::Start(guest)),
+            // A start that failed says why at once, and is tried again after a while.
+            if let Some(failure) = o.memory.failures.get(uid) {
+                let report = waiting(&Why { reason: "StartError", message: failure.why.clone() });
+                if !report.is_said_by(pod) {
+                    plan.act(uid, Action::Report(report));
+                    return;
+                }
+                if o.now < failure.until {
+                    plan.wake_at(failure.until);
+                    return;
+                }
             }
+            plan.act(uid, Action::Start(guest));
         }
     }
 }
@@ -337,10 +354,6 @@ fn previous_run<'a>(o: &'a Observed<'_>, uid: &str, guest: &Guest) -> Option<&'a
     let folder =
         o.records.values().find(|record| record.vmi_uid == guest.id.vmi_uid && record.pod_uid != uid);
     domain.map(|domain| domain.name.as_str()).or(folder.map(|record| record.pod.as_str()))
-}
-
-fn failed_start(why: Option<&str>) -> Option<Report> {
-    why.map(|why| waiting(&Why { reason: "StartError", message: why.to_owned() }))
 }
 
 fn say(plan: &mut Plan, uid: &str, pod: &Pod, report: Report) {

@@ -41,6 +41,20 @@ impl FakeRun {
         self
     }
 
+    /// Commands whose text begins with `prefix` do `effect`, which is given their text, and succeed.
+    #[must_use]
+    pub fn does(mut self, prefix: &str, effect: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        let prefix = prefix.to_owned();
+        self.answers.push(Box::new(move |command| {
+            let text = command.to_string();
+            text.starts_with(&prefix).then(|| {
+                effect(&text);
+                Ok(Output::default())
+            })
+        }));
+        self
+    }
+
     /// Everything that was run so far, as text, in order.
     pub fn asked(&self) -> Vec<String> {
         self.asked

@@ -11,16 +11,21 @@ use sheaf_api::names::CONTROLLER_USER;
 use sheaf_host::file::write_atomically;
 use std::time::{Duration, SystemTime};
 
-/// Validity of its certificate: one year, made anew at any start of the agent with less than a third left.
+/// Validity of its certificate: one year, made anew with less than a third left.
 const VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 const RENEW_BEFORE: Duration = Duration::from_secs(120 * 24 * 3600);
 
 /// Writes its kubeconfig unless a good one is there; true when it was written.
-pub fn ensure_kubeconfig(pki: &Pki, server: &str, ca: &str, ca_key: &str) -> anyhow::Result<bool> {
+pub fn ensure_kubeconfig(
+    pki: &Pki,
+    server: &str,
+    ca: &str,
+    ca_key: &str,
+    now: SystemTime,
+) -> anyhow::Result<bool> {
     let path = pki.kubeconfig(CONTROLLER_USER);
     if let Some((certificate, at)) = kubeconfig::certificate_and_server(&path) {
-        let lasting =
-            keys::facts(&certificate).is_ok_and(|facts| facts.not_after > SystemTime::now() + RENEW_BEFORE);
+        let lasting = keys::facts(&certificate).is_ok_and(|facts| facts.not_after > now + RENEW_BEFORE);
         if at == server && lasting {
             return Ok(false);
         }

@@ -1,7 +1,8 @@
 //! Makes a control plane on this node and keeps it running.
 //!
 //! Why here: `mode = "create"`. Every step looks before it acts, so that a power cut at any point, or the hundredth
-//! start, goes on from what is there. Route in: node config, this node's address. Route out: [`ControlPlane`] up,
+//! time, goes on from what is there; so the same steps, taken again from time to time, renew what gets old
+//! ([`upkeep`]). Route in: node config, this node's address. Route out: [`ControlPlane`] up,
 //! with what a node needs to join it.
 
 pub mod access;
@@ -9,6 +10,7 @@ pub mod controller;
 pub mod kubeadm;
 pub mod objects;
 pub mod pki;
+pub mod upkeep;
 
 use super::failure::{Failure, Remedy};
 use super::report::Reporter;
@@ -22,7 +24,7 @@ use sheaf_config::node::{Cluster, NodeConfig};
 use sheaf_host::file::write_atomically;
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Addresses of Services when node.toml names none: kubeadm's choice.
 pub const SERVICE_CIDR: &str = "10.96.0.0/16";
@@ -70,7 +72,7 @@ pub async fn control_plane(
                     .map_or_else(|| SERVICE_CIDR.into(), |cidr| cidr.to_string()),
                 version: run.run(&kubeadm::version())?.text(),
             };
-            let made = pki.ensure(&plane, run.as_ref())?;
+            let made = pki.ensure(&plane, run.as_ref(), SystemTime::now())?;
             Ok((plane, made))
         })
         .await
@@ -82,12 +84,17 @@ pub async fn control_plane(
     };
     let ca = read("ca.crt").remedy("reading the cluster's CA", broken)?;
     let ca_key = read("ca.key").remedy("reading the cluster's CA", broken)?;
-    let renewed = controller::ensure_kubeconfig(&pki, &plane.server(), &ca, &ca_key)
+    let renewed = controller::ensure_kubeconfig(&pki, &plane.server(), &ca, &ca_key, SystemTime::now())
         .remedy("making sheaf-controller's certificate", broken)?;
     let moved =
         write_environment(&paths.run, &plane).remedy("writing /run/sheaf/control-plane.env", broken)?;
 
-    let changed = made || moved;
+    let pending = paths.run.join("control-plane.pending");
+    let changed = made || moved || pending.exists();
+    if changed {
+        // Until all of them run with the new files, however often a start fails in between.
+        write_atomically(&pending, b"", 0o644).remedy("writing /run/sheaf/control-plane.pending", broken)?;
+    }
     for unit in ["etcd.service", "kube-apiserver.service"] {
         start(hosts, unit, changed, report).await?;
     }
@@ -119,6 +126,9 @@ pub async fn control_plane(
         start(hosts, unit, changed, report).await?;
     }
     start(hosts, "sheaf-controller.service", changed || renewed, report).await?;
+    if changed {
+        std::fs::remove_file(&pending).remedy("removing /run/sheaf/control-plane.pending", broken)?;
+    }
     Ok(Local { server: plane.server(), ca, admin })
 }
 

@@ -48,8 +48,8 @@ impl Pki {
         self.dir.join(format!("{name}.conf"))
     }
 
-    /// Makes what is missing, broken, expiring or of another address; true when something was made.
-    pub fn ensure(&self, plane: &ControlPlane, run: &dyn Run) -> anyhow::Result<bool> {
+    /// Makes what is missing, broken, expiring at `now` or of another address; true when something was made.
+    pub fn ensure(&self, plane: &ControlPlane, run: &dyn Run, now: SystemTime) -> anyhow::Result<bool> {
         let making = self.dir.join("making");
         // Left by a power cut: never complete, never used.
         if making.exists() {
@@ -64,14 +64,14 @@ impl Pki {
             rename_durably(&making.join("pki"), &self.dir.join("pki"))?;
             changed = true;
         }
-        let stale: Vec<_> = LEAVES.into_iter().filter(|leaf| !self.leaf_is_good(leaf, plane)).collect();
+        let stale: Vec<_> = LEAVES.into_iter().filter(|leaf| !self.leaf_is_good(leaf, plane, now)).collect();
         if !stale.is_empty() {
             tracing::info!(?stale, "certificates of the control plane are made anew");
             self.remake_leaves(&stale, plane, run, &making)?;
             changed = true;
         }
         for name in KUBECONFIGS {
-            if !self.kubeconfig_is_good(name, plane) {
+            if !self.kubeconfig_is_good(name, plane, now) {
                 let config = write_config(plane, &self.dir.join("pki"), &making)?;
                 let phase =
                     kubeadm::phase(&["kubeconfig", name], &config).arg("--kubeconfig-dir").arg(&making);
@@ -122,23 +122,27 @@ impl Pki {
         Ok(())
     }
 
-    fn leaf_is_good(&self, leaf: &str, plane: &ControlPlane) -> bool {
+    fn leaf_is_good(&self, leaf: &str, plane: &ControlPlane, now: SystemTime) -> bool {
         let read = |end: &str| fs::read_to_string(self.file(&format!("{leaf}.{end}"))).ok();
         let (Some(certificate), Some(key)) = (read("crt"), read("key")) else { return false };
         let (Ok(facts), Ok(key)) = (keys::facts(&certificate), keys::Key::from_pem(&key)) else {
             return false;
         };
-        let addressed = leaf != "apiserver" || facts.addresses.contains(&plane.address);
+        let named = |san: &String| match san.parse() {
+            Ok(address) => facts.addresses.contains(&address),
+            Err(_) => facts.names.contains(san),
+        };
+        let addressed =
+            leaf != "apiserver" || (facts.addresses.contains(&plane.address) && plane.sans.iter().all(named));
         let paired = key.public_der().is_ok_and(|der| der == facts.public_der);
-        addressed && paired && facts.not_after > SystemTime::now() + RENEW_BEFORE
+        addressed && paired && facts.not_after > now + RENEW_BEFORE
     }
 
-    fn kubeconfig_is_good(&self, name: &str, plane: &ControlPlane) -> bool {
+    fn kubeconfig_is_good(&self, name: &str, plane: &ControlPlane, now: SystemTime) -> bool {
         let Some((certificate, server)) = kubeconfig::certificate_and_server(&self.kubeconfig(name)) else {
             return false;
         };
-        let lasting =
-            keys::facts(&certificate).is_ok_and(|facts| facts.not_after > SystemTime::now() + RENEW_BEFORE);
+        let lasting = keys::facts(&certificate).is_ok_and(|facts| facts.not_after > now + RENEW_BEFORE);
         server == plane.server() && lasting
     }
 }
@@ -147,4 +151,114 @@ fn write_config(plane: &ControlPlane, certificates: &Path, making: &Path) -> any
     let path = making.join("kubeadm.json");
     write_atomically(&path, kubeadm::config(plane, certificates, None).as_bytes(), 0o600)?;
     Ok(path)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::cluster::keys::Authority;
+    use sheaf_host::fakes::FakeRun;
+
+    /// What kubeadm gives a certificate.
+    pub const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+    pub fn plane() -> ControlPlane {
+        ControlPlane {
+            node: "n1".into(),
+            address: [192, 0, 2, 10].into(),
+            sans: Vec::new(),
+            service_cidr: "10.96.0.0/16".into(),
+            version: "v1.37.2".into(),
+        }
+    }
+
+    /// An empty folder for keys.
+    pub fn temporary(name: &str) -> Pki {
+        let dir = std::env::temp_dir().join(format!("sheaf-pki-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        Pki { dir }
+    }
+
+    /// Makes certificates of a year where its config file says.
+    pub fn fake_kubeadm() -> FakeRun {
+        FakeRun::default().does("kubeadm init phase", |text| {
+            let words: Vec<_> = text.split(' ').collect();
+            let after = |flag: &str| words.iter().position(|word| *word == flag).map(|at| words[at + 1]);
+            let config = fs::read_to_string(after("--config").unwrap()).unwrap();
+            let cluster: serde_json::Value = serde_json::from_str(config.lines().nth(2).unwrap()).unwrap();
+            let dir = PathBuf::from(cluster["certificatesDir"].as_str().unwrap());
+            let write =
+                |name: &str, text: &str| write_atomically(&dir.join(name), text.as_bytes(), 0o600).unwrap();
+            match (words[3], words[4]) {
+                ("certs", "all") => {
+                    for ca in ["ca", "front-proxy-ca", "etcd/ca"] {
+                        let (_authority, certificate, key) = Authority::of_tests();
+                        write(&format!("{ca}.crt"), &certificate);
+                        write(&format!("{ca}.key"), &key);
+                    }
+                    LEAVES.iter().for_each(|leaf| issue(&dir, leaf));
+                }
+                ("certs", phase) => {
+                    let leaf = LEAVES.iter().find(|leaf| leaf.replace('/', "-") == phase).unwrap();
+                    issue(&dir, leaf);
+                }
+                (_, name) => {
+                    let (certificate, key) = leaf(&dir);
+                    let ca = fs::read_to_string(dir.join("ca.crt")).unwrap();
+                    let text = kubeconfig::render(&plane().server(), &ca, name, &certificate, &key);
+                    fs::write(
+                        Path::new(after("--kubeconfig-dir").unwrap()).join(format!("{name}.conf")),
+                        text,
+                    )
+                    .unwrap();
+                }
+            }
+        })
+    }
+
+    fn leaf(dir: &Path) -> (String, String) {
+        let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
+        let authority = Authority::from_pem(&read("ca.crt"), &read("ca.key")).unwrap();
+        authority.leaf_of_tests(&[plane().address], YEAR)
+    }
+
+    fn issue(dir: &Path, name: &str) {
+        let (certificate, key) = leaf(dir);
+        write_atomically(&dir.join(format!("{name}.crt")), certificate.as_bytes(), 0o600).unwrap();
+        write_atomically(&dir.join(format!("{name}.key")), key.as_bytes(), 0o600).unwrap();
+    }
+
+    fn made(run: &FakeRun) -> Vec<String> {
+        let phase = |text: String| Some(text.split(' ').skip(3).take(2).collect::<Vec<_>>().join(" "));
+        run.asked().into_iter().filter_map(phase).collect()
+    }
+
+    #[test]
+    fn what_is_good_is_left_alone_and_what_has_a_third_of_its_year_left_is_made_anew() {
+        let pki = temporary("third");
+        let now = SystemTime::now();
+        let first = fake_kubeadm();
+        assert!(pki.ensure(&plane(), &first, now).unwrap());
+        assert_eq!(made(&first)[0], "certs all");
+        let later = fake_kubeadm();
+        assert!(!pki.ensure(&plane(), &later, now + YEAR / 2).unwrap());
+        assert_eq!(later.asked(), [""; 0]);
+        let old = fake_kubeadm();
+        assert!(pki.ensure(&plane(), &old, now + YEAR * 3 / 4).unwrap());
+        let expected = LEAVES.map(|leaf| format!("certs {}", leaf.replace('/', "-"))).into_iter();
+        let expected: Vec<_> = expected.chain(KUBECONFIGS.map(|name| format!("kubeconfig {name}"))).collect();
+        assert_eq!(made(&old), expected);
+        fs::remove_dir_all(&pki.dir).unwrap();
+    }
+
+    #[test]
+    fn a_name_that_the_operator_adds_later_comes_into_the_api_servers_certificate() {
+        let pki = temporary("san");
+        let now = SystemTime::now();
+        pki.ensure(&plane(), &fake_kubeadm(), now).unwrap();
+        let run = fake_kubeadm();
+        pki.ensure(&ControlPlane { sans: vec!["api.example".into()], ..plane() }, &run, now).unwrap();
+        assert_eq!(made(&run), ["certs apiserver"]);
+        fs::remove_dir_all(&pki.dir).unwrap();
+    }
 }

@@ -1,3 +1,5 @@
+//! The controller's loop with libvirt, QEMU and the API server in memory, each of which can fail.
+
 use super::super::domain_xml::DomainType;
 use super::super::guest::Identity;
 use super::super::testing::{VMI_UID, domain, pod};
@@ -233,18 +235,51 @@ async fn a_start_that_fails_is_said_in_the_pod_and_waits() {
     node.vms.fail("start", "no such machine type");
     node.bind(pod("p1"));
     node.settle().await;
-    node.controller.memory.held.clear();
-    node.controller.reconcile().await;
-    while let Some(done) = node.controller.tasks.join_next().await {
-        let (uid, action, result) = done.unwrap();
-        node.controller.done(&uid, action, result);
-    }
     let status = node.cluster.pods.lock().unwrap()["p1"].status.clone().unwrap();
     let waiting = status.container_statuses.unwrap()[0].state.clone().unwrap().waiting.unwrap();
     assert_eq!(waiting.reason.as_deref(), Some("StartError"));
     assert!(waiting.message.unwrap().contains("no such machine type"));
     node.vms.heal();
-    node.controller.memory.held.clear();
+    node.settle().await;
+    assert_eq!(node.phase("p1").as_deref(), Some("Pending"), "not tried again at once");
+    node.controller.memory.failures.get_mut("p1").unwrap().until = now();
+    node.settle().await;
+    assert_eq!(node.phase("p1").as_deref(), Some("Running"));
+    assert!(node.controller.memory.failures.is_empty());
+}
+
+#[tokio::test]
+async fn a_pod_whose_start_fails_is_released_at_once_when_it_is_deleted() {
+    let mut node = Node::new("start-fails-deleted", FakeVms::default());
+    node.vms.fail("start", "no such machine type");
+    node.bind(pod("p1"));
+    node.settle().await;
+    node.delete("p1", 180);
+    node.settle().await;
+    assert_eq!(node.phase("p1"), None, "the Pod is released");
+    assert!(!node.root.join("data/vms").join(VMI_UID).exists(), "its folder is gone");
+}
+
+#[tokio::test]
+async fn a_pod_that_can_never_run_is_released_at_once_when_it_is_deleted() {
+    let mut node = Node::new("rejected-deleted", FakeVms::default());
+    let mut bad = pod("p1");
+    bad.metadata.annotations = None;
+    node.bind(bad);
+    node.settle().await;
+    assert_eq!(node.phase("p1").as_deref(), Some("Failed"));
+    node.delete("p1", 180);
+    node.settle().await;
+    assert_eq!(node.phase("p1"), None, "the Pod is released");
+}
+
+#[tokio::test]
+async fn a_deleted_pod_keeps_while_its_domain_can_not_be_seen() {
+    let mut node = Node::new("unseen-deleted", FakeVms::default());
+    node.bind(pod("p1"));
+    node.settle().await;
+    node.vms.fail("list", "libvirtd is down");
+    node.delete("p1", 0);
     node.settle().await;
     assert_eq!(node.phase("p1").as_deref(), Some("Running"));
 }

@@ -1,3 +1,5 @@
+//! The rules of the plan, each as one moment of a node and what is to be done in it.
+
 use super::super::testing::{VMI_UID, domain, facts, pod, started};
 use super::*;
 use serde_json::json;
@@ -275,13 +277,37 @@ fn the_next_run_of_a_vm_waits_for_the_end_of_the_one_before() {
 
 #[test]
 fn a_start_that_failed_says_why_before_it_is_tried_again() {
+    let failure = FailedStart { times: 1, why: "no disk".into(), until: NOW + 5 };
     let mut node = Node::new().pod(pod("p1"));
-    node.memory.failures.insert("p1".into(), (1, "no disk".into()));
+    node.memory.failures.insert("p1".into(), failure.clone());
     let report = node.report();
     assert_eq!((report.phase, reason(&report)), (Phase::Pending, "StartError"));
     let mut node = Node::new().pod(saying(pod("p1"), &report));
-    node.memory.failures.insert("p1".into(), (1, "no disk".into()));
+    node.memory.failures.insert("p1".into(), failure);
+    assert_eq!(node.plan(), Plan { actions: Vec::new(), wake: Some(NOW + 5) });
+    node.now = NOW + 5;
     assert!(matches!(node.only(), Action::Start(_)));
+}
+
+#[test]
+fn a_deleted_pod_whose_start_failed_does_not_wait_for_the_next_try() {
+    let failure = FailedStart { times: 9, why: "no disk".into(), until: NOW + 300 };
+    let said = waiting(&Why { reason: "StartError", message: "no disk".into() });
+    let mut node = Node::new().pod(deleted(saying(pod("p1"), &said), 180));
+    node.memory.failures.insert("p1".into(), failure.clone());
+    let report = node.report();
+    assert_eq!((report.phase, reason(&report)), (Phase::Failed, "NeverStarted"));
+    let mut node = Node::new().pod(saying(deleted(pod("p1"), 180), &report));
+    node.memory.failures.insert("p1".into(), failure);
+    assert_eq!(node.only(), Action::DeletePod);
+}
+
+#[test]
+fn a_pod_that_failed_before_any_start_is_removed_as_soon_as_it_is_deleted() {
+    for why in ["InvalidSpec", "OutOfmemory"] {
+        let ended = saying(pod("p1"), &fail_of(why));
+        assert_eq!(Node::new().pod(deleted(ended, 180)).only(), Action::DeletePod);
+    }
 }
 
 #[test]
