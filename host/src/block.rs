@@ -66,6 +66,21 @@ pub struct Device {
     /// SCSI address; tells a SCSI disk without a known transport.
     #[serde(default)]
     pub hctl: Option<String>,
+    /// UUID of its partition table; partitions show that of their disk.
+    #[serde(default)]
+    pub ptuuid: Option<String>,
+    /// Number in the table; partitions only.
+    #[serde(default)]
+    pub partn: Option<u32>,
+    /// UUID in the table; partitions only.
+    #[serde(default)]
+    pub partuuid: Option<String>,
+    /// Name in the table; partitions only.
+    #[serde(default)]
+    pub partlabel: Option<String>,
+    /// Type in the table; partitions only.
+    #[serde(default)]
+    pub parttype: Option<String>,
     /// File system or other content.
     #[serde(default)]
     pub fstype: Option<String>,

@@ -9,6 +9,7 @@ use sheaf_host::block::{self, Device};
 use sheaf_host::nic;
 use sheaf_host::run::Run;
 use std::path::{Path, PathBuf};
+use uuid::Uuid;
 
 /// One machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -65,6 +66,35 @@ pub struct Disk {
     pub signatures: Vec<Signature>,
     /// Why it could not be searched for signatures.
     pub unreadable: Option<String>,
+    /// An earlier installation of Sheaf on it.
+    pub older: Option<Older>,
+}
+
+/// An earlier installation of Sheaf, as its partition table shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Older {
+    /// UUID of the disk: that of the installation, the last byte 0.
+    pub id: Uuid,
+    /// Its partitions by number.
+    pub partitions: Vec<OlderPartition>,
+}
+
+/// One of its partitions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct OlderPartition {
+    /// Number in the table.
+    pub number: u8,
+    /// Name in the table.
+    pub name: String,
+    /// Type in the table.
+    #[serde(rename = "type")]
+    pub kind: Uuid,
+    /// First byte on the disk.
+    pub offset: u64,
+    /// Length in bytes.
+    pub size: u64,
 }
 
 /// A mark by which some system would recognise content.
@@ -165,7 +195,39 @@ fn describe(device: &Device, reserved: Reserved<'_>) -> Disk {
         uses,
         signatures: Vec::new(),
         unreadable: None,
+        older: older(device),
     }
+}
+
+/// The installation of Sheaf whose table is on `device`: every partition's UUID is that of the disk with the
+/// partition's number as its last byte, and no other system gives out UUIDs in that way.
+fn older(device: &Device) -> Option<Older> {
+    let id = Uuid::parse_str(device.ptuuid.as_deref()?).ok()?;
+    let mut partitions = Vec::new();
+    for child in device.children.iter().filter(|child| child.kind == "part") {
+        let number = u8::try_from(child.partn?).ok()?;
+        let uuid = Uuid::parse_str(child.partuuid.as_deref()?).ok()?;
+        if uuid != with_number(id, number) {
+            return None;
+        }
+        partitions.push(OlderPartition {
+            number,
+            name: child.partlabel.clone().unwrap_or_default(),
+            kind: Uuid::parse_str(child.parttype.as_deref()?).ok()?,
+            offset: child.start? * 512, // sysfs counts in 512 bytes on every disk
+            size: child.size,
+        });
+    }
+    partitions.sort_by_key(|partition| partition.number);
+    let is_ours = with_number(id, 0) == id && partitions.len() > 1;
+    is_ours.then_some(Older { id, partitions })
+}
+
+/// `id` with its last byte replaced by `number`: how an installation names its partitions.
+pub fn with_number(id: Uuid, number: u8) -> Uuid {
+    let mut bytes = *id.as_bytes();
+    bytes[15] = number;
+    Uuid::from_bytes(bytes)
 }
 
 fn bus(device: &Device) -> Option<Bus> {
@@ -226,6 +288,9 @@ impl std::fmt::Display for Inventory {
             }
             for found in &disk.signatures {
                 writeln!(f, "  holds {} on {} (byte {})", found.kind, found.device.display(), found.offset)?;
+            }
+            if let Some(older) = &disk.older {
+                writeln!(f, "  holds an older install of Sheaf ({})", older.id)?;
             }
             if let Some(error) = &disk.unreadable {
                 writeln!(f, "  could not be searched: {error}")?;

@@ -9,7 +9,7 @@ use sheaf_host::disk::RawDisk;
 use sheaf_host::efi::EfiVars;
 use sheaf_host::mount::{self, Mount};
 use sheaf_host::run::{Command, Run, System};
-use sheaf_installer::execute::{self, DiskState, Failure, Means};
+use sheaf_installer::execute::{self, Failure, Means};
 use sheaf_installer::inventory::{self, Reserved};
 use sheaf_installer::plan::{self, InstallPlan, Supply};
 use sheaf_installer::progress::Progress;
@@ -47,7 +47,7 @@ pub fn run(progress: &Progress, key: &Path, dry_run: Option<bool>) -> ExitCode {
         Err(error) => match error.downcast_ref::<Failure>() {
             Some(failure) => {
                 let reason = format!("{error:#}\nWhat to do: {}", failure.source.remedy());
-                failed(progress, &reason, &left_behind(&failure.disk, &prepared.plan))
+                failed(progress, &reason, &failure.disk.describe(&prepared.plan.disk.path))
             }
             None => failed(progress, &format!("{error:#}"), "No disk was written."),
         },
@@ -120,17 +120,6 @@ fn leave(progress: &Progress, plan: &InstallPlan) -> anyhow::Result<()> {
     System.run(&Command::new("systemctl").args([action, "--force"])).map(drop).with_context(|| {
         format!("the installation is complete, but the machine does not {action}; do it by hand")
     })
-}
-
-fn left_behind(disk: &DiskState, plan: &InstallPlan) -> String {
-    let path = plan.disk.path.display();
-    match disk {
-        DiskState::Untouched => format!("Nothing was written to {path}."),
-        DiskState::Wiped => format!("The partition table of {path} was wiped: it boots nothing."),
-        DiskState::Unknown(error) => {
-            format!("The partition table of {path} could not be wiped either ({error}): do not boot from it.")
-        }
-    }
 }
 
 fn failed(progress: &Progress, reason: &str, disk: &str) -> ExitCode {

@@ -192,6 +192,73 @@ fn sectors_of_another_size_are_refused() {
 }
 
 #[test]
+fn an_empty_disk_without_a_serial_is_taken_by_its_path() {
+    says("no-serial-empty", |case| {
+        case.config = with_disk_selector("path = \"/dev/disk/by-path/pci-0000:00:05.0\"");
+        let mut unnamed = disk("sda", "");
+        (unnamed.serial, unnamed.bus) = (None, Some(Bus::Sata));
+        unnamed.links = vec!["/dev/disk/by-path/pci-0000:00:05.0".into()];
+        case.machine.disks.push(unnamed);
+    });
+}
+
+/// Four disks in no order: A on virtio, two clones with one serial, one without.
+fn shuffled(case: &mut Case) {
+    let (mut first, mut second) = (disk("sda", "TWIN"), disk("sdb", "TWIN"));
+    (first.bus, second.bus) = (Some(Bus::Sas), Some(Bus::Sas));
+    (first.wwn, second.wwn) = (Some("0x5000c500a1b2c3d4".into()), Some("0x5000c500a1b2c3d5".into()));
+    let mut unnamed = disk("nvme0n1", "");
+    (unnamed.serial, unnamed.bus) = (None, Some(Bus::Nvme));
+    let disks = &mut case.machine.disks;
+    disks.insert(0, second);
+    disks.insert(0, unnamed);
+    disks.push(first);
+}
+
+#[test]
+fn a_serial_that_two_disks_have_names_neither() {
+    says("twins", |case| {
+        shuffled(case);
+        case.config = with_disk_selector("serial = \"TWIN\"");
+    });
+}
+
+#[test]
+fn an_empty_twin_is_taken_by_its_wwn() {
+    says("twin-by-wwn", |case| {
+        shuffled(case);
+        case.config = with_disk_selector("wwn = \"naa.5000c500a1b2c3d5\"");
+    });
+}
+
+#[test]
+fn a_twin_with_data_is_not_wiped_by_a_serial_that_another_disk_has_too() {
+    says("twin-holds-data", |case| {
+        shuffled(case);
+        let text = "version = 1\nsystem.hostname = \"node-1\"\n\
+                    [install]\ndisk = { wwn = \"0x5000c500a1b2c3d5\" }\nwipe = \"TWIN\"\n";
+        case.config = parse_node_config("node.toml", text).unwrap();
+        case.machine.disks[1].signatures = vec![signature("/dev/sdb", 0, "zfs_member")];
+    });
+}
+
+#[test]
+fn every_disk_is_listed_with_what_is_known_of_it() {
+    says("shuffled", |case| {
+        shuffled(case);
+        case.config = with_disk_selector("model = \"OTHER\"");
+    });
+}
+
+#[test]
+fn an_older_install_of_ours_is_data_like_any_other() {
+    says("older-install", |case| {
+        case.machine.disks[0].older = Some(common::older(common::SIZE));
+        case.machine.disks[0].signatures = vec![signature("/dev/vda", 512, "gpt")];
+    });
+}
+
+#[test]
 fn a_machine_without_disks_says_so() {
     says("no-disks", |case| case.machine.disks.clear());
 }

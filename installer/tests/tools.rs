@@ -3,49 +3,17 @@
 
 mod common;
 
-use common::{ID, Release, SIZE, config, machine, sha256};
-use sheaf_host::chroot::{Chroot, Privilege};
+use common::{ID, InTools, Release, SIZE, config, machine, sha256};
 use sheaf_host::disk::RawDisk;
 use sheaf_host::fakes::{FakeMount, FakeVariables};
-use sheaf_host::run::{Command, Output, Run, RunError, System};
+use sheaf_host::run::{Command, Run};
 use sheaf_installer::execute::{self, Means};
 use sheaf_installer::plan::{InstallPlan, Role, Supply, plan};
 use sheaf_installer::progress::Progress;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const NODE_TOML: &str = "version = 1\nsystem.hostname = \"node-1\"\n";
-
-/// Runs programs of the chroot; `folder` is the same folder inside and outside but for its name.
-struct InTools {
-    tools: PathBuf,
-    folder: PathBuf,
-}
-
-impl InTools {
-    fn new(folder: &Path) -> Self {
-        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-        let named = std::env::var_os("SHEAF_TOOLS").map(PathBuf::from);
-        let tools = named.unwrap_or_else(|| home.join(".cache/sheaf/tools-current"));
-        assert!(
-            tools.join("usr/bin/mcopy").exists(),
-            "{}: no tools chroot; run `sheaf tools`",
-            tools.display()
-        );
-        Self { tools: tools.canonicalize().unwrap(), folder: folder.to_owned() }
-    }
-}
-
-impl Run for InTools {
-    fn run(&self, command: &Command) -> Result<Output, RunError> {
-        let folder = self.folder.display().to_string();
-        let mut inside = command.clone();
-        for arg in &mut inside.args {
-            *arg = arg.to_string_lossy().replace(&folder, "/mnt/work").into();
-        }
-        System.run(&Chroot::new(&self.tools, Privilege::current()).write(&self.folder, "work").enter(&inside))
-    }
-}
 
 /// A release installed on a file, and the programs to look at it.
 struct Installed {

@@ -5,8 +5,9 @@
 //! Route in: payloads and files of the plan. Route out: nothing, or which file is damaged.
 
 use super::{Means, StepError, payload};
-use crate::plan::{MediumFile, Payload};
+use crate::plan::{MediumFile, Partition, Payload};
 use sha2::{Digest, Sha256};
+use sheaf_host::disk::Disk;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -24,6 +25,22 @@ pub(super) fn medium(means: &Means<'_>, payloads: &[Payload], files: &[MediumFil
         self::file(means, file)?;
     }
     Ok(())
+}
+
+/// Where ext4 keeps its superblock, in bytes, and what of it is compared: the magic number and the UUID that the
+/// installer gave it.
+const SUPERBLOCK: u64 = 1024;
+const MAGIC: (std::ops::Range<usize>, [u8; 2]) = (0x38..0x3a, [0x53, 0xef]);
+const UUID: std::ops::Range<usize> = 0x68..0x78;
+
+/// The data partition that stays holds the file system that the older installation made.
+pub(super) fn data(disk: &dyn Disk, partition: &Partition) -> Result<(), StepError> {
+    let mut superblock = vec![0; 1024];
+    disk.read_at(partition.offset + SUPERBLOCK, &mut superblock)?;
+    match superblock[MAGIC.0] == MAGIC.1 && superblock[UUID] == *partition.uuid.as_bytes() {
+        true => Ok(()),
+        false => Err(StepError::NoData { disk: disk.path().to_owned() }),
+    }
 }
 
 fn file(means: &Means<'_>, file: &MediumFile) -> Result<(), StepError> {

@@ -64,12 +64,18 @@ pub enum StepError {
         what: String,
     },
     /// The disk gave back something else than was written.
-    #[error("{disk}: {what} reads back different from what was written")]
+    #[error("{}: {what} reads back different from what was written", .disk.display())]
     ReadBack {
         /// The disk.
         disk: PathBuf,
         /// What was read.
         what: String,
+    },
+    /// The data partition that is to stay is not what the table says.
+    #[error("{}: its data partition holds no file system of that install", .disk.display())]
+    NoData {
+        /// The disk.
+        disk: PathBuf,
     },
     /// The disk failed.
     #[error(transparent)]
@@ -93,6 +99,23 @@ pub enum StepError {
     Table(#[from] gptman::Error),
 }
 
+impl DiskState {
+    /// What became of the disk at `path`, for people.
+    pub fn describe(&self, path: &Path) -> String {
+        let path = path.display();
+        match self {
+            Self::Untouched => format!("Nothing was written to {path}."),
+            Self::Wiped => format!("The partition table of {path} was wiped: it boots nothing."),
+            Self::Kept => {
+                format!("{path} keeps its partition table and data, and boots nothing: install again.")
+            }
+            Self::Unknown(error) => {
+                format!("What boots from {path} could not be wiped either ({error}): do not boot from it.")
+            }
+        }
+    }
+}
+
 impl StepError {
     /// What an operator can do about it.
     pub fn remedy(&self) -> &'static str {
@@ -106,6 +129,7 @@ impl StepError {
             Self::ReadBack { .. } => {
                 "the disk, its cable or its controller loses data: replace it or select another disk"
             }
+            Self::NoData { .. } => "there is nothing to keep: install without reinstall",
             Self::Disk(DiskError::Busy { .. }) => "something took hold of the disk: boot the medium again",
             Self::Disk(_) => {
                 "the disk may be failing: check its cable and SMART data, or select another disk"
@@ -141,6 +165,8 @@ pub enum DiskState {
     Untouched,
     /// The half-made table was wiped: the disk boots nothing.
     Wiped,
+    /// Table and data are as they were; whatever could boot was wiped.
+    Kept,
     /// It could not be wiped either.
     Unknown(DiskError),
 }
@@ -167,7 +193,7 @@ pub fn install(plan: &InstallPlan, means: &Means<'_>) -> Result<Timing, Failure>
             step: step.to_string(),
             source: Box::new(source),
             disk: match number > first_write(plan) || writes(step) {
-                true => wipe(means.disk, &plan.layout),
+                true => wipe(means.disk, plan),
                 false => DiskState::Untouched,
             },
         })?;
@@ -181,7 +207,7 @@ pub fn install(plan: &InstallPlan, means: &Means<'_>) -> Result<Timing, Failure>
 }
 
 fn writes(step: &Step) -> bool {
-    !matches!(step, Step::CheckMedium { .. })
+    !matches!(step, Step::CheckMedium { .. } | Step::CheckData { .. })
 }
 
 fn first_write(plan: &InstallPlan) -> usize {
@@ -190,7 +216,7 @@ fn first_write(plan: &InstallPlan) -> usize {
 
 fn phase(step: &Step) -> &'static str {
     match step {
-        Step::CheckMedium { .. } => "check",
+        Step::CheckMedium { .. } | Step::CheckData { .. } => "check",
         Step::Erase { .. } => "erase",
         Step::WriteImage { .. } => "write",
         Step::VerifyImage { .. } => "verify",
@@ -205,6 +231,7 @@ fn phase(step: &Step) -> &'static str {
 fn perform(step: &Step, layout: &Layout, means: &Means<'_>) -> Result<(), StepError> {
     match step {
         Step::CheckMedium { payloads, files } => check::medium(means, payloads, files),
+        Step::CheckData { partition } => check::data(means.disk, partition),
         Step::Erase { ranges } => {
             means.disk.hold(Hold::Alone)?;
             erase(means.disk, ranges)
@@ -244,19 +271,26 @@ fn erase(disk: &dyn Disk, ranges: &[Range]) -> Result<(), StepError> {
             disk.write_at(range.offset + done, &zeros[..length as usize])?;
             done += length;
         }
+        // One after the other: what firmware boots by goes before what it would boot.
+        disk.sync()?;
     }
-    Ok(disk.sync()?)
+    Ok(())
 }
 
-/// Erases both copies of the table and the MBR, so that nothing takes the disk for an installed one. Each end is
-/// tried even if the other can not be written.
-fn wipe(disk: &dyn Disk, layout: &Layout) -> DiskState {
+/// Erases both copies of the table and the MBR, so that nothing takes the disk for an installed one; where data is
+/// kept, all that could boot instead. Each place is tried even if another can not be written.
+fn wipe(disk: &dyn Disk, plan: &InstallPlan) -> DiskState {
     // Whatever still holds the disk, wiping is worth the try.
     let _ = disk.hold(Hold::Alone);
-    let ends = [Range { offset: 0, length: crate::plan::ALIGNMENT }, layout.tail()];
-    let results = ends.map(|end| erase(disk, &[end]));
+    let keeps = plan.disk.kept.is_some();
+    let places = match keeps {
+        true => plan.boot_places(),
+        false => vec![Range { offset: 0, length: crate::plan::ALIGNMENT }, plan.layout.tail()],
+    };
+    let results: Vec<_> = places.into_iter().map(|place| erase(disk, &[place])).collect();
     match results.into_iter().find_map(Result::err) {
         Some(StepError::Disk(error)) => DiskState::Unknown(error),
+        _ if keeps => DiskState::Kept,
         _ => DiskState::Wiped,
     }
 }

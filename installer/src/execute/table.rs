@@ -118,8 +118,13 @@ fn render(layout: &Layout) -> Result<[Piece; 3], gptman::Error> {
 pub(super) fn write(disk: &dyn Disk, layout: &Layout) -> Result<(), StepError> {
     let pieces = render(layout)?;
     for piece in &pieces {
-        disk.write_at(piece.offset, &piece.bytes)?;
-        disk.sync()?;
+        let mut present = vec![0; piece.bytes.len()];
+        disk.read_at(piece.offset, &mut present)?;
+        // A table that stays is not put at risk by writing it again.
+        if present != piece.bytes {
+            disk.write_at(piece.offset, &piece.bytes)?;
+            disk.sync()?;
+        }
     }
     for piece in &pieces {
         let mut back = vec![0; piece.bytes.len()];

@@ -4,6 +4,7 @@
 //! Route in: size and sector size of a disk, the UUID of this installation. Route out: [`Layout`].
 
 use super::Range;
+use crate::inventory::{Older, with_number};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -121,6 +122,36 @@ impl Layout {
         Ok(layout)
     }
 
+    /// The table of an older installation, kept as it is; or what differs from a table of today.
+    pub fn kept(older: &Older, disk_size: u64, sector_size: u64) -> Result<Self, String> {
+        let mut layout = Self { id: older.id, disk_size, sector_size, partitions: Vec::new() };
+        let fixed =
+            FIXED.map(|(role, name, kind, attributes, size)| (role, name, kind, attributes, Some(size)));
+        let rest = [(Role::State, "state", LINUX, 0, None), (Role::Data, "data", LINUX, 0, None)];
+        if older.partitions.len() != fixed.len() + rest.len() {
+            return Err(format!(
+                "it has {} partitions instead of {}",
+                older.partitions.len(),
+                fixed.len() + rest.len()
+            ));
+        }
+        for ((role, name, kind, attributes, size), old) in
+            fixed.into_iter().chain(rest).zip(&older.partitions)
+        {
+            if (old.number, old.name.as_str(), old.kind) != (role as u8, name, kind) {
+                return Err(format!("its partition {} is not {name}", old.number));
+            }
+            if size.is_some_and(|size| size != old.size) || old.offset != layout.end() {
+                return Err(format!("its partition {name} has another place or size"));
+            }
+            layout.append(role, name, kind, attributes, old.size);
+        }
+        match layout.end() <= layout.tail().offset {
+            true => Ok(layout),
+            false => Err("its last partition reaches into the end of the disk".into()),
+        }
+    }
+
     fn append(&mut self, role: Role, name: &str, kind: Uuid, attributes: u64, size: u64) {
         let number = role as u8;
         let partition = Partition {
@@ -152,13 +183,6 @@ impl Layout {
     pub fn partition(&self, role: Role) -> &Partition {
         &self.partitions[role as usize - 1]
     }
-}
-
-/// `id` with its last byte replaced by `number`.
-fn with_number(id: Uuid, number: u8) -> Uuid {
-    let mut bytes = *id.as_bytes();
-    bytes[15] = number;
-    Uuid::from_bytes(bytes)
 }
 
 #[cfg(test)]

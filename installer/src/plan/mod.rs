@@ -5,6 +5,7 @@
 //! reason at once why there is none.
 
 mod fit;
+mod keep;
 mod layout;
 mod network;
 mod select;
@@ -42,6 +43,13 @@ pub struct InstallPlan {
     pub then: Then,
 }
 
+impl InstallPlan {
+    /// Everything on the disk that a machine could boot, when the table and data stay.
+    pub fn boot_places(&self) -> Vec<Range> {
+        keep::boot_places(&self.layout)
+    }
+}
+
 /// The one disk of an installation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -56,6 +64,8 @@ pub struct Target {
     pub size: u64,
     /// Present contents that are erased: kind and device.
     pub erased: Vec<String>,
+    /// Present contents that stay.
+    pub kept: Option<String>,
 }
 
 /// One thing to do.
@@ -68,6 +78,12 @@ pub enum Step {
         payloads: Vec<Payload>,
         /// Files as they are, below the medium's folder.
         files: Vec<MediumFile>,
+    },
+    /// Make sure that the data partition which is to stay holds the file system that belongs there. Nothing is
+    /// written.
+    CheckData {
+        /// Its partition.
+        partition: Partition,
     },
     /// Overwrite with zeros whatever could be taken for a table, a file system or a volume.
     Erase {
@@ -259,12 +275,16 @@ pub fn plan(
     let network = network::resolve(&config.network.bridges, &inventory.nics, &mut errors);
     fit::check_manifest(supply.manifest, &mut errors);
     let images = fit::images(&config.images, supply.images, &mut errors);
-    let layout = disk.and_then(|disk| match Layout::of(disk.size, disk.sector_size, id) {
-        Ok(layout) => Some((disk, layout)),
-        Err(error) => {
-            errors.push(select::unfit(disk, error));
-            None
-        }
+    let keeps = config.install.as_ref().is_some_and(keep::is_asked);
+    let layout = disk.and_then(|disk| match keeps {
+        true => Some((disk, keep::layout(disk, &config.images, &mut errors)?)),
+        false => match Layout::of(disk.size, disk.sector_size, id) {
+            Ok(layout) => Some((disk, layout)),
+            Err(error) => {
+                errors.push(select::unfit(disk, error));
+                None
+            }
+        },
     });
     if let Some((disk, layout)) = &layout {
         fit::check_sizes(supply.manifest, &images, disk, layout, &mut errors);
@@ -278,9 +298,16 @@ pub fn plan(
                 serial: disk.serial.clone(),
                 model: disk.model.clone(),
                 size: disk.size,
-                erased: select::contents(disk),
+                erased: match keeps {
+                    true => keep::erased(disk, &layout),
+                    false => select::contents(disk),
+                },
+                kept: keeps.then(|| keep::kept(&layout)),
             },
-            steps: steps(supply.manifest, images, &layout, erased(disk, &layout)),
+            steps: match keeps {
+                true => keep::steps(supply.manifest, &layout),
+                false => steps(supply.manifest, images, &layout, erased(disk, &layout)),
+            },
             layout,
             network,
             then: install.then,

@@ -25,7 +25,7 @@ pub(super) fn disk<'d>(
         errors.push(selection(&install.disk, disks, fitting.len()));
         return None;
     };
-    let refusals = refusals(install, disk);
+    let refusals = refusals(install, disk, disks);
     let usable = refusals.is_empty();
     errors.extend(refusals);
     usable.then_some(disk)
@@ -36,9 +36,17 @@ fn selection(selector: &DiskSelector, disks: &[Disk], fitting: usize) -> PlanErr
         let mismatches = mismatches(selector, disk);
         if mismatches.is_empty() { ": fits".into() } else { format!(": {}", mismatches.join(", ")) }
     };
+    let fits: Vec<_> = disks.iter().filter(|disk| mismatches(selector, disk).is_empty()).collect();
+    let serial_tells = fits.iter().all(|disk| disk.serial.is_some() && twins(disk, disks).is_empty());
     let (found, remedy) = match fitting {
         0 => ("no disk has".into(), "write what one of these disks has"),
-        many => (format!("{many} disks have"), "add what only one of them has, best its serial"),
+        many if serial_tells => {
+            (format!("{many} disks have"), "add what only one of them has, best its serial")
+        }
+        many => (
+            format!("{many} disks have"),
+            "their serials do not tell them apart: add wwn, or path with a link of /dev/disk/by-path",
+        ),
     };
     PlanError::Selection {
         found,
@@ -48,18 +56,24 @@ fn selection(selector: &DiskSelector, disks: &[Disk], fitting: usize) -> PlanErr
     }
 }
 
-/// One line for each disk: its facts, and what `note` adds.
+/// One line for each disk: its facts, which disks have the same serial, and what `note` adds.
 fn list(disks: &[Disk], note: impl Fn(&Disk) -> String) -> String {
     if disks.is_empty() {
         return "  this machine shows no disks: is the controller's driver in this release, is RAID mode off?".into();
     }
-    disks.iter().map(|disk| format!("  {}{}", facts(disk), note(disk))).collect::<Vec<_>>().join("\n")
+    let same = |disk: &Disk| {
+        let twins: Vec<_> = twins(disk, disks).iter().map(|twin| twin.path.display().to_string()).collect();
+        if twins.is_empty() { String::new() } else { format!(" (the same as {})", twins.join(" and ")) }
+    };
+    let line = |disk: &Disk| format!("  {}{}{}", facts(disk), same(disk), note(disk));
+    disks.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn facts(disk: &Disk) -> String {
     let mut facts = vec![disk.path.display().to_string(), human::decimal(disk.size)];
     facts.extend(disk.bus.map(|bus| bus_name(bus).to_owned()));
     facts.extend(disk.model.clone());
+    facts.extend(disk.wwn.as_ref().map(|wwn| format!("wwn {wwn}")));
     facts.push(disk.serial.as_ref().map_or("no serial".into(), |serial| format!("serial {serial}")));
     facts.join(", ")
 }
@@ -138,8 +152,14 @@ fn wwn_digits(wwn: &str) -> String {
     lower.trim_start_matches("naa.").trim_start_matches("0x").to_owned()
 }
 
+/// Other disks with the same serial: clones, LUNs of one array, or one disk on two paths.
+fn twins<'d>(disk: &Disk, disks: &'d [Disk]) -> Vec<&'d Disk> {
+    let same = |other: &&Disk| other.path != disk.path && other.serial == disk.serial;
+    if disk.serial.is_none() { Vec::new() } else { disks.iter().filter(same).collect() }
+}
+
 /// Why the disk that fits may not be written.
-fn refusals(install: &Install, disk: &Disk) -> Vec<PlanError> {
+fn refusals(install: &Install, disk: &Disk, disks: &[Disk]) -> Vec<PlanError> {
     let mut refusals = Vec::new();
     let mut refuse = |reason: String, remedy: &str| {
         refusals.push(PlanError::Disk { disk: disk.path.clone(), reason, remedy: remedy.into() });
@@ -157,12 +177,24 @@ fn refusals(install: &Install, disk: &Disk) -> Vec<PlanError> {
         );
     }
     let has = contents(disk).join(", ");
+    let twins = twins(disk, disks);
     match (&install.wipe, &disk.serial) {
         (Some(wipe), serial) if serial.as_ref() != Some(wipe) => {
             let serial = serial.as_ref().map_or("none".into(), |serial| format!("\"{serial}\""));
             refuse(
                 format!("install.wipe is \"{wipe}\", but the serial of this disk is {serial}"),
                 "write the serial of the disk that may be erased, or remove wipe",
+            );
+        }
+        (Some(serial), _) if !has.is_empty() && !twins.is_empty() => {
+            let others: Vec<_> = twins.iter().map(|twin| twin.path.display().to_string()).collect();
+            refuse(
+                format!(
+                    "holds data ({has}), and wipe = \"{serial}\" does not say whether that may be lost: \
+                     {} has the same serial",
+                    others.join(" and ")
+                ),
+                "take the other disk out, or erase this one by hand (wipefs --all)",
             );
         }
         (None, Some(serial)) if !has.is_empty() => refuse(
@@ -180,8 +212,9 @@ fn refusals(install: &Install, disk: &Disk) -> Vec<PlanError> {
 
 /// Present contents in words: `gpt on /dev/sda`.
 pub(super) fn contents(disk: &Disk) -> Vec<String> {
-    let mut contents: Vec<_> =
-        disk.signatures.iter().map(|found| format!("{} on {}", found.kind, found.device.display())).collect();
+    let older = disk.older.iter().map(|older| format!("an older install of Sheaf ({})", older.id));
+    let found = |found: &crate::inventory::Signature| format!("{} on {}", found.kind, found.device.display());
+    let mut contents: Vec<_> = older.chain(disk.signatures.iter().map(found)).collect();
     // A table's backup and a file system's copies are the same contents again.
     contents.dedup();
     let mut seen = std::collections::BTreeSet::new();

@@ -26,6 +26,9 @@ impl fmt::Display for InstallPlan {
             true => writeln!(f, "  erased     nothing: the disk is empty")?,
             false => writeln!(f, "  erased     {}", self.disk.erased.join(", "))?,
         }
+        if let Some(kept) = &self.disk.kept {
+            writeln!(f, "  kept       {kept}")?;
+        }
         for bridge in &self.network {
             writeln!(f, "  bridge     {} with {}", bridge.bridge, bridge.ports.join(", "))?;
         }
@@ -56,6 +59,7 @@ impl fmt::Display for Step {
                 let size: u64 = payloads.iter().map(|p| p.size).chain(files.iter().map(|f| f.size)).sum();
                 write!(f, "check {} of the medium before anything is written", decimal(size))
             }
+            Self::CheckData { .. } => write!(f, "check that data holds a file system to keep"),
             Self::Erase { ranges } => {
                 let size = ranges.iter().map(|range| range.length).sum();
                 write!(f, "erase the table and old signatures ({} in {} places)", binary(size), ranges.len())

@@ -6,8 +6,10 @@ use sha2::{Digest, Sha256};
 use sheaf_config::load::parse_node_config;
 use sheaf_config::manifest::{Compressed, FORMAT, Frame, Manifest, Plain};
 use sheaf_config::node::{Bus, NodeConfig};
-use sheaf_host::run::{Command, Output, Run, RunError};
-use sheaf_installer::inventory::{Disk, Firmware, Inventory, Nic, Signature};
+use sheaf_host::chroot::{Chroot, Privilege};
+use sheaf_host::run::{Command, Output, Run, RunError, System};
+use sheaf_installer::inventory::{Disk, Firmware, Inventory, Nic, Older, OlderPartition, Signature};
+use sheaf_installer::plan::Layout;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -134,7 +136,21 @@ pub fn disk(name: &str, serial: &str) -> Disk {
         uses: Vec::new(),
         signatures: Vec::new(),
         unreadable: None,
+        older: None,
     }
+}
+
+/// What an installation of ours leaves on a disk of `size` bytes.
+pub fn older(size: u64) -> Older {
+    let layout = Layout::of(size, 512, ID).unwrap();
+    let partitions = layout.partitions.iter().map(|partition| OlderPartition {
+        number: partition.number,
+        name: partition.name.clone(),
+        kind: partition.kind,
+        offset: partition.offset,
+        size: partition.size,
+    });
+    Older { id: layout.id, partitions: partitions.collect() }
 }
 
 pub fn signature(device: &str, offset: u64, kind: &str) -> Signature {
@@ -201,5 +217,36 @@ impl Run for FakeTools {
             }
         }
         Ok(Output::default())
+    }
+}
+
+/// Runs programs of the chroot; `folder` is the same folder inside and outside but for its name.
+pub struct InTools {
+    tools: PathBuf,
+    folder: PathBuf,
+}
+
+impl InTools {
+    pub fn new(folder: &Path) -> Self {
+        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+        let named = std::env::var_os("SHEAF_TOOLS").map(PathBuf::from);
+        let tools = named.unwrap_or_else(|| home.join(".cache/sheaf/tools-current"));
+        assert!(
+            tools.join("usr/bin/mcopy").exists(),
+            "{}: no tools chroot; run `sheaf tools`",
+            tools.display()
+        );
+        Self { tools: tools.canonicalize().unwrap(), folder: folder.to_owned() }
+    }
+}
+
+impl Run for InTools {
+    fn run(&self, command: &Command) -> Result<Output, RunError> {
+        let folder = self.folder.display().to_string();
+        let mut inside = command.clone();
+        for arg in &mut inside.args {
+            *arg = arg.to_string_lossy().replace(&folder, "/mnt/work").into();
+        }
+        System.run(&Chroot::new(&self.tools, Privilege::current()).write(&self.folder, "work").enter(&inside))
     }
 }
