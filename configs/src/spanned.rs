@@ -12,6 +12,7 @@
 //! ```
 
 use crate::diagnose::{Errors, Report, did_you_mean};
+use crate::syntax::quoted;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -219,6 +220,11 @@ pub struct Value<'d, 't> {
 }
 
 impl<'d, 't> Value<'d, 't> {
+    /// Its place.
+    pub fn at(&self) -> At<()> {
+        At { value: (), path: self.path.clone(), span: self.key_span.clone() }
+    }
+
     fn found<T>(self, value: T) -> Option<At<T>> {
         Some(At { value, span: self.value.span(), path: self.path })
     }
@@ -266,18 +272,12 @@ impl<'d, 't> Value<'d, 't> {
 
     /// One of several words.
     pub fn one_of<T: Copy>(self, words: &[(&'static str, T)]) -> Option<At<T>> {
-        self.text(|text| match words.iter().find(|(word, _)| *word == text) {
-            Some((_, value)) => Ok(*value),
-            None => {
-                let all: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
-                match did_you_mean(text, words.iter().map(|(word, _)| *word)) {
-                    Some(meant) => {
-                        wrong(format!("\"{text}\" is not known"), format!("did you mean \"{meant}\"?"))
-                    }
-                    None => wrong(format!("\"{text}\" is not known"), format!("write {}", all.join(" or "))),
-                }
-            }
-        })
+        self.text(|text| word_of(text, words))
+    }
+
+    /// A list of words of `words`.
+    pub fn words<T: Copy>(self, words: &[(&'static str, T)]) -> Option<Vec<At<T>>> {
+        self.texts(|text| word_of(text, words))
     }
 
     /// A list of texts that `check` accepts; an element's problem carries the list's key and its own line.
@@ -340,6 +340,18 @@ impl<'d, 't> Value<'d, 't> {
             Some((key.value, value))
         });
         entries.collect::<Vec<_>>().into_iter().collect()
+    }
+}
+
+fn word_of<T: Copy>(text: &str, words: &[(&'static str, T)]) -> Result<T, Wrong> {
+    if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+        return Ok(*value);
+    }
+    let what = format!("{} is not known", quoted(text));
+    let all: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+    match did_you_mean(text, words.iter().map(|(word, _)| *word)) {
+        Some(meant) => wrong(what, format!("did you mean \"{meant}\"?")),
+        None => wrong(what, format!("write {}", all.join(" or "))),
     }
 }
 

@@ -15,7 +15,7 @@ pub use plan::{File, plan};
 use crate::paths::Paths;
 use anyhow::Context as _;
 use sheaf_config::diagnose::Errors;
-use sheaf_config::node::{Network, NodeConfig, System, VERSION};
+use sheaf_config::node::NodeConfig;
 use sheaf_host::hostname::SetHostname;
 use sheaf_host::nic::{self, Nic};
 use std::path::Path;
@@ -53,14 +53,7 @@ fn reachable(machine_id: &str) -> NodeConfig {
     let digits: String = machine_id.chars().filter(char::is_ascii_hexdigit).take(ID_DIGITS).collect();
     let hostname =
         if digits.is_empty() { "sheaf".into() } else { format!("sheaf-{}", digits.to_lowercase()) };
-    NodeConfig {
-        version: VERSION,
-        install: None,
-        system: System { hostname },
-        network: Network::default(),
-        cluster: None,
-        images: Vec::new(),
-    }
+    NodeConfig::named(hostname)
 }
 
 /// `sheaf-agent configure`: renders everything once. `machine` is the root that sysfs and udev are read under.

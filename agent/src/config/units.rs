@@ -54,7 +54,7 @@ pub(super) fn bridge_netdev(bridge: &Bridge, mac: Option<&str>) -> String {
 /// Addresses of the bridge, which are the node's own.
 pub(super) fn bridge_network(bridge: &Bridge) -> String {
     let mut text = format!("{HEADER}[Match]\nName={}\n\n", bridge.name);
-    let is_static = !bridge.addresses.is_empty();
+    let is_static = !bridge.addressing.addresses.is_empty();
     if !bridge.uses_dhcp() && !is_static {
         // For VMs alone: up, and without any address of the node on their network.
         text += "[Link]\nRequiredForOnline=no\n\n[Network]\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n\
@@ -63,10 +63,10 @@ pub(super) fn bridge_network(bridge: &Bridge) -> String {
     }
     text += "[Link]\nRequiredForOnline=routable\n\n[Network]\n";
     text += if bridge.uses_dhcp() { "DHCP=yes\n" } else { "DHCP=no\nIPv6AcceptRA=no\n" };
-    for address in &bridge.addresses {
+    for address in &bridge.addressing.addresses {
         text += &format!("Address={address}\n");
     }
-    if let Some(gateway) = bridge.gateway {
+    for gateway in bridge.addressing.gateways() {
         text += &format!("Gateway={gateway}\n");
     }
     text += &match is_static {

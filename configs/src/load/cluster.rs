@@ -2,9 +2,9 @@
 //!
 //! Route in: the table. Route out: [`Cluster`] that has every key its mode needs and none of the other mode's.
 
-use super::{ELSEWHERE, plain};
-use crate::node::{Cidr, Cluster, ClusterMode, REDEEMED, Secret};
-use crate::spanned::{Table, Wrong, wrong};
+use super::{ELSEWHERE, each_once, plain, values};
+use crate::node::{Cidr, Cluster, ClusterMode, REDEEMED, Role, Secret};
+use crate::spanned::{At, Table, Wrong, wrong};
 use crate::syntax;
 use std::ops::RangeInclusive;
 
@@ -16,8 +16,9 @@ const JOIN_NEEDS: [(&str, &str); 3] = [
     ("token", "token = \"<6>.<16 letters or digits>\""),
     ("ca-hash", "ca-hash = \"sha256:…\""),
 ];
-const CREATE_ONLY: [&str; 3] = ["sans", "admin-keys", "service-cidr"];
+const CREATE_ONLY: [&str; 2] = ["admin-keys", "service-cidr"];
 const JOIN_ONLY: [&str; 2] = ["server", "ca-hash"];
+const ROLES: &[(&str, Role)] = &[("worker", Role::Worker), ("control-plane", Role::ControlPlane)];
 
 /// Prefix lengths of Service networks: kube-apiserver allows at most 20 bits of them, and fewer than 4 are no use.
 const SERVICE_PREFIX_V4: RangeInclusive<u8> = 12..=28;
@@ -26,6 +27,7 @@ const SERVICE_PREFIX_V6: RangeInclusive<u8> = 108..=124;
 /// What was read.
 pub(super) struct Read {
     pub config: Cluster,
+    pub server: Option<At<String>>,
 }
 
 pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
@@ -34,6 +36,7 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
     let server = table.optional("server", |value| value.text(syntax::server));
     let token = table.optional("token", |value| value.text(token_or_redeemed));
     let ca_hash = table.optional("ca-hash", |value| value.text(syntax::ca_hash));
+    let role = table.optional("role", |value| value.one_of(ROLES));
     let sans = table.optional("sans", |value| value.texts(syntax::host));
     let admin_keys = table.optional("admin-keys", |value| value.texts(syntax::public_key));
     let service_cidr = table.optional("service-cidr", |value| value.text(service_network));
@@ -43,6 +46,7 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
             syntax::label_value(text)
         })
     });
+    let taints = table.optional("taints", |value| value.texts(syntax::taint)).unwrap_or_default();
     let mode = mode.map(|mode| mode.value);
     let foreign: &[&str] = match mode {
         Some(ClusterMode::Create) => &JOIN_ONLY,
@@ -66,18 +70,37 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
             );
         }
     }
+    let sans_at = table.place("sans");
     table.finish(ELSEWHERE);
+    if let (Some(role), Some(ClusterMode::Create)) = (&role, mode)
+        && role.value == Role::Worker
+    {
+        let remedy = "remove it: the node that creates a cluster runs its control plane, and VMs";
+        role.wrong(report, "\"worker\" has no meaning in mode \"create\"", remedy);
+    }
+    let is_control_plane = role.as_ref().is_some_and(|role| role.value == Role::ControlPlane);
+    if let (Some(sans), Some(ClusterMode::Join), false) = (sans_at, mode, is_control_plane) {
+        let remedy = "remove it, or write mode = \"create\" or role = \"control-plane\"";
+        sans.wrong(report, "has no meaning for a worker", remedy);
+    }
+    let (sans, admin_keys) = (sans.unwrap_or_default(), admin_keys.unwrap_or_default());
+    each_once(report, &sans, |name| name.to_lowercase());
+    each_once(report, &admin_keys, Clone::clone);
+    // The API server takes one taint of a key and an effect.
+    each_once(report, &taints, |taint| (taint.key.clone(), taint.effect));
     let config = Cluster {
         mode: mode?,
-        server: plain(server),
+        role: plain(role),
+        server: plain(server.clone()),
         token: plain(token).flatten(),
         ca_hash: plain(ca_hash),
-        sans: sans.unwrap_or_default().into_iter().map(|at| at.value).collect(),
-        admin_keys: admin_keys.unwrap_or_default().into_iter().map(|at| at.value).collect(),
+        sans: values(sans),
+        admin_keys: values(admin_keys),
         service_cidr: plain(service_cidr),
         labels: labels.unwrap_or_default().into_iter().map(|(key, at)| (key, at.value)).collect(),
+        taints: values(taints),
     };
-    Some(Read { config })
+    Some(Read { config, server })
 }
 
 fn token_or_redeemed(text: &str) -> Result<Option<Secret>, Wrong> {

@@ -1,80 +1,87 @@
-//! `[install]`: which disk, what may be erased, what follows.
+//! `[install]`: which disk, what may be erased, what is kept, what follows.
 //!
-//! Route in: the table. Route out: [`Install`] whose selector names at least one fact of a disk.
+//! Route in: the table. Route out: [`Install`] whose selectors each name a fact of a disk, no two the same.
 
-use super::{ELSEWHERE, plain};
-use crate::node::{Bus, DiskSelector, Install, Size, SizeError, Then};
-use crate::spanned::{At, Table, Value, Wrong};
-use crate::syntax::{self, quoted};
+use super::disk::{self, Picked};
+use super::{ELSEWHERE, plain, webhook};
+use crate::diagnose::Report;
+use crate::node::{Install, Reinstall, Size, Then};
+use crate::spanned::{At, Table, Value};
+use crate::syntax;
+use std::ops::RangeInclusive;
 
-const BUSES: &[(&str, Bus)] = &[
-    ("nvme", Bus::Nvme),
-    ("sata", Bus::Sata),
-    ("sas", Bus::Sas),
-    ("scsi", Bus::Scsi),
-    ("usb", Bus::Usb),
-    ("virtio", Bus::Virtio),
-];
 const THEN: &[(&str, Then)] = &[("reboot", Then::Reboot), ("power-off", Then::PowerOff)];
+const REINSTALL: &[(&str, Reinstall)] = &[("keep-data", Reinstall::KeepData)];
 
-pub(super) fn read(mut table: Table<'_, '_>) -> Option<Install> {
+/// Bytes of a state partition: etcd and a journal need the least, and nothing fills the most.
+const STATE: RangeInclusive<u64> = (2 << 30)..=(1 << 40);
+/// Partitions begin and end at multiples of this many bytes.
+const ALIGNMENT: u64 = 1 << 20;
+
+/// What was read, with the places that rules outside need.
+pub(super) struct Read {
+    pub config: Install,
+    pub disks: Vec<Picked>,
+}
+
+pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
     let report = table.report();
-    let disk = table.required("disk", "disk = { serial = \"…\" }", |value| selector(value.table()?));
+    let disk = table.required("disk", "disk = { serial = \"…\" }", |value| disk::selector(value.table()?));
     let wipe = table.optional("wipe", |value| value.text(syntax::disk_fact));
+    let reinstall = table.optional("reinstall", |value| value.one_of(REINSTALL));
+    let state_size = table.optional("state-size", |value| state_size(report, value));
+    let data = table.optional("data-disks", |value| disk::data_disks(value)).unwrap_or_default();
     let then = table.optional("then", |value| value.one_of(THEN));
+    let webhooks =
+        table.optional("webhook", |value| webhook::read(report, value.tables()?)).unwrap_or_default();
     table.finish(ELSEWHERE);
-    let serial = disk.as_ref().and_then(|disk| disk.serial.as_ref());
-    if let (Some(wipe), Some(serial)) = (&wipe, serial)
-        && wipe.value != *serial
-    {
-        let what = format!("{} is not the serial of install.disk, {}", quoted(&wipe.value), quoted(serial));
-        wipe.wrong(report, what, "write the same serial in both, or remove wipe to keep what is on the disk");
+    if let Some(disk) = &disk {
+        disk::wipe_is_of_that_disk(report, "install.disk", disk, wipe.as_ref());
     }
-    Some(Install { disk: disk?, wipe: plain(wipe), then: plain(then).unwrap_or_default() })
-}
-
-fn selector(mut table: Table<'_, '_>) -> Option<DiskSelector> {
-    let (report, place) = (table.report(), table.at());
-    let keys = ["serial", "wwn", "path", "bus", "model", "min-size", "max-size"];
-    let is_empty = keys.iter().all(|key| table.place(key).is_none());
-    let serial = table.optional("serial", |value| value.text(syntax::disk_fact));
-    let wwn = table.optional("wwn", |value| value.text(syntax::wwn));
-    let path = table.optional("path", |value| value.text(syntax::disk_path));
-    let bus = table.optional("bus", |value| value.one_of(BUSES));
-    let model = table.optional("model", |value| value.text(syntax::disk_fact));
-    let min_size = table.optional("min-size", size);
-    let max_size = table.optional("max-size", size);
-    table.finish(ELSEWHERE);
-    if is_empty {
-        place.wrong(
-            report,
-            "selects no disk",
-            "give at least one of serial, wwn, path, bus, model, min-size, max-size",
-        );
-    }
-    if let (Some(min), Some(max)) = (&min_size, &max_size)
-        && min.value > max.value
-    {
-        max.wrong(report, format!("{} is below min-size {}", max.value, min.value), "exchange the two");
-    }
-    Some(DiskSelector {
-        serial: plain(serial),
-        wwn: plain(wwn),
-        path: plain(path),
-        bus: plain(bus),
-        model: plain(model),
-        min_size: plain(min_size),
-        max_size: plain(max_size),
-    })
-}
-
-fn size(value: Value<'_, '_>) -> Option<At<Size>> {
-    value.text(|text| {
-        let remedy = "write \"500GB\", \"465GiB\" or bytes";
-        let refuse = |error: SizeError| Wrong(format!("{} {error}", quoted(text)), remedy.into());
-        match text.parse::<Size>().map_err(refuse)? {
-            Size(0) => Err(Wrong(format!("{} is no size of a disk", quoted(text)), remedy.into())),
-            size => Ok(size),
+    if let Some(reinstall) = &reinstall {
+        if let Some(wipe) = &wipe {
+            let what = format!(
+                "stands beside reinstall = \"keep-data\" of line {}",
+                report.line(reinstall.span.start)
+            );
+            wipe.wrong(report, what, "remove wipe to keep the data, or reinstall to erase the disk");
         }
-    })
+        if let Some(size) = &state_size {
+            let remedy = "remove it: the partitions of the disk stay as they are";
+            size.wrong(report, "has no meaning with reinstall = \"keep-data\"", remedy);
+        }
+    }
+    let disk = disk?;
+    let (picked, data_disks): (Vec<_>, Vec<_>) = data.into_iter().unzip();
+    let config = Install {
+        disk: disk.selector.clone(),
+        wipe: plain(wipe),
+        reinstall: plain(reinstall),
+        state_size: plain(state_size),
+        data_disks,
+        then: plain(then).unwrap_or_default(),
+        webhooks,
+    };
+    let disks = std::iter::once(disk).chain(picked).collect();
+    disk::each_is_another(report, &disks);
+    Some(Read { config, disks })
+}
+
+fn state_size(report: &Report<'_>, value: Value<'_, '_>) -> Option<At<Size>> {
+    let size = disk::size(value)?;
+    if !STATE.contains(&size.value.0) {
+        let what = format!("{} is no size for the state partition", size.value);
+        size.wrong(report, what, format!("write {} to {}", Size(*STATE.start()), Size(*STATE.end())));
+        return None;
+    }
+    if !size.value.0.is_multiple_of(ALIGNMENT) {
+        let nearest = Size(size.value.0.next_multiple_of(ALIGNMENT));
+        size.wrong(
+            report,
+            format!("{} is not a multiple of 1MiB", size.value),
+            format!("write \"{nearest}\""),
+        );
+        return None;
+    }
+    Some(size)
 }

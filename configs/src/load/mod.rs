@@ -5,40 +5,70 @@
 //! Route out: a config that is valid, or [`Errors`] that name file, line, key, reason and remedy.
 
 mod cluster;
+mod disk;
 mod image;
 mod install;
 mod network;
+mod storage;
+mod system;
+mod webhook;
 
 use crate::diagnose::{Errors, Report};
-use crate::node::{NodeConfig, SERVICE_CIDR, System, VERSION};
+use crate::node::{NodeConfig, SERVICE_CIDR, VERSION};
 use crate::spanned::{At, Document, Table, read};
-use crate::syntax;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Keys that are often written into the wrong table, and the table they belong to.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("hostname", "system"),
+    ("ssh-keys", "system"),
+    ("password-hash", "system"),
+    ("timezone", "system"),
+    ("sysctl", "system"),
+    ("modules", "system"),
+    ("kernel-arguments", "system"),
+    ("file", "system"),
     ("disk", "install"),
     ("wipe", "install"),
+    ("reinstall", "install"),
+    ("state-size", "install"),
+    ("data-disks", "install"),
     ("then", "install"),
+    ("webhook", "install"),
     ("serial", "install.disk"),
     ("wwn", "install.disk"),
     ("min-size", "install.disk"),
     ("max-size", "install.disk"),
     ("dns", "network"),
     ("ntp", "network"),
+    ("search", "network"),
+    ("proxy", "network"),
+    ("ca-certificates", "network"),
+    ("nic", "network"),
+    ("bond", "network"),
+    ("vlan", "network"),
     ("bridge", "network"),
     ("ports", "[network.bridge]"),
     ("dhcp", "[network.bridge]"),
     ("addresses", "[network.bridge]"),
     ("gateway", "[network.bridge]"),
+    ("gateway6", "[network.bridge]"),
     ("mtu", "[network.bridge]"),
+    ("vlan-aware", "[network.bridge]"),
+    ("lacp-rate", "[network.bond]"),
+    ("transmit-hash-policy", "[network.bond]"),
+    ("miimon", "[network.bond]"),
+    ("parent", "[network.vlan]"),
     ("mode", "cluster"),
     ("server", "cluster"),
     ("token", "cluster"),
     ("ca-hash", "cluster"),
+    ("role", "cluster"),
     ("admin-keys", "cluster"),
     ("labels", "cluster"),
+    ("taints", "cluster"),
+    ("pool", "storage"),
     ("sha256", "[image]"),
     ("url", "[image]"),
 ];
@@ -67,29 +97,29 @@ fn read_root(mut root: Table<'_, '_>) -> Option<NodeConfig> {
     // Every table is read before the first missing one ends the function: all mistakes at once.
     let install = root.optional("install", |value| install::read(value.table()?));
     let system =
-        root.required("system", "[system] with hostname = \"node-1\"", |value| system(value.table()?));
+        root.required("system", "[system] with hostname = \"node-1\"", |value| system::read(value.table()?));
     let network = root.optional("network", |value| network::read(value.table()?));
     let cluster = root.optional("cluster", |value| cluster::read(value.table()?));
+    let storage = root.optional("storage", |value| storage::read(value.table()?));
     let images = root.optional("image", |value| image::read(report, value.tables()?)).unwrap_or_default();
     root.finish(ELSEWHERE);
     if let (Some(network), Some(cluster)) = (&network, &cluster) {
         services_are_not_on_a_link(report, network, cluster);
+        a_node_joins_another(report, network, cluster);
+    }
+    if let (Some(install), Some(storage)) = (&install, &storage) {
+        pools_are_not_on_the_system_disk(report, install, storage);
     }
     version?;
     Some(NodeConfig {
         version: VERSION,
-        install,
+        install: install.map(|install| install.config),
         system: system?,
         network: network.map(|network| network.config).unwrap_or_default(),
         cluster: cluster.map(|cluster| cluster.config),
+        storage: storage.map(|storage| storage.config).unwrap_or_default(),
         images,
     })
-}
-
-fn system(mut table: Table<'_, '_>) -> Option<System> {
-    let hostname = table.required("hostname", "hostname = \"node-1\"", |value| value.text(syntax::hostname));
-    table.finish(ELSEWHERE);
-    Some(System { hostname: hostname?.value })
 }
 
 /// A Service whose address lies on a link is never reached: the neighbour is asked for it.
@@ -103,6 +133,45 @@ fn services_are_not_on_a_link(report: &Report<'_>, network: &network::Read, clus
             "write another service-cidr in [cluster], the same on every node's network",
         );
     }
+}
+
+/// A node that joins itself waits for ever.
+fn a_node_joins_another(report: &Report<'_>, network: &network::Read, cluster: &cluster::Read) {
+    let Some(server) = &cluster.server else { return };
+    for address in &network.addresses {
+        let ip = address.value.ip;
+        let host = if ip.is_ipv4() { format!("//{ip}:") } else { format!("//[{ip}]:") };
+        if server.value.contains(&host) {
+            let line = report.line(address.span.start);
+            let what = format!("\"{}\" is this node's own address of line {line}", server.value);
+            server.wrong(report, what, "write the address of a node that is in the cluster");
+        }
+    }
+}
+
+/// The installer owns the whole disk that it installs on.
+fn pools_are_not_on_the_system_disk(report: &Report<'_>, install: &install::Read, storage: &storage::Read) {
+    let Some(system) = install.disks.first() else { return };
+    for disk in storage.disks.iter().filter(|disk| disk.selector == system.selector) {
+        let line = report.line(system.place.span.start);
+        let what = format!("is the disk of {} in line {line}", system.place.path);
+        disk.place.wrong(report, what, "name another disk: that one holds the system");
+    }
+}
+
+/// Refuses what stands in a list twice; `key` is what must differ.
+fn each_once<T, K: Ord>(report: &Report<'_>, list: &[At<T>], key: impl Fn(&T) -> K) {
+    let mut seen = BTreeMap::new();
+    for at in list {
+        if let Some(first) = seen.insert(key(&at.value), report.line(at.span.start)) {
+            at.wrong(report, format!("stands in line {first} already"), "remove one");
+        }
+    }
+}
+
+/// The values of a list that was read.
+fn values<T>(list: Vec<At<T>>) -> Vec<T> {
+    list.into_iter().map(|at| at.value).collect()
 }
 
 /// `value` of something that was read, without its place.

@@ -1,0 +1,94 @@
+//! `[cluster]`: what the node makes or joins, and what its Node object says.
+//!
+//! Route in: `load`. Route out: the agent's cluster controller.
+
+use super::{Cidr, Secret, Taint};
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Addresses of Services when `service-cidr` is not given: kubeadm's default, narrowed to what one cluster needs.
+pub const SERVICE_CIDR: Cidr = Cidr { ip: IpAddr::V4(Ipv4Addr::new(10, 96, 0, 0)), prefix: 16 };
+
+/// What stands in place of a token that a node has used up: the node is in, and needs none.
+pub const REDEEMED: &str = "redeemed";
+
+/// The cluster that the node makes or joins.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
+pub struct Cluster {
+    /// What the node does first.
+    pub mode: ClusterMode,
+    /// join, required: where the cluster is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"https://192.0.2.10:6443")]
+    pub server: Option<String>,
+    /// join, required: used once, for the node's certificate; then the node writes `"redeemed"` in its place. create:
+    /// this token is made valid for joining nodes. Never shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"abcdef.0123456789abcdef")]
+    pub token: Option<Secret>,
+    /// join, required: `sha256:` and 64 hex digits of the cluster CA's key, as the first node's screen shows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")]
+    pub ca_hash: Option<String>,
+    /// join: `"control-plane"` makes the node one more of those that run the cluster. Default: `"worker"`. The node that
+    /// creates a cluster is always of its control plane.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// create and control-plane: further names and addresses under which the API server is reached.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default, extend("examples" = [["cluster.example.org"]]))]
+    pub sans: Vec<String>,
+    /// create: public keys in PEM (`sheaf admin new DIR` makes a pair) whose owners administer the cluster.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    pub admin_keys: Vec<String>,
+    /// create: addresses of Services; must not overlap the nodes' networks. Default: `10.96.0.0/16`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"10.96.0.0/16")]
+    pub service_cidr: Option<Cidr>,
+    /// Labels of the Node object. The API server does not let a node give itself a role (`node-role.kubernetes.io/…`) or
+    /// other reserved labels; such are refused here.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Taints that the Node object has from its first moment, as kubectl writes them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default, extend("examples" = [["dedicated=db:NoSchedule"]]))]
+    pub taints: Vec<Taint>,
+}
+
+impl Cluster {
+    /// What the node is in the cluster.
+    pub fn role(&self) -> Role {
+        match self.mode {
+            ClusterMode::Create => Role::ControlPlane,
+            ClusterMode::Join => self.role.unwrap_or(Role::Worker),
+        }
+    }
+}
+
+/// What a node does first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum ClusterMode {
+    /// The first node: makes the control plane and runs VMs.
+    Create,
+    /// Every further node.
+    Join,
+}
+
+/// What a node is in its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum Role {
+    /// Runs VMs.
+    Worker,
+    /// Runs VMs and the cluster.
+    ControlPlane,
+}

@@ -1,0 +1,59 @@
+//! `[install]`: which disk, what may be erased, what is kept, what follows, who is told.
+//!
+//! Route in: `load`. Route out: the installer's plan; [`super::webhook`] says whom it tells.
+
+use super::{DataDisk, DiskSelector, Size, Webhook};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// How the machine is installed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
+pub struct Install {
+    /// Picks the one disk to install on.
+    pub disk: DiskSelector,
+    /// Serial number of that disk, once more: whatever is on it may be erased. Without it only an empty disk is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wipe: Option<String>,
+    /// `"keep-data"`: that disk holds an installation of Sheaf, whose data partition stays as it is; the system and its
+    /// state are written anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reinstall: Option<Reinstall>,
+    /// Size of the state partition (journal, certificates, etcd), a multiple of 1 MiB. Default: what the disk allows,
+    /// at most 32 GiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"32GiB")]
+    pub state_size: Option<Size>,
+    /// Further disks that must be there and that the installer leaves empty, for `[[storage.pool]]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    pub data_disks: Vec<DataDisk>,
+    /// What follows a successful installation.
+    #[schemars(default)]
+    pub then: Then,
+    /// Who is told how the installation goes.
+    #[serde(rename = "webhook", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    pub webhooks: Vec<Webhook>,
+}
+
+/// What an installation keeps of the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum Reinstall {
+    /// The data partition, with images and disks of VMs.
+    KeepData,
+}
+
+/// What follows a successful installation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+#[allow(missing_docs)] // the names say it
+pub enum Then {
+    #[default]
+    Reboot,
+    PowerOff,
+}

@@ -1,0 +1,107 @@
+//! `[network]`: name and time servers, proxy, trusted authorities, and the links of [`super::links`].
+//!
+//! Route in: `load`. Route out: what the agent renders for networkd, resolved, timesyncd and its own clients.
+
+use super::{Addressing, Bond, Bridge, Nic, Secret, Vlan};
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::net::IpAddr;
+
+/// Links and addresses, name and time servers.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
+pub struct Network {
+    /// Name servers, besides those DHCP gives.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default, extend("examples" = [["192.0.2.53"]]))]
+    pub dns: Vec<IpAddr>,
+    /// Domains in which a name without dots is looked up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default, extend("examples" = [["example.org"]]))]
+    pub search: Vec<String>,
+    /// Time servers, names or addresses, besides those DHCP gives.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default, extend("examples" = [["ntp1.example.org"]]))]
+    pub ntp: Vec<String>,
+    /// By which the node fetches images and releases.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
+    /// Certificate authorities in PEM that are trusted besides the public ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    pub ca_certificates: Vec<String>,
+    /// `[[network.nic]]`: NICs that need a name of their own, another MTU or an address.
+    #[serde(rename = "nic", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    pub nics: Vec<Nic>,
+    /// `[[network.bond]]`: several NICs as one.
+    #[serde(rename = "bond", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    pub bonds: Vec<Bond>,
+    /// `[[network.vlan]]`: one VLAN of a trunk.
+    #[serde(rename = "vlan", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    pub vlans: Vec<Vlan>,
+    /// `[[network.bridge]]`: the node itself and its VMs are reached through these. Without any link in the file the
+    /// node makes `br0` over its only NIC and asks DHCP.
+    #[serde(rename = "bridge", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    pub bridges: Vec<Bridge>,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self { bridges: vec![Bridge::default()], ..Self::without_links() }
+    }
+}
+
+impl Network {
+    /// Nothing at all: where the file names links, only those are there.
+    pub fn without_links() -> Self {
+        Self {
+            dns: Vec::new(),
+            search: Vec::new(),
+            ntp: Vec::new(),
+            proxy: None,
+            ca_certificates: Vec::new(),
+            nics: Vec::new(),
+            bonds: Vec::new(),
+            vlans: Vec::new(),
+            bridges: Vec::new(),
+        }
+    }
+
+    /// Every link that the file names with its addressing: bridges, VLANs, bonds, NICs, each in the file's order.
+    pub fn links(&self) -> impl Iterator<Item = (&str, &Addressing)> {
+        let bridges = self.bridges.iter().map(|link| (link.name.as_str(), &link.addressing));
+        let vlans = self.vlans.iter().map(|link| (link.name.as_str(), &link.addressing));
+        let bonds = self.bonds.iter().map(|link| (link.name.as_str(), &link.addressing));
+        let nics = self.nics.iter().map(|link| (link.name.as_str(), &link.addressing));
+        bridges.chain(vlans).chain(bonds).chain(nics)
+    }
+
+    /// The link by which the cluster knows the node: that of the default gateway, else the first with an address.
+    pub fn primary(&self) -> Option<&str> {
+        let (mut links, mut gateways) = (self.links(), self.links());
+        let by_gateway = gateways.find(|(_, addressing)| addressing.gateways().next().is_some());
+        by_gateway.or_else(|| links.find(|(_, addressing)| addressing.is_given())).map(|(name, _)| name)
+    }
+}
+
+/// By which the node fetches images and releases. The cluster's API server and other nodes are reached without it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
+pub struct Proxy {
+    /// For `http://…`: `"http://proxy.example.org:3128"`, user and password before an `@`. Never shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<Secret>,
+    /// For `https://…`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub https: Option<Secret>,
+    /// Names, domains (`".example.org"`), addresses and networks that are reached without a proxy.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    pub no_proxy: Vec<String>,
+}
