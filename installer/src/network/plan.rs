@@ -19,15 +19,15 @@ pub fn plan(config: &NodeConfig, inventory: &Inventory) -> Vec<Probe> {
             add(required && nics.len() == 1 && bridge.has_address(), What::Link { nic: nic.name.clone() });
         }
         let Some(link) = nics.first().map(|nic| nic.name.clone()) else { continue };
-        for cidr in &bridge.addresses {
+        for cidr in &bridge.addressing.addresses {
             // Two machines with one address disturb each other, whatever the node is for.
             add(true, What::Free { link: link.clone(), address: cidr.ip });
         }
         if bridge.uses_dhcp() {
             add(required, What::Dhcp { link: link.clone(), vlan: None });
         }
-        if bridge.gateway.is_some() || bridge.uses_dhcp() {
-            add(required, What::Gateway { address: bridge.gateway });
+        if bridge.addressing.gateways().next().is_some() || bridge.uses_dhcp() {
+            add(required, What::Gateway { address: bridge.addressing.gateways().next() });
         }
     }
     let server = joins.and_then(|cluster| cluster.server.clone());
@@ -72,7 +72,7 @@ trait HasAddress {
 
 impl HasAddress for Bridge {
     fn has_address(&self) -> bool {
-        self.uses_dhcp() || !self.addresses.is_empty()
+        self.uses_dhcp() || !self.addressing.addresses.is_empty()
     }
 }
 
