@@ -1,16 +1,17 @@
 //! libvirt and QEMU of the tools chroot on this machine, without a booted systemd.
 //!
 //! Why here: the agent's VM controller is tried against the real thing, emulated, without a node in a machine.
-//! Route in: the tools chroot (SHEAF_TOOLS, or the newest `tools*` in `~/.cache/sheaf`). Route out: the address of a
+//! Route in: the tools chroot. Route out: the address of a
 //! private bus with libvirt on it, and a directory of programs for PATH. All of it lives in a mount and a PID
 //! namespace over an overlay of the chroot: dropped, nothing is left, QEMU included.
 
 use anyhow::{Context as _, Result, bail};
 use sheaf_host::run::{Command, System};
 use sheaf_host::wait;
+use sheaf_machine::Tools;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Child;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -31,9 +32,20 @@ mkdir "$work/overlay/upper" "$work/overlay/work"
 mount -t overlay overlay -o "lowerdir=$tools,upperdir=$work/overlay/upper,workdir=$work/overlay/work" "$root"
 mount -t proc proc "$root/proc"
 mount -t sysfs -o ro sysfs "$root/sys"
+mount -t tmpfs -o mode=0755 tmpfs "$root/dev"
+mkdir "$root/dev/pts" "$root/dev/net" "$root/dev/shm"
+while read -r name numbers; do mknod -m 666 "$root/dev/$name" c $numbers; done <<END
+null 1 3
+zero 1 5
+full 1 7
+random 1 8
+urandom 1 9
+tty 5 0
+net/tun 10 200
+END
 mount -t devpts -o newinstance,ptmxmode=0666,mode=0620,gid=5 devpts "$root/dev/pts"
+ln -s pts/ptmx "$root/dev/ptmx"
 mount -t tmpfs tmpfs "$root/run"
-[ -c "$root/dev/net/tun" ] || { mkdir -p "$root/dev/net"; mknod "$root/dev/net/tun" c 10 200; }
 mkdir -p "$root$temporary" "$root/run/libvirt"
 mount --bind "$temporary" "$root$temporary"
 cat >> "$root/etc/libvirt/qemu.conf" <<END
@@ -65,7 +77,7 @@ pub struct Libvirt {
 impl Libvirt {
     /// Starts it in the network namespace `namespace`, whose bridges its VMs are connected to.
     pub fn start(namespace: &str) -> Result<Self> {
-        let tools = tools()?;
+        let tools = Tools::find()?;
         let work = tempfile::Builder::new().prefix("sv-").tempdir()?;
         let at = |name: &str| work.path().join(name);
         let bus = format!(
@@ -79,7 +91,7 @@ impl Libvirt {
         let command = Command::new("ip")
             .args(["netns", "exec", namespace])
             .args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", ENTER, "enter"])
-            .arg(&tools)
+            .arg(tools.root())
             .arg(work.path())
             .arg(std::env::temp_dir())
             .env("WORK", work.path())
@@ -88,7 +100,7 @@ impl Libvirt {
         let libvirt = Self { work, child };
         let ready = libvirt.work.path().join("ready");
         if wait::until(START, Duration::from_millis(100), || ready.exists().then_some(())).is_none() {
-            bail!("libvirt of the tools chroot {} did not start:\n{}", tools.display(), libvirt.log());
+            bail!("libvirt of the tools chroot {} did not start:\n{}", tools.root().display(), libvirt.log());
         }
         libvirt.write_programs()?;
         Ok(libvirt)
@@ -129,8 +141,11 @@ impl Libvirt {
         fs::create_dir(self.programs())?;
         for program in ["qemu-img", "virsh"] {
             let path = self.programs().join(program);
-            let script =
-                format!("#!/bin/sh\nexec nsenter -t {init} -m chroot {} {program} \"$@\"\n", root.display());
+            // The whole path: in PATH, this script comes first also inside.
+            let script = format!(
+                "#!/bin/sh\nexec nsenter -t {init} -m chroot {} /usr/bin/{program} \"$@\"\n",
+                root.display()
+            );
             fs::write(&path, script)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
         }
@@ -144,25 +159,4 @@ impl Drop for Libvirt {
         self.child.kill().ok();
         self.child.wait().ok();
     }
-}
-
-/// The tools chroot.
-fn tools() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("SHEAF_TOOLS") {
-        return Ok(path.into());
-    }
-    let home = std::env::var_os("HOME").context("HOME is not set")?;
-    let cache = Path::new(&home).join(".cache/sheaf");
-    let folders = fs::read_dir(&cache).with_context(|| cache.display().to_string())?.flatten();
-    let usable = folders.map(|entry| entry.path()).filter(|path| {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        name.starts_with("tools") && path.join("usr/sbin/libvirtd").exists()
-    });
-    let newest = usable.max_by_key(|path| path.metadata().and_then(|meta| meta.modified()).ok());
-    newest.with_context(|| {
-        format!(
-            "no tools chroot with libvirt in {}; `sheaf build` makes one, SHEAF_TOOLS names one",
-            cache.display()
-        )
-    })
 }

@@ -8,7 +8,7 @@ use super::guest::Identity;
 use crate::cluster::Joined;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{Event, Node, Pod, Secret};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Value, json};
 use std::future::Future;
 use tokio::sync::watch;
@@ -65,10 +65,14 @@ fn names(pod: &Pod) -> (&str, &str) {
 
 impl Cluster for Kube {
     async fn is_gone(&self, id: &Identity) -> anyhow::Result<bool> {
-        // A GET without resourceVersion is answered from etcd by quorum, not from a cache.
-        let pod = self.pods(&id.namespace)?.get_opt(&id.pod).await;
-        let pod = pod.with_context(|| format!("Pod {}/{}: can not be asked for", id.namespace, id.pod))?;
-        Ok(pod.and_then(|pod| pod.metadata.uid).as_deref() != Some(&id.pod_uid))
+        // A list without resourceVersion is answered from etcd by quorum, not from a cache. No GET: the Node authorizer
+        // forgets a Pod that is gone, and then answers 403 instead of 404.
+        let joined = self.joined()?;
+        let here = format!("metadata.name={},spec.nodeName={}", id.pod, joined.node);
+        let pods = Api::<Pod>::namespaced(joined.client, &id.namespace);
+        let pods = pods.list(&ListParams::default().fields(&here)).await;
+        let pods = pods.with_context(|| format!("Pod {}/{}: can not be asked for", id.namespace, id.pod))?;
+        Ok(pods.items.iter().all(|pod| pod.metadata.uid.as_deref() != Some(&id.pod_uid)))
     }
 
     async fn patch(&self, pod: &Pod, patch: Value) -> anyhow::Result<Pod> {

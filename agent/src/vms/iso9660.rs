@@ -19,6 +19,10 @@ const ROOT: u32 = 23;
 const JOLIET_ROOT: u32 = 24;
 const FIRST_FILE: u32 = 25;
 
+/// Blocks of zeros after the last file, as mkisofs adds: CD drivers read ahead, and probes for labels (busybox) give up
+/// on a volume shorter than the 68 KiB in which other file systems keep theirs.
+const PADDING: u32 = 150;
+
 /// Bytes of a path table that holds the root alone.
 const PATHS_BYTES: u32 = 10;
 
@@ -36,7 +40,7 @@ pub fn image(label: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
         places.push((next, content.len() as u32));
         next += content.len().div_ceil(BLOCK) as u32;
     }
-    let blocks = next;
+    let blocks = next + PADDING;
     let mut image = vec![0; blocks as usize * BLOCK];
 
     put(&mut image, FIRST_DESCRIPTOR, &descriptor(label, blocks, false));
@@ -168,7 +172,7 @@ mod tests {
     #[test]
     fn label_and_contents_lie_where_readers_look_for_them() {
         let image = image("cidata", &[("user-data", b"#cloud-config\n"), ("meta-data", &[7; 3000])]);
-        assert_eq!(image.len(), (FIRST_FILE as usize + 1 + 2) * BLOCK);
+        assert_eq!(image.len(), (FIRST_FILE + 1 + 2 + PADDING) as usize * BLOCK);
         assert_eq!(&image[0x8001..0x8006], b"CD001");
         assert_eq!(&image[0x8028..0x8030], b"cidata  ");
         assert!(image[FIRST_FILE as usize * BLOCK..].starts_with(b"#cloud-config\n"));

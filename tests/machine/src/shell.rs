@@ -104,8 +104,7 @@ impl Shell {
         // terminal that still echoes does not answer either.
         let mark =
             format!("{:08x}", Instant::now().elapsed().subsec_nanos() ^ std::process::id() ^ counter());
-        let line =
-            format!("\n(echo '@begin''{mark}'; {{ {command}\n}} 2>&1; echo; echo '@end''{mark}' $?)\n");
+        let line = script(command, &mark);
         stream.write_all(line.as_bytes()).map_err(failed)?;
         let (begin, finish) = (format!("@begin{mark}"), format!("@end{mark} "));
         let mut got = Vec::new();
@@ -124,6 +123,11 @@ impl Shell {
         let got = String::from_utf8_lossy(&got).into_owned();
         Err(ShellError::Late { command: command.into(), after: deadline, got })
     }
+}
+
+/// A subshell, so that `exit` in a command does not end the shell.
+fn script(command: &str, mark: &str) -> String {
+    format!("\n(echo '@begin''{mark}'; ( {command}\n) 2>&1; code=$?; echo; echo '@end''{mark}' $code)\n")
 }
 
 fn is_timeout(error: &std::io::Error) -> bool {
@@ -146,6 +150,16 @@ fn answer(got: &str, begin: &str, finish: &str) -> Option<(i32, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sheaf_host::run::{Command, Run as _, System};
+
+    #[test]
+    fn the_exit_code_is_the_commands_own_also_when_it_exits() {
+        for (command, code, said) in [("exit 3", 3, ""), ("echo a; false", 1, "a"), ("echo b", 0, "b")] {
+            let shell = Command::new("sh").args(["-c", &script(command, "7")]);
+            let printed = System.run(&shell).unwrap().text().to_owned() + "\n";
+            assert_eq!(answer(&printed, "@begin7", "@end7 "), Some((code, said.into())), "{command}");
+        }
+    }
 
     #[test]
     fn an_answer_is_what_stands_between_the_marks_and_carries_the_exit_code() {
