@@ -187,22 +187,18 @@ impl Drop for Lab {
     }
 }
 
-/// The agent: SHEAF_AGENT, else the one built beside these tests.
+/// The agent: SHEAF_AGENT, else the one of this checkout, built as these tests are.
 fn built_agent() -> Result<PathBuf> {
     if let Some(program) = std::env::var_os("SHEAF_AGENT") {
         return Ok(program.into());
     }
+    // A test depends on the agent's library alone: its program may be of an earlier day, or not there.
+    let cargo = std::env::var_os("CARGO").context("CARGO is not set: these tests are run by cargo")?;
+    System.run(&Command::new(cargo).args(["build", "--quiet", "--package", "sheaf-agent"]))?;
     // …/target/debug/deps/vms-HASH
     let test = std::env::current_exe()?;
-    let program = test
-        .parent()
-        .and_then(Path::parent)
-        .context("the test lies in a target directory")?
-        .join("sheaf-agent");
-    if !program.exists() {
-        bail!("{} is missing: `cargo build -p sheaf-agent` makes it", program.display());
-    }
-    Ok(program)
+    let folder = test.parent().and_then(Path::parent).context("the test lies in a target directory")?;
+    Ok(folder.join("sheaf-agent"))
 }
 
 fn running_vm(disks: Value, volumes: Value) -> Value {
