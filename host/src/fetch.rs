@@ -3,6 +3,7 @@
 //! Why here: the network is an effect. Route in: a URL and how much of it is here already. Route out: a reader of
 //! the rest; errors name the URL and say whether another try can help.
 
+use crate::trust::{Trust, TrustError};
 use std::io::Read;
 use std::time::Duration;
 
@@ -62,16 +63,31 @@ pub trait Fetch: Send + Sync {
 #[derive(Clone, Debug)]
 pub struct Http(ureq::Agent);
 
+fn config() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .user_agent("sheaf")
+        .timeout_connect(Some(CONNECT))
+        .timeout_recv_response(Some(ANSWER))
+        .timeout_per_read(Some(SILENCE))
+}
+
 impl Default for Http {
     fn default() -> Self {
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .user_agent("sheaf")
-            .timeout_connect(Some(CONNECT))
-            .timeout_recv_response(Some(ANSWER))
-            .timeout_per_read(Some(SILENCE))
-            .build();
-        Self(config.into())
+        Self(config().build().into())
+    }
+}
+
+impl Http {
+    /// Fetches from servers that `trust` believes.
+    pub fn trusting(trust: &Trust) -> Result<Self, TrustError> {
+        trust.agent(config()).map(Self)
+    }
+
+    /// Gives up a connection that is silent for longer than `silence`.
+    #[must_use]
+    pub fn silent_for(silence: Duration) -> Self {
+        Self(config().timeout_per_read(Some(silence)).build().into())
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod alive;
 pub mod block;
+pub mod call;
 pub mod chroot;
 pub mod console;
 pub mod disk;
@@ -21,4 +22,5 @@ pub mod nic;
 pub mod run;
 pub mod space;
 pub mod systemd;
+pub mod trust;
 pub mod wait;

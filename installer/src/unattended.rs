@@ -13,9 +13,9 @@ use sheaf_installer::execute::{self, Failure, Means};
 use sheaf_installer::inventory::{self, Reserved};
 use sheaf_installer::plan::{self, InstallPlan, Supply};
 use sheaf_installer::progress::Progress;
-use sheaf_installer::sources::config::Found;
+use sheaf_installer::sources::config::{Found, Patience, Places};
 use sheaf_installer::sources::medium::Medium;
-use sheaf_installer::sources::{self, config, medium};
+use sheaf_installer::sources::{self, arguments, config, medium};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use uuid::Uuid;
@@ -61,8 +61,19 @@ fn prepare(progress: &Progress, key: &Path) -> anyhow::Result<Prepared> {
     let medium = medium::find(&devices, &mount::System, &mounts, key)?;
     let manifest = &medium.manifest;
     progress.say(&format!("Release {} {} on {}", manifest.name, manifest.version, medium.device.display()));
-    let config = config::find(&devices, &medium, &mount::System, &mounts)?;
+    let arguments = arguments::parse(&std::fs::read_to_string("/proc/cmdline")?)?;
+    let config = config::find(&Places {
+        argument: arguments.config.as_ref(),
+        devices: &devices,
+        medium: Some(&medium),
+        mount: &mount::System,
+        mounts: &mounts,
+        call: &sheaf_host::call::Http,
+        patience: Patience::default(),
+        tell: &|text| progress.say(text),
+    })?;
     progress.say(&format!("Config node.toml of {}", config.origin));
+    config.others.iter().for_each(|other| progress.say(&format!("  not {other}")));
     let reserved = Reserved { medium: Some(&medium.device), config: config.device.as_deref() };
     let inventory = inventory::probe(&System, Path::new("/"), reserved)?;
     let supply = Supply { manifest: &medium.manifest, images: &medium.images };
@@ -94,6 +105,7 @@ fn install(progress: &Progress, prepared: &Prepared) -> anyhow::Result<()> {
         firmware: &EfiVars::default(),
         disk: &disk,
         medium: &medium.folder,
+        remote: None,
         scratch: Path::new(SCRATCH),
         node_toml: &config.text,
         progress,

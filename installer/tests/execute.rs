@@ -25,6 +25,7 @@ fn install(plan: &InstallPlan, release: &Release, disk: &FakeDisk, run: &dyn Run
         firmware: &FakeVariables::default(),
         disk,
         medium: &release.folder(),
+        remote: None,
         scratch: &release.scratch(),
         node_toml: "version = 1\n",
         progress: &Progress::new(Vec::new()),

@@ -5,12 +5,15 @@ mod common;
 use common::Release;
 use minisign::KeyPair;
 use sheaf_host::block::Device;
-use sheaf_host::fakes::FakeMount;
-use sheaf_installer::sources::config::{self, ConfigError};
+use sheaf_host::fakes::{FakeCall, FakeFetch, FakeMount};
+use sheaf_installer::sources::arguments::{self, ConfigArgument};
+use sheaf_installer::sources::config::{self, ConfigError, Patience, Places};
 use sheaf_installer::sources::medium::{self, Medium, MediumError};
+use sheaf_installer::sources::remote::Remote;
 use std::fs;
 use std::io::Cursor;
 use std::path::Path;
+use std::time::Duration;
 
 const NODE_TOML: &str = "version = 1\nsystem.hostname = \"node-1\"\n";
 
@@ -47,7 +50,27 @@ impl Drive {
 
     /// Config found with `drives` besides the medium.
     fn config(&self, drives: &[Device], mount: &FakeMount) -> Result<config::Found, ConfigError> {
-        config::find(drives, &self.find().unwrap(), mount, Path::new("/mounts"))
+        self.config_by(None, drives, mount, &FakeCall::default())
+    }
+
+    fn config_by(
+        &self,
+        argument: Option<&ConfigArgument>,
+        drives: &[Device],
+        mount: &FakeMount,
+        call: &FakeCall,
+    ) -> Result<config::Found, ConfigError> {
+        let millis = Duration::from_millis;
+        config::find(&Places {
+            argument,
+            devices: drives,
+            medium: Some(&self.find().unwrap()),
+            mount,
+            mounts: Path::new("/mounts"),
+            call,
+            patience: Patience { whole: millis(200), pause: millis(1), one: millis(10) },
+            tell: &|_| (),
+        })
     }
 }
 
@@ -168,9 +191,19 @@ fn a_labelled_drive_comes_before_the_medium_and_the_source_is_named() {
     let found = drive.config(&[disk], &mount).unwrap();
     assert_eq!(found.origin, "drive /dev/sdb1 labelled SHEAF-CONF");
     assert_eq!(found.config.system.hostname, "node-2");
+    let others: Vec<_> = found.others.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        others,
+        ["kernel argument sheaf.config: not given", "medium /dev/sr0: not looked at, an earlier source won"]
+    );
     let found = drive.config(&[], &mount).unwrap();
     assert_eq!(found.origin, "medium /dev/sr0");
     assert_eq!(found.config.system.hostname, "node-1");
+    let others: Vec<_> = found.others.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        others,
+        ["kernel argument sheaf.config: not given", "drive labelled SHEAF-CONF: none is there"]
+    );
 }
 
 #[test]
@@ -178,9 +211,10 @@ fn without_a_config_it_says_how_to_give_one() {
     let error = Drive::new().config(&[], &FakeMount::default()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "no node.toml found: no drive is labelled SHEAF-CONF, and the medium /dev/sr0 holds no /sheaf/node.toml; \
-         give one by a USB stick or second drive (vfat, ext4, iso9660) with the label SHEAF-CONF and the file \
-         node.toml in its root, or make the medium with `sheaf iso RELEASE --config node.toml`"
+        "no node.toml found: the kernel argument sheaf.config is not given, no drive is labelled SHEAF-CONF, and the \
+         medium /dev/sr0 holds no /sheaf/node.toml; give one by a USB stick or second drive (vfat, ext4, iso9660) with \
+         the label SHEAF-CONF and the file node.toml in its root, by the kernel argument sheaf.config=https://…, or \
+         make the medium with `sheaf iso RELEASE --config node.toml`"
     );
 }
 
@@ -229,4 +263,153 @@ fn a_wrong_config_is_refused_with_its_source_and_every_line() {
         "{error}"
     );
     assert!(error.contains("\nnode.toml:3: colour: "), "{error}");
+}
+
+const URL: &str = "https://boot.example.org/node.toml";
+
+/// The config by the kernel argument sheaf.config=URL and `rest`, from `call`.
+fn by_url(rest: &str, call: &FakeCall) -> Result<config::Found, ConfigError> {
+    let drive = Drive::new();
+    fs::write(drive.release.folder().join("node.toml"), NODE_TOML).unwrap();
+    let arguments = arguments::parse(&format!("sheaf.config={URL} {rest}")).unwrap();
+    let drives = [device("/dev/sdb", "vfat", "SHEAF-CONF")];
+    drive.config_by(arguments.config.as_ref(), &drives, &FakeMount::default(), call)
+}
+
+#[test]
+fn the_kernel_argument_wins_over_drive_and_medium_and_says_so() {
+    let text = NODE_TOML.replace("node-1", "node-3");
+    let found = by_url("", &FakeCall::default().answers(URL, 200, text)).unwrap();
+    assert_eq!(found.config.system.hostname, "node-3");
+    assert_eq!(found.origin, "https://boot.example.org/node.toml (kernel argument)");
+    let others: Vec<_> = found.others.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        others,
+        [
+            "drive /dev/sdb labelled SHEAF-CONF: not looked at, an earlier source won",
+            "medium /dev/sr0: not looked at, an earlier source won"
+        ]
+    );
+}
+
+#[test]
+fn a_server_that_is_not_up_yet_is_asked_again() {
+    let call = FakeCall::default().answers_times(3, URL, 503, "").answers(URL, 200, NODE_TOML);
+    assert_eq!(by_url("", &call).unwrap().config.system.hostname, "node-1");
+    assert_eq!(call.asked().len(), 4);
+}
+
+#[test]
+fn a_server_that_stays_away_ends_it_with_the_last_reason_and_no_other_source_is_taken() {
+    let error = by_url("", &FakeCall::default()).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "node.toml of https://boot.example.org/node.toml: it can not be fetched within 0 s: connection refused; check \
+         the cable, the address that DHCP gave (or the kernel argument ip=), and the server"
+    );
+}
+
+#[test]
+fn a_config_that_is_not_there_is_not_asked_for_again() {
+    let call = FakeCall::default().answers(URL, 404, "");
+    assert_eq!(
+        by_url("", &call).unwrap_err().to_string(),
+        "node.toml of https://boot.example.org/node.toml: it is answered with HTTP status 404; put node.toml there, or \
+         correct the kernel argument"
+    );
+    assert_eq!(call.asked().len(), 1);
+}
+
+#[test]
+fn a_web_page_is_no_config() {
+    let call = FakeCall::default().answers(URL, 200, "<!DOCTYPE html><title>Login</title>");
+    assert_eq!(
+        by_url("", &call).unwrap_err().to_string(),
+        "node.toml of https://boot.example.org/node.toml: what came is a web page, no node config; put node.toml there"
+    );
+}
+
+#[test]
+fn a_config_that_does_not_have_the_hash_of_the_argument_is_refused() {
+    let call = FakeCall::default().answers(URL, 200, NODE_TOML);
+    let right = common::sha256(NODE_TOML.as_bytes());
+    assert!(by_url(&format!("sheaf.config.sha256={right}"), &call).is_ok());
+    let wrong = "0".repeat(64);
+    assert_eq!(
+        by_url(&format!("sheaf.config.sha256={wrong}"), &call).unwrap_err().to_string(),
+        format!(
+            "node.toml of https://boot.example.org/node.toml: its SHA-256 is {right}, the kernel argument says \
+             {wrong}; correct sheaf.config.sha256 when the file was changed by you; else someone else changed it"
+        )
+    );
+}
+
+#[test]
+fn the_medium_s_own_config_can_be_asked_for() {
+    let drive = Drive::new();
+    let drives = [device("/dev/sdb", "vfat", "SHEAF-CONF")];
+    let by = |drive: &Drive| {
+        drive.config_by(Some(&ConfigArgument::Medium), &drives, &FakeMount::default(), &FakeCall::default())
+    };
+    assert_eq!(
+        by(&drive).unwrap_err().to_string(),
+        "the kernel argument says sheaf.config=medium, and the medium /dev/sr0 holds no /sheaf/node.toml; make the \
+         medium with `sheaf iso RELEASE --config node.toml`, or take the argument away"
+    );
+    fs::write(drive.release.folder().join("node.toml"), NODE_TOML).unwrap();
+    assert_eq!(by(&drive).unwrap().origin, "medium /dev/sr0");
+}
+
+const FOLDER: &str = "http://boot.example.org/release";
+
+impl Drive {
+    /// The release folder on a server.
+    fn served(&self) -> FakeFetch {
+        let mut fetch = FakeFetch::default();
+        for entry in fs::read_dir(self.release.folder()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                let url = format!("{FOLDER}/{}", path.file_name().unwrap().to_string_lossy());
+                fetch.files.insert(url, fs::read(path).unwrap());
+            }
+        }
+        fetch
+    }
+
+    fn manifest_of(&self, fetch: &FakeFetch) -> Result<sheaf_config::manifest::Manifest, MediumError> {
+        let millis = Duration::from_millis;
+        let remote = Remote::new(&format!("{FOLDER}/"), fetch).patient_for(millis(50), millis(1));
+        remote.manifest(&self.release.dir.path().join("release.pub"))
+    }
+}
+
+#[test]
+fn a_release_folder_on_a_server_is_believed_by_its_signature() {
+    let drive = Drive::new();
+    let mut fetch = drive.served();
+    fetch.breaks = vec![100, 3].into();
+    assert_eq!(drive.manifest_of(&fetch).unwrap(), drive.release.manifest);
+    let manifest = fetch.files.get_mut(&format!("{FOLDER}/manifest.json")).unwrap();
+    let place = manifest.windows(5).position(|window| window == b"0.1.0").unwrap();
+    manifest[place] = b'9';
+    let error = drive.manifest_of(&fetch).unwrap_err().to_string();
+    assert!(
+        error.starts_with(
+            "the release folder http://boot.example.org/release is refused: manifest.json does not verify with this \
+             installer's key ("
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_page_in_place_of_the_manifest_is_called_one() {
+    let drive = Drive::new();
+    let mut fetch = drive.served();
+    fetch.files.insert(format!("{FOLDER}/manifest.json"), b"<html>login</html>".to_vec());
+    assert_eq!(
+        drive.manifest_of(&fetch).unwrap_err().to_string(),
+        "the release folder http://boot.example.org/release is refused: manifest.json is a web page: the folder is \
+         elsewhere, or a proxy answers in the server's place"
+    );
 }

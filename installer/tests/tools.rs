@@ -45,6 +45,7 @@ fn installed_on(size: u64, sector_size: u64) -> Installed {
         firmware: &FakeVariables::default(),
         disk: &disk,
         medium: &release.folder(),
+        remote: None,
         scratch: &release.scratch(),
         node_toml: NODE_TOML,
         progress: &Progress::new(Vec::new()),

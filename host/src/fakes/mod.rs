@@ -2,6 +2,7 @@
 //!
 //! Route in: a test that scripts answers and failures. Route out: what was asked, for its assertions.
 
+mod call;
 mod disk;
 mod efi;
 mod fetch;
@@ -12,6 +13,7 @@ mod run;
 mod systemd;
 mod vms;
 
+pub use call::FakeCall;
 pub use disk::FakeDisk;
 pub use efi::FakeVariables;
 pub use fetch::FakeFetch;

@@ -2,6 +2,8 @@
 //!
 //! Why twice: a medium that is damaged anywhere must leave the disk as it was. What is read here stays in the page
 //! cache where memory allows, so the second pass seldom waits for the medium; it checks each frame again all the same.
+//! What a server holds is fetched but once: small files into memory, of images the first frame alone, which tells a
+//! wrong folder, a wrong length or a web page from the image before the disk is touched.
 //! Route in: payloads and files of the plan. Route out: nothing, or which file is damaged.
 
 use super::{Means, StepError, payload};
@@ -16,7 +18,11 @@ use std::path::Path;
 const READ: usize = 1 << 20;
 
 pub(super) fn medium(means: &Means<'_>, payloads: &[Payload], files: &[MediumFile]) -> Result<(), StepError> {
-    let total = payloads.iter().map(|payload| payload.size).chain(files.iter().map(|file| file.size)).sum();
+    let image = |payload: &Payload| match means.remote {
+        Some(_) => payload.frames.first().map_or(0, |frame| frame.size),
+        None => payload.size,
+    };
+    let total = payloads.iter().map(image).chain(files.iter().map(|file| file.size)).sum();
     means.progress.expect(total);
     for payload in payloads {
         payload::check(means, payload)?;
@@ -44,10 +50,17 @@ pub(super) fn data(disk: &dyn Disk, partition: &Partition) -> Result<(), StepErr
 }
 
 fn file(means: &Means<'_>, file: &MediumFile) -> Result<(), StepError> {
-    let read_error = |source| StepError::MediumRead { file: file.file.clone(), source };
-    let damaged = |what: String| StepError::MediumDamaged { file: file.file.clone(), what };
-    let (length, hash) =
-        hash(&means.medium.join(&file.file), |bytes| means.progress.advance(bytes)).map_err(read_error)?;
+    let read_error = |source| means.unreadable(&file.file, source);
+    let damaged = |what: String| means.damaged(&file.file, what);
+    let path = means.medium.join(&file.file);
+    let advance = |bytes| means.progress.advance(bytes);
+    let (length, hash) = match means.remote {
+        Some(remote) => {
+            remote.bring(&file.file, file.size, &path, advance).map_err(read_error)?;
+            hash(&path, |_| ()).map_err(read_error)?
+        }
+        None => hash(&path, advance).map_err(read_error)?,
+    };
     if length != file.size {
         return Err(damaged(format!("it has {length} bytes, {} are expected", file.size)));
     }

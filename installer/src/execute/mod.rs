@@ -13,6 +13,7 @@ mod table;
 
 use crate::plan::{InstallPlan, Layout, Range, Step};
 use crate::progress::Progress;
+use crate::sources::remote::Remote;
 use serde::Serialize;
 use sheaf_host::disk::{Buffer, Disk, DiskError, Hold};
 use sheaf_host::efi::Variables;
@@ -34,8 +35,11 @@ pub struct Means<'a> {
     pub firmware: &'a dyn Variables,
     /// The disk that is written.
     pub disk: &'a dyn Disk,
-    /// Folder of the medium with the payload.
+    /// Folder of the medium with the payload. With [`Means::remote`] a folder in memory, for the files that programs
+    /// copy.
     pub medium: &'a Path,
+    /// The server that the payload comes from, when it is not on a medium.
+    pub remote: Option<&'a Remote<'a>>,
     /// Folder in memory for what file systems are filled from.
     pub scratch: &'a Path,
     /// The node config as it is written to the disk.
@@ -59,6 +63,22 @@ pub enum StepError {
     #[error("{file} of the medium is damaged: {what}")]
     MediumDamaged {
         /// Its path below the medium's folder.
+        file: String,
+        /// What differs.
+        what: String,
+    },
+    /// A file of the release folder can not be had.
+    #[error("{file} can not be fetched")]
+    Fetch {
+        /// Its name in the release folder.
+        file: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file of the release folder is not what the manifest says.
+    #[error("{file} of the release folder is not the one of the manifest: {what}")]
+    Served {
+        /// Its name in the release folder.
         file: String,
         /// What differs.
         what: String,
@@ -99,6 +119,29 @@ pub enum StepError {
     Table(#[from] gptman::Error),
 }
 
+impl Means<'_> {
+    /// A file of the payload could not be read.
+    fn unreadable(&self, file: &str, source: io::Error) -> StepError {
+        let file = file.to_owned();
+        match self.remote {
+            Some(_) if source.kind() == io::ErrorKind::InvalidData => {
+                StepError::Served { file, what: source.to_string() }
+            }
+            Some(_) => StepError::Fetch { file, source },
+            None => StepError::MediumRead { file, source },
+        }
+    }
+
+    /// A file of the payload is not what the manifest says.
+    fn damaged(&self, file: &str, what: String) -> StepError {
+        let file = file.to_owned();
+        match self.remote {
+            Some(_) => StepError::Served { file, what },
+            None => StepError::MediumDamaged { file, what },
+        }
+    }
+}
+
 impl DiskState {
     /// What became of the disk at `path`, for people.
     pub fn describe(&self, path: &Path) -> String {
@@ -125,6 +168,13 @@ impl StepError {
             }
             Self::MediumDamaged { .. } => {
                 "write the medium anew from the ISO (compare its SHA-256) and boot it again"
+            }
+            Self::Fetch { .. } => {
+                "check the server, its log and the way to it; the installation begins anew when the machine is reset"
+            }
+            Self::Served { .. } => {
+                "copy the whole folder of one release to the server anew, and make sure that no proxy answers in its \
+                 place"
             }
             Self::ReadBack { .. } => {
                 "the disk, its cable or its controller loses data: replace it or select another disk"

@@ -27,10 +27,11 @@ struct Work<'p> {
     bytes: Vec<u8>,
 }
 
-/// Reads all frames and hands each to `consume` on one of several threads; the first error ends it.
+/// Reads the first `frames` frames and hands each to `consume` on one of several threads; the first error ends it.
 fn pipeline<S>(
     means: &Means<'_>,
     payload: &Payload,
+    frames: usize,
     state: impl Fn() -> S + Sync,
     consume: impl Fn(&mut S, &Work<'_>) -> Result<(), StepError> + Sync,
 ) -> Result<(), StepError> {
@@ -52,7 +53,7 @@ fn pipeline<S>(
                 })
             })
             .collect();
-        let read = read_frames(means, payload, |work| sender.send(work).is_ok());
+        let read = read_frames(means, payload, frames, |work| sender.send(work).is_ok());
         drop(sender);
         let mut result = read;
         for worker in workers {
@@ -76,16 +77,24 @@ fn drain(receiver: &Mutex<Receiver<Work<'_>>>) {
 fn read_frames<'p>(
     means: &Means<'_>,
     payload: &'p Payload,
+    frames: usize,
     mut take: impl FnMut(Work<'p>) -> bool,
 ) -> Result<(), StepError> {
-    let fail = |source| StepError::MediumRead { file: payload.file.clone(), source };
-    let mut file = File::open(means.medium.join(&payload.file)).map_err(fail)?;
-    let length = file.metadata().map_err(fail)?.len();
-    if length != payload.size {
-        return Err(damaged(payload, format!("it has {length} bytes, the manifest says {}", payload.size)));
-    }
+    let fail = |source| means.unreadable(&payload.file, source);
+    let mut file: Box<dyn Read + '_> = match means.remote {
+        Some(remote) => Box::new(remote.open(&payload.file, Some(payload.size))),
+        None => {
+            let file = File::open(means.medium.join(&payload.file)).map_err(fail)?;
+            let length = file.metadata().map_err(fail)?.len();
+            if length != payload.size {
+                let what = format!("it has {length} bytes, the manifest says {}", payload.size);
+                return Err(means.damaged(&payload.file, what));
+            }
+            Box::new(file)
+        }
+    };
     let mut raw_offset = 0;
-    for (number, frame) in payload.frames.iter().enumerate() {
+    for (number, frame) in payload.frames.iter().enumerate().take(frames) {
         let mut bytes = vec![0; frame.size as usize];
         file.read_exact(&mut bytes).map_err(fail)?;
         if !take(Work { number, frame, raw_offset, bytes }) {
@@ -96,28 +105,28 @@ fn read_frames<'p>(
     Ok(())
 }
 
-fn damaged(payload: &Payload, what: String) -> StepError {
-    StepError::MediumDamaged { file: payload.file.clone(), what }
-}
-
-fn check_hash(payload: &Payload, work: &Work<'_>) -> Result<(), StepError> {
+fn check_hash(means: &Means<'_>, payload: &Payload, work: &Work<'_>) -> Result<(), StepError> {
     match hex(&Sha256::digest(&work.bytes)) == work.frame.sha256.to_lowercase() {
         true => Ok(()),
         false => {
             let place = format!("frame {} of {}", work.number + 1, payload.frames.len());
-            Err(damaged(payload, format!("{place} does not have the hash in the manifest")))
+            let page = work.number == 0 && work.bytes.trim_ascii_start().first() == Some(&b'<');
+            let page = if page { " (it looks like a web page)" } else { "" };
+            let what = format!("{place} does not have the hash in the manifest{page}");
+            Err(means.damaged(&payload.file, what))
         }
     }
 }
 
-/// Checks every frame against the manifest; decodes and writes nothing.
+/// Checks every frame against the manifest, of a server's image only the first; decodes and writes nothing.
 pub(super) fn check(means: &Means<'_>, payload: &Payload) -> Result<(), StepError> {
     let consume = |_: &mut (), work: &Work<'_>| {
-        check_hash(payload, work)?;
+        check_hash(means, payload, work)?;
         means.progress.advance(work.frame.size);
         Ok(())
     };
-    pipeline(means, payload, || (), consume)
+    let frames = if means.remote.is_some() { 1 } else { usize::MAX };
+    pipeline(means, payload, frames, || (), consume)
 }
 
 /// What one thread needs to decode.
@@ -136,10 +145,11 @@ pub(super) fn write(means: &Means<'_>, payload: &Payload, offset: u64) -> Result
         buffer: Buffer::zeroed(largest.next_multiple_of(ALIGNMENT)),
     };
     let consume = |decoder: &mut Decoder, work: &Work<'_>| {
-        check_hash(payload, work)?;
+        check_hash(means, payload, work)?;
         let raw_size = work.frame.raw_size as usize;
         let undecodable = |what: String| {
-            damaged(payload, format!("frame {} of {} {what}", work.number + 1, payload.frames.len()))
+            let place = format!("frame {} of {} {what}", work.number + 1, payload.frames.len());
+            means.damaged(&payload.file, place)
         };
         let zstd = decoder.zstd.as_mut().map_err(|error| undecodable(format!("finds no memory: {error}")))?;
         let decoded = zstd
@@ -155,7 +165,7 @@ pub(super) fn write(means: &Means<'_>, payload: &Payload, offset: u64) -> Result
         means.progress.advance(work.frame.raw_size);
         Ok(())
     };
-    pipeline(means, payload, decoder, consume)?;
+    pipeline(means, payload, usize::MAX, decoder, consume)?;
     Ok(means.disk.sync()?)
 }
 

@@ -1,15 +1,19 @@
-//! The node config: from a drive labelled SHEAF-CONF, else from the medium.
+//! The node config: from the kernel argument's URL, else a drive labelled SHEAF-CONF, else the medium.
 //!
-//! Why this order: a drive that someone plugged in for this machine says more than what a medium for many machines
-//! carries. Route in: block devices, the medium. Route out: [`Found`], which says which source won; a drive that is
-//! labelled but holds no valid config is an error, never a reason to take the next source in silence.
+//! Why this order: whoever writes a boot entry means this very start, a drive that someone plugged in means this
+//! machine, and a medium may be for many. Route in: [`Places`]. Route out: [`Found`], which says which source won and
+//! why the others did not; a source that is there but wrong is an error, never a reason to take the next one in silence.
 
+use super::arguments::{ConfigArgument, ConfigUrl};
 use super::medium::{FOLDER, Medium};
+pub use super::url::Patience;
 use sheaf_config::diagnose::Errors;
 use sheaf_config::load;
 use sheaf_config::node::NodeConfig;
 use sheaf_host::block::Device;
+use sheaf_host::call::Call;
 use sheaf_host::mount::{Mount, MountError};
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,14 +23,34 @@ pub const LABEL: &str = "SHEAF-CONF";
 /// The config's file name, on every source.
 pub const FILE: &str = "node.toml";
 /// A node config is text of a few kilobytes; more, in bytes, is another file under its name.
-const LARGEST: u64 = 1 << 20;
+pub(super) const LARGEST: u64 = 1 << 20;
 /// File systems that a labelled drive may have.
 const FSTYPES: [&str; 3] = ["vfat", "ext4", "iso9660"];
+
+/// Where a node config may be.
+pub struct Places<'a> {
+    /// What the kernel's command line says.
+    pub argument: Option<&'a ConfigArgument>,
+    /// Block devices of the machine.
+    pub devices: &'a [Device],
+    /// The medium, when the release is on one.
+    pub medium: Option<&'a Medium>,
+    /// Mounts drives below `mounts` for the time of reading.
+    pub mount: &'a dyn Mount,
+    /// A folder to mount in.
+    pub mounts: &'a Path,
+    /// Asks servers.
+    pub call: &'a dyn Call,
+    /// How long servers are asked.
+    pub patience: Patience,
+    /// Hears of tries that failed.
+    pub tell: &'a dyn Fn(&str),
+}
 
 /// A valid node config and where it came from.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// The drive or medium, in words.
+    /// The source that won, in words.
     pub origin: String,
     /// The drive, when it came from one.
     pub device: Option<PathBuf>,
@@ -34,6 +58,23 @@ pub struct Found {
     pub text: String,
     /// What it says.
     pub config: NodeConfig,
+    /// The other sources.
+    pub others: Vec<Other>,
+}
+
+/// A source that did not win.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Other {
+    /// The source, in words.
+    pub source: String,
+    /// Why not it.
+    pub why: &'static str,
+}
+
+impl fmt::Display for Other {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.source, self.why)
+    }
 }
 
 /// Why there is no config to install by.
@@ -41,14 +82,33 @@ pub struct Found {
 pub enum ConfigError {
     /// No source had one.
     #[error(
-        "no {FILE} found: no drive is labelled {LABEL}, and the medium {} holds no /{FOLDER}/{FILE}; \
+        "no {FILE} found: the kernel argument sheaf.config is not given, no drive is labelled {LABEL}, and {medium}; \
          give one by a USB stick or second drive ({}) with the label {LABEL} and the file {FILE} in its root, \
-         or make the medium with `sheaf iso RELEASE --config {FILE}`",
-        .medium.display(), FSTYPES.join(", ")
+         by the kernel argument sheaf.config=https://…, or make the medium with `sheaf iso RELEASE --config {FILE}`",
+        FSTYPES.join(", ")
     )]
     None {
-        /// Device of the medium.
-        medium: PathBuf,
+        /// What is with the medium.
+        medium: String,
+    },
+    /// A server did not give it.
+    #[error("{FILE} of {url}: {reason}; {remedy}")]
+    Url {
+        /// Its URL.
+        url: String,
+        /// Why not.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The kernel argument wants the one of the medium.
+    #[error(
+        "the kernel argument says sheaf.config=medium, and {medium}; make the medium with `sheaf iso RELEASE \
+         --config {FILE}`, or take the argument away"
+    )]
+    NotInMedium {
+        /// What is with the medium.
+        medium: String,
     },
     /// More than one drive claims to have it.
     #[error("several drives are labelled {LABEL}: {drives}; leave only the one with this machine's {FILE}")]
@@ -88,23 +148,60 @@ pub enum ConfigError {
     },
 }
 
-/// Finds the node config; drives are mounted below `mounts` for the time of reading.
-pub fn find(
-    devices: &[Device],
-    medium: &Medium,
-    mount: &dyn Mount,
-    mounts: &Path,
-) -> Result<Found, ConfigError> {
-    let labelled = |device: &&Device| device.label.as_deref() == Some(LABEL);
-    let drives: Vec<_> = devices.iter().flat_map(Device::tree).filter(labelled).collect();
-    match drives[..] {
-        [] => from_medium(medium),
-        [drive] => from_drive(drive, mount, &mounts.join("config")),
-        _ => {
+/// Finds the node config.
+pub fn find(places: &Places<'_>) -> Result<Found, ConfigError> {
+    let drives = labelled(places.devices);
+    let mut found = match (places.argument, &drives[..]) {
+        (Some(ConfigArgument::Url(source)), _) => from_url(source, places)?,
+        (Some(ConfigArgument::Medium), _) => {
+            from_medium(places)?.map_err(|medium| ConfigError::NotInMedium { medium })?
+        }
+        (None, []) => from_medium(places)?.map_err(|medium| ConfigError::None { medium })?,
+        (None, [drive]) => from_drive(drive, places.mount, &places.mounts.join("config"))?,
+        (None, _) => {
             let paths: Vec<_> = drives.iter().map(|drive| drive.path.display().to_string()).collect();
-            Err(ConfigError::Several { drives: paths.join(", ") })
+            return Err(ConfigError::Several { drives: paths.join(", ") });
+        }
+    };
+    found.others = others(&found, places, &drives);
+    Ok(found)
+}
+
+/// Drives and partitions with the label.
+pub fn labelled(devices: &[Device]) -> Vec<&Device> {
+    let has_label = |device: &&Device| device.label.as_deref() == Some(LABEL);
+    devices.iter().flat_map(Device::tree).filter(has_label).collect()
+}
+
+fn others(found: &Found, places: &Places<'_>, drives: &[&Device]) -> Vec<Other> {
+    const LATER: &str = "not looked at, an earlier source won";
+    let mut others = Vec::new();
+    let mut add = |source: String, why| others.push(Other { source, why });
+    match places.argument {
+        None => add("kernel argument sheaf.config".into(), "not given"),
+        Some(ConfigArgument::Medium) => add("kernel argument sheaf.config".into(), "wants the medium's"),
+        Some(ConfigArgument::Url(_)) => {}
+    }
+    if found.device.is_none() {
+        match drives {
+            [] => add(format!("drive labelled {LABEL}"), "none is there"),
+            _ => drives
+                .iter()
+                .for_each(|drive| add(format!("drive {} labelled {LABEL}", drive.path.display()), LATER)),
         }
     }
+    let is_medium = found.device.is_none() && !matches!(places.argument, Some(ConfigArgument::Url(_)));
+    match places.medium {
+        Some(medium) if !is_medium => add(format!("medium {}", medium.device.display()), LATER),
+        None => add("medium".into(), "the release comes from a server"),
+        Some(_) => {}
+    }
+    others
+}
+
+fn from_url(source: &ConfigUrl, places: &Places<'_>) -> Result<Found, ConfigError> {
+    let text = super::url::fetch(source, places.call, places.patience, places.tell)?;
+    valid(format!("{} (kernel argument)", source.url), None, text)
 }
 
 fn from_drive(drive: &Device, mount: &dyn Mount, target: &Path) -> Result<Found, ConfigError> {
@@ -119,12 +216,16 @@ fn from_drive(drive: &Device, mount: &dyn Mount, target: &Path) -> Result<Found,
     valid(origin, Some(drive.path.clone()), text?)
 }
 
-fn from_medium(medium: &Medium) -> Result<Found, ConfigError> {
+/// The config in the medium; or, inside, why there is none.
+fn from_medium(places: &Places<'_>) -> Result<Result<Found, String>, ConfigError> {
+    let Some(medium) = places.medium else {
+        return Ok(Err("the release comes from a server, not from a medium".into()));
+    };
     let origin = format!("medium {}", medium.device.display());
     match read(&medium.folder.join(FILE)) {
-        Ok(text) => valid(origin, None, text),
+        Ok(text) => valid(origin, None, text).map(Ok),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(ConfigError::None { medium: medium.device.clone() })
+            Ok(Err(format!("the {origin} holds no /{FOLDER}/{FILE}")))
         }
         Err(source) => Err(ConfigError::Read { origin, source }),
     }
@@ -140,5 +241,5 @@ fn read(path: &Path) -> io::Result<String> {
 fn valid(origin: String, device: Option<PathBuf>, text: String) -> Result<Found, ConfigError> {
     let config = load::parse_node_config(FILE, &text)
         .map_err(|errors| ConfigError::Invalid { origin: origin.clone(), errors })?;
-    Ok(Found { origin, device, text, config })
+    Ok(Found { origin, device, text, config, others: Vec::new() })
 }

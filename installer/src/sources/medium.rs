@@ -4,7 +4,7 @@
 //! mounted; nothing of it is believed but what the signed manifest vouches for.
 
 use minisign_verify::{PublicKey, Signature};
-use sheaf_config::manifest::{FILE, FORMAT, Manifest};
+use sheaf_config::manifest::{FILE, FORMAT, Manifest, SIGNATURE};
 use sheaf_host::block::Device;
 use sheaf_host::mount::{Mount, MountError};
 use std::collections::BTreeMap;
@@ -58,6 +58,22 @@ pub enum MediumError {
     Several {
         /// Their devices.
         devices: Vec<PathBuf>,
+    },
+    /// A file of a release folder on a server can not be had.
+    #[error("{url} can not be fetched")]
+    Fetch {
+        /// What was asked for.
+        url: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A release folder is there, but not one that we trust.
+    #[error("the release folder {url} is refused: {reason}")]
+    RemoteRefused {
+        /// Its URL.
+        url: String,
+        /// Why, and what to do.
+        reason: String,
     },
     /// A medium is there, but not one that we trust.
     #[error("the medium {} is refused: {reason}", .device.display())]
@@ -130,7 +146,7 @@ pub fn find(devices: &[Device], mount: &dyn Mount, mounts: &Path, key: &Path) ->
     }
 }
 
-fn public_key(path: &Path) -> Result<PublicKey, MediumError> {
+pub(super) fn public_key(path: &Path) -> Result<PublicKey, MediumError> {
     PublicKey::from_file(path)
         .map_err(|source| MediumError::Key { path: path.to_owned(), source: source.into() })
 }
@@ -143,23 +159,31 @@ fn unreadable(file: &str, error: &io::Error) -> String {
 
 /// The manifest in `folder`, if `key` signed it.
 fn trusted_manifest(folder: &Path, key: &PublicKey) -> Result<Manifest, String> {
-    let signature_file = format!("{FILE}.minisig");
     let read = |file: &str| fs::read(folder.join(file)).map_err(|error| unreadable(file, &error));
-    let bytes = read(FILE)?;
-    let signature = String::from_utf8_lossy(&read(&signature_file)?).into_owned();
+    trusted(&read(FILE)?, &read(SIGNATURE)?, key, &format!("/{FOLDER}/"))
+}
+
+/// The manifest in `bytes`, if `key` signed it; errors call the files `place` and their names.
+pub(super) fn trusted(
+    bytes: &[u8],
+    signature: &[u8],
+    key: &PublicKey,
+    place: &str,
+) -> Result<Manifest, String> {
+    let signature = String::from_utf8_lossy(signature);
     let foreign = "; it was changed, or made by a build with another key: use the medium of the same release as this installer";
     let signature = Signature::decode(&signature)
-        .map_err(|error| format!("/{FOLDER}/{signature_file} is no signature ({error}){foreign}"))?;
+        .map_err(|error| format!("{place}{SIGNATURE} is no signature ({error}){foreign}"))?;
     // Prehashed signatures alone: the legacy form can not be checked without keeping all in memory.
-    key.verify(&bytes, &signature, false).map_err(|error| {
-        format!("/{FOLDER}/{FILE} does not verify with this installer's key ({error}){foreign}")
+    key.verify(bytes, &signature, false).map_err(|error| {
+        format!("{place}{FILE} does not verify with this installer's key ({error}){foreign}")
     })?;
-    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| {
-        format!("/{FOLDER}/{FILE} is not understood ({error}); use an installer of its own release")
+    let manifest: Manifest = serde_json::from_slice(bytes).map_err(|error| {
+        format!("{place}{FILE} is not understood ({error}); use an installer of its own release")
     })?;
     if manifest.format != FORMAT {
         return Err(format!(
-            "/{FOLDER}/{FILE} has format {}, this installer reads {FORMAT}; use an installer of its own release",
+            "{place}{FILE} has format {}, this installer reads {FORMAT}; use an installer of its own release",
             manifest.format
         ));
     }

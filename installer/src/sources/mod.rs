@@ -3,8 +3,11 @@
 //! Route in: the machine's block devices. Route out: a [`medium::Medium`] whose manifest verified, and a
 //! [`config::Found`] that says which source won; or an error that says what was looked for, and where.
 
+pub mod arguments;
 pub mod config;
 pub mod medium;
+pub mod remote;
+mod url;
 
 use sheaf_host::block::{self, Device, ProbeError};
 use sheaf_host::run::{Command, Run};

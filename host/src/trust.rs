@@ -1,0 +1,258 @@
+//! Whom a TLS client believes: public authorities, given ones, one certificate, or anyone.
+//!
+//! Why here: an installer meets servers whose authority no image holds; what it believes instead is said at the call.
+//! Route in: [`Trust`]. Route out: an agent of ureq that connects to those alone.
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::io::{Read, Write};
+use std::sync::Arc;
+use ureq::config::Config;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, TcpConnector, Transport,
+    TransportAdapter,
+};
+
+/// Whom to believe.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// The authorities that browsers know.
+    #[default]
+    Public,
+    /// These authorities, in PEM, and no others.
+    Authorities(String),
+    /// The server whose own certificate has this SHA-256, whoever signed it and whatever its dates say.
+    Certificate(Fingerprint),
+    /// Anyone: what comes is verified by other means.
+    Anyone,
+}
+
+/// SHA-256 of a certificate in DER: what `openssl x509 -fingerprint -sha256` prints.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl Fingerprint {
+    /// Reads 64 hex digits, with or without colons between the bytes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits: String = text.chars().filter(|c| *c != ':').collect();
+        if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        let mut bytes = [0; 32];
+        for (byte, place) in bytes.iter_mut().zip((0..64).step_by(2)) {
+            *byte = u8::from_str_radix(&digits[place..place + 2], 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// Authorities that are no certificates.
+#[derive(Debug, thiserror::Error)]
+#[error("the certificate authorities are not certificates in PEM")]
+pub struct TrustError;
+
+impl Trust {
+    /// A client with `config` that believes those alone.
+    pub(crate) fn agent(
+        &self,
+        config: ureq::config::ConfigBuilder<ureq::typestate::AgentScope>,
+    ) -> Result<ureq::Agent, TrustError> {
+        let tls = TlsConfig::builder();
+        match self {
+            Self::Public => Ok(config.build().into()),
+            Self::Anyone => Ok(config.tls_config(tls.disable_verification(true).build()).build().into()),
+            Self::Authorities(pem) => {
+                let certificates: Vec<_> = parse_pem(pem.as_bytes())
+                    .filter_map(|item| match item {
+                        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+                        _ => None,
+                    })
+                    .collect();
+                if certificates.is_empty() {
+                    return Err(TrustError);
+                }
+                let roots = RootCerts::Specific(Arc::new(certificates));
+                Ok(config.tls_config(tls.root_certs(roots).build()).build().into())
+            }
+            Self::Certificate(fingerprint) => Ok(pinned(config.build(), *fingerprint)),
+        }
+    }
+}
+
+fn pinned(config: Config, fingerprint: Fingerprint) -> ureq::Agent {
+    let connector = Connector::<()>::chain(TcpConnector::default(), PinnedTls(fingerprint));
+    ureq::Agent::with_parts(config, connector, DefaultResolver::default())
+}
+
+/// TLS over what ureq connected, with one certificate believed.
+#[derive(Debug)]
+struct PinnedTls(Fingerprint);
+
+impl<In: Transport> Connector<In> for PinnedTls {
+    type Out = Either<In, Tls>;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, ureq::Error> {
+        let Some(transport) = chained else { return Ok(None) };
+        if !details.needs_tls() || transport.is_tls() {
+            return Ok(Some(Either::A(transport)));
+        }
+        let failed = |_| ureq::Error::Tls("the server's name is no name for TLS");
+        let host = details.uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(host.to_owned()).map_err(failed)?;
+        let provider = Arc::new(ring::default_provider());
+        let verifier = Arc::new(OnlyThis { fingerprint: self.0, provider: provider.clone() });
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(ureq::Error::from)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        let mut connection = ClientConnection::new(Arc::new(config), name)?;
+        let mut socket = TransportAdapter::new(transport.boxed(), details.current_time.clone());
+        socket.set_timeout(details.timeout);
+        connection.complete_io(&mut socket)?;
+        let buffers =
+            LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        Ok(Some(Either::B(Tls { buffers, stream: StreamOwned::new(connection, socket) })))
+    }
+}
+
+struct Tls {
+    buffers: LazyBuffers,
+    stream: StreamOwned<ClientConnection, TransportAdapter>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+impl Transport for Tls {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        Ok(self.stream.write_all(&self.buffers.output()[..amount])?)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        let amount = self.stream.read(self.buffers.input_append_buf())?;
+        self.buffers.input_appended(amount);
+        Ok(amount > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.stream.get_mut().get_mut().is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        true
+    }
+}
+
+/// Believes one certificate, and only from a server that has its key.
+#[derive(Debug)]
+struct OnlyThis {
+    fingerprint: Fingerprint,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for OnlyThis {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let found = Fingerprint(Sha256::digest(certificate).into());
+        match found == self.fingerprint {
+            true => Ok(ServerCertVerified::assertion()),
+            false => Err(rustls::Error::General(format!(
+                "the server's certificate has the SHA-256 {found}, {} is expected",
+                self.fingerprint
+            ))),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_reads_as_openssl_prints_it() {
+        let plain = "ab".repeat(32);
+        let colons = vec!["AB"; 32].join(":");
+        assert_eq!(Fingerprint::parse(&plain), Some(Fingerprint([0xab; 32])));
+        assert_eq!(Fingerprint::parse(&colons), Some(Fingerprint([0xab; 32])));
+        assert_eq!(Fingerprint::parse(&plain[1..]), None);
+        assert_eq!(Fingerprint::parse(&"xy".repeat(32)), None);
+        assert_eq!(Fingerprint([0xab; 32]).to_string(), plain);
+    }
+
+    #[test]
+    fn authorities_that_are_none_are_refused() {
+        let builder = ureq::Agent::config_builder();
+        assert!(Trust::Authorities("nonsense".into()).agent(builder).is_err());
+    }
+}

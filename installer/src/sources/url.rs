@@ -1,0 +1,110 @@
+//! A node config on a server.
+//!
+//! Why retried: at a data centre's power-on a hundred machines boot before the switches and the server do. What the
+//! server refuses for good is not asked for again. Route in: [`ConfigUrl`]. Route out: its text, checked against the
+//! hash when one is given; or what was tried and what to do.
+
+use super::arguments::ConfigUrl;
+use super::config::{ConfigError, LARGEST};
+use sha2::{Digest, Sha256};
+use sheaf_host::call::{Call, CallError, Reply, Request};
+use sheaf_host::trust::Trust;
+use sheaf_host::wait;
+use std::time::{Duration, Instant};
+
+/// How patient to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Until it is given up. Switches and servers that were switched on with this machine are up by then.
+    pub whole: Duration,
+    /// Between two tries.
+    pub pause: Duration,
+    /// Of one try.
+    pub one: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { whole: Duration::from_secs(300), pause: Duration::from_secs(3), one: Duration::from_secs(20) }
+    }
+}
+
+/// The text at `source`; each failed try is told, the same one only once.
+pub(super) fn fetch(
+    source: &ConfigUrl,
+    call: &dyn Call,
+    patience: Patience,
+    tell: &dyn Fn(&str),
+) -> Result<String, ConfigError> {
+    let trust = source.certificate.map_or(Trust::Public, Trust::Certificate);
+    let request = Request::get(&source.url, trust, patience.one);
+    let fail = |reason: String, remedy: &str| ConfigError::Url {
+        url: source.url.clone(),
+        reason,
+        remedy: remedy.into(),
+    };
+    let begin = Instant::now();
+    let mut last = String::new();
+    let reply = wait::until(patience.whole, patience.pause, || {
+        let why = match call.call(&request) {
+            Ok(reply) if reply.status == 200 => return Some(Ok(reply)),
+            Ok(Reply { status, .. }) if status == 429 || status >= 500 => {
+                format!("it is answered with HTTP status {status}")
+            }
+            Ok(Reply { status, .. }) => {
+                let reason = format!("it is answered with HTTP status {status}");
+                return Some(Err(fail(reason, "put node.toml there, or correct the kernel argument")));
+            }
+            Err(CallError::Request { source, .. }) => {
+                return Some(Err(fail(source.to_string(), "correct the kernel argument sheaf.config")));
+            }
+            Err(CallError::Reach { source, .. }) => source.to_string(),
+        };
+        if why != last {
+            tell(&format!(
+                "{}: {why}; trying again for {} s",
+                source.url,
+                patience.whole.saturating_sub(begin.elapsed()).as_secs()
+            ));
+            last = why;
+        }
+        None
+    });
+    let reply = reply.unwrap_or_else(|| {
+        let reason = format!("it can not be fetched within {} s: {last}", patience.whole.as_secs());
+        Err(fail(reason, remedy_of(source, &last)))
+    })?;
+    let text = text(reply.body).map_err(|reason| fail(reason, "put node.toml there"))?;
+    let hash: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
+    match &source.sha256 {
+        Some(wanted) if *wanted != hash => Err(fail(
+            format!("its SHA-256 is {hash}, the kernel argument says {wanted}"),
+            "correct sheaf.config.sha256 when the file was changed by you; else someone else changed it",
+        )),
+        _ => Ok(text),
+    }
+}
+
+fn remedy_of(source: &ConfigUrl, last: &str) -> &'static str {
+    if last.to_lowercase().contains("certificate") {
+        return match source.certificate {
+            Some(_) => "compare sheaf.config.certificate with the server's certificate",
+            None => {
+                "give the server a certificate of a public authority, or pin its own with \
+                 sheaf.config.certificate; a wrong clock of this machine has the same effect"
+            }
+        };
+    }
+    "check the cable, the address that DHCP gave (or the kernel argument ip=), and the server"
+}
+
+fn text(body: Vec<u8>) -> Result<String, String> {
+    if body.len() as u64 > LARGEST {
+        return Err("what came is larger than 1 MiB: this is no node config".into());
+    }
+    let text = String::from_utf8(body).map_err(|_| "what came is no text".to_owned())?;
+    match text.trim_start().starts_with('<') {
+        true => Err("what came is a web page, no node config".into()),
+        false => Ok(text),
+    }
+}
