@@ -5,10 +5,12 @@
 //! Route in: TOML or JSON text. Route out: types that hold only what is valid, or errors that name file and line.
 
 pub mod diagnose;
+pub mod inventory;
 pub mod load;
 pub mod manifest;
 pub mod node;
 pub mod pin;
 pub mod recipe;
+pub mod select;
 pub mod spanned;
 pub mod syntax;

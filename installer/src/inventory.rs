@@ -3,125 +3,14 @@
 //! Why here: the plan decides on this value alone, so what it decided can be shown, tested and reported.
 //! Route in: [`sheaf_host`]'s probes. Route out: [`Inventory`]; `sheaf-installer inventory --json` prints it.
 
-use serde::Serialize;
-use sheaf_config::node::Bus;
+use sheaf_config::node::{Bus, Identity};
 use sheaf_host::block::{self, Device};
 use sheaf_host::nic;
 use sheaf_host::run::Run;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use uuid::Uuid;
 
-/// One machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Inventory {
-    /// How it was booted.
-    pub firmware: Firmware,
-    /// Memory the kernel has, in bytes.
-    pub memory: u64,
-    /// Its disks, by path.
-    pub disks: Vec<Disk>,
-    /// Its wired network cards, by name.
-    pub nics: Vec<Nic>,
-}
-
-/// How a machine starts a boot loader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs)] // the names say it
-pub enum Firmware {
-    Uefi,
-    Bios,
-}
-
-/// One disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Disk {
-    /// Node in /dev; may be another at the next boot.
-    pub path: PathBuf,
-    /// Its names under /dev/disk/by-id and /dev/disk/by-path.
-    pub links: Vec<PathBuf>,
-    /// Serial number.
-    pub serial: Option<String>,
-    /// World-wide name.
-    pub wwn: Option<String>,
-    /// Model name.
-    pub model: Option<String>,
-    /// How it is attached, when that is one of the known ways.
-    pub bus: Option<Bus>,
-    /// Length in bytes.
-    pub size: u64,
-    /// Logical sector size in bytes.
-    pub sector_size: u64,
-    /// The kernel refuses writes.
-    pub read_only: bool,
-    /// It can be taken out.
-    pub removable: bool,
-    /// The medium this installation comes from.
-    pub is_medium: bool,
-    /// Who uses it, in words.
-    pub uses: Vec<String>,
-    /// Marks of present contents, on it and on its partitions.
-    pub signatures: Vec<Signature>,
-    /// Why it could not be searched for signatures.
-    pub unreadable: Option<String>,
-    /// An earlier installation of Sheaf on it.
-    pub older: Option<Older>,
-}
-
-/// An earlier installation of Sheaf, as its partition table shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Older {
-    /// UUID of the disk: that of the installation, the last byte 0.
-    pub id: Uuid,
-    /// Its partitions by number.
-    pub partitions: Vec<OlderPartition>,
-}
-
-/// One of its partitions.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct OlderPartition {
-    /// Number in the table.
-    pub number: u8,
-    /// Name in the table.
-    pub name: String,
-    /// Type in the table.
-    #[serde(rename = "type")]
-    pub kind: Uuid,
-    /// First byte on the disk.
-    pub offset: u64,
-    /// Length in bytes.
-    pub size: u64,
-}
-
-/// A mark by which some system would recognise content.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Signature {
-    /// Disk or partition it is on.
-    pub device: PathBuf,
-    /// Its place on the disk, in bytes.
-    pub offset: u64,
-    /// `gpt`, `ext4`, `LVM2_member`, …
-    pub kind: String,
-}
-
-/// One wired network card.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Nic {
-    /// Kernel name.
-    pub name: String,
-    /// MAC address it was made with.
-    pub permanent_mac: Option<String>,
-    /// Driver.
-    pub driver: Option<String>,
-    /// A cable is in it, when that is known.
-    pub carrier: Option<bool>,
-}
+pub use sheaf_config::inventory::{Disk, Firmware, Inventory, Nic, Older, OlderPartition, Signature};
 
 /// Devices that the installer itself reads from.
 #[derive(Clone, Copy, Debug, Default)]
@@ -148,18 +37,34 @@ pub fn probe(run: &dyn Run, root: &Path, reserved: Reserved<'_>) -> anyhow::Resu
     }
     disks.sort_by(|a, b| a.path.cmp(&b.path));
     let nics = nic::wired(root)?.into_iter().map(|nic| Nic {
+        path: None,
         name: nic.name,
         permanent_mac: nic.permanent_mac,
         driver: nic.driver,
         carrier: nic.carrier,
     });
+    let nics: Vec<_> = nics.collect();
     let uefi = root.join("sys/firmware/efi").exists();
     Ok(Inventory {
         firmware: if uefi { Firmware::Uefi } else { Firmware::Bios },
         memory: memory(&std::fs::read_to_string(root.join("proc/meminfo"))?),
         disks,
-        nics: nics.collect(),
+        machine: identity(root, &nics),
+        nics,
     })
+}
+
+/// What the firmware says of the machine, and its NICs' MACs.
+fn identity(root: &Path, nics: &[Nic]) -> Identity {
+    let dmi = |file: &str| {
+        let text = std::fs::read_to_string(root.join("sys/class/dmi/id").join(file)).ok()?;
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    };
+    Identity {
+        serial: dmi("product_serial"),
+        uuid: dmi("product_uuid").map(|uuid| uuid.to_lowercase()),
+        macs: nics.iter().filter_map(|nic| nic.permanent_mac.clone()).collect(),
+    }
 }
 
 /// Disks that could hold an installation at all: not RAM disks, empty card readers, drives' boot areas, floppies.
@@ -255,15 +160,21 @@ fn memory(meminfo: &str) -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-impl std::fmt::Display for Inventory {
+/// An inventory as people read it.
+#[derive(Debug)]
+pub struct Shown<'i>(pub &'i Inventory);
+
+impl std::fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let firmware = match self.firmware {
+        let firmware = match self.0.firmware {
             Firmware::Uefi => "UEFI",
             Firmware::Bios => "BIOS",
         };
-        writeln!(f, "firmware {firmware}, memory {}", crate::human::binary(self.memory))?;
-        for disk in &self.disks {
-            let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
+        writeln!(f, "firmware {firmware}, memory {}", crate::human::binary(self.0.memory))?;
+        let machine = &self.0.machine;
+        let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
+        writeln!(f, "machine serial {}, uuid {}", text(&machine.serial), text(&machine.uuid))?;
+        for disk in &self.0.disks {
             writeln!(f, "disk {}  {}", disk.path.display(), crate::human::decimal(disk.size))?;
             writeln!(
                 f,
@@ -296,8 +207,7 @@ impl std::fmt::Display for Inventory {
                 writeln!(f, "  could not be searched: {error}")?;
             }
         }
-        for nic in &self.nics {
-            let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
+        for nic in &self.0.nics {
             writeln!(f, "card {}  mac {}, driver {}", nic.name, text(&nic.permanent_mac), text(&nic.driver))?;
         }
         Ok(())

@@ -74,7 +74,7 @@ fn show_inventory(json: bool) -> anyhow::Result<()> {
     let inventory = inventory::probe(&System, Path::new("/"), Reserved::default())?;
     match json {
         true => println!("{}", serde_json::to_string_pretty(&inventory).context("inventory as JSON")?),
-        false => print!("{inventory}"),
+        false => print!("{}", inventory::Shown(&inventory)),
     }
     Ok(())
 }

@@ -94,14 +94,14 @@ mod tests {
     fn says(text: &str, nics: &[&str]) -> Vec<String> {
         let text = format!("version = 1\nsystem.hostname = \"node-1\"\n{text}");
         let config = sheaf_config::load::parse_node_config("node.toml", &text).unwrap();
-        let nics = nics.iter().map(|name| Nic {
-            name: (*name).into(),
-            permanent_mac: None,
-            driver: None,
-            carrier: None,
-        });
-        let inventory =
-            Inventory { firmware: Firmware::Uefi, memory: 0, disks: Vec::new(), nics: nics.collect() };
+        let nics = nics.iter().map(|name| Nic { name: (*name).into(), ..Nic::default() });
+        let inventory = Inventory {
+            machine: Default::default(),
+            firmware: Firmware::Uefi,
+            memory: 0,
+            disks: Vec::new(),
+            nics: nics.collect(),
+        };
         let probes = plan(&config, &inventory);
         probes.iter().map(|p| format!("{}{}", p.what, if p.required { " (required)" } else { "" })).collect()
     }

@@ -7,7 +7,8 @@
 use super::{LayoutError, MIN_DISK, PlanError};
 use crate::human;
 use crate::inventory::Disk;
-use sheaf_config::node::{Bus, DiskSelector, Install};
+use sheaf_config::node::{DiskSelector, Install};
+use sheaf_config::select::mismatches;
 
 /// The disk to install on.
 pub(super) fn disk<'d>(
@@ -50,7 +51,7 @@ fn selection(selector: &DiskSelector, disks: &[Disk], fitting: usize) -> PlanErr
     };
     PlanError::Selection {
         found,
-        selector: described(selector),
+        selector: selector.to_string(),
         remedy: remedy.into(),
         disks: list(disks, why),
     }
@@ -71,85 +72,11 @@ fn list(disks: &[Disk], note: impl Fn(&Disk) -> String) -> String {
 
 fn facts(disk: &Disk) -> String {
     let mut facts = vec![disk.path.display().to_string(), human::decimal(disk.size)];
-    facts.extend(disk.bus.map(|bus| bus_name(bus).to_owned()));
+    facts.extend(disk.bus.map(|bus| bus.to_string()));
     facts.extend(disk.model.clone());
     facts.extend(disk.wwn.as_ref().map(|wwn| format!("wwn {wwn}")));
     facts.push(disk.serial.as_ref().map_or("no serial".into(), |serial| format!("serial {serial}")));
     facts.join(", ")
-}
-
-/// How a selector is written.
-fn bus_name(bus: Bus) -> &'static str {
-    match bus {
-        Bus::Nvme => "nvme",
-        Bus::Sata => "sata",
-        Bus::Sas => "sas",
-        Bus::Scsi => "scsi",
-        Bus::Usb => "usb",
-        Bus::Virtio => "virtio",
-    }
-}
-
-fn described(selector: &DiskSelector) -> String {
-    let text = |key: &str, value: &Option<String>| value.as_ref().map(|value| format!("{key} = \"{value}\""));
-    let size =
-        |key: &str, size: Option<sheaf_config::node::Size>| size.map(|size| format!("{key} = \"{size}\""));
-    let keys = [
-        text("serial", &selector.serial),
-        text("wwn", &selector.wwn),
-        text("path", &selector.path),
-        selector.bus.map(|bus| format!("bus = \"{}\"", bus_name(bus))),
-        text("model", &selector.model),
-        size("min-size", selector.min_size),
-        size("max-size", selector.max_size),
-    ];
-    keys.into_iter().flatten().collect::<Vec<_>>().join(" and ")
-}
-
-/// Why `disk` does not fit; empty when it does.
-fn mismatches(selector: &DiskSelector, disk: &Disk) -> Vec<String> {
-    let mut reasons = Vec::new();
-    if disk.is_medium {
-        reasons.push("is the install medium".into());
-    }
-    let mut differs = |key: &str, has: &Option<String>, same: bool| {
-        if !same {
-            reasons.push(match has {
-                Some(has) => format!("its {key} is {has}"),
-                None => format!("it has no {key}"),
-            });
-        }
-    };
-    if let Some(serial) = &selector.serial {
-        differs("serial", &disk.serial, disk.serial.as_ref() == Some(serial));
-    }
-    if let Some(wwn) = &selector.wwn {
-        differs("wwn", &disk.wwn, disk.wwn.as_ref().is_some_and(|has| wwn_digits(has) == wwn_digits(wwn)));
-    }
-    if let Some(bus) = selector.bus {
-        differs("bus", &disk.bus.map(|bus| bus_name(bus).into()), disk.bus == Some(bus));
-    }
-    if let Some(model) = &selector.model {
-        differs("model", &disk.model, disk.model.as_ref() == Some(model));
-    }
-    if let Some(path) = &selector.path
-        && !disk.links.iter().chain([&disk.path]).any(|link| link.as_os_str() == path.as_str())
-    {
-        reasons.push("its path is another".into());
-    }
-    if selector.min_size.is_some_and(|min| disk.size < min.0) {
-        reasons.push("is smaller than min-size".into());
-    }
-    if selector.max_size.is_some_and(|max| disk.size > max.0) {
-        reasons.push("is larger than max-size".into());
-    }
-    reasons
-}
-
-/// The same name is written `naa.5000…` on labels and `0x5000…` by the kernel.
-fn wwn_digits(wwn: &str) -> String {
-    let lower = wwn.to_lowercase();
-    lower.trim_start_matches("naa.").trim_start_matches("0x").to_owned()
 }
 
 /// Other disks with the same serial: clones, LUNs of one array, or one disk on two paths.

@@ -158,12 +158,13 @@ pub fn signature(device: &str, offset: u64, kind: &str) -> Signature {
 }
 
 pub fn nic(name: &str, mac: &str) -> Nic {
-    Nic { name: name.into(), permanent_mac: Some(mac.into()), driver: None, carrier: None }
+    Nic { name: name.into(), permanent_mac: Some(mac.into()), ..Nic::default() }
 }
 
 /// One empty disk with serial A, one card.
 pub fn machine() -> Inventory {
     Inventory {
+        machine: Default::default(),
         firmware: Firmware::Uefi,
         memory: 2 << 30,
         disks: vec![disk("vda", "A")],
