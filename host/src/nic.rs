@@ -16,6 +16,8 @@ pub struct Nic {
     pub name: String,
     /// MAC address the card was made with, lower case; a changed address is not it, then this is empty.
     pub permanent_mac: Option<String>,
+    /// Its place on the machine's buses, as udev names it: `pci-0000:01:00.0`.
+    pub path: Option<String>,
     /// Driver, `virtio_net`.
     pub driver: Option<String>,
     /// A cable is in it; unknown while the link is down.
@@ -36,8 +38,14 @@ pub fn wired(root: &Path) -> std::io::Result<Vec<Nic>> {
         }
         let untouched = text("addr_assign_type").as_deref() == Some("0"); // NET_ADDR_PERM
         let driver = fs::read_link(dir.join("device/driver")).ok();
+        let path = text("ifindex").and_then(|index| {
+            // udev's database: one file for each interface, one line for each property.
+            let database = fs::read_to_string(root.join(format!("run/udev/data/n{index}"))).ok()?;
+            database.lines().find_map(|line| line.strip_prefix("E:ID_PATH=")).map(str::to_owned)
+        });
         nics.push(Nic {
             name: entry.file_name().to_string_lossy().into_owned(),
+            path,
             permanent_mac: text("address").filter(|_| untouched),
             driver: driver.and_then(|link| Some(link.file_name()?.to_string_lossy().into_owned())),
             carrier: text("carrier").map(|carrier| carrier == "1"),

@@ -37,7 +37,7 @@ pub fn probe(run: &dyn Run, root: &Path, reserved: Reserved<'_>) -> anyhow::Resu
     }
     disks.sort_by(|a, b| a.path.cmp(&b.path));
     let nics = nic::wired(root)?.into_iter().map(|nic| Nic {
-        path: None,
+        path: nic.path,
         name: nic.name,
         permanent_mac: nic.permanent_mac,
         driver: nic.driver,

@@ -104,6 +104,7 @@ fn install(progress: &Progress, prepared: &Prepared) -> anyhow::Result<()> {
         mount: &mount::System,
         firmware: &EfiVars::default(),
         disk: &disk,
+        open: &|path| Ok(Box::new(RawDisk::open(path)?)),
         medium: &medium.folder,
         remote: None,
         scratch: Path::new(SCRATCH),

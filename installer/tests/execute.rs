@@ -24,6 +24,7 @@ fn install(plan: &InstallPlan, release: &Release, disk: &FakeDisk, run: &dyn Run
         mount: &FakeMount::default(),
         firmware: &FakeVariables::default(),
         disk,
+        open: &common::no_other_disk,
         medium: &release.folder(),
         remote: None,
         scratch: &release.scratch(),

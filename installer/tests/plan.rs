@@ -258,6 +258,91 @@ fn an_older_install_of_ours_is_data_like_any_other() {
     });
 }
 
+/// The machine has an older install of ours on its disk.
+fn with_older_install(case: &mut Case) {
+    let older = common::older(common::SIZE);
+    let place = |name: &str| older.partitions.iter().find(|p| p.name == name).unwrap().offset;
+    case.machine.disks[0].signatures = vec![
+        signature("/dev/vda", 512, "gpt"),
+        signature("/dev/vda2", place("esp"), "vfat"),
+        signature("/dev/vda9", place("state") + 0x438, "ext4"),
+        signature("/dev/vda10", place("data") + 0x438, "ext4"),
+    ];
+    case.machine.disks[0].older = Some(older);
+    case.config = config("reinstall = \"keep-data\"\n");
+}
+
+#[test]
+fn the_data_of_an_older_install_is_kept_with_its_table_and_its_uuid() {
+    says("keep-data", with_older_install);
+}
+
+#[test]
+fn keeping_data_needs_an_older_install_of_the_same_layout_with_data_on_it() {
+    says("keep-data-none", |case| {
+        with_older_install(case);
+        case.machine.disks[0].older = None;
+    });
+    says("keep-data-other-layout", |case| {
+        with_older_install(case);
+        case.machine.disks[0].older.as_mut().unwrap().partitions[4].size *= 2;
+    });
+    says("keep-data-fewer-partitions", |case| {
+        with_older_install(case);
+        case.machine.disks[0].older.as_mut().unwrap().partitions.pop();
+    });
+    says("keep-data-no-file-system", |case| {
+        with_older_install(case);
+        case.machine.disks[0].signatures.pop();
+    });
+    says("keep-data-medium-image", |case| {
+        with_older_install(case);
+        let sha256 = "ab".repeat(32);
+        case.config = config(&format!(
+            "reinstall = \"keep-data\"\n[[image]]\nname = \"guest\"\nurl = \"medium:guest.raw\"\nsha256 = \"{sha256}\"\n"
+        ));
+    });
+}
+
+#[test]
+fn data_disks_are_emptied_by_their_own_proof() {
+    says("data-disks", |case| {
+        let mut full = disk("vdb", "B");
+        full.signatures = vec![signature("/dev/vdb", 536, "LVM2_member")];
+        case.machine.disks.extend([full, disk("vdc", "C")]);
+        case.config = config("data-disks = [{ serial = \"B\", wipe = \"B\" }, { serial = \"C\" }]\n");
+    });
+    says("data-disks-refused", |case| {
+        let mut full = disk("vdb", "B");
+        full.signatures = vec![signature("/dev/vdb", 536, "LVM2_member")];
+        case.machine.disks.extend([full, disk("vdc", "C")]);
+        case.config = config(
+            "data-disks = [{ serial = \"B\" }, { path = \"/dev/vda\" }, { path = \"/dev/vdc\" }, \
+             { path = \"/dev/disk/by-id/virtio-C\" }, { serial = \"Z\" }]\n",
+        );
+    });
+}
+
+#[test]
+fn a_state_partition_of_a_size_that_leaves_no_room_is_refused() {
+    says("state-size", |case| case.config = config("state-size = \"3GiB\"\n"));
+    says("state-too-large", |case| case.config = config("state-size = \"8GiB\"\n"));
+}
+
+#[test]
+fn bonds_vlans_and_named_cards_lead_to_cards_of_the_machine() {
+    let links = "[[network.nic]]\nname = \"uplink\"\npath = \"pci-0000:01:00.0\"\n\
+                 [[network.bond]]\nname = \"bond0\"\nports = [\"uplink\", \"52:54:00:00:00:02\"]\n\
+                 [[network.vlan]]\nname = \"mgmt\"\nid = 20\nparent = \"bond0\"\n\
+                 [[network.bridge]]\nname = \"br0\"\nports = [\"mgmt\"]\n";
+    says("bond-and-vlan", |case| {
+        case.machine.nics[0].path = Some("pci-0000:01:00.0".into());
+        case.machine.nics.push(nic("enp2s0", "52:54:00:00:00:02"));
+        case.config = with_bridges(links);
+    });
+    says("bond-without-cards", |case| case.config = with_bridges(links));
+}
+
 #[test]
 fn a_machine_without_disks_says_so() {
     says("no-disks", |case| case.machine.disks.clear());

@@ -166,6 +166,7 @@ fn install(mischief: Mischief) -> (Release, FakeDisk, Result<(), Failure>, usize
         mount: &FakeMount::default(),
         firmware: &FakeVariables::default(),
         disk: &disk,
+        open: &common::no_other_disk,
         medium: &kept,
         remote: Some(&remote),
         scratch: &release.scratch(),

@@ -44,6 +44,7 @@ fn installed_on(size: u64, sector_size: u64) -> Installed {
         mount: &FakeMount::default(),
         firmware: &FakeVariables::default(),
         disk: &disk,
+        open: &common::no_other_disk,
         medium: &release.folder(),
         remote: None,
         scratch: &release.scratch(),

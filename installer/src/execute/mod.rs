@@ -35,6 +35,8 @@ pub struct Means<'a> {
     pub firmware: &'a dyn Variables,
     /// The disk that is written.
     pub disk: &'a dyn Disk,
+    /// Opens disks that are emptied besides.
+    pub open: &'a (dyn Fn(&Path) -> Result<Box<dyn Disk>, DiskError> + Sync + 'a),
     /// Folder of the medium with the payload. With [`Means::remote`] a folder in memory, for the files that programs
     /// copy.
     pub medium: &'a Path,
@@ -267,7 +269,7 @@ fn first_write(plan: &InstallPlan) -> usize {
 fn phase(step: &Step) -> &'static str {
     match step {
         Step::CheckMedium { .. } | Step::CheckData { .. } => "check",
-        Step::Erase { .. } => "erase",
+        Step::Erase { .. } | Step::EmptyDisk { .. } => "erase",
         Step::WriteImage { .. } => "write",
         Step::VerifyImage { .. } => "verify",
         Step::MakeEsp { .. } => "esp",
@@ -285,6 +287,11 @@ fn perform(step: &Step, layout: &Layout, means: &Means<'_>) -> Result<(), StepEr
         Step::Erase { ranges } => {
             means.disk.hold(Hold::Alone)?;
             erase(means.disk, ranges)
+        }
+        Step::EmptyDisk { path, ranges, .. } => {
+            let disk = (means.open)(path)?;
+            disk.hold(Hold::Alone)?;
+            erase(disk.as_ref(), ranges)
         }
         Step::WriteImage { payload, offset } => payload::write(means, payload, *offset),
         Step::VerifyImage { payload, offset } => payload::verify(means, payload, *offset),

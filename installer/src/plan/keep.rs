@@ -9,14 +9,14 @@ use super::{ALIGNMENT, Layout, PlanError, Range, Role, Step};
 use crate::human;
 use crate::inventory::Disk;
 use sheaf_config::manifest::Manifest;
-use sheaf_config::node::{Image, Install};
+use sheaf_config::node::{Image, Install, Reinstall};
 
 /// Bytes of the MBR that hold boot code; the table's own follow.
 const BOOT_CODE: u64 = 440;
 
 /// Whether the config wants data kept.
-pub(super) fn is_asked(_install: &Install) -> bool {
-    false
+pub(super) fn is_asked(install: &Install) -> bool {
+    install.reinstall == Some(Reinstall::KeepData)
 }
 
 /// The layout of the older installation, when all of it can be kept.

@@ -17,6 +17,8 @@ pub const ALIGNMENT: u64 = MIB;
 pub const MIN_DISK: u64 = 16_000_000_000;
 /// Bounds of the state partition in bytes: logs and etcd need the one, nothing of it needs more than the other.
 const STATE: (u64, u64) = (2 * GIB, 32 * GIB);
+/// Smallest data partition in bytes: room for one small image and a VM's disk.
+const MIN_DATA: u64 = GIB;
 /// Attribute bit by which systemd leaves a partition alone when it mounts by itself.
 const NO_AUTO: u64 = 1 << 63;
 
@@ -100,11 +102,23 @@ pub enum LayoutError {
     TooSmall,
     /// Its sectors are of a size that no disk of today has.
     SectorSize(u64),
+    /// The state partition leaves no room for data: the largest that does, in bytes.
+    State(u64),
 }
 
 impl Layout {
     /// The table of a disk of `disk_size` bytes with sectors of `sector_size` bytes.
     pub fn of(disk_size: u64, sector_size: u64, id: Uuid) -> Result<Self, LayoutError> {
+        Self::with_state(disk_size, sector_size, id, None)
+    }
+
+    /// The same, with a state partition of `state` bytes.
+    pub fn with_state(
+        disk_size: u64,
+        sector_size: u64,
+        id: Uuid,
+        state: Option<u64>,
+    ) -> Result<Self, LayoutError> {
         if sector_size != 512 && sector_size != 4096 {
             return Err(LayoutError::SectorSize(sector_size));
         }
@@ -116,7 +130,11 @@ impl Layout {
             layout.append(role, name, kind, attributes, size);
         }
         let left = layout.tail().offset - layout.end();
-        let state = (left / 4).clamp(STATE.0, STATE.1) / ALIGNMENT * ALIGNMENT;
+        let largest = left.saturating_sub(MIN_DATA) / ALIGNMENT * ALIGNMENT;
+        if state.is_some_and(|state| state > largest) {
+            return Err(LayoutError::State(largest));
+        }
+        let state = state.unwrap_or((left / 4).clamp(STATE.0, STATE.1) / ALIGNMENT * ALIGNMENT);
         layout.append(Role::State, "state", LINUX, 0, state);
         layout.append(Role::Data, "data", LINUX, 0, left - state);
         Ok(layout)
@@ -210,6 +228,17 @@ mod tests {
     #[test]
     fn a_disk_between_gets_a_quarter_of_what_is_left() {
         assert_eq!(sizes(64 << 30, 512)[8], ("state".into(), (64 * 1024 - 1 - 10371 - 1) / 4));
+    }
+
+    #[test]
+    fn a_state_partition_can_be_given_a_size_that_leaves_room_for_data() {
+        let layout = Layout::with_state(64 << 30, 512, ID, Some(20 << 30)).unwrap();
+        assert_eq!(layout.partition(Role::State).size, 20 << 30);
+        let left = (64 * 1024 - 1 - 10371 - 1) * MIB;
+        assert_eq!(
+            Layout::with_state(64 << 30, 512, ID, Some(60 << 30)),
+            Err(LayoutError::State(left - GIB))
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod select;
 mod show;
 
 pub use layout::{ALIGNMENT, Layout, LayoutError, MIN_DISK, Partition, Role};
-pub use network::BridgePorts;
+pub use network::{BridgePorts, Cards};
 
 use crate::inventory::{Firmware, Inventory};
 use serde::Serialize;
@@ -33,6 +33,8 @@ pub struct InstallPlan {
     pub hostname: String,
     /// The disk that is written.
     pub disk: Target,
+    /// Disks that are left empty besides.
+    pub data_disks: Vec<PathBuf>,
     /// Its partition table.
     pub layout: Layout,
     /// Which cards the bridges get.
@@ -88,6 +90,15 @@ pub enum Step {
     /// Overwrite with zeros whatever could be taken for a table, a file system or a volume.
     Erase {
         /// Places on the disk.
+        ranges: Vec<Range>,
+    },
+    /// Overwrite with zeros what could be taken for contents of a disk that is not installed on.
+    EmptyDisk {
+        /// The disk.
+        path: PathBuf,
+        /// Present contents, in words.
+        erased: Vec<String>,
+        /// Places on it.
         ranges: Vec<Range>,
     },
     /// Decode an image into its partition.
@@ -219,8 +230,10 @@ pub enum PlanError {
         disks: String,
     },
     /// Not exactly one disk fits.
-    #[error("node.toml: install.disk: {found} {selector}; {remedy}\n{disks}")]
+    #[error("node.toml: {key}: {found} {selector}; {remedy}\n{disks}")]
     Selection {
+        /// Where the selector stands.
+        key: String,
         /// "no disk has" or "2 disks have".
         found: String,
         /// The selector as it was given.
@@ -240,11 +253,11 @@ pub enum PlanError {
         /// What to do.
         remedy: String,
     },
-    /// A bridge can not get its cards.
-    #[error("node.toml: network.bridge \"{bridge}\": {reason}; {remedy}")]
+    /// A link can not get its cards.
+    #[error("node.toml: {link}: {reason}; {remedy}")]
     Network {
-        /// The bridge.
-        bridge: String,
+        /// The link, `network.bridge "br0"`.
+        link: String,
         /// Why not.
         reason: String,
         /// What to write.
@@ -272,13 +285,14 @@ pub fn plan(
         errors.push(PlanError::Bios);
     }
     let disk = select::disk(config.install.as_ref(), &inventory.disks, &mut errors);
-    let network = network::resolve(&config.network.bridges, &inventory.nics, &mut errors);
+    let data_disks = select::data_disks(config.install.as_ref(), disk, &inventory.disks, &mut errors);
+    let network = network::resolve(&config.network, &inventory.nics, &mut errors);
     fit::check_manifest(supply.manifest, &mut errors);
     let images = fit::images(&config.images, supply.images, &mut errors);
     let keeps = config.install.as_ref().is_some_and(keep::is_asked);
     let layout = disk.and_then(|disk| match keeps {
         true => Some((disk, keep::layout(disk, &config.images, &mut errors)?)),
-        false => match Layout::of(disk.size, disk.sector_size, id) {
+        false => match Layout::with_state(disk.size, disk.sector_size, id, state_size(config)) {
             Ok(layout) => Some((disk, layout)),
             Err(error) => {
                 errors.push(select::unfit(disk, error));
@@ -304,15 +318,40 @@ pub fn plan(
                 },
                 kept: keeps.then(|| keep::kept(&layout)),
             },
-            steps: match keeps {
-                true => keep::steps(supply.manifest, &layout),
-                false => steps(supply.manifest, images, &layout, erased(disk, &layout)),
+            steps: {
+                let mut steps = match keeps {
+                    true => keep::steps(supply.manifest, &layout),
+                    false => steps(supply.manifest, images, &layout, erased(disk, &layout)),
+                };
+                empty(&data_disks, &mut steps);
+                steps
             },
+            data_disks: data_disks.iter().map(|disk| disk.path.clone()).collect(),
             layout,
             network,
             then: install.then,
         }),
         _ => Err(PlanErrors(errors)),
+    }
+}
+
+fn state_size(config: &NodeConfig) -> Option<u64> {
+    config.install.as_ref()?.state_size.map(|size| size.0)
+}
+
+/// Disks of pools are emptied when everything else is on the disk and was read back: an installation that fails
+/// before has not cost them anything.
+fn empty(disks: &[&crate::inventory::Disk], steps: &mut Vec<Step>) {
+    let table = steps.iter().position(|step| matches!(step, Step::WriteTable { .. })).unwrap_or(steps.len());
+    for disk in disks.iter().rev().filter(|disk| !disk.signatures.is_empty()) {
+        let tail = (disk.size.saturating_sub(ALIGNMENT)) / PAGE * PAGE;
+        let ends = [
+            Range { offset: 0, length: ALIGNMENT.min(disk.size) },
+            Range { offset: tail, length: disk.size - tail },
+        ];
+        let ranges = with_signatures(disk, ends.to_vec());
+        let erased = select::contents(disk);
+        steps.insert(table, Step::EmptyDisk { path: disk.path.clone(), erased, ranges });
     }
 }
 
@@ -375,6 +414,11 @@ fn erased(disk: &crate::inventory::Disk, layout: &Layout) -> Vec<Range> {
     let mut ranges = vec![Range { offset: 0, length: ALIGNMENT }];
     ranges.extend(starts.map(|offset| Range { offset, length: ALIGNMENT }));
     ranges.push(layout.tail());
+    with_signatures(disk, ranges)
+}
+
+/// `ranges`, and the place of every signature of `disk` that they do not cover.
+fn with_signatures(disk: &crate::inventory::Disk, mut ranges: Vec<Range>) -> Vec<Range> {
     for signature in &disk.signatures {
         // One page holds any magic number; pages already erased are not listed twice.
         let offset = signature.offset / PAGE * PAGE;

@@ -7,7 +7,7 @@
 use super::{LayoutError, MIN_DISK, PlanError};
 use crate::human;
 use crate::inventory::Disk;
-use sheaf_config::node::{DiskSelector, Install};
+use sheaf_config::node::{DiskSelector, Install, Size};
 use sheaf_config::select::mismatches;
 
 /// The disk to install on.
@@ -20,19 +20,75 @@ pub(super) fn disk<'d>(
         errors.push(PlanError::NoInstall { disks: list(disks, |_| String::new()) });
         return None;
     };
-    let fits = |disk: &&Disk| mismatches(&install.disk, disk).is_empty();
+    let proof = match (&install.wipe, super::keep::is_asked(install)) {
+        (_, true) => Proof::OlderInstall,
+        (wipe, false) => Proof::Serial(wipe.as_deref(), INSTALL),
+    };
+    one("install.disk", &install.disk, proof, disks, errors)
+}
+
+/// The disks that are emptied besides; none is the one to install on, and no two are the same.
+pub(super) fn data_disks<'d>(
+    install: Option<&Install>,
+    target: Option<&Disk>,
+    disks: &'d [Disk],
+    errors: &mut Vec<PlanError>,
+) -> Vec<&'d Disk> {
+    let mut found: Vec<(String, &Disk)> = Vec::new();
+    for (number, wanted) in install.iter().flat_map(|install| &install.data_disks).enumerate() {
+        let key = format!("install.data-disks[{}]", number + 1);
+        let proof = Proof::Serial(wanted.wipe.as_deref(), "that entry of install.data-disks");
+        let Some(disk) = one(&key, &wanted.disk, proof, disks, errors) else { continue };
+        let other = match found.iter().find(|(_, other)| other.path == disk.path) {
+            _ if target.is_some_and(|target| target.path == disk.path) => "install.disk".to_owned(),
+            Some((other, _)) => other.clone(),
+            None => {
+                found.push((key, disk));
+                continue;
+            }
+        };
+        errors.push(PlanError::Disk {
+            disk: disk.path.clone(),
+            reason: format!("is selected by {other} and by {key}"),
+            remedy: "write what only one disk has in each".into(),
+        });
+    }
+    found.into_iter().map(|(_, disk)| disk).collect()
+}
+
+/// Where the proof for the disk to install on stands.
+const INSTALL: &str = "[install]";
+
+/// What allows the contents of a disk to be erased.
+#[derive(Clone, Copy)]
+enum Proof<'c> {
+    /// Its serial, when it is given; and where it is written.
+    Serial(Option<&'c str>, &'c str),
+    /// The older install on it, whose data stays.
+    OlderInstall,
+}
+
+/// The one disk that fits `selector` and may be written.
+fn one<'d>(
+    key: &str,
+    selector: &DiskSelector,
+    proof: Proof<'_>,
+    disks: &'d [Disk],
+    errors: &mut Vec<PlanError>,
+) -> Option<&'d Disk> {
+    let fits = |disk: &&Disk| mismatches(selector, disk).is_empty();
     let fitting: Vec<_> = disks.iter().filter(fits).collect();
     let [disk] = fitting[..] else {
-        errors.push(selection(&install.disk, disks, fitting.len()));
+        errors.push(selection(key, selector, disks, fitting.len()));
         return None;
     };
-    let refusals = refusals(install, disk, disks);
+    let refusals = refusals(proof, disk, disks);
     let usable = refusals.is_empty();
     errors.extend(refusals);
     usable.then_some(disk)
 }
 
-fn selection(selector: &DiskSelector, disks: &[Disk], fitting: usize) -> PlanError {
+fn selection(key: &str, selector: &DiskSelector, disks: &[Disk], fitting: usize) -> PlanError {
     let why = |disk: &Disk| {
         let mismatches = mismatches(selector, disk);
         if mismatches.is_empty() { ": fits".into() } else { format!(": {}", mismatches.join(", ")) }
@@ -50,6 +106,7 @@ fn selection(selector: &DiskSelector, disks: &[Disk], fitting: usize) -> PlanErr
         ),
     };
     PlanError::Selection {
+        key: key.to_owned(),
         found,
         selector: selector.to_string(),
         remedy: remedy.into(),
@@ -86,7 +143,7 @@ fn twins<'d>(disk: &Disk, disks: &'d [Disk]) -> Vec<&'d Disk> {
 }
 
 /// Why the disk that fits may not be written.
-fn refusals(install: &Install, disk: &Disk, disks: &[Disk]) -> Vec<PlanError> {
+fn refusals(proof: Proof<'_>, disk: &Disk, disks: &[Disk]) -> Vec<PlanError> {
     let mut refusals = Vec::new();
     let mut refuse = |reason: String, remedy: &str| {
         refusals.push(PlanError::Disk { disk: disk.path.clone(), reason, remedy: remedy.into() });
@@ -105,11 +162,13 @@ fn refusals(install: &Install, disk: &Disk, disks: &[Disk]) -> Vec<PlanError> {
     }
     let has = contents(disk).join(", ");
     let twins = twins(disk, disks);
-    match (&install.wipe, &disk.serial) {
-        (Some(wipe), serial) if serial.as_ref() != Some(wipe) => {
+    // Whether there is an older install is told by whoever keeps its data.
+    let Proof::Serial(wipe, place) = proof else { return refusals };
+    match (wipe, &disk.serial) {
+        (Some(wipe), serial) if serial.as_deref() != Some(wipe) => {
             let serial = serial.as_ref().map_or("none".into(), |serial| format!("\"{serial}\""));
             refuse(
-                format!("install.wipe is \"{wipe}\", but the serial of this disk is {serial}"),
+                format!("wipe is \"{wipe}\", but the serial of this disk is {serial}"),
                 "write the serial of the disk that may be erased, or remove wipe",
             );
         }
@@ -126,7 +185,13 @@ fn refusals(install: &Install, disk: &Disk, disks: &[Disk]) -> Vec<PlanError> {
         }
         (None, Some(serial)) if !has.is_empty() => refuse(
             format!("holds data ({has})"),
-            &format!("if that may be lost, write wipe = \"{serial}\" in [install]"),
+            &match disk.older.is_some() && place == INSTALL {
+                true => format!(
+                    "if that may be lost, write wipe = \"{serial}\" in {place}; to keep its data partition, \
+                     reinstall = \"keep-data\""
+                ),
+                false => format!("if that may be lost, write wipe = \"{serial}\" in {place}"),
+            },
         ),
         (None, None) if !has.is_empty() => refuse(
             format!("holds data ({has}) and has no serial by which wipe could name it"),
@@ -155,6 +220,13 @@ pub(super) fn unfit(disk: &Disk, error: LayoutError) -> PlanError {
         LayoutError::TooSmall => (
             format!("is too small: it has {} bytes, Sheaf needs {MIN_DISK}", disk.size),
             "select a larger disk",
+        ),
+        LayoutError::State(largest) => (
+            format!(
+                "has no room for data beside a state partition of install.state-size; the most is {}",
+                Size(largest)
+            ),
+            "write a smaller state-size, or select a larger disk",
         ),
         LayoutError::SectorSize(size) => (
             format!("has sectors of {size} bytes, Sheaf needs 512 or 4096"),

@@ -29,6 +29,9 @@ impl fmt::Display for InstallPlan {
         if let Some(kept) = &self.disk.kept {
             writeln!(f, "  kept       {kept}")?;
         }
+        for path in &self.data_disks {
+            writeln!(f, "  data disk  {}", path.display())?;
+        }
         for bridge in &self.network {
             writeln!(f, "  bridge     {} with {}", bridge.bridge, bridge.ports.join(", "))?;
         }
@@ -63,6 +66,9 @@ impl fmt::Display for Step {
             Self::Erase { ranges } => {
                 let size = ranges.iter().map(|range| range.length).sum();
                 write!(f, "erase the table and old signatures ({} in {} places)", binary(size), ranges.len())
+            }
+            Self::EmptyDisk { path, erased, .. } => {
+                write!(f, "empty {} of {}", path.display(), erased.join(", "))
             }
             Self::WriteImage { payload, .. } => {
                 write!(f, "write {} ({})", payload.file, decimal(payload.raw_size))

@@ -161,6 +161,11 @@ pub fn nic(name: &str, mac: &str) -> Nic {
     Nic { name: name.into(), permanent_mac: Some(mac.into()), ..Nic::default() }
 }
 
+/// For installations that have no data disks.
+pub fn no_other_disk(path: &Path) -> Result<Box<dyn sheaf_host::disk::Disk>, sheaf_host::disk::DiskError> {
+    panic!("{} is none of this installation's disks", path.display())
+}
+
 /// One empty disk with serial A, one card.
 pub fn machine() -> Inventory {
     Inventory {
