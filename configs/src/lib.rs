@@ -5,6 +5,7 @@
 //! Route in: TOML or JSON text. Route out: types that hold only what is valid, or errors that name file and line.
 
 pub mod diagnose;
+pub mod grub;
 pub mod inventory;
 pub mod load;
 pub mod manifest;

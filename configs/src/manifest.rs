@@ -39,11 +39,60 @@ pub struct Manifest {
     /// UUID in the verity superblock, derived likewise.
     pub verity_uuid: String,
     /// The UKI a node boots, in `EFI/Linux`.
-    pub node_uki: Plain,
+    pub node_uki: Uki,
     /// systemd-boot, for `EFI/BOOT/BOOTX64.EFI`.
     pub boot_loader: Plain,
+    /// GRUB, for machines without UEFI.
+    pub bios: Bios,
     /// The UKI that a medium boots: kernel and installer.
-    pub installer_uki: Plain,
+    pub installer_uki: Uki,
+}
+
+/// GRUB of a node's disk, for BIOS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bios {
+    /// GRUB's boot.img: the code in the MBR, still without the place of `core`.
+    pub boot: Plain,
+    /// GRUB's core.img, for the partition `bios`, still without its own place.
+    pub core: Plain,
+    /// Its script, `grub/grub.cfg` of the EFI system partition: chooses the slot.
+    pub menu: Plain,
+}
+
+/// A unified kernel image, and where its parts lie for those that can not run it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Uki {
+    /// File name beside the manifest.
+    pub file: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// SHA-256, hex.
+    pub sha256: String,
+    /// The kernel.
+    pub linux: Section,
+    /// The initrd.
+    pub initrd: Section,
+    /// The kernel's arguments.
+    pub command_line: String,
+}
+
+impl Uki {
+    /// It, as a file.
+    pub fn plain(&self) -> Plain {
+        Plain { file: self.file.clone(), size: self.size, sha256: self.sha256.clone() }
+    }
+}
+
+/// A part of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Section {
+    /// Its first byte; a multiple of 512.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub size: u64,
 }
 
 /// A file of the release that is written as it is.

@@ -89,6 +89,22 @@ fn an_installation_puts_images_table_and_files_where_the_plan_says() {
 }
 
 #[test]
+fn a_bios_finds_the_core_by_the_mbr_and_its_rest_by_itself() {
+    let release = Release::new();
+    let disk = used_disk();
+    install(&planned(&release), &release, &disk, &FakeTools::default()).unwrap();
+    let file = |name: &str| std::fs::read(release.folder().join(name)).unwrap();
+    let (mbr, boot) = (bytes(&disk, 0, 512), file("boot.img"));
+    assert_eq!(mbr[0x5c..0x64], 2048u64.to_le_bytes(), "GRUB's core starts at the partition of 1 MiB");
+    assert_eq!((&mbr[..0x5c], &mbr[0x68..440]), (&boot[..0x5c], &boot[0x68..440]));
+    assert_eq!((mbr[450], &mbr[510..]), (0xee, &[0x55, 0xaa][..]), "the protective entry stays");
+    let core = file("core.img");
+    let written = bytes(&disk, 1 << 20, core.len());
+    assert_eq!(written[0x1f4..0x1fc], 2049u64.to_le_bytes());
+    assert_eq!(written[512..], core[512..]);
+}
+
+#[test]
 fn the_table_is_written_last_and_back_to_front() {
     let release = Release::new();
     let disk = used_disk();

@@ -409,9 +409,21 @@ fn a_release_that_does_not_fit_is_refused_with_sizes() {
 }
 
 #[test]
+fn a_machine_without_uefi_gets_the_same_disk_and_no_boot_entry() {
+    says("bios", |case| case.machine.firmware = Firmware::Bios);
+}
+
+#[test]
+fn a_disk_that_no_bios_starts_is_refused_where_there_is_no_uefi() {
+    says("bios-sectors-of-4096", |case| {
+        case.machine.firmware = Firmware::Bios;
+        case.machine.disks[0].sector_size = 4096;
+    });
+}
+
+#[test]
 fn all_reasons_come_at_once() {
     says("everything-wrong", |case| {
-        case.machine.firmware = Firmware::Bios;
         case.machine.nics.clear();
         case.machine.disks[0].read_only = true;
         case.manifest.arch = "riscv64".into();

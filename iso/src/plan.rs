@@ -118,6 +118,9 @@ sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         assert_eq!(
             files,
             [
+                "/sheaf/boot.img",
+                "/sheaf/core.img",
+                "/sheaf/grub.cfg",
                 "/sheaf/images/guest.raw",
                 "/sheaf/manifest.json",
                 "/sheaf/manifest.json.minisig",

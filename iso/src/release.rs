@@ -6,7 +6,7 @@
 
 use minisign_verify::{PublicKey, Signature};
 use sha2::{Digest, Sha256};
-use sheaf_config::manifest::{self, Compressed, FORMAT, Manifest};
+use sheaf_config::manifest::{self, Bios, Compressed, FORMAT, Manifest};
 use std::fmt::Write;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -61,7 +61,9 @@ impl Release {
             let what = format!("has format {}, this program reads {FORMAT}", manifest.format);
             return Err(wrong(manifest::FILE, what));
         }
-        for plain in [&manifest.node_uki, &manifest.boot_loader, &manifest.installer_uki] {
+        let Bios { boot, core, menu } = &manifest.bios;
+        let ukis = [manifest.node_uki.plain(), manifest.installer_uki.plain()];
+        for plain in [&ukis[0], &ukis[1], &manifest.boot_loader, boot, core, menu] {
             check_whole(&dir.join(&plain.file), plain.size, &plain.sha256)?;
         }
         for compressed in [&manifest.root, &manifest.verity] {
@@ -77,8 +79,18 @@ impl Release {
 
     /// Files that the installer needs on the medium, beside its own UKI.
     pub fn payload(&self) -> Vec<&str> {
-        let Manifest { root, verity, node_uki, boot_loader, .. } = &self.manifest;
-        vec![manifest::FILE, manifest::SIGNATURE, &root.file, &verity.file, &node_uki.file, &boot_loader.file]
+        let Manifest { root, verity, node_uki, boot_loader, bios, .. } = &self.manifest;
+        let bios = [&bios.boot, &bios.core, &bios.menu].map(|plain| plain.file.as_str());
+        let mut files = vec![
+            manifest::FILE,
+            manifest::SIGNATURE,
+            &root.file,
+            &verity.file,
+            &node_uki.file,
+            &boot_loader.file,
+        ];
+        files.extend(bios);
+        files
     }
 }
 
@@ -136,13 +148,18 @@ fn hex(bytes: &[u8]) -> String {
 pub(crate) mod tests {
     use super::*;
     use minisign::KeyPair;
-    use sheaf_config::manifest::{Frame, Plain};
+    use sheaf_config::manifest::{Frame, Plain, Section, Uki};
 
     /// A small release, signed as `sheaf build` does.
     pub(crate) fn release(dir: &Path) -> Release {
         let plain = |file: &str, bytes: &[u8]| {
             fs::write(dir.join(file), bytes).unwrap();
             Plain { file: file.into(), size: bytes.len() as u64, sha256: hex(bytes) }
+        };
+        let uki = |file: &str, bytes: &[u8]| {
+            let Plain { file, size, sha256 } = plain(file, bytes);
+            let (linux, initrd) = (Section { offset: 512, size: 1000 }, Section { offset: 2048, size: 512 });
+            Uki { file, size, sha256, linux, initrd, command_line: "quiet".into() }
         };
         let compressed = |file: &str, frames: &[&[u8]]| {
             fs::write(dir.join(file), frames.concat()).unwrap();
@@ -163,9 +180,14 @@ pub(crate) mod tests {
             root_hash: hex(b"root"),
             root_uuid: "0b0e0c0a-0000-8000-8000-000000000001".into(),
             verity_uuid: "0b0e0c0a-0000-8000-8000-000000000002".into(),
-            node_uki: plain("node.efi", b"node"),
+            node_uki: uki("node.efi", b"node"),
             boot_loader: plain("systemd-bootx64.efi", b"loader"),
-            installer_uki: plain("installer.efi", b"installer"),
+            bios: Bios {
+                boot: plain("boot.img", b"boot"),
+                core: plain("core.img", b"core"),
+                menu: plain("grub.cfg", b"menu"),
+            },
+            installer_uki: uki("installer.efi", b"installer"),
         };
         let text = serde_json::to_vec_pretty(&manifest).unwrap();
         let keys = KeyPair::generate_unencrypted_keypair().unwrap();

@@ -12,7 +12,7 @@ use crate::stages::initrd::{self, Purpose};
 use crate::stages::packages::Packages;
 use crate::stages::root::{Identity, Root};
 use crate::stages::uki::Uki;
-use crate::stages::{kube, payload, programs};
+use crate::stages::{bios, kube, payload, programs};
 use crate::tools;
 use sheaf_config::recipe::Recipe;
 use std::path::PathBuf;
@@ -56,6 +56,13 @@ pub fn build(
     let node_uki = uki(Purpose::Node, &[&node_initrd], &arguments)?;
     let installer = initrd::installer_extra(shop, &tools, recipe, &programs, &key.public)?;
     let installer_uki = uki(Purpose::Installer, &[&installer_initrd, &installer], &[])?;
-    let parts = Parts { root: &root, payload: &payload, node_uki: &node_uki, installer_uki: &installer_uki };
+    let bios = bios::build(shop, source, &tools)?;
+    let parts = Parts {
+        root: &root,
+        payload: &payload,
+        node_uki: &node_uki,
+        bios: &bios,
+        installer_uki: &installer_uki,
+    };
     release::build(shop, &tools, recipe, &parts, &key)
 }

@@ -13,6 +13,7 @@ mod error;
 mod frames;
 pub mod inputs;
 mod lists;
+mod pe;
 pub mod progress;
 pub mod release;
 mod signing;

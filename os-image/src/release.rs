@@ -6,12 +6,14 @@
 use crate::debian::ARCH;
 use crate::error::BuildError;
 use crate::inputs::{Digest, Inputs};
+use crate::pe;
 use crate::signing::Key;
 use crate::stage::{Made, Spec, Workshop, lock};
+use crate::stages::bios;
 use crate::stages::payload;
 use crate::stages::root::{Identity, PACKAGES};
 use crate::tools::Tools;
-use sheaf_config::manifest::{self, Manifest, Plain};
+use sheaf_config::manifest::{self, Bios, Manifest, Plain, Uki};
 use sheaf_config::recipe::Recipe;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,6 +29,8 @@ pub struct Parts<'a> {
     pub payload: &'a Made,
     /// The UKI of a node.
     pub node_uki: &'a Made,
+    /// GRUB of a node.
+    pub bios: &'a Made,
     /// The UKI of the installer.
     pub installer_uki: &'a Made,
 }
@@ -45,7 +49,7 @@ pub fn build(
     key: &Key,
 ) -> Result<PathBuf, BuildError> {
     let boot_loader = tools.root().join(BOOT_LOADER);
-    let inputs = Inputs::new("release", 1)
+    let inputs = Inputs::new("release", 2)
         .digest("tools", &tools.digest)
         .text("name", &recipe.release.name)
         .text("version", &recipe.release.version)
@@ -54,6 +58,7 @@ pub fn build(
         .digest("root", &parts.root.digest)
         .digest("payload", &parts.payload.digest)
         .digest("node", &parts.node_uki.digest)
+        .digest("bios", &parts.bios.digest)
         .digest("installer", &parts.installer_uki.digest);
     let made = shop.stage(Spec { name: "release", inputs, judged_by: &[] }, |bench| {
         let [root, verity] = payload::describe(parts.payload)?;
@@ -73,9 +78,14 @@ pub fn build(
             root_hash: hash,
             root_uuid,
             verity_uuid,
-            node_uki: put(parts.node_uki.file("node.efi"))?,
+            node_uki: uki(put(parts.node_uki.file("node.efi"))?, bench.out)?,
             boot_loader: put(boot_loader)?,
-            installer_uki: put(parts.installer_uki.file("installer.efi"))?,
+            bios: Bios {
+                boot: put(parts.bios.file(bios::BOOT))?,
+                core: put(parts.bios.file(bios::CORE))?,
+                menu: put(parts.bios.file(bios::MENU))?,
+            },
+            installer_uki: uki(put(parts.installer_uki.file("installer.efi"))?, bench.out)?,
         };
         let path = bench.out.join(manifest::FILE);
         let mut text =
@@ -116,6 +126,17 @@ fn put(from: &Path, dir: &Path) -> Result<Plain, BuildError> {
     let name = from.file_name().unwrap_or_default();
     let size = fs::copy(from, dir.join(name)).map_err(BuildError::io(from))?;
     Ok(Plain { file: name.to_string_lossy().into_owned(), size, sha256: Digest::of_file(from)?.to_string() })
+}
+
+/// Describes a UKI that lies in `dir`.
+fn uki(plain: Plain, dir: &Path) -> Result<Uki, BuildError> {
+    let path = dir.join(&plain.file);
+    let bytes = fs::read(&path).map_err(BuildError::io(&path))?;
+    let pe::Sections { linux, initrd, command_line } = pe::sections(&bytes).map_err(|what| {
+        BuildError::wrong(format!("{} is no UKI: {what}", path.display()), "remove the stage from the cache")
+    })?;
+    let Plain { file, size, sha256 } = plain;
+    Ok(Uki { file, size, sha256, linux, initrd, command_line })
 }
 
 fn write(path: &Path, contents: &[u8]) -> Result<(), BuildError> {

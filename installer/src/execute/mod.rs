@@ -4,6 +4,7 @@
 //! installation was cut short at any point has no table and boots nothing. Route in: [`InstallPlan`] and the means to
 //! carry it out. Route out: how long each phase took; or a [`Failure`] after the half-made table was wiped.
 
+mod bios;
 mod boot_entry;
 mod check;
 mod esp;
@@ -11,7 +12,7 @@ mod ext4;
 mod payload;
 mod table;
 
-use crate::plan::{InstallPlan, Layout, Range, Step};
+use crate::plan::{InstallPlan, Layout, Range, Role, Step};
 use crate::progress::Progress;
 use crate::sources::remote::Remote;
 use serde::Serialize;
@@ -272,10 +273,11 @@ fn phase(step: &Step) -> &'static str {
         Step::Erase { .. } | Step::EmptyDisk { .. } => "erase",
         Step::WriteImage { .. } => "write",
         Step::VerifyImage { .. } => "verify",
+        Step::WriteBios { .. } => "bios",
         Step::MakeEsp { .. } => "esp",
         Step::MakeState { .. } => "state",
         Step::MakeData { .. } => "data",
-        Step::WriteTable => "table",
+        Step::WriteTable { .. } => "table",
         Step::PreferDisk { .. } => "boot-entry",
     }
 }
@@ -300,9 +302,12 @@ fn perform(step: &Step, layout: &Layout, means: &Means<'_>) -> Result<(), StepEr
         }
         Step::MakeState { partition } => ext4::state(means, partition),
         Step::MakeData { partition, images } => ext4::data(means, partition, images),
-        Step::WriteTable => {
+        Step::WriteBios { partition, core } => bios::write_core(means, partition, core),
+        Step::WriteTable { boot } => {
+            let partition = layout.partition(Role::Bios);
+            let code = boot.as_ref().map(|boot| bios::boot_code(means, partition, boot)).transpose()?;
             means.disk.hold(Hold::Alone)?;
-            table::write(means.disk, layout)
+            table::write(means.disk, layout, code)
         }
         Step::PreferDisk { esp, sector_size, loader } => {
             // The disk is complete: firmware that takes no entry is no reason to wipe it.

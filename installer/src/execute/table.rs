@@ -1,9 +1,10 @@
 //! The partition table: rendered in memory, written back to front.
 //!
 //! Why this order: without a protective MBR no firmware and no kernel believes a GPT, so the last 512 bytes make the
-//! installation whole at once. Route in: [`Layout`]. Route out: backup, primary, MBR, each flushed, all read back.
+//! installation whole at once. Route in: [`Layout`], the MBR's code. Route out: backup, primary, MBR, each flushed, all
+//! read back.
 
-use super::StepError;
+use super::{StepError, bios};
 use crate::plan::Layout;
 use gptman::{GPT, GPTPartitionEntry};
 use sheaf_host::disk::Disk;
@@ -76,7 +77,7 @@ struct Piece {
 }
 
 /// The pieces in the order of writing.
-fn render(layout: &Layout) -> Result<[Piece; 3], gptman::Error> {
+fn render(layout: &Layout, code: Option<[u8; bios::CODE]>) -> Result<[Piece; 3], gptman::Error> {
     let (disk, sector) = (layout.disk_size, layout.sector_size);
     let mut gpt = GPT::new_from(&mut Window::new(disk, 0, 0), sector, layout.id.to_bytes_le())?;
     for partition in &layout.partitions {
@@ -105,6 +106,9 @@ fn render(layout: &Layout) -> Result<[Piece; 3], gptman::Error> {
 
     let mut mbr = Window::new(disk, 0, sector);
     GPT::write_protective_mbr_into(&mut mbr, sector)?;
+    if let Some(code) = code {
+        mbr.bytes[..code.len()].copy_from_slice(&code);
+    }
 
     let piece = |name, window: Window| Piece { name, offset: window.start, bytes: window.bytes };
     Ok([
@@ -114,9 +118,13 @@ fn render(layout: &Layout) -> Result<[Piece; 3], gptman::Error> {
     ])
 }
 
-/// Writes the table of `layout` and reads it back.
-pub(super) fn write(disk: &dyn Disk, layout: &Layout) -> Result<(), StepError> {
-    let pieces = render(layout)?;
+/// Writes the table of `layout` and reads it back; `code` is what a BIOS runs.
+pub(super) fn write(
+    disk: &dyn Disk,
+    layout: &Layout,
+    code: Option<[u8; bios::CODE]>,
+) -> Result<(), StepError> {
+    let pieces = render(layout, code)?;
     for piece in &pieces {
         let mut present = vec![0; piece.bytes.len()];
         disk.read_at(piece.offset, &mut present)?;

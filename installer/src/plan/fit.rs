@@ -37,8 +37,15 @@ pub(super) fn check_manifest(manifest: &Manifest, errors: &mut Vec<PlanError>) {
     if manifest.version.is_empty() || !version.all(|c| c.is_ascii_alphanumeric() || ".-~^".contains(c)) {
         errors.push(medium(format!("\"{}\" is no version that can name a file", manifest.version), REBUILD));
     }
-    let files =
-        [&manifest.root.file, &manifest.verity.file, &manifest.node_uki.file, &manifest.boot_loader.file];
+    let files = [
+        &manifest.root.file,
+        &manifest.verity.file,
+        &manifest.node_uki.file,
+        &manifest.boot_loader.file,
+        &manifest.bios.boot.file,
+        &manifest.bios.core.file,
+        &manifest.bios.menu.file,
+    ];
     for file in files.into_iter().filter(|file| file.is_empty() || file.contains('/')) {
         errors.push(medium(format!("\"{file}\" is no file beside the manifest"), REBUILD));
     }
@@ -108,6 +115,7 @@ pub(super) fn check_sizes(
     let needs = [
         (manifest.root.raw_size, Role::RootA, 1),
         (manifest.verity.raw_size, Role::VerityA, 1),
+        (manifest.bios.core.size, Role::Bios, 1),
         (manifest.node_uki.size.saturating_add(boot_loader), Role::Esp, ESP_SHARE),
     ];
     for (size, role, share) in needs {

@@ -7,7 +7,7 @@
 
 use super::{ALIGNMENT, Layout, PlanError, Range, Role, Step};
 use crate::human;
-use crate::inventory::Disk;
+use crate::inventory::{Disk, Firmware};
 use sheaf_config::manifest::Manifest;
 use sheaf_config::node::{Image, Install, Reinstall};
 
@@ -101,8 +101,8 @@ pub(super) fn boot_places(layout: &Layout) -> Vec<Range> {
 }
 
 /// The steps of a whole installation, but for data.
-pub(super) fn steps(manifest: &Manifest, layout: &Layout) -> Vec<Step> {
-    let mut steps = super::steps(manifest, Vec::new(), layout, boot_places(layout));
+pub(super) fn steps(manifest: &Manifest, layout: &Layout, firmware: Firmware) -> Vec<Step> {
+    let mut steps = super::steps(manifest, Vec::new(), layout, boot_places(layout), firmware);
     steps.retain(|step| !matches!(step, Step::MakeData { .. }));
     steps.insert(1, Step::CheckData { partition: layout.partition(Role::Data).clone() });
     steps

@@ -4,6 +4,7 @@
 //! Route in: node config, inventory, what the medium holds, one random UUID. Route out: [`InstallPlan`], or every
 //! reason at once why there is none.
 
+mod boot;
 mod fit;
 mod keep;
 mod layout;
@@ -138,8 +139,18 @@ pub enum Step {
         /// File on the medium, name in the node's image folder.
         images: Vec<(MediumFile, String)>,
     },
-    /// Write the backup table, the primary table and the protective MBR, in this order, and read them back.
-    WriteTable,
+    /// Put GRUB's core, for BIOS, into its partition and read it back.
+    WriteBios {
+        /// Its partition.
+        partition: Partition,
+        /// File on the medium.
+        core: MediumFile,
+    },
+    /// Write the backup table, the primary table and the MBR, in this order, and read them back.
+    WriteTable {
+        /// File on the medium with the MBR's code; none for disks that no BIOS starts.
+        boot: Option<MediumFile>,
+    },
     /// Make the disk the firmware's first choice.
     PreferDisk {
         /// Partition of the boot loader.
@@ -215,12 +226,16 @@ impl std::error::Error for PlanErrors {}
 /// One reason.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    /// The machine was started in a way that the release does not support.
+    /// The machine's firmware can not start the disk.
     #[error(
-        "firmware: this machine was booted in BIOS mode, and this release boots by UEFI alone; \
-         switch the firmware to UEFI (CSM off) and boot the medium again"
+        "{}: has sectors of 4096 bytes and this machine was started by BIOS, which can not boot such a disk; \
+         switch the firmware to UEFI (CSM off) and boot the medium again, or select a disk with sectors of 512 bytes",
+        .disk.display()
     )]
-    Bios,
+    Bios {
+        /// The disk.
+        disk: PathBuf,
+    },
     /// The config says nothing about installing.
     #[error(
         "node.toml: [install] is missing, so no disk may be written; add it with disk = {{ serial = \"…\" }}\n{disks}"
@@ -281,9 +296,6 @@ pub fn plan(
     id: Uuid,
 ) -> Result<InstallPlan, PlanErrors> {
     let mut errors = Vec::new();
-    if inventory.firmware == Firmware::Bios {
-        errors.push(PlanError::Bios);
-    }
     let disk = select::disk(config.install.as_ref(), &inventory.disks, &mut errors);
     let data_disks = select::data_disks(config.install.as_ref(), disk, &inventory.disks, &mut errors);
     let network = network::resolve(&config.network, &inventory.nics, &mut errors);
@@ -302,6 +314,7 @@ pub fn plan(
     });
     if let Some((disk, layout)) = &layout {
         fit::check_sizes(supply.manifest, &images, disk, layout, &mut errors);
+        boot::check(inventory.firmware, disk, layout, &mut errors);
     }
     match (layout, &config.install) {
         (Some((disk, layout)), Some(install)) if errors.is_empty() => Ok(InstallPlan {
@@ -320,8 +333,8 @@ pub fn plan(
             },
             steps: {
                 let mut steps = match keeps {
-                    true => keep::steps(supply.manifest, &layout),
-                    false => steps(supply.manifest, images, &layout, erased(disk, &layout)),
+                    true => keep::steps(supply.manifest, &layout, inventory.firmware),
+                    false => steps(supply.manifest, images, &layout, erased(disk, &layout), inventory.firmware),
                 };
                 empty(&data_disks, &mut steps);
                 steps
@@ -355,32 +368,22 @@ fn empty(disks: &[&crate::inventory::Disk], steps: &mut Vec<Step>) {
     }
 }
 
-/// The boot loader under its own name; firmware without an entry for it takes EFI/BOOT/BOOTX64.EFI.
-const LOADER: &str = "/EFI/systemd/systemd-bootx64.efi";
-
-/// Version in the name lets systemd-boot sort; no counter: a first boot has nothing to fall back to.
-fn esp_files(manifest: &Manifest) -> Vec<(MediumFile, String)> {
-    let loader = plain(&manifest.boot_loader);
-    vec![
-        (loader.clone(), "/EFI/BOOT/BOOTX64.EFI".into()),
-        (loader, LOADER.into()),
-        (plain(&manifest.node_uki), format!("/EFI/Linux/sheaf_{}.efi", manifest.version)),
-    ]
-}
-
 fn steps(
     manifest: &Manifest,
     images: Vec<(MediumFile, String)>,
     layout: &Layout,
     erased: Vec<Range>,
+    firmware: Firmware,
 ) -> Vec<Step> {
     let root = payload(&manifest.root);
     let verity = payload(&manifest.verity);
     let at = |role| layout.partition(role).offset;
-    let esp = esp_files(manifest);
+    let esp = boot::files(manifest);
+    let (core, boot) = boot::bios(manifest, layout).unzip();
     let mut files: Vec<MediumFile> = esp.iter().chain(&images).map(|(file, _)| file.clone()).collect();
+    files.extend(core.iter().chain(&boot).cloned());
     files.dedup();
-    vec![
+    let mut steps = vec![
         Step::CheckMedium { payloads: vec![root.clone(), verity.clone()], files },
         Step::Erase { ranges: erased },
         Step::WriteImage { payload: root.clone(), offset: at(Role::RootA) },
@@ -391,21 +394,16 @@ fn steps(
             partition: layout.partition(Role::Esp).clone(),
             sector_size: layout.sector_size,
             files: esp,
-            texts: vec![("/loader/loader.conf".into(), LOADER_CONF.into())],
+            texts: boot::texts(manifest),
         },
         Step::MakeState { partition: layout.partition(Role::State).clone() },
         Step::MakeData { partition: layout.partition(Role::Data).clone(), images },
-        Step::WriteTable,
-        Step::PreferDisk {
-            esp: layout.partition(Role::Esp).clone(),
-            sector_size: layout.sector_size,
-            loader: LOADER.into(),
-        },
-    ]
+    ];
+    steps.extend(core.map(|core| Step::WriteBios { partition: layout.partition(Role::Bios).clone(), core }));
+    steps.push(Step::WriteTable { boot });
+    steps.extend(boot::prefer(firmware, layout));
+    steps
 }
-
-/// No menu, no editor: who may change the kernel's arguments owns the node.
-const LOADER_CONF: &str = "timeout 0\neditor no\n";
 
 /// Both ends of the disk, the start of every partition (an older slot or volume may lie there) and the place of
 /// every signature that was found.

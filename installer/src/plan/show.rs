@@ -84,7 +84,9 @@ impl fmt::Display for Step {
                 let names: Vec<_> = images.iter().map(|(_, name)| name.as_str()).collect();
                 write!(f, "make data with images {}", names.join(", "))
             }
-            Self::WriteTable => write!(f, "write the partition table"),
+            Self::WriteBios { .. } => write!(f, "write the boot loader for BIOS"),
+            Self::WriteTable { boot: Some(_) } => write!(f, "write the partition table and the MBR's code"),
+            Self::WriteTable { boot: None } => write!(f, "write the partition table"),
             Self::PreferDisk { .. } => write!(f, "make the disk the firmware's first choice"),
         }
     }

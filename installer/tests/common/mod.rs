@@ -4,7 +4,7 @@
 
 use sha2::{Digest, Sha256};
 use sheaf_config::load::parse_node_config;
-use sheaf_config::manifest::{Compressed, FORMAT, Frame, Manifest, Plain};
+use sheaf_config::manifest::{Bios, Compressed, FORMAT, Frame, Manifest, Plain, Section, Uki};
 use sheaf_config::node::{Bus, NodeConfig};
 use sheaf_host::chroot::{Chroot, Privilege};
 use sheaf_host::run::{Command, Output, Run, RunError, System};
@@ -52,6 +52,11 @@ impl Release {
             fs::write(folder.join(file), &bytes).unwrap();
             Plain { file: file.into(), size: bytes.len() as u64, sha256: sha256(&bytes) }
         };
+        let uki = |file: &str, bytes: Vec<u8>| {
+            let Plain { file, size, sha256 } = plain(file, bytes);
+            let (linux, initrd) = (Section { offset: 512, size: 1000 }, Section { offset: 2048, size: 512 });
+            Uki { file, size, sha256, linux, initrd, command_line: "root=/dev/mapper/root quiet".into() }
+        };
         let manifest = Manifest {
             format: FORMAT,
             name: "sheaf".into(),
@@ -63,9 +68,14 @@ impl Release {
             root_hash: "00".repeat(32),
             root_uuid: ID.to_string(),
             verity_uuid: ID.to_string(),
-            node_uki: plain("node.efi", noise(3_000_001, 3)),
+            node_uki: uki("node.efi", noise(3_000_001, 3)),
             boot_loader: plain("systemd-bootx64.efi", noise(120_000, 4)),
-            installer_uki: plain("installer.efi", Vec::new()),
+            bios: Bios {
+                boot: plain("boot.img", noise(512, 6)),
+                core: plain("core.img", noise(130_000, 7)),
+                menu: plain("grub.cfg", b"# chooses the slot\n".to_vec()),
+            },
+            installer_uki: uki("installer.efi", Vec::new()),
         };
         plain("images/guest.raw", noise(2_000_000, 5));
         let images = BTreeMap::from([("guest.raw".to_owned(), 2_000_000)]);

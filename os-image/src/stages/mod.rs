@@ -2,6 +2,7 @@
 //!
 //! Route in: a [`crate::stage::Workshop`] and the results of earlier stages. Route out: [`crate::stage::Made`].
 
+pub mod bios;
 pub mod initrd;
 pub mod kube;
 pub mod packages;

@@ -1,0 +1,68 @@
+//! What starts the disk: systemd-boot on UEFI, GRUB on BIOS, one UKI for both.
+//!
+//! Why both on every disk: a board may be replaced, or its firmware reset, without installing again.
+//! Route in: release, layout, firmware of this machine. Route out: files and texts of the EFI system partition, GRUB's
+//! images, the firmware's entry; or why this disk can not be started here.
+
+use super::{Layout, MediumFile, PlanError, Role, Step, plain};
+use crate::inventory::{Disk, Firmware};
+use sheaf_config::grub;
+use sheaf_config::manifest::Manifest;
+
+/// systemd-boot under its own name; firmware without an entry for it takes EFI/BOOT/BOOTX64.EFI.
+const LOADER: &str = "/EFI/systemd/systemd-bootx64.efi";
+/// No menu, no editor: who may change the kernel's arguments owns the node.
+const LOADER_CONF: &str = "timeout 0\neditor no\n";
+
+/// Refuses a disk that this machine's firmware can not start.
+pub(super) fn check(firmware: Firmware, disk: &Disk, layout: &Layout, errors: &mut Vec<PlanError>) {
+    if firmware == Firmware::Bios && !starts_by_bios(layout) {
+        errors.push(PlanError::Bios { disk: disk.path.clone() });
+    }
+}
+
+/// Interrupt 13h and GRUB's first sector know sectors of 512 bytes alone.
+fn starts_by_bios(layout: &Layout) -> bool {
+    layout.sector_size == 512
+}
+
+/// Files of the medium and their paths on the EFI system partition. The version in the UKI's name lets systemd-boot
+/// sort; no counter: a first boot has nothing to fall back to.
+pub(super) fn files(manifest: &Manifest) -> Vec<(MediumFile, String)> {
+    let loader = plain(&manifest.boot_loader);
+    vec![
+        (loader.clone(), "/EFI/BOOT/BOOTX64.EFI".into()),
+        (loader, LOADER.into()),
+        (plain(&manifest.node_uki.plain()), format!("/EFI/Linux/sheaf_{}.efi", manifest.version)),
+        (plain(&manifest.bios.menu), "/grub/grub.cfg".into()),
+    ]
+}
+
+/// What else lies on it: settings of both boot loaders. A UKI may lie under a name with systemd-boot's counter when a
+/// BIOS starts it, so GRUB looks for all of them.
+pub(super) fn texts(manifest: &Manifest) -> Vec<(String, String)> {
+    let name = format!("/EFI/Linux/sheaf_{}", manifest.version);
+    let find = format!(
+        "unset file\nfor name in {name}.efi {name}+*.efi; do if [ -f $name ]; then file=$name; fi; done\n"
+    );
+    let load = grub::load(&manifest.node_uki, "$file", "sheaf.esp=$esp");
+    vec![
+        ("/loader/loader.conf".into(), LOADER_CONF.into()),
+        ("/grub/a.cfg".into(), find + &load),
+        ("/grub/grubenv".into(), grub::environment(&[("order", "a b")])),
+    ]
+}
+
+/// GRUB's core and the MBR's code, for disks that a BIOS can start.
+pub(super) fn bios(manifest: &Manifest, layout: &Layout) -> Option<(MediumFile, MediumFile)> {
+    starts_by_bios(layout).then(|| (plain(&manifest.bios.core), plain(&manifest.bios.boot)))
+}
+
+/// The firmware's first choice; a BIOS has no order that a program could change.
+pub(super) fn prefer(firmware: Firmware, layout: &Layout) -> Option<Step> {
+    (firmware == Firmware::Uefi).then(|| Step::PreferDisk {
+        esp: layout.partition(Role::Esp).clone(),
+        sector_size: layout.sector_size,
+        loader: LOADER.into(),
+    })
+}
