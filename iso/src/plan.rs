@@ -2,11 +2,16 @@
 //!
 //! Route in: a checked release, a config, images by name. Route out: [`Plan`], a value; [`mod@crate::write`] carries it out.
 
+use crate::bios::{self, Bios};
 use crate::release::Release;
 use sheaf_config::node::NodeConfig;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+/// The EFI system partition, as a file of the medium.
+pub const ESP: &str = "efi.img";
+/// The installer in it, where firmware without an entry looks.
+pub const BOOT_PROGRAM: &str = "/EFI/BOOT/BOOTX64.EFI";
 /// Volume id of every medium.
 pub const VOLUME: &str = "SHEAF";
 /// Folder of everything of ours on it.
@@ -36,6 +41,8 @@ pub struct Plan {
     pub esp_size: u64,
     /// Its FAT serial number: of the release, so that a medium can be made again byte for byte.
     pub esp_serial: String,
+    /// What GRUB does on BIOS.
+    pub bios: Bios,
     /// Path on the medium → file on the host.
     pub files: BTreeMap<String, PathBuf>,
     /// Timestamp of everything, in seconds.
@@ -78,10 +85,12 @@ pub fn plan(release: &Release, contents: &Contents) -> Result<Plan, PlanError> {
         files.insert(format!("{FOLDER}/images/{name}"), file.clone());
     }
     let manifest = &release.manifest;
+    let serial: String = manifest.installer_uki.sha256.chars().take(8).collect();
     Ok(Plan {
+        bios: bios::plan(&manifest.installer_uki, &serial),
         uki: release.dir.join(&manifest.installer_uki.file),
         esp_size: (manifest.installer_uki.size + ESP_ROOM).next_multiple_of(ESP_UNIT),
-        esp_serial: manifest.installer_uki.sha256.chars().take(8).collect(),
+        esp_serial: serial,
         files,
         epoch: manifest.created,
     })

@@ -1,19 +1,18 @@
-//! Writes a planned medium with mtools and xorriso.
+//! Writes a planned medium with mtools, grub-mkimage and xorriso.
 //!
-//! Layout (one file, two ways in): the EFI system partition is a file of the ISO 9660 tree; El Torito names it for
-//! CDs, the GPT for sticks. Equal plans give equal bytes.
+//! Layout (one file, four ways in): the EFI system partition is a file of the ISO 9660 tree; El Torito names it for
+//! CDs, the GPT for sticks. GRUB is another file; El Torito names it for BIOS and CDs, the MBR's code for sticks.
+//! Equal plans give equal bytes.
 //! Route in: [`Plan`], the tools chroot. Route out: the ISO, which appears complete or not at all.
 
-use crate::plan::{Plan, VOLUME};
+use crate::bios;
+use crate::plan::{BOOT_PROGRAM, ESP, Plan, VOLUME};
 use sheaf_host::chroot::Chroot;
 use sheaf_host::run::{Command, Run, RunError};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
-
-/// The EFI system partition, as a file of the medium.
-const ESP: &str = "efi.img";
 
 /// Why a medium was not written.
 #[derive(Debug, thiserror::Error)]
@@ -49,8 +48,13 @@ pub fn write(plan: &Plan, tools: &Chroot, run: &dyn Run, out: &Path) -> Result<(
     let esp = work.path().join(ESP);
     File::create(&esp).and_then(|file| file.set_len(plan.esp_size)).map_err(fail(&esp))?;
 
+    for (file, text) in [(bios::EARLY, &plan.bios.early), (bios::MENU, &plan.bios.menu)] {
+        let path = work.path().join(file);
+        fs::write(&path, text).map_err(fail(&path))?;
+    }
+
     let at_work = tools.clone().write(work.path(), "work");
-    for command in esp_commands(plan) {
+    for command in esp_commands(plan).into_iter().chain(bios::commands()) {
         run.run(&at_work.enter(&command))?;
     }
     // Each file is shown inside on its own: they may lie anywhere on the host.
@@ -76,7 +80,7 @@ fn esp_commands(plan: &Plan) -> [Command; 3] {
     [
         tool("mkfs.vfat").args(["--invariant", "-n", "SHEAF-EFI", "-i", &plan.esp_serial, &esp]),
         tool("mmd").args(["-i", &esp, "::/EFI", "::/EFI/BOOT"]),
-        tool("mcopy").args(["-m", "-i", &esp, "/mnt/work/BOOTX64.EFI", "::/EFI/BOOT/BOOTX64.EFI"]),
+        tool("mcopy").args(["-m", "-i", &esp, "/mnt/work/BOOTX64.EFI", &format!("::{BOOT_PROGRAM}")]),
     ]
 }
 
@@ -96,8 +100,10 @@ fn xorriso(plan: &Plan) -> Command {
             "-iso-level",
             "3",
         ])
+        .args(bios::xorriso_options())
         .args(["--efi-boot", ESP, "-efi-boot-part", "--efi-boot-image", "--protective-msdos-label"])
         .args(["-graft-points", &format!("/{ESP}=/mnt/work/{ESP}")])
+        .args(bios::grafts(&plan.bios))
         .args(grafts)
         // Files keep the times of the build host else; `b` is both the time of contents and of status.
         .args(["--", "-alter_date_r", "b", &format!("={}", plan.epoch), "/", "--"])
@@ -130,6 +136,6 @@ mod tests {
         let plan = crate::plan(&release, &Contents::default()).unwrap();
         let command = xorriso(&plan).to_string();
         assert!(command.contains("--efi-boot efi.img -efi-boot-part --efi-boot-image"), "{command}");
-        assert!(command.contains("/sheaf/manifest.json=/mnt/file0"), "{command}");
+        assert!(command.contains("/sheaf/manifest.json=/mnt/file3"), "{command}");
     }
 }
