@@ -110,6 +110,9 @@ fn other_programs_find_the_files_as_planned() {
             "::/EFI/BOOT/BOOTX64.EFI",
             "::/EFI/Linux/sheaf_0.1.0.efi",
             "::/EFI/systemd/systemd-bootx64.efi",
+            "::/grub/grub.cfg",
+            "::/grub/a.cfg",
+            "::/grub/grubenv",
             "::/loader/loader.conf"
         ]
     );
