@@ -14,35 +14,70 @@ use std::path::{Path, PathBuf};
 pub struct Arguments {
     /// Release folder, or the recipe it was built from
     release: PathBuf,
+    #[command(flatten)]
+    with: With,
+    /// Where the medium goes; default: target/sheaf/NAME-VERSION.iso
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// A release and what goes with it, for commands whose own argument is another.
+#[derive(clap::Args)]
+pub struct Source {
+    /// Release folder, or the recipe it was built from
+    #[arg(long, value_name = "RELEASE", default_value = "configs/images/sheaf.toml")]
+    release: PathBuf,
+    #[command(flatten)]
+    with: With,
+}
+
+/// What goes with a release.
+#[derive(clap::Args)]
+struct With {
     /// Node config for an installation that asks nothing
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Disk image that node configs may name as medium:NAME; may be given several times
     #[arg(long = "image", value_name = "[NAME=]FILE")]
     images: Vec<String>,
-    /// Where the medium goes; default: target/sheaf/NAME-VERSION.iso
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
+}
+
+/// A release that was read to its last byte, and what goes with it.
+pub struct Chosen {
+    pub release: Release,
+    pub contents: Contents,
+}
+
+impl Source {
+    /// Reads and checks everything.
+    pub fn open(&self, place: &Workplace) -> anyhow::Result<Chosen> {
+        self.with.open(&self.release, place)
+    }
+}
+
+impl With {
+    fn open(&self, from: &Path, place: &Workplace) -> anyhow::Result<Chosen> {
+        let config = match &self.config {
+            Some(path) => Some((path.clone(), sheaf_config::load::node_config(path)?)),
+            None => None,
+        };
+        let images =
+            self.images.iter().map(|text| named_image(text)).collect::<anyhow::Result<BTreeMap<_, _>>>()?;
+        let folder = match from.is_dir() {
+            true => from.to_owned(),
+            false => release::dir(&place.shop().target, &Recipe::load(from)?),
+        };
+        let release = Release::open(&folder).with_context(|| format!("no medium from {}", from.display()))?;
+        Ok(Chosen { release, contents: Contents { config, images } })
+    }
 }
 
 /// Runs it; prints the medium's path.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let place = Workplace::find()?;
-    let config = match &arguments.config {
-        Some(path) => Some((path.clone(), sheaf_config::load::node_config(path)?)),
-        None => None,
-    };
-    let images =
-        arguments.images.iter().map(|text| named_image(text)).collect::<anyhow::Result<BTreeMap<_, _>>>()?;
+    let Chosen { release, contents } = arguments.with.open(&arguments.release, &place)?;
+    let plan = sheaf_iso::plan(&release, &contents)?;
     let shop = place.shop();
-    let folder = if arguments.release.is_dir() {
-        arguments.release.clone()
-    } else {
-        release::dir(&shop.target, &Recipe::load(&arguments.release)?)
-    };
-    let release =
-        Release::open(&folder).with_context(|| format!("no medium from {}", arguments.release.display()))?;
-    let plan = sheaf_iso::plan(&release, &Contents { config, images })?;
     let tools = tools::ensure(&shop, &place.source, &place.mirrors(None))?;
     let out = arguments.out.clone().unwrap_or_else(|| shop.target.join(format!("{}.iso", release.title())));
     sheaf_iso::write(&plan, &tools.chroot(), &System, &out)?;

@@ -10,6 +10,8 @@ mod guest;
 mod iso;
 mod kube;
 mod progress;
+mod pxe;
+mod serve;
 mod tools;
 mod workplace;
 
@@ -39,6 +41,8 @@ enum Command {
     Guest(guest::Arguments),
     /// Build the control plane's binary alone
     Kube,
+    /// Make a folder that machines boot the installer from over the network, and serve it
+    Pxe(pxe::Arguments),
     /// Make the tools chroot and print where it is
     Tools,
 }
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Guest(arguments) => guest::run(&arguments),
         Command::Kube => kube::run(),
+        Command::Pxe(arguments) => pxe::run(&arguments),
         Command::Tools => tools::run(),
     };
     match result {

@@ -1,4 +1,4 @@
-//! Release to medium: one ISO that boots as CD and as USB stick.
+//! Release to medium: one ISO that boots as CD and as USB stick, or a folder that is booted over the network ([`pxe`]).
 //!
 //! The medium holds the installer's UKI in an EFI system partition and the release beside it in `/sheaf`, so the
 //! installer needs no network. UEFI runs the UKI; on BIOS GRUB starts kernel and initrd out of the same file
@@ -8,6 +8,7 @@
 
 pub mod bios;
 pub mod plan;
+pub mod pxe;
 pub mod release;
 pub mod write;
 
