@@ -334,7 +334,9 @@ pub fn plan(
             steps: {
                 let mut steps = match keeps {
                     true => keep::steps(supply.manifest, &layout, inventory.firmware),
-                    false => steps(supply.manifest, images, &layout, erased(disk, &layout), inventory.firmware),
+                    false => {
+                        steps(supply.manifest, images, &layout, erased(disk, &layout), inventory.firmware)
+                    }
                 };
                 empty(&data_disks, &mut steps);
                 steps
