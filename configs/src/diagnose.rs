@@ -5,6 +5,7 @@
 //! `node.toml:14: network.bridge[0].mtu: 20 is too small; write 1280 to 9216`.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -66,6 +67,17 @@ pub struct Report<'t> {
     /// Where each line begins: a hopeless file has as many problems as lines.
     lines: Vec<usize>,
     problems: RefCell<Vec<Problem>>,
+    /// Where paths begin with something else than the top of the file.
+    part: RefCell<Option<Part>>,
+}
+
+/// A part of the text that was laid over another one: its problems are named by where they stand.
+#[derive(Debug)]
+struct Part {
+    /// `node[3]`
+    prefix: String,
+    /// Where its keys and values begin.
+    starts: BTreeSet<usize>,
 }
 
 impl<'t> Report<'t> {
@@ -73,7 +85,7 @@ impl<'t> Report<'t> {
     pub fn new(file: &str, text: &'t str) -> Self {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
         let lines = std::iter::once(0).chain(ends).collect();
-        Self { file: file.to_owned(), text, lines, problems: RefCell::default() }
+        Self { file: file.to_owned(), text, lines, problems: RefCell::default(), part: RefCell::default() }
     }
 
     /// The text reported on.
@@ -84,8 +96,20 @@ impl<'t> Report<'t> {
     /// Adds a problem with what stands at `span`.
     pub fn add(&self, span: &Range<usize>, path: &str, what: impl Into<String>, remedy: impl Into<String>) {
         let line = Some(self.line(span.start));
-        let problem = Problem { line, path: path.into(), what: what.into(), remedy: remedy.into() };
+        let path = match &*self.part.borrow() {
+            Some(part) if part.starts.contains(&span.start) => format!("{}.{path}", part.prefix),
+            _ => path.to_owned(),
+        };
+        let problem = Problem { line, path, what: what.into(), remedy: remedy.into() };
         self.problems.borrow_mut().push(problem);
+    }
+
+    /// Runs `read`; problems with what begins at one of `starts` are named below `prefix` meanwhile.
+    pub fn inside<T>(&self, prefix: String, starts: BTreeSet<usize>, read: impl FnOnce() -> T) -> T {
+        self.part.replace(Some(Part { prefix, starts }));
+        let value = read();
+        self.part.replace(None);
+        value
     }
 
     /// The line, from 1, in which the byte at `offset` stands.

@@ -13,14 +13,14 @@
 
 use crate::diagnose::{Errors, Report, did_you_mean};
 use crate::syntax::quoted;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeString, DeTable, DeValue};
 
-/// Largest file that is read, in bytes: a node config with hundreds of images is a tenth of it.
-pub const LARGEST: u64 = 1 << 20;
+/// Largest file that is read, in bytes: a node config for a thousand machines is half of it.
+pub const LARGEST: u64 = 4 << 20;
 
 /// Reads the text of `path`: UTF-8, at most [`LARGEST`].
 pub fn read(path: &Path) -> Result<String, Errors> {
@@ -154,6 +154,37 @@ impl<'d, 't> Table<'d, 't> {
         Some(At { value: (), path: self.path_of(key), span: found.span() })
     }
 
+    /// What is in it.
+    pub fn raw(&self) -> &'d DeTable<'t> {
+        self.table
+    }
+
+    /// Allows `key`, which somebody else reads.
+    pub fn allow(&mut self, key: &'static str) {
+        self.known.push(key);
+    }
+
+    /// This table with the keys of `over` laid over it, tables key by key, lists of tables with names
+    /// by name, everything else as a whole; `without`
+    /// names top keys that are left out. The second value is where keys and values of `over` begin.
+    pub fn overlaid(&self, over: &Self, without: &[&str]) -> (DeTable<'t>, BTreeSet<usize>) {
+        let mut starts = BTreeSet::from([over.span.start]);
+        let mut merged = DeTable::new();
+        let kept = |key: &Spanned<DeString<'t>>| !without.contains(&key.get_ref().as_ref());
+        for (key, value) in self.table.iter().filter(|(key, _)| kept(key)) {
+            merged.insert(key.clone(), value.clone());
+        }
+        for (key, value) in over.table.iter().filter(|(key, _)| kept(key)) {
+            merge(&mut merged, key, value, &mut starts);
+        }
+        (merged, starts)
+    }
+
+    /// `table`, made by [`Table::overlaid`], in place of this one.
+    pub fn over<'m>(&'m self, table: &'m DeTable<'t>) -> Table<'m, 't> {
+        Table { report: self.report, path: String::new(), span: self.span.clone(), table, known: Vec::new() }
+    }
+
     /// Reads `key` by `read`, when it is there.
     pub fn optional<T>(
         &mut self,
@@ -174,10 +205,10 @@ impl<'d, 't> Table<'d, 't> {
         read: impl FnOnce(Value<'d, 't>) -> Option<T>,
     ) -> Option<T> {
         if !self.table.contains_key(key) {
-            let place = match self.path.rsplit_once('[') {
-                Some((list, _)) => format!(" to this [[{list}]]"),
-                None if self.path.is_empty() => String::new(),
-                None => format!(" to [{}]", self.path),
+            let place = match self.path.is_empty() {
+                true => String::new(),
+                false if self.path.ends_with(']') => format!(" to this [[{}]]", header(&self.path)),
+                false => format!(" to [{}]", header(&self.path)),
             };
             self.report.add(&self.span, &self.path_of(key), "is missing", format!("add {example}{place}"));
         }
@@ -304,7 +335,7 @@ impl<'d, 't> Value<'d, 't> {
                 known: Vec::new(),
             }),
             _ => {
-                let remedy = format!("write [{}] with its keys below", self.path);
+                let remedy = format!("write [{}] with its keys below", header(&self.path));
                 self.not("a table", &remedy)
             }
         }
@@ -312,7 +343,7 @@ impl<'d, 't> Value<'d, 't> {
 
     /// A list of tables, `[[key]]`.
     pub fn tables(self) -> Option<Vec<Table<'d, 't>>> {
-        let remedy = format!("write [[{}]] once for each", self.path);
+        let remedy = format!("write [[{}]] once for each", header(&self.path));
         let DeValue::Array(array) = self.value.get_ref() else {
             return self.not("a list of tables", &remedy);
         };
@@ -340,6 +371,81 @@ impl<'d, 't> Value<'d, 't> {
             Some((key.value, value))
         });
         entries.collect::<Vec<_>>().into_iter().collect()
+    }
+}
+
+/// `path` as a table's header is written: `network.bridge[0].routes` stands below `[[network.bridge.routes]]`.
+fn header(path: &str) -> String {
+    let parts = path.split('.').map(|part| part.split_once('[').map_or(part, |(name, _)| name));
+    parts.collect::<Vec<_>>().join(".")
+}
+
+/// Lays `value` over what `key` has in `into`.
+fn merge<'t>(
+    into: &mut DeTable<'t>,
+    key: &Spanned<DeString<'t>>,
+    value: &Spanned<DeValue<'t>>,
+    starts: &mut BTreeSet<usize>,
+) {
+    starts.insert(key.span().start);
+    note(value, starts);
+    let mut value = value.clone();
+    // Taken out first: a map keeps the key it has, with the place where that one stood.
+    let below = into.remove_entry(key.get_ref().as_ref()).map(|(_, below)| below.into_inner());
+    match (below, value.get_mut()) {
+        (Some(DeValue::Table(mut below)), DeValue::Table(over)) => {
+            for (key, value) in over.iter() {
+                merge(&mut below, key, value, starts);
+            }
+            *over = below;
+        }
+        (Some(DeValue::Array(mut below)), DeValue::Array(over)) if named(&below) && named(over) => {
+            for element in over.iter() {
+                merge_named(&mut below, element, starts);
+            }
+            *over = below;
+        }
+        _ => {}
+    }
+    into.insert(key.clone(), value);
+}
+
+/// Whether `array` is one of tables that have names, such as bridges.
+fn named(array: &DeArray<'_>) -> bool {
+    !array.is_empty() && array.iter().all(|element| name(element).is_some())
+}
+
+fn name<'v>(element: &'v Spanned<DeValue<'_>>) -> Option<&'v str> {
+    element.get_ref().as_table()?.get("name")?.get_ref().as_str()
+}
+
+/// Lays `element` over the one of its name, or adds it.
+fn merge_named<'t>(below: &mut DeArray<'t>, element: &Spanned<DeValue<'t>>, starts: &mut BTreeSet<usize>) {
+    let same = |other: &&mut Spanned<DeValue<'t>>| name(other) == name(element);
+    let (Some(other), DeValue::Table(over)) = (below.iter_mut().find(same), element.get_ref()) else {
+        below.push(element.clone());
+        return;
+    };
+    let mut merged = element.clone();
+    if let (DeValue::Table(table), DeValue::Table(into)) = (other.get_ref(), merged.get_mut()) {
+        *into = table.clone();
+        for (key, value) in over.iter() {
+            merge(into, key, value, starts);
+        }
+    }
+    *other = merged;
+}
+
+/// Where `value` and everything in it begins.
+fn note(value: &Spanned<DeValue<'_>>, starts: &mut BTreeSet<usize>) {
+    starts.insert(value.span().start);
+    match value.get_ref() {
+        DeValue::Array(array) => array.iter().for_each(|element| note(element, starts)),
+        DeValue::Table(table) => table.iter().for_each(|(key, value)| {
+            starts.insert(key.span().start);
+            note(value, starts);
+        }),
+        _ => {}
     }
 }
 

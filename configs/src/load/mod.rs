@@ -6,6 +6,7 @@
 
 mod cluster;
 mod disk;
+mod fleet;
 mod image;
 mod install;
 mod network;
@@ -14,10 +15,12 @@ mod system;
 mod webhook;
 
 use crate::diagnose::{Errors, Report};
-use crate::node::{NodeConfig, SERVICE_CIDR, VERSION};
+use crate::node::{Cidr, NodeConfig, SERVICE_CIDR, VERSION};
 use crate::spanned::{At, Document, Table, read};
 use std::collections::BTreeMap;
 use std::path::Path;
+
+pub use fleet::{ConfigFile, Entry};
 
 /// Keys that are often written into the wrong table, and the table they belong to.
 const ELSEWHERE: &[(&str, &str)] = &[
@@ -73,27 +76,60 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("url", "[image]"),
 ];
 
-/// Reads the node config at `path`.
+/// Reads the node config at `path`, which is for one machine.
 pub fn node_config(path: &Path) -> Result<NodeConfig, Errors> {
     parse_node_config(&path.display().to_string(), &read(path)?)
 }
 
-/// Reads a node config from `text`; messages call it `name`.
+/// Reads a node config for one machine from `text`; messages call it `name`. A template of a host name stays one.
 pub fn parse_node_config(name: &str, text: &str) -> Result<NodeConfig, Errors> {
-    let report = Report::new(name, text);
-    let config = Document::parse(&report).and_then(|document| read_root(document.root(&report)));
-    report.finish(config)
+    parse_config_file(name, text)?.single()
 }
 
-fn read_root(mut root: Table<'_, '_>) -> Option<NodeConfig> {
+/// Reads the file at `path`, for one machine or for many.
+pub fn config_file(path: &Path) -> Result<ConfigFile, Errors> {
+    parse_config_file(&path.display().to_string(), &read(path)?)
+}
+
+/// Reads a file for one machine or for many from `text`; messages call it `name`.
+pub fn parse_config_file(name: &str, text: &str) -> Result<ConfigFile, Errors> {
+    let report = Report::new(name, text);
+    let entries = Document::parse(&report).and_then(|document| {
+        let root = document.root(&report);
+        version(&root)?;
+        match root.place("node") {
+            Some(_) => fleet::read(root),
+            None => Some(vec![Entry::single(read_root(root)?, &report)]),
+        }
+    });
+    report.finish(entries).map(|entries| ConfigFile::new(name, entries))
+}
+
+/// Another version means other keys: complaints about those would mislead.
+fn version(root: &Table<'_, '_>) -> Option<()> {
+    let mut root = root.over(root.raw());
+    let report = root.report();
+    match root.optional("version", |value| value.integer()) {
+        Some(version) if version.value != i64::from(VERSION) => {
+            let what = format!("{} is not a version this Sheaf reads", version.value);
+            version.wrong(report, what, format!("write {VERSION}, or use a newer Sheaf"));
+            None
+        }
+        _ => Some(()),
+    }
+}
+
+/// What was read of one machine, with the places that rules between machines need.
+struct Read {
+    config: NodeConfig,
+    hostname: At<String>,
+    addresses: Vec<At<Cidr>>,
+}
+
+fn read_root(mut root: Table<'_, '_>) -> Option<Read> {
     let report = root.report();
     let version = root.required("version", "version = 1", |value| value.integer());
-    if let Some(version) = version.as_ref().filter(|version| version.value != i64::from(VERSION)) {
-        // Another version means other keys: complaints about those would mislead.
-        let what = format!("{} is not a version this Sheaf reads", version.value);
-        version.wrong(report, what, format!("write {VERSION}, or use a newer Sheaf"));
-        return None;
-    }
+    root.allow("node");
     // Every table is read before the first missing one ends the function: all mistakes at once.
     let install = root.optional("install", |value| install::read(value.table()?));
     let system =
@@ -111,15 +147,18 @@ fn read_root(mut root: Table<'_, '_>) -> Option<NodeConfig> {
         pools_are_not_on_the_system_disk(report, install, storage);
     }
     version?;
-    Some(NodeConfig {
+    let system = system?;
+    let addresses = network.as_ref().map(|network| network.addresses.clone()).unwrap_or_default();
+    let config = NodeConfig {
         version: VERSION,
         install: install.map(|install| install.config),
-        system: system?,
+        system: system.config,
         network: network.map(|network| network.config).unwrap_or_default(),
         cluster: cluster.map(|cluster| cluster.config),
         storage: storage.map(|storage| storage.config).unwrap_or_default(),
         images,
-    })
+    };
+    Some(Read { config, hostname: system.hostname, addresses })
 }
 
 /// A Service whose address lies on a link is never reached: the neighbour is asked for it.

@@ -11,7 +11,13 @@ use crate::syntax;
 /// Bytes: `/etc` is held in memory.
 const LARGEST_FILE: usize = 256 << 10;
 
-pub(super) fn read(mut table: Table<'_, '_>) -> Option<System> {
+/// What was read, with the place that rules between machines need.
+pub(super) struct Read {
+    pub config: System,
+    pub hostname: At<String>,
+}
+
+pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
     let report = table.report();
     let hostname =
         table.required("hostname", "hostname = \"node-1\"", |value| value.text(syntax::hostname_template));
@@ -32,8 +38,9 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<System> {
     super::each_once(report, &ssh_keys, |key| key.split(' ').take(2).collect::<Vec<_>>().join(" "));
     super::each_once(report, &modules, |name| name.replace('-', "_"));
     super::each_once(report, &arguments, Clone::clone);
-    Some(System {
-        hostname: hostname?.value,
+    let hostname = hostname?;
+    let config = System {
+        hostname: hostname.value.clone(),
         ssh_keys: values(ssh_keys),
         password_hash: plain(password_hash),
         timezone: plain(timezone),
@@ -41,7 +48,8 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<System> {
         modules: values(modules),
         kernel_arguments: values(arguments),
         files,
-    })
+    };
+    Some(Read { config, hostname })
 }
 
 fn files(report: &Report<'_>, tables: Vec<Table<'_, '_>>) -> Option<Vec<File>> {

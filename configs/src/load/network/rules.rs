@@ -118,7 +118,11 @@ fn is_a_nic(report: &Report<'_>, links: &Links<'_>, port: &At<String>) {
     let names = links.links.iter().map(|link| link.name.value.as_str());
     let remedy = match crate::diagnose::did_you_mean(&port.value, names) {
         Some(meant) => format!("did you mean \"{meant}\"?"),
-        None => "write the NIC's MAC, or describe it in [[network.nic]]".into(),
+        None => match ["bond", "vlan", "br"].iter().find(|kind| port.value.starts_with(**kind)) {
+            Some(&"br") => "add a [[network.bridge]] of that name".into(),
+            Some(kind) => format!("add a [[network.{kind}]] of that name"),
+            None => "write the NIC's MAC, or describe it in [[network.nic]]".into(),
+        },
     };
     let what = format!("\"{}\" is no link of this file, and no NIC is called that by the kernel", port.value);
     port.wrong(report, what, remedy);
