@@ -18,6 +18,7 @@ pub mod hostname;
 pub mod libvirt;
 pub mod links;
 pub mod mount;
+pub mod net;
 pub mod nic;
 pub mod run;
 pub mod space;

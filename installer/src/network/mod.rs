@@ -3,10 +3,15 @@
 //! Why here: a node that can not be reached after its installation has to be mended by hand, in front of it. The
 //! screens show each [`Outcome`] as it comes; an installation without questions says them and stops at the first
 //! that would leave the node alone. Route in: the node config and the inventory. [`plan()`] says what is tried, in which
-//! order, and is pure. Route out: one [`Outcome`] for each [`Probe`].
+//! order, and is pure; [`run`] tries it through [`sheaf_host`]. Route out: one [`Outcome`] for each [`Probe`].
 
+mod attempt;
+mod cluster;
+mod files;
 mod plan;
 
+pub use attempt::{Attempt, Patience, run};
+pub use files::{boot, of as files_of};
 pub use plan::plan;
 
 use serde::Serialize;
