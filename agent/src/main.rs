@@ -5,6 +5,7 @@ use sheaf_agent::cluster::token;
 use sheaf_agent::paths::Paths;
 use sheaf_agent::{config, console, runtime};
 use sheaf_host::hostname::{Kernel, SetHostname};
+use sheaf_host::run::System;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -63,7 +64,7 @@ fn main() -> anyhow::Result<()> {
     let paths = Paths::under(&arguments.root);
     match arguments.command {
         Command::Run => {
-            let effective = config::effective(&paths);
+            let effective = config::effective(&paths, &arguments.root);
             tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?
@@ -90,9 +91,12 @@ fn main() -> anyhow::Result<()> {
 fn configure(paths: &Paths, root: &Path) -> anyhow::Result<()> {
     let is_this_machine = root == Path::new("/");
     let hostname: &dyn SetHostname = if is_this_machine { &Kernel } else { &Elsewhere };
-    let effective = config::configure(paths, root, hostname)?;
+    let (effective, plan) = config::configure(paths, root, hostname, &System)?;
     if let Some(problem) = &effective.problem {
         println!("{problem}\nThis node comes up by DHCP and without a cluster until that is mended.");
+    }
+    for note in &plan.notes {
+        println!("not done: {note}");
     }
     println!("configured as {}", effective.config.system.hostname);
     Ok(())

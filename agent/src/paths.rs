@@ -52,6 +52,11 @@ impl Paths {
         self.run.join("agent.alive")
     }
 
+    /// Trusted certificate authorities: `/etc/ssl/certs/ca-certificates.crt`.
+    pub fn authorities(&self) -> PathBuf {
+        self.etc.join("ssl/certs/ca-certificates.crt")
+    }
+
     /// Read-only base images of VMs: `/data/images`.
     pub fn images(&self) -> PathBuf {
         self.data.join("images")

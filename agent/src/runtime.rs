@@ -11,11 +11,12 @@ use crate::{cluster, images, network, status, vms};
 use anyhow::{Context as _, anyhow};
 use sheaf_config::diagnose::Errors;
 use sheaf_host::alive;
-use sheaf_host::fetch::Http;
+use sheaf_host::fetch::{Http, Settings};
 use sheaf_host::libvirt::{Libvirt, QEMU_LOGS};
 use sheaf_host::links::Kernel;
 use sheaf_host::run::System;
 use sheaf_host::systemd::{Systemd, notify};
+use sheaf_host::trust::Trust;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +60,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     let (path, status, end) = (ctx.paths.status_json(), ctx.status.subscribe(), ctx.shutdown.clone());
     controllers.start("status", async move { status::keep_written(&path, status, end).await });
     controllers.start("network", network::run(ctx.clone(), network, Arc::new(Kernel::default())));
-    controllers.start("images", images::run(ctx.clone(), images, Arc::new(Http::default())));
+    controllers.start("images", images::run(ctx.clone(), images, Arc::new(http(&ctx))));
     let libvirt = Libvirt::connect(QEMU_LOGS.into()).await.context("the system bus can not be reached")?;
     let vm_hosts = vms::Hosts {
         vms: Arc::new(libvirt),
@@ -92,6 +93,24 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     first
 }
 
+/// How this node fetches files: by the proxy of its config, trusting the image's authorities and those of the config,
+/// which `sheaf-agent configure` put beside them.
+fn http(ctx: &Context) -> Http {
+    let config = ctx.config.borrow();
+    let proxy = config.network.proxy.clone().unwrap_or_default();
+    let reveal = |secret: Option<sheaf_config::node::Secret>| secret.map(|secret| secret.reveal().to_owned());
+    let trust = std::fs::read_to_string(ctx.paths.authorities()).map_or(Trust::Public, Trust::Authorities);
+    let settings = Settings {
+        http_proxy: reveal(proxy.http),
+        https_proxy: reveal(proxy.https),
+        no_proxy: proxy.no_proxy,
+        trust,
+    };
+    // An image without authorities trusts those that are built in.
+    let built_in = Settings { trust: Trust::Public, ..settings.clone() };
+    Http::new(settings).or_else(|_| Http::new(built_in)).unwrap_or_default()
+}
+
 /// Fills the sections that do not change while the agent runs.
 fn describe(ctx: &Context, config_problem: Option<Errors>) {
     let name = ctx.config.borrow().system.hostname.clone();
@@ -101,11 +120,18 @@ fn describe(ctx: &Context, config_problem: Option<Errors>) {
     let boot_id = read("/proc/sys/kernel/random/boot_id".as_ref()).trim().to_owned();
     // Written by the initrd when the state partition is not what this boot runs on.
     let degraded = read(&ctx.paths.run.join("state-degraded"));
+    // /proc, /usr and /etc of the machine itself.
+    let root = ctx.paths.etc.parent().unwrap_or(std::path::Path::new("/"));
+    let notes = crate::config::notes(&ctx.paths, &ctx.config.borrow(), root);
+    for note in &notes {
+        tracing::warn!("node.toml: not done: {note}");
+    }
     let degraded =
         (!degraded.is_empty()).then(|| format!("state partition: {}; nothing is kept", degraded.trim()));
     let problem = config_problem.map(|problem| problem.to_string()).or(degraded);
     ctx.status.update(|status| {
         status.node.problem = problem;
+        status.node.notes = notes;
         status.node.name = name;
         status.node.version = variable(&release, "IMAGE_VERSION").unwrap_or_default();
         status.boot.slot = variable(&boot, "SLOT").unwrap_or_default();

@@ -38,6 +38,8 @@ pub struct NodeSection {
     pub version: String,
     /// Why the node can not do its work at all, with the remedy: a node config that is refused.
     pub problem: Option<String>,
+    /// What the node config asks for and this node does not do: field, why, remedy.
+    pub notes: Vec<String>,
 }
 
 /// From where it was booted.
@@ -56,7 +58,7 @@ pub struct BootSection {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NetworkSection {
-    /// One entry per bridge of the node config.
+    /// One entry per link of the node config: bridges, VLANs, bonds, NICs.
     pub links: Vec<LinkSection>,
     /// The clock was set by a time server.
     pub time_synchronised: bool,
@@ -64,18 +66,34 @@ pub struct NetworkSection {
     pub problem: Option<String>,
 }
 
-/// One bridge.
+/// One link of the node config.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LinkSection {
-    /// Interface name.
+    /// Its name in node.toml.
     pub name: String,
+    /// `bridge`, `vlan`, `bond` or `nic`.
+    pub kind: String,
+    /// The kernel's name, where that is another.
+    pub kernel_name: Option<String>,
     /// `up`, `down`, `configuring`, …
     pub state: String,
     /// Addresses it has.
     pub addresses: Vec<IpAddr>,
-    /// NICs in it.
+    /// The node config gives it a way to an address.
+    pub is_addressed: bool,
+    /// What it stands on: ports of a bridge (VMs apart) or bond, parent of a VLAN.
     pub ports: Vec<String>,
+    /// Number of VMs' interfaces in it.
+    pub vms: usize,
+    /// Largest packet in bytes.
+    pub mtu: u32,
+    /// Number of a VLAN.
+    pub vlan: Option<u16>,
+    /// Mode of a bond.
+    pub mode: Option<String>,
+    /// Port of a bond that is in use, where only one is.
+    pub active_port: Option<String>,
 }
 
 /// How far the node is on its way into the cluster.

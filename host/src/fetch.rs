@@ -3,6 +3,8 @@
 //! Why here: the network is an effect. Route in: a URL and how much of it is here already. Route out: a reader of
 //! the rest; errors name the URL and say whether another try can help.
 
+mod proxy;
+
 use crate::trust::{Trust, TrustError};
 use std::io::Read;
 use std::time::Duration;
@@ -59,9 +61,27 @@ pub trait Fetch: Send + Sync {
     fn fetch(&self, url: &str, from: u64) -> Result<Rest, FetchError>;
 }
 
+/// How servers are reached and believed.
+#[derive(Clone, Default)]
+pub struct Settings {
+    /// Proxy for `http://…`, `http://USER:PASSWORD@HOST:PORT`; without one servers are reached directly.
+    pub http_proxy: Option<String>,
+    /// Proxy for `https://…`.
+    pub https_proxy: Option<String>,
+    /// Names, domains (`.example.org`), addresses and networks that are reached directly.
+    pub no_proxy: Vec<String>,
+    /// Whom to believe.
+    pub trust: Trust,
+}
+
 /// The network.
 #[derive(Clone, Debug)]
-pub struct Http(ureq::Agent);
+pub struct Http {
+    direct: ureq::Agent,
+    for_http: Option<ureq::Agent>,
+    for_https: Option<ureq::Agent>,
+    no_proxy: Vec<String>,
+}
 
 fn config() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
     ureq::Agent::config_builder()
@@ -70,30 +90,66 @@ fn config() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
         .timeout_connect(Some(CONNECT))
         .timeout_recv_response(Some(ANSWER))
         .timeout_per_read(Some(SILENCE))
+        // Those of the environment do not count.
+        .proxy(None)
+}
+
+impl From<ureq::Agent> for Http {
+    fn from(direct: ureq::Agent) -> Self {
+        Self { direct, for_http: None, for_https: None, no_proxy: Vec::new() }
+    }
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self(config().build().into())
+        Self::from(ureq::Agent::from(config().build()))
     }
 }
 
 impl Http {
     /// Fetches from servers that `trust` believes.
     pub fn trusting(trust: &Trust) -> Result<Self, TrustError> {
-        trust.agent(config()).map(Self)
+        trust.agent(config()).map(Self::from)
+    }
+
+    /// One with `settings`. A proxy that can not be read is one that can not be reached: it is never passed by.
+    pub fn new(settings: Settings) -> Result<Self, TrustError> {
+        let unusable = || ureq::Proxy::new("http://unusable-proxy.invalid:1").ok();
+        let by = |url: Option<String>| {
+            url.map(|url| {
+                let proxy = ureq::Proxy::new(&url).ok().or_else(unusable);
+                settings.trust.agent(config().proxy(proxy))
+            })
+            .transpose()
+        };
+        Ok(Self {
+            for_http: by(settings.http_proxy.clone())?,
+            for_https: by(settings.https_proxy.clone())?,
+            direct: settings.trust.agent(config())?,
+            no_proxy: settings.no_proxy,
+        })
     }
 
     /// Gives up a connection that is silent for longer than `silence`.
     #[must_use]
     pub fn silent_for(silence: Duration) -> Self {
-        Self(config().timeout_per_read(Some(silence)).build().into())
+        Self::from(ureq::Agent::from(config().timeout_per_read(Some(silence)).build()))
+    }
+
+    /// The agent for `url`.
+    fn agent(&self, url: &str) -> &ureq::Agent {
+        let Ok(uri) = url.parse::<ureq::http::Uri>() else { return &self.direct };
+        let proxied = if uri.scheme_str() == Some("https") { &self.for_https } else { &self.for_http };
+        match proxied {
+            Some(agent) if !proxy::passes_by(uri.host().unwrap_or_default(), &self.no_proxy) => agent,
+            _ => &self.direct,
+        }
     }
 }
 
 impl Fetch for Http {
     fn fetch(&self, url: &str, from: u64) -> Result<Rest, FetchError> {
-        let mut request = self.0.get(url);
+        let mut request = self.agent(url).get(url);
         if from > 0 {
             request = request.header("Range", format!("bytes={from}-"));
         }
@@ -171,6 +227,37 @@ mod tests {
         let url = serve(|_| "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789".into());
         let rest = Http::default().fetch(&url, 4).unwrap();
         assert_eq!((rest.from, rest.total), (0, Some(10)));
+    }
+
+    #[test]
+    fn a_proxy_is_asked_unless_the_host_is_reached_without() {
+        // Answers CONNECT, then as the server.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = format!("http://user:word@{}", listener.local_addr().unwrap());
+        let seen = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
+            let head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            let request = lines.next().unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").unwrap();
+            (head, request)
+        });
+        let no_proxy = vec!["127.0.0.0/8".to_owned()];
+        let http = Http::new(Settings { http_proxy: Some(proxy), no_proxy, ..Settings::default() }).unwrap();
+        let mut text = String::new();
+        let mut rest = http.fetch("http://images.example:8080/file", 0).unwrap();
+        rest.reader.read_to_string(&mut text).unwrap();
+        let (head, request) = seen.join().unwrap();
+        assert_eq!((head[0].as_str(), text.as_str()), ("CONNECT images.example:8080 HTTP/1.1", "hi"));
+        assert!(
+            head.iter().any(|line| line.starts_with("Proxy-Authorization: Basic dXNlcjp3b3Jk")),
+            "{head:?}"
+        );
+        assert_eq!(request, "GET /file HTTP/1.1");
+        // The proxy is gone by now: this one does not need it.
+        let rest = http.fetch(&serve(partial), 4).unwrap();
+        assert_eq!(rest.from, 4);
     }
 
     #[test]

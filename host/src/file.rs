@@ -37,6 +37,24 @@ pub fn write_atomically(path: &Path, contents: &[u8], mode: u32) -> Result<(), W
     write().map_err(|source| WriteError { path: path.to_owned(), source })
 }
 
+/// Replaces `path` by a symbolic link to `target`; its directory is made when missing.
+pub fn link_atomically(path: &Path, target: &str) -> Result<(), WriteError> {
+    let write = || -> io::Result<()> {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(dir)?;
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+        let temporary = dir.join(format!(".{name}.new"));
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        std::os::unix::fs::symlink(target, &temporary)?;
+        fs::rename(&temporary, path)?;
+        File::open(dir)?.sync_all()
+    };
+    write().map_err(|source| WriteError { path: path.to_owned(), source })
+}
+
 /// Makes everything under `path` durable: contents of files, then the directories that name them.
 pub fn sync_tree(path: &Path) -> Result<(), WriteError> {
     let sync = || -> io::Result<()> {

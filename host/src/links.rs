@@ -26,10 +26,42 @@ pub struct Link {
     pub state: String,
     /// It is a bridge, with these links in it.
     pub bridge_ports: Option<Vec<String>>,
+    /// It is a bond.
+    pub bond: Option<Bond>,
+    /// It is a VLAN.
+    pub vlan: Option<Vlan>,
     /// A device of the machine stands behind it, not the kernel alone.
     pub is_card: bool,
+    /// The MAC that a card was made with, lower case; unknown where it was changed.
+    pub permanent_mac: Option<String>,
+    /// The place of a card on its bus: udev's `ID_PATH`.
+    pub place: Option<String>,
+    /// Largest packet in bytes.
+    pub mtu: u32,
     /// Addresses, in the kernel's order.
     pub addresses: Vec<IpAddr>,
+}
+
+/// A bond as it works now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bond {
+    /// `active-backup`, `802.3ad`, …
+    pub mode: String,
+    /// Its ports, and whether each has a cable that works.
+    pub ports: Vec<(String, bool)>,
+    /// The port in use, where only one is.
+    pub active: Option<String>,
+    /// 802.3ad: MAC of the switch; none while no switch speaks LACP.
+    pub partner: Option<String>,
+}
+
+/// A VLAN.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vlan {
+    /// Its number.
+    pub id: u16,
+    /// The link it is on.
+    pub parent: String,
 }
 
 /// Something that has links: [`Kernel`], or [`crate::fakes::FakeLinks`] in tests.
@@ -49,12 +81,12 @@ pub trait Watch: Send {
 /// The running kernel.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    sysfs: PathBuf,
+    root: PathBuf,
 }
 
 impl Default for Kernel {
     fn default() -> Self {
-        Self { sysfs: "/sys/class/net".into() }
+        Self { root: "/".into() }
     }
 }
 
@@ -70,11 +102,11 @@ impl Links for Kernel {
             }
         }
         let mut links = Vec::new();
-        for entry in fs::read_dir(&self.sysfs)? {
+        for entry in fs::read_dir(self.root.join("sys/class/net"))? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let addresses = addresses.remove(&name).unwrap_or_default();
-            links.push(Link { name, addresses, ..describe(&entry.path()) });
+            links.push(Link { addresses, ..describe(&self.root, name) });
         }
         links.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(links)
@@ -90,9 +122,10 @@ impl Links for Kernel {
     }
 }
 
-/// What sysfs says of the link whose directory is `dir`.
-fn describe(dir: &Path) -> Link {
-    let state = fs::read_to_string(dir.join("operstate")).unwrap_or_default().trim().to_owned();
+/// What sysfs, procfs and udev say of the link `name`.
+fn describe(root: &Path, name: String) -> Link {
+    let dir = root.join("sys/class/net").join(&name);
+    let text = |file: &str| fs::read_to_string(dir.join(file)).unwrap_or_default().trim().to_owned();
     let ports = dir.join("bridge").exists().then(|| {
         let entries = fs::read_dir(dir.join("brif")).into_iter().flatten().flatten();
         let mut ports: Vec<_> =
@@ -100,7 +133,47 @@ fn describe(dir: &Path) -> Link {
         ports.sort();
         ports
     });
-    Link { state, bridge_ports: ports, is_card: dir.join("device").exists(), ..Link::default() }
+    let is_card = dir.join("device").exists();
+    Link {
+        state: text("operstate"),
+        bridge_ports: ports,
+        bond: dir.join("bonding").exists().then(|| bond(&dir)),
+        vlan: fs::read_to_string(root.join("proc/net/vlan").join(&name)).ok().as_deref().and_then(vlan),
+        is_card,
+        permanent_mac: is_card.then(|| crate::nic::permanent_mac(&dir)).flatten(),
+        place: is_card.then(|| crate::nic::place(root, &name)).flatten(),
+        mtu: text("mtu").parse().unwrap_or(0),
+        addresses: Vec::new(),
+        name,
+    }
+}
+
+/// What sysfs says of the bond whose directory is `dir`.
+fn bond(dir: &Path) -> Bond {
+    let text = |file: &str| fs::read_to_string(dir.join(file)).unwrap_or_default().trim().to_owned();
+    let given = |file: &str| Some(text(file)).filter(|text| !text.is_empty());
+    let is_up = |port: &str| {
+        let status = dir.with_file_name(port).join("bonding_slave/mii_status");
+        fs::read_to_string(status).is_ok_and(|status| status.trim() == "up")
+    };
+    let mut ports: Vec<_> =
+        text("bonding/slaves").split_whitespace().map(|port| (port.to_owned(), is_up(port))).collect();
+    ports.sort();
+    Bond {
+        // The name, and the kernel's number of it.
+        mode: text("bonding/mode").split(' ').next().unwrap_or_default().to_owned(),
+        ports,
+        active: given("bonding/active_slave"),
+        partner: given("bonding/ad_partner_mac").filter(|mac| mac != "00:00:00:00:00:00"),
+    }
+}
+
+/// Number and parent from `/proc/net/vlan/NAME`.
+fn vlan(text: &str) -> Option<Vlan> {
+    let mut words = text.split_whitespace();
+    let id = words.by_ref().skip_while(|word| *word != "VID:").nth(1)?.parse().ok()?;
+    let parent = words.skip_while(|word| *word != "Device:").nth(1)?.to_owned();
+    Some(Vlan { id, parent })
 }
 
 struct News(UnixDatagram);
@@ -144,17 +217,63 @@ mod tests {
         assert!(!matches!(tokio::time::timeout(moment, news.changed()).await, Ok(Err(_))));
     }
 
+    /// A tree of files.
+    fn tree(name: &str, files: &[(&str, &str)]) -> PathBuf {
+        let root = std::env::temp_dir().join(format!("sheaf-links-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&root);
+        for (path, text) in files {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        root
+    }
+
     #[test]
     fn a_bridge_is_known_by_its_directory_and_its_ports() {
-        let dir = std::env::temp_dir().join(format!("sheaf-links-{}", std::process::id()));
-        for port in ["vnet0", "enp1s0"] {
-            fs::create_dir_all(dir.join("brif").join(port)).unwrap();
-        }
-        fs::create_dir_all(dir.join("bridge")).unwrap();
-        fs::write(dir.join("operstate"), "up\n").unwrap();
-        let link = describe(&dir);
-        assert_eq!(link.state, "up");
+        let root = tree(
+            "bridge",
+            &[
+                ("sys/class/net/br0/bridge/x", ""),
+                ("sys/class/net/br0/brif/vnet0", ""),
+                ("sys/class/net/br0/brif/enp1s0", ""),
+                ("sys/class/net/br0/operstate", "up\n"),
+                ("sys/class/net/br0/mtu", "9000\n"),
+            ],
+        );
+        let link = describe(&root, "br0".into());
+        assert_eq!((link.state.as_str(), link.mtu), ("up", 9000));
         assert_eq!(link.bridge_ports.unwrap(), ["enp1s0", "vnet0"]);
-        fs::remove_dir_all(dir).unwrap();
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_bond_tells_which_cable_works_and_whether_a_switch_answers() {
+        let root = tree(
+            "bond",
+            &[
+                ("sys/class/net/bond0/bonding/mode", "802.3ad 4\n"),
+                ("sys/class/net/bond0/bonding/slaves", "enp2s0 enp1s0\n"),
+                ("sys/class/net/bond0/bonding/active_slave", "\n"),
+                ("sys/class/net/bond0/bonding/ad_partner_mac", "00:00:00:00:00:00\n"),
+                ("sys/class/net/enp1s0/bonding_slave/mii_status", "up\n"),
+                ("sys/class/net/enp2s0/bonding_slave/mii_status", "down\n"),
+            ],
+        );
+        let bond = describe(&root, "bond0".into()).bond.unwrap();
+        assert_eq!(bond.ports, [("enp1s0".to_owned(), true), ("enp2s0".to_owned(), false)]);
+        assert_eq!((bond.mode.as_str(), bond.active, bond.partner), ("802.3ad", None, None));
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_vlan_tells_its_number_and_its_parent() {
+        // As the kernel prints it.
+        let text = "mgmt  VID: 10\t REORDER_HDR: 1  dev->priv_flags: 1021\n         total frames received            0\n\
+                    Device: bond0\nINGRESS priority mappings: 0:0  1:0\n";
+        let root = tree("vlan", &[("proc/net/vlan/mgmt", text), ("sys/class/net/mgmt/operstate", "up\n")]);
+        let link = describe(&root, "mgmt".into());
+        assert_eq!(link.vlan, Some(Vlan { id: 10, parent: "bond0".into() }));
+        fs::remove_dir_all(root).unwrap();
     }
 }

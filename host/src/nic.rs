@@ -36,23 +36,33 @@ pub fn wired(root: &Path) -> std::io::Result<Vec<Nic>> {
         if !is_card || dir.join("wireless").exists() || dir.join("phy80211").exists() {
             continue;
         }
-        let untouched = text("addr_assign_type").as_deref() == Some("0"); // NET_ADDR_PERM
         let driver = fs::read_link(dir.join("device/driver")).ok();
-        let path = text("ifindex").and_then(|index| {
-            // udev's database: one file for each interface, one line for each property.
-            let database = fs::read_to_string(root.join(format!("run/udev/data/n{index}"))).ok()?;
-            database.lines().find_map(|line| line.strip_prefix("E:ID_PATH=")).map(str::to_owned)
-        });
         nics.push(Nic {
             name: entry.file_name().to_string_lossy().into_owned(),
-            path,
-            permanent_mac: text("address").filter(|_| untouched),
+            path: place(root, &entry.file_name().to_string_lossy()),
+            permanent_mac: permanent_mac(&dir),
             driver: driver.and_then(|link| Some(link.file_name()?.to_string_lossy().into_owned())),
             carrier: text("carrier").map(|carrier| carrier == "1"),
         });
     }
     nics.sort();
     Ok(nics)
+}
+
+/// The MAC that the card whose directory is `dir` was made with, as far as sysfs tells.
+pub(crate) fn permanent_mac(dir: &Path) -> Option<String> {
+    let text = |file: &str| fs::read_to_string(dir.join(file)).ok().map(|text| text.trim().to_lowercase());
+    let is_untouched = text("addr_assign_type").as_deref() == Some("0"); // NET_ADDR_PERM
+    // A bond gives its ports one address and remembers theirs.
+    text("bonding_slave/perm_hwaddr").or_else(|| text("address").filter(|_| is_untouched))
+}
+
+/// The place of the card `name` on its bus, `pci-0000:01:00.0`: udev's `ID_PATH`.
+pub fn place(root: &Path, name: &str) -> Option<String> {
+    let index = fs::read_to_string(root.join("sys/class/net").join(name).join("ifindex")).ok()?;
+    // udev's database: one file for each interface, one line for each property.
+    let known = fs::read_to_string(root.join("run/udev/data").join(format!("n{}", index.trim()))).ok()?;
+    known.lines().find_map(|line| line.strip_prefix("E:ID_PATH=")).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -78,9 +88,24 @@ mod tests {
         ];
         link("enp1s0", &card);
         link("br0", &[("type", "1\n"), ("address", "52:54:00:aa:00:02\n")]);
+        let port = [
+            ("addr_assign_type", "3\n"),
+            ("bonding_slave/perm_hwaddr", "52:54:00:aa:00:07\n"),
+            ("ifindex", "7\n"),
+        ];
+        link("enp3s0", &[&card[..], &port].concat());
+        fs::create_dir_all(root.join("run/udev/data")).unwrap();
+        fs::write(root.join("run/udev/data/n7"), "I:1\nE:ID_PATH=pci-0000:03:00.0\n").unwrap();
         link("wlp2s0", &[&card[..], &[("wireless/x", "")]].concat());
         let nics = wired(&root).unwrap();
-        assert_eq!(nics.len(), 1);
+        assert_eq!(nics.len(), 2);
+        assert_eq!(
+            nics[1].permanent_mac.as_deref(),
+            Some("52:54:00:aa:00:07"),
+            "a bond's port keeps its own"
+        );
+        assert_eq!(place(&root, "enp3s0").as_deref(), Some("pci-0000:03:00.0"));
+        assert_eq!(place(&root, "enp1s0"), None);
         assert_eq!(
             (nics[0].name.as_str(), nics[0].permanent_mac.as_deref()),
             ("enp1s0", Some("52:54:00:aa:00:01"))

@@ -238,8 +238,11 @@ fn keys_that_a_power_cut_left_half_made_are_made_anew_and_the_rest_stays() {
         version: "v1.37.2".into(),
     };
     let read = |name: &str| std::fs::read_to_string(pki.file(name)).unwrap();
-    assert!(pki.ensure(&plane, run.as_ref()).unwrap());
-    assert!(!pki.ensure(&plane, run.as_ref()).unwrap(), "a second time nothing is missing");
+    assert!(pki.ensure(&plane, run.as_ref(), std::time::SystemTime::now()).unwrap());
+    assert!(
+        !pki.ensure(&plane, run.as_ref(), std::time::SystemTime::now()).unwrap(),
+        "a second time nothing is missing"
+    );
     let (ca, etcd) = (read("ca.crt"), read("etcd/server.crt"));
 
     // Cut between the two files of a pair, and in the middle of making others.
@@ -247,14 +250,14 @@ fn keys_that_a_power_cut_left_half_made_are_made_anew_and_the_rest_stays() {
     std::fs::create_dir_all(pki.dir.join("making/pki")).unwrap();
     std::fs::write(pki.dir.join("making/pki/ca.crt"), "half").unwrap();
     std::fs::write(pki.kubeconfig("scheduler"), "apiVersion: v1\n").unwrap();
-    assert!(pki.ensure(&plane, run.as_ref()).unwrap());
+    assert!(pki.ensure(&plane, run.as_ref(), std::time::SystemTime::now()).unwrap());
     let public = keys::Key::from_pem(&read("apiserver.key")).unwrap().public_der().unwrap();
     assert_eq!(keys::facts(&read("apiserver.crt")).unwrap().public_der, public);
     assert!(!pki.dir.join("making").exists());
 
     // Another address: the API server's certificate names it, all else stays.
     let moved = Plane { address: "198.51.100.2".parse().unwrap(), ..plane };
-    assert!(pki.ensure(&moved, run.as_ref()).unwrap());
+    assert!(pki.ensure(&moved, run.as_ref(), std::time::SystemTime::now()).unwrap());
     assert!(keys::facts(&read("apiserver.crt")).unwrap().addresses.contains(&moved.address));
     let scheduler = std::fs::read_to_string(pki.kubeconfig("scheduler")).unwrap();
     assert!(scheduler.contains("https://198.51.100.2:6443"), "{scheduler}");

@@ -87,7 +87,10 @@ impl Membership {
         node::claimable(client, &self.name, &self.machine).await?;
         let observed = self.observed(ctx);
         let status = self.status(&observed).map_err(fail)?;
-        node::register(client, &self.name, &self.labels(ctx, &observed), &status).await.map_err(fail)
+        let taints =
+            ctx.config.borrow().cluster.as_ref().map(|cluster| cluster.taints.clone()).unwrap_or_default();
+        let labels = self.labels(ctx, &observed);
+        node::register(client, &self.name, &labels, &taints, &status).await.map_err(fail)
     }
 }
 

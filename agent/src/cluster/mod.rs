@@ -32,7 +32,7 @@ use keep::Membership;
 use kube::ResourceExt as _;
 use node_status::Reserve;
 use report::Reporter;
-use sheaf_config::node::{Cluster, ClusterMode};
+use sheaf_config::node::{Cluster, ClusterMode, Role};
 use sheaf_config::pin::CaPin;
 use sheaf_host::run::Run;
 use sheaf_host::systemd::Units;
@@ -159,6 +159,7 @@ async fn member(
     let (paths, name) = (ctx.paths.clone(), ctx.config.borrow().system.hostname.clone());
     let store = Store { dir: paths.lib.join("pki") };
     let machine = machine::observe(&paths);
+    let mut admin = None;
     let target = if creates {
         let config = ctx.config.borrow().clone();
         let local = create::control_plane(&paths, &config, cluster, address, hosts, report).await?;
@@ -175,6 +176,7 @@ async fn member(
                 .remedy(step, remedy)?;
             own = Some((token, local.admin.clone()));
         }
+        admin = Some(local.admin);
         (Target { server: local.server, token: own.as_ref().map(|own| own.0.clone()), pin: Some(pin) }, own)
     } else {
         clock(ctx, report).await;
@@ -200,6 +202,10 @@ async fn member(
     report.step(step);
     let client = membership.client(&member.identity).await.remedy(step, "look at /var/lib/sheaf/pki")?;
     let node = membership.register(ctx, &client).await?;
+    if let Some(admin) = &admin {
+        let step = "saying that the node is of the control plane";
+        node::give_role(admin, &node).await.remedy(step, "read `journalctl -u kube-apiserver`")?;
+    }
     if !creates {
         redeem::redeem(&paths.node_toml)
             .remedy("taking the redeemed token out of node.toml", "look at the state partition")?;
@@ -244,6 +250,15 @@ async fn clock(ctx: &Context, report: &Reporter) {
 /// The cluster that node.toml names.
 fn configured(cluster: &Cluster) -> Result<Target, Failure> {
     let step = "reading `[cluster]` of node.toml";
+    if cluster.role() == Role::ControlPlane {
+        return Err(Failure::new(
+            step,
+            anyhow!(
+                "role = \"control-plane\": this version runs the control plane on the node that creates it alone"
+            ),
+            "remove role, and install the node again: it then joins as a worker",
+        ));
+    }
     let server = cluster
         .server
         .clone()

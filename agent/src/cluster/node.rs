@@ -15,10 +15,14 @@ use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use sheaf_api::names;
+use sheaf_config::node::Taint;
 use std::collections::BTreeMap;
 
 /// A lease not renewed for this long makes the node unreachable in Kubernetes' eyes, in seconds.
 const LEASE_SECONDS: i32 = 40;
+
+/// What `kubectl get nodes` shows as a role.
+const CONTROL_PLANE_ROLE: &str = "node-role.kubernetes.io/control-plane";
 
 /// Refuses when another machine holds the name and is alive.
 pub async fn claimable(client: &kube::Client, name: &str, machine: &Machine) -> Result<(), Failure> {
@@ -63,6 +67,7 @@ pub async fn register(
     client: &kube::Client,
     name: &str,
     labels: &BTreeMap<String, String>,
+    taints: &[Taint],
     status: &NodeStatus,
 ) -> anyhow::Result<Node> {
     let nodes: Api<Node> = Api::all(client.clone());
@@ -72,7 +77,7 @@ pub async fn register(
     let node: Node = serde_json::from_value(json!({
         "apiVersion": "v1", "kind": "Node",
         "metadata": {"name": name, "labels": labels},
-        "spec": {"taints": [{"key": names::VM_ONLY_TAINT, "value": "", "effect": "NoSchedule"}]},
+        "spec": {"taints": all_taints(taints)},
         "status": serde_json::to_value(status)?,
     }))?;
     match nodes.create(&PostParams::default(), &node).await {
@@ -80,6 +85,27 @@ pub async fn register(
         Err(error) if is_status(&error, 409) => Ok(nodes.get(name).await?),
         Err(error) => Err(anyhow!(error).context("the Node can not be made")),
     }
+}
+
+/// The one that keeps Pods of containers away, and those of node.toml.
+fn all_taints(configured: &[Taint]) -> Value {
+    let ours = json!({"key": names::VM_ONLY_TAINT, "value": "", "effect": "NoSchedule"});
+    let theirs = configured
+        .iter()
+        .filter(|taint| taint.key != names::VM_ONLY_TAINT)
+        .map(|taint| json!({"key": taint.key, "value": taint.value, "effect": taint.effect.name()}));
+    std::iter::once(ours).chain(theirs).collect()
+}
+
+/// Says of a control-plane node that it is one, as kubeadm does; with `admin`, since no node may say so of itself.
+pub async fn give_role(admin: &kube::Client, node: &Node) -> anyhow::Result<()> {
+    if node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(CONTROL_PLANE_ROLE)) {
+        return Ok(());
+    }
+    let nodes: Api<Node> = Api::all(admin.clone());
+    let patch = json!({"metadata": {"labels": {CONTROL_PLANE_ROLE: ""}}});
+    nodes.patch(&node.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    Ok(())
 }
 
 /// Brings labels up to date; returns the Node as it then is.
@@ -170,6 +196,21 @@ mod tests {
         assert_eq!(renewal(at(100), Some(at(90))), at(100));
         let forced = renewal(at(100), Some(at(200)));
         assert!(forced > at(200) && forced < at(201));
+    }
+
+    #[test]
+    fn taints_of_node_toml_stand_beside_the_one_that_keeps_containers_away() {
+        let text = "version = 1\nsystem.hostname = \"a\"\n[cluster]\nmode = \"create\"\n\
+                    taints = [\"dedicated=db:NoSchedule\", \"slow:PreferNoSchedule\"]\n";
+        let config = sheaf_config::load::parse_node_config("node.toml", text).unwrap();
+        assert_eq!(
+            all_taints(&config.cluster.unwrap().taints),
+            json!([
+                {"key": names::VM_ONLY_TAINT, "value": "", "effect": "NoSchedule"},
+                {"key": "dedicated", "value": "db", "effect": "NoSchedule"},
+                {"key": "slow", "value": "", "effect": "PreferNoSchedule"},
+            ])
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Route in: a [`View`], width and height. Route out: lines no longer than the width and no more than the height:
 //! what is wrong comes first, lists are cut with a count of what is left out. Plain ASCII: a serial line shows it.
 
-use crate::status::{ClusterSection, ImageSection, Phase, Status, VmSection};
+use crate::status::{ClusterSection, ImageSection, LinkSection, Phase, Status, VmSection};
 use std::time::Duration;
 
 /// Columns of the smallest terminal that is served.
@@ -17,6 +17,9 @@ const PROBLEM_LINES: usize = 4;
 
 /// Lines of a refused node config: all of its mistakes, where they fit.
 const CONFIG_LINES: usize = 10;
+
+/// Lines of what the node config asks for and the node does not do.
+const NOTE_LINES: usize = 5;
 
 /// What is known of the node.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,6 +49,12 @@ pub fn page(view: &View, width: usize, height: usize) -> Vec<String> {
             lines.extend(entry(if lines.is_empty() { "PROBLEM" } else { "" }, line, width));
         }
         head.extend(cut(lines, CONFIG_LINES, ""));
+    }
+    let notes = status.node.notes.iter().enumerate();
+    let notes: Vec<_> =
+        notes.flat_map(|(index, note)| entry(if index == 0 { "NOT SET" } else { "" }, note, width)).collect();
+    if !notes.is_empty() {
+        head.extend(cut(notes, NOTE_LINES, ""));
     }
     head.extend(network(&status, width));
     head.extend(cluster(&status.cluster, width));
@@ -88,13 +97,12 @@ fn header(status: &Status, width: usize) -> Vec<String> {
 fn network(status: &Status, width: usize) -> Vec<String> {
     let network = &status.network;
     let mut lines = Vec::new();
-    for link in &network.links {
-        let addresses: Vec<_> = link.addresses.iter().map(ToString::to_string).collect();
-        let addresses = if addresses.is_empty() { "no address".to_owned() } else { addresses.join(", ") };
-        let ports: Vec<_> = link.ports.iter().filter(|port| !port.starts_with("vnet")).cloned().collect();
-        let over = if ports.is_empty() { String::new() } else { format!(" over {}", ports.join(", ")) };
-        let text = format!("{} {}: {addresses}{over}", link.name, link.state);
-        lines.extend(entry(if lines.is_empty() { "Network" } else { "" }, &text, width));
+    // What has an address, or should, comes first; what only carries it is left out where all is well.
+    let (addressed, carrying): (Vec<_>, Vec<_>) =
+        network.links.iter().partition(|link| link.is_addressed || !link.addresses.is_empty());
+    let carrying = carrying.into_iter().filter(|link| link.kind == "bond" || link.state != "up");
+    for link in addressed.into_iter().chain(carrying) {
+        lines.extend(entry(if lines.is_empty() { "Network" } else { "" }, &link_line(link), width));
     }
     if let Some(problem) = &network.problem {
         lines.extend(cut(entry("", &format!("! {problem}"), width), PROBLEM_LINES, ""));
@@ -135,6 +143,33 @@ fn cluster(cluster: &ClusterSection, width: usize) -> Vec<String> {
         lines.extend(wrap(join, 2, width));
     }
     lines
+}
+
+/// One link in a line: name, state, what it is, addresses, what it stands on.
+pub(crate) fn link_line(link: &LinkSection) -> String {
+    let addresses: Vec<_> = link.addresses.iter().map(ToString::to_string).collect();
+    let addresses = match addresses.is_empty() {
+        true if link.is_addressed => ": no address".to_owned(),
+        // It carries others, or VMs.
+        true => String::new(),
+        false => format!(": {}", addresses.join(", ")),
+    };
+    let what = match (&link.mode, link.vlan, &link.kernel_name) {
+        (Some(mode), _, _) => format!(" ({mode})"),
+        (None, Some(id), _) => format!(" (VLAN {id})"),
+        (None, None, Some(name)) => format!(" ({name})"),
+        (None, None, None) => String::new(),
+    };
+    let ports: Vec<_> = link
+        .ports
+        .iter()
+        .map(|port| match link.active_port.as_ref() == Some(port) {
+            true => format!("{port} (in use)"),
+            false => port.clone(),
+        })
+        .collect();
+    let over = if ports.is_empty() { String::new() } else { format!(" over {}", ports.join(", ")) };
+    format!("{} {}{what}{addresses}{over}", link.name, link.state)
 }
 
 fn vm_line(vm: &VmSection) -> String {

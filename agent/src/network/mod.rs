@@ -4,6 +4,7 @@
 //! `network` and the section `network` of the status. Never touches: any link or address; networkd does, by the
 //! files that `config` wrote.
 
+mod problems;
 mod view;
 
 use crate::channels::{Context, NetworkState};

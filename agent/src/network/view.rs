@@ -1,13 +1,17 @@
 //! Links of the kernel to what the cluster and the operator want to know. Pure.
 //!
 //! Route in: the network config, [`Link`]s, whether the clock is set. Route out: [`NetworkState`] for the Node
-//! object, [`NetworkSection`] for the status page.
+//! object, [`NetworkSection`] for the status page; what is wrong is found by [`super::problems`].
 
+use super::problems;
 use crate::channels::NetworkState;
 use crate::status::{LinkSection, NetworkSection};
-use sheaf_config::node::{Bridge, Network};
+use sheaf_config::node::{Addressing, Network, Nic};
 use sheaf_host::links::Link;
 use std::net::IpAddr;
+
+/// Taps of VMs in a bridge, by libvirt's names: of no use to who asks where a cable goes.
+const TAP: &str = "vnet";
 
 /// What `links` mean for a node configured by `network`.
 pub(super) fn view(
@@ -15,22 +19,87 @@ pub(super) fn view(
     links: &[Link],
     time_synchronised: bool,
 ) -> (NetworkState, NetworkSection) {
-    let find = |bridge: &Bridge| links.iter().find(|link| link.name == bridge.name);
-    let is_up = |link: &Link| link.bridge_ports.is_some() && link.state == "up";
-    let bridges = network.bridges.iter().filter(|bridge| find(bridge).is_some_and(is_up));
+    let wanted = wanted(network);
+    let is_up = |link: &&Link| link.bridge_ports.is_some() && link.state == "up";
+    let bridges = network.bridges.iter().filter(|bridge| named(links, &bridge.name).filter(is_up).is_some());
     let bridges = bridges.map(|bridge| bridge.name.clone()).collect();
-    // Bridges in the config's order: the first is the one by which the node is known.
-    let addresses = network.bridges.iter().filter_map(find).flat_map(addresses).collect();
-    let sections = network.bridges.iter().map(|bridge| section(bridge, find(bridge))).collect();
-    let problem = network.bridges.iter().find_map(|bridge| problem(bridge, find(bridge), links));
+    // The link by which the node is known comes first, then those of the config in its order.
+    let mut in_order: Vec<&Wanted<'_>> = wanted.iter().collect();
+    in_order.sort_by_key(|link| network.primary() != Some(link.name));
+    let mut all: Vec<IpAddr> = Vec::new();
+    for address in in_order.into_iter().filter_map(|wanted| wanted.find(links)).flat_map(addresses) {
+        if !all.contains(&address) {
+            all.push(address);
+        }
+    }
+    let sections = wanted.iter().map(|wanted| section(wanted, links)).collect();
+    let problem = problems::first(network, &wanted, links);
     (
-        NetworkState { addresses, bridges, time_synchronised },
+        NetworkState { addresses: all, bridges, time_synchronised },
         NetworkSection { links: sections, time_synchronised, problem },
     )
 }
 
+/// A link that node.toml names.
+pub(super) struct Wanted<'a> {
+    /// Its name there.
+    pub name: &'a str,
+    /// What it is.
+    pub kind: &'static str,
+    /// How it gets addresses.
+    pub addressing: &'a Addressing,
+    /// Whether it asks DHCP.
+    pub dhcp: bool,
+    /// Set for a NIC, which the kernel may call otherwise.
+    pub nic: Option<&'a Nic>,
+}
+
+impl Wanted<'_> {
+    /// The kernel's link.
+    pub(super) fn find<'l>(&self, links: &'l [Link]) -> Option<&'l Link> {
+        let Some(nic) = self.nic else { return named(links, self.name) };
+        links.iter().filter(|link| link.is_card).find(|link| match (&nic.mac, &nic.path) {
+            (Some(mac), _) => link.permanent_mac.as_ref().is_some_and(|has| has.eq_ignore_ascii_case(mac)),
+            (None, Some(path)) => link.place.as_ref() == Some(path),
+            (None, None) => link.name == nic.name,
+        })
+    }
+
+    /// Whether node.toml gives it a way to an address.
+    pub(super) fn has_address(&self) -> bool {
+        self.dhcp || self.addressing.is_given()
+    }
+}
+
+/// All of them: bridges, VLANs, bonds, NICs, each in the file's order.
+fn wanted(network: &Network) -> Vec<Wanted<'_>> {
+    let bridges = network.bridges.iter().map(|link| {
+        let dhcp = link.uses_dhcp();
+        Wanted { name: &link.name, kind: "bridge", addressing: &link.addressing, dhcp, nic: None }
+    });
+    let other = |name, kind, addressing: &'_ Addressing| (name, kind, addressing.asks_dhcp());
+    let vlans = network.vlans.iter().map(|link| {
+        let (name, kind, dhcp) = other(link.name.as_str(), "vlan", &link.addressing);
+        Wanted { name, kind, addressing: &link.addressing, dhcp, nic: None }
+    });
+    let bonds = network.bonds.iter().map(|link| {
+        let (name, kind, dhcp) = other(link.name.as_str(), "bond", &link.addressing);
+        Wanted { name, kind, addressing: &link.addressing, dhcp, nic: None }
+    });
+    let nics = network.nics.iter().map(|link| {
+        let (name, kind, dhcp) = other(link.name.as_str(), "nic", &link.addressing);
+        Wanted { name, kind, addressing: &link.addressing, dhcp, nic: Some(link) }
+    });
+    bridges.chain(vlans).chain(bonds).chain(nics).collect()
+}
+
+/// The kernel's link `name`.
+pub(super) fn named<'l>(links: &'l [Link], name: &str) -> Option<&'l Link> {
+    links.iter().find(|link| link.name == name)
+}
+
 /// Addresses by which others reach the link: IPv4 first, as clusters do by default; none of the link's own scope.
-fn addresses(link: &Link) -> Vec<IpAddr> {
+pub(super) fn addresses(link: &Link) -> Vec<IpAddr> {
     let of_link = |ip: &IpAddr| match ip {
         IpAddr::V4(ip) => ip.is_link_local() || ip.is_loopback(),
         IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.is_loopback(),
@@ -41,98 +110,69 @@ fn addresses(link: &Link) -> Vec<IpAddr> {
     addresses
 }
 
-fn section(bridge: &Bridge, link: Option<&Link>) -> LinkSection {
-    let Some(link) = link else {
-        return LinkSection { name: bridge.name.clone(), state: "missing".into(), ..LinkSection::default() };
+fn section(wanted: &Wanted<'_>, links: &[Link]) -> LinkSection {
+    let base =
+        LinkSection { name: wanted.name.to_owned(), kind: wanted.kind.to_owned(), ..LinkSection::default() };
+    let Some(link) = wanted.find(links) else {
+        return LinkSection { state: "missing".into(), ..base };
     };
-    // The kernel's word for a bridge none of whose NICs has a cable.
+    // The kernel's word for a link on top of one that has no cable.
     let state = if link.state == "lowerlayerdown" { "no cable" } else { &link.state };
+    let of_bond = || link.bond.iter().flat_map(|bond| bond.ports.iter().map(|(name, _up)| name.clone()));
+    let of_bridge = || link.bridge_ports.iter().flatten().filter(|port| !port.starts_with(TAP)).cloned();
+    let of_vlan = || link.vlan.iter().map(|vlan| vlan.parent.clone());
     LinkSection {
-        name: link.name.clone(),
         state: state.to_owned(),
         addresses: addresses(link),
-        ports: link.bridge_ports.clone().unwrap_or_default(),
+        ports: of_bridge().chain(of_bond()).chain(of_vlan()).collect(),
+        vms: link.bridge_ports.iter().flatten().filter(|port| port.starts_with(TAP)).count(),
+        mtu: link.mtu,
+        vlan: link.vlan.as_ref().map(|vlan| vlan.id),
+        mode: link.bond.as_ref().map(|bond| bond.mode.clone()),
+        active_port: link.bond.as_ref().and_then(|bond| bond.active.clone()),
+        kernel_name: Some(link.name.clone()).filter(|name| name != wanted.name),
+        is_addressed: wanted.has_address(),
+        ..base
     }
-}
-
-/// The first thing that is wrong with a bridge, with its remedy.
-fn problem(bridge: &Bridge, link: Option<&Link>, links: &[Link]) -> Option<String> {
-    let name = &bridge.name;
-    let cards: Vec<_> = links.iter().filter(|link| link.is_card).collect();
-    let names = || cards.iter().map(|link| link.name.as_str()).collect::<Vec<_>>().join(", ");
-    let Some(link) = link else {
-        return Some(format!("bridge {name} does not exist; read `journalctl -u systemd-networkd`"));
-    };
-    let Some(ports) = &link.bridge_ports else {
-        return Some(format!("{name} exists and is no bridge; give the bridge another name in node.toml"));
-    };
-    // Taps of VMs are ports as well; without a card nobody outside hears them.
-    if !ports.iter().any(|port| cards.iter().any(|card| card.name == *port)) {
-        return Some(match cards.is_empty() {
-            true => "this machine has no network card that the image has a driver for".to_owned(),
-            false => {
-                format!("bridge {name} has no network card; name one of {} as its port in node.toml", names())
-            }
-        });
-    }
-    if bridge.ports.is_empty() && cards.len() > 1 {
-        let used = ports.join(", ");
-        return Some(format!(
-            "of {} network cards {name} uses {used}; write ports in node.toml to choose",
-            cards.len()
-        ));
-    }
-    if link.state != "up" {
-        return Some(format!(
-            "bridge {name} is down: no cable in {}, or its switch port is off",
-            ports.join(", ")
-        ));
-    }
-    if bridge.uses_dhcp() && addresses(link).is_empty() {
-        return Some(format!(
-            "{name} has no address yet; DHCP does not answer, or write addresses in node.toml"
-        ));
-    }
-    None
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sheaf_config::load::parse_node_config;
+    use sheaf_host::links::{Bond, Vlan};
 
-    fn card(name: &str) -> Link {
-        Link { name: name.into(), state: "up".into(), is_card: true, ..Link::default() }
+    fn card(name: &str, mac: &str) -> Link {
+        let mac = Some(mac.to_owned());
+        Link { name: name.into(), state: "up".into(), is_card: true, permanent_mac: mac, ..Link::default() }
     }
 
-    fn bridge(name: &str, state: &str, ports: &[&str], addresses: &[&str]) -> Link {
+    fn bridge(name: &str, ports: &[&str], addresses: &[&str]) -> Link {
         Link {
             name: name.into(),
-            state: state.into(),
+            state: "up".into(),
             bridge_ports: Some(ports.iter().map(ToString::to_string).collect()),
             addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
             ..Link::default()
         }
     }
 
+    fn network(text: &str) -> Network {
+        let text = format!("version = 1\nsystem.hostname = \"a\"\n{text}");
+        parse_node_config("node.toml", &text).unwrap_or_else(|errors| panic!("{errors}")).network
+    }
+
     #[test]
     fn the_first_bridges_ipv4_address_comes_first_and_link_local_ones_never() {
-        let network = Network {
-            bridges: vec![
-                Bridge { name: "br1".into(), ports: vec!["enp2s0".into()], ..Bridge::default() },
-                Bridge { name: "br0".into(), ports: vec!["enp1s0".into()], ..Bridge::default() },
-            ],
-            ..Network::default()
-        };
+        let network = network(
+            "[[network.bridge]]\nname = \"br1\"\nports = [\"enp2s0\"]\n\
+             [[network.bridge]]\nname = \"br0\"\nports = [\"enp1s0\"]\n",
+        );
         let links = [
-            card("enp1s0"),
-            card("enp2s0"),
-            bridge("br0", "up", &["enp1s0"], &["192.0.2.10"]),
-            bridge(
-                "br1",
-                "up",
-                &["enp2s0", "vnet0"],
-                &["2001:db8::1", "fe80::1", "198.51.100.1", "169.254.3.3"],
-            ),
+            card("enp1s0", "52:54:00:00:00:01"),
+            card("enp2s0", "52:54:00:00:00:02"),
+            bridge("br0", &["enp1s0"], &["192.0.2.10"]),
+            bridge("br1", &["enp2s0", "vnet0"], &["2001:db8::1", "fe80::1", "198.51.100.1", "169.254.3.3"]),
         ];
         let (state, section) = view(&network, &links, true);
         let expected: Vec<IpAddr> =
@@ -140,24 +180,49 @@ mod tests {
         assert_eq!(state.addresses, expected);
         assert_eq!(state.bridges, ["br1", "br0"]);
         assert_eq!(section.problem, None);
+        assert_eq!(
+            (section.links[0].ports.as_slice(), section.links[0].vms),
+            (&["enp2s0".to_owned()][..], 1)
+        );
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_what_to_do() {
-        let problem = |links: &[Link]| view(&Network::default(), links, false).1.problem.unwrap_or_default();
-        assert!(problem(&[]).contains("br0 does not exist"));
-        assert!(problem(&[card("br0")]).contains("no bridge"));
-        assert!(
-            problem(&[bridge("br0", "down", &["vnet0"], &[])]).contains("no network card that the image")
+    fn bond_and_vlan_and_a_nic_with_a_name_of_its_own_are_shown_as_they_are() {
+        let network = network(
+            "[[network.nic]]\nname = \"up0\"\nmac = \"52:54:00:00:00:01\"\n\
+             [[network.bond]]\nname = \"bond0\"\nports = [\"up0\", \"enp2s0\"]\nmode = \"802.3ad\"\n\
+             [[network.vlan]]\nname = \"mgmt\"\nid = 10\nparent = \"bond0\"\naddresses = [\"192.0.2.10/24\"]\n\
+             gateway = \"192.0.2.1\"\n",
         );
-        let unused = problem(&[card("enp1s0"), bridge("br0", "down", &[], &[])]);
-        assert!(unused.contains("name one of enp1s0"), "{unused}");
-        let two =
-            problem(&[card("enp1s0"), card("enp2s0"), bridge("br0", "up", &["enp1s0"], &["192.0.2.1"])]);
-        assert!(two.contains("of 2 network cards br0 uses enp1s0"), "{two}");
-        let no_cable = problem(&[card("enp1s0"), bridge("br0", "lowerlayerdown", &["enp1s0"], &[])]);
-        assert!(no_cable.contains("no cable in enp1s0"), "{no_cable}");
-        let silent = problem(&[card("enp1s0"), bridge("br0", "up", &["enp1s0"], &["fe80::1"])]);
-        assert!(silent.contains("DHCP does not answer"), "{silent}");
+        let bond = Bond {
+            mode: "802.3ad".into(),
+            ports: vec![("enp1s0".into(), true), ("enp2s0".into(), true)],
+            active: None,
+            partner: Some("02:00:00:00:00:09".into()),
+        };
+        let links = [
+            card("enp1s0", "52:54:00:00:00:01"),
+            card("enp2s0", "52:54:00:00:00:02"),
+            Link { name: "bond0".into(), state: "up".into(), bond: Some(bond), mtu: 9000, ..Link::default() },
+            Link {
+                name: "mgmt".into(),
+                state: "up".into(),
+                vlan: Some(Vlan { id: 10, parent: "bond0".into() }),
+                addresses: vec!["192.0.2.10".parse().unwrap()],
+                ..Link::default()
+            },
+        ];
+        let (state, section) = view(&network, &links, true);
+        assert_eq!(state.addresses, ["192.0.2.10".parse::<IpAddr>().unwrap()]);
+        assert_eq!(section.problem, None);
+        let shown: Vec<_> =
+            section.links.iter().map(|link| (link.kind.as_str(), link.name.as_str())).collect();
+        assert_eq!(shown, [("vlan", "mgmt"), ("bond", "bond0"), ("nic", "up0")]);
+        assert_eq!(
+            (section.links[0].vlan, section.links[0].ports.as_slice()),
+            (Some(10), &["bond0".to_owned()][..])
+        );
+        assert_eq!((section.links[1].mode.as_deref(), section.links[1].mtu), (Some("802.3ad"), 9000));
+        assert_eq!(section.links[2].kernel_name.as_deref(), Some("enp1s0"));
     }
 }

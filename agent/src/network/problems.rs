@@ -1,0 +1,236 @@
+//! What is wrong with the links, each with its remedy. Pure.
+//!
+//! Why here: an operator at the screen gets one sentence, about what is nearest to the cable. Route in: the network
+//! config and the kernel's links. Route out: the first problem.
+
+use super::view::{Wanted, addresses, named};
+use sheaf_config::node::{Bridge, Network};
+use sheaf_host::links::{Bond, Link};
+
+/// The first thing that is wrong.
+pub(super) fn first(network: &Network, wanted: &[Wanted<'_>], links: &[Link]) -> Option<String> {
+    let cards: Vec<_> = links.iter().filter(|link| link.is_card).collect();
+    if cards.is_empty() {
+        return Some("this machine has no network card that the image has a driver for".to_owned());
+    }
+    // From the cable upwards: what is below explains what is above.
+    let kinds = ["nic", "bond", "vlan", "bridge"];
+    let in_order = kinds.iter().flat_map(|kind| wanted.iter().filter(move |link| link.kind == *kind));
+    in_order.into_iter().find_map(|wanted| of_link(network, wanted, links, &cards))
+}
+
+fn of_link(network: &Network, wanted: &Wanted<'_>, links: &[Link], cards: &[&Link]) -> Option<String> {
+    let name = wanted.name;
+    let Some(link) = wanted.find(links) else { return Some(missing(wanted, cards)) };
+    let is = match wanted.kind {
+        "bridge" => link.bridge_ports.is_some(),
+        "bond" => link.bond.is_some(),
+        "vlan" => link.vlan.is_some(),
+        _ => true,
+    };
+    if !is {
+        let kind = wanted.kind;
+        return Some(format!("{name} exists and is no {kind}; give the {kind} another name in node.toml"));
+    }
+    if let Some(bond) = &link.bond
+        && let Some(problem) = of_bond(name, bond)
+    {
+        return Some(problem);
+    }
+    let bridge = network.bridges.iter().find(|bridge| bridge.name == name);
+    if let (Some(bridge), Some(ports)) = (bridge, &link.bridge_ports)
+        && let Some(problem) = of_bridge(bridge, link, ports, links, cards)
+    {
+        return Some(problem);
+    }
+    if !wanted.has_address() {
+        return None;
+    }
+    if link.state != "up" && link.state != "unknown" {
+        return Some(format!("{name} is down: no cable, or its switch port is off"));
+    }
+    if addresses(link).is_empty() {
+        return Some(match wanted.dhcp {
+            true => {
+                format!("{name} has no address yet; DHCP does not answer, or write addresses in node.toml")
+            }
+            false => format!("{name} has no address yet; read `journalctl -u systemd-networkd`"),
+        });
+    }
+    None
+}
+
+fn missing(wanted: &Wanted<'_>, cards: &[&Link]) -> String {
+    let name = wanted.name;
+    let Some(nic) = wanted.nic else {
+        return format!("{} {name} does not exist; read `journalctl -u systemd-networkd`", wanted.kind);
+    };
+    let by = match (&nic.mac, &nic.path) {
+        (Some(mac), _) => format!("with MAC {mac}"),
+        (None, Some(path)) => format!("at {path}"),
+        (None, None) => format!("called {name}"),
+    };
+    let there: Vec<_> = cards
+        .iter()
+        .map(|card| match &card.permanent_mac {
+            Some(mac) => format!("{} ({mac})", card.name),
+            None => card.name.clone(),
+        })
+        .collect();
+    format!(
+        "there is no network card {by}; there are {}: correct [[network.nic]] in node.toml",
+        there.join(", ")
+    )
+}
+
+fn of_bond(name: &str, bond: &Bond) -> Option<String> {
+    if bond.ports.is_empty() {
+        return Some(format!("bond {name} has no network card; correct its ports in node.toml"));
+    }
+    let dead: Vec<_> = bond.ports.iter().filter(|(_, up)| !up).map(|(port, _)| port.as_str()).collect();
+    if dead.len() == bond.ports.len() {
+        return Some(format!(
+            "bond {name} is down: no cable in {}, or the switch ports are off",
+            dead.join(", ")
+        ));
+    }
+    if bond.mode == "802.3ad" && bond.partner.is_none() {
+        return Some(format!(
+            "bond {name}: the switch does not speak LACP; put its ports into one LACP group, or write \
+             mode = \"active-backup\""
+        ));
+    }
+    // Last: it works meanwhile.
+    if !dead.is_empty() {
+        return Some(format!("bond {name} runs on fewer cables: none in {}", dead.join(", ")));
+    }
+    None
+}
+
+fn of_bridge(
+    bridge: &Bridge,
+    link: &Link,
+    ports: &[String],
+    links: &[Link],
+    cards: &[&Link],
+) -> Option<String> {
+    let name = &bridge.name;
+    // Taps of VMs are ports as well; without a card nobody outside hears them.
+    let uplinks: Vec<_> = ports.iter().filter(|port| reaches_card(port, links)).map(String::as_str).collect();
+    if uplinks.is_empty() {
+        let there: Vec<_> = cards.iter().map(|card| card.name.as_str()).collect();
+        return Some(format!(
+            "bridge {name} has no network card; name one of {} as its port in node.toml",
+            there.join(", ")
+        ));
+    }
+    if bridge.ports.is_empty() && cards.len() > 1 {
+        return Some(format!(
+            "of {} network cards {name} uses {}; write ports in node.toml to choose",
+            cards.len(),
+            uplinks.join(", ")
+        ));
+    }
+    if link.state != "up" {
+        return Some(format!(
+            "bridge {name} is down: no cable in {}, or its switch port is off",
+            uplinks.join(", ")
+        ));
+    }
+    None
+}
+
+/// Whether `name` is a card, or a bond or VLAN that leads to one.
+fn reaches_card(name: &str, links: &[Link]) -> bool {
+    let Some(link) = named(links, name) else { return false };
+    let by_bond =
+        || link.bond.iter().any(|bond| bond.ports.iter().any(|(port, _)| reaches_card(port, links)));
+    let by_vlan = || link.vlan.iter().any(|vlan| vlan.parent != name && reaches_card(&vlan.parent, links));
+    let by_bridge = || {
+        let mut ports = link.bridge_ports.iter().flatten();
+        ports.any(|port| named(links, port).is_some_and(|port| port.is_card || port.bond.is_some()))
+    };
+    link.is_card || by_bond() || by_vlan() || by_bridge()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::view::view;
+    use super::*;
+    use sheaf_config::load::parse_node_config;
+
+    fn card(name: &str) -> Link {
+        let mac = Some("52:54:00:00:00:01".to_owned());
+        Link { name: name.into(), state: "up".into(), is_card: true, permanent_mac: mac, ..Link::default() }
+    }
+
+    fn bridge(name: &str, state: &str, ports: &[&str], addresses: &[&str]) -> Link {
+        Link {
+            name: name.into(),
+            state: state.into(),
+            bridge_ports: Some(ports.iter().map(ToString::to_string).collect()),
+            addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
+            ..Link::default()
+        }
+    }
+
+    fn bond(mode: &str, ports: &[(&str, bool)]) -> Link {
+        let ports = ports.iter().map(|(name, up)| ((*name).to_owned(), *up)).collect();
+        let bond = Bond { mode: mode.into(), ports, ..Bond::default() };
+        Link { name: "bond0".into(), state: "up".into(), bond: Some(bond), ..Link::default() }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_what_to_do() {
+        let problem = |links: &[Link]| view(&Network::default(), links, false).1.problem.unwrap_or_default();
+        assert!(problem(&[]).contains("no network card that the image"));
+        assert!(problem(&[card("enp1s0")]).contains("br0 does not exist"));
+        assert!(problem(&[card("br0")]).contains("no bridge"));
+        assert!(
+            problem(&[bridge("br0", "down", &["vnet0"], &[])]).contains("no network card that the image")
+        );
+        let unused = problem(&[card("enp1s0"), bridge("br0", "down", &[], &[])]);
+        assert!(unused.contains("name one of enp1s0"), "{unused}");
+        let two =
+            problem(&[card("enp1s0"), card("enp2s0"), bridge("br0", "up", &["enp1s0"], &["192.0.2.1"])]);
+        assert!(two.contains("of 2 network cards br0 uses enp1s0"), "{two}");
+        let no_cable = problem(&[card("enp1s0"), bridge("br0", "lowerlayerdown", &["enp1s0"], &[])]);
+        assert!(no_cable.contains("no cable in enp1s0"), "{no_cable}");
+        let silent = problem(&[card("enp1s0"), bridge("br0", "up", &["enp1s0"], &["fe80::1"])]);
+        assert!(silent.contains("DHCP does not answer"), "{silent}");
+    }
+
+    #[test]
+    fn a_bond_says_which_cable_is_missing_and_that_a_switch_is_silent() {
+        let text = "version = 1\nsystem.hostname = \"a\"\n\
+                    [[network.bond]]\nname = \"bond0\"\nports = [\"enp1s0\", \"enp2s0\"]\nmode = \"802.3ad\"\n\
+                    [[network.bridge]]\nname = \"br0\"\nports = [\"bond0\"]\n";
+        let network =
+            parse_node_config("node.toml", text).unwrap_or_else(|errors| panic!("{errors}")).network;
+        let problem = |bond: Link| {
+            let br0 = bridge("br0", "up", &["bond0", "vnet0"], &["192.0.2.1"]);
+            view(&network, &[card("enp1s0"), card("enp2s0"), bond, br0], true).1.problem.unwrap_or_default()
+        };
+        let both = [("enp1s0", true), ("enp2s0", true)];
+        assert_eq!(problem(bond("active-backup", &both)), "");
+        assert!(problem(bond("802.3ad", &both)).contains("the switch does not speak LACP"));
+        let one = problem(bond("active-backup", &[("enp1s0", true), ("enp2s0", false)]));
+        assert_eq!(one, "bond bond0 runs on fewer cables: none in enp2s0");
+        let none = problem(bond("active-backup", &[("enp1s0", false), ("enp2s0", false)]));
+        assert!(none.contains("is down: no cable in enp1s0, enp2s0"), "{none}");
+        assert!(problem(bond("active-backup", &[])).contains("has no network card"));
+    }
+
+    #[test]
+    fn a_nic_that_is_not_there_is_named_with_those_that_are() {
+        let text = "version = 1\nsystem.hostname = \"a\"\n\
+                    [[network.nic]]\nname = \"up0\"\nmac = \"52:54:00:00:00:99\"\ndhcp = true\n";
+        let network =
+            parse_node_config("node.toml", text).unwrap_or_else(|errors| panic!("{errors}")).network;
+        assert_eq!(
+            view(&network, &[card("enp1s0")], true).1.problem.unwrap(),
+            "there is no network card with MAC 52:54:00:00:00:99; there are enp1s0 (52:54:00:00:00:01): \
+             correct [[network.nic]] in node.toml"
+        );
+    }
+}
