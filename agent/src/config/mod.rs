@@ -110,7 +110,7 @@ pub fn configure(
         let usual = facts.usual_nic.as_deref();
         remember(paths, links::default_nic(&facts.nics, usual), usual);
     }
-    name_nics(config, &facts.nics, machine, run);
+    name_nics(config, &facts.nics, run);
     let name = &config.system.hostname;
     hostname.set(name).with_context(|| format!("the kernel's host name can not be set to {name}"))?;
     Ok((effective, plan))
@@ -136,7 +136,7 @@ fn facts(
 }
 
 /// Gives NICs that are there the names they have in node.toml: udev may have seen them before it could read of those.
-fn name_nics(config: &NodeConfig, nics: &[Nic], machine: &Path, run: &dyn Run) {
+fn name_nics(config: &NodeConfig, nics: &[Nic], run: &dyn Run) {
     for wanted in &config.network.nics {
         let is = |nic: &&Nic| match (&wanted.mac, &wanted.path) {
             (Some(mac), _) => nic.permanent_mac.as_ref().is_some_and(|has| has.eq_ignore_ascii_case(mac)),
