@@ -24,4 +24,5 @@ pub mod run;
 pub mod space;
 pub mod systemd;
 pub mod trust;
+pub mod tty;
 pub mod wait;

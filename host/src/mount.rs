@@ -1,4 +1,4 @@
-//! Mounts that only read: install media, config drives, single files shown elsewhere.
+//! Mounts: install media, config drives, single files shown elsewhere.
 //!
 //! Route in: device, type, directory. Route out: where its files are found, until [`Mount::unmount`].
 
@@ -43,6 +43,8 @@ pub enum MountError {
 pub trait Mount: Send + Sync {
     /// Mounts `device` read-only on `target`, made when missing; returns where its files are.
     fn read_only(&self, device: &Path, fstype: &str, target: &Path) -> Result<PathBuf, MountError>;
+    /// Mounts `device` for writing; what was written is on it once it is unmounted.
+    fn writable(&self, device: &Path, fstype: &str, target: &Path) -> Result<PathBuf, MountError>;
     /// Shows the file `source` as `target` too, without copying it.
     fn show_file(&self, source: &Path, target: &Path) -> Result<(), MountError>;
     /// Ends a mount.
@@ -55,12 +57,11 @@ pub struct System;
 
 impl Mount for System {
     fn read_only(&self, device: &Path, fstype: &str, target: &Path) -> Result<PathBuf, MountError> {
-        std::fs::create_dir_all(target)
-            .map_err(|source| MountError::Target { target: target.to_owned(), source })?;
-        let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
-        rustix::mount::mount(device, target, fstype, flags, None)
-            .map_err(|errno| refused(device, fstype, target, errno))?;
-        Ok(target.to_owned())
+        mount(device, fstype, target, MountFlags::RDONLY)
+    }
+
+    fn writable(&self, device: &Path, fstype: &str, target: &Path) -> Result<PathBuf, MountError> {
+        mount(device, fstype, target, MountFlags::empty())
     }
 
     fn show_file(&self, source: &Path, target: &Path) -> Result<(), MountError> {
@@ -73,6 +74,16 @@ impl Mount for System {
         rustix::mount::unmount(target, UnmountFlags::NOFOLLOW)
             .map_err(|errno| MountError::Unmount { target: target.to_owned(), source: errno.into() })
     }
+}
+
+/// Whatever comes from elsewhere is data: no devices, no programs.
+fn mount(device: &Path, fstype: &str, target: &Path, flags: MountFlags) -> Result<PathBuf, MountError> {
+    std::fs::create_dir_all(target)
+        .map_err(|source| MountError::Target { target: target.to_owned(), source })?;
+    let flags = flags | MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
+    rustix::mount::mount(device, target, fstype, flags, None)
+        .map_err(|errno| refused(device, fstype, target, errno))?;
+    Ok(target.to_owned())
 }
 
 fn refused(device: &Path, fstype: &str, target: &Path, errno: rustix::io::Errno) -> MountError {

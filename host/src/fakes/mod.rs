@@ -12,6 +12,7 @@ mod mount;
 mod net;
 mod run;
 mod systemd;
+mod tty;
 mod vms;
 
 pub use call::FakeCall;
@@ -24,4 +25,5 @@ pub use mount::FakeMount;
 pub use net::FakeNet;
 pub use run::FakeRun;
 pub use systemd::FakeUnits;
+pub use tty::FakeTerminal;
 pub use vms::FakeVms;

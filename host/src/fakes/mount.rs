@@ -30,6 +30,10 @@ impl Mount for FakeMount {
         })
     }
 
+    fn writable(&self, device: &Path, fstype: &str, target: &Path) -> Result<PathBuf, MountError> {
+        self.read_only(device, fstype, target)
+    }
+
     fn show_file(&self, source: &Path, target: &Path) -> Result<(), MountError> {
         let fail = |source| MountError::Target { target: target.to_owned(), source };
         std::fs::copy(source, target).map(drop).map_err(fail)
