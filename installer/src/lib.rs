@@ -14,3 +14,4 @@ pub mod network;
 pub mod plan;
 pub mod progress;
 pub mod sources;
+pub mod tui;

@@ -18,9 +18,38 @@ const PLAIN_AFTER: Duration = Duration::from_secs(2);
 /// Columns that a line written over may take: one less than the narrowest screen, else it wraps.
 const WIDTH: usize = 79;
 
+/// News of an installation, for whoever draws a screen of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Something was said, in one line or more.
+    Say(String),
+    /// A phase begins.
+    Phase {
+        /// Its number, from 1.
+        number: usize,
+        /// How many there are.
+        of: usize,
+        /// What it does.
+        what: String,
+    },
+    /// How far the phase is.
+    Bytes {
+        /// Bytes done.
+        done: u64,
+        /// Bytes that the phase handles.
+        total: u64,
+        /// How long it has taken.
+        elapsed: Duration,
+    },
+}
+
+/// Gets the news.
+pub type Watch = Box<dyn Fn(Told) + Send + Sync>;
+
 /// Tells consoles how far it is.
 pub struct Progress {
     state: Mutex<State>,
+    watch: Option<Watch>,
 }
 
 struct State {
@@ -48,7 +77,18 @@ impl Progress {
             line_open: false,
             label: String::new(),
         };
-        Self { state: Mutex::new(state) }
+        Self { state: Mutex::new(state), watch: None }
+    }
+
+    /// Tells `watch` and no console.
+    pub fn watched(watch: Watch) -> Self {
+        Self { watch: Some(watch), ..Self::new(Vec::new()) }
+    }
+
+    fn tell(&self, told: impl FnOnce() -> Told) {
+        if let Some(watch) = &self.watch {
+            watch(told());
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -57,6 +97,11 @@ impl Progress {
 
     /// Says `text`, of one line or more, on every console.
     pub fn say(&self, text: &str) {
+        self.tell(|| Told::Say(text.trim_end().to_owned()));
+        self.show(text);
+    }
+
+    fn show(&self, text: &str) {
         let mut state = self.state();
         state.close_line();
         // Carriage returns too: a serial line need not be in a mode that adds them.
@@ -67,7 +112,8 @@ impl Progress {
     /// Phase `number` of `of` begins.
     pub fn phase(&self, number: usize, of: usize, what: &str) {
         let label = format!("[{number}/{of}]");
-        self.say(&format!("{label} {what}"));
+        self.tell(|| Told::Phase { number, of, what: what.to_owned() });
+        self.show(&format!("{label} {what}"));
         let mut state = self.state();
         state.label = label;
         (state.done, state.total, state.plain_shown) = (0, 0, 0);
@@ -91,6 +137,8 @@ impl Progress {
             let line = state.line(now, percent);
             let padded = format!("\r{line:<WIDTH$}");
             state.shown = now;
+            let (done, total, elapsed) = (state.done, state.total, now - state.start);
+            self.tell(|| Told::Bytes { done, total, elapsed });
             let screens = state.consoles.iter_mut().filter(|console| console.rewritable());
             let shown = screens.map(|screen| screen.say(&padded)).count();
             state.line_open = shown > 0;
@@ -162,6 +210,21 @@ mod tests {
         assert!(screen.starts_with("[3/9] write root\r\n\r[3/9] 100 %  4 MB of 4 MB  "), "{screen:?}");
         assert!(screen.contains("/s  0 s left"), "{screen:?}");
         assert!(screen.ends_with("\r\n[4/9] verify root\r\n"), "{screen:?}");
+    }
+
+    #[test]
+    fn who_draws_its_own_screen_gets_the_news_as_values() {
+        let news = Arc::new(Mutex::new(Vec::new()));
+        let kept = news.clone();
+        let progress = Progress::watched(Box::new(move |told| kept.lock().unwrap().push(told)));
+        progress.say("hello\n");
+        progress.phase(1, 2, "write");
+        progress.expect(10);
+        progress.advance(10);
+        let news = news.lock().unwrap();
+        assert_eq!(news[0], Told::Say("hello".into()));
+        assert_eq!(news[1], Told::Phase { number: 1, of: 2, what: "write".into() });
+        assert!(matches!(news[2], Told::Bytes { done: 10, total: 10, .. }), "{news:?}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use sheaf_installer::execute::{self, Failure, Means};
 use sheaf_installer::inventory::{self, Reserved};
 use sheaf_installer::plan::{self, InstallPlan, Supply};
 use sheaf_installer::progress::Progress;
-use sheaf_installer::sources::config::{Found, Patience, Places};
+use sheaf_installer::sources::config::{ConfigError, Found, Patience, Places};
 use sheaf_installer::sources::medium::Medium;
 use sheaf_installer::sources::{self, arguments, config, medium};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use uuid::Uuid;
 
 /// Everything of the installer's while it runs; a tmpfs.
-const SCRATCH: &str = "/run/sheaf/installer";
+pub const SCRATCH: &str = "/run/sheaf/installer";
 /// Exists once the reason of a failure was said, for whoever else speaks on the consoles.
 const FAILED: &str = "/run/sheaf/install-failed";
 
@@ -32,12 +32,22 @@ struct Prepared {
     plan: InstallPlan,
 }
 
-/// Installs; with `dry_run` only shows the plan, as JSON when it is `Some(true)`.
-pub fn run(progress: &Progress, key: &Path, dry_run: Option<bool>) -> ExitCode {
+/// Installs; with `dry_run` only shows the plan, as JSON when it is `Some(true)`. Where no source has a node.toml the
+/// operator is asked, if there is a terminal for it.
+pub fn run(
+    progress: &Progress,
+    key: &Path,
+    dry_run: Option<bool>,
+    ask: &dyn Fn() -> Option<ExitCode>,
+) -> ExitCode {
     progress.say(&format!("Sheaf installer {}", env!("CARGO_PKG_VERSION")));
     let prepared = match prepare(progress, key) {
         Ok(prepared) => prepared,
-        Err(error) => return failed(progress, &format!("{error:#}"), "No disk was written."),
+        Err(error) => {
+            let nothing = matches!(error.downcast_ref(), Some(ConfigError::None { .. }));
+            let asked = if nothing && dry_run.is_none() { ask() } else { None };
+            return asked.unwrap_or_else(|| failed(progress, &format!("{error:#}"), "No disk was written."));
+        }
     };
     if let Some(json) = dry_run {
         return show(progress, &prepared.plan, json);

@@ -1,0 +1,114 @@
+//! The drive labelled SHEAF-CONF: a key is read from it, a config and a log are written to it.
+//!
+//! Route in: a file's name. Route out: its text, or where it went; the drive may be taken out then.
+
+use anyhow::{Context, Result, bail};
+use sheaf_host::block::{self, Device};
+use sheaf_host::file::write_atomically;
+use sheaf_host::mount::Mount;
+use sheaf_host::run::Run;
+use sheaf_installer::sources::config::LABEL;
+use std::path::{Path, PathBuf};
+
+/// File systems that a file can be written to: every computer can make and read the first.
+const WRITABLE: [&str; 2] = ["vfat", "ext4"];
+
+/// How it is reached.
+pub struct Drive<'a> {
+    /// Lists drives.
+    pub run: &'a dyn Run,
+    /// Mounts it, for the moment.
+    pub mount: &'a dyn Mount,
+    /// Folder for the mount.
+    pub mounts: &'a Path,
+}
+
+impl Drive<'_> {
+    /// The text of the file `name` in its root.
+    pub fn read(&self, name: &str) -> Result<String> {
+        let drive = self.find()?;
+        let fstype = drive.fstype.clone().unwrap_or_default();
+        let target = self.target();
+        let dir = self.mount.read_only(&drive.path, &fstype, &target)?;
+        let text = std::fs::read_to_string(dir.join(name));
+        self.mount.unmount(&target)?;
+        text.with_context(|| format!("{name} on {} can not be read", drive.path.display()))
+    }
+
+    /// Writes `text` to the file `name` in its root, in place of one that is there. Says where it is.
+    pub fn write(&self, name: &str, text: &str) -> Result<String> {
+        let drive = self.find()?;
+        let fstype = drive.fstype.clone().unwrap_or_default();
+        let path = drive.path.display();
+        if !WRITABLE.contains(&fstype.as_str()) {
+            bail!("{path} has the file system \"{fstype}\"; format it as FAT, with the label {LABEL}");
+        }
+        let target = self.target();
+        let dir = self.mount.writable(&drive.path, &fstype, &target)?;
+        let written = write_atomically(&dir.join(name), text.as_bytes(), 0o600);
+        self.mount.unmount(&target)?;
+        written.with_context(|| format!("{name} can not be written to {path}"))?;
+        Ok(format!("{name} on {path}"))
+    }
+
+    fn target(&self) -> PathBuf {
+        self.mounts.join("drive")
+    }
+
+    fn find(&self) -> Result<Device> {
+        let devices = block::devices(self.run)?;
+        let all = devices.iter().flat_map(Device::tree);
+        let drives: Vec<_> = all.filter(|device| device.label.as_deref() == Some(LABEL)).collect();
+        match drives[..] {
+            [drive] => Ok(drive.clone()),
+            [] => bail!("No drive is labelled {LABEL}; plug one in (FAT, with that label) and try again"),
+            _ => bail!("{} drives are labelled {LABEL}; leave only one", drives.len()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sheaf_host::fakes::{FakeMount, FakeRun};
+    use tempfile::TempDir;
+
+    fn lsblk(fstypes: &[&str]) -> FakeRun {
+        let drive = |(number, fstype): (usize, &&str)| {
+            format!(r#"{{"path":"/dev/sd{number}","type":"disk","label":"{LABEL}","fstype":"{fstype}"}}"#)
+        };
+        let drives: Vec<_> = fstypes.iter().enumerate().map(drive).collect();
+        FakeRun::default().prints("lsblk", &format!(r#"{{"blockdevices":[{}]}}"#, drives.join(",")))
+    }
+
+    fn with<T>(fstypes: &[&str], act: impl FnOnce(&Drive<'_>, &Path) -> T) -> T {
+        let dir = TempDir::new().unwrap();
+        let mount = FakeMount::default().holds("/dev/sd0", dir.path());
+        act(&Drive { run: &lsblk(fstypes), mount: &mount, mounts: dir.path() }, dir.path())
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_and_what_was_there_goes() {
+        with(&["vfat"], |drive, dir| {
+            std::fs::write(dir.join("node.toml"), "old and longer").unwrap();
+            assert_eq!(drive.write("node.toml", "new").unwrap(), "node.toml on /dev/sd0");
+            assert_eq!(drive.read("node.toml").unwrap(), "new");
+        });
+    }
+
+    #[test]
+    fn without_a_drive_or_with_two_it_is_said_what_to_do() {
+        let none = with(&[], |drive, _| drive.read("admin.pub").unwrap_err().to_string());
+        assert!(none.starts_with("No drive is labelled SHEAF-CONF; plug one in"), "{none}");
+        let two = with(&["vfat", "vfat"], |drive, _| drive.write("a", "b").unwrap_err().to_string());
+        assert_eq!(two, "2 drives are labelled SHEAF-CONF; leave only one");
+    }
+
+    #[test]
+    fn a_drive_that_can_not_be_written_and_a_file_that_is_not_there_are_named() {
+        let disc = with(&["iso9660"], |drive, _| drive.write("a", "b").unwrap_err().to_string());
+        assert!(disc.contains("has the file system \"iso9660\"; format it as FAT"), "{disc}");
+        let missing = with(&["vfat"], |drive, _| drive.read("admin.pub").unwrap_err().to_string());
+        assert_eq!(missing, "admin.pub on /dev/sd0 can not be read");
+    }
+}

@@ -1,0 +1,62 @@
+//! Page: the network, tried for real.
+
+use super::note;
+use crate::tui::event::{Check, CheckState};
+use crate::tui::form::Row;
+use crate::tui::state::{Command, State};
+
+pub(super) const HELP: &str = "\
+The network is set up as the node will have it, in this installer, and tried: cables, DHCP on its VLAN, whether someone else \
+has the address, gateway, name servers, time, the cluster's server and the token. The disk was not touched yet.
+
+FAILED: the node would come up and be of no use. Go back (Esc) and mend the answer, or mend the network and try again.
+
+warning: the node will come up; something is not as it should be.
+
+You may go on in spite of a failure, when you know that it will be otherwise by the time the node starts.";
+
+/// The button that is proposed when all was tried.
+pub fn proposal(state: &State) -> Command {
+    if state.network_failed() { Command::TryAgain } else { Command::Continue }
+}
+
+pub(super) fn rows(state: &State) -> Vec<Row> {
+    let mut rows = vec![note("The network is tried as the node will use it. No disk was touched."), Row::Gap];
+    for check in &state.checks {
+        rows.push(Row::Verbatim(line(check)));
+        if let Some(remedy) = &check.remedy {
+            rows.push(Row::Verbatim(format!("           {remedy}")));
+        }
+    }
+    if state.checks.is_empty() && state.checks_done {
+        rows.push(note("There is nothing to try."));
+    }
+    rows.push(Row::Gap);
+    match (state.checks_done, state.network_failed()) {
+        (false, _) => rows.push(note("Trying... (Esc goes back)")),
+        (true, true) => rows.extend([
+            note("The node would be of no use like this."),
+            Row::Gap,
+            Row::Button(Command::TryAgain, "Try again"),
+            Row::Button(Command::Continue, "Continue all the same"),
+        ]),
+        (true, false) => rows.extend([
+            Row::Button(Command::Continue, "Continue"),
+            Row::Button(Command::TryAgain, "Try again"),
+        ]),
+    }
+    rows
+}
+
+fn line(check: &Check) -> String {
+    let word = match check.state {
+        CheckState::Waiting => "",
+        CheckState::Running => "...",
+        CheckState::Passed => "ok",
+        CheckState::Warned => "warning",
+        CheckState::Failed => "FAILED",
+        CheckState::Skipped => "skipped",
+    };
+    let found = if check.found.is_empty() { String::new() } else { format!(": {}", check.found) };
+    format!("  {word:<9}{}{found}", check.what)
+}

@@ -1,0 +1,58 @@
+//! Page: the node is there, or why it is not.
+
+use super::note;
+use crate::tui::form::Row;
+use crate::tui::state::{Command, Outcome, State};
+use sheaf_config::node::Then;
+
+pub(super) const HELP: &str = "\
+After a success: take the medium out and restart. The node's screen shows its addresses, its place in the cluster and what to \
+do next.
+
+After a failure the disk has no partition table, or was not touched; the page says which. Start over looks at the machine \
+anew and asks again from the disk on, with your answers filled in. Save writes everything that was said to a drive labelled \
+SHEAF-CONF (FAT).";
+
+pub(super) fn rows(state: &State) -> Vec<Row> {
+    match &state.outcome {
+        None => Vec::new(),
+        Some(Outcome::Installed { release, disk, address }) => {
+            let (first, second) = match state.answers.then {
+                Then::Reboot => ((Command::Restart, "Restart"), (Command::PowerOff, "Power off")),
+                Then::PowerOff => ((Command::PowerOff, "Power off"), (Command::Restart, "Restart")),
+            };
+            vec![
+                Row::Heading("The node is installed".into()),
+                Row::Gap,
+                note(format!("{release} is on {disk}, checked and complete.")),
+                note(format!("Node's address: {address}.")),
+                Row::Gap,
+                note("Take the medium out and restart. The node's screen then shows what to do next."),
+                Row::Gap,
+                Row::Button(first.0, first.1),
+                Row::Button(second.0, second.1),
+            ]
+        }
+        Some(Outcome::Failed(failed)) => {
+            let mut rows = vec![
+                Row::Heading("INSTALLATION FAILED".into()),
+                Row::Gap,
+                note(&failed.reason),
+                Row::Gap,
+                note(&failed.disk),
+            ];
+            if let Some(remedy) = &failed.remedy {
+                rows.push(note(format!("What to do: {remedy}.")));
+            }
+            rows.extend([Row::Gap, Row::Heading("What was said".into())]);
+            rows.push(Row::Verbatim(state.work.log.join("\n")));
+            rows.extend([
+                Row::Button(Command::StartOver, "Start over"),
+                Row::Button(Command::SaveLog, "Save this to the drive SHEAF-CONF"),
+                Row::Button(Command::Restart, "Restart"),
+                Row::Button(Command::PowerOff, "Power off"),
+            ]);
+            rows
+        }
+    }
+}

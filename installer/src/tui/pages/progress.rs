@@ -1,0 +1,56 @@
+//! Page: how far the installation is.
+
+use super::note;
+use crate::human::{decimal, time};
+use crate::tui::form::Row;
+use crate::tui::state::{State, Work};
+use std::time::Duration;
+
+/// Cells of the bar.
+const BAR: u64 = 50;
+/// Last lines of the log that are shown.
+const LOG: usize = 5;
+
+pub(super) const HELP: &str = "\
+The release is checked, the old partition table erased, the system written and read back; the new table comes last, so that \
+a disk on which this was cut short boots nothing.
+
+It can not be stopped from here. Switching the machine off does no harm to any other disk; boot the medium again then.";
+
+pub(super) fn rows(state: &State) -> Vec<Row> {
+    let work = &state.work;
+    let mut rows = Vec::new();
+    for (what, took) in &work.over {
+        rows.push(Row::Verbatim(format!("  done  {what} ({})", time(*took))));
+    }
+    if work.number == 0 {
+        rows.push(note("Preparing..."));
+        return rows;
+    }
+    rows.push(Row::Verbatim(format!("  now   {}", work.what)));
+    rows.extend([Row::Gap, Row::Verbatim(bar(work)), Row::Gap]);
+    let said = work.log.iter().filter(|line| !line.starts_with('[')).collect::<Vec<_>>();
+    rows.extend(said.iter().rev().take(LOG).rev().map(|line| Row::Verbatim(format!("  {line}"))));
+    rows
+}
+
+fn bar(work: &Work) -> String {
+    let label = format!("  step {} of {}", work.number, work.of);
+    if work.total == 0 {
+        return label;
+    }
+    let done = work.done.min(work.total);
+    let full = (done as u128 * u128::from(BAR) / u128::from(work.total)) as usize;
+    let rate = done as f64 / work.elapsed.as_secs_f64().max(0.001);
+    let left = Duration::from_secs_f64((work.total - done) as f64 / rate.max(1.0));
+    format!(
+        "{label}  [{}{}] {:3} %\n  {} of {}, {} a second, {} left",
+        "#".repeat(full),
+        ".".repeat(BAR as usize - full),
+        done * 100 / work.total,
+        decimal(done),
+        decimal(work.total),
+        decimal(rate as u64),
+        time(left)
+    )
+}
