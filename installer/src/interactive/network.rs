@@ -1,14 +1,32 @@
 //! The network's probes as the screens show them.
+//!
+//! Route in: config and inventory. Route out: one [`Check`] for each probe, told each time one of them changes.
 
 use sheaf_config::node::NodeConfig;
+use sheaf_host::{call, net};
 use sheaf_installer::inventory::Inventory;
-use sheaf_installer::network::{self, Probe, What};
+use sheaf_installer::network::{self, Attempt, Outcome, Patience, Probe, State, What};
 use sheaf_installer::tui::event::{Check, CheckState};
 use std::time::Duration;
 
 /// What will be tried.
 pub fn waiting(config: &NodeConfig, inventory: &Inventory) -> Vec<Check> {
-    network::plan(config, inventory).into_iter().map(|probe| check(&probe)).collect()
+    network::plan(config, inventory).iter().map(check).collect()
+}
+
+/// Tries it on this machine, whose network follows `config` from then on.
+pub fn attempt(config: &NodeConfig, inventory: &Inventory, tell: &mut dyn FnMut(Vec<Check>)) {
+    let probes = network::plan(config, inventory);
+    let mut checks: Vec<Check> = probes.iter().map(check).collect();
+    tell(checks.clone());
+    let patience = Patience::default();
+    let attempt = Attempt { config, inventory, net: &net::System, call: &call::Http, patience };
+    network::run(&attempt, &probes, &mut |outcome| {
+        if let Some(at) = probes.iter().position(|probe| *probe == outcome.probe) {
+            checks[at] = tried(outcome);
+        }
+        tell(checks.clone());
+    });
 }
 
 fn check(probe: &Probe) -> Check {
@@ -23,11 +41,18 @@ fn check(probe: &Probe) -> Check {
     }
 }
 
-/// Tries the network.
-pub fn attempt(config: &NodeConfig, inventory: &Inventory, tell: &mut dyn FnMut(Vec<Check>)) {
-    let mut checks = waiting(config, inventory);
-    for check in &mut checks {
-        (check.state, check.found) = (CheckState::Skipped, "not tried by this installer".into());
+fn tried(outcome: &Outcome) -> Check {
+    Check {
+        state: match outcome.state {
+            State::Running => CheckState::Running,
+            State::Passed => CheckState::Passed,
+            State::Warned => CheckState::Warned,
+            State::Failed => CheckState::Failed,
+            State::Skipped => CheckState::Skipped,
+        },
+        found: outcome.found.clone(),
+        remedy: outcome.remedy.clone(),
+        took: outcome.took,
+        ..check(&outcome.probe)
     }
-    tell(checks);
 }
