@@ -168,12 +168,16 @@ impl Operator {
         })
     }
 
-    /// Waits until the VirtualMachineInstance `name` runs; gives it.
+    /// Waits until the VirtualMachine `name` is ready; gives its running VirtualMachineInstance.
     pub fn wait_vm_running(&self, name: &str, deadline: Duration) -> Result<Value, Late> {
+        self.wait(&format!("VM {name} Ready"), &["vm", name], deadline, |vm| {
+            (vm["status"]["ready"] == true).then_some(())
+        })?;
         self.wait(&format!("VM {name} Running"), &["vmi", name], deadline, |vmi| {
             (vmi["status"]["phase"] == "Running").then(|| vmi.clone())
         })
     }
+
     /// Waits until the last lines of the VM's console, as its node reports them, contain `text`; gives them.
     pub fn wait_console(&self, vm: &str, text: &str, deadline: Duration) -> Result<String, Late> {
         let selector = format!("vm.kubevirt.io/name={vm}");

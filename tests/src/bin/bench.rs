@@ -10,8 +10,8 @@ use sheaf_machine::node::BOOT_DEADLINE;
 use sheaf_machine::operator::condition;
 use sheaf_tests::harness::{Built, Case, Cluster, READY, case};
 use std::fmt::Write as _;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const VM: &str = include_str!("../../../docs/examples/vm.yaml");
 /// Proportional set size in KiB, and name, of every process; the largest first.
@@ -87,6 +87,11 @@ impl Report {
             self.row(&["cold (empty SHEAF_CACHE)", &seconds(&build.clone().env("SHEAF_CACHE", &cache))?]);
         }
         self.row(&["warm, nothing changed", &seconds(&build)?]);
+        let changed = Changed::line_of(case.root().join("agent/src/main.rs"))?;
+        self.row(&["warm, one line of the agent changed (bar: 90)", &seconds(&build)?]);
+        drop(changed);
+        // What is measured from here on is the commit's own release again: from the cache.
+        System.run(&build)?;
         Ok(())
     }
 
@@ -168,6 +173,32 @@ impl Report {
     fn line(&mut self, line: &str) {
         // Writing to a String does not fail.
         let _ = writeln!(self.text, "{line}");
+    }
+}
+
+/// A source file with one line more, until it is dropped.
+struct Changed {
+    path: PathBuf,
+    text: String,
+}
+
+impl Changed {
+    fn line_of(path: PathBuf) -> Result<Self> {
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        // Another number each time, or the second measurement would find the first one's result in the cache.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let line = format!("#[used]\nstatic MEASURED: u64 = {now};\n");
+        let changed = Self { path, text };
+        std::fs::write(&changed.path, format!("{}\n{line}", changed.text))?;
+        Ok(changed)
+    }
+}
+
+impl Drop for Changed {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::write(&self.path, &self.text) {
+            eprintln!("{}: not restored: {error}; git checkout it", self.path.display());
+        }
     }
 }
 
