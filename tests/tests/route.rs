@@ -24,8 +24,10 @@ fn a_machine_installs_itself_makes_a_cluster_and_runs_a_vm_under_kvm() {
         assert!(field(&up, "ip").starts_with("10.0.2."), "the guest is on the node's LAN: {up}");
         let domain = cluster.root("virsh --connect qemu:///system list --name | head -n 1 | xargs virsh --connect qemu:///system dumpxml")?;
         assert!(domain.contains("<domain type='kvm'"), "{domain}");
-        let tail = cluster.operator.wait_console("wheat", "guest: ", sheaf_tests::harness::RUNNING)?;
-        assert!(tail.contains(&field(&up, "boot-id")), "the Pod shows the console's end: {tail}");
+        // The Pod shows the console's end.
+        let tail =
+            cluster.operator.wait_console("wheat", &field(&up, "boot-id"), sheaf_tests::harness::RUNNING)?;
+        assert!(tail.contains("hostname=wheat"), "{tail}");
 
         // The same API refuses what it does not do, by name.
         let refused = include_str!("../../docs/examples/vm.yaml")
