@@ -10,7 +10,6 @@ mod rehearsal;
 
 pub use rehearsal::Rehearsal;
 
-use crate::unattended::SCRATCH;
 use drive::Drive;
 use sheaf_config::node::{NodeConfig, Then};
 use sheaf_host::disk::RawDisk;
@@ -21,6 +20,7 @@ use sheaf_host::tty::{Terminal, Tty, quiet_kernel};
 use sheaf_installer::execute::{self, Means};
 use sheaf_installer::inventory::{self, Reserved};
 use sheaf_installer::progress::{Progress, Watch};
+use sheaf_installer::session::{SCRATCH, open_disk};
 use sheaf_installer::sources;
 use sheaf_installer::sources::medium::{self, Medium};
 use sheaf_installer::tui::event::{Check, Failed};
@@ -124,7 +124,7 @@ impl Effects for ThisMachine {
             mount: &mount::System,
             firmware: &EfiVars::default(),
             disk: &disk,
-            open: &|path| Ok(Box::new(RawDisk::open(path)?)),
+            open: &open_disk,
             medium: &medium.folder,
             remote: None,
             scratch: Path::new(SCRATCH),

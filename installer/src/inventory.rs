@@ -49,13 +49,13 @@ pub fn probe(run: &dyn Run, root: &Path, reserved: Reserved<'_>) -> anyhow::Resu
         firmware: if uefi { Firmware::Uefi } else { Firmware::Bios },
         memory: memory(&std::fs::read_to_string(root.join("proc/meminfo"))?),
         disks,
-        machine: identity(root, &nics),
+        machine: identity(root, nics.iter().filter_map(|nic| nic.permanent_mac.clone())),
         nics,
     })
 }
 
-/// What the firmware says of the machine, and its NICs' MACs.
-fn identity(root: &Path, nics: &[Nic]) -> Identity {
+/// What the firmware of the machine whose tree is at `root` says of it, and the MACs of its cards.
+pub fn identity(root: &Path, macs: impl Iterator<Item = String>) -> Identity {
     let dmi = |file: &str| {
         let text = std::fs::read_to_string(root.join("sys/class/dmi/id").join(file)).ok()?;
         Some(text.trim().to_owned()).filter(|text| !text.is_empty())
@@ -63,7 +63,7 @@ fn identity(root: &Path, nics: &[Nic]) -> Identity {
     Identity {
         serial: dmi("product_serial"),
         uuid: dmi("product_uuid").map(|uuid| uuid.to_lowercase()),
-        macs: nics.iter().filter_map(|nic| nic.permanent_mac.clone()).collect(),
+        macs: macs.collect(),
     }
 }
 

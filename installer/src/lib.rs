@@ -13,5 +13,8 @@ pub mod inventory;
 pub mod network;
 pub mod plan;
 pub mod progress;
+pub mod record;
+pub mod session;
 pub mod sources;
 pub mod tui;
+pub mod webhook;

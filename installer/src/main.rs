@@ -11,11 +11,17 @@ use clap::{Parser, Subcommand};
 use interactive::{Rehearsal, ThisMachine};
 use sheaf_host::console::Console;
 use sheaf_host::run::System;
+use sheaf_host::tty::{Terminal, Tty};
 use sheaf_installer::inventory::{self, Reserved};
 use sheaf_installer::progress::Progress;
+use sheaf_installer::record;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long each console is listened to in turn.
+const KEY: Duration = Duration::from_millis(300);
 
 /// Installs Sheaf on one disk of this machine.
 #[derive(Parser)]
@@ -35,6 +41,12 @@ enum Command {
     },
     /// Install as node.toml says; without one, ask on the consoles.
     Run(Run),
+    /// Pack logs, inventory, plan and the config without its secrets, for those who are to help. Needs no network.
+    SupportBundle {
+        /// Write it to this file; default: to the drive labelled SHEAF-CONF.
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
 }
 
 #[derive(clap::Args)]
@@ -80,13 +92,70 @@ fn main() -> ExitCode {
                     ExitCode::FAILURE
                 }
             },
-            _ => {
-                let progress = Progress::new(consoles(&run));
-                let ask = || interactive::run(&run.consoles, Arc::new(ThisMachine::new(&run.key)));
-                unattended::run(&progress, &run.key, run.dry_run.then_some(run.json), &ask)
+            _ => install(&run),
+        },
+        Command::SupportBundle { output } => match support_bundle(output.as_deref()) {
+            Ok(place) => {
+                println!("{place}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("sheaf-installer: {error:#}");
+                ExitCode::FAILURE
             }
         },
     }
+}
+
+/// Installs, and again when someone at a console asks for it after a failure.
+fn install(run: &Run) -> ExitCode {
+    loop {
+        let progress = Progress::new(consoles(run));
+        let ask = || interactive::run(&run.consoles, Arc::new(ThisMachine::new(&run.key)));
+        let code = match unattended::run(&progress, &run.key, run.dry_run.then_some(run.json), &ask) {
+            unattended::End::Done => return ExitCode::SUCCESS,
+            unattended::End::Asked(code) => return code,
+            unattended::End::Failed => ExitCode::FAILURE,
+        };
+        if run.dry_run || !again(&run.consoles) {
+            return code;
+        }
+    }
+}
+
+/// Waits until someone presses Enter at one of the consoles; false when none of them is a terminal.
+fn again(consoles: &[PathBuf]) -> bool {
+    let terminals: Vec<_> = consoles.iter().filter_map(|path| Tty::open(path).ok()).collect();
+    let mut lost = 0;
+    while lost < terminals.len() {
+        lost = 0;
+        for terminal in &terminals {
+            let mut typed = [0; 64];
+            match terminal.read(&mut typed, KEY) {
+                Ok(length) if typed[..length].iter().any(|byte| [b'\r', b'\n'].contains(byte)) => {
+                    return true;
+                }
+                Ok(_) => {}
+                Err(_) => lost += 1,
+            }
+        }
+    }
+    false
+}
+
+fn support_bundle(output: Option<&Path>) -> anyhow::Result<String> {
+    let bundle = record::bundle(&System, Path::new("/"), Path::new(record::FOLDER));
+    if let Some(output) = output {
+        sheaf_host::file::write_atomically(output, &bundle, 0o600)?;
+        return Ok(output.display().to_string());
+    }
+    let firmware = sheaf_host::efi::EfiVars::default();
+    let fetch = sheaf_host::fetch::Http::default();
+    let nics = sheaf_host::nic::wired(Path::new("/")).context("network cards")?;
+    let macs = nics.into_iter().filter_map(|nic| nic.permanent_mac);
+    let machine = inventory::identity(Path::new("/"), macs);
+    let name = format!("sheaf-support-{}.tar", record::name_of(&machine));
+    Ok(record::save(&unattended::host(&firmware, &fetch), &name, &bundle)?)
 }
 
 /// The screens, about a machine on paper.
@@ -108,10 +177,11 @@ fn show_inventory(json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A console that is not there (a machine without a serial port) is left out.
+/// A console that is not there (a machine without a serial port) is left out; the log is one more.
 fn consoles(run: &Run) -> Vec<Console> {
     if run.consoles.is_empty() {
         return if run.json { Vec::new() } else { vec![Console::stdout()] };
     }
-    run.consoles.iter().filter_map(|path| Console::open(path).ok()).collect()
+    let log = record::open_log(Path::new(record::FOLDER));
+    run.consoles.iter().filter_map(|path| Console::open(path).ok()).chain(log).collect()
 }

@@ -1,35 +1,58 @@
 //! An installation from start to end without a question asked.
 //!
-//! Why here: the only place that joins sources, inventory, plan and execution on a real machine.
-//! Route in: consoles, the key to trust. Route out: exit code; on success the machine is already going down.
+//! Why here: it decides what follows what on a real machine, and what is left when it fails: the reason, its remedy, the
+//! log, a word to the webhooks, and a way to try again. Route in: consoles, the key to trust. Route out: how it ended; on
+//! success the machine is already going down.
 
 use anyhow::Context;
-use sheaf_config::node::Then;
-use sheaf_host::disk::RawDisk;
+use sheaf_config::node::{Event, Identity, NodeConfig, Then};
+use sheaf_host::call;
 use sheaf_host::efi::EfiVars;
-use sheaf_host::mount::{self, Mount};
+use sheaf_host::fetch;
+use sheaf_host::mount;
+use sheaf_host::net;
 use sheaf_host::run::{Command, Run, System};
-use sheaf_installer::execute::{self, Failure, Means};
-use sheaf_installer::inventory::{self, Reserved};
-use sheaf_installer::plan::{self, InstallPlan, Supply};
+use sheaf_installer::execute::Timing;
+use sheaf_installer::inventory::{self, Inventory};
+use sheaf_installer::network::State;
+use sheaf_installer::plan::InstallPlan;
 use sheaf_installer::progress::Progress;
-use sheaf_installer::sources::config::{ConfigError, Found, Patience, Places};
-use sheaf_installer::sources::medium::Medium;
-use sheaf_installer::sources::{self, arguments, config, medium};
+use sheaf_installer::record;
+use sheaf_installer::session::{Host, InstallError, SCRATCH, Session, open_disk};
+use sheaf_installer::sources::config::{ConfigError, Found};
+use sheaf_installer::webhook::{self, Document};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 use uuid::Uuid;
 
-/// Everything of the installer's while it runs; a tmpfs.
-pub const SCRATCH: &str = "/run/sheaf/installer";
 /// Exists once the reason of a failure was said, for whoever else speaks on the consoles.
 const FAILED: &str = "/run/sheaf/install-failed";
+/// A connection to a release's server that is silent for longer is given up and taken up again.
+const SILENCE: Duration = Duration::from_secs(20);
 
-/// What is installed from what onto what.
-struct Prepared {
-    medium: Medium,
-    config: Found,
-    plan: InstallPlan,
+/// How an installation ended.
+pub enum End {
+    /// As it was asked for.
+    Done,
+    /// The operator was asked, and this is what came of it.
+    Asked(ExitCode),
+    /// It failed, and said why.
+    Failed,
+}
+
+/// An installation that ended early: why, what to do, what became of the disk.
+struct Failed {
+    reason: String,
+    remedy: Option<String>,
+    disk: String,
+}
+
+impl Failed {
+    /// Before any disk was touched.
+    fn early(error: impl std::fmt::Display) -> Self {
+        Self { reason: format!("{error:#}"), remedy: None, disk: "No disk was written.".into() }
+    }
 }
 
 /// Installs; with `dry_run` only shows the plan, as JSON when it is `Some(true)`. Where no source has a node.toml the
@@ -39,94 +62,173 @@ pub fn run(
     key: &Path,
     dry_run: Option<bool>,
     ask: &dyn Fn() -> Option<ExitCode>,
-) -> ExitCode {
+) -> End {
+    let _ = std::fs::remove_file(FAILED);
     progress.say(&format!("Sheaf installer {}", env!("CARGO_PKG_VERSION")));
-    let prepared = match prepare(progress, key) {
-        Ok(prepared) => prepared,
+    let firmware = EfiVars::default();
+    let fetch = fetch::Http::silent_for(SILENCE);
+    let host = host(&firmware, &fetch);
+    // Who only wants to see the plan wants nothing written.
+    let saved = dry_run.is_none().then_some(host);
+    let session = match Session::open(host, key, &|text| progress.say(text)) {
+        Ok(session) => session,
+        Err(error) => return end(progress, saved, &Failed::early(format!("{error:#}"))),
+    };
+    let found = match session.config(&|text| progress.say(text)) {
+        Ok(found) => found,
         Err(error) => {
-            let nothing = matches!(error.downcast_ref(), Some(ConfigError::None { .. }));
+            let nothing = matches!(error, ConfigError::None { .. });
+            // The screens look at the machine themselves.
+            session.close();
             let asked = if nothing && dry_run.is_none() { ask() } else { None };
-            return asked.unwrap_or_else(|| failed(progress, &format!("{error:#}"), "No disk was written."));
+            let failed = Failed::early(format!("{:#}", anyhow::Error::new(error)));
+            return match asked {
+                Some(code) => End::Asked(code),
+                None => end(progress, saved, &failed),
+            };
+        }
+    };
+    progress.say(&format!("Config node.toml of {}", found.origin));
+    found.others.iter().for_each(|other| progress.say(&format!("  not {other}")));
+    record::keep_config(Path::new(record::FOLDER), &found.config);
+    let (inventory, plan) = match planned(&session, &found) {
+        Ok(planned) => planned,
+        Err(error) => {
+            let failed = Failed::early(format!("{error:#}"));
+            if dry_run.is_none() {
+                told(progress, &session, &found.config, Event::Failed, None, Some(&failed), None);
+            }
+            return end(progress, saved, &failed);
         }
     };
     if let Some(json) = dry_run {
-        return show(progress, &prepared.plan, json);
+        return show(progress, &plan, json);
     }
-    match install(progress, &prepared) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => match error.downcast_ref::<Failure>() {
-            Some(failure) => {
-                let reason = format!("{error:#}\nWhat to do: {}", failure.source.remedy());
-                failed(progress, &reason, &failure.disk.describe(&prepared.plan.disk.path))
+    match install(progress, &session, &found, &inventory, &plan) {
+        Ok(timing) => {
+            told(progress, &session, &found.config, Event::Succeeded, Some(&plan), None, Some(timing.total));
+            session.close();
+            match leave(progress, &plan) {
+                Ok(()) => End::Done,
+                Err(error) => {
+                    let disk = "The disk is complete.".into();
+                    let failed = Failed { reason: format!("{error:#}"), remedy: None, disk };
+                    end(progress, saved, &failed)
+                }
             }
-            None => failed(progress, &format!("{error:#}"), "No disk was written."),
-        },
+        }
+        Err(failed) => {
+            told(progress, &session, &found.config, Event::Failed, Some(&plan), Some(&failed), None);
+            end(progress, saved, &failed)
+        }
     }
 }
 
-fn prepare(progress: &Progress, key: &Path) -> anyhow::Result<Prepared> {
-    let mounts = Path::new(SCRATCH).join("mounts");
-    progress.say("Looking for the install medium and node.toml");
-    let devices = sources::settled(&System, |devices| !medium::candidates(devices).is_empty())?;
-    let medium = medium::find(&devices, &mount::System, &mounts, key)?;
-    let manifest = &medium.manifest;
-    progress.say(&format!("Release {} {} on {}", manifest.name, manifest.version, medium.device.display()));
-    let arguments = arguments::parse(&std::fs::read_to_string("/proc/cmdline")?)?;
-    let config = config::find(&Places {
-        argument: arguments.config.as_ref(),
-        devices: &devices,
-        medium: Some(&medium),
+/// This machine.
+pub fn host<'h>(firmware: &'h EfiVars, fetch: &'h fetch::Http) -> Host<'h> {
+    Host {
+        run: &System,
         mount: &mount::System,
-        mounts: &mounts,
-        call: &sheaf_host::call::Http,
-        patience: Patience::default(),
-        tell: &|text| progress.say(text),
-    })?;
-    progress.say(&format!("Config node.toml of {}", config.origin));
-    config.others.iter().for_each(|other| progress.say(&format!("  not {other}")));
-    let reserved = Reserved { medium: Some(&medium.device), config: config.device.as_deref() };
-    let inventory = inventory::probe(&System, Path::new("/"), reserved)?;
-    let supply = Supply { manifest: &medium.manifest, images: &medium.images };
-    let plan = plan::plan(&config.config, &inventory, supply, Uuid::new_v4())?;
-    Ok(Prepared { medium, config, plan })
+        call: &call::Http,
+        fetch,
+        net: &net::System,
+        firmware,
+        open: &open_disk,
+        root: Path::new("/"),
+        scratch: Path::new(SCRATCH),
+    }
 }
 
-fn show(progress: &Progress, plan: &InstallPlan, json: bool) -> ExitCode {
+fn planned(session: &Session<'_>, found: &Found) -> anyhow::Result<(Inventory, InstallPlan)> {
+    let inventory = session.inventory(found.device.as_deref())?;
+    let plan = session.plan(&found.config, &inventory, Uuid::new_v4())?;
+    let text = serde_json::to_string_pretty(&plan).context("plan as JSON")?;
+    record::keep(Path::new(record::FOLDER), "plan.json", &text);
+    Ok((inventory, plan))
+}
+
+fn show(progress: &Progress, plan: &InstallPlan, json: bool) -> End {
     if !json {
         progress.say(&plan.to_string());
-        return ExitCode::SUCCESS;
+        return End::Done;
     }
     match serde_json::to_string_pretty(plan) {
         Ok(text) => {
             println!("{text}");
-            ExitCode::SUCCESS
+            End::Done
         }
-        Err(error) => failed(progress, &error.to_string(), "No disk was written."),
+        Err(error) => end(progress, None, &Failed::early(error)),
     }
 }
 
-fn install(progress: &Progress, prepared: &Prepared) -> anyhow::Result<()> {
-    let Prepared { medium, config, plan } = prepared;
+fn install(
+    progress: &Progress,
+    session: &Session<'_>,
+    found: &Found,
+    inventory: &Inventory,
+    plan: &InstallPlan,
+) -> Result<Timing, Failed> {
     progress.say(&plan.to_string());
-    let disk = RawDisk::open(&plan.disk.path)?;
-    let means = Means {
-        run: &System,
-        mount: &mount::System,
-        firmware: &EfiVars::default(),
-        disk: &disk,
-        open: &|path| Ok(Box::new(RawDisk::open(path)?)),
-        medium: &medium.folder,
-        remote: None,
-        scratch: Path::new(SCRATCH),
-        node_toml: &config.text,
-        progress,
+    progress.say("Trying the network before the disk is touched");
+    let outcomes = session.try_network(&found.config, inventory, &mut |outcome| {
+        if outcome.state != State::Running {
+            progress.say(&format!("  {outcome}"));
+        }
+    });
+    let text = serde_json::to_string_pretty(&outcomes).unwrap_or_default();
+    record::keep(Path::new(record::FOLDER), "network.json", &text);
+    if let Some(outcome) = outcomes.iter().find(|outcome| outcome.state == State::Failed) {
+        return Err(Failed {
+            reason: format!("{}: {}", outcome.probe.what, outcome.found),
+            remedy: outcome.remedy.clone(),
+            disk: format!("Nothing was written to {}.", plan.disk.path.display()),
+        });
+    }
+    told(progress, session, &found.config, Event::Started, Some(plan), None, None);
+    let timing = session.install(plan, &found.text, progress).map_err(|error: InstallError| Failed {
+        remedy: Some(error.remedy().to_owned()),
+        disk: error.disk(plan),
+        reason: format!("{:#}", anyhow::Error::new(error)),
+    })?;
+    let text = serde_json::to_string(&timing).unwrap_or_default();
+    progress.say(&format!("sheaf-installer: timing {text}"));
+    Ok(timing)
+}
+
+/// Tells the webhooks; the network is up as far as it can be.
+fn told(
+    progress: &Progress,
+    session: &Session<'_>,
+    config: &NodeConfig,
+    event: Event,
+    plan: Option<&InstallPlan>,
+    failed: Option<&Failed>,
+    seconds: Option<f64>,
+) {
+    let Some(install) = config.install.as_ref().filter(|install| !install.webhooks.is_empty()) else {
+        return;
     };
-    let timing = execute::install(plan, &means)?;
-    let timing = serde_json::to_string(&timing).context("timing as JSON")?;
-    progress.say(&format!("sheaf-installer: timing {timing}"));
-    // The disk is complete; a medium that can not be unmounted does no harm, the shutdown unmounts it too.
-    let _ = mount::System.unmount(&medium.mounted);
-    leave(progress, plan)
+    let manifest = session.release.manifest();
+    let reason = failed.map(|failed| match &failed.remedy {
+        Some(remedy) => format!("{}\nWhat to do: {remedy}\n{}", failed.reason, failed.disk),
+        None => format!("{}\n{}", failed.reason, failed.disk),
+    });
+    let document = Document {
+        event,
+        installer: env!("CARGO_PKG_VERSION"),
+        release: &format!("{} {}", manifest.name, manifest.version),
+        hostname: &config.system.hostname,
+        machine: &session.machine,
+        disk: plan.map(|plan| {
+            let serial = plan.disk.serial.as_deref().unwrap_or("none");
+            format!("{}, serial {serial}", plan.disk.path.display())
+        }),
+        seconds,
+        reason: reason.as_deref(),
+    };
+    let patience = webhook::Patience::default();
+    let say = |text: &str| progress.say(text);
+    webhook::tell(&install.webhooks, &config.network, &document, &call::Http, patience, &say);
 }
 
 /// Says what comes next and takes the machine there. `--force` skips waiting for units, not unmounting.
@@ -145,13 +247,28 @@ fn leave(progress: &Progress, plan: &InstallPlan) -> anyhow::Result<()> {
     })
 }
 
-fn failed(progress: &Progress, reason: &str, disk: &str) -> ExitCode {
-    let text = format!(
-        "\nINSTALLATION FAILED\n{reason}\n{disk}\n\
-         The machine stays as it is, so that this can be read: switch it off, or reset it to try again."
-    );
-    progress.say(&text);
+/// What the machine says of itself, however far the installation came.
+fn machine(host: &Host<'_>) -> Identity {
+    let nics = sheaf_host::nic::wired(host.root).unwrap_or_default();
+    inventory::identity(host.root, nics.into_iter().filter_map(|nic| nic.permanent_mac))
+}
+
+/// The last words of an installation that failed, on the consoles and on the labelled drive.
+fn end(progress: &Progress, host: Option<Host<'_>>, failed: &Failed) -> End {
+    let remedy = failed.remedy.as_ref().map(|remedy| format!("\nWhat to do: {remedy}")).unwrap_or_default();
+    progress.say(&format!("\nINSTALLATION FAILED\n{}{remedy}\n{}", failed.reason, failed.disk));
+    if let Some(host) = host {
+        let log = std::fs::read(Path::new(record::FOLDER).join(record::LOG)).unwrap_or_default();
+        let name = format!("sheaf-install-{}.log", record::name_of(&machine(&host)));
+        match record::save(&host, &name, &log) {
+            Ok(place) => progress.say(&format!("Log: {place}")),
+            Err(error) => progress.say(&format!("Log: not saved, {error}")),
+        }
+    }
+    let text = "The machine stays as it is, so that this can be read: press Enter here to try again, \
+                or switch it off.";
+    progress.say(text);
     // For those who speak on the consoles after us; without it they only say more.
     let _ = sheaf_host::file::write_atomically(&PathBuf::from(FAILED), text.as_bytes(), 0o644);
-    ExitCode::FAILURE
+    End::Failed
 }

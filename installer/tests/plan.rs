@@ -344,6 +344,22 @@ fn bonds_vlans_and_named_cards_lead_to_cards_of_the_machine() {
 }
 
 #[test]
+fn kernel_arguments_go_beside_the_uki_and_may_not_be_longer_than_the_kernel_takes() {
+    let with = |arguments: &str| {
+        let text = format!(
+            "version = 1\n[system]\nhostname = \"node-1\"\nkernel-arguments = [{arguments}]\n\
+             [install]\ndisk = {{ serial = \"A\" }}\n"
+        );
+        parse_node_config("node.toml", &text).unwrap()
+    };
+    says("kernel-arguments", |case| case.config = with("\"intel_iommu=on\", \"hugepages=64\""));
+    says("kernel-arguments-too-long", |case| {
+        let many: Vec<_> = (0..10).map(|n| format!("\"a{n}={}\"", "x".repeat(240))).collect();
+        case.config = with(&many.join(", "));
+    });
+}
+
+#[test]
 fn a_machine_without_disks_says_so() {
     says("no-disks", |case| case.machine.disks.clear());
 }

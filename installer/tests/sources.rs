@@ -4,6 +4,7 @@ mod common;
 
 use common::Release;
 use minisign::KeyPair;
+use sheaf_config::node::Identity;
 use sheaf_host::block::Device;
 use sheaf_host::fakes::{FakeCall, FakeFetch, FakeMount};
 use sheaf_installer::sources::arguments::{self, ConfigArgument};
@@ -14,6 +15,13 @@ use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 use std::time::Duration;
+
+/// The machine that asks.
+static MACHINE: std::sync::LazyLock<Identity> = std::sync::LazyLock::new(|| Identity {
+    serial: Some("M2".into()),
+    uuid: None,
+    macs: vec!["52:54:00:00:00:02".into()],
+});
 
 const NODE_TOML: &str = "version = 1\nsystem.hostname = \"node-1\"\n";
 
@@ -68,7 +76,13 @@ impl Drive {
             mount,
             mounts: Path::new("/mounts"),
             call,
-            patience: Patience { whole: millis(200), pause: millis(1), one: millis(10) },
+            machine: &MACHINE,
+            // Long enough for a busy machine; who waits for its end asks a server that answers nothing at all.
+            patience: Patience {
+                whole: millis(if call.is_silent() { 50 } else { 60_000 }),
+                pause: millis(1),
+                one: millis(10),
+            },
             tell: &|_| (),
         })
     }
@@ -412,4 +426,20 @@ fn a_page_in_place_of_the_manifest_is_called_one() {
         "the release folder http://boot.example.org/release is refused: manifest.json is a web page: the folder is \
          elsewhere, or a proxy answers in the server's place"
     );
+}
+
+#[test]
+fn of_a_file_for_many_machines_each_gets_its_own_part_and_no_other_s() {
+    let drive = Drive::new();
+    let fleet = "version = 1\nsystem.hostname = \"node-{serial}\"\n\
+         [[node]]\nmatch = { serial = \"M1\" }\nsystem.timezone = \"Europe/Berlin\"\n\
+         [[node]]\nmatch = { mac = \"52:54:00:00:00:02\" }\nsystem.timezone = \"Europe/Paris\"\n";
+    fs::write(drive.release.folder().join("node.toml"), fleet).unwrap();
+    let found = drive.config(&[], &FakeMount::default()).unwrap();
+    assert_eq!(found.config.system.hostname, "node-m2");
+    assert!(found.text.contains("Europe/Paris") && !found.text.contains("Berlin"), "{}", found.text);
+    fs::write(drive.release.folder().join("node.toml"), fleet.replace(":02", ":03")).unwrap();
+    let error = drive.config(&[], &FakeMount::default()).unwrap_err().to_string();
+    assert!(error.starts_with("node.toml of medium /dev/sr0 is refused:\nnode.toml"), "{error}");
+    assert!(error.contains("no [[node]] matches this machine"), "{error}");
 }

@@ -4,6 +4,7 @@
 mod common;
 
 use common::{ID, InTools, Release, SIZE, config, machine, sha256};
+use sheaf_config::node::NodeConfig;
 use sheaf_host::disk::RawDisk;
 use sheaf_host::fakes::{FakeMount, FakeVariables};
 use sheaf_host::run::{Command, Run};
@@ -29,14 +30,18 @@ fn installed(sector_size: u64) -> Installed {
 
 fn installed_on(size: u64, sector_size: u64) -> Installed {
     let release = Release::new();
+    let guest = sha256(&fs::read(release.folder().join("images/guest.raw")).unwrap());
+    let rest = format!("[[image]]\nname = \"guest\"\nurl = \"medium:guest.raw\"\nsha256 = \"{guest}\"\n");
+    installed_with(release, config(&rest), size, sector_size)
+}
+
+fn installed_with(release: Release, config: NodeConfig, size: u64, sector_size: u64) -> Installed {
     let image = release.dir.path().join("disk.raw");
     fs::File::create(&image).unwrap().set_len(size).unwrap();
     let mut machine = machine();
     (machine.disks[0].size, machine.disks[0].sector_size) = (size, sector_size);
-    let guest = sha256(&fs::read(release.folder().join("images/guest.raw")).unwrap());
-    let rest = format!("[[image]]\nname = \"guest\"\nurl = \"medium:guest.raw\"\nsha256 = \"{guest}\"\n");
     let supply = Supply { manifest: &release.manifest, images: &release.images };
-    let plan = plan(&config(&rest), &machine, supply, ID).unwrap();
+    let plan = plan(&config, &machine, supply, ID).unwrap();
     let tools = InTools::new(release.dir.path());
     let disk = RawDisk::open(&image).unwrap();
     let means = Means {
@@ -164,4 +169,19 @@ fn the_esp_is_fat32_by_its_number_of_clusters_on_disks_of_every_size() {
         assert!(clusters >= 65_525, "{clusters} clusters on a disk of {size} bytes");
         assert!(number(32, 4) * sector_size <= 2 << 30, "it ends within its partition");
     }
+}
+
+/// ukify reads what our own few lines wrote: the file is a PE that other programs take for an addon.
+#[test]
+fn an_addon_with_kernel_arguments_is_read_by_ukify() {
+    let release = Release::new();
+    let mut config = config("");
+    config.system.kernel_arguments = vec!["intel_iommu=on".into(), "hugepages=64".into()];
+    let installed = installed_with(release, config, SIZE, 512);
+    let esp = format!("{}@@{}", installed.image(), installed.at(Role::Esp));
+    let addon = installed.release.dir.path().join("arguments.addon.efi");
+    let addon = addon.display().to_string();
+    installed.tool("mcopy", &["-i", &esp, "::/loader/addons/arguments.addon.efi", &addon]);
+    let said = installed.tool("ukify", &["inspect", "--all", &addon]);
+    assert!(said.contains(".cmdline") && said.contains("intel_iommu=on hugepages=64"), "{said}");
 }

@@ -39,6 +39,11 @@ impl FakeCall {
         self
     }
 
+    /// Whether nothing is scripted, so that no call will ever be answered.
+    pub fn is_silent(&self) -> bool {
+        self.answers.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).is_empty()
+    }
+
     /// Everything that was called so far, in order.
     pub fn asked(&self) -> Vec<Request> {
         self.asked.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()

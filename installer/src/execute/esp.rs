@@ -3,7 +3,7 @@
 //! Route in: partition, files of the medium, texts. Route out: a file system whose every file was read back from the
 //! disk with the hash it should have. The partition has no device of its own yet: the table is written last.
 
-use super::{Means, StepError, check, payload};
+use super::{Means, StepError, addon, check, payload};
 use crate::plan::{MediumFile, Partition};
 use sha2::{Digest, Sha256};
 use sheaf_host::disk::Hold;
@@ -18,12 +18,19 @@ const LABEL: &str = "ESP";
 /// 65525 that make a file system FAT32: firmware then finds no file system at all.
 const CLUSTER: u64 = 4096;
 
+/// Everything that is not a file of the medium: texts, and the addon with kernel arguments.
+pub(super) fn contents(texts: &[(String, String)], arguments: &[String]) -> Vec<(String, Vec<u8>)> {
+    let texts = texts.iter().map(|(target, text)| (target.clone(), text.clone().into_bytes()));
+    let addon = (!arguments.is_empty()).then(|| (addon::PATH.to_owned(), addon::image(&arguments.join(" "))));
+    texts.chain(addon).collect()
+}
+
 pub(super) fn make(
     means: &Means<'_>,
     partition: &Partition,
     sector_size: u64,
     files: &[(MediumFile, String)],
-    texts: &[(String, String)],
+    texts: &[(String, Vec<u8>)],
 ) -> Result<(), StepError> {
     means.disk.hold(Hold::Lent)?;
     means.run.run(&mkfs(means.disk.path(), partition, sector_size))?;
@@ -39,7 +46,7 @@ pub(super) fn make(
         means.run.run(&copy)?;
     }
     for (target, text) in texts {
-        means.run.run(&mtools("mcopy").args(["-", &format!("::{target}")]).stdin(text.as_bytes()))?;
+        means.run.run(&mtools("mcopy").args(["-", &format!("::{target}")]).stdin(text.clone()))?;
     }
     means.disk.sync()?;
     let back = means.scratch.join("esp-file");

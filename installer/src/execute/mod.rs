@@ -4,6 +4,7 @@
 //! installation was cut short at any point has no table and boots nothing. Route in: [`InstallPlan`] and the means to
 //! carry it out. Route out: how long each phase took; or a [`Failure`] after the half-made table was wiped.
 
+mod addon;
 mod bios;
 mod boot_entry;
 mod check;
@@ -297,8 +298,8 @@ fn perform(step: &Step, layout: &Layout, means: &Means<'_>) -> Result<(), StepEr
         }
         Step::WriteImage { payload, offset } => payload::write(means, payload, *offset),
         Step::VerifyImage { payload, offset } => payload::verify(means, payload, *offset),
-        Step::MakeEsp { partition, sector_size, files, texts } => {
-            esp::make(means, partition, *sector_size, files, texts)
+        Step::MakeEsp { partition, sector_size, files, texts, arguments } => {
+            esp::make(means, partition, *sector_size, files, &esp::contents(texts, arguments))
         }
         Step::MakeState { partition } => ext4::state(means, partition),
         Step::MakeData { partition, images } => ext4::data(means, partition, images),

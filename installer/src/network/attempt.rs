@@ -39,6 +39,18 @@ impl Default for Patience {
     }
 }
 
+impl Patience {
+    /// Where nothing is required, nobody is kept waiting for long: the node comes up without a network, too.
+    pub fn for_probes(probes: &[Probe]) -> Self {
+        match probes.iter().any(|probe| probe.required) {
+            true => Self::default(),
+            false => Self { link: SHORT, dhcp: SHORT, ..Self::default() },
+        }
+    }
+}
+
+/// A link that comes up, and a DHCP server that is there, take less.
+const SHORT: Duration = Duration::from_secs(10);
 /// Farthest that a clock may be off, in seconds: half of what a new certificate is valid before its making.
 const SKEW: f64 = 120.0;
 

@@ -21,6 +21,24 @@ pub(super) fn check(firmware: Firmware, disk: &Disk, layout: &Layout, errors: &m
     }
 }
 
+/// Longest kernel command line on x86, in bytes, less its final zero: COMMAND_LINE_SIZE.
+const LONGEST_COMMAND_LINE: usize = 2047;
+
+/// Refuses arguments of node.toml that the kernel would cut off.
+pub(super) fn check_arguments(manifest: &Manifest, arguments: &[String], errors: &mut Vec<PlanError>) {
+    let own = manifest.node_uki.command_line.len();
+    let length = arguments.iter().fold(own, |length, argument| length + 1 + argument.len());
+    if !arguments.is_empty() && length > LONGEST_COMMAND_LINE {
+        errors.push(PlanError::Arguments {
+            reason: format!(
+                "with the release's own {own} bytes they make a command line of {length}, the kernel takes \
+                 {LONGEST_COMMAND_LINE}"
+            ),
+            remedy: "shorten them".into(),
+        });
+    }
+}
+
 /// Interrupt 13h and GRUB's first sector know sectors of 512 bytes alone.
 fn starts_by_bios(layout: &Layout) -> bool {
     layout.sector_size == 512
@@ -40,12 +58,13 @@ pub(super) fn files(manifest: &Manifest) -> Vec<(MediumFile, String)> {
 
 /// What else lies on it: settings of both boot loaders. A UKI may lie under a name with systemd-boot's counter when a
 /// BIOS starts it, so GRUB looks for all of them.
-pub(super) fn texts(manifest: &Manifest) -> Vec<(String, String)> {
+pub(super) fn texts(manifest: &Manifest, arguments: &[String]) -> Vec<(String, String)> {
     let name = format!("/EFI/Linux/sheaf_{}", manifest.version);
     let find = format!(
         "unset file\nfor name in {name}.efi {name}+*.efi; do if [ -f $name ]; then file=$name; fi; done\n"
     );
-    let load = grub::load(&manifest.node_uki, "$file", "sheaf.esp=$esp");
+    let more: String = arguments.iter().map(|word| format!(" '{}'", word.replace('\'', "'\\''"))).collect();
+    let load = grub::load(&manifest.node_uki, "$file", &format!("sheaf.esp=$esp{more}"));
     vec![
         ("/loader/loader.conf".into(), LOADER_CONF.into()),
         ("/grub/a.cfg".into(), find + &load),

@@ -101,8 +101,13 @@ pub(super) fn boot_places(layout: &Layout) -> Vec<Range> {
 }
 
 /// The steps of a whole installation, but for data.
-pub(super) fn steps(manifest: &Manifest, layout: &Layout, firmware: Firmware) -> Vec<Step> {
-    let mut steps = super::steps(manifest, Vec::new(), layout, boot_places(layout), firmware);
+pub(super) fn steps(
+    manifest: &Manifest,
+    layout: &Layout,
+    firmware: Firmware,
+    arguments: &[String],
+) -> Vec<Step> {
+    let mut steps = super::steps(manifest, Vec::new(), layout, boot_places(layout), firmware, arguments);
     steps.retain(|step| !matches!(step, Step::MakeData { .. }));
     steps.insert(1, Step::CheckData { partition: layout.partition(Role::Data).clone() });
     steps

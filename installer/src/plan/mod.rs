@@ -126,6 +126,9 @@ pub enum Step {
         files: Vec<(MediumFile, String)>,
         /// Text files: path on the partition, contents.
         texts: Vec<(String, String)>,
+        /// Kernel arguments besides the UKI's own.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        arguments: Vec<String>,
     },
     /// Make the state partition with the node config in it.
     MakeState {
@@ -278,6 +281,14 @@ pub enum PlanError {
         /// What to write.
         remedy: String,
     },
+    /// Kernel arguments can not be given.
+    #[error("node.toml: system.kernel-arguments: {reason}; {remedy}")]
+    Arguments {
+        /// Why not.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
     /// The release contradicts itself or does not fit.
     #[error("medium: {reason}; {remedy}")]
     Medium {
@@ -300,6 +311,8 @@ pub fn plan(
     let data_disks = select::data_disks(config.install.as_ref(), disk, &inventory.disks, &mut errors);
     let network = network::resolve(&config.network, &inventory.nics, &mut errors);
     fit::check_manifest(supply.manifest, &mut errors);
+    let arguments = &config.system.kernel_arguments;
+    boot::check_arguments(supply.manifest, arguments, &mut errors);
     let images = fit::images(&config.images, supply.images, &mut errors);
     let keeps = config.install.as_ref().is_some_and(keep::is_asked);
     let layout = disk.and_then(|disk| match keeps {
@@ -333,10 +346,15 @@ pub fn plan(
             },
             steps: {
                 let mut steps = match keeps {
-                    true => keep::steps(supply.manifest, &layout, inventory.firmware),
-                    false => {
-                        steps(supply.manifest, images, &layout, erased(disk, &layout), inventory.firmware)
-                    }
+                    true => keep::steps(supply.manifest, &layout, inventory.firmware, arguments),
+                    false => steps(
+                        supply.manifest,
+                        images,
+                        &layout,
+                        erased(disk, &layout),
+                        inventory.firmware,
+                        arguments,
+                    ),
                 };
                 empty(&data_disks, &mut steps);
                 steps
@@ -376,6 +394,7 @@ fn steps(
     layout: &Layout,
     erased: Vec<Range>,
     firmware: Firmware,
+    arguments: &[String],
 ) -> Vec<Step> {
     let root = payload(&manifest.root);
     let verity = payload(&manifest.verity);
@@ -396,7 +415,8 @@ fn steps(
             partition: layout.partition(Role::Esp).clone(),
             sector_size: layout.sector_size,
             files: esp,
-            texts: boot::texts(manifest),
+            texts: boot::texts(manifest, arguments),
+            arguments: arguments.to_vec(),
         },
         Step::MakeState { partition: layout.partition(Role::State).clone() },
         Step::MakeData { partition: layout.partition(Role::Data).clone(), images },

@@ -74,9 +74,13 @@ impl fmt::Display for Step {
                 write!(f, "write {} ({})", payload.file, decimal(payload.raw_size))
             }
             Self::VerifyImage { payload, .. } => write!(f, "read {} back and compare", payload.file),
-            Self::MakeEsp { files, .. } => {
+            Self::MakeEsp { files, arguments, .. } => {
                 let names: Vec<_> = files.iter().map(|(_, path)| path.as_str()).collect();
-                write!(f, "make esp with {}", names.join(", "))
+                write!(f, "make esp with {}", names.join(", "))?;
+                match arguments.is_empty() {
+                    true => Ok(()),
+                    false => write!(f, ", kernel arguments {}", arguments.join(" ")),
+                }
             }
             Self::MakeState { .. } => write!(f, "make state with node.toml"),
             Self::MakeData { images, .. } if images.is_empty() => write!(f, "make data"),

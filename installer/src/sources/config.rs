@@ -9,7 +9,7 @@ use super::medium::{FOLDER, Medium};
 pub use super::url::Patience;
 use sheaf_config::diagnose::Errors;
 use sheaf_config::load;
-use sheaf_config::node::NodeConfig;
+use sheaf_config::node::{Identity, NodeConfig};
 use sheaf_host::block::Device;
 use sheaf_host::call::Call;
 use sheaf_host::mount::{Mount, MountError};
@@ -41,6 +41,8 @@ pub struct Places<'a> {
     pub mounts: &'a Path,
     /// Asks servers.
     pub call: &'a dyn Call,
+    /// What this machine says of itself, for a file that is for many.
+    pub machine: &'a Identity,
     /// How long servers are asked.
     pub patience: Patience,
     /// Hears of tries that failed.
@@ -54,7 +56,7 @@ pub struct Found {
     pub origin: String,
     /// The drive, when it came from one.
     pub device: Option<PathBuf>,
-    /// The file as it was written.
+    /// The file as it was written; of one for many machines the part that is for this one.
     pub text: String,
     /// What it says.
     pub config: NodeConfig,
@@ -138,6 +140,14 @@ pub enum ConfigError {
         /// Why not.
         source: io::Error,
     },
+    /// The part of this machine can not be written as a file of its own.
+    #[error("{FILE} of {origin} can not be written for this machine alone")]
+    Write {
+        /// Where it is.
+        origin: String,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The file is there and wrong; every line names file and line already.
     #[error("{FILE} of {origin} is refused:\n{errors}")]
     Invalid {
@@ -157,7 +167,7 @@ pub fn find(places: &Places<'_>) -> Result<Found, ConfigError> {
             from_medium(places)?.map_err(|medium| ConfigError::NotInMedium { medium })?
         }
         (None, []) => from_medium(places)?.map_err(|medium| ConfigError::None { medium })?,
-        (None, [drive]) => from_drive(drive, places.mount, &places.mounts.join("config"))?,
+        (None, [drive]) => from_drive(drive, places)?,
         (None, _) => {
             let paths: Vec<_> = drives.iter().map(|drive| drive.path.display().to_string()).collect();
             return Err(ConfigError::Several { drives: paths.join(", ") });
@@ -201,10 +211,11 @@ fn others(found: &Found, places: &Places<'_>, drives: &[&Device]) -> Vec<Other> 
 
 fn from_url(source: &ConfigUrl, places: &Places<'_>) -> Result<Found, ConfigError> {
     let text = super::url::fetch(source, places.call, places.patience, places.tell)?;
-    valid(format!("{} (kernel argument)", source.url), None, text)
+    valid(format!("{} (kernel argument)", source.url), None, text, places.machine)
 }
 
-fn from_drive(drive: &Device, mount: &dyn Mount, target: &Path) -> Result<Found, ConfigError> {
+fn from_drive(drive: &Device, places: &Places<'_>) -> Result<Found, ConfigError> {
+    let (mount, target) = (places.mount, &places.mounts.join("config"));
     let fstype = drive.fstype.clone().unwrap_or_default();
     if !FSTYPES.contains(&fstype.as_str()) {
         return Err(ConfigError::Fstype { drive: drive.path.clone(), fstype });
@@ -213,7 +224,7 @@ fn from_drive(drive: &Device, mount: &dyn Mount, target: &Path) -> Result<Found,
     let origin = format!("drive {} labelled {LABEL}", drive.path.display());
     let text = read(&dir.join(FILE)).map_err(|source| ConfigError::Read { origin: origin.clone(), source });
     mount.unmount(target)?;
-    valid(origin, Some(drive.path.clone()), text?)
+    valid(origin, Some(drive.path.clone()), text?, places.machine)
 }
 
 /// The config in the medium; or, inside, why there is none.
@@ -223,7 +234,7 @@ fn from_medium(places: &Places<'_>) -> Result<Result<Found, String>, ConfigError
     };
     let origin = format!("medium {}", medium.device.display());
     match read(&medium.folder.join(FILE)) {
-        Ok(text) => valid(origin, None, text).map(Ok),
+        Ok(text) => valid(origin, None, text, places.machine).map(Ok),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Ok(Err(format!("the {origin} holds no /{FOLDER}/{FILE}")))
         }
@@ -238,8 +249,22 @@ fn read(path: &Path) -> io::Result<String> {
     fs::read_to_string(path)
 }
 
-fn valid(origin: String, device: Option<PathBuf>, text: String) -> Result<Found, ConfigError> {
-    let config = load::parse_node_config(FILE, &text)
-        .map_err(|errors| ConfigError::Invalid { origin: origin.clone(), errors })?;
+fn valid(
+    origin: String,
+    device: Option<PathBuf>,
+    text: String,
+    machine: &Identity,
+) -> Result<Found, ConfigError> {
+    let invalid = |errors| ConfigError::Invalid { origin: origin.clone(), errors };
+    let file = load::parse_config_file(FILE, &text).map_err(invalid)?;
+    let config = file.for_machine(machine).map_err(invalid)?;
+    // Other machines' secrets are none of this node's business, and its name is made out here, once.
+    let is_this_one = !file.is_fleet() && file.entries().iter().any(|entry| entry.config == config);
+    let text = match is_this_one {
+        true => text,
+        false => config
+            .to_toml()
+            .map_err(|error| ConfigError::Write { origin: origin.clone(), source: Box::new(error) })?,
+    };
     Ok(Found { origin, device, text, config, others: Vec::new() })
 }

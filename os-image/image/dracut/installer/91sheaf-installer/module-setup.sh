@@ -19,6 +19,8 @@ installkernel() {
     hostonly='' instmods virtio_net vmxnet3 hv_netvsc e1000 e1000e igb igc ixgbe ixgbevf i40e iavf ice \
         bnx2 bnx2x bnxt_en tg3 r8169 mlx4_en mlx5_core atlantic ena cxgb4 qede sfc be2net enic \
         r8152 cdc_ether cdc_ncm ax88179_178a
+    # What node.toml makes of them, and what asks whether an address is free.
+    hostonly='' instmods bonding bridge 8021q af_packet
 }
 
 install() {
@@ -30,6 +32,20 @@ install() {
     # Cards get the names that the node will see, so that node.toml may use them.
     inst_rules 75-net-description.rules 80-net-setup-link.rules
     inst_simple /usr/lib/systemd/network/99-default.link
+    # The network, for a node.toml or a release on a server and to be tried before a disk is touched: networkd, started
+    # by the installer when it needs it, and what makes its files of the kernel argument ip=.
+    inst_multiple networkctl "$systemdutildir/systemd-networkd" "$systemdutildir/systemd-network-generator"
+    inst_simple "$systemdsystemunitdir/systemd-networkd.service"
+    inst_simple "$systemdsystemunitdir/systemd-networkd.socket"
+    inst_simple "$systemdsystemunitdir/systemd-network-generator.service"
+    mkdir -p "$initdir$systemdsystemunitdir/sysinit.target.wants"
+    ln_r "$systemdsystemunitdir/systemd-network-generator.service" \
+        "$systemdsystemunitdir/sysinit.target.wants/systemd-network-generator.service"
+    for file in passwd group; do
+        grep -q '^systemd-network:' "$initdir/etc/$file" 2>/dev/null ||
+            grep '^systemd-network:' "/etc/$file" >>"$initdir/etc/$file"
+    done
+    inst_libdir_file 'libnss_files.so*' 'libnss_dns.so*' 'libresolv.so*'
     # Libraries of the installer, which is not here yet.
     inst_libdir_file 'libc.so*' 'libm.so*' 'libgcc_s.so*' 'ld-linux*'
     inst_script "$moddir/installer-failed.sh" /usr/lib/sheaf/installer-failed

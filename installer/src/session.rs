@@ -1,0 +1,334 @@
+//! A stay of the installer on one machine: what it found, and everything it does there, for both front ends.
+//!
+//! Why here: an installation without questions and the screens do the same things in the same order. Each stay begins
+//! clean: what an earlier one mounted is unmounted, so that a retry finds the machine as the first try did.
+//! Route in: [`Host`]. Route out: [`Session`], asked for config, inventory, plan, network and installation in turn.
+
+use crate::execute::{self, Failure, Means, Timing};
+use crate::inventory::{self, Inventory, Reserved};
+use crate::network::{self, Attempt, Outcome};
+use crate::plan::{self, InstallPlan, PlanError, PlanErrors, Supply};
+use crate::progress::Progress;
+use crate::sources::arguments::{self, Arguments, ConfigArgument};
+use crate::sources::config::{self, ConfigError, Found, Places};
+use crate::sources::medium::{self, Medium};
+use crate::sources::remote::Remote;
+use crate::sources::settled;
+use anyhow::Context as _;
+use sheaf_config::manifest::Manifest;
+use sheaf_config::node::{Identity, NodeConfig};
+use sheaf_host::block::Device;
+use sheaf_host::call::Call;
+use sheaf_host::disk::{Disk, DiskError, RawDisk};
+use sheaf_host::efi::Variables;
+use sheaf_host::fetch::Fetch;
+use sheaf_host::mount::Mount;
+use sheaf_host::net::Net;
+use sheaf_host::run::Run;
+use sheaf_host::wait;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Everything of the installer's while it runs; a tmpfs.
+pub const SCRATCH: &str = "/run/sheaf/installer";
+/// Until the boot's own network has an address: a switch that looks for loops, and three tries of DHCP.
+const BOOT_NETWORK: Duration = Duration::from_secs(60);
+/// Between two looks at it.
+const LOOK: Duration = Duration::from_millis(300);
+
+/// The machine, as far as the installer touches it.
+#[derive(Clone, Copy)]
+pub struct Host<'h> {
+    /// Runs programs.
+    pub run: &'h dyn Run,
+    /// Mounts.
+    pub mount: &'h dyn Mount,
+    /// Asks servers.
+    pub call: &'h dyn Call,
+    /// Fetches releases.
+    pub fetch: &'h dyn Fetch,
+    /// The network.
+    pub net: &'h dyn Net,
+    /// What the firmware boots.
+    pub firmware: &'h dyn Variables,
+    /// Opens disks.
+    pub open: &'h (dyn Fn(&Path) -> Result<Box<dyn Disk>, DiskError> + Sync),
+    /// The machine's tree.
+    pub root: &'h Path,
+    /// [`SCRATCH`].
+    pub scratch: &'h Path,
+}
+
+/// Opens the disk at `path`: for [`Host::open`].
+pub fn open_disk(path: &Path) -> Result<Box<dyn Disk>, DiskError> {
+    Ok(Box::new(RawDisk::open(path)?))
+}
+
+/// Where the release is.
+#[derive(Clone, Debug)]
+pub enum Release {
+    /// On a medium.
+    Medium(Medium),
+    /// On a server.
+    Remote {
+        /// URL of the folder.
+        url: String,
+        /// Its manifest, verified.
+        manifest: Manifest,
+    },
+}
+
+impl Release {
+    /// Its manifest.
+    pub fn manifest(&self) -> &Manifest {
+        match self {
+            Self::Medium(medium) => &medium.manifest,
+            Self::Remote { manifest, .. } => manifest,
+        }
+    }
+
+    /// Length in bytes of each disk image beside it, by its path.
+    pub fn images(&self) -> &BTreeMap<String, u64> {
+        static NONE: BTreeMap<String, u64> = BTreeMap::new();
+        match self {
+            Self::Medium(medium) => &medium.images,
+            Self::Remote { .. } => &NONE,
+        }
+    }
+
+    /// The medium, when it is on one.
+    pub fn medium(&self) -> Option<&Medium> {
+        match self {
+            Self::Medium(medium) => Some(medium),
+            Self::Remote { .. } => None,
+        }
+    }
+
+    /// Where it is, in words.
+    pub fn origin(&self) -> String {
+        match self {
+            Self::Medium(medium) => medium.device.display().to_string(),
+            Self::Remote { url, .. } => url.clone(),
+        }
+    }
+}
+
+/// What was found on a machine.
+pub struct Session<'h> {
+    host: Host<'h>,
+    /// What the kernel's command line says.
+    pub arguments: Arguments,
+    /// Its block devices.
+    pub devices: Vec<Device>,
+    /// What it says of itself.
+    pub machine: Identity,
+    /// The release that is installed.
+    pub release: Release,
+}
+
+impl<'h> Session<'h> {
+    /// Looks for the release that `key` signed; `tell` hears how that goes.
+    pub fn open(host: Host<'h>, key: &Path, tell: &dyn Fn(&str)) -> anyhow::Result<Self> {
+        clean(&host);
+        let line = std::fs::read_to_string(host.root.join("proc/cmdline")).context("kernel command line")?;
+        let arguments = arguments::parse(&line)?;
+        let machine = identity(&host)?;
+        let by_url = matches!(arguments.config, Some(ConfigArgument::Url(_)));
+        if by_url || arguments.payload.is_some() {
+            boot_network(&host, tell)?;
+        }
+        let (devices, release) = match &arguments.payload {
+            Some(url) => {
+                tell(&format!("Looking for the release at {url}"));
+                let remote = Remote::new(url, host.fetch);
+                let manifest = remote.manifest(key)?;
+                let devices = settled(host.run, |_| true)?;
+                (devices, Release::Remote { url: remote.url().to_owned(), manifest })
+            }
+            None => {
+                tell("Looking for the install medium");
+                let devices = settled(host.run, |devices| !medium::candidates(devices).is_empty())?;
+                let medium = medium::find(&devices, host.mount, &host.scratch.join("mounts"), key)?;
+                (devices, Release::Medium(medium))
+            }
+        };
+        let manifest = release.manifest();
+        tell(&format!("Release {} {} on {}", manifest.name, manifest.version, release.origin()));
+        Ok(Self { host, arguments, devices, machine, release })
+    }
+
+    /// The node config of this machine.
+    pub fn config(&self, tell: &dyn Fn(&str)) -> Result<Found, ConfigError> {
+        config::find(&Places {
+            argument: self.arguments.config.as_ref(),
+            devices: &self.devices,
+            medium: self.release.medium(),
+            mount: self.host.mount,
+            mounts: &self.host.scratch.join("mounts"),
+            call: self.host.call,
+            patience: config::Patience::default(),
+            machine: &self.machine,
+            tell,
+        })
+    }
+
+    /// The machine, with the drive `config` marked as the one that node.toml came from.
+    pub fn inventory(&self, config: Option<&Path>) -> anyhow::Result<Inventory> {
+        let medium = self.release.medium().map(|medium| medium.device.as_path());
+        inventory::probe(self.host.run, self.host.root, Reserved { medium, config })
+    }
+
+    /// What `config` means on this machine. `id` is random, one for each installation.
+    pub fn plan(
+        &self,
+        config: &NodeConfig,
+        inventory: &Inventory,
+        id: Uuid,
+    ) -> Result<InstallPlan, PlanErrors> {
+        let supply = Supply { manifest: self.release.manifest(), images: self.release.images() };
+        let plan = plan::plan(config, inventory, supply, id);
+        // 1: the firmware takes nothing unsigned, and nobody has signed the arguments of this node.
+        let secure = self.host.firmware.read("SecureBoot").ok().flatten().is_some_and(|value| value == [1]);
+        if !secure || config.system.kernel_arguments.is_empty() {
+            return plan;
+        }
+        let mut errors = plan.err().map(|errors| errors.0).unwrap_or_default();
+        errors.push(PlanError::Arguments {
+            reason: "Secure Boot is on, and the firmware would not take them".into(),
+            remedy: "remove them, put them into the recipe of the release, or switch Secure Boot off".into(),
+        });
+        Err(PlanErrors(errors))
+    }
+
+    /// Tries the network as `config` asks for it; the network of the boot comes back when the release needs it.
+    pub fn try_network(
+        &self,
+        config: &NodeConfig,
+        inventory: &Inventory,
+        tell: &mut dyn FnMut(&Outcome),
+    ) -> Vec<Outcome> {
+        let probes = network::plan(config, inventory);
+        let patience = network::Patience::for_probes(&probes);
+        let attempt = Attempt { config, inventory, net: self.host.net, call: self.host.call, patience };
+        let outcomes = network::run(&attempt, &probes, tell);
+        if self.arguments.payload.is_some() {
+            // Without it the release is not reached, and the installation says so.
+            let _ = boot_network(&self.host, &|_| ());
+        }
+        outcomes
+    }
+
+    /// Carries `plan` out; `node_toml` is written to the disk.
+    pub fn install(
+        &self,
+        plan: &InstallPlan,
+        node_toml: &str,
+        progress: &Progress,
+    ) -> Result<Timing, InstallError> {
+        let disk = (self.host.open)(&plan.disk.path)?;
+        let remote = match &self.release {
+            Release::Medium(_) => None,
+            Release::Remote { url, .. } => Some(Remote::new(url, self.host.fetch)),
+        };
+        let kept = self.host.scratch.join("release");
+        let means = Means {
+            run: self.host.run,
+            mount: self.host.mount,
+            firmware: self.host.firmware,
+            disk: disk.as_ref(),
+            open: self.host.open,
+            medium: self.release.medium().map_or(&kept, |medium| &medium.folder),
+            remote: remote.as_ref(),
+            scratch: self.host.scratch,
+            node_toml,
+            progress,
+        };
+        Ok(execute::install(plan, &means)?)
+    }
+
+    /// The machine leaves: the medium may be taken out.
+    pub fn close(&self) {
+        if let Some(medium) = self.release.medium() {
+            // A medium that can not be unmounted does no harm; the shutdown unmounts it too.
+            let _ = self.host.mount.unmount(&medium.mounted);
+        }
+    }
+}
+
+/// An installation that did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// The disk can not be opened.
+    #[error(transparent)]
+    Open(#[from] DiskError),
+    /// A step failed.
+    #[error(transparent)]
+    Step(#[from] Failure),
+}
+
+impl InstallError {
+    /// What an operator can do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Open(_) => "check the disk's cable and its write protection",
+            Self::Step(failure) => failure.source.remedy(),
+        }
+    }
+
+    /// What became of the disk of `plan`, in words.
+    pub fn disk(&self, plan: &InstallPlan) -> String {
+        match self {
+            Self::Open(_) => format!("Nothing was written to {}.", plan.disk.path.display()),
+            Self::Step(failure) => failure.disk.describe(&plan.disk.path),
+        }
+    }
+}
+
+fn identity(host: &Host<'_>) -> anyhow::Result<Identity> {
+    let nics = sheaf_host::nic::wired(host.root).context("network cards")?;
+    Ok(inventory::identity(host.root, nics.iter().filter_map(|nic| nic.permanent_mac.clone())))
+}
+
+/// Brings up the network that the boot asks for: kernel arguments such as `ip=`, else DHCP on every card.
+fn boot_network(host: &Host<'_>, tell: &dyn Fn(&str)) -> anyhow::Result<()> {
+    tell("Bringing up the network");
+    host.net.configure(&network::boot())?;
+    let found = wait::until(BOOT_NETWORK, LOOK, || {
+        let links = host.net.links().ok()?;
+        let addresses: Vec<_> = links
+            .iter()
+            .filter(|link| link.name != "lo")
+            .flat_map(|link| link.addresses.iter().map(move |address| (link.name.clone(), *address)))
+            .filter(|(_, address)| match address {
+                std::net::IpAddr::V4(v4) => !v4.is_link_local(),
+                std::net::IpAddr::V6(v6) => !v6.is_unicast_link_local(),
+            })
+            .map(|(name, address)| format!("{address} on {name}"))
+            .collect();
+        (!addresses.is_empty()).then_some(addresses)
+    });
+    match found {
+        Some(addresses) => tell(&format!("Network: {}", addresses.join(", "))),
+        // Whoever needs it says what it could not reach.
+        None => tell(&format!(
+            "Network: no address in {} s; check the cable and the DHCP server, or give the kernel argument ip=",
+            BOOT_NETWORK.as_secs()
+        )),
+    }
+    Ok(())
+}
+
+/// Ends every mount below the scratch folder and empties it.
+fn clean(host: &Host<'_>) {
+    let mounts = std::fs::read_to_string(host.root.join("proc/self/mounts")).unwrap_or_default();
+    let below = mounts.lines().filter_map(|line| line.split_ascii_whitespace().nth(1)).map(PathBuf::from);
+    let mut below: Vec<_> = below.filter(|target| target.starts_with(host.scratch)).collect();
+    below.reverse();
+    let all = below.iter().all(|target| host.mount.unmount(target).is_ok());
+    if all {
+        // What can not be removed is overwritten.
+        let _ = std::fs::remove_dir_all(host.scratch);
+    }
+}
