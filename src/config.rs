@@ -2,7 +2,11 @@
 //!
 //! Route in: files of an operator. Route out: what is wrong with each, on standard error, or an example.
 
-use clap::Subcommand;
+use anyhow::Context as _;
+use clap::{Subcommand, ValueEnum};
+use sheaf_config::convert::{self, From};
+use sheaf_config::inventory::Inventory;
+use sheaf_config::{against, load, reference, schema, spanned};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -18,6 +22,9 @@ enum Command {
         /// The files, usually node.toml
         #[arg(required = true)]
         files: Vec<PathBuf>,
+        /// Also find its disks and NICs in a machine: what `sheaf-installer inventory --json` printed there
+        #[arg(long, value_name = "FILE")]
+        against: Option<PathBuf>,
     },
     /// Print an example to start from
     Example {
@@ -25,10 +32,31 @@ enum Command {
         #[arg(value_enum, default_value = "create-single")]
         kind: Kind,
     },
+    /// Print the JSON Schema of node.toml, for editors
+    Schema,
+    /// Print the reference of node.toml, as it stands in docs/config.md
+    Docs,
+    /// Turn the config of another installer into a node.toml, and say what has no counterpart
+    Convert {
+        /// Whose config it is
+        #[arg(long, value_enum)]
+        from: Source,
+        /// Harvester's config.yaml, or the answer.toml of Proxmox VE
+        file: PathBuf,
+    },
+}
+
+/// Whose configs can be converted.
+#[derive(Clone, Copy, ValueEnum)]
+enum Source {
+    /// Harvester, config.yaml
+    Harvester,
+    /// Proxmox VE, answer.toml
+    Proxmox,
 }
 
 /// The examples, which tests load.
-#[derive(Clone, Copy, clap::ValueEnum)]
+#[derive(Clone, Copy, ValueEnum)]
 enum Kind {
     /// The first node of a cluster, by DHCP
     CreateSingle,
@@ -36,6 +64,10 @@ enum Kind {
     CreateStatic,
     /// A further node
     Join,
+    /// A server on a trunk: bond, VLAN, VLAN-aware bridge, pool, and every setting of the host
+    BondVlan,
+    /// Many machines in one file
+    Fleet,
     /// A virtual machine to try Sheaf out
     Lab,
 }
@@ -46,6 +78,8 @@ impl Kind {
             Self::CreateSingle => include_str!("../configs/examples/create-single.toml"),
             Self::CreateStatic => include_str!("../configs/examples/create-static.toml"),
             Self::Join => include_str!("../configs/examples/join.toml"),
+            Self::BondVlan => include_str!("../configs/examples/bond-vlan.toml"),
+            Self::Fleet => include_str!("../configs/examples/fleet.toml"),
             Self::Lab => include_str!("../configs/examples/lab.toml"),
         }
     }
@@ -54,19 +88,30 @@ impl Kind {
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.command {
-        Command::Check { files } => check(files),
-        Command::Example { kind } => {
-            print!("{}", kind.text());
-            Ok(())
+        Command::Check { files, against } => {
+            let machine = against.as_deref().map(inventory).transpose()?;
+            check(files, machine.as_ref())?;
         }
+        Command::Example { kind } => print!("{}", kind.text()),
+        Command::Schema => println!("{:#}", schema::node()),
+        Command::Docs => print!("{}", reference::node()),
+        Command::Convert { from, file } => convert(*from, file)?,
     }
+    Ok(())
 }
 
-fn check(files: &[PathBuf]) -> anyhow::Result<()> {
-    let is_refused = |file: &&PathBuf| match sheaf_config::load::node_config(file) {
-        Ok(config) => {
-            println!("{}: good, a node named {}", file.display(), config.system.hostname);
-            warn_of_readers(file, config.cluster.is_some_and(|cluster| cluster.token.is_some()));
+fn inventory(path: &Path) -> anyhow::Result<Inventory> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("{} can not be read", path.display()))?;
+    serde_json::from_str(&text).with_context(|| {
+        format!("{} is no inventory: give what `sheaf-installer inventory --json` printed", path.display())
+    })
+}
+
+fn check(files: &[PathBuf], machine: Option<&Inventory>) -> anyhow::Result<()> {
+    let is_refused = |file: &&PathBuf| match check_one(file, machine) {
+        Ok(said) => {
+            said.iter().for_each(|line| println!("{line}"));
             false
         }
         Err(errors) => {
@@ -76,6 +121,43 @@ fn check(files: &[PathBuf]) -> anyhow::Result<()> {
     };
     let refused = files.iter().filter(is_refused).count();
     anyhow::ensure!(refused == 0, "{refused} of {} files refused", files.len());
+    Ok(())
+}
+
+fn check_one(
+    path: &Path,
+    machine: Option<&Inventory>,
+) -> Result<Vec<String>, sheaf_config::diagnose::Errors> {
+    let name = path.display().to_string();
+    let text = spanned::read(path)?;
+    let file = load::parse_config_file(&name, &text)?;
+    let mut said = match (file.is_fleet(), file.entries()) {
+        (false, [entry]) => vec![format!("{name}: good, a node named {}", entry.config.system.hostname)],
+        (_, entries) => vec![format!("{name}: good, {} nodes", entries.len())],
+    };
+    if let Some(machine) = machine {
+        let (config, found) = against::check(&file, &text, machine)?;
+        said.push(format!("{name}: this machine is the node {}", config.system.hostname));
+        said.extend(found.into_iter().map(|line| format!("{name}: {line}")));
+    }
+    let has_token =
+        |entry: &load::Entry| entry.config.cluster.as_ref().is_some_and(|cluster| cluster.token.is_some());
+    warn_of_readers(path, file.entries().iter().any(has_token));
+    Ok(said)
+}
+
+fn convert(from: Source, path: &Path) -> anyhow::Result<()> {
+    let text = spanned::read(path)?;
+    let from = match from {
+        Source::Harvester => From::Harvester,
+        Source::Proxmox => From::Proxmox,
+    };
+    let converted = convert::convert(from, &path.display().to_string(), &text)?;
+    print!("{}", converted.toml);
+    converted.notes.iter().for_each(|note| eprintln!("{note}"));
+    if let Err(errors) = load::parse_config_file("node.toml", &converted.toml) {
+        eprintln!("\nwhat it still lacks:\n{errors}");
+    }
     Ok(())
 }
 

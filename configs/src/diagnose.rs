@@ -117,6 +117,11 @@ impl<'t> Report<'t> {
         self.lines.partition_point(|start| *start <= offset)
     }
 
+    /// The byte at which `line`, from 1, begins.
+    pub fn start(&self, line: usize) -> usize {
+        self.lines.get(line.saturating_sub(1)).copied().unwrap_or(self.text.len())
+    }
+
     /// The column, from 1 and in characters, of the byte at `offset`.
     pub fn column(&self, offset: usize) -> usize {
         let start = self.lines[self.line(offset) - 1];

@@ -4,6 +4,8 @@
 //! mistakes with the same words. This crate knows no other room and does no I/O but reading the file it is given.
 //! Route in: TOML or JSON text. Route out: types that hold only what is valid, or errors that name file and line.
 
+pub mod against;
+pub mod convert;
 pub mod diagnose;
 pub mod grub;
 pub mod inventory;
@@ -12,6 +14,8 @@ pub mod manifest;
 pub mod node;
 pub mod pin;
 pub mod recipe;
+pub mod reference;
+pub mod schema;
 pub mod select;
 pub mod spanned;
 pub mod syntax;

@@ -54,6 +54,29 @@ pub fn text(name: &str, bytes: Vec<u8>) -> Result<String, Errors> {
     })
 }
 
+/// The line, from 1, in which `path` (`network.bridge[0].ports`) stands in `text`, and true; of a path that goes on below
+/// what is there, the line of the last part that is, and false.
+pub fn line_of(text: &str, path: &str) -> Option<(usize, bool)> {
+    let (root, _) = DeTable::parse_recoverable(text);
+    let (mut table, mut start, mut left) = (root.get_ref(), None, path.split('.').count());
+    for part in path.split('.') {
+        let (name, index) = match part.split_once('[') {
+            Some((name, index)) => (name, index.trim_end_matches(']').parse::<usize>().ok()),
+            None => (part, None),
+        };
+        let Some((key, value)) = table.get_key_value(name) else { break };
+        let element = match (index, value.get_ref()) {
+            (Some(index), DeValue::Array(array)) => array.get(index)?,
+            _ => value,
+        };
+        start = Some(if index.is_some() { element.span().start } else { key.span().start });
+        left -= 1;
+        let Some(inner) = element.get_ref().as_table() else { break };
+        table = inner;
+    }
+    Some((Report::new("", text).line(start?), left == 0))
+}
+
 /// A parsed text.
 #[derive(Debug)]
 pub struct Document<'t> {

@@ -47,6 +47,11 @@ impl ConfigFile {
         Self { name: name.to_owned(), entries }
     }
 
+    /// The file as messages call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Every machine's config, in the file's order.
     pub fn entries(&self) -> &[Entry] {
         &self.entries

@@ -56,7 +56,7 @@ pub enum Bus {
     Virtio,
 }
 
-/// A disk besides the one that is installed on. The keys of [`DiskSelector`], and `wipe`.
+/// A disk besides the one that is installed on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(deny_unknown_fields)]

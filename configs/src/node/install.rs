@@ -11,7 +11,9 @@ use serde::Serialize;
 #[serde(rename_all = "kebab-case")]
 #[schemars(deny_unknown_fields)]
 pub struct Install {
-    /// Picks the one disk to install on.
+    /// Picks the one disk to install on: every key that is given must hold, and exactly one disk of the machine must be
+    /// left. None, or several, is an error that lists the disks. The medium itself, disks in use, read-only and too small
+    /// ones are never taken.
     pub disk: DiskSelector,
     /// Serial number of that disk, once more: whatever is on it may be erased. Without it only an empty disk is taken.
     #[serde(skip_serializing_if = "Option::is_none")]
