@@ -187,17 +187,15 @@ impl<'d, 't> Table<'d, 't> {
         self.known.push(key);
     }
 
-    /// This table with the keys of `over` laid over it, tables key by key, lists of tables with names
-    /// by name, everything else as a whole; `without`
-    /// names top keys that are left out. The second value is where keys and values of `over` begin.
-    pub fn overlaid(&self, over: &Self, without: &[&str]) -> (DeTable<'t>, BTreeSet<usize>) {
+    /// This table but its key `parts`, with the keys of `over` but `own` laid over it: tables key by key, lists of tables
+    /// with names by name, everything else as a whole. The second value is where keys and values of `over` begin.
+    pub fn overlaid(&self, parts: &str, over: &Self, own: &str) -> (DeTable<'t>, BTreeSet<usize>) {
         let mut starts = BTreeSet::from([over.span.start]);
         let mut merged = DeTable::new();
-        let kept = |key: &Spanned<DeString<'t>>| !without.contains(&key.get_ref().as_ref());
-        for (key, value) in self.table.iter().filter(|(key, _)| kept(key)) {
+        for (key, value) in self.table.iter().filter(|(key, _)| key.get_ref() != parts) {
             merged.insert(key.clone(), value.clone());
         }
-        for (key, value) in over.table.iter().filter(|(key, _)| kept(key)) {
+        for (key, value) in over.table.iter().filter(|(key, _)| key.get_ref() != own) {
             merge(&mut merged, key, value, &mut starts);
         }
         (merged, starts)

@@ -160,8 +160,8 @@ pub(super) fn read(mut root: Table<'_, '_>) -> Option<Vec<Entry>> {
         if let Some(version) = over.place("version") {
             version.wrong(report, "is said once for the whole file", "remove it here");
         }
-        let (merged, starts) = root.overlaid(&over, &["node", "match"]);
-        let read = report.inside(format!("node[{index}]"), starts, || read_root(over.over(&merged)));
+        let (merged, starts) = root.overlaid("node", &over, "match");
+        let read = report.inside(format!("node[{index}]"), starts, || read_root(over.over(&merged), false));
         entries.push((over.at(), matches, read));
     }
     machines_differ(report, &entries);

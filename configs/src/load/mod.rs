@@ -74,6 +74,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("pool", "storage"),
     ("sha256", "[image]"),
     ("url", "[image]"),
+    ("match", "[node]"),
 ];
 
 /// Reads the node config at `path`, which is for one machine.
@@ -99,7 +100,7 @@ pub fn parse_config_file(name: &str, text: &str) -> Result<ConfigFile, Errors> {
         version(&root)?;
         match root.place("node") {
             Some(_) => fleet::read(root),
-            None => Some(vec![Entry::single(read_root(root)?, &report)]),
+            None => Some(vec![Entry::single(read_root(root, true)?, &report)]),
         }
     });
     report.finish(entries).map(|entries| ConfigFile::new(name, entries))
@@ -126,10 +127,13 @@ struct Read {
     addresses: Vec<At<Cidr>>,
 }
 
-fn read_root(mut root: Table<'_, '_>) -> Option<Read> {
+/// Reads the keys of one machine; `is_whole`: of a file for one, where `[[node]]` could stand too.
+fn read_root(mut root: Table<'_, '_>, is_whole: bool) -> Option<Read> {
+    if is_whole {
+        root.allow("node");
+    }
     let report = root.report();
     let version = root.required("version", "version = 1", |value| value.integer());
-    root.allow("node");
     // Every table is read before the first missing one ends the function: all mistakes at once.
     let install = root.optional("install", |value| install::read(value.table()?));
     let system =

@@ -15,6 +15,7 @@ pub fn files(folder: &str) -> Vec<PathBuf> {
     files
 }
 
+#[allow(dead_code)] // some tests only list files
 /// Each file of `folder` is refused with exactly the text beside it, and each line of that names file, key and remedy.
 pub fn each_is_refused(folder: &str, at_least: usize, refusal: impl Fn(&Path) -> Option<String>) {
     let files = files(folder);

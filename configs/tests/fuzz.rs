@@ -1,0 +1,240 @@
+//! Whatever is done to a file, nothing panics, hangs or gives a secret away, and what is accepted can be written.
+//!
+//! Route in: examples, bad files and files of other installers, changed at random by their bytes, lines and words.
+//! Route out: the first input that breaks a promise, kept in the target directory, with the seed that leads there.
+//! A second in `cargo test`; `scripts/fuzz MINUTES` goes on for longer.
+
+mod golden;
+
+use sheaf_config::convert::{From, convert};
+use sheaf_config::load::parse_config_file;
+use sheaf_config::node::Identity;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long one input may take unoptimised: the largest takes a tenth.
+const SLOW: Duration = Duration::from_secs(20);
+/// Secrets of the examples and of tests/convert: no error may quote them.
+const SECRETS: [&str; 3] = ["0123456789abcdef", "hush", "8GpDqKQYb2bIYtPWQ7mXyPZ2yJc1o4m8"];
+
+/// xorshift64*: random enough to change files, and the same again from the same seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() >> 16) as usize % end.max(1)
+    }
+
+    fn of<'a, T>(&mut self, list: &'a [T]) -> &'a T {
+        &list[self.below(list.len())]
+    }
+}
+
+/// What files are made of: whole ones to start from, lines and words to put in.
+struct Corpus {
+    files: Vec<(Option<From>, String)>,
+    lines: Vec<String>,
+    words: Vec<String>,
+}
+
+impl Corpus {
+    fn load() -> Self {
+        let mut files = Vec::new();
+        for path in golden::files("examples").into_iter().chain(golden::files("tests/bad")) {
+            // Some bad files are no text at all.
+            files.extend(std::fs::read_to_string(path).ok().map(|text| (None, text)));
+        }
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/convert");
+        let mut others: Vec<_> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        others.sort();
+        for path in others {
+            let from = match path.extension().and_then(|end| end.to_str()) {
+                Some("yaml") => From::Harvester,
+                Some("answer") => From::Proxmox,
+                _ => continue,
+            };
+            files.push((Some(from), std::fs::read_to_string(path).unwrap()));
+        }
+        let mut lines: Vec<String> =
+            files.iter().flat_map(|(_, text)| text.lines().map(str::to_owned)).collect();
+        lines.sort();
+        lines.dedup();
+        let splits = |c: char| c.is_whitespace() || "=\"'[]{},".contains(c);
+        let mut words: Vec<String> = lines
+            .iter()
+            .flat_map(|line| line.split(splits).filter(|word| !word.is_empty()).map(str::to_owned))
+            .collect();
+        words.extend(
+            [
+                "[[",
+                "]]",
+                "\"\"\"",
+                "'''",
+                "{",
+                "}",
+                ",",
+                "\\u0000",
+                "1e400",
+                "inf",
+                "nan",
+                "0x7fffffffffffffff",
+                "-9223372036854775808",
+                "1979-05-27T07:32:00Z",
+                "é",
+                "\u{202e}",
+                "\u{1f600}",
+                "::1",
+                "/0",
+                "{mac:99}",
+                "&a",
+                "*a",
+                "<<",
+            ]
+            .map(String::from),
+        );
+        words.sort();
+        words.dedup();
+        Self { files, lines, words }
+    }
+
+    /// A file after some changes.
+    fn input(&self, random: &mut Random) -> (Option<From>, String) {
+        let (from, text) = random.of(&self.files);
+        let mut bytes = text.clone().into_bytes();
+        for _ in 0..=random.below(6) {
+            self.change(&mut bytes, random);
+        }
+        bytes.truncate(1 << 16);
+        (*from, String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn change(&self, bytes: &mut Vec<u8>, random: &mut Random) {
+        let at = random.below(bytes.len() + 1);
+        let end = (at + random.below(40)).min(bytes.len());
+        match random.below(10) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
+            1 => drop(bytes.drain(at..end)),
+            2 => bytes.truncate(at),
+            3 => {
+                let again = bytes[at..end].to_vec();
+                bytes.splice(at..at, again);
+            }
+            4 | 5 => drop(bytes.splice(at..at, random.of(&self.words).bytes())),
+            6 => self.lines(bytes, random, |lines, random, corpus| {
+                let at = random.below(lines.len() + 1);
+                lines.insert(at, random.of(&corpus.lines).clone());
+            }),
+            7 => self.lines(bytes, random, |lines, random, _| {
+                let (a, b) = (random.below(lines.len()), random.below(lines.len()));
+                lines.swap(a, b);
+            }),
+            8 => self.lines(bytes, random, |lines, random, _| {
+                let (from, to) = (random.below(lines.len()), random.below(lines.len() + 1));
+                lines.insert(to, lines[from].clone());
+            }),
+            // A word for a word: values of other keys, keys of other tables.
+            _ => self.lines(bytes, random, |lines, random, corpus| {
+                let line = random.below(lines.len());
+                let old = lines[line].clone();
+                let words: Vec<_> = old.split([' ', '"', '=']).filter(|word| !word.is_empty()).collect();
+                if !words.is_empty() {
+                    let new: &String = random.of(&corpus.words);
+                    lines[line] = old.replacen(words[random.below(words.len())], new, 1);
+                }
+            }),
+        }
+    }
+
+    fn lines(
+        &self,
+        bytes: &mut Vec<u8>,
+        random: &mut Random,
+        change: impl FnOnce(&mut Vec<String>, &mut Random, &Self),
+    ) {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        if !lines.is_empty() {
+            change(&mut lines, random, self);
+        }
+        *bytes = (lines.join("\n") + "\n").into_bytes();
+    }
+}
+
+/// Reads `text` in every way there is; panics where a promise is broken. True: it was accepted.
+fn promises_hold(from: Option<From>, text: &str) -> bool {
+    let silent = |said: &str| {
+        SECRETS.iter().for_each(|secret| assert!(!said.contains(secret), "quotes a secret: {said}"))
+    };
+    let text = match from {
+        None => text.to_owned(),
+        Some(from) => match convert(from, "other", text) {
+            // Notes name keys, and a key can be anything; values they never name.
+            Ok(converted) => converted.toml,
+            Err(errors) => {
+                assert!(!errors.to_string().is_empty());
+                return false;
+            }
+        },
+    };
+    let file = match parse_config_file("node.toml", &text) {
+        Ok(file) => file,
+        Err(errors) => {
+            let last = text.split('\n').count();
+            for problem in &errors.problems {
+                assert!(problem.line.is_none_or(|line| (1..=last).contains(&line)), "{problem:?}");
+                assert!(!problem.what.is_empty() && !problem.remedy.is_empty(), "{problem:?}");
+            }
+            return false;
+        }
+    };
+    let machine = Identity {
+        serial: Some("CZJ 0210/A1B".into()),
+        uuid: Some("4c4c4544-0034-4a10-8052-b4c04f4d4e32".into()),
+        macs: vec!["52:54:00:12:34:56".into()],
+    };
+    let _ = file.for_machine(&machine);
+    for entry in file.entries() {
+        if !SECRETS.iter().any(|secret| text.replace("token", "").matches(secret).count() > 1) {
+            silent(&entry.config.to_masked_toml().unwrap());
+        }
+        let written = entry.config.to_toml().unwrap();
+        let again = sheaf_config::load::parse_node_config("written.toml", &written);
+        assert_eq!(again.unwrap_or_else(|errors| panic!("{errors}\n{written}")), entry.config);
+    }
+    true
+}
+
+#[test]
+fn random_changes_break_no_promise() {
+    let variable = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let length = variable("SHEAF_FUZZ_SECONDS").map_or(Duration::from_secs(1), Duration::from_secs);
+    let seed = variable("SHEAF_FUZZ_SEED").unwrap_or_else(|| u64::from(std::process::id())).max(1);
+    let corpus = Corpus::load();
+    let (mut random, begin) = (Random(seed), Instant::now());
+    let (mut inputs, mut accepted, mut slowest) = (0_u64, 0_u64, Duration::ZERO);
+    while begin.elapsed() < length {
+        let (from, text) = corpus.input(&mut random);
+        let started = Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(|| promises_hold(from, &text)));
+        let took = started.elapsed();
+        if result.is_err() || took > SLOW {
+            let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz-failure.toml");
+            std::fs::write(&kept, &text).unwrap();
+            panic!("seed {seed}, input {inputs} ({from:?}, {took:?}): kept as {}\n{text}", kept.display());
+        }
+        accepted += u64::from(result.unwrap_or_default());
+        slowest = slowest.max(took);
+        inputs += 1;
+    }
+    println!("seed {seed}: {inputs} inputs in {length:?}, {accepted} accepted, slowest {slowest:?}");
+    assert!(inputs > 20, "{inputs} inputs");
+}
