@@ -13,6 +13,7 @@ mod progress;
 mod pxe;
 mod serve;
 mod tools;
+mod usb;
 mod workplace;
 
 use clap::{Parser, Subcommand};
@@ -45,6 +46,8 @@ enum Command {
     Pxe(pxe::Arguments),
     /// Make the tools chroot and print where it is
     Tools,
+    /// Write a USB stick that installs
+    Usb(usb::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Kube => kube::run(),
         Command::Pxe(arguments) => pxe::run(&arguments),
         Command::Tools => tools::run(),
+        Command::Usb(arguments) => usb::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

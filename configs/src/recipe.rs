@@ -49,6 +49,8 @@ pub struct Packages {
     pub lists: Vec<String>,
     /// Further Debian packages.
     pub add: Vec<String>,
+    /// Firmware of real servers, microcode of their processors.
+    pub firmware: bool,
     /// Debian's components.
     pub components: Vec<String>,
     /// Debian mirror; none: Debian's own.

@@ -10,6 +10,7 @@ pub mod bios;
 pub mod plan;
 pub mod pxe;
 pub mod release;
+pub mod usb;
 pub mod write;
 
 pub use plan::{Contents, plan};

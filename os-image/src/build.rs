@@ -7,12 +7,12 @@ use crate::error::BuildError;
 use crate::release::{self, Parts};
 use crate::signing::Key;
 use crate::source::Source;
-use crate::stage::Workshop;
+use crate::stage::{Made, Workshop};
 use crate::stages::initrd::{self, Purpose};
 use crate::stages::packages::Packages;
 use crate::stages::root::{Identity, Root};
 use crate::stages::uki::Uki;
-use crate::stages::{bios, kube, payload, programs};
+use crate::stages::{bios, kube, microcode, payload, programs};
 use crate::tools;
 use sheaf_config::recipe::Recipe;
 use std::path::PathBuf;
@@ -47,15 +47,19 @@ pub fn build(
     }
     .build()?;
     let payload = payload::build(shop, &root, recipe.zstd_level)?;
-    let uki = |purpose, initrds: &[_], arguments: &[String]| {
+    let uki = |purpose, initrds: &[Made], arguments: &[String]| {
         Uki { shop, source, tools: &tools, recipe, packages: &initrd_packages, initrds }
             .build(purpose, arguments)
     };
     let mut arguments = Identity::of(&root)?.kernel_arguments().to_vec();
     arguments.extend(recipe.arguments.iter().cloned());
-    let node_uki = uki(Purpose::Node, &[&node_initrd], &arguments)?;
+    let early = recipe.packages.firmware.then(|| microcode::build(shop, &tools, recipe, &node_packages));
+    let early = early.transpose()?;
+    let after_early =
+        |initrds: &[&Made]| early.iter().chain(initrds.iter().copied()).cloned().collect::<Vec<_>>();
+    let node_uki = uki(Purpose::Node, &after_early(&[&node_initrd]), &arguments)?;
     let installer = initrd::installer_extra(shop, &tools, recipe, &programs, &key.public)?;
-    let installer_uki = uki(Purpose::Installer, &[&installer_initrd, &installer], &[])?;
+    let installer_uki = uki(Purpose::Installer, &after_early(&[&installer_initrd, &installer]), &[])?;
     let bios = bios::build(shop, source, &tools)?;
     let parts = Parts {
         root: &root,

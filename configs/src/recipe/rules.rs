@@ -98,6 +98,7 @@ fn packages(mut table: Table<'_, '_>) -> Option<Packages> {
         let at = table.place("components").unwrap_or_else(|| table.at());
         at.wrong(report, "lacks \"main\", without which there is no Debian", "add \"main\"");
     }
+    let firmware = table.optional("firmware", |value| value.boolean());
     let mirror = table.optional("mirror", |value| value.text(url));
     let security_mirror = table.optional("security-mirror", |value| value.text(url));
     table.finish(&HOMES);
@@ -106,6 +107,7 @@ fn packages(mut table: Table<'_, '_>) -> Option<Packages> {
     Some(Packages {
         lists: values(lists?),
         add: add.map(values).unwrap_or_default(),
+        firmware: firmware.is_some_and(|firmware| firmware.value),
         components: components.map(values).unwrap_or_else(|| vec!["main".into(), "non-free-firmware".into()]),
         mirror: mirror.map(|at| at.value),
         security_mirror: security_mirror.map(|at| at.value),

@@ -5,6 +5,7 @@
 pub mod bios;
 pub mod initrd;
 pub mod kube;
+pub mod microcode;
 pub mod packages;
 pub mod payload;
 pub mod programs;

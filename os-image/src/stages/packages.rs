@@ -15,7 +15,7 @@ use sheaf_config::recipe::Recipe;
 use std::fs;
 
 /// The installed packages.
-const TREE: &str = "tree.tar";
+pub const TREE: &str = "tree.tar";
 /// The kernel.
 pub const KERNEL: &str = "vmlinuz";
 /// Its version.
@@ -52,13 +52,24 @@ impl Packages<'_> {
         for list in &self.recipe.packages.lists {
             packages.extend(lists::read(&self.source.list(list))?);
         }
+        packages.extend(self.firmware()?);
         packages.extend(self.recipe.packages.add.iter().cloned());
         self.install("node-packages", packages, true)
     }
 
     /// The tree that the initrds are made in.
     pub fn initrd(&self) -> Result<Made, BuildError> {
-        self.install("initrd-packages", lists::read(&self.source.list("initrd"))?, false)
+        let mut packages = lists::read(&self.source.list("initrd"))?;
+        packages.extend(self.firmware()?);
+        self.install("initrd-packages", packages, false)
+    }
+
+    /// Packages with firmware, when the recipe wants them.
+    fn firmware(&self) -> Result<Vec<String>, BuildError> {
+        match self.recipe.packages.firmware {
+            true => lists::read(&self.source.list("firmware")),
+            false => Ok(Vec::new()),
+        }
     }
 
     fn install(&self, name: &'static str, packages: Vec<String>, users: bool) -> Result<Made, BuildError> {

@@ -32,7 +32,7 @@ pub struct Uki<'a> {
     /// Brings the kernel.
     pub packages: &'a Made,
     /// Initrd archives; a later one lies over the earlier.
-    pub initrds: &'a [&'a Made],
+    pub initrds: &'a [Made],
 }
 
 impl Uki<'_> {

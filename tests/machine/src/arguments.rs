@@ -104,7 +104,7 @@ fn add_disk(args: &mut Args, index: usize, disk: &Disk) {
 fn medium(args: &mut Args, medium: Option<&Medium>) {
     let drive = |path: &Path| format!("if=none,id=medium,format=raw,readonly=on,file={}", path.display());
     match medium {
-        None => {}
+        None | Some(Medium::Pxe { .. }) => {}
         Some(Medium::Cd(path)) => {
             args.two("-drive", &(drive(path) + ",media=cdrom"));
             args.all("-device ide-cd,bus=ide.0,drive=medium,bootindex=0");
@@ -118,7 +118,14 @@ fn medium(args: &mut Args, medium: Option<&Medium>) {
 
 /// One hub joins the machine's card, the user-mode network and the socket of another machine's cable.
 fn network(args: &mut Args, spec: &Spec) {
-    args.two("-device", &format!("virtio-net-pci,netdev=card,mac={}", spec.mac));
+    let (first, boot) = match &spec.medium {
+        Some(Medium::Pxe { bootfile, tftp }) => {
+            let tftp = tftp.as_ref().map(|folder| format!(",tftp={}", folder.display())).unwrap_or_default();
+            (",bootindex=0", format!(",bootfile={bootfile}{tftp}"))
+        }
+        _ => ("", String::new()),
+    };
+    args.two("-device", &format!("virtio-net-pci,netdev=card,mac={}{first}", spec.mac));
     let socket = |path: &Path, server| {
         format!("stream,id=cable,server={server},addr.type=unix,addr.path={}", path.display())
     };
@@ -132,7 +139,7 @@ fn network(args: &mut Args, spec: &Spec) {
         .iter()
         .map(|f| format!(",hostfwd=tcp:127.0.0.1:{}-{}:{}", f.host, f.guest, f.port))
         .collect();
-    args.two("-netdev", &format!("user,id=user{forwards}"));
+    args.two("-netdev", &format!("user,id=user{boot}{forwards}"));
     args.all("-netdev hubport,id=user-port,hubid=0,netdev=user -netdev hubport,id=card,hubid=0");
     if let Lan::Hub(path) = &spec.lan {
         args.two("-netdev", &socket(path, "on"));
@@ -159,6 +166,14 @@ mod tests {
         let line = line(&Spec { medium: Some(Medium::Cd("/m.iso".into())), ..spec() });
         assert!(line.contains("ide-cd,bus=ide.0,drive=medium,bootindex=0"), "{line}");
         assert!(line.contains("virtio-blk-pci,drive=disk0,serial=ONE,bootindex=1"), "{line}");
+    }
+
+    #[test]
+    fn pxe_is_booted_before_the_disks_and_told_by_dhcp_what() {
+        let medium = Medium::Pxe { bootfile: "sheaf.efi".into(), tftp: Some("/t".into()) };
+        let line = line(&Spec { medium: Some(medium), ..spec() });
+        assert!(line.contains("virtio-net-pci,netdev=card,mac=52:54:00:5e:af:01,bootindex=0"), "{line}");
+        assert!(line.contains("-netdev user,id=user,bootfile=sheaf.efi,tftp=/t"), "{line}");
     }
 
     #[test]

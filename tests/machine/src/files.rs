@@ -25,6 +25,16 @@ pub fn uefi_variables(tools: &Tools, path: &Path) -> Result<(), RunError> {
     System.run(&qemu_img.arg(tools.file("usr/share/OVMF/OVMF_VARS_4M.fd")).arg(path)).map(drop)
 }
 
+/// UEFI variables of a machine whose operator entered `url` for its next start. `work` is for what is between.
+pub fn uefi_variables_of_url(tools: &Tools, work: &Path, path: &Path, url: &str) -> std::io::Result<()> {
+    let mut vars = std::fs::read(tools.file("usr/share/OVMF/OVMF_VARS_4M.fd"))?;
+    crate::nvram::boot_url_next(&mut vars, url)?;
+    let raw = work.join("url-vars.raw");
+    std::fs::write(&raw, vars)?;
+    let qemu_img = tools.command("usr/bin/qemu-img").args(["convert", "-f", "raw", "-O", "qcow2"]);
+    System.run(&qemu_img.arg(raw).arg(path)).map(drop).map_err(std::io::Error::other)
+}
+
 /// Writes the first MiB of the qcow2 file `disk` to `out`, as a machine sees it.
 pub fn first_mib(tools: &Tools, disk: &Path, out: &Path) -> Result<(), RunError> {
     let mut input = std::ffi::OsString::from("if=");

@@ -10,6 +10,7 @@ pub mod guest;
 pub mod lab;
 pub mod machine;
 pub mod node;
+pub mod nvram;
 pub mod operator;
 pub mod ports;
 pub mod qmp;

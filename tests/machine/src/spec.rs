@@ -124,6 +124,13 @@ pub enum Medium {
     Cd(PathBuf),
     /// As a USB stick.
     Usb(PathBuf),
+    /// None: the network card's own PXE, told by DHCP to start this.
+    Pxe {
+        /// A file for TFTP, or (QEMU's BIOS cards have iPXE) a URL.
+        bootfile: String,
+        /// Folder served by TFTP.
+        tftp: Option<PathBuf>,
+    },
 }
 
 /// A port of 127.0.0.1 that leads to a machine.

@@ -35,9 +35,11 @@ install() {
     # The network, for a node.toml or a release on a server and to be tried before a disk is touched: networkd, started
     # by the installer when it needs it, and what makes its files of the kernel argument ip=.
     inst_multiple networkctl "$systemdutildir/systemd-networkd" "$systemdutildir/systemd-network-generator"
-    inst_simple "$systemdsystemunitdir/systemd-networkd.service"
-    inst_simple "$systemdsystemunitdir/systemd-networkd.socket"
-    inst_simple "$systemdsystemunitdir/systemd-network-generator.service"
+    inst_simple /usr/lib/tmpfiles.d/systemd-network.conf
+    for unit in systemd-networkd.service systemd-networkd.socket systemd-network-generator.service network.target \
+        network-pre.target; do
+        inst_simple "$systemdsystemunitdir/$unit"
+    done
     mkdir -p "$initdir$systemdsystemunitdir/sysinit.target.wants"
     ln_r "$systemdsystemunitdir/systemd-network-generator.service" \
         "$systemdsystemunitdir/sysinit.target.wants/systemd-network-generator.service"
