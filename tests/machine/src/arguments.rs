@@ -139,7 +139,10 @@ fn network(args: &mut Args, spec: &Spec) {
         .iter()
         .map(|f| format!(",hostfwd=tcp:127.0.0.1:{}-{}:{}", f.host, f.guest, f.port))
         .collect();
-    args.two("-netdev", &format!("user,id=user{boot}{forwards}"));
+    // QEMU's user network answers every frame on a hub, whomever it is for: it would reset one machine's connections to
+    // the other. Restricted, it is silent but for DHCP, DNS and the forwards.
+    let restrict = if matches!(spec.lan, Lan::Hub(_)) { ",restrict=on" } else { "" };
+    args.two("-netdev", &format!("user,id=user{boot}{restrict}{forwards}"));
     args.all("-netdev hubport,id=user-port,hubid=0,netdev=user -netdev hubport,id=card,hubid=0");
     if let Lan::Hub(path) = &spec.lan {
         args.two("-netdev", &socket(path, "on"));
@@ -181,6 +184,12 @@ mod tests {
         let line = line(&Spec { lan: Lan::Cable("/s/lan".into()), ..spec() });
         assert!(line.contains("stream,id=card,server=off,addr.type=unix,addr.path=/s/lan"), "{line}");
         assert!(!line.contains("-netdev user"), "{line}");
+    }
+
+    #[test]
+    fn the_user_mode_network_keeps_out_of_what_two_machines_say_to_each_other() {
+        let line = line(&Spec { lan: Lan::Hub("/s/lan".into()), ..spec() });
+        assert!(line.contains("user,id=user,restrict=on"), "{line}");
     }
 
     #[test]
