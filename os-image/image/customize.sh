@@ -73,8 +73,8 @@ rm -rf /boot/* /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale /
     /etc/apt /etc/dpkg /etc/logrotate.d /etc/cron* /etc/init.d /etc/rc*.d /etc/initramfs-tools /etc/kernel /etc/skel \
     /etc/polkit-1 /etc/python3* /etc/perl /etc/alternatives/README /etc/update-motd.d /etc/motd /etc/default/grub.d \
     /etc/libvirt/qemu/networks /etc/libvirt/nwfilter /etc/*- /etc/.pwd.lock
-# Where zoneinfo is concerned a node lives in UTC.
-find /usr/share/zoneinfo -mindepth 1 ! -name UTC ! -name Etc -delete 2>/dev/null || true
+# Time zones by which node.toml may have logs shown; not the copies that count leap seconds, nor the lists for people.
+rm -rf /usr/share/zoneinfo/right /usr/share/zoneinfo/posix /usr/share/zoneinfo/*.tab /usr/share/zoneinfo/leap*
 # QEMU's files for machines and firmware nobody can ask for: other architectures, desktops, option roms of old cards.
 find /usr/share/qemu -mindepth 1 \( -name '*arm*' -o -name '*aarch64*' -o -name '*riscv*' -o -name '*loongarch*' \
     -o -name 'hppa*' -o -name '*s390*' -o -name 'skiboot*' -o -name '*ppc*' -o -name 'openbios*' -o -name 'palcode*' \
