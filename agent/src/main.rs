@@ -5,7 +5,7 @@ use sheaf_agent::cluster::token;
 use sheaf_agent::paths::Paths;
 use sheaf_agent::{config, console, runtime};
 use sheaf_host::hostname::{Kernel, SetHostname};
-use sheaf_host::run::System;
+use sheaf_host::run::{Output, Run, RunError, System};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +36,12 @@ enum Command {
     Token {
         #[command(subcommand)]
         command: TokenCommand,
+    },
+    /// Shows every link of the node config: state, MTU, addresses, what it stands on.
+    Network {
+        /// As data instead.
+        #[arg(long)]
+        json: bool,
     },
     /// Shows the status page once.
     Status {
@@ -80,6 +86,10 @@ fn main() -> anyhow::Result<()> {
             print!("{text}");
             Ok(())
         }
+        Command::Network { json } => {
+            print!("{}", console::network(&paths, json)?);
+            Ok(())
+        }
         Command::Status { json } => {
             print!("{}", console::status(&paths, json)?);
             Ok(())
@@ -91,7 +101,8 @@ fn main() -> anyhow::Result<()> {
 fn configure(paths: &Paths, root: &Path) -> anyhow::Result<()> {
     let is_this_machine = root == Path::new("/");
     let hostname: &dyn SetHostname = if is_this_machine { &Kernel } else { &Elsewhere };
-    let (effective, plan) = config::configure(paths, root, hostname, &System)?;
+    let run: &dyn Run = if is_this_machine { &System } else { &Elsewhere };
+    let (effective, plan) = config::configure(paths, root, hostname, run)?;
     if let Some(problem) = &effective.problem {
         println!("{problem}\nThis node comes up by DHCP and without a cluster until that is mended.");
     }
@@ -108,5 +119,11 @@ struct Elsewhere;
 impl SetHostname for Elsewhere {
     fn set(&self, _: &str) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Run for Elsewhere {
+    fn run(&self, _: &sheaf_host::run::Command) -> Result<Output, RunError> {
+        Ok(Output::default())
     }
 }

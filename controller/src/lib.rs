@@ -14,6 +14,7 @@ pub mod conditions;
 pub mod csr;
 pub mod install;
 pub mod lease;
+pub mod object;
 pub mod overhead;
 pub mod placeholder;
 pub mod policy;

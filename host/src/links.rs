@@ -104,6 +104,10 @@ impl Links for Kernel {
         let mut links = Vec::new();
         for entry in fs::read_dir(self.root.join("sys/class/net"))? {
             let entry = entry?;
+            // `bonding_masters` beside the links is a file.
+            if !entry.path().is_dir() {
+                continue;
+            }
             let name = entry.file_name().to_string_lossy().into_owned();
             let addresses = addresses.remove(&name).unwrap_or_default();
             links.push(Link { addresses, ..describe(&self.root, name) });

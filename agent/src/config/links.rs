@@ -156,8 +156,11 @@ impl<'a> Tree<'a> {
         for bond in &self.network.bonds {
             for (index, port) in bond.ports.iter().enumerate() {
                 if let Link::Card(selector) = self.link(port) {
+                    // It may be written in another way than in `ports`.
+                    let primary = bond.primary.as_ref().map(|primary| self.link(primary));
+                    let is_primary = matches!(primary, Some(Link::Card(is)) if is == selector);
                     let device = of_card(&mut devices, selector, || format!("{}-port{index}", bond.name));
-                    device.master = Some(Master::Bond(bond, bond.primary.as_ref() == Some(port)));
+                    device.master = Some(Master::Bond(bond, is_primary));
                     device.mtu = self.bond_mtu(bond);
                 }
             }

@@ -1,10 +1,11 @@
-//! The status page on tty1 and on the serial line, and `sheaf-agent status`.
+//! The status page on tty1 and on the serial line, `sheaf-agent status` and `sheaf-agent network`.
 //!
 //! Reads: `/run/sheaf/status.json`, whether the agent is alive. Owns: its terminal. Never touches: the agent; it is
 //! a program of its own, so that a node whose agent died still says so.
 //!
 //! A screen is drawn over when something changed. A serial line is often a log: it gets a block of plain lines.
 
+mod links;
 mod page;
 
 pub use page::{HEIGHT, View, WIDTH, page};
@@ -96,6 +97,15 @@ pub fn status(paths: &Paths, as_json: bool) -> anyhow::Result<String> {
         document.insert("agent_running".into(), view.silent_for.is_none().into());
     }
     Ok(serde_json::to_string_pretty(&document)? + "\n")
+}
+
+/// `sheaf-agent network`: the links of node.toml, in columns or as data.
+pub fn network(paths: &Paths, as_json: bool) -> anyhow::Result<String> {
+    let status = observe(paths).status.with_context(|| missing(&paths.status_json()))?;
+    match as_json {
+        true => Ok(serde_json::to_string_pretty(&status.network)? + "\n"),
+        false => Ok(links::table(&status.network)),
+    }
 }
 
 fn missing(path: &Path) -> String {

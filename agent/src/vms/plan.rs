@@ -7,18 +7,21 @@
 //! is not listed is ended only after the API server itself answered that the Pod is gone, and a VM that was once
 //! started is never started again.
 
+mod observed;
+mod words;
+
+pub use observed::{FailedStart, Memory, Observed, Stopping};
+
 use super::admission::{self, Verdict, Why};
 use super::domain_xml::{TAG_GRACE, TAG_NAMESPACE_NAME, TAG_POD, TAG_POD_UID, TAG_VMI, TAG_VMI_UID};
-use super::facts::{Facts, Resources};
+use super::facts::Resources;
 use super::guest::{Guest, Identity};
 use super::record::{Record, Started};
 use super::report::{self, Phase, Report, State};
 use k8s_openapi::api::core::v1::Pod;
-use sheaf_api::names::REASON_NODE_REBOOTED;
 use sheaf_host::libvirt::{self, Domain, Stop};
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use words::{ended, failed, waiting};
 
 /// Seconds between two presses of the power button: guests that still boot do not hear the first.
 const PRESS_AGAIN: i64 = 10;
@@ -28,79 +31,6 @@ const ORPHAN_GRACE: i64 = 30;
 
 /// Seconds for which a domain may be missing without any word of its end: libvirtd may be starting.
 const MISSING_TIME: i64 = 15;
-
-/// One look at everything.
-pub struct Observed<'a> {
-    /// Pods bound to this node, by UID, as a completed list or later.
-    pub pods: &'a BTreeMap<String, Arc<Pod>>,
-    /// All domains.
-    pub domains: &'a [Domain],
-    /// Records of folders, by Pod UID.
-    pub records: &'a BTreeMap<String, Record>,
-    /// The node.
-    pub facts: &'a Facts,
-    /// What was seen and done before.
-    pub memory: &'a Memory,
-    /// Now, in seconds since 1970.
-    pub now: i64,
-}
-
-/// What was seen and done before; losing it is harmless.
-#[derive(Clone, Debug, Default)]
-pub struct Memory {
-    /// Pods with an action under way.
-    pub busy: BTreeSet<String>,
-    /// Pods whose last action failed: left alone until then.
-    pub held: BTreeMap<String, i64>,
-    /// Why VMs ended, by Pod UID: from events, else from QEMU's log.
-    pub stops: BTreeMap<String, Stop>,
-    /// VMs that are being ended.
-    pub stopping: BTreeMap<String, Stopping>,
-    /// UIDs of Pods that the API server said are gone.
-    pub gone: BTreeSet<String>,
-    /// Starts that failed.
-    pub failures: BTreeMap<String, FailedStart>,
-    /// Since when a started VM's domain is missing.
-    pub missing: BTreeMap<String, i64>,
-    /// Addresses of guests.
-    pub addresses: BTreeMap<String, Vec<IpAddr>>,
-    /// Last lines of serial consoles.
-    pub tails: BTreeMap<String, String>,
-}
-
-impl Memory {
-    /// Forgets everything about Pods that `known` does not know.
-    pub fn retain(&mut self, known: impl Fn(&str) -> bool) {
-        self.held.retain(|uid, _| known(uid));
-        self.stops.retain(|uid, _| known(uid));
-        self.stopping.retain(|uid, _| known(uid));
-        self.gone.retain(|uid| known(uid));
-        self.failures.retain(|uid, _| known(uid));
-        self.missing.retain(|uid, _| known(uid));
-        self.addresses.retain(|uid, _| known(uid));
-        self.tails.retain(|uid, _| known(uid));
-    }
-}
-
-/// Starts of one VM that failed, one after another.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FailedStart {
-    /// How many.
-    pub times: u32,
-    /// Why the last one did.
-    pub why: String,
-    /// Not tried again before, in seconds since 1970. Anything else, such as the Pod's deletion, does not wait.
-    pub until: i64,
-}
-
-/// A VM that is being ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stopping {
-    /// First press of the power button.
-    pub since: i64,
-    /// Last press.
-    pub pressed: i64,
-}
 
 /// One step.
 #[derive(Clone, Debug, PartialEq)]
@@ -359,53 +289,6 @@ fn previous_run<'a>(o: &'a Observed<'_>, uid: &str, guest: &Guest) -> Option<&'a
 fn say(plan: &mut Plan, uid: &str, pod: &Pod, report: Report) {
     if !report.is_said_by(pod) {
         plan.act(uid, Action::Report(report));
-    }
-}
-
-fn waiting(why: &Why) -> Report {
-    let state = State::Waiting { reason: why.reason.into(), message: why.message.clone() };
-    Report { phase: Phase::Pending, state, uuid: None, addresses: Vec::new(), console_tail: None }
-}
-
-fn failed(why: Why, exit_code: i32, started: Option<&Started>) -> Report {
-    Report {
-        phase: Phase::Failed,
-        state: State::Terminated {
-            exit_code,
-            reason: why.reason.into(),
-            message: why.message,
-            started_at: started.map(|started| started.at.clone()),
-        },
-        uuid: started.map(|started| started.uuid.clone()),
-        addresses: Vec::new(),
-        console_tail: None,
-    }
-}
-
-/// The last word about a VM that ran.
-fn ended(pod: &Pod, started: Option<&Started>, rebooted: bool, stop: Option<Stop>) -> Report {
-    const KILLED: i32 = 137; // 128 + SIGKILL, as shells and kubelets say
-    let fail = |reason, exit_code, message: &str| {
-        failed(Why { reason, message: message.into() }, exit_code, started)
-    };
-    if rebooted {
-        return fail(REASON_NODE_REBOOTED, KILLED, "the node was restarted while the VM ran");
-    }
-    match stop {
-        Some(Stop::Shutdown) => {
-            let done = fail("Completed", 0, "the guest powered itself off");
-            Report { phase: Phase::Succeeded, ..done }
-        }
-        Some(Stop::Destroyed) if is_deleted(pod) => {
-            fail("Killed", KILLED, "the guest did not power off within its terminationGracePeriodSeconds")
-        }
-        Some(Stop::Destroyed) => {
-            fail("Destroyed", KILLED, "the VM was destroyed on the node, past Kubernetes")
-        }
-        Some(Stop::Crashed) => {
-            fail("Crashed", 1, "QEMU ended unexpectedly; see its log in /var/log/libvirt/qemu on the node")
-        }
-        Some(Stop::Unknown) | None => fail("Lost", 1, "the domain is gone and nothing says why"),
     }
 }
 

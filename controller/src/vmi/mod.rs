@@ -16,16 +16,14 @@ use kube::{
 use serde_json::json;
 use sheaf_api::{
     VirtualMachineInstance,
-    names::{
-        APP_LABEL, CONTROLLER_MANAGER, CREATED_BY_LABEL, KUBEVIRT_API_VERSION, LAUNCHER, NODE_NAME_LABEL,
-        VMI_FINALIZER,
-    },
-    status::{Phase, VirtualMachineInstanceStatus},
+    names::{APP_LABEL, CREATED_BY_LABEL, LAUNCHER, NODE_NAME_LABEL, VMI_FINALIZER},
+    status::Phase,
 };
 
 use crate::{
     conditions::set,
-    tell::{News, Teller},
+    object::{Context, RequestError, doing, gone, hold, release, report},
+    tell::News,
 };
 
 pub mod plan;
@@ -37,31 +35,17 @@ const RETRY: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum VmiError {
     /// The API server refused or did not answer.
-    #[error("{doing}: {source}")]
-    Api {
-        /// What was being done.
-        doing: &'static str,
-        /// What it said.
-        source: kube::Error,
-    },
+    #[error(transparent)]
+    Request(#[from] RequestError),
     /// The Pod could not be written down.
     #[error("making the Pod: {0}")]
     Pod(#[from] serde_json::Error),
 }
 
-fn doing(doing: &'static str) -> impl FnOnce(kube::Error) -> VmiError {
-    move |source| VmiError::Api { doing, source }
-}
-
-struct Context {
-    client: Client,
-    teller: Teller,
-}
-
 /// Runs until dropped.
 pub async fn run(client: Client) {
     let pods = watcher::Config::default().labels(&format!("{APP_LABEL}={LAUNCHER}"));
-    let context = Arc::new(Context { client: client.clone(), teller: Teller::new(client.clone()) });
+    let context = Arc::new(Context::new(client.clone()));
     Controller::new(Api::<VirtualMachineInstance>::all(client.clone()), watcher::Config::default())
         .owns(Api::<Pod>::all(client), pods)
         .run(reconcile, |_, _, _| Requeue::requeue(RETRY), context)
@@ -87,22 +71,18 @@ async fn reconcile(seen: Arc<VirtualMachineInstance>, context: Arc<Context>) -> 
     let of_instance = pods.list(&mine).await.map_err(doing("listing its Pods"))?.items;
     let plan = plan::plan(&vmi, &of_instance, Timestamp::now())?;
 
-    let mut release = false;
+    let mut released = false;
     for action in &plan.actions {
         match action {
-            plan::Action::Hold => {
-                let mut finalizers = vmi.metadata.finalizers.clone().unwrap_or_default();
-                finalizers.push(VMI_FINALIZER.into());
-                finalize(&instances, &vmi, finalizers).await?;
-            }
-            plan::Action::Release => release = true, // after the status: then there may be no object
+            plan::Action::Hold => hold(&instances, &vmi, VMI_FINALIZER).await?,
+            plan::Action::Release => released = true, // after the status: then there may be no object
             plan::Action::CreatePod(pod) => match pods.create(&PostParams::default(), pod).await {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
                     return refused(&context, &instances, &vmi, &status.message).await;
                 }
-                Err(error) => return Err(doing("creating its Pod")(error)),
+                Err(error) => return Err(doing("creating its Pod")(error).into()),
             },
             plan::Action::DeletePod { name, uid } => {
                 let only = Preconditions { uid: Some(uid.clone()), resource_version: None };
@@ -117,11 +97,9 @@ async fn reconcile(seen: Arc<VirtualMachineInstance>, context: Arc<Context>) -> 
             plan::Action::Tell(news) => context.teller.tell(&vmi, news).await,
         }
     }
-    report(&instances, &vmi, &plan.status).await?;
-    if release {
-        let mut finalizers = vmi.metadata.finalizers.clone().unwrap_or_default();
-        finalizers.retain(|finalizer| finalizer != VMI_FINALIZER);
-        finalize(&instances, &vmi, finalizers).await?;
+    report(&instances, &vmi, vmi.status.as_ref(), &plan.status).await?;
+    if released {
+        release(&instances, &vmi, VMI_FINALIZER).await?;
     }
     Ok(Requeue::await_change())
 }
@@ -137,44 +115,6 @@ async fn refused(
     status.phase = Some(Phase::Pending);
     set(&mut status.conditions, "Synchronized", "False", "FailedCreate", message, Timestamp::now());
     context.teller.tell(vmi, &News::warning("FailedCreate", message)).await;
-    report(instances, vmi, &status).await?;
+    report(instances, vmi, vmi.status.as_ref(), &status).await?;
     Ok(Requeue::requeue(RETRY))
-}
-
-/// Writes the whole status, if it changed.
-async fn report(
-    instances: &Api<VirtualMachineInstance>,
-    vmi: &VirtualMachineInstance,
-    status: &VirtualMachineInstanceStatus,
-) -> Result<(), VmiError> {
-    if vmi.status.as_ref() == Some(status) || (vmi.status.is_none() && *status == Default::default()) {
-        return Ok(());
-    }
-    let name = vmi.metadata.name.as_deref().unwrap_or_default();
-    let patch = json!({
-        "apiVersion": KUBEVIRT_API_VERSION, "kind": "VirtualMachineInstance",
-        "metadata": {"name": name, "uid": vmi.metadata.uid}, "status": status,
-    });
-    let how = PatchParams::apply(CONTROLLER_MANAGER).force();
-    gone(instances.patch_status(name, &how, &Patch::Apply(&patch)).await.map(drop))
-        .map_err(doing("writing its status"))
-}
-
-async fn finalize(
-    instances: &Api<VirtualMachineInstance>,
-    vmi: &VirtualMachineInstance,
-    finalizers: Vec<String>,
-) -> Result<(), VmiError> {
-    let name = vmi.metadata.name.as_deref().unwrap_or_default();
-    let patch = json!({"metadata": {"uid": vmi.metadata.uid, "finalizers": finalizers}});
-    gone(instances.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop))
-        .map_err(doing("changing its finalizers"))
-}
-
-/// Not there any more, or another of the same name by now: nothing left to do.
-fn gone(result: Result<(), kube::Error>) -> Result<(), kube::Error> {
-    match result {
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
-        other => other,
-    }
 }

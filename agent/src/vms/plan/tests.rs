@@ -2,7 +2,9 @@
 
 use super::super::testing::{VMI_UID, domain, facts, pod, started};
 use super::*;
+use crate::vms::facts::Facts;
 use serde_json::json;
+use std::sync::Arc;
 
 /// A node in one moment.
 struct Node {

@@ -1,0 +1,117 @@
+//! What is accepted, awaited and refused, with the reason that the Pod then carries.
+
+use super::*;
+use crate::vms::guest::{Format, Source};
+use crate::vms::testing::{VMI_UID, facts, pod, pod_of};
+use serde_json::json;
+
+fn why(verdict: Verdict) -> (&'static str, String) {
+    match verdict {
+        Verdict::Reject(why) | Verdict::Wait(why) => (why.reason, why.message),
+        Verdict::Accept(guest) => panic!("accepted: {guest:?}"),
+    }
+}
+
+fn admit_volume(volume: serde_json::Value) -> Verdict {
+    let mut spec = json!({"domain": {"memory": {"guest": "64Mi"}, "devices": {"disks": [{"name": "d"}]}}});
+    spec["volumes"] = json!([volume]);
+    admit(&pod_of("p1", spec), &facts(), Resources::default())
+}
+
+#[test]
+fn a_plain_vm_is_accepted_with_its_defaults() {
+    let Verdict::Accept(guest) = admit(&pod("p1"), &facts(), Resources::default()) else { panic!() };
+    assert_eq!((guest.memory, guest.topology, guest.machine.as_str()), (64 << 20, (1, 1, 1), "q35"));
+    assert_eq!((guest.id.domain().as_str(), guest.uuid.as_str()), ("default_web", VMI_UID));
+    assert!(guest.graphics && guest.serial && !guest.rng);
+}
+
+#[test]
+fn a_field_that_would_not_be_honoured_is_refused_by_its_path() {
+    let spec = json!({"domain": {"memory": {"guest": "64Mi"}, "devices": {"gpus": [{"name": "g"}]}}});
+    let (reason, message) = why(admit(&pod_of("p1", spec), &facts(), Resources::default()));
+    assert_eq!(reason, "InvalidSpec");
+    assert!(message.contains("spec.domain.devices.gpus"), "{message}");
+}
+
+#[test]
+fn paths_outside_the_two_folders_and_links_out_of_them_are_refused() {
+    let volume = |path: &str| json!({"name": "d", "hostDisk": {"path": path, "type": "Disk"}});
+    for path in ["/etc/shadow", "/data/disks/../../etc/shadow"] {
+        let (reason, message) = why(admit_volume(volume(path)));
+        assert_eq!(reason, "InvalidSpec");
+        assert!(message.contains("is not allowed"), "{message}");
+    }
+    let (reason, message) = why(admit_volume(volume("/data/disks/link.raw")));
+    assert_eq!(reason, "InvalidSpec");
+    assert!(message.ends_with("leads to /etc/shadow, out of its folder"), "{message}");
+}
+
+#[test]
+fn an_image_is_used_when_verified_awaited_when_expected_and_refused_when_unknown() {
+    let volume = |name: &str| json!({"name": "d", "hostDisk": {"path": format!("/data/images/{name}"), "type": "Disk", "capacity": "1Gi"}});
+    let Verdict::Accept(guest) = admit_volume(volume("base.qcow2")) else { panic!() };
+    let base = "/data/images/base.qcow2".into();
+    assert_eq!(
+        guest.disks[0].source,
+        Source::Overlay { base, format: Format::Qcow2, grown_to: Some(1 << 30) }
+    );
+    assert!(matches!(admit_volume(volume("later.raw")), Verdict::Wait(Why { reason: "ImageNotReady", .. })));
+    assert_eq!(why(admit_volume(volume("never.raw"))).0, "ImageNotPresent");
+}
+
+#[test]
+fn a_disk_is_created_only_when_asked_with_a_capacity() {
+    let volume = |kind: &str, capacity: serde_json::Value| json!({"name": "d", "hostDisk": {"path": "/data/disks/new.raw", "type": kind, "capacity": capacity}});
+    assert_eq!(why(admit_volume(volume("Disk", json!(null)))).0, "DiskNotPresent");
+    assert_eq!(why(admit_volume(volume("DiskOrCreate", json!(null)))).0, "InvalidSpec");
+    let Verdict::Accept(guest) = admit_volume(volume("DiskOrCreate", json!("10Mi"))) else { panic!() };
+    let path = "/data/disks/new.raw".into();
+    assert_eq!(guest.disks[0].source, Source::InPlace { path, format: Format::Raw, create: Some(10 << 20) });
+}
+
+#[test]
+fn a_secret_that_the_pod_does_not_name_is_refused() {
+    let volume = json!({"name": "d", "cloudInitNoCloud": {"secretRef": {"name": "of-another-pod"}}});
+    let (reason, message) = why(admit_volume(volume));
+    assert_eq!(
+        (reason, message.as_str()),
+        ("InvalidSpec", "volume d: the Pod does not refer to Secret of-another-pod")
+    );
+}
+
+#[test]
+fn what_is_taken_counts_against_what_the_node_has() {
+    let used = Resources { memory: (1 << 30) - (50 << 20), ..Resources::default() };
+    assert_eq!(why(admit(&pod("p1"), &facts(), used)).0, "OutOfmemory");
+    let used = Resources { cpu: 4000, ..Resources::default() };
+    assert_eq!(why(admit(&pod("p1"), &facts(), used)).0, "OutOfcpu");
+    let used = Resources { pods: 10, ..Resources::default() };
+    assert_eq!(why(admit(&pod("p1"), &facts(), used)).0, "OutOfpods");
+}
+
+#[test]
+fn a_vm_larger_than_the_node_is_refused_whatever_its_pod_asks_for() {
+    let spec = json!({"domain": {"memory": {"guest": "2Gi"}, "devices": {}}});
+    assert_eq!(why(admit(&pod_of("p1", spec), &facts(), Resources::default())).0, "OutOfmemory");
+}
+
+#[test]
+fn a_pod_may_not_speak_for_another_namespace_or_name_a_folder_of_its_own() {
+    for (key, value) in [("namespace", "kube-system"), ("uid", "../../state"), ("name", "a/b")] {
+        let mut pod = pod("p1");
+        let annotations = pod.metadata.annotations.as_mut().unwrap();
+        let mut placed: serde_json::Value = serde_json::from_str(&annotations[VMI_ANNOTATION]).unwrap();
+        placed[key] = json!(value);
+        annotations.insert(VMI_ANNOTATION.into(), placed.to_string());
+        assert_eq!(why(admit(&pod, &facts(), Resources::default())).0, "InvalidSpec", "{key}");
+    }
+}
+
+#[test]
+fn derived_addresses_are_stable_unicast_and_differ() {
+    let mac = derived_mac(VMI_UID, 0);
+    assert_eq!(mac, derived_mac(VMI_UID, 0));
+    assert_ne!(mac, derived_mac(VMI_UID, 1));
+    assert!(mac.starts_with("02:") && mac.len() == 17);
+}

@@ -1,0 +1,127 @@
+//! What lies behind a disk, as far as this node allows it.
+//!
+//! Why here: paths and Secrets are where an annotation could reach beyond its VM. Pure. Route in: a volume of the
+//! annotation, its Pod, files that were looked at. Route out: a [`Source`].
+
+use super::{Check, MIB, invalid, reject, wait};
+use crate::vms::facts::{Facts, FileFact};
+use crate::vms::guest::{Format, Seed, Source, Text};
+use base64::Engine;
+use k8s_openapi::api::core::v1::Pod;
+use sheaf_api::host_disk::{HostDiskPlace, place};
+use sheaf_api::placeholder::PlacedVmi;
+use sheaf_api::volumes::{CloudInitNoCloud, HostDisk, HostDiskType, Volume};
+
+/// The source of `volume`.
+pub(super) fn source(volume: &Volume, placed: &PlacedVmi, pod: &Pod, facts: &Facts) -> Check<Source> {
+    match (&volume.host_disk, &volume.empty_disk, &volume.cloud_init_no_cloud) {
+        (Some(disk), None, None) => host_disk(&volume.name, disk, facts),
+        (None, Some(empty), None) => Ok(Source::Empty(bytes(&volume.name, &empty.capacity)?)),
+        (None, None, Some(cloud_init)) => {
+            let hostname = placed.spec.hostname.clone().unwrap_or_else(|| placed.name.clone());
+            Ok(Source::Seed(seed(&volume.name, cloud_init, hostname, pod)?))
+        }
+        _ => Err(invalid(format!(
+            "volume {}: exactly one of hostDisk, emptyDisk, cloudInitNoCloud",
+            volume.name
+        ))),
+    }
+}
+
+fn bytes(volume: &str, capacity: &sheaf_api::Amount) -> Check<u64> {
+    // A disk is whole sectors.
+    let bytes = capacity.units().map_err(|error| invalid(format!("volume {volume}: capacity: {error}")))?;
+    Ok(bytes.max(1).next_multiple_of(MIB))
+}
+
+fn host_disk(volume: &str, disk: &HostDisk, facts: &Facts) -> Check<Source> {
+    let place = place(&disk.path).map_err(|error| invalid(format!("volume {volume}: {error}")))?;
+    let capacity = disk.capacity.as_ref().map(|capacity| bytes(volume, capacity)).transpose()?;
+    let file = facts.files.get(&disk.path).cloned().unwrap_or(FileFact::Missing);
+    if let FileFact::Elsewhere(real) = &file {
+        return Err(invalid(format!(
+            "volume {volume}: {} leads to {}, out of its folder",
+            disk.path,
+            real.display()
+        )));
+    }
+    match (place, file) {
+        (HostDiskPlace::Image { name }, file) => match file {
+            FileFact::File { path, format, bytes } if facts.images.contains(&name) => Ok(Source::Overlay {
+                base: path,
+                format,
+                grown_to: capacity.filter(|capacity| *capacity > bytes),
+            }),
+            _ if facts.images.contains(&name) || facts.expected_images.contains(&name) => Err(wait(
+                "ImageNotReady",
+                format!("volume {volume}: image {name} is not complete on this node yet"),
+            )),
+            _ => Err(reject(
+                "ImageNotPresent",
+                format!("volume {volume}: image {name} is not on this node; add [[image]] to its node.toml"),
+            )),
+        },
+        (HostDiskPlace::Disk { .. }, FileFact::File { path, format, .. }) => {
+            Ok(Source::InPlace { path, format, create: None })
+        }
+        (HostDiskPlace::Disk { relative }, FileFact::Missing) => match (disk.type_, capacity) {
+            (HostDiskType::DiskOrCreate, Some(capacity)) => {
+                let format = if relative.ends_with(".qcow2") { Format::Qcow2 } else { Format::Raw };
+                Ok(Source::InPlace { path: facts.disks.join(relative), format, create: Some(capacity) })
+            }
+            (HostDiskType::DiskOrCreate, None) => Err(invalid(format!(
+                "volume {volume}: {} is not there; creating it needs a capacity",
+                disk.path
+            ))),
+            (HostDiskType::Disk, _) => {
+                Err(reject("DiskNotPresent", format!("volume {volume}: {} is not on this node", disk.path)))
+            }
+        },
+        (HostDiskPlace::Disk { .. }, _) => Err(invalid(format!("volume {volume}: {} is no file", disk.path))),
+    }
+}
+
+fn seed(volume: &str, from: &CloudInitNoCloud, hostname: String, pod: &Pod) -> Check<Seed> {
+    let secret = |name: &str, keys| {
+        // The node may read the Secrets of all Pods bound to it; this VM only those that its own Pod names.
+        let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        let mut named = volumes.filter_map(|volume| volume.secret.as_ref()?.secret_name.as_deref());
+        if named.any(|named| named == name) {
+            Ok(Text::Secret { name: name.to_owned(), keys })
+        } else {
+            Err(invalid(format!("volume {volume}: the Pod does not refer to Secret {name}")))
+        }
+    };
+    let text = |kind: &str, plain: &Option<String>, encoded: &Option<String>, from: Option<&str>, keys| match (
+        plain, encoded, from,
+    ) {
+        (None, None, None) => Ok(None),
+        (Some(text), None, None) => Ok(Some(Text::Plain(text.clone().into_bytes()))),
+        (None, Some(encoded), None) => base64::engine::general_purpose::STANDARD
+            .decode(encoded)
+            .map(|text| Some(Text::Plain(text)))
+            .map_err(|error| invalid(format!("volume {volume}: {kind} in base64: {error}"))),
+        (None, None, Some(name)) => secret(name, keys).map(Some),
+        _ => Err(invalid(format!("volume {volume}: {kind} has more than one source"))),
+    };
+    let user_secret = from.secret_ref.as_ref().map(|secret| secret.name.as_str());
+    let network_secret = from.network_data_secret_ref.as_ref().map(|secret| secret.name.as_str());
+    let network = (&from.network_data, &from.network_data_base64);
+    Ok(Seed {
+        hostname,
+        user_data: text(
+            "user data",
+            &from.user_data,
+            &from.user_data_base64,
+            user_secret,
+            ["userdata", "userData"],
+        )?,
+        network_data: text(
+            "network data",
+            network.0,
+            network.1,
+            network_secret,
+            ["networkdata", "networkData"],
+        )?,
+    })
+}

@@ -1,0 +1,84 @@
+//! What the plan is made of: one look at everything, and what was seen and done before.
+//!
+//! Route in: filled by the controller. Route out: read by the plan; losing the memory is harmless.
+
+use crate::vms::facts::Facts;
+use crate::vms::record::Record;
+use k8s_openapi::api::core::v1::Pod;
+use sheaf_host::libvirt::{Domain, Stop};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// One look at everything.
+pub struct Observed<'a> {
+    /// Pods bound to this node, by UID, as a completed list or later.
+    pub pods: &'a BTreeMap<String, Arc<Pod>>,
+    /// All domains.
+    pub domains: &'a [Domain],
+    /// Records of folders, by Pod UID.
+    pub records: &'a BTreeMap<String, Record>,
+    /// The node.
+    pub facts: &'a Facts,
+    /// What was seen and done before.
+    pub memory: &'a Memory,
+    /// Now, in seconds since 1970.
+    pub now: i64,
+}
+
+/// What was seen and done before; losing it is harmless.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// Pods with an action under way.
+    pub busy: BTreeSet<String>,
+    /// Pods whose last action failed: left alone until then.
+    pub held: BTreeMap<String, i64>,
+    /// Why VMs ended, by Pod UID: from events, else from QEMU's log.
+    pub stops: BTreeMap<String, Stop>,
+    /// VMs that are being ended.
+    pub stopping: BTreeMap<String, Stopping>,
+    /// UIDs of Pods that the API server said are gone.
+    pub gone: BTreeSet<String>,
+    /// Starts that failed.
+    pub failures: BTreeMap<String, FailedStart>,
+    /// Since when a started VM's domain is missing.
+    pub missing: BTreeMap<String, i64>,
+    /// Addresses of guests.
+    pub addresses: BTreeMap<String, Vec<IpAddr>>,
+    /// Last lines of serial consoles.
+    pub tails: BTreeMap<String, String>,
+}
+
+impl Memory {
+    /// Forgets everything about Pods that `known` does not know.
+    pub fn retain(&mut self, known: impl Fn(&str) -> bool) {
+        self.held.retain(|uid, _| known(uid));
+        self.stops.retain(|uid, _| known(uid));
+        self.stopping.retain(|uid, _| known(uid));
+        self.gone.retain(|uid| known(uid));
+        self.failures.retain(|uid, _| known(uid));
+        self.missing.retain(|uid, _| known(uid));
+        self.addresses.retain(|uid, _| known(uid));
+        self.tails.retain(|uid, _| known(uid));
+    }
+}
+
+/// Starts of one VM that failed, one after another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedStart {
+    /// How many.
+    pub times: u32,
+    /// Why the last one did.
+    pub why: String,
+    /// Not tried again before, in seconds since 1970. Anything else, such as the Pod's deletion, does not wait.
+    pub until: i64,
+}
+
+/// A VM that is being ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopping {
+    /// First press of the power button.
+    pub since: i64,
+    /// Last press.
+    pub pressed: i64,
+}

@@ -1,0 +1,61 @@
+//! What is said of a VM that waits or has ended.
+//!
+//! Why here: reasons and sentences in one place, apart from the rules that choose them. Pure. Route in: why. Route
+//! out: [`Report`]s.
+
+use super::is_deleted;
+use crate::vms::admission::Why;
+use crate::vms::record::Started;
+use crate::vms::report::{Phase, Report, State};
+use k8s_openapi::api::core::v1::Pod;
+use sheaf_api::names::REASON_NODE_REBOOTED;
+use sheaf_host::libvirt::Stop;
+
+/// It is not started yet, and why.
+pub(super) fn waiting(why: &Why) -> Report {
+    let state = State::Waiting { reason: why.reason.into(), message: why.message.clone() };
+    Report { phase: Phase::Pending, state, uuid: None, addresses: Vec::new(), console_tail: None }
+}
+
+/// It ended badly.
+pub(super) fn failed(why: Why, exit_code: i32, started: Option<&Started>) -> Report {
+    Report {
+        phase: Phase::Failed,
+        state: State::Terminated {
+            exit_code,
+            reason: why.reason.into(),
+            message: why.message,
+            started_at: started.map(|started| started.at.clone()),
+        },
+        uuid: started.map(|started| started.uuid.clone()),
+        addresses: Vec::new(),
+        console_tail: None,
+    }
+}
+
+/// The last word about a VM that ran.
+pub(super) fn ended(pod: &Pod, started: Option<&Started>, rebooted: bool, stop: Option<Stop>) -> Report {
+    const KILLED: i32 = 137; // 128 + SIGKILL, as shells and kubelets say
+    let fail = |reason, exit_code, message: &str| {
+        failed(Why { reason, message: message.into() }, exit_code, started)
+    };
+    if rebooted {
+        return fail(REASON_NODE_REBOOTED, KILLED, "the node was restarted while the VM ran");
+    }
+    match stop {
+        Some(Stop::Shutdown) => {
+            let done = fail("Completed", 0, "the guest powered itself off");
+            Report { phase: Phase::Succeeded, ..done }
+        }
+        Some(Stop::Destroyed) if is_deleted(pod) => {
+            fail("Killed", KILLED, "the guest did not power off within its terminationGracePeriodSeconds")
+        }
+        Some(Stop::Destroyed) => {
+            fail("Destroyed", KILLED, "the VM was destroyed on the node, past Kubernetes")
+        }
+        Some(Stop::Crashed) => {
+            fail("Crashed", 1, "QEMU ended unexpectedly; see its log in /var/log/libvirt/qemu on the node")
+        }
+        Some(Stop::Unknown) | None => fail("Lost", 1, "the domain is gone and nothing says why"),
+    }
+}

@@ -1,0 +1,172 @@
+//! Every run strategy as a table: what is done in each state of the instance, and what is said.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::conditions::seconds;
+
+const NOW: i64 = 1_800_000_000; // 2027-01-15T08:00:00Z
+
+fn now() -> Timestamp {
+    Timestamp::from_second(NOW).unwrap()
+}
+
+fn vm(strategy: &str, status: Value) -> VirtualMachine {
+    serde_json::from_value(json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
+        "metadata": {"name": "web", "namespace": "shop", "uid": "vm-1", "generation": 3, "finalizers": [VM_FINALIZER]},
+        "spec": {"runStrategy": strategy, "template": {"metadata": {"labels": {"app": "web"}},
+            "spec": {"domain": {"memory": {"guest": "1Gi"}, "devices": {}}}}},
+        "status": status,
+    }))
+    .unwrap()
+}
+
+/// An instance of [`vm`] that entered Running `ran` seconds ago, if it did, and `phase` now.
+fn vmi(phase: &str, ran: Option<i64>) -> VirtualMachineInstance {
+    let mut vmi = instance(&vm("Always", json!({})));
+    vmi.metadata.uid = Some("vmi-1".into());
+    let at = |second: i64| json!(seconds(Timestamp::from_second(second).unwrap()));
+    let mut times = vec![];
+    if let Some(ran) = ran {
+        times.push(json!({"phase": "Running", "phaseTransitionTimestamp": at(NOW - ran)}));
+    }
+    if phase != "Running" {
+        times.push(json!({"phase": phase, "phaseTransitionTimestamp": at(NOW)}));
+    }
+    vmi.status = serde_json::from_value(json!({"phase": phase, "phaseTransitionTimestamps": times})).unwrap();
+    vmi
+}
+
+fn starts(plan: &Plan) -> bool {
+    plan.actions.iter().any(|action| matches!(action, Action::Start(_)))
+}
+
+fn stops(plan: &Plan) -> bool {
+    plan.actions.iter().any(|action| matches!(action, Action::Stop { .. }))
+}
+
+#[test]
+fn only_always_once_and_rerun_on_failure_start_by_themselves() {
+    for (strategy, expected) in
+        [("Always", true), ("Once", true), ("RerunOnFailure", true), ("Halted", false), ("Manual", false)]
+    {
+        assert_eq!(starts(&plan(&vm(strategy, json!({})), None, now())), expected, "{strategy}");
+    }
+}
+
+#[test]
+fn an_instance_is_called_as_its_vm_and_owned_by_it() {
+    let vmi = instance(&vm("Always", json!({})));
+    assert_eq!(vmi.metadata.name.as_deref(), Some("web"));
+    assert_eq!(vmi.metadata.labels.as_ref().unwrap()["app"], "web");
+    assert!(owns(&vm("Always", json!({})), &vmi));
+}
+
+#[test]
+fn what_ended_is_removed_only_by_strategies_that_want_another() {
+    for (strategy, after_success, after_failure) in [
+        ("Always", true, true),
+        ("RerunOnFailure", false, true),
+        ("Once", false, false),
+        ("Manual", false, false),
+        ("Halted", true, true),
+    ] {
+        let vm = vm(strategy, json!({"runStrategy": strategy}));
+        assert_eq!(stops(&plan(&vm, Some(&vmi("Succeeded", Some(500))), now())), after_success, "{strategy}");
+        assert_eq!(stops(&plan(&vm, Some(&vmi("Failed", Some(500))), now())), after_failure, "{strategy}");
+    }
+}
+
+#[test]
+fn halting_stops_a_running_instance() {
+    let plan = plan(&vm("Halted", json!({})), Some(&vmi("Running", Some(500))), now());
+    assert!(stops(&plan));
+    assert_eq!(plan.status.printable_status, Some(PrintableStatus::Stopping));
+}
+
+#[test]
+fn once_is_not_started_again_and_rerun_on_failure_only_after_one() {
+    assert!(!starts(&plan(&vm("Once", json!({"runStrategy": "Once"})), None, now())));
+    let rerun = "RerunOnFailure";
+    assert!(!starts(&plan(&vm(rerun, json!({"runStrategy": rerun})), None, now())));
+    let failed = json!({"runStrategy": rerun, "startFailure": {"consecutiveFailCount": 0}});
+    assert!(starts(&plan(&vm(rerun, failed), None, now())));
+}
+
+#[test]
+fn failing_starts_wait_ever_longer_and_say_so() {
+    let first = plan(&vm("Always", json!({})), Some(&vmi("Failed", None)), now());
+    let failure = first.status.start_failure.clone().unwrap();
+    assert_eq!(failure.consecutive_fail_count, 1);
+    let mut again = vm("Always", json!({}));
+    again.status = Some(first.status);
+    // The same instance does not count twice.
+    let repeated = plan(&again, Some(&vmi("Failed", None)), now());
+    assert_eq!(repeated.status.start_failure, Some(failure));
+    let waiting = plan(&again, None, now());
+    assert_eq!(waiting.status.printable_status, Some(PrintableStatus::CrashLoopBackOff));
+    assert_eq!(waiting.again, Some(Duration::from_secs(10)));
+    assert!(!starts(&waiting));
+    assert!(starts(&plan(&again, None, Timestamp::from_second(NOW + 10).unwrap())));
+}
+
+#[test]
+fn a_failure_after_a_long_run_is_restarted_at_once() {
+    let plan = plan(&vm("Always", json!({})), Some(&vmi("Failed", Some(3600))), now());
+    assert_eq!(plan.status.start_failure.unwrap().retry_after_timestamp, None);
+}
+
+#[test]
+fn an_instance_that_somebody_deleted_did_not_fail() {
+    let mut deleted = vmi("Failed", Some(5));
+    deleted.metadata.deletion_timestamp = Some(seconds(now()));
+    let plan = plan(&vm("Always", json!({})), Some(&deleted), now());
+    assert_eq!(plan.status.start_failure, None);
+    assert_eq!(plan.status.printable_status, Some(PrintableStatus::Stopping));
+}
+
+#[test]
+fn a_stable_run_ends_the_row_of_failures() {
+    let failing =
+        || vm("Always", json!({"startFailure": {"consecutiveFailCount": 3, "lastFailedVMIUID": "other"}}));
+    let young = plan(&failing(), Some(&vmi("Running", Some(20))), now());
+    assert!(young.status.start_failure.is_some());
+    assert_eq!(young.again, Some(Duration::from_secs(40)));
+    assert_eq!(plan(&failing(), Some(&vmi("Running", Some(60))), now()).status.start_failure, None);
+}
+
+#[test]
+fn a_vm_that_fits_nowhere_says_so() {
+    let mut waiting = vmi("Scheduling", None);
+    let conditions = json!([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]);
+    waiting.status.as_mut().unwrap().conditions = serde_json::from_value(conditions).unwrap();
+    let plan = plan(&vm("Always", json!({})), Some(&waiting), now());
+    assert_eq!(plan.status.printable_status, Some(PrintableStatus::ErrorUnschedulable));
+}
+
+#[test]
+fn a_deleted_vm_stops_its_instance_first_and_goes_last() {
+    let mut deleted = vm("Always", json!({}));
+    deleted.metadata.deletion_timestamp = Some(seconds(now()));
+    assert!(stops(&plan(&deleted, Some(&vmi("Running", Some(5))), now())));
+    assert_eq!(plan(&deleted, None, now()).actions, [Action::Release]);
+}
+
+#[test]
+fn an_instance_of_somebody_else_is_not_touched() {
+    let mut foreign = vmi("Running", Some(500));
+    foreign.metadata.owner_references = None;
+    let plan = plan(&vm("Halted", json!({})), Some(&foreign), now());
+    assert!(plan.actions.is_empty());
+    assert_eq!(find(&plan.status.conditions, "Failure").unwrap().reason.as_deref(), Some("NameTaken"));
+}
+
+#[test]
+fn a_changed_template_asks_for_a_restart() {
+    let mut changed = vm("Always", json!({}));
+    let running = vmi("Running", Some(500));
+    assert!(find(&plan(&changed, Some(&running), now()).status.conditions, "RestartRequired").is_none());
+    changed.spec.template.spec.hostname = Some("other".into());
+    assert!(find(&plan(&changed, Some(&running), now()).status.conditions, "RestartRequired").is_some());
+}
