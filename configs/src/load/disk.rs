@@ -99,7 +99,7 @@ pub(super) fn wipe_is_of_that_disk(
 }
 
 /// Two selectors that are the same, or that name the same serial, path or world-wide name, mean one disk.
-pub(super) fn each_is_another(report: &Report<'_>, disks: &Vec<Picked>) {
+pub(super) fn each_is_another(report: &Report<'_>, disks: &[Picked]) {
     for (index, disk) in disks.iter().enumerate() {
         let one = &disk.selector;
         let same = |other: &&Picked| {

@@ -62,7 +62,7 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
         then: plain(then).unwrap_or_default(),
         webhooks,
     };
-    let disks = std::iter::once(disk).chain(picked).collect();
+    let disks: Vec<_> = std::iter::once(disk).chain(picked).collect();
     disk::each_is_another(report, &disks);
     Some(Read { config, disks })
 }

@@ -30,14 +30,18 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
     Some(Read { config: Storage { pools }, disks })
 }
 
-fn pools(report: &Report<'_>, tables: Vec<Table<'_, '_>>) -> Option<Vec<(Pool, Vec<Picked>)>> {
+/// A pool, and its disks with their places.
+type PoolAt = (Pool, Vec<Picked>);
+
+fn pools(report: &Report<'_>, tables: Vec<Table<'_, '_>>) -> Option<Vec<PoolAt>> {
     let pools: Vec<_> = tables.into_iter().map(pool).collect();
     let names: Vec<At<String>> = pools.iter().filter_map(|(name, _)| name.clone()).collect();
     super::each_once(report, &names, Clone::clone);
     pools.into_iter().map(|(_, pool)| pool).collect()
 }
 
-fn pool(mut table: Table<'_, '_>) -> (Option<At<String>>, Option<(Pool, Vec<Picked>)>) {
+/// The name apart, since it counts also where the rest of the table is wrong.
+fn pool(mut table: Table<'_, '_>) -> (Option<At<String>>, Option<PoolAt>) {
     let report = table.report();
     let name = table.required("name", "name = \"fast\"", |value| value.text(syntax::pool_name));
     let disks = table.required("disks", "disks = [{ serial = \"…\" }]", |value| {

@@ -81,7 +81,7 @@ fn webhook(mut table: Table<'_, '_>) -> Option<At<Webhook>> {
         on: on.unwrap_or_default().into_iter().map(|at| at.value).collect(),
         method: plain(method).unwrap_or_default(),
         headers: headers.into_iter().map(|(name, at)| (name, at.value)).collect(),
-        basic: basic,
+        basic,
         bearer: plain(bearer),
         ca: plain(ca),
     };

@@ -177,7 +177,7 @@ pub struct Vlan {
     pub addressing: Addressing,
 }
 
-/// A bridge: a switch inside the node. The first one is the one by which the cluster knows the node.
+/// A bridge: a switch inside the node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(deny_unknown_fields)]

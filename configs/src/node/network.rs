@@ -81,11 +81,16 @@ impl Network {
         bridges.chain(vlans).chain(bonds).chain(nics)
     }
 
-    /// The link by which the cluster knows the node: that of the default gateway, else the first with an address.
+    /// The link by which the cluster knows the node: that of the default gateway, else the first by DHCP, which gives one,
+    /// else the first with an address.
     pub fn primary(&self) -> Option<&str> {
-        let (mut links, mut gateways) = (self.links(), self.links());
-        let by_gateway = gateways.find(|(_, addressing)| addressing.gateways().next().is_some());
-        by_gateway.or_else(|| links.find(|(_, addressing)| addressing.is_given())).map(|(name, _)| name)
+        let by_default =
+            |name: &str| self.bridges.iter().any(|bridge| bridge.name == name && bridge.uses_dhcp());
+        self.links()
+            .find(|(_, addressing)| addressing.gateways().next().is_some())
+            .or_else(|| self.links().find(|(name, addressing)| addressing.asks_dhcp() || by_default(name)))
+            .or_else(|| self.links().find(|(_, addressing)| addressing.is_given()))
+            .map(|(name, _)| name)
     }
 }
 
@@ -104,4 +109,27 @@ pub struct Proxy {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
     pub no_proxy: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_cluster_knows_a_node_by_its_gateway_then_by_dhcp_then_by_any_address() {
+        let primary = |links: &str| {
+            let text = format!("version = 1\nsystem.hostname = \"a\"\n{links}");
+            let config = crate::load::parse_node_config("node.toml", &text).unwrap_or_else(|e| panic!("{e}"));
+            config.network.primary().map(str::to_owned)
+        };
+        let bridge = |name: &str, rest: &str| {
+            format!("[[network.bridge]]\nname = \"{name}\"\nports = [\"en{name}\"]\n{rest}\n")
+        };
+        let (fixed, other) = ("addresses = [\"192.0.2.10/24\"]", "addresses = [\"198.51.100.10/24\"]");
+        assert_eq!(primary("").as_deref(), Some("br0"));
+        assert_eq!(primary(&(bridge("a", fixed) + &bridge("b", ""))).as_deref(), Some("b"));
+        let gateway = format!("{other}\ngateway = \"198.51.100.1\"");
+        assert_eq!(primary(&(bridge("a", "") + &bridge("b", &gateway))).as_deref(), Some("b"));
+        assert_eq!(primary(&(bridge("a", "dhcp = false") + &bridge("b", fixed))).as_deref(), Some("b"));
+        let vlan = "[[network.vlan]]\nname = \"v\"\nid = 5\nparent = \"enp9s0\"\ndhcp = true\n";
+        assert_eq!(primary(&(bridge("a", "dhcp = false") + vlan)).as_deref(), Some("v"));
+    }
 }
