@@ -239,3 +239,139 @@ fn a_program_that_fails_is_named_with_its_last_words_and_the_table_stays_away() 
         assert!(!has_mbr(&disk) && !has_primary(&disk) && !has_backup(&disk));
     }
 }
+
+/// The plan of a reinstall that keeps the data of an older install of ours.
+fn keeping(release: &Release) -> InstallPlan {
+    let mut machine = machine();
+    let older = common::older(SIZE);
+    let data = older.partitions.last().unwrap().offset;
+    machine.disks[0].older = Some(older);
+    machine.disks[0].signatures =
+        vec![signature("/dev/vda", 512, "gpt"), signature("/dev/vda10", data + 0x438, "ext4")];
+    let supply = Supply { manifest: &release.manifest, images: &release.images };
+    plan(&config("reinstall = \"keep-data\"\n"), &machine, supply, ID).unwrap()
+}
+
+/// A disk with that older install: its table, its boot partition, and a file system on data.
+fn installed_disk(plan: &InstallPlan) -> FakeDisk {
+    let data = plan.layout.partition(Role::Data);
+    let mut superblock = [0; 1024];
+    superblock[0x38..0x3a].copy_from_slice(&[0x53, 0xef]);
+    superblock[0x68..0x78].copy_from_slice(data.uuid.as_bytes());
+    used_disk()
+        .holding(plan.layout.partition(Role::Esp).offset, b"old boot sector")
+        .holding(data.offset + 1024, &superblock)
+        .holding(data.offset + (1 << 20), b"a VM's disk")
+}
+
+#[test]
+fn a_reinstall_writes_everything_but_data() {
+    let release = Release::new();
+    let plan = keeping(&release);
+    let disk = installed_disk(&plan);
+    install(&plan, &release, &disk, &FakeTools::default()).unwrap();
+    let data = plan.layout.partition(Role::Data);
+    let in_data = |(offset, length): &&(u64, usize)| {
+        *offset < data.offset + data.size && offset + *length as u64 > data.offset
+    };
+    assert_eq!(disk.writes().iter().filter(in_data).count(), 0);
+    assert_eq!(bytes(&disk, data.offset + (1 << 20), 11), b"a VM's disk");
+    assert!(has_mbr(&disk) && has_primary(&disk) && has_backup(&disk));
+}
+
+#[test]
+fn a_reinstall_that_fails_anywhere_keeps_table_and_data_and_boots_nothing() {
+    let release = Release::new();
+    let plan = keeping(&release);
+    let whole = installed_disk(&plan);
+    install(&plan, &release, &whole, &FakeTools::default()).unwrap();
+    let esp = plan.layout.partition(Role::Esp).offset;
+    let data = plan.layout.partition(Role::Data).offset;
+    for n in 0..whole.writes().len() as u64 {
+        let disk = installed_disk(&plan).fails_at_write(n);
+        let failure = install(&plan, &release, &disk, &FakeTools::default()).unwrap_err();
+        assert!(matches!(failure.disk, DiskState::Kept), "write {n}: {:?}", failure.disk);
+        assert!(has_mbr(&disk), "write {n}: the table's mark stays");
+        assert_eq!(bytes(&disk, esp, 15), [0; 15], "write {n}: nothing boots");
+        assert_eq!(bytes(&disk, data + (1 << 20), 11), b"a VM's disk", "write {n}");
+    }
+}
+
+#[test]
+fn a_data_partition_without_its_file_system_is_refused_before_anything_is_written() {
+    let release = Release::new();
+    let plan = keeping(&release);
+    let disk = used_disk();
+    let failure = install(&plan, &release, &disk, &FakeTools::default()).unwrap_err();
+    assert_eq!(
+        chain(&failure),
+        "check that data holds a file system to keep failed: /dev/vda: its data partition holds no file system of that \
+         install"
+    );
+    assert!(matches!(failure.disk, DiskState::Untouched));
+    assert_eq!(disk.writes(), []);
+}
+
+/// A disk that outlives the installation which opened it.
+struct Shared(std::sync::Arc<FakeDisk>);
+
+impl Disk for Shared {
+    fn path(&self) -> &std::path::Path {
+        self.0.path()
+    }
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+    fn hold(&self, hold: sheaf_host::disk::Hold) -> Result<(), sheaf_host::disk::DiskError> {
+        self.0.hold(hold)
+    }
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), sheaf_host::disk::DiskError> {
+        self.0.read_at(offset, buffer)
+    }
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), sheaf_host::disk::DiskError> {
+        self.0.write_at(offset, bytes)
+    }
+    fn sync(&self) -> Result<(), sheaf_host::disk::DiskError> {
+        self.0.sync()
+    }
+}
+
+#[test]
+fn a_data_disk_is_emptied_only_when_the_boot_disk_was_read_back() {
+    let release = Release::new();
+    let mut machine = machine();
+    let mut full = common::disk("vdb", "B");
+    full.signatures = vec![signature("/dev/vdb", 5_000_000_000, "LVM2_member")];
+    machine.disks.push(full);
+    let supply = Supply { manifest: &release.manifest, images: &release.images };
+    let wanted = config("data-disks = [{ serial = \"B\", wipe = \"B\" }]\n");
+    let plan = plan(&wanted, &machine, supply, ID).unwrap();
+    let attempt = |disk: &FakeDisk| {
+        let other = FakeDisk::new("/dev/vdb", SIZE).holding(5_000_000_000, b"LABELONE");
+        let other = std::sync::Arc::new(other);
+        let open = |_: &std::path::Path| Ok(Box::new(Shared(other.clone())) as Box<dyn Disk>);
+        let means = Means {
+            run: &FakeTools::default(),
+            mount: &FakeMount::default(),
+            firmware: &FakeVariables::default(),
+            disk,
+            open: &open,
+            medium: &release.folder(),
+            remote: None,
+            scratch: &release.scratch(),
+            node_toml: "version = 1\n",
+            progress: &Progress::new(Vec::new()),
+        };
+        (execute::install(&plan, &means).is_ok(), other)
+    };
+    let whole = used_disk();
+    let (done, other) = attempt(&whole);
+    assert!(done);
+    assert_eq!(bytes(&other, 5_000_000_000, 8), [0; 8]);
+    let root = plan.layout.partition(Role::RootA).offset;
+    let in_root = |(offset, length): &(u64, usize)| *offset >= root && *length == 4 << 20;
+    let lost = whole.writes().iter().position(in_root).unwrap() as u64;
+    let (done, other) = attempt(&used_disk().loses_write(lost));
+    assert!(!done);
+    assert_eq!(other.writes(), [], "an installation that failed cost the other disk nothing");
+}
