@@ -4,7 +4,7 @@
 
 use sheaf_config::load::parse_config_file;
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Machines in the file.
 const MACHINES: usize = 500;
@@ -30,15 +30,21 @@ fn fleet() -> String {
     text
 }
 
+/// Time this thread had a processor: a busy machine does not make the check slower.
+fn on_cpu() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
+}
+
 #[test]
 fn a_file_for_five_hundred_machines_is_checked_in_no_time() {
     let text = fleet();
     let mut times: Vec<_> = (0..5)
         .map(|_| {
-            let begin = Instant::now();
+            let begin = on_cpu();
             let file = parse_config_file("fleet.toml", &text).unwrap_or_else(|errors| panic!("{errors}"));
             assert_eq!(file.entries().len(), MACHINES);
-            begin.elapsed()
+            on_cpu() - begin
         })
         .collect();
     times.sort();

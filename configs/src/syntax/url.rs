@@ -112,9 +112,10 @@ fn host_and_port(authority_part: &str) -> bool {
 
 /// Whom a webhook calls.
 pub fn webhook(text: &str) -> Result<String, Wrong> {
-    let (authority_part, _) = http(text)?;
-    if authority_part.contains('@') {
-        return wrong("carries a password", "write it in [install.webhook.basic]");
+    let (authority_part, path) = http(text)?;
+    // Also behind a slash: it may be part of a password that is not encoded.
+    if authority_part.contains('@') || path.contains('@') {
+        return wrong("carries a password", "write it in [install.webhook.basic]; elsewhere write %40 for @");
     }
     match host_and_port(authority_part) {
         true => Ok(text.to_owned()),
