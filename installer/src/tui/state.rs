@@ -156,6 +156,7 @@ impl State {
             }
         }
         self.machine = Some(machine);
+        self.notice = None;
     }
 
     fn key(&mut self, key: Key) -> Vec<Action> {
@@ -173,8 +174,8 @@ impl State {
         let row = focused.map(|index| rows[index].clone());
         match (key, row) {
             (Key::Escape, _) => self.back(),
-            (Key::Tab, _) => self.move_focus(&rows, 1),
-            (Key::BackTab, _) => self.move_focus(&rows, -1),
+            (Key::Tab, _) => self.cycle_focus(&rows, 1),
+            (Key::BackTab, _) => self.cycle_focus(&rows, -1),
             (Key::PageDown, _) => self.scroll_by(&rows, 10),
             (Key::PageUp, _) => self.scroll_by(&rows, -10),
             (Key::Down, _) if self.page.is_read() => self.scroll_by(&rows, 1),
@@ -231,6 +232,13 @@ impl State {
         let count = rows.iter().filter(|row| row.is_reachable()).count();
         let focus = self.focus.entry(self.page).or_default();
         *focus = focus.saturating_add_signed(by).min(count.saturating_sub(1));
+    }
+
+    /// Like [`Self::move_focus`]; after the last comes the first.
+    fn cycle_focus(&mut self, rows: &[Row], by: isize) {
+        let count = rows.iter().filter(|row| row.is_reachable()).count().max(1);
+        let focus = self.focus.entry(self.page).or_default();
+        *focus = (*focus).min(count - 1).wrapping_add_signed(by + count.cast_signed()) % count;
     }
 
     fn focus_command(&mut self, command: Command) {

@@ -70,9 +70,6 @@ impl Desk {
     /// Moves to what the screen marks with `>` when it stands before `text`, the way a person does: Tab until there.
     pub fn to(&mut self, text: &str) -> &mut Self {
         for _ in 0..60 {
-            self.press(&[Key::BackTab]);
-        }
-        for _ in 0..60 {
             if self.has_focus(text) {
                 return self;
             }

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 pub struct Places {
     /// Receives what the machine says on its serial line.
     pub serial: PathBuf,
+    /// Socket of the serial line's other end, when someone types there.
+    pub line: PathBuf,
     /// QEMU's control socket.
     pub qmp: PathBuf,
     /// Socket of the harness's shell.
@@ -33,7 +35,17 @@ pub fn arguments(spec: &Spec, tools: &Tools, accelerator: &str, places: &Places)
     args.all("-nodefaults -no-user-config -no-reboot -display none -device VGA -device virtio-rng-pci");
     args.two("-chardev", &format!("socket,id=qmp,path={},server=on,wait=off", places.qmp.display()));
     args.two("-mon", "chardev=qmp,mode=control");
-    args.two("-chardev", &format!("file,id=serial,path={},append=on", places.serial.display()));
+    let log = places.serial.display();
+    args.two(
+        "-chardev",
+        &match spec.typed {
+            true => format!(
+                "socket,id=serial,path={},server=on,wait=off,logfile={log},logappend=on",
+                places.line.display()
+            ),
+            false => format!("file,id=serial,path={log},append=on"),
+        },
+    );
     args.two("-serial", "chardev:serial");
     firmware(&mut args, spec, tools);
     for (index, disk) in spec.disks.iter().enumerate() {
@@ -156,7 +168,8 @@ mod tests {
     use crate::spec::Forward;
 
     fn line(spec: &Spec) -> String {
-        let places = Places { serial: "/c/serial".into(), qmp: "/s/qmp".into(), shell: "/s/shell".into() };
+        let (serial, line) = ("/c/serial".into(), "/s/line".into());
+        let places = Places { serial, line, qmp: "/s/qmp".into(), shell: "/s/shell".into() };
         arguments(spec, &Tools::at("/t".into()), "tcg", &places).join(" ")
     }
 
@@ -177,6 +190,13 @@ mod tests {
         let line = line(&Spec { medium: Some(medium), ..spec() });
         assert!(line.contains("virtio-net-pci,netdev=card,mac=52:54:00:5e:af:01,bootindex=0"), "{line}");
         assert!(line.contains("-netdev user,id=user,bootfile=sheaf.efi,tftp=/t"), "{line}");
+    }
+
+    #[test]
+    fn a_line_that_is_typed_on_is_a_socket_and_still_kept() {
+        let line = line(&Spec { typed: true, ..spec() });
+        let wanted = "socket,id=serial,path=/s/line,server=on,wait=off,logfile=/c/serial,logappend=on";
+        assert!(line.contains(wanted), "{line}");
     }
 
     #[test]

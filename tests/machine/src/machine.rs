@@ -123,6 +123,7 @@ impl Machine {
             .map_err(|source| files("no socket folder", source))?;
         let places = Places {
             serial: folder.join("serial.log"),
+            line: sockets.path().join("line"),
             qmp: sockets.path().join("qmp"),
             shell: sockets.path().join("shell"),
         };
@@ -179,6 +180,12 @@ impl Machine {
     /// The harness's shell in it; there only when its [`Spec`] asked for it.
     pub fn shell(&self) -> Shell {
         Shell::new(&self.places.shell)
+    }
+
+    /// The other end of its serial line, to type on; there only when its [`Spec`] asked for it. What it says comes here
+    /// and to [`Machine::serial`].
+    pub fn line(&self) -> std::io::Result<std::os::unix::net::UnixStream> {
+        std::os::unix::net::UnixStream::connect(&self.places.line)
     }
 
     /// Carries out a QMP command.

@@ -28,6 +28,8 @@ pub struct Spec {
     pub lan: Lan,
     /// A root shell for the harness, given to the node through SMBIOS (see [`crate::shell`]).
     pub shell: bool,
+    /// Someone types on its serial line: [`crate::Machine::line`].
+    pub typed: bool,
     /// State of a running machine to go on from, written by [`crate::Machine::save`].
     pub restore: Option<PathBuf>,
 }
@@ -46,6 +48,7 @@ impl Spec {
             forwards: Vec::new(),
             lan: Lan::Alone,
             shell: false,
+            typed: false,
             restore: None,
         }
     }

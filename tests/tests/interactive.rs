@@ -1,0 +1,199 @@
+//! The interactive installer on a machine, driven over its serial line as an operator does.
+
+use anyhow::Result;
+use sheaf_host::wait::until;
+use sheaf_machine::node::{BOOT_DEADLINE, INSTALL_DEADLINE, ca_hash};
+use sheaf_machine::{Forward, Machine, Medium, NodeMachine, Operator, lab, ports};
+use sheaf_tests::harness::{READY, case};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Firmware, kernel and initrd under emulation.
+const START: Duration = Duration::from_secs(300);
+/// A key's effect on the screen, under emulation.
+const ANSWER: Duration = Duration::from_secs(30);
+/// All probes of the network that may fail one after the other.
+const NETWORK: Duration = Duration::from_secs(180);
+/// A screen that does not show by then what it should is asked to be drawn anew.
+const REDRAW: Duration = Duration::from_secs(5);
+/// Between two looks at the screen.
+const LOOK: Duration = Duration::from_millis(20);
+/// Columns and rows of the terminal: the smallest that the installer takes.
+const SIZE: (u16, u16) = (80, 24);
+/// What a program sends to learn where the cursor is.
+const ASKS_CURSOR: &[u8] = b"\x1b[6n";
+
+/// A terminal at the other end of a machine's serial line.
+struct Terminal {
+    line: UnixStream,
+    screen: Arc<Mutex<vt100::Parser>>,
+}
+
+impl Terminal {
+    fn at(machine: &Machine) -> Result<Self> {
+        let line = machine.line()?;
+        let screen = Arc::new(Mutex::new(vt100::Parser::new(SIZE.1, SIZE.0, 0)));
+        let (mut reader, mut answers, parser) = (line.try_clone()?, line.try_clone()?, screen.clone());
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(length @ 1..) = reader.read(&mut bytes) {
+                let Ok(mut parser) = parser.lock() else { return };
+                parser.process(&bytes[..length]);
+                // As a terminal does.
+                if bytes[..length].windows(ASKS_CURSOR.len()).any(|bytes| bytes == ASKS_CURSOR) {
+                    let (row, column) = parser.screen().cursor_position();
+                    let _ = write!(answers, "\x1b[{};{}R", row + 1, column + 1);
+                }
+            }
+        });
+        Ok(Self { line, screen })
+    }
+
+    fn screen(&self) -> String {
+        self.screen.lock().map(|parser| parser.screen().contents()).unwrap_or_default()
+    }
+
+    /// Waits until the screen shows `text`. An emulated line repeats a byte now and then where the processor is shared by
+    /// many: like an operator, it is asked to draw its screen anew.
+    fn sees(&mut self, text: &str, deadline: Duration) -> Result<()> {
+        let end = Instant::now() + deadline;
+        while Instant::now() < end {
+            if until(REDRAW, LOOK, || self.screen().contains(text).then_some(())).is_some() {
+                return Ok(());
+            }
+            self.types("\x0c")?;
+        }
+        anyhow::bail!("no \"{text}\" within {} s on\n{}", deadline.as_secs(), self.screen())
+    }
+
+    fn types(&mut self, text: &str) -> Result<()> {
+        Ok(self.line.write_all(text.as_bytes())?)
+    }
+
+    /// Tab until the mark stands before `text`.
+    fn to(&mut self, text: &str) -> Result<()> {
+        let marks =
+            ["> ", "> (x) ", "> ( ) ", "> [x] ", "> [ ] ", "> [ "].map(|mark| format!("{mark}{text}"));
+        for _ in 0..60 {
+            let before = self.screen();
+            if marks.iter().any(|mark| before.contains(mark.as_str())) {
+                return Ok(());
+            }
+            self.types("\t")?;
+            if until(REDRAW, LOOK, || (self.screen() != before).then_some(())).is_none() {
+                self.types("\x0c")?;
+            }
+        }
+        anyhow::bail!("no mark before \"{text}\" on\n{}", self.screen())
+    }
+
+    fn choose(&mut self, text: &str) -> Result<()> {
+        self.to(text)?;
+        self.types("\r")
+    }
+
+    /// Types `text` where `label` is, and waits until it stands there.
+    fn fill(&mut self, label: &str, text: &str) -> Result<()> {
+        self.to(label)?;
+        self.types("\x05\x15")?; // to the end, and all before it away
+        self.types(text)?;
+        let shown: String = text.chars().rev().take(30).collect::<Vec<_>>().into_iter().rev().collect();
+        self.sees(&shown, ANSWER)
+    }
+
+    /// Goes on to the page called `title`.
+    fn go_on(&mut self, title: &str) -> Result<()> {
+        self.choose("Continue")?;
+        self.sees(title, ANSWER)
+    }
+
+    /// Goes on, which is refused with `reason`.
+    fn is_refused(&mut self, reason: &str) -> Result<()> {
+        self.choose("Continue")?;
+        self.sees(reason, ANSWER)
+    }
+}
+
+#[test]
+fn a_node_is_installed_over_the_serial_line_with_a_mistake_on_every_page_and_makes_its_cluster() {
+    case("interactive", |case| {
+        let built = case.built()?;
+        let operator = Operator::new(&built.sheaf, &built.kube, case.work());
+        let key = operator.admin_key()?;
+        let node = lab::Node::first(&key);
+        let iso = case.work().join("plain.iso");
+        operator.plain_iso(&built.release, &iso)?;
+
+        let mut machine = NodeMachine::blank(&case.tools, &node, case.work(), &case.artefacts())?;
+        let mut asked = machine.clone();
+        asked.spec.typed = true;
+        let mut running = asked.boot_medium(Medium::Cd(iso))?;
+        running.fatal.retain(|line| !line.contains("INSTALLATION FAILED"));
+        let mut operator_at = Terminal::at(&running)?;
+        walk(&mut operator_at, &key)?;
+        operator_at.choose("Restart")?;
+        running.wait_off(INSTALL_DEADLINE)?;
+        drop(running);
+
+        let port = ports::free_port()?;
+        machine.spec.forwards = vec![Forward { host: port, guest: node.address, port: 6443 }];
+        let mut running = machine.boot()?;
+        let hash = ca_hash(&mut running)?;
+        operator.wait_kubeconfig(&format!("https://127.0.0.1:{port}"), &hash, BOOT_DEADLINE)?;
+        operator.wait_node_ready("node1", READY)?;
+        Ok(())
+    });
+}
+
+/// From the first page to the installed node.
+fn walk(terminal: &mut Terminal, key: &str) -> Result<()> {
+    terminal.sees("What this machine becomes (1 of 8)", START)?;
+    terminal.sees("sheaf 0.1.0 installer", START)?;
+    terminal.types("\x1b[11~")?; // F1 of a VT220
+    terminal.sees("Any key closes this help", ANSWER)?;
+    terminal.types("x")?;
+    terminal.sees("> (x) Create a cluster", ANSWER)?;
+
+    terminal.go_on("Disk (2 of 8)")?;
+    terminal.is_refused("! is missing")?;
+    terminal.choose("/dev/vda")?;
+    terminal.go_on("Network (3 of 8)")?;
+
+    terminal.choose("Fixed address")?;
+    terminal.fill("Address", "10.0.2.11")?;
+    terminal.is_refused("has no prefix length")?;
+    terminal.fill("Address", "10.0.2.11/24")?;
+    terminal.fill("Gateway", "10.0.2.2")?;
+    terminal.fill("DNS servers", "10.0.2.3")?;
+    terminal.go_on("Name (4 of 8)")?;
+
+    terminal.fill("Host name", "Node_1")?;
+    terminal.is_refused("is not a host name")?;
+    terminal.fill("Host name", "node1")?;
+    // Back and forth: what was answered stays.
+    terminal.types("\x1b")?;
+    terminal.sees("[10.0.2.11/24_", ANSWER)?;
+    terminal.go_on("[node1_")?;
+    terminal.go_on("Cluster (5 of 8)")?;
+
+    terminal.fill("Token", "short")?;
+    terminal.is_refused("! ")?;
+    terminal.fill("Token", lab::TOKEN)?;
+    terminal.fill("Further names", "127.0.0.1")?;
+    terminal.go_on("Access (6 of 8)")?;
+
+    terminal.types("ssh-ed25519 AAAA")?;
+    terminal.is_refused("! ")?;
+    terminal.types("\x05\x15")?;
+    terminal.types(&key.trim().replace('\n', "\r"))?;
+    terminal.sees("-----END PUBLIC KEY-----", ANSWER)?;
+    terminal.go_on("Trying the network (7 of 8)")?;
+
+    terminal.sees("[ Try again ]", NETWORK)?;
+    terminal.go_on("Review (8 of 8)")?;
+    terminal.sees("Install sheaf", ANSWER)?;
+    terminal.choose("Install")?;
+    terminal.sees("Node's address: 10.0.2.11/24", INSTALL_DEADLINE)
+}
