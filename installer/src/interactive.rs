@@ -10,19 +10,16 @@ mod rehearsal;
 
 pub use rehearsal::Rehearsal;
 
+use crate::unattended;
 use drive::Drive;
 use sheaf_config::node::{NodeConfig, Then};
-use sheaf_host::disk::RawDisk;
 use sheaf_host::efi::EfiVars;
-use sheaf_host::mount::{self, Mount};
+use sheaf_host::fetch::Http;
 use sheaf_host::run::{Command, Run, System};
 use sheaf_host::tty::{Terminal, Tty, quiet_kernel};
-use sheaf_installer::execute::{self, Means};
-use sheaf_installer::inventory::{self, Reserved};
 use sheaf_installer::progress::{Progress, Watch};
-use sheaf_installer::session::{SCRATCH, open_disk};
-use sheaf_installer::sources;
-use sheaf_installer::sources::medium::{self, Medium};
+use sheaf_installer::record;
+use sheaf_installer::session::{Host, Session};
 use sheaf_installer::tui::event::{Check, Failed};
 use sheaf_installer::tui::file::Ready;
 use sheaf_installer::tui::machine::Machine;
@@ -49,8 +46,15 @@ pub fn run(consoles: &[PathBuf], effects: Arc<dyn Effects>) -> Option<ExitCode> 
 /// This machine.
 pub struct ThisMachine {
     key: PathBuf,
-    /// The medium that was found, and the machine as it was then.
-    found: Mutex<Option<(Medium, Machine)>>,
+    host: Host<'static>,
+    /// What was found at the last look.
+    found: Mutex<Option<Arc<Found>>>,
+}
+
+/// A session, and the machine as it was at its beginning.
+struct Found {
+    session: Session<'static>,
+    machine: Machine,
 }
 
 impl ThisMachine {
@@ -58,90 +62,74 @@ impl ThisMachine {
     pub fn new(key: &Path) -> Self {
         // Not allowed: then its lines stay on the screen until the next page.
         let _ = quiet_kernel();
-        Self { key: key.to_owned(), found: Mutex::new(None) }
+        // One for the whole program, which the threads of actions outlive nothing of.
+        let (firmware, fetch) = (Box::leak(Box::default()), Box::leak(Box::default()));
+        let host = unattended::host(firmware as &EfiVars, fetch as &Http);
+        Self { key: key.to_owned(), host, found: Mutex::new(None) }
     }
 
-    fn found(&self) -> MutexGuard<'_, Option<(Medium, Machine)>> {
+    fn found(&self) -> MutexGuard<'_, Option<Arc<Found>>> {
         self.found.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn find(&self) -> anyhow::Result<(Medium, Machine)> {
-        if let Some((medium, _)) = self.found().take() {
-            // One that can not be unmounted is found again where it is.
-            let _ = mount::System.unmount(&medium.mounted);
-        }
-        let devices = sources::settled(&System, |devices| !medium::candidates(devices).is_empty())?;
-        let medium = medium::find(&devices, &mount::System, &mounts(), &self.key)?;
-        let reserved = Reserved { medium: Some(&medium.device), config: None };
-        let inventory = inventory::probe(&System, Path::new("/"), reserved)?;
-        let (manifest, images) = (medium.manifest.clone(), medium.images.clone());
-        Ok((medium, Machine { inventory, manifest, images, id: Uuid::new_v4() }))
+    fn present(&self) -> Option<Arc<Found>> {
+        self.found().clone()
     }
 
-    fn drive<T>(&self, act: impl FnOnce(&Drive<'_>) -> anyhow::Result<T>) -> Result<T, String> {
-        act(&Drive { run: &System, mount: &mount::System, mounts: &mounts() })
-            .map_err(|error| format!("{error:#}"))
+    fn find(&self) -> anyhow::Result<Found> {
+        *self.found() = None;
+        let session = Session::open(self.host, &self.key, &|_| ())?;
+        let inventory = session.inventory(None)?;
+        let (manifest, images) = (session.release.manifest().clone(), session.release.images().clone());
+        Ok(Found { session, machine: Machine { inventory, manifest, images, id: Uuid::new_v4() } })
     }
-}
-
-fn mounts() -> PathBuf {
-    Path::new(SCRATCH).join("mounts")
 }
 
 impl Effects for ThisMachine {
     fn look(&self) -> Result<Machine, String> {
         let found = self.find().map_err(|error| format!("{error:#}"))?;
-        let machine = found.1.clone();
-        *self.found() = Some(found);
+        let machine = found.machine.clone();
+        *self.found() = Some(Arc::new(found));
         Ok(machine)
     }
 
     fn try_network(&self, config: &NodeConfig, tell: &mut dyn FnMut(Vec<Check>)) {
-        if let Some((_, machine)) = self.found().clone() {
-            network::attempt(config, &machine.inventory, tell);
+        if let Some(found) = self.present() {
+            network::attempt(&found.session, config, &found.machine.inventory, tell);
         }
     }
 
     fn admin_key(&self) -> Result<String, String> {
-        self.drive(|drive| drive.read(ADMIN_KEY))
+        let mounts = self.host.scratch.join("mounts");
+        let drive = Drive { run: self.host.run, mount: self.host.mount, mounts: &mounts };
+        drive.read(ADMIN_KEY).map_err(|error| format!("{error:#}"))
     }
 
     fn save(&self, name: &str, text: &str) -> Result<String, String> {
-        self.drive(|drive| drive.write(name, text))
+        record::save(&self.host, name, text.as_bytes())
+            .map_err(|error| format!("{:#}", anyhow::Error::new(error)))
     }
 
     fn install(&self, ready: &Ready, watch: Watch) -> Result<(), Failed> {
-        let plan = &ready.plan;
-        let untouched = "No disk was written.";
-        let fail = |reason: String| Failed { reason, remedy: None, disk: untouched.into() };
-        let Some((medium, _)) = self.found().clone() else {
-            return Err(fail("the medium is no longer there".into()));
-        };
+        let untouched = |reason: String| Failed { reason, remedy: None, disk: "No disk was written.".into() };
+        let found = self.present().ok_or_else(|| untouched("the release is no longer there".into()))?;
+        // Asked again: firmware that takes nothing unsigned refuses some of what the screens allow.
+        let plan = found
+            .session
+            .plan(&ready.config, &found.machine.inventory, found.machine.id)
+            .map_err(|errors| untouched(errors.to_string()))?;
+        record::keep_config(Path::new(record::FOLDER), &ready.config);
         let progress = Progress::watched(watch);
-        let disk = RawDisk::open(&plan.disk.path).map_err(|error| fail(error.to_string()))?;
-        let means = Means {
-            run: &System,
-            mount: &mount::System,
-            firmware: &EfiVars::default(),
-            disk: &disk,
-            open: &open_disk,
-            medium: &medium.folder,
-            remote: None,
-            scratch: Path::new(SCRATCH),
-            node_toml: &ready.text,
-            progress: &progress,
-        };
-        execute::install(plan, &means).map(drop).map_err(|failure| Failed {
-            remedy: Some(failure.source.remedy().to_owned()),
-            disk: failure.disk.describe(&plan.disk.path),
-            reason: format!("{:#}", anyhow::Error::new(failure)),
+        found.session.install(&plan, &ready.text, &progress).map(drop).map_err(|error| Failed {
+            remedy: Some(error.remedy().to_owned()),
+            disk: error.disk(&plan),
+            reason: format!("{:#}", anyhow::Error::new(error)),
         })
     }
 
     fn leave(&self, then: Then) -> Result<(), String> {
-        if let Some((medium, _)) = self.found().take() {
-            // Whatever is still mounted, the shutdown unmounts.
-            let _ = mount::System.unmount(&medium.mounted);
+        if let Some(found) = self.present() {
+            found.session.close();
         }
         let action = match then {
             Then::Reboot => "reboot",

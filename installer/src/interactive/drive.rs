@@ -1,17 +1,13 @@
-//! The drive labelled SHEAF-CONF: a key is read from it, a config and a log are written to it.
+//! The drive labelled SHEAF-CONF, from which a key is read. What is written to it is [`sheaf_installer::record`]'s.
 //!
-//! Route in: a file's name. Route out: its text, or where it went; the drive may be taken out then.
+//! Route in: a file's name. Route out: its text; the drive may be taken out then.
 
 use anyhow::{Context, Result, bail};
 use sheaf_host::block::{self, Device};
-use sheaf_host::file::write_atomically;
 use sheaf_host::mount::Mount;
 use sheaf_host::run::Run;
 use sheaf_installer::sources::config::LABEL;
 use std::path::{Path, PathBuf};
-
-/// File systems that a file can be written to: every computer can make and read the first.
-const WRITABLE: [&str; 2] = ["vfat", "ext4"];
 
 /// How it is reached.
 pub struct Drive<'a> {
@@ -33,22 +29,6 @@ impl Drive<'_> {
         let text = std::fs::read_to_string(dir.join(name));
         self.mount.unmount(&target)?;
         text.with_context(|| format!("{name} on {} can not be read", drive.path.display()))
-    }
-
-    /// Writes `text` to the file `name` in its root, in place of one that is there. Says where it is.
-    pub fn write(&self, name: &str, text: &str) -> Result<String> {
-        let drive = self.find()?;
-        let fstype = drive.fstype.clone().unwrap_or_default();
-        let path = drive.path.display();
-        if !WRITABLE.contains(&fstype.as_str()) {
-            bail!("{path} has the file system \"{fstype}\"; format it as FAT, with the label {LABEL}");
-        }
-        let target = self.target();
-        let dir = self.mount.writable(&drive.path, &fstype, &target)?;
-        let written = write_atomically(&dir.join(name), text.as_bytes(), 0o600);
-        self.mount.unmount(&target)?;
-        written.with_context(|| format!("{name} can not be written to {path}"))?;
-        Ok(format!("{name} on {path}"))
     }
 
     fn target(&self) -> PathBuf {
@@ -88,11 +68,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back_and_what_was_there_goes() {
+    fn a_file_of_the_drive_is_read() {
         with(&["vfat"], |drive, dir| {
-            std::fs::write(dir.join("node.toml"), "old and longer").unwrap();
-            assert_eq!(drive.write("node.toml", "new").unwrap(), "node.toml on /dev/sd0");
-            assert_eq!(drive.read("node.toml").unwrap(), "new");
+            std::fs::write(dir.join("admin.pub"), "key").unwrap();
+            assert_eq!(drive.read("admin.pub").unwrap(), "key");
         });
     }
 
@@ -100,14 +79,12 @@ mod tests {
     fn without_a_drive_or_with_two_it_is_said_what_to_do() {
         let none = with(&[], |drive, _| drive.read("admin.pub").unwrap_err().to_string());
         assert!(none.starts_with("No drive is labelled SHEAF-CONF; plug one in"), "{none}");
-        let two = with(&["vfat", "vfat"], |drive, _| drive.write("a", "b").unwrap_err().to_string());
+        let two = with(&["vfat", "vfat"], |drive, _| drive.read("a").unwrap_err().to_string());
         assert_eq!(two, "2 drives are labelled SHEAF-CONF; leave only one");
     }
 
     #[test]
-    fn a_drive_that_can_not_be_written_and_a_file_that_is_not_there_are_named() {
-        let disc = with(&["iso9660"], |drive, _| drive.write("a", "b").unwrap_err().to_string());
-        assert!(disc.contains("has the file system \"iso9660\"; format it as FAT"), "{disc}");
+    fn a_file_that_is_not_there_is_named() {
         let missing = with(&["vfat"], |drive, _| drive.read("admin.pub").unwrap_err().to_string());
         assert_eq!(missing, "admin.pub on /dev/sd0 can not be read");
     }

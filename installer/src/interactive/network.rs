@@ -3,9 +3,9 @@
 //! Route in: config and inventory. Route out: one [`Check`] for each probe, told each time one of them changes.
 
 use sheaf_config::node::NodeConfig;
-use sheaf_host::{call, net};
 use sheaf_installer::inventory::Inventory;
-use sheaf_installer::network::{self, Attempt, Outcome, Patience, Probe, State, What};
+use sheaf_installer::network::{self, Outcome, Probe, State, What};
+use sheaf_installer::session::Session;
 use sheaf_installer::tui::event::{Check, CheckState};
 use std::time::Duration;
 
@@ -15,13 +15,16 @@ pub fn waiting(config: &NodeConfig, inventory: &Inventory) -> Vec<Check> {
 }
 
 /// Tries it on this machine, whose network follows `config` from then on.
-pub fn attempt(config: &NodeConfig, inventory: &Inventory, tell: &mut dyn FnMut(Vec<Check>)) {
+pub fn attempt(
+    session: &Session<'_>,
+    config: &NodeConfig,
+    inventory: &Inventory,
+    tell: &mut dyn FnMut(Vec<Check>),
+) {
     let probes = network::plan(config, inventory);
     let mut checks: Vec<Check> = probes.iter().map(check).collect();
     tell(checks.clone());
-    let patience = Patience::default();
-    let attempt = Attempt { config, inventory, net: &net::System, call: &call::Http, patience };
-    network::run(&attempt, &probes, &mut |outcome| {
+    session.try_network(config, inventory, &mut |outcome| {
         if let Some(at) = probes.iter().position(|probe| *probe == outcome.probe) {
             checks[at] = tried(outcome);
         }
