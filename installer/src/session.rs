@@ -4,7 +4,7 @@
 //! clean: what an earlier one mounted is unmounted, so that a retry finds the machine as the first try did.
 //! Route in: [`Host`]. Route out: [`Session`], asked for config, inventory, plan, network and installation in turn.
 
-use crate::execute::{self, Failure, Means, Timing};
+use crate::execute::{self, Failure, Means, Open, Timing};
 use crate::inventory::{self, Inventory, Reserved};
 use crate::network::{self, Attempt, Outcome};
 use crate::plan::{self, InstallPlan, PlanError, PlanErrors, Supply};
@@ -54,7 +54,7 @@ pub struct Host<'h> {
     /// What the firmware boots.
     pub firmware: &'h dyn Variables,
     /// Opens disks.
-    pub open: &'h (dyn Fn(&Path) -> Result<Box<dyn Disk>, DiskError> + Sync),
+    pub open: &'h Open<'h>,
     /// The machine's tree.
     pub root: &'h Path,
     /// [`SCRATCH`].

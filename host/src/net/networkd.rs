@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// Where networkd reads what lives as long as the machine runs.
@@ -83,7 +83,7 @@ fn values(path: &Path) -> BTreeMap<String, String> {
     text.lines().filter_map(pair).collect()
 }
 
-fn lease(path: &PathBuf) -> Option<Lease> {
+fn lease(path: &Path) -> Option<Lease> {
     let values = values(path);
     let list = |key: &str| values.get(key).into_iter().flat_map(|text| text.split_ascii_whitespace());
     let address = |key: &str| list(key).next().and_then(|text| text.parse::<IpAddr>().ok());

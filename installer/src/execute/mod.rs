@@ -27,6 +27,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+/// Opens the disk at a path.
+pub type Open<'a> = dyn Fn(&Path) -> Result<Box<dyn Disk>, DiskError> + Sync + 'a;
+
 /// What carries a plan out.
 pub struct Means<'a> {
     /// Runs mkfs and mtools.
@@ -38,7 +41,7 @@ pub struct Means<'a> {
     /// The disk that is written.
     pub disk: &'a dyn Disk,
     /// Opens disks that are emptied besides.
-    pub open: &'a (dyn Fn(&Path) -> Result<Box<dyn Disk>, DiskError> + Sync + 'a),
+    pub open: &'a Open<'a>,
     /// Folder of the medium with the payload. With [`Means::remote`] a folder in memory, for the files that programs
     /// copy.
     pub medium: &'a Path,

@@ -179,26 +179,29 @@ impl Attempt<'_> {
         }
     }
 
-    /// The link `name` once `is_ready` with it, or as it is when patience ends.
+    /// The link `name` once `is_ready` with it.
     fn wait_for(
         &self,
         name: &str,
         patience: Duration,
         is_ready: impl Fn(&NetLink) -> bool,
-    ) -> Result<NetLink, Option<NetLink>> {
-        let mut last = None;
+    ) -> Result<NetLink, Waited> {
+        let mut is_there = false;
         let ready = wait::until(patience, self.patience.look, || {
-            last = self.net.links().ok()?.into_iter().find(|link| link.name == name);
-            last.clone().filter(&is_ready)
+            let link = self.net.links().ok()?.into_iter().find(|link| link.name == name);
+            is_there = link.is_some();
+            link.filter(&is_ready)
         });
-        ready.ok_or(last)
+        ready.ok_or(if is_there { Waited::InVain } else { Waited::ForNothing })
     }
 
     fn link(&self, nic: &str) -> Found {
         match self.wait_for(nic, self.patience.link, |link| link.carrier == Some(true)) {
             Ok(_) => Ok("it is connected".into()),
-            Err(None) => Err(("there is no such card".into(), "correct the card in [network]".into())),
-            Err(Some(_)) => Err((
+            Err(Waited::ForNothing) => {
+                Err(("there is no such card".into(), "correct the card in [network]".into()))
+            }
+            Err(Waited::InVain) => Err((
                 format!("no signal for {} s", self.patience.link.as_secs()),
                 "plug the cable in, or switch the switch's port on".into(),
             )),
@@ -303,6 +306,14 @@ impl Attempt<'_> {
             )),
         }
     }
+}
+
+/// Why a link is not what was waited for.
+enum Waited {
+    /// It is there, but not ready.
+    InVain,
+    /// There is no such link.
+    ForNothing,
 }
 
 #[cfg(test)]
