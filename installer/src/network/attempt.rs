@@ -257,9 +257,14 @@ impl Attempt<'_> {
                     .into(),
             ));
         };
-        match self.net.is_there(gateway, self.patience.answer) {
-            true => Ok(format!("{gateway} answers")),
-            false => Err((
+        // A link that came up just now may still be without its address and its route.
+        let patience = self.patience.answer;
+        let there = wait::until(patience * 2, self.patience.look, || {
+            self.net.is_there(gateway, patience).then_some(())
+        });
+        match there {
+            Some(()) => Ok(format!("{gateway} answers")),
+            None => Err((
                 format!("{gateway} does not answer on the link"),
                 "check gateway and the prefix length of the address; is the router up?".into(),
             )),
