@@ -182,6 +182,6 @@ fn an_addon_with_kernel_arguments_is_read_by_ukify() {
     let addon = installed.release.dir.path().join("arguments.addon.efi");
     let addon = addon.display().to_string();
     installed.tool("mcopy", &["-i", &esp, "::/loader/addons/arguments.addon.efi", &addon]);
-    let said = installed.tool("ukify", &["inspect", "--all", &addon]);
+    let said = installed.tool("ukify", &["inspect", &addon, "--all"]);
     assert!(said.contains(".cmdline") && said.contains("intel_iommu=on hugepages=64"), "{said}");
 }

@@ -11,7 +11,7 @@ fn a_second_machine_joins_by_token_and_gets_the_vm_when_the_first_is_cordoned() 
         let node = case.with_image(lab::Node::second(&cluster.ca_hash))?;
         let iso = case.iso(&cluster.operator, &case.built()?, &node)?;
         let mut machine = NodeMachine::blank(&case.tools, &node, case.work(), &case.artefacts())?;
-        machine.spec.lan = Lan::Cable(cluster.hub.clone());
+        machine.spec.lan = Lan::Cable(cluster.switch.socket());
         machine.install(Medium::Usb(iso), |_| {})?;
         let _second = machine.boot()?;
         cluster.operator.wait_node_ready("node2", READY)?;

@@ -1,7 +1,7 @@
 //! The harness itself, on the smallest machine there is.
 
 use sheaf_machine::spec::Lan;
-use sheaf_machine::{Disk, Firmware, Spec};
+use sheaf_machine::{Disk, Firmware, Spec, Switch};
 use sheaf_tests::harness::{case, field};
 use std::path::Path;
 use std::time::Duration;
@@ -38,11 +38,14 @@ fn two_machines_share_a_lan_and_its_addresses() {
         let disk = case.own_guest_disk()?;
         let other = case.work().join("other.raw");
         std::fs::copy(&disk, &other)?;
-        let sockets = tempfile::tempdir()?;
-        let hub = sockets.path().join("hub");
-        let mut first = case.start(&Spec { lan: Lan::Hub(hub.clone()), ..guest("first", &disk) })?;
+        let switch = Switch::start()?;
+        let mut first = case.start(&Spec { lan: Lan::Gateway(switch.socket()), ..guest("first", &disk) })?;
         let first_ip = field(&first.wait_for("guest: up", BOOT)?, "ip");
-        let cable = Spec { lan: Lan::Cable(hub), mac: "52:54:00:5e:af:02".into(), ..guest("second", &other) };
+        let cable = Spec {
+            lan: Lan::Cable(switch.socket()),
+            mac: "52:54:00:5e:af:02".into(),
+            ..guest("second", &other)
+        };
         let mut second = case.start(&cable)?;
         let second_ip = field(&second.wait_for("guest: up", BOOT)?, "ip");
         assert!(

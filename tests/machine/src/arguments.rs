@@ -128,7 +128,7 @@ fn medium(args: &mut Args, medium: Option<&Medium>) {
     }
 }
 
-/// One hub joins the machine's card, the user-mode network and the socket of another machine's cable.
+/// The machine's card, at the user-mode network itself or at a switch that this network is plugged into, too.
 fn network(args: &mut Args, spec: &Spec) {
     let (first, boot) = match &spec.medium {
         Some(Medium::Pxe { bootfile, tftp }) => {
@@ -138,12 +138,14 @@ fn network(args: &mut Args, spec: &Spec) {
         _ => ("", String::new()),
     };
     args.two("-device", &format!("virtio-net-pci,netdev=card,mac={}{first}", spec.mac));
-    let socket = |path: &Path, server| {
-        format!("stream,id=cable,server={server},addr.type=unix,addr.path={}", path.display())
+    let cable = |id: &str, switch: &Path| {
+        format!("stream,id={id},server=off,addr.type=unix,addr.path={},reconnect-ms=1000", switch.display())
     };
-    if let Lan::Cable(path) = &spec.lan {
-        let cable = socket(path, "off").replace("id=cable", "id=card");
-        args.two("-netdev", &(cable + ",reconnect-ms=1000"));
+    match &spec.lan {
+        Lan::Alone => {}
+        Lan::Gateway(switch) | Lan::Cable(switch) => args.two("-netdev", &cable("card", switch)),
+    }
+    if matches!(spec.lan, Lan::Cable(_)) {
         return;
     }
     let forwards: String = spec
@@ -151,14 +153,13 @@ fn network(args: &mut Args, spec: &Spec) {
         .iter()
         .map(|f| format!(",hostfwd=tcp:127.0.0.1:{}-{}:{}", f.host, f.guest, f.port))
         .collect();
-    // QEMU's user network answers every frame on a hub, whomever it is for: it would reset one machine's connections to
-    // the other. Restricted, it is silent but for DHCP, DNS and the forwards.
-    let restrict = if matches!(spec.lan, Lan::Hub(_)) { ",restrict=on" } else { "" };
-    args.two("-netdev", &format!("user,id=user{boot}{restrict}{forwards}"));
-    args.all("-netdev hubport,id=user-port,hubid=0,netdev=user -netdev hubport,id=card,hubid=0");
-    if let Lan::Hub(path) = &spec.lan {
-        args.two("-netdev", &socket(path, "on"));
-        args.all("-netdev hubport,id=cable-port,hubid=0,netdev=cable");
+    let id = if spec.lan == Lan::Alone { "card" } else { "user" };
+    args.two("-netdev", &format!("user,id={id}{boot}{forwards}"));
+    if let Lan::Gateway(switch) = &spec.lan {
+        args.two("-netdev", &cable("uplink", switch));
+        for port in ["user", "uplink"] {
+            args.two("-netdev", &format!("hubport,id={port}-port,hubid=0,netdev={port}"));
+        }
     }
 }
 
@@ -207,16 +208,17 @@ mod tests {
     }
 
     #[test]
-    fn the_user_mode_network_keeps_out_of_what_two_machines_say_to_each_other() {
-        let line = line(&Spec { lan: Lan::Hub("/s/lan".into()), ..spec() });
-        assert!(line.contains("user,id=user,restrict=on"), "{line}");
+    fn a_gateway_plugs_its_card_and_the_user_mode_network_into_the_switch() {
+        let line = line(&Spec { lan: Lan::Gateway("/s/lan".into()), ..spec() });
+        assert!(line.contains("stream,id=card,server=off,addr.type=unix,addr.path=/s/lan"), "{line}");
+        assert!(line.contains("-netdev user,id=user -netdev stream,id=uplink"), "{line}");
     }
 
     #[test]
     fn a_forward_leads_from_the_loopback_to_the_machine() {
         let forward = Forward { host: 7000, guest: [10, 0, 2, 10].into(), port: 6443 };
         let line = line(&Spec { forwards: vec![forward], ..spec() });
-        assert!(line.contains("user,id=user,hostfwd=tcp:127.0.0.1:7000-10.0.2.10:6443"), "{line}");
+        assert!(line.contains("user,id=card,hostfwd=tcp:127.0.0.1:7000-10.0.2.10:6443"), "{line}");
     }
 
     #[test]

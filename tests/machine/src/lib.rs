@@ -17,6 +17,7 @@ pub mod qmp;
 pub mod serial;
 pub mod shell;
 pub mod spec;
+pub mod switch;
 pub mod tools;
 
 pub use machine::{Machine, MachineError};
@@ -24,6 +25,7 @@ pub use node::NodeMachine;
 pub use operator::Operator;
 pub use serial::SerialLog;
 pub use spec::{Disk, DiskBus, Firmware, Format, Forward, Lan, Medium, Spec};
+pub use switch::Switch;
 pub use tools::Tools;
 
 /// The checkout that the caller stands in: `target/sheaf` under it holds everything that is made.

@@ -147,13 +147,13 @@ pub struct Forward {
     pub port: u16,
 }
 
-/// How a machine is cabled. User-mode network (10.0.2.0/24, gateway .2, DNS .3, DHCP from .15) hangs on the hub.
+/// How a machine is cabled. User-mode network (10.0.2.0/24, gateway .2, DNS .3, DHCP from .15) hangs on it, too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lan {
     /// Only the user-mode network.
     Alone,
-    /// The user-mode network, and a socket where another machine's cable is plugged in.
-    Hub(PathBuf),
-    /// A cable to that socket; no network of its own.
+    /// A cable to the [`crate::switch::Switch`] at this socket, and another one from the user-mode network to it.
+    Gateway(PathBuf),
+    /// A cable to the switch alone.
     Cable(PathBuf),
 }

@@ -8,7 +8,7 @@ use super::{Case, built::Built};
 use anyhow::{Context as _, Result};
 use sha2::{Digest, Sha256};
 use sheaf_machine::spec::{Forward, Lan};
-use sheaf_machine::{Machine, Medium, NodeMachine, Operator, Spec, files, lab, node, ports};
+use sheaf_machine::{Machine, Medium, NodeMachine, Operator, Spec, Switch, files, lab, node, ports};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,10 +31,9 @@ pub struct Cluster {
     pub operator: Operator,
     /// The hash that joining nodes pin.
     pub ca_hash: String,
-    /// Socket of the network's hub, for another machine's cable.
-    pub hub: PathBuf,
-    // Last: the socket's folder outlives the machine.
-    _sockets: tempfile::TempDir,
+    // Last: it outlives the machine.
+    /// The network, for another machine's cable.
+    pub switch: Switch,
 }
 
 impl Case {
@@ -96,8 +95,8 @@ impl Case {
         let mut machine = NodeMachine::blank(&self.tools, &node, folder, &self.artefacts())?;
         machine.install(Medium::Cd(iso), |_| {})?;
         let port = ports::free_port()?;
-        let sockets = tempfile::Builder::new().prefix("sheaf-lan-").tempdir()?;
-        cable(&mut machine.spec, &node, port, &sockets.path().join("hub"));
+        let switch = Switch::start()?;
+        cable(&mut machine.spec, &node, port, &switch);
         let mut running = machine.boot()?;
         let ca_hash = node::ca_hash(&mut running)?;
         std::fs::write(folder.join("ca-hash"), &ca_hash)?;
@@ -119,22 +118,21 @@ impl Case {
         let built = self.built()?;
         let node = self.first_node("")?;
         let port = ports::free_port()?;
-        let sockets = tempfile::Builder::new().prefix("sheaf-lan-").tempdir()?;
-        let hub = sockets.path().join("hub");
+        let switch = Switch::start()?;
         let mut machine = NodeMachine::existing(&self.tools, &node, snapshot, &self.artefacts());
         for file in machine.spec.files_mut() {
             let own = self.work().join(file.file_name().context("a disk without a name")?);
             files::overlay(&self.tools, file, &own)?;
             *file = own;
         }
-        cable(&mut machine.spec, &node, port, &hub);
+        cable(&mut machine.spec, &node, port, &switch);
         let restored = Spec { restore: Some(snapshot.join("state")), ..machine.spec.clone() };
         let ca_hash = std::fs::read_to_string(snapshot.join("ca-hash"))?;
         let operator =
             Operator::new(&built.sheaf, &built.kube, snapshot).at(&format!("https://127.0.0.1:{port}"));
         let running = self.start(&restored)?;
         operator.wait_node_ready(&node.name, READY)?;
-        Ok(Cluster { machine: running, node: machine, operator, ca_hash, hub, _sockets: sockets })
+        Ok(Cluster { machine: running, node: machine, operator, ca_hash, switch })
     }
 
     /// The first node of every cluster here, with the VMs' image on its medium.
@@ -213,9 +211,9 @@ impl Cluster {
     }
 }
 
-fn cable(spec: &mut Spec, node: &lab::Node, port: u16, hub: &Path) {
+fn cable(spec: &mut Spec, node: &lab::Node, port: u16, switch: &Switch) {
     spec.forwards = vec![Forward { host: port, guest: node.address, port: 6443 }];
-    spec.lan = Lan::Hub(hub.into());
+    spec.lan = Lan::Gateway(switch.socket());
     spec.shell = true;
 }
 
