@@ -190,7 +190,7 @@ mod tests {
         let medium = Medium::Pxe { bootfile: "sheaf.efi".into(), tftp: Some("/t".into()) };
         let line = line(&Spec { medium: Some(medium), ..spec() });
         assert!(line.contains("virtio-net-pci,netdev=card,mac=52:54:00:5e:af:01,bootindex=0"), "{line}");
-        assert!(line.contains("-netdev user,id=user,bootfile=sheaf.efi,tftp=/t"), "{line}");
+        assert!(line.contains("-netdev user,id=card,bootfile=sheaf.efi,tftp=/t"), "{line}");
     }
 
     #[test]
