@@ -31,6 +31,10 @@ pub fn arguments(spec: &Spec, tools: &Tools, accelerator: &str, places: &Places)
     for folder in ["usr/share/qemu", "usr/share/seabios"] {
         args.two("-L", &tools.file(folder).display().to_string());
     }
+    // A watchdog that is late is said in QEMU's log and no more: a minute of an emulated machine on a busy host is not
+    // a minute of its own. A reset is said there, too, with the processor's state: only so a triple fault is told from
+    // a reboot.
+    args.all("-action watchdog=debug -d cpu_reset");
     // A reboot ends QEMU, so that a case sees it; whoever wants it starts the machine again.
     args.all("-nodefaults -no-user-config -no-reboot -display none -device VGA -device virtio-rng-pci");
     args.two("-chardev", &format!("socket,id=qmp,path={},server=on,wait=off", places.qmp.display()));
