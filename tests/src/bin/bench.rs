@@ -98,7 +98,7 @@ impl Report {
     fn installer(&mut self, serial: &str) -> Result<()> {
         self.head(
             "Installation",
-            "the installer's line `sheaf-installer: timing {…}` on the serial line",
+            "grep 'sheaf-installer: timing' serial.log",
             "phase | seconds",
         );
         let (_, json) =
