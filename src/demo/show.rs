@@ -47,7 +47,7 @@ impl Show {
         println!(
             "\nOn your own machine: write {} to a USB stick\n    dd if={0} of=/dev/sdX bs=4M oflag=direct conv=fsync\n\
              put your node.toml on a second stick (label SHEAF-CONF) or into the ISO (sheaf iso RELEASE --config node.toml),\n\
-             and boot it with UEFI. configs/examples/ has files to start from; a disk is written only if node.toml names it.\n",
+             and boot it (UEFI or BIOS). configs/examples/ has files to start from; a disk is written only if node.toml names it.\n",
             iso.display()
         );
     }

@@ -96,11 +96,7 @@ impl Report {
     }
 
     fn installer(&mut self, serial: &str) -> Result<()> {
-        self.head(
-            "Installation",
-            "grep 'sheaf-installer: timing' serial.log",
-            "phase | seconds",
-        );
+        self.head("Installation", "grep 'sheaf-installer: timing' serial.log", "phase | seconds");
         let (_, json) =
             serial.split_once("sheaf-installer: timing ").context("the installer told no times")?;
         let timing: Value = serde_json::from_str(json.lines().next().unwrap_or_default().trim())?;
