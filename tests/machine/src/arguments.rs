@@ -55,6 +55,8 @@ pub fn arguments(spec: &Spec, tools: &Tools, accelerator: &str, places: &Places)
     for (index, disk) in spec.disks.iter().enumerate() {
         add_disk(&mut args, index, disk);
     }
+    // Where disks are plugged in while the machine runs: Machine::plug.
+    args.all("-device virtio-scsi-pci,id=hotplug");
     medium(&mut args, spec.medium.as_ref());
     network(&mut args, spec);
     if spec.shell {

@@ -6,7 +6,7 @@
 use crate::arguments::{Places, arguments};
 use crate::qmp::{Qmp, QmpError};
 use crate::shell::Shell;
-use crate::{SerialLog, Spec, Tools};
+use crate::{Disk, Format, SerialLog, Spec, Tools};
 use serde_json::{Value, json};
 use sheaf_host::run::{RunError, System};
 use sheaf_host::wait::until;
@@ -248,6 +248,38 @@ impl Machine {
     /// Presses the power button.
     pub fn press_power(&mut self) -> Result<(), MachineError> {
         self.qmp("system_powerdown", json!({})).map(drop)
+    }
+
+    /// Plugs `disk` in, as a SCSI disk whatever its bus says. `wwn`, if given, is its world-wide name.
+    pub fn plug(&mut self, disk: &Disk, wwn: Option<u64>) -> Result<(), MachineError> {
+        let node = format!("plug-{}", disk.serial);
+        let format = if disk.format == Format::Raw { "raw" } else { "qcow2" };
+        let file = json!({"driver": "file", "filename": disk.path, "discard": "unmap"});
+        self.qmp(
+            "blockdev-add",
+            json!({
+                "driver": format, "node-name": node, "discard": "unmap", "file": file,
+                "cache": {"no-flush": true}
+            }),
+        )?;
+        let mut device = json!({
+            "driver": "scsi-hd", "bus": "hotplug.0", "id": node, "drive": node, "serial": disk.serial
+        });
+        if let Some(wwn) = wwn {
+            device["wwn"] = json!(wwn);
+        }
+        self.qmp("device_add", device).map(drop)
+    }
+
+    /// Pulls out the disk that [`Machine::plug`] plugged in under this serial number; the machine is not asked.
+    pub fn pull(&mut self, serial: &str) -> Result<(), MachineError> {
+        let node = format!("plug-{serial}");
+        self.qmp("device_del", json!({"id": node}))?;
+        // The disk's file is let go once the device is gone, which may take a moment.
+        self.wait("disk pulled out", START_DEADLINE, |machine| {
+            machine.qmp("blockdev-del", json!({"node-name": node})).ok()
+        })?;
+        Ok(())
     }
 
     /// Writes the state of the running machine to `file` and switches it off. Its disks, which must not be written

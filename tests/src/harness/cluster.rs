@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Raise it when a change here changes what a snapshot holds.
-const SNAPSHOT_VERSION: u32 = 1;
+const SNAPSHOT_VERSION: u32 = 2;
 /// From the first answer of the API server to a Ready node, under emulation.
 pub const READY: Duration = Duration::from_secs(300);
 /// How long a running VM may need, the first on a node included.
@@ -130,7 +130,8 @@ impl Case {
         let ca_hash = std::fs::read_to_string(snapshot.join("ca-hash"))?;
         let operator =
             Operator::new(&built.sheaf, &built.kube, snapshot).at(&format!("https://127.0.0.1:{port}"));
-        let running = self.start(&restored)?;
+        let mut running = self.start(&restored)?;
+        self.try_programs(&mut running)?;
         operator.wait_node_ready(&node.name, READY)?;
         Ok(Cluster { machine: running, node: machine, operator, ca_hash, switch })
     }
@@ -206,8 +207,30 @@ impl Cluster {
             self.root(&look).ok().filter(|line| line.contains(text))
         });
         found.with_context(|| {
-            format!("the console of VM {name} shows no \"{text}\" within {} s", RUNNING.as_secs())
+            format!(
+                "the console of VM {name} shows no \"{text}\" within {} s\n{}",
+                RUNNING.as_secs(),
+                self.guest_state(uid)
+            )
         })
+    }
+
+    /// What is to be known of a guest that does not say what it should: the end of its console, its processors twice
+    /// (two equal pictures: it stands still), what KVM counted.
+    fn guest_state(&self, vmi_uid: &str) -> String {
+        let script = format!(
+            "virsh='virsh --connect qemu:///system'; tail -c 2000 /data/vms/{vmi_uid}/console.log
+             for domain in $($virsh list --name); do
+               for look in 1 2; do
+                 $virsh qemu-monitor-command $domain --hmp 'info status'
+                 $virsh qemu-monitor-command $domain --hmp 'info registers -a' | grep -E 'RIP|CR0|CS |HLT'
+                 grep -H . /sys/kernel/debug/kvm/*/{{exits,halt_exits,irq_exits,nmi_injections,insn_emulation}} 2>/dev/null
+                 sleep 2
+               done
+             done; uptime; dmesg | tail -n 20"
+        );
+        // Only an aid: what failed is said anyway.
+        self.root(&script).unwrap_or_else(|error| format!("its node says no more: {error}"))
     }
 }
 

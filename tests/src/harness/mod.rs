@@ -5,6 +5,7 @@
 
 mod built;
 mod cluster;
+mod trial;
 
 pub use built::Built;
 pub use cluster::{Cluster, IMAGE, READY, RUNNING, field};
