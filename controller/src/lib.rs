@@ -10,7 +10,6 @@ use std::{path::Path, time::Duration};
 use anyhow::Context;
 use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
 
-pub mod conditions;
 pub mod csr;
 pub mod install;
 pub mod lease;
@@ -22,6 +21,8 @@ pub mod resolve;
 pub mod tell;
 pub mod vm;
 pub mod vmi;
+
+pub use sheaf_api::conditions;
 
 /// Between two tries of something that needs the API server, while it is away.
 const API_RETRY: Duration = Duration::from_secs(3);

@@ -1,4 +1,4 @@
-//! The CustomResourceDefinitions of VirtualMachine and VirtualMachineInstance, made from the Rust types.
+//! The CustomResourceDefinitions, made from the Rust types: KubeVirt's kinds here, Sheaf's own in [`own`].
 //!
 //! Why here: the API server is the one place that every client passes, so it must refuse what Sheaf does not do.
 //! It drops in silence what a schema does not know; hence the schema is made in three steps: the types
@@ -6,7 +6,9 @@
 //! rules between fields ([`rules`]). Route in: the types and `facts/kubevirt-v1.txt`. Route out: what the
 //! controller applies at its start; `crds/*.json` is the same for people to read.
 
+mod own;
 mod refuse;
+pub(crate) mod rule;
 mod rules;
 mod tidy;
 
@@ -34,12 +36,14 @@ pub enum CrdError {
     Shape(#[from] serde_json::Error),
 }
 
-/// Both definitions, in the order in which they are to be applied.
+/// All definitions, in the order in which they are to be applied.
 pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
-    Ok(vec![
+    let mut all = vec![
         finish("VirtualMachineInstance", VirtualMachineInstance::crd())?,
         finish("VirtualMachine", VirtualMachine::crd())?,
-    ])
+    ];
+    all.extend(own::all()?);
+    Ok(all)
 }
 
 /// Adds to a derived definition what the types can not say.
@@ -66,12 +70,18 @@ fn finish(
     }
     for (root, table) in tables {
         let root = at(schema, root).ok_or_else(|| missing(root.into()))?;
-        for rule in table {
-            let place = at(root, rule.at).ok_or_else(|| missing(rule.at.into()))?;
-            rule.add_to(place);
-        }
+        add_rules(kind, root, table)?;
     }
     Ok(serde_json::from_value(crd)?)
+}
+
+/// Adds the rules of `table` to the schema `root`, of a kind called `kind`.
+fn add_rules(kind: &'static str, root: &mut Value, table: &[rule::Rule]) -> Result<(), CrdError> {
+    for rule in table {
+        let place = at(root, rule.at).ok_or_else(|| CrdError::NoSuchPath { kind, path: rule.at.into() })?;
+        rule.add_to(place);
+    }
+    Ok(())
 }
 
 /// The schema at a dotted path below `schema`; `[]` after a name means the items of that list.

@@ -1,52 +1,9 @@
 //! The rules between fields, as the API server will check them (CEL), each with the sentence it answers.
 //!
 //! Why here: one table says all that types can not. Every rule has a bad manifest in tests/manifests/bad.
-//! Route in: nothing. Route out: `x-kubernetes-validations` at the place that each rule names.
+//! Route in: nothing. Route out: [`super::rule`].
 
-use serde_json::{Map, Value, json};
-
-/// One rule.
-pub struct Rule {
-    /// Where it is checked, as a path below the root of its table; `self` in the rule is the value there.
-    pub at: &'static str,
-    /// What must hold.
-    rule: &'static str,
-    /// What is said if it does not.
-    says: &'static str,
-    /// The field that the answer names, below `at`.
-    field: &'static str,
-    /// In what sense it is wrong.
-    reason: Reason,
-}
-
-/// In what sense a value is wrong: the API server's words.
-enum Reason {
-    Invalid,
-    Required,
-    Forbidden,
-}
-
-impl Rule {
-    /// Adds the rule to the schema of its place.
-    pub fn add_to(&self, schema: &mut Value) {
-        let mut entry = Map::new();
-        entry.insert("rule".into(), json!(self.rule));
-        entry.insert("message".into(), json!(self.says));
-        if !self.field.is_empty() {
-            entry.insert("fieldPath".into(), json!(self.field));
-        }
-        let reason = match self.reason {
-            Reason::Invalid => "FieldValueInvalid",
-            Reason::Required => "FieldValueRequired",
-            Reason::Forbidden => "FieldValueForbidden",
-        };
-        entry.insert("reason".into(), json!(reason));
-        match schema.get_mut("x-kubernetes-validations").and_then(Value::as_array_mut) {
-            Some(rules) => rules.push(Value::Object(entry)),
-            None => schema["x-kubernetes-validations"] = json!([entry]),
-        }
-    }
-}
+use super::rule::{Reason, Rule};
 
 /// Every item of the list `$one` needs an item of the list `$two` with its name.
 ///

@@ -1,9 +1,9 @@
 //! Conditions of a status: set by type, with the time of the last change kept honest.
 //!
-//! Why here: both controllers report them. Route in: the conditions as they were. Route out: as they are now.
+//! Why here: every controller and the agent report them. Route in: the conditions as they were. Route out: as they are now.
 
+use crate::status::Condition;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
-use sheaf_api::status::Condition;
 
 /// The time as statuses write it: whole seconds.
 pub fn seconds(time: Timestamp) -> Time {

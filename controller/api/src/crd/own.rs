@@ -1,0 +1,30 @@
+//! The definitions of Sheaf's own kinds, `sheaf.dev/v1alpha1`: one line each.
+//!
+//! Why here: they have no other project's fields to refuse; a type and its table of rules say all. Route in: types and
+//! rules. Route out: what the controller applies at its start.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+use super::{CrdError, add_rules, rule::Rule, tidy};
+use crate::storage::{self, LocalVolume};
+
+/// All of them.
+pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
+    Ok(vec![finish("LocalVolume", LocalVolume::crd(), storage::rules::LOCAL_VOLUME)?])
+}
+
+/// Adds to a derived definition what the type can not say.
+fn finish(
+    kind: &'static str,
+    derived: CustomResourceDefinition,
+    rules: &[Rule],
+) -> Result<CustomResourceDefinition, CrdError> {
+    let mut crd = serde_json::to_value(derived)?;
+    let schema = crd
+        .pointer_mut("/spec/versions/0/schema/openAPIV3Schema")
+        .ok_or(CrdError::NoSuchPath { kind, path: "spec.versions[0].schema".into() })?;
+    tidy::tidy(schema);
+    add_rules(kind, schema, rules)?;
+    Ok(serde_json::from_value(crd)?)
+}

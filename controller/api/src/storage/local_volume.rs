@@ -1,0 +1,273 @@
+//! `sheaf.dev/v1alpha1` LocalVolume: one thin volume, or a snapshot of one, in a pool of one node.
+//!
+//! Why here: the controller makes it for a claim that the scheduler gave a node; the node's agent makes the logical
+//! volume of the same name, fills it and says how far it is. Route in: PersistentVolumeClaim, VolumeSnapshot,
+//! DataVolume. Route out: the device `/dev/sheaf-<pool>/<name>` and this object's status.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::status::Condition;
+
+/// Held by the agent until the logical volume is gone.
+pub const FINALIZER: &str = "sheaf.dev/local-volume";
+
+/// The condition that says whether the volume may be used, and if not, why.
+pub const READY: &str = "Ready";
+/// The condition that says whether the volume has the size asked for; there while it was ever grown.
+pub const RESIZED: &str = "Resized";
+
+/// A thin volume, or a snapshot of one, in a pool of one node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
+#[kube(
+    group = "sheaf.dev",
+    version = "v1alpha1",
+    kind = "LocalVolume",
+    plural = "localvolumes",
+    shortname = "lv",
+    category = "sheaf",
+    derive = "PartialEq",
+    status = "LocalVolumeStatus",
+    doc = "A thin volume, or a snapshot of one, in a pool of one node.",
+    selectable = ".spec.nodeName",
+    printcolumn = r#"{"name":"Node","type":"string","jsonPath":".spec.nodeName"}"#,
+    printcolumn = r#"{"name":"Pool","type":"string","jsonPath":".spec.pool"}"#,
+    printcolumn = r#"{"name":"Kind","type":"string","jsonPath":".spec.kind"}"#,
+    printcolumn = r#"{"name":"Bytes","type":"integer","jsonPath":".status.sizeBytes"}"#,
+    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Progress","type":"integer","description":"Percent","jsonPath":".status.progress.percent"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type=='Ready')].reason"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalVolumeSpec {
+    /// Name of the Node that holds it.
+    #[schemars(length(min = 1, max = 253))]
+    pub node_name: String,
+    /// Name of the pool on that node, without the node's.
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    pub pool: String,
+    /// Size that its user sees. It may be raised, never lowered; the node rounds it up to its extents.
+    #[schemars(range(min = 1_048_576))]
+    pub size_bytes: u64,
+    /// What it is. Default: Volume.
+    #[serde(default)]
+    pub kind: VolumeKind,
+    /// What is in it at first.
+    pub source: VolumeSource,
+}
+
+/// What a LocalVolume is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum VolumeKind {
+    /// A volume that a VM writes.
+    #[default]
+    Volume,
+    /// A snapshot that nobody writes: source is the volume it is of.
+    Snapshot,
+}
+
+/// What is in a volume at first; exactly one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeSource {
+    /// Nothing: it reads as zeros.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blank: Option<Blank>,
+    /// What another volume of the same pool holds at that moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<Origin>,
+    /// What a snapshot of the same pool holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Origin>,
+    /// An image from a server: raw or qcow2, either packed by xz, zstd or gzip.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpSource>,
+    /// An image that a client sends to the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<Upload>,
+}
+
+/// Zeros; it has no settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Blank {}
+
+/// What a client sends; it has no settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Upload {}
+
+/// Another LocalVolume of the same node and pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Origin {
+    /// Its name.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
+/// An image from a server.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HttpSource {
+    /// Where it lies: http or https.
+    #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s/]+(/\S*)?$"))]
+    pub url: String,
+    /// SHA-256 of the file as the server sends it: `sha256:` and 64 hexadecimal digits.
+    #[schemars(length(max = 71), regex(pattern = r"^sha256:[0-9a-fA-F]{64}$"))]
+    pub checksum: String,
+}
+
+/// What the node says of a volume.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalVolumeStatus {
+    /// How far it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<VolumePhase>,
+    /// The device, once it is Ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_path: Option<String>,
+    /// Size of the device; more than asked for where the node's extents are large.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<u64>,
+    /// How much of its source is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// Generation of the spec that this is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Details by type: Ready, Resized.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// How far a volume is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum VolumePhase {
+    /// It can not be made now; its condition Ready says why, and the node tries again.
+    Pending,
+    /// The logical volume is being made.
+    Creating,
+    /// Its source is being brought in.
+    Populating,
+    /// It may be used.
+    Ready,
+    /// It will not come to be; its condition Ready says why. The node does not try again.
+    Failed,
+}
+
+/// How much of a source is here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// Bytes that have come.
+    pub done_bytes: u64,
+    /// Bytes that are to come in all, where the source says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_bytes: Option<u64>,
+    /// The same as a share, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
+}
+
+/// Why a volume is not Ready, or not as large as asked for: the reasons of its conditions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VolumeReason {
+    /// The node has no such pool, or not yet.
+    PoolNotFound,
+    /// The pool has not the space.
+    OutOfSpace,
+    /// The origin is not on the node, or in another pool.
+    SourceNotFound,
+    /// The origin is not Ready yet.
+    SourceNotReady,
+    /// The server does not answer, or broke off; tried again.
+    SourceUnreachable,
+    /// The server says no.
+    SourceRefused,
+    /// The file is not the one whose checksum was given.
+    ChecksumMismatch,
+    /// The file is no disk image that can be read.
+    BadImage,
+    /// The image is larger than the volume.
+    ImageTooLarge,
+    /// This version does not do that.
+    NotSupported,
+    /// Another logical volume has its name, and is none of ours.
+    NameTaken,
+    /// It was Ready once and its logical volume is gone: it is not made anew, for that would hide the loss.
+    Lost,
+    /// The node could not; tried again.
+    NodeFailed,
+    /// The logical volume is being made.
+    Creating,
+    /// The source is being brought in.
+    Populating,
+    /// A user is still there: a running VM, or a clone that is being made.
+    InUse,
+    /// All is well.
+    Ready,
+}
+
+impl VolumeReason {
+    /// Whether the claim may be given another node instead: nothing on this one will help soon.
+    pub fn is_for_another_node(self) -> bool {
+        matches!(self, Self::PoolNotFound | Self::OutOfSpace)
+    }
+
+    /// The reason of that name.
+    pub fn of(word: &str) -> Option<Self> {
+        use VolumeReason::*;
+        let all = [
+            PoolNotFound,
+            OutOfSpace,
+            SourceNotFound,
+            SourceNotReady,
+            SourceUnreachable,
+            SourceRefused,
+            ChecksumMismatch,
+            BadImage,
+            ImageTooLarge,
+            NotSupported,
+            NameTaken,
+            Lost,
+            NodeFailed,
+            Creating,
+            Populating,
+            InUse,
+            Ready,
+        ];
+        all.into_iter().find(|reason| reason.to_string() == word)
+    }
+}
+
+impl std::fmt::Display for VolumeReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(self, f)
+    }
+}
+
+impl LocalVolume {
+    /// Whether its user may open it now.
+    pub fn is_ready(&self) -> bool {
+        self.status.as_ref().and_then(|status| status.phase) == Some(VolumePhase::Ready)
+    }
+
+    /// Why it is as it is: the reason and the sentence of its condition Ready.
+    pub fn why(&self) -> Option<(VolumeReason, &str)> {
+        let conditions = &self.status.as_ref()?.conditions;
+        let ready = conditions.iter().find(|condition| condition.type_ == READY)?;
+        let reason = VolumeReason::of(ready.reason.as_deref()?)?;
+        Some((reason, ready.message.as_deref().unwrap_or_default()))
+    }
+}
+
+/// Volume group of a pool.
+pub fn volume_group(pool: &str) -> String {
+    format!("sheaf-{pool}")
+}
+
+/// The device of a volume on its node.
+pub fn device_path(pool: &str, volume: &str) -> String {
+    format!("/dev/{}/{volume}", volume_group(pool))
+}
