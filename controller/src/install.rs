@@ -1,4 +1,4 @@
-//! What the cluster needs before there can be VMs: definitions, RuntimeClass, admission policies.
+//! What the cluster needs before there can be VMs: definitions, RuntimeClass, what nodes may do.
 //!
 //! Why here: the controller owns these and brings them up to date with itself, so an upgrade is a new binary.
 //! The identity, its rights and its certificate come before it, from whoever made the cluster. Route in: constants. Route out: server-side applies, all idempotent.
@@ -10,6 +10,7 @@ use k8s_openapi::{
         admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
         core::v1::Namespace,
         node::v1::RuntimeClass,
+        rbac::v1::{ClusterRole, ClusterRoleBinding},
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
@@ -65,10 +66,16 @@ pub async fn install(client: &Client) -> Result<(), InstallError> {
         established(&definitions, &name).await?;
     }
     apply(&Api::<RuntimeClass>::all(client.clone()), "RuntimeClass", RUNTIME_CLASS, runtime_class()).await?;
+    let roles: Api<ClusterRole> = Api::all(client.clone());
+    apply(&roles, "ClusterRole", policy::node::ROLE, policy::node::role()).await?;
+    let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
+    apply(&bindings, "ClusterRoleBinding", policy::node::ROLE, policy::node::role_binding()).await?;
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
-    apply(&policies, "ValidatingAdmissionPolicy", policy::NAME, policy::policy()).await?;
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
-    apply(&bindings, "ValidatingAdmissionPolicyBinding", policy::NAME, policy::binding()).await?;
+    for (name, body) in policy::all() {
+        apply(&policies, "ValidatingAdmissionPolicy", name, body).await?;
+        apply(&bindings, "ValidatingAdmissionPolicyBinding", name, policy::binding(name)).await?;
+    }
     Ok(())
 }
 

@@ -17,6 +17,7 @@ pub mod file;
 pub mod hostname;
 pub mod libvirt;
 pub mod links;
+pub mod lvm;
 pub mod mount;
 pub mod net;
 pub mod nic;

@@ -5,5 +5,6 @@
 //! in ten lines. Which rung of the ladder a test belongs to: `docs/testing.md`.
 
 pub mod cluster;
+pub mod controlled;
 pub mod harness;
 pub mod libvirt;

@@ -15,64 +15,27 @@ use sheaf_api::{
     placeholder::PlacedVmi,
     status::{Phase, PrintableStatus},
 };
-use sheaf_host::run::{Command, System};
-use sheaf_tests::cluster::{ControlPlane, kube_binary};
+use sheaf_tests::controlled::{Controlled, wait};
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
-/// How long anything may take here; the longest is a start that waits after a failure.
-const SOON: Duration = Duration::from_secs(40);
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(200);
-
-/// A control plane with a controller that leads it.
+/// A control plane with a controller that leads it, and what the test knows of VMs on it.
 struct Bench {
-    plane: ControlPlane,
+    on: Controlled,
     client: Client,
-    controller: tokio::task::JoinHandle<Result<()>>,
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        self.controller.abort();
-    }
 }
 
 impl Bench {
     async fn start() -> Result<Self> {
-        let plane = ControlPlane::start("").await?;
-        let kubeconfig = plane.controller_kubeconfig();
-        let controller = tokio::spawn(async move { sheaf_controller::run(&kubeconfig).await });
-        let bench = Self { client: plane.admin.clone(), plane, controller };
-        // The policy is the last thing that is installed.
-        let policies: Api<k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding> =
-            Api::all(bench.client.clone());
-        wait("the controller installs what it needs", async || {
-            policies.get_opt("sheaf-placeholder-pods").await
-        })
-        .await?;
-        // Without it no Pod is admitted at all.
-        let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> =
-            Api::default_namespaced(bench.client.clone());
-        wait("the namespace has its service account", async || accounts.get_opt("default").await).await?;
-        Ok(bench)
+        let on = Controlled::start().await?;
+        Ok(Self { client: on.client.clone(), on })
     }
 
     /// What kubectl says, on either stream.
     fn kubectl(&self, words: &[&str]) -> Result<String> {
-        let folder = tempfile::tempdir()?;
-        let log = folder.path().join("said");
-        let command = Command::new(kube_binary()?)
-            .arg("kubectl")
-            .arg("--kubeconfig")
-            .arg(self.plane.kubeconfig())
-            .args(words)
-            .log(log.clone());
-        System.start(&command)?.wait()?;
-        Ok(fs::read_to_string(log)?)
+        self.on.kubectl(words)
     }
 
     fn machines(&self) -> Api<VirtualMachine> {
@@ -159,19 +122,6 @@ impl Bench {
         .await?;
         self.pods().delete(pod, &DeleteParams::default().grace_period(0)).await?;
         Ok(())
-    }
-}
-
-/// Looks until there is something, or fails with what was waited for.
-async fn wait<T>(what: &str, mut look: impl AsyncFnMut() -> kube::Result<Option<T>>) -> Result<T> {
-    let end = Instant::now() + SOON;
-    loop {
-        match look().await {
-            Ok(Some(found)) => return Ok(found),
-            Ok(None) => ensure!(Instant::now() < end, "not within {SOON:?}: {what}"),
-            Err(error) => ensure!(Instant::now() < end, "not within {SOON:?}: {what}: {error}"),
-        }
-        tokio::time::sleep(LOOK).await;
     }
 }
 

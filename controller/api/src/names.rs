@@ -35,6 +35,13 @@ pub const BRIDGE_RESOURCE_PREFIX: &str = "bridge.network.kubevirt.io/";
 /// The bridge behind a network of type `pod`: the node's own, with its first uplink.
 pub const POD_NETWORK_BRIDGE: &str = "br0";
 
+/// Label of a StoragePool: name of the pool that it is on its node.
+pub const POOL_LABEL: &str = "sheaf.dev/pool";
+/// The pool that every node with room on its boot disk has.
+pub const DEFAULT_POOL: &str = "default";
+/// Label of a BlockDevice or StoragePool: its node.
+pub const NODE_LABEL: &str = "sheaf.dev/node";
+
 /// Label of a Pod: UID of its VMI.
 pub const CREATED_BY_LABEL: &str = "kubevirt.io/created-by";
 /// Label of a Pod: what it is. Value [`LAUNCHER`].
@@ -74,4 +81,9 @@ pub fn image_label(name: &str) -> String {
 /// Extended resource for one port of `bridge`.
 pub fn bridge_resource(bridge: &str) -> String {
     format!("{BRIDGE_RESOURCE_PREFIX}{bridge}")
+}
+
+/// LVM's volume group of the pool `pool`.
+pub fn volume_group(pool: &str) -> String {
+    format!("sheaf-{pool}")
 }

@@ -49,6 +49,9 @@ pub fn rules() -> Vec<Value> {
         "metadata": {"name": CONTROLLER_USER},
         "rules": [
             rule("kubevirt.io", &["*"], &write),
+            rule("sheaf.dev", &["*"], &write),
+            // What nodes may do; it gives no right that it has not itself.
+            rule("rbac.authorization.k8s.io", &["clusterroles", "clusterrolebindings"], &["get", "list", "watch", "create", "update", "patch"]),
             rule("", &["pods"], &write),
             rule("", &["nodes", "namespaces", "persistentvolumeclaims"], &read),
             rule("", &["namespaces"], &["create", "patch"]),

@@ -7,11 +7,15 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 
 use super::{CrdError, add_rules, rule::Rule, tidy};
-use crate::storage::{self, LocalVolume};
+use crate::storage::{self, BlockDevice, LocalVolume, StoragePool};
 
 /// All of them.
 pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
-    Ok(vec![finish("LocalVolume", LocalVolume::crd(), storage::rules::LOCAL_VOLUME)?])
+    Ok(vec![
+        finish("BlockDevice", BlockDevice::crd(), storage::rules::BLOCK_DEVICE)?,
+        finish("StoragePool", StoragePool::crd(), storage::rules::STORAGE_POOL)?,
+        finish("LocalVolume", LocalVolume::crd(), storage::rules::LOCAL_VOLUME)?,
+    ])
 }
 
 /// Adds to a derived definition what the type can not say.

@@ -5,6 +5,94 @@
 
 use crate::crd::rule::{Reason, Rule};
 
+/// Of a BlockDevice.
+pub const BLOCK_DEVICE: &[Rule] = &[
+    Rule {
+        at: "",
+        rule: "self.metadata.name.startsWith(self.spec.nodeName + '.')",
+        says: "metadata.name is <nodeName>.<id>; the node's agent makes it",
+        field: "",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "spec",
+        rule: "self.nodeName == oldSelf.nodeName",
+        says: "a disk that moves to another node has another BlockDevice there",
+        field: ".nodeName",
+        reason: Reason::Forbidden,
+    },
+    Rule {
+        at: "spec",
+        rule: "self.identity == oldSelf.identity",
+        says: "it is what the disk says of itself and does not change",
+        field: ".identity",
+        reason: Reason::Forbidden,
+    },
+    Rule {
+        at: "spec",
+        rule: "self.role != 'pool' || has(self.pool)",
+        says: "role pool needs the name of the pool",
+        field: ".pool",
+        reason: Reason::Required,
+    },
+    Rule {
+        at: "spec",
+        rule: "self.role == 'pool' || !has(self.pool)",
+        says: "only a disk of role pool belongs to a pool; set role: pool or remove this",
+        field: ".pool",
+        reason: Reason::Forbidden,
+    },
+    Rule {
+        at: "spec",
+        rule: "!has(self.wipe) || (has(self.identity.serial) ? self.wipe.confirmSerial == self.identity.serial : \
+               has(self.identity.wwn) ? self.wipe.confirmSerial == self.identity.wwn : \
+               has(self.identity.path) && self.wipe.confirmSerial == self.identity.path)",
+        says: "does not repeat this disk's identity.serial (without one identity.wwn, without either identity.path); \
+               nothing is erased",
+        field: ".wipe.confirmSerial",
+        reason: Reason::Invalid,
+    },
+];
+
+/// Of a StoragePool.
+pub const STORAGE_POOL: &[Rule] = &[
+    Rule {
+        at: "",
+        rule: "self.metadata.name == self.spec.pool + '.' + self.spec.nodeName",
+        says: "metadata.name is <pool>.<nodeName>, so that a node has one pool of a name",
+        field: "",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "spec",
+        rule: "self.nodeName == oldSelf.nodeName",
+        says: "a pool does not move; make one on the other node",
+        field: ".nodeName",
+        reason: Reason::Forbidden,
+    },
+    Rule {
+        at: "spec",
+        rule: "self.pool == oldSelf.pool",
+        says: "a pool keeps its name",
+        field: ".pool",
+        reason: Reason::Forbidden,
+    },
+    Rule {
+        at: "spec",
+        rule: "!has(self.devices) || self.devices.all(device, device.startsWith(self.nodeName + '.'))",
+        says: "a pool is made of its own node's BlockDevices, whose names begin with <nodeName>.",
+        field: ".devices",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "spec",
+        rule: "!has(self.tags) || self.tags.all(tag, tag.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$'))",
+        says: "a tag is made of small letters, digits and hyphens",
+        field: ".tags",
+        reason: Reason::Invalid,
+    },
+];
+
 /// Of a LocalVolume.
 pub const LOCAL_VOLUME: &[Rule] = &[
     Rule {

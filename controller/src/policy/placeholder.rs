@@ -1,13 +1,12 @@
 //! Who may make placeholder Pods: the controller alone.
 //!
 //! Why here: a placeholder Pod names files of a node and becomes a process there; whoever could write one
-//! would pass by every rule of the VirtualMachine API. Route in: nothing. Route out: a ValidatingAdmissionPolicy
-//! and its binding, applied by [`crate::install`].
+//! would pass by every rule of the VirtualMachine API. Route in: nothing. Route out: a ValidatingAdmissionPolicy.
 
 use serde_json::{Value, json};
 use sheaf_api::names::{CONTROLLER_USER, RUNTIME_CLASS, VMI_ANNOTATION};
 
-/// Name of the policy and of its binding.
+/// Its name.
 pub const NAME: &str = "sheaf-placeholder-pods";
 
 /// The policy.
@@ -47,15 +46,5 @@ pub fn policy() -> Value {
                 },
             ],
         },
-    })
-}
-
-/// Its binding: everywhere.
-pub fn binding() -> Value {
-    json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": NAME},
-        "spec": {"policyName": NAME, "validationActions": ["Deny"]},
     })
 }

@@ -1,0 +1,311 @@
+//! LVM itself, one command a method.
+//!
+//! Why here: how a command is said stands once. Route in: [`Lvm`]. Route out: the program `lvm`.
+
+use super::{DEADLINE, Groups, Lvm, LvmError, THIN_POOL, ThinSize, Volume, report};
+use crate::run::{Command, Output, Run};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Nothing is remembered on a root that does not change, no other program watches or polls, and a device is called as
+/// the kernel calls it.
+const CONFIG: &str = "devices { use_devicesfile=0 hints=\"none\" scan_lvs=0 preferred_names=[\"^/dev/nvme\",\"^/dev/sd\",\"^/dev/vd\"] } \
+                      backup { backup=0 archive=0 } \
+                      global { locking_dir=\"/run/sheaf/lvm\" event_activation=0 use_lvmpolld=0 } \
+                      activation { monitoring=0 }";
+
+/// The node's LVM.
+pub struct Lvm2 {
+    run: Arc<dyn Run>,
+    devices: Mutex<BTreeMap<String, Vec<PathBuf>>>,
+}
+
+impl Lvm2 {
+    /// One that runs its program through `run`.
+    pub fn new(run: Arc<dyn Run>) -> Self {
+        Self { run, devices: Mutex::default() }
+    }
+
+    /// `lvm NAME` over the devices of `group` and `more`.
+    fn command(&self, name: &str, group: &str, more: Option<&Path>) -> Result<Command, LvmError> {
+        let known = self.devices();
+        let devices = known.get(group).ok_or_else(|| LvmError::Unknown(group.to_owned()))?;
+        let list: Vec<String> = devices
+            .iter()
+            .map(PathBuf::as_path)
+            .chain(more)
+            .map(|device| device.display().to_string())
+            .collect();
+        Ok(command(name).arg("--devices").arg(list.join(",")))
+    }
+
+    fn go(&self, command: &Command) -> Result<Output, LvmError> {
+        Ok(self.run.run(command)?)
+    }
+
+    /// Runs `lvm NAME ARGS` over the group's devices.
+    fn change<S: AsRef<std::ffi::OsStr>>(&self, name: &str, group: &str, args: &[S]) -> Result<(), LvmError> {
+        self.go(&self.command(name, group, None)?.args(args)).map(drop)
+    }
+
+    /// Changes the thin pool or a volume: `GROUP/NAME` comes last.
+    fn change_volume(&self, name: &str, group: &str, volume: &str, args: &[String]) -> Result<(), LvmError> {
+        let command = self.command(name, group, None)?.args(args).arg(format!("{group}/{volume}"));
+        self.go(&command).map(drop)
+    }
+
+    fn devices(&self) -> MutexGuard<'_, BTreeMap<String, Vec<PathBuf>>> {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn command(name: &str) -> Command {
+    Command::new("lvm")
+        .arg(name)
+        .arg("--config")
+        .arg(CONFIG)
+        // What the agent has open is its own matter.
+        .env("LVM_SUPPRESS_FD_WARNINGS", "1")
+        .env("LC_ALL", "C")
+        .deadline(DEADLINE)
+}
+
+/// A report as JSON, all numbers in bytes.
+fn report_of(command: Command, columns: &str) -> Command {
+    command.args(["--reportformat", "json", "--units", "b", "--nosuffix", "-o", columns])
+}
+
+fn tag_arguments(option: &str, tags: &[&str]) -> Vec<String> {
+    tags.iter().flat_map(|tag| [option.to_owned(), (*tag).to_owned()]).collect()
+}
+
+impl Lvm for Lvm2 {
+    fn groups(&self) -> Result<Groups, LvmError> {
+        report::groups(&self.go(&report_of(command("pvs"), report::MEMBER_COLUMNS))?.stdout)
+    }
+
+    fn confine(&self, group: &str, devices: &[PathBuf]) {
+        self.devices().insert(group.to_owned(), devices.to_vec());
+    }
+
+    fn create_group(
+        &self,
+        group: &str,
+        device: &Path,
+        tags: &[&str],
+        device_tags: &[&str],
+    ) -> Result<(), LvmError> {
+        self.confine(group, &[device.to_owned()]);
+        let create = self
+            .command("vgcreate", group, None)?
+            // Only the agent makes devices of its volumes.
+            .args([
+                "--yes",
+                "--dataalignment",
+                "1m",
+                "--setautoactivation",
+                "n",
+                "--physicalextentsize",
+                "4m",
+            ])
+            .args(tag_arguments("--addtag", tags))
+            .arg(group)
+            .arg(device);
+        self.go(&create)?;
+        self.tag_member(group, device, device_tags)
+    }
+
+    fn add_member(&self, group: &str, device: &Path, tags: &[&str]) -> Result<(), LvmError> {
+        let extend = self.command("vgextend", group, Some(device))?.args(["--yes", "--dataalignment", "1m"]);
+        self.go(&extend.arg(group).arg(device))?;
+        self.devices().entry(group.to_owned()).or_default().push(device.to_owned());
+        self.tag_member(group, device, tags)
+    }
+
+    fn tag_member(&self, group: &str, device: &Path, tags: &[&str]) -> Result<(), LvmError> {
+        let change = self.command("pvchange", group, None)?.args(tag_arguments("--addtag", tags)).arg(device);
+        self.go(&change).map(drop)
+    }
+
+    fn remove_member(&self, group: &str, device: &Path) -> Result<(), LvmError> {
+        let path = device.display().to_string();
+        self.change("vgreduce", group, &[group, &path])?;
+        self.change("pvremove", group, &["--yes", &path])?;
+        self.devices().entry(group.to_owned()).or_default().retain(|member| member != device);
+        Ok(())
+    }
+
+    fn forget_missing(&self, group: &str) -> Result<(), LvmError> {
+        // Refused by LVM while a volume has data there.
+        self.change("vgreduce", group, &["--removemissing", group])
+    }
+
+    fn restore_member(&self, group: &str, device: &Path) -> Result<(), LvmError> {
+        self.change("vgextend", group, &["--restoremissing", group, &device.display().to_string()])
+    }
+
+    fn set_allocatable(&self, group: &str, device: &Path, yes: bool) -> Result<(), LvmError> {
+        let word = if yes { "y" } else { "n" };
+        self.change("pvchange", group, &["--allocatable", word, &device.display().to_string()])
+    }
+
+    fn evacuate(&self, group: &str, device: &Path) -> Result<(), LvmError> {
+        self.change("pvmove", group, &["--background", "--interval", "1", &device.display().to_string()])
+    }
+
+    fn resume_moves(&self, group: &str) -> Result<(), LvmError> {
+        self.change("pvmove", group, &["--background", "--interval", "1"])
+    }
+
+    fn abort_moves(&self, group: &str) -> Result<(), LvmError> {
+        self.change("pvmove", group, &["--abort"])
+    }
+
+    fn create_thin_pool(&self, group: &str, size: ThinSize) -> Result<(), LvmError> {
+        let bytes = |bytes: u64| format!("{bytes}b");
+        self.change(
+            "lvcreate",
+            group,
+            &[
+                "--yes".to_owned(),
+                "--type".into(),
+                "thin-pool".into(),
+                "--size".into(),
+                bytes(size.data),
+                "--poolmetadatasize".into(),
+                bytes(size.metadata),
+                "--chunksize".into(),
+                bytes(size.chunk),
+                // What one volume wrote must never be read by the next.
+                "--zero".into(),
+                "y".into(),
+                "--discards".into(),
+                "passdown".into(),
+                // Writers hear of it at once, and QEMU pauses its machine: docs/decisions/0005.
+                "--errorwhenfull".into(),
+                "y".into(),
+                "--poolmetadataspare".into(),
+                "y".into(),
+                "--name".into(),
+                THIN_POOL.into(),
+                group.into(),
+            ],
+        )
+    }
+
+    fn grow_data(&self, group: &str, bytes: u64) -> Result<(), LvmError> {
+        self.change_volume("lvextend", group, THIN_POOL, &["--size".into(), format!("{bytes}b")])
+    }
+
+    fn grow_metadata(&self, group: &str, bytes: u64) -> Result<(), LvmError> {
+        self.change_volume("lvextend", group, THIN_POOL, &["--poolmetadatasize".into(), format!("{bytes}b")])
+    }
+
+    fn activate(&self, group: &str) -> Result<(), LvmError> {
+        self.change("vgchange", group, &["--activate", "y", "--ignoreactivationskip", group])
+    }
+
+    fn deactivate(&self, group: &str) -> Result<(), LvmError> {
+        self.change("vgchange", group, &["--activate", "n", group])
+    }
+
+    fn volumes(&self, group: &str) -> Result<Vec<Volume>, LvmError> {
+        let command = report_of(self.command("lvs", group, None)?.arg("--all"), report::VOLUME_COLUMNS);
+        report::volumes(&self.go(&command.arg(group))?.stdout)
+    }
+
+    fn create_volume(&self, group: &str, name: &str, bytes: u64, tags: &[&str]) -> Result<(), LvmError> {
+        let create = self
+            .command("lvcreate", group, None)?
+            .args(["--yes", "--type", "thin", "--wipesignatures", "n", "--virtualsize"])
+            .arg(format!("{bytes}b"))
+            .args(tag_arguments("--addtag", tags))
+            .args(["--name", name, "--thinpool", THIN_POOL, group]);
+        self.go(&create).map(drop)
+    }
+
+    fn snapshot(&self, group: &str, origin: &str, name: &str, tags: &[&str]) -> Result<(), LvmError> {
+        let create = self
+            .command("lvcreate", group, None)?
+            .args(["--yes", "--snapshot", "--setactivationskip", "n", "--activate", "y"])
+            .args(tag_arguments("--addtag", tags))
+            .args(["--name", name])
+            .arg(format!("{group}/{origin}"));
+        self.go(&create).map(drop)
+    }
+
+    fn extend_volume(&self, group: &str, name: &str, bytes: u64) -> Result<(), LvmError> {
+        let has =
+            self.volumes(group)?.into_iter().find(|volume| volume.name == name).map(|volume| volume.size);
+        if has.is_some_and(|has| has >= bytes) {
+            return Ok(());
+        }
+        self.change_volume("lvextend", group, name, &["--size".into(), format!("{bytes}b")])
+    }
+
+    fn remove_volume(&self, group: &str, name: &str) -> Result<(), LvmError> {
+        self.change_volume("lvremove", group, name, &["--yes".into()])
+    }
+
+    fn retag(&self, group: &str, name: &str, add: &[&str], remove: &[&str]) -> Result<(), LvmError> {
+        let mut args = tag_arguments("--addtag", add);
+        args.extend(tag_arguments("--deltag", remove));
+        self.change_volume("lvchange", group, name, &args)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fakes::FakeRun;
+
+    /// What was run, without what every command says.
+    fn asked(run: &FakeRun) -> Vec<String> {
+        let config = format!(" --config '{CONFIG}'");
+        run.asked().iter().map(|text| text.replace(&config, "")).collect()
+    }
+
+    #[test]
+    fn nothing_is_changed_in_a_group_whose_devices_were_not_told() {
+        let run = Arc::new(FakeRun::default());
+        let error = Lvm2::new(run.clone()).create_volume("sheaf-fast", "pvc-1", 1, &[]).unwrap_err();
+        assert_eq!(error.to_string(), "volume group sheaf-fast is not in use on this node");
+        assert_eq!(asked(&run), [""; 0]);
+    }
+
+    #[test]
+    fn every_change_names_the_groups_devices_and_a_joining_one_besides() {
+        let run = Arc::new(FakeRun::default());
+        let lvm = Lvm2::new(run.clone());
+        lvm.create_group("sheaf-fast", Path::new("/dev/sdb"), &["sheaf.node=n1"], &["sheaf.device=a"])
+            .unwrap();
+        lvm.add_member("sheaf-fast", Path::new("/dev/sdc"), &["sheaf.device=c"]).unwrap();
+        lvm.create_volume(
+            "sheaf-fast",
+            "pvc-1",
+            1 << 30,
+            &[super::super::VOLUME_TAG, super::super::HALF_TAG],
+        )
+        .unwrap();
+        lvm.retag("sheaf-fast", "pvc-1", &[], &[super::super::HALF_TAG]).unwrap();
+        lvm.remove_member("sheaf-fast", Path::new("/dev/sdb")).unwrap();
+        lvm.activate("sheaf-fast").unwrap();
+        assert_eq!(
+            asked(&run),
+            [
+                "lvm vgcreate --devices /dev/sdb --yes --dataalignment 1m --setautoactivation n --physicalextentsize 4m \
+                 --addtag sheaf.node=n1 sheaf-fast /dev/sdb",
+                "lvm pvchange --devices /dev/sdb --addtag sheaf.device=a /dev/sdb",
+                "lvm vgextend --devices /dev/sdb,/dev/sdc --yes --dataalignment 1m sheaf-fast /dev/sdc",
+                "lvm pvchange --devices /dev/sdb,/dev/sdc --addtag sheaf.device=c /dev/sdc",
+                "lvm lvcreate --devices /dev/sdb,/dev/sdc --yes --type thin --wipesignatures n --virtualsize \
+                 1073741824b --addtag sheaf.volume --addtag sheaf.half --name pvc-1 --thinpool thin sheaf-fast",
+                "lvm lvchange --devices /dev/sdb,/dev/sdc --deltag sheaf.half sheaf-fast/pvc-1",
+                "lvm vgreduce --devices /dev/sdb,/dev/sdc sheaf-fast /dev/sdb",
+                "lvm pvremove --devices /dev/sdb,/dev/sdc --yes /dev/sdb",
+                "lvm vgchange --devices /dev/sdc --activate y --ignoreactivationskip sheaf-fast",
+            ]
+        );
+    }
+}

@@ -1,0 +1,94 @@
+//! A control plane with a controller that leads it: what the API server then accepts and refuses.
+//!
+//! Why here: several files of cases need the same beginning. Route in: [`ControlPlane`]. Route out: an administrator's
+//! client and kubectl; dropped, it leaves nothing behind.
+
+use crate::cluster::{ControlPlane, kube_binary};
+use anyhow::{Result, ensure};
+use k8s_openapi::api::{
+    admissionregistration::v1::ValidatingAdmissionPolicyBinding, core::v1::ServiceAccount,
+};
+use kube::{Api, Client};
+use sheaf_host::run::{Command, System};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+/// How long anything may take here; the longest is a start that waits after a failure.
+const SOON: Duration = Duration::from_secs(40);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// A control plane with a controller that leads it.
+pub struct Controlled {
+    /// The control plane.
+    pub plane: ControlPlane,
+    /// May do everything.
+    pub client: Client,
+    controller: tokio::task::JoinHandle<Result<()>>,
+}
+
+impl Drop for Controlled {
+    fn drop(&mut self) {
+        self.controller.abort();
+    }
+}
+
+impl Controlled {
+    /// Starts both and waits until the controller has installed what it needs.
+    pub async fn start() -> Result<Self> {
+        let plane = ControlPlane::start("").await?;
+        let kubeconfig = plane.controller_kubeconfig();
+        let controller = tokio::spawn(async move { sheaf_controller::run(&kubeconfig).await });
+        let this = Self { client: plane.admin.clone(), plane, controller };
+        // The policy is the last thing that is installed.
+        let policies: Api<ValidatingAdmissionPolicyBinding> = Api::all(this.client.clone());
+        wait("the controller installs what it needs", async || {
+            policies.get_opt("sheaf-placeholder-pods").await
+        })
+        .await?;
+        // Without it no Pod is admitted at all.
+        let accounts: Api<ServiceAccount> = Api::default_namespaced(this.client.clone());
+        wait("the namespace has its service account", async || accounts.get_opt("default").await).await?;
+        Ok(this)
+    }
+
+    /// What kubectl says, on either stream.
+    pub fn kubectl(&self, words: &[&str]) -> Result<String> {
+        let folder = tempfile::tempdir()?;
+        let log = folder.path().join("said");
+        let command = Command::new(kube_binary()?)
+            .arg("kubectl")
+            .arg("--kubeconfig")
+            .arg(self.plane.kubeconfig())
+            .args(words)
+            .log(log.clone());
+        System.start(&command)?.wait()?;
+        Ok(fs::read_to_string(log)?)
+    }
+
+    /// What kubectl says to `object`, given as JSON or YAML, done with `verb` (`create`, `apply`, …) and `more` words.
+    pub fn kubectl_with(&self, verb: &[&str], object: &str) -> Result<String> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("object");
+        fs::write(&file, object)?;
+        let file = file.display().to_string();
+        let mut words = verb.to_vec();
+        words.extend(["-f", &file]);
+        Ok(self.kubectl(&words)?.replace(&file, "FILE"))
+    }
+}
+
+/// Looks until there is something, or fails with what was waited for.
+pub async fn wait<T>(what: &str, mut look: impl AsyncFnMut() -> kube::Result<Option<T>>) -> Result<T> {
+    let end = Instant::now() + SOON;
+    loop {
+        match look().await {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => ensure!(Instant::now() < end, "not within {SOON:?}: {what}"),
+            Err(error) => ensure!(Instant::now() < end, "not within {SOON:?}: {what}: {error}"),
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}

@@ -1,0 +1,127 @@
+//! Sheaf's own kinds on the real API server: what may not change, and what a node may not write.
+//!
+//! Why here: rules about a change need an object that was there before; rules about nodes need a node's name, which the
+//! administrator borrows here. Objects that are bad from the start lie in `tests/manifests/bad`.
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use sheaf_tests::controlled::Controlled;
+
+/// A disk of n1, as its agent would make it.
+const DISK: &str = r#"{"apiVersion": "sheaf.dev/v1alpha1", "kind": "BlockDevice",
+    "metadata": {"name": "n1.serial-a", "labels": {"sheaf.dev/node": "n1"}},
+    "spec": {"nodeName": "n1", "identity": {"serial": "A", "model": "Disk"}}}"#;
+/// A pool of n1.
+const POOL: &str = r#"{"apiVersion": "sheaf.dev/v1alpha1", "kind": "StoragePool",
+    "metadata": {"name": "fast.n1", "labels": {"sheaf.dev/pool": "fast"}},
+    "spec": {"nodeName": "n1", "pool": "fast", "devices": ["n1.serial-a"]}}"#;
+
+/// Words by which kubectl acts for a node's agent.
+const N1: [&str; 2] = ["--as=system:node:n1", "--as-group=system:nodes"];
+const N2: [&str; 2] = ["--as=system:node:n2", "--as-group=system:nodes"];
+
+fn said(what: &str, said: &str, expected: &str) -> Result<()> {
+    ensure!(said.trim_end() == expected, "{what}:\n  {said}\ninstead of\n  {expected}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_disk_and_a_pool_are_does_not_change_and_a_node_writes_only_what_is_its_own() -> Result<()> {
+    let bench = Controlled::start().await?;
+    let by =
+        |node: [&str; 2], verb: &str, object: &str| bench.kubectl_with(&[verb, node[0], node[1]], object);
+    let patch = |more: &[&str], kind: &str, name: &str, patch: serde_json::Value| {
+        let patch = patch.to_string();
+        let mut words = vec!["patch", kind, name, "--type=merge", "-p", &patch];
+        words.extend(more);
+        bench.kubectl(&words)
+    };
+
+    let refused = "Error from server (Forbidden): error when creating \"FILE\": blockdevices.sheaf.dev \"n1.serial-a\" is \
+                   forbidden: ValidatingAdmissionPolicy 'sheaf-node-owns' with binding 'sheaf-node-owns' denied request:";
+    said(
+        "n2 makes a disk of n1",
+        &by(N2, "create", DISK)?,
+        &format!(
+            "{refused} system:node:n2 writes only what has its own name in spec.nodeName, and this has n1"
+        ),
+    )?;
+    let eager =
+        DISK.replace("\"nodeName\": \"n1\"", "\"nodeName\": \"n1\", \"role\": \"pool\", \"pool\": \"fast\"");
+    said(
+        "n1 gives its disk a role",
+        &by(N1, "create", &eager)?,
+        &format!(
+            "{refused} a node shows its disks; what one is for, and that it is wiped, is the operator's to say"
+        ),
+    )?;
+    said("n1 makes its disk", &by(N1, "create", DISK)?, "blockdevice.sheaf.dev/n1.serial-a created")?;
+    said("n1 makes its pool", &by(N1, "create", POOL)?, "storagepool.sheaf.dev/fast.n1 created")?;
+
+    let report = ["--subresource=status"];
+    let state = json!({"status": {"state": "Active", "devPath": "/dev/sdb", "usedBy": "pool fast"}});
+    let as_n1: Vec<&str> = report.iter().chain(&N1).copied().collect();
+    let as_n2: Vec<&str> = report.iter().chain(&N2).copied().collect();
+    said(
+        "n1 reports",
+        &patch(&as_n1, "blockdevice", "n1.serial-a", state.clone())?,
+        "blockdevice.sheaf.dev/n1.serial-a patched",
+    )?;
+    let denied = "Error from server (Forbidden): blockdevices.sheaf.dev \"n1.serial-a\" is forbidden: \
+                  ValidatingAdmissionPolicy 'sheaf-node-owns' with binding 'sheaf-node-owns' denied request:";
+    said(
+        "n2 reports on n1",
+        &patch(&as_n2, "blockdevice", "n1.serial-a", json!({"status": {"state": "Missing"}}))?,
+        &format!(
+            "{denied} system:node:n2 writes only what has its own name in spec.nodeName, and this has n1"
+        ),
+    )?;
+    said(
+        "n1 gives its disk away",
+        &patch(&N1, "blockdevice", "n1.serial-a", json!({"spec": {"role": "passthrough"}}))?,
+        &format!("{denied} a node reports; the spec is for the operator and the controller to change"),
+    )?;
+    let kept = bench.kubectl(&["delete", "blockdevice", "n1.serial-a", N1[0], N1[1]])?;
+    ensure!(kept.contains("cannot delete resource \"blockdevices\""), "n1 deletes its disk: {kept}");
+
+    let invalid = "The BlockDevice \"n1.serial-a\" is invalid:";
+    said(
+        "the disk moves",
+        &patch(&[], "blockdevice", "n1.serial-a", json!({"spec": {"nodeName": "n2"}}))?,
+        &format!(
+            "{invalid} \n* <nil>: Invalid value: metadata.name is <nodeName>.<id>; the node's agent makes it\n\
+             * spec.nodeName: Forbidden: a disk that moves to another node has another BlockDevice there"
+        ),
+    )?;
+    said(
+        "the disk becomes another",
+        &patch(&[], "blockdevice", "n1.serial-a", json!({"spec": {"identity": {"serial": "B"}}}))?,
+        &format!(
+            "{invalid} spec.identity: Forbidden: it is what the disk says of itself and does not change"
+        ),
+    )?;
+    said(
+        "the operator wipes it for the pool",
+        &patch(
+            &[],
+            "blockdevice",
+            "n1.serial-a",
+            json!({"spec": {"role": "pool", "pool": "fast", "wipe": {"confirmSerial": "A"}}}),
+        )?,
+        "blockdevice.sheaf.dev/n1.serial-a patched",
+    )?;
+    let invalid = "The StoragePool \"fast.n1\" is invalid:";
+    said(
+        "the pool is renamed",
+        &patch(&[], "storagepool", "fast.n1", json!({"spec": {"pool": "slow"}}))?,
+        &format!(
+            "{invalid} \n* <nil>: Invalid value: metadata.name is <pool>.<nodeName>, so that a node has one pool of a \
+             name\n* spec.pool: Forbidden: a pool keeps its name"
+        ),
+    )?;
+    said(
+        "the pool grows",
+        &patch(&[], "storagepool", "fast.n1", json!({"spec": {"devices": ["n1.serial-a", "n1.serial-b"]}}))?,
+        "storagepool.sheaf.dev/fast.n1 patched",
+    )
+}
