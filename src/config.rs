@@ -1,6 +1,7 @@
 //! `sheaf config`: checks node configs before anybody walks to the rack, and shows how one is written.
 //!
-//! Route in: files of an operator. Route out: what is wrong with each, on standard error, or an example.
+//! Route in: files of an operator. Route out: what was asked for on standard output; what is wrong, and what was lost, on
+//! standard error; code 1 for a file that is refused.
 
 use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
@@ -168,6 +169,6 @@ fn warn_of_readers(file: &Path, has_token: bool) {
     const OTHERS: u32 = 0o077;
     let mode = std::fs::metadata(file).map(|facts| facts.permissions().mode()).unwrap_or_default();
     if has_token && mode & OTHERS != 0 {
-        println!("{0}: holds a token and others may read it; chmod 600 {0}", file.display());
+        eprintln!("{0}: holds a token and others may read it; chmod 600 {0}", file.display());
     }
 }

@@ -3,11 +3,13 @@
 //! Why here: the same for VMs and instances. Every write names the object's UID, so that it never hits a namesake.
 //! Route in: an object as it was read, and what it is to become. Route out: requests to the API server.
 
-use std::fmt;
+use std::{fmt, sync::Arc, time::Duration};
 
+use futures::{StreamExt, TryFuture};
 use kube::{
     Api, Client, Resource,
     api::{Patch, PatchParams},
+    runtime::{Controller, controller::Action as Requeue, reflector::Lookup},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
@@ -43,6 +45,30 @@ impl Context {
     pub fn new(client: Client) -> Self {
         Self { teller: Teller::new(client.clone()), client }
     }
+}
+
+/// Runs `controller` until dropped: each of its objects, called `what` in the log, is reconciled when something about it
+/// changes, and again after `retry` when that failed.
+pub async fn drive<K, R>(
+    controller: Controller<K>,
+    client: Client,
+    what: &'static str,
+    retry: Duration,
+    reconcile: impl FnMut(Arc<K>, Arc<Context>) -> R,
+) where
+    K: Clone + Resource + Lookup<DynamicType = ()> + DeserializeOwned + fmt::Debug + Send + Sync + 'static,
+    <K as Resource>::DynamicType: Default + Eq + std::hash::Hash + Clone + fmt::Debug + Unpin,
+    R: TryFuture<Ok = Requeue> + Send + 'static,
+    R::Error: std::error::Error + Send + 'static,
+{
+    controller
+        .run(reconcile, |_, _, _| Requeue::requeue(retry), Arc::new(Context::new(client)))
+        .for_each(|result| async move {
+            if let Err(error) = result {
+                tracing::warn!("{what}: {error}");
+            }
+        })
+        .await;
 }
 
 /// Writes the whole status, if it is another than `before`.

@@ -17,42 +17,36 @@ pub struct WriteError {
 
 /// Replaces `path` by `contents` with permission bits `mode`; its directory is made when missing.
 pub fn write_atomically(path: &Path, contents: &[u8], mode: u32) -> Result<(), WriteError> {
-    let write = || -> io::Result<()> {
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::create_dir_all(dir)?;
-        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-        let temporary = dir.join(format!(".{name}.new"));
-        // Removed first: a left-over could carry wider permissions than `mode`.
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = File::options().write(true).create_new(true).open(&temporary)?;
+    replace(path, |temporary| {
+        let mut file = File::options().write(true).create_new(true).open(temporary)?;
         file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(contents)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(dir)?.sync_all()
-    };
-    write().map_err(|source| WriteError { path: path.to_owned(), source })
+        file.sync_all()
+    })
 }
 
 /// Replaces `path` by a symbolic link to `target`; its directory is made when missing.
 pub fn link_atomically(path: &Path, target: &str) -> Result<(), WriteError> {
-    let write = || -> io::Result<()> {
+    replace(path, |temporary| std::os::unix::fs::symlink(target, temporary))
+}
+
+/// Puts what `make` makes in the place of `path`: whoever looks finds the old or the new, also after a power cut.
+fn replace(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), WriteError> {
+    let replace = || -> io::Result<()> {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::create_dir_all(dir)?;
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
         let temporary = dir.join(format!(".{name}.new"));
+        // Removed first: a left-over could carry wider permissions than those that are asked for.
         match fs::remove_file(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        std::os::unix::fs::symlink(target, &temporary)?;
+        make(&temporary)?;
         fs::rename(&temporary, path)?;
         File::open(dir)?.sync_all()
     };
-    write().map_err(|source| WriteError { path: path.to_owned(), source })
+    replace().map_err(|source| WriteError { path: path.to_owned(), source })
 }
 
 /// Makes everything under `path` durable: contents of files, then the directories that name them.

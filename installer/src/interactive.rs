@@ -12,14 +12,14 @@ pub use rehearsal::Rehearsal;
 
 use crate::unattended;
 use drive::Drive;
-use sheaf_config::node::{NodeConfig, Then};
+use sheaf_config::node::{Event, NodeConfig, Then};
 use sheaf_host::efi::EfiVars;
 use sheaf_host::fetch::Http;
 use sheaf_host::run::{Command, Run, System};
 use sheaf_host::tty::{Terminal, Tty, quiet_kernel};
 use sheaf_installer::progress::{Progress, Watch};
 use sheaf_installer::record;
-use sheaf_installer::session::{Host, Session};
+use sheaf_installer::session::{Host, News, Session};
 use sheaf_installer::tui::event::{Check, Failed};
 use sheaf_installer::tui::file::Ready;
 use sheaf_installer::tui::machine::Machine;
@@ -120,11 +120,23 @@ impl Effects for ThisMachine {
             .map_err(|errors| untouched(errors.to_string()))?;
         record::keep_config(Path::new(record::FOLDER), &ready.config);
         let progress = Progress::watched(watch);
-        found.session.install(&plan, &ready.text, &progress).map(drop).map_err(|error| Failed {
-            remedy: Some(error.remedy().to_owned()),
-            disk: error.disk(&plan),
-            reason: format!("{:#}", anyhow::Error::new(error)),
-        })
+        let tell = |event, reason: Option<&str>, seconds| {
+            let news = News { event, plan: Some(&plan), reason, seconds };
+            found.session.tell(&ready.config, news, &progress);
+        };
+        tell(Event::Started, None, None);
+        match found.session.install(&plan, &ready.text, &progress) {
+            Ok(timing) => {
+                tell(Event::Succeeded, None, Some(timing.total));
+                Ok(())
+            }
+            Err(error) => {
+                let (remedy, disk) = (error.remedy(), error.disk(&plan));
+                let reason = format!("{:#}", anyhow::Error::new(error));
+                tell(Event::Failed, Some(&format!("{reason}\nWhat to do: {remedy}\n{disk}")), None);
+                Err(Failed { reason, remedy: Some(remedy.to_owned()), disk })
+            }
+        }
     }
 
     fn leave(&self, then: Then) -> Result<(), String> {

@@ -208,7 +208,8 @@ impl std::fmt::Display for Shown<'_> {
             }
         }
         for nic in &self.0.nics {
-            writeln!(f, "card {}  mac {}, driver {}", nic.name, text(&nic.permanent_mac), text(&nic.driver))?;
+            let [mac, path, driver] = [&nic.permanent_mac, &nic.path, &nic.driver].map(text);
+            writeln!(f, "card {}  mac {mac}, path {path}, driver {driver}", nic.name)?;
         }
         Ok(())
     }

@@ -23,6 +23,8 @@ const WIDTH: usize = 79;
 pub enum Told {
     /// Something was said, in one line or more.
     Say(String),
+    /// Something is not as it should be, and the installation goes on.
+    Warn(String),
     /// A phase begins.
     Phase {
         /// Its number, from 1.
@@ -99,6 +101,12 @@ impl Progress {
     pub fn say(&self, text: &str) {
         self.tell(|| Told::Say(text.trim_end().to_owned()));
         self.show(text);
+    }
+
+    /// Says that something is not as it should be; the installation goes on.
+    pub fn warn(&self, text: &str) {
+        self.tell(|| Told::Warn(text.to_owned()));
+        self.show(&format!("Warning: {text}"));
     }
 
     fn show(&self, text: &str) {
@@ -218,13 +226,21 @@ mod tests {
         let kept = news.clone();
         let progress = Progress::watched(Box::new(move |told| kept.lock().unwrap().push(told)));
         progress.say("hello\n");
+        progress.warn("late");
         progress.phase(1, 2, "write");
         progress.expect(10);
         progress.advance(10);
         let news = news.lock().unwrap();
         assert_eq!(news[0], Told::Say("hello".into()));
-        assert_eq!(news[1], Told::Phase { number: 1, of: 2, what: "write".into() });
-        assert!(matches!(news[2], Told::Bytes { done: 10, total: 10, .. }), "{news:?}");
+        assert_eq!(news[1], Told::Warn("late".into()));
+        assert_eq!(news[2], Told::Phase { number: 1, of: 2, what: "write".into() });
+        assert!(matches!(news[3], Told::Bytes { done: 10, total: 10, .. }), "{news:?}");
+    }
+
+    #[test]
+    fn a_warning_is_called_one_on_every_console() {
+        assert_eq!(told(false, |progress| progress.warn("nobody heard")), "Warning: nobody heard\r\n");
+        assert_eq!(told(true, |progress| progress.warn("nobody heard")), "Warning: nobody heard\r\n");
     }
 
     #[test]

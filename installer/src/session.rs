@@ -14,9 +14,10 @@ use crate::sources::config::{self, ConfigError, Found, Places};
 use crate::sources::medium::{self, Medium};
 use crate::sources::remote::Remote;
 use crate::sources::settled;
+use crate::webhook::{self, Document};
 use anyhow::Context as _;
 use sheaf_config::manifest::Manifest;
-use sheaf_config::node::{Identity, NodeConfig};
+use sheaf_config::node::{Event, Identity, NodeConfig};
 use sheaf_host::block::Device;
 use sheaf_host::call::Call;
 use sheaf_host::disk::{Disk, DiskError, RawDisk};
@@ -113,6 +114,19 @@ impl Release {
             Self::Remote { url, .. } => url.clone(),
         }
     }
+}
+
+/// What webhooks are told.
+#[derive(Clone, Copy, Debug)]
+pub struct News<'a> {
+    /// What happened.
+    pub event: Event,
+    /// What is or was to be done, if it came to a plan.
+    pub plan: Option<&'a InstallPlan>,
+    /// Why it failed, with what to do and what became of the disk.
+    pub reason: Option<&'a str>,
+    /// Seconds that it took.
+    pub seconds: Option<f64>,
 }
 
 /// What was found on a machine.
@@ -246,6 +260,31 @@ impl<'h> Session<'h> {
             progress,
         };
         Ok(execute::install(plan, &means)?)
+    }
+
+    /// Tells the webhooks of `config`, if it has any; the network is up as far as it can be.
+    pub fn tell(&self, config: &NodeConfig, news: News<'_>, progress: &Progress) {
+        let Some(install) = &config.install else { return };
+        let manifest = self.release.manifest();
+        let document = Document {
+            event: news.event,
+            installer: env!("CARGO_PKG_VERSION"),
+            release: &format!("{} {}", manifest.name, manifest.version),
+            hostname: &config.system.hostname,
+            machine: &self.machine,
+            disk: news.plan.map(|plan| {
+                let serial = plan.disk.serial.as_deref().unwrap_or("none");
+                format!("{}, serial {serial}", plan.disk.path.display())
+            }),
+            seconds: news.seconds,
+            reason: news.reason,
+        };
+        let said = |said: Result<&str, &str>| match said {
+            Ok(text) => progress.say(text),
+            Err(text) => progress.warn(text),
+        };
+        let patience = webhook::Patience::default();
+        webhook::tell(&install.webhooks, &config.network, &document, self.host.call, patience, &said);
     }
 
     /// The machine leaves: the medium may be taken out.

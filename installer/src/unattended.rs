@@ -5,7 +5,7 @@
 //! success the machine is already going down.
 
 use anyhow::Context;
-use sheaf_config::node::{Event, Identity, NodeConfig, Then};
+use sheaf_config::node::{Event, Identity, Then};
 use sheaf_host::call;
 use sheaf_host::efi::EfiVars;
 use sheaf_host::fetch;
@@ -18,9 +18,8 @@ use sheaf_installer::network::State;
 use sheaf_installer::plan::InstallPlan;
 use sheaf_installer::progress::Progress;
 use sheaf_installer::record;
-use sheaf_installer::session::{Host, InstallError, SCRATCH, Session, open_disk};
+use sheaf_installer::session::{Host, InstallError, News, SCRATCH, Session, open_disk};
 use sheaf_installer::sources::config::{ConfigError, Found};
-use sheaf_installer::webhook::{self, Document};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -49,6 +48,12 @@ struct Failed {
 }
 
 impl Failed {
+    /// All of it, for whoever is not here.
+    fn text(&self) -> String {
+        let remedy = self.remedy.as_ref().map(|remedy| format!("\nWhat to do: {remedy}")).unwrap_or_default();
+        format!("{}{remedy}\n{}", self.reason, self.disk)
+    }
+
     /// Before any disk was touched.
     fn early(error: impl std::fmt::Display) -> Self {
         Self { reason: format!("{error:#}"), remedy: None, disk: "No disk was written.".into() }
@@ -96,7 +101,9 @@ pub fn run(
         Err(error) => {
             let failed = Failed::early(format!("{error:#}"));
             if dry_run.is_none() {
-                told(progress, &session, &found.config, Event::Failed, None, Some(&failed), None);
+                let reason = failed.text();
+                let news = News { event: Event::Failed, plan: None, reason: Some(&reason), seconds: None };
+                session.tell(&found.config, news, progress);
             }
             return end(progress, saved, &failed);
         }
@@ -106,7 +113,13 @@ pub fn run(
     }
     match install(progress, &session, &found, &inventory, &plan) {
         Ok(timing) => {
-            told(progress, &session, &found.config, Event::Succeeded, Some(&plan), None, Some(timing.total));
+            let news = News {
+                event: Event::Succeeded,
+                plan: Some(&plan),
+                reason: None,
+                seconds: Some(timing.total),
+            };
+            session.tell(&found.config, news, progress);
             session.close();
             match leave(progress, &plan) {
                 Ok(()) => End::Done,
@@ -118,7 +131,9 @@ pub fn run(
             }
         }
         Err(failed) => {
-            told(progress, &session, &found.config, Event::Failed, Some(&plan), Some(&failed), None);
+            let reason = failed.text();
+            let news = News { event: Event::Failed, plan: Some(&plan), reason: Some(&reason), seconds: None };
+            session.tell(&found.config, news, progress);
             end(progress, saved, &failed)
         }
     }
@@ -184,7 +199,8 @@ fn install(
             disk: format!("Nothing was written to {}.", plan.disk.path.display()),
         });
     }
-    told(progress, session, &found.config, Event::Started, Some(plan), None, None);
+    let news = News { event: Event::Started, plan: Some(plan), reason: None, seconds: None };
+    session.tell(&found.config, news, progress);
     let timing = session.install(plan, &found.text, progress).map_err(|error: InstallError| Failed {
         remedy: Some(error.remedy().to_owned()),
         disk: error.disk(plan),
@@ -193,42 +209,6 @@ fn install(
     let text = serde_json::to_string(&timing).unwrap_or_default();
     progress.say(&format!("sheaf-installer: timing {text}"));
     Ok(timing)
-}
-
-/// Tells the webhooks; the network is up as far as it can be.
-fn told(
-    progress: &Progress,
-    session: &Session<'_>,
-    config: &NodeConfig,
-    event: Event,
-    plan: Option<&InstallPlan>,
-    failed: Option<&Failed>,
-    seconds: Option<f64>,
-) {
-    let Some(install) = config.install.as_ref().filter(|install| !install.webhooks.is_empty()) else {
-        return;
-    };
-    let manifest = session.release.manifest();
-    let reason = failed.map(|failed| match &failed.remedy {
-        Some(remedy) => format!("{}\nWhat to do: {remedy}\n{}", failed.reason, failed.disk),
-        None => format!("{}\n{}", failed.reason, failed.disk),
-    });
-    let document = Document {
-        event,
-        installer: env!("CARGO_PKG_VERSION"),
-        release: &format!("{} {}", manifest.name, manifest.version),
-        hostname: &config.system.hostname,
-        machine: &session.machine,
-        disk: plan.map(|plan| {
-            let serial = plan.disk.serial.as_deref().unwrap_or("none");
-            format!("{}, serial {serial}", plan.disk.path.display())
-        }),
-        seconds,
-        reason: reason.as_deref(),
-    };
-    let patience = webhook::Patience::default();
-    let say = |text: &str| progress.say(text);
-    webhook::tell(&install.webhooks, &config.network, &document, &call::Http, patience, &say);
 }
 
 /// Says what comes next and takes the machine there. `--force` skips waiting for units, not unmounting.
@@ -255,8 +235,7 @@ fn machine(host: &Host<'_>) -> Identity {
 
 /// The last words of an installation that failed, on the consoles and on the labelled drive.
 fn end(progress: &Progress, host: Option<Host<'_>>, failed: &Failed) -> End {
-    let remedy = failed.remedy.as_ref().map(|remedy| format!("\nWhat to do: {remedy}")).unwrap_or_default();
-    progress.say(&format!("\nINSTALLATION FAILED\n{}{remedy}\n{}", failed.reason, failed.disk));
+    progress.say(&format!("\nINSTALLATION FAILED\n{}", failed.text()));
     if let Some(host) = host {
         let log = std::fs::read(Path::new(record::FOLDER).join(record::LOG)).unwrap_or_default();
         let name = format!("sheaf-install-{}.log", record::name_of(&machine(&host)));

@@ -1,7 +1,8 @@
 //! Tells those whom `[[install.webhook]]` names how the installation goes.
 //!
 //! Why it never fails an installation: a node that is installed counts more than a note about it. Each call has a
-//! deadline, and what came of it is said. Route in: webhooks, an event, the document. Route out: calls.
+//! deadline, and what came of it is said; who could not be told is a warning on every screen.
+//! Route in: webhooks, an event, the document. Route out: calls.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -54,22 +55,21 @@ pub struct Document<'a> {
     pub reason: Option<&'a str>,
 }
 
-/// Calls every webhook that wants to hear of the document's event; `tell` hears what came of each.
+/// Calls every webhook that wants to hear of the document's event; `tell` hears what came of each: an error is a warning.
 pub fn tell(
     webhooks: &[Webhook],
     network: &Network,
     document: &Document<'_>,
     call: &dyn Call,
     patience: Patience,
-    tell: &dyn Fn(&str),
+    tell: &dyn Fn(Result<&str, &str>),
 ) {
     let body = serde_json::to_vec(document).unwrap_or_default();
     for webhook in webhooks.iter().filter(|webhook| webhook.wants(document.event)) {
-        let said = match send(webhook, network, &body, call, patience) {
-            Ok(status) => format!("Webhook {}: told (HTTP status {status})", webhook.url),
-            Err(why) => format!("Webhook {}: could not be told: {why}", webhook.url),
-        };
-        tell(&said);
+        match send(webhook, network, &body, call, patience) {
+            Ok(status) => tell(Ok(&format!("Webhook {}: told (HTTP status {status})", webhook.url))),
+            Err(why) => tell(Err(&format!("webhook {} could not be told: {why}", webhook.url))),
+        }
     }
 }
 
@@ -167,7 +167,7 @@ mod tests {
         };
         let webhooks = &config.install.as_ref().unwrap().webhooks;
         tell(webhooks, &config.network, &document, call, patience, &|text| {
-            said.borrow_mut().push(text.into())
+            said.borrow_mut().push(text.map_or_else(|warning| format!("warning: {warning}"), str::to_owned));
         });
         said.into_inner()
     }
@@ -209,14 +209,14 @@ mod tests {
         assert_eq!(call.asked().len(), 3);
         let call = FakeCall::default().answers(URL, 401, "");
         let said = told("", Event::Started, &call);
-        assert_eq!(said, [format!("Webhook {URL}: could not be told: HTTP status 401")]);
+        assert_eq!(said, [format!("warning: webhook {URL} could not be told: HTTP status 401")]);
         assert_eq!(call.asked().len(), 1);
     }
 
     #[test]
     fn a_server_that_stays_away_is_given_up_at_the_deadline() {
         let said = told("", Event::Started, &FakeCall::default());
-        assert_eq!(said, [format!("Webhook {URL}: could not be told: connection refused")]);
+        assert_eq!(said, [format!("warning: webhook {URL} could not be told: connection refused")]);
     }
 
     #[test]

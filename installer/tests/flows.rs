@@ -51,7 +51,8 @@ fn a_join_with_a_mistake_on_every_page_is_refused_and_corrected_on_each() {
     desk.choose("/dev/sda").is_refused("holds data");
     desk.fill("Serial", "9999").is_refused("is not the serial of install.disk");
     desk.fill("Serial", "345").is_refused("is not the serial of install.disk");
-    desk.fill("Serial", "2345").go_on().is_at(Page::Network);
+    desk.fill("Serial", "2345").fill("Webhook", "inventory.example.org").is_refused("is not a URL");
+    desk.fill("Webhook", "https://inventory.example.org/sheaf").go_on().is_at(Page::Network);
 
     desk.is_refused("");
     desk.choose("enp1s0f0").choose("enp1s0f1").choose("802.3ad").choose("Fixed");
@@ -88,6 +89,7 @@ fn a_join_with_a_mistake_on_every_page_is_refused_and_corrected_on_each() {
     for line in [
         "disk = { serial = \"S3Z8NB0K512345\" }",
         "wipe = \"S3Z8NB0K512345\"",
+        "[[install.webhook]]\nurl = \"https://inventory.example.org/sheaf\"",
         "mode = \"802.3ad\"",
         "ports = [\"52:54:00:12:34:56\", \"52:54:00:12:34:57\"]",
         "id = 110",

@@ -99,3 +99,30 @@ fn an_older_install_of_ours_is_known_by_the_pattern_of_its_uuids() {
     let foreign = probed(&table("6b1f7a3e-93c2-4d55-8f10-0123456789aa"), Reserved::default());
     assert_eq!(foreign.disks[0].older, None);
 }
+
+#[test]
+fn cards_are_known_by_mac_and_by_their_place_on_the_bus() {
+    let root = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("proc/meminfo", "MemTotal: 2048 kB\n");
+    write("sys/class/net/enp1s0/device/x", "");
+    for (file, text) in
+        [("type", "1"), ("addr_assign_type", "0"), ("address", "52:54:00:00:00:01"), ("ifindex", "2")]
+    {
+        write(&format!("sys/class/net/enp1s0/{file}"), text);
+    }
+    write("run/udev/data/n2", "E:ID_PATH=pci-0000:01:00.0\n");
+    let run = FakeRun::default().prints("lsblk", "{\"blockdevices\": []}");
+    let inventory = inventory::probe(&run, root.path(), Reserved::default()).unwrap();
+    let nic = &inventory.nics[0];
+    assert_eq!(
+        (nic.permanent_mac.as_deref(), nic.path.as_deref()),
+        (Some("52:54:00:00:00:01"), Some("pci-0000:01:00.0"))
+    );
+    let shown = inventory::Shown(&inventory).to_string();
+    assert!(shown.contains("card enp1s0  mac 52:54:00:00:00:01, path pci-0000:01:00.0, driver"), "{shown}");
+}

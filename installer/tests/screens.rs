@@ -163,6 +163,16 @@ fn the_progress_and_its_ends() {
 }
 
 #[test]
+fn a_webhook_that_could_not_be_told_is_a_warning_until_the_end() {
+    let mut desk = installing();
+    let warning = "webhook https://inventory.example.org/sheaf could not be told: HTTP status 503";
+    desk.event(Event::Told(Told::Warn(warning.into())));
+    shows(&desk, "progress-warned");
+    desk.event(Event::Ended(Ok(())));
+    shows(&desk, "end-installed-warned");
+}
+
+#[test]
 fn the_help_of_every_page_fits_the_smallest_screen() {
     let mut desk = Desk::new();
     let pages = [

@@ -12,7 +12,7 @@ use crate::stages::initrd::{self, Purpose};
 use crate::stages::packages::Packages;
 use crate::stages::root::{Identity, Root};
 use crate::stages::uki::Uki;
-use crate::stages::{bios, kube, microcode, payload, programs};
+use crate::stages::{Ground, bios, kube, microcode, payload, programs};
 use crate::tools;
 use sheaf_config::recipe::Recipe;
 use std::path::PathBuf;
@@ -28,7 +28,8 @@ pub fn build(
 ) -> Result<PathBuf, BuildError> {
     let key = Key::of(shop, recipe.release.signing_key.as_deref())?;
     let tools = tools::ensure(shop, source, mirrors)?;
-    let packages = Packages { shop, source, tools: &tools, mirrors, recipe, fetched };
+    let ground = Ground { shop, source, tools: &tools, recipe };
+    let packages = Packages { ground, mirrors, fetched };
     let initrd_packages = packages.initrd()?;
     let node_packages = packages.node()?;
     let initrd = |purpose| initrd::build(shop, source, &tools, recipe, &initrd_packages, purpose);
@@ -36,10 +37,7 @@ pub fn build(
     let kube = kube::obtain(shop, source, &tools, &recipe.kube)?;
     let programs = programs::build(shop, source, &tools)?;
     let root = Root {
-        shop,
-        source,
-        tools: &tools,
-        recipe,
+        ground,
         packages: &node_packages,
         initrd_packages: &initrd_packages,
         programs: &programs,
@@ -48,8 +46,7 @@ pub fn build(
     .build()?;
     let payload = payload::build(shop, &root, recipe.zstd_level)?;
     let uki = |purpose, initrds: &[Made], arguments: &[String]| {
-        Uki { shop, source, tools: &tools, recipe, packages: &initrd_packages, initrds }
-            .build(purpose, arguments)
+        Uki { ground, packages: &initrd_packages, initrds }.build(purpose, arguments)
     };
     let mut arguments = Identity::of(&root)?.kernel_arguments().to_vec();
     arguments.extend(recipe.arguments.iter().cloned());

@@ -1,10 +1,11 @@
-//! The interactive installer on a machine, driven over its serial line as an operator does.
+//! The interactive installer on a machine, driven over its serial line as an operator does: once to create a cluster, once
+//! to join it.
 
 use anyhow::Result;
 use sheaf_host::wait::until;
 use sheaf_machine::node::{BOOT_DEADLINE, INSTALL_DEADLINE, ca_hash};
-use sheaf_machine::{Forward, Machine, Medium, NodeMachine, Operator, lab, ports};
-use sheaf_tests::harness::{READY, case};
+use sheaf_machine::{Forward, Lan, Machine, Medium, NodeMachine, Operator, lab, ports};
+use sheaf_tests::harness::{Built, Case, READY, case};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
@@ -116,6 +117,27 @@ impl Terminal {
     }
 }
 
+/// Installs `machine` by screens over its serial line: `walk` is what is typed.
+fn by_screens(
+    case: &Case,
+    built: &Built,
+    operator: &Operator,
+    machine: &NodeMachine,
+    walk: impl FnOnce(&mut Terminal) -> Result<()>,
+) -> Result<()> {
+    let iso = case.work().join("plain.iso");
+    operator.plain_iso(&built.release, &iso)?;
+    let mut asked = machine.clone();
+    asked.spec.typed = true;
+    let mut running = asked.boot_medium(Medium::Cd(iso))?;
+    running.fatal.retain(|line| !line.contains("INSTALLATION FAILED"));
+    let mut terminal = Terminal::at(&running)?;
+    walk(&mut terminal)?;
+    terminal.choose("Restart")?;
+    running.wait_off(INSTALL_DEADLINE)?;
+    Ok(())
+}
+
 #[test]
 fn a_node_is_installed_over_the_serial_line_with_a_mistake_on_every_page_and_makes_its_cluster() {
     case("interactive", |case| {
@@ -123,19 +145,8 @@ fn a_node_is_installed_over_the_serial_line_with_a_mistake_on_every_page_and_mak
         let operator = Operator::new(&built.sheaf, &built.kube, case.work());
         let key = operator.admin_key()?;
         let node = lab::Node::first(&key);
-        let iso = case.work().join("plain.iso");
-        operator.plain_iso(&built.release, &iso)?;
-
         let mut machine = NodeMachine::blank(&case.tools, &node, case.work(), &case.artefacts())?;
-        let mut asked = machine.clone();
-        asked.spec.typed = true;
-        let mut running = asked.boot_medium(Medium::Cd(iso))?;
-        running.fatal.retain(|line| !line.contains("INSTALLATION FAILED"));
-        let mut operator_at = Terminal::at(&running)?;
-        walk(&mut operator_at, &key)?;
-        operator_at.choose("Restart")?;
-        running.wait_off(INSTALL_DEADLINE)?;
-        drop(running);
+        by_screens(case, &built, &operator, &machine, |terminal| create(terminal, &key))?;
 
         let port = ports::free_port()?;
         machine.spec.forwards = vec![Forward { host: port, guest: node.address, port: 6443 }];
@@ -147,27 +158,52 @@ fn a_node_is_installed_over_the_serial_line_with_a_mistake_on_every_page_and_mak
     });
 }
 
-/// From the first page to the installed node.
-fn walk(terminal: &mut Terminal, key: &str) -> Result<()> {
+#[test]
+fn a_second_node_is_installed_over_the_serial_line_with_a_mistake_on_every_page_and_joins() {
+    case("interactive-join", |case| {
+        let built = case.built()?;
+        let cluster = case.cluster()?;
+        let node = lab::Node::second(&cluster.ca_hash);
+        let mut machine = NodeMachine::blank(&case.tools, &node, case.work(), &case.artefacts())?;
+        machine.spec.lan = Lan::Cable(cluster.switch.socket());
+        by_screens(case, &built, &cluster.operator, &machine, |terminal| join(terminal, &cluster.ca_hash))?;
+        let _second = machine.boot()?;
+        cluster.operator.wait_node_ready("node2", READY)?;
+        Ok(())
+    });
+}
+
+/// The first page, and its help.
+fn begin(terminal: &mut Terminal) -> Result<()> {
     terminal.sees("What this machine becomes (1 of 8)", START)?;
     terminal.sees("sheaf 0.1.0 installer", START)?;
     terminal.types("\x1b[11~")?; // F1 of a VT220
     terminal.sees("Any key closes this help", ANSWER)?;
     terminal.types("x")?;
-    terminal.sees("> (x) Create a cluster", ANSWER)?;
+    terminal.sees("> (x) Create a cluster", ANSWER)
+}
 
-    terminal.go_on("Disk (2 of 8)")?;
+/// Disk and network of a node whose address is `address`, in a walk of `pages` pages.
+fn disk_and_network(terminal: &mut Terminal, pages: usize, address: &str) -> Result<()> {
+    let page = |title: &str, number: usize| format!("{title} ({number} of {pages})");
+    terminal.go_on(&page("Disk", 2))?;
     terminal.is_refused("! is missing")?;
     terminal.choose("/dev/vda")?;
-    terminal.go_on("Network (3 of 8)")?;
+    terminal.go_on(&page("Network", 3))?;
 
     terminal.choose("Fixed address")?;
-    terminal.fill("Address", "10.0.2.11")?;
+    terminal.fill("Address", address)?;
     terminal.is_refused("has no prefix length")?;
-    terminal.fill("Address", "10.0.2.11/24")?;
+    terminal.fill("Address", &format!("{address}/24"))?;
     terminal.fill("Gateway", "10.0.2.2")?;
     terminal.fill("DNS servers", "10.0.2.3")?;
-    terminal.go_on("Name (4 of 8)")?;
+    terminal.go_on(&page("Name", 4))
+}
+
+/// From the first page to the first node of a cluster.
+fn create(terminal: &mut Terminal, key: &str) -> Result<()> {
+    begin(terminal)?;
+    disk_and_network(terminal, 8, "10.0.2.11")?;
 
     terminal.fill("Host name", "Node_1")?;
     terminal.is_refused("is not a host name")?;
@@ -193,7 +229,43 @@ fn walk(terminal: &mut Terminal, key: &str) -> Result<()> {
 
     terminal.sees("[ Try again ]", NETWORK)?;
     terminal.go_on("Review (8 of 8)")?;
+    install(terminal, "10.0.2.11")
+}
+
+/// From the first page to a node that joins.
+fn join(terminal: &mut Terminal, ca_hash: &str) -> Result<()> {
+    begin(terminal)?;
+    terminal.choose("Join a cluster")?;
+    disk_and_network(terminal, 7, "10.0.2.12")?;
+
+    terminal.is_refused("! is missing")?;
+    terminal.fill("Host name", "node2")?;
+    terminal.go_on("Cluster (5 of 7)")?;
+
+    terminal.fill("Server", "http://10.0.2.11:6443")?;
+    terminal.fill("Token", "sheaf0.fedcba9876543210")?;
+    terminal.fill("CA hash", "sha256:12")?;
+    terminal.is_refused("! ")?;
+    terminal.fill("Server", "https://10.0.2.11:6443")?;
+    terminal.fill("CA hash", ca_hash)?;
+    terminal.go_on("Trying the network (6 of 7)")?;
+
+    // A token that has the right form, and that the cluster does not know.
+    terminal.sees("FAILED   token sheaf0.***", NETWORK)?;
+    terminal.sees("The node would be of no use like this.", ANSWER)?;
+    terminal.types("\x1b")?;
+    terminal.sees("Cluster (5 of 7)", ANSWER)?;
+    terminal.fill("Token", lab::TOKEN)?;
+    terminal.go_on("Trying the network (6 of 7)")?;
+    terminal.sees("ok       token sheaf0.***", NETWORK)?;
+    terminal.sees("> [ Continue ]", NETWORK)?;
+    terminal.go_on("Review (7 of 7)")?;
+    install(terminal, "10.0.2.12")
+}
+
+/// From the review to the installed node.
+fn install(terminal: &mut Terminal, address: &str) -> Result<()> {
     terminal.sees("Install sheaf", ANSWER)?;
     terminal.choose("Install")?;
-    terminal.sees("Node's address: 10.0.2.11/24", INSTALL_DEADLINE)
+    terminal.sees(&format!("Node's address: {address}/24"), INSTALL_DEADLINE)
 }

@@ -16,6 +16,8 @@ use std::time::Duration;
 const PLAN: Duration = Duration::from_secs(400);
 /// A release is read, hashed and copied before a folder is served.
 const SERVED: Duration = Duration::from_secs(120);
+/// The smallest disk that is installed on, in bytes, and the memory in MiB that is enough for it.
+const SMALL: (&str, u32) = ("16000000000", 2048);
 /// This machine, as the user-mode network shows it.
 const HOST: &str = "10.0.2.2";
 
@@ -43,7 +45,8 @@ impl<'c> Scene<'c> {
         let Case { tools, .. } = self.case;
         let mut machine = NodeMachine::blank(tools, &self.node, self.case.work(), &self.case.artefacts())?;
         machine.spec.firmware = firmware.unwrap_or(machine.spec.firmware);
-        machine.spec.memory = 2048;
+        files::blank(tools, &machine.spec.disks[0].path, SMALL.0)?;
+        machine.spec.memory = SMALL.1;
         Ok(machine)
     }
 

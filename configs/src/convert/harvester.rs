@@ -17,15 +17,7 @@ pub(super) fn convert(source: &mut Source) -> Table {
     webhooks(&mut from, &mut install);
     let cluster = cluster(source, &mut os, &mut from);
     leftovers(source, &mut os, &mut from);
-    let mut table = Table::new();
-    table.insert("version".into(), Value::Integer(crate::node::VERSION.into()));
-    for (key, part) in [("install", install), ("system", system), ("network", network), ("cluster", cluster)]
-    {
-        if !part.is_empty() {
-            table.insert(key.into(), Value::Table(part));
-        }
-    }
-    table
+    super::document([("install", install), ("system", system), ("network", network), ("cluster", cluster)])
 }
 
 fn system(os: &mut Source) -> Table {

@@ -11,6 +11,7 @@ mod source;
 use crate::diagnose::{Errors, Report};
 use crate::spanned::Document;
 use source::Source;
+use toml::{Table, Value};
 
 /// Whose file it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,14 @@ pub fn convert(from: From, file: &str, text: &str) -> Result<Converted, Errors> 
         .map_err(|error| Errors::whole_file(file, error.to_string(), "please report this file"))?;
     let toml = format!("# Made from {name} by `sheaf config convert`. Read the notes it printed.\n{body}");
     Ok(Converted { toml, notes })
+}
+
+/// A `node.toml` of these parts; empty ones are left out.
+fn document(parts: [(&str, Table); 4]) -> Table {
+    let mut table = Table::from_iter([("version".to_owned(), Value::Integer(crate::node::VERSION.into()))]);
+    let filled = parts.into_iter().filter(|(_, part)| !part.is_empty());
+    table.extend(filled.map(|(key, part)| (key.to_owned(), Value::Table(part))));
+    table
 }
 
 /// The values of a YAML text. Its error never quotes the line: a password may stand in it.

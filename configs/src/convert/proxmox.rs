@@ -17,15 +17,7 @@ pub(super) fn convert(source: &mut Source) -> Table {
         "Proxmox VE joins clusters later; this node creates one: write mode = \"join\" for further nodes",
     );
     source.none_of(&["first-boot"], "a node runs no scripts: write its files in [[system.file]]");
-    let mut table = Table::new();
-    table.insert("version".into(), Value::Integer(crate::node::VERSION.into()));
-    for (key, part) in [("install", install), ("system", system), ("network", network), ("cluster", cluster)]
-    {
-        if !part.is_empty() {
-            table.insert(key.into(), Value::Table(part));
-        }
-    }
-    table
+    super::document([("install", install), ("system", system), ("network", network), ("cluster", cluster)])
 }
 
 fn global(global: &mut Source, install: &mut Table) -> Table {

@@ -6,7 +6,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::StreamExt;
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Client,
@@ -16,7 +15,7 @@ use kube::{
 use sheaf_api::{VirtualMachine, VirtualMachineInstance, names::VM_FINALIZER};
 
 use crate::{
-    object::{Context, RequestError, doing, gone, hold, release, report},
+    object::{Context, RequestError, doing, drive, gone, hold, release, report},
     tell::News,
 };
 
@@ -27,16 +26,9 @@ const RETRY: Duration = Duration::from_secs(10);
 
 /// Runs until dropped.
 pub async fn run(client: Client) {
-    let context = Arc::new(Context::new(client.clone()));
-    Controller::new(Api::<VirtualMachine>::all(client.clone()), watcher::Config::default())
-        .owns(Api::<VirtualMachineInstance>::all(client), watcher::Config::default())
-        .run(reconcile, |_, _, _| Requeue::requeue(RETRY), context)
-        .for_each(|result| async move {
-            if let Err(error) = result {
-                tracing::warn!("virtual machine: {error}");
-            }
-        })
-        .await;
+    let controller = Controller::new(Api::<VirtualMachine>::all(client.clone()), watcher::Config::default())
+        .owns(Api::<VirtualMachineInstance>::all(client.clone()), watcher::Config::default());
+    drive(controller, client, "virtual machine", RETRY, reconcile).await;
 }
 
 async fn reconcile(seen: Arc<VirtualMachine>, context: Arc<Context>) -> Result<Requeue, RequestError> {

@@ -6,7 +6,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::StreamExt;
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use kube::{
     Api, Client,
@@ -22,7 +21,7 @@ use sheaf_api::{
 
 use crate::{
     conditions::set,
-    object::{Context, RequestError, doing, gone, hold, release, report},
+    object::{Context, RequestError, doing, drive, gone, hold, release, report},
     tell::News,
 };
 
@@ -45,16 +44,10 @@ pub enum VmiError {
 /// Runs until dropped.
 pub async fn run(client: Client) {
     let pods = watcher::Config::default().labels(&format!("{APP_LABEL}={LAUNCHER}"));
-    let context = Arc::new(Context::new(client.clone()));
-    Controller::new(Api::<VirtualMachineInstance>::all(client.clone()), watcher::Config::default())
-        .owns(Api::<Pod>::all(client), pods)
-        .run(reconcile, |_, _, _| Requeue::requeue(RETRY), context)
-        .for_each(|result| async move {
-            if let Err(error) = result {
-                tracing::warn!("instance: {error}");
-            }
-        })
-        .await;
+    let controller =
+        Controller::new(Api::<VirtualMachineInstance>::all(client.clone()), watcher::Config::default())
+            .owns(Api::<Pod>::all(client.clone()), pods);
+    drive(controller, client, "instance", RETRY, reconcile).await;
 }
 
 async fn reconcile(seen: Arc<VirtualMachineInstance>, context: Arc<Context>) -> Result<Requeue, VmiError> {

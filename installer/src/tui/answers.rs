@@ -16,6 +16,7 @@ pub enum Ask {
     Disk,
     Wipe,
     Then,
+    Webhook,
     Nics,
     BondMode,
     Vlan,

@@ -78,6 +78,11 @@ fn install(toml: &mut Toml, answers: &Answers, machine: &Machine, last: Page) {
     if answers.then == Then::PowerOff {
         toml.text("then", "power-off");
     }
+    let webhook = answers.text(Ask::Webhook);
+    if !webhook.is_empty() {
+        toml.tables("install.webhook");
+        toml.text("url", &webhook);
+    }
 }
 
 fn network(toml: &mut Toml, answers: &Answers, machine: &Machine) {
@@ -196,6 +201,7 @@ fn ask_of(path: &str) -> Option<Ask> {
     const KEYS: &[(&str, Ask)] = &[
         ("install.wipe", Ask::Wipe),
         ("install.then", Ask::Then),
+        ("install.webhook", Ask::Webhook),
         ("install", Ask::Disk),
         ("system", Ask::Hostname),
         ("network.dns", Ask::Dns),
@@ -310,6 +316,7 @@ mod tests {
         assert_eq!(ask_of("network.bridge[0].addresses[1]"), Some(Ask::Address));
         assert_eq!(ask_of("network.bridge[0].gateway6"), Some(Ask::Gateway));
         assert_eq!(ask_of("install.disk.serial"), Some(Ask::Disk));
+        assert_eq!(ask_of("install.webhook[0].url"), Some(Ask::Webhook));
         assert_eq!(ask_of("network.bond[0].ports[0]"), Some(Ask::Nics));
         assert_eq!(ask_of("storage"), None);
     }

@@ -11,3 +11,21 @@ pub mod payload;
 pub mod programs;
 pub mod root;
 pub mod uki;
+
+use crate::source::Source;
+use crate::stage::Workshop;
+use crate::tools::Tools;
+use sheaf_config::recipe::Recipe;
+
+/// What the larger stages stand on.
+#[derive(Clone, Copy)]
+pub struct Ground<'a> {
+    /// Where things are made.
+    pub shop: &'a Workshop<'a>,
+    /// The checkout.
+    pub source: &'a Source,
+    /// With what.
+    pub tools: &'a Tools,
+    /// What for.
+    pub recipe: &'a Recipe,
+}

@@ -4,13 +4,12 @@
 //! changes them, and a plain user's cache then holds no files of other users.
 //! Route in: package lists, fixed users. Route out: `tree.tar`, `kernel` (the version), `vmlinuz`.
 
+use super::Ground;
 use crate::debian::{Debootstrap, Mirrors};
 use crate::error::BuildError;
 use crate::inputs::Inputs;
 use crate::lists;
-use crate::source::Source;
-use crate::stage::{Made, Spec, Workshop};
-use crate::tools::Tools;
+use crate::stage::{Made, Spec};
 use sheaf_config::recipe::Recipe;
 use std::fs;
 
@@ -31,16 +30,10 @@ for kernel in "$1"/boot/vmlinuz-*; do if [ -e "$kernel" ]; then cp "$kernel" /mn
 
 /// What the packages stages share.
 pub struct Packages<'a> {
-    /// Where they are made.
-    pub shop: &'a Workshop<'a>,
-    /// The checkout.
-    pub source: &'a Source,
-    /// With what.
-    pub tools: &'a Tools,
+    /// Where, with what and what for.
+    pub ground: Ground<'a>,
     /// From where.
     pub mirrors: &'a Mirrors,
-    /// What for.
-    pub recipe: &'a Recipe,
     /// Names the state of the mirrors: packages are fetched anew when it changes.
     pub fetched: &'a str,
 }
@@ -49,42 +42,42 @@ impl Packages<'_> {
     /// The tree that becomes the node's root.
     pub fn node(&self) -> Result<Made, BuildError> {
         let mut packages = Vec::new();
-        for list in &self.recipe.packages.lists {
-            packages.extend(lists::read(&self.source.list(list))?);
+        for list in &self.ground.recipe.packages.lists {
+            packages.extend(lists::read(&self.ground.source.list(list))?);
         }
         packages.extend(self.firmware()?);
-        packages.extend(self.recipe.packages.add.iter().cloned());
+        packages.extend(self.ground.recipe.packages.add.iter().cloned());
         self.install("node-packages", packages, true)
     }
 
     /// The tree that the initrds are made in.
     pub fn initrd(&self) -> Result<Made, BuildError> {
-        let mut packages = lists::read(&self.source.list("initrd"))?;
+        let mut packages = lists::read(&self.ground.source.list("initrd"))?;
         packages.extend(self.firmware()?);
         self.install("initrd-packages", packages, false)
     }
 
     /// Packages with firmware, when the recipe wants them.
     fn firmware(&self) -> Result<Vec<String>, BuildError> {
-        match self.recipe.packages.firmware {
-            true => lists::read(&self.source.list("firmware")),
+        match self.ground.recipe.packages.firmware {
+            true => lists::read(&self.ground.source.list("firmware")),
             false => Ok(Vec::new()),
         }
     }
 
     fn install(&self, name: &'static str, packages: Vec<String>, users: bool) -> Result<Made, BuildError> {
-        let Recipe { release, packages: wanted, .. } = self.recipe;
+        let Recipe { release, packages: wanted, .. } = self.ground.recipe;
         let mut inputs = Inputs::new(name, 1)
-            .digest("tools", &self.tools.digest)
+            .digest("tools", &self.ground.tools.digest)
             .text("epoch", &release.epoch.to_string())
             .text("fetched", self.fetched)
             .texts("component", wanted.components.iter().map(String::as_str))
             .texts("package", packages.iter().map(String::as_str));
         let hook = users.then_some(USERS_HOOK);
         if users {
-            inputs = inputs.path(&self.source.image("users"))?;
+            inputs = inputs.path(&self.ground.source.image("users"))?;
         }
-        self.shop.stage(Spec { name, inputs, judged_by: &[] }, |bench| {
+        self.ground.shop.stage(Spec { name, inputs, judged_by: &[] }, |bench| {
             let bootstrap = Debootstrap {
                 variant: "minbase",
                 components: &wanted.components,
@@ -97,11 +90,12 @@ impl Packages<'_> {
             // Kernel packages would else make an initrd nobody boots.
             let command = command.arg(format!("--customize-hook={KERNEL_HOOK}")).env("INITRD", "No");
             let chroot = self
+                .ground
                 .tools
                 .chroot()
                 .network()
                 .write(bench.out, "out")
-                .read(self.source.image("users"), "users");
+                .read(self.ground.source.image("users"), "users");
             bench.run(&chroot.enter(&command))?;
             Ok(())
         })

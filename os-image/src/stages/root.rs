@@ -6,14 +6,13 @@
 //! Route in: earlier stages and `os-image/image`. Route out: `root.erofs`, `root.verity`, `root.hash`, `uuids`,
 //! `packages.txt`.
 
+use super::Ground;
 use super::packages::kernel_version;
 use super::programs;
 use crate::error::BuildError;
 use crate::inputs::{Digest, Inputs};
-use crate::source::Source;
-use crate::stage::{Bench, Made, Spec, Workshop};
-use crate::tools::Tools;
-use sheaf_config::recipe::{Compression, Recipe};
+use crate::stage::{Bench, Made, Spec};
+use sheaf_config::recipe::Compression;
 use sheaf_host::chroot::Chroot;
 use sheaf_host::run::Command;
 use std::fs;
@@ -62,14 +61,8 @@ for dir in boot dev proc sys run tmp mnt; do mkdir -p "$dir"; find "$dir" -minde
 
 /// What a root is made of.
 pub struct Root<'a> {
-    /// Where it is made.
-    pub shop: &'a Workshop<'a>,
-    /// The checkout.
-    pub source: &'a Source,
-    /// With what.
-    pub tools: &'a Tools,
-    /// What for.
-    pub recipe: &'a Recipe,
+    /// Where, with what and what for.
+    pub ground: Ground<'a>,
     /// The node's packages.
     pub packages: &'a Made,
     /// The initrd's, which bring the kernel that its modules must fit.
@@ -94,22 +87,22 @@ pub struct Identity {
 impl Root<'_> {
     /// Makes it.
     pub fn build(&self) -> Result<Made, BuildError> {
-        let release = &self.recipe.release;
+        let release = &self.ground.recipe.release;
         let mut inputs = Inputs::new("root", 1)
-            .digest("tools", &self.tools.digest)
+            .digest("tools", &self.ground.tools.digest)
             .digest("packages", &self.packages.digest)
             .text("kernel", &kernel_version(self.initrd_packages)?)
             .digest("kube", &self.kube.digest)
             .text("name", &release.name)
             .text("version", &release.version)
             .text("epoch", &release.epoch.to_string())
-            .text("compression", &format!("{:?}", self.recipe.compression))
-            .path(&self.source.image("rootfs"))?
-            .path(&self.source.image("customize.sh"))?;
+            .text("compression", &format!("{:?}", self.ground.recipe.compression))
+            .path(&self.ground.source.image("rootfs"))?
+            .path(&self.ground.source.image("customize.sh"))?;
         for program in programs::NODE {
             inputs = inputs.path(&self.programs.file(program))?;
         }
-        self.shop.stage(Spec { name: "root", inputs, judged_by: &[EROFS, HASH] }, |bench| {
+        self.ground.shop.stage(Spec { name: "root", inputs, judged_by: &[EROFS, HASH] }, |bench| {
             self.assemble(bench)?;
             self.customize(bench)?;
             self.erofs(bench)
@@ -117,7 +110,7 @@ impl Root<'_> {
     }
 
     fn epoch(&self) -> String {
-        self.recipe.release.epoch.to_string()
+        self.ground.recipe.release.epoch.to_string()
     }
 
     fn assemble(&self, bench: &Bench<'_>) -> Result<(), BuildError> {
@@ -130,10 +123,11 @@ impl Root<'_> {
             .env("KUBE_NAMES", KUBE_NAMES.join(" "))
             .env("KERNEL", kernel_version(self.initrd_packages)?);
         let chroot = self
+            .ground
             .tools
             .chroot()
             .read(&self.packages.dir, "packages")
-            .read(self.source.image("rootfs"), "overlay")
+            .read(self.ground.source.image("rootfs"), "overlay")
             .read(&self.programs.dir, "programs")
             .read(&self.kube.dir, "kube")
             .write(bench.scratch, "scratch");
@@ -142,25 +136,27 @@ impl Root<'_> {
     }
 
     fn customize(&self, bench: &Bench<'_>) -> Result<(), BuildError> {
-        let release = &self.recipe.release;
-        let tree = Chroot::new(bench.scratch.join("root"), self.shop.privilege);
+        let release = &self.ground.recipe.release;
+        let tree = Chroot::new(bench.scratch.join("root"), self.ground.shop.privilege);
         let customize = Command::new("sh")
             .arg("/mnt/customize.sh")
             .env("SHEAF_NAME", &release.name)
             .env("SHEAF_VERSION", &release.version)
             .env("SOURCE_DATE_EPOCH", self.epoch());
-        bench.run(&tree.clone().read(self.source.image("customize.sh"), "customize.sh").enter(&customize))?;
+        bench.run(
+            &tree.clone().read(self.ground.source.image("customize.sh"), "customize.sh").enter(&customize),
+        )?;
         bench.run(&tree.enter(&Command::new("sh").args(["-c", CHECK])))?;
         let clean = Command::new("sh").args(["-c", CLEAN]);
-        bench.run(&self.tools.chroot().write(bench.scratch, "scratch").enter(&clean))?;
+        bench.run(&self.ground.tools.chroot().write(bench.scratch, "scratch").enter(&clean))?;
         Ok(())
     }
 
     fn erofs(&self, bench: &Bench<'_>) -> Result<(), BuildError> {
-        let tools = self.tools.chroot().write(bench.out, "out").read(bench.scratch, "scratch");
+        let tools = self.ground.tools.chroot().write(bench.out, "out").read(bench.scratch, "scratch");
         let mkfs = |uuid: &str| {
             let mut mkfs = Command::new("mkfs.erofs").args(["--quiet", "-T", &self.epoch(), "-U", uuid]);
-            if self.recipe.compression == Compression::Lz4 {
+            if self.ground.recipe.compression == Compression::Lz4 {
                 // 64 KiB clusters: half way between the size of larger ones and the read speed of smaller.
                 mkfs = mkfs.args(["-zlz4hc,12", "-C65536"]);
             }

@@ -2,15 +2,13 @@
 //!
 //! Route in: `os-image/image/cmdline/`, earlier stages. Route out: `node.efi` or `installer.efi`.
 
+use super::Ground;
 use super::initrd::{self, Purpose};
 use super::packages::{KERNEL, kernel_version};
 use crate::error::BuildError;
 use crate::inputs::Inputs;
 use crate::lists;
-use crate::source::Source;
-use crate::stage::{Made, Spec, Workshop};
-use crate::tools::Tools;
-use sheaf_config::recipe::Recipe;
+use crate::stage::{Made, Spec};
 use sheaf_host::run::Command;
 use std::fs;
 
@@ -21,14 +19,8 @@ const LONGEST_COMMAND_LINE: usize = 2047;
 
 /// What a UKI is made of.
 pub struct Uki<'a> {
-    /// Where it is made.
-    pub shop: &'a Workshop<'a>,
-    /// The checkout.
-    pub source: &'a Source,
-    /// With what.
-    pub tools: &'a Tools,
-    /// What for.
-    pub recipe: &'a Recipe,
+    /// Where, with what and what for.
+    pub ground: Ground<'a>,
     /// Brings the kernel.
     pub packages: &'a Made,
     /// Initrd archives; a later one lies over the earlier.
@@ -42,7 +34,7 @@ impl Uki<'_> {
             Purpose::Node => "node-uki",
             Purpose::Installer => "installer-uki",
         };
-        let mut line = lists::read(&self.source.image("cmdline").join(purpose.name()))?;
+        let mut line = lists::read(&self.ground.source.image("cmdline").join(purpose.name()))?;
         line.extend(arguments.iter().cloned());
         let line = line.join(" ");
         if line.len() > LONGEST_COMMAND_LINE {
@@ -52,12 +44,12 @@ impl Uki<'_> {
             );
             return Err(BuildError::wrong(what, remedy));
         }
-        let release = &self.recipe.release;
+        let release = &self.ground.recipe.release;
         let os_release = os_release(&release.name, &release.version, purpose);
         let kernel = kernel_version(self.packages)?;
         let epoch = release.epoch.to_string();
         let mut inputs = Inputs::new(name, 1)
-            .digest("tools", &self.tools.digest)
+            .digest("tools", &self.ground.tools.digest)
             .digest("packages", &self.packages.digest)
             .text("command line", &line)
             .text("os-release", &os_release)
@@ -66,10 +58,11 @@ impl Uki<'_> {
             inputs = inputs.digest("initrd", &initrd.digest);
         }
         let file = format!("{}.efi", purpose.name());
-        self.shop.stage(Spec { name, inputs, judged_by: &[] }, |bench| {
+        self.ground.shop.stage(Spec { name, inputs, judged_by: &[] }, |bench| {
             let os_release_file = bench.scratch.join("os-release");
             fs::write(&os_release_file, &os_release).map_err(BuildError::io(&os_release_file))?;
             let mut chroot = self
+                .ground
                 .tools
                 .chroot()
                 .read(&self.packages.dir, "packages")

@@ -2,7 +2,7 @@
 //!
 //! Route in: a [`Spec`] and the places of its files. Route out: arguments, kept with the artefacts of a failure.
 
-use crate::spec::{Disk, DiskBus, Firmware, Format, Lan, Medium, Spec};
+use crate::spec::{Card, Disk, DiskBus, Firmware, Format, Lan, Medium, Spec};
 use crate::{shell, tools::Tools};
 use std::path::{Path, PathBuf};
 
@@ -59,6 +59,9 @@ pub fn arguments(spec: &Spec, tools: &Tools, accelerator: &str, places: &Places)
     args.all("-device virtio-scsi-pci,id=hotplug");
     medium(&mut args, spec.medium.as_ref());
     network(&mut args, spec);
+    for (index, card) in spec.cards.iter().enumerate() {
+        add_card(&mut args, index, card);
+    }
     if spec.shell {
         args.two("-chardev", &format!("socket,id=shell,path={},server=on,wait=off", places.shell.display()));
         args.two("-serial", "chardev:shell");
@@ -113,10 +116,8 @@ fn add_disk(args: &mut Args, index: usize, disk: &Disk) {
         // Port 0 of the chipset's controller is the CD drive's.
         DiskBus::Sata => format!("ide-hd,bus=ide.{}", index + 1),
     };
-    args.two(
-        "-device",
-        &format!("{device},drive=disk{index},serial={},bootindex={}", disk.serial, index + 1),
-    );
+    let serial = if disk.serial.is_empty() { String::new() } else { format!(",serial={}", disk.serial) };
+    args.two("-device", &format!("{device},drive=disk{index}{serial},bootindex={}", index + 1));
 }
 
 fn medium(args: &mut Args, medium: Option<&Medium>) {
@@ -144,9 +145,6 @@ fn network(args: &mut Args, spec: &Spec) {
         _ => ("", String::new()),
     };
     args.two("-device", &format!("virtio-net-pci,netdev=card,mac={}{first}", spec.mac));
-    let cable = |id: &str, switch: &Path| {
-        format!("stream,id={id},server=off,addr.type=unix,addr.path={},reconnect-ms=1000", switch.display())
-    };
     match &spec.lan {
         Lan::Alone => {}
         Lan::Gateway(switch) | Lan::Cable(switch) => args.two("-netdev", &cable("card", switch)),
@@ -167,6 +165,28 @@ fn network(args: &mut Args, spec: &Spec) {
             args.two("-netdev", &format!("hubport,id={port}-port,hubid=0,netdev={port}"));
         }
     }
+}
+
+/// A cable from `id` to the switch at this socket.
+fn cable(id: &str, switch: &Path) -> String {
+    format!("stream,id={id},server=off,addr.type=unix,addr.path={},reconnect-ms=1000", switch.display())
+}
+
+fn add_card(args: &mut Args, index: usize, card: &Card) {
+    let (id, slot) = (format!("card{index}"), Card::slot(index));
+    // A ROM would only make its firmware look for something to boot there, too.
+    args.two(
+        "-device",
+        &format!("virtio-net-pci,netdev={id},mac={},bus=pcie.0,addr={slot:#x},romfile=", card.mac),
+    );
+    args.two(
+        "-netdev",
+        &match &card.switch {
+            Some(switch) => cable(&id, switch),
+            // A hub of its own, with nobody else in it: a cable all the same.
+            None => format!("hubport,id={id},hubid={}", index + 1),
+        },
+    );
 }
 
 #[cfg(test)]
@@ -218,6 +238,25 @@ mod tests {
         let line = line(&Spec { lan: Lan::Gateway("/s/lan".into()), ..spec() });
         assert!(line.contains("stream,id=card,server=off,addr.type=unix,addr.path=/s/lan"), "{line}");
         assert!(line.contains("-netdev user,id=user -netdev stream,id=uplink"), "{line}");
+    }
+
+    #[test]
+    fn further_cards_have_places_of_their_own() {
+        let cards = vec![
+            Card::new("52:54:00:5e:af:81"),
+            Card { switch: Some("/s/lan".into()), ..Card::new("52:54:00:5e:af:82") },
+        ];
+        let line = line(&Spec { cards, ..spec() });
+        assert!(
+            line.contains("netdev=card0,mac=52:54:00:5e:af:81,bus=pcie.0,addr=0x18")
+                && line.contains("-netdev hubport,id=card0,hubid=1"),
+            "{line}"
+        );
+        assert!(
+            line.contains("-netdev stream,id=card1,server=off,addr.type=unix,addr.path=/s/lan"),
+            "{line}"
+        );
+        assert_eq!(Card::place(1), "pci-0000:00:19.0");
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub use machine::{Machine, MachineError};
 pub use node::NodeMachine;
 pub use operator::Operator;
 pub use serial::SerialLog;
-pub use spec::{Disk, DiskBus, Firmware, Format, Forward, Lan, Medium, Spec};
+pub use spec::{Card, Disk, DiskBus, Firmware, Format, Forward, Lan, Medium, Spec};
 pub use switch::Switch;
 pub use tools::Tools;
 

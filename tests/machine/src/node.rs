@@ -12,7 +12,7 @@ use std::time::Duration;
 pub const INSTALL_DEADLINE: Duration = Duration::from_secs(600);
 /// From power-on to a control plane that answers, under emulation (72 s for the control plane alone).
 pub const BOOT_DEADLINE: Duration = Duration::from_secs(420);
-/// The installer's partitions need some 45 GB; a qcow2 file holds only what was written.
+/// Room for VMs of any case; a qcow2 file holds only what was written.
 const DISK_SIZE: &str = "64G";
 
 /// Processors of a node. Of two emulated ones, one came back from a guest of KVM onto the kernel stack of a thread that

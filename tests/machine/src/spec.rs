@@ -20,8 +20,10 @@ pub struct Spec {
     pub disks: Vec<Disk>,
     /// What is in its CD drive or USB port; booted before the disks.
     pub medium: Option<Medium>,
-    /// MAC address of its only network card.
+    /// MAC address of its first network card.
     pub mac: String,
+    /// Its further network cards, in order.
+    pub cards: Vec<Card>,
     /// Ports of 127.0.0.1 that lead to ports of machines on its network.
     pub forwards: Vec<Forward>,
     /// The cable to another machine.
@@ -45,6 +47,7 @@ impl Spec {
             disks: Vec::new(),
             medium: None,
             mac: "52:54:00:5e:af:01".into(),
+            cards: Vec::new(),
             forwards: Vec::new(),
             lan: Lan::Alone,
             shell: false,
@@ -84,7 +87,7 @@ pub struct Disk {
     pub format: Format,
     /// How it is attached.
     pub bus: DiskBus,
-    /// Serial number that the machine sees, at most 20 characters.
+    /// Serial number that the machine sees, at most 20 characters; empty for none, which NVMe does not have.
     pub serial: String,
     /// Options of QEMU's blkdebug filter, `inject-error.0.event=write_aio,inject-error.0.errno=5`; raw files only.
     pub faults: Option<String>,
@@ -134,6 +137,33 @@ pub enum Medium {
         /// Folder served by TFTP.
         tftp: Option<PathBuf>,
     },
+}
+
+/// A further network card. The kernel finds the first of them at [`Card::place`] 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Card {
+    /// Its MAC address.
+    pub mac: String,
+    /// The [`crate::switch::Switch`] that its cable leads to; without one its cable ends at a socket in the wall, where
+    /// nobody is.
+    pub switch: Option<PathBuf>,
+}
+
+impl Card {
+    /// A card whose cable leads nowhere.
+    pub fn new(mac: &str) -> Self {
+        Self { mac: mac.into(), switch: None }
+    }
+
+    /// Where udev says that the card `index` is (`ID_PATH`).
+    pub fn place(index: usize) -> String {
+        format!("pci-0000:00:{:02x}.0", Self::slot(index))
+    }
+
+    /// Its slot of the first bus: above those that QEMU gives out by itself.
+    pub(crate) fn slot(index: usize) -> usize {
+        0x18 + index
+    }
 }
 
 /// A port of 127.0.0.1 that leads to a machine.

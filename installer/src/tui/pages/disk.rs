@@ -24,7 +24,8 @@ Read it off the disk's label or the server's inventory, not off this screen: tha
 The installed node finds its partitions by a number drawn for this installation. Another disk with an older \
 installation on it does no harm.
 
-Look again after you have plugged in or removed a disk.";
+Look again after a disk came or went. A webhook is told of start, success and failure; one that can not be told ends \
+nothing.";
 
 pub(super) fn rows(state: &State) -> Vec<Row> {
     let mut rows = vec![note("Install on which disk?"), Row::Gap];
@@ -59,6 +60,7 @@ pub(super) fn rows(state: &State) -> Vec<Row> {
     for (value, (then, text)) in THEN.into_iter().enumerate() {
         rows.push(Row::Pick(Pick::one(Ask::Then, value, state.answers.then == then, text)));
     }
+    rows.push(text(Ask::Webhook, "Webhook", "optional: a URL to tell"));
     rows.extend([
         Row::Gap,
         Row::Button(Command::Continue, "Continue"),

@@ -1,6 +1,7 @@
 //! Page: the node is there, or why it is not.
 
 use super::note;
+use super::progress::warnings;
 use crate::tui::form::Row;
 use crate::tui::state::{Command, Outcome, State};
 use sheaf_config::node::Then;
@@ -21,17 +22,17 @@ pub(super) fn rows(state: &State) -> Vec<Row> {
                 Then::Reboot => ((Command::Restart, "Restart"), (Command::PowerOff, "Power off")),
                 Then::PowerOff => ((Command::PowerOff, "Power off"), (Command::Restart, "Restart")),
             };
-            vec![
+            let mut rows = vec![
                 Row::Heading("The node is installed".into()),
                 Row::Gap,
                 note(format!("{release} is on {disk}, checked and complete.")),
                 note(format!("Node's address: {address}.")),
                 Row::Gap,
                 note("Take the medium out and restart. The node's screen then shows what to do next."),
-                Row::Gap,
-                Row::Button(first.0, first.1),
-                Row::Button(second.0, second.1),
-            ]
+            ];
+            rows.extend(warnings(state));
+            rows.extend([Row::Gap, Row::Button(first.0, first.1), Row::Button(second.0, second.1)]);
+            rows
         }
         Some(Outcome::Failed(failed)) => {
             let mut rows = vec![
@@ -44,6 +45,7 @@ pub(super) fn rows(state: &State) -> Vec<Row> {
             if let Some(remedy) = &failed.remedy {
                 rows.push(note(format!("What to do: {remedy}.")));
             }
+            rows.extend(warnings(state));
             rows.extend([Row::Gap, Row::Heading("What was said".into())]);
             rows.push(Row::Verbatim(state.work.log.join("\n")));
             rows.extend([

@@ -25,13 +25,23 @@ pub(super) fn rows(state: &State) -> Vec<Row> {
     }
     if work.number == 0 {
         rows.push(note("Preparing..."));
+        rows.extend(warnings(state));
         return rows;
     }
     rows.push(Row::Verbatim(format!("  now   {}", work.what)));
     rows.extend([Row::Gap, Row::Verbatim(bar(work)), Row::Gap]);
-    let said = work.log.iter().filter(|line| !line.starts_with('[')).collect::<Vec<_>>();
+    // Phases stand above, warnings below.
+    let elsewhere = |line: &&String| line.starts_with('[') || line.starts_with("Warning: ");
+    let said = work.log.iter().filter(|line| !elsewhere(line)).collect::<Vec<_>>();
     rows.extend(said.iter().rev().take(LOG).rev().map(|line| Row::Verbatim(format!("  {line}"))));
+    rows.extend(warnings(state));
     rows
+}
+
+/// What is not as it should be, for as long as the installation and its result are shown.
+pub(super) fn warnings(state: &State) -> Vec<Row> {
+    let warnings: Vec<_> = state.work.warnings.iter().map(|text| note(format!("Warning: {text}."))).collect();
+    if warnings.is_empty() { warnings } else { [vec![Row::Gap], warnings].concat() }
 }
 
 fn bar(work: &Work) -> String {

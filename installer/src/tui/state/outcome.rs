@@ -14,6 +14,8 @@ const LOG: usize = 500;
 pub struct Work {
     /// Everything that was said.
     pub log: Vec<String>,
+    /// What is not as it should be.
+    pub warnings: Vec<String>,
     /// Number of the present phase, from 1.
     pub number: usize,
     /// How many there are.
@@ -31,13 +33,19 @@ pub struct Work {
 }
 
 impl Work {
+    fn keep(&mut self, text: &str) {
+        self.log.extend(text.lines().map(str::to_owned));
+        let surplus = self.log.len().saturating_sub(LOG);
+        self.log.drain(..surplus);
+    }
+
     /// Takes in what the installation told.
     pub fn take(&mut self, told: Told) {
         match told {
-            Told::Say(text) => {
-                self.log.extend(text.lines().map(str::to_owned));
-                let surplus = self.log.len().saturating_sub(LOG);
-                self.log.drain(..surplus);
+            Told::Say(text) => self.keep(&text),
+            Told::Warn(text) => {
+                self.keep(&format!("Warning: {text}"));
+                self.warnings.push(text);
             }
             Told::Phase { number, of, what } => {
                 if self.number > 0 {

@@ -3,6 +3,8 @@
 //! Why here: figures are taken from built artefacts and running machines, as a user meets them. Route in: what
 //! `sheaf build` left, machines in QEMU. Route out: one Markdown file. `--cold` also builds with an empty cache.
 
+mod desk;
+
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 use sheaf_host::run::{Command, Run as _, System};
@@ -13,7 +15,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-const VM: &str = include_str!("../../../docs/examples/vm.yaml");
+const VM: &str = include_str!("../../../../docs/examples/vm.yaml");
 /// Proportional set size in KiB, and name, of every process; the largest first.
 const PSS: &str = "for p in /proc/[0-9]*; do pss=$(awk '/^Pss:/ {print $2}' $p/smaps_rollup 2>/dev/null); \
     [ -n \"$pss\" ] && echo \"$pss $(cat $p/comm)\"; done | sort -rn";
@@ -50,6 +52,7 @@ impl Report {
         ));
         self.sizes(case, &built)?;
         self.build(case, &built, cold)?;
+        self.desk(case, &built)?;
         let mut cluster = case.cluster()?;
         self.installer(&case.snapshot_serial()?)?;
         self.memory(&cluster)?;
@@ -92,6 +95,41 @@ impl Report {
         drop(changed);
         // What is measured from here on is the commit's own release again: from the cache.
         System.run(&build)?;
+        Ok(())
+    }
+
+    fn desk(&mut self, case: &Case, built: &Built) -> Result<()> {
+        self.head("Checking a config", "sheaf config check fleet.toml", "what | ms");
+        let (median, most, size) = desk::fleet_check(case, built)?;
+        let what = |what: &str| format!("500 nodes in one file of {size} KiB, {what}");
+        self.row(&[&what("median of 11 runs (bar: 200)"), &format!("{median:.0}")]);
+        self.row(&[&what("slowest"), &format!("{most:.0}")]);
+
+        self.head(
+            "Writing the root image to a disk",
+            "dd if=root.erofs of=DISK bs=4M oflag=direct conv=fsync; target/release/examples/write_path RELEASE DISK; \
+             coreos-installer install --offline --insecure --image-file root.erofs DISK (loop device, direct-io=on)",
+            "who | seconds, median of 3 in turns | ÷ dd",
+        );
+        let writers = desk::writers(case, built)?;
+        let mut row = |who: &str, seconds: f64| {
+            self.row(&[who, &format!("{seconds:.2}"), &format!("{:.2}", seconds / writers.dd)]);
+        };
+        row(&format!("`dd`, {} MB from memory", writers.bytes / 1_000_000), writers.dd);
+        row("installer: frames checked, decoded, written, flushed", writers.written);
+        row("installer: the same, read back and compared (bar: 1.1)", writers.verified);
+        match writers.coreos {
+            Some(seconds) => row("coreos-installer: copied, not read back", seconds),
+            None => {
+                self.line("\ncoreos-installer: not measured (no loop device here, or it could not be built).")
+            }
+        }
+        if let Some(coreos) = writers.coreos {
+            self.line(&format!(
+                "\nInstaller, read back and compared, ÷ coreos-installer: {:.2}",
+                writers.verified / coreos
+            ));
+        }
         Ok(())
     }
 
