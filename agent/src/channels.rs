@@ -6,6 +6,7 @@
 use crate::cluster::Joined;
 use crate::paths::Paths;
 use crate::status::{Status, StatusSender};
+use crate::volumes::Volumes;
 use sheaf_config::node::NodeConfig;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub struct Context {
     pub network: watch::Receiver<NetworkState>,
     /// Images that are complete and verified. Writer: `images`.
     pub images: watch::Receiver<Vec<PresentImage>>,
+    /// Volumes of this node. Writer: `volumes`.
+    pub volumes: watch::Receiver<Volumes>,
     /// The status page. Each controller writes its own section.
     pub status: StatusSender,
     /// Becomes true when the agent ends.
@@ -45,6 +48,8 @@ pub struct Publish {
     pub network: watch::Sender<NetworkState>,
     /// For `images`.
     pub images: watch::Sender<Vec<PresentImage>>,
+    /// For `volumes`.
+    pub volumes: watch::Sender<Volumes>,
     /// For the runtime.
     pub shutdown: watch::Sender<bool>,
 }
@@ -106,18 +111,20 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
     let (hypervisor_out, hypervisor) = watch::channel(Hypervisor::default());
     let (network_out, network) = watch::channel(NetworkState::default());
     let (images_out, images) = watch::channel(Vec::new());
+    let (volumes_out, volumes) = watch::channel(None);
     let (shutdown_out, shutdown) = watch::channel(false);
     let status = StatusSender::new(Status::default());
     let paths = Arc::new(paths);
     let shutdown = Shutdown(shutdown);
     (
-        Context { paths, config, cluster, hypervisor, network, images, status, shutdown },
+        Context { paths, config, cluster, hypervisor, network, images, volumes, status, shutdown },
         Publish {
             config: config_out,
             cluster: cluster_out,
             hypervisor: hypervisor_out,
             network: network_out,
             images: images_out,
+            volumes: volumes_out,
             shutdown: shutdown_out,
         },
     )

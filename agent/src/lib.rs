@@ -17,3 +17,4 @@ pub mod paths;
 pub mod runtime;
 pub mod status;
 pub mod vms;
+pub mod volumes;

@@ -43,6 +43,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Shows every volume of this node: size, phase, what it is filled from, what is wrong with it.
+    Volumes {
+        /// As data instead.
+        #[arg(long)]
+        json: bool,
+        /// Again at every change, for ever.
+        #[arg(long)]
+        watch: bool,
+    },
     /// Shows the status page once.
     Status {
         /// The whole document instead.
@@ -90,6 +99,7 @@ fn main() -> anyhow::Result<()> {
             print!("{}", console::network(&paths, json)?);
             Ok(())
         }
+        Command::Volumes { json, watch } => console::show(watch, || console::volumes(&paths, json)),
         Command::Status { json } => {
             print!("{}", console::status(&paths, json)?);
             Ok(())

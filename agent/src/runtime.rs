@@ -7,13 +7,14 @@ use crate::channels::{self, Context, Publish};
 use crate::config::Effective;
 use crate::paths::Paths;
 use crate::vms::domain_xml::DomainType;
-use crate::{cluster, images, network, status, vms};
+use crate::{cluster, images, network, status, vms, volumes};
 use anyhow::{Context as _, anyhow};
 use sheaf_config::diagnose::Errors;
 use sheaf_host::alive;
 use sheaf_host::fetch::{Http, Settings};
 use sheaf_host::libvirt::{Libvirt, QEMU_LOGS};
 use sheaf_host::links::Kernel;
+use sheaf_host::lvm::Lvm2;
 use sheaf_host::run::System;
 use sheaf_host::systemd::{Systemd, notify};
 use sheaf_host::trust::Trust;
@@ -54,13 +55,21 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     let _alive = alive::declare(&paths.alive()).context("the agent can not declare itself alive")?;
     let (ctx, publish) = channels::open(paths, effective.config);
     describe(&ctx, effective.problem);
-    let Publish { config: _config, cluster: joined, hypervisor, network, images, shutdown } = publish;
+    let Publish { config: _config, cluster: joined, hypervisor, network, images, volumes, shutdown } =
+        publish;
 
     let mut controllers = Controllers::default();
     let (path, status, end) = (ctx.paths.status_json(), ctx.status.subscribe(), ctx.shutdown.clone());
     controllers.start("status", async move { status::keep_written(&path, status, end).await });
     controllers.start("network", network::run(ctx.clone(), network, Arc::new(Kernel::default())));
     controllers.start("images", images::run(ctx.clone(), images, Arc::new(http(&ctx))));
+    let volume_hosts = volumes::Hosts {
+        lvm: Arc::new(Lvm2::new(Arc::new(System))),
+        fetch: Arc::new(http(&ctx)),
+        run: Arc::new(System),
+        devices: "/dev".into(),
+    };
+    controllers.start("volumes", volumes::run(ctx.clone(), volumes, volume_hosts));
     let libvirt = Libvirt::connect(QEMU_LOGS.into()).await.context("the system bus can not be reached")?;
     let vm_hosts = vms::Hosts {
         vms: Arc::new(libvirt),

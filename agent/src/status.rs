@@ -26,6 +26,8 @@ pub struct Status {
     pub vms: Vec<VmSection>,
     /// Writer: `images`.
     pub images: Vec<ImageSection>,
+    /// Writer: `volumes`.
+    pub volumes: Vec<VolumeSection>,
 }
 
 /// What this node is.
@@ -164,6 +166,36 @@ pub struct ImageSection {
     /// Bytes in all, when known.
     pub total: Option<u64>,
     /// What is wrong with it, with the remedy.
+    pub problem: Option<String>,
+}
+
+/// One volume on this node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VolumeSection {
+    /// Name of its LocalVolume and of its logical volume.
+    pub name: String,
+    /// Pool that it lies in.
+    pub pool: String,
+    /// `volume` or `snapshot`.
+    pub kind: String,
+    /// `Ready`, `Populating`, …; `Unclaimed` where no object asks for it.
+    pub phase: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// What of it is written, in percent.
+    pub data_percent: Option<f64>,
+    /// What it is filled from.
+    pub source: String,
+    /// How much of its source is here, in percent.
+    pub progress: Option<u8>,
+    /// Its device, where it has one.
+    pub device: Option<String>,
+    /// Somebody has it open.
+    pub open: bool,
+    /// What is done with it now or was done last.
+    pub last: Option<String>,
+    /// What is wrong with it.
     pub problem: Option<String>,
 }
 

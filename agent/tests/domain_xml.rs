@@ -104,6 +104,21 @@ fn a_vm_that_asks_for_everything() {
 }
 
 #[test]
+fn a_vm_on_volumes_of_a_pool() {
+    let device = |name: &str| Source::Device(format!("/dev/sheaf-default/{name}").into());
+    let guest = Guest {
+        disks: vec![
+            disk("root", DiskBus::Virtio, device("pvc-6f6f1c1e-0a3b-4b0e-8b9b-1f2e3d4c5b6a")),
+            Disk { cache: Some(Cache::Writeback), ..disk("data", DiskBus::Scsi, device("pvc-2")) },
+            Disk { cdrom: true, ..disk("install", DiskBus::Sata, device("pvc-3")) },
+        ],
+        interfaces: Vec::new(),
+        ..plain()
+    };
+    compare("volumes.xml", &guest, DomainType::Kvm);
+}
+
+#[test]
 fn a_vm_of_an_emulated_processor() {
     let guest = Guest { disks: Vec::new(), interfaces: Vec::new(), ..plain() };
     compare("emulated.xml", &guest, DomainType::Qemu);

@@ -37,6 +37,8 @@ pub struct Domain {
     pub state: State,
     /// Attributes of our metadata element; empty when the domain is not ours.
     pub tags: BTreeMap<String, String>,
+    /// Block devices of the host that are its disks, by the name that libvirt knows the disk by: `vda`.
+    pub devices: BTreeMap<String, PathBuf>,
 }
 
 /// What a domain is doing.
@@ -44,8 +46,10 @@ pub struct Domain {
 pub enum State {
     /// QEMU runs its processors.
     Running,
-    /// QEMU is up, the processors stand still: paused by somebody, or by a failed disk.
+    /// QEMU is up, the processors stand still: paused by somebody.
     Paused,
+    /// The same, because a disk has no space left or fails: what it was to write waits.
+    PausedByDisk,
     /// QEMU is on its way out, or is gone while libvirt still knows the domain.
     Stopped(Stop),
 }
@@ -106,6 +110,15 @@ pub trait VmHost: Send + Sync + 'static {
     fn start(&self, xml: &str) -> impl Future<Output = Result<String, VmError>> + Send;
     /// Presses the power button. That the domain is gone already is no error.
     fn press_power_button(&self, uuid: &str) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// Lets the processors run again. That the domain is gone already is no error.
+    fn resume(&self, uuid: &str) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// Tells the guest that its disk `disk` (`vda`) has `bytes` now. That the domain is gone already is no error.
+    fn resize_disk(
+        &self,
+        uuid: &str,
+        disk: &str,
+        bytes: u64,
+    ) -> impl Future<Output = Result<(), VmError>> + Send;
     /// Ends QEMU now. That the domain is gone already is no error.
     fn destroy(&self, uuid: &str) -> impl Future<Output = Result<(), VmError>> + Send;
     /// Addresses that the guest's interfaces were seen with on the node's own networks.
@@ -119,7 +132,13 @@ pub trait VmHost: Send + Sync + 'static {
 /// Name, UUID and tags in a domain's XML; it counts as running.
 pub fn read_domain(xml: &str) -> Result<Domain, VmError> {
     let described = xml::read(xml).map_err(VmError::Description)?;
-    Ok(Domain { uuid: described.uuid, name: described.name, state: State::Running, tags: described.tags })
+    Ok(Domain {
+        uuid: described.uuid,
+        name: described.name,
+        state: State::Running,
+        tags: described.tags,
+        devices: described.devices,
+    })
 }
 
 /// libvirt on the system bus.
@@ -199,6 +218,26 @@ impl VmHost for Libvirt {
             Ok(()) => Ok(()),
             Err(_) if !self.knows(uuid).await? => Ok(()),
             Err(source) => Err(VmError::Refused { doing: "shut down", domain: uuid.to_owned(), source }),
+        }
+    }
+
+    async fn resume(&self, uuid: &str) -> Result<(), VmError> {
+        let object = self.domain(proxy::path_of(uuid)?).await?;
+        match object.resume().await {
+            Ok(()) => Ok(()),
+            Err(_) if !self.knows(uuid).await? => Ok(()),
+            Err(source) => Err(VmError::Refused { doing: "resume", domain: uuid.to_owned(), source }),
+        }
+    }
+
+    async fn resize_disk(&self, uuid: &str, disk: &str, bytes: u64) -> Result<(), VmError> {
+        let object = self.domain(proxy::path_of(uuid)?).await?;
+        match object.block_resize(disk, bytes, proxy::BLOCK_RESIZE_BYTES).await {
+            Ok(()) => Ok(()),
+            Err(_) if !self.knows(uuid).await? => Ok(()),
+            Err(source) => {
+                Err(VmError::Refused { doing: "resize a disk of", domain: uuid.to_owned(), source })
+            }
         }
     }
 

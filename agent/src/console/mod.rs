@@ -108,6 +108,32 @@ pub fn network(paths: &Paths, as_json: bool) -> anyhow::Result<String> {
     }
 }
 
+/// `sheaf-agent volumes`: the volumes of this node, in columns or as data.
+pub fn volumes(paths: &Paths, as_json: bool) -> anyhow::Result<String> {
+    let status = observe(paths).status.with_context(|| missing(&paths.status_json()))?;
+    match as_json {
+        true => Ok(serde_json::to_string_pretty(&status.volumes)? + "\n"),
+        false => Ok(crate::volumes::view::table(&status.volumes)),
+    }
+}
+
+/// Prints what `look` sees; with `watch` again at every change, for ever.
+pub fn show(watch: bool, look: impl Fn() -> anyhow::Result<String>) -> anyhow::Result<()> {
+    let mut shown = look()?;
+    print!("{shown}");
+    if !watch {
+        return Ok(());
+    }
+    loop {
+        let changed = || Some(look()).filter(|seen| seen.as_ref().map_or(true, |seen| *seen != shown));
+        if let Some(seen) = wait::until(LONG, LOOK, changed) {
+            shown = seen?;
+            println!();
+            print!("{shown}");
+        }
+    }
+}
+
 fn missing(path: &Path) -> String {
     format!("{} is not there; does sheaf-agent.service run?", path.display())
 }

@@ -8,6 +8,7 @@ mod room;
 mod volumes;
 
 pub use room::requests;
+pub use volumes::names_claim;
 
 use super::facts::{Facts, Resources};
 use super::guest::{CpuModel, Disk, Guest, Identity, Nic};

@@ -3,13 +3,14 @@
 //! Why here: every write names the Pod's UID, so that it never hits a namesake; tests have a cluster in memory.
 //! Route in: actions of the plan. Route out: requests as `system:node:<name>`, with the certificate of the moment.
 
-use super::facts::Resources;
+use super::facts::{ClaimFact, Resources};
 use super::guest::Identity;
 use crate::cluster::Joined;
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::{Event, Node, Pod, Secret};
+use k8s_openapi::api::core::v1::{Event, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Value, json};
+use sheaf_api::names::VOLUME_DRIVER;
 use std::future::Future;
 use tokio::sync::watch;
 
@@ -36,6 +37,8 @@ pub trait Cluster: Send + Sync + 'static {
         name: &str,
         keys: [&str; 2],
     ) -> impl Future<Output = anyhow::Result<Vec<u8>>> + Send;
+    /// What is behind a claim that a Pod of this node refers to.
+    fn claim(&self, namespace: &str, name: &str) -> impl Future<Output = anyhow::Result<ClaimFact>> + Send;
     /// What VMs may take of this node.
     fn allocatable(&self) -> impl Future<Output = anyhow::Result<Resources>> + Send;
 }
@@ -126,6 +129,25 @@ impl Cluster for Kube {
         let value =
             value.with_context(|| format!("Secret {namespace}/{name}: has no key {}", keys.join(" or ")))?;
         Ok(value.0)
+    }
+
+    async fn claim(&self, namespace: &str, name: &str) -> anyhow::Result<ClaimFact> {
+        // By name: the Node authorizer lets a node get what its Pods refer to, and list nothing.
+        let client = self.joined()?.client;
+        let claim = Api::<PersistentVolumeClaim>::namespaced(client.clone(), namespace).get(name).await;
+        let claim = claim.with_context(|| format!("claim {namespace}/{name}: can not be read"))?;
+        let phase = claim.status.and_then(|status| status.phase);
+        let volume =
+            claim.spec.and_then(|spec| spec.volume_name).filter(|_| phase.as_deref() == Some("Bound"));
+        let Some(volume) = volume else { return Ok(ClaimFact::NotBound) };
+        let volume = Api::<PersistentVolume>::all(client).get(&volume).await;
+        let volume =
+            volume.with_context(|| format!("the volume of claim {namespace}/{name}: can not be read"))?;
+        Ok(match volume.spec.and_then(|spec| spec.csi) {
+            Some(csi) if csi.driver == VOLUME_DRIVER => ClaimFact::Volume(csi.volume_handle),
+            Some(csi) => ClaimFact::Foreign(csi.driver),
+            None => ClaimFact::Foreign("no CSI driver".into()),
+        })
     }
 
     async fn allocatable(&self) -> anyhow::Result<Resources> {

@@ -57,6 +57,8 @@ pub async fn apply<V: VmHost, C: Cluster>(scene: &Scene<V, C>, action: &Action) 
         Action::Adopt(record) => record.write(&scene.vms)?,
         Action::Report(report) => return report_to(scene, pod()?, report).await,
         Action::PressPowerButton(uuid) => scene.hosts.vms.press_power_button(uuid).await?,
+        Action::Resume(uuid) => scene.hosts.vms.resume(uuid).await?,
+        Action::ResizeDisk { uuid, disk, bytes } => scene.hosts.vms.resize_disk(uuid, disk, *bytes).await?,
         Action::Destroy(uuid) => scene.hosts.vms.destroy(uuid).await?,
         Action::ConfirmGone(id) => return Ok(Effect::Gone(scene.cluster.is_gone(id).await?)),
         Action::DeletePod => scene.cluster.delete(pod()?).await?,
@@ -112,6 +114,11 @@ async fn report_to<V, C: Cluster>(scene: &Scene<V, C>, pod: &Pod, report: &Repor
 /// Kind, reason and message of an Event, at a change that people look for.
 fn worth_telling<'a>(pod: &Pod, report: &'a Report) -> Option<(&'static str, &'a str, &'a str)> {
     let before = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    match (&report.paused, super::report::says_paused(pod)) {
+        (Some(why), false) => return Some(("Warning", "PausedIOError", why)),
+        (None, true) => return Some(("Normal", "Resumed", "the VM goes on")),
+        _ => {}
+    }
     match (&report.state, report.phase) {
         (State::Running { .. }, _) => {
             (before != Some("Running")).then_some(("Normal", "Started", "the VM was started"))

@@ -7,7 +7,7 @@ use super::api::Cluster;
 use super::apply::{Effect, Scene, apply};
 use super::console_tail;
 use super::domain_xml::{TAG_POD_UID, TAG_VMI_UID};
-use super::facts::{Facts, Resources, look_at_files};
+use super::facts::{ClaimFact, Facts, Resources, look_at_files};
 use super::guest::Folder;
 use super::listed::Listed;
 use super::plan::{Action, FailedStart, Memory, Observed, Stopping, plan};
@@ -87,6 +87,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         let mut events = self.hosts.vms.events().await?;
         let mut listed = self.listed.subscribe();
         let (mut images, mut network) = (self.ctx.images.clone(), self.ctx.network.clone());
+        let mut volumes = self.ctx.volumes.clone();
         let mut shutdown = self.ctx.shutdown.clone();
         loop {
             let wake = self.reconcile().await;
@@ -100,6 +101,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
                 () = changed(&mut listed) => {}
                 () = changed(&mut images) => {}
                 () = changed(&mut network) => {}
+                () = changed(&mut volumes) => {}
                 Some(done) = self.tasks.join_next() => match done {
                     Ok((uid, action, result)) => self.done(&uid, action, result),
                     Err(error) => return Err(anyhow!(error).context("an action panicked")),
@@ -133,8 +135,9 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             }
         };
         self.look_closer(now, &domains).await;
+        let claims = self.look_at_claims(&listed).await;
         self.remember(now, &listed, &domains, &records);
-        let facts = self.facts(&listed);
+        let facts = Facts { claims, ..self.facts(&listed) };
         let planned = plan(&Observed {
             pods: &listed.pods,
             domains: &domains,
@@ -213,6 +216,38 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         }
     }
 
+    /// What is behind the claims of Pods that are yet to start. Once a claim is bound that stays, as long as the Pod
+    /// that refers to it is there.
+    async fn look_at_claims(&mut self, listed: &Listed) -> BTreeMap<(String, String), ClaimFact> {
+        let mut facts = BTreeMap::new();
+        for (uid, pod) in &listed.pods {
+            if !super::admission::is_vm(pod) || report::is_terminal(pod) || report::was_started(pod) {
+                continue;
+            }
+            let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+            let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+            let claims = volumes.filter_map(|volume| volume.persistent_volume_claim.as_ref());
+            for name in claims.map(|claim| &claim.claim_name) {
+                let known = self.memory.claims.get(uid).and_then(|claims| claims.get(name));
+                let fact = match known {
+                    Some(volume) => Ok(ClaimFact::Volume(volume.clone())),
+                    None => self.cluster.claim(namespace, name).await,
+                };
+                match fact {
+                    Ok(fact) => {
+                        if let ClaimFact::Volume(volume) = &fact {
+                            let claims = self.memory.claims.entry(uid.clone()).or_default();
+                            claims.insert(name.clone(), volume.clone());
+                        }
+                        facts.insert((namespace.to_owned(), name.clone()), fact);
+                    }
+                    Err(error) => tracing::debug!("{error:#}"),
+                }
+            }
+        }
+        facts
+    }
+
     fn remember(
         &mut self,
         now: i64,
@@ -242,6 +277,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
                 }
             }
         }
+        self.memory.told.retain(|(uuid, _), _| domains.iter().any(|domain| domain.uuid == *uuid));
         let known = |uid: &str| listed.pods.contains_key(uid) || records.contains_key(uid) || alive(uid);
         self.memory.retain(known);
         let busy = &self.memory.busy;
@@ -265,6 +301,8 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             expected_bridges: config.network.bridges.iter().map(|bridge| bridge.name.clone()).collect(),
             files: look_at_files(waiting.map(|pod| &**pod), data),
             disks: data.join("disks"),
+            claims: BTreeMap::new(),
+            volumes: self.ctx.volumes.borrow().clone(),
         }
     }
 
@@ -275,6 +313,13 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             Action::Start(guest) => {
                 tracing::info!(pod = name, domain = guest.uuid, "start");
                 self.owners.insert(guest.uuid.clone(), uid.clone());
+                self.memory.starting.insert(uid.clone(), (**guest).clone());
+            }
+            Action::Resume(_) => {
+                self.memory.resumed.insert(uid.clone(), now);
+            }
+            Action::ResizeDisk { disk, bytes, .. } => {
+                tracing::info!(pod = name, disk, bytes, "disk has grown")
             }
             Action::PressPowerButton(_) | Action::Destroy(_) => {
                 tracing::info!(pod = name, uid, ?action, "stop");
@@ -304,6 +349,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
 
     fn done(&mut self, uid: &str, action: Action, result: anyhow::Result<Effect>) {
         self.memory.busy.remove(uid);
+        self.memory.starting.remove(uid);
         match (action, result) {
             (_, Ok(Effect::Patched(pod))) => self.listed.send_modify(|listed| {
                 if let Some(known) = listed.pods.get_mut(uid) {
@@ -320,6 +366,9 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             }),
             (Action::Start(_), Ok(_)) => {
                 self.memory.failures.remove(uid);
+            }
+            (Action::ResizeDisk { uuid, disk, bytes }, Ok(_)) => {
+                self.memory.told.insert((uuid, disk), bytes);
             }
             (_, Ok(Effect::Done)) => {}
             (Action::Start(guest), Err(error)) => {

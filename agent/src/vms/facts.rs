@@ -4,6 +4,7 @@
 
 use super::admission;
 use super::guest::Format;
+use crate::volumes::Volumes;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use sheaf_api::Amount;
@@ -36,6 +37,21 @@ pub struct Facts {
     pub files: BTreeMap<String, FileFact>,
     /// Folder of disks that are written in place.
     pub disks: PathBuf,
+    /// Claims that Pods name which are yet to start, by namespace and name.
+    pub claims: BTreeMap<(String, String), ClaimFact>,
+    /// Volumes of this node; nothing before they are known.
+    pub volumes: Volumes,
+}
+
+/// What is behind a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClaimFact {
+    /// It is bound to a volume of a pool, the LocalVolume of this name.
+    Volume(String),
+    /// It is not bound to anything yet.
+    NotBound,
+    /// It is bound to what another driver has; its name.
+    Foreign(String),
 }
 
 /// Where a `hostDisk.path` leads.

@@ -49,6 +49,8 @@ fn make_disk(
             run.run(&create)?;
             Ok(())
         }
+        // The node makes it of its own accord, and says so when it has: it is never made here.
+        Source::Device(_) => bail!("{} is not there; is its pool active?", path.display()),
         Source::Empty(bytes) => sparse(&path, *bytes),
         Source::InPlace { create: None, .. } => {
             bail!("{} does not exist; use type DiskOrCreate with a capacity to have it made", path.display())

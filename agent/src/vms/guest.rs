@@ -35,6 +35,16 @@ pub struct Guest {
     pub serial: bool,
 }
 
+impl Guest {
+    /// Volumes of pools that it writes.
+    pub fn devices(&self) -> impl Iterator<Item = &Path> {
+        self.disks.iter().filter_map(|disk| match &disk.source {
+            Source::Device(device) => Some(device.as_path()),
+            _ => None,
+        })
+    }
+}
+
 /// Whose virtual machine it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
@@ -108,6 +118,8 @@ pub enum Source {
         /// Made with this size when it is not there.
         create: Option<u64>,
     },
+    /// A volume of a pool: a block device of the node that outlives the VM.
+    Device(PathBuf),
     /// An empty disk of so many bytes, lost with the VM.
     Empty(u64),
     /// A cloud-init seed.
@@ -198,11 +210,12 @@ impl Folder {
         self.0.join("console.sock")
     }
 
-    /// File behind a disk and its format.
+    /// File or device behind a disk and its format.
     pub fn disk(&self, disk: &Disk) -> (PathBuf, Format) {
         match &disk.source {
             Source::Overlay { .. } => (self.0.join(format!("{}.qcow2", disk.name)), Format::Qcow2),
             Source::InPlace { path, format, .. } => (path.clone(), *format),
+            Source::Device(path) => (path.clone(), Format::Raw),
             Source::Empty(_) => (self.0.join(format!("{}.raw", disk.name)), Format::Raw),
             Source::Seed(_) => (self.0.join(format!("{}.iso", disk.name)), Format::Raw),
         }

@@ -91,6 +91,7 @@ fn section_of(pod: &Pod, failure: Option<&plan::FailedStart>) -> VmSection {
         name: format!("{}/{name}", meta.namespace.as_deref().unwrap_or_default()),
         uid: label(sheaf_api::names::CREATED_BY_LABEL).unwrap_or_default(),
         phase: match (&meta.deletion_timestamp, status.phase.as_deref()) {
+            (None, Some("Running")) if report::says_paused(pod) => "Paused".into(),
             (Some(_), Some("Running")) => "Stopping".into(),
             (_, Some("Pending")) => "Starting".into(),
             (_, phase) => phase.unwrap_or("Starting").into(),

@@ -32,6 +32,9 @@ const ORPHAN_GRACE: i64 = 30;
 /// Seconds for which a domain may be missing without any word of its end: libvirtd may be starting.
 const MISSING_TIME: i64 = 15;
 
+/// Seconds between two tries to go on with a VM whose disk had no space.
+const RESUME_AGAIN: i64 = 10;
+
 /// One step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -43,6 +46,17 @@ pub enum Action {
     Report(Report),
     /// Press the power button of domain `uuid`.
     PressPowerButton(String),
+    /// Let the processors of domain `uuid` run again: its disks may have space by now.
+    Resume(String),
+    /// Tell the guest that a disk has grown.
+    ResizeDisk {
+        /// The domain.
+        uuid: String,
+        /// The disk, `vda`.
+        disk: String,
+        /// Its size now.
+        bytes: u64,
+    },
     /// End QEMU of domain `uuid`.
     Destroy(String),
     /// Ask the API server whether the Pod is gone.
@@ -195,14 +209,37 @@ fn plan_live(plan: &mut Plan, o: &Observed<'_>, uid: &str, pod: &Pod, domain: &D
         plan_stop(plan, o, uid, domain, |since| end.clamp(since, since + grace.max(0)));
         return;
     }
+    let paused = domain.state == libvirt::State::PausedByDisk;
     let report = Report {
         phase: Phase::Running,
         state: State::Running { started_at: started.at.clone() },
         uuid: Some(domain.uuid.clone()),
         addresses: o.memory.addresses.get(uid).cloned().unwrap_or_default(),
         console_tail: o.memory.tails.get(uid).cloned(),
+        paused: paused.then(|| "a disk of it has no space left or fails; it goes on once that ends".into()),
     };
-    say(plan, uid, pod, report);
+    if !report.is_said_by(pod) {
+        plan.act(uid, Action::Report(report));
+    } else if let Some((disk, bytes)) = grown(o, domain) {
+        plan.act(uid, Action::ResizeDisk { uuid: domain.uuid.clone(), disk, bytes });
+    } else if paused {
+        // It pauses again at the very write that had to wait, if there is no space yet.
+        let again = o.memory.resumed.get(uid).map_or(o.now, |last| last + RESUME_AGAIN);
+        match again <= o.now {
+            true => plan.act(uid, Action::Resume(domain.uuid.clone())),
+            false => plan.wake_at(again),
+        }
+    }
+}
+
+/// A disk of the domain whose volume has another size than the guest was told of, and that size.
+fn grown(o: &Observed<'_>, domain: &Domain) -> Option<(String, u64)> {
+    let volumes = o.facts.volumes.as_ref()?;
+    domain.devices.iter().find_map(|(disk, device)| {
+        let volume = volumes.values().find(|volume| volume.ready && volume.device == *device)?;
+        let told = o.memory.told.get(&(domain.uuid.clone(), disk.clone()));
+        (told != Some(&volume.bytes)).then(|| (disk.clone(), volume.bytes))
+    })
 }
 
 /// Power button at once and again from time to time, the switch at the deadline.
@@ -259,6 +296,11 @@ fn plan_without_domain(
                 say(plan, uid, pod, waiting(&Why { reason: "PreviousRunPresent", message }));
                 return;
             }
+            if let Some(user) = user_of_volume(o, plan, &guest) {
+                let message = format!("a volume of it is in use by {user} on this node");
+                say(plan, uid, pod, waiting(&Why { reason: "VolumeInUse", message }));
+                return;
+            }
             *used = used.plus(admission::requests(pod));
             // A start that failed says why at once, and is tried again after a while.
             if let Some(failure) = o.memory.failures.get(uid) {
@@ -284,6 +326,20 @@ fn previous_run<'a>(o: &'a Observed<'_>, uid: &str, guest: &Guest) -> Option<&'a
     let folder =
         o.records.values().find(|record| record.vmi_uid == guest.id.vmi_uid && record.pod_uid != uid);
     domain.map(|domain| domain.name.as_str()).or(folder.map(|record| record.pod.as_str()))
+}
+
+/// Who has one of the guest's volumes in use already: two guests that write one disk destroy it.
+fn user_of_volume(o: &Observed<'_>, plan: &Plan, guest: &Guest) -> Option<String> {
+    let wanted: Vec<_> = guest.devices().collect();
+    let shares = |device: &std::path::Path| wanted.contains(&device);
+    let running = o.domains.iter().find(|domain| domain.devices.values().any(|device| shares(device)));
+    let starting = o.memory.starting.values().find(|starting| starting.devices().any(shares));
+    let planned = plan.actions.iter().find_map(|(_, action)| match action {
+        Action::Start(other) if other.devices().any(shares) => Some(&**other),
+        _ => None,
+    });
+    let starting = starting.or(planned).map(|guest| guest.id.domain());
+    running.map(|domain| domain.name.clone()).or(starting)
 }
 
 fn say(plan: &mut Plan, uid: &str, pod: &Pod, report: Report) {

@@ -5,7 +5,11 @@
 
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use serde_json::{Value, json};
+use sheaf_api::names::PAUSED_CONDITION;
 use std::net::IpAddr;
+
+/// Reason of the condition that a guest stands still, where a disk is why, as KubeVirt says it.
+const PAUSED_BY_DISK: &str = "PausedIOError";
 
 /// Annotation of a Pod: the last lines of its VM's serial console.
 pub const CONSOLE_TAIL: &str = "sheaf.dev/console-tail";
@@ -23,6 +27,8 @@ pub struct Report {
     pub addresses: Vec<IpAddr>,
     /// Last lines of the serial console, when they are known.
     pub console_tail: Option<String>,
+    /// Why the guest stands still.
+    pub paused: Option<String>,
 }
 
 /// The Pod's phase.
@@ -66,6 +72,12 @@ pub fn was_started(pod: &Pod) -> bool {
     statuses.into_iter().any(|container| container.container_id.is_some())
 }
 
+/// Whether the Pod's status says that its guest stands still.
+pub fn says_paused(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == PAUSED_CONDITION && condition.status == "True")
+}
+
 fn phase(pod: &Pod) -> Option<&str> {
     pod.status.as_ref()?.phase.as_deref()
 }
@@ -86,6 +98,7 @@ impl Report {
                 .all(|container| container.state.as_ref().is_some_and(|state| self.state.is(state)))
             && ready.is_some_and(|ready| (ready.status == "True") == self.ready())
             && (self.addresses.is_empty() || addresses == self.addresses)
+            && self.paused.is_some() == says_paused(pod)
             && self.console_tail.as_ref().is_none_or(|wanted| tail() == Some(wanted))
     }
 
@@ -118,6 +131,21 @@ impl Report {
                 "state": self.state.json(self.uuid.as_deref(), now),
             })
         });
+        let mut conditions = vec![
+            condition("Initialized", "True"),
+            condition("PodReadyToStartContainers", if self.uuid.is_some() { "True" } else { "False" }),
+            condition("ContainersReady", ready),
+            condition("Ready", ready),
+        ];
+        if let Some(why) = &self.paused {
+            let mut paused = condition(PAUSED_CONDITION, "True");
+            (paused["reason"], paused["message"]) = (json!(PAUSED_BY_DISK), json!(why));
+            conditions.push(paused);
+        } else if says_paused(pod) {
+            let mut goes_on = condition(PAUSED_CONDITION, "False");
+            (goes_on["reason"], goes_on["message"]) = (Value::Null, Value::Null);
+            conditions.push(goes_on);
+        }
         let failed = self.phase == Phase::Failed;
         let start = status.start_time.map_or_else(|| json!(now), |time| json!(time));
         let mut patch = json!({
@@ -127,12 +155,7 @@ impl Report {
                 "reason": failed.then_some(reason),
                 "message": failed.then_some(message),
                 "startTime": start,
-                "conditions": [
-                    condition("Initialized", "True"),
-                    condition("PodReadyToStartContainers", if self.uuid.is_some() { "True" } else { "False" }),
-                    condition("ContainersReady", ready),
-                    condition("Ready", ready),
-                ],
+                "conditions": conditions,
                 "containerStatuses": containers.collect::<Vec<_>>(),
             },
         });
@@ -211,6 +234,7 @@ mod tests {
             uuid: Some("u1".into()),
             addresses: Vec::new(),
             console_tail: None,
+            paused: None,
         }
     }
 

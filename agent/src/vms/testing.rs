@@ -77,6 +77,7 @@ pub fn domain(uid: &str) -> Domain {
         uuid: VMI_UID.into(),
         name: "default_web".into(),
         state: State::Running,
+        devices: Default::default(),
         tags: tags.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     }
 }

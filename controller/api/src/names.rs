@@ -66,6 +66,9 @@ pub const PLACEHOLDER_IMAGE: &str = "sheaf.dev/virtual-machine";
 /// Reason in the terminated state of `compute` when a VM had to be killed because its node restarted.
 pub const REASON_NODE_REBOOTED: &str = "NodeRebooted";
 
+/// Condition of a placeholder Pod: its guest stands still, with why.
+pub const PAUSED_CONDITION: &str = "sheaf.dev/Paused";
+
 /// Folder of a node's base images: never written by VMs.
 pub const IMAGES_DIR: &str = "/data/images";
 /// Folder of a node's writable, persistent disk files.
@@ -87,3 +90,6 @@ pub fn bridge_resource(bridge: &str) -> String {
 pub fn volume_group(pool: &str) -> String {
     format!("sheaf-{pool}")
 }
+
+/// The driver of Sheaf's volumes: provisioner of its StorageClasses, name of its CSIDriver.
+pub const VOLUME_DRIVER: &str = "lvm.sheaf.dev";

@@ -1,7 +1,7 @@
 //! What lies behind the disks of a VM.
 //!
 //! Why here: names and meanings are KubeVirt's; where Sheaf differs (hostDisk), the doc comment says so.
-//! Route in: `spec.volumes` of a VMI. Route out: files that the agent makes or opens on the node.
+//! Route in: `spec.volumes` of a VMI. Route out: files that the agent makes or opens on the node, and devices of its pools.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,12 @@ pub struct Volume {
     /// Name of the disk that shows it to the guest.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
     pub name: String,
+    /// A claim of the VM's namespace: a raw disk, whatever the claim's volumeMode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent_volume_claim: Option<ClaimName>,
+    /// The claim of a DataVolume, which has its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_volume: Option<DataVolumeName>,
     /// A file of the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_disk: Option<HostDisk>,
@@ -24,6 +30,31 @@ pub struct Volume {
     /// A cloud-init disk (NoCloud) with user data and network data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud_init_no_cloud: Option<CloudInitNoCloud>,
+}
+
+impl Volume {
+    /// Name of the claim behind it, however it is named.
+    pub fn claim(&self) -> Option<&str> {
+        let claim = self.persistent_volume_claim.as_ref().map(|claim| claim.claim_name.as_str());
+        claim.or_else(|| self.data_volume.as_ref().map(|data| data.name.as_str()))
+    }
+}
+
+/// A PersistentVolumeClaim of the VM's namespace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimName {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub claim_name: String,
+}
+
+/// A DataVolume of the VM's namespace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DataVolumeName {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
 }
 
 /// A file of the node: a base image under /data/images (writes go to an overlay that is lost with the VMI) or a

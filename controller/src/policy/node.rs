@@ -34,8 +34,11 @@ enum May {
 }
 
 /// One row a kind.
-const KINDS: &[Kind] =
-    &[Kind { resource: "blockdevices", may: May::Make }, Kind { resource: "storagepools", may: May::Make }];
+const KINDS: &[Kind] = &[
+    Kind { resource: "blockdevices", may: May::Make },
+    Kind { resource: "storagepools", may: May::Make },
+    Kind { resource: "localvolumes", may: May::Serve },
+];
 
 /// The role.
 pub fn role() -> Value {

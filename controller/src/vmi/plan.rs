@@ -10,7 +10,7 @@ use k8s_openapi::{
 };
 use sheaf_api::{
     VirtualMachineInstance,
-    names::{NODE_NAME_LABEL, VMI_FINALIZER},
+    names::{NODE_NAME_LABEL, PAUSED_CONDITION, VMI_FINALIZER},
     status::{InterfaceStatus, Phase, PhaseTransition, VirtualMachineInstanceStatus},
 };
 
@@ -167,6 +167,14 @@ fn from_pod(status: &mut VirtualMachineInstanceStatus, pod: &Pod, now: Timestamp
             set(&mut status.conditions, "PodScheduled", "False", reason, message, now);
         }
         _ => clear(&mut status.conditions, "PodScheduled"),
+    }
+    match condition(PAUSED_CONDITION) {
+        Some(PodCondition { status: paused, reason, message, .. }) if paused == "True" => {
+            let (reason, message) =
+                (reason.as_deref().unwrap_or_default(), message.as_deref().unwrap_or_default());
+            set(&mut status.conditions, "Paused", "True", reason, message, now);
+        }
+        _ => clear(&mut status.conditions, "Paused"),
     }
     let message = message.unwrap_or_default();
     match phase {

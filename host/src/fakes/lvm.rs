@@ -26,9 +26,30 @@ struct State {
     busy: BTreeSet<String>,
     failing: BTreeSet<&'static str>,
     asked: Vec<String>,
+    /// Where devices of volumes lie, as sparse files `<group>/<volume>`; nowhere without it.
+    devices: Option<PathBuf>,
+    /// So many changes are made, and then none any more.
+    power: Option<usize>,
 }
 
 impl FakeLvm {
+    /// Volumes have sparse files under `devices` for devices.
+    #[must_use]
+    pub fn with_devices(self, devices: &Path) -> Self {
+        self.state().devices = Some(devices.to_owned());
+        self
+    }
+
+    /// Whether the power that [`Self::cut_power_after`] cuts is cut.
+    pub fn is_cut(&self) -> bool {
+        self.state().power == Some(0)
+    }
+
+    /// After `changes` more nothing is changed any more: the power is cut.
+    pub fn cut_power_after(&self, changes: usize) {
+        self.state().power = Some(changes);
+    }
+
     /// There is a disk `path` of `bytes`.
     pub fn plug(&self, path: &str, bytes: u64) {
         self.state().disks.insert(path.into(), bytes);
@@ -52,12 +73,19 @@ impl FakeLvm {
 
     /// No method fails from now on.
     pub fn mends(&self) {
-        self.state().failing.clear();
+        let mut state = self.state();
+        state.failing.clear();
+        state.power = None;
     }
 
     /// The device of the volume `name` is open.
     pub fn opens(&self, name: &str) {
         self.state().busy.insert(name.to_owned());
+    }
+
+    /// Nobody has it open any more.
+    pub fn closes(&self, name: &str) {
+        self.state().busy.remove(name);
     }
 
     /// Puts a group there that somebody else made.
@@ -97,7 +125,15 @@ impl FakeLvm {
     fn begin(&self, name: &'static str, words: &str) -> Result<MutexGuard<'_, State>, LvmError> {
         let mut state = self.state();
         state.asked.push(format!("{name} {words}"));
-        if state.failing.contains(name) { Err(refusal(name, words)) } else { Ok(state) }
+        let is_cut = match &mut state.power {
+            None => false,
+            Some(0) => true,
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+        };
+        if is_cut || state.failing.contains(name) { Err(refusal(name, words)) } else { Ok(state) }
     }
 }
 
@@ -111,6 +147,24 @@ fn refusal(name: &str, words: &str) -> LvmError {
 }
 
 impl State {
+    /// The file that stands for a volume's device.
+    fn device(&self, group: &str, name: &str) -> Option<PathBuf> {
+        Some(self.devices.as_ref()?.join(group).join(name))
+    }
+
+    /// Makes it as long as the volume, of what `origin` holds.
+    fn make_device(&self, group: &str, name: &str, bytes: u64, origin: Option<&str>) {
+        let Some(path) = self.device(group, name) else { return };
+        let make = || -> std::io::Result<()> {
+            std::fs::create_dir_all(path.parent().unwrap_or(&path))?;
+            if let Some(origin) = origin.and_then(|origin| self.device(group, origin)) {
+                std::fs::copy(origin, &path)?;
+            }
+            std::fs::File::options().write(true).create(true).truncate(false).open(&path)?.set_len(bytes)
+        };
+        make().expect("the test's directory can be written");
+    }
+
     /// The group that was confined.
     fn group(&mut self, name: &str) -> Result<&mut Group, LvmError> {
         let known = self.confined.contains(name);
@@ -351,7 +405,11 @@ impl Lvm for FakeLvm {
             return Err(refusal("lvs", group));
         }
         state.group(group)?;
-        Ok(state.volumes.get(group).cloned().unwrap_or_default())
+        let mut volumes = state.volumes.get(group).cloned().unwrap_or_default();
+        for volume in &mut volumes {
+            volume.is_open = state.busy.contains(&volume.name);
+        }
+        Ok(volumes)
     }
 
     fn create_volume(&self, group: &str, name: &str, bytes: u64, tags: &[&str]) -> Result<(), LvmError> {
@@ -369,6 +427,7 @@ impl Lvm for FakeLvm {
             data_percent: Some(0.0),
             ..Volume::default()
         });
+        state.make_device(group, name, rounded(bytes), None);
         Ok(())
     }
 
@@ -379,6 +438,7 @@ impl Lvm for FakeLvm {
         copy.name = name.into();
         copy.tags = owned(tags);
         copy.origin = Some(origin.into());
+        state.make_device(group, name, copy.size, Some(origin));
         state.volumes.entry(group.into()).or_default().push(copy);
         Ok(())
     }
@@ -388,6 +448,8 @@ impl Lvm for FakeLvm {
         state.group(group)?;
         let volume = state.volume(group, name)?;
         volume.size = volume.size.max(rounded(bytes));
+        let size = volume.size;
+        state.make_device(group, name, size, None);
         Ok(())
     }
 
@@ -399,6 +461,9 @@ impl Lvm for FakeLvm {
         }
         state.volume(group, name)?;
         state.volumes.entry(group.into()).or_default().retain(|volume| volume.name != name);
+        if let Some(device) = state.device(group, name) {
+            std::fs::remove_file(device).expect("the device is there");
+        }
         Ok(())
     }
 

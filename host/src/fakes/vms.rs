@@ -29,7 +29,14 @@ impl FakeVms {
         self
     }
 
-    /// Requests named `doing` (`version`, `list`, `start`, `shutdown`, `destroy`) fail with `why` until [`Self::heal`].
+    /// The domain is like this from now on.
+    pub fn set_state(&self, uuid: &str, state: State) {
+        if let Some(domain) = self.inner().domains.get_mut(uuid) {
+            domain.state = state;
+        }
+    }
+
+    /// Requests named `doing` (`version`, `list`, `start`, `shutdown`, `resume`, `resize`, `destroy`) fail with `why` until [`Self::heal`].
     pub fn fail(&self, doing: &str, why: &str) {
         self.inner().fails.insert(doing.to_owned(), why.to_owned());
     }
@@ -62,7 +69,7 @@ impl FakeVms {
         self.inner().domains.values().cloned().collect()
     }
 
-    /// Everything that changed something, in order: `start NAME`, `shutdown UUID`, `destroy UUID`.
+    /// Everything that changed something, in order: `start NAME`, `shutdown UUID`, `resize UUID DISK BYTES`.
     pub fn asked(&self) -> Vec<String> {
         self.inner().asked.clone()
     }
@@ -122,6 +129,22 @@ impl VmHost for FakeVms {
             inner.end(uuid, Some(Stop::Shutdown));
         }
         Ok(())
+    }
+
+    async fn resume(&self, uuid: &str) -> Result<(), VmError> {
+        let mut inner = self.inner();
+        inner.asked.push(format!("resume {uuid}"));
+        inner.may("resume")?;
+        if let Some(domain) = inner.domains.get_mut(uuid) {
+            domain.state = State::Running;
+        }
+        Ok(())
+    }
+
+    async fn resize_disk(&self, uuid: &str, disk: &str, bytes: u64) -> Result<(), VmError> {
+        let mut inner = self.inner();
+        inner.asked.push(format!("resize {uuid} {disk} {bytes}"));
+        inner.may("resize")
     }
 
     async fn destroy(&self, uuid: &str) -> Result<(), VmError> {

@@ -11,6 +11,9 @@ pub const SHUTDOWN_ACPI_POWER_BUTTON: u32 = 1;
 /// `VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP`
 pub const ADDRESSES_FROM_ARP: u32 = 2;
 
+/// `VIR_DOMAIN_BLOCK_RESIZE_BYTES`
+pub const BLOCK_RESIZE_BYTES: u32 = 1;
+
 /// Object path of a domain, before its UUID with `_` for `-`.
 const DOMAIN_PATH: &str = "/org/libvirt/QEMU/domain/_";
 
@@ -47,6 +50,10 @@ pub trait Domain {
 
     fn destroy(&self, flags: u32) -> zbus::Result<()>;
 
+    fn resume(&self) -> zbus::Result<()>;
+
+    fn block_resize(&self, disk: &str, size: u64, flags: u32) -> zbus::Result<()>;
+
     fn interface_addresses(&self, source: u32, flags: u32) -> zbus::Result<Vec<Interface>>;
 }
 
@@ -66,6 +73,8 @@ pub fn state(state: i32, reason: i32) -> State {
     match state {
         // NOSTATE, RUNNING, BLOCKED; SHUTDOWN means "being shut down": QEMU is still there.
         0..=2 | 4 => State::Running,
+        // PAUSED for VIR_DOMAIN_PAUSED_IOERROR
+        3 if reason == 5 => State::PausedByDisk,
         // PAUSED, PMSUSPENDED
         3 | 7 => State::Paused,
         // CRASHED

@@ -4,6 +4,7 @@
 
 use super::TAG_NAMESPACE;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// The part of a domain's description that we use.
 #[derive(Debug, PartialEq, Eq)]
@@ -11,6 +12,7 @@ pub struct Described {
     pub name: String,
     pub uuid: String,
     pub tags: BTreeMap<String, String>,
+    pub devices: BTreeMap<String, PathBuf>,
 }
 
 /// Reads a `<domain>`; a domain without our element has no tags.
@@ -23,7 +25,15 @@ pub fn read(xml: &str) -> Result<Described, roxmltree::Error> {
     let ours = metadata.find(|node| node.tag_name().namespace() == Some(TAG_NAMESPACE));
     let attributes = ours.into_iter().flat_map(|node| node.attributes());
     let tags = attributes.map(|attribute| (attribute.name().to_owned(), attribute.value().to_owned()));
-    Ok(Described { name: text("name"), uuid: text("uuid"), tags: tags.collect() })
+    let disks = child("devices").into_iter().flat_map(|node| node.children());
+    let devices = disks.filter(|node| node.has_tag_name("disk")).filter_map(|disk| {
+        let of = |element: &str, attribute: &str| {
+            let element = disk.children().find(|node| node.has_tag_name(element))?;
+            element.attribute(attribute).map(str::to_owned)
+        };
+        Some((of("target", "dev")?, PathBuf::from(of("source", "dev")?)))
+    });
+    Ok(Described { name: text("name"), uuid: text("uuid"), tags: tags.collect(), devices: devices.collect() })
 }
 
 #[cfg(test)]
@@ -39,6 +49,15 @@ mod tests {
         assert_eq!((described.name.as_str(), described.uuid.as_str()), ("default_web", "u1"));
         let tags = [("pod".to_owned(), "p1".to_owned()), ("name".to_owned(), "a & b".to_owned())];
         assert_eq!(described.tags, tags.into());
+    }
+
+    #[test]
+    fn block_devices_are_known_by_the_disk_they_are_and_files_are_none() {
+        let xml = "<domain><devices><disk type='file'><source file='/a'/><target dev='vda' bus='virtio'/></disk>\
+                   <disk type='block'><source dev='/dev/sheaf-default/pvc-1' index='1'/><target dev='vdb'/></disk>\
+                   </devices></domain>";
+        let device = ("vdb".to_owned(), PathBuf::from("/dev/sheaf-default/pvc-1"));
+        assert_eq!(read(xml).unwrap().devices, [device].into());
     }
 
     #[test]

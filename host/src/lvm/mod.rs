@@ -115,6 +115,8 @@ pub struct Volume {
     pub origin: Option<String>,
     /// The kernel has a device for it.
     pub is_active: bool,
+    /// Somebody has that device open.
+    pub is_open: bool,
     /// How much of it is written, of a pool how full it is, in percent.
     pub data_percent: Option<f64>,
     /// How full a pool's metadata is, in percent.

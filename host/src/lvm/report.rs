@@ -11,7 +11,7 @@ use std::path::PathBuf;
 pub const MEMBER_COLUMNS: &str = "pv_name,pv_uuid,pv_size,pv_free,pv_tags,pv_missing,vg_name,vg_uuid,vg_tags,\
                                   vg_extent_size,vg_size,vg_free";
 /// Columns of [`volumes`].
-pub const VOLUME_COLUMNS: &str = "lv_name,segtype,lv_size,lv_tags,origin,lv_active,data_percent,metadata_percent,\
+pub const VOLUME_COLUMNS: &str = "lv_name,segtype,lv_size,lv_tags,origin,lv_active,lv_device_open,data_percent,metadata_percent,\
                                   lv_metadata_size,copy_percent,move_pv,lv_health_status";
 
 #[derive(Deserialize)]
@@ -38,6 +38,7 @@ struct VolumeLine {
     lv_tags: String,
     origin: String,
     lv_active: String,
+    lv_device_open: String,
     data_percent: String,
     metadata_percent: String,
     lv_metadata_size: String,
@@ -94,6 +95,7 @@ pub fn volumes(json: &[u8]) -> Result<Vec<Volume>, LvmError> {
             tags: words(&line.lv_tags),
             origin: given(line.origin),
             is_active: line.lv_active == "active",
+            is_open: line.lv_device_open == "open",
             data_percent: line.data_percent.parse().ok(),
             metadata_percent: line.metadata_percent.parse().ok(),
             metadata_size: number(&line.lv_metadata_size),
@@ -169,16 +171,16 @@ mod tests {
     fn a_pool_tells_how_full_it_is_and_a_move_how_far() {
         let json = br#"{"report": [ {"lv": [
           {"lv_name":"thin", "segtype":"thin-pool", "lv_size":"805306368", "lv_tags":"", "origin":"",
-           "lv_active":"active", "data_percent":"12.50", "metadata_percent":"10.16", "lv_metadata_size":"67108864",
+           "lv_active":"active", "lv_device_open":"", "data_percent":"12.50", "metadata_percent":"10.16", "lv_metadata_size":"67108864",
            "copy_percent":"", "move_pv":"", "lv_health_status":"out_of_data"},
           {"lv_name":"snap-1", "segtype":"thin", "lv_size":"104857600", "lv_tags":"sheaf.half,sheaf.volume",
-           "origin":"pvc-1", "lv_active":"", "data_percent":"", "metadata_percent":"", "lv_metadata_size":"",
+           "origin":"pvc-1", "lv_active":"", "lv_device_open":"", "data_percent":"", "metadata_percent":"", "lv_metadata_size":"",
            "copy_percent":"", "move_pv":"", "lv_health_status":""},
           {"lv_name":"[pvmove0]", "segtype":"mirror", "lv_size":"805306368", "lv_tags":"", "origin":"",
-           "lv_active":"active", "data_percent":"", "metadata_percent":"", "lv_metadata_size":"",
+           "lv_active":"active", "lv_device_open":"", "data_percent":"", "metadata_percent":"", "lv_metadata_size":"",
            "copy_percent":"41.67", "move_pv":"/dev/sdb", "lv_health_status":""},
           {"lv_name":"[pvmove0]", "segtype":"mirror", "lv_size":"805306368", "lv_tags":"", "origin":"",
-           "lv_active":"active", "data_percent":"", "metadata_percent":"", "lv_metadata_size":"",
+           "lv_active":"active", "lv_device_open":"", "data_percent":"", "metadata_percent":"", "lv_metadata_size":"",
            "copy_percent":"41.67", "move_pv":"/dev/sdb", "lv_health_status":""} ] } ] }"#;
         let found = volumes(json).unwrap();
         assert_eq!(found.len(), 3);

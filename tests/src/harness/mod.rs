@@ -5,10 +5,12 @@
 
 mod built;
 mod cluster;
+mod server;
 mod trial;
 
 pub use built::Built;
 pub use cluster::{Cluster, IMAGE, READY, RUNNING, field};
+pub use server::Server;
 
 use anyhow::{Context as _, Result};
 use sheaf_host::run::{Run as _, System};

@@ -1,8 +1,10 @@
 //! What is accepted, awaited and refused, with the reason that the Pod then carries.
 
 use super::*;
+use crate::vms::facts::ClaimFact;
 use crate::vms::guest::{Format, Source};
 use crate::vms::testing::{VMI_UID, facts, pod, pod_of};
+use crate::volumes::Usable;
 use serde_json::json;
 
 fn why(verdict: Verdict) -> (&'static str, String) {
@@ -78,6 +80,74 @@ fn a_secret_that_the_pod_does_not_name_is_refused() {
         (reason, message.as_str()),
         ("InvalidSpec", "volume d: the Pod does not refer to Secret of-another-pod")
     );
+}
+
+/// A VM on the claim `data`, about which the node knows `fact`.
+fn admit_claim(volume: serde_json::Value, fact: Option<ClaimFact>, named: bool) -> Verdict {
+    let mut spec = json!({"domain": {"memory": {"guest": "64Mi"}, "devices": {"disks": [{"name": "d"}]}}});
+    spec["volumes"] = json!([volume]);
+    let mut pod = pod_of("p1", spec);
+    if named {
+        let volumes = json!([{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}]);
+        pod.spec.as_mut().unwrap().volumes = serde_json::from_value(volumes).unwrap();
+    }
+    let usable = |ready, problem: Option<&str>| Usable {
+        ready,
+        device: "/dev/sheaf-default/pvc-1".into(),
+        bytes: 1 << 30,
+        problem: problem.map(Into::into),
+    };
+    let mut facts = facts();
+    facts.claims = fact.map(|fact| (("default".to_owned(), "data".to_owned()), fact)).into_iter().collect();
+    facts.volumes = Some(
+        [("pvc-1", usable(true, None)), ("pvc-2", usable(false, Some("OutOfSpace: full")))]
+            .map(|(name, usable)| (name.to_owned(), usable))
+            .into(),
+    );
+    admit(&pod, &facts, Resources::default())
+}
+
+#[test]
+fn a_claim_is_the_device_of_its_volume_however_it_is_named() {
+    for volume in [
+        json!({"name": "d", "persistentVolumeClaim": {"claimName": "data"}}),
+        json!({"name": "d", "dataVolume": {"name": "data"}}),
+    ] {
+        let Verdict::Accept(guest) = admit_claim(volume, Some(ClaimFact::Volume("pvc-1".into())), true)
+        else {
+            panic!()
+        };
+        assert_eq!(guest.disks[0].source, Source::Device("/dev/sheaf-default/pvc-1".into()));
+    }
+}
+
+#[test]
+fn a_claim_is_waited_for_until_its_volume_is_ready_and_the_wait_says_why() {
+    let volume = || json!({"name": "d", "persistentVolumeClaim": {"claimName": "data"}});
+    for (fact, words) in [
+        (None, "claim data is not bound yet"),
+        (Some(ClaimFact::NotBound), "claim data is not bound yet"),
+        (Some(ClaimFact::Volume("pvc-2".into())), "claim data: OutOfSpace: full"),
+        (Some(ClaimFact::Volume("pvc-3".into())), "LocalVolume pvc-3 is not of this node"),
+    ] {
+        let verdict = admit_claim(volume(), fact, true);
+        assert!(matches!(verdict, Verdict::Wait(_)), "{verdict:?}");
+        let (reason, message) = why(verdict);
+        assert_eq!(reason, "VolumeNotReady");
+        assert!(message.contains(words), "{message}");
+    }
+}
+
+#[test]
+fn a_claim_that_the_pod_does_not_name_or_that_another_driver_has_is_refused() {
+    let volume = || json!({"name": "d", "persistentVolumeClaim": {"claimName": "data"}});
+    let (reason, message) = why(admit_claim(volume(), Some(ClaimFact::Volume("pvc-1".into())), false));
+    assert_eq!(reason, "InvalidSpec");
+    assert!(message.contains("does not refer to PersistentVolumeClaim data"), "{message}");
+    let foreign = ClaimFact::Foreign("rancher.io/local-path".into());
+    let (reason, message) = why(admit_claim(volume(), Some(foreign), true));
+    assert_eq!(reason, "VolumeNotSupported");
+    assert!(message.contains("rancher.io/local-path"), "{message}");
 }
 
 #[test]

@@ -4,27 +4,70 @@
 //! annotation, its Pod, files that were looked at. Route out: a [`Source`].
 
 use super::{Check, MIB, invalid, reject, wait};
-use crate::vms::facts::{Facts, FileFact};
+use crate::vms::facts::{ClaimFact, Facts, FileFact};
 use crate::vms::guest::{Format, Seed, Source, Text};
 use base64::Engine;
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::host_disk::{HostDiskPlace, place};
+use sheaf_api::names::VOLUME_DRIVER;
 use sheaf_api::placeholder::PlacedVmi;
 use sheaf_api::volumes::{CloudInitNoCloud, HostDisk, HostDiskType, Volume};
 
 /// The source of `volume`.
 pub(super) fn source(volume: &Volume, placed: &PlacedVmi, pod: &Pod, facts: &Facts) -> Check<Source> {
-    match (&volume.host_disk, &volume.empty_disk, &volume.cloud_init_no_cloud) {
-        (Some(disk), None, None) => host_disk(&volume.name, disk, facts),
-        (None, Some(empty), None) => Ok(Source::Empty(bytes(&volume.name, &empty.capacity)?)),
-        (None, None, Some(cloud_init)) => {
+    let claims = [&volume.persistent_volume_claim.is_some(), &volume.data_volume.is_some()];
+    let claim = volume.claim().filter(|_| claims.iter().filter(|is| ***is).count() == 1);
+    match (claim, &volume.host_disk, &volume.empty_disk, &volume.cloud_init_no_cloud) {
+        (Some(name), None, None, None) => claimed(&volume.name, name, pod, facts),
+        (None, Some(disk), None, None) => host_disk(&volume.name, disk, facts),
+        (None, None, Some(empty), None) => Ok(Source::Empty(bytes(&volume.name, &empty.capacity)?)),
+        (None, None, None, Some(cloud_init)) => {
             let hostname = placed.spec.hostname.clone().unwrap_or_else(|| placed.name.clone());
             Ok(Source::Seed(seed(&volume.name, cloud_init, hostname, pod)?))
         }
         _ => Err(invalid(format!(
-            "volume {}: exactly one of hostDisk, emptyDisk, cloudInitNoCloud",
+            "volume {}: exactly one of persistentVolumeClaim, dataVolume, hostDisk, emptyDisk, cloudInitNoCloud",
             volume.name
         ))),
+    }
+}
+
+/// Whether `pod` itself refers to the claim `name`: only then is it bound for this Pod, and protected while it runs.
+pub fn names_claim(pod: &Pod, name: &str) -> bool {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let mut claims = volumes.filter_map(|volume| volume.persistent_volume_claim.as_ref());
+    claims.any(|claim| claim.claim_name == name)
+}
+
+fn claimed(volume: &str, name: &str, pod: &Pod, facts: &Facts) -> Check<Source> {
+    if !names_claim(pod, name) {
+        return Err(invalid(format!(
+            "volume {volume}: the Pod does not refer to PersistentVolumeClaim {name}"
+        )));
+    }
+    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+    let handle = match facts.claims.get(&(namespace, name.to_owned())) {
+        Some(ClaimFact::Volume(handle)) => handle,
+        Some(ClaimFact::Foreign(driver)) => {
+            return Err(reject(
+                "VolumeNotSupported",
+                format!(
+                    "volume {volume}: claim {name} is bound to a volume of {driver}; a VM takes those of {VOLUME_DRIVER}"
+                ),
+            ));
+        }
+        Some(ClaimFact::NotBound) | None => {
+            return Err(wait("VolumeNotReady", format!("volume {volume}: claim {name} is not bound yet")));
+        }
+    };
+    let not_ready = |why: &str| wait("VolumeNotReady", format!("volume {volume}: claim {name}: {why}"));
+    let Some(volumes) = &facts.volumes else {
+        return Err(not_ready("this node does not know its volumes yet"));
+    };
+    match volumes.get(handle) {
+        Some(usable) if usable.ready => Ok(Source::Device(usable.device.clone())),
+        Some(usable) => Err(not_ready(usable.problem.as_deref().unwrap_or("it is not ready"))),
+        None => Err(not_ready(&format!("LocalVolume {handle} is not of this node"))),
     }
 }
 

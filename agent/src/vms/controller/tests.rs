@@ -54,6 +54,14 @@ impl Cluster for FakeCluster {
         self.here().map(|()| b"#cloud-config\n".to_vec())
     }
 
+    async fn claim(&self, _namespace: &str, name: &str) -> anyhow::Result<ClaimFact> {
+        self.here()?;
+        Ok(match name.strip_prefix("bound-") {
+            Some(volume) => ClaimFact::Volume(volume.to_owned()),
+            None => ClaimFact::NotBound,
+        })
+    }
+
     async fn allocatable(&self) -> anyhow::Result<Resources> {
         self.here()?;
         Ok(Resources { cpu: 4000, memory: 1 << 30, pods: 10 })

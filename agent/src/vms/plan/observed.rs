@@ -3,6 +3,7 @@
 //! Route in: filled by the controller. Route out: read by the plan; losing the memory is harmless.
 
 use crate::vms::facts::Facts;
+use crate::vms::guest::Guest;
 use crate::vms::record::Record;
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_host::libvirt::{Domain, Stop};
@@ -47,6 +48,14 @@ pub struct Memory {
     pub addresses: BTreeMap<String, Vec<IpAddr>>,
     /// Last lines of serial consoles.
     pub tails: BTreeMap<String, String>,
+    /// VMs that are being started.
+    pub starting: BTreeMap<String, Guest>,
+    /// What is behind the claims of a Pod, once they are bound.
+    pub claims: BTreeMap<String, BTreeMap<String, String>>,
+    /// Size that a guest was told of, by UUID of its domain and name of the disk.
+    pub told: BTreeMap<(String, String), u64>,
+    /// Last try to go on with a VM that waits for its disk.
+    pub resumed: BTreeMap<String, i64>,
 }
 
 impl Memory {
@@ -60,6 +69,8 @@ impl Memory {
         self.missing.retain(|uid, _| known(uid));
         self.addresses.retain(|uid, _| known(uid));
         self.tails.retain(|uid, _| known(uid));
+        self.claims.retain(|uid, _| known(uid));
+        self.resumed.retain(|uid, _| known(uid));
     }
 }
 

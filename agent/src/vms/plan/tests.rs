@@ -321,3 +321,93 @@ fn a_pod_of_containers_waits_with_a_reason_and_is_let_go_when_deleted() {
     assert_eq!(Node::new().pod(saying(container.clone(), &report)).actions(), []);
     assert_eq!(Node::new().pod(deleted(container, 30)).only(), Action::DeletePod);
 }
+
+/// A VM on the volume pvc-1, whose domain runs and whose Pod says so.
+fn on_volume() -> Node {
+    let mut node = Node::new().running("p1");
+    node.domains[0].devices = [("vda".to_owned(), "/dev/sheaf-default/pvc-1".into())].into();
+    node.facts.volumes = Some([("pvc-1".to_owned(), volume(1 << 30))].into());
+    node.memory.told.insert((VMI_UID.into(), "vda".into()), 1 << 30);
+    let mut pod = pod("p1");
+    pod.status = serde_json::from_value(json!({
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [{"name": "compute", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                               "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}],
+    }))
+    .unwrap();
+    node.pod(pod)
+}
+
+fn volume(bytes: u64) -> crate::volumes::Usable {
+    let device = "/dev/sheaf-default/pvc-1".into();
+    crate::volumes::Usable { ready: true, device, bytes, problem: None }
+}
+
+#[test]
+fn a_guest_is_told_once_of_a_disk_that_has_grown() {
+    let mut node = on_volume();
+    assert_eq!(node.actions(), []);
+    node.facts.volumes = Some([("pvc-1".to_owned(), volume(2 << 30))].into());
+    let told = Action::ResizeDisk { uuid: VMI_UID.into(), disk: "vda".into(), bytes: 2 << 30 };
+    assert_eq!(node.only(), told);
+    node.memory.told.insert((VMI_UID.into(), "vda".into()), 2 << 30);
+    assert_eq!(node.actions(), []);
+}
+
+#[test]
+fn a_guest_that_its_full_disk_stopped_is_shown_and_goes_on_again_and_again_until_there_is_space() {
+    let mut node = on_volume();
+    node.domains[0].state = libvirt::State::PausedByDisk;
+    let Action::Report(report) = node.only() else { panic!() };
+    assert_eq!((report.phase, report.paused.is_some()), (Phase::Running, true));
+    let said = json!({"type": "sheaf.dev/Paused", "status": "True"});
+    let mut pod = Pod::clone(&node.pods["p1"]);
+    let conditions = pod.status.as_mut().unwrap().conditions.as_mut().unwrap();
+    conditions.push(serde_json::from_value(said).unwrap());
+    node = node.pod(pod);
+    assert_eq!(node.only(), Action::Resume(VMI_UID.into()));
+    node.memory.resumed.insert("p1".into(), NOW);
+    assert_eq!((node.actions(), node.plan().wake), (vec![], Some(NOW + RESUME_AGAIN)));
+    node.domains[0].state = libvirt::State::Running;
+    let Action::Report(report) = node.only() else { panic!() };
+    assert_eq!(report.paused, None);
+}
+
+#[test]
+fn a_volume_has_one_guest_at_a_time() {
+    use sheaf_api::names::VMI_ANNOTATION;
+    let spec = json!({"domain": {"memory": {"guest": "64Mi"}, "devices": {"disks": [{"name": "d"}]}},
+                      "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}]});
+    let named = |uid: &str, name: &str, vmi: &str| {
+        let mut pod = super::super::testing::pod_of(uid, spec.clone());
+        let annotation = json!({"name": name, "namespace": "default", "uid": vmi, "spec": spec}).to_string();
+        pod.metadata.annotations = Some([(VMI_ANNOTATION.to_owned(), annotation)].into());
+        let volumes = json!([{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}]);
+        pod.spec.as_mut().unwrap().volumes = serde_json::from_value(volumes).unwrap();
+        pod
+    };
+    let (one, two) = ("0b0e6d2c-6a4e-4c9f-9a53-000000000001", "0b0e6d2c-6a4e-4c9f-9a53-000000000002");
+    let mut node = Node::new().pod(named("p1", "one", one)).pod(named("p2", "two", two));
+    node.facts.volumes = Some([("pvc-1".to_owned(), volume(1 << 30))].into());
+    let claim = crate::vms::facts::ClaimFact::Volume("pvc-1".into());
+    node.facts.claims = [(("default".to_owned(), "data".to_owned()), claim)].into();
+    let in_use = |action: &Action| match action {
+        Action::Report(Report { state: State::Waiting { reason, message }, .. }) => {
+            reason == "VolumeInUse" && message.contains("default_one")
+        }
+        _ => false,
+    };
+    // Both at once, one that is being started, one that runs.
+    let actions = node.actions();
+    let Action::Start(first) = actions[0].clone() else { panic!("{actions:?}") };
+    assert!(in_use(&actions[1]), "{actions:?}");
+    node.memory.busy.insert("p1".into());
+    node.memory.starting.insert("p1".into(), *first);
+    assert!(in_use(&node.only()));
+    node.memory = Memory::default();
+    node.pods.remove("p1");
+    let devices = [("vda".to_owned(), "/dev/sheaf-default/pvc-1".into())].into();
+    node.domains.push(Domain { name: "default_one".into(), devices, tags: BTreeMap::new(), ..domain("p1") });
+    assert!(in_use(&node.only()));
+}

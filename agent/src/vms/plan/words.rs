@@ -14,7 +14,14 @@ use sheaf_host::libvirt::Stop;
 /// It is not started yet, and why.
 pub(super) fn waiting(why: &Why) -> Report {
     let state = State::Waiting { reason: why.reason.into(), message: why.message.clone() };
-    Report { phase: Phase::Pending, state, uuid: None, addresses: Vec::new(), console_tail: None }
+    Report {
+        phase: Phase::Pending,
+        state,
+        uuid: None,
+        addresses: Vec::new(),
+        console_tail: None,
+        paused: None,
+    }
 }
 
 /// It ended badly.
@@ -30,6 +37,7 @@ pub(super) fn failed(why: Why, exit_code: i32, started: Option<&Started>) -> Rep
         uuid: started.map(|started| started.uuid.clone()),
         addresses: Vec::new(),
         console_tail: None,
+        paused: None,
     }
 }
 

@@ -8,6 +8,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::names::volume_group;
 use crate::status::Condition;
 
 /// Held by the agent until the logical volume is gone.
@@ -260,11 +261,6 @@ impl LocalVolume {
         let reason = VolumeReason::of(ready.reason.as_deref()?)?;
         Some((reason, ready.message.as_deref().unwrap_or_default()))
     }
-}
-
-/// Volume group of a pool.
-pub fn volume_group(pool: &str) -> String {
-    format!("sheaf-{pool}")
 }
 
 /// The device of a volume on its node.

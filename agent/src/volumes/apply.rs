@@ -1,0 +1,139 @@
+//! Carries out one action of the plan; takes no decisions.
+//!
+//! Blocks where LVM and images are concerned: those run off the agent's thread. Route in: an [`Action`], its volume.
+//! Route out: logical volumes, the object's finalizer, or why it could not be done.
+
+use super::api::Cluster;
+use super::fill::{FillError, Order, SCRATCH, fill};
+use super::plan::Action;
+use super::{HALF, Hosts, SNAPSHOT, TAG};
+use anyhow::Context as _;
+use sheaf_api::storage::LocalVolume;
+use sheaf_api::storage::local_volume::{Progress, VolumeReason};
+use sheaf_host::disk::{Disk, RawDisk};
+use sheaf_host::lvm::LvmError;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What an action needs besides itself.
+pub struct Scene<C> {
+    /// The machine.
+    pub hosts: Hosts,
+    /// The API server.
+    pub cluster: Arc<C>,
+    /// Group of the volume.
+    pub group: String,
+    /// Its name.
+    pub name: String,
+    /// Its object, unless it has none.
+    pub object: Option<Arc<LocalVolume>>,
+    /// Ends its filling.
+    pub stop: Arc<AtomicBool>,
+    /// Where progress is told.
+    pub show: Arc<dyn Fn(Progress) + Send + Sync>,
+}
+
+/// Why an action failed.
+#[derive(Debug)]
+pub struct Failed {
+    /// The reason of the condition.
+    pub reason: VolumeReason,
+    /// The sentence.
+    pub message: String,
+    /// Another try can help.
+    pub is_passing: bool,
+}
+
+impl From<anyhow::Error> for Failed {
+    fn from(error: anyhow::Error) -> Self {
+        Self { reason: VolumeReason::NodeFailed, message: format!("{error:#}"), is_passing: true }
+    }
+}
+
+impl From<FillError> for Failed {
+    fn from(error: FillError) -> Self {
+        let (reason, is_passing) = (error.reason(), error.is_passing());
+        Self { reason, is_passing, message: format!("{:#}", anyhow::Error::from(error)) }
+    }
+}
+
+impl From<LvmError> for Failed {
+    fn from(error: LvmError) -> Self {
+        anyhow::Error::from(error).into()
+    }
+}
+
+/// Does `action`.
+pub async fn apply<C: Cluster>(scene: &Scene<C>, action: &Action) -> Result<(), Failed> {
+    let object = || scene.object.as_deref().context("its object is not listed any more");
+    match action {
+        Action::Hold => Ok(scene.cluster.hold(object()?, true).await?),
+        Action::Release => Ok(scene.cluster.hold(object()?, false).await?),
+        _ => {
+            let work = Work {
+                hosts: scene.hosts.clone(),
+                group: scene.group.clone(),
+                name: scene.name.clone(),
+                bytes: scene.object.as_ref().map_or(0, |object| object.spec.size_bytes),
+                stop: scene.stop.clone(),
+                show: scene.show.clone(),
+            };
+            let action = action.clone();
+            let done = tokio::task::spawn_blocking(move || work.run(&action)).await;
+            done.context("a worker thread failed")?
+        }
+    }
+}
+
+/// One action for a thread that may block.
+struct Work {
+    hosts: Hosts,
+    group: String,
+    name: String,
+    bytes: u64,
+    stop: Arc<AtomicBool>,
+    show: Arc<dyn Fn(Progress) + Send + Sync>,
+}
+
+impl Work {
+    fn run(&self, action: &Action) -> Result<(), Failed> {
+        let (lvm, group, name) = (&self.hosts.lvm, self.group.as_str(), self.name.as_str());
+        match action {
+            Action::Create { bytes } => lvm.create_volume(group, name, *bytes, &[TAG, HALF])?,
+            Action::Copy { origin, writable } => {
+                let tags: &[&str] = if *writable { &[TAG, HALF] } else { &[TAG, HALF, SNAPSHOT] };
+                lvm.snapshot(group, origin, name, tags)?;
+            }
+            Action::Fill { url, checksum } => {
+                // What an earlier try left beside the volume.
+                let scratch = format!("{name}{SCRATCH}");
+                if lvm.volumes(group)?.iter().any(|volume| volume.name == scratch) {
+                    lvm.remove_volume(group, &scratch)?;
+                }
+                let order = Order {
+                    group: group.to_owned(),
+                    name: name.to_owned(),
+                    bytes: self.bytes,
+                    url: url.clone(),
+                    checksum: checksum.clone(),
+                    stop: self.stop.clone(),
+                };
+                fill(&self.hosts, &order, &*self.show)?;
+            }
+            Action::Finish => {
+                // What was copied or poured is on the disk before the volume counts as complete.
+                let device = self.hosts.devices.join(group).join(name);
+                if device.exists() {
+                    let disk = RawDisk::open(&device).map_err(FillError::from)?;
+                    disk.sync().map_err(FillError::from)?;
+                }
+                lvm.retag(group, name, &[], &[HALF])?;
+            }
+            Action::Grow { bytes } => lvm.extend_volume(group, name, *bytes)?,
+            Action::Remove => lvm.remove_volume(group, name)?,
+            Action::StopFilling => self.stop.store(true, Ordering::Relaxed),
+            Action::Hold | Action::Release => {}
+        }
+        Ok(())
+    }
+}

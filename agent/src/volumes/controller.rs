@@ -1,0 +1,296 @@
+//! The loop: observe, plan, apply, report, again whenever something changed.
+//!
+//! Route in: LocalVolumes, LVM's report, progress of fills, time. Route out: actions, one a volume at a time and several
+//! volumes at once; the objects' status; the channel and the status page.
+
+use super::api::Cluster;
+use super::apply::{Failed, Scene, apply};
+use super::listed::Listed;
+use super::observed::{self, Group};
+use super::plan::{Action, Failure, Memory, Observed, Plan, Stand, plan, status_of};
+use super::{Hosts, Volumes, view};
+use crate::channels::Context;
+use anyhow::anyhow;
+use k8s_openapi::jiff::Timestamp;
+use sheaf_api::storage::LocalVolumeStatus;
+use sheaf_api::storage::local_volume::{Progress, volume_group};
+use sheaf_host::lvm::LvmError;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+/// LVM is asked anew at least so often, in seconds: pools come and go, and volumes are opened and closed, without news.
+const RESYNC: i64 = 30;
+/// The same while a volume waits for that.
+const RESYNC_WAITING: i64 = 5;
+/// So long an agent waits for pools to be brought up before it calls one missing, in seconds.
+const SETTLED: i64 = 60;
+/// All groups of this node are looked for so often, in seconds.
+const LOOK_FOR_GROUPS: i64 = 60;
+/// Between two tries after a failure, in seconds; doubled at each in a row.
+const RETRY: i64 = 5;
+/// The longest of these waits.
+const RETRY_MOST: i64 = 300;
+/// An object that was written is left alone for so many seconds, or until it comes back in the list.
+const WRITTEN: i64 = 2;
+
+/// The controller's state.
+pub struct Controller<C> {
+    ctx: Context,
+    hosts: Hosts,
+    cluster: Arc<C>,
+    listed: watch::Receiver<Listed>,
+    publish: watch::Sender<Volumes>,
+    memory: Memory,
+    /// LVM's last report.
+    groups: BTreeMap<String, Group>,
+    /// Groups that are asked about, and when they were looked for.
+    names: BTreeSet<String>,
+    looked: i64,
+    started: i64,
+    stops: BTreeMap<String, Arc<AtomicBool>>,
+    reported: BTreeMap<String, LocalVolumeStatus>,
+    tasks: JoinSet<(String, Action, Result<(), Failed>)>,
+    tell: mpsc::UnboundedSender<(String, Progress)>,
+    told: mpsc::UnboundedReceiver<(String, Progress)>,
+}
+
+impl<C: Cluster> Controller<C> {
+    /// A controller that has seen nothing yet.
+    pub fn new(
+        ctx: Context,
+        hosts: Hosts,
+        cluster: Arc<C>,
+        listed: watch::Receiver<Listed>,
+        publish: watch::Sender<Volumes>,
+    ) -> Self {
+        let (tell, told) = mpsc::unbounded_channel();
+        Self {
+            ctx,
+            hosts,
+            cluster,
+            listed,
+            publish,
+            memory: Memory::default(),
+            groups: BTreeMap::new(),
+            names: BTreeSet::new(),
+            looked: 0,
+            started: now(),
+            stops: BTreeMap::new(),
+            reported: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            tell,
+            told,
+        }
+    }
+
+    /// Until shutdown.
+    pub async fn run(mut self) -> anyhow::Result<()> {
+        let mut shutdown = self.ctx.shutdown.clone();
+        // Progress of a fill is no news about logical volumes.
+        let mut ask_lvm = true;
+        loop {
+            let wake = self.reconcile(ask_lvm).await;
+            ask_lvm = true;
+            let rest = Duration::from_secs(wake.saturating_sub(now()).clamp(0, RESYNC) as u64);
+            tokio::select! {
+                () = shutdown.requested() => {
+                    self.stops.values().for_each(|stop| stop.store(true, Ordering::Relaxed));
+                    return Ok(());
+                }
+                changed = self.listed.changed() => if changed.is_err() { return Ok(()) },
+                Some((name, progress)) = self.told.recv() => {
+                    ask_lvm = false;
+                    if let Some(known) = self.memory.filling.get_mut(&name) {
+                        *known = progress;
+                    }
+                }
+                Some(done) = self.tasks.join_next() => match done {
+                    Ok((name, action, result)) => self.done(name, &action, result),
+                    Err(error) => return Err(anyhow!(error).context("an action panicked")),
+                },
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
+    }
+
+    /// One round; when the next is due at the latest.
+    async fn reconcile(&mut self, ask_lvm: bool) -> i64 {
+        let now = now();
+        if ask_lvm && let Err(error) = self.observe(now).await {
+            tracing::warn!("volumes of this node can not be listed: {error:#}");
+            return now + RESYNC_WAITING;
+        }
+        let groups = self.groups.clone();
+        let listed = self.listed.borrow_and_update().clone();
+        if !listed.synced {
+            view::show(&self.ctx, &listed, &groups, &Plan::default());
+            return now + RESYNC;
+        }
+        let memory = &mut self.memory;
+        let there = |name: &str| groups.values().any(|group| group.volumes.contains_key(name));
+        let busy = memory.busy.clone();
+        memory.retain(|name| listed.volumes.contains_key(name) || busy.contains(name) || there(name));
+        self.reported.retain(|name, _| listed.volumes.contains_key(name));
+        let planned = plan(&Observed {
+            objects: &listed.volumes,
+            groups: &groups,
+            memory: &self.memory,
+            now,
+            settled: now >= self.started + SETTLED,
+        });
+        for (name, group, action) in &planned.actions {
+            self.dispatch(name, group, action, &listed);
+        }
+        self.report(&listed, &planned.stands).await;
+        self.publish(&listed, &planned);
+        view::show(&self.ctx, &listed, &groups, &planned);
+        let waits = |stand: &Stand| matches!(stand, Stand::Unknown | Stand::Waiting(..) | Stand::Leaving(..));
+        let soon = if planned.stands.values().any(waits) { RESYNC_WAITING } else { RESYNC };
+        planned.wake.unwrap_or(now + soon).clamp(now + 1, now + soon)
+    }
+
+    /// LVM's report. Groups that no object names are looked for now and then: they may hold what was left half made.
+    async fn observe(&mut self, now: i64) -> anyhow::Result<()> {
+        let look = now >= self.looked + LOOK_FOR_GROUPS;
+        let mut names = std::mem::take(&mut self.names);
+        names.extend(self.listed.borrow().volumes.values().map(|object| volume_group(&object.spec.pool)));
+        let lvm = self.hosts.lvm.clone();
+        let answer = tokio::task::spawn_blocking(move || {
+            if look {
+                names = observed::names(&*lvm)?;
+            }
+            let groups = observed::groups(&*lvm, &names)?;
+            Ok::<_, LvmError>((names, groups))
+        });
+        (self.names, self.groups) = answer.await??;
+        if look {
+            self.looked = now;
+        }
+        Ok(())
+    }
+
+    fn dispatch(&mut self, name: &str, group: &str, action: &Action, listed: &Listed) {
+        if *action == Action::StopFilling {
+            if let Some(stop) = self.stops.get(name) {
+                stop.store(true, Ordering::Relaxed);
+            }
+            return;
+        }
+        tracing::info!(volume = name, group, ?action, "volume");
+        self.memory.busy.insert(name.to_owned());
+        let stop = Arc::new(AtomicBool::new(false));
+        match action {
+            Action::Create { .. } | Action::Copy { .. } => {
+                self.memory.begun.insert(name.to_owned());
+                self.memory.filled.remove(name);
+            }
+            Action::Fill { .. } => {
+                self.memory.filling.insert(name.to_owned(), Progress::default());
+                self.stops.insert(name.to_owned(), stop.clone());
+            }
+            _ => {}
+        }
+        let (tell, volume) = (self.tell.clone(), name.to_owned());
+        let scene = Scene {
+            hosts: self.hosts.clone(),
+            cluster: self.cluster.clone(),
+            group: group.to_owned(),
+            name: name.to_owned(),
+            object: listed.volumes.get(name).cloned(),
+            stop,
+            show: Arc::new(move |progress| {
+                // The receiver lives as long as the controller.
+                let _ = tell.send((volume.clone(), progress));
+            }),
+        };
+        let (name, action) = (name.to_owned(), action.clone());
+        self.tasks.spawn(async move {
+            let result = apply(&scene, &action).await;
+            (name, action, result)
+        });
+    }
+
+    fn done(&mut self, name: String, action: &Action, result: Result<(), Failed>) {
+        let memory = &mut self.memory;
+        memory.busy.remove(&name);
+        if matches!(action, Action::Fill { .. }) {
+            memory.filling.remove(&name);
+            self.stops.remove(&name);
+        }
+        match (action, result) {
+            (Action::Hold | Action::Release, Ok(())) => {
+                memory.held.insert(name, now() + WRITTEN);
+            }
+            (Action::Fill { .. }, Ok(())) => {
+                memory.filled.insert(name);
+            }
+            (Action::Finish, Ok(())) => {
+                memory.begun.remove(&name);
+                memory.failed.remove(&name);
+            }
+            (Action::Remove, Ok(())) => {
+                // Why it was removed, where its filling failed, is remembered.
+                memory.begun.remove(&name);
+                memory.filled.remove(&name);
+            }
+            (Action::Grow { .. }, Ok(())) => {
+                memory.failed.remove(&name);
+            }
+            (_, Ok(())) => {}
+            (action, Err(failed)) => {
+                tracing::warn!(volume = name, ?action, "failed: {}", failed.message);
+                if matches!(action, Action::Fill { .. } | Action::Create { .. } | Action::Copy { .. }) {
+                    // What is there of it is removed, and begun again.
+                    memory.begun.remove(&name);
+                }
+                let times = memory.failed.get(&name).map_or(1, |before| before.times.saturating_add(1));
+                let wait = (RETRY << (times.min(10) - 1)).min(RETRY_MOST);
+                let listed = self.listed.borrow();
+                let generation = listed.volumes.get(&name).and_then(|object| object.metadata.generation);
+                let until = failed.is_passing.then(|| now() + wait);
+                let Failed { reason, message, .. } = failed;
+                memory.failed.insert(name, Failure { reason, message, times, until, generation });
+            }
+        }
+    }
+
+    /// Writes each status that is another than the object's.
+    async fn report(&mut self, listed: &Listed, stands: &BTreeMap<String, Stand>) {
+        for (name, stand) in stands {
+            let Some(object) = listed.volumes.get(name) else { continue };
+            let status = status_of(object, stand, Timestamp::now());
+            let is_known =
+                object.status.as_ref() == Some(&status) || self.reported.get(name) == Some(&status);
+            if is_known {
+                continue;
+            }
+            match self.cluster.report(object, &status).await {
+                Ok(()) => {
+                    self.reported.insert(name.clone(), status);
+                }
+                Err(error) => tracing::warn!("{error:#}"),
+            }
+        }
+    }
+
+    fn publish(&self, listed: &Listed, planned: &Plan) {
+        let volumes = planned.stands.iter().filter_map(|(name, stand)| {
+            let object = listed.volumes.get(name)?;
+            Some((name.clone(), view::usable(name, object, stand, &self.hosts.devices)))
+        });
+        let volumes = Some(volumes.collect());
+        self.publish.send_if_modified(|before| {
+            let differs = *before != volumes;
+            *before = volumes;
+            differs
+        });
+    }
+}
+
+fn now() -> i64 {
+    Timestamp::now().as_second()
+}

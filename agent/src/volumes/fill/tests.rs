@@ -1,0 +1,281 @@
+//! Images of every kind into a volume that is a file, from a server in memory.
+
+use super::*;
+use sha2::{Digest, Sha256};
+use sheaf_host::fakes::{FakeFetch, FakeLvm, FakeRun};
+use sheaf_host::lvm::{Lvm, ThinSize};
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+const URL: &str = "http://images/file";
+const GROUP: &str = "sheaf-default";
+const BYTES: u64 = 8 << 20;
+
+/// An image of 5 MiB with zeros in the middle and an end within a sector.
+fn raw() -> Vec<u8> {
+    let mut image: Vec<u8> = (0..5_u32 << 20).map(|at| (at % 251) as u8).collect();
+    image[1 << 20..3 << 20].fill(0);
+    image.truncate(image.len() - 100);
+    image
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{digest}")
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(bytes).unwrap();
+    packer.finish().unwrap()
+}
+
+/// The head of a qcow2 image of `bytes`, with what `change` makes of it.
+fn qcow2(bytes: u64, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut head = vec![0; 65536];
+    head[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
+    head[24..32].copy_from_slice(&bytes.to_be_bytes());
+    change(&mut head);
+    head
+}
+
+struct Scene {
+    root: PathBuf,
+    lvm: Arc<FakeLvm>,
+    fetch: Arc<FakeFetch>,
+    run: Arc<FakeRun>,
+    shown: Mutex<Vec<Progress>>,
+}
+
+impl Scene {
+    fn new(name: &str, file: &[u8]) -> Self {
+        let root = std::env::temp_dir().join(format!("sheaf-fill-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&root);
+        let lvm = FakeLvm::default().with_devices(&root);
+        lvm.plug("/dev/sdb", 1 << 30);
+        lvm.create_group(GROUP, std::path::Path::new("/dev/sdb"), &[], &[]).unwrap();
+        let size = ThinSize { data: 256 << 20, metadata: 4 << 20, chunk: 64 << 10 };
+        lvm.create_thin_pool(GROUP, size).unwrap();
+        lvm.create_volume(GROUP, "pvc-1", BYTES, &[TAG, HALF]).unwrap();
+        let fetch = FakeFetch { files: [(URL.to_owned(), file.to_vec())].into(), ..FakeFetch::default() };
+        Self {
+            root,
+            lvm: Arc::new(lvm),
+            fetch: Arc::new(fetch),
+            run: Arc::default(),
+            shown: Mutex::default(),
+        }
+    }
+
+    /// Fills, with the checksum of `is`.
+    fn fill(&self, is: &[u8]) -> Result<(), FillError> {
+        let hosts = Hosts {
+            lvm: self.lvm.clone(),
+            fetch: self.fetch.clone(),
+            run: self.run.clone(),
+            devices: self.root.clone(),
+        };
+        let order = Order {
+            group: GROUP.into(),
+            name: "pvc-1".into(),
+            bytes: BYTES,
+            url: URL.into(),
+            checksum: sha256(is),
+            stop: Arc::default(),
+        };
+        fill(&hosts, &order, &|progress| self.shown.lock().unwrap().push(progress))
+    }
+
+    fn server(&mut self) -> &mut FakeFetch {
+        Arc::get_mut(&mut self.fetch).unwrap()
+    }
+
+    fn volume(&self) -> Vec<u8> {
+        std::fs::read(self.root.join(GROUP).join("pvc-1")).unwrap()
+    }
+
+    fn asked(&self) -> Vec<u64> {
+        self.fetch.asked.lock().unwrap().iter().map(|(_, from)| *from).collect()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.lvm.volumes(GROUP).unwrap().into_iter().map(|volume| volume.name).collect()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.root);
+    }
+}
+
+fn assert_holds(volume: &[u8], image: &[u8]) {
+    assert_eq!(volume.len() as u64, BYTES);
+    assert!(volume[..image.len()] == *image, "the volume does not hold the image");
+    assert!(volume[image.len()..].iter().all(|byte| *byte == 0), "something follows the image");
+}
+
+#[test]
+fn a_raw_image_is_poured_in_as_it_is_packed_or_not() {
+    let image = raw();
+    let xz = |bytes: &[u8]| {
+        let mut packer =
+            lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(0)).unwrap();
+        packer.write_all(bytes).unwrap();
+        packer.finish().unwrap()
+    };
+    let packed = [
+        ("plain", image.clone()),
+        ("gzip", gzip(&image)),
+        ("zstd", zstd::encode_all(&image[..], 1).unwrap()),
+        ("xz", xz(&image)),
+        // Tools that pack in parallel write several streams.
+        ("gzips", [gzip(&image[..1_000_000]), gzip(&image[1_000_000..])].concat()),
+    ];
+    for (name, file) in packed {
+        let scene = Scene::new(name, &file);
+        let answer = scene.fill(&file);
+        answer.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_holds(&scene.volume(), &image);
+        let last = *scene.shown.lock().unwrap().last().unwrap();
+        assert_eq!((last.done_bytes, last.percent), (file.len() as u64, Some(100)), "{name}");
+    }
+}
+
+#[test]
+fn zeros_of_an_image_take_no_space() {
+    use std::os::unix::fs::MetadataExt;
+    let image = raw();
+    let scene = Scene::new("zeros", &image);
+    let answer = scene.fill(&image);
+    answer.unwrap();
+    let blocks = std::fs::metadata(scene.root.join(GROUP).join("pvc-1")).unwrap().blocks() * 512;
+    assert!(blocks < 4 << 20, "{blocks} bytes are written of 3 MiB");
+}
+
+#[test]
+fn a_broken_connection_is_taken_up_where_it_broke() {
+    let image = raw();
+    let mut scene = Scene::new("resume", &image);
+    scene.server().breaks = vec![3_000_000, 500_000].into();
+    let answer = scene.fill(&image);
+    answer.unwrap();
+    assert_holds(&scene.volume(), &image);
+    assert_eq!(scene.asked(), [0, 3_000_000, 3_500_000]);
+}
+
+#[test]
+fn a_server_that_can_not_begin_in_the_middle_is_listened_to_again() {
+    let image = raw();
+    let mut scene = Scene::new("no-ranges", &image);
+    scene.server().breaks = vec![3_000_000].into();
+    scene.server().without_ranges = true;
+    let answer = scene.fill(&image);
+    answer.unwrap();
+    assert_holds(&scene.volume(), &image);
+}
+
+#[test]
+fn another_file_is_known_by_its_checksum_whatever_it_is() {
+    let image = raw();
+    for (name, file) in
+        [("other", image.clone()), ("html", b"<html>no".to_vec()), ("torn", gzip(&image)[..999].to_vec())]
+    {
+        let scene = Scene::new(name, &file);
+        let answer = scene.fill(b"what was asked for");
+        let error = answer.unwrap_err();
+        assert_eq!(
+            error.reason(),
+            sheaf_api::storage::local_volume::VolumeReason::ChecksumMismatch,
+            "{name}"
+        );
+        assert!(!error.is_passing());
+        assert!(error.to_string().contains("correct the URL or the checksum"), "{error}");
+    }
+}
+
+#[test]
+fn what_is_no_image_is_named() {
+    let vmdk = [b"KDMV".as_slice(), &[0; 600]].concat();
+    let vdi = [&[0_u8; 64][..], &[0x7f, 0x10, 0xda, 0xbe], &[0; 600]].concat();
+    let tar = [&[b'a'; 257][..], b"ustar", &[0; 600]].concat();
+    let torn = zstd::encode_all(&raw()[..], 1).unwrap();
+    for (name, file, words) in [
+        ("vmdk", vmdk, "VMDK"),
+        ("vdi", vdi, "VDI"),
+        ("tar", tar, "tar archive"),
+        ("empty", Vec::new(), "empty"),
+        ("twice", gzip(&gzip(b"x")), "packed twice"),
+        ("torn-zstd", torn[..torn.len() / 2].to_vec(), "can not be unpacked"),
+    ] {
+        let scene = Scene::new(name, &file);
+        let answer = scene.fill(&file);
+        let error = answer.unwrap_err();
+        assert!(error.to_string().contains(words), "{name}: {error}");
+        assert!(!error.is_passing());
+    }
+}
+
+#[test]
+fn an_image_larger_than_the_volume_is_refused() {
+    for (name, file) in [
+        ("large", vec![7; BYTES as usize + 1]),
+        ("large-gzip", gzip(&vec![7; BYTES as usize + 1])),
+        ("large-qcow2", qcow2(BYTES + 1, |_| {})),
+    ] {
+        let scene = Scene::new(name, &file);
+        let answer = scene.fill(&file);
+        assert!(matches!(answer, Err(FillError::TooLarge { volume: BYTES, .. })), "{name}: {answer:?}");
+        assert_eq!(scene.run.asked(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_qcow2_image_is_converted_from_beside_the_volume_and_leaves_nothing() {
+    let image = qcow2(BYTES, |_| {});
+    for (name, file) in [("qcow2", image.clone()), ("qcow2-gzip", gzip(&image))] {
+        let scene = Scene::new(name, &file);
+        let answer = scene.fill(&file);
+        answer.unwrap();
+        let (from, to) = (scene.root.join(GROUP).join("pvc-1-image"), scene.root.join(GROUP).join("pvc-1"));
+        let converted = format!(
+            "qemu-img convert -n -f qcow2 -O raw -T none -t none --target-is-zero -W {} {}",
+            from.display(),
+            to.display()
+        );
+        assert_eq!(scene.run.asked(), [converted]);
+        assert_eq!(scene.names(), ["thin", "pvc-1"]);
+    }
+}
+
+#[test]
+fn a_qcow2_image_that_names_another_file_is_refused_before_qemu_img_sees_it() {
+    let backing = qcow2(BYTES, |head| head[8..16].copy_from_slice(&104_u64.to_be_bytes()));
+    let data_file = qcow2(BYTES, |head| head[79] = 4);
+    let unknown = qcow2(BYTES, |head| head[72] = 1);
+    let encrypted = qcow2(BYTES, |head| head[35] = 1);
+    for (name, file, words) in [
+        ("backing", backing, "stands on another image"),
+        ("data-file", data_file, "keeps its data in another file"),
+        ("unknown", unknown, "needs features"),
+        ("encrypted", encrypted, "is encrypted"),
+    ] {
+        let scene = Scene::new(name, &file);
+        let answer = scene.fill(&file);
+        let error = answer.unwrap_err();
+        assert!(error.to_string().contains(words), "{name}: {error}");
+        assert_eq!(scene.run.asked(), [""; 0]);
+        assert_eq!(scene.names(), ["thin", "pvc-1"]);
+    }
+}
+
+#[test]
+fn a_server_that_says_no_is_asked_again_later() {
+    let mut scene = Scene::new("refused", b"");
+    scene.server().files.clear();
+    let answer = scene.fill(b"");
+    let error = answer.unwrap_err();
+    assert_eq!(error.reason(), sheaf_api::storage::local_volume::VolumeReason::SourceRefused);
+    assert!(error.is_passing());
+}

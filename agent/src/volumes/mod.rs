@@ -1,0 +1,77 @@
+//! Controller `volumes`: makes, fills, copies, grows and removes the volumes that the cluster asks this node for.
+//!
+//! Reads: LocalVolumes of this node, LVM's reports. Owns: logical volumes tagged `sheaf.volume` in the groups
+//! `sheaf-<pool>`, finalizer and status of these objects, the channel and the status section `volumes`. Never touches:
+//! disks, groups and thin pools (`pools` does), logical volumes without the tag, volumes that are complete and that no
+//! object asks to have removed.
+//!
+//! observe ([`listed`], [`observed`]) → [`plan`] → [`apply`] ([`fill`] brings images in) → the next look verifies →
+//! report ([`api`]). No state is kept that can not be seen again. A volume carries the tag `sheaf.half` from the moment
+//! it exists until it is complete and on the disk: whatever an agent finds so that it did not begin itself is what a
+//! power cut or a crash left, and is removed and begun again.
+
+pub mod api;
+pub mod apply;
+pub mod controller;
+pub mod fill;
+pub mod listed;
+pub mod observed;
+pub mod plan;
+#[cfg(test)]
+mod tests;
+pub mod view;
+
+use crate::channels::Context;
+use sheaf_host::fetch::Fetch;
+use sheaf_host::lvm::Lvm;
+use sheaf_host::run::Run;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+pub use sheaf_host::lvm::{HALF_TAG as HALF, VOLUME_TAG as TAG};
+
+/// A snapshot has it: nobody writes it, and it does not count as promised space.
+pub const SNAPSHOT: &str = "sheaf.snapshot";
+
+/// What this controller does to the machine.
+#[derive(Clone)]
+pub struct Hosts {
+    /// Logical volumes. The very one that `pools` tells which devices a group has.
+    pub lvm: Arc<dyn Lvm>,
+    /// Servers that hold images.
+    pub fetch: Arc<dyn Fetch>,
+    /// Runs qemu-img.
+    pub run: Arc<dyn Run>,
+    /// Where devices are: `/dev`.
+    pub devices: PathBuf,
+}
+
+/// A volume of this node, for whoever uses it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usable {
+    /// It may be opened now.
+    pub ready: bool,
+    /// Its device.
+    pub device: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// Why it may not be opened.
+    pub problem: Option<String>,
+}
+
+/// What the channel holds: volumes by name; nothing before the first complete list.
+pub type Volumes = Option<BTreeMap<String, Usable>>;
+
+/// Runs until shutdown.
+pub async fn run(ctx: Context, publish: watch::Sender<Volumes>, hosts: Hosts) -> anyhow::Result<()> {
+    let cluster = Arc::new(api::Kube::new(ctx.cluster.clone()));
+    let listed = watch::Sender::new(listed::Listed::default());
+    let control = controller::Controller::new(ctx.clone(), hosts, cluster, listed.subscribe(), publish).run();
+    let follow = listed::follow(ctx.cluster.clone(), &listed);
+    tokio::select! {
+        ended = control => ended,
+        () = follow => Ok(()),
+    }
+}

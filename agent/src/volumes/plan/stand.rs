@@ -1,0 +1,105 @@
+//! Where a volume stands, and how its object says so.
+//!
+//! Why here: words for people and for the controller, apart from the rules that choose them. Pure. Route in: a
+//! [`Stand`] and the object as it is. Route out: the status it is to have.
+
+use super::Failure;
+use k8s_openapi::jiff::Timestamp;
+use sheaf_api::conditions;
+use sheaf_api::storage::local_volume::{
+    Progress, READY, RESIZED, VolumeKind, VolumePhase, VolumeReason, device_path,
+};
+use sheaf_api::storage::{LocalVolume, LocalVolumeStatus};
+
+/// Where a volume stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stand {
+    /// Not known yet: what was said of it last still counts.
+    Unknown,
+    /// It can not be made or used now.
+    Waiting(VolumeReason, String),
+    /// It is being made.
+    Making,
+    /// Its source is being brought in.
+    Filling(Progress),
+    /// It may be used.
+    Good {
+        /// Its size.
+        bytes: u64,
+        /// Why it has not the size asked for.
+        short: Option<(VolumeReason, String)>,
+    },
+    /// It will not come to be.
+    Failed(VolumeReason, String),
+    /// It is being removed, and what holds that up.
+    Leaving(VolumeReason, String),
+}
+
+impl Stand {
+    /// After a failure.
+    pub(super) fn of(failure: &Failure) -> Self {
+        let message = failure.message.clone();
+        match failure.until {
+            Some(_) => Self::Waiting(failure.reason, message),
+            None => Self::Failed(failure.reason, message),
+        }
+    }
+}
+
+/// The status that says so.
+pub fn status_of(object: &LocalVolume, stand: &Stand, now: Timestamp) -> LocalVolumeStatus {
+    let mut status = object.status.clone().unwrap_or_default();
+    if *stand != Stand::Unknown {
+        status.observed_generation = object.metadata.generation;
+    }
+    let ready = |status: &mut LocalVolumeStatus, is: bool, reason: VolumeReason, message: &str| {
+        let word = if is { "True" } else { "False" };
+        conditions::set(&mut status.conditions, READY, word, &reason.to_string(), message, now);
+    };
+    match stand {
+        Stand::Unknown => {}
+        Stand::Waiting(reason, message) => {
+            status.phase = Some(VolumePhase::Pending);
+            ready(&mut status, false, *reason, message);
+        }
+        Stand::Making => {
+            status.phase = Some(VolumePhase::Creating);
+            ready(&mut status, false, VolumeReason::Creating, "");
+        }
+        Stand::Filling(progress) => {
+            status.phase = Some(VolumePhase::Populating);
+            status.progress = Some(*progress);
+            ready(&mut status, false, VolumeReason::Populating, "");
+        }
+        Stand::Good { bytes, short } => {
+            status.phase = Some(VolumePhase::Ready);
+            status.size_bytes = Some(*bytes);
+            if object.spec.kind == VolumeKind::Volume {
+                status.device_path =
+                    Some(device_path(&object.spec.pool, object.metadata.name.as_deref().unwrap_or_default()));
+            }
+            ready(&mut status, true, VolumeReason::Ready, "");
+            resized(&mut status, short.as_ref(), now);
+        }
+        Stand::Failed(reason, message) => {
+            status.phase = Some(VolumePhase::Failed);
+            ready(&mut status, false, *reason, message);
+        }
+        Stand::Leaving(reason, message) => ready(&mut status, false, *reason, message),
+    }
+    status
+}
+
+/// There from the first growth on.
+fn resized(status: &mut LocalVolumeStatus, short: Option<&(VolumeReason, String)>, now: Timestamp) {
+    match short {
+        Some((reason, message)) => {
+            conditions::set(&mut status.conditions, RESIZED, "False", &reason.to_string(), message, now);
+        }
+        None if conditions::find(&status.conditions, RESIZED).is_some() => {
+            let reason = VolumeReason::Ready.to_string();
+            conditions::set(&mut status.conditions, RESIZED, "True", &reason, "", now);
+        }
+        None => {}
+    }
+}

@@ -1,0 +1,378 @@
+//! The rules, one by one: sentences about what becomes of a volume.
+
+use super::*;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+const GROUP: &str = "sheaf-default";
+const GIB: u64 = 1 << 30;
+
+fn object(name: &str, source: Value) -> LocalVolume {
+    object_of(name, json!({"nodeName": "n1", "pool": "default", "sizeBytes": GIB, "source": source}))
+}
+
+fn object_of(name: &str, spec: Value) -> LocalVolume {
+    serde_json::from_value(json!({
+        "apiVersion": "sheaf.dev/v1alpha1", "kind": "LocalVolume",
+        "metadata": {"name": name, "uid": name, "generation": 1, "finalizers": [FINALIZER]},
+        "spec": spec,
+    }))
+    .unwrap()
+}
+
+fn http() -> Value {
+    json!({"http": {"url": "https://example.org/a", "checksum": format!("sha256:{}", "0".repeat(64))}})
+}
+
+fn volume(bytes: u64, tags: &[&str]) -> Volume {
+    let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+    Volume { bytes, tags, active: true, ..Volume::default() }
+}
+
+/// One node with one pool of 4 GiB.
+struct Node {
+    objects: BTreeMap<String, Arc<LocalVolume>>,
+    groups: BTreeMap<String, Group>,
+    memory: Memory,
+}
+
+impl Node {
+    fn new(objects: impl IntoIterator<Item = LocalVolume>) -> Self {
+        let pool = ThinPool { bytes: 4 * GIB, ..ThinPool::default() };
+        let group = Group { pool: Some(pool), volumes: BTreeMap::new() };
+        let named = |object: LocalVolume| (object.metadata.name.clone().unwrap(), Arc::new(object));
+        Self {
+            objects: objects.into_iter().map(named).collect(),
+            groups: [(GROUP.to_owned(), group)].into(),
+            memory: Memory::default(),
+        }
+    }
+
+    fn with(mut self, name: &str, volume: Volume) -> Self {
+        self.groups.get_mut(GROUP).unwrap().volumes.insert(name.into(), volume);
+        self
+    }
+
+    fn begun(mut self, name: &str) -> Self {
+        self.memory.begun.insert(name.into());
+        self
+    }
+
+    fn plan(&self) -> Plan {
+        self.plan_when(true)
+    }
+
+    fn plan_when(&self, settled: bool) -> Plan {
+        let Self { objects, groups, memory } = self;
+        plan(&Observed { objects, groups, memory, now: 100, settled })
+    }
+
+    fn actions(&self) -> Vec<(String, Action)> {
+        self.plan().actions.into_iter().map(|(name, _group, action)| (name, action)).collect()
+    }
+
+    fn only(&self) -> Option<Action> {
+        let mut actions = self.actions();
+        assert!(actions.len() < 2, "{actions:?}");
+        actions.pop().map(|(_, action)| action)
+    }
+
+    fn stand(&self, name: &str) -> Stand {
+        self.plan().stands[name].clone()
+    }
+
+    fn reason(&self, name: &str) -> VolumeReason {
+        match self.stand(name) {
+            Stand::Waiting(reason, _) | Stand::Failed(reason, _) | Stand::Leaving(reason, _) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn deleted(mut object: LocalVolume) -> LocalVolume {
+    object.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+    object
+}
+
+fn ready(mut object: LocalVolume) -> LocalVolume {
+    let stand = Stand::Good { bytes: object.spec.size_bytes, short: None };
+    object.status = Some(status_of(&object, &stand, Timestamp::UNIX_EPOCH));
+    object
+}
+
+fn failure(reason: VolumeReason, until: Option<i64>) -> Failure {
+    Failure { reason, message: "no".into(), times: 1, until, generation: Some(1) }
+}
+
+#[test]
+fn a_new_volume_is_held_then_made_then_finished() {
+    let mut bare = object("pvc-1", json!({"blank": {}}));
+    bare.metadata.finalizers = None;
+    assert_eq!(Node::new([bare]).only(), Some(Action::Hold));
+    let node = || Node::new([object("pvc-1", json!({"blank": {}}))]);
+    assert_eq!(node().only(), Some(Action::Create { bytes: GIB }));
+    let half = node().with("pvc-1", volume(GIB, &[TAG, HALF])).begun("pvc-1");
+    assert_eq!(half.only(), Some(Action::Finish));
+    let good = node().with("pvc-1", volume(GIB, &[TAG]));
+    assert_eq!((good.only(), good.stand("pvc-1")), (None, Stand::Good { bytes: GIB, short: None }));
+}
+
+#[test]
+fn a_half_made_volume_that_another_agent_left_is_removed_and_begun_again() {
+    for source in [json!({"blank": {}}), http(), json!({"volume": {"name": "pvc-0"}})] {
+        let node = Node::new([object("pvc-1", source)]).with("pvc-1", volume(GIB, &[TAG, HALF]));
+        assert_eq!(node.only(), Some(Action::Remove));
+    }
+}
+
+#[test]
+fn a_half_made_volume_that_nobody_asks_for_is_removed_and_a_complete_one_is_left() {
+    let node = Node::new([])
+        .with("pvc-1", volume(GIB, &[TAG, HALF]))
+        .with("pvc-2", volume(GIB, &[TAG]))
+        .with("root", volume(GIB, &[]));
+    assert_eq!(node.actions(), [("pvc-1".to_owned(), Action::Remove)]);
+}
+
+#[test]
+fn the_image_beside_a_volume_that_is_being_filled_stays_until_that_ends() {
+    let mut node = Node::new([object("pvc-1", http())])
+        .with("pvc-1", volume(GIB, &[TAG, HALF]))
+        .with("pvc-1-image", volume(GIB, &[TAG, HALF]))
+        .begun("pvc-1");
+    node.memory.busy.insert("pvc-1".into());
+    node.memory.filling.insert("pvc-1".into(), Progress::default());
+    assert_eq!(node.only(), None);
+    node.memory = Memory::default();
+    let both = [("pvc-1".to_owned(), Action::Remove), ("pvc-1-image".to_owned(), Action::Remove)];
+    assert_eq!(node.actions(), both);
+}
+
+#[test]
+fn a_volume_from_a_server_is_filled_and_only_then_finished() {
+    let mut node =
+        Node::new([object("pvc-1", http())]).with("pvc-1", volume(GIB, &[TAG, HALF])).begun("pvc-1");
+    assert!(matches!(node.only(), Some(Action::Fill { .. })));
+    node.memory.filled.insert("pvc-1".into());
+    assert_eq!(node.only(), Some(Action::Finish));
+}
+
+#[test]
+fn only_so_many_volumes_are_filled_at_a_time() {
+    let names = ["pvc-1", "pvc-2", "pvc-3"];
+    let spec = |size: u64| json!({"nodeName": "n1", "pool": "default", "sizeBytes": size, "source": http()});
+    let mut node = Node::new(names.map(|name| object_of(name, spec(GIB))));
+    for name in names {
+        node = node.with(name, volume(GIB, &[TAG, HALF])).begun(name);
+    }
+    assert_eq!(node.actions().len(), FILLS);
+    assert_eq!(node.stand("pvc-3"), Stand::Filling(Progress::default()));
+}
+
+#[test]
+fn a_filling_that_failed_leaves_nothing_and_is_tried_again_later_if_that_can_help() {
+    let mut node = Node::new([object("pvc-1", http())]).with("pvc-1", volume(GIB, &[TAG, HALF]));
+    node.memory.failed.insert("pvc-1".into(), failure(VolumeReason::SourceUnreachable, Some(130)));
+    assert_eq!((node.only(), node.reason("pvc-1")), (Some(Action::Remove), VolumeReason::SourceUnreachable));
+    node.groups.get_mut(GROUP).unwrap().volumes.clear();
+    assert_eq!((node.only(), node.plan().wake), (None, Some(130)));
+    node.memory.failed.insert("pvc-1".into(), failure(VolumeReason::SourceUnreachable, Some(100)));
+    assert_eq!(node.only(), Some(Action::Create { bytes: GIB }));
+    node.memory.failed.insert("pvc-1".into(), failure(VolumeReason::ChecksumMismatch, None));
+    assert_eq!(node.only(), None);
+    assert!(matches!(node.stand("pvc-1"), Stand::Failed(VolumeReason::ChecksumMismatch, _)));
+}
+
+#[test]
+fn bytes_that_were_wrong_are_not_fetched_again_by_the_next_agent_until_the_object_changes() {
+    let mut wrong = object("pvc-1", http());
+    let stand = Stand::Failed(VolumeReason::ChecksumMismatch, "another file".into());
+    wrong.status = Some(status_of(&wrong, &stand, Timestamp::UNIX_EPOCH));
+    let node = Node::new([wrong.clone()]);
+    assert_eq!((node.only(), node.stand("pvc-1")), (None, stand));
+    wrong.metadata.generation = Some(2);
+    assert_eq!(Node::new([wrong]).only(), Some(Action::Create { bytes: GIB }));
+}
+
+#[test]
+fn a_pool_is_promised_once() {
+    let object = |name: &str, size: u64| {
+        object_of(
+            name,
+            json!({"nodeName": "n1", "pool": "default", "sizeBytes": size, "source": {"blank": {}}}),
+        )
+    };
+    let node = Node::new([object("pvc-1", 3 * GIB), object("pvc-2", 3 * GIB)]);
+    assert_eq!(node.actions(), [("pvc-1".to_owned(), Action::Create { bytes: 3 * GIB })]);
+    assert_eq!(node.reason("pvc-2"), VolumeReason::OutOfSpace);
+    assert!(node.reason("pvc-2").is_for_another_node());
+    // What a volume that nobody asks for holds is promised, too.
+    let node = Node::new([object("pvc-1", 3 * GIB)]).with("pvc-0", volume(2 * GIB, &[TAG]));
+    assert_eq!(node.reason("pvc-1"), VolumeReason::OutOfSpace);
+}
+
+#[test]
+fn a_full_pool_takes_no_further_volume_or_snapshot() {
+    let snapshot = json!({"nodeName": "n1", "pool": "default", "sizeBytes": GIB, "kind": "Snapshot",
+                          "source": {"volume": {"name": "pvc-1"}}});
+    let mut node = Node::new([
+        ready(object("pvc-1", json!({"blank": {}}))),
+        object_of("snap-1", snapshot),
+        object("pvc-2", json!({"blank": {}})),
+    ])
+    .with("pvc-1", volume(GIB, &[TAG]));
+    assert_eq!(node.actions().len(), 2);
+    node.groups.get_mut(GROUP).unwrap().pool.as_mut().unwrap().data_percent = 100.0;
+    assert_eq!(node.only(), None);
+    assert_eq!(
+        [node.reason("snap-1"), node.reason("pvc-2")],
+        [VolumeReason::OutOfSpace, VolumeReason::OutOfSpace]
+    );
+}
+
+#[test]
+fn a_pool_that_is_missing_is_said_and_nothing_is_done() {
+    let mut node = Node::new([object("pvc-1", json!({"blank": {}}))]);
+    node.groups.get_mut(GROUP).unwrap().pool = None;
+    assert_eq!((node.only(), node.reason("pvc-1")), (None, VolumeReason::PoolNotFound));
+    node.groups.clear();
+    assert_eq!((node.only(), node.reason("pvc-1")), (None, VolumeReason::PoolNotFound));
+}
+
+#[test]
+fn a_pool_that_is_still_being_brought_up_after_a_start_is_not_called_missing() {
+    let mut node = Node::new([ready(object("pvc-1", json!({"blank": {}})))]);
+    node.groups.clear();
+    let stand = node.plan_when(false).stands["pvc-1"].clone();
+    assert_eq!(stand, Stand::Unknown);
+    let object = &node.objects["pvc-1"];
+    assert_eq!(Some(status_of(object, &stand, Timestamp::now())), object.status);
+}
+
+#[test]
+fn a_volume_that_was_ready_and_is_gone_is_not_made_anew() {
+    let node = Node::new([ready(object("pvc-1", json!({"blank": {}})))]);
+    assert_eq!((node.only(), node.reason("pvc-1")), (None, VolumeReason::Lost));
+}
+
+#[test]
+fn a_copy_waits_for_its_origin_and_is_made_from_it_alone() {
+    let clone = || object("pvc-2", json!({"volume": {"name": "pvc-1"}}));
+    let origin = || ready(object("pvc-1", json!({"blank": {}})));
+    assert_eq!(Node::new([clone()]).reason("pvc-2"), VolumeReason::SourceNotFound);
+    let half = Node::new([clone(), origin()]).with("pvc-1", volume(GIB, &[TAG, HALF])).begun("pvc-1");
+    assert_eq!(half.reason("pvc-2"), VolumeReason::SourceNotReady);
+    let node = Node::new([clone(), origin()]).with("pvc-1", volume(GIB, &[TAG]));
+    assert_eq!(node.only(), Some(Action::Copy { origin: "pvc-1".into(), writable: true }));
+    let made = node.with("pvc-2", volume(GIB, &[TAG, HALF])).begun("pvc-2");
+    assert_eq!(made.only(), Some(Action::Finish));
+}
+
+#[test]
+fn a_copy_that_is_to_be_larger_is_grown_before_it_is_finished_and_a_smaller_one_is_refused() {
+    let origin = || ready(object("pvc-1", json!({"blank": {}})));
+    let clone = |size: u64| {
+        object_of(
+            "pvc-2",
+            json!({"nodeName": "n1", "pool": "default", "sizeBytes": size,
+                   "source": {"volume": {"name": "pvc-1"}}}),
+        )
+    };
+    let node = Node::new([origin(), clone(2 * GIB)])
+        .with("pvc-1", volume(GIB, &[TAG]))
+        .with("pvc-2", volume(GIB, &[TAG, HALF]))
+        .begun("pvc-2");
+    assert_eq!(node.only(), Some(Action::Grow { bytes: 2 * GIB }));
+    let node = Node::new([origin(), clone(GIB / 2)]).with("pvc-1", volume(GIB, &[TAG]));
+    assert_eq!((node.only(), node.reason("pvc-2")), (None, VolumeReason::ImageTooLarge));
+}
+
+#[test]
+fn a_copy_has_the_size_of_its_origin_though_the_node_rounded_that_up() {
+    let size = GIB - 1;
+    let spec =
+        |source: Value| json!({"nodeName": "n1", "pool": "default", "sizeBytes": size, "source": source});
+    let node = Node::new([
+        ready(object_of("pvc-1", spec(json!({"blank": {}})))),
+        object_of("pvc-2", spec(json!({"volume": {"name": "pvc-1"}}))),
+    ])
+    .with("pvc-1", volume(GIB, &[TAG]));
+    assert_eq!(node.only(), Some(Action::Copy { origin: "pvc-1".into(), writable: true }));
+}
+
+#[test]
+fn a_volume_grows_when_asked_and_says_why_it_can_not() {
+    let larger = |size: u64| {
+        let mut object = ready(object("pvc-1", json!({"blank": {}})));
+        object.spec.size_bytes = size;
+        Node::new([object]).with("pvc-1", volume(GIB, &[TAG]))
+    };
+    assert_eq!(larger(2 * GIB).only(), Some(Action::Grow { bytes: 2 * GIB }));
+    let node = larger(5 * GIB);
+    assert_eq!(node.only(), None);
+    let Stand::Good { bytes: GIB, short: Some((VolumeReason::OutOfSpace, _)) } = node.stand("pvc-1") else {
+        panic!("{:?}", node.stand("pvc-1"))
+    };
+    let object = &node.objects["pvc-1"];
+    let status = status_of(object, &node.stand("pvc-1"), Timestamp::UNIX_EPOCH);
+    let words: Vec<_> = status.conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str())).collect();
+    assert_eq!(words, [("Ready", "True"), ("Resized", "False")]);
+}
+
+#[test]
+fn a_deleted_volume_is_removed_and_let_go_but_not_while_somebody_has_it_open() {
+    let gone = || deleted(ready(object("pvc-1", json!({"blank": {}}))));
+    let mut node = Node::new([gone()]).with("pvc-1", volume(GIB, &[TAG]));
+    assert_eq!(node.only(), Some(Action::Remove));
+    node.groups.get_mut(GROUP).unwrap().volumes.get_mut("pvc-1").unwrap().open = true;
+    assert_eq!((node.only(), node.reason("pvc-1")), (None, VolumeReason::InUse));
+    assert_eq!(Node::new([gone()]).only(), Some(Action::Release));
+}
+
+#[test]
+fn a_deleted_volume_whose_pool_is_away_is_not_let_go() {
+    let mut node = Node::new([deleted(ready(object("pvc-1", json!({"blank": {}}))))]);
+    node.groups.clear();
+    assert_eq!((node.only(), node.reason("pvc-1")), (None, VolumeReason::PoolNotFound));
+    let mut never = Node::new([deleted(object("pvc-1", json!({"blank": {}})))]);
+    never.groups.clear();
+    assert_eq!(never.only(), Some(Action::Release));
+}
+
+#[test]
+fn a_deleted_volume_that_is_being_filled_is_stopped_first() {
+    let mut node =
+        Node::new([deleted(object("pvc-1", http()))]).with("pvc-1", volume(GIB, &[TAG, HALF])).begun("pvc-1");
+    node.memory.filling.insert("pvc-1".into(), Progress::default());
+    node.memory.busy.insert("pvc-1".into());
+    assert_eq!(node.only(), Some(Action::StopFilling));
+}
+
+#[test]
+fn a_logical_volume_that_is_not_ours_is_never_touched() {
+    let node = Node::new([object("pvc-1", json!({"blank": {}}))]).with("pvc-1", volume(GIB, &[]));
+    assert_eq!((node.only(), node.reason("pvc-1")), (None, VolumeReason::NameTaken));
+    let node = Node::new([deleted(object("pvc-1", json!({"blank": {}})))]).with("pvc-1", volume(GIB, &[]));
+    assert_eq!(node.only(), Some(Action::Release));
+}
+
+#[test]
+fn a_volume_without_device_after_a_boot_is_waited_for_and_a_snapshot_needs_none() {
+    let inactive = |tags: &[&str]| Volume { active: false, ..volume(GIB, tags) };
+    let node = Node::new([ready(object("pvc-1", json!({"blank": {}})))]).with("pvc-1", inactive(&[TAG]));
+    assert_eq!((node.only(), node.reason("pvc-1")), (None, VolumeReason::PoolNotFound));
+    let snapshot = object_of(
+        "snap-1",
+        json!({"nodeName": "n1", "pool": "default", "sizeBytes": GIB, "kind": "Snapshot",
+               "source": {"volume": {"name": "pvc-1"}}}),
+    );
+    let node = Node::new([ready(snapshot)]).with("snap-1", inactive(&[TAG, SNAPSHOT]));
+    assert_eq!((node.only(), node.stand("snap-1")), (None, Stand::Good { bytes: GIB, short: None }));
+}
+
+#[test]
+fn an_upload_is_refused_by_name() {
+    let node = Node::new([object("pvc-1", json!({"upload": {}}))]);
+    let Stand::Failed(VolumeReason::NotSupported, message) = node.stand("pvc-1") else { panic!() };
+    assert!(message.contains("uploads") && message.contains("http"), "{message}");
+}

@@ -1,0 +1,323 @@
+//! The whole controller with LVM, servers and the API server in memory, each of which can fail at every step.
+
+use super::api::Cluster;
+use super::controller::Controller;
+use super::listed::Listed;
+use super::*;
+use crate::channels;
+use crate::paths::Paths;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use sheaf_api::storage::local_volume::{FINALIZER, VolumePhase};
+use sheaf_api::storage::{LocalVolume, LocalVolumeStatus};
+use sheaf_host::fakes::{FakeFetch, FakeLvm, FakeRun};
+use sheaf_host::lvm::ThinSize;
+use std::path::Path;
+use std::time::Duration;
+
+const URL: &str = "http://images/debian.raw";
+const GROUP: &str = "sheaf-default";
+const MIB: u64 = 1 << 20;
+
+/// An API server in memory whose list the controller follows.
+struct FakeCluster {
+    listed: watch::Sender<Listed>,
+    away: std::sync::atomic::AtomicBool,
+}
+
+impl FakeCluster {
+    fn change(&self, name: &str, change: impl FnOnce(&mut LocalVolume)) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.away.load(std::sync::atomic::Ordering::Relaxed), "the API server is away");
+        self.listed.send_if_modified(|listed| {
+            let Some(object) = listed.volumes.get_mut(name) else { return false };
+            let mut changed = LocalVolume::clone(object);
+            change(&mut changed);
+            let is_gone = changed.metadata.deletion_timestamp.is_some()
+                && changed.metadata.finalizers.as_ref().is_none_or(Vec::is_empty);
+            *object = Arc::new(changed);
+            if is_gone {
+                listed.volumes.remove(name);
+            }
+            true
+        });
+        Ok(())
+    }
+}
+
+impl Cluster for FakeCluster {
+    async fn hold(&self, volume: &LocalVolume, held: bool) -> anyhow::Result<()> {
+        let finalizers = held.then(|| vec![FINALIZER.to_owned()]);
+        self.change(volume.metadata.name.as_deref().unwrap(), |object| {
+            object.metadata.finalizers = finalizers
+        })
+    }
+
+    async fn report(&self, volume: &LocalVolume, status: &LocalVolumeStatus) -> anyhow::Result<()> {
+        let status = Some(status.clone());
+        self.change(volume.metadata.name.as_deref().unwrap(), |object| object.status = status)
+    }
+}
+
+/// A node with a pool of 256 MiB, and an agent that can be ended and begun again.
+struct Node {
+    root: PathBuf,
+    lvm: Arc<FakeLvm>,
+    fetch: Arc<FakeFetch>,
+    cluster: Arc<FakeCluster>,
+    image: Vec<u8>,
+}
+
+impl Node {
+    fn new(name: &str) -> Self {
+        Self::with(name, |_| {})
+    }
+
+    fn with(name: &str, change: impl FnOnce(&mut FakeFetch)) -> Self {
+        let root = std::env::temp_dir().join(format!("sheaf-volumes-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&root);
+        let lvm = FakeLvm::default().with_devices(&root);
+        lvm.plug("/dev/sdb", 1 << 30);
+        lvm.create_group(GROUP, Path::new("/dev/sdb"), &[], &[]).unwrap();
+        let size = ThinSize { data: 256 * MIB, metadata: 4 * MIB, chunk: 64 << 10 };
+        lvm.create_thin_pool(GROUP, size).unwrap();
+        let image: Vec<u8> = (0..2_000_000_u32).map(|at| (at % 251) as u8).collect();
+        let mut fetch = FakeFetch { files: [(URL.to_owned(), image.clone())].into(), ..FakeFetch::default() };
+        change(&mut fetch);
+        let listed = watch::Sender::new(Listed { synced: true, ..Listed::default() });
+        let cluster = Arc::new(FakeCluster { listed, away: false.into() });
+        Self { root, lvm: Arc::new(lvm), fetch: Arc::new(fetch), cluster, image }
+    }
+
+    fn checksum(&self) -> String {
+        let digest: String = Sha256::digest(&self.image).iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("sha256:{digest}")
+    }
+
+    fn http(&self) -> Value {
+        json!({"http": {"url": URL, "checksum": self.checksum()}})
+    }
+
+    fn ask(&self, name: &str, kind: &str, mib: u64, source: Value) {
+        let object: LocalVolume = serde_json::from_value(json!({
+            "apiVersion": "sheaf.dev/v1alpha1", "kind": "LocalVolume",
+            "metadata": {"name": name, "uid": name, "generation": 1},
+            "spec": {"nodeName": "n1", "pool": "default", "sizeBytes": mib * MIB, "kind": kind, "source": source},
+        }))
+        .unwrap();
+        self.cluster.listed.send_modify(|listed| {
+            listed.volumes.insert(name.into(), Arc::new(object));
+        });
+    }
+
+    fn delete(&self, name: &str) {
+        let time = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        self.cluster.change(name, |object| object.metadata.deletion_timestamp = time).unwrap();
+    }
+
+    /// Runs an agent until `done`, then ends it at once, as a crash does.
+    async fn until(&self, done: impl FnMut(&Listed) -> bool) {
+        self.until_within(Duration::from_secs(60), done).await.expect("within a minute");
+    }
+
+    async fn until_within(&self, time: Duration, done: impl FnMut(&Listed) -> bool) -> Option<()> {
+        let text = "version = 1\nsystem.hostname = \"n1\"\n";
+        let config = sheaf_config::load::parse_node_config("node.toml", text).unwrap();
+        let (ctx, publish) = channels::open(Paths::under(&self.root), config);
+        let hosts = Hosts {
+            lvm: self.lvm.clone(),
+            fetch: self.fetch.clone(),
+            run: Arc::new(FakeRun::default()),
+            devices: self.root.clone(),
+        };
+        let controller = Controller::new(
+            ctx,
+            hosts,
+            self.cluster.clone(),
+            self.cluster.listed.subscribe(),
+            publish.volumes.clone(),
+        );
+        let mut listed = self.cluster.listed.subscribe();
+        let waited = tokio::select! {
+            ended = controller.run() => panic!("{ended:?}"),
+            waited = tokio::time::timeout(time, listed.wait_for(done)) => waited.map(drop).ok(),
+        };
+        // A fill that was cut off writes to nobody's volume.
+        waited
+    }
+
+    fn names(&self) -> Vec<String> {
+        let volumes = self.lvm.volumes(GROUP).unwrap().into_iter();
+        volumes.map(|volume| volume.name).filter(|name| name != "thin").collect()
+    }
+
+    fn device(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.root.join(GROUP).join(name)).unwrap()
+    }
+
+    fn asked(&self, name: &str) -> usize {
+        self.lvm.asked().iter().filter(|asked| asked.starts_with(name)).count()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.root);
+    }
+}
+
+fn is(name: &'static str, phase: VolumePhase) -> impl FnMut(&Listed) -> bool {
+    move |listed| {
+        let status = listed.volumes.get(name).and_then(|object| object.status.clone());
+        status.and_then(|status| status.phase) == Some(phase)
+    }
+}
+
+fn condition(listed: &Listed, name: &str) -> (String, String) {
+    let object = &listed.volumes[name];
+    let ready = object.status.iter().flat_map(|status| &status.conditions).find(|c| c.type_ == "Ready");
+    ready
+        .map(|c| (c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default()))
+        .unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_volume_is_made_shown_grown_and_removed() {
+    let node = Node::new("life");
+    node.ask("pvc-1", "Volume", 9, json!({"blank": {}}));
+    node.until(is("pvc-1", VolumePhase::Ready)).await;
+    let status = node.cluster.listed.borrow().volumes["pvc-1"].status.clone().unwrap();
+    assert_eq!(status.device_path.as_deref(), Some("/dev/sheaf-default/pvc-1"));
+    assert_eq!(status.size_bytes, Some(12 * MIB));
+    assert_eq!(node.lvm.volumes(GROUP).unwrap()[1].tags, [TAG]);
+    node.cluster.change("pvc-1", |object| object.spec.size_bytes = 20 * MIB).unwrap();
+    let grown = |listed: &Listed| {
+        listed.volumes["pvc-1"].status.as_ref().and_then(|status| status.size_bytes) == Some(20 * MIB)
+    };
+    node.until(grown).await;
+    node.delete("pvc-1");
+    node.until(|listed| listed.volumes.is_empty()).await;
+    assert_eq!(node.names(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_snapshot_and_a_copy_hold_what_their_origin_held_and_outlive_it() {
+    let node = Node::new("copies");
+    node.ask("pvc-1", "Volume", 8, node.http());
+    node.until(is("pvc-1", VolumePhase::Ready)).await;
+    node.ask("snap-1", "Snapshot", 8, json!({"volume": {"name": "pvc-1"}}));
+    node.until(is("snap-1", VolumePhase::Ready)).await;
+    std::fs::write(node.root.join(GROUP).join("pvc-1"), "written over").unwrap();
+    node.ask("pvc-2", "Volume", 16, json!({"snapshot": {"name": "snap-1"}}));
+    node.until(is("pvc-2", VolumePhase::Ready)).await;
+    node.delete("pvc-1");
+    node.delete("snap-1");
+    node.until(|listed| listed.volumes.len() == 1).await;
+    let copy = node.device("pvc-2");
+    assert_eq!((copy.len() as u64, copy[..node.image.len()] == node.image), (16 * MIB, true));
+}
+
+#[tokio::test]
+async fn a_power_cut_at_any_step_leaves_no_half_volume_that_is_taken_as_good_and_none_that_leaks() {
+    // One step more each time, until everything is done before the cut.
+    for steps in 0.. {
+        let node = Node::new(&format!("cut-{steps}"));
+        node.ask("pvc-1", "Volume", 8, node.http());
+        node.ask("pvc-2", "Volume", 8, json!({"volume": {"name": "pvc-1"}}));
+        node.ask("snap-1", "Snapshot", 8, json!({"volume": {"name": "pvc-1"}}));
+        let all_ready = |listed: &Listed| {
+            ["pvc-1", "pvc-2", "snap-1"].into_iter().all(|name| is(name, VolumePhase::Ready)(listed))
+        };
+        node.lvm.cut_power_after(steps);
+        let cut = async {
+            while !node.lvm.is_cut() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            // Whatever is under way when the power goes meets the cut.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        let is_whole = tokio::select! {
+            () = node.until(all_ready) => true,
+            () = cut => all_ready(&node.cluster.listed.borrow()),
+        };
+        // What is complete after the cut really is; what is not says so on the disk.
+        for volume in node.lvm.volumes(GROUP).unwrap() {
+            if volume.has_tag(TAG) && !volume.has_tag(HALF) {
+                let held = node.device(&volume.name);
+                assert!(held[..node.image.len()] == node.image, "{} after {steps} steps", volume.name);
+            }
+        }
+        node.lvm.mends();
+        node.until(all_ready).await;
+        for name in ["pvc-1", "pvc-2", "snap-1"] {
+            assert!(node.device(name)[..node.image.len()] == node.image, "{name} after {steps} steps");
+            node.delete(name);
+        }
+        node.until(|listed| listed.volumes.is_empty()).await;
+        assert_eq!(node.names(), [""; 0], "after {steps} steps");
+        if is_whole {
+            assert!(steps > 4, "the cut never came");
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_volume_that_its_agent_left_half_filled_is_begun_again() {
+    let node = Node::new("crash");
+    node.ask("pvc-1", "Volume", 8, node.http());
+    node.until(is("pvc-1", VolumePhase::Populating)).await;
+    let before = node.asked("create_volume");
+    node.until(is("pvc-1", VolumePhase::Ready)).await;
+    assert_eq!((before, node.asked("create_volume"), node.asked("remove_volume")), (1, 2, 1));
+    assert!(node.device("pvc-1")[..node.image.len()] == node.image);
+}
+
+#[tokio::test]
+async fn a_wrong_checksum_fails_for_good_and_leaves_no_volume() {
+    let node = Node::new("checksum");
+    let wrong = json!({"http": {"url": URL, "checksum": format!("sha256:{}", "0".repeat(64))}});
+    node.ask("pvc-1", "Volume", 8, wrong);
+    node.until(is("pvc-1", VolumePhase::Failed)).await;
+    let (reason, message) = condition(&node.cluster.listed.borrow(), "pvc-1");
+    assert_eq!(reason, "ChecksumMismatch");
+    assert!(message.contains(URL) && message.contains(&node.checksum()[7..]), "{message}");
+    let gone = node.until_within(Duration::from_secs(1), |_| false).await;
+    assert_eq!((gone, node.names().len(), node.fetch.asked.lock().unwrap().len()), (None, 0, 1));
+}
+
+#[tokio::test]
+async fn a_server_that_is_mended_is_asked_again() {
+    let node = Node::with("mended", |fetch| fetch.breaks = vec![100; 6].into());
+    node.ask("pvc-1", "Volume", 8, node.http());
+    let seen = node.cluster.listed.subscribe();
+    node.until(is("pvc-1", VolumePhase::Ready)).await;
+    drop(seen);
+    assert!(node.device("pvc-1")[..node.image.len()] == node.image);
+}
+
+#[tokio::test]
+async fn what_lvm_refuses_is_said_in_its_words_and_tried_again() {
+    let node = Node::new("refused");
+    node.lvm.fails("create_volume");
+    node.ask("pvc-1", "Volume", 8, json!({"blank": {}}));
+    node.until(is("pvc-1", VolumePhase::Pending)).await;
+    let (reason, message) = condition(&node.cluster.listed.borrow(), "pvc-1");
+    assert_eq!(reason, "NodeFailed");
+    assert!(message.contains("create_volume"), "{message}");
+    node.lvm.mends();
+    node.until(is("pvc-1", VolumePhase::Ready)).await;
+}
+
+#[tokio::test]
+async fn a_volume_that_is_open_is_removed_once_it_is_closed() {
+    let node = Node::new("open");
+    node.ask("pvc-1", "Volume", 8, json!({"blank": {}}));
+    node.until(is("pvc-1", VolumePhase::Ready)).await;
+    node.lvm.opens("pvc-1");
+    node.delete("pvc-1");
+    node.until(|listed| condition(listed, "pvc-1").0 == "InUse").await;
+    assert_eq!(node.names(), ["pvc-1"]);
+    node.lvm.closes("pvc-1");
+    node.until(|listed| listed.volumes.is_empty()).await;
+    assert_eq!(node.names(), [""; 0]);
+}
