@@ -18,7 +18,7 @@ const DISK_SIZE: &str = "64G";
 /// Processors of a node. Of two emulated ones, one came back from a guest of KVM onto the kernel stack of a thread that
 /// ran on the other by then: one node in eight reset itself or stood still while its first VM started
 /// (docs/testing.md). With one there is no other.
-const PROCESSORS: u32 = 1;
+const PROCESSORS: u32 = 2;
 
 /// A node's machine, switched on or off.
 #[derive(Clone, Debug)]
