@@ -174,19 +174,16 @@ fn cable(id: &str, switch: &Path) -> String {
 
 fn add_card(args: &mut Args, index: usize, card: &Card) {
     let (id, slot) = (format!("card{index}"), Card::slot(index));
+    // Without a peer QEMU drops what it sends; in a hub that nobody else is in it would stand still and complain.
+    let peer = card.switch.as_ref().map(|_| format!("netdev={id},")).unwrap_or_default();
     // A ROM would only make its firmware look for something to boot there, too.
     args.two(
         "-device",
-        &format!("virtio-net-pci,netdev={id},mac={},bus=pcie.0,addr={slot:#x},romfile=", card.mac),
+        &format!("virtio-net-pci,{peer}mac={},bus=pcie.0,addr={slot:#x},romfile=", card.mac),
     );
-    args.two(
-        "-netdev",
-        &match &card.switch {
-            Some(switch) => cable(&id, switch),
-            // A hub of its own, with nobody else in it: a cable all the same.
-            None => format!("hubport,id={id},hubid={}", index + 1),
-        },
-    );
+    if let Some(switch) = &card.switch {
+        args.two("-netdev", &cable(&id, switch));
+    }
 }
 
 #[cfg(test)]
@@ -247,11 +244,8 @@ mod tests {
             Card { switch: Some("/s/lan".into()), ..Card::new("52:54:00:5e:af:82") },
         ];
         let line = line(&Spec { cards, ..spec() });
-        assert!(
-            line.contains("netdev=card0,mac=52:54:00:5e:af:81,bus=pcie.0,addr=0x18")
-                && line.contains("-netdev hubport,id=card0,hubid=1"),
-            "{line}"
-        );
+        assert!(line.contains("virtio-net-pci,mac=52:54:00:5e:af:81,bus=pcie.0,addr=0x18"), "{line}");
+        assert!(line.contains("netdev=card1,mac=52:54:00:5e:af:82,bus=pcie.0,addr=0x19"), "{line}");
         assert!(
             line.contains("-netdev stream,id=card1,server=off,addr.type=unix,addr.path=/s/lan"),
             "{line}"
