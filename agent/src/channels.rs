@@ -4,7 +4,9 @@
 //! the writers, both made by [`open`]. Route out: the last value; a slow reader never holds up a writer.
 
 use crate::cluster::Joined;
+use crate::disks::Disks;
 use crate::paths::Paths;
+use crate::pools::Pool;
 use crate::status::{Status, StatusSender};
 use crate::volumes::Volumes;
 use sheaf_config::node::NodeConfig;
@@ -30,6 +32,10 @@ pub struct Context {
     pub images: watch::Receiver<Vec<PresentImage>>,
     /// Volumes of this node. Writer: `volumes`.
     pub volumes: watch::Receiver<Volumes>,
+    /// Disks of this node. Writer: `disks`.
+    pub disks: watch::Receiver<Disks>,
+    /// Pools of this node. Writer: `pools`.
+    pub pools: watch::Receiver<Vec<Pool>>,
     /// The status page. Each controller writes its own section.
     pub status: StatusSender,
     /// Becomes true when the agent ends.
@@ -50,6 +56,10 @@ pub struct Publish {
     pub images: watch::Sender<Vec<PresentImage>>,
     /// For `volumes`.
     pub volumes: watch::Sender<Volumes>,
+    /// For `disks`.
+    pub disks: watch::Sender<Disks>,
+    /// For `pools`.
+    pub pools: watch::Sender<Vec<Pool>>,
     /// For the runtime.
     pub shutdown: watch::Sender<bool>,
 }
@@ -112,12 +122,26 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
     let (network_out, network) = watch::channel(NetworkState::default());
     let (images_out, images) = watch::channel(Vec::new());
     let (volumes_out, volumes) = watch::channel(None);
+    let (disks_out, disks) = watch::channel(Disks::default());
+    let (pools_out, pools) = watch::channel(Vec::new());
     let (shutdown_out, shutdown) = watch::channel(false);
     let status = StatusSender::new(Status::default());
     let paths = Arc::new(paths);
     let shutdown = Shutdown(shutdown);
     (
-        Context { paths, config, cluster, hypervisor, network, images, volumes, status, shutdown },
+        Context {
+            paths,
+            config,
+            cluster,
+            hypervisor,
+            network,
+            images,
+            disks,
+            pools,
+            volumes,
+            status,
+            shutdown,
+        },
         Publish {
             config: config_out,
             cluster: cluster_out,
@@ -125,6 +149,8 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
             network: network_out,
             images: images_out,
             volumes: volumes_out,
+            disks: disks_out,
+            pools: pools_out,
             shutdown: shutdown_out,
         },
     )

@@ -52,6 +52,24 @@ enum Command {
         #[arg(long)]
         watch: bool,
     },
+    /// Shows every disk of this node: identity, size, health, role, who uses it, what is odd about it.
+    Disks {
+        /// As data instead.
+        #[arg(long)]
+        json: bool,
+        /// Again at every change, for ever.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Shows every pool of this node: size, how full it is, its devices, what was done last, what stands in the way.
+    Pools {
+        /// As data instead.
+        #[arg(long)]
+        json: bool,
+        /// Again at every change, for ever.
+        #[arg(long)]
+        watch: bool,
+    },
     /// Shows the status page once.
     Status {
         /// The whole document instead.
@@ -100,6 +118,8 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
         Command::Volumes { json, watch } => console::show(watch, || console::volumes(&paths, json)),
+        Command::Disks { json, watch } => console::show(watch, || console::disks(&paths, json)),
+        Command::Pools { json, watch } => console::show(watch, || console::pools(&paths, json)),
         Command::Status { json } => {
             print!("{}", console::status(&paths, json)?);
             Ok(())

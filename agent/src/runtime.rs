@@ -7,21 +7,23 @@ use crate::channels::{self, Context, Publish};
 use crate::config::Effective;
 use crate::paths::Paths;
 use crate::vms::domain_xml::DomainType;
-use crate::{cluster, images, network, status, vms, volumes};
+use crate::{cluster, disks, images, network, pools, status, vms, volumes};
 use anyhow::{Context as _, anyhow};
 use sheaf_config::diagnose::Errors;
 use sheaf_host::alive;
 use sheaf_host::fetch::{Http, Settings};
 use sheaf_host::libvirt::{Libvirt, QEMU_LOGS};
 use sheaf_host::links::Kernel;
-use sheaf_host::lvm::Lvm2;
+use sheaf_host::lvm::{Lvm, Lvm2};
 use sheaf_host::run::System;
 use sheaf_host::systemd::{Systemd, notify};
 use sheaf_host::trust::Trust;
+use sheaf_host::udev::Udev;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 /// How long controllers may take to return: less than systemd's TimeoutStopSec of the unit.
@@ -55,21 +57,37 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     let _alive = alive::declare(&paths.alive()).context("the agent can not declare itself alive")?;
     let (ctx, publish) = channels::open(paths, effective.config);
     describe(&ctx, effective.problem);
-    let Publish { config: _config, cluster: joined, hypervisor, network, images, volumes, shutdown } =
-        publish;
+    let Publish {
+        config: _config,
+        cluster: joined,
+        hypervisor,
+        network,
+        images,
+        disks: found,
+        pools: made,
+        volumes,
+        shutdown,
+    } = publish;
 
     let mut controllers = Controllers::default();
     let (path, status, end) = (ctx.paths.status_json(), ctx.status.subscribe(), ctx.shutdown.clone());
     controllers.start("status", async move { status::keep_written(&path, status, end).await });
     controllers.start("network", network::run(ctx.clone(), network, Arc::new(Kernel::default())));
     controllers.start("images", images::run(ctx.clone(), images, Arc::new(http(&ctx))));
+    // One LVM for all: `pools` tells it which devices a group has.
+    let lvm: Arc<dyn Lvm> = Arc::new(Lvm2::new(Arc::new(System)));
+    let look = Arc::new(Notify::new());
+    let disk_hosts =
+        disks::Hosts { run: Arc::new(System), lvm: lvm.clone(), news: Arc::new(Udev), root: "/".into() };
+    controllers.start("disks", disks::run(ctx.clone(), found, disk_hosts, look.clone()));
     let volume_hosts = volumes::Hosts {
-        lvm: Arc::new(Lvm2::new(Arc::new(System))),
+        lvm: lvm.clone(),
         fetch: Arc::new(http(&ctx)),
         run: Arc::new(System),
         devices: "/dev".into(),
     };
     controllers.start("volumes", volumes::run(ctx.clone(), volumes, volume_hosts));
+    controllers.start("pools", pools::run(ctx.clone(), made, pools::Hosts { lvm, look }));
     let libvirt = Libvirt::connect(QEMU_LOGS.into()).await.context("the system bus can not be reached")?;
     let vm_hosts = vms::Hosts {
         vms: Arc::new(libvirt),

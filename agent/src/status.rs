@@ -28,6 +28,10 @@ pub struct Status {
     pub images: Vec<ImageSection>,
     /// Writer: `volumes`.
     pub volumes: Vec<VolumeSection>,
+    /// Writer: `disks`.
+    pub disks: Vec<DiskSection>,
+    /// Writer: `pools`.
+    pub pools: Vec<PoolSection>,
 }
 
 /// What this node is.
@@ -197,6 +201,82 @@ pub struct VolumeSection {
     pub last: Option<String>,
     /// What is wrong with it.
     pub problem: Option<String>,
+}
+
+/// One disk of this node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DiskSection {
+    /// Name of its BlockDevice.
+    pub name: String,
+    /// `Active` or `Missing`.
+    pub state: String,
+    /// Where it is now.
+    pub device: Option<String>,
+    /// Its length.
+    pub bytes: u64,
+    /// Model name.
+    pub model: Option<String>,
+    /// Serial number.
+    pub serial: Option<String>,
+    /// World-wide name.
+    pub wwn: Option<String>,
+    /// Its place in the machine.
+    pub place: Option<String>,
+    /// How it is attached.
+    pub bus: Option<String>,
+    /// What it says of itself: `passed`, `warning`, `failing`, `unknown`.
+    pub health: String,
+    /// What the operator wants of it: `none`, `pool NAME`, `passthrough`.
+    pub role: String,
+    /// Who uses it.
+    pub used_by: Option<String>,
+    /// Marks of present contents.
+    pub signatures: Vec<String>,
+    /// What is odd about it, and why something was not done.
+    pub notes: Vec<String>,
+}
+
+/// One pool of this node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PoolSection {
+    /// Its name.
+    pub name: String,
+    /// `Ready`, `Degraded`, `Full`, …
+    pub phase: String,
+    /// What volumes can hold together, in bytes.
+    pub total: u64,
+    /// How full that is, in percent.
+    pub data_percent: Option<f64>,
+    /// How full the metadata is, in percent.
+    pub metadata_percent: Option<f64>,
+    /// Number of volumes.
+    pub volumes: usize,
+    /// Its members.
+    pub members: Vec<MemberSection>,
+    /// What was done last.
+    pub last: Option<String>,
+    /// What is wrong, with the remedy.
+    pub problems: Vec<String>,
+}
+
+/// One member of a pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemberSection {
+    /// Name of its BlockDevice.
+    pub name: String,
+    /// `Active`, `Waiting`, `Leaving`, …
+    pub state: String,
+    /// Where it is.
+    pub device: Option<String>,
+    /// What it gives, in bytes.
+    pub bytes: u64,
+    /// While it is emptied: how much of it is done, in percent.
+    pub progress: Option<f64>,
+    /// Why it stands as it does.
+    pub note: Option<String>,
 }
 
 /// Writes sections of the status.

@@ -36,6 +36,9 @@ pub struct Device {
     /// `disk`, `part`, `rom`, `loop`, `lvm`, `crypt`, `raid1`, …
     #[serde(rename = "type")]
     pub kind: String,
+    /// The kernel's number of it, `8:16`.
+    #[serde(default, rename = "maj:min")]
+    pub number: Option<String>,
     /// Length in bytes.
     #[serde(default, deserialize_with = "or_default")]
     pub size: u64,
@@ -215,6 +218,21 @@ pub fn links(root: &Path) -> BTreeMap<PathBuf, Vec<PathBuf>> {
     }
     links.values_mut().for_each(|links| links.sort());
     links
+}
+
+/// The place of the disk with the kernel's number `number` in the machine, `pci-0000:00:17.0-ata-1`: udev's `ID_PATH`.
+pub fn place(root: &Path, number: &str) -> Option<String> {
+    let known = std::fs::read_to_string(root.join("run/udev/data").join(format!("b{number}"))).ok()?;
+    known.lines().find_map(|line| line.strip_prefix("E:ID_PATH=")).map(str::to_owned)
+}
+
+/// Erases every mark on `disk` and its partitions, the partition table last, and tells the kernel.
+pub fn wipe(run: &dyn Run, disk: &Device) -> Result<(), RunError> {
+    let parts = disk.children.iter().filter(|child| child.kind == "part").map(|part| &part.path);
+    for path in parts.chain([&disk.path]) {
+        run.run(&Command::new("wipefs").args(["--all", "--quiet"]).arg(path).deadline(PROBE_DEADLINE))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

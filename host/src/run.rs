@@ -31,6 +31,8 @@ pub struct Command {
     pub log: Option<PathBuf>,
     /// Ended with SIGKILL when it runs longer.
     pub deadline: Option<Duration>,
+    /// What it printed counts, whatever its exit code.
+    pub any_code: bool,
 }
 
 impl Command {
@@ -78,6 +80,13 @@ impl Command {
     #[must_use]
     pub fn log(mut self, log: impl AsRef<Path>) -> Self {
         self.log = Some(log.as_ref().to_owned());
+        self
+    }
+
+    /// Takes what it prints, whatever its exit code: for programs that tell of their subject by it.
+    #[must_use]
+    pub fn any_code(mut self) -> Self {
+        self.any_code = true;
         self
     }
 
@@ -212,12 +221,14 @@ impl Run for System {
             (None, deadline) => {
                 Err(RunError::Late { command: boxed(), after: deadline.unwrap_or_default(), tail: tail() })
             }
-            (Some(status), _) if !status.success() => Err(RunError::Failed {
-                command: boxed(),
-                ended: status.to_string(),
-                code: status.code(),
-                tail: tail(),
-            }),
+            (Some(status), _) if !status.success() && !(command.any_code && status.code().is_some()) => {
+                Err(RunError::Failed {
+                    command: boxed(),
+                    ended: status.to_string(),
+                    code: status.code(),
+                    tail: tail(),
+                })
+            }
             _ => Ok(output),
         }
     }

@@ -244,7 +244,7 @@ fn a_program_that_fails_is_named_with_its_last_words_and_the_table_stays_away() 
 fn keeping(release: &Release) -> InstallPlan {
     let mut machine = machine();
     let older = common::older(SIZE);
-    let data = older.partitions.last().unwrap().offset;
+    let data = older.partitions.iter().find(|p| p.name == "data").unwrap().offset;
     machine.disks[0].older = Some(older);
     machine.disks[0].signatures =
         vec![signature("/dev/vda", 512, "gpt"), signature("/dev/vda10", data + 0x438, "ext4")];
@@ -262,6 +262,7 @@ fn installed_disk(plan: &InstallPlan) -> FakeDisk {
         .holding(plan.layout.partition(Role::Esp).offset, b"old boot sector")
         .holding(data.offset + 1024, &superblock)
         .holding(data.offset + (1 << 20), b"a VM's disk")
+        .holding(plan.layout.pool().unwrap().offset + 512, b"LABELONE")
 }
 
 #[test]
@@ -276,6 +277,7 @@ fn a_reinstall_writes_everything_but_data() {
     };
     assert_eq!(disk.writes().iter().filter(in_data).count(), 0);
     assert_eq!(bytes(&disk, data.offset + (1 << 20), 11), b"a VM's disk");
+    assert_eq!(bytes(&disk, plan.layout.pool().unwrap().offset + 512, 8), b"LABELONE");
     assert!(has_mbr(&disk) && has_primary(&disk) && has_backup(&disk));
 }
 

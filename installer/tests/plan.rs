@@ -266,6 +266,7 @@ fn with_older_install(case: &mut Case) {
         signature("/dev/vda", 512, "gpt"),
         signature("/dev/vda2", place("esp"), "vfat"),
         signature("/dev/vda9", place("state") + 0x438, "ext4"),
+        signature("/dev/vda11", place("pool") + 0x218, "LVM2_member"),
         signature("/dev/vda10", place("data") + 0x438, "ext4"),
     ];
     case.machine.disks[0].older = Some(older);
@@ -275,6 +276,14 @@ fn with_older_install(case: &mut Case) {
 #[test]
 fn the_data_of_an_older_install_is_kept_with_its_table_and_its_uuid() {
     says("keep-data", with_older_install);
+    // As tables were before there were pools.
+    says("keep-data-no-pool", |case| {
+        with_older_install(case);
+        let partitions = &mut case.machine.disks[0].older.as_mut().unwrap().partitions;
+        let pool = partitions.pop().unwrap();
+        partitions.last_mut().unwrap().size += pool.size;
+        case.machine.disks[0].signatures.retain(|found| found.kind != "LVM2_member");
+    });
 }
 
 #[test]
@@ -289,7 +298,7 @@ fn keeping_data_needs_an_older_install_of_the_same_layout_with_data_on_it() {
     });
     says("keep-data-fewer-partitions", |case| {
         with_older_install(case);
-        case.machine.disks[0].older.as_mut().unwrap().partitions.pop();
+        case.machine.disks[0].older.as_mut().unwrap().partitions.truncate(9);
     });
     says("keep-data-no-file-system", |case| {
         with_older_install(case);
@@ -324,9 +333,11 @@ fn data_disks_are_emptied_by_their_own_proof() {
 }
 
 #[test]
-fn a_state_partition_of_a_size_that_leaves_no_room_is_refused() {
+fn partitions_of_sizes_that_leave_no_room_are_refused() {
     says("state-size", |case| case.config = config("state-size = \"3GiB\"\n"));
     says("state-too-large", |case| case.config = config("state-size = \"8GiB\"\n"));
+    says("data-size", |case| case.config = config("data-size = \"1536MiB\"\n"));
+    says("data-too-large", |case| case.config = config("data-size = \"8GiB\"\n"));
 }
 
 #[test]

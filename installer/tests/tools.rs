@@ -89,7 +89,7 @@ fn other_programs_find_the_table_as_planned() {
     assert_eq!(table["label"], "gpt");
     assert_eq!(table["id"], "6B1F7A3E-93C2-4D55-8F10-012345678900");
     let partitions = table["partitions"].as_array().unwrap();
-    assert_eq!(partitions.len(), 10);
+    assert_eq!(partitions.len(), 11);
     for (found, planned) in partitions.iter().zip(&installed.plan.layout.partitions) {
         assert_eq!(found["name"], planned.name.as_str());
         assert_eq!(found["start"].as_u64().unwrap() * 512, planned.offset, "{}", planned.name);
@@ -145,7 +145,7 @@ fn a_disk_with_sectors_of_4096_bytes_is_installed_alike() {
     let installed = installed(4096);
     let listing = installed.tool("sfdisk", &["--json", "--sector-size", "4096", &installed.image()]);
     let listing: serde_json::Value = serde_json::from_str(&listing).unwrap();
-    assert_eq!(listing["partitiontable"]["partitions"].as_array().unwrap().len(), 10);
+    assert_eq!(listing["partitiontable"]["partitions"].as_array().unwrap().len(), 11);
     assert_eq!(listing["partitiontable"]["sectorsize"], 4096);
     let esp = format!("{}@@{}", installed.image(), installed.at(Role::Esp));
     let listing = installed.tool("mdir", &["-/", "-b", "-i", &esp, "::"]);

@@ -92,12 +92,6 @@ pub(super) fn notes(config: &NodeConfig, facts: &Facts) -> Vec<String> {
             missing.join(" ")
         ));
     }
-    if !config.storage.pools.is_empty() {
-        notes.push(
-            "storage.pool: this version does not make storage pools; the disks are left as they are"
-                .to_owned(),
-        );
-    }
     notes
 }
 

@@ -2,22 +2,14 @@
 //!
 //! Pure. Route in: the `network` section of the status. Route out: a table, problems below it.
 
+use super::columns::columns;
 use crate::status::{LinkSection, NetworkSection};
 
 /// The table of `network`.
 pub(super) fn table(network: &NetworkSection) -> String {
     let head = ["LINK", "KIND", "STATE", "MTU", "OVER", "VMS", "ADDRESSES"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(head).chain(network.links.iter().map(row)).collect();
-    let widths: Vec<usize> = (0..rows[0].len())
-        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-        .collect();
-    let mut text = String::new();
-    for row in &rows {
-        let cells: Vec<_> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
-        text += cells.join("  ").trim_end();
-        text.push('\n');
-    }
+    let mut text = columns(&rows);
     if let Some(problem) = &network.problem {
         text += &format!("! {problem}\n");
     }

@@ -1,12 +1,14 @@
-//! The status page on tty1 and on the serial line, `sheaf-agent status` and `sheaf-agent network`.
+//! The status page on tty1 and on the serial line, `sheaf-agent status`, `network`, `disks`, `pools`.
 //!
 //! Reads: `/run/sheaf/status.json`, whether the agent is alive. Owns: its terminal. Never touches: the agent; it is
 //! a program of its own, so that a node whose agent died still says so.
 //!
 //! A screen is drawn over when something changed. A serial line is often a log: it gets a block of plain lines.
 
+mod columns;
 mod links;
 mod page;
+mod storage;
 
 pub use page::{HEIGHT, View, WIDTH, page};
 
@@ -114,6 +116,24 @@ pub fn volumes(paths: &Paths, as_json: bool) -> anyhow::Result<String> {
     match as_json {
         true => Ok(serde_json::to_string_pretty(&status.volumes)? + "\n"),
         false => Ok(crate::volumes::view::table(&status.volumes)),
+    }
+}
+
+/// `sheaf-agent disks`: the disks of this node, in columns or as data.
+pub fn disks(paths: &Paths, as_json: bool) -> anyhow::Result<String> {
+    let status = observe(paths).status.with_context(|| missing(&paths.status_json()))?;
+    match as_json {
+        true => Ok(serde_json::to_string_pretty(&status.disks)? + "\n"),
+        false => Ok(storage::disks(&status.disks)),
+    }
+}
+
+/// `sheaf-agent pools`: the pools of this node, in columns or as data.
+pub fn pools(paths: &Paths, as_json: bool) -> anyhow::Result<String> {
+    let status = observe(paths).status.with_context(|| missing(&paths.status_json()))?;
+    match as_json {
+        true => Ok(serde_json::to_string_pretty(&status.pools)? + "\n"),
+        false => Ok(storage::pools(&status.pools)),
     }
 }
 

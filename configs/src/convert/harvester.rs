@@ -342,7 +342,7 @@ fn leftovers(source: &mut Source, os: &mut Source, from: &mut Source) {
     );
     from.none_of(
         &["persistent_partition_size"],
-        "install.state-size is for the system alone; data has the rest of the disk",
+        "install.state-size is for the system alone, install.data-size for images; the pool has the rest of the disk",
     );
     from.none_of(&["addons", "harvester"], "has no counterpart: there are no add-ons and no Longhorn");
     os.none_of(

@@ -15,6 +15,8 @@ const REINSTALL: &[(&str, Reinstall)] = &[("keep-data", Reinstall::KeepData)];
 
 /// Bytes of a state partition: etcd and a journal need the least, and nothing fills the most.
 const STATE: RangeInclusive<u64> = (2 << 30)..=(1 << 40);
+/// Bytes of a data partition: one small image and a VM's disk; more than a disk has, the installer refuses.
+const DATA: RangeInclusive<u64> = (1 << 30)..=(1 << 50);
 /// Partitions begin and end at multiples of this many bytes.
 const ALIGNMENT: u64 = 1 << 20;
 
@@ -29,7 +31,8 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
     let disk = table.required("disk", "disk = { serial = \"…\" }", |value| disk::selector(value.table()?));
     let wipe = table.optional("wipe", |value| value.text(syntax::disk_fact));
     let reinstall = table.optional("reinstall", |value| value.one_of(REINSTALL));
-    let state_size = table.optional("state-size", |value| state_size(report, value));
+    let state_size = table.optional("state-size", |value| partition_size(report, value, "state", STATE));
+    let data_size = table.optional("data-size", |value| partition_size(report, value, "data", DATA));
     let data = table.optional("data-disks", |value| disk::data_disks(value)).unwrap_or_default();
     let then = table.optional("then", |value| value.one_of(THEN));
     let webhooks =
@@ -46,7 +49,7 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
             );
             wipe.wrong(report, what, "remove wipe to keep the data, or reinstall to erase the disk");
         }
-        if let Some(size) = &state_size {
+        for size in [&state_size, &data_size].into_iter().flatten() {
             let remedy = "remove it: the partitions of the disk stay as they are";
             size.wrong(report, "has no meaning with reinstall = \"keep-data\"", remedy);
         }
@@ -58,6 +61,7 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
         wipe: plain(wipe),
         reinstall: plain(reinstall),
         state_size: plain(state_size),
+        data_size: plain(data_size),
         data_disks,
         then: plain(then).unwrap_or_default(),
         webhooks,
@@ -67,11 +71,17 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
     Some(Read { config, disks })
 }
 
-fn state_size(report: &Report<'_>, value: Value<'_, '_>) -> Option<At<Size>> {
+/// The size of the partition `name`, in `bounds`.
+fn partition_size(
+    report: &Report<'_>,
+    value: Value<'_, '_>,
+    name: &str,
+    bounds: RangeInclusive<u64>,
+) -> Option<At<Size>> {
     let size = disk::size(value)?;
-    if !STATE.contains(&size.value.0) {
-        let what = format!("{} is no size for the state partition", size.value);
-        size.wrong(report, what, format!("write {} to {}", Size(*STATE.start()), Size(*STATE.end())));
+    if !bounds.contains(&size.value.0) {
+        let what = format!("{} is no size for the {name} partition", size.value);
+        size.wrong(report, what, format!("write {} to {}", Size(*bounds.start()), Size(*bounds.end())));
         return None;
     }
     if !size.value.0.is_multiple_of(ALIGNMENT) {

@@ -36,6 +36,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("wipe", "install"),
     ("reinstall", "install"),
     ("state-size", "install"),
+    ("data-size", "install"),
     ("data-disks", "install"),
     ("then", "install"),
     ("webhook", "install"),

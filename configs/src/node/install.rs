@@ -18,8 +18,8 @@ pub struct Install {
     /// Serial number of that disk, once more: whatever is on it may be erased. Without it only an empty disk is taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wipe: Option<String>,
-    /// `"keep-data"`: that disk holds an installation of Sheaf, whose data partition stays as it is; the system and its
-    /// state are written anew.
+    /// `"keep-data"`: that disk holds an installation of Sheaf, whose data partition and pool stay as they are; the system
+    /// and its state are written anew.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reinstall: Option<Reinstall>,
     /// Size of the state partition (journal, certificates, etcd), a multiple of 1 MiB. Default: what the disk allows,
@@ -27,6 +27,12 @@ pub struct Install {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"32GiB")]
     pub state_size: Option<Size>,
+    /// Size of the data partition (images, disk files of VMs), a multiple of 1 MiB. What is left is the pool `default`,
+    /// which holds volumes; less than 1 GiB makes no pool, and data has it. Default: a quarter of what the state partition
+    /// leaves, 1 GiB to 64 GiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"64GiB")]
+    pub data_size: Option<Size>,
     /// Further disks that must be there and that the installer leaves empty, for `[[storage.pool]]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
@@ -45,7 +51,7 @@ pub struct Install {
 #[serde(rename_all = "kebab-case")]
 #[schemars(inline)]
 pub enum Reinstall {
-    /// The data partition, with images and disks of VMs.
+    /// The data partition, with images and disks of VMs, and the pool with their volumes.
     KeepData,
 }
 

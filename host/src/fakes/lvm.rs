@@ -62,6 +62,19 @@ impl FakeLvm {
         for member in state.groups.iter_mut().flat_map(|group| &mut group.members) {
             if member.device.as_deref() == Some(Path::new(path)) {
                 member.device = None;
+                member.is_missing = true;
+            }
+        }
+    }
+
+    /// The disk that was pulled as `before` is back as `path`; its group still goes on without it.
+    pub fn plug_again(&self, before: &str, path: &str, bytes: u64) {
+        let mut state = self.state();
+        state.disks.insert(path.into(), bytes);
+        let uuid = format!("pv-{before}");
+        for member in state.groups.iter_mut().flat_map(|group| &mut group.members) {
+            if member.uuid == uuid {
+                member.device = Some(path.into());
             }
         }
     }
@@ -200,6 +213,8 @@ impl State {
         let found = self.group(group)?;
         let member = Member {
             device: Some(device.to_owned()),
+            is_missing: false,
+            is_allocatable: true,
             uuid: format!("pv-{}", device.display()),
             tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
             size: bytes,
@@ -314,13 +329,22 @@ impl Lvm for FakeLvm {
     fn restore_member(&self, group: &str, device: &Path) -> Result<(), LvmError> {
         let mut state = self.begin("restore_member", &format!("{group} {}", device.display()))?;
         let found = state.group(group)?;
-        let uuid = format!("pv-{}", device.display());
-        found.members.iter_mut().filter(|m| m.uuid == uuid).for_each(|m| m.device = Some(device.to_owned()));
+        found
+            .members
+            .iter_mut()
+            .filter(|m| m.device.as_deref() == Some(device))
+            .for_each(|m| m.is_missing = false);
         Ok(())
     }
 
     fn set_allocatable(&self, group: &str, device: &Path, yes: bool) -> Result<(), LvmError> {
-        self.begin("set_allocatable", &format!("{group} {} {yes}", device.display())).map(drop)
+        let mut state = self.begin("set_allocatable", &format!("{group} {} {yes}", device.display()))?;
+        let members = &mut state.group(group)?.members;
+        members
+            .iter_mut()
+            .filter(|m| m.device.as_deref() == Some(device))
+            .for_each(|m| m.is_allocatable = yes);
+        Ok(())
     }
 
     fn evacuate(&self, group: &str, device: &Path) -> Result<(), LvmError> {

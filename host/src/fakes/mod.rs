@@ -2,6 +2,7 @@
 //!
 //! Route in: a test that scripts answers and failures. Route out: what was asked, for its assertions.
 
+mod block_news;
 mod call;
 mod disk;
 mod efi;
@@ -16,6 +17,7 @@ mod systemd;
 mod tty;
 mod vms;
 
+pub use block_news::FakeBlockNews;
 pub use call::FakeCall;
 pub use disk::FakeDisk;
 pub use efi::FakeVariables;

@@ -117,7 +117,7 @@ impl Lvm for Lvm2 {
     }
 
     fn add_member(&self, group: &str, device: &Path, tags: &[&str]) -> Result<(), LvmError> {
-        let extend = self.command("vgextend", group, Some(device))?.args(["--yes", "--dataalignment", "1m"]);
+        let extend = self.command("vgextend", group, Some(device))?.args(["--dataalignment", "1m"]);
         self.go(&extend.arg(group).arg(device))?;
         self.devices().entry(group.to_owned()).or_default().push(device.to_owned());
         self.tag_member(group, device, tags)
@@ -182,7 +182,7 @@ impl Lvm for Lvm2 {
                 "y".into(),
                 "--discards".into(),
                 "passdown".into(),
-                // Writers hear of it at once, and QEMU pauses its machine: docs/decisions/0005.
+                // Writers hear of it at once, and QEMU pauses its machine: docs/decisions/0007.
                 "--errorwhenfull".into(),
                 "y".into(),
                 "--poolmetadataspare".into(),
@@ -294,10 +294,10 @@ mod tests {
         assert_eq!(
             asked(&run),
             [
-                "lvm vgcreate --devices /dev/sdb --yes --dataalignment 1m --setautoactivation n --physicalextentsize 4m \
+                "lvm vgcreate --devices /dev/sdb --dataalignment 1m --setautoactivation n --physicalextentsize 4m \
                  --addtag sheaf.node=n1 sheaf-fast /dev/sdb",
                 "lvm pvchange --devices /dev/sdb --addtag sheaf.device=a /dev/sdb",
-                "lvm vgextend --devices /dev/sdb,/dev/sdc --yes --dataalignment 1m sheaf-fast /dev/sdc",
+                "lvm vgextend --devices /dev/sdb,/dev/sdc --dataalignment 1m sheaf-fast /dev/sdc",
                 "lvm pvchange --devices /dev/sdb,/dev/sdc --addtag sheaf.device=c /dev/sdc",
                 "lvm lvcreate --devices /dev/sdb,/dev/sdc --yes --type thin --wipesignatures n --virtualsize \
                  1073741824b --addtag sheaf.volume --addtag sheaf.half --name pvc-1 --thinpool thin sheaf-fast",

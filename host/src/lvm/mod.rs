@@ -79,10 +79,14 @@ pub struct Group {
 /// A device of a volume group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {
-    /// Where it is; none for one that is missing.
+    /// Where it is; none where no disk has it.
     pub device: Option<PathBuf>,
+    /// The group went on without it: it is not there, or it came back and [`Lvm::restore_member`] was not called.
+    pub is_missing: bool,
     /// What LVM calls it for ever.
     pub uuid: String,
+    /// New data may be put on it.
+    pub is_allocatable: bool,
     /// Its tags.
     pub tags: Vec<String>,
     /// Bytes it gives to the group.
@@ -155,7 +159,7 @@ pub trait Lvm: Send + Sync {
     fn groups(&self) -> Result<Groups, LvmError>;
     /// From now on `group` is the one on these devices, and nothing else is.
     fn confine(&self, group: &str, devices: &[PathBuf]);
-    /// Makes the group `group` of `device`, whose marks are overwritten; confines it to that device.
+    /// Makes the group `group` of `device`, which must carry no marks but LVM's own; confines it to that device.
     fn create_group(
         &self,
         group: &str,
@@ -163,7 +167,7 @@ pub trait Lvm: Send + Sync {
         tags: &[&str],
         device_tags: &[&str],
     ) -> Result<(), LvmError>;
-    /// Adds `device`, whose marks are overwritten.
+    /// Adds `device`, which must carry no marks but LVM's own.
     fn add_member(&self, group: &str, device: &Path, tags: &[&str]) -> Result<(), LvmError>;
     /// Adds tags to the member `device`.
     fn tag_member(&self, group: &str, device: &Path, tags: &[&str]) -> Result<(), LvmError>;

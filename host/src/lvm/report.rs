@@ -8,7 +8,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use std::path::PathBuf;
 
 /// Columns of [`groups`].
-pub const MEMBER_COLUMNS: &str = "pv_name,pv_uuid,pv_size,pv_free,pv_tags,pv_missing,vg_name,vg_uuid,vg_tags,\
+pub const MEMBER_COLUMNS: &str = "pv_name,pv_uuid,pv_size,pv_free,pv_tags,pv_missing,pv_allocatable,vg_name,vg_uuid,vg_tags,\
                                   vg_extent_size,vg_size,vg_free";
 /// Columns of [`volumes`].
 pub const VOLUME_COLUMNS: &str = "lv_name,segtype,lv_size,lv_tags,origin,lv_active,lv_device_open,data_percent,metadata_percent,\
@@ -22,6 +22,7 @@ struct MemberLine {
     pv_free: String,
     pv_tags: String,
     pv_missing: String,
+    pv_allocatable: String,
     vg_name: String,
     vg_uuid: String,
     vg_tags: String,
@@ -52,13 +53,16 @@ pub fn groups(json: &[u8]) -> Result<Groups, LvmError> {
     let mut found = Groups::default();
     for line in lines::<MemberLine>(json, "pvs", "pv")? {
         let is_missing = !line.pv_missing.is_empty();
-        let device = (!is_missing).then(|| PathBuf::from(&line.pv_name));
+        // One that is not there has no path: LVM writes [unknown].
+        let device = line.pv_name.starts_with('/').then(|| PathBuf::from(&line.pv_name));
         if line.vg_uuid.is_empty() {
             found.orphans.extend(device);
             continue;
         }
         let member = Member {
             device,
+            is_missing,
+            is_allocatable: line.pv_allocatable == "allocatable",
             uuid: line.pv_uuid,
             tags: words(&line.pv_tags),
             size: number(&line.pv_size),
@@ -147,22 +151,22 @@ mod tests {
     fn members_are_gathered_by_the_groups_uuid_since_two_groups_may_share_a_name() {
         let json = br#"{"report": [ {"pv": [
           {"pv_name":"/dev/sdb", "pv_uuid":"aaaa", "pv_size":"1069547520", "pv_free":"0",
-           "pv_tags":"sheaf.device=serial-a", "pv_missing":"", "vg_name":"sheaf-fast", "vg_uuid":"g1",
+           "pv_tags":"sheaf.device=serial-a", "pv_missing":"", "pv_allocatable":"allocatable", "vg_name":"sheaf-fast", "vg_uuid":"g1",
            "vg_tags":"sheaf.node=n1", "vg_extent_size":"4194304", "vg_size":"2139095040", "vg_free":"4194304"},
           {"pv_name":"[unknown]", "pv_uuid":"bbbb", "pv_size":"1069547520", "pv_free":"4194304",
-           "pv_tags":"sheaf.device=serial-b", "pv_missing":"missing", "vg_name":"sheaf-fast", "vg_uuid":"g1",
+           "pv_tags":"sheaf.device=serial-b", "pv_missing":"missing", "pv_allocatable":"", "vg_name":"sheaf-fast", "vg_uuid":"g1",
            "vg_tags":"sheaf.node=n1", "vg_extent_size":"4194304", "vg_size":"2139095040", "vg_free":"4194304"},
           {"pv_name":"/dev/sdc", "pv_uuid":"cccc", "pv_size":"1069547520", "pv_free":"0", "pv_tags":"",
-           "pv_missing":"", "vg_name":"sheaf-fast", "vg_uuid":"g2", "vg_tags":"sheaf.node=n2,b",
+           "pv_missing":"", "pv_allocatable":"allocatable", "vg_name":"sheaf-fast", "vg_uuid":"g2", "vg_tags":"sheaf.node=n2,b",
            "vg_extent_size":"4194304", "vg_size":"1069547520", "vg_free":"0"},
           {"pv_name":"/dev/sdd", "pv_uuid":"dddd", "pv_size":"1073741824", "pv_free":"1073741824", "pv_tags":"",
-           "pv_missing":"", "vg_name":"", "vg_uuid":"", "vg_tags":"", "vg_extent_size":"0", "vg_size":"0",
+           "pv_missing":"", "pv_allocatable":"allocatable", "vg_name":"", "vg_uuid":"", "vg_tags":"", "vg_extent_size":"0", "vg_size":"0",
            "vg_free":"0"} ] } ] }"#;
         let found = groups(json).unwrap();
         assert_eq!(found.orphans, [PathBuf::from("/dev/sdd")]);
         let [ours, theirs] = &found.groups[..] else { panic!("{found:?}") };
         assert_eq!((ours.uuid.as_str(), theirs.uuid.as_str()), ("g1", "g2"));
-        assert_eq!(ours.members[1].device, None);
+        assert_eq!((ours.members[1].device.as_ref(), ours.members[1].is_missing), (None, true));
         assert_eq!(ours.members[1].tags, ["sheaf.device=serial-b"]);
         assert_eq!(theirs.tags, ["sheaf.node=n2", "b"]);
     }

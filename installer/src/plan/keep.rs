@@ -1,4 +1,4 @@
-//! `reinstall = "keep-data"`: the disk's older installation is replaced, its data partition stays as it is.
+//! `reinstall = "keep-data"`: the disk's older installation is replaced, its data partition and its pool stay as they are.
 //!
 //! Why the same table and the same UUID: the node finds data as the sibling of the boot partition it came from. The
 //! table is never taken away, so that an installation that is cut short can be repeated; what boots goes instead: boot
@@ -66,9 +66,10 @@ fn in_partition(offset: u64, partition: &super::Partition) -> bool {
 
 /// Present contents that go, in words.
 pub(super) fn erased(disk: &Disk, layout: &Layout) -> Vec<String> {
-    let data = layout.partition(Role::Data);
+    let stays = [Some(layout.partition(Role::Data)), layout.pool()];
+    let is_kept = |offset: u64| stays.iter().flatten().any(|partition| in_partition(offset, partition));
     let goes = |found: &&crate::inventory::Signature| {
-        !in_partition(found.offset, data) && !["gpt", "PMBR", "dos"].contains(&found.kind.as_str())
+        !is_kept(found.offset) && !["gpt", "PMBR", "dos"].contains(&found.kind.as_str())
     };
     let mut contents: Vec<String> = Vec::new();
     for found in disk.signatures.iter().filter(goes) {
@@ -82,15 +83,17 @@ pub(super) fn erased(disk: &Disk, layout: &Layout) -> Vec<String> {
 
 /// What stays, in words.
 pub(super) fn kept(layout: &Layout) -> String {
-    format!("data ({}) of install {}", human::binary(layout.partition(Role::Data).size), layout.id)
+    let pool =
+        layout.pool().map_or(String::new(), |pool| format!(" and pool ({})", human::binary(pool.size)));
+    format!("data ({}){pool} of install {}", human::binary(layout.partition(Role::Data).size), layout.id)
 }
 
-/// Everything a machine could boot, first what firmware looks at; never the table, never data.
+/// Everything a machine could boot, first what firmware looks at; never the table, never data or pool.
 pub(super) fn boot_places(layout: &Layout) -> Vec<Range> {
     let mut ranges = vec![Range { offset: 0, length: BOOT_CODE }];
     let first = [Role::Esp, Role::Bios];
     let others = layout.partitions.iter().map(|partition| partition.role);
-    let others = others.filter(|role| !first.contains(role) && *role != Role::Data);
+    let others = others.filter(|role| !first.contains(role) && !matches!(role, Role::Data | Role::Pool));
     ranges.extend(
         first
             .into_iter()

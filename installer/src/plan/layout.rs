@@ -17,8 +17,11 @@ pub const ALIGNMENT: u64 = MIB;
 pub const MIN_DISK: u64 = 16_000_000_000;
 /// Bounds of the state partition in bytes: logs and etcd need the one, nothing of it needs more than the other.
 const STATE: (u64, u64) = (2 * GIB, 32 * GIB);
-/// Smallest data partition in bytes: room for one small image and a VM's disk.
-const MIN_DATA: u64 = GIB;
+/// Bounds of the data partition in bytes, where the config names no size: room for one small image and a VM's disk, and
+/// for a shelf of images; volumes are in the pool.
+const DATA: (u64, u64) = (GIB, 64 * GIB);
+/// Smallest partition for the pool in bytes: with less there is none, and data has it.
+const MIN_POOL: u64 = GIB;
 /// Attribute bit by which systemd leaves a partition alone when it mounts by itself.
 const NO_AUTO: u64 = 1 << 63;
 
@@ -27,6 +30,7 @@ const EFI_SYSTEM: Uuid = Uuid::from_u128(0xc12a7328_f81f_11d2_ba4b_00a0c93ec93b)
 const ROOT_VERITY: Uuid = Uuid::from_u128(0x2c7357ed_ebd2_46d9_aec1_23d437ec2bf5);
 const ROOT: Uuid = Uuid::from_u128(0x4f68bce3_e8cd_4db1_96e7_fbcaf984b709);
 const ROOT_SIGNATURE: Uuid = Uuid::from_u128(0x41092b05_9fc8_4523_994f_2def0408b176);
+const LVM: Uuid = Uuid::from_u128(0xe6d6d379_f507_44c2_a23c_238f2a3df928);
 const LINUX: Uuid = Uuid::from_u128(0x0fc63daf_8483_4772_8e79_3d69d8477de4);
 
 /// Partitions, numbered from 1 in this order.
@@ -44,6 +48,8 @@ pub enum Role {
     SigB,
     State,
     Data,
+    /// The pool `default`, which the agent makes; not on every disk.
+    Pool,
 }
 
 /// Role, name, type, attributes and length in bytes of those with a fixed length.
@@ -104,20 +110,23 @@ pub enum LayoutError {
     SectorSize(u64),
     /// The state partition leaves no room for data: the largest that does, in bytes.
     State(u64),
+    /// There is no room for a data partition of the size asked for: the largest that there is room for, in bytes.
+    Data(u64),
 }
 
 impl Layout {
     /// The table of a disk of `disk_size` bytes with sectors of `sector_size` bytes.
     pub fn of(disk_size: u64, sector_size: u64, id: Uuid) -> Result<Self, LayoutError> {
-        Self::with_state(disk_size, sector_size, id, None)
+        Self::with_sizes(disk_size, sector_size, id, None, None)
     }
 
-    /// The same, with a state partition of `state` bytes.
-    pub fn with_state(
+    /// The same, with a state partition of `state` bytes, and one for data of `data` bytes.
+    pub fn with_sizes(
         disk_size: u64,
         sector_size: u64,
         id: Uuid,
         state: Option<u64>,
+        data: Option<u64>,
     ) -> Result<Self, LayoutError> {
         if sector_size != 512 && sector_size != 4096 {
             return Err(LayoutError::SectorSize(sector_size));
@@ -130,13 +139,24 @@ impl Layout {
             layout.append(role, name, kind, attributes, size);
         }
         let left = layout.tail().offset - layout.end();
-        let largest = left.saturating_sub(MIN_DATA) / ALIGNMENT * ALIGNMENT;
+        let largest = left.saturating_sub(data.unwrap_or(DATA.0)) / ALIGNMENT * ALIGNMENT;
         if state.is_some_and(|state| state > largest) {
             return Err(LayoutError::State(largest));
         }
         let state = state.unwrap_or((left / 4).clamp(STATE.0, STATE.1) / ALIGNMENT * ALIGNMENT);
         layout.append(Role::State, "state", LINUX, 0, state);
-        layout.append(Role::Data, "data", LINUX, 0, left - state);
+        let left = left - state;
+        if data.is_some_and(|data| data > left) {
+            return Err(LayoutError::Data(left));
+        }
+        let data = data.unwrap_or((left / 4).clamp(DATA.0, DATA.1) / ALIGNMENT * ALIGNMENT);
+        let pool = left - data;
+        if pool < MIN_POOL {
+            layout.append(Role::Data, "data", LINUX, 0, left);
+        } else {
+            layout.append(Role::Data, "data", LINUX, 0, data);
+            layout.append(Role::Pool, "pool", LVM, 0, pool);
+        }
         Ok(layout)
     }
 
@@ -145,12 +165,18 @@ impl Layout {
         let mut layout = Self { id: older.id, disk_size, sector_size, partitions: Vec::new() };
         let fixed =
             FIXED.map(|(role, name, kind, attributes, size)| (role, name, kind, attributes, Some(size)));
-        let rest = [(Role::State, "state", LINUX, 0, None), (Role::Data, "data", LINUX, 0, None)];
-        if older.partitions.len() != fixed.len() + rest.len() {
+        let rest = [
+            (Role::State, "state", LINUX, 0, None),
+            (Role::Data, "data", LINUX, 0, None),
+            // Not in tables of before there were pools, nor on small disks.
+            (Role::Pool, "pool", LVM, 0, None),
+        ];
+        let all = fixed.len() + rest.len();
+        if older.partitions.len() != all && older.partitions.len() != all - 1 {
             return Err(format!(
-                "it has {} partitions instead of {}",
+                "it has {} partitions instead of {} or {all}",
                 older.partitions.len(),
-                fixed.len() + rest.len()
+                all - 1
             ));
         }
         for ((role, name, kind, attributes, size), old) in
@@ -197,9 +223,14 @@ impl Layout {
         Range { offset, length: self.disk_size - offset }
     }
 
-    /// The partition of `role`.
+    /// The partition of `role`; that of the pool is asked for by [`Layout::pool`].
     pub fn partition(&self, role: Role) -> &Partition {
         &self.partitions[role as usize - 1]
+    }
+
+    /// The partition of the pool, if there is one.
+    pub fn pool(&self) -> Option<&Partition> {
+        self.partitions.iter().find(|partition| partition.role == Role::Pool)
     }
 }
 
@@ -215,14 +246,31 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_disk_gets_two_gib_of_state_and_the_rest_as_data() {
+    fn the_smallest_disk_gets_two_gib_of_state_one_of_data_and_the_rest_as_pool() {
         let sizes = sizes(MIN_DISK, 512);
-        assert_eq!(sizes[8..], [("state".into(), 2048), ("data".into(), 2837)]);
+        assert_eq!(sizes[8..], [("state".into(), 2048), ("data".into(), 1024), ("pool".into(), 1813)]);
     }
 
     #[test]
     fn a_large_disk_gets_no_more_than_32_gib_of_state() {
-        assert_eq!(sizes(4_000_787_030_016, 4096)[8], ("state".into(), 32 * 1024));
+        assert_eq!(
+            sizes(4_000_787_030_016, 4096)[8..10],
+            [("state".into(), 32 * 1024), ("data".into(), 64 * 1024)]
+        );
+    }
+
+    #[test]
+    fn a_data_partition_can_be_given_a_size_and_has_all_where_less_than_one_gib_would_be_left() {
+        let layout = Layout::with_sizes(64 << 30, 512, ID, None, Some(20 << 30)).unwrap();
+        assert_eq!(layout.partition(Role::Data).size, 20 << 30);
+        assert_eq!(layout.pool().unwrap().kind.to_string(), "e6d6d379-f507-44c2-a23c-238f2a3df928");
+        let left = layout.partition(Role::Data).size + layout.pool().unwrap().size;
+        let all = Layout::with_sizes(64 << 30, 512, ID, None, Some(left - GIB + MIB)).unwrap();
+        assert_eq!((all.partition(Role::Data).size, all.pool()), (left, None));
+        assert_eq!(
+            Layout::with_sizes(64 << 30, 512, ID, None, Some(left + MIB)),
+            Err(LayoutError::Data(left))
+        );
     }
 
     #[test]
@@ -232,11 +280,11 @@ mod tests {
 
     #[test]
     fn a_state_partition_can_be_given_a_size_that_leaves_room_for_data() {
-        let layout = Layout::with_state(64 << 30, 512, ID, Some(20 << 30)).unwrap();
+        let layout = Layout::with_sizes(64 << 30, 512, ID, Some(20 << 30), None).unwrap();
         assert_eq!(layout.partition(Role::State).size, 20 << 30);
         let left = (64 * 1024 - 1 - 10371 - 1) * MIB;
         assert_eq!(
-            Layout::with_state(64 << 30, 512, ID, Some(60 << 30)),
+            Layout::with_sizes(64 << 30, 512, ID, Some(60 << 30), None),
             Err(LayoutError::State(left - GIB))
         );
     }

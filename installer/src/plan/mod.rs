@@ -317,7 +317,7 @@ pub fn plan(
     let keeps = config.install.as_ref().is_some_and(keep::is_asked);
     let layout = disk.and_then(|disk| match keeps {
         true => Some((disk, keep::layout(disk, &config.images, &mut errors)?)),
-        false => match Layout::with_state(disk.size, disk.sector_size, id, state_size(config)) {
+        false => match of_config(disk, config, id) {
             Ok(layout) => Some((disk, layout)),
             Err(error) => {
                 errors.push(select::unfit(disk, error));
@@ -368,8 +368,11 @@ pub fn plan(
     }
 }
 
-fn state_size(config: &NodeConfig) -> Option<u64> {
-    config.install.as_ref()?.state_size.map(|size| size.0)
+fn of_config(disk: &crate::inventory::Disk, config: &NodeConfig, id: Uuid) -> Result<Layout, LayoutError> {
+    let install = config.install.as_ref();
+    let state = install.and_then(|install| install.state_size).map(|size| size.0);
+    let data = install.and_then(|install| install.data_size).map(|size| size.0);
+    Layout::with_sizes(disk.size, disk.sector_size, id, state, data)
 }
 
 /// Disks of pools are emptied when everything else is on the disk and was read back: an installation that fails

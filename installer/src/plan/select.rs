@@ -228,6 +228,10 @@ pub(super) fn unfit(disk: &Disk, error: LayoutError) -> PlanError {
             ),
             "write a smaller state-size, or select a larger disk",
         ),
+        LayoutError::Data(largest) => (
+            format!("has no room for a data partition of install.data-size; the most is {}", Size(largest)),
+            "write a smaller data-size, or select a larger disk",
+        ),
         LayoutError::SectorSize(size) => (
             format!("has sectors of {size} bytes, Sheaf needs 512 or 4096"),
             "format the disk to 512 or 4096 bytes with its vendor's program",

@@ -22,6 +22,7 @@ use crate::status::Condition;
     category = "sheaf",
     derive = "PartialEq",
     status = "BlockDeviceStatus",
+    selectable = ".spec.nodeName",
     doc = "One disk of one node, known by its identity; a missing disk keeps its object.",
     printcolumn = r#"{"name":"Node","type":"string","jsonPath":".spec.nodeName"}"#,
     printcolumn = r#"{"name":"Device","type":"string","jsonPath":".status.devPath"}"#,
@@ -160,7 +161,7 @@ pub struct BlockDeviceStatus {
     /// Generation of the spec that this is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Details by type: Ready, SerialUnique, Healthy, Wiped.
+    /// Details by type: SerialUnique, Healthy, Wiped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

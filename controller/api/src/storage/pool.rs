@@ -33,6 +33,7 @@ pub const EVACUATING: &str = "Evacuating";
     category = "sheaf",
     derive = "PartialEq",
     status = "StoragePoolStatus",
+    selectable = ".spec.nodeName",
     doc = "A pool of storage on one node: LVM thin over its devices.",
     printcolumn = r#"{"name":"Node","type":"string","jsonPath":".spec.nodeName"}"#,
     printcolumn = r#"{"name":"Pool","type":"string","jsonPath":".spec.pool"}"#,

@@ -1,0 +1,230 @@
+//! What is made, said and erased.
+
+use super::*;
+use crate::disks::identity::Facts;
+use sheaf_api::storage::device::Wipe;
+use sheaf_host::smart;
+
+const NOW: &str = "2026-11-25T10:00:00Z";
+
+fn now() -> Timestamp {
+    NOW.parse().unwrap()
+}
+
+fn disk(serial: &str, device: &str) -> Disk {
+    let facts = Facts {
+        device: device.into(),
+        serial: Some(serial.into()),
+        model: Some("Disk".into()),
+        size: 1_000_000_000,
+        sector_size: 512,
+        ..Facts::default()
+    };
+    Disk {
+        id: format!("disk-{}", serial.to_lowercase()),
+        facts,
+        device: sheaf_host::block::Device { path: device.into(), ..Default::default() },
+        links: Vec::new(),
+        contents: Contents::Empty,
+        signatures: Vec::new(),
+        unreadable: None,
+        uses: Vec::new(),
+        health: smart::Health::default(),
+        is_ambiguous: false,
+        duplicate_serial: false,
+        pool_partition: None,
+    }
+}
+
+fn foreign(serial: &str) -> Disk {
+    let what = "ext4 on /dev/sdb".to_owned();
+    Disk { contents: Contents::Foreign(what.clone()), signatures: vec![what], ..disk(serial, "/dev/sdb") }
+}
+
+/// Objects of a node, which take what is reported.
+#[derive(Default)]
+struct Cluster(BTreeMap<String, Arc<BlockDevice>>);
+
+impl Cluster {
+    /// Plans and takes objects and statuses until nothing is new; gives the news and the disks to wipe.
+    fn settle(&mut self, disks: &[Disk]) -> (Vec<String>, Vec<String>) {
+        self.settle_after(disks, &BTreeMap::new())
+    }
+
+    fn settle_after(
+        &mut self,
+        disks: &[Disk],
+        failed: &BTreeMap<String, String>,
+    ) -> (Vec<String>, Vec<String>) {
+        let (mut told, mut wiped) = (Vec::new(), Vec::new());
+        for _ in 0..5 {
+            let mut is_new = false;
+            for action in plan("n1", disks, &self.0, failed, now()) {
+                match action {
+                    Action::Make(object) => {
+                        is_new = true;
+                        self.0.insert(object.metadata.name.clone().unwrap(), Arc::new(*object));
+                    }
+                    Action::Report { name, status, news } => {
+                        is_new = true;
+                        told.extend(news.into_iter().map(|news| format!("{}: {}", news.reason, news.note)));
+                        Arc::make_mut(self.0.get_mut(&name).unwrap()).status = Some(*status);
+                    }
+                    Action::Wipe { id, .. } => wiped.push(id),
+                }
+            }
+            if !is_new {
+                return (told, wiped);
+            }
+        }
+        panic!("the plan never ends: {:?}", plan("n1", disks, &self.0, failed, now()));
+    }
+
+    fn ask_to_wipe(&mut self, name: &str, serial: &str) {
+        let object = Arc::make_mut(self.0.get_mut(name).unwrap());
+        object.spec.wipe = Some(Wipe { confirm_serial: serial.into() });
+    }
+
+    fn status(&self, name: &str) -> BlockDeviceStatus {
+        self.0[name].status.clone().unwrap()
+    }
+
+    fn wiped(&self, name: &str) -> (String, String) {
+        let conditions = self.status(name).conditions;
+        let condition = find(&conditions, WIPED).unwrap();
+        (condition.reason.clone().unwrap(), condition.message.clone().unwrap_or_default())
+    }
+}
+
+#[test]
+fn a_disk_gets_an_object_and_keeps_it_with_its_settings_when_it_is_pulled_and_comes_back_elsewhere() {
+    let mut cluster = Cluster::default();
+    let (told, _) = cluster.settle(&[disk("A", "/dev/sdb")]);
+    assert_eq!(told, [""; 0]);
+    let object = Arc::make_mut(cluster.0.get_mut("n1.disk-a").unwrap());
+    assert_eq!((object.spec.identity.serial.as_deref(), object.spec.role), (Some("A"), Role::None));
+    object.spec.role = Role::Pool;
+    object.spec.pool = Some("fast".into());
+
+    let (told, _) = cluster.settle(&[]);
+    assert_eq!(told, ["DiskMissing: the node does not see it any more; it was /dev/sdb"]);
+    let status = cluster.status("n1.disk-a");
+    assert_eq!((status.state, status.dev_path), (Some(DeviceState::Missing), None));
+    assert_eq!((status.serial.as_deref(), status.size.as_deref()), (Some("A"), Some("1 GB")));
+    assert_eq!(cluster.settle(&[]).0, [""; 0], "said once");
+
+    let (told, _) = cluster.settle(&[disk("A", "/dev/sdq")]);
+    assert_eq!(told, ["DiskBack: the node sees it again, as /dev/sdq"]);
+    assert_eq!(cluster.0["n1.disk-a"].spec.pool.as_deref(), Some("fast"));
+}
+
+#[test]
+fn a_duplicate_serial_and_an_absent_one_are_shown() {
+    let mut cluster = Cluster::default();
+    let twin = Disk { duplicate_serial: true, ..disk("A", "/dev/sdb") };
+    let mut nameless = disk("", "/dev/sdc");
+    nameless.facts.serial = None;
+    nameless.id = "path-p3".into();
+    let (told, _) = cluster.settle(&[twin, nameless]);
+    assert_eq!(
+        told,
+        ["DuplicateSerial: another disk of this node has the serial A; it is known by its place alone"]
+    );
+    assert!(cluster.status("n1.disk-a").duplicate_serial);
+    let conditions = cluster.status("n1.path-p3").conditions;
+    assert_eq!(find(&conditions, SERIAL_UNIQUE).unwrap().reason.as_deref(), Some("NoSerial"));
+}
+
+#[test]
+fn a_foreign_disk_is_erased_once_when_its_serial_is_repeated_and_not_without() {
+    let mut cluster = Cluster::default();
+    assert_eq!(cluster.settle(&[foreign("A")]).1, [""; 0]);
+    cluster.ask_to_wipe("n1.disk-a", "A");
+    assert_eq!(
+        plan("n1", &[foreign("A")], &cluster.0, &BTreeMap::new(), now())[0],
+        Action::Wipe { name: "n1.disk-a".into(), id: "disk-a".into() }
+    );
+    cluster.settle(&[foreign("A")]);
+    // The wipe was done: the disk is empty.
+    let (told, wiped) = cluster.settle(&[disk("A", "/dev/sdb")]);
+    assert_eq!((told, wiped), (vec!["Erased: erased: ext4 on /dev/sdb".to_owned()], vec![]));
+    assert_eq!(cluster.wiped("n1.disk-a").0, "Erased");
+    // It is pulled, filled elsewhere and comes back: the old request does not erase it.
+    let (told, wiped) = cluster.settle(&[foreign("A")]);
+    assert_eq!(wiped, [""; 0]);
+    assert!(
+        told[0].starts_with("NotErased: it was erased for this request, and something is on it again"),
+        "{told:?}"
+    );
+    // A new request does.
+    Arc::make_mut(cluster.0.get_mut("n1.disk-a").unwrap()).spec.wipe = None;
+    cluster.settle(&[foreign("A")]);
+    assert_eq!(cluster.status("n1.disk-a").wiped, None);
+    cluster.ask_to_wipe("n1.disk-a", "A");
+    assert!(cluster.settle(&[foreign("A")]).1.contains(&"disk-a".to_owned()));
+}
+
+#[test]
+fn every_reason_against_erasing_is_a_sentence() {
+    let used = Disk { uses: vec!["/dev/sdb1 is mounted at /mnt".into()], ..foreign("A") };
+    let mut read_only = foreign("A");
+    read_only.facts.read_only = true;
+    let unreadable = Disk { unreadable: Some("it can not be searched: EIO".into()), ..foreign("A") };
+    let twin = Disk { is_ambiguous: true, ..foreign("A") };
+    let system = Disk { contents: Contents::System, ..disk("A", "/dev/sdb") };
+    let held = vec!["/dev/sdb belongs to /dev/mapper/sheaf--fast-thin_tdata (lvm)".to_owned()];
+    let member = Disk { contents: Contents::Pool("fast".into()), uses: held, ..disk("A", "/dev/sdb") };
+    let other = Disk { id: "disk-a".into(), ..foreign("B") };
+    for (disk, reason, sentence) in [
+        (used, "InUse", "/dev/sdb1 is mounted at /mnt"),
+        (read_only, "ReadOnly", "the kernel refuses writes to it"),
+        (unreadable, "Unreadable", "it can not be searched: EIO"),
+        (
+            twin,
+            "Ambiguous",
+            "another disk of this node says the same of itself; pull one of them out and leave the one that is meant",
+        ),
+        (system, "InUse", "this node runs from it"),
+        (
+            member,
+            "InUse",
+            "it belongs to pool fast; take it out of the pool first, or delete the pool's StoragePool",
+        ),
+        (other, "OtherDisk", "the disk that is there is another: it is B"),
+    ] {
+        let mut cluster = Cluster::default();
+        cluster.settle(&[Disk { signatures: Vec::new(), ..foreign("A") }]);
+        cluster.ask_to_wipe("n1.disk-a", "A");
+        let (told, wiped) = cluster.settle(std::slice::from_ref(&disk));
+        assert_eq!(wiped, [""; 0], "{disk:?}");
+        assert_eq!(cluster.wiped("n1.disk-a"), (reason.to_owned(), sentence.to_owned()));
+        assert_eq!(told, [format!("NotErased: {sentence}")]);
+    }
+}
+
+#[test]
+fn a_wipe_that_failed_is_said_and_not_tried_at_every_look() {
+    let mut cluster = Cluster::default();
+    cluster.settle(&[foreign("A")]);
+    cluster.ask_to_wipe("n1.disk-a", "A");
+    let failed = BTreeMap::from([("n1.disk-a".to_owned(), "wipefs --all: exit status: 1".to_owned())]);
+    let (told, wiped) = cluster.settle_after(&[foreign("A")], &failed);
+    assert_eq!((told, wiped), (vec!["NotErased: wipefs --all: exit status: 1".to_owned()], vec![]));
+}
+
+#[test]
+fn a_disk_that_fails_is_news_once() {
+    let mut cluster = Cluster::default();
+    cluster.settle(&[disk("A", "/dev/sdb")]);
+    let health = smart::Health {
+        verdict: Verdict::Failing,
+        reason: Some("its spare blocks run out".into()),
+        ..smart::Health::default()
+    };
+    let failing = Disk { health, ..disk("A", "/dev/sdb") };
+    assert_eq!(
+        cluster.settle(std::slice::from_ref(&failing)).0,
+        ["DiskFailing: it says that it fails: its spare blocks run out"]
+    );
+    assert_eq!(cluster.settle(&[failing]).0, [""; 0]);
+}
