@@ -221,7 +221,7 @@ impl Run for System {
             (None, deadline) => {
                 Err(RunError::Late { command: boxed(), after: deadline.unwrap_or_default(), tail: tail() })
             }
-            (Some(status), _) if !status.success() && !(command.any_code && status.code().is_some()) => {
+            (Some(status), _) if !(status.success() || command.any_code && status.code().is_some()) => {
                 Err(RunError::Failed {
                     command: boxed(),
                     ended: status.to_string(),

@@ -88,7 +88,7 @@ pub fn assign(disks: &[Facts], known: &BTreeMap<String, Identity>) -> Vec<String
             // Nobody has the plain name yet: the first by place, so that the order of meeting does not matter.
             (false, false) => !known.contains_key(id) && twins.iter().all(|twin| disk.place < twin.place),
         };
-        let alone = twins.is_empty() && !(known.contains_key(&placed) && !is_known_at(id, disk));
+        let alone = twins.is_empty() && (!known.contains_key(&placed) || is_known_at(id, disk));
         if alone || (is_first && !twins.is_empty()) { id.clone() } else { placed }
     };
     disks.iter().enumerate().map(choose).collect()

@@ -80,7 +80,7 @@ fn states(plan: &Plan) -> Vec<String> {
 fn a_pool_is_made_of_its_first_device_and_grown_by_the_others() {
     let mut bench = Bench::new(&["/dev/sda", "/dev/sdb"]);
     let (a, b) = (member("a", Some("/dev/sda")), member("b", Some("/dev/sdb")));
-    let (said, plan) = bench.settle(&wanted(&[a.clone()]));
+    let (said, plan) = bench.settle(&wanted(std::slice::from_ref(&a)));
     assert_eq!(said, ["makes the pool on /dev/sda", "makes the thin pool, 9.9 GiB and 64 MiB of metadata"]);
     assert_eq!(states(&plan), ["n1.a Active -"]);
     let before = bench.thin().size;
@@ -179,10 +179,10 @@ fn a_missing_device_stops_all_change_and_comes_back_under_another_name() {
 fn a_missing_device_that_held_nothing_and_is_wanted_no_more_is_forgotten() {
     let mut bench = Bench::new(&["/dev/sda", "/dev/sdb"]);
     let a = member("a", Some("/dev/sda"));
-    bench.settle(&wanted(&[a.clone()]));
+    bench.settle(&wanted(std::slice::from_ref(&a)));
     bench.lvm.add_member(GROUP, std::path::Path::new("/dev/sdb"), &["sheaf.device=b"]).unwrap();
     bench.lvm.pull("/dev/sdb");
-    assert_eq!(bench.settle_when(&wanted(&[a.clone()]), false).0, [""; 0]);
+    assert_eq!(bench.settle_when(&wanted(std::slice::from_ref(&a)), false).0, [""; 0]);
     assert_eq!(bench.settle(&wanted(&[a])).0, ["forgets missing devices that held nothing"]);
 }
 
