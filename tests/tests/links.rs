@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Ports of the bond, then the card that is told by its place.
 const CARDS: [&str; 3] = ["52:54:00:5e:af:81", "52:54:00:5e:af:82", "52:54:00:5e:af:83"];
@@ -180,7 +180,7 @@ fn bond_vlans_and_bridges_of_an_installed_node_are_as_its_node_toml_asks() {
         assert_eq!(root("stat -c %a /etc/case/secret.conf; cat /etc/case/secret.conf")?, "600\nas asked");
 
         // And on the wire.
-        let sent = listen(&switch.socket(), || root("bash -c ': >/dev/udp/10.30.0.77/9' || true").map(drop))?;
+        let sent = listen(&switch.socket(), || root("bash -c 'echo >/dev/udp/10.30.0.77/9'").map(drop))?;
         assert_eq!(sent, 30, "who looks for a neighbour on storage asks with its tag");
         Ok(())
     });
@@ -311,7 +311,8 @@ fn listen(switch: &Path, act: impl Fn() -> Result<()>) -> Result<u16> {
     let mut cable = UnixStream::connect(switch)?;
     cable.set_read_timeout(Some(ANSWER))?;
     act()?;
-    loop {
+    let begin = Instant::now();
+    while begin.elapsed() < ANSWER {
         let mut length = [0; 4];
         cable.read_exact(&mut length).context("no tagged question came by")?;
         let mut frame = vec![0; u32::from_be_bytes(length) as usize];
@@ -320,4 +321,5 @@ fn listen(switch: &Path, act: impl Fn() -> Result<()>) -> Result<u16> {
             return Ok(u16::from_be_bytes([frame[14], frame[15]]) & 0x0fff);
         }
     }
+    anyhow::bail!("no tagged question came by within {} s", ANSWER.as_secs())
 }

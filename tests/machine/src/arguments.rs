@@ -177,10 +177,7 @@ fn add_card(args: &mut Args, index: usize, card: &Card) {
     // Without a peer QEMU drops what it sends; in a hub that nobody else is in it would stand still and complain.
     let peer = card.switch.as_ref().map(|_| format!("netdev={id},")).unwrap_or_default();
     // A ROM would only make its firmware look for something to boot there, too.
-    args.two(
-        "-device",
-        &format!("virtio-net-pci,{peer}mac={},bus=pcie.0,addr={slot:#x},romfile=", card.mac),
-    );
+    args.two("-device", &format!("virtio-net-pci,{peer}mac={},bus=pcie.0,addr={slot:#x},romfile=", card.mac));
     if let Some(switch) = &card.switch {
         args.two("-netdev", &cable(&id, switch));
     }

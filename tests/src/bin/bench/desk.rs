@@ -48,6 +48,8 @@ pub struct Writers {
     pub bytes: u64,
     /// `dd`, direct and flushed.
     pub dd: f64,
+    /// The same, read back past the page cache by another `dd` and compared by `cmp`.
+    pub dd_verified: f64,
     /// The installer: checked, decoded, written and flushed.
     pub written: f64,
     /// The same, read back and compared, too.
@@ -82,6 +84,10 @@ pub fn writers(case: &Case, built: &Built) -> Result<Writers> {
     let installer = installer.arg(&built.release).arg(path);
     let dd = Command::new("dd").arg(argument("if=", &raw)).arg(argument("of=", path));
     let dd = dd.args(["bs=4M", "oflag=direct", "conv=fsync,notrunc", "status=none"]);
+    let bytes = std::fs::metadata(&raw)?.len();
+    let back =
+        format!("dd if=\"$1\" bs=4M iflag=direct,count_bytes count={bytes} status=none | cmp - \"$0\"");
+    let back = Command::new("sh").args(["-c", &back]).arg(&raw).arg(path);
     let coreos = case.root().join(COREOS_INSTALLER);
     let can_coreos = coreos.exists() && disk.is_some();
     let coreos = Command::new(coreos).args(["install", "--offline", "--insecure", "--image-file"]);
@@ -89,9 +95,12 @@ pub fn writers(case: &Case, built: &Built) -> Result<Writers> {
 
     // Once for nothing: the file gets its blocks, what is read lies in memory.
     timed(&dd)?;
-    let (mut by_dd, mut written, mut verified, mut by_coreos) = (vec![], vec![], vec![], vec![]);
+    let (mut by_dd, mut dd_verified) = (vec![], vec![]);
+    let (mut written, mut verified, mut by_coreos) = (vec![], vec![], vec![]);
     for _ in 0..ROUNDS {
-        by_dd.push(timed(&dd)?.0.as_secs_f64());
+        let seconds = timed(&dd)?.0.as_secs_f64();
+        by_dd.push(seconds);
+        dd_verified.push(seconds + timed(&back)?.0.as_secs_f64());
         let timing: Value = serde_json::from_str(&timed(&installer)?.1)?;
         let seconds = |phase: &str| timing["seconds"][phase].as_f64().context("the installer told no times");
         written.push(seconds("write")?);
@@ -100,10 +109,10 @@ pub fn writers(case: &Case, built: &Built) -> Result<Writers> {
             by_coreos.push(timed(&coreos)?.0.as_secs_f64());
         }
     }
-    let bytes = std::fs::metadata(&raw)?.len();
     Ok(Writers {
         bytes,
         dd: median(by_dd),
+        dd_verified: median(dd_verified),
         written: median(written),
         verified: median(verified),
         coreos: can_coreos.then(|| median(by_coreos)),
