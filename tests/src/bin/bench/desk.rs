@@ -90,7 +90,7 @@ pub fn writers(case: &Case, built: &Built) -> Result<Writers> {
     let back = Command::new("sh").args(["-c", &back]).arg(&raw).arg(path);
     let coreos = case.root().join(COREOS_INSTALLER);
     let can_coreos = coreos.exists() && disk.is_some();
-    let coreos = Command::new(coreos).args(["install", "--offline", "--insecure", "--image-file"]);
+    let coreos = with_udev(case, &coreos)?.args(["install", "--offline", "--insecure", "--image-file"]);
     let coreos = coreos.arg(&raw).arg(path);
 
     // Once for nothing: the file gets its blocks, what is read lies in memory.
@@ -119,6 +119,20 @@ pub fn writers(case: &Case, built: &Built) -> Result<Writers> {
     })
 }
 
+/// `program`, which waits for udev, also where there is none (a container): then a namespace of its own has one that
+/// is never busy.
+fn with_udev(case: &Case, program: &Path) -> Result<Command> {
+    if Path::new("/run/udev/control").exists() {
+        return Ok(Command::new(program));
+    }
+    let stub = case.work().join("no-udev/udevadm");
+    sheaf_host::file::write_atomically(&stub, b"#!/bin/sh\n", 0o755)?;
+    let script = "mkdir -p /run/udev && mount -t tmpfs none /run/udev && touch /run/udev/control && \
+                  PATH=\"$0:$PATH\" exec \"$@\"";
+    let command = Command::new("unshare").args(["--mount", "sh", "-c", script]);
+    Ok(command.arg(case.work().join("no-udev")).arg(program))
+}
+
 fn argument(key: &str, path: &Path) -> std::ffi::OsString {
     let mut argument = std::ffi::OsString::from(key);
     argument.push(path);
@@ -142,7 +156,8 @@ struct Loop(PathBuf);
 impl Loop {
     /// None where the kernel or the user's rights do not allow it.
     fn over(file: &Path) -> Option<Self> {
-        let setup = Command::new("losetup").args(["--find", "--show", "--direct-io=on"]).arg(file);
+        let setup =
+            Command::new("losetup").args(["--find", "--show", "--partscan", "--direct-io=on"]).arg(file);
         System.run(&setup).ok().map(|output| Self(output.text().into()))
     }
 }

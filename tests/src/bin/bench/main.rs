@@ -1,7 +1,8 @@
 //! `make bench`: measures and writes docs/benchmarks.md, each figure with the command behind it.
 //!
 //! Why here: figures are taken from built artefacts and running machines, as a user meets them. Route in: what
-//! `sheaf build` left, machines in QEMU. Route out: one Markdown file. `--cold` also builds with an empty cache.
+//! `sheaf build` left, machines in QEMU. Route out: one Markdown file. `--cold` also builds with an empty cache;
+//! `--desk` only measures what needs no machine, and prints it.
 
 mod desk;
 
@@ -24,8 +25,15 @@ const AGENT_RSS: &str =
 const AGENT_READY: &str = "systemctl show --property ActiveEnterTimestampMonotonic --value sheaf-agent";
 
 fn main() {
-    let cold = std::env::args().any(|argument| argument == "--cold");
+    let is_given = |name: &str| std::env::args().any(|argument| argument == name);
+    let (cold, desk) = (is_given("--cold"), is_given("--desk"));
     case("bench", |case| {
+        if desk {
+            let mut report = Report::default();
+            report.desk(case, &case.built()?)?;
+            print!("{}", report.text);
+            return Ok(());
+        }
         let text = Report::default().all(case, cold)?;
         let path = case.root().join("docs/benchmarks.md");
         sheaf_host::file::write_atomically(&path, text.as_bytes(), 0o644)?;
