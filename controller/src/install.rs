@@ -11,20 +11,25 @@ use k8s_openapi::{
         core::v1::Namespace,
         node::v1::RuntimeClass,
         rbac::v1::{ClusterRole, ClusterRoleBinding},
+        storage::v1::{CSIDriver, StorageClass},
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use sheaf_api::{
     crd,
-    names::{CONTROLLER_MANAGER, RUNTIME_CLASS, SYSTEM_NAMESPACE, TRUE, VM_NODE_LABEL, VM_ONLY_TAINT},
+    names::{
+        CONTROLLER_MANAGER, RUNTIME_CLASS, SYSTEM_NAMESPACE, TRUE, VM_NODE_LABEL, VM_ONLY_TAINT,
+        VOLUME_DRIVER,
+    },
+    snapshot::VolumeSnapshotClass,
 };
 
-use crate::policy;
+use crate::{policy, volumes::class};
 
 /// How long the API server may take to serve a new definition.
 const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
@@ -65,6 +70,10 @@ pub async fn install(client: &Client) -> Result<(), InstallError> {
         apply(&definitions, "CustomResourceDefinition", &name, body).await?;
         established(&definitions, &name).await?;
     }
+    apply(&Api::<CSIDriver>::all(client.clone()), "CSIDriver", VOLUME_DRIVER, class::driver()).await?;
+    create(&Api::<StorageClass>::all(client.clone()), "StorageClass", class::storage_class()).await?;
+    create(&Api::<VolumeSnapshotClass>::all(client.clone()), "VolumeSnapshotClass", class::snapshot_class())
+        .await?;
     apply(&Api::<RuntimeClass>::all(client.clone()), "RuntimeClass", RUNTIME_CLASS, runtime_class()).await?;
     let roles: Api<ClusterRole> = Api::all(client.clone());
     apply(&roles, "ClusterRole", policy::node::ROLE, policy::node::role()).await?;
@@ -87,6 +96,19 @@ where
     match api.patch(name, &how, &Patch::Apply(&body)).await {
         Ok(_) => Ok(()),
         Err(source) => Err(InstallError::Apply { what: format!("{kind} {name}"), source }),
+    }
+}
+
+/// Makes an object that belongs to the operator from then on.
+async fn create<K>(api: &Api<K>, kind: &str, body: Value) -> Result<(), InstallError>
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned + serde::Serialize,
+{
+    let object: K = serde_json::from_value(body).map_err(crd::CrdError::Shape)?;
+    match api.create(&PostParams::default(), &object).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        Err(source) => Err(InstallError::Apply { what: kind.to_string(), source }),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Why here: a node's certificate can not create Pods, hold a Lease or write the status of VMs, and must not.
 //! Route in: VirtualMachines, their instances and Pods, certificate requests, seen over watches.
 //! Route out: instances, placeholder Pods, statuses, approvals. One replica leads ([`lease`]); it installs what
-//! the cluster needs ([`install`]) and then runs three controllers: [`vm`], [`vmi`], [`csr`].
+//! the cluster needs ([`install`]) and then runs the controllers: [`vm`], [`vmi`], [`csr`], and those of [`volumes`].
 
 use std::{path::Path, time::Duration};
 
@@ -21,6 +21,7 @@ pub mod resolve;
 pub mod tell;
 pub mod vm;
 pub mod vmi;
+pub mod volumes;
 
 pub use sheaf_api::conditions;
 
@@ -67,7 +68,12 @@ async fn lead(client: &Client) {
         tokio::time::sleep(API_RETRY).await; // the next look at whether the API server takes it
     }
     tracing::info!("CustomResourceDefinitions, RuntimeClass and policies are in place");
-    tokio::join!(vm::run(client.clone()), vmi::run(client.clone()), csr::run(client.clone()));
+    tokio::join!(
+        vm::run(client.clone()),
+        vmi::run(client.clone()),
+        csr::run(client.clone()),
+        volumes::run(client.clone())
+    );
 }
 
 async fn connect(kubeconfig: &Path) -> anyhow::Result<Client> {

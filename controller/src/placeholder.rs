@@ -1,7 +1,7 @@
 //! The placeholder Pod: what an instance is for the scheduler, and the letter to the node that gets it.
 //!
 //! Why here: node authorizer and quota know Pods alone, so everything that the VM uses must be in the Pod: CPU,
-//! memory with QEMU's share, /dev/kvm, ports of bridges, Secrets. Route in: the instance and its resolved spec.
+//! memory with QEMU's share, /dev/kvm, ports of bridges, Secrets, claims. Route in: the instance and its resolved spec.
 //! Route out: a Pod that satisfies the `restricted` Pod security standard.
 
 use std::collections::BTreeMap;
@@ -77,7 +77,7 @@ pub fn pod(vmi: &VirtualMachineInstance) -> Result<Pod, serde_json::Error> {
                 "resources": resources(spec),
                 "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
             }],
-            "volumes": secrets(spec),
+            "volumes": volumes(spec),
         },
     }))
 }
@@ -129,7 +129,15 @@ fn node_selector(spec: &VirtualMachineInstanceSpec) -> BTreeMap<String, String> 
     selector
 }
 
-/// Every Secret that the VM uses: a node may read only those that a Pod bound to it names.
+/// Every Secret and every claim that the VM uses: a node may read only those that a Pod bound to it names, and the
+/// scheduler binds the claims. The container mounts none of them: a claim is a raw disk of the VM, whatever its mode.
+fn volumes(spec: &VirtualMachineInstanceSpec) -> Vec<Value> {
+    let claims = spec.volumes.iter().filter_map(|volume| volume.claim()).enumerate().map(
+        |(index, claim)| json!({"name": format!("claim-{index}"), "persistentVolumeClaim": {"claimName": claim}}),
+    );
+    secrets(spec).into_iter().chain(claims).collect()
+}
+
 fn secrets(spec: &VirtualMachineInstanceSpec) -> Vec<Value> {
     let mut names: Vec<&str> = spec
         .volumes
@@ -199,6 +207,24 @@ mod tests {
         let volumes = pod.spec.unwrap().volumes.unwrap();
         assert_eq!(volumes.len(), 1);
         assert_eq!(volumes[0].secret.as_ref().unwrap().secret_name.as_deref(), Some("s"));
+    }
+
+    #[test]
+    fn every_claim_is_a_volume_that_no_container_mounts() {
+        let pod = pod(&vmi(json!({
+            "domain": {"memory": {"guest": "1Gi"}, "devices": {"disks": [{"name": "a"}, {"name": "b"}]}},
+            "volumes": [{"name": "a", "persistentVolumeClaim": {"claimName": "data"}},
+                        {"name": "b", "dataVolume": {"name": "root"}}],
+        })))
+        .unwrap();
+        let spec = serde_json::to_value(pod.spec.unwrap()).unwrap();
+        assert_eq!(
+            spec["volumes"],
+            json!([{"name": "claim-0", "persistentVolumeClaim": {"claimName": "data"}},
+                   {"name": "claim-1", "persistentVolumeClaim": {"claimName": "root"}}])
+        );
+        let container = &spec["containers"][0];
+        assert!(container.get("volumeMounts").is_none() && container.get("volumeDevices").is_none());
     }
 
     #[test]

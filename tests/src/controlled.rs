@@ -15,8 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long anything may take here; the longest is a start that waits after a failure.
-const SOON: Duration = Duration::from_secs(40);
+/// How long anything may take here; the longest is a start that waits after a failure, on a
+/// machine that has other work.
+const SOON: Duration = Duration::from_secs(90);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
 

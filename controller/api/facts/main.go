@@ -1,5 +1,5 @@
-// Command facts prints the names of all fields of KubeVirt's VirtualMachine and VirtualMachineInstance specs,
-// one a line: type, field, kind. The CRDs of sheaf-api must know every one of them, because the API server drops
+// Command facts prints the names of all fields of KubeVirt's VirtualMachine and VirtualMachineInstance specs, and of
+// CDI's DataVolume spec that they hold, one a line: type, field, kind. The CRDs of sheaf-api must know every one of them, because the API server drops
 // in silence what a schema does not know, and Sheaf refuses by name what it does not do.
 //
 //	go run . > kubevirt-v1.txt
@@ -11,13 +11,29 @@ import (
 	"sort"
 	"strings"
 
+	core "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	kubevirt "kubevirt.io/api/core/v1"
+	cdi "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 )
 
-const ours = "kubevirt.io/api/core/v1"
+// known says what a type is called here, or nothing: then only that it is an object is of interest. CDI and KubeVirt
+// both have a DataVolumeSource; of Kubernetes' own types those of a claim matter.
+func known(t reflect.Type) string {
+	switch t.PkgPath() {
+	case reflect.TypeOf(kubevirt.VirtualMachineSpec{}).PkgPath():
+		return t.Name()
+	case reflect.TypeOf(cdi.DataVolumeSpec{}).PkgPath():
+		return "cdi." + t.Name()
+	}
+	switch t {
+	case reflect.TypeOf(core.PersistentVolumeClaimSpec{}), reflect.TypeOf(core.VolumeResourceRequirements{}):
+		return "core." + t.Name()
+	}
+	return ""
+}
 
 func main() {
 	lines := map[string]bool{}
@@ -30,14 +46,14 @@ func main() {
 	fmt.Println(strings.Join(sorted, "\n"))
 }
 
-// walk adds a line for each field of t and of the KubeVirt types below it.
+// walk adds a line for each field of t and of the known types below it.
 func walk(t reflect.Type, lines map[string]bool, seen map[reflect.Type]bool) {
 	if seen[t] {
 		return
 	}
 	seen[t] = true
 	fields(t, func(name string, kind reflect.Type) {
-		lines[t.Name()+" "+name+" "+describe(kind, lines, seen)] = true
+		lines[known(t)+" "+name+" "+describe(kind, lines, seen)] = true
 	})
 }
 
@@ -57,7 +73,7 @@ func fields(t reflect.Type, each func(string, reflect.Type)) {
 	}
 }
 
-// describe says how a value of type t looks in JSON, and walks into KubeVirt's own types.
+// describe says how a value of type t looks in JSON, and walks into the known types.
 func describe(t reflect.Type, lines map[string]bool, seen map[reflect.Type]bool) string {
 	switch t {
 	case reflect.TypeOf(resource.Quantity{}), reflect.TypeOf(intstr.IntOrString{}):
@@ -71,9 +87,9 @@ func describe(t reflect.Type, lines map[string]bool, seen map[reflect.Type]bool)
 	case reflect.Slice:
 		return "list:" + describe(t.Elem(), lines, seen)
 	case reflect.Struct:
-		if t.PkgPath() == ours {
+		if name := known(t); name != "" {
 			walk(t, lines, seen)
-			return "object:" + t.Name()
+			return "object:" + name
 		}
 		return "object"
 	case reflect.Map:

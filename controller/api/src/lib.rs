@@ -5,6 +5,7 @@
 //! Route in: a manifest, checked by the API server against [`crd`]. Route out: the placeholder Pod's annotation
 //! ([`placeholder::PlacedVmi`]), which the agent of the chosen node reads.
 
+pub mod cdi;
 pub mod conditions;
 pub mod crd;
 pub mod devices;
@@ -13,6 +14,7 @@ pub mod host_disk;
 pub mod names;
 pub mod placeholder;
 pub mod quantity;
+pub mod snapshot;
 pub mod status;
 pub mod storage;
 pub mod strict;

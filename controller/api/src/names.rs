@@ -93,3 +93,23 @@ pub fn volume_group(pool: &str) -> String {
 
 /// The driver of Sheaf's volumes: provisioner of its StorageClasses, name of its CSIDriver.
 pub const VOLUME_DRIVER: &str = "lvm.sheaf.dev";
+/// The StorageClass and the VolumeSnapshotClass that a cluster has from the start.
+pub const STORAGE_CLASS: &str = "sheaf";
+/// Parameter of a StorageClass: the pool its volumes come from. Default: [`DEFAULT_POOL`].
+pub const POOL_PARAMETER: &str = "pool";
+/// Annotation of a PersistentVolumeClaim: what is in its volume at first, JSON of `storage::local_volume::VolumeSource`.
+pub const SOURCE_ANNOTATION: &str = "sheaf.dev/source";
+/// Annotation of a LocalVolume: the claim it is for, `<namespace>/<name>`.
+pub const CLAIM_ANNOTATION: &str = "sheaf.dev/claim";
+/// Annotation of a LocalVolume: the VolumeSnapshot it is for, `<namespace>/<name>`.
+pub const SNAPSHOT_ANNOTATION: &str = "sheaf.dev/snapshot";
+/// Label of a LocalVolume that outlived its claim because that was asked for. Value [`TRUE`].
+pub const RETAINED_LABEL: &str = "sheaf.dev/retained";
+/// Finalizer of a PersistentVolume: held until its LocalVolume is gone.
+pub const VOLUME_FINALIZER: &str = "sheaf.dev/persistent-volume";
+/// Label by which a node is known to the scheduler.
+pub const HOSTNAME_LABEL: &str = "kubernetes.io/hostname";
+/// Annotation of a PersistentVolumeClaim: the node that the scheduler chose for it.
+pub const SELECTED_NODE_ANNOTATION: &str = "volume.kubernetes.io/selected-node";
+/// Annotation of a DataVolume, or of its claim, that is to be filled before a VM uses it; CDI's. Value [`TRUE`].
+pub const IMMEDIATE_ANNOTATION: &str = "cdi.kubevirt.io/storage.bind.immediate.requested";

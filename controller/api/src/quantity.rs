@@ -98,6 +98,17 @@ impl From<&Amount> for Quantity {
     }
 }
 
+impl TryFrom<&Quantity> for Amount {
+    type Error = NotAQuantity;
+
+    fn try_from(quantity: &Quantity) -> Result<Self, NotAQuantity> {
+        match parse(&quantity.0) {
+            Some(_) => Ok(Self(quantity.0.clone())),
+            None => Err(NotAQuantity(quantity.0.clone())),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for Amount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]

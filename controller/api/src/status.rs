@@ -52,6 +52,12 @@ pub enum PrintableStatus {
     Running,
     /// The instance is being shut down.
     Stopping,
+    /// A disk of it is being made or filled.
+    Provisioning,
+    /// A disk of it waits for a node.
+    WaitingForVolumeBinding,
+    /// A disk of it can not be made; the condition Failure says why.
+    DataVolumeError,
     /// The VM itself is being deleted.
     Terminating,
     /// Starts keep failing; the next try waits.

@@ -10,7 +10,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{status::VirtualMachineStatus, vmi::VirtualMachineInstanceSpec};
+use crate::{cdi::DataVolumeTemplate, status::VirtualMachineStatus, vmi::VirtualMachineInstanceSpec};
 
 /// A virtual machine: what it is made of and when it runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
@@ -38,6 +38,10 @@ pub struct VirtualMachineSpec {
     /// Deprecated by KubeVirt in favour of runStrategy: true is Always, false is Halted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running: Option<bool>,
+    /// Disks that belong to the VM: made with it, kept over its stops, deleted with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub data_volume_templates: Vec<DataVolumeTemplate>,
     /// What the next instance is made from; a change takes effect at the next start.
     pub template: VirtualMachineInstanceTemplate,
 }

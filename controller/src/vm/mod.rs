@@ -1,8 +1,8 @@
 //! Controller of virtual machines: from VirtualMachine and its run strategy to an instance, or none.
 //!
 //! Reads: VMs, and the instance of the same name (asked of the API server anew for each decision). Owns: instances
-//! that VMs want, status and finalizer of VMs. Never touches: Pods. Route in: watches. Route out: [`plan`], done
-//! step by step here without further decisions.
+//! that VMs want, the DataVolumes of their templates, status and finalizer of VMs. Never touches: Pods, claims. Route
+//! in: watches. Route out: [`plan`], done step by step here without further decisions.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,13 +12,14 @@ use kube::{
     api::{DeleteParams, PostParams, Preconditions},
     runtime::{Controller, controller::Action as Requeue, watcher},
 };
-use sheaf_api::{VirtualMachine, VirtualMachineInstance, names::VM_FINALIZER};
+use sheaf_api::{VirtualMachine, VirtualMachineInstance, cdi::DataVolume, names::VM_FINALIZER};
 
 use crate::{
     object::{Context, RequestError, doing, drive, gone, hold, release, report},
     tell::News,
 };
 
+pub mod disks;
 pub mod plan;
 
 /// Until the next try after the API server refused or failed.
@@ -27,7 +28,8 @@ const RETRY: Duration = Duration::from_secs(10);
 /// Runs until dropped.
 pub async fn run(client: Client) {
     let controller = Controller::new(Api::<VirtualMachine>::all(client.clone()), watcher::Config::default())
-        .owns(Api::<VirtualMachineInstance>::all(client.clone()), watcher::Config::default());
+        .owns(Api::<VirtualMachineInstance>::all(client.clone()), watcher::Config::default())
+        .owns(Api::<DataVolume>::all(client.clone()), watcher::Config::default());
     drive(controller, client, "virtual machine", RETRY, reconcile).await;
 }
 
@@ -40,7 +42,12 @@ async fn reconcile(seen: Arc<VirtualMachine>, context: Arc<Context>) -> Result<R
         return Ok(Requeue::await_change());
     };
     let vmi = instances.get_opt(&name).await.map_err(doing("reading its instance"))?;
-    let plan = plan::plan(&vm, vmi.as_ref(), Timestamp::now());
+    let datas: Api<DataVolume> = Api::namespaced(context.client.clone(), &namespace);
+    let mut there = Vec::new();
+    for template in &vm.spec.data_volume_templates {
+        there.extend(datas.get_opt(&template.metadata.name).await.map_err(doing("reading its disks"))?);
+    }
+    let plan = plan::plan(&vm, vmi.as_ref(), &there, Timestamp::now());
 
     // What a failure counts must be kept before the instance that failed is deleted; that a start was made,
     // only after it was.
@@ -52,6 +59,15 @@ async fn reconcile(seen: Arc<VirtualMachine>, context: Arc<Context>) -> Result<R
         match action {
             plan::Action::Hold => hold(&machines, &vm, VM_FINALIZER).await?,
             plan::Action::Release => release(&machines, &vm, VM_FINALIZER).await?,
+            plan::Action::CreateDisk(data) => match datas.create(&PostParams::default(), data).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => {
+                    let note = format!("making a disk of the virtual machine: {error}");
+                    context.teller.tell(&vm, &News::warning("FailedDataVolumeCreate", note)).await;
+                    return Err(doing("creating its DataVolume")(error));
+                }
+            },
             plan::Action::Start(vmi) => match instances.create(&PostParams::default(), vmi).await {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.code == 409 => {}

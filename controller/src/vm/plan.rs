@@ -1,6 +1,6 @@
 //! Decides whether a VM has an instance now, and what is said of it.
 //!
-//! Why here: pure, so that every run strategy is a table of tests. Route in: the VM, its instance, the time.
+//! Why here: pure, so that every run strategy is a table of tests. Route in: the VM, its instance, its disks, the time.
 //! Route out: a [`Plan`]. An instance that is over is deleted before the next is made, and the name is the VM's,
 //! so there are never two.
 
@@ -10,6 +10,7 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{Resource, api::ObjectMeta};
 use sheaf_api::{
     RunStrategy, VirtualMachine, VirtualMachineInstance,
+    cdi::DataVolume,
     names::{VM_FINALIZER, VM_NAME_LABEL, VMI_FINALIZER},
     status::{Phase, PrintableStatus, StartFailure, VirtualMachineStatus},
 };
@@ -18,6 +19,7 @@ use crate::{
     conditions::{clear, find, set},
     resolve::resolve,
     tell::News,
+    vm::disks::{self, Disks},
 };
 
 /// A run shorter than this that ended counts as a failed start.
@@ -34,6 +36,8 @@ pub enum Action {
     Hold,
     /// Take it off: no instance remains.
     Release,
+    /// Create a disk of the VM.
+    CreateDisk(Box<DataVolume>),
     /// Create the instance.
     Start(Box<VirtualMachineInstance>),
     /// Delete the instance, if it still is the one with this UID.
@@ -56,8 +60,13 @@ pub struct Plan {
     pub again: Option<Duration>,
 }
 
-/// Decides.
-pub fn plan(vm: &VirtualMachine, vmi: Option<&VirtualMachineInstance>, now: Timestamp) -> Plan {
+/// Decides; `there` are the DataVolumes that have the names of the VM's templates.
+pub fn plan(
+    vm: &VirtualMachine,
+    vmi: Option<&VirtualMachineInstance>,
+    there: &[DataVolume],
+    now: Timestamp,
+) -> Plan {
     let mut plan = Plan { actions: Vec::new(), status: vm.status.clone().unwrap_or_default(), again: None };
     let held = vm.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == VM_FINALIZER);
     let deleting = vm.metadata.deletion_timestamp.is_some();
@@ -79,10 +88,18 @@ pub fn plan(vm: &VirtualMachine, vmi: Option<&VirtualMachineInstance>, now: Time
         set(&mut plan.status.conditions, "Failure", "True", "NameTaken", message, now);
         PrintableStatus::Stopped
     } else {
-        clear(&mut plan.status.conditions, "Failure");
+        plan.actions
+            .extend(disks::missing(vm, there).into_iter().map(|data| Action::CreateDisk(Box::new(data))));
+        let disks = disks::state(vm, there);
+        match &disks {
+            Disks::Failed(why) => {
+                set(&mut plan.status.conditions, "Failure", "True", "DataVolumeError", why, now)
+            }
+            _ => clear(&mut plan.status.conditions, "Failure"),
+        }
         match own {
-            Some(vmi) => with_instance(&mut plan, vm, vmi, now),
-            None => without_instance(&mut plan, vm, now),
+            Some(vmi) => with_instance(&mut plan, vm, vmi, &disks, now),
+            None => without_instance(&mut plan, vm, &disks, now),
         }
     };
     say(&mut plan.status, vm, own, printable, now);
@@ -90,7 +107,7 @@ pub fn plan(vm: &VirtualMachine, vmi: Option<&VirtualMachineInstance>, now: Time
 }
 
 /// No instance: is one wanted?
-fn without_instance(plan: &mut Plan, vm: &VirtualMachine, now: Timestamp) -> PrintableStatus {
+fn without_instance(plan: &mut Plan, vm: &VirtualMachine, disks: &Disks, now: Timestamp) -> PrintableStatus {
     let strategy = vm.spec.strategy();
     let acted_upon = plan.status.run_strategy == Some(strategy);
     let wanted = match strategy {
@@ -113,6 +130,11 @@ fn without_instance(plan: &mut Plan, vm: &VirtualMachine, now: Timestamp) -> Pri
         plan.again = Some(Duration::from_secs(wait.unsigned_abs()));
         return PrintableStatus::CrashLoopBackOff;
     }
+    match disks {
+        Disks::Missing => return PrintableStatus::Provisioning,
+        Disks::Failed(_) => return PrintableStatus::DataVolumeError,
+        Disks::Ready | Disks::Waiting | Disks::Filling => {}
+    }
     plan.actions.push(Action::Start(Box::new(instance(vm))));
     plan.actions.push(Action::Tell(News::normal("SuccessfulCreate", "started the virtual machine")));
     plan.status.run_strategy = Some(strategy);
@@ -125,6 +147,7 @@ fn with_instance(
     plan: &mut Plan,
     vm: &VirtualMachine,
     vmi: &VirtualMachineInstance,
+    disks: &Disks,
     now: Timestamp,
 ) -> PrintableStatus {
     let strategy = vm.spec.strategy();
@@ -155,7 +178,13 @@ fn with_instance(
         None | Some(Phase::Pending | Phase::Scheduling) if unschedulable(vmi) => {
             PrintableStatus::ErrorUnschedulable
         }
-        None | Some(Phase::Pending | Phase::Scheduling | Phase::Scheduled) => PrintableStatus::Starting,
+        None | Some(Phase::Pending | Phase::Scheduling) => match disks {
+            Disks::Failed(_) => PrintableStatus::DataVolumeError,
+            Disks::Waiting => PrintableStatus::WaitingForVolumeBinding,
+            Disks::Filling | Disks::Missing => PrintableStatus::Provisioning,
+            Disks::Ready => PrintableStatus::Starting,
+        },
+        Some(Phase::Scheduled) => PrintableStatus::Starting,
         Some(Phase::Running) => PrintableStatus::Running,
         Some(Phase::Succeeded | Phase::Failed) => PrintableStatus::Stopped,
     }

@@ -1,4 +1,5 @@
-//! The CustomResourceDefinitions, made from the Rust types: KubeVirt's kinds here, Sheaf's own in [`own`].
+//! The CustomResourceDefinitions, made from the Rust types: KubeVirt's kinds here, Sheaf's own in [`own`], CDI's and the
+//! snapshots' in [`borrowed`].
 //!
 //! Why here: the API server is the one place that every client passes, so it must refuse what Sheaf does not do.
 //! It drops in silence what a schema does not know; hence the schema is made in three steps: the types
@@ -6,6 +7,7 @@
 //! rules between fields ([`rules`]). Route in: the types and `facts/kubevirt-v1.txt`. Route out: what the
 //! controller applies at its start; `crds/*.json` is the same for people to read.
 
+mod borrowed;
 mod own;
 mod refuse;
 pub(crate) mod rule;
@@ -16,7 +18,10 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-use crate::{vm::VirtualMachine, vmi::VirtualMachineInstance};
+use crate::{cdi, vm::VirtualMachine, vmi::VirtualMachineInstance};
+
+/// Where a definition has its schema.
+const SCHEMA: &str = "/spec/versions/0/schema/openAPIV3Schema";
 
 /// Why the definitions could not be made: the types and the tables of this module disagree.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +48,7 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
         finish("VirtualMachine", VirtualMachine::crd())?,
     ];
     all.extend(own::all()?);
+    all.extend(borrowed::all()?);
     Ok(all)
 }
 
@@ -53,7 +59,7 @@ fn finish(
 ) -> Result<CustomResourceDefinition, CrdError> {
     let mut crd = serde_json::to_value(derived)?;
     let schema = crd
-        .pointer_mut("/spec/versions/0/schema/openAPIV3Schema")
+        .pointer_mut(SCHEMA)
         .ok_or(CrdError::NoSuchPath { kind, path: "spec.versions[0].schema".into() })?;
     tidy::tidy(schema);
     // The instance's spec lies at different depths; everything said about it is said once.
@@ -65,7 +71,10 @@ fn finish(
     refuse::unsupported(at(schema, "spec").ok_or_else(|| missing("spec".into()))?, root_fact);
     let mut tables = vec![("", rules::NAME), (instance, rules::INSTANCE)];
     match kind {
-        "VirtualMachine" => tables.push(("spec", rules::MACHINE)),
+        "VirtualMachine" => {
+            tables.push(("spec", rules::MACHINE));
+            tables.push(("spec.dataVolumeTemplates[].spec", cdi::rules::SPEC));
+        }
         _ => tables.push(("spec", rules::IMMUTABLE)),
     }
     for (root, table) in tables {

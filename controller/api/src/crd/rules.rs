@@ -49,13 +49,33 @@ pub const NAME: &[Rule] = &[Rule {
 }];
 
 /// Of a VirtualMachine's spec.
-pub const MACHINE: &[Rule] = &[Rule {
-    at: "",
-    rule: "has(self.running) != has(self.runStrategy)",
-    says: "set exactly one of runStrategy and running (deprecated)",
-    field: ".runStrategy",
-    reason: Reason::Invalid,
-}];
+pub const MACHINE: &[Rule] = &[
+    Rule {
+        at: "",
+        rule: "has(self.running) != has(self.runStrategy)",
+        says: "set exactly one of runStrategy and running (deprecated)",
+        field: ".runStrategy",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "",
+        rule: "!has(self.dataVolumeTemplates) || self.dataVolumeTemplates.all(t, \
+               self.dataVolumeTemplates.filter(u, u.metadata.name == t.metadata.name).size() == 1)",
+        says: "two of dataVolumeTemplates have the same name",
+        field: ".dataVolumeTemplates",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "",
+        rule: "!has(self.dataVolumeTemplates) || self.dataVolumeTemplates.all(t, \
+               has(self.template.spec.volumes) && self.template.spec.volumes.exists(v, \
+               has(v.dataVolume) && v.dataVolume.name == t.metadata.name || \
+               has(v.persistentVolumeClaim) && v.persistentVolumeClaim.claimName == t.metadata.name))",
+        says: "each of dataVolumeTemplates is used by a volume of the template, and one is not",
+        field: ".dataVolumeTemplates",
+        reason: Reason::Invalid,
+    },
+];
 
 /// Of a VirtualMachineInstance's spec.
 pub const IMMUTABLE: &[Rule] = &[Rule {
@@ -175,8 +195,9 @@ pub const INSTANCE: &[Rule] = &[
     // Volumes.
     Rule {
         at: "volumes[]",
-        rule: "[has(self.hostDisk), has(self.emptyDisk), has(self.cloudInitNoCloud)].filter(x, x).size() == 1",
-        says: "a volume has exactly one of hostDisk, emptyDisk and cloudInitNoCloud",
+        rule: "[has(self.persistentVolumeClaim), has(self.dataVolume), has(self.hostDisk), has(self.emptyDisk), \
+               has(self.cloudInitNoCloud)].filter(x, x).size() == 1",
+        says: "a volume has exactly one of persistentVolumeClaim, dataVolume, hostDisk, emptyDisk and cloudInitNoCloud",
         field: "",
         reason: Reason::Required,
     },
@@ -230,6 +251,24 @@ pub const INSTANCE: &[Rule] = &[
         rule: "!has(self.volumes) || self.volumes.filter(v, has(v.hostDisk)).all(v, \
                self.volumes.filter(w, has(w.hostDisk) && w.hostDisk.path == v.hostDisk.path).size() == 1)",
         says: "two volumes are the same hostDisk",
+        field: ".volumes",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "",
+        rule: "!has(self.volumes) || self.volumes.filter(v, has(v.persistentVolumeClaim)).all(v, \
+               self.volumes.filter(w, has(w.persistentVolumeClaim) && w.persistentVolumeClaim.claimName == \
+               v.persistentVolumeClaim.claimName || has(w.dataVolume) && w.dataVolume.name == \
+               v.persistentVolumeClaim.claimName).size() == 1)",
+        says: "two volumes are the same claim",
+        field: ".volumes",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "",
+        rule: "!has(self.volumes) || self.volumes.filter(v, has(v.dataVolume)).all(v, \
+               self.volumes.filter(w, has(w.dataVolume) && w.dataVolume.name == v.dataVolume.name).size() == 1)",
+        says: "two volumes are the same DataVolume",
         field: ".volumes",
         reason: Reason::Invalid,
     },

@@ -7,6 +7,11 @@ use crate::conditions::seconds;
 
 const NOW: i64 = 1_800_000_000; // 2027-01-15T08:00:00Z
 
+/// The plan for a VM without disks of its own.
+fn plan(vm: &VirtualMachine, vmi: Option<&VirtualMachineInstance>, now: Timestamp) -> Plan {
+    super::plan(vm, vmi, &[], now)
+}
+
 fn now() -> Timestamp {
     Timestamp::from_second(NOW).unwrap()
 }
@@ -169,4 +174,50 @@ fn a_changed_template_asks_for_a_restart() {
     assert!(find(&plan(&changed, Some(&running), now()).status.conditions, "RestartRequired").is_none());
     changed.spec.template.spec.hostname = Some("other".into());
     assert!(find(&plan(&changed, Some(&running), now()).status.conditions, "RestartRequired").is_some());
+}
+
+/// A VM that owns a disk, and the disk in `phase`.
+fn with_disk(phase: &str) -> (VirtualMachine, Vec<DataVolume>) {
+    let mut vm = vm("Always", json!({}));
+    vm.spec.data_volume_templates =
+        serde_json::from_value(json!([{"metadata": {"name": "root"}, "spec": {"source": {"blank": {}}}}]))
+            .unwrap();
+    let mut disks = crate::vm::disks::missing(&vm, &[]);
+    disks[0].status = serde_json::from_value(json!({"phase": phase})).unwrap();
+    (vm, disks)
+}
+
+#[test]
+fn a_vm_makes_its_disks_before_it_starts_and_even_if_it_does_not() {
+    let (mut vm, disks) = with_disk("Succeeded");
+    let first = plan(&vm, None, now());
+    assert!(matches!(first.actions.as_slice(), [Action::CreateDisk(_)]), "{first:?}");
+    assert_eq!(first.status.printable_status, Some(PrintableStatus::Provisioning));
+    assert!(starts(&super::plan(&vm, None, &disks, now())));
+    vm.spec.run_strategy = Some(RunStrategy::Halted);
+    let halted = plan(&vm, None, now());
+    assert!(matches!(halted.actions.as_slice(), [Action::CreateDisk(_)]), "{halted:?}");
+    assert_eq!(halted.status.printable_status, Some(PrintableStatus::Stopped));
+}
+
+#[test]
+fn a_vm_is_the_consumer_that_its_disk_waits_for() {
+    let (vm, disks) = with_disk("WaitForFirstConsumer");
+    assert!(starts(&super::plan(&vm, None, &disks, now())));
+    let placed = vmi("Scheduling", None);
+    let said =
+        |disks: &[DataVolume]| super::plan(&vm, Some(&placed), disks, now()).status.printable_status.unwrap();
+    assert_eq!(said(&disks), PrintableStatus::WaitingForVolumeBinding);
+    assert_eq!(said(&with_disk("ImportInProgress").1), PrintableStatus::Provisioning);
+    assert_eq!(said(&with_disk("Succeeded").1), PrintableStatus::Starting);
+}
+
+#[test]
+fn a_vm_whose_disk_failed_does_not_start_and_says_why() {
+    let (vm, disks) = with_disk("Failed");
+    let plan = super::plan(&vm, None, &disks, now());
+    assert!(!starts(&plan));
+    assert_eq!(plan.status.printable_status, Some(PrintableStatus::DataVolumeError));
+    let failure = find(&plan.status.conditions, "Failure").unwrap();
+    assert_eq!(failure.message.as_deref(), Some("DataVolume root failed: "));
 }

@@ -1,0 +1,211 @@
+//! DataVolume, `cdi.kubevirt.io/v1beta1`: a claim together with what is in it at first.
+//!
+//! Why here: it is how KubeVirt's manifests ask for disks, alone or as a VM's `dataVolumeTemplates`; names and meanings
+//! are CDI's, and what Sheaf does not do is refused by name ([`crate::crd`]). Route in: a manifest. Route out: a
+//! PersistentVolumeClaim of the same name, whose volume the node fills, and the status that CDI's tools look for.
+
+pub(crate) mod rules;
+mod status;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    quantity::Amount,
+    storage::local_volume::{Blank, Upload},
+};
+pub use status::{DataVolumePhase, DataVolumeStatus};
+
+/// API group and version.
+pub const CDI_API_VERSION: &str = "cdi.kubevirt.io/v1beta1";
+
+/// A claim together with what is in it at first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
+#[kube(
+    group = "cdi.kubevirt.io",
+    version = "v1beta1",
+    kind = "DataVolume",
+    plural = "datavolumes",
+    shortname = "dv",
+    shortname = "dvs",
+    category = "all",
+    namespaced,
+    derive = "PartialEq",
+    status = "DataVolumeStatus",
+    doc = "A claim together with what is in it at first.",
+    printcolumn = r#"{"name":"Phase","type":"string","description":"How far it is","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Progress","type":"string","description":"Share that has come, where it is known","jsonPath":".status.progress"}"#,
+    printcolumn = r#"{"name":"Restarts","type":"integer","jsonPath":".status.restartCount"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct DataVolumeSpec {
+    /// What is in it at first; exactly one.
+    pub source: DataVolumeSource,
+    /// The claim, where Sheaf chooses what is left out. Exactly one of storage and pvc is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<ClaimSpec>,
+    /// The claim as it is to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pvc: Option<ClaimSpec>,
+    /// What the source holds: the image of a disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<ContentType>,
+}
+
+impl DataVolumeSpec {
+    /// The claim, whichever of the two fields asks for it.
+    pub fn claim(&self) -> ClaimSpec {
+        self.storage.clone().or_else(|| self.pvc.clone()).unwrap_or_default()
+    }
+}
+
+/// What a source holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ContentType {
+    /// The image of a disk.
+    Kubevirt,
+}
+
+/// What is in a DataVolume at first; exactly one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DataVolumeSource {
+    /// Nothing: it reads as zeros.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blank: Option<Blank>,
+    /// An image from a server: raw or qcow2, either packed by xz, zstd or gzip.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpImage>,
+    /// What another claim holds at that moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pvc: Option<SourceName>,
+    /// What a VolumeSnapshot holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SourceName>,
+    /// An image that a client sends to the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<Upload>,
+}
+
+/// An image from a server.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HttpImage {
+    /// Where it lies: http or https.
+    #[schemars(length(max = 2048))]
+    pub url: String,
+    /// SHA-256 of the file as the server sends it: `sha256:` and 64 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub checksum: Option<String>,
+}
+
+/// A claim or snapshot that is copied.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SourceName {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Its namespace: the DataVolume's own. Default: that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub namespace: Option<String>,
+}
+
+/// The part of a PersistentVolumeClaim's spec that a DataVolume gives.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimSpec {
+    /// Who may use it at once. Default in storage: ReadWriteOnce.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub access_modes: Vec<AccessMode>,
+    /// How large it is. Default in storage, for a copy: as large as what is copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ClaimResources>,
+    /// StorageClass. Default: the cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub storage_class_name: Option<String>,
+    /// Either gives a VM a raw disk. Default: Block in storage, Filesystem in pvc, as in CDI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_mode: Option<VolumeMode>,
+}
+
+impl ClaimSpec {
+    /// How large it is to be.
+    pub fn size(&self) -> Option<&Amount> {
+        self.resources.as_ref()?.requests.get("storage")
+    }
+}
+
+/// Requests by resource name; only storage is accepted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ClaimResources {
+    /// storage: the size.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub requests: BTreeMap<String, Amount>,
+}
+
+/// Who may use a claim at once, in Kubernetes' words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[allow(clippy::enum_variant_names)] // Kubernetes' words
+pub enum AccessMode {
+    /// Pods of one node.
+    ReadWriteOnce,
+    /// One Pod.
+    ReadWriteOncePod,
+    /// Refused: a volume lies on one node.
+    ReadWriteMany,
+    /// Refused: a volume lies on one node.
+    ReadOnlyMany,
+}
+
+/// What containers would be given, in Kubernetes' words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum VolumeMode {
+    /// A device.
+    Block,
+    /// A folder.
+    Filesystem,
+}
+
+/// A DataVolume that a VirtualMachine makes and owns.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DataVolumeTemplate {
+    /// May be written: cdi.kubevirt.io/v1beta1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^cdi\.kubevirt\.io/v1beta1$"))]
+    pub api_version: Option<String>,
+    /// May be written: DataVolume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^DataVolume$"))]
+    pub kind: Option<String>,
+    /// Its name, labels and annotations.
+    pub metadata: DataVolumeTemplateMetadata,
+    /// What it is to be.
+    pub spec: DataVolumeSpec,
+}
+
+/// The part of a DataVolume's metadata that a template gives.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DataVolumeTemplateMetadata {
+    /// Its name, in the VM's namespace.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Its labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Has no meaning in a template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub creation_timestamp: Option<Time>,
+}

@@ -1,0 +1,93 @@
+//! The definitions of DataVolume and of the snapshot kinds: other projects' words, as far as Sheaf speaks them.
+//!
+//! Why here: a DataVolume has fields of CDI's that are refused by name, as a VirtualMachine has KubeVirt's; the class of
+//! snapshots has no spec, so `kube` can not derive it. Route in: types and rules. Route out: what the controller applies.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use serde_json::json;
+
+use super::{CrdError, SCHEMA, add_rules, at, refuse, rule::Rule, tidy};
+use crate::{
+    cdi::{self, DataVolume},
+    snapshot::{self, VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent},
+};
+
+/// All of them.
+pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
+    Ok(vec![
+        finish("VolumeSnapshotClass", snapshot_class()?, None, &[("", snapshot::CLASS_RULES)])?,
+        finish("VolumeSnapshotContent", VolumeSnapshotContent::crd(), None, &[])?,
+        finish("VolumeSnapshot", VolumeSnapshot::crd(), None, &[("", snapshot::RULES)])?,
+        finish(
+            "DataVolume",
+            DataVolume::crd(),
+            Some("cdi.DataVolumeSpec"),
+            &[("", cdi::rules::ALONE), ("spec", cdi::rules::SPEC)],
+        )?,
+    ])
+}
+
+/// Adds to a definition what types can not say; `fact` is the type whose other fields are refused in its spec.
+fn finish(
+    kind: &'static str,
+    derived: CustomResourceDefinition,
+    fact: Option<&str>,
+    tables: &[(&str, &[Rule])],
+) -> Result<CustomResourceDefinition, CrdError> {
+    let mut crd = serde_json::to_value(derived)?;
+    // The API server serves names below k8s.io only to definitions that say who agreed to them.
+    if kind.starts_with("VolumeSnapshot") {
+        crd["metadata"]["annotations"] = json!({
+            "api-approved.kubernetes.io": "https://github.com/kubernetes-csi/external-snapshotter/pull/665",
+        });
+    }
+    let missing = |path: &str| CrdError::NoSuchPath { kind, path: path.into() };
+    let schema = crd.pointer_mut(SCHEMA).ok_or_else(|| missing("spec.versions[0].schema"))?;
+    tidy::tidy(schema);
+    if let Some(fact) = fact {
+        refuse::unsupported(at(schema, "spec").ok_or_else(|| missing("spec"))?, fact);
+    }
+    for (root, table) in tables {
+        add_rules(kind, at(schema, root).ok_or_else(|| missing(root))?, table)?;
+    }
+    Ok(serde_json::from_value(crd)?)
+}
+
+/// The class of snapshots, whose fields stand beside its metadata.
+fn snapshot_class() -> Result<CustomResourceDefinition, CrdError> {
+    let mut schema = serde_json::to_value(schemars::schema_for!(VolumeSnapshotClass))?;
+    for word in ["$schema", "title"] {
+        schema.as_object_mut().map(|schema| schema.remove(word));
+    }
+    // The one type that it refers to, in its place: a definition knows no references.
+    let policy = schema["$defs"]["DeletionPolicy"].clone();
+    let values: Vec<_> =
+        policy["oneOf"].as_array().into_iter().flatten().map(|one| one["const"].clone()).collect();
+    schema["properties"]["deletionPolicy"] = json!({
+        "type": "string", "enum": values, "description": schema["properties"]["deletionPolicy"]["description"],
+    });
+    schema.as_object_mut().map(|schema| schema.remove("$defs"));
+    Ok(serde_json::from_value(json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("volumesnapshotclasses.{}", snapshot::GROUP)},
+        "spec": {
+            "group": snapshot::GROUP,
+            "names": {
+                "kind": "VolumeSnapshotClass", "plural": "volumesnapshotclasses", "singular": "volumesnapshotclass",
+                "shortNames": ["vsclass", "vsclasses"],
+            },
+            "scope": "Cluster",
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "additionalPrinterColumns": [
+                    {"name": "Driver", "type": "string", "jsonPath": ".driver"},
+                    {"name": "DeletionPolicy", "type": "string", "jsonPath": ".deletionPolicy"},
+                    {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+                ],
+                "schema": {"openAPIV3Schema": schema},
+            }],
+        },
+    }))?)
+}

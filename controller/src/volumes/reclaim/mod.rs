@@ -1,0 +1,137 @@
+//! Controllers of what nobody claims any more: PersistentVolumes that were released, LocalVolumes whose claim went early.
+//!
+//! Reads: PersistentVolumes of ours, LocalVolumes, whether a claim is there. Owns: the deletion of both, the finalizer of
+//! PersistentVolumes. Never touches: claims, snapshots, what is bound or to be retained. Route in: watches. Route out:
+//! [`plan`], done step by step.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    runtime::{Controller, controller::Action as Requeue, reflector::ObjectRef, watcher},
+};
+use serde_json::json;
+use sheaf_api::{
+    names::{CLAIM_ANNOTATION, RETAINED_LABEL, TRUE, VOLUME_FINALIZER},
+    storage::LocalVolume,
+};
+
+use crate::{
+    object::{RequestError, doing, gone, release},
+    volumes::{Shared, VolumeError, all_volumes, annotation, handle, name_for, split},
+};
+use plan::Step;
+
+pub mod plan;
+
+/// Until the next try after the API server refused or failed, and until a copy may have been made.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// Runs both until dropped.
+pub async fn run(shared: Arc<Shared>) {
+    let client = shared.client.clone();
+    let config = watcher::Config::default;
+    let persistents = Controller::new(Api::<PersistentVolume>::all(client.clone()), config())
+        .watches(Api::<LocalVolume>::all(client.clone()), config(), |volume| {
+            Some(ObjectRef::new(volume.metadata.name.as_deref()?))
+        })
+        .run(persistent, |_, _, _| Requeue::requeue(RETRY), shared.clone());
+    let orphans = Controller::new(Api::<LocalVolume>::all(client.clone()), config())
+        .watches(Api::<PersistentVolumeClaim>::all(client), config(), |claim| {
+            Some(ObjectRef::new(&name_for(&claim)))
+        })
+        .run(orphan, |_, _, _| Requeue::requeue(RETRY), shared);
+    let persistents = persistents.for_each(|result| async move {
+        if let Err(error) = result {
+            tracing::warn!("persistent volume: {error}");
+        }
+    });
+    // A claim of others has no LocalVolume: that it is not found says nothing.
+    let orphans = orphans.for_each(|result| async move {
+        match result {
+            Ok(_) | Err(kube::runtime::controller::Error::ObjectNotFound(_)) => {}
+            Err(error) => tracing::warn!("local volume: {error}"),
+        }
+    });
+    tokio::join!(persistents, orphans);
+}
+
+async fn persistent(seen: Arc<PersistentVolume>, shared: Arc<Shared>) -> Result<Requeue, VolumeError> {
+    if handle(&seen).is_none() {
+        return Ok(Requeue::await_change());
+    }
+    let persistents: Api<PersistentVolume> = Api::all(shared.client.clone());
+    let name = seen.metadata.name.as_deref().unwrap_or_default();
+    let read = persistents.get_opt(name).await.map_err(doing("reading the PersistentVolume"))?;
+    let Some((persistent, handle)) = read.as_ref().and_then(|read| Some((read, handle(read)?))) else {
+        return Ok(Requeue::await_change());
+    };
+    let volumes = all_volumes(&shared.client).await?;
+    let volume = volumes.iter().find(|volume| volume.metadata.name.as_deref() == Some(handle));
+    let steps = plan::of_persistent(persistent, volume, &volumes);
+    for step in &steps {
+        match (step, volume) {
+            (Step::DeletePersistent, _) => {
+                let only = Preconditions { uid: persistent.metadata.uid.clone(), resource_version: None };
+                let how = DeleteParams::default().preconditions(only);
+                gone(persistents.delete(name, &how).await.map(drop))
+                    .map_err(doing("deleting the PersistentVolume"))?;
+            }
+            (Step::Release, _) => release(&persistents, persistent, VOLUME_FINALIZER).await?,
+            (step, Some(volume)) => of_volume(&shared, step, volume).await?,
+            (_, None) => {}
+        }
+    }
+    Ok(again(&steps))
+}
+
+async fn orphan(seen: Arc<LocalVolume>, shared: Arc<Shared>) -> Result<Requeue, VolumeError> {
+    let Some((namespace, claim)) = annotation(&*seen, CLAIM_ANNOTATION).and_then(split) else {
+        return Ok(Requeue::await_change());
+    };
+    let name = seen.metadata.name.clone().unwrap_or_default();
+    // Order counts: a claim that is there now may be bound a moment later, and one that is gone never will.
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(shared.client.clone(), namespace);
+    let claim = claims.get_opt(claim).await.map_err(doing("reading the claim of a LocalVolume"))?;
+    let claimed = claim.is_some_and(|claim| name_for(&claim) == name);
+    let persistents: Api<PersistentVolume> = Api::all(shared.client.clone());
+    let persistent = persistents.get_opt(&name).await.map_err(doing("reading its PersistentVolume"))?;
+    if claimed || persistent.is_some() {
+        return Ok(Requeue::await_change());
+    }
+    let volumes = all_volumes(&shared.client).await?;
+    let Some(volume) = volumes.iter().find(|volume| volume.metadata.uid == seen.metadata.uid) else {
+        return Ok(Requeue::await_change());
+    };
+    let steps = plan::of_orphan(volume, claimed, &volumes);
+    for step in &steps {
+        of_volume(&shared, step, volume).await?;
+    }
+    Ok(again(&steps))
+}
+
+/// A step that is about the LocalVolume.
+async fn of_volume(shared: &Shared, step: &Step, volume: &LocalVolume) -> Result<(), RequestError> {
+    let volumes: Api<LocalVolume> = Api::all(shared.client.clone());
+    let name = volume.metadata.name.as_deref().unwrap_or_default();
+    match step {
+        Step::DeleteVolume => {
+            let only = Preconditions { uid: volume.metadata.uid.clone(), resource_version: None };
+            gone(volumes.delete(name, &DeleteParams::default().preconditions(only)).await.map(drop))
+                .map_err(doing("deleting a LocalVolume"))
+        }
+        Step::Retain => {
+            let patch = json!({"metadata": {"uid": volume.metadata.uid, "labels": {RETAINED_LABEL: TRUE}}});
+            gone(volumes.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop))
+                .map_err(doing("marking a LocalVolume as kept"))
+        }
+        Step::DeletePersistent | Step::Release | Step::Wait => Ok(()),
+    }
+}
+
+fn again(steps: &[Step]) -> Requeue {
+    if steps.contains(&Step::Wait) { Requeue::requeue(RETRY) } else { Requeue::await_change() }
+}
