@@ -212,7 +212,9 @@ fn promises_hold(from: Option<From>, text: &str) -> bool {
             // One that also stands elsewhere in the file is none (names are read in small letters), and short ones are
             // part of other words.
             let (text, word) = (text.to_lowercase(), secret.reveal().to_lowercase());
-            let is_one = word.len() > 9 && text.matches(&word).count() == 1;
+            // Nor is the name of a table, which the writer writes.
+            let is_name = word.chars().all(|c| c.is_ascii_lowercase() || ".-".contains(c));
+            let is_one = word.len() > 9 && !is_name && text.matches(&word).count() == 1;
             assert!(!is_one || !shown.contains(secret.reveal()), "shows a secret: {shown}");
         }
         let written = entry.config.to_toml().unwrap();
