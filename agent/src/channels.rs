@@ -82,8 +82,10 @@ pub struct Hypervisor {
 pub struct NetworkState {
     /// The node's own addresses, the one it is reached by first; no link-local ones.
     pub addresses: Vec<IpAddr>,
-    /// Bridges that exist and are up.
+    /// Bridges that VMs can be connected to.
     pub bridges: Vec<String>,
+    /// Those of them that know VLANs.
+    pub vlan_bridges: Vec<String>,
     /// The clock was set by a time server since boot.
     pub time_synchronised: bool,
 }

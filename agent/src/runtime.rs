@@ -15,6 +15,7 @@ use sheaf_host::fetch::{Http, Settings};
 use sheaf_host::libvirt::{Libvirt, QEMU_LOGS};
 use sheaf_host::links::Kernel;
 use sheaf_host::lvm::{Lvm, Lvm2};
+use sheaf_host::nft::Nft;
 use sheaf_host::run::System;
 use sheaf_host::systemd::{Systemd, notify};
 use sheaf_host::trust::Trust;
@@ -92,6 +93,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     let vm_hosts = vms::Hosts {
         vms: Arc::new(libvirt),
         run: Arc::new(System),
+        filter: Arc::new(Nft::default()),
         domain_type: DomainType::from_environment()?,
     };
     controllers.start("vms", vms::run(ctx.clone(), hypervisor, vm_hosts));

@@ -5,6 +5,7 @@
 
 use crate::channels::Shutdown;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub struct Status {
     pub cluster: ClusterSection,
     /// Writer: `vms`.
     pub vms: Vec<VmSection>,
+    /// Writer: `vms`. Ports of bridges with VMs behind them.
+    pub vm_ports: Vec<PortSection>,
     /// Writer: `images`.
     pub images: Vec<ImageSection>,
     /// Writer: `volumes`.
@@ -155,6 +158,28 @@ pub struct VmSection {
     pub phase: String,
     /// What is wrong with it.
     pub problem: Option<String>,
+}
+
+/// One port of a bridge with a VM behind it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PortSection {
+    /// Name of the tap.
+    pub name: String,
+    /// `namespace/name`.
+    pub vm: String,
+    /// Name of the interface in the VM's spec.
+    pub interface: String,
+    /// The bridge.
+    pub bridge: String,
+    /// VLANs, `100` or `10,20-29`; empty for untagged.
+    pub vlans: String,
+    /// The guest's hardware address.
+    pub mac: String,
+    /// Addresses that the guest was seen with.
+    pub addresses: Vec<IpAddr>,
+    /// Frames of the guest that were dropped, by reason.
+    pub dropped: BTreeMap<String, u64>,
 }
 
 /// One image of the node config.

@@ -1,8 +1,10 @@
 //! Golden files: guests and the domain XML they become. `SHEAF_BLESS=1` writes the files anew, for a reader to judge.
 
 use sheaf_agent::vms::domain_xml::{DomainType, render};
+use sheaf_agent::vms::filters::{self, Port};
 use sheaf_agent::vms::guest::{CpuModel, Disk, Folder, Format, Guest, Identity, Nic, Seed, Source};
 use sheaf_api::devices::{Cache, DiskBus, InterfaceModel};
+use sheaf_api::network::VlanRange;
 use std::path::{Path, PathBuf};
 
 fn plain() -> Guest {
@@ -36,15 +38,24 @@ fn plain() -> Guest {
                 Source::Seed(Seed { hostname: "web".into(), user_data: None, network_data: None }),
             ),
         ],
-        interfaces: vec![Nic {
-            bridge: "br0".into(),
-            model: InterfaceModel::Virtio,
-            mac: "02:11:22:33:44:55".into(),
-        }],
+        interfaces: vec![nic(0, InterfaceModel::Virtio, port("br0"))],
         rng: true,
         graphics: true,
         serial: true,
     }
+}
+
+fn port(bridge: &str) -> Port {
+    Port { bridge: bridge.into(), ..Port::default() }
+}
+
+fn nic(index: usize, model: InterfaceModel, port: Port) -> Nic {
+    let (tap, mac) = (filters::tap("0b0e6d2c-6a4e", index), format!("02:11:22:33:44:5{index}"));
+    Nic { port: Port { tap, mac, ..port }, model }
+}
+
+fn trunk() -> Vec<VlanRange> {
+    vec![VlanRange { first: 10, last: 10 }, VlanRange { first: 20, last: 22 }]
 }
 
 fn disk(name: &str, bus: DiskBus, source: Source) -> Disk {
@@ -73,8 +84,9 @@ fn rich() -> Guest {
             Disk { cdrom: true, ..disk("seed", DiskBus::Sata, seed) },
         ],
         interfaces: vec![
-            Nic { bridge: "br0".into(), model: InterfaceModel::E1000, mac: "02:00:00:00:00:01".into() },
-            Nic { bridge: "br0".into(), model: InterfaceModel::E1000e, mac: "02:00:00:00:00:02".into() },
+            nic(0, InterfaceModel::E1000, Port { vlan: Some(100), ..port("br1") }),
+            nic(1, InterfaceModel::E1000e, Port { trunk: trunk(), ..port("br1") }),
+            nic(2, InterfaceModel::Virtio, Port { masquerade: true, ..port("masq0") }),
         ],
         rng: false,
         graphics: false,

@@ -13,6 +13,7 @@ use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
 pub mod csr;
 pub mod install;
 pub mod lease;
+pub mod networks;
 pub mod object;
 pub mod overhead;
 pub mod placeholder;

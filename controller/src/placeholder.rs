@@ -1,7 +1,8 @@
 //! The placeholder Pod: what an instance is for the scheduler, and the letter to the node that gets it.
 //!
 //! Why here: node authorizer and quota know Pods alone, so everything that the VM uses must be in the Pod: CPU,
-//! memory with QEMU's share, /dev/kvm, ports of bridges, Secrets, claims. Route in: the instance and its resolved spec.
+//! memory with QEMU's share, /dev/kvm, ports of bridges, Secrets, claims. Route in: the instance, its resolved spec,
+//! what its networks mean.
 //! Route out: a Pod that satisfies the `restricted` Pod security standard.
 
 use std::collections::BTreeMap;
@@ -14,14 +15,18 @@ use sheaf_api::{
     host_disk::{HostDiskPlace, place},
     names::{
         APP_LABEL, COMPUTE_CONTAINER, CREATED_BY_LABEL, IMAGE_PRESENT, KUBEVIRT_API_VERSION, KVM_RESOURCE,
-        LAUNCHER, PLACEHOLDER_IMAGE, POD_NETWORK_BRIDGE, RUNTIME_CLASS, VM_NAME_LABEL, VMI_ANNOTATION,
-        bridge_resource, image_label,
+        LAUNCHER, PLACEHOLDER_IMAGE, RUNTIME_CLASS, VM_NAME_LABEL, VMI_ANNOTATION, bridge_resource,
+        image_label, vlan_resource,
     },
     placeholder::PlacedVmi,
     vmi::VirtualMachineInstanceSpec,
 };
 
-use crate::{overhead, resolve::resolve};
+use crate::{
+    networks::{self, Networks},
+    overhead,
+    resolve::resolve,
+};
 
 /// CPU requested for each virtual CPU unless the VM says otherwise, in thousandths; KubeVirt's ratio of ten.
 const MILLI_PER_CPU: u64 = 100;
@@ -34,7 +39,7 @@ pub fn name(vmi: &VirtualMachineInstance) -> String {
 }
 
 /// The Pod of an instance.
-pub fn pod(vmi: &VirtualMachineInstance) -> Result<Pod, serde_json::Error> {
+pub fn pod(vmi: &VirtualMachineInstance, networks: &Networks) -> Result<Pod, serde_json::Error> {
     let uid = vmi.metadata.uid.clone().unwrap_or_default();
     let vmi_name = vmi.metadata.name.clone().unwrap_or_default();
     let namespace = vmi.metadata.namespace.clone().unwrap_or_default();
@@ -43,7 +48,14 @@ pub fn pod(vmi: &VirtualMachineInstance) -> Result<Pod, serde_json::Error> {
     labels.insert(APP_LABEL.into(), LAUNCHER.into());
     labels.insert(CREATED_BY_LABEL.into(), uid.clone());
     labels.insert(VM_NAME_LABEL.into(), vmi_name.clone());
-    let placed = PlacedVmi { name: vmi_name.clone(), namespace: namespace.clone(), uid: uid.clone(), spec };
+    let placed = PlacedVmi {
+        name: vmi_name.clone(),
+        namespace: namespace.clone(),
+        uid: uid.clone(),
+        spec,
+        attachments: networks.attachments.clone(),
+        addresses: networks.addresses.clone(),
+    };
     let spec = &placed.spec;
     serde_json::from_value(json!({
         "apiVersion": "v1",
@@ -74,7 +86,7 @@ pub fn pod(vmi: &VirtualMachineInstance) -> Result<Pod, serde_json::Error> {
                 "name": COMPUTE_CONTAINER,
                 "image": PLACEHOLDER_IMAGE,
                 "imagePullPolicy": "Never",
-                "resources": resources(spec),
+                "resources": resources(spec, networks),
                 "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
             }],
             "volumes": volumes(spec),
@@ -83,7 +95,7 @@ pub fn pod(vmi: &VirtualMachineInstance) -> Result<Pod, serde_json::Error> {
 }
 
 /// Requests and limits of the Pod.
-fn resources(spec: &VirtualMachineInstanceSpec) -> Value {
+fn resources(spec: &VirtualMachineInstanceSpec, networks: &Networks) -> Value {
     let cpus = spec.domain.cpu.as_ref().map_or(1, Cpu::count);
     let asked = spec.domain.resources.clone().unwrap_or_default();
     let bytes = |amount: Option<&Amount>| amount.and_then(|amount| amount.units().ok());
@@ -107,8 +119,12 @@ fn resources(spec: &VirtualMachineInstanceSpec) -> Value {
     // Extended resources are not overcommitted: request and limit must agree.
     let mut ports: BTreeMap<String, u64> = BTreeMap::from([(KVM_RESOURCE.to_string(), 1)]);
     for interface in &spec.domain.devices.interfaces {
-        if spec.network(&interface.name).is_some_and(|network| network.pod.is_some()) {
-            *ports.entry(bridge_resource(POD_NETWORK_BRIDGE)).or_default() += 1;
+        if let Some((bridge, has_vlans)) = networks::port(spec, networks, interface) {
+            *ports.entry(bridge_resource(bridge)).or_default() += 1;
+            // A bridge without VLANs would let its guest into the untagged network.
+            if has_vlans {
+                *ports.entry(vlan_resource(bridge)).or_default() += 1;
+            }
         }
     }
     for (name, count) in ports {
@@ -166,31 +182,56 @@ mod tests {
         .unwrap()
     }
 
+    fn made(vmi: &VirtualMachineInstance) -> Pod {
+        pod(vmi, &Networks::default()).unwrap()
+    }
+
     #[test]
     fn the_pod_asks_for_everything_the_vm_costs() {
         let pod =
-            pod(&vmi(json!({"domain": {"cpu": {"cores": 2}, "memory": {"guest": "1Gi"}, "devices": {}}})))
-                .unwrap();
+            made(&vmi(json!({"domain": {"cpu": {"cores": 2}, "memory": {"guest": "1Gi"}, "devices": {}}})));
         let spec = serde_json::to_value(pod.spec.unwrap()).unwrap();
         assert_eq!(
             spec["containers"][0]["resources"],
             // 1024 guest + 100 QEMU + 2×8 CPUs + 2 page tables + 16 graphics
             json!({"requests": {"cpu": "200m", "memory": "1158Mi", "devices.kubevirt.io/kvm": "1",
-                                "bridge.network.kubevirt.io/br0": "1"},
-                   "limits": {"devices.kubevirt.io/kvm": "1", "bridge.network.kubevirt.io/br0": "1"}})
+                                "bridge.sheaf.dev/br0": "1"},
+                   "limits": {"devices.kubevirt.io/kvm": "1", "bridge.sheaf.dev/br0": "1"}})
         );
         assert_eq!(spec["runtimeClassName"], "sheaf-vm");
         assert_eq!(spec["automountServiceAccountToken"], false);
     }
 
     #[test]
+    fn every_port_is_asked_for_at_the_bridge_that_its_network_means() {
+        let vmi = vmi(json!({
+            "domain": {"memory": {"guest": "1Gi"}, "devices": {"interfaces": [
+                {"name": "out", "masquerade": {}}, {"name": "a", "bridge": {}}, {"name": "b", "bridge": {}},
+                {"name": "plain", "bridge": {}}]}},
+            "networks": [{"name": "out", "pod": {}}, {"name": "a", "multus": {"networkName": "lan"}},
+                {"name": "b", "multus": {"networkName": "lan"}}, {"name": "plain", "multus": {"networkName": "p"}}],
+        }));
+        let to = |vlan| sheaf_api::network::Attachment { bridge: "br1".into(), vlan, trunk: Vec::new() };
+        let attachments = [("a", Some(100)), ("b", Some(100)), ("plain", None)];
+        let attachments = attachments.map(|(name, vlan)| (name.to_owned(), to(vlan))).into();
+        let networks = Networks { attachments, ..Networks::default() };
+        let pod = serde_json::to_value(pod(&vmi, &networks).unwrap()).unwrap();
+        assert_eq!(
+            pod["spec"]["containers"][0]["resources"]["limits"],
+            json!({"bridge.sheaf.dev/br1": "3", "vlan.bridge.sheaf.dev/br1": "2", "bridge.sheaf.dev/masq0": "1",
+                   "devices.kubevirt.io/kvm": "1"})
+        );
+        let annotation = pod["metadata"]["annotations"][VMI_ANNOTATION].as_str().unwrap();
+        assert_eq!(PlacedVmi::from_annotation(annotation).unwrap().attachments, networks.attachments);
+    }
+
+    #[test]
     fn a_base_image_selects_the_nodes_that_have_it() {
-        let pod = pod(&vmi(json!({
+        let pod = made(&vmi(json!({
             "domain": {"memory": {"guest": "1Gi"}, "devices": {"disks": [{"name": "root"}]}},
             "nodeSelector": {"zone": "a"},
             "volumes": [{"name": "root", "hostDisk": {"path": "/data/images/debian-13", "type": "Disk"}}],
-        })))
-        .unwrap();
+        })));
         let selector = pod.spec.unwrap().node_selector.unwrap();
         assert_eq!(selector["image.sheaf.dev/debian-13"], "present");
         assert_eq!(selector["zone"], "a");
@@ -198,12 +239,11 @@ mod tests {
 
     #[test]
     fn every_secret_is_a_volume_once() {
-        let pod = pod(&vmi(json!({
+        let pod = made(&vmi(json!({
             "domain": {"memory": {"guest": "1Gi"}, "devices": {"disks": [{"name": "seed"}]}},
             "volumes": [{"name": "seed", "cloudInitNoCloud":
                 {"secretRef": {"name": "s"}, "networkDataSecretRef": {"name": "s"}}}],
-        })))
-        .unwrap();
+        })));
         let volumes = pod.spec.unwrap().volumes.unwrap();
         assert_eq!(volumes.len(), 1);
         assert_eq!(volumes[0].secret.as_ref().unwrap().secret_name.as_deref(), Some("s"));
@@ -211,12 +251,11 @@ mod tests {
 
     #[test]
     fn every_claim_is_a_volume_that_no_container_mounts() {
-        let pod = pod(&vmi(json!({
+        let pod = made(&vmi(json!({
             "domain": {"memory": {"guest": "1Gi"}, "devices": {"disks": [{"name": "a"}, {"name": "b"}]}},
             "volumes": [{"name": "a", "persistentVolumeClaim": {"claimName": "data"}},
                         {"name": "b", "dataVolume": {"name": "root"}}],
-        })))
-        .unwrap();
+        })));
         let spec = serde_json::to_value(pod.spec.unwrap()).unwrap();
         assert_eq!(
             spec["volumes"],
@@ -230,7 +269,7 @@ mod tests {
     #[test]
     fn the_annotation_is_what_the_agent_reads_strictly() {
         let vmi = vmi(json!({"domain": {"memory": {"guest": "1Gi"}, "devices": {}}}));
-        let pod = pod(&vmi).unwrap();
+        let pod = made(&vmi);
         let placed = PlacedVmi::from_annotation(&pod.metadata.annotations.unwrap()[VMI_ANNOTATION]).unwrap();
         assert_eq!((placed.name.as_str(), placed.namespace.as_str()), ("web", "shop"));
         assert_eq!(pod.metadata.name.as_deref(), Some("virt-launcher-web-0f9a1c52"));

@@ -69,7 +69,11 @@ fn interfaces(spec: &mut VirtualMachineInstanceSpec, uid: &str) {
             bridge: Some(Bridge {}),
             ..Interface::default()
         });
-        spec.networks.push(Network { name: DEFAULT_NETWORK.into(), pod: Some(PodNetwork {}) });
+        spec.networks.push(Network {
+            name: DEFAULT_NETWORK.into(),
+            pod: Some(PodNetwork {}),
+            ..Network::default()
+        });
     }
     for interface in &mut devices.interfaces {
         interface.model.get_or_insert(InterfaceModel::Virtio);

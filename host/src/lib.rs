@@ -20,6 +20,7 @@ pub mod links;
 pub mod lvm;
 pub mod mount;
 pub mod net;
+pub mod nft;
 pub mod nic;
 pub mod run;
 pub mod smart;

@@ -39,7 +39,30 @@ pub struct Domain {
     pub tags: BTreeMap<String, String>,
     /// Block devices of the host that are its disks, by the name that libvirt knows the disk by: `vda`.
     pub devices: BTreeMap<String, PathBuf>,
+    /// The guest's agent has opened its port.
+    pub agent: bool,
 }
+
+/// Who is asked for the addresses of a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The node's own ARP table: guests that talked to the node.
+    Arp,
+    /// The guest's agent: whatever the guest says.
+    Agent,
+}
+
+/// An interface of a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its hardware address, lower case.
+    pub mac: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Name of the port that the guest's agent opens.
+pub const AGENT_PORT: &str = "org.qemu.guest_agent.0";
 
 /// What a domain is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,8 +144,12 @@ pub trait VmHost: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), VmError>> + Send;
     /// Ends QEMU now. That the domain is gone already is no error.
     fn destroy(&self, uuid: &str) -> impl Future<Output = Result<(), VmError>> + Send;
-    /// Addresses that the guest's interfaces were seen with on the node's own networks.
-    fn addresses(&self, uuid: &str) -> impl Future<Output = Result<Vec<IpAddr>, VmError>> + Send;
+    /// The guest's interfaces with the addresses that `source` knows.
+    fn interfaces(
+        &self,
+        uuid: &str,
+        source: Source,
+    ) -> impl Future<Output = Result<Vec<Interface>, VmError>> + Send;
     /// Events from now on; the stream ends when the bus does.
     fn events(&self) -> impl Future<Output = Result<BoxStream<'static, Event>, VmError>> + Send;
     /// Why the domain that was last started under `name` ended, from QEMU's log: for ends that nobody saw.
@@ -132,13 +159,8 @@ pub trait VmHost: Send + Sync + 'static {
 /// Name, UUID and tags in a domain's XML; it counts as running.
 pub fn read_domain(xml: &str) -> Result<Domain, VmError> {
     let described = xml::read(xml).map_err(VmError::Description)?;
-    Ok(Domain {
-        uuid: described.uuid,
-        name: described.name,
-        state: State::Running,
-        tags: described.tags,
-        devices: described.devices,
-    })
+    let xml::Described { name, uuid, tags, devices, agent } = described;
+    Ok(Domain { uuid, name, state: State::Running, tags, devices, agent })
 }
 
 /// libvirt on the system bus.
@@ -250,16 +272,26 @@ impl VmHost for Libvirt {
         }
     }
 
-    async fn addresses(&self, uuid: &str) -> Result<Vec<IpAddr>, VmError> {
+    async fn interfaces(&self, uuid: &str, source: Source) -> Result<Vec<Interface>, VmError> {
         let object = self.domain(proxy::path_of(uuid)?).await?;
-        let interfaces = object.interface_addresses(proxy::ADDRESSES_FROM_ARP, 0).await;
+        let source = match source {
+            Source::Arp => proxy::ADDRESSES_FROM_ARP,
+            Source::Agent => proxy::ADDRESSES_FROM_AGENT,
+        };
+        let interfaces = object.interface_addresses(source, 0).await;
         let interfaces = interfaces.map_err(|source| VmError::Refused {
             doing: "list addresses of",
             domain: uuid.to_owned(),
             source,
         })?;
-        let addresses = interfaces.into_iter().flat_map(|(_name, _mac, addresses)| addresses);
-        Ok(addresses.filter_map(|(_family, address, _prefix)| address.parse().ok()).collect())
+        let interface = |(_name, mac, addresses): proxy::Interface| Interface {
+            mac: mac.to_ascii_lowercase(),
+            addresses: addresses
+                .into_iter()
+                .filter_map(|(_family, address, _prefix)| address.parse().ok())
+                .collect(),
+        };
+        Ok(interfaces.into_iter().map(interface).collect())
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>, VmError> {

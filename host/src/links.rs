@@ -26,6 +26,8 @@ pub struct Link {
     pub state: String,
     /// It is a bridge, with these links in it.
     pub bridge_ports: Option<Vec<String>>,
+    /// It is a bridge that keeps VLANs apart.
+    pub vlan_aware: bool,
     /// It is a bond.
     pub bond: Option<Bond>,
     /// It is a VLAN.
@@ -141,6 +143,7 @@ fn describe(root: &Path, name: String) -> Link {
     Link {
         state: text("operstate"),
         bridge_ports: ports,
+        vlan_aware: text("bridge/vlan_filtering") == "1",
         bond: dir.join("bonding").exists().then(|| bond(&dir)),
         vlan: fs::read_to_string(root.join("proc/net/vlan").join(&name)).ok().as_deref().and_then(vlan),
         is_card,
@@ -238,7 +241,7 @@ mod tests {
         let root = tree(
             "bridge",
             &[
-                ("sys/class/net/br0/bridge/x", ""),
+                ("sys/class/net/br0/bridge/vlan_filtering", "1\n"),
                 ("sys/class/net/br0/brif/vnet0", ""),
                 ("sys/class/net/br0/brif/enp1s0", ""),
                 ("sys/class/net/br0/operstate", "up\n"),
@@ -246,7 +249,7 @@ mod tests {
             ],
         );
         let link = describe(&root, "br0".into());
-        assert_eq!((link.state.as_str(), link.mtu), ("up", 9000));
+        assert_eq!((link.state.as_str(), link.mtu, link.vlan_aware), ("up", 9000, true));
         assert_eq!(link.bridge_ports.unwrap(), ["enp1s0", "vnet0"]);
         fs::remove_dir_all(root).unwrap();
     }

@@ -6,5 +6,6 @@
 
 pub mod cluster;
 pub mod controlled;
+pub mod frames;
 pub mod harness;
 pub mod libvirt;

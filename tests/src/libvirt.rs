@@ -139,11 +139,11 @@ impl Libvirt {
         let init = children.split_whitespace().next().context("the namespace has no init")?;
         let root = self.work.path().join("root");
         fs::create_dir(self.programs())?;
-        for program in ["qemu-img", "virsh"] {
+        for (folder, program) in [("bin", "qemu-img"), ("bin", "virsh"), ("sbin", "nft")] {
             let path = self.programs().join(program);
             // The whole path: in PATH, this script comes first also inside.
             let script = format!(
-                "#!/bin/sh\nexec nsenter -t {init} -m chroot {} /usr/bin/{program} \"$@\"\n",
+                "#!/bin/sh\nexec nsenter -t {init} -m chroot {} /usr/{folder}/{program} \"$@\"\n",
                 root.display()
             );
             fs::write(&path, script)?;

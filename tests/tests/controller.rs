@@ -59,7 +59,7 @@ impl Bench {
         }))?;
         nodes.create(&PostParams::default(), &node).await?;
         let room = json!({"cpu": "4", "memory": "8Gi", "pods": "10", "devices.kubevirt.io/kvm": "1000",
-                          "bridge.network.kubevirt.io/br0": "1000"});
+                          "bridge.sheaf.dev/br0": "1000"});
         let status = json!({"status": {"capacity": room, "allocatable": room,
             "conditions": [{"type": "Ready", "status": "True"}]}});
         nodes.patch_status("n1", &PatchParams::default(), &Patch::Merge(&status)).await?;

@@ -68,7 +68,7 @@ async fn a_node_joins_by_token_becomes_ready_and_renews_its_lease() {
     );
     let capacity = object.status.as_ref().unwrap().capacity.clone().unwrap();
     assert_eq!(capacity["devices.kubevirt.io/kvm"].0, "1k");
-    assert_eq!(capacity["bridge.network.kubevirt.io/br0"].0, "1k");
+    assert_eq!(capacity["bridge.sheaf.dev/br0"].0, "1k");
 
     let text = std::fs::read_to_string(node.paths().node_toml).unwrap();
     assert!(!text.contains(TOKEN), "{text}");

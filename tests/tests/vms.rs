@@ -6,6 +6,8 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use sheaf_agent::vms::filters::{self, Seen};
+use sheaf_host::nft::{Filter, Nft};
 use sheaf_host::run::{Command, Run, System};
 use sheaf_tests::cluster::{AgentNode, ControlPlane, TOKEN};
 use sheaf_tests::libvirt::Libvirt;
@@ -122,6 +124,13 @@ impl Lab {
             agent.kill().ok();
             agent.wait().ok();
         }
+    }
+
+    /// The packet filter of the node.
+    fn filter(&self) -> Result<Seen> {
+        let nft = Command::new("ip").args(["netns", "exec", self.plane.namespace()]);
+        let nft = Nft::by(nft.arg(self.libvirt.programs().join("nft")));
+        Ok(Seen::read(&nft.table(filters::FAMILY, filters::TABLE)?))
     }
 
     fn root(&self) -> PathBuf {
@@ -253,6 +262,15 @@ async fn a_vm_is_placed_survives_its_agent_and_ends_with_its_pod() -> Result<()>
     })
     .await?;
 
+    // Named by the VMI's UID; there before the guest could send.
+    let tap = filters::tap(VMI, 0);
+    assert!(lab.filter()?.ports[&tap].version.is_some());
+    lab.wait_pod("web", "interfaces", |pod| {
+        let seen = pod.metadata.annotations.as_ref()?.get("sheaf.dev/interfaces")?;
+        (seen == r#"[{"name":"default","infoSource":"domain"}]"#).then_some(())
+    })
+    .await?;
+
     lab.kill_agent();
     std::fs::remove_file(lab.node.paths().status_json())?;
     assert_eq!(lab.libvirt.qemu("default_web"), Some(qemu), "the VM outlives its agent");
@@ -269,6 +287,7 @@ async fn a_vm_is_placed_survives_its_agent_and_ends_with_its_pod() -> Result<()>
     lab.wait("end of the Pod", async || Ok(lab.pods().get_opt("web").await?.is_none().then_some(()))).await?;
     assert_eq!(lab.libvirt.qemu("default_web"), None);
     lab.wait("end of the folder", async || Ok((!folder.exists()).then_some(()))).await?;
+    lab.wait("end of its filters", async || Ok(lab.filter()?.ports.is_empty().then_some(()))).await?;
     let log = std::fs::read_to_string(lab.root().join("agent.log"))?;
     let (button, switch) = (log.find("PressPowerButton"), log.find("Destroy"));
     assert!(button.context("the button")? < switch.context("the switch")?, "ACPI first:\n{log}");

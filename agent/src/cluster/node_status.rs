@@ -74,7 +74,10 @@ pub fn status(
         capacity.insert(names::KVM_RESOURCE.into(), DEVICE_SLOTS.into());
     }
     for bridge in &observed.network.bridges {
-        capacity.insert(format!("{}{bridge}", names::BRIDGE_RESOURCE_PREFIX), DEVICE_SLOTS.into());
+        capacity.insert(names::bridge_resource(bridge), DEVICE_SLOTS.into());
+    }
+    for bridge in &observed.network.vlan_bridges {
+        capacity.insert(names::vlan_resource(bridge), DEVICE_SLOTS.into());
     }
     let mut allocatable = capacity.clone();
     allocatable.insert("cpu".into(), format!("{}m", (machine.cpus * 1000).saturating_sub(reserve.milli_cpu)));
@@ -205,7 +208,8 @@ mod tests {
             hypervisor: Hypervisor { answers, kvm, version: Some("11.3.0".into()), problem: None },
             network: NetworkState {
                 addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
-                bridges: vec!["br0".into()],
+                bridges: vec!["br0".into(), "br1".into()],
+                vlan_bridges: vec!["br1".into()],
                 time_synchronised: true,
             },
             images: vec![PresentImage { name: "guest.qcow2".into(), bytes: 7 }],
@@ -226,7 +230,9 @@ mod tests {
         assert_eq!(quantity(&status.allocatable, "cpu").unwrap(), "3900m");
         assert_eq!(quantity(&status.capacity, "hugepages-2Mi").unwrap(), (1024 * MIB).to_string());
         assert_eq!(quantity(&status.capacity, "hugepages-1Gi").unwrap(), "0");
-        assert_eq!(quantity(&status.capacity, "bridge.network.kubevirt.io/br0").unwrap(), "1000");
+        assert_eq!(quantity(&status.capacity, "bridge.sheaf.dev/br0").unwrap(), "1000");
+        assert_eq!(quantity(&status.capacity, "vlan.bridge.sheaf.dev/br1").unwrap(), "1000");
+        assert_eq!(quantity(&status.capacity, "vlan.bridge.sheaf.dev/br0"), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod columns;
 mod links;
 mod page;
+mod ports;
 mod storage;
 
 pub use page::{HEIGHT, View, WIDTH, page};
@@ -101,12 +102,16 @@ pub fn status(paths: &Paths, as_json: bool) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(&document)? + "\n")
 }
 
-/// `sheaf-agent network`: the links of node.toml, in columns or as data.
+/// `sheaf-agent network`: the links of node.toml and the ports of VMs, in columns or as data.
 pub fn network(paths: &Paths, as_json: bool) -> anyhow::Result<String> {
     let status = observe(paths).status.with_context(|| missing(&paths.status_json()))?;
     match as_json {
-        true => Ok(serde_json::to_string_pretty(&status.network)? + "\n"),
-        false => Ok(links::table(&status.network)),
+        true => {
+            let mut document = serde_json::to_value(&status.network)?;
+            document["vm_ports"] = serde_json::to_value(&status.vm_ports)?;
+            Ok(serde_json::to_string_pretty(&document)? + "\n")
+        }
+        false => Ok(links::table(&status.network) + &ports::table(&status.vm_ports)),
     }
 }
 

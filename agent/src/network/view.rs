@@ -6,12 +6,10 @@
 use super::problems;
 use crate::channels::NetworkState;
 use crate::status::{LinkSection, NetworkSection};
+use crate::vms::filters::is_tap;
 use sheaf_config::node::{Addressing, Network, Nic};
 use sheaf_host::links::Link;
 use std::net::IpAddr;
-
-/// Taps of VMs in a bridge, by libvirt's names: of no use to who asks where a cable goes.
-const TAP: &str = "vnet";
 
 /// What `links` mean for a node configured by `network`.
 pub(super) fn view(
@@ -20,9 +18,10 @@ pub(super) fn view(
     time_synchronised: bool,
 ) -> (NetworkState, NetworkSection) {
     let wanted = wanted(network);
-    let is_up = |link: &&Link| link.bridge_ports.is_some() && link.state == "up";
-    let bridges = network.bridges.iter().filter(|bridge| named(links, &bridge.name).filter(is_up).is_some());
-    let bridges = bridges.map(|bridge| bridge.name.clone()).collect();
+    let bridges: Vec<&Link> = bridges(network, links);
+    let vlan_aware = bridges.iter().filter(|bridge| bridge.vlan_aware);
+    let vlan_bridges = vlan_aware.map(|bridge| bridge.name.clone()).collect();
+    let bridges = bridges.iter().map(|bridge| bridge.name.clone()).collect();
     // The link by which the node is known comes first, then those of the config in its order.
     let mut in_order: Vec<&Wanted<'_>> = wanted.iter().collect();
     in_order.sort_by_key(|link| network.primary() != Some(link.name));
@@ -35,9 +34,21 @@ pub(super) fn view(
     let sections = wanted.iter().map(|wanted| section(wanted, links)).collect();
     let problem = problems::first(network, &wanted, links);
     (
-        NetworkState { addresses: all, bridges, time_synchronised },
+        NetworkState { addresses: all, bridges, vlan_bridges, time_synchronised },
         NetworkSection { links: sections, time_synchronised, problem },
     )
+}
+
+/// Bridges that VMs can be connected to: those of node.toml in its order, then all others. One with an uplink must be
+/// up; one without, for VMs alone, is up only while a VM is in it.
+fn bridges<'l>(network: &Network, links: &'l [Link]) -> Vec<&'l Link> {
+    let is_bridge = |link: &&Link| link.bridge_ports.is_some();
+    let of_file = |link: &Link| network.bridges.iter().position(|bridge| bridge.name == link.name);
+    let has_uplink = |link: &Link| link.bridge_ports.iter().flatten().any(|port| !is_tap(port));
+    let usable = |link: &&Link| link.state == "up" || (of_file(link).is_none() && !has_uplink(link));
+    let mut bridges: Vec<_> = links.iter().filter(is_bridge).filter(usable).collect();
+    bridges.sort_by_key(|link| of_file(link).unwrap_or(usize::MAX));
+    bridges
 }
 
 /// A link that node.toml names.
@@ -119,13 +130,13 @@ fn section(wanted: &Wanted<'_>, links: &[Link]) -> LinkSection {
     // The kernel's word for a link on top of one that has no cable.
     let state = if link.state == "lowerlayerdown" { "no cable" } else { &link.state };
     let of_bond = || link.bond.iter().flat_map(|bond| bond.ports.iter().map(|(name, _up)| name.clone()));
-    let of_bridge = || link.bridge_ports.iter().flatten().filter(|port| !port.starts_with(TAP)).cloned();
+    let of_bridge = || link.bridge_ports.iter().flatten().filter(|port| !is_tap(port)).cloned();
     let of_vlan = || link.vlan.iter().map(|vlan| vlan.parent.clone());
     LinkSection {
         state: state.to_owned(),
         addresses: addresses(link),
         ports: of_bridge().chain(of_bond()).chain(of_vlan()).collect(),
-        vms: link.bridge_ports.iter().flatten().filter(|port| port.starts_with(TAP)).count(),
+        vms: link.bridge_ports.iter().flatten().filter(|port| is_tap(port)).count(),
         mtu: link.mtu,
         vlan: link.vlan.as_ref().map(|vlan| vlan.id),
         mode: link.bond.as_ref().map(|bond| bond.mode.clone()),
@@ -183,6 +194,24 @@ mod tests {
         assert_eq!(
             (section.links[0].ports.as_slice(), section.links[0].vms),
             (&["enp2s0".to_owned()][..], 1)
+        );
+    }
+
+    #[test]
+    fn a_bridge_for_vms_alone_is_usable_without_a_port_and_one_with_a_dead_uplink_is_not() {
+        let down = |link: Link| Link { state: "down".into(), ..link };
+        let links = [
+            card("enp1s0", "52:54:00:00:00:01"),
+            Link { vlan_aware: true, ..bridge("br0", &["enp1s0", "vm0b0e6d2c6an0"], &["192.0.2.10"]) },
+            down(bridge("br5", &["enp2s0", "vm0b0e6d2c6an1"], &[])),
+            down(bridge("masq0", &[], &[])),
+        ];
+        let (state, section) = view(&network("[[network.bridge]]\nname = \"br0\"\n"), &links, true);
+        assert_eq!(state.bridges, ["br0", "masq0"]);
+        assert_eq!(state.vlan_bridges, ["br0"]);
+        assert_eq!(
+            (section.links[0].ports.as_slice(), section.links[0].vms),
+            (&["enp1s0".to_owned()][..], 1)
         );
     }
 

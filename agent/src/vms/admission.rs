@@ -2,8 +2,9 @@
 //!
 //! Why here: whoever may create Pods may have written the annotation, so the node trusts nothing in it: fields it
 //! does not know, paths outside its two folders, links that lead out of them, more than it has. Pure.
-//! Route in: a Pod and [`Facts`]. Route out: [`Verdict`]; [`volumes`] and [`room`] decide on their parts.
+//! Route in: a Pod and [`Facts`]. Route out: [`Verdict`]; [`volumes`], [`networks`] and [`room`] decide on their parts.
 
+mod networks;
 mod room;
 mod volumes;
 
@@ -11,11 +12,10 @@ pub use room::requests;
 pub use volumes::names_claim;
 
 use super::facts::{Facts, Resources};
-use super::guest::{CpuModel, Disk, Guest, Identity, Nic};
+use super::guest::{CpuModel, Disk, Guest, Identity};
 use k8s_openapi::api::core::v1::Pod;
-use sha2::{Digest, Sha256};
-use sheaf_api::devices::{DiskBus, InterfaceModel};
-use sheaf_api::names::{COMPUTE_CONTAINER, POD_NETWORK_BRIDGE, RUNTIME_CLASS, VMI_ANNOTATION};
+use sheaf_api::devices::DiskBus;
+use sheaf_api::names::{COMPUTE_CONTAINER, RUNTIME_CLASS, VMI_ANNOTATION};
 use sheaf_api::placeholder::PlacedVmi;
 
 /// Grace of a Pod that names none, in seconds: what KubeVirt gives a VM.
@@ -132,21 +132,7 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
             cache: disk.cache,
         });
     }
-    let mut interfaces = Vec::new();
-    for (index, interface) in vmi.domain.devices.interfaces.iter().enumerate() {
-        let bridge = POD_NETWORK_BRIDGE.to_owned();
-        if !facts.bridges.contains(&bridge) {
-            let why = format!("interface {}: bridge {bridge} of this node", interface.name);
-            return Err(if facts.expected_bridges.contains(&bridge) {
-                wait("BridgeNotReady", format!("{why} is not up yet"))
-            } else {
-                reject("BridgeNotPresent", format!("{why} is not in its node.toml"))
-            });
-        }
-        let given = interface.mac_address.as_ref().map(|mac| mac.to_ascii_lowercase().replace('-', ":"));
-        let mac = given.unwrap_or_else(|| derived_mac(&id.vmi_uid, index));
-        interfaces.push(Nic { bridge, model: interface.model.unwrap_or(InterfaceModel::Virtio), mac });
-    }
+    let interfaces = networks::nics(&placed, facts)?;
     Ok(Guest {
         uuid,
         grace_seconds: spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE).max(0),
@@ -194,13 +180,6 @@ fn identity(pod: &Pod, placed: &PlacedVmi) -> Check<Identity> {
         vmi: placed.name.clone(),
         vmi_uid: placed.uid.clone(),
     })
-}
-
-/// A hardware address that is the VMI's own and the same at each try: locally administered, 40 bits of a hash.
-fn derived_mac(vmi_uid: &str, index: usize) -> String {
-    let hash = Sha256::digest(format!("{vmi_uid}/{index}"));
-    let tail: Vec<String> = hash[..5].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("02:{}", tail.join(":"))
 }
 
 fn is_uuid(text: &str) -> bool {

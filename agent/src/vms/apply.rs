@@ -7,6 +7,7 @@ use super::Hosts;
 use super::api::Cluster;
 use super::domain_xml;
 use super::files;
+use super::filters::{self, Port};
 use super::guest::{Folder, Guest, Seed, Source, Text};
 use super::plan::{Action, rfc3339};
 use super::record::{Record, Started};
@@ -72,8 +73,17 @@ pub async fn apply<V: VmHost, C: Cluster>(scene: &Scene<V, C>, action: &Action) 
 
 async fn start<V: VmHost, C: Cluster>(scene: &Scene<V, C>, guest: &Guest) -> anyhow::Result<()> {
     let folder = Folder::of(&scene.vms, &guest.id.vmi_uid);
-    let mut record = Record::made(&guest.id);
+    let ports: Vec<Port> = guest.interfaces.iter().map(|nic| nic.port.clone()).collect();
+    let mut record = Record { ports: ports.clone(), ..Record::made(&guest.id) };
+    // First what was seen once is not forgotten; then what the guest may send is said before it can send.
     record.write(&scene.vms)?;
+    let filter = scene.hosts.filter.clone();
+    blocking(move || {
+        let commands: Vec<_> = ports.iter().flat_map(filters::put).collect();
+        if commands.is_empty() { Ok(()) } else { Ok(filter.apply(&commands)?) }
+    })
+    .await
+    .context("the packet filter of its interfaces")?;
     let mut texts = BTreeMap::new();
     for disk in &guest.disks {
         if let Source::Seed(seed) = &disk.source {

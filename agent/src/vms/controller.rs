@@ -8,7 +8,9 @@ use super::apply::{Effect, Scene, apply};
 use super::console_tail;
 use super::domain_xml::{TAG_POD_UID, TAG_VMI_UID};
 use super::facts::{ClaimFact, Facts, Resources, look_at_files};
+use super::filters::{self, Seen};
 use super::guest::Folder;
+use super::interfaces;
 use super::listed::Listed;
 use super::plan::{Action, FailedStart, Memory, Observed, Stopping, plan};
 use super::record::{self, Record};
@@ -17,9 +19,9 @@ use crate::channels::{Context, Hypervisor};
 use crate::status::VmSection;
 use anyhow::anyhow;
 use futures::StreamExt;
-use sheaf_host::libvirt::{Domain, Event, Stop, VmHost};
+use sheaf_api::names::MASQUERADE_BRIDGE;
+use sheaf_host::libvirt::{Domain, Event, Interface, Source, Stop, VmHost};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -31,6 +33,9 @@ const RESYNC: i64 = 10;
 
 /// libvirt counts as not answering after this time.
 const ANSWER_TIME: Duration = Duration::from_secs(20);
+
+/// Longest time for a guest's agent to answer: a guest must not hold up what is done for others.
+const AGENT_TIME: Duration = Duration::from_secs(3);
 
 /// A Pod whose action failed is left alone for so many seconds.
 const HOLD: i64 = 5;
@@ -53,6 +58,8 @@ pub struct Controller<V, C> {
     owners: BTreeMap<String, String>,
     allocatable: Option<Resources>,
     looked_closer: i64,
+    /// The packet filter as it was last seen; nothing before the first look.
+    ports: Option<Seen>,
     tasks: JoinSet<(String, Action, anyhow::Result<Effect>)>,
     boot_id: String,
 }
@@ -77,6 +84,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             owners: BTreeMap::new(),
             allocatable: None,
             looked_closer: 0,
+            ports: None,
             tasks: JoinSet::new(),
             boot_id: boot_id.trim().to_owned(),
         }
@@ -134,7 +142,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
                 return soon;
             }
         };
-        self.look_closer(now, &domains).await;
+        self.look_closer(now, &domains, &records).await;
         let claims = self.look_at_claims(&listed).await;
         self.remember(now, &listed, &domains, &records);
         let facts = Facts { claims, ..self.facts(&listed) };
@@ -149,7 +157,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         for (uid, action) in planned.actions {
             self.dispatch(now, uid, action, &listed, &facts);
         }
-        self.publish(&listed, &domains);
+        self.publish(&listed, &domains, &records);
         planned.wake.unwrap_or(soon).min(soon)
     }
 
@@ -191,7 +199,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
     }
 
     /// What costs a request each: at every resync, not at every change.
-    async fn look_closer(&mut self, now: i64, domains: &[Domain]) {
+    async fn look_closer(&mut self, now: i64, domains: &[Domain], records: &BTreeMap<String, Record>) {
         if now < self.looked_closer + RESYNC && self.allocatable.is_some() {
             return;
         }
@@ -200,7 +208,10 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             Ok(resources) => self.allocatable = Some(resources),
             Err(error) => tracing::debug!("{error:#}"),
         }
-        for domain in domains {
+        self.look_at_ports(records).await;
+        let asked = domains.iter().map(|domain| self.ask_for_interfaces(domain));
+        let answers = futures::future::join_all(asked).await;
+        for (domain, (arp, agent)) in domains.iter().zip(answers) {
             let (Some(uid), Some(vmi_uid)) = (domain.tags.get(TAG_POD_UID), domain.tags.get(TAG_VMI_UID))
             else {
                 continue;
@@ -208,11 +219,50 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             if let Some(tail) = console_tail::read(&Folder::of(&self.vms(), vmi_uid).console_log()) {
                 self.memory.tails.insert(uid.clone(), tail);
             }
-            let addresses =
-                one_of_each_family(self.hosts.vms.addresses(&domain.uuid).await.unwrap_or_default());
+            let ports = records.get(uid).map(|record| record.ports.as_slice()).unwrap_or_default();
+            // What was said before stays said while the filter can not be seen.
+            let Some(filter) = &self.ports else { continue };
+            let seen = interfaces::seen(ports, filter, &arp, &agent);
+            let addresses = interfaces::of_pod(&seen);
             if !addresses.is_empty() {
                 self.memory.addresses.insert(uid.clone(), addresses);
             }
+            self.memory.interfaces.insert(uid.clone(), seen);
+        }
+    }
+
+    /// What the node's ARP table and the guest's agent know of a guest's interfaces.
+    async fn ask_for_interfaces(&self, domain: &Domain) -> (Vec<Interface>, Vec<Interface>) {
+        let arp = self.hosts.vms.interfaces(&domain.uuid, Source::Arp).await.unwrap_or_default();
+        let agent = async {
+            let ask = self.hosts.vms.interfaces(&domain.uuid, Source::Agent);
+            tokio::time::timeout(AGENT_TIME, ask).await.ok()?.ok()
+        };
+        let agent = if domain.agent { agent.await.unwrap_or_default() } else { Vec::new() };
+        (arp, agent)
+    }
+
+    /// Looks at the packet filter, and makes it right.
+    async fn look_at_ports(&mut self, records: &BTreeMap<String, Record>) {
+        let is_known_empty = self.ports.as_ref().is_some_and(|seen| seen.ports.is_empty());
+        if is_known_empty && records.values().all(|record| record.ports.is_empty()) {
+            return;
+        }
+        let (filter, vms) = (self.hosts.filter.clone(), self.vms());
+        let look = move || {
+            let seen = Seen::read(&filter.table(filters::FAMILY, filters::TABLE)?);
+            // After the table: a port that is in it has its record by then, or is over.
+            let ports = record::read_all(&vms)?.into_values().flat_map(|record| record.ports);
+            let commands = filters::changes(&ports.map(|port| (port.tap.clone(), port)).collect(), &seen);
+            if !commands.is_empty() {
+                tracing::info!(commands = commands.len(), "packet filter made right");
+                filter.apply(&commands)?;
+            }
+            anyhow::Ok(seen)
+        };
+        match tokio::task::spawn_blocking(look).await.map_err(anyhow::Error::from).flatten() {
+            Ok(seen) => self.ports = Some(seen),
+            Err(error) => tracing::warn!("packet filter: {error:#}"),
         }
     }
 
@@ -298,7 +348,14 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             images: self.ctx.images.borrow().iter().map(|image| image.name.clone()).collect(),
             expected_images: config.images.iter().map(|image| image.name.clone()).collect(),
             bridges: network.bridges.iter().cloned().collect(),
-            expected_bridges: config.network.bridges.iter().map(|bridge| bridge.name.clone()).collect(),
+            vlan_bridges: network.vlan_bridges.iter().cloned().collect(),
+            expected_bridges: config
+                .network
+                .bridges
+                .iter()
+                .map(|bridge| bridge.name.clone())
+                .chain([MASQUERADE_BRIDGE.to_owned()])
+                .collect(),
             files: look_at_files(waiting.map(|pod| &**pod), data),
             disks: data.join("disks"),
             claims: BTreeMap::new(),
@@ -389,7 +446,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         self.memory.held.insert(uid.to_owned(), now() + seconds);
     }
 
-    fn publish(&self, listed: &Listed, domains: &[Domain]) {
+    fn publish(&self, listed: &Listed, domains: &[Domain], records: &BTreeMap<String, Record>) {
         let mut sections: Vec<VmSection> = listed
             .pods
             .values()
@@ -409,19 +466,17 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
                 problem: Some("not started by Sheaf; left alone".into()),
             },
         ));
-        self.ctx.status.update(|status| status.vms = sections);
+        let ports = records.values().flat_map(|record| {
+            let interfaces = self.memory.interfaces.get(&record.pod_uid);
+            let filter = self.ports.as_ref();
+            record.ports.iter().map(move |port| super::port_section(record, port, interfaces, filter))
+        });
+        let ports = ports.collect();
+        self.ctx.status.update(|status| {
+            status.vms = sections;
+            status.vm_ports = ports;
+        });
     }
-}
-
-/// Pod status may name one address of each family; link-local ones reach nobody.
-fn one_of_each_family(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
-    let global = |address: &&IpAddr| match address {
-        IpAddr::V4(v4) => !v4.is_link_local() && !v4.is_loopback() && !v4.is_unspecified(),
-        IpAddr::V6(v6) => !v6.is_unicast_link_local() && !v6.is_loopback() && !v6.is_unspecified(),
-    };
-    let v4 = addresses.iter().filter(global).find(|address| address.is_ipv4());
-    let v6 = addresses.iter().filter(global).find(|address| address.is_ipv6());
-    v4.into_iter().chain(v6).copied().collect()
 }
 
 /// Waits for a change; for ever when its writer is gone.

@@ -5,7 +5,7 @@
 
 use super::guest::{CpuModel, Disk, Folder, Guest, Nic, Source};
 use sheaf_api::devices::{Cache, DiskBus, InterfaceModel};
-use sheaf_host::libvirt::TAG_NAMESPACE;
+use sheaf_host::libvirt::{AGENT_PORT, TAG_NAMESPACE};
 use std::fmt::Write;
 
 /// Who runs the guest's instructions.
@@ -97,6 +97,11 @@ fn write(xml: &mut String, guest: &Guest, folder: &Folder, domain_type: DomainTy
         writeln!(xml, "      <log file='{}' append='on'/>", escape(&log.to_string_lossy()))?;
         writeln!(xml, "      <target type='isa-serial' port='0'/>\n    </serial>")?;
     }
+    // For qemu-guest-agent, if the guest has one.
+    writeln!(
+        xml,
+        "    <channel type='unix'>\n      <target type='virtio' name='{AGENT_PORT}'/>\n    </channel>"
+    )?;
     if guest.graphics {
         writeln!(xml, "    <graphics type='vnc'>\n      <listen type='socket'/>\n    </graphics>")?;
         writeln!(xml, "    <video>\n      <model type='vga' vram='16384' heads='1'/>\n    </video>")?;
@@ -225,8 +230,27 @@ fn write_nic(xml: &mut String, nic: &Nic) -> std::fmt::Result {
         InterfaceModel::E1000 => "e1000",
         InterfaceModel::E1000e => "e1000e",
     };
-    writeln!(xml, "    <interface type='bridge'>\n      <mac address='{}'/>", escape(&nic.mac))?;
-    writeln!(xml, "      <source bridge='{}'/>\n      <model type='{model}'/>", escape(&nic.bridge))?;
+    let port = &nic.port;
+    writeln!(xml, "    <interface type='bridge'>\n      <mac address='{}'/>", escape(&port.mac))?;
+    writeln!(xml, "      <source bridge='{}'/>", escape(&port.bridge))?;
+    let ids = port.trunk.iter().flat_map(|range| range.first..=range.last);
+    match port.vlan {
+        Some(id) => writeln!(xml, "      <vlan>\n        <tag id='{id}'/>\n      </vlan>")?,
+        None if port.trunk.is_empty() => {}
+        None => {
+            writeln!(xml, "      <vlan trunk='yes'>")?;
+            for id in ids {
+                writeln!(xml, "        <tag id='{id}'/>")?;
+            }
+            writeln!(xml, "      </vlan>")?;
+        }
+    }
+    // A name that is ours: the filters know it before there is a tap.
+    writeln!(xml, "      <target dev='{}'/>\n      <model type='{model}'/>", escape(&port.tap))?;
+    if port.masquerade {
+        // Its neighbours are other people's VMs; it talks to the node alone.
+        writeln!(xml, "      <port isolated='yes'/>")?;
+    }
     writeln!(xml, "      <rom enabled='no'/>\n    </interface>")
 }
 

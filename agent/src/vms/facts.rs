@@ -31,7 +31,9 @@ pub struct Facts {
     pub expected_images: BTreeSet<String>,
     /// Bridges that are up.
     pub bridges: BTreeSet<String>,
-    /// Bridges of the node config.
+    /// Those of them that know VLANs.
+    pub vlan_bridges: BTreeSet<String>,
+    /// Bridges of the node config, and the node's own.
     pub expected_bridges: BTreeSet<String>,
     /// Files that `hostDisk.path`s of Pods lead to, by that path.
     pub files: BTreeMap<String, FileFact>,

@@ -3,6 +3,7 @@
 //! Route in: [`super::admission`] makes it from a Pod. Route out: [`super::files`] makes its files,
 //! [`super::domain_xml`] its domain.
 
+use super::filters::Port;
 use sheaf_api::devices::{Cache, DiskBus, InterfaceModel};
 use std::path::{Path, PathBuf};
 
@@ -182,12 +183,10 @@ impl std::fmt::Debug for Text {
 /// One network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nic {
-    /// Bridge of the node.
-    pub bridge: String,
+    /// The port it is connected to.
+    pub port: Port,
     /// The card that the guest sees.
     pub model: InterfaceModel,
-    /// Hardware address, lower case with colons.
-    pub mac: String,
 }
 
 /// Folder of one virtual machine, and what lies in it.

@@ -1,11 +1,12 @@
 //! Virtual machines: runs as libvirt domains the Pods that the scheduler binds to this node.
 //!
 //! Reads: Pods bound to this node and the Secrets they name, node config, images, network, `/data/images`.
-//! Owns: domains tagged as ours, `/data/vms`, files it makes in `/data/disks`, status and deletion of these Pods.
+//! Owns: domains tagged as ours, `/data/vms`, files it makes in `/data/disks`, the packet filter's table `bridge sheaf`,
+//! status and deletion of these Pods.
 //! Never touches: domains that are not ours, the Node object, links, images.
 //!
 //! observe ([`controller`], [`listed`], [`record`], [`facts`]) → [`plan`] (with [`admission`]) → [`apply`] ([`files`],
-//! [`domain_xml`], [`report`] through [`api`]). No state is kept that can not be seen again: after a crash of the
+//! [`filters`], [`domain_xml`], [`report`] through [`api`]). No state is kept that can not be seen again: after a crash of the
 //! agent the next look finds the domains by their tags and goes on.
 
 pub mod admission;
@@ -16,7 +17,9 @@ pub mod controller;
 pub mod domain_xml;
 pub mod facts;
 pub mod files;
+pub mod filters;
 pub mod guest;
+mod interfaces;
 pub mod iso9660;
 pub mod listed;
 pub mod plan;
@@ -27,10 +30,12 @@ pub mod seed;
 mod testing;
 
 use crate::channels::{Context, Hypervisor};
-use crate::status::VmSection;
+use crate::status::{PortSection, VmSection};
 use domain_xml::DomainType;
 use k8s_openapi::api::core::v1::Pod;
+use sheaf_api::network::SeenInterface;
 use sheaf_host::libvirt::VmHost;
+use sheaf_host::nft::Filter;
 use sheaf_host::run::Run;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -41,13 +46,16 @@ pub struct Hosts<V> {
     pub vms: Arc<V>,
     /// Runs qemu-img.
     pub run: Arc<dyn Run>,
+    /// Packet filter.
+    pub filter: Arc<dyn Filter>,
     /// KVM, or emulation in tests.
     pub domain_type: DomainType,
 }
 
 impl<V> Clone for Hosts<V> {
     fn clone(&self) -> Self {
-        Self { vms: self.vms.clone(), run: self.run.clone(), domain_type: self.domain_type }
+        let Self { vms, run, filter, domain_type } = self;
+        Self { vms: vms.clone(), run: run.clone(), filter: filter.clone(), domain_type: *domain_type }
     }
 }
 
@@ -73,6 +81,27 @@ pub async fn run<V: VmHost>(
     tokio::select! {
         ended = control => ended,
         () = follow => Ok(()),
+    }
+}
+
+/// What the status says of a port.
+fn port_section(
+    record: &record::Record,
+    port: &filters::Port,
+    interfaces: Option<&Vec<SeenInterface>>,
+    filter: Option<&filters::Seen>,
+) -> PortSection {
+    let interface = interfaces.into_iter().flatten().find(|interface| interface.name == port.interface);
+    let dropped = filter.and_then(|seen| seen.ports.get(&port.tap)).map(|seen| seen.dropped.clone());
+    PortSection {
+        name: port.tap.clone(),
+        vm: format!("{}/{}", record.namespace, record.vmi),
+        interface: port.interface.clone(),
+        bridge: port.bridge.clone(),
+        vlans: port.vlans(),
+        mac: port.mac.clone(),
+        addresses: interface.map(|interface| interface.ip_addresses.clone()).unwrap_or_default(),
+        dropped: dropped.unwrap_or_default(),
     }
 }
 

@@ -215,6 +215,7 @@ fn plan_live(plan: &mut Plan, o: &Observed<'_>, uid: &str, pod: &Pod, domain: &D
         state: State::Running { started_at: started.at.clone() },
         uuid: Some(domain.uuid.clone()),
         addresses: o.memory.addresses.get(uid).cloned().unwrap_or_default(),
+        interfaces: o.memory.interfaces.get(uid).cloned().unwrap_or_default(),
         console_tail: o.memory.tails.get(uid).cloned(),
         paused: paused.then(|| "a disk of it has no space left or fails; it goes on once that ends".into()),
     };

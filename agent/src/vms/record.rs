@@ -4,6 +4,7 @@
 //! `started` was started once and is never started again. Route in: the folder under `/data/vms`. Route out:
 //! [`Record`]s for the plan; folders without a readable record are not ours to touch.
 
+use super::filters::Port;
 use super::guest::{Folder, Identity};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,6 +24,9 @@ pub struct Record {
     pub vmi: String,
     /// UID of the VMI: name of the folder.
     pub vmi_uid: String,
+    /// Ports of its interfaces, in the order of the spec.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Port>,
     /// Set once the domain runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<Started>,
@@ -49,6 +53,7 @@ impl Record {
             namespace: id.namespace.clone(),
             vmi: id.vmi.clone(),
             vmi_uid: id.vmi_uid.clone(),
+            ports: Vec::new(),
             started: None,
         }
     }

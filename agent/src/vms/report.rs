@@ -5,7 +5,8 @@
 
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use serde_json::{Value, json};
-use sheaf_api::names::PAUSED_CONDITION;
+use sheaf_api::names::{INTERFACES_ANNOTATION, PAUSED_CONDITION};
+use sheaf_api::network::SeenInterface;
 use std::net::IpAddr;
 
 /// Reason of the condition that a guest stands still, where a disk is why, as KubeVirt says it.
@@ -25,6 +26,8 @@ pub struct Report {
     pub uuid: Option<String>,
     /// Addresses of the guest; empty says nothing about them.
     pub addresses: Vec<IpAddr>,
+    /// Interfaces with what is known of them; empty says nothing about them.
+    pub interfaces: Vec<SeenInterface>,
     /// Last lines of the serial console, when they are known.
     pub console_tail: Option<String>,
     /// Why the guest stands still.
@@ -88,7 +91,10 @@ impl Report {
         let Some(status) = &pod.status else { return false };
         let containers: Vec<_> = status.container_statuses.iter().flatten().collect();
         let ready = status.conditions.iter().flatten().find(|condition| condition.type_ == "Ready");
-        let tail = || pod.metadata.annotations.as_ref().and_then(|all| all.get(CONSOLE_TAIL));
+        let annotation = |name: &str| pod.metadata.annotations.as_ref().and_then(|all| all.get(name));
+        let interfaces = || -> Option<Vec<SeenInterface>> {
+            serde_json::from_str(annotation(INTERFACES_ANNOTATION)?).ok()
+        };
         let addresses: Vec<IpAddr> =
             status.pod_ips.iter().flatten().filter_map(|ip| ip.ip.parse().ok()).collect();
         phase(pod) == Some(self.phase.name())
@@ -99,7 +105,8 @@ impl Report {
             && ready.is_some_and(|ready| (ready.status == "True") == self.ready())
             && (self.addresses.is_empty() || addresses == self.addresses)
             && self.paused.is_some() == says_paused(pod)
-            && self.console_tail.as_ref().is_none_or(|wanted| tail() == Some(wanted))
+            && (self.interfaces.is_empty() || interfaces().as_ref() == Some(&self.interfaces))
+            && self.console_tail.as_ref().is_none_or(|wanted| annotation(CONSOLE_TAIL) == Some(wanted))
     }
 
     fn ready(&self) -> bool {
@@ -170,7 +177,11 @@ impl Report {
             patch["status"]["podIPs"] = json!(all);
         }
         if let Some(tail) = &self.console_tail {
-            patch["metadata"]["annotations"] = json!({CONSOLE_TAIL: tail});
+            patch["metadata"]["annotations"][CONSOLE_TAIL] = json!(tail);
+        }
+        if !self.interfaces.is_empty() {
+            let text = serde_json::to_string(&self.interfaces).unwrap_or_default();
+            patch["metadata"]["annotations"][INTERFACES_ANNOTATION] = json!(text);
         }
         patch
     }
@@ -233,6 +244,7 @@ mod tests {
             state: State::Running { started_at: "2026-01-01T00:00:00Z".into() },
             uuid: Some("u1".into()),
             addresses: Vec::new(),
+            interfaces: Vec::new(),
             console_tail: None,
             paused: None,
         }
@@ -258,6 +270,16 @@ mod tests {
         assert!(running().is_said_by(&said));
         let tail = Report { console_tail: Some("login:".into()), ..running() };
         assert!(!tail.is_said_by(&said));
+        let lan = SeenInterface {
+            name: "lan".into(),
+            ip_addresses: vec![[192, 0, 2, 7].into()],
+            ..SeenInterface::default()
+        };
+        let seen = Report { interfaces: vec![lan], ..running() };
+        assert!(!seen.is_said_by(&said));
+        let annotations = seen.patch(&said, None, "2026-01-01T00:00:02Z")["metadata"]["annotations"].clone();
+        said.metadata.annotations = serde_json::from_value(annotations).unwrap();
+        assert!(seen.is_said_by(&said));
         assert!(was_started(&said) && !is_terminal(&said));
     }
 

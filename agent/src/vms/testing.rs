@@ -39,8 +39,9 @@ pub fn facts() -> Facts {
         allocatable: Some(Resources { cpu: 4000, memory: 1 << 30, pods: 10 }),
         images: ["base.qcow2".to_owned()].into(),
         expected_images: ["base.qcow2".to_owned(), "later.raw".to_owned()].into(),
-        bridges: ["br0".to_owned()].into(),
-        expected_bridges: ["br0".to_owned()].into(),
+        bridges: ["br0".to_owned(), "br1".to_owned(), "masq0".to_owned()].into(),
+        vlan_bridges: ["br1".to_owned()].into(),
+        expected_bridges: ["br0".to_owned(), "br1".to_owned()].into(),
         files: [
             ("/data/images/base.qcow2".to_owned(), image),
             ("/data/disks/link.raw".to_owned(), FileFact::Elsewhere("/etc/shadow".into())),
@@ -78,6 +79,7 @@ pub fn domain(uid: &str) -> Domain {
         name: "default_web".into(),
         state: State::Running,
         devices: Default::default(),
+        agent: false,
         tags: tags.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     }
 }

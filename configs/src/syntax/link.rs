@@ -28,6 +28,10 @@ pub fn interface(text: &str) -> Result<String, Wrong> {
     if ["lo", "all", "default"].contains(&text) {
         return wrong(format!("\"{text}\" is a name of the kernel's own"), "write another, \"br0\"");
     }
+    // For VMs with `masquerade`; the image brings it.
+    if text == "masq0" {
+        return wrong(format!("\"{text}\" is the node's own bridge for VMs"), "write another, \"br0\"");
+    }
     Ok(text.to_owned())
 }
 

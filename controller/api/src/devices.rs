@@ -101,7 +101,7 @@ pub enum Cache {
     Writeback,
 }
 
-/// A network interface as the guest sees it.
+/// A network interface as the guest sees it; exactly one of bridge and masquerade.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Interface {
@@ -111,19 +111,27 @@ pub struct Interface {
     /// Connects the interface to the bridge of its network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<Bridge>,
+    /// Connects the interface to a private network of its node: an address by DHCP, and the way out behind the
+    /// node's own address. Nobody reaches the guest from outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masquerade: Option<Masquerade>,
     /// Default: virtio.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<InterfaceModel>,
     /// A unicast hardware address. Default: derived from the VM's UID and the interface's name, the same at
     /// every start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^[0-9a-fA-F][02468aceACE]([:-][0-9a-fA-F]{2}){5}$"))]
+    #[schemars(length(max = 17), regex(pattern = r"^[0-9a-fA-F][02468aceACE]([:-][0-9a-fA-F]{2}){5}$"))]
     pub mac_address: Option<String>,
 }
 
 /// Binding of an interface to a bridge; it has no settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Bridge {}
+
+/// Binding of an interface to the node's private network; it has no settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Masquerade {}
 
 /// A virtio source of entropy; it has no settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -12,6 +12,7 @@ pub mod devices;
 pub mod domain;
 pub mod host_disk;
 pub mod names;
+pub mod network;
 pub mod placeholder;
 pub mod quantity;
 pub mod snapshot;
@@ -22,6 +23,7 @@ pub mod vm;
 pub mod vmi;
 pub mod volumes;
 
+pub use network::NetworkAttachmentDefinition;
 pub use quantity::Amount;
 pub use vm::{RunStrategy, VirtualMachine};
 pub use vmi::VirtualMachineInstance;

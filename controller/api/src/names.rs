@@ -30,10 +30,19 @@ pub const TRUE: &str = "true";
 
 /// Extended resource: one per VM that needs /dev/kvm.
 pub const KVM_RESOURCE: &str = "devices.kubevirt.io/kvm";
-/// Prefix of the extended resources for ports of a bridge: `bridge.network.kubevirt.io/<bridge>`.
-pub const BRIDGE_RESOURCE_PREFIX: &str = "bridge.network.kubevirt.io/";
+/// Prefix of the extended resources for ports of a bridge: `bridge.sheaf.dev/<bridge>`.
+pub const BRIDGE_RESOURCE_PREFIX: &str = "bridge.sheaf.dev/";
+/// Prefix of the extended resources for ports with VLANs of a VLAN-aware bridge: `vlan.bridge.sheaf.dev/<bridge>`.
+pub const VLAN_RESOURCE_PREFIX: &str = "vlan.bridge.sheaf.dev/";
 /// The bridge behind a network of type `pod`: the node's own, with its first uplink.
 pub const POD_NETWORK_BRIDGE: &str = "br0";
+/// The bridge behind an interface with `masquerade`: the node's own, without uplink, with DHCP and NAT.
+pub const MASQUERADE_BRIDGE: &str = "masq0";
+/// Annotation of a Pod, written by its node: JSON of the interfaces, [`crate::network::SeenInterface`].
+pub const INTERFACES_ANNOTATION: &str = "sheaf.dev/interfaces";
+/// Annotation of a VM's template or of a VMI: JSON, the addresses that each interface alone may use,
+/// `{"lan": ["192.0.2.10"]}`.
+pub const ADDRESSES_ANNOTATION: &str = "sheaf.dev/addresses";
 
 /// Label of a StoragePool: name of the pool that it is on its node.
 pub const POOL_LABEL: &str = "sheaf.dev/pool";
@@ -113,3 +122,8 @@ pub const HOSTNAME_LABEL: &str = "kubernetes.io/hostname";
 pub const SELECTED_NODE_ANNOTATION: &str = "volume.kubernetes.io/selected-node";
 /// Annotation of a DataVolume, or of its claim, that is to be filled before a VM uses it; CDI's. Value [`TRUE`].
 pub const IMMEDIATE_ANNOTATION: &str = "cdi.kubevirt.io/storage.bind.immediate.requested";
+
+/// Extended resource for one port of `bridge` that is in VLANs.
+pub fn vlan_resource(bridge: &str) -> String {
+    format!("{VLAN_RESOURCE_PREFIX}{bridge}")
+}

@@ -4,9 +4,12 @@
 //! Route out: the Pod's annotation [`crate::names::VMI_ANNOTATION`], which the agent reads strictly, because
 //! whoever may create Pods may have written it.
 
+use std::{collections::BTreeMap, net::IpAddr};
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    network::Attachment,
     strict::{self, StrictError},
     vmi::VirtualMachineInstanceSpec,
 };
@@ -23,6 +26,13 @@ pub struct PlacedVmi {
     /// The spec with all defaults resolved (see `VirtualMachineInstanceSpec`): CPU topology, guest memory,
     /// firmware UUID, machine type, a bus for every disk, model and MAC address for every interface are set.
     pub spec: VirtualMachineInstanceSpec,
+    /// What the NetworkAttachmentDefinitions of the spec's `multus` networks said when the Pod was made, by the
+    /// network's name in the spec.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attachments: BTreeMap<String, Attachment>,
+    /// Addresses that an interface alone may use, by its name; an interface that is not here may use any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub addresses: BTreeMap<String, Vec<IpAddr>>,
 }
 
 impl PlacedVmi {

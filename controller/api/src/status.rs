@@ -192,4 +192,8 @@ pub struct InterfaceStatus {
     /// All addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ip_addresses: Vec<String>,
+    /// Where this is known from, by commas: domain (the VM's own definition), dhcp (a lease that its node saw),
+    /// neighbour (ARP and neighbour discovery of the guest), guest-agent (what the guest says of itself).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub info_source: Option<String>,
 }

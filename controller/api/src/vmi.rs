@@ -75,7 +75,7 @@ pub struct VirtualMachineInstanceSpec {
     pub termination_grace_period_seconds: Option<i64>,
 }
 
-/// A network; exactly one source, and `pod` is the one there is.
+/// A network; exactly one of pod and multus.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Network {
     /// Name of the interface that connects the guest to it.
@@ -84,11 +84,33 @@ pub struct Network {
     /// The node's bridge br0, that is the network of the node's first uplink (Sheaf has no cluster Pod network).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodNetwork>,
+    /// A bridge of the node, or VLANs of it, by a NetworkAttachmentDefinition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multus: Option<MultusNetwork>,
 }
 
 /// The node's bridge br0; it has no settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PodNetwork {}
+
+/// A network that a NetworkAttachmentDefinition describes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MultusNetwork {
+    /// The NetworkAttachmentDefinition: `name` in the VM's namespace, or `namespace/name`.
+    #[schemars(
+        length(min = 1, max = 317),
+        regex(pattern = r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?/)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")
+    )]
+    pub network_name: String,
+}
+
+impl MultusNetwork {
+    /// Namespace and name, for a VM of `namespace`.
+    pub fn place<'a>(&'a self, namespace: &'a str) -> (&'a str, &'a str) {
+        self.network_name.split_once('/').unwrap_or((namespace, &self.network_name))
+    }
+}
 
 impl VirtualMachineInstanceSpec {
     /// The devices of the domain.

@@ -3,6 +3,7 @@
 //! Why here: a role names kinds; whose object it is, only a rule can tell. Route in: nothing. Route out:
 //! ValidatingAdmissionPolicies with their bindings, applied by [`crate::install`]; one file a policy.
 
+pub mod networks;
 pub mod node;
 pub mod placeholder;
 
@@ -10,7 +11,11 @@ use serde_json::{Value, json};
 
 /// Every policy by name, in the order in which they are to be applied.
 pub fn all() -> Vec<(&'static str, Value)> {
-    vec![(node::POLICY, node::policy()), (placeholder::NAME, placeholder::policy())]
+    vec![
+        (node::POLICY, node::policy()),
+        (networks::NAME, networks::policy()),
+        (placeholder::NAME, placeholder::policy()),
+    ]
 }
 
 /// The binding of the policy `name`: everywhere.

@@ -1,7 +1,7 @@
 //! Controller of instances: from VirtualMachineInstance to placeholder Pod and back to its status.
 //!
-//! Reads: instances, and their Pods (asked of the API server anew for each decision: a stale list could start a
-//! VM twice). Owns: placeholder Pods, status and finalizer of instances. Never touches: Pod status, which is the
+//! Reads: instances, NetworkAttachmentDefinitions, and their Pods (asked of the API server anew for each decision: a
+//! stale list could start a VM twice). Owns: placeholder Pods, status and finalizer of instances. Never touches: Pod status, which is the
 //! node's. Route in: watches. Route out: [`plan`], done step by step here without further decisions.
 
 use std::{sync::Arc, time::Duration};
@@ -21,6 +21,7 @@ use sheaf_api::{
 
 use crate::{
     conditions::set,
+    networks::{self, Networks},
     object::{Context, RequestError, doing, drive, gone, hold, release, report},
     tell::News,
 };
@@ -62,7 +63,15 @@ async fn reconcile(seen: Arc<VirtualMachineInstance>, context: Arc<Context>) -> 
     let uid = vmi.metadata.uid.clone().unwrap_or_default();
     let mine = ListParams::default().labels(&format!("{CREATED_BY_LABEL}={uid}"));
     let of_instance = pods.list(&mine).await.map_err(doing("listing its Pods"))?.items;
-    let plan = plan::plan(&vmi, &of_instance, Timestamp::now())?;
+    let networks = match plan::wants_pod(&vmi, &of_instance) {
+        true => networks::of(&context.client, &vmi).await?,
+        false => Ok(Networks::default()),
+    };
+    let networks = match networks {
+        Ok(networks) => networks,
+        Err(why) => return refused(&context, &instances, &vmi, why.reason, &why.message).await,
+    };
+    let plan = plan::plan(&vmi, &of_instance, &networks, Timestamp::now())?;
 
     let mut released = false;
     for action in &plan.actions {
@@ -73,7 +82,7 @@ async fn reconcile(seen: Arc<VirtualMachineInstance>, context: Arc<Context>) -> 
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
-                    return refused(&context, &instances, &vmi, &status.message).await;
+                    return refused(&context, &instances, &vmi, "FailedCreate", &status.message).await;
                 }
                 Err(error) => return Err(doing("creating its Pod")(error).into()),
             },
@@ -97,17 +106,18 @@ async fn reconcile(seen: Arc<VirtualMachineInstance>, context: Arc<Context>) -> 
     Ok(Requeue::await_change())
 }
 
-/// The API server did not take the Pod: that is for the user to read, and to be tried again.
+/// There can be no Pod yet, or the API server did not take it: that is for the user to read, and to be tried again.
 async fn refused(
     context: &Context,
     instances: &Api<VirtualMachineInstance>,
     vmi: &VirtualMachineInstance,
+    reason: &str,
     message: &str,
 ) -> Result<Requeue, VmiError> {
     let mut status = vmi.status.clone().unwrap_or_default();
     status.phase = Some(Phase::Pending);
-    set(&mut status.conditions, "Synchronized", "False", "FailedCreate", message, Timestamp::now());
-    context.teller.tell(vmi, &News::warning("FailedCreate", message)).await;
+    set(&mut status.conditions, "Synchronized", "False", reason, message, Timestamp::now());
+    context.teller.tell(vmi, &News::warning(reason, message)).await;
     report(instances, vmi, vmi.status.as_ref(), &status).await?;
     Ok(Requeue::requeue(RETRY))
 }

@@ -1,7 +1,7 @@
 //! Decides what happens to one instance: its Pod, its finalizer, its status.
 //!
 //! Why here: pure, so that every turn of an instance's life is a test. Route in: the instance and its Pods as
-//! they are, and the time. Route out: a [`Plan`]. An instance has one Pod in its life; when that is gone or
+//! they are, what its networks mean, and the time. Route out: a [`Plan`]. An instance has one Pod in its life; when that is gone or
 //! over, so is the instance, and the VM's strategy decides on the next.
 
 use k8s_openapi::{
@@ -10,16 +10,22 @@ use k8s_openapi::{
 };
 use sheaf_api::{
     VirtualMachineInstance,
-    names::{NODE_NAME_LABEL, PAUSED_CONDITION, VMI_FINALIZER},
+    devices::Interface,
+    names::{INTERFACES_ANNOTATION, NODE_NAME_LABEL, PAUSED_CONDITION, VMI_FINALIZER},
+    network::SeenInterface,
     status::{InterfaceStatus, Phase, PhaseTransition, VirtualMachineInstanceStatus},
 };
 
 use crate::{
     conditions::{clear, seconds, set},
+    networks::Networks,
     placeholder,
     resolve::resolve,
     tell::News,
 };
+
+/// Source of what a guest's agent says.
+const GUEST_AGENT: &str = "guest-agent";
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,8 +58,22 @@ pub struct Plan {
     pub status: VirtualMachineInstanceStatus,
 }
 
-/// Decides.
-pub fn plan(vmi: &VirtualMachineInstance, pods: &[Pod], now: Timestamp) -> Result<Plan, serde_json::Error> {
+/// Whether the instance is to get its Pod now.
+pub fn wants_pod(vmi: &VirtualMachineInstance, pods: &[Pod]) -> bool {
+    let held = vmi.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == VMI_FINALIZER);
+    let phase = vmi.status.as_ref().and_then(|status| status.phase);
+    held && vmi.metadata.deletion_timestamp.is_none()
+        && pods.is_empty()
+        && phase.is_none_or(|phase| phase < Phase::Scheduling)
+}
+
+/// Decides. What the networks mean is asked for only when [`wants_pod`].
+pub fn plan(
+    vmi: &VirtualMachineInstance,
+    pods: &[Pod],
+    networks: &Networks,
+    now: Timestamp,
+) -> Result<Plan, serde_json::Error> {
     let before = vmi.status.clone().unwrap_or_default();
     let held = vmi.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == VMI_FINALIZER);
     let deleting = vmi.metadata.deletion_timestamp.is_some();
@@ -103,7 +123,7 @@ pub fn plan(vmi: &VirtualMachineInstance, pods: &[Pod], now: Timestamp) -> Resul
                 );
             }
             None if !deleting => {
-                actions.push(Action::CreatePod(Box::new(placeholder::pod(vmi)?)));
+                actions.push(Action::CreatePod(Box::new(placeholder::pod(vmi, networks)?)));
                 actions
                     .push(Action::Tell(News::normal("SuccessfulCreate", "created the Pod of this instance")));
                 status.phase = Some(Phase::Scheduling);
@@ -136,6 +156,13 @@ pub fn plan(vmi: &VirtualMachineInstance, pods: &[Pod], now: Timestamp) -> Resul
     }
     if status.interfaces.is_empty() || !pods.is_empty() {
         status.interfaces = interfaces(vmi, pods.first());
+    }
+    let by_agent = |interface: &InterfaceStatus| {
+        interface.info_source.as_deref().is_some_and(|sources| sources.contains(GUEST_AGENT))
+    };
+    match status.interfaces.iter().any(by_agent) && !status.phase.is_some_and(Phase::is_final) {
+        true => set(&mut status.conditions, "AgentConnected", "True", "", "", now),
+        false => clear(&mut status.conditions, "AgentConnected"),
     }
     Ok(Plan { actions, status })
 }
@@ -234,31 +261,37 @@ fn node_of(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
 }
 
-/// Interfaces of the spec; the addresses that the node knows belong to the first.
+/// Interfaces of the spec, each with what the node saw of it.
 fn interfaces(vmi: &VirtualMachineInstance, pod: Option<&Pod>) -> Vec<InterfaceStatus> {
     let spec = resolve(&vmi.spec, vmi.metadata.uid.as_deref().unwrap_or_default());
-    let status = pod.and_then(|pod| pod.status.as_ref());
-    let addresses: Vec<String> = status
-        .and_then(|status| status.pod_ips.as_ref())
-        .into_iter()
-        .flatten()
-        .map(|ip| ip.ip.clone())
-        .collect();
-    spec.domain
-        .devices
-        .interfaces
-        .iter()
-        .enumerate()
-        .map(|(index, interface)| {
-            let ip_addresses = if index == 0 { addresses.clone() } else { Vec::new() };
-            InterfaceStatus {
-                name: Some(interface.name.clone()),
-                mac: interface.mac_address.clone(),
-                ip_address: ip_addresses.first().cloned(),
-                ip_addresses,
-            }
-        })
-        .collect()
+    let annotation = pod.and_then(|pod| pod.metadata.annotations.as_ref()?.get(INTERFACES_ANNOTATION));
+    let seen: Vec<SeenInterface> = match annotation.map(|text| serde_json::from_str(text)) {
+        Some(seen) => seen.unwrap_or_default(),
+        // A node that says nothing of interfaces knows the Pod's addresses alone: they are the first one's.
+        None => spec.domain.devices.interfaces.first().into_iter().map(|first| of_pod(first, pod)).collect(),
+    };
+    let status = |interface: &Interface| {
+        let seen = seen.iter().find(|seen| seen.name == interface.name);
+        let ip_addresses: Vec<String> =
+            seen.into_iter().flat_map(|seen| &seen.ip_addresses).map(ToString::to_string).collect();
+        InterfaceStatus {
+            name: Some(interface.name.clone()),
+            mac: interface.mac_address.clone(),
+            ip_address: ip_addresses.first().cloned(),
+            ip_addresses,
+            info_source: seen.map(|seen| seen.info_source.clone()).filter(|source| !source.is_empty()),
+        }
+    };
+    spec.domain.devices.interfaces.iter().map(status).collect()
+}
+
+fn of_pod(interface: &Interface, pod: Option<&Pod>) -> SeenInterface {
+    let ips = pod.and_then(|pod| pod.status.as_ref()?.pod_ips.as_ref()).into_iter().flatten();
+    SeenInterface {
+        name: interface.name.clone(),
+        ip_addresses: ips.filter_map(|ip| ip.ip.parse().ok()).collect(),
+        info_source: String::new(),
+    }
 }
 
 fn news_of(phase: Phase, status: &VirtualMachineInstanceStatus) -> Option<News> {

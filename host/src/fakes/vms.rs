@@ -1,10 +1,9 @@
 //! A [`VmHost`] in memory: domains that run until a test or a caller ends them.
 
-use crate::libvirt::{Domain, Event, State, Stop, VmError, VmHost};
+use crate::libvirt::{Domain, Event, Interface, Source, State, Stop, VmError, VmHost};
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use futures::stream::{BoxStream, StreamExt};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Starts nothing. Guests ignore the power button unless told otherwise.
@@ -17,6 +16,7 @@ struct Inner {
     recorded: BTreeMap<String, Stop>,
     listeners: Vec<UnboundedSender<Event>>,
     asked: Vec<String>,
+    interfaces: Vec<Interface>,
     fails: BTreeMap<String, String>,
     obeys_power_button: bool,
 }
@@ -62,6 +62,16 @@ impl FakeVms {
         if let Some(domain) = inner.domains.remove(uuid) {
             inner.recorded.insert(domain.name, stop);
         }
+    }
+
+    /// Guests' agents say this of their interfaces; ARP knows none.
+    pub fn agents_say(&self, interfaces: Vec<Interface>) {
+        self.inner().interfaces = interfaces;
+    }
+
+    /// The agents of all guests that run now open their ports.
+    pub fn open_agents(&self) {
+        self.inner().domains.values_mut().for_each(|domain| domain.agent = true);
     }
 
     /// Domains there are.
@@ -155,8 +165,8 @@ impl VmHost for FakeVms {
         Ok(())
     }
 
-    async fn addresses(&self, _uuid: &str) -> Result<Vec<IpAddr>, VmError> {
-        Ok(Vec::new())
+    async fn interfaces(&self, _uuid: &str, source: Source) -> Result<Vec<Interface>, VmError> {
+        Ok(if source == Source::Agent { self.inner().interfaces.clone() } else { Vec::new() })
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>, VmError> {

@@ -14,11 +14,14 @@ pub const ADDRESSES_FROM_ARP: u32 = 2;
 /// `VIR_DOMAIN_BLOCK_RESIZE_BYTES`
 pub const BLOCK_RESIZE_BYTES: u32 = 1;
 
+/// `VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT`
+pub const ADDRESSES_FROM_AGENT: u32 = 1;
+
 /// Object path of a domain, before its UUID with `_` for `-`.
 const DOMAIN_PATH: &str = "/org/libvirt/QEMU/domain/_";
 
 /// One interface of a guest: name, MAC, addresses as family, address, prefix length.
-type Interface = (String, String, Vec<(i32, String, u32)>);
+pub type Interface = (String, String, Vec<(i32, String, u32)>);
 
 #[zbus::proxy(
     interface = "org.libvirt.Connect",

@@ -2,7 +2,7 @@
 //!
 //! Route in: text from libvirt. Route out: [`Described`].
 
-use super::TAG_NAMESPACE;
+use super::{AGENT_PORT, TAG_NAMESPACE};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -13,6 +13,7 @@ pub struct Described {
     pub uuid: String,
     pub tags: BTreeMap<String, String>,
     pub devices: BTreeMap<String, PathBuf>,
+    pub agent: bool,
 }
 
 /// Reads a `<domain>`; a domain without our element has no tags.
@@ -33,7 +34,18 @@ pub fn read(xml: &str) -> Result<Described, roxmltree::Error> {
         };
         Some((of("target", "dev")?, PathBuf::from(of("source", "dev")?)))
     });
-    Ok(Described { name: text("name"), uuid: text("uuid"), tags: tags.collect(), devices: devices.collect() })
+    let mut ports = document.descendants().filter(|node| node.has_tag_name("target"));
+    // As libvirt says of a running domain; a definition that was not started has no state.
+    let agent = ports.any(|port| {
+        port.attribute("name") == Some(AGENT_PORT) && port.attribute("state") == Some("connected")
+    });
+    Ok(Described {
+        name: text("name"),
+        uuid: text("uuid"),
+        tags: tags.collect(),
+        devices: devices.collect(),
+        agent,
+    })
 }
 
 #[cfg(test)]
@@ -58,6 +70,18 @@ mod tests {
                    </devices></domain>";
         let device = ("vdb".to_owned(), PathBuf::from("/dev/sheaf-default/pvc-1"));
         assert_eq!(read(xml).unwrap().devices, [device].into());
+    }
+
+    #[test]
+    fn an_agent_is_there_once_its_port_is_open() {
+        let with = |state: &str| {
+            let port = format!("<target type='virtio' name='org.qemu.guest_agent.0' state='{state}'/>");
+            read(&format!(
+                "<domain><name>x</name><devices><channel type='unix'>{port}</channel></devices></domain>"
+            ))
+        };
+        assert!(with("connected").unwrap().agent);
+        assert!(!with("disconnected").unwrap().agent);
     }
 
     #[test]

@@ -52,6 +52,7 @@ pub fn rules() -> Vec<Value> {
             rule("sheaf.dev", &["*"], &write),
             // What nodes may do; it gives no right that it has not itself.
             rule("rbac.authorization.k8s.io", &["clusterroles", "clusterrolebindings"], &["get", "list", "watch", "create", "update", "patch"]),
+            rule("k8s.cni.cncf.io", &["network-attachment-definitions"], &read),
             rule("", &["pods"], &write),
             rule("cdi.kubevirt.io", &["*"], &write),
             rule("snapshot.storage.k8s.io", &["*"], &write),

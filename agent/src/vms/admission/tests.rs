@@ -1,11 +1,12 @@
 //! What is accepted, awaited and refused, with the reason that the Pod then carries.
 
+use super::networks::derived_mac;
 use super::*;
 use crate::vms::facts::ClaimFact;
 use crate::vms::guest::{Format, Source};
 use crate::vms::testing::{VMI_UID, facts, pod, pod_of};
 use crate::volumes::Usable;
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn why(verdict: Verdict) -> (&'static str, String) {
     match verdict {
@@ -184,4 +185,86 @@ fn derived_addresses_are_stable_unicast_and_differ() {
     assert_eq!(mac, derived_mac(VMI_UID, 0));
     assert_ne!(mac, derived_mac(VMI_UID, 1));
     assert!(mac.starts_with("02:") && mac.len() == 17);
+}
+
+/// A VM whose interfaces and networks are `interfaces` and `networks`, with what the controller wrote of them.
+fn connected(interfaces: Value, networks: Value, attachments: Value) -> Pod {
+    let mut pod = pod("p1");
+    let spec = json!({"domain": {"memory": {"guest": "64Mi"}, "devices": {"interfaces": interfaces}}, "networks": networks});
+    let mut placed = json!({"name": "web", "namespace": "default", "uid": VMI_UID, "spec": spec});
+    if attachments != json!({}) {
+        placed["attachments"] = attachments;
+    }
+    pod.metadata.annotations = Some([(VMI_ANNOTATION.to_owned(), placed.to_string())].into());
+    pod
+}
+
+fn ports(pod: &Pod) -> Result<Vec<crate::vms::filters::Port>, Why> {
+    match admit(pod, &facts(), Resources::default()) {
+        Verdict::Accept(guest) => Ok(guest.interfaces.into_iter().map(|nic| nic.port).collect()),
+        Verdict::Reject(why) | Verdict::Wait(why) => Err(why),
+    }
+}
+
+#[test]
+fn interfaces_are_connected_to_what_the_controller_says_their_networks_mean() {
+    let pod = connected(
+        json!([{"name": "out", "masquerade": {}}, {"name": "lan", "bridge": {}, "macAddress": "02-AA-00-00-00-01"},
+               {"name": "all", "bridge": {}}]),
+        json!([{"name": "out", "pod": {}}, {"name": "lan", "multus": {"networkName": "lan100"}},
+               {"name": "all", "multus": {"networkName": "net/trunk"}}]),
+        json!({"lan": {"bridge": "br1", "vlan": 100}, "all": {"bridge": "br1", "trunk": [{"first": 1, "last": 4094}]}}),
+    );
+    let ports = ports(&pod).unwrap();
+    assert_eq!((ports[0].bridge.as_str(), ports[0].masquerade), ("masq0", true));
+    assert_eq!(
+        (ports[1].bridge.as_str(), ports[1].vlan, ports[1].mac.as_str()),
+        ("br1", Some(100), "02:aa:00:00:00:01")
+    );
+    assert_eq!((ports[2].vlans().as_str(), ports[2].tap.as_str()), ("1-4094", "vm0b0e6d2c6an2"));
+}
+
+#[test]
+fn what_somebody_else_wrote_of_networks_is_refused() {
+    let lan = json!([{"name": "lan", "bridge": {}}]);
+    let multus = json!([{"name": "lan", "multus": {"networkName": "lan100"}}]);
+    let said = |interfaces: &Value, networks: &Value, attachments: Value| {
+        let why = ports(&connected(interfaces.clone(), networks.clone(), attachments)).unwrap_err();
+        format!("{}: {}", why.reason, why.message)
+    };
+    assert_eq!(
+        said(&lan, &multus, json!({})),
+        "InvalidSpec: network lan: the annotation does not say what it means"
+    );
+    assert_eq!(
+        said(&lan, &multus, json!({"lan": {"bridge": "br0", "vlan": 100}})),
+        "BridgeNotVlanAware: interface lan: bridge br0 of this node keeps no VLANs apart; make it vlan-aware"
+    );
+    assert_eq!(
+        said(&lan, &multus, json!({"lan": {"bridge": "br9"}})),
+        "BridgeNotPresent: interface lan: bridge br9 of this node is not in its node.toml"
+    );
+    assert_eq!(
+        said(&lan, &multus, json!({"lan": {"bridge": "masq0"}})),
+        "InvalidSpec: network lan: masq0 is the node's own"
+    );
+    assert_eq!(
+        said(&lan, &multus, json!({"lan": {"bridge": "br1", "vlan": 4095}})),
+        "InvalidSpec: network lan: VLAN 4095 is not between 1 and 4094"
+    );
+    assert_eq!(
+        said(&lan, &json!([]), json!({})),
+        "InvalidSpec: interface lan: there is no network of that name"
+    );
+    assert_eq!(
+        said(&json!([{"name": "lan", "masquerade": {}}]), &multus, json!({"lan": {"bridge": "br1"}})),
+        "InvalidSpec: interface lan: masquerade is for the network pod"
+    );
+    let with_mac = |mac: &str| json!([{"name": "lan", "bridge": {}, "macAddress": mac}]);
+    let pod = json!([{"name": "lan", "pod": {}}]);
+    for mac in ["@vm1.lease", "01:00:00:00:00:01", "02:00:00:00:00", "00:00:00:00:00:00"] {
+        let expected =
+            format!("InvalidSpec: interface lan: macAddress {mac:?} is no unicast hardware address");
+        assert_eq!(said(&with_mac(mac), &pod, json!({})), expected);
+    }
 }

@@ -2,13 +2,14 @@
 
 use super::super::domain_xml::DomainType;
 use super::super::guest::Identity;
-use super::super::testing::{VMI_UID, domain, pod};
+use super::super::testing::{VMI_UID, domain, pod, pod_of};
 use super::*;
-use crate::channels;
+use crate::channels::{self, NetworkState};
 use crate::paths::Paths;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
-use sheaf_host::fakes::{FakeRun, FakeVms};
+use sheaf_host::fakes::{FakeFilter, FakeRun, FakeVms};
+use sheaf_host::nft::Filter as _;
 use std::sync::Mutex;
 
 /// An API server in memory: one that can be away.
@@ -36,6 +37,9 @@ impl Cluster for FakeCluster {
         let mut pods = self.pods.lock().unwrap();
         let pod = pods.get_mut(pod.metadata.uid.as_ref().unwrap()).unwrap();
         pod.status = serde_json::from_value(patch["status"].clone())?;
+        let annotations: BTreeMap<String, String> =
+            serde_json::from_value(patch["metadata"]["annotations"].clone()).unwrap_or_default();
+        pod.metadata.annotations.get_or_insert_default().extend(annotations);
         Ok(pod.clone())
     }
 
@@ -73,6 +77,7 @@ struct Node {
     controller: Controller<FakeVms, FakeCluster>,
     vms: Arc<FakeVms>,
     cluster: Arc<FakeCluster>,
+    filter: Arc<FakeFilter>,
     root: PathBuf,
     _publish: channels::Publish,
 }
@@ -82,20 +87,24 @@ impl Node {
         let root = std::env::temp_dir().join(format!("sheaf-vms-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&root);
         let (vms, cluster) = (Arc::new(vms), Arc::new(FakeCluster::default()));
-        let (controller, publish) = Self::agent(&root, &vms, &cluster);
-        Self { controller, vms, cluster, root, _publish: publish }
+        let filter = Arc::new(FakeFilter::default());
+        let (controller, publish) = Self::agent(&root, &vms, &cluster, &filter);
+        Self { controller, vms, cluster, filter, root, _publish: publish }
     }
 
     fn agent(
         root: &std::path::Path,
         vms: &Arc<FakeVms>,
         cluster: &Arc<FakeCluster>,
+        filter: &Arc<FakeFilter>,
     ) -> (Controller<FakeVms, FakeCluster>, channels::Publish) {
         let text = "version = 1\n[system]\nhostname = \"n1\"\n";
         let config = sheaf_config::load::parse_node_config("node.toml", text).unwrap();
         let (ctx, publish) = channels::open(Paths::under(root), config);
-        let hosts =
-            Hosts { vms: vms.clone(), run: Arc::new(FakeRun::default()), domain_type: DomainType::Qemu };
+        let bridges = vec!["br0".to_owned(), "br1".to_owned()];
+        publish.network.send_replace(NetworkState { bridges, ..NetworkState::default() });
+        let (run, filter) = (Arc::new(FakeRun::default()), filter.clone());
+        let hosts = Hosts { vms: vms.clone(), run, filter, domain_type: DomainType::Qemu };
         let listed = Arc::new(watch::Sender::new(Listed { synced: true, pods: BTreeMap::new() }));
         let (hypervisor, _) = watch::channel(Hypervisor::default());
         (Controller::new(ctx, hosts, cluster.clone(), listed, hypervisor), publish)
@@ -103,7 +112,7 @@ impl Node {
 
     /// The agent dies and another starts; nothing is told to anybody.
     fn restart_agent(&mut self) {
-        (self.controller, self._publish) = Self::agent(&self.root, &self.vms, &self.cluster);
+        (self.controller, self._publish) = Self::agent(&self.root, &self.vms, &self.cluster, &self.filter);
         self.list();
     }
 
@@ -303,11 +312,82 @@ async fn a_silent_libvirt_is_reported_and_changes_no_pod() {
     assert_eq!(node.phase("p1").as_deref(), Some("Pending"));
 }
 
-#[test]
-fn a_pod_is_given_one_address_of_each_family() {
-    let all = ["fe80::1", "192.0.2.5", "192.0.2.6", "2001:db8::5"].map(|address| address.parse().unwrap());
-    assert_eq!(
-        one_of_each_family(all.to_vec()),
-        ["192.0.2.5", "2001:db8::5"].map(|a| a.parse::<IpAddr>().unwrap())
-    );
+/// A VM with two interfaces, of which one is in VLAN 100 of br1.
+fn connected(uid: &str) -> Pod {
+    pod_of(
+        uid,
+        json!({
+            "domain": {"memory": {"guest": "64Mi"}, "devices": {"interfaces": [
+                {"name": "lan", "bridge": {}, "macAddress": "02:00:00:00:00:01"}, {"name": "plain", "bridge": {}}]}},
+            "networks": [{"name": "lan", "pod": {}}, {"name": "plain", "pod": {}}],
+        }),
+    )
+}
+
+#[tokio::test]
+async fn what_a_guest_may_send_is_said_before_it_runs_and_forgotten_when_it_is_gone() {
+    let mut node = Node::new("ports", FakeVms::default().obeying_the_power_button());
+    node.filter.fails(Some("nft: no such table"));
+    node.bind(connected("p1"));
+    node.settle().await;
+    assert_eq!(node.vms.asked(), [""; 0], "no VM without its filters");
+    node.filter.fails(None);
+    node.controller.memory.failures.get_mut("p1").unwrap().until = now();
+    node.settle().await;
+    assert_eq!(node.phase("p1").as_deref(), Some("Running"));
+    let seen = Seen::read(&node.filter.table(filters::FAMILY, filters::TABLE).unwrap());
+    assert_eq!(seen.ports.keys().collect::<Vec<_>>(), ["vm0b0e6d2c6an0", "vm0b0e6d2c6an1"]);
+
+    node.restart_agent();
+    node.settle().await;
+    let applied = node.filter.applied().len();
+    assert_eq!(applied, 1, "another agent leaves them as they are");
+    let ports = node.controller.ctx.status.subscribe().borrow().vm_ports.clone();
+    assert_eq!((ports[0].vm.as_str(), ports[0].interface.as_str()), ("default/web", "lan"));
+
+    node.delete("p1", 60);
+    node.settle().await;
+    node.controller.looked_closer = 0;
+    node.settle().await;
+    let seen = Seen::read(&node.filter.table(filters::FAMILY, filters::TABLE).unwrap());
+    assert_eq!(seen, Seen::default());
+}
+
+#[tokio::test]
+async fn a_table_that_somebody_flushed_is_made_anew() {
+    let mut node = Node::new("flushed", FakeVms::default());
+    node.bind(connected("p1"));
+    node.settle().await;
+    let delete = json!({"delete": {"chain": {"name": "vm0b0e6d2c6an0"}}});
+    let flush = json!({"flush": {"chain": {"name": "vm0b0e6d2c6an0"}}});
+    node.filter.apply(&[flush, delete]).unwrap();
+    node.controller.looked_closer = 0;
+    node.settle().await;
+    assert_eq!(node.filter.applied().len(), 3);
+    let seen = Seen::read(&node.filter.table(filters::FAMILY, filters::TABLE).unwrap());
+    assert!(seen.ports["vm0b0e6d2c6an0"].version.is_some());
+}
+
+#[tokio::test]
+async fn addresses_of_every_interface_reach_the_pod() {
+    let mut node = Node::new("addresses", FakeVms::default());
+    let heard = json!({"set": {"name": "vm0b0e6d2c6an0.heard4", "elem": ["192.0.2.50"]}});
+    node.filter.shows(vec![heard]);
+    let said =
+        Interface { mac: "02:00:00:00:00:01".into(), addresses: vec!["2001:db8::50".parse().unwrap()] };
+    node.vms.agents_say(vec![said]);
+    node.bind(connected("p1"));
+    node.settle().await;
+    node.vms.open_agents();
+    node.controller.looked_closer = 0;
+    node.settle().await;
+    let pod = node.cluster.pods.lock().unwrap()["p1"].clone();
+    let seen: Value =
+        serde_json::from_str(&pod.metadata.annotations.unwrap()["sheaf.dev/interfaces"]).unwrap();
+    assert_eq!(seen[0]["ipAddresses"], json!(["192.0.2.50", "2001:db8::50"]));
+    assert_eq!(seen[0]["infoSource"], "domain, neighbour, guest-agent");
+    assert_eq!(seen[1], json!({"name": "plain", "infoSource": "domain"}));
+    let ips = pod.status.unwrap().pod_ips.unwrap();
+    // The first entry says how the list is merged.
+    assert_eq!(ips[1..].iter().map(|ip| ip.ip.as_str()).collect::<Vec<_>>(), ["192.0.2.50", "2001:db8::50"]);
 }

@@ -6,6 +6,7 @@ use crate::vms::facts::Facts;
 use crate::vms::guest::Guest;
 use crate::vms::record::Record;
 use k8s_openapi::api::core::v1::Pod;
+use sheaf_api::network::SeenInterface;
 use sheaf_host::libvirt::{Domain, Stop};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -44,8 +45,10 @@ pub struct Memory {
     pub failures: BTreeMap<String, FailedStart>,
     /// Since when a started VM's domain is missing.
     pub missing: BTreeMap<String, i64>,
-    /// Addresses of guests.
+    /// Addresses of guests, one of each family.
     pub addresses: BTreeMap<String, Vec<IpAddr>>,
+    /// Interfaces of guests.
+    pub interfaces: BTreeMap<String, Vec<SeenInterface>>,
     /// Last lines of serial consoles.
     pub tails: BTreeMap<String, String>,
     /// VMs that are being started.
@@ -68,6 +71,7 @@ impl Memory {
         self.failures.retain(|uid, _| known(uid));
         self.missing.retain(|uid, _| known(uid));
         self.addresses.retain(|uid, _| known(uid));
+        self.interfaces.retain(|uid, _| known(uid));
         self.tails.retain(|uid, _| known(uid));
         self.claims.retain(|uid, _| known(uid));
         self.resumed.retain(|uid, _| known(uid));

@@ -19,6 +19,7 @@ pub(super) fn waiting(why: &Why) -> Report {
         state,
         uuid: None,
         addresses: Vec::new(),
+        interfaces: Vec::new(),
         console_tail: None,
         paused: None,
     }
@@ -36,6 +37,7 @@ pub(super) fn failed(why: Why, exit_code: i32, started: Option<&Started>) -> Rep
         },
         uuid: started.map(|started| started.uuid.clone()),
         addresses: Vec::new(),
+        interfaces: Vec::new(),
         console_tail: None,
         paused: None,
     }

@@ -7,6 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 
 use super::{CrdError, add_rules, rule::Rule, tidy};
+use crate::network::NetworkAttachmentDefinition;
 use crate::storage::{self, BlockDevice, LocalVolume, StoragePool};
 
 /// All of them.
@@ -15,6 +16,8 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
         finish("BlockDevice", BlockDevice::crd(), storage::rules::BLOCK_DEVICE)?,
         finish("StoragePool", StoragePool::crd(), storage::rules::STORAGE_POOL)?,
         finish("LocalVolume", LocalVolume::crd(), storage::rules::LOCAL_VOLUME)?,
+        // Upstream's; what its text may say is checked by the controller's policy.
+        finish("NetworkAttachmentDefinition", NetworkAttachmentDefinition::crd(), &[])?,
     ])
 }
 

@@ -110,17 +110,48 @@ pub const INSTANCE: &[Rule] = &[
     },
     Rule {
         at: "networks[]",
-        rule: "has(self.pod)",
-        says: "set pod: {}, which is the node's bridge br0",
+        rule: "has(self.pod) || has(self.multus)",
+        says: "set pod: {}, which is the node's bridge br0, or multus.networkName",
         field: ".pod",
         reason: Reason::Required,
     },
     Rule {
+        at: "networks[]",
+        rule: "!(has(self.pod) && has(self.multus))",
+        says: "a network is either pod or multus; remove one of them",
+        field: ".multus",
+        reason: Reason::Forbidden,
+    },
+    Rule {
         at: "domain.devices.interfaces[]",
-        rule: "has(self.bridge)",
-        says: "set bridge: {}, which connects the interface to the bridge of its network",
+        rule: "has(self.bridge) || has(self.masquerade)",
+        says: "set bridge: {}, which connects the interface to the bridge of its network, or masquerade: {}",
         field: ".bridge",
         reason: Reason::Required,
+    },
+    Rule {
+        at: "domain.devices.interfaces[]",
+        rule: "!(has(self.bridge) && has(self.masquerade))",
+        says: "an interface has either bridge or masquerade; remove one of them",
+        field: ".masquerade",
+        reason: Reason::Forbidden,
+    },
+    Rule {
+        at: "",
+        rule: "!has(self.networks) || !has(self.domain.devices.interfaces) || \
+               self.domain.devices.interfaces.filter(i, has(i.masquerade)).all(i, \
+               self.networks.all(n, n.name != i.name || has(n.pod)))",
+        says: "masquerade is for the network pod; an interface of a multus network has bridge: {}",
+        field: ".domain.devices.interfaces",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain.devices",
+        rule: "!has(self.interfaces) || self.interfaces.all(i, !has(i.macAddress) || self.interfaces.exists_one(j, \
+               has(j.macAddress) && j.macAddress.lowerAscii() == i.macAddress.lowerAscii()))",
+        says: "two interfaces have the same macAddress",
+        field: ".interfaces",
+        reason: Reason::Invalid,
     },
     // CPU and memory.
     Rule {

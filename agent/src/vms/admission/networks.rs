@@ -1,0 +1,125 @@
+//! Whether the interfaces of a VM can be connected here, and to what.
+//!
+//! Pure. Route in: the annotation, in which the controller wrote what the networks mean, and the node's bridges.
+//! Route out: [`Nic`]s with their ports, or what is in the way.
+
+use super::{Check, invalid, reject, wait};
+use crate::vms::facts::Facts;
+use crate::vms::filters::{self, Port};
+use crate::vms::guest::Nic;
+use sha2::{Digest, Sha256};
+use sheaf_api::devices::{Interface, InterfaceModel};
+use sheaf_api::names::{MASQUERADE_BRIDGE, POD_NETWORK_BRIDGE};
+use sheaf_api::network::Attachment;
+use sheaf_api::placeholder::PlacedVmi;
+
+/// Most interfaces of a VM: their number is one digit of a tap's name.
+const MOST: usize = 16;
+
+/// The interfaces, in the order of the spec.
+pub(super) fn nics(placed: &PlacedVmi, facts: &Facts) -> Check<Vec<Nic>> {
+    let interfaces = &placed.spec.domain.devices.interfaces;
+    if interfaces.len() > MOST {
+        return Err(invalid(format!("{} interfaces; a VM has at most {MOST}", interfaces.len())));
+    }
+    let mut nics: Vec<Nic> = Vec::new();
+    for (index, interface) in interfaces.iter().enumerate() {
+        let name = &interface.name;
+        let attachment = attachment(placed, interface)?;
+        present(name, &attachment, facts)?;
+        let given = interface.mac_address.as_ref().map(|mac| mac.to_ascii_lowercase().replace('-', ":"));
+        let mac = given.unwrap_or_else(|| derived_mac(&placed.uid, index));
+        if !is_unicast_mac(&mac) {
+            return Err(invalid(format!(
+                "interface {name}: macAddress {mac:?} is no unicast hardware address"
+            )));
+        }
+        if nics.iter().any(|nic| nic.port.mac == mac) {
+            return Err(invalid(format!("interface {name}: another has its macAddress {mac}")));
+        }
+        let port = Port {
+            tap: filters::tap(&placed.uid, index),
+            interface: name.clone(),
+            bridge: attachment.bridge,
+            mac,
+            vlan: attachment.vlan,
+            trunk: attachment.trunk,
+            masquerade: interface.masquerade.is_some(),
+            addresses: placed.addresses.get(name).cloned(),
+        };
+        nics.push(Nic { port, model: interface.model.unwrap_or(InterfaceModel::Virtio) });
+    }
+    Ok(nics)
+}
+
+/// What an interface is to be connected to.
+fn attachment(placed: &PlacedVmi, interface: &Interface) -> Check<Attachment> {
+    let name = &interface.name;
+    let network = placed.spec.network(name);
+    let network =
+        network.ok_or_else(|| invalid(format!("interface {name}: there is no network of that name")))?;
+    let is_masquerade = interface.masquerade.is_some();
+    if is_masquerade && interface.bridge.is_some() {
+        return Err(invalid(format!("interface {name}: bridge and masquerade exclude each other")));
+    }
+    match (&network.pod, &network.multus) {
+        (Some(_), None) => {
+            let bridge = if is_masquerade { MASQUERADE_BRIDGE } else { POD_NETWORK_BRIDGE };
+            Ok(Attachment { bridge: bridge.into(), ..Attachment::default() })
+        }
+        (None, Some(_)) if is_masquerade => {
+            Err(invalid(format!("interface {name}: masquerade is for the network pod")))
+        }
+        (None, Some(_)) => {
+            let attachment = placed.attachments.get(name);
+            let attachment = attachment.ok_or_else(|| {
+                invalid(format!("network {name}: the annotation does not say what it means"))
+            })?;
+            match attachment.problem() {
+                Some(problem) => Err(invalid(format!("network {name}: {problem}"))),
+                None if attachment.bridge == MASQUERADE_BRIDGE => {
+                    Err(invalid(format!("network {name}: {MASQUERADE_BRIDGE} is the node's own")))
+                }
+                None => Ok(attachment.clone()),
+            }
+        }
+        _ => Err(invalid(format!("network {name}: it has exactly one of pod and multus"))),
+    }
+}
+
+/// Whether the node has the bridge, such as it must be.
+fn present(name: &str, attachment: &Attachment, facts: &Facts) -> Check<()> {
+    let Attachment { bridge, .. } = attachment;
+    if !facts.bridges.contains(bridge) {
+        let why = format!("interface {name}: bridge {bridge} of this node");
+        return Err(if facts.expected_bridges.contains(bridge) {
+            wait("BridgeNotReady", format!("{why} is not up yet"))
+        } else {
+            reject("BridgeNotPresent", format!("{why} is not in its node.toml"))
+        });
+    }
+    // Elsewhere the tags would be without effect, and the guest in the untagged network.
+    if attachment.has_vlans() && !facts.vlan_bridges.contains(bridge) {
+        return Err(reject(
+            "BridgeNotVlanAware",
+            format!(
+                "interface {name}: bridge {bridge} of this node keeps no VLANs apart; make it vlan-aware"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// A hardware address that is the VMI's own and the same at each try: locally administered, 40 bits of a hash.
+pub(super) fn derived_mac(vmi_uid: &str, index: usize) -> String {
+    let hash = Sha256::digest(format!("{vmi_uid}/{index}"));
+    let tail: Vec<String> = hash[..5].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("02:{}", tail.join(":"))
+}
+
+fn is_unicast_mac(text: &str) -> bool {
+    let bytes: Vec<&str> = text.split(':').collect();
+    let is_byte = |byte: &&str| byte.len() == 2 && byte.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let unicast = |byte: &str| u8::from_str_radix(byte, 16).is_ok_and(|byte| byte & 1 == 0);
+    bytes.len() == 6 && bytes.iter().all(is_byte) && unicast(bytes[0]) && text != "00:00:00:00:00:00"
+}

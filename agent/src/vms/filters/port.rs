@@ -1,0 +1,82 @@
+//! One port of a bridge with a guest behind it.
+//!
+//! Route in: made with the guest; kept in its record, so that the agent's next life knows it. Route out: rules,
+//! and a line of `sheaf-agent network`.
+
+use serde::{Deserialize, Serialize};
+use sheaf_api::network::VlanRange;
+use std::net::IpAddr;
+
+/// Digits of the VMI's UID in the name of a tap: 40 bits, and room for the index within the kernel's 15 letters.
+const DIGITS: usize = 10;
+
+/// A port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Port {
+    /// Name of the tap.
+    pub tap: String,
+    /// Name of the interface in the VMI's spec.
+    pub interface: String,
+    /// Bridge of the node.
+    pub bridge: String,
+    /// The guest's hardware address, lower case with colons.
+    pub mac: String,
+    /// The one VLAN of the port; its guest sees no tags.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
+    /// VLANs that the guest sends and receives with their tags.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trunk: Vec<VlanRange>,
+    /// It is behind the node's own address: only what DHCP gave it may be used, and no neighbour is reached.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masquerade: bool,
+    /// The addresses that alone may be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<Vec<IpAddr>>,
+}
+
+impl Port {
+    /// Its VLANs, as people write them; empty for untagged.
+    pub fn vlans(&self) -> String {
+        let trunk = self.trunk.iter().map(ToString::to_string);
+        self.vlan.iter().map(ToString::to_string).chain(trunk).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// Name of the tap of interface number `index` of the VMI `uid`: the same at every look, and told from all others.
+pub fn tap(uid: &str, index: usize) -> String {
+    let digits: String = uid.chars().filter(char::is_ascii_hexdigit).take(DIGITS).collect();
+    format!("vm{digits}n{index:x}").to_ascii_lowercase()
+}
+
+/// Whether `link` is the tap of a VM: of ours, or by libvirt's own naming.
+pub fn is_tap(link: &str) -> bool {
+    let ours = link.strip_prefix("vm").and_then(|rest| rest.split_once('n')).is_some_and(|(uid, index)| {
+        let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        uid.len() == DIGITS && index.len() == 1 && hex(uid) && hex(index)
+    });
+    ours || link.starts_with("vnet")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tap_is_named_by_its_vm_within_what_the_kernel_takes() {
+        let name = tap("0B0E6D2C-6A4E-4c9f-9a53-0d0e1f2a3b4c", 15);
+        assert_eq!(name, "vm0b0e6d2c6anf");
+        assert!(name.len() <= 15);
+        assert!(is_tap(&name) && is_tap("vnet7"));
+        assert!(!is_tap("vmbr0") && !is_tap("vm-uplink0") && !is_tap("enp1s0"));
+    }
+
+    #[test]
+    fn vlans_are_shown_as_people_write_them() {
+        let trunk = vec![VlanRange { first: 10, last: 10 }, VlanRange { first: 20, last: 29 }];
+        assert_eq!(Port { trunk, ..Port::default() }.vlans(), "10,20-29");
+        assert_eq!(Port { vlan: Some(100), ..Port::default() }.vlans(), "100");
+        assert_eq!(Port::default().vlans(), "");
+    }
+}

@@ -1,0 +1,204 @@
+//! What the networks of an instance mean: read from their NetworkAttachmentDefinitions when its Pod is made.
+//!
+//! Why here: a node can not read the definitions and must not have to trust whoever wrote them; the Pod carries what
+//! they meant, and a definition that changes later takes effect at the next start. [`resolve`] is pure. Route in: the
+//! instance. Route out: [`Networks`] for the Pod, or what stands in the way, for people to read.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use kube::{Api, Client};
+use sheaf_api::{
+    NetworkAttachmentDefinition, VirtualMachineInstance,
+    devices::Interface,
+    names::{ADDRESSES_ANNOTATION, MASQUERADE_BRIDGE, POD_NETWORK_BRIDGE},
+    network::{self, Attachment},
+    vmi::VirtualMachineInstanceSpec,
+};
+
+use crate::{
+    object::{RequestError, doing},
+    resolve::resolve as with_defaults,
+};
+
+/// What the networks of an instance mean.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Networks {
+    /// Bridges and VLANs of its `multus` networks, by the network's name.
+    pub attachments: BTreeMap<String, Attachment>,
+    /// Addresses that an interface alone may use, by its name.
+    pub addresses: BTreeMap<String, Vec<IpAddr>>,
+}
+
+/// Why an instance can not be connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unresolved {
+    /// One CamelCase word.
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
+}
+
+/// Definitions by namespace and name; those that do not exist are missing.
+pub type Definitions = BTreeMap<(String, String), NetworkAttachmentDefinition>;
+
+/// Reads what `vmi` refers to and resolves it.
+pub async fn of(
+    client: &Client,
+    vmi: &VirtualMachineInstance,
+) -> Result<Result<Networks, Unresolved>, RequestError> {
+    let namespace = vmi.metadata.namespace.as_deref().unwrap_or_default();
+    let mut definitions = Definitions::new();
+    for network in vmi.spec.networks.iter().filter_map(|network| network.multus.as_ref()) {
+        let (namespace, name) = network.place(namespace);
+        let api: Api<NetworkAttachmentDefinition> = Api::namespaced(client.clone(), namespace);
+        let read = api.get_opt(name).await.map_err(doing("reading its NetworkAttachmentDefinition"))?;
+        definitions.extend(read.map(|definition| ((namespace.to_owned(), name.to_owned()), definition)));
+    }
+    Ok(resolve(vmi, &definitions))
+}
+
+/// What the networks of `vmi` mean.
+pub fn resolve(vmi: &VirtualMachineInstance, definitions: &Definitions) -> Result<Networks, Unresolved> {
+    let own = vmi.metadata.namespace.as_deref().unwrap_or_default();
+    let mut attachments = BTreeMap::new();
+    for network in &vmi.spec.networks {
+        let Some(multus) = &network.multus else { continue };
+        let (namespace, name) = multus.place(own);
+        let definition = definitions.get(&(namespace.to_owned(), name.to_owned())).ok_or_else(|| Unresolved {
+            reason: "NetworkNotFound",
+            message: format!(
+                "network {}: there is no NetworkAttachmentDefinition {namespace}/{name}; create it, or correct networkName",
+                network.name
+            ),
+        })?;
+        let attachment = network::parse(&definition.spec.config).map_err(|error| Unresolved {
+            reason: "NetworkInvalid",
+            message: format!(
+                "network {}: NetworkAttachmentDefinition {namespace}/{name}: {error}",
+                network.name
+            ),
+        })?;
+        attachments.insert(network.name.clone(), attachment);
+    }
+    Ok(Networks { attachments, addresses: addresses(vmi)? })
+}
+
+/// The annotation that says which addresses an interface alone may use.
+fn addresses(vmi: &VirtualMachineInstance) -> Result<BTreeMap<String, Vec<IpAddr>>, Unresolved> {
+    let annotation = vmi.metadata.annotations.as_ref().and_then(|all| all.get(ADDRESSES_ANNOTATION));
+    let Some(text) = annotation else { return Ok(BTreeMap::new()) };
+    let wrong = |why: String| Unresolved {
+        reason: "AddressesInvalid",
+        message: format!("annotation {ADDRESSES_ANNOTATION}: {why}; write {{\"lan\": [\"192.0.2.10\"]}}"),
+    };
+    let addresses: BTreeMap<String, Vec<IpAddr>> =
+        serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
+    let spec = with_defaults(&vmi.spec, vmi.metadata.uid.as_deref().unwrap_or_default());
+    let known =
+        |name: &String| spec.domain.devices.interfaces.iter().find(|interface| interface.name == *name);
+    for (name, addresses) in &addresses {
+        match known(name) {
+            None => return Err(wrong(format!("the VM has no interface {name}"))),
+            Some(interface) if interface.masquerade.is_some() => {
+                return Err(wrong(format!(
+                    "interface {name} has masquerade, whose addresses its node gives"
+                )));
+            }
+            Some(_) if addresses.is_empty() || addresses.len() > 16 => {
+                return Err(wrong(format!(
+                    "interface {name} has {} addresses, not 1 to 16",
+                    addresses.len()
+                )));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(addresses)
+}
+
+/// Bridge of an interface, and whether it must know VLANs; none without a network.
+pub fn port<'a>(
+    spec: &VirtualMachineInstanceSpec,
+    networks: &'a Networks,
+    interface: &Interface,
+) -> Option<(&'a str, bool)> {
+    let network = spec.network(&interface.name)?;
+    if network.multus.is_some() {
+        let attachment = networks.attachments.get(&interface.name)?;
+        return Some((&attachment.bridge, attachment.has_vlans()));
+    }
+    network.pod.as_ref()?;
+    Some((if interface.masquerade.is_some() { MASQUERADE_BRIDGE } else { POD_NETWORK_BRIDGE }, false))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use sheaf_api::network::NetworkAttachmentDefinitionSpec;
+
+    use super::*;
+
+    fn vmi(network_name: &str) -> VirtualMachineInstance {
+        serde_json::from_value(json!({
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+            "metadata": {"name": "web", "namespace": "shop", "uid": "u-1"},
+            "spec": {
+                "domain": {"memory": {"guest": "1Gi"}, "devices": {"interfaces": [{"name": "lan", "bridge": {}}]}},
+                "networks": [{"name": "lan", "multus": {"networkName": network_name}}],
+            },
+        }))
+        .unwrap()
+    }
+
+    fn defined(namespace: &str, name: &str, config: &str) -> Definitions {
+        let spec = NetworkAttachmentDefinitionSpec { config: config.into() };
+        [((namespace.to_owned(), name.to_owned()), NetworkAttachmentDefinition::new(name, spec))].into()
+    }
+
+    const VLAN_100: &str = r#"{"cniVersion":"0.3.1","type":"bridge","bridge":"br1","vlan":100}"#;
+
+    #[test]
+    fn a_name_without_namespace_is_in_the_vms_own() {
+        let networks = resolve(&vmi("lan100"), &defined("shop", "lan100", VLAN_100)).unwrap();
+        assert_eq!(networks.attachments["lan"].vlan, Some(100));
+        let other = resolve(&vmi("net/lan100"), &defined("net", "lan100", VLAN_100)).unwrap();
+        assert_eq!(other, networks);
+    }
+
+    #[test]
+    fn what_is_not_there_or_can_not_be_used_is_named() {
+        let missing = resolve(&vmi("lan100"), &defined("net", "lan100", VLAN_100)).unwrap_err();
+        assert_eq!(missing.reason, "NetworkNotFound");
+        assert_eq!(
+            missing.message,
+            "network lan: there is no NetworkAttachmentDefinition shop/lan100; create it, or correct networkName"
+        );
+        let bad =
+            resolve(&vmi("net/x"), &defined("net", "x", r#"{"type":"bridge","bridge":"br1","mtu":9000}"#));
+        assert_eq!(
+            bad.unwrap_err().message,
+            "network lan: NetworkAttachmentDefinition net/x: mtu: not supported by Sheaf; remove it"
+        );
+    }
+
+    #[test]
+    fn addresses_are_of_an_interface_that_there_is() {
+        let with = |text: &str| {
+            let mut vmi = vmi("lan100");
+            vmi.metadata.annotations = Some([(ADDRESSES_ANNOTATION.to_owned(), text.to_owned())].into());
+            resolve(&vmi, &defined("shop", "lan100", VLAN_100))
+        };
+        let addresses = with(r#"{"lan":["192.0.2.10","2001:db8::10"]}"#).unwrap().addresses;
+        assert_eq!(
+            addresses["lan"],
+            ["192.0.2.10".parse::<IpAddr>().unwrap(), "2001:db8::10".parse().unwrap()]
+        );
+        let said = |text: &str| with(text).unwrap_err().message;
+        assert_eq!(
+            said(r#"{"wan":["192.0.2.10"]}"#),
+            "annotation sheaf.dev/addresses: the VM has no interface wan; write {\"lan\": [\"192.0.2.10\"]}"
+        );
+        assert!(said(r#"{"lan":["192.0.2.300"]}"#).contains("invalid IP address syntax"));
+        assert!(said(r#"{"lan":[]}"#).contains("interface lan has 0 addresses, not 1 to 16"));
+    }
+}

@@ -1,0 +1,166 @@
+//! Networks of VMs on a node: VLANs apart and together, the way out, and what a bad guest does not get through.
+//!
+//! Why here: only a node has VLAN-aware bridges, networkd's DHCP and NAT, and libvirt that puts taps into VLANs.
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use sheaf_tests::harness::{Cluster, READY, RUNNING, case};
+use std::time::Duration;
+
+const NETWORKS: &str = r#"
+apiVersion: k8s.cni.cncf.io/v1
+kind: NetworkAttachmentDefinition
+metadata: {name: lan100}
+spec: {config: '{"cniVersion": "0.3.1", "type": "bridge", "bridge": "br0", "vlan": 100}'}
+---
+apiVersion: k8s.cni.cncf.io/v1
+kind: NetworkAttachmentDefinition
+metadata: {name: trunk}
+spec: {config: '{"cniVersion": "0.3.1", "type": "bridge", "bridge": "br0", "vlanTrunk": [{"id": 100}, {"id": 200}]}'}
+"#;
+
+/// In VLAN 100 without knowing it; tries everything that it may not do.
+const BAD: &str = r#"#!/bin/sh
+# hostname: bad
+ping -c 3 -W 3 10.0.2.2 >/dev/null && echo outside reached || echo outside silent
+ip link set eth1 up
+ip addr add 192.168.100.1/24 dev eth1
+ip addr add 192.168.200.1/24 dev eth1
+until ping -c 1 -W 2 192.168.100.2 >/dev/null; do sleep 1; done
+echo lan reached
+ping -c 3 -W 2 192.168.200.2 >/dev/null && echo other lan reached || echo other lan silent
+printf 'start 192.168.100.20\nend 192.168.100.30\ninterface eth1\nlease_file /tmp/leases\n' > /tmp/udhcpd.conf
+: > /tmp/leases
+udhcpd -f /tmp/udhcpd.conf >/dev/null 2>&1 &
+arping -c 2 -w 3 -I eth1 -s 192.168.100.77 192.168.100.2 >/dev/null 2>&1 && echo arp reached || echo arp silent
+ip addr add 192.168.100.77/24 dev eth1
+ip neigh replace 192.168.100.2 lladdr "$(ip neigh show 192.168.100.2 dev eth1 | awk '{print $3}')" dev eth1
+ping -c 2 -W 2 -I 192.168.100.77 192.168.100.2 >/dev/null && echo address reached || echo address silent
+sleep 40
+mac=$(cat /sys/class/net/eth1/address)
+ip link set eth1 down; ip link set eth1 address 02:00:00:00:00:99; ip link set eth1 up
+ping -c 3 -W 2 192.168.100.2 >/dev/null && echo mac reached || echo mac silent
+ip link set eth1 down; ip link set eth1 address "$mac"; ip link set eth1 up
+ping -c 5 -W 3 192.168.100.2 >/dev/null && echo lan reached again || echo lan lost
+echo bad done
+"#;
+
+/// With a trunk: in VLANs 100 and 200 by its own tags.
+const GOOD: &str = r#"#!/bin/sh
+# hostname: good
+ip link set eth1 up
+for id in 100 200; do
+    ip link add link eth1 name t$id type vlan id $id
+    ip addr add 192.168.$id.2/24 dev t$id
+    ip link set t$id up
+done
+until ping -c 1 -W 2 192.168.100.1 >/dev/null; do sleep 1; done
+echo trunk reached
+sleep 5
+udhcpc -i t100 -n -q -t 5 -T 3 -s /bin/true >/dev/null 2>&1 && echo lease taken || echo lease none
+echo good done
+"#;
+
+fn vm(name: &str, network: &str, script: &str, annotations: &str) -> String {
+    let script: String = script.lines().map(|line| format!("              {line}\n")).collect();
+    format!(
+        r#"---
+apiVersion: kubevirt.io/v1
+kind: VirtualMachine
+metadata: {{name: {name}}}
+spec:
+  runStrategy: Always
+  template:
+    metadata: {{annotations: {{{annotations}}}}}
+    spec:
+      domain:
+        memory: {{guest: 192Mi}}
+        devices:
+          disks: [{{name: system}}, {{name: seed}}]
+          interfaces: [{{name: out, masquerade: {{}}}}, {{name: lan, bridge: {{}}}}]
+      networks: [{{name: out, pod: {{}}}}, {{name: lan, multus: {{networkName: {network}}}}}]
+      volumes:
+        - name: system
+          hostDisk: {{path: /data/images/guest.raw, type: Disk}}
+        - name: seed
+          cloudInitNoCloud:
+            userData: |
+{script}"#
+    )
+}
+
+/// The port of interface `name` of VM `vm`, as the node shows it.
+fn port(cluster: &Cluster, vm: &str, name: &str) -> Result<Value> {
+    let network: Value = serde_json::from_str(&cluster.root("sheaf-agent network --json")?)?;
+    let ports = network["vm_ports"].as_array().cloned().unwrap_or_default();
+    let is_it = |port: &Value| port["vm"] == format!("default/{vm}") && port["interface"] == name;
+    ports.into_iter().find(is_it).with_context(|| format!("no port {name} of {vm} in {network}"))
+}
+
+#[test]
+fn guests_are_in_their_vlans_go_out_behind_the_node_and_send_only_as_themselves() {
+    case("vm-network", |case| {
+        let cluster = case.cluster()?;
+        let own = r#"sheaf.dev/addresses: '{"lan": ["192.168.100.1", "192.168.200.1"]}'"#;
+        let manifest =
+            [NETWORKS, &vm("bad", "lan100", BAD, own), &vm("good", "default/trunk", GOOD, "")].concat();
+        cluster.operator.wait_apply(&manifest, READY)?;
+        cluster.operator.wait_vm_running("bad", RUNNING)?;
+        cluster.operator.wait_vm_running("good", RUNNING)?;
+
+        for (vm, line) in [("good", "trunk reached"), ("good", "lease none"), ("bad", "bad done")] {
+            cluster.console_line(vm, &format!("guest: {line}"))?;
+        }
+        let done = [
+            "outside reached",
+            "lan reached",
+            "other lan silent",
+            "arp silent",
+            "address silent",
+            "mac silent",
+            "lan reached again",
+        ];
+        for line in done {
+            cluster.console_line("bad", &format!("guest: {line}"))?;
+        }
+
+        // Counted, each for what it is; the agent looks every ten seconds.
+        let counted = sheaf_host::wait::until(Duration::from_secs(60), Duration::from_secs(3), || {
+            let dropped = port(&cluster, "bad", "lan").ok()?["dropped"].clone();
+            let all = ["mac", "arp", "ip", "dhcp"].iter().all(|why| dropped[*why].as_u64() > Some(0));
+            all.then_some(dropped)
+        });
+        assert!(counted.is_some(), "{}", port(&cluster, "bad", "lan")?);
+        let good = port(&cluster, "good", "lan")?;
+        assert_eq!(
+            (good["vlans"].as_str(), &good["dropped"]["mac"]),
+            (Some("100,200"), &Value::from(0)),
+            "{good}"
+        );
+
+        let address = |vmi: &Value, name: &str| {
+            let interfaces = vmi["status"]["interfaces"].as_array()?;
+            interfaces.iter().find(|interface| interface["name"] == name).cloned()
+        };
+        let known =
+            cluster.operator.wait("addresses of both interfaces", &["vmi", "bad"], RUNNING, |vmi| {
+                let (out, lan) = (address(vmi, "out")?, address(vmi, "lan")?);
+                let is_leased = out["infoSource"].as_str()?.contains("dhcp");
+                (is_leased && lan["ipAddress"].is_string()).then_some((out, lan))
+            })?;
+        assert!(known.0["ipAddress"].as_str().is_some_and(|ip| ip.starts_with("100.127.24")), "{known:?}");
+        assert_eq!(known.1["ipAddress"], "192.168.100.1", "{known:?}");
+
+        let vlans = cluster.root("bridge -j vlan show")?;
+        let vlans: Value = serde_json::from_str(&vlans)?;
+        let of = |tap: &Value| {
+            let port = vlans.as_array()?.iter().find(|port| port["ifname"] == *tap)?;
+            Some(
+                port["vlans"].as_array()?.iter().filter_map(|vlan| vlan["vlan"].as_u64()).collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(of(&good["name"]), Some(vec![100, 200]), "{vlans}");
+        assert_eq!(of(&port(&cluster, "bad", "lan")?["name"]), Some(vec![100]), "{vlans}");
+        Ok(())
+    });
+}
