@@ -294,7 +294,7 @@ mod tests {
         assert_eq!(
             asked(&run),
             [
-                "lvm vgcreate --devices /dev/sdb --dataalignment 1m --setautoactivation n --physicalextentsize 4m \
+                "lvm vgcreate --devices /dev/sdb --yes --dataalignment 1m --setautoactivation n --physicalextentsize 4m \
                  --addtag sheaf.node=n1 sheaf-fast /dev/sdb",
                 "lvm pvchange --devices /dev/sdb --addtag sheaf.device=a /dev/sdb",
                 "lvm vgextend --devices /dev/sdb,/dev/sdc --dataalignment 1m sheaf-fast /dev/sdc",
