@@ -325,10 +325,11 @@ impl<'a> One<'a> {
         }
         if !memory.begun.contains(self.name) {
             // A power cut or a crash left it, or its filling failed.
-            let stand = match self.failure() {
-                Some(failure) => Stand::of(failure),
-                None => Stand::Making,
-            };
+            let failed = self.failure().map(Stand::of);
+            // An agent that was started anew knows of a failure from the object alone, and must not unsay it.
+            let failed_before =
+                || self.has_failed_before().map(|(reason, message)| Stand::Failed(reason, message));
+            let stand = failed.or_else(failed_before).unwrap_or(Stand::Making);
             return (stand, Some(Action::Remove));
         }
         if let Some(failure) = self.failure()

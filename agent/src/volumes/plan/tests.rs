@@ -195,6 +195,15 @@ fn bytes_that_were_wrong_are_not_fetched_again_by_the_next_agent_until_the_objec
 }
 
 #[test]
+fn bytes_that_were_wrong_stay_so_said_while_the_next_agent_removes_what_is_there_of_them() {
+    let mut wrong = object("pvc-1", http());
+    let stand = Stand::Failed(VolumeReason::ChecksumMismatch, "another file".into());
+    wrong.status = Some(status_of(&wrong, &stand, Timestamp::UNIX_EPOCH));
+    let node = Node::new([wrong]).with("pvc-1", volume(GIB, &[TAG, HALF]));
+    assert_eq!((node.only(), node.stand("pvc-1")), (Some(Action::Remove), stand));
+}
+
+#[test]
 fn a_pool_is_promised_once() {
     let object = |name: &str, size: u64| {
         object_of(
