@@ -14,6 +14,7 @@ pub mod console;
 pub mod disks;
 pub mod human;
 pub mod images;
+pub mod listed;
 pub mod network;
 pub mod objects;
 pub mod paths;

@@ -1,54 +1,24 @@
-//! Cluster-wide objects of Sheaf's own kinds whose `spec.nodeName` is this node: followed, made, reported on.
+//! Cluster-wide objects of Sheaf's own kinds whose `spec.nodeName` is this node: made and reported on.
 //!
-//! Why here: the same for every such kind. A list that is not complete yet must never be taken for one that is. Every
-//! write names the object's UID, so that it never hits a namesake. Route in: the cluster this node joined, what a plan
-//! says. Route out: [`Listed`]; requests as `system:node:<name>`, with the certificate of the moment.
+//! Why here: the same for every such kind; [`crate::listed`] follows them. Every write names the object's UID, so that it
+//! never hits a namesake. Route in: the cluster this node joined, what a plan says. Route out: requests as
+//! `system:node:<name>`, with the certificate of the moment.
 
 use crate::cluster::Joined;
+use crate::listed::Kind;
 use anyhow::Context as _;
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::Event;
+use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams, PostParams};
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Resource, ResourceExt as _};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use serde_json::json;
-use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::future::Future;
-use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Field manager of the agent's server-side applies.
 const MANAGER: &str = "sheaf-agent";
 /// Longest note of an Event: the API refuses more than 1 kB.
 const NOTE: usize = 1000; // characters
-
-/// A kind of cluster-wide objects with `spec.nodeName` as a selectable field.
-pub trait Kind:
-    Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug + Send + Sync + 'static
-{
-}
-
-impl<K> Kind for K where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug + Send + Sync + 'static
-{
-}
-
-/// Objects of this node.
-#[derive(Clone, Debug)]
-pub struct Listed<K> {
-    /// The list was complete at least once.
-    pub synced: bool,
-    /// By name.
-    pub objects: BTreeMap<String, Arc<K>>,
-}
-
-impl<K> Default for Listed<K> {
-    fn default() -> Self {
-        Self { synced: false, objects: BTreeMap::new() }
-    }
-}
 
 /// Something to tell about an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,8 +63,17 @@ impl Kube {
         Self(joined)
     }
 
-    fn joined(&self) -> anyhow::Result<Joined> {
+    /// The cluster as it is now.
+    pub fn joined(&self) -> anyhow::Result<Joined> {
         self.0.borrow().clone().context("this node is in no cluster yet")
+    }
+}
+
+/// Gone, or replaced by a namesake: nothing left to say.
+pub fn unless_gone<K>(answer: Result<K, kube::Error>) -> Result<(), kube::Error> {
+    match answer {
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        answer => answer.map(drop),
     }
 }
 
@@ -117,13 +96,8 @@ impl<K: Kind, S: Serialize + Sync> Cluster<K, S> for Kube {
             "metadata": {"name": name, "uid": object.meta().uid}, "status": status,
         });
         let how = PatchParams::apply(MANAGER).force();
-        match api.patch_status(&name, &how, &Patch::Apply(&patch)).await {
-            // Gone, or replaced by a namesake.
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-            answer => answer
-                .map(drop)
-                .with_context(|| format!("{} {name}: its status can not be written", K::kind(&()))),
-        }
+        unless_gone(api.patch_status(&name, &how, &Patch::Apply(&patch)).await)
+            .with_context(|| format!("{} {name}: its status can not be written", K::kind(&())))
     }
 
     async fn tell(&self, object: &K, news: &News) -> anyhow::Result<()> {
@@ -147,69 +121,14 @@ impl<K: Kind, S: Serialize + Sync> Cluster<K, S> for Kube {
     }
 }
 
-/// Keeps `listed` until nobody reads it. Follows `cluster`: a rotated certificate starts a new watch.
-pub async fn follow<K: Kind>(
-    mut cluster: watch::Receiver<Option<Joined>>,
-    listed: &watch::Sender<Listed<K>>,
-) {
-    loop {
-        let Some(joined) = cluster.borrow_and_update().clone() else {
-            if cluster.changed().await.is_err() {
-                return std::future::pending().await;
-            }
-            continue;
-        };
-        let mine = watcher::Config::default().fields(&format!("spec.nodeName={}", joined.node));
-        let mut events = watcher(Api::<K>::all(joined.client), mine).default_backoff().boxed();
-        let mut coming = BTreeMap::new();
-        loop {
-            tokio::select! {
-                event = events.next() => match event {
-                    Some(Ok(event)) => take(event, listed, &mut coming),
-                    Some(Err(error)) => tracing::warn!("{} of this node can not be watched: {error}", K::plural(&())),
-                    None => break,
-                },
-                changed = cluster.changed() => match changed {
-                    Ok(()) => break,
-                    Err(_) => return std::future::pending().await,
-                },
-            }
-        }
-    }
-}
-
-fn take<K: Kind>(
-    event: watcher::Event<K>,
-    listed: &watch::Sender<Listed<K>>,
-    coming: &mut BTreeMap<String, Arc<K>>,
-) {
-    let keyed = |mut object: K| {
-        // Never read, and often the largest part.
-        object.meta_mut().managed_fields = None;
-        (object.name_any(), Arc::new(object))
-    };
-    match event {
-        watcher::Event::Init => coming.clear(),
-        watcher::Event::InitApply(object) => coming.extend([keyed(object)]),
-        watcher::Event::InitDone => {
-            let objects = std::mem::take(coming);
-            listed.send_replace(Listed { synced: true, objects });
-        }
-        watcher::Event::Apply(object) => listed.send_modify(|listed| listed.objects.extend([keyed(object)])),
-        watcher::Event::Delete(object) => {
-            listed.send_modify(|listed| {
-                listed.objects.remove(&object.name_any());
-            });
-        }
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod testing {
     //! A cluster in memory: what was made is listed at once, what was reported and told is kept.
 
     use super::*;
-    use std::sync::Mutex;
+    use crate::listed::Listed;
+    use std::collections::BTreeMap;
+    use std::sync::{Arc, Mutex};
 
     /// Objects, and what was said of them.
     pub struct Memory<K, S> {
@@ -267,25 +186,5 @@ pub(crate) mod testing {
             self.events.lock().unwrap().push((object.name_any(), news.clone()));
             Ok(())
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use sheaf_api::storage::{BlockDevice, BlockDeviceSpec};
-
-    #[test]
-    fn a_list_that_is_not_complete_changes_nothing() {
-        let device = |name: &str| BlockDevice::new(name, BlockDeviceSpec::default());
-        let listed = watch::Sender::new(Listed::default());
-        let mut coming = BTreeMap::new();
-        take(watcher::Event::Init, &listed, &mut coming);
-        take(watcher::Event::InitApply(device("n1.a")), &listed, &mut coming);
-        assert!(!listed.borrow().synced && listed.borrow().objects.is_empty());
-        take(watcher::Event::InitDone, &listed, &mut coming);
-        assert!(listed.borrow().synced && listed.borrow().objects.contains_key("n1.a"));
-        take(watcher::Event::Delete(device("n1.a")), &listed, &mut coming);
-        assert!(listed.borrow().objects.is_empty());
     }
 }

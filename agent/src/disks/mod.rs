@@ -15,7 +15,8 @@ mod view;
 
 use crate::channels::Context;
 use crate::cluster::blocking;
-use crate::objects::{self, Cluster, Kube, Listed};
+use crate::listed::{self, Listed};
+use crate::objects::{Cluster, Kube};
 use contents::Contents;
 use k8s_openapi::jiff::Timestamp;
 use observe::{HEALTH_EVERY, Observer, Place, Seen};
@@ -86,7 +87,7 @@ pub async fn run(
     let (cluster, objects) = (Kube::new(ctx.cluster.clone()), listed.subscribe());
     tokio::select! {
         ended = Controller::new(ctx.clone(), publish, hosts, cluster, objects, look).run() => ended,
-        () = objects::follow(ctx.cluster.clone(), &listed) => Ok(()),
+        () = listed::follow(ctx.cluster.clone(), &listed, listed::by_name) => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@
 use super::contents::Contents;
 use super::plan::{object_name, used_by};
 use super::{Disks, Settings};
-use crate::objects::Listed;
+use crate::listed::Listed;
 use crate::status::DiskSection;
 use sheaf_api::conditions::find;
 use sheaf_api::storage::device::{BlockDevice, Role};

@@ -17,7 +17,8 @@ pub mod wanted;
 use crate::channels::Context;
 use crate::cluster::blocking;
 use crate::disks::{Disks, contents};
-use crate::objects::{self, Cluster, Kube, Listed};
+use crate::listed::{self, Listed};
+use crate::objects::{Cluster, Kube};
 use crate::status::PoolSection;
 use k8s_openapi::jiff::Timestamp;
 use plan::{Observed, Plan};
@@ -83,7 +84,7 @@ pub async fn run(ctx: Context, publish: watch::Sender<Vec<Pool>>, hosts: Hosts) 
     let (cluster, objects) = (Kube::new(ctx.cluster.clone()), listed.subscribe());
     tokio::select! {
         ended = Controller::new(ctx.clone(), publish, hosts, cluster, objects).run() => ended,
-        () = objects::follow(ctx.cluster.clone(), &listed) => Ok(()),
+        () = listed::follow(ctx.cluster.clone(), &listed, listed::by_name) => Ok(()),
     }
 }
 

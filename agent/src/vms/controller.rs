@@ -11,14 +11,15 @@ use super::facts::{ClaimFact, Facts, Resources, look_at_files};
 use super::filters::{self, Seen};
 use super::guest::Folder;
 use super::interfaces;
-use super::listed::Listed;
 use super::plan::{Action, FailedStart, Memory, Observed, Stopping, plan};
 use super::record::{self, Record};
 use super::{Hosts, report};
 use crate::channels::{Context, Hypervisor};
+use crate::listed::Listed;
 use crate::status::VmSection;
 use anyhow::anyhow;
 use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::names::MASQUERADE_BRIDGE;
 use sheaf_host::libvirt::{Domain, Event, Interface, Source, Stop, VmHost};
 use std::collections::BTreeMap;
@@ -51,7 +52,7 @@ pub struct Controller<V, C> {
     ctx: Context,
     hosts: Hosts<V>,
     cluster: Arc<C>,
-    listed: Arc<watch::Sender<Listed>>,
+    listed: Arc<watch::Sender<Listed<Pod>>>,
     hypervisor: watch::Sender<Hypervisor>,
     memory: Memory,
     /// Pod UID by UUID of domain: an event names the domain alone, and may come after it is gone.
@@ -70,7 +71,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         ctx: Context,
         hosts: Hosts<V>,
         cluster: Arc<C>,
-        listed: Arc<watch::Sender<Listed>>,
+        listed: Arc<watch::Sender<Listed<Pod>>>,
         hypervisor: watch::Sender<Hypervisor>,
     ) -> Self {
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -147,7 +148,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         self.remember(now, &listed, &domains, &records);
         let facts = Facts { claims, ..self.facts(&listed) };
         let planned = plan(&Observed {
-            pods: &listed.pods,
+            pods: &listed.objects,
             domains: &domains,
             records: &records,
             facts: &facts,
@@ -268,9 +269,9 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
 
     /// What is behind the claims of Pods that are yet to start. Once a claim is bound that stays, as long as the Pod
     /// that refers to it is there.
-    async fn look_at_claims(&mut self, listed: &Listed) -> BTreeMap<(String, String), ClaimFact> {
+    async fn look_at_claims(&mut self, listed: &Listed<Pod>) -> BTreeMap<(String, String), ClaimFact> {
         let mut facts = BTreeMap::new();
-        for (uid, pod) in &listed.pods {
+        for (uid, pod) in &listed.objects {
             if !super::admission::is_vm(pod) || report::is_terminal(pod) || report::was_started(pod) {
                 continue;
             }
@@ -301,7 +302,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
     fn remember(
         &mut self,
         now: i64,
-        listed: &Listed,
+        listed: &Listed<Pod>,
         domains: &[Domain],
         records: &BTreeMap<String, Record>,
     ) {
@@ -328,19 +329,19 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             }
         }
         self.memory.told.retain(|(uuid, _), _| domains.iter().any(|domain| domain.uuid == *uuid));
-        let known = |uid: &str| listed.pods.contains_key(uid) || records.contains_key(uid) || alive(uid);
+        let known = |uid: &str| listed.objects.contains_key(uid) || records.contains_key(uid) || alive(uid);
         self.memory.retain(known);
         let busy = &self.memory.busy;
         self.owners.retain(|_uuid, uid| known(uid) || busy.contains(uid));
     }
 
-    fn facts(&self, listed: &Listed) -> Facts {
+    fn facts(&self, listed: &Listed<Pod>) -> Facts {
         let config = self.ctx.config.borrow().clone();
         let network = self.ctx.network.borrow().clone();
         let data = &self.ctx.paths.data;
         // Only a VM that is yet to be started is checked against files.
         let waiting =
-            listed.pods.values().filter(|pod| !report::is_terminal(pod) && !report::was_started(pod));
+            listed.objects.values().filter(|pod| !report::is_terminal(pod) && !report::was_started(pod));
         Facts {
             boot_id: self.boot_id.clone(),
             host_ip: network.addresses.first().copied(),
@@ -363,8 +364,8 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         }
     }
 
-    fn dispatch(&mut self, now: i64, uid: String, action: Action, listed: &Listed, facts: &Facts) {
-        let pod = listed.pods.get(&uid).cloned();
+    fn dispatch(&mut self, now: i64, uid: String, action: Action, listed: &Listed<Pod>, facts: &Facts) {
+        let pod = listed.objects.get(&uid).cloned();
         let name = pod.as_ref().and_then(|pod| pod.metadata.name.clone());
         match &action {
             Action::Start(guest) => {
@@ -409,7 +410,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         self.memory.starting.remove(uid);
         match (action, result) {
             (_, Ok(Effect::Patched(pod))) => self.listed.send_modify(|listed| {
-                if let Some(known) = listed.pods.get_mut(uid) {
+                if let Some(known) = listed.objects.get_mut(uid) {
                     *known = Arc::new(*pod);
                 }
             }),
@@ -419,7 +420,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             // The list will have it in a moment.
             (_, Ok(Effect::Gone(false))) => self.hold(uid, RESYNC),
             (Action::DeletePod, Ok(_)) => self.listed.send_modify(|listed| {
-                listed.pods.remove(uid);
+                listed.objects.remove(uid);
             }),
             (Action::Start(_), Ok(_)) => {
                 self.memory.failures.remove(uid);
@@ -446,9 +447,9 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         self.memory.held.insert(uid.to_owned(), now() + seconds);
     }
 
-    fn publish(&self, listed: &Listed, domains: &[Domain], records: &BTreeMap<String, Record>) {
+    fn publish(&self, listed: &Listed<Pod>, domains: &[Domain], records: &BTreeMap<String, Record>) {
         let mut sections: Vec<VmSection> = listed
-            .pods
+            .objects
             .values()
             .filter(|pod| super::admission::is_vm(pod))
             .map(|pod| {

@@ -21,15 +21,15 @@ pub mod filters;
 pub mod guest;
 mod interfaces;
 pub mod iso9660;
-pub mod listed;
 pub mod plan;
 pub mod record;
 pub mod report;
 pub mod seed;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use crate::channels::{Context, Hypervisor};
+use crate::listed;
 use crate::status::{PortSection, VmSection};
 use domain_xml::DomainType;
 use k8s_openapi::api::core::v1::Pod;
@@ -76,7 +76,7 @@ pub async fn run<V: VmHost>(
 ) -> anyhow::Result<()> {
     let cluster = Arc::new(api::Kube::new(ctx.cluster.clone()));
     let listed = Arc::new(watch::Sender::new(listed::Listed::default()));
-    let follow = listed::follow(ctx.cluster.clone(), &listed);
+    let follow = listed::follow(ctx.cluster.clone(), &listed, listed::by_uid);
     let control = controller::Controller::new(ctx, hosts, cluster, listed.clone(), hypervisor).run();
     tokio::select! {
         ended = control => ended,

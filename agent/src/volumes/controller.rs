@@ -5,15 +5,15 @@
 
 use super::api::Cluster;
 use super::apply::{Failed, Scene, apply};
-use super::listed::Listed;
 use super::observed::{self, Group};
 use super::plan::{Action, Failure, Memory, Observed, Plan, Stand, plan, status_of};
 use super::{Hosts, Volumes, view};
 use crate::channels::Context;
+use crate::listed::Listed;
 use anyhow::anyhow;
 use k8s_openapi::jiff::Timestamp;
-use sheaf_api::storage::LocalVolumeStatus;
 use sheaf_api::storage::local_volume::{Progress, volume_group};
+use sheaf_api::storage::{LocalVolume, LocalVolumeStatus};
 use sheaf_host::lvm::LvmError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub struct Controller<C> {
     ctx: Context,
     hosts: Hosts,
     cluster: Arc<C>,
-    listed: watch::Receiver<Listed>,
+    listed: watch::Receiver<Listed<LocalVolume>>,
     publish: watch::Sender<Volumes>,
     memory: Memory,
     /// LVM's last report.
@@ -64,7 +64,7 @@ impl<C: Cluster> Controller<C> {
         ctx: Context,
         hosts: Hosts,
         cluster: Arc<C>,
-        listed: watch::Receiver<Listed>,
+        listed: watch::Receiver<Listed<LocalVolume>>,
         publish: watch::Sender<Volumes>,
     ) -> Self {
         let (tell, told) = mpsc::unbounded_channel();
@@ -133,10 +133,10 @@ impl<C: Cluster> Controller<C> {
         let memory = &mut self.memory;
         let there = |name: &str| groups.values().any(|group| group.volumes.contains_key(name));
         let busy = memory.busy.clone();
-        memory.retain(|name| listed.volumes.contains_key(name) || busy.contains(name) || there(name));
-        self.reported.retain(|name, _| listed.volumes.contains_key(name));
+        memory.retain(|name| listed.objects.contains_key(name) || busy.contains(name) || there(name));
+        self.reported.retain(|name, _| listed.objects.contains_key(name));
         let planned = plan(&Observed {
-            objects: &listed.volumes,
+            objects: &listed.objects,
             groups: &groups,
             memory: &self.memory,
             now,
@@ -157,7 +157,7 @@ impl<C: Cluster> Controller<C> {
     async fn observe(&mut self, now: i64) -> anyhow::Result<()> {
         let look = now >= self.looked + LOOK_FOR_GROUPS;
         let mut names = std::mem::take(&mut self.names);
-        names.extend(self.listed.borrow().volumes.values().map(|object| volume_group(&object.spec.pool)));
+        names.extend(self.listed.borrow().objects.values().map(|object| volume_group(&object.spec.pool)));
         let lvm = self.hosts.lvm.clone();
         let answer = tokio::task::spawn_blocking(move || {
             if look {
@@ -173,7 +173,7 @@ impl<C: Cluster> Controller<C> {
         Ok(())
     }
 
-    fn dispatch(&mut self, name: &str, group: &str, action: &Action, listed: &Listed) {
+    fn dispatch(&mut self, name: &str, group: &str, action: &Action, listed: &Listed<LocalVolume>) {
         if *action == Action::StopFilling {
             if let Some(stop) = self.stops.get(name) {
                 stop.store(true, Ordering::Relaxed);
@@ -200,7 +200,7 @@ impl<C: Cluster> Controller<C> {
             cluster: self.cluster.clone(),
             group: group.to_owned(),
             name: name.to_owned(),
-            object: listed.volumes.get(name).cloned(),
+            object: listed.objects.get(name).cloned(),
             stop,
             show: Arc::new(move |progress| {
                 // The receiver lives as long as the controller.
@@ -250,7 +250,7 @@ impl<C: Cluster> Controller<C> {
                 let times = memory.failed.get(&name).map_or(1, |before| before.times.saturating_add(1));
                 let wait = (RETRY << (times.min(10) - 1)).min(RETRY_MOST);
                 let listed = self.listed.borrow();
-                let generation = listed.volumes.get(&name).and_then(|object| object.metadata.generation);
+                let generation = listed.objects.get(&name).and_then(|object| object.metadata.generation);
                 let until = failed.is_passing.then(|| now() + wait);
                 let Failed { reason, message, .. } = failed;
                 memory.failed.insert(name, Failure { reason, message, times, until, generation });
@@ -259,9 +259,9 @@ impl<C: Cluster> Controller<C> {
     }
 
     /// Writes each status that is another than the object's.
-    async fn report(&mut self, listed: &Listed, stands: &BTreeMap<String, Stand>) {
+    async fn report(&mut self, listed: &Listed<LocalVolume>, stands: &BTreeMap<String, Stand>) {
         for (name, stand) in stands {
-            let Some(object) = listed.volumes.get(name) else { continue };
+            let Some(object) = listed.objects.get(name) else { continue };
             let status = status_of(object, stand, Timestamp::now());
             let is_known =
                 object.status.as_ref() == Some(&status) || self.reported.get(name) == Some(&status);
@@ -277,9 +277,9 @@ impl<C: Cluster> Controller<C> {
         }
     }
 
-    fn publish(&self, listed: &Listed, planned: &Plan) {
+    fn publish(&self, listed: &Listed<LocalVolume>, planned: &Plan) {
         let volumes = planned.stands.iter().filter_map(|(name, stand)| {
-            let object = listed.volumes.get(name)?;
+            let object = listed.objects.get(name)?;
             Some((name.clone(), view::usable(name, object, stand, &self.hosts.devices)))
         });
         let volumes = Some(volumes.collect());

@@ -14,7 +14,6 @@ pub mod api;
 pub mod apply;
 pub mod controller;
 pub mod fill;
-pub mod listed;
 pub mod observed;
 pub mod plan;
 #[cfg(test)]
@@ -22,6 +21,7 @@ mod tests;
 pub mod view;
 
 use crate::channels::Context;
+use crate::{listed, objects};
 use sheaf_host::fetch::Fetch;
 use sheaf_host::lvm::Lvm;
 use sheaf_host::run::Run;
@@ -66,10 +66,10 @@ pub type Volumes = Option<BTreeMap<String, Usable>>;
 
 /// Runs until shutdown.
 pub async fn run(ctx: Context, publish: watch::Sender<Volumes>, hosts: Hosts) -> anyhow::Result<()> {
-    let cluster = Arc::new(api::Kube::new(ctx.cluster.clone()));
+    let cluster = Arc::new(objects::Kube::new(ctx.cluster.clone()));
     let listed = watch::Sender::new(listed::Listed::default());
     let control = controller::Controller::new(ctx.clone(), hosts, cluster, listed.subscribe(), publish).run();
-    let follow = listed::follow(ctx.cluster.clone(), &listed);
+    let follow = listed::follow(ctx.cluster.clone(), &listed, listed::by_name);
     tokio::select! {
         ended = control => ended,
         () = follow => Ok(()),

@@ -2,9 +2,9 @@
 
 use super::api::Cluster;
 use super::controller::Controller;
-use super::listed::Listed;
 use super::*;
 use crate::channels;
+use crate::listed::Listed;
 use crate::paths::Paths;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -21,7 +21,7 @@ const MIB: u64 = 1 << 20;
 
 /// An API server in memory whose list the controller follows.
 struct FakeCluster {
-    listed: watch::Sender<Listed>,
+    listed: watch::Sender<Listed<LocalVolume>>,
     away: std::sync::atomic::AtomicBool,
 }
 
@@ -29,14 +29,14 @@ impl FakeCluster {
     fn change(&self, name: &str, change: impl FnOnce(&mut LocalVolume)) -> anyhow::Result<()> {
         anyhow::ensure!(!self.away.load(std::sync::atomic::Ordering::Relaxed), "the API server is away");
         self.listed.send_if_modified(|listed| {
-            let Some(object) = listed.volumes.get_mut(name) else { return false };
+            let Some(object) = listed.objects.get_mut(name) else { return false };
             let mut changed = LocalVolume::clone(object);
             change(&mut changed);
             let is_gone = changed.metadata.deletion_timestamp.is_some()
                 && changed.metadata.finalizers.as_ref().is_none_or(Vec::is_empty);
             *object = Arc::new(changed);
             if is_gone {
-                listed.volumes.remove(name);
+                listed.objects.remove(name);
             }
             true
         });
@@ -105,7 +105,7 @@ impl Node {
         }))
         .unwrap();
         self.cluster.listed.send_modify(|listed| {
-            listed.volumes.insert(name.into(), Arc::new(object));
+            listed.objects.insert(name.into(), Arc::new(object));
         });
     }
 
@@ -115,11 +115,15 @@ impl Node {
     }
 
     /// Runs an agent until `done`, then ends it at once, as a crash does.
-    async fn until(&self, done: impl FnMut(&Listed) -> bool) {
+    async fn until(&self, done: impl FnMut(&Listed<LocalVolume>) -> bool) {
         self.until_within(Duration::from_secs(60), done).await.expect("within a minute");
     }
 
-    async fn until_within(&self, time: Duration, done: impl FnMut(&Listed) -> bool) -> Option<()> {
+    async fn until_within(
+        &self,
+        time: Duration,
+        done: impl FnMut(&Listed<LocalVolume>) -> bool,
+    ) -> Option<()> {
         let text = "version = 1\nsystem.hostname = \"n1\"\n";
         let config = sheaf_config::load::parse_node_config("node.toml", text).unwrap();
         let (ctx, publish) = channels::open(Paths::under(&self.root), config);
@@ -165,15 +169,15 @@ impl Drop for Node {
     }
 }
 
-fn is(name: &'static str, phase: VolumePhase) -> impl FnMut(&Listed) -> bool {
+fn is(name: &'static str, phase: VolumePhase) -> impl FnMut(&Listed<LocalVolume>) -> bool {
     move |listed| {
-        let status = listed.volumes.get(name).and_then(|object| object.status.clone());
+        let status = listed.objects.get(name).and_then(|object| object.status.clone());
         status.and_then(|status| status.phase) == Some(phase)
     }
 }
 
-fn condition(listed: &Listed, name: &str) -> (String, String) {
-    let object = &listed.volumes[name];
+fn condition(listed: &Listed<LocalVolume>, name: &str) -> (String, String) {
+    let object = &listed.objects[name];
     let ready = object.status.iter().flat_map(|status| &status.conditions).find(|c| c.type_ == "Ready");
     ready
         .map(|c| (c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default()))
@@ -185,17 +189,17 @@ async fn a_volume_is_made_shown_grown_and_removed() {
     let node = Node::new("life");
     node.ask("pvc-1", "Volume", 9, json!({"blank": {}}));
     node.until(is("pvc-1", VolumePhase::Ready)).await;
-    let status = node.cluster.listed.borrow().volumes["pvc-1"].status.clone().unwrap();
+    let status = node.cluster.listed.borrow().objects["pvc-1"].status.clone().unwrap();
     assert_eq!(status.device_path.as_deref(), Some("/dev/sheaf-default/pvc-1"));
     assert_eq!(status.size_bytes, Some(12 * MIB));
     assert_eq!(node.lvm.volumes(GROUP).unwrap()[1].tags, [TAG]);
     node.cluster.change("pvc-1", |object| object.spec.size_bytes = 20 * MIB).unwrap();
-    let grown = |listed: &Listed| {
-        listed.volumes["pvc-1"].status.as_ref().and_then(|status| status.size_bytes) == Some(20 * MIB)
+    let grown = |listed: &Listed<LocalVolume>| {
+        listed.objects["pvc-1"].status.as_ref().and_then(|status| status.size_bytes) == Some(20 * MIB)
     };
     node.until(grown).await;
     node.delete("pvc-1");
-    node.until(|listed| listed.volumes.is_empty()).await;
+    node.until(|listed| listed.objects.is_empty()).await;
     assert_eq!(node.names(), [""; 0]);
 }
 
@@ -211,7 +215,7 @@ async fn a_snapshot_and_a_copy_hold_what_their_origin_held_and_outlive_it() {
     node.until(is("pvc-2", VolumePhase::Ready)).await;
     node.delete("pvc-1");
     node.delete("snap-1");
-    node.until(|listed| listed.volumes.len() == 1).await;
+    node.until(|listed| listed.objects.len() == 1).await;
     let copy = node.device("pvc-2");
     assert_eq!((copy.len() as u64, copy[..node.image.len()] == node.image), (16 * MIB, true));
 }
@@ -224,7 +228,7 @@ async fn a_power_cut_at_any_step_leaves_no_half_volume_that_is_taken_as_good_and
         node.ask("pvc-1", "Volume", 8, node.http());
         node.ask("pvc-2", "Volume", 8, json!({"volume": {"name": "pvc-1"}}));
         node.ask("snap-1", "Snapshot", 8, json!({"volume": {"name": "pvc-1"}}));
-        let all_ready = |listed: &Listed| {
+        let all_ready = |listed: &Listed<LocalVolume>| {
             ["pvc-1", "pvc-2", "snap-1"].into_iter().all(|name| is(name, VolumePhase::Ready)(listed))
         };
         node.lvm.cut_power_after(steps);
@@ -252,7 +256,7 @@ async fn a_power_cut_at_any_step_leaves_no_half_volume_that_is_taken_as_good_and
             assert!(node.device(name)[..node.image.len()] == node.image, "{name} after {steps} steps");
             node.delete(name);
         }
-        node.until(|listed| listed.volumes.is_empty()).await;
+        node.until(|listed| listed.objects.is_empty()).await;
         assert_eq!(node.names(), [""; 0], "after {steps} steps");
         if is_whole {
             assert!(steps > 4, "the cut never came");
@@ -318,6 +322,6 @@ async fn a_volume_that_is_open_is_removed_once_it_is_closed() {
     node.until(|listed| condition(listed, "pvc-1").0 == "InUse").await;
     assert_eq!(node.names(), ["pvc-1"]);
     node.lvm.closes("pvc-1");
-    node.until(|listed| listed.volumes.is_empty()).await;
+    node.until(|listed| listed.objects.is_empty()).await;
     assert_eq!(node.names(), [""; 0]);
 }

@@ -2,11 +2,11 @@
 //!
 //! Route in: objects, LVM's report, where each volume stands. Route out: [`Usable`]s, the status section, a table.
 
-use super::listed::Listed;
 use super::observed::{GROUP_PREFIX, Group};
 use super::plan::{Plan, Stand};
 use super::{HALF, SNAPSHOT, TAG, Usable};
 use crate::channels::Context;
+use crate::listed::Listed;
 use crate::status::VolumeSection;
 use sheaf_api::Amount;
 use sheaf_api::storage::LocalVolume;
@@ -48,14 +48,23 @@ fn words(stand: &Stand) -> (String, Option<String>) {
 }
 
 /// Writes the status section.
-pub(super) fn show(ctx: &Context, listed: &Listed, groups: &BTreeMap<String, Group>, planned: &Plan) {
+pub(super) fn show(
+    ctx: &Context,
+    listed: &Listed<LocalVolume>,
+    groups: &BTreeMap<String, Group>,
+    planned: &Plan,
+) {
     let sections = sections(listed, groups, planned);
     ctx.status.update(|status| status.volumes = sections);
 }
 
-fn sections(listed: &Listed, groups: &BTreeMap<String, Group>, planned: &Plan) -> Vec<VolumeSection> {
+fn sections(
+    listed: &Listed<LocalVolume>,
+    groups: &BTreeMap<String, Group>,
+    planned: &Plan,
+) -> Vec<VolumeSection> {
     let mut sections: Vec<_> = listed
-        .volumes
+        .objects
         .iter()
         .map(|(name, object)| {
             let spec = &object.spec;
@@ -89,7 +98,7 @@ fn sections(listed: &Listed, groups: &BTreeMap<String, Group>, planned: &Plan) -
         let strays = group
             .volumes
             .iter()
-            .filter(|(name, volume)| volume.has(TAG) && !listed.volumes.contains_key(*name));
+            .filter(|(name, volume)| volume.has(TAG) && !listed.objects.contains_key(*name));
         sections.extend(strays.map(|(name, volume)| {
             VolumeSection {
                 name: name.clone(),

@@ -105,7 +105,7 @@ impl Node {
         publish.network.send_replace(NetworkState { bridges, ..NetworkState::default() });
         let (run, filter) = (Arc::new(FakeRun::default()), filter.clone());
         let hosts = Hosts { vms: vms.clone(), run, filter, domain_type: DomainType::Qemu };
-        let listed = Arc::new(watch::Sender::new(Listed { synced: true, pods: BTreeMap::new() }));
+        let listed = Arc::new(watch::Sender::new(Listed { synced: true, objects: BTreeMap::new() }));
         let (hypervisor, _) = watch::channel(Hypervisor::default());
         (Controller::new(ctx, hosts, cluster.clone(), listed, hypervisor), publish)
     }
@@ -124,7 +124,7 @@ impl Node {
     fn list(&self) {
         let pods = self.cluster.pods.lock().unwrap();
         let pods = pods.iter().map(|(uid, pod)| (uid.clone(), Arc::new(pod.clone()))).collect();
-        self.controller.listed.send_replace(Listed { synced: true, pods });
+        self.controller.listed.send_replace(Listed { synced: true, objects: pods });
     }
 
     fn delete(&self, uid: &str, grace: i64) {

@@ -6,6 +6,7 @@
 
 use kube::CustomResource;
 use schemars::JsonSchema;
+use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Serialize};
 
 pub use crate::names::volume_group;
@@ -172,7 +173,7 @@ pub struct Progress {
 }
 
 /// Why a volume is not Ready, or not as large as asked for: the reasons of its conditions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub enum VolumeReason {
     /// The node has no such pool, or not yet.
     PoolNotFound,
@@ -218,27 +219,7 @@ impl VolumeReason {
 
     /// The reason of that name.
     pub fn of(word: &str) -> Option<Self> {
-        use VolumeReason::*;
-        let all = [
-            PoolNotFound,
-            OutOfSpace,
-            SourceNotFound,
-            SourceNotReady,
-            SourceUnreachable,
-            SourceRefused,
-            ChecksumMismatch,
-            BadImage,
-            ImageTooLarge,
-            NotSupported,
-            NameTaken,
-            Lost,
-            NodeFailed,
-            Creating,
-            Populating,
-            InUse,
-            Ready,
-        ];
-        all.into_iter().find(|reason| reason.to_string() == word)
+        Self::deserialize(StrDeserializer::<serde::de::value::Error>::new(word)).ok()
     }
 }
 
