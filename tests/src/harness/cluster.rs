@@ -204,11 +204,10 @@ impl Cluster {
         let uid = vmi["metadata"]["uid"].as_str().context("a VirtualMachineInstance without a uid")?;
         let look = format!("grep -a '{text}' /data/vms/{uid}/console.log | tail -n 1");
         let found = sheaf_host::wait::until(RUNNING, Duration::from_secs(2), || {
+            let line = self.root(&look).ok().filter(|line| line.contains(text));
             // A node that is gone says nothing any more.
-            if super::emulator_broke(self.machine.folder()) {
-                return Some(None);
-            }
-            Some(self.root(&look).ok().filter(|line| line.contains(text))).filter(Option::is_some)
+            let ended = || super::emulator_broke(self.machine.folder()).then_some(None);
+            line.map(Some).or_else(ended)
         });
         found.flatten().with_context(|| {
             format!(
