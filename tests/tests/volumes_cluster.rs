@@ -212,7 +212,7 @@ async fn node(client: &Client, name: &str, bytes: u64) -> Result<()> {
         "kubernetes.io/hostname": name, "sheaf.dev/vm-node": "true", "image.sheaf.dev/debian-13": "present"}}});
     nodes.create(&PostParams::default(), &serde_json::from_value(node)?).await?;
     let room = json!({"cpu": "4", "memory": "8Gi", "pods": "20", "devices.kubevirt.io/kvm": "1000",
-                      "bridge.network.kubevirt.io/br0": "1000"});
+                      "bridge.sheaf.dev/br0": "1000"});
     let status = json!({"status": {"capacity": room, "allocatable": room}});
     nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await?;
     let pools: Api<StoragePool> = Api::all(client.clone());
