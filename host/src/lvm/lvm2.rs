@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Nothing is remembered on a root that does not change, no other program watches or polls, and a device is called as
-/// the kernel calls it.
+/// the kernel calls it. A pool that is full says so at once (docs/decisions/0007): lvcreate takes that as a setting only,
+/// its option for it is refused with `--type thin-pool`.
 const CONFIG: &str = "devices { use_devicesfile=0 hints=\"none\" scan_lvs=0 preferred_names=[\"^/dev/nvme\",\"^/dev/sd\",\"^/dev/vd\"] } \
                       backup { backup=0 archive=0 } \
                       global { locking_dir=\"/run/sheaf/lvm\" event_activation=0 use_lvmpolld=0 } \
-                      activation { monitoring=0 }";
+                      activation { monitoring=0 error_when_full=1 }";
 
 /// The node's LVM.
 pub struct Lvm2 {
@@ -182,9 +183,6 @@ impl Lvm for Lvm2 {
                 "y".into(),
                 "--discards".into(),
                 "passdown".into(),
-                // Writers hear of it at once, and QEMU pauses its machine: docs/decisions/0007.
-                "--errorwhenfull".into(),
-                "y".into(),
                 "--poolmetadataspare".into(),
                 "y".into(),
                 "--name".into(),
@@ -228,7 +226,8 @@ impl Lvm for Lvm2 {
     fn snapshot(&self, group: &str, origin: &str, name: &str, tags: &[&str]) -> Result<(), LvmError> {
         let create = self
             .command("lvcreate", group, None)?
-            .args(["--yes", "--snapshot", "--setactivationskip", "n", "--activate", "y"])
+            // Of a thin volume that is a snapshot; `--snapshot` would ask for the target of thick ones first.
+            .args(["--yes", "--type", "thin", "--setactivationskip", "n", "--activate", "y"])
             .args(tag_arguments("--addtag", tags))
             .args(["--name", name])
             .arg(format!("{group}/{origin}"));
