@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Nothing is remembered on a root that does not change, no other program watches or polls, and a device is called as
 /// the kernel calls it. A pool that is full says so at once (docs/decisions/0007): lvcreate takes that as a setting only,
-/// its option for it is refused with `--type thin-pool`.
+/// its option for it is refused with `--type thin-pool`. A power cut leaks blocks of a pool; thin_check takes them back only
+/// when it is told to, and the pool would stay away otherwise (thin_check(8)).
 const CONFIG: &str = "devices { use_devicesfile=0 hints=\"none\" scan_lvs=0 preferred_names=[\"^/dev/nvme\",\"^/dev/sd\",\"^/dev/vd\"] } \
                       backup { backup=0 archive=0 } \
-                      global { locking_dir=\"/run/sheaf/lvm\" event_activation=0 use_lvmpolld=0 } \
+                      global { locking_dir=\"/run/sheaf/lvm\" event_activation=0 use_lvmpolld=0 thin_check_options=[\"-q\",\"--auto-repair\"] } \
                       activation { monitoring=0 error_when_full=1 }";
 
 /// The node's LVM.
