@@ -82,9 +82,10 @@ pub struct Hypervisor {
 pub struct NetworkState {
     /// The node's own addresses, the one it is reached by first; no link-local ones.
     pub addresses: Vec<IpAddr>,
-    /// Bridges that VMs can be connected to.
+    /// Bridges that exist and are up: those of node.toml and those of policies that were confirmed here. VMs are
+    /// plugged into these, by name.
     pub bridges: Vec<String>,
-    /// Those of them that know VLANs.
+    /// Of those, the ones that keep VLANs apart: only they can give a VM one VLAN, or several, of their uplink.
     pub vlan_bridges: Vec<String>,
     /// The clock was set by a time server since boot.
     pub time_synchronised: bool,

@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use sheaf_agent::cluster::token;
+use sheaf_agent::network::by_hand;
 use sheaf_agent::paths::Paths;
 use sheaf_agent::{config, console, runtime};
 use sheaf_host::hostname::{Kernel, SetHostname};
@@ -37,11 +38,18 @@ enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
-    /// Shows every link of the node config: state, MTU, addresses, what it stands on.
+    /// Shows every link of node.toml and of policies: state, MTU, addresses, what it stands on; and what became of each
+    /// policy.
+    #[command(args_conflicts_with_subcommands = true)]
     Network {
         /// As data instead.
         #[arg(long)]
         json: bool,
+        /// Again whenever something changes, for ever.
+        #[arg(long)]
+        watch: bool,
+        #[command(subcommand)]
+        command: Option<NetworkCommand>,
     },
     /// Shows every volume of this node: size, phase, what it is filled from, what is wrong with it.
     Volumes {
@@ -75,6 +83,30 @@ enum Command {
         /// The whole document instead.
         #[arg(long)]
         json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum NetworkCommand {
+    /// Tries the links of a NodeNetworkPolicy (or its `network` alone) on this node. Whatever does not answer any more
+    /// takes them back; so does silence.
+    Apply {
+        /// YAML or JSON; one without links takes away what was applied by hand before.
+        file: PathBuf,
+        /// Keeps them when all answers, instead of waiting for `confirm`.
+        #[arg(long)]
+        confirm: bool,
+        /// Seconds within which `confirm` must come.
+        #[arg(long, default_value_t = 60, conflicts_with = "confirm")]
+        within: u64,
+    },
+    /// Keeps what is on trial.
+    Confirm,
+    /// Takes back what is on trial.
+    Revert {
+        /// Only this one.
+        #[arg(long, hide = true)]
+        trial: Option<String>,
     },
 }
 
@@ -113,10 +145,10 @@ fn main() -> anyhow::Result<()> {
             print!("{text}");
             Ok(())
         }
-        Command::Network { json } => {
-            print!("{}", console::network(&paths, json)?);
-            Ok(())
+        Command::Network { json, watch, command: None } => {
+            console::show(watch, || console::network(&paths, json))
         }
+        Command::Network { command: Some(command), .. } => network_by_hand(paths, &arguments.root, command),
         Command::Volumes { json, watch } => console::show(watch, || console::volumes(&paths, json)),
         Command::Disks { json, watch } => console::show(watch, || console::disks(&paths, json)),
         Command::Pools { json, watch } => console::show(watch, || console::pools(&paths, json)),
@@ -125,6 +157,28 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Changes links of this machine, or ends their trial.
+fn network_by_hand(paths: Paths, root: &Path, command: NetworkCommand) -> anyhow::Result<()> {
+    let said = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let trials = runtime::trials(std::sync::Arc::new(paths)).await?;
+        match command {
+            NetworkCommand::Apply { file, confirm, within } => {
+                let node = config::effective(&trials.paths, root).config.network;
+                let links = by_hand::read(&file)?;
+                let confirm = match confirm {
+                    true => by_hand::Confirm::Itself,
+                    false => by_hand::Confirm::Within(std::time::Duration::from_secs(within)),
+                };
+                by_hand::apply(&trials, &node, links, confirm).await
+            }
+            NetworkCommand::Confirm => by_hand::confirm(&trials).await,
+            NetworkCommand::Revert { trial } => by_hand::revert(&trials, trial.as_deref()).await,
+        }
+    })?;
+    print!("{said}");
+    Ok(())
 }
 
 /// Renders the files of the machine whose root is `root`, and says what it did: this is on the boot's screen.

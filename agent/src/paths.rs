@@ -47,6 +47,21 @@ impl Paths {
         self.node_toml.with_file_name("nic")
     }
 
+    /// Links beyond node.toml that were tried and kept: `/state/network/confirmed.json`.
+    pub fn confirmed_network(&self) -> PathBuf {
+        self.node_toml.with_file_name("network").join("confirmed.json")
+    }
+
+    /// What is on trial, and how it is taken back: `/run/sheaf/network`.
+    pub fn network_trial(&self) -> PathBuf {
+        self.run.join("network")
+    }
+
+    /// Files of networkd and udev: `/run/systemd/network`.
+    pub fn networkd(&self) -> PathBuf {
+        self.run_root.join("systemd/network")
+    }
+
     /// Locked by the agent while it lives: `/run/sheaf/agent.alive`.
     pub fn alive(&self) -> PathBuf {
         self.run.join("agent.alive")

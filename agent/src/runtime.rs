@@ -20,6 +20,7 @@ use sheaf_host::run::System;
 use sheaf_host::systemd::{Systemd, notify};
 use sheaf_host::trust::Trust;
 use sheaf_host::udev::Udev;
+use sheaf_host::{alarm, call, networkd, reach};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,6 +75,9 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     let (path, status, end) = (ctx.paths.status_json(), ctx.status.subscribe(), ctx.shutdown.clone());
     controllers.start("status", async move { status::keep_written(&path, status, end).await });
     controllers.start("network", network::run(ctx.clone(), network, Arc::new(Kernel::default())));
+    let desk = network::desk::Kube::new(ctx.cluster.clone());
+    controllers
+        .start("policies", network::policies::run(ctx.clone(), desk, trials(ctx.paths.clone()).await?));
     controllers.start("images", images::run(ctx.clone(), images, Arc::new(http(&ctx))));
     // One LVM for all: `pools` tells it which devices a group has.
     let lvm: Arc<dyn Lvm> = Arc::new(Lvm2::new(Arc::new(System)));
@@ -120,6 +124,20 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         tracing::warn!("controllers still run after {} s; leaving them", SHUTDOWN_TIME.as_secs());
     }
     first
+}
+
+/// What changes the links of this machine, whose files are `paths`.
+pub async fn trials(paths: Arc<Paths>) -> anyhow::Result<network::trial::Trials> {
+    let bus = "the system bus can not be reached; is dbus.socket running?";
+    let hosts = network::trial::Hosts {
+        links: Arc::new(Kernel::default()),
+        networkd: Arc::new(networkd::System::connect().await.context(bus)?),
+        alarm: Arc::new(alarm::Systemd::connect().await.context(bus)?),
+        run: Arc::new(System),
+        reach: Arc::new(reach::System::default()),
+        call: Arc::new(call::Http),
+    };
+    Ok(network::trial::Trials { paths, hosts, patience: Default::default() })
 }
 
 /// How this node fetches files: by the proxy of its config, trusting the image's authorities and those of the config,

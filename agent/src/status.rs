@@ -73,14 +73,50 @@ pub struct NetworkSection {
     pub time_synchronised: bool,
     /// What is wrong, with the remedy.
     pub problem: Option<String>,
+    /// NodeNetworkPolicies that concern this node. Writer: `network`'s policies.
+    pub policies: Vec<PolicySection>,
+    /// A change that is on trial.
+    pub trial: Option<TrialSection>,
 }
 
-/// One link of the node config.
+/// One NodeNetworkPolicy on this node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicySection {
+    /// Its name.
+    pub name: String,
+    /// Generation that phase and message are about.
+    pub generation: i64,
+    /// Generation that the node runs.
+    pub applied: Option<i64>,
+    /// `Applied`, `RolledBack`, …
+    pub phase: String,
+    /// Why.
+    pub message: Option<String>,
+    /// The probe for whose sake it was taken back.
+    pub failed_probe: Option<String>,
+    /// What was asked before and after, a line each.
+    pub probes: Vec<String>,
+}
+
+/// A change of the links that is on trial.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TrialSection {
+    /// As people call it.
+    pub title: String,
+    /// An operator tried it.
+    pub by_hand: bool,
+}
+
+/// One link of the node config or of a policy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LinkSection {
-    /// Its name in node.toml.
+    /// Its name in node.toml or in the policy.
     pub name: String,
+    /// The policy that asks for it; none for those of node.toml.
+    pub asked_by: Option<String>,
     /// `bridge`, `vlan`, `bond` or `nic`.
     pub kind: String,
     /// The kernel's name, where that is another.
@@ -99,6 +135,8 @@ pub struct LinkSection {
     pub mtu: u32,
     /// Number of a VLAN.
     pub vlan: Option<u16>,
+    /// It is a bridge that keeps VLANs apart.
+    pub vlan_aware: bool,
     /// Mode of a bond.
     pub mode: Option<String>,
     /// Port of a bond that is in use, where only one is.

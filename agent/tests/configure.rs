@@ -45,7 +45,7 @@ fn each_node_config_gives_exactly_the_files_beside_it() {
     assert!(cases.len() >= 12, "{} cases", cases.len());
     for case in cases {
         let config = sheaf_config::load::node_config(&case).unwrap_or_else(|errors| panic!("{errors}"));
-        let Plan { files, notes } = sheaf_agent::config::plan(&config, &facts(&case));
+        let Plan { files, notes } = sheaf_agent::config::plan(&config, &config.network, &facts(&case));
         let mut text: String = files.iter().map(shown).collect();
         text.extend(notes.iter().map(|note| format!("==> not done: {note}\n")));
         let golden = case.with_extension("files");
@@ -61,7 +61,7 @@ fn authorities_of_the_operator_are_added_once_however_often_it_is_rendered() {
     let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configure/host-settings.toml");
     let config = sheaf_config::load::node_config(&case).unwrap();
     let bundle = |facts: &Facts| {
-        let files = sheaf_agent::config::plan(&config, facts).files;
+        let files = sheaf_agent::config::plan(&config, &config.network, facts).files;
         let file = files.into_iter().find(|file| file.path.ends_with("ca-certificates.crt")).unwrap();
         let Content::Text(text) = file.content else { panic!("no text") };
         text

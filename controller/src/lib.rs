@@ -3,7 +3,8 @@
 //! Why here: a node's certificate can not create Pods, hold a Lease or write the status of VMs, and must not.
 //! Route in: VirtualMachines, their instances and Pods, certificate requests, seen over watches.
 //! Route out: instances, placeholder Pods, statuses, approvals. One replica leads ([`lease`]); it installs what
-//! the cluster needs ([`install`]) and then runs the controllers: [`vm`], [`vmi`], [`csr`], and those of [`volumes`].
+//! the cluster needs ([`install`]) and then runs the controllers: [`vm`], [`vmi`], [`csr`], [`network`], and those of
+//! [`volumes`].
 
 use std::{path::Path, time::Duration};
 
@@ -14,6 +15,7 @@ pub mod csr;
 pub mod install;
 pub mod lease;
 pub mod networks;
+pub mod node_network;
 pub mod object;
 pub mod overhead;
 pub mod placeholder;
@@ -73,7 +75,8 @@ async fn lead(client: &Client) {
         vm::run(client.clone()),
         vmi::run(client.clone()),
         csr::run(client.clone()),
-        volumes::run(client.clone())
+        volumes::run(client.clone()),
+        node_network::run(client.clone()),
     );
 }
 

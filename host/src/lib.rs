@@ -4,6 +4,7 @@
 //! is a small trait with a real type and, in [`fakes`], one in memory that can fail on demand.
 //! Route in: a step of some plan. Route out: the kernel, a program, a D-Bus service; errors name what was asked.
 
+pub mod alarm;
 pub mod alive;
 pub mod block;
 pub mod call;
@@ -20,8 +21,10 @@ pub mod links;
 pub mod lvm;
 pub mod mount;
 pub mod net;
+pub mod networkd;
 pub mod nft;
 pub mod nic;
+pub mod reach;
 pub mod run;
 pub mod smart;
 pub mod space;

@@ -47,6 +47,11 @@ pub struct Store {
 }
 
 impl Store {
+    /// That of the node whose files are `paths`.
+    pub fn of(paths: &crate::paths::Paths) -> Self {
+        Self { dir: paths.lib.join("pki") }
+    }
+
     /// The pair `name`, if it is there and matches.
     pub fn load(&self, name: &str) -> Option<Identity> {
         let text = fs::read_to_string(self.dir.join(format!("{name}.pem"))).ok()?;

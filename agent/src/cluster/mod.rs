@@ -157,7 +157,7 @@ async fn member(
     report.phase(if creates { Phase::Creating } else { Phase::Joining });
     let address = address(ctx, report).await?;
     let (paths, name) = (ctx.paths.clone(), ctx.config.borrow().system.hostname.clone());
-    let store = Store { dir: paths.lib.join("pki") };
+    let store = Store::of(&paths);
     let machine = machine::observe(&paths);
     let mut admin = None;
     let target = if creates {

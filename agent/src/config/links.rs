@@ -70,6 +70,21 @@ pub(super) struct Device<'a> {
     pub address: Option<Address<'a>>,
 }
 
+impl Device<'_> {
+    /// The kernel's name of it; none for a card that is not there.
+    pub(super) fn kernel_name<'s>(&'s self, cards: &'s [Card]) -> Option<&'s str> {
+        let found = |is: &dyn Fn(&&Card) -> bool| cards.iter().find(is).map(|card| card.name.as_str());
+        match &self.kind {
+            Kind::Bond(bond) => Some(&bond.name),
+            Kind::Vlan(vlan) => Some(&vlan.name),
+            Kind::Bridge(bridge) => Some(&bridge.name),
+            Kind::Card(Selector::Name(name), _) => Some(name),
+            Kind::Card(Selector::Mac(mac), _) => found(&|card| card.permanent_mac.as_ref() == Some(mac)),
+            Kind::Card(Selector::Path(path), _) => found(&|card| card.path.as_ref() == Some(path)),
+        }
+    }
+}
+
 /// All devices: bridges, bonds, VLANs, then cards. `usual` is the MAC of the NIC taken at an earlier boot.
 pub(super) fn devices<'a>(network: &'a Network, cards: &'a [Card], usual: Option<&str>) -> Vec<Device<'a>> {
     let tree = Tree { network, cards, default: default_nic(cards, usual) };
@@ -82,7 +97,7 @@ pub(super) fn devices<'a>(network: &'a Network, cards: &'a [Card], usual: Option
 /// The NIC of a bridge that names none: the machine's only one. Where there are several it is the one of the earlier
 /// boot, else the first by name, and never all of them: two cables into one switch and a bridge that joins them stop
 /// a whole network.
-pub(super) fn default_nic<'a>(cards: &'a [Card], usual: Option<&str>) -> Option<&'a Card> {
+pub(crate) fn default_nic<'a>(cards: &'a [Card], usual: Option<&str>) -> Option<&'a Card> {
     let is_usual = |card: &&Card| usual.is_some() && card.permanent_mac.as_deref() == usual;
     cards.iter().find(is_usual).or_else(|| cards.iter().min_by_key(|card| &card.name))
 }

@@ -1,6 +1,7 @@
 //! Controller `config`: turns `/state/node.toml` into the files by which systemd's services run this node.
 //!
-//! Reads: `/state/node.toml`, the machine's NICs, `/etc/machine-id`, what the image holds. Owns: `/state/nic`, the
+//! Reads: `/state/node.toml`, the links that `network` had confirmed, the machine's NICs, `/etc/machine-id`, what the
+//! image holds. Owns: `/state/nic`, the
 //! files that [`plan`] names under `/etc` and `/run`, the kernel's host name, further names of NICs.
 //! Never touches: links and addresses themselves (networkd does), anything of VMs or the cluster.
 //!
@@ -15,7 +16,9 @@ mod plan;
 mod system;
 mod units;
 
+pub(crate) use links::default_nic;
 pub use plan::{Content, Facts, File, Plan, plan};
+pub(crate) use plan::{mtus, network_files};
 
 use crate::paths::Paths;
 use anyhow::Context as _;
@@ -104,7 +107,10 @@ pub fn configure(
     let leaves_choice = config.network.bridges.iter().any(|bridge| bridge.ports.is_empty());
     let nics = if leaves_choice { await_nics(machine, usual.as_deref())? } else { look(machine)? };
     let facts = facts(paths, config, machine, nics, usual);
-    let plan = plan(config, &facts);
+    let (network, dropped) =
+        crate::network::at_boot(paths, &config.network, &facts.nics, facts.usual_nic.as_deref());
+    let mut plan = plan(config, &network, &facts);
+    plan.notes.extend(dropped);
     apply(paths, &plan.files)?;
     if leaves_choice {
         let usual = facts.usual_nic.as_deref();

@@ -4,8 +4,9 @@
 //! Route in: [`NodeConfig`] and [`Facts`]. Route out: a [`Plan`], written by the caller.
 
 use super::{links, system, units};
-use sheaf_config::node::{NodeConfig, Secret};
+use sheaf_config::node::{Network, NodeConfig, Secret};
 use sheaf_host::nic::Nic;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Part of the name of every network file that is ours.
@@ -66,10 +67,17 @@ pub struct Plan {
     pub notes: Vec<String>,
 }
 
-/// All of a node with this config.
-pub fn plan(config: &NodeConfig, facts: &Facts) -> Plan {
+/// All of a node with this config, whose links are those of `network`: node.toml's, and what was laid over them.
+pub fn plan(config: &NodeConfig, network: &Network, facts: &Facts) -> Plan {
     let mut files = system::files(config, facts);
-    for device in links::devices(&config.network, &facts.nics, facts.usual_nic.as_deref()) {
+    files.extend(network_files(network, &facts.nics, facts.usual_nic.as_deref()));
+    Plan { files, notes: system::notes(config, facts) }
+}
+
+/// What networkd and udev are told of the links of `network`.
+pub(crate) fn network_files(network: &Network, cards: &[Nic], usual: Option<&str>) -> Vec<File> {
+    let mut files = Vec::new();
+    for device in links::devices(network, cards, usual) {
         let place = if matches!(device.kind, links::Kind::Card(..)) { "30" } else { "20" };
         let at = |kind: &str| format!("/run/systemd/network/{place}{MARK}{}.{kind}", device.file);
         // udev takes the first file that matches: ours stands in front of systemd's 99-default.link.
@@ -77,5 +85,11 @@ pub fn plan(config: &NodeConfig, facts: &Facts) -> Plan {
         files.extend(units::netdev(&device).map(|text| File::text(at("netdev"), text)));
         files.push(File::text(at("network"), units::network(&device)));
     }
-    Plan { files, notes: system::notes(config, facts) }
+    files
+}
+
+/// The MTU that each link of `network` is given, by the kernel's name of it; none leaves what is usual.
+pub(crate) fn mtus(network: &Network, cards: &[Nic], usual: Option<&str>) -> BTreeMap<String, Option<u32>> {
+    let devices = links::devices(network, cards, usual);
+    devices.iter().filter_map(|device| Some((device.kernel_name(cards)?.to_owned(), device.mtu))).collect()
 }

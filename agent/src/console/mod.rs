@@ -102,7 +102,7 @@ pub fn status(paths: &Paths, as_json: bool) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(&document)? + "\n")
 }
 
-/// `sheaf-agent network`: the links of node.toml and the ports of VMs, in columns or as data.
+/// `sheaf-agent network`: links, policies and the ports of VMs, in columns or as data.
 pub fn network(paths: &Paths, as_json: bool) -> anyhow::Result<String> {
     let status = observe(paths).status.with_context(|| missing(&paths.status_json()))?;
     match as_json {

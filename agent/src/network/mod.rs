@@ -1,14 +1,37 @@
-//! Controller `network`: says how this node is reached.
+//! Controller `network`: says how this node is reached, and changes its links as policies ask.
 //!
-//! Reads: the node config, links and addresses of the kernel, timesyncd's mark of a set clock. Owns: the channel
-//! `network` and the section `network` of the status. Never touches: any link or address; networkd does, by the
-//! files that `config` wrote.
+//! Reads: the node config, links and addresses of the kernel, timesyncd's mark of a set clock, NodeNetworkPolicies.
+//! Owns: the channel `network`, the section `network` of the status, `/state/network`, `/run/sheaf/network`, the files
+//! `*-sheaf-*` in `/run/systemd/network` once `config` has written them, this node's NodeNetworkEnactments and its
+//! NodeNetworkState. Never touches: addresses of node.toml's links, interfaces of VMs; links only by networkd's files and
+//! by what networkd leaves undone ([`change`]).
+//!
+//! Looking ([`run`]): [`view`], [`problems`]. Changing ([`policies`], [`by_hand`]): observe → plan ([`merge`], [`change`],
+//! pure) → apply on trial ([`trial`]) → verify ([`verify`], [`probes`]) → keep or take back → report ([`desk`]).
 
+pub mod by_hand;
+pub mod change;
+pub mod decide;
+pub mod desk;
+pub mod layers;
+pub mod merge;
+pub mod policies;
+pub mod probes;
 mod problems;
+mod shown;
+mod translate;
+pub mod trial;
+pub mod verify;
 mod view;
 
 use crate::channels::{Context, NetworkState};
-use sheaf_host::links::Links;
+use crate::paths::Paths;
+use crate::status::TrialSection;
+use layers::Layers;
+use merge::{Merged, merge_what_fits};
+use sheaf_config::node::Network;
+use sheaf_host::links::{Link, Links};
+use sheaf_host::nic::Nic as Card;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +39,31 @@ use tokio::sync::watch;
 
 /// Between two looks when nothing is heard: timesyncd's mark makes no news, and news can be lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// node.toml's links with what was confirmed on this node over them, and what of that does not fit, in words.
+pub(crate) fn at_boot(
+    paths: &Paths,
+    node: &Network,
+    cards: &[Card],
+    usual: Option<&str>,
+) -> (Network, Vec<String>) {
+    let (merged, dropped) = effective(paths, node, cards, usual);
+    (merged.network, dropped)
+}
+
+fn effective(paths: &Paths, node: &Network, cards: &[Card], usual: Option<&str>) -> (Merged, Vec<String>) {
+    let layers = match Layers::confirmed(paths) {
+        Ok(layers) => layers,
+        Err(error) => {
+            let file = paths.confirmed_network();
+            let note =
+                format!("{}: can not be read ({error}); node.toml's links alone are made", file.display());
+            return (Merged::plain(node), vec![note]);
+        }
+    };
+    let (merged, refused) = merge_what_fits(node, &layers.layers, cards, usual);
+    (merged, refused.into_iter().map(|(_, refusal)| refusal.to_string()).collect())
+}
 
 /// Runs until shutdown.
 pub async fn run(
@@ -47,14 +95,26 @@ pub async fn run(
     }
 }
 
+/// The links of this node as they shall be and as they are.
+fn observe(paths: &Paths, node: &Network, links: &dyn Links) -> std::io::Result<(Merged, Vec<Link>)> {
+    let links = links.list()?;
+    let usual = std::fs::read_to_string(paths.usual_nic()).ok();
+    let usual = usual.as_deref().map(str::trim);
+    Ok((effective(paths, node, &trial::cards(&links), usual).0, links))
+}
+
 /// Observes once and publishes what is new.
 fn look(ctx: &Context, publish: &watch::Sender<NetworkState>, links: &dyn Links, mark: &Path) {
-    let links = match links.list() {
-        Ok(links) => links,
+    let (merged, links) = match observe(&ctx.paths, &ctx.config.borrow().network, links) {
+        Ok(seen) => seen,
         Err(error) => return tracing::warn!("links can not be listed: {error}"),
     };
-    let (state, section) = view::view(&ctx.config.borrow().network, &links, mark.exists());
-    ctx.status.update(|status| status.network = section);
+    let (state, section) = view::view(&merged, &links, mark.exists());
+    let trial = on_trial(&ctx.paths);
+    ctx.status.update(|status| {
+        let policies = std::mem::take(&mut status.network.policies);
+        status.network = crate::status::NetworkSection { policies, trial, ..section };
+    });
     publish.send_if_modified(|now| {
         let is_new = *now != state;
         if is_new {
@@ -63,6 +123,13 @@ fn look(ctx: &Context, publish: &watch::Sender<NetworkState>, links: &dyn Links,
         }
         is_new
     });
+}
+
+/// What is on trial, for the status.
+fn on_trial(paths: &Paths) -> Option<TrialSection> {
+    let text = std::fs::read(paths.network_trial().join("trial.json")).ok()?;
+    let trial: trial::Trial = serde_json::from_slice(&text).ok()?;
+    Some(TrialSection { title: trial.title, by_hand: trial.by_hand })
 }
 
 #[cfg(test)]

@@ -155,6 +155,7 @@ fn reaches_card(name: &str, links: &[Link]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::merge::Merged;
     use super::super::view::view;
     use super::*;
     use sheaf_config::load::parse_node_config;
@@ -182,7 +183,9 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_with_what_to_do() {
-        let problem = |links: &[Link]| view(&Network::default(), links, false).1.problem.unwrap_or_default();
+        let problem = |links: &[Link]| {
+            view(&Merged::plain(&Network::default()), links, false).1.problem.unwrap_or_default()
+        };
         assert!(problem(&[]).contains("no network card that the image"));
         assert!(problem(&[card("enp1s0")]).contains("br0 does not exist"));
         assert!(problem(&[card("br0")]).contains("no bridge"));
@@ -209,7 +212,10 @@ mod tests {
             parse_node_config("node.toml", text).unwrap_or_else(|errors| panic!("{errors}")).network;
         let problem = |bond: Link| {
             let br0 = bridge("br0", "up", &["bond0", "vnet0"], &["192.0.2.1"]);
-            view(&network, &[card("enp1s0"), card("enp2s0"), bond, br0], true).1.problem.unwrap_or_default()
+            view(&Merged::plain(&network), &[card("enp1s0"), card("enp2s0"), bond, br0], true)
+                .1
+                .problem
+                .unwrap_or_default()
         };
         let both = [("enp1s0", true), ("enp2s0", true)];
         assert_eq!(problem(bond("active-backup", &both)), "");
@@ -228,7 +234,7 @@ mod tests {
         let network =
             parse_node_config("node.toml", text).unwrap_or_else(|errors| panic!("{errors}")).network;
         assert_eq!(
-            view(&network, &[card("enp1s0")], true).1.problem.unwrap(),
+            view(&Merged::plain(&network), &[card("enp1s0")], true).1.problem.unwrap(),
             "there is no network card with MAC 52:54:00:00:00:99; there are enp1s0 (52:54:00:00:00:01): \
              correct [[network.nic]] in node.toml"
         );

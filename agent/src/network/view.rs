@@ -1,8 +1,9 @@
 //! Links of the kernel to what the cluster and the operator want to know. Pure.
 //!
-//! Route in: the network config, [`Link`]s, whether the clock is set. Route out: [`NetworkState`] for the Node
+//! Route in: the links asked for, [`Link`]s, whether the clock is set. Route out: [`NetworkState`] for the Node
 //! object, [`NetworkSection`] for the status page; what is wrong is found by [`super::problems`].
 
+use super::merge::{Merged, NODE_TOML};
 use super::problems;
 use crate::channels::NetworkState;
 use crate::status::{LinkSection, NetworkSection};
@@ -11,12 +12,13 @@ use sheaf_config::node::{Addressing, Network, Nic};
 use sheaf_host::links::Link;
 use std::net::IpAddr;
 
-/// What `links` mean for a node configured by `network`.
+/// What `links` mean for a node that shall have those of `merged`.
 pub(super) fn view(
-    network: &Network,
+    merged: &Merged,
     links: &[Link],
     time_synchronised: bool,
 ) -> (NetworkState, NetworkSection) {
+    let network = &merged.network;
     let wanted = wanted(network);
     let bridges: Vec<&Link> = bridges(network, links);
     let vlan_aware = bridges.iter().filter(|bridge| bridge.vlan_aware);
@@ -31,23 +33,26 @@ pub(super) fn view(
             all.push(address);
         }
     }
-    let sections = wanted.iter().map(|wanted| section(wanted, links)).collect();
+    let asked_by = |name: &str| merged.asked_by.get(name).filter(|by| *by != NODE_TOML).cloned();
+    let section =
+        |wanted: &Wanted<'_>| LinkSection { asked_by: asked_by(wanted.name), ..section(wanted, links) };
+    let sections = wanted.iter().map(section).collect();
     let problem = problems::first(network, &wanted, links);
     (
         NetworkState { addresses: all, bridges, vlan_bridges, time_synchronised },
-        NetworkSection { links: sections, time_synchronised, problem },
+        NetworkSection { links: sections, time_synchronised, problem, ..NetworkSection::default() },
     )
 }
 
-/// Bridges that VMs can be connected to: those of node.toml in its order, then all others. One with an uplink must be
+/// Bridges that VMs can be connected to: those asked for in their order, then all others. One with an uplink must be
 /// up; one without, for VMs alone, is up only while a VM is in it.
 fn bridges<'l>(network: &Network, links: &'l [Link]) -> Vec<&'l Link> {
     let is_bridge = |link: &&Link| link.bridge_ports.is_some();
-    let of_file = |link: &Link| network.bridges.iter().position(|bridge| bridge.name == link.name);
+    let place = |link: &Link| network.bridges.iter().position(|bridge| bridge.name == link.name);
     let has_uplink = |link: &Link| link.bridge_ports.iter().flatten().any(|port| !is_tap(port));
-    let usable = |link: &&Link| link.state == "up" || (of_file(link).is_none() && !has_uplink(link));
+    let usable = |link: &&Link| link.state == "up" || (place(link).is_none() && !has_uplink(link));
     let mut bridges: Vec<_> = links.iter().filter(is_bridge).filter(usable).collect();
-    bridges.sort_by_key(|link| of_file(link).unwrap_or(usize::MAX));
+    bridges.sort_by_key(|link| place(link).unwrap_or(usize::MAX));
     bridges
 }
 
@@ -83,7 +88,7 @@ impl Wanted<'_> {
 }
 
 /// All of them: bridges, VLANs, bonds, NICs, each in the file's order.
-fn wanted(network: &Network) -> Vec<Wanted<'_>> {
+pub(super) fn wanted(network: &Network) -> Vec<Wanted<'_>> {
     let bridges = network.bridges.iter().map(|link| {
         let dhcp = link.uses_dhcp();
         Wanted { name: &link.name, kind: "bridge", addressing: &link.addressing, dhcp, nic: None }
@@ -139,6 +144,7 @@ fn section(wanted: &Wanted<'_>, links: &[Link]) -> LinkSection {
         vms: link.bridge_ports.iter().flatten().filter(|port| is_tap(port)).count(),
         mtu: link.mtu,
         vlan: link.vlan.as_ref().map(|vlan| vlan.id),
+        vlan_aware: link.vlan_aware,
         mode: link.bond.as_ref().map(|bond| bond.mode.clone()),
         active_port: link.bond.as_ref().and_then(|bond| bond.active.clone()),
         kernel_name: Some(link.name.clone()).filter(|name| name != wanted.name),
@@ -185,7 +191,7 @@ mod tests {
             bridge("br0", &["enp1s0"], &["192.0.2.10"]),
             bridge("br1", &["enp2s0", "vnet0"], &["2001:db8::1", "fe80::1", "198.51.100.1", "169.254.3.3"]),
         ];
-        let (state, section) = view(&network, &links, true);
+        let (state, section) = view(&Merged::plain(&network), &links, true);
         let expected: Vec<IpAddr> =
             ["198.51.100.1", "2001:db8::1", "192.0.2.10"].iter().map(|ip| ip.parse().unwrap()).collect();
         assert_eq!(state.addresses, expected);
@@ -206,7 +212,8 @@ mod tests {
             down(bridge("br5", &["enp2s0", "vm0b0e6d2c6an1"], &[])),
             down(bridge("masq0", &[], &[])),
         ];
-        let (state, section) = view(&network("[[network.bridge]]\nname = \"br0\"\n"), &links, true);
+        let (state, section) =
+            view(&Merged::plain(&network("[[network.bridge]]\nname = \"br0\"\n")), &links, true);
         assert_eq!(state.bridges, ["br0", "masq0"]);
         assert_eq!(state.vlan_bridges, ["br0"]);
         assert_eq!(
@@ -241,7 +248,7 @@ mod tests {
                 ..Link::default()
             },
         ];
-        let (state, section) = view(&network, &links, true);
+        let (state, section) = view(&Merged::plain(&network), &links, true);
         assert_eq!(state.addresses, ["192.0.2.10".parse::<IpAddr>().unwrap()]);
         assert_eq!(section.problem, None);
         let shown: Vec<_> =

@@ -13,6 +13,7 @@ pub mod domain;
 pub mod host_disk;
 pub mod names;
 pub mod network;
+pub mod node_network;
 pub mod placeholder;
 pub mod quantity;
 pub mod snapshot;

@@ -50,6 +50,12 @@ pub const POOL_LABEL: &str = "sheaf.dev/pool";
 pub const DEFAULT_POOL: &str = "default";
 /// Label of a BlockDevice or StoragePool: its node.
 pub const NODE_LABEL: &str = "sheaf.dev/node";
+/// Label of a NodeNetworkEnactment: its policy.
+pub const POLICY_LABEL: &str = "sheaf.dev/policy";
+/// Finalizer of a NodeNetworkPolicy: held until every node is without it.
+pub const POLICY_FINALIZER: &str = "sheaf.dev/node-network-policy";
+/// Field manager of the agent's server-side applies.
+pub const AGENT_MANAGER: &str = "sheaf-agent";
 
 /// Label of a Pod: UID of its VMI.
 pub const CREATED_BY_LABEL: &str = "kubevirt.io/created-by";

@@ -26,10 +26,8 @@ enum May {
     /// Report on objects that others made, and hold their finalizers.
     Serve,
     /// Everything: make, change, report, delete.
-    #[allow(dead_code)] // NodeNetworkEnactment, NodeNetworkState
     Own,
     /// Read: objects that belong to no node.
-    #[allow(dead_code)] // NodeNetworkPolicy
     Read,
 }
 
@@ -38,6 +36,9 @@ const KINDS: &[Kind] = &[
     Kind { resource: "blockdevices", may: May::Make },
     Kind { resource: "storagepools", may: May::Make },
     Kind { resource: "localvolumes", may: May::Serve },
+    Kind { resource: "nodenetworkpolicies", may: May::Read },
+    Kind { resource: "nodenetworkenactments", may: May::Own },
+    Kind { resource: "nodenetworkstates", may: May::Own },
 ];
 
 /// The role.

@@ -2,6 +2,7 @@
 //!
 //! Route in: a test that scripts answers and failures. Route out: what was asked, for its assertions.
 
+mod alarm;
 mod block_news;
 mod call;
 mod disk;
@@ -12,12 +13,15 @@ mod links;
 mod lvm;
 mod mount;
 mod net;
+mod networkd;
 mod nft;
+mod reach;
 mod run;
 mod systemd;
 mod tty;
 mod vms;
 
+pub use alarm::FakeAlarm;
 pub use block_news::FakeBlockNews;
 pub use call::FakeCall;
 pub use disk::FakeDisk;
@@ -28,7 +32,9 @@ pub use links::FakeLinks;
 pub use lvm::FakeLvm;
 pub use mount::FakeMount;
 pub use net::FakeNet;
+pub use networkd::FakeNetworkd;
 pub use nft::FakeFilter;
+pub use reach::{Answers, FakeReach};
 pub use run::FakeRun;
 pub use systemd::FakeUnits;
 pub use tty::FakeTerminal;

@@ -62,6 +62,14 @@ pub fn arguments(spec: &Spec, tools: &Tools, accelerator: &str, places: &Places)
     for (index, card) in spec.cards.iter().enumerate() {
         add_card(&mut args, index, card);
     }
+    for (index, network) in spec.networks.iter().enumerate() {
+        let ([a, b, c], id) = (network.prefix, format!("network{index}"));
+        args.two("-netdev", &format!("user,id={id},ipv6=off,net={a}.{b}.{c}.0/24"));
+        args.two("-netdev", &cable(&format!("{id}-uplink"), &network.switch));
+        for port in [id.clone(), format!("{id}-uplink")] {
+            args.two("-netdev", &format!("hubport,id={port}-port,hubid={},netdev={port}", 100 + index));
+        }
+    }
     if spec.shell {
         args.two("-chardev", &format!("socket,id=shell,path={},server=on,wait=off", places.shell.display()));
         args.two("-serial", "chardev:shell");
@@ -248,6 +256,17 @@ mod tests {
             "{line}"
         );
         assert_eq!(Card::place(1), "pci-0000:00:19.0");
+    }
+
+    #[test]
+    fn a_further_user_mode_network_hangs_on_the_switch() {
+        let networks = vec![crate::spec::UserNetwork { prefix: [10, 0, 3], switch: "/s/port".into() }];
+        let line = line(&Spec { networks, ..spec() });
+        assert!(line.contains("user,id=network0,ipv6=off,net=10.0.3.0/24"), "{line}");
+        assert!(
+            line.contains("stream,id=network0-uplink,server=off,addr.type=unix,addr.path=/s/port"),
+            "{line}"
+        );
     }
 
     #[test]

@@ -24,8 +24,8 @@ pub use machine::{Machine, MachineError};
 pub use node::NodeMachine;
 pub use operator::Operator;
 pub use serial::SerialLog;
-pub use spec::{Card, Disk, DiskBus, Firmware, Format, Forward, Lan, Medium, Spec};
-pub use switch::Switch;
+pub use spec::{Card, Disk, DiskBus, Firmware, Format, Forward, Lan, Medium, Spec, UserNetwork};
+pub use switch::{Switch, Vlans};
 pub use tools::Tools;
 
 /// The checkout that the caller stands in: `target/sheaf` under it holds everything that is made.

@@ -24,6 +24,8 @@ pub struct Spec {
     pub mac: String,
     /// Its further network cards, in order.
     pub cards: Vec<Card>,
+    /// Further user-mode networks, each plugged into a switch.
+    pub networks: Vec<UserNetwork>,
     /// Ports of 127.0.0.1 that lead to ports of machines on its network.
     pub forwards: Vec<Forward>,
     /// The cable to another machine.
@@ -48,6 +50,7 @@ impl Spec {
             medium: None,
             mac: "52:54:00:5e:af:01".into(),
             cards: Vec::new(),
+            networks: Vec::new(),
             forwards: Vec::new(),
             lan: Lan::Alone,
             shell: false,
@@ -164,6 +167,15 @@ impl Card {
     pub(crate) fn slot(index: usize) -> usize {
         0x18 + index
     }
+}
+
+/// A user-mode network beside that of [`Lan`]: gateway .2, DNS .3, DHCP from .15, no IPv6.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserNetwork {
+    /// The first three bytes of its addresses.
+    pub prefix: [u8; 3],
+    /// The socket of the switch that it is plugged into.
+    pub switch: PathBuf,
 }
 
 /// A port of 127.0.0.1 that leads to a machine.

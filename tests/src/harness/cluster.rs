@@ -8,12 +8,14 @@ use super::{Case, built::Built};
 use anyhow::{Context as _, Result};
 use sha2::{Digest, Sha256};
 use sheaf_machine::spec::{Forward, Lan};
-use sheaf_machine::{Machine, Medium, NodeMachine, Operator, Spec, Switch, files, lab, node, ports};
+use sheaf_machine::{
+    Card, Machine, Medium, NodeMachine, Operator, Spec, Switch, UserNetwork, Vlans, files, lab, node, ports,
+};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Raise it when a change here changes what a snapshot holds.
-const SNAPSHOT_VERSION: u32 = 3;
+const SNAPSHOT_VERSION: u32 = 4;
 /// From the first answer of the API server to a Ready node, under emulation.
 pub const READY: Duration = Duration::from_secs(300);
 /// How long a running VM may need, the first on a node included.
@@ -96,7 +98,7 @@ impl Case {
         machine.install(Medium::Cd(iso), |_| {})?;
         let port = ports::free_port()?;
         let switch = Switch::start()?;
-        cable(&mut machine.spec, &node, port, &switch);
+        cable(&mut machine.spec, &node, port, &switch)?;
         let mut running = machine.boot()?;
         let ca_hash = node::ca_hash(&mut running)?;
         std::fs::write(folder.join("ca-hash"), &ca_hash)?;
@@ -125,7 +127,7 @@ impl Case {
             files::overlay(&self.tools, file, &own)?;
             *file = own;
         }
-        cable(&mut machine.spec, &node, port, &switch);
+        cable(&mut machine.spec, &node, port, &switch)?;
         let restored = Spec { restore: Some(snapshot.join("state")), ..machine.spec.clone() };
         let ca_hash = std::fs::read_to_string(snapshot.join("ca-hash"))?;
         let operator =
@@ -167,6 +169,11 @@ impl Cluster {
         self.machine.cut_power();
         self.machine = self.node.boot()?;
         Ok(())
+    }
+
+    /// The socket that the further card `index` is plugged into.
+    pub fn further_port(&self, index: usize) -> PathBuf {
+        self.switch.socket().with_file_name(FURTHER_PORTS[index])
     }
 
     /// Runs `command` as root on the node.
@@ -237,10 +244,26 @@ impl Cluster {
     }
 }
 
-fn cable(spec: &mut Spec, node: &lab::Node, port: u16, switch: &Switch) {
+/// MAC addresses of the cards that nobody uses until a case does.
+pub const FURTHER_CARDS: [&str; 2] = ["52:54:00:5e:af:81", "52:54:00:5e:af:82"];
+/// The VLAN in which a second user-mode network, 10.0.3.0/24, is found.
+pub const FURTHER_VLAN: u16 = 777;
+/// Names of the further cards' sockets at the switch.
+const FURTHER_PORTS: [&str; 2] = ["further-0", "further-1"];
+
+fn cable(spec: &mut Spec, node: &lab::Node, port: u16, switch: &Switch) -> Result<()> {
+    // The same devices for every restored node: those of the one that was saved.
+    spec.cards.clear();
+    for (mac, name) in FURTHER_CARDS.iter().zip(FURTHER_PORTS) {
+        let switch = Some(switch.port(name, Vlans::all())?);
+        spec.cards.push(Card { switch, ..Card::new(mac) });
+    }
+    let uplink = switch.port("uplink", Vlans::access(FURTHER_VLAN))?;
+    spec.networks = vec![UserNetwork { prefix: [10, 0, 3], switch: uplink }];
     spec.forwards = vec![Forward { host: port, guest: node.address, port: 6443 }];
     spec.lan = Lan::Gateway(switch.socket());
     spec.shell = true;
+    Ok(())
 }
 
 /// The word after `name=` in a line of the guest.

@@ -8,6 +8,7 @@ use kube::CustomResourceExt;
 
 use super::{CrdError, add_rules, rule::Rule, tidy};
 use crate::network::NetworkAttachmentDefinition;
+use crate::node_network::{self, NodeNetworkEnactment, NodeNetworkPolicy, NodeNetworkState};
 use crate::storage::{self, BlockDevice, LocalVolume, StoragePool};
 
 /// All of them.
@@ -18,6 +19,9 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
         finish("LocalVolume", LocalVolume::crd(), storage::rules::LOCAL_VOLUME)?,
         // Upstream's; what its text may say is checked by the controller's policy.
         finish("NetworkAttachmentDefinition", NetworkAttachmentDefinition::crd(), &[])?,
+        finish_all("NodeNetworkPolicy", NodeNetworkPolicy::crd(), node_network::rules::POLICY)?,
+        finish("NodeNetworkEnactment", NodeNetworkEnactment::crd(), node_network::rules::ENACTMENT)?,
+        finish("NodeNetworkState", NodeNetworkState::crd(), node_network::rules::STATE)?,
     ])
 }
 
@@ -27,11 +31,22 @@ fn finish(
     derived: CustomResourceDefinition,
     rules: &[Rule],
 ) -> Result<CustomResourceDefinition, CrdError> {
+    finish_all(kind, derived, &[rules])
+}
+
+/// The same with several tables of rules.
+fn finish_all(
+    kind: &'static str,
+    derived: CustomResourceDefinition,
+    tables: &[&[Rule]],
+) -> Result<CustomResourceDefinition, CrdError> {
     let mut crd = serde_json::to_value(derived)?;
     let schema = crd
         .pointer_mut("/spec/versions/0/schema/openAPIV3Schema")
         .ok_or(CrdError::NoSuchPath { kind, path: "spec.versions[0].schema".into() })?;
     tidy::tidy(schema);
-    add_rules(kind, schema, rules)?;
+    for rules in tables {
+        add_rules(kind, schema, rules)?;
+    }
     Ok(serde_json::from_value(crd)?)
 }

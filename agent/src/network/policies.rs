@@ -1,0 +1,374 @@
+//! Does on this node what NodeNetworkPolicies ask, one after another, and reports.
+//!
+//! Why here: the loop; what to do is decided in [`super::decide`], how in [`super::trial`]. Route in: policies by a watch,
+//! this node's turn in their status. Route out: enactments, the node's state, the section `network.policies` of the
+//! status. A try is written down in the API before anything is touched: whatever becomes of the agent, the next one knows.
+
+use super::decide::{Act, Seen, decide, layer, trial_title};
+use super::desk::Desk;
+use super::layers::{Layer, Layers};
+use super::probes::ApiServer;
+use super::trial::{Change, Ended, NotTried, Trials};
+use crate::channels::Context;
+use crate::cluster::{Joined, identity};
+use crate::status::PolicySection;
+use futures::StreamExt;
+use kube::Api;
+use kube::runtime::{WatchStreamExt, watcher};
+use sheaf_api::node_network::enactment::EnactmentPhase;
+use sheaf_api::node_network::{
+    NodeNetworkEnactmentStatus as Status, NodeNetworkPolicy, NodeNetworkStateStatus,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Between two looks when nothing is heard: labels of the node change rarely, VMs leave a bridge silently.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// Until a failed look is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// All policies; none while the list is not complete.
+pub type Listed = Option<BTreeMap<String, NodeNetworkPolicy>>;
+
+/// Runs until shutdown.
+pub async fn run<D: Desk>(ctx: Context, desk: D, trials: Trials) -> anyhow::Result<()> {
+    let listed = Arc::new(watch::Sender::new(Listed::None));
+    let follow = follow(ctx.cluster.clone(), &listed);
+    let mut shutdown = ctx.shutdown.clone();
+    let keeper = Keeper::new(ctx, desk, trials);
+    tokio::select! {
+        () = keeper.run(listed.subscribe()) => Ok(()),
+        () = follow => Ok(()),
+        () = shutdown.requested() => Ok(()),
+    }
+}
+
+/// Keeps `listed` equal to the API server's list. Follows `cluster`: a rotated certificate starts a new watch.
+async fn follow(mut cluster: watch::Receiver<Option<Joined>>, listed: &watch::Sender<Listed>) {
+    loop {
+        let Some(joined) = cluster.borrow_and_update().clone() else {
+            if cluster.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            continue;
+        };
+        let all = Api::<NodeNetworkPolicy>::all(joined.client);
+        let mut events = watcher(all, watcher::Config::default()).default_backoff().boxed();
+        let mut coming = BTreeMap::new();
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(Ok(event)) => take(event, listed, &mut coming),
+                    // A controller that is not there yet has not brought the kind.
+                    Some(Err(error)) => tracing::debug!("NodeNetworkPolicies can not be watched: {error}"),
+                    None => break,
+                },
+                changed = cluster.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return std::future::pending().await,
+                },
+            }
+        }
+    }
+}
+
+fn take(
+    event: watcher::Event<NodeNetworkPolicy>,
+    listed: &watch::Sender<Listed>,
+    coming: &mut BTreeMap<String, NodeNetworkPolicy>,
+) {
+    let keyed = |policy: NodeNetworkPolicy| (policy.metadata.name.clone().unwrap_or_default(), policy);
+    match event {
+        watcher::Event::Init => coming.clear(),
+        watcher::Event::InitApply(policy) => coming.extend([keyed(policy)]),
+        watcher::Event::InitDone => drop(listed.send_replace(Some(std::mem::take(coming)))),
+        watcher::Event::Apply(policy) => listed.send_modify(|listed| {
+            listed.iter_mut().for_each(|listed| listed.extend([keyed(policy.clone())]));
+        }),
+        watcher::Event::Delete(policy) => listed.send_modify(|listed| {
+            let name = policy.metadata.name.as_deref().unwrap_or_default();
+            listed.iter_mut().for_each(|listed| drop(listed.remove(name)));
+        }),
+    }
+}
+
+/// The API server of this node, as its cluster controller knows it.
+pub(super) fn api_server(ctx: &Context) -> Option<ApiServer> {
+    let url = ctx.status.subscribe().borrow().cluster.server.clone()?;
+    Some(ApiServer { url, ca: identity::Store::of(&ctx.paths).ca() })
+}
+
+struct Keeper<D> {
+    ctx: Context,
+    desk: D,
+    trials: Trials,
+    not_removed: BTreeSet<(String, i64)>,
+    /// What the API server was shown last.
+    shown: Option<NodeNetworkStateStatus>,
+    /// Reports that did not get through yet.
+    unsaid: BTreeMap<String, Status>,
+}
+
+impl<D: Desk> Keeper<D> {
+    fn new(ctx: Context, desk: D, trials: Trials) -> Self {
+        Self { ctx, desk, trials, not_removed: BTreeSet::new(), shown: None, unsaid: BTreeMap::new() }
+    }
+
+    async fn run(mut self, mut listed: watch::Receiver<Listed>) {
+        self.take_back_left_over(true).await;
+        loop {
+            self.take_back_left_over(false).await;
+            let policies = listed.borrow_and_update().clone();
+            let again = match policies {
+                None => LOOK_AGAIN,
+                Some(policies) => match self.look(&policies.into_values().collect::<Vec<_>>()).await {
+                    Ok(true) => Duration::ZERO,
+                    Ok(false) => LOOK_AGAIN,
+                    Err(error) => {
+                        tracing::warn!("policies of the network: {error:#}");
+                        RETRY
+                    }
+                },
+            };
+            tokio::select! {
+                changed = listed.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(again) => {}
+            }
+        }
+    }
+
+    async fn take_back_left_over(&self, at_start: bool) {
+        match self.trials.take_back_left_over(at_start).await {
+            Ok(None) => {}
+            Ok(Some(trial)) => tracing::warn!("{}: found on trial, and taken back", trial.title),
+            Err(error) => tracing::error!("what was left on trial can not be taken back: {error:#}"),
+        }
+    }
+
+    /// Looks once and acts; whether another look is due at once.
+    async fn look(&mut self, policies: &[NodeNetworkPolicy]) -> anyhow::Result<bool> {
+        self.show().await?;
+        let (node, labels) = self.desk.node().await?;
+        let mut reported = self.desk.reported().await?;
+        for (policy, status) in std::mem::take(&mut self.unsaid) {
+            self.say(&policy, status.clone()).await?;
+            reported.insert(policy, status);
+        }
+        let layers = Layers::confirmed(&self.ctx.paths)?;
+        let network = self.ctx.config.borrow().network.clone();
+        let last = self.trials.last();
+        let seen = Seen {
+            node: &node,
+            labels: &labels,
+            policies,
+            reported: &reported,
+            layers: &layers,
+            on_trial: self.trials.current()?.is_some(),
+            not_removed: &self.not_removed,
+            last: last.as_ref().map(|last| (last.title.as_str(), last.why.as_str())),
+        };
+        let fits = |layers: &Layers| match self.trials.merged(&network, layers) {
+            Err(NotTried::Refused(refusal)) => Err(refusal),
+            // Links that can not be listed now are no fault of the policy.
+            _ => Ok(()),
+        };
+        let acts = decide(&seen, fits);
+        self.tell_page(policies, &reported, &layers);
+        let mut changed = false;
+        for act in acts {
+            changed |= self.act(act, &reported, &layers).await?;
+        }
+        Ok(changed)
+    }
+
+    async fn act(
+        &mut self,
+        act: Act,
+        reported: &BTreeMap<String, Status>,
+        layers: &Layers,
+    ) -> anyhow::Result<bool> {
+        match act {
+            Act::Report(policy, status) => {
+                self.say(&policy, status).await?;
+                Ok(true)
+            }
+            Act::Withdraw(policy) => {
+                self.desk.withdraw(&policy).await?;
+                Ok(true)
+            }
+            Act::Try(layer) => self.attempt(layer, reported, layers).await,
+            Act::Remove(policy) => self.remove(&policy, reported, layers).await,
+        }
+    }
+
+    async fn say(&mut self, policy: &str, status: Status) -> anyhow::Result<()> {
+        let phase = status.phase.map(|phase| format!("{phase:?}")).unwrap_or_default();
+        tracing::info!("policy {policy}: {phase} {}", status.message.as_deref().unwrap_or_default());
+        let said = self.desk.report(policy, &status).await;
+        if said.is_err() {
+            self.unsaid.insert(policy.to_owned(), status);
+        }
+        said
+    }
+
+    fn change(&self, title: String, before: &Layers, after: Layers) -> Change {
+        let node = self.ctx.config.borrow().network.clone();
+        Change { title, node, before: before.clone(), after, by_hand: false }
+    }
+
+    async fn attempt(
+        &mut self,
+        layer: Layer,
+        reported: &BTreeMap<String, Status>,
+        layers: &Layers,
+    ) -> anyhow::Result<bool> {
+        let (name, generation) = (layer.name.clone(), layer.generation);
+        let applied = layers.get(&name).filter(|old| old.uid == layer.uid).map(|old| old.generation);
+        let trying = Status {
+            generation: Some(generation),
+            phase: Some(EnactmentPhase::Trying),
+            message: Some("on trial".into()),
+            applied_generation: applied,
+            started_at: Some(now()),
+            ..Status::default()
+        };
+        // Not kept for later: without this mark nothing is begun.
+        self.desk.report(&name, &trying).await?;
+        self.tell_phase(&name, &trying);
+        let change = self.change(trial_title(&name, generation), layers, layers.with(layer));
+        let ended = self.trials.attempt(&change, api_server(&self.ctx), None).await;
+        let base = Status { message: None, finished_at: Some(now()), ..trying.clone() };
+        let (status, again) = match ended {
+            Ok(Ended::Kept(probes, degraded)) => {
+                let phase =
+                    if degraded.is_some() { EnactmentPhase::Degraded } else { EnactmentPhase::Applied };
+                let applied_generation = Some(generation);
+                let status =
+                    Status { phase: Some(phase), message: degraded, applied_generation, probes, ..base };
+                (status, true)
+            }
+            Ok(Ended::TakenBack(probe, why, probes)) => {
+                let status = Status {
+                    phase: Some(EnactmentPhase::RolledBack),
+                    message: Some(format!("{why}; taken back")),
+                    failed_probe: Some(probe),
+                    probes,
+                    ..base
+                };
+                (status, true)
+            }
+            Ok(Ended::Waits(_)) => anyhow::bail!("a policy waits for nobody's hand"),
+            Err(NotTried::Refused(refusal)) => {
+                let phase = Some(EnactmentPhase::Refused);
+                (Status { phase, message: Some(refusal.to_string()), ..base }, true)
+            }
+            // Nothing was touched; it is tried again at the next look.
+            Err(error @ (NotTried::Later(_) | NotTried::Failed(_))) => {
+                let before = reported.get(&name).filter(|old| old.generation == Some(generation));
+                let status = Status {
+                    phase: Some(EnactmentPhase::Pending),
+                    message: Some(error.to_string()),
+                    started_at: before.and_then(|old| old.started_at.clone()),
+                    finished_at: None,
+                    ..base
+                };
+                (status, false)
+            }
+        };
+        self.tell_phase(&name, &status);
+        self.say(&name, status).await?;
+        Ok(again)
+    }
+
+    async fn remove(
+        &mut self,
+        name: &str,
+        reported: &BTreeMap<String, Status>,
+        layers: &Layers,
+    ) -> anyhow::Result<bool> {
+        let Some(layer) = layers.get(name) else { return Ok(false) };
+        let title = format!("removal of policy {name}");
+        let change = self.change(title, layers, layers.without(name));
+        let base = reported.get(name).cloned().unwrap_or_default();
+        let ended = self.trials.attempt(&change, api_server(&self.ctx), None).await;
+        let (phase, message, failed_probe) = match ended {
+            // The next look withdraws the enactment.
+            Ok(Ended::Kept(..)) => return Ok(true),
+            Ok(Ended::TakenBack(probe, why, _)) => {
+                self.not_removed.insert((layer.uid.clone(), layer.generation));
+                (EnactmentPhase::RolledBack, format!("removing it: {why}; it stays"), Some(probe))
+            }
+            Ok(Ended::Waits(_)) => anyhow::bail!("a policy waits for nobody's hand"),
+            Err(error) => (EnactmentPhase::Pending, format!("removing it: {error}"), None),
+        };
+        let status = Status { phase: Some(phase), message: Some(message), failed_probe, ..base.clone() };
+        if status != base {
+            self.tell_phase(name, &status);
+            self.say(name, status).await?;
+        }
+        Ok(false)
+    }
+
+    /// Shows the node's links, when they are others than before.
+    async fn show(&mut self) -> anyhow::Result<()> {
+        let network = self.ctx.config.borrow().network.clone();
+        let (merged, links) = super::observe(&self.ctx.paths, &network, self.trials.hosts.links.as_ref())?;
+        let reach = &self.trials.hosts.reach;
+        let problem = self.ctx.status.subscribe().borrow().network.problem.clone();
+        let gateways = reach.gateways().unwrap_or_default();
+        let shown = super::shown::shown(&merged, &links, &gateways, &reach.name_servers(), problem);
+        if self.shown.as_ref() != Some(&shown) {
+            self.desk.show(&shown).await?;
+            self.shown = Some(shown);
+        }
+        Ok(())
+    }
+
+    /// The status page's rows: policies that concern this node.
+    fn tell_page(
+        &self,
+        policies: &[NodeNetworkPolicy],
+        reported: &BTreeMap<String, Status>,
+        layers: &Layers,
+    ) {
+        let row = |policy: &NodeNetworkPolicy| {
+            let layer = layer(policy);
+            let said = reported.get(&layer.name);
+            if said.is_none() && layers.get(&layer.name).is_none() {
+                return None;
+            }
+            Some(section(&layer.name, layer.generation, said.unwrap_or(&Status::default())))
+        };
+        let rows: Vec<_> = policies.iter().filter_map(row).collect();
+        self.ctx.status.update(|status| status.network.policies = rows);
+    }
+
+    fn tell_phase(&self, name: &str, said: &Status) {
+        self.ctx.status.update(|status| {
+            let row = section(name, said.generation.unwrap_or_default(), said);
+            match status.network.policies.iter_mut().find(|row| row.name == name) {
+                Some(old) => *old = row,
+                None => status.network.policies.push(row),
+            }
+        });
+    }
+}
+
+fn section(name: &str, generation: i64, said: &Status) -> PolicySection {
+    PolicySection {
+        name: name.to_owned(),
+        generation,
+        applied: said.applied_generation,
+        phase: said.phase.map(|phase| format!("{phase:?}")).unwrap_or_default(),
+        message: said.message.clone(),
+        failed_probe: said.failed_probe.clone(),
+        probes: said.probes.iter().map(super::by_hand::probe_line).collect(),
+    }
+}
+
+fn now() -> String {
+    let now = k8s_openapi::jiff::Timestamp::now();
+    k8s_openapi::jiff::Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
+}

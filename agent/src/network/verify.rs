@@ -1,0 +1,266 @@
+//! Whether the kernel's links are those that were asked for. Pure.
+//!
+//! Why here: networkd takes a file and may still not do it; and an address that does not come is what a wrong VLAN looks
+//! like. Route in: the links asked for, the kernel's links, which of them worked before. Route out: [`Finding`]s, graver
+//! ones first; with a grave one a change is taken back.
+
+use super::view::{Wanted, addresses, named, wanted};
+use sheaf_config::node::{Bond, BondMode, Bridge, Network};
+use sheaf_host::links::Link;
+use std::collections::BTreeSet;
+
+/// Bytes of a packet where nobody says otherwise.
+pub(super) const USUAL_MTU: u32 = 1500;
+
+/// Something that is not as it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What, with the name of the link.
+    pub what: String,
+    /// It cuts somebody off, or was not done at all.
+    pub is_grave: bool,
+}
+
+/// Names of the links in `network` that work in `links`: there, up, addressed where they shall be.
+pub fn working(network: &Network, links: &[Link]) -> BTreeSet<String> {
+    let works = |wanted: &&Wanted<'_>| {
+        let Some(link) = wanted.find(links) else { return false };
+        is_up(link) && (!wanted.has_address() || !addresses(link).is_empty())
+    };
+    wanted(network).iter().filter(works).map(|wanted| wanted.name.to_owned()).collect()
+}
+
+fn is_up(link: &Link) -> bool {
+    // A dummy or a tunnel has no carrier that it could lose.
+    ["up", "unknown"].contains(&link.state.as_str())
+}
+
+/// What of `network` is not as it shall be. `before` are the links that worked before the change.
+pub fn verify(network: &Network, links: &[Link], before: &BTreeSet<String>) -> Vec<Finding> {
+    let mut findings: Vec<Finding> =
+        wanted(network).iter().filter_map(|wanted| of_link(network, wanted, links, before)).collect();
+    findings.sort_by_key(|finding| !finding.is_grave);
+    findings
+}
+
+fn grave(what: String) -> Option<Finding> {
+    Some(Finding { what, is_grave: true })
+}
+
+fn of_link(
+    network: &Network,
+    wanted: &Wanted<'_>,
+    links: &[Link],
+    before: &BTreeSet<String>,
+) -> Option<Finding> {
+    let (name, kind) = (wanted.name, wanted.kind);
+    let worked = before.contains(name);
+    let Some(link) = wanted.find(links) else {
+        // A card that is not in this machine is for the status page; it was so before.
+        let what = format!("{kind} {name} is not there");
+        return Some(Finding { what, is_grave: kind != "nic" || worked });
+    };
+    if let Some(what) = differs(network, wanted, link, links) {
+        return grave(format!("{kind} {name}: {what}"));
+    }
+    if let (Some(wants), Some(bond)) = (network.bonds.iter().find(|bond| bond.name == name), &link.bond)
+        && wants.mode == BondMode::Lacp
+        && bond.partner.is_none()
+        && bond.ports.iter().any(|(_, up)| *up)
+    {
+        return grave(format!("bond {name}: the switch does not speak LACP"));
+    }
+    if !is_up(link) {
+        let what = format!("{kind} {name} is {}: no cable, or its switch port is off", link.state);
+        return Some(Finding { what, is_grave: worked });
+    }
+    if wanted.has_address() && addresses(link).is_empty() {
+        let what = match wanted.dhcp {
+            true => format!("{kind} {name} has no address: DHCP does not answer"),
+            false => format!("{kind} {name} has no address"),
+        };
+        return grave(what);
+    }
+    let dead = link.bond.iter().flat_map(|bond| &bond.ports).find(|(_, up)| !up);
+    dead.map(|(port, _)| Finding { what: format!("bond {name}: no cable in {port}"), is_grave: false })
+}
+
+/// In what the kernel's link is another one.
+fn differs(network: &Network, wanted: &Wanted<'_>, link: &Link, links: &[Link]) -> Option<String> {
+    let name = wanted.name;
+    match wanted.kind {
+        "bridge" => {
+            let bridge = network.bridges.iter().find(|bridge| bridge.name == name)?;
+            of_bridge(network, bridge, link, links)
+        }
+        "bond" => {
+            let bond = network.bonds.iter().find(|bond| bond.name == name)?;
+            of_bond(network, bond, link, links)
+        }
+        "vlan" => {
+            let vlan = network.vlans.iter().find(|vlan| vlan.name == name)?;
+            let Some(is) = &link.vlan else { return Some("another link has its name".into()) };
+            if is.id != vlan.id {
+                return Some(format!("is VLAN {} and not {}", is.id, vlan.id));
+            }
+            mtu(vlan.mtu, link)
+        }
+        _ => mtu(network.nics.iter().find(|nic| nic.name == name)?.mtu, link),
+    }
+}
+
+fn mtu(wants: Option<u32>, link: &Link) -> Option<String> {
+    let wants = wants?;
+    (link.mtu != wants).then(|| format!("has MTU {} and not {wants}", link.mtu))
+}
+
+fn of_bridge(network: &Network, bridge: &Bridge, link: &Link, links: &[Link]) -> Option<String> {
+    let Some(ports) = &link.bridge_ports else { return Some("another link has its name".into()) };
+    if link.vlan_aware != bridge.vlan_aware {
+        return Some(match bridge.vlan_aware {
+            true => "does not keep VLANs apart".into(),
+            false => "keeps VLANs apart, and shall not".into(),
+        });
+    }
+    let has = ports.iter().map(String::as_str).collect();
+    missing(network, &bridge.ports, &has, links).or_else(|| mtu(bridge.mtu, link))
+}
+
+fn of_bond(network: &Network, bond: &Bond, link: &Link, links: &[Link]) -> Option<String> {
+    let Some(is) = &link.bond else { return Some("another link has its name".into()) };
+    if is.mode != bond.mode.name() {
+        return Some(format!("is in mode {} and not {}", is.mode, bond.mode.name()));
+    }
+    let has = is.ports.iter().map(|(port, _)| port.as_str()).collect();
+    missing(network, &bond.ports, &has, links).or_else(|| mtu(bond.mtu, link))
+}
+
+/// The first port that is there and not in it.
+fn missing(network: &Network, wants: &[String], has: &BTreeSet<&str>, links: &[Link]) -> Option<String> {
+    let kernel_name = |port: &String| {
+        let nic = network.nics.iter().find(|nic| nic.name == *port);
+        let is = |link: &&Link| match nic {
+            Some(nic) if nic.mac.is_some() => link.permanent_mac == nic.mac,
+            Some(nic) if nic.path.is_some() => link.place == nic.path,
+            _ => link.permanent_mac.as_ref() == Some(port),
+        };
+        let card = links.iter().filter(|link| link.is_card).find(is);
+        card.or_else(|| named(links, port)).map(|link| link.name.clone())
+    };
+    let port = wants.iter().filter_map(kernel_name).find(|port| !has.contains(port.as_str()))?;
+    Some(format!("{port} is not in it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sheaf_config::load::parse_node_config;
+    use sheaf_host::links::{Bond as KernelBond, Vlan};
+
+    const NETWORK: &str = "version = 1\nsystem.hostname = \"a\"\n\
+        [[network.bond]]\nname = \"bond1\"\nports = [\"52:54:00:00:00:02\", \"enp3s0\"]\nmtu = 9000\n\
+        [[network.vlan]]\nname = \"stor\"\nid = 100\nparent = \"bond1\"\ndhcp = true\n\
+        [[network.bridge]]\nname = \"br0\"\nports = [\"enp1s0\"]\nvlan-aware = true\n";
+
+    fn links() -> Vec<Link> {
+        let card = |name: &str, mac: &str| Link {
+            name: name.into(),
+            state: "up".into(),
+            is_card: true,
+            permanent_mac: Some(mac.into()),
+            mtu: 1500,
+            ..Link::default()
+        };
+        let bond = KernelBond {
+            mode: "active-backup".into(),
+            ports: vec![("enp2s0".into(), true), ("enp3s0".into(), true)],
+            ..KernelBond::default()
+        };
+        let up = |name: &str| Link { name: name.into(), state: "up".into(), mtu: 1500, ..Link::default() };
+        let address = |text: &str| vec![text.parse().unwrap()];
+        vec![
+            card("enp1s0", "52:54:00:00:00:01"),
+            card("enp2s0", "52:54:00:00:00:02"),
+            card("enp3s0", "52:54:00:00:00:03"),
+            Link { bond: Some(bond), mtu: 9000, ..up("bond1") },
+            Link {
+                vlan: Some(Vlan { id: 100, parent: "bond1".into() }),
+                addresses: address("10.0.3.15"),
+                ..up("stor")
+            },
+            Link {
+                bridge_ports: Some(vec!["enp1s0".into(), "vnet0".into()]),
+                vlan_aware: true,
+                addresses: address("10.0.2.11"),
+                ..up("br0")
+            },
+        ]
+    }
+
+    fn network() -> Network {
+        parse_node_config("n", NETWORK).unwrap_or_else(|errors| panic!("{errors}")).network
+    }
+
+    /// The first finding after `change`, with what worked before it.
+    fn after(change: impl FnOnce(&mut Vec<Link>)) -> (String, bool) {
+        let (network, mut links) = (network(), links());
+        let before = working(&network, &links);
+        assert_eq!(verify(&network, &links, &before), []);
+        change(&mut links);
+        let found = verify(&network, &links, &before);
+        found.into_iter().next().map(|finding| (finding.what, finding.is_grave)).unwrap()
+    }
+
+    fn grave(what: &str) -> (String, bool) {
+        (what.to_owned(), true)
+    }
+
+    #[test]
+    fn what_was_not_done_is_found() {
+        assert_eq!(after(|links| drop(links.remove(3))), grave("bond bond1 is not there"));
+        assert_eq!(after(|links| links[3].mtu = 1500), grave("bond bond1: has MTU 1500 and not 9000"));
+        assert_eq!(
+            after(|links| links[5].vlan_aware = false),
+            grave("bridge br0: does not keep VLANs apart")
+        );
+        let empty = |links: &mut Vec<Link>| links[5].bridge_ports = Some(Vec::new());
+        assert_eq!(after(empty), grave("bridge br0: enp1s0 is not in it"));
+        let number = |links: &mut Vec<Link>| links[4].vlan.as_mut().unwrap().id = 7;
+        assert_eq!(after(number), grave("vlan stor: is VLAN 7 and not 100"));
+        let mode = |links: &mut Vec<Link>| links[3].bond.as_mut().unwrap().mode = "802.3ad".into();
+        assert_eq!(after(mode), grave("bond bond1: is in mode 802.3ad and not active-backup"));
+    }
+
+    #[test]
+    fn what_no_longer_works_is_grave_and_a_cable_out_of_two_is_not() {
+        let no_lease = |links: &mut Vec<Link>| links[4].addresses.clear();
+        assert_eq!(after(no_lease), grave("vlan stor has no address: DHCP does not answer"));
+        let down = |links: &mut Vec<Link>| links[5].state = "down".into();
+        assert_eq!(after(down), grave("bridge br0 is down: no cable, or its switch port is off"));
+        let one = |links: &mut Vec<Link>| links[3].bond.as_mut().unwrap().ports[1].1 = false;
+        assert_eq!(after(one), ("bond bond1: no cable in enp3s0".into(), false));
+    }
+
+    #[test]
+    fn a_new_link_without_a_cable_is_told_and_nobody_is_cut_off() {
+        let (network, mut links) = (network(), links());
+        links[5].state = "down".into();
+        let found = verify(&network, &links, &BTreeSet::new());
+        assert!(!found[0].is_grave && found[0].what.starts_with("bridge br0 is down"), "{found:?}");
+    }
+
+    #[test]
+    fn a_bond_whose_switch_is_silent_is_grave() {
+        let text = NETWORK.replace("mtu = 9000", "mtu = 9000\nmode = \"802.3ad\"");
+        let network = parse_node_config("n", &text).unwrap_or_else(|errors| panic!("{errors}")).network;
+        let mut links = links();
+        links[3].bond.as_mut().unwrap().mode = "802.3ad".into();
+        let found = verify(&network, &links, &BTreeSet::new());
+        assert_eq!(
+            (found[0].what.as_str(), found[0].is_grave),
+            ("bond bond1: the switch does not speak LACP", true)
+        );
+        links[3].bond.as_mut().unwrap().partner = Some("02:00:00:00:00:09".into());
+        assert_eq!(verify(&network, &links, &BTreeSet::new()), []);
+    }
+}

@@ -1,0 +1,118 @@
+//! NodeNetworkEnactment: what became of one policy on one node.
+//!
+//! Why here: a change that cuts a node off is taken back by that node; this says so afterwards, and why. Route in: the
+//! node's agent alone, before and after each try. Route out: the operator, and the controller, which counts.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What became of one policy on one node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
+#[kube(
+    group = "sheaf.dev",
+    version = "v1alpha1",
+    kind = "NodeNetworkEnactment",
+    plural = "nodenetworkenactments",
+    shortname = "nne",
+    category = "sheaf",
+    derive = "PartialEq",
+    status = "NodeNetworkEnactmentStatus",
+    doc = "What became of one NodeNetworkPolicy on one node.",
+    printcolumn = r#"{"name":"Node","type":"string","jsonPath":".spec.nodeName"}"#,
+    printcolumn = r#"{"name":"Policy","type":"string","jsonPath":".spec.policy"}"#,
+    printcolumn = r#"{"name":"Generation","type":"integer","jsonPath":".status.generation"}"#,
+    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Failed Probe","type":"string","jsonPath":".status.failedProbe"}"#,
+    printcolumn = r#"{"name":"Message","type":"string","priority":1,"jsonPath":".status.message"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeNetworkEnactmentSpec {
+    /// The node.
+    #[schemars(length(min = 1, max = 63))]
+    pub node_name: String,
+    /// The policy.
+    #[schemars(length(min = 1, max = 63))]
+    pub policy: String,
+}
+
+/// How it went.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeNetworkEnactmentStatus {
+    /// Generation of the policy that phase, message and probes are about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+    /// In one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<EnactmentPhase>,
+    /// Why it stands where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Generation that the node runs, also over reboots; none when it runs nothing of the policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_generation: Option<i64>,
+    /// Name of the probe for whose sake the change was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_probe: Option<String>,
+    /// What was asked before and after the change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub probes: Vec<Probe>,
+    /// When the try began, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// When it ended, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<String>,
+}
+
+/// One question whose answer must not get worse.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Probe {
+    /// links, gateway, packets, dns, api-server.
+    pub name: String,
+    /// Whether it passed before the change; one that did not need not pass after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<bool>,
+    /// Whether it passed after the change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<bool>,
+    /// Whether it passed after everything was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<bool>,
+    /// What was found last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// An enactment in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum EnactmentPhase {
+    /// Waits for its turn, or for what the message says.
+    Pending,
+    /// Is on trial: taken back unless everything that worked before still does.
+    Trying,
+    /// The node runs it, also after a reboot.
+    Applied,
+    /// The node runs it, and something of it does not work.
+    Degraded,
+    /// It was tried and taken back; it is not tried again before the policy changes.
+    RolledBack,
+    /// It can not be done here; nothing was touched.
+    Refused,
+}
+
+impl EnactmentPhase {
+    /// Whether the node is through with this generation.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Pending | Self::Trying)
+    }
+
+    /// Whether the node runs it.
+    pub fn is_applied(self) -> bool {
+        matches!(self, Self::Applied | Self::Degraded)
+    }
+}

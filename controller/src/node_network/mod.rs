@@ -1,0 +1,76 @@
+//! Controller of node network policies: gives nodes their turns.
+//!
+//! Reads: NodeNetworkPolicies, Nodes, NodeNetworkEnactments. Owns: status and finalizer of policies. Never touches:
+//! enactments, which are the nodes', nor any node. Route in: watches, and a look now and then, since Nodes say Ready ever
+//! so often. Route out: [`plan`], written as the policy's status.
+//!
+//! Why turns and not locks: one leader counts, so two nodes never take the last place at once, a node that dies in its
+//! turn keeps its place, and without a leader nothing new begins (docs/decisions/0005).
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Node;
+use kube::{
+    Api, Client,
+    api::ListParams,
+    runtime::{Controller, controller::Action as Requeue, reflector::ObjectRef, watcher},
+};
+use sheaf_api::names::{POLICY_FINALIZER, POLICY_LABEL};
+use sheaf_api::node_network::{NodeNetworkEnactment, NodeNetworkPolicy};
+
+use crate::object::{Context, RequestError, doing, hold, release, report};
+
+pub mod plan;
+
+/// Until the next try after the API server refused or failed.
+const RETRY: Duration = Duration::from_secs(5);
+/// Between two looks at a policy that is through: nodes come, go, and change their labels.
+const CALM: Duration = Duration::from_secs(60);
+/// Between two looks at one that is not: nodes become Ready.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// Runs until dropped.
+pub async fn run(client: Client) {
+    let context = Arc::new(Context::new(client.clone()));
+    let of_policy =
+        |enactment: NodeNetworkEnactment| Some(ObjectRef::<NodeNetworkPolicy>::new(&enactment.spec.policy));
+    Controller::new(Api::<NodeNetworkPolicy>::all(client.clone()), watcher::Config::default())
+        .watches(Api::<NodeNetworkEnactment>::all(client), watcher::Config::default(), of_policy)
+        .run(reconcile, |_, _, _| Requeue::requeue(RETRY), context)
+        .for_each(|result| async move {
+            if let Err(error) = result {
+                tracing::warn!("node network policy: {error}");
+            }
+        })
+        .await;
+}
+
+async fn reconcile(seen: Arc<NodeNetworkPolicy>, context: Arc<Context>) -> Result<Requeue, RequestError> {
+    let name = seen.metadata.name.clone().unwrap_or_default();
+    let policies: Api<NodeNetworkPolicy> = Api::all(context.client.clone());
+    // Turns that were given must be seen: a cache may be older.
+    let Some(policy) = policies.get_opt(&name).await.map_err(doing("reading the policy"))? else {
+        return Ok(Requeue::await_change());
+    };
+    let is_held = policy.metadata.finalizers.iter().flatten().any(|held| held == POLICY_FINALIZER);
+    let is_deleted = policy.metadata.deletion_timestamp.is_some();
+    if !is_held && !is_deleted {
+        hold(&policies, &policy, POLICY_FINALIZER).await?;
+    }
+    let own = ListParams::default().labels(&format!("{POLICY_LABEL}={name}"));
+    let enactments = Api::<NodeNetworkEnactment>::all(context.client.clone()).list(&own).await;
+    let enactments = enactments.map_err(doing("listing its enactments"))?.items;
+    if is_deleted && enactments.is_empty() {
+        if is_held {
+            release(&policies, &policy, POLICY_FINALIZER).await?;
+        }
+        return Ok(Requeue::await_change());
+    }
+    let nodes = Api::<Node>::all(context.client.clone()).list(&ListParams::default()).await;
+    let nodes = nodes.map_err(doing("listing nodes"))?.items;
+    let status = plan::plan(&policy, &nodes, &enactments);
+    report(&policies, &policy, policy.status.as_ref(), &status).await?;
+    let is_through = status.turns.is_empty();
+    Ok(Requeue::requeue(if is_through { CALM } else { BUSY }))
+}

@@ -1,0 +1,114 @@
+//! A program that systemd starts later, unless it is called off in time.
+//!
+//! Why here: whoever changes the network of a machine may lose its own life or its way to anyone; systemd keeps the
+//! promise to take it back. A transient timer with its transient service: nothing of it is left after either end.
+//! Route in: a unit name, a delay, a program. Route out: the program runs, or [`Alarm::call_off`] came first.
+
+use crate::systemd::{Answer, UnitError};
+use std::time::Duration;
+use zbus::{OwnedObjectPath, Variant as Value};
+
+/// Something that starts a program later: [`Systemd`], or [`crate::fakes::FakeAlarm`] in tests.
+pub trait Alarm: Send + Sync {
+    /// After `delay`, the program of `command` is started as the service `name`, and again when it fails.
+    fn arm<'a>(&'a self, name: &'a str, delay: Duration, command: &'a [String]) -> Answer<'a, ()>;
+    /// It is not started any more; nothing happens to one that runs.
+    fn call_off<'a>(&'a self, name: &'a str) -> Answer<'a, ()>;
+}
+
+/// systemd of the machine.
+#[derive(Clone, Debug)]
+pub struct Systemd {
+    bus: zbus::Connection,
+}
+
+type Property<'a> = (&'a str, Value<'a>);
+
+#[zbus::proxy(
+    interface = "org.freedesktop.systemd1.Manager",
+    default_service = "org.freedesktop.systemd1",
+    default_path = "/org/freedesktop/systemd1"
+)]
+trait Manager {
+    fn start_transient_unit(
+        &self,
+        name: &str,
+        mode: &str,
+        properties: &[Property<'_>],
+        others: &[(&str, &[Property<'_>])],
+    ) -> zbus::Result<OwnedObjectPath>;
+    fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+}
+
+impl Systemd {
+    /// Connects to the system bus.
+    pub async fn connect() -> Result<Self, zbus::Error> {
+        Ok(Self { bus: zbus::Connection::system().await? })
+    }
+}
+
+/// A span as systemd counts it.
+fn microseconds(span: Duration) -> Value<'static> {
+    Value::U64(u64::try_from(span.as_micros()).unwrap_or(u64::MAX))
+}
+
+impl Alarm for Systemd {
+    fn arm<'a>(&'a self, name: &'a str, delay: Duration, command: &'a [String]) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let timer = format!("{name}.timer");
+            let ask = |source: zbus::Error| UnitError::Ask {
+                verb: "start later",
+                unit: timer.clone(),
+                source: Box::new(source),
+            };
+            let Some(program) = command.first() else {
+                return Err(ask(zbus::Error::Failure("no program is named".into())));
+            };
+            let manager = ManagerProxy::new(&self.bus).await.map_err(ask)?;
+            let start: Vec<(String, Vec<String>, bool)> = vec![(program.clone(), command.to_vec(), false)];
+            let description = |what: &str| ("Description", Value::from(format!("Sheaf: {what}")));
+            let service = [
+                description("takes a change of the network back"),
+                ("Type", Value::from("oneshot")),
+                ("ExecStart", Value::from(start)),
+                ("Restart", Value::from("on-failure")),
+                ("RestartUSec", microseconds(Duration::from_secs(2))),
+                ("CollectMode", Value::from("inactive-or-failed")),
+            ];
+            let span = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+            let properties = [
+                description("when an unconfirmed change of the network is taken back"),
+                ("TimersMonotonic", Value::from(vec![("OnActiveSec".to_owned(), span)])),
+                ("AccuracyUSec", microseconds(Duration::from_millis(200))),
+                ("RemainAfterElapse", Value::from(false)),
+                ("CollectMode", Value::from("inactive-or-failed")),
+            ];
+            let service_name = format!("{name}.service");
+            let others = [(service_name.as_str(), &service[..])];
+            manager.start_transient_unit(&timer, "replace", &properties, &others).await.map_err(ask)?;
+            Ok(())
+        })
+    }
+
+    fn call_off<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let timer = format!("{name}.timer");
+            let ask = |source: zbus::Error| UnitError::Ask {
+                verb: "call off",
+                unit: timer.clone(),
+                source: Box::new(source),
+            };
+            let manager = ManagerProxy::new(&self.bus).await.map_err(ask)?;
+            match manager.stop_unit(&timer, "replace").await {
+                Ok(_) => Ok(()),
+                // It rang already.
+                Err(zbus::Error::MethodError(error, ..))
+                    if error.as_str() == "org.freedesktop.systemd1.NoSuchUnit" =>
+                {
+                    Ok(())
+                }
+                Err(error) => Err(ask(error)),
+            }
+        })
+    }
+}

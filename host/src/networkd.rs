@@ -1,0 +1,107 @@
+//! systemd-networkd over D-Bus: told that its files changed, asked whether it is through.
+//!
+//! Why here: D-Bus is an effect. Route in: files that the caller wrote into /run/systemd/network. Route out: networkd
+//! follows them; an error names what was asked. Devices that it made stay when their files go: see [`crate::run`].
+
+use std::future::Future;
+use std::pin::Pin;
+use zbus::OwnedObjectPath;
+
+/// A future of a [`Networkd`] method.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, NetworkdError>> + Send + 'a>>;
+
+/// networkd could not be asked.
+#[derive(Debug, thiserror::Error)]
+#[error("systemd-networkd can not be asked to {what}; read `journalctl -u systemd-networkd`")]
+pub struct NetworkdError {
+    what: String,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl NetworkdError {
+    /// `what` was asked in vain.
+    pub fn new(what: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { what: what.into(), source: source.into() }
+    }
+}
+
+/// Something that configures links by files: [`System`], or [`crate::fakes::FakeNetworkd`] in tests.
+pub trait Networkd: Send + Sync {
+    /// Reads its files anew: makes devices that are missing, configures links whose files changed.
+    fn reload(&self) -> Answer<'_, ()>;
+    /// Configures `link` anew, whether its files changed or not; does nothing when there is no such link.
+    fn reconfigure<'a>(&'a self, link: &'a str) -> Answer<'a, ()>;
+    /// Links that it still works on.
+    fn unsettled(&self) -> Answer<'_, Vec<String>>;
+}
+
+/// networkd of the machine.
+#[derive(Clone, Debug)]
+pub struct System {
+    bus: zbus::Connection,
+}
+
+#[zbus::proxy(
+    interface = "org.freedesktop.network1.Manager",
+    default_service = "org.freedesktop.network1",
+    default_path = "/org/freedesktop/network1"
+)]
+trait Manager {
+    fn reload(&self) -> zbus::Result<()>;
+    fn reconfigure_link(&self, index: i32) -> zbus::Result<()>;
+    fn list_links(&self) -> zbus::Result<Vec<(i32, String, OwnedObjectPath)>>;
+}
+
+#[zbus::proxy(interface = "org.freedesktop.network1.Link", default_service = "org.freedesktop.network1")]
+trait Link {
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn administrative_state(&self) -> zbus::Result<String>;
+}
+
+impl System {
+    /// Connects to the system bus.
+    pub async fn connect() -> Result<Self, zbus::Error> {
+        Ok(Self { bus: zbus::Connection::system().await? })
+    }
+
+    async fn manager(&self) -> zbus::Result<ManagerProxy<'_>> {
+        ManagerProxy::new(&self.bus).await
+    }
+}
+
+impl Networkd for System {
+    fn reload(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let reload = async || self.manager().await?.reload().await;
+            reload().await.map_err(|error| NetworkdError::new("read its files anew", error))
+        })
+    }
+
+    fn reconfigure<'a>(&'a self, link: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let file = format!("/sys/class/net/{link}/ifindex");
+            let index = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok());
+            let Some(index) = index else { return Ok(()) };
+            let reconfigure = async || self.manager().await?.reconfigure_link(index).await;
+            reconfigure().await.map_err(|error| NetworkdError::new(format!("configure {link} anew"), error))
+        })
+    }
+
+    fn unsettled(&self) -> Answer<'_, Vec<String>> {
+        Box::pin(async move {
+            let look = async || -> zbus::Result<Vec<String>> {
+                let mut unsettled = Vec::new();
+                for (_, name, path) in self.manager().await?.list_links().await? {
+                    let link = LinkProxy::builder(&self.bus).path(path).build().await?;
+                    // A link that went away meanwhile has no state.
+                    let state = link.administrative_state().await.unwrap_or_default();
+                    if ["pending", "initialized", "configuring"].contains(&state.as_str()) {
+                        unsettled.push(name);
+                    }
+                }
+                Ok(unsettled)
+            };
+            look().await.map_err(|error| NetworkdError::new("tell the state of its links", error))
+        })
+    }
+}
