@@ -1,4 +1,4 @@
-//! Objects whose `spec.nodeName` is this node, kept equal to the API server's list by a watch.
+//! Objects that concern this node, kept equal to the API server's list by a watch.
 //!
 //! Why here: the same for Pods and for Sheaf's own kinds. A list that is not complete yet must never be taken for one that
 //! is: what it lacks is not gone. Route in: the cluster this node joined. Route out: [`Listed`]; while the API server is
@@ -15,7 +15,16 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// A kind of objects with `spec.nodeName` as a selectable field.
+/// Which objects of a kind are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Those whose `spec.nodeName`, a selectable field, is this node. The Node authorizer lets a node list no other Pods.
+    ThisNode,
+    /// All: each says by its own rules which nodes it means.
+    Cluster,
+}
+
+/// A kind of objects that can be followed.
 pub trait Kind:
     Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug + Send + Sync + 'static
 {
@@ -26,7 +35,7 @@ impl<K> Kind for K where
 {
 }
 
-/// Objects of this node, by what [`follow`] was told.
+/// Objects by the key that [`follow`] was told.
 #[derive(Clone, Debug)]
 pub struct Listed<K> {
     /// The list was complete at least once.
@@ -56,6 +65,7 @@ pub async fn follow<K: Kind>(
     mut cluster: watch::Receiver<Option<Joined>>,
     listed: &watch::Sender<Listed<K>>,
     key: fn(&K) -> String,
+    scope: Scope,
 ) {
     loop {
         let Some(joined) = cluster.borrow_and_update().clone() else {
@@ -64,15 +74,18 @@ pub async fn follow<K: Kind>(
             }
             continue;
         };
-        // The Node authorizer lets a node list no other Pods; of own kinds it has no use for others.
-        let mine = watcher::Config::default().fields(&format!("spec.nodeName={}", joined.node));
-        let mut events = watcher(Api::<K>::all(joined.client), mine).default_backoff().boxed();
+        let all = watcher::Config::default();
+        let which = match scope {
+            Scope::ThisNode => all.fields(&format!("spec.nodeName={}", joined.node)),
+            Scope::Cluster => all,
+        };
+        let mut events = watcher(Api::<K>::all(joined.client), which).default_backoff().boxed();
         let mut coming = BTreeMap::new();
         loop {
             tokio::select! {
                 event = events.next() => match event {
                     Some(Ok(event)) => take(event, listed, &mut coming, key),
-                    Some(Err(error)) => tracing::warn!("{} of this node can not be watched: {error}", K::plural(&())),
+                    Some(Err(error)) => tracing::warn!("{} can not be watched: {error}", K::plural(&())),
                     None => break,
                 },
                 changed = cluster.changed() => match changed {

@@ -7,7 +7,7 @@ use crate::channels::{self, Context, Publish};
 use crate::config::Effective;
 use crate::paths::Paths;
 use crate::vms::domain_xml::DomainType;
-use crate::{cluster, disks, images, network, pools, status, vms, volumes};
+use crate::{cluster, disks, images, network, objects, pools, status, vms, volumes};
 use anyhow::{Context as _, anyhow};
 use sheaf_config::diagnose::Errors;
 use sheaf_host::alive;
@@ -75,7 +75,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     let (path, status, end) = (ctx.paths.status_json(), ctx.status.subscribe(), ctx.shutdown.clone());
     controllers.start("status", async move { status::keep_written(&path, status, end).await });
     controllers.start("network", network::run(ctx.clone(), network, Arc::new(Kernel::default())));
-    let desk = network::desk::Kube::new(ctx.cluster.clone());
+    let desk = objects::Kube::new(ctx.cluster.clone());
     controllers
         .start("policies", network::policies::run(ctx.clone(), desk, trials(ctx.paths.clone()).await?));
     controllers.start("images", images::run(ctx.clone(), images, Arc::new(http(&ctx))));

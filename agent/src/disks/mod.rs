@@ -87,7 +87,7 @@ pub async fn run(
     let (cluster, objects) = (Kube::new(ctx.cluster.clone()), listed.subscribe());
     tokio::select! {
         ended = Controller::new(ctx.clone(), publish, hosts, cluster, objects, look).run() => ended,
-        () = listed::follow(ctx.cluster.clone(), &listed, listed::by_name) => Ok(()),
+        () = listed::follow(ctx.cluster.clone(), &listed, listed::by_name, listed::Scope::ThisNode) => Ok(()),
     }
 }
 

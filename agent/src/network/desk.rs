@@ -4,6 +4,8 @@
 //! `system:node:<name>`, with the certificate of the moment. Objects are owned by the Node and go with it.
 
 use crate::cluster::{Joined, is_status};
+use crate::listed::Kind;
+use crate::objects::Kube;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -14,9 +16,8 @@ use sheaf_api::node_network::{
 };
 use std::collections::BTreeMap;
 use std::future::Future;
-use tokio::sync::watch;
 
-/// The API server: [`Kube`], or one in memory in tests.
+/// The API server ([`Kube`]), or one in memory in tests.
 pub trait Desk: Send + Sync + 'static {
     /// Name and labels of this node.
     fn node(&self) -> impl Future<Output = anyhow::Result<(String, BTreeMap<String, String>)>> + Send;
@@ -36,20 +37,6 @@ pub trait Desk: Send + Sync + 'static {
     fn show(&self, links: &NodeNetworkStateStatus) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
-/// The cluster that this node joined.
-pub struct Kube(watch::Receiver<Option<Joined>>);
-
-impl Kube {
-    /// Follows `joined`: a rotated certificate brings a new client.
-    pub fn new(joined: watch::Receiver<Option<Joined>>) -> Self {
-        Self(joined)
-    }
-
-    fn joined(&self) -> anyhow::Result<Joined> {
-        self.0.borrow().clone().context("this node is in no cluster yet")
-    }
-}
-
 /// Metadata of an object that is about a node.
 fn metadata(name: &str, labels: Value, joined: &Joined) -> Value {
     json!({
@@ -59,15 +46,8 @@ fn metadata(name: &str, labels: Value, joined: &Joined) -> Value {
 }
 
 /// Makes the object unless it is there, then writes its status.
-async fn write<K>(api: &Api<K>, kind: &str, name: &str, object: Value, status: Value) -> anyhow::Result<()>
-where
-    K: kube::Resource<DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned
-        + serde::Serialize,
-{
-    let what = || format!("{kind} {name}: can not be written");
+async fn write<K: Kind>(api: &Api<K>, name: &str, object: Value, status: Value) -> anyhow::Result<()> {
+    let what = || format!("{} {name}: can not be written", K::kind(&()));
     if api.get_opt(name).await.with_context(what)?.is_none() {
         let object: K = serde_json::from_value(object).with_context(what)?;
         match api.create(&PostParams::default(), &object).await {
@@ -108,7 +88,7 @@ impl Desk for Kube {
             "spec": {"nodeName": joined.node, "policy": policy},
         });
         let api = Api::<NodeNetworkEnactment>::all(joined.client);
-        write(&api, "NodeNetworkEnactment", &name, object, serde_json::to_value(status)?).await
+        write(&api, &name, object, serde_json::to_value(status)?).await
     }
 
     async fn withdraw(&self, policy: &str) -> anyhow::Result<()> {
@@ -131,6 +111,6 @@ impl Desk for Kube {
             "spec": {"nodeName": joined.node},
         });
         let api = Api::<NodeNetworkState>::all(joined.client);
-        write(&api, "NodeNetworkState", &name, object, serde_json::to_value(links)?).await
+        write(&api, &name, object, serde_json::to_value(links)?).await
     }
 }

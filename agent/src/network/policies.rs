@@ -10,11 +10,9 @@ use super::layers::{Layer, Layers};
 use super::probes::ApiServer;
 use super::trial::{Change, Ended, NotTried, Trials};
 use crate::channels::Context;
-use crate::cluster::{Joined, identity};
+use crate::cluster::identity;
+use crate::listed::{self, Listed};
 use crate::status::PolicySection;
-use futures::StreamExt;
-use kube::Api;
-use kube::runtime::{WatchStreamExt, watcher};
 use sheaf_api::node_network::enactment::EnactmentPhase;
 use sheaf_api::node_network::{
     NodeNetworkEnactmentStatus as Status, NodeNetworkPolicy, NodeNetworkStateStatus,
@@ -29,68 +27,16 @@ const LOOK_AGAIN: Duration = Duration::from_secs(15);
 /// Until a failed look is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// All policies; none while the list is not complete.
-pub type Listed = Option<BTreeMap<String, NodeNetworkPolicy>>;
-
 /// Runs until shutdown.
 pub async fn run<D: Desk>(ctx: Context, desk: D, trials: Trials) -> anyhow::Result<()> {
-    let listed = Arc::new(watch::Sender::new(Listed::None));
-    let follow = follow(ctx.cluster.clone(), &listed);
+    let listed = watch::Sender::new(Listed::default());
+    let follow = listed::follow(ctx.cluster.clone(), &listed, listed::by_name, listed::Scope::Cluster);
     let mut shutdown = ctx.shutdown.clone();
     let keeper = Keeper::new(ctx, desk, trials);
     tokio::select! {
         () = keeper.run(listed.subscribe()) => Ok(()),
         () = follow => Ok(()),
         () = shutdown.requested() => Ok(()),
-    }
-}
-
-/// Keeps `listed` equal to the API server's list. Follows `cluster`: a rotated certificate starts a new watch.
-async fn follow(mut cluster: watch::Receiver<Option<Joined>>, listed: &watch::Sender<Listed>) {
-    loop {
-        let Some(joined) = cluster.borrow_and_update().clone() else {
-            if cluster.changed().await.is_err() {
-                return std::future::pending().await;
-            }
-            continue;
-        };
-        let all = Api::<NodeNetworkPolicy>::all(joined.client);
-        let mut events = watcher(all, watcher::Config::default()).default_backoff().boxed();
-        let mut coming = BTreeMap::new();
-        loop {
-            tokio::select! {
-                event = events.next() => match event {
-                    Some(Ok(event)) => take(event, listed, &mut coming),
-                    // A controller that is not there yet has not brought the kind.
-                    Some(Err(error)) => tracing::debug!("NodeNetworkPolicies can not be watched: {error}"),
-                    None => break,
-                },
-                changed = cluster.changed() => match changed {
-                    Ok(()) => break,
-                    Err(_) => return std::future::pending().await,
-                },
-            }
-        }
-    }
-}
-
-fn take(
-    event: watcher::Event<NodeNetworkPolicy>,
-    listed: &watch::Sender<Listed>,
-    coming: &mut BTreeMap<String, NodeNetworkPolicy>,
-) {
-    let keyed = |policy: NodeNetworkPolicy| (policy.metadata.name.clone().unwrap_or_default(), policy);
-    match event {
-        watcher::Event::Init => coming.clear(),
-        watcher::Event::InitApply(policy) => coming.extend([keyed(policy)]),
-        watcher::Event::InitDone => drop(listed.send_replace(Some(std::mem::take(coming)))),
-        watcher::Event::Apply(policy) => listed.send_modify(|listed| {
-            listed.iter_mut().for_each(|listed| listed.extend([keyed(policy.clone())]));
-        }),
-        watcher::Event::Delete(policy) => listed.send_modify(|listed| {
-            let name = policy.metadata.name.as_deref().unwrap_or_default();
-            listed.iter_mut().for_each(|listed| drop(listed.remove(name)));
-        }),
     }
 }
 
@@ -116,14 +62,16 @@ impl<D: Desk> Keeper<D> {
         Self { ctx, desk, trials, not_removed: BTreeSet::new(), shown: None, unsaid: BTreeMap::new() }
     }
 
-    async fn run(mut self, mut listed: watch::Receiver<Listed>) {
+    async fn run(mut self, mut listed: watch::Receiver<Listed<NodeNetworkPolicy>>) {
         self.take_back_left_over(true).await;
         loop {
             self.take_back_left_over(false).await;
-            let policies = listed.borrow_and_update().clone();
-            let again = match policies {
-                None => LOOK_AGAIN,
-                Some(policies) => match self.look(&policies.into_values().collect::<Vec<_>>()).await {
+            let now = listed.borrow_and_update().clone();
+            let policies: Vec<_> = now.objects.into_values().map(Arc::unwrap_or_clone).collect();
+            // What an incomplete list lacks is not gone.
+            let again = match now.synced {
+                false => LOOK_AGAIN,
+                true => match self.look(&policies).await {
                     Ok(true) => Duration::ZERO,
                     Ok(false) => LOOK_AGAIN,
                     Err(error) => {

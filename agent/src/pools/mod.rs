@@ -84,7 +84,7 @@ pub async fn run(ctx: Context, publish: watch::Sender<Vec<Pool>>, hosts: Hosts) 
     let (cluster, objects) = (Kube::new(ctx.cluster.clone()), listed.subscribe());
     tokio::select! {
         ended = Controller::new(ctx.clone(), publish, hosts, cluster, objects).run() => ended,
-        () = listed::follow(ctx.cluster.clone(), &listed, listed::by_name) => Ok(()),
+        () = listed::follow(ctx.cluster.clone(), &listed, listed::by_name, listed::Scope::ThisNode) => Ok(()),
     }
 }
 

@@ -76,7 +76,7 @@ pub async fn run<V: VmHost>(
 ) -> anyhow::Result<()> {
     let cluster = Arc::new(api::Kube::new(ctx.cluster.clone()));
     let listed = Arc::new(watch::Sender::new(listed::Listed::default()));
-    let follow = listed::follow(ctx.cluster.clone(), &listed, listed::by_uid);
+    let follow = listed::follow(ctx.cluster.clone(), &listed, listed::by_uid, listed::Scope::ThisNode);
     let control = controller::Controller::new(ctx, hosts, cluster, listed.clone(), hypervisor).run();
     tokio::select! {
         ended = control => ended,

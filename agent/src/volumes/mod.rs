@@ -69,7 +69,7 @@ pub async fn run(ctx: Context, publish: watch::Sender<Volumes>, hosts: Hosts) ->
     let cluster = Arc::new(objects::Kube::new(ctx.cluster.clone()));
     let listed = watch::Sender::new(listed::Listed::default());
     let control = controller::Controller::new(ctx.clone(), hosts, cluster, listed.subscribe(), publish).run();
-    let follow = listed::follow(ctx.cluster.clone(), &listed, listed::by_name);
+    let follow = listed::follow(ctx.cluster.clone(), &listed, listed::by_name, listed::Scope::ThisNode);
     tokio::select! {
         ended = control => ended,
         () = follow => Ok(()),

@@ -31,6 +31,7 @@ find . -path ./lost+found -prune -o -type f -print | while read -r file; do
   esac
 done
 systemctl daemon-reload
+/usr/lib/systemd/systemd-sysctl
 systemctl restart sheaf-agent sheaf-controller"#;
 
 impl Case {
