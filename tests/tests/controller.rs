@@ -248,7 +248,12 @@ async fn nobody_else_makes_placeholder_pods_and_no_instance_is_changed() -> Resu
         "metadata": {"name": "forged"},
         "spec": {"runtimeClassName": "sheaf-vm", "containers": [{"name": "compute", "image": "x"}]},
     }))?;
-    let refused = bench.pods().create(&PostParams::default(), &pod).await.map(drop).unwrap_err().to_string();
+    // A policy is in force some moments after it was made.
+    let tried = PostParams { dry_run: true, ..PostParams::default() };
+    let refused = wait("such a Pod is refused", async || {
+        Ok(bench.pods().create(&tried, &pod).await.err().map(|error| error.to_string()))
+    })
+    .await?;
     ensure!(refused.contains("create a VirtualMachine instead"), "{refused}");
 
     bench.vm("web", "Always", "1Gi").await?;

@@ -19,17 +19,22 @@ use sheaf_config::pin::CaPin;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long the signature of a token may be missing: the cluster signs within seconds of a token's creation.
-const SIGNATURE_TIME: Duration = Duration::from_secs(10);
+/// How long the signature of an operator's token may be missing: a cluster signs within seconds of its creation.
+pub const SIGNATURE_TIME: Duration = Duration::from_secs(10);
+
+/// The same of the first node's own token: a controller manager that has just been started, on a slow machine, signs when
+/// it leads and has read everything.
+pub const FIRST_SIGNATURE_TIME: Duration = Duration::from_secs(180);
 
 /// Between two looks at cluster-info.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The cluster's CA as PEM, if `server` is the one that was meant.
+/// The cluster's CA as PEM, if `server` is the one that was meant. Its signature may be missing for `signature_time`.
 pub async fn cluster_ca(
     server: &str,
     token: &Token,
     pin: Option<CaPin>,
+    signature_time: Duration,
     report: &Reporter,
 ) -> Result<String, Failure> {
     let fetching = "fetching cluster-info";
@@ -39,12 +44,13 @@ pub async fn cluster_ca(
     report.step(fetching);
     let anonymous =
         kubeconfig::client(server, None, Credentials::Anonymous).await.remedy(fetching, &unreachable)?;
-    let deadline = Instant::now() + SIGNATURE_TIME;
+    let deadline = Instant::now() + signature_time;
     let info = loop {
         let info = fetch(&anonymous).await.remedy(fetching, &unreachable)?;
         if info.signature(token).is_some() || Instant::now() > deadline {
             break info;
         }
+        report.step("waiting until cluster-info is signed for this token");
         tokio::time::sleep(INTERVAL).await;
     };
 

@@ -14,7 +14,7 @@ use super::report::Reporter;
 use super::token::Token;
 use anyhow::anyhow;
 use sheaf_config::pin::CaPin;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// What helps when the node's own disk fails it.
 const STATE: &str = "look at the state partition: `journalctl -u sheaf-agent`, `df /var`";
@@ -28,6 +28,8 @@ pub struct Target {
     pub token: Option<Token>,
     /// The CA's pin, when there is one.
     pub pin: Option<CaPin>,
+    /// How long the token's signature may be missing.
+    pub signature_time: Duration,
 }
 
 /// This node's standing in a cluster.
@@ -72,7 +74,7 @@ pub async fn join(
     }) {
         store.forget().remedy("leaving the former cluster", STATE)?;
     }
-    let ca = discovery::cluster_ca(&target.server, token, target.pin, report).await?;
+    let ca = discovery::cluster_ca(&target.server, token, target.pin, target.signature_time, report).await?;
 
     let step = "asking for the node's certificate";
     let refused =

@@ -177,7 +177,13 @@ async fn member(
             own = Some((token, local.admin.clone()));
         }
         admin = Some(local.admin);
-        (Target { server: local.server, token: own.as_ref().map(|own| own.0.clone()), pin: Some(pin) }, own)
+        let target = Target {
+            server: local.server,
+            token: own.as_ref().map(|own| own.0.clone()),
+            pin: Some(pin),
+            signature_time: discovery::FIRST_SIGNATURE_TIME,
+        };
+        (target, own)
     } else {
         clock(ctx, report).await;
         (configured(cluster)?, None)
@@ -276,7 +282,7 @@ fn configured(cluster: &Cluster) -> Result<Target, Failure> {
         .map(str::parse)
         .transpose()
         .remedy(step, "write the hash as it was printed")?;
-    Ok(Target { server, token, pin })
+    Ok(Target { server, token, pin, signature_time: discovery::SIGNATURE_TIME })
 }
 
 /// Does `work`, which blocks, on a thread of its own.
