@@ -7,6 +7,13 @@ use serde_json::Value;
 use sheaf_tests::harness::{Cluster, READY, RUNNING, case};
 use std::time::Duration;
 
+/// The node's own bridge keeps VLANs apart from now on.
+const POLICY: &str = r#"
+apiVersion: sheaf.dev/v1alpha1
+kind: NodeNetworkPolicy
+metadata: {name: vlans}
+spec: {network: {bridges: [{name: br0, vlanAware: true}]}}
+"#;
 const NETWORKS: &str = r#"
 apiVersion: k8s.cni.cncf.io/v1
 kind: NetworkAttachmentDefinition
@@ -101,6 +108,11 @@ fn port(cluster: &Cluster, vm: &str, name: &str) -> Result<Value> {
 fn guests_are_in_their_vlans_go_out_behind_the_node_and_send_only_as_themselves() {
     case("vm-network", |case| {
         let cluster = case.cluster()?;
+        cluster.operator.wait_apply(POLICY, READY)?;
+        cluster.operator.wait("VLANs of br0 among the node's resources", &["node", "node1"], READY, |node| {
+            let offered = node["status"]["allocatable"].as_object()?;
+            offered.contains_key("vlan.bridge.sheaf.dev/br0").then_some(())
+        })?;
         let own = r#"sheaf.dev/addresses: '{"lan": ["192.168.100.1", "192.168.200.1"]}'"#;
         let manifest =
             [NETWORKS, &vm("bad", "lan100", BAD, own), &vm("good", "default/trunk", GOOD, "")].concat();
