@@ -109,10 +109,15 @@ fn guests_are_in_their_vlans_go_out_behind_the_node_and_send_only_as_themselves(
     case("vm-network", |case| {
         let cluster = case.cluster()?;
         cluster.operator.wait_apply(POLICY, READY)?;
-        cluster.operator.wait("VLANs of br0 among the node's resources", &["node", "node1"], READY, |node| {
-            let offered = node["status"]["allocatable"].as_object()?;
-            offered.contains_key("vlan.bridge.sheaf.dev/br0").then_some(())
-        })?;
+        cluster.operator.wait(
+            "VLANs of br0 among the node's resources",
+            &["node", "node1"],
+            READY,
+            |node| {
+                let offered = node["status"]["allocatable"].as_object()?;
+                offered.contains_key("vlan.bridge.sheaf.dev/br0").then_some(())
+            },
+        )?;
         let own = r#"sheaf.dev/addresses: '{"lan": ["192.168.100.1", "192.168.200.1"]}'"#;
         let manifest =
             [NETWORKS, &vm("bad", "lan100", BAD, own), &vm("good", "default/trunk", GOOD, "")].concat();

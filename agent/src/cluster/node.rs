@@ -133,12 +133,25 @@ pub async fn relabel(
     patched.context("the Node's labels can not be set; `cluster.labels` of node.toml may hold one that nodes may not give themselves")
 }
 
-/// Posts `status` over what the Node says now.
+/// How often a status is posted that others overtake: as often as kubelet does.
+const POSTS: usize = 5;
+
+/// Posts `status` over what the Node says now; again when somebody else changed the Node in between.
 pub async fn post_status(
     client: &kube::Client,
     name: &str,
     status: &NodeStatus,
 ) -> Result<Node, kube::Error> {
+    for _ in 1..POSTS {
+        match post_once(client, name, status).await {
+            Err(error) if is_status(&error, 409) => {}
+            answer => return answer,
+        }
+    }
+    post_once(client, name, status).await
+}
+
+async fn post_once(client: &kube::Client, name: &str, status: &NodeStatus) -> Result<Node, kube::Error> {
     let nodes: Api<Node> = Api::all(client.clone());
     let mut node = nodes.get(name).await?;
     let now = json!(super::time::rfc3339(std::time::SystemTime::now()));
