@@ -50,6 +50,11 @@ impl Operator {
         self
     }
 
+    /// Where the API server is found, if not where the kubeconfig says.
+    pub fn server(&self) -> Option<&str> {
+        self.server.as_deref()
+    }
+
     /// Makes the administrator's key; gives the public half (PEM).
     pub fn admin_key(&self) -> Result<String, RunError> {
         let folder = self.folder.join("admin");

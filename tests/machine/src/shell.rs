@@ -2,7 +2,8 @@
 //!
 //! Why here: a node has no door for operators to a shell, and must not get one for tests. Whoever gives a machine its
 //! SMBIOS tables owns it anyway: stock systemd takes credentials from there (systemd.system-credentials(7)), and one of
-//! them is a list of files to write at boot. First nodes only: the shell comes with the control plane's etcd.
+//! them is a list of files to write at boot. The shell comes with the control plane's etcd, and on a node that joins with
+//! libvirt-dbus.
 //! Route in: commands. Route out: their output and exit code, over the machine's second serial line.
 
 use base64::Engine as _;
@@ -26,19 +27,23 @@ StandardOutput=file:/dev/ttyS1
 StandardError=null
 Restart=always
 ";
-/// A unit that a first node starts late: one that systemd has not read yet when the files below are written.
+/// For units that a node starts late: systemd has not read them yet when the files below are written.
 const DROPIN: &str = "[Unit]\nWants=sheaf-test-shell.service\n";
+
+/// What a first node starts late, and what every node does once its agent asks for its VMs.
+const LATE: [&str; 2] = ["etcd.service", "libvirt-dbus.service"];
 
 /// The SMBIOS string that makes systemd-tmpfiles write the units. (Generators, which could take units from
 /// credentials themselves, are not in the image.)
 pub fn smbios() -> [String; 1] {
-    let lines = format!(
-        "f+~ /run/systemd/system/sheaf-test-shell.service 0644 root root - {}\n\
-         d /run/systemd/system/etcd.service.d 0755 root root -\n\
-         f+~ /run/systemd/system/etcd.service.d/test-shell.conf 0644 root root - {}\n",
-        STANDARD.encode(UNIT),
-        STANDARD.encode(DROPIN)
-    );
+    let unit = STANDARD.encode(UNIT);
+    let mut lines = format!("f+~ /run/systemd/system/sheaf-test-shell.service 0644 root root - {unit}\n");
+    for late in LATE {
+        let folder = format!("/run/systemd/system/{late}.d");
+        let dropin = STANDARD.encode(DROPIN);
+        lines +=
+            &format!("d {folder} 0755 root root -\nf+~ {folder}/test-shell.conf 0644 root root - {dropin}\n");
+    }
     [format!("io.systemd.credential.binary:tmpfiles.extra={}", STANDARD.encode(lines))]
 }
 

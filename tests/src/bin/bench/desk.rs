@@ -7,6 +7,7 @@
 #[path = "../../../../configs/tests/fleet/mod.rs"]
 mod fleet;
 
+use crate::median;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 use sheaf_host::run::{Command, Run as _, System};
@@ -137,11 +138,6 @@ fn argument(key: &str, path: &Path) -> std::ffi::OsString {
     let mut argument = std::ffi::OsString::from(key);
     argument.push(path);
     argument
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
 }
 
 fn timed(command: &Command) -> Result<(Duration, String)> {

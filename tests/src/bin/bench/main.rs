@@ -2,16 +2,22 @@
 //!
 //! Why here: figures are taken from built artefacts and running machines, as a user meets them. Route in: what
 //! `sheaf build` left, machines in QEMU. Route out: one Markdown file. `--cold` also builds with an empty cache;
-//! `--desk` only measures what needs no machine, and prints it.
+//! `--only NAME` measures one section and prints it; `--desk` is the one that needs no machine.
 
+mod agent;
 mod desk;
+mod kit;
+mod network;
+mod storage;
+mod volumes;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 use sheaf_host::run::{Command, Run as _, System};
 use sheaf_machine::node::BOOT_DEADLINE;
 use sheaf_machine::operator::condition;
-use sheaf_tests::harness::{Built, Case, Cluster, READY, case};
+use sheaf_tests::harness::{Case, READY, case};
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -24,51 +30,80 @@ const AGENT_RSS: &str =
     "awk '/^VmRSS/ {print $2}' /proc/$(systemctl show --property MainPID --value sheaf-agent)/status";
 const AGENT_READY: &str = "systemctl show --property ActiveEnterTimestampMonotonic --value sheaf-agent";
 
-fn main() {
-    let is_given = |name: &str| std::env::args().any(|argument| argument == name);
-    let (cold, desk) = (is_given("--cold"), is_given("--desk"));
-    case("bench", |case| {
-        if desk {
-            let mut report = Report::default();
-            report.desk(case, &case.built()?)?;
-            print!("{}", report.text);
-            return Ok(());
-        }
-        let text = Report::default().all(case, cold)?;
-        let path = case.root().join("docs/benchmarks.md");
-        sheaf_host::file::write_atomically(&path, text.as_bytes(), 0o644)?;
-        println!("written: {}", path.display());
-        Ok(())
-    });
+/// Measures one thing and says it.
+type Section = fn(&mut Report, &Case) -> Result<()>;
+
+/// What is measured, in the file's order, under the names that `--only` knows.
+const SECTIONS: [(&str, Section); 10] = [
+    ("sizes", Report::sizes),
+    ("build", Report::build),
+    ("desk", Report::desk),
+    ("installation", Report::installation),
+    ("memory", Report::memory),
+    ("boot", Report::boot),
+    ("storage", Report::storage),
+    ("volumes", Report::volumes),
+    ("network", Report::network),
+    ("agent", Report::agent),
+];
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let cold = arguments.iter().any(|argument| argument == "--cold");
+    let only = match arguments.iter().position(|argument| argument == "--only") {
+        Some(at) => Some(arguments.get(at + 1).context("--only: of which section?")?.as_str()),
+        None => arguments.iter().any(|argument| argument == "--desk").then_some("desk"),
+    };
+    if let Some(wanted) = only {
+        let names = SECTIONS.map(|(name, _)| name).join(", ");
+        let found = SECTIONS.iter().find(|(name, _)| *name == wanted);
+        let (name, section) = found.with_context(|| format!("--only {wanted}: there are {names}"))?;
+        print!("{}", measured(name, *section, cold));
+        return Ok(());
+    }
+    let mut text = preface()?;
+    for (name, section) in SECTIONS {
+        text += &measured(name, section, cold);
+    }
+    let path = sheaf_machine::workspace()?.join("docs/benchmarks.md");
+    sheaf_host::file::write_atomically(&path, text.as_bytes(), 0o644)?;
+    println!("written: {}", path.display());
+    Ok(())
 }
 
-#[derive(Default)]
+/// The file's first lines.
+fn preface() -> Result<String> {
+    let commit = System.run(&Command::new("git").args(["rev-parse", "--short", "HEAD"]))?.text();
+    let date = System.run(&Command::new("date").args(["-u", "+%Y-%m-%d"]))?.text();
+    let cores = std::thread::available_parallelism()?;
+    let accelerator = std::env::var("SHEAF_ACCEL").unwrap_or_else(|_| "tcg".into());
+    Ok(format!(
+        "# Benchmarks\n\nMade by `make bench` on {date}, commit {commit}, {cores} cores, QEMU 10 with `-accel {accelerator}`.\n\
+         Under emulation times are upper bounds: compare them with each other, not with hardware.\n"
+    ))
+}
+
+/// The text of one section. Each is a case of its own: what the emulator broke is measured anew, and no more than that.
+fn measured(name: &str, section: Section, cold: bool) -> String {
+    let text = RefCell::default();
+    case(&format!("bench-{name}"), |case| {
+        let mut report = Report { text: String::new(), cold };
+        section(&mut report, case)?;
+        *text.borrow_mut() = report.text;
+        Ok(())
+    });
+    text.into_inner()
+}
+
 struct Report {
     text: String,
+    /// Also build with an empty cache.
+    cold: bool,
 }
 
 impl Report {
-    fn all(mut self, case: &Case, cold: bool) -> Result<String> {
+    fn sizes(&mut self, case: &Case) -> Result<()> {
         let built = case.built()?;
-        let commit = System.run(&Command::new("git").args(["rev-parse", "--short", "HEAD"]))?.text();
-        let date = System.run(&Command::new("date").args(["-u", "+%Y-%m-%d"]))?.text();
-        let cores = std::thread::available_parallelism()?;
-        let accelerator = std::env::var("SHEAF_ACCEL").unwrap_or_else(|_| "tcg".into());
-        self.line(&format!(
-            "# Benchmarks\n\nMade by `make bench` on {date}, commit {commit}, {cores} cores, QEMU 10 with `-accel {accelerator}`.\n\
-             Under emulation times are upper bounds: compare them with each other, not with hardware."
-        ));
-        self.sizes(case, &built)?;
-        self.build(case, &built, cold)?;
-        self.desk(case, &built)?;
-        let mut cluster = case.cluster()?;
-        self.installer(&case.snapshot_serial()?)?;
-        self.memory(&cluster)?;
-        self.boot(&mut cluster)?;
-        Ok(self.text)
-    }
-
-    fn sizes(&mut self, case: &Case, built: &Built) -> Result<()> {
         self.head("Sizes", "sheaf iso RELEASE; stat -c '%s %n' ISO RELEASE/*", "what | bytes | MB");
         let iso = case.work().join("sheaf.iso");
         System.run(&Command::new(&built.sheaf).arg("iso").arg(&built.release).arg("--out").arg(&iso))?;
@@ -84,7 +119,8 @@ impl Report {
         Ok(())
     }
 
-    fn build(&mut self, case: &Case, built: &Built, cold: bool) -> Result<()> {
+    fn build(&mut self, case: &Case) -> Result<()> {
+        let built = case.built()?;
         self.head("Building", "sheaf build configs/images/sheaf.toml", "build | seconds");
         let recipe = case.root().join("configs/images/sheaf.toml");
         let build = Command::new(&built.sheaf).arg("build").arg(&recipe).dir(case.root());
@@ -93,7 +129,7 @@ impl Report {
             System.run(command)?;
             Ok(format!("{:.0}", start.elapsed().as_secs_f32()))
         };
-        if cold {
+        if self.cold {
             let cache = case.work().join("cache");
             self.row(&["cold (empty SHEAF_CACHE)", &seconds(&build.clone().env("SHEAF_CACHE", &cache))?]);
         }
@@ -106,9 +142,10 @@ impl Report {
         Ok(())
     }
 
-    fn desk(&mut self, case: &Case, built: &Built) -> Result<()> {
+    fn desk(&mut self, case: &Case) -> Result<()> {
+        let built = case.built()?;
         self.head("Checking a config", "sheaf config check fleet.toml", "what | ms");
-        let (median, most, size) = desk::fleet_check(case, built)?;
+        let (median, most, size) = desk::fleet_check(case, &built)?;
         let what = |what: &str| format!("500 nodes in one file of {size} KiB, {what}");
         self.row(&[&what("median of 11 runs (bar: 200)"), &format!("{median:.0}")]);
         self.row(&[&what("slowest"), &format!("{most:.0}")]);
@@ -120,7 +157,7 @@ impl Report {
              coreos-installer install --offline --insecure --image-file root.erofs DISK (loop device, direct-io=on)",
             "who | seconds, median of 3 in turns | ÷ dd | ÷ dd with verification",
         );
-        let writers = desk::writers(case, built)?;
+        let writers = desk::writers(case, &built)?;
         let mut row = |who: &str, seconds: f64| {
             let [seconds, alone, verified] =
                 [seconds, seconds / writers.dd, seconds / writers.dd_verified].map(|n| format!("{n:.2}"));
@@ -151,7 +188,10 @@ impl Report {
         Ok(())
     }
 
-    fn installer(&mut self, serial: &str) -> Result<()> {
+    fn installation(&mut self, case: &Case) -> Result<()> {
+        // The first node of the cases; it is installed when none is there.
+        drop(case.cluster()?);
+        let serial = case.snapshot_serial()?;
         self.head("Installation", "grep 'sheaf-installer: timing' serial.log", "phase | seconds");
         let (_, json) =
             serial.split_once("sheaf-installer: timing ").context("the installer told no times")?;
@@ -165,7 +205,8 @@ impl Report {
         Ok(())
     }
 
-    fn memory(&mut self, cluster: &Cluster) -> Result<()> {
+    fn memory(&mut self, case: &Case) -> Result<()> {
+        let cluster = case.cluster()?;
         self.head(
             "Memory of an idle first node (control plane and agent)",
             "PSS of every process, /proc/*/smaps_rollup; MemTotal − MemAvailable of /proc/meminfo; VmRSS of the agent",
@@ -186,7 +227,8 @@ impl Report {
     }
 
     /// The machine is switched off and on.
-    fn boot(&mut self, cluster: &mut Cluster) -> Result<()> {
+    fn boot(&mut self, case: &Case) -> Result<()> {
+        let mut cluster = case.cluster()?;
         self.head(
             "Boot from disk to a Ready node",
             "power on; then systemd-analyze, systemctl show, kubectl get node",
@@ -213,7 +255,7 @@ impl Report {
     }
 
     fn head(&mut self, title: &str, command: &str, columns: &str) {
-        println!("{title} …");
+        eprintln!("{title} …");
         let count = columns.split('|').count();
         self.line(&format!("\n## {title}\n`{command}`\n\n| {columns} |\n|{}", "---|".repeat(count)));
     }
@@ -264,4 +306,9 @@ fn megabytes(path: &Path) -> Result<String> {
 
 fn mebibytes(kib: &str) -> String {
     format!("{:.1}", kib.trim().parse::<f64>().unwrap_or_default() / 1024.0)
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
 }
