@@ -1,4 +1,4 @@
-//! Debian's fio, iperf3 and curl with the libraries they link, on a small disk that nodes and guests mount.
+//! Debian's fio, iperf3 and curl with the libraries they link, and BusyBox, on a small disk that nodes and guests mount.
 //!
 //! Why here: a node has no programs to measure with, and its guests have BusyBox; both must run the very same ones.
 //! Route in: Debian's mirror (`SHEAF_MIRROR`), by the tools chroot's apt. Route out: an ext4 image labelled `kit`, kept
@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// How a node or guest runs what is in the kit, followed by a program and its arguments.
 pub const RUN: &str = "/run/kit/run";
+/// BusyBox there.
+pub const BUSYBOX: &str = "/run/kit/bin/busybox";
 /// Mounts the kit there.
 pub const MOUNT: &str = "mkdir -p /run/kit && mount -t ext4 -o ro \"$(findfs LABEL=kit)\" /run/kit";
 
@@ -36,7 +38,7 @@ set -- -q -o Dir::State::lists=/mnt/work/apt/lists -o Dir::State::status=/mnt/wo
     -o Dir::Cache=/mnt/work/apt -o Dir::Etc::sourcelist=/mnt/work/sources.list -o Dir::Etc::sourceparts=/dev/null \
     -o APT::Sandbox::User=root -o Acquire::Languages=none
 apt-get "$@" update
-apt-get "$@" install --yes --no-install-recommends --download-only $PROGRAMS
+apt-get "$@" install --yes --no-install-recommends --download-only $PROGRAMS busybox-static
 for package in apt/archives/*.deb; do dpkg-deb -x "$package" tree; done"#;
 
 /// In the tools chroot, too: each program and what its loader says it links.
@@ -46,6 +48,7 @@ mkdir -p kit/bin kit/lib
 libraries=$PWD/tree/usr/lib/x86_64-linux-gnu
 loader=$PWD/tree/usr/lib64/ld-linux-x86-64.so.2
 cp -L "$loader" kit/lib/
+cp tree/usr/bin/busybox kit/bin/
 for program in $PROGRAMS; do
     cp "tree/usr/bin/$program" kit/bin/
     linked=$("$loader" --library-path "$libraries:$libraries/ceph" --list "tree/usr/bin/$program")
@@ -92,12 +95,17 @@ impl Kit {
 
     /// Plugs it into `machine` and mounts it there, for [`RUN`].
     pub fn plug(&self, machine: &mut Machine) -> Result<()> {
-        machine.plug(&Disk::raw(&self.image, SERIAL), None)?;
-        let look = Duration::from_millis(500);
-        let mounted =
-            sheaf_host::wait::until(PLUG_DEADLINE, look, || machine.shell().run(MOUNT, PLUG_DEADLINE).ok());
-        mounted.map(drop).with_context(|| format!("the kit's disk is not found: {MOUNT}"))
+        mount(machine, &Disk::raw(&self.image, SERIAL), MOUNT)
     }
+}
+
+/// Plugs `disk` into `machine`, where `script` mounts it as soon as it is found.
+pub fn mount(machine: &mut Machine, disk: &Disk, script: &str) -> Result<()> {
+    machine.plug(disk, None)?;
+    let mounted = sheaf_host::wait::until(PLUG_DEADLINE, Duration::from_millis(500), || {
+        machine.shell().run(script, PLUG_DEADLINE).ok()
+    });
+    mounted.map(drop).with_context(|| format!("the disk {} is not found: {script}", disk.serial))
 }
 
 fn make(tools: &Tools, work: &Path, image: &Path) -> Result<()> {
@@ -112,11 +120,17 @@ fn make(tools: &Tools, work: &Path, image: &Path) -> Result<()> {
     }
     sheaf_host::file::write_atomically(&kit.join("run"), SCRIPT.as_bytes(), 0o755)?;
     let new = work.join("kit.ext4");
-    std::fs::File::create(&new)?.set_len(SIZE)?;
-    let mkfs = tools.command("usr/sbin/mke2fs").args(["-q", "-F", "-t", "ext4", "-L", "kit"]);
-    let mkfs = mkfs.args(["-O", "^has_journal", "-E", "root_owner=0:0", "-d"]).arg(&kit).arg(&new);
-    System.run(&mkfs.env("MKE2FS_CONFIG", tools.file("etc/mke2fs.conf")))?;
+    ext4_of(tools, &kit, "kit", SIZE, &new)?;
     let folder = image.parent().context("an image in no folder")?;
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     std::fs::rename(&new, image).with_context(|| image.display().to_string())
+}
+
+/// A file system labelled `label` with what is in `folder`, in a new file of `size`.
+pub fn ext4_of(tools: &Tools, folder: &Path, label: &str, size: u64, image: &Path) -> Result<()> {
+    std::fs::File::create(image)?.set_len(size)?;
+    let mkfs = tools.command("usr/sbin/mke2fs").args(["-q", "-F", "-t", "ext4", "-L", label]);
+    let mkfs = mkfs.args(["-O", "^has_journal", "-E", "root_owner=0:0", "-d"]).arg(folder).arg(image);
+    System.run(&mkfs.env("MKE2FS_CONFIG", tools.file("etc/mke2fs.conf")))?;
+    Ok(())
 }

@@ -261,6 +261,8 @@ impl Report {
     }
 
     fn row(&mut self, cells: &[&str]) {
+        // Told at once: what comes later may fail.
+        eprintln!("{}", cells.join(" | "));
         self.line(&format!("| {} |", cells.join(" | ")));
     }
 

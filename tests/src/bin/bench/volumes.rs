@@ -2,9 +2,10 @@
 //! `curl | dd`.
 //!
 //! Why here: both sides work on one pool of one node, in turns. Route in: the first node's own pool `default`, an image
-//! of random bytes on a server. Route out: medians in seconds, and their quotients.
+//! of random bytes. Its server runs on the node: the emulator's user-mode network, which would be most of what is measured,
+//! lets a connection of that length stand still. Route out: medians in seconds, and their quotients.
 
-use crate::kit::{Kit, RUN};
+use crate::kit::{BUSYBOX, Kit, RUN, ext4_of, mount};
 use crate::{Report, median};
 use anyhow::{Context as _, Result};
 use kube::api::{Api, PostParams};
@@ -14,7 +15,8 @@ use serde_json::{Value, json};
 use sheaf_api::storage::LocalVolume;
 use sheaf_api::storage::local_volume::VolumePhase;
 use sheaf_host::run::{Command, Run as _, System};
-use sheaf_tests::harness::{Case, Cluster, READY, Server};
+use sheaf_machine::Disk;
+use sheaf_tests::harness::{Case, Cluster, READY};
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
@@ -26,9 +28,10 @@ const IMPORTS: usize = 3;
 const IMAGE: u64 = 1024 * MIB;
 /// One step of LVM takes seconds under emulation.
 const STEP: Duration = Duration::from_secs(120);
-/// 1 GiB over an emulated card, hashed by emulated processors.
+/// 1 GiB, hashed by emulated processors.
 const IMPORT: Duration = Duration::from_secs(580);
 
+const URL: &str = "http://127.0.0.1:8000/image.raw";
 /// As the agent calls it, and as an operator would: LVM finds the group's devices by itself.
 const LVCREATE: &str = "lvcreate --yes --type thin --wipesignatures n --virtualsize 64m --name NAME --thinpool thin sheaf-default";
 const BY_HAND: &str = "curl --silent --fail URL | dd of=/dev/sheaf-default/NAME bs=1M iflag=fullblock oflag=direct conv=fsync status=none";
@@ -44,7 +47,8 @@ impl Report {
         })?;
         self.creation(&cluster)?;
         Kit::get(case)?.plug(&mut cluster.machine)?;
-        self.import(case, &cluster)
+        let sha256 = serve(case, &mut cluster)?;
+        self.import(&cluster, &sha256)
     }
 
     fn creation(&mut self, cluster: &Cluster) -> Result<()> {
@@ -66,15 +70,14 @@ impl Report {
         Ok(())
     }
 
-    fn import(&mut self, case: &Case, cluster: &Cluster) -> Result<()> {
+    fn import(&mut self, cluster: &Cluster, sha256: &str) -> Result<()> {
         let command = format!(
-            "{BY_HAND}; {BY_HAND_CHECKED}; POST of a LocalVolume with source.http of URL and checksum, then a watch of it \
+            "busybox httpd -p 127.0.0.1:8000 (on the node); {BY_HAND}; {BY_HAND_CHECKED}; POST of a LocalVolume with source.http of URL and checksum, then a watch of it \
              until status.phase is Ready"
         );
         let columns = format!("who | seconds, median of {IMPORTS} in turns | most | ÷ curl and dd");
         self.head("An image of 1 GiB by http into a thin volume", &command, &columns);
-        let (server, sha256) = image(case)?;
-        let source = json!({"http": {"url": server.url(), "checksum": format!("sha256:{sha256}")}});
+        let source = json!({"http": {"url": URL, "checksum": format!("sha256:{sha256}")}});
         let (mut plain, mut checked, mut by_object) = (vec![], vec![], vec![]);
         for number in 0..IMPORTS {
             for (kind, script, times) in
@@ -82,10 +85,8 @@ impl Report {
             {
                 let name = format!("{kind}-{number}");
                 on_node(cluster, &LVCREATE.replace("64m", "1g").replace("NAME", &name), STEP)?;
-                let script = script
-                    .replace("curl", &format!("{RUN} curl"))
-                    .replace("URL", &server.url())
-                    .replace("NAME", &name);
+                let script =
+                    script.replace("curl", &format!("{RUN} curl")).replace("URL", URL).replace("NAME", &name);
                 times.push(on_node(cluster, &script, IMPORT)?);
                 cluster.root(&format!("lvremove --yes sheaf-default/{name}"))?;
             }
@@ -149,13 +150,22 @@ fn until_ready(cluster: &Cluster, volume: &Value, deadline: Duration) -> Result<
     })
 }
 
-/// A server of random bytes, which no zeros make shorter, and their SHA-256.
-fn image(case: &Case) -> Result<(Server, String)> {
-    let file = case.work().join("image.raw");
-    let mut bytes = Vec::new();
-    std::fs::File::open("/dev/urandom")?.take(IMAGE).read_to_end(&mut bytes)?;
-    std::fs::write(&file, &bytes).with_context(|| file.display().to_string())?;
+/// Puts an image of random bytes, which no zeros make shorter, on a server on the node; gives its SHA-256.
+fn serve(case: &Case, cluster: &mut Cluster) -> Result<String> {
+    let (folder, image) = (case.work().join("served"), case.work().join("served.ext4"));
+    let file = folder.join("image.raw");
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let mut bytes = std::fs::File::open("/dev/urandom")?.take(IMAGE);
+    std::io::copy(&mut bytes, &mut std::fs::File::create(&file)?)
+        .with_context(|| file.display().to_string())?;
     let sum = System.run(&Command::new("sha256sum").arg(&file))?.text();
     let (sha256, _) = sum.split_once(' ').context("sha256sum said no sum")?;
-    Ok((Server::start(bytes)?, sha256.to_owned()))
+    ext4_of(&case.tools, &folder, "served", IMAGE + 128 * MIB, &image)?;
+    let script = "mkdir -p /run/served && mount -t ext4 -o ro \"$(findfs LABEL=served)\" /run/served";
+    mount(&mut cluster.machine, &Disk::raw(image, "SERVED"), script)?;
+    // Read once, so that all who come find it in memory.
+    let start =
+        format!("cat /run/served/image.raw >/dev/null; {BUSYBOX} httpd -p 127.0.0.1:8000 -h /run/served");
+    cluster.machine.shell().run(&start, STEP)?;
+    Ok(sha256.to_owned())
 }
