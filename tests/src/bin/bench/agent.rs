@@ -6,7 +6,7 @@ use crate::{AGENT_RSS, Report, mebibytes};
 use anyhow::Result;
 use serde_json::{Value, json};
 use sheaf_machine::Disk;
-use sheaf_tests::harness::{Case, READY};
+use sheaf_tests::harness::Case;
 use std::time::{Duration, Instant};
 
 const DISKS: usize = 24;
@@ -29,10 +29,7 @@ impl Report {
             "VmRSS and VmHWM of /proc/$(systemctl show --property MainPID --value sheaf-agent)/status",
             "what | MiB",
         );
-        let mut cluster = case.cluster()?;
-        cluster.operator.wait("ready pool", &["storagepool", "default.node1"], READY, |pool| {
-            (pool["status"]["phase"] == "Ready").then_some(())
-        })?;
+        let mut cluster = crate::volumes::with_pool(case)?;
         self.row(&["agent RSS, idle", &mebibytes(&cluster.root(AGENT_RSS)?)]);
 
         for number in 0..DISKS {

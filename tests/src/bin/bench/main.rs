@@ -34,7 +34,7 @@ const AGENT_READY: &str = "systemctl show --property ActiveEnterTimestampMonoton
 type Section = fn(&mut Report, &Case) -> Result<()>;
 
 /// What is measured, in the file's order, under the names that `--only` knows.
-const SECTIONS: [(&str, Section); 10] = [
+const SECTIONS: [(&str, Section); 11] = [
     ("sizes", Report::sizes),
     ("build", Report::build),
     ("desk", Report::desk),
@@ -43,6 +43,7 @@ const SECTIONS: [(&str, Section); 10] = [
     ("boot", Report::boot),
     ("storage", Report::storage),
     ("volumes", Report::volumes),
+    ("import", Report::import),
     ("network", Report::network),
     ("agent", Report::agent),
 ];

@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 const MIB: u64 = 1 << 20;
 /// Volumes of each kind; odd, for the median.
 const VOLUMES: usize = 7;
-/// Images that each side brings in.
-const IMPORTS: usize = 3;
+/// Images that each side brings in; odd. Each takes a minute or more under emulation.
+const IMPORTS: usize = 1;
 const IMAGE: u64 = 1024 * MIB;
 /// One step of LVM takes seconds under emulation.
 const STEP: Duration = Duration::from_secs(120);
@@ -39,19 +39,9 @@ const BY_HAND_CHECKED: &str =
     "curl --silent --fail URL | tee /dev/sheaf-default/NAME | sha256sum; sync /dev/sheaf-default/NAME";
 
 impl Report {
-    /// Both sections of this file.
+    /// Volumes from their creation until they may be used.
     pub fn volumes(&mut self, case: &Case) -> Result<()> {
-        let mut cluster = case.cluster()?;
-        cluster.operator.wait("ready pool", &["storagepool", "default.node1"], READY, |pool| {
-            (pool["status"]["phase"] == "Ready").then_some(())
-        })?;
-        self.creation(&cluster)?;
-        Kit::get(case)?.plug(&mut cluster.machine)?;
-        let sha256 = serve(case, &mut cluster)?;
-        self.import(&cluster, &sha256)
-    }
-
-    fn creation(&mut self, cluster: &Cluster) -> Result<()> {
+        let cluster = &with_pool(case)?;
         let command = format!(
             "{LVCREATE}; POST of a LocalVolume of 64 MiB, then a watch of it until status.phase is Ready (its device is there)"
         );
@@ -70,12 +60,17 @@ impl Report {
         Ok(())
     }
 
-    fn import(&mut self, cluster: &Cluster, sha256: &str) -> Result<()> {
+    /// Images that are brought into volumes.
+    pub fn import(&mut self, case: &Case) -> Result<()> {
+        let mut cluster = with_pool(case)?;
+        Kit::get(case)?.plug(&mut cluster.machine)?;
+        let sha256 = serve(case, &mut cluster)?;
+        let cluster = &cluster;
         let command = format!(
             "busybox httpd -p 127.0.0.1:8000 (on the node); {BY_HAND}; {BY_HAND_CHECKED}; POST of a LocalVolume with source.http of URL and checksum, then a watch of it \
              until status.phase is Ready"
         );
-        let columns = format!("who | seconds, median of {IMPORTS} in turns | most | ÷ curl and dd");
+        let columns = format!("who | seconds, median of {IMPORTS} in turns | most | ÷ `curl` and `dd`");
         self.head("An image of 1 GiB by http into a thin volume", &command, &columns);
         let source = json!({"http": {"url": URL, "checksum": format!("sha256:{sha256}")}});
         let (mut plain, mut checked, mut by_object) = (vec![], vec![], vec![]);
@@ -107,6 +102,15 @@ impl Report {
         let [median, most, quotient] = [middle, most, middle / base].map(|number| format!("{number:.2}"));
         self.row(&[who, &median, &most, &quotient]);
     }
+}
+
+/// The first node, whose pool is ready.
+pub fn with_pool(case: &Case) -> Result<Cluster> {
+    let cluster = case.cluster()?;
+    cluster.operator.wait("ready pool", &["storagepool", "default.node1"], READY, |pool| {
+        (pool["status"]["phase"] == "Ready").then_some(())
+    })?;
+    Ok(cluster)
 }
 
 fn volume(name: &str, mib: u64, source: &Value) -> Value {
