@@ -69,12 +69,21 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let mut text = preface()?;
+    let mut failed = Vec::new();
     for (name, section) in SECTIONS {
-        text += &measured(name, section, cold);
+        // What was measured before it, and what comes after, is not lost with it.
+        match std::panic::catch_unwind(|| measured(name, section, cold)) {
+            Ok(measured) => text += &measured,
+            Err(_) => {
+                text += &format!("\n## {name}\nNot measured: it failed.\n");
+                failed.push(name);
+            }
+        }
     }
     let path = sheaf_machine::workspace()?.join("docs/benchmarks.md");
     sheaf_host::file::write_atomically(&path, text.as_bytes(), 0o644)?;
     println!("written: {}", path.display());
+    anyhow::ensure!(failed.is_empty(), "not measured: {}; their artefacts say why", failed.join(", "));
     Ok(())
 }
 
