@@ -35,6 +35,10 @@ const MISSING_TIME: i64 = 15;
 /// Seconds between two tries to go on with a VM whose disk had no space.
 const RESUME_AGAIN: i64 = 10;
 
+/// Seconds that such a VM must have run since the last try before it is said that it goes on: with no space yet it stops
+/// again at the same write.
+const RESUMED_AFTER: i64 = 5;
+
 /// One step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -210,6 +214,10 @@ fn plan_live(plan: &mut Plan, o: &Observed<'_>, uid: &str, pod: &Pod, domain: &D
         return;
     }
     let paused = domain.state == libvirt::State::PausedByDisk;
+    let resumed = o.memory.resumed.get(uid).copied();
+    let proves_itself = resumed
+        .map(|last| last + RESUMED_AFTER)
+        .filter(|proven| !paused && *proven > o.now && report::says_paused(pod));
     let report = Report {
         phase: Phase::Running,
         state: State::Running { started_at: started.at.clone() },
@@ -217,7 +225,8 @@ fn plan_live(plan: &mut Plan, o: &Observed<'_>, uid: &str, pod: &Pod, domain: &D
         addresses: o.memory.addresses.get(uid).cloned().unwrap_or_default(),
         interfaces: o.memory.interfaces.get(uid).cloned().unwrap_or_default(),
         console_tail: o.memory.tails.get(uid).cloned(),
-        paused: paused.then(|| "a disk of it has no space left or fails; it goes on once that ends".into()),
+        paused: (paused || proves_itself.is_some())
+            .then(|| "a disk of it has no space left or fails; it goes on once that ends".into()),
     };
     if !report.is_said_by(pod) {
         plan.act(uid, Action::Report(report));
@@ -225,11 +234,13 @@ fn plan_live(plan: &mut Plan, o: &Observed<'_>, uid: &str, pod: &Pod, domain: &D
         plan.act(uid, Action::ResizeDisk { uuid: domain.uuid.clone(), disk, bytes });
     } else if paused {
         // It pauses again at the very write that had to wait, if there is no space yet.
-        let again = o.memory.resumed.get(uid).map_or(o.now, |last| last + RESUME_AGAIN);
+        let again = resumed.map_or(o.now, |last| last + RESUME_AGAIN);
         match again <= o.now {
             true => plan.act(uid, Action::Resume(domain.uuid.clone())),
             false => plan.wake_at(again),
         }
+    } else if let Some(proven) = proves_itself {
+        plan.wake_at(proven);
     }
 }
 
