@@ -72,6 +72,10 @@ impl Case {
     }
 
     fn snapshot(&self) -> Result<PathBuf> {
+        // Of whoever shares `target` with other checkouts, which remove what is not theirs.
+        if let Some(own) = std::env::var_os("SHEAF_SNAPSHOT") {
+            return Ok(own.into());
+        }
         let mut hash = Sha256::new();
         hash.update(SNAPSHOT_VERSION.to_le_bytes());
         hash.update(self.built()?.manifest()?);
@@ -84,7 +88,7 @@ impl Case {
 
     /// The operator's way: key, node.toml, medium, installation, first boot, kubeconfig, Ready; then the state is saved.
     fn make_snapshot(&self, folder: &Path) -> Result<()> {
-        if let Some(all) = folder.parent().filter(|all| all.exists()) {
+        if let Some(all) = folder.parent().filter(|all| all.ends_with("snapshots") && all.exists()) {
             // Earlier builds': some GB each.
             std::fs::remove_dir_all(all)?;
         }
@@ -109,6 +113,13 @@ impl Case {
         operator.wait("image's label on the node", &["node", &node.name], READY, |object| {
             object["metadata"]["labels"][&label].as_str().map(drop)
         })?;
+        // Whatever sheaf-controller brings is there, and the node has answered to it.
+        operator.wait(
+            "default pool",
+            &["storagepool", &format!("default.{}", node.name)],
+            READY,
+            |pool| (pool["status"]["phase"] == "Ready").then_some(()),
+        )?;
         std::fs::copy(running.serial.path(), folder.join("serial.log"))?;
         running.save(&folder.join("state"))?;
         std::fs::write(folder.join("complete"), "")?;
