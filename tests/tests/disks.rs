@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Longest wait for anything here, emulated: a move of half a gigabyte.
-const SOON: Duration = Duration::from_secs(180);
+/// Longest wait for anything here, emulated, where others use the processors too: a move of half a gigabyte.
+const SOON: Duration = Duration::from_secs(480);
 /// Length of each disk in bytes.
 const SIZE: u64 = 640 << 20;
 /// World-wide names of the first two; the others are known by their serials.
