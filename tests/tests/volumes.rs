@@ -157,3 +157,55 @@ fn a_power_cut_while_an_image_comes_in_leaves_no_half_volume() {
         Ok(())
     });
 }
+
+/// Each cut falls later than the one before: on LVM's first write, in the middle, and after the object said Ready.
+#[test]
+#[cfg_attr(not(feature = "all"), ignore = "a boot for each cut: `make test-all`")]
+fn a_power_cut_at_any_moment_of_a_snapshot_and_a_copy_leaves_whole_volumes_or_none() {
+    case("copy-power-cut", |case| {
+        let mut cluster = cluster_with_pool(case)?;
+        const BYTES: usize = 24 << 20;
+        cluster.operator.apply(&volume("pvc-0", 32, "Volume", &json!({"blank": {}})))?;
+        wait_phase(&cluster, "pvc-0", "Ready", STEP)?;
+        let fill = format!(
+            "head -c {BYTES} /dev/urandom | dd of=/dev/sheaf-default/pvc-0 bs=1M iflag=fullblock oflag=direct conv=fsync status=none"
+        );
+        cluster.root(&fill)?;
+        let content = sha256_on(&cluster, "pvc-0", BYTES)?;
+
+        let origin = json!({"volume": {"name": "pvc-0"}});
+        let mut made = vec!["pvc-0".to_owned()];
+        for moment in ["asked", "begun", "ready"] {
+            let (snapshot, copy) = (format!("snap-{moment}"), format!("pvc-{moment}"));
+            cluster.operator.apply(&volume(&snapshot, 32, "Snapshot", &origin))?;
+            cluster.operator.apply(&volume(&copy, 32, "Volume", &origin))?;
+            match moment {
+                "begun" => sheaf_host::wait::until(STEP, Duration::from_millis(100), || {
+                    let lists = cluster.root("lvs --noheadings -o lv_name sheaf-default | xargs").ok()?;
+                    lists.contains(&snapshot).then_some(())
+                })
+                .context("the snapshot is begun")?,
+                "ready" => drop(wait_phase(&cluster, &copy, "Ready", STEP)?),
+                _ => {}
+            }
+            cluster.power_cycle()?;
+            cluster.boot_id(BOOT_DEADLINE)?;
+            made.extend([copy, snapshot]);
+            // The API server's memory may be older than the cut; what counts is that all of them come to be, whole.
+            for name in &made {
+                wait_phase(&cluster, name, "Ready", BOOT_DEADLINE)?;
+                let whole = sheaf_host::wait::until(STEP, Duration::from_secs(1), || {
+                    sha256_on(&cluster, name, BYTES).ok().filter(|sum| *sum == content)
+                });
+                whole
+                    .with_context(|| format!("after a cut when it was {moment}, {name} has other content"))?;
+            }
+            made.sort();
+            let mut there: Vec<String> =
+                tagged(&cluster, "sheaf.volume")?.split_whitespace().map(str::to_owned).collect();
+            there.sort();
+            assert_eq!((there, tagged(&cluster, "sheaf.half")?), (made.clone(), String::new()), "{moment}");
+        }
+        Ok(())
+    });
+}
