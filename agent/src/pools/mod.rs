@@ -112,6 +112,8 @@ struct Memory {
     is_stale: bool,
     /// A member was not there.
     is_missing: bool,
+    /// Its group was there.
+    was_there: bool,
     /// Why the last step failed, and when.
     failure: Option<(String, std::time::Instant)>,
     /// What was done last.
@@ -120,7 +122,14 @@ struct Memory {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { is_first: true, is_stale: false, is_missing: false, failure: None, last: None }
+        Self {
+            is_first: true,
+            is_stale: false,
+            is_missing: false,
+            was_there: false,
+            failure: None,
+            last: None,
+        }
     }
 }
 
@@ -157,6 +166,8 @@ impl<C: Cluster<StoragePool, StoragePoolStatus>> Controller<C> {
             (self.ctx.disks.clone(), self.ctx.config.clone(), self.ctx.shutdown.clone());
         let mut is_stale = true;
         loop {
+            // Whatever woke it: disks that changed meanwhile are taken as seen here.
+            is_stale |= disks.has_changed().unwrap_or_default();
             let seen = disks.borrow_and_update().clone();
             config.borrow_and_update();
             // Not what `disks` saw: that may be from before a change that was made here.
@@ -193,6 +204,7 @@ impl<C: Cluster<StoragePool, StoragePoolStatus>> Controller<C> {
         let pools = wanted::wanted(&self.node, disks, &storage, &listed.objects);
         // Both lists must have been heard before a member that none names may leave.
         let certain = listed.synced && disks.synced;
+        self.memory.retain(|name, _| pools.contains_key(name));
         let mut settled = BTreeMap::new();
         for (name, wanted) in &pools {
             match self.settle(name, wanted, certain).await {
@@ -288,13 +300,20 @@ impl<C: Cluster<StoragePool, StoragePoolStatus>> Controller<C> {
             ours.len() < 2,
             "two groups on this node's disks are called {group}; pull the disks of one of them"
         );
-        let is_missing = ours.iter().any(|group| group.members.iter().any(|member| member.device.is_none()));
+        // Of a group whose devices are all gone LVM knows nothing.
+        let is_lost = ours.is_empty() && memory.was_there;
+        memory.was_there |= !ours.is_empty();
+        let is_missing =
+            is_lost || ours.iter().any(|group| group.members.iter().any(|member| member.device.is_none()));
         // The kernel has the devices of volumes on what the disk was before it was pulled.
         memory.is_stale |= memory.is_missing && !is_missing;
         memory.is_missing = is_missing;
         let (is_first, is_stale) = (memory.is_first, memory.is_stale);
         let Some(found) = ours.first() else {
-            return Ok(Observed { is_first, is_stale, ..Observed::default() });
+            if is_lost {
+                self.hosts.lvm.confine(&group, &[]);
+            }
+            return Ok(Observed { is_first, is_stale, is_lost, ..Observed::default() });
         };
         let devices: Vec<PathBuf> = found.members.iter().filter_map(|member| member.device.clone()).collect();
         let lvm = self.hosts.lvm.clone();
@@ -305,7 +324,7 @@ impl<C: Cluster<StoragePool, StoragePoolStatus>> Controller<C> {
             let group = group.clone();
             blocking(move || Ok(lvm.volumes(&group)?)).await?
         };
-        Ok(Observed { group: Some((*found).clone()), volumes, is_first, is_stale })
+        Ok(Observed { group: Some((*found).clone()), volumes, is_first, is_stale, is_lost })
     }
 
     /// Switches off groups of ours that nobody wants any more, so that their disks are free to be wiped.

@@ -22,6 +22,8 @@ pub struct Observed {
     pub is_first: bool,
     /// A member came back, and the kernel still uses what it was before.
     pub is_stale: bool,
+    /// It was there, and all its devices are gone.
+    pub is_lost: bool,
 }
 
 impl Observed {
@@ -110,7 +112,7 @@ pub struct Plan {
 pub fn plan(node: &str, wanted: &Wanted, observed: &Observed, certain: bool) -> Plan {
     let mut plan = Plan { problems: wanted.problems.clone(), ..Plan::default() };
     match &observed.group {
-        None => without_group(wanted, &mut plan),
+        None => without_group(wanted, observed.is_lost, &mut plan),
         Some(group) => with_group(node, wanted, group, observed, certain, &mut plan),
     }
     plan
@@ -120,7 +122,7 @@ fn waiting(member: &wanted::Member, message: Option<String>) -> Standing {
     Standing { name: member.name.clone(), device: member.device.clone(), message, ..Standing::default() }
 }
 
-fn without_group(wanted: &Wanted, plan: &mut Plan) {
+fn without_group(wanted: &Wanted, is_lost: bool, plan: &mut Plan) {
     for member in &wanted.members {
         let message = match (&member.device, &member.refusal, &member.failing) {
             (_, Some(refusal), _) => Some(refusal.clone()),
@@ -133,7 +135,11 @@ fn without_group(wanted: &Wanted, plan: &mut Plan) {
                 None
             }
         };
-        plan.members.push(waiting(member, message));
+        let state = match is_lost && member.device.is_none() {
+            true => MemberState::Missing,
+            false => MemberState::default(),
+        };
+        plan.members.push(Standing { state, ..waiting(member, message) });
     }
 }
 

@@ -37,7 +37,7 @@ impl Bench {
     fn observed(&self) -> Observed {
         let group = self.lvm.groups().unwrap().groups.into_iter().find(|group| group.name == GROUP);
         let volumes = if group.is_some() { self.lvm.volumes(GROUP).unwrap() } else { Vec::new() };
-        Observed { group, volumes, is_first: false, is_stale: self.is_stale }
+        Observed { group, volumes, is_first: false, is_stale: self.is_stale, is_lost: false }
     }
 
     /// Plans and acts until nothing is left to do; gives the orders in words, and the last plan.

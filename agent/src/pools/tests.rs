@@ -152,3 +152,25 @@ async fn a_group_that_nobody_wants_is_switched_off_and_nothing_of_it_is_removed(
     assert_eq!(bench.lvm.asked().last().unwrap(), "deactivate sheaf-fast");
     assert_eq!(bench.lvm.groups().unwrap().groups.len(), 1);
 }
+
+#[tokio::test]
+async fn a_pool_whose_only_disk_is_pulled_has_failed_and_is_switched_off_and_on_when_it_is_back() {
+    let config = "[[storage.pool]]\nname = \"fast\"\ndisks = [{ serial = \"a\" }]\n";
+    let bench = Bench::start(config, disks(vec![disk("a", "/dev/sda")]));
+    bench.until("fast.n1", |status| status.phase == Some(PoolPhase::Ready)).await;
+    bench.cluster.change("fast.n1", |object| object.spec.devices = vec!["n1.a".into()]);
+    bench.lvm.pull("/dev/sda");
+    let mut without = disks(vec![]);
+    without.settings.insert("n1.a".into(), Default::default());
+    bench.publish.disks.send_replace(without);
+    let status = bench.until("fast.n1", |status| status.phase == Some(PoolPhase::Failed)).await;
+    let message = status.devices[0].message.clone().unwrap();
+    assert!(message.contains("the node does not see it"), "{message}");
+    // Whoever lists volumes is not stopped by the devices that it had.
+    assert!(matches!(bench.lvm.volumes("sheaf-fast"), Err(sheaf_host::lvm::LvmError::Unknown(_))));
+    bench.lvm.plug_again("/dev/sda", "/dev/sdq", 10 << 30);
+    bench.publish.disks.send_replace(disks(vec![disk("a", "/dev/sdq")]));
+    bench.until("fast.n1", |status| status.phase == Some(PoolPhase::Ready)).await;
+    let asked = bench.lvm.asked();
+    assert!(asked.contains(&"deactivate sheaf-fast".to_owned()), "{asked:?}");
+}

@@ -62,6 +62,15 @@ impl Known<'_> {
         let health =
             self.thin().and_then(|thin| thin.health.as_deref()).filter(|word| *word != "out_of_data");
         let failure = self.failure.map(str::to_owned);
+        let is_missing = |member: &&super::plan::Standing| member.state == MemberState::Missing;
+        if let Some(member) = self.plan.members.iter().find(is_missing).filter(|_| self.observed.is_lost) {
+            let text = format!(
+                "{}: the node does not see it, nor any other device of the pool; plug it in again, or restore the volumes \
+                 from elsewhere",
+                member.name
+            );
+            return (PoolPhase::Failed, "DeviceMissing", text);
+        }
         if self.observed.group.is_none() {
             let problems: Vec<String> =
                 failure.into_iter().chain(self.plan.problems.iter().cloned()).collect();

@@ -259,11 +259,17 @@ impl Lvm for FakeLvm {
         if state.failing.contains("groups") {
             return Err(refusal("pvs", ""));
         }
-        Ok(Groups { groups: state.groups.clone(), orphans: state.orphans.clone() })
+        // What a group is stands on its disks: of one that has none there any more LVM knows nothing.
+        let is_there = |group: &&Group| group.members.iter().any(|member| member.device.is_some());
+        let groups = state.groups.iter().filter(is_there).cloned().collect();
+        Ok(Groups { groups, orphans: state.orphans.clone() })
     }
 
-    fn confine(&self, group: &str, _: &[PathBuf]) {
-        self.state().confined.insert(group.to_owned());
+    fn confine(&self, group: &str, devices: &[PathBuf]) {
+        match devices {
+            [] => drop(self.state().confined.remove(group)),
+            _ => drop(self.state().confined.insert(group.to_owned())),
+        }
     }
 
     fn create_group(

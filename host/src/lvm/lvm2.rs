@@ -88,7 +88,10 @@ impl Lvm for Lvm2 {
     }
 
     fn confine(&self, group: &str, devices: &[PathBuf]) {
-        self.devices().insert(group.to_owned(), devices.to_vec());
+        match devices {
+            [] => drop(self.devices().remove(group)),
+            _ => drop(self.devices().insert(group.to_owned(), devices.to_vec())),
+        }
     }
 
     fn create_group(

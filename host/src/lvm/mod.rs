@@ -157,7 +157,7 @@ pub struct ThinSize {
 pub trait Lvm: Send + Sync {
     /// Every group on every disk of the node, foreign ones too.
     fn groups(&self) -> Result<Groups, LvmError>;
-    /// From now on `group` is the one on these devices, and nothing else is.
+    /// From now on `group` is the one on these devices, and nothing else is; on none it is in use here no more.
     fn confine(&self, group: &str, devices: &[PathBuf]);
     /// Makes the group `group` of `device`, which must carry no marks but LVM's own; confines it to that device.
     fn create_group(
