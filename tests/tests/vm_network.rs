@@ -39,8 +39,8 @@ ping -c 3 -W 2 192.168.200.2 >/dev/null && echo other lan reached || echo other 
 printf 'start 192.168.100.20\nend 192.168.100.30\ninterface eth1\nlease_file /tmp/leases\n' > /tmp/udhcpd.conf
 : > /tmp/leases
 udhcpd -f /tmp/udhcpd.conf >/dev/null 2>&1 &
-arping -c 2 -w 3 -I eth1 -s 192.168.100.77 192.168.100.2 >/dev/null 2>&1 && echo arp reached || echo arp silent
 ip addr add 192.168.100.77/24 dev eth1
+arping -c 2 -w 3 -I eth1 -s 192.168.100.77 192.168.100.2 >/dev/null 2>&1 && echo arp reached || echo arp silent
 ip neigh replace 192.168.100.2 lladdr "$(ip neigh show 192.168.100.2 dev eth1 | awk '{print $3}')" dev eth1
 ping -c 2 -W 2 -I 192.168.100.77 192.168.100.2 >/dev/null && echo address reached || echo address silent
 sleep 40
