@@ -31,9 +31,14 @@ pub trait Networkd: Send + Sync {
     fn reload(&self) -> Answer<'_, ()>;
     /// Configures `link` anew, whether its files changed or not; does nothing when there is no such link.
     fn reconfigure<'a>(&'a self, link: &'a str) -> Answer<'a, ()>;
+    /// Whether it has heard of a link with this name, or alternative name.
+    fn knows<'a>(&'a self, name: &'a str) -> Answer<'a, bool>;
     /// Links that it still works on.
     fn unsettled(&self) -> Answer<'_, Vec<String>>;
 }
+
+/// The D-Bus error of a link that networkd does not know: resolved's, since systemd has one for both.
+const NO_SUCH_LINK: &str = "org.freedesktop.resolve1.NoSuchLink";
 
 /// networkd of the machine.
 #[derive(Clone, Debug)]
@@ -50,6 +55,7 @@ trait Manager {
     fn reload(&self) -> zbus::Result<()>;
     fn reconfigure_link(&self, index: i32) -> zbus::Result<()>;
     fn list_links(&self) -> zbus::Result<Vec<(i32, String, OwnedObjectPath)>>;
+    fn get_link_by_name(&self, name: &str) -> zbus::Result<(i32, OwnedObjectPath)>;
 }
 
 #[zbus::proxy(interface = "org.freedesktop.network1.Link", default_service = "org.freedesktop.network1")]
@@ -84,6 +90,17 @@ impl Networkd for System {
             let Some(index) = index else { return Ok(()) };
             let reconfigure = async || self.manager().await?.reconfigure_link(index).await;
             reconfigure().await.map_err(|error| NetworkdError::new(format!("configure {link} anew"), error))
+        })
+    }
+
+    fn knows<'a>(&'a self, name: &'a str) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let ask = async || self.manager().await?.get_link_by_name(name).await;
+            match ask().await {
+                Ok(_) => Ok(true),
+                Err(zbus::Error::MethodError(error, ..)) if error.as_str() == NO_SUCH_LINK => Ok(false),
+                Err(error) => Err(NetworkdError::new(format!("find {name}"), error)),
+            }
         })
     }
 

@@ -30,6 +30,9 @@ pub enum Step {
     Write(String, String),
     /// That file goes.
     Remove(String),
+    /// networkd has heard of everything that was deleted: what it hears later, it would say of the device made anew. (A
+    /// bond that leaves a bridge is told gone twice, and the second time seconds later.)
+    Heard,
     /// networkd reads its files anew.
     Reload,
     /// networkd configures the link anew.
@@ -48,6 +51,7 @@ impl std::fmt::Display for Step {
             Self::Mac(link, mac) => write!(f, "set the MAC of {link} to {mac}"),
             Self::Write(file, _) => write!(f, "write {file}"),
             Self::Remove(file) => write!(f, "remove {file}"),
+            Self::Heard => write!(f, "wait until networkd has heard of it"),
             Self::Reload => write!(f, "reload networkd"),
             Self::Reconfigure(link) => write!(f, "configure {link} anew"),
         }
@@ -109,6 +113,9 @@ pub fn steps(now: &Network, then: &Network, machine: Machine<'_>) -> Vec<Step> {
     steps.extend(old.keys().filter(|name| !new.contains_key(*name)).cloned().map(Step::Remove));
     if steps.is_empty() {
         return steps;
+    }
+    if !gone.is_empty() {
+        steps.push(Step::Heard);
     }
     steps.push(Step::Reload);
     // Whatever stands on a device that is made anew must find it, though its own files are the same.

@@ -23,6 +23,7 @@ use sheaf_host::networkd::Networkd;
 use sheaf_host::nic::Nic as Card;
 use sheaf_host::reach::Reach;
 use sheaf_host::run::{Command, Run};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,6 +33,9 @@ use std::time::Duration;
 const IP: Duration = Duration::from_secs(10);
 /// A trial this much older than its alarm had none: it was killed before it could be armed.
 const OVERDUE: f64 = 15.0;
+/// Longest wait until networkd has heard of what was done to links, and the time between two looks.
+const HEARD: Duration = Duration::from_secs(8);
+const HEARD_LOOK: Duration = Duration::from_millis(50);
 /// The program that takes back.
 const REVERTER: &str = "/usr/bin/sheaf-agent";
 
@@ -151,6 +155,9 @@ pub struct Last {
     pub why: String,
 }
 
+/// Links to be looked at, and the names of those that worked before.
+type Verified = (Network, BTreeSet<String>);
+
 /// Changes links of this machine, one trial at a time.
 #[derive(Clone)]
 pub struct Trials {
@@ -233,6 +240,7 @@ impl Trials {
         let merged = self.merged(&change.node, &change.after)?;
         let links = self.hosts.links.list().map_err(|error| NotTried::Failed(error.into()))?;
         let worked = verify::working(&merged.network, &links);
+        let as_it_was = self.as_it_is(change, &links);
         let before = self.ask(&api_server, None).await;
         let api_always = !change.by_hand && api_server.is_some();
         if api_always && !before.iter().any(|answer| answer.name == probes::API_SERVER && answer.passed) {
@@ -274,12 +282,13 @@ impl Trials {
             // The alarm comes on top.
             tracing::error!("{}: taking it back: {error:#}", trial.title);
         }
-        let restored = self.restored(&before, &api_server).await;
-        Ok(Ended::TakenBack(
-            failed.name.to_owned(),
-            failed.message.clone(),
-            probes::table(&before, &after, &restored),
-        ))
+        let restored = self.restored(&before, &api_server, &as_it_was).await;
+        let why = match restored.iter().find(|answer| answer.name == probes::LINKS && !answer.passed) {
+            None => failed.message,
+            Some(still) => format!("{}; and not all is as it was: {}", failed.message, still.message),
+        };
+        let probes = probes::table(&before, &after, &restored);
+        Ok(Ended::TakenBack(failed.name.to_owned(), why, probes))
     }
 
     async fn undone(&self, trial: &Trial, why: String, before: &[Answer], after: &[Answer]) -> Ended {
@@ -339,6 +348,17 @@ impl Trials {
         Ok(Some(trial))
     }
 
+    /// The network that a change leaves and which of its links work in `links`; none when not all is as it was asked for
+    /// even now.
+    fn as_it_is(&self, change: &Change, links: &[sheaf_host::links::Link]) -> Option<Verified> {
+        let now =
+            merge_what_fits(&change.node, &change.before.layers, &cards(links), self.usual().as_deref());
+        let network = now.0.network;
+        let works = verify::working(&network, links);
+        let is_whole = verify::verify(&network, links, &works).iter().all(|finding| !finding.is_grave);
+        is_whole.then_some((network, works))
+    }
+
     /// The way there and the way back.
     fn steps(&self, change: &Change, merged: &Merged) -> Result<(Vec<Step>, Vec<Step>), NotTried> {
         let links = self.hosts.links.list().map_err(|error| NotTried::Failed(error.into()))?;
@@ -367,7 +387,7 @@ impl Trials {
         before: &[Answer],
         api_always: bool,
         api_server: &Option<ApiServer>,
-        verified: Option<(Network, std::collections::BTreeSet<String>)>,
+        verified: Option<Verified>,
         after: &mut Vec<Answer>,
     ) -> Option<Answer> {
         let end = tokio::time::Instant::now() + self.patience.attempt;
@@ -399,10 +419,15 @@ impl Trials {
     }
 
     /// Asks until all that answered before does again, or the patience is over.
-    async fn restored(&self, before: &[Answer], api_server: &Option<ApiServer>) -> Vec<Answer> {
+    async fn restored(
+        &self,
+        before: &[Answer],
+        api_server: &Option<ApiServer>,
+        verified: &Option<Verified>,
+    ) -> Vec<Answer> {
         let end = tokio::time::Instant::now() + self.patience.restore;
         loop {
-            let answers = self.ask(api_server, None).await;
+            let answers = self.ask(api_server, verified.clone()).await;
             if probes::worse(before, &answers, false).is_none() || tokio::time::Instant::now() >= end {
                 return answers;
             }
@@ -410,11 +435,7 @@ impl Trials {
         }
     }
 
-    async fn ask(
-        &self,
-        api_server: &Option<ApiServer>,
-        verified: Option<(Network, std::collections::BTreeSet<String>)>,
-    ) -> Vec<Answer> {
+    async fn ask(&self, api_server: &Option<ApiServer>, verified: Option<Verified>) -> Vec<Answer> {
         let (hosts, api_server) = (self.hosts.clone(), api_server.clone());
         let ask = move || {
             let questions = Questions {
@@ -514,9 +535,27 @@ impl Trials {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
                 _ => {}
             },
+            Step::Heard => self.heard().await?,
             Step::Reload => self.hosts.networkd.reload().await?,
             Step::Reconfigure(link) => self.hosts.networkd.reconfigure(link).await?,
         }
+        Ok(())
+    }
+
+    /// Waits until networkd has heard of everything that was done to links. The kernel tells it in order, so it is given
+    /// a name to hear last, another one each time: what it once knew as a name of a link it does not forget.
+    async fn heard(&self) -> anyhow::Result<()> {
+        let name = format!("sheaf-{:x}", (uptime() * 1000.0) as u64);
+        self.ip("lo", &["link", "property", "add", "dev", "lo", "altname", &name])?;
+        let end = tokio::time::Instant::now() + HEARD;
+        let heard = loop {
+            match self.hosts.networkd.knows(&name).await {
+                Ok(false) if tokio::time::Instant::now() < end => tokio::time::sleep(HEARD_LOOK).await,
+                heard => break heard,
+            }
+        };
+        self.ip("lo", &["link", "property", "del", "dev", "lo", "altname", &name])?;
+        anyhow::ensure!(heard?, "systemd-networkd has not heard of it within {} s", HEARD.as_secs());
         Ok(())
     }
 

@@ -25,7 +25,7 @@ pub struct Finding {
 pub fn working(network: &Network, links: &[Link]) -> BTreeSet<String> {
     let works = |wanted: &&Wanted<'_>| {
         let Some(link) = wanted.find(links) else { return false };
-        is_up(link) && (!wanted.has_address() || !addresses(link).is_empty())
+        is_up(link) && has_port(link) && (!wanted.has_address() || !addresses(link).is_empty())
     };
     wanted(network).iter().filter(works).map(|wanted| wanted.name.to_owned()).collect()
 }
@@ -35,10 +35,20 @@ fn is_up(link: &Link) -> bool {
     ["up", "unknown"].contains(&link.state.as_str())
 }
 
+/// A bond may say that it is up when none of its ports is.
+fn has_port(link: &Link) -> bool {
+    link.bond.as_ref().is_none_or(|bond| bond.ports.iter().any(|(_, up)| *up))
+}
+
 /// What of `network` is not as it shall be. `before` are the links that worked before the change.
 pub fn verify(network: &Network, links: &[Link], before: &BTreeSet<String>) -> Vec<Finding> {
+    let wanted = wanted(network);
+    // From the cable upwards: what is below explains what is above.
+    let in_order = ["nic", "bond", "vlan", "bridge"]
+        .into_iter()
+        .flat_map(|kind| wanted.iter().filter(move |wanted| wanted.kind == kind));
     let mut findings: Vec<Finding> =
-        wanted(network).iter().filter_map(|wanted| of_link(network, wanted, links, before)).collect();
+        in_order.filter_map(|wanted| of_link(network, wanted, links, before)).collect();
     findings.sort_by_key(|finding| !finding.is_grave);
     findings
 }
@@ -70,8 +80,9 @@ fn of_link(
     {
         return grave(format!("bond {name}: the switch does not speak LACP"));
     }
-    if !is_up(link) {
-        let what = format!("{kind} {name} is {}: no cable, or its switch port is off", link.state);
+    if !is_up(link) || !has_port(link) {
+        let state = if has_port(link) { &link.state } else { "down" };
+        let what = format!("{kind} {name} is {state}: no cable, or its switch port is off");
         return Some(Finding { what, is_grave: worked });
     }
     if wanted.has_address() && addresses(link).is_empty() {

@@ -64,6 +64,10 @@ impl Networkd for FakeNetworkd {
         Box::pin(async move { self.ask(format!("reconfigure {link}")) })
     }
 
+    fn knows<'a>(&'a self, _name: &'a str) -> Answer<'a, bool> {
+        Box::pin(async move { self.ask("knows".into()).map(|()| true) })
+    }
+
     fn unsettled(&self) -> Answer<'_, Vec<String>> {
         Box::pin(async move { Ok(Vec::new()) })
     }

@@ -185,7 +185,12 @@ fn add_card(args: &mut Args, index: usize, card: &Card) {
     // Without a peer QEMU drops what it sends; in a hub that nobody else is in it would stand still and complain.
     let peer = card.switch.as_ref().map(|_| format!("netdev={id},")).unwrap_or_default();
     // A ROM would only make its firmware look for something to boot there, too.
-    args.two("-device", &format!("virtio-net-pci,{peer}mac={},bus=pcie.0,addr={slot:#x},romfile=", card.mac));
+    // A speed, because LACP takes a port that does not know its own for one without a cable.
+    let wire = "speed=10000,duplex=full";
+    args.two(
+        "-device",
+        &format!("virtio-net-pci,{peer}mac={},{wire},bus=pcie.0,addr={slot:#x},romfile=", card.mac),
+    );
     if let Some(switch) = &card.switch {
         args.two("-netdev", &cable(&id, switch));
     }
@@ -249,7 +254,12 @@ mod tests {
             Card { switch: Some("/s/lan".into()), ..Card::new("52:54:00:5e:af:82") },
         ];
         let line = line(&Spec { cards, ..spec() });
-        assert!(line.contains("virtio-net-pci,mac=52:54:00:5e:af:81,bus=pcie.0,addr=0x18"), "{line}");
+        assert!(
+            line.contains(
+                "virtio-net-pci,mac=52:54:00:5e:af:81,speed=10000,duplex=full,bus=pcie.0,addr=0x18"
+            ),
+            "{line}"
+        );
         assert!(line.contains("netdev=card1,mac=52:54:00:5e:af:82,bus=pcie.0,addr=0x19"), "{line}");
         assert!(
             line.contains("-netdev stream,id=card1,server=off,addr.type=unix,addr.path=/s/lan"),

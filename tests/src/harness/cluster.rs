@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Raise it when a change here changes what a snapshot holds.
-const SNAPSHOT_VERSION: u32 = 4;
+const SNAPSHOT_VERSION: u32 = 5;
 /// From the first answer of the API server to a Ready node, under emulation.
 pub const READY: Duration = Duration::from_secs(300);
 /// How long a running VM may need, the first on a node included.
