@@ -5,11 +5,18 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use futures::{StreamExt, TryFuture};
+use futures::{
+    StreamExt, TryFuture,
+    future::{Ready, ready},
+};
 use kube::{
     Api, Client, Resource,
     api::{Patch, PatchParams},
-    runtime::{Controller, controller::Action as Requeue, reflector::Lookup},
+    runtime::{
+        Controller,
+        controller::{self, Action as Requeue},
+        reflector::Lookup,
+    },
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
@@ -47,6 +54,20 @@ impl Context {
     }
 }
 
+/// Logs what failed with one of the objects called `what`. That it is not there is no failure: what stands for it may
+/// outlive it, or be somebody else's.
+pub fn log<T, E, Q>(what: &'static str, result: Result<T, controller::Error<E, Q>>) -> Ready<()>
+where
+    E: std::error::Error + 'static,
+    Q: std::error::Error + 'static,
+{
+    match result {
+        Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
+        Err(error) => tracing::warn!("{what}: {error}"),
+    }
+    ready(())
+}
+
 /// Runs `controller` until dropped: each of its objects, called `what` in the log, is reconciled when something about it
 /// changes, and again after `retry` when that failed.
 pub async fn drive<K, R>(
@@ -63,11 +84,7 @@ pub async fn drive<K, R>(
 {
     controller
         .run(reconcile, |_, _, _| Requeue::requeue(retry), Arc::new(Context::new(client)))
-        .for_each(|result| async move {
-            if let Err(error) = result {
-                tracing::warn!("{what}: {error}");
-            }
-        })
+        .for_each(|result| log(what, result))
         .await;
 }
 

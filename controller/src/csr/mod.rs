@@ -18,6 +18,7 @@ use kube::{
 use serde_json::json;
 
 use crate::conditions::seconds;
+use crate::object;
 use decide::Decision;
 
 pub mod decide;
@@ -31,11 +32,7 @@ pub async fn run(client: Client) {
     let only = watcher::Config::default().fields(&format!("spec.signerName={}", decide::SIGNER));
     Controller::new(Api::<CertificateSigningRequest>::all(client.clone()), only)
         .run(reconcile, |_, _, _| Requeue::requeue(RETRY), Arc::new(client))
-        .for_each(|result| async move {
-            if let Err(error) = result {
-                tracing::warn!("certificate request: {error}");
-            }
-        })
+        .for_each(|result| object::log("certificate request", result))
         .await;
 }
 

@@ -19,7 +19,7 @@ use kube::{
 use sheaf_api::names::{POLICY_FINALIZER, POLICY_LABEL};
 use sheaf_api::node_network::{NodeNetworkEnactment, NodeNetworkPolicy};
 
-use crate::object::{Context, RequestError, doing, hold, release, report};
+use crate::object::{self, Context, RequestError, doing, hold, release, report};
 
 pub mod plan;
 
@@ -38,11 +38,7 @@ pub async fn run(client: Client) {
     Controller::new(Api::<NodeNetworkPolicy>::all(client.clone()), watcher::Config::default())
         .watches(Api::<NodeNetworkEnactment>::all(client), watcher::Config::default(), of_policy)
         .run(reconcile, |_, _, _| Requeue::requeue(RETRY), context)
-        .for_each(|result| async move {
-            if let Err(error) = result {
-                tracing::warn!("node network policy: {error}");
-            }
-        })
+        .for_each(|result| object::log("node network policy", result))
         .await;
 }
 

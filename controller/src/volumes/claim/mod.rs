@@ -29,7 +29,7 @@ use sheaf_api::{
 };
 
 use crate::{
-    object::{RequestError, doing, gone},
+    object::{self, RequestError, doing, gone},
     volumes::{
         Shared, VolumeError, all_pools, all_volumes, annotation, handle, is_ours, name_for, room, split,
     },
@@ -60,13 +60,7 @@ pub async fn run(shared: Arc<Shared>) {
             Some(ObjectRef::new(claim.name.as_deref()?).within(claim.namespace.as_deref()?))
         })
         .run(reconcile, |_, _, _| Requeue::requeue(RETRY), shared)
-        .for_each(|result| async move {
-            match result {
-                // A LocalVolume may outlive its claim for a while.
-                Ok(_) | Err(kube::runtime::controller::Error::ObjectNotFound(_)) => {}
-                Err(error) => tracing::warn!("claim: {error}"),
-            }
-        })
+        .for_each(|result| object::log("claim", result))
         .await;
 }
 

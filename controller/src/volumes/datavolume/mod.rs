@@ -18,7 +18,7 @@ use kube::{
 use sheaf_api::{cdi::DataVolume, names::CLAIM_ANNOTATION, storage::LocalVolume};
 
 use crate::{
-    object::{doing, report},
+    object::{self, doing, report},
     tell::News,
     volumes::{
         Shared, VolumeError, all_volumes, annotation,
@@ -46,13 +46,7 @@ pub async fn run(shared: Arc<Shared>) {
             Some(ObjectRef::new(name).within(namespace))
         })
         .run(reconcile, |_, _, _| Requeue::requeue(RETRY), shared)
-        .for_each(|result| async move {
-            match result {
-                // Most claims have no DataVolume.
-                Ok(_) | Err(kube::runtime::controller::Error::ObjectNotFound(_)) => {}
-                Err(error) => tracing::warn!("data volume: {error}"),
-            }
-        })
+        .for_each(|result| object::log("data volume", result))
         .await;
 }
 

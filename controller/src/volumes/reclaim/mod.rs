@@ -20,7 +20,7 @@ use sheaf_api::{
 };
 
 use crate::{
-    object::{RequestError, doing, gone, release},
+    object::{self, RequestError, doing, gone, release},
     volumes::{Shared, VolumeError, all_volumes, annotation, handle, name_for, split},
 };
 use plan::Step;
@@ -44,18 +44,8 @@ pub async fn run(shared: Arc<Shared>) {
             Some(ObjectRef::new(&name_for(&claim)))
         })
         .run(orphan, |_, _, _| Requeue::requeue(RETRY), shared);
-    let persistents = persistents.for_each(|result| async move {
-        if let Err(error) = result {
-            tracing::warn!("persistent volume: {error}");
-        }
-    });
-    // A claim of others has no LocalVolume: that it is not found says nothing.
-    let orphans = orphans.for_each(|result| async move {
-        match result {
-            Ok(_) | Err(kube::runtime::controller::Error::ObjectNotFound(_)) => {}
-            Err(error) => tracing::warn!("local volume: {error}"),
-        }
-    });
+    let persistents = persistents.for_each(|result| object::log("persistent volume", result));
+    let orphans = orphans.for_each(|result| object::log("local volume", result));
     tokio::join!(persistents, orphans);
 }
 

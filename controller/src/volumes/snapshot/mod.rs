@@ -27,7 +27,7 @@ use sheaf_api::{
 };
 
 use crate::{
-    object::{RequestError, doing, gone, hold, release, report},
+    object::{self, RequestError, doing, gone, hold, release, report},
     volumes::{Shared, VolumeError, all_pools, all_volumes, annotation, reclaim::plan::Step, split},
 };
 use plan::Action;
@@ -51,13 +51,7 @@ pub async fn run(shared: Arc<Shared>) {
             Some(ObjectRef::new(&of.name).within(&of.namespace))
         })
         .run(reconcile, |_, _, _| Requeue::requeue(RETRY), shared)
-        .for_each(|result| async move {
-            match result {
-                // A content that is kept outlives its snapshot.
-                Ok(_) | Err(kube::runtime::controller::Error::ObjectNotFound(_)) => {}
-                Err(error) => tracing::warn!("snapshot: {error}"),
-            }
-        })
+        .for_each(|result| object::log("snapshot", result))
         .await;
 }
 
