@@ -68,7 +68,30 @@ udhcpc -i t100 -n -q -t 5 -T 3 -s /bin/true >/dev/null 2>&1 && echo lease taken 
 echo good done
 "#;
 
-fn vm(name: &str, network: &str, script: &str, annotations: &str) -> String {
+/// Untagged in VLAN 100, on another node; it has an address that the other VM looks for in VLAN 200, too.
+const ACCESS: &str = r#"#!/bin/sh
+# hostname: access
+ip addr add 192.168.100.2/24 dev eth1
+ip addr add 192.168.200.2/24 dev eth1
+ip link set eth1 up
+"#;
+
+/// Tagged in VLANs 100 and 200.
+const TRUNK: &str = r#"#!/bin/sh
+# hostname: trunk
+ip link set eth1 up
+for id in 100 200; do
+    ip link add link eth1 name t$id type vlan id $id
+    ip addr add 192.168.$id.1/24 dev t$id
+    ip link set t$id up
+done
+until ping -c 1 -W 2 192.168.100.2 >/dev/null; do sleep 1; done
+echo other node reached
+ping -c 3 -W 2 192.168.200.2 >/dev/null && echo other vlan reached || echo other vlan silent
+"#;
+
+/// A VM on a node of these labels, with an interface behind its node and one in `network`.
+fn vm(name: &str, node: &str, network: &str, script: &str, annotations: &str) -> String {
     let script: String = script.lines().map(|line| format!("              {line}\n")).collect();
     format!(
         r#"---
@@ -80,6 +103,7 @@ spec:
   template:
     metadata: {{annotations: {{{annotations}}}}}
     spec:
+      nodeSelector: {{{node}}}
       domain:
         memory: {{guest: 192Mi}}
         devices:
@@ -104,6 +128,44 @@ fn port(cluster: &Cluster, vm: &str, name: &str) -> Result<Value> {
     ports.into_iter().find(is_it).with_context(|| format!("no port {name} of {vm} in {network}"))
 }
 
+/// Has the bridges of `nodes` keep VLANs apart.
+fn keep_vlans_apart(cluster: &Cluster, nodes: &[&str]) -> Result<()> {
+    cluster.operator.wait_apply(POLICY, READY)?;
+    for name in nodes {
+        cluster.operator.wait(
+            &format!("VLANs of br0 among {name}'s resources"),
+            &["node", name],
+            READY,
+            |node| {
+                let offered = node["status"]["allocatable"].as_object()?;
+                offered.contains_key("vlan.bridge.sheaf.dev/br0").then_some(())
+            },
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
+fn vms_on_two_nodes_meet_in_a_vlan_that_one_has_untagged_and_the_other_tagged() {
+    case("vm-network-nodes", |case| {
+        let cluster = case.cluster()?;
+        let _second = case.second_node(&cluster)?;
+        keep_vlans_apart(&cluster, &["node1", "node2"])?;
+        let on = |node: &str| format!("kubernetes.io/hostname: {node}");
+        let access = vm("access", &on("node2"), "lan100", ACCESS, "");
+        let trunk = vm("trunk", &on("node1"), "default/trunk", TRUNK, "");
+        cluster.operator.wait_apply(&[NETWORKS, &access, &trunk].concat(), READY)?;
+        for (name, node) in [("access", "node2"), ("trunk", "node1")] {
+            let vmi = cluster.operator.wait_vm_running(name, RUNNING)?;
+            assert_eq!(vmi["status"]["nodeName"], node, "{name}");
+        }
+        for line in ["other node reached", "other vlan silent"] {
+            cluster.console_line("trunk", &format!("guest: {line}"))?;
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn guests_are_in_their_vlans_go_out_behind_the_node_and_send_only_as_themselves() {
     case("vm-network", |case| {
@@ -120,7 +182,8 @@ fn guests_are_in_their_vlans_go_out_behind_the_node_and_send_only_as_themselves(
         )?;
         let own = r#"sheaf.dev/addresses: '{"lan": ["192.168.100.1", "192.168.200.1"]}'"#;
         let manifest =
-            [NETWORKS, &vm("bad", "lan100", BAD, own), &vm("good", "default/trunk", GOOD, "")].concat();
+            [NETWORKS, &vm("bad", "", "lan100", BAD, own), &vm("good", "", "default/trunk", GOOD, "")]
+                .concat();
         cluster.operator.wait_apply(&manifest, READY)?;
         cluster.operator.wait_vm_running("bad", RUNNING)?;
         cluster.operator.wait_vm_running("good", RUNNING)?;

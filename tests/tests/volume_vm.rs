@@ -167,10 +167,11 @@ fn writers_of_a_full_pool_wait_are_reported_and_go_on_without_a_bad_block_once_i
         wait_pool(&cluster, "small.node1", "Ready")?;
         let up = cluster.start_vm(&silo(&user_data(SILO)), "silo")?;
 
-        // What Sheaf promises does not fill a pool, so something else must: a volume that is not Sheaf's.
+        // What Sheaf promises does not fill a pool, so something else must: a volume that is not Sheaf's. Its own writes
+        // are refused at the end.
         cluster.root(
             "lvm lvcreate --config 'activation{monitoring=0}' -qq -y --type thin -V 96m -n other --thinpool thin sheaf-small && \
-             head -c 96M /dev/urandom | dd of=/dev/sheaf-small/other bs=1M oflag=direct iflag=fullblock status=none",
+             (dd if=/dev/urandom of=/dev/sheaf-small/other bs=1M count=96 oflag=direct iflag=fullblock status=none || true)",
         )?;
         wait_pool(&cluster, "small.node1", "Full")?;
         cluster.operator.wait("silo is said to wait", &["vmi", "silo"], STEP, |vmi| {

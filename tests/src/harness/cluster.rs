@@ -163,6 +163,19 @@ impl Case {
         Ok(node)
     }
 
+    /// A second machine on the cable of `cluster`, installed, joined by token and Ready as node2; it has a shell.
+    pub fn second_node(&self, cluster: &Cluster) -> Result<Machine> {
+        let node = self.with_image(lab::Node::second(&cluster.ca_hash))?;
+        let iso = self.iso(&cluster.operator, &self.built()?, &node)?;
+        let mut machine = NodeMachine::blank(&self.tools, &node, self.work(), &self.artefacts())?;
+        machine.spec.lan = Lan::Cable(cluster.switch.socket());
+        machine.install(Medium::Usb(iso), |_| {})?;
+        machine.spec.shell = true;
+        let second = machine.boot()?;
+        cluster.operator.wait_node_ready("node2", READY)?;
+        Ok(second)
+    }
+
     /// A medium that installs `node`.
     pub fn iso(&self, operator: &Operator, built: &Built, node: &lab::Node) -> Result<PathBuf> {
         let (config, iso) =

@@ -7,8 +7,7 @@ use crate::Report;
 use crate::kit::{Kit, MOUNT, RUN};
 use anyhow::{Context as _, Result};
 use serde_json::json;
-use sheaf_machine::spec::Lan;
-use sheaf_machine::{Machine, Medium, NodeMachine, lab};
+use sheaf_machine::{Machine, lab};
 use sheaf_tests::harness::{Case, Cluster, READY, RUNNING};
 use std::time::Duration;
 
@@ -45,16 +44,9 @@ impl Report {
     }
 }
 
-/// node2, installed and joined, with a shell.
+/// node2, with what its VMs need, and a shell that answers.
 fn second_node(case: &Case, cluster: &Cluster) -> Result<Machine> {
-    let node = case.with_image(lab::Node::second(&cluster.ca_hash))?;
-    let iso = case.iso(&cluster.operator, &case.built()?, &node)?;
-    let mut machine = NodeMachine::blank(&case.tools, &node, case.work(), &case.artefacts())?;
-    machine.spec.lan = Lan::Cable(cluster.switch.socket());
-    machine.install(Medium::Usb(iso), |_| {})?;
-    machine.spec.shell = true;
-    let second = machine.boot()?;
-    cluster.operator.wait_node_ready("node2", READY)?;
+    let second = case.second_node(cluster)?;
     let label = format!("image.sheaf.dev/{}", sheaf_tests::harness::IMAGE);
     cluster.operator.wait("image's label on node2", &["node", "node2"], READY, |object| {
         object["metadata"]["labels"][&label].as_str().map(drop)
