@@ -26,6 +26,16 @@ const SIZE: (u16, u16) = (80, 24);
 /// What a program sends to learn where the cursor is.
 const ASKS_CURSOR: &[u8] = b"\x1b[6n";
 
+/// Where `words` begins in `bytes`.
+fn position(bytes: &[u8], words: &[u8]) -> Option<usize> {
+    bytes.windows(words.len()).position(|window| window == words)
+}
+
+/// With how many of the first bytes of `words` do `bytes` end?
+fn begun(bytes: &[u8], words: &[u8]) -> usize {
+    (1..words.len()).rev().find(|length| bytes.ends_with(&words[..*length])).unwrap_or(0)
+}
+
 /// A terminal at the other end of a machine's serial line.
 struct Terminal {
     line: UnixStream,
@@ -38,15 +48,21 @@ impl Terminal {
         let screen = Arc::new(Mutex::new(vt100::Parser::new(SIZE.1, SIZE.0, 0)));
         let (mut reader, mut answers, parser) = (line.try_clone()?, line.try_clone()?, screen.clone());
         std::thread::spawn(move || {
-            let mut bytes = [0; 4096];
+            let (mut bytes, mut heard) = ([0; 4096], Vec::new());
             while let Ok(length @ 1..) = reader.read(&mut bytes) {
+                heard.extend_from_slice(&bytes[..length]);
                 let Ok(mut parser) = parser.lock() else { return };
-                parser.process(&bytes[..length]);
-                // As a terminal does.
-                if bytes[..length].windows(ASKS_CURSOR.len()).any(|bytes| bytes == ASKS_CURSOR) {
+                // As a terminal does: where the cursor is when it is asked, and not after what was drawn since.
+                while let Some(asked) = position(&heard, ASKS_CURSOR) {
+                    parser.process(&heard[..asked]);
+                    heard.drain(..asked + ASKS_CURSOR.len());
                     let (row, column) = parser.screen().cursor_position();
                     let _ = write!(answers, "\x1b[{};{}R", row + 1, column + 1);
                 }
+                // The end may be the beginning of a question.
+                let whole = heard.len() - begun(&heard, ASKS_CURSOR);
+                parser.process(&heard[..whole]);
+                heard.drain(..whole);
             }
         });
         Ok(Self { line, screen })
