@@ -19,6 +19,8 @@ const ANSWER: Duration = Duration::from_secs(30);
 const NETWORK: Duration = Duration::from_secs(180);
 /// A screen that does not show by then what it should is asked to be drawn anew.
 const REDRAW: Duration = Duration::from_secs(5);
+/// A screen that was the same for so long is not being drawn any more.
+const QUIET: Duration = Duration::from_millis(200);
 /// Between two looks at the screen.
 const LOOK: Duration = Duration::from_millis(20);
 /// Columns and rows of the terminal: the smallest that the installer takes.
@@ -72,6 +74,18 @@ impl Terminal {
         self.screen.lock().map(|parser| parser.screen().contents()).unwrap_or_default()
     }
 
+    /// The screen, once nothing is drawn on it any more: a key's effect may come in two pieces.
+    fn settled(&self) -> String {
+        let mut before = None;
+        let shown = until(REDRAW, QUIET, || {
+            let now = self.screen();
+            let is_still = before.as_ref() == Some(&now);
+            before = Some(now.clone());
+            is_still.then_some(now)
+        });
+        shown.unwrap_or_else(|| self.screen())
+    }
+
     /// Waits until the screen shows `text`. An emulated line repeats a byte now and then where the processor is shared by
     /// many: like an operator, it is asked to draw its screen anew.
     fn sees(&mut self, text: &str, deadline: Duration) -> Result<()> {
@@ -94,7 +108,7 @@ impl Terminal {
         let marks =
             ["> ", "> (x) ", "> ( ) ", "> [x] ", "> [ ] ", "> [ "].map(|mark| format!("{mark}{text}"));
         for _ in 0..60 {
-            let before = self.screen();
+            let before = self.settled();
             if marks.iter().any(|mark| before.contains(mark.as_str())) {
                 return Ok(());
             }
