@@ -74,6 +74,12 @@ pub fn status_of(object: &LocalVolume, stand: &Stand, now: Timestamp) -> LocalVo
         Stand::Good { bytes, short } => {
             status.phase = Some(VolumePhase::Ready);
             status.size_bytes = Some(*bytes);
+            if object.spec.source.http.is_some() {
+                // What was told last of its filling may be older than the end of it.
+                let told = status.progress.unwrap_or_default();
+                let done_bytes = told.total_bytes.unwrap_or(told.done_bytes);
+                status.progress = Some(Progress { done_bytes, percent: Some(100), ..told });
+            }
             if object.spec.kind == VolumeKind::Volume {
                 status.device_path =
                     Some(device_path(&object.spec.pool, object.metadata.name.as_deref().unwrap_or_default()));

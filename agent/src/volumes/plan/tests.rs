@@ -105,6 +105,16 @@ fn failure(reason: VolumeReason, until: Option<i64>) -> Failure {
 }
 
 #[test]
+fn a_volume_that_was_filled_says_so_whatever_was_told_last_of_it() {
+    let mut object = object("pvc-1", http());
+    let half = Progress { done_bytes: 3, total_bytes: Some(8), percent: Some(37) };
+    object.status = Some(status_of(&object, &Stand::Filling(half), Timestamp::UNIX_EPOCH));
+    let good = Stand::Good { bytes: GIB, short: None };
+    let whole = Progress { done_bytes: 8, total_bytes: Some(8), percent: Some(100) };
+    assert_eq!(status_of(&object, &good, Timestamp::UNIX_EPOCH).progress, Some(whole));
+}
+
+#[test]
 fn a_new_volume_is_held_then_made_then_finished() {
     let mut bare = object("pvc-1", json!({"blank": {}}));
     bare.metadata.finalizers = None;
