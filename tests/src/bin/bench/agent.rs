@@ -6,7 +6,7 @@ use crate::{AGENT_RSS, Report, mebibytes};
 use anyhow::Result;
 use serde_json::{Value, json};
 use sheaf_machine::Disk;
-use sheaf_tests::harness::Case;
+use sheaf_tests::harness::{Case, READY};
 use std::time::{Duration, Instant};
 
 const DISKS: usize = 24;
@@ -50,7 +50,7 @@ impl Report {
         let start = Instant::now();
         let volumes: Vec<Value> = (0..VOLUMES).map(volume).collect();
         let list = json!({"apiVersion": "v1", "kind": "List", "items": volumes});
-        cluster.operator.apply(&list.to_string())?;
+        cluster.operator.wait_apply(&list.to_string(), READY)?;
         cluster.operator.wait("volumes that are all Ready", &["localvolumes"], MADE, |list| {
             let is_ready = |volume: &&Value| volume["status"]["phase"] == "Ready";
             (list["items"].as_array()?.iter().filter(is_ready).count() == VOLUMES).then_some(())
