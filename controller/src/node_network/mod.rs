@@ -9,7 +9,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api, Client,
@@ -19,7 +18,7 @@ use kube::{
 use sheaf_api::names::{POLICY_FINALIZER, POLICY_LABEL};
 use sheaf_api::node_network::{NodeNetworkEnactment, NodeNetworkPolicy};
 
-use crate::object::{self, Context, RequestError, doing, hold, release, report};
+use crate::object::{Context, RequestError, doing, drive, hold, release, report};
 
 pub mod plan;
 
@@ -32,14 +31,16 @@ const BUSY: Duration = Duration::from_secs(10);
 
 /// Runs until dropped.
 pub async fn run(client: Client) {
-    let context = Arc::new(Context::new(client.clone()));
     let of_policy =
         |enactment: NodeNetworkEnactment| Some(ObjectRef::<NodeNetworkPolicy>::new(&enactment.spec.policy));
-    Controller::new(Api::<NodeNetworkPolicy>::all(client.clone()), watcher::Config::default())
-        .watches(Api::<NodeNetworkEnactment>::all(client), watcher::Config::default(), of_policy)
-        .run(reconcile, |_, _, _| Requeue::requeue(RETRY), context)
-        .for_each(|result| object::log("node network policy", result))
-        .await;
+    let policies = Api::<NodeNetworkPolicy>::all(client.clone());
+    let enactments = Api::<NodeNetworkEnactment>::all(client.clone());
+    let controller = Controller::new(policies, watcher::Config::default()).watches(
+        enactments,
+        watcher::Config::default(),
+        of_policy,
+    );
+    drive(controller, client, "node network policy", RETRY, reconcile).await;
 }
 
 async fn reconcile(seen: Arc<NodeNetworkPolicy>, context: Arc<Context>) -> Result<Requeue, RequestError> {
