@@ -18,7 +18,7 @@ use sheaf_api::node_network::enactment::Probe;
 use sheaf_config::node::Network;
 use sheaf_host::alarm::Alarm;
 use sheaf_host::call::Call;
-use sheaf_host::links::Links;
+use sheaf_host::links::{Link, Links};
 use sheaf_host::networkd::Networkd;
 use sheaf_host::nic::Nic as Card;
 use sheaf_host::reach::Reach;
@@ -176,8 +176,8 @@ fn uptime() -> f64 {
 }
 
 /// The cards among the kernel's links.
-pub fn cards(links: &[sheaf_host::links::Link]) -> Vec<Card> {
-    let card = |link: &sheaf_host::links::Link| Card {
+pub fn cards(links: &[Link]) -> Vec<Card> {
+    let card = |link: &Link| Card {
         name: link.name.clone(),
         permanent_mac: link.permanent_mac.clone(),
         path: link.place.clone(),
@@ -246,15 +246,15 @@ impl Trials {
         if api_always && !before.iter().any(|answer| answer.name == probes::API_SERVER && answer.passed) {
             return Err(NotTried::Later("the API server does not answer, so nothing is changed now".into()));
         }
-        let Some(trial) = self.begin(change, &merged, wait).await? else {
+        let Some((trial, steps)) = self.begin(change, &merged, wait).await? else {
             // Nothing to do on the machine: only to be remembered.
             let kept = change.after.confirm(&self.paths).map_err(NotTried::Failed);
             return kept.map(|()| Ended::Kept(probes::table(&before, &[], &[]), None));
         };
         let mut after = Vec::new();
-        let failed = match self.apply(&trial, change).await {
+        let failed = match self.apply(&trial, &steps).await {
             Ok(()) => {
-                let verified = Some((merged.network.clone(), worked.clone()));
+                let verified = Some((merged.network, worked));
                 self.watch(&trial, &before, api_always, &api_server, verified, &mut after).await
             }
             Err(error) => Some(Answer {
@@ -273,15 +273,15 @@ impl Trials {
                     let degraded = links.map(|links| links.message.clone()).filter(|said| !said.is_empty());
                     Ok(Ended::Kept(probes::table(&before, &after, &[]), degraded))
                 }
-                Err(error) => Ok(self.undone(&trial, format!("{error:#}"), &before, &after).await),
+                Err(error) => {
+                    let why = format!("{error:#}");
+                    self.give_up(&trial, &why).await;
+                    Ok(Ended::TakenBack("keep".to_owned(), why, probes::table(&before, &after, &[])))
+                }
             };
         };
         tracing::warn!("{}: {}: {}; taking it back", trial.title, failed.name, failed.message);
-        let why = format!("{}: {}", failed.name, failed.message);
-        if let Err(error) = self.take_back(Some(&trial.id), &why).await {
-            // The alarm comes on top.
-            tracing::error!("{}: taking it back: {error:#}", trial.title);
-        }
+        self.give_up(&trial, &format!("{}: {}", failed.name, failed.message)).await;
         let restored = self.restored(&before, &api_server, &as_it_was).await;
         let why = match restored.iter().find(|answer| answer.name == probes::LINKS && !answer.passed) {
             None => failed.message,
@@ -291,29 +291,29 @@ impl Trials {
         Ok(Ended::TakenBack(failed.name.to_owned(), why, probes))
     }
 
-    async fn undone(&self, trial: &Trial, why: String, before: &[Answer], after: &[Answer]) -> Ended {
-        if let Err(error) = self.take_back(Some(&trial.id), &why).await {
+    /// Takes `trial` back; where that fails the alarm comes on top.
+    async fn give_up(&self, trial: &Trial, why: &str) {
+        if let Err(error) = self.take_back(Some(&trial.id), why).await {
             tracing::error!("{}: taking it back: {error:#}", trial.title);
         }
-        Ended::TakenBack("keep".to_owned(), why, probes::table(before, after, &[]))
     }
 
-    /// Writes down how to come back, and has systemd do so unless told otherwise.
+    /// Writes down how to come back, and has systemd do so unless told otherwise; gives the steps there, if there are any.
     async fn begin(
         &self,
         change: &Change,
         merged: &Merged,
         wait: Option<Duration>,
-    ) -> Result<Option<Trial>, NotTried> {
+    ) -> Result<Option<(Trial, Vec<Step>)>, NotTried> {
         let _lock = self.lock().map_err(NotTried::Failed)?;
         if let Some(other) = self.current().map_err(NotTried::Failed)? {
             return Err(NotTried::Later(format!("{} is on trial", other.title)));
         }
-        let (steps, undo) = self.steps(change, merged)?;
+        let links = self.hosts.links.list().map_err(|error| NotTried::Failed(error.into()))?;
+        let (steps, undo) = self.steps(change, merged, &links);
         if steps.is_empty() {
             return Ok(None);
         }
-        let links = self.hosts.links.list().map_err(|error| NotTried::Failed(error.into()))?;
         if let Some((bridge, vms)) = change::under_vms(&steps, &links).first() {
             let are = if *vms == 1 {
                 "an interface of a VM is".into()
@@ -345,35 +345,33 @@ impl Trials {
             return Err(NotTried::Failed(error.into()));
         }
         tracing::info!("{}: on trial, taken back in {} s unless all is well", trial.title, lasts.as_secs());
-        Ok(Some(trial))
+        Ok(Some((trial, steps)))
+    }
+
+    /// The network that a change leaves. What was confirmed and no longer fits node.toml was left out at boot.
+    fn network_before(&self, change: &Change, cards: &[Card]) -> Network {
+        merge_what_fits(&change.node, &change.before.layers, cards, self.usual().as_deref()).0.network
     }
 
     /// The network that a change leaves and which of its links work in `links`; none when not all is as it was asked for
     /// even now.
-    fn as_it_is(&self, change: &Change, links: &[sheaf_host::links::Link]) -> Option<Verified> {
-        let now =
-            merge_what_fits(&change.node, &change.before.layers, &cards(links), self.usual().as_deref());
-        let network = now.0.network;
+    fn as_it_is(&self, change: &Change, links: &[Link]) -> Option<Verified> {
+        let network = self.network_before(change, &cards(links));
         let works = verify::working(&network, links);
         let is_whole = verify::verify(&network, links, &works).iter().all(|finding| !finding.is_grave);
         is_whole.then_some((network, works))
     }
 
     /// The way there and the way back.
-    fn steps(&self, change: &Change, merged: &Merged) -> Result<(Vec<Step>, Vec<Step>), NotTried> {
-        let links = self.hosts.links.list().map_err(|error| NotTried::Failed(error.into()))?;
-        let (cards, usual) = (cards(&links), self.usual());
-        // What was confirmed and no longer fits node.toml was left out at boot.
-        let now = merge_what_fits(&change.node, &change.before.layers, &cards, usual.as_deref()).0.network;
+    fn steps(&self, change: &Change, merged: &Merged, links: &[Link]) -> (Vec<Step>, Vec<Step>) {
+        let (cards, usual) = (cards(links), self.usual());
+        let now = self.network_before(change, &cards);
         let machine = Machine { cards: &cards, usual: usual.as_deref() };
-        let there = change::steps(&now, &merged.network, machine);
-        Ok((there, change::steps(&merged.network, &now, machine)))
+        (change::steps(&now, &merged.network, machine), change::steps(&merged.network, &now, machine))
     }
 
-    async fn apply(&self, trial: &Trial, change: &Change) -> anyhow::Result<()> {
-        let merged = self.merged(&change.node, &change.after)?;
-        let (steps, _) = self.steps(change, &merged)?;
-        for step in &steps {
+    async fn apply(&self, trial: &Trial, steps: &[Step]) -> anyhow::Result<()> {
+        for step in steps {
             tracing::info!("{}: {step}", trial.title);
             self.carry_out(step).await.with_context(|| step.to_string())?;
         }
@@ -475,14 +473,14 @@ impl Trials {
             return Ok(None);
         }
         tracing::warn!("{}: taken back: {why}", trial.title);
-        let mut failures = Vec::new();
+        let (mut failures, mut failed_reload) = (Vec::new(), false);
         for step in &trial.undo {
             if let Err(error) = self.carry_out(step).await {
                 tracing::error!("{}: taking back: {step}: {error:#}", trial.title);
                 failures.push(format!("{step}: {error:#}"));
+                failed_reload |= *step == Step::Reload;
             }
         }
-        let failed_reload = failures.iter().any(|failure| failure.starts_with("reload"));
         // Without networkd nothing is back: whoever asked tries again. Any other step that failed is told.
         anyhow::ensure!(!failed_reload, "{}", failures.join("; "));
         let told =
