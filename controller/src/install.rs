@@ -75,17 +75,17 @@ pub async fn install(client: &Client) -> Result<(), InstallError> {
     create(&Api::<VolumeSnapshotClass>::all(client.clone()), "VolumeSnapshotClass", class::snapshot_class())
         .await?;
     apply(&Api::<RuntimeClass>::all(client.clone()), "RuntimeClass", RUNTIME_CLASS, runtime_class()).await?;
-    let roles: Api<ClusterRole> = Api::all(client.clone());
-    apply(&roles, "ClusterRole", policy::node::ROLE, policy::node::role()).await?;
-    let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
-    apply(&bindings, "ClusterRoleBinding", policy::node::ROLE, policy::node::role_binding()).await?;
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
     for (name, body) in policy::all() {
         apply(&policies, "ValidatingAdmissionPolicy", name, body).await?;
         apply(&bindings, "ValidatingAdmissionPolicyBinding", name, policy::binding(name)).await?;
     }
-    Ok(())
+    // After the policies: what a role opens, they bound.
+    let roles: Api<ClusterRole> = Api::all(client.clone());
+    apply(&roles, "ClusterRole", policy::node::ROLE, policy::node::role()).await?;
+    let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
+    apply(&bindings, "ClusterRoleBinding", policy::node::ROLE, policy::node::role_binding()).await
 }
 
 async fn apply<K>(api: &Api<K>, kind: &str, name: &str, body: Value) -> Result<(), InstallError>

@@ -5,9 +5,7 @@
 
 use crate::cluster::{ControlPlane, kube_binary};
 use anyhow::{Result, ensure};
-use k8s_openapi::api::{
-    admissionregistration::v1::ValidatingAdmissionPolicyBinding, core::v1::ServiceAccount,
-};
+use k8s_openapi::api::{core::v1::ServiceAccount, rbac::v1::ClusterRoleBinding};
 use kube::{Api, Client};
 use sheaf_host::run::{Command, System};
 use std::{
@@ -20,6 +18,36 @@ use std::{
 const SOON: Duration = Duration::from_secs(90);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// What a policy refuses, and nothing else does.
+struct Refused {
+    policy: &'static str,
+    /// Whom kubectl acts for; nobody is the administrator.
+    by: &'static [&'static str],
+    object: &'static str,
+}
+
+/// One a policy.
+const REFUSED: [Refused; 3] = [
+    Refused {
+        policy: "sheaf-node-owns",
+        by: &["--as=system:node:n2", "--as-group=system:nodes"],
+        object: r#"{"apiVersion": "sheaf.dev/v1alpha1", "kind": "BlockDevice", "metadata": {"name": "n1.serial-a"},
+            "spec": {"nodeName": "n1", "identity": {"serial": "A"}}}"#,
+    },
+    Refused {
+        policy: "sheaf-networks",
+        by: &[],
+        object: r#"{"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+            "metadata": {"name": "none"}, "spec": {"config": "none"}}"#,
+    },
+    Refused {
+        policy: "sheaf-placeholder-pods",
+        by: &[],
+        object: r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "not-the-controllers"},
+            "spec": {"runtimeClassName": "sheaf-vm", "containers": [{"name": "vm", "image": "vm"}]}}"#,
+    },
+];
 
 /// A control plane with a controller that leads it.
 pub struct Controlled {
@@ -43,16 +71,31 @@ impl Controlled {
         let kubeconfig = plane.controller_kubeconfig();
         let controller = tokio::spawn(async move { sheaf_controller::run(&kubeconfig).await });
         let this = Self { client: plane.admin.clone(), plane, controller };
-        // The policy is the last thing that is installed.
-        let policies: Api<ValidatingAdmissionPolicyBinding> = Api::all(this.client.clone());
-        wait("the controller installs what it needs", async || {
-            policies.get_opt("sheaf-placeholder-pods").await
-        })
-        .await?;
+        // The nodes' role is the last thing that is installed.
+        let bindings: Api<ClusterRoleBinding> = Api::all(this.client.clone());
+        wait("the controller installs what it needs", async || bindings.get_opt("sheaf:node").await).await?;
         // Without it no Pod is admitted at all.
         let accounts: Api<ServiceAccount> = Api::default_namespaced(this.client.clone());
         wait("the namespace has its service account", async || accounts.get_opt("default").await).await?;
+        for refused in &REFUSED {
+            this.enforces(refused).await?;
+        }
         Ok(this)
+    }
+
+    /// Waits until the API server refuses an object by a policy: it reads policies once a second and reports nowhere
+    /// that it has.
+    async fn enforces(&self, Refused { policy, by, object }: &Refused) -> Result<()> {
+        let verb = [&["create", "--dry-run=server"], *by].concat();
+        let end = Instant::now() + SOON;
+        loop {
+            let said = self.kubectl_with(&verb, object)?;
+            if said.contains(&format!("ValidatingAdmissionPolicy '{policy}'")) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "not within {SOON:?}: policy {policy} is in force: {said}");
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// What kubectl says, on either stream.
