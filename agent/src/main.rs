@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use sheaf_agent::cluster::token;
 use sheaf_agent::network::by_hand;
 use sheaf_agent::paths::Paths;
+use sheaf_agent::volumes::upload::send::{Upload, send};
 use sheaf_agent::{config, console, runtime};
 use sheaf_host::hostname::{Kernel, SetHostname};
 use sheaf_host::run::{Output, Run, RunError, System};
@@ -52,6 +53,7 @@ enum Command {
         command: Option<NetworkCommand>,
     },
     /// Shows every volume of this node: size, phase, what it is filled from, what is wrong with it.
+    #[command(args_conflicts_with_subcommands = true)]
     Volumes {
         /// As data instead.
         #[arg(long)]
@@ -59,6 +61,8 @@ enum Command {
         /// Again at every change, for ever.
         #[arg(long)]
         watch: bool,
+        #[command(subcommand)]
+        command: Option<VolumesCommand>,
     },
     /// Shows every disk of this node: identity, size, health, role, who uses it, what is odd about it.
     Disks {
@@ -83,6 +87,24 @@ enum Command {
         /// The whole document instead.
         #[arg(long)]
         json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum VolumesCommand {
+    /// Sends an image into a volume of this node that waits for one: of a DataVolume with source upload. Raw or qcow2,
+    /// either packed by xz, zstd or gzip.
+    Upload {
+        /// The DataVolume or claim, namespace/name; or the volume's own name.
+        into: String,
+        /// The image; - is standard input.
+        file: PathBuf,
+        /// How many bytes standard input has: whether it is all that there is, is known by that or by --sha256.
+        #[arg(long)]
+        bytes: Option<u64>,
+        /// SHA-256 of the file, 64 hexadecimal digits.
+        #[arg(long)]
+        sha256: Option<String>,
     },
 }
 
@@ -150,7 +172,14 @@ fn main() -> anyhow::Result<()> {
             console::show(watch, || console::network(&paths, json))
         }
         Command::Network { command: Some(command), .. } => network_by_hand(paths, &arguments.root, command),
-        Command::Volumes { json, watch } => console::show(watch, || console::volumes(&paths, json)),
+        Command::Volumes { json, watch, command: None } => {
+            console::show(watch, || console::volumes(&paths, json))
+        }
+        Command::Volumes { command: Some(VolumesCommand::Upload { into, file, bytes, sha256 }), .. } => {
+            let upload = Upload { into, file, bytes, sha256 };
+            println!("{}", send(&paths.uploads(), &upload, |line| eprintln!("{line}"))?);
+            Ok(())
+        }
         Command::Disks { json, watch } => console::show(watch, || console::disks(&paths, json)),
         Command::Pools { json, watch } => console::show(watch, || console::pools(&paths, json)),
         Command::Status { json } => {

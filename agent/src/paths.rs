@@ -67,6 +67,11 @@ impl Paths {
         self.run.join("agent.alive")
     }
 
+    /// Where images for volumes come in: `/run/sheaf/upload.sock`.
+    pub fn uploads(&self) -> PathBuf {
+        self.run.join("upload.sock")
+    }
+
     /// Trusted certificate authorities: `/etc/ssl/certs/ca-certificates.crt`.
     pub fn authorities(&self) -> PathBuf {
         self.etc.join("ssl/certs/ca-certificates.crt")

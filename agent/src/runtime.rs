@@ -86,6 +86,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         disks::Hosts { run: Arc::new(System), lvm: lvm.clone(), news: Arc::new(Udev), root: "/".into() };
     controllers.start("disks", disks::run(ctx.clone(), found, disk_hosts, look.clone()));
     let volume_hosts = volumes::Hosts {
+        uploads: Arc::default(),
         lvm: lvm.clone(),
         fetch: Arc::new(http(&ctx)),
         run: Arc::new(System),

@@ -27,6 +27,7 @@ pub mod nic;
 pub mod reach;
 pub mod run;
 pub mod smart;
+pub mod socket;
 pub mod space;
 pub mod systemd;
 pub mod trust;

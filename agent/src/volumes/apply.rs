@@ -6,6 +6,7 @@
 use super::api::Cluster;
 use super::fill::{FillError, Order, SCRATCH, fill};
 use super::plan::Action;
+use super::upload::receive::receive;
 use super::{HALF, Hosts, SNAPSHOT, TAG};
 use anyhow::Context as _;
 use sheaf_api::storage::LocalVolume;
@@ -96,29 +97,38 @@ struct Work {
 }
 
 impl Work {
+    /// The order to fill the volume, with nothing beside it that an earlier try left.
+    fn order(&self, url: &str, checksum: Option<&String>) -> Result<Order, LvmError> {
+        let scratch = format!("{}{SCRATCH}", self.name);
+        if self.hosts.lvm.volumes(&self.group)?.iter().any(|volume| volume.name == scratch) {
+            self.hosts.lvm.remove_volume(&self.group, &scratch)?;
+        }
+        Ok(Order {
+            group: self.group.clone(),
+            name: self.name.clone(),
+            bytes: self.bytes,
+            url: url.to_owned(),
+            checksum: checksum.cloned(),
+            stop: self.stop.clone(),
+        })
+    }
+
     fn run(&self, action: &Action) -> Result<(), Failed> {
         let (lvm, group, name) = (&self.hosts.lvm, self.group.as_str(), self.name.as_str());
         match action {
-            Action::Create { bytes } => lvm.create_volume(group, name, *bytes, &[TAG, HALF])?,
+            Action::Create { bytes, half } => {
+                let tags: &[&str] = if *half { &[TAG, HALF] } else { &[TAG] };
+                lvm.create_volume(group, name, *bytes, tags)?;
+            }
             Action::Copy { origin, writable } => {
                 let tags: &[&str] = if *writable { &[TAG, HALF] } else { &[TAG, HALF, SNAPSHOT] };
                 lvm.snapshot(group, origin, name, tags)?;
             }
             Action::Fill { url, checksum } => {
-                // What an earlier try left beside the volume.
-                let scratch = format!("{name}{SCRATCH}");
-                if lvm.volumes(group)?.iter().any(|volume| volume.name == scratch) {
-                    lvm.remove_volume(group, &scratch)?;
-                }
-                let order = Order {
-                    group: group.to_owned(),
-                    name: name.to_owned(),
-                    bytes: self.bytes,
-                    url: url.clone(),
-                    checksum: checksum.clone(),
-                    stop: self.stop.clone(),
-                };
-                fill(&self.hosts, &order, &*self.show)?;
+                fill(&self.hosts, &self.order(url, Some(checksum))?, &*self.show)?;
+            }
+            Action::Receive => {
+                receive(&self.hosts, self.order("the upload", None)?, &*self.show)?;
             }
             Action::Finish => {
                 // What was copied or poured is on the disk before the volume counts as complete.

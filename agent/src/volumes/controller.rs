@@ -90,6 +90,7 @@ impl<C: Cluster> Controller<C> {
     /// Until shutdown.
     pub async fn run(mut self) -> anyhow::Result<()> {
         let mut shutdown = self.ctx.shutdown.clone();
+        let mut offers = self.hosts.uploads.news();
         // Progress of a fill is no news about logical volumes.
         let mut ask_lvm = true;
         loop {
@@ -102,6 +103,7 @@ impl<C: Cluster> Controller<C> {
                     return Ok(());
                 }
                 changed = self.listed.changed() => if changed.is_err() { return Ok(()) },
+                Ok(()) = offers.changed() => ask_lvm = false,
                 Some((name, progress)) = self.told.recv() => {
                     ask_lvm = false;
                     if let Some(known) = self.memory.filling.get_mut(&name) {
@@ -139,12 +141,14 @@ impl<C: Cluster> Controller<C> {
             objects: &listed.objects,
             groups: &groups,
             memory: &self.memory,
+            offered: &self.hosts.uploads.waiting(),
             now,
             settled: now >= self.started + SETTLED,
         });
         for (name, group, action) in &planned.actions {
             self.dispatch(name, group, action, &listed);
         }
+        self.hosts.uploads.tell(&planned.stands);
         self.report(&listed, &planned.stands).await;
         self.publish(&listed, &planned);
         view::show(&self.ctx, &listed, &groups, &planned);
@@ -188,7 +192,7 @@ impl<C: Cluster> Controller<C> {
                 self.memory.begun.insert(name.to_owned());
                 self.memory.filled.remove(name);
             }
-            Action::Fill { .. } => {
+            Action::Fill { .. } | Action::Receive => {
                 self.memory.filling.insert(name.to_owned(), Progress::default());
                 self.stops.insert(name.to_owned(), stop.clone());
             }
@@ -217,7 +221,7 @@ impl<C: Cluster> Controller<C> {
     fn done(&mut self, name: String, action: &Action, result: Result<(), Failed>) {
         let memory = &mut self.memory;
         memory.busy.remove(&name);
-        if matches!(action, Action::Fill { .. }) {
+        if action.fills() {
             memory.filling.remove(&name);
             self.stops.remove(&name);
         }
@@ -228,7 +232,7 @@ impl<C: Cluster> Controller<C> {
             (Action::Fill { .. }, Ok(())) => {
                 memory.filled.insert(name);
             }
-            (Action::Finish, Ok(())) => {
+            (Action::Create { half: false, .. } | Action::Receive | Action::Finish, Ok(())) => {
                 memory.begun.remove(&name);
                 memory.failed.remove(&name);
             }
@@ -243,7 +247,7 @@ impl<C: Cluster> Controller<C> {
             (_, Ok(())) => {}
             (action, Err(failed)) => {
                 tracing::warn!(volume = name, ?action, "failed: {}", failed.message);
-                if matches!(action, Action::Fill { .. } | Action::Create { .. } | Action::Copy { .. }) {
+                if action.fills() || matches!(action, Action::Create { .. } | Action::Copy { .. }) {
                     // What is there of it is removed, and begun again.
                     memory.begun.remove(&name);
                 }

@@ -6,7 +6,7 @@
 //! object asks to have removed.
 //!
 //! observe ([`listed`], [`observed`]) → [`plan`] → [`apply`] ([`fill`] brings images in) → the next look verifies →
-//! report ([`api`]). No state is kept that can not be seen again. A volume carries the tag `sheaf.half` from the moment
+//! report ([`api`]). Whoever sends an image comes in at [`upload`]. No state is kept that can not be seen again. A volume carries the tag `sheaf.half` from the moment
 //! it exists until it is complete and on the disk: whatever an agent finds so that it did not begin itself is what a
 //! power cut or a crash left, and is removed and begun again.
 
@@ -18,6 +18,7 @@ pub mod observed;
 pub mod plan;
 #[cfg(test)]
 mod tests;
+pub mod upload;
 pub mod view;
 
 use crate::channels::Context;
@@ -46,6 +47,8 @@ pub struct Hosts {
     pub run: Arc<dyn Run>,
     /// Where devices are: `/dev`.
     pub devices: PathBuf,
+    /// Who waits to send an image.
+    pub uploads: Arc<upload::desk::Uploads>,
 }
 
 /// A volume of this node, for whoever uses it.
@@ -68,6 +71,10 @@ pub type Volumes = Option<BTreeMap<String, Usable>>;
 pub async fn run(ctx: Context, publish: watch::Sender<Volumes>, hosts: Hosts) -> anyhow::Result<()> {
     let cluster = Arc::new(objects::Kube::new(ctx.cluster.clone()));
     let listed = watch::Sender::new(listed::Listed::default());
+    // Volumes are made and filled from servers without it.
+    if let Err(error) = upload::desk::open(&ctx.paths.uploads(), listed.subscribe(), hosts.uploads.clone()) {
+        tracing::error!("no uploads: {:#}", anyhow::Error::from(error));
+    }
     let control = controller::Controller::new(ctx.clone(), hosts, cluster, listed.subscribe(), publish).run();
     let follow = listed::follow(ctx.cluster.clone(), &listed, listed::by_name, listed::Scope::ThisNode);
     tokio::select! {

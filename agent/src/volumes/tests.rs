@@ -20,13 +20,13 @@ const GROUP: &str = "sheaf-default";
 const MIB: u64 = 1 << 20;
 
 /// An API server in memory whose list the controller follows.
-struct FakeCluster {
-    listed: watch::Sender<Listed<LocalVolume>>,
+pub(super) struct FakeCluster {
+    pub(super) listed: watch::Sender<Listed<LocalVolume>>,
     away: std::sync::atomic::AtomicBool,
 }
 
 impl FakeCluster {
-    fn change(&self, name: &str, change: impl FnOnce(&mut LocalVolume)) -> anyhow::Result<()> {
+    pub(super) fn change(&self, name: &str, change: impl FnOnce(&mut LocalVolume)) -> anyhow::Result<()> {
         anyhow::ensure!(!self.away.load(std::sync::atomic::Ordering::Relaxed), "the API server is away");
         self.listed.send_if_modified(|listed| {
             let Some(object) = listed.objects.get_mut(name) else { return false };
@@ -59,20 +59,21 @@ impl Cluster for FakeCluster {
 }
 
 /// A node with a pool of 256 MiB, and an agent that can be ended and begun again.
-struct Node {
-    root: PathBuf,
-    lvm: Arc<FakeLvm>,
+pub(super) struct Node {
+    pub(super) root: PathBuf,
+    pub(super) lvm: Arc<FakeLvm>,
     fetch: Arc<FakeFetch>,
-    cluster: Arc<FakeCluster>,
-    image: Vec<u8>,
+    pub(super) cluster: Arc<FakeCluster>,
+    pub(super) image: Vec<u8>,
+    pub(super) uploads: Arc<upload::desk::Uploads>,
 }
 
 impl Node {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         Self::with(name, |_| {})
     }
 
-    fn with(name: &str, change: impl FnOnce(&mut FakeFetch)) -> Self {
+    pub(super) fn with(name: &str, change: impl FnOnce(&mut FakeFetch)) -> Self {
         let root = std::env::temp_dir().join(format!("sheaf-volumes-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&root);
         let lvm = FakeLvm::default().with_devices(&root);
@@ -85,7 +86,7 @@ impl Node {
         change(&mut fetch);
         let listed = watch::Sender::new(Listed { synced: true, ..Listed::default() });
         let cluster = Arc::new(FakeCluster { listed, away: false.into() });
-        Self { root, lvm: Arc::new(lvm), fetch: Arc::new(fetch), cluster, image }
+        Self { root, lvm: Arc::new(lvm), fetch: Arc::new(fetch), cluster, image, uploads: Arc::default() }
     }
 
     fn checksum(&self) -> String {
@@ -97,7 +98,7 @@ impl Node {
         json!({"http": {"url": URL, "checksum": self.checksum()}})
     }
 
-    fn ask(&self, name: &str, kind: &str, mib: u64, source: Value) {
+    pub(super) fn ask(&self, name: &str, kind: &str, mib: u64, source: Value) {
         let object: LocalVolume = serde_json::from_value(json!({
             "apiVersion": "sheaf.dev/v1alpha1", "kind": "LocalVolume",
             "metadata": {"name": name, "uid": name, "generation": 1},
@@ -109,13 +110,13 @@ impl Node {
         });
     }
 
-    fn delete(&self, name: &str) {
+    pub(super) fn delete(&self, name: &str) {
         let time = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
         self.cluster.change(name, |object| object.metadata.deletion_timestamp = time).unwrap();
     }
 
     /// Runs an agent until `done`, then ends it at once, as a crash does.
-    async fn until(&self, done: impl FnMut(&Listed<LocalVolume>) -> bool) {
+    pub(super) async fn until(&self, done: impl FnMut(&Listed<LocalVolume>) -> bool) {
         self.until_within(Duration::from_secs(60), done).await.expect("within a minute");
     }
 
@@ -124,6 +125,13 @@ impl Node {
         time: Duration,
         done: impl FnMut(&Listed<LocalVolume>) -> bool,
     ) -> Option<()> {
+        let mut listed = self.cluster.listed.subscribe();
+        // A fill that was cut off writes to nobody's volume.
+        self.during(tokio::time::timeout(time, listed.wait_for(done))).await.map(drop).ok()
+    }
+
+    /// Runs an agent until `work` is done.
+    pub(super) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
         let text = "version = 1\nsystem.hostname = \"n1\"\n";
         let config = sheaf_config::load::parse_node_config("node.toml", text).unwrap();
         let (ctx, publish) = channels::open(Paths::under(&self.root), config);
@@ -132,6 +140,7 @@ impl Node {
             fetch: self.fetch.clone(),
             run: Arc::new(FakeRun::default()),
             devices: self.root.clone(),
+            uploads: self.uploads.clone(),
         };
         let controller = Controller::new(
             ctx,
@@ -140,25 +149,22 @@ impl Node {
             self.cluster.listed.subscribe(),
             publish.volumes.clone(),
         );
-        let mut listed = self.cluster.listed.subscribe();
-        let waited = tokio::select! {
+        tokio::select! {
             ended = controller.run() => panic!("{ended:?}"),
-            waited = tokio::time::timeout(time, listed.wait_for(done)) => waited.map(drop).ok(),
-        };
-        // A fill that was cut off writes to nobody's volume.
-        waited
+            done = work => done,
+        }
     }
 
-    fn names(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         let volumes = self.lvm.volumes(GROUP).unwrap().into_iter();
         volumes.map(|volume| volume.name).filter(|name| name != "thin").collect()
     }
 
-    fn device(&self, name: &str) -> Vec<u8> {
+    pub(super) fn device(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.root.join(GROUP).join(name)).unwrap()
     }
 
-    fn asked(&self, name: &str) -> usize {
+    pub(super) fn asked(&self, name: &str) -> usize {
         self.lvm.asked().iter().filter(|asked| asked.starts_with(name)).count()
     }
 }
@@ -169,14 +175,14 @@ impl Drop for Node {
     }
 }
 
-fn is(name: &'static str, phase: VolumePhase) -> impl FnMut(&Listed<LocalVolume>) -> bool {
+pub(super) fn is(name: &'static str, phase: VolumePhase) -> impl FnMut(&Listed<LocalVolume>) -> bool {
     move |listed| {
         let status = listed.objects.get(name).and_then(|object| object.status.clone());
         status.and_then(|status| status.phase) == Some(phase)
     }
 }
 
-fn condition(listed: &Listed<LocalVolume>, name: &str) -> (String, String) {
+pub(super) fn condition(listed: &Listed<LocalVolume>, name: &str) -> (String, String) {
     let object = &listed.objects[name];
     let ready = object.status.iter().flat_map(|status| &status.conditions).find(|c| c.type_ == "Ready");
     ready

@@ -38,6 +38,7 @@ fn words(stand: &Stand) -> (String, Option<String>) {
         Stand::Unknown => ("Unknown".into(), Some("its pool is not up yet".into())),
         Stand::Waiting(reason, message) => ("Pending".into(), because(reason, message)),
         Stand::Making => ("Creating".into(), None),
+        Stand::Asking => ("UploadReady".into(), Some("it waits for an image".into())),
         Stand::Filling(_) => ("Populating".into(), None),
         Stand::Good { short: Some((reason, message)), .. } => ("Ready".into(), because(reason, message)),
         Stand::Good { .. } => ("Ready".into(), None),

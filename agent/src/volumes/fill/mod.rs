@@ -1,4 +1,4 @@
-//! Brings an image from a server into a volume: unpacked, checked, on the disk.
+//! Brings an image from a server, or from a sender, into a volume: unpacked, checked, on the disk.
 //!
 //! Why here: what a file is, its first bytes say, not its name. A raw image is poured into the volume as it comes. A
 //! qcow2 image can be read only as a whole: it is poured into a second, thin volume, and `qemu-img` converts it from
@@ -41,8 +41,8 @@ pub struct Order {
     pub bytes: u64,
     /// Where the image lies.
     pub url: String,
-    /// What it must be: `sha256:…`.
-    pub checksum: String,
+    /// What it must be: `sha256:…`. Without one its length alone tells that it is whole.
+    pub checksum: Option<String>,
     /// Set by whoever wants it no more.
     pub stop: Arc<AtomicBool>,
 }
@@ -58,7 +58,7 @@ pub fn fill(hosts: &Hosts, order: &Order, show: &(dyn Fn(Progress) + Sync)) -> R
         // for explains why it is no image.
         download.drain()?;
     }
-    hash.finish(&order.checksum)?;
+    hash.finish(order.checksum.as_deref())?;
     answer?;
     Ok(target.sync()?)
 }

@@ -56,11 +56,12 @@ impl Hash {
     }
 
     /// Whether the file was `wanted`, `sha256:…`; an error of the network, if the file never came whole.
-    pub(super) fn finish(&self, wanted: &str) -> Result<(), FillError> {
+    pub(super) fn finish(&self, wanted: Option<&str>) -> Result<(), FillError> {
         let mut state = self.state();
         if let Some(error) = state.error.take() {
             return Err(error);
         }
+        let Some(wanted) = wanted else { return Ok(()) };
         let wanted = wanted.strip_prefix("sha256:").unwrap_or(wanted).to_ascii_lowercase();
         match state.found.take() {
             Some(found) if found == wanted => Ok(()),

@@ -75,13 +75,14 @@ impl Scene {
             fetch: self.fetch.clone(),
             run: self.run.clone(),
             devices: self.root.clone(),
+            uploads: Arc::default(),
         };
         let order = Order {
             group: GROUP.into(),
             name: "pvc-1".into(),
             bytes: BYTES,
             url: URL.into(),
-            checksum: sha256(is),
+            checksum: Some(sha256(is)),
             stop: Arc::default(),
         };
         fill(&hosts, &order, &|progress| self.shown.lock().unwrap().push(progress))

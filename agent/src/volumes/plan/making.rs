@@ -28,14 +28,14 @@ pub(super) fn make(one: &One<'_>, group: &Group, room: &mut Room, plan: &mut Pla
         }
     }
     let source = &spec.source;
-    if source.upload.is_some() {
-        let why = "this version takes no uploads; use source http, or a DataVolume with source http";
-        return fail(VolumeReason::NotSupported, why);
-    }
     match source.volume.as_ref().or(source.snapshot.as_ref()) {
         Some(origin) => copy(one, group, origin, room),
         None => match room.take(spec.size_bytes) {
-            Ok(()) => (Stand::Making, Some(Action::Create { bytes: spec.size_bytes })),
+            // A blank one is complete with LVM's own commit.
+            Ok(()) => {
+                let half = source.http.is_some() || source.upload.is_some();
+                (Stand::Making, Some(Action::Create { bytes: spec.size_bytes, half }))
+            }
             Err(why) => wait(VolumeReason::OutOfSpace, why),
         },
     }

@@ -36,6 +36,8 @@ pub struct Observed<'a> {
     pub groups: &'a BTreeMap<String, Group>,
     /// What was seen and done before.
     pub memory: &'a Memory,
+    /// Volumes for which somebody waits to send an image.
+    pub offered: &'a BTreeSet<String>,
     /// Now, in seconds since 1970.
     pub now: i64,
     /// This agent has run long enough for its pools to be brought up: one that is not there is missing.
@@ -95,6 +97,8 @@ pub enum Action {
     Create {
         /// Its size.
         bytes: u64,
+        /// Something is to come into it before it is complete.
+        half: bool,
     },
     /// Make it from what another holds now.
     Copy {
@@ -110,6 +114,8 @@ pub enum Action {
         /// What it must be.
         checksum: String,
     },
+    /// Take in what somebody waits to send, and let it be complete.
+    Receive,
     /// Stop filling it: nobody wants it any more.
     StopFilling,
     /// It is complete: say so on the disk.
@@ -171,6 +177,13 @@ pub fn plan(o: &Observed<'_>) -> Plan {
         }
     }
     plan
+}
+
+impl Action {
+    /// Bytes come, for a while.
+    pub fn fills(&self) -> bool {
+        matches!(self, Self::Fill { .. } | Self::Receive)
+    }
 }
 
 impl Plan {
@@ -345,6 +358,9 @@ impl<'a> One<'a> {
                 let busy = memory.filling.len() + plan.fills();
                 let fill = Action::Fill { url: http.url.clone(), checksum: http.checksum.clone() };
                 (Stand::Filling(Progress::default()), (busy < FILLS).then_some(fill))
+            }
+            None if spec.source.upload.is_some() => {
+                (Stand::Asking, self.o.offered.contains(self.name).then_some(Action::Receive))
             }
             _ => (Stand::Making, Some(Action::Finish)),
         }

@@ -20,6 +20,8 @@ pub enum Stand {
     Waiting(VolumeReason, String),
     /// It is being made.
     Making,
+    /// Somebody is to send an image.
+    Asking,
     /// Its source is being brought in.
     Filling(Progress),
     /// It may be used.
@@ -66,6 +68,13 @@ pub fn status_of(object: &LocalVolume, stand: &Stand, now: Timestamp) -> LocalVo
             status.phase = Some(VolumePhase::Creating);
             ready(&mut status, false, VolumeReason::Creating, "");
         }
+        Stand::Asking => {
+            status.phase = Some(VolumePhase::Populating);
+            status.progress = None;
+            let (node, into) = (&object.spec.node_name, object.claim());
+            let how = format!("it waits for an image; on {node}: sheaf-agent volumes upload {into} FILE");
+            ready(&mut status, false, VolumeReason::Populating, &how);
+        }
         Stand::Filling(progress) => {
             status.phase = Some(VolumePhase::Populating);
             status.progress = Some(*progress);
@@ -74,7 +83,7 @@ pub fn status_of(object: &LocalVolume, stand: &Stand, now: Timestamp) -> LocalVo
         Stand::Good { bytes, short } => {
             status.phase = Some(VolumePhase::Ready);
             status.size_bytes = Some(*bytes);
-            if object.spec.source.http.is_some() {
+            if object.spec.source.http.is_some() || object.spec.source.upload.is_some() {
                 // What was told last of its filling may be older than the end of it.
                 let told = status.progress.unwrap_or_default();
                 let done_bytes = told.total_bytes.unwrap_or(told.done_bytes);

@@ -34,6 +34,7 @@ struct Node {
     objects: BTreeMap<String, Arc<LocalVolume>>,
     groups: BTreeMap<String, Group>,
     memory: Memory,
+    offered: BTreeSet<String>,
 }
 
 impl Node {
@@ -45,6 +46,7 @@ impl Node {
             objects: objects.into_iter().map(named).collect(),
             groups: [(GROUP.to_owned(), group)].into(),
             memory: Memory::default(),
+            offered: BTreeSet::new(),
         }
     }
 
@@ -63,8 +65,8 @@ impl Node {
     }
 
     fn plan_when(&self, settled: bool) -> Plan {
-        let Self { objects, groups, memory } = self;
-        plan(&Observed { objects, groups, memory, now: 100, settled })
+        let Self { objects, groups, memory, offered } = self;
+        plan(&Observed { objects, groups, memory, offered, now: 100, settled })
     }
 
     fn actions(&self) -> Vec<(String, Action)> {
@@ -115,13 +117,16 @@ fn a_volume_that_was_filled_says_so_whatever_was_told_last_of_it() {
 }
 
 #[test]
-fn a_new_volume_is_held_then_made_then_finished() {
+fn a_new_volume_is_held_then_made_and_finished_once_it_is_filled() {
     let mut bare = object("pvc-1", json!({"blank": {}}));
     bare.metadata.finalizers = None;
     assert_eq!(Node::new([bare]).only(), Some(Action::Hold));
     let node = || Node::new([object("pvc-1", json!({"blank": {}}))]);
-    assert_eq!(node().only(), Some(Action::Create { bytes: GIB }));
-    let half = node().with("pvc-1", volume(GIB, &[TAG, HALF])).begun("pvc-1");
+    assert_eq!(node().only(), Some(Action::Create { bytes: GIB, half: false }));
+    let filled = Node::new([object("pvc-1", http())]);
+    assert_eq!(filled.only(), Some(Action::Create { bytes: GIB, half: true }));
+    let mut half = filled.with("pvc-1", volume(GIB, &[TAG, HALF])).begun("pvc-1");
+    half.memory.filled.insert("pvc-1".into());
     assert_eq!(half.only(), Some(Action::Finish));
     let good = node().with("pvc-1", volume(GIB, &[TAG]));
     assert_eq!((good.only(), good.stand("pvc-1")), (None, Stand::Good { bytes: GIB, short: None }));
@@ -187,7 +192,7 @@ fn a_filling_that_failed_leaves_nothing_and_is_tried_again_later_if_that_can_hel
     node.groups.get_mut(GROUP).unwrap().volumes.clear();
     assert_eq!((node.only(), node.plan().wake), (None, Some(130)));
     node.memory.failed.insert("pvc-1".into(), failure(VolumeReason::SourceUnreachable, Some(100)));
-    assert_eq!(node.only(), Some(Action::Create { bytes: GIB }));
+    assert_eq!(node.only(), Some(Action::Create { bytes: GIB, half: true }));
     node.memory.failed.insert("pvc-1".into(), failure(VolumeReason::ChecksumMismatch, None));
     assert_eq!(node.only(), None);
     assert!(matches!(node.stand("pvc-1"), Stand::Failed(VolumeReason::ChecksumMismatch, _)));
@@ -201,7 +206,7 @@ fn bytes_that_were_wrong_are_not_fetched_again_by_the_next_agent_until_the_objec
     let node = Node::new([wrong.clone()]);
     assert_eq!((node.only(), node.stand("pvc-1")), (None, stand));
     wrong.metadata.generation = Some(2);
-    assert_eq!(Node::new([wrong]).only(), Some(Action::Create { bytes: GIB }));
+    assert_eq!(Node::new([wrong]).only(), Some(Action::Create { bytes: GIB, half: true }));
 }
 
 #[test]
@@ -222,7 +227,7 @@ fn a_pool_is_promised_once() {
         )
     };
     let node = Node::new([object("pvc-1", 3 * GIB), object("pvc-2", 3 * GIB)]);
-    assert_eq!(node.actions(), [("pvc-1".to_owned(), Action::Create { bytes: 3 * GIB })]);
+    assert_eq!(node.actions(), [("pvc-1".to_owned(), Action::Create { bytes: 3 * GIB, half: false })]);
     assert_eq!(node.reason("pvc-2"), VolumeReason::OutOfSpace);
     assert!(node.reason("pvc-2").is_for_another_node());
     // What a volume that nobody asks for holds is promised, too.
@@ -390,8 +395,28 @@ fn a_volume_without_device_after_a_boot_is_waited_for_and_a_snapshot_needs_none(
 }
 
 #[test]
-fn an_upload_is_refused_by_name() {
-    let node = Node::new([object("pvc-1", json!({"upload": {}}))]);
-    let Stand::Failed(VolumeReason::NotSupported, message) = node.stand("pvc-1") else { panic!() };
-    assert!(message.contains("uploads") && message.contains("http"), "{message}");
+fn a_volume_for_an_upload_is_made_says_how_to_send_and_takes_what_somebody_sends() {
+    let mut asked = object("pvc-1", json!({"upload": {}}));
+    asked.metadata.annotations = Some([("sheaf.dev/claim".to_owned(), "web/root".to_owned())].into());
+    let node = Node::new([asked.clone()]);
+    assert_eq!(node.only(), Some(Action::Create { bytes: GIB, half: true }));
+    let half = || volume(GIB, &[TAG, HALF]);
+    // Of whoever began it nobody knows how much had come.
+    assert_eq!(node.with("pvc-1", half()).only(), Some(Action::Remove));
+    let mut node = Node::new([asked.clone()]).with("pvc-1", half()).begun("pvc-1");
+    assert_eq!((node.only(), node.stand("pvc-1")), (None, Stand::Asking));
+    let status = status_of(&asked, &Stand::Asking, Timestamp::UNIX_EPOCH);
+    assert_eq!(
+        (status.phase, status.conditions[0].message.as_deref()),
+        (
+            Some(VolumePhase::Populating),
+            Some("it waits for an image; on n1: sheaf-agent volumes upload web/root FILE")
+        )
+    );
+    node.offered.insert("pvc-1".into());
+    assert_eq!(node.only(), Some(Action::Receive));
+    node.memory.busy.insert("pvc-1".into());
+    let half_way = Progress { done_bytes: 5, total_bytes: Some(10), percent: Some(50) };
+    node.memory.filling.insert("pvc-1".into(), half_way);
+    assert_eq!((node.only(), node.stand("pvc-1")), (None, Stand::Filling(half_way)));
 }

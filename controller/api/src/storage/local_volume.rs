@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Serialize};
 
+use crate::names::CLAIM_ANNOTATION;
 pub use crate::names::volume_group;
 use crate::status::Condition;
 
@@ -233,6 +234,12 @@ impl LocalVolume {
     /// Whether its user may open it now.
     pub fn is_ready(&self) -> bool {
         self.status.as_ref().and_then(|status| status.phase) == Some(VolumePhase::Ready)
+    }
+
+    /// The claim that it is for, `namespace/name`; the volume's own name where there is none.
+    pub fn claim(&self) -> &str {
+        let noted = self.metadata.annotations.as_ref().and_then(|all| all.get(CLAIM_ANNOTATION));
+        noted.or(self.metadata.name.as_ref()).map_or("", String::as_str)
     }
 
     /// Why it is as it is: the reason and the sentence of its condition Ready.

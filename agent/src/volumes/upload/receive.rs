@@ -1,0 +1,82 @@
+//! Pours what a sender sends into its volume, and tells it how that ended.
+//!
+//! Why here: the same unpacking, checking and pouring as for an image from a server, but a sender can not be asked for
+//! the rest once it broke off: the volume is begun again, and so is the upload. Route in: a half-made volume, its
+//! [`Offer`](super::desk::Offer). Route out: the volume complete, or why not; the sender knows the same. Blocks.
+
+use super::{Answer, Hello, SILENCE};
+use crate::volumes::apply::Failed;
+use crate::volumes::fill::{FillError, Order, fill};
+use crate::volumes::{HALF, Hosts};
+use anyhow::Context as _;
+use sheaf_api::storage::local_volume::Progress;
+use sheaf_host::fetch::{Fetch, FetchError, Rest};
+use sheaf_host::socket::Talk;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Fills the volume of `order` from whoever waits to.
+pub fn receive(hosts: &Hosts, order: Order, show: &(dyn Fn(Progress) + Sync)) -> Result<(), Failed> {
+    let offer = hosts.uploads.take(&order.name).context("whoever wanted to send an image is gone")?;
+    let (mut talk, hello) = (offer.talk, offer.hello);
+    let answer = pour(hosts, &mut talk, &hello, order, show);
+    let said = match &answer {
+        Ok(()) => Answer::Done,
+        Err(failed) => Answer::Refused(failed.message.clone()),
+    };
+    if let Err(error) = talk.say(&said) {
+        tracing::warn!(into = hello.into, "who sent an image does not hear how it ended: {error}");
+    }
+    answer
+}
+
+fn pour(
+    hosts: &Hosts,
+    talk: &mut Talk,
+    hello: &Hello,
+    order: Order,
+    show: &(dyn Fn(Progress) + Sync),
+) -> Result<(), Failed> {
+    let begin = |talk: &mut Talk| {
+        talk.patience(Some(SILENCE))?;
+        talk.say(&Answer::Go)?;
+        talk.twin()
+    };
+    let stream = begin(talk).context("whoever wanted to send an image is gone")?;
+    let sent = Sent { bytes: hello.bytes, stream: Mutex::new(Some(stream)) };
+    let hosts = Hosts { fetch: Arc::new(sent), ..hosts.clone() };
+    let order = Order { checksum: hello.sha256.clone(), ..order };
+    fill(&hosts, &order, show).map_err(|error| failed(error, hello))?;
+    // Only then is it told: after a power cut the volume is either complete or begun again.
+    Ok(hosts.lvm.retag(&order.group, &order.name, &[], &[HALF])?)
+}
+
+/// Another upload can always help: none is for good.
+fn failed(error: FillError, hello: &Hello) -> Failed {
+    let message = match &error {
+        FillError::Checksum { found, wanted, .. } => {
+            format!("what was sent has SHA-256 {found} and not {wanted}; send it again")
+        }
+        FillError::NoRange { bytes, .. } => match hello.bytes {
+            Some(all) => format!("the upload ended after {bytes} of {all} bytes; send it again"),
+            None => format!("the upload ended after {bytes} bytes; send it again"),
+        },
+        FillError::Stopped => "the volume is not wanted any more, or the agent ends".into(),
+        _ => return Failed { is_passing: true, ..error.into() },
+    };
+    Failed { reason: error.reason(), message, is_passing: true }
+}
+
+/// What is sent, as a file that can be read once.
+struct Sent {
+    bytes: Option<u64>,
+    stream: Mutex<Option<Talk>>,
+}
+
+impl Fetch for Sent {
+    fn fetch(&self, url: &str, from: u64) -> Result<Rest, FetchError> {
+        match self.stream.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(stream) => Ok(Rest { from: 0, total: self.bytes, reader: Box::new(stream) }),
+            None => Err(FetchError::PastEnd { url: url.to_owned(), from }),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! `sheaf-agent volumes upload`: sends a file, or what comes on standard input, into a volume of this node.
+//!
+//! Route in: which volume, the file, its checksum. Route out: the volume complete; how far it is on standard error.
+
+use super::{Answer, Hello};
+use anyhow::{Context as _, bail, ensure};
+use sheaf_api::Amount;
+use sheaf_host::socket::{SocketError, Talk};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Sent at once.
+const PIECE: usize = 256 << 10;
+/// Between two lines about how far it is.
+const TELL: Duration = Duration::from_secs(2);
+
+/// What to send where.
+#[derive(Debug)]
+pub struct Upload {
+    /// The volume: `namespace/claim`, or its own name.
+    pub into: String,
+    /// The file; `-` is standard input.
+    pub file: PathBuf,
+    /// How many bytes standard input has.
+    pub bytes: Option<u64>,
+    /// What the file's SHA-256 is to be.
+    pub sha256: Option<String>,
+}
+
+/// Sends it; the sentence to print at the end.
+pub fn send(socket: &Path, upload: &Upload, mut say: impl FnMut(&str)) -> anyhow::Result<String> {
+    let (mut file, bytes) = open(upload)?;
+    let sha256 = upload.sha256.as_deref().map(checksum).transpose()?;
+    ensure!(
+        bytes.is_some() || sha256.is_some(),
+        "standard input may end too early unseen: say --bytes N or --sha256 DIGITS"
+    );
+    let mut talk = Talk::with(socket).map_err(|error| match error {
+        SocketError::Open { .. } => anyhow::Error::from(error).context(
+            "the agent of this node takes no uploads now; run this as root on the node that holds the volume \
+             (kubectl get localvolumes names it), and look at: systemctl status sheaf-agent",
+        ),
+        other => other.into(),
+    })?;
+    talk.say(&Hello { into: upload.into.clone(), bytes, sha256 })?;
+    loop {
+        match talk.hear()? {
+            Answer::Wait(what) => say(&format!("waits: {what}")),
+            Answer::Go => break,
+            Answer::Done => bail!("the agent said that nothing sent is all: it is of another version"),
+            Answer::Refused(why) => bail!(why),
+        }
+    }
+    let broken = pour(&mut *file, &mut talk, bytes, &mut say);
+    if let Err(Broken::File(error)) = broken {
+        bail!("{}: {error}; what was sent of it is thrown away", upload.file.display());
+    }
+    // One that broke off has said why, and a sender that was too fast hears it all the same.
+    let ended = talk.end();
+    loop {
+        match talk.hear::<Answer>() {
+            Ok(Answer::Wait(what)) => say(&what),
+            Ok(Answer::Go) => {}
+            Ok(Answer::Done) => return Ok(format!("{} is filled", upload.into)),
+            Ok(Answer::Refused(why)) => bail!(why),
+            Err(error) => {
+                ended?;
+                return Err(anyhow::Error::from(error).context("the agent ended; send it again"));
+            }
+        }
+    }
+}
+
+/// What is to be sent, and its size where it has one.
+fn open(upload: &Upload) -> anyhow::Result<(Box<dyn Read>, Option<u64>)> {
+    if upload.file == Path::new("-") {
+        return Ok((Box::new(io::stdin().lock()), upload.bytes));
+    }
+    let name = upload.file.display();
+    let file = File::open(&upload.file).with_context(|| format!("{name}"))?;
+    let facts = file.metadata().with_context(|| format!("{name}"))?;
+    ensure!(facts.is_file(), "{name} is not a file; give an image, or - for standard input");
+    if let Some(bytes) = upload.bytes {
+        ensure!(bytes == facts.len(), "{name} has {} bytes, --bytes says {bytes}", facts.len());
+    }
+    Ok((Box::new(file), Some(facts.len())))
+}
+
+fn checksum(text: &str) -> anyhow::Result<String> {
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    let is_right = digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    ensure!(is_right, "--sha256 {text}: give 64 hexadecimal digits");
+    Ok(digits.to_ascii_lowercase())
+}
+
+enum Broken {
+    /// The file can not be read.
+    File(io::Error),
+    /// The agent takes no more; it says why itself.
+    Agent,
+}
+
+fn pour(
+    file: &mut dyn Read,
+    talk: &mut Talk,
+    total: Option<u64>,
+    say: &mut impl FnMut(&str),
+) -> Result<(), Broken> {
+    let mut piece = vec![0; PIECE];
+    let (mut sent, begun, mut told) = (0_u64, Instant::now(), Instant::now());
+    loop {
+        let read = match file.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Broken::File(error)),
+        };
+        talk.write_all(&piece[..read]).map_err(|_| Broken::Agent)?;
+        sent += read as u64;
+        if told.elapsed() >= TELL {
+            told = Instant::now();
+            let rate = sent as f64 / begun.elapsed().as_secs_f64() / f64::from(1 << 20);
+            let of =
+                total.map_or_else(String::new, |total| format!(" of {}", Amount::of_bytes(total).as_str()));
+            say(&format!("{} MiB{of} sent, {rate:.0} MiB/s", sent >> 20));
+        }
+    }
+}
