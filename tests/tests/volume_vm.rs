@@ -15,6 +15,7 @@ use std::time::Duration;
 const STEP: Duration = Duration::from_secs(300);
 const GIB: u64 = 1 << 30;
 const EXAMPLE: &str = include_str!("../../docs/examples/vm-datavolume.yaml");
+const UPLOAD: &str = include_str!("../../docs/examples/vm-upload.yaml");
 
 /// Makes a file system on its second disk at its first boot, looks into it at the next, and waits for the disk to grow.
 const MILL: &str = r#"#!/bin/sh
@@ -145,6 +146,40 @@ fn a_vm_boots_from_what_a_server_has_keeps_what_it_writes_and_its_disk_grows() {
         }
         let left = cluster.root("lvs --noheadings -o lv_name -S 'lv_tags=sheaf.volume' sheaf-default")?;
         ensure!(left.trim().is_empty(), "left on the node: {left}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_vm_waits_for_an_image_that_is_sent_to_its_node_and_boots_from_it() {
+    case("upload", |case| {
+        let cluster = case.cluster()?;
+        wait_pool(&cluster, "default.node1", "Ready")?;
+        cluster.operator.apply(UPLOAD)?;
+        cluster.operator.wait("barley-system takes an image", &["dv", "barley-system"], STEP, |volume| {
+            (volume["status"]["phase"] == "UploadReady").then_some(())
+        })?;
+        let send = "sheaf-agent volumes upload default/barley-system";
+        let image = "/data/images/guest.raw";
+        let shell = cluster.machine.shell();
+        // As a connection that breaks does it: standard input ends too early, and who reads it can not know.
+        let (code, said) = shell.exit_code(
+            &format!("head -c 5000000 {image} | {send} - --bytes $(stat -c %s {image}) 2>&1"),
+            STEP,
+        )?;
+        ensure!(
+            code == 1 && said.contains("the upload ended after 5000000 of"),
+            "half an image: {code}: {said}"
+        );
+        let sum = cluster.root(&format!("sha256sum {image}"))?;
+        let sum = sum.split_whitespace().next().unwrap_or_default();
+        let said = cluster.root(&format!("{send} {image} --sha256 {sum}"))?;
+        ensure!(said.trim_end().ends_with("default/barley-system is filled"), "{said}");
+        let up = cluster.console_line("barley", "guest: up")?;
+        ensure!(field(&up, "boots") == "1", "{up}");
+        cluster.operator.wait("barley-system done", &["dv", "barley-system"], STEP, |volume| {
+            (volume["status"]["phase"] == "Succeeded").then_some(())
+        })?;
         Ok(())
     });
 }

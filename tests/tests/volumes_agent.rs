@@ -54,6 +54,7 @@ async fn a_node_makes_fills_grows_and_removes_its_volumes_and_leaves_those_of_ot
         .map_err(|errors| anyhow::anyhow!("{errors}"))?;
     let (ctx, publish) = channels::open(Paths::under(folder.path()), config);
     let hosts = volumes::Hosts {
+        uploads: Arc::default(),
         lvm: lvm.clone(),
         fetch: Arc::new(fetch),
         run: Arc::new(FakeRun::default()),

@@ -194,8 +194,6 @@ pub enum VolumeReason {
     BadImage,
     /// The image is larger than the volume.
     ImageTooLarge,
-    /// This version does not do that.
-    NotSupported,
     /// Another logical volume has its name, and is none of ours.
     NameTaken,
     /// It was Ready once and its logical volume is gone: it is not made anew, for that would hide the loss.
