@@ -5,6 +5,7 @@
 //! Route in: a [`Spec`]. Route out: a [`Machine`] with its serial line, QMP and (tests only) a shell.
 
 pub mod arguments;
+pub mod ext4;
 pub mod files;
 pub mod guest;
 pub mod lab;
@@ -12,6 +13,7 @@ pub mod machine;
 pub mod node;
 pub mod nvram;
 pub mod operator;
+pub mod packages;
 pub mod ports;
 pub mod qmp;
 pub mod serial;

@@ -7,8 +7,7 @@
 
 use super::Case;
 use anyhow::{Context as _, Result};
-use sheaf_host::run::{Run as _, System};
-use sheaf_machine::{Disk, Machine};
+use sheaf_machine::{Disk, Machine, ext4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,19 +48,11 @@ impl Case {
     fn image_of(&self, folder: &Path, image: &Path) -> Result<()> {
         const SIZE: u64 = 1 << 30; // sparse
         std::fs::File::create(image)?.set_len(SIZE)?;
-        self.make_ext4(image, Some(folder))
+        Ok(ext4::make(&self.tools, image, "trial", Some(folder))?)
     }
 
     /// Makes an empty file system in the file `image`: somebody else's, for a node.
     pub fn format_ext4(&self, image: &Path) -> Result<()> {
-        self.make_ext4(image, None)
-    }
-
-    fn make_ext4(&self, image: &Path, folder: Option<&Path>) -> Result<()> {
-        let mkfs =
-            self.tools.command("usr/sbin/mke2fs").args(["-q", "-F", "-t", "ext4", "-E", "root_owner=0:0"]);
-        let mkfs = folder.into_iter().fold(mkfs, |mkfs, folder| mkfs.arg("-d").arg(folder));
-        System.run(&mkfs.arg(image).env("MKE2FS_CONFIG", self.tools.file("etc/mke2fs.conf")))?;
-        Ok(())
+        Ok(ext4::make(&self.tools, image, "theirs", None)?)
     }
 }

@@ -11,6 +11,7 @@ mod packages;
 mod rootfs;
 
 use crate::Tools;
+use crate::packages::PackagesError;
 use sha2::{Digest, Sha256};
 use sheaf_host::run::RunError;
 use std::io;
@@ -40,6 +41,9 @@ pub enum GuestError {
         /// Why.
         source: io::Error,
     },
+    /// Debian's packages.
+    #[error("guest disk")]
+    Packages(#[from] PackagesError),
     /// A package does not hold what it used to.
     #[error("guest disk: {what} is in none of Debian's packages {packages}")]
     Missing {

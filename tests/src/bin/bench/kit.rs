@@ -7,9 +7,7 @@
 use anyhow::{Context as _, Result};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use sheaf_host::chroot::{Chroot, Privilege};
-use sheaf_host::run::{Command, Run as _, System};
-use sheaf_machine::{Disk, Machine, Tools};
+use sheaf_machine::{Disk, Machine, Tools, ext4, packages};
 use sheaf_tests::harness::{Case, Cluster, READY, Server};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,24 +22,14 @@ pub const MOUNT: &str = "mkdir -p /run/kit && mount -t ext4 -o ro \"$(findfs LAB
 const SERIAL: &str = "KIT";
 const PROGRAMS: [&str; 3] = ["fio", "iperf3", "curl"];
 const SIZE: u64 = 96 << 20;
-/// Some 50 MB over a slow line.
-const FETCH_DEADLINE: Duration = Duration::from_secs(600);
 /// A disk appears and is mounted, emulated.
 const PLUG_DEADLINE: Duration = Duration::from_secs(60);
 
-/// In the tools chroot: the newest packages and all they need, unpacked; no maintainer script runs.
-const FETCH: &str = r#"set -eu
-cd /mnt/work
-mkdir -p apt/lists/partial apt/archives/partial tree
-: > apt/status
-set -- -q -o Dir::State::lists=/mnt/work/apt/lists -o Dir::State::status=/mnt/work/apt/status \
-    -o Dir::Cache=/mnt/work/apt -o Dir::Etc::sourcelist=/mnt/work/sources.list -o Dir::Etc::sourceparts=/dev/null \
-    -o APT::Sandbox::User=root -o Acquire::Languages=none
-apt-get "$@" update
-apt-get "$@" install --yes --no-install-recommends --download-only $PROGRAMS busybox-static
-for package in apt/archives/*.deb; do dpkg-deb -x "$package" tree; done"#;
+/// The newest packages and all they need.
+const FETCH: &str = r#"
+apt-get "$@" install --yes --no-install-recommends --download-only $PACKAGES busybox-static"#;
 
-/// In the tools chroot, too: each program and what its loader says it links.
+/// In the tools chroot: each program and what its loader says it links.
 const PICK: &str = r#"set -eu
 cd /mnt/work
 mkdir -p kit/bin kit/lib
@@ -49,7 +37,7 @@ libraries=$PWD/tree/usr/lib/x86_64-linux-gnu
 loader=$PWD/tree/usr/lib64/ld-linux-x86-64.so.2
 cp -L "$loader" kit/lib/
 cp tree/usr/bin/busybox kit/bin/
-for program in $PROGRAMS; do
+for program in $PACKAGES; do
     cp "tree/usr/bin/$program" kit/bin/
     linked=$("$loader" --library-path "$libraries:$libraries/ceph" --list "tree/usr/bin/$program")
     echo "$linked" | sed -nE "s|.* => ($libraries/[^ ]+) .*|\1|p" | while read -r library; do cp -L "$library" kit/lib/; done
@@ -110,27 +98,14 @@ pub fn mount(machine: &mut Machine, disk: &Disk, script: &str) -> Result<()> {
 
 fn make(tools: &Tools, work: &Path, image: &Path) -> Result<()> {
     let kit = work.join("kit");
-    std::fs::create_dir_all(work).with_context(|| work.display().to_string())?;
-    let mirror = std::env::var("SHEAF_MIRROR").unwrap_or_else(|_| "http://deb.debian.org/debian".into());
-    std::fs::write(work.join("sources.list"), format!("deb {mirror} trixie main\n"))?;
-    let chroot = Chroot::new(tools.root(), Privilege::current()).network().write(work, "work");
-    for script in [FETCH, PICK] {
-        let inside = Command::new("sh").args(["-c", script]).env("PROGRAMS", PROGRAMS.join(" "));
-        System.run(&chroot.enter(&inside.deadline(FETCH_DEADLINE)))?;
-    }
+    let programs = PROGRAMS.join(" ");
+    packages::unpack(tools, work, FETCH, &programs)?;
+    packages::inside(tools, work, PICK, &programs)?;
     sheaf_host::file::write_atomically(&kit.join("run"), SCRIPT.as_bytes(), 0o755)?;
     let new = work.join("kit.ext4");
-    ext4_of(tools, &kit, "kit", SIZE, &new)?;
+    std::fs::File::create(&new)?.set_len(SIZE)?;
+    ext4::make(tools, &new, "kit", Some(&kit))?;
     let folder = image.parent().context("an image in no folder")?;
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     std::fs::rename(&new, image).with_context(|| image.display().to_string())
-}
-
-/// A file system labelled `label` with what is in `folder`, in a new file of `size`.
-pub fn ext4_of(tools: &Tools, folder: &Path, label: &str, size: u64, image: &Path) -> Result<()> {
-    std::fs::File::create(image)?.set_len(size)?;
-    let mkfs = tools.command("usr/sbin/mke2fs").args(["-q", "-F", "-t", "ext4", "-L", label]);
-    let mkfs = mkfs.args(["-O", "^has_journal", "-E", "root_owner=0:0", "-d"]).arg(folder).arg(image);
-    System.run(&mkfs.env("MKE2FS_CONFIG", tools.file("etc/mke2fs.conf")))?;
-    Ok(())
 }

@@ -5,7 +5,7 @@
 //! of random bytes. Its server runs on the node: on the emulator's user-mode network, which would be most of what is
 //! measured, such a connection was seen to stand still after some 350 MB. Route out: medians in seconds, and their quotients.
 
-use crate::kit::{BUSYBOX, Kit, RUN, ext4_of, mount};
+use crate::kit::{BUSYBOX, Kit, RUN, mount};
 use crate::{Report, median};
 use anyhow::{Context as _, Result};
 use kube::api::{Api, PostParams};
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use sheaf_api::storage::LocalVolume;
 use sheaf_api::storage::local_volume::VolumePhase;
 use sheaf_host::run::{Command, Run as _, System};
-use sheaf_machine::Disk;
+use sheaf_machine::{Disk, ext4};
 use sheaf_tests::harness::{Case, Cluster, READY};
 use std::io::Read as _;
 use std::time::{Duration, Instant};
@@ -164,7 +164,8 @@ fn serve(case: &Case, cluster: &mut Cluster) -> Result<String> {
         .with_context(|| file.display().to_string())?;
     let sum = System.run(&Command::new("sha256sum").arg(&file))?.text();
     let (sha256, _) = sum.split_once(' ').context("sha256sum said no sum")?;
-    ext4_of(&case.tools, &folder, "served", IMAGE + 128 * MIB, &image)?;
+    std::fs::File::create(&image)?.set_len(IMAGE + 128 * MIB)?;
+    ext4::make(&case.tools, &image, "served", Some(&folder))?;
     let script = "mkdir -p /run/served && mount -t ext4 -o ro \"$(findfs LABEL=served)\" /run/served";
     mount(&mut cluster.machine, &Disk::raw(image, "SERVED"), script)?;
     // Read once, so that all who come find it in memory.
