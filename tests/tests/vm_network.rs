@@ -53,16 +53,8 @@ ping -c 5 -W 3 192.168.100.2 >/dev/null && echo lan reached again || echo lan lo
 echo bad done
 "#;
 
-/// With a trunk: in VLANs 100 and 200 by its own tags.
-const GOOD: &str = r#"#!/bin/sh
-# hostname: good
-ip link set eth1 up
-for id in 100 200; do
-    ip link add link eth1 name t$id type vlan id $id
-    ip addr add 192.168.$id.2/24 dev t$id
-    ip link set t$id up
-done
-until ping -c 1 -W 2 192.168.100.1 >/dev/null; do sleep 1; done
+/// Of the one with a trunk beside it.
+const GOOD: &str = r#"until ping -c 1 -W 2 192.168.100.1 >/dev/null; do sleep 1; done
 echo trunk reached
 sleep 5
 udhcpc -i t100 -n -q -t 5 -T 3 -s /bin/true >/dev/null 2>&1 && echo lease taken || echo lease none
@@ -77,19 +69,26 @@ ip addr add 192.168.200.2/24 dev eth1
 ip link set eth1 up
 "#;
 
-/// Tagged in VLANs 100 and 200.
-const TRUNK: &str = r#"#!/bin/sh
-# hostname: trunk
-ip link set eth1 up
-for id in 100 200; do
-    ip link add link eth1 name t$id type vlan id $id
-    ip addr add 192.168.$id.1/24 dev t$id
-    ip link set t$id up
-done
-until ping -c 1 -W 2 192.168.100.2 >/dev/null; do sleep 1; done
+/// Of the one with a trunk on the first node.
+const TRUNK: &str = r#"until ping -c 1 -W 2 192.168.100.2 >/dev/null; do sleep 1; done
 echo other node reached
 ping -c 3 -W 2 192.168.200.2 >/dev/null && echo other vlan reached || echo other vlan silent
 "#;
+
+/// The script of a VM with a trunk: it is host number `host` in VLANs 100 and 200 by its own tags, then does `script`.
+fn tagged(name: &str, host: u8, script: &str) -> String {
+    format!(
+        r#"#!/bin/sh
+# hostname: {name}
+ip link set eth1 up
+for id in 100 200; do
+    ip link add link eth1 name t$id type vlan id $id
+    ip addr add 192.168.$id.{host}/24 dev t$id
+    ip link set t$id up
+done
+{script}"#
+    )
+}
 
 /// A VM on a node of these labels, with an interface behind its node and one in `network`.
 fn vm(name: &str, node: &str, network: &str, script: &str, annotations: &str) -> String {
@@ -154,7 +153,7 @@ fn vms_on_two_nodes_meet_in_a_vlan_that_one_has_untagged_and_the_other_tagged() 
         keep_vlans_apart(&cluster, &["node1", "node2"])?;
         let on = |node: &str| format!("kubernetes.io/hostname: {node}");
         let access = vm("access", &on("node2"), "lan100", ACCESS, "");
-        let trunk = vm("trunk", &on("node1"), "default/trunk", TRUNK, "");
+        let trunk = vm("trunk", &on("node1"), "default/trunk", &tagged("trunk", 1, TRUNK), "");
         cluster.operator.wait_apply(&[NETWORKS, &access, &trunk].concat(), READY)?;
         for (name, node) in [("access", "node2"), ("trunk", "node1")] {
             let vmi = cluster.operator.wait_vm_running(name, RUNNING)?;
@@ -182,9 +181,12 @@ fn guests_are_in_their_vlans_go_out_behind_the_node_and_send_only_as_themselves(
             },
         )?;
         let own = r#"sheaf.dev/addresses: '{"lan": ["192.168.100.1", "192.168.200.1"]}'"#;
-        let manifest =
-            [NETWORKS, &vm("bad", "", "lan100", BAD, own), &vm("good", "", "default/trunk", GOOD, "")]
-                .concat();
+        let manifest = [
+            NETWORKS,
+            &vm("bad", "", "lan100", BAD, own),
+            &vm("good", "", "default/trunk", &tagged("good", 2, GOOD), ""),
+        ]
+        .concat();
         cluster.operator.wait_apply(&manifest, READY)?;
         cluster.operator.wait_vm_running("bad", RUNNING)?;
         cluster.operator.wait_vm_running("good", RUNNING)?;

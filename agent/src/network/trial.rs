@@ -1,10 +1,21 @@
 //! One change of the links: tried, then kept or taken back.
 //!
+//! The trial is here; [`record`] is what is written down of it, [`end`] keeps it or takes it back, [`carry`] carries out
+//! single steps.
+//!
 //! Why here: both the policies' controller and the operator's hand come this way. What is on trial lies in a file with
 //! the steps that lead back, and a timer of systemd's carries them out ([`Trials::take_back`]) unless it is called off:
 //! no life of ours is needed for it. /run is gone with a reboot, which then renders what was confirmed before. Whoever
 //! keeps, or takes back, holds a lock: the two never meet. Route in: layers as they were and as they shall be. Route
 //! out: [`Ended`]; `/run/sheaf/network/trial.json` while it lasts, `last.json` after.
+
+mod carry;
+mod end;
+mod record;
+#[cfg(test)]
+mod tests;
+
+pub use record::{Last, Trial};
 
 use super::change::{self, Machine, Step};
 use super::layers::Layers;
@@ -12,8 +23,7 @@ use super::merge::{Merged, Refusal, merge, merge_what_fits};
 use super::probes::{self, Answer, ApiServer, Questions};
 use super::verify;
 use crate::paths::Paths;
-use anyhow::Context as _;
-use serde::{Deserialize, Serialize};
+use record::{unit, uptime};
 use sheaf_api::node_network::enactment::Probe;
 use sheaf_config::node::Network;
 use sheaf_host::alarm::Alarm;
@@ -22,20 +32,11 @@ use sheaf_host::links::{Link, Links};
 use sheaf_host::networkd::Networkd;
 use sheaf_host::nic::Nic as Card;
 use sheaf_host::reach::Reach;
-use sheaf_host::run::{Command, Run};
+use sheaf_host::run::Run;
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Longest run of `ip`: a driver that resets its card takes seconds.
-const IP: Duration = Duration::from_secs(10);
-/// A trial this much older than its alarm had none: it was killed before it could be armed.
-const OVERDUE: f64 = 15.0;
-/// Longest wait until networkd has heard of what was done to links, and the time between two looks.
-const HEARD: Duration = Duration::from_secs(8);
-const HEARD_LOOK: Duration = Duration::from_millis(50);
 /// The program that takes back.
 const REVERTER: &str = "/usr/bin/sheaf-agent";
 
@@ -116,45 +117,6 @@ pub enum NotTried {
     Failed(anyhow::Error),
 }
 
-/// `trial.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Trial {
-    /// Its own, new for each.
-    pub id: String,
-    /// As people call it.
-    pub title: String,
-    /// An operator tried it.
-    pub by_hand: bool,
-    /// Seconds since boot when it began.
-    pub began: f64,
-    /// Seconds until it is taken back.
-    pub lasts: f64,
-    /// What is confirmed with it.
-    pub after: Layers,
-    /// What leads back.
-    pub undo: Vec<Step>,
-}
-
-impl Trial {
-    /// Seconds until it is taken back.
-    pub fn left(&self) -> f64 {
-        self.began + self.lasts - uptime()
-    }
-}
-
-/// `last.json`: the last trial that ended.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Last {
-    /// Of the trial.
-    pub id: String,
-    /// As people call it.
-    pub title: String,
-    /// It was kept.
-    pub kept: bool,
-    /// Why it was not.
-    pub why: String,
-}
-
 /// Links to be looked at, and the names of those that worked before.
 type Verified = (Network, BTreeSet<String>);
 
@@ -167,12 +129,6 @@ pub struct Trials {
     pub hosts: Hosts,
     /// How long it may take.
     pub patience: Patience,
-}
-
-/// Seconds since boot, by a clock that nobody sets.
-fn uptime() -> f64 {
-    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
-    text.split(' ').next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0.0)
 }
 
 /// The cards among the kernel's links.
@@ -188,37 +144,6 @@ pub fn cards(links: &[Link]) -> Vec<Card> {
 }
 
 impl Trials {
-    fn file(&self, name: &str) -> PathBuf {
-        self.paths.network_trial().join(name)
-    }
-
-    /// Held by whoever begins, keeps or takes back.
-    fn lock(&self) -> anyhow::Result<File> {
-        let path = self.file("lock");
-        let lock = || -> std::io::Result<File> {
-            std::fs::create_dir_all(self.paths.network_trial())?;
-            let file = File::options().write(true).create(true).truncate(false).open(&path)?;
-            file.lock()?;
-            Ok(file)
-        };
-        lock().with_context(|| format!("{}: can not be locked", path.display()))
-    }
-
-    /// What is on trial.
-    pub fn current(&self) -> anyhow::Result<Option<Trial>> {
-        let path = self.file("trial.json");
-        match std::fs::read(&path) {
-            Ok(text) => Ok(Some(serde_json::from_slice(&text).with_context(|| path.display().to_string())?)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| path.display().to_string()),
-        }
-    }
-
-    /// The last trial that ended.
-    pub fn last(&self) -> Option<Last> {
-        serde_json::from_slice(&std::fs::read(self.file("last.json")).ok()?).ok()
-    }
-
     fn usual(&self) -> Option<String> {
         std::fs::read_to_string(self.paths.usual_nic()).ok().map(|mac| mac.trim().to_owned())
     }
@@ -370,14 +295,6 @@ impl Trials {
         (change::steps(&now, &merged.network, machine), change::steps(&merged.network, &now, machine))
     }
 
-    async fn apply(&self, trial: &Trial, steps: &[Step]) -> anyhow::Result<()> {
-        for step in steps {
-            tracing::info!("{}: {step}", trial.title);
-            self.carry_out(step).await.with_context(|| step.to_string())?;
-        }
-        Ok(())
-    }
-
     /// Asks until two rounds are well, or the patience is over: then the last failure.
     async fn watch(
         &self,
@@ -447,130 +364,4 @@ impl Trials {
         // A question that panicked was not answered.
         tokio::task::spawn_blocking(ask).await.unwrap_or_default()
     }
-
-    /// Makes what is on trial last; an error when nothing is, or not `id`.
-    pub async fn keep(&self, id: Option<&str>) -> anyhow::Result<Trial> {
-        let _lock = self.lock()?;
-        let trial = self.current()?.context("nothing is on trial")?;
-        if id.is_some_and(|id| id != trial.id) {
-            anyhow::bail!("another change is on trial: {}", trial.title);
-        }
-        trial.after.confirm(&self.paths)?;
-        self.end(&trial, true, "")?;
-        self.hosts.alarm.call_off(&unit(&trial.id)).await.unwrap_or_else(|error| {
-            // It finds nothing on trial.
-            tracing::warn!("{error}");
-        });
-        tracing::info!("{}: kept", trial.title);
-        Ok(trial)
-    }
-
-    /// Leads back from what is on trial; none when nothing is, or not `id`. A step that fails does not stop the others.
-    pub async fn take_back(&self, id: Option<&str>, why: &str) -> anyhow::Result<Option<Trial>> {
-        let _lock = self.lock()?;
-        let Some(trial) = self.current()? else { return Ok(None) };
-        if id.is_some_and(|id| id != trial.id) {
-            return Ok(None);
-        }
-        tracing::warn!("{}: taken back: {why}", trial.title);
-        let (mut failures, mut failed_reload) = (Vec::new(), false);
-        for step in &trial.undo {
-            if let Err(error) = self.carry_out(step).await {
-                tracing::error!("{}: taking back: {step}: {error:#}", trial.title);
-                failures.push(format!("{step}: {error:#}"));
-                failed_reload |= *step == Step::Reload;
-            }
-        }
-        // Without networkd nothing is back: whoever asked tries again. Any other step that failed is told.
-        anyhow::ensure!(!failed_reload, "{}", failures.join("; "));
-        let told =
-            if failures.is_empty() { why.to_owned() } else { format!("{why} ({})", failures.join("; ")) };
-        self.end(&trial, false, &told)?;
-        tracing::warn!("{}: back: all is as it was", trial.title);
-        // Of the alarm itself, too: its service is what runs us then, and stays.
-        if let Err(error) = self.hosts.alarm.call_off(&unit(&trial.id)).await {
-            tracing::warn!("{error}");
-        }
-        Ok(Some(trial))
-    }
-
-    /// Takes back what nobody watches: a policy's trial when the agent starts (`at_start`), anything whose time is long over.
-    pub async fn take_back_left_over(&self, at_start: bool) -> anyhow::Result<Option<Trial>> {
-        let Some(trial) = self.current()? else { return Ok(None) };
-        if at_start && !trial.by_hand {
-            return self.take_back(Some(&trial.id), "the agent ended while it was on trial").await;
-        }
-        if trial.left() < -OVERDUE {
-            return self.take_back(Some(&trial.id), "its time was over").await;
-        }
-        Ok(None)
-    }
-
-    fn end(&self, trial: &Trial, kept: bool, why: &str) -> anyhow::Result<()> {
-        let last = Last { id: trial.id.clone(), title: trial.title.clone(), kept, why: why.to_owned() };
-        sheaf_host::file::write_atomically(&self.file("last.json"), &serde_json::to_vec(&last)?, 0o644)?;
-        std::fs::remove_file(self.file("trial.json")).context("trial.json can not be removed")
-    }
-
-    async fn carry_out(&self, step: &Step) -> anyhow::Result<()> {
-        match step {
-            Step::Delete(link) => self.ip(link, &["link", "delete", "dev", link])?,
-            Step::Release(link) => {
-                self.ip(link, &["link", "set", "dev", link, "nomaster", "down"])?;
-                self.ip(link, &["address", "flush", "dev", link])?;
-            }
-            Step::Filter(link, on) => {
-                let on = if *on { "1" } else { "0" };
-                self.ip(link, &["link", "set", "dev", link, "type", "bridge", "vlan_filtering", on])?;
-            }
-            Step::Mtu(link, mtu) => self.ip(link, &["link", "set", "dev", link, "mtu", &mtu.to_string()])?,
-            Step::Mac(link, mac) => self.ip(link, &["link", "set", "dev", link, "address", mac])?,
-            Step::Write(file, text) => {
-                let path = self.paths.networkd().join(file);
-                sheaf_host::file::write_atomically(&path, text.as_bytes(), 0o644)?;
-            }
-            Step::Remove(file) => match std::fs::remove_file(self.paths.networkd().join(file)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-                _ => {}
-            },
-            Step::Heard => self.heard().await?,
-            Step::Reload => self.hosts.networkd.reload().await?,
-            Step::Reconfigure(link) => self.hosts.networkd.reconfigure(link).await?,
-        }
-        Ok(())
-    }
-
-    /// Waits until networkd has heard of everything that was done to links. The kernel tells it in order, so it is given
-    /// a name to hear last, another one each time: what it once knew as a name of a link it does not forget.
-    async fn heard(&self) -> anyhow::Result<()> {
-        let name = format!("sheaf-{:x}", (uptime() * 1000.0) as u64);
-        self.ip("lo", &["link", "property", "add", "dev", "lo", "altname", &name])?;
-        let end = tokio::time::Instant::now() + HEARD;
-        let heard = loop {
-            match self.hosts.networkd.knows(&name).await {
-                Ok(false) if tokio::time::Instant::now() < end => tokio::time::sleep(HEARD_LOOK).await,
-                heard => break heard,
-            }
-        };
-        self.ip("lo", &["link", "property", "del", "dev", "lo", "altname", &name])?;
-        anyhow::ensure!(heard?, "systemd-networkd has not heard of it within {} s", HEARD.as_secs());
-        Ok(())
-    }
-
-    /// Runs `ip` about `link`, unless there is no such link.
-    fn ip(&self, link: &str, arguments: &[&str]) -> anyhow::Result<()> {
-        if self.hosts.links.list()?.iter().all(|there| there.name != link) {
-            return Ok(());
-        }
-        self.hosts.run.run(&Command::new("ip").args(arguments).deadline(IP))?;
-        Ok(())
-    }
 }
-
-/// Name of the alarm's units.
-fn unit(id: &str) -> String {
-    format!("sheaf-network-revert-{id}")
-}
-
-#[cfg(test)]
-mod tests;

@@ -8,6 +8,7 @@ use sheaf_host::fakes::{Answers, FakeAlarm, FakeCall, FakeLinks, FakeNetworkd, F
 use sheaf_host::links::Link;
 use sheaf_host::reach::Gateway;
 use std::path::Path;
+use std::path::PathBuf;
 
 const NODE: &str = "version = 1\nsystem.hostname = \"a\"\n[[network.bridge]]\nname = \"br0\"\n\
                     ports = [\"52:54:00:00:00:01\"]\naddresses = [\"10.0.2.11/24\"]\ngateway = \"10.0.2.2\"\n";

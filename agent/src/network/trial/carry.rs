@@ -1,0 +1,80 @@
+//! Carries out single steps of a change: `ip`, files of networkd, networkd itself.
+//!
+//! Route in: a [`Step`]. Route out: it is done, or the error of the program that did not.
+
+use super::super::change::Step;
+use super::Trials;
+use super::record::{Trial, uptime};
+use anyhow::Context as _;
+use sheaf_host::run::Command;
+use std::time::Duration;
+
+/// Longest run of `ip`: a driver that resets its card takes seconds.
+const IP: Duration = Duration::from_secs(10);
+/// Longest wait until networkd has heard of what was done to links, and the time between two looks.
+const HEARD: Duration = Duration::from_secs(8);
+const HEARD_LOOK: Duration = Duration::from_millis(50);
+
+impl Trials {
+    pub(super) async fn apply(&self, trial: &Trial, steps: &[Step]) -> anyhow::Result<()> {
+        for step in steps {
+            tracing::info!("{}: {step}", trial.title);
+            self.carry_out(step).await.with_context(|| step.to_string())?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn carry_out(&self, step: &Step) -> anyhow::Result<()> {
+        match step {
+            Step::Delete(link) => self.ip(link, &["link", "delete", "dev", link])?,
+            Step::Release(link) => {
+                self.ip(link, &["link", "set", "dev", link, "nomaster", "down"])?;
+                self.ip(link, &["address", "flush", "dev", link])?;
+            }
+            Step::Filter(link, on) => {
+                let on = if *on { "1" } else { "0" };
+                self.ip(link, &["link", "set", "dev", link, "type", "bridge", "vlan_filtering", on])?;
+            }
+            Step::Mtu(link, mtu) => self.ip(link, &["link", "set", "dev", link, "mtu", &mtu.to_string()])?,
+            Step::Mac(link, mac) => self.ip(link, &["link", "set", "dev", link, "address", mac])?,
+            Step::Write(file, text) => {
+                let path = self.paths.networkd().join(file);
+                sheaf_host::file::write_atomically(&path, text.as_bytes(), 0o644)?;
+            }
+            Step::Remove(file) => match std::fs::remove_file(self.paths.networkd().join(file)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            },
+            Step::Heard => self.heard().await?,
+            Step::Reload => self.hosts.networkd.reload().await?,
+            Step::Reconfigure(link) => self.hosts.networkd.reconfigure(link).await?,
+        }
+        Ok(())
+    }
+
+    /// Waits until networkd has heard of everything that was done to links. The kernel tells it in order, so it is given
+    /// a name to hear last, another one each time: what it once knew as a name of a link it does not forget.
+    async fn heard(&self) -> anyhow::Result<()> {
+        let name = format!("sheaf-{:x}", (uptime() * 1000.0) as u64);
+        self.ip("lo", &["link", "property", "add", "dev", "lo", "altname", &name])?;
+        let end = tokio::time::Instant::now() + HEARD;
+        let heard = loop {
+            match self.hosts.networkd.knows(&name).await {
+                Ok(false) if tokio::time::Instant::now() < end => tokio::time::sleep(HEARD_LOOK).await,
+                heard => break heard,
+            }
+        };
+        self.ip("lo", &["link", "property", "del", "dev", "lo", "altname", &name])?;
+        anyhow::ensure!(heard?, "systemd-networkd has not heard of it within {} s", HEARD.as_secs());
+        Ok(())
+    }
+
+    /// Runs `ip` about `link`, unless there is no such link.
+    fn ip(&self, link: &str, arguments: &[&str]) -> anyhow::Result<()> {
+        if self.hosts.links.list()?.iter().all(|there| there.name != link) {
+            return Ok(());
+        }
+        self.hosts.run.run(&Command::new("ip").args(arguments).deadline(IP))?;
+        Ok(())
+    }
+}
