@@ -21,11 +21,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// LVM is asked anew at least so often, in seconds: pools come and go, and volumes are opened and closed, without news.
 const RESYNC: i64 = 30;
 /// The same while a volume waits for that.
 const RESYNC_WAITING: i64 = 5;
+/// A report of LVM's counts for so long when only objects have changed: each takes a good part of a second.
+const FRESH: Duration = Duration::from_secs(2);
 /// So long an agent waits for pools to be brought up before it calls one missing, in seconds.
 const SETTLED: i64 = 60;
 /// All groups of this node are looked for so often, in seconds.
@@ -36,6 +39,17 @@ const RETRY: i64 = 5;
 const RETRY_MOST: i64 = 300;
 /// An object that was written is left alone for so many seconds, or until it comes back in the list.
 const WRITTEN: i64 = 2;
+
+/// Whether LVM is asked in a round.
+#[derive(Clone, Copy, PartialEq)]
+enum Ask {
+    /// Its volumes may have changed.
+    Now,
+    /// Objects have changed: what it said a moment ago still counts.
+    IfStale,
+    /// No news about logical volumes.
+    No,
+}
 
 /// The controller's state.
 pub struct Controller<C> {
@@ -50,6 +64,7 @@ pub struct Controller<C> {
     /// Groups that are asked about, and when they were looked for.
     names: BTreeSet<String>,
     looked: i64,
+    asked: Option<Instant>,
     started: i64,
     stops: BTreeMap<String, Arc<AtomicBool>>,
     reported: BTreeMap<String, LocalVolumeStatus>,
@@ -78,6 +93,7 @@ impl<C: Cluster> Controller<C> {
             groups: BTreeMap::new(),
             names: BTreeSet::new(),
             looked: 0,
+            asked: None,
             started: now(),
             stops: BTreeMap::new(),
             reported: BTreeMap::new(),
@@ -91,27 +107,34 @@ impl<C: Cluster> Controller<C> {
     pub async fn run(mut self) -> anyhow::Result<()> {
         let mut shutdown = self.ctx.shutdown.clone();
         let mut offers = self.hosts.uploads.news();
-        // Progress of a fill is no news about logical volumes.
-        let mut ask_lvm = true;
+        let mut ask = Ask::Now;
         loop {
-            let wake = self.reconcile(ask_lvm).await;
-            ask_lvm = true;
+            let wake = self.reconcile(ask).await;
+            ask = Ask::Now;
             let rest = Duration::from_secs(wake.saturating_sub(now()).clamp(0, RESYNC) as u64);
             tokio::select! {
                 () = shutdown.requested() => {
                     self.stops.values().for_each(|stop| stop.store(true, Ordering::Relaxed));
                     return Ok(());
                 }
-                changed = self.listed.changed() => if changed.is_err() { return Ok(()) },
-                Ok(()) = offers.changed() => ask_lvm = false,
+                changed = self.listed.changed() => match changed {
+                    Ok(()) => ask = Ask::IfStale,
+                    Err(_) => return Ok(()),
+                },
+                Ok(()) = offers.changed() => ask = Ask::No,
                 Some((name, progress)) = self.told.recv() => {
-                    ask_lvm = false;
+                    ask = Ask::No;
                     if let Some(known) = self.memory.filling.get_mut(&name) {
                         *known = progress;
                     }
                 }
                 Some(done) = self.tasks.join_next() => match done {
-                    Ok((name, action, result)) => self.done(name, &action, result),
+                    Ok((name, action, result)) => {
+                        if matches!(action, Action::Hold | Action::Release) {
+                            ask = Ask::IfStale;
+                        }
+                        self.done(name, &action, result);
+                    }
                     Err(error) => return Err(anyhow!(error).context("an action panicked")),
                 },
                 () = tokio::time::sleep(rest) => {}
@@ -120,9 +143,10 @@ impl<C: Cluster> Controller<C> {
     }
 
     /// One round; when the next is due at the latest.
-    async fn reconcile(&mut self, ask_lvm: bool) -> i64 {
+    async fn reconcile(&mut self, ask: Ask) -> i64 {
         let now = now();
-        if ask_lvm && let Err(error) = self.observe(now).await {
+        let is_due = ask == Ask::Now || ask == Ask::IfStale && !self.knows_lvm();
+        if is_due && let Err(error) = self.observe(now).await {
             tracing::warn!("volumes of this node can not be listed: {error:#}");
             return now + RESYNC_WAITING;
         }
@@ -157,6 +181,14 @@ impl<C: Cluster> Controller<C> {
         planned.wake.unwrap_or(now + soon).clamp(now + 1, now + soon)
     }
 
+    /// LVM was asked a moment ago about every group that an object names.
+    fn knows_lvm(&self) -> bool {
+        let is_fresh = self.asked.is_some_and(|asked| asked.elapsed() < FRESH);
+        let listed = self.listed.borrow();
+        is_fresh
+            && listed.objects.values().all(|object| self.names.contains(&volume_group(&object.spec.pool)))
+    }
+
     /// LVM's report. Groups that no object names are looked for now and then: they may hold what was left half made.
     async fn observe(&mut self, now: i64) -> anyhow::Result<()> {
         let look = now >= self.looked + LOOK_FOR_GROUPS;
@@ -171,6 +203,7 @@ impl<C: Cluster> Controller<C> {
             Ok::<_, LvmError>((names, groups))
         });
         (self.names, self.groups) = answer.await??;
+        self.asked = Some(Instant::now());
         if look {
             self.looked = now;
         }
