@@ -15,6 +15,7 @@ pub use server::Server;
 use anyhow::{Context as _, Result};
 use sheaf_host::run::{Run as _, System};
 use sheaf_machine::{Machine, Spec, Tools};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 
 /// One running case.
@@ -112,7 +113,7 @@ impl Case {
 }
 
 /// How often a case that the emulator itself broke is tried in all.
-const TRIES: u32 = 3;
+const TRIES: u32 = 5;
 /// What an emulated node shows when KVM's state of its host went astray in it: QEMU's SVM, in versions 10.0 and 11.1,
 /// lets one start of a guest in six end so, whatever runs in the node (docs/testing.md, `soak.rs`).
 const EMULATOR: [&str; 2] = ["corrupted stack end detected inside scheduler", "Triple fault"];
@@ -124,15 +125,24 @@ pub fn case(name: &str, steps: impl Fn(&Case) -> Result<()>) {
     for left in (0..TRIES).rev() {
         let case = Case::begin(name).unwrap_or_else(|error| panic!("case {name}: {error:#}"));
         let artefacts = case.artefacts();
-        // A panic of an assertion passes here by unwinding: the artefacts stay then, too.
-        match steps(&case) {
+        // An assertion of a case may be what notices that its machine is gone.
+        let ended = catch_unwind(AssertUnwindSafe(|| steps(&case)));
+        let try_again = left > 0 && emulator_broke(&artefacts);
+        match ended {
             // A folder that stays does no harm.
-            Ok(()) => return drop(std::fs::remove_dir_all(artefacts)),
-            Err(error) if left > 0 && emulator_broke(&artefacts) => {
+            Ok(Ok(())) => return drop(std::fs::remove_dir_all(artefacts)),
+            Ok(Err(error)) if try_again => {
                 eprintln!("case {name}: the emulator broke its machine, {left} tries left: {error:#}");
             }
-            Err(error) => {
+            Err(_) if try_again => {
+                eprintln!("case {name}: the emulator broke its machine, {left} tries left");
+            }
+            Ok(Err(error)) => {
                 panic!("{error:#}\nwhat the machines of case {name} said is in {}", artefacts.display())
+            }
+            Err(panic) => {
+                eprintln!("what the machines of case {name} said is in {}", artefacts.display());
+                resume_unwind(panic)
             }
         }
     }
