@@ -67,8 +67,10 @@ fn autopsy(machine: &mut Machine) -> String {
             registers.split("RSP=").nth(1).and_then(|rest| u64::from_str_radix(rest.get(..16)?, 16).ok());
         found += &format!("processor {processor}\n{registers}\n");
         if let Some(stack) = stack {
-            // x86-64's kernel stacks are 16 KiB and aligned.
-            found += &monitor(&format!("x /2048gx {:#x}", stack & !0x3fff));
+            // x86-64's kernel stacks are 16 KiB and aligned; the monitor shows no more than a page at a time.
+            for page in 0..4 {
+                found += &monitor(&format!("x /512gx {:#x}", (stack & !0x3fff) + page * 4096));
+            }
         }
     }
     found

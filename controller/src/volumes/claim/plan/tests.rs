@@ -1,3 +1,5 @@
+//! What a claim asks for in each situation, rule by rule.
+
 use k8s_openapi::api::core::v1::PersistentVolume;
 use serde_json::json;
 
