@@ -81,9 +81,12 @@ impl Kit {
         Ok(())
     }
 
-    /// Plugs it into `machine` and mounts it there, for [`RUN`].
-    pub fn plug(&self, machine: &mut Machine) -> Result<()> {
-        mount(machine, &Disk::raw(&self.image, SERIAL), MOUNT)
+    /// Plugs a copy of it into `machine` and mounts it there, for [`RUN`]: QEMU gives a disk to one machine alone.
+    pub fn plug(&self, case: &Case, machine: &mut Machine) -> Result<()> {
+        let name = machine.folder().file_name().context("a machine without a folder")?;
+        let copy = case.work().join(name).with_extension("kit");
+        std::fs::copy(&self.image, &copy).with_context(|| copy.display().to_string())?;
+        mount(machine, &Disk::raw(&copy, SERIAL), MOUNT)
     }
 }
 

@@ -28,8 +28,8 @@ impl Report {
         let kit = Kit::get(case)?;
         let mut cluster = case.cluster()?;
         let mut second = second_node(case, &cluster)?;
-        kit.plug(&mut cluster.machine)?;
-        kit.plug(&mut second)?;
+        kit.plug(case, &mut cluster.machine)?;
+        kit.plug(case, &mut second)?;
         self.head(
             "iperf3 between two VMs on two nodes beside iperf3 between the nodes",
             &format!("iperf3 --server; {CLIENT}"),

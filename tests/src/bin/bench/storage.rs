@@ -41,7 +41,7 @@ impl Report {
     pub fn storage(&mut self, case: &Case) -> Result<()> {
         let kit = Kit::get(case)?;
         let mut cluster = case.cluster()?;
-        kit.plug(&mut cluster.machine)?;
+        kit.plug(case, &mut cluster.machine)?;
         kit.offer(&cluster, "kit")?;
         for serial in [RAW, POOLED] {
             let file = case.work().join(format!("{serial}.raw"));

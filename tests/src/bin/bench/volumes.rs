@@ -63,7 +63,7 @@ impl Report {
     /// Images that are brought into volumes.
     pub fn import(&mut self, case: &Case) -> Result<()> {
         let mut cluster = with_pool(case)?;
-        Kit::get(case)?.plug(&mut cluster.machine)?;
+        Kit::get(case)?.plug(case, &mut cluster.machine)?;
         let sha256 = serve(case, &mut cluster)?;
         let cluster = &cluster;
         let command = format!(
