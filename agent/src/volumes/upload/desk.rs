@@ -97,9 +97,13 @@ pub fn open(
         loop {
             match door.next() {
                 Ok(mut talk) => {
-                    if let Err(error) = welcome(&mut talk, &listed, &uploads) {
-                        tracing::warn!("an upload did not begin: {error}");
-                    }
+                    let (listed, uploads) = (listed.clone(), uploads.clone());
+                    // One that says nothing holds up nobody else.
+                    std::thread::spawn(move || {
+                        if let Err(error) = welcome(&mut talk, &listed, &uploads) {
+                            tracing::warn!("an upload did not begin: {error}");
+                        }
+                    });
                 }
                 Err(error) => return tracing::error!("no more uploads until the agent starts anew: {error}"),
             }

@@ -53,9 +53,13 @@ pub fn send(socket: &Path, upload: &Upload, mut say: impl FnMut(&str)) -> anyhow
             Answer::Refused(why) => bail!(why),
         }
     }
-    let broken = pour(&mut *file, &mut talk, bytes, &mut say);
-    if let Err(Broken::File(error)) = broken {
-        bail!("{}: {error}; what was sent of it is thrown away", upload.file.display());
+    let name = upload.file.display();
+    match pour(&mut *file, &mut talk, bytes, &mut say) {
+        Err(Broken::File(error)) => bail!("{name}: {error}; what was sent of it is thrown away"),
+        Err(Broken::Long(bytes)) => {
+            bail!("{name} has more than {bytes} bytes; what was sent of it is thrown away")
+        }
+        Ok(()) | Err(Broken::Agent) => {}
     }
     // One that broke off has said why, and a sender that was too fast hears it all the same.
     let ended = talk.end();
@@ -95,30 +99,38 @@ fn checksum(text: &str) -> anyhow::Result<String> {
     Ok(digits.to_ascii_lowercase())
 }
 
-enum Broken {
+/// Why not all was sent.
+pub(super) enum Broken {
     /// The file can not be read.
     File(io::Error),
+    /// There is more of it than was said.
+    Long(u64),
     /// The agent takes no more; it says why itself.
     Agent,
 }
 
-fn pour(
+/// Sends the file. The last piece goes only when nothing follows it: until then the agent does not take it for whole.
+pub(super) fn pour(
     file: &mut dyn Read,
     talk: &mut Talk,
     total: Option<u64>,
     say: &mut impl FnMut(&str),
 ) -> Result<(), Broken> {
-    let mut piece = vec![0; PIECE];
+    let (mut piece, mut next) = (Vec::with_capacity(PIECE), Vec::with_capacity(PIECE));
     let (mut sent, begun, mut told) = (0_u64, Instant::now(), Instant::now());
     loop {
-        let read = match file.read(&mut piece) {
-            Ok(0) => return Ok(()),
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(Broken::File(error)),
-        };
-        talk.write_all(&piece[..read]).map_err(|_| Broken::Agent)?;
-        sent += read as u64;
+        next.clear();
+        Read::take(&mut *file, PIECE as u64).read_to_end(&mut next).map_err(Broken::File)?;
+        let read = sent + (piece.len() + next.len()) as u64;
+        if let Some(total) = total.filter(|total| read > *total) {
+            return Err(Broken::Long(total));
+        }
+        talk.write_all(&piece).map_err(|_| Broken::Agent)?;
+        sent += piece.len() as u64;
+        if next.is_empty() {
+            return Ok(());
+        }
+        std::mem::swap(&mut piece, &mut next);
         if told.elapsed() >= TELL {
             told = Instant::now();
             let rate = sent as f64 / begun.elapsed().as_secs_f64() / f64::from(1 << 20);

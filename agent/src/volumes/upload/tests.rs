@@ -1,7 +1,8 @@
 //! Senders and the whole controller, over a real socket; LVM and the API server in memory.
 
-use super::send::{Upload, send};
+use super::send::{Broken, Upload, pour, send};
 use super::{Answer, Hello, desk};
+use crate::listed::Listed;
 use crate::volumes::TAG;
 use crate::volumes::tests::{Node, condition, is};
 use serde_json::json;
@@ -112,6 +113,27 @@ async fn a_sender_hears_why_its_image_is_not_taken_and_another_may_follow() {
     let sending = desk.send("default/root", &image, None);
     desk.node.until(is("pvc-1", VolumePhase::Ready)).await;
     assert!(sending.await.unwrap().0.is_ok());
+}
+
+#[tokio::test]
+async fn what_has_more_bytes_than_was_said_is_not_taken() {
+    let desk = Desk::new("longer");
+    let (socket, image) = (desk.socket.clone(), desk.node.image.clone());
+    let sending = spawn_blocking(move || {
+        let bytes = Some(image.len() as u64);
+        let mut talk = Talk::with(&socket).unwrap();
+        talk.say(&Hello { into: "default/root".into(), bytes, sha256: None }).unwrap();
+        while talk.hear::<Answer>().unwrap() != Answer::Go {}
+        let mut longer = std::io::Cursor::new([image.as_slice(), b"more"].concat());
+        pour(&mut longer, &mut talk, bytes, &mut |_: &str| {})
+    });
+    let refused = async {
+        assert!(matches!(sending.await.unwrap(), Err(Broken::Long(_))));
+        let mut listed = desk.node.cluster.listed.subscribe();
+        let why = |listed: &Listed<_>| condition(listed, "pvc-1").1.starts_with("the upload ended after");
+        listed.wait_for(why).await.unwrap();
+    };
+    desk.node.during(refused).await;
 }
 
 #[tokio::test]
