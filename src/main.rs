@@ -7,6 +7,7 @@ mod build;
 mod config;
 mod demo;
 mod guest;
+mod image;
 mod iso;
 mod kube;
 mod progress;
@@ -44,6 +45,8 @@ enum Command {
     Kube,
     /// Make a folder that machines boot the installer from over the network, and serve it
     Pxe(pxe::Arguments),
+    /// Offer an image on this machine to the nodes
+    Serve(image::Arguments),
     /// Make the tools chroot and print where it is
     Tools,
     /// Write a USB stick that installs
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Guest(arguments) => guest::run(&arguments),
         Command::Kube => kube::run(),
         Command::Pxe(arguments) => pxe::run(&arguments),
+        Command::Serve(arguments) => image::run(&arguments),
         Command::Tools => tools::run(),
         Command::Usb(arguments) => usb::run(&arguments),
     };

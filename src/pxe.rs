@@ -84,7 +84,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// `192.0.2.1`, `192.0.2.1:8080`, `[2001:db8::1]:8080`
-fn address(text: &str) -> Result<SocketAddr> {
+pub fn address(text: &str) -> Result<SocketAddr> {
     let whole = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, PORT)));
     whole.with_context(|| {
         format!("--listen {text}: is no address of this machine; write it as 192.0.2.1 or 192.0.2.1:{PORT}")
@@ -92,7 +92,7 @@ fn address(text: &str) -> Result<SocketAddr> {
 }
 
 /// The URL that machines reach `address` by.
-fn own_url(address: SocketAddr) -> Result<String> {
+pub fn own_url(address: SocketAddr) -> Result<String> {
     if address.ip().is_unspecified() {
         bail!(
             "--listen {}: machines can not be told this address; name the one that they reach, or add --url",
@@ -103,7 +103,7 @@ fn own_url(address: SocketAddr) -> Result<String> {
 }
 
 /// Without the last slash.
-fn checked(url: &str) -> Result<String> {
+pub fn checked(url: &str) -> Result<String> {
     let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).unwrap_or_default();
     if host.is_empty()
         || host.starts_with('/')

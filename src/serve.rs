@@ -1,8 +1,8 @@
-//! Serves one folder to machines that boot: HTTP and TFTP, read-only.
+//! Serves one folder to machines that boot, or one file to nodes: HTTP and TFTP, read-only.
 //!
 //! Why own: an installation on the spot needs no more than two small protocols, and nothing that could be configured
 //! wrongly. Nothing outside the folder can be named, and nothing can be written.
-//! Route in: a folder and an address. Route out: files, and a line for each request on standard error.
+//! Route in: a folder or a file, and an address. Route out: files, and a line for each request on standard error.
 
 mod http;
 mod tftp;
@@ -65,7 +65,9 @@ fn find(folder: &Path, path: &str) -> Option<(File, u64)> {
     let relative = Path::new(path.trim_start_matches('/'));
     // No way up, and no way out by a link.
     let inside = relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    let file = folder.join(relative).canonicalize().ok().filter(|file| inside && file.starts_with(folder))?;
+    // Of one file that is served alone its neighbours are not.
+    let served = if folder.is_file() { folder.parent()? } else { folder };
+    let file = served.join(relative).canonicalize().ok().filter(|file| inside && file.starts_with(folder))?;
     let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
     Some((File::open(file).ok()?, metadata.len()))
 }
@@ -93,6 +95,12 @@ mod tests {
         let folder = folder.canonicalize().unwrap();
         for path in ["/sheaf/a", "sheaf/a", "//sheaf//a", "./sheaf/./a"] {
             assert_eq!(find(&folder, path).unwrap().1, 6, "{path}");
+        }
+        let alone = folder.join("sheaf/a");
+        assert_eq!(find(&alone, "/a").unwrap().1, 6);
+        fs::write(folder.join("sheaf/ab"), "beside").unwrap();
+        for path in ["/ab", "/sheaf/a", "/", "/a/b"] {
+            assert!(find(&alone, path).is_none(), "{path}");
         }
         for path in
             ["../secret", "/../secret", "sheaf/../../secret", "link", "sheaf", "", "none", "sheaf/a/b"]

@@ -6,8 +6,9 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use sheaf_host::run::{Run as _, System};
-use sheaf_machine::Disk;
+use sheaf_host::run::{Command, Run as _, System};
+use sheaf_host::wait::until;
+use sheaf_machine::{Disk, ports};
 use sheaf_tests::harness::{Case, Cluster, READY, Server, case, field};
 use std::time::Duration;
 
@@ -180,6 +181,52 @@ fn a_vm_waits_for_an_image_that_is_sent_to_its_node_and_boots_from_it() {
         cluster.operator.wait("barley-system done", &["dv", "barley-system"], STEP, |volume| {
             (volume["status"]["phase"] == "Succeeded").then_some(())
         })?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_vm_boots_from_an_image_that_its_node_fetches_from_the_operators_own_machine() {
+    case("served", |case| {
+        let cluster = case.cluster()?;
+        wait_pool(&cluster, "default.node1", "Ready")?;
+        let (folder, log) = (case.work().join("my images"), case.work().join("serve.log"));
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join("guest disk.qcow2"), image(case)?)?;
+        let port = ports::free_port()?;
+        let serve = Command::new(case.built()?.sheaf).arg("serve").arg(folder.join("guest disk.qcow2"));
+        let serve = serve.args(["--listen", &format!("127.0.0.1:{port}"), "--url"]);
+        let mut serving = System.start(&serve.arg(format!("http://10.0.2.2:{port}")).log(log.clone()))?;
+        let noted = until(STEP, Duration::from_millis(100), || {
+            let said = std::fs::read_to_string(&log).ok()?;
+            said.lines().find(|line| line.starts_with("http://10.0.2.2:")).map(str::to_owned)
+        });
+        let noted = noted.context("sheaf serve says no URL")?;
+        ensure!(noted.contains("/guest%20disk.qcow2 sha256:"), "{noted}");
+
+        cluster.operator.apply(UPLOAD)?;
+        let volume = cluster.operator.wait("barley's volume", &["localvolumes"], STEP, |list| {
+            let is_it =
+                |one: &&Value| one["metadata"]["annotations"]["sheaf.dev/claim"] == "default/barley-system";
+            Some(list["items"].as_array()?.iter().find(is_it)?["metadata"]["name"].as_str()?.to_owned())
+        })?;
+        let note = |text: &str| {
+            let note = format!("sheaf.dev/image={text}");
+            cluster.operator.kubectl(&["annotate", "--overwrite", "localvolume", &volume, &note])
+        };
+        // The file of another day.
+        let (url, _) = noted.split_once(' ').context("no checksum")?;
+        note(&format!("{url} sha256:{}", "0".repeat(64)))?;
+        cluster.operator.wait("a wrong image is refused", &["dv", "barley-system"], STEP, |volume| {
+            (volume["status"]["phase"] == "Failed").then_some(())
+        })?;
+        note(&noted)?;
+        let up = cluster.console_line("barley", "guest: up")?;
+        ensure!(field(&up, "boots") == "1", "{up}");
+        cluster.operator.wait("barley-system done", &["dv", "barley-system"], STEP, |volume| {
+            (volume["status"]["phase"] == "Succeeded").then_some(())
+        })?;
+        serving.kill()?;
         Ok(())
     });
 }

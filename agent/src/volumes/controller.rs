@@ -287,10 +287,12 @@ impl<C: Cluster> Controller<C> {
                 let times = memory.failed.get(&name).map_or(1, |before| before.times.saturating_add(1));
                 let wait = (RETRY << (times.min(10) - 1)).min(RETRY_MOST);
                 let listed = self.listed.borrow();
-                let generation = listed.objects.get(&name).and_then(|object| object.metadata.generation);
+                let object = listed.objects.get(&name);
+                let generation = object.and_then(|object| object.metadata.generation);
+                let image = object.and_then(|object| object.image()?.ok());
                 let until = failed.is_passing.then(|| now() + wait);
                 let Failed { reason, message, .. } = failed;
-                memory.failed.insert(name, Failure { reason, message, times, until, generation });
+                memory.failed.insert(name, Failure { reason, message, times, until, generation, image });
             }
         }
     }

@@ -116,6 +116,8 @@ pub const POOL_PARAMETER: &str = "pool";
 pub const SOURCE_ANNOTATION: &str = "sheaf.dev/source";
 /// Annotation of a LocalVolume: the claim it is for, `<namespace>/<name>`.
 pub const CLAIM_ANNOTATION: &str = "sheaf.dev/claim";
+/// Annotation of a LocalVolume whose source is `upload`: the image that is meant, `URL sha256:DIGITS`.
+pub const IMAGE_ANNOTATION: &str = "sheaf.dev/image";
 /// Annotation of a LocalVolume: the VolumeSnapshot it is for, `<namespace>/<name>`.
 pub const SNAPSHOT_ANNOTATION: &str = "sheaf.dev/snapshot";
 /// Label of a LocalVolume that outlived its claim because that was asked for. Value [`TRUE`].

@@ -20,7 +20,7 @@ use super::{HALF, SNAPSHOT, TAG};
 use making::make;
 use sheaf_api::storage::LocalVolume;
 use sheaf_api::storage::local_volume::{
-    FINALIZER, Progress, VolumeKind, VolumePhase, VolumeReason, volume_group,
+    FINALIZER, HttpSource, Progress, VolumeKind, VolumePhase, VolumeReason, volume_group,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -84,6 +84,8 @@ pub struct Failure {
     pub until: Option<i64>,
     /// The object's generation then.
     pub generation: Option<i64>,
+    /// The image that was meant then; for an upload it is no part of the generation.
+    pub image: Option<HttpSource>,
 }
 
 /// One step.
@@ -265,6 +267,11 @@ impl<'a> One<'a> {
         self.object.status.as_ref().is_some_and(|status| status.size_bytes.is_some())
     }
 
+    /// The image that is to be fetched into it.
+    fn image(&self) -> Option<HttpSource> {
+        self.object.image()?.ok()
+    }
+
     fn next(&self, room: &mut Room, plan: &mut Plan) -> Next {
         if self.object.metadata.deletion_timestamp.is_some() {
             return self.leave();
@@ -327,7 +334,9 @@ impl<'a> One<'a> {
     /// What failed last, while it still counts.
     fn failure(&self) -> Option<&'a Failure> {
         let failure = self.o.memory.failed.get(self.name)?;
-        (failure.generation == self.object.metadata.generation).then_some(failure)
+        let same = failure.generation == self.object.metadata.generation;
+        let meant = self.object.spec.source.upload.is_none() || failure.image == self.image();
+        (same && meant).then_some(failure)
     }
 
     /// It is there, half made.
@@ -353,16 +362,21 @@ impl<'a> One<'a> {
         if spec.kind == VolumeKind::Volume && volume.bytes < spec.size_bytes {
             return (Stand::Making, Some(Action::Grow { bytes: spec.size_bytes }));
         }
-        match &spec.source.http {
-            Some(http) if !memory.filled.contains(self.name) => {
+        if memory.filled.contains(self.name) {
+            return (Stand::Making, Some(Action::Finish));
+        }
+        if self.o.offered.contains(self.name) && spec.source.upload.is_some() {
+            return (Stand::Asking, Some(Action::Receive));
+        }
+        match self.object.image() {
+            Some(Ok(HttpSource { url, checksum })) => {
                 let busy = memory.filling.len() + plan.fills();
-                let fill = Action::Fill { url: http.url.clone(), checksum: http.checksum.clone() };
+                let fill = Action::Fill { url, checksum };
                 (Stand::Filling(Progress::default()), (busy < FILLS).then_some(fill))
             }
-            None if spec.source.upload.is_some() => {
-                (Stand::Asking, self.o.offered.contains(self.name).then_some(Action::Receive))
-            }
-            _ => (Stand::Making, Some(Action::Finish)),
+            Some(Err(why)) => wait(VolumeReason::BadImage, why),
+            None if spec.source.upload.is_some() => (Stand::Asking, None),
+            None => (Stand::Making, Some(Action::Finish)),
         }
     }
 
@@ -398,7 +412,9 @@ impl<'a> One<'a> {
     fn has_failed_before(&self) -> Option<(VolumeReason, String)> {
         use VolumeReason::{BadImage, ChecksumMismatch, ImageTooLarge};
         let status = self.object.status.as_ref()?;
-        let same = status.observed_generation == self.object.metadata.generation;
+        // What an operator notes for an upload is no part of the generation: it is tried again.
+        let same = status.observed_generation == self.object.metadata.generation
+            && self.object.spec.source.upload.is_none();
         let (reason, message) = self.object.why()?;
         let is_final = matches!(reason, BadImage | ChecksumMismatch | ImageTooLarge);
         (same && is_final && status.phase == Some(VolumePhase::Failed)).then(|| (reason, message.to_owned()))

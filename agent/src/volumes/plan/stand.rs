@@ -6,6 +6,7 @@
 use super::Failure;
 use k8s_openapi::jiff::Timestamp;
 use sheaf_api::conditions;
+use sheaf_api::names::IMAGE_ANNOTATION;
 use sheaf_api::storage::local_volume::{
     Progress, READY, RESIZED, VolumeKind, VolumePhase, VolumeReason, device_path,
 };
@@ -72,7 +73,11 @@ pub fn status_of(object: &LocalVolume, stand: &Stand, now: Timestamp) -> LocalVo
             status.phase = Some(VolumePhase::Populating);
             status.progress = None;
             let (node, into) = (&object.spec.node_name, object.claim());
-            let how = format!("it waits for an image; on {node}: sheaf-agent volumes upload {into} FILE");
+            let name = object.metadata.name.as_deref().unwrap_or_default();
+            let how = format!(
+                "it waits for an image: sheaf serve FILE, then kubectl annotate localvolume {name} \
+                 {IMAGE_ANNOTATION}='URL sha256:DIGITS'; or on {node}: sheaf-agent volumes upload {into} FILE"
+            );
             ready(&mut status, false, VolumeReason::Populating, &how);
         }
         Stand::Filling(progress) => {

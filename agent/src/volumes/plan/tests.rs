@@ -103,7 +103,7 @@ fn ready(mut object: LocalVolume) -> LocalVolume {
 }
 
 fn failure(reason: VolumeReason, until: Option<i64>) -> Failure {
-    Failure { reason, message: "no".into(), times: 1, until, generation: Some(1) }
+    Failure { reason, message: "no".into(), times: 1, until, generation: Some(1), image: None }
 }
 
 #[test]
@@ -410,7 +410,10 @@ fn a_volume_for_an_upload_is_made_says_how_to_send_and_takes_what_somebody_sends
         (status.phase, status.conditions[0].message.as_deref()),
         (
             Some(VolumePhase::Populating),
-            Some("it waits for an image; on n1: sheaf-agent volumes upload web/root FILE")
+            Some(
+                "it waits for an image: sheaf serve FILE, then kubectl annotate localvolume pvc-1 \
+                 sheaf.dev/image='URL sha256:DIGITS'; or on n1: sheaf-agent volumes upload web/root FILE"
+            )
         )
     );
     node.offered.insert("pvc-1".into());
@@ -419,4 +422,32 @@ fn a_volume_for_an_upload_is_made_says_how_to_send_and_takes_what_somebody_sends
     let half_way = Progress { done_bytes: 5, total_bytes: Some(10), percent: Some(50) };
     node.memory.filling.insert("pvc-1".into(), half_way);
     assert_eq!((node.only(), node.stand("pvc-1")), (None, Stand::Filling(half_way)));
+}
+
+#[test]
+fn a_volume_for_an_upload_fetches_the_image_that_an_operator_notes_and_the_next_one_after_a_wrong_one() {
+    let note = |text: &str| {
+        let mut asked = object("pvc-1", json!({"upload": {}}));
+        asked.metadata.annotations = Some([("sheaf.dev/image".to_owned(), text.to_owned())].into());
+        asked
+    };
+    let half = |object| Node::new([object]).with("pvc-1", volume(GIB, &[TAG, HALF])).begun("pvc-1");
+    let (first, second) = ("1".repeat(64), "2".repeat(64));
+    let mut node = half(note(&format!("http://10.0.0.1/a sha256:{first}")));
+    let fetch =
+        |digits: &str| Action::Fill { url: "http://10.0.0.1/a".into(), checksum: format!("sha256:{digits}") };
+    assert_eq!(node.only(), Some(fetch(&first)));
+    let image = node.objects["pvc-1"].image().unwrap().ok();
+    let wrong = Failure { image, ..failure(VolumeReason::ChecksumMismatch, None) };
+    node.memory.failed.insert("pvc-1".into(), wrong.clone());
+    assert_eq!((node.only(), node.reason("pvc-1")), (None, VolumeReason::ChecksumMismatch));
+    let mut node = half(note(&format!("http://10.0.0.1/a  sha256:{second}")));
+    node.memory.failed.insert("pvc-1".into(), wrong);
+    assert_eq!(node.only(), Some(fetch(&second)));
+    node.memory.filled.insert("pvc-1".into());
+    assert_eq!(node.only(), Some(Action::Finish));
+    for bad in ["", "http://10.0.0.1/a", "ftp://10.0.0.1/a sha256:00", "http:///a sha256:00"] {
+        let node = half(note(bad));
+        assert_eq!((node.only(), node.reason("pvc-1")), (None, VolumeReason::BadImage), "{bad}");
+    }
 }

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Serialize};
 
-use crate::names::CLAIM_ANNOTATION;
 pub use crate::names::volume_group;
+use crate::names::{CLAIM_ANNOTATION, IMAGE_ANNOTATION};
 use crate::status::Condition;
 
 /// Held by the agent until the logical volume is gone.
@@ -109,7 +109,7 @@ pub struct Origin {
 }
 
 /// An image from a server.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HttpSource {
     /// Where it lies: http or https.
     #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s/]+(/\S*)?$"))]
@@ -117,6 +117,19 @@ pub struct HttpSource {
     /// SHA-256 of the file as the server sends it: `sha256:` and 64 hexadecimal digits.
     #[schemars(length(max = 71), regex(pattern = r"^sha256:[0-9a-fA-F]{64}$"))]
     pub checksum: String,
+}
+
+impl HttpSource {
+    /// `URL sha256:DIGITS`, by the same rules as the fields.
+    fn noted(text: &str) -> Option<Self> {
+        let (url, checksum) = text.trim().split_once(char::is_whitespace)?;
+        let checksum = checksum.trim();
+        let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
+        let digits = checksum.strip_prefix("sha256:")?;
+        let is_hash = digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let is_url = !host.is_empty() && !host.starts_with('/') && url.len() <= 2048;
+        (is_hash && is_url).then(|| Self { url: url.to_owned(), checksum: checksum.to_owned() })
+    }
 }
 
 /// What the node says of a volume.
@@ -238,6 +251,19 @@ impl LocalVolume {
     pub fn claim(&self) -> &str {
         let noted = self.metadata.annotations.as_ref().and_then(|all| all.get(CLAIM_ANNOTATION));
         noted.or(self.metadata.name.as_ref()).map_or("", String::as_str)
+    }
+
+    /// What is in it at first, where that comes from a server: the source itself, or for an upload what an operator noted
+    /// in [`IMAGE_ANNOTATION`]; an error says what of that can not be read.
+    pub fn image(&self) -> Option<Result<HttpSource, String>> {
+        if let Some(http) = &self.spec.source.http {
+            return Some(Ok(http.clone()));
+        }
+        self.spec.source.upload.as_ref()?;
+        let noted = self.metadata.annotations.as_ref()?.get(IMAGE_ANNOTATION)?;
+        Some(HttpSource::noted(noted).ok_or_else(|| {
+            format!("annotation {IMAGE_ANNOTATION} is not \"http://HOST/FILE sha256:64 DIGITS\": {noted}")
+        }))
     }
 
     /// Why it is as it is: the reason and the sentence of its condition Ready.
