@@ -26,6 +26,14 @@ pub struct Operator {
     kube: PathBuf,
     folder: PathBuf,
     server: Option<String>,
+    in_vain: Option<InVain>,
+}
+
+/// Whether waiting for a machine is in vain, by the folder of its logs.
+#[derive(Clone, Debug)]
+struct InVain {
+    folder: PathBuf,
+    is: fn(&Path) -> bool,
 }
 
 /// A condition of the cluster that did not come.
@@ -40,7 +48,7 @@ pub struct Late {
 impl Operator {
     /// Uses the programs `sheaf` and `kube`; keys and kubeconfig lie in `folder`.
     pub fn new(sheaf: &Path, kube: &Path, folder: &Path) -> Self {
-        Self { sheaf: sheaf.into(), kube: kube.into(), folder: folder.into(), server: None }
+        Self { sheaf: sheaf.into(), kube: kube.into(), folder: folder.into(), server: None, in_vain: None }
     }
 
     /// Finds the API server at `url`, whatever the kubeconfig says.
@@ -48,6 +56,19 @@ impl Operator {
     pub fn at(mut self, url: &str) -> Self {
         self.server = Some(url.into());
         self
+    }
+
+    /// Waits for nothing any more once `in_vain` says so of `folder`.
+    #[must_use]
+    pub fn unless(mut self, folder: &Path, in_vain: fn(&Path) -> bool) -> Self {
+        self.in_vain = Some(InVain { folder: folder.into(), is: in_vain });
+        self
+    }
+
+    /// Looks until there is something, as long as that is not in vain.
+    fn look<T>(&self, deadline: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+        let in_vain = || self.in_vain.as_ref().is_some_and(|in_vain| (in_vain.is)(&in_vain.folder));
+        until(deadline, LOOK, || look().map(Some).or_else(|| in_vain().then_some(None))).flatten()
     }
 
     /// Where the API server is found, if not where the kubeconfig says.
@@ -100,7 +121,7 @@ impl Operator {
         mut act: impl FnMut() -> Result<T, RunError>,
     ) -> Result<T, Late> {
         let mut last = String::new();
-        let done = until(after, LOOK, || match act() {
+        let done = self.look(after, || match act() {
             Ok(value) => Some(value),
             Err(error) => {
                 last = error.to_string();
@@ -152,7 +173,7 @@ impl Operator {
     ) -> Result<T, Late> {
         let mut last = String::new();
         let args: Vec<&str> = ["get", "-o", "json"].iter().chain(resource).copied().collect();
-        let found = until(deadline, LOOK, || match self.kubectl(&args) {
+        let found = self.look(deadline, || match self.kubectl(&args) {
             Ok(text) => {
                 let value = serde_json::from_str(&text).unwrap_or(Value::Null);
                 last = text;

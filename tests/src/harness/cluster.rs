@@ -143,6 +143,7 @@ impl Case {
         let ca_hash = std::fs::read_to_string(snapshot.join("ca-hash"))?;
         let operator =
             Operator::new(&built.sheaf, &built.kube, snapshot).at(&format!("https://127.0.0.1:{port}"));
+        let operator = operator.unless(&self.artefacts(), super::emulator_broke);
         let mut running = self.start(&restored)?;
         self.try_programs(&mut running)?;
         operator.wait_node_ready(&node.name, READY)?;
@@ -213,9 +214,15 @@ impl Cluster {
         self.console_line(name, "guest: up")
     }
 
+    /// Looks until there is something; a node that is gone has nothing any more.
+    fn look<T>(&self, deadline: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+        let gone = || super::emulator_broke(self.machine.folder()).then_some(None);
+        sheaf_host::wait::until(deadline, Duration::from_secs(2), || look().map(Some).or_else(gone)).flatten()
+    }
+
     /// The kernel's random identifier of the node's boot, once its shell answers.
     pub fn boot_id(&self, deadline: Duration) -> Result<String> {
-        let answer = sheaf_host::wait::until(deadline, Duration::from_secs(2), || {
+        let answer = self.look(deadline, || {
             self.machine.shell().run("cat /proc/sys/kernel/random/boot_id", Duration::from_secs(5)).ok()
         });
         answer.with_context(|| format!("the node's shell does not answer within {} s", deadline.as_secs()))
@@ -223,7 +230,7 @@ impl Cluster {
 
     /// Like [`Cluster::console_line`], of a guest whose boot is not `old`.
     pub fn new_console_line(&self, name: &str, text: &str, old: &str) -> Result<String> {
-        let found = sheaf_host::wait::until(node::BOOT_DEADLINE, Duration::from_secs(2), || {
+        let found = self.look(node::BOOT_DEADLINE, || {
             self.console_line(name, text).ok().filter(|line| field(line, "boot-id") != old)
         });
         found.with_context(|| format!("VM {name} does not boot again"))
@@ -234,13 +241,8 @@ impl Cluster {
         let vmi = self.operator.wait_vm_running(name, RUNNING)?;
         let uid = vmi["metadata"]["uid"].as_str().context("a VirtualMachineInstance without a uid")?;
         let look = format!("grep -a '{text}' /data/vms/{uid}/console.log | tail -n 1");
-        let found = sheaf_host::wait::until(RUNNING, Duration::from_secs(2), || {
-            let line = self.root(&look).ok().filter(|line| line.contains(text));
-            // A node that is gone says nothing any more.
-            let ended = || super::emulator_broke(self.machine.folder()).then_some(None);
-            line.map(Some).or_else(ended)
-        });
-        found.flatten().with_context(|| {
+        let found = self.look(RUNNING, || self.root(&look).ok().filter(|line| line.contains(text)));
+        found.with_context(|| {
             format!(
                 "the console of VM {name} shows no \"{text}\" within {} s\n{}",
                 RUNNING.as_secs(),
