@@ -113,7 +113,7 @@ impl Case {
 }
 
 /// How often a case that the emulator itself broke is tried in all.
-const TRIES: u32 = 5;
+const TRIES: u32 = 8;
 /// What an emulated node shows when KVM's state of its host went astray in it: QEMU's SVM, in versions 10.0 and 11.1,
 /// lets one start of a guest in six end so, whatever runs in the node (docs/testing.md, `soak.rs`). And when a timer's
 /// interrupt was lost: a processor whose timer is armed for each next time alone hears of no time any more.
