@@ -240,8 +240,13 @@ impl Cluster {
     pub fn console_line(&self, name: &str, text: &str) -> Result<String> {
         let vmi = self.operator.wait_vm_running(name, RUNNING)?;
         let uid = vmi["metadata"]["uid"].as_str().context("a VirtualMachineInstance without a uid")?;
-        let look = format!("grep -a '{text}' /data/vms/{uid}/console.log | tail -n 1");
-        let found = self.look(RUNNING, || self.root(&look).ok().filter(|line| line.contains(text)));
+        let found = self.look(RUNNING, || {
+            // After a boot of the node the one that ran before is still told for a moment; the next has a file of its own.
+            let now = ["get", "vmi", name, "-o", "jsonpath={.metadata.uid}"];
+            let now = self.operator.kubectl(&now).ok()?;
+            let look = format!("grep -a '{text}' /data/vms/{}/console.log | tail -n 1", now.trim());
+            self.root(&look).ok().filter(|line| line.contains(text))
+        });
         found.with_context(|| {
             format!(
                 "the console of VM {name} shows no \"{text}\" within {} s\n{}",
