@@ -89,6 +89,12 @@ fn wait_pool(cluster: &Cluster, pool: &str, phase: &str) -> Result<u64> {
     })?)
 }
 
+fn wait_data_volume(cluster: &Cluster, name: &str, phase: &str) -> Result<()> {
+    Ok(cluster.operator.wait(&format!("DataVolume {name} {phase}"), &["dv", name], STEP, |volume| {
+        (volume["status"]["phase"] == phase).then_some(())
+    })?)
+}
+
 /// Reasons of all Events about objects of a kind, each with how often it was said.
 fn events(cluster: &Cluster, kind: &str) -> Result<Vec<(String, u64)>> {
     let selector = format!("involvedObject.kind={kind}");
@@ -119,9 +125,7 @@ fn a_vm_boots_from_what_a_server_has_keeps_what_it_writes_and_its_disk_grows() {
         ensure!(field(&first, "boots") == "1" && field(&first, "hostname") == "mill", "{first}");
         cluster.console_line("mill", "guest: data written")?;
         for disk in ["mill-system", "mill-data"] {
-            cluster.operator.wait(&format!("DataVolume {disk} done"), &["dv", disk], STEP, |volume| {
-                (volume["status"]["phase"] == "Succeeded").then_some(())
-            })?;
+            wait_data_volume(&cluster, disk, "Succeeded")?;
         }
 
         // Another run of it, which has both disks as the first left them.
@@ -157,9 +161,7 @@ fn a_vm_waits_for_an_image_that_is_sent_to_its_node_and_boots_from_it() {
         let cluster = case.cluster()?;
         wait_pool(&cluster, "default.node1", "Ready")?;
         cluster.operator.apply(UPLOAD)?;
-        cluster.operator.wait("barley-system takes an image", &["dv", "barley-system"], STEP, |volume| {
-            (volume["status"]["phase"] == "UploadReady").then_some(())
-        })?;
+        wait_data_volume(&cluster, "barley-system", "UploadReady")?;
         let send = "sheaf-agent volumes upload default/barley-system";
         let image = "/data/images/guest.raw";
         let shell = cluster.machine.shell();
@@ -178,9 +180,7 @@ fn a_vm_waits_for_an_image_that_is_sent_to_its_node_and_boots_from_it() {
         ensure!(said.trim_end().ends_with("default/barley-system is filled"), "{said}");
         let up = cluster.console_line("barley", "guest: up")?;
         ensure!(field(&up, "boots") == "1", "{up}");
-        cluster.operator.wait("barley-system done", &["dv", "barley-system"], STEP, |volume| {
-            (volume["status"]["phase"] == "Succeeded").then_some(())
-        })?;
+        wait_data_volume(&cluster, "barley-system", "Succeeded")?;
         Ok(())
     });
 }
@@ -217,15 +217,11 @@ fn a_vm_boots_from_an_image_that_its_node_fetches_from_the_operators_own_machine
         // The file of another day.
         let (url, _) = noted.split_once(' ').context("no checksum")?;
         note(&format!("{url} sha256:{}", "0".repeat(64)))?;
-        cluster.operator.wait("a wrong image is refused", &["dv", "barley-system"], STEP, |volume| {
-            (volume["status"]["phase"] == "Failed").then_some(())
-        })?;
+        wait_data_volume(&cluster, "barley-system", "Failed")?;
         note(&noted)?;
         let up = cluster.console_line("barley", "guest: up")?;
         ensure!(field(&up, "boots") == "1", "{up}");
-        cluster.operator.wait("barley-system done", &["dv", "barley-system"], STEP, |volume| {
-            (volume["status"]["phase"] == "Succeeded").then_some(())
-        })?;
+        wait_data_volume(&cluster, "barley-system", "Succeeded")?;
         serving.kill()?;
         Ok(())
     });

@@ -1,7 +1,7 @@
-//! Images that a program on the node sends into a volume: `sheaf-agent volumes upload`, at the end of an SSH connection.
+//! Images that a program on the node sends into a volume: `sheaf-agent volumes upload`.
 //!
-//! Why here: an operator's image is often on the operator's own machine, which no node can fetch from. The agent alone
-//! writes volumes; who sends talks to it over a socket: a [`Hello`], an [`Answer::Go`] once the volume is there, the bytes,
+//! Why here: not every image lies on a server that a node can fetch from (`sheaf serve` is one). The agent alone writes
+//! volumes; who sends talks to it over a socket: a [`Hello`], an [`Answer::Go`] once the volume is there, the bytes,
 //! [`Answer::Done`] once they are checked, on the disk, and the volume is complete. [`desk`] is where senders come in,
 //! [`receive`](mod@receive) pours, [`send`](mod@send) is the sender. A future HTTP door would lead to the same desk.
 

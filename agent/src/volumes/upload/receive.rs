@@ -4,7 +4,7 @@
 //! the rest once it broke off: the volume is begun again, and so is the upload. Route in: a half-made volume, its
 //! [`Offer`](super::desk::Offer). Route out: the volume complete, or why not; the sender knows the same. Blocks.
 
-use super::{Answer, Hello, SILENCE};
+use super::{Answer, Hello};
 use crate::volumes::apply::Failed;
 use crate::volumes::fill::{FillError, Order, fill};
 use crate::volumes::{HALF, Hosts};
@@ -36,12 +36,8 @@ fn pour(
     order: Order,
     show: &(dyn Fn(Progress) + Sync),
 ) -> Result<(), Failed> {
-    let begin = |talk: &mut Talk| {
-        talk.patience(Some(SILENCE))?;
-        talk.say(&Answer::Go)?;
-        talk.twin()
-    };
-    let stream = begin(talk).context("whoever wanted to send an image is gone")?;
+    let stream = talk.say(&Answer::Go).and_then(|()| talk.twin());
+    let stream = stream.context("whoever wanted to send an image is gone")?;
     let sent = Sent { bytes: hello.bytes, stream: Mutex::new(Some(stream)) };
     let hosts = Hosts { fetch: Arc::new(sent), ..hosts.clone() };
     let order = Order { checksum: hello.sha256.clone(), ..order };
