@@ -5,7 +5,7 @@ use crate::workplace::Workplace;
 use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use sheaf_host::block::{self, Device};
-use sheaf_host::disk::RawDisk;
+use sheaf_host::disk::{Disk as _, Hold, RawDisk};
 use sheaf_host::run::System;
 use sheaf_iso::usb;
 use sheaf_os_image::tools;
@@ -53,8 +53,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let mut medium = File::open(&iso).with_context(|| iso.display().to_string())?;
     let size = medium.metadata()?.len();
-    check(size)?;
     let disk = RawDisk::open(&stick.path).context("run as root")?;
+    disk.hold(Hold::Alone)?;
+    // Making the medium took minutes. What is open now is not exchanged for another device any more, so it is this one
+    // that has to pass.
+    let stick = same(&stick, &disk)?;
+    usb::check(&stick, &block::signatures(&System, &stick), size, arguments.yes_serial.as_deref())?;
     eprintln!("writing {} to {}", megabytes(size), described(&stick));
     let bar = ProgressBar::new(2 * size);
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
@@ -65,6 +69,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     bar.finish_and_clear();
     println!("{}: written and read back", stick.path.display());
     Ok(())
+}
+
+/// The device that is open, when it still is the `stick` that was chosen.
+fn same(stick: &Device, open: &RawDisk) -> Result<Device> {
+    let number = open.number();
+    let now = block::devices(&System)?.into_iter().find(|device| device.number == number);
+    match now {
+        Some(now) if (&now.serial, now.size) == (&stick.serial, stick.size) => Ok(now),
+        _ => bail!("{}: another device has this name now; start again", stick.path.display()),
+    }
 }
 
 /// The whole disk that `device` names.

@@ -17,6 +17,9 @@ pub struct Inventory {
     pub machine: Identity,
     /// How it was booted.
     pub firmware: Firmware,
+    /// Whether the firmware starts signed programs only, and hands unsigned kernel arguments to none.
+    #[serde(default)]
+    pub secure_boot: bool,
     /// Memory the kernel has, in bytes.
     pub memory: u64,
     /// Its disks, by path.
@@ -42,6 +45,13 @@ pub struct Disk {
     pub path: PathBuf,
     /// Its names under /dev/disk/by-id and /dev/disk/by-path.
     pub links: Vec<PathBuf>,
+    /// The kernel's number of it, `8:16`; may be another at the next boot.
+    #[serde(default)]
+    pub number: Option<String>,
+    /// Counts the disks that this boot of the kernel has seen (`diskseq`): no two have the same, even when they have
+    /// the same path one after the other.
+    #[serde(default)]
+    pub sequence: Option<u64>,
     /// Serial number.
     pub serial: Option<String>,
     /// World-wide name.

@@ -11,6 +11,8 @@ fn disk(name: &str, serial: Option<&str>, holds: &[&str]) -> Disk {
     Disk {
         path: format!("/dev/{name}").into(),
         links: Vec::new(),
+        number: None,
+        sequence: None,
         serial: serial.map(Into::into),
         wwn: None,
         model: None,
@@ -37,6 +39,7 @@ fn machine() -> Inventory {
     Inventory {
         machine: Identity { serial: Some("M1".into()), uuid: None, macs: vec!["52:54:00:00:00:01".into()] },
         firmware: Firmware::Uefi,
+        secure_boot: false,
         memory: 0,
         disks: vec![
             disk("nvme0n1", Some("A"), &[]),

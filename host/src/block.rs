@@ -226,6 +226,13 @@ pub fn place(root: &Path, number: &str) -> Option<String> {
     known.lines().find_map(|line| line.strip_prefix("E:ID_PATH=")).map(str::to_owned)
 }
 
+/// How many disks this boot of the kernel had seen when the one with the number `number` appeared (sysfs
+/// `diskseq`, Linux 5.15): tells two disks apart that had the same number one after the other.
+pub fn sequence(root: &Path, number: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(root.join("sys/dev/block").join(number).join("diskseq")).ok()?;
+    text.trim().parse().ok()
+}
+
 /// Erases every mark on `disk` and its partitions, the partition table last, and tells the kernel.
 pub fn wipe(run: &dyn Run, disk: &Device) -> Result<(), RunError> {
     let parts = disk.children.iter().filter(|child| child.kind == "part").map(|part| &part.path);

@@ -6,7 +6,8 @@
 use rustix::fs::{Advice, FlockOperation, OFlags};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -17,20 +18,26 @@ pub const ALIGNMENT: usize = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// It could not be opened or measured.
-    #[error("{}: can not be opened for writing", .path.display())]
+    #[error("{}: cannot be opened for writing", .path.display())]
     Open {
         /// The disk.
         path: PathBuf,
         /// Why not.
         source: io::Error,
     },
-    /// Someone else holds it.
+    /// Another program holds it.
     #[error("{}: is in use by another program or a mount", .path.display())]
     Busy {
         /// The disk.
         path: PathBuf,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// Its path leads to another device than the one that is open.
+    #[error("{}: is no longer the disk that was opened", .path.display())]
+    Replaced {
+        /// The path.
+        path: PathBuf,
     },
     /// A transfer failed.
     #[error("{}: {action} of {len} bytes at byte {offset} (sector {}) failed", .path.display(), .offset / 512)]
@@ -73,6 +80,9 @@ pub trait Disk: Sync {
     fn path(&self) -> &Path;
     /// Its length in bytes.
     fn size(&self) -> u64;
+    /// The kernel's number of the device that is open, `8:16`; none for a plain file. The kernel gives neither this
+    /// number nor the device's name to another disk while it is open.
+    fn number(&self) -> Option<String>;
     /// Says who else may touch it from now on.
     fn hold(&self, hold: Hold) -> Result<(), DiskError>;
     /// Fills `buffer` from `offset`.
@@ -83,7 +93,7 @@ pub trait Disk: Sync {
     fn sync(&self) -> Result<(), DiskError>;
 }
 
-/// A block device, or a file that stands for one.
+/// A block device, or a file that stands for one. Its path is resolved once; every descriptor is of the same device.
 #[derive(Debug)]
 pub struct RawDisk {
     path: PathBuf,
@@ -91,27 +101,41 @@ pub struct RawDisk {
     /// Past the page cache; absent where the file system does not offer it.
     direct: Option<File>,
     cached: File,
-    /// Open with O_EXCL while nobody else may use a block device.
+    /// Open with O_EXCL while no other program may use a block device.
     claim: Mutex<Option<File>>,
     is_device: bool,
+}
+
+/// Opens the file behind `file` once more: its path may lead elsewhere by now.
+fn reopen(file: &File, options: &mut std::fs::OpenOptions, flags: OFlags) -> io::Result<File> {
+    options.custom_flags(flags.bits().cast_signed()).open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 impl RawDisk {
     /// Opens `path` for reading and writing; nothing is claimed yet.
     pub fn open(path: &Path) -> Result<Self, DiskError> {
         let fail = |source| DiskError::Open { path: path.to_owned(), source };
-        let open = |flags: OFlags| {
-            File::options().read(true).write(true).custom_flags(flags.bits().cast_signed()).open(path)
-        };
-        let cached = open(OFlags::CLOEXEC).map_err(fail)?;
+        let cached = File::options().read(true).write(true).open(path).map_err(fail)?;
         let is_device = cached.metadata().map_err(fail)?.file_type().is_block_device();
         let size = rustix::fs::seek(&cached, rustix::fs::SeekFrom::End(0)).map_err(|e| fail(e.into()))?;
-        let direct = match open(OFlags::CLOEXEC | OFlags::DIRECT) {
+        let direct = match reopen(&cached, File::options().read(true).write(true), OFlags::DIRECT) {
             Ok(file) => Some(file),
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => None,
             Err(error) => return Err(fail(error)),
         };
         Ok(Self { path: path.to_owned(), size, direct, cached, claim: Mutex::new(None), is_device })
+    }
+
+    /// Fails when the path leads to another device than the one that is open: programs are given the path.
+    fn is_at_its_path(&self) -> Result<(), DiskError> {
+        let fail = |source| DiskError::Open { path: self.path.clone(), source };
+        let (open, named) =
+            (self.cached.metadata().map_err(fail)?, std::fs::metadata(&self.path).map_err(fail)?);
+        let same = match self.is_device {
+            true => open.rdev() == named.rdev(),
+            false => (open.dev(), open.ino()) == (named.dev(), named.ino()),
+        };
+        if same { Ok(()) } else { Err(DiskError::Replaced { path: self.path.clone() }) }
     }
 
     /// The descriptor for a transfer: the direct one demands alignment of all three.
@@ -132,18 +156,23 @@ impl Disk for RawDisk {
         self.size
     }
 
+    fn number(&self) -> Option<String> {
+        let rdev = self.cached.metadata().ok().filter(|_| self.is_device)?.rdev();
+        Some(format!("{}:{}", rustix::fs::major(rdev), rustix::fs::minor(rdev)))
+    }
+
     fn hold(&self, hold: Hold) -> Result<(), DiskError> {
         let busy = |source| DiskError::Busy { path: self.path.clone(), source };
         let mut claim = self.claim.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         match hold {
             Hold::Alone if self.is_device && claim.is_none() => {
-                let exclusive = OFlags::EXCL | OFlags::CLOEXEC;
-                let open =
-                    File::options().read(true).custom_flags(exclusive.bits().cast_signed()).open(&self.path);
-                *claim = Some(open.map_err(busy)?);
+                *claim = Some(reopen(&self.cached, File::options().read(true), OFlags::EXCL).map_err(busy)?);
             }
             Hold::Alone => {}
-            Hold::Lent | Hold::Free => *claim = None,
+            Hold::Lent | Hold::Free => {
+                self.is_at_its_path()?;
+                *claim = None;
+            }
         }
         // udev leaves a whole disk alone while someone holds its BSD lock.
         let lock = if hold == Hold::Free { FlockOperation::Unlock } else { FlockOperation::LockExclusive };
@@ -225,6 +254,22 @@ mod tests {
         disk.read_at(0, &mut back).unwrap();
         assert_eq!((&back[446..451], back[4095], back[4096], back[12288]), (&b"table"[..], 0, 7, 0));
         assert_eq!(disk.size(), 1 << 20);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_path_that_leads_to_another_disk_is_not_given_to_programs() {
+        let path = file("swapped", 4096);
+        let disk = RawDisk::open(&path).unwrap();
+        disk.hold(Hold::Lent).unwrap();
+        let other = file("other", 4096);
+        std::fs::rename(&other, &path).unwrap();
+        let error = disk.hold(Hold::Free).unwrap_err();
+        assert!(matches!(error, DiskError::Replaced { .. }), "{error}");
+        // What was opened is still written, not what took its name.
+        disk.hold(Hold::Alone).unwrap();
+        disk.write_at(0, b"first").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), [0; 4096]);
         std::fs::remove_file(path).unwrap();
     }
 

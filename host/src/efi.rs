@@ -5,7 +5,7 @@
 use rustix::fs::IFlags;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Namespace of the variables that the UEFI specification defines.
 const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
@@ -46,11 +46,16 @@ pub struct EfiVars {
 
 impl Default for EfiVars {
     fn default() -> Self {
-        Self { folder: "/sys/firmware/efi/efivars".into() }
+        Self::below(Path::new("/"))
     }
 }
 
 impl EfiVars {
+    /// Those of the machine whose tree is at `root`.
+    pub fn below(root: &Path) -> Self {
+        Self { folder: root.join("sys/firmware/efi/efivars") }
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{name}-{GLOBAL}"))
     }

@@ -11,11 +11,10 @@ use sheaf_config::manifest::Manifest;
 use sheaf_host::disk::{Disk as _, RawDisk};
 use sheaf_host::efi::EfiVars;
 use sheaf_host::run::System;
-use sheaf_installer::execute::{self, Means};
+use sheaf_installer::execute::{self, Env};
 use sheaf_installer::inventory::{Disk, Firmware, Inventory};
-use sheaf_installer::plan::{Step, Supply, plan};
+use sheaf_installer::plan::{ReleaseContents, Step, plan};
 use sheaf_installer::progress::Progress;
-use sheaf_installer::session::open_disk;
 use std::collections::BTreeMap;
 use std::path::Path;
 use uuid::Uuid;
@@ -33,8 +32,8 @@ fn main() -> anyhow::Result<()> {
     let disk = RawDisk::open(Path::new(disk))?;
     let config = parse_node_config("bench.toml", CONFIG)?;
     let images = BTreeMap::new();
-    let supply = Supply { manifest: &manifest, images: &images };
-    let mut plan = plan(&config, &machine(&disk), supply, Uuid::new_v4())?;
+    let contents = ReleaseContents { manifest: &manifest, images: &images };
+    let mut plan = plan(&config, &machine(&disk), contents, Uuid::new_v4())?;
     let root = manifest.root.file.as_str();
     plan.steps.retain(|step| match step {
         Step::WriteImage { payload, .. } | Step::VerifyImage { payload, .. } => payload.file == root,
@@ -42,12 +41,12 @@ fn main() -> anyhow::Result<()> {
     });
     let timing = execute::install(
         &plan,
-        &Means {
+        &Env {
             run: &System,
             mount: &sheaf_host::mount::System,
             firmware: &EfiVars::default(),
             disk: &disk,
-            open: &open_disk,
+            data_disks: &[],
             medium: release,
             remote: None,
             scratch: &std::env::temp_dir(),
@@ -64,6 +63,8 @@ fn machine(disk: &RawDisk) -> Inventory {
     let disk = Disk {
         path: disk.path().to_owned(),
         links: Vec::new(),
+        number: None,
+        sequence: None,
         serial: Some("BENCH".into()),
         wwn: None,
         model: None,
@@ -81,6 +82,7 @@ fn machine(disk: &RawDisk) -> Inventory {
     let nic = sheaf_installer::inventory::Nic { name: "eth0".into(), ..Default::default() };
     Inventory {
         firmware: Firmware::Uefi,
+        secure_boot: false,
         memory: 0,
         machine: Default::default(),
         disks: vec![disk],

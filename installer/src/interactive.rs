@@ -113,26 +113,36 @@ impl Effects for ThisMachine {
     fn install(&self, ready: &Ready, watch: Watch) -> Result<(), Failed> {
         let untouched = |reason: String| Failed { reason, remedy: None, disk: "No disk was written.".into() };
         let found = self.present().ok_or_else(|| untouched("the release is no longer there".into()))?;
-        // Asked again: firmware that takes nothing unsigned refuses some of what the screens allow.
-        let plan = found
-            .session
-            .plan(&ready.config, &found.machine.inventory, found.machine.id)
-            .map_err(|errors| untouched(errors.to_string()))?;
+        let session = &found.session;
+        // Minutes have passed since the review's plan was made: the machine may be another by now.
+        let inventory = session.inventory(None).map_err(|error| untouched(format!("{error:#}")))?;
+        let plan_from = |inventory| session.plan(&ready.config, inventory, found.machine.id);
+        let plan = plan_from(&inventory).map_err(|errors| untouched(errors.to_string()))?;
+        if plan_from(&found.machine.inventory).ok().as_ref() != Some(&plan) {
+            return Err(Failed {
+                remedy: Some("choose Start over, and review the plan again".into()),
+                ..untouched("the disks or NICs of this machine changed after the review".into())
+            });
+        }
+        let disks = session.claim(&plan, &inventory, None).map_err(|error| Failed {
+            remedy: Some(error.remedy().to_owned()),
+            ..untouched(format!("{:#}", anyhow::Error::new(error)))
+        })?;
         record::keep_config(Path::new(record::FOLDER), &ready.config);
         let progress = Progress::watched(watch);
         let tell = |event, reason: Option<&str>, seconds| {
             let news = News { event, plan: Some(&plan), reason, seconds };
-            found.session.tell(&ready.config, news, &progress);
+            session.tell(&ready.config, news, &progress);
         };
         tell(Event::Started, None, None);
-        match found.session.install(&plan, &ready.text, &progress) {
+        match session.install(&plan, &disks, &ready.text, &progress) {
             Ok(timing) => {
                 tell(Event::Succeeded, None, Some(timing.total));
                 Ok(())
             }
-            Err(error) => {
-                let (remedy, disk) = (error.remedy(), error.disk(&plan));
-                let reason = format!("{:#}", anyhow::Error::new(error));
+            Err(failure) => {
+                let (remedy, disk) = (failure.source.remedy(), failure.disk.describe(&plan.disk.path));
+                let reason = format!("{:#}", anyhow::Error::new(failure));
                 tell(Event::Failed, Some(&format!("{reason}\nWhat to do: {remedy}\n{disk}")), None);
                 Err(Failed { reason, remedy: Some(remedy.to_owned()), disk })
             }

@@ -5,6 +5,7 @@
 
 use sheaf_config::node::{Bus, Identity};
 use sheaf_host::block::{self, Device};
+use sheaf_host::efi::{EfiVars, Variables as _};
 use sheaf_host::nic;
 use sheaf_host::run::Run;
 use std::path::Path;
@@ -23,19 +24,7 @@ pub struct Reserved<'a> {
 
 /// Looks at the machine whose tree is at `root`.
 pub fn probe(run: &dyn Run, root: &Path, reserved: Reserved<'_>) -> anyhow::Result<Inventory> {
-    let links = block::links(root);
-    let mut disks = Vec::new();
-    for device in block::devices(run)?.iter().filter(|device| is_disk(device)) {
-        let found = block::signatures(run, device);
-        let mut disk = describe(device, reserved);
-        disk.links = links.get(&device.path).cloned().unwrap_or_default();
-        match found {
-            Ok(found) => disk.signatures = found.into_iter().map(|s| on_disk(device, s)).collect(),
-            Err(error) => disk.unreadable = Some(error.to_string()),
-        }
-        disks.push(disk);
-    }
-    disks.sort_by(|a, b| a.path.cmp(&b.path));
+    let disks = disks(run, root, reserved, &|_| true)?;
     let nics = nic::wired(root)?.into_iter().map(|nic| Nic {
         path: nic.path,
         name: nic.name,
@@ -47,11 +36,36 @@ pub fn probe(run: &dyn Run, root: &Path, reserved: Reserved<'_>) -> anyhow::Resu
     let uefi = root.join("sys/firmware/efi").exists();
     Ok(Inventory {
         firmware: if uefi { Firmware::Uefi } else { Firmware::Bios },
+        secure_boot: secure_boot(root),
         memory: memory(&std::fs::read_to_string(root.join("proc/meminfo"))?),
         disks,
         machine: identity(root, nics.iter().filter_map(|nic| nic.permanent_mac.clone())),
         nics,
     })
+}
+
+/// The disks of the machine whose tree is at `root`, those that are `wanted`.
+pub fn disks(
+    run: &dyn Run,
+    root: &Path,
+    reserved: Reserved<'_>,
+    wanted: &dyn Fn(&Device) -> bool,
+) -> anyhow::Result<Vec<Disk>> {
+    let links = block::links(root);
+    let mut disks = Vec::new();
+    for device in block::devices(run)?.iter().filter(|device| is_disk(device) && wanted(device)) {
+        let found = block::signatures(run, device);
+        let mut disk = describe(device, reserved);
+        disk.sequence = disk.number.as_deref().and_then(|number| block::sequence(root, number));
+        disk.links = links.get(&device.path).cloned().unwrap_or_default();
+        match found {
+            Ok(found) => disk.signatures = found.into_iter().map(|s| on_disk(device, s)).collect(),
+            Err(error) => disk.unreadable = Some(error.to_string()),
+        }
+        disks.push(disk);
+    }
+    disks.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(disks)
 }
 
 /// What the firmware of the machine whose tree is at `root` says of it, and the MACs of its cards.
@@ -88,6 +102,8 @@ fn describe(device: &Device, reserved: Reserved<'_>) -> Disk {
     Disk {
         path: device.path.clone(),
         links: Vec::new(),
+        number: text(&device.number),
+        sequence: None,
         serial: text(&device.serial),
         wwn: text(&device.wwn),
         model: text(&device.model),
@@ -151,6 +167,11 @@ fn on_disk(disk: &Device, signature: block::Signature) -> Signature {
     let part = disk.children.iter().find(|child| child.path == signature.device);
     let start = part.and_then(|part| part.start).unwrap_or(0) * 512; // sysfs counts in 512 bytes on every disk
     Signature { device: signature.device, offset: start + signature.offset, kind: signature.kind }
+}
+
+/// UEFI 2.11 §3.3: the variable is 1 while the firmware enforces signatures. One that cannot be read is as good as none.
+fn secure_boot(root: &Path) -> bool {
+    EfiVars::below(root).read("SecureBoot").ok().flatten().is_some_and(|value| value == [1])
 }
 
 /// Bytes of `MemTotal` in /proc/meminfo.

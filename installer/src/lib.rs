@@ -3,10 +3,11 @@
 //! Why a library: the program is a thin shell around it, and tests drive the same code on files.
 //! Route in: [`sources`] find the medium and the node config, [`inventory`] says what the machine has.
 //! [`network`] is tried before a disk is touched.
-//! [`plan`] turns these into an [`plan::InstallPlan`] without touching anything; [`execute`] carries it out, one
-//! arm per step, and [`progress`] says on every console how far it is. Route out: a disk that boots, or a disk
+//! [`plan`] turns these into an [`plan::InstallPlan`] without touching anything; [`claim`] opens and holds its disks;
+//! [`execute`] carries it out, one arm per step, and [`progress`] says on every console how far it is. Route out: a disk that boots, or a disk
 //! without a partition table and the reason on the screen.
 
+pub mod claim;
 pub mod execute;
 pub mod human;
 pub mod inventory;

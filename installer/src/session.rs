@@ -1,13 +1,14 @@
-//! A stay of the installer on one machine: what it found, and everything it does there, for both front ends.
+//! One run of the installer on one machine: what it found, and everything it does there, for both front ends.
 //!
-//! Why here: an installation without questions and the screens do the same things in the same order. Each stay begins
-//! clean: what an earlier one mounted is unmounted, so that a retry finds the machine as the first try did.
+//! Why here: an unattended installation and the screens do the same things in the same order. Each run begins clean: what
+//! an earlier one mounted is unmounted, so that a retry finds the machine as the first try did.
 //! Route in: [`Host`]. Route out: [`Session`], asked for config, inventory, plan, network and installation in turn.
 
-use crate::execute::{self, Failure, Means, Open, Timing};
+use crate::claim::{self, ClaimError, Claimed};
+use crate::execute::{self, Env, Failure, Open, Timing};
 use crate::inventory::{self, Inventory, Reserved};
 use crate::network::{self, Attempt, Outcome};
-use crate::plan::{self, InstallPlan, PlanError, PlanErrors, Supply};
+use crate::plan::{self, InstallPlan, PlanErrors, ReleaseContents};
 use crate::progress::Progress;
 use crate::sources::arguments::{self, Arguments, ConfigArgument};
 use crate::sources::config::{self, ConfigError, Found, Places};
@@ -190,8 +191,7 @@ impl<'h> Session<'h> {
 
     /// The machine, with the drive `config` marked as the one that node.toml came from.
     pub fn inventory(&self, config: Option<&Path>) -> anyhow::Result<Inventory> {
-        let medium = self.release.medium().map(|medium| medium.device.as_path());
-        inventory::probe(self.host.run, self.host.root, Reserved { medium, config })
+        inventory::probe(self.host.run, self.host.root, self.reserved(config))
     }
 
     /// What `config` means on this machine. `id` is random, one for each installation.
@@ -201,19 +201,25 @@ impl<'h> Session<'h> {
         inventory: &Inventory,
         id: Uuid,
     ) -> Result<InstallPlan, PlanErrors> {
-        let supply = Supply { manifest: self.release.manifest(), images: self.release.images() };
-        let plan = plan::plan(config, inventory, supply, id);
-        // 1: the firmware takes nothing unsigned, and nobody has signed the arguments of this node.
-        let secure = self.host.firmware.read("SecureBoot").ok().flatten().is_some_and(|value| value == [1]);
-        if !secure || config.system.kernel_arguments.is_empty() {
-            return plan;
-        }
-        let mut errors = plan.err().map(|errors| errors.0).unwrap_or_default();
-        errors.push(PlanError::Arguments {
-            reason: "Secure Boot is on, and the firmware would not take them".into(),
-            remedy: "remove them, put them into the recipe of the release, or switch Secure Boot off".into(),
-        });
-        Err(PlanErrors(errors))
+        let contents = ReleaseContents { manifest: self.release.manifest(), images: self.release.images() };
+        plan::plan(config, inventory, contents, id)
+    }
+
+    /// Opens and holds the disks of `plan`, which was made from `planned`; `config` is the drive that node.toml came
+    /// from. They stay the same until [`Session::install`] has ended.
+    pub fn claim(
+        &self,
+        plan: &InstallPlan,
+        planned: &Inventory,
+        config: Option<&Path>,
+    ) -> Result<Claimed, ClaimError> {
+        let Host { open, run, root, .. } = self.host;
+        claim::claim(plan, planned, &claim::Machine { open, run, root, reserved: self.reserved(config) })
+    }
+
+    /// Devices that the installer itself reads from.
+    fn reserved<'a>(&'a self, config: Option<&'a Path>) -> Reserved<'a> {
+        Reserved { medium: self.release.medium().map(|medium| medium.device.as_path()), config }
     }
 
     /// Tries the network as `config` asks for it; the network of the boot comes back when the release needs it.
@@ -234,32 +240,32 @@ impl<'h> Session<'h> {
         outcomes
     }
 
-    /// Carries `plan` out; `node_toml` is written to the disk.
+    /// Carries `plan` out on the disks that were claimed for it; `node_toml` is written to the disk.
     pub fn install(
         &self,
         plan: &InstallPlan,
+        disks: &Claimed,
         node_toml: &str,
         progress: &Progress,
-    ) -> Result<Timing, InstallError> {
-        let disk = (self.host.open)(&plan.disk.path)?;
+    ) -> Result<Timing, Failure> {
         let remote = match &self.release {
             Release::Medium(_) => None,
             Release::Remote { url, .. } => Some(Remote::new(url, self.host.fetch)),
         };
         let kept = self.host.scratch.join("release");
-        let means = Means {
+        let env = Env {
             run: self.host.run,
             mount: self.host.mount,
             firmware: self.host.firmware,
-            disk: disk.as_ref(),
-            open: self.host.open,
+            disk: disks.target.as_ref(),
+            data_disks: &disks.data,
             medium: self.release.medium().map_or(&kept, |medium| &medium.folder),
             remote: remote.as_ref(),
             scratch: self.host.scratch,
             node_toml,
             progress,
         };
-        Ok(execute::install(plan, &means)?)
+        execute::install(plan, &env)
     }
 
     /// Tells the webhooks of `config`, if it has any; the network is up as far as it can be.
@@ -292,35 +298,6 @@ impl<'h> Session<'h> {
         if let Some(medium) = self.release.medium() {
             // A medium that can not be unmounted does no harm; the shutdown unmounts it too.
             let _ = self.host.mount.unmount(&medium.mounted);
-        }
-    }
-}
-
-/// An installation that did not come about.
-#[derive(Debug, thiserror::Error)]
-pub enum InstallError {
-    /// The disk can not be opened.
-    #[error(transparent)]
-    Open(#[from] DiskError),
-    /// A step failed.
-    #[error(transparent)]
-    Step(#[from] Failure),
-}
-
-impl InstallError {
-    /// What an operator can do about it.
-    pub fn remedy(&self) -> &'static str {
-        match self {
-            Self::Open(_) => "check the disk's cable and its write protection",
-            Self::Step(failure) => failure.source.remedy(),
-        }
-    }
-
-    /// What became of the disk of `plan`, in words.
-    pub fn disk(&self, plan: &InstallPlan) -> String {
-        match self {
-            Self::Open(_) => format!("Nothing was written to {}.", plan.disk.path.display()),
-            Self::Step(failure) => failure.disk.describe(&plan.disk.path),
         }
     }
 }

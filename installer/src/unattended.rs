@@ -12,13 +12,14 @@ use sheaf_host::fetch;
 use sheaf_host::mount;
 use sheaf_host::net;
 use sheaf_host::run::{Command, Run, System};
-use sheaf_installer::execute::Timing;
+use sheaf_installer::claim::Claimed;
+use sheaf_installer::execute::{DiskState, Failure, Timing};
 use sheaf_installer::inventory::{self, Inventory};
 use sheaf_installer::network::State;
 use sheaf_installer::plan::InstallPlan;
 use sheaf_installer::progress::Progress;
 use sheaf_installer::record;
-use sheaf_installer::session::{Host, InstallError, News, SCRATCH, Session, open_disk};
+use sheaf_installer::session::{Host, News, SCRATCH, Session, open_disk};
 use sheaf_installer::sources::config::{ConfigError, Found};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -96,6 +97,7 @@ pub fn run(
     progress.say(&format!("Config node.toml of {}", found.origin));
     found.others.iter().for_each(|other| progress.say(&format!("  not {other}")));
     record::keep_config(Path::new(record::FOLDER), &found.config);
+    let drive = found.device.as_deref();
     let (inventory, plan) = match planned(&session, &found) {
         Ok(planned) => planned,
         Err(error) => {
@@ -111,7 +113,15 @@ pub fn run(
     if let Some(json) = dry_run {
         return show(progress, &plan, json);
     }
-    match install(progress, &session, &found, &inventory, &plan) {
+    let installed = session
+        .claim(&plan, &inventory, drive)
+        .map_err(|error| Failed {
+            remedy: Some(error.remedy().to_owned()),
+            disk: untouched(&plan),
+            reason: format!("{:#}", anyhow::Error::new(error)),
+        })
+        .and_then(|disks| install(progress, &session, &found, &inventory, &plan, &disks));
+    match installed {
         Ok(timing) => {
             let news = News {
                 event: Event::Succeeded,
@@ -162,6 +172,10 @@ fn planned(session: &Session<'_>, found: &Found) -> anyhow::Result<(Inventory, I
     Ok((inventory, plan))
 }
 
+fn untouched(plan: &InstallPlan) -> String {
+    DiskState::Untouched.describe(&plan.disk.path)
+}
+
 fn show(progress: &Progress, plan: &InstallPlan, json: bool) -> End {
     if !json {
         progress.say(&plan.to_string());
@@ -182,6 +196,7 @@ fn install(
     found: &Found,
     inventory: &Inventory,
     plan: &InstallPlan,
+    disks: &Claimed,
 ) -> Result<Timing, Failed> {
     progress.say(&plan.to_string());
     progress.say("Trying the network before the disk is touched");
@@ -196,15 +211,15 @@ fn install(
         return Err(Failed {
             reason: format!("{}: {}", outcome.probe.what, outcome.found),
             remedy: outcome.remedy.clone(),
-            disk: format!("Nothing was written to {}.", plan.disk.path.display()),
+            disk: untouched(plan),
         });
     }
     let news = News { event: Event::Started, plan: Some(plan), reason: None, seconds: None };
     session.tell(&found.config, news, progress);
-    let timing = session.install(plan, &found.text, progress).map_err(|error: InstallError| Failed {
-        remedy: Some(error.remedy().to_owned()),
-        disk: error.disk(plan),
-        reason: format!("{:#}", anyhow::Error::new(error)),
+    let timing = session.install(plan, disks, &found.text, progress).map_err(|failure: Failure| Failed {
+        remedy: Some(failure.source.remedy().to_owned()),
+        disk: failure.disk.describe(&plan.disk.path),
+        reason: format!("{:#}", anyhow::Error::new(failure)),
     })?;
     let text = serde_json::to_string(&timing).unwrap_or_default();
     progress.say(&format!("sheaf-installer: timing {text}"));

@@ -6,32 +6,32 @@ use common::{FakeTools, ID, Release, SIZE, config, machine, sha256, signature};
 use sheaf_host::disk::Disk;
 use sheaf_host::fakes::{FakeDisk, FakeMount, FakeVariables};
 use sheaf_host::run::Run;
-use sheaf_installer::execute::{self, DiskState, Failure, Means, Timing};
-use sheaf_installer::plan::{InstallPlan, Role, Supply, plan};
+use sheaf_installer::execute::{self, DiskState, Env, Failure, Timing};
+use sheaf_installer::plan::{InstallPlan, ReleaseContents, Role, plan};
 use sheaf_installer::progress::Progress;
 use std::error::Error;
 
 fn planned(release: &Release) -> InstallPlan {
     let mut machine = machine();
     machine.disks[0].signatures = vec![signature("/dev/vda", 512, "gpt")];
-    let supply = Supply { manifest: &release.manifest, images: &release.images };
-    plan(&config("wipe = \"A\"\n"), &machine, supply, ID).unwrap()
+    let contents = ReleaseContents { manifest: &release.manifest, images: &release.images };
+    plan(&config("wipe = \"A\"\n"), &machine, contents, ID).unwrap()
 }
 
 fn install(plan: &InstallPlan, release: &Release, disk: &FakeDisk, run: &dyn Run) -> Result<Timing, Failure> {
-    let means = Means {
+    let env = Env {
         run,
         mount: &FakeMount::default(),
         firmware: &FakeVariables::default(),
         disk,
-        open: &common::no_other_disk,
+        data_disks: &[],
         medium: &release.folder(),
         remote: None,
         scratch: &release.scratch(),
         node_toml: "version = 1\n",
         progress: &Progress::new(Vec::new()),
     };
-    execute::install(plan, &means)
+    execute::install(plan, &env)
 }
 
 /// A disk with marks of an older table at both ends.
@@ -248,8 +248,8 @@ fn keeping(release: &Release) -> InstallPlan {
     machine.disks[0].older = Some(older);
     machine.disks[0].signatures =
         vec![signature("/dev/vda", 512, "gpt"), signature("/dev/vda10", data + 0x438, "ext4")];
-    let supply = Supply { manifest: &release.manifest, images: &release.images };
-    plan(&config("reinstall = \"keep-data\"\n"), &machine, supply, ID).unwrap()
+    let contents = ReleaseContents { manifest: &release.manifest, images: &release.images };
+    plan(&config("reinstall = \"keep-data\"\n"), &machine, contents, ID).unwrap()
 }
 
 /// A disk with that older install: its table, its boot partition, and a file system on data.
@@ -324,6 +324,9 @@ impl Disk for Shared {
     fn size(&self) -> u64 {
         self.0.size()
     }
+    fn number(&self) -> Option<String> {
+        self.0.number()
+    }
     fn hold(&self, hold: sheaf_host::disk::Hold) -> Result<(), sheaf_host::disk::DiskError> {
         self.0.hold(hold)
     }
@@ -345,26 +348,25 @@ fn a_data_disk_is_emptied_only_when_the_boot_disk_was_read_back() {
     let mut full = common::disk("vdb", "B");
     full.signatures = vec![signature("/dev/vdb", 5_000_000_000, "LVM2_member")];
     machine.disks.push(full);
-    let supply = Supply { manifest: &release.manifest, images: &release.images };
+    let contents = ReleaseContents { manifest: &release.manifest, images: &release.images };
     let wanted = config("data-disks = [{ serial = \"B\", wipe = \"B\" }]\n");
-    let plan = plan(&wanted, &machine, supply, ID).unwrap();
+    let plan = plan(&wanted, &machine, contents, ID).unwrap();
     let attempt = |disk: &FakeDisk| {
         let other = FakeDisk::new("/dev/vdb", SIZE).holding(5_000_000_000, b"LABELONE");
         let other = std::sync::Arc::new(other);
-        let open = |_: &std::path::Path| Ok(Box::new(Shared(other.clone())) as Box<dyn Disk>);
-        let means = Means {
+        let env = Env {
             run: &FakeTools::default(),
             mount: &FakeMount::default(),
             firmware: &FakeVariables::default(),
             disk,
-            open: &open,
+            data_disks: &[Box::new(Shared(other.clone()))],
             medium: &release.folder(),
             remote: None,
             scratch: &release.scratch(),
             node_toml: "version = 1\n",
             progress: &Progress::new(Vec::new()),
         };
-        (execute::install(&plan, &means).is_ok(), other)
+        (execute::install(&plan, &env).is_ok(), other)
     };
     let whole = used_disk();
     let (done, other) = attempt(&whole);

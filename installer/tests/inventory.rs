@@ -53,6 +53,26 @@ fn what_is_no_disk_to_install_on_is_left_out() {
 }
 
 #[test]
+fn secure_boot_is_on_when_the_firmware_says_1() {
+    let variable = |bytes: Option<&[u8]>| {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("sys/class/net")).unwrap();
+        std::fs::create_dir_all(root.path().join("proc")).unwrap();
+        std::fs::write(root.path().join("proc/meminfo"), "").unwrap();
+        let folder = root.path().join("sys/firmware/efi/efivars");
+        std::fs::create_dir_all(&folder).unwrap();
+        if let Some(bytes) = bytes {
+            std::fs::write(folder.join("SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"), bytes).unwrap();
+        }
+        let run = FakeRun::default().prints("lsblk", "{\"blockdevices\": []}");
+        inventory::probe(&run, root.path(), Reserved::default()).unwrap().secure_boot
+    };
+    assert!(variable(Some(&[6, 0, 0, 0, 1])));
+    assert!(!variable(Some(&[6, 0, 0, 0, 0])));
+    assert!(!variable(None));
+}
+
+#[test]
 fn a_blank_serial_is_none() {
     let machine = probed(&lsblk("/dev/vda", ", \"serial\":\"  \", \"model\":\"X \""), Reserved::default());
     assert_eq!((machine.disks[0].serial.as_deref(), machine.disks[0].model.as_deref()), (None, Some("X")));

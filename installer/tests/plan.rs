@@ -8,7 +8,7 @@ use sheaf_config::load::parse_node_config;
 use sheaf_config::manifest::Manifest;
 use sheaf_config::node::{Bus, NodeConfig};
 use sheaf_installer::inventory::{Firmware, Inventory};
-use sheaf_installer::plan::{Supply, plan};
+use sheaf_installer::plan::{ReleaseContents, plan};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -30,8 +30,8 @@ fn says(name: &str, change: impl FnOnce(&mut Case)) {
     let mut case = Case { config: config(""), machine: machine(), manifest: manifest() };
     change(&mut case);
     let images = BTreeMap::from([("guest.raw".to_owned(), 2_000_000)]);
-    let supply = Supply { manifest: &case.manifest, images: &images };
-    let said = match plan(&case.config, &case.machine, supply, ID) {
+    let contents = ReleaseContents { manifest: &case.manifest, images: &images };
+    let said = match plan(&case.config, &case.machine, contents, ID) {
         Ok(plan) => plan.to_string(),
         Err(errors) => format!("{errors}\n"),
     };
@@ -368,6 +368,15 @@ fn kernel_arguments_go_beside_the_uki_and_may_not_be_longer_than_the_kernel_take
         let many: Vec<_> = (0..10).map(|n| format!("\"a{n}={}\"", "x".repeat(240))).collect();
         case.config = with(&many.join(", "));
     });
+    says("kernel-arguments-secure-boot", |case| {
+        case.config = with("\"intel_iommu=on\"");
+        case.machine.secure_boot = true;
+    });
+}
+
+#[test]
+fn secure_boot_alone_changes_nothing() {
+    says("empty-disk", |case| case.machine.secure_boot = true);
 }
 
 #[test]

@@ -7,8 +7,8 @@ use common::{FakeTools, ID, Release, SIZE, config, machine, sha256};
 use sheaf_host::disk::Disk;
 use sheaf_host::fakes::{FakeDisk, FakeMount, FakeVariables};
 use sheaf_host::fetch::Http;
-use sheaf_installer::execute::{self, DiskState, Failure, Means};
-use sheaf_installer::plan::{InstallPlan, Role, Supply, plan};
+use sheaf_installer::execute::{self, DiskState, Env, Failure};
+use sheaf_installer::plan::{InstallPlan, ReleaseContents, Role, plan};
 use sheaf_installer::progress::Progress;
 use sheaf_installer::sources::remote::Remote;
 use std::collections::BTreeMap;
@@ -149,8 +149,8 @@ fn used_disk() -> FakeDisk {
 }
 
 fn planned(release: &Release) -> InstallPlan {
-    let supply = Supply { manifest: &release.manifest, images: &release.images };
-    plan(&config(""), &machine(), supply, ID).unwrap()
+    let contents = ReleaseContents { manifest: &release.manifest, images: &release.images };
+    plan(&config(""), &machine(), contents, ID).unwrap()
 }
 
 /// Installs from a server that does `mischief`.
@@ -161,19 +161,19 @@ fn install(mischief: Mischief) -> (Release, FakeDisk, Result<(), Failure>, usize
     let fetch = Http::silent_for(Duration::from_millis(300));
     let remote = Remote::new(&url, &fetch).patient_for(Duration::from_secs(1), Duration::from_millis(50));
     let kept = release.dir.path().join("kept");
-    let means = Means {
+    let env = Env {
         run: &FakeTools::default(),
         mount: &FakeMount::default(),
         firmware: &FakeVariables::default(),
         disk: &disk,
-        open: &common::no_other_disk,
+        data_disks: &[],
         medium: &kept,
         remote: Some(&remote),
         scratch: &release.scratch(),
         node_toml: "version = 1\n",
         progress: &Progress::new(Vec::new()),
     };
-    let result = execute::install(&planned(&release), &means).map(drop);
+    let result = execute::install(&planned(&release), &env).map(drop);
     let asked = *server.asked.lock().unwrap();
     (release, disk, result, asked)
 }

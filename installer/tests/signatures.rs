@@ -8,7 +8,7 @@ use common::{ID, InTools, Release, SIZE, config, disk, machine, sha256};
 use sheaf_host::block::{self, Device};
 use sheaf_host::run::{Command, Run};
 use sheaf_installer::inventory::Signature;
-use sheaf_installer::plan::{Supply, plan};
+use sheaf_installer::plan::{ReleaseContents, plan};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -52,8 +52,8 @@ fn is_refused(name: &str, made: Made, kinds: &[&str]) {
     machine.disks = vec![disk("vda", "A")];
     machine.disks[0].signatures =
         found.into_iter().map(|found| Signature { device: "/dev/vda".into(), ..found }).collect();
-    let supply = Supply { manifest: &release.manifest, images: &release.images };
-    let refused = plan(&config(""), &machine, supply, ID).unwrap_err().to_string();
+    let contents = ReleaseContents { manifest: &release.manifest, images: &release.images };
+    let refused = plan(&config(""), &machine, contents, ID).unwrap_err().to_string();
     let has: Vec<_> = kinds.iter().map(|kind| format!("{kind} on /dev/vda")).collect();
     assert_eq!(
         refused,
@@ -64,7 +64,7 @@ fn is_refused(name: &str, made: Made, kinds: &[&str]) {
     );
     assert_eq!(sha256(&fs::read(&image).unwrap()), before, "{name}: looking at it changed it");
     // With its serial every place of every signature is erased.
-    let plan = plan(&config("wipe = \"A\"\n"), &machine, supply, ID).unwrap();
+    let plan = plan(&config("wipe = \"A\"\n"), &machine, contents, ID).unwrap();
     assert_eq!(plan.disk.erased, has);
     assert_eq!(plan.disk.size, SIZE);
 }

@@ -8,8 +8,8 @@ use sheaf_config::node::NodeConfig;
 use sheaf_host::disk::RawDisk;
 use sheaf_host::fakes::{FakeMount, FakeVariables};
 use sheaf_host::run::{Command, Run};
-use sheaf_installer::execute::{self, Means};
-use sheaf_installer::plan::{InstallPlan, Role, Supply, plan};
+use sheaf_installer::execute::{self, Env};
+use sheaf_installer::plan::{InstallPlan, ReleaseContents, Role, plan};
 use sheaf_installer::progress::Progress;
 use std::fs;
 use std::path::PathBuf;
@@ -40,23 +40,23 @@ fn installed_with(release: Release, config: NodeConfig, size: u64, sector_size: 
     fs::File::create(&image).unwrap().set_len(size).unwrap();
     let mut machine = machine();
     (machine.disks[0].size, machine.disks[0].sector_size) = (size, sector_size);
-    let supply = Supply { manifest: &release.manifest, images: &release.images };
-    let plan = plan(&config, &machine, supply, ID).unwrap();
+    let contents = ReleaseContents { manifest: &release.manifest, images: &release.images };
+    let plan = plan(&config, &machine, contents, ID).unwrap();
     let tools = InTools::new(release.dir.path());
     let disk = RawDisk::open(&image).unwrap();
-    let means = Means {
+    let env = Env {
         run: &tools,
         mount: &FakeMount::default(),
         firmware: &FakeVariables::default(),
         disk: &disk,
-        open: &common::no_other_disk,
+        data_disks: &[],
         medium: &release.folder(),
         remote: None,
         scratch: &release.scratch(),
         node_toml: NODE_TOML,
         progress: &Progress::new(Vec::new()),
     };
-    if let Err(failure) = execute::install(&plan, &means) {
+    if let Err(failure) = execute::install(&plan, &env) {
         panic!("{failure}: {}", failure.source);
     }
     Installed { release, plan, image, tools }

@@ -165,6 +165,8 @@ fn inventory_disk(disk: &Disk) -> inventory::Disk {
     let facts = &disk.facts;
     inventory::Disk {
         path: facts.device.clone(),
+        number: None,
+        sequence: None,
         links: disk.links.clone(),
         serial: facts.serial.clone(),
         wwn: facts.wwn.clone(),

@@ -13,6 +13,8 @@ const PIECE: u64 = 64 * 1024;
 pub struct FakeDisk {
     path: PathBuf,
     size: u64,
+    number: Option<String>,
+    busy: bool,
     state: Mutex<State>,
     failing: Option<std::ops::Range<u64>>,
     lost: Option<u64>,
@@ -27,7 +29,29 @@ struct State {
 impl FakeDisk {
     /// An empty disk of `size` bytes called `path`.
     pub fn new(path: impl AsRef<Path>, size: u64) -> Self {
-        Self { path: path.as_ref().to_owned(), size, state: Mutex::default(), failing: None, lost: None }
+        Self {
+            path: path.as_ref().to_owned(),
+            size,
+            number: None,
+            busy: false,
+            state: Mutex::default(),
+            failing: None,
+            lost: None,
+        }
+    }
+
+    /// The kernel has the number `number` for it, `8:16`.
+    #[must_use]
+    pub fn numbered(mut self, number: &str) -> Self {
+        self.number = Some(number.to_owned());
+        self
+    }
+
+    /// Another program holds it.
+    #[must_use]
+    pub fn busy(mut self) -> Self {
+        self.busy = true;
+        self
     }
 
     /// The `n`th write (counted from 0) fails with EIO.
@@ -90,8 +114,17 @@ impl Disk for FakeDisk {
         self.size
     }
 
+    fn number(&self) -> Option<String> {
+        self.number.clone()
+    }
+
     fn hold(&self, _: Hold) -> Result<(), DiskError> {
-        Ok(())
+        match self.busy {
+            true => {
+                Err(DiskError::Busy { path: self.path.clone(), source: io::Error::from_raw_os_error(16) })
+            }
+            false => Ok(()),
+        }
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {

@@ -5,7 +5,7 @@
 //! here, as grub-install does. Route in: boot.img and core.img of the medium. Route out: the core on the disk, read
 //! back; the code for the MBR, which [`super::table`] writes last.
 
-use super::{Means, StepError};
+use super::{Env, StepError};
 use crate::plan::{MediumFile, Partition};
 use sheaf_host::disk::{Buffer, Hold};
 use std::fs;
@@ -26,43 +26,39 @@ const DRIVE_CHECK: usize = 0x66;
 const BLOCK_LIST: usize = 0x1f4;
 
 /// Puts the core into its partition and reads it back.
-pub(super) fn write_core(
-    means: &Means<'_>,
-    partition: &Partition,
-    file: &MediumFile,
-) -> Result<(), StepError> {
-    let core = read(means, file)?;
+pub(super) fn write_core(env: &Env<'_>, partition: &Partition, file: &MediumFile) -> Result<(), StepError> {
+    let core = read(env, file)?;
     let core = core_at(&core, partition.offset / SECTOR)
         .filter(|core| core.len() as u64 <= partition.size)
         .ok_or_else(|| damaged(file, "it is no core.img of GRUB that fits its partition"))?;
     // Whole pages: a direct transfer wants them.
     let mut page = Buffer::zeroed(core.len().next_multiple_of(4096));
     page[..core.len()].copy_from_slice(&core);
-    means.disk.hold(Hold::Alone)?;
-    means.disk.write_at(partition.offset, &page)?;
-    means.disk.sync()?;
+    env.disk.hold(Hold::Alone)?;
+    env.disk.write_at(partition.offset, &page)?;
+    env.disk.sync()?;
     let mut back = Buffer::zeroed(page.len());
-    means.disk.read_at(partition.offset, &mut back)?;
+    env.disk.read_at(partition.offset, &mut back)?;
     match back[..] == page[..] {
         true => Ok(()),
         false => {
-            Err(StepError::ReadBack { disk: means.disk.path().to_owned(), what: "GRUB's core".to_owned() })
+            Err(StepError::ReadBack { disk: env.disk.path().to_owned(), what: "GRUB's core".to_owned() })
         }
     }
 }
 
 /// The MBR's code, which starts the core in `partition`.
 pub(super) fn boot_code(
-    means: &Means<'_>,
+    env: &Env<'_>,
     partition: &Partition,
     file: &MediumFile,
 ) -> Result<[u8; CODE], StepError> {
-    let boot = read(means, file)?;
+    let boot = read(env, file)?;
     boot_for(&boot, partition.offset / SECTOR).ok_or_else(|| damaged(file, "it is no boot.img of GRUB"))
 }
 
-fn read(means: &Means<'_>, file: &MediumFile) -> Result<Vec<u8>, StepError> {
-    fs::read(means.medium.join(&file.file))
+fn read(env: &Env<'_>, file: &MediumFile) -> Result<Vec<u8>, StepError> {
+    fs::read(env.medium.join(&file.file))
         .map_err(|source| StepError::MediumRead { file: file.file.clone(), source })
 }
 

@@ -6,7 +6,7 @@
 //! wrong folder, a wrong length or a web page from the image before the disk is touched.
 //! Route in: payloads and files of the plan. Route out: nothing, or which file is damaged.
 
-use super::{Means, StepError, payload};
+use super::{Env, StepError, payload};
 use crate::plan::{MediumFile, Partition, Payload};
 use sha2::{Digest, Sha256};
 use sheaf_host::disk::Disk;
@@ -17,18 +17,18 @@ use std::path::Path;
 /// Bytes of one read.
 const READ: usize = 1 << 20;
 
-pub(super) fn medium(means: &Means<'_>, payloads: &[Payload], files: &[MediumFile]) -> Result<(), StepError> {
-    let image = |payload: &Payload| match means.remote {
+pub(super) fn medium(env: &Env<'_>, payloads: &[Payload], files: &[MediumFile]) -> Result<(), StepError> {
+    let image = |payload: &Payload| match env.remote {
         Some(_) => payload.frames.first().map_or(0, |frame| frame.size),
         None => payload.size,
     };
     let total = payloads.iter().map(image).chain(files.iter().map(|file| file.size)).sum();
-    means.progress.expect(total);
+    env.progress.expect(total);
     for payload in payloads {
-        payload::check(means, payload)?;
+        payload::check(env, payload)?;
     }
     for file in files {
-        self::file(means, file)?;
+        self::file(env, file)?;
     }
     Ok(())
 }
@@ -49,12 +49,12 @@ pub(super) fn data(disk: &dyn Disk, partition: &Partition) -> Result<(), StepErr
     }
 }
 
-fn file(means: &Means<'_>, file: &MediumFile) -> Result<(), StepError> {
-    let read_error = |source| means.unreadable(&file.file, source);
-    let damaged = |what: String| means.damaged(&file.file, what);
-    let path = means.medium.join(&file.file);
-    let advance = |bytes| means.progress.advance(bytes);
-    let (length, hash) = match means.remote {
+fn file(env: &Env<'_>, file: &MediumFile) -> Result<(), StepError> {
+    let read_error = |source| env.unreadable(&file.file, source);
+    let damaged = |what: String| env.damaged(&file.file, what);
+    let path = env.medium.join(&file.file);
+    let advance = |bytes| env.progress.advance(bytes);
+    let (length, hash) = match env.remote {
         Some(remote) => {
             remote.bring(&file.file, file.size, &path, advance).map_err(read_error)?;
             hash(&path, |_| ()).map_err(read_error)?

@@ -3,7 +3,7 @@
 //! Route in: partition, files of the medium, texts. Route out: a file system whose every file was read back from the
 //! disk with the hash it should have. The partition has no device of its own yet: the table is written last.
 
-use super::{Means, StepError, addon, check, payload};
+use super::{Env, StepError, addon, check, payload};
 use crate::plan::{MediumFile, Partition};
 use sha2::{Digest, Sha256};
 use sheaf_host::disk::Hold;
@@ -26,56 +26,56 @@ pub(super) fn contents(texts: &[(String, String)], arguments: &[String]) -> Vec<
 }
 
 pub(super) fn make(
-    means: &Means<'_>,
+    env: &Env<'_>,
     partition: &Partition,
     sector_size: u64,
     files: &[(MediumFile, String)],
     texts: &[(String, Vec<u8>)],
 ) -> Result<(), StepError> {
-    means.disk.hold(Hold::Lent)?;
-    means.run.run(&mkfs(means.disk.path(), partition, sector_size))?;
+    env.disk.hold(Hold::Lent)?;
+    env.run.run(&mkfs(env.disk.path(), partition, sector_size))?;
     // mtools takes the lock that keeps udev off.
-    means.disk.hold(Hold::Free)?;
-    let mtools = |program: &str| mtools(program, means.disk.path(), partition.offset);
+    env.disk.hold(Hold::Free)?;
+    let mtools = |program: &str| mtools(program, env.disk.path(), partition.offset);
     let targets = files.iter().map(|(_, target)| target).chain(texts.iter().map(|(target, _)| target));
     for folder in folders(targets) {
-        means.run.run(&mtools("mmd").arg(format!("::{folder}")))?;
+        env.run.run(&mtools("mmd").arg(format!("::{folder}")))?;
     }
     for (file, target) in files {
-        let copy = mtools("mcopy").arg(means.medium.join(&file.file)).arg(format!("::{target}"));
-        means.run.run(&copy)?;
+        let copy = mtools("mcopy").arg(env.medium.join(&file.file)).arg(format!("::{target}"));
+        env.run.run(&copy)?;
     }
     for (target, text) in texts {
-        means.run.run(&mtools("mcopy").args(["-", &format!("::{target}")]).stdin(text.clone()))?;
+        env.run.run(&mtools("mcopy").args(["-", &format!("::{target}")]).stdin(text.clone()))?;
     }
-    means.disk.sync()?;
-    let back = means.scratch.join("esp-file");
-    fs::create_dir_all(means.scratch)
-        .map_err(|source| StepError::Scratch { path: means.scratch.to_owned(), source })?;
+    env.disk.sync()?;
+    let back = env.scratch.join("esp-file");
+    fs::create_dir_all(env.scratch)
+        .map_err(|source| StepError::Scratch { path: env.scratch.to_owned(), source })?;
     for (file, target) in files {
-        read_back(means, mtools("mcopy"), target, &back, &file.sha256.to_lowercase())?;
+        read_back(env, mtools("mcopy"), target, &back, &file.sha256.to_lowercase())?;
     }
     for (target, text) in texts {
-        read_back(means, mtools("mcopy"), target, &back, &payload::hex(&Sha256::digest(text)))?;
+        read_back(env, mtools("mcopy"), target, &back, &payload::hex(&Sha256::digest(text)))?;
     }
     Ok(())
 }
 
 /// Copies `source` from the partition to the file `back` and compares its hash.
 fn read_back(
-    means: &Means<'_>,
+    env: &Env<'_>,
     mcopy: Command,
     source: &str,
     back: &Path,
     sha256: &str,
 ) -> Result<(), StepError> {
     let scratch = |source| StepError::Scratch { path: back.to_owned(), source };
-    means.run.run(&mcopy.arg("-n").arg(format!("::{source}")).arg(back))?;
+    env.run.run(&mcopy.arg("-n").arg(format!("::{source}")).arg(back))?;
     let (_, hash) = check::hash(back, |_| ()).map_err(scratch)?;
     fs::remove_file(back).map_err(scratch)?;
     match hash == sha256 {
         true => Ok(()),
-        false => Err(StepError::ReadBack { disk: means.disk.path().to_owned(), what: source.to_owned() }),
+        false => Err(StepError::ReadBack { disk: env.disk.path().to_owned(), what: source.to_owned() }),
     }
 }
 

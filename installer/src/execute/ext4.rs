@@ -3,7 +3,7 @@
 //! Route in: partition, node config, disk images of the medium. Route out: file systems on the disk, flushed.
 //! Images are shown to mkfs by bind mounts: copying them to memory first could need more than there is.
 
-use super::{Means, StepError};
+use super::{Env, StepError};
 use crate::plan::{MediumFile, Partition};
 use sheaf_host::disk::Hold;
 use sheaf_host::run::Command;
@@ -16,21 +16,21 @@ use std::path::{Path, PathBuf};
 const BLOCK: u64 = 4096;
 
 /// `/state`: the node config, readable by root alone, and an empty `/var`.
-pub(super) fn state(means: &Means<'_>, partition: &Partition) -> Result<(), StepError> {
-    let tree = Tree::new(means, "state")?;
+pub(super) fn state(env: &Env<'_>, partition: &Partition) -> Result<(), StepError> {
+    let tree = Tree::new(env, "state")?;
     tree.folder("var")?;
-    tree.file("node.toml", means.node_toml.as_bytes(), 0o600)?;
+    tree.file("node.toml", env.node_toml.as_bytes(), 0o600)?;
     // etcd and the journal write small and sync often: 64 MiB of journal never fills between two commits.
-    make(means, partition, &tree, 64, 1)
+    make(env, partition, &tree, 64, 1)
 }
 
 /// `/data`: base images, writable disks, files of each VM.
 pub(super) fn data(
-    means: &Means<'_>,
+    env: &Env<'_>,
     partition: &Partition,
     images: &[(MediumFile, String)],
 ) -> Result<(), StepError> {
-    let tree = Tree::new(means, "data")?;
+    let tree = Tree::new(env, "data")?;
     for folder in ["images", "disks", "vms"] {
         tree.folder(folder)?;
     }
@@ -38,30 +38,30 @@ pub(super) fn data(
     let mut made = Ok(());
     for (file, name) in images {
         let target = tree.root.join("images").join(name);
-        made = means.mount.show_file(&means.medium.join(&file.file), &target).map_err(StepError::from);
+        made = env.mount.show_file(&env.medium.join(&file.file), &target).map_err(StepError::from);
         if made.is_err() {
             break;
         }
         shown.push(target);
     }
     // Nothing but root's own files here: no blocks are kept back for root.
-    let made = made.and_then(|()| make(means, partition, &tree, 128, 0));
+    let made = made.and_then(|()| make(env, partition, &tree, 128, 0));
     for target in shown {
-        means.mount.unmount(&target)?;
+        env.mount.unmount(&target)?;
     }
     made
 }
 
 fn make(
-    means: &Means<'_>,
+    env: &Env<'_>,
     partition: &Partition,
     tree: &Tree,
     journal_mib: u32,
     reserved_percent: u32,
 ) -> Result<(), StepError> {
-    means.disk.hold(Hold::Lent)?;
-    means.run.run(&mkfs(means.disk.path(), partition, &tree.root, journal_mib, reserved_percent))?;
-    Ok(means.disk.sync()?)
+    env.disk.hold(Hold::Lent)?;
+    env.run.run(&mkfs(env.disk.path(), partition, &tree.root, journal_mib, reserved_percent))?;
+    Ok(env.disk.sync()?)
 }
 
 fn mkfs(disk: &Path, partition: &Partition, tree: &Path, journal_mib: u32, reserved_percent: u32) -> Command {
@@ -84,8 +84,8 @@ struct Tree {
 }
 
 impl Tree {
-    fn new(means: &Means<'_>, name: &str) -> Result<Self, StepError> {
-        let tree = Self { root: means.scratch.join(name) };
+    fn new(env: &Env<'_>, name: &str) -> Result<Self, StepError> {
+        let tree = Self { root: env.scratch.join(name) };
         tree.folder("")?;
         Ok(tree)
     }

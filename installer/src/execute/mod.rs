@@ -1,7 +1,7 @@
 //! Carries out a plan: one arm for each step, no decisions.
 //!
 //! Why the order is safe: the old table goes first and the new one comes last, so that a disk on which an
-//! installation was cut short at any point has no table and boots nothing. Route in: [`InstallPlan`] and the means to
+//! installation was cut short at any point has no table and boots nothing. Route in: [`InstallPlan`] and what is needed to
 //! carry it out. Route out: how long each phase took; or a [`Failure`] after the half-made table was wiped.
 
 mod addon;
@@ -13,7 +13,7 @@ mod ext4;
 mod payload;
 mod table;
 
-use crate::plan::{InstallPlan, Layout, Range, Role, Step};
+use crate::plan::{InstallPlan, Layout, OnFailure, Range, Role, Step};
 use crate::progress::Progress;
 use crate::sources::remote::Remote;
 use serde::Serialize;
@@ -31,7 +31,7 @@ use std::time::Instant;
 pub type Open<'a> = dyn Fn(&Path) -> Result<Box<dyn Disk>, DiskError> + Sync + 'a;
 
 /// What carries a plan out.
-pub struct Means<'a> {
+pub struct Env<'a> {
     /// Runs mkfs and mtools.
     pub run: &'a dyn Run,
     /// Shows images of the medium to mkfs.
@@ -40,9 +40,9 @@ pub struct Means<'a> {
     pub firmware: &'a dyn Variables,
     /// The disk that is written.
     pub disk: &'a dyn Disk,
-    /// Opens disks that are emptied besides.
-    pub open: &'a Open<'a>,
-    /// Folder of the medium with the payload. With [`Means::remote`] a folder in memory, for the files that programs
+    /// Disks that are emptied besides.
+    pub data_disks: &'a [Box<dyn Disk>],
+    /// Folder of the medium with the payload. With [`Env::remote`] a folder in memory, for the files that programs
     /// copy.
     pub medium: &'a Path,
     /// The server that the payload comes from, when it is not on a medium.
@@ -104,6 +104,12 @@ pub enum StepError {
         /// The disk.
         disk: PathBuf,
     },
+    /// A disk of the plan was not opened before the first write.
+    #[error("{}: was not opened when the installation began (bug in sheaf-installer)", .disk.display())]
+    NotHeld {
+        /// The disk.
+        disk: PathBuf,
+    },
     /// The disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -126,7 +132,7 @@ pub enum StepError {
     Table(#[from] gptman::Error),
 }
 
-impl Means<'_> {
+impl Env<'_> {
     /// A file of the payload could not be read.
     fn unreadable(&self, file: &str, source: io::Error) -> StepError {
         let file = file.to_owned();
@@ -187,7 +193,10 @@ impl StepError {
                 "the disk, its cable or its controller loses data: replace it or select another disk"
             }
             Self::NoData { .. } => "there is nothing to keep: install without reinstall",
-            Self::Disk(DiskError::Busy { .. }) => "something took hold of the disk: boot the medium again",
+            Self::Disk(DiskError::Busy { .. }) => "another program uses the disk: boot the medium again",
+            Self::Disk(DiskError::Replaced { .. }) => {
+                "do not plug disks in or out during an installation; start it again, and check which disk is chosen"
+            }
             Self::Disk(_) => {
                 "the disk may be failing: check its cable and SMART data, or select another disk"
             }
@@ -197,7 +206,9 @@ impl StepError {
             Self::Mount(_) | Self::Scratch { .. } => {
                 "the machine may have too little memory: Sheaf installs with 1 GiB"
             }
-            Self::Table(_) => "please report this with the plan that `sheaf-installer run --dry-run` prints",
+            Self::Table(_) | Self::NotHeld { .. } => {
+                "please report this with the plan that `sheaf-installer run --dry-run` prints"
+            }
         }
     }
 }
@@ -240,17 +251,17 @@ pub struct Timing {
 }
 
 /// Carries out all steps of `plan`.
-pub fn install(plan: &InstallPlan, means: &Means<'_>) -> Result<Timing, Failure> {
+pub fn install(plan: &InstallPlan, env: &Env<'_>) -> Result<Timing, Failure> {
     let mut timing = Timing::default();
     let begin = Instant::now();
     for (number, step) in plan.steps.iter().enumerate() {
         let start = Instant::now();
-        means.progress.phase(number + 1, plan.steps.len(), &step.to_string());
-        perform(step, &plan.layout, means).map_err(|source| Failure {
+        env.progress.phase(number + 1, plan.steps.len(), &step.to_string());
+        perform(step, &plan.layout, env).map_err(|source| Failure {
             step: step.to_string(),
             source: Box::new(source),
             disk: match number > first_write(plan) || writes(step) {
-                true => wipe(means.disk, plan),
+                true => wipe(env.disk, plan),
                 false => DiskState::Untouched,
             },
         })?;
@@ -286,38 +297,39 @@ fn phase(step: &Step) -> &'static str {
     }
 }
 
-fn perform(step: &Step, layout: &Layout, means: &Means<'_>) -> Result<(), StepError> {
+fn perform(step: &Step, layout: &Layout, env: &Env<'_>) -> Result<(), StepError> {
     match step {
-        Step::CheckMedium { payloads, files } => check::medium(means, payloads, files),
-        Step::CheckData { partition } => check::data(means.disk, partition),
+        Step::CheckMedium { payloads, files } => check::medium(env, payloads, files),
+        Step::CheckData { partition } => check::data(env.disk, partition),
         Step::Erase { ranges } => {
-            means.disk.hold(Hold::Alone)?;
-            erase(means.disk, ranges)
+            env.disk.hold(Hold::Alone)?;
+            erase(env.disk, ranges)
         }
         Step::EmptyDisk { path, ranges, .. } => {
-            let disk = (means.open)(path)?;
+            let disk = env.data_disks.iter().find(|disk| disk.path() == path);
+            let disk = disk.ok_or_else(|| StepError::NotHeld { disk: path.clone() })?;
             disk.hold(Hold::Alone)?;
             erase(disk.as_ref(), ranges)
         }
-        Step::WriteImage { payload, offset } => payload::write(means, payload, *offset),
-        Step::VerifyImage { payload, offset } => payload::verify(means, payload, *offset),
+        Step::WriteImage { payload, offset } => payload::write(env, payload, *offset),
+        Step::VerifyImage { payload, offset } => payload::verify(env, payload, *offset),
         Step::MakeEsp { partition, sector_size, files, texts, arguments } => {
-            esp::make(means, partition, *sector_size, files, &esp::contents(texts, arguments))
+            esp::make(env, partition, *sector_size, files, &esp::contents(texts, arguments))
         }
-        Step::MakeState { partition } => ext4::state(means, partition),
-        Step::MakeData { partition, images } => ext4::data(means, partition, images),
-        Step::WriteBios { partition, core } => bios::write_core(means, partition, core),
+        Step::MakeState { partition } => ext4::state(env, partition),
+        Step::MakeData { partition, images } => ext4::data(env, partition, images),
+        Step::WriteBios { partition, core } => bios::write_core(env, partition, core),
         Step::WriteTable { boot } => {
             let partition = layout.partition(Role::Bios);
-            let code = boot.as_ref().map(|boot| bios::boot_code(means, partition, boot)).transpose()?;
-            means.disk.hold(Hold::Alone)?;
-            table::write(means.disk, layout, code)
+            let code = boot.as_ref().map(|boot| bios::boot_code(env, partition, boot)).transpose()?;
+            env.disk.hold(Hold::Alone)?;
+            table::write(env.disk, layout, code)
         }
         Step::PreferDisk { esp, sector_size, loader } => {
             // The disk is complete: firmware that takes no entry is no reason to wipe it.
-            if let Err(error) = boot_entry::prefer(means.firmware, esp, *sector_size, loader) {
+            if let Err(error) = boot_entry::prefer(env.firmware, esp, *sector_size, loader) {
                 let reason = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-                means.progress.say(&format!(
+                env.progress.say(&format!(
                     "Note: {error}{reason}; if the machine does not start from the disk, select it in the firmware's menu"
                 ));
             }
@@ -343,20 +355,15 @@ fn erase(disk: &dyn Disk, ranges: &[Range]) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Erases both copies of the table and the MBR, so that nothing takes the disk for an installed one; where data is
-/// kept, all that could boot instead. Each place is tried even if another can not be written.
+/// Erases what the plan says, so that nothing takes the disk for an installed one.
 fn wipe(disk: &dyn Disk, plan: &InstallPlan) -> DiskState {
-    // Whatever still holds the disk, wiping is worth the try.
+    // Even when another program uses the disk, wiping is worth the try.
     let _ = disk.hold(Hold::Alone);
-    let keeps = plan.disk.kept.is_some();
-    let places = match keeps {
-        true => plan.boot_places(),
-        false => vec![Range { offset: 0, length: crate::plan::ALIGNMENT }, plan.layout.tail()],
-    };
-    let results: Vec<_> = places.into_iter().map(|place| erase(disk, &[place])).collect();
+    let OnFailure { erase: places, keeps_table } = &plan.on_failure;
+    let results: Vec<_> = places.iter().map(|place| erase(disk, &[*place])).collect();
     match results.into_iter().find_map(Result::err) {
         Some(StepError::Disk(error)) => DiskState::Unknown(error),
-        _ if keeps => DiskState::Kept,
+        _ if *keeps_table => DiskState::Kept,
         _ => DiskState::Wiped,
     }
 }

@@ -4,7 +4,7 @@
 //! so that reading, hashing, decoding and writing overlap and several writes are in flight.
 //! Route in: a [`Payload`]. Route out: its bytes on the disk, flushed; a frame is decoded only after its hash fits.
 
-use super::{Means, StepError};
+use super::{Env, StepError};
 use crate::plan::Payload;
 use sha2::{Digest, Sha256};
 use sheaf_config::manifest::Frame;
@@ -29,7 +29,7 @@ struct Work<'p> {
 
 /// Reads the first `frames` frames and hands each to `consume` on one of several threads; the first error ends it.
 fn pipeline<S>(
-    means: &Means<'_>,
+    env: &Env<'_>,
     payload: &Payload,
     frames: usize,
     state: impl Fn() -> S + Sync,
@@ -53,7 +53,7 @@ fn pipeline<S>(
                 })
             })
             .collect();
-        let read = read_frames(means, payload, frames, |work| sender.send(work).is_ok());
+        let read = read_frames(env, payload, frames, |work| sender.send(work).is_ok());
         drop(sender);
         let mut result = read;
         for worker in workers {
@@ -75,20 +75,20 @@ fn drain(receiver: &Mutex<Receiver<Work<'_>>>) {
 }
 
 fn read_frames<'p>(
-    means: &Means<'_>,
+    env: &Env<'_>,
     payload: &'p Payload,
     frames: usize,
     mut take: impl FnMut(Work<'p>) -> bool,
 ) -> Result<(), StepError> {
-    let fail = |source| means.unreadable(&payload.file, source);
-    let mut file: Box<dyn Read + '_> = match means.remote {
+    let fail = |source| env.unreadable(&payload.file, source);
+    let mut file: Box<dyn Read + '_> = match env.remote {
         Some(remote) => Box::new(remote.open(&payload.file, Some(payload.size))),
         None => {
-            let file = File::open(means.medium.join(&payload.file)).map_err(fail)?;
+            let file = File::open(env.medium.join(&payload.file)).map_err(fail)?;
             let length = file.metadata().map_err(fail)?.len();
             if length != payload.size {
                 let what = format!("it has {length} bytes, the manifest says {}", payload.size);
-                return Err(means.damaged(&payload.file, what));
+                return Err(env.damaged(&payload.file, what));
             }
             Box::new(file)
         }
@@ -105,7 +105,7 @@ fn read_frames<'p>(
     Ok(())
 }
 
-fn check_hash(means: &Means<'_>, payload: &Payload, work: &Work<'_>) -> Result<(), StepError> {
+fn check_hash(env: &Env<'_>, payload: &Payload, work: &Work<'_>) -> Result<(), StepError> {
     match hex(&Sha256::digest(&work.bytes)) == work.frame.sha256.to_lowercase() {
         true => Ok(()),
         false => {
@@ -113,20 +113,20 @@ fn check_hash(means: &Means<'_>, payload: &Payload, work: &Work<'_>) -> Result<(
             let page = work.number == 0 && work.bytes.trim_ascii_start().first() == Some(&b'<');
             let page = if page { " (it looks like a web page)" } else { "" };
             let what = format!("{place} does not have the hash in the manifest{page}");
-            Err(means.damaged(&payload.file, what))
+            Err(env.damaged(&payload.file, what))
         }
     }
 }
 
 /// Checks every frame against the manifest, of a server's image only the first; decodes and writes nothing.
-pub(super) fn check(means: &Means<'_>, payload: &Payload) -> Result<(), StepError> {
+pub(super) fn check(env: &Env<'_>, payload: &Payload) -> Result<(), StepError> {
     let consume = |_: &mut (), work: &Work<'_>| {
-        check_hash(means, payload, work)?;
-        means.progress.advance(work.frame.size);
+        check_hash(env, payload, work)?;
+        env.progress.advance(work.frame.size);
         Ok(())
     };
-    let frames = if means.remote.is_some() { 1 } else { usize::MAX };
-    pipeline(means, payload, frames, || (), consume)
+    let frames = if env.remote.is_some() { 1 } else { usize::MAX };
+    pipeline(env, payload, frames, || (), consume)
 }
 
 /// What one thread needs to decode.
@@ -136,20 +136,20 @@ struct Decoder {
 }
 
 /// Writes the image at `offset`, each frame checked again before it is decoded.
-pub(super) fn write(means: &Means<'_>, payload: &Payload, offset: u64) -> Result<(), StepError> {
-    means.disk.hold(Hold::Alone)?;
-    means.progress.expect(payload.raw_size);
+pub(super) fn write(env: &Env<'_>, payload: &Payload, offset: u64) -> Result<(), StepError> {
+    env.disk.hold(Hold::Alone)?;
+    env.progress.expect(payload.raw_size);
     let largest = payload.frames.iter().map(|frame| frame.raw_size).max().unwrap_or(0) as usize;
     let decoder = || Decoder {
         zstd: zstd::bulk::Decompressor::new(),
         buffer: Buffer::zeroed(largest.next_multiple_of(ALIGNMENT)),
     };
     let consume = |decoder: &mut Decoder, work: &Work<'_>| {
-        check_hash(means, payload, work)?;
+        check_hash(env, payload, work)?;
         let raw_size = work.frame.raw_size as usize;
         let undecodable = |what: String| {
             let place = format!("frame {} of {} {what}", work.number + 1, payload.frames.len());
-            means.damaged(&payload.file, place)
+            env.damaged(&payload.file, place)
         };
         let zstd = decoder.zstd.as_mut().map_err(|error| undecodable(format!("finds no memory: {error}")))?;
         let decoded = zstd
@@ -161,18 +161,18 @@ pub(super) fn write(means: &Means<'_>, payload: &Payload, offset: u64) -> Result
         // Only the last frame can end within a page; zeros fill the page.
         let padded = raw_size.next_multiple_of(ALIGNMENT);
         decoder.buffer[raw_size..padded].fill(0);
-        means.disk.write_at(offset + work.raw_offset, &decoder.buffer[..padded])?;
-        means.progress.advance(work.frame.raw_size);
+        env.disk.write_at(offset + work.raw_offset, &decoder.buffer[..padded])?;
+        env.progress.advance(work.frame.raw_size);
         Ok(())
     };
-    pipeline(means, payload, usize::MAX, decoder, consume)?;
-    Ok(means.disk.sync()?)
+    pipeline(env, payload, usize::MAX, decoder, consume)?;
+    Ok(env.disk.sync()?)
 }
 
 /// Reads the image back from the disk and compares its hash; one thread reads while this one hashes.
-pub(super) fn verify(means: &Means<'_>, payload: &Payload, offset: u64) -> Result<(), StepError> {
-    means.progress.expect(payload.raw_size);
-    let disk = means.disk;
+pub(super) fn verify(env: &Env<'_>, payload: &Payload, offset: u64) -> Result<(), StepError> {
+    env.progress.expect(payload.raw_size);
+    let disk = env.disk;
     let (filled, full) = sync_channel::<(Buffer, usize)>(2);
     let (returned, empty) = sync_channel::<Buffer>(2);
     let hash = std::thread::scope(|scope| {
@@ -192,7 +192,7 @@ pub(super) fn verify(means: &Means<'_>, payload: &Payload, offset: u64) -> Resul
         let mut hash = Sha256::new();
         for (buffer, length) in full {
             hash.update(&buffer[..length]);
-            means.progress.advance(length as u64);
+            env.progress.advance(length as u64);
             let _ = returned.try_send(buffer);
         }
         reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).map(|()| hex(&hash.finalize()))

@@ -67,7 +67,7 @@ pub fn plan(config: &NodeConfig, inventory: &Inventory) -> Vec<Probe> {
     probes
 }
 
-/// Whether the link asks DHCP; on a bridge that is what silence means.
+/// Whether the link asks DHCP; on a bridge that is what silence env.
 pub(super) fn asks_dhcp(network: &Network, link: &str) -> bool {
     match network.bridges.iter().find(|bridge| bridge.name == link) {
         Some(bridge) => bridge.uses_dhcp(),
@@ -114,6 +114,7 @@ mod tests {
         });
         let inventory = Inventory {
             firmware: Firmware::Uefi,
+            secure_boot: false,
             memory: 0,
             machine: Default::default(),
             disks: Vec::new(),

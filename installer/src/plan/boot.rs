@@ -24,8 +24,20 @@ pub(super) fn check(firmware: Firmware, disk: &Disk, layout: &Layout, errors: &m
 /// Longest kernel command line on x86, in bytes, less its final zero: COMMAND_LINE_SIZE.
 const LONGEST_COMMAND_LINE: usize = 2047;
 
-/// Refuses arguments of node.toml that the kernel would cut off.
-pub(super) fn check_arguments(manifest: &Manifest, arguments: &[String], errors: &mut Vec<PlanError>) {
+/// Refuses arguments of node.toml that the kernel would cut off, or that the firmware would not hand over: no signature
+/// covers the arguments of one node.
+pub(super) fn check_arguments(
+    manifest: &Manifest,
+    arguments: &[String],
+    secure_boot: bool,
+    errors: &mut Vec<PlanError>,
+) {
+    if secure_boot && !arguments.is_empty() {
+        errors.push(PlanError::Arguments {
+            reason: "Secure Boot is on, and the firmware would ignore them".into(),
+            remedy: "remove them, put them into the recipe of the release, or switch Secure Boot off".into(),
+        });
+    }
     let own = manifest.node_uki.command_line.len();
     let length = arguments.iter().fold(own, |length, argument| length + 1 + argument.len());
     if !arguments.is_empty() && length > LONGEST_COMMAND_LINE {

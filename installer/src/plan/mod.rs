@@ -12,6 +12,8 @@ mod network;
 mod select;
 mod show;
 
+pub(crate) use select::contents;
+
 pub use layout::{ALIGNMENT, Layout, LayoutError, MIN_DISK, Partition, Role};
 pub use network::{BridgePorts, Cards};
 
@@ -42,15 +44,20 @@ pub struct InstallPlan {
     pub network: Vec<BridgePorts>,
     /// What is done, in this order.
     pub steps: Vec<Step>,
+    /// What becomes of the disk when a step fails that wrote to it.
+    pub on_failure: OnFailure,
     /// What follows.
     pub then: Then,
 }
 
-impl InstallPlan {
-    /// Everything on the disk that a machine could boot, when the table and data stay.
-    pub fn boot_places(&self) -> Vec<Range> {
-        keep::boot_places(&self.layout)
-    }
+/// How a disk is left that an installation was not completed on: it boots nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct OnFailure {
+    /// Overwritten with zeros, each even when another cannot be written.
+    pub erase: Vec<Range>,
+    /// Whether the partition table, and with it the data, stays.
+    pub keeps_table: bool,
 }
 
 /// The one disk of an installation.
@@ -206,7 +213,7 @@ pub struct Range {
 
 /// What a plan needs to know of the medium.
 #[derive(Clone, Copy, Debug)]
-pub struct Supply<'a> {
+pub struct ReleaseContents<'a> {
     /// Its verified manifest.
     pub manifest: &'a Manifest,
     /// Length in bytes of each disk image on it, by its path in the images folder.
@@ -303,17 +310,17 @@ pub enum PlanError {
 pub fn plan(
     config: &NodeConfig,
     inventory: &Inventory,
-    supply: Supply<'_>,
+    release: ReleaseContents<'_>,
     id: Uuid,
 ) -> Result<InstallPlan, PlanErrors> {
     let mut errors = Vec::new();
     let disk = select::disk(config.install.as_ref(), &inventory.disks, &mut errors);
     let data_disks = select::data_disks(config.install.as_ref(), disk, &inventory.disks, &mut errors);
     let network = network::resolve(&config.network, &inventory.nics, &mut errors);
-    fit::check_manifest(supply.manifest, &mut errors);
+    fit::check_manifest(release.manifest, &mut errors);
     let arguments = &config.system.kernel_arguments;
-    boot::check_arguments(supply.manifest, arguments, &mut errors);
-    let images = fit::images(&config.images, supply.images, &mut errors);
+    boot::check_arguments(release.manifest, arguments, inventory.secure_boot, &mut errors);
+    let images = fit::images(&config.images, release.images, &mut errors);
     let keeps = config.install.as_ref().is_some_and(keep::is_asked);
     let layout = disk.and_then(|disk| match keeps {
         true => Some((disk, keep::layout(disk, &config.images, &mut errors)?)),
@@ -326,12 +333,12 @@ pub fn plan(
         },
     });
     if let Some((disk, layout)) = &layout {
-        fit::check_sizes(supply.manifest, &images, disk, layout, &mut errors);
+        fit::check_sizes(release.manifest, &images, disk, layout, &mut errors);
         boot::check(inventory.firmware, disk, layout, &mut errors);
     }
     match (layout, &config.install) {
         (Some((disk, layout)), Some(install)) if errors.is_empty() => Ok(InstallPlan {
-            release: format!("{} {}", supply.manifest.name, supply.manifest.version),
+            release: format!("{} {}", release.manifest.name, release.manifest.version),
             hostname: config.system.hostname.clone(),
             disk: Target {
                 path: disk.path.clone(),
@@ -346,9 +353,9 @@ pub fn plan(
             },
             steps: {
                 let mut steps = match keeps {
-                    true => keep::steps(supply.manifest, &layout, inventory.firmware, arguments),
+                    true => keep::steps(release.manifest, &layout, inventory.firmware, arguments),
                     false => steps(
-                        supply.manifest,
+                        release.manifest,
                         images,
                         &layout,
                         erased(disk, &layout),
@@ -358,6 +365,14 @@ pub fn plan(
                 };
                 empty(&data_disks, &mut steps);
                 steps
+            },
+            on_failure: match keeps {
+                true => OnFailure { erase: keep::boot_places(&layout), keeps_table: true },
+                // Both copies of the table and the MBR.
+                false => OnFailure {
+                    erase: vec![Range { offset: 0, length: ALIGNMENT }, layout.tail()],
+                    keeps_table: false,
+                },
             },
             data_disks: data_disks.iter().map(|disk| disk.path.clone()).collect(),
             layout,

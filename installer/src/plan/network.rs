@@ -31,7 +31,7 @@ pub struct Cards<'a> {
 }
 
 impl<'a> Cards<'a> {
-    /// The card that `name` means: a name of `[[network.nic]]`, a kernel name or a permanent MAC address.
+    /// The card that `name` env: a name of `[[network.nic]]`, a kernel name or a permanent MAC address.
     pub fn find(&self, name: &str) -> Option<&'a Nic> {
         select::nic(name, self.network, self.nics)
     }

@@ -203,7 +203,7 @@ fn refusals(proof: Proof<'_>, disk: &Disk, disks: &[Disk]) -> Vec<PlanError> {
 }
 
 /// Present contents in words: `gpt on /dev/sda`.
-pub(super) fn contents(disk: &Disk) -> Vec<String> {
+pub(crate) fn contents(disk: &Disk) -> Vec<String> {
     let older = disk.older.iter().map(|older| format!("an older install of Sheaf ({})", older.id));
     let found = |found: &crate::inventory::Signature| format!("{} on {}", found.kind, found.device.display());
     let mut contents: Vec<_> = older.chain(disk.signatures.iter().map(found)).collect();

@@ -4,7 +4,7 @@
 //! names it. The rules are those of [`crate::plan`]: it is asked about each disk.
 
 use crate::inventory::{Disk, Inventory, Nic};
-use crate::plan::{InstallPlan, PlanError, Supply, plan};
+use crate::plan::{InstallPlan, PlanError, ReleaseContents, plan};
 use sheaf_config::load::parse_node_config;
 use sheaf_config::manifest::Manifest;
 use sheaf_config::node::NodeConfig;
@@ -36,8 +36,8 @@ impl Machine {
 
     /// The plan for `config`, or every reason why there is none.
     pub fn plan(&self, config: &NodeConfig) -> Result<InstallPlan, Vec<PlanError>> {
-        let supply = Supply { manifest: &self.manifest, images: &self.images };
-        plan(config, &self.inventory, supply, self.id).map_err(|errors| errors.0)
+        let contents = ReleaseContents { manifest: &self.manifest, images: &self.images };
+        plan(config, &self.inventory, contents, self.id).map_err(|errors| errors.0)
     }
 
     /// The disk at `path`.

@@ -134,6 +134,8 @@ pub fn disk(name: &str, serial: &str) -> Disk {
     Disk {
         path: Path::new("/dev").join(name),
         links: vec![format!("/dev/disk/by-id/virtio-{serial}").into()],
+        number: None,
+        sequence: None,
         serial: Some(serial.into()),
         wwn: None,
         model: Some("QEMU".into()),
@@ -171,16 +173,12 @@ pub fn nic(name: &str, mac: &str) -> Nic {
     Nic { name: name.into(), permanent_mac: Some(mac.into()), ..Nic::default() }
 }
 
-/// For installations that have no data disks.
-pub fn no_other_disk(path: &Path) -> Result<Box<dyn sheaf_host::disk::Disk>, sheaf_host::disk::DiskError> {
-    panic!("{} is none of this installation's disks", path.display())
-}
-
 /// One empty disk with serial A, one card.
 pub fn machine() -> Inventory {
     Inventory {
         machine: Default::default(),
         firmware: Firmware::Uefi,
+        secure_boot: false,
         memory: 2 << 30,
         disks: vec![disk("vda", "A")],
         nics: vec![nic("enp1s0", "52:54:00:00:00:01")],

@@ -57,6 +57,7 @@ fn says(text: &str, net: &FakeNet, call: &FakeCall) -> Vec<String> {
     let inventory = Inventory {
         machine: Default::default(),
         firmware: Firmware::Uefi,
+        secure_boot: false,
         memory: 0,
         disks: Vec::new(),
         nics: vec![Nic { name: "enp1s0".into(), ..Nic::default() }],

@@ -5,7 +5,7 @@ use crate::tui::answers::{Ask, Mode};
 use crate::tui::form::{Pick, Row};
 use crate::tui::state::{Command, State};
 
-/// What can be chosen, and what it means.
+/// What can be chosen, and what it env.
 pub(super) const MODES: [(Mode, &str, &str); 3] = [
     (Mode::Create, "Create a cluster", "The first machine: it runs the control plane, and VMs."),
     (Mode::Join, "Join a cluster", "Every further machine. The first one's screen shows what is asked here."),
