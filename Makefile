@@ -4,7 +4,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 RECIPE ?= configs/images/sheaf.toml
 SHEAF := target/release/sheaf
 
-.PHONY: help demo test test-all iso kube check bench setup sheaf
+.PHONY: help demo test test-all iso kube check bench setup setup-check sheaf
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -19,13 +19,13 @@ iso: sheaf ## the bootable medium alone
 kube: sheaf ## the control-plane binary alone
 	@$(SHEAF) kube
 
-test: setup ## everything that fits an hour on two cores: checks, units, real parts, machines in QEMU
+test: setup-check ## everything that fits an hour on two cores: checks, units, real parts, machines in QEMU
 	@scripts/test
 
-test-all: setup ## every test there is; the result goes to docs/testing.md
+test-all: setup-check ## every test there is; the result goes to docs/testing.md
 	@scripts/test all
 
-check: setup ## formatting, lints, licences
+check: setup-check ## formatting, lints, licences
 	@scripts/check
 
 bench: sheaf ## measure, and write docs/benchmarks.md
@@ -33,6 +33,9 @@ bench: sheaf ## measure, and write docs/benchmarks.md
 
 setup:
 	@scripts/setup
+
+setup-check:
+	@scripts/setup check
 
 sheaf: setup
 	@cargo build --release --quiet --bin sheaf

@@ -63,6 +63,7 @@ say "removed the files of $(echo "$installed" | wc -w) packages"
 
 # --- Files -------------------------------------------------------------------------------------------------------------
 
+# shellcheck disable=SC2115 # the chroot's own /boot, emptied
 rm -rf /boot/* /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale /usr/share/lintian /usr/share/bug \
     /usr/share/bash-completion /usr/share/zsh /usr/share/fish /usr/share/pixmaps /usr/share/icons /usr/share/applications \
     /usr/share/initramfs-tools /usr/share/python3 /usr/share/perl* /usr/share/systemtap /usr/share/polkit-1 \
@@ -109,7 +110,7 @@ for path in sound drivers/gpu drivers/media drivers/net/wireless drivers/infinib
     fs/orangefs fs/qnx4 fs/qnx6 fs/reiserfs fs/romfs fs/smb fs/sysv fs/ubifs fs/ufs fs/vboxsf fs/zonefs fs/9p \
     fs/btrfs fs/dlm fs/nfsd fs/cachefiles; do
     # shellcheck disable=SC2086 # patterns
-    rm -rf $modules/$path
+    rm -rf "${modules:?}"/$path
 done
 # A driver that needs a dropped one would fail at load: depmod names none.
 depmod "$kernel" 2>/tmp/depmod

@@ -8,4 +8,5 @@ pub mod cluster;
 pub mod controlled;
 pub mod frames;
 pub mod harness;
+pub mod ledger;
 pub mod libvirt;

@@ -5,12 +5,14 @@
 //! Route in: a [`Spec`]. Route out: a [`Machine`] with its serial line, QMP and (tests only) a shell.
 
 pub mod arguments;
+pub mod emulator;
 pub mod ext4;
 pub mod files;
 pub mod guest;
 pub mod lab;
 pub mod machine;
 pub mod node;
+pub mod notice;
 pub mod nvram;
 pub mod operator;
 pub mod packages;

@@ -4,6 +4,8 @@
 //! outlives its [`Machine`], nor the thread that started it.
 
 use crate::arguments::{Places, arguments};
+use crate::emulator::EmulatorError;
+use crate::notice::Notice;
 use crate::qmp::{Qmp, QmpError};
 use crate::shell::Shell;
 use crate::{Disk, Format, SerialLog, Spec, Tools};
@@ -34,6 +36,14 @@ pub enum MachineError {
         what: String,
         /// Why.
         source: std::io::Error,
+    },
+    /// There is no QEMU that can be trusted with a node.
+    #[error("machine {name}")]
+    Emulator {
+        /// The machine.
+        name: String,
+        /// Why.
+        source: EmulatorError,
     },
     /// QEMU could not be started.
     #[error("machine {name}")]
@@ -129,7 +139,8 @@ impl Machine {
         };
         let accelerator = std::env::var("SHEAF_ACCEL").unwrap_or_else(|_| "tcg".into());
         let command = tools
-            .command("usr/bin/qemu-system-x86_64")
+            .qemu(&accelerator)
+            .map_err(|source| MachineError::Emulator { name: name.clone(), source })?
             .args(arguments(spec, tools, &accelerator, &places))
             .log(folder.join("qemu.log"));
         std::fs::write(folder.join("command.txt"), format!("{command}\n"))
@@ -204,7 +215,9 @@ impl Machine {
         deadline: Duration,
         mut ready: impl FnMut(&mut Self) -> Option<T>,
     ) -> Result<T, MachineError> {
+        let mut notice = Notice::new(what, deadline);
         let waited = until(deadline, LOOK, || {
+            notice.tick();
             if let Some(found) = ready(self) {
                 return Some(Ok(found));
             }

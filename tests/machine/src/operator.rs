@@ -3,6 +3,7 @@
 //! Why here: demo and cases go the operator's way, with the built programs. Route in: paths of `sheaf` and `kube`, a
 //! folder for keys and kubeconfig. Route out: media, answers of the API server.
 
+use crate::notice::Notice;
 use serde_json::Value;
 use sheaf_host::run::{Command, Run, RunError, System};
 use sheaf_host::wait::until;
@@ -13,8 +14,8 @@ use std::time::Duration;
 const ISO_DEADLINE: Duration = Duration::from_secs(300);
 /// One request; an emulated API server under load needs seconds.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
-/// How often a condition in the cluster is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often a condition in the cluster is polled.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Annotation of a VM's Pod with the last lines of the VM's serial console.
 const CONSOLE_TAIL: &str = "sheaf.dev/console-tail";
@@ -26,12 +27,12 @@ pub struct Operator {
     kube: PathBuf,
     folder: PathBuf,
     server: Option<String>,
-    in_vain: Option<InVain>,
+    dead: Option<Dead>,
 }
 
-/// Whether waiting for a machine is in vain, by the folder of its logs.
+/// Says by the folder of its logs whether a machine is dead, so that waiting for it is useless.
 #[derive(Clone, Debug)]
-struct InVain {
+struct Dead {
     folder: PathBuf,
     is: fn(&Path) -> bool,
 }
@@ -48,7 +49,7 @@ pub struct Late {
 impl Operator {
     /// Uses the programs `sheaf` and `kube`; keys and kubeconfig lie in `folder`.
     pub fn new(sheaf: &Path, kube: &Path, folder: &Path) -> Self {
-        Self { sheaf: sheaf.into(), kube: kube.into(), folder: folder.into(), server: None, in_vain: None }
+        Self { sheaf: sheaf.into(), kube: kube.into(), folder: folder.into(), server: None, dead: None }
     }
 
     /// Finds the API server at `url`, whatever the kubeconfig says.
@@ -58,17 +59,22 @@ impl Operator {
         self
     }
 
-    /// Waits for nothing any more once `in_vain` says so of `folder`.
+    /// Stops waiting once `is_dead` says so of the logs in `folder`.
     #[must_use]
-    pub fn unless(mut self, folder: &Path, in_vain: fn(&Path) -> bool) -> Self {
-        self.in_vain = Some(InVain { folder: folder.into(), is: in_vain });
+    pub fn until_dead(mut self, folder: &Path, is_dead: fn(&Path) -> bool) -> Self {
+        self.dead = Some(Dead { folder: folder.into(), is: is_dead });
         self
     }
 
-    /// Looks until there is something, as long as that is not in vain.
-    fn look<T>(&self, deadline: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
-        let in_vain = || self.in_vain.as_ref().is_some_and(|in_vain| (in_vain.is)(&in_vain.folder));
-        until(deadline, LOOK, || look().map(Some).or_else(|| in_vain().then_some(None))).flatten()
+    /// Polls until `poll` returns something, the deadline passes or the machine is dead. A long wait says for what.
+    fn poll<T>(&self, what: &str, deadline: Duration, mut poll: impl FnMut() -> Option<T>) -> Option<T> {
+        let is_dead = || self.dead.as_ref().is_some_and(|dead| (dead.is)(&dead.folder));
+        let mut notice = Notice::new(what, deadline);
+        until(deadline, INTERVAL, || {
+            notice.tick();
+            poll().map(Some).or_else(|| is_dead().then_some(None))
+        })
+        .flatten()
     }
 
     /// Where the API server is found, if not where the kubeconfig says.
@@ -121,7 +127,7 @@ impl Operator {
         mut act: impl FnMut() -> Result<T, RunError>,
     ) -> Result<T, Late> {
         let mut last = String::new();
-        let done = self.look(after, || match act() {
+        let done = self.poll(what, after, || match act() {
             Ok(value) => Some(value),
             Err(error) => {
                 last = error.to_string();
@@ -173,7 +179,7 @@ impl Operator {
     ) -> Result<T, Late> {
         let mut last = String::new();
         let args: Vec<&str> = ["get", "-o", "json"].iter().chain(resource).copied().collect();
-        let found = self.look(deadline, || match self.kubectl(&args) {
+        let found = self.poll(what, deadline, || match self.kubectl(&args) {
             Ok(text) => {
                 let value = serde_json::from_str(&text).unwrap_or(Value::Null);
                 last = text;

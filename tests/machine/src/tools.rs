@@ -4,9 +4,11 @@
 //! would hide the caller's files and need privileges. A program's loader can be told where its libraries are.
 //! Route in: `SHEAF_TOOLS`, or the chroot that the last build used. Route out: [`Command`]s.
 
+use crate::emulator::{self, EmulatorError};
 use sheaf_host::run::Command;
 use std::path::{Path, PathBuf};
 
+const QEMU: &str = "usr/bin/qemu-system-x86_64";
 const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
@@ -29,7 +31,7 @@ pub struct NoTools {
 impl Tools {
     /// The chroot that `SHEAF_TOOLS` names, else the one that `sheaf tools` made last.
     pub fn find() -> Result<Self, NoTools> {
-        let program = "usr/bin/qemu-system-x86_64";
+        let program = QEMU;
         let usable = |root: &PathBuf| root.join(program).exists();
         if let Some(root) = std::env::var_os("SHEAF_TOOLS").map(PathBuf::from) {
             let missing = NoTools { looked: root.display().to_string(), program };
@@ -56,15 +58,29 @@ impl Tools {
         self.root.join(path)
     }
 
+    /// QEMU for a machine with the accelerator `accel` (as `-accel` has it): emulated ones get a copy without the race
+    /// that breaks nodes.
+    pub fn qemu(&self, accel: &str) -> Result<Command, EmulatorError> {
+        let qemu = self.file(QEMU);
+        match accel.starts_with("tcg") {
+            true => Ok(self.run(&emulator::without_race(&qemu, &cache_dir())?)),
+            false => Ok(self.run(&qemu)),
+        }
+    }
+
     /// A program of the chroot (`usr/bin/qemu-img`) on the caller's files. It ends with the caller, however that
     /// ends, but note: with the *thread* that started it.
     pub fn command(&self, program: &str) -> Command {
+        self.run(&self.file(program))
+    }
+
+    fn run(&self, program: &Path) -> Command {
         Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
             .arg(self.file(LOADER))
             .arg("--library-path")
             .arg(self.file(LIBRARIES))
-            .arg(self.file(program))
+            .arg(program)
             .env("QEMU_MODULE_DIR", self.file("usr/lib/x86_64-linux-gnu/qemu"))
     }
 }

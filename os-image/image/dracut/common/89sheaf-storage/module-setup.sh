@@ -1,4 +1,5 @@
 #!/bin/bash
+# shellcheck disable=SC2154 # moddir, initdir and the systemd folders are variables of dracut (dracut.modules(7))
 # dracut module of both initrds: the kernel modules that reach a server's disks.
 
 check() {

@@ -1,4 +1,5 @@
 #!/bin/bash
+# shellcheck disable=SC2154 # moddir, initdir and the systemd folders are variables of dracut (dracut.modules(7))
 # dracut module of the installer's initrd: all that /usr/bin/sheaf-installer calls, and the target that starts it.
 # The program itself and /etc/sheaf/release.pub are appended to the finished initrd as a second archive.
 

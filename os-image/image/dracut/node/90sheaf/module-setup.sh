@@ -1,4 +1,5 @@
 #!/bin/bash
+# shellcheck disable=SC2154 # moddir, initdir and the systemd folders are variables of dracut (dracut.modules(7))
 # dracut module of the node: finds the install it belongs to, mounts state, overlays /etc, hands over.
 # Root itself (erofs on dm-verity) is mounted by systemd's own generators from the kernel's arguments.
 

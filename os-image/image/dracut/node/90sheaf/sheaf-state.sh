@@ -118,8 +118,8 @@ if [ ${#id} -ne 32 ]; then
 fi
 
 # /etc: the image's below, memory above; rendered anew at each boot.
-mkdir -p -m 0700 $RUN/etc
 mkdir -p $RUN/etc/upper $RUN/etc/work
+chmod 0700 $RUN/etc
 mount -t overlay -o "lowerdir=$ROOT/etc,upperdir=$RUN/etc/upper,workdir=$RUN/etc/work" sheaf-etc $ROOT/etc || exit 1
 echo "$id" >$ROOT/etc/machine-id
 

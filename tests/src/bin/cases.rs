@@ -1,0 +1,244 @@
+//! Runs the cases of this crate one after the other, each as a process of its own, and keeps the ledger.
+//!
+//! Why here: `cargo test` begins from nothing each time; a run of all cases takes hours and gets interrupted. Route in:
+//! the test programs that cargo builds, the release that `sheaf build` left. Route out: a line per case, a log per case
+//! under `target/sheaf/test/cases/`, `target/sheaf/ledger.jsonl`, and the line `test result: …` that scripts/test counts.
+//!
+//! `cases`: those that fit CI's hour, all of them. `cases --all`: every case that has not passed on this release yet.
+//! `cases --step NAME --tests N --seconds N`: records a step that scripts/test ran itself. `cases --write`: writes the
+//! results of this release into docs/testing.md.
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use sheaf_host::run::{Command, Run as _, System};
+use sheaf_tests::harness::{Built, RETRIES};
+use sheaf_tests::ledger::{self, Entry, Ledger};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A case that takes longer hangs: the longest, a soak apart, takes ten minutes on two busy cores.
+const CASE_TIMEOUT: Duration = Duration::from_secs(40 * 60);
+/// How many of the slowest cases are printed at the end.
+const SLOWEST: usize = 10;
+/// Lines of a failed case's log that are printed.
+const LOG_TAIL: usize = 40;
+
+/// What cargo says of a program that it built: the fields of its JSON messages that matter here.
+#[derive(Deserialize)]
+struct Message {
+    executable: Option<PathBuf>,
+    target: Option<Target>,
+    profile: Option<Profile>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Profile {
+    test: bool,
+}
+
+/// A test and the program that holds it.
+struct Test {
+    program: PathBuf,
+    file: String,
+    name: String,
+}
+
+impl Test {
+    fn case(&self) -> String {
+        format!("{}::{}", self.file, self.name)
+    }
+}
+
+struct Arguments {
+    all: bool,
+    write: bool,
+    step: Option<(String, u32, f64)>,
+}
+
+fn main() -> Result<()> {
+    let arguments = arguments()?;
+    let root = sheaf_machine::workspace()?;
+    let made = root.join("target/sheaf");
+    let release = release(&Built::find(&root)?)?;
+    let mut ledger = Ledger::open(&made.join("ledger.jsonl"), &release)?;
+    let (commit, date) = (commit(&root)?, today()?);
+    if let Some((case, tests, seconds)) = arguments.step {
+        let entry = Entry { case, release, commit, date, passed: true, tests, seconds, emulator_retries: 0 };
+        return ledger.append(entry);
+    }
+    let tests = tests(&root, arguments.all)?;
+    if arguments.write {
+        let (path, cases) = (root.join("docs/testing.md"), tests.iter().map(Test::case).collect::<Vec<_>>());
+        let document = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let text = ledger::insert(&document, &ledger.table(&cases))?;
+        sheaf_host::file::write_atomically(&path, text.as_bytes(), 0o644)?;
+        println!("written: {}", path.display());
+        return Ok(());
+    }
+    let logs = made.join("test/cases");
+    std::fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
+    let (mut failed, mut passed, mut slowest) = (Vec::new(), 0, Vec::new());
+    for (index, test) in tests.iter().enumerate() {
+        let case = test.case();
+        let place = format!("[{}/{}] {case}", index + 1, tests.len());
+        if arguments.all && ledger.has_passed(&case) {
+            println!("{place}: passed earlier on this release");
+            passed += 1;
+            continue;
+        }
+        println!("{place} …");
+        let run = run(test, &root, &logs)?;
+        let verdict = if run.passed { "ok" } else { "FAILED" };
+        let retries = match run.retries {
+            0 => String::new(),
+            retries => format!(", begun again {retries} time(s): the emulator broke its machine"),
+        };
+        println!("{place}: {verdict}, {:.0} s{retries}", run.seconds);
+        if run.passed {
+            passed += 1;
+        } else {
+            println!("{}\n    ({})", tail(&run.log), run.log.display());
+            failed.push(case.clone());
+        }
+        slowest.push((run.seconds, case.clone()));
+        ledger.append(Entry {
+            case,
+            release: release.clone(),
+            commit: commit.clone(),
+            date: date.clone(),
+            passed: run.passed,
+            tests: 1,
+            seconds: run.seconds,
+            emulator_retries: run.retries,
+        })?;
+    }
+    slowest.sort_by(|one, other| other.0.total_cmp(&one.0));
+    println!("slowest:");
+    for (seconds, case) in slowest.iter().take(SLOWEST) {
+        println!("{seconds:>8.0} s {case}");
+    }
+    let retries: u32 = ledger.results().map(|entry| entry.emulator_retries).sum();
+    println!("release {release}; cases begun again because the emulator broke a machine: {retries}");
+    let result = if failed.is_empty() { "ok" } else { "FAILED" };
+    println!("test result: {result}. {passed} passed; {} failed; 0 ignored", failed.len());
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+    Ok(())
+}
+
+fn arguments() -> Result<Arguments> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let has = |name: &str| words.iter().any(|word| word == name);
+    let value = |name: &str| words.iter().skip_while(|word| *word != name).nth(1).cloned();
+    let step = match value("--step") {
+        None => None,
+        Some(name) => {
+            let number = |name: &str| value(name).with_context(|| format!("{name} is missing"));
+            Some((name, number("--tests")?.parse()?, number("--seconds")?.parse()?))
+        }
+    };
+    Ok(Arguments { all: has("--all"), write: has("--write"), step })
+}
+
+/// Digits that stand for what is in the release: everything that its manifest says, which names each file's hash.
+fn release(built: &Built) -> Result<String> {
+    let digest = Sha256::digest(built.manifest()?);
+    Ok(digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn commit(root: &Path) -> Result<String> {
+    let git = |args: &[&str]| System.run(&Command::new("git").args(args).dir(root));
+    let changed = !git(&["status", "--porcelain", "--untracked-files=no"])?.text().is_empty();
+    let commit = git(&["rev-parse", "--short", "HEAD"])?.text();
+    Ok(if changed { format!("{commit}+") } else { commit })
+}
+
+fn today() -> Result<String> {
+    Ok(System.run(&Command::new("date").args(["-u", "+%Y-%m-%d"]))?.text())
+}
+
+/// Every test of this crate, in the order of their files' rungs: without machines first.
+fn tests(root: &Path, all: bool) -> Result<Vec<Test>> {
+    let mut cargo = Command::new("cargo")
+        .args(["test", "--package", "sheaf-tests", "--no-run", "--message-format", "json"])
+        .dir(root);
+    if all {
+        cargo = cargo.args(["--features", "all"]);
+    }
+    let mut tests = Vec::new();
+    for line in System.run(&cargo)?.text().lines() {
+        let Ok(Message { executable: Some(program), target: Some(target), profile: Some(profile) }) =
+            serde_json::from_str(line)
+        else {
+            continue;
+        };
+        if !profile.test {
+            continue;
+        }
+        let list = System.run(&Command::new(&program).args(["--list", "--format", "terse"]))?.text();
+        let ignored =
+            System.run(&Command::new(&program).args(["--list", "--format", "terse", "--ignored"]))?;
+        let ignored = ignored.text();
+        let names = list.lines().filter(|line| !ignored.lines().any(|other| other == *line));
+        let names = names.filter_map(|line| line.strip_suffix(": test"));
+        tests.extend(names.map(|name| Test {
+            program: program.clone(),
+            file: target.name.clone(),
+            name: name.into(),
+        }));
+    }
+    ensure!(!tests.is_empty(), "cargo built no test of sheaf-tests");
+    tests.sort_by_key(Test::case);
+    Ok(tests)
+}
+
+/// How a case went.
+struct Ran {
+    passed: bool,
+    seconds: f64,
+    retries: u32,
+    log: PathBuf,
+}
+
+fn run(test: &Test, root: &Path, logs: &Path) -> Result<Ran> {
+    let log = logs.join(format!("{}.log", test.case().replace("::", ".")));
+    let retries = log.with_extension("retries");
+    for file in [&log, &retries] {
+        match std::fs::remove_file(file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).context(file.display().to_string());
+            }
+            _ => {}
+        }
+    }
+    let command = Command::new(&test.program)
+        .args(["--exact", &test.name, "--nocapture", "--test-threads", "1"])
+        // Where cargo would run it.
+        .dir(root.join("tests"))
+        .env(RETRIES, &retries)
+        .env("RUST_BACKTRACE", "0")
+        .log(&log)
+        .deadline(CASE_TIMEOUT);
+    let begin = Instant::now();
+    let ended = System.run(&command);
+    let retries = std::fs::read_to_string(&retries).map_or(0, |text| text.lines().count());
+    Ok(Ran {
+        passed: ended.is_ok(),
+        seconds: begin.elapsed().as_secs_f64(),
+        retries: u32::try_from(retries)?,
+        log,
+    })
+}
+
+fn tail(log: &Path) -> String {
+    let bytes = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    let tail = &lines[lines.len().saturating_sub(LOG_TAIL)..];
+    tail.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
+}
