@@ -8,6 +8,7 @@ use crate::disks::Disks;
 use crate::paths::Paths;
 use crate::pools::Pool;
 use crate::status::{Status, StatusSender};
+use crate::vms::filters::leases::Leases;
 use crate::volumes::Volumes;
 use sheaf_config::node::NodeConfig;
 use std::net::IpAddr;
@@ -26,6 +27,8 @@ pub struct Context {
     pub cluster: watch::Receiver<Option<Joined>>,
     /// libvirt and KVM. Writer: `vms`.
     pub hypervisor: watch::Receiver<Hypervisor>,
+    /// Addresses of VMs on the private network. Writer: `vms`.
+    pub leases: watch::Receiver<Leases>,
     /// Addresses, bridges and time. Writer: `network`.
     pub network: watch::Receiver<NetworkState>,
     /// Images that are complete and verified. Writer: `images`.
@@ -50,6 +53,8 @@ pub struct Publish {
     pub cluster: watch::Sender<Option<Joined>>,
     /// For `vms`.
     pub hypervisor: watch::Sender<Hypervisor>,
+    /// For `leases`.
+    pub leases: watch::Sender<Leases>,
     /// For `network`.
     pub network: watch::Sender<NetworkState>,
     /// For `images`.
@@ -122,6 +127,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
     let (config_out, config) = watch::channel(Arc::new(config));
     let (cluster_out, cluster) = watch::channel(None);
     let (hypervisor_out, hypervisor) = watch::channel(Hypervisor::default());
+    let (leases_out, leases) = watch::channel(Leases::new());
     let (network_out, network) = watch::channel(NetworkState::default());
     let (images_out, images) = watch::channel(Vec::new());
     let (volumes_out, volumes) = watch::channel(None);
@@ -137,6 +143,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
             config,
             cluster,
             hypervisor,
+            leases,
             network,
             images,
             disks,
@@ -149,6 +156,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
             config: config_out,
             cluster: cluster_out,
             hypervisor: hypervisor_out,
+            leases: leases_out,
             network: network_out,
             images: images_out,
             volumes: volumes_out,

@@ -11,7 +11,10 @@ pub mod channels;
 pub mod cluster;
 pub mod config;
 pub mod console;
+pub mod dhcp;
 pub mod disks;
+#[cfg(test)]
+pub(crate) mod fuzz;
 pub mod human;
 pub mod images;
 pub mod listed;

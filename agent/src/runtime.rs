@@ -7,7 +7,7 @@ use crate::channels::{self, Context, Publish};
 use crate::config::Effective;
 use crate::paths::Paths;
 use crate::vms::domain_xml::DomainType;
-use crate::{cluster, disks, images, network, objects, pools, status, vms, volumes};
+use crate::{cluster, dhcp, disks, images, network, objects, pools, status, vms, volumes};
 use anyhow::{Context as _, anyhow};
 use sheaf_config::diagnose::Errors;
 use sheaf_host::alive;
@@ -20,7 +20,7 @@ use sheaf_host::run::System;
 use sheaf_host::systemd::{Systemd, notify};
 use sheaf_host::trust::Trust;
 use sheaf_host::udev::Udev;
-use sheaf_host::{alarm, call, networkd, reach};
+use sheaf_host::{alarm, call, networkd, reach, segment};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +63,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         config: _config,
         cluster: joined,
         hypervisor,
+        leases,
         network,
         images,
         disks: found,
@@ -99,9 +100,11 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         vms: Arc::new(libvirt),
         run: Arc::new(System),
         filter: Arc::new(Nft::default()),
+        segments: Arc::new(segment::Kernel::default()),
         domain_type: DomainType::from_environment()?,
     };
-    controllers.start("vms", vms::run(ctx.clone(), hypervisor, vm_hosts));
+    controllers.start("vms", vms::run(ctx.clone(), hypervisor, leases, vm_hosts));
+    controllers.start("dhcp", dhcp::run(ctx.clone(), Arc::new(sheaf_host::dhcp::Kernel)));
     controllers.start("cluster", cluster::run(ctx.clone(), joined, hosts));
 
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can not be caught")?;

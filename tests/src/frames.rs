@@ -25,7 +25,16 @@ pub fn tagged(frame: &[u8], protocol: u16, id: u16) -> Vec<u8> {
 
 /// An ARP question by `mac`, which claims to be `sender` at `ip`.
 pub fn arp(mac: Mac, sender: Mac, ip: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
-    let head = [0, 1, 8, 0, 6, 4, 0, 1];
+    arp_with([0, 1, 8, 0, 6, 4, 0, 1], mac, sender, ip, target)
+}
+
+/// The answer to an ARP question, unasked: `mac` claims to be at `ip`.
+pub fn arp_reply(mac: Mac, ip: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+    arp_with([0, 1, 8, 0, 6, 4, 0, 2], mac, mac, ip, target)
+}
+
+/// ARP whose first eight bytes are `head`.
+pub fn arp_with(head: [u8; 8], mac: Mac, sender: Mac, ip: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     let payload = [&head[..], &sender, &ip.octets(), &[0; 6], &target.octets()].concat();
     ethernet(BROADCAST, mac, 0x0806, &payload)
 }
@@ -41,6 +50,13 @@ pub fn udp4(from: (Mac, Ipv4Addr, u16), to: (Mac, Ipv4Addr, u16), payload: &[u8]
     let sum = checksum(&ip);
     ip[10..12].copy_from_slice(&sum.to_be_bytes());
     ethernet(to.0, from.0, 0x0800, &[ip, udp].concat())
+}
+
+/// A client with the MAC `chaddr` looks for DHCP servers.
+pub fn discover(chaddr: Mac) -> Vec<u8> {
+    let mut message = dhcp(1, Ipv4Addr::UNSPECIFIED, chaddr);
+    message[0] = 1;
+    message
 }
 
 /// What a DHCP server says: `kind` 2 offers, 5 acknowledges the address `given`.
@@ -71,6 +87,12 @@ pub fn icmp6(mac: Mac, from: Ipv6Addr, to: (Mac, Ipv6Addr), message: &[u8]) -> V
 /// A neighbour's advertisement that `target` is at `mac`.
 pub fn advertisement(target: Ipv6Addr, mac: Mac) -> Vec<u8> {
     [&[136, 0, 0, 0, 0x20, 0, 0, 0][..], &target.octets(), &[2, 1], &mac].concat()
+}
+
+/// A neighbour's question who is `target`, by `mac`; without it as for the detection of duplicate addresses.
+pub fn solicitation(target: Ipv6Addr, mac: Option<Mac>) -> Vec<u8> {
+    let option = mac.map(|mac| [&[1, 1][..], &mac].concat()).unwrap_or_default();
+    [&[135, 0, 0, 0, 0, 0, 0, 0][..], &target.octets(), &option].concat()
 }
 
 /// A router's advertisement.

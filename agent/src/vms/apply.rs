@@ -7,7 +7,7 @@ use super::Hosts;
 use super::api::Cluster;
 use super::domain_xml;
 use super::files;
-use super::filters::{self, Port};
+use super::filters::{self, Guard, Port};
 use super::guest::{Folder, Guest, Seed, Source, Text};
 use super::plan::{Action, rfc3339};
 use super::record::{Record, Started};
@@ -37,6 +37,8 @@ pub struct Scene<V, C> {
     pub pod: Option<Arc<Pod>>,
     /// Now, in seconds since 1970.
     pub now: i64,
+    /// What guests must not claim; nothing before the node's networks were observed.
+    pub guard: Option<Guard>,
 }
 
 /// What came of an action.
@@ -75,12 +77,13 @@ async fn start<V: VmHost, C: Cluster>(scene: &Scene<V, C>, guest: &Guest) -> any
     let folder = Folder::of(&scene.vms, &guest.id.vmi_uid);
     let ports: Vec<Port> = guest.interfaces.iter().map(|nic| nic.port.clone()).collect();
     let mut record = Record { ports: ports.clone(), ..Record::made(&guest.id) };
+    let guard = scene.guard.clone().context("the networks of the node are not known yet")?;
     // First what was seen once is not forgotten; then what the guest may send is said before it can send.
     record.write(&scene.vms)?;
     let filter = scene.hosts.filter.clone();
     blocking(move || {
-        let commands: Vec<_> = ports.iter().flat_map(filters::put).collect();
-        if commands.is_empty() { Ok(()) } else { Ok(filter.apply(&commands)?) }
+        let commands = filters::put(&ports, &guard);
+        if ports.is_empty() { Ok(()) } else { Ok(filter.apply(&commands)?) }
     })
     .await
     .context("the packet filter of its interfaces")?;

@@ -8,8 +8,9 @@ use super::apply::{Effect, Scene, apply};
 use super::console_tail;
 use super::domain_xml::{TAG_POD_UID, TAG_VMI_UID};
 use super::facts::{ClaimFact, Facts, Resources, look_at_files};
-use super::filters::{self, Seen};
-use super::guest::Folder;
+use super::filters::leases::{self, Leases};
+use super::filters::{self, Guard, masquerade};
+use super::guest::{Folder, Guest};
 use super::interfaces;
 use super::plan::{Action, FailedStart, Memory, Observed, Stopping, plan};
 use super::record::{self, Record};
@@ -22,7 +23,8 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::names::MASQUERADE_BRIDGE;
 use sheaf_host::libvirt::{Domain, Event, Interface, Source, Stop, VmHost};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -37,6 +39,9 @@ const ANSWER_TIME: Duration = Duration::from_secs(20);
 
 /// Longest time for a guest's agent to answer: a guest must not hold up what is done for others.
 const AGENT_TIME: Duration = Duration::from_secs(3);
+
+/// Longest time to resolve the name of the API server; its last addresses count until then.
+const RESOLVE_TIME: Duration = Duration::from_secs(3);
 
 /// A Pod whose action failed is left alone for so many seconds.
 const HOLD: i64 = 5;
@@ -59,8 +64,13 @@ pub struct Controller<V, C> {
     owners: BTreeMap<String, String>,
     allocatable: Option<Resources>,
     looked_closer: i64,
-    /// The packet filter as it was last seen; nothing before the first look.
-    ports: Option<Seen>,
+    leases: watch::Sender<Leases>,
+    /// The packet filter as it was last observed; nothing before that.
+    ports: Option<filters::State>,
+    /// What guests must not claim, as last observed.
+    guard: Option<Guard>,
+    /// Addresses of API servers that the node config names, as last resolved.
+    api_servers: BTreeSet<IpAddr>,
     tasks: JoinSet<(String, Action, anyhow::Result<Effect>)>,
     boot_id: String,
 }
@@ -73,6 +83,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         cluster: Arc<C>,
         listed: Arc<watch::Sender<Listed<Pod>>>,
         hypervisor: watch::Sender<Hypervisor>,
+        leases: watch::Sender<Leases>,
     ) -> Self {
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         Self {
@@ -85,7 +96,10 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             owners: BTreeMap::new(),
             allocatable: None,
             looked_closer: 0,
+            leases,
             ports: None,
+            guard: None,
+            api_servers: BTreeSet::new(),
             tasks: JoinSet::new(),
             boot_id: boot_id.trim().to_owned(),
         }
@@ -109,7 +123,8 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
                 },
                 () = changed(&mut listed) => {}
                 () = changed(&mut images) => {}
-                () = changed(&mut network) => {}
+                // Addresses of the node that changed are guarded at once.
+                () = changed(&mut network) => self.looked_closer = 0,
                 () = changed(&mut volumes) => {}
                 Some(done) = self.tasks.join_next() => match done {
                     Ok((uid, action, result)) => self.done(&uid, action, result),
@@ -156,8 +171,9 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             now,
         });
         for (uid, action) in planned.actions {
-            self.dispatch(now, uid, action, &listed, &facts);
+            self.dispatch(now, uid, action, &listed, &facts, &records);
         }
+        self.publish_leases(&records);
         self.publish(&listed, &domains, &records);
         planned.wake.unwrap_or(soon).min(soon)
     }
@@ -209,7 +225,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             Ok(resources) => self.allocatable = Some(resources),
             Err(error) => tracing::debug!("{error:#}"),
         }
-        self.look_at_ports(records).await;
+        self.look_at_ports().await;
         let asked = domains.iter().map(|domain| self.ask_for_interfaces(domain));
         let answers = futures::future::join_all(asked).await;
         for (domain, (arp, agent)) in domains.iter().zip(answers) {
@@ -221,7 +237,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
                 self.memory.tails.insert(uid.clone(), tail);
             }
             let ports = records.get(uid).map(|record| record.ports.as_slice()).unwrap_or_default();
-            // What was said before stays said while the filter can not be seen.
+            // What was reported before stays while the filter cannot be observed.
             let Some(filter) = &self.ports else { continue };
             let seen = interfaces::seen(ports, filter, &arp, &agent);
             let addresses = interfaces::of_pod(&seen);
@@ -243,28 +259,65 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         (arp, agent)
     }
 
-    /// Looks at the packet filter, and makes it right.
-    async fn look_at_ports(&mut self, records: &BTreeMap<String, Record>) {
-        let is_known_empty = self.ports.as_ref().is_some_and(|seen| seen.ports.is_empty());
-        if is_known_empty && records.values().all(|record| record.ports.is_empty()) {
-            return;
+    /// Observes the packet filter and what it guards, and makes it fit the records.
+    async fn look_at_ports(&mut self) {
+        let server = self.ctx.config.borrow().cluster.as_ref().and_then(|cluster| cluster.server.clone());
+        if let Some(server) = server
+            && let Some(addresses) = resolve(&server).await
+        {
+            self.api_servers = addresses;
         }
-        let (filter, vms) = (self.hosts.filter.clone(), self.vms());
+        let (hosts, vms, api_servers) = (self.hosts.clone(), self.vms(), self.api_servers.clone());
         let look = move || {
-            let seen = Seen::read(&filter.table(filters::FAMILY, filters::TABLE)?);
+            let guard = Guard::of(&hosts.segments.observe()?, &api_servers);
+            let list = |family, table| hosts.filter.table(family, table);
+            let state = filters::State::read(&list(filters::FAMILY, filters::TABLE)?);
+            let forwarded = masquerade::State::read(&list(masquerade::FAMILY, masquerade::TABLE)?);
             // After the table: a port that is in it has its record by then, or is over.
             let ports = record::read_all(&vms)?.into_values().flat_map(|record| record.ports);
-            let commands = filters::changes(&ports.map(|port| (port.tap.clone(), port)).collect(), &seen);
+            let wanted = ports.map(|port| (port.tap.clone(), port)).collect();
+            let mut commands = filters::changes(&wanted, &guard, &state);
+            commands.extend(masquerade::changes(&guard, &forwarded));
             if !commands.is_empty() {
-                tracing::info!(commands = commands.len(), "packet filter made right");
-                filter.apply(&commands)?;
+                tracing::info!(commands = commands.len(), "packet filter changed");
+                hosts.filter.apply(&commands)?;
             }
-            anyhow::Ok(seen)
+            anyhow::Ok((guard, state))
         };
         match tokio::task::spawn_blocking(look).await.map_err(anyhow::Error::from).flatten() {
-            Ok(seen) => self.ports = Some(seen),
+            Ok((guard, state)) => {
+                if self.ports.as_ref().is_some_and(|before| state.unknown > before.unknown) {
+                    tracing::warn!(
+                        frames = state.unknown,
+                        "frames of a VM without a readable record are dropped; its folder is under {}",
+                        self.vms().display()
+                    );
+                }
+                (self.guard, self.ports) = (Some(guard), Some(state));
+            }
             Err(error) => tracing::warn!("packet filter: {error:#}"),
         }
+    }
+
+    /// Addresses of the private network that are taken: by records but that of Pod `but`, and by VMs that are being
+    /// started.
+    fn taken(&self, records: &BTreeMap<String, Record>, but: &str) -> BTreeSet<Ipv4Addr> {
+        let of_records = records.iter().filter(|(uid, _)| *uid != but).flat_map(|(_, record)| &record.ports);
+        of_records.chain(self.starting_ports()).filter_map(leases::lease).collect()
+    }
+
+    fn starting_ports(&self) -> impl Iterator<Item = &filters::Port> {
+        self.memory.starting.values().flat_map(|guest| guest.interfaces.iter().map(|nic| &nic.port))
+    }
+
+    fn publish_leases(&self, records: &BTreeMap<String, Record>) {
+        let of_records = records.values().flat_map(|record| &record.ports);
+        let leases = leases::leases(of_records.chain(self.starting_ports()));
+        self.leases.send_if_modified(|before| {
+            let differs = *before != leases;
+            *before = leases;
+            differs
+        });
     }
 
     /// What is behind the claims of Pods that are yet to start. Once a claim is bound that stays, as long as the Pod
@@ -364,9 +417,21 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         }
     }
 
-    fn dispatch(&mut self, now: i64, uid: String, action: Action, listed: &Listed<Pod>, facts: &Facts) {
+    fn dispatch(
+        &mut self,
+        now: i64,
+        uid: String,
+        mut action: Action,
+        listed: &Listed<Pod>,
+        facts: &Facts,
+        records: &BTreeMap<String, Record>,
+    ) {
         let pod = listed.objects.get(&uid).cloned();
         let name = pod.as_ref().and_then(|pod| pod.metadata.name.clone());
+        let assigned = match &mut action {
+            Action::Start(guest) => self.assign(&uid, guest, records),
+            _ => Ok(()),
+        };
         match &action {
             Action::Start(guest) => {
                 tracing::info!(pod = name, domain = guest.uuid, "start");
@@ -398,11 +463,30 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             host_ip: facts.host_ip,
             pod,
             now,
+            guard: self.guard.clone(),
         };
         self.tasks.spawn(async move {
-            let result = apply(&scene, &action).await;
+            let result = match assigned {
+                Ok(()) => apply(&scene, &action).await,
+                Err(exhausted) => Err(exhausted.into()),
+            };
             (uid, action, result)
         });
+    }
+
+    /// Gives the interfaces of `guest` that are behind the node their addresses.
+    fn assign(
+        &self,
+        uid: &str,
+        guest: &mut Guest,
+        records: &BTreeMap<String, Record>,
+    ) -> Result<(), leases::Exhausted> {
+        let mut ports: Vec<_> = guest.interfaces.iter().map(|nic| nic.port.clone()).collect();
+        leases::assign(&mut ports, &self.taken(records, uid))?;
+        for (nic, port) in guest.interfaces.iter_mut().zip(ports) {
+            nic.port = port;
+        }
+        Ok(())
     }
 
     fn done(&mut self, uid: &str, action: Action, result: anyhow::Result<Effect>) {
@@ -477,6 +561,16 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             status.vms = sections;
             status.vm_ports = ports;
         });
+    }
+}
+
+/// Addresses of the API server at `server`, an `https://` URL; none when its name cannot be resolved now.
+async fn resolve(server: &str) -> Option<BTreeSet<IpAddr>> {
+    let place = server.trim_start_matches("https://").trim_end_matches('/');
+    let place = if place.rsplit(']').next()?.contains(':') { place.into() } else { format!("{place}:443") };
+    match tokio::time::timeout(RESOLVE_TIME, tokio::net::lookup_host(place)).await {
+        Ok(Ok(found)) => Some(found.map(|address| address.ip()).collect()),
+        Ok(Err(_)) | Err(_) => None,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Why here: three see a guest's addresses, none all of them: the packet filter on their way, the node's ARP table, the
 //! guest's agent. Pure. Route in: ports and what the three say. Route out: [`SeenInterface`]s for the Pod.
 
-use super::filters::{Port, PortSeen, Seen};
+use super::filters::{Port, PortState, State, leases};
 use sheaf_api::network::SeenInterface;
 use sheaf_host::libvirt::Interface;
 use std::net::IpAddr;
@@ -15,8 +15,8 @@ const NEIGHBOUR: &str = "neighbour";
 const GUEST_AGENT: &str = "guest-agent";
 
 /// Every port of a guest with its addresses.
-pub fn seen(ports: &[Port], filter: &Seen, arp: &[Interface], agent: &[Interface]) -> Vec<SeenInterface> {
-    let nothing = PortSeen::default();
+pub fn seen(ports: &[Port], filter: &State, arp: &[Interface], agent: &[Interface]) -> Vec<SeenInterface> {
+    let nothing = PortState::default();
     let of_mac = |interfaces: &[Interface], mac: &str| -> Vec<IpAddr> {
         let same = interfaces.iter().filter(|interface| interface.mac == mac);
         same.flat_map(|interface| interface.addresses.iter().copied()).collect()
@@ -24,8 +24,8 @@ pub fn seen(ports: &[Port], filter: &Seen, arp: &[Interface], agent: &[Interface
     let seen = |port: &Port| {
         let passed = filter.ports.get(&port.tap).unwrap_or(&nothing);
         let sources = [
-            (DHCP, passed.leases.clone()),
-            (NEIGHBOUR, passed.heard.clone()),
+            (DHCP, leases::lease(port).map(IpAddr::from).into_iter().collect()),
+            (NEIGHBOUR, passed.used.clone()),
             (NEIGHBOUR, of_mac(arp, &port.mac)),
             (GUEST_AGENT, of_mac(agent, &port.mac)),
         ];
@@ -80,13 +80,18 @@ mod tests {
     }
 
     #[test]
+    fn the_address_of_an_interface_behind_the_node_is_its_lease() {
+        let lease = ips(&["100.127.240.7"]);
+        let port = Port { masquerade: true, addresses: Some(lease.clone()), ..port(0, "out") };
+        let seen = seen(&[port], &State::default(), &[], &[]);
+        assert_eq!((seen[0].ip_addresses.clone(), seen[0].info_source.as_str()), (lease, "domain, dhcp"));
+    }
+
+    #[test]
     fn each_interface_has_its_own_addresses_and_those_who_know_them() {
-        let passed = PortSeen {
-            leases: ips(&["192.0.2.50"]),
-            heard: ips(&["192.0.2.50", "fe80::1", "2001:db8::50"]),
-            ..PortSeen::default()
-        };
-        let filter = Seen { ports: [("vm1".to_owned(), passed)].into() };
+        let passed =
+            PortState { used: ips(&["192.0.2.50", "fe80::1", "2001:db8::50"]), ..PortState::default() };
+        let filter = State { ports: [("vm1".to_owned(), passed)].into(), ..State::default() };
         let agent = [
             Interface {
                 mac: "02:00:00:00:00:01".into(),
@@ -97,7 +102,7 @@ mod tests {
         let seen = seen(&[port(0, "out"), port(1, "lan")], &filter, &[], &agent);
         assert_eq!((seen[0].name.as_str(), seen[0].info_source.as_str()), ("out", "domain"));
         assert_eq!(seen[1].ip_addresses, ips(&["192.0.2.50", "192.0.2.51", "2001:db8::50"]));
-        assert_eq!(seen[1].info_source, "domain, dhcp, neighbour, guest-agent");
+        assert_eq!(seen[1].info_source, "domain, neighbour, guest-agent");
         assert_eq!(of_pod(&seen), ips(&["192.0.2.50", "2001:db8::50"]));
     }
 }

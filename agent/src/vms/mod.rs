@@ -1,8 +1,8 @@
 //! Virtual machines: runs as libvirt domains the Pods that the scheduler binds to this node.
 //!
 //! Reads: Pods bound to this node and the Secrets they name, node config, images, network, `/data/images`.
-//! Owns: domains tagged as ours, `/data/vms`, files it makes in `/data/disks`, the packet filter's table `bridge sheaf`,
-//! status and deletion of these Pods.
+//! Owns: domains tagged as ours, `/data/vms`, files it makes in `/data/disks`, the packet filter's tables `bridge sheaf`
+//! and `inet sheaf`, the channel `leases`, status and deletion of these Pods.
 //! Never touches: domains that are not ours, the Node object, links, images.
 //!
 //! observe ([`controller`], [`listed`], [`record`], [`facts`]) → [`plan`] (with [`admission`]) → [`apply`] ([`files`],
@@ -32,11 +32,13 @@ use crate::channels::{Context, Hypervisor};
 use crate::listed;
 use crate::status::{PortSection, VmSection};
 use domain_xml::DomainType;
+use filters::leases::Leases;
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::network::SeenInterface;
 use sheaf_host::libvirt::VmHost;
 use sheaf_host::nft::Filter;
 use sheaf_host::run::Run;
+use sheaf_host::segment::Segments;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -48,14 +50,22 @@ pub struct Hosts<V> {
     pub run: Arc<dyn Run>,
     /// Packet filter.
     pub filter: Arc<dyn Filter>,
+    /// The node's own place on its networks.
+    pub segments: Arc<dyn Segments>,
     /// KVM, or emulation in tests.
     pub domain_type: DomainType,
 }
 
 impl<V> Clone for Hosts<V> {
     fn clone(&self) -> Self {
-        let Self { vms, run, filter, domain_type } = self;
-        Self { vms: vms.clone(), run: run.clone(), filter: filter.clone(), domain_type: *domain_type }
+        let Self { vms, run, filter, segments, domain_type } = self;
+        Self {
+            vms: vms.clone(),
+            run: run.clone(),
+            filter: filter.clone(),
+            segments: segments.clone(),
+            domain_type: *domain_type,
+        }
     }
 }
 
@@ -72,12 +82,13 @@ impl<V> Hosts<V> {
 pub async fn run<V: VmHost>(
     ctx: Context,
     hypervisor: watch::Sender<Hypervisor>,
+    leases: watch::Sender<Leases>,
     hosts: Hosts<V>,
 ) -> anyhow::Result<()> {
     let cluster = Arc::new(api::Kube::new(ctx.cluster.clone()));
     let listed = Arc::new(watch::Sender::new(listed::Listed::default()));
     let follow = listed::follow(ctx.cluster.clone(), &listed, listed::by_uid, listed::Scope::ThisNode);
-    let control = controller::Controller::new(ctx, hosts, cluster, listed.clone(), hypervisor).run();
+    let control = controller::Controller::new(ctx, hosts, cluster, listed.clone(), hypervisor, leases).run();
     tokio::select! {
         ended = control => ended,
         () = follow => Ok(()),
@@ -89,7 +100,7 @@ fn port_section(
     record: &record::Record,
     port: &filters::Port,
     interfaces: Option<&Vec<SeenInterface>>,
-    filter: Option<&filters::Seen>,
+    filter: Option<&filters::State>,
 ) -> PortSection {
     let interface = interfaces.into_iter().flatten().find(|interface| interface.name == port.interface);
     let dropped = filter.and_then(|seen| seen.ports.get(&port.tap)).map(|seen| seen.dropped.clone());

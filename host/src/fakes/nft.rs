@@ -42,7 +42,7 @@ impl Inner {
         self.failure.clone().map_or(Ok(()), |why| Err(NftError::Told(why)))
     }
 
-    /// `delete` takes away what has the same kind and name, `flush` the rules of a chain.
+    /// `delete` removes what has the same kind and name, `flush` the rules of a chain.
     fn change(&mut self, command: &Value) {
         let Some((verb, object)) = command.as_object().and_then(|command| command.iter().next()) else {
             return;
@@ -66,9 +66,17 @@ impl Filter for FakeFilter {
         Ok(())
     }
 
-    fn table(&self, _family: &str, _name: &str) -> Result<Vec<Value>, NftError> {
+    fn table(&self, family: &str, name: &str) -> Result<Vec<Value>, NftError> {
         let inner = self.inner();
         inner.may()?;
-        Ok(inner.shown.iter().chain(&inner.added).cloned().collect())
+        // What a test shows without a table is in every one.
+        let is_of = |object: &&Value| {
+            let it = object.as_object().and_then(|object| object.iter().next());
+            it.is_some_and(|(kind, it)| {
+                let table = if kind == "table" { &it["name"] } else { &it["table"] };
+                (table.is_null() || table == name) && (it["family"].is_null() || it["family"] == family)
+            })
+        };
+        Ok(inner.shown.iter().chain(&inner.added).filter(is_of).cloned().collect())
     }
 }

@@ -1,13 +1,13 @@
 //! One port of a bridge with a guest behind it.
 //!
-//! Route in: made with the guest; kept in its record, so that the agent's next life knows it. Route out: rules,
-//! and a line of `sheaf-agent network`.
+//! Route in: made with the guest; kept in its record, so that the agent knows it after a restart. Route out: rules, and a
+//! line of `sheaf-agent network`.
 
 use serde::{Deserialize, Serialize};
 use sheaf_api::network::VlanRange;
 use std::net::IpAddr;
 
-/// Digits of the VMI's UID in the name of a tap: 40 bits, and room for the index within the kernel's 15 letters.
+/// Digits of the VMI's UID in the name of a tap: 40 bits, and room for the index within the kernel's 15 characters.
 const DIGITS: usize = 10;
 
 /// A port.
@@ -28,10 +28,11 @@ pub struct Port {
     /// VLANs that the guest sends and receives with their tags.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trunk: Vec<VlanRange>,
-    /// It is behind the node's own address: only what DHCP gave it may be used, and no neighbour is reached.
+    /// It is behind the node's own address: it uses the one address that the node leased it ([`super::leases`]), and
+    /// reaches no other guest.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub masquerade: bool,
-    /// The addresses that alone may be used.
+    /// The only addresses that it may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub addresses: Option<Vec<IpAddr>>,
 }
@@ -44,7 +45,7 @@ impl Port {
     }
 }
 
-/// Name of the tap of interface number `index` of the VMI `uid`: the same at every look, and told from all others.
+/// Name of the tap of interface number `index` of the VMI `uid`: always the same, and different from all others.
 pub fn tap(uid: &str, index: usize) -> String {
     let digits: String = uid.chars().filter(char::is_ascii_hexdigit).take(DIGITS).collect();
     format!("vm{digits}n{index:x}").to_ascii_lowercase()

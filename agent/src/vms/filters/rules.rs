@@ -1,4 +1,4 @@
-//! The rules of a port, as commands of nft's JSON.
+//! The rules of a port.
 //!
 //! Why here: each rule stands beside the reason for it. Pure; `tests/filters.rs` of the tests tries them on a real
 //! kernel with real frames. Route in: a [`Port`]. Route out: commands for one transaction.
@@ -6,180 +6,181 @@
 //! A frame comes in with its tag, if it has one, taken off: `meta protocol` and all that lies behind are the inner
 //! packet's, while the Ethernet header still shows the tag.
 
-use super::seen::PortSeen;
-use super::{FAMILY, Port, TABLE};
+use super::Port;
+use super::base::{BRIDGE, FROM, GUARDED_MAC, GUARDED_V4, GUARDED_V6, PORTS};
+use super::observed::PortState;
+use super::syntax::{
+    Rule, accept, count_and_drop, differs, exceeds, field, is, is_in, masked, meta, raw, update, version,
+};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 
 /// Why a frame is dropped: the names of a port's counters.
-pub const REASONS: [&str; 8] = ["mac", "stp", "vlan", "arp", "nd", "ip", "dhcp", "ra"];
+pub const REASONS: [&str; 9] = ["mac", "switch", "vlan", "arp", "nd", "ip", "dhcp", "ra", "flood"];
 
 /// Most addresses that are remembered of a guest: more is a scan, not a server.
 const REMEMBERED: u32 = 16;
-/// Seconds for which a lease that was seen counts: a day, the longest that DHCP servers usually give.
-const LEASE: u32 = 86400;
-/// Seconds for which an address that a guest answered to counts: it answers its gateway far more often.
-const HEARD: u32 = 1800;
+/// Seconds for which an address that a guest uses counts: it answers its gateway far more often.
+const REMEMBERED_FOR: u32 = 1800;
 
-/// Before anything else that looks at frames.
-const EARLY: i32 = -300;
-/// After everything else.
-const LATE: i32 = 300;
+/// Broadcast and multicast frames a second that a port may send, and at once. A busy server sends a few a second (ARP,
+/// neighbour discovery, mDNS); each one costs every host of the segment. Proxmox and OVS have no default; switches with
+/// storm control are usually set to 500 to 1000 a second for an access port.
+const FLOOD: (u32, u32) = (500, 1000);
+/// DHCP requests a second that a port may send, and at once: a client sends four for an address.
+const DHCP_FLOOD: (u32, u32) = (5, 20);
 
-/// The table, and its two chains that lead to those of ports. Done again it changes nothing.
-pub fn base() -> Vec<Value> {
-    let chain = |name: &str, hook: &str, prio: i32| {
-        add(json!({"chain": {"family": FAMILY, "table": TABLE, "name": name, "type": "filter", "hook": hook,
-                             "prio": prio, "policy": "accept"}}))
-    };
-    let map = |name: &str| {
-        add(
-            json!({"map": {"family": FAMILY, "table": TABLE, "name": name, "type": "ifname", "map": "verdict"}}),
-        )
-    };
-    let look = |chain: &str, key: &str, map: &str| {
-        rule(chain, vec![json!({"vmap": {"key": {"meta": {"key": key}}, "data": map}})])
-    };
-    vec![
-        add(json!({"table": {"family": FAMILY, "name": TABLE}})),
-        map("from"),
-        map("to"),
-        chain("ingress", "prerouting", EARLY),
-        chain("egress", "postrouting", LATE),
-        flush("ingress"),
-        flush("egress"),
-        look("ingress", "iifname", "@from"),
-        look("egress", "oifname", "@to"),
-    ]
-}
+/// Multicast addresses that bridges and switches keep to themselves: IEEE 802.1 (STP, LACP, LLDP, GVRP, CFM, …) and Cisco
+/// (PVST+, CDP, VTP, DTP, UDLD). A switch that hears a bridge behind the node's port may turn the port off, and DTP may
+/// make it a trunk.
+const SWITCHES: [&str; 2] = ["01:80:c2:00:00:00", "01:00:0c:00:00:00"];
+/// What those have in common.
+const SWITCH_MASK: &str = "ff:ff:ff:00:00:00";
 
-/// Everything of one port.
-pub fn port(port: &Port) -> Vec<Value> {
-    let (from, to) = (port.tap.clone(), to_guest(&port.tap));
-    let chain = |name: &str| add(json!({"chain": {"family": FAMILY, "table": TABLE, "name": name}}));
-    let mut commands = vec![chain(&from), chain(&to)];
-    commands.extend(REASONS.iter().map(|reason| add(object("counter", &format!("{from}.{reason}")))));
-    commands.push(set(&lease(&from), json!({"typeof": raw("th", 192, 32)}), LEASE));
-    commands.push(set(&heard(&from, 4), json!("ipv4_addr"), HEARD));
-    commands.push(set(&heard(&from, 6), json!("ipv6_addr"), HEARD));
-    commands.extend([flush(&from), flush(&to)]);
-    let mut rules = drops(port);
-    rules.extend(learning(&from));
-    for (index, expressions) in rules.into_iter().enumerate() {
-        let mut rule = rule(&from, expressions);
-        if index == 0 {
-            rule["add"]["rule"]["comment"] = json!(version(port));
-        }
-        commands.push(rule);
+/// Ethernet and IPv4 with addresses of 6 and 4 bytes: the first 48 bits of an ARP packet that IPv4 hosts understand.
+const ARP_HEAD: u64 = 0x0001_0800_0604;
+
+/// Commands that put everything of one port in place; its counters and remembered addresses stay.
+pub(super) fn port(port: &Port) -> Vec<Value> {
+    let chain = &port.tap;
+    let mut commands = vec![BRIDGE.add_object("chain", chain, json!({}))];
+    commands.extend(REASONS.map(|reason| BRIDGE.add_object("counter", &counter(chain, reason), json!({}))));
+    for (family, kind) in [(4, "ipv4_addr"), (6, "ipv6_addr")] {
+        let properties = json!({"type": kind, "flags": ["dynamic", "timeout"], "size": REMEMBERED,
+                                "timeout": REMEMBERED_FOR});
+        commands.push(BRIDGE.add_object("set", &used(chain, family), properties));
     }
-    commands.push(rule(&to, offers(&from)));
-    let lead = |map: &str, chain: &str| {
-        add(json!({"element": {"family": FAMILY, "table": TABLE, "name": map,
-                               "elem": [[port.tap, {"jump": {"target": chain}}]]}}))
-    };
-    commands.extend([lead("from", &from), lead("to", &to)]);
+    commands.push(BRIDGE.flush("chain", chain));
+    commands.extend(BRIDGE.add_rules(chain, rules(port), &version_of(port)));
+    // A goto: what the chain does not drop, the hook's policy accepts.
+    commands.push(BRIDGE.add_elements(FROM, &json!([[chain, {"goto": {"target": chain}}]])));
+    commands.push(BRIDGE.add_elements(PORTS, &json!([chain])));
     commands
 }
 
-/// Takes away everything of the port `tap` that was seen.
-pub fn remove(tap: &str, seen: &PortSeen) -> Vec<Value> {
-    let away = |map: &str| {
-        delete(json!({"element": {"family": FAMILY, "table": TABLE, "name": map, "elem": [tap]}}))
-    };
-    let mut commands: Vec<Value> = seen.maps.iter().map(|map| away(map)).collect();
-    commands.extend(seen.chains.iter().map(|chain| flush(chain)));
-    let objects = |kind: &'static str, names: &[String]| {
-        names.iter().map(move |name| delete(object(kind, name))).collect::<Vec<_>>()
-    };
-    commands.extend(objects("chain", &seen.chains));
-    commands.extend(objects("counter", &seen.counters));
-    commands.extend(objects("set", &seen.sets));
+/// Commands that remove everything of the port `tap` that was observed.
+pub(super) fn remove(tap: &str, state: &PortState) -> Vec<Value> {
+    let elements = state.elements.iter().map(|set| BRIDGE.delete_elements(set, &json!([tap])));
+    let mut commands: Vec<Value> = elements.collect();
+    commands.extend(state.chains.iter().map(|chain| BRIDGE.flush("chain", chain)));
+    commands.extend(state.chains.iter().map(|chain| BRIDGE.delete("chain", chain)));
+    commands.extend(state.counters.iter().map(|counter| BRIDGE.delete("counter", counter)));
+    commands.extend(state.sets.iter().map(|set| BRIDGE.delete("set", set)));
     commands
 }
 
 /// Tells these rules from others for the same port.
-pub fn version(port: &Port) -> String {
-    let rules: Vec<_> =
-        drops(port).into_iter().chain(learning(&port.tap)).chain([offers(&port.tap)]).collect();
-    let hash = Sha256::digest(json!(rules).to_string());
-    hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+pub(super) fn version_of(port: &Port) -> String {
+    version(&json!(rules(port)))
 }
 
-/// Chain of what goes to the guest.
-pub fn to_guest(tap: &str) -> String {
-    format!("{tap}.to")
+/// Counter of what is dropped of `tap` for `reason`.
+fn counter(tap: &str, reason: &str) -> String {
+    format!("{tap}.{reason}")
 }
 
-/// Set of the addresses that DHCP gave the guest.
-pub fn lease(tap: &str) -> String {
-    format!("{tap}.lease")
+/// Set of the addresses of IPv`family` that the guest uses.
+pub(super) fn used(tap: &str, family: u8) -> String {
+    format!("{tap}.ipv{family}")
 }
 
-/// Set of the addresses of IPv`family` that the guest answers to.
-pub fn heard(tap: &str, family: u8) -> String {
-    format!("{tap}.heard{family}")
+fn rules(port: &Port) -> Vec<Rule> {
+    [link(port), claims(port), own_addresses(port), floods(port), remember(&port.tap), vec![vec![accept()]]]
+        .concat()
 }
 
-/// Rules that drop what a guest may not send.
-fn drops(port: &Port) -> Vec<Vec<Value>> {
-    let mac = json!(port.mac);
-    let mac_number =
-        port.mac.split(':').fold(0, |number, byte| number << 8 | u64::from_str_radix(byte, 16).unwrap_or(0));
-    let drop = |mut matches: Vec<Value>, reason: &str| {
-        matches.extend([json!({"counter": format!("{}.{reason}", port.tap)}), json!({"drop": null})]);
-        matches
-    };
-    let arp = || is(meta("protocol"), json!("arp"));
-    let ip = |protocol: &str| is(meta("protocol"), json!(protocol));
+/// The rule that drops what `matches` and counts it as `reason`.
+fn drop_if(port: &Port, mut matches: Rule, reason: &str) -> Rule {
+    matches.extend(count_and_drop(&counter(&port.tap, reason)));
+    matches
+}
+
+fn arp() -> Value {
+    is(meta("protocol"), json!("arp"))
+}
+
+fn ip(protocol: &str) -> Value {
+    is(meta("protocol"), json!(protocol))
+}
+
+/// ICMPv6 of `types` that matches `more`. With the protocol: by itself nft would look for it in the Ethernet header, where
+/// a tag stands.
+fn icmp6(types: Value, more: &[Value]) -> Rule {
+    [&[ip("ip6"), is(field("icmpv6", "type"), types)], more].concat()
+}
+
+/// Ethernet: MACs, what is for switches, tags.
+fn link(port: &Port) -> Vec<Rule> {
     let tags = || json!({"set": ["8021q", "8021ad"]});
     let mut rules = vec![
-        drop(vec![differs(field("ether", "saddr"), mac.clone())], "mac"),
-        // A switch that hears a bridge behind the node's port may turn the port off.
-        drop(vec![is(field("ether", "daddr"), json!("01:80:c2:00:00:00"))], "stp"),
-        // A tag behind a tag would come out as a tag where the outer VLAN leaves untagged.
-        drop(vec![is(meta("protocol"), tags())], "vlan"),
+        drop_if(port, vec![differs(field("ether", "saddr"), json!(port.mac))], "mac"),
+        // Its own MAC may be a copy of the node's or the gateway's.
+        drop_if(port, vec![is_in(field("ether", "saddr"), GUARDED_MAC)], "mac"),
     ];
+    for switches in SWITCHES {
+        let to = is(masked(field("ether", "daddr"), SWITCH_MASK), json!(switches));
+        rules.push(drop_if(port, vec![to], "switch"));
+    }
+    // A tag behind a tag would come out as a tag where the outer VLAN leaves untagged.
+    rules.push(drop_if(port, vec![is(meta("protocol"), tags())], "vlan"));
     if port.trunk.is_empty() {
-        rules.push(drop(vec![is(field("ether", "type"), tags())], "vlan"));
-    }
-    rules.push(drop(vec![arp(), differs(field("arp", "saddr ether"), mac)], "arp"));
-    // Only networks have DHCP servers and routers; guests have none for others.
-    rules.push(drop(vec![ip("ip"), is(field("udp", "sport"), json!(67))], "dhcp"));
-    rules.push(drop(vec![ip("ip6"), is(field("udp", "sport"), json!(547))], "dhcp"));
-    // With the protocol: by itself nft would look for it in the Ethernet header, where a tag stands.
-    let says =
-        |types: Value, more: &[Value]| [&[ip("ip6"), is(field("icmpv6", "type"), types)], more].concat();
-    rules.push(drop(says(json!({"set": ["nd-router-advert", "nd-redirect"]}), &[]), "ra"));
-    // The hardware address that it offers with an address: target's in an advertisement, sender's in a solicitation.
-    for (kind, option) in [("nd-neighbor-advert", 0x0201), ("nd-neighbor-solicit", 0x0101)] {
-        let option = is(raw("th", 192, 16), json!(option));
-        let offered = differs(raw("th", 208, 48), json!(mac_number));
-        rules.push(drop(says(json!(kind), &[option, offered]), "nd"));
-    }
-    if port.masquerade {
-        // By place in the packet, as the set holds what DHCP wrote: sender of an ARP packet, source of an IPv4 packet.
-        let given = || json!(format!("@{}", lease(&port.tap)));
-        for (protocol, offset, reason) in [("arp", 112, "arp"), ("ip", 96, "ip")] {
-            let sender = || raw("nh", offset, 32);
-            rules.push(drop(
-                vec![ip(protocol), differs(sender(), json!(0)), differs(sender(), given())],
-                reason,
-            ));
-        }
-        rules.push(drop(vec![ip("ip6"), differs(field("ip6", "saddr"), own_link(&[]))], "ip"));
-    } else if let Some(addresses) = &port.addresses {
-        let mut v4: Vec<Value> = addresses.iter().filter(|ip| ip.is_ipv4()).map(|ip| json!(ip)).collect();
-        v4.push(json!("0.0.0.0")); // asks for an address
-        let v4 = json!({"set": v4});
-        rules.push(drop(vec![arp(), differs(field("arp", "saddr ip"), v4.clone())], "arp"));
-        rules.push(drop(vec![ip("ip"), differs(field("ip", "saddr"), v4)], "ip"));
-        let v6 = own_link(addresses);
-        let advertised = differs(field("icmpv6", "taddr"), v6.clone());
-        rules.push(drop(says(json!("nd-neighbor-advert"), &[advertised]), "nd"));
-        rules.push(drop(vec![ip("ip6"), differs(field("ip6", "saddr"), v6)], "ip"));
+        rules.push(drop_if(port, vec![is(field("ether", "type"), tags())], "vlan"));
     }
     rules
+}
+
+/// What no guest may claim, whatever its addresses: another's MAC, an address of the node, its gateways or API servers,
+/// to be a DHCP server or a router.
+fn claims(port: &Port) -> Vec<Rule> {
+    let mac = json!(port.mac);
+    let mac_bits =
+        port.mac.split(':').fold(0, |bits, byte| bits << 8 | u64::from_str_radix(byte, 16).unwrap_or(0));
+    let sender = |address: &str| is(field("arp", "saddr ip"), json!(address));
+    let mut rules = vec![
+        drop_if(port, vec![arp(), differs(raw("nh", 0, 48), json!(ARP_HEAD))], "arp"),
+        drop_if(port, vec![arp(), differs(field("arp", "saddr ether"), mac)], "arp"),
+        drop_if(port, vec![arp(), is_in(field("arp", "saddr ip"), GUARDED_V4)], "arp"),
+        // A probe (RFC 5227) is a claim: whoever has the address would give it up.
+        drop_if(port, vec![arp(), sender("0.0.0.0"), is_in(field("arp", "daddr ip"), GUARDED_V4)], "arp"),
+        drop_if(port, vec![ip("ip"), is_in(field("ip", "saddr"), GUARDED_V4)], "ip"),
+        // Only networks have DHCP servers and routers; guests have none for others.
+        drop_if(port, vec![ip("ip"), is(field("udp", "sport"), json!(67))], "dhcp"),
+        drop_if(port, vec![ip("ip6"), is(field("udp", "sport"), json!(547))], "dhcp"),
+        drop_if(port, icmp6(json!({"set": ["nd-router-advert", "nd-redirect"]}), &[]), "ra"),
+    ];
+    // The MAC that it offers with an address: target's in an advertisement, sender's in a solicitation.
+    for (kind, option) in [("nd-neighbor-advert", 0x0201), ("nd-neighbor-solicit", 0x0101)] {
+        let option = is(raw("th", 192, 16), json!(option));
+        let offered = differs(raw("th", 208, 48), json!(mac_bits));
+        rules.push(drop_if(port, icmp6(json!(kind), &[option, offered]), "nd"));
+    }
+    let target = || is_in(field("icmpv6", "taddr"), GUARDED_V6);
+    let from_nobody = is(field("ip6", "saddr"), json!("::"));
+    rules.push(drop_if(port, icmp6(json!("nd-neighbor-advert"), &[target()]), "nd"));
+    // Duplicate address detection (RFC 4862) is a claim.
+    rules.push(drop_if(port, icmp6(json!("nd-neighbor-solicit"), &[from_nobody, target()]), "nd"));
+    rules.push(drop_if(port, vec![ip("ip6"), is_in(field("ip6", "saddr"), GUARDED_V6)], "ip"));
+    rules
+}
+
+/// Where the addresses of the guest are known: no others.
+fn own_addresses(port: &Port) -> Vec<Rule> {
+    // Behind the node a guest has what the node leased it; without a lease it has nothing.
+    let none = Vec::new();
+    let Some(addresses) = port.addresses.as_ref().or(port.masquerade.then_some(&none)) else {
+        return Vec::new();
+    };
+    let mut v4: Vec<Value> = addresses.iter().filter(|ip| ip.is_ipv4()).map(|ip| json!(ip)).collect();
+    v4.push(json!("0.0.0.0")); // asks for an address
+    let v4 = json!({"set": v4});
+    let v6 = own_link(addresses);
+    let advertised = differs(field("icmpv6", "taddr"), v6.clone());
+    vec![
+        drop_if(port, vec![arp(), differs(field("arp", "saddr ip"), v4.clone())], "arp"),
+        drop_if(port, vec![ip("ip"), differs(field("ip", "saddr"), v4)], "ip"),
+        drop_if(port, icmp6(json!("nd-neighbor-advert"), &[advertised]), "nd"),
+        drop_if(port, vec![ip("ip6"), differs(field("ip6", "saddr"), v6)], "ip"),
+    ]
 }
 
 /// IPv6 addresses that a guest may use: those of the link, which it chooses itself, none, and `addresses`.
@@ -189,83 +190,32 @@ fn own_link(addresses: &[IpAddr]) -> Value {
     json!({"set": set})
 }
 
-/// Rules that remember the addresses that the guest has.
-fn learning(tap: &str) -> Vec<Vec<Value>> {
+/// What costs others, or the node's DHCP server, time.
+fn floods(port: &Port) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    if port.masquerade {
+        let to_server = || vec![ip("ip"), is(field("udp", "dport"), json!(67))];
+        let mac_bits =
+            port.mac.split(':').fold(0, |bits, byte| bits << 8 | u64::from_str_radix(byte, 16).unwrap_or(0));
+        // `chaddr`, 28 bytes behind the header of UDP: nobody asks for another's lease.
+        let for_another = differs(raw("th", 64 + 224, 48), json!(mac_bits));
+        rules.push(drop_if(port, [to_server(), vec![for_another]].concat(), "dhcp"));
+        rules.push(drop_if(port, [to_server(), vec![exceeds(DHCP_FLOOD.0, DHCP_FLOOD.1)]].concat(), "flood"));
+    }
+    // The group bit of the destination.
+    let to_many = is(raw("ll", 7, 1), json!(1));
+    rules.push(drop_if(port, vec![to_many, exceeds(FLOOD.0, FLOOD.1)], "flood"));
+    rules
+}
+
+/// Remembers the addresses that the guest uses.
+fn remember(tap: &str) -> Vec<Rule> {
     let sender = || field("arp", "saddr ip");
     let source = || field("ip6", "saddr");
     let neighbour = json!({"set": ["nd-neighbor-advert", "nd-neighbor-solicit"]});
     vec![
-        vec![
-            is(meta("protocol"), json!("arp")),
-            differs(sender(), json!("0.0.0.0")),
-            update(&heard(tap, 4), sender()),
-        ],
-        vec![
-            is(meta("protocol"), json!("ip6")),
-            is(field("icmpv6", "type"), neighbour),
-            differs(source(), json!("::")),
-            update(&heard(tap, 6), source()),
-        ],
+        vec![arp(), differs(sender(), json!("0.0.0.0")), update(&used(tap, 4), sender())],
+        [icmp6(neighbour, &[]), vec![differs(source(), json!("::")), update(&used(tap, 6), source())]]
+            .concat(),
     ]
-}
-
-/// The rule that remembers what a DHCP server acknowledges: its message's first option is the kind (53, 1 byte, 5),
-/// and the address is `yiaddr`.
-fn offers(tap: &str) -> Vec<Value> {
-    vec![
-        is(meta("protocol"), json!("ip")),
-        is(field("udp", "sport"), json!(67)),
-        is(raw("th", 1984, 24), json!(0x35_0105)),
-        update(&lease(tap), raw("th", 192, 32)),
-    ]
-}
-
-fn add(object: Value) -> Value {
-    json!({"add": object})
-}
-
-fn delete(object: Value) -> Value {
-    json!({"delete": object})
-}
-
-fn object(kind: &str, name: &str) -> Value {
-    json!({kind: {"family": FAMILY, "table": TABLE, "name": name}})
-}
-
-fn flush(chain: &str) -> Value {
-    json!({"flush": object("chain", chain)})
-}
-
-fn set(name: &str, kind: Value, timeout: u32) -> Value {
-    add(json!({"set": {"family": FAMILY, "table": TABLE, "name": name, "type": kind,
-                       "flags": ["dynamic", "timeout"], "size": REMEMBERED, "timeout": timeout}}))
-}
-
-fn rule(chain: &str, expressions: Vec<Value>) -> Value {
-    add(json!({"rule": {"family": FAMILY, "table": TABLE, "chain": chain, "expr": expressions}}))
-}
-
-fn is(left: Value, right: Value) -> Value {
-    json!({"match": {"op": "==", "left": left, "right": right}})
-}
-
-fn differs(left: Value, right: Value) -> Value {
-    json!({"match": {"op": "!=", "left": left, "right": right}})
-}
-
-fn meta(key: &str) -> Value {
-    json!({"meta": {"key": key}})
-}
-
-fn field(protocol: &str, field: &str) -> Value {
-    json!({"payload": {"protocol": protocol, "field": field}})
-}
-
-/// `bits` at `offset` bits behind a header: `nh` the network's, `th` the transport's.
-fn raw(base: &str, offset: u32, bits: u32) -> Value {
-    json!({"payload": {"base": base, "offset": offset, "len": bits}})
-}
-
-fn update(set: &str, element: Value) -> Value {
-    json!({"set": {"op": "update", "elem": element, "set": format!("@{set}")}})
 }
