@@ -17,11 +17,11 @@ pub mod lease;
 pub mod networks;
 pub mod node_network;
 pub mod object;
-pub mod overhead;
+
+pub mod events;
 pub mod placeholder;
 pub mod policy;
 pub mod resolve;
-pub mod tell;
 pub mod vm;
 pub mod vmi;
 pub mod volumes;
@@ -74,6 +74,7 @@ async fn lead(client: &Client) {
     tokio::join!(
         vm::run(client.clone()),
         vmi::run(client.clone()),
+        placeholder::end::run(client.clone()),
         csr::run(client.clone()),
         volumes::run(client.clone()),
         node_network::run(client.clone()),

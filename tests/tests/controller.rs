@@ -59,7 +59,8 @@ impl Bench {
         }))?;
         nodes.create(&PostParams::default(), &node).await?;
         let room = json!({"cpu": "4", "memory": "8Gi", "pods": "10", "devices.kubevirt.io/kvm": "1000",
-                          "bridge.sheaf.dev/br0": "1000"});
+                          "bridge.sheaf.dev/br0": "1000", "bridge.sheaf.dev/masq0": "1000",
+                          "ephemeral-storage": "64Gi"});
         let status = json!({"status": {"capacity": room, "allocatable": room,
             "conditions": [{"type": "Ready", "status": "True"}]}});
         nodes.patch_status("n1", &PatchParams::default(), &Patch::Merge(&status)).await?;
@@ -105,23 +106,33 @@ impl Bench {
         .await
     }
 
-    /// What the node says of a Pod.
+    /// What the node reports of a Pod; of one that has ended, that its domain is gone.
     async fn node_says(&self, pod: &str, phase: &str, ready: &str, reason: &str) -> Result<()> {
+        let state = match phase {
+            "Running" => json!({"running": {}}),
+            _ => json!({"terminated": {"exitCode": 0, "reason": reason}}),
+        };
         let status = json!({"status": {"phase": phase, "reason": reason,
+            "containerStatuses": [{"name": "compute", "image": "vm", "imageID": "", "ready": ready == "True",
+                                   "restartCount": 0, "state": state}],
             "conditions": [{"type": "Ready", "status": ready}], "podIPs": [{"ip": "192.0.2.50"}], "podIP": "192.0.2.50"}});
         self.pods().patch_status(pod, &PatchParams::default(), &Patch::Merge(&status)).await?;
         Ok(())
     }
 
-    /// The node lets a deleted Pod go.
+    /// The node stops the VM of a deleted Pod, reports it, and deletes the Pod without grace, as its agent does.
     async fn node_ends(&self, pod: &str) -> Result<()> {
         wait(&format!("Pod {pod} is being deleted"), async || {
             let pod = self.pods().get_opt(pod).await?;
             Ok(pod.filter(|pod| pod.metadata.deletion_timestamp.is_some()))
         })
         .await?;
-        self.pods().delete(pod, &DeleteParams::default().grace_period(0)).await?;
-        Ok(())
+        self.node_says(pod, "Failed", "False", "Killed").await?;
+        match self.pods().delete(pod, &DeleteParams::default().grace_period(0)).await {
+            // The controller may have been faster.
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            other => Ok(other.map(drop)?),
+        }
     }
 }
 

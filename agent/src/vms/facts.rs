@@ -119,7 +119,7 @@ pub fn look_at_files<'a>(pods: impl Iterator<Item = &'a Pod>, data: &Path) -> BT
     let mut files = BTreeMap::new();
     for placed in annotations.filter_map(|text| PlacedVmi::from_annotation(text).ok()) {
         for disk in placed.spec.volumes.iter().filter_map(|volume| volume.host_disk.as_ref()) {
-            let (folder, path) = match place(&disk.path) {
+            let (folder, path) = match place(&disk.path, &placed.namespace) {
                 Ok(HostDiskPlace::Image { name }) => (data.join("images"), data.join("images").join(name)),
                 Ok(HostDiskPlace::Disk { relative }) => {
                     (data.join("disks"), data.join("disks").join(relative))

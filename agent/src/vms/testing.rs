@@ -44,7 +44,7 @@ pub fn facts() -> Facts {
         expected_bridges: ["br0".to_owned(), "br1".to_owned()].into(),
         files: [
             ("/data/images/base.qcow2".to_owned(), image),
-            ("/data/disks/link.raw".to_owned(), FileFact::Elsewhere("/etc/shadow".into())),
+            ("/data/disks/default/link.raw".to_owned(), FileFact::Elsewhere("/etc/shadow".into())),
         ]
         .into(),
         disks: "/data/disks".into(),

@@ -1,8 +1,7 @@
 //! Which files of a node a `hostDisk` may name, and what each means.
 //!
-//! Why here: the schema refuses other paths, the controller adds the image's node selector, and the agent checks
-//! once more, because whoever can create Pods could try to name any file of the node.
-//! Route in: `hostDisk.path`. Route out: [`HostDiskPlace`], or the sentence that says what is allowed.
+//! Why here: the schema refuses other paths, a policy the disks of other namespaces, the controller adds the image's node
+//! selector, and the agent checks once more. Route in: `hostDisk.path` and the VM's namespace. Route out: [`HostDiskPlace`], or the sentence that says what is allowed.
 
 use crate::names::{DISKS_DIR, IMAGES_DIR};
 
@@ -16,7 +15,7 @@ pub enum HostDiskPlace {
     },
     /// A file of the node that the VM writes in place and that outlives it.
     Disk {
-        /// Path below the folder of disks, without a leading slash.
+        /// Path below the folder of disks, without a leading slash; its first folder is the VM's namespace.
         relative: String,
     },
 }
@@ -25,16 +24,19 @@ pub enum HostDiskPlace {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "hostDisk path {path:?} is not allowed: use {IMAGES_DIR}/<name> for a base image of the node or \
-     {DISKS_DIR}/<file> for a disk that is written in place"
+     {DISKS_DIR}/{namespace}/<file> for a disk that is written in place"
 )]
 pub struct PathRefused {
     /// The path as given.
     pub path: String,
+    /// The namespace of the VM.
+    pub namespace: String,
 }
 
-/// Reads `path`: `/data/images/<name>` or `/data/disks/<file or folder/file>`, plain names only.
-pub fn place(path: &str) -> Result<HostDiskPlace, PathRefused> {
-    let refused = || PathRefused { path: path.to_string() };
+/// Reads the `path` of a VM of `namespace`: `/data/images/<name>` or `/data/disks/<namespace>/<file or folder/file>`,
+/// plain names only. Base images are shared by all namespaces and never written; a disk belongs to its namespace.
+pub fn place(path: &str, namespace: &str) -> Result<HostDiskPlace, PathRefused> {
+    let refused = || PathRefused { path: path.to_string(), namespace: namespace.to_string() };
     if let Some(name) = path.strip_prefix(IMAGES_DIR).and_then(|rest| rest.strip_prefix('/')) {
         return if is_plain(name) && name.len() <= 63 {
             Ok(HostDiskPlace::Image { name: name.to_string() })
@@ -44,10 +46,16 @@ pub fn place(path: &str) -> Result<HostDiskPlace, PathRefused> {
     }
     let relative =
         path.strip_prefix(DISKS_DIR).and_then(|rest| rest.strip_prefix('/')).ok_or_else(refused)?;
-    if relative.split('/').all(is_plain) && path.len() <= 255 {
-        Ok(HostDiskPlace::Disk { relative: relative.to_string() })
-    } else {
-        Err(refused())
+    match relative.split_once('/') {
+        Some((first, file))
+            if first == namespace
+                && is_plain(first)
+                && file.split('/').all(is_plain)
+                && path.len() <= 255 =>
+        {
+            Ok(HostDiskPlace::Disk { relative: relative.to_string() })
+        }
+        _ => Err(refused()),
     }
 }
 
@@ -66,17 +74,27 @@ mod tests {
     #[test]
     fn a_path_under_images_is_the_image_of_that_name() {
         assert_eq!(
-            place("/data/images/debian-13.qcow2"),
+            place("/data/images/debian-13.qcow2", "shop"),
             Ok(HostDiskPlace::Image { name: "debian-13.qcow2".into() })
         );
     }
 
     #[test]
-    fn a_path_under_disks_may_have_folders() {
+    fn a_path_under_the_namespaces_disks_may_have_folders() {
         assert_eq!(
-            place("/data/disks/team-a/db.raw"),
-            Ok(HostDiskPlace::Disk { relative: "team-a/db.raw".into() })
+            place("/data/disks/shop/team-a/db.raw", "shop"),
+            Ok(HostDiskPlace::Disk { relative: "shop/team-a/db.raw".into() })
         );
+    }
+
+    #[test]
+    fn the_disks_of_another_namespace_are_refused_and_the_message_names_the_own_folder() {
+        let refused = place("/data/disks/shop/db.raw", "other").unwrap_err().to_string();
+        assert!(refused.contains("/data/disks/other/<file>"), "{refused}");
+        for path in ["/data/disks/db.raw", "/data/disks/shop", "/data/disks/shop/", "/data/disks//shop/a"] {
+            assert!(place(path, "shop").is_err(), "{path} was accepted");
+        }
+        assert!(place("/data/disks//a", "").is_err());
     }
 
     #[test]
@@ -87,15 +105,17 @@ mod tests {
             "/data/images/",
             "/data/images/a/b",
             "/data/images/../vms/x",
-            "/data/disks/../../state/node.toml",
-            "/data/disks/a/./b",
-            "/data/disks//a",
-            "/data/disks/.hidden",
-            "/data/disksx/a",
-            "data/disks/a",
-            "/data/disks/a b",
+            "/data/disks/shop/../../state/node.toml",
+            "/data/disks/shop/../other/a",
+            "/data/disks/../disks/shop/a",
+            "/data/disks/shop/./b",
+            "/data/disks/shop//a",
+            "/data/disks/shop/.hidden",
+            "/data/disksx/shop/a",
+            "data/disks/shop/a",
+            "/data/disks/shop/a b",
         ] {
-            assert!(place(path).is_err(), "{path} was accepted");
+            assert!(place(path, "shop").is_err(), "{path} was accepted");
         }
     }
 }

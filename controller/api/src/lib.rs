@@ -6,10 +6,12 @@
 //! ([`placeholder::PlacedVmi`]), which the agent of the chosen node reads.
 
 pub mod cdi;
+pub mod cluster_config;
 pub mod conditions;
 pub mod crd;
 pub mod devices;
 pub mod domain;
+pub mod ephemeral;
 pub mod host_disk;
 pub mod names;
 pub mod network;
@@ -24,6 +26,7 @@ pub mod vm;
 pub mod vmi;
 pub mod volumes;
 
+pub use cluster_config::ClusterConfig;
 pub use network::NetworkAttachmentDefinition;
 pub use quantity::Amount;
 pub use vm::{RunStrategy, VirtualMachine};

@@ -69,6 +69,12 @@ pub const VM_NAME_LABEL: &str = "vm.kubevirt.io/name";
 pub const NODE_NAME_LABEL: &str = "kubevirt.io/nodeName";
 /// Annotation of a Pod: JSON of [`crate::placeholder::PlacedVmi`].
 pub const VMI_ANNOTATION: &str = "sheaf.dev/vmi";
+/// Finalizer of a placeholder Pod: removed by the controller when the Pod's node reported that the VM's domain is gone
+/// ([`crate::placeholder::domain_is_gone`]), or when the node is out of service ([`OUT_OF_SERVICE_TAINT`]).
+pub const POD_FINALIZER: &str = "sheaf.dev/virtual-machine";
+/// Taint that an administrator sets on a node that is powered off or cut off: its VMs count as ended.
+/// <https://kubernetes.io/docs/reference/labels-annotations-taints/#node-kubernetes-io-out-of-service>
+pub const OUT_OF_SERVICE_TAINT: &str = "node.kubernetes.io/out-of-service";
 /// Finalizer of a VMI: held until no Pod of it remains.
 pub const VMI_FINALIZER: &str = "kubevirt.io/foregroundDeleteVirtualMachine";
 /// Finalizer of a VM: held until no VMI of it remains.
@@ -86,7 +92,7 @@ pub const PAUSED_CONDITION: &str = "sheaf.dev/Paused";
 
 /// Folder of a node's base images: never written by VMs.
 pub const IMAGES_DIR: &str = "/data/images";
-/// Folder of a node's writable, persistent disk files.
+/// Folder of a node's writable, persistent disk files: one folder a namespace.
 pub const DISKS_DIR: &str = "/data/disks";
 /// Folder of per-VM files, one folder a VMI UID, gone with the VMI.
 pub const VMS_DIR: &str = "/data/vms";

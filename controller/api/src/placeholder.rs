@@ -1,14 +1,17 @@
-//! What the controller tells the agent about the VM that a placeholder Pod stands for.
+//! The contract between controller and agent about a placeholder Pod: what its annotation means, and what its status
+//! proves.
 //!
-//! Why here: it is the contract between the two programs. Route in: a VMI with every default filled in.
-//! Route out: the Pod's annotation [`crate::names::VMI_ANNOTATION`], which the agent reads strictly, because
-//! whoever may create Pods may have written it.
+//! Why here: both programs must read the same. Route in: a VMI with every default filled in; the status that the node's
+//! agent writes. Route out: the Pod's annotation [`crate::names::VMI_ANNOTATION`], which the agent reads strictly, because
+//! whoever may create Pods may have written it; [`domain_is_gone`].
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    names::COMPUTE_CONTAINER,
     network::Attachment,
     strict::{self, StrictError},
     vmi::VirtualMachineInstanceSpec,
@@ -45,5 +48,38 @@ impl PlacedVmi {
     /// Reads an annotation; a field that this version would not honour is an error with its path.
     pub fn from_annotation(text: &str) -> Result<Self, StrictError> {
         strict::from_json(text)
+    }
+}
+
+/// Whether the node of `pod` reported that the VM's domain does not exist, or not any more: container `compute` is
+/// terminated. Only the node's agent writes container statuses. The phase alone proves nothing: the garbage collector of
+/// kube-controller-manager sets `Failed` on Pods of nodes that do not answer, whose VMs may run on
+/// (`pkg/controller/podgc/gc_controller.go`, markFailedAndDeletePod).
+pub fn domain_is_gone(pod: &Pod) -> bool {
+    let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    containers.into_iter().any(|container| {
+        let state = container.state.as_ref();
+        container.name == COMPUTE_CONTAINER && state.is_some_and(|state| state.terminated.is_some())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_the_nodes_word_that_compute_is_terminated_proves_that_the_domain_is_gone() {
+        let pod = |status| serde_json::from_value::<Pod>(json!({"status": status})).unwrap();
+        let container = |name: &str, state: &str| {
+            json!({"containerStatuses": [{"name": name, "state": {state: {"exitCode": 0}},
+            "image": "", "imageID": "", "ready": false, "restartCount": 0}]})
+        };
+        assert!(domain_is_gone(&pod(container("compute", "terminated"))));
+        assert!(!domain_is_gone(&pod(container("other", "terminated"))));
+        assert!(!domain_is_gone(&pod(container("compute", "running"))));
+        assert!(!domain_is_gone(&pod(json!({"phase": "Failed", "reason": "NodeLost"}))));
+        assert!(!domain_is_gone(&Pod::default()));
     }
 }

@@ -18,12 +18,10 @@ use kube::{
 use sheaf_api::names::{POLICY_FINALIZER, POLICY_LABEL};
 use sheaf_api::node_network::{NodeNetworkEnactment, NodeNetworkPolicy};
 
-use crate::object::{Context, RequestError, doing, drive, hold, release, report};
+use crate::object::{Context, RequestError, add_finalizer, doing, drive, remove_finalizer, write_status};
 
 pub mod plan;
 
-/// Until the next try after the API server refused or failed.
-const RETRY: Duration = Duration::from_secs(5);
 /// Between two looks at a policy that is through: nodes come, go, and change their labels.
 const CALM: Duration = Duration::from_secs(60);
 /// Between two looks at one that is not: nodes become Ready.
@@ -40,7 +38,7 @@ pub async fn run(client: Client) {
         watcher::Config::default(),
         of_policy,
     );
-    drive(controller, client, "node network policy", RETRY, reconcile).await;
+    drive(controller, Arc::new(Context::new(client)), "node network policy", reconcile).await;
 }
 
 async fn reconcile(seen: Arc<NodeNetworkPolicy>, context: Arc<Context>) -> Result<Requeue, RequestError> {
@@ -53,21 +51,21 @@ async fn reconcile(seen: Arc<NodeNetworkPolicy>, context: Arc<Context>) -> Resul
     let is_held = policy.metadata.finalizers.iter().flatten().any(|held| held == POLICY_FINALIZER);
     let is_deleted = policy.metadata.deletion_timestamp.is_some();
     if !is_held && !is_deleted {
-        hold(&policies, &policy, POLICY_FINALIZER).await?;
+        add_finalizer(&policies, &policy, POLICY_FINALIZER).await?;
     }
     let own = ListParams::default().labels(&format!("{POLICY_LABEL}={name}"));
     let enactments = Api::<NodeNetworkEnactment>::all(context.client.clone()).list(&own).await;
     let enactments = enactments.map_err(doing("listing its enactments"))?.items;
     if is_deleted && enactments.is_empty() {
         if is_held {
-            release(&policies, &policy, POLICY_FINALIZER).await?;
+            remove_finalizer(&policies, &policy, POLICY_FINALIZER).await?;
         }
         return Ok(Requeue::await_change());
     }
     let nodes = Api::<Node>::all(context.client.clone()).list(&ListParams::default()).await;
     let nodes = nodes.map_err(doing("listing nodes"))?.items;
     let status = plan::plan(&policy, &nodes, &enactments);
-    report(&policies, &policy, policy.status.as_ref(), &status).await?;
+    write_status(&policies, &policy, policy.status.as_ref(), &status).await?;
     let is_through = status.turns.is_empty();
     Ok(Requeue::requeue(if is_through { CALM } else { BUSY }))
 }

@@ -1,7 +1,7 @@
 //! The disks that a VM makes and owns: its `dataVolumeTemplates`.
 //!
 //! Why here: pure; the VM's plan asks which are missing and whether the VM may start with those there are. A disk that
-//! waits for its first consumer does not hold the VM up: the VM is that consumer. Route in: the VM, and the DataVolumes of
+//! waits for its first consumer does not delay the VM: the VM is that consumer. Route in: the VM, and the DataVolumes of
 //! its namespace that have the names of its templates. Route out: DataVolumes to make, and [`Disks`].
 
 use kube::{Resource, api::ObjectMeta};
@@ -11,7 +11,7 @@ use sheaf_api::{
     names::CREATED_BY_LABEL,
 };
 
-/// How a VM's disks stand.
+/// The state of a VM's disks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Disks {
     /// The VM may run; its node does the rest.
@@ -22,25 +22,28 @@ pub enum Disks {
     Filling,
     /// One is not there yet.
     Missing,
-    /// One can not be: what it is called and why.
+    /// One cannot be made: its name and why.
     Failed(String),
 }
 
 /// The DataVolumes to make.
-pub fn missing(vm: &VirtualMachine, there: &[DataVolume]) -> Vec<DataVolume> {
+pub fn missing(vm: &VirtualMachine, existing: &[DataVolume]) -> Vec<DataVolume> {
     let templates = vm.spec.data_volume_templates.iter();
-    templates.filter(|template| find(template, there).is_none()).map(|template| made(vm, template)).collect()
+    templates
+        .filter(|template| find(template, existing).is_none())
+        .map(|template| made(vm, template))
+        .collect()
 }
 
-/// How those that are there stand.
-pub fn state(vm: &VirtualMachine, there: &[DataVolume]) -> Disks {
+/// The state of those that exist.
+pub fn state(vm: &VirtualMachine, existing: &[DataVolume]) -> Disks {
     let mut state = Disks::Ready;
     for template in &vm.spec.data_volume_templates {
         let name = &template.metadata.name;
-        let Some(data) = find(template, there) else { return Disks::Missing };
+        let Some(data) = find(template, existing) else { return Disks::Missing };
         if !owns(vm, data) {
             return Disks::Failed(format!(
-                "DataVolume {name} exists and belongs to somebody else; delete it or rename the template"
+                "DataVolume {name} exists and does not belong to this VM; delete it or rename the template"
             ));
         }
         let status = data.status.clone().unwrap_or_default();
@@ -64,8 +67,8 @@ pub fn state(vm: &VirtualMachine, there: &[DataVolume]) -> Disks {
     state
 }
 
-fn find<'a>(template: &DataVolumeTemplate, there: &'a [DataVolume]) -> Option<&'a DataVolume> {
-    there.iter().find(|data| data.metadata.name.as_ref() == Some(&template.metadata.name))
+fn find<'a>(template: &DataVolumeTemplate, existing: &'a [DataVolume]) -> Option<&'a DataVolume> {
+    existing.iter().find(|data| data.metadata.name.as_ref() == Some(&template.metadata.name))
 }
 
 fn owns(vm: &VirtualMachine, data: &DataVolume) -> bool {
@@ -150,6 +153,9 @@ mod tests {
         let mut foreign = in_phases(["Succeeded", "Succeeded"]);
         foreign[0].metadata.owner_references = None;
         let Disks::Failed(why) = state(&vm(), &foreign) else { panic!() };
-        assert_eq!(why, "DataVolume a exists and belongs to somebody else; delete it or rename the template");
+        assert_eq!(
+            why,
+            "DataVolume a exists and does not belong to this VM; delete it or rename the template"
+        );
     }
 }

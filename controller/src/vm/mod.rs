@@ -1,10 +1,10 @@
 //! Controller of virtual machines: from VirtualMachine and its run strategy to an instance, or none.
 //!
-//! Reads: VMs, and the instance of the same name (asked of the API server anew for each decision). Owns: instances
+//! Reads: VMs, and the instance of the same name (read from the API server for each decision). Owns: instances
 //! that VMs want, the DataVolumes of their templates, status and finalizer of VMs. Never touches: Pods, claims. Route
-//! in: watches. Route out: [`plan`], done step by step here without further decisions.
+//! in: watches. Route out: [`plan`], applied step by step.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{
@@ -14,23 +14,21 @@ use kube::{
 };
 use sheaf_api::{VirtualMachine, VirtualMachineInstance, cdi::DataVolume, names::VM_FINALIZER};
 
-use crate::{
-    object::{Context, RequestError, doing, drive, gone, hold, release, report},
-    tell::News,
+use crate::object::{
+    Context, RequestError, add_finalizer, doing, drive, ok_if_exists, ok_if_gone, remove_finalizer,
+    write_status,
 };
+use plan::Action;
 
 pub mod disks;
 pub mod plan;
-
-/// Until the next try after the API server refused or failed.
-const RETRY: Duration = Duration::from_secs(10);
 
 /// Runs until dropped.
 pub async fn run(client: Client) {
     let controller = Controller::new(Api::<VirtualMachine>::all(client.clone()), watcher::Config::default())
         .owns(Api::<VirtualMachineInstance>::all(client.clone()), watcher::Config::default())
         .owns(Api::<DataVolume>::all(client.clone()), watcher::Config::default());
-    drive(controller, client, "virtual machine", RETRY, reconcile).await;
+    drive(controller, Arc::new(Context::new(client)), "virtual machine", reconcile).await;
 }
 
 async fn reconcile(seen: Arc<VirtualMachine>, context: Arc<Context>) -> Result<Requeue, RequestError> {
@@ -42,52 +40,59 @@ async fn reconcile(seen: Arc<VirtualMachine>, context: Arc<Context>) -> Result<R
         return Ok(Requeue::await_change());
     };
     let vmi = instances.get_opt(&name).await.map_err(doing("reading its instance"))?;
-    let datas: Api<DataVolume> = Api::namespaced(context.client.clone(), &namespace);
-    let mut there = Vec::new();
+    let disks: Api<DataVolume> = Api::namespaced(context.client.clone(), &namespace);
+    let mut existing = Vec::new();
     for template in &vm.spec.data_volume_templates {
-        there.extend(datas.get_opt(&template.metadata.name).await.map_err(doing("reading its disks"))?);
+        existing.extend(disks.get_opt(&template.metadata.name).await.map_err(doing("reading its disks"))?);
     }
-    let plan = plan::plan(&vm, vmi.as_ref(), &there, Timestamp::now());
-
-    // What a failure counts must be kept before the instance that failed is deleted; that a start was made,
-    // only after it was.
-    let starts = plan.actions.iter().any(|action| matches!(action, plan::Action::Start(_)));
-    if !starts {
-        report(&machines, &vm, vm.status.as_ref(), &plan.status).await?;
-    }
+    let plan = plan::plan(&vm, vmi.as_ref(), &existing, Timestamp::now());
     for action in &plan.actions {
-        match action {
-            plan::Action::Hold => hold(&machines, &vm, VM_FINALIZER).await?,
-            plan::Action::Release => release(&machines, &vm, VM_FINALIZER).await?,
-            plan::Action::CreateDisk(data) => match datas.create(&PostParams::default(), data).await {
-                Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(error) => {
-                    let note = format!("making a disk of the virtual machine: {error}");
-                    context.teller.tell(&vm, &News::warning("FailedDataVolumeCreate", note)).await;
-                    return Err(doing("creating its DataVolume")(error));
-                }
-            },
-            plan::Action::Start(vmi) => match instances.create(&PostParams::default(), vmi).await {
-                Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(error) => {
-                    let note = format!("starting the virtual machine: {error}");
-                    context.teller.tell(&vm, &News::warning("FailedCreate", note)).await;
-                    return Err(doing("creating its instance")(error));
-                }
-            },
-            plan::Action::Stop { uid } => {
-                let only = Preconditions { uid: Some(uid.clone()), resource_version: None };
-                let how = DeleteParams::default().preconditions(only);
-                gone(instances.delete(&name, &how).await.map(drop))
-                    .map_err(doing("deleting its instance"))?;
-            }
-            plan::Action::Tell(news) => context.teller.tell(&vm, news).await,
+        apply(&context, &machines, &instances, &disks, &vm, action).await?;
+    }
+    Ok(plan.requeue.map_or_else(Requeue::await_change, Requeue::requeue))
+}
+
+async fn apply(
+    context: &Context,
+    machines: &Api<VirtualMachine>,
+    instances: &Api<VirtualMachineInstance>,
+    disks: &Api<DataVolume>,
+    vm: &VirtualMachine,
+    action: &Action,
+) -> Result<(), RequestError> {
+    match action {
+        Action::AddFinalizer => add_finalizer(machines, vm, VM_FINALIZER).await,
+        Action::RemoveFinalizer => remove_finalizer(machines, vm, VM_FINALIZER).await,
+        Action::CreateDisk(data) => {
+            let created = ok_if_exists(disks.create(&PostParams::default(), data).await);
+            created_or_event(context, vm, created, "creating a disk", "FailedDataVolumeCreate").await
+        }
+        Action::Start(vmi) => {
+            let created = ok_if_exists(instances.create(&PostParams::default(), vmi).await);
+            created_or_event(context, vm, created, "creating its instance", "FailedCreate").await
+        }
+        Action::Stop { uid } => {
+            let only = Preconditions { uid: Some(uid.clone()), resource_version: None };
+            let how = DeleteParams::default().preconditions(only);
+            let name = vm.metadata.name.as_deref().unwrap_or_default();
+            ok_if_gone(instances.delete(name, &how).await).map_err(doing("deleting its instance"))
+        }
+        Action::WriteStatus(status) => write_status(machines, vm, vm.status.as_ref(), status).await,
+        Action::RecordEvent(event) => {
+            context.events.record(vm, event).await;
+            Ok(())
         }
     }
-    if starts {
-        report(&machines, &vm, vm.status.as_ref(), &plan.status).await?;
-    }
-    Ok(plan.again.map_or_else(Requeue::await_change, Requeue::requeue))
+}
+
+async fn created_or_event(
+    context: &Context,
+    vm: &VirtualMachine,
+    created: Result<(), kube::Error>,
+    what: &'static str,
+    reason: &str,
+) -> Result<(), RequestError> {
+    let Err(error) = created else { return Ok(()) };
+    context.events.record(vm, &plan::refused(what, reason, &error)).await;
+    Err(doing(what)(error))
 }

@@ -1,8 +1,9 @@
-//! Decides whether a VM has an instance now, and what is said of it.
+//! Decides whether a VM has an instance now, and what its status is.
 //!
-//! Why here: pure, so that every run strategy is a table of tests. Route in: the VM, its instance, its disks, the time.
-//! Route out: a [`Plan`]. An instance that is over is deleted before the next is made, and the name is the VM's,
-//! so there are never two.
+//! Why here: pure, so that every run strategy is a table of tests. An instance that is over is deleted before the next is
+//! made, and the name is the VM's, so there are never two. The status is written before an instance is deleted, for what
+//! a failure counts must be kept; that an instance was made is written only after it was. Route in: the VM, its instance,
+//! its disks, the time. Route out: a [`Plan`].
 
 use std::time::Duration;
 
@@ -17,25 +18,27 @@ use sheaf_api::{
 
 use crate::{
     conditions::{clear, find, set},
+    events::Event,
+    object::has_finalizer,
     resolve::resolve,
-    tell::News,
     vm::disks::{self, Disks},
+    vmi::plan::NODE_SILENT,
 };
 
 /// A run shorter than this that ended counts as a failed start.
 const STABLE: i64 = 60; // s; long enough for a kernel that panics at boot, short enough for people
-/// The first wait after a failed start; it grows with the square of the failures, as KubeVirt's does.
+/// Until the next start after a failed one; it grows with the square of the failures, as KubeVirt's does.
 const BACKOFF_UNIT: i64 = 10; // s
-/// No wait is longer.
+/// The longest such delay.
 const BACKOFF_MAX: i64 = 300; // s
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Put our finalizer on the VM.
-    Hold,
-    /// Take it off: no instance remains.
-    Release,
+    AddFinalizer,
+    /// Remove it: no instance remains.
+    RemoveFinalizer,
     /// Create a disk of the VM.
     CreateDisk(Box<DataVolume>),
     /// Create the instance.
@@ -45,33 +48,35 @@ pub enum Action {
         /// Its UID.
         uid: String,
     },
-    /// Tell people.
-    Tell(News),
+    /// Write the whole status.
+    WriteStatus(Box<VirtualMachineStatus>),
+    /// Record an Event.
+    RecordEvent(Event),
 }
 
-/// What to do, in order, the status after it, and when to look again without a change.
+/// What to do, in order; a step that fails ends the plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// In order.
     pub actions: Vec<Action>,
-    /// The whole status.
+    /// The whole status after it, written by one of the actions if it changed.
     pub status: VirtualMachineStatus,
-    /// Look again after this long.
-    pub again: Option<Duration>,
+    /// Reconcile again after this long.
+    pub requeue: Option<Duration>,
 }
 
-/// Decides; `there` are the DataVolumes that have the names of the VM's templates.
+/// Decides; `data_volumes` are those that have the names of the VM's templates.
 pub fn plan(
     vm: &VirtualMachine,
     vmi: Option<&VirtualMachineInstance>,
-    there: &[DataVolume],
+    data_volumes: &[DataVolume],
     now: Timestamp,
 ) -> Plan {
-    let mut plan = Plan { actions: Vec::new(), status: vm.status.clone().unwrap_or_default(), again: None };
-    let held = vm.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == VM_FINALIZER);
+    let mut plan = Plan { actions: Vec::new(), status: vm.status.clone().unwrap_or_default(), requeue: None };
+    let held = has_finalizer(vm, VM_FINALIZER);
     let deleting = vm.metadata.deletion_timestamp.is_some();
     if !deleting && !held {
-        plan.actions.push(Action::Hold);
+        plan.actions.push(Action::AddFinalizer);
         return plan;
     }
     let foreign = vmi.is_some_and(|vmi| !owns(vm, vmi));
@@ -79,18 +84,19 @@ pub fn plan(
     let printable = if deleting {
         match own {
             Some(vmi) if vmi.metadata.deletion_timestamp.is_none() => plan.actions.push(stop(vmi)),
-            None if held => plan.actions.push(Action::Release),
+            None if held => plan.actions.push(Action::RemoveFinalizer),
             _ => {}
         }
         PrintableStatus::Terminating
     } else if foreign {
-        let message = "a VirtualMachineInstance of this name exists and belongs to somebody else; delete it or rename the VM";
+        let message = "a VirtualMachineInstance of this name exists and does not belong to this VM; delete it or rename the VM";
         set(&mut plan.status.conditions, "Failure", "True", "NameTaken", message, now);
         PrintableStatus::Stopped
     } else {
-        plan.actions
-            .extend(disks::missing(vm, there).into_iter().map(|data| Action::CreateDisk(Box::new(data))));
-        let disks = disks::state(vm, there);
+        plan.actions.extend(
+            disks::missing(vm, data_volumes).into_iter().map(|data| Action::CreateDisk(Box::new(data))),
+        );
+        let disks = disks::state(vm, data_volumes);
         match &disks {
             Disks::Failed(why) => {
                 set(&mut plan.status.conditions, "Failure", "True", "DataVolumeError", why, now)
@@ -102,8 +108,18 @@ pub fn plan(
             None => without_instance(&mut plan, vm, &disks, now),
         }
     };
-    say(&mut plan.status, vm, own, printable, now);
+    complete(&mut plan.status, vm, own, printable, now);
+    if vm.status.clone().unwrap_or_default() != plan.status {
+        let starts = plan.actions.iter().position(|action| matches!(action, Action::Start(_)));
+        let place = starts.map_or(0, |start| start + 1);
+        plan.actions.insert(place, Action::WriteStatus(Box::new(plan.status.clone())));
+    }
     plan
+}
+
+/// The Event when the API server refused something that the plan wanted; it is retried.
+pub fn refused(what: &str, reason: &str, why: &kube::Error) -> Event {
+    Event::warning(reason, format!("{what}: {why}"))
 }
 
 /// No instance: is one wanted?
@@ -125,9 +141,9 @@ fn without_instance(plan: &mut Plan, vm: &VirtualMachine, disks: &Disks, now: Ti
         return PrintableStatus::Stopped;
     }
     let retry = plan.status.start_failure.as_ref().and_then(|failure| failure.retry_after_timestamp.as_ref());
-    let wait = retry.map_or(0, |retry| retry.0.as_second() - now.as_second());
+    let wait = retry.map_or(0, |retry| retry.0.as_second().saturating_sub(now.as_second()));
     if wait > 0 {
-        plan.again = Some(Duration::from_secs(wait.unsigned_abs()));
+        plan.requeue = Some(Duration::from_secs(wait.min(BACKOFF_MAX).unsigned_abs()));
         return PrintableStatus::CrashLoopBackOff;
     }
     match disks {
@@ -136,7 +152,7 @@ fn without_instance(plan: &mut Plan, vm: &VirtualMachine, disks: &Disks, now: Ti
         Disks::Ready | Disks::Waiting | Disks::Filling => {}
     }
     plan.actions.push(Action::Start(Box::new(instance(vm))));
-    plan.actions.push(Action::Tell(News::normal("SuccessfulCreate", "started the virtual machine")));
+    plan.actions.push(Action::RecordEvent(Event::normal("SuccessfulCreate", "started the virtual machine")));
     plan.status.run_strategy = Some(strategy);
     plan.status.observed_generation = vm.metadata.generation;
     PrintableStatus::Starting
@@ -156,8 +172,8 @@ fn with_instance(
     let over = phase.is_some_and(Phase::is_final);
     let failed = phase == Some(Phase::Failed);
     if vmi.metadata.deletion_timestamp.is_some() {
-        // Whoever deletes an instance wants it to end: that is no failure.
-        return PrintableStatus::Stopping;
+        // Somebody wanted it to end: that is no failure.
+        return if node_is_silent(vmi) { PrintableStatus::Unknown } else { PrintableStatus::Stopping };
     }
     if over {
         count_failure(plan, vmi, failed, now);
@@ -185,6 +201,7 @@ fn with_instance(
             Disks::Ready => PrintableStatus::Starting,
         },
         Some(Phase::Scheduled) => PrintableStatus::Starting,
+        Some(Phase::Running) if node_is_silent(vmi) => PrintableStatus::Unknown,
         Some(Phase::Running) => PrintableStatus::Running,
         Some(Phase::Succeeded | Phase::Failed) => PrintableStatus::Stopped,
     }
@@ -198,7 +215,7 @@ fn count_failure(plan: &mut Plan, vmi: &VirtualMachineInstance, failed: bool, no
         return;
     }
     let soon = match (entered(vmi, Phase::Running), ended(vmi)) {
-        (Some(start), Some(end)) => end - start < STABLE,
+        (Some(start), Some(end)) => end.saturating_sub(start) < STABLE,
         (None, _) => true,
         _ => false,
     };
@@ -211,9 +228,10 @@ fn count_failure(plan: &mut Plan, vmi: &VirtualMachineInstance, failed: bool, no
         });
         return;
     }
-    let count = before.consecutive_fail_count + 1;
-    let wait = (i64::from(count) * i64::from(count) * BACKOFF_UNIT).min(BACKOFF_MAX);
-    let retry = Timestamp::from_second(now.as_second() + wait).unwrap_or(now);
+    let count = before.consecutive_fail_count.saturating_add(1);
+    let squared = i64::from(count).saturating_mul(i64::from(count));
+    let wait = squared.saturating_mul(BACKOFF_UNIT).min(BACKOFF_MAX);
+    let retry = Timestamp::from_second(now.as_second().saturating_add(wait)).unwrap_or(now);
     plan.status.start_failure = Some(StartFailure {
         consecutive_fail_count: count,
         last_failed_vmi_uid: uid,
@@ -228,16 +246,16 @@ fn forget_failure(plan: &mut Plan, vmi: &VirtualMachineInstance, now: Timestamp)
     {
         return;
     }
-    let ran = entered(vmi, Phase::Running).map_or(0, |start| now.as_second() - start);
+    let ran = entered(vmi, Phase::Running).map_or(0, |start| now.as_second().saturating_sub(start));
     if ran >= STABLE {
         plan.status.start_failure = None;
     } else {
-        plan.again = Some(Duration::from_secs((STABLE - ran).unsigned_abs()));
+        plan.requeue = Some(Duration::from_secs(STABLE.saturating_sub(ran).clamp(1, STABLE).unsigned_abs()));
     }
 }
 
-/// What is said of the VM.
-fn say(
+/// Fills in what follows from the instance.
+fn complete(
     status: &mut VirtualMachineStatus,
     vm: &VirtualMachine,
     vmi: Option<&VirtualMachineInstance>,
@@ -313,6 +331,12 @@ fn unschedulable(vmi: &VirtualMachineInstance) -> bool {
     let conditions = vmi.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     find(conditions, "PodScheduled")
         .is_some_and(|condition| condition.reason.as_deref() == Some("Unschedulable"))
+}
+
+/// Whether the instance should be gone and its node does not say that it is.
+fn node_is_silent(vmi: &VirtualMachineInstance) -> bool {
+    let conditions = vmi.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    find(conditions, "Ready").is_some_and(|ready| ready.reason.as_deref() == Some(NODE_SILENT))
 }
 
 /// When the instance entered `phase`, in seconds.

@@ -1,123 +1,189 @@
 //! Controller of instances: from VirtualMachineInstance to placeholder Pod and back to its status.
 //!
-//! Reads: instances, NetworkAttachmentDefinitions, and their Pods (asked of the API server anew for each decision: a
-//! stale list could start a VM twice). Owns: placeholder Pods, status and finalizer of instances. Never touches: Pod status, which is the
-//! node's. Route in: watches. Route out: [`plan`], done step by step here without further decisions.
+//! Reads: instances, NetworkAttachmentDefinitions, the ClusterConfig, Nodes, and Pods (read from the API server for each
+//! decision: a stale list could start a VM twice). Owns: placeholder Pods, status and finalizer of instances. Never
+//! touches: Pod status, which is the node's. Route in: watches. Route out: [`plan`], applied step by step.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use k8s_openapi::{
+    api::core::v1::{Node, Pod},
+    jiff::Timestamp,
+};
 use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
-    runtime::{Controller, controller::Action as Requeue, watcher},
+    runtime::{
+        Controller,
+        controller::Action as Requeue,
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
 };
 use serde_json::json;
 use sheaf_api::{
-    VirtualMachineInstance,
-    names::{APP_LABEL, CREATED_BY_LABEL, LAUNCHER, NODE_NAME_LABEL, VMI_FINALIZER},
-    status::Phase,
+    ClusterConfig, VirtualMachineInstance, cluster_config,
+    names::{APP_LABEL, LAUNCHER, NODE_NAME_LABEL, VM_NAME_LABEL, VMI_FINALIZER},
 };
 
 use crate::{
-    conditions::set,
     networks::{self, Networks},
-    object::{Context, RequestError, doing, drive, gone, hold, release, report},
-    tell::News,
+    object::{
+        Context, RequestError, add_finalizer, doing, drive, ok_if_exists, ok_if_gone, remove_finalizer,
+        write_status,
+    },
+    placeholder::{self, end},
 };
+use plan::Action;
 
+#[cfg(test)]
+mod never_twice;
 pub mod plan;
 
-/// Until the next try after the API server refused a Pod (quota, a missing PriorityClass) or failed.
-const RETRY: Duration = Duration::from_secs(10);
-
-/// Why a reconciliation stopped; it is tried again.
+/// Why a reconciliation stopped; it is retried.
 #[derive(Debug, thiserror::Error)]
 pub enum VmiError {
     /// The API server refused or did not answer.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// The Pod could not be written down.
-    #[error("making the Pod: {0}")]
+    /// The API server refused the Pod: a quota, a missing PriorityClass.
+    #[error("creating the Pod was refused: {0}")]
+    Refused(String),
+    /// The Pod could not be serialized.
+    #[error("composing the Pod")]
     Pod(#[from] serde_json::Error),
 }
 
 /// Runs until dropped.
 pub async fn run(client: Client) {
-    let pods = watcher::Config::default().labels(&format!("{APP_LABEL}={LAUNCHER}"));
+    let config = watcher::Config::default;
+    let launchers = config().labels(&format!("{APP_LABEL}={LAUNCHER}"));
+    let controller = Controller::new(Api::<VirtualMachineInstance>::all(client.clone()), config())
+        .owns(Api::<Pod>::all(client.clone()), launchers);
+    let instances = controller.store();
     let controller =
-        Controller::new(Api::<VirtualMachineInstance>::all(client.clone()), watcher::Config::default())
-            .owns(Api::<Pod>::all(client.clone()), pods);
-    drive(controller, client, "instance", RETRY, reconcile).await;
+        controller.watches(Api::<Node>::all(client.clone()), config(), move |node| on(&instances, &node));
+    drive(controller, Arc::new(Context::new(client)), "instance", reconcile).await;
+}
+
+/// The instances that a change of `node` is of interest to: those on it, if it is out of service.
+fn on(instances: &Store<VirtualMachineInstance>, node: &Node) -> Vec<ObjectRef<VirtualMachineInstance>> {
+    if !end::is_out_of_service(node) {
+        return Vec::new();
+    }
+    let here = |vmi: &Arc<VirtualMachineInstance>| {
+        let name = vmi.status.as_ref().and_then(|status| status.node_name.as_ref());
+        name.is_some() && name == node.metadata.name.as_ref()
+    };
+    instances.state().into_iter().filter(here).map(|vmi| ObjectRef::from_obj(&*vmi)).collect()
 }
 
 async fn reconcile(seen: Arc<VirtualMachineInstance>, context: Arc<Context>) -> Result<Requeue, VmiError> {
+    let client = &context.client;
     let namespace = seen.metadata.namespace.clone().unwrap_or_default();
     let name = seen.metadata.name.clone().unwrap_or_default();
-    let instances: Api<VirtualMachineInstance> = Api::namespaced(context.client.clone(), &namespace);
-    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
+    let instances: Api<VirtualMachineInstance> = Api::namespaced(client.clone(), &namespace);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     // Fresh, not from the watch: a decision on old news could start a VM twice.
     let Some(vmi) = instances.get_opt(&name).await.map_err(doing("reading the instance"))? else {
         return Ok(Requeue::await_change());
     };
-    let uid = vmi.metadata.uid.clone().unwrap_or_default();
-    let mine = ListParams::default().labels(&format!("{CREATED_BY_LABEL}={uid}"));
-    let of_instance = pods.list(&mine).await.map_err(doing("listing its Pods"))?.items;
-    let networks = match plan::wants_pod(&vmi, &of_instance) {
-        true => networks::of(&context.client, &vmi).await?,
+    let (pod, earlier) = runs(client, &pods, &vmi).await?;
+    let node = match &pod {
+        Some(pod) => end::node(client, pod).await?,
+        None => None,
+    };
+    let wants_pod = plan::wants_pod(&vmi, pod.as_ref());
+    let networks = match wants_pod {
+        true => networks::of(client, &vmi).await?,
         false => Ok(Networks::default()),
     };
-    let networks = match networks {
-        Ok(networks) => networks,
-        Err(why) => return refused(&context, &instances, &vmi, why.reason, &why.message).await,
-    };
-    let plan = plan::plan(&vmi, &of_instance, &networks, Timestamp::now())?;
-
-    let mut released = false;
-    for action in &plan.actions {
-        match action {
-            plan::Action::Hold => hold(&instances, &vmi, VMI_FINALIZER).await?,
-            plan::Action::Release => released = true, // after the status: then there may be no object
-            plan::Action::CreatePod(pod) => match pods.create(&PostParams::default(), pod).await {
-                Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
-                    return refused(&context, &instances, &vmi, "FailedCreate", &status.message).await;
-                }
-                Err(error) => return Err(doing("creating its Pod")(error).into()),
-            },
-            plan::Action::DeletePod { name, uid } => {
-                let only = Preconditions { uid: Some(uid.clone()), resource_version: None };
-                gone(pods.delete(name, &DeleteParams::default().preconditions(only)).await.map(drop))
-                    .map_err(doing("deleting its Pod"))?;
-            }
-            plan::Action::LabelNode(node) => {
-                let patch = json!({"metadata": {"labels": {NODE_NAME_LABEL: node}}});
-                gone(instances.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop))
-                    .map_err(doing("labelling it with its node"))?;
-            }
-            plan::Action::Tell(news) => context.teller.tell(&vmi, news).await,
+    let config = match wants_pod {
+        true => {
+            let configs: Api<ClusterConfig> = Api::all(client.clone());
+            configs.get_opt(cluster_config::NAME).await.map_err(doing("reading the ClusterConfig"))?
         }
+        false => None,
+    };
+    let observed = plan::Observed {
+        vmi: &vmi,
+        pod: pod.as_ref(),
+        node: node.as_ref(),
+        earlier: &earlier,
+        networks: &networks,
+        config: &config.map(|config| config.spec).unwrap_or_default(),
+    };
+    let plan = plan::plan(&observed, Timestamp::now())?;
+    match apply(&context, &instances, &pods, &vmi, &plan.actions).await {
+        Err(VmiError::Refused(message)) => {
+            let plan = plan::refused(&vmi, "FailedCreate", &message, Timestamp::now());
+            apply(&context, &instances, &pods, &vmi, &plan.actions).await?;
+            Err(VmiError::Refused(message))
+        }
+        result => result.map(|()| plan.requeue.map_or_else(Requeue::await_change, Requeue::requeue)),
     }
-    report(&instances, &vmi, vmi.status.as_ref(), &plan.status).await?;
-    if released {
-        release(&instances, &vmi, VMI_FINALIZER).await?;
-    }
-    Ok(Requeue::await_change())
 }
 
-/// There can be no Pod yet, or the API server did not take it: that is for the user to read, and to be tried again.
-async fn refused(
+/// The Pod that has the name of the instance's, and those of earlier instances of its name, each with its Node.
+async fn runs(
+    client: &Client,
+    pods: &Api<Pod>,
+    vmi: &VirtualMachineInstance,
+) -> Result<(Option<Pod>, Vec<(Pod, Option<Node>)>), RequestError> {
+    let own = placeholder::name(vmi);
+    let of_vm = format!(
+        "{APP_LABEL}={LAUNCHER},{VM_NAME_LABEL}={}",
+        vmi.metadata.name.as_deref().unwrap_or_default()
+    );
+    let listed = pods.list(&ListParams::default().labels(&of_vm)).await.map_err(doing("listing its Pods"))?;
+    let (mut mine, others): (Vec<Pod>, Vec<Pod>) =
+        listed.items.into_iter().partition(|pod| pod.metadata.name.as_deref() == Some(&own));
+    let pod = match mine.pop() {
+        Some(pod) => Some(pod),
+        // By name, too: labels can be changed.
+        None => pods.get_opt(&own).await.map_err(doing("reading its Pod"))?,
+    };
+    let mut earlier = Vec::new();
+    for pod in others.into_iter().filter(plan::runs_a_vm) {
+        let node = end::node(client, &pod).await?;
+        earlier.push((pod, node));
+    }
+    Ok((pod, earlier))
+}
+
+async fn apply(
     context: &Context,
     instances: &Api<VirtualMachineInstance>,
+    pods: &Api<Pod>,
     vmi: &VirtualMachineInstance,
-    reason: &str,
-    message: &str,
-) -> Result<Requeue, VmiError> {
-    let mut status = vmi.status.clone().unwrap_or_default();
-    status.phase = Some(Phase::Pending);
-    set(&mut status.conditions, "Synchronized", "False", reason, message, Timestamp::now());
-    context.teller.tell(vmi, &News::warning(reason, message)).await;
-    report(instances, vmi, vmi.status.as_ref(), &status).await?;
-    Ok(Requeue::requeue(RETRY))
+    actions: &[Action],
+) -> Result<(), VmiError> {
+    let name = vmi.metadata.name.as_deref().unwrap_or_default();
+    for action in actions {
+        match action {
+            Action::AddFinalizer => add_finalizer(instances, vmi, VMI_FINALIZER).await?,
+            Action::RemoveFinalizer => remove_finalizer(instances, vmi, VMI_FINALIZER).await?,
+            Action::CreatePod(pod) => match ok_if_exists(pods.create(&PostParams::default(), pod).await) {
+                Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
+                    return Err(VmiError::Refused(status.message));
+                }
+                result => result.map_err(doing("creating its Pod"))?,
+            },
+            Action::DeletePod { name, uid } => {
+                let only = Preconditions { uid: Some(uid.clone()), resource_version: None };
+                ok_if_gone(pods.delete(name, &DeleteParams::default().preconditions(only)).await)
+                    .map_err(doing("deleting its Pod"))?;
+            }
+            Action::LabelNode(node) => {
+                let patch = json!({"metadata": {"uid": vmi.metadata.uid, "labels": {NODE_NAME_LABEL: node}}});
+                ok_if_gone(instances.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await)
+                    .map_err(doing("labelling it with its node"))?;
+            }
+            Action::WriteStatus(status) => {
+                write_status(instances, vmi, vmi.status.as_ref(), status).await?;
+            }
+            Action::RecordEvent(event) => context.events.record(vmi, event).await,
+        }
+    }
+    Ok(())
 }

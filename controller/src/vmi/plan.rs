@@ -1,42 +1,70 @@
 //! Decides what happens to one instance: its Pod, its finalizer, its status.
 //!
-//! Why here: pure, so that every turn of an instance's life is a test. Route in: the instance and its Pods as
-//! they are, what its networks mean, and the time. Route out: a [`Plan`]. An instance has one Pod in its life; when that is gone or
-//! over, so is the instance, and the VM's strategy decides on the next.
+//! Why here: pure, so that every turn of an instance's life is a test. An instance has one Pod in its life, and gets it only
+//! when no run of an earlier instance of the same name may still be going on; when the run is over
+//! ([`end::is_over`]), so is the instance, and the VM's strategy decides on the next. Route in: [`Observed`], and the time.
+//! Route out: a [`Plan`].
+
+use std::{net::IpAddr, time::Duration};
 
 use k8s_openapi::{
-    api::core::v1::{Pod, PodCondition},
+    api::core::v1::{Node, Pod, PodCondition},
     jiff::Timestamp,
 };
 use sheaf_api::{
     VirtualMachineInstance,
+    cluster_config::ClusterConfigSpec,
     devices::Interface,
-    names::{INTERFACES_ANNOTATION, NODE_NAME_LABEL, PAUSED_CONDITION, VMI_FINALIZER},
+    names::{INTERFACES_ANNOTATION, NODE_NAME_LABEL, PAUSED_CONDITION, RUNTIME_CLASS, VMI_FINALIZER},
     network::SeenInterface,
+    placeholder::domain_is_gone,
     status::{InterfaceStatus, Phase, PhaseTransition, VirtualMachineInstanceStatus},
 };
 
 use crate::{
-    conditions::{clear, seconds, set},
-    networks::Networks,
-    placeholder,
+    conditions::{clear, find, seconds, set},
+    events::Event,
+    networks::{Networks, Unresolved},
+    object::has_finalizer,
+    placeholder::{self, end},
     resolve::resolve,
-    tell::News,
 };
 
 /// Source of what a guest's agent says.
 const GUEST_AGENT: &str = "guest-agent";
+/// Most addresses of one interface that the status shows.
+const MOST_ADDRESSES: usize = 16;
+/// Seconds after the end of its grace period within which a node reports that a VM stopped; later it counts as silent.
+const REPORTED_WITHIN: i64 = 60;
+/// Until it is checked again whether an earlier run is over: the end of a Pod without owner is not watched.
+const EARLIER_RUN_INTERVAL: Duration = Duration::from_secs(10);
+/// Reason of condition Ready while the node of a VM that should have stopped is silent.
+pub const NODE_SILENT: &str = "NodeUnreachable";
+
+/// What a decision is made from.
+pub struct Observed<'a> {
+    /// The instance.
+    pub vmi: &'a VirtualMachineInstance,
+    /// The Pod that has the name of the instance's.
+    pub pod: Option<&'a Pod>,
+    /// The Node that this Pod is bound to.
+    pub node: Option<&'a Node>,
+    /// Pods of earlier instances of this name, each with its Node.
+    pub earlier: &'a [(Pod, Option<Node>)],
+    /// What the networks mean; asked for only when [`wants_pod`].
+    pub networks: &'a Result<Networks, Unresolved>,
+    /// What an administrator decided for all VMs.
+    pub config: &'a ClusterConfigSpec,
+}
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Put our finalizer on the instance.
-    Hold,
-    /// Take it off: no Pod remains.
-    Release,
+    AddFinalizer,
     /// Create the Pod.
     CreatePod(Box<Pod>),
-    /// Delete a Pod, if it still is the one with this UID.
+    /// Delete the Pod, if it still is the one with this UID.
     DeletePod {
         /// Its name.
         name: String,
@@ -45,117 +73,157 @@ pub enum Action {
     },
     /// Label the instance with its node.
     LabelNode(String),
-    /// Tell people.
-    Tell(News),
+    /// Write the whole status.
+    WriteStatus(Box<VirtualMachineInstanceStatus>),
+    /// Record an Event.
+    RecordEvent(Event),
+    /// Remove our finalizer: no Pod remains.
+    RemoveFinalizer,
 }
 
-/// What to do, in order, and the status after it.
-#[derive(Clone, Debug, PartialEq)]
+/// What to do, in order; a step that fails ends the plan.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// In order.
     pub actions: Vec<Action>,
-    /// The whole status.
-    pub status: VirtualMachineInstanceStatus,
+    /// Reconcile again after this long.
+    pub requeue: Option<Duration>,
 }
 
-/// Whether the instance is to get its Pod now.
-pub fn wants_pod(vmi: &VirtualMachineInstance, pods: &[Pod]) -> bool {
-    let held = vmi.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == VMI_FINALIZER);
+/// Whether the instance is to get its Pod now; `pod` is the one that has its name.
+pub fn wants_pod(vmi: &VirtualMachineInstance, pod: Option<&Pod>) -> bool {
     let phase = vmi.status.as_ref().and_then(|status| status.phase);
-    held && vmi.metadata.deletion_timestamp.is_none()
-        && pods.is_empty()
+    has_finalizer(vmi, VMI_FINALIZER)
+        && vmi.metadata.deletion_timestamp.is_none()
+        && pod.is_none()
         && phase.is_none_or(|phase| phase < Phase::Scheduling)
 }
 
-/// Decides. What the networks mean is asked for only when [`wants_pod`].
-pub fn plan(
-    vmi: &VirtualMachineInstance,
-    pods: &[Pod],
-    networks: &Networks,
-    now: Timestamp,
-) -> Result<Plan, serde_json::Error> {
-    let before = vmi.status.clone().unwrap_or_default();
-    let held = vmi.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == VMI_FINALIZER);
+/// Decides.
+pub fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, serde_json::Error> {
+    let vmi = observed.vmi;
     let deleting = vmi.metadata.deletion_timestamp.is_some();
-    let mut actions = Vec::new();
-    if deleting {
-        for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
-            actions.push(Action::DeletePod {
-                name: pod.metadata.name.clone().unwrap_or_default(),
-                uid: pod.metadata.uid.clone().unwrap_or_default(),
+    if !deleting && !has_finalizer(vmi, VMI_FINALIZER) {
+        return Ok(Plan { actions: vec![Action::AddFinalizer], requeue: None });
+    }
+    // Whoever else has a Pod of that name: it runs no VM, since nobody else may make such Pods.
+    let pod = observed.pod.filter(|pod| runs_a_vm(pod));
+    let mut plan = Plan::default();
+    if wants_pod(vmi, observed.pod) {
+        if let Some((pod, _)) = observed.earlier.iter().find(|(pod, node)| !end::is_over(pod, node.as_ref()))
+        {
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            let message =
+                format!("Pod {name} of an earlier run of this VM is not over: {}", end::unconfirmed(pod));
+            return Ok(Plan {
+                requeue: Some(EARLIER_RUN_INTERVAL),
+                ..refused(vmi, "PreviousRunPresent", &message, now)
             });
         }
-        if pods.is_empty() && held {
-            actions.push(Action::Release);
-        }
-    } else if !held {
-        actions.push(Action::Hold);
-        return Ok(Plan { actions, status: before });
+        let networks = match observed.networks {
+            Ok(networks) => networks,
+            Err(why) => {
+                return Ok(Plan {
+                    requeue: Some(EARLIER_RUN_INTERVAL),
+                    ..refused(vmi, why.reason, &why.message, now)
+                });
+            }
+        };
+        let pod = placeholder::pod(vmi, networks, observed.config)?;
+        plan.actions.push(Action::CreatePod(Box::new(pod)));
+    } else if observed.pod.is_some() && pod.is_none() && !deleting {
+        let message = "a Pod that is no VM's has the name of this instance's Pod; delete it";
+        return Ok(Plan {
+            requeue: Some(EARLIER_RUN_INTERVAL),
+            ..refused(vmi, "PodNameTaken", message, now)
+        });
     }
+    if deleting && let Some(pod) = pod.filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
+        plan.actions.push(Action::DeletePod {
+            name: pod.metadata.name.clone().unwrap_or_default(),
+            uid: pod.metadata.uid.clone().unwrap_or_default(),
+        });
+    }
+    let status = status(observed, pod, now);
+    if let Some(node) = &status.node_name
+        && vmi.metadata.labels.as_ref().and_then(|labels| labels.get(NODE_NAME_LABEL)) != Some(node)
+    {
+        plan.actions.push(Action::LabelNode(node.clone()));
+    }
+    let events = events(vmi.status.as_ref(), &status);
+    write(&mut plan, vmi, status);
+    plan.actions.extend(events.into_iter().map(Action::RecordEvent));
+    if deleting && pod.is_none() && has_finalizer(vmi, VMI_FINALIZER) {
+        plan.actions.push(Action::RemoveFinalizer);
+    }
+    plan.requeue = pod.filter(|pod| !end::is_over(pod, observed.node)).and_then(|pod| until_late(pod, now));
+    Ok(plan)
+}
 
-    let mut status = before.clone();
-    let old = before.phase;
-    let final_before = old.is_some_and(Phase::is_final);
-    if !final_before {
-        match pods.first() {
-            Some(pod) => from_pod(&mut status, pod, now),
+/// There can be no Pod, or the API server refused it: what people read of that.
+pub fn refused(vmi: &VirtualMachineInstance, reason: &str, message: &str, now: Timestamp) -> Plan {
+    let mut status = vmi.status.clone().unwrap_or_default();
+    status.phase = Some(Phase::Pending);
+    let event = Action::RecordEvent(Event::warning(reason, message));
+    set(&mut status.conditions, "Synchronized", "False", reason, message, now);
+    let mut plan = Plan::default();
+    write(&mut plan, vmi, status);
+    plan.actions.push(event);
+    plan
+}
+
+/// Adds the writing of the status, if it changed.
+fn write(plan: &mut Plan, vmi: &VirtualMachineInstance, status: VirtualMachineInstanceStatus) {
+    if vmi.status.clone().unwrap_or_default() != status {
+        plan.actions.push(Action::WriteStatus(Box::new(status)));
+    }
+}
+
+/// Whether a Pod is a placeholder: nobody but the controller may make one, and its RuntimeClass does not change.
+pub fn runs_a_vm(pod: &Pod) -> bool {
+    pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref()) == Some(RUNTIME_CLASS)
+}
+
+/// The status of the instance, with its Pod as it is or as it is about to be made.
+fn status(observed: &Observed, pod: Option<&Pod>, now: Timestamp) -> VirtualMachineInstanceStatus {
+    let vmi = observed.vmi;
+    let deleting = vmi.metadata.deletion_timestamp.is_some();
+    let mut status = vmi.status.clone().unwrap_or_default();
+    let old = status.phase;
+    if !old.is_some_and(Phase::is_final) {
+        match pod {
+            Some(pod) => from_pod(&mut status, pod, observed.node, now),
             None if deleting && old.is_some() => {
                 status.phase = Some(Phase::Succeeded);
-                set(
-                    &mut status.conditions,
-                    "Ready",
-                    "False",
-                    "PodTerminated",
-                    "the instance was stopped",
-                    now,
-                );
+                ready(&mut status, "PodTerminated", "the instance was stopped", now);
             }
+            None if deleting => {}
             None if old.is_some_and(|phase| phase >= Phase::Scheduling) => {
                 status.phase = Some(Phase::Failed);
                 status.reason = Some("PodDeleted".into());
-                set(
-                    &mut status.conditions,
-                    "Ready",
-                    "False",
-                    "PodDeleted",
-                    "the Pod of this instance is gone",
-                    now,
-                );
+                ready(&mut status, "PodDeleted", "the Pod of this instance was deleted", now);
             }
-            None if !deleting => {
-                actions.push(Action::CreatePod(Box::new(placeholder::pod(vmi, networks)?)));
-                actions
-                    .push(Action::Tell(News::normal("SuccessfulCreate", "created the Pod of this instance")));
+            None => {
                 status.phase = Some(Phase::Scheduling);
-                set(&mut status.conditions, "Ready", "False", "GuestNotRunning", "waiting for a node", now);
+                ready(&mut status, "GuestNotRunning", "waiting for a node", now);
             }
-            None => {}
         }
         set(&mut status.conditions, "Synchronized", "True", "", "", now);
         let why = "Sheaf does not move running VMs between nodes";
         set(&mut status.conditions, "LiveMigratable", "False", "NotMigratable", why, now);
     }
-    // Only while they live: a Pod that is over holds nothing.
-    status.active_pods = pods
-        .iter()
-        .filter(|pod| !is_over(pod))
-        .map(|pod| {
-            (pod.metadata.uid.clone().unwrap_or_default(), node_of(pod).unwrap_or_default().to_string())
-        })
-        .collect();
+    // Only while their VMs may run.
+    let active = pod.filter(|pod| !end::is_over(pod, observed.node));
+    let entry = |pod: &Pod| {
+        (pod.metadata.uid.clone().unwrap_or_default(), end::node_of(pod).unwrap_or_default().to_string())
+    };
+    status.active_pods = active.map(entry).into_iter().collect();
     if let Some(phase) = status.phase.filter(|phase| Some(*phase) != old) {
-        status
-            .phase_transition_timestamps
-            .push(PhaseTransition { phase, phase_transition_timestamp: seconds(now) });
-        actions.extend(news_of(phase, &status).map(Action::Tell));
+        let transition = PhaseTransition { phase, phase_transition_timestamp: seconds(now) };
+        status.phase_transition_timestamps.push(transition);
     }
-    if let Some(node) = &status.node_name
-        && vmi.metadata.labels.as_ref().and_then(|labels| labels.get(NODE_NAME_LABEL)) != Some(node)
-    {
-        actions.push(Action::LabelNode(node.clone()));
-    }
-    if status.interfaces.is_empty() || !pods.is_empty() {
-        status.interfaces = interfaces(vmi, pods.first());
+    if status.interfaces.is_empty() || pod.is_some() {
+        status.interfaces = interfaces(vmi, pod);
     }
     let by_agent = |interface: &InterfaceStatus| {
         interface.info_source.as_deref().is_some_and(|sources| sources.contains(GUEST_AGENT))
@@ -164,76 +232,97 @@ pub fn plan(
         true => set(&mut status.conditions, "AgentConnected", "True", "", "", now),
         false => clear(&mut status.conditions, "AgentConnected"),
     }
-    Ok(Plan { actions, status })
+    status
 }
 
-/// What the Pod says, as an instance says it.
-fn from_pod(status: &mut VirtualMachineInstanceStatus, pod: &Pod, now: Timestamp) {
-    let said = pod.status.clone().unwrap_or_default();
-    let conditions = said.conditions.clone().unwrap_or_default();
+fn ready(status: &mut VirtualMachineInstanceStatus, reason: &str, message: &str, now: Timestamp) {
+    set(&mut status.conditions, "Ready", "False", reason, message, now);
+}
+
+/// What the Pod's status means for the instance.
+fn from_pod(status: &mut VirtualMachineInstanceStatus, pod: &Pod, node: Option<&Node>, now: Timestamp) {
+    let reported = pod.status.clone().unwrap_or_default();
+    let conditions = reported.conditions.clone().unwrap_or_default();
     let condition = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_);
-    let ready = condition("Ready").is_some_and(|condition| condition.status == "True");
-    let node = node_of(pod);
-    status.node_name = node.map(Into::into).or(status.node_name.take());
-    let (why, message) = reason_of(pod);
-    let phase = match said.phase.as_deref() {
-        Some("Succeeded") => Phase::Succeeded,
-        Some("Failed") => Phase::Failed,
-        Some("Running") if ready => Phase::Running,
-        _ if node.is_some() => Phase::Scheduled,
+    let is_ready = condition("Ready").is_some_and(|condition| condition.status == "True");
+    let bound = end::node_of(pod);
+    status.node_name = bound.map(Into::into).or(status.node_name.take());
+    let (reason, message) = reason_of(pod, node);
+    let phase = match reported.phase.as_deref() {
+        Some("Succeeded") if domain_is_gone(pod) => Phase::Succeeded,
+        _ if end::is_over(pod, node) => Phase::Failed,
+        Some("Running") if is_ready => Phase::Running,
+        _ if bound.is_some() => Phase::Scheduled,
         _ => Phase::Scheduling,
     };
     // Never backward: a running guest whose node falls silent still counts as running, though not ready.
     status.phase = Some(status.phase.map_or(phase, |before| before.max(phase)));
-    status.reason = if phase == Phase::Failed { why.clone().or(Some("Failed".into())) } else { None };
+    status.reason = (phase == Phase::Failed).then(|| reason.clone().unwrap_or_else(|| "Failed".into()));
 
-    match condition("PodScheduled") {
-        Some(PodCondition { status: scheduled, reason, message, .. }) if scheduled == "False" => {
-            let (reason, message) =
-                (reason.as_deref().unwrap_or_default(), message.as_deref().unwrap_or_default());
-            set(&mut status.conditions, "PodScheduled", "False", reason, message, now);
+    for (type_, of_pod, when) in
+        [("PodScheduled", "PodScheduled", "False"), ("Paused", PAUSED_CONDITION, "True")]
+    {
+        match condition(of_pod) {
+            Some(PodCondition { status: value, reason, message, .. }) if value == when => {
+                let text = |text: &Option<String>| text.clone().unwrap_or_default();
+                set(&mut status.conditions, type_, when, &text(reason), &text(message), now);
+            }
+            _ => clear(&mut status.conditions, type_),
         }
-        _ => clear(&mut status.conditions, "PodScheduled"),
     }
-    match condition(PAUSED_CONDITION) {
-        Some(PodCondition { status: paused, reason, message, .. }) if paused == "True" => {
-            let (reason, message) =
-                (reason.as_deref().unwrap_or_default(), message.as_deref().unwrap_or_default());
-            set(&mut status.conditions, "Paused", "True", reason, message, now);
-        }
-        _ => clear(&mut status.conditions, "Paused"),
-    }
-    let message = message.unwrap_or_default();
+    let ended = matches!(reported.phase.as_deref(), Some("Succeeded" | "Failed"));
     match phase {
-        Phase::Running if pod.metadata.deletion_timestamp.is_none() => {
-            set(&mut status.conditions, "Ready", "True", "", "", now);
-        }
-        Phase::Succeeded => {
-            set(&mut status.conditions, "Ready", "False", "PodTerminated", "the guest shut down", now)
-        }
+        Phase::Succeeded => ready(status, "PodTerminated", "the guest shut down", now),
         Phase::Failed => {
-            set(&mut status.conditions, "Ready", "False", why.as_deref().unwrap_or("Failed"), &message, now);
+            let message = message.unwrap_or_default();
+            ready(status, reason.as_deref().unwrap_or("Failed"), &message, now);
+        }
+        // It should be gone, or somebody other than the node wrote that it is.
+        _ if bound.is_some() && (ended || is_late(pod, now)) => {
+            ready(status, NODE_SILENT, &end::unconfirmed(pod), now);
         }
         _ if pod.metadata.deletion_timestamp.is_some() => {
-            set(
-                &mut status.conditions,
-                "Ready",
-                "False",
-                "PodTerminating",
-                "the instance is being stopped",
-                now,
-            );
+            ready(status, "PodTerminating", "the instance is being stopped", now);
         }
+        Phase::Running => set(&mut status.conditions, "Ready", "True", "", "", now),
         _ => {
-            let why = why.unwrap_or_else(|| "GuestNotRunning".into());
-            let message = if message.is_empty() { "the guest does not run yet".to_string() } else { message };
-            set(&mut status.conditions, "Ready", "False", &why, &message, now);
+            let reason = reason.unwrap_or_else(|| "GuestNotRunning".into());
+            let message = message.filter(|text| !text.is_empty());
+            ready(status, &reason, message.as_deref().unwrap_or("the guest does not run yet"), now);
         }
     }
 }
 
-/// Why the Pod is as it is, by its own words: reason and message.
-fn reason_of(pod: &Pod) -> (Option<String>, Option<String>) {
+/// When the node of a Pod that is being deleted should have reported its end, in seconds.
+fn deadline(pod: &Pod) -> Option<i64> {
+    let time = pod.metadata.deletion_timestamp.as_ref()?;
+    Some(time.0.as_second().saturating_add(REPORTED_WITHIN))
+}
+
+fn is_late(pod: &Pod, now: Timestamp) -> bool {
+    deadline(pod).is_some_and(|deadline| now.as_second() >= deadline)
+}
+
+fn until_late(pod: &Pod, now: Timestamp) -> Option<Duration> {
+    let left = deadline(pod)?.saturating_sub(now.as_second());
+    u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_secs)
+}
+
+/// Why the Pod is as it is: reason and message.
+fn reason_of(pod: &Pod, node: Option<&Node>) -> (Option<String>, Option<String>) {
+    match end::node_of(pod) {
+        None if pod.metadata.deletion_timestamp.is_some() => {
+            let message = "the Pod of this instance was deleted before it had a node";
+            return (Some("PodDeleted".into()), Some(message.into()));
+        }
+        Some(name) if !domain_is_gone(pod) && node.is_some_and(end::is_out_of_service) => {
+            return (
+                Some("NodeOutOfService".into()),
+                Some(format!("node {name} was declared out of service")),
+            );
+        }
+        _ => {}
+    }
     let Some(status) = &pod.status else { return (None, None) };
     let compute =
         status.container_statuses.iter().flatten().next().and_then(|container| container.state.as_ref());
@@ -252,15 +341,6 @@ fn reason_of(pod: &Pod) -> (Option<String>, Option<String>) {
     (reason, message)
 }
 
-fn is_over(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
-}
-
-fn node_of(pod: &Pod) -> Option<&str> {
-    pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
-}
-
 /// Interfaces of the spec, each with what the node saw of it.
 fn interfaces(vmi: &VirtualMachineInstance, pod: Option<&Pod>) -> Vec<InterfaceStatus> {
     let spec = resolve(&vmi.spec, vmi.metadata.uid.as_deref().unwrap_or_default());
@@ -272,8 +352,9 @@ fn interfaces(vmi: &VirtualMachineInstance, pod: Option<&Pod>) -> Vec<InterfaceS
     };
     let status = |interface: &Interface| {
         let seen = seen.iter().find(|seen| seen.name == interface.name);
+        let addresses = seen.into_iter().flat_map(|seen| &seen.ip_addresses);
         let ip_addresses: Vec<String> =
-            seen.into_iter().flat_map(|seen| &seen.ip_addresses).map(ToString::to_string).collect();
+            addresses.filter(|ip| is_of_a_guest(ip)).take(MOST_ADDRESSES).map(ToString::to_string).collect();
         InterfaceStatus {
             name: Some(interface.name.clone()),
             mac: interface.mac_address.clone(),
@@ -294,19 +375,45 @@ fn of_pod(interface: &Interface, pod: Option<&Pod>) -> SeenInterface {
     }
 }
 
-fn news_of(phase: Phase, status: &VirtualMachineInstanceStatus) -> Option<News> {
+/// Whether this can be the address of a guest; what a guest's agent reports is the guest's to choose.
+fn is_of_a_guest(ip: &IpAddr) -> bool {
+    let local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.to_ipv4_mapped().is_some(),
+    };
+    !(local || ip.is_loopback() || ip.is_unspecified() || ip.is_multicast())
+}
+
+/// What people are told of the change from `before`.
+fn events(
+    before: Option<&VirtualMachineInstanceStatus>,
+    status: &VirtualMachineInstanceStatus,
+) -> Vec<Event> {
     let node = status.node_name.as_deref().unwrap_or("its node");
-    match phase {
-        Phase::Running => Some(News::normal("Started", format!("the guest runs on {node}"))),
-        Phase::Succeeded => Some(News::normal("Stopped", "the guest is off")),
-        Phase::Failed => {
-            let reason = status.reason.as_deref().unwrap_or("Failed");
-            let ready = crate::conditions::find(&status.conditions, "Ready");
-            let message = ready.and_then(|ready| ready.message.as_deref()).unwrap_or("the guest ended");
-            Some(News::warning(reason, format!("{message} (on {node})")))
-        }
-        _ => None,
+    let old = before.and_then(|status| status.phase);
+    let ready = find(&status.conditions, "Ready");
+    let message = ready.and_then(|ready| ready.message.as_deref());
+    let mut events = Vec::new();
+    let silent = |status: &VirtualMachineInstanceStatus| {
+        find(&status.conditions, "Ready").is_some_and(|ready| ready.reason.as_deref() == Some(NODE_SILENT))
+    };
+    if silent(status) && !before.is_some_and(silent) {
+        events.push(Event::warning(NODE_SILENT, message.unwrap_or_default()));
     }
+    match status.phase.filter(|phase| Some(*phase) != old) {
+        Some(Phase::Scheduling) => {
+            events.push(Event::normal("SuccessfulCreate", "created the Pod of this instance"));
+        }
+        Some(Phase::Running) => events.push(Event::normal("Started", format!("the guest runs on {node}"))),
+        Some(Phase::Succeeded) => events.push(Event::normal("Stopped", "the guest is off")),
+        Some(Phase::Failed) => {
+            let reason = status.reason.as_deref().unwrap_or("Failed");
+            let message = message.unwrap_or("the guest ended");
+            events.push(Event::warning(reason, format!("{message} (on {node})")));
+        }
+        _ => {}
+    }
+    events
 }
 
 #[cfg(test)]

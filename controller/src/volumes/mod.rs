@@ -1,10 +1,10 @@
-//! Volumes for VMs: from claims, snapshots and DataVolumes to LocalVolumes of nodes, and back to what their users see.
+//! Volumes for VMs: from claims, snapshots and DataVolumes to LocalVolumes of nodes, and back to their users' statuses.
 //!
-//! Why here: a claim is bound to a node by the scheduler and to a volume by whoever sees the whole cluster; a node sees
-//! its own LocalVolumes alone. One folder a controller: [`capacity`] tells the scheduler of space, [`claim`] makes
-//! volumes and grows them, [`reclaim`] removes what nobody claims, [`snapshot`] and [`datavolume`] serve those kinds.
-//! Whatever takes space of a pool holds [`Booking`] while it looks and takes, so that nothing is promised twice.
-//! Route in: watches. Route out: their plans, done step by step.
+//! Why here: a claim is bound to a node by the scheduler and to a volume by a program that sees the whole cluster; a node
+//! sees its own LocalVolumes alone. One folder a controller: [`capacity`] publishes space for the scheduler, [`claim`] makes
+//! volumes and grows them, [`reclaim`] removes what is not claimed, [`snapshot`] and [`datavolume`] serve those kinds.
+//! Whatever takes space of a pool books it in the [`inventory`], so that nothing is promised twice.
+//! Route in: watches. Route out: their plans, applied step by step.
 
 use std::sync::Arc;
 
@@ -12,63 +12,69 @@ use k8s_openapi::api::{
     core::v1::{PersistentVolume, PersistentVolumeClaim},
     storage::v1::StorageClass,
 };
-use kube::{Api, Client, api::ListParams};
+use kube::{Api, Client};
 use sheaf_api::{
     names::{DEFAULT_POOL, POOL_PARAMETER, VOLUME_DRIVER},
-    storage::{LocalVolume, StoragePool},
+    storage::LocalVolume,
 };
-use tokio::sync::Mutex;
 
 use crate::{
-    object::{Context, RequestError, doing},
-    tell::Teller,
+    events::EventRecorder,
+    object::{RequestError, doing},
 };
+use inventory::Inventory;
 
 pub mod capacity;
 pub mod claim;
 pub mod class;
 pub mod datavolume;
+pub mod inventory;
 pub mod reclaim;
 pub mod room;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod testing;
 
-/// Why a reconciliation stopped; it is tried again.
+/// Why a reconciliation stopped; it is retried.
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
     /// The API server refused or did not answer.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// An object could not be written down.
-    #[error("making an object: {0}")]
+    /// An object could not be composed.
+    #[error("composing an object")]
     Shape(#[from] serde_json::Error),
 }
-
-/// The right to promise space: one at a time has it, from its look at what is left until it took.
-pub type Booking = Arc<Mutex<()>>;
 
 /// What the controllers of this room work with.
 pub struct Shared {
     /// The API server.
     pub client: Client,
     /// Events.
-    pub teller: Teller,
-    /// The right to promise space.
-    pub booking: Booking,
+    pub events: EventRecorder,
+    /// All pools and volumes, and what was booked.
+    pub inventory: Arc<Inventory>,
 }
 
 /// Runs all of them until dropped.
 pub async fn run(client: Client) {
-    let Context { client, teller } = Context::new(client);
-    let shared = Arc::new(Shared { client: client.clone(), teller, booking: Booking::default() });
-    tokio::join!(
-        capacity::run(client),
-        claim::run(shared.clone()),
-        reclaim::run(shared.clone()),
-        snapshot::run(shared.clone()),
-        datavolume::run(shared),
-    );
+    let (inventory, follow) = Inventory::watch(&client);
+    let shared = Arc::new(Shared {
+        events: EventRecorder::new(client.clone()),
+        inventory: inventory.clone(),
+        client: client.clone(),
+    });
+    let controllers = async {
+        inventory.ready().await;
+        tokio::join!(
+            capacity::run(client, inventory.clone()),
+            claim::run(shared.clone()),
+            reclaim::run(shared.clone()),
+            snapshot::run(shared.clone()),
+            datavolume::run(shared),
+        );
+    };
+    tokio::join!(follow, controllers);
 }
 
 /// Whether volumes of this class are ours to make.
@@ -103,14 +109,7 @@ pub fn annotation<'a, K: kube::Resource>(object: &'a K, name: &str) -> Option<&'
     object.meta().annotations.as_ref()?.get(name).map(String::as_str)
 }
 
-/// Every LocalVolume, asked of the API server anew: the base of every booking.
-pub async fn all_volumes(client: &Client) -> Result<Vec<LocalVolume>, RequestError> {
-    let listed = Api::<LocalVolume>::all(client.clone()).list(&ListParams::default()).await;
-    listed.map(|list| list.items).map_err(doing("listing LocalVolumes"))
-}
-
-/// Every StoragePool.
-pub async fn all_pools(client: &Client) -> Result<Vec<StoragePool>, RequestError> {
-    let listed = Api::<StoragePool>::all(client.clone()).list(&ListParams::default()).await;
-    listed.map(|list| list.items).map_err(doing("listing StoragePools"))
+/// The LocalVolume of that name, read anew.
+pub async fn local_volume(client: &Client, name: &str) -> Result<Option<LocalVolume>, RequestError> {
+    Api::all(client.clone()).get_opt(name).await.map_err(doing("reading a LocalVolume"))
 }

@@ -1,8 +1,10 @@
 //! How much of a pool may still be promised.
 //!
-//! Why here: the scheduler is told of it and every booking is held against it, so both must count alike. A volume counts
+//! Why here: the scheduler's figures and every booking are computed from it, so both must count alike. A volume counts
 //! with all that it may come to hold, a snapshot with the whole of its origin, which may come to differ from it in every
 //! block: a pool runs full only by what is not Sheaf's. Route in: a StoragePool and all LocalVolumes. Route out: [`Room`].
+
+use std::borrow::Borrow;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use sheaf_api::{
@@ -40,13 +42,13 @@ pub struct Room {
 
 impl Room {
     /// What is left of `pool`, of which `volumes` are a part; other pools' volumes do not count.
-    pub fn of(pool: &StoragePool, volumes: &[LocalVolume]) -> Self {
+    pub fn of<V: Borrow<LocalVolume>>(pool: &StoragePool, volumes: &[V]) -> Self {
         let status = pool.status.clone().unwrap_or_default();
         let closed = match status.phase {
             _ if pool.spec.eviction_requested => Some("it is being emptied"),
             Some(PoolPhase::Ready | PoolPhase::Degraded) => None,
             Some(PoolPhase::Full) => Some("it is full"),
-            Some(PoolPhase::Failed) => Some("it does not work"),
+            Some(PoolPhase::Failed) => Some("it failed"),
             Some(PoolPhase::Pending) | None => Some("it is not ready yet"),
         };
         let count =
@@ -65,7 +67,7 @@ impl Room {
         match self.closed {
             Some(why) => Err(format!("{name} takes no volumes: {why}")),
             None if bytes > self.left => Err(format!(
-                "{name} has {} left to promise, and {} are asked for",
+                "{name} has {} free, and {} are requested",
                 Amount::of_bytes(self.left).as_str(),
                 Amount::of_bytes(bytes).as_str()
             )),
@@ -75,11 +77,11 @@ impl Room {
 }
 
 /// All that the volumes of a pool may come to hold.
-fn promised(pool: &StoragePool, volumes: &[LocalVolume]) -> u64 {
+fn promised<V: Borrow<LocalVolume>>(pool: &StoragePool, volumes: &[V]) -> u64 {
     let of_pool = |volume: &&LocalVolume| {
         volume.spec.node_name == pool.spec.node_name && volume.spec.pool == pool.spec.pool
     };
-    volumes.iter().filter(of_pool).map(size).fold(0, u64::saturating_add)
+    volumes.iter().map(Borrow::borrow).filter(of_pool).map(size).fold(0, u64::saturating_add)
 }
 
 /// What a volume is, or is to become, in bytes.
@@ -89,8 +91,8 @@ pub fn size(volume: &LocalVolume) -> u64 {
 }
 
 /// The pool called `name` on `node`.
-pub fn find<'a>(pools: &'a [StoragePool], node: &str, name: &str) -> Option<&'a StoragePool> {
-    pools.iter().find(|pool| pool.spec.node_name == node && pool.spec.pool == name)
+pub fn find<'a, P: Borrow<StoragePool>>(pools: &'a [P], node: &str, name: &str) -> Option<&'a StoragePool> {
+    pools.iter().map(Borrow::borrow).find(|pool| pool.spec.node_name == node && pool.spec.pool == name)
 }
 
 #[cfg(test)]
@@ -107,7 +109,7 @@ mod tests {
         assert_eq!(room.fits(3 * GIB, &pool), Ok(()));
         assert_eq!(
             room.fits(3 * GIB + 1, &pool).unwrap_err(),
-            "pool default of n1 has 3Gi left to promise, and 3221225473 are asked for"
+            "pool default of n1 has 3Gi free, and 3221225473 are requested"
         );
     }
 
@@ -115,7 +117,7 @@ mod tests {
     fn a_reserve_is_never_promised_and_neither_is_what_others_wrote() {
         let mut pool = pool("n1", 10 * GIB);
         pool.spec.reserved = Some(Amount::of_bytes(GIB));
-        assert_eq!(Room::of(&pool, &[]).left, 9 * GIB);
+        assert_eq!(Room::of::<LocalVolume>(&pool, &[]).left, 9 * GIB);
         pool.status.as_mut().unwrap().free_bytes = Some(5 * GIB as i64);
         assert_eq!(Room::of(&pool, &[volume("a", "n1", 2 * GIB)]).left, 4 * GIB);
     }
@@ -124,7 +126,7 @@ mod tests {
     fn a_pool_that_is_emptied_or_does_not_work_has_no_room() {
         let mut pool = pool("n1", 10 * GIB);
         pool.spec.eviction_requested = true;
-        let room = Room::of(&pool, &[]);
+        let room = Room::of::<LocalVolume>(&pool, &[]);
         assert_eq!(room.left, 0);
         assert_eq!(
             room.fits(1, &pool).unwrap_err(),
@@ -132,9 +134,9 @@ mod tests {
         );
         pool.spec.eviction_requested = false;
         pool.status.as_mut().unwrap().phase = Some(PoolPhase::Failed);
-        assert_eq!(Room::of(&pool, &[]).left, 0);
+        assert_eq!(Room::of::<LocalVolume>(&pool, &[]).left, 0);
         pool.status = None;
-        assert_eq!(Room::of(&pool, &[]).closed, Some("it is not ready yet"));
+        assert_eq!(Room::of::<LocalVolume>(&pool, &[]).closed, Some("it is not ready yet"));
     }
 
     #[test]

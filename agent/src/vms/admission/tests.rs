@@ -40,12 +40,12 @@ fn a_field_that_would_not_be_honoured_is_refused_by_its_path() {
 #[test]
 fn paths_outside_the_two_folders_and_links_out_of_them_are_refused() {
     let volume = |path: &str| json!({"name": "d", "hostDisk": {"path": path, "type": "Disk"}});
-    for path in ["/etc/shadow", "/data/disks/../../etc/shadow"] {
+    for path in ["/etc/shadow", "/data/disks/default/../../etc/shadow", "/data/disks/other/db.raw"] {
         let (reason, message) = why(admit_volume(volume(path)));
         assert_eq!(reason, "InvalidSpec");
         assert!(message.contains("is not allowed"), "{message}");
     }
-    let (reason, message) = why(admit_volume(volume("/data/disks/link.raw")));
+    let (reason, message) = why(admit_volume(volume("/data/disks/default/link.raw")));
     assert_eq!(reason, "InvalidSpec");
     assert!(message.ends_with("leads to /etc/shadow, out of its folder"), "{message}");
 }
@@ -65,11 +65,11 @@ fn an_image_is_used_when_verified_awaited_when_expected_and_refused_when_unknown
 
 #[test]
 fn a_disk_is_created_only_when_asked_with_a_capacity() {
-    let volume = |kind: &str, capacity: serde_json::Value| json!({"name": "d", "hostDisk": {"path": "/data/disks/new.raw", "type": kind, "capacity": capacity}});
+    let volume = |kind: &str, capacity: serde_json::Value| json!({"name": "d", "hostDisk": {"path": "/data/disks/default/new.raw", "type": kind, "capacity": capacity}});
     assert_eq!(why(admit_volume(volume("Disk", json!(null)))).0, "DiskNotPresent");
     assert_eq!(why(admit_volume(volume("DiskOrCreate", json!(null)))).0, "InvalidSpec");
     let Verdict::Accept(guest) = admit_volume(volume("DiskOrCreate", json!("10Mi"))) else { panic!() };
-    let path = "/data/disks/new.raw".into();
+    let path = "/data/disks/default/new.raw".into();
     assert_eq!(guest.disks[0].source, Source::InPlace { path, format: Format::Raw, create: Some(10 << 20) });
 }
 

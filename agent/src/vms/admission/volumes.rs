@@ -19,7 +19,7 @@ pub(super) fn source(volume: &Volume, placed: &PlacedVmi, pod: &Pod, facts: &Fac
     let claim = volume.claim().filter(|_| claims.iter().filter(|is| ***is).count() == 1);
     match (claim, &volume.host_disk, &volume.empty_disk, &volume.cloud_init_no_cloud) {
         (Some(name), None, None, None) => claimed(&volume.name, name, pod, facts),
-        (None, Some(disk), None, None) => host_disk(&volume.name, disk, facts),
+        (None, Some(disk), None, None) => host_disk(&volume.name, disk, &placed.namespace, facts),
         (None, None, Some(empty), None) => Ok(Source::Empty(bytes(&volume.name, &empty.capacity)?)),
         (None, None, None, Some(cloud_init)) => {
             let hostname = placed.spec.hostname.clone().unwrap_or_else(|| placed.name.clone());
@@ -77,8 +77,8 @@ fn bytes(volume: &str, capacity: &sheaf_api::Amount) -> Check<u64> {
     Ok(bytes.max(1).next_multiple_of(MIB))
 }
 
-fn host_disk(volume: &str, disk: &HostDisk, facts: &Facts) -> Check<Source> {
-    let place = place(&disk.path).map_err(|error| invalid(format!("volume {volume}: {error}")))?;
+fn host_disk(volume: &str, disk: &HostDisk, namespace: &str, facts: &Facts) -> Check<Source> {
+    let place = place(&disk.path, namespace).map_err(|error| invalid(format!("volume {volume}: {error}")))?;
     let capacity = disk.capacity.as_ref().map(|capacity| bytes(volume, capacity)).transpose()?;
     let file = facts.files.get(&disk.path).cloned().unwrap_or(FileFact::Missing);
     if let FileFact::Elsewhere(real) = &file {

@@ -7,6 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 
 use super::{CrdError, add_rules, rule::Rule, tidy};
+use crate::cluster_config::{self, ClusterConfig};
 use crate::network::NetworkAttachmentDefinition;
 use crate::node_network::{self, NodeNetworkEnactment, NodeNetworkPolicy, NodeNetworkState};
 use crate::storage::{self, BlockDevice, LocalVolume, StoragePool};
@@ -14,6 +15,7 @@ use crate::storage::{self, BlockDevice, LocalVolume, StoragePool};
 /// All of them.
 pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
     Ok(vec![
+        finish("ClusterConfig", ClusterConfig::crd(), cluster_config::RULES)?,
         finish("BlockDevice", BlockDevice::crd(), storage::rules::BLOCK_DEVICE)?,
         finish("StoragePool", StoragePool::crd(), storage::rules::STORAGE_POOL)?,
         finish("LocalVolume", LocalVolume::crd(), storage::rules::LOCAL_VOLUME)?,

@@ -171,6 +171,27 @@ pub const INSTANCE: &[Rule] = &[
         reason: Reason::Invalid,
     },
     Rule {
+        at: "domain",
+        rule: "!has(self.memory) || !has(self.memory.guest) || !has(self.resources) || !has(self.resources.requests) || \
+               !('memory' in self.resources.requests) || !isQuantity(string(self.memory.guest)) || \
+               !isQuantity(string(self.resources.requests['memory'])) || \
+               quantity(string(self.resources.requests['memory'])).compareTo(quantity(string(self.memory.guest))) >= 0",
+        says: "resources.requests.memory is less than memory.guest: all of a guest's memory is set aside on its node; remove \
+               the request (an administrator may set memoryOvercommitPercent in ClusterConfig cluster)",
+        field: ".resources",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain",
+        rule: "!has(self.memory) || !has(self.memory.guest) || !has(self.resources) || !has(self.resources.limits) || \
+               !('memory' in self.resources.limits) || !isQuantity(string(self.memory.guest)) || \
+               !isQuantity(string(self.resources.limits['memory'])) || \
+               quantity(string(self.resources.limits['memory'])).compareTo(quantity(string(self.memory.guest))) >= 0",
+        says: "resources.limits.memory is less than memory.guest: the VM would be killed; raise or remove the limit",
+        field: ".resources",
+        reason: Reason::Invalid,
+    },
+    Rule {
         at: "domain.cpu",
         rule: "self.?sockets.orValue(1) * self.?cores.orValue(1) * self.?threads.orValue(1) <= 512",
         says: "sockets × cores × threads is more than 512 virtual CPUs",
@@ -211,7 +232,7 @@ pub const INSTANCE: &[Rule] = &[
     Rule {
         at: "domain.devices.disks[]",
         rule: "!has(self.cdrom) || !has(self.cdrom.bus) || self.cdrom.bus in ['sata', 'scsi', 'usb']",
-        says: "a cdrom can not be on the virtio bus; use sata, scsi or usb",
+        says: "a cdrom cannot be on the virtio bus; use sata, scsi or usb",
         field: ".cdrom",
         reason: Reason::Invalid,
     },
@@ -235,16 +256,16 @@ pub const INSTANCE: &[Rule] = &[
     Rule {
         at: "volumes[].hostDisk",
         rule: "self.path.matches('^/data/(images/[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?|\
-               disks(/[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)+)$')",
-        says: "use /data/images/<name> for a base image of the node or /data/disks/<file> for a disk that is \
-             written in place",
+               disks(/[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?){2,})$')",
+        says: "use /data/images/<name> for a base image of the node or /data/disks/<namespace>/<file> for a disk that \
+             is written in place",
         field: ".path",
         reason: Reason::Invalid,
     },
     Rule {
         at: "volumes[].hostDisk",
         rule: "!(self.path.startsWith('/data/images/') && self.type == 'DiskOrCreate')",
-        says: "a base image can not be created by a VM; use type: Disk",
+        says: "a base image cannot be created by a VM; use type: Disk",
         field: ".type",
         reason: Reason::Invalid,
     },

@@ -1,4 +1,4 @@
-//! Every run strategy as a table: what is done in each state of the instance, and what is said.
+//! Every run strategy as a table: what is done in each state of the instance, and the status.
 
 use serde_json::{Value, json};
 
@@ -41,6 +41,11 @@ fn vmi(phase: &str, ran: Option<i64>) -> VirtualMachineInstance {
     }
     vmi.status = serde_json::from_value(json!({"phase": phase, "phaseTransitionTimestamps": times})).unwrap();
     vmi
+}
+
+/// What is done beside writing the status.
+fn done(plan: &Plan) -> Vec<&Action> {
+    plan.actions.iter().filter(|action| !matches!(action, Action::WriteStatus(_))).collect()
 }
 
 fn starts(plan: &Plan) -> bool {
@@ -111,7 +116,7 @@ fn failing_starts_wait_ever_longer_and_say_so() {
     assert_eq!(repeated.status.start_failure, Some(failure));
     let waiting = plan(&again, None, now());
     assert_eq!(waiting.status.printable_status, Some(PrintableStatus::CrashLoopBackOff));
-    assert_eq!(waiting.again, Some(Duration::from_secs(10)));
+    assert_eq!(waiting.requeue, Some(Duration::from_secs(10)));
     assert!(!starts(&waiting));
     assert!(starts(&plan(&again, None, Timestamp::from_second(NOW + 10).unwrap())));
 }
@@ -137,7 +142,7 @@ fn a_stable_run_ends_the_row_of_failures() {
         || vm("Always", json!({"startFailure": {"consecutiveFailCount": 3, "lastFailedVMIUID": "other"}}));
     let young = plan(&failing(), Some(&vmi("Running", Some(20))), now());
     assert!(young.status.start_failure.is_some());
-    assert_eq!(young.again, Some(Duration::from_secs(40)));
+    assert_eq!(young.requeue, Some(Duration::from_secs(40)));
     assert_eq!(plan(&failing(), Some(&vmi("Running", Some(60))), now()).status.start_failure, None);
 }
 
@@ -155,15 +160,15 @@ fn a_deleted_vm_stops_its_instance_first_and_goes_last() {
     let mut deleted = vm("Always", json!({}));
     deleted.metadata.deletion_timestamp = Some(seconds(now()));
     assert!(stops(&plan(&deleted, Some(&vmi("Running", Some(5))), now())));
-    assert_eq!(plan(&deleted, None, now()).actions, [Action::Release]);
+    assert_eq!(done(&plan(&deleted, None, now())), [&Action::RemoveFinalizer]);
 }
 
 #[test]
-fn an_instance_of_somebody_else_is_not_touched() {
+fn an_instance_of_another_owner_is_not_touched() {
     let mut foreign = vmi("Running", Some(500));
     foreign.metadata.owner_references = None;
     let plan = plan(&vm("Halted", json!({})), Some(&foreign), now());
-    assert!(plan.actions.is_empty());
+    assert!(done(&plan).is_empty());
     assert_eq!(find(&plan.status.conditions, "Failure").unwrap().reason.as_deref(), Some("NameTaken"));
 }
 
@@ -191,12 +196,12 @@ fn with_disk(phase: &str) -> (VirtualMachine, Vec<DataVolume>) {
 fn a_vm_makes_its_disks_before_it_starts_and_even_if_it_does_not() {
     let (mut vm, disks) = with_disk("Succeeded");
     let first = plan(&vm, None, now());
-    assert!(matches!(first.actions.as_slice(), [Action::CreateDisk(_)]), "{first:?}");
+    assert!(matches!(done(&first).as_slice(), [Action::CreateDisk(_)]), "{first:?}");
     assert_eq!(first.status.printable_status, Some(PrintableStatus::Provisioning));
     assert!(starts(&super::plan(&vm, None, &disks, now())));
     vm.spec.run_strategy = Some(RunStrategy::Halted);
     let halted = plan(&vm, None, now());
-    assert!(matches!(halted.actions.as_slice(), [Action::CreateDisk(_)]), "{halted:?}");
+    assert!(matches!(done(&halted).as_slice(), [Action::CreateDisk(_)]), "{halted:?}");
     assert_eq!(halted.status.printable_status, Some(PrintableStatus::Stopped));
 }
 
@@ -220,4 +225,53 @@ fn a_vm_whose_disk_failed_does_not_start_and_says_why() {
     assert_eq!(plan.status.printable_status, Some(PrintableStatus::DataVolumeError));
     let failure = find(&plan.status.conditions, "Failure").unwrap();
     assert_eq!(failure.message.as_deref(), Some("DataVolume root failed: "));
+}
+
+#[test]
+fn the_status_is_written_before_an_instance_is_deleted_and_after_one_was_made() {
+    let order = |plan: Plan| {
+        let place = |wanted: fn(&Action) -> bool| plan.actions.iter().position(wanted);
+        (
+            place(|action| matches!(action, Action::WriteStatus(_))),
+            place(|action| matches!(action, Action::Start(_) | Action::Stop { .. })),
+        )
+    };
+    let (written, stopped) = order(plan(&vm("Always", json!({})), Some(&vmi("Failed", None)), now()));
+    assert!(written.unwrap() < stopped.unwrap());
+    let (written, started) = order(plan(&vm("Always", json!({})), None, now()));
+    assert!(started.unwrap() < written.unwrap());
+}
+
+#[test]
+fn a_vm_whose_node_is_silent_is_unknown() {
+    let mut silent = vmi("Running", Some(500));
+    silent.status.as_mut().unwrap().conditions =
+        serde_json::from_value(json!([{"type": "Ready", "status": "False", "reason": "NodeUnreachable"}]))
+            .unwrap();
+    let printable = |vmi: &VirtualMachineInstance| {
+        plan(&vm("Always", json!({})), Some(vmi), now()).status.printable_status
+    };
+    assert_eq!(printable(&silent), Some(PrintableStatus::Unknown));
+    silent.metadata.deletion_timestamp = Some(seconds(now()));
+    assert_eq!(printable(&silent), Some(PrintableStatus::Unknown));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_status_that_was_ever_stored_and_no_clock_makes_the_plan_panic(
+        count in proptest::num::u32::ANY, retry in 0i64..250_000_000_000,
+        clock in 0i64..250_000_000_000, ran in -200_000_000_000i64..1_000_000_000,
+        phase in proptest::sample::select(vec!["Pending", "Running", "Succeeded", "Failed"]),
+        strategy in proptest::sample::select(vec!["Always", "Halted", "Manual", "RerunOnFailure", "Once"]),
+    ) {
+        let Ok(retry) = Timestamp::from_second(retry) else { return Ok(()) };
+        let Ok(clock) = Timestamp::from_second(clock) else { return Ok(()) };
+        let status = json!({"startFailure": {"consecutiveFailCount": count, "retryAfterTimestamp": seconds(retry)}});
+        let vm = vm(strategy, status);
+        let started = Timestamp::from_second(NOW.saturating_sub(ran)).is_ok().then_some(ran);
+        for vmi in [None, Some(vmi(phase, started))] {
+            let plan = plan(&vm, vmi.as_ref(), clock);
+            proptest::prop_assert!(plan.requeue.is_none_or(|wait| wait <= Duration::from_secs(300)), "{:?}", plan.requeue);
+        }
+    }
 }

@@ -1,73 +1,61 @@
-//! Controller of capacities: tells kube-scheduler how much room each node has.
+//! Controller of capacities: publishes how much room each node has, for kube-scheduler.
 //!
-//! Reads: StoragePools, LocalVolumes, StorageClasses. Owns: the CSIStorageCapacities of our classes, in the controller's
-//! namespace. Never touches: pools, volumes, claims. Route in: any change of what it reads, all of it read anew.
-//! Route out: [`plan`].
+//! Reads: the inventory of pools and volumes, StorageClasses. Owns: the CSIStorageCapacities of our classes, in the
+//! controller's namespace. Never touches: pools, volumes, claims. Route in: any change of what it reads. Route out:
+//! [`plan`].
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt, stream};
+use futures::StreamExt;
 use k8s_openapi::api::storage::v1::{CSIStorageCapacity, StorageClass};
 use kube::{
-    Api, Client, Resource,
+    Api, Client,
     api::{DeleteParams, ListParams, Patch, PatchParams},
-    runtime::watcher,
+    runtime::{WatchStreamExt, watcher},
 };
-use sheaf_api::{
-    names::{CONTROLLER_MANAGER, SYSTEM_NAMESPACE},
-    storage::{LocalVolume, StoragePool},
-};
+use sheaf_api::names::{CONTROLLER_MANAGER, SYSTEM_NAMESPACE};
 
+use super::inventory::Inventory;
 use crate::{
-    object::{RequestError, doing, gone},
+    object::{RequestError, chain, doing, ok_if_gone},
     volumes::VolumeError,
 };
 
 pub mod plan;
 
-/// Changes that come together are told together.
-const TOGETHER: Duration = Duration::from_millis(100);
-/// Between two looks without a change: what somebody else took away comes back.
-const ANEW: Duration = Duration::from_secs(60);
+/// Changes within this time are published together.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+/// Between two reconciliations without a change: what somebody else deleted is made again.
+const RESYNC: Duration = Duration::from_secs(60);
 
 /// Runs until dropped.
-pub async fn run(client: Client) {
-    let mut changes = stream::select_all([
-        changes(Api::<StoragePool>::all(client.clone())),
-        changes(Api::<LocalVolume>::all(client.clone())),
-        changes(Api::<StorageClass>::all(client.clone())),
-    ]);
+pub async fn run(client: Client, inventory: Arc<Inventory>) {
+    let mut changes = inventory.changes();
+    let mut classes = watcher(Api::<StorageClass>::all(client.clone()), watcher::Config::default())
+        .default_backoff()
+        .boxed();
     loop {
-        // Whatever ends the wait, the answer is the same: look.
-        let _ = tokio::time::timeout(ANEW, changes.next()).await;
-        let end = tokio::time::Instant::now() + TOGETHER;
-        while tokio::time::timeout_at(end, changes.next()).await.is_ok() {}
-        if let Err(error) = tell(&client).await {
-            tracing::warn!("capacity: {error}");
+        if let Err(error) = publish(&client, &inventory).await {
+            tracing::warn!("capacity: {}", chain(&error));
         }
+        tokio::select! {
+            _ = changes.changed() => {}
+            _ = classes.next() => {}
+            () = tokio::time::sleep(RESYNC) => {}
+        }
+        tokio::time::sleep(DEBOUNCE).await; // more changes may follow
+        changes.mark_unchanged();
     }
 }
 
-/// Something for every change, and for every failure to watch.
-fn changes<K>(api: Api<K>) -> stream::BoxStream<'static, ()>
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + serde::de::DeserializeOwned + 'static,
-{
-    use kube::runtime::WatchStreamExt;
-    watcher(api, watcher::Config::default()).default_backoff().map(drop).boxed()
-}
-
-async fn tell(client: &Client) -> Result<(), VolumeError> {
-    let every = ListParams::default();
+async fn publish(client: &Client, inventory: &Inventory) -> Result<(), VolumeError> {
     let classes: Api<StorageClass> = Api::all(client.clone());
-    let pools: Api<StoragePool> = Api::all(client.clone());
-    let volumes: Api<LocalVolume> = Api::all(client.clone());
     let capacities: Api<CSIStorageCapacity> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let ours = ListParams::default().labels(&format!("{}={CONTROLLER_MANAGER}", plan::OWNER_LABEL));
     let actions = plan::plan(
-        &classes.list(&every).await.map_err(doing("listing StorageClasses"))?.items,
-        &pools.list(&every).await.map_err(doing("listing StoragePools"))?.items,
-        &volumes.list(&every).await.map_err(doing("listing LocalVolumes"))?.items,
+        &classes.list(&ListParams::default()).await.map_err(doing("listing StorageClasses"))?.items,
+        &inventory.pools(),
+        &inventory.volumes(),
         &capacities.list(&ours).await.map_err(doing("listing CSIStorageCapacities"))?.items,
     )?;
     for action in &actions {
@@ -84,7 +72,7 @@ async fn apply(capacities: &Api<CSIStorageCapacity>, action: &plan::Action) -> R
             let applied = capacities.patch(name, &how, &Patch::Apply(one)).await;
             applied.map(drop).map_err(doing("applying a CSIStorageCapacity"))
         }
-        plan::Action::Delete(name) => gone(capacities.delete(name, &DeleteParams::default()).await.map(drop))
+        plan::Action::Delete(name) => ok_if_gone(capacities.delete(name, &DeleteParams::default()).await)
             .map_err(doing("deleting a CSIStorageCapacity")),
     }
 }

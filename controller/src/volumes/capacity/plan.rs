@@ -1,8 +1,10 @@
-//! Decides what the scheduler is told of each node's space.
+//! Decides what is published of each node's space.
 //!
 //! Why here: pure, so that every way a pool can be is a test. One CSIStorageCapacity for each StorageClass of ours and
 //! each node with its pool; a node without one has no room for claims of that class. Route in: classes, pools, volumes,
-//! and what was told before. Route out: what is told anew, and what no longer.
+//! and what is published. Route out: what is to be applied and deleted.
+
+use std::borrow::Borrow;
 
 use k8s_openapi::api::storage::v1::{CSIStorageCapacity, StorageClass};
 use serde_json::json;
@@ -15,7 +17,7 @@ use uuid::Uuid;
 
 use crate::volumes::{is_ours, pool_of, room::Room};
 
-/// Label of what this controller tells.
+/// Label of what this controller publishes.
 pub const OWNER_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The longest name of an object.
 const NAME_MAX: usize = 253;
@@ -23,22 +25,22 @@ const NAME_MAX: usize = 253;
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Tell this.
+    /// Publish this.
     Apply(Box<CSIStorageCapacity>),
-    /// Take this back.
+    /// Delete this.
     Delete(String),
 }
 
 /// Decides.
 pub fn plan(
     classes: &[StorageClass],
-    pools: &[StoragePool],
-    volumes: &[LocalVolume],
-    told: &[CSIStorageCapacity],
+    pools: &[impl Borrow<StoragePool>],
+    volumes: &[impl Borrow<LocalVolume>],
+    published: &[CSIStorageCapacity],
 ) -> Result<Vec<Action>, serde_json::Error> {
     let mut wanted = Vec::new();
     for class in classes.iter().filter(|class| is_ours(class)) {
-        for pool in pools.iter().filter(|pool| pool.spec.pool == pool_of(class)) {
+        for pool in pools.iter().map(Borrow::borrow).filter(|pool| pool.spec.pool == pool_of(class)) {
             wanted.push(capacity(class, pool, Room::of(pool, volumes).left)?);
         }
     }
@@ -48,14 +50,15 @@ pub fn plan(
     let find = |list: &[CSIStorageCapacity], name: &Option<String>| {
         list.iter().find(|one| one.metadata.name == *name).cloned()
     };
-    let mut actions: Vec<Action> = told
+    let mut actions: Vec<Action> = published
         .iter()
         .filter(|one| find(&wanted, &one.metadata.name).is_none())
         .map(|one| Action::Delete(one.metadata.name.clone().unwrap_or_default()))
         .collect();
-    let news =
-        |one: &CSIStorageCapacity| find(told, &one.metadata.name).is_none_or(|before| !same(&before, one));
-    actions.extend(wanted.into_iter().filter(news).map(|one| Action::Apply(Box::new(one))));
+    let changed = |one: &CSIStorageCapacity| {
+        find(published, &one.metadata.name).is_none_or(|before| !same(&before, one))
+    };
+    actions.extend(wanted.into_iter().filter(changed).map(|one| Action::Apply(Box::new(one))));
     Ok(actions)
 }
 
@@ -95,29 +98,34 @@ mod tests {
     use super::*;
     use crate::volumes::testing::{GIB, class, pool, volume};
 
-    fn told(actions: &[Action]) -> Vec<CSIStorageCapacity> {
-        let applied = |action: &Action| match action {
+    const NONE: &[LocalVolume] = &[];
+
+    fn applied(actions: &[Action]) -> Vec<CSIStorageCapacity> {
+        let capacity = |action: &Action| match action {
             Action::Apply(one) => Some(CSIStorageCapacity::clone(one)),
             Action::Delete(_) => None,
         };
-        actions.iter().filter_map(applied).collect()
+        actions.iter().filter_map(capacity).collect()
     }
 
     #[test]
-    fn every_node_with_a_pool_of_the_class_is_told_with_what_is_left() {
+    fn every_node_with_a_pool_of_the_class_is_published_with_what_is_left() {
         let pools = [pool("n1", 10 * GIB), pool("n2", 5 * GIB)];
         let actions = plan(&[class()], &pools, &[volume("a", "n1", 4 * GIB)], &[]).unwrap();
-        let said = serde_json::to_value(told(&actions)).unwrap();
-        assert_eq!(said[0]["metadata"]["name"], "sheaf.n1");
-        assert_eq!(said[0]["nodeTopology"], json!({"matchLabels": {"kubernetes.io/hostname": "n1"}}));
-        assert_eq!((&said[0]["capacity"], &said[0]["maximumVolumeSize"]), (&json!("6Gi"), &json!("6Gi")));
-        assert_eq!(said[1]["capacity"], "5Gi");
+        let published = serde_json::to_value(applied(&actions)).unwrap();
+        assert_eq!(published[0]["metadata"]["name"], "sheaf.n1");
+        assert_eq!(published[0]["nodeTopology"], json!({"matchLabels": {"kubernetes.io/hostname": "n1"}}));
+        assert_eq!(
+            (&published[0]["capacity"], &published[0]["maximumVolumeSize"]),
+            (&json!("6Gi"), &json!("6Gi"))
+        );
+        assert_eq!(published[1]["capacity"], "5Gi");
     }
 
     #[test]
-    fn what_did_not_change_is_not_told_again_and_what_is_gone_is_taken_back() {
-        let before = told(&plan(&[class()], &[pool("n1", GIB), pool("n2", GIB)], &[], &[]).unwrap());
-        let actions = plan(&[class()], &[pool("n1", GIB)], &[], &before).unwrap();
+    fn what_did_not_change_is_not_applied_again_and_what_is_gone_is_deleted() {
+        let before = applied(&plan(&[class()], &[pool("n1", GIB), pool("n2", GIB)], NONE, &[]).unwrap());
+        let actions = plan(&[class()], &[pool("n1", GIB)], NONE, &before).unwrap();
         assert_eq!(actions, [Action::Delete("sheaf.n2".into())]);
     }
 
@@ -127,7 +135,7 @@ mod tests {
         foreign.provisioner = "rancher.io/local-path".into();
         let mut fast = class();
         fast.parameters = Some([("pool".to_string(), "fast".to_string())].into());
-        assert_eq!(plan(&[foreign, fast], &[pool("n1", GIB)], &[], &[]).unwrap(), []);
+        assert_eq!(plan(&[foreign, fast], &[pool("n1", GIB)], NONE, &[]).unwrap(), []);
     }
 
     #[test]

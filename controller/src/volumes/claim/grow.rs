@@ -9,45 +9,44 @@ use k8s_openapi::{
     api::core::v1::{PersistentVolumeClaimCondition, PersistentVolumeClaimStatus},
     jiff::Timestamp,
 };
-use sheaf_api::storage::local_volume::RESIZED;
+use sheaf_api::storage::{LocalVolume, local_volume::RESIZED};
 
-use super::plan::{Action, Plan, Seen, requested};
+use super::plan::{Action, Observed, Plan, requested};
 use crate::{
     conditions::seconds,
-    tell::News,
+    events::Event,
     volumes::{
         handle,
         room::{self, Room},
     },
 };
 
-/// Until it is looked at again whether there is space.
+/// Until it is checked again whether there is space.
 const WAIT: Duration = Duration::from_secs(15);
 /// A claim's condition while it grows.
 const RESIZING: &str = "Resizing";
-/// A claim's condition while it can not.
+/// A claim's condition while it cannot.
 const ERROR: &str = "ControllerResizeError";
 
 /// Decides.
-pub fn plan(seen: &Seen, now: Timestamp) -> Plan {
+pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    let bound = seen.claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
-    let (true, Some(persistent)) = (bound, seen.persistent) else { return plan };
-    let volume = handle(persistent).and_then(|handle| {
-        seen.volumes.iter().find(|volume| volume.metadata.name.as_deref() == Some(handle))
-    });
-    let Some(volume) = volume else { return plan };
+    let bound = observed.claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
+    let (true, Some(persistent)) = (bound, observed.persistent) else { return plan };
+    let handle = handle(persistent);
+    let of_claim = |volume: &&LocalVolume| handle.is_some() && volume.metadata.name.as_deref() == handle;
+    let Some(volume) = observed.volume.filter(of_claim) else { return plan };
     let name = volume.metadata.name.clone().unwrap_or_default();
-    let before = seen.claim.status.clone().unwrap_or_default();
+    let before = observed.claim.status.clone().unwrap_or_default();
     let mut status = before.clone();
 
-    let want = room::extents(room::bytes(requested(seen.claim)));
+    let want = room::extents(room::bytes(requested(observed.claim)));
     let made = volume.status.as_ref().and_then(|status| status.size_bytes).unwrap_or_default();
     if room::extents(volume.spec.size_bytes) < want {
         let more = want.saturating_sub(room::size(volume));
-        let fits = match room::find(seen.pools, &volume.spec.node_name, &volume.spec.pool) {
+        let fits = match room::find(observed.pools, &volume.spec.node_name, &volume.spec.pool) {
             None => Err(format!("{} has no pool {}", volume.spec.node_name, volume.spec.pool)),
-            Some(pool) => Room::of(pool, seen.volumes).fits(more, pool),
+            Some(pool) => Room::of(pool, observed.volumes).fits(more, pool),
         };
         match fits {
             Ok(()) => {
@@ -59,33 +58,35 @@ pub fn plan(seen: &Seen, now: Timestamp) -> Plan {
                 let note = format!("{name} does not grow: {why}");
                 clear(&mut status, RESIZING);
                 set(&mut status, ERROR, &note, now);
-                plan.actions.push(Action::Tell(News::warning("VolumeResizeFailed", note)));
-                plan.again = Some(WAIT);
+                plan.actions.push(Action::RecordEvent(Event::warning("VolumeResizeFailed", note)));
+                plan.requeue = Some(WAIT);
             }
         }
     } else if made < want {
-        let said = volume.status.iter().flat_map(|status| &status.conditions);
-        let said = said.filter(|condition| condition.type_ == RESIZED && condition.status == "False");
-        let said = said.filter_map(|condition| condition.message.clone()).next().unwrap_or_default();
+        let message = volume.status.iter().flat_map(|status| &status.conditions);
+        let message = message.filter(|condition| condition.type_ == RESIZED && condition.status == "False");
+        let message = message.filter_map(|condition| condition.message.clone()).next().unwrap_or_default();
         clear(&mut status, ERROR);
-        set(&mut status, RESIZING, &said, now);
+        set(&mut status, RESIZING, &message, now);
     } else {
         let capacity = persistent.spec.as_ref().and_then(|spec| spec.capacity.as_ref());
-        let told = room::bytes(capacity.and_then(|capacity| capacity.get("storage")));
-        if told < made {
+        let published = room::bytes(capacity.and_then(|capacity| capacity.get("storage")));
+        if published < made {
             let name = persistent.metadata.name.clone().unwrap_or_default();
             plan.actions.push(Action::Capacity { name, bytes: made });
             let note = format!("the volume has {} now", room::quantity(made).0);
-            plan.actions.push(Action::Tell(News::normal("VolumeResizeSuccessful", note)));
+            plan.actions.push(Action::RecordEvent(Event::normal("VolumeResizeSuccessful", note)));
         }
         let capacity = status.capacity.get_or_insert_default();
-        if room::bytes(capacity.get("storage")) < made.max(told) {
-            capacity.insert("storage".into(), room::quantity(made.max(told)));
+        if room::bytes(capacity.get("storage")) < made.max(published) {
+            capacity.insert("storage".into(), room::quantity(made.max(published)));
         }
         clear(&mut status, RESIZING);
         clear(&mut status, ERROR);
     }
-    plan.status = (status != before).then_some(status);
+    if status != before {
+        plan.actions.push(Action::WriteStatus(Box::new(status)));
+    }
     plan
 }
 

@@ -1,14 +1,13 @@
 //! Controller of claims: from a PersistentVolumeClaim of ours and the node chosen for it to a bound volume, and to a
 //! larger one.
 //!
-//! Reads: claims, StorageClasses, StoragePools, LocalVolumes, VolumeSnapshots (all asked anew for each decision). Owns:
-//! LocalVolumes and PersistentVolumes of claims; of a claim its selected node, when that can not be, and the capacity in
-//! its status. Never touches: what is bound elsewhere, what other provisioners make. Route in: watches. Route out:
-//! [`plan`], done step by step here while the booking is held.
+//! Reads: claims, their StorageClasses, LocalVolumes and origins (read anew for each decision), the inventory of pools and
+//! volumes. Owns: LocalVolumes and PersistentVolumes of claims; of a claim its selected node, when the volume does not fit
+//! there, and the capacity in its status. Never touches: what is bound elsewhere, what other provisioners make. Route in:
+//! watches. Route out: [`plan`], applied step by step.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use futures::StreamExt;
 use k8s_openapi::{
     api::{
         core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimStatus},
@@ -29,9 +28,10 @@ use sheaf_api::{
 };
 
 use crate::{
-    object::{self, RequestError, doing, gone},
+    object::{RequestError, doing, drive, ok_if_exists, ok_if_gone},
     volumes::{
-        Shared, VolumeError, all_pools, all_volumes, annotation, handle, is_ours, name_for, room, split,
+        Shared, VolumeError, annotation, handle, is_ours, local_volume, name_for, room,
+        snapshot::plan::name_for as snapshot_name, split,
     },
 };
 use plan::Action;
@@ -42,14 +42,11 @@ pub mod made;
 pub mod plan;
 pub mod source;
 
-/// Until the next try after the API server refused or failed.
-const RETRY: Duration = Duration::from_secs(10);
-
 /// Runs until dropped.
 pub async fn run(shared: Arc<Shared>) {
     let client = shared.client.clone();
     let config = watcher::Config::default;
-    Controller::new(Api::<PersistentVolumeClaim>::all(client.clone()), config())
+    let controller = Controller::new(Api::<PersistentVolumeClaim>::all(client.clone()), config())
         .watches(Api::<LocalVolume>::all(client.clone()), config(), |volume| {
             let (namespace, name) = split(annotation(&volume, CLAIM_ANNOTATION)?)?;
             Some(ObjectRef::new(name).within(namespace))
@@ -58,51 +55,56 @@ pub async fn run(shared: Arc<Shared>) {
             handle(&persistent)?;
             let claim = persistent.spec.as_ref()?.claim_ref.as_ref()?;
             Some(ObjectRef::new(claim.name.as_deref()?).within(claim.namespace.as_deref()?))
-        })
-        .run(reconcile, |_, _, _| Requeue::requeue(RETRY), shared)
-        .for_each(|result| object::log("claim", result))
-        .await;
+        });
+    drive(controller, shared, "claim", reconcile).await;
 }
 
 async fn reconcile(seen: Arc<PersistentVolumeClaim>, shared: Arc<Shared>) -> Result<Requeue, VolumeError> {
-    let Some(class) = class_of(&shared.client, &seen).await?.filter(is_ours) else {
+    let client = &shared.client;
+    let Some(class) = class_of(client, &seen).await?.filter(is_ours) else {
         return Ok(Requeue::await_change());
     };
     let namespace = seen.metadata.namespace.clone().unwrap_or_default();
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(shared.client.clone(), &namespace);
-    let _booked = shared.booking.lock().await;
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
     let name = seen.metadata.name.as_deref().unwrap_or_default();
     let Some(claim) = claims.get_opt(name).await.map_err(doing("reading the claim"))? else {
         return Ok(Requeue::await_change());
     };
-    let (pools, volumes) = (all_pools(&shared.client).await?, all_volumes(&shared.client).await?);
     let spec = claim.spec.clone().unwrap_or_default();
     let persistent = spec.volume_name.filter(|name| !name.is_empty()).unwrap_or_else(|| name_for(&claim));
-    let persistents: Api<PersistentVolume> = Api::all(shared.client.clone());
+    let persistents: Api<PersistentVolume> = Api::all(client.clone());
     let persistent = persistents.get_opt(&persistent).await.map_err(doing("reading its PersistentVolume"))?;
+    let volume = persistent.as_ref().and_then(handle).map_or_else(|| name_for(&claim), str::to_owned);
+    let own = local_volume(client, &volume).await?;
+    if own.is_none() {
+        // What was booked for it was not made, or is gone.
+        shared.inventory.cancel(&volume);
+    }
     let source = match source::wanted(&claim) {
         Ok(wanted) => {
-            let found = find(&shared.client, &namespace, &wanted, &volumes).await?;
+            let found = find(client, &namespace, &wanted).await?;
             Ok((wanted, found))
         }
         Err(why) => Err(why),
     };
-    let seen = plan::Seen {
-        claim: &claim,
-        class: &class,
-        pools: &pools,
-        volumes: &volumes,
-        persistent: persistent.as_ref(),
-        source,
-    };
-    let plan = plan::plan(&seen, Timestamp::now())?;
+    let plan = shared.inventory.book(own.as_ref(), |pools, volumes| {
+        let observed = plan::Observed {
+            claim: &claim,
+            class: &class,
+            pools,
+            volumes,
+            volume: own.as_ref(),
+            persistent: persistent.as_ref(),
+            source,
+        };
+        let plan = plan::plan(&observed, Timestamp::now())?;
+        let booked = plan.booked(own.as_ref());
+        Ok::<_, VolumeError>((plan, booked))
+    })?;
     for action in &plan.actions {
-        act(&shared, &claims, &claim, action).await?;
+        apply(&shared, &claims, &claim, action).await?;
     }
-    if let Some(status) = &plan.status {
-        report(&claims, &claim, status).await?;
-    }
-    Ok(plan.again.map_or_else(Requeue::await_change, Requeue::requeue))
+    Ok(plan.requeue.map_or_else(Requeue::await_change, Requeue::requeue))
 }
 
 /// The class that a claim names.
@@ -120,7 +122,6 @@ pub async fn find(
     client: &Client,
     namespace: &str,
     wanted: &Wanted,
-    volumes: &[LocalVolume],
 ) -> Result<Option<Result<Found, String>>, RequestError> {
     match wanted {
         Wanted::Anywhere(_) => Ok(None),
@@ -135,18 +136,26 @@ pub async fn find(
                 }
                 None => None,
             };
-            Ok(Some(source::of_claim(name, origin.as_ref(), persistent.as_ref(), volumes)))
+            let volume = match persistent.as_ref().and_then(handle) {
+                Some(handle) => local_volume(client, handle).await?,
+                None => None,
+            };
+            Ok(Some(source::of_claim(name, origin.as_ref(), persistent.as_ref(), volume.as_ref())))
         }
         Wanted::Snapshot(name) => {
             let snapshots: Api<VolumeSnapshot> = Api::namespaced(client.clone(), namespace);
             let origin =
                 snapshots.get_opt(name).await.map_err(doing("reading the snapshot that it copies"))?;
-            Ok(Some(source::of_snapshot(name, origin.as_ref(), volumes)))
+            let volume = match &origin {
+                Some(origin) => local_volume(client, &snapshot_name(origin)).await?,
+                None => None,
+            };
+            Ok(Some(source::of_snapshot(name, origin.as_ref(), volume.as_ref())))
         }
     }
 }
 
-async fn act(
+async fn apply(
     shared: &Shared,
     claims: &Api<PersistentVolumeClaim>,
     claim: &PersistentVolumeClaim,
@@ -157,29 +166,30 @@ async fn act(
     match action {
         Action::Pin(node) => select(claims, claim, Some(node)).await,
         Action::Reschedule => select(claims, claim, None).await,
-        Action::CreateVolume(volume) => there(volumes.create(&PostParams::default(), volume).await.map(drop))
+        Action::CreateVolume(volume) => ok_if_exists(volumes.create(&PostParams::default(), volume).await)
             .map_err(doing("creating its LocalVolume")),
         Action::DeleteVolume { name, uid } => {
             let only = Preconditions { uid: Some(uid.clone()), resource_version: None };
-            gone(volumes.delete(name, &DeleteParams::default().preconditions(only)).await.map(drop))
+            ok_if_gone(volumes.delete(name, &DeleteParams::default().preconditions(only)).await)
                 .map_err(doing("deleting its LocalVolume"))
         }
         Action::CreatePersistent(persistent) => {
-            there(persistents.create(&PostParams::default(), persistent).await.map(drop))
+            ok_if_exists(persistents.create(&PostParams::default(), persistent).await)
                 .map_err(doing("creating its PersistentVolume"))
         }
         Action::Grow { name, to } => {
             let patch = json!({"spec": {"sizeBytes": to}});
-            gone(volumes.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop))
+            ok_if_gone(volumes.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await)
                 .map_err(doing("growing its LocalVolume"))
         }
         Action::Capacity { name, bytes } => {
             let patch = json!({"spec": {"capacity": {"storage": room::quantity(*bytes)}}});
-            gone(persistents.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop))
+            ok_if_gone(persistents.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await)
                 .map_err(doing("saying how large its PersistentVolume is"))
         }
-        Action::Tell(news) => {
-            shared.teller.tell(claim, news).await;
+        Action::WriteStatus(status) => write_status(claims, claim, status).await,
+        Action::RecordEvent(event) => {
+            shared.events.record(claim, event).await;
             Ok(())
         }
     }
@@ -196,11 +206,11 @@ async fn select(
         "annotations": {SELECTED_NODE_ANNOTATION: node},
     }});
     let name = claim.metadata.name.as_deref().unwrap_or_default();
-    gone(claims.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop))
+    ok_if_gone(claims.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await)
         .map_err(doing("changing the node of the claim"))
 }
 
-async fn report(
+async fn write_status(
     claims: &Api<PersistentVolumeClaim>,
     claim: &PersistentVolumeClaim,
     status: &PersistentVolumeClaimStatus,
@@ -210,14 +220,6 @@ async fn report(
         "status": {"capacity": status.capacity, "conditions": status.conditions},
     });
     let name = claim.metadata.name.as_deref().unwrap_or_default();
-    gone(claims.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop))
+    ok_if_gone(claims.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await)
         .map_err(doing("writing the status of the claim"))
-}
-
-/// There already: it has the claim's UID in its name, so it is the same.
-fn there(result: Result<(), kube::Error>) -> Result<(), kube::Error> {
-    match result {
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        other => other,
-    }
 }

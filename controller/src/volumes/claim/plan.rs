@@ -2,9 +2,9 @@
 //!
 //! Why here: pure, so that every turn of a claim's life is a test; that nothing is promised twice follows from the
 //! caller's booking. The scheduler chooses the node of a new volume and is sent back when it does not fit there; a copy
-//! is bound to its origin's node from the start. Route in: [`Seen`]. Route out: a [`Plan`].
+//! is bound to its origin's node from the start. Route in: [`Observed`]. Route out: a [`Plan`].
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::{
@@ -26,28 +26,30 @@ use super::{
     source::{Found, Wanted},
 };
 use crate::{
-    tell::News,
+    events::Event,
     volumes::{
         annotation, name_for, pool_of,
         room::{self, Room},
     },
 };
 
-/// Until a claim is looked at again that waits for something which is not watched: space, an origin.
+/// Until a claim is reconciled again that waits for something which is not watched: space, an origin.
 const WAIT: Duration = Duration::from_secs(15);
 /// A claim's reason in Events when there can be no volume; Kubernetes' own provisioner has the same.
 const FAILED: &str = "ProvisioningFailed";
 
 /// What a decision is made from.
-pub struct Seen<'a> {
+pub struct Observed<'a> {
     /// The claim.
     pub claim: &'a PersistentVolumeClaim,
     /// Its class, one of ours.
     pub class: &'a StorageClass,
     /// Every pool.
-    pub pools: &'a [StoragePool],
+    pub pools: &'a [Arc<StoragePool>],
     /// Every LocalVolume.
-    pub volumes: &'a [LocalVolume],
+    pub volumes: &'a [Arc<LocalVolume>],
+    /// The claim's own LocalVolume.
+    pub volume: Option<&'a LocalVolume>,
     /// Its PersistentVolume.
     pub persistent: Option<&'a PersistentVolume>,
     /// What is in it at first: as it is asked for, and for a copy the origin. A sentence if it can not be had.
@@ -86,44 +88,57 @@ pub enum Action {
         /// Bytes.
         bytes: u64,
     },
-    /// Tell people.
-    Tell(News),
+    /// Write the claim's status.
+    WriteStatus(Box<PersistentVolumeClaimStatus>),
+    /// Record an Event.
+    RecordEvent(Event),
 }
 
-/// What to do, in order, the claim's status after it, and when to look again without a change.
+/// What to do, in order; a step that fails ends the plan.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// In order.
     pub actions: Vec<Action>,
-    /// The status, if it changes.
-    pub status: Option<PersistentVolumeClaimStatus>,
-    /// Look again after this long.
-    pub again: Option<Duration>,
+    /// Reconcile again after this long.
+    pub requeue: Option<Duration>,
 }
 
 impl Plan {
     /// There can be no volume as things are.
     fn refuse(mut self, why: impl Into<String>) -> Self {
-        self.actions.push(Action::Tell(News::warning(FAILED, why)));
-        self.again = Some(WAIT);
+        self.actions.push(Action::RecordEvent(Event::warning(FAILED, why)));
+        self.requeue = Some(WAIT);
         self
+    }
+
+    /// The volumes that it makes or grows, as they are to become; `own` is the claim's.
+    pub fn booked(&self, own: Option<&LocalVolume>) -> Vec<LocalVolume> {
+        let volume = |action: &Action| match action {
+            Action::CreateVolume(volume) => Some(LocalVolume::clone(volume)),
+            Action::Grow { to, .. } => own.cloned().map(|mut own| {
+                own.spec.size_bytes = *to;
+                own
+            }),
+            _ => None,
+        };
+        self.actions.iter().filter_map(volume).collect()
     }
 }
 
 /// Decides.
-pub fn plan(seen: &Seen, now: Timestamp) -> Result<Plan, serde_json::Error> {
-    let claim = seen.claim;
+pub fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, serde_json::Error> {
+    let claim = observed.claim;
     if claim.metadata.deletion_timestamp.is_some() {
         return Ok(Plan::default()); // [`crate::volumes::reclaim`] follows
     }
     let volume_name = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()).unwrap_or_default();
     if !volume_name.is_empty() {
-        return Ok(grow::plan(seen, now));
+        return Ok(grow::plan(observed, now));
     }
-    if let Some(why) = refused(seen) {
+    if let Some(why) = refused(observed) {
         return Ok(Plan::default().refuse(why));
     }
-    let (wanted, found) = match &seen.source {
+    let (wanted, found) = match &observed.source {
         Ok((wanted, found)) => (wanted, found),
         Err(why) => return Ok(Plan::default().refuse(why)),
     };
@@ -131,12 +146,12 @@ pub fn plan(seen: &Seen, now: Timestamp) -> Result<Plan, serde_json::Error> {
     let (source, pinned) = match (wanted, found) {
         (Wanted::Anywhere(source), _) => (source.clone(), None),
         (_, Some(Ok(origin))) => {
-            if origin.pool != pool_of(seen.class) {
+            if origin.pool != pool_of(observed.class) {
                 let why = format!(
-                    "what is to be copied lies in pool {}, and StorageClass {} takes from pool {}",
+                    "the source of the copy is in pool {}, and StorageClass {} uses pool {}",
                     origin.pool,
-                    seen.class.metadata.name.as_deref().unwrap_or_default(),
-                    pool_of(seen.class)
+                    observed.class.metadata.name.as_deref().unwrap_or_default(),
+                    pool_of(observed.class)
                 );
                 return Ok(Plan::default().refuse(why));
             }
@@ -149,15 +164,15 @@ pub fn plan(seen: &Seen, now: Timestamp) -> Result<Plan, serde_json::Error> {
             (origin.source.clone(), Some(origin.node.as_str()))
         }
         (_, Some(Err(why))) => return Ok(Plan::default().refuse(why)),
-        (_, None) => return Ok(Plan { again: Some(WAIT), ..Plan::default() }),
+        (_, None) => return Ok(Plan { requeue: Some(WAIT), ..Plan::default() }),
     };
     let selected = annotation(claim, SELECTED_NODE_ANNOTATION);
     match (selected, pinned) {
         (Some(node), Some(origin)) if node != origin => Ok(pin(origin)),
         (None, Some(origin)) => Ok(pin(origin)),
-        (None, None) if annotation(claim, IMMEDIATE_ANNOTATION) == Some(TRUE) => Ok(at_once(seen, asked)),
+        (None, None) if annotation(claim, IMMEDIATE_ANNOTATION) == Some(TRUE) => Ok(at_once(observed, asked)),
         (None, None) => Ok(Plan::default()), // the scheduler's turn
-        (Some(node), _) => place(seen, node, asked, source, pinned.is_some()),
+        (Some(node), _) => place(observed, node, asked, source, pinned.is_some()),
     }
 }
 
@@ -165,33 +180,32 @@ fn pin(node: &str) -> Plan {
     Plan { actions: vec![Action::Pin(node.into())], ..Plan::default() }
 }
 
-/// Nobody uses it yet, and it is wanted all the same: where there is most room.
-fn at_once(seen: &Seen, asked: u64) -> Plan {
-    let of_class = seen.pools.iter().filter(|pool| pool.spec.pool == pool_of(seen.class));
-    let rooms = of_class.map(|pool| (Room::of(pool, seen.volumes).left, pool.spec.node_name.as_str()));
+/// It is wanted before anything uses it: on the node with most free space.
+fn at_once(observed: &Observed, asked: u64) -> Plan {
+    let of_class = observed.pools.iter().filter(|pool| pool.spec.pool == pool_of(observed.class));
+    let rooms = of_class.map(|pool| (Room::of(pool, observed.volumes).left, pool.spec.node_name.as_str()));
     match rooms.max() {
         Some((left, node)) if left >= room::extents(asked) => pin(node),
         _ => {
             let asked = room::quantity(room::extents(asked)).0;
             Plan::default()
-                .refuse(format!("no node has {asked} left to promise in its pool {}", pool_of(seen.class)))
+                .refuse(format!("no node has {asked} free in its pool {}", pool_of(observed.class)))
         }
     }
 }
 
 /// On `node`, which was chosen: is there a volume, is it the right one, is it ready?
 fn place(
-    seen: &Seen,
+    observed: &Observed,
     node: &str,
     asked: u64,
     source: VolumeSource,
     pinned: bool,
 ) -> Result<Plan, serde_json::Error> {
     let mut plan = Plan::default();
-    let name = name_for(seen.claim);
-    let Some(volume) = seen.volumes.iter().find(|volume| volume.metadata.name.as_deref() == Some(&name))
-    else {
-        return Ok(make(seen, node, asked, source, pinned));
+    let name = name_for(observed.claim);
+    let Some(volume) = observed.volume else {
+        return Ok(make(observed, node, asked, source, pinned));
     };
     if volume.metadata.deletion_timestamp.is_some() {
         return Ok(plan); // its going is a change
@@ -208,22 +222,22 @@ fn place(
     let why = volume.why();
     let elsewhere = why.is_some_and(|(reason, _)| reason.is_for_another_node());
     match phase {
-        Some(VolumePhase::Ready) if seen.persistent.is_none() => {
-            let persistent = made::persistent(seen.claim, seen.class, volume)?;
+        Some(VolumePhase::Ready) if observed.persistent.is_none() => {
+            let persistent = made::persistent(observed.claim, observed.class, volume)?;
             plan.actions.push(Action::CreatePersistent(Box::new(persistent)));
             let note = format!("made volume {name} on {node}");
-            plan.actions.push(Action::Tell(News::normal("ProvisioningSucceeded", note)));
+            plan.actions.push(Action::RecordEvent(Event::normal("ProvisioningSucceeded", note)));
         }
         Some(VolumePhase::Pending | VolumePhase::Failed) if elsewhere && !pinned => {
             plan.actions.push(delete(volume));
             plan.actions.push(Action::Reschedule);
-            let said = why.map(|(_, message)| message).unwrap_or_default();
-            plan = plan.refuse(format!("{node} can not hold the volume: {said}"));
+            let message = why.map(|(_, message)| message).unwrap_or_default();
+            plan = plan.refuse(format!("{node} cannot hold the volume: {message}"));
         }
         Some(VolumePhase::Pending | VolumePhase::Failed) => {
-            if let Some((_, said)) = why.filter(|(_, said)| !said.is_empty()) {
-                let note = format!("volume {name} on {node}: {said}");
-                plan.actions.push(Action::Tell(News::warning(FAILED, note)));
+            if let Some((_, message)) = why.filter(|(_, message)| !message.is_empty()) {
+                let note = format!("volume {name} on {node}: {message}");
+                plan.actions.push(Action::RecordEvent(Event::warning(FAILED, note)));
             }
         }
         _ => {}
@@ -231,17 +245,17 @@ fn place(
     Ok(plan)
 }
 
-/// There is no volume yet: may there be one?
-fn make(seen: &Seen, node: &str, asked: u64, source: VolumeSource, pinned: bool) -> Plan {
+/// There is no volume yet: is one made?
+fn make(observed: &Observed, node: &str, asked: u64, source: VolumeSource, pinned: bool) -> Plan {
     let mut plan = Plan::default();
     let bytes = room::extents(asked);
-    let fits = match room::find(seen.pools, node, pool_of(seen.class)) {
-        None => Err(format!("{node} has no pool {}", pool_of(seen.class))),
-        Some(pool) => Room::of(pool, seen.volumes).fits(bytes, pool),
+    let fits = match room::find(observed.pools, node, pool_of(observed.class)) {
+        None => Err(format!("{node} has no pool {}", pool_of(observed.class))),
+        Some(pool) => Room::of(pool, observed.volumes).fits(bytes, pool),
     };
     match fits {
         Ok(()) => {
-            let volume = made::volume(seen.claim, seen.class, node, bytes, source);
+            let volume = made::volume(observed.claim, observed.class, node, bytes, source);
             plan.actions.push(Action::CreateVolume(Box::new(volume)));
             plan
         }
@@ -254,29 +268,29 @@ fn make(seen: &Seen, node: &str, asked: u64, source: VolumeSource, pinned: bool)
 }
 
 /// Why there can be no volume for such a claim at all.
-fn refused(seen: &Seen) -> Option<String> {
-    let spec = seen.claim.spec.clone().unwrap_or_default();
+fn refused(observed: &Observed) -> Option<String> {
+    let spec = observed.claim.spec.clone().unwrap_or_default();
     let modes = spec.access_modes.unwrap_or_default();
-    let class = seen.class.metadata.name.as_deref().unwrap_or_default();
+    let class = observed.class.metadata.name.as_deref().unwrap_or_default();
     if let Some(mode) =
         modes.iter().find(|mode| !matches!(mode.as_str(), "ReadWriteOnce" | "ReadWriteOncePod"))
     {
         return Some(format!(
-            "accessModes has {mode}, and a volume of {VOLUME_DRIVER} lies on one node: use ReadWriteOnce"
+            "accessModes has {mode}; a volume of {VOLUME_DRIVER} is on one node: use ReadWriteOnce"
         ));
     }
     if spec.selector.is_some() {
         return Some(format!(
-            "selector chooses among volumes that exist, and StorageClass {class} makes them: remove it"
+            "selector selects an existing volume, and StorageClass {class} provisions a new one: remove it"
         ));
     }
-    if seen.class.volume_binding_mode.as_deref() != Some("WaitForFirstConsumer") {
+    if observed.class.volume_binding_mode.as_deref() != Some("WaitForFirstConsumer") {
         return Some(format!(
-            "StorageClass {class} has volumeBindingMode Immediate, and {VOLUME_DRIVER} makes volumes where they are used: \
-             make the class anew with WaitForFirstConsumer"
+            "StorageClass {class} has volumeBindingMode Immediate, and {VOLUME_DRIVER} provisions volumes on the nodes that use them: \
+             recreate the class with WaitForFirstConsumer"
         ));
     }
-    (room::bytes(requested(seen.claim)) == 0).then(|| "resources.requests.storage is zero".to_string())
+    (room::bytes(requested(observed.claim)) == 0).then(|| "resources.requests.storage is zero".to_string())
 }
 
 /// How large the claim asks to be.

@@ -97,7 +97,7 @@ pub fn of_claim(
     name: &str,
     origin: Option<&PersistentVolumeClaim>,
     persistent: Option<&PersistentVolume>,
-    volumes: &[LocalVolume],
+    volume: Option<&LocalVolume>,
 ) -> Result<Found, String> {
     let origin = origin
         .ok_or_else(|| format!("the PersistentVolumeClaim {name} that is to be copied does not exist"))?;
@@ -108,14 +108,14 @@ pub fn of_claim(
     let handle = handle(persistent).ok_or_else(|| {
         format!("the PersistentVolumeClaim {name} that is to be copied is not of {VOLUME_DRIVER}")
     })?;
-    found(handle, volumes, |origin| VolumeSource { volume: Some(origin), ..VolumeSource::default() })
+    found(handle, volume, |origin| VolumeSource { volume: Some(origin), ..VolumeSource::default() })
 }
 
 /// The origin of a copy of the VolumeSnapshot `name`; a sentence if it is not there yet.
 pub fn of_snapshot(
     name: &str,
     origin: Option<&VolumeSnapshot>,
-    volumes: &[LocalVolume],
+    volume: Option<&LocalVolume>,
 ) -> Result<Found, String> {
     let origin =
         origin.ok_or_else(|| format!("the VolumeSnapshot {name} that is to be copied does not exist"))?;
@@ -123,17 +123,16 @@ pub fn of_snapshot(
         return Err(format!("the VolumeSnapshot {name} that is to be copied is not ready"));
     }
     let of = |origin| VolumeSource { snapshot: Some(origin), ..VolumeSource::default() };
-    found(&snapshot_name(origin), volumes, of)
+    found(&snapshot_name(origin), volume, of)
 }
 
 fn found(
     handle: &str,
-    volumes: &[LocalVolume],
+    volume: Option<&LocalVolume>,
     source: impl FnOnce(Origin) -> VolumeSource,
 ) -> Result<Found, String> {
-    let volume = volumes
-        .iter()
-        .find(|volume| volume.metadata.name.as_deref() == Some(handle))
+    let volume = volume
+        .filter(|volume| volume.metadata.name.as_deref() == Some(handle))
         .filter(|volume| volume.metadata.deletion_timestamp.is_none())
         .ok_or_else(|| format!("the LocalVolume {handle} that is to be copied does not exist"))?;
     if !volume.is_ready() {
@@ -193,17 +192,17 @@ mod tests {
 
     #[test]
     fn the_origin_of_a_copy_says_where_it_is_made_and_how_large() {
-        let volumes = [in_phase(volume("pvc-a", "n2", 4 * GIB), "Ready", "Ready")];
+        let volume = in_phase(volume("pvc-a", "n2", 4 * GIB), "Ready", "Ready");
         let mut origin = claim(json!({"name": "a"}), json!({}));
         let bound = persistent("pvc-a", "Bound", "Delete");
         assert_eq!(
-            of_claim("a", Some(&origin), Some(&bound), &volumes).unwrap_err(),
+            of_claim("a", Some(&origin), Some(&bound), Some(&volume)).unwrap_err(),
             "the PersistentVolumeClaim a that is to be copied is not bound"
         );
         origin.status.as_mut().unwrap().phase = Some("Bound".into());
-        let found = of_claim("a", Some(&origin), Some(&bound), &volumes).unwrap();
+        let found = of_claim("a", Some(&origin), Some(&bound), Some(&volume)).unwrap();
         assert_eq!((found.node.as_str(), found.bytes), ("n2", 4 * GIB));
         assert_eq!(found.source.volume.unwrap().name, "pvc-a");
-        assert!(of_claim("a", Some(&origin), Some(&bound), &[]).unwrap_err().contains("does not exist"));
+        assert!(of_claim("a", Some(&origin), Some(&bound), None).unwrap_err().contains("does not exist"));
     }
 }

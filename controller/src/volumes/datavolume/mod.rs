@@ -1,11 +1,10 @@
-//! Controller of DataVolumes: from DataVolume to its claim, and back to the words that CDI's tools know.
+//! Controller of DataVolumes: from DataVolume to its claim, and back to the status that CDI's tools read.
 //!
 //! Reads: DataVolumes, their claims and LocalVolumes, StorageClasses, origins of copies. Owns: claims of DataVolumes, the
 //! status of DataVolumes. Never touches: LocalVolumes, which are the claim's. Route in: watches. Route out: [`plan`].
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use futures::StreamExt;
 use k8s_openapi::{
     api::{core::v1::PersistentVolumeClaim, storage::v1::StorageClass},
     jiff::Timestamp,
@@ -18,12 +17,12 @@ use kube::{
 use sheaf_api::{cdi::DataVolume, names::CLAIM_ANNOTATION, storage::LocalVolume};
 
 use crate::{
-    object::{self, doing, report},
-    tell::News,
+    events::Event,
+    object::{doing, drive, ok_if_exists, write_status},
     volumes::{
-        Shared, VolumeError, all_volumes, annotation,
+        Shared, VolumeError, annotation,
         claim::{self as claims_of, source::Wanted},
-        name_for, split,
+        local_volume, name_for, split,
     },
 };
 use plan::Action;
@@ -31,23 +30,18 @@ use plan::Action;
 pub mod claim;
 pub mod plan;
 
-/// Until the next try after the API server refused or failed.
-const RETRY: Duration = Duration::from_secs(10);
-
 /// Runs until dropped.
 pub async fn run(shared: Arc<Shared>) {
     let client = shared.client.clone();
     let config = watcher::Config::default;
-    Controller::new(Api::<DataVolume>::all(client.clone()), config())
+    let controller = Controller::new(Api::<DataVolume>::all(client.clone()), config())
         .owns(Api::<PersistentVolumeClaim>::all(client.clone()), config())
         // A DataVolume and its claim have one name.
         .watches(Api::<LocalVolume>::all(client), config(), |volume| {
             let (namespace, name) = split(annotation(&volume, CLAIM_ANNOTATION)?)?;
             Some(ObjectRef::new(name).within(namespace))
-        })
-        .run(reconcile, |_, _, _| Requeue::requeue(RETRY), shared)
-        .for_each(|result| object::log("data volume", result))
-        .await;
+        });
+    drive(controller, shared, "data volume", reconcile).await;
 }
 
 async fn reconcile(seen: Arc<DataVolume>, shared: Arc<Shared>) -> Result<Requeue, VolumeError> {
@@ -62,9 +56,10 @@ async fn reconcile(seen: Arc<DataVolume>, shared: Arc<Shared>) -> Result<Requeue
     let claim = claims.get_opt(&name).await.map_err(doing("reading its claim"))?;
     let classes: Api<StorageClass> = Api::all(client.clone());
     let classes = classes.list(&ListParams::default()).await.map_err(doing("listing StorageClasses"))?.items;
-    let volumes = all_volumes(client).await?;
-    let volume = claim.as_ref().map(name_for);
-    let volume = volumes.iter().find(|one| volume.is_some() && one.metadata.name == volume);
+    let volume = match &claim {
+        Some(claim) => local_volume(client, &name_for(claim)).await?,
+        None => None,
+    };
     let source = &data.spec.source;
     let wanted = match (&source.pvc, &source.snapshot) {
         (Some(origin), _) => Some((origin, Wanted::Claim(origin.name.clone()))),
@@ -75,25 +70,30 @@ async fn reconcile(seen: Arc<DataVolume>, shared: Arc<Shared>) -> Result<Requeue
         Some((origin, _)) if origin.namespace.as_ref().is_some_and(|other| *other != namespace) => {
             Some(Err(format!("only what lies in namespace {namespace} is copied to it")))
         }
-        Some((_, wanted)) => claims_of::find(client, &namespace, &wanted, &volumes).await?,
+        Some((_, wanted)) => claims_of::find(client, &namespace, &wanted).await?,
         None => None,
     };
-    let seen = plan::Seen { data: &data, claim: claim.as_ref(), volume, classes: &classes, origin };
-    let plan = plan::plan(&seen, Timestamp::now())?;
+    let observed = plan::Observed {
+        data: &data,
+        claim: claim.as_ref(),
+        volume: volume.as_ref(),
+        classes: &classes,
+        origin,
+    };
+    let plan = plan::plan(&observed, Timestamp::now())?;
     for action in &plan.actions {
         match action {
-            Action::CreateClaim(claim) => match claims.create(&PostParams::default(), claim).await {
-                Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(error) => {
-                    let note = format!("making the claim: {error}");
-                    shared.teller.tell(&data, &News::warning("ErrUnableToCreateClaim", note)).await;
+            Action::CreateClaim(claim) => {
+                if let Err(error) = ok_if_exists(claims.create(&PostParams::default(), claim).await) {
+                    let event =
+                        Event::warning("ErrUnableToCreateClaim", format!("creating the claim: {error}"));
+                    shared.events.record(&data, &event).await;
                     return Err(doing("creating its claim")(error).into());
                 }
-            },
-            Action::Tell(news) => shared.teller.tell(&data, news).await,
+            }
+            Action::WriteStatus(status) => write_status(&datas, &data, data.status.as_ref(), status).await?,
+            Action::RecordEvent(event) => shared.events.record(&data, event).await,
         }
     }
-    report(&datas, &data, data.status.as_ref(), &plan.status).await?;
-    Ok(plan.again.map_or_else(Requeue::await_change, Requeue::requeue))
+    Ok(plan.requeue.map_or_else(Requeue::await_change, Requeue::requeue))
 }

@@ -1,7 +1,7 @@
-//! Decides what one DataVolume needs, and what is said of it in CDI's words.
+//! Decides what one DataVolume needs, and what is message of it in CDI's words.
 //!
 //! Why here: pure, so that every word is a test. A DataVolume makes its claim and follows it; it never touches a volume, and
-//! when it is done it stays, as CDI's does. Route in: [`Seen`]. Route out: a [`Plan`].
+//! when it is done it stays, as CDI's does. Route in: [`Observed`]. Route out: a [`Plan`].
 
 use std::time::Duration;
 
@@ -21,17 +21,17 @@ use sheaf_api::{
 use super::claim;
 use crate::{
     conditions::set,
-    tell::News,
+    events::Event,
     volumes::{annotation, claim::source::Found, class::DEFAULT_ANNOTATION, is_ours, room},
 };
 
-/// Until it is looked at again whether an origin or a class is there.
+/// Until it is checked again whether an origin or a class is there.
 const WAIT: Duration = Duration::from_secs(10);
 /// Progress that is not known.
 const UNKNOWN: &str = "N/A";
 
 /// What a decision is made from.
-pub struct Seen<'a> {
+pub struct Observed<'a> {
     /// The DataVolume.
     pub data: &'a DataVolume,
     /// The claim of its name.
@@ -49,19 +49,21 @@ pub struct Seen<'a> {
 pub enum Action {
     /// Make the claim.
     CreateClaim(Box<PersistentVolumeClaim>),
-    /// Tell people.
-    Tell(News),
+    /// Write the whole status.
+    WriteStatus(Box<DataVolumeStatus>),
+    /// Record an Event.
+    RecordEvent(Event),
 }
 
-/// What to do, in order, the status after it, and when to look again without a change.
+/// What to do, in order; a step that fails ends the plan.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// In order.
     pub actions: Vec<Action>,
-    /// The whole status.
+    /// The whole status after it, written by one of the actions if it changed.
     pub status: DataVolumeStatus,
-    /// Look again after this long.
-    pub again: Option<Duration>,
+    /// Reconcile again after this long.
+    pub requeue: Option<Duration>,
 }
 
 /// What a DataVolume does with its source: CDI has other words for each.
@@ -73,23 +75,26 @@ enum Deed {
 }
 
 /// Decides.
-pub fn plan(seen: &Seen, now: Timestamp) -> Result<Plan, serde_json::Error> {
-    let mut plan = Plan { status: seen.data.status.clone().unwrap_or_default(), ..Plan::default() };
-    if seen.data.metadata.deletion_timestamp.is_some() {
+pub fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, serde_json::Error> {
+    let mut plan = Plan { status: observed.data.status.clone().unwrap_or_default(), ..Plan::default() };
+    if observed.data.metadata.deletion_timestamp.is_some() {
         return Ok(plan); // its claim is its dependent
     }
-    plan.status.claim_name = seen.data.metadata.name.clone();
+    plan.status.claim_name = observed.data.metadata.name.clone();
     plan.status.restart_count.get_or_insert(0);
-    match seen.claim {
-        None => make(&mut plan, seen, now)?,
-        Some(claim) if !owns(seen.data, claim) => {
+    match observed.claim {
+        None => make(&mut plan, observed, now)?,
+        Some(claim) if !owns(observed.data, claim) => {
             let name = claim.metadata.name.as_deref().unwrap_or_default();
             let why = format!(
                 "a PersistentVolumeClaim {name} exists and is not this DataVolume's; rename one of them"
             );
             stuck(&mut plan, "ErrResourceExists", &why, now);
         }
-        Some(claim) => follow(&mut plan, seen, claim, now),
+        Some(claim) => follow(&mut plan, observed, claim, now),
+    }
+    if observed.data.status.clone().unwrap_or_default() != plan.status {
+        plan.actions.push(Action::WriteStatus(Box::new(plan.status.clone())));
     }
     Ok(plan)
 }
@@ -104,15 +109,15 @@ fn owns(data: &DataVolume, claim: &PersistentVolumeClaim) -> bool {
 }
 
 /// There is no claim: may there be one?
-fn make(plan: &mut Plan, seen: &Seen, now: Timestamp) -> Result<(), serde_json::Error> {
-    let class = match class(seen) {
+fn make(plan: &mut Plan, observed: &Observed, now: Timestamp) -> Result<(), serde_json::Error> {
+    let class = match class(observed) {
         Ok(class) => class,
         Err(why) => {
             stuck(plan, "NoStorageClass", &why, now);
             return Ok(());
         }
     };
-    let origin = match &seen.origin {
+    let origin = match &observed.origin {
         Some(Err(why)) => {
             stuck(plan, "NoSource", why, now);
             return Ok(());
@@ -120,7 +125,7 @@ fn make(plan: &mut Plan, seen: &Seen, now: Timestamp) -> Result<(), serde_json::
         Some(Ok(found)) => Some(room::quantity(found.bytes)),
         None => None,
     };
-    let claim = claim::claim(seen.data, class.metadata.name.as_deref().unwrap_or_default(), origin)?;
+    let claim = claim::claim(observed.data, class.metadata.name.as_deref().unwrap_or_default(), origin)?;
     plan.actions.push(Action::CreateClaim(Box::new(claim)));
     phase(plan, DataVolumePhase::Pending, UNKNOWN.into());
     set(&mut plan.status.conditions, "Bound", "False", "NotFound", "the claim is being made", now);
@@ -130,15 +135,15 @@ fn make(plan: &mut Plan, seen: &Seen, now: Timestamp) -> Result<(), serde_json::
 }
 
 /// The class that it names, or the cluster's; it must be one of ours, for nobody else would fill the volume.
-fn class<'a>(seen: &'a Seen) -> Result<&'a StorageClass, String> {
-    let named = seen.data.spec.claim().storage_class_name;
+fn class<'a>(observed: &'a Observed) -> Result<&'a StorageClass, String> {
+    let named = observed.data.spec.claim().storage_class_name;
     let class = match &named {
-        Some(name) => seen
+        Some(name) => observed
             .classes
             .iter()
             .find(|class| class.metadata.name.as_ref() == Some(name))
             .ok_or_else(|| format!("StorageClass {name} does not exist"))?,
-        None => seen
+        None => observed
             .classes
             .iter()
             .find(|class| annotation(*class, DEFAULT_ANNOTATION) == Some(TRUE))
@@ -148,15 +153,15 @@ fn class<'a>(seen: &'a Seen) -> Result<&'a StorageClass, String> {
         return Ok(class);
     }
     Err(format!(
-        "StorageClass {} is of {}; DataVolumes are filled on {VOLUME_DRIVER} alone",
+        "StorageClass {} is of {}; only classes of {VOLUME_DRIVER} fill DataVolumes",
         class.metadata.name.as_deref().unwrap_or_default(),
         class.provisioner
     ))
 }
 
 /// There is a claim: how far is its volume?
-fn follow(plan: &mut Plan, seen: &Seen, claim: &PersistentVolumeClaim, now: Timestamp) {
-    let source = &seen.data.spec.source;
+fn follow(plan: &mut Plan, observed: &Observed, claim: &PersistentVolumeClaim, now: Timestamp) {
+    let source = &observed.data.spec.source;
     let deed = match (&source.pvc, &source.snapshot, &source.upload) {
         (Some(_), ..) | (_, Some(_), _) => Deed::Clone,
         (.., Some(_)) => Deed::Upload,
@@ -168,8 +173,10 @@ fn follow(plan: &mut Plan, seen: &Seen, claim: &PersistentVolumeClaim, now: Time
         "Bound" => {
             if plan.status.phase != Some(DataVolumePhase::Succeeded) {
                 let done = format!("{}Succeeded", deed.word());
-                plan.actions
-                    .push(Action::Tell(News::normal(&done, format!("the claim {name} is bound and filled"))));
+                plan.actions.push(Action::RecordEvent(Event::normal(
+                    &done,
+                    format!("the claim {name} is bound and filled"),
+                )));
             }
             phase(plan, DataVolumePhase::Succeeded, "100.0%".into());
             let bound = format!("PVC {name} Bound");
@@ -187,20 +194,20 @@ fn follow(plan: &mut Plan, seen: &Seen, claim: &PersistentVolumeClaim, now: Time
         _ => {
             let pending = format!("PVC {name} Pending");
             set(&mut plan.status.conditions, "Bound", "False", "Pending", &pending, now);
-            unbound(plan, seen, claim, deed, now);
+            unbound(plan, observed, claim, deed, now);
         }
     }
     set(&mut plan.status.conditions, "Ready", "False", "Pending", "", now);
 }
 
 /// The claim is not bound: what does the node say?
-fn unbound(plan: &mut Plan, seen: &Seen, claim: &PersistentVolumeClaim, deed: Deed, now: Timestamp) {
+fn unbound(plan: &mut Plan, observed: &Observed, claim: &PersistentVolumeClaim, deed: Deed, now: Timestamp) {
     let (scheduled, running) = match deed {
         Deed::Import => (DataVolumePhase::ImportScheduled, DataVolumePhase::ImportInProgress),
         Deed::Clone => (DataVolumePhase::CloneScheduled, DataVolumePhase::CloneInProgress),
         Deed::Upload => (DataVolumePhase::UploadScheduled, DataVolumePhase::UploadReady),
     };
-    let Some(volume) = seen.volume else {
+    let Some(volume) = observed.volume else {
         let selected = annotation(claim, SELECTED_NODE_ANNOTATION).is_some();
         let next = match (selected, deed) {
             (true, _) | (_, Deed::Clone) => scheduled,
@@ -216,21 +223,21 @@ fn unbound(plan: &mut Plan, seen: &Seen, claim: &PersistentVolumeClaim, deed: De
         None => UNKNOWN.into(),
     };
     let why = volume.why();
-    let (reason, said) = why.map_or((VolumeReason::Creating, ""), |(reason, said)| (reason, said));
+    let (reason, message) = why.map_or((VolumeReason::Creating, ""), |(reason, message)| (reason, message));
     match status.phase {
         Some(VolumePhase::Failed) => {
             if plan.status.phase != Some(DataVolumePhase::Failed) {
-                let news = News::warning(&format!("{}Failed", deed.word()), said.to_string());
-                plan.actions.push(Action::Tell(news));
+                let event = Event::warning(&format!("{}Failed", deed.word()), message.to_string());
+                plan.actions.push(Action::RecordEvent(event));
             }
             phase(plan, DataVolumePhase::Failed, progress);
-            set(&mut plan.status.conditions, "Running", "False", &reason.to_string(), said, now);
+            set(&mut plan.status.conditions, "Running", "False", &reason.to_string(), message, now);
         }
         Some(VolumePhase::Populating) => {
             let runs = matches!(reason, VolumeReason::Populating | VolumeReason::Creating);
             phase(plan, running, progress);
             let status = if runs { "True" } else { "False" };
-            set(&mut plan.status.conditions, "Running", status, &reason.to_string(), said, now);
+            set(&mut plan.status.conditions, "Running", status, &reason.to_string(), message, now);
         }
         Some(VolumePhase::Ready) => {
             phase(plan, running, "100.0%".into());
@@ -238,7 +245,7 @@ fn unbound(plan: &mut Plan, seen: &Seen, claim: &PersistentVolumeClaim, deed: De
         }
         Some(VolumePhase::Pending | VolumePhase::Creating) | None => {
             phase(plan, scheduled, progress);
-            set(&mut plan.status.conditions, "Running", "False", &reason.to_string(), said, now);
+            set(&mut plan.status.conditions, "Running", "False", &reason.to_string(), message, now);
         }
     }
 }
@@ -260,16 +267,16 @@ fn phase(plan: &mut Plan, phase: DataVolumePhase, progress: String) {
 
 /// There can be no claim as things are.
 fn stuck(plan: &mut Plan, reason: &str, why: &str, now: Timestamp) {
-    let told =
+    let reported =
         plan.status.conditions.iter().any(|one| one.type_ == "Bound" && one.message.as_deref() == Some(why));
-    if !told {
-        plan.actions.push(Action::Tell(News::warning(reason, why)));
+    if !reported {
+        plan.actions.push(Action::RecordEvent(Event::warning(reason, why)));
     }
     phase(plan, DataVolumePhase::Pending, UNKNOWN.into());
     set(&mut plan.status.conditions, "Bound", "False", reason, why, now);
     set(&mut plan.status.conditions, "Running", "False", reason, "", now);
     set(&mut plan.status.conditions, "Ready", "False", reason, "", now);
-    plan.again = Some(WAIT);
+    plan.requeue = Some(WAIT);
 }
 
 #[cfg(test)]
@@ -303,7 +310,8 @@ mod tests {
         volume: Option<&LocalVolume>,
     ) -> Plan {
         let classes = [ours()];
-        plan(&Seen { data, claim, volume, classes: &classes, origin: None }, Timestamp::UNIX_EPOCH).unwrap()
+        plan(&Observed { data, claim, volume, classes: &classes, origin: None }, Timestamp::UNIX_EPOCH)
+            .unwrap()
     }
 
     fn made(data: &DataVolume) -> PersistentVolumeClaim {
@@ -343,18 +351,23 @@ mod tests {
         let source = serde_json::from_value(json!({"volume": {"name": "pvc-a"}})).unwrap();
         let found = Found { source, node: "n1".into(), pool: "default".into(), bytes: 5 * GIB };
         let classes = [ours()];
-        let seen =
-            |origin| Seen { data: &copy, claim: None, volume: None, classes: &classes, origin: Some(origin) };
-        let plan = super::plan(&seen(Ok(found)), Timestamp::UNIX_EPOCH).unwrap();
+        let observed = |origin| Observed {
+            data: &copy,
+            claim: None,
+            volume: None,
+            classes: &classes,
+            origin: Some(origin),
+        };
+        let plan = super::plan(&observed(Ok(found)), Timestamp::UNIX_EPOCH).unwrap();
         let Action::CreateClaim(claim) = &plan.actions[0] else { panic!("{plan:?}") };
         let spec = serde_json::to_value(&claim.spec).unwrap();
         assert_eq!(spec["resources"]["requests"]["storage"], "5Gi");
         assert_eq!(spec["dataSourceRef"], json!({"kind": "PersistentVolumeClaim", "name": "golden"}));
 
-        let waits = super::plan(&seen(Err("it is not there".into())), Timestamp::UNIX_EPOCH).unwrap();
+        let waits = super::plan(&observed(Err("it is not there".into())), Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(waits.status.phase, Some(DataVolumePhase::Pending));
         assert_eq!(waits.status.conditions[0].message.as_deref(), Some("it is not there"));
-        assert_eq!(waits.again, Some(WAIT));
+        assert_eq!(waits.requeue, Some(WAIT));
     }
 
     #[test]
@@ -376,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_what_the_node_said_and_is_told_once() {
+    fn a_failure_says_what_the_node_reported_and_has_one_event() {
         let (mut data, claim) = (image(), made(&image()));
         let failed = in_phase(volume("pvc-c-1", "n1", 4 * GIB), "Failed", "ChecksumMismatch");
         let plan = plan_of(&data, Some(&claim), Some(&failed));
@@ -384,7 +397,10 @@ mod tests {
         let running = crate::conditions::find(&plan.status.conditions, "Running").unwrap();
         assert_eq!(running.reason.as_deref(), Some("ChecksumMismatch"));
         assert_eq!(running.message.as_deref(), Some("the node's words"));
-        assert_eq!(plan.actions.len(), 1);
+        assert!(
+            matches!(plan.actions.as_slice(), [Action::RecordEvent(_), Action::WriteStatus(_)]),
+            "{plan:?}"
+        );
         data.status = Some(plan.status);
         assert_eq!(plan_of(&data, Some(&claim), Some(&failed)).actions, []);
     }
@@ -394,17 +410,17 @@ mod tests {
         let mut foreign = ours();
         foreign.provisioner = "rancher.io/local-path".into();
         let data = blank();
-        let said = |classes: &[StorageClass]| {
-            let seen = Seen { data: &data, claim: None, volume: None, classes, origin: None };
-            let plan = plan(&seen, Timestamp::UNIX_EPOCH).unwrap();
+        let message = |classes: &[StorageClass]| {
+            let observed = Observed { data: &data, claim: None, volume: None, classes, origin: None };
+            let plan = plan(&observed, Timestamp::UNIX_EPOCH).unwrap();
             assert!(!plan.actions.iter().any(|action| matches!(action, Action::CreateClaim(_))));
             plan.status.conditions[0].message.clone().unwrap()
         };
         assert_eq!(
-            said(&[foreign]),
-            "StorageClass sheaf is of rancher.io/local-path; DataVolumes are filled on lvm.sheaf.dev alone"
+            message(&[foreign]),
+            "StorageClass sheaf is of rancher.io/local-path; only classes of lvm.sheaf.dev fill DataVolumes"
         );
-        assert_eq!(said(&[]), "no StorageClass is the default; name one in storageClassName");
+        assert_eq!(message(&[]), "no StorageClass is the default; name one in storageClassName");
         let mut claim = made(&data);
         claim.metadata.owner_references = None;
         let plan = plan_of(&data, Some(&claim), None);

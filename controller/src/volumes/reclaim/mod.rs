@@ -6,7 +6,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::{
     Api,
@@ -20,33 +19,34 @@ use sheaf_api::{
 };
 
 use crate::{
-    object::{self, RequestError, doing, gone, release},
-    volumes::{Shared, VolumeError, all_volumes, annotation, handle, name_for, split},
+    object::{RequestError, doing, drive, ok_if_gone, remove_finalizer},
+    volumes::{Shared, VolumeError, annotation, handle, local_volume, name_for, split},
 };
 use plan::Step;
 
 pub mod plan;
 
-/// Until the next try after the API server refused or failed, and until a copy may have been made.
-const RETRY: Duration = Duration::from_secs(10);
+/// Until it is checked again whether a copy has been made.
+const COPY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Runs both until dropped.
 pub async fn run(shared: Arc<Shared>) {
     let client = shared.client.clone();
     let config = watcher::Config::default;
-    let persistents = Controller::new(Api::<PersistentVolume>::all(client.clone()), config())
-        .watches(Api::<LocalVolume>::all(client.clone()), config(), |volume| {
-            Some(ObjectRef::new(volume.metadata.name.as_deref()?))
-        })
-        .run(persistent, |_, _, _| Requeue::requeue(RETRY), shared.clone());
-    let orphans = Controller::new(Api::<LocalVolume>::all(client.clone()), config())
-        .watches(Api::<PersistentVolumeClaim>::all(client), config(), |claim| {
-            Some(ObjectRef::new(&name_for(&claim)))
-        })
-        .run(orphan, |_, _, _| Requeue::requeue(RETRY), shared);
-    let persistents = persistents.for_each(|result| object::log("persistent volume", result));
-    let orphans = orphans.for_each(|result| object::log("local volume", result));
-    tokio::join!(persistents, orphans);
+    let persistents = Controller::new(Api::<PersistentVolume>::all(client.clone()), config()).watches(
+        Api::<LocalVolume>::all(client.clone()),
+        config(),
+        |volume| Some(ObjectRef::new(volume.metadata.name.as_deref()?)),
+    );
+    let orphans = Controller::new(Api::<LocalVolume>::all(client.clone()), config()).watches(
+        Api::<PersistentVolumeClaim>::all(client),
+        config(),
+        |claim| Some(ObjectRef::new(&name_for(&claim))),
+    );
+    tokio::join!(
+        drive(persistents, shared.clone(), "persistent volume", persistent),
+        drive(orphans, shared, "local volume", orphan),
+    );
 }
 
 async fn persistent(seen: Arc<PersistentVolume>, shared: Arc<Shared>) -> Result<Requeue, VolumeError> {
@@ -59,18 +59,17 @@ async fn persistent(seen: Arc<PersistentVolume>, shared: Arc<Shared>) -> Result<
     let Some((persistent, handle)) = read.as_ref().and_then(|read| Some((read, handle(read)?))) else {
         return Ok(Requeue::await_change());
     };
-    let volumes = all_volumes(&shared.client).await?;
-    let volume = volumes.iter().find(|volume| volume.metadata.name.as_deref() == Some(handle));
-    let steps = plan::of_persistent(persistent, volume, &volumes);
+    let volume = local_volume(&shared.client, handle).await?;
+    let steps = plan::of_persistent(persistent, volume.as_ref(), &shared.inventory.volumes());
     for step in &steps {
-        match (step, volume) {
+        match (step, &volume) {
             (Step::DeletePersistent, _) => {
                 let only = Preconditions { uid: persistent.metadata.uid.clone(), resource_version: None };
                 let how = DeleteParams::default().preconditions(only);
-                gone(persistents.delete(name, &how).await.map(drop))
+                ok_if_gone(persistents.delete(name, &how).await)
                     .map_err(doing("deleting the PersistentVolume"))?;
             }
-            (Step::Release, _) => release(&persistents, persistent, VOLUME_FINALIZER).await?,
+            (Step::Release, _) => remove_finalizer(&persistents, persistent, VOLUME_FINALIZER).await?,
             (step, Some(volume)) => of_volume(&shared, step, volume).await?,
             (_, None) => {}
         }
@@ -92,13 +91,13 @@ async fn orphan(seen: Arc<LocalVolume>, shared: Arc<Shared>) -> Result<Requeue, 
     if claimed || persistent.is_some() {
         return Ok(Requeue::await_change());
     }
-    let volumes = all_volumes(&shared.client).await?;
-    let Some(volume) = volumes.iter().find(|volume| volume.metadata.uid == seen.metadata.uid) else {
+    let volume = local_volume(&shared.client, &name).await?;
+    let Some(volume) = volume.filter(|volume| volume.metadata.uid == seen.metadata.uid) else {
         return Ok(Requeue::await_change());
     };
-    let steps = plan::of_orphan(volume, claimed, &volumes);
+    let steps = plan::of_orphan(&volume, claimed, &shared.inventory.volumes());
     for step in &steps {
-        of_volume(&shared, step, volume).await?;
+        of_volume(&shared, step, &volume).await?;
     }
     Ok(again(&steps))
 }
@@ -110,12 +109,12 @@ async fn of_volume(shared: &Shared, step: &Step, volume: &LocalVolume) -> Result
     match step {
         Step::DeleteVolume => {
             let only = Preconditions { uid: volume.metadata.uid.clone(), resource_version: None };
-            gone(volumes.delete(name, &DeleteParams::default().preconditions(only)).await.map(drop))
+            ok_if_gone(volumes.delete(name, &DeleteParams::default().preconditions(only)).await)
                 .map_err(doing("deleting a LocalVolume"))
         }
         Step::Retain => {
             let patch = json!({"metadata": {"uid": volume.metadata.uid, "labels": {RETAINED_LABEL: TRUE}}});
-            gone(volumes.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop))
+            ok_if_gone(volumes.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await)
                 .map_err(doing("marking a LocalVolume as kept"))
         }
         Step::DeletePersistent | Step::Release | Step::Wait => Ok(()),
@@ -123,5 +122,5 @@ async fn of_volume(shared: &Shared, step: &Step, volume: &LocalVolume) -> Result
 }
 
 fn again(steps: &[Step]) -> Requeue {
-    if steps.contains(&Step::Wait) { Requeue::requeue(RETRY) } else { Requeue::await_change() }
+    if steps.contains(&Step::Wait) { Requeue::requeue(COPY_INTERVAL) } else { Requeue::await_change() }
 }

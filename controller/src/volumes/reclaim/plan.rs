@@ -4,6 +4,8 @@
 //! PersistentVolume, and the PersistentVolume's finalizer waits for it. Route in: the objects as they are, read anew.
 //! Route out: steps.
 
+use std::borrow::Borrow;
+
 use k8s_openapi::api::core::v1::PersistentVolume;
 use sheaf_api::{
     names::{RETAINED_LABEL, TRUE, VOLUME_FINALIZER},
@@ -26,10 +28,10 @@ pub enum Step {
 }
 
 /// What becomes of a PersistentVolume of ours and of `volume` behind it.
-pub fn of_persistent(
+pub fn of_persistent<V: Borrow<LocalVolume>>(
     persistent: &PersistentVolume,
     volume: Option<&LocalVolume>,
-    volumes: &[LocalVolume],
+    volumes: &[V],
 ) -> Vec<Step> {
     let held = persistent.metadata.finalizers.iter().flatten().any(|held| held == VOLUME_FINALIZER);
     let deleting = persistent.metadata.deletion_timestamp.is_some();
@@ -58,7 +60,7 @@ pub fn of_persistent(
 }
 
 /// What becomes of a LocalVolume of a claim that has no PersistentVolume, or none yet.
-pub fn of_orphan(volume: &LocalVolume, claimed: bool, volumes: &[LocalVolume]) -> Vec<Step> {
+pub fn of_orphan<V: Borrow<LocalVolume>>(volume: &LocalVolume, claimed: bool, volumes: &[V]) -> Vec<Step> {
     if claimed || is_retained(volume) || volume.spec.kind == VolumeKind::Snapshot {
         return Vec::new();
     }
@@ -66,12 +68,13 @@ pub fn of_orphan(volume: &LocalVolume, claimed: bool, volumes: &[LocalVolume]) -
 }
 
 /// Deletes it, unless something is still being made from it.
-pub fn remove(volume: &LocalVolume, volumes: &[LocalVolume]) -> Vec<Step> {
+pub fn remove<V: Borrow<LocalVolume>>(volume: &LocalVolume, volumes: &[V]) -> Vec<Step> {
     if volume.metadata.deletion_timestamp.is_some() {
         return Vec::new(); // its going is a change
     }
     let name = volume.metadata.name.as_deref().unwrap_or_default();
-    let copied = volumes.iter().any(|other| !other.is_ready() && origin(other) == Some(name));
+    let copied =
+        volumes.iter().map(Borrow::borrow).any(|other| !other.is_ready() && origin(other) == Some(name));
     vec![if copied { Step::Wait } else { Step::DeleteVolume }]
 }
 
@@ -100,6 +103,8 @@ mod tests {
         volumes::testing::{GIB, in_phase, persistent, volume},
     };
 
+    const NONE: &[LocalVolume] = &[];
+
     fn deleting<K: kube::Resource>(mut object: K) -> K {
         object.meta_mut().deletion_timestamp = Some(seconds(Timestamp::UNIX_EPOCH));
         object
@@ -113,10 +118,10 @@ mod tests {
     #[test]
     fn a_released_volume_goes_node_first() {
         let (released, volume) = (persistent("pvc-a", "Released", "Delete"), volume("pvc-a", "n1", GIB));
-        assert_eq!(of_persistent(&released, Some(&volume), &[]), [Step::DeleteVolume]);
-        assert_eq!(of_persistent(&released, Some(&deleting(volume)), &[]), []);
-        assert_eq!(of_persistent(&released, None, &[]), [Step::DeletePersistent, Step::Release]);
-        assert_eq!(of_persistent(&deleting(released), None, &[]), [Step::Release]);
+        assert_eq!(of_persistent(&released, Some(&volume), NONE), [Step::DeleteVolume]);
+        assert_eq!(of_persistent(&released, Some(&deleting(volume)), NONE), []);
+        assert_eq!(of_persistent(&released, None, NONE), [Step::DeletePersistent, Step::Release]);
+        assert_eq!(of_persistent(&deleting(released), None, NONE), [Step::Release]);
     }
 
     #[test]
@@ -124,36 +129,36 @@ mod tests {
         let volume = volume("pvc-a", "n1", GIB);
         for phase in ["Bound", "Available", "Pending"] {
             assert_eq!(
-                of_persistent(&persistent("pvc-a", phase, "Delete"), Some(&volume), &[]),
+                of_persistent(&persistent("pvc-a", phase, "Delete"), Some(&volume), NONE),
                 [],
                 "{phase}"
             );
         }
-        assert_eq!(of_persistent(&deleting(persistent("pvc-a", "Bound", "Delete")), Some(&volume), &[]), []);
+        assert_eq!(of_persistent(&deleting(persistent("pvc-a", "Bound", "Delete")), Some(&volume), NONE), []);
     }
 
     #[test]
     fn a_persistent_volume_deleted_by_hand_takes_its_volume_with_it() {
         let gone = deleting(persistent("pvc-a", "Available", "Delete"));
-        assert_eq!(of_persistent(&gone, Some(&volume("pvc-a", "n1", GIB)), &[]), [Step::DeleteVolume]);
+        assert_eq!(of_persistent(&gone, Some(&volume("pvc-a", "n1", GIB)), NONE), [Step::DeleteVolume]);
     }
 
     #[test]
     fn what_is_to_be_retained_is_marked_first_and_then_let_go() {
         let released = persistent("pvc-a", "Released", "Retain");
         let volume = volume("pvc-a", "n1", GIB);
-        assert_eq!(of_persistent(&released, Some(&volume), &[]), []);
+        assert_eq!(of_persistent(&released, Some(&volume), NONE), []);
         let gone = deleting(released);
-        assert_eq!(of_persistent(&gone, Some(&volume), &[]), [Step::Retain]);
-        assert_eq!(of_persistent(&gone, Some(&retained(volume.clone())), &[]), [Step::Release]);
-        assert_eq!(of_orphan(&retained(volume), false, &[]), []);
+        assert_eq!(of_persistent(&gone, Some(&volume), NONE), [Step::Retain]);
+        assert_eq!(of_persistent(&gone, Some(&retained(volume.clone())), NONE), [Step::Release]);
+        assert_eq!(of_orphan(&retained(volume), false, NONE), []);
     }
 
     #[test]
     fn a_volume_whose_claim_went_before_it_was_bound_goes_too() {
         let volume = volume("pvc-a", "n1", GIB);
-        assert_eq!(of_orphan(&volume, false, &[]), [Step::DeleteVolume]);
-        assert_eq!(of_orphan(&volume, true, &[]), []);
+        assert_eq!(of_orphan(&volume, false, NONE), [Step::DeleteVolume]);
+        assert_eq!(of_orphan(&volume, true, NONE), []);
     }
 
     #[test]

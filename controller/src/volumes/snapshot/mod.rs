@@ -2,11 +2,10 @@
 //!
 //! Reads: snapshots of our classes, their claims and what those are bound to, StoragePools, LocalVolumes. Owns: contents and
 //! LocalVolumes of snapshots, status and finalizer of both snapshot kinds. Never touches: the claim, snapshots of other
-//! drivers. Route in: watches. Route out: [`plan`], done step by step here while the booking is held.
+//! drivers. Route in: watches. Route out: [`plan`], applied step by step.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use futures::StreamExt;
 use k8s_openapi::{
     api::core::v1::{PersistentVolume, PersistentVolumeClaim},
     jiff::Timestamp,
@@ -27,21 +26,20 @@ use sheaf_api::{
 };
 
 use crate::{
-    object::{self, RequestError, doing, gone, hold, release, report},
-    volumes::{Shared, VolumeError, all_pools, all_volumes, annotation, reclaim::plan::Step, split},
+    object::{
+        RequestError, add_finalizer, doing, drive, ok_if_exists, ok_if_gone, remove_finalizer, write_status,
+    },
+    volumes::{Shared, VolumeError, annotation, handle, local_volume, reclaim::plan::Step, split},
 };
 use plan::Action;
 
 pub mod plan;
 
-/// Until the next try after the API server refused or failed.
-const RETRY: Duration = Duration::from_secs(10);
-
 /// Runs until dropped.
 pub async fn run(shared: Arc<Shared>) {
     let client = shared.client.clone();
     let config = watcher::Config::default;
-    Controller::new(Api::<VolumeSnapshot>::all(client.clone()), config())
+    let controller = Controller::new(Api::<VolumeSnapshot>::all(client.clone()), config())
         .watches(Api::<LocalVolume>::all(client.clone()), config(), |volume| {
             let (namespace, name) = split(annotation(&volume, SNAPSHOT_ANNOTATION)?)?;
             Some(ObjectRef::new(name).within(namespace))
@@ -49,10 +47,8 @@ pub async fn run(shared: Arc<Shared>) {
         .watches(Api::<VolumeSnapshotContent>::all(client), config(), |content| {
             let of = &content.spec.volume_snapshot_ref;
             Some(ObjectRef::new(&of.name).within(&of.namespace))
-        })
-        .run(reconcile, |_, _, _| Requeue::requeue(RETRY), shared)
-        .for_each(|result| object::log("snapshot", result))
-        .await;
+        });
+    drive(controller, shared, "snapshot", reconcile).await;
 }
 
 async fn reconcile(seen: Arc<VolumeSnapshot>, shared: Arc<Shared>) -> Result<Requeue, VolumeError> {
@@ -60,7 +56,6 @@ async fn reconcile(seen: Arc<VolumeSnapshot>, shared: Arc<Shared>) -> Result<Req
     let namespace = seen.metadata.namespace.clone().unwrap_or_default();
     let snapshots: Api<VolumeSnapshot> = Api::namespaced(client.clone(), &namespace);
     let contents: Api<VolumeSnapshotContent> = Api::all(client.clone());
-    let _booked = shared.booking.lock().await;
     let name = seen.metadata.name.as_deref().unwrap_or_default();
     let Some(snapshot) = snapshots.get_opt(name).await.map_err(doing("reading the snapshot"))? else {
         return Ok(Requeue::await_change());
@@ -87,28 +82,36 @@ async fn reconcile(seen: Arc<VolumeSnapshot>, shared: Arc<Shared>) -> Result<Req
         }
         None => None,
     };
-    let (pools, volumes) = (all_pools(client).await?, all_volumes(client).await?);
-    let plan = plan::plan(
-        &plan::Seen {
+    let name = plan::name_for(&snapshot);
+    let own = local_volume(client, &name).await?;
+    if own.is_none() {
+        // What was booked for it was not made, or is gone.
+        shared.inventory.cancel(&name);
+    }
+    let origin = match persistent.as_ref().and_then(handle) {
+        Some(handle) => local_volume(client, handle).await?,
+        None => None,
+    };
+    let plan = shared.inventory.book(own.as_ref(), |pools, volumes| {
+        let observed = plan::Observed {
             snapshot: &snapshot,
             class: class.as_ref(),
             claim: claim.as_ref(),
             persistent: persistent.as_ref(),
             content: content.as_ref(),
-            pools: &pools,
-            volumes: &volumes,
-        },
-        Timestamp::now(),
-    );
-    // The statuses first: after the last step there may be no object.
-    report(&snapshots, &snapshot, snapshot.status.as_ref(), &plan.status).await?;
-    if let (Some(content), Some(status)) = (&content, &plan.content) {
-        report(&contents, content, content.status.as_ref(), status).await?;
-    }
+            pools,
+            volumes,
+            volume: own.as_ref(),
+            origin: origin.as_ref(),
+        };
+        let plan = plan::plan(&observed, Timestamp::now());
+        let booked = plan.booked();
+        Ok::<_, VolumeError>((plan, booked))
+    })?;
     for action in &plan.actions {
-        act(&shared, &snapshots, &snapshot, content.as_ref(), action).await?;
+        apply(&shared, &snapshots, &snapshot, content.as_ref(), action).await?;
     }
-    Ok(plan.again.map_or_else(Requeue::await_change, Requeue::requeue))
+    Ok(plan.requeue.map_or_else(Requeue::await_change, Requeue::requeue))
 }
 
 /// The class that a snapshot names, or the one for those that name none.
@@ -126,7 +129,7 @@ async fn class_of(
     Ok(listed.items.into_iter().find(|class| class.driver == VOLUME_DRIVER && default(class)))
 }
 
-async fn act(
+async fn apply(
     shared: &Shared,
     snapshots: &Api<VolumeSnapshot>,
     snapshot: &VolumeSnapshot,
@@ -136,38 +139,44 @@ async fn act(
     let contents: Api<VolumeSnapshotContent> = Api::all(shared.client.clone());
     let volumes: Api<LocalVolume> = Api::all(shared.client.clone());
     match (action, content) {
-        (Action::Hold, _) => hold(snapshots, snapshot, SNAPSHOT_FINALIZER).await,
-        (Action::Release, _) => release(snapshots, snapshot, SNAPSHOT_FINALIZER).await,
-        (Action::CreateContent(made), _) => {
-            gone(contents.create(&PostParams::default(), made).await.map(drop))
-                .map_err(doing("creating the content of the snapshot"))
+        (Action::AddFinalizer, _) => add_finalizer(snapshots, snapshot, SNAPSHOT_FINALIZER).await,
+        (Action::RemoveFinalizer, _) => remove_finalizer(snapshots, snapshot, SNAPSHOT_FINALIZER).await,
+        (Action::CreateContent(made), _) => ok_if_exists(contents.create(&PostParams::default(), made).await)
+            .map_err(doing("creating the content of the snapshot")),
+        (Action::ReleaseContent, Some(content)) => {
+            remove_finalizer(&contents, content, CONTENT_FINALIZER).await
         }
-        (Action::ReleaseContent, Some(content)) => release(&contents, content, CONTENT_FINALIZER).await,
         (Action::DeleteContent, Some(content)) => {
             let name = content.metadata.name.as_deref().unwrap_or_default();
             let only = Preconditions { uid: content.metadata.uid.clone(), resource_version: None };
-            gone(contents.delete(name, &DeleteParams::default().preconditions(only)).await.map(drop))
+            ok_if_gone(contents.delete(name, &DeleteParams::default().preconditions(only)).await)
                 .map_err(doing("deleting the content of the snapshot"))
         }
-        (Action::ReleaseContent | Action::DeleteContent, None) => Ok(()),
+        (Action::WriteStatus(status), _) => {
+            write_status(snapshots, snapshot, snapshot.status.as_ref(), status).await
+        }
+        (Action::WriteContentStatus(status), Some(content)) => {
+            write_status(&contents, content, content.status.as_ref(), status).await
+        }
+        (Action::ReleaseContent | Action::DeleteContent | Action::WriteContentStatus(_), None) => Ok(()),
         (Action::CreateVolume(volume), _) => {
-            gone(volumes.create(&PostParams::default(), volume).await.map(drop))
+            ok_if_exists(volumes.create(&PostParams::default(), volume).await)
                 .map_err(doing("creating the LocalVolume of the snapshot"))
         }
         (Action::Reclaim(Step::DeleteVolume), _) => {
             let name = plan::name_for(snapshot);
-            gone(volumes.delete(&name, &DeleteParams::default()).await.map(drop))
+            ok_if_gone(volumes.delete(&name, &DeleteParams::default()).await)
                 .map_err(doing("deleting the LocalVolume of the snapshot"))
         }
         (Action::Reclaim(Step::Retain), _) => {
             let name = plan::name_for(snapshot);
             let patch = json!({"metadata": {"labels": {RETAINED_LABEL: TRUE}}});
-            gone(volumes.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop))
+            ok_if_gone(volumes.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await)
                 .map_err(doing("marking the LocalVolume of the snapshot as kept"))
         }
         (Action::Reclaim(_), _) => Ok(()),
-        (Action::Tell(news), _) => {
-            shared.teller.tell(snapshot, news).await;
+        (Action::RecordEvent(event), _) => {
+            shared.events.record(snapshot, event).await;
             Ok(())
         }
     }

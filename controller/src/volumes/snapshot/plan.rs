@@ -2,9 +2,9 @@
 //!
 //! Why here: pure, so that every turn of its life is a test. A snapshot is a LocalVolume of kind Snapshot beside its origin,
 //! and a VolumeSnapshotContent for those who ask the cluster; it is finalized until both are dealt with, so nothing leaks
-//! whichever is deleted first. Route in: [`Seen`]. Route out: a [`Plan`].
+//! whichever is deleted first. Route in: [`Observed`]. Route out: a [`Plan`].
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::core::v1::{PersistentVolume, PersistentVolumeClaim},
@@ -26,18 +26,18 @@ use sheaf_api::{
 
 use crate::{
     conditions::seconds,
-    tell::News,
+    events::Event,
     volumes::{
         handle, reclaim,
         room::{self, Room},
     },
 };
 
-/// Until a snapshot is looked at again that waits for something which is not watched: its claim, space.
+/// Until a snapshot is reconciled again that waits for something which is not watched: its claim, space.
 const WAIT: Duration = Duration::from_secs(10);
 
 /// What a decision is made from.
-pub struct Seen<'a> {
+pub struct Observed<'a> {
     /// The snapshot, of one of our classes or with a content of ours.
     pub snapshot: &'a VolumeSnapshot,
     /// Its class, if it is there.
@@ -49,21 +49,25 @@ pub struct Seen<'a> {
     /// Its content.
     pub content: Option<&'a VolumeSnapshotContent>,
     /// Every pool.
-    pub pools: &'a [StoragePool],
+    pub pools: &'a [Arc<StoragePool>],
     /// Every LocalVolume.
-    pub volumes: &'a [LocalVolume],
+    pub volumes: &'a [Arc<LocalVolume>],
+    /// The snapshot's own LocalVolume.
+    pub volume: Option<&'a LocalVolume>,
+    /// The LocalVolume of the claim.
+    pub origin: Option<&'a LocalVolume>,
 }
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Put our finalizer on the snapshot.
-    Hold,
-    /// Take it off.
-    Release,
+    AddFinalizer,
+    /// Remove it.
+    RemoveFinalizer,
     /// Make the content.
     CreateContent(Box<VolumeSnapshotContent>),
-    /// Take our finalizer off the content.
+    /// Remove our finalizer from the content.
     ReleaseContent,
     /// Delete the content.
     DeleteContent,
@@ -71,21 +75,25 @@ pub enum Action {
     CreateVolume(Box<LocalVolume>),
     /// Do with the LocalVolume what a reclaimed one is done.
     Reclaim(reclaim::plan::Step),
-    /// Tell people.
-    Tell(News),
+    /// Write the snapshot's whole status.
+    WriteStatus(Box<VolumeSnapshotStatus>),
+    /// Write the content's whole status.
+    WriteContentStatus(Box<VolumeSnapshotContentStatus>),
+    /// Record an Event.
+    RecordEvent(Event),
 }
 
-/// What to do, in order, and the statuses after it.
+/// What to do, in order; a step that fails ends the plan. Statuses come first: after the last step there may be no object.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// In order.
     pub actions: Vec<Action>,
-    /// The snapshot's whole status.
+    /// The snapshot's whole status after it.
     pub status: VolumeSnapshotStatus,
-    /// The content's whole status, if there is a content.
+    /// The content's whole status after it, if there is a content.
     pub content: Option<VolumeSnapshotContentStatus>,
-    /// Look again after this long.
-    pub again: Option<Duration>,
+    /// Reconcile again after this long.
+    pub requeue: Option<Duration>,
 }
 
 /// Name of a snapshot's LocalVolume.
@@ -98,42 +106,68 @@ pub fn content_name(snapshot: &VolumeSnapshot) -> String {
     format!("snapcontent-{}", snapshot.metadata.uid.as_deref().unwrap_or_default())
 }
 
+impl Plan {
+    /// The volume that it makes.
+    pub fn booked(&self) -> Vec<LocalVolume> {
+        let volume = |action: &Action| match action {
+            Action::CreateVolume(volume) => Some(LocalVolume::clone(volume)),
+            _ => None,
+        };
+        self.actions.iter().filter_map(volume).collect()
+    }
+}
+
 /// Decides.
-pub fn plan(seen: &Seen, now: Timestamp) -> Plan {
-    let meta = &seen.snapshot.metadata;
+pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
+    let mut plan = decide(observed, now);
+    let mut writes = Vec::new();
+    if observed.snapshot.status.clone().unwrap_or_default() != plan.status {
+        writes.push(Action::WriteStatus(Box::new(plan.status.clone())));
+    }
+    if let (Some(content), Some(status)) = (observed.content, &plan.content)
+        && content.status.clone().unwrap_or_default() != *status
+    {
+        writes.push(Action::WriteContentStatus(Box::new(status.clone())));
+    }
+    plan.actions.splice(0..0, writes);
+    plan
+}
+
+fn decide(observed: &Observed, now: Timestamp) -> Plan {
+    let meta = &observed.snapshot.metadata;
     let held = meta.finalizers.iter().flatten().any(|held| held == SNAPSHOT_FINALIZER);
     let mut plan = Plan {
-        status: seen.snapshot.status.clone().unwrap_or_default(),
-        content: seen.content.map(|content| content.status.clone().unwrap_or_default()),
+        status: observed.snapshot.status.clone().unwrap_or_default(),
+        content: observed.content.map(|content| content.status.clone().unwrap_or_default()),
         ..Plan::default()
     };
-    let name = name_for(seen.snapshot);
-    let volume = seen.volumes.iter().find(|volume| volume.metadata.name.as_deref() == Some(&name));
+    let name = name_for(observed.snapshot);
+    let volume = observed.volume;
     if meta.deletion_timestamp.is_some() {
         if held {
-            plan.actions = end(seen, volume);
-            plan.again = plan.actions.contains(&Action::Reclaim(reclaim::plan::Step::Wait)).then_some(WAIT);
+            plan.actions = end(observed, volume);
+            plan.requeue = plan.actions.contains(&Action::Reclaim(reclaim::plan::Step::Wait)).then_some(WAIT);
         }
         return plan;
     }
     if !held {
-        plan.actions.push(Action::Hold);
+        plan.actions.push(Action::AddFinalizer);
         return plan;
     }
     match volume {
-        Some(volume) => follow(&mut plan, seen, volume, now),
+        Some(volume) => follow(&mut plan, observed, volume, now),
         None if plan.status.ready_to_use == Some(true) => {
             // It was there once: made anew it would hold something else.
             wrong(
                 &mut plan,
-                format!("the LocalVolume {name} is gone, and with it what the snapshot held"),
+                format!("the LocalVolume {name} is gone, and with it the contents of the snapshot"),
                 now,
             );
         }
-        None => match origin(seen) {
-            Ok(origin) => make(&mut plan, seen, origin, &name, now),
+        None => match origin(observed) {
+            Ok(origin) => make(&mut plan, observed, origin, &name, now),
             Err(why) => {
-                plan.again = Some(WAIT);
+                plan.requeue = Some(WAIT);
                 wrong(&mut plan, why, now);
             }
         },
@@ -142,33 +176,33 @@ pub fn plan(seen: &Seen, now: Timestamp) -> Plan {
 }
 
 /// The LocalVolume that the snapshot is of; a sentence if there is none.
-fn origin<'a>(seen: &'a Seen) -> Result<&'a LocalVolume, String> {
-    let source = &seen.snapshot.spec.source;
+fn origin<'a>(observed: &'a Observed) -> Result<&'a LocalVolume, String> {
+    let source = &observed.snapshot.spec.source;
     let name = source.persistent_volume_claim_name.as_deref().unwrap_or_default();
-    let claim = seen.claim.ok_or_else(|| format!("the PersistentVolumeClaim {name} does not exist"))?;
+    let claim = observed.claim.ok_or_else(|| format!("the PersistentVolumeClaim {name} does not exist"))?;
     let bound = claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
-    let (true, Some(persistent)) = (bound, seen.persistent) else {
+    let (true, Some(persistent)) = (bound, observed.persistent) else {
         return Err(format!("the PersistentVolumeClaim {name} is not bound, so there is nothing in it yet"));
     };
     let handle = handle(persistent)
         .ok_or_else(|| format!("the PersistentVolumeClaim {name} is not of {VOLUME_DRIVER}"))?;
     let is = |volume: &&LocalVolume| volume.metadata.name.as_deref() == Some(handle);
-    seen.volumes.iter().find(is).ok_or_else(|| format!("the LocalVolume {handle} does not exist"))
+    observed.origin.filter(is).ok_or_else(|| format!("the LocalVolume {handle} does not exist"))
 }
 
-fn make(plan: &mut Plan, seen: &Seen, origin: &LocalVolume, name: &str, now: Timestamp) {
-    if seen.content.is_none() {
-        plan.actions.push(Action::CreateContent(Box::new(content(seen, origin))));
+fn make(plan: &mut Plan, observed: &Observed, origin: &LocalVolume, name: &str, now: Timestamp) {
+    if observed.content.is_none() {
+        plan.actions.push(Action::CreateContent(Box::new(content(observed, origin))));
     }
-    plan.status.bound_volume_snapshot_content_name = Some(content_name(seen.snapshot));
+    plan.status.bound_volume_snapshot_content_name = Some(content_name(observed.snapshot));
     plan.status.ready_to_use = Some(false);
     let bytes = room::size(origin);
-    let fits = match room::find(seen.pools, &origin.spec.node_name, &origin.spec.pool) {
+    let fits = match room::find(observed.pools, &origin.spec.node_name, &origin.spec.pool) {
         None => Err(format!("{} has no pool {}", origin.spec.node_name, origin.spec.pool)),
-        Some(pool) => Room::of(pool, seen.volumes).fits(bytes, pool),
+        Some(pool) => Room::of(pool, observed.volumes).fits(bytes, pool),
     };
     if let Err(why) = fits {
-        plan.again = Some(WAIT);
+        plan.requeue = Some(WAIT);
         return wrong(
             plan,
             format!("{why}: a snapshot counts with all that its origin may come to differ in"),
@@ -189,7 +223,7 @@ fn make(plan: &mut Plan, seen: &Seen, origin: &LocalVolume, name: &str, now: Tim
             },
         },
     );
-    let meta = &seen.snapshot.metadata;
+    let meta = &observed.snapshot.metadata;
     let whose = format!(
         "{}/{}",
         meta.namespace.as_deref().unwrap_or_default(),
@@ -200,10 +234,10 @@ fn make(plan: &mut Plan, seen: &Seen, origin: &LocalVolume, name: &str, now: Tim
     plan.actions.push(Action::CreateVolume(Box::new(volume)));
 }
 
-fn content(seen: &Seen, origin: &LocalVolume) -> VolumeSnapshotContent {
-    let meta = &seen.snapshot.metadata;
+fn content(observed: &Observed, origin: &LocalVolume) -> VolumeSnapshotContent {
+    let meta = &observed.snapshot.metadata;
     let mut content = VolumeSnapshotContent::new(
-        &content_name(seen.snapshot),
+        &content_name(observed.snapshot),
         VolumeSnapshotContentSpec {
             volume_snapshot_ref: SnapshotReference {
                 api_version: Some(format!("{GROUP}/v1")),
@@ -212,9 +246,9 @@ fn content(seen: &Seen, origin: &LocalVolume) -> VolumeSnapshotContent {
                 name: meta.name.clone().unwrap_or_default(),
                 uid: meta.uid.clone(),
             },
-            deletion_policy: seen.class.map(|class| class.deletion_policy).unwrap_or_default(),
+            deletion_policy: observed.class.map(|class| class.deletion_policy).unwrap_or_default(),
             driver: VOLUME_DRIVER.into(),
-            volume_snapshot_class_name: seen.class.and_then(|class| class.metadata.name.clone()),
+            volume_snapshot_class_name: observed.class.and_then(|class| class.metadata.name.clone()),
             source: ContentSource { volume_handle: origin.metadata.name.clone().unwrap_or_default() },
         },
     );
@@ -223,20 +257,20 @@ fn content(seen: &Seen, origin: &LocalVolume) -> VolumeSnapshotContent {
 }
 
 /// There is a LocalVolume: what does its node say?
-fn follow(plan: &mut Plan, seen: &Seen, volume: &LocalVolume, now: Timestamp) {
-    plan.status.bound_volume_snapshot_content_name = Some(content_name(seen.snapshot));
+fn follow(plan: &mut Plan, observed: &Observed, volume: &LocalVolume, now: Timestamp) {
+    plan.status.bound_volume_snapshot_content_name = Some(content_name(observed.snapshot));
     let phase = volume.status.as_ref().and_then(|status| status.phase);
     if phase != Some(VolumePhase::Ready) {
         plan.status.ready_to_use = Some(false);
         let failed = matches!(phase, Some(VolumePhase::Pending | VolumePhase::Failed));
-        match volume.why().filter(|(_, said)| failed && !said.is_empty()) {
-            Some((_, said)) => wrong(plan, format!("{}: {said}", volume.spec.node_name), now),
+        match volume.why().filter(|(_, message)| failed && !message.is_empty()) {
+            Some((_, message)) => wrong(plan, format!("{}: {message}", volume.spec.node_name), now),
             None => plan.status.error = None,
         }
         return;
     }
     if plan.status.ready_to_use != Some(true) {
-        plan.actions.push(Action::Tell(News::normal("SnapshotReady", "a claim can be made from it")));
+        plan.actions.push(Action::RecordEvent(Event::normal("SnapshotReady", "a claim can be made from it")));
     }
     let bytes = room::size(volume);
     let moment = plan.status.creation_time.get_or_insert_with(|| seconds(now)).clone();
@@ -255,9 +289,9 @@ fn follow(plan: &mut Plan, seen: &Seen, volume: &LocalVolume, now: Timestamp) {
 }
 
 /// The snapshot is being deleted: the LocalVolume first, then the content, then it.
-fn end(seen: &Seen, volume: Option<&LocalVolume>) -> Vec<Action> {
+fn end(observed: &Observed, volume: Option<&LocalVolume>) -> Vec<Action> {
     use reclaim::plan::Step;
-    let policy = match (seen.content, seen.class) {
+    let policy = match (observed.content, observed.class) {
         (Some(content), _) => content.spec.deletion_policy,
         (None, class) => class.map(|class| class.deletion_policy).unwrap_or_default(),
     };
@@ -267,10 +301,13 @@ fn end(seen: &Seen, volume: Option<&LocalVolume>) -> Vec<Action> {
     let mut actions = Vec::new();
     match (policy, volume) {
         (DeletionPolicy::Delete, Some(volume)) => {
-            return reclaim::plan::remove(volume, seen.volumes).into_iter().map(Action::Reclaim).collect();
+            return reclaim::plan::remove(volume, observed.volumes)
+                .into_iter()
+                .map(Action::Reclaim)
+                .collect();
         }
         (DeletionPolicy::Delete, None) => {
-            if let Some(content) = seen.content {
+            if let Some(content) = observed.content {
                 if content.metadata.deletion_timestamp.is_none() {
                     actions.push(Action::DeleteContent);
                 }
@@ -281,21 +318,21 @@ fn end(seen: &Seen, volume: Option<&LocalVolume>) -> Vec<Action> {
         }
         (DeletionPolicy::Retain, volume) => {
             actions.extend(volume.map(|_| Action::Reclaim(Step::Retain)));
-            if seen.content.is_some_and(finalized) {
+            if observed.content.is_some_and(finalized) {
                 actions.push(Action::ReleaseContent);
             }
         }
     }
-    actions.push(Action::Release);
+    actions.push(Action::RemoveFinalizer);
     actions
 }
 
 /// Says what is wrong, once: the time is that of the first report.
 fn wrong(plan: &mut Plan, why: String, now: Timestamp) {
     plan.status.ready_to_use = Some(false);
-    let said = plan.status.error.as_ref().and_then(|error| error.message.as_deref());
-    if said != Some(&why) {
-        plan.actions.push(Action::Tell(News::warning("SnapshotFailed", why.clone())));
+    let message = plan.status.error.as_ref().and_then(|error| error.message.as_deref());
+    if message != Some(&why) {
+        plan.actions.push(Action::RecordEvent(Event::warning("SnapshotFailed", why.clone())));
         plan.status.error = Some(SnapshotError { time: Some(seconds(now)), message: Some(why) });
     }
 }
@@ -335,20 +372,26 @@ mod tests {
         }
 
         fn plan(&self) -> Plan {
-            let (persistent, pools) = (persistent("pvc-a", "Bound", "Delete"), [pool("n1", 10 * GIB)]);
-            let seen = Seen {
+            let (persistent, pools) =
+                (persistent("pvc-a", "Bound", "Delete"), [Arc::new(pool("n1", 10 * GIB))]);
+            let volumes: Vec<_> = self.volumes.iter().cloned().map(Arc::new).collect();
+            let named =
+                |name: &str| self.volumes.iter().find(|one| one.metadata.name.as_deref() == Some(name));
+            let observed = Observed {
                 snapshot: &self.snapshot,
                 class: Some(&self.class),
                 claim: self.claim.as_ref(),
                 persistent: Some(&persistent),
                 content: self.content.as_ref(),
                 pools: &pools,
-                volumes: &self.volumes,
+                volumes: &volumes,
+                volume: named("snap-s-1"),
+                origin: named("pvc-a"),
             };
-            plan(&seen, Timestamp::UNIX_EPOCH)
+            plan(&observed, Timestamp::UNIX_EPOCH)
         }
 
-        /// The same after the plan was done and the node said `phase`.
+        /// The same after the plan was done and the node message `phase`.
         fn made(mut self, phase: &str) -> Self {
             for action in self.plan().actions {
                 match action {
@@ -370,13 +413,15 @@ mod tests {
     fn a_snapshot_is_finalized_before_anything_is_made() {
         let mut world = World::new();
         world.snapshot.metadata.finalizers = None;
-        assert_eq!(world.plan().actions, [Action::Hold]);
+        assert_eq!(world.plan().actions, [Action::AddFinalizer]);
     }
 
     #[test]
     fn it_becomes_a_volume_beside_its_origin_and_a_content() {
         let plan = World::new().plan();
-        let [Action::CreateContent(content), Action::CreateVolume(volume)] = plan.actions.as_slice() else {
+        let [Action::WriteStatus(_), Action::CreateContent(content), Action::CreateVolume(volume)] =
+            plan.actions.as_slice()
+        else {
             panic!("{plan:?}")
         };
         assert_eq!(content.spec.source.volume_handle, "pvc-a");
@@ -397,22 +442,19 @@ mod tests {
     }
 
     #[test]
-    fn whatever_stands_in_the_way_is_in_its_status_and_told_once() {
+    fn whatever_stands_in_the_way_is_in_its_status_and_reported_once() {
         let mut world = World::new();
         world.claim = None;
         let plan = world.plan();
         let error = plan.status.error.clone().unwrap().message.unwrap();
         assert_eq!(error, "the PersistentVolumeClaim disk does not exist");
         world.snapshot.status = Some(plan.status);
-        assert_eq!(world.plan().actions, [], "told once");
+        assert_eq!(world.plan().actions, [], "reported once");
 
         let mut world = World::new();
         world.volumes.push(volume("pvc-b", "n1", 3 * GIB));
         let error = world.plan().status.error.unwrap().message.unwrap();
-        assert!(
-            error.starts_with("pool default of n1 has 3Gi left to promise, and 4Gi are asked for"),
-            "{error}"
-        );
+        assert!(error.starts_with("pool default of n1 has 3Gi free, and 4Gi are requested"), "{error}");
 
         let failed = World::new().made("Failed").plan();
         assert_eq!(failed.status.error.unwrap().message.as_deref(), Some("n1: the node's words"));
@@ -434,9 +476,12 @@ mod tests {
         let mut world = World::new().made("Ready").deleting();
         assert_eq!(world.plan().actions, [Action::Reclaim(Step::DeleteVolume)]);
         world.volumes.pop();
-        assert_eq!(world.plan().actions, [Action::DeleteContent, Action::ReleaseContent, Action::Release]);
+        assert_eq!(
+            world.plan().actions,
+            [Action::DeleteContent, Action::ReleaseContent, Action::RemoveFinalizer]
+        );
         world.content = None;
-        assert_eq!(world.plan().actions, [Action::Release]);
+        assert_eq!(world.plan().actions, [Action::RemoveFinalizer]);
     }
 
     #[test]
@@ -447,7 +492,7 @@ mod tests {
         let world = world.made("Ready").deleting();
         assert_eq!(
             world.plan().actions,
-            [Action::Reclaim(Step::Retain), Action::ReleaseContent, Action::Release]
+            [Action::Reclaim(Step::Retain), Action::ReleaseContent, Action::RemoveFinalizer]
         );
     }
 
@@ -459,6 +504,6 @@ mod tests {
         world.volumes.push(copy);
         let plan = world.plan();
         assert_eq!(plan.actions, [Action::Reclaim(reclaim::plan::Step::Wait)]);
-        assert_eq!(plan.again, Some(WAIT));
+        assert_eq!(plan.requeue, Some(WAIT));
     }
 }

@@ -37,15 +37,21 @@ impl World {
     }
 
     fn plan(&self, source: Result<(Wanted, Option<Result<Found, String>>), String>) -> Plan {
-        let seen = Seen {
+        let pools: Vec<_> = self.pools.iter().cloned().map(Arc::new).collect();
+        let volumes: Vec<_> = self.volumes.iter().cloned().map(Arc::new).collect();
+        let observed = Observed {
             claim: &self.claim,
             class: &self.class,
-            pools: &self.pools,
-            volumes: &self.volumes,
+            pools: &pools,
+            volumes: &volumes,
+            volume: self
+                .volumes
+                .iter()
+                .find(|one| one.metadata.name.as_deref() == Some(&format!("pvc-{UID}"))),
             persistent: self.persistent.as_ref(),
             source,
         };
-        plan(&seen, Timestamp::UNIX_EPOCH).unwrap()
+        plan(&observed, Timestamp::UNIX_EPOCH).unwrap()
     }
 
     /// Its own volume, in `phase`.
@@ -65,14 +71,22 @@ impl World {
     }
 }
 
-fn told(plan: &Plan) -> Vec<&str> {
-    let mut told = Vec::new();
+/// The status that the plan writes.
+fn status(plan: &Plan) -> Option<PersistentVolumeClaimStatus> {
+    plan.actions.iter().find_map(|action| match action {
+        Action::WriteStatus(status) => Some(PersistentVolumeClaimStatus::clone(status)),
+        _ => None,
+    })
+}
+
+fn events(plan: &Plan) -> Vec<&str> {
+    let mut notes = Vec::new();
     for action in &plan.actions {
-        if let Action::Tell(news) = action {
-            told.push(news.note.as_str());
+        if let Action::RecordEvent(event) = action {
+            notes.push(event.note.as_str());
         }
     }
-    told
+    notes
 }
 
 #[test]
@@ -99,20 +113,21 @@ fn a_claim_that_does_not_fit_goes_back_to_the_scheduler_with_the_reason() {
     let plan = world.plan(blank());
     assert_eq!(plan.actions[0], Action::Reschedule);
     assert_eq!(
-        told(&plan),
-        [
-            "pool default of n1 has 3Gi left to promise, and 4Gi are asked for; the scheduler looks for another node"
-        ]
+        events(&plan),
+        ["pool default of n1 has 3Gi free, and 4Gi are requested; the scheduler looks for another node"]
     );
     world.pools.clear();
-    assert_eq!(told(&world.plan(blank())), ["n1 has no pool default; the scheduler looks for another node"]);
+    assert_eq!(
+        events(&world.plan(blank())),
+        ["n1 has no pool default; the scheduler looks for another node"]
+    );
 }
 
 #[test]
 fn a_ready_volume_is_bound_to_its_claim_and_to_its_node_once() {
     let mut world = World::new().with_volume("n1", "Ready", "Ready");
     let plan = world.plan(blank());
-    let [Action::CreatePersistent(made), Action::Tell(_)] = plan.actions.as_slice() else {
+    let [Action::CreatePersistent(made), Action::RecordEvent(_)] = plan.actions.as_slice() else {
         panic!("{plan:?}")
     };
     let made = serde_json::to_value(made).unwrap();
@@ -132,8 +147,8 @@ fn a_node_that_is_out_of_space_loses_the_claim_and_any_other_failure_stays_and_i
     assert!(matches!(plan.actions[0], Action::DeleteVolume { .. }));
     assert_eq!(plan.actions[1], Action::Reschedule);
     let plan = World::new().with_volume("n1", "Failed", "ChecksumMismatch").plan(blank());
-    assert_eq!(told(&plan).len(), plan.actions.len());
-    assert_eq!(told(&plan), [format!("volume pvc-{UID} on n1: the node's words")]);
+    assert_eq!(events(&plan).len(), plan.actions.len());
+    assert_eq!(events(&plan), [format!("volume pvc-{UID} on n1: the node's words")]);
 }
 
 #[test]
@@ -158,15 +173,15 @@ fn a_copy_is_bound_to_its_origins_node_whatever_the_scheduler_chose() {
 fn a_copy_that_does_not_fit_or_is_too_small_waits_and_says_why() {
     let mut world = World::new();
     assert_eq!(
-        told(&world.plan(copy_of("pvc-a", "n1", 5 * GIB))),
+        events(&world.plan(copy_of("pvc-a", "n1", 5 * GIB))),
         ["a copy is at least as large as its origin: 5Gi"]
     );
     world.volumes.push(volume("pvc-other", "n1", 7 * GIB));
     let plan = world.plan(copy_of("pvc-a", "n1", GIB));
     assert_eq!(plan.actions.len(), 1, "it must keep its node: {plan:?}");
-    assert!(told(&plan)[0].ends_with("4Gi are asked for; a copy can be made on no other node"));
+    assert!(events(&plan)[0].ends_with("4Gi are requested; a copy can be made on no other node"));
     let missing = Ok((Wanted::Claim("a".into()), Some(Err("it does not exist".into()))));
-    assert_eq!(told(&World::new().plan(missing)), ["it does not exist"]);
+    assert_eq!(events(&World::new().plan(missing)), ["it does not exist"]);
 }
 
 #[test]
@@ -180,7 +195,7 @@ fn a_claim_that_is_wanted_at_once_goes_where_there_is_most_room() {
     assert_eq!(world.plan(blank()).actions, [Action::Pin("n2".into())]);
     world.volumes.push(volume("pvc-more", "n1", 8 * GIB));
     world.volumes.push(volume("pvc-most", "n2", 8 * GIB));
-    assert_eq!(told(&world.plan(blank())), ["no node has 4Gi left to promise in its pool default"]);
+    assert_eq!(events(&world.plan(blank())), ["no node has 4Gi free in its pool default"]);
 }
 
 #[test]
@@ -190,39 +205,40 @@ fn what_can_never_be_is_told_and_nothing_is_made() {
         world.claim = placed("n1", spec);
         let plan = world.plan(blank());
         assert_eq!(plan.actions.len(), 1);
-        told(&plan)[0].to_string()
+        events(&plan)[0].to_string()
     };
     assert_eq!(
         of(json!({"accessModes": ["ReadWriteMany"]})),
-        "accessModes has ReadWriteMany, and a volume of lvm.sheaf.dev lies on one node: use ReadWriteOnce"
+        "accessModes has ReadWriteMany; a volume of lvm.sheaf.dev is on one node: use ReadWriteOnce"
     );
     assert_eq!(
         of(json!({"selector": {"matchLabels": {"a": "b"}}})),
-        "selector chooses among volumes that exist, and StorageClass sheaf makes them: remove it"
+        "selector selects an existing volume, and StorageClass sheaf provisions a new one: remove it"
     );
     let mut world = World::new();
     world.class.volume_binding_mode = Some("Immediate".into());
-    assert!(told(&world.plan(blank()))[0].contains("make the class anew with WaitForFirstConsumer"));
+    assert!(events(&world.plan(blank()))[0].contains("recreate the class with WaitForFirstConsumer"));
     let refused = Err("annotation sheaf.dev/source: nonsense".to_string());
-    assert_eq!(told(&World::new().plan(refused)), ["annotation sheaf.dev/source: nonsense"]);
+    assert_eq!(events(&World::new().plan(refused)), ["annotation sheaf.dev/source: nonsense"]);
 }
 
 #[test]
 fn a_bound_claim_grows_step_by_step_and_never_says_more_than_the_node_made() {
     let mut world = World::new().with_volume("n1", "Ready", "Ready").bound("6Gi");
     let grow = world.plan(blank());
-    assert_eq!(grow.actions, [Action::Grow { name: format!("pvc-{UID}"), to: 6 * GIB }]);
-    assert_eq!(grow.status.unwrap().conditions.unwrap()[0].type_, "Resizing");
+    assert_eq!(grow.actions[0], Action::Grow { name: format!("pvc-{UID}"), to: 6 * GIB });
+    assert_eq!(status(&grow).unwrap().conditions.unwrap()[0].type_, "Resizing");
+    assert_eq!(grow.booked(world.volumes.first())[0].spec.size_bytes, 6 * GIB);
 
     world.volumes[0].spec.size_bytes = 6 * GIB; // asked, not made
     let waits = world.plan(blank());
-    assert_eq!(waits.actions, []);
-    assert_eq!(waits.status.unwrap().capacity.unwrap()["storage"].0, "4Gi");
+    assert!(matches!(waits.actions.as_slice(), [Action::WriteStatus(_)]), "{waits:?}");
+    assert_eq!(status(&waits).unwrap().capacity.unwrap()["storage"].0, "4Gi");
 
     world.volumes[0].status.as_mut().unwrap().size_bytes = Some(6 * GIB);
     let done = world.plan(blank());
     assert_eq!(done.actions[0], Action::Capacity { name: format!("pvc-{UID}"), bytes: 6 * GIB });
-    let status = done.status.unwrap();
+    let status = status(&done).unwrap();
     assert_eq!(status.capacity.unwrap()["storage"].0, "6Gi");
     assert_eq!(status.conditions, None);
 }
@@ -234,14 +250,14 @@ fn a_claim_that_can_not_grow_says_so_and_a_claim_that_need_not_is_left_alone() {
     world.volumes.push(volume("pvc-other", "n1", 5 * GIB));
     let mut world = World { persistent: None, ..world }.bound("6Gi");
     let plan = world.plan(blank());
-    assert!(told(&plan)[0].ends_with("pool default of n1 has 1Gi left to promise, and 2Gi are asked for"));
-    let conditions = plan.status.clone().unwrap().conditions.unwrap();
+    assert!(events(&plan)[0].ends_with("pool default of n1 has 1Gi free, and 2Gi are requested"));
+    let conditions = status(&plan).unwrap().conditions.unwrap();
     assert_eq!(
         (conditions[0].type_.as_str(), conditions[0].status.as_str()),
         ("ControllerResizeError", "True")
     );
-    world.claim.status = plan.status;
-    assert_eq!(world.plan(blank()).status, None, "told once");
+    world.claim.status = status(&plan);
+    assert_eq!(status(&world.plan(blank())), None, "written once");
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! The placeholder Pod: what an instance is for the scheduler, and the letter to the node that gets it.
+//! The placeholder Pod: what an instance is for the scheduler, with the annotation that carries the VMI to the node.
 //!
-//! Why here: node authorizer and quota know Pods alone, so everything that the VM uses must be in the Pod: CPU,
-//! memory with QEMU's share, /dev/kvm, ports of bridges, Secrets, claims. Route in: the instance, its resolved spec,
-//! what its networks mean.
+//! Why here: node authorizer and quota know Pods alone, so everything that the VM uses must be in the Pod: what
+//! [`resources`] counts, Secrets, claims. Its finalizer stays until the node reported that the domain is gone ([`end`]).
+//! Route in: the instance, its resolved spec, what its networks mean, the cluster's config.
 //! Route out: a Pod that satisfies the `restricted` Pod security standard.
 
 use std::collections::BTreeMap;
@@ -10,28 +10,24 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use sheaf_api::{
-    Amount, VirtualMachineInstance,
-    domain::Cpu,
+    VirtualMachineInstance,
+    cluster_config::ClusterConfigSpec,
     host_disk::{HostDiskPlace, place},
     names::{
-        APP_LABEL, COMPUTE_CONTAINER, CREATED_BY_LABEL, IMAGE_PRESENT, KUBEVIRT_API_VERSION, KVM_RESOURCE,
-        LAUNCHER, PLACEHOLDER_IMAGE, RUNTIME_CLASS, VM_NAME_LABEL, VMI_ANNOTATION, bridge_resource,
-        image_label, vlan_resource,
+        APP_LABEL, COMPUTE_CONTAINER, CREATED_BY_LABEL, IMAGE_PRESENT, KUBEVIRT_API_VERSION, LAUNCHER,
+        PLACEHOLDER_IMAGE, POD_FINALIZER, RUNTIME_CLASS, VM_NAME_LABEL, VMI_ANNOTATION, image_label,
     },
     placeholder::PlacedVmi,
     vmi::VirtualMachineInstanceSpec,
 };
 
-use crate::{
-    networks::{self, Networks},
-    overhead,
-    resolve::resolve,
-};
+use crate::{networks::Networks, resolve::resolve};
 
-/// CPU requested for each virtual CPU unless the VM says otherwise, in thousandths; KubeVirt's ratio of ten.
-const MILLI_PER_CPU: u64 = 100;
+pub mod end;
+pub mod overhead;
+mod resources;
 
-/// Name of the Pod of an instance: always the same, so that it can not be made twice.
+/// Name of the Pod of an instance: always the same, so that it cannot be made twice.
 pub fn name(vmi: &VirtualMachineInstance) -> String {
     let uid: String = vmi.metadata.uid.as_deref().unwrap_or_default().chars().filter(|c| *c != '-').collect();
     let suffix = &uid[..uid.len().min(8)];
@@ -39,7 +35,11 @@ pub fn name(vmi: &VirtualMachineInstance) -> String {
 }
 
 /// The Pod of an instance.
-pub fn pod(vmi: &VirtualMachineInstance, networks: &Networks) -> Result<Pod, serde_json::Error> {
+pub fn pod(
+    vmi: &VirtualMachineInstance,
+    networks: &Networks,
+    config: &ClusterConfigSpec,
+) -> Result<Pod, serde_json::Error> {
     let uid = vmi.metadata.uid.clone().unwrap_or_default();
     let vmi_name = vmi.metadata.name.clone().unwrap_or_default();
     let namespace = vmi.metadata.namespace.clone().unwrap_or_default();
@@ -65,6 +65,7 @@ pub fn pod(vmi: &VirtualMachineInstance, networks: &Networks) -> Result<Pod, ser
             "namespace": namespace,
             "labels": labels,
             "annotations": {VMI_ANNOTATION: placed.to_annotation()},
+            "finalizers": [POD_FINALIZER],
             "ownerReferences": [{
                 "apiVersion": KUBEVIRT_API_VERSION, "kind": "VirtualMachineInstance",
                 "name": vmi_name, "uid": uid, "controller": true, "blockOwnerDeletion": true,
@@ -77,7 +78,7 @@ pub fn pod(vmi: &VirtualMachineInstance, networks: &Networks) -> Result<Pod, ser
             "enableServiceLinks": false,
             "terminationGracePeriodSeconds": spec.termination_grace_period_seconds,
             "priorityClassName": spec.priority_class_name,
-            "nodeSelector": node_selector(spec),
+            "nodeSelector": node_selector(spec, &placed.namespace),
             "affinity": spec.affinity,
             "tolerations": spec.tolerations,
             "topologySpreadConstraints": spec.topology_spread_constraints,
@@ -86,7 +87,7 @@ pub fn pod(vmi: &VirtualMachineInstance, networks: &Networks) -> Result<Pod, ser
                 "name": COMPUTE_CONTAINER,
                 "image": PLACEHOLDER_IMAGE,
                 "imagePullPolicy": "Never",
-                "resources": resources(spec, networks),
+                "resources": resources::of(spec, networks, config),
                 "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
             }],
             "volumes": volumes(spec),
@@ -94,51 +95,11 @@ pub fn pod(vmi: &VirtualMachineInstance, networks: &Networks) -> Result<Pod, ser
     }))
 }
 
-/// Requests and limits of the Pod.
-fn resources(spec: &VirtualMachineInstanceSpec, networks: &Networks) -> Value {
-    let cpus = spec.domain.cpu.as_ref().map_or(1, Cpu::count);
-    let asked = spec.domain.resources.clone().unwrap_or_default();
-    let bytes = |amount: Option<&Amount>| amount.and_then(|amount| amount.units().ok());
-    let guest =
-        bytes(spec.domain.memory.as_ref().and_then(|memory| memory.guest.as_ref())).unwrap_or_default();
-    let overhead = overhead::bytes(spec, guest, cpus);
-    let memory = bytes(asked.requests.get("memory")).unwrap_or(guest);
-
-    let mut requests = BTreeMap::new();
-    let mut limits = BTreeMap::new();
-    let cpu = asked.requests.get("cpu").cloned();
-    requests
-        .insert("cpu".to_string(), cpu.unwrap_or_else(|| Amount::of_milli(u64::from(cpus) * MILLI_PER_CPU)));
-    requests.insert("memory".to_string(), Amount::of_bytes(memory.saturating_add(overhead)));
-    if let Some(cpu) = asked.limits.get("cpu") {
-        limits.insert("cpu".to_string(), cpu.clone());
-    }
-    if let Some(memory) = bytes(asked.limits.get("memory")) {
-        limits.insert("memory".to_string(), Amount::of_bytes(memory.saturating_add(overhead)));
-    }
-    // Extended resources are not overcommitted: request and limit must agree.
-    let mut ports: BTreeMap<String, u64> = BTreeMap::from([(KVM_RESOURCE.to_string(), 1)]);
-    for interface in &spec.domain.devices.interfaces {
-        if let Some((bridge, has_vlans)) = networks::port(spec, networks, interface) {
-            *ports.entry(bridge_resource(bridge)).or_default() += 1;
-            // A bridge without VLANs would let its guest into the untagged network.
-            if has_vlans {
-                *ports.entry(vlan_resource(bridge)).or_default() += 1;
-            }
-        }
-    }
-    for (name, count) in ports {
-        requests.insert(name.clone(), Amount::of_milli(count * 1000));
-        limits.insert(name, Amount::of_milli(count * 1000));
-    }
-    json!({"requests": requests, "limits": limits})
-}
-
 /// The user's selector, and one label for each base image the node must have.
-fn node_selector(spec: &VirtualMachineInstanceSpec) -> BTreeMap<String, String> {
+fn node_selector(spec: &VirtualMachineInstanceSpec, namespace: &str) -> BTreeMap<String, String> {
     let mut selector = spec.node_selector.clone();
     for disk in spec.volumes.iter().filter_map(|volume| volume.host_disk.as_ref()) {
-        if let Ok(HostDiskPlace::Image { name }) = place(&disk.path) {
+        if let Ok(HostDiskPlace::Image { name }) = place(&disk.path, namespace) {
             selector.insert(image_label(&name), IMAGE_PRESENT.into());
         }
     }
@@ -183,46 +144,18 @@ mod tests {
     }
 
     fn made(vmi: &VirtualMachineInstance) -> Pod {
-        pod(vmi, &Networks::default()).unwrap()
+        pod(vmi, &Networks::default(), &ClusterConfigSpec::default()).unwrap()
     }
 
     #[test]
-    fn the_pod_asks_for_everything_the_vm_costs() {
-        let pod =
-            made(&vmi(json!({"domain": {"cpu": {"cores": 2}, "memory": {"guest": "1Gi"}, "devices": {}}})));
-        let spec = serde_json::to_value(pod.spec.unwrap()).unwrap();
-        assert_eq!(
-            spec["containers"][0]["resources"],
-            // 1024 guest + 100 QEMU + 2×8 CPUs + 2 page tables + 16 graphics
-            json!({"requests": {"cpu": "200m", "memory": "1158Mi", "devices.kubevirt.io/kvm": "1",
-                                "bridge.sheaf.dev/br0": "1"},
-                   "limits": {"devices.kubevirt.io/kvm": "1", "bridge.sheaf.dev/br0": "1"}})
-        );
-        assert_eq!(spec["runtimeClassName"], "sheaf-vm");
-        assert_eq!(spec["automountServiceAccountToken"], false);
-    }
-
-    #[test]
-    fn every_port_is_asked_for_at_the_bridge_that_its_network_means() {
-        let vmi = vmi(json!({
-            "domain": {"memory": {"guest": "1Gi"}, "devices": {"interfaces": [
-                {"name": "out", "masquerade": {}}, {"name": "a", "bridge": {}}, {"name": "b", "bridge": {}},
-                {"name": "plain", "bridge": {}}]}},
-            "networks": [{"name": "out", "pod": {}}, {"name": "a", "multus": {"networkName": "lan"}},
-                {"name": "b", "multus": {"networkName": "lan"}}, {"name": "plain", "multus": {"networkName": "p"}}],
-        }));
-        let to = |vlan| sheaf_api::network::Attachment { bridge: "br1".into(), vlan, trunk: Vec::new() };
-        let attachments = [("a", Some(100)), ("b", Some(100)), ("plain", None)];
-        let attachments = attachments.map(|(name, vlan)| (name.to_owned(), to(vlan))).into();
-        let networks = Networks { attachments, ..Networks::default() };
-        let pod = serde_json::to_value(pod(&vmi, &networks).unwrap()).unwrap();
-        assert_eq!(
-            pod["spec"]["containers"][0]["resources"]["limits"],
-            json!({"bridge.sheaf.dev/br1": "3", "vlan.bridge.sheaf.dev/br1": "2", "bridge.sheaf.dev/masq0": "1",
-                   "devices.kubevirt.io/kvm": "1"})
-        );
-        let annotation = pod["metadata"]["annotations"][VMI_ANNOTATION].as_str().unwrap();
-        assert_eq!(PlacedVmi::from_annotation(annotation).unwrap().attachments, networks.attachments);
+    fn the_pod_is_for_vm_nodes_without_a_service_account_and_stays_until_its_domain_is_gone() {
+        let pod = made(&vmi(json!({"domain": {"memory": {"guest": "1Gi"}, "devices": {}}})));
+        assert_eq!(pod.metadata.finalizers, Some(vec!["sheaf.dev/virtual-machine".into()]));
+        let spec = pod.spec.unwrap();
+        assert_eq!(spec.runtime_class_name.as_deref(), Some("sheaf-vm"));
+        assert_eq!(spec.automount_service_account_token, Some(false));
+        let requests = spec.containers[0].resources.clone().unwrap().requests.unwrap();
+        assert_eq!(requests["devices.kubevirt.io/kvm"].0, "1");
     }
 
     #[test]

@@ -1,0 +1,70 @@
+//! `sheaf.dev/v1alpha1` ClusterConfig: what an administrator decided for all VMs of the cluster. There is one, `cluster`.
+//!
+//! Why here: how far memory is overcommitted concerns every tenant of a node, so no tenant may choose it. Without the
+//! object the defaults hold. Route in: an administrator's manifest. Route out: the controller's placeholder Pods.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::crd::rule::{Reason, Rule};
+
+/// Name of the one object.
+pub const NAME: &str = "cluster";
+
+/// What an administrator decided for all VMs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, CustomResource)]
+#[kube(
+    group = "sheaf.dev",
+    version = "v1alpha1",
+    kind = "ClusterConfig",
+    plural = "clusterconfigs",
+    category = "sheaf",
+    derive = "PartialEq",
+    doc = "What an administrator decided for all VMs of the cluster; there is one, called cluster.",
+    printcolumn = r#"{"name":"Memory overcommit %","type":"integer","jsonPath":".spec.memoryOvercommitPercent"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterConfigSpec {
+    /// Guest memory that is promised for each 100 bytes of a node's memory. Default: 100, the whole of a guest's memory is
+    /// set aside. Above 100 VMs are killed when guests of one node use more than the node has. Takes effect when a VM
+    /// starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 100, max = 400))]
+    pub memory_overcommit_percent: Option<u32>,
+}
+
+impl ClusterConfigSpec {
+    /// Bytes that are set aside for `guest` bytes of guest memory, rounded up.
+    pub fn set_aside(&self, guest: u64) -> u64 {
+        // Bounds as in the schema, should an object have passed it by.
+        let percent = u64::from(self.memory_overcommit_percent.unwrap_or(100).clamp(100, 400));
+        let bytes = (u128::from(guest) * 100).div_ceil(u128::from(percent));
+        u64::try_from(bytes).unwrap_or(guest)
+    }
+}
+
+/// Of a ClusterConfig.
+pub(crate) const RULES: &[Rule] = &[Rule {
+    at: "",
+    rule: "self.metadata.name == 'cluster'",
+    says: "there is one ClusterConfig, and its name is cluster",
+    field: "",
+    reason: Reason::Invalid,
+}];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_a_guests_memory_is_set_aside_unless_an_administrator_said_otherwise() {
+        let of = |percent| ClusterConfigSpec { memory_overcommit_percent: percent };
+        assert_eq!(ClusterConfigSpec::default().set_aside(1 << 30), 1 << 30);
+        assert_eq!(of(Some(200)).set_aside(1 << 30), 1 << 29);
+        assert_eq!(of(Some(150)).set_aside(100), 67);
+        assert_eq!(of(Some(0)).set_aside(7), 7);
+        assert_eq!(of(Some(100)).set_aside(u64::MAX), u64::MAX);
+    }
+}

@@ -1,0 +1,156 @@
+//! What a VM costs its node: requests and limits of the placeholder Pod.
+//!
+//! Why here: the scheduler, quotas and the node's agent all count what stands here, so no tenant can ask for less than the
+//! VM may use. Memory: all of the guest's and QEMU's, unless an administrator chose to overcommit. Disk: every file below
+//! /data that the VM may fill. Pure. Route in: the resolved spec. Route out: `resources` of container `compute`.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use sheaf_api::{
+    Amount,
+    cluster_config::ClusterConfigSpec,
+    domain::Cpu,
+    ephemeral,
+    names::{KVM_RESOURCE, bridge_resource, vlan_resource},
+    vmi::VirtualMachineInstanceSpec,
+};
+
+use super::overhead;
+use crate::networks::{self, Networks};
+
+/// CPU requested for each virtual CPU unless the VM says otherwise, in thousandths; KubeVirt's ratio of ten.
+const MILLI_PER_CPU: u64 = 100;
+
+/// Requests and limits of the Pod.
+pub fn of(spec: &VirtualMachineInstanceSpec, networks: &Networks, config: &ClusterConfigSpec) -> Value {
+    let cpus = spec.domain.cpu.as_ref().map_or(1, Cpu::count);
+    let asked = spec.domain.resources.clone().unwrap_or_default();
+    let bytes = |amount: Option<&Amount>| amount.and_then(|amount| amount.units().ok());
+    let guest =
+        bytes(spec.domain.memory.as_ref().and_then(|memory| memory.guest.as_ref())).unwrap_or_default();
+    let overhead = overhead::bytes(spec, guest, cpus);
+    // A request may raise what is set aside, never lower it; the API server refuses one that would.
+    let memory = bytes(asked.requests.get("memory")).filter(|asked| *asked > guest);
+    let memory = memory.unwrap_or_else(|| config.set_aside(guest)).saturating_add(overhead);
+
+    let cpu = asked.requests.get("cpu").cloned();
+    let mut requests = BTreeMap::from([
+        ("cpu".to_string(), cpu.unwrap_or_else(|| Amount::of_milli(u64::from(cpus) * MILLI_PER_CPU))),
+        ("memory".to_string(), Amount::of_bytes(memory)),
+        ("ephemeral-storage".to_string(), Amount::of_bytes(ephemeral::bytes(spec))),
+    ]);
+    let mut limits = BTreeMap::new();
+    if let Some(cpu) = asked.limits.get("cpu") {
+        limits.insert("cpu".to_string(), cpu.clone());
+    }
+    if let Some(limit) = bytes(asked.limits.get("memory")) {
+        limits.insert("memory".to_string(), Amount::of_bytes(limit.max(guest).saturating_add(overhead)));
+    }
+    // Extended resources are not overcommitted: request and limit must agree.
+    let mut ports: BTreeMap<String, u64> = BTreeMap::from([(KVM_RESOURCE.to_string(), 1)]);
+    for interface in &spec.domain.devices.interfaces {
+        if let Some((bridge, has_vlans)) = networks::port(spec, networks, interface) {
+            *ports.entry(bridge_resource(bridge)).or_default() += 1;
+            // A bridge without VLANs would let its guest into the untagged network.
+            if has_vlans {
+                *ports.entry(vlan_resource(bridge)).or_default() += 1;
+            }
+        }
+    }
+    for (name, count) in ports {
+        requests.insert(name.clone(), Amount::of_milli(count * 1000));
+        limits.insert(name, Amount::of_milli(count * 1000));
+    }
+    json!({"requests": requests, "limits": limits})
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::resolve::resolve;
+
+    const MIB: u64 = 1 << 20;
+
+    fn resources(spec: Value, percent: Option<u32>) -> Value {
+        let spec = resolve(&serde_json::from_value(spec).unwrap(), "u-1");
+        of(&spec, &Networks::default(), &ClusterConfigSpec { memory_overcommit_percent: percent })
+    }
+
+    /// Bytes of memory that are requested.
+    fn memory(spec: Value, percent: Option<u32>) -> u64 {
+        serde_json::from_value::<Amount>(resources(spec, percent)["requests"]["memory"].clone())
+            .unwrap()
+            .units()
+            .unwrap()
+    }
+
+    #[test]
+    fn the_pod_asks_for_everything_the_vm_costs() {
+        let of = resources(
+            json!({"domain": {"cpu": {"cores": 2}, "memory": {"guest": "1Gi"},
+                              "devices": {"autoattachPodInterface": false}}}),
+            None,
+        );
+        // 1024 guest + 100 QEMU + 2×8 CPUs + 2 page tables + 16 graphics
+        let requests = json!({"cpu": "200m", "memory": "1158Mi", "ephemeral-storage": "16Mi", "devices.kubevirt.io/kvm": "1"});
+        assert_eq!(of, json!({"requests": requests, "limits": {"devices.kubevirt.io/kvm": "1"}}));
+    }
+
+    #[test]
+    fn every_port_is_asked_for_at_the_bridge_that_its_network_means() {
+        let spec = json!({
+            "domain": {"memory": {"guest": "1Gi"}, "devices": {"interfaces": [
+                {"name": "out", "masquerade": {}}, {"name": "a", "bridge": {}}, {"name": "b", "bridge": {}},
+                {"name": "plain", "bridge": {}}]}},
+            "networks": [{"name": "out", "pod": {}}, {"name": "a", "multus": {"networkName": "lan"}},
+                {"name": "b", "multus": {"networkName": "lan"}}, {"name": "plain", "multus": {"networkName": "p"}}],
+        });
+        let to = |vlan| sheaf_api::network::Attachment { bridge: "br1".into(), vlan, trunk: Vec::new() };
+        let attachments = [("a", Some(100)), ("b", Some(100)), ("plain", None)];
+        let attachments = attachments.map(|(name, vlan)| (name.to_owned(), to(vlan))).into();
+        let networks = Networks { attachments, ..Networks::default() };
+        let spec = resolve(&serde_json::from_value(spec).unwrap(), "u-1");
+        assert_eq!(
+            of(&spec, &networks, &ClusterConfigSpec::default())["limits"],
+            json!({"bridge.sheaf.dev/br1": "3", "vlan.bridge.sheaf.dev/br1": "2", "bridge.sheaf.dev/masq0": "1",
+                   "devices.kubevirt.io/kvm": "1"})
+        );
+    }
+
+    #[test]
+    fn an_administrator_may_overcommit_and_a_tenant_may_not() {
+        let spec = |request: &str| {
+            json!({"domain": {"memory": {"guest": "1Gi"}, "devices": {},
+            "resources": {"requests": {"memory": request}, "limits": {"memory": "1Mi"}}}})
+        };
+        let overhead = 1142 * MIB - 1024 * MIB + 8 * MIB;
+        assert_eq!(memory(spec("1Mi"), None), 1024 * MIB + overhead);
+        assert_eq!(memory(spec("2Gi"), None), 2048 * MIB + overhead);
+        assert_eq!(memory(spec("1Mi"), Some(200)), 512 * MIB + overhead);
+        assert_eq!(resources(spec("1Mi"), None)["limits"]["memory"], "1150Mi");
+    }
+
+    #[test]
+    fn every_file_below_data_that_a_vm_may_fill_is_asked_for() {
+        let spec = json!({"domain": {"memory": {"guest": "1Gi"}, "devices": {"disks": [{"name": "a"}, {"name": "b"}]}},
+            "volumes": [{"name": "a", "emptyDisk": {"capacity": "2Gi"}},
+                        {"name": "b", "hostDisk": {"path": "/data/images/debian", "type": "Disk", "capacity": "8Gi"}}]});
+        assert_eq!(resources(spec, None)["requests"]["ephemeral-storage"], "10256Mi");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_tenant_writes_no_less_than_the_guests_memory_is_set_aside(
+            guest in any::<u64>(), request in proptest::option::of(any::<u64>()), cpus in 1u32..=512,
+        ) {
+            let mut spec = json!({"domain": {"cpu": {"cores": cpus}, "memory": {"guest": guest}, "devices": {}}});
+            if let Some(request) = request {
+                spec["domain"]["resources"] = json!({"requests": {"memory": request}});
+            }
+            prop_assert!(memory(spec, None) >= guest.saturating_add(100 * MIB).min(u64::MAX));
+        }
+    }
+}
