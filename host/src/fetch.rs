@@ -1,26 +1,68 @@
-//! Fetches files over http and https, from any byte on.
+//! Fetches files over http and https, from any byte on, from the servers that a [`Policy`] allows.
 //!
-//! Why here: the network is an effect. Route in: a URL and how much of it is here already. Route out: a reader of
-//! the rest; errors name the URL and say whether another try can help.
+//! Why here: the network is an effect. A name is resolved once and exactly the addresses that were judged are connected to,
+//! so that a second answer of the name server changes nothing (DNS rebinding). Redirects are followed here and not by
+//! ureq: each goes through the same judgement, and through the proxy of its own URL. Behind a proxy the node does not
+//! know the address: names, ports and literal addresses are judged, the rest is the proxy's own policy.
+//! Route in: a [`Source`] and how much of it is here already. Route out: a reader of the rest; errors name the URL without
+//! what may be a password in it.
 
+pub mod policy;
 mod proxy;
+#[cfg(test)]
+mod tests;
+mod url;
 
 use crate::trust::{Trust, TrustError};
+use policy::{Policy, Refusal};
 use std::io::Read;
+use std::sync::Arc;
 use std::time::Duration;
+use ureq::config::Config;
+use ureq::http::{Uri, header};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::NextTimeout;
+pub use url::redacted;
 
-/// Until a connection stands: a server that is far away answers within a tenth of it.
+/// Timeout of a connection attempt: a server far away answers within a tenth of it.
 const CONNECT: Duration = Duration::from_secs(20);
-/// Until the answer begins: object stores look a while for cold files.
+/// Timeout until the answer begins: object stores search a while for cold files.
 const ANSWER: Duration = Duration::from_secs(60);
-/// Between two pieces of the answer: a connection that is silent for longer is dead.
+/// Timeout between two pieces of the answer: a connection that is silent for longer is dead.
 const SILENCE: Duration = Duration::from_secs(60);
+/// Redirects that are followed, as many as by curl's `--max-redirs` in most scripts and by Go's client.
+const REDIRECTS: usize = 10;
+
+/// A file on a server.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Its URL.
+    pub url: String,
+    /// Which servers may be asked, at every redirect.
+    pub policy: Arc<Policy>,
+}
+
+impl Source {
+    /// A URL that an administrator of this machine wrote: any server may be asked.
+    pub fn trusted(url: impl Into<String>) -> Self {
+        Self { url: url.into(), policy: Arc::new(Policy::trusted()) }
+    }
+
+    /// Whether the policy allows what the URL names, without its address being known.
+    pub fn judge_name(&self) -> Result<(), FetchError> {
+        let uri =
+            url::parse(&self.url).map_err(|why| FetchError::BadUrl { url: redacted(&self.url), why })?;
+        self.policy
+            .judge_name(uri.host().unwrap_or_default(), url::port(&uri))
+            .map_err(|source| FetchError::Forbidden { url: redacted(&self.url), source })
+    }
+}
 
 /// The rest of a file.
 pub struct Rest {
-    /// Where it begins: the byte asked for, or 0 when the server can not begin elsewhere.
+    /// Where it begins: the byte asked for, or 0 when the server can only send the whole file.
     pub from: u64,
-    /// Length of the whole file, when the server says so.
+    /// Length of the whole file, as the server says: a claim, not a fact.
     pub total: Option<u64>,
     /// The bytes.
     pub reader: Box<dyn Read + Send>,
@@ -30,7 +72,7 @@ pub struct Rest {
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// No answer.
-    #[error("{url} can not be reached")]
+    #[error("{url} cannot be reached")]
     Reach {
         /// What was asked for.
         url: String,
@@ -53,15 +95,31 @@ pub enum FetchError {
         /// The byte asked for.
         from: u64,
     },
+    /// The policy does not allow it.
+    #[error("{url} may not be fetched")]
+    Forbidden {
+        /// What was asked for, or what it redirects to.
+        url: String,
+        /// The rule.
+        source: Refusal,
+    },
+    /// It is no URL that can be fetched.
+    #[error("{url} cannot be fetched: {why}")]
+    BadUrl {
+        /// What was asked for, or what it redirects to.
+        url: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
 }
 
 /// Something that fetches: [`Http`], or [`crate::fakes::FakeFetch`] in tests.
 pub trait Fetch: Send + Sync {
-    /// The file at `url`, from the byte `from` on. Blocks.
-    fn fetch(&self, url: &str, from: u64) -> Result<Rest, FetchError>;
+    /// The file of `source`, from the byte `from` on. Blocks.
+    fn fetch(&self, source: &Source, from: u64) -> Result<Rest, FetchError>;
 }
 
-/// How servers are reached and believed.
+/// How servers are reached, and which certificates are trusted.
 #[derive(Clone, Default)]
 pub struct Settings {
     /// Proxy for `http://…`, `http://USER:PASSWORD@HOST:PORT`; without one servers are reached directly.
@@ -70,103 +128,190 @@ pub struct Settings {
     pub https_proxy: Option<String>,
     /// Names, domains (`.example.org`), addresses and networks that are reached directly.
     pub no_proxy: Vec<String>,
-    /// Whom to believe.
+    /// TLS trust policy.
     pub trust: Trust,
 }
 
 /// The network.
 #[derive(Clone, Debug)]
 pub struct Http {
-    direct: ureq::Agent,
-    for_http: Option<ureq::Agent>,
-    for_https: Option<ureq::Agent>,
+    http_proxy: Option<ureq::Proxy>,
+    https_proxy: Option<ureq::Proxy>,
     no_proxy: Vec<String>,
-}
-
-fn config() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
-    ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .user_agent("sheaf")
-        .timeout_connect(Some(CONNECT))
-        .timeout_recv_response(Some(ANSWER))
-        .timeout_per_read(Some(SILENCE))
-        // Those of the environment do not count.
-        .proxy(None)
-}
-
-impl From<ureq::Agent> for Http {
-    fn from(direct: ureq::Agent) -> Self {
-        Self { direct, for_http: None, for_https: None, no_proxy: Vec::new() }
-    }
+    trust: Trust,
+    silence: Duration,
+    names: Arc<dyn Resolver>,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self::from(ureq::Agent::from(config().build()))
+        Self {
+            http_proxy: None,
+            https_proxy: None,
+            no_proxy: Vec::new(),
+            trust: Trust::Public,
+            silence: SILENCE,
+            names: Arc::new(DefaultResolver::default()),
+        }
     }
 }
 
 impl Http {
-    /// Fetches from servers that `trust` believes.
+    /// Fetches from servers whose certificate `trust` accepts.
     pub fn trusting(trust: &Trust) -> Result<Self, TrustError> {
-        trust.agent(config()).map(Self::from)
+        Self::new(Settings { trust: trust.clone(), ..Settings::default() })
     }
 
-    /// One with `settings`. A proxy that can not be read is one that can not be reached: it is never passed by.
+    /// One with `settings`. A proxy that cannot be parsed is one that cannot be reached: it is never bypassed.
     pub fn new(settings: Settings) -> Result<Self, TrustError> {
         let unusable = || ureq::Proxy::new("http://unusable-proxy.invalid:1").ok();
-        let by = |url: Option<String>| {
-            url.map(|url| {
-                let proxy = ureq::Proxy::new(&url).ok().or_else(unusable);
-                settings.trust.agent(config().proxy(proxy))
-            })
-            .transpose()
-        };
+        let by = |url: Option<String>| url.and_then(|url| ureq::Proxy::new(&url).ok().or_else(unusable));
+        settings.trust.check()?;
         Ok(Self {
-            for_http: by(settings.http_proxy.clone())?,
-            for_https: by(settings.https_proxy.clone())?,
-            direct: settings.trust.agent(config())?,
+            http_proxy: by(settings.http_proxy),
+            https_proxy: by(settings.https_proxy),
             no_proxy: settings.no_proxy,
+            trust: settings.trust,
+            ..Self::default()
         })
     }
 
     /// Gives up a connection that is silent for longer than `silence`.
     #[must_use]
     pub fn silent_for(silence: Duration) -> Self {
-        Self::from(ureq::Agent::from(config().timeout_per_read(Some(silence)).build()))
+        Self { silence, ..Self::default() }
     }
 
-    /// The agent for `url`.
-    fn agent(&self, url: &str) -> &ureq::Agent {
-        let Ok(uri) = url.parse::<ureq::http::Uri>() else { return &self.direct };
-        let proxied = if uri.scheme_str() == Some("https") { &self.for_https } else { &self.for_http };
-        match proxied {
-            Some(agent) if !proxy::passes_by(uri.host().unwrap_or_default(), &self.no_proxy) => agent,
-            _ => &self.direct,
+    /// Resolves names by `names`: for tests of what a name server may answer.
+    #[must_use]
+    pub fn resolving_by(self, names: Arc<dyn Resolver>) -> Self {
+        Self { names, ..self }
+    }
+
+    /// The proxy for `uri`.
+    fn proxy(&self, uri: &Uri) -> Option<&ureq::Proxy> {
+        let proxied = if url::is_https(uri) { &self.https_proxy } else { &self.http_proxy };
+        proxied.as_ref().filter(|_| !proxy::passes_by(uri.host().unwrap_or_default(), &self.no_proxy))
+    }
+
+    /// Asks for `uri` alone, from `from` on; follows nothing.
+    fn ask(
+        &self,
+        uri: &Uri,
+        policy: &Policy,
+        from: u64,
+    ) -> Result<ureq::http::Response<ureq::Body>, FetchError> {
+        let shown = || redacted(&uri.to_string());
+        let reach = |source| FetchError::Reach { url: shown(), source };
+        let forbidden = |source| FetchError::Forbidden { url: shown(), source };
+        let proxy = self.proxy(uri);
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .user_agent("sheaf")
+            .timeout_connect(Some(CONNECT))
+            .timeout_recv_response(Some(ANSWER))
+            .timeout_per_read(Some(self.silence))
+            // Proxies of the environment do not count.
+            .proxy(proxy.cloned());
+        let agent = match proxy {
+            Some(_) => {
+                policy.judge_name(uri.host().unwrap_or_default(), url::port(uri)).map_err(forbidden)?;
+                self.trust.agent_resolving(config, Named(self.names.clone()))
+            }
+            None => {
+                let policy = policy.protecting_this_machine().map_err(|source| reach(source.into()))?;
+                self.trust.agent_resolving(config, Judged { names: self.names.clone(), policy })
+            }
+        };
+        let agent = agent.map_err(|source| reach(source.into()))?;
+        let mut request = agent.get(uri.clone());
+        if from > 0 {
+            request = request.header(header::RANGE, format!("bytes={from}-"));
         }
+        request.call().map_err(|error| match error {
+            ureq::Error::Other(other) => match other.downcast::<Refusal>() {
+                Ok(refusal) => forbidden(*refusal),
+                Err(other) => reach(other),
+            },
+            error => reach(Box::new(error)),
+        })
+    }
+}
+
+/// Resolves names without judging them: the proxy's own.
+#[derive(Debug)]
+struct Named(Arc<dyn Resolver>);
+
+impl Resolver for Named {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        self.0.resolve(uri, config, timeout)
+    }
+}
+
+/// Resolves names and lets no address through that `policy` refuses. ureq connects to what this returns and to nothing
+/// else.
+#[derive(Debug)]
+struct Judged {
+    names: Arc<dyn Resolver>,
+    policy: Policy,
+}
+
+impl Resolver for Judged {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let found = self.names.resolve(uri, config, timeout)?;
+        // All of them: a name with one forbidden address among its addresses is not used at all.
+        for address in found.iter() {
+            let host = uri.host().unwrap_or_default();
+            self.policy
+                .judge(host, address.port(), address.ip())
+                .map_err(|refusal| ureq::Error::Other(Box::new(refusal)))?;
+        }
+        Ok(found)
     }
 }
 
 impl Fetch for Http {
-    fn fetch(&self, url: &str, from: u64) -> Result<Rest, FetchError> {
-        let mut request = self.agent(url).get(url);
-        if from > 0 {
-            request = request.header("Range", format!("bytes={from}-"));
+    fn fetch(&self, source: &Source, from: u64) -> Result<Rest, FetchError> {
+        let bad = |text: &str, why| FetchError::BadUrl { url: redacted(text), why };
+        let mut uri = url::parse(&source.url).map_err(|why| bad(&source.url, why))?;
+        for _ in 0..=REDIRECTS {
+            let response = self.ask(&uri, &source.policy, from)?;
+            let header = |name: header::HeaderName| response.headers().get(name)?.to_str().ok();
+            let shown = || redacted(&uri.to_string());
+            let refused = |status| FetchError::Refused { url: shown(), status };
+            let (from, total) = match response.status().as_u16() {
+                200 => (0, header(header::CONTENT_LENGTH).and_then(|length| length.parse().ok())),
+                206 => match header(header::CONTENT_RANGE).and_then(content_range) {
+                    Some((start, total)) if start == from => (from, total),
+                    _ => return Err(refused(206)),
+                },
+                416 => return Err(FetchError::PastEnd { url: shown(), from }),
+                status @ (301 | 302 | 303 | 307 | 308) => {
+                    let location = header(header::LOCATION).ok_or_else(|| refused(status))?;
+                    let next = url::join(&uri, location).map_err(|why| bad(location, why))?;
+                    let host = next.host().unwrap_or_default();
+                    let judged =
+                        source.policy.judge_redirect(url::is_https(&uri), url::is_https(&next), host);
+                    judged.map_err(|source| FetchError::Forbidden { url: redacted(location), source })?;
+                    uri = next;
+                    continue;
+                }
+                status => return Err(refused(status)),
+            };
+            return Ok(Rest { from, total, reader: Box::new(response.into_body().into_reader()) });
         }
-        let response = request
-            .call()
-            .map_err(|source| FetchError::Reach { url: url.to_owned(), source: Box::new(source) })?;
-        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let (from, total) = match response.status().as_u16() {
-            200 => (0, header("content-length").and_then(|length| length.parse().ok())),
-            206 => match header("content-range").and_then(content_range) {
-                Some((start, total)) if start == from => (from, total),
-                _ => return Err(FetchError::Refused { url: url.to_owned(), status: 206 }),
-            },
-            416 => return Err(FetchError::PastEnd { url: url.to_owned(), from }),
-            status => return Err(FetchError::Refused { url: url.to_owned(), status }),
-        };
-        Ok(Rest { from, total, reader: Box::new(response.into_body().into_reader()) })
+        Err(bad(&source.url, "it redirects more than 10 times"))
     }
 }
 
@@ -175,98 +320,4 @@ fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
     let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
     let (first, _) = range.split_once('-')?;
     Some((first.parse().ok()?, total.parse().ok()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::{BufRead, BufReader, Write};
-    use std::net::TcpListener;
-
-    const FILE: &[u8] = b"0123456789";
-
-    /// A server that answers one request by `answer`, given the Range header.
-    fn serve(answer: fn(Option<u64>) -> String) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/file", listener.local_addr().unwrap());
-        std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut from = None;
-            for line in BufReader::new(stream.try_clone().unwrap()).lines() {
-                let line = line.unwrap().to_lowercase();
-                if let Some(range) = line.strip_prefix("range: bytes=") {
-                    from = range.trim_end_matches('-').parse().ok();
-                }
-                if line.is_empty() {
-                    break;
-                }
-            }
-            stream.write_all(answer(from).as_bytes()).unwrap();
-        });
-        url
-    }
-
-    fn partial(from: Option<u64>) -> String {
-        let from = from.unwrap_or(0) as usize;
-        let rest = std::str::from_utf8(&FILE[from..]).unwrap();
-        let (length, total) = (rest.len(), FILE.len());
-        let range = format!("bytes {from}-{}/{total}", total - 1);
-        format!("HTTP/1.1 206 Partial\r\nContent-Range: {range}\r\nContent-Length: {length}\r\n\r\n{rest}")
-    }
-
-    #[test]
-    fn the_rest_of_a_file_is_read_from_where_it_broke_off() {
-        let mut rest = Http::default().fetch(&serve(partial), 4).unwrap();
-        let mut bytes = Vec::new();
-        rest.reader.read_to_end(&mut bytes).unwrap();
-        assert_eq!((rest.from, rest.total, bytes.as_slice()), (4, Some(10), &FILE[4..]));
-    }
-
-    #[test]
-    fn a_server_that_begins_at_the_beginning_is_believed() {
-        let url = serve(|_| "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789".into());
-        let rest = Http::default().fetch(&url, 4).unwrap();
-        assert_eq!((rest.from, rest.total), (0, Some(10)));
-    }
-
-    #[test]
-    fn a_proxy_is_asked_unless_the_host_is_reached_without() {
-        // Answers CONNECT, then as the server.
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let proxy = format!("http://user:word@{}", listener.local_addr().unwrap());
-        let seen = std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
-            let head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
-            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
-            let request = lines.next().unwrap();
-            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").unwrap();
-            (head, request)
-        });
-        let no_proxy = vec!["127.0.0.0/8".to_owned()];
-        let http = Http::new(Settings { http_proxy: Some(proxy), no_proxy, ..Settings::default() }).unwrap();
-        let mut text = String::new();
-        let mut rest = http.fetch("http://images.example:8080/file", 0).unwrap();
-        rest.reader.read_to_string(&mut text).unwrap();
-        let (head, request) = seen.join().unwrap();
-        assert_eq!((head[0].as_str(), text.as_str()), ("CONNECT images.example:8080 HTTP/1.1", "hi"));
-        assert!(
-            head.iter().any(|line| line.starts_with("Proxy-Authorization: Basic dXNlcjp3b3Jk")),
-            "{head:?}"
-        );
-        assert_eq!(request, "GET /file HTTP/1.1");
-        // The proxy is gone by now: this one does not need it.
-        let rest = http.fetch(&serve(partial), 4).unwrap();
-        assert_eq!(rest.from, 4);
-    }
-
-    #[test]
-    fn refusals_are_told_apart() {
-        let answer =
-            |text: fn(Option<u64>) -> String| Http::default().fetch(&serve(text), 40).map(drop).unwrap_err();
-        let missing = answer(|_| "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".into());
-        assert!(matches!(missing, FetchError::Refused { status: 404, .. }), "{missing}");
-        let past = answer(|_| "HTTP/1.1 416 Range\r\nContent-Length: 0\r\n\r\n".into());
-        assert!(matches!(past, FetchError::PastEnd { from: 40, .. }), "{past}");
-    }
 }

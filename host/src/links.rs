@@ -17,6 +17,16 @@ const GROUPS: u32 = 0x1 | 0x10 | 0x100;
 /// Bytes read at once; what the messages say does not matter, only that they came.
 const MESSAGES: usize = 16 << 10;
 
+/// Every address that this machine has now, of all links.
+pub fn own_addresses() -> io::Result<Vec<IpAddr>> {
+    let all = nix::ifaddrs::getifaddrs()?.filter_map(|entry| {
+        let address = entry.address?;
+        let v4 = address.as_sockaddr_in().map(|address| address.ip().into());
+        v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().into()))
+    });
+    Ok(all.collect())
+}
+
 /// A link of this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {

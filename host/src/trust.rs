@@ -1,7 +1,9 @@
-//! Whom a TLS client believes: public authorities, given ones, one certificate, or anyone.
+//! TLS trust policy of a client: public authorities, given ones, one certificate, or none at all.
 //!
-//! Why here: an installer meets servers whose authority no image holds; what it believes instead is said at the call.
-//! Route in: [`Trust`]. Route out: an agent of ureq that connects to those alone.
+//! Why here: an installer meets servers whose authority is in no image; what it trusts instead is said at each call.
+//! ureq accepts a certificate by its fingerprint only through its `unversioned` module, which does not follow semantic
+//! versioning: the workspace therefore pins ureq to one patch release. Route in: [`Trust`]. Route out: an agent of ureq
+//! that connects to those servers alone.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -11,15 +13,18 @@ use sha2::{Digest, Sha256};
 use std::fmt;
 use std::io::{Read, Write};
 use std::sync::Arc;
-use ureq::config::Config;
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::unversioned::resolver::DefaultResolver;
+use ureq::config::ConfigBuilder;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::typestate::AgentScope;
+use ureq::unversioned::resolver::{DefaultResolver, Resolver};
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, TcpConnector, Transport,
-    TransportAdapter,
+    Buffers, ConnectionDetails, Connector, DefaultConnector, Either, LazyBuffers, NextTimeout, TcpConnector,
+    Transport, TransportAdapter,
 };
 
-/// Whom to believe.
+type Building = ConfigBuilder<AgentScope>;
+
+/// Which servers are trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
     /// The authorities that browsers know.
@@ -70,36 +75,51 @@ impl fmt::Debug for Fingerprint {
 pub struct TrustError;
 
 impl Trust {
-    /// A client with `config` that believes those alone.
-    pub(crate) fn agent(
+    /// Refuses a policy that could never accept a server.
+    pub fn check(&self) -> Result<(), TrustError> {
+        match self {
+            Self::Authorities(pem) => certificates(pem).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// A client with `config` that accepts those servers alone.
+    pub(crate) fn agent(&self, config: Building) -> Result<ureq::Agent, TrustError> {
+        self.agent_resolving(config, DefaultResolver::default())
+    }
+
+    /// The same; `names` decides which addresses a name has.
+    pub(crate) fn agent_resolving(
         &self,
-        config: ureq::config::ConfigBuilder<ureq::typestate::AgentScope>,
+        config: Building,
+        names: impl Resolver,
     ) -> Result<ureq::Agent, TrustError> {
         let tls = TlsConfig::builder();
-        match self {
-            Self::Public => Ok(config.build().into()),
-            Self::Anyone => Ok(config.tls_config(tls.disable_verification(true).build()).build().into()),
+        let config = match self {
+            Self::Public => config,
+            Self::Anyone => config.tls_config(tls.disable_verification(true).build()),
             Self::Authorities(pem) => {
-                let certificates: Vec<_> = parse_pem(pem.as_bytes())
-                    .filter_map(|item| match item {
-                        Ok(PemItem::Certificate(certificate)) => Some(certificate),
-                        _ => None,
-                    })
-                    .collect();
-                if certificates.is_empty() {
-                    return Err(TrustError);
-                }
-                let roots = RootCerts::Specific(Arc::new(certificates));
-                Ok(config.tls_config(tls.root_certs(roots).build()).build().into())
+                let roots = RootCerts::Specific(Arc::new(certificates(pem)?));
+                config.tls_config(tls.root_certs(roots).build())
             }
-            Self::Certificate(fingerprint) => Ok(pinned(config.build(), *fingerprint)),
-        }
+            Self::Certificate(fingerprint) => {
+                let connector = Connector::<()>::chain(TcpConnector::default(), PinnedTls(*fingerprint));
+                return Ok(ureq::Agent::with_parts(config.build(), connector, names));
+            }
+        };
+        Ok(ureq::Agent::with_parts(config.build(), DefaultConnector::default(), names))
     }
 }
 
-fn pinned(config: Config, fingerprint: Fingerprint) -> ureq::Agent {
-    let connector = Connector::<()>::chain(TcpConnector::default(), PinnedTls(fingerprint));
-    ureq::Agent::with_parts(config, connector, DefaultResolver::default())
+/// The certificates in `pem`; other items in it do not count.
+fn certificates(pem: &str) -> Result<Vec<Certificate<'static>>, TrustError> {
+    let certificates: Vec<_> = parse_pem(pem.as_bytes())
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() { Err(TrustError) } else { Ok(certificates) }
 }
 
 /// TLS over what ureq connected, with one certificate believed.

@@ -10,8 +10,10 @@ use super::upload::receive::receive;
 use super::{HALF, Hosts, SNAPSHOT, TAG};
 use anyhow::Context as _;
 use sheaf_api::storage::LocalVolume;
-use sheaf_api::storage::local_volume::{Progress, VolumeReason};
+use sheaf_api::storage::local_volume::{HttpSource, Progress, VolumeReason};
 use sheaf_host::disk::{Disk, RawDisk};
+use sheaf_host::fetch::Source;
+use sheaf_host::fetch::policy::Policy;
 use sheaf_host::lvm::LvmError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +30,8 @@ pub struct Scene<C> {
     pub name: String,
     /// Its object, unless it has none.
     pub object: Option<Arc<LocalVolume>>,
+    /// Which servers may be asked for its image.
+    pub policy: Arc<Policy>,
     /// Ends its filling.
     pub stop: Arc<AtomicBool>,
     /// Where progress is told.
@@ -43,18 +47,29 @@ pub struct Failed {
     pub message: String,
     /// Another try can help.
     pub is_passing: bool,
+    /// Not a failure of the image: it needs so many bytes beside its volume, which are to be booked first.
+    pub scratch: Option<u64>,
 }
 
 impl From<anyhow::Error> for Failed {
     fn from(error: anyhow::Error) -> Self {
-        Self { reason: VolumeReason::NodeFailed, message: format!("{error:#}"), is_passing: true }
+        Self {
+            reason: VolumeReason::NodeFailed,
+            message: format!("{error:#}"),
+            is_passing: true,
+            scratch: None,
+        }
     }
 }
 
 impl From<FillError> for Failed {
     fn from(error: FillError) -> Self {
         let (reason, is_passing) = (error.reason(), error.is_passing());
-        Self { reason, is_passing, message: format!("{:#}", anyhow::Error::from(error)) }
+        let scratch = match error {
+            FillError::NeedsScratch { bytes } => Some(bytes),
+            _ => None,
+        };
+        Self { reason, is_passing, message: format!("{:#}", anyhow::Error::from(error)), scratch }
     }
 }
 
@@ -76,6 +91,7 @@ pub async fn apply<C: Cluster>(scene: &Scene<C>, action: &Action) -> Result<(), 
                 group: scene.group.clone(),
                 name: scene.name.clone(),
                 bytes: scene.object.as_ref().map_or(0, |object| object.spec.size_bytes),
+                policy: scene.policy.clone(),
                 stop: scene.stop.clone(),
                 show: scene.show.clone(),
             };
@@ -92,23 +108,30 @@ struct Work {
     group: String,
     name: String,
     bytes: u64,
+    policy: Arc<Policy>,
     stop: Arc<AtomicBool>,
     show: Arc<dyn Fn(Progress) + Send + Sync>,
 }
 
 impl Work {
     /// The order to fill the volume, with nothing beside it that an earlier try left.
-    fn order(&self, url: &str, checksum: Option<&String>) -> Result<Order, LvmError> {
-        let scratch = format!("{}{SCRATCH}", self.name);
-        if self.hosts.lvm.volumes(&self.group)?.iter().any(|volume| volume.name == scratch) {
-            self.hosts.lvm.remove_volume(&self.group, &scratch)?;
+    fn order(
+        &self,
+        source: Source,
+        checksum: Option<&String>,
+        scratch: Option<u64>,
+    ) -> Result<Order, LvmError> {
+        let left = format!("{}{SCRATCH}", self.name);
+        if self.hosts.lvm.volumes(&self.group)?.iter().any(|volume| volume.name == left) {
+            self.hosts.lvm.remove_volume(&self.group, &left)?;
         }
         Ok(Order {
             group: self.group.clone(),
             name: self.name.clone(),
             bytes: self.bytes,
-            url: url.to_owned(),
+            source,
             checksum: checksum.cloned(),
+            scratch,
             stop: self.stop.clone(),
         })
     }
@@ -124,11 +147,13 @@ impl Work {
                 let tags: &[&str] = if *writable { &[TAG, HALF] } else { &[TAG, HALF, SNAPSHOT] };
                 lvm.snapshot(group, origin, name, tags)?;
             }
-            Action::Fill { url, checksum } => {
-                fill(&self.hosts, &self.order(url, Some(checksum))?, &*self.show)?;
+            Action::Fill { source: HttpSource { url, checksum }, scratch } => {
+                let source = Source { url: url.clone(), policy: self.policy.clone() };
+                fill(&self.hosts, &self.order(source, Some(checksum), *scratch)?, &*self.show)?;
             }
-            Action::Receive => {
-                receive(&self.hosts, self.order("the upload", None)?, &*self.show)?;
+            Action::Receive { scratch } => {
+                let sent = Source::trusted("the upload");
+                receive(&self.hosts, self.order(sent, None, Some(*scratch))?, &*self.show)?;
             }
             Action::Finish => {
                 // What was copied or poured is on the disk before the volume counts as complete.

@@ -5,6 +5,7 @@
 
 use super::api::Cluster;
 use super::apply::{Failed, Scene, apply};
+use super::fill::policy;
 use super::observed::{self, Group};
 use super::plan::{Action, Failure, Memory, Observed, Plan, Stand, plan, status_of};
 use super::{Hosts, Volumes, view};
@@ -12,8 +13,10 @@ use crate::channels::Context;
 use crate::listed::Listed;
 use anyhow::anyhow;
 use k8s_openapi::jiff::Timestamp;
+use sheaf_api::import_policy::ImportPolicy;
 use sheaf_api::storage::local_volume::{Progress, volume_group};
 use sheaf_api::storage::{LocalVolume, LocalVolumeStatus};
+use sheaf_host::fetch::policy::Policy;
 use sheaf_host::lvm::LvmError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -51,12 +54,21 @@ enum Ask {
     No,
 }
 
+/// What the API server lists.
+pub struct Lists {
+    /// LocalVolumes of this node.
+    pub volumes: watch::Receiver<Listed<LocalVolume>>,
+    /// ImportPolicies of the cluster.
+    pub policies: watch::Receiver<Listed<ImportPolicy>>,
+}
+
 /// The controller's state.
 pub struct Controller<C> {
     ctx: Context,
     hosts: Hosts,
     cluster: Arc<C>,
     listed: watch::Receiver<Listed<LocalVolume>>,
+    policies: watch::Receiver<Listed<ImportPolicy>>,
     publish: watch::Sender<Volumes>,
     memory: Memory,
     /// LVM's last report.
@@ -79,7 +91,7 @@ impl<C: Cluster> Controller<C> {
         ctx: Context,
         hosts: Hosts,
         cluster: Arc<C>,
-        listed: watch::Receiver<Listed<LocalVolume>>,
+        lists: Lists,
         publish: watch::Sender<Volumes>,
     ) -> Self {
         let (tell, told) = mpsc::unbounded_channel();
@@ -87,7 +99,8 @@ impl<C: Cluster> Controller<C> {
             ctx,
             hosts,
             cluster,
-            listed,
+            listed: lists.volumes,
+            policies: lists.policies,
             publish,
             memory: Memory::default(),
             groups: BTreeMap::new(),
@@ -121,6 +134,10 @@ impl<C: Cluster> Controller<C> {
                     Ok(()) => ask = Ask::IfStale,
                     Err(_) => return Ok(()),
                 },
+                Ok(()) = self.policies.changed() => {
+                    ask = Ask::No;
+                    self.memory.forget_forbidden();
+                }
                 Ok(()) = offers.changed() => ask = Ask::No,
                 Some((name, progress)) = self.told.recv() => {
                     ask = Ask::No;
@@ -156,6 +173,7 @@ impl<C: Cluster> Controller<C> {
             view::show(&self.ctx, &listed, &groups, &Plan::default());
             return now + RESYNC;
         }
+        let policy = policy::of(&self.policies.borrow_and_update());
         let memory = &mut self.memory;
         let there = |name: &str| groups.values().any(|group| group.volumes.contains_key(name));
         let busy = memory.busy.clone();
@@ -166,11 +184,12 @@ impl<C: Cluster> Controller<C> {
             groups: &groups,
             memory: &self.memory,
             offered: &self.hosts.uploads.waiting(),
+            imports: policy.as_ref().map(drop).map_err(String::as_str),
             now,
             settled: now >= self.started + SETTLED,
         });
         for (name, group, action) in &planned.actions {
-            self.dispatch(name, group, action, &listed);
+            self.dispatch(name, group, action, &listed, policy.as_ref().ok());
         }
         self.hosts.uploads.tell(&planned.stands);
         self.report(&listed, &planned.stands).await;
@@ -210,7 +229,14 @@ impl<C: Cluster> Controller<C> {
         Ok(())
     }
 
-    fn dispatch(&mut self, name: &str, group: &str, action: &Action, listed: &Listed<LocalVolume>) {
+    fn dispatch(
+        &mut self,
+        name: &str,
+        group: &str,
+        action: &Action,
+        listed: &Listed<LocalVolume>,
+        policy: Option<&Arc<Policy>>,
+    ) {
         if *action == Action::StopFilling {
             if let Some(stop) = self.stops.get(name) {
                 stop.store(true, Ordering::Relaxed);
@@ -225,7 +251,10 @@ impl<C: Cluster> Controller<C> {
                 self.memory.begun.insert(name.to_owned());
                 self.memory.filled.remove(name);
             }
-            Action::Fill { .. } | Action::Receive => {
+            Action::Fill { .. } | Action::Receive { .. } => {
+                if let Action::Receive { scratch } = action {
+                    self.memory.scratch.insert(name.to_owned(), *scratch);
+                }
                 self.memory.filling.insert(name.to_owned(), Progress::default());
                 self.stops.insert(name.to_owned(), stop.clone());
             }
@@ -238,6 +267,8 @@ impl<C: Cluster> Controller<C> {
             group: group.to_owned(),
             name: name.to_owned(),
             object: listed.objects.get(name).cloned(),
+            // None is planned without one; and one without rules protects the node.
+            policy: policy.cloned().unwrap_or_default(),
             stop,
             show: Arc::new(move |progress| {
                 // The receiver lives as long as the controller.
@@ -257,15 +288,20 @@ impl<C: Cluster> Controller<C> {
         if action.fills() {
             memory.filling.remove(&name);
             self.stops.remove(&name);
+            memory.scratch.remove(&name);
         }
         match (action, result) {
+            (Action::Fill { .. }, Err(Failed { scratch: Some(bytes), .. })) => {
+                // Nothing was written yet; planned again with that space booked.
+                memory.scratch.insert(name, bytes);
+            }
             (Action::Hold | Action::Release, Ok(())) => {
                 memory.held.insert(name, now() + WRITTEN);
             }
             (Action::Fill { .. }, Ok(())) => {
                 memory.filled.insert(name);
             }
-            (Action::Create { half: false, .. } | Action::Receive | Action::Finish, Ok(())) => {
+            (Action::Create { half: false, .. } | Action::Receive { .. } | Action::Finish, Ok(())) => {
                 memory.begun.remove(&name);
                 memory.failed.remove(&name);
             }

@@ -1,6 +1,6 @@
 //! Controller `volumes`: makes, fills, copies, grows and removes the volumes that the cluster asks this node for.
 //!
-//! Reads: LocalVolumes of this node, LVM's reports. Owns: logical volumes tagged `sheaf.volume` in the groups
+//! Reads: LocalVolumes of this node, the ImportPolicy, LVM's reports. Owns: logical volumes tagged `sheaf.volume` in the groups
 //! `sheaf-<pool>`, finalizer and status of these objects, the channel and the status section `volumes`. Never touches:
 //! disks, groups and thin pools (`pools` does), logical volumes without the tag, volumes that are complete and that no
 //! object asks to have removed.
@@ -75,10 +75,15 @@ pub async fn run(ctx: Context, publish: watch::Sender<Volumes>, hosts: Hosts) ->
     if let Err(error) = upload::desk::open(&ctx.paths.uploads(), listed.subscribe(), hosts.uploads.clone()) {
         tracing::error!("no uploads: {:#}", anyhow::Error::from(error));
     }
-    let control = controller::Controller::new(ctx.clone(), hosts, cluster, listed.subscribe(), publish).run();
+    let policies = watch::Sender::new(listed::Listed::default());
+    let lists = controller::Lists { volumes: listed.subscribe(), policies: policies.subscribe() };
+    let control = controller::Controller::new(ctx.clone(), hosts, cluster, lists, publish).run();
     let follow = listed::follow(ctx.cluster.clone(), &listed, listed::by_name, listed::Scope::ThisNode);
+    let follow_policies =
+        listed::follow(ctx.cluster.clone(), &policies, listed::by_name, listed::Scope::Cluster);
     tokio::select! {
         ended = control => ended,
         () = follow => Ok(()),
+        () = follow_policies => Ok(()),
     }
 }

@@ -1,13 +1,14 @@
 //! The whole controller with LVM, servers and the API server in memory, each of which can fail at every step.
 
 use super::api::Cluster;
-use super::controller::Controller;
+use super::controller::{Controller, Lists};
 use super::*;
 use crate::channels;
 use crate::listed::Listed;
 use crate::paths::Paths;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use sheaf_api::import_policy::{IMPORT_POLICY, ImportPolicy};
 use sheaf_api::storage::local_volume::{FINALIZER, VolumePhase};
 use sheaf_api::storage::{LocalVolume, LocalVolumeStatus};
 use sheaf_host::fakes::{FakeFetch, FakeLvm, FakeRun};
@@ -66,6 +67,7 @@ pub(super) struct Node {
     pub(super) cluster: Arc<FakeCluster>,
     pub(super) image: Vec<u8>,
     pub(super) uploads: Arc<upload::desk::Uploads>,
+    policies: watch::Sender<Listed<ImportPolicy>>,
 }
 
 impl Node {
@@ -86,12 +88,24 @@ impl Node {
         change(&mut fetch);
         let listed = watch::Sender::new(Listed { synced: true, ..Listed::default() });
         let cluster = Arc::new(FakeCluster { listed, away: false.into() });
-        Self { root, lvm: Arc::new(lvm), fetch: Arc::new(fetch), cluster, image, uploads: Arc::default() }
+        let policies = watch::Sender::new(Listed { synced: true, ..Listed::default() });
+        let (lvm, fetch, uploads) = (Arc::new(lvm), Arc::new(fetch), Arc::default());
+        Self { root, lvm, fetch, cluster, image, uploads, policies }
     }
 
     fn checksum(&self) -> String {
         let digest: String = Sha256::digest(&self.image).iter().map(|byte| format!("{byte:02x}")).collect();
         format!("sha256:{digest}")
+    }
+
+    /// An administrator's ImportPolicy; none without `spec`.
+    fn import_policy(&self, spec: Option<Value>) {
+        let object = spec.map(|spec| {
+            let mut object = ImportPolicy::new(IMPORT_POLICY, Default::default());
+            object.spec = serde_json::from_value(spec).unwrap();
+            (IMPORT_POLICY.to_owned(), Arc::new(object))
+        });
+        self.policies.send_replace(Listed { synced: true, objects: object.into_iter().collect() });
     }
 
     fn http(&self) -> Value {
@@ -142,13 +156,8 @@ impl Node {
             devices: self.root.clone(),
             uploads: self.uploads.clone(),
         };
-        let controller = Controller::new(
-            ctx,
-            hosts,
-            self.cluster.clone(),
-            self.cluster.listed.subscribe(),
-            publish.volumes.clone(),
-        );
+        let lists = Lists { volumes: self.cluster.listed.subscribe(), policies: self.policies.subscribe() };
+        let controller = Controller::new(ctx, hosts, self.cluster.clone(), lists, publish.volumes.clone());
         tokio::select! {
             ended = controller.run() => panic!("{ended:?}"),
             done = work => done,
@@ -290,7 +299,11 @@ async fn a_wrong_checksum_fails_for_good_and_leaves_no_volume() {
     node.until(is("pvc-1", VolumePhase::Failed)).await;
     let (reason, message) = condition(&node.cluster.listed.borrow(), "pvc-1");
     assert_eq!(reason, "ChecksumMismatch");
-    assert!(message.contains(URL) && message.contains(&node.checksum()[7..]), "{message}");
+    assert!(message.contains(URL), "{message}");
+    assert!(
+        !message.contains(&node.checksum()[7..]),
+        "it tells the hash of a file that its author cannot read"
+    );
     let gone = node.until_within(Duration::from_secs(1), |_| false).await;
     assert_eq!((gone, node.names().len(), node.fetch.asked.lock().unwrap().len()), (None, 0, 1));
 }
@@ -330,4 +343,45 @@ async fn a_volume_that_is_open_is_removed_once_it_is_closed() {
     node.lvm.closes("pvc-1");
     node.until(|listed| listed.objects.is_empty()).await;
     assert_eq!(node.names(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_server_that_the_import_policy_denies_is_not_asked_until_the_policy_allows_it() {
+    let node = Node::new("denied");
+    node.import_policy(Some(json!({"deny": [{"hosts": ["images"]}]})));
+    node.ask("pvc-1", "Volume", 8, node.http());
+    node.until(|listed| condition(listed, "pvc-1").0 == "SourceForbidden").await;
+    let (_, message) = condition(&node.cluster.listed.borrow(), "pvc-1");
+    assert!(message.contains("the ImportPolicy denies images port 80"), "{message}");
+    assert_eq!(node.fetch.asked.lock().unwrap().len(), 0);
+    let ready = node.until(is("pvc-1", VolumePhase::Ready));
+    let allow = async {
+        node.import_policy(None);
+        std::future::pending::<()>().await
+    };
+    tokio::select! {
+        () = ready => {}
+        () = allow => {}
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_imported_before_the_import_policy_was_read() {
+    let node = Node::new("unread");
+    node.policies.send_replace(Listed::default());
+    node.ask("pvc-1", "Volume", 8, node.http());
+    node.until(|listed| condition(listed, "pvc-1").0 == "SourceForbidden").await;
+    assert_eq!(node.fetch.asked.lock().unwrap().len(), 0);
+    node.import_policy(None);
+    node.until(is("pvc-1", VolumePhase::Ready)).await;
+}
+
+#[tokio::test]
+async fn no_status_shows_what_may_be_a_password_in_a_url() {
+    let node = Node::new("redacted");
+    let source = json!({"http": {"url": "http://images/missing?token=secret", "checksum": node.checksum()}});
+    node.ask("pvc-1", "Volume", 8, source);
+    node.until(|listed| condition(listed, "pvc-1").0 == "SourceRefused").await;
+    let (_, message) = condition(&node.cluster.listed.borrow(), "pvc-1");
+    assert!(message.contains("http://images/missing?... is answered with"), "{message}");
 }

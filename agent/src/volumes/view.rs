@@ -11,6 +11,7 @@ use crate::status::VolumeSection;
 use sheaf_api::Amount;
 use sheaf_api::storage::LocalVolume;
 use sheaf_api::storage::local_volume::{Progress, VolumeKind, VolumeSource, volume_group};
+use sheaf_host::fetch::redacted;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -128,7 +129,7 @@ fn sections(
 
 fn source(source: &VolumeSource) -> String {
     if let Some(http) = &source.http {
-        return http.url.clone();
+        return redacted(&http.url);
     }
     match (&source.volume, &source.snapshot) {
         (Some(origin), _) | (_, Some(origin)) => origin.name.clone(),

@@ -13,6 +13,7 @@ pub mod devices;
 pub mod domain;
 pub mod ephemeral;
 pub mod host_disk;
+pub mod import_policy;
 pub mod names;
 pub mod network;
 pub mod node_network;

@@ -37,6 +37,7 @@ const KINDS: &[Kind] = &[
     Kind { resource: "storagepools", may: May::Make },
     Kind { resource: "localvolumes", may: May::Serve },
     Kind { resource: "nodenetworkpolicies", may: May::Read },
+    Kind { resource: "importpolicies", may: May::Read },
     Kind { resource: "nodenetworkenactments", may: May::Own },
     Kind { resource: "nodenetworkstates", may: May::Own },
 ];

@@ -1,6 +1,6 @@
 //! Files on servers in memory.
 
-use crate::fetch::{Fetch, FetchError, Rest};
+use crate::fetch::{Fetch, FetchError, Rest, Source, redacted};
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 use std::sync::Mutex;
@@ -14,23 +14,28 @@ pub struct FakeFetch {
     pub breaks: Mutex<Vec<usize>>,
     /// The server always begins at the beginning.
     pub without_ranges: bool,
+    /// What the server says of the length of every file, when that is not the truth.
+    pub claims: Option<u64>,
     /// URL and first byte of every request so far.
     pub asked: Mutex<Vec<(String, u64)>>,
 }
 
 impl Fetch for FakeFetch {
-    fn fetch(&self, url: &str, from: u64) -> Result<Rest, FetchError> {
+    fn fetch(&self, source: &Source, from: u64) -> Result<Rest, FetchError> {
+        // No addresses in memory: judged as behind a proxy.
+        source.judge_name()?;
+        let url = source.url.as_str();
         if let Ok(mut asked) = self.asked.lock() {
             asked.push((url.to_owned(), from));
         }
         let Some(file) = self.files.get(url) else {
-            return Err(FetchError::Refused { url: url.to_owned(), status: 404 });
+            return Err(FetchError::Refused { url: redacted(url), status: 404 });
         };
         let from = if self.without_ranges { 0 } else { from };
         let total = file.len() as u64;
         let start = match usize::try_from(from) {
             Ok(start) if from == 0 || start < file.len() => start,
-            _ => return Err(FetchError::PastEnd { url: url.to_owned(), from }),
+            _ => return Err(FetchError::PastEnd { url: redacted(url), from }),
         };
         let rest = Cursor::new(file[start..].to_vec());
         let broken =
@@ -39,7 +44,7 @@ impl Fetch for FakeFetch {
             Some(after) => Box::new(rest.take(after as u64).chain(Broken)),
             None => Box::new(rest),
         };
-        Ok(Rest { from, total: Some(total), reader })
+        Ok(Rest { from, total: Some(self.claims.unwrap_or(total)), reader })
     }
 }
 

@@ -7,7 +7,7 @@
 
 use super::medium::{MediumError, public_key, trusted};
 use sheaf_config::manifest::{FILE, Manifest, SIGNATURE};
-use sheaf_host::fetch::{Fetch, FetchError, Rest};
+use sheaf_host::fetch::{Fetch, FetchError, Rest, Source};
 use sheaf_host::wait;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -125,7 +125,7 @@ impl Resuming<'_> {
     /// A connection that goes on at the byte we are at.
     fn connect(&mut self) -> io::Result<()> {
         let connected = wait::until(self.remote.patience, self.remote.pause, || {
-            match self.remote.fetch.fetch(&self.url, self.at) {
+            match self.remote.fetch.fetch(&Source::trusted(&self.url), self.at) {
                 Ok(rest) => match self.accept(rest) {
                     Err(error) if error.kind() != io::ErrorKind::InvalidData => {
                         self.last = error.to_string();

@@ -17,7 +17,7 @@ pub enum FillError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
     /// The connection broke again and again.
-    #[error("{url}: the connection broke after {bytes} bytes, again and again")]
+    #[error("{url}: the connection broke again and again, last after {bytes} bytes")]
     Broken {
         /// The source.
         url: String,
@@ -26,8 +26,22 @@ pub enum FillError {
         /// Why it broke last.
         source: io::Error,
     },
+    /// It sends too slowly; others wait for the slot.
+    #[error("{url}: less than 64 KiB/s came for 5 minutes; it is tried again later")]
+    Slow {
+        /// The source.
+        url: String,
+    },
+    /// The image is converted from a second volume, whose space is to be booked first. Nothing was written.
+    #[error("the image needs {bytes} bytes beside the volume while it is converted")]
+    NeedsScratch {
+        /// How many.
+        bytes: u64,
+    },
     /// The server's file changed while it was read.
-    #[error("{url}: the server can not go on after {bytes} bytes; it was read from there and begins anew")]
+    #[error(
+        "{url}: the server cannot continue after {bytes} bytes; the import starts again from the beginning"
+    )]
     NoRange {
         /// The source.
         url: String,
@@ -35,12 +49,13 @@ pub enum FillError {
         bytes: u64,
     },
     /// The file is another.
-    #[error("{url} has SHA-256 {found}, source.http.checksum says {wanted}; correct the URL or the checksum")]
+    ///
+    /// What was found is told to nobody: whoever may write a DataVolume but may not read the server could otherwise learn
+    /// the hash of any file that the node can reach, and import it in a second try.
+    #[error("{url} does not have the SHA-256 {wanted}; correct the URL or the checksum")]
     Checksum {
         /// The source.
         url: String,
-        /// What came.
-        found: String,
         /// What was asked for.
         wanted: String,
     },
@@ -55,8 +70,16 @@ pub enum FillError {
         /// Size of the volume.
         volume: u64,
     },
+    /// It goes on beyond what can be an image for the volume.
+    #[error(
+        "the file has more than {longest} bytes, the most that an image for this volume can have; ask for a larger volume"
+    )]
+    TooLong {
+        /// The bound.
+        longest: u64,
+    },
     /// `qemu-img` could not read it.
-    #[error("the image can not be converted")]
+    #[error("the image cannot be converted")]
     Convert(#[source] RunError),
     /// The volume.
     #[error(transparent)]
@@ -64,7 +87,7 @@ pub enum FillError {
     /// LVM.
     #[error(transparent)]
     Lvm(#[from] LvmError),
-    /// Nobody wants it any more.
+    /// The volume is not wanted any more, or the agent ends.
     #[error("stopped")]
     Stopped,
 }
@@ -78,10 +101,16 @@ impl FillError {
     pub fn reason(&self) -> VolumeReason {
         match self {
             Self::Fetch(FetchError::Refused { .. }) => VolumeReason::SourceRefused,
-            Self::Fetch(_) | Self::Broken { .. } | Self::NoRange { .. } => VolumeReason::SourceUnreachable,
+            Self::Fetch(FetchError::Forbidden { .. } | FetchError::BadUrl { .. }) => {
+                VolumeReason::SourceForbidden
+            }
+            Self::Fetch(_) | Self::Broken { .. } | Self::NoRange { .. } | Self::Slow { .. } => {
+                VolumeReason::SourceUnreachable
+            }
+            Self::NeedsScratch { .. } => VolumeReason::OutOfSpace,
             Self::Checksum { .. } => VolumeReason::ChecksumMismatch,
             Self::BadImage(_) => VolumeReason::BadImage,
-            Self::TooLarge { .. } => VolumeReason::ImageTooLarge,
+            Self::TooLarge { .. } | Self::TooLong { .. } => VolumeReason::ImageTooLarge,
             Self::Disk(DiskError::Transfer { source, .. } | DiskError::Sync { source, .. })
                 if source.kind() == io::ErrorKind::StorageFull =>
             {
@@ -93,6 +122,9 @@ impl FillError {
 
     /// Whether another try can help while the object and the server's file stay as they are.
     pub fn is_passing(&self) -> bool {
-        !matches!(self, Self::Checksum { .. } | Self::BadImage(_) | Self::TooLarge { .. })
+        !matches!(
+            self,
+            Self::Checksum { .. } | Self::BadImage(_) | Self::TooLarge { .. } | Self::TooLong { .. }
+        )
     }
 }

@@ -10,6 +10,11 @@ use std::io::{self, Read};
 
 /// So many first bytes tell what a file is: VDI's mark lies at byte 64.
 const FIRST: usize = 512;
+/// Memory that one xz stream may ask for, in KiB: `xz -9` needs 65 MiB to unpack. The header of a file may ask for 4 GiB.
+const XZ_MEMORY_KIB: u32 = 128 << 10;
+/// Largest window of zstd, as a power of two: 128 MiB, what `zstd --ultra --long=27` writes and RFC 8878 lets a decoder
+/// refuse beyond.
+const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// What an image is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,9 +102,9 @@ impl<R: Read> Read for Peeked<R> {
     }
 }
 
-/// A stream that can not be read: what packed it is broken, or the network, which knows better.
+/// A stream that cannot be read: the packed data are damaged, or the network failed, which has its own error.
 pub(super) fn unreadable(error: io::Error) -> FillError {
-    FillError::BadImage(format!("the file can not be unpacked: {error}"))
+    FillError::BadImage(format!("the file cannot be unpacked: {error}"))
 }
 
 /// The stream in `packed`; several packed streams one after another are one.
@@ -107,12 +112,16 @@ pub(super) fn unpack<'a, R: Read>(packed: &'a mut Peeked<R>) -> Result<Box<dyn R
     Ok(match packing(packed.first()) {
         None => Box::new(packed),
         Some(Packing::Gzip) => Box::new(flate2::read::MultiGzDecoder::new(packed)),
-        Some(Packing::Zstd) => Box::new(zstd::Decoder::new(packed).map_err(unreadable)?),
-        Some(Packing::Xz) => Box::new(lzma_rust2::XzReader::new(packed, true)),
+        Some(Packing::Zstd) => {
+            let mut stream = zstd::Decoder::new(packed).map_err(unreadable)?;
+            stream.window_log_max(ZSTD_WINDOW_LOG).map_err(unreadable)?;
+            Box::new(stream)
+        }
+        Some(Packing::Xz) => Box::new(lzma_rust2::XzReader::new_mem_limit(packed, true, XZ_MEMORY_KIB)),
     })
 }
 
-/// Refuses a qcow2 image that leads elsewhere, that has a part elsewhere, or that the volume can not hold.
+/// Refuses a qcow2 image that leads elsewhere, that has a part elsewhere, or that the volume cannot hold.
 ///
 /// `qemu-img` would open, as root, whatever file of the node such an image names.
 pub(super) fn check_qcow2(disk: &dyn Disk, volume: u64) -> Result<(), FillError> {
@@ -122,7 +131,7 @@ pub(super) fn check_qcow2(disk: &dyn Disk, volume: u64) -> Result<(), FillError>
     let long = |at: usize| u64::from(word(at)) << 32 | u64::from(word(at + 4));
     let bad = |why: &str| Err(FillError::BadImage(format!("the qcow2 image {why}")));
     let (version, backing, bytes, crypt) = (word(4), long(8), long(24), word(32));
-    // Dirty, corrupt: qemu-img mends the first and refuses the second. Compression type, extended L2: it knows them.
+    // Dirty, corrupt: qemu-img repairs the first and refuses the second. Compression type, extended L2: it knows them.
     const DATA_FILE: u64 = 1 << 2;
     const KNOWN: u64 = 0b11011;
     match version {

@@ -1,12 +1,15 @@
 //! Brings an image from a server, or from a sender, into a volume: unpacked, checked, on the disk.
 //!
-//! Why here: what a file is, its first bytes say, not its name. A raw image is poured into the volume as it comes. A
+//! Why here: its first bytes say what a file is, not its name. Nothing about the file is trusted: its length, how fast it
+//! comes, and the memory and space that unpacking it takes are bounded. A raw image is poured into the volume as it comes. A
 //! qcow2 image can be read only as a whole: it is poured into a second, thin volume, and `qemu-img` converts it from
 //! there; that one is half for all of its life, so that nothing of it stays. Blocks: run it off the agent's thread.
 //! Route in: an empty half-made volume, URL, checksum. Route out: the volume filled and flushed, or [`FillError`].
 
 mod error;
 mod image;
+mod pace;
+pub mod policy;
 mod pour;
 mod source;
 #[cfg(test)]
@@ -19,6 +22,7 @@ use image::{Format, Peeked, unpack};
 use pour::{Sink, pour};
 use sheaf_api::storage::local_volume::Progress;
 use sheaf_host::disk::{Disk, RawDisk};
+use sheaf_host::fetch::Source;
 use sheaf_host::run::Command;
 use source::Download;
 use std::io::Read;
@@ -29,6 +33,8 @@ use std::sync::atomic::AtomicBool;
 pub const SCRATCH: &str = "-image";
 /// What a qcow2 file needs beyond what is in it: its tables, and the slack of files that were made long ago.
 const SLACK: u64 = 64 << 20;
+/// LVM gives space in extents of this size.
+const EXTENT: u64 = 4 << 20;
 
 /// What is to be done.
 #[derive(Clone, Debug)]
@@ -39,18 +45,35 @@ pub struct Order {
     pub name: String,
     /// Size of the volume.
     pub bytes: u64,
-    /// Where the image lies.
-    pub url: String,
+    /// The image, and which servers may be asked for it.
+    pub source: Source,
     /// What it must be: `sha256:…`. Without one its length alone tells that it is whole.
     pub checksum: Option<String>,
-    /// Set by whoever wants it no more.
+    /// Space that is booked for a second volume, from which an image is converted; without it none is made.
+    pub scratch: Option<u64>,
+    /// Set when the volume is not wanted any more.
     pub stop: Arc<AtomicBool>,
+}
+
+/// Largest file that is an image for a volume of `volume` bytes: one that is larger is given up, whatever its server says
+/// of its length.
+fn longest(volume: u64) -> u64 {
+    volume.saturating_add(volume / 8).saturating_add(SLACK)
+}
+
+/// Space that an image needs beside its volume of `volume` bytes while it is converted. The server's word for the length of
+/// the file, `total`, may make it less and never more.
+pub fn scratch_bytes(volume: u64, total: Option<u64>) -> u64 {
+    let most = total.unwrap_or(u64::MAX).min(longest(volume)).max(1);
+    most.checked_next_multiple_of(EXTENT).unwrap_or(u64::MAX)
 }
 
 /// Fills the volume of `order`.
 pub fn fill(hosts: &Hosts, order: &Order, show: &(dyn Fn(Progress) + Sync)) -> Result<(), FillError> {
     let target = RawDisk::open(&hosts.devices.join(&order.group).join(&order.name))?;
-    let mut download = Download::start(hosts.fetch.clone(), &order.url, order.stop.clone(), show)?;
+    let source = order.source.clone();
+    let mut download =
+        Download::start(hosts.fetch.clone(), source, longest(order.bytes), order.stop.clone(), show)?;
     let hash = download.hash();
     let answer = receive(hosts, order, &mut download, &target);
     if matches!(answer, Ok(()) | Err(FillError::BadImage(_))) {
@@ -75,13 +98,13 @@ fn receive(
     let mut image = Peeked::new(unpack(&mut packed)?)?;
     match image::format(image.first())? {
         Format::Raw => pour(&mut image, &mut Sink::new(target)?),
-        Format::Qcow2 => {
-            let room = match total {
-                Some(total) if !is_packed => total,
-                _ => order.bytes + order.bytes / 8 + SLACK,
-            };
-            convert(hosts, order, &mut image, room, target)
-        }
+        Format::Qcow2 => match order.scratch {
+            Some(booked) => convert(hosts, order, &mut image, booked, target),
+            None => {
+                let known = total.filter(|_| !is_packed);
+                Err(FillError::NeedsScratch { bytes: scratch_bytes(order.bytes, known) })
+            }
+        },
     }
 }
 
@@ -94,7 +117,7 @@ fn convert(
     target: &RawDisk,
 ) -> Result<(), FillError> {
     let scratch = format!("{}{SCRATCH}", order.name);
-    hosts.lvm.create_volume(&order.group, &scratch, room.max(1 << 20), &[TAG, HALF])?;
+    hosts.lvm.create_volume(&order.group, &scratch, room, &[TAG, HALF])?;
     let mut through = || {
         let path = hosts.devices.join(&order.group).join(&scratch);
         let disk = RawDisk::open(&path)?;

@@ -1,12 +1,15 @@
 //! The bytes of a file on a server, hashed as they come, taken up where a connection broke.
 //!
-//! Why here: whoever reads the image knows of no network. A thread of its own fetches and hashes, so that the server, the
-//! hash and the disk work at the same time. Route in: a URL. Route out: [`Download`] to read from, [`Hash`] to compare.
+//! Why here: what reads the image knows nothing of the network. A thread of its own fetches and hashes, so that the server,
+//! the hash and the disk work at the same time. The server is not trusted: how many bytes it may send and how slow it may
+//! be is bounded here. Route in: a source. Route out: [`Download`] to read from, [`Hash`] to compare.
 
 use super::FillError;
+use super::pace::Pace;
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use sha2::{Digest, Sha256};
 use sheaf_api::storage::local_volume::Progress;
-use sheaf_host::fetch::{Fetch, FetchError, Rest};
+use sheaf_host::fetch::{Fetch, FetchError, Rest, Source, redacted};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -17,10 +20,14 @@ use std::time::{Duration, Instant};
 const PIECE: usize = 256 << 10;
 /// So many pieces wait for the disk: a few milliseconds of it.
 const WAITING: usize = 8;
-/// A connection that broke is taken up so often without a byte having come in between.
-const TRIES: u32 = 5;
-/// Progress is told at most so often.
-const TELL: Duration = Duration::from_secs(1);
+/// A connection that broke is resumed so often without a byte having come in between.
+const TRIES: usize = 5;
+/// A file whose server cannot resume is read from its beginning at most so often.
+const RESTARTS: usize = 5;
+/// Pause before a connection is resumed; doubled each time nothing came in between.
+const PAUSE: Duration = Duration::from_millis(400);
+/// Progress is reported at most so often.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A file that is being fetched.
 pub(super) struct Download<'a> {
@@ -29,15 +36,16 @@ pub(super) struct Download<'a> {
     at: usize,
     bytes: u64,
     total: Option<u64>,
-    told: Instant,
+    reported: Instant,
     show: &'a (dyn Fn(Progress) + Sync),
     hash: Hash,
     stop: Arc<AtomicBool>,
 }
 
-/// What the reading side comes to know of the file's hash and of why it ended.
+/// What the reading side learns of the file's hash and of why it ended.
 #[derive(Clone)]
 pub(super) struct Hash {
+    /// As it may be shown.
     url: String,
     state: Arc<Mutex<State>>,
 }
@@ -65,7 +73,7 @@ impl Hash {
         let wanted = wanted.strip_prefix("sha256:").unwrap_or(wanted).to_ascii_lowercase();
         match state.found.take() {
             Some(found) if found == wanted => Ok(()),
-            Some(found) => Err(FillError::Checksum { url: self.url.clone(), found, wanted }),
+            Some(_) => Err(FillError::Checksum { url: self.url.clone(), wanted }),
             // Reading ended for another reason, which its reader knows.
             None => Ok(()),
         }
@@ -73,27 +81,39 @@ impl Hash {
 }
 
 impl<'a> Download<'a> {
-    /// Asks the server, and starts to fetch.
+    /// Asks the server, and starts to fetch; never more than `longest` bytes.
     pub(super) fn start(
         fetch: Arc<dyn Fetch>,
-        url: &str,
+        source: Source,
+        longest: u64,
         stop: Arc<AtomicBool>,
         show: &'a (dyn Fn(Progress) + Sync),
     ) -> Result<Self, FillError> {
-        let rest = fetch.fetch(url, 0)?;
+        let rest = fetch.fetch(&source, 0)?;
         let total = rest.total;
         let (sender, pieces) = sync_channel(WAITING);
-        let hash = Hash { url: url.to_owned(), state: Arc::default() };
-        let (url, ending, stopping) = (url.to_owned(), hash.clone(), stop.clone());
+        let hash = Hash { url: redacted(&source.url), state: Arc::default() };
+        let (shown, ending, stopping) = (hash.url.clone(), hash.clone(), stop.clone());
         std::thread::spawn(move || {
-            if let Err(error) = run(&*fetch, &url, rest, &sender, &ending, &stopping) {
-                // The reader hears of it here, in its place in the stream.
+            let job = Job { fetch: &*fetch, source: &source, url: &shown, longest, stop: &stopping };
+            if let Err(error) = job.run(rest, &sender, &ending) {
+                // The reader learns of it here, in its place in the stream.
                 let _ = sender.send(Err(error));
             }
         });
         show(progress(0, total));
-        let told = Instant::now();
-        Ok(Self { pieces: Some(pieces), piece: Vec::new(), at: 0, bytes: 0, total, told, show, hash, stop })
+        let reported = Instant::now();
+        Ok(Self {
+            pieces: Some(pieces),
+            piece: Vec::new(),
+            at: 0,
+            bytes: 0,
+            total,
+            reported,
+            show,
+            hash,
+            stop,
+        })
     }
 
     /// Length of the file, when the server says so.
@@ -133,8 +153,8 @@ impl Read for Download<'_> {
                 Ok(Ok(piece)) => {
                     (self.piece, self.at) = (piece, 0);
                     self.bytes += self.piece.len() as u64;
-                    if self.told.elapsed() >= TELL {
-                        self.told = Instant::now();
+                    if self.reported.elapsed() >= REPORT_INTERVAL {
+                        self.reported = Instant::now();
                         (self.show)(progress(self.bytes, self.total));
                     }
                 }
@@ -158,97 +178,148 @@ impl Read for Download<'_> {
     }
 }
 
-/// Fetches to the end; a break is followed by a request for the rest.
-fn run(
-    fetch: &dyn Fetch,
-    url: &str,
-    mut rest: Rest,
-    sender: &SyncSender<Result<Vec<u8>, FillError>>,
-    ending: &Hash,
-    stop: &AtomicBool,
-) -> Result<(), FillError> {
-    let mut hash = Sha256::new();
-    let (mut bytes, mut tries) = (0_u64, 0);
-    let total = rest.total;
-    loop {
-        let broken = loop {
-            if stop.load(Ordering::Relaxed) {
-                return Err(FillError::Stopped);
-            }
-            let mut piece = vec![0; PIECE];
-            match read_full(&mut *rest.reader, &mut piece) {
-                (0, None) => break None,
-                (read, error) => {
-                    piece.truncate(read);
-                    hash.update(&piece);
-                    bytes += read as u64;
-                    if read > 0 {
-                        tries = 0;
-                        // A reader that is gone does not want the rest.
-                        if sender.send(Ok(piece)).is_err() {
-                            return Ok(());
+/// One file, from its server to its reader.
+struct Job<'a> {
+    fetch: &'a dyn Fetch,
+    source: &'a Source,
+    /// As it may be shown.
+    url: &'a str,
+    longest: u64,
+    stop: &'a AtomicBool,
+}
+
+impl Job<'_> {
+    /// Fetches to the end; a break is followed by a request for the rest.
+    fn run(
+        &self,
+        mut rest: Rest,
+        sender: &SyncSender<Result<Vec<u8>, FillError>>,
+        ending: &Hash,
+    ) -> Result<(), FillError> {
+        let (mut hash, mut pace) = (Sha256::new(), Pace::default());
+        let (mut bytes, mut restarts) = (0_u64, 0);
+        let total = rest.total;
+        let mut pauses = pauses();
+        loop {
+            let broken = loop {
+                if self.stop.load(Ordering::Relaxed) {
+                    return Err(FillError::Stopped);
+                }
+                let mut piece = vec![0; PIECE];
+                match self.read_full(&mut *rest.reader, &mut piece, &mut pace)? {
+                    (0, None) => break None,
+                    (read, error) => {
+                        piece.truncate(read);
+                        hash.update(&piece);
+                        bytes += read as u64;
+                        if bytes > self.longest {
+                            return Err(FillError::TooLong { longest: self.longest });
+                        }
+                        if read > 0 {
+                            pauses = self::pauses();
+                            // A reader that is gone does not want the rest.
+                            if sender.send(Ok(piece)).is_err() {
+                                return Ok(());
+                            }
+                        }
+                        if let Some(error) = error {
+                            break Some(error);
                         }
                     }
-                    if let Some(error) = error {
-                        break Some(error);
+                }
+            };
+            let short = total.is_some_and(|total| bytes < total);
+            let source = match (broken, short) {
+                (None, false) => break,
+                (Some(error), _) => error,
+                (None, true) => io::ErrorKind::UnexpectedEof.into(),
+            };
+            rest = loop {
+                let Some(pause) = pauses.next() else {
+                    return Err(FillError::Broken { url: self.url.to_owned(), bytes, source });
+                };
+                let begun = Instant::now();
+                self.pause(pause);
+                let again = self.fetch.fetch(self.source, bytes);
+                self.keep_pace(&mut pace, begun.elapsed(), 0)?;
+                match again {
+                    Ok(rest) if rest.from == bytes => break rest,
+                    // It cannot begin in the middle: what has come is skipped, since it is in the image already.
+                    Ok(rest) => {
+                        restarts += 1;
+                        if restarts > RESTARTS {
+                            return Err(FillError::Broken { url: self.url.to_owned(), bytes, source });
+                        }
+                        break self.skip(rest, bytes, &mut pace)?;
                     }
+                    Err(FetchError::Reach { .. }) => {}
+                    Err(FetchError::PastEnd { .. }) => return Err(self.no_range(bytes)),
+                    Err(other) => return Err(other.into()),
                 }
-            }
-        };
-        let short = total.is_some_and(|total| bytes < total);
-        let source = match (broken, short) {
-            (None, false) => break,
-            (Some(error), _) => error,
-            (None, true) => io::ErrorKind::UnexpectedEof.into(),
-        };
-        rest = loop {
-            tries += 1;
-            if tries > TRIES {
-                return Err(FillError::Broken { url: url.to_owned(), bytes, source });
-            }
-            pause(stop, tries);
-            match fetch.fetch(url, bytes) {
-                Ok(rest) if rest.from == bytes => break rest,
-                // It can not begin in the middle: what has come is skipped, since it is in the image already.
-                Ok(rest) => break skip(rest, bytes, url)?,
-                Err(FetchError::Reach { .. }) => {}
-                Err(FetchError::PastEnd { .. }) => {
-                    return Err(FillError::NoRange { url: url.to_owned(), bytes });
-                }
-                Err(other) => return Err(other.into()),
-            }
-        };
-    }
-    let found = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    ending.state().found = Some(found);
-    Ok(())
-}
-
-/// Waits a moment that grows with `tries`, or until it is stopped.
-fn pause(stop: &AtomicBool, tries: u32) {
-    let longest = Duration::from_millis(200 << tries.min(6));
-    sheaf_host::wait::until(longest, Duration::from_millis(20), || {
-        stop.load(Ordering::Relaxed).then_some(())
-    });
-}
-
-fn skip(mut rest: Rest, bytes: u64, url: &str) -> Result<Rest, FillError> {
-    match io::copy(&mut (&mut rest.reader).take(bytes - rest.from), &mut io::sink()) {
-        Ok(skipped) if skipped == bytes - rest.from => Ok(Rest { from: bytes, ..rest }),
-        _ => Err(FillError::NoRange { url: url.to_owned(), bytes }),
-    }
-}
-
-/// Fills `piece` as far as the stream goes; how far, and why no further.
-fn read_full(reader: &mut dyn Read, piece: &mut [u8]) -> (usize, Option<io::Error>) {
-    let mut at = 0;
-    while at < piece.len() {
-        match reader.read(&mut piece[at..]) {
-            Ok(0) => break,
-            Ok(read) => at += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return (at, Some(error)),
+            };
         }
+        ending.state().found = Some(hex::encode(hash.finalize()));
+        Ok(())
     }
-    (at, None)
+
+    fn no_range(&self, bytes: u64) -> FillError {
+        FillError::NoRange { url: self.url.to_owned(), bytes }
+    }
+
+    fn keep_pace(&self, pace: &mut Pace, spent: Duration, bytes: u64) -> Result<(), FillError> {
+        pace.note(spent, bytes).map_err(|_| FillError::Slow { url: self.url.to_owned() })
+    }
+
+    /// Waits for `time`, or until it is stopped.
+    fn pause(&self, time: Duration) {
+        sheaf_host::wait::until(time, Duration::from_millis(20), || {
+            self.stop.load(Ordering::Relaxed).then_some(())
+        });
+    }
+
+    /// Reads on to the byte `bytes`.
+    fn skip(&self, mut rest: Rest, bytes: u64, pace: &mut Pace) -> Result<Rest, FillError> {
+        let mut piece = vec![0; PIECE];
+        while rest.from < bytes {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(FillError::Stopped);
+            }
+            let len = usize::try_from(bytes - rest.from).unwrap_or(PIECE).min(PIECE);
+            match self.read_full(&mut *rest.reader, &mut piece[..len], pace)? {
+                (0, _) | (_, Some(_)) => return Err(self.no_range(bytes)),
+                (read, None) => rest.from += read as u64,
+            }
+        }
+        Ok(rest)
+    }
+
+    /// Fills `piece` as far as the stream goes; how far, and why no further.
+    fn read_full(
+        &self,
+        reader: &mut dyn Read,
+        piece: &mut [u8],
+        pace: &mut Pace,
+    ) -> Result<(usize, Option<io::Error>), FillError> {
+        let mut at = 0;
+        while at < piece.len() {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(FillError::Stopped);
+            }
+            let begun = Instant::now();
+            let read = reader.read(&mut piece[at..]);
+            self.keep_pace(pace, begun.elapsed(), read.as_ref().map_or(0, |read| *read as u64))?;
+            match read {
+                Ok(0) => break,
+                Ok(read) => at += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Ok((at, Some(error))),
+            }
+        }
+        Ok((at, None))
+    }
+}
+
+/// Pauses between tries to resume a connection.
+fn pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::new().with_min_delay(PAUSE).with_factor(2.0).with_max_times(TRIES).build()
 }

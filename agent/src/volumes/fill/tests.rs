@@ -68,8 +68,18 @@ impl Scene {
         }
     }
 
-    /// Fills, with the checksum of `is`.
+    /// Fills, with the checksum of `is`; books what the image turns out to need.
     fn fill(&self, is: &[u8]) -> Result<(), FillError> {
+        match self.fill_once(is, None) {
+            Err(FillError::NeedsScratch { bytes }) => {
+                assert_eq!(self.volume(), vec![0; BYTES as usize], "something was written before that");
+                self.fill_once(is, Some(bytes))
+            }
+            answer => answer,
+        }
+    }
+
+    fn fill_once(&self, is: &[u8], scratch: Option<u64>) -> Result<(), FillError> {
         let hosts = Hosts {
             lvm: self.lvm.clone(),
             fetch: self.fetch.clone(),
@@ -81,8 +91,9 @@ impl Scene {
             group: GROUP.into(),
             name: "pvc-1".into(),
             bytes: BYTES,
-            url: URL.into(),
+            source: Source { url: URL.into(), policy: Arc::default() },
             checksum: Some(sha256(is)),
+            scratch,
             stop: Arc::default(),
         };
         fill(&hosts, &order, &|progress| self.shown.lock().unwrap().push(progress))
@@ -156,7 +167,7 @@ fn zeros_of_an_image_take_no_space() {
 }
 
 #[test]
-fn a_broken_connection_is_taken_up_where_it_broke() {
+fn a_broken_connection_is_resumed_where_it_broke() {
     let image = raw();
     let mut scene = Scene::new("resume", &image);
     scene.server().breaks = vec![3_000_000, 500_000].into();
@@ -167,7 +178,7 @@ fn a_broken_connection_is_taken_up_where_it_broke() {
 }
 
 #[test]
-fn a_server_that_can_not_begin_in_the_middle_is_listened_to_again() {
+fn a_server_that_cannot_begin_in_the_middle_is_read_again() {
     let image = raw();
     let mut scene = Scene::new("no-ranges", &image);
     scene.server().breaks = vec![3_000_000].into();
@@ -197,7 +208,7 @@ fn another_file_is_known_by_its_checksum_whatever_it_is() {
 }
 
 #[test]
-fn what_is_no_image_is_named() {
+fn a_file_that_is_not_an_image_is_refused_by_name() {
     let vmdk = [b"KDMV".as_slice(), &[0; 600]].concat();
     let vdi = [&[0_u8; 64][..], &[0x7f, 0x10, 0xda, 0xbe], &[0; 600]].concat();
     let tar = [&[b'a'; 257][..], b"ustar", &[0; 600]].concat();
@@ -208,7 +219,7 @@ fn what_is_no_image_is_named() {
         ("tar", tar, "tar archive"),
         ("empty", Vec::new(), "empty"),
         ("twice", gzip(&gzip(b"x")), "packed twice"),
-        ("torn-zstd", torn[..torn.len() / 2].to_vec(), "can not be unpacked"),
+        ("torn-zstd", torn[..torn.len() / 2].to_vec(), "cannot be unpacked"),
     ] {
         let scene = Scene::new(name, &file);
         let answer = scene.fill(&file);
@@ -279,4 +290,89 @@ fn a_server_that_says_no_is_asked_again_later() {
     let error = answer.unwrap_err();
     assert_eq!(error.reason(), sheaf_api::storage::local_volume::VolumeReason::SourceRefused);
     assert!(error.is_passing());
+}
+
+#[test]
+fn a_hash_that_is_not_the_one_asked_for_is_not_told() {
+    let image = raw();
+    let scene = Scene::new("secret-hash", &image);
+    let error = scene.fill(b"what was asked for").unwrap_err();
+    let found = &sha256(&image)["sha256:".len()..];
+    assert!(!format!("{error:?} {error}").contains(found), "{error:?}");
+}
+
+#[test]
+fn a_servers_word_for_the_length_of_an_image_never_takes_more_space_than_an_image_can() {
+    let image = qcow2(BYTES, |_| {});
+    for claims in [image.len() as u64, BYTES * 2, 900 << 30, u64::MAX] {
+        let mut scene = Scene::new("length", &image);
+        scene.server().claims = Some(claims);
+        let needed = match scene.fill_once(&image, None) {
+            Err(FillError::NeedsScratch { bytes }) => bytes,
+            other => panic!("{claims}: {other:?}"),
+        };
+        assert!(needed <= BYTES + BYTES / 8 + SLACK + EXTENT, "{claims}: {needed}");
+        assert_eq!(scene.names(), ["thin", "pvc-1"]);
+    }
+}
+
+#[test]
+fn a_server_that_never_ends_is_given_up_once_no_image_can_be_that_large() {
+    // What follows an image that was refused is read for its checksum, and no longer than an image could be.
+    let mut file = b"KDMV".to_vec();
+    file.resize((longest(BYTES) + (1 << 20)) as usize, 0);
+    let scene = Scene::new("endless", &file);
+    let error = scene.fill(&file).unwrap_err();
+    assert!(matches!(error, FillError::TooLong { .. }), "{error:?}");
+    assert_eq!(error.reason(), sheaf_api::storage::local_volume::VolumeReason::ImageTooLarge);
+}
+
+/// An xz file whose block header asks for a dictionary of 4 GiB.
+fn xz_with_large_dictionary() -> Vec<u8> {
+    // From the format: stream header, block header (size, flags, filter LZMA2 with the largest property), its CRC32.
+    let crc = |bytes: &[u8]| {
+        let mut crc = flate2::Crc::new();
+        crc.update(bytes);
+        crc.sum().to_le_bytes()
+    };
+    let mut file = b"\xfd7zXZ\0\0\x01".to_vec();
+    file.extend(crc(&[0, 1]));
+    let block = [2, 0, 0x21, 1, 40, 0, 0, 0];
+    file.extend(block);
+    file.extend(crc(&block));
+    // An LZMA2 chunk that resets dictionary, state and properties.
+    file.extend([0xe0, 0, 0, 0, 0x40, 0x5d]);
+    file.extend([0; 600]);
+    file
+}
+
+#[test]
+fn packed_files_that_ask_for_gigabytes_of_memory_are_refused() {
+    // A zstd frame without content size whose window is 2^31 bytes.
+    let zstd = [&[0x28, 0xb5, 0x2f, 0xfd, 0x00, 21 << 3][..], &[0x01, 0x00, 0x00], &[0; 600]].concat();
+    for (name, file, words) in [
+        ("xz-memory", xz_with_large_dictionary(), "memory"),
+        ("zstd-window", zstd, "Frame requires too much memory"),
+    ] {
+        let scene = Scene::new(name, &file);
+        let error = scene.fill(&file).unwrap_err();
+        assert!(matches!(&error, FillError::BadImage(why) if why.contains(words)), "{name}: {error:?}");
+    }
+}
+
+#[test]
+fn a_small_packed_file_that_unpacks_to_more_than_the_volume_is_refused_and_keeps_no_space() {
+    let zeros = vec![0; 4 * BYTES as usize];
+    let head = qcow2(BYTES, |head| head.resize(2 * longest(BYTES) as usize, 0));
+    for (name, file) in [
+        ("bomb-gzip", gzip(&zeros)),
+        ("bomb-zstd", zstd::encode_all(&zeros[..], 1).unwrap()),
+        ("bomb-qcow2", zstd::encode_all(&head[..], 1).unwrap()),
+    ] {
+        let scene = Scene::new(name, &file);
+        let error = scene.fill(&file).unwrap_err();
+        assert!(matches!(error, FillError::TooLarge { .. }), "{name}: {error:?}");
+        assert_eq!(scene.names(), ["thin", "pvc-1"]);
+        assert_eq!(scene.run.asked(), [""; 0]);
+    }
 }

@@ -14,7 +14,7 @@ mod tests;
 
 pub use stand::{Stand, status_of};
 
-use super::fill::SCRATCH;
+use super::fill::{SCRATCH, scratch_bytes};
 use super::observed::{Group, ThinPool, Volume};
 use super::{HALF, SNAPSHOT, TAG};
 use making::make;
@@ -25,7 +25,8 @@ use sheaf_api::storage::local_volume::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// So many volumes are filled at a time: they share one uplink and one disk.
+/// So many volumes are filled at a time, of as many namespaces: they share one uplink, one disk, and the memory that
+/// unpacking takes.
 const FILLS: usize = 2;
 
 /// One look at everything.
@@ -36,8 +37,10 @@ pub struct Observed<'a> {
     pub groups: &'a BTreeMap<String, Group>,
     /// What was seen and done before.
     pub memory: &'a Memory,
-    /// Volumes for which somebody waits to send an image.
-    pub offered: &'a BTreeSet<String>,
+    /// Volumes for which somebody waits to send an image, with its size where that is known.
+    pub offered: &'a BTreeMap<String, Option<u64>>,
+    /// Whether images may be fetched now: the ImportPolicy is known; if not, why.
+    pub imports: Result<(), &'a str>,
     /// Now, in seconds since 1970.
     pub now: i64,
     /// This agent has run long enough for its pools to be brought up: one that is not there is missing.
@@ -53,6 +56,8 @@ pub struct Memory {
     pub busy: BTreeSet<String>,
     /// Volumes that are being filled, with how much is here.
     pub filling: BTreeMap<String, Progress>,
+    /// Bytes that an image needs beside its volume while it is converted; known once its first bytes were here.
+    pub scratch: BTreeMap<String, u64>,
     /// Volumes whose source is in them and on the disk.
     pub filled: BTreeSet<String>,
     /// What failed last.
@@ -62,9 +67,15 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Forgets why servers were not allowed: the policy is another one now.
+    pub fn forget_forbidden(&mut self) {
+        self.failed.retain(|_, failure| failure.reason != VolumeReason::SourceForbidden);
+    }
+
     /// Forgets volumes that `known` does not know.
     pub fn retain(&mut self, known: impl Fn(&str) -> bool) {
         self.begun.retain(|name| known(name));
+        self.scratch.retain(|name, _| known(name));
         self.filled.retain(|name| known(name));
         self.failed.retain(|name, _| known(name));
         self.held.retain(|name, _| known(name));
@@ -111,13 +122,16 @@ pub enum Action {
     },
     /// Bring its source in.
     Fill {
-        /// Where it lies.
-        url: String,
-        /// What it must be.
-        checksum: String,
+        /// The image.
+        source: HttpSource,
+        /// Bytes that are booked for a second volume from which the image is converted, once it is known to need one.
+        scratch: Option<u64>,
     },
     /// Take in what somebody waits to send, and let it be complete.
-    Receive,
+    Receive {
+        /// The same; booked from the start, since it is sent only once.
+        scratch: u64,
+    },
     /// Stop filling it: nobody wants it any more.
     StopFilling,
     /// It is complete: say so on the disk.
@@ -146,7 +160,7 @@ pub struct Plan {
 pub fn plan(o: &Observed<'_>) -> Plan {
     let mut plan = Plan::default();
     let mut room: BTreeMap<&str, Room> =
-        o.groups.iter().map(|(name, group)| (name.as_str(), Room::of(group))).collect();
+        o.groups.iter().map(|(name, group)| (name.as_str(), Room::of(group, o.memory))).collect();
     let mut objects: Vec<_> = o.objects.iter().collect();
     // The first to ask is the first to be given space.
     objects.sort_by_key(|(name, object)| {
@@ -184,17 +198,13 @@ pub fn plan(o: &Observed<'_>) -> Plan {
 impl Action {
     /// Bytes come, for a while.
     pub fn fills(&self) -> bool {
-        matches!(self, Self::Fill { .. } | Self::Receive)
+        matches!(self, Self::Fill { .. } | Self::Receive { .. })
     }
 }
 
 impl Plan {
     fn wake_at(&mut self, time: i64) {
         self.wake = Some(self.wake.map_or(time, |wake| wake.min(time)));
-    }
-
-    fn fills(&self) -> usize {
-        self.actions.iter().filter(|(_, _, action)| matches!(action, Action::Fill { .. })).count()
     }
 }
 
@@ -206,9 +216,16 @@ struct Room {
 }
 
 impl Room {
-    fn of(group: &Group) -> Self {
+    fn of(group: &Group, memory: &Memory) -> Self {
         let volumes = group.volumes.values().filter(|volume| volume.has(TAG) && !volume.has(SNAPSHOT));
-        Self { pool: group.pool, promised: volumes.map(|volume| volume.bytes).sum() }
+        // Booked by a fill that has not made its second volume yet.
+        let booked = memory.scratch.iter().filter(|(name, _)| {
+            memory.filling.contains_key(*name)
+                && group.volumes.contains_key(*name)
+                && !group.volumes.contains_key(&format!("{name}{SCRATCH}"))
+        });
+        let bytes = volumes.map(|volume| volume.bytes).chain(booked.map(|(_, bytes)| *bytes));
+        Self { pool: group.pool, promised: bytes.fold(0, u64::saturating_add) }
     }
 
     /// Promises `bytes` more, or says why not.
@@ -298,7 +315,7 @@ impl<'a> One<'a> {
                     self.name
                 ),
             ),
-            Some(volume) if volume.has(HALF) => self.complete(volume, plan),
+            Some(volume) if volume.has(HALF) => self.complete(volume, room, plan),
             Some(volume) => self.keep(volume, room),
         }
     }
@@ -340,7 +357,7 @@ impl<'a> One<'a> {
     }
 
     /// It is there, half made.
-    fn complete(&self, volume: &Volume, plan: &mut Plan) -> Next {
+    fn complete(&self, volume: &Volume, room: &mut Room, plan: &mut Plan) -> Next {
         let (memory, spec) = (&self.o.memory, &self.object.spec);
         if let Some(progress) = memory.filling.get(self.name) {
             return (Stand::Filling(*progress), None);
@@ -365,19 +382,50 @@ impl<'a> One<'a> {
         if memory.filled.contains(self.name) {
             return (Stand::Making, Some(Action::Finish));
         }
-        if self.o.offered.contains(self.name) && spec.source.upload.is_some() {
-            return (Stand::Asking, Some(Action::Receive));
+        if let Some(bytes) = self.o.offered.get(self.name)
+            && spec.source.upload.is_some()
+        {
+            let scratch = scratch_bytes(spec.size_bytes, *bytes);
+            return match room.take(scratch) {
+                Ok(()) => (Stand::Asking, Some(Action::Receive { scratch })),
+                Err(why) => wait(VolumeReason::OutOfSpace, why),
+            };
         }
         match self.object.image() {
-            Some(Ok(HttpSource { url, checksum })) => {
-                let busy = memory.filling.len() + plan.fills();
-                let fill = Action::Fill { url, checksum };
-                (Stand::Filling(Progress::default()), (busy < FILLS).then_some(fill))
+            Some(Ok(source)) => {
+                if let Err(why) = self.o.imports {
+                    return wait(VolumeReason::SourceForbidden, why);
+                }
+                let filling = Stand::Filling(Progress::default());
+                if !self.has_slot(plan) {
+                    return (filling, None);
+                }
+                let scratch = memory.scratch.get(self.name).copied();
+                match scratch.map_or(Ok(()), |bytes| room.take(bytes)) {
+                    Ok(()) => (filling, Some(Action::Fill { source, scratch })),
+                    Err(why) => wait(
+                        VolumeReason::OutOfSpace,
+                        format!(
+                            "the image is converted from a second volume, and there is no room for it: {why}"
+                        ),
+                    ),
+                }
             }
             Some(Err(why)) => wait(VolumeReason::BadImage, why),
             None if spec.source.upload.is_some() => (Stand::Asking, None),
             None => (Stand::Making, Some(Action::Finish)),
         }
+    }
+
+    /// Whether another volume may be filled now: there is a slot, and no other volume of its namespace has one.
+    fn has_slot(&self, plan: &Plan) -> bool {
+        let planned = plan.actions.iter().filter(|(_, _, action)| action.fills()).map(|(name, ..)| name);
+        let busy: Vec<_> = self.o.memory.filling.keys().chain(planned).collect();
+        let namespace = |object: &LocalVolume| object.claim().split('/').next().map(str::to_owned);
+        let own = namespace(self.object);
+        let is_own =
+            |name: &&String| self.o.objects.get(*name).map(|object| namespace(object)) == Some(own.clone());
+        busy.len() < FILLS && !busy.iter().any(|name| is_own(name))
     }
 
     /// It is there and complete.

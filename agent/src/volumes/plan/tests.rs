@@ -34,7 +34,8 @@ struct Node {
     objects: BTreeMap<String, Arc<LocalVolume>>,
     groups: BTreeMap<String, Group>,
     memory: Memory,
-    offered: BTreeSet<String>,
+    offered: BTreeMap<String, Option<u64>>,
+    imports: Result<(), &'static str>,
 }
 
 impl Node {
@@ -46,7 +47,8 @@ impl Node {
             objects: objects.into_iter().map(named).collect(),
             groups: [(GROUP.to_owned(), group)].into(),
             memory: Memory::default(),
-            offered: BTreeSet::new(),
+            offered: BTreeMap::new(),
+            imports: Ok(()),
         }
     }
 
@@ -65,8 +67,8 @@ impl Node {
     }
 
     fn plan_when(&self, settled: bool) -> Plan {
-        let Self { objects, groups, memory, offered } = self;
-        plan(&Observed { objects, groups, memory, offered, now: 100, settled })
+        let Self { objects, groups, memory, offered, imports } = self;
+        plan(&Observed { objects, groups, memory, offered, imports: *imports, now: 100, settled })
     }
 
     fn actions(&self) -> Vec<(String, Action)> {
@@ -416,8 +418,8 @@ fn a_volume_for_an_upload_is_made_says_how_to_send_and_takes_what_somebody_sends
             )
         )
     );
-    node.offered.insert("pvc-1".into());
-    assert_eq!(node.only(), Some(Action::Receive));
+    node.offered.insert("pvc-1".into(), Some(GIB / 2));
+    assert_eq!(node.only(), Some(Action::Receive { scratch: GIB / 2 }));
     node.memory.busy.insert("pvc-1".into());
     let half_way = Progress { done_bytes: 5, total_bytes: Some(10), percent: Some(50) };
     node.memory.filling.insert("pvc-1".into(), half_way);
@@ -434,8 +436,10 @@ fn a_volume_for_an_upload_fetches_the_image_that_an_operator_notes_and_the_next_
     let half = |object| Node::new([object]).with("pvc-1", volume(GIB, &[TAG, HALF])).begun("pvc-1");
     let (first, second) = ("1".repeat(64), "2".repeat(64));
     let mut node = half(note(&format!("http://10.0.0.1/a sha256:{first}")));
-    let fetch =
-        |digits: &str| Action::Fill { url: "http://10.0.0.1/a".into(), checksum: format!("sha256:{digits}") };
+    let fetch = |digits: &str| {
+        let source = HttpSource { url: "http://10.0.0.1/a".into(), checksum: format!("sha256:{digits}") };
+        Action::Fill { source, scratch: None }
+    };
     assert_eq!(node.only(), Some(fetch(&first)));
     let image = node.objects["pvc-1"].image().unwrap().ok();
     let wrong = Failure { image, ..failure(VolumeReason::ChecksumMismatch, None) };
@@ -450,4 +454,125 @@ fn a_volume_for_an_upload_fetches_the_image_that_an_operator_notes_and_the_next_
         let node = half(note(bad));
         assert_eq!((node.only(), node.reason("pvc-1")), (None, VolumeReason::BadImage), "{bad}");
     }
+}
+
+/// Volumes for `claims`, ready to be filled.
+fn to_fill(claims: &[&str]) -> Node {
+    let named = claims.iter().enumerate().map(|(number, claim)| {
+        let mut asked = object(&format!("pvc-{number}"), http());
+        asked.metadata.annotations = Some([("sheaf.dev/claim".to_owned(), (*claim).to_owned())].into());
+        asked
+    });
+    let mut node = Node::new(named);
+    for number in 0..claims.len() {
+        let name = format!("pvc-{number}");
+        node = node.with(&name, volume(GIB / 4, &[TAG, HALF])).begun(&name);
+        Arc::make_mut(node.objects.get_mut(&name).unwrap()).spec.size_bytes = GIB / 4;
+    }
+    node
+}
+
+fn filled_now(node: &Node) -> Vec<String> {
+    node.actions().into_iter().filter(|(_, action)| action.fills()).map(|(name, _)| name).collect()
+}
+
+#[test]
+fn a_namespace_has_one_slot_so_that_two_slow_imports_do_not_keep_others_out() {
+    let mut node = to_fill(&["a/one", "a/two", "b/three", "c/four"]);
+    assert_eq!(filled_now(&node), ["pvc-0", "pvc-2"]);
+    for name in ["pvc-0", "pvc-1"] {
+        // Whatever an earlier version had begun.
+        node.memory.filling.insert(name.into(), Progress::default());
+    }
+    assert_eq!(filled_now(&node), [""; 0]);
+    node.memory.filling.remove("pvc-1");
+    assert_eq!(filled_now(&node), ["pvc-2"]);
+}
+
+#[test]
+fn space_for_a_second_volume_is_booked_before_an_image_is_converted() {
+    let mut node = to_fill(&["a/one", "b/two"]);
+    let room = 4 * GIB - 2 * (GIB / 4);
+    node.memory.scratch = [("pvc-0".to_owned(), room), ("pvc-1".to_owned(), 4 << 20)].into();
+    let actions = node.actions();
+    assert!(
+        matches!(&actions[..], [(name, Action::Fill { scratch: Some(bytes), .. })] if name == "pvc-0" && *bytes == room)
+    );
+    assert_eq!(node.reason("pvc-1"), VolumeReason::OutOfSpace);
+    // It counts as long as it is not made, and as what it is from then on.
+    node.memory.filling.insert("pvc-0".into(), Progress::default());
+    assert_eq!((filled_now(&node), node.reason("pvc-1")), (Vec::new(), VolumeReason::OutOfSpace));
+    let node = node.with("pvc-0-image", volume(GIB, &[TAG, HALF]));
+    assert_eq!(filled_now(&node), ["pvc-1"]);
+}
+
+#[test]
+fn an_upload_waits_until_there_is_room_to_convert_it() {
+    let mut node = Node::new([object("pvc-1", json!({"upload": {}}))])
+        .with("pvc-1", volume(GIB, &[TAG, HALF]))
+        .with("pvc-9", volume(GIB * 5 / 2, &[TAG]))
+        .begun("pvc-1");
+    node.offered.insert("pvc-1".into(), None);
+    assert_eq!((node.only(), node.reason("pvc-1")), (None, VolumeReason::OutOfSpace));
+    node.offered.insert("pvc-1".into(), Some(1000));
+    assert_eq!(node.only(), Some(Action::Receive { scratch: 4 << 20 }));
+}
+
+#[test]
+fn nothing_is_fetched_while_the_import_policy_is_not_known() {
+    let mut node = to_fill(&["a/one"]);
+    node.imports = Err("the node has not read the ImportPolicy yet");
+    assert_eq!((node.only(), node.reason("pvc-0")), (None, VolumeReason::SourceForbidden));
+}
+
+/// Whatever sizes, claims and fills there are: no panic, no more fills than slots, one a namespace, and never more promised
+/// than the pool holds.
+#[test]
+fn no_state_of_fills_promises_more_than_the_pool_holds() {
+    let mut state = 0x5eaf_u64;
+    let mut next = move || {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 8
+    };
+    let mut fills = 0;
+    for _ in 0..2_000 {
+        let claims: Vec<_> = (0..next() % 6)
+            .map(|number| format!("{}/{number}", ["a", "b", "c"][(next() % 3) as usize]))
+            .collect();
+        let mut node = to_fill(&claims.iter().map(String::as_str).collect::<Vec<_>>());
+        let size = |random: u64| match random % 6 {
+            0 => random,
+            1 => u64::MAX - random % 3,
+            _ => random % (2 * GIB),
+        };
+        for number in 0..claims.len() {
+            let name = format!("pvc-{number}");
+            let bytes = size(next());
+            Arc::make_mut(node.objects.get_mut(&name).unwrap()).spec.size_bytes = bytes;
+            node.groups.get_mut(GROUP).unwrap().volumes.get_mut(&name).unwrap().bytes = bytes;
+            if next() % 2 == 0 {
+                node.memory
+                    .scratch
+                    .insert(name.clone(), scratch_bytes(bytes, (next() % 2 == 0).then(|| size(next()))));
+            }
+            if next() % 5 == 0 {
+                node.memory.filling.insert(name, Progress::default());
+            }
+        }
+        let promised: u128 = node.groups[GROUP].volumes.values().map(|volume| u128::from(volume.bytes)).sum();
+        let mut booked = 0_u128;
+        for (name, _, action) in &node.plan().actions {
+            let Action::Fill { scratch, .. } = action else { continue };
+            fills += 1;
+            booked += u128::from(scratch.unwrap_or(0));
+            let namespace = |name: &str| node.objects[name].claim().split('/').next().unwrap().to_owned();
+            assert!(node.memory.filling.keys().all(|other| namespace(other) != namespace(name)));
+        }
+        assert!(booked == 0 || promised + booked <= u128::from(4 * GIB), "{promised} + {booked}");
+        let planned = filled_now(&node).len();
+        assert!(planned == 0 || planned + node.memory.filling.len() <= FILLS);
+    }
+    assert!(fills > 500, "{fills} fills were planned: the test tries too little");
 }

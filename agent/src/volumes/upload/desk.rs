@@ -8,7 +8,7 @@ use crate::listed::Listed;
 use crate::volumes::plan::Stand;
 use sheaf_api::storage::LocalVolume;
 use sheaf_host::socket::{Door, SocketError, Talk};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -31,9 +31,9 @@ impl Uploads {
         self.0.subscribe()
     }
 
-    /// Volumes for which somebody waits.
-    pub fn waiting(&self) -> BTreeSet<String> {
-        self.0.borrow().keys().cloned().collect()
+    /// Volumes for which a sender waits, with the size of what it sends.
+    pub fn waiting(&self) -> BTreeMap<String, Option<u64>> {
+        self.0.borrow().iter().map(|(name, offer)| (name.clone(), offer.hello.bytes)).collect()
     }
 
     /// Hands over who waits for `volume`.

@@ -10,7 +10,7 @@ use crate::volumes::fill::{FillError, Order, fill};
 use crate::volumes::{HALF, Hosts};
 use anyhow::Context as _;
 use sheaf_api::storage::local_volume::Progress;
-use sheaf_host::fetch::{Fetch, FetchError, Rest};
+use sheaf_host::fetch::{Fetch, FetchError, Rest, Source};
 use sheaf_host::socket::Talk;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -49,8 +49,8 @@ fn pour(
 /// Another upload can always help: none is for good.
 fn failed(error: FillError, hello: &Hello) -> Failed {
     let message = match &error {
-        FillError::Checksum { found, wanted, .. } => {
-            format!("what was sent has SHA-256 {found} and not {wanted}; send it again")
+        FillError::Checksum { wanted, .. } => {
+            format!("what was sent does not have the SHA-256 {wanted}; send it again")
         }
         FillError::NoRange { bytes, .. } => match hello.bytes {
             Some(all) => format!("the upload ended after {bytes} of {all} bytes; send it again"),
@@ -59,7 +59,7 @@ fn failed(error: FillError, hello: &Hello) -> Failed {
         FillError::Stopped => "the volume is not wanted any more, or the agent ends".into(),
         _ => return Failed { is_passing: true, ..error.into() },
     };
-    Failed { reason: error.reason(), message, is_passing: true }
+    Failed { reason: error.reason(), message, is_passing: true, scratch: None }
 }
 
 /// What is sent, as a file that can be read once.
@@ -69,10 +69,10 @@ struct Sent {
 }
 
 impl Fetch for Sent {
-    fn fetch(&self, url: &str, from: u64) -> Result<Rest, FetchError> {
+    fn fetch(&self, source: &Source, from: u64) -> Result<Rest, FetchError> {
         match self.stream.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(stream) => Ok(Rest { from: 0, total: self.bytes, reader: Box::new(stream) }),
-            None => Err(FetchError::PastEnd { url: url.to_owned(), from }),
+            None => Err(FetchError::PastEnd { url: source.url.clone(), from }),
         }
     }
 }

@@ -33,8 +33,9 @@ pub const SPEC: &[Rule] = &[
     },
     Rule {
         at: "source.http",
-        rule: "self.url.matches('^https?://[^/ ]+(/[^ ]*)?$')",
-        says: "use the address of a file, http://… or https://…",
+        rule: "self.url.matches('^https?://[^/?#@ ]+([/?#][^ ]*)?$')",
+        says: "use the address of a file, http://… or https://…, without user name and password: everybody who may read \
+               volumes reads it",
         field: ".url",
         reason: Reason::Invalid,
     },

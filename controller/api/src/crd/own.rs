@@ -8,6 +8,7 @@ use kube::CustomResourceExt;
 
 use super::{CrdError, add_rules, rule::Rule, tidy};
 use crate::cluster_config::{self, ClusterConfig};
+use crate::import_policy::{self, ImportPolicy};
 use crate::network::NetworkAttachmentDefinition;
 use crate::node_network::{self, NodeNetworkEnactment, NodeNetworkPolicy, NodeNetworkState};
 use crate::storage::{self, BlockDevice, LocalVolume, StoragePool};
@@ -19,6 +20,7 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
         finish("BlockDevice", BlockDevice::crd(), storage::rules::BLOCK_DEVICE)?,
         finish("StoragePool", StoragePool::crd(), storage::rules::STORAGE_POOL)?,
         finish("LocalVolume", LocalVolume::crd(), storage::rules::LOCAL_VOLUME)?,
+        finish("ImportPolicy", ImportPolicy::crd(), import_policy::RULES)?,
         // Upstream's; what its text may say is checked by the controller's policy.
         finish("NetworkAttachmentDefinition", NetworkAttachmentDefinition::crd(), &[])?,
         finish_all("NodeNetworkPolicy", NodeNetworkPolicy::crd(), node_network::rules::POLICY)?,

@@ -109,10 +109,10 @@ pub struct Origin {
 }
 
 /// An image from a server.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HttpSource {
-    /// Where it lies: http or https.
-    #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s/]+(/\S*)?$"))]
+    /// Its address: http or https, without user name and password.
+    #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s/?#@]+([/?#]\S*)?$"))]
     pub url: String,
     /// SHA-256 of the file as the server sends it: `sha256:` and 64 hexadecimal digits.
     #[schemars(length(max = 71), regex(pattern = r"^sha256:[0-9a-fA-F]{64}$"))]
@@ -124,12 +124,26 @@ impl HttpSource {
     fn noted(text: &str) -> Option<Self> {
         let (url, checksum) = text.trim().split_once(char::is_whitespace)?;
         let checksum = checksum.trim();
-        let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
-        let digits = checksum.strip_prefix("sha256:")?;
-        let is_hash = digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let is_url = !host.is_empty() && !host.starts_with('/') && url.len() <= 2048;
+        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let is_url = !authority.is_empty() && !authority.contains('@') && url.len() <= 2048;
+        let is_hash = checksum.starts_with("sha256:") && sha256_digits(checksum).is_some();
         (is_hash && is_url).then(|| Self { url: url.to_owned(), checksum: checksum.to_owned() })
     }
+}
+
+/// Without the URL, which may hold a password: this is what logs and statuses show.
+impl std::fmt::Debug for HttpSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpSource").field("checksum", &self.checksum).finish_non_exhaustive()
+    }
+}
+
+/// The 64 hexadecimal digits of a SHA-256 in lower case, from text with or without `sha256:` before them.
+pub fn sha256_digits(text: &str) -> Option<String> {
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    let is_hash = digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_hash.then(|| digits.to_ascii_lowercase())
 }
 
 /// What the node says of a volume.
@@ -201,6 +215,8 @@ pub enum VolumeReason {
     SourceUnreachable,
     /// The server says no.
     SourceRefused,
+    /// The ImportPolicy does not allow the server; tried again.
+    SourceForbidden,
     /// The file is not the one whose checksum was given.
     ChecksumMismatch,
     /// The file is no disk image that can be read.
@@ -262,7 +278,7 @@ impl LocalVolume {
         self.spec.source.upload.as_ref()?;
         let noted = self.metadata.annotations.as_ref()?.get(IMAGE_ANNOTATION)?;
         Some(HttpSource::noted(noted).ok_or_else(|| {
-            format!("annotation {IMAGE_ANNOTATION} is not \"http://HOST/FILE sha256:64 DIGITS\": {noted}")
+            format!("annotation {IMAGE_ANNOTATION} is not \"http://HOST/FILE sha256:64 DIGITS\"")
         }))
     }
 
@@ -278,4 +294,27 @@ impl LocalVolume {
 /// The device of a volume on its node.
 pub fn device_path(pool: &str, volume: &str) -> String {
     format!("/dev/{}/{volume}", volume_group(pool))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_logged_without_its_url() {
+        let source = HttpSource { url: "https://h/a?token=secret".into(), checksum: String::new() };
+        assert!(!format!("{source:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_noted_image_has_no_user_name_and_a_whole_sha256() {
+        let zeros = "0".repeat(64);
+        let noted = |url: &str, digits: &str| HttpSource::noted(&format!("{url} sha256:{digits}"));
+        assert!(noted("http://192.0.2.5:8080/a?b@c", &zeros).is_some());
+        assert!(noted("http://user:word@192.0.2.5/a", &zeros).is_none());
+        assert!(noted("http:///a", &zeros).is_none());
+        assert!(noted("http://192.0.2.5/a", &zeros[1..]).is_none());
+        assert_eq!(sha256_digits(&"AB".repeat(32)), Some("ab".repeat(32)));
+        assert_eq!(sha256_digits(&"xy".repeat(32)), None);
+    }
 }
