@@ -9,7 +9,7 @@ mod show;
 use crate::workplace::Workplace;
 use anyhow::Context as _;
 use sheaf_machine::spec::Forward;
-use sheaf_machine::{Machine, Medium, NodeMachine, Operator, Tools, lab, node, ports};
+use sheaf_machine::{Machine, Medium, NodeMachine, Operator, Tools, death, lab, node, ports};
 use sheaf_os_image::inputs::Digest;
 use show::Show;
 use std::path::{Path, PathBuf};
@@ -62,29 +62,44 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let guest = show.step("make a small disk for the VM", || crate::guest::build(&place, None))?;
 
     let folder = place.source.path("target/sheaf/demo");
-    clear(&folder)?;
     let sheaf = std::env::current_exe().context("this program's own path")?;
-    let tools = Tools::find()?;
-    let demo = Demo { operator: Operator::new(&sheaf, &kube, &folder), place, tools, folder, show };
-    let (port, node) = demo.node(&release, &guest)?;
-    let mut machine = demo.show.step("boot the node from its disk", || Ok(node.boot()?))?;
-    demo.join(&mut machine, port)?;
-    demo.vm()?;
-    let iso = demo.folder.join("sheaf.iso");
-    demo.show.step("make the medium for real machines", || Ok(demo.operator.plain_iso(&release, &iso)?))?;
-    demo.show.hardware(&iso);
-    if arguments.keep {
-        demo.show.reach(&demo.operator.kubectl_command(&["get", "vm,vmi,node"]).to_string());
-        machine.wait_until_off()?;
-    } else {
-        machine.cut_power();
-        demo.remove_disks()?;
+    let operator = Operator::new(&sheaf, &kube, &folder).until_dead(&folder);
+    let demo = Demo { operator, place, tools: Tools::find()?, folder, show };
+    match demo.attempt(&release, &guest, arguments.keep) {
+        Ok(()) => {}
+        Err(error) => {
+            // A machine that broke says nothing about Sheaf alone: what broke is shown, and it is tried once more.
+            let Some(cause) = death::cause(&demo.folder) else { return Err(error) };
+            demo.show.again(&cause);
+            demo.attempt(&release, &guest, arguments.keep)?;
+        }
     }
     demo.show.end(&format!("node1 was installed unattended, is Ready, and runs the VM {VM} under KVM"));
     Ok(())
 }
 
 impl Demo {
+    /// Everything that a machine is needed for, from an empty folder.
+    fn attempt(&self, release: &Path, guest: &Path, keep: bool) -> anyhow::Result<()> {
+        clear(&self.folder)?;
+        let (port, node) = self.node(release, guest)?;
+        let mut machine = self.show.step("boot the node from its disk", || Ok(node.boot()?))?;
+        self.join(&mut machine, port)?;
+        self.vm()?;
+        let iso = self.folder.join("sheaf.iso");
+        self.show
+            .step("make the medium for real machines", || Ok(self.operator.plain_iso(release, &iso)?))?;
+        self.show.hardware(&iso);
+        if keep {
+            self.show.reach(&self.operator.kubectl_command(&["get", "vm,vmi,node"]).to_string());
+            machine.wait_until_off()?;
+        } else {
+            machine.cut_power();
+            self.remove_disks()?;
+        }
+        Ok(())
+    }
+
     /// Key, node.toml, medium, installation. Gives the port of 127.0.0.1 that leads to the API server.
     fn node(&self, release: &Path, guest: &Path) -> anyhow::Result<(u16, NodeMachine)> {
         let mut node = lab::Node::first(

@@ -57,6 +57,11 @@ impl Show {
         println!("The node runs until you press Ctrl-C. Look at it:\n    {kubectl}\n");
     }
 
+    /// Says what broke the machine, and that everything begins again.
+    pub fn again(&self, cause: &str) {
+        println!("sheaf demo: the machine broke: {cause}\nsheaf demo: beginning again, once");
+    }
+
     /// The last line.
     pub fn end(&self, what: &str) {
         println!("sheaf demo: {what}; {}", human(self.begin.elapsed()));

@@ -5,6 +5,7 @@
 //! Route in: a [`Spec`]. Route out: a [`Machine`] with its serial line, QMP and (tests only) a shell.
 
 pub mod arguments;
+pub mod death;
 pub mod emulator;
 pub mod ext4;
 pub mod files;

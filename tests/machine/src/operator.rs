@@ -3,6 +3,7 @@
 //! Why here: demo and cases go the operator's way, with the built programs. Route in: paths of `sheaf` and `kube`, a
 //! folder for keys and kubeconfig. Route out: media, answers of the API server.
 
+use crate::death;
 use crate::notice::Notice;
 use serde_json::Value;
 use sheaf_host::run::{Command, Run, RunError, System};
@@ -27,14 +28,8 @@ pub struct Operator {
     kube: PathBuf,
     folder: PathBuf,
     server: Option<String>,
-    dead: Option<Dead>,
-}
-
-/// Says by the folder of its logs whether a machine is dead, so that waiting for it is useless.
-#[derive(Clone, Debug)]
-struct Dead {
-    folder: PathBuf,
-    is: fn(&Path) -> bool,
+    /// Logs of the machines that it waits for.
+    logs: Option<PathBuf>,
 }
 
 /// A condition of the cluster that did not come.
@@ -49,7 +44,7 @@ pub struct Late {
 impl Operator {
     /// Uses the programs `sheaf` and `kube`; keys and kubeconfig lie in `folder`.
     pub fn new(sheaf: &Path, kube: &Path, folder: &Path) -> Self {
-        Self { sheaf: sheaf.into(), kube: kube.into(), folder: folder.into(), server: None, dead: None }
+        Self { sheaf: sheaf.into(), kube: kube.into(), folder: folder.into(), server: None, logs: None }
     }
 
     /// Finds the API server at `url`, whatever the kubeconfig says.
@@ -59,16 +54,16 @@ impl Operator {
         self
     }
 
-    /// Stops waiting once `is_dead` says so of the logs in `folder`.
+    /// Stops waiting once the logs in `folder` say that a machine is dead.
     #[must_use]
-    pub fn until_dead(mut self, folder: &Path, is_dead: fn(&Path) -> bool) -> Self {
-        self.dead = Some(Dead { folder: folder.into(), is: is_dead });
+    pub fn until_dead(mut self, folder: &Path) -> Self {
+        self.logs = Some(folder.into());
         self
     }
 
     /// Polls until `poll` returns something, the deadline passes or the machine is dead. A long wait says for what.
     fn poll<T>(&self, what: &str, deadline: Duration, mut poll: impl FnMut() -> Option<T>) -> Option<T> {
-        let is_dead = || self.dead.as_ref().is_some_and(|dead| (dead.is)(&dead.folder));
+        let is_dead = || self.logs.as_deref().and_then(death::cause).is_some();
         let mut notice = Notice::new(what, deadline);
         until(deadline, INTERVAL, || {
             notice.tick();

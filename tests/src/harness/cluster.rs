@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result};
 use sha2::{Digest, Sha256};
 use sheaf_machine::spec::{Forward, Lan};
 use sheaf_machine::{
-    Card, Machine, Medium, NodeMachine, Operator, Spec, Switch, UserNetwork, Vlans, files, lab, node, ports,
+    Card, Machine, Medium, NodeMachine, Operator, Spec, Switch, UserNetwork, Vlans, death, files, lab, node,
+    ports,
 };
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -143,7 +144,7 @@ impl Case {
         let ca_hash = std::fs::read_to_string(snapshot.join("ca-hash"))?;
         let operator =
             Operator::new(&built.sheaf, &built.kube, snapshot).at(&format!("https://127.0.0.1:{port}"));
-        let operator = operator.until_dead(&self.artefacts(), super::is_dead);
+        let operator = operator.until_dead(&self.artefacts());
         let mut running = self.start(&restored)?;
         self.try_programs(&mut running)?;
         operator.wait_node_ready(&node.name, READY)?;
@@ -216,7 +217,7 @@ impl Cluster {
 
     /// Looks until there is something; a node that is gone has nothing any more.
     fn look<T>(&self, deadline: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
-        let gone = || super::is_dead(self.machine.folder()).then_some(None);
+        let gone = || death::cause(self.machine.folder()).map(|_| None);
         sheaf_host::wait::until(deadline, Duration::from_secs(2), || look().map(Some).or_else(gone)).flatten()
     }
 

@@ -14,7 +14,7 @@ pub use server::Server;
 
 use anyhow::{Context as _, Result};
 use sheaf_host::run::{Run as _, System};
-use sheaf_machine::{Machine, Spec, Tools};
+use sheaf_machine::{Machine, Spec, Tools, death};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 
@@ -116,14 +116,6 @@ impl Case {
 const TRIES: u32 = 2;
 /// Names a file that gets a line each time a case begins again: the case runner counts them.
 pub const RETRIES: &str = "SHEAF_TEST_RETRIES";
-/// What an emulated node shows when a processor that was just booted lost its timer's interrupt: it never hears of time
-/// again. Seen twice in some hundred boots, with two machines at once. (The race that broke nodes when a VM started is
-/// gone from the QEMU that the harness runs: `sheaf_machine::emulator`.)
-const EMULATOR: [&str; 1] = ["kthread timer wakeup didn't happen"];
-
-/// What a machine's serial line or QEMU's log says when it ended for good.
-const DEAD: [&str; 3] = ["Kernel panic - not syncing", "corrupted stack end detected", "Triple fault"];
-
 /// Runs the case `name`; a failed one keeps and names its artefacts. A case whose machine the emulator broke is run once
 /// more, and that is counted in the result.
 #[track_caller]
@@ -133,7 +125,7 @@ pub fn case(name: &str, steps: impl Fn(&Case) -> Result<()>) {
         let artefacts = case.artefacts();
         // An assertion of a case may be what notices that its machine is gone.
         let ended = catch_unwind(AssertUnwindSafe(|| steps(&case)));
-        if !matches!(ended, Ok(Ok(()))) && left > 0 && emulator_broke(&artefacts) {
+        if !matches!(ended, Ok(Ok(()))) && left > 0 && death::is_emulators(&artefacts) {
             count_retry(name);
             continue;
         }
@@ -160,26 +152,4 @@ fn count_retry(name: &str) {
     if let Err(error) = file.and_then(|mut file| writeln!(file, "{name}")) {
         eprintln!("{}: {error}", Path::new(&path).display());
     }
-}
-
-/// Whether the emulator broke a machine whose logs lie in `folder`, or in a folder of it.
-fn emulator_broke(folder: &Path) -> bool {
-    logs_contain(folder, &EMULATOR)
-}
-
-/// Whether a machine whose logs lie in `folder`, or in a folder of it, will not answer any more.
-fn is_dead(folder: &Path) -> bool {
-    logs_contain(folder, &DEAD) || emulator_broke(folder)
-}
-
-fn logs_contain(folder: &Path, texts: &[&str]) -> bool {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).any(|path| {
-        if path.is_dir() {
-            return logs_contain(&path, texts);
-        }
-        let log = std::fs::read(&path).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        texts.iter().any(|text| log.contains(text))
-    })
 }
