@@ -4,9 +4,10 @@
 //! Route in: `/state/node.toml`, Kubernetes, libvirt. Route out: Node and Pod status, domains, `/run/sheaf`.
 //!
 //! Each folder is one controller: `pub async fn run(ctx: Context, …) -> anyhow::Result<()>`, whose header says what
-//! it reads, owns and never touches. It returns only at shutdown; whatever can fail and be tried again is tried
-//! again inside it. An error returned is a bug: the agent ends, systemd starts it anew, VMs do not notice.
+//! it reads, owns and never touches. It returns only at shutdown; whatever can fail and be retried is retried
+//! inside it. An error returned is a bug: the agent ends, systemd starts it anew, VMs do not notice.
 
+pub mod api_server;
 pub mod channels;
 pub mod cluster;
 pub mod config;
@@ -15,13 +16,16 @@ pub mod dhcp;
 pub mod disks;
 #[cfg(test)]
 pub(crate) mod fuzz;
+pub mod health;
 pub mod human;
 pub mod images;
 pub mod listed;
+pub mod names;
 pub mod network;
 pub mod objects;
 pub mod paths;
 pub mod pools;
+pub mod reconcile;
 pub mod runtime;
 pub mod status;
 pub mod vms;

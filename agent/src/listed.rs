@@ -4,7 +4,7 @@
 //! is: what it lacks is not gone. Route in: the cluster this node joined. Route out: [`Listed`]; while the API server is
 //! away it stays as it was.
 
-use crate::cluster::Joined;
+use crate::api_server::Joined;
 use futures::StreamExt;
 use kube::api::Api;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -55,7 +55,7 @@ pub fn by_name<K: Kind>(object: &K) -> String {
     object.name_any()
 }
 
-/// Key of Pods: a namesake is another one.
+/// Key of Pods: one of the same name with another UID is another Pod.
 pub fn by_uid<K: Kind>(object: &K) -> String {
     object.uid().unwrap_or_default()
 }
@@ -85,7 +85,7 @@ pub async fn follow<K: Kind>(
             tokio::select! {
                 event = events.next() => match event {
                     Some(Ok(event)) => take(event, listed, &mut coming, key),
-                    Some(Err(error)) => tracing::warn!("{} can not be watched: {error}", K::plural(&())),
+                    Some(Err(error)) => tracing::warn!("{} cannot be watched: {error}", K::plural(&())),
                     None => break,
                 },
                 changed = cluster.changed() => match changed {

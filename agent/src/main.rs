@@ -153,10 +153,11 @@ fn main() -> anyhow::Result<()> {
     match arguments.command {
         Command::Run => {
             let effective = config::effective(&paths, &arguments.root);
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?
-                .block_on(runtime::run(paths, effective))
+            let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let ended = tokio.block_on(runtime::run(paths, effective));
+            // What still blocks a thread (LVM waits for a disk) does not hold up the end.
+            tokio.shutdown_background();
+            ended
         }
         Command::Configure => configure(&paths, &arguments.root),
         Command::Console { tty } => console::run(&paths, tty),

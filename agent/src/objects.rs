@@ -1,143 +1,95 @@
-//! Cluster-wide objects of Sheaf's own kinds whose `spec.nodeName` is this node: made and reported on.
+//! Cluster-wide objects of Sheaf's own kinds whose `spec.nodeName` is this node: created and reported on.
 //!
 //! Why here: the same for every such kind; [`crate::listed`] follows them. Every write names the object's UID, so that it
-//! never hits a namesake. Route in: the cluster this node joined, what a plan says. Route out: requests as
-//! `system:node:<name>`, with the certificate of the moment.
+//! never hits another object of the same name. Route in: the cluster this node joined, what a plan says. Route out:
+//! requests as `system:node:<name>`.
 
-use crate::cluster::Joined;
+use crate::api_server::{Joined, Kube, MANAGER, unless_gone};
 use crate::listed::Kind;
+use crate::reconcile::events::{Event, EventRecorder};
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::Event;
 use kube::ResourceExt as _;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use serde::Serialize;
 use serde_json::json;
 use std::future::Future;
 use tokio::sync::watch;
 
-/// Field manager of the agent's server-side applies.
-const MANAGER: &str = "sheaf-agent";
-/// Longest note of an Event: the API refuses more than 1 kB.
-const NOTE: usize = 1000; // characters
-
-/// Something to tell about an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct News {
-    /// Somebody should do something.
-    pub warning: bool,
-    /// One CamelCase word.
-    pub reason: &'static str,
-    /// One sentence.
-    pub note: String,
-}
-
-impl News {
-    /// Good or neutral news.
-    pub fn normal(reason: &'static str, note: impl Into<String>) -> Self {
-        Self { warning: false, reason, note: note.into() }
-    }
-
-    /// Bad news.
-    pub fn warning(reason: &'static str, note: impl Into<String>) -> Self {
-        Self { warning: true, reason, note: note.into() }
-    }
-}
-
-/// The API server: [`Kube`], or one in memory in tests.
+/// The API server: [`Objects`], or one in memory in tests.
 pub trait Cluster<K, S>: Send + Sync + 'static {
-    /// Makes the object; one that is there already stays as it is.
-    fn make(&self, object: &K) -> impl Future<Output = anyhow::Result<()>> + Send;
+    /// Creates the object; one that is there already stays as it is.
+    fn create(&self, object: &K) -> impl Future<Output = anyhow::Result<()>> + Send;
     /// Writes its whole status.
-    fn report(&self, object: &K, status: &S) -> impl Future<Output = anyhow::Result<()>> + Send;
-    /// Tells people who look at it.
-    fn tell(&self, object: &K, news: &News) -> impl Future<Output = anyhow::Result<()>> + Send;
+    fn write_status(&self, object: &K, status: &S) -> impl Future<Output = anyhow::Result<()>> + Send;
+    /// Records an Event about it.
+    fn record(&self, object: &K, event: &Event) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
-/// The cluster that this node joined.
+/// Objects of the cluster that this node joined.
 #[derive(Clone)]
-pub struct Kube(watch::Receiver<Option<Joined>>);
+pub struct Objects {
+    kube: Kube,
+    events: EventRecorder,
+}
 
-impl Kube {
+impl Objects {
     /// Follows `joined`: a rotated certificate brings a new client.
     pub fn new(joined: watch::Receiver<Option<Joined>>) -> Self {
-        Self(joined)
+        Self { kube: Kube::new(joined.clone()), events: EventRecorder::new(joined) }
     }
 
-    /// The cluster as it is now.
-    pub fn joined(&self) -> anyhow::Result<Joined> {
-        self.0.borrow().clone().context("this node is in no cluster yet")
-    }
-}
-
-/// Gone, or replaced by a namesake: nothing left to say.
-pub fn unless_gone<K>(answer: Result<K, kube::Error>) -> Result<(), kube::Error> {
-    match answer {
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-        answer => answer.map(drop),
+    /// Requests of other kinds.
+    pub fn kube(&self) -> &Kube {
+        &self.kube
     }
 }
 
-impl<K: Kind, S: Serialize + Sync> Cluster<K, S> for Kube {
-    async fn make(&self, object: &K) -> anyhow::Result<()> {
-        let api: Api<K> = Api::all(self.joined()?.client);
-        match api.create(&PostParams::default(), object).await {
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-            answer => answer
-                .map(drop)
-                .with_context(|| format!("{} {}: can not be made", K::kind(&()), object.name_any())),
-        }
+impl<K: Kind, S: Serialize + Sync> Cluster<K, S> for Objects {
+    async fn create(&self, object: &K) -> anyhow::Result<()> {
+        let create = |api: kube::Api<K>, _| async move {
+            match api.create(&PostParams::default(), object).await {
+                Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+                answer => answer.map(drop),
+            }
+        };
+        self.kube.about("create it", object, create).await
     }
 
-    async fn report(&self, object: &K, status: &S) -> anyhow::Result<()> {
-        let api: Api<K> = Api::all(self.joined()?.client);
-        let name = object.name_any();
+    async fn write_status(&self, object: &K, status: &S) -> anyhow::Result<()> {
         let patch = json!({
             "apiVersion": K::api_version(&()), "kind": K::kind(&()),
-            "metadata": {"name": name, "uid": object.meta().uid}, "status": status,
+            "metadata": {"name": object.name_any(), "uid": object.meta().uid}, "status": status,
         });
-        let how = PatchParams::apply(MANAGER).force();
-        unless_gone(api.patch_status(&name, &how, &Patch::Apply(&patch)).await)
-            .with_context(|| format!("{} {name}: its status can not be written", K::kind(&())))
+        let write = |api: kube::Api<K>, name: String| async move {
+            let how = PatchParams::apply(MANAGER).force();
+            unless_gone(api.patch_status(&name, &how, &Patch::Apply(&patch)).await)
+        };
+        self.kube.about("write its status", object, write).await
     }
 
-    async fn tell(&self, object: &K, news: &News) -> anyhow::Result<()> {
-        let joined = self.joined()?;
-        let now = k8s_openapi::jiff::Timestamp::now().to_string();
-        let name = object.name_any();
-        let event: Event = serde_json::from_value(json!({
-            // Events of objects without a namespace are in this one.
-            "metadata": {"generateName": format!("{name}."), "namespace": "default"},
-            "involvedObject": {"apiVersion": K::api_version(&()), "kind": K::kind(&()), "name": name,
-                               "uid": object.meta().uid},
-            "type": if news.warning { "Warning" } else { "Normal" }, "reason": news.reason,
-            "message": news.note.chars().take(NOTE).collect::<String>(), "count": 1,
-            "firstTimestamp": now, "lastTimestamp": now,
-            "source": {"component": MANAGER, "host": joined.node},
-            "reportingComponent": "sheaf.dev/agent", "reportingInstance": joined.node,
-        }))?;
-        let events: Api<Event> = Api::namespaced(joined.client, "default");
-        events.create(&PostParams::default(), &event).await.context("an Event can not be written")?;
-        Ok(())
+    async fn record(&self, object: &K, event: &Event) -> anyhow::Result<()> {
+        let what = || format!("{} {}: cannot record Event {}", K::kind(&()), object.name_any(), event.reason);
+        self.events.record(object, event).await.with_context(what)
     }
 }
 
 #[cfg(test)]
 pub(crate) mod testing {
-    //! A cluster in memory: what was made is listed at once, what was reported and told is kept.
+    //! A cluster in memory: what was created is listed at once, statuses and Events are kept.
 
     use super::*;
     use crate::listed::Listed;
     use std::collections::BTreeMap;
     use std::sync::{Arc, Mutex};
 
-    /// Objects, and what was said of them.
+    /// Objects, and what was written about them.
     pub struct Memory<K, S> {
         /// What the node sees.
         pub listed: watch::Sender<Listed<K>>,
         /// Every status that was written, by name.
-        pub reports: Mutex<Vec<(String, S)>>,
+        pub statuses: Mutex<Vec<(String, S)>>,
         /// Every Event, by name.
-        pub events: Mutex<Vec<(String, News)>>,
+        pub events: Mutex<Vec<(String, Event)>>,
         /// Puts a status into an object.
         pub into: fn(&mut K, S),
     }
@@ -147,7 +99,7 @@ pub(crate) mod testing {
             let listed = Listed { synced: true, objects: BTreeMap::new() };
             Arc::new(Self {
                 listed: watch::Sender::new(listed),
-                reports: Mutex::default(),
+                statuses: Mutex::default(),
                 events: Mutex::default(),
                 into,
             })
@@ -160,14 +112,14 @@ pub(crate) mod testing {
             });
         }
 
-        pub fn told(&self) -> Vec<String> {
+        pub fn recorded(&self) -> Vec<String> {
             let events = self.events.lock().unwrap();
-            events.iter().map(|(name, news)| format!("{name} {}: {}", news.reason, news.note)).collect()
+            events.iter().map(|(name, event)| format!("{name} {}: {}", event.reason, event.note)).collect()
         }
     }
 
     impl<K: Kind, S: Clone + Send + Sync + 'static> Cluster<K, S> for Arc<Memory<K, S>> {
-        async fn make(&self, object: &K) -> anyhow::Result<()> {
+        async fn create(&self, object: &K) -> anyhow::Result<()> {
             let mut object = object.clone();
             object.meta_mut().generation = Some(1);
             self.listed.send_modify(|listed| {
@@ -176,14 +128,14 @@ pub(crate) mod testing {
             Ok(())
         }
 
-        async fn report(&self, object: &K, status: &S) -> anyhow::Result<()> {
-            self.reports.lock().unwrap().push((object.name_any(), status.clone()));
+        async fn write_status(&self, object: &K, status: &S) -> anyhow::Result<()> {
+            self.statuses.lock().unwrap().push((object.name_any(), status.clone()));
             self.change(&object.name_any(), |object| (self.into)(object, status.clone()));
             Ok(())
         }
 
-        async fn tell(&self, object: &K, news: &News) -> anyhow::Result<()> {
-            self.events.lock().unwrap().push((object.name_any(), news.clone()));
+        async fn record(&self, object: &K, event: &Event) -> anyhow::Result<()> {
+            self.events.lock().unwrap().push((object.name_any(), event.clone()));
             Ok(())
         }
     }

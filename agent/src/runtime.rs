@@ -3,29 +3,36 @@
 //! Why here: the one place that knows them all. Route in: `sheaf-agent run`. Route out: when SIGTERM comes every
 //! controller returns; when one fails the agent ends with its error and systemd starts it again.
 
+use crate::api_server::Kube;
 use crate::channels::{self, Context, Publish};
 use crate::config::Effective;
 use crate::paths::Paths;
+use crate::reconcile::Shutdown;
+use crate::status::{BootSection, NodeSection, Section, Sections, Status};
 use crate::vms::domain_xml::DomainType;
-use crate::{cluster, dhcp, disks, images, network, objects, pools, status, vms, volumes};
+use crate::{cluster, dhcp, disks, health, images, network, pools, vms, volumes};
 use anyhow::{Context as _, anyhow};
 use sheaf_config::diagnose::Errors;
 use sheaf_host::alive;
+use sheaf_host::disks::Programs;
 use sheaf_host::fetch::{Http, Settings};
 use sheaf_host::libvirt::{Libvirt, QEMU_LOGS};
 use sheaf_host::links::Kernel;
 use sheaf_host::lvm::{Lvm, Lvm2};
 use sheaf_host::nft::Nft;
+use sheaf_host::notify::{Notify as _, ServiceManager};
 use sheaf_host::run::System;
-use sheaf_host::systemd::{Systemd, notify};
+use sheaf_host::systemd::Systemd;
+use sheaf_host::transient::SystemdRun;
 use sheaf_host::trust::Trust;
 use sheaf_host::udev::Udev;
 use sheaf_host::{alarm, call, networkd, reach, segment};
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 /// How long controllers may take to return: less than systemd's TimeoutStopSec of the unit.
@@ -54,11 +61,10 @@ impl Controllers {
 /// Runs the agent of the node whose files are `paths`, until SIGTERM or SIGINT.
 pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     let units =
-        Systemd::connect().await.context("the system bus can not be reached; is dbus.socket running?")?;
+        Systemd::connect().await.context("the system bus cannot be reached; is dbus.socket running?")?;
     let hosts = cluster::Hosts { run: Arc::new(System), units: Arc::new(units) };
     let _alive = alive::declare(&paths.alive()).context("the agent can not declare itself alive")?;
     let (ctx, publish) = channels::open(paths, effective.config);
-    describe(&ctx, effective.problem);
     let Publish {
         config: _config,
         cluster: joined,
@@ -69,23 +75,46 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         disks: found,
         pools: made,
         volumes,
+        health: able,
         shutdown,
+        sections,
     } = publish;
+    let Sections {
+        node,
+        boot,
+        network: links_section,
+        policies,
+        cluster: cluster_section,
+        vms: vm_section,
+        vm_ports,
+        images: image_section,
+        volumes: volume_section,
+        disks: disk_section,
+        pools: pool_section,
+    } = sections;
+    describe(&ctx, &node, &boot, effective.problem);
 
     let mut controllers = Controllers::default();
     let (path, status, end) = (ctx.paths.status_json(), ctx.status.subscribe(), ctx.shutdown.clone());
-    controllers.start("status", async move { status::keep_written(&path, status, end).await });
-    controllers.start("network", network::run(ctx.clone(), network, Arc::new(Kernel::default())));
-    let desk = objects::Kube::new(ctx.cluster.clone());
+    controllers.start("status", keep_status_written(path, status, end));
+    let limits = health::Limits::default();
+    controllers.start("health", health::run(ctx.clone(), able, limits, Arc::new(ServiceManager)));
     controllers
-        .start("policies", network::policies::run(ctx.clone(), desk, trials(ctx.paths.clone()).await?));
-    controllers.start("images", images::run(ctx.clone(), images, Arc::new(http(&ctx))));
+        .start("network", network::run(ctx.clone(), network, links_section, Arc::new(Kernel::default())));
+    let kube = Kube::new(ctx.cluster.clone());
+    let trials = trials(ctx.paths.clone()).await?;
+    controllers.start("policies", network::policies::run(ctx.clone(), policies, kube, trials));
+    controllers.start("images", images::run(ctx.clone(), images, image_section, Arc::new(http(&ctx))));
     // One LVM for all: `pools` tells it which devices a group has.
-    let lvm: Arc<dyn Lvm> = Arc::new(Lvm2::new(Arc::new(System)));
-    let look = Arc::new(Notify::new());
-    let disk_hosts =
-        disks::Hosts { run: Arc::new(System), lvm: lvm.clone(), news: Arc::new(Udev), root: "/".into() };
-    controllers.start("disks", disks::run(ctx.clone(), found, disk_hosts, look.clone()));
+    let lvm: Arc<dyn Lvm> = Arc::new(Lvm2::new(Arc::new(System), Arc::new(SystemdRun(Arc::new(System)))));
+    let scan = Arc::new(Notify::new());
+    let disk_hosts = disks::Hosts {
+        disks: Arc::new(Programs(Arc::new(System))),
+        lvm: lvm.clone(),
+        news: Arc::new(Udev),
+        root: "/".into(),
+    };
+    controllers.start("disks", disks::run(ctx.clone(), found, disk_section, disk_hosts, scan.clone()));
     let volume_hosts = volumes::Hosts {
         uploads: Arc::default(),
         lvm: lvm.clone(),
@@ -93,9 +122,9 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         run: Arc::new(System),
         devices: "/dev".into(),
     };
-    controllers.start("volumes", volumes::run(ctx.clone(), volumes, volume_hosts));
-    controllers.start("pools", pools::run(ctx.clone(), made, pools::Hosts { lvm, look }));
-    let libvirt = Libvirt::connect(QEMU_LOGS.into()).await.context("the system bus can not be reached")?;
+    controllers.start("volumes", volumes::run(ctx.clone(), volumes, volume_section, volume_hosts));
+    controllers.start("pools", pools::run(ctx.clone(), made, pool_section, pools::Hosts { lvm, look: scan }));
+    let libvirt = Libvirt::connect(QEMU_LOGS.into()).await.context("the system bus cannot be reached")?;
     let vm_hosts = vms::Hosts {
         vms: Arc::new(libvirt),
         run: Arc::new(System),
@@ -103,19 +132,20 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         segments: Arc::new(segment::Kernel::default()),
         domain_type: DomainType::from_environment()?,
     };
-    controllers.start("vms", vms::run(ctx.clone(), hypervisor, leases, vm_hosts));
+    let vm_sections = vms::Sections { vms: vm_section, ports: vm_ports };
+    controllers.start("vms", vms::run(ctx.clone(), hypervisor, leases, vm_sections, vm_hosts));
     controllers.start("dhcp", dhcp::run(ctx.clone(), Arc::new(sheaf_host::dhcp::Kernel)));
-    controllers.start("cluster", cluster::run(ctx.clone(), joined, hosts));
+    controllers.start("cluster", cluster::run(ctx.clone(), joined, cluster_section, hosts));
 
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can not be caught")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can not be caught")?;
-    notify("READY=1")?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
+    ServiceManager.notify("READY=1")?;
     let first = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         ended = controllers.ended() => ended.and_then(|name| Err(anyhow!("controller {name} returned early"))),
     };
-    notify("STOPPING=1")?;
+    ServiceManager.notify("STOPPING=1")?;
     shutdown.send_replace(true);
     let all = async {
         while !controllers.0.is_empty() {
@@ -130,9 +160,31 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     first
 }
 
+/// Keeps the file `path` equal to the status until shutdown. What cannot be written now (no space on `/run`) is logged,
+/// and written with the next change.
+async fn keep_status_written(
+    path: PathBuf,
+    mut status: watch::Receiver<Status>,
+    mut shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    loop {
+        let json = serde_json::to_vec_pretty(&*status.borrow_and_update())?;
+        if let Err(error) = sheaf_host::file::write_atomically(&path, &json, 0o644) {
+            tracing::error!(
+                "{}: cannot be written: {error}; the status page is not up to date",
+                path.display()
+            );
+        }
+        tokio::select! {
+            changed = status.changed() => if changed.is_err() { return Ok(()) },
+            () = shutdown.requested() => return Ok(()),
+        }
+    }
+}
+
 /// What changes the links of this machine, whose files are `paths`.
 pub async fn trials(paths: Arc<Paths>) -> anyhow::Result<network::trial::Trials> {
-    let bus = "the system bus can not be reached; is dbus.socket running?";
+    let bus = "the system bus cannot be reached; is dbus.socket running?";
     let hosts = network::trial::Hosts {
         links: Arc::new(Kernel::default()),
         networkd: Arc::new(networkd::System::connect().await.context(bus)?),
@@ -163,10 +215,15 @@ fn http(ctx: &Context) -> Http {
 }
 
 /// Fills the sections that do not change while the agent runs.
-fn describe(ctx: &Context, config_problem: Option<Errors>) {
+fn describe(
+    ctx: &Context,
+    node: &Section<NodeSection>,
+    boot: &Section<BootSection>,
+    config_problem: Option<Errors>,
+) {
     let name = ctx.config.borrow().system.hostname.clone();
     let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap_or_default();
-    let boot = read(&ctx.paths.boot_env());
+    let env = read(&ctx.paths.boot_env());
     let release = read(&ctx.paths.etc.join("os-release"));
     let boot_id = read("/proc/sys/kernel/random/boot_id".as_ref()).trim().to_owned();
     // Written by the initrd when the state partition is not what this boot runs on.
@@ -175,19 +232,17 @@ fn describe(ctx: &Context, config_problem: Option<Errors>) {
     let root = ctx.paths.etc.parent().unwrap_or(std::path::Path::new("/"));
     let notes = crate::config::notes(&ctx.paths, &ctx.config.borrow(), root);
     for note in &notes {
-        tracing::warn!("node.toml: not done: {note}");
+        tracing::warn!("node.toml: not applied: {note}");
     }
-    let degraded =
-        (!degraded.is_empty()).then(|| format!("state partition: {}; nothing is kept", degraded.trim()));
+    let degraded = (!degraded.is_empty())
+        .then(|| format!("state partition: {}; nothing is kept across a reboot", degraded.trim()));
     let problem = config_problem.map(|problem| problem.to_string()).or(degraded);
-    ctx.status.update(|status| {
-        status.node.problem = problem;
-        status.node.notes = notes;
-        status.node.name = name;
-        status.node.version = variable(&release, "IMAGE_VERSION").unwrap_or_default();
-        status.boot.slot = variable(&boot, "SLOT").unwrap_or_default();
-        status.boot.disk = variable(&boot, "BOOT_DISK").unwrap_or_default();
-        status.boot.boot_id = boot_id;
+    let version = variable(&release, "IMAGE_VERSION").unwrap_or_default();
+    node.set(NodeSection { name, version, problem, notes });
+    boot.set(BootSection {
+        slot: variable(&env, "SLOT").unwrap_or_default(),
+        disk: variable(&env, "BOOT_DISK").unwrap_or_default(),
+        boot_id,
     });
 }
 
@@ -195,4 +250,31 @@ fn describe(ctx: &Context, config_problem: Option<Errors>) {
 fn variable(text: &str, name: &str) -> Option<String> {
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
     Some(value.trim_matches(['"', '\'']).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status;
+
+    #[tokio::test]
+    async fn a_status_file_that_cannot_be_written_does_not_end_the_agent_and_is_written_once_it_can() {
+        let root = std::env::temp_dir().join(format!("sheaf-status-{}", std::process::id()));
+        let path = root.join("run/status.json");
+        // No directory can be made below a file.
+        std::fs::write(&root, "").unwrap();
+        let (reader, sections, _) = status::open();
+        let (end, shutdown) = Shutdown::channel();
+        let task = tokio::spawn(keep_status_written(path.clone(), reader.subscribe(), shutdown));
+        sections.node.change(|node| node.name = "n1".into());
+        tokio::task::yield_now().await;
+        assert!(!task.is_finished() && !path.exists());
+        std::fs::remove_file(&root).unwrap();
+        sections.node.change(|node| node.version = "1".into());
+        tokio::task::yield_now().await;
+        assert!(std::fs::read_to_string(&path).unwrap().contains("\"n1\""));
+        end.send_replace(true);
+        task.await.unwrap().unwrap();
+        std::fs::remove_dir_all(root).unwrap();
+    }
 }

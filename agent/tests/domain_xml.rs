@@ -1,7 +1,8 @@
 //! Golden files: guests and the domain XML they become. `SHEAF_BLESS=1` writes the files anew, for a reader to judge.
 
+use sheaf_agent::names::tap;
 use sheaf_agent::vms::domain_xml::{DomainType, render};
-use sheaf_agent::vms::filters::{self, Port};
+use sheaf_agent::vms::filters::Port;
 use sheaf_agent::vms::guest::{CpuModel, Disk, Folder, Format, Guest, Identity, Nic, Seed, Source};
 use sheaf_api::devices::{Cache, DiskBus, InterfaceModel};
 use sheaf_api::network::VlanRange;
@@ -50,7 +51,7 @@ fn port(bridge: &str) -> Port {
 }
 
 fn nic(index: usize, model: InterfaceModel, port: Port) -> Nic {
-    let (tap, mac) = (filters::tap("0b0e6d2c-6a4e", index), format!("02:11:22:33:44:5{index}"));
+    let (tap, mac) = (tap("0b0e6d2c-6a4e", index), format!("02:11:22:33:44:5{index}"));
     Nic { port: Port { tap, mac, ..port }, model }
 }
 

@@ -1,43 +1,26 @@
-//! A program that systemd starts later, unless it is called off in time.
+//! A program that systemd starts later, unless it is cancelled in time.
 //!
-//! Why here: whoever changes the network of a machine may lose its own life or its way to anyone; systemd keeps the
-//! promise to take it back. A transient timer with its transient service: nothing of it is left after either end.
-//! Route in: a unit name, a delay, a program. Route out: the program runs, or [`Alarm::call_off`] came first.
+//! Why here: a program that changes the network of a machine may be killed or cut off before it can roll the change back;
+//! systemd does it then. A transient timer with its transient service: nothing of it is left after either end. Route in: a
+//! unit name, a delay, a program. Route out: the program runs, or [`Alarm::cancel`] came first.
 
+use crate::systemd::manager::ManagerProxy;
 use crate::systemd::{Answer, UnitError};
 use std::time::Duration;
-use zbus::{OwnedObjectPath, Variant as Value};
+use zbus::Variant as Value;
 
 /// Something that starts a program later: [`Systemd`], or [`crate::fakes::FakeAlarm`] in tests.
 pub trait Alarm: Send + Sync {
     /// After `delay`, the program of `command` is started as the service `name`, and again when it fails.
     fn arm<'a>(&'a self, name: &'a str, delay: Duration, command: &'a [String]) -> Answer<'a, ()>;
     /// It is not started any more; nothing happens to one that runs.
-    fn call_off<'a>(&'a self, name: &'a str) -> Answer<'a, ()>;
+    fn cancel<'a>(&'a self, name: &'a str) -> Answer<'a, ()>;
 }
 
 /// systemd of the machine.
 #[derive(Clone, Debug)]
 pub struct Systemd {
     bus: zbus::Connection,
-}
-
-type Property<'a> = (&'a str, Value<'a>);
-
-#[zbus::proxy(
-    interface = "org.freedesktop.systemd1.Manager",
-    default_service = "org.freedesktop.systemd1",
-    default_path = "/org/freedesktop/systemd1"
-)]
-trait Manager {
-    fn start_transient_unit(
-        &self,
-        name: &str,
-        mode: &str,
-        properties: &[Property<'_>],
-        others: &[(&str, &[Property<'_>])],
-    ) -> zbus::Result<OwnedObjectPath>;
-    fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
 }
 
 impl Systemd {
@@ -68,7 +51,7 @@ impl Alarm for Systemd {
             let start: Vec<(String, Vec<String>, bool)> = vec![(program.clone(), command.to_vec(), false)];
             let description = |what: &str| ("Description", Value::from(format!("Sheaf: {what}")));
             let service = [
-                description("takes a change of the network back"),
+                description("rolls a network change back"),
                 ("Type", Value::from("oneshot")),
                 ("ExecStart", Value::from(start)),
                 ("Restart", Value::from("on-failure")),
@@ -77,7 +60,7 @@ impl Alarm for Systemd {
             ];
             let span = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
             let properties = [
-                description("when an unconfirmed change of the network is taken back"),
+                description("when an unconfirmed network change is rolled back"),
                 ("TimersMonotonic", Value::from(vec![("OnActiveSec".to_owned(), span)])),
                 ("AccuracyUSec", microseconds(Duration::from_millis(200))),
                 ("RemainAfterElapse", Value::from(false)),
@@ -90,18 +73,18 @@ impl Alarm for Systemd {
         })
     }
 
-    fn call_off<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {
+    fn cancel<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
             let timer = format!("{name}.timer");
             let ask = |source: zbus::Error| UnitError::Ask {
-                verb: "call off",
+                verb: "cancel",
                 unit: timer.clone(),
                 source: Box::new(source),
             };
             let manager = ManagerProxy::new(&self.bus).await.map_err(ask)?;
             match manager.stop_unit(&timer, "replace").await {
                 Ok(_) => Ok(()),
-                // It rang already.
+                // It has started already.
                 Err(zbus::Error::MethodError(error, ..))
                     if error.as_str() == "org.freedesktop.systemd1.NoSuchUnit" =>
                 {

@@ -67,9 +67,9 @@ impl ControlPlane {
             running: Mutex::default(),
         });
         let hosts = Hosts { run: Arc::new(Kubeadm { kube }), units: units.clone() };
-        let (ctx, _publish) = channels::open(paths.clone(), config.clone());
+        let (_ctx, publish) = channels::open(paths.clone(), config.clone());
         let section = config.cluster.clone().context("the config makes a cluster")?;
-        let report = Reporter::new(ctx.status.clone());
+        let report = Reporter::new(publish.sections.cluster);
         let made = create::control_plane(&paths, &config, &section, namespace.address, &hosts, &report).await;
         let Local { server, ca, admin } = made.map_err(|failure| anyhow!("{failure}\n{}", units.tails()))?;
         let ca_hash = CaPin::of_certificate(&ca)?.to_string();
@@ -172,7 +172,8 @@ impl AgentNode {
             hypervisor.version = Some("11.3.0".into());
         });
         let joined = std::mem::replace(&mut publish.cluster, tokio::sync::watch::Sender::new(None));
-        let task = tokio::spawn(cluster::run(ctx.clone(), joined, hosts));
+        let sections = std::mem::replace(&mut publish.sections, sheaf_agent::status::open().1);
+        let task = tokio::spawn(cluster::run(ctx.clone(), joined, sections.cluster, hosts));
         Ok(RunningAgent { ctx, publish, task })
     }
 }

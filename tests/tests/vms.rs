@@ -263,7 +263,7 @@ async fn a_vm_is_placed_survives_its_agent_and_ends_with_its_pod() -> Result<()>
     .await?;
 
     // Named by the VMI's UID; there before the guest could send.
-    let tap = filters::tap(VMI, 0);
+    let tap = sheaf_agent::names::tap(VMI, 0);
     assert!(lab.filter()?.ports[&tap].version.is_some());
     lab.wait_pod("web", "interfaces", |pod| {
         let seen = pod.metadata.annotations.as_ref()?.get("sheaf.dev/interfaces")?;

@@ -7,12 +7,12 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use sheaf_agent::cluster::Joined;
+use sheaf_agent::api_server::Joined;
 use sheaf_agent::paths::Paths;
 use sheaf_agent::{channels, volumes};
 use sheaf_api::storage::LocalVolume;
 use sheaf_host::fakes::{FakeFetch, FakeLvm, FakeRun};
-use sheaf_host::lvm::{Lvm, ThinSize};
+use sheaf_host::lvm::{Lvm, LvmReport as _, ThinSize};
 use sheaf_tests::controlled::{Controlled, wait};
 use std::path::Path;
 use std::sync::Arc;
@@ -65,7 +65,8 @@ async fn a_node_makes_fills_grows_and_removes_its_volumes_and_leaves_those_of_ot
         node: "n1".into(),
         node_uid: String::new(),
     }));
-    let agent = tokio::spawn(volumes::run(ctx.clone(), publish.volumes.clone(), hosts));
+    let agent =
+        tokio::spawn(volumes::run(ctx.clone(), publish.volumes.clone(), publish.sections.volumes, hosts));
 
     let api: Api<LocalVolume> = Api::all(bench.client.clone());
     let http = json!({"http": {"url": URL, "checksum": format!("sha256:{digest}")}});

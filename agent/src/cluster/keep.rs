@@ -11,7 +11,8 @@ use super::kubeconfig::{self, Credentials};
 use super::machine::Machine;
 use super::node_status::{self, Observed, Reserve};
 use super::report::Reporter;
-use super::{Joined, is_status, node};
+use super::{is_status, node};
+use crate::api_server::Joined;
 use crate::channels::Context;
 use crate::status::Phase;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
@@ -62,6 +63,7 @@ impl Membership {
             hypervisor: ctx.hypervisor.borrow().clone(),
             network: ctx.network.borrow().clone(),
             images: ctx.images.borrow().clone(),
+            health: ctx.health.borrow().clone(),
         }
     }
 
@@ -131,6 +133,7 @@ async fn beat(
             _ = ctx.hypervisor.changed() => {}
             _ = ctx.network.changed() => {}
             _ = ctx.images.changed() => {}
+            _ = ctx.health.changed() => {}
         }
         let Some(Joined { client, .. }) = current(&joined) else { continue };
         let observed = membership.observed(&ctx);
@@ -141,7 +144,10 @@ async fn beat(
                     membership.register(&ctx, &client).await.map_err(|failure| anyhow::anyhow!(failure))?
                 }
             };
-            node::renew_lease(&client, &known).await?;
+            // A node that cannot do its work lets its lease end: its VMs are wanted elsewhere.
+            if observed.health.problems.is_empty() {
+                node::renew_lease(&client, &known).await?;
+            }
             let due =
                 posted.as_ref().is_none_or(|(before, at)| *before != observed || at.elapsed() >= REPOST);
             if due {
@@ -168,11 +174,14 @@ async fn beat(
                 });
                 node = Some(now);
                 report.recovered();
-                let ready = observed.hypervisor.answers;
+                let ready = observed.hypervisor.answers && observed.health.problems.is_empty();
                 report.phase(if ready { Phase::Ready } else { Phase::NotReady });
                 report.update(|cluster| {
-                    cluster.step =
-                        if ready { "the node is ready for VMs".into() } else { "waiting for libvirt".into() };
+                    cluster.step = match (observed.health.problems.first(), ready) {
+                        (None, true) => "the node is ready for VMs".into(),
+                        (None, false) => "waiting for libvirt".into(),
+                        (Some(problem), _) => format!("the lease is not renewed: {problem}"),
+                    };
                 });
             }
             Ok(Err(error)) => {

@@ -22,8 +22,9 @@ pub mod report;
 pub mod time;
 pub mod token;
 
+use crate::api_server::Joined;
 use crate::channels::Context;
-use crate::status::Phase;
+use crate::status::{ClusterSection, Phase, Section};
 use anyhow::anyhow;
 use failure::{Failure, Remedy as _};
 use identity::Store;
@@ -60,27 +61,21 @@ pub struct Hosts {
     pub units: Arc<dyn Units>,
 }
 
-/// This node's access to its cluster.
-#[derive(Clone)]
-pub struct Joined {
-    /// Speaks as `system:node:<name>`.
-    pub client: kube::Client,
-    /// Name of the Node object.
-    pub node: String,
-    /// UID of the Node object.
-    pub node_uid: String,
-}
-
 /// Runs until shutdown.
-pub async fn run(ctx: Context, publish: watch::Sender<Option<Joined>>, hosts: Hosts) -> anyhow::Result<()> {
-    let report = Reporter::new(ctx.status.clone());
+pub async fn run(
+    ctx: Context,
+    publish: watch::Sender<Option<Joined>>,
+    section: Section<ClusterSection>,
+    hosts: Hosts,
+) -> anyhow::Result<()> {
+    let report = Reporter::new(section);
     let mut shutdown = ctx.shutdown.clone();
     let mut pause = FIRST_PAUSE;
     loop {
         let begun = std::time::Instant::now();
         let attempt = async {
             let Some(cluster) = ctx.config.borrow().cluster.clone() else {
-                report.update(|section| *section = crate::status::ClusterSection::default());
+                report.update(|section| *section = ClusterSection::default());
                 return std::future::pending().await;
             };
             attempt(&ctx, &cluster, &publish, &hosts, &report).await
@@ -283,13 +278,6 @@ fn configured(cluster: &Cluster) -> Result<Target, Failure> {
         .transpose()
         .remedy(step, "write the hash as it was printed")?;
     Ok(Target { server, token, pin, signature_time: discovery::SIGNATURE_TIME })
-}
-
-/// Does `work`, which blocks, on a thread of its own.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
-) -> anyhow::Result<T> {
-    tokio::task::spawn_blocking(work).await?
 }
 
 /// Whether the API server answered with HTTP status `code`.

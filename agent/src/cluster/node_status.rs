@@ -4,7 +4,7 @@
 //! Route out: a NodeStatus and labels, as values.
 
 use super::machine::Machine;
-use crate::channels::{Hypervisor, NetworkState, PresentImage};
+use crate::channels::{Health, Hypervisor, NetworkState, PresentImage};
 use k8s_openapi::api::core::v1::{NodeCondition, NodeStatus};
 use serde_json::{Value, json};
 use sheaf_api::names;
@@ -48,6 +48,8 @@ pub struct Observed {
     pub network: NetworkState,
     /// Images of VMs.
     pub images: Vec<PresentImage>,
+    /// What keeps it from its work.
+    pub health: Health,
 }
 
 /// The status, without times.
@@ -118,10 +120,12 @@ fn conditions(observed: &Observed) -> Value {
     let Hypervisor { answers, kvm, problem, .. } = &observed.hypervisor;
     let problem = problem.clone().unwrap_or_else(|| "libvirt has not answered yet".into());
     let word = |holds: bool| if holds { "True" } else { "False" };
-    let ready = if *answers {
-        ("HypervisorReady", "libvirt answers".to_owned())
-    } else {
-        ("HypervisorNotReady", problem)
+    let problems = &observed.health.problems;
+    let is_ready = *answers && problems.is_empty();
+    let ready = match (answers, is_ready) {
+        (true, true) => ("HypervisorReady", "libvirt answers".to_owned()),
+        (true, false) => ("NodeStalled", problems.join("; ")),
+        (false, _) => ("HypervisorNotReady", problem),
     };
     let kvm_words =
         if *kvm { ("KvmUsable", "/dev/kvm can be used") } else { ("NoKvm", "/dev/kvm can not be used") };
@@ -130,7 +134,7 @@ fn conditions(observed: &Observed) -> Value {
         {"type": "DiskPressure", "status": "False", "reason": "NotUnderPressure", "message": "the agent writes little"},
         {"type": "PIDPressure", "status": "False", "reason": "NotUnderPressure", "message": "no containers run here"},
         {"type": "KvmReady", "status": word(*kvm), "reason": kvm_words.0, "message": kvm_words.1},
-        {"type": "Ready", "status": word(*answers), "reason": ready.0, "message": ready.1},
+        {"type": "Ready", "status": word(is_ready), "reason": ready.0, "message": ready.1},
     ])
 }
 
@@ -213,7 +217,18 @@ mod tests {
                 time_synchronised: true,
             },
             images: vec![PresentImage { name: "guest.qcow2".into(), bytes: 7 }],
+            health: Health::default(),
         }
+    }
+
+    #[test]
+    fn a_node_that_cannot_do_its_work_is_not_ready_though_libvirt_answers() {
+        let health =
+            Health { problems: vec!["controller vms has been in one round for more than 60 s".into()] };
+        let conditions = conditions(&Observed { health, ..observed(true, true) });
+        let ready =
+            conditions.as_array().unwrap().iter().find(|condition| condition["type"] == "Ready").unwrap();
+        assert_eq!((&ready["status"], &ready["reason"]), (&json!("False"), &json!("NodeStalled")));
     }
 
     fn quantity(

@@ -4,21 +4,22 @@
 //! the `cluster` section of the status.
 
 use super::failure::Failure;
-use crate::status::{ClusterSection, Phase, StatusSender};
+use crate::status::{ClusterSection, Phase, Section};
+use std::sync::Arc;
 
 /// Writes the `cluster` section.
 #[derive(Clone)]
-pub struct Reporter(StatusSender);
+pub struct Reporter(Arc<Section<ClusterSection>>);
 
 impl Reporter {
-    /// One that writes to `status`.
-    pub fn new(status: StatusSender) -> Self {
-        Self(status)
+    /// One that writes to `section`.
+    pub fn new(section: Section<ClusterSection>) -> Self {
+        Self(Arc::new(section))
     }
 
     /// Changes the section.
     pub fn update(&self, change: impl FnOnce(&mut ClusterSection)) {
-        self.0.update(|status| change(&mut status.cluster));
+        self.0.change(change);
     }
 
     /// The node now is in `phase`.

@@ -6,17 +6,17 @@ use super::columns::columns;
 use crate::status::{LinkSection, NetworkSection, PolicySection};
 
 /// The table of `network`.
-pub(super) fn table(network: &NetworkSection) -> String {
+pub(super) fn table(network: &NetworkSection, policies: &[PolicySection]) -> String {
     let head = ["LINK", "KIND", "STATE", "MTU", "OVER", "VMS", "ASKED BY", "ADDRESSES"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(head).chain(network.links.iter().map(row)).collect();
     let mut text = columns(&rows);
-    if !network.policies.is_empty() {
+    if !policies.is_empty() {
         text.push('\n');
         let head = ["POLICY", "GENERATION", "RUNS", "PHASE", "WHY"].map(str::to_owned);
-        let rows: Vec<_> = std::iter::once(head).chain(network.policies.iter().map(policy)).collect();
+        let rows: Vec<_> = std::iter::once(head).chain(policies.iter().map(policy)).collect();
         text += &columns(&rows);
     }
-    for policy in network.policies.iter().filter(|policy| policy.failed_probe.is_some()) {
+    for policy in policies.iter().filter(|policy| policy.failed_probe.is_some()) {
         text += &format!("\nprobes of policy {}, generation {}\n", policy.name, policy.generation);
         text.extend(policy.probes.iter().map(|probe| format!("  {probe}\n")));
     }
@@ -94,13 +94,13 @@ left   nic enp1s0          up     1500  -               -    node.toml  -
 right  nic enp2s0          down   1500  -               -    node.toml  -
 ! bond bond0 runs on fewer cables: none in enp2s0
 ";
-        assert_eq!(table(&status.network), expected);
+        assert_eq!(table(&status.network, &[]), expected);
     }
 
     #[test]
     fn policies_stand_below_with_the_probe_that_failed() {
-        let mut network = NetworkSection { time_synchronised: true, ..NetworkSection::default() };
-        network.policies.push(PolicySection {
+        let network = NetworkSection { time_synchronised: true, ..NetworkSection::default() };
+        let policies = [PolicySection {
             name: "storage".into(),
             generation: 3,
             applied: Some(2),
@@ -110,8 +110,8 @@ right  nic enp2s0          down   1500  -               -    node.toml  -
             probes: vec![
                 "gateway: before yes, after no, restored yes: 10.0.2.2 over br0 does not answer".into(),
             ],
-        });
-        let text = table(&network);
+        }];
+        let text = table(&network, &policies);
         let expected = "\
 LINK  KIND  STATE  MTU  OVER  VMS  ASKED BY  ADDRESSES
 

@@ -108,10 +108,11 @@ pub fn network(paths: &Paths, as_json: bool) -> anyhow::Result<String> {
     match as_json {
         true => {
             let mut document = serde_json::to_value(&status.network)?;
+            document["policies"] = serde_json::to_value(&status.policies)?;
             document["vm_ports"] = serde_json::to_value(&status.vm_ports)?;
             Ok(serde_json::to_string_pretty(&document)? + "\n")
         }
-        false => Ok(links::table(&status.network) + &ports::table(&status.vm_ports)),
+        false => Ok(links::table(&status.network, &status.policies) + &ports::table(&status.vm_ports)),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Pure, and total: guests send what they like. Route in: bytes, leases. Route out: an Ethernet frame for the one guest
 //! that asked, or nothing.
 
-use crate::vms::filters::leases::Leases;
+use crate::channels::Leases;
 use crate::vms::filters::masquerade::{GATEWAY, PREFIX};
 use std::net::Ipv4Addr;
 

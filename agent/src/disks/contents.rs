@@ -3,6 +3,7 @@
 //! Why here: one answer for pools, wipes and people. Route in: the boot disk, LVM's groups, the marks that `wipefs`
 //! found. Route out: [`Contents`].
 
+use crate::channels::Contents;
 use sheaf_host::block::{Device, Signature};
 use sheaf_host::lvm::{Groups, NODE_TAG};
 use std::collections::BTreeMap;
@@ -12,19 +13,6 @@ use std::path::Path;
 const LVM: &str = "LVM2_member";
 /// What a group of ours is called before the pool's name.
 const GROUP: &str = "sheaf-";
-
-/// What is on a disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Contents {
-    /// Nothing that any system would recognise.
-    Empty,
-    /// The node itself.
-    System,
-    /// Part of the pool of that name of this node.
-    Pool(String),
-    /// Something that is nobody's business to overwrite; in words.
-    Foreign(String),
-}
 
 /// The pool whose group of this node has the device `device`.
 pub fn pool_of<'g>(device: &Path, groups: &'g Groups, node: &str) -> Option<&'g str> {

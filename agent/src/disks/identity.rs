@@ -5,71 +5,36 @@
 //! told apart by their place, and the first to come keeps the plain name. Route in: facts of all present disks, the
 //! identities that are known already. Route out: an identifier for each, the same in whatever order they are met.
 
+use crate::channels::Facts;
 use sha2::{Digest as _, Sha256};
 use sheaf_api::storage::device::Identity;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 /// Longest identifier: with the node's name before it, it must fit the name of an object and LVM's tags.
 const LONGEST: usize = 120;
 
-/// What a disk says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// Where it is now.
-    pub device: PathBuf,
-    /// World-wide name.
-    pub wwn: Option<String>,
-    /// Serial number.
-    pub serial: Option<String>,
-    /// Model name.
-    pub model: Option<String>,
-    /// Its place in the machine: udev's `ID_PATH`.
-    pub place: Option<String>,
-    /// How it is attached.
-    pub bus: Option<String>,
-    /// Length in bytes.
-    pub size: u64,
-    /// Logical sector size in bytes.
-    pub sector_size: u64,
-    /// The kernel refuses writes.
-    pub read_only: bool,
+/// The identifier, as far as the disk alone can tell.
+fn plain(facts: &Facts) -> String {
+    let words = match (&facts.wwn, &facts.serial, &facts.place) {
+        (Some(wwn), _, _) => format!("wwn-{}", wwn.to_lowercase().trim_start_matches("0x")),
+        (None, Some(serial), _) => format!("{}-{serial}", facts.model.as_deref().unwrap_or("serial")),
+        (None, None, Some(place)) => format!("path-{place}"),
+        (None, None, None) => {
+            format!("name-{}", facts.device.file_name().unwrap_or_default().to_string_lossy())
+        }
+    };
+    slug(&words)
 }
 
-impl Facts {
-    /// What is written into the object when it is made.
-    pub fn identity(&self) -> Identity {
-        Identity {
-            wwn: self.wwn.clone(),
-            serial: self.serial.clone(),
-            model: self.model.clone(),
-            path: self.place.clone(),
-        }
-    }
-
-    /// The identifier, as far as the disk alone can tell.
-    fn plain(&self) -> String {
-        let words = match (&self.wwn, &self.serial, &self.place) {
-            (Some(wwn), _, _) => format!("wwn-{}", wwn.to_lowercase().trim_start_matches("0x")),
-            (None, Some(serial), _) => format!("{}-{serial}", self.model.as_deref().unwrap_or("serial")),
-            (None, None, Some(place)) => format!("path-{place}"),
-            (None, None, None) => {
-                format!("name-{}", self.device.file_name().unwrap_or_default().to_string_lossy())
-            }
-        };
-        slug(&words)
-    }
-
-    /// The identifier of one of several that say the same.
-    fn placed(&self) -> String {
-        let place = self.place.clone().unwrap_or_else(|| self.device.display().to_string());
-        slug(&format!("{}-at-{place}", self.plain()))
-    }
+/// The identifier of one of several that say the same.
+fn placed(facts: &Facts) -> String {
+    let place = facts.place.clone().unwrap_or_else(|| facts.device.display().to_string());
+    slug(&format!("{}-at-{place}", plain(facts)))
 }
 
 /// An identifier for each of `disks`, in their order. `known` are the identities of the node's objects by identifier.
 pub fn assign(disks: &[Facts], known: &BTreeMap<String, Identity>) -> Vec<String> {
-    let plain: Vec<String> = disks.iter().map(Facts::plain).collect();
+    let plain: Vec<String> = disks.iter().map(plain).collect();
     let is_known_at =
         |id: &str, disk: &Facts| known.get(id).is_some_and(|identity| identity.path == disk.place);
     let choose = |(index, disk): (usize, &Facts)| {
@@ -81,7 +46,7 @@ pub fn assign(disks: &[Facts], known: &BTreeMap<String, Identity>) -> Vec<String
             .filter(|(i, (_, other))| *i != index && *other == id)
             .map(|(_, (d, _))| d)
             .collect();
-        let placed = disk.placed();
+        let placed = placed(disk);
         let is_first = match (is_known_at(id, disk), twins.iter().any(|twin| is_known_at(id, twin))) {
             (true, _) => true,
             (false, true) => false,
@@ -96,7 +61,7 @@ pub fn assign(disks: &[Facts], known: &BTreeMap<String, Identity>) -> Vec<String
 
 /// Whether another of `disks` can not be told from `disk` but by its place.
 pub fn is_ambiguous(disk: &Facts, disks: &[Facts]) -> bool {
-    disks.iter().any(|other| other.device != disk.device && other.plain() == disk.plain())
+    disks.iter().any(|other| other.device != disk.device && plain(other) == plain(disk))
 }
 
 /// Whether another of `disks` has the same serial.

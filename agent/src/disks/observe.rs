@@ -1,84 +1,38 @@
-//! Looks at the node's disks: what they are, what is on them, who uses them, how they are.
+//! Observes the node's disks: what they are, what is on them, who uses them, how they are.
 //!
-//! Why here: one look gives one value, and all that follows is decided on it. Route in: `host`. Route out: [`Seen`].
-//! Marks are read from the disks themselves but for the boot disk and members of pools, whose contents are known;
-//! health is asked for rarely, since asking wakes disks that sleep.
+//! Why here: one scan gives one value, and all that follows is decided on it. Route in: the reading halves of `host`.
+//! Route out: [`Seen`]. Signatures are read from the disks themselves but for the boot disk and members of pools, whose
+//! contents are known; health is asked for rarely, since asking wakes disks that sleep.
 
-use super::contents::{Contents, contents};
-use super::identity::{Facts, assign, has_duplicate_serial, is_ambiguous};
+use super::contents::contents;
+use super::identity::{assign, has_duplicate_serial, is_ambiguous};
+use crate::channels::{Contents, Disk, Facts, PoolPartition, Seen};
 use sheaf_api::storage::device::Identity;
 use sheaf_host::block::{self, Device};
-use sheaf_host::lvm::{Groups, Lvm};
-use sheaf_host::run::Run;
-use sheaf_host::smart::{self, Health};
+use sheaf_host::disks::DiskReport;
+use sheaf_host::lvm::{Groups, LvmReport};
+use sheaf_host::smart::Health;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Between two questions for a disk's health.
-pub const HEALTH_EVERY: Duration = Duration::from_secs(30 * 60);
+pub const HEALTH_INTERVAL: Duration = Duration::from_secs(30 * 60);
 /// Number of the partition that the installer made for the pool `default`.
 const POOL_PARTITION: u32 = 11;
 
-/// One disk, as it was seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Disk {
-    /// Its identifier; its BlockDevice is `<node>.<id>`.
-    pub id: String,
-    /// What it says of itself.
-    pub facts: Facts,
-    /// It and everything below it, as the kernel sees them.
-    pub device: Device,
-    /// Its names under /dev/disk.
-    pub links: Vec<PathBuf>,
-    /// What is on it.
-    pub contents: Contents,
-    /// The marks that were found, in words.
-    pub signatures: Vec<String>,
-    /// Why it could not be searched for marks.
-    pub unreadable: Option<String>,
-    /// Who uses it, in words.
-    pub uses: Vec<String>,
-    /// How it is.
-    pub health: Health,
-    /// Another present disk says the same of itself.
-    pub is_ambiguous: bool,
-    /// Another present disk has the same serial.
-    pub duplicate_serial: bool,
-    /// The partition on it that is kept for the pool `default`: of the boot disk.
-    pub pool_partition: Option<PoolPartition>,
-}
-
-/// The boot disk's partition for the pool `default`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PoolPartition {
-    /// Where it is.
-    pub device: PathBuf,
-    /// What is on it: never [`Contents::System`].
-    pub contents: Contents,
-}
-
-/// Everything that was seen.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// The disks, by device.
-    pub disks: Vec<Disk>,
-    /// LVM's groups on them.
-    pub groups: Groups,
-}
-
-/// Looks, and remembers what is asked for rarely.
+/// Observes, and remembers what is asked for rarely.
 #[derive(Default)]
 pub struct Observer {
     health: BTreeMap<String, (Instant, Health)>,
 }
 
-/// What a look is about.
+/// What is observed.
 pub struct Place<'a> {
-    /// Runs programs.
-    pub run: &'a dyn Run,
-    /// Knows the groups.
-    pub lvm: &'a dyn Lvm,
+    /// Disks.
+    pub disks: &'a dyn DiskReport,
+    /// Volume groups.
+    pub lvm: &'a dyn LvmReport,
     /// `/`.
     pub root: &'a Path,
     /// This node's name.
@@ -88,9 +42,9 @@ pub struct Place<'a> {
 }
 
 impl Observer {
-    /// Looks once. `known` are the identities of the node's objects by identifier.
-    pub fn look(&mut self, place: &Place<'_>, known: &BTreeMap<String, Identity>) -> anyhow::Result<Seen> {
-        let devices = block::devices(place.run)?;
+    /// Observes once. `known` are the identities of the node's objects by identifier.
+    pub fn observe(&mut self, place: &Place<'_>, known: &BTreeMap<String, Identity>) -> anyhow::Result<Seen> {
+        let devices = place.disks.devices()?;
         let devices: Vec<Device> = devices.into_iter().filter(is_disk).collect();
         let groups = place.lvm.groups()?;
         let links = block::links(place.root);
@@ -106,10 +60,10 @@ impl Observer {
             };
             let (contents, signatures, unreadable) = match known {
                 Some(known) => (known, Vec::new(), None),
-                None => marks(place, &device, &groups),
+                None => signatures(place, &device, &groups),
             };
             disks.push(Disk {
-                health: self.health(place.run, &id, its),
+                health: self.health(place.disks, &id, its),
                 links: links.get(&device.path).cloned().unwrap_or_default(),
                 contents,
                 signatures,
@@ -128,16 +82,16 @@ impl Observer {
         Ok(Seen { disks, groups })
     }
 
-    fn health(&mut self, run: &dyn Run, id: &str, facts: &Facts) -> Health {
+    fn health(&mut self, disks: &dyn DiskReport, id: &str, facts: &Facts) -> Health {
         // These have none, and asking opens the device for writing.
         if matches!(facts.bus.as_deref(), Some("virtio") | None) {
             return Health::default();
         }
-        if let Some((_, health)) = self.health.get(id).filter(|(at, _)| at.elapsed() < HEALTH_EVERY) {
+        if let Some((_, health)) = self.health.get(id).filter(|(at, _)| at.elapsed() < HEALTH_INTERVAL) {
             return health.clone();
         }
-        let health = smart::health(run, &facts.device).unwrap_or_else(|error| {
-            tracing::warn!("health of {}: {error}", facts.device.display());
+        let health = disks.health(&facts.device).unwrap_or_else(|error| {
+            tracing::warn!("{}: cannot read its health: {error}", facts.device.display());
             Health::default()
         });
         self.health.insert(id.to_owned(), (Instant::now(), health.clone()));
@@ -145,19 +99,23 @@ impl Observer {
     }
 }
 
-/// What marks say is on `device`; one that can not be searched is nobody's to overwrite.
-fn marks(place: &Place<'_>, device: &Device, groups: &Groups) -> (Contents, Vec<String>, Option<String>) {
-    match block::signatures(place.run, device) {
+/// What signatures say is on `device`; one that cannot be searched must not be overwritten.
+fn signatures(
+    place: &Place<'_>,
+    device: &Device,
+    groups: &Groups,
+) -> (Contents, Vec<String>, Option<String>) {
+    match place.disks.signatures(device) {
         Ok(found) => {
             let contents = contents(device, &found, groups, place.node);
             let mut words: Vec<String> =
-                found.iter().map(|mark| format!("{} on {}", mark.kind, mark.device.display())).collect();
+                found.iter().map(|found| format!("{} on {}", found.kind, found.device.display())).collect();
             words.sort();
             words.dedup();
             (contents, words, None)
         }
         Err(error) => {
-            let words = format!("it can not be searched: {error}");
+            let words = format!("it cannot be searched: {error}");
             (Contents::Foreign(words.clone()), Vec::new(), Some(words))
         }
     }
@@ -177,7 +135,7 @@ fn pool_partition(place: &Place<'_>, disk: &Device, groups: &Groups) -> Option<P
     }
     let alone = Device { path: part.path.clone(), kind: "disk".into(), ..Device::default() };
     let known = Some(contents(&alone, &[], groups, place.node)).filter(|c| matches!(c, Contents::Pool(_)));
-    let contents = known.unwrap_or_else(|| marks(place, &alone, groups).0);
+    let contents = known.unwrap_or_else(|| signatures(place, &alone, groups).0);
     Some(PoolPartition { device: part.path.clone(), contents })
 }
 
@@ -216,7 +174,10 @@ fn facts(root: &Path, device: &Device) -> Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sheaf_host::disks::Programs;
     use sheaf_host::fakes::{FakeLvm, FakeRun};
+    use sheaf_host::smart;
+    use std::sync::Arc;
 
     const LSBLK: &str = r#"{"blockdevices": [
       {"path":"/dev/vda","type":"disk","maj:min":"254:0","size":17179869184,"log-sec":512,"ro":false,"rm":false,
@@ -229,17 +190,24 @@ mod tests {
       {"path":"/dev/sr0","type":"rom","maj:min":"11:0","size":1000,"mountpoints":[null]},
       {"path":"/dev/loop0","type":"loop","maj:min":"7:0","size":1000,"mountpoints":[null]}]}"#;
 
-    fn look(run: &FakeRun, node: &str) -> Seen {
-        let lvm = FakeLvm::default();
-        let place =
-            Place { run, lvm: &lvm, root: Path::new("/nonexistent"), node, boot_disk: Path::new("/dev/vda") };
-        Observer::default().look(&place, &BTreeMap::new()).unwrap()
+    fn observe(run: &Arc<FakeRun>, times: usize) -> Seen {
+        let (disks, lvm, mut observer) = (Programs(run.clone()), FakeLvm::default(), Observer::default());
+        let place = Place {
+            disks: &disks,
+            lvm: &lvm,
+            root: Path::new("/nonexistent"),
+            node: "n1",
+            boot_disk: Path::new("/dev/vda"),
+        };
+        let mut observe = || observer.observe(&place, &BTreeMap::new()).unwrap();
+        (1..times).for_each(|_| drop(observe()));
+        observe()
     }
 
     #[test]
     fn the_boot_disk_is_the_systems_and_its_partition_is_kept_for_the_default_pool() {
-        let run = FakeRun::default().prints("lsblk", LSBLK);
-        let seen = look(&run, "n1");
+        let run = Arc::new(FakeRun::default().prints("lsblk", LSBLK));
+        let seen = observe(&run, 1);
         let [sda, vda] = &seen.disks[..] else { panic!("{seen:?}") };
         assert_eq!((vda.id.as_str(), &vda.contents), ("serial-root", &Contents::System));
         let partition = vda.pool_partition.as_ref().unwrap();
@@ -256,35 +224,24 @@ mod tests {
     fn a_partition_of_another_installation_is_not_taken() {
         let other =
             LSBLK.replace("0b1c2d3e-4f50-4162-8374-95a6b7c8d90b", "ffffffff-4f50-4162-8374-95a6b7c8d90b");
-        let seen = look(&FakeRun::default().prints("lsblk", &other), "n1");
+        let seen = observe(&Arc::new(FakeRun::default().prints("lsblk", &other)), 1);
         assert_eq!(seen.disks[1].pool_partition, None);
     }
 
     #[test]
-    fn a_disk_that_can_not_be_searched_is_nobodys_to_overwrite() {
+    fn a_disk_that_cannot_be_searched_is_not_overwritten() {
         let run = FakeRun::default().prints("lsblk", LSBLK).fails("wipefs", "probing initialization failed");
-        let seen = look(&run, "n1");
+        let seen = observe(&Arc::new(run), 1);
         assert!(
-            matches!(&seen.disks[0].contents, Contents::Foreign(why) if why.contains("can not be searched"))
+            matches!(&seen.disks[0].contents, Contents::Foreign(why) if why.contains("cannot be searched"))
         );
     }
 
     #[test]
     fn health_is_asked_for_once_and_not_of_virtual_disks() {
-        let run = FakeRun::default()
-            .prints("lsblk", LSBLK)
-            .prints("smartctl", r#"{"smart_status":{"passed":true}}"#);
-        let lvm = FakeLvm::default();
-        let place = Place {
-            run: &run,
-            lvm: &lvm,
-            root: Path::new("/x"),
-            node: "n1",
-            boot_disk: Path::new("/dev/vda"),
-        };
-        let mut observer = Observer::default();
-        observer.look(&place, &BTreeMap::new()).unwrap();
-        let seen = observer.look(&place, &BTreeMap::new()).unwrap();
+        let passed = r#"{"smart_status":{"passed":true}}"#;
+        let run = Arc::new(FakeRun::default().prints("lsblk", LSBLK).prints("smartctl", passed));
+        let seen = observe(&run, 2);
         assert_eq!(seen.disks[0].health.verdict, smart::Verdict::Passed);
         let asked: Vec<_> = run.asked().into_iter().filter(|asked| asked.starts_with("smartctl")).collect();
         assert_eq!(asked, ["smartctl --json=c --info --health --attributes /dev/sda"]);

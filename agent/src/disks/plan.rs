@@ -1,14 +1,13 @@
-//! What follows from a look at the disks: objects to make, statuses to write, disks to wipe. Pure.
+//! What follows from a scan of the disks: objects to create, statuses to write, disks to wipe. Pure.
 //!
 //! Why here: that a disk is erased is decided once, here, and every reason against it is a sentence. A wipe that was
 //! done is remembered in the status and not done twice for one request: a disk that is pulled, filled elsewhere and
 //! comes back is not erased because an old request still stands. Route in: [`super::observe`], the node's objects.
 //! Route out: [`Action`]s for [`super::apply`].
 
-use super::contents::Contents;
-use super::observe::Disk;
+use crate::channels::{Contents, Disk};
 use crate::human;
-use crate::objects::News;
+use crate::reconcile::events::Event;
 use k8s_openapi::jiff::Timestamp;
 use sheaf_api::conditions::{clear, find, seconds, set};
 use sheaf_api::names::NODE_LABEL;
@@ -22,16 +21,16 @@ use std::sync::Arc;
 
 /// Condition: no other disk has its serial.
 const SERIAL_UNIQUE: &str = "SerialUnique";
-/// Condition: the disk says it is well.
+/// Condition: the disk reports that it is healthy.
 const HEALTHY: &str = "Healthy";
-/// Condition: what became of the wipe that is asked for.
+/// Condition: the wipe that is asked for was done.
 const WIPED: &str = "Wiped";
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Make the object of a disk that was not seen before.
-    Make(Box<BlockDevice>),
+    /// Create the object of a disk that has none.
+    Create(Box<BlockDevice>),
     /// Erase the disk of that identifier, whose object is `name`.
     Wipe {
         /// Its object.
@@ -39,14 +38,14 @@ pub enum Action {
         /// Identifier of the disk.
         id: String,
     },
-    /// Write a status, and tell the news in it.
-    Report {
+    /// Write a status, and record what changed.
+    WriteStatus {
         /// Name of the object.
         name: String,
         /// The whole status.
         status: Box<BlockDeviceStatus>,
-        /// What is new.
-        news: Vec<News>,
+        /// What changed.
+        events: Vec<Event>,
     },
 }
 
@@ -67,7 +66,7 @@ pub fn plan(
     for disk in disks {
         let name = object_name(node, &disk.id);
         match objects.get(&name) {
-            None => actions.push(Action::Make(Box::new(object(node, &name, disk)))),
+            None => actions.push(Action::Create(Box::new(object(node, &name, disk)))),
             Some(object) => actions.extend(present(object, &name, disk, failed.get(&name), now)),
         }
     }
@@ -125,21 +124,24 @@ fn wipe(object: &BlockDevice, disk: &Disk) -> Option<Wiping> {
     if says.proof() != Some(asked.confirm_serial.as_str()) {
         return refuse(
             "OtherDisk",
-            format!("the disk that is there is another: it is {}", says.proof().unwrap_or("nameless")),
+            format!("a different disk is attached: {}", says.proof().unwrap_or("no serial or WWN")),
         );
     }
     match &disk.contents {
         Contents::System => refuse("InUse", "this node runs from it".into()),
         Contents::Pool(pool) if !disk.uses.is_empty() => refuse(
             "InUse",
-            format!("it belongs to pool {pool}; take it out of the pool first, or delete the pool's StoragePool"),
+            format!(
+                "it belongs to pool {pool}; take it out of the pool first, or delete the pool's StoragePool"
+            ),
         ),
         _ if !disk.uses.is_empty() => refuse("InUse", disk.uses.join(", ")),
-        _ if disk.facts.read_only => refuse("ReadOnly", "the kernel refuses writes to it".into()),
+        _ if disk.facts.read_only => refuse("ReadOnly", "it is read-only".into()),
         _ if disk.unreadable.is_some() => refuse("Unreadable", disk.unreadable.clone().unwrap_or_default()),
         _ if disk.is_ambiguous => refuse(
             "Ambiguous",
-            "another disk of this node says the same of itself; pull one of them out and leave the one that is meant".into(),
+            "another disk of this node reports the same serial; remove the one that is to keep its data"
+                .into(),
         ),
         _ => Some(Wiping::Due),
     }
@@ -169,8 +171,8 @@ fn present(
         actions.push(Action::Wipe { name: name.to_owned(), id: disk.id.clone() });
     }
     if status != before {
-        let news = news(&before, &status);
-        actions.push(Action::Report { name: name.to_owned(), status: Box::new(status), news });
+        let events = events(&before, &status);
+        actions.push(Action::WriteStatus { name: name.to_owned(), status: Box::new(status), events });
     }
     actions
 }
@@ -183,23 +185,20 @@ fn missing(object: &BlockDevice, name: &str, now: Timestamp) -> Option<Action> {
     status.duplicate_serial = false;
     status.observed_generation = object.metadata.generation;
     let place = was_at.map_or(String::new(), |path| format!("; it was {path}"));
-    set(
-        &mut status.conditions,
-        HEALTHY,
-        "Unknown",
-        "Missing",
-        &format!("the node does not see it{place}"),
-        now,
-    );
+    set(&mut status.conditions, HEALTHY, "Unknown", "Missing", &format!("it is not attached{place}"), now);
     if before.state == Some(DeviceState::Missing) {
         // The sentence with its last place stays.
         status.conditions = before.conditions.clone();
     }
-    let news = match before.state {
+    let events = match before.state {
         Some(DeviceState::Missing) => Vec::new(),
-        _ => vec![News::warning("DiskMissing", format!("the node does not see it any more{place}"))],
+        _ => vec![Event::warning("DiskMissing", format!("it is not attached any more{place}"))],
     };
-    (status != before).then(|| Action::Report { name: name.to_owned(), status: Box::new(status), news })
+    (status != before).then(|| Action::WriteStatus {
+        name: name.to_owned(),
+        status: Box::new(status),
+        events,
+    })
 }
 
 /// The disk as the status shows it, conditions and wipe apart.
@@ -257,19 +256,21 @@ fn conditions(
     now: Timestamp,
 ) {
     let facts = &disk.facts;
-    let known_by = facts.wwn.as_ref().map_or("its place alone", |_| "its world-wide name");
+    let known_by = facts.wwn.as_ref().map_or("its path alone", |_| "its WWN");
     let (status, reason, message) = match (&facts.serial, disk.duplicate_serial) {
-        (None, _) => ("False", "NoSerial", format!("it tells no serial number; it is known by {known_by}")),
+        (None, _) => {
+            ("False", "NoSerial", format!("it reports no serial number; it is identified by {known_by}"))
+        }
         (Some(serial), true) => (
             "False",
             "Duplicate",
-            format!("another disk of this node has the serial {serial}; it is known by {known_by}"),
+            format!("another disk of this node has the serial {serial}; it is identified by {known_by}"),
         ),
         (Some(_), false) => ("True", "Unique", String::new()),
     };
     set(conditions, SERIAL_UNIQUE, status, reason, &message, now);
     let (status, reason) = match disk.health.verdict {
-        Verdict::Unknown => ("Unknown", "SaysNothing"),
+        Verdict::Unknown => ("Unknown", "SmartUnavailable"),
         Verdict::Passed => ("True", "Passed"),
         Verdict::Warning => ("False", "Warning"),
         Verdict::Failing => ("False", "Failing"),
@@ -284,12 +285,12 @@ fn conditions(
     }
 }
 
-/// What a person should hear of the change.
-fn news(before: &BlockDeviceStatus, after: &BlockDeviceStatus) -> Vec<News> {
-    let mut news = Vec::new();
+/// What people should know of the change.
+fn events(before: &BlockDeviceStatus, after: &BlockDeviceStatus) -> Vec<Event> {
+    let mut events = Vec::new();
     let at = after.dev_path.clone().unwrap_or_default();
     if before.state == Some(DeviceState::Missing) {
-        news.push(News::normal("DiskBack", format!("the node sees it again, as {at}")));
+        events.push(Event::normal("DiskBack", format!("it is attached again, as {at}")));
     }
     let changed = |type_: &str| {
         let (was, is) = (find(&before.conditions, type_), find(&after.conditions, type_)?);
@@ -297,12 +298,12 @@ fn news(before: &BlockDeviceStatus, after: &BlockDeviceStatus) -> Vec<News> {
     };
     let text = |condition: &Condition| condition.message.clone().unwrap_or_default();
     if let Some(serial) = changed(SERIAL_UNIQUE).filter(|c| c.reason.as_deref() == Some("Duplicate")) {
-        news.push(News::warning("DuplicateSerial", text(serial)));
+        events.push(Event::warning("DuplicateSerial", text(serial)));
     }
     if let Some(health) = changed(HEALTHY).filter(|c| c.status == "False") {
         let grave = health.reason.as_deref() == Some("Failing");
-        let words = if grave { "it says that it fails" } else { "it says that it may fail soon" };
-        news.push(News::warning(
+        let words = if grave { "SMART reports a failure" } else { "SMART reports signs of failure" };
+        events.push(Event::warning(
             if grave { "DiskFailing" } else { "DiskWarning" },
             format!("{words}: {}", text(health)),
         ));
@@ -310,14 +311,14 @@ fn news(before: &BlockDeviceStatus, after: &BlockDeviceStatus) -> Vec<News> {
     match changed(WIPED) {
         Some(done) if done.status == "True" && before.signatures.is_empty() => {}
         Some(done) if done.status == "True" => {
-            news.push(News::normal("Erased", format!("erased: {}", before.signatures.join(", "))));
+            events.push(Event::normal("Erased", format!("erased: {}", before.signatures.join(", "))));
         }
         Some(refused) if refused.reason.as_deref() != Some("Erasing") => {
-            news.push(News::warning("NotErased", text(refused)));
+            events.push(Event::warning("NotErased", text(refused)));
         }
         _ => {}
     }
-    news
+    events
 }
 
 #[cfg(test)]

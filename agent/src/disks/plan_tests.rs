@@ -1,7 +1,7 @@
 //! What is made, said and erased.
 
 use super::*;
-use crate::disks::identity::Facts;
+use crate::channels::Facts;
 use sheaf_api::storage::device::Wipe;
 use sheaf_host::smart;
 
@@ -46,7 +46,7 @@ fn foreign(serial: &str) -> Disk {
 struct Cluster(BTreeMap<String, Arc<BlockDevice>>);
 
 impl Cluster {
-    /// Plans and takes objects and statuses until nothing is new; gives the news and the disks to wipe.
+    /// Plans and takes objects and statuses until nothing is new; gives the Events and the disks to wipe.
     fn settle(&mut self, disks: &[Disk]) -> (Vec<String>, Vec<String>) {
         self.settle_after(disks, &BTreeMap::new())
     }
@@ -61,13 +61,15 @@ impl Cluster {
             let mut is_new = false;
             for action in plan("n1", disks, &self.0, failed, now()) {
                 match action {
-                    Action::Make(object) => {
+                    Action::Create(object) => {
                         is_new = true;
                         self.0.insert(object.metadata.name.clone().unwrap(), Arc::new(*object));
                     }
-                    Action::Report { name, status, news } => {
+                    Action::WriteStatus { name, status, events } => {
                         is_new = true;
-                        told.extend(news.into_iter().map(|news| format!("{}: {}", news.reason, news.note)));
+                        told.extend(
+                            events.into_iter().map(|event| format!("{}: {}", event.reason, event.note)),
+                        );
                         Arc::make_mut(self.0.get_mut(&name).unwrap()).status = Some(*status);
                     }
                     Action::Wipe { id, .. } => wiped.push(id),
@@ -107,7 +109,7 @@ fn a_disk_gets_an_object_and_keeps_it_with_its_settings_when_it_is_pulled_and_co
     object.spec.pool = Some("fast".into());
 
     let (told, _) = cluster.settle(&[]);
-    assert_eq!(told, ["DiskMissing: the node does not see it any more; it was /dev/sdb"]);
+    assert_eq!(told, ["DiskMissing: it is not attached any more; it was /dev/sdb"]);
     let status = cluster.status("n1.disk-a");
     assert_eq!((status.state, status.dev_path), (Some(DeviceState::Missing), None));
     assert_eq!((status.serial.as_deref(), status.size.as_deref()), (Some("A"), Some("1 GB")));
@@ -122,13 +124,13 @@ fn a_disk_gets_an_object_and_keeps_it_with_its_settings_when_it_is_pulled_and_co
 fn a_duplicate_serial_and_an_absent_one_are_shown() {
     let mut cluster = Cluster::default();
     let twin = Disk { duplicate_serial: true, ..disk("A", "/dev/sdb") };
-    let mut nameless = disk("", "/dev/sdc");
-    nameless.facts.serial = None;
-    nameless.id = "path-p3".into();
-    let (told, _) = cluster.settle(&[twin, nameless]);
+    let mut no_serial = disk("", "/dev/sdc");
+    no_serial.facts.serial = None;
+    no_serial.id = "path-p3".into();
+    let (told, _) = cluster.settle(&[twin, no_serial]);
     assert_eq!(
         told,
-        ["DuplicateSerial: another disk of this node has the serial A; it is known by its place alone"]
+        ["DuplicateSerial: another disk of this node has the serial A; it is identified by its path alone"]
     );
     assert!(cluster.status("n1.disk-a").duplicate_serial);
     let conditions = cluster.status("n1.path-p3").conditions;
@@ -177,12 +179,12 @@ fn every_reason_against_erasing_is_a_sentence() {
     let other = Disk { id: "disk-a".into(), ..foreign("B") };
     for (disk, reason, sentence) in [
         (used, "InUse", "/dev/sdb1 is mounted at /mnt"),
-        (read_only, "ReadOnly", "the kernel refuses writes to it"),
+        (read_only, "ReadOnly", "it is read-only"),
         (unreadable, "Unreadable", "it can not be searched: EIO"),
         (
             twin,
             "Ambiguous",
-            "another disk of this node says the same of itself; pull one of them out and leave the one that is meant",
+            "another disk of this node reports the same serial; remove the one that is to keep its data",
         ),
         (system, "InUse", "this node runs from it"),
         (
@@ -190,7 +192,7 @@ fn every_reason_against_erasing_is_a_sentence() {
             "InUse",
             "it belongs to pool fast; take it out of the pool first, or delete the pool's StoragePool",
         ),
-        (other, "OtherDisk", "the disk that is there is another: it is B"),
+        (other, "OtherDisk", "a different disk is attached: B"),
     ] {
         let mut cluster = Cluster::default();
         cluster.settle(&[Disk { signatures: Vec::new(), ..foreign("A") }]);
@@ -224,7 +226,7 @@ fn a_disk_that_fails_is_news_once() {
     let failing = Disk { health, ..disk("A", "/dev/sdb") };
     assert_eq!(
         cluster.settle(std::slice::from_ref(&failing)).0,
-        ["DiskFailing: it says that it fails: its spare blocks run out"]
+        ["DiskFailing: SMART reports a failure: its spare blocks run out"]
     );
     assert_eq!(cluster.settle(&[failing]).0, [""; 0]);
 }

@@ -3,10 +3,13 @@
 use super::*;
 use crate::objects::testing::Memory;
 use crate::paths::Paths;
-use sheaf_api::storage::device::{DeviceState, Wipe};
+use crate::reconcile::Registry;
+use sheaf_api::storage::device::{BlockDevice, BlockDeviceStatus, DeviceState, Wipe};
+use sheaf_host::disks::Programs;
 use sheaf_host::fakes::{FakeBlockNews, FakeLvm};
-use sheaf_host::run::{Command, Output, RunError};
+use sheaf_host::run::{Command, Output, Run, RunError};
 use std::path::Path;
+use std::sync::Mutex;
 
 /// A machine whose disks a test plugs and pulls: device, serial, and what wipefs finds.
 #[derive(Default)]
@@ -63,15 +66,18 @@ async fn a_disk_is_shown_by_identity_erased_on_its_serial_and_missed_when_it_is_
     machine.set(&[("/dev/sda", "A", Some("ext4")), ("/dev/sdb", "B", None)]);
     let news = Arc::new(FakeBlockNews::default());
     let hosts = Hosts {
-        run: machine.clone(),
+        disks: Arc::new(Programs(machine.clone())),
         lvm: Arc::new(FakeLvm::default()),
         news: news.clone(),
         root: "/nonexistent".into(),
     };
-    let look = Arc::new(Notify::new());
+    let scan = Arc::new(Notify::new());
     let objects = cluster.listed.subscribe();
-    let controller = Controller::new(ctx.clone(), publish.disks, hosts, cluster.clone(), objects, look);
-    let task = tokio::spawn(controller.run());
+    let wakes = wakes(&hosts, objects.clone(), scan.clone());
+    let section = publish.sections.disks;
+    let controller = Controller::new(&ctx, publish.disks, section, hosts, cluster.clone(), objects, scan);
+    let handle = Registry::default().register("disks");
+    let task = tokio::spawn(reconcile::run(controller, wakes, handle, ctx.shutdown.clone()));
     let mut listed = cluster.listed.subscribe();
     let state = |listed: &Listed<BlockDevice>, name: &str| {
         let status = listed.objects.get(name)?.status.clone()?;
@@ -106,9 +112,9 @@ async fn a_disk_is_shown_by_identity_erased_on_its_serial_and_missed_when_it_is_
     machine.set(&[("/dev/sda", "B", None)]);
     news.tell();
     listed.wait_for(|l| state(l, "n1.disk-a") == Some((DeviceState::Missing, None))).await.unwrap();
-    assert_eq!(ctx.status.subscribe().borrow().disks.last().unwrap().state, "Missing");
+    assert_eq!(ctx.status.read().disks.last().unwrap().state, "Missing");
     assert!(
-        cluster.told().iter().any(|told| told.starts_with("n1.disk-a DiskMissing: the node does not see it"))
+        cluster.recorded().iter().any(|told| told.starts_with("n1.disk-a DiskMissing: it is not attached"))
     );
     publish.shutdown.send_replace(true);
     task.await.unwrap().unwrap();

@@ -14,7 +14,7 @@ mod store;
 mod tests;
 
 use crate::channels::{Context, PresentImage};
-use crate::status::ImageSection;
+use crate::status::{ImageSection, Section};
 use known::Known;
 use sheaf_config::node::Image;
 use sheaf_host::fetch::Fetch;
@@ -37,18 +37,21 @@ const IDLE: Duration = Duration::from_secs(86400);
 pub async fn run(
     ctx: Context,
     publish: watch::Sender<Vec<PresentImage>>,
+    section: Section<Vec<ImageSection>>,
     source: Arc<dyn Fetch>,
 ) -> anyhow::Result<()> {
-    run_with(ctx, publish, source, FIRST_RETRY).await
+    run_with(ctx, publish, section, source, FIRST_RETRY).await
 }
 
 /// [`run`] with a first wait of `first_retry`, which doubles.
 async fn run_with(
     mut ctx: Context,
     publish: watch::Sender<Vec<PresentImage>>,
+    section: Section<Vec<ImageSection>>,
     source: Arc<dyn Fetch>,
     first_retry: Duration,
 ) -> anyhow::Result<()> {
+    let section = Arc::new(section);
     let store = Arc::new(Store { images: ctx.paths.images(), source, end: ctx.shutdown.clone() });
     let known_path = ctx.paths.lib.join("images.json");
     let mut known = Known::read(&known_path);
@@ -56,7 +59,7 @@ async fn run_with(
     let mut retry = first_retry;
     loop {
         let wanted = config.borrow_and_update().images.clone();
-        let board = Board::new(&ctx, publish.clone(), &wanted, store.unlisted(&wanted));
+        let board = Board::new(section.clone(), publish.clone(), &wanted, store.unlisted(&wanted));
         let mut next = IDLE;
         // One at a time: they share one uplink and one disk.
         for image in &wanted {
@@ -117,7 +120,7 @@ async fn settle(
 /// What is shown of the images, to the operator and to the cluster.
 #[derive(Clone)]
 struct Board {
-    status: crate::status::StatusSender,
+    section: Arc<Section<Vec<ImageSection>>>,
     publish: watch::Sender<Vec<PresentImage>>,
     listed: Arc<Vec<String>>,
     unlisted: Arc<BTreeMap<String, u64>>,
@@ -125,7 +128,7 @@ struct Board {
 
 impl Board {
     fn new(
-        ctx: &Context,
+        section: Arc<Section<Vec<ImageSection>>>,
         publish: watch::Sender<Vec<PresentImage>>,
         wanted: &[Image],
         unlisted: BTreeMap<String, u64>,
@@ -136,19 +139,18 @@ impl Board {
             present.retain(|image| listed.contains(&image.name));
             before != present.len()
         });
-        let board =
-            Self { status: ctx.status.clone(), publish, listed: listed.into(), unlisted: unlisted.into() };
-        board.status.update(|status| {
-            let old = std::mem::take(&mut status.images);
+        let board = Self { section, publish, listed: listed.into(), unlisted: unlisted.into() };
+        board.section.change(|images| {
+            let old = std::mem::take(images);
             let of_name = |name: &String| old.iter().find(|image| image.name == *name).cloned();
             let waiting = |name: &String| ImageSection {
                 name: name.clone(),
                 phase: "waiting".into(),
                 ..ImageSection::default()
             };
-            status.images =
+            *images =
                 board.listed.iter().map(|name| of_name(name).unwrap_or_else(|| waiting(name))).collect();
-            status.images.extend(board.unlisted.iter().map(|(name, bytes)| ImageSection {
+            images.extend(board.unlisted.iter().map(|(name, bytes)| ImageSection {
                 name: name.clone(),
                 phase: "unlisted".into(),
                 bytes: *bytes,
@@ -158,16 +160,16 @@ impl Board {
         board
     }
 
-    fn section(&self, name: &str, change: impl FnOnce(&mut ImageSection)) {
-        self.status.update(|status| {
-            if let Some(image) = status.images.iter_mut().find(|image| image.name == name) {
+    fn change(&self, name: &str, change: impl FnOnce(&mut ImageSection)) {
+        self.section.change(|images| {
+            if let Some(image) = images.iter_mut().find(|image| image.name == name) {
                 change(image);
             }
         });
     }
 
     fn show(&self, name: &str, phase: &str, bytes: u64, total: Option<u64>) {
-        self.section(name, |image| {
+        self.change(name, |image| {
             image.phase = phase.to_owned();
             image.bytes = bytes;
             image.total = total;
@@ -175,7 +177,7 @@ impl Board {
     }
 
     fn present(&self, name: &str, bytes: u64) {
-        self.section(name, |image| {
+        self.change(name, |image| {
             *image =
                 ImageSection { name: name.into(), phase: "present".into(), bytes, ..ImageSection::default() };
         });
@@ -191,7 +193,7 @@ impl Board {
     }
 
     fn failed(&self, name: &str, problem: String) {
-        self.section(name, |image| {
+        self.change(name, |image| {
             image.phase = "failed".into();
             image.problem = Some(problem);
         });

@@ -44,7 +44,13 @@ impl Node {
         let (ctx, publish) = channels::open(Paths::under(&self.root), config);
         let mut status = ctx.status.subscribe();
         let images = ctx.images.clone();
-        let task = tokio::spawn(run_with(ctx, publish.images, self.source.clone(), Duration::from_millis(1)));
+        let task = tokio::spawn(run_with(
+            ctx,
+            publish.images,
+            publish.sections.images,
+            self.source.clone(),
+            Duration::from_millis(1),
+        ));
         let deadline = Duration::from_secs(60); // far beyond what a slow machine needs
         let status = tokio::time::timeout(deadline, status.wait_for(done)).await.unwrap().unwrap().clone();
         publish.shutdown.send_replace(true);

@@ -6,7 +6,7 @@
 //! carries out, and which the reverter reads from a file.
 
 use crate::config::{Content, network_files};
-use crate::vms::filters::is_tap;
+use crate::names::is_tap;
 use serde::{Deserialize, Serialize};
 use sheaf_config::node::{Bridge, Network};
 use sheaf_host::nic::Nic as Card;

@@ -3,9 +3,9 @@
 //! Why here: tests have a cluster in memory. Route in: statuses of enactments, the node's links. Route out: requests as
 //! `system:node:<name>`, with the certificate of the moment. Objects are owned by the Node and go with it.
 
-use crate::cluster::{Joined, is_status};
+use crate::api_server::{Joined, Kube};
+use crate::cluster::is_status;
 use crate::listed::Kind;
-use crate::objects::Kube;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};

@@ -26,7 +26,7 @@ mod view;
 
 use crate::channels::{Context, NetworkState};
 use crate::paths::Paths;
-use crate::status::TrialSection;
+use crate::status::{NetworkSection, Section, TrialSection};
 use layers::Layers;
 use merge::{Merged, merge_what_fits};
 use sheaf_config::node::Network;
@@ -69,6 +69,7 @@ fn effective(paths: &Paths, node: &Network, cards: &[Card], usual: Option<&str>)
 pub async fn run(
     mut ctx: Context,
     publish: watch::Sender<NetworkState>,
+    section: Section<NetworkSection>,
     links: Arc<dyn Links>,
 ) -> anyhow::Result<()> {
     let mark = ctx.paths.run_root.join("systemd/timesync/synchronized");
@@ -76,7 +77,7 @@ pub async fn run(
     let mut news = links.watch().inspect_err(|error| tracing::warn!("no news of links: {error}")).ok();
     let mut config = ctx.config.clone();
     loop {
-        look(&ctx, &publish, links.as_ref(), &mark);
+        look(&ctx, &publish, &section, links.as_ref(), &mark);
         let heard = async {
             match &mut news {
                 Some(news) => news.changed().await,
@@ -104,17 +105,20 @@ fn observe(paths: &Paths, node: &Network, links: &dyn Links) -> std::io::Result<
 }
 
 /// Observes once and publishes what is new.
-fn look(ctx: &Context, publish: &watch::Sender<NetworkState>, links: &dyn Links, mark: &Path) {
+fn look(
+    ctx: &Context,
+    publish: &watch::Sender<NetworkState>,
+    section: &Section<NetworkSection>,
+    links: &dyn Links,
+    mark: &Path,
+) {
     let (merged, links) = match observe(&ctx.paths, &ctx.config.borrow().network, links) {
         Ok(seen) => seen,
         Err(error) => return tracing::warn!("links can not be listed: {error}"),
     };
-    let (state, section) = view::view(&merged, &links, mark.exists());
+    let (state, shown) = view::view(&merged, &links, mark.exists());
     let trial = on_trial(&ctx.paths);
-    ctx.status.update(|status| {
-        let policies = std::mem::take(&mut status.network.policies);
-        status.network = crate::status::NetworkSection { policies, trial, ..section };
-    });
+    section.set(NetworkSection { trial, ..shown });
     publish.send_if_modified(|now| {
         let is_new = *now != state;
         if is_new {
@@ -146,7 +150,7 @@ mod tests {
         let (ctx, publish) = crate::channels::open(Paths::under(Path::new("/nonexistent")), config);
         let links = Arc::new(FakeLinks::default());
         let mut seen = ctx.network.clone();
-        let task = tokio::spawn(run(ctx.clone(), publish.network, links.clone()));
+        let task = tokio::spawn(run(ctx.clone(), publish.network, publish.sections.network, links.clone()));
         let br0 = Link {
             name: "br0".into(),
             state: "up".into(),

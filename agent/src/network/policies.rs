@@ -1,7 +1,7 @@
 //! Does on this node what NodeNetworkPolicies ask, one after another, and reports.
 //!
 //! Why here: the loop; what to do is decided in [`super::decide`], how in [`super::trial`]. Route in: policies by a watch,
-//! this node's turn in their status. Route out: enactments, the node's state, the section `network.policies` of the
+//! this node's turn in their status. Route out: enactments, the node's state, the section `policies` of the
 //! status. A try is written down in the API before anything is touched: whatever becomes of the agent, the next one knows.
 
 use super::decide::{Act, Seen, decide, layer, trial_title};
@@ -12,7 +12,7 @@ use super::trial::{Change, Ended, NotTried, Trials};
 use crate::channels::Context;
 use crate::cluster::identity;
 use crate::listed::{self, Listed};
-use crate::status::PolicySection;
+use crate::status::{PolicySection, Section};
 use sheaf_api::node_network::enactment::EnactmentPhase;
 use sheaf_api::node_network::{
     NodeNetworkEnactmentStatus as Status, NodeNetworkPolicy, NodeNetworkStateStatus,
@@ -28,11 +28,16 @@ const LOOK_AGAIN: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Runs until shutdown.
-pub async fn run<D: Desk>(ctx: Context, desk: D, trials: Trials) -> anyhow::Result<()> {
+pub async fn run<D: Desk>(
+    ctx: Context,
+    section: Section<Vec<PolicySection>>,
+    desk: D,
+    trials: Trials,
+) -> anyhow::Result<()> {
     let listed = watch::Sender::new(Listed::default());
     let follow = listed::follow(ctx.cluster.clone(), &listed, listed::by_name, listed::Scope::Cluster);
     let mut shutdown = ctx.shutdown.clone();
-    let keeper = Keeper::new(ctx, desk, trials);
+    let keeper = Keeper::new(ctx, section, desk, trials);
     tokio::select! {
         () = keeper.run(listed.subscribe()) => Ok(()),
         () = follow => Ok(()),
@@ -42,12 +47,13 @@ pub async fn run<D: Desk>(ctx: Context, desk: D, trials: Trials) -> anyhow::Resu
 
 /// The API server of this node, as its cluster controller knows it.
 pub(super) fn api_server(ctx: &Context) -> Option<ApiServer> {
-    let url = ctx.status.subscribe().borrow().cluster.server.clone()?;
+    let url = ctx.status.read().cluster.server.clone()?;
     Some(ApiServer { url, ca: identity::Store::of(&ctx.paths).ca() })
 }
 
 struct Keeper<D> {
     ctx: Context,
+    section: Section<Vec<PolicySection>>,
     desk: D,
     trials: Trials,
     not_removed: BTreeSet<(String, i64)>,
@@ -58,8 +64,16 @@ struct Keeper<D> {
 }
 
 impl<D: Desk> Keeper<D> {
-    fn new(ctx: Context, desk: D, trials: Trials) -> Self {
-        Self { ctx, desk, trials, not_removed: BTreeSet::new(), shown: None, unsaid: BTreeMap::new() }
+    fn new(ctx: Context, section: Section<Vec<PolicySection>>, desk: D, trials: Trials) -> Self {
+        Self {
+            ctx,
+            section,
+            desk,
+            trials,
+            not_removed: BTreeSet::new(),
+            shown: None,
+            unsaid: BTreeMap::new(),
+        }
     }
 
     async fn run(mut self, mut listed: watch::Receiver<Listed<NodeNetworkPolicy>>) {
@@ -264,7 +278,7 @@ impl<D: Desk> Keeper<D> {
         let network = self.ctx.config.borrow().network.clone();
         let (merged, links) = super::observe(&self.ctx.paths, &network, self.trials.hosts.links.as_ref())?;
         let reach = &self.trials.hosts.reach;
-        let problem = self.ctx.status.subscribe().borrow().network.problem.clone();
+        let problem = self.ctx.status.read().network.problem.clone();
         let gateways = reach.gateways().unwrap_or_default();
         let shown = super::shown::shown(&merged, &links, &gateways, &reach.name_servers(), problem);
         if self.shown.as_ref() != Some(&shown) {
@@ -290,15 +304,15 @@ impl<D: Desk> Keeper<D> {
             Some(section(&layer.name, layer.generation, said.unwrap_or(&Status::default())))
         };
         let rows: Vec<_> = policies.iter().filter_map(row).collect();
-        self.ctx.status.update(|status| status.network.policies = rows);
+        self.section.set(rows);
     }
 
     fn tell_phase(&self, name: &str, said: &Status) {
-        self.ctx.status.update(|status| {
+        self.section.change(|rows| {
             let row = section(name, said.generation.unwrap_or_default(), said);
-            match status.network.policies.iter_mut().find(|row| row.name == name) {
+            match rows.iter_mut().find(|row| row.name == name) {
                 Some(old) => *old = row,
-                None => status.network.policies.push(row),
+                None => rows.push(row),
             }
         });
     }

@@ -5,7 +5,7 @@
 
 use super::merge::{Merged, NODE_TOML};
 use super::view::{addresses, wanted};
-use crate::vms::filters::is_tap;
+use crate::names::is_tap;
 use sheaf_api::node_network::NodeNetworkStateStatus;
 use sheaf_api::node_network::state::LinkState;
 use sheaf_host::links::Link;

@@ -6,8 +6,8 @@
 use super::merge::{Merged, NODE_TOML};
 use super::problems;
 use crate::channels::NetworkState;
+use crate::names::is_tap;
 use crate::status::{LinkSection, NetworkSection};
-use crate::vms::filters::is_tap;
 use sheaf_config::node::{Addressing, Network, Nic};
 use sheaf_host::links::Link;
 use std::net::IpAddr;

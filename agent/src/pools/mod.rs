@@ -14,12 +14,12 @@ pub mod size;
 mod view;
 pub mod wanted;
 
-use crate::channels::Context;
-use crate::cluster::blocking;
-use crate::disks::{Disks, contents};
+use crate::channels::{Context, Disks, Pool};
+use crate::disks::contents;
 use crate::listed::{self, Listed};
-use crate::objects::{Cluster, Kube};
-use crate::status::PoolSection;
+use crate::objects::{Cluster, Objects};
+use crate::reconcile::blocking;
+use crate::status::{PoolSection, Section};
 use k8s_openapi::jiff::Timestamp;
 use plan::{Observed, Plan};
 use sheaf_api::names::{NODE_LABEL, POOL_LABEL, volume_group};
@@ -61,29 +61,17 @@ pub struct Hosts {
     pub look: Arc<Notify>,
 }
 
-/// A pool of this node, for whoever uses it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pool {
-    /// Its name.
-    pub name: String,
-    /// LVM's group of it; volumes are `/dev/<group>/<volume>`.
-    pub group: String,
-    /// Volumes can be made, and those that are there have their devices.
-    pub is_usable: bool,
-    /// Writers are refused until it has space.
-    pub is_full: bool,
-    /// What volumes can hold together, in bytes.
-    pub total: u64,
-    /// What of it is not written, in bytes.
-    pub free: u64,
-}
-
 /// Runs until shutdown.
-pub async fn run(ctx: Context, publish: watch::Sender<Vec<Pool>>, hosts: Hosts) -> anyhow::Result<()> {
+pub async fn run(
+    ctx: Context,
+    publish: watch::Sender<Vec<Pool>>,
+    section: Section<Vec<PoolSection>>,
+    hosts: Hosts,
+) -> anyhow::Result<()> {
     let listed = watch::Sender::new(Listed::default());
-    let (cluster, objects) = (Kube::new(ctx.cluster.clone()), listed.subscribe());
+    let (cluster, objects) = (Objects::new(ctx.cluster.clone()), listed.subscribe());
     tokio::select! {
-        ended = Controller::new(ctx.clone(), publish, hosts, cluster, objects).run() => ended,
+        ended = Controller::new(ctx.clone(), publish, section, hosts, cluster, objects).run() => ended,
         () = listed::follow(ctx.cluster.clone(), &listed, listed::by_name, listed::Scope::ThisNode) => Ok(()),
     }
 }
@@ -92,6 +80,7 @@ pub async fn run(ctx: Context, publish: watch::Sender<Vec<Pool>>, hosts: Hosts) 
 struct Controller<C> {
     ctx: Context,
     publish: watch::Sender<Vec<Pool>>,
+    section: Section<Vec<PoolSection>>,
     hosts: Hosts,
     cluster: C,
     objects: watch::Receiver<Listed<StoragePool>>,
@@ -143,6 +132,7 @@ impl<C: Cluster<StoragePool, StoragePoolStatus>> Controller<C> {
     fn new(
         ctx: Context,
         publish: watch::Sender<Vec<Pool>>,
+        section: Section<Vec<PoolSection>>,
         hosts: Hosts,
         cluster: C,
         objects: watch::Receiver<Listed<StoragePool>>,
@@ -151,6 +141,7 @@ impl<C: Cluster<StoragePool, StoragePoolStatus>> Controller<C> {
         Self {
             ctx,
             publish,
+            section,
             hosts,
             cluster,
             objects,
@@ -175,7 +166,7 @@ impl<C: Cluster<StoragePool, StoragePoolStatus>> Controller<C> {
                 tracing::warn!("volume groups can not be listed: {error:#}");
             }
             is_stale = false;
-            let again = if seen.looked { self.reconcile(&seen).await } else { self.pace.watch };
+            let again = if seen.observed { self.reconcile(&seen).await } else { self.pace.watch };
             tokio::select! {
                 changed = disks.changed() => {
                     if changed.is_err() {
@@ -366,7 +357,7 @@ impl<C: Cluster<StoragePool, StoragePoolStatus>> Controller<C> {
             (known.pool(), known.section(memory.last.as_deref()))
         };
         let (pools, sections): (Vec<Pool>, Vec<PoolSection>) = settled.iter().map(known).unzip();
-        self.ctx.status.update(|status| status.pools = sections);
+        self.section.set(sections);
         self.publish.send_if_modified(|now| {
             let is_new = *now != pools;
             if is_new {
@@ -385,7 +376,7 @@ impl<C: Cluster<StoragePool, StoragePoolStatus>> Controller<C> {
     ) {
         let named: BTreeSet<&String> = listed.objects.values().map(|object| &object.spec.pool).collect();
         for pool in pools.keys().filter(|pool| !named.contains(pool)) {
-            if let Err(error) = self.cluster.make(&object(&self.node, pool)).await {
+            if let Err(error) = self.cluster.create(&object(&self.node, pool)).await {
                 tracing::warn!("{error:#}");
             }
         }
@@ -403,13 +394,13 @@ impl<C: Cluster<StoragePool, StoragePoolStatus>> Controller<C> {
             if status == before {
                 continue;
             }
-            if let Err(error) = self.cluster.report(object, &status).await {
+            if let Err(error) = self.cluster.write_status(object, &status).await {
                 tracing::warn!("{error:#}");
                 continue;
             }
-            for news in view::news(&before, &status) {
-                tracing::info!(pool = object.spec.pool, "{}: {}", news.reason, news.note);
-                if let Err(error) = self.cluster.tell(object, &news).await {
+            for event in view::events(&before, &status) {
+                tracing::info!(pool = object.spec.pool, "{}: {}", event.reason, event.note);
+                if let Err(error) = self.cluster.record(object, &event).await {
                     tracing::warn!("{error:#}");
                 }
             }

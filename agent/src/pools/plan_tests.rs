@@ -3,7 +3,7 @@
 use super::*;
 use crate::pools::apply;
 use sheaf_host::fakes::FakeLvm;
-use sheaf_host::lvm::Lvm;
+use sheaf_host::lvm::{Lvm as _, LvmReport as _};
 
 const GIB: u64 = 1 << 30;
 const GROUP: &str = "sheaf-fast";

@@ -1,12 +1,12 @@
 //! The controller on disks and a cluster in memory.
 
 use super::*;
-use crate::disks::identity::Facts;
-use crate::disks::observe::{Disk, PoolPartition, Seen};
+use crate::channels::{Contents, Disk, Facts, PoolPartition, Seen};
 use crate::objects::testing::Memory;
 use crate::paths::Paths;
 use sheaf_api::storage::pool::PoolPhase;
 use sheaf_host::fakes::FakeLvm;
+use sheaf_host::lvm::LvmReport as _;
 use std::path::Path;
 
 const GIB: u64 = 1 << 30;
@@ -17,7 +17,7 @@ fn disk(id: &str, device: &str) -> Disk {
         facts: Facts { device: device.into(), serial: Some(id.into()), ..Facts::default() },
         device: Default::default(),
         links: Vec::new(),
-        contents: contents::Contents::Empty,
+        contents: Contents::Empty,
         signatures: Vec::new(),
         unreadable: None,
         uses: Vec::new(),
@@ -29,21 +29,21 @@ fn disk(id: &str, device: &str) -> Disk {
 }
 
 fn boot() -> Disk {
-    let partition = PoolPartition { device: "/dev/vda11".into(), contents: contents::Contents::Empty };
-    Disk { contents: contents::Contents::System, pool_partition: Some(partition), ..disk("root", "/dev/vda") }
+    let partition = PoolPartition { device: "/dev/vda11".into(), contents: Contents::Empty };
+    Disk { contents: Contents::System, pool_partition: Some(partition), ..disk("root", "/dev/vda") }
 }
 
 fn disks(disks: Vec<Disk>) -> Disks {
     let settings = disks.iter().map(|disk| (format!("n1.{}", disk.id), Default::default())).collect();
-    Disks { looked: true, settings, synced: true, seen: Arc::new(Seen { disks, ..Seen::default() }) }
+    Disks { observed: true, settings, synced: true, seen: Arc::new(Seen { disks, ..Seen::default() }) }
 }
 
-type Objects = Arc<Memory<StoragePool, StoragePoolStatus>>;
+type InMemory = Arc<Memory<StoragePool, StoragePoolStatus>>;
 
 /// The controller at work.
 struct Bench {
     lvm: Arc<FakeLvm>,
-    cluster: Objects,
+    cluster: InMemory,
     ctx: Context,
     publish: crate::channels::Publish,
 }
@@ -52,17 +52,18 @@ impl Bench {
     fn start(node_toml: &str, first: Disks) -> Self {
         let text = format!("version = 1\nsystem.hostname = \"n1\"\n{node_toml}");
         let config = sheaf_config::load::parse_node_config("n", &text).unwrap();
-        let (ctx, publish) = crate::channels::open(Paths::under(Path::new("/nonexistent")), config);
+        let (ctx, mut publish) = crate::channels::open(Paths::under(Path::new("/nonexistent")), config);
         let lvm = Arc::new(FakeLvm::default());
         for device in ["/dev/vda11", "/dev/sda", "/dev/sdb"] {
             lvm.plug(device, 10 * GIB);
         }
-        let cluster: Objects = Memory::new(|object: &mut StoragePool, status| object.status = Some(status));
+        let cluster: InMemory = Memory::new(|object: &mut StoragePool, status| object.status = Some(status));
         let hosts = Hosts { lvm: lvm.clone(), look: Arc::new(Notify::new()) };
         publish.disks.send_replace(first);
         let objects = cluster.listed.subscribe();
+        let section = std::mem::replace(&mut publish.sections, crate::status::open().1).pools;
         let mut controller =
-            Controller::new(ctx.clone(), publish.pools.clone(), hosts, cluster.clone(), objects);
+            Controller::new(ctx.clone(), publish.pools.clone(), section, hosts, cluster.clone(), objects);
         let moment = Duration::from_millis(20);
         controller.pace = Pace { watch: moment, watch_closely: moment, try_again: 5 * moment };
         tokio::spawn(controller.run());
@@ -91,9 +92,9 @@ async fn a_node_makes_its_default_pool_of_the_boot_disks_partition_and_says_so()
     assert_eq!((pool.group.as_str(), pool.is_usable, pool.is_full), ("sheaf-default", true, false));
     assert!(!bench.lvm.asked().iter().any(|asked| asked.contains("/dev/sda")), "{:?}", bench.lvm.asked());
     assert!(
-        bench.cluster.told().contains(&"default.n1 PoolReady: 9.9 GiB for volumes".to_owned()),
+        bench.cluster.recorded().contains(&"default.n1 PoolReady: 9.9 GiB for volumes".to_owned()),
         "{:?}",
-        bench.cluster.told()
+        bench.cluster.recorded()
     );
 }
 
@@ -112,7 +113,7 @@ async fn a_full_pool_says_so_and_goes_on_when_a_device_is_added() {
     let status = bench.until("fast.n1", |status| status.phase == Some(PoolPhase::Ready)).await;
     assert_eq!(status.data_percent.map(f64::round), Some(50.0));
     assert!(!bench.ctx.pools.borrow()[0].is_full);
-    let told = bench.cluster.told();
+    let told = bench.cluster.recorded();
     for expected in [
         "fast.n1 PoolFull: VMs that write to it are paused until it has space",
         "fast.n1 SpaceAgain: writers go on",

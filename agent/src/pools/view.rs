@@ -3,10 +3,10 @@
 //! Why here: what LVM reports becomes words once. Route in: plan and report of a pool, the failure of its last step.
 //! Route out: StoragePool's status, Events, the status section, [`super::Pool`] for other controllers.
 
-use super::Pool;
 use super::plan::{Observed, Plan};
+use crate::channels::Pool;
 use crate::human;
-use crate::objects::News;
+use crate::reconcile::events::Event;
 use crate::status::{MemberSection, PoolSection};
 use k8s_openapi::jiff::Timestamp;
 use sheaf_api::conditions::{find, set};
@@ -281,46 +281,46 @@ fn device(member: &super::plan::Standing) -> PoolDevice {
 }
 
 /// What a person should hear of the change.
-pub fn news(before: &StoragePoolStatus, after: &StoragePoolStatus) -> Vec<News> {
+pub fn events(before: &StoragePoolStatus, after: &StoragePoolStatus) -> Vec<Event> {
     let changed = |type_: &str| {
         let (was, is) = (find(&before.conditions, type_), find(&after.conditions, type_)?);
         let is_new = was.is_none_or(|was| was.status != is.status || was.reason != is.reason);
         is_new.then(|| (was.is_some(), is.status == "True", is.message.clone().unwrap_or_default()))
     };
-    let mut news = Vec::new();
+    let mut events = Vec::new();
     match changed(READY) {
         Some((_, true, message)) if message.is_empty() => {
-            news.push(News::normal(
+            events.push(Event::normal(
                 "PoolReady",
                 format!("{} for volumes", after.total.as_deref().unwrap_or("space")),
             ));
         }
-        Some((_, true, message)) => news.push(News::warning("PoolDegraded", message)),
-        Some((_, false, message)) => news.push(News::warning("PoolNotReady", message)),
+        Some((_, true, message)) => events.push(Event::warning("PoolDegraded", message)),
+        Some((_, false, message)) => events.push(Event::warning("PoolNotReady", message)),
         None => {}
     }
     if let Some((_, false, message)) = changed(DEVICES_HEALTHY) {
-        news.push(News::warning("PoolDevice", message));
+        events.push(Event::warning("PoolDevice", message));
     }
     if let Some((_, true, message)) = changed(SPACE_LOW) {
-        news.push(News::warning("SpaceLow", message));
+        events.push(Event::warning("SpaceLow", message));
     }
     match changed(FULL) {
         Some((_, true, _)) => {
-            news.push(News::warning("PoolFull", "VMs that write to it are paused until it has space"))
+            events.push(Event::warning("PoolFull", "VMs that write to it are paused until it has space"))
         }
-        Some((true, false, _)) => news.push(News::normal("SpaceAgain", "writers go on")),
+        Some((true, false, _)) => events.push(Event::normal("SpaceAgain", "writers go on")),
         _ => {}
     }
     match changed(EVACUATING) {
-        Some((_, true, message)) => news.push(News::normal("Evacuating", message)),
-        Some((true, false, _)) => news.push(News::normal("Evacuated", "no data moves any more")),
+        Some((_, true, message)) => events.push(Event::normal("Evacuating", message)),
+        Some((true, false, _)) => events.push(Event::normal("Evacuated", "no data moves any more")),
         _ => {}
     }
     if before.total_bytes.is_some_and(|was| after.total_bytes.is_some_and(|is| is > was)) {
         let (was, is) =
             (before.total.as_deref().unwrap_or_default(), after.total.as_deref().unwrap_or_default());
-        news.push(News::normal("PoolGrown", format!("from {was} to {is}")));
+        events.push(Event::normal("PoolGrown", format!("from {was} to {is}")));
     }
-    news
+    events
 }

@@ -5,8 +5,8 @@
 //! `default`. Route in: those, and the disks that were seen. Route out: [`Wanted`] pools; why a device is not taken is a
 //! sentence.
 
-use crate::disks::observe::{Disk, PoolPartition};
-use crate::disks::{Disks, contents::Contents, object_name};
+use crate::channels::{Contents, Disk, Disks, PoolPartition};
+use crate::disks::object_name;
 use sheaf_api::names::DEFAULT_POOL;
 use sheaf_api::storage::device::Role;
 use sheaf_api::storage::pool::StoragePool;
@@ -195,9 +195,7 @@ fn inventory_disk(disk: &Disk) -> inventory::Disk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disks::Settings;
-    use crate::disks::identity::Facts;
-    use crate::disks::observe::Seen;
+    use crate::channels::{Facts, Seen, Settings};
     use sheaf_api::storage::StoragePoolSpec;
 
     fn disk(serial: &str, device: &str, contents: Contents) -> Disk {
@@ -219,7 +217,7 @@ mod tests {
 
     fn seen(disks: Vec<Disk>) -> Disks {
         Disks {
-            looked: true,
+            observed: true,
             settings: disks.iter().map(|disk| (object_name("n1", &disk.id), Settings::default())).collect(),
             seen: Arc::new(Seen { disks, ..Seen::default() }),
             synced: true,
@@ -306,7 +304,7 @@ mod tests {
         assert_eq!(
             pools["fast"].members.iter().map(line).collect::<Vec<_>>(),
             [
-                "n1.disk-a /dev/sda it carries ext4 on /dev/sda; if nobody needs that, set spec.wipe.confirmSerial of its \
+                "n1.disk-a /dev/sda it carries ext4 on /dev/sda; if that may be erased, set spec.wipe.confirmSerial of its \
                  BlockDevice to A",
                 "n1.disk-b /dev/sdb its role is passthrough",
                 "n1.disk-c /dev/sdc it belongs to pool slow"

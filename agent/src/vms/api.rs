@@ -5,7 +5,7 @@
 
 use super::facts::{ClaimFact, Resources};
 use super::guest::Identity;
-use crate::cluster::Joined;
+use crate::api_server::Joined;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{Event, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};

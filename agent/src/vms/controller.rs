@@ -8,14 +8,14 @@ use super::apply::{Effect, Scene, apply};
 use super::console_tail;
 use super::domain_xml::{TAG_POD_UID, TAG_VMI_UID};
 use super::facts::{ClaimFact, Facts, Resources, look_at_files};
-use super::filters::leases::{self, Leases};
+use super::filters::leases;
 use super::filters::{self, Guard, masquerade};
 use super::guest::{Folder, Guest};
 use super::interfaces;
 use super::plan::{Action, FailedStart, Memory, Observed, Stopping, plan};
 use super::record::{self, Record};
-use super::{Hosts, report};
-use crate::channels::{Context, Hypervisor};
+use super::{Hosts, Sections, report};
+use crate::channels::{Context, Hypervisor, Leases};
 use crate::listed::Listed;
 use crate::status::VmSection;
 use anyhow::anyhow;
@@ -59,6 +59,7 @@ pub struct Controller<V, C> {
     cluster: Arc<C>,
     listed: Arc<watch::Sender<Listed<Pod>>>,
     hypervisor: watch::Sender<Hypervisor>,
+    sections: Sections,
     memory: Memory,
     /// Pod UID by UUID of domain: an event names the domain alone, and may come after it is gone.
     owners: BTreeMap<String, String>,
@@ -84,6 +85,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         listed: Arc<watch::Sender<Listed<Pod>>>,
         hypervisor: watch::Sender<Hypervisor>,
         leases: watch::Sender<Leases>,
+        sections: Sections,
     ) -> Self {
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         Self {
@@ -92,6 +94,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             cluster,
             listed,
             hypervisor,
+            sections,
             memory: Memory::default(),
             owners: BTreeMap::new(),
             allocatable: None,
@@ -557,10 +560,8 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             record.ports.iter().map(move |port| super::port_section(record, port, interfaces, filter))
         });
         let ports = ports.collect();
-        self.ctx.status.update(|status| {
-            status.vms = sections;
-            status.vm_ports = ports;
-        });
+        self.sections.vms.set(sections);
+        self.sections.ports.set(ports);
     }
 }
 

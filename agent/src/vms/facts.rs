@@ -4,7 +4,7 @@
 
 use super::admission;
 use super::guest::Format;
-use crate::volumes::Volumes;
+use crate::channels::Volumes;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use sheaf_api::Amount;

@@ -28,11 +28,10 @@ pub mod seed;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use crate::channels::{Context, Hypervisor};
+use crate::channels::{Context, Hypervisor, Leases};
 use crate::listed;
-use crate::status::{PortSection, VmSection};
+use crate::status::{PortSection, Section, VmSection};
 use domain_xml::DomainType;
-use filters::leases::Leases;
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::network::SeenInterface;
 use sheaf_host::libvirt::VmHost;
@@ -78,17 +77,27 @@ impl<V> Hosts<V> {
     }
 }
 
+/// What this controller writes of the status.
+pub struct Sections {
+    /// VMs.
+    pub vms: Section<Vec<VmSection>>,
+    /// Ports of bridges with VMs behind them.
+    pub ports: Section<Vec<PortSection>>,
+}
+
 /// Runs until shutdown.
 pub async fn run<V: VmHost>(
     ctx: Context,
     hypervisor: watch::Sender<Hypervisor>,
     leases: watch::Sender<Leases>,
+    sections: Sections,
     hosts: Hosts<V>,
 ) -> anyhow::Result<()> {
     let cluster = Arc::new(api::Kube::new(ctx.cluster.clone()));
     let listed = Arc::new(watch::Sender::new(listed::Listed::default()));
     let follow = listed::follow(ctx.cluster.clone(), &listed, listed::by_uid, listed::Scope::ThisNode);
-    let control = controller::Controller::new(ctx, hosts, cluster, listed.clone(), hypervisor, leases).run();
+    let control =
+        controller::Controller::new(ctx, hosts, cluster, listed.clone(), hypervisor, leases, sections).run();
     tokio::select! {
         ended = control => ended,
         () = follow => Ok(()),

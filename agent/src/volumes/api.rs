@@ -1,16 +1,16 @@
 //! What the node says to the API server about its volumes.
 //!
-//! Why here: every write names the object's UID, so that it never hits a namesake; tests have a cluster in memory.
-//! Route in: actions of the plan. Route out: requests as `system:node:<name>`, with the certificate of the moment.
+//! Why here: every write names the object's UID, so that it never hits another object of the same name; tests have a
+//! cluster in memory. Route in: actions of the plan. Route out: requests as `system:node:<name>`.
 
-use crate::objects::{self, Kube, unless_gone};
-use anyhow::Context as _;
+use crate::api_server::unless_gone;
+use crate::objects::{self, Objects};
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 use sheaf_api::storage::{LocalVolume, LocalVolumeStatus, local_volume::FINALIZER};
 use std::future::Future;
 
-/// The API server: [`objects::Kube`], or one in memory in tests.
+/// The API server: [`Objects`], or one in memory in tests.
 pub trait Cluster: Send + Sync + 'static {
     /// Puts our finalizer on the object, or takes it off.
     fn hold(&self, volume: &LocalVolume, held: bool) -> impl Future<Output = anyhow::Result<()>> + Send;
@@ -34,17 +34,17 @@ fn finalizers(volume: &LocalVolume, held: bool) -> Value {
     json!({"metadata": {"uid": meta.uid, "resourceVersion": version, "finalizers": all}})
 }
 
-impl Cluster for Kube {
+impl Cluster for Objects {
     async fn hold(&self, volume: &LocalVolume, held: bool) -> anyhow::Result<()> {
-        let name = volume.metadata.name.as_deref().unwrap_or_default();
-        let api: Api<LocalVolume> = Api::all(self.joined()?.client);
-        let patch = Patch::Merge(finalizers(volume, held));
-        unless_gone(api.patch(name, &PatchParams::default(), &patch).await)
-            .with_context(|| format!("LocalVolume {name}: its finalizer can not be changed"))
+        let change = |api: Api<LocalVolume>, name: String| async move {
+            let patch = Patch::Merge(finalizers(volume, held));
+            unless_gone(api.patch(&name, &PatchParams::default(), &patch).await)
+        };
+        self.kube().about("change its finalizer", volume, change).await
     }
 
     async fn report(&self, volume: &LocalVolume, status: &LocalVolumeStatus) -> anyhow::Result<()> {
-        objects::Cluster::report(self, volume, status).await
+        objects::Cluster::write_status(self, volume, status).await
     }
 }
 

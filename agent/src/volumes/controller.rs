@@ -8,9 +8,10 @@ use super::apply::{Failed, Scene, apply};
 use super::fill::policy;
 use super::observed::{self, Group};
 use super::plan::{Action, Failure, Memory, Observed, Plan, Stand, plan, status_of};
-use super::{Hosts, Volumes, view};
-use crate::channels::Context;
+use super::{Hosts, view};
+use crate::channels::{Context, Volumes};
 use crate::listed::Listed;
+use crate::status::{Section, VolumeSection};
 use anyhow::anyhow;
 use k8s_openapi::jiff::Timestamp;
 use sheaf_api::import_policy::ImportPolicy;
@@ -70,6 +71,7 @@ pub struct Controller<C> {
     listed: watch::Receiver<Listed<LocalVolume>>,
     policies: watch::Receiver<Listed<ImportPolicy>>,
     publish: watch::Sender<Volumes>,
+    section: Section<Vec<VolumeSection>>,
     memory: Memory,
     /// LVM's last report.
     groups: BTreeMap<String, Group>,
@@ -93,6 +95,7 @@ impl<C: Cluster> Controller<C> {
         cluster: Arc<C>,
         lists: Lists,
         publish: watch::Sender<Volumes>,
+        section: Section<Vec<VolumeSection>>,
     ) -> Self {
         let (tell, told) = mpsc::unbounded_channel();
         Self {
@@ -102,6 +105,7 @@ impl<C: Cluster> Controller<C> {
             listed: lists.volumes,
             policies: lists.policies,
             publish,
+            section,
             memory: Memory::default(),
             groups: BTreeMap::new(),
             names: BTreeSet::new(),
@@ -170,7 +174,7 @@ impl<C: Cluster> Controller<C> {
         let groups = self.groups.clone();
         let listed = self.listed.borrow_and_update().clone();
         if !listed.synced {
-            view::show(&self.ctx, &listed, &groups, &Plan::default());
+            self.section.set(view::sections(&listed, &groups, &Plan::default()));
             return now + RESYNC;
         }
         let policy = policy::of(&self.policies.borrow_and_update());
@@ -194,7 +198,7 @@ impl<C: Cluster> Controller<C> {
         self.hosts.uploads.tell(&planned.stands);
         self.report(&listed, &planned.stands).await;
         self.publish(&listed, &planned);
-        view::show(&self.ctx, &listed, &groups, &planned);
+        self.section.set(view::sections(&listed, &groups, &planned));
         let waits = |stand: &Stand| matches!(stand, Stand::Unknown | Stand::Waiting(..) | Stand::Leaving(..));
         let soon = if planned.stands.values().any(waits) { RESYNC_WAITING } else { RESYNC };
         planned.wake.unwrap_or(now + soon).clamp(now + 1, now + soon)

@@ -21,12 +21,13 @@ mod tests;
 pub mod upload;
 pub mod view;
 
-use crate::channels::Context;
-use crate::{listed, objects};
+use crate::channels::{Context, Volumes};
+use crate::listed;
+use crate::objects::Objects;
+use crate::status::{Section, VolumeSection};
 use sheaf_host::fetch::Fetch;
 use sheaf_host::lvm::Lvm;
 use sheaf_host::run::Run;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -51,25 +52,14 @@ pub struct Hosts {
     pub uploads: Arc<upload::desk::Uploads>,
 }
 
-/// A volume of this node, for whoever uses it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Usable {
-    /// It may be opened now.
-    pub ready: bool,
-    /// Its device.
-    pub device: PathBuf,
-    /// Its size.
-    pub bytes: u64,
-    /// Why it may not be opened.
-    pub problem: Option<String>,
-}
-
-/// What the channel holds: volumes by name; nothing before the first complete list.
-pub type Volumes = Option<BTreeMap<String, Usable>>;
-
 /// Runs until shutdown.
-pub async fn run(ctx: Context, publish: watch::Sender<Volumes>, hosts: Hosts) -> anyhow::Result<()> {
-    let cluster = Arc::new(objects::Kube::new(ctx.cluster.clone()));
+pub async fn run(
+    ctx: Context,
+    publish: watch::Sender<Volumes>,
+    section: Section<Vec<VolumeSection>>,
+    hosts: Hosts,
+) -> anyhow::Result<()> {
+    let cluster = Arc::new(Objects::new(ctx.cluster.clone()));
     let listed = watch::Sender::new(listed::Listed::default());
     // Volumes are made and filled from servers without it.
     if let Err(error) = upload::desk::open(&ctx.paths.uploads(), listed.subscribe(), hosts.uploads.clone()) {
@@ -77,7 +67,7 @@ pub async fn run(ctx: Context, publish: watch::Sender<Volumes>, hosts: Hosts) ->
     }
     let policies = watch::Sender::new(listed::Listed::default());
     let lists = controller::Lists { volumes: listed.subscribe(), policies: policies.subscribe() };
-    let control = controller::Controller::new(ctx.clone(), hosts, cluster, lists, publish).run();
+    let control = controller::Controller::new(ctx.clone(), hosts, cluster, lists, publish, section).run();
     let follow = listed::follow(ctx.cluster.clone(), &listed, listed::by_name, listed::Scope::ThisNode);
     let follow_policies =
         listed::follow(ctx.cluster.clone(), &policies, listed::by_name, listed::Scope::Cluster);

@@ -12,7 +12,7 @@ use sheaf_api::import_policy::{IMPORT_POLICY, ImportPolicy};
 use sheaf_api::storage::local_volume::{FINALIZER, VolumePhase};
 use sheaf_api::storage::{LocalVolume, LocalVolumeStatus};
 use sheaf_host::fakes::{FakeFetch, FakeLvm, FakeRun};
-use sheaf_host::lvm::ThinSize;
+use sheaf_host::lvm::{LvmReport as _, ThinSize};
 use std::path::Path;
 use std::time::Duration;
 
@@ -157,7 +157,9 @@ impl Node {
             uploads: self.uploads.clone(),
         };
         let lists = Lists { volumes: self.cluster.listed.subscribe(), policies: self.policies.subscribe() };
-        let controller = Controller::new(ctx, hosts, self.cluster.clone(), lists, publish.volumes.clone());
+        let volumes = publish.volumes.clone();
+        let section = publish.sections.volumes;
+        let controller = Controller::new(ctx, hosts, self.cluster.clone(), lists, volumes, section);
         tokio::select! {
             ended = controller.run() => panic!("{ended:?}"),
             done = work => done,

@@ -4,8 +4,8 @@
 
 use super::observed::{GROUP_PREFIX, Group};
 use super::plan::{Plan, Stand};
-use super::{HALF, SNAPSHOT, TAG, Usable};
-use crate::channels::Context;
+use super::{HALF, SNAPSHOT, TAG};
+use crate::channels::Usable;
 use crate::listed::Listed;
 use crate::status::VolumeSection;
 use sheaf_api::Amount;
@@ -49,18 +49,8 @@ fn words(stand: &Stand) -> (String, Option<String>) {
     }
 }
 
-/// Writes the status section.
-pub(super) fn show(
-    ctx: &Context,
-    listed: &Listed<LocalVolume>,
-    groups: &BTreeMap<String, Group>,
-    planned: &Plan,
-) {
-    let sections = sections(listed, groups, planned);
-    ctx.status.update(|status| status.volumes = sections);
-}
-
-fn sections(
+/// The status section.
+pub(super) fn sections(
     listed: &Listed<LocalVolume>,
     groups: &BTreeMap<String, Group>,
     planned: &Plan,

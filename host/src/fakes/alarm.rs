@@ -43,7 +43,7 @@ impl Alarm for FakeAlarm {
         })
     }
 
-    fn call_off<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {
+    fn cancel<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
             self.ask("call off", name)?;
             self.armed.lock().unwrap_or_else(PoisonError::into_inner).remove(name);

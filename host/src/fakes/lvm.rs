@@ -1,6 +1,6 @@
 //! LVM in memory.
 
-use crate::lvm::{Group, Groups, Lvm, LvmError, Member, THIN_POOL, ThinSize, Volume};
+use crate::lvm::{Group, Groups, Lvm, LvmError, LvmReport, Member, THIN_POOL, ThinSize, Volume};
 use crate::run::{Command, RunError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ struct State {
     groups: Vec<Group>,
     orphans: Vec<PathBuf>,
     volumes: BTreeMap<String, Vec<Volume>>,
-    confined: BTreeSet<String>,
+    confined: BTreeMap<String, Vec<PathBuf>>,
     busy: BTreeSet<String>,
     failing: BTreeSet<&'static str>,
     asked: Vec<String>,
@@ -180,7 +180,7 @@ impl State {
 
     /// The group that was confined.
     fn group(&mut self, name: &str) -> Result<&mut Group, LvmError> {
-        let known = self.confined.contains(name);
+        let known = self.confined.contains_key(name);
         let group = self.groups.iter_mut().find(|group| group.name == name && known);
         group.ok_or_else(|| LvmError::Unknown(name.to_owned()))
     }
@@ -253,7 +253,7 @@ fn owned(tags: &[&str]) -> Vec<String> {
     tags.iter().map(|tag| (*tag).to_owned()).collect()
 }
 
-impl Lvm for FakeLvm {
+impl LvmReport for FakeLvm {
     fn groups(&self) -> Result<Groups, LvmError> {
         let state = self.state();
         if state.failing.contains("groups") {
@@ -265,10 +265,39 @@ impl Lvm for FakeLvm {
         Ok(Groups { groups, orphans: state.orphans.clone() })
     }
 
+    fn confined(&self, group: &str) -> Vec<PathBuf> {
+        self.state().confined.get(group).cloned().unwrap_or_default()
+    }
+
+    fn volumes(&self, group: &str) -> Result<Vec<Volume>, LvmError> {
+        match self.confined(group) {
+            none if none.is_empty() => Err(LvmError::Unknown(group.to_owned())),
+            devices => self.volumes_on(group, &devices),
+        }
+    }
+
+    fn volumes_on(&self, group: &str, devices: &[PathBuf]) -> Result<Vec<Volume>, LvmError> {
+        let state = self.state();
+        let is_there = |found: &Group| {
+            let mut members = found.members.iter().filter_map(|member| member.device.as_ref());
+            found.name == group && members.any(|device| devices.contains(device))
+        };
+        if state.failing.contains("volumes") || !state.groups.iter().any(is_there) {
+            return Err(refusal("lvs", group));
+        }
+        let mut volumes = state.volumes.get(group).cloned().unwrap_or_default();
+        for volume in &mut volumes {
+            volume.is_open = state.busy.contains(&volume.name);
+        }
+        Ok(volumes)
+    }
+}
+
+impl Lvm for FakeLvm {
     fn confine(&self, group: &str, devices: &[PathBuf]) {
         match devices {
             [] => drop(self.state().confined.remove(group)),
-            _ => drop(self.state().confined.insert(group.to_owned())),
+            _ => drop(self.state().confined.insert(group.to_owned(), devices.to_vec())),
         }
     }
 
@@ -280,7 +309,7 @@ impl Lvm for FakeLvm {
         device_tags: &[&str],
     ) -> Result<(), LvmError> {
         let mut state = self.begin("create_group", &format!("{group} {}", device.display()))?;
-        state.confined.insert(group.to_owned());
+        state.confined.insert(group.to_owned(), vec![device.to_owned()]);
         let uuid = format!("vg-{}", state.groups.len());
         state.groups.push(Group {
             name: group.into(),
@@ -293,7 +322,10 @@ impl Lvm for FakeLvm {
     }
 
     fn add_member(&self, group: &str, device: &Path, tags: &[&str]) -> Result<(), LvmError> {
-        self.begin("add_member", &format!("{group} {}", device.display()))?.join(group, device, tags)
+        let mut state = self.begin("add_member", &format!("{group} {}", device.display()))?;
+        state.join(group, device, tags)?;
+        state.confined.entry(group.to_owned()).or_default().push(device.to_owned());
+        Ok(())
     }
 
     fn tag_member(&self, group: &str, device: &Path, tags: &[&str]) -> Result<(), LvmError> {
@@ -316,6 +348,7 @@ impl Lvm for FakeLvm {
         let member = found.members.remove(place);
         found.size -= member.size;
         found.free -= member.size;
+        state.confined.entry(group.to_owned()).or_default().retain(|has| has != device);
         Ok(())
     }
 
@@ -427,19 +460,6 @@ impl Lvm for FakeLvm {
         state.group(group)?;
         state.volumes.entry(group.into()).or_default().iter_mut().for_each(|volume| volume.is_active = false);
         Ok(())
-    }
-
-    fn volumes(&self, group: &str) -> Result<Vec<Volume>, LvmError> {
-        let mut state = self.state();
-        if state.failing.contains("volumes") {
-            return Err(refusal("lvs", group));
-        }
-        state.group(group)?;
-        let mut volumes = state.volumes.get(group).cloned().unwrap_or_default();
-        for volume in &mut volumes {
-            volume.is_open = state.busy.contains(&volume.name);
-        }
-        Ok(volumes)
     }
 
     fn create_volume(&self, group: &str, name: &str, bytes: u64, tags: &[&str]) -> Result<(), LvmError> {

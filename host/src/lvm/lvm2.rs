@@ -2,8 +2,9 @@
 //!
 //! Why here: how a command is said stands once. Route in: [`Lvm`]. Route out: the program `lvm`.
 
-use super::{DEADLINE, Groups, Lvm, LvmError, THIN_POOL, ThinSize, Volume, report};
+use super::{DEADLINE, Groups, Lvm, LvmError, LvmReport, THIN_POOL, ThinSize, Volume, report};
 use crate::run::{Command, Output, Run};
+use crate::transient::{TransientUnit, TransientUnits};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,47 +20,67 @@ const CONFIG: &str = "devices { use_devicesfile=0 hints=\"none\" scan_lvs=0 pref
 
 /// The node's LVM.
 pub struct Lvm2 {
+    /// For reports: killing one does no harm.
     run: Arc<dyn Run>,
+    /// For changes: one that has begun comes to its end, whatever becomes of the agent. A change that is killed leaves
+    /// half-written metadata and suspended devices.
+    units: Arc<dyn TransientUnits>,
     devices: Mutex<BTreeMap<String, Vec<PathBuf>>>,
 }
 
 impl Lvm2 {
-    /// One that runs its program through `run`.
-    pub fn new(run: Arc<dyn Run>) -> Self {
-        Self { run, devices: Mutex::default() }
+    /// One that reports through `run` and changes through `units`.
+    pub fn new(run: Arc<dyn Run>, units: Arc<dyn TransientUnits>) -> Self {
+        Self { run, units, devices: Mutex::default() }
     }
 
     /// `lvm NAME` over the devices of `group` and `more`.
     fn command(&self, name: &str, group: &str, more: Option<&Path>) -> Result<Command, LvmError> {
         let known = self.devices();
         let devices = known.get(group).ok_or_else(|| LvmError::Unknown(group.to_owned()))?;
-        let list: Vec<String> = devices
-            .iter()
-            .map(PathBuf::as_path)
-            .chain(more)
-            .map(|device| device.display().to_string())
-            .collect();
-        Ok(command(name).arg("--devices").arg(list.join(",")))
+        Ok(on(command(name), devices.iter().map(PathBuf::as_path).chain(more)))
     }
 
-    fn go(&self, command: &Command) -> Result<Output, LvmError> {
-        Ok(self.run.run(command)?)
+    fn report(&self, command: Command) -> Result<Output, LvmError> {
+        Ok(self.run.run(&command)?)
+    }
+
+    fn apply(&self, command: &Command) -> Result<(), LvmError> {
+        let unit = TransientUnit { name: "sheaf-lvm".into(), ..TransientUnit::default() };
+        self.units.run_in(&unit, command)?;
+        Ok(())
     }
 
     /// Runs `lvm NAME ARGS` over the group's devices.
     fn change<S: AsRef<std::ffi::OsStr>>(&self, name: &str, group: &str, args: &[S]) -> Result<(), LvmError> {
-        self.go(&self.command(name, group, None)?.args(args)).map(drop)
+        self.apply(&self.command(name, group, None)?.args(args))
+    }
+
+    /// `pvmove` in the background: it leaves a process behind that drives the move to its end.
+    fn start_move(&self, group: &str, device: Option<&Path>) -> Result<(), LvmError> {
+        let command =
+            self.command("pvmove", group, None)?.args(["--background", "--interval", "1"]).args(device);
+        let unit =
+            TransientUnit { name: "sheaf-pvmove".into(), leaves_processes: true, ..TransientUnit::default() };
+        self.units.run_in(&unit, &command)?;
+        Ok(())
     }
 
     /// Changes the thin pool or a volume: `GROUP/NAME` comes last.
     fn change_volume(&self, name: &str, group: &str, volume: &str, args: &[String]) -> Result<(), LvmError> {
         let command = self.command(name, group, None)?.args(args).arg(format!("{group}/{volume}"));
-        self.go(&command).map(drop)
+        self.apply(&command)
     }
 
     fn devices(&self) -> MutexGuard<'_, BTreeMap<String, Vec<PathBuf>>> {
         self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// `command` over `devices` and nothing else.
+fn on<'a>(command: Command, devices: impl Iterator<Item = &'a Path>) -> Command {
+    let list: Vec<String> = devices.map(|device| device.display().to_string()).collect();
+    command.arg("--devices").arg(list.join(","))
 }
 
 fn command(name: &str) -> Command {
@@ -82,11 +103,29 @@ fn tag_arguments(option: &str, tags: &[&str]) -> Vec<String> {
     tags.iter().flat_map(|tag| [option.to_owned(), (*tag).to_owned()]).collect()
 }
 
-impl Lvm for Lvm2 {
+impl LvmReport for Lvm2 {
     fn groups(&self) -> Result<Groups, LvmError> {
-        report::groups(&self.go(&report_of(command("pvs"), report::MEMBER_COLUMNS))?.stdout)
+        report::groups(&self.report(report_of(command("pvs"), report::MEMBER_COLUMNS))?.stdout)
     }
 
+    fn confined(&self, group: &str) -> Vec<PathBuf> {
+        self.devices().get(group).cloned().unwrap_or_default()
+    }
+
+    fn volumes(&self, group: &str) -> Result<Vec<Volume>, LvmError> {
+        match self.confined(group) {
+            none if none.is_empty() => Err(LvmError::Unknown(group.to_owned())),
+            devices => self.volumes_on(group, &devices),
+        }
+    }
+
+    fn volumes_on(&self, group: &str, devices: &[PathBuf]) -> Result<Vec<Volume>, LvmError> {
+        let command = on(command("lvs"), devices.iter().map(PathBuf::as_path)).arg("--all");
+        report::volumes(&self.report(report_of(command, report::VOLUME_COLUMNS).arg(group))?.stdout)
+    }
+}
+
+impl Lvm for Lvm2 {
     fn confine(&self, group: &str, devices: &[PathBuf]) {
         match devices {
             [] => drop(self.devices().remove(group)),
@@ -117,20 +156,20 @@ impl Lvm for Lvm2 {
             .args(tag_arguments("--addtag", tags))
             .arg(group)
             .arg(device);
-        self.go(&create)?;
+        self.apply(&create)?;
         self.tag_member(group, device, device_tags)
     }
 
     fn add_member(&self, group: &str, device: &Path, tags: &[&str]) -> Result<(), LvmError> {
         let extend = self.command("vgextend", group, Some(device))?.args(["--dataalignment", "1m"]);
-        self.go(&extend.arg(group).arg(device))?;
+        self.apply(&extend.arg(group).arg(device))?;
         self.devices().entry(group.to_owned()).or_default().push(device.to_owned());
         self.tag_member(group, device, tags)
     }
 
     fn tag_member(&self, group: &str, device: &Path, tags: &[&str]) -> Result<(), LvmError> {
         let change = self.command("pvchange", group, None)?.args(tag_arguments("--addtag", tags)).arg(device);
-        self.go(&change).map(drop)
+        self.apply(&change)
     }
 
     fn remove_member(&self, group: &str, device: &Path) -> Result<(), LvmError> {
@@ -156,11 +195,11 @@ impl Lvm for Lvm2 {
     }
 
     fn evacuate(&self, group: &str, device: &Path) -> Result<(), LvmError> {
-        self.change("pvmove", group, &["--background", "--interval", "1", &device.display().to_string()])
+        self.start_move(group, Some(device))
     }
 
     fn resume_moves(&self, group: &str) -> Result<(), LvmError> {
-        self.change("pvmove", group, &["--background", "--interval", "1"])
+        self.start_move(group, None)
     }
 
     fn abort_moves(&self, group: &str) -> Result<(), LvmError> {
@@ -212,11 +251,6 @@ impl Lvm for Lvm2 {
         self.change("vgchange", group, &["--activate", "n", group])
     }
 
-    fn volumes(&self, group: &str) -> Result<Vec<Volume>, LvmError> {
-        let command = report_of(self.command("lvs", group, None)?.arg("--all"), report::VOLUME_COLUMNS);
-        report::volumes(&self.go(&command.arg(group))?.stdout)
-    }
-
     fn create_volume(&self, group: &str, name: &str, bytes: u64, tags: &[&str]) -> Result<(), LvmError> {
         let create = self
             .command("lvcreate", group, None)?
@@ -224,7 +258,7 @@ impl Lvm for Lvm2 {
             .arg(format!("{bytes}b"))
             .args(tag_arguments("--addtag", tags))
             .args(["--name", name, "--thinpool", THIN_POOL, group]);
-        self.go(&create).map(drop)
+        self.apply(&create)
     }
 
     fn snapshot(&self, group: &str, origin: &str, name: &str, tags: &[&str]) -> Result<(), LvmError> {
@@ -235,7 +269,7 @@ impl Lvm for Lvm2 {
             .args(tag_arguments("--addtag", tags))
             .args(["--name", name])
             .arg(format!("{group}/{origin}"));
-        self.go(&create).map(drop)
+        self.apply(&create)
     }
 
     fn extend_volume(&self, group: &str, name: &str, bytes: u64) -> Result<(), LvmError> {
@@ -261,7 +295,12 @@ impl Lvm for Lvm2 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fakes::FakeRun;
+    use crate::fakes::{FakeRun, FakeTransientUnits};
+
+    fn lvm(run: &Arc<FakeRun>) -> (Lvm2, Arc<FakeTransientUnits>) {
+        let units = Arc::new(FakeTransientUnits::over(run.clone()));
+        (Lvm2::new(run.clone(), units.clone()), units)
+    }
 
     /// What was run, without what every command says.
     fn asked(run: &FakeRun) -> Vec<String> {
@@ -272,7 +311,7 @@ mod tests {
     #[test]
     fn nothing_is_changed_in_a_group_whose_devices_were_not_told() {
         let run = Arc::new(FakeRun::default());
-        let error = Lvm2::new(run.clone()).create_volume("sheaf-fast", "pvc-1", 1, &[]).unwrap_err();
+        let error = lvm(&run).0.create_volume("sheaf-fast", "pvc-1", 1, &[]).unwrap_err();
         assert_eq!(error.to_string(), "volume group sheaf-fast is not in use on this node");
         assert_eq!(asked(&run), [""; 0]);
     }
@@ -280,7 +319,7 @@ mod tests {
     #[test]
     fn every_change_names_the_groups_devices_and_a_joining_one_besides() {
         let run = Arc::new(FakeRun::default());
-        let lvm = Lvm2::new(run.clone());
+        let (lvm, _) = lvm(&run);
         lvm.create_group("sheaf-fast", Path::new("/dev/sdb"), &["sheaf.node=n1"], &["sheaf.device=a"])
             .unwrap();
         lvm.add_member("sheaf-fast", Path::new("/dev/sdc"), &["sheaf.device=c"]).unwrap();
@@ -310,5 +349,19 @@ mod tests {
                 "lvm vgchange --devices /dev/sdc --activate y --ignoreactivationskip sheaf-fast",
             ]
         );
+    }
+
+    #[test]
+    fn what_changes_metadata_runs_outside_the_agents_unit_and_what_reports_does_not() {
+        let run = Arc::new(FakeRun::default().prints("lvm lvs", r#"{"report":[{"lv":[]}]}"#));
+        let (lvm, units) = lvm(&run);
+        lvm.confine("sheaf-fast", &["/dev/sdb".into()]);
+        lvm.volumes("sheaf-fast").unwrap();
+        assert_eq!(units.units(), []);
+        lvm.remove_volume("sheaf-fast", "pvc-1").unwrap();
+        lvm.evacuate("sheaf-fast", Path::new("/dev/sdb")).unwrap();
+        let units: Vec<_> =
+            units.units().into_iter().map(|unit| (unit.name, unit.leaves_processes)).collect();
+        assert_eq!(units, [("sheaf-lvm".to_owned(), false), ("sheaf-pvmove".to_owned(), true)]);
     }
 }

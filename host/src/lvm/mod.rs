@@ -153,10 +153,20 @@ pub struct ThinSize {
     pub chunk: u64,
 }
 
-/// Something that has volume groups.
-pub trait Lvm: Send + Sync {
+/// What LVM says: for whoever only observes. [`Lvm2`], or [`crate::fakes::FakeLvm`] in tests.
+pub trait LvmReport: Send + Sync {
     /// Every group on every disk of the node, foreign ones too.
     fn groups(&self) -> Result<Groups, LvmError>;
+    /// The devices that `group` is confined to; none when it is not in use here.
+    fn confined(&self, group: &str) -> Vec<PathBuf>;
+    /// All volumes of the group that is confined, parts of others included.
+    fn volumes(&self, group: &str) -> Result<Vec<Volume>, LvmError>;
+    /// All volumes of the group `group` on `devices`, whether it is confined or not.
+    fn volumes_on(&self, group: &str, devices: &[PathBuf]) -> Result<Vec<Volume>, LvmError>;
+}
+
+/// What LVM does besides.
+pub trait Lvm: LvmReport {
     /// From now on `group` is the one on these devices, and nothing else is; on none it is in use here no more.
     fn confine(&self, group: &str, devices: &[PathBuf]);
     /// Makes the group `group` of `device`, which must carry no marks but LVM's own; confines it to that device.
@@ -195,8 +205,6 @@ pub trait Lvm: Send + Sync {
     fn activate(&self, group: &str) -> Result<(), LvmError>;
     /// Takes all devices away; fails while one is open.
     fn deactivate(&self, group: &str) -> Result<(), LvmError>;
-    /// All volumes of the group, parts of others included.
-    fn volumes(&self, group: &str) -> Result<Vec<Volume>, LvmError>;
     /// Makes the thin volume `name` of `bytes` (rounded up to whole extents), active.
     fn create_volume(&self, group: &str, name: &str, bytes: u64, tags: &[&str]) -> Result<(), LvmError>;
     /// Makes `name` with the present content of `origin`, active and writable.

@@ -6,7 +6,8 @@
 use super::kubeadm::{self, ControlPlane};
 use super::pki::Pki;
 use crate::cluster::token::Token;
-use crate::cluster::{Hosts, blocking, is_status};
+use crate::cluster::{Hosts, is_status};
+use crate::reconcile::blocking;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use kube::api::Api;

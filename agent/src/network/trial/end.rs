@@ -21,7 +21,7 @@ impl Trials {
         }
         trial.after.confirm(&self.paths)?;
         self.end(&trial, true, "")?;
-        self.hosts.alarm.call_off(&unit(&trial.id)).await.unwrap_or_else(|error| {
+        self.hosts.alarm.cancel(&unit(&trial.id)).await.unwrap_or_else(|error| {
             // It finds nothing on trial.
             tracing::warn!("{error}");
         });
@@ -52,7 +52,7 @@ impl Trials {
         self.end(&trial, false, &told)?;
         tracing::warn!("{}: back: all is as it was", trial.title);
         // Of the alarm itself, too: its service is what runs us then, and stays.
-        if let Err(error) = self.hosts.alarm.call_off(&unit(&trial.id)).await {
+        if let Err(error) = self.hosts.alarm.cancel(&unit(&trial.id)).await {
             tracing::warn!("{error}");
         }
         Ok(Some(trial))

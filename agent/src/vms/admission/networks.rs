@@ -5,7 +5,7 @@
 
 use super::{Check, invalid, reject, wait};
 use crate::vms::facts::Facts;
-use crate::vms::filters::{self, Port};
+use crate::vms::filters::Port;
 use crate::vms::guest::Nic;
 use sha2::{Digest, Sha256};
 use sheaf_api::devices::{Interface, InterfaceModel};
@@ -38,7 +38,7 @@ pub(super) fn nics(placed: &PlacedVmi, facts: &Facts) -> Check<Vec<Nic>> {
             return Err(invalid(format!("interface {name}: another has its macAddress {mac}")));
         }
         let port = Port {
-            tap: filters::tap(&placed.uid, index),
+            tap: crate::names::tap(&placed.uid, index),
             interface: name.clone(),
             bridge: attachment.bridge,
             mac,

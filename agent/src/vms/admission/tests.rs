@@ -2,10 +2,10 @@
 
 use super::networks::derived_mac;
 use super::*;
+use crate::channels::Usable;
 use crate::vms::facts::ClaimFact;
 use crate::vms::guest::{Format, Source};
 use crate::vms::testing::{VMI_UID, facts, pod, pod_of};
-use crate::volumes::Usable;
 use serde_json::{Value, json};
 
 fn why(verdict: Verdict) -> (&'static str, String) {

@@ -105,7 +105,7 @@ impl Node {
     ) -> (Controller<FakeVms, FakeCluster>, channels::Publish) {
         let text = "version = 1\n[system]\nhostname = \"n1\"\n";
         let config = sheaf_config::load::parse_node_config("node.toml", text).unwrap();
-        let (ctx, publish) = channels::open(Paths::under(root), config);
+        let (ctx, mut publish) = channels::open(Paths::under(root), config);
         let bridges = vec!["br0".to_owned(), "br1".to_owned(), "masq0".to_owned()];
         publish.network.send_replace(NetworkState { bridges, ..NetworkState::default() });
         let (run, filter) = (Arc::new(FakeRun::default()), filter.clone());
@@ -118,7 +118,10 @@ impl Node {
         };
         let listed = Arc::new(watch::Sender::new(Listed { synced: true, objects: BTreeMap::new() }));
         let (hypervisor, _) = watch::channel(Hypervisor::default());
-        (Controller::new(ctx, hosts, cluster.clone(), listed, hypervisor, publish.leases.clone()), publish)
+        let sections = std::mem::replace(&mut publish.sections, crate::status::open().1);
+        let sections = Sections { vms: sections.vms, ports: sections.vm_ports };
+        let leases = publish.leases.clone();
+        (Controller::new(ctx, hosts, cluster.clone(), listed, hypervisor, leases, sections), publish)
     }
 
     /// The agent dies and another starts; nothing is told to anybody.

@@ -2,7 +2,7 @@
 //!
 //! Pure. Route in: a [`Segment`] of this machine and the addresses of API servers. Route out: a [`Guard`] for the rules.
 
-use super::is_tap;
+use crate::names::is_tap;
 use sheaf_host::segment::Segment;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};

@@ -6,8 +6,9 @@
 
 use super::Port;
 use super::masquerade::{GATEWAY, PREFIX};
+use crate::channels::Leases;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Addresses of the network: its own, the gateway's, guests', broadcast.
@@ -16,9 +17,6 @@ const SIZE: u32 = 1 << (32 - PREFIX);
 const FIRST: u32 = 2;
 /// Addresses for guests: all between the gateway's and the broadcast address.
 pub const MOST: u32 = SIZE - FIRST - 1;
-
-/// Leases of the node by MAC: what its DHCP server answers.
-pub type Leases = BTreeMap<[u8; 6], Ipv4Addr>;
 
 /// Every address is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -17,7 +17,7 @@ mod syntax;
 
 pub use guard::Guard;
 pub use observed::{PortState, State};
-pub use port::{Port, is_tap, tap};
+pub use port::Port;
 pub use rules::REASONS;
 
 use serde_json::Value;

@@ -339,9 +339,9 @@ fn on_volume() -> Node {
     node.pod(pod)
 }
 
-fn volume(bytes: u64) -> crate::volumes::Usable {
+fn volume(bytes: u64) -> crate::channels::Usable {
     let device = "/dev/sheaf-default/pvc-1".into();
-    crate::volumes::Usable { ready: true, device, bytes, problem: None }
+    crate::channels::Usable { ready: true, device, bytes, problem: None }
 }
 
 #[test]

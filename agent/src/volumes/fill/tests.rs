@@ -3,7 +3,7 @@
 use super::*;
 use sha2::{Digest, Sha256};
 use sheaf_host::fakes::{FakeFetch, FakeLvm, FakeRun};
-use sheaf_host::lvm::{Lvm, ThinSize};
+use sheaf_host::lvm::{Lvm, LvmReport as _, ThinSize};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Mutex;

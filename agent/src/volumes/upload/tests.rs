@@ -8,7 +8,7 @@ use crate::volumes::tests::{Node, condition, is};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use sheaf_api::storage::local_volume::VolumePhase;
-use sheaf_host::lvm::Lvm as _;
+use sheaf_host::lvm::LvmReport as _;
 use sheaf_host::socket::Talk;
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -1,17 +1,26 @@
 //! What controllers tell one another: one watch channel per fact, one writer per channel.
 //!
-//! Why here: a controller knows this page, not its neighbours. Route in: [`Context`] for readers, [`Publish`] for
-//! the writers, both made by [`open`]. Route out: the last value; a slow reader never holds up a writer.
+//! Why here: a controller knows these pages, not its neighbours; whatever travels is defined here. Route in: [`Context`]
+//! for readers, [`Publish`] for the writers, both made by [`open`]. Route out: the last value; a slow reader never holds
+//! up a writer.
 
-use crate::cluster::Joined;
-use crate::disks::Disks;
+mod disks;
+mod health;
+mod node;
+mod storage;
+
+pub use disks::{Contents, Disk, Disks, Facts, PoolPartition, Seen, Settings};
+pub use health::Health;
+pub use node::{Hypervisor, Leases, NetworkState, PresentImage};
+pub use storage::{Pool, Usable, Volumes};
+
+pub use crate::reconcile::Shutdown;
+
+use crate::api_server::Joined;
 use crate::paths::Paths;
-use crate::pools::Pool;
-use crate::status::{Status, StatusSender};
-use crate::vms::filters::leases::Leases;
-use crate::volumes::Volumes;
+use crate::reconcile::Registry;
+use crate::status::{self, Reader, Sections};
 use sheaf_config::node::NodeConfig;
-use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -39,8 +48,12 @@ pub struct Context {
     pub disks: watch::Receiver<Disks>,
     /// Pools of this node. Writer: `pools`.
     pub pools: watch::Receiver<Vec<Pool>>,
-    /// The status page. Each controller writes its own section.
-    pub status: StatusSender,
+    /// Whether this node can do what a node must; the lease is renewed only while it can. Writer: the runtime.
+    pub health: watch::Receiver<Health>,
+    /// The status page, to read. Each controller writes its own section.
+    pub status: Reader,
+    /// Where controllers say how they stand.
+    pub controllers: Registry,
     /// Becomes true when the agent ends.
     pub shutdown: Shutdown,
 }
@@ -66,60 +79,11 @@ pub struct Publish {
     /// For `pools`.
     pub pools: watch::Sender<Vec<Pool>>,
     /// For the runtime.
+    pub health: watch::Sender<Health>,
+    /// For the runtime.
     pub shutdown: watch::Sender<bool>,
-}
-
-/// Whether VMs can run here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hypervisor {
-    /// libvirt answers over D-Bus; the node is Ready only while it does.
-    pub answers: bool,
-    /// `/dev/kvm` can be used.
-    pub kvm: bool,
-    /// Version of libvirt, `11.3.0`.
-    pub version: Option<String>,
-    /// Why it does not answer.
-    pub problem: Option<String>,
-}
-
-/// How this node is reached.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NetworkState {
-    /// The node's own addresses, the one it is reached by first; no link-local ones.
-    pub addresses: Vec<IpAddr>,
-    /// Bridges that exist and are up: those of node.toml and those of policies that were confirmed here. VMs are
-    /// plugged into these, by name.
-    pub bridges: Vec<String>,
-    /// Of those, the ones that keep VLANs apart: only they can give a VM one VLAN, or several, of their uplink.
-    pub vlan_bridges: Vec<String>,
-    /// The clock was set by a time server since boot.
-    pub time_synchronised: bool,
-}
-
-/// An image in `/data/images`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PresentImage {
-    /// File name.
-    pub name: String,
-    /// Size of the file.
-    pub bytes: u64,
-}
-
-/// Tells a controller to return.
-#[derive(Clone)]
-pub struct Shutdown(watch::Receiver<bool>);
-
-impl Shutdown {
-    /// Waits until the agent ends.
-    pub async fn requested(&mut self) {
-        // An error means that the runtime is gone, which is an end as well.
-        let _ = self.0.wait_for(|end| *end).await;
-    }
-
-    /// Whether the agent is ending.
-    pub fn is_requested(&self) -> bool {
-        *self.0.borrow()
-    }
+    /// Sections of the status.
+    pub sections: Sections,
 }
 
 /// Opens all channels, with `config` as the first node config.
@@ -133,13 +97,13 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
     let (volumes_out, volumes) = watch::channel(None);
     let (disks_out, disks) = watch::channel(Disks::default());
     let (pools_out, pools) = watch::channel(Vec::new());
-    let (shutdown_out, shutdown) = watch::channel(false);
-    let status = StatusSender::new(Status::default());
-    let paths = Arc::new(paths);
-    let shutdown = Shutdown(shutdown);
+    let (health_out, health) = watch::channel(Health::default());
+    let (shutdown_out, shutdown) = Shutdown::channel();
+    let (status, sections, controllers) = status::open();
+    let controllers = Registry::new(controllers);
     (
         Context {
-            paths,
+            paths: Arc::new(paths),
             config,
             cluster,
             hypervisor,
@@ -149,7 +113,9 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
             disks,
             pools,
             volumes,
+            health,
             status,
+            controllers,
             shutdown,
         },
         Publish {
@@ -162,7 +128,9 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
             volumes: volumes_out,
             disks: disks_out,
             pools: pools_out,
+            health: health_out,
             shutdown: shutdown_out,
+            sections,
         },
     )
 }

@@ -1,15 +1,15 @@
 //! What the agent says about the node: `/run/sheaf/status.json`.
 //!
 //! Why here: the console page, `sheaf-agent status` and tests read one document. Route in: each controller writes
-//! its own section through [`StatusSender::update`]. Route out: [`keep_written`] puts it into the file on change.
+//! its own section through its [`Section`], which no other has. Route out: the runtime puts it into the file on change.
 
-use crate::channels::Shutdown;
+mod section;
+
+pub use section::{Controllers, Reader, Section, Sections, open};
+
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::Path;
-use std::sync::Arc;
-use tokio::sync::watch;
 
 /// The whole document. No section ever holds a secret.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -19,8 +19,12 @@ pub struct Status {
     pub node: NodeSection,
     /// Writer: the runtime.
     pub boot: BootSection,
+    /// Writer: the controllers' skeleton. By name of the controller.
+    pub controllers: BTreeMap<String, ControllerSection>,
     /// Writer: `network`.
     pub network: NetworkSection,
+    /// Writer: `policies`. NodeNetworkPolicies that concern this node.
+    pub policies: Vec<PolicySection>,
     /// Writer: `cluster`.
     pub cluster: ClusterSection,
     /// Writer: `vms`.
@@ -73,8 +77,6 @@ pub struct NetworkSection {
     pub time_synchronised: bool,
     /// What is wrong, with the remedy.
     pub problem: Option<String>,
-    /// NodeNetworkPolicies that concern this node. Writer: `network`'s policies.
-    pub policies: Vec<PolicySection>,
     /// A change that is on trial.
     pub trial: Option<TrialSection>,
 }
@@ -342,61 +344,45 @@ pub struct MemberSection {
     pub note: Option<String>,
 }
 
-/// Writes sections of the status.
-#[derive(Clone)]
-pub struct StatusSender(Arc<watch::Sender<Status>>);
-
-impl StatusSender {
-    /// A status that starts as `first`.
-    pub fn new(first: Status) -> Self {
-        Self(Arc::new(watch::Sender::new(first)))
-    }
-
-    /// Changes one section; readers wake only when something is different afterwards.
-    pub fn update(&self, change: impl FnOnce(&mut Status)) {
-        self.0.send_if_modified(|status| {
-            let before = status.clone();
-            change(status);
-            *status != before
-        });
-    }
-
-    /// Follows the status.
-    pub fn subscribe(&self) -> watch::Receiver<Status> {
-        self.0.subscribe()
-    }
+/// How a controller stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ControllerSection {
+    /// What it does now.
+    #[serde(flatten)]
+    pub state: ControllerState,
 }
 
-/// Keeps the file `path` equal to the status until shutdown.
-pub async fn keep_written(
-    path: &Path,
-    mut status: watch::Receiver<Status>,
-    mut shutdown: Shutdown,
-) -> anyhow::Result<()> {
-    loop {
-        let json = serde_json::to_vec_pretty(&*status.borrow_and_update())?;
-        sheaf_host::file::write_atomically(path, &json, 0o644)?;
-        tokio::select! {
-            changed = status.changed() => if changed.is_err() { return Ok(()) },
-            () = shutdown.requested() => return Ok(()),
-        }
+/// What a controller does now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state")]
+pub enum ControllerState {
+    /// It can do nothing before this is there.
+    Waiting {
+        /// In words: `the list of disks`.
+        waiting_for: String,
+    },
+    /// It makes a round that takes longer than a second.
+    Working {
+        /// Since when, RFC 3339.
+        since: String,
+    },
+    /// Nothing is left to do until something changes.
+    Idle {
+        /// How long the last round took, in whole seconds.
+        ran_for_seconds: u64,
+    },
+}
+
+impl Default for ControllerState {
+    fn default() -> Self {
+        Self::Idle { ran_for_seconds: 0 }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_update_that_changes_nothing_wakes_nobody() {
-        let sender = StatusSender::new(Status::default());
-        let mut reader = sender.subscribe();
-        reader.borrow_and_update();
-        sender.update(|status| status.cluster.step = String::new());
-        assert!(!reader.has_changed().unwrap());
-        sender.update(|status| status.cluster.step = "fetching cluster-info".into());
-        assert!(reader.has_changed().unwrap());
-    }
 
     #[test]
     fn a_document_of_an_older_agent_is_read() {

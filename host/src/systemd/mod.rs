@@ -1,15 +1,15 @@
-//! systemd: starts and stops units over D-Bus, and tells it when the agent is ready.
+//! systemd: starts and stops units over D-Bus.
 //!
-//! Why here: D-Bus and the notify socket are effects. Route in: unit names. Route out: the job's result, or the
-//! state of a unit; errors name the unit and where to read on.
+//! Why here: D-Bus is an effect. Route in: unit names. Route out: the job's result, or the state of a unit; errors name
+//! the unit and where to read on.
+
+pub(crate) mod manager;
 
 use futures::StreamExt;
+use manager::{ManagerProxy, UnitProxy};
 use std::future::Future;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::pin::Pin;
 use std::time::Duration;
-use zbus::OwnedObjectPath;
 
 /// Longest time a unit may take to start or stop: etcd after a power cut replays its log on a slow disk.
 const JOB_DEADLINE: Duration = Duration::from_secs(180);
@@ -21,7 +21,7 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, UnitError>> + Sen
 #[derive(Debug, thiserror::Error)]
 pub enum UnitError {
     /// systemd could not be asked.
-    #[error("systemd can not be asked to {verb} {unit}")]
+    #[error("cannot ask systemd to {verb} {unit}")]
     Ask {
         /// `start`, `stop`, …
         verb: &'static str,
@@ -58,27 +58,6 @@ pub trait Units: Send + Sync {
 #[derive(Clone, Debug)]
 pub struct Systemd {
     bus: zbus::Connection,
-}
-
-#[zbus::proxy(
-    interface = "org.freedesktop.systemd1.Manager",
-    default_service = "org.freedesktop.systemd1",
-    default_path = "/org/freedesktop/systemd1"
-)]
-trait Manager {
-    fn subscribe(&self) -> zbus::Result<()>;
-    fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
-    fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
-    fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
-    fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
-    #[zbus(signal)]
-    fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
-}
-
-#[zbus::proxy(interface = "org.freedesktop.systemd1.Unit", default_service = "org.freedesktop.systemd1")]
-trait Unit {
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn active_state(&self) -> zbus::Result<String>;
 }
 
 impl Systemd {
@@ -144,7 +123,7 @@ impl Units for Systemd {
     }
 }
 
-/// A connection subscribes once to systemd's signals; being told so is no failure.
+/// A connection subscribes once to systemd's signals; a second time is no failure.
 fn subscribed(answer: zbus::Result<()>) -> zbus::Result<()> {
     match answer {
         Err(zbus::Error::MethodError(name, ..))
@@ -154,15 +133,4 @@ fn subscribed(answer: zbus::Result<()>) -> zbus::Result<()> {
         }
         other => other,
     }
-}
-
-/// Tells the service manager `message` (`READY=1`, `STATUS=…`, `STOPPING=1`); does nothing without one.
-pub fn notify(message: &str) -> std::io::Result<()> {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
-    let bytes = path.as_encoded_bytes();
-    let address = match bytes.strip_prefix(b"@") {
-        Some(name) => SocketAddr::from_abstract_name(name)?,
-        None => SocketAddr::from_pathname(&path)?,
-    };
-    UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address).map(drop)
 }

@@ -1,10 +1,9 @@
 //! The disks as `sheaf-agent disks` shows them. Pure.
 //!
-//! Route in: what was seen, what the cluster wants. Route out: the section `disks` of the status.
+//! Route in: what was observed, what the cluster wants. Route out: the section `disks` of the status.
 
-use super::contents::Contents;
 use super::plan::{object_name, used_by};
-use super::{Disks, Settings};
+use crate::channels::{Contents, Disks, Settings};
 use crate::listed::Listed;
 use crate::status::DiskSection;
 use sheaf_api::conditions::find;
@@ -19,7 +18,7 @@ pub(super) fn section(node: &str, disks: &Disks, listed: &Listed<BlockDevice>) -
         let settings = disks.settings.get(&name).cloned().unwrap_or_default();
         let mut notes = Vec::new();
         match (&disk.facts.serial, disk.duplicate_serial) {
-            (None, _) => notes.push("tells no serial number".to_owned()),
+            (None, _) => notes.push("reports no serial number".to_owned()),
             (_, true) => notes.push("another disk has its serial".to_owned()),
             _ => {}
         }
@@ -52,7 +51,7 @@ pub(super) fn section(node: &str, disks: &Disks, listed: &Listed<BlockDevice>) -
         });
     }
     for (name, object) in &listed.objects {
-        if sections.iter().any(|section| section.name == *name) || !disks.looked {
+        if sections.iter().any(|section| section.name == *name) || !disks.observed {
             continue;
         }
         let status = object.status.clone().unwrap_or_default();

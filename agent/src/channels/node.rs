@@ -1,0 +1,43 @@
+//! The node as a whole: its hypervisor, how it is reached, its images.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Whether VMs can run here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hypervisor {
+    /// libvirt answers over D-Bus; the node is Ready only while it does.
+    pub answers: bool,
+    /// `/dev/kvm` can be used.
+    pub kvm: bool,
+    /// Version of libvirt, `11.3.0`.
+    pub version: Option<String>,
+    /// Why it does not answer.
+    pub problem: Option<String>,
+}
+
+/// How this node is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkState {
+    /// The node's own addresses, the one it is reached by first; no link-local ones.
+    pub addresses: Vec<IpAddr>,
+    /// Bridges that exist and are up: those of node.toml and those of policies that were confirmed here. VMs are
+    /// plugged into these, by name.
+    pub bridges: Vec<String>,
+    /// Of those, the ones that keep VLANs apart: only they can give a VM one VLAN, or several, of their uplink.
+    pub vlan_bridges: Vec<String>,
+    /// The clock was set by a time server since boot.
+    pub time_synchronised: bool,
+}
+
+/// Leases of the private network by MAC: what its DHCP server answers.
+pub type Leases = BTreeMap<[u8; 6], Ipv4Addr>;
+
+/// An image in `/data/images`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresentImage {
+    /// File name.
+    pub name: String,
+    /// Size of the file.
+    pub bytes: u64,
+}
