@@ -116,7 +116,7 @@ fn a_disk_gets_an_object_and_keeps_it_with_its_settings_when_it_is_pulled_and_co
     assert_eq!(cluster.settle(&[]).0, [""; 0], "said once");
 
     let (told, _) = cluster.settle(&[disk("A", "/dev/sdq")]);
-    assert_eq!(told, ["DiskBack: the node sees it again, as /dev/sdq"]);
+    assert_eq!(told, ["DiskBack: it is attached again, as /dev/sdq"]);
     assert_eq!(cluster.0["n1.disk-a"].spec.pool.as_deref(), Some("fast"));
 }
 
