@@ -12,6 +12,7 @@ use anyhow::Context;
 use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
 
 pub mod csr;
+pub mod import_policy;
 pub mod install;
 pub mod lease;
 pub mod networks;
@@ -76,6 +77,7 @@ async fn lead(client: &Client) {
         vmi::run(client.clone()),
         placeholder::end::run(client.clone()),
         csr::run(client.clone()),
+        import_policy::run(client.clone()),
         volumes::run(client.clone()),
         node_network::run(client.clone()),
     );

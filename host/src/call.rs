@@ -1,7 +1,7 @@
 //! Calls a server once, over http or https, with a small answer: webhooks, an API server, a config.
 //!
-//! Why apart from [`crate::fetch`]: what is sent and what comes back fits into memory, and status, headers and whom
-//! to believe are the caller's. Route in: [`Request`]. Route out: [`Reply`], whatever its status.
+//! Why apart from [`crate::fetch`]: what is sent and what comes back fits into memory, and status, headers and the TLS
+//! trust policy are the caller's. Route in: [`Request`]. Route out: [`Reply`], whatever its status.
 
 use crate::trust::{Trust, TrustError};
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// What is sent with it.
     pub body: Vec<u8>,
-    /// Whom to believe.
+    /// TLS trust policy.
     pub trust: Trust,
     /// Until the whole answer is here.
     pub deadline: Duration,
@@ -46,8 +46,8 @@ pub struct Reply {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// No connection, no answer, or no belief in the server.
-    #[error("{url} can not be reached")]
+    /// No connection, no answer, or a certificate that is not trusted.
+    #[error("{url} cannot be reached")]
     Reach {
         /// What was called.
         url: String,
@@ -55,7 +55,7 @@ pub enum CallError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The request itself is wrong.
-    #[error("{url} can not be called")]
+    #[error("the request to {url} is not valid")]
     Request {
         /// What was to be called.
         url: String,

@@ -7,6 +7,8 @@
 //! Route in: a [`Source`] and how much of it is here already. Route out: a reader of the rest; errors name the URL without
 //! what may be a password in it.
 
+#[cfg(test)]
+mod fuzz;
 pub mod policy;
 mod proxy;
 #[cfg(test)]

@@ -26,13 +26,13 @@ pub trait Reach: Send + Sync {
     /// The default gateway of each family that counts now: that of the lowest metric.
     fn gateways(&self) -> io::Result<Vec<Gateway>>;
     /// Whether an echo of `packet` bytes in all, not to be cut in pieces, comes back from `gateway`.
-    fn echoes(&self, gateway: &Gateway, packet: usize, patience: Duration) -> bool;
+    fn echoes(&self, gateway: &Gateway, packet: usize, timeout: Duration) -> bool;
     /// Whether `gateway` accepts or refuses a connection: either is an answer.
-    fn knocks(&self, gateway: &Gateway, patience: Duration) -> bool;
+    fn knocks(&self, gateway: &Gateway, timeout: Duration) -> bool;
     /// The name servers in use.
     fn name_servers(&self) -> Vec<IpAddr>;
     /// Whether `server` answers a question, whatever it answers.
-    fn answers(&self, server: IpAddr, patience: Duration) -> bool;
+    fn answers(&self, server: IpAddr, timeout: Duration) -> bool;
 }
 
 /// This machine.
@@ -57,13 +57,13 @@ impl Reach for System {
         routes::gateways(&self.root)
     }
 
-    fn echoes(&self, gateway: &Gateway, packet: usize, patience: Duration) -> bool {
+    fn echoes(&self, gateway: &Gateway, packet: usize, timeout: Duration) -> bool {
         // No socket, no route, too large for the link: no echo, whatever the reason.
-        echo::echoes(gateway.address, &gateway.link, packet, patience).unwrap_or(false)
+        echo::echoes(gateway.address, &gateway.link, packet, timeout).unwrap_or(false)
     }
 
-    fn knocks(&self, gateway: &Gateway, patience: Duration) -> bool {
-        match TcpStream::connect_timeout(&at(gateway.address, &gateway.link, DISCARD), patience) {
+    fn knocks(&self, gateway: &Gateway, timeout: Duration) -> bool {
+        match TcpStream::connect_timeout(&at(gateway.address, &gateway.link, DISCARD), timeout) {
             Ok(_) => true,
             Err(error) => error.kind() == io::ErrorKind::ConnectionRefused,
         }
@@ -75,8 +75,8 @@ impl Reach for System {
         servers(&text.unwrap_or_default())
     }
 
-    fn answers(&self, server: IpAddr, patience: Duration) -> bool {
-        asks(SocketAddr::new(server, DNS), patience).unwrap_or(false)
+    fn answers(&self, server: IpAddr, timeout: Duration) -> bool {
+        asks(SocketAddr::new(server, DNS), timeout).unwrap_or(false)
     }
 }
 
@@ -103,10 +103,10 @@ fn servers(text: &str) -> Vec<IpAddr> {
 }
 
 /// Asks for the name servers of the root; any answer to that very question counts.
-fn asks(server: SocketAddr, patience: Duration) -> io::Result<bool> {
+fn asks(server: SocketAddr, timeout: Duration) -> io::Result<bool> {
     let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any)?;
-    socket.set_read_timeout(Some(patience))?;
+    socket.set_read_timeout(Some(timeout))?;
     socket.connect(server)?;
     // The port of the socket is as hard to guess as a number drawn would be.
     let number = socket.local_addr()?.port().to_be_bytes();

@@ -32,9 +32,9 @@ pub enum Trust {
     Public,
     /// These authorities, in PEM, and no others.
     Authorities(String),
-    /// The server whose own certificate has this SHA-256, whoever signed it and whatever its dates say.
+    /// The server whose own certificate has this SHA-256, whatever its issuer and dates.
     Certificate(Fingerprint),
-    /// Anyone: what comes is verified by other means.
+    /// Any server: what it sends is verified by other means.
     Anyone,
 }
 
@@ -46,20 +46,15 @@ impl Fingerprint {
     /// Reads 64 hex digits, with or without colons between the bytes.
     pub fn parse(text: &str) -> Option<Self> {
         let digits: String = text.chars().filter(|c| *c != ':').collect();
-        if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return None;
-        }
         let mut bytes = [0; 32];
-        for (byte, place) in bytes.iter_mut().zip((0..64).step_by(2)) {
-            *byte = u8::from_str_radix(&digits[place..place + 2], 16).ok()?;
-        }
+        hex::decode_to_slice(digits, &mut bytes).ok()?;
         Some(Self(bytes))
     }
 }
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(self.0))
     }
 }
 
@@ -122,7 +117,7 @@ fn certificates(pem: &str) -> Result<Vec<Certificate<'static>>, TrustError> {
     if certificates.is_empty() { Err(TrustError) } else { Ok(certificates) }
 }
 
-/// TLS over what ureq connected, with one certificate believed.
+/// TLS over what ureq connected, with one certificate trusted.
 #[derive(Debug)]
 struct PinnedTls(Fingerprint);
 
@@ -196,7 +191,7 @@ impl Transport for Tls {
     }
 }
 
-/// Believes one certificate, and only from a server that has its key.
+/// Accepts one certificate, and only from a server that has its key.
 #[derive(Debug)]
 struct OnlyThis {
     fingerprint: Fingerprint,
@@ -271,8 +266,14 @@ mod tests {
     }
 
     #[test]
-    fn authorities_that_are_none_are_refused() {
-        let builder = ureq::Agent::config_builder();
-        assert!(Trust::Authorities("nonsense".into()).agent(builder).is_err());
+    fn authorities_that_are_not_certificates_are_refused_and_no_server_is_trusted_instead() {
+        let key = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVATE KEY-----\n";
+        for pem in ["", "nonsense", key] {
+            let trust = Trust::Authorities(pem.into());
+            let error = trust.check().unwrap_err();
+            assert_eq!(error.to_string(), "the certificate authorities are not certificates in PEM", "{pem}");
+            assert!(trust.agent(ureq::Agent::config_builder()).is_err(), "{pem}");
+        }
+        assert!(Trust::Public.check().is_ok());
     }
 }

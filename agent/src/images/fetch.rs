@@ -2,7 +2,7 @@
 //!
 //! Route in: a URL and the part. Route out: the SHA-256 of the complete part, or none when the agent ends.
 
-use super::store::{ImageError, PIECE, Progress, Steps, Store, disk, hex};
+use super::store::{ImageError, PIECE, Progress, Steps, Store, digits, disk};
 use sha2::{Digest, Sha256};
 use sheaf_config::node::Image;
 use sheaf_host::fetch::{FetchError, Rest, Source};
@@ -28,16 +28,16 @@ pub(super) fn receive(
     }
     let rest = match store.source.fetch(&Source::trusted(&image.url), here) {
         // All of it is here, or the part is of another file: its hash decides.
-        Err(FetchError::PastEnd { .. }) if here > 0 => return Ok(Some(hex(hash))),
+        Err(FetchError::PastEnd { .. }) if here > 0 => return Ok(Some(digits(hash))),
         rest => rest?,
     };
     if rest.from != here {
-        // The server can not begin in the middle.
+        // The server cannot begin in the middle.
         file.set_len(0).and_then(|()| file.rewind()).map_err(disk(part, "emptied"))?;
         hash = Sha256::new();
     }
     let is_complete = pour(store, image, rest, &mut file, &mut hash, part, progress)?;
-    Ok(is_complete.then(|| hex(hash)))
+    Ok(is_complete.then(|| digits(hash)))
 }
 
 /// Writes `rest` to `file`; false when the agent ends before.

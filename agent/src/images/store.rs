@@ -31,7 +31,7 @@ pub(super) type Progress<'a> = &'a dyn Fn(&str, u64, Option<u64>);
 pub(super) enum Outcome {
     /// The image is there.
     Present(VerifiedFile),
-    /// The agent ends; the next one goes on.
+    /// The agent ends; the next one resumes.
     Interrupted,
 }
 
@@ -52,13 +52,13 @@ pub(super) enum ImageError {
     )]
     NotFromMedium { path: String, url: String },
     /// The server.
-    #[error("fetching it failed, it goes on where it broke off")]
+    #[error("fetching it failed; the next try resumes where it broke off")]
     Fetch(#[from] FetchError),
     /// The connection broke.
-    #[error("{url}: the connection broke after {bytes} bytes, it goes on from there")]
+    #[error("{url}: the connection broke after {bytes} bytes; the next try resumes there")]
     Broken { url: String, bytes: u64, source: io::Error },
     /// The disk.
-    #[error("{path} can not be {verb}; is the data partition full, read-only or damaged?")]
+    #[error("{path} cannot be {verb}; is the data partition full, read-only or damaged?")]
     Disk { path: String, verb: &'static str, source: io::Error },
 }
 
@@ -66,7 +66,7 @@ impl ImageError {
     /// Whether another try can help while node.toml and the server's file stay as they are.
     pub(super) fn is_passing(&self) -> bool {
         match self {
-            // A link comes up, a server is mended, space is made, the file is put there.
+            // A link comes up, a server is repaired, space is freed, the file is put there.
             Self::Fetch(_) | Self::Broken { .. } | Self::Disk { .. } | Self::NotFromMedium { .. } => true,
             // These bytes are complete and wrong.
             Self::OtherFile { .. } | Self::OtherDownload { .. } => false,
@@ -153,7 +153,7 @@ impl Store {
         if !self.hash(&mut file, &mut hash, &show).map_err(disk(path, "read"))? {
             return Ok(Outcome::Interrupted);
         }
-        let found = hex(hash);
+        let found = digits(hash);
         if found != image.sha256 {
             return Err(other(found));
         }
@@ -209,6 +209,6 @@ impl Steps {
     }
 }
 
-pub(super) fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+pub(super) fn digits(hash: Sha256) -> String {
+    hex::encode(hash.finalize())
 }

@@ -27,7 +27,7 @@ impl Node {
         hash.update(&contents);
         let mut source = FakeFetch { files: [(URL.to_owned(), contents)].into(), ..FakeFetch::default() };
         change(&mut source);
-        Self { root, source: Arc::new(source), sha256: store::hex(hash) }
+        Self { root, source: Arc::new(source), sha256: store::digits(hash) }
     }
 
     fn image(&self) -> PathBuf {
@@ -91,7 +91,7 @@ async fn an_image_is_fetched_verified_and_made_read_only() {
 }
 
 #[tokio::test]
-async fn a_broken_connection_is_taken_up_where_it_broke() {
+async fn a_broken_connection_is_resumed_where_it_broke() {
     let node = Node::new("resume", |source| source.breaks = vec![300_000, 200_000].into());
     node.until_present().await;
     assert_eq!(node.asked(), [0, 300_000, 500_000]);
@@ -99,7 +99,7 @@ async fn a_broken_connection_is_taken_up_where_it_broke() {
 }
 
 #[tokio::test]
-async fn a_server_that_can_not_resume_is_asked_for_all_of_it() {
+async fn a_server_that_cannot_resume_is_asked_for_all_of_it() {
     let node = Node::new("no-ranges", |source| {
         source.breaks = vec![300_000].into();
         source.without_ranges = true;

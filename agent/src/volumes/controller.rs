@@ -123,7 +123,7 @@ impl<C: Cluster> Controller<C> {
     /// Until shutdown.
     pub async fn run(mut self) -> anyhow::Result<()> {
         let mut shutdown = self.ctx.shutdown.clone();
-        let mut offers = self.hosts.uploads.news();
+        let mut offers = self.hosts.uploads.changes();
         let mut ask = Ask::Now;
         loop {
             let wake = self.reconcile(ask).await;
@@ -195,7 +195,7 @@ impl<C: Cluster> Controller<C> {
         for (name, group, action) in &planned.actions {
             self.dispatch(name, group, action, &listed, policy.as_ref().ok());
         }
-        self.hosts.uploads.tell(&planned.stands);
+        self.hosts.uploads.report(&planned.stands);
         self.report(&listed, &planned.stands).await;
         self.publish(&listed, &planned);
         self.section.set(view::sections(&listed, &groups, &planned));

@@ -49,7 +49,7 @@ pub struct Hosts {
     /// Where devices are: `/dev`.
     pub devices: PathBuf,
     /// Who waits to send an image.
-    pub uploads: Arc<upload::desk::Uploads>,
+    pub uploads: Arc<upload::server::Uploads>,
 }
 
 /// Runs until shutdown.
@@ -62,8 +62,8 @@ pub async fn run(
     let cluster = Arc::new(Objects::new(ctx.cluster.clone()));
     let listed = watch::Sender::new(listed::Listed::default());
     // Volumes are made and filled from servers without it.
-    if let Err(error) = upload::desk::open(&ctx.paths.uploads(), listed.subscribe(), hosts.uploads.clone()) {
-        tracing::error!("no uploads: {:#}", anyhow::Error::from(error));
+    if let Err(error) = upload::server::open(&ctx.paths.uploads(), listed.subscribe(), hosts.uploads.clone()) {
+        tracing::error!("uploads cannot be accepted: {:#}", anyhow::Error::from(error));
     }
     let policies = watch::Sender::new(listed::Listed::default());
     let lists = controller::Lists { volumes: listed.subscribe(), policies: policies.subscribe() };

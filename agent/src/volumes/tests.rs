@@ -66,7 +66,7 @@ pub(super) struct Node {
     fetch: Arc<FakeFetch>,
     pub(super) cluster: Arc<FakeCluster>,
     pub(super) image: Vec<u8>,
-    pub(super) uploads: Arc<upload::desk::Uploads>,
+    pub(super) uploads: Arc<upload::server::Uploads>,
     policies: watch::Sender<Listed<ImportPolicy>>,
 }
 
@@ -94,8 +94,7 @@ impl Node {
     }
 
     fn checksum(&self) -> String {
-        let digest: String = Sha256::digest(&self.image).iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("sha256:{digest}")
+        format!("sha256:{}", hex::encode(Sha256::digest(&self.image)))
     }
 
     /// An administrator's ImportPolicy; none without `spec`.

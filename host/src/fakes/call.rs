@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 type Answer = Box<dyn Fn(&Request) -> Option<Result<Reply, CallError>> + Send + Sync>;
 
-/// Answers from a script; what the script does not know can not be reached.
+/// Answers from a script; what the script does not know cannot be reached.
 #[derive(Default)]
 pub struct FakeCall {
     answers: Mutex<Vec<(Answer, Option<usize>)>>,

@@ -87,9 +87,13 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_says_nothing_is_an_error() {
+    fn a_server_that_does_not_answer_is_given_up_at_the_deadline() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = server.local_addr().unwrap().port();
-        assert!(ask("127.0.0.1", port, Duration::from_millis(20)).is_err());
+        let error = ask("127.0.0.1", port, Duration::from_millis(20)).unwrap_err();
+        assert!(matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut), "{error:?}");
+        let mut packet = [0; 64];
+        let (length, _) = server.recv_from(&mut packet).unwrap();
+        assert_eq!((length, packet[0] & 7), (48, 3), "it was not asked as a client asks");
     }
 }

@@ -14,10 +14,10 @@ const ECHO: u8 = 8;
 const ECHO_REPLY: u8 = 0;
 const ECHO_IPV6: u8 = 128;
 const ECHO_REPLY_IPV6: u8 = 129;
-/// Echo requests within the patience: one may get lost, and a gateway may answer few a second.
+/// Echo requests within the timeout: one may get lost, and a gateway may answer few a second.
 const TRIES: u32 = 3;
 
-pub(super) fn echoes(address: IpAddr, link: &str, packet: usize, patience: Duration) -> io::Result<bool> {
+pub(super) fn echoes(address: IpAddr, link: &str, packet: usize, timeout: Duration) -> io::Result<bool> {
     let target = super::at(address, link, 0);
     let (family, protocol, of_ip) = match target {
         SocketAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP, 20),
@@ -38,7 +38,7 @@ pub(super) fn echoes(address: IpAddr, link: &str, packet: usize, patience: Durat
     for number in 1..=TRIES {
         request[6..HEADER].copy_from_slice(&u16::try_from(number).unwrap_or(1).to_be_bytes());
         rustix::net::send(&socket, &request, SendFlags::empty())?;
-        let end = Instant::now() + patience / TRIES;
+        let end = Instant::now() + timeout / TRIES;
         while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
             sockopt::set_socket_timeout(&socket, Timeout::Recv, Some(left))?;
             match rustix::net::recv(&socket, &mut answer[..], RecvFlags::empty()) {
@@ -58,13 +58,13 @@ mod tests {
 
     #[test]
     fn the_loopback_echoes_what_fits_it_and_nothing_larger() {
-        let (here, patience) = ("127.0.0.1".parse().unwrap(), Duration::from_millis(300));
-        match echoes(here, "lo", 1500, patience) {
+        let (here, timeout) = ("127.0.0.1".parse().unwrap(), Duration::from_millis(300));
+        match echoes(here, "lo", 1500, timeout) {
             // This machine's sysctl allows no ping sockets.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             echoed => {
                 assert!(echoed.unwrap());
-                assert!(echoes(here, "lo", 100_000, patience).is_err(), "larger than the link");
+                assert!(echoes(here, "lo", 100_000, timeout).is_err(), "larger than the link");
             }
         }
     }

@@ -62,6 +62,10 @@ pub fn rules() -> Vec<Value> {
             rule("storage.k8s.io", &["csidrivers"], &["get", "create", "patch"]),
             rule("storage.k8s.io", &["csistoragecapacities"], &write),
             rule("", &["nodes", "namespaces"], &read),
+            // Addresses that are the cluster's own: no node fetches images from them.
+            rule("networking.k8s.io", &["servicecidrs"], &read),
+            json!({"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"],
+                   "resourceNames": ["kubernetes"], "verbs": ["get"]}),
             rule("", &["namespaces"], &["create", "patch"]),
             rule("", &["events"], &["create", "patch"]),
             rule("events.k8s.io", &["events"], &["create", "patch"]),

@@ -7,6 +7,8 @@
 //! Route in: an empty half-made volume, URL, checksum. Route out: the volume filled and flushed, or [`FillError`].
 
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod image;
 mod pace;
 pub mod policy;
@@ -21,6 +23,7 @@ use super::{HALF, Hosts, TAG};
 use image::{Format, Peeked, unpack};
 use pour::{Sink, pour};
 use sheaf_api::storage::local_volume::Progress;
+use sheaf_host::confined::Confined;
 use sheaf_host::disk::{Disk, RawDisk};
 use sheaf_host::fetch::Source;
 use sheaf_host::run::Command;
@@ -28,11 +31,18 @@ use source::Download;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// Ends the name of the volume that a qcow2 image is kept in while it is converted.
 pub const SCRATCH: &str = "-image";
 /// What a qcow2 file needs beyond what is in it: its tables, and the slack of files that were made long ago.
 const SLACK: u64 = 64 << 20;
+/// Memory of `qemu-img`, in bytes: its tables of a qcow2 image of terabytes and its buffers take a tenth.
+const CONVERT_MEMORY: u64 = 1 << 30;
+/// Time that `qemu-img` always has.
+const CONVERT_LEAST: Duration = Duration::from_secs(600);
+/// The slowest that it may be besides, in bytes a second of the volume: a disk that does less is broken.
+const CONVERT_RATE: u64 = 4 << 20;
 /// LVM gives space in extents of this size.
 const EXTENT: u64 = 4 << 20;
 
@@ -127,7 +137,15 @@ fn convert(
         let convert = Command::new("qemu-img").args(["convert", "-n", "-f", "qcow2", "-O", "raw"]);
         // Past the page cache; the target reads as zeros already.
         let convert = convert.args(["-T", "none", "-t", "none", "--target-is-zero", "-W"]);
-        hosts.run.run(&convert.arg(&path).arg(target.path())).map_err(FillError::Convert)?;
+        let confined = Confined {
+            unit: format!("sheaf-import-{}", order.name),
+            command: convert.arg(&path).arg(target.path()),
+            reads: vec![path.clone()],
+            writes: vec![target.path().to_owned()],
+            memory: CONVERT_MEMORY,
+            runtime: CONVERT_LEAST + Duration::from_secs(target.size() / CONVERT_RATE),
+        };
+        hosts.run.run(&confined.command()).map_err(FillError::Convert)?;
         Ok(())
     };
     let answer = through();

@@ -1,20 +1,20 @@
 //! Images that a program on the node sends into a volume: `sheaf-agent volumes upload`.
 //!
 //! Why here: not every image lies on a server that a node can fetch from (`sheaf serve` is one). The agent alone writes
-//! volumes; who sends talks to it over a socket: a [`Hello`], an [`Answer::Go`] once the volume is there, the bytes,
-//! [`Answer::Done`] once they are checked, on the disk, and the volume is complete. [`desk`] is where senders come in,
-//! [`receive`](mod@receive) pours, [`send`](mod@send) is the sender. A future HTTP door would lead to the same desk.
+//! volumes; a sender connects to it over a socket: a [`Hello`], an [`Answer::Go`] once the volume is there, the bytes,
+//! [`Answer::Done`] once they are checked, on the disk, and the volume is complete. [`server`] accepts senders,
+//! [`receive`](mod@receive) pours, [`send`](mod@send) is the sender.
 
-pub mod desk;
 pub mod receive;
 pub mod send;
+pub mod server;
 #[cfg(test)]
 mod tests;
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Either side counts as gone when it is silent for so long: a sender that reads from a far machine pauses for seconds.
+/// Timeout of either side between two bytes: a sender that reads from a far machine pauses for seconds.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// What a sender begins with.
@@ -24,12 +24,12 @@ pub struct Hello {
     pub into: String,
     /// How many bytes come, where that is known.
     pub bytes: Option<u64>,
-    /// SHA-256 of them, in hexadecimal digits, where that is known. Without both nobody could tell a whole file from
+    /// SHA-256 of them, in hexadecimal digits, where that is known. Without both a whole file could not be told from
     /// half of one, and nothing is taken.
     pub sha256: Option<String>,
 }
 
-/// What a sender hears.
+/// What a sender is answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Answer {
@@ -39,6 +39,6 @@ pub enum Answer {
     Go,
     /// The volume is complete.
     Done,
-    /// Nothing comes of it; why.
+    /// The upload is refused; why.
     Refused(String),
 }

@@ -1,8 +1,8 @@
 //! Pours what a sender sends into its volume, and tells it how that ended.
 //!
-//! Why here: the same unpacking, checking and pouring as for an image from a server, but a sender can not be asked for
+//! Why here: the same unpacking, checking and pouring as for an image from a server, but a sender cannot be asked for
 //! the rest once it broke off: the volume is begun again, and so is the upload. Route in: a half-made volume, its
-//! [`Offer`](super::desk::Offer). Route out: the volume complete, or why not; the sender knows the same. Blocks.
+//! [`Offer`](super::server::Offer). Route out: the volume complete, or why not; the sender is told the same. Blocks.
 
 use super::{Answer, Hello};
 use crate::volumes::apply::Failed;
@@ -11,38 +11,38 @@ use crate::volumes::{HALF, Hosts};
 use anyhow::Context as _;
 use sheaf_api::storage::local_volume::Progress;
 use sheaf_host::fetch::{Fetch, FetchError, Rest, Source};
-use sheaf_host::socket::Talk;
+use sheaf_host::socket::Connection;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Fills the volume of `order` from whoever waits to.
+/// Fills the volume of `order` from the sender that waits.
 pub fn receive(hosts: &Hosts, order: Order, show: &(dyn Fn(Progress) + Sync)) -> Result<(), Failed> {
-    let offer = hosts.uploads.take(&order.name).context("whoever wanted to send an image is gone")?;
-    let (mut talk, hello) = (offer.talk, offer.hello);
-    let answer = pour(hosts, &mut talk, &hello, order, show);
-    let said = match &answer {
+    let offer = hosts.uploads.take(&order.name).context("the sender of the image is gone")?;
+    let (mut connection, hello) = (offer.connection, offer.hello);
+    let answer = pour(hosts, &mut connection, &hello, order, show);
+    let outcome = match &answer {
         Ok(()) => Answer::Done,
         Err(failed) => Answer::Refused(failed.message.clone()),
     };
-    if let Err(error) = talk.say(&said) {
-        tracing::warn!(into = hello.into, "who sent an image does not hear how it ended: {error}");
+    if let Err(error) = connection.send(&outcome) {
+        tracing::warn!(into = hello.into, "the sender of an image could not be told how it ended: {error}");
     }
     answer
 }
 
 fn pour(
     hosts: &Hosts,
-    talk: &mut Talk,
+    connection: &mut Connection,
     hello: &Hello,
     order: Order,
     show: &(dyn Fn(Progress) + Sync),
 ) -> Result<(), Failed> {
-    let stream = talk.say(&Answer::Go).and_then(|()| talk.twin());
-    let stream = stream.context("whoever wanted to send an image is gone")?;
+    let stream = connection.send(&Answer::Go).and_then(|()| connection.try_clone());
+    let stream = stream.context("the sender of the image is gone")?;
     let sent = Sent { bytes: hello.bytes, stream: Mutex::new(Some(stream)) };
     let hosts = Hosts { fetch: Arc::new(sent), ..hosts.clone() };
     let order = Order { checksum: hello.sha256.clone(), ..order };
     fill(&hosts, &order, show).map_err(|error| failed(error, hello))?;
-    // Only then is it told: after a power cut the volume is either complete or begun again.
+    // Only then is the sender told: after a power cut the volume is either complete or begun again.
     Ok(hosts.lvm.retag(&order.group, &order.name, &[], &[HALF])?)
 }
 
@@ -65,7 +65,7 @@ fn failed(error: FillError, hello: &Hello) -> Failed {
 /// What is sent, as a file that can be read once.
 struct Sent {
     bytes: Option<u64>,
-    stream: Mutex<Option<Talk>>,
+    stream: Mutex<Option<Connection>>,
 }
 
 impl Fetch for Sent {

@@ -175,7 +175,7 @@ fn a_cluster_that_is_not_there_not_meant_or_does_not_know_the_token_is_told_apar
     assert_eq!(
         last_two(&FakeCall::default())[0],
         format!(
-            "FAILED  API server {URL}: {URL}/api/v1/namespaces/kube-public/configmaps/cluster-info can not be reached: \
+            "FAILED  API server {URL}: {URL}/api/v1/namespaces/kube-public/configmaps/cluster-info cannot be reached: \
              connection refused; check server in [cluster], the route and the firewall on the way"
         )
     );

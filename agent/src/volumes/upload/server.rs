@@ -1,33 +1,52 @@
-//! Where senders come in, and wait until their volume is there.
+//! Where senders connect, and wait until their volume is there.
 //!
-//! Route in: the socket, LocalVolumes of this node. Route out: [`Uploads`], from which the plan sees for which volumes
-//! somebody waits and [`super::receive`](mod@super::receive) takes the sender.
+//! Why here: senders come at any time, in any number; how many are served is bounded, so that none can take the agent's
+//! threads and file descriptors. Route in: the socket, LocalVolumes of this node. Route out: [`Uploads`], from which the plan
+//! sees which volumes have a sender waiting, and [`super::receive`](mod@super::receive) takes the sender.
 
 use super::{Answer, Hello, SILENCE};
 use crate::listed::Listed;
 use crate::volumes::plan::Stand;
 use sheaf_api::storage::LocalVolume;
-use sheaf_host::socket::{Door, SocketError, Talk};
+use sheaf_host::socket::{Connection, Listener, SocketError};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
-/// Somebody who waits to send.
+/// Most senders at a time, those that wait and those that have not said yet for which volume: each has a thread or a file
+/// descriptor. One more is told to try again.
+const MOST: usize = 64;
+/// Pause after a connection could not be accepted.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A sender that waits.
 #[derive(Debug)]
 pub struct Offer {
-    pub(super) talk: Talk,
+    pub(super) connection: Connection,
     pub(super) hello: Hello,
-    told: Option<String>,
+    reported: Option<String>,
+    _place: Place,
 }
 
-/// Who waits, by volume.
+/// One of the [`MOST`] places; free again when it is dropped.
+#[derive(Clone, Debug, Default)]
+struct Place(Arc<()>);
+
+impl Place {
+    fn taken(&self) -> usize {
+        Arc::strong_count(&self.0) - 1
+    }
+}
+
+/// Which senders wait, by volume.
 #[derive(Debug, Default)]
 pub struct Uploads(watch::Sender<BTreeMap<String, Offer>>);
 
 impl Uploads {
-    /// Wakes whoever plans when somebody comes.
-    pub fn news(&self) -> watch::Receiver<BTreeMap<String, Offer>> {
+    /// Changes when a sender comes.
+    pub fn changes(&self) -> watch::Receiver<BTreeMap<String, Offer>> {
         self.0.subscribe()
     }
 
@@ -36,7 +55,7 @@ impl Uploads {
         self.0.borrow().iter().map(|(name, offer)| (name.clone(), offer.hello.bytes)).collect()
     }
 
-    /// Hands over who waits for `volume`.
+    /// Hands over the sender that waits for `volume`.
     pub(super) fn take(&self, volume: &str) -> Option<Offer> {
         let mut taken = None;
         self.0.send_if_modified(|offers| {
@@ -46,19 +65,19 @@ impl Uploads {
         taken
     }
 
-    /// Somebody waits; of two the later one, since the earlier may have given up unseen.
+    /// Adds a sender; of two the later one stays, since the earlier may have given up unnoticed.
     fn put(&self, volume: String, offer: Offer) {
         self.0.send_modify(|offers| {
             if let Some(mut earlier) = offers.insert(volume, offer) {
+                let refused = Answer::Refused("another upload into the same volume began".into());
                 // It may be gone.
-                let _ =
-                    earlier.talk.say(&Answer::Refused("another upload into the same volume began".into()));
+                let _ = earlier.connection.send(&refused);
             }
         });
     }
 
-    /// Tells everybody who waits where their volume stands, and ends the wait for those that take nothing any more.
-    pub fn tell(&self, stands: &BTreeMap<String, Stand>) {
+    /// Reports the state of its volume to each sender that waits, and refuses those whose volume takes nothing any more.
+    pub fn report(&self, stands: &BTreeMap<String, Stand>) {
         self.0.send_if_modified(|offers| {
             offers.retain(|name, offer| {
                 let answer = match stands.get(name) {
@@ -69,63 +88,78 @@ impl Uploads {
                     Some(Stand::Waiting(reason, message)) => Answer::Wait(format!("{reason}: {message}")),
                     Some(_) => return true,
                 };
-                let Answer::Wait(words) = &answer else {
+                let Answer::Wait(message) = &answer else {
                     // It may be gone.
-                    let _ = offer.talk.say(&answer);
+                    let _ = offer.connection.send(&answer);
                     return false;
                 };
-                if offer.told.as_ref() == Some(words) {
+                if offer.reported.as_ref() == Some(message) {
                     return true;
                 }
-                offer.told = Some(words.clone());
+                offer.reported = Some(message.clone());
                 // One that is gone waits no more.
-                offer.talk.say(&answer).is_ok()
+                offer.connection.send(&answer).is_ok()
             });
             false
         });
     }
 }
 
-/// Takes in whoever comes to `socket`, on a thread that ends with the process.
+/// Accepts senders at `socket`, on a thread that ends with the process.
 pub fn open(
     socket: &Path,
     listed: watch::Receiver<Listed<LocalVolume>>,
     uploads: Arc<Uploads>,
 ) -> Result<(), SocketError> {
-    let door = Door::open(socket)?;
+    let listener = Listener::open(socket)?;
     std::thread::spawn(move || {
+        let places = Place::default();
         loop {
-            match door.next() {
-                Ok(mut talk) => {
-                    let (listed, uploads) = (listed.clone(), uploads.clone());
-                    // One that says nothing holds up nobody else.
-                    std::thread::spawn(move || {
-                        if let Err(error) = welcome(&mut talk, &listed, &uploads) {
-                            tracing::warn!("an upload did not begin: {error}");
-                        }
-                    });
+            let mut connection = match listener.accept() {
+                Ok(connection) => connection,
+                Err(error) => {
+                    tracing::warn!("an upload could not be accepted: {error}");
+                    // Out of file descriptors, most likely: others end meanwhile.
+                    sheaf_host::wait::until(PAUSE, PAUSE, || None::<()>);
+                    continue;
                 }
-                Err(error) => return tracing::error!("no more uploads until the agent starts anew: {error}"),
+            };
+            if let Err(error) = connection.set_timeout(Some(SILENCE)) {
+                tracing::warn!("an upload did not begin: {error}");
+                continue;
             }
+            if places.taken() >= MOST {
+                let refused = Answer::Refused(format!("{MOST} uploads are under way; try again later"));
+                // The socket's own buffer takes it: this waits for nobody.
+                let _ = connection.send(&refused);
+                continue;
+            }
+            let (place, listed, uploads) = (places.clone(), listed.clone(), uploads.clone());
+            // One that sends nothing keeps no other waiting.
+            std::thread::spawn(move || {
+                if let Err(error) = greet(connection, place, &listed, &uploads) {
+                    tracing::warn!("an upload did not begin: {error}");
+                }
+            });
         }
     });
     Ok(())
 }
 
-fn welcome(
-    talk: &mut Talk,
+fn greet(
+    mut connection: Connection,
+    place: Place,
     listed: &watch::Receiver<Listed<LocalVolume>>,
     uploads: &Uploads,
 ) -> Result<(), SocketError> {
-    talk.patience(Some(SILENCE))?;
-    let hello: Hello = talk.hear()?;
+    let hello: Hello = connection.recv()?;
     let found = volume_of(&hello, &listed.borrow());
     match found {
         Ok(volume) => {
-            uploads.put(volume, Offer { talk: talk.twin()?, hello, told: None });
+            uploads.put(volume, Offer { connection, hello, reported: None, _place: place });
             Ok(())
         }
-        Err(why) => talk.say(&Answer::Refused(why)),
+        Err(why) => connection.send(&Answer::Refused(why)),
     }
 }
 
@@ -135,7 +169,7 @@ fn volume_of(hello: &Hello, listed: &Listed<LocalVolume>) -> Result<String, Stri
         return Err("neither size nor SHA-256 is known: half a file could not be told from all of it".into());
     }
     if !listed.synced {
-        return Err("the node has not read yet which volumes it is to have; try again in a moment".into());
+        return Err("the node has not read its LocalVolumes yet; try again in a moment".into());
     }
     let known =
         listed.objects.iter().find(|(name, object)| **name == hello.into || object.claim() == hello.into);
