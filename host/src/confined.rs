@@ -61,7 +61,8 @@ const PROPERTIES: &[&str] = &[
 impl Confined {
     /// The command that runs it confined.
     pub fn command(&self) -> Command {
-        let mut command = Command::new("systemd-run").args(["--wait", "--pipe", "--collect", "--service-type=exec"]);
+        let mut command =
+            Command::new("systemd-run").args(["--wait", "--pipe", "--collect", "--service-type=exec"]);
         command = command.arg(format!("--unit={}", self.unit));
         for property in PROPERTIES {
             command = command.arg(format!("--property={property}"));

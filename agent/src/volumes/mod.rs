@@ -62,7 +62,8 @@ pub async fn run(
     let cluster = Arc::new(Objects::new(ctx.cluster.clone()));
     let listed = watch::Sender::new(listed::Listed::default());
     // Volumes are made and filled from servers without it.
-    if let Err(error) = upload::server::open(&ctx.paths.uploads(), listed.subscribe(), hosts.uploads.clone()) {
+    if let Err(error) = upload::server::open(&ctx.paths.uploads(), listed.subscribe(), hosts.uploads.clone())
+    {
         tracing::error!("uploads cannot be accepted: {:#}", anyhow::Error::from(error));
     }
     let policies = watch::Sender::new(listed::Listed::default());

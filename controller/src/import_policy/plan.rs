@@ -75,8 +75,9 @@ mod tests {
 
     #[test]
     fn a_node_that_claims_many_addresses_fills_no_object() {
-        let addresses: Vec<_> =
-            (0..5000).map(|n| json!({"type": "InternalIP", "address": format!("10.0.{}.{}", n / 250, n % 250)})).collect();
+        let addresses: Vec<_> = (0..5000)
+            .map(|n| json!({"type": "InternalIP", "address": format!("10.0.{}.{}", n / 250, n % 250)}))
+            .collect();
         let node = json!({"metadata": {"name": "n1"}, "status": {"addresses": addresses}});
         assert_eq!(protected(&[serde_json::from_value(node).unwrap()], &[], None).len(), ADDRESSES);
     }

@@ -9,9 +9,40 @@ use super::{content_range, redacted, url};
 use std::time::{Duration, Instant};
 
 const PARTS: &[&str] = &[
-    "http", "https", "ftp", ":", "//", "/", "\\", "@", "#", "?", "%", "%00", "[", "]", "::1", "127.0.0.1", "0x7f.1",
-    "2130706433", "localhost", "a.example", "user:word", ":80", ":0", ":65536", " ", "\t", "\u{e9}", "..", "-", "bytes ",
-    "0-9/10", "*", "18446744073709551615", "9",
+    "http",
+    "https",
+    "ftp",
+    ":",
+    "//",
+    "/",
+    "\\",
+    "@",
+    "#",
+    "?",
+    "%",
+    "%00",
+    "[",
+    "]",
+    "::1",
+    "127.0.0.1",
+    "0x7f.1",
+    "2130706433",
+    "localhost",
+    "a.example",
+    "user:word",
+    ":80",
+    ":0",
+    ":65536",
+    " ",
+    "\t",
+    "\u{e9}",
+    "..",
+    "-",
+    "bytes ",
+    "0-9/10",
+    "*",
+    "18446744073709551615",
+    "9",
 ];
 
 #[test]
@@ -42,7 +73,10 @@ fn random_urls_and_headers_break_no_promise() {
             assert_eq!(url::parse(&uri.to_string()).as_ref(), Ok(&uri), "{text}");
             let _ = Policy::default().judge_name(host, url::port(&uri));
         }
-        assert!(!redacted(&text).contains(['#']) && !redacted(&format!("{text}?secret")).contains("secret"), "{text}");
+        assert!(
+            !redacted(&text).contains(['#']) && !redacted(&format!("{text}?secret")).contains("secret"),
+            "{text}"
+        );
         if let Some((from, total)) = content_range(&text) {
             assert!(text.contains(&from.to_string()) || from < 10, "{text}: {from} {total:?}");
         }

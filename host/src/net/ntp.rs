@@ -91,7 +91,10 @@ mod tests {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = server.local_addr().unwrap().port();
         let error = ask("127.0.0.1", port, Duration::from_millis(20)).unwrap_err();
-        assert!(matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut), "{error:?}");
+        assert!(
+            matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
+            "{error:?}"
+        );
         let mut packet = [0; 64];
         let (length, _) = server.recv_from(&mut packet).unwrap();
         assert_eq!((length, packet[0] & 7), (48, 3), "it was not asked as a client asks");

@@ -255,7 +255,10 @@ fn a_qcow2_image_is_converted_from_beside_the_volume_and_leaves_nothing() {
         // By a user of its own, with these two devices: it parses what a tenant named.
         assert!(asked.len() == 1 && asked[0].starts_with("systemd-run --wait "), "{asked:?}");
         assert!(asked[0].contains("--unit=sheaf-import-pvc-1 --property=DynamicUser=yes "), "{asked:?}");
-        assert!(asked[0].contains(&format!("DeviceAllow={from} r' '--property=DeviceAllow={to} rw' ")), "{asked:?}");
+        assert!(
+            asked[0].contains(&format!("DeviceAllow={from} r' '--property=DeviceAllow={to} rw' ")),
+            "{asked:?}"
+        );
         let convert = "-- qemu-img convert -n -f qcow2 -O raw -T none -t none --target-is-zero -W";
         assert!(asked[0].ends_with(&format!("{convert} {from} {to}")), "{asked:?}");
         assert_eq!(scene.names(), ["thin", "pvc-1"]);

@@ -50,7 +50,9 @@ pub fn send(socket: &Path, upload: &Upload, mut report: impl FnMut(&str)) -> any
         match connection.recv()? {
             Answer::Wait(what) => report(&format!("waiting: {what}")),
             Answer::Go => break,
-            Answer::Done => bail!("the agent ended the upload before anything was sent: it is of another version"),
+            Answer::Done => {
+                bail!("the agent ended the upload before anything was sent: it is of another version")
+            }
             Answer::Refused(why) => bail!(why),
         }
     }
@@ -72,7 +74,9 @@ pub fn send(socket: &Path, upload: &Upload, mut report: impl FnMut(&str)) -> any
             Ok(Answer::Refused(why)) => bail!(why),
             Err(error) => {
                 ended?;
-                return Err(anyhow::Error::from(error).context("the agent stopped during the upload; send it again"));
+                return Err(
+                    anyhow::Error::from(error).context("the agent stopped during the upload; send it again")
+                );
             }
         }
     }

@@ -187,7 +187,10 @@ fn what_cannot_be_sent_is_refused_before_the_agent_is_asked() {
         let upload = Upload { into, file: file.into(), bytes, sha256 };
         format!("{:#}", send(&socket, &upload, |_| {}).unwrap_err())
     };
-    assert_eq!(error("/nowhere/file", None, None), "/nowhere/file cannot be opened: No such file or directory (os error 2)");
+    assert_eq!(
+        error("/nowhere/file", None, None),
+        "/nowhere/file cannot be opened: No such file or directory (os error 2)"
+    );
     assert_eq!(error("/tmp", None, None), "/tmp is not a file; give an image, or - for standard input");
     assert_eq!(
         error("-", None, None),
