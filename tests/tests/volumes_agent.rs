@@ -99,7 +99,7 @@ async fn a_node_makes_fills_grows_and_removes_its_volumes_and_leaves_those_of_ot
         Ok(why.filter(|(reason, _)| reason == "ChecksumMismatch").map(|(_, message)| message))
     })
     .await?;
-    assert!(message.contains(&digest), "{message}");
+    assert!(message.contains(URL) && !message.contains(&digest), "{message}");
 
     // What LVM has is what the status page shows.
     let shown = ctx.status.subscribe().borrow().volumes.clone();

@@ -14,7 +14,7 @@ use kube::{
 };
 use sheaf_api::import_policy::{IMPORT_POLICY, ImportPolicy, ImportPolicySpec, ImportPolicyStatus};
 
-use crate::object::{RequestError, doing, report};
+use crate::object::{RequestError, chain, doing, write_status};
 
 pub mod plan;
 
@@ -27,7 +27,7 @@ const API_SERVICE: &str = "kubernetes";
 pub async fn run(client: Client) {
     loop {
         if let Err(error) = reconcile(&client).await {
-            tracing::warn!("import policy: {error}");
+            tracing::warn!("import policy: {}", chain(&error));
         }
         tokio::time::sleep(INTERVAL).await; // the next look
     }
@@ -52,5 +52,5 @@ async fn reconcile(client: &Client) -> Result<(), RequestError> {
     let servers = slices.get_opt(API_SERVICE).await.map_err(doing("reading where the API server is"))?;
     let status =
         ImportPolicyStatus { protected: plan::protected(&nodes.items, &services.items, servers.as_ref()) };
-    report(&policies, &policy, policy.status.as_ref(), &status).await
+    write_status(&policies, &policy, policy.status.as_ref(), &status).await
 }
