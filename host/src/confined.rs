@@ -51,6 +51,7 @@ const PROPERTIES: &[&str] = &[
     "SystemCallArchitectures=native",
     "SystemCallFilter=@system-service",
     "SystemCallFilter=~@privileged",
+    "SystemCallErrorNumber=EPERM",
     "MemorySwapMax=0",
     "TasksMax=64",
     "TimeoutStopSec=5",

@@ -83,7 +83,7 @@ pub fn fill(hosts: &Hosts, order: &Order, show: &(dyn Fn(Progress) + Sync)) -> R
     let target = RawDisk::open(&hosts.devices.join(&order.group).join(&order.name))?;
     let source = order.source.clone();
     let mut download =
-        Download::start(hosts.fetch.clone(), source, longest(order.bytes), order.stop.clone(), show)?;
+        Download::start(hosts.fetch.clone(), source, (longest(order.bytes), pace::WINDOW), order.stop.clone(), show)?;
     let hash = download.hash();
     let answer = receive(hosts, order, &mut download, &target);
     if matches!(answer, Ok(()) | Err(FillError::BadImage(_))) {

@@ -7,13 +7,14 @@
 use std::time::Duration;
 
 /// The rate is judged over this much time: a server may pause for minutes and make up for it.
-const WINDOW: Duration = Duration::from_secs(5 * 60);
-/// The least that must come in a window, in bytes: 64 KiB a second.
-const LEAST: u64 = (64 << 10) * WINDOW.as_secs();
+pub(super) const WINDOW: Duration = Duration::from_secs(5 * 60);
+/// The least that must come, in bytes a second.
+const LEAST: u128 = 64 << 10;
 
 /// Time and bytes since the window began.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
+    window: Duration,
     spent: Duration,
     bytes: u64,
 }
@@ -23,15 +24,20 @@ pub(super) struct Pace {
 pub(super) struct TooSlow;
 
 impl Pace {
+    /// One that judges every `window`.
+    pub(super) fn over(window: Duration) -> Self {
+        Self { window, spent: Duration::ZERO, bytes: 0 }
+    }
+
     /// Notes that `bytes` came after `spent` was waited for them.
     pub(super) fn note(&mut self, spent: Duration, bytes: u64) -> Result<(), TooSlow> {
         self.spent = self.spent.saturating_add(spent);
         self.bytes = self.bytes.saturating_add(bytes);
-        if self.spent < WINDOW {
+        if self.spent < self.window {
             return Ok(());
         }
-        let is_enough = self.bytes >= LEAST;
-        *self = Self::default();
+        let is_enough = u128::from(self.bytes) * 1000 >= LEAST * self.window.as_millis();
+        *self = Self::over(self.window);
         if is_enough { Ok(()) } else { Err(TooSlow) }
     }
 }
@@ -45,7 +51,7 @@ mod tests {
         for (rate, step) in
             [(1, 59), (60 << 10, 1), (60 << 10, 50), (65 << 10, 1), (65 << 10, 60), (1 << 30, 1)]
         {
-            let (mut pace, mut gave_up) = (Pace::default(), None);
+            let (mut pace, mut gave_up) = (Pace::over(WINDOW), None);
             for second in (step..=3600).step_by(step) {
                 let noted = pace.note(Duration::from_secs(step as u64), rate * step as u64);
                 gave_up = gave_up.or(noted.err().map(|_| second));
@@ -57,7 +63,7 @@ mod tests {
 
     #[test]
     fn no_time_and_no_count_overflows() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::over(WINDOW);
         for _ in 0..3 {
             assert_eq!(pace.note(Duration::MAX, u64::MAX), Ok(()));
             assert_eq!(pace.note(Duration::MAX, 0), Err(TooSlow));

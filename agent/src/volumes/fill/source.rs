@@ -81,11 +81,11 @@ impl Hash {
 }
 
 impl<'a> Download<'a> {
-    /// Asks the server, and starts to fetch; never more than `longest` bytes.
+    /// Asks the server, and starts to fetch; never more than `longest` bytes, and only while enough comes in each `window`.
     pub(super) fn start(
         fetch: Arc<dyn Fetch>,
         source: Source,
-        longest: u64,
+        (longest, window): (u64, Duration),
         stop: Arc<AtomicBool>,
         show: &'a (dyn Fn(Progress) + Sync),
     ) -> Result<Self, FillError> {
@@ -95,7 +95,7 @@ impl<'a> Download<'a> {
         let hash = Hash { url: redacted(&source.url), state: Arc::default() };
         let (shown, ending, stopping) = (hash.url.clone(), hash.clone(), stop.clone());
         std::thread::spawn(move || {
-            let job = Job { fetch: &*fetch, source: &source, url: &shown, longest, stop: &stopping };
+            let job = Job { fetch: &*fetch, source: &source, url: &shown, longest, window, stop: &stopping };
             if let Err(error) = job.run(rest, &sender, &ending) {
                 // The reader learns of it here, in its place in the stream.
                 let _ = sender.send(Err(error));
@@ -185,6 +185,7 @@ struct Job<'a> {
     /// As it may be shown.
     url: &'a str,
     longest: u64,
+    window: Duration,
     stop: &'a AtomicBool,
 }
 
@@ -196,7 +197,7 @@ impl Job<'_> {
         sender: &SyncSender<Result<Vec<u8>, FillError>>,
         ending: &Hash,
     ) -> Result<(), FillError> {
-        let (mut hash, mut pace) = (Sha256::new(), Pace::default());
+        let (mut hash, mut pace) = (Sha256::new(), Pace::over(self.window));
         let (mut bytes, mut restarts) = (0_u64, 0);
         let total = rest.total;
         let mut pauses = pauses();

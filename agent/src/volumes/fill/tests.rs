@@ -380,3 +380,41 @@ fn a_small_packed_file_that_unpacks_to_more_than_the_volume_is_refused_and_keeps
         assert_eq!(scene.run.asked(), [""; 0]);
     }
 }
+
+/// A server that sends a byte now and then, and breaks off after each.
+struct Trickle;
+
+impl sheaf_host::fetch::Fetch for Trickle {
+    fn fetch(
+        &self,
+        _: &Source,
+        from: u64,
+    ) -> Result<sheaf_host::fetch::Rest, sheaf_host::fetch::FetchError> {
+        let reader = Box::new(Slow.take(1));
+        Ok(sheaf_host::fetch::Rest { from, total: Some(1 << 30), reader })
+    }
+}
+
+struct Slow;
+
+impl Read for Slow {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let time = Duration::from_millis(5);
+        sheaf_host::wait::until(time, time, || None::<()>);
+        buffer[..1].fill(7);
+        Ok(1)
+    }
+}
+
+#[test]
+fn a_server_that_sends_a_byte_now_and_then_loses_its_slot_and_is_tried_again_later() {
+    let source = Source { url: URL.into(), policy: Arc::default() };
+    let window = Duration::from_secs(1);
+    let mut download =
+        Download::start(Arc::new(Trickle), source, (longest(BYTES), window), Arc::default(), &|_| {}).unwrap();
+    let begun = std::time::Instant::now();
+    download.drain().unwrap();
+    let error = download.hash().finish(None).unwrap_err();
+    assert!(matches!(error, FillError::Slow { .. }), "{error:?}");
+    assert!(error.is_passing() && begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+}
