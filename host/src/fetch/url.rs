@@ -34,11 +34,7 @@ pub(super) fn parse(text: &str) -> Result<Uri, &'static str> {
 pub(super) fn join(base: &Uri, reference: &str) -> Result<Uri, &'static str> {
     let scheme = base.scheme_str().unwrap_or("http");
     let authority = base.authority().map_or("", |authority| authority.as_str());
-    let is_absolute = reference.split_once(':').is_some_and(|(scheme, _)| {
-        !scheme.is_empty()
-            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
-    });
-    if is_absolute {
+    if reference.split_once(':').is_some_and(|(scheme, _)| is_scheme(scheme)) {
         return parse(reference);
     }
     if reference.starts_with("//") {
@@ -55,6 +51,10 @@ pub(super) fn join(base: &Uri, reference: &str) -> Result<Uri, &'static str> {
     parse(&format!("{scheme}://{authority}{folder}/{reference}"))
 }
 
+fn is_scheme(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
 /// Whether `uri` is fetched over TLS.
 pub(super) fn is_https(uri: &Uri) -> bool {
     uri.scheme_str() == Some("https")
@@ -67,7 +67,10 @@ pub(super) fn port(uri: &Uri) -> u16 {
 
 /// `url` as it may be shown to everybody: without user name, password, query and fragment.
 pub fn redacted(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) if is_scheme(scheme) => (scheme, rest),
+        _ => ("", url),
+    };
     let (shown, hidden) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
     let (authority, path) = shown.split_at(shown.find('/').unwrap_or(shown.len()));
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
@@ -131,6 +134,7 @@ mod tests {
             ("https://user:secret@images.example:8443/a#secret", "https://images.example:8443/a?..."),
             ("https://user:sec@ret@images.example/a", "https://images.example/a"),
             ("user:secret@images.example", "images.example"),
+            ("user:secret@images.example/?a://b", "images.example/?..."),
             ("https://images.example/a@b", "https://images.example/a@b"),
         ] {
             assert_eq!(redacted(url), shown);
