@@ -82,8 +82,13 @@ pub fn scratch_bytes(volume: u64, total: Option<u64>) -> u64 {
 pub fn fill(hosts: &Hosts, order: &Order, show: &(dyn Fn(Progress) + Sync)) -> Result<(), FillError> {
     let target = RawDisk::open(&hosts.devices.join(&order.group).join(&order.name))?;
     let source = order.source.clone();
-    let mut download =
-        Download::start(hosts.fetch.clone(), source, (longest(order.bytes), pace::WINDOW), order.stop.clone(), show)?;
+    let mut download = Download::start(
+        hosts.fetch.clone(),
+        source,
+        (longest(order.bytes), pace::WINDOW),
+        order.stop.clone(),
+        show,
+    )?;
     let hash = download.hash();
     let answer = receive(hosts, order, &mut download, &target);
     if matches!(answer, Ok(()) | Err(FillError::BadImage(_))) {

@@ -385,11 +385,7 @@ fn a_small_packed_file_that_unpacks_to_more_than_the_volume_is_refused_and_keeps
 struct Trickle;
 
 impl sheaf_host::fetch::Fetch for Trickle {
-    fn fetch(
-        &self,
-        _: &Source,
-        from: u64,
-    ) -> Result<sheaf_host::fetch::Rest, sheaf_host::fetch::FetchError> {
+    fn fetch(&self, _: &Source, from: u64) -> Result<sheaf_host::fetch::Rest, sheaf_host::fetch::FetchError> {
         let reader = Box::new(Slow.take(1));
         Ok(sheaf_host::fetch::Rest { from, total: Some(1 << 30), reader })
     }
@@ -411,7 +407,8 @@ fn a_server_that_sends_a_byte_now_and_then_loses_its_slot_and_is_tried_again_lat
     let source = Source { url: URL.into(), policy: Arc::default() };
     let window = Duration::from_secs(1);
     let mut download =
-        Download::start(Arc::new(Trickle), source, (longest(BYTES), window), Arc::default(), &|_| {}).unwrap();
+        Download::start(Arc::new(Trickle), source, (longest(BYTES), window), Arc::default(), &|_| {})
+            .unwrap();
     let begun = std::time::Instant::now();
     download.drain().unwrap();
     let error = download.hash().finish(None).unwrap_err();

@@ -68,7 +68,14 @@ impl Report {
         let cluster = &cluster;
         // A node fetches nothing from itself, unless that is allowed.
         let allowed = json!({"spec": {"allow": [{"cidrs": ["127.0.0.1/32"], "ports": [8000]}]}}).to_string();
-        cluster.operator.kubectl(&["patch", "importpolicy", "default", "--type=merge", "--patch", &allowed])?;
+        cluster.operator.kubectl(&[
+            "patch",
+            "importpolicy",
+            "default",
+            "--type=merge",
+            "--patch",
+            &allowed,
+        ])?;
         let command = format!(
             "busybox httpd -p 127.0.0.1:8000 (on the node); {BY_HAND}; {BY_HAND_CHECKED}; POST of a LocalVolume with source.http of URL and checksum, then a watch of it \
              until status.phase is Ready"
