@@ -119,7 +119,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         uploads: Arc::default(),
         lvm: lvm.clone(),
         fetch: Arc::new(http(&ctx)),
-        run: Arc::new(System),
+        units: Arc::new(SystemdRun(Arc::new(System))),
         devices: "/dev".into(),
     };
     controllers.start("volumes", volumes::run(ctx.clone(), volumes, volume_section, volume_hosts));

@@ -9,7 +9,6 @@ pub mod alive;
 pub mod block;
 pub mod call;
 pub mod chroot;
-pub mod confined;
 pub mod console;
 pub mod dhcp;
 pub mod disk;

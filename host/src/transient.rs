@@ -146,7 +146,8 @@ fn properties(limits: &Limits) -> Vec<String> {
     all.push(format!("MemoryMax={}", limits.memory_max));
     all.push(format!("RuntimeMaxSec={}", limits.runtime_max.as_secs()));
     all.push(format!("TasksMax={}", limits.tasks_max));
-    all.push(format!("SystemCallFilter={}", limits.system_calls.join(" ")));
+    // One assignment each: `~` takes away only at the beginning of one.
+    all.extend(limits.system_calls.iter().map(|set| format!("SystemCallFilter={set}")));
     all
 }
 
@@ -216,7 +217,8 @@ mod tests {
             "RuntimeMaxSec=3600",
             "TasksMax=16",
             "SupplementaryGroups=disk",
-            "SystemCallFilter=@system-service ~@privileged",
+            "SystemCallFilter=@system-service",
+            "SystemCallFilter=~@privileged",
         ] {
             has(property);
         }

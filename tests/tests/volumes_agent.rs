@@ -11,7 +11,7 @@ use sheaf_agent::api_server::Joined;
 use sheaf_agent::paths::Paths;
 use sheaf_agent::{channels, volumes};
 use sheaf_api::storage::LocalVolume;
-use sheaf_host::fakes::{FakeFetch, FakeLvm, FakeRun};
+use sheaf_host::fakes::{FakeFetch, FakeLvm, FakeRun, FakeTransientUnits};
 use sheaf_host::lvm::{Lvm, LvmReport as _, ThinSize};
 use sheaf_tests::controlled::{Controlled, wait};
 use std::path::Path;
@@ -57,7 +57,7 @@ async fn a_node_makes_fills_grows_and_removes_its_volumes_and_leaves_those_of_ot
         uploads: Arc::default(),
         lvm: lvm.clone(),
         fetch: Arc::new(fetch),
-        run: Arc::new(FakeRun::default()),
+        units: Arc::new(FakeTransientUnits::over(Arc::new(FakeRun::default()))),
         devices: folder.path().to_owned(),
     };
     publish.cluster.send_replace(Some(Joined {

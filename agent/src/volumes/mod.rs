@@ -27,7 +27,7 @@ use crate::objects::Objects;
 use crate::status::{Section, VolumeSection};
 use sheaf_host::fetch::Fetch;
 use sheaf_host::lvm::Lvm;
-use sheaf_host::run::Run;
+use sheaf_host::transient::TransientUnits;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -44,8 +44,8 @@ pub struct Hosts {
     pub lvm: Arc<dyn Lvm>,
     /// Servers that hold images.
     pub fetch: Arc<dyn Fetch>,
-    /// Runs qemu-img.
-    pub run: Arc<dyn Run>,
+    /// Runs qemu-img, confined.
+    pub units: Arc<dyn TransientUnits>,
     /// Where devices are: `/dev`.
     pub devices: PathBuf,
     /// Who waits to send an image.

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use sheaf_api::import_policy::{IMPORT_POLICY, ImportPolicy};
 use sheaf_api::storage::local_volume::{FINALIZER, VolumePhase};
 use sheaf_api::storage::{LocalVolume, LocalVolumeStatus};
-use sheaf_host::fakes::{FakeFetch, FakeLvm, FakeRun};
+use sheaf_host::fakes::{FakeFetch, FakeLvm, FakeRun, FakeTransientUnits};
 use sheaf_host::lvm::{LvmReport as _, ThinSize};
 use std::path::Path;
 use std::time::Duration;
@@ -151,7 +151,7 @@ impl Node {
         let hosts = Hosts {
             lvm: self.lvm.clone(),
             fetch: self.fetch.clone(),
-            run: Arc::new(FakeRun::default()),
+            units: Arc::new(FakeTransientUnits::over(Arc::new(FakeRun::default()))),
             devices: self.root.clone(),
             uploads: self.uploads.clone(),
         };

@@ -23,12 +23,13 @@ use super::{HALF, Hosts, TAG};
 use image::{Format, Peeked, unpack};
 use pour::{Sink, pour};
 use sheaf_api::storage::local_volume::Progress;
-use sheaf_host::confined::Confined;
 use sheaf_host::disk::{Disk, RawDisk};
 use sheaf_host::fetch::Source;
 use sheaf_host::run::Command;
+use sheaf_host::transient::{Access, Limits, TransientUnit};
 use source::Download;
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -39,6 +40,8 @@ pub const SCRATCH: &str = "-image";
 const SLACK: u64 = 64 << 20;
 /// Memory of `qemu-img`, in bytes: its tables of a qcow2 image of terabytes and its buffers take a tenth.
 const CONVERT_MEMORY: u64 = 1 << 30;
+/// Threads of `qemu-img`: its pool has 64 at most.
+const CONVERT_TASKS: u32 = 80;
 /// Time that `qemu-img` always has.
 const CONVERT_LEAST: Duration = Duration::from_secs(600);
 /// The slowest that it may be besides, in bytes a second of the volume: a disk that does less is broken.
@@ -142,18 +145,27 @@ fn convert(
         let convert = Command::new("qemu-img").args(["convert", "-n", "-f", "qcow2", "-O", "raw"]);
         // Past the page cache; the target reads as zeros already.
         let convert = convert.args(["-T", "none", "-t", "none", "--target-is-zero", "-W"]);
-        let confined = Confined {
-            unit: format!("sheaf-import-{}", order.name),
-            command: convert.arg(&path).arg(target.path()),
-            reads: vec![path.clone()],
-            writes: vec![target.path().to_owned()],
-            memory: CONVERT_MEMORY,
-            runtime: CONVERT_LEAST + Duration::from_secs(target.size() / CONVERT_RATE),
-        };
-        hosts.run.run(&confined.command()).map_err(FillError::Convert)?;
+        let convert = convert.arg(&path).arg(target.path());
+        hosts.units.run_in(&converter(order, &path, target), &convert).map_err(FillError::Convert)?;
         Ok(())
     };
     let answer = through();
     let removed = hosts.lvm.remove_volume(&order.group, &scratch);
     answer.and(removed.map_err(FillError::from))
+}
+
+/// The unit of `qemu-img`, which parses what a tenant named: a user of its own, two devices, bounded memory and time.
+fn converter(order: &Order, image: &Path, target: &RawDisk) -> TransientUnit {
+    let limits = Limits {
+        groups: vec!["disk".into()],
+        devices: vec![
+            (image.to_owned(), Access::Read),
+            (target.path().to_owned(), Access::ReadWrite),
+        ],
+        memory_max: CONVERT_MEMORY,
+        runtime_max: CONVERT_LEAST + Duration::from_secs(target.size() / CONVERT_RATE),
+        tasks_max: CONVERT_TASKS,
+        system_calls: vec!["@system-service".into(), "~@privileged".into()],
+    };
+    TransientUnit { name: format!("sheaf-import-{}", order.name), limits: Some(limits), ..TransientUnit::default() }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use sha2::{Digest, Sha256};
-use sheaf_host::fakes::{FakeFetch, FakeLvm, FakeRun};
+use sheaf_host::fakes::{FakeFetch, FakeLvm, FakeRun, FakeTransientUnits};
 use sheaf_host::lvm::{Lvm, LvmReport as _, ThinSize};
 use std::io::Write;
 use std::path::PathBuf;
@@ -50,6 +50,7 @@ struct Scene {
     lvm: Arc<FakeLvm>,
     fetch: Arc<FakeFetch>,
     run: Arc<FakeRun>,
+    units: Arc<FakeTransientUnits>,
     shown: Mutex<Vec<Progress>>,
 }
 
@@ -64,11 +65,13 @@ impl Scene {
         lvm.create_thin_pool(GROUP, size).unwrap();
         lvm.create_volume(GROUP, "pvc-1", BYTES, &[TAG, HALF]).unwrap();
         let fetch = FakeFetch { files: [(URL.to_owned(), file.to_vec())].into(), ..FakeFetch::default() };
+        let run = Arc::new(FakeRun::default());
         Self {
             root,
             lvm: Arc::new(lvm),
             fetch: Arc::new(fetch),
-            run: Arc::default(),
+            units: Arc::new(FakeTransientUnits::over(run.clone())),
+            run,
             shown: Mutex::default(),
         }
     }
@@ -88,7 +91,7 @@ impl Scene {
         let hosts = Hosts {
             lvm: self.lvm.clone(),
             fetch: self.fetch.clone(),
-            run: self.run.clone(),
+            units: self.units.clone(),
             devices: self.root.clone(),
             uploads: Arc::default(),
         };
@@ -250,17 +253,15 @@ fn a_qcow2_image_is_converted_from_beside_the_volume_and_leaves_nothing() {
         let answer = scene.fill(&file);
         answer.unwrap();
         let (from, to) = (scene.root.join(GROUP).join("pvc-1-image"), scene.root.join(GROUP).join("pvc-1"));
-        let (from, to) = (from.display(), to.display());
-        let asked = scene.run.asked();
+        let options = "convert -n -f qcow2 -O raw -T none -t none --target-is-zero -W";
+        let converted = format!("qemu-img {options} {} {}", from.display(), to.display());
+        assert_eq!(scene.run.asked(), [converted]);
         // By a user of its own, with these two devices: it parses what a tenant named.
-        assert!(asked.len() == 1 && asked[0].starts_with("systemd-run --wait "), "{asked:?}");
-        assert!(asked[0].contains("--unit=sheaf-import-pvc-1 --property=DynamicUser=yes "), "{asked:?}");
-        assert!(
-            asked[0].contains(&format!("DeviceAllow={from} r' '--property=DeviceAllow={to} rw' ")),
-            "{asked:?}"
-        );
-        let convert = "-- qemu-img convert -n -f qcow2 -O raw -T none -t none --target-is-zero -W";
-        assert!(asked[0].ends_with(&format!("{convert} {from} {to}")), "{asked:?}");
+        let units = scene.units.units();
+        let limits = units[0].limits.clone().unwrap();
+        assert_eq!((units.len(), units[0].name.as_str()), (1, "sheaf-import-pvc-1"));
+        assert_eq!(limits.devices, [(from, Access::Read), (to, Access::ReadWrite)]);
+        assert_eq!((limits.memory_max, limits.runtime_max), (CONVERT_MEMORY, CONVERT_LEAST + Duration::from_secs(2)));
         assert_eq!(scene.names(), ["thin", "pvc-1"]);
     }
 }
