@@ -158,14 +158,15 @@ fn convert(
 fn converter(order: &Order, image: &Path, target: &RawDisk) -> TransientUnit {
     let limits = Limits {
         groups: vec!["disk".into()],
-        devices: vec![
-            (image.to_owned(), Access::Read),
-            (target.path().to_owned(), Access::ReadWrite),
-        ],
+        devices: vec![(image.to_owned(), Access::Read), (target.path().to_owned(), Access::ReadWrite)],
         memory_max: CONVERT_MEMORY,
         runtime_max: CONVERT_LEAST + Duration::from_secs(target.size() / CONVERT_RATE),
         tasks_max: CONVERT_TASKS,
         system_calls: vec!["@system-service".into(), "~@privileged".into()],
     };
-    TransientUnit { name: format!("sheaf-import-{}", order.name), limits: Some(limits), ..TransientUnit::default() }
+    TransientUnit {
+        name: format!("sheaf-import-{}", order.name),
+        limits: Some(limits),
+        ..TransientUnit::default()
+    }
 }

@@ -261,7 +261,10 @@ fn a_qcow2_image_is_converted_from_beside_the_volume_and_leaves_nothing() {
         let limits = units[0].limits.clone().unwrap();
         assert_eq!((units.len(), units[0].name.as_str()), (1, "sheaf-import-pvc-1"));
         assert_eq!(limits.devices, [(from, Access::Read), (to, Access::ReadWrite)]);
-        assert_eq!((limits.memory_max, limits.runtime_max), (CONVERT_MEMORY, CONVERT_LEAST + Duration::from_secs(2)));
+        assert_eq!(
+            (limits.memory_max, limits.runtime_max),
+            (CONVERT_MEMORY, CONVERT_LEAST + Duration::from_secs(2))
+        );
         assert_eq!(scene.names(), ["thin", "pvc-1"]);
     }
 }
