@@ -5,10 +5,12 @@
 //! `--only NAME` measures one section and prints it; `--desk` is the one that needs no machine.
 
 mod agent;
+mod debian;
 mod desk;
 mod kit;
 mod network;
 mod storage;
+mod vms;
 mod volumes;
 
 use anyhow::{Context as _, Result};
@@ -34,13 +36,15 @@ const AGENT_READY: &str = "systemctl show --property ActiveEnterTimestampMonoton
 type Section = fn(&mut Report, &Case) -> Result<()>;
 
 /// What is measured, in the file's order, under the names that `--only` knows.
-const SECTIONS: [(&str, Section); 11] = [
+const SECTIONS: [(&str, Section); 13] = [
     ("sizes", Report::sizes),
     ("build", Report::build),
     ("desk", Report::desk),
     ("installation", Report::installation),
     ("memory", Report::memory),
     ("boot", Report::boot),
+    ("debian", Report::debian),
+    ("vms", Report::vms),
     ("storage", Report::storage),
     ("volumes", Report::volumes),
     ("import", Report::import),
@@ -261,6 +265,41 @@ impl Report {
         let analyze =
             cluster.machine.shell().run("systemd-analyze", Duration::from_secs(60)).unwrap_or_default();
         self.line(&format!("\n`systemd-analyze`: {}", analyze.lines().next().unwrap_or("not in the image")));
+        Ok(())
+    }
+
+    /// A node's boot beside that of stock Debian in the same machine.
+    fn debian(&mut self, case: &Case) -> Result<()> {
+        let debian = debian::boot_seconds(case)?;
+        let mut cluster = case.cluster()?;
+        cluster.power_cycle()?;
+        cluster.boot_id(BOOT_DEADLINE)?;
+        cluster.operator.wait_node_ready("node1", BOOT_DEADLINE)?;
+        let agent = cluster.root(AGENT_READY)?.parse::<f64>()? / 1e6;
+        self.head(
+            "Boot, beside stock Debian",
+            "systemctl show --property ActiveEnterTimestampMonotonic sheaf-agent; Debian (variant standard): the total of \
+             systemd's \"Startup finished\" (2 processors, 4 GiB, virtio-blk, median of 3)",
+            "from the kernel's start | seconds",
+        );
+        self.row(&["node: agent ready", &format!("{agent:.1}")]);
+        self.row(&["stock Debian: startup finished", &format!("{debian:.1}")]);
+        self.row(&["node ÷ Debian (bar: 0.6)", &format!("{:.2}", agent / debian)]);
+        Ok(())
+    }
+
+    /// A VM's start beside libvirt's own.
+    fn vms(&mut self, case: &Case) -> Result<()> {
+        let starts = vms::starts(case)?;
+        self.head(
+            "Starting a VM",
+            "kubectl apply -f docs/examples/vm.yaml; kubectl wait vm/wheat --for=jsonpath={.status.printableStatus}=Running; \
+             busctl call org.libvirt /org/libvirt/QEMU org.libvirt.Connect DomainCreateXML (what virsh create does), agent stopped",
+            "who | seconds, median of 3",
+        );
+        self.row(&["Sheaf: created → Running", &format!("{:.2}", starts.created)]);
+        self.row(&["libvirt: the same domain", &format!("{:.2}", starts.direct)]);
+        self.row(&["Sheaf ÷ libvirt (bar: 1.2)", &format!("{:.2}", starts.created / starts.direct)]);
         Ok(())
     }
 
