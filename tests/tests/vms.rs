@@ -6,7 +6,7 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use sheaf_agent::vms::filters::{self, Seen};
+use sheaf_agent::vms::filters::{self, State};
 use sheaf_host::nft::{Filter, Nft};
 use sheaf_host::run::{Command, Run, System};
 use sheaf_tests::cluster::{AgentNode, ControlPlane, TOKEN};
@@ -127,10 +127,10 @@ impl Lab {
     }
 
     /// The packet filter of the node.
-    fn filter(&self) -> Result<Seen> {
+    fn filter(&self) -> Result<State> {
         let nft = Command::new("ip").args(["netns", "exec", self.plane.namespace()]);
         let nft = Nft::by(nft.arg(self.libvirt.programs().join("nft")));
-        Ok(Seen::read(&nft.table(filters::FAMILY, filters::TABLE)?))
+        Ok(State::read(&nft.table(filters::FAMILY, filters::TABLE)?))
     }
 
     fn root(&self) -> PathBuf {
