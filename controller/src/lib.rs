@@ -15,6 +15,7 @@ pub mod csr;
 pub mod import_policy;
 pub mod install;
 pub mod lease;
+pub mod macs;
 pub mod networks;
 pub mod node_network;
 pub mod object;

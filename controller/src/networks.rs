@@ -1,8 +1,8 @@
 //! What the networks of an instance mean: read from their NetworkAttachmentDefinitions when its Pod is made.
 //!
-//! Why here: a node can not read the definitions and must not have to trust whoever wrote them; the Pod carries what
+//! Why here: a node cannot read the definitions and must not have to trust whoever wrote them; the Pod carries what
 //! they meant, and a definition that changes later takes effect at the next start. [`resolve`] is pure. Route in: the
-//! instance. Route out: [`Networks`] for the Pod, or what stands in the way, for people to read.
+//! instance. Route out: [`Networks`] for the Pod, or why there are none, for people to read.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -10,12 +10,15 @@ use kube::{Api, Client};
 use sheaf_api::{
     NetworkAttachmentDefinition, VirtualMachineInstance,
     devices::Interface,
-    names::{ADDRESSES_ANNOTATION, MASQUERADE_BRIDGE, POD_NETWORK_BRIDGE},
+    names::{
+        ADDRESSES_ANNOTATION, MASQUERADE_BRIDGE, POD_NETWORK_BRIDGE, SHARED_LABEL, SHARED_NAMESPACE, TRUE,
+    },
     network::{self, Attachment},
     vmi::VirtualMachineInstanceSpec,
 };
 
 use crate::{
+    macs,
     object::{RequestError, doing},
     resolve::resolve as with_defaults,
 };
@@ -29,7 +32,7 @@ pub struct Networks {
     pub addresses: BTreeMap<String, Vec<IpAddr>>,
 }
 
-/// Why an instance can not be connected.
+/// Why an instance cannot be connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unresolved {
     /// One CamelCase word.
@@ -41,10 +44,11 @@ pub struct Unresolved {
 /// Definitions by namespace and name; those that do not exist are missing.
 pub type Definitions = BTreeMap<(String, String), NetworkAttachmentDefinition>;
 
-/// Reads what `vmi` refers to and resolves it.
+/// Reads what `vmi` refers to, resolves it, and reserves its MACs in `macs`.
 pub async fn of(
     client: &Client,
     vmi: &VirtualMachineInstance,
+    macs: &macs::Index,
 ) -> Result<Result<Networks, Unresolved>, RequestError> {
     let namespace = vmi.metadata.namespace.as_deref().unwrap_or_default();
     let mut definitions = Definitions::new();
@@ -54,7 +58,8 @@ pub async fn of(
         let read = api.get_opt(name).await.map_err(doing("reading its NetworkAttachmentDefinition"))?;
         definitions.extend(read.map(|definition| ((namespace.to_owned(), name.to_owned()), definition)));
     }
-    Ok(resolve(vmi, &definitions))
+    let networks = resolve(vmi, &definitions);
+    Ok(networks.and_then(|networks| macs.reserve(vmi).map(|()| networks)))
 }
 
 /// What the networks of `vmi` mean.
@@ -71,6 +76,16 @@ pub fn resolve(vmi: &VirtualMachineInstance, definitions: &Definitions) -> Resul
                 network.name
             ),
         })?;
+        if !is_shared_with(own, namespace, definition) {
+            return Err(Unresolved {
+                reason: "NetworkNotShared",
+                message: format!(
+                    "network {}: NetworkAttachmentDefinition {namespace}/{name} is for VMs of namespace {namespace} alone; \
+                     an administrator may label it {SHARED_LABEL}={TRUE}, or make one in {own}",
+                    network.name
+                ),
+            });
+        }
         let attachment = network::parse(&definition.spec.config).map_err(|error| Unresolved {
             reason: "NetworkInvalid",
             message: format!(
@@ -81,6 +96,13 @@ pub fn resolve(vmi: &VirtualMachineInstance, definitions: &Definitions) -> Resul
         attachments.insert(network.name.clone(), attachment);
     }
     Ok(Networks { attachments, addresses: addresses(vmi)? })
+}
+
+/// Whether VMs of namespace `own` may use `definition` of `namespace`: who may make VMs in one namespace has no say over the
+/// networks of another.
+fn is_shared_with(own: &str, namespace: &str, definition: &NetworkAttachmentDefinition) -> bool {
+    let label = definition.metadata.labels.as_ref().and_then(|labels| labels.get(SHARED_LABEL));
+    namespace == own || namespace == SHARED_NAMESPACE || label.is_some_and(|value| value == TRUE)
 }
 
 /// The annotation that says which addresses an interface alone may use.
@@ -161,23 +183,42 @@ mod tests {
     fn a_name_without_namespace_is_in_the_vms_own() {
         let networks = resolve(&vmi("lan100"), &defined("shop", "lan100", VLAN_100)).unwrap();
         assert_eq!(networks.attachments["lan"].vlan, Some(100));
-        let other = resolve(&vmi("net/lan100"), &defined("net", "lan100", VLAN_100)).unwrap();
+        let other = resolve(&vmi("default/lan100"), &defined("default", "lan100", VLAN_100)).unwrap();
         assert_eq!(other, networks);
     }
 
     #[test]
-    fn what_is_not_there_or_can_not_be_used_is_named() {
+    fn a_definition_of_another_namespace_is_used_only_when_it_is_shared() {
+        let mut definitions = defined("bank", "lan100", VLAN_100);
+        let refused = resolve(&vmi("bank/lan100"), &definitions).unwrap_err();
+        assert_eq!(refused.reason, "NetworkNotShared");
+        assert_eq!(
+            refused.message,
+            "network lan: NetworkAttachmentDefinition bank/lan100 is for VMs of namespace bank alone; an administrator may \
+             label it sheaf.dev/shared=true, or make one in shop"
+        );
+        for (value, shared) in [("false", false), ("", false), ("true", true)] {
+            let definition = definitions.values_mut().next().unwrap();
+            definition.metadata.labels = Some([(SHARED_LABEL.to_owned(), value.to_owned())].into());
+            assert_eq!(resolve(&vmi("bank/lan100"), &definitions).is_ok(), shared, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_exist_or_cannot_be_used_is_named() {
         let missing = resolve(&vmi("lan100"), &defined("net", "lan100", VLAN_100)).unwrap_err();
         assert_eq!(missing.reason, "NetworkNotFound");
         assert_eq!(
             missing.message,
             "network lan: there is no NetworkAttachmentDefinition shop/lan100; create it, or correct networkName"
         );
-        let bad =
-            resolve(&vmi("net/x"), &defined("net", "x", r#"{"type":"bridge","bridge":"br1","mtu":9000}"#));
+        let bad = resolve(
+            &vmi("default/x"),
+            &defined("default", "x", r#"{"type":"bridge","bridge":"br1","mtu":9000}"#),
+        );
         assert_eq!(
             bad.unwrap_err().message,
-            "network lan: NetworkAttachmentDefinition net/x: mtu: not supported by Sheaf; remove it"
+            "network lan: NetworkAttachmentDefinition default/x: mtu: not supported by Sheaf; remove it"
         );
     }
 

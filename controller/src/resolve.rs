@@ -5,7 +5,7 @@
 //! Route out: the spec of the instance and of the Pod's annotation. Resolving twice changes nothing.
 
 use sheaf_api::{
-    devices::{Bridge, CdromTarget, DiskBus, DiskTarget, Interface, InterfaceModel},
+    devices::{CdromTarget, DiskBus, DiskTarget, Interface, InterfaceModel, Masquerade},
     domain::{Cpu, Machine},
     vmi::{Network, PodNetwork, VirtualMachineInstanceSpec},
 };
@@ -15,7 +15,8 @@ use uuid::Uuid;
 const CPU_MODEL: &str = "host-model";
 /// Machine type of a VM that does not name one.
 const MACHINE_TYPE: &str = "q35";
-/// Name of the interface and network of a VM that lists none; KubeVirt's.
+/// Name of the interface and network of a VM that lists none: KubeVirt's, as is its binding, `masquerade`. A guest on the
+/// bridge of the nodes is a neighbour of the nodes, and is there only by an explicit `bridge`.
 const DEFAULT_NETWORK: &str = "default";
 /// Seconds from power button to power switch: a server with services to stop takes a minute or two.
 const GRACE_PERIOD_SECONDS: i64 = 180;
@@ -66,7 +67,7 @@ fn interfaces(spec: &mut VirtualMachineInstanceSpec, uid: &str) {
     if devices.interfaces.is_empty() && devices.autoattach_pod_interface != Some(false) {
         devices.interfaces.push(Interface {
             name: DEFAULT_NETWORK.into(),
-            bridge: Some(Bridge {}),
+            masquerade: Some(Masquerade {}),
             ..Interface::default()
         });
         spec.networks.push(Network {
@@ -77,9 +78,24 @@ fn interfaces(spec: &mut VirtualMachineInstanceSpec, uid: &str) {
     }
     for interface in &mut devices.interfaces {
         interface.model.get_or_insert(InterfaceModel::Virtio);
-        let mac = interface.mac_address.take().unwrap_or_else(|| mac_address(uid, &interface.name));
-        interface.mac_address = Some(mac.replace('-', ":").to_ascii_lowercase());
+        interface.mac_address = Some(mac(interface, uid));
     }
+}
+
+/// The MACs of a VM's interfaces with the interfaces' names, as [`resolve`] fills them in.
+pub fn macs(spec: &VirtualMachineInstanceSpec, uid: &str) -> Vec<(String, String)> {
+    let devices = &spec.domain.devices;
+    let listed = devices.interfaces.iter().map(|interface| (interface.name.clone(), mac(interface, uid)));
+    match devices.interfaces.is_empty() && devices.autoattach_pod_interface != Some(false) {
+        true => vec![(DEFAULT_NETWORK.to_owned(), mac_address(uid, DEFAULT_NETWORK))],
+        false => listed.collect(),
+    }
+}
+
+/// The MAC of `interface`, lower case with colons.
+fn mac(interface: &Interface, uid: &str) -> String {
+    let mac = interface.mac_address.clone().unwrap_or_else(|| mac_address(uid, &interface.name));
+    mac.replace('-', ":").to_ascii_lowercase()
 }
 
 /// A locally administered unicast address that is always the same for this VM and interface.
@@ -117,6 +133,8 @@ mod tests {
         assert_eq!(full["domain"]["devices"]["disks"][0]["disk"]["bus"], "virtio");
         assert_eq!(full["domain"]["devices"]["disks"][1]["cdrom"]["bus"], "sata");
         assert_eq!(full["networks"], json!([{"name": "default", "pod": {}}]));
+        let interface = &full["domain"]["devices"]["interfaces"][0];
+        assert_eq!((&interface["masquerade"], &interface["bridge"]), (&json!({}), &serde_json::Value::Null));
         assert_eq!(full["terminationGracePeriodSeconds"], 180);
     }
 
@@ -131,6 +149,8 @@ mod tests {
         };
         assert_ne!(mac(&a), mac(&b));
         assert!(mac(&a).starts_with("02:"));
+        assert_eq!(macs(&bare, "a"), [("default".to_owned(), mac(&a))]);
+        assert_eq!(macs(&a, "another"), macs(&bare, "a"));
     }
 
     #[test]
@@ -151,5 +171,6 @@ mod tests {
             json!({"domain": {"devices": {"autoattachPodInterface": false}, "memory": {"guest": "1Gi"}}}),
         );
         assert!(resolve(&bare, "a").networks.is_empty());
+        assert!(macs(&bare, "a").is_empty());
     }
 }

@@ -44,6 +44,14 @@ pub const INTERFACES_ANNOTATION: &str = "sheaf.dev/interfaces";
 /// `{"lan": ["192.0.2.10"]}`.
 pub const ADDRESSES_ANNOTATION: &str = "sheaf.dev/addresses";
 
+/// Label of a NetworkAttachmentDefinition that VMs of all namespaces may use. Value [`TRUE`].
+pub const SHARED_LABEL: &str = "sheaf.dev/shared";
+/// Namespace whose NetworkAttachmentDefinitions VMs of all namespaces may use.
+pub const SHARED_NAMESPACE: &str = "default";
+/// Annotation of a Namespace: the bridges and VLANs for which its users may make NetworkAttachmentDefinitions,
+/// `br1:100-199 br1:300 br2`; a bridge alone is its untagged network.
+pub const ALLOWED_NETWORKS_ANNOTATION: &str = "sheaf.dev/allowed-networks";
+
 /// Label of a StoragePool: name of the pool that it is on its node.
 pub const POOL_LABEL: &str = "sheaf.dev/pool";
 /// The pool that every node with room on its boot disk has.

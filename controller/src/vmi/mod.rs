@@ -27,6 +27,7 @@ use sheaf_api::{
 };
 
 use crate::{
+    macs,
     networks::{self, Networks},
     object::{
         Context, RequestError, add_finalizer, doing, drive, ok_if_exists, ok_if_gone, remove_finalizer,
@@ -61,8 +62,10 @@ pub async fn run(client: Client) {
     let controller = Controller::new(Api::<VirtualMachineInstance>::all(client.clone()), config())
         .owns(Api::<Pod>::all(client.clone()), launchers);
     let instances = controller.store();
+    let macs = Arc::new(macs::Index::new(instances.clone()));
     let controller =
         controller.watches(Api::<Node>::all(client.clone()), config(), move |node| on(&instances, &node));
+    let reconcile = move |vmi, context| reconcile(vmi, context, macs.clone());
     drive(controller, Arc::new(Context::new(client)), "instance", reconcile).await;
 }
 
@@ -78,7 +81,11 @@ fn on(instances: &Store<VirtualMachineInstance>, node: &Node) -> Vec<ObjectRef<V
     instances.state().into_iter().filter(here).map(|vmi| ObjectRef::from_obj(&*vmi)).collect()
 }
 
-async fn reconcile(seen: Arc<VirtualMachineInstance>, context: Arc<Context>) -> Result<Requeue, VmiError> {
+async fn reconcile(
+    seen: Arc<VirtualMachineInstance>,
+    context: Arc<Context>,
+    macs: Arc<macs::Index>,
+) -> Result<Requeue, VmiError> {
     let client = &context.client;
     let namespace = seen.metadata.namespace.clone().unwrap_or_default();
     let name = seen.metadata.name.clone().unwrap_or_default();
@@ -95,7 +102,7 @@ async fn reconcile(seen: Arc<VirtualMachineInstance>, context: Arc<Context>) -> 
     };
     let wants_pod = plan::wants_pod(&vmi, pod.as_ref());
     let networks = match wants_pod {
-        true => networks::of(client, &vmi).await?,
+        true => networks::of(client, &vmi, &macs).await?,
         false => Ok(Networks::default()),
     };
     let config = match wants_pod {
