@@ -27,10 +27,15 @@ metadata: {name: trunk}
 spec: {config: '{"cniVersion": "0.3.1", "type": "bridge", "bridge": "br0", "vlanTrunk": [{"id": 100}, {"id": 200}]}'}
 "#;
 
-/// In VLAN 100 without knowing it; tries everything that it may not do.
+/// In VLAN 100 without knowing it; tries everything that it may not do. `OUTSIDE` is the place of a server beyond the node's
+/// networks: address and port.
 const BAD: &str = r#"#!/bin/sh
 # hostname: bad
-ping -c 3 -W 3 10.0.2.2 >/dev/null && echo outside reached || echo outside silent
+[ "$(nc -w 20 OUTSIDE </dev/null)" = "hello guest" ] && echo outside reached || echo outside silent
+nslookup node1 100.127.240.1 >/dev/null 2>&1 && echo names reached || echo names silent
+ping -c 3 -W 3 10.0.2.2 >/dev/null && echo node network reached || echo node network silent
+ping -c 3 -W 3 100.127.240.1 >/dev/null && echo node reached || echo node silent
+nc -w 5 100.127.240.1 6443 </dev/null >/dev/null 2>&1 && echo api reached || echo api silent
 ip link set eth1 up
 ip addr add 192.168.100.1/24 dev eth1
 ip addr add 192.168.200.1/24 dev eth1
@@ -120,6 +125,55 @@ spec:
     )
 }
 
+/// On the bridge of the nodes, where it was asked for: says that it is the gateway, to everybody, for two minutes.
+const CLAIMS: &str = r#"
+apiVersion: kubevirt.io/v1
+kind: VirtualMachine
+metadata: {name: claims}
+spec:
+  runStrategy: Always
+  template:
+    spec:
+      domain:
+        memory: {guest: 192Mi}
+        devices:
+          disks: [{name: system}, {name: seed}]
+          interfaces: [{name: lan, bridge: {}}]
+      networks: [{name: lan, pod: {}}]
+      volumes:
+        - name: system
+          hostDisk: {path: /data/images/guest.raw, type: Disk}
+        - name: seed
+          cloudInitNoCloud:
+            userData: |
+              #!/bin/sh
+              # hostname: claims
+              ip link set eth0 up
+              ip addr add 10.0.2.2/24 dev eth0
+              echo claims begin
+              for round in $(seq 1 60); do
+                  arping -U -c 1 -w 1 -I eth0 -s 10.0.2.2 10.0.2.2 >/dev/null 2>&1
+                  ping -c 1 -W 1 -I 10.0.2.2 10.0.2.15 >/dev/null 2>&1 && echo node reached
+              done
+              echo claims done
+"#;
+
+/// A server that greets whoever connects, at this machine's own address: beyond the networks of the nodes.
+fn outside() -> Result<String> {
+    // Sends nothing: the kernel says which of its addresses it would use.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    socket.connect("192.0.2.1:9").context("this machine has no route to anywhere; the case needs one")?;
+    let listener = std::net::TcpListener::bind((socket.local_addr()?.ip(), 0))?;
+    let place = listener.local_addr()?;
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // A guest that goes away is its own matter.
+            let _ = std::io::Write::write_all(&mut stream, b"hello guest\n");
+        }
+    });
+    Ok(format!("{} {}", place.ip(), place.port()))
+}
+
 /// The port of interface `name` of VM `vm`, as the node shows it.
 fn port(cluster: &Cluster, vm: &str, name: &str) -> Result<Value> {
     let network: Value = serde_json::from_str(&cluster.root("sheaf-agent network --json")?)?;
@@ -183,7 +237,7 @@ fn guests_are_in_their_vlans_go_out_behind_the_node_and_send_only_as_themselves(
         let own = r#"sheaf.dev/addresses: '{"lan": ["192.168.100.1", "192.168.200.1"]}'"#;
         let manifest = [
             NETWORKS,
-            &vm("bad", "", "lan100", BAD, own),
+            &vm("bad", "", "lan100", &BAD.replace("OUTSIDE", &outside()?), own),
             &vm("good", "", "default/trunk", &tagged("good", 2, GOOD), ""),
         ]
         .concat();
@@ -196,6 +250,10 @@ fn guests_are_in_their_vlans_go_out_behind_the_node_and_send_only_as_themselves(
         }
         let done = [
             "outside reached",
+            "names reached",
+            "node network silent",
+            "node silent",
+            "api silent",
             "lan reached",
             "other lan silent",
             "arp silent",
@@ -246,6 +304,31 @@ fn guests_are_in_their_vlans_go_out_behind_the_node_and_send_only_as_themselves(
         };
         assert_eq!(of(&good["name"]), Some(vec![100, 200]), "{vlans}");
         assert_eq!(of(&port(&cluster, "bad", "lan")?["name"]), Some(vec![100]), "{vlans}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_guest_on_the_bridge_of_the_nodes_that_claims_their_gateway_is_not_heard() {
+    case("vm-network-gateway", |case| {
+        let cluster = case.cluster()?;
+        cluster.operator.wait_apply(CLAIMS, READY)?;
+        cluster.operator.wait_vm_running("claims", RUNNING)?;
+        cluster.console_line("claims", "guest: claims done")?;
+        let counted = sheaf_host::wait::until(Duration::from_secs(60), Duration::from_secs(3), || {
+            let dropped = port(&cluster, "claims", "lan").ok()?["dropped"].clone();
+            (dropped["arp"].as_u64() >= Some(30)).then_some(dropped)
+        });
+        assert!(counted.is_some(), "{}", port(&cluster, "claims", "lan")?);
+        let console = cluster.root("cat /data/vms/*/console.log")?;
+        assert!(!console.contains("node reached"), "{console}");
+        // Its gateway is the node's still, by the MAC that QEMU gives it.
+        let gateway = cluster.root("ip neigh show 10.0.2.2")?;
+        assert!(gateway.contains("52:55:0a:00:02:02"), "{gateway}");
+        let node = cluster.operator.wait("node1", &["node", "node1"], READY, |node| Some(node.clone()))?;
+        let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
+        assert_eq!(ready.context("Ready")?["status"], "True", "{node}");
         Ok(())
     });
 }
