@@ -102,33 +102,37 @@ fn an_answer_is_a_frame_whose_lengths_and_checksums_are_right() {
     assert_eq!(udp.len(), 8 + SHORTEST);
 }
 
-/// Whatever arrives, there is no panic, and nobody gets an address other than its own.
-#[test]
-fn no_request_gives_anyone_an_address_that_is_not_its_own() {
-    let whole = with_options(
-        MAC,
-        OWN.octets(),
-        &[
-            &[KIND, 1, REQUEST],
-            &[REQUESTED, 4, 100, 127, 240, 7],
-            &[CLIENT_ID, 7, 1, 2, 0, 0, 0, 0, 1],
-            &[0, 0],
-        ],
-    );
-    for length in 0..whole.len() {
-        let _ = asked(&whole[..length]);
-    }
-    crate::fuzz::for_a_while("dhcp", |random| {
-        let mut message = whole.clone();
-        for _ in 0..=random.below(8) {
-            let at = random.below(message.len());
-            message[at] = random.byte();
+mod fuzz {
+    use super::*;
+
+    /// Whatever arrives, there is no panic, and nobody gets an address other than its own.
+    #[test]
+    fn no_request_gives_anyone_an_address_that_is_not_its_own() {
+        let whole = with_options(
+            MAC,
+            OWN.octets(),
+            &[
+                &[KIND, 1, REQUEST],
+                &[REQUESTED, 4, 100, 127, 240, 7],
+                &[CLIENT_ID, 7, 1, 2, 0, 0, 0, 0, 1],
+                &[0, 0],
+            ],
+        );
+        for length in 0..whole.len() {
+            let _ = asked(&whole[..length]);
         }
-        message.truncate(message.len() - random.below(3));
-        let Some(frame) = asked(&message) else { return };
-        let (kind, given, _) = read(&frame);
-        let to: [u8; 6] = frame[..6].try_into().unwrap();
-        assert_eq!(to, message[28..34], "only to the one that asked");
-        assert!(kind == NAK || given.is_unspecified() || leases()[&to] == given, "{message:?}");
-    });
+        crate::fuzz::for_a_while("dhcp", |random| {
+            let mut message = whole.clone();
+            for _ in 0..=random.below(8) {
+                let at = random.below(message.len());
+                message[at] = random.byte();
+            }
+            message.truncate(message.len() - random.below(3));
+            let Some(frame) = asked(&message) else { return };
+            let (kind, given, _) = read(&frame);
+            let to: [u8; 6] = frame[..6].try_into().unwrap();
+            assert_eq!(to, message[28..34], "only to the one that asked");
+            assert!(kind == NAK || given.is_unspecified() || leases()[&to] == given, "{message:?}");
+        });
+    }
 }
