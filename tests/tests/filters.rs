@@ -79,7 +79,7 @@ impl Wire {
     }
 
     fn passes(&self, from: &OwnedFd, to: &OwnedFd, frame: &[u8]) -> Result<bool> {
-        self.hears(to, frame, || Ok(drop(socket::send(from.as_raw_fd(), frame, MsgFlags::empty())?)))
+        self.hears(to, frame, || Ok(socket::send(from.as_raw_fd(), frame, MsgFlags::empty()).map(|_| ())?))
     }
 
     /// Whether `frame` arrives at `to` after `send`.
@@ -447,7 +447,7 @@ fn a_tap_without_a_chain_passes_nothing_in_either_direction() -> Result<()> {
     }
     let frame = frames::arp(MAC, MAC, IP, FOREIGN);
     let sends = || -> Result<bool> {
-        wire.hears(&wire.others, &frame, || Ok(drop(nix::unistd::write(&tap, &frame)?)))
+        wire.hears(&wire.others, &frame, || Ok(nix::unistd::write(&tap, &frame).map(|_| ())?))
     };
     let end = Instant::now() + Duration::from_secs(10);
     while !sends()? {
@@ -538,7 +538,7 @@ impl Node {
         let packet = self.packet(to, port);
         // The node changes what is before the payload.
         self.wire.hears_end(at, &packet[packet.len() - 30..], || {
-            Ok(drop(socket::send(self.wire.guest.as_raw_fd(), &packet, MsgFlags::empty())?))
+            Ok(socket::send(self.wire.guest.as_raw_fd(), &packet, MsgFlags::empty()).map(|_| ())?)
         })
     }
 

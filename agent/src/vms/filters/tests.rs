@@ -131,7 +131,7 @@ mod fuzz {
                 .collect(),
             addresses: (random.below(2) == 0)
                 .then(|| (0..random.below(3)).map(|_| address(random)).collect()),
-            ..port(&super::super::tap(&format!("{:010x}", random.below(6)), 0))
+            ..port(&crate::names::tap(&format!("{:010x}", random.below(6)), 0))
         }
     }
 
