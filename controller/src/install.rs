@@ -1,7 +1,7 @@
 //! What the cluster needs before there can be VMs: definitions, RuntimeClass, what nodes may do.
 //!
 //! Why here: the controller owns these and brings them up to date with itself, so an upgrade is a new binary.
-//! The identity, its rights and its certificate come before it, from whoever made the cluster. Route in: constants. Route out: server-side applies, all idempotent.
+//! The identity, its rights and its certificate come before it, from the program that created the cluster. Route in: constants. Route out: server-side applies, all idempotent.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use sheaf_api::{
     snapshot::VolumeSnapshotClass,
 };
 
-use crate::{policy, volumes::class};
+use crate::{policy, tenants, volumes::class};
 
 /// How long the API server may take to serve a new definition.
 const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
@@ -83,6 +83,9 @@ pub async fn install(client: &Client) -> Result<(), InstallError> {
     }
     // After the policies: what a role opens, they bound.
     let roles: Api<ClusterRole> = Api::all(client.clone());
+    for (name, role) in tenants::roles() {
+        apply(&roles, "ClusterRole", name, role).await?;
+    }
     apply(&roles, "ClusterRole", policy::node::ROLE, policy::node::role()).await?;
     let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
     apply(&bindings, "ClusterRoleBinding", policy::node::ROLE, policy::node::role_binding()).await

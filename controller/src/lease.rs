@@ -14,10 +14,10 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
 };
-use sheaf_api::names::SYSTEM_NAMESPACE;
+use sheaf_api::names::{CONTROLLER_MANAGER, SYSTEM_NAMESPACE};
 
 /// Name of the Lease.
-const NAME: &str = "sheaf-controller";
+const NAME: &str = CONTROLLER_MANAGER;
 /// Without a renewal for this long, another may lead.
 const DURATION: Duration = Duration::from_secs(15);
 /// The leader gives up when it could not renew for this long: before another may lead.
@@ -34,7 +34,7 @@ pub fn identity(host: &str) -> String {
 pub struct Elector {
     leases: Api<Lease>,
     identity: String,
-    /// What the Lease last said, and when it first said so.
+    /// The last record of the Lease, and when it was first observed.
     seen: Option<(String, Instant)>,
 }
 

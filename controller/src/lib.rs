@@ -1,6 +1,6 @@
 //! The cluster-wide half of Sheaf: what no single node may decide.
 //!
-//! Why here: a node's certificate can not create Pods, hold a Lease or write the status of VMs, and must not.
+//! Why here: a node's certificate cannot create Pods, hold a Lease or write the status of VMs, and must not.
 //! Route in: VirtualMachines, their instances and Pods, certificate requests, seen over watches.
 //! Route out: instances, placeholder Pods, statuses, approvals. One replica leads ([`lease`]); it installs what
 //! the cluster needs ([`install`]) and then runs the controllers: [`vm`], [`vmi`], [`csr`], [`network`], and those of
@@ -24,6 +24,7 @@ pub mod events;
 pub mod placeholder;
 pub mod policy;
 pub mod resolve;
+pub mod tenants;
 pub mod vm;
 pub mod vmi;
 pub mod volumes;
@@ -52,7 +53,7 @@ pub async fn run(kubeconfig: &Path) -> anyhow::Result<()> {
             () = elector.keep() => tracing::warn!(%identity, "lost the lease; standing by"),
         }
     }
-    tracing::info!("told to stop");
+    tracing::info!("asked to stop");
     elector.release().await;
     Ok(())
 }
@@ -93,7 +94,7 @@ async fn connect(kubeconfig: &Path) -> anyhow::Result<Client> {
     Client::try_from(config).context("making a client of the API server")
 }
 
-/// Resolves when the process is told to stop.
+/// Resolves when the process is asked to stop.
 fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;

@@ -20,7 +20,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs until it is told to stop (the default).
+    /// Runs until it is asked to stop (the default).
     Run,
 }
 

@@ -28,7 +28,7 @@ struct Refused {
 }
 
 /// One a policy.
-const REFUSED: [Refused; 3] = [
+const REFUSED: &[Refused] = &[
     Refused {
         policy: "sheaf-node-owns",
         by: &["--as=system:node:n2", "--as-group=system:nodes"],
@@ -40,6 +40,13 @@ const REFUSED: [Refused; 3] = [
         by: &[],
         object: r#"{"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
             "metadata": {"name": "none"}, "spec": {"config": "none"}}"#,
+    },
+    Refused {
+        policy: "sheaf-host-disks",
+        by: &[],
+        object: r#"{"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": "foreign"},
+            "spec": {"domain": {"memory": {"guest": "1Gi"}, "devices": {"disks": [{"name": "a"}]}},
+            "volumes": [{"name": "a", "hostDisk": {"path": "/data/disks/other/a", "type": "Disk"}}]}}"#,
     },
     Refused {
         policy: "sheaf-placeholder-pods",
@@ -77,7 +84,7 @@ impl Controlled {
         // Without it no Pod is admitted at all.
         let accounts: Api<ServiceAccount> = Api::default_namespaced(this.client.clone());
         wait("the namespace has its service account", async || accounts.get_opt("default").await).await?;
-        for refused in &REFUSED {
+        for refused in REFUSED {
             this.enforces(refused).await?;
         }
         Ok(this)
@@ -96,6 +103,11 @@ impl Controlled {
             ensure!(Instant::now() < end, "not within {SOON:?}: policy {policy} is in force: {said}");
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Ends the controller as `kill -9` does: it does not release its Lease.
+    pub fn kill_controller(&self) {
+        self.controller.abort();
     }
 
     /// What kubectl says, on either stream.

@@ -125,3 +125,39 @@ async fn what_a_disk_and_a_pool_are_does_not_change_and_a_node_writes_only_what_
         "storagepool.sheaf.dev/fast.n1 patched",
     )
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_writers_of_finalizers_neither_loses_the_others() -> Result<()> {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::{Api, api::PostParams};
+    use sheaf_controller::object::{add_finalizer, remove_finalizer};
+
+    let plane = sheaf_tests::cluster::ControlPlane::start("").await?;
+    let maps: Api<ConfigMap> = Api::namespaced(plane.admin.clone(), "kube-public");
+    let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "shared"}}))?;
+    let read = maps.create(&PostParams::default(), &map).await?;
+    let now = async || anyhow::Ok(maps.get("shared").await?.metadata.finalizers.unwrap_or_default());
+
+    // Both read the object before either wrote.
+    add_finalizer(&maps, &read, "example.org/one").await?;
+    ensure!(
+        add_finalizer(&maps, &read, "example.org/two").await.is_err(),
+        "a list that has changed is replaced"
+    );
+    ensure!(now().await? == ["example.org/one"], "{:?}", now().await?);
+    let read = maps.get("shared").await?;
+    add_finalizer(&maps, &read, "example.org/two").await?;
+    ensure!(
+        remove_finalizer(&maps, &read, "example.org/one").await.is_err(),
+        "a list that has changed is replaced"
+    );
+    ensure!(now().await? == ["example.org/one", "example.org/two"], "{:?}", now().await?);
+
+    // A change of something else is no conflict.
+    let read = maps.get("shared").await?;
+    let data = kube::api::Patch::Merge(json!({"data": {"a": "b"}}));
+    maps.patch("shared", &kube::api::PatchParams::default(), &data).await?;
+    remove_finalizer(&maps, &read, "example.org/one").await?;
+    ensure!(now().await? == ["example.org/two"], "{:?}", now().await?);
+    Ok(())
+}

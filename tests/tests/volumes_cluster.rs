@@ -349,9 +349,9 @@ async fn a_claim_goes_only_where_it_fits_and_nothing_is_promised_twice() -> Resu
     // A scheduler that did not know yet would have chosen that node for the other, too.
     let stale = json!({"metadata": {"annotations": {SELECTED_NODE: "large"}}});
     cluster.patch(claims.clone(), loser, stale).await?;
-    let why = cluster.told(loser, "left to promise").await?;
+    let why = cluster.told(loser, "free, and").await?;
     ensure!(
-        why == "pool default of large has 1Gi left to promise, and 5Gi are asked for; the scheduler looks for another node",
+        why == "pool default of large has 1Gi free, and 5Gi are requested; the scheduler looks for another node",
         "{why}"
     );
     wait("it is given back to the scheduler", async || {
@@ -404,7 +404,7 @@ async fn a_claim_grows_is_snapshotted_and_copied_on_its_node_and_leaves_nothing(
     // Beyond what there is it does not, and says so; taken back, all is well.
     cluster.patch(claims.clone(), "data", request("40Gi")).await?;
     let why = cluster.told("data", "does not grow").await?;
-    ensure!(why.ends_with("pool default of n1 has 13Gi left to promise, and 37Gi are asked for"), "{why}");
+    ensure!(why.ends_with("pool default of n1 has 13Gi free, and 37Gi are requested"), "{why}");
     let condition = async |wanted: bool| {
         wait("the claim says so", async || {
             let conditions = claims.get("data").await?.status.and_then(|status| status.conditions);
@@ -479,7 +479,7 @@ async fn a_claim_grows_is_snapshotted_and_copied_on_its_node_and_leaves_nothing(
     cluster.pod("sharing", "shared").await?;
     let why = cluster.told("shared", "ReadWriteMany").await?;
     ensure!(
-        why == "accessModes has ReadWriteMany, and a volume of lvm.sheaf.dev lies on one node: use ReadWriteOnce",
+        why == "accessModes has ReadWriteMany; a volume of lvm.sheaf.dev is on one node: use ReadWriteOnce",
         "{why}"
     );
 

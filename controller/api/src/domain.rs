@@ -56,9 +56,11 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Number of virtual CPUs.
+    /// Number of virtual CPUs; the schema bounds it, an annotation of a Pod may not.
     pub fn count(&self) -> u32 {
-        self.sockets.unwrap_or(1) * self.cores.unwrap_or(1) * self.threads.unwrap_or(1)
+        let [sockets, cores, threads] =
+            [self.sockets, self.cores, self.threads].map(|count| count.unwrap_or(1));
+        sockets.saturating_mul(cores).saturating_mul(threads)
     }
 }
 

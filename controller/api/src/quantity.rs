@@ -1,6 +1,6 @@
 //! Amounts as Kubernetes writes them: `512Mi`, `2`, `500m`, `1.5Gi`.
 //!
-//! Why here: k8s-openapi's `Quantity` refuses the integers that people write in manifests and can not be
+//! Why here: k8s-openapi's `Quantity` refuses the integers that people write in manifests and cannot be
 //! computed with. Route in: a field of a manifest. Route out: bytes or thousandths, or the same text again.
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;

@@ -56,7 +56,7 @@ pub enum PrintableStatus {
     Provisioning,
     /// A disk of it waits for a node.
     WaitingForVolumeBinding,
-    /// A disk of it can not be made; the condition Failure says why.
+    /// A disk of it cannot be made; the condition Failure says why.
     DataVolumeError,
     /// The VM itself is being deleted.
     Terminating,

@@ -2,7 +2,7 @@
 //!
 //! Why here: what a user asked for is either done or refused, never dropped in silence; the agent reads an
 //! annotation that the API server did not check. Route in: JSON text. Route out: the value, or an error with the
-//! path of the first field that nobody would have honoured.
+//! path of the first field that would have been ignored.
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -14,7 +14,7 @@ pub enum StrictError {
     #[error("{0}")]
     Shape(String),
     /// A field that the type does not have.
-    #[error("{0}: unknown field; it would not be honoured")]
+    #[error("{0}: unknown field")]
     Unknown(String),
 }
 
@@ -67,14 +67,11 @@ mod tests {
     use crate::vmi::VirtualMachineInstanceSpec;
 
     #[test]
-    fn a_field_nobody_would_honour_is_named_with_its_path() {
+    fn an_unknown_field_is_named_with_its_path() {
         let text = r#"{"domain":{"devices":{"disks":[{"name":"a","disk":{"bus":"virtio"}},
                       {"name":"b","disk":{"pciAddress":"0000:81:01.0"}}]}}}"#;
         let error = from_json::<VirtualMachineInstanceSpec>(text).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "domain.devices.disks[1].disk.pciAddress: unknown field; it would not be honoured"
-        );
+        assert_eq!(error.to_string(), "domain.devices.disks[1].disk.pciAddress: unknown field");
     }
 
     #[test]

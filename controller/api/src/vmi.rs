@@ -39,11 +39,11 @@ use crate::{devices::Devices, domain::DomainSpec, status::VirtualMachineInstance
 pub struct VirtualMachineInstanceSpec {
     /// The virtual hardware.
     pub domain: DomainSpec,
-    /// What lies behind the disks; each is used by the disk of the same name.
+    /// What is behind the disks; each is used by the disk of the same name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub volumes: Vec<Volume>,
-    /// What lies behind the interfaces; each is used by the interface of the same name.
+    /// What is behind the interfaces; each is used by the interface of the same name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub networks: Vec<Network>,

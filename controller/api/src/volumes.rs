@@ -1,4 +1,4 @@
-//! What lies behind the disks of a VM.
+//! What is behind the disks of a VM.
 //!
 //! Why here: names and meanings are KubeVirt's; where Sheaf differs (hostDisk), the doc comment says so.
 //! Route in: `spec.volumes` of a VMI. Route out: files that the agent makes or opens on the node, and devices of its pools.

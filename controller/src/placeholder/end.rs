@@ -51,7 +51,7 @@ pub fn is_out_of_service(node: &Node) -> bool {
     !ready && taints.into_iter().any(|taint| taint.key == OUT_OF_SERVICE_TAINT)
 }
 
-/// What people are told of a Pod that should be gone and whose node is silent: what happened, and what to do.
+/// The message about a Pod that should be gone and whose node is silent: what happened, and what to do.
 pub fn unconfirmed(pod: &Pod) -> String {
     let node = node_of(pod).unwrap_or_default();
     format!(
@@ -132,7 +132,7 @@ async fn reconcile(seen: Arc<Pod>, context: Arc<Context>) -> Result<Requeue, Req
     Ok(Requeue::await_change())
 }
 
-/// The Node object of a Pod, read anew.
+/// The Node object of a Pod, read from the API server.
 pub async fn node(client: &Client, pod: &Pod) -> Result<Option<Node>, RequestError> {
     match node_of(pod) {
         Some(name) => {
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(plan(&lost, Some(&node("False", Some(OUT_OF_SERVICE_TAINT)))), [Action::RemoveFinalizer]);
         // Its agent answers, so it reports for itself.
         assert_eq!(plan(&lost, Some(&node("True", Some(OUT_OF_SERVICE_TAINT)))), []);
-        // The Node was made anew to say so; nothing reports on it.
+        // The Node was created again to say so; nothing reports on it.
         let mut bare = node("True", Some(OUT_OF_SERVICE_TAINT));
         bare.status = None;
         assert_eq!(plan(&lost, Some(&bare)), [Action::RemoveFinalizer]);

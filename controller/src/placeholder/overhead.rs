@@ -18,5 +18,6 @@ const GRAPHICS: u64 = 16 * MIB;
 /// Bytes that the VM costs beyond `guest` bytes of memory.
 pub fn bytes(spec: &VirtualMachineInstanceSpec, guest: u64, cpus: u32) -> u64 {
     let graphics = if spec.domain.devices.autoattach_graphics_device == Some(false) { 0 } else { GRAPHICS };
-    QEMU + u64::from(cpus) * PER_CPU + guest / PAGE_TABLE_SHARE + graphics
+    let per_cpu = u64::from(cpus).saturating_mul(PER_CPU);
+    QEMU.saturating_add(per_cpu).saturating_add(guest / PAGE_TABLE_SHARE).saturating_add(graphics)
 }

@@ -3,6 +3,7 @@
 //! Why here: a role names kinds; whose object it is, only a rule can tell. Route in: nothing. Route out:
 //! ValidatingAdmissionPolicies with their bindings, applied by [`crate::install`]; one file a policy.
 
+pub mod host_disk;
 pub mod networks;
 pub mod node;
 pub mod placeholder;
@@ -14,6 +15,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
     vec![
         (node::POLICY, node::policy()),
         (networks::NAME, networks::policy()),
+        (host_disk::NAME, host_disk::policy()),
         (placeholder::NAME, placeholder::policy()),
     ]
 }

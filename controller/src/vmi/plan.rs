@@ -106,7 +106,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, serde_json::Err
     if !deleting && !has_finalizer(vmi, VMI_FINALIZER) {
         return Ok(Plan { actions: vec![Action::AddFinalizer], requeue: None });
     }
-    // Whoever else has a Pod of that name: it runs no VM, since nobody else may make such Pods.
+    // A Pod of that name that runs no VM is somebody else's: only the controller may create such Pods.
     let pod = observed.pod.filter(|pod| runs_a_vm(pod));
     let mut plan = Plan::default();
     if wants_pod(vmi, observed.pod) {
@@ -179,7 +179,7 @@ fn write(plan: &mut Plan, vmi: &VirtualMachineInstance, status: VirtualMachineIn
     }
 }
 
-/// Whether a Pod is a placeholder: nobody but the controller may make one, and its RuntimeClass does not change.
+/// Whether a Pod is a placeholder: only the controller may create one, and its RuntimeClass does not change.
 pub fn runs_a_vm(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref()) == Some(RUNTIME_CLASS)
 }
@@ -384,7 +384,7 @@ fn is_of_a_guest(ip: &IpAddr) -> bool {
     !(local || ip.is_loopback() || ip.is_unspecified() || ip.is_multicast())
 }
 
-/// What people are told of the change from `before`.
+/// The Events for the change from `before`.
 fn events(
     before: Option<&VirtualMachineInstanceStatus>,
     status: &VirtualMachineInstanceStatus,

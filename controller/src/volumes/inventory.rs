@@ -3,7 +3,7 @@
 //! Why here: whether a pool has room depends on all its volumes, and to list them from the API server for each claim costs
 //! the square of the claims. A watch may be behind; so a volume that was decided on counts from that moment until the watch
 //! shows it, and nothing is promised twice. The lock is held while a plan decides, never over a request. What a decision is
-//! *about* (a claim, its own volume) is read anew by its controller. Route in: watches, and what plans decide. Route out:
+//! *about* (a claim, its own volume) is read from the API server by its controller. Route in: watches, and what plans decide. Route out:
 //! [`Inventory::book`], [`Inventory::volumes`], [`Inventory::changes`].
 
 use std::{
@@ -72,7 +72,7 @@ impl Inventory {
     }
 
     /// Decides with all pools and volumes while nobody else does. `decide` returns its decision, and the volumes that follow
-    /// from it as they are to become: they count at once. `own` is the volume that the decision is about, read anew.
+    /// from it as they are to become: they count at once. `own` is the volume that the decision is about, read from the API server.
     pub fn book<P, E>(
         &self,
         own: Option<&LocalVolume>,

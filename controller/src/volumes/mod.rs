@@ -109,7 +109,7 @@ pub fn annotation<'a, K: kube::Resource>(object: &'a K, name: &str) -> Option<&'
     object.meta().annotations.as_ref()?.get(name).map(String::as_str)
 }
 
-/// The LocalVolume of that name, read anew.
+/// The LocalVolume of that name, read from the API server.
 pub async fn local_volume(client: &Client, name: &str) -> Result<Option<LocalVolume>, RequestError> {
     Api::all(client.clone()).get_opt(name).await.map_err(doing("reading a LocalVolume"))
 }

@@ -159,9 +159,9 @@ pub enum AccessMode {
     ReadWriteOnce,
     /// One Pod.
     ReadWriteOncePod,
-    /// Refused: a volume lies on one node.
+    /// Refused: a volume is on one node.
     ReadWriteMany,
-    /// Refused: a volume lies on one node.
+    /// Refused: a volume is on one node.
     ReadOnlyMany,
 }
 

@@ -88,7 +88,7 @@ const fn modes(at: &'static str) -> Rule {
     Rule {
         at,
         rule: "!has(self.accessModes) || self.accessModes.all(mode, mode in ['ReadWriteOnce', 'ReadWriteOncePod'])",
-        says: "a volume lies on one node: use ReadWriteOnce, or ReadWriteOncePod",
+        says: "a volume is on one node: use ReadWriteOnce, or ReadWriteOncePod",
         field: ".accessModes",
         reason: Reason::Invalid,
     }

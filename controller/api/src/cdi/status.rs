@@ -23,7 +23,7 @@ pub struct DataVolumeStatus {
     /// Share that has come, as `42.0%`, or N/A.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<String>,
-    /// How often it was begun anew; the node goes on where it was, so this stays 0.
+    /// Number of restarts; the node resumes where it was, so this stays 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_count: Option<i32>,
     /// Details by type: Bound, Running, Ready.
@@ -35,7 +35,7 @@ pub struct DataVolumeStatus {
 /// How far a DataVolume is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DataVolumePhase {
-    /// It has no claim yet, or its claim can not be met; the conditions say why.
+    /// It has no claim yet, or its claim cannot be met; the conditions say why.
     Pending,
     /// Its claim waits for the VM that uses it: the VM's node is where the volume will be.
     WaitForFirstConsumer,

@@ -1,7 +1,7 @@
 //! The definitions of DataVolume and of the snapshot kinds: other projects' words, as far as Sheaf speaks them.
 //!
 //! Why here: a DataVolume has fields of CDI's that are refused by name, as a VirtualMachine has KubeVirt's; the class of
-//! snapshots has no spec, so `kube` can not derive it. Route in: types and rules. Route out: what the controller applies.
+//! snapshots has no spec, so `kube` cannot derive it. Route in: types and rules. Route out: what the controller applies.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -28,7 +28,7 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
     ])
 }
 
-/// Adds to a definition what types can not say; `fact` is the type whose other fields are refused in its spec.
+/// Adds to a definition what types cannot say; `fact` is the type whose other fields are refused in its spec.
 fn finish(
     kind: &'static str,
     derived: CustomResourceDefinition,

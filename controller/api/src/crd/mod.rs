@@ -52,7 +52,7 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
     Ok(all)
 }
 
-/// Adds to a derived definition what the types can not say.
+/// Adds to a derived definition what the types cannot say.
 fn finish(
     kind: &'static str,
     derived: CustomResourceDefinition,

@@ -29,7 +29,7 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
     ])
 }
 
-/// Adds to a derived definition what the type can not say.
+/// Adds to a derived definition what the type cannot say.
 fn finish(
     kind: &'static str,
     derived: CustomResourceDefinition,

@@ -1,6 +1,6 @@
 //! The rules between fields, as the API server will check them (CEL), each with the sentence it answers.
 //!
-//! Why here: one table says all that types can not. Every rule has a bad manifest in tests/manifests/bad.
+//! Why here: one table says all that types cannot. Every rule has a bad manifest in tests/manifests/bad.
 //! Route in: nothing. Route out: [`super::rule`].
 
 use super::rule::{Reason, Rule};

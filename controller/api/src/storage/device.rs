@@ -41,7 +41,7 @@ pub struct BlockDeviceSpec {
     /// The node that has the disk; written by its agent.
     #[schemars(length(min = 1, max = 63))]
     pub node_name: String,
-    /// What the disk said of itself when it was first seen; written by the node's agent.
+    /// The identity that the disk reported when it was first found; written by the node's agent.
     #[serde(default)]
     pub identity: Identity,
     /// What the disk is for.
@@ -149,7 +149,7 @@ pub struct BlockDeviceStatus {
     /// Marks of present contents, on it and on its partitions: `ext4 on /dev/sdb1`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signatures: Vec<String>,
-    /// Who uses it: `system`, `pool default`, or in words who holds it. Absent: nobody.
+    /// Its user: `system`, `pool default`, or what else has it open. Absent: unused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_by: Option<String>,
     /// Another disk of this node has the same serial.

@@ -67,7 +67,7 @@ pub enum VolumeKind {
     /// A volume that a VM writes.
     #[default]
     Volume,
-    /// A snapshot that nobody writes: source is the volume it is of.
+    /// A read-only snapshot: source is the volume it is of.
     Snapshot,
 }
 
@@ -174,7 +174,7 @@ pub struct LocalVolumeStatus {
 /// How far a volume is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum VolumePhase {
-    /// It can not be made now; its condition Ready says why, and the node tries again.
+    /// It cannot be made now; its condition Ready says why, and the node tries again.
     Pending,
     /// The logical volume is being made.
     Creating,
@@ -225,7 +225,7 @@ pub enum VolumeReason {
     ImageTooLarge,
     /// Another logical volume has its name, and is none of ours.
     NameTaken,
-    /// It was Ready once and its logical volume is gone: it is not made anew, for that would hide the loss.
+    /// It was Ready once and its logical volume is gone: it is not recreated, for that would hide the loss.
     Lost,
     /// The node could not; tried again.
     NodeFailed,
@@ -235,7 +235,7 @@ pub enum VolumeReason {
     Populating,
     /// A user is still there: a running VM, or a clone that is being made.
     InUse,
-    /// All is well.
+    /// No problem is known.
     Ready,
 }
 
@@ -270,7 +270,7 @@ impl LocalVolume {
     }
 
     /// What is in it at first, where that comes from a server: the source itself, or for an upload what an operator noted
-    /// in [`IMAGE_ANNOTATION`]; an error says what of that can not be read.
+    /// in [`IMAGE_ANNOTATION`]; an error says what of that cannot be read.
     pub fn image(&self) -> Option<Result<HttpSource, String>> {
         if let Some(http) = &self.spec.source.http {
             return Some(Ok(http.clone()));

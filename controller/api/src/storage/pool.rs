@@ -126,7 +126,7 @@ pub struct StoragePoolStatus {
 pub enum PoolPhase {
     /// Waits for its first device.
     Pending,
-    /// All is well.
+    /// No problem is known.
     Ready,
     /// Works, but something needs attention: a device fails, or space runs out.
     Degraded,

@@ -210,11 +210,11 @@ fn a_vm_is_the_consumer_that_its_disk_waits_for() {
     let (vm, disks) = with_disk("WaitForFirstConsumer");
     assert!(starts(&super::plan(&vm, None, &disks, now())));
     let placed = vmi("Scheduling", None);
-    let said =
+    let printable =
         |disks: &[DataVolume]| super::plan(&vm, Some(&placed), disks, now()).status.printable_status.unwrap();
-    assert_eq!(said(&disks), PrintableStatus::WaitingForVolumeBinding);
-    assert_eq!(said(&with_disk("ImportInProgress").1), PrintableStatus::Provisioning);
-    assert_eq!(said(&with_disk("Succeeded").1), PrintableStatus::Starting);
+    assert_eq!(printable(&disks), PrintableStatus::WaitingForVolumeBinding);
+    assert_eq!(printable(&with_disk("ImportInProgress").1), PrintableStatus::Provisioning);
+    assert_eq!(printable(&with_disk("Succeeded").1), PrintableStatus::Starting);
 }
 
 #[test]

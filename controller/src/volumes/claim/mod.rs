@@ -1,7 +1,7 @@
 //! Controller of claims: from a PersistentVolumeClaim of ours and the node chosen for it to a bound volume, and to a
 //! larger one.
 //!
-//! Reads: claims, their StorageClasses, LocalVolumes and origins (read anew for each decision), the inventory of pools and
+//! Reads: claims, their StorageClasses, LocalVolumes and origins (read from the API server for each decision), the inventory of pools and
 //! volumes. Owns: LocalVolumes and PersistentVolumes of claims; of a claim its selected node, when the volume does not fit
 //! there, and the capacity in its status. Never touches: what is bound elsewhere, what other provisioners make. Route in:
 //! watches. Route out: [`plan`], applied step by step.

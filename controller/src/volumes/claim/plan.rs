@@ -52,7 +52,7 @@ pub struct Observed<'a> {
     pub volume: Option<&'a LocalVolume>,
     /// Its PersistentVolume.
     pub persistent: Option<&'a PersistentVolume>,
-    /// What is in it at first: as it is asked for, and for a copy the origin. A sentence if it can not be had.
+    /// What is in it at first: as it is asked for, and for a copy the origin. A sentence if it cannot be had.
     pub source: Result<(Wanted, Option<Result<Found, String>>), String>,
 }
 

@@ -41,7 +41,7 @@ pub struct Found {
     pub bytes: u64,
 }
 
-/// What `claim` asks for; a sentence if it can not be had.
+/// What `claim` asks for; a sentence if it cannot be had.
 pub fn wanted(claim: &PersistentVolumeClaim) -> Result<Wanted, String> {
     let spec = claim.spec.clone().unwrap_or_default();
     let noted = annotation(claim, SOURCE_ANNOTATION);
@@ -61,7 +61,7 @@ pub fn wanted(claim: &PersistentVolumeClaim) -> Result<Wanted, String> {
     let own = claim.metadata.namespace.as_deref();
     match reference.namespace.as_deref() {
         Some(namespace) if Some(namespace) != own => Err(format!(
-            "dataSourceRef.namespace is {namespace}; only what lies in the claim's own is copied"
+            "dataSourceRef.namespace is {namespace}; the source of a copy must be in the namespace of the claim"
         )),
         _ => named(reference.api_group.as_deref(), &reference.kind, &reference.name),
     }
@@ -182,7 +182,7 @@ mod tests {
         for (text, says) in [
             (r#"{"volume":{"name":"pvc-of-others"}}"#, "has exactly one of blank, http and upload"),
             ("{}", "has exactly one of blank, http and upload"),
-            (r#"{"blank":{},"s3":{"url":"x"}}"#, "s3: unknown field; it would not be honoured"),
+            (r#"{"blank":{},"s3":{"url":"x"}}"#, "s3: unknown field"),
             ("nonsense", "expected ident"),
         ] {
             let refused = of(text).unwrap_err();

@@ -68,7 +68,7 @@ async fn reconcile(seen: Arc<DataVolume>, shared: Arc<Shared>) -> Result<Requeue
     };
     let origin = match wanted {
         Some((origin, _)) if origin.namespace.as_ref().is_some_and(|other| *other != namespace) => {
-            Some(Err(format!("only what lies in namespace {namespace} is copied to it")))
+            Some(Err(format!("the source of a copy must be in the same namespace, {namespace}")))
         }
         Some((_, wanted)) => claims_of::find(client, &namespace, &wanted).await?,
         None => None,

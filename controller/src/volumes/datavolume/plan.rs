@@ -134,7 +134,7 @@ fn make(plan: &mut Plan, observed: &Observed, now: Timestamp) -> Result<(), serd
     Ok(())
 }
 
-/// The class that it names, or the cluster's; it must be one of ours, for nobody else would fill the volume.
+/// The class that it names, or the cluster's; it must be one of ours, no other provisioner would fill the volume.
 fn class<'a>(observed: &'a Observed) -> Result<&'a StorageClass, String> {
     let named = observed.data.spec.claim().storage_class_name;
     let class = match &named {

@@ -1,4 +1,4 @@
-//! Controllers of what nobody claims any more: PersistentVolumes that were released, LocalVolumes whose claim went early.
+//! Controllers of what no claim uses any more: PersistentVolumes that were released, LocalVolumes whose claim was deleted early.
 //!
 //! Reads: PersistentVolumes of ours, LocalVolumes, whether a claim is there. Owns: the deletion of both, the finalizer of
 //! PersistentVolumes. Never touches: claims, snapshots, what is bound or to be retained. Route in: watches. Route out:

@@ -1,7 +1,7 @@
-//! Decides when a volume that nobody claims is removed.
+//! Decides when a volume that no claim uses is removed.
 //!
 //! Why here: pure, so that no order of deletions leaks a volume or takes one that is in use. The LocalVolume goes before its
-//! PersistentVolume, and the PersistentVolume's finalizer waits for it. Route in: the objects as they are, read anew.
+//! PersistentVolume, and the PersistentVolume's finalizer waits for it. Route in: the objects as they are, read from the API server.
 //! Route out: steps.
 
 use std::borrow::Borrow;

@@ -157,7 +157,7 @@ fn decide(observed: &Observed, now: Timestamp) -> Plan {
     match volume {
         Some(volume) => follow(&mut plan, observed, volume, now),
         None if plan.status.ready_to_use == Some(true) => {
-            // It was there once: made anew it would hold something else.
+            // It was there once: a new one would hold something else.
             wrong(
                 &mut plan,
                 format!("the LocalVolume {name} is gone, and with it the contents of the snapshot"),
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_that_was_lost_is_never_made_anew() {
+    fn a_snapshot_that_was_lost_is_never_recreated() {
         let mut world = World::new().made("Ready");
         world.snapshot.status = Some(world.plan().status);
         world.volumes.pop();
