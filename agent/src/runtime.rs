@@ -16,7 +16,7 @@ use sheaf_config::diagnose::Errors;
 use sheaf_host::alive;
 use sheaf_host::disks::Programs;
 use sheaf_host::fetch::{Http, Settings};
-use sheaf_host::libvirt::{Libvirt, QEMU_LOGS};
+use sheaf_host::libvirt::{self, Libvirt, QEMU_LOGS};
 use sheaf_host::links::Kernel;
 use sheaf_host::lvm::{Lvm, Lvm2};
 use sheaf_host::nft::Nft;
@@ -124,7 +124,9 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     };
     controllers.start("volumes", volumes::run(ctx.clone(), volumes, volume_section, volume_hosts));
     controllers.start("pools", pools::run(ctx.clone(), made, pool_section, pools::Hosts { lvm, look: scan }));
-    let libvirt = Libvirt::connect(QEMU_LOGS.into()).await.context("the system bus cannot be reached")?;
+    let libvirt = Libvirt::connect(QEMU_LOGS.into(), ctx.paths.run_root.join(libvirt::SOCKET))
+        .await
+        .context("the system bus cannot be reached")?;
     let vm_hosts = vms::Hosts {
         vms: Arc::new(libvirt),
         run: Arc::new(System),

@@ -30,7 +30,7 @@ fn plain() -> Guest {
                 Source::Overlay {
                     base: "/data/images/debian-13.raw".into(),
                     format: Format::Raw,
-                    grown_to: None,
+                    bytes: 3 << 30,
                 },
             ),
             disk(

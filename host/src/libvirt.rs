@@ -5,6 +5,7 @@
 //! they outlive the agent and libvirtd, and are gone after a reboot.
 
 mod proxy;
+pub mod rpc;
 mod xml;
 
 use futures::future::try_join_all;
@@ -12,8 +13,9 @@ use futures::stream::{BoxStream, StreamExt};
 use proxy::{ConnectProxy, DomainProxy};
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io::{self, Read, Seek};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use zbus::OwnedObjectPath;
 
@@ -23,8 +25,18 @@ pub const TAG_NAMESPACE: &str = "https://sheaf.dev/xmlns/domain/1";
 /// Where libvirt keeps the log of each QEMU, `<domain name>.log`.
 pub const QEMU_LOGS: &str = "/var/log/libvirt/qemu";
 
+/// Where libvirtd listens, `libvirt/libvirt-sock` under `/run`.
+pub const SOCKET: &str = "libvirt/libvirt-sock";
+
 /// Longest answer of libvirt: the first start of a domain probes QEMU, 10 s here and far more on a busy host.
-const ANSWER_TIME: Duration = Duration::from_secs(120);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Bytes read from the end of QEMU's log: the last lines of a run, and libvirt's line about its end. The file itself
+/// grows as fast as a guest can make QEMU complain.
+const LOG_TAIL: u64 = 64 << 10;
+
+/// Most logs that virtlogd keeps of one QEMU beside the one it writes: `max_backups` of virtlogd.conf, and room above.
+const ROTATED_LOGS: u32 = 10;
 
 /// One domain that libvirt knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +60,18 @@ pub struct Domain {
 pub enum Source {
     /// The node's own ARP table: guests that talked to the node.
     Arp,
-    /// The guest's agent: whatever the guest says.
+    /// The guest's agent: whatever the guest reports.
     Agent,
+}
+
+impl Source {
+    /// `virDomainInterfaceAddressesSource`
+    fn number(self) -> u32 {
+        match self {
+            Self::Agent => 1,
+            Self::Arp => 2,
+        }
+    }
 }
 
 /// An interface of a guest.
@@ -86,7 +108,7 @@ pub enum Stop {
     Destroyed,
     /// QEMU died, or the guest panicked.
     Crashed,
-    /// Nobody knows: saved, migrated, or no record.
+    /// Not known: saved, migrated, or no record.
     Unknown,
 }
 
@@ -102,7 +124,7 @@ pub struct Event {
 /// libvirt did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum VmError {
-    /// The bus, or libvirt-dbus on it, can not be reached.
+    /// The bus, or libvirt-dbus on it, cannot be reached.
     #[error("libvirt does not answer over D-Bus; look at `systemctl status libvirtd dbus`")]
     Bus(#[source] zbus::Error),
     /// It answered with an error.
@@ -115,9 +137,22 @@ pub enum VmError {
         /// Its answer.
         source: zbus::Error,
     },
+    /// A guest's addresses are not to be had.
+    #[error("addresses of {domain} from {source_name}")]
+    Addresses {
+        /// UUID of the domain.
+        domain: String,
+        /// Who was asked.
+        source_name: &'static str,
+        /// What happened.
+        source: rpc::QueryError,
+    },
     /// It answered with something that makes no sense.
-    #[error("the description of a domain can not be read")]
+    #[error("the description of a domain cannot be read")]
     Description(#[source] roxmltree::Error),
+    /// QEMU's log cannot be removed.
+    #[error("QEMU's log cannot be removed")]
+    Log(#[source] io::Error),
     /// The fake was told to fail.
     #[error("{0}")]
     Told(String),
@@ -144,7 +179,11 @@ pub trait VmHost: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), VmError>> + Send;
     /// Ends QEMU now. That the domain is gone already is no error.
     fn destroy(&self, uuid: &str) -> impl Future<Output = Result<(), VmError>> + Send;
-    /// The guest's interfaces with the addresses that `source` knows.
+    /// Limits what QEMU of the domain may take of the node's memory, in KiB: beyond it the kernel kills that QEMU and
+    /// nothing else. That the domain is gone already is no error.
+    fn limit_memory(&self, uuid: &str, kib: u64) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// The guest's interfaces with the addresses that `source` knows, at most [`rpc::MOST_ADDRESSES`] of each. Ends
+    /// within 15 s whatever the guest does, and takes nothing that other requests need.
     fn interfaces(
         &self,
         uuid: &str,
@@ -152,8 +191,11 @@ pub trait VmHost: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Interface>, VmError>> + Send;
     /// Events from now on; the stream ends when the bus does.
     fn events(&self) -> impl Future<Output = Result<BoxStream<'static, Event>, VmError>> + Send;
-    /// Why the domain that was last started under `name` ended, from QEMU's log: for ends that nobody saw.
-    fn recorded_stop(&self, name: &str) -> Stop;
+    /// Why the domain that was last started under `name` ended, from the end of QEMU's log: for ends without an event.
+    fn recorded_stop(&self, name: &str) -> impl Future<Output = Stop> + Send;
+    /// Removes the log of the QEMU that ran under `name`, with those that were rotated away. That there is none is no
+    /// error.
+    fn remove_log(&self, name: &str) -> impl Future<Output = Result<(), VmError>> + Send;
 }
 
 /// Name, UUID and tags in a domain's XML; it counts as running.
@@ -167,13 +209,15 @@ pub fn read_domain(xml: &str) -> Result<Domain, VmError> {
 pub struct Libvirt {
     connection: zbus::Connection,
     logs: PathBuf,
+    socket: PathBuf,
 }
 
 impl Libvirt {
     /// Connects to the system bus (`DBUS_SYSTEM_BUS_ADDRESS`, or the usual socket). libvirt itself may be down.
-    pub async fn connect(logs: PathBuf) -> Result<Self, VmError> {
-        let build = zbus::connection::Builder::system().method_timeout(ANSWER_TIME).build();
-        Ok(Self { connection: build.await.map_err(VmError::Bus)?, logs })
+    /// `logs` are QEMU's, `socket` is libvirtd's own, which guests' addresses are asked for at.
+    pub async fn connect(logs: PathBuf, socket: PathBuf) -> Result<Self, VmError> {
+        let build = zbus::connection::Builder::system().method_timeout(ANSWER_TIMEOUT).build();
+        Ok(Self { connection: build.await.map_err(VmError::Bus)?, logs, socket })
     }
 
     async fn connect_object(&self) -> Result<ConnectProxy<'static>, VmError> {
@@ -272,26 +316,27 @@ impl VmHost for Libvirt {
         }
     }
 
-    async fn interfaces(&self, uuid: &str, source: Source) -> Result<Vec<Interface>, VmError> {
+    async fn limit_memory(&self, uuid: &str, kib: u64) -> Result<(), VmError> {
         let object = self.domain(proxy::path_of(uuid)?).await?;
-        let source = match source {
-            Source::Arp => proxy::ADDRESSES_FROM_ARP,
-            Source::Agent => proxy::ADDRESSES_FROM_AGENT,
+        match object.set_memory_parameters([("hard_limit", kib.into())].into(), proxy::AFFECT_LIVE).await {
+            Ok(()) => Ok(()),
+            Err(_) if !self.knows(uuid).await? => Ok(()),
+            Err(source) => {
+                Err(VmError::Refused { doing: "limit the memory of", domain: uuid.to_owned(), source })
+            }
+        }
+    }
+
+    async fn interfaces(&self, uuid: &str, source: Source) -> Result<Vec<Interface>, VmError> {
+        let source_name = match source {
+            Source::Arp => "the ARP table",
+            Source::Agent => "the guest's agent",
         };
-        let interfaces = object.interface_addresses(source, 0).await;
-        let interfaces = interfaces.map_err(|source| VmError::Refused {
-            doing: "list addresses of",
+        rpc::interfaces(&self.socket, uuid, source).await.map_err(|source| VmError::Addresses {
             domain: uuid.to_owned(),
+            source_name,
             source,
-        })?;
-        let interface = |(_name, mac, addresses): proxy::Interface| Interface {
-            mac: mac.to_ascii_lowercase(),
-            addresses: addresses
-                .into_iter()
-                .filter_map(|(_family, address, _prefix)| address.parse().ok())
-                .collect(),
-        };
-        Ok(interfaces.into_iter().map(interface).collect())
+        })
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>, VmError> {
@@ -304,8 +349,66 @@ impl VmHost for Libvirt {
         Ok(events.boxed())
     }
 
-    fn recorded_stop(&self, name: &str) -> Stop {
-        let log = std::fs::read(self.logs.join(format!("{name}.log"))).unwrap_or_default();
-        proxy::stop_in_log(&String::from_utf8_lossy(&log))
+    async fn recorded_stop(&self, name: &str) -> Stop {
+        let log = self.logs.join(format!("{name}.log"));
+        let tail = tokio::task::spawn_blocking(move || tail(&log, LOG_TAIL)).await;
+        // No log says as little as one that cannot be read.
+        let tail = tail.ok().and_then(Result::ok).unwrap_or_default();
+        proxy::stop_in_log(&String::from_utf8_lossy(&tail))
+    }
+
+    async fn remove_log(&self, name: &str) -> Result<(), VmError> {
+        let (logs, name) = (self.logs.clone(), name.to_owned());
+        let remove = tokio::task::spawn_blocking(move || remove_logs(&logs, &name)).await;
+        remove.map_err(io::Error::other).flatten().map_err(VmError::Log)
+    }
+}
+
+/// The last `most` bytes of the file `path`.
+fn tail(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut file = std::fs::File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(io::SeekFrom::Start(length.saturating_sub(most)))?;
+    let mut tail = Vec::new();
+    file.take(most).read_to_end(&mut tail)?;
+    Ok(tail)
+}
+
+/// virtlogd names what it rotates away `<name>.log.0`, `.1`, …
+fn remove_logs(logs: &Path, name: &str) -> io::Result<()> {
+    let rotated = (0..ROTATED_LOGS).map(|number| format!("{name}.log.{number}"));
+    for log in [format!("{name}.log")].into_iter().chain(rotated) {
+        match std::fs::remove_file(logs.join(log)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_log_of_any_size_only_the_end_is_read() {
+        let dir = std::env::temp_dir().join(format!("sheaf-qemu-log-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let log = dir.join("a.log");
+        // Sparse: what stands before the end would be 1 GiB of zeros in memory.
+        let file = std::fs::File::create(&log).unwrap();
+        file.set_len(1 << 30).unwrap();
+        let end = b"\nstarting up libvirt version: 11.3.0\nx: shutting down, reason=crashed\n";
+        std::os::unix::fs::FileExt::write_at(&file, end, 1 << 30).unwrap();
+        let tail = tail(&log, LOG_TAIL).unwrap();
+        assert_eq!(tail.len() as u64, LOG_TAIL);
+        assert_eq!(proxy::stop_in_log(&String::from_utf8_lossy(&tail)), Stop::Crashed);
+        std::fs::write(dir.join("a.log.0"), "").unwrap();
+        std::fs::write(dir.join("ab.log"), "").unwrap();
+        remove_logs(&dir, "a").unwrap();
+        remove_logs(&dir, "a").unwrap();
+        let left: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["ab.log"]);
+        std::fs::remove_dir_all(dir).unwrap();
     }
 }

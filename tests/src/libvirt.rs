@@ -133,10 +133,20 @@ impl Libvirt {
         })
     }
 
-    fn write_programs(&self) -> Result<()> {
+    /// The folder of libvirtd's sockets, which lie in the namespace's own `/run`.
+    pub fn sockets(&self) -> Result<PathBuf> {
+        Ok(PathBuf::from(format!("/proc/{}/root/run/libvirt", self.init()?)))
+    }
+
+    /// The namespace's init, by its number outside.
+    fn init(&self) -> Result<u32> {
         let outer = self.child.id();
         let children = fs::read_to_string(format!("/proc/{outer}/task/{outer}/children"))?;
-        let init = children.split_whitespace().next().context("the namespace has no init")?;
+        Ok(children.split_whitespace().next().context("the namespace has no init")?.parse()?)
+    }
+
+    fn write_programs(&self) -> Result<()> {
+        let init = self.init()?;
         let root = self.work.path().join("root");
         fs::create_dir(self.programs())?;
         for (folder, program) in [("bin", "qemu-img"), ("bin", "virsh"), ("sbin", "nft")] {

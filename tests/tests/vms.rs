@@ -75,6 +75,8 @@ impl Lab {
         )?;
         std::fs::create_dir_all(node.paths().images())?;
         std::fs::write(node.paths().images().join("tiny.raw"), disk)?;
+        std::fs::create_dir_all(&node.paths().run_root)?;
+        std::os::unix::fs::symlink(libvirt.sockets()?, node.paths().run_root.join("libvirt"))?;
         let clock = node.paths().run_root.join("systemd/timesync");
         std::fs::create_dir_all(&clock)?;
         std::fs::write(clock.join("synchronized"), "")?;

@@ -11,7 +11,7 @@ mod storage;
 
 pub use disks::{Contents, Disk, Disks, Facts, PoolPartition, Seen, Settings};
 pub use health::Health;
-pub use node::{Hypervisor, Leases, NetworkState, PresentImage};
+pub use node::{Hypervisor, Leases, NetworkState, PresentImage, Pressure};
 pub use storage::{Pool, Usable, Volumes};
 
 pub use crate::reconcile::Shutdown;

@@ -14,6 +14,19 @@ pub struct Hypervisor {
     pub version: Option<String>,
     /// Why it does not answer.
     pub problem: Option<String>,
+    /// Guests can run guests: KVM was loaded with nested virtualization.
+    pub nested: bool,
+    /// What the node is short of.
+    pub pressure: Pressure,
+}
+
+/// What a node is short of, as conditions of its Node have it; each with the reason, and none while there is enough.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pressure {
+    /// MemoryPressure.
+    pub memory: Option<String>,
+    /// DiskPressure.
+    pub disk: Option<String>,
 }
 
 /// How this node is reached.

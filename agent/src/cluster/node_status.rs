@@ -130,18 +130,27 @@ fn conditions(observed: &Observed) -> Value {
     let kvm_words =
         if *kvm { ("KvmUsable", "/dev/kvm can be used") } else { ("NoKvm", "/dev/kvm can not be used") };
     json!([
-        {"type": "MemoryPressure", "status": "False", "reason": "NotUnderPressure", "message": "VMs have their memory reserved"},
-        {"type": "DiskPressure", "status": "False", "reason": "NotUnderPressure", "message": "the agent writes little"},
+        pressure("MemoryPressure", &observed.hypervisor.pressure.memory, "memory is available"),
+        pressure("DiskPressure", &observed.hypervisor.pressure.disk, "/data and /var have space"),
         {"type": "PIDPressure", "status": "False", "reason": "NotUnderPressure", "message": "no containers run here"},
         {"type": "KvmReady", "status": word(*kvm), "reason": kvm_words.0, "message": kvm_words.1},
         {"type": "Ready", "status": word(is_ready), "reason": ready.0, "message": ready.1},
     ])
 }
 
+/// A condition that is True while the node is short of something, for the reason `why`.
+fn pressure(kind: &str, why: &Option<String>, enough: &str) -> Value {
+    match why {
+        Some(why) => json!({"type": kind, "status": "True", "reason": "UnderPressure", "message": why}),
+        None => json!({"type": kind, "status": "False", "reason": "NotUnderPressure", "message": enough}),
+    }
+}
+
 /// Labels the node gives itself.
 pub fn labels(
     name: &str,
     images: &[PresentImage],
+    nested: bool,
     configured: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
@@ -155,6 +164,9 @@ pub fn labels(
     ] {
         labels.insert(key.into(), value.into());
     }
+    if nested {
+        labels.insert(names::NESTED_LABEL.into(), names::TRUE.into());
+    }
     for image in images {
         labels.insert(format!("{}{}", names::IMAGE_LABEL_PREFIX, image.name), names::IMAGE_PRESENT.into());
     }
@@ -163,7 +175,7 @@ pub fn labels(
 
 /// Whether `label` is one that only [`labels`] sets, and so may be removed when it no longer says so.
 pub fn owned(label: &str) -> bool {
-    label.starts_with(names::IMAGE_LABEL_PREFIX)
+    label.starts_with(names::IMAGE_LABEL_PREFIX) || label == names::NESTED_LABEL
 }
 
 /// Puts `new` over `old`: conditions of others stay, times of transition stay where nothing changed.
@@ -209,7 +221,7 @@ mod tests {
 
     fn observed(answers: bool, kvm: bool) -> Observed {
         Observed {
-            hypervisor: Hypervisor { answers, kvm, version: Some("11.3.0".into()), problem: None },
+            hypervisor: Hypervisor { answers, kvm, version: Some("11.3.0".into()), ..Hypervisor::default() },
             network: NetworkState {
                 addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
                 bridges: vec!["br0".into(), "br1".into()],
@@ -267,6 +279,20 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_is_short_of_disk_or_memory_has_that_condition_and_the_reason() {
+        let mut short = observed(true, true);
+        short.hypervisor.pressure.disk = Some("less than 10 % of /data is free".into());
+        let status = status("n1", &machine(), &short, Reserve::of(false)).unwrap();
+        let of = |kind: &str| {
+            let conditions = status.conditions.clone().unwrap();
+            let condition = conditions.into_iter().find(|condition| condition.type_ == kind).unwrap();
+            (condition.status, condition.message.unwrap())
+        };
+        assert_eq!(of("DiskPressure"), ("True".into(), "less than 10 % of /data is free".into()));
+        assert_eq!(of("MemoryPressure").0, "False");
+    }
+
+    #[test]
     fn the_time_of_a_transition_stays_while_nothing_changes() {
         let compute =
             |answers| status("n1", &machine(), &observed(answers, true), Reserve::of(false)).unwrap();
@@ -289,7 +315,10 @@ mod tests {
             ("rack".to_owned(), "7".to_owned()),
             ("kubernetes.io/os".to_owned(), "plan9".to_owned()),
         ]);
-        let labels = labels("n1", &observed(true, true).images, &configured);
+        let images = observed(true, true).images;
+        assert!(!labels("n1", &images, false, &configured).contains_key(names::NESTED_LABEL));
+        let labels = labels("n1", &images, true, &configured);
+        assert_eq!(labels["sheaf.dev/nested-virtualization"], "true");
         assert_eq!(labels["rack"], "7");
         assert_eq!(labels["kubernetes.io/os"], "linux");
         assert_eq!(labels["image.sheaf.dev/guest.qcow2"], "present");

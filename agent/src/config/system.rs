@@ -46,6 +46,11 @@ pub(super) fn files(config: &NodeConfig, facts: &Facts) -> Vec<File> {
         let lines: String = system.modules.iter().map(|name| format!("{name}\n")).collect();
         files.push(File::text("/etc/modules-load.d/60-node.conf", format!("{HEADER}{lines}")));
     }
+    if config.vms.nested {
+        // In the place of the image's file of this name, which switches it off; sheaf-kvm.service loads KVM with it.
+        let options = "options kvm_amd nested=1\noptions kvm_intel nested=1\n";
+        files.push(File::text("/etc/modprobe.d/sheaf.conf", format!("{HEADER}{options}")));
+    }
     if facts.has_sshd && !system.ssh_keys.is_empty() {
         files.extend(ssh(system));
     }

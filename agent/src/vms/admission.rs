@@ -1,6 +1,6 @@
 //! Decides whether this node may run what a Pod asks for, and resolves it into a [`Guest`].
 //!
-//! Why here: whoever may create Pods may have written the annotation, so the node trusts nothing in it: fields it
+//! Why here: anyone who may create Pods may have written the annotation, so the node trusts nothing in it: fields it
 //! does not know, paths outside its two folders, links that lead out of them, more than it has. Pure.
 //! Route in: a Pod and [`Facts`]. Route out: [`Verdict`]; [`volumes`], [`networks`] and [`room`] decide on their parts.
 
@@ -8,10 +8,11 @@ mod networks;
 mod room;
 mod volumes;
 
-pub use room::requests;
+pub use room::needs;
 pub use volumes::names_claim;
 
 use super::facts::{Facts, Resources};
+use super::filters::Port;
 use super::guest::{CpuModel, Disk, Guest, Identity};
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::devices::DiskBus;
@@ -20,6 +21,9 @@ use sheaf_api::placeholder::PlacedVmi;
 
 /// Grace of a Pod that names none, in seconds: what KubeVirt gives a VM.
 const DEFAULT_GRACE: i64 = 180;
+
+/// Most virtual CPUs of a VM; QEMU's q35 takes fewer than its maximum of 4096 without an emulated IOMMU.
+const MOST_CPUS: u64 = 255;
 
 /// Guest memory is given in whole MiB.
 const MIB: u64 = 1 << 20;
@@ -31,7 +35,9 @@ pub enum Verdict {
     Accept(Box<Guest>),
     /// Something that is on its way is not there yet.
     Wait(Why),
-    /// It can not run here, ever.
+    /// An answer that decides is still awaited: nothing to report.
+    Unknown,
+    /// It can never run here.
     Reject(Why),
 }
 
@@ -92,6 +98,10 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
     let vmi = &placed.spec;
 
     let cpu = vmi.domain.cpu.clone().unwrap_or_default();
+    let topology = (cpu.sockets.unwrap_or(1), cpu.cores.unwrap_or(1), cpu.threads.unwrap_or(1));
+    if u64::from(topology.0) * u64::from(topology.1) > MOST_CPUS / u64::from(topology.2.max(1)) {
+        return Err(invalid(format!("domain.cpu: more than {MOST_CPUS} virtual CPUs")));
+    }
     let memory = vmi.domain.memory.as_ref().and_then(|memory| memory.guest.as_ref());
     let memory = memory.and_then(|amount| amount.units().ok()).unwrap_or(0) / MIB * MIB;
     if memory == 0 {
@@ -132,12 +142,12 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
             cache: disk.cache,
         });
     }
-    let interfaces = networks::nics(&placed, facts)?;
-    Ok(Guest {
+    let interfaces = networks::nics(&placed, Some(facts))?;
+    let guest = Guest {
         uuid,
         grace_seconds: spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE).max(0),
         memory,
-        topology: (cpu.sockets.unwrap_or(1), cpu.cores.unwrap_or(1), cpu.threads.unwrap_or(1)),
+        topology,
         cpu: match cpu.model.as_deref() {
             None | Some("host-model") => CpuModel::HostModel,
             Some("host-passthrough") => CpuModel::HostPassthrough,
@@ -150,7 +160,17 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
         graphics: vmi.domain.devices.autoattach_graphics_device.unwrap_or(true),
         serial: vmi.domain.devices.autoattach_serial_console.unwrap_or(true),
         id,
-    })
+    };
+    room::has_space(guest.space().max(needs(pod, &facts.cluster).storage), facts, used)?;
+    Ok(guest)
+}
+
+/// The ports of a VM that runs, by its Pod's annotation: for a domain whose record was lost.
+pub fn ports(pod: &Pod) -> Option<Vec<Port>> {
+    let annotation = pod.metadata.annotations.as_ref()?.get(VMI_ANNOTATION)?;
+    let placed = PlacedVmi::from_annotation(annotation).ok()?;
+    identity(pod, &placed).ok()?;
+    Some(networks::nics(&placed, None).ok()?.into_iter().map(|nic| nic.port).collect())
 }
 
 fn identity(pod: &Pod, placed: &PlacedVmi) -> Check<Identity> {

@@ -1,4 +1,4 @@
-//! What the node says to the API server about its Pods, and asks of it.
+//! Requests of the node to the API server about its Pods.
 //!
 //! Why here: every write names the Pod's UID, so that it never hits a namesake; tests have a cluster in memory.
 //! Route in: actions of the plan. Route out: requests as `system:node:<name>`, with the certificate of the moment.
@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{Event, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Value, json};
+use sheaf_api::cluster_config::{self, ClusterConfig, ClusterConfigSpec};
 use sheaf_api::names::VOLUME_DRIVER;
 use std::future::Future;
 use tokio::sync::watch;
@@ -39,8 +40,8 @@ pub trait Cluster: Send + Sync + 'static {
     ) -> impl Future<Output = anyhow::Result<Vec<u8>>> + Send;
     /// What is behind a claim that a Pod of this node refers to.
     fn claim(&self, namespace: &str, name: &str) -> impl Future<Output = anyhow::Result<ClaimFact>> + Send;
-    /// What VMs may take of this node.
-    fn allocatable(&self) -> impl Future<Output = anyhow::Result<Resources>> + Send;
+    /// What VMs may take of this node, and what an administrator decided for all VMs.
+    fn allocatable(&self) -> impl Future<Output = anyhow::Result<(Resources, ClusterConfigSpec)>> + Send;
 }
 
 /// The cluster that this node joined.
@@ -74,7 +75,7 @@ impl Cluster for Kube {
         let here = format!("metadata.name={},spec.nodeName={}", id.pod, joined.node);
         let pods = Api::<Pod>::namespaced(joined.client, &id.namespace);
         let pods = pods.list(&ListParams::default().fields(&here)).await;
-        let pods = pods.with_context(|| format!("Pod {}/{}: can not be asked for", id.namespace, id.pod))?;
+        let pods = pods.with_context(|| format!("Pod {}/{}: cannot be asked for", id.namespace, id.pod))?;
         Ok(pods.items.iter().all(|pod| pod.metadata.uid.as_deref() != Some(&id.pod_uid)))
     }
 
@@ -82,7 +83,7 @@ impl Cluster for Kube {
         let (namespace, name) = names(pod);
         let patched =
             self.pods(namespace)?.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await;
-        patched.with_context(|| format!("Pod {namespace}/{name}: its status can not be written"))
+        patched.with_context(|| format!("Pod {namespace}/{name}: its status cannot be written"))
     }
 
     async fn delete(&self, pod: &Pod) -> anyhow::Result<()> {
@@ -97,7 +98,7 @@ impl Cluster for Kube {
             // Gone already, or replaced by a namesake with another UID.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
             answer => {
-                answer.map(|_| ()).with_context(|| format!("Pod {namespace}/{name}: can not be deleted"))
+                answer.map(|_| ()).with_context(|| format!("Pod {namespace}/{name}: cannot be deleted"))
             }
         }
     }
@@ -116,14 +117,14 @@ impl Cluster for Kube {
             "reportingComponent": "sheaf.dev/agent", "reportingInstance": joined.node,
         }))?;
         let events: Api<Event> = Api::namespaced(joined.client, namespace);
-        events.create(&PostParams::default(), &event).await.context("an Event can not be written")?;
+        events.create(&PostParams::default(), &event).await.context("an Event cannot be written")?;
         Ok(())
     }
 
     async fn secret(&self, namespace: &str, name: &str, keys: [&str; 2]) -> anyhow::Result<Vec<u8>> {
         let secrets: Api<Secret> = Api::namespaced(self.joined()?.client, namespace);
         let secret =
-            secrets.get(name).await.with_context(|| format!("Secret {namespace}/{name}: can not be read"))?;
+            secrets.get(name).await.with_context(|| format!("Secret {namespace}/{name}: cannot be read"))?;
         let mut data = secret.data.unwrap_or_default();
         let value = keys.iter().find_map(|key| data.remove(*key));
         let value =
@@ -135,14 +136,14 @@ impl Cluster for Kube {
         // By name: the Node authorizer lets a node get what its Pods refer to, and list nothing.
         let client = self.joined()?.client;
         let claim = Api::<PersistentVolumeClaim>::namespaced(client.clone(), namespace).get(name).await;
-        let claim = claim.with_context(|| format!("claim {namespace}/{name}: can not be read"))?;
+        let claim = claim.with_context(|| format!("claim {namespace}/{name}: cannot be read"))?;
         let phase = claim.status.and_then(|status| status.phase);
         let volume =
             claim.spec.and_then(|spec| spec.volume_name).filter(|_| phase.as_deref() == Some("Bound"));
         let Some(volume) = volume else { return Ok(ClaimFact::NotBound) };
         let volume = Api::<PersistentVolume>::all(client).get(&volume).await;
         let volume =
-            volume.with_context(|| format!("the volume of claim {namespace}/{name}: can not be read"))?;
+            volume.with_context(|| format!("the volume of claim {namespace}/{name}: cannot be read"))?;
         Ok(match volume.spec.and_then(|spec| spec.csi) {
             Some(csi) if csi.driver == VOLUME_DRIVER => ClaimFact::Volume(csi.volume_handle),
             Some(csi) => ClaimFact::Foreign(csi.driver),
@@ -150,11 +151,17 @@ impl Cluster for Kube {
         })
     }
 
-    async fn allocatable(&self) -> anyhow::Result<Resources> {
+    async fn allocatable(&self) -> anyhow::Result<(Resources, ClusterConfigSpec)> {
         let joined = self.joined()?;
-        let node =
-            Api::<Node>::all(joined.client).get(&joined.node).await.context("this Node can not be read")?;
+        let node = Api::<Node>::all(joined.client.clone()).get(&joined.node).await;
+        let node = node.context("this Node cannot be read")?;
         let allocatable = node.status.and_then(|status| status.allocatable).unwrap_or_default();
-        Ok(Resources::of(&allocatable))
+        // Without it, and where it cannot be read, all of a guest's memory counts.
+        let config = Api::<ClusterConfig>::all(joined.client).get_opt(cluster_config::NAME).await;
+        let config = config.unwrap_or_else(|error| {
+            tracing::warn!("ClusterConfig {}: cannot be read: {error}", cluster_config::NAME);
+            None
+        });
+        Ok((Resources::of(&allocatable), config.map(|config| config.spec).unwrap_or_default()))
     }
 }

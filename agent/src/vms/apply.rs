@@ -5,24 +5,31 @@
 
 use super::Hosts;
 use super::api::Cluster;
-use super::domain_xml;
+use super::domain_xml::{self, DomainType};
 use super::files;
 use super::filters::{self, Guard, Port};
 use super::guest::{Folder, Guest, Seed, Source, Text};
+use super::memory;
 use super::plan::{Action, rfc3339};
 use super::record::{Record, Started};
 use super::report::{Phase, Report, State};
 use super::seed::Texts;
+use crate::reconcile::blocking;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
+use serde_json::Value;
 use sheaf_host::libvirt::VmHost;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest wait for a Secret that a start reads.
+const SECRET_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What an action needs besides itself.
-pub struct Scene<V, C> {
+pub struct Env<V, C> {
     /// The machine.
     pub hosts: Hosts<V>,
     /// The API server.
@@ -53,83 +60,107 @@ pub enum Effect {
 }
 
 /// Does `action`.
-pub async fn apply<V: VmHost, C: Cluster>(scene: &Scene<V, C>, action: &Action) -> anyhow::Result<Effect> {
-    let pod = || scene.pod.as_deref().context("the Pod is not listed any more");
+pub async fn apply<V: VmHost, C: Cluster>(env: &Env<V, C>, action: &Action) -> anyhow::Result<Effect> {
+    let pod = || env.pod.as_deref().context("the Pod is not listed any more");
     match action {
-        Action::Start(guest) => start(scene, guest).await?,
-        Action::Adopt(record) => record.write(&scene.vms)?,
-        Action::Report(report) => return report_to(scene, pod()?, report).await,
-        Action::PressPowerButton(uuid) => scene.hosts.vms.press_power_button(uuid).await?,
-        Action::Resume(uuid) => scene.hosts.vms.resume(uuid).await?,
-        Action::ResizeDisk { uuid, disk, bytes } => scene.hosts.vms.resize_disk(uuid, disk, *bytes).await?,
-        Action::Destroy(uuid) => scene.hosts.vms.destroy(uuid).await?,
-        Action::ConfirmGone(id) => return Ok(Effect::Gone(scene.cluster.is_gone(id).await?)),
-        Action::DeletePod => scene.cluster.delete(pod()?).await?,
+        Action::Start(guest) => start(env, guest).await?,
+        Action::Adopt(record) => record.write(&env.vms)?,
+        Action::Report(report) => return report_to(env, pod()?, report).await,
+        Action::PressPowerButton(uuid) => env.hosts.vms.press_power_button(uuid).await?,
+        Action::Resume(uuid) => env.hosts.vms.resume(uuid).await?,
+        Action::ResizeDisk { uuid, disk, bytes } => env.hosts.vms.resize_disk(uuid, disk, *bytes).await?,
+        Action::Destroy(uuid) => env.hosts.vms.destroy(uuid).await?,
+        Action::ConfirmGone(id) => return Ok(Effect::Gone(env.cluster.is_gone(id).await?)),
+        Action::DeletePod => env.cluster.delete(pod()?).await?,
         Action::RemoveFolder(record) => {
-            let folder = Folder::of(&scene.vms, &record.vmi_uid);
+            let folder = Folder::of(&env.vms, &record.vmi_uid);
             blocking(move || files::remove(&folder)).await?;
+            env.hosts.vms.remove_log(&record.id().domain()).await?;
         }
+        Action::Filter(commands) => change_filter(env, commands.clone()).await?,
     }
     Ok(Effect::Done)
 }
 
-async fn start<V: VmHost, C: Cluster>(scene: &Scene<V, C>, guest: &Guest) -> anyhow::Result<()> {
-    let folder = Folder::of(&scene.vms, &guest.id.vmi_uid);
+async fn start<V: VmHost, C: Cluster>(env: &Env<V, C>, guest: &Guest) -> anyhow::Result<()> {
+    let folder = Folder::of(&env.vms, &guest.id.vmi_uid);
     let ports: Vec<Port> = guest.interfaces.iter().map(|nic| nic.port.clone()).collect();
-    let mut record = Record { ports: ports.clone(), ..Record::made(&guest.id) };
-    let guard = scene.guard.clone().context("the networks of the node are not known yet")?;
-    // First what was seen once is not forgotten; then what the guest may send is said before it can send.
-    record.write(&scene.vms)?;
-    let filter = scene.hosts.filter.clone();
-    blocking(move || {
-        let commands = filters::put(&ports, &guard);
-        if ports.is_empty() { Ok(()) } else { Ok(filter.apply(&commands)?) }
-    })
-    .await
-    .context("the packet filter of its interfaces")?;
+    let mut record = Record { ports: ports.clone(), space: guest.space(), ..Record::made(&guest.id) };
+    let guard = env.guard.clone().context("the networks of the node are not known yet")?;
+    // The record first, or a later agent would not know the ports; then the filter, before the guest can send.
+    record.write(&env.vms)?;
+    if !ports.is_empty() {
+        let put = filters::put(&ports, &guard);
+        change_filter(env, put).await.context("the packet filter of its interfaces")?;
+    }
     let mut texts = BTreeMap::new();
     for disk in &guest.disks {
         if let Source::Seed(seed) = &disk.source {
-            texts.insert(disk.name.clone(), read_texts(scene, guest, seed).await?);
+            texts.insert(disk.name.clone(), read_texts(env, guest, seed).await?);
         }
     }
-    let (making, into, run) = (guest.clone(), folder.clone(), scene.hosts.run.clone());
+    let (making, into, run) = (guest.clone(), folder.clone(), env.hosts.run.clone());
     blocking(move || files::make(&making, &into, &texts, &*run)).await?;
-    let xml = domain_xml::render(guest, &folder, scene.hosts.domain_type);
-    let uuid = scene.hosts.vms.start(&xml).await?;
-    record.started = Some(Started { boot_id: scene.boot_id.clone(), uuid, at: rfc3339(scene.now) });
-    record.write(&scene.vms)?;
+    let xml = domain_xml::render(guest, &folder, env.hosts.domain_type);
+    let uuid = env.hosts.vms.start(&xml).await?;
+    record.started = Some(Started { boot_id: env.boot_id.clone(), uuid: uuid.clone(), at: rfc3339(env.now) });
+    record.write(&env.vms)?;
+    limit_memory(env, guest, &uuid).await;
     Ok(())
 }
 
-async fn read_texts<V, C: Cluster>(scene: &Scene<V, C>, guest: &Guest, seed: &Seed) -> anyhow::Result<Texts> {
+/// Sets the limit of the VM's control group. A VM that runs without one is not ended for it: the journal and an Event
+/// show it.
+async fn limit_memory<V: VmHost, C: Cluster>(env: &Env<V, C>, guest: &Guest, uuid: &str) {
+    // Emulation keeps translated code in memory of its own, however small the guest.
+    if env.hosts.domain_type == DomainType::Qemu {
+        return;
+    }
+    let Err(error) = env.hosts.vms.limit_memory(uuid, memory::limit(guest) >> 10).await else { return };
+    let message = format!("QEMU runs without a limit of its memory: {:#}", anyhow::Error::from(error));
+    tracing::warn!(domain = uuid, "{message}");
+    if let Some(pod) = &env.pod
+        && let Err(error) = env.cluster.event(pod, "Warning", "NoMemoryLimit", &message).await
+    {
+        tracing::warn!("{error:#}");
+    }
+}
+
+async fn change_filter<V, C>(env: &Env<V, C>, commands: Vec<Value>) -> anyhow::Result<()> {
+    let filter = env.hosts.filter.clone();
+    blocking(move || Ok(filter.apply(&commands)?)).await
+}
+
+async fn read_texts<V, C: Cluster>(env: &Env<V, C>, guest: &Guest, seed: &Seed) -> anyhow::Result<Texts> {
     let read = async |text: &Option<Text>| match text {
         None => Ok(None),
         Some(Text::Plain(bytes)) => Ok(Some(bytes.clone())),
         Some(Text::Secret { name, keys }) => {
-            scene.cluster.secret(&guest.id.namespace, name, *keys).await.map(Some)
+            let read = env.cluster.secret(&guest.id.namespace, name, *keys);
+            let read = tokio::time::timeout(SECRET_TIMEOUT, read).await;
+            read.with_context(|| format!("Secret {name}: no answer of the API server"))?.map(Some)
         }
     };
     Ok(Texts { user_data: read(&seed.user_data).await?, network_data: read(&seed.network_data).await? })
 }
 
-async fn report_to<V, C: Cluster>(scene: &Scene<V, C>, pod: &Pod, report: &Report) -> anyhow::Result<Effect> {
-    let patch = report.patch(pod, scene.host_ip, &rfc3339(scene.now));
-    let patched = scene.cluster.patch(pod, patch).await?;
-    if let Some((kind, reason, message)) = worth_telling(pod, report)
-        && let Err(error) = scene.cluster.event(pod, kind, reason, message).await
+async fn report_to<V, C: Cluster>(env: &Env<V, C>, pod: &Pod, report: &Report) -> anyhow::Result<Effect> {
+    let patch = report.patch(pod, env.host_ip, &rfc3339(env.now));
+    let patched = env.cluster.patch(pod, patch).await?;
+    if let Some((kind, reason, message)) = event_of(pod, report)
+        && let Err(error) = env.cluster.event(pod, kind, reason, message).await
     {
         tracing::warn!("{error:#}");
     }
     Ok(Effect::Patched(Box::new(patched)))
 }
 
-/// Kind, reason and message of an Event, at a change that people look for.
-fn worth_telling<'a>(pod: &Pod, report: &'a Report) -> Option<(&'static str, &'a str, &'a str)> {
+/// Type, reason and message of the Event for a change of the Pod's status, if it is worth one.
+fn event_of<'a>(pod: &Pod, report: &'a Report) -> Option<(&'static str, &'a str, &'a str)> {
     let before = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    match (&report.paused, super::report::says_paused(pod)) {
+    match (&report.paused, super::report::is_paused(pod)) {
         (Some(why), false) => return Some(("Warning", "PausedIOError", why)),
-        (None, true) => return Some(("Normal", "Resumed", "the VM goes on")),
+        (None, true) => return Some(("Normal", "Resumed", "the VM was resumed")),
         _ => {}
     }
     match (&report.state, report.phase) {
@@ -140,8 +171,4 @@ fn worth_telling<'a>(pod: &Pod, report: &'a Report) -> Option<(&'static str, &'a
         (State::Terminated { reason, message, .. }, Phase::Succeeded) => Some(("Normal", reason, message)),
         (State::Terminated { reason, message, .. }, _) => Some(("Warning", reason, message)),
     }
-}
-
-async fn blocking(work: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> anyhow::Result<()> {
-    tokio::task::spawn_blocking(work).await.context("a worker thread failed")?
 }

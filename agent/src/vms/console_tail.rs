@@ -11,14 +11,19 @@ const READ: u64 = 4096;
 /// Lines kept: a glance, not a log.
 const LINES: usize = 10;
 
-/// Last lines of the file `log`; nothing when it says nothing.
+/// Last lines of the file `log`; nothing when it is empty.
 pub fn read(log: &Path) -> Option<String> {
     let mut file = std::fs::File::open(log).ok()?;
     let length = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(READ))).ok()?;
     let mut bytes = Vec::new();
     file.take(READ).read_to_end(&mut bytes).ok()?;
-    let text = plain(&String::from_utf8_lossy(&bytes));
+    of(&bytes)
+}
+
+/// Last lines of `bytes`, which a guest printed.
+pub fn of(bytes: &[u8]) -> Option<String> {
+    let text = plain(&String::from_utf8_lossy(bytes));
     let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     let tail = lines[lines.len().saturating_sub(LINES)..].join("\n");
     (!tail.is_empty()).then_some(tail)

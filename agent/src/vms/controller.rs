@@ -1,47 +1,44 @@
-//! The loop: observe, plan, apply, again whenever something changed.
+//! The loop: observe, plan, apply, report, again whenever something changed.
 //!
-//! Route in: Pods, libvirt's events, other controllers' channels, time. Route out: actions, one a Pod at a time and
-//! many Pods at once; the hypervisor's state; the status page.
+//! Why here: the one place that holds what the controller remembers. Nothing in a round waits for the API server, a guest
+//! or a disk: those answer through [`Lookups`], and actions are tasks. Route in: Pods, libvirt's events, other controllers'
+//! channels, answers, time. Route out: actions, one a Pod at a time and many Pods at once; the hypervisor's state; the
+//! status page.
+
+mod ask;
+mod ports;
+mod remember;
 
 use super::api::Cluster;
-use super::apply::{Effect, Scene, apply};
-use super::console_tail;
-use super::domain_xml::{TAG_POD_UID, TAG_VMI_UID};
-use super::facts::{ClaimFact, Facts, Resources, look_at_files};
+use super::apply::{Effect, Env, apply};
+use super::facts::{ClaimFact, Facts, Resources};
 use super::filters::leases;
-use super::filters::{self, Guard, masquerade};
-use super::guest::{Folder, Guest};
-use super::interfaces;
+use super::lookups::{Filter, Found, Key, Lookups};
+use super::observe::{self, Files};
 use super::plan::{Action, FailedStart, Memory, Observed, Stopping, plan};
-use super::record::{self, Record};
-use super::{Hosts, Sections, report};
+use super::record::Record;
+use super::{Hosts, Sections, status_page};
 use crate::channels::{Context, Hypervisor, Leases};
 use crate::listed::Listed;
-use crate::status::VmSection;
+use crate::reconcile::{Next, publish};
 use anyhow::anyhow;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
-use sheaf_api::names::MASQUERADE_BRIDGE;
-use sheaf_host::libvirt::{Domain, Event, Interface, Source, Stop, VmHost};
+use sheaf_api::cluster_config::ClusterConfigSpec;
+use sheaf_host::libvirt::{Event, Interface, Stop, VmHost};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Everything is looked at anew at least so often, in seconds: signals may be missed.
+/// Everything is observed again at least so often, in seconds: signals may be missed.
 const RESYNC: i64 = 10;
 
-/// libvirt counts as not answering after this time.
-const ANSWER_TIME: Duration = Duration::from_secs(20);
-
-/// Longest time for a guest's agent to answer: a guest must not hold up what is done for others.
-const AGENT_TIME: Duration = Duration::from_secs(3);
-
-/// Longest time to resolve the name of the API server; its last addresses count until then.
-const RESOLVE_TIME: Duration = Duration::from_secs(3);
+/// A round that found libvirt not answering is followed by another after so many seconds.
+const LIBVIRT_RETRY: i64 = 2;
 
 /// A Pod whose action failed is left alone for so many seconds.
 const HOLD: i64 = 5;
@@ -52,6 +49,15 @@ const START_HOLD: i64 = 5;
 /// Longest time between two tries to start a VM, in seconds.
 const START_HOLD_MOST: i64 = 300;
 
+/// Longest time for what is asked of the API server: what is to be done with the VM next waits for it.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest time for anything else but a start, which makes files and boots QEMU; each of its parts has a timeout of its own.
+const ACTION_TIMEOUT: Duration = Duration::from_secs(150);
+
+/// In the place of a Pod's UID: the packet filter, of which one change is made at a time.
+const FILTER: &str = "packet filter";
+
 /// The controller's state.
 pub struct Controller<V, C> {
     ctx: Context,
@@ -59,25 +65,40 @@ pub struct Controller<V, C> {
     cluster: Arc<C>,
     listed: Arc<watch::Sender<Listed<Pod>>>,
     hypervisor: watch::Sender<Hypervisor>,
+    leases: watch::Sender<Leases>,
     sections: Sections,
     memory: Memory,
+    lookups: Lookups,
+    answers: Answers,
     /// Pod UID by UUID of domain: an event names the domain alone, and may come after it is gone.
     owners: BTreeMap<String, String>,
-    allocatable: Option<Resources>,
-    looked_closer: i64,
-    leases: watch::Sender<Leases>,
-    /// The packet filter as it was last observed; nothing before that.
-    ports: Option<filters::State>,
-    /// What guests must not claim, as last observed.
-    guard: Option<Guard>,
-    /// Addresses of API servers that the node config names, as last resolved.
-    api_servers: BTreeSet<IpAddr>,
     tasks: JoinSet<(String, Action, anyhow::Result<Effect>)>,
     boot_id: String,
 }
 
+/// What lookups answered last.
+#[derive(Default)]
+struct Answers {
+    allocatable: Option<Resources>,
+    cluster: ClusterConfigSpec,
+    /// Why that was not answered.
+    allocatable_problem: Option<String>,
+    /// The packet filter; nothing before the first answer.
+    filter: Option<Box<Filter>>,
+    /// It was observed since the last round, so that it may be compared with the records of this one.
+    filter_is_new: bool,
+    /// It could not be observed.
+    filter_failed: bool,
+    /// Addresses of API servers that the node config names, as last resolved.
+    api_servers: BTreeSet<IpAddr>,
+    /// By namespace and name.
+    claims: BTreeMap<(String, String), ClaimFact>,
+    /// By UUID of domain: from the ARP table, from the guest's agent.
+    addresses: BTreeMap<Key, Vec<Interface>>,
+}
+
 impl<V: VmHost, C: Cluster> Controller<V, C> {
-    /// A controller that has seen nothing yet.
+    /// A controller that has observed nothing yet.
     pub fn new(
         ctx: Context,
         hosts: Hosts<V>,
@@ -94,15 +115,12 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             cluster,
             listed,
             hypervisor,
+            leases,
             sections,
             memory: Memory::default(),
+            lookups: Lookups::default(),
+            answers: Answers::default(),
             owners: BTreeMap::new(),
-            allocatable: None,
-            looked_closer: 0,
-            leases,
-            ports: None,
-            guard: None,
-            api_servers: BTreeSet::new(),
             tasks: JoinSet::new(),
             boot_id: boot_id.trim().to_owned(),
         }
@@ -115,20 +133,27 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         let (mut images, mut network) = (self.ctx.images.clone(), self.ctx.network.clone());
         let mut volumes = self.ctx.volumes.clone();
         let mut shutdown = self.ctx.shutdown.clone();
+        let handle = self.ctx.controllers.register("vms");
         loop {
-            let wake = self.reconcile().await;
-            let rest = Duration::from_secs(wake.saturating_sub(now()).clamp(0, RESYNC) as u64);
+            let round = async {
+                let wake = self.reconcile().await;
+                let rest = Duration::from_secs(wake.saturating_sub(now()).clamp(0, RESYNC) as u64);
+                let answers = self.hypervisor.borrow().answers;
+                if answers { Next::after(rest) } else { Next::after(rest).waiting_for("libvirt") }
+            };
+            let rest = handle.round(round).await.after.unwrap_or_default();
             tokio::select! {
                 () = shutdown.requested() => return Ok(()),
                 event = events.next() => match event {
-                    Some(event) => self.heard(event),
+                    Some(event) => self.on_event(event),
                     None => return Err(anyhow!("the D-Bus connection to libvirt ended")),
                 },
                 () = changed(&mut listed) => {}
                 () = changed(&mut images) => {}
                 // Addresses of the node that changed are guarded at once.
-                () = changed(&mut network) => self.looked_closer = 0,
+                () = changed(&mut network) => self.lookups.expire(&Key::Filter),
                 () = changed(&mut volumes) => {}
+                (key, answer) = self.lookups.next() => self.on_answer(key, answer),
                 Some(done) = self.tasks.join_next() => match done {
                     Ok((uid, action, result)) => self.done(&uid, action, result),
                     Err(error) => return Err(anyhow!(error).context("an action panicked")),
@@ -138,33 +163,85 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         }
     }
 
-    fn heard(&mut self, event: Event) {
+    fn on_event(&mut self, event: Event) {
         if let (Some(stop), Some(uid)) = (event.stopped, self.owners.get(&event.uuid)) {
             tracing::info!(pod = uid, domain = event.uuid, ?stop, "domain ended");
             self.memory.stops.insert(uid.clone(), stop);
         }
     }
 
+    fn on_answer(&mut self, key: Key, answer: anyhow::Result<Found>) {
+        self.lookups.answered(now(), &key, answer.is_ok());
+        match (key, answer) {
+            (_, Ok(Found::Allocatable(resources, cluster))) => {
+                (self.answers.allocatable, self.answers.cluster) = (Some(resources), cluster);
+            }
+            (_, Ok(Found::Filter(filter))) => self.on_filter(filter),
+            (_, Ok(Found::ApiServers(addresses))) => self.answers.api_servers = addresses,
+            (Key::Claim(namespace, name), Ok(Found::Claim(fact))) => {
+                self.answers.claims.insert((namespace, name), fact);
+            }
+            (key, Ok(Found::Addresses(addresses))) => {
+                self.answers.addresses.insert(key, addresses);
+            }
+            (Key::Stop(uid), Ok(Found::Stop(stop))) if stop != Stop::Unknown => {
+                self.memory.stops.entry(uid).or_insert(stop);
+            }
+            (_, Ok(_)) => {}
+            (Key::Allocatable, Err(error)) => self.answers.allocatable_problem = Some(format!("{error:#}")),
+            (Key::Claim(namespace, name), Err(error)) => {
+                let fact = ClaimFact::Unreadable(format!("{error:#}"));
+                self.answers.claims.entry((namespace, name)).or_insert(fact);
+            }
+            (Key::Filter, Err(error)) => {
+                self.answers.filter_failed = true;
+                tracing::warn!("packet filter: {error:#}");
+            }
+            (key, Err(error)) => tracing::debug!(?key, "{error:#}"),
+        }
+    }
+
+    fn on_filter(&mut self, filter: Box<Filter>) {
+        if self.answers.filter.as_ref().is_some_and(|before| filter.ports.unknown > before.ports.unknown) {
+            tracing::warn!(
+                frames = filter.ports.unknown,
+                "frames of a VM without a readable record are dropped; its folder is under {}",
+                self.vms().display()
+            );
+        }
+        (self.answers.filter, self.answers.filter_is_new) = (Some(filter), true);
+        self.answers.filter_failed = false;
+    }
+
     /// One round; when the next is due at the latest.
     async fn reconcile(&mut self) -> i64 {
         let now = now();
-        let soon = now + RESYNC;
-        let Some(domains) = self.observe_hypervisor().await else { return now + 2 };
+        let soon = now.saturating_add(RESYNC);
+        let (state, domains) = observe::hypervisor(&self.hosts, &self.ctx.paths).await;
+        self.report_hypervisor(state);
+        let Some(domains) = domains else { return now.saturating_add(LIBVIRT_RETRY) };
         let listed = self.listed.borrow().clone();
         if !listed.synced {
             return soon;
         }
-        let records = match record::read_all(&self.vms()) {
-            Ok(records) => records,
+        let files = match observe::files(self.ctx.paths.data.clone(), &listed, &domains).await {
+            Ok(files) => files,
             Err(error) => {
-                tracing::warn!("{}: can not be read: {error}", self.vms().display());
+                tracing::warn!("{error:#}");
                 return soon;
             }
         };
-        self.look_closer(now, &domains, &records).await;
-        let claims = self.look_at_claims(&listed).await;
-        self.remember(now, &listed, &domains, &records);
-        let facts = Facts { claims, ..self.facts(&listed) };
+        let Files { records, named, tails } = files;
+        self.remember(now, &listed, &domains, &records, tails);
+        self.ask(now, &listed, &domains, &records);
+        let facts = Facts {
+            allocatable: self.answers.allocatable,
+            allocatable_problem: self.answers.allocatable_problem.clone(),
+            cluster: self.answers.cluster.clone(),
+            files: named,
+            claims: self.answers.claims.clone(),
+            ..observe::facts(&self.ctx, &self.boot_id, &self.ctx.paths.data)
+        };
         let planned = plan(&Observed {
             pods: &listed.objects,
             domains: &domains,
@@ -173,11 +250,23 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             memory: &self.memory,
             now,
         });
-        for (uid, action) in planned.actions {
-            self.dispatch(now, uid, action, &listed, &facts, &records);
+        let guard = self.guard();
+        if let Some(commands) = self.plan_filter(&records, guard.as_ref()) {
+            self.dispatch(now, FILTER.to_owned(), Action::Filter(commands), &listed, &facts, &records);
         }
-        self.publish_leases(&records);
-        self.publish(&listed, &domains, &records);
+        // A port's rules are put in place by its start: not before it is known what they guard, nor while another change may
+        // remove what it has just put there.
+        let is_early = guard.is_none() && !self.answers.filter_failed || self.memory.busy.contains(FILTER);
+        for (uid, action) in planned.actions {
+            if !(is_early && matches!(action, Action::Start(_))) {
+                self.dispatch(now, uid, action, &listed, &facts, &records);
+            }
+        }
+        let of_records = records.values().flat_map(|record| &record.ports);
+        publish(&self.leases, leases::leases(of_records.chain(self.starting_ports())));
+        self.sections.vms.set(status_page::vms(&listed, &domains, &self.memory));
+        let filter = self.answers.filter.as_ref().map(|filter| &filter.ports);
+        self.sections.ports.set(status_page::ports(&records, &self.memory, filter));
         planned.wake.unwrap_or(soon).min(soon)
     }
 
@@ -185,28 +274,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         self.ctx.paths.data.join("vms")
     }
 
-    /// All domains, when libvirt answers; says so on the channel either way.
-    async fn observe_hypervisor(&self) -> Option<Vec<Domain>> {
-        let ask = async { Ok((self.hosts.vms.version().await?, self.hosts.vms.domains().await?)) };
-        let answer = match tokio::time::timeout(ANSWER_TIME, ask).await {
-            Ok(answer) => answer.map_err(|error: sheaf_host::libvirt::VmError| anyhow!(error)),
-            Err(_) => Err(anyhow!("libvirt does not answer within {} s", ANSWER_TIME.as_secs())),
-        };
-        let (state, domains) = match answer {
-            Ok((version, domains)) => (
-                Hypervisor {
-                    answers: true,
-                    kvm: self.hosts.has_kvm(),
-                    version: Some(version),
-                    problem: None,
-                },
-                Some(domains),
-            ),
-            Err(error) => {
-                let problem = Some(format!("{error:#}"));
-                (Hypervisor { answers: false, kvm: self.hosts.has_kvm(), version: None, problem }, None)
-            }
-        };
+    fn report_hypervisor(&self, state: Hypervisor) {
         self.hypervisor.send_if_modified(|before| {
             if before.answers && !state.answers {
                 tracing::warn!("{}", state.problem.as_deref().unwrap_or_default());
@@ -215,209 +283,6 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             *before = state;
             differs
         });
-        domains
-    }
-
-    /// What costs a request each: at every resync, not at every change.
-    async fn look_closer(&mut self, now: i64, domains: &[Domain], records: &BTreeMap<String, Record>) {
-        if now < self.looked_closer + RESYNC && self.allocatable.is_some() {
-            return;
-        }
-        self.looked_closer = now;
-        match self.cluster.allocatable().await {
-            Ok(resources) => self.allocatable = Some(resources),
-            Err(error) => tracing::debug!("{error:#}"),
-        }
-        self.look_at_ports().await;
-        let asked = domains.iter().map(|domain| self.ask_for_interfaces(domain));
-        let answers = futures::future::join_all(asked).await;
-        for (domain, (arp, agent)) in domains.iter().zip(answers) {
-            let (Some(uid), Some(vmi_uid)) = (domain.tags.get(TAG_POD_UID), domain.tags.get(TAG_VMI_UID))
-            else {
-                continue;
-            };
-            if let Some(tail) = console_tail::read(&Folder::of(&self.vms(), vmi_uid).console_log()) {
-                self.memory.tails.insert(uid.clone(), tail);
-            }
-            let ports = records.get(uid).map(|record| record.ports.as_slice()).unwrap_or_default();
-            // What was reported before stays while the filter cannot be observed.
-            let Some(filter) = &self.ports else { continue };
-            let seen = interfaces::seen(ports, filter, &arp, &agent);
-            let addresses = interfaces::of_pod(&seen);
-            if !addresses.is_empty() {
-                self.memory.addresses.insert(uid.clone(), addresses);
-            }
-            self.memory.interfaces.insert(uid.clone(), seen);
-        }
-    }
-
-    /// What the node's ARP table and the guest's agent know of a guest's interfaces.
-    async fn ask_for_interfaces(&self, domain: &Domain) -> (Vec<Interface>, Vec<Interface>) {
-        let arp = self.hosts.vms.interfaces(&domain.uuid, Source::Arp).await.unwrap_or_default();
-        let agent = async {
-            let ask = self.hosts.vms.interfaces(&domain.uuid, Source::Agent);
-            tokio::time::timeout(AGENT_TIME, ask).await.ok()?.ok()
-        };
-        let agent = if domain.agent { agent.await.unwrap_or_default() } else { Vec::new() };
-        (arp, agent)
-    }
-
-    /// Observes the packet filter and what it guards, and makes it fit the records.
-    async fn look_at_ports(&mut self) {
-        let server = self.ctx.config.borrow().cluster.as_ref().and_then(|cluster| cluster.server.clone());
-        if let Some(server) = server
-            && let Some(addresses) = resolve(&server).await
-        {
-            self.api_servers = addresses;
-        }
-        let (hosts, vms, api_servers) = (self.hosts.clone(), self.vms(), self.api_servers.clone());
-        let look = move || {
-            let guard = Guard::of(&hosts.segments.observe()?, &api_servers);
-            let list = |family, table| hosts.filter.table(family, table);
-            let state = filters::State::read(&list(filters::FAMILY, filters::TABLE)?);
-            let forwarded = masquerade::State::read(&list(masquerade::FAMILY, masquerade::TABLE)?);
-            // After the table: a port that is in it has its record by then, or is over.
-            let ports = record::read_all(&vms)?.into_values().flat_map(|record| record.ports);
-            let wanted = ports.map(|port| (port.tap.clone(), port)).collect();
-            let mut commands = filters::changes(&wanted, &guard, &state);
-            commands.extend(masquerade::changes(&guard, &forwarded));
-            if !commands.is_empty() {
-                tracing::info!(commands = commands.len(), "packet filter changed");
-                hosts.filter.apply(&commands)?;
-            }
-            anyhow::Ok((guard, state))
-        };
-        match tokio::task::spawn_blocking(look).await.map_err(anyhow::Error::from).flatten() {
-            Ok((guard, state)) => {
-                if self.ports.as_ref().is_some_and(|before| state.unknown > before.unknown) {
-                    tracing::warn!(
-                        frames = state.unknown,
-                        "frames of a VM without a readable record are dropped; its folder is under {}",
-                        self.vms().display()
-                    );
-                }
-                (self.guard, self.ports) = (Some(guard), Some(state));
-            }
-            Err(error) => tracing::warn!("packet filter: {error:#}"),
-        }
-    }
-
-    /// Addresses of the private network that are taken: by records but that of Pod `but`, and by VMs that are being
-    /// started.
-    fn taken(&self, records: &BTreeMap<String, Record>, but: &str) -> BTreeSet<Ipv4Addr> {
-        let of_records = records.iter().filter(|(uid, _)| *uid != but).flat_map(|(_, record)| &record.ports);
-        of_records.chain(self.starting_ports()).filter_map(leases::lease).collect()
-    }
-
-    fn starting_ports(&self) -> impl Iterator<Item = &filters::Port> {
-        self.memory.starting.values().flat_map(|guest| guest.interfaces.iter().map(|nic| &nic.port))
-    }
-
-    fn publish_leases(&self, records: &BTreeMap<String, Record>) {
-        let of_records = records.values().flat_map(|record| &record.ports);
-        let leases = leases::leases(of_records.chain(self.starting_ports()));
-        self.leases.send_if_modified(|before| {
-            let differs = *before != leases;
-            *before = leases;
-            differs
-        });
-    }
-
-    /// What is behind the claims of Pods that are yet to start. Once a claim is bound that stays, as long as the Pod
-    /// that refers to it is there.
-    async fn look_at_claims(&mut self, listed: &Listed<Pod>) -> BTreeMap<(String, String), ClaimFact> {
-        let mut facts = BTreeMap::new();
-        for (uid, pod) in &listed.objects {
-            if !super::admission::is_vm(pod) || report::is_terminal(pod) || report::was_started(pod) {
-                continue;
-            }
-            let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-            let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-            let claims = volumes.filter_map(|volume| volume.persistent_volume_claim.as_ref());
-            for name in claims.map(|claim| &claim.claim_name) {
-                let known = self.memory.claims.get(uid).and_then(|claims| claims.get(name));
-                let fact = match known {
-                    Some(volume) => Ok(ClaimFact::Volume(volume.clone())),
-                    None => self.cluster.claim(namespace, name).await,
-                };
-                match fact {
-                    Ok(fact) => {
-                        if let ClaimFact::Volume(volume) = &fact {
-                            let claims = self.memory.claims.entry(uid.clone()).or_default();
-                            claims.insert(name.clone(), volume.clone());
-                        }
-                        facts.insert((namespace.to_owned(), name.clone()), fact);
-                    }
-                    Err(error) => tracing::debug!("{error:#}"),
-                }
-            }
-        }
-        facts
-    }
-
-    fn remember(
-        &mut self,
-        now: i64,
-        listed: &Listed<Pod>,
-        domains: &[Domain],
-        records: &BTreeMap<String, Record>,
-    ) {
-        let alive = |uid: &str| {
-            domains.iter().any(|domain| domain.tags.get(TAG_POD_UID).is_some_and(|tag| tag == uid))
-        };
-        for domain in domains {
-            if let Some(uid) = domain.tags.get(TAG_POD_UID) {
-                self.owners.insert(domain.uuid.clone(), uid.clone());
-            }
-        }
-        for (uid, record) in records.iter().filter(|(_uid, record)| record.started.is_some()) {
-            if alive(uid) {
-                self.memory.missing.remove(uid);
-                continue;
-            }
-            self.memory.missing.entry(uid.clone()).or_insert(now);
-            if !self.memory.stops.contains_key(uid) {
-                // It ended while the agent did not run, or its event is still on the way: the log says the same.
-                let stop = self.hosts.vms.recorded_stop(&record.id().domain());
-                if stop != Stop::Unknown {
-                    self.memory.stops.insert(uid.clone(), stop);
-                }
-            }
-        }
-        self.memory.told.retain(|(uuid, _), _| domains.iter().any(|domain| domain.uuid == *uuid));
-        let known = |uid: &str| listed.objects.contains_key(uid) || records.contains_key(uid) || alive(uid);
-        self.memory.retain(known);
-        let busy = &self.memory.busy;
-        self.owners.retain(|_uuid, uid| known(uid) || busy.contains(uid));
-    }
-
-    fn facts(&self, listed: &Listed<Pod>) -> Facts {
-        let config = self.ctx.config.borrow().clone();
-        let network = self.ctx.network.borrow().clone();
-        let data = &self.ctx.paths.data;
-        // Only a VM that is yet to be started is checked against files.
-        let waiting =
-            listed.objects.values().filter(|pod| !report::is_terminal(pod) && !report::was_started(pod));
-        Facts {
-            boot_id: self.boot_id.clone(),
-            host_ip: network.addresses.first().copied(),
-            allocatable: self.allocatable,
-            images: self.ctx.images.borrow().iter().map(|image| image.name.clone()).collect(),
-            expected_images: config.images.iter().map(|image| image.name.clone()).collect(),
-            bridges: network.bridges.iter().cloned().collect(),
-            vlan_bridges: network.vlan_bridges.iter().cloned().collect(),
-            expected_bridges: config
-                .network
-                .bridges
-                .iter()
-                .map(|bridge| bridge.name.clone())
-                .chain([MASQUERADE_BRIDGE.to_owned()])
-                .collect(),
-            files: look_at_files(waiting.map(|pod| &**pod), data),
-            disks: data.join("disks"),
-            claims: BTreeMap::new(),
-            volumes: self.ctx.volumes.borrow().clone(),
-        }
     }
 
     fn dispatch(
@@ -455,10 +320,14 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             Action::RemoveFolder(record) => {
                 tracing::info!(pod = record.pod, vmi = record.vmi, "remove folder")
             }
-            Action::Adopt(_) | Action::Report(_) | Action::ConfirmGone(_) | Action::DeletePod => {}
+            Action::Filter(_)
+            | Action::Adopt(_)
+            | Action::Report(_)
+            | Action::ConfirmGone(_)
+            | Action::DeletePod => {}
         }
         self.memory.busy.insert(uid.clone());
-        let scene = Scene {
+        let env = Env {
             hosts: self.hosts.clone(),
             cluster: self.cluster.clone(),
             vms: self.vms(),
@@ -466,30 +335,21 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             host_ip: facts.host_ip,
             pod,
             now,
-            guard: self.guard.clone(),
+            guard: self.guard(),
         };
         self.tasks.spawn(async move {
-            let result = match assigned {
-                Ok(()) => apply(&scene, &action).await,
-                Err(exhausted) => Err(exhausted.into()),
+            let timeout = match &action {
+                Action::Start(_) => Duration::MAX,
+                Action::Report(_) | Action::ConfirmGone(_) | Action::DeletePod => REQUEST_TIMEOUT,
+                _ => ACTION_TIMEOUT,
             };
+            let result = match assigned {
+                Ok(()) => tokio::time::timeout(timeout, apply(&env, &action)).await,
+                Err(exhausted) => Ok(Err(exhausted.into())),
+            };
+            let result = result.unwrap_or_else(|_| Err(anyhow!("not done within {} s", timeout.as_secs())));
             (uid, action, result)
         });
-    }
-
-    /// Gives the interfaces of `guest` that are behind the node their addresses.
-    fn assign(
-        &self,
-        uid: &str,
-        guest: &mut Guest,
-        records: &BTreeMap<String, Record>,
-    ) -> Result<(), leases::Exhausted> {
-        let mut ports: Vec<_> = guest.interfaces.iter().map(|nic| nic.port.clone()).collect();
-        leases::assign(&mut ports, &self.taken(records, uid))?;
-        for (nic, port) in guest.interfaces.iter_mut().zip(ports) {
-            nic.port = port;
-        }
-        Ok(())
     }
 
     fn done(&mut self, uid: &str, action: Action, result: anyhow::Result<Effect>) {
@@ -504,7 +364,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             (_, Ok(Effect::Gone(true))) => {
                 self.memory.gone.insert(uid.to_owned());
             }
-            // The list will have it in a moment.
+            // The next list or event shows it.
             (_, Ok(Effect::Gone(false))) => self.hold(uid, RESYNC),
             (Action::DeletePod, Ok(_)) => self.listed.send_modify(|listed| {
                 listed.objects.remove(uid);
@@ -515,11 +375,13 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             (Action::ResizeDisk { uuid, disk, bytes }, Ok(_)) => {
                 self.memory.told.insert((uuid, disk), bytes);
             }
+            // What it has now is read again at the next round.
+            (Action::Filter(_), Ok(_)) => self.lookups.expire(&Key::Filter),
             (_, Ok(Effect::Done)) => {}
             (Action::Start(guest), Err(error)) => {
                 tracing::warn!(pod = guest.id.pod, "start failed: {error:#}");
                 let times = self.memory.failures.get(uid).map_or(1, |before| before.times.saturating_add(1));
-                let hold = (START_HOLD << (times.min(10) - 1)).min(START_HOLD_MOST);
+                let hold = (START_HOLD << times.saturating_sub(1).min(10)).min(START_HOLD_MOST);
                 let failure = FailedStart { times, why: format!("{error:#}"), until: now() + hold };
                 self.memory.failures.insert(uid.to_owned(), failure);
             }
@@ -533,49 +395,9 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
     fn hold(&mut self, uid: &str, seconds: i64) {
         self.memory.held.insert(uid.to_owned(), now() + seconds);
     }
-
-    fn publish(&self, listed: &Listed<Pod>, domains: &[Domain], records: &BTreeMap<String, Record>) {
-        let mut sections: Vec<VmSection> = listed
-            .objects
-            .values()
-            .filter(|pod| super::admission::is_vm(pod))
-            .map(|pod| {
-                super::section_of(
-                    pod,
-                    self.memory.failures.get(pod.metadata.uid.as_deref().unwrap_or_default()),
-                )
-            })
-            .collect();
-        sections.extend(domains.iter().filter(|domain| !domain.tags.contains_key(TAG_POD_UID)).map(
-            |domain| VmSection {
-                name: domain.name.clone(),
-                uid: domain.uuid.clone(),
-                phase: "Foreign".into(),
-                problem: Some("not started by Sheaf; left alone".into()),
-            },
-        ));
-        let ports = records.values().flat_map(|record| {
-            let interfaces = self.memory.interfaces.get(&record.pod_uid);
-            let filter = self.ports.as_ref();
-            record.ports.iter().map(move |port| super::port_section(record, port, interfaces, filter))
-        });
-        let ports = ports.collect();
-        self.sections.vms.set(sections);
-        self.sections.ports.set(ports);
-    }
 }
 
-/// Addresses of the API server at `server`, an `https://` URL; none when its name cannot be resolved now.
-async fn resolve(server: &str) -> Option<BTreeSet<IpAddr>> {
-    let place = server.trim_start_matches("https://").trim_end_matches('/');
-    let place = if place.rsplit(']').next()?.contains(':') { place.into() } else { format!("{place}:443") };
-    match tokio::time::timeout(RESOLVE_TIME, tokio::net::lookup_host(place)).await {
-        Ok(Ok(found)) => Some(found.map(|address| address.ip()).collect()),
-        Ok(Err(_)) | Err(_) => None,
-    }
-}
-
-/// Waits for a change; for ever when its writer is gone.
+/// Waits for a change; pending once its writer is gone.
 async fn changed<T>(receiver: &mut watch::Receiver<T>) {
     if receiver.changed().await.is_err() {
         std::future::pending().await

@@ -1,4 +1,4 @@
-//! Writes a guest down as libvirt domain XML.
+//! Renders a guest as libvirt domain XML.
 //!
 //! Why here: golden files under `tests/golden/` hold it, and it decides nothing: every choice is in [`Guest`].
 //! Route in: a guest, its folder, KVM or emulation. Route out: text for `DomainCreateXML`.
@@ -45,7 +45,7 @@ pub const TAG_GRACE: &str = "grace-seconds";
 /// Domain XML of `guest`.
 pub fn render(guest: &Guest, folder: &Folder, domain_type: DomainType) -> String {
     let mut xml = String::with_capacity(4096);
-    // Writing to a String can not fail.
+    // Writing to a String cannot fail.
     let _ = write(&mut xml, guest, folder, domain_type);
     xml
 }
@@ -65,7 +65,11 @@ fn write(xml: &mut String, guest: &Guest, folder: &Folder, domain_type: DomainTy
         tags(guest)
     )?;
     writeln!(xml, "  <memory unit='b'>{}</memory>", guest.memory)?;
-    writeln!(xml, "  <vcpu placement='static'>{}</vcpu>", sockets * cores * threads)?;
+    writeln!(
+        xml,
+        "  <vcpu placement='static'>{}</vcpu>",
+        u64::from(sockets) * u64::from(cores) * u64::from(threads)
+    )?;
     writeln!(xml, "  <os>\n    <type arch='x86_64' machine='{}'>hvm</type>", escape(&guest.machine))?;
     // Without an order of its own the guest boots from its disks, then from its drives, in the order of the spec.
     if guest.disks.iter().all(|disk| disk.boot_order.is_none()) {
@@ -203,7 +207,7 @@ fn write_disk(xml: &mut String, disk: &Disk, folder: &Folder, target: &str) -> s
         writeln!(xml, "      <source file='{}'/>", escape(&path.to_string_lossy()))?;
     }
     if let Source::Overlay { base, format, .. } = &disk.source {
-        // The chain ends here by our word, not by what the base says of itself.
+        // The chain ends here whatever the header of the base claims.
         writeln!(xml, "      <backingStore type='file'>\n        <format type='{}'/>", format.name())?;
         writeln!(xml, "        <source file='{}'>", escape(&base.to_string_lossy()))?;
         writeln!(xml, "          <seclabel model='dac' relabel='no'/>\n        </source>")?;
@@ -281,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn text_can_not_break_out_of_an_attribute() {
+    fn text_cannot_break_out_of_an_attribute() {
         assert_eq!(escape("a'/><b c=\"&\""), "a&apos;/&gt;&lt;b c=&quot;&amp;&quot;");
     }
 }

@@ -1,6 +1,6 @@
 //! What the node knows of itself when it plans.
 //!
-//! Route in: channels of other controllers, `/data`, the Node object. Route out: values for the plan.
+//! Why here: admission decides from values alone. Route in: channels of other controllers, `/data`, the Node object. Route out: values for the plan.
 
 use super::admission;
 use super::guest::Format;
@@ -8,6 +8,7 @@ use crate::channels::Volumes;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use sheaf_api::Amount;
+use sheaf_api::cluster_config::ClusterConfigSpec;
 use sheaf_api::host_disk::{HostDiskPlace, place};
 use sheaf_api::names::VMI_ANNOTATION;
 use sheaf_api::placeholder::PlacedVmi;
@@ -16,7 +17,7 @@ use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-/// One look at the node.
+/// The node at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
     /// The kernel's random identifier of this boot.
@@ -25,6 +26,10 @@ pub struct Facts {
     pub host_ip: Option<IpAddr>,
     /// What VMs may take of the node; nothing before the Node object is there.
     pub allocatable: Option<Resources>,
+    /// Why that is not known.
+    pub allocatable_problem: Option<String>,
+    /// What an administrator decided for all VMs.
+    pub cluster: ClusterConfigSpec,
     /// Images that are complete and verified.
     pub images: BTreeSet<String>,
     /// Images of the node config.
@@ -39,7 +44,7 @@ pub struct Facts {
     pub files: BTreeMap<String, FileFact>,
     /// Folder of disks that are written in place.
     pub disks: PathBuf,
-    /// Claims that Pods name which are yet to start, by namespace and name.
+    /// Claims that Pods name which are yet to start, by namespace and name; without those that are still being asked for.
     pub claims: BTreeMap<(String, String), ClaimFact>,
     /// Volumes of this node; nothing before they are known.
     pub volumes: Volumes,
@@ -52,6 +57,8 @@ pub enum ClaimFact {
     Volume(String),
     /// It is not bound to anything yet.
     NotBound,
+    /// It cannot be read, for this reason.
+    Unreadable(String),
     /// It is bound to what another driver has; its name.
     Foreign(String),
 }
@@ -85,6 +92,8 @@ pub struct Resources {
     pub memory: u64,
     /// Number of Pods.
     pub pods: u64,
+    /// Bytes of /data that files of VMs may grow to (`ephemeral-storage`).
+    pub storage: u64,
 }
 
 impl Resources {
@@ -95,6 +104,7 @@ impl Resources {
             cpu: self.cpu.saturating_add(other.cpu),
             memory: self.memory.saturating_add(other.memory),
             pods: self.pods.saturating_add(other.pods),
+            storage: self.storage.saturating_add(other.storage),
         }
     }
 
@@ -107,12 +117,13 @@ impl Resources {
             cpu: amount("cpu").and_then(|amount| amount.milli().ok()).unwrap_or(0),
             memory: amount("memory").and_then(|amount| amount.units().ok()).unwrap_or(0),
             pods: amount("pods").and_then(|amount| amount.units().ok()).unwrap_or(0),
+            storage: amount("ephemeral-storage").and_then(|amount| amount.units().ok()).unwrap_or(0),
         }
     }
 }
 
-/// Looks at every file that `pods` name. Reads headers only.
-pub fn look_at_files<'a>(pods: impl Iterator<Item = &'a Pod>, data: &Path) -> BTreeMap<String, FileFact> {
+/// Every file that `pods` name. Reads headers only.
+pub fn observe_files<'a>(pods: impl Iterator<Item = &'a Pod>, data: &Path) -> BTreeMap<String, FileFact> {
     let annotations = pods
         .filter(|pod| admission::is_vm(pod))
         .filter_map(|pod| pod.metadata.annotations.as_ref()?.get(VMI_ANNOTATION));
@@ -127,13 +138,13 @@ pub fn look_at_files<'a>(pods: impl Iterator<Item = &'a Pod>, data: &Path) -> BT
                 // Admission says so.
                 Err(_) => continue,
             };
-            files.insert(disk.path.clone(), look_at(&folder, &path));
+            files.insert(disk.path.clone(), observe_file(&folder, &path));
         }
     }
     files
 }
 
-fn look_at(folder: &Path, path: &Path) -> FileFact {
+fn observe_file(folder: &Path, path: &Path) -> FileFact {
     let Ok(real) = path.canonicalize() else {
         // A file that is to be made must not be made through a link: the nearest parent that exists decides.
         let parent = path.ancestors().skip(1).find_map(|parent| parent.canonicalize().ok());
@@ -163,7 +174,7 @@ fn look_at(folder: &Path, path: &Path) -> FileFact {
 }
 
 /// Virtual size in the header of a qcow2 file.
-fn qcow2_size(path: &Path) -> Option<u64> {
+pub fn qcow2_size(path: &Path) -> Option<u64> {
     let mut header = [0; 32];
     std::fs::File::open(path).ok()?.read_exact(&mut header).ok()?;
     let size = u64::from_be_bytes(header[24..32].try_into().ok()?);
@@ -187,11 +198,11 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", disks.join("out")).unwrap();
         std::os::unix::fs::symlink("/nowhere/at/all", disks.join("dangling")).unwrap();
         std::os::unix::fs::symlink("/etc", disks.join("dir")).unwrap();
-        assert_eq!(look_at(&disks, &disks.join("out")), FileFact::Elsewhere("/etc/passwd".into()));
-        assert!(matches!(look_at(&disks, &disks.join("dangling")), FileFact::Elsewhere(_)));
-        assert!(matches!(look_at(&disks, &disks.join("dir/new")), FileFact::Elsewhere(_)));
-        assert_eq!(look_at(&disks, &disks.join("sub/new")), FileFact::Missing);
-        assert_eq!(look_at(&disks, &disks), FileFact::NoFile);
+        assert_eq!(observe_file(&disks, &disks.join("out")), FileFact::Elsewhere("/etc/passwd".into()));
+        assert!(matches!(observe_file(&disks, &disks.join("dangling")), FileFact::Elsewhere(_)));
+        assert!(matches!(observe_file(&disks, &disks.join("dir/new")), FileFact::Elsewhere(_)));
+        assert_eq!(observe_file(&disks, &disks.join("sub/new")), FileFact::Missing);
+        assert_eq!(observe_file(&disks, &disks), FileFact::NoFile);
         std::fs::remove_dir_all(dir).unwrap();
     }
 
@@ -201,7 +212,7 @@ mod tests {
         let header = [b"QFI\xfb".as_slice(), &[0; 20], &(5_u64 << 30).to_be_bytes()].concat();
         std::fs::write(dir.join("disks/a.raw"), &header).unwrap();
         std::fs::write(dir.join("disks/b.qcow2"), &header).unwrap();
-        let at = |name: &str| look_at(&dir.join("disks"), &dir.join("disks").join(name));
+        let at = |name: &str| observe_file(&dir.join("disks"), &dir.join("disks").join(name));
         assert!(matches!(at("a.raw"), FileFact::File { format: Format::Raw, bytes: 32, .. }));
         assert!(matches!(at("b.qcow2"), FileFact::File { format: Format::Qcow2, bytes: 5368709120, .. }));
         std::fs::remove_dir_all(dir).unwrap();

@@ -1,8 +1,11 @@
 //! Makes the files of a virtual machine in its folder, and removes the folder.
 //!
-//! Every file is made only where it is missing: a start that was interrupted goes on. Route in: a [`Guest`], texts
-//! of its Secrets. Route out: files under `/data/vms/<uid>`; for `/data/disks` the file the VM asked for.
+//! A file that has its name is complete: it is made under another name, flushed, and renamed, so that a start that was
+//! interrupted at any point goes on, and never with half a disk. One that is there already is compared with what it must be.
+//! Route in: a [`Guest`], texts of its Secrets. Route out: files under `/data/vms/<uid>`; below `/data/disks` the file the
+//! VM asked for.
 
+use super::facts::qcow2_size;
 use super::guest::{Disk, Folder, Format, Guest, Seed, Source};
 use super::seed::{self, Texts};
 use anyhow::{Context as _, bail};
@@ -10,7 +13,13 @@ use sheaf_host::file::write_atomically;
 use sheaf_host::run::{Command, Run};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io;
 use std::path::Path;
+
+/// Name of a folder that is being removed, before the UID: no VMI has it.
+const GONE: &str = ".gone-";
+/// Name of a file that is being made, before its own: no disk has it, names of disks begin with a letter or digit.
+const UNFINISHED: &str = ".unfinished-";
 
 /// Makes everything `guest` needs. `texts` holds the texts of each seed by the name of its disk.
 pub fn make(
@@ -19,7 +28,7 @@ pub fn make(
     texts: &BTreeMap<String, Texts>,
     run: &dyn Run,
 ) -> anyhow::Result<()> {
-    fs::create_dir_all(&folder.0).with_context(|| format!("{}: can not be made", folder.0.display()))?;
+    fs::create_dir_all(&folder.0).with_context(|| format!("{}: cannot be made", folder.0.display()))?;
     for disk in &guest.disks {
         make_disk(guest, disk, folder, texts.get(&disk.name), run)
             .with_context(|| format!("disk {} of {}/{}", disk.name, guest.id.namespace, guest.id.vmi))?;
@@ -34,58 +43,101 @@ fn make_disk(
     texts: Option<&Texts>,
     run: &dyn Run,
 ) -> anyhow::Result<()> {
-    let (path, _) = folder.disk(disk);
+    let (path, format) = folder.disk(disk);
     match &disk.source {
         Source::Seed(seed) => make_seed(guest, seed, &path, texts),
-        _ if path.exists() => inside(&disk.source, &path),
-        Source::Overlay { base, format, grown_to } => {
-            let create =
-                Command::new("qemu-img").args(["create", "-q", "-f", "qcow2", "-F", format.name(), "-b"]);
-            let create = create.arg(base).arg(&path);
-            let create = match grown_to {
-                Some(bytes) => create.arg(bytes.to_string()),
-                None => create,
-            };
-            run.run(&create)?;
-            Ok(())
-        }
-        // The node makes it of its own accord, and says so when it has: it is never made here.
-        Source::Device(_) => bail!("{} is not there; is its pool active?", path.display()),
-        Source::Empty(bytes) => sparse(&path, *bytes),
+        // The node makes it of its own accord, and reports it when it has: it is never made here.
+        Source::Device(_) if path.exists() => Ok(()),
+        Source::Device(_) => bail!("{} does not exist; is its pool active?", path.display()),
+        Source::InPlace { create: None, .. } if path.exists() => inside(&path),
         Source::InPlace { create: None, .. } => {
             bail!("{} does not exist; use type DiskOrCreate with a capacity to have it made", path.display())
         }
-        Source::InPlace { create: Some(bytes), format, .. } => {
-            if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent)
-                    .with_context(|| format!("{}: can not be made", parent.display()))?;
+        Source::InPlace { create: Some(bytes), .. } if path.exists() => {
+            inside(&path)?;
+            compare(&path, format, *bytes)
+        }
+        Source::InPlace { create: Some(bytes), .. } => match format {
+            Format::Raw => complete(&path, |path| sparse(path, *bytes)),
+            Format::Qcow2 => {
+                let create = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]);
+                complete(&path, |path| qemu_img(run, create.arg(path).arg(bytes.to_string())))
             }
-            match format {
-                Format::Raw => sparse(&path, *bytes),
-                Format::Qcow2 => {
-                    let create = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]);
-                    run.run(&create.arg(&path).arg(bytes.to_string()))?;
-                    Ok(())
-                }
-            }
+        },
+        // In its own folder: nothing ran on it yet, or the VM would not be started. A half one is made anew.
+        Source::Overlay { bytes, .. } | Source::Empty(bytes) if compare(&path, format, *bytes).is_ok() => {
+            Ok(())
+        }
+        Source::Empty(bytes) => complete(&path, |path| sparse(path, *bytes)),
+        Source::Overlay { base, format, bytes } => {
+            let create =
+                Command::new("qemu-img").args(["create", "-q", "-f", "qcow2", "-F", format.name(), "-b"]);
+            let create = create.arg(base);
+            complete(&path, |path| qemu_img(run, create.arg(path).arg(bytes.to_string())))
         }
     }
 }
 
-/// A file that is written in place must be what its path says: no link to another file of the node.
-fn inside(source: &Source, path: &Path) -> anyhow::Result<()> {
-    if let Source::InPlace { .. } = source {
-        let real = path.canonicalize().with_context(|| format!("{}: can not be read", path.display()))?;
-        if real != path {
-            bail!("{} leads to {}; a disk must lie where its path says", path.display(), real.display());
+/// Makes the file `path` by `make` so that it is there whole or not at all.
+fn complete(path: &Path, make: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        bail!("{} is not the path of a file", path.display());
+    };
+    let at = |what: &'static str| move || format!("{}: {what}", path.display());
+    fs::create_dir_all(folder).with_context(at("its folder cannot be made"))?;
+    let unfinished = folder.join(format!("{UNFINISHED}{}", name.display()));
+    step("before");
+    removed(fs::remove_file(&unfinished))
+        .with_context(at("what is left of an earlier start cannot be removed"))?;
+    make(&unfinished)?;
+    step("made");
+    let flush = |path: &Path| File::open(path)?.sync_all();
+    flush(&unfinished).with_context(at("cannot be flushed to disk"))?;
+    step("flushed");
+    fs::rename(&unfinished, path).with_context(at("cannot be given its name"))?;
+    step("renamed");
+    flush(folder).with_context(at("its folder cannot be flushed to disk"))
+}
+
+/// Refuses a file that is not what it must be.
+fn compare(path: &Path, format: Format, bytes: u64) -> anyhow::Result<()> {
+    let actual = match format {
+        Format::Raw => fs::metadata(path).map(|meta| meta.len()).ok(),
+        Format::Qcow2 => qcow2_size(path),
+    };
+    match actual {
+        Some(actual) if actual == bytes => Ok(()),
+        Some(actual) => bail!(
+            "{} has {actual} bytes instead of {bytes}; move it away to have it made anew",
+            path.display()
+        ),
+        None => {
+            bail!("{} is not a {} image; move it away to have it made anew", path.display(), format.name())
         }
+    }
+}
+
+fn qemu_img(run: &dyn Run, command: Command) -> anyhow::Result<()> {
+    run.run(&command)?;
+    Ok(())
+}
+
+/// A file that is written in place must be at its path: no link to another file of the node.
+fn inside(path: &Path) -> anyhow::Result<()> {
+    let real = path.canonicalize().with_context(|| format!("{}: cannot be read", path.display()))?;
+    if real != path {
+        bail!("{} leads to {}; a disk must lie where its path says", path.display(), real.display());
     }
     Ok(())
 }
 
 fn sparse(path: &Path, bytes: u64) -> anyhow::Result<()> {
-    let make = || File::create_new(path)?.set_len(bytes);
-    make().with_context(|| format!("{}: can not be made with {bytes} bytes", path.display()))
+    let make = || {
+        let file = File::create_new(path)?;
+        step("created");
+        file.set_len(bytes)
+    };
+    make().with_context(|| format!("{}: cannot be made with {bytes} bytes", path.display()))
 }
 
 fn make_seed(guest: &Guest, seed: &Seed, path: &Path, texts: Option<&Texts>) -> anyhow::Result<()> {
@@ -95,111 +147,73 @@ fn make_seed(guest: &Guest, seed: &Seed, path: &Path, texts: Option<&Texts>) -> 
     Ok(write_atomically(path, &image, 0o600)?)
 }
 
-/// Removes the folder of a virtual machine that is gone.
+/// Removes the folder of a virtual machine that is gone. From its first step on the folder belongs to no VM: an interrupted
+/// removal is finished by [`sweep`].
 pub fn remove(folder: &Folder) -> anyhow::Result<()> {
-    match fs::remove_dir_all(&folder.0) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("{}: can not be removed", folder.0.display()))
-        }
-        _ => Ok(()),
+    let at = |path: &Path| format!("{}: cannot be removed", path.display());
+    let (Some(vms), Some(uid)) = (folder.0.parent(), folder.0.file_name()) else {
+        bail!("{} is not the folder of a VM", folder.0.display());
+    };
+    let gone = vms.join(format!("{GONE}{}", uid.display()));
+    if folder.0.exists() {
+        remove_gone(&gone).with_context(|| at(&gone))?;
+        step("before");
+        fs::rename(&folder.0, &gone).with_context(|| at(&folder.0))?;
+        step("renamed");
+        File::open(vms).and_then(|vms| vms.sync_all()).with_context(|| at(&folder.0))?;
     }
+    remove_gone(&gone).with_context(|| at(&gone))
+}
+
+/// Removes what interrupted removals left in `vms`. Once, before anything else is made there.
+pub fn sweep(vms: &Path) -> anyhow::Result<()> {
+    let entries = match fs::read_dir(vms) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.with_context(|| format!("{}: cannot be read", vms.display()))?,
+    };
+    for entry in entries {
+        let path = entry.with_context(|| format!("{}: cannot be read", vms.display()))?.path();
+        if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(GONE.as_bytes())) {
+            remove_gone(&path).with_context(|| format!("{}: cannot be removed", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a folder, its record last: until then a person can see whose files they were.
+fn remove_gone(gone: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(gone) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    let record = Folder(gone.to_owned()).record();
+    for entry in entries {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path())?,
+            false if entry.path() == record => continue,
+            false => fs::remove_file(entry.path())?,
+        }
+        step("removed one");
+    }
+    removed(fs::remove_file(record))?;
+    step("removed the record");
+    fs::remove_dir(gone)
+}
+
+/// That there is nothing to remove is no error.
+fn removed(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// A place where tests pull the plug.
+fn step(_name: &str) {
+    #[cfg(test)]
+    tests::pull_the_plug(_name);
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::vms::guest::Nic;
-    use crate::vms::testing::identity;
-    use sheaf_host::fakes::FakeRun;
-    use std::path::PathBuf;
-
-    fn folder(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("sheaf-files-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(&dir).unwrap();
-        dir.canonicalize().unwrap()
-    }
-
-    fn guest(source: Source) -> Guest {
-        use crate::vms::guest::CpuModel;
-        let disk = Disk {
-            name: "root".into(),
-            cdrom: false,
-            bus: sheaf_api::devices::DiskBus::Virtio,
-            source,
-            boot_order: None,
-            serial: None,
-            cache: None,
-        };
-        Guest {
-            id: identity("p1"),
-            uuid: String::new(),
-            grace_seconds: 30,
-            memory: 1 << 26,
-            topology: (1, 1, 1),
-            cpu: CpuModel::HostModel,
-            machine: "q35".into(),
-            disks: vec![disk],
-            interfaces: Vec::<Nic>::new(),
-            rng: false,
-            graphics: false,
-            serial: true,
-        }
-    }
-
-    #[test]
-    fn an_overlay_names_the_format_of_its_base_and_is_made_once() {
-        let dir = folder("overlay");
-        let base = "/data/images/debian".into();
-        let guest = guest(Source::Overlay { base, format: Format::Raw, grown_to: Some(1 << 30) });
-        let (folder, run) = (Folder::of(&dir, "v-1"), FakeRun::default());
-        make(&guest, &folder, &BTreeMap::new(), &run).unwrap();
-        let overlay = folder.0.join("root.qcow2");
-        let path = overlay.display();
-        assert_eq!(
-            run.asked(),
-            [format!("qemu-img create -q -f qcow2 -F raw -b /data/images/debian {path} 1073741824")]
-        );
-        File::create(overlay).unwrap();
-        make(&guest, &folder, &BTreeMap::new(), &run).unwrap();
-        assert_eq!(run.asked().len(), 1);
-        fs::remove_dir_all(dir).unwrap();
-    }
-
-    #[test]
-    fn an_empty_disk_is_as_large_as_asked_and_takes_no_room() {
-        use std::os::unix::fs::MetadataExt;
-        let dir = folder("empty");
-        let folder = Folder::of(&dir, "v-1");
-        make(&guest(Source::Empty(1 << 30)), &folder, &BTreeMap::new(), &FakeRun::default()).unwrap();
-        let meta = folder.0.join("root.raw").metadata().unwrap();
-        assert_eq!((meta.len(), meta.blocks()), (1 << 30, 0));
-        remove(&folder).unwrap();
-        assert!(!folder.0.exists());
-        fs::remove_dir_all(dir).unwrap();
-    }
-
-    #[test]
-    fn a_disk_that_must_exist_and_does_not_is_named_with_the_remedy() {
-        let dir = folder("missing");
-        let guest = guest(Source::InPlace { path: dir.join("db.raw"), format: Format::Raw, create: None });
-        let error =
-            make(&guest, &Folder::of(&dir, "v-1"), &BTreeMap::new(), &FakeRun::default()).unwrap_err();
-        assert!(
-            format!("{error:#}").ends_with("use type DiskOrCreate with a capacity to have it made"),
-            "{error:#}"
-        );
-        fs::remove_dir_all(dir).unwrap();
-    }
-
-    #[test]
-    fn a_disk_that_became_a_link_to_another_file_is_refused() {
-        let dir = folder("link");
-        std::os::unix::fs::symlink("/etc/hostname", dir.join("db.raw")).unwrap();
-        let guest = guest(Source::InPlace { path: dir.join("db.raw"), format: Format::Raw, create: None });
-        let error =
-            make(&guest, &Folder::of(&dir, "v-1"), &BTreeMap::new(), &FakeRun::default()).unwrap_err();
-        assert!(format!("{error:#}").contains("a disk must lie where its path says"), "{error:#}");
-        fs::remove_dir_all(dir).unwrap();
-    }
-}
+mod tests;

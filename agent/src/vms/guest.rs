@@ -5,6 +5,7 @@
 
 use super::filters::Port;
 use sheaf_api::devices::{Cache, DiskBus, InterfaceModel};
+use sheaf_api::ephemeral::FIXED_BYTES;
 use std::path::{Path, PathBuf};
 
 /// One virtual machine.
@@ -43,6 +44,18 @@ impl Guest {
             Source::Device(device) => Some(device.as_path()),
             _ => None,
         })
+    }
+}
+
+impl Guest {
+    /// Bytes below /data that its files may grow to; a file in place that exists counts as used.
+    pub fn space(&self) -> u64 {
+        let of = |disk: &Disk| match &disk.source {
+            Source::Overlay { bytes, .. } | Source::Empty(bytes) => *bytes,
+            Source::InPlace { create, .. } => create.unwrap_or(0),
+            Source::Device(_) | Source::Seed(_) => 0,
+        };
+        self.disks.iter().map(of).fold(FIXED_BYTES, u64::saturating_add)
     }
 }
 
@@ -107,8 +120,8 @@ pub enum Source {
         base: PathBuf,
         /// Its format.
         format: Format,
-        /// Size that the guest sees, where it is more than the base has.
-        grown_to: Option<u64>,
+        /// Size that the guest sees: the base's, or more.
+        bytes: u64,
     },
     /// A file that is written in place and outlives the VM.
     InPlace {
@@ -185,7 +198,7 @@ impl std::fmt::Debug for Text {
 pub struct Nic {
     /// The port it is connected to.
     pub port: Port,
-    /// The card that the guest sees.
+    /// The NIC that the guest sees.
     pub model: InterfaceModel,
 }
 

@@ -1,7 +1,10 @@
 //! What is known of a guest's interfaces: addresses, and by whom.
 //!
-//! Why here: three see a guest's addresses, none all of them: the packet filter on their way, the node's ARP table, the
-//! guest's agent. Pure. Route in: ports and what the three say. Route out: [`SeenInterface`]s for the Pod.
+//! Why here: several know a guest's addresses, and not all may be believed. What was configured for a port, and what the node's DHCP
+//! server leased to it, become the Pod's own: Services and `pods/proxy` of the API server connect there. What a guest merely
+//! claims, through its agent or by answering ARP, is shown and nothing more, or it could turn cluster traffic on anybody.
+//! Pure. Route in: ports and what each source reports. Route out: [`SeenInterface`]s for the VMI, addresses for the Pod.
+#![deny(clippy::arithmetic_side_effects)]
 
 use super::filters::{Port, PortState, State, leases};
 use sheaf_api::network::SeenInterface;
@@ -14,14 +17,22 @@ const DHCP: &str = "dhcp";
 const NEIGHBOUR: &str = "neighbour";
 const GUEST_AGENT: &str = "guest-agent";
 
+/// Most addresses of one interface: more is a scan, not a server, and all stand in an annotation of the Pod.
+const MOST_ADDRESSES: usize = 16;
+
 /// Every port of a guest with its addresses.
-pub fn seen(ports: &[Port], filter: &State, arp: &[Interface], agent: &[Interface]) -> Vec<SeenInterface> {
+pub fn observed(
+    ports: &[Port],
+    filter: &State,
+    arp: &[Interface],
+    agent: &[Interface],
+) -> Vec<SeenInterface> {
     let nothing = PortState::default();
     let of_mac = |interfaces: &[Interface], mac: &str| -> Vec<IpAddr> {
         let same = interfaces.iter().filter(|interface| interface.mac == mac);
         same.flat_map(|interface| interface.addresses.iter().copied()).collect()
     };
-    let seen = |port: &Port| {
+    let observed = |port: &Port| {
         let passed = filter.ports.get(&port.tap).unwrap_or(&nothing);
         let sources = [
             (DHCP, leases::lease(port).map(IpAddr::from).into_iter().collect()),
@@ -37,23 +48,26 @@ pub fn seen(ports: &[Port], filter: &State, arp: &[Interface], agent: &[Interfac
                 known.push(source);
             }
             for address in addresses {
-                if !ip_addresses.contains(&address) {
+                if ip_addresses.len() < MOST_ADDRESSES && !ip_addresses.contains(&address) {
                     ip_addresses.push(address);
                 }
             }
         }
-        ip_addresses.sort_by_key(IpAddr::is_ipv6); // stable: what a source says first stays first
+        ip_addresses.sort_by_key(IpAddr::is_ipv6); // stable: what the first source reports stays first
         SeenInterface { name: port.interface.clone(), ip_addresses, info_source: known.join(", ") }
     };
-    ports.iter().map(seen).collect()
+    ports.iter().map(observed).collect()
 }
 
-/// One address of each family, as Pod status may name them: of the first interface that has any.
-pub fn of_pod(interfaces: &[SeenInterface]) -> Vec<IpAddr> {
-    let first = interfaces.iter().find(|interface| !interface.ip_addresses.is_empty());
-    let addresses = first.map(|interface| interface.ip_addresses.as_slice()).unwrap_or_default();
-    let v4 = addresses.iter().find(|address| address.is_ipv4());
-    let v6 = addresses.iter().find(|address| address.is_ipv6());
+/// One address of each family, as Pod status may name them: of the first port that has any, which was configured for it or
+/// which the node leased to it. Never one that is `reserved`: the node's own, a Service's.
+pub fn of_pod(ports: &[Port], reserved: impl Fn(&IpAddr) -> bool) -> Vec<IpAddr> {
+    let may_be = |address: &IpAddr| is_reachable(address) && !reserved(address);
+    let of_port =
+        |port: &Port| -> Vec<IpAddr> { port.addresses.iter().flatten().copied().filter(may_be).collect() };
+    let first = ports.iter().map(of_port).find(|addresses| !addresses.is_empty()).unwrap_or_default();
+    let v4 = first.iter().find(|address| address.is_ipv4());
+    let v6 = first.iter().find(|address| address.is_ipv6());
     v4.into_iter().chain(v6).copied().collect()
 }
 
@@ -61,7 +75,7 @@ pub fn of_pod(interfaces: &[SeenInterface]) -> Vec<IpAddr> {
 pub fn is_reachable(address: &IpAddr) -> bool {
     let own = match address {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some(),
     };
     !own && !address.is_loopback() && !address.is_unspecified() && !address.is_multicast()
 }
@@ -83,8 +97,11 @@ mod tests {
     fn the_address_of_an_interface_behind_the_node_is_its_lease() {
         let lease = ips(&["100.127.240.7"]);
         let port = Port { masquerade: true, addresses: Some(lease.clone()), ..port(0, "out") };
-        let seen = seen(&[port], &State::default(), &[], &[]);
-        assert_eq!((seen[0].ip_addresses.clone(), seen[0].info_source.as_str()), (lease, "domain, dhcp"));
+        let observed = observed(&[port], &State::default(), &[], &[]);
+        assert_eq!(
+            (observed[0].ip_addresses.clone(), observed[0].info_source.as_str()),
+            (lease, "domain, dhcp")
+        );
     }
 
     #[test]
@@ -99,10 +116,44 @@ mod tests {
             },
             Interface { mac: "00:00:00:00:00:00".into(), addresses: ips(&["127.0.0.1"]) },
         ];
-        let seen = seen(&[port(0, "out"), port(1, "lan")], &filter, &[], &agent);
-        assert_eq!((seen[0].name.as_str(), seen[0].info_source.as_str()), ("out", "domain"));
-        assert_eq!(seen[1].ip_addresses, ips(&["192.0.2.50", "192.0.2.51", "2001:db8::50"]));
-        assert_eq!(seen[1].info_source, "domain, neighbour, guest-agent");
-        assert_eq!(of_pod(&seen), ips(&["192.0.2.50", "2001:db8::50"]));
+        let ports = [port(0, "out"), port(1, "lan")];
+        let observed = observed(&ports, &filter, &[], &agent);
+        assert_eq!((observed[0].name.as_str(), observed[0].info_source.as_str()), ("out", "domain"));
+        assert_eq!(observed[1].ip_addresses, ips(&["192.0.2.50", "192.0.2.51", "2001:db8::50"]));
+        assert_eq!(observed[1].info_source, "domain, neighbour, guest-agent");
+        // All of it is what the guest says of itself: none of it is the Pod's.
+        assert_eq!(of_pod(&ports, |_| false), ips(&[]));
+    }
+
+    #[test]
+    fn addresses_of_a_pod_are_those_that_were_configured_or_leased_one_of_each_family() {
+        let addresses = Some(ips(&["2001:db8::7", "192.0.2.7", "192.0.2.8"]));
+        let configured = [port(0, "out"), Port { addresses, ..port(1, "lan") }];
+        assert_eq!(of_pod(&configured, |_| false), ips(&["192.0.2.7", "2001:db8::7"]));
+    }
+
+    #[test]
+    fn the_nodes_own_address_a_services_or_one_of_the_link_is_no_address_of_a_pod() {
+        let reserved = ips(&["192.0.2.1", "10.96.0.1"]);
+        for bad in [
+            "192.0.2.1",
+            "10.96.0.1",
+            "127.0.0.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "224.0.0.1",
+            "::ffff:127.0.0.1",
+        ] {
+            let port = Port { addresses: Some(ips(&[bad])), ..port(0, "lan") };
+            assert_eq!(of_pod(&[port], |ip| reserved.contains(ip)), ips(&[]), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_guest_that_claims_ten_thousand_addresses_gets_sixteen_shown() {
+        let many = (0..10_000_u32).map(|n| IpAddr::from((n + 0x0a00_0000).to_be_bytes())).collect();
+        let agent = [Interface { mac: "02:00:00:00:00:00".into(), addresses: many }];
+        let observed = observed(&[port(0, "lan")], &State::default(), &[], &agent);
+        assert_eq!(observed[0].ip_addresses.len(), MOST_ADDRESSES);
     }
 }

@@ -5,9 +5,9 @@
 //! and `inet sheaf`, the channel `leases`, status and deletion of these Pods.
 //! Never touches: domains that are not ours, the Node object, links, images.
 //!
-//! observe ([`controller`], [`listed`], [`record`], [`facts`]) → [`plan`] (with [`admission`]) → [`apply`] ([`files`],
-//! [`filters`], [`domain_xml`], [`report`] through [`api`]). No state is kept that can not be seen again: after a crash of the
-//! agent the next look finds the domains by their tags and goes on.
+//! observe ([`observe`], [`lookups`], [`record`], [`facts`]) → [`plan`] (with [`admission`]) → [`apply`] ([`files`],
+//! [`filters`], [`domain_xml`], [`memory`]) → [`report`] through [`api`], [`status_page`]. No state is kept that cannot be
+//! observed again: after a crash of the agent its successor finds the domains by their tags and continues.
 
 pub mod admission;
 pub mod api;
@@ -18,22 +18,28 @@ pub mod domain_xml;
 pub mod facts;
 pub mod files;
 pub mod filters;
+#[cfg(test)]
+mod fuzz_tests;
 pub mod guest;
 mod interfaces;
 pub mod iso9660;
+mod lookups;
+pub mod memory;
+mod observe;
 pub mod plan;
+mod pressure;
 pub mod record;
 pub mod report;
 pub mod seed;
+mod status_page;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use crate::channels::{Context, Hypervisor, Leases};
 use crate::listed;
+use crate::reconcile::blocking;
 use crate::status::{PortSection, Section, VmSection};
 use domain_xml::DomainType;
-use k8s_openapi::api::core::v1::Pod;
-use sheaf_api::network::SeenInterface;
 use sheaf_host::libvirt::VmHost;
 use sheaf_host::nft::Filter;
 use sheaf_host::run::Run;
@@ -71,9 +77,16 @@ impl<V> Clone for Hosts<V> {
 impl<V> Hosts<V> {
     /// Whether VMs of this agent's type can run.
     fn has_kvm(&self) -> bool {
-        // A device that is there may still be unusable: opening tells.
+        // A device that exists may still be unusable: only opening it shows that.
         let opens = || std::fs::File::options().read(true).write(true).open("/dev/kvm").is_ok();
         self.domain_type == DomainType::Qemu || opens()
+    }
+
+    /// Whether KVM lets guests run guests.
+    fn has_nested(&self) -> bool {
+        let of = |module: &str| std::fs::read_to_string(format!("/sys/module/{module}/parameters/nested"));
+        let is_on = |text: std::io::Result<String>| text.is_ok_and(|text| matches!(text.trim(), "1" | "Y"));
+        self.domain_type == DomainType::Kvm && ["kvm_amd", "kvm_intel"].into_iter().map(of).any(is_on)
     }
 }
 
@@ -96,6 +109,7 @@ pub async fn run<V: VmHost>(
     let cluster = Arc::new(api::Kube::new(ctx.cluster.clone()));
     let listed = Arc::new(watch::Sender::new(listed::Listed::default()));
     let follow = listed::follow(ctx.cluster.clone(), &listed, listed::by_uid, listed::Scope::ThisNode);
+    finish_removals(&ctx).await;
     let control =
         controller::Controller::new(ctx, hosts, cluster, listed.clone(), hypervisor, leases, sections).run();
     tokio::select! {
@@ -104,47 +118,10 @@ pub async fn run<V: VmHost>(
     }
 }
 
-/// What the status says of a port.
-fn port_section(
-    record: &record::Record,
-    port: &filters::Port,
-    interfaces: Option<&Vec<SeenInterface>>,
-    filter: Option<&filters::State>,
-) -> PortSection {
-    let interface = interfaces.into_iter().flatten().find(|interface| interface.name == port.interface);
-    let dropped = filter.and_then(|seen| seen.ports.get(&port.tap)).map(|seen| seen.dropped.clone());
-    PortSection {
-        name: port.tap.clone(),
-        vm: format!("{}/{}", record.namespace, record.vmi),
-        interface: port.interface.clone(),
-        bridge: port.bridge.clone(),
-        vlans: port.vlans(),
-        mac: port.mac.clone(),
-        addresses: interface.map(|interface| interface.ip_addresses.clone()).unwrap_or_default(),
-        dropped: dropped.unwrap_or_default(),
-    }
-}
-
-/// What the status page says of a VM.
-fn section_of(pod: &Pod, failure: Option<&plan::FailedStart>) -> VmSection {
-    let meta = &pod.metadata;
-    let label = |name: &str| meta.labels.as_ref().and_then(|labels| labels.get(name)).cloned();
-    let owner = meta.owner_references.iter().flatten().find(|owner| owner.kind == "VirtualMachineInstance");
-    let name = owner.map(|owner| owner.name.clone()).or_else(|| meta.name.clone()).unwrap_or_default();
-    let status = pod.status.clone().unwrap_or_default();
-    let waiting = status.container_statuses.iter().flatten().find_map(|container| {
-        let waiting = container.state.as_ref()?.waiting.as_ref()?;
-        waiting.message.clone().or_else(|| waiting.reason.clone())
-    });
-    VmSection {
-        name: format!("{}/{name}", meta.namespace.as_deref().unwrap_or_default()),
-        uid: label(sheaf_api::names::CREATED_BY_LABEL).unwrap_or_default(),
-        phase: match (&meta.deletion_timestamp, status.phase.as_deref()) {
-            (None, Some("Running")) if report::says_paused(pod) => "Paused".into(),
-            (Some(_), Some("Running")) => "Stopping".into(),
-            (_, Some("Pending")) => "Starting".into(),
-            (_, phase) => phase.unwrap_or("Starting").into(),
-        },
-        problem: failure.map(|failure| failure.why.clone()).or(waiting).or(status.message),
+/// An agent that was killed while it removed a VM's folder left the rest; that it cannot be removed stops nothing.
+async fn finish_removals(ctx: &Context) {
+    let vms = ctx.paths.data.join("vms");
+    if let Err(error) = blocking(move || files::sweep(&vms)).await {
+        tracing::warn!("{error:#}");
     }
 }

@@ -5,10 +5,14 @@
 //!
 //! A VM is never ended because something is unknown: a domain that is not ours is left alone, a domain whose Pod
 //! is not listed is ended only after the API server itself answered that the Pod is gone, and a VM that was once
-//! started is never started again.
+//! started is never started again. Numbers come from Pods, so from anybody: nothing here overflows.
+//!
+//! A Pod keeps its finalizer until its status says that its domain is gone, and only this node says so: container
+//! `compute` is terminated. Others may set the phase (the garbage collector of Pods does), so the phase proves nothing.
+#![deny(clippy::arithmetic_side_effects)]
 
+mod ends;
 mod observed;
-mod words;
 
 pub use observed::{FailedStart, Memory, Observed, Stopping};
 
@@ -18,16 +22,19 @@ use super::facts::Resources;
 use super::guest::{Guest, Identity};
 use super::record::{Record, Started};
 use super::report::{self, Phase, Report, State};
+use ends::{ended, failed, waiting};
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_host::libvirt::{self, Domain, Stop};
 use std::collections::BTreeMap;
-use words::{ended, failed, waiting};
 
 /// Seconds between two presses of the power button: guests that still boot do not hear the first.
 const PRESS_AGAIN: i64 = 10;
 
-/// Most seconds of grace for a VM whose Pod is gone or ended already, so that nobody waits for it.
+/// Most seconds of grace for a VM whose Pod is gone or ended already: its successor may be waiting for it.
 const ORPHAN_GRACE: i64 = 30;
+
+/// Most seconds of grace at all, a day: the API server does not bound what a deletion asks for.
+const LONGEST_GRACE: i64 = 86_400;
 
 /// Seconds for which a domain may be missing without any word of its end: libvirtd may be starting.
 const MISSING_TIME: i64 = 15;
@@ -35,7 +42,7 @@ const MISSING_TIME: i64 = 15;
 /// Seconds between two tries to go on with a VM whose disk had no space.
 const RESUME_AGAIN: i64 = 10;
 
-/// Seconds that such a VM must have run since the last try before it is said that it goes on: with no space yet it stops
+/// Seconds that such a VM must have run since it was resumed before it is reported as running: without space it pauses
 /// again at the same write.
 const RESUMED_AFTER: i64 = 5;
 
@@ -52,7 +59,7 @@ pub enum Action {
     PressPowerButton(String),
     /// Let the processors of domain `uuid` run again: its disks may have space by now.
     Resume(String),
-    /// Tell the guest that a disk has grown.
+    /// Notify the guest that a disk has grown.
     ResizeDisk {
         /// The domain.
         uuid: String,
@@ -67,8 +74,10 @@ pub enum Action {
     ConfirmGone(Identity),
     /// Delete the Pod object: everything of it is gone.
     DeletePod,
-    /// Remove the folder of a VM whose Pod is gone.
+    /// Remove the folder of a VM whose Pod is gone, and QEMU's log.
     RemoveFolder(Record),
+    /// Change the packet filter.
+    Filter(Vec<serde_json::Value>),
 }
 
 /// What to do.
@@ -98,11 +107,13 @@ pub fn plan(o: &Observed<'_>) -> Plan {
         .iter()
         .filter_map(|domain| Some((domain.tags.get(TAG_POD_UID)?.as_str(), domain)))
         .collect();
-    let mut used = o
-        .pods
-        .iter()
-        .filter(|(uid, pod)| takes_resources(o, &domains, uid, pod))
-        .fold(Resources::default(), |sum, (_uid, pod)| sum.plus(admission::requests(pod)));
+    let mut used = o.pods.iter().filter(|(uid, pod)| takes_resources(o, &domains, uid, pod)).fold(
+        Resources::default(),
+        |sum, (uid, pod)| {
+            let space = o.records.get(uid).map_or(0, |record| record.space);
+            sum.plus(taken(o, pod, space))
+        },
+    );
     let free = |plan: &mut Plan, uid: &str| {
         let held = o.memory.held.get(uid).copied().filter(|until| *until > o.now);
         if let Some(until) = held {
@@ -127,8 +138,9 @@ pub fn plan(o: &Observed<'_>) -> Plan {
         match (live, report::is_terminal(pod)) {
             (Some(domain), true) => {
                 let grace = ORPHAN_GRACE.min(grace_tag(domain));
-                plan_stop(&mut plan, o, uid, domain, |since| since + grace);
+                plan_stop(&mut plan, o, uid, domain, |since| stop_deadline(since, i64::MAX, grace));
             }
+            (None, true) if !report::says_ended(pod) => plan_end(&mut plan, o, uid, pod, domain),
             (None, true) => {
                 if is_deleted(pod) && domain.is_none() {
                     plan.act(uid, Action::DeletePod);
@@ -142,7 +154,7 @@ pub fn plan(o: &Observed<'_>) -> Plan {
         if !o.pods.contains_key(*uid) && free(&mut plan, uid) {
             if o.memory.gone.contains(*uid) {
                 let grace = ORPHAN_GRACE.min(grace_tag(domain));
-                plan_stop(&mut plan, o, uid, domain, |since| since + grace);
+                plan_stop(&mut plan, o, uid, domain, |since| stop_deadline(since, i64::MAX, grace));
             } else {
                 plan.act(uid, Action::ConfirmGone(identity_of(domain)));
             }
@@ -158,6 +170,12 @@ pub fn plan(o: &Observed<'_>) -> Plan {
         }
     }
     plan
+}
+
+/// When a VM that is being ended since `since` is destroyed: at `end` by the API server's clock, which may be another, so
+/// neither before `since` nor later than `grace` seconds after it by the node's own. Never before `since`, whatever is asked.
+fn stop_deadline(since: i64, end: i64, grace: i64) -> i64 {
+    end.clamp(since, since.saturating_add(grace.clamp(0, LONGEST_GRACE)))
 }
 
 fn is_deleted(pod: &Pod) -> bool {
@@ -185,17 +203,23 @@ fn takes_resources(o: &Observed<'_>, domains: &BTreeMap<&str, &Domain>, uid: &st
     admission::is_vm(pod) && !report::is_terminal(pod) && running
 }
 
-/// A Pod that is no VM: it waits, and says why.
+/// What a VM takes whose files may grow to `space` bytes.
+fn taken(o: &Observed<'_>, pod: &Pod, space: u64) -> Resources {
+    let needs = admission::needs(pod, &o.facts.cluster);
+    Resources { storage: needs.storage.max(space), ..needs }
+}
+
+/// A Pod that is not a VM: it waits, and its status has the reason.
 fn plan_other(plan: &mut Plan, uid: &str, pod: &Pod) {
     let report = waiting(&Why {
         reason: "UnsupportedRuntime",
-        message: "this node runs virtual machines only, no containers; keep the Pod away by a nodeSelector"
+        message: "this node runs virtual machines, not containers; use a nodeSelector that excludes it"
             .into(),
     });
     if is_deleted(pod) {
         plan.act(uid, Action::DeletePod);
     } else if !report::is_terminal(pod) {
-        say(plan, uid, pod, report);
+        plan_report(plan, uid, pod, report);
     }
 }
 
@@ -203,21 +227,23 @@ fn plan_live(plan: &mut Plan, o: &Observed<'_>, uid: &str, pod: &Pod, domain: &D
     let Some(started) = o.records.get(uid).and_then(|record| record.started.as_ref()) else {
         let at = rfc3339(o.now);
         let started = Started { boot_id: o.facts.boot_id.clone(), uuid: domain.uuid.clone(), at };
-        plan.act(uid, Action::Adopt(Record { started: Some(started), ..Record::made(&identity_of(domain)) }));
+        // Without its ports nothing passes them, and so with those that the Pod does not tell.
+        let ports = admission::ports(pod).unwrap_or_default();
+        let record = Record { started: Some(started), ports, ..Record::made(&identity_of(domain)) };
+        plan.act(uid, Action::Adopt(record));
         return;
     };
     if is_deleted(pod) {
         let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or_else(|| grace_tag(domain));
         let end = pod.metadata.deletion_timestamp.as_ref().map_or(o.now, |time| time.0.as_second());
-        // By the node's own clock, but never longer than the grace: the API server's clock may be another.
-        plan_stop(plan, o, uid, domain, |since| end.clamp(since, since + grace.max(0)));
+        plan_stop(plan, o, uid, domain, |since| stop_deadline(since, end, grace));
         return;
     }
     let paused = domain.state == libvirt::State::PausedByDisk;
     let resumed = o.memory.resumed.get(uid).copied();
     let proves_itself = resumed
-        .map(|last| last + RESUMED_AFTER)
-        .filter(|proven| !paused && *proven > o.now && report::says_paused(pod));
+        .map(|last| last.saturating_add(RESUMED_AFTER))
+        .filter(|proven| !paused && *proven > o.now && report::is_paused(pod));
     let report = Report {
         phase: Phase::Running,
         state: State::Running { started_at: started.at.clone() },
@@ -225,16 +251,17 @@ fn plan_live(plan: &mut Plan, o: &Observed<'_>, uid: &str, pod: &Pod, domain: &D
         addresses: o.memory.addresses.get(uid).cloned().unwrap_or_default(),
         interfaces: o.memory.interfaces.get(uid).cloned().unwrap_or_default(),
         console_tail: o.memory.tails.get(uid).cloned(),
-        paused: (paused || proves_itself.is_some())
-            .then(|| "a disk of it has no space left or fails; it goes on once that ends".into()),
+        paused: (paused || proves_itself.is_some()).then(|| {
+            "a disk has no space left or fails; the VM is resumed as soon as it can be written".into()
+        }),
     };
-    if !report.is_said_by(pod) {
+    if !report.is_reported_by(pod) {
         plan.act(uid, Action::Report(report));
     } else if let Some((disk, bytes)) = grown(o, domain) {
         plan.act(uid, Action::ResizeDisk { uuid: domain.uuid.clone(), disk, bytes });
     } else if paused {
         // It pauses again at the very write that had to wait, if there is no space yet.
-        let again = resumed.map_or(o.now, |last| last + RESUME_AGAIN);
+        let again = resumed.map_or(o.now, |last| last.saturating_add(RESUME_AGAIN));
         match again <= o.now {
             true => plan.act(uid, Action::Resume(domain.uuid.clone())),
             false => plan.wake_at(again),
@@ -244,7 +271,7 @@ fn plan_live(plan: &mut Plan, o: &Observed<'_>, uid: &str, pod: &Pod, domain: &D
     }
 }
 
-/// A disk of the domain whose volume has another size than the guest was told of, and that size.
+/// A disk of the domain whose volume has another size than the guest was notified of, and that size.
 fn grown(o: &Observed<'_>, domain: &Domain) -> Option<(String, u64)> {
     let volumes = o.facts.volumes.as_ref()?;
     domain.devices.iter().find_map(|(disk, device)| {
@@ -254,7 +281,7 @@ fn grown(o: &Observed<'_>, domain: &Domain) -> Option<(String, u64)> {
     })
 }
 
-/// Power button at once and again from time to time, the switch at the deadline.
+/// Power button at once and every [`PRESS_AGAIN`] seconds; destroyed at the deadline.
 fn plan_stop(plan: &mut Plan, o: &Observed<'_>, uid: &str, domain: &Domain, deadline: impl Fn(i64) -> i64) {
     let stopping = o.memory.stopping.get(uid).copied();
     let deadline = deadline(stopping.map_or(o.now, |stopping| stopping.since));
@@ -262,11 +289,44 @@ fn plan_stop(plan: &mut Plan, o: &Observed<'_>, uid: &str, domain: &Domain, dead
         plan.act(uid, Action::Destroy(domain.uuid.clone()));
         return;
     }
-    let press = stopping.map_or(o.now, |stopping| stopping.pressed + PRESS_AGAIN);
+    let press = stopping.map_or(o.now, |stopping| stopping.pressed.saturating_add(PRESS_AGAIN));
     if o.now >= press {
         plan.act(uid, Action::PressPowerButton(domain.uuid.clone()));
     }
-    plan.wake_at(deadline.min(press.max(o.now + 1)));
+    plan.wake_at(deadline.min(press.max(o.now.saturating_add(1))));
+}
+
+/// Whether the VM was started once, by the node's own record or by the Pod's status.
+pub fn was_started(o: &Observed<'_>, uid: &str, pod: &Pod) -> bool {
+    o.records.get(uid).is_some_and(|record| record.started.is_some()) || report::was_started(pod)
+}
+
+/// Reports that the VM has no domain any more, and why, as soon as that is certain. A phase that is terminal already stays.
+fn plan_end(plan: &mut Plan, o: &Observed<'_>, uid: &str, pod: &Pod, stopped: Option<&Domain>) {
+    let started = o.records.get(uid).and_then(|record| record.started.as_ref());
+    let stop = o.memory.stops.get(uid).copied().or(stopped.and_then(|domain| match domain.state {
+        libvirt::State::Stopped(stop) => Some(stop),
+        _ => None,
+    }));
+    let rebooted = started.is_some_and(|started| started.boot_id != o.facts.boot_id);
+    let since = o.memory.missing.get(uid).copied().unwrap_or(o.now);
+    let certain = since.saturating_add(MISSING_TIME);
+    if was_started(o, uid, pod) && !rebooted && matches!(stop, None | Some(Stop::Unknown)) && o.now < certain
+    {
+        plan.wake_at(certain);
+        return;
+    }
+    let mut report = if was_started(o, uid, pod) {
+        ended(pod, started, rebooted, stop)
+    } else {
+        failed(
+            Why { reason: "NeverStarted", message: "the Pod ended before the VM was started".into() },
+            0,
+            None,
+        )
+    };
+    report.phase = report::terminal_phase(pod).unwrap_or(report.phase);
+    plan.act(uid, Action::Report(report));
 }
 
 fn plan_without_domain(
@@ -277,21 +337,8 @@ fn plan_without_domain(
     stopped: Option<&Domain>,
     used: &mut Resources,
 ) {
-    let started = o.records.get(uid).and_then(|record| record.started.as_ref());
-    if started.is_some() || report::was_started(pod) {
-        let stop = o.memory.stops.get(uid).copied().or(stopped.and_then(|domain| match domain.state {
-            libvirt::State::Stopped(stop) => Some(stop),
-            _ => None,
-        }));
-        let rebooted = started.is_some_and(|started| started.boot_id != o.facts.boot_id);
-        if !rebooted && matches!(stop, None | Some(Stop::Unknown)) {
-            let since = o.memory.missing.get(uid).copied().unwrap_or(o.now);
-            if o.now < since + MISSING_TIME {
-                plan.wake_at(since + MISSING_TIME);
-                return;
-            }
-        }
-        plan.act(uid, Action::Report(ended(pod, started, rebooted, stop)));
+    if was_started(o, uid, pod) {
+        plan_end(plan, o, uid, pod, stopped);
         return;
     }
     if is_deleted(pod) {
@@ -301,23 +348,25 @@ fn plan_without_domain(
     }
     match admission::admit(pod, o.facts, *used) {
         Verdict::Reject(why) => plan.act(uid, Action::Report(failed(why, 1, None))),
-        Verdict::Wait(why) => say(plan, uid, pod, waiting(&why)),
+        Verdict::Unknown => {}
+        Verdict::Wait(why) => plan_report(plan, uid, pod, waiting(&why)),
         Verdict::Accept(guest) => {
-            if let Some(before) = previous_run(o, uid, &guest) {
-                let message = format!("{before} of the same VM has not ended on this node yet");
-                say(plan, uid, pod, waiting(&Why { reason: "PreviousRunPresent", message }));
+            if let Some(before) = previous_run(o, plan, uid, &guest) {
+                let message =
+                    format!("{before}, an earlier run of the same VM, has not ended on this node yet");
+                plan_report(plan, uid, pod, waiting(&Why { reason: "PreviousRunPresent", message }));
                 return;
             }
             if let Some(user) = user_of_volume(o, plan, &guest) {
-                let message = format!("a volume of it is in use by {user} on this node");
-                say(plan, uid, pod, waiting(&Why { reason: "VolumeInUse", message }));
+                let message = format!("a volume of this VM is in use by {user} on this node");
+                plan_report(plan, uid, pod, waiting(&Why { reason: "VolumeInUse", message }));
                 return;
             }
-            *used = used.plus(admission::requests(pod));
-            // A start that failed says why at once, and is tried again after a while.
+            *used = used.plus(taken(o, pod, guest.space()));
+            // A start that failed is reported at once, and tried again after a while.
             if let Some(failure) = o.memory.failures.get(uid) {
                 let report = waiting(&Why { reason: "StartError", message: failure.why.clone() });
-                if !report.is_said_by(pod) {
+                if !report.is_reported_by(pod) {
                     plan.act(uid, Action::Report(report));
                     return;
                 }
@@ -331,13 +380,27 @@ fn plan_without_domain(
     }
 }
 
-/// What is left of an earlier run of the same VM, under the same UUID, name or folder.
-fn previous_run<'a>(o: &'a Observed<'_>, uid: &str, guest: &Guest) -> Option<&'a str> {
+/// What is left of an earlier run of the same VM, or is being started for another Pod of it, under the same UUID, name or
+/// folder.
+fn previous_run(o: &Observed<'_>, plan: &Plan, uid: &str, guest: &Guest) -> Option<String> {
     let name = guest.id.domain();
     let domain = o.domains.iter().find(|domain| domain.uuid == guest.uuid || domain.name == name);
     let folder =
         o.records.values().find(|record| record.vmi_uid == guest.id.vmi_uid && record.pod_uid != uid);
-    domain.map(|domain| domain.name.as_str()).or(folder.map(|record| record.pod.as_str()))
+    let is_same = |other: &&Guest| {
+        other.uuid == guest.uuid || other.id.vmi_uid == guest.id.vmi_uid || other.id.domain() == name
+    };
+    let starting = starts(o, plan).find(is_same).map(|other| other.id.pod.clone());
+    domain.map(|domain| domain.name.clone()).or(folder.map(|record| record.pod.clone())).or(starting)
+}
+
+/// VMs that are being started, and those that this plan starts.
+fn starts<'a>(o: &'a Observed<'_>, plan: &'a Plan) -> impl Iterator<Item = &'a Guest> {
+    let planned = plan.actions.iter().filter_map(|(_, action)| match action {
+        Action::Start(guest) => Some(&**guest),
+        _ => None,
+    });
+    o.memory.starting.values().chain(planned)
 }
 
 /// Who has one of the guest's volumes in use already: two guests that write one disk destroy it.
@@ -345,17 +408,12 @@ fn user_of_volume(o: &Observed<'_>, plan: &Plan, guest: &Guest) -> Option<String
     let wanted: Vec<_> = guest.devices().collect();
     let shares = |device: &std::path::Path| wanted.contains(&device);
     let running = o.domains.iter().find(|domain| domain.devices.values().any(|device| shares(device)));
-    let starting = o.memory.starting.values().find(|starting| starting.devices().any(shares));
-    let planned = plan.actions.iter().find_map(|(_, action)| match action {
-        Action::Start(other) if other.devices().any(shares) => Some(&**other),
-        _ => None,
-    });
-    let starting = starting.or(planned).map(|guest| guest.id.domain());
+    let starting = starts(o, plan).find(|other| other.devices().any(shares)).map(|guest| guest.id.domain());
     running.map(|domain| domain.name.clone()).or(starting)
 }
 
-fn say(plan: &mut Plan, uid: &str, pod: &Pod, report: Report) {
-    if !report.is_said_by(pod) {
+fn plan_report(plan: &mut Plan, uid: &str, pod: &Pod, report: Report) {
+    if !report.is_reported_by(pod) {
         plan.act(uid, Action::Report(report));
     }
 }
@@ -365,5 +423,7 @@ pub fn rfc3339(seconds: i64) -> String {
     k8s_openapi::jiff::Timestamp::from_second(seconds).unwrap_or_default().to_string()
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,14 @@
 //! What the node remembers of a virtual machine beside its domain: `vm.json` in its folder.
 //!
-//! Why here: a domain is gone after a reboot, and the Pod's status may lag behind. Whoever has a record with
-//! `started` was started once and is never started again. Route in: the folder under `/data/vms`. Route out:
-//! [`Record`]s for the plan; folders without a readable record are not ours to touch.
+//! Why here: a domain is gone after a reboot, and the Pod's status may lag behind. A VM whose record has `started` was
+//! started once and is never started again. Route in: the folders under `/data/vms`. Route out: [`Record`]s for the plan;
+//! folders without a readable record are not ours to touch.
 
 use super::filters::Port;
 use super::guest::{Folder, Identity};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
 /// One folder's record.
@@ -27,6 +28,9 @@ pub struct Record {
     /// Ports of its interfaces, in the order of the spec.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Port>,
+    /// Bytes below /data that its files may grow to.
+    #[serde(default)]
+    pub space: u64,
     /// Set once the domain runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<Started>,
@@ -54,6 +58,7 @@ impl Record {
             vmi: id.vmi.clone(),
             vmi_uid: id.vmi_uid.clone(),
             ports: Vec::new(),
+            space: 0,
             started: None,
         }
     }
@@ -76,26 +81,42 @@ impl Record {
     }
 }
 
-/// All records under `vms`, by Pod UID. A record counts only in the folder it names.
-pub fn read_all(vms: &Path) -> std::io::Result<BTreeMap<String, Record>> {
+/// All records under `vms`, by Pod UID. A record counts only in the folder that it names. Nothing passes the ports of a VM
+/// whose record cannot be read ([`super::filters`]).
+pub fn read_all(vms: &Path) -> io::Result<BTreeMap<String, Record>> {
     let folders = match std::fs::read_dir(vms) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         folders => folders?,
     };
     let mut records = BTreeMap::new();
     for folder in folders {
         let folder = folder?;
-        let Ok(json) = std::fs::read(Folder(folder.path()).record()) else { continue };
-        match serde_json::from_slice::<Record>(&json) {
-            Ok(record) if folder.file_name() == record.vmi_uid.as_str() => {
+        let name = folder.file_name().to_string_lossy().into_owned();
+        // A folder that is being removed, and the file system's own, are no VM's.
+        if name.starts_with('.') || !folder.file_type()?.is_dir() || name == "lost+found" {
+            continue;
+        }
+        match read(&Folder(folder.path())) {
+            Ok(record) if record.vmi_uid == name => {
                 records.insert(record.pod_uid.clone(), record);
             }
-            Ok(_) | Err(_) => {
-                tracing::warn!("{}: vm.json is not of this folder; left alone", folder.path().display())
+            Ok(record) => {
+                tracing::warn!(
+                    "{}: vm.json is of VMI {}; left alone",
+                    folder.path().display(),
+                    record.vmi_uid
+                );
+            }
+            Err(error) => {
+                tracing::warn!("{}: vm.json: {error}; left alone", folder.path().display());
             }
         }
     }
     Ok(records)
+}
+
+fn read(folder: &Folder) -> io::Result<Record> {
+    Ok(serde_json::from_slice(&std::fs::read(folder.record())?)?)
 }
 
 #[cfg(test)]
@@ -103,15 +124,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_come_back_and_foreign_folders_are_passed_over() {
+    fn records_come_back_and_folders_without_a_record_of_their_own_are_passed_over() {
         let vms = std::env::temp_dir().join(format!("sheaf-record-{}", std::process::id()));
         let id = Identity { pod_uid: "p1".into(), vmi_uid: "v1".into(), ..Identity::default() };
         let record = Record { started: Some(Started::default()), ..Record::made(&id) };
         record.write(&vms).unwrap();
-        std::fs::create_dir_all(vms.join("lost+found")).unwrap();
-        std::fs::create_dir_all(vms.join("v2")).unwrap();
+        for folder in ["lost+found", ".gone-v9", "v2", "v3", "v4"] {
+            std::fs::create_dir_all(vms.join(folder)).unwrap();
+        }
         std::fs::copy(vms.join("v1/vm.json"), vms.join("v2/vm.json")).unwrap();
-        assert_eq!(read_all(&vms).unwrap(), [("p1".to_owned(), record)].into());
+        std::fs::write(vms.join("v3/vm.json"), "{\"pod-uid\": \"p").unwrap();
+        let all = read_all(&vms).unwrap();
+        assert_eq!(all, [("p1".to_owned(), record)].into());
         std::fs::remove_dir_all(vms).unwrap();
     }
 }

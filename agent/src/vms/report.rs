@@ -1,7 +1,7 @@
-//! What a Pod's status is to say, and the patch that makes it say so.
+//! The status of a Pod, and the patch that writes it.
 //!
 //! Why here: the shape of Pod status in one place; pure. Route in: a [`Report`] of the plan. Route out: whether
-//! the Pod says it already, else a strategic merge patch for `pods/status` that holds only while the UID does.
+//! the Pod has it already, else a strategic merge patch for `pods/status` that holds only while the UID does.
 
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use serde_json::{Value, json};
@@ -9,13 +9,13 @@ use sheaf_api::names::{INTERFACES_ANNOTATION, PAUSED_CONDITION};
 use sheaf_api::network::SeenInterface;
 use std::net::IpAddr;
 
-/// Reason of the condition that a guest stands still, where a disk is why, as KubeVirt says it.
+/// Reason of the condition that a guest is paused because of a disk; KubeVirt's.
 const PAUSED_BY_DISK: &str = "PausedIOError";
 
 /// Annotation of a Pod: the last lines of its VM's serial console.
 pub const CONSOLE_TAIL: &str = "sheaf.dev/console-tail";
 
-/// What a Pod's status is to say.
+/// A Pod's status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The Pod's phase.
@@ -30,7 +30,7 @@ pub struct Report {
     pub interfaces: Vec<SeenInterface>,
     /// Last lines of the serial console, when they are known.
     pub console_tail: Option<String>,
-    /// Why the guest stands still.
+    /// Why the guest is paused.
     pub paused: Option<String>,
 }
 
@@ -66,7 +66,7 @@ pub enum State {
 
 /// Whether the Pod has ended; it never begins again.
 pub fn is_terminal(pod: &Pod) -> bool {
-    matches!(phase(pod), Some("Succeeded" | "Failed"))
+    terminal_phase(pod).is_some()
 }
 
 /// Whether the Pod's status says that its VM was started.
@@ -75,10 +75,28 @@ pub fn was_started(pod: &Pod) -> bool {
     statuses.into_iter().any(|container| container.container_id.is_some())
 }
 
-/// Whether the Pod's status says that its guest stands still.
-pub fn says_paused(pod: &Pod) -> bool {
+/// Whether the Pod's status says that its guest is paused.
+pub fn is_paused(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.into_iter().any(|condition| condition.type_ == PAUSED_CONDITION && condition.status == "True")
+}
+
+/// Whether the Pod's status says that the VM has no domain: every container is terminated. Only this node writes that.
+pub fn says_ended(pod: &Pod) -> bool {
+    let statuses: Vec<_> =
+        pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten()).collect();
+    let is_terminated = |state: &ContainerState| state.terminated.is_some();
+    !statuses.is_empty()
+        && statuses.iter().all(|container| container.state.as_ref().is_some_and(is_terminated))
+}
+
+/// The Pod's phase, if it is one that never changes.
+pub fn terminal_phase(pod: &Pod) -> Option<Phase> {
+    match phase(pod) {
+        Some("Succeeded") => Some(Phase::Succeeded),
+        Some("Failed") => Some(Phase::Failed),
+        _ => None,
+    }
 }
 
 fn phase(pod: &Pod) -> Option<&str> {
@@ -86,8 +104,8 @@ fn phase(pod: &Pod) -> Option<&str> {
 }
 
 impl Report {
-    /// Whether the Pod says all this already.
-    pub fn is_said_by(&self, pod: &Pod) -> bool {
+    /// Whether the Pod's status is like this already.
+    pub fn is_reported_by(&self, pod: &Pod) -> bool {
         let Some(status) = &pod.status else { return false };
         let containers: Vec<_> = status.container_statuses.iter().flatten().collect();
         let ready = status.conditions.iter().flatten().find(|condition| condition.type_ == "Ready");
@@ -104,7 +122,7 @@ impl Report {
                 .all(|container| container.state.as_ref().is_some_and(|state| self.state.is(state)))
             && ready.is_some_and(|ready| (ready.status == "True") == self.ready())
             && (self.addresses.is_empty() || addresses == self.addresses)
-            && self.paused.is_some() == says_paused(pod)
+            && self.paused.is_some() == is_paused(pod)
             && (self.interfaces.is_empty() || interfaces().as_ref() == Some(&self.interfaces))
             && self.console_tail.as_ref().is_none_or(|wanted| annotation(CONSOLE_TAIL) == Some(wanted))
     }
@@ -148,10 +166,10 @@ impl Report {
             let mut paused = condition(PAUSED_CONDITION, "True");
             (paused["reason"], paused["message"]) = (json!(PAUSED_BY_DISK), json!(why));
             conditions.push(paused);
-        } else if says_paused(pod) {
-            let mut goes_on = condition(PAUSED_CONDITION, "False");
-            (goes_on["reason"], goes_on["message"]) = (Value::Null, Value::Null);
-            conditions.push(goes_on);
+        } else if is_paused(pod) {
+            let mut resumed = condition(PAUSED_CONDITION, "False");
+            (resumed["reason"], resumed["message"]) = (Value::Null, Value::Null);
+            conditions.push(resumed);
         }
         let failed = self.phase == Phase::Failed;
         let start = status.start_time.map_or_else(|| json!(now), |time| json!(time));
@@ -262,25 +280,26 @@ mod tests {
     }
 
     #[test]
-    fn what_was_patched_in_is_not_patched_again() {
-        let mut said = pod("p1");
-        let patch = running().patch(&said, None, "2026-01-01T00:00:01Z");
-        assert!(!running().is_said_by(&said));
-        said.status = serde_json::from_value(patch["status"].clone()).unwrap();
-        assert!(running().is_said_by(&said));
+    fn a_status_that_was_patched_is_not_patched_again() {
+        let mut patched = pod("p1");
+        let patch = running().patch(&patched, None, "2026-01-01T00:00:01Z");
+        assert!(!running().is_reported_by(&patched));
+        patched.status = serde_json::from_value(patch["status"].clone()).unwrap();
+        assert!(running().is_reported_by(&patched));
         let tail = Report { console_tail: Some("login:".into()), ..running() };
-        assert!(!tail.is_said_by(&said));
+        assert!(!tail.is_reported_by(&patched));
         let lan = SeenInterface {
             name: "lan".into(),
             ip_addresses: vec![[192, 0, 2, 7].into()],
             ..SeenInterface::default()
         };
         let seen = Report { interfaces: vec![lan], ..running() };
-        assert!(!seen.is_said_by(&said));
-        let annotations = seen.patch(&said, None, "2026-01-01T00:00:02Z")["metadata"]["annotations"].clone();
-        said.metadata.annotations = serde_json::from_value(annotations).unwrap();
-        assert!(seen.is_said_by(&said));
-        assert!(was_started(&said) && !is_terminal(&said));
+        assert!(!seen.is_reported_by(&patched));
+        let annotations =
+            seen.patch(&patched, None, "2026-01-01T00:00:02Z")["metadata"]["annotations"].clone();
+        patched.metadata.annotations = serde_json::from_value(annotations).unwrap();
+        assert!(seen.is_reported_by(&patched));
+        assert!(was_started(&patched) && !is_terminal(&patched));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub fn facts() -> Facts {
         FileFact::File { path: "/data/images/base.qcow2".into(), format: Format::Qcow2, bytes: 1 << 29 };
     Facts {
         boot_id: "boot-1".into(),
-        allocatable: Some(Resources { cpu: 4000, memory: 1 << 30, pods: 10 }),
+        allocatable: Some(Resources { cpu: 4000, memory: 1 << 30, pods: 10, storage: 1 << 36 }),
         images: ["base.qcow2".to_owned()].into(),
         expected_images: ["base.qcow2".to_owned(), "later.raw".to_owned()].into(),
         bridges: ["br0".to_owned(), "br1".to_owned(), "masq0".to_owned()].into(),

@@ -12,6 +12,7 @@ mod install;
 mod network;
 mod storage;
 mod system;
+mod vms;
 mod webhook;
 
 use crate::diagnose::{Errors, Report};
@@ -73,6 +74,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("labels", "cluster"),
     ("taints", "cluster"),
     ("pool", "storage"),
+    ("nested", "vms"),
     ("sha256", "[image]"),
     ("url", "[image]"),
     ("match", "[node]"),
@@ -142,6 +144,7 @@ fn read_root(mut root: Table<'_, '_>, is_whole: bool) -> Option<Read> {
     let network = root.optional("network", |value| network::read(value.table()?));
     let cluster = root.optional("cluster", |value| cluster::read(value.table()?));
     let storage = root.optional("storage", |value| storage::read(value.table()?));
+    let vms = root.optional("vms", |value| vms::read(value.table()?)).unwrap_or_default();
     let images = root.optional("image", |value| image::read(report, value.tables()?)).unwrap_or_default();
     root.finish(ELSEWHERE);
     if let (Some(network), Some(cluster)) = (&network, &cluster) {
@@ -161,6 +164,7 @@ fn read_root(mut root: Table<'_, '_>, is_whole: bool) -> Option<Read> {
         network: network.map(|network| network.config).unwrap_or_default(),
         cluster: cluster.map(|cluster| cluster.config),
         storage: storage.map(|storage| storage.config).unwrap_or_default(),
+        vms,
         images,
     };
     Some(Read { config, hostname: system.hostname, addresses })

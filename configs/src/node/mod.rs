@@ -19,6 +19,7 @@ mod size;
 mod storage;
 mod system;
 mod taint;
+mod vms;
 mod webhook;
 
 pub use addressing::{Addressing, Ipv6, Route};
@@ -35,6 +36,7 @@ pub use size::{Size, SizeError};
 pub use storage::{Pool, Storage};
 pub use system::{File, Hostname, System};
 pub use taint::{Effect, Taint};
+pub use vms::Vms;
 pub use webhook::{Basic, Event, Method, Webhook};
 
 pub(crate) use links::default_miimon;
@@ -70,6 +72,10 @@ pub struct NodeConfig {
     #[serde(skip_serializing_if = "Storage::is_empty")]
     #[schemars(default)]
     pub storage: Storage,
+    /// What virtual machines of this node may do.
+    #[serde(skip_serializing_if = "Vms::is_empty")]
+    #[schemars(default)]
+    pub vms: Vms,
     /// Disk images for VMs that the node fetches and keeps.
     #[serde(rename = "image", skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
@@ -86,6 +92,7 @@ impl NodeConfig {
             network: Network::default(),
             cluster: None,
             storage: Storage::default(),
+            vms: Vms::default(),
             images: Vec::new(),
         }
     }

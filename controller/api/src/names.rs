@@ -25,6 +25,8 @@ pub const SCHEDULABLE_LABEL: &str = "kubevirt.io/schedulable";
 pub const IMAGE_LABEL_PREFIX: &str = "image.sheaf.dev/";
 /// Value of an image label on a node that has the image, verified.
 pub const IMAGE_PRESENT: &str = "present";
+/// Node label: guests of this node may run guests of their own. Value [`TRUE`].
+pub const NESTED_LABEL: &str = "sheaf.dev/nested-virtualization";
 /// Value of yes-or-no labels.
 pub const TRUE: &str = "true";
 

@@ -38,6 +38,7 @@ const KINDS: &[Kind] = &[
     Kind { resource: "localvolumes", may: May::Serve },
     Kind { resource: "nodenetworkpolicies", may: May::Read },
     Kind { resource: "importpolicies", may: May::Read },
+    Kind { resource: "clusterconfigs", may: May::Read },
     Kind { resource: "nodenetworkenactments", may: May::Own },
     Kind { resource: "nodenetworkstates", may: May::Own },
 ];

@@ -17,6 +17,9 @@ struct Inner {
     listeners: Vec<UnboundedSender<Event>>,
     asked: Vec<String>,
     interfaces: Vec<Interface>,
+    silent_agents: bool,
+    agent_queries: usize,
+    limits: BTreeMap<String, u64>,
     fails: BTreeMap<String, String>,
     obeys_power_button: bool,
 }
@@ -36,7 +39,7 @@ impl FakeVms {
         }
     }
 
-    /// Requests named `doing` (`version`, `list`, `start`, `shutdown`, `resume`, `resize`, `destroy`) fail with `why` until [`Self::heal`].
+    /// Requests named `doing` (`version`, `list`, `start`, `shutdown`, `resume`, `resize`, `destroy`, `limit`, `log`) fail with `why` until [`Self::heal`].
     pub fn fail(&self, doing: &str, why: &str) {
         self.inner().fails.insert(doing.to_owned(), why.to_owned());
     }
@@ -64,9 +67,24 @@ impl FakeVms {
         }
     }
 
-    /// Guests' agents say this of their interfaces; ARP knows none.
-    pub fn agents_say(&self, interfaces: Vec<Interface>) {
+    /// Guests' agents report these interfaces; ARP knows none.
+    pub fn agents_report(&self, interfaces: Vec<Interface>) {
         self.inner().interfaces = interfaces;
+    }
+
+    /// Guests' agents never answer: each query takes for good, as one that nothing bounds would.
+    pub fn silence_agents(&self) {
+        self.inner().silent_agents = true;
+    }
+
+    /// How often guests' agents were asked.
+    pub fn agent_queries(&self) -> usize {
+        self.inner().agent_queries
+    }
+
+    /// What QEMU of the domain may take, in KiB.
+    pub fn memory_limit(&self, uuid: &str) -> Option<u64> {
+        self.inner().limits.get(uuid).copied()
     }
 
     /// The agents of all guests that run now open their ports.
@@ -165,8 +183,26 @@ impl VmHost for FakeVms {
         Ok(())
     }
 
+    async fn limit_memory(&self, uuid: &str, kib: u64) -> Result<(), VmError> {
+        let mut inner = self.inner();
+        inner.may("limit")?;
+        inner.limits.insert(uuid.to_owned(), kib);
+        Ok(())
+    }
+
     async fn interfaces(&self, _uuid: &str, source: Source) -> Result<Vec<Interface>, VmError> {
-        Ok(if source == Source::Agent { self.inner().interfaces.clone() } else { Vec::new() })
+        if source == Source::Arp {
+            return Ok(Vec::new());
+        }
+        let silent = {
+            let mut inner = self.inner();
+            inner.agent_queries += 1;
+            inner.silent_agents
+        };
+        if silent {
+            std::future::pending::<()>().await;
+        }
+        Ok(self.inner().interfaces.clone())
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>, VmError> {
@@ -175,7 +211,14 @@ impl VmHost for FakeVms {
         Ok(receiver.boxed())
     }
 
-    fn recorded_stop(&self, name: &str) -> Stop {
+    async fn recorded_stop(&self, name: &str) -> Stop {
         self.inner().recorded.get(name).copied().unwrap_or(Stop::Unknown)
+    }
+
+    async fn remove_log(&self, name: &str) -> Result<(), VmError> {
+        let mut inner = self.inner();
+        inner.may("log")?;
+        inner.recorded.remove(name);
+        Ok(())
     }
 }

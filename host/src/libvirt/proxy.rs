@@ -3,25 +3,20 @@
 //! Route in: method calls of [`super::Libvirt`]. Route out: its plain types.
 
 use super::{State, Stop, VmError};
-use zbus::{ObjectPath, OwnedObjectPath};
+use std::collections::HashMap;
+use zbus::{ObjectPath, OwnedObjectPath, Variant};
 
 /// `VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN`
 pub const SHUTDOWN_ACPI_POWER_BUTTON: u32 = 1;
 
-/// `VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP`
-pub const ADDRESSES_FROM_ARP: u32 = 2;
-
 /// `VIR_DOMAIN_BLOCK_RESIZE_BYTES`
 pub const BLOCK_RESIZE_BYTES: u32 = 1;
 
-/// `VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT`
-pub const ADDRESSES_FROM_AGENT: u32 = 1;
+/// `VIR_DOMAIN_AFFECT_LIVE`
+pub const AFFECT_LIVE: u32 = 1;
 
 /// Object path of a domain, before its UUID with `_` for `-`.
 const DOMAIN_PATH: &str = "/org/libvirt/QEMU/domain/_";
-
-/// One interface of a guest: name, MAC, addresses as family, address, prefix length.
-pub type Interface = (String, String, Vec<(i32, String, u32)>);
 
 #[zbus::proxy(
     interface = "org.libvirt.Connect",
@@ -57,7 +52,7 @@ pub trait Domain {
 
     fn block_resize(&self, disk: &str, size: u64, flags: u32) -> zbus::Result<()>;
 
-    fn interface_addresses(&self, source: u32, flags: u32) -> zbus::Result<Vec<Interface>>;
+    fn set_memory_parameters(&self, parameters: HashMap<&str, Variant<'_>>, flags: u32) -> zbus::Result<()>;
 }
 
 /// UUID of the domain at `path`.

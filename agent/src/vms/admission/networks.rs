@@ -16,8 +16,8 @@ use sheaf_api::placeholder::PlacedVmi;
 /// Most interfaces of a VM: their number is one digit of a tap's name.
 const MOST: usize = 16;
 
-/// The interfaces, in the order of the spec.
-pub(super) fn nics(placed: &PlacedVmi, facts: &Facts) -> Check<Vec<Nic>> {
+/// The interfaces, in the order of the spec; without `facts`, of a VM that runs: its bridges were there.
+pub(super) fn nics(placed: &PlacedVmi, facts: Option<&Facts>) -> Check<Vec<Nic>> {
     let interfaces = &placed.spec.domain.devices.interfaces;
     if interfaces.len() > MOST {
         return Err(invalid(format!("{} interfaces; a VM has at most {MOST}", interfaces.len())));
@@ -26,16 +26,16 @@ pub(super) fn nics(placed: &PlacedVmi, facts: &Facts) -> Check<Vec<Nic>> {
     for (index, interface) in interfaces.iter().enumerate() {
         let name = &interface.name;
         let attachment = attachment(placed, interface)?;
-        present(name, &attachment, facts)?;
+        facts.map_or(Ok(()), |facts| present(name, &attachment, facts))?;
         let given = interface.mac_address.as_ref().map(|mac| mac.to_ascii_lowercase().replace('-', ":"));
         let mac = given.unwrap_or_else(|| derived_mac(&placed.uid, index));
         if !is_unicast_mac(&mac) {
             return Err(invalid(format!(
-                "interface {name}: macAddress {mac:?} is no unicast hardware address"
+                "interface {name}: macAddress {mac:?} is not a unicast hardware address"
             )));
         }
         if nics.iter().any(|nic| nic.port.mac == mac) {
-            return Err(invalid(format!("interface {name}: another has its macAddress {mac}")));
+            return Err(invalid(format!("interface {name}: another interface has macAddress {mac}")));
         }
         let port = Port {
             tap: crate::names::tap(&placed.uid, index),
@@ -72,9 +72,8 @@ fn attachment(placed: &PlacedVmi, interface: &Interface) -> Check<Attachment> {
         }
         (None, Some(_)) => {
             let attachment = placed.attachments.get(name);
-            let attachment = attachment.ok_or_else(|| {
-                invalid(format!("network {name}: the annotation does not say what it means"))
-            })?;
+            let attachment = attachment
+                .ok_or_else(|| invalid(format!("network {name}: the annotation does not resolve it")))?;
             match attachment.problem() {
                 Some(problem) => Err(invalid(format!("network {name}: {problem}"))),
                 None if attachment.bridge == MASQUERADE_BRIDGE => {
@@ -83,7 +82,7 @@ fn attachment(placed: &PlacedVmi, interface: &Interface) -> Check<Attachment> {
                 None => Ok(attachment.clone()),
             }
         }
-        _ => Err(invalid(format!("network {name}: it has exactly one of pod and multus"))),
+        _ => Err(invalid(format!("network {name}: exactly one of pod and multus is required"))),
     }
 }
 
@@ -103,7 +102,7 @@ fn present(name: &str, attachment: &Attachment, facts: &Facts) -> Check<()> {
         return Err(reject(
             "BridgeNotVlanAware",
             format!(
-                "interface {name}: bridge {bridge} of this node keeps no VLANs apart; make it vlan-aware"
+                "interface {name}: bridge {bridge} of this node does not filter VLANs; make it vlan-aware"
             ),
         ));
     }

@@ -2,9 +2,13 @@
 //!
 //! Pure. Route in: what its Pod asks for, what the node has and what is taken. Route out: nothing, or what is missing.
 
-use super::{Check, MIB, reject, wait};
+use super::{Check, MIB, Verdict, reject, wait};
 use crate::vms::facts::{Facts, Resources};
+use crate::vms::memory::overhead;
 use k8s_openapi::api::core::v1::Pod;
+use sheaf_api::cluster_config::ClusterConfigSpec;
+use sheaf_api::names::VMI_ANNOTATION;
+use sheaf_api::placeholder::PlacedVmi;
 
 /// What a Pod asks the scheduler for.
 pub fn requests(pod: &Pod) -> Resources {
@@ -16,20 +20,43 @@ pub fn requests(pod: &Pod) -> Resources {
     sum
 }
 
+/// What a VM takes of the node: what its Pod asks for, and never less memory than its guest and QEMU can use, whatever the
+/// Pod says, as anyone may make Pods; less of the guest's where an administrator chose to overcommit.
+pub fn needs(pod: &Pod, cluster: &ClusterConfigSpec) -> Resources {
+    let asked = requests(pod);
+    let annotation = pod.metadata.annotations.as_ref().and_then(|all| all.get(VMI_ANNOTATION));
+    let Some(placed) = annotation.and_then(|text| PlacedVmi::from_annotation(text).ok()) else {
+        return asked;
+    };
+    let domain = &placed.spec.domain;
+    let guest = domain.memory.as_ref().and_then(|memory| memory.guest.as_ref());
+    let guest = guest.and_then(|amount| amount.units().ok()).unwrap_or(0);
+    let cpus = domain.cpu.as_ref().map_or(1, sheaf_api::domain::Cpu::count);
+    let graphics = domain.devices.autoattach_graphics_device.unwrap_or(true);
+    let least = cluster.set_aside(guest).saturating_add(overhead(guest, cpus.into(), graphics));
+    let storage = sheaf_api::ephemeral::bytes(&placed.spec);
+    Resources { memory: asked.memory.max(least), storage: asked.storage.max(storage), ..asked }
+}
+
 /// Refuses a VM of `memory` bytes that does not fit.
 pub(super) fn fits(pod: &Pod, memory: u64, facts: &Facts, used: Resources) -> Check<()> {
-    let Some(all) = facts.allocatable else {
-        return Err(wait("NodeNotReady", "what this node has to give is not known yet"));
+    let all = match (&facts.allocatable, &facts.allocatable_problem) {
+        (Some(all), _) => all,
+        (None, Some(problem)) => {
+            return Err(wait("NodeNotReady", format!("the allocatable resources of this node: {problem}")));
+        }
+        (None, None) => return Err(Verdict::Unknown),
     };
-    let want = used.plus(requests(pod));
+    let needs = needs(pod, &facts.cluster);
+    let want = used.plus(needs);
     let mib = |bytes: u64| bytes / MIB;
-    if want.memory > all.memory || memory > all.memory {
+    if want.memory > all.memory {
         return Err(reject(
             "OutOfmemory",
             format!(
-                "the VM has {} MiB and asks for {} MiB; of {} MiB on this node {} MiB are taken",
+                "the guest has {} MiB and the VM needs {} MiB; of {} MiB on this node {} MiB are taken",
                 mib(memory),
-                mib(requests(pod).memory),
+                mib(needs.memory),
                 mib(all.memory),
                 mib(used.memory)
             ),
@@ -38,18 +65,29 @@ pub(super) fn fits(pod: &Pod, memory: u64, facts: &Facts, used: Resources) -> Ch
     if want.cpu > all.cpu {
         return Err(reject(
             "OutOfcpu",
-            format!(
-                "it asks for {}m; of {}m on this node {}m are taken",
-                requests(pod).cpu,
-                all.cpu,
-                used.cpu
-            ),
+            format!("the VM asks for {}m; of {}m on this node {}m are taken", needs.cpu, all.cpu, used.cpu),
         ));
     }
     if want.pods > all.pods {
+        return Err(reject("OutOfpods", format!("this node runs {} VMs, the most that it may", used.pods)));
+    }
+    Ok(())
+}
+
+/// Refuses a VM whose files may grow to `space` bytes, more than /data has left. The controller, which cannot know how large
+/// a base image is, may count less.
+pub(super) fn has_space(space: u64, facts: &Facts, used: Resources) -> Check<()> {
+    let Some(all) = &facts.allocatable else { return Err(Verdict::Unknown) };
+    let mib = |bytes: u64| bytes / MIB;
+    if used.storage.saturating_add(space) > all.storage {
         return Err(reject(
-            "OutOfpods",
-            format!("this node runs {} VMs already, as many as it may", used.pods),
+            "OutOfephemeral-storage",
+            format!(
+                "the files of the VM may grow to {} MiB; of {} MiB on this node's /data {} MiB are taken",
+                mib(space),
+                mib(all.storage),
+                mib(used.storage)
+            ),
         ));
     }
     Ok(())

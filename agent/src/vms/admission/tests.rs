@@ -7,11 +7,12 @@ use crate::vms::facts::ClaimFact;
 use crate::vms::guest::{Format, Source};
 use crate::vms::testing::{VMI_UID, facts, pod, pod_of};
 use serde_json::{Value, json};
+use sheaf_api::cluster_config::ClusterConfigSpec;
 
 fn why(verdict: Verdict) -> (&'static str, String) {
     match verdict {
         Verdict::Reject(why) | Verdict::Wait(why) => (why.reason, why.message),
-        Verdict::Accept(guest) => panic!("accepted: {guest:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -55,10 +56,7 @@ fn an_image_is_used_when_verified_awaited_when_expected_and_refused_when_unknown
     let volume = |name: &str| json!({"name": "d", "hostDisk": {"path": format!("/data/images/{name}"), "type": "Disk", "capacity": "1Gi"}});
     let Verdict::Accept(guest) = admit_volume(volume("base.qcow2")) else { panic!() };
     let base = "/data/images/base.qcow2".into();
-    assert_eq!(
-        guest.disks[0].source,
-        Source::Overlay { base, format: Format::Qcow2, grown_to: Some(1 << 30) }
-    );
+    assert_eq!(guest.disks[0].source, Source::Overlay { base, format: Format::Qcow2, bytes: 1 << 30 });
     assert!(matches!(admit_volume(volume("later.raw")), Verdict::Wait(Why { reason: "ImageNotReady", .. })));
     assert_eq!(why(admit_volume(volume("never.raw"))).0, "ImageNotPresent");
 }
@@ -126,7 +124,7 @@ fn a_claim_is_the_device_of_its_volume_however_it_is_named() {
 fn a_claim_is_waited_for_until_its_volume_is_ready_and_the_wait_says_why() {
     let volume = || json!({"name": "d", "persistentVolumeClaim": {"claimName": "data"}});
     for (fact, words) in [
-        (None, "claim data is not bound yet"),
+        (Some(ClaimFact::Unreadable("the API server is away".into())), "claim data: the API server is away"),
         (Some(ClaimFact::NotBound), "claim data is not bound yet"),
         (Some(ClaimFact::Volume("pvc-2".into())), "claim data: OutOfSpace: full"),
         (Some(ClaimFact::Volume("pvc-3".into())), "LocalVolume pvc-3 is not of this node"),
@@ -137,6 +135,7 @@ fn a_claim_is_waited_for_until_its_volume_is_ready_and_the_wait_says_why() {
         assert_eq!(reason, "VolumeNotReady");
         assert!(message.contains(words), "{message}");
     }
+    assert_eq!(admit_claim(volume(), None, true), Verdict::Unknown, "it is being asked for");
 }
 
 #[test]
@@ -203,6 +202,7 @@ fn ports(pod: &Pod) -> Result<Vec<crate::vms::filters::Port>, Why> {
     match admit(pod, &facts(), Resources::default()) {
         Verdict::Accept(guest) => Ok(guest.interfaces.into_iter().map(|nic| nic.port).collect()),
         Verdict::Reject(why) | Verdict::Wait(why) => Err(why),
+        Verdict::Unknown => panic!("nothing is asked here"),
     }
 }
 
@@ -234,11 +234,11 @@ fn what_somebody_else_wrote_of_networks_is_refused() {
     };
     assert_eq!(
         said(&lan, &multus, json!({})),
-        "InvalidSpec: network lan: the annotation does not say what it means"
+        "InvalidSpec: network lan: the annotation does not resolve it"
     );
     assert_eq!(
         said(&lan, &multus, json!({"lan": {"bridge": "br0", "vlan": 100}})),
-        "BridgeNotVlanAware: interface lan: bridge br0 of this node keeps no VLANs apart; make it vlan-aware"
+        "BridgeNotVlanAware: interface lan: bridge br0 of this node does not filter VLANs; make it vlan-aware"
     );
     assert_eq!(
         said(&lan, &multus, json!({"lan": {"bridge": "br9"}})),
@@ -267,4 +267,46 @@ fn what_somebody_else_wrote_of_networks_is_refused() {
             format!("InvalidSpec: interface lan: macAddress {mac:?} is no unicast hardware address");
         assert_eq!(said(&with_mac(mac), &pod, json!({})), expected);
     }
+}
+
+#[test]
+fn vms_whose_pods_ask_for_a_mebibyte_are_counted_with_all_that_their_guests_can_use() {
+    let spec = json!({"domain": {"memory": {"guest": "400Mi"}, "devices": {}}});
+    let mut small = pod_of("p1", spec);
+    let requests = json!({"limits": null, "requests": {"cpu": "100m", "memory": "1Mi"}});
+    small.spec.as_mut().unwrap().containers[0].resources = serde_json::from_value(requests).unwrap();
+    let one = needs(&small, &ClusterConfigSpec::default());
+    // 400 MiB, 100 of QEMU, 8 for its processor, 16 of video, page tables.
+    assert_eq!(one.memory, (524 << 20) + (400 << 20) / 512);
+    assert!(matches!(admit(&small, &facts(), Resources::default()), Verdict::Accept(_)));
+    assert_eq!(why(admit(&small, &facts(), one)).0, "OutOfmemory");
+    // Unless an administrator chose to overcommit.
+    let cluster = ClusterConfigSpec { memory_overcommit_percent: Some(200) };
+    let used = needs(&small, &cluster);
+    assert_eq!(used.memory, one.memory - (200 << 20));
+    assert!(matches!(admit(&small, &Facts { cluster, ..facts() }, used), Verdict::Accept(_)));
+}
+
+#[test]
+fn files_that_may_grow_beyond_the_nodes_data_are_refused() {
+    let mut large = pod("p1");
+    let requests = json!({"requests": {"memory": "100Mi", "ephemeral-storage": "60Gi"}});
+    large.spec.as_mut().unwrap().containers[0].resources = serde_json::from_value(requests).unwrap();
+    let used = needs(&large, &ClusterConfigSpec::default());
+    assert!(matches!(admit(&large, &facts(), Resources::default()), Verdict::Accept(_)));
+    let (reason, message) = why(admit(&large, &facts(), used));
+    assert_eq!(reason, "OutOfephemeral-storage");
+    assert!(message.contains("of 65536 MiB on this node's /data 61440 MiB are taken"), "{message}");
+    // An overlay counts with all of its disk, whatever the Pod asks for.
+    let disk = json!({"name": "d", "hostDisk": {"path": "/data/images/base.qcow2", "type": "Disk"}});
+    let Verdict::Accept(guest) = admit_volume(disk) else { panic!() };
+    assert_eq!(guest.space(), (1 << 29) + (16 << 20));
+}
+
+#[test]
+fn a_vm_with_more_processors_than_any_machine_is_refused_and_overflows_nothing() {
+    let many = json!({"sockets": 65536, "cores": 65536, "threads": 65536});
+    let spec = json!({"domain": {"cpu": many, "memory": {"guest": "64Mi"}, "devices": {}}});
+    let (reason, message) = why(admit(&pod_of("p1", spec), &facts(), Resources::default()));
+    assert_eq!((reason, message.as_str()), ("InvalidSpec", "domain.cpu: more than 255 virtual CPUs"));
 }

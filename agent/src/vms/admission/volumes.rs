@@ -1,9 +1,9 @@
 //! What lies behind a disk, as far as this node allows it.
 //!
 //! Why here: paths and Secrets are where an annotation could reach beyond its VM. Pure. Route in: a volume of the
-//! annotation, its Pod, files that were looked at. Route out: a [`Source`].
+//! annotation, its Pod, files that were observed. Route out: a [`Source`].
 
-use super::{Check, MIB, invalid, reject, wait};
+use super::{Check, MIB, Verdict, invalid, reject, wait};
 use crate::vms::facts::{ClaimFact, Facts, FileFact};
 use crate::vms::guest::{Format, Seed, Source, Text};
 use base64::Engine;
@@ -56,9 +56,13 @@ fn claimed(volume: &str, name: &str, pod: &Pod, facts: &Facts) -> Check<Source> 
                 ),
             ));
         }
-        Some(ClaimFact::NotBound) | None => {
+        Some(ClaimFact::NotBound) => {
             return Err(wait("VolumeNotReady", format!("volume {volume}: claim {name} is not bound yet")));
         }
+        Some(ClaimFact::Unreadable(why)) => {
+            return Err(wait("VolumeNotReady", format!("volume {volume}: claim {name}: {why}")));
+        }
+        None => return Err(Verdict::Unknown),
     };
     let not_ready = |why: &str| wait("VolumeNotReady", format!("volume {volume}: claim {name}: {why}"));
     let Some(volumes) = &facts.volumes else {
@@ -93,7 +97,8 @@ fn host_disk(volume: &str, disk: &HostDisk, namespace: &str, facts: &Facts) -> C
             FileFact::File { path, format, bytes } if facts.images.contains(&name) => Ok(Source::Overlay {
                 base: path,
                 format,
-                grown_to: capacity.filter(|capacity| *capacity > bytes),
+                // qemu-img makes whole sectors.
+                bytes: capacity.unwrap_or_default().max(bytes).next_multiple_of(512),
             }),
             _ if facts.images.contains(&name) || facts.expected_images.contains(&name) => Err(wait(
                 "ImageNotReady",

@@ -1,7 +1,7 @@
 //! The controller's loop with libvirt, QEMU and the API server in memory, each of which can fail.
 
 use super::super::domain_xml::DomainType;
-use super::super::filters::State;
+use super::super::filters::{self, State, masquerade};
 use super::super::guest::Identity;
 use super::super::testing::{VMI_UID, domain, pod, pod_of};
 use super::*;
@@ -10,6 +10,7 @@ use crate::paths::Paths;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use sheaf_host::fakes::{FakeFilter, FakeRun, FakeSegments, FakeVms};
+use sheaf_host::libvirt::Interface;
 use sheaf_host::nft::Filter as _;
 use sheaf_host::segment::{Interface as NodeInterface, Segment};
 use std::sync::Mutex;
@@ -20,11 +21,20 @@ struct FakeCluster {
     pods: Mutex<BTreeMap<String, Pod>>,
     events: Mutex<Vec<String>>,
     away: Mutex<bool>,
+    /// It takes requests for what it knows and never answers.
+    hangs: Mutex<bool>,
 }
 
 impl FakeCluster {
     fn here(&self) -> anyhow::Result<()> {
         if *self.away.lock().unwrap() { Err(anyhow!("the API server is away")) } else { Ok(()) }
+    }
+
+    async fn reads(&self) -> anyhow::Result<()> {
+        if *self.hangs.lock().unwrap() {
+            std::future::pending::<()>().await;
+        }
+        self.here()
     }
 }
 
@@ -61,16 +71,17 @@ impl Cluster for FakeCluster {
     }
 
     async fn claim(&self, _namespace: &str, name: &str) -> anyhow::Result<ClaimFact> {
-        self.here()?;
+        self.reads().await?;
         Ok(match name.strip_prefix("bound-") {
             Some(volume) => ClaimFact::Volume(volume.to_owned()),
             None => ClaimFact::NotBound,
         })
     }
 
-    async fn allocatable(&self) -> anyhow::Result<Resources> {
-        self.here()?;
-        Ok(Resources { cpu: 4000, memory: 1 << 30, pods: 10 })
+    async fn allocatable(&self) -> anyhow::Result<(Resources, ClusterConfigSpec)> {
+        self.reads().await?;
+        let all = Resources { cpu: 4000, memory: 1 << 30, pods: 10, storage: 1 << 36 };
+        Ok((all, ClusterConfigSpec::default()))
     }
 }
 
@@ -162,13 +173,24 @@ impl Node {
     async fn settle(&mut self) {
         loop {
             self.controller.reconcile().await;
-            if self.controller.tasks.is_empty() {
+            if self.controller.tasks.is_empty() && self.controller.lookups.is_idle() {
                 return;
             }
-            while let Some(done) = self.controller.tasks.join_next().await {
-                let (uid, action, result) = done.unwrap();
-                self.controller.done(&uid, action, result);
-            }
+            self.finish().await;
+        }
+    }
+
+    /// Everything that is under way, but for guests that do not answer.
+    async fn finish(&mut self) {
+        while let Some(done) = self.controller.tasks.join_next().await {
+            let (uid, action, result) = done.unwrap();
+            self.controller.done(&uid, action, result);
+        }
+        while !self.controller.lookups.is_idle() {
+            let answer =
+                tokio::time::timeout(Duration::from_millis(100), self.controller.lookups.next()).await;
+            let Ok((key, answer)) = answer else { return };
+            self.controller.on_answer(key, answer);
         }
     }
 
@@ -352,8 +374,9 @@ async fn a_port_has_its_rules_before_the_guest_runs_and_none_after_it_is_gone() 
     node.settle().await;
     assert_eq!(node.vms.asked(), [""; 0], "no VM without its filters");
     node.filter.fails(None);
+    node.controller.lookups.expire_all();
+    node.settle().await;
     node.controller.memory.failures.get_mut("p1").unwrap().until = now();
-    node.controller.looked_closer = 0;
     node.settle().await;
     assert_eq!(node.phase("p1").as_deref(), Some("Running"));
     let taps = ["vm0b0e6d2c6an0", "vm0b0e6d2c6an1"];
@@ -368,7 +391,7 @@ async fn a_port_has_its_rules_before_the_guest_runs_and_none_after_it_is_gone() 
 
     node.delete("p1", 60);
     node.settle().await;
-    node.controller.looked_closer = 0;
+    node.controller.lookups.expire_all();
     node.settle().await;
     assert_eq!(node.ports().ports, BTreeMap::new());
     assert!(node.ports().version.is_some(), "taps without rules stay closed");
@@ -383,21 +406,30 @@ async fn a_table_that_somebody_flushed_is_made_anew() {
     let delete = json!({"delete": {"chain": {"name": "vm0b0e6d2c6an0"}}});
     let flush = json!({"flush": {"chain": {"name": "vm0b0e6d2c6an0"}}});
     node.filter.apply(&[flush, delete]).unwrap();
-    node.controller.looked_closer = 0;
+    node.controller.lookups.expire_all();
     node.settle().await;
     assert_eq!(node.filter.applied().len(), applied + 2);
     assert!(node.ports().ports["vm0b0e6d2c6an0"].version.is_some());
 }
 
 #[tokio::test]
-async fn a_running_vm_whose_record_cannot_be_read_has_no_port_that_lets_anything_pass() {
+async fn a_running_vm_whose_record_is_lost_has_its_own_filter_again_or_none_that_lets_anything_pass() {
     let mut node = Node::new("unreadable", FakeVms::default());
     node.bind(connected("p1"));
     node.settle().await;
-    assert_eq!(node.ports().ports.len(), 2);
-    std::fs::write(node.root.join("data/vms").join(VMI_UID).join("vm.json"), "{").unwrap();
-    node.controller.looked_closer = 0;
-    node.settle().await;
+    let lose = async |node: &mut Node| {
+        std::fs::write(node.root.join("data/vms").join(VMI_UID).join("vm.json"), "{").unwrap();
+        for _ in 0..3 {
+            node.controller.lookups.expire_all();
+            node.settle().await;
+        }
+    };
+    lose(&mut node).await;
+    assert_eq!(node.ports().ports.len(), 2, "its ports are known by its Pod");
+    let mut pod = node.cluster.pods.lock().unwrap()["p1"].clone();
+    pod.metadata.annotations = None;
+    node.bind(pod);
+    lose(&mut node).await;
     // Without a chain of its own, the rule for unknown taps decides: tests/filters.rs tries it on a kernel.
     assert_eq!(node.ports().ports, BTreeMap::new());
     let rules = serde_json::to_string(&node.filter.table(filters::FAMILY, filters::TABLE).unwrap()).unwrap();
@@ -424,7 +456,7 @@ async fn what_is_guarded_follows_the_addresses_of_the_node() {
         rules(&node)
     );
     node.segments.set(has("198.51.100.10"));
-    node.controller.looked_closer = 0;
+    node.controller.lookups.expire_all();
     node.settle().await;
     let last = json!(node.filter.applied().last().unwrap()).to_string();
     assert!(last.contains("\"198.51.100.10\"") && !last.contains("192.0.2"), "{last}");
@@ -455,7 +487,7 @@ async fn a_guest_behind_the_node_has_one_lease_from_before_its_start_until_it_is
     let lease = given[&[2, 0, 0, 0, 0, 1]];
     let rules = json!(node.filter.table(filters::FAMILY, filters::TABLE).unwrap()).to_string();
     assert!(rules.contains(&lease.to_string()), "the filter lets its address pass: {rules}");
-    node.controller.looked_closer = 0;
+    node.controller.lookups.expire_all();
     node.settle().await;
     let pod = node.cluster.pods.lock().unwrap()["p1"].clone();
     let ips = pod.status.unwrap().pod_ips.unwrap();
@@ -473,17 +505,17 @@ async fn a_guest_behind_the_node_has_one_lease_from_before_its_start_until_it_is
 }
 
 #[tokio::test]
-async fn addresses_of_every_interface_reach_the_pod() {
+async fn addresses_of_every_interface_reach_the_vmi_and_those_that_a_guest_claims_not_its_pod() {
     let mut node = Node::new("addresses", FakeVms::default());
     let heard = json!({"set": {"name": "vm0b0e6d2c6an0.ipv4", "elem": ["192.0.2.50"]}});
     node.filter.shows(vec![heard]);
-    let said =
+    let reported =
         Interface { mac: "02:00:00:00:00:01".into(), addresses: vec!["2001:db8::50".parse().unwrap()] };
-    node.vms.agents_say(vec![said]);
+    node.vms.agents_report(vec![reported]);
     node.bind(connected("p1"));
     node.settle().await;
     node.vms.open_agents();
-    node.controller.looked_closer = 0;
+    node.controller.lookups.expire_all();
     node.settle().await;
     let pod = node.cluster.pods.lock().unwrap()["p1"].clone();
     let seen: Value =
@@ -491,7 +523,74 @@ async fn addresses_of_every_interface_reach_the_pod() {
     assert_eq!(seen[0]["ipAddresses"], json!(["192.0.2.50", "2001:db8::50"]));
     assert_eq!(seen[0]["infoSource"], "domain, neighbour, guest-agent");
     assert_eq!(seen[1], json!({"name": "plain", "infoSource": "domain"}));
-    let ips = pod.status.unwrap().pod_ips.unwrap();
-    // The first entry says how the list is merged.
-    assert_eq!(ips[1..].iter().map(|ip| ip.ip.as_str()).collect::<Vec<_>>(), ["192.0.2.50", "2001:db8::50"]);
+    assert_eq!(pod.status.unwrap().pod_ips, None, "what only the guest claims is no address of its Pod");
+}
+
+/// Rounds with everything due, each of which must end at once.
+async fn rounds(node: &mut Node, number: usize) {
+    for _ in 0..number {
+        node.controller.lookups.expire_all();
+        let round = tokio::time::timeout(Duration::from_secs(1), node.controller.reconcile()).await;
+        round.expect("a round waits for nothing but libvirt");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_guest_whose_agent_never_answers_is_asked_once_and_holds_up_no_other_vm() {
+    let mut node = Node::new("silent-agent", FakeVms::default());
+    node.bind(pod("p1"));
+    node.settle().await;
+    node.vms.open_agents();
+    node.vms.silence_agents();
+    rounds(&mut node, 5).await;
+    assert_eq!(node.vms.agent_queries(), 1);
+    let other = "0b0e6d2c-6a4e-4c9f-9a53-0d0e1f2a3b4d";
+    let text = json!({"name": "other", "namespace": "default", "uid": other,
+                      "spec": {"domain": {"memory": {"guest": "64Mi"}, "devices": {}}}});
+    let mut pod = pod("p2");
+    pod.metadata.annotations = Some([("sheaf.dev/vmi".to_owned(), text.to_string())].into());
+    node.bind(pod);
+    for _ in 0..4 {
+        rounds(&mut node, 1).await;
+        node.finish().await;
+    }
+    assert_eq!(node.phase("p2").as_deref(), Some("Running"));
+}
+
+#[tokio::test]
+async fn an_api_server_that_takes_requests_and_never_answers_holds_up_no_vm() {
+    let mut node = Node::new("api-hangs", FakeVms::default());
+    node.bind(pod("p1"));
+    node.settle().await;
+    *node.cluster.hangs.lock().unwrap() = true;
+    let mut waiting = connected("p2");
+    let volumes = json!([{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}]);
+    waiting.spec.as_mut().unwrap().volumes = serde_json::from_value(volumes).unwrap();
+    node.bind(waiting);
+    node.vms.set_state(VMI_UID, sheaf_host::libvirt::State::PausedByDisk);
+    for _ in 0..4 {
+        rounds(&mut node, 1).await;
+        node.finish().await;
+    }
+    assert!(node.vms.asked().contains(&format!("resume {VMI_UID}")), "{:?}", node.vms.asked());
+}
+
+#[tokio::test]
+async fn qemu_of_a_vm_is_limited_in_memory_and_a_vm_without_its_limit_is_shown() {
+    let mut node = Node::new("limit", FakeVms::default());
+    node.controller.hosts.domain_type = DomainType::Kvm;
+    node.bind(pod("p1"));
+    node.settle().await;
+    // 64 MiB for the guest, twice (100 + 8 + 16 MiB and its page tables), 256 MiB.
+    let kib = (64 + 2 * 124 + 256) * 1024 + 2 * 128;
+    assert_eq!(node.vms.memory_limit(VMI_UID), Some(kib));
+
+    let mut node = Node::new("no-limit", FakeVms::default());
+    node.controller.hosts.domain_type = DomainType::Kvm;
+    node.vms.fail("limit", "no memory controller");
+    node.bind(pod("p1"));
+    node.settle().await;
+    assert_eq!(node.phase("p1").as_deref(), Some("Running"));
+    assert!(node.cluster.events.lock().unwrap().contains(&"NoMemoryLimit".to_owned()));
 }

@@ -1,4 +1,4 @@
-//! What the plan is made of: one look at everything, and what was seen and done before.
+//! What the plan is made of: everything at one moment, and what was observed and done before.
 //!
 //! Route in: filled by the controller. Route out: read by the plan; losing the memory is harmless.
 
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// One look at everything.
+/// Everything at one moment.
 pub struct Observed<'a> {
     /// Pods bound to this node, by UID, as a completed list or later.
     pub pods: &'a BTreeMap<String, Arc<Pod>>,
@@ -28,7 +28,7 @@ pub struct Observed<'a> {
     pub now: i64,
 }
 
-/// What was seen and done before; losing it is harmless.
+/// What was observed and done before; losing it is harmless.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     /// Pods with an action under way.
@@ -39,7 +39,7 @@ pub struct Memory {
     pub stops: BTreeMap<String, Stop>,
     /// VMs that are being ended.
     pub stopping: BTreeMap<String, Stopping>,
-    /// UIDs of Pods that the API server said are gone.
+    /// UIDs of Pods that are gone, as the API server answered.
     pub gone: BTreeSet<String>,
     /// Starts that failed.
     pub failures: BTreeMap<String, FailedStart>,
@@ -53,11 +53,9 @@ pub struct Memory {
     pub tails: BTreeMap<String, String>,
     /// VMs that are being started.
     pub starting: BTreeMap<String, Guest>,
-    /// What is behind the claims of a Pod, once they are bound.
-    pub claims: BTreeMap<String, BTreeMap<String, String>>,
-    /// Size that a guest was told of, by UUID of its domain and name of the disk.
+    /// Size that a guest was notified of, by UUID of its domain and name of the disk.
     pub told: BTreeMap<(String, String), u64>,
-    /// Last try to go on with a VM that waits for its disk.
+    /// When a VM that waits for its disk was last resumed.
     pub resumed: BTreeMap<String, i64>,
 }
 
@@ -73,7 +71,6 @@ impl Memory {
         self.addresses.retain(|uid, _| known(uid));
         self.interfaces.retain(|uid, _| known(uid));
         self.tails.retain(|uid, _| known(uid));
-        self.claims.retain(|uid, _| known(uid));
         self.resumed.retain(|uid, _| known(uid));
     }
 }
@@ -85,7 +82,7 @@ pub struct FailedStart {
     pub times: u32,
     /// Why the last one did.
     pub why: String,
-    /// Not tried again before, in seconds since 1970. Anything else, such as the Pod's deletion, does not wait.
+    /// Not tried again before, in seconds since 1970. Nothing else waits for it, such as the Pod's deletion.
     pub until: i64,
 }
 

@@ -250,7 +250,7 @@ fn a_pod_that_can_never_run_here_fails_with_its_reason() {
 #[test]
 fn two_pods_that_do_not_fit_together_are_not_both_started() {
     let mut node = Node::new();
-    node.facts.allocatable = Some(Resources { cpu: 4000, memory: 150 << 20, pods: 10 });
+    node.facts.allocatable = Some(Resources { cpu: 4000, memory: 300 << 20, pods: 10, storage: 0 });
     let node = node.pod(pod("p1")).running("p1").pod({
         let mut other = pod("p2");
         let annotation = other.metadata.annotations.as_mut().unwrap().get_mut("sheaf.dev/vmi").unwrap();
@@ -413,4 +413,43 @@ fn a_volume_has_one_guest_at_a_time() {
     let devices = [("vda".to_owned(), "/dev/sheaf-default/pvc-1".into())].into();
     node.domains.push(Domain { name: "default_one".into(), devices, tags: BTreeMap::new(), ..domain("p1") });
     assert!(in_use(&node.only()));
+}
+
+#[test]
+fn a_deletion_with_the_longest_grace_there_is_ends_the_vm_after_a_day_at_most() {
+    let mut pod = deleted(pod("p1"), 60);
+    pod.metadata.deletion_grace_period_seconds = Some(i64::MAX);
+    let mut node = Node::new().pod(pod).running("p1");
+    assert_eq!(node.only(), Action::PressPowerButton(VMI_UID.into()));
+    let since = NOW - LONGEST_GRACE;
+    node.memory.stopping.insert("p1".into(), Stopping { since, pressed: since });
+    assert_eq!(node.only(), Action::Destroy(VMI_UID.into()));
+}
+
+#[test]
+fn a_pod_that_others_failed_is_reported_as_ended_only_when_its_domain_is_gone() {
+    let failed = |mut pod: Pod| {
+        pod.status.as_mut().unwrap().phase = Some("Failed".into());
+        deleted(pod, 0)
+    };
+    let running = saying(pod("p1"), &Node::new().pod(pod("p1")).running("p1").report());
+    let mut node = Node::new().pod(failed(running)).running("p1");
+    assert_eq!(node.only(), Action::PressPowerButton(VMI_UID.into()));
+    node.domains.clear();
+    node.memory.stops.insert("p1".into(), Stop::Shutdown);
+    let report = node.report();
+    assert_eq!((report.phase, reason(&report)), (Phase::Failed, "Completed"));
+    assert!(matches!(report.state, State::Terminated { .. }));
+    let node = Node::new().pod(saying(failed(pod("p1")), &report)).record("p1", "boot-1");
+    assert_eq!(node.only(), Action::DeletePod);
+    // Never started: nothing of it runs, and its finalizer must not stay.
+    let report = Node::new().pod(failed(pod("p2"))).report();
+    assert_eq!((report.phase, reason(&report)), (Phase::Failed, "NeverStarted"));
+}
+
+#[test]
+fn of_two_pods_of_one_vm_that_are_bound_at_once_one_is_started() {
+    let node = Node::new().pod(pod("p1")).pod(pod("p2"));
+    let actions = node.actions();
+    assert_eq!(actions.iter().filter(|action| matches!(action, Action::Start(_))).count(), 1, "{actions:?}");
 }

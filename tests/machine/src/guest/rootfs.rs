@@ -10,13 +10,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Programs and settings of the guest.
-pub(super) const TEXTS: [(&str, &str); 6] = [
+pub(super) const TEXTS: [(&str, &str); 7] = [
     ("etc/inittab", include_str!("../../guest/inittab")),
     ("etc/rc", include_str!("../../guest/rc")),
     ("etc/heartbeat", include_str!("../../guest/heartbeat")),
     ("etc/power-button", include_str!("../../guest/power-button")),
     ("etc/rc-stop", include_str!("../../guest/rc-stop")),
     ("etc/udhcpc", include_str!("../../guest/udhcpc")),
+    ("etc/hostile-agent", include_str!("../../guest/hostile-agent")),
 ];
 /// Kernel modules, in the order they are loaded.
 pub(super) const MODULES: &str = include_str!("../../guest/modules");

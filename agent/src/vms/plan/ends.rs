@@ -1,6 +1,6 @@
-//! What is said of a VM that waits or has ended.
+//! Reports about VMs that wait or have ended.
 //!
-//! Why here: reasons and sentences in one place, apart from the rules that choose them. Pure. Route in: why. Route
+//! Why here: reasons and messages in one place, apart from the rules that choose them. Pure. Route in: why. Route
 //! out: [`Report`]s.
 
 use super::is_deleted;
@@ -43,7 +43,7 @@ pub(super) fn failed(why: Why, exit_code: i32, started: Option<&Started>) -> Rep
     }
 }
 
-/// The last word about a VM that ran.
+/// The final report about a VM that ran.
 pub(super) fn ended(pod: &Pod, started: Option<&Started>, rebooted: bool, stop: Option<Stop>) -> Report {
     const KILLED: i32 = 137; // 128 + SIGKILL, as shells and kubelets say
     let fail = |reason, exit_code, message: &str| {
@@ -61,11 +61,13 @@ pub(super) fn ended(pod: &Pod, started: Option<&Started>, rebooted: bool, stop: 
             fail("Killed", KILLED, "the guest did not power off within its terminationGracePeriodSeconds")
         }
         Some(Stop::Destroyed) => {
-            fail("Destroyed", KILLED, "the VM was destroyed on the node, past Kubernetes")
+            fail("Destroyed", KILLED, "the VM was destroyed on the node, not through Kubernetes")
         }
         Some(Stop::Crashed) => {
             fail("Crashed", 1, "QEMU ended unexpectedly; see its log in /var/log/libvirt/qemu on the node")
         }
-        Some(Stop::Unknown) | None => fail("Lost", 1, "the domain is gone and nothing says why"),
+        Some(Stop::Unknown) | None => {
+            fail("Lost", 1, "the domain is gone, and neither libvirt nor QEMU's log has the reason")
+        }
     }
 }

@@ -1,0 +1,13 @@
+//! `[vms]`.
+//!
+//! Route in: the table. Route out: [`Vms`].
+
+use super::{ELSEWHERE, plain};
+use crate::node::Vms;
+use crate::spanned::Table;
+
+pub(super) fn read(mut table: Table<'_, '_>) -> Option<Vms> {
+    let nested = table.optional("nested", |value| value.boolean());
+    table.finish(ELSEWHERE);
+    Some(Vms { nested: plain(nested).unwrap_or_default() })
+}

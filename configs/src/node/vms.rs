@@ -1,0 +1,25 @@
+//! `[vms]`: what virtual machines of this node may do.
+//!
+//! Route in: `load`. Route out: `sheaf-agent configure`.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// What virtual machines of this node may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
+pub struct Vms {
+    /// Guests may run virtual machines of their own, with KVM. Off by default: escapes from a guest to the host by way of KVM
+    /// usually need it. The Node then has the label `sheaf.dev/nested-virtualization=true`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(default)]
+    pub nested: bool,
+}
+
+impl Vms {
+    /// Whether it asks for nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
