@@ -31,7 +31,7 @@ impl VerifiedFile {
 }
 
 /// Verified files by name.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Known(BTreeMap<String, VerifiedFile>);
 
 impl Known {
