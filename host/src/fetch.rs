@@ -81,7 +81,7 @@ pub enum FetchError {
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The server said no.
+    /// The server refused.
     #[error("{url} is answered with HTTP status {status}")]
     Refused {
         /// What was asked for.

@@ -56,8 +56,7 @@ async fn run_with(
 ) -> anyhow::Result<()> {
     let store = Store { images: ctx.paths.images(), source, end: ctx.shutdown.clone() };
     let mut wakes = Wakes::new().watch(Source::Config, ctx.config.clone());
-    let controller =
-        Controller::new(&ctx, store, Report::new(section, publish), first_retry, &mut wakes);
+    let controller = Controller::new(&ctx, store, Report::new(section, publish), first_retry, &mut wakes);
     let handle = ctx.controllers.register("images");
     reconcile::run(controller, wakes, handle, ctx.shutdown.clone()).await
 }

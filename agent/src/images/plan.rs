@@ -31,7 +31,8 @@ mod tests {
 
     #[test]
     fn images_come_one_after_another_and_one_that_failed_does_not_keep_the_next_waiting() {
-        let image = |name: &str, sha256: &str| Image { name: name.into(), url: "u".into(), sha256: sha256.into() };
+        let image =
+            |name: &str, sha256: &str| Image { name: name.into(), url: "u".into(), sha256: sha256.into() };
         let wanted = [image("a", "1"), image("b", "1"), image("c", "1")];
         let next = |verified: &[Image], waiting: &[Image], is_busy| {
             let verified = verified.iter().map(key).collect();

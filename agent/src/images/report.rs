@@ -18,7 +18,10 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(section: Section<Vec<ImageSection>>, publish: watch::Sender<Vec<PresentImage>>) -> Self {
+    pub(super) fn new(
+        section: Section<Vec<ImageSection>>,
+        publish: watch::Sender<Vec<PresentImage>>,
+    ) -> Self {
         Self { section: Arc::new(section), publish }
     }
 

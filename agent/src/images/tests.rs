@@ -128,7 +128,7 @@ async fn a_file_of_another_hash_is_refused_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_second_boot_reads_nothing_and_asks_nobody() {
+async fn a_second_boot_reads_nothing_and_asks_no_server() {
     let node = Node::new("second", |_| {});
     node.until_present().await;
     // Other bytes under the same length and time: a boot that read them would refuse.

@@ -50,7 +50,7 @@ pub enum FillError {
     },
     /// The file is another.
     ///
-    /// What was found is told to nobody: whoever may write a DataVolume but may not read the server could otherwise learn
+    /// What was found is not reported: somebody who may write a DataVolume but may not read the server could otherwise learn
     /// the hash of any file that the node can reach, and import it in a second try.
     #[error("{url} does not have the SHA-256 {wanted}; correct the URL or the checksum")]
     Checksum {

@@ -63,8 +63,8 @@ pub(super) fn format(first: &[u8]) -> Result<Format, FillError> {
         [b'P', b'K', 3, 4, ..] => {
             Err(FillError::BadImage("the file is a zip archive; give the image in it".into()))
         }
-        [b'B', b'Z', b'h', ..] => refuse("packed by bzip2"),
-        _ if packing(first).is_some() => Err(FillError::BadImage("the file is packed twice".into())),
+        [b'B', b'Z', b'h', ..] => refuse("compressed with bzip2"),
+        _ if packing(first).is_some() => Err(FillError::BadImage("the file is compressed twice".into())),
         _ => Ok(Format::Raw),
     }
 }
@@ -104,7 +104,7 @@ impl<R: Read> Read for Peeked<R> {
 
 /// A stream that cannot be read: the packed data are damaged, or the network failed, which has its own error.
 pub(super) fn unreadable(error: io::Error) -> FillError {
-    FillError::BadImage(format!("the file cannot be unpacked: {error}"))
+    FillError::BadImage(format!("the file cannot be decompressed: {error}"))
 }
 
 /// The stream in `packed`; several packed streams one after another are one.
@@ -136,13 +136,17 @@ pub(super) fn check_qcow2(disk: &dyn Disk, volume: u64) -> Result<(), FillError>
     const KNOWN: u64 = 0b11011;
     match version {
         2 => {}
-        3 if long(72) & DATA_FILE != 0 => return bad("keeps its data in another file; convert it into one"),
-        3 if long(72) & !KNOWN != 0 => return bad("needs features that this version does not know"),
+        3 if long(72) & DATA_FILE != 0 => {
+            return bad("has an external data file; convert it into one file with qemu-img convert");
+        }
+        3 if long(72) & !KNOWN != 0 => {
+            return bad("needs features that this version of Sheaf does not support");
+        }
         3 => {}
-        other => return bad(&format!("has version {other}; 2 and 3 are known")),
+        other => return bad(&format!("has version {other}; versions 2 and 3 are supported")),
     }
     if backing != 0 {
-        return bad("stands on another image; convert it into one with qemu-img convert");
+        return bad("has a backing file; convert it into one file with qemu-img convert");
     }
     if crypt != 0 {
         return bad("is encrypted; convert it first");

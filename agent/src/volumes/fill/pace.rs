@@ -1,6 +1,6 @@
 //! Whether a source sends fast enough to keep its slot.
 //!
-//! Why here: few volumes are filled at a time, and a server that sends a byte now and then would keep others out for ever.
+//! Why here: few volumes are filled at a time, and a server that sends a byte now and then would keep others out without end.
 //! Only the time that was spent on the source counts, not the time that the disk took. Pure. Route in: time and bytes.
 //! Route out: whether to give up.
 

@@ -220,8 +220,8 @@ fn a_file_that_is_not_an_image_is_refused_by_name() {
         ("vdi", vdi, "VDI"),
         ("tar", tar, "tar archive"),
         ("empty", Vec::new(), "empty"),
-        ("twice", gzip(&gzip(b"x")), "packed twice"),
-        ("torn-zstd", torn[..torn.len() / 2].to_vec(), "cannot be unpacked"),
+        ("twice", gzip(&gzip(b"x")), "compressed twice"),
+        ("torn-zstd", torn[..torn.len() / 2].to_vec(), "cannot be decompressed"),
     ] {
         let scene = Scene::new(name, &file);
         let answer = scene.fill(&file);
@@ -276,8 +276,8 @@ fn a_qcow2_image_that_names_another_file_is_refused_before_qemu_img_sees_it() {
     let unknown = qcow2(BYTES, |head| head[72] = 1);
     let encrypted = qcow2(BYTES, |head| head[35] = 1);
     for (name, file, words) in [
-        ("backing", backing, "stands on another image"),
-        ("data-file", data_file, "keeps its data in another file"),
+        ("backing", backing, "has a backing file"),
+        ("data-file", data_file, "has an external data file"),
         ("unknown", unknown, "needs features"),
         ("encrypted", encrypted, "is encrypted"),
     ] {

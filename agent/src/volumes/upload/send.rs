@@ -105,7 +105,7 @@ fn checksum(text: &str) -> anyhow::Result<String> {
 pub(super) enum Broken {
     /// The file cannot be read.
     File(io::Error),
-    /// There is more of it than was said.
+    /// There is more of it than was announced.
     Long(u64),
     /// The agent takes no more; its answer says why.
     Agent,
