@@ -1,4 +1,4 @@
-//! Golden files: guests and the domain XML they become. `SHEAF_BLESS=1` writes the files anew, for a reader to judge.
+//! Golden files: guests and the domain XML they become. `UPDATE=1` writes the files anew, for a reader to judge.
 
 use sheaf_agent::names::tap;
 use sheaf_agent::vms::domain_xml::{DomainType, render};
@@ -99,11 +99,11 @@ fn compare(name: &str, guest: &Guest, domain_type: DomainType) {
     let file: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     let folder = Folder::of(Path::new("/data/vms"), &guest.id.vmi_uid);
     let xml = render(guest, &folder, domain_type);
-    if std::env::var_os("SHEAF_BLESS").is_some() {
+    if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&file, &xml).unwrap();
     }
     let golden = std::fs::read_to_string(&file).unwrap();
-    assert!(xml == golden, "{} differs; SHEAF_BLESS=1 writes it anew:\n{xml}", file.display());
+    assert!(xml == golden, "{} differs; UPDATE=1 writes it anew:\n{xml}", file.display());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The controller on the real control plane: what is refused, what a VM becomes, when it runs, who gets certificates.
 //!
 //! Why here: only the API server knows what it accepts, and only the scheduler where a Pod goes. The node is played
-//! by the test: it writes Pod statuses and ends Pods, as an agent would. `SHEAF_BLESS=1` writes the `.err` files anew.
+//! by the test: it writes Pod statuses and ends Pods, as an agent would. `UPDATE=1` writes the `.err` files anew.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -164,7 +164,7 @@ async fn every_bad_manifest_is_refused_in_exactly_these_words_and_every_example_
         let path = file.display().to_string();
         let said = bench.kubectl(&["create", "--dry-run=server", "-f", &path])?.replace(&path, "FILE");
         let expected = file.with_extension("err");
-        if std::env::var_os("SHEAF_BLESS").is_some() && !said.contains("created (server dry run)") {
+        if std::env::var_os("UPDATE").is_some() && !said.contains("created (server dry run)") {
             fs::write(&expected, &said)?;
         }
         if fs::read_to_string(&expected).unwrap_or_default() != said {

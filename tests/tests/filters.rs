@@ -237,7 +237,7 @@ fn a_guest_sends_as_itself_and_the_addresses_that_it_uses_are_remembered() -> Re
     wire.refuses("a DHCP offer", "dhcp", &offer(2))?;
     let known = &wire.state()?.ports[WEB];
     ensure!(known.used == [IpAddr::from(IP), own.into()], "{known:?}");
-    if let Some(file) = std::env::var_os("SHEAF_BLESS") {
+    if let Some(file) = std::env::var_os("UPDATE") {
         // What a listing looks like, for the test of its reader.
         let objects = wire.nft.table(filters::FAMILY, filters::TABLE)?;
         std::fs::write(

@@ -1,6 +1,6 @@
 //! The CRDs that people read are the ones that the controller applies.
 //!
-//! `SHEAF_BLESS=1 cargo test -p sheaf-api --test crds` writes them anew after a change of types or rules.
+//! `UPDATE=1 cargo test -p sheaf-api --test crds` writes them anew after a change of types or rules.
 
 use std::{fs, path::Path};
 
@@ -12,14 +12,14 @@ fn the_files_in_crds_are_what_the_types_and_rules_say() {
     for definition in crd::all().unwrap() {
         let file = folder.join(format!("{}.json", definition.metadata.name.as_deref().unwrap()));
         let now = serde_json::to_string_pretty(&definition).unwrap() + "\n";
-        if std::env::var_os("SHEAF_BLESS").is_some() {
+        if std::env::var_os("UPDATE").is_some() {
             fs::create_dir_all(&folder).unwrap();
             fs::write(&file, &now).unwrap();
         }
         let kept = fs::read_to_string(&file).unwrap_or_default();
         assert!(
             kept == now,
-            "{} is not what the types say; run SHEAF_BLESS=1 cargo test -p sheaf-api --test crds",
+            "{} is not what the types say; run UPDATE=1 cargo test -p sheaf-api --test crds",
             file.display()
         );
     }
