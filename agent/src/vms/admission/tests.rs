@@ -264,7 +264,7 @@ fn what_somebody_else_wrote_of_networks_is_refused() {
     let pod = json!([{"name": "lan", "pod": {}}]);
     for mac in ["@vm1.lease", "01:00:00:00:00:01", "02:00:00:00:00", "00:00:00:00:00:00"] {
         let expected =
-            format!("InvalidSpec: interface lan: macAddress {mac:?} is no unicast hardware address");
+            format!("InvalidSpec: interface lan: macAddress {mac:?} is not a unicast hardware address");
         assert_eq!(said(&with_mac(mac), &pod, json!({})), expected);
     }
 }
