@@ -39,6 +39,11 @@ enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
+    /// Names of nodes, on a control-plane node.
+    Node {
+        #[command(subcommand)]
+        command: NodeCommand,
+    },
     /// Shows every link of node.toml and of policies: state, MTU, addresses, what it stands on; and what became of each
     /// policy.
     #[command(args_conflicts_with_subcommands = true)]
@@ -134,11 +139,24 @@ enum NetworkCommand {
 
 #[derive(Subcommand)]
 enum TokenCommand {
-    /// Makes a token and prints the `[cluster]` table of a joining node's node.toml.
+    /// Makes a token for one node and prints the `[cluster]` table of that node's node.toml.
     Create {
-        /// Hours for which it is valid.
-        #[arg(long, default_value_t = 24)]
+        /// Hours for which it is valid, at most 24; unused, it then ends.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=24))]
         hours: u32,
+        /// The only node (its system.hostname) that may use it.
+        #[arg(long)]
+        node: Option<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum NodeCommand {
+    /// Gives a node's name free: the next machine that joins under it, with a token, gets it. For a machine that was
+    /// replaced or reinstalled; the certificate of the former one stays valid until it ends, so switch that one off.
+    Release {
+        /// Name of the node.
+        name: String,
     },
 }
 
@@ -161,11 +179,17 @@ fn main() -> anyhow::Result<()> {
         }
         Command::Configure => configure(&paths, &arguments.root),
         Command::Console { tty } => console::run(&paths, tty),
-        Command::Token { command: TokenCommand::Create { hours } } => {
+        Command::Node { command: NodeCommand::Release { name } } => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            println!("{}", runtime.block_on(sheaf_agent::cluster::release::release(&paths, &name))?);
+            Ok(())
+        }
+        Command::Token { command: TokenCommand::Create { hours, node } } => {
+            let lifetime = std::time::Duration::from_secs(u64::from(hours) * 3600);
             let text = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?
-                .block_on(token::create(&paths, hours))?;
+                .block_on(token::create(&paths, lifetime, node.as_deref()))?;
             print!("{text}");
             Ok(())
         }

@@ -3,8 +3,8 @@
 //! Why here: a node's certificate cannot create Pods, hold a Lease or write the status of VMs, and must not.
 //! Route in: VirtualMachines, their instances and Pods, certificate requests, seen over watches.
 //! Route out: instances, placeholder Pods, statuses, approvals. One replica leads ([`lease`]); it installs what
-//! the cluster needs ([`install`]) and then runs the controllers: [`vm`], [`vmi`], [`csr`], [`network`], and those of
-//! [`volumes`].
+//! the cluster needs ([`install`]) and then runs the controllers: [`vm`], [`vmi`], [`csr`], [`nodes`],
+//! [`node_network`], and those of [`volumes`].
 
 use std::{path::Path, time::Duration};
 
@@ -18,6 +18,8 @@ pub mod lease;
 pub mod macs;
 pub mod networks;
 pub mod node_network;
+pub mod node_reads;
+pub mod nodes;
 pub mod object;
 
 pub mod events;
@@ -37,6 +39,14 @@ const API_RETRY: Duration = Duration::from_secs(3);
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(kubeconfig: &Path) -> anyhow::Result<()> {
     let client = connect(kubeconfig).await?;
+    tokio::select! {
+        result = stand(&client) => result,
+        () = node_reads::run() => Ok(()),
+    }
+}
+
+/// Stands for leadership, and leads, until told to stop.
+async fn stand(client: &Client) -> anyhow::Result<()> {
     let identity = lease::identity(&sheaf_host::hostname::current());
     let mut elector = lease::Elector::new(client.clone(), identity.clone());
     let stop = stopped()?;
@@ -44,12 +54,12 @@ pub async fn run(kubeconfig: &Path) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             () = &mut stop => break,
-            () = candidate(&client, &mut elector) => {}
+            () = candidate(client, &mut elector) => {}
         }
         tracing::info!(%identity, "leading");
         tokio::select! {
             () = &mut stop => break,
-            () = lead(&client) => {}
+            () = lead(client) => {}
             () = elector.keep() => tracing::warn!(%identity, "lost the lease; standing by"),
         }
     }
@@ -67,8 +77,14 @@ async fn candidate(client: &Client, elector: &mut lease::Elector) {
     elector.acquire().await;
 }
 
-/// Everything a leader does; ends only by being dropped.
+/// Everything a leader does; ends only by being dropped. Nodes' certificates do not wait for what VMs need: the first
+/// node joins meanwhile.
 async fn lead(client: &Client) {
+    tokio::join!(csr::run(client.clone()), install_and_run(client));
+}
+
+/// Installs what VMs need, then runs the controllers that rest on it.
+async fn install_and_run(client: &Client) {
     while let Err(error) = install::install(client).await {
         tracing::warn!("installing what the cluster needs: {error}; trying again");
         tokio::time::sleep(API_RETRY).await; // the next look at whether the API server takes it
@@ -78,8 +94,8 @@ async fn lead(client: &Client) {
         vm::run(client.clone()),
         vmi::run(client.clone()),
         placeholder::end::run(client.clone()),
-        csr::run(client.clone()),
         import_policy::run(client.clone()),
+        nodes::run(client.clone()),
         volumes::run(client.clone()),
         node_network::run(client.clone()),
     );

@@ -77,6 +77,12 @@ impl ControlPlane {
         Ok(Self { server, ca_hash, paths, admin, hosts, address, root, units, namespace })
     }
 
+    /// Approves nodes' certificates as sheaf-controller does, until the answer is dropped.
+    pub async fn approver(&self) -> Result<Approver> {
+        let client = client_of(&self.controller_kubeconfig()).await?;
+        Ok(Approver(tokio::spawn(sheaf_controller::csr::run(client))))
+    }
+
     /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.paths.kubernetes.join("super-admin.conf")
@@ -112,6 +118,22 @@ impl ControlPlane {
             machine_id,
         )
     }
+}
+
+/// A running approver; dropped, it is gone.
+pub struct Approver(tokio::task::JoinHandle<()>);
+
+impl Drop for Approver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A client from a kubeconfig file.
+pub async fn client_of(path: &Path) -> Result<kube::Client> {
+    let read = kube::config::Kubeconfig::read_from(path)?;
+    let config = kube::Config::from_custom_kubeconfig(read, &Default::default()).await?;
+    Ok(kube::Client::try_from(config)?)
 }
 
 impl Drop for ControlPlane {
@@ -323,7 +345,9 @@ impl Processes {
                 line = line.replace(&format!("${{{name}}}"), value);
             }
         }
-        line = line.replace("=/var/", &format!("={}/", here("/var")));
+        for folder in ["/var/", "/run/"] {
+            line = line.replace(&format!("={folder}"), &format!("={}/", here(folder.trim_end_matches('/'))));
+        }
         Ok(line.split_whitespace().map(str::to_owned).collect())
     }
 

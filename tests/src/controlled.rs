@@ -54,6 +54,18 @@ const REFUSED: &[Refused] = &[
         object: r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "not-the-controllers"},
             "spec": {"runtimeClassName": "sheaf-vm", "containers": [{"name": "vm", "image": "vm"}]}}"#,
     },
+    Refused {
+        policy: "sheaf-node-status",
+        by: &["--as=system:node:n9", "--as-group=system:nodes"],
+        object: r#"{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n9"},
+            "status": {"addresses": [{"type": "InternalDNS", "address": "kubernetes.default.svc"}]}}"#,
+    },
+    Refused {
+        policy: "sheaf-node-creates",
+        by: &["--as=system:node:n9", "--as-group=system:nodes"],
+        object: r#"{"apiVersion": "storage.k8s.io/v1", "kind": "CSINode", "metadata": {"name": "n9"},
+            "spec": {"drivers": []}}"#,
+    },
 ];
 
 /// A control plane with a controller that leads it.
@@ -63,6 +75,30 @@ pub struct Controlled {
     /// May do everything.
     pub client: Client,
     controller: tokio::task::JoinHandle<Result<()>>,
+    _reads: NodeReads,
+}
+
+/// What refuses nodes' reads, on the loopback of the API server: the controller of this process is in another network
+/// namespace. It ends when this is dropped.
+struct NodeReads(#[expect(dead_code, reason = "its end is the message")] tokio::sync::oneshot::Sender<()>);
+
+impl NodeReads {
+    fn start(namespace: &str) -> Result<Self> {
+        let file = fs::File::open(format!("/run/netns/{namespace}"))?;
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        // A thread of its own, since a namespace is a thread's.
+        std::thread::spawn(move || -> Result<()> {
+            nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET)?;
+            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+                tokio::select! {
+                    () = sheaf_controller::node_reads::run() => {}
+                    _ = stopped => {}
+                }
+            });
+            Ok(())
+        });
+        Ok(Self(stop))
+    }
 }
 
 impl Drop for Controlled {
@@ -77,7 +113,8 @@ impl Controlled {
         let plane = ControlPlane::start("").await?;
         let kubeconfig = plane.controller_kubeconfig();
         let controller = tokio::spawn(async move { sheaf_controller::run(&kubeconfig).await });
-        let this = Self { client: plane.admin.clone(), plane, controller };
+        let reads = NodeReads::start(plane.namespace())?;
+        let this = Self { client: plane.admin.clone(), plane, controller, _reads: reads };
         // The nodes' role is the last thing that is installed.
         let bindings: Api<ClusterRoleBinding> = Api::all(this.client.clone());
         wait("the controller installs what it needs", async || bindings.get_opt("sheaf:node").await).await?;

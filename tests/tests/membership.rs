@@ -2,28 +2,46 @@
 
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret};
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
 use sheaf_agent::cluster::create::kubeadm::ControlPlane as Plane;
 use sheaf_agent::cluster::create::pki::Pki;
+use sheaf_agent::cluster::identity::{CLIENT, Store};
+use sheaf_agent::cluster::release::release_with;
+use sheaf_agent::cluster::token::{self, Grant, Token};
 use sheaf_agent::cluster::{Hosts, keys};
 use sheaf_agent::status::{Phase, Status};
 use sheaf_host::fakes::{FakeRun, FakeUnits};
-use sheaf_tests::cluster::{AgentNode, ControlPlane, RunningAgent, TOKEN, kubeadm};
+use sheaf_tests::cluster::{AgentNode, Approver, ControlPlane, RunningAgent, TOKEN, kubeadm};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest wait for anything here; the machine is shared with other tests.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn hosts() -> Hosts {
     Hosts { run: Arc::new(FakeRun::default()), units: Arc::new(FakeUnits::default()) }
 }
 
+/// A control plane that approves nodes' certificates.
+async fn plane() -> (ControlPlane, Approver) {
+    let plane = ControlPlane::start("").await.unwrap();
+    let approver = plane.approver().await.unwrap();
+    (plane, approver)
+}
+
+/// A new token for one node, valid as long as that of `sheaf-agent token create`.
+async fn new_token(plane: &ControlPlane) -> String {
+    let token = Token::generate().unwrap();
+    let grant = Grant { lifetime: token::LIFETIME, description: "a test", only_for: None };
+    token::allow(&plane.admin, &token, grant).await.unwrap();
+    token.reveal()
+}
+
 async fn status(agent: &RunningAgent, what: &str, holds: impl Fn(&Status) -> bool) -> Status {
     let mut status = agent.ctx.status.subscribe();
-    let found = tokio::time::timeout(PATIENCE, status.wait_for(|status| holds(status))).await;
+    let found = tokio::time::timeout(TIMEOUT, status.wait_for(|status| holds(status))).await;
     match found {
         Ok(found) => found.unwrap().clone(),
         Err(_) => panic!("no {what}; the status is {:#?}", agent.ctx.status.subscribe().borrow().cluster),
@@ -51,7 +69,7 @@ fn condition(node: &Node, kind: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_joins_by_token_becomes_ready_and_renews_its_lease() {
-    let plane = ControlPlane::start("").await.unwrap();
+    let (plane, _approver) = plane().await;
     let node = plane.joining("n1", "aaaa", TOKEN, &plane.ca_hash).unwrap();
     let agent = node.start(hosts()).unwrap();
     ready(&agent).await;
@@ -95,7 +113,7 @@ async fn a_node_joins_by_token_becomes_ready_and_renews_its_lease() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wrong_with_token_hash_or_signature_is_named_with_its_remedy() {
-    let plane = ControlPlane::start("").await.unwrap();
+    let (plane, _approver) = plane().await;
     let attempt = async |token: &str, hash: &str| {
         let node = plane.joining("n1", "aaaa", token, hash).unwrap();
         let agent = node.start(hosts()).unwrap();
@@ -108,7 +126,7 @@ async fn what_is_wrong_with_token_hash_or_signature_is_named_with_its_remedy() {
     );
     assert_eq!(
         remedy,
-        "the cluster does not know this token, or it has expired: make one with `sheaf-agent token create`"
+        "the cluster does not know this token, or it was used or has expired: make one with `sheaf-agent token create`"
     );
 
     let (step, problem, remedy) = attempt("abcdef.zzzzzzzzzzzzzzzz", &plane.ca_hash).await;
@@ -141,10 +159,10 @@ async fn what_is_wrong_with_token_hash_or_signature_is_named_with_its_remedy() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_killed_while_its_request_is_open_goes_on_with_the_same_key() {
-    let plane = ControlPlane::start("").await.unwrap();
+    let (plane, _approver) = plane().await;
     // cluster-info must be signed before its signer goes away.
     let maps: Api<ConfigMap> = Api::namespaced(plane.admin.clone(), "kube-public");
-    tokio::time::timeout(PATIENCE, async {
+    tokio::time::timeout(TIMEOUT, async {
         while !maps.get("cluster-info").await.unwrap().data.unwrap().contains_key("jws-kubeconfig-abcdef") {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
@@ -157,7 +175,7 @@ async fn an_agent_killed_while_its_request_is_open_goes_on_with_the_same_key() {
     let requests: Api<CertificateSigningRequest> = Api::all(plane.admin.clone());
     let open = async || requests.list(&ListParams::default()).await.unwrap().items;
     let first = node.start(hosts()).unwrap();
-    tokio::time::timeout(PATIENCE, async {
+    tokio::time::timeout(TIMEOUT, async {
         while open().await.is_empty() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
@@ -183,7 +201,7 @@ async fn an_agent_killed_while_its_request_is_open_goes_on_with_the_same_key() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_is_refused_to_a_second_machine_and_kept_by_the_first_across_restarts() {
-    let plane = ControlPlane::start("").await.unwrap();
+    let (plane, _approver) = plane().await;
     let node = plane.joining("n1", "aaaa", TOKEN, &plane.ca_hash).unwrap();
     let agent = node.start(hosts()).unwrap();
     ready(&agent).await;
@@ -204,7 +222,7 @@ async fn a_name_is_refused_to_a_second_machine_and_kept_by_the_first_across_rest
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_node_joins_the_control_plane_it_made_and_a_second_start_changes_nothing() {
-    let plane = ControlPlane::start("").await.unwrap();
+    let (plane, _approver) = plane().await;
     let text = format!(
         "version = 1\n[system]\nhostname = \"plane\"\n[cluster]\nmode = \"create\"\ntoken = \"{TOKEN}\"\n"
     );
@@ -224,6 +242,90 @@ async fn the_first_node_joins_the_control_plane_it_made_and_a_second_start_chang
     assert_eq!(std::fs::read(plane.paths.kubernetes.join("pki/ca.crt")).unwrap(), ca);
     let text = std::fs::read_to_string(node.paths().node_toml).unwrap();
     assert!(text.contains(TOKEN), "the operator's token stays valid for joining nodes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_token_of_node_toml_is_good_for_one_node_ends_within_an_hour_and_does_not_come_back() {
+    let (plane, _approver) = plane().await;
+    let secrets: Api<Secret> = Api::namespaced(plane.admin.clone(), "kube-system");
+    let secret = secrets.get("bootstrap-token-abcdef").await.unwrap();
+    let end = String::from_utf8(secret.data.unwrap()["expiration"].0.clone()).unwrap();
+    let end: k8s_openapi::jiff::Timestamp = end.parse().unwrap();
+    let left = end.duration_since(k8s_openapi::jiff::Timestamp::now());
+    assert!(left.as_secs() > 0 && left.as_secs() <= 3600, "{left:?}");
+
+    let first = plane.joining("n1", "aaaa", TOKEN, &plane.ca_hash).unwrap();
+    let agent = first.start(hosts()).unwrap();
+    ready(&agent).await;
+    let second = plane.joining("n2", "bbbb", TOKEN, &plane.ca_hash).unwrap();
+    let (step, problem, _) = refusal(&second.start(hosts()).unwrap()).await;
+    assert_eq!(step, "asking for the node's certificate");
+    assert!(
+        problem.contains("token abcdef.*** was used by node n1: a token is good for one node"),
+        "{problem}"
+    );
+
+    // The control plane's regular check finds the same node.toml again.
+    secrets.delete("bootstrap-token-abcdef", &Default::default()).await.unwrap();
+    token::allow_configured(&plane.admin, Some(&TOKEN.parse().unwrap())).await.unwrap();
+    assert!(secrets.get_opt("bootstrap-token-abcdef").await.unwrap().is_none(), "the token came back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_certificate_expired_joins_again_with_a_new_token_and_its_own_key() {
+    let (plane, _approver) = plane().await;
+    let node = plane.joining("n1", "aaaa", TOKEN, &plane.ca_hash).unwrap();
+    let agent = node.start(hosts()).unwrap();
+    ready(&agent).await;
+    drop(agent);
+    let store = Store::of(&node.paths());
+    let identity = store.load(CLIENT).unwrap();
+    // The same name and key, by a certificate that is over.
+    let (ca, key) = keys::Authority::create("kubernetes", std::time::SystemTime::now()).unwrap();
+    let expired = keys::Authority::from_pem(&ca, &key)
+        .unwrap()
+        .issue_client(&keys::Subject::node("n1"), &identity.facts.public_der, Duration::ZERO)
+        .unwrap();
+    store.save(CLIENT, &expired, &keys::Key::from_pem(&identity.key).unwrap()).unwrap();
+
+    let without = node.start(hosts()).unwrap();
+    let (_, problem, remedy) = refusal(&without).await;
+    assert!(problem.starts_with("this node's certificate expired at"), "{problem}");
+    assert!(remedy.contains("put a new token"), "{remedy}");
+    drop(without);
+
+    let text = std::fs::read_to_string(node.paths().node_toml).unwrap();
+    std::fs::write(node.paths().node_toml, text.replace("redeemed", &new_token(&plane).await)).unwrap();
+    let again = node.start(hosts()).unwrap();
+    ready(&again).await;
+    assert_eq!(
+        store.load(CLIENT).unwrap().facts.public_der,
+        identity.facts.public_der,
+        "the key that has the name"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reinstalled_machine_gets_its_name_only_after_an_administrator_released_it() {
+    let (plane, _approver) = plane().await;
+    let node = plane.joining("n1", "aaaa", TOKEN, &plane.ca_hash).unwrap();
+    let agent = node.start(hosts()).unwrap();
+    ready(&agent).await;
+    drop(agent);
+    // It is away: its lease ran out.
+    let nodes: Api<Node> = Api::all(plane.admin.clone());
+    let away = json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}});
+    nodes.patch_status("n1", &PatchParams::default(), &Patch::Strategic(&away)).await.unwrap();
+
+    let again = plane.joining("n1", "bbbb", &new_token(&plane).await, &plane.ca_hash).unwrap();
+    let agent = again.start(hosts()).unwrap();
+    let (step, problem, _) = refusal(&agent).await;
+    assert_eq!(step, "asking for the node's certificate");
+    assert!(problem.contains("node n1 has another key"), "{problem}");
+    assert!(problem.contains("`sheaf-agent node release n1`"), "{problem}");
+    release_with(&plane.admin, "n1").await.unwrap();
+    // The agent tries again by itself.
+    ready(&agent).await;
 }
 
 #[test]

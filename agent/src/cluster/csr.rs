@@ -1,7 +1,7 @@
 //! Gets a certificate signed by the cluster.
 //!
 //! Why here: joining, rotation and serving certificates take the same way. Route in: a key that is on disk. Route out:
-//! the certificate. A request is gone on with only when it carries the same public key.
+//! the certificate. A request that is open already is used only when it carries the same public key.
 
 use super::keys::{self, Key, Subject};
 use anyhow::{Context as _, anyhow, bail};
@@ -43,14 +43,14 @@ impl Purpose {
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum Unsigned {
-    /// The cluster said no; asking again needs another key.
+    /// The cluster refused it.
     #[error("certificate request {name} was {verdict}: {message}")]
     Refused {
         /// Name of the request.
         name: String,
         /// `denied` or `failed`.
         verdict: &'static str,
-        /// The cluster's words.
+        /// The cluster's reason.
         message: String,
     },
     /// Anything else; asking again with the same key is right.
@@ -69,7 +69,7 @@ pub async fn certificate(
     let requests: Api<CertificateSigningRequest> = Api::all(client.clone());
     let request = match same_key(&requests, purpose, key).await? {
         Some(request) => {
-            tracing::info!("going on with certificate request {}", request.name_any());
+            tracing::info!("waiting for certificate request that was posted before: {}", request.name_any());
             request
         }
         None => post(&requests, node, purpose, key, addresses).await?,
@@ -97,7 +97,7 @@ pub async fn certificate(
     }
 }
 
-/// The end a request has come to, if it has.
+/// What became of a request, if it was decided.
 fn verdict(status: &CertificateSigningRequestStatus) -> Option<Result<String, (&'static str, String)>> {
     for condition in status.conditions.iter().flatten() {
         let word = match condition.type_.as_str() {
@@ -118,10 +118,15 @@ async fn same_key(
 ) -> anyhow::Result<Option<CertificateSigningRequest>> {
     let public = key.public_der()?;
     let selector = ListParams::default().fields(&format!("spec.signerName={}", purpose.signer()));
-    let all = requests.list(&selector).await.context("certificate requests can not be listed")?;
+    let all = requests.list(&selector).await.context("certificate requests cannot be listed")?;
+    let refused = |request: &CertificateSigningRequest| {
+        request.status.as_ref().and_then(verdict).is_some_and(|verdict| verdict.is_err())
+    };
+    // A refused one stays refused; the same key may ask again, with another token.
     Ok(all
         .items
         .into_iter()
+        .filter(|request| !refused(request))
         .find(|request| keys::request_public_der(&request.spec.request.0).is_ok_and(|der| der == public)))
 }
 
@@ -148,7 +153,7 @@ async fn post(
     let posted = requests
         .create(&PostParams::default(), &object)
         .await
-        .context("the certificate request can not be posted")?;
+        .context("the certificate request cannot be posted")?;
     if posted.uid().is_none() {
         bail!("the API server gave the certificate request no UID");
     }

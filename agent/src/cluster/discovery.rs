@@ -8,13 +8,9 @@ use super::failure::{Failure, Remedy};
 use super::kubeconfig::{self, Credentials};
 use super::report::Reporter;
 use super::token::Token;
-use anyhow::{Context as _, anyhow, bail};
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use hmac::{Hmac, KeyInit, Mac};
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::Api;
-use sha2::Sha256;
+use anyhow::{anyhow, bail};
+use http_body_util::{BodyExt as _, Limited};
+use sheaf_config::cluster_info::{self, ClusterInfo, InfoError};
 use sheaf_config::pin::CaPin;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -26,7 +22,10 @@ pub const SIGNATURE_TIME: Duration = Duration::from_secs(10);
 /// it leads and has read everything.
 pub const FIRST_SIGNATURE_TIME: Duration = Duration::from_secs(180);
 
-/// Between two looks at cluster-info.
+/// Longest time for one answer, its body included.
+const FETCH_TIME: Duration = Duration::from_secs(20);
+
+/// Between two requests for cluster-info while the signature is missing.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The cluster's CA as PEM, if `server` is the one that was meant. Its signature may be missing for `signature_time`.
@@ -47,7 +46,7 @@ pub async fn cluster_ca(
     let deadline = Instant::now() + signature_time;
     let info = loop {
         let info = fetch(&anonymous).await.remedy(fetching, &unreachable)?;
-        if info.signature(token).is_some() || Instant::now() > deadline {
+        if info.is_signed_for(&token.id) || Instant::now() > deadline {
             break info;
         }
         report.step("waiting until cluster-info is signed for this token");
@@ -56,22 +55,19 @@ pub async fn cluster_ca(
 
     let step = "checking the signature of cluster-info";
     report.step(step);
-    let signature = info.signature(token).ok_or_else(|| {
-        Failure::new(
-            step,
-            anyhow!("it is not signed for token {}.***", token.id),
-            "the cluster does not know this token, or it has expired: make one with `sheaf-agent token create`",
-        )
+    info.verify(&token.id, token.secret()).map_err(|error| {
+        let remedy = match error {
+            InfoError::NotSigned(_) => {
+                "the cluster does not know this token, or it was used or has expired: make one with `sheaf-agent token create`"
+            }
+            _ => "the second half of the token is wrong, or another server answers in the cluster's place: compare the token",
+        };
+        Failure::new(step, error, remedy)
     })?;
-    verify(signature, &info.kubeconfig, token).remedy(
-        step,
-        "the second half of the token is wrong, or another server answers in the cluster's place: compare the token",
-    )?;
 
     let step = "comparing the cluster's CA with ca-hash";
     report.step(step);
-    let ca = embedded_ca(&info.kubeconfig)
-        .remedy(step, "the cluster's cluster-info is damaged: look at it with kubectl")?;
+    let ca = info.ca().remedy(step, "the cluster's cluster-info is damaged: look at it with kubectl")?;
     let found = CaPin::of_certificate(&ca)
         .remedy(step, "the cluster's cluster-info is damaged: look at it with kubectl")?;
     if let Some(pin) = pin.filter(|pin| *pin != found) {
@@ -92,82 +88,66 @@ pub async fn cluster_ca(
     if again.kubeconfig != info.kubeconfig {
         return Err(Failure::new(
             step,
-            anyhow!("it differs from what was signed"),
-            "try again; if it stays, someone is between",
+            anyhow!("possible man-in-the-middle: cluster-info changed between two reads"),
+            "it is tried again; if it stays, check what answers on the way to the API server (proxy, load balancer, ARP)",
         ));
     }
     Ok(ca)
 }
 
-/// The parts of cluster-info that matter.
-struct Info {
-    kubeconfig: String,
-    data: std::collections::BTreeMap<String, String>,
-}
-
-impl Info {
-    fn signature(&self, token: &Token) -> Option<&str> {
-        self.data.get(&format!("jws-kubeconfig-{}", token.id)).map(String::as_str)
-    }
-}
-
-async fn fetch(client: &kube::Client) -> anyhow::Result<Info> {
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-public");
-    let data = maps.get("cluster-info").await?.data.unwrap_or_default();
-    let kubeconfig = data.get("kubeconfig").cloned().context("cluster-info holds no kubeconfig")?;
-    Ok(Info { kubeconfig, data })
-}
-
-/// Checks a detached JWS (`header..signature`, HS256) over `payload`.
-fn verify(jws: &str, payload: &str, token: &Token) -> anyhow::Result<()> {
-    let (header, signature) = jws.split_once("..").context("it is not a detached JWS")?;
-    let fields: serde_json::Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header)?)?;
-    if fields["alg"] != "HS256" {
-        bail!("it is signed with {}, not HS256", fields["alg"]);
-    }
-    if fields["kid"] != token.id.as_str() {
-        bail!("it is signed for another token");
-    }
-    let mut mac =
-        Hmac::<Sha256>::new_from_slice(token.secret().as_bytes()).map_err(|error| anyhow!("{error}"))?;
-    mac.update(format!("{header}.{}", URL_SAFE_NO_PAD.encode(payload)).as_bytes());
-    mac.verify_slice(&URL_SAFE_NO_PAD.decode(signature)?).map_err(|_| anyhow!("the signature does not match"))
-}
-
-fn embedded_ca(text: &str) -> anyhow::Result<String> {
-    let config = kube::config::Kubeconfig::from_yaml(text)?;
-    let cluster =
-        config.clusters.first().and_then(|named| named.cluster.as_ref()).context("it names no cluster")?;
-    let data = cluster.certificate_authority_data.as_deref().context("it holds no CA")?;
-    Ok(String::from_utf8(STANDARD.decode(data)?)?)
+/// Asks for cluster-info, within [`FETCH_TIME`]; of the answer at most 1 MiB is read, since the server is not yet known.
+async fn fetch(client: &kube::Client) -> anyhow::Result<ClusterInfo> {
+    let request = http::Request::get(cluster_info::PATH).body(kube::client::Body::empty())?;
+    let answer = async {
+        let answer = client.send(request).await?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), cluster_info::BODY_LIMIT).collect().await;
+        let body = body.map_err(|error| anyhow!("reading the answer: {error}"))?.to_bytes();
+        if !status.is_success() {
+            bail!("the server answered with HTTP status {status}");
+        }
+        Ok(ClusterInfo::parse(&body)?)
+    };
+    tokio::time::timeout(FETCH_TIME, answer)
+        .await
+        .map_err(|_| anyhow!("no complete answer within {} s", FETCH_TIME.as_secs()))?
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    fn signed(payload: &str, token: &Token, alg: &str) -> String {
-        let header = URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"{alg}","kid":"{}"}}"#, token.id));
-        let mut mac = Hmac::<Sha256>::new_from_slice(token.secret().as_bytes()).unwrap();
-        mac.update(format!("{header}.{}", URL_SAFE_NO_PAD.encode(payload)).as_bytes());
-        format!("{header}..{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
+    /// A server that answers every request with an endless body, and counts what it could send.
+    async fn endless() -> (String, tokio::task::JoinHandle<usize>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        let sent = tokio::spawn(async move {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            let _ = connection.read(&mut request).await.unwrap();
+            connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1099511627776\r\n\r\n").await.unwrap();
+            let mut sent = 0;
+            while connection.write_all(&[b'x'; 65536]).await.is_ok() {
+                sent += 65536;
+                if sent > 64 << 20 {
+                    break;
+                }
+            }
+            sent
+        });
+        (server, sent)
     }
 
-    #[test]
-    fn a_signature_holds_for_its_payload_and_token_alone() {
-        let token: Token = "abcdef.0123456789abcdef".parse().unwrap();
-        let other: Token = "abcdef.0123456789abcdee".parse().unwrap();
-        let jws = signed("payload", &token, "HS256");
-        verify(&jws, "payload", &token).unwrap();
-        for error in [verify(&jws, "payloaD", &token), verify(&jws, "payload", &other)] {
-            assert_eq!(error.unwrap_err().to_string(), "the signature does not match");
-        }
-    }
-
-    #[test]
-    fn a_header_that_claims_no_algorithm_is_refused() {
-        let token: Token = "abcdef.0123456789abcdef".parse().unwrap();
-        let error = verify(&signed("payload", &token, "none"), "payload", &token).unwrap_err();
-        assert_eq!(error.to_string(), "it is signed with \"none\", not HS256");
+    #[tokio::test]
+    async fn of_a_server_that_is_not_yet_known_at_most_a_mebibyte_is_read() {
+        let (server, sent) = endless().await;
+        let client = kubeconfig::client(&server, None, Credentials::Anonymous).await.unwrap();
+        let error = fetch(&client).await.unwrap_err();
+        assert!(format!("{error:#}").contains("length limit exceeded"), "{error:#}");
+        drop(client);
+        // The rest that was sent lies in buffers of the connection.
+        let sent = tokio::time::timeout(Duration::from_secs(20), sent).await.unwrap().unwrap();
+        assert!(sent < 32 << 20, "{sent} bytes were read");
     }
 }

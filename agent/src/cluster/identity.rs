@@ -32,6 +32,12 @@ impl Identity {
         now >= self.facts.not_after
     }
 
+    /// Whether it is valid at `now`: neither past its end nor before its beginning, which is how a certificate looks
+    /// after a clock that was ahead stepped back.
+    pub fn valid(&self, now: SystemTime) -> bool {
+        self.facts.not_before <= now && !self.expired(now)
+    }
+
     /// When to ask for the next one: at `share` (0 to 1) of the span from 70 to 90 % of its life.
     pub fn renew_at(&self, share: f64) -> SystemTime {
         let life = self.facts.not_after.duration_since(self.facts.not_before).unwrap_or(Duration::ZERO);
@@ -82,6 +88,11 @@ impl Store {
         Ok(key)
     }
 
+    /// Whether a request is under way.
+    pub fn is_pending(&self, name: &str) -> bool {
+        self.pending_path(name).exists()
+    }
+
     /// Gives the key of a refused request up.
     pub fn forget_pending(&self, name: &str) -> anyhow::Result<()> {
         remove(self.pending_path(name))
@@ -114,7 +125,7 @@ impl Store {
 fn remove(path: PathBuf) -> anyhow::Result<()> {
     match fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("{}: can not be removed", path.display()))
+            Err(error).with_context(|| format!("{}: cannot be removed", path.display()))
         }
         _ => Ok(()),
     }
@@ -153,7 +164,8 @@ mod tests {
     fn an_empty_certificate_is_never_kept() {
         let (store, dir) = store();
         let key = store.pending(CLIENT).unwrap();
-        assert!(store.save(CLIENT, "", &key).is_err());
+        let error = store.save(CLIENT, "", &key).err().expect("an empty text is no certificate");
+        assert!(format!("{error:#}").contains("there is no CERTIFICATE block"), "{error:#}");
         assert!(store.load(CLIENT).is_none());
         fs::remove_dir_all(dir).unwrap();
     }

@@ -83,7 +83,7 @@ impl Membership {
             Failure::new(
                 "registering the node",
                 cause,
-                "it is tried again; if it stays, the cluster's API server refuses this node",
+                "it is tried again; if it goes on, the cluster's API server refuses this node: the message says why",
             )
         };
         node::claimable(client, &self.name, &self.machine).await?;
@@ -140,9 +140,9 @@ async fn beat(
         let beat = async {
             let known = match node.take() {
                 Some(known) => known,
-                None => {
-                    membership.register(&ctx, &client).await.map_err(|failure| anyhow::anyhow!(failure))?
-                }
+                None => membership.register(&ctx, &client)
+                    .await
+                    .map_err(|failure| anyhow::anyhow!(failure))?,
             };
             // A node that cannot do its work lets its lease end: its VMs are wanted elsewhere.
             if observed.health.problems.is_empty() {
@@ -187,7 +187,7 @@ async fn beat(
             Ok(Err(error)) => {
                 let gone = error.downcast_ref::<kube::Error>().is_some_and(|error| is_status(error, 401));
                 let failure = Failure::new(
-                    "telling the cluster that the node is alive",
+                    "reporting to the cluster that the node is alive",
                     error,
                     "VMs go on; the API server must be reachable, and this node's clock right",
                 );
@@ -200,7 +200,7 @@ async fn beat(
             Err(_) => {
                 posted = None;
                 report.failed(&Failure::new(
-                    "telling the cluster that the node is alive",
+                    "reporting to the cluster that the node is alive",
                     anyhow::anyhow!("no answer within {} s", REQUEST_TIME.as_secs()),
                     "VMs go on; the API server must be reachable: look at the network and at the control plane",
                 ));
@@ -236,10 +236,10 @@ async fn renew_client(
                     identity = next;
                     continue;
                 }
-                Err(error) => tracing::error!("the renewed certificate can not be used: {error:#}"),
+                Err(error) => tracing::error!("the renewed certificate cannot be used: {error:#}"),
             },
             Err(error) => {
-                tracing::error!("the node's certificate can not be renewed: {error:#}; it is tried again")
+                tracing::error!("the node's certificate cannot be renewed: {error:#}; it is tried again")
             }
         }
         if identity.expired(SystemTime::now()) {

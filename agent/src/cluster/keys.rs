@@ -18,7 +18,9 @@ use x509_cert::der::flagset::FlagSet;
 use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::der::{Decode, DecodePem, Encode, EncodePem};
 use x509_cert::ext::pkix::name::GeneralName;
-use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName};
+use x509_cert::ext::pkix::{
+    BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName, SubjectKeyIdentifier,
+};
 use x509_cert::ext::{Extension, ToExtension};
 use x509_cert::name::Name;
 use x509_cert::request::{CertReq, RequestBuilder};
@@ -29,8 +31,12 @@ use x509_cert::time::{Time, Validity};
 /// id-kp-clientAuth: the certificate identifies a client.
 const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
 
-/// A certificate made here is valid from this long ago, for readers whose clock is behind.
-const BACKDATE: Duration = Duration::from_secs(5 * 60);
+/// A certificate made here is valid from this long ago: for readers whose clock is behind, and for a maker whose hardware
+/// clock runs in local time (at most 14 h ahead of UTC) until a time server steps it back.
+pub const BACKDATE: Duration = Duration::from_secs(24 * 3600);
+
+/// Validity of a CA: kubeadm's ten years.
+const CA_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// A private key.
 #[derive(Clone)]
@@ -135,6 +141,21 @@ impl Authority {
         Ok(Self { certificate: parse(certificate)?, key: Key::from_pem(key)? })
     }
 
+    /// A CA called `common_name` that is valid from [`BACKDATE`] before `now`: certificate and key in PEM.
+    pub fn create(common_name: &str, now: SystemTime) -> anyhow::Result<(String, String)> {
+        let key = Key::generate()?;
+        let subject = Subject { common_name: common_name.into(), organisations: Vec::new() };
+        let certificate = root(&key, subject.name()?, now).context("making a CA")?;
+        Ok((certificate, key.to_pem()?))
+    }
+
+    /// The same CA, same name and same key, so that what it signed stays signed and its pin stays; valid from
+    /// [`BACKDATE`] before `now`. In PEM.
+    pub fn reissue(&self, now: SystemTime) -> anyhow::Result<String> {
+        root(&self.key, self.certificate.tbs_certificate().subject().clone(), now)
+            .context("making the CA's certificate anew")
+    }
+
     /// A client certificate in PEM for whoever holds the private half of `public_der`.
     pub fn issue_client(
         &self,
@@ -153,9 +174,6 @@ impl Authority {
         valid: Duration,
     ) -> anyhow::Result<String> {
         let build = || -> Result<String, x509_cert::builder::Error> {
-            let mut serial = [0; 16];
-            getrandom::fill(&mut serial).map_err(|_| x509_cert::builder::Error::MissingAttributes)?;
-            serial[0] &= 0x7f; // a serial number is positive
             let now = SystemTime::now();
             let validity = Validity::new(Time::try_from(now - BACKDATE)?, Time::try_from(now + valid)?);
             let profile = Client {
@@ -164,7 +182,7 @@ impl Authority {
                 addresses: addresses.to_vec(),
             };
             let key = SubjectPublicKeyInfo::from_der(public_der)?;
-            let builder = CertificateBuilder::new(profile, SerialNumber::new(&serial)?, validity, key)?;
+            let builder = CertificateBuilder::new(profile, serial()?, validity, key)?;
             let certificate = builder.build::<_, DerSignature>(&SigningKey::from(&self.key.0))?;
             Ok(certificate.to_pem(LineEnding::LF)?)
         };
@@ -172,21 +190,33 @@ impl Authority {
     }
 }
 
+/// A random serial number.
+fn serial() -> Result<SerialNumber, x509_cert::builder::Error> {
+    let mut serial = [0; 16];
+    getrandom::fill(&mut serial).map_err(|_| x509_cert::builder::Error::MissingAttributes)?;
+    serial[0] &= 0x7f; // a serial number is positive
+    Ok(SerialNumber::new(&serial)?)
+}
+
+/// A certificate of `key` signed by itself, with the right to sign others.
+fn root(key: &Key, name: Name, now: SystemTime) -> anyhow::Result<String> {
+    let public = key.public_der()?;
+    let build = || -> Result<String, x509_cert::builder::Error> {
+        let validity = Validity::new(Time::try_from(now - BACKDATE)?, Time::try_from(now + CA_VALIDITY)?);
+        let public = SubjectPublicKeyInfo::from_der(&public)?;
+        let builder = CertificateBuilder::new(Root { name }, serial()?, validity, public)?;
+        let certificate = builder.build::<_, DerSignature>(&SigningKey::from(&key.0))?;
+        Ok(certificate.to_pem(LineEnding::LF)?)
+    };
+    Ok(build()?)
+}
+
 #[cfg(test)]
 impl Authority {
     /// A CA of its own, and its two PEM files.
     pub fn of_tests() -> (Self, String, String) {
-        let key = Key::generate().unwrap();
-        let subject = Subject { common_name: "tests".into(), organisations: Vec::new() };
-        let name = subject.name().unwrap();
-        let profile = Client { issuer: name.clone(), subject: name, addresses: Vec::new() };
-        let valid = Validity::from_now(Duration::from_secs(3600)).unwrap();
-        let public = SubjectPublicKeyInfo::from_der(&key.public_der().unwrap()).unwrap();
-        let builder = CertificateBuilder::new(profile, SerialNumber::from(1u32), valid, public).unwrap();
-        let certificate = builder.build::<_, DerSignature>(&SigningKey::from(&key.0)).unwrap();
-        let pem = certificate.to_pem(LineEnding::LF).unwrap();
-        let key_pem = key.to_pem().unwrap();
-        (Self { certificate, key }, pem, key_pem)
+        let (certificate, key) = Self::create("tests", SystemTime::now()).unwrap();
+        (Self::from_pem(&certificate, &key).unwrap(), certificate, key)
     }
 
     /// A certificate for `addresses`, and its key.
@@ -231,6 +261,39 @@ impl BuilderProfile for Client {
             extensions.push(SubjectAltName(names).to_extension(subject, &[])?);
         }
         Ok(extensions)
+    }
+}
+
+/// What the certificate of a CA holds.
+struct Root {
+    name: Name,
+}
+
+impl BuilderProfile for Root {
+    fn get_issuer(&self, _subject: &Name) -> Name {
+        self.name.clone()
+    }
+
+    fn get_subject(&self) -> Name {
+        self.name.clone()
+    }
+
+    fn build_extensions(
+        &self,
+        key: SubjectPublicKeyInfoRef<'_>,
+        _issuer_key: SubjectPublicKeyInfoRef<'_>,
+        tbs: &TbsCertificate,
+    ) -> Result<Vec<Extension>, x509_cert::builder::Error> {
+        let subject = tbs.subject();
+        let usages = KeyUsages::DigitalSignature | KeyUsages::KeyCertSign | KeyUsages::CRLSign;
+        let mut basic =
+            BasicConstraints { ca: true, path_len_constraint: None }.to_extension(subject, &[])?;
+        basic.critical = true;
+        Ok(vec![
+            KeyUsage(usages).to_extension(subject, &[])?,
+            basic,
+            SubjectKeyIdentifier::try_from(key)?.to_extension(subject, &[])?,
+        ])
     }
 }
 
@@ -327,6 +390,19 @@ mod tests {
         assert!(!asks(&request));
         let named = Key::generate().unwrap().request(&Subject::node("n1"), &["n1".into()], &[]).unwrap();
         assert!(asks(&CertReq::from_pem(named.as_bytes()).unwrap()));
+    }
+
+    #[test]
+    fn a_ca_is_valid_for_clocks_a_day_behind_and_made_anew_keeps_its_pin_and_what_it_signed() {
+        let now = SystemTime::now();
+        let (certificate, key) =
+            Authority::create("kubernetes", now + Duration::from_secs(40 * 24 * 3600)).unwrap();
+        let authority = Authority::from_pem(&certificate, &key).unwrap();
+        assert!(facts(&certificate).unwrap().not_before > now, "made by a clock that was 40 days ahead");
+        let again = authority.reissue(now).unwrap();
+        let (old, new) = (facts(&certificate).unwrap(), facts(&again).unwrap());
+        assert!(new.not_before <= now - (BACKDATE - Duration::from_secs(2)) && new.not_after > now);
+        assert_eq!((old.public_der, old.subject), (new.public_der, new.subject));
     }
 
     #[test]

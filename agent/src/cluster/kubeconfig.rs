@@ -39,6 +39,13 @@ pub fn certificate_and_server(path: &Path) -> Option<(String, String)> {
     Some((String::from_utf8(STANDARD.decode(data).ok()?).ok()?, server))
 }
 
+/// The CA (PEM) in the kubeconfig `path`, when it is one.
+pub fn authority(path: &Path) -> Option<String> {
+    let config = Kubeconfig::from_yaml(&std::fs::read_to_string(path).ok()?).ok()?;
+    let data = config.clusters.first()?.cluster.as_ref()?.certificate_authority_data.as_deref()?;
+    String::from_utf8(STANDARD.decode(data).ok()?).ok()
+}
+
 /// Who speaks to the API server.
 pub enum Credentials<'a> {
     /// Nobody in particular.

@@ -18,6 +18,7 @@ pub mod machine;
 pub mod node;
 pub mod node_status;
 pub mod redeem;
+pub mod release;
 pub mod report;
 pub mod time;
 pub mod token;
@@ -28,7 +29,7 @@ use crate::status::{ClusterSection, Phase, Section};
 use anyhow::anyhow;
 use failure::{Failure, Remedy as _};
 use identity::Store;
-use join::Target;
+use join::{Standing, Target};
 use keep::Membership;
 use kube::ResourceExt as _;
 use node_status::Reserve;
@@ -151,6 +152,7 @@ async fn member(
     let creates = cluster.mode == ClusterMode::Create;
     report.phase(if creates { Phase::Creating } else { Phase::Joining });
     let address = address(ctx, report).await?;
+    clock(ctx, report).await;
     let (paths, name) = (ctx.paths.clone(), ctx.config.borrow().system.hostname.clone());
     let store = Store::of(&paths);
     let machine = machine::observe(&paths);
@@ -162,13 +164,16 @@ async fn member(
             .remedy("reading the cluster's CA", "look at /var/lib/kubernetes/pki/ca.crt")?;
         report.phase(Phase::Joining);
         let mut own = None;
-        if join::standing(&store, &name, Some(pin), SystemTime::now()).is_none() {
+        if !matches!(join::standing(&store, &name, Some(pin), SystemTime::now()), Standing::Member(_)) {
             let step = "making the first node's own token";
             let remedy = "read `journalctl -u kube-apiserver`";
             let token = token::Token::generate().remedy(step, remedy)?;
-            token::allow(&local.admin, &token, Some(OWN_TOKEN_LIFE), "The first node's own way in", false)
-                .await
-                .remedy(step, remedy)?;
+            let grant = token::Grant {
+                lifetime: OWN_TOKEN_LIFE,
+                description: "The first node's own way in",
+                only_for: Some(&name),
+            };
+            token::allow(&local.admin, &token, grant).await.remedy(step, remedy)?;
             own = Some((token, local.admin.clone()));
         }
         admin = Some(local.admin);
@@ -180,7 +185,6 @@ async fn member(
         };
         (target, own)
     } else {
-        clock(ctx, report).await;
         (configured(cluster)?, None)
     };
     let (target, own) = target;
@@ -202,9 +206,10 @@ async fn member(
     let step = "registering the node";
     report.step(step);
     let client = membership.client(&member.identity).await.remedy(step, "look at /var/lib/sheaf/pki")?;
-    let node = membership.register(ctx, &client).await?;
+    let node =
+        membership.register(ctx, &client).await?;
     if let Some(admin) = &admin {
-        let step = "saying that the node is of the control plane";
+        let step = "labelling the node as control plane";
         node::give_role(admin, &node).await.remedy(step, "read `journalctl -u kube-apiserver`")?;
     }
     if !creates {

@@ -128,7 +128,7 @@ fn conditions(observed: &Observed) -> Value {
         (false, _) => ("HypervisorNotReady", problem),
     };
     let kvm_words =
-        if *kvm { ("KvmUsable", "/dev/kvm can be used") } else { ("NoKvm", "/dev/kvm can not be used") };
+        if *kvm { ("KvmUsable", "/dev/kvm can be used") } else { ("NoKvm", "/dev/kvm cannot be used") };
     json!([
         pressure("MemoryPressure", &observed.hypervisor.pressure.memory, "memory is available"),
         pressure("DiskPressure", &observed.hypervisor.pressure.disk, "/data and /var have space"),

@@ -1,14 +1,15 @@
 //! Bootstrap tokens: their form, and the Secrets that make them valid.
 //!
-//! Why here: the first node's own way in, the operator's token of node.toml and `sheaf-agent token create` are all
-//! such Secrets. Route in: a client that may write `kube-system`. Route out: Secret `bootstrap-token-<id>`.
+//! Why here: the first node's own token, the operator's token of node.toml and `sheaf-agent token create` are all such
+//! Secrets. Every one is good for one node (sheaf-controller sees to that) and ends by itself. Route in: a client that may write `kube-system`. Route out: Secret `bootstrap-token-<id>`.
 
 use super::create::kubeadm::BOOTSTRAP_GROUP;
 use super::kubeconfig;
 use crate::paths::Paths;
 use anyhow::{Context as _, anyhow, bail};
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use sheaf_api::names::TOKEN_NODE_ANNOTATION;
 use sheaf_config::pin::CaPin;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,8 +19,14 @@ use std::time::Duration;
 /// Namespace of bootstrap tokens.
 const NAMESPACE: &str = "kube-system";
 
-/// Label of tokens that a node.toml made valid; they go when it no longer names them.
-const FROM_CONFIG: &str = "sheaf.dev/from-node-toml";
+/// ConfigMap that notes which tokens of node.toml were made valid, and when: by id.
+const OFFERED: &str = "sheaf-node-toml-tokens";
+
+/// How long a token is valid unless somebody says otherwise: long enough to install one machine.
+pub const LIFETIME: Duration = Duration::from_secs(3600);
+
+/// The longest that may be asked for.
+pub const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// Letters of a token.
 const ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
@@ -83,57 +90,70 @@ impl FromStr for Token {
     }
 }
 
-/// Makes `token` valid, for `lifetime` from now or until it is deleted.
-pub async fn allow(
-    client: &kube::Client,
-    token: &Token,
-    lifetime: Option<Duration>,
-    description: &str,
-    from_config: bool,
-) -> anyhow::Result<()> {
-    let mut data = BTreeMap::from([
-        ("token-id", token.id.clone()),
-        ("token-secret", token.secret.clone()),
-        ("usage-bootstrap-authentication", "true".into()),
-        ("usage-bootstrap-signing", "true".into()),
-        ("auth-extra-groups", BOOTSTRAP_GROUP.into()),
-        ("description", description.into()),
-    ]);
-    if let Some(lifetime) = lifetime {
-        data.insert("expiration", super::time::rfc3339(std::time::SystemTime::now() + lifetime));
-    }
+/// What a token is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Grant<'a> {
+    /// How long it is valid.
+    pub lifetime: Duration,
+    /// What people read in the Secret.
+    pub description: &'a str,
+    /// The only node that may use it.
+    pub only_for: Option<&'a str>,
+}
+
+/// Makes `token` valid for one node, as `grant` says.
+pub async fn allow(client: &kube::Client, token: &Token, grant: Grant<'_>) -> anyhow::Result<()> {
     let name = format!("bootstrap-token-{}", token.id);
-    let labels = if from_config { serde_json::json!({FROM_CONFIG: "true"}) } else { serde_json::json!({}) };
+    let mut annotations = BTreeMap::new();
+    annotations.extend(grant.only_for.map(|node| (TOKEN_NODE_ANNOTATION, node)));
     let secret = serde_json::json!({
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels},
+        "metadata": {"name": name, "namespace": NAMESPACE, "annotations": annotations},
         "type": "bootstrap.kubernetes.io/token",
-        "stringData": data,
+        "stringData": {
+            "token-id": token.id,
+            "token-secret": token.secret,
+            "usage-bootstrap-authentication": "true",
+            "usage-bootstrap-signing": "true",
+            "auth-extra-groups": BOOTSTRAP_GROUP,
+            "description": grant.description,
+            "expiration": super::time::rfc3339(std::time::SystemTime::now() + grant.lifetime),
+        },
     });
     let secrets: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
     let apply = PatchParams::apply("sheaf-agent").force();
     secrets
         .patch(&name, &apply, &Patch::Apply(&secret))
         .await
-        .context("the bootstrap token can not be stored")?;
+        .context("the bootstrap token cannot be stored")?;
     Ok(())
 }
 
-/// Makes the token of node.toml the only one that node.toml ever made valid.
+/// Makes the token of node.toml valid for one node and for [`LIFETIME`], once: a token that was offered is never offered
+/// again, whatever became of it. So it ends though node.toml still holds it.
 pub async fn allow_configured(client: &kube::Client, token: Option<&Token>) -> anyhow::Result<()> {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
-    let wanted = token.map(|token| format!("bootstrap-token-{}", token.id));
-    let before = secrets.list(&ListParams::default().labels(FROM_CONFIG)).await?;
-    for name in before.items.into_iter().filter_map(|secret| secret.metadata.name) {
-        if wanted.as_deref() != Some(name.as_str()) {
-            secrets.delete(&name, &DeleteParams::default()).await?;
+    let Some(token) = token else { return Ok(()) };
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
+    let offered = maps.get_opt(OFFERED).await?.and_then(|map| map.data).unwrap_or_default();
+    if offered.contains_key(&token.id) {
+        return Ok(());
+    }
+    let grant = Grant { lifetime: LIFETIME, description: "From node.toml of the first node", only_for: None };
+    allow(client, token, grant).await?;
+    let now = super::time::rfc3339(std::time::SystemTime::now());
+    let note = serde_json::json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": OFFERED, "namespace": NAMESPACE}, "data": {token.id.as_str(): now},
+    });
+    // Merged, so that earlier notes stay.
+    match maps.patch(OFFERED, &PatchParams::default(), &Patch::Merge(&note)).await {
+        Err(error) if super::is_status(&error, 404) => {
+            maps.create(&PostParams::default(), &serde_json::from_value(note)?).await?;
         }
+        answer => drop(answer?),
     }
-    match token {
-        Some(token) => allow(client, token, None, "From node.toml of the first node", true).await,
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Ends the validity of `token`.
@@ -146,23 +166,29 @@ pub async fn revoke(client: &kube::Client, token: &Token) -> anyhow::Result<()> 
     }
 }
 
-/// Makes a token valid for `hours` and returns what a joining node's node.toml needs, ready to paste.
-pub async fn create(paths: &Paths, hours: u32) -> anyhow::Result<String> {
+/// Makes a token valid for one node and for `lifetime`, and returns what that node's node.toml needs, ready to paste. With
+/// `only_for` no other node may use it.
+pub async fn create(paths: &Paths, lifetime: Duration, only_for: Option<&str>) -> anyhow::Result<String> {
+    let client = administrator(paths).await?;
     let file = paths.kubernetes.join("super-admin.conf");
-    let client = kubeconfig::client_from_file(&file)
-        .await
-        .context("tokens are made on a control-plane node, as root")?;
     let (_, server) =
         kubeconfig::certificate_and_server(&file).context("super-admin.conf names no server")?;
     let ca = paths.kubernetes.join("pki/ca.crt");
-    let ca = std::fs::read_to_string(&ca).with_context(|| format!("{}: can not be read", ca.display()))?;
+    let ca = std::fs::read_to_string(&ca).with_context(|| format!("{}: cannot be read", ca.display()))?;
     let token = Token::generate()?;
-    let lifetime = Duration::from_secs(u64::from(hours) * 3600);
-    allow(&client, &token, Some(lifetime), "Made by sheaf-agent token create", false).await?;
+    let grant = Grant { lifetime, description: "Made by sheaf-agent token create", only_for };
+    allow(&client, &token, grant).await?;
     let (pin, token) = (CaPin::of_certificate(&ca)?, token.reveal());
     Ok(format!(
         "[cluster]\nmode = \"join\"\nserver = \"{server}\"\ntoken = \"{token}\"\nca-hash = \"{pin}\"\n"
     ))
+}
+
+/// A client that may do everything, on a control-plane node.
+pub async fn administrator(paths: &Paths) -> anyhow::Result<kube::Client> {
+    kubeconfig::client_from_file(&paths.kubernetes.join("super-admin.conf"))
+        .await
+        .context("this works on a control-plane node, as root")
 }
 
 #[cfg(test)]

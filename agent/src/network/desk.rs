@@ -73,7 +73,8 @@ impl Desk for Kube {
 
     async fn reported(&self) -> anyhow::Result<BTreeMap<String, NodeNetworkEnactmentStatus>> {
         let joined = self.joined()?;
-        let own = ListParams::default().labels(&format!("{NODE_LABEL}={}", joined.node));
+        // The API server lets a node list no others.
+        let own = ListParams::default().fields(&format!("spec.nodeName={}", joined.node));
         let all = Api::<NodeNetworkEnactment>::all(joined.client).list(&own).await;
         let all = all.context("NodeNetworkEnactments can not be listed")?.items.into_iter();
         let own = all.filter(|enactment| enactment.spec.node_name == joined.node);

@@ -10,6 +10,26 @@ pub const KUBEVIRT_API_VERSION: &str = "kubevirt.io/v1";
 pub const SYSTEM_NAMESPACE: &str = "sheaf-system";
 /// User name in the controller's client certificate (its CN).
 pub const CONTROLLER_USER: &str = "sheaf-controller";
+/// Label of Nodes of the control plane; no node may give it to itself.
+pub const CONTROL_PLANE_ROLE_LABEL: &str = "node-role.kubernetes.io/control-plane";
+/// Annotation of a control-plane Node: `managed` while its taint is the controller's, `off` where an administrator wants
+/// none.
+pub const CONTROL_PLANE_TAINT_ANNOTATION: &str = "sheaf.dev/control-plane-taint";
+/// ConfigMap in [`SYSTEM_NAMESPACE`], written by the node that made the cluster: addresses and names of the API server,
+/// and the addresses of Services.
+pub const CONTROL_PLANE_MAP: &str = "control-plane";
+/// ConfigMap in [`SYSTEM_NAMESPACE`]: which key has which node's name.
+pub const IDENTITIES_MAP: &str = "node-identities";
+/// ConfigMap in [`SYSTEM_NAMESPACE`]: which node has which address.
+pub const ADDRESSES_MAP: &str = "node-addresses";
+/// Where sheaf-controller refuses nodes' reads of what is not theirs, when the API server of the same machine asks.
+pub const NODE_READS_ADDRESS: &str = "127.0.0.1:10912";
+/// Path of that webhook.
+pub const NODE_READS_PATH: &str = "/node-reads";
+/// Annotation of a bootstrap token's Secret, written by the controller: JSON, the node that used it, and its key.
+pub const TOKEN_USED_ANNOTATION: &str = "sheaf.dev/used-by";
+/// Annotation of a bootstrap token's Secret: the only node it is for.
+pub const TOKEN_NODE_ANNOTATION: &str = "sheaf.dev/only-for-node";
 /// Field manager of the controller's server-side applies.
 pub const CONTROLLER_MANAGER: &str = "sheaf-controller";
 

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use sha2::{Digest, Sha256};
 use x509_cert::{
     der::{Decode, DecodePem, Encode},
     ext::pkix::{SubjectAltName, name::GeneralName},
@@ -17,9 +18,15 @@ const ORGANIZATION: &str = "2.5.4.10";
 const EXTENSION_REQUEST: &str = "1.2.840.113549.1.9.14";
 const SUBJECT_ALT_NAME: &str = "2.5.29.17";
 
+/// Largest request that is parsed: one with an RSA key and a hundred names is 4 KiB.
+const LARGEST: usize = 64 << 10; // bytes
+
 /// Who asks for which names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
+    /// `sha256:<hex>` of the public key (SubjectPublicKeyInfo in DER). That the requester holds its private half is
+    /// checked by the signer.
+    pub key: String,
     /// CN.
     pub common_names: Vec<String>,
     /// O.
@@ -34,16 +41,24 @@ pub struct Request {
     pub other_names: bool,
 }
 
-/// A request that can not be read.
+/// A request that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("not a certificate request that Sheaf can read: {0}")]
+#[error("not a certificate request that sheaf-controller can read: {0}")]
 pub struct Unreadable(String);
 
 /// Reads `pem`.
 pub fn read(pem: &[u8]) -> Result<Request, Unreadable> {
     let unreadable = |error: String| Unreadable(error);
+    if pem.len() > LARGEST {
+        return Err(unreadable(format!("it is larger than {LARGEST} bytes")));
+    }
     let parsed = CertReq::from_pem(pem).map_err(|error| unreadable(error.to_string()))?;
-    let mut request = Request::default();
+    let key = parsed.info.public_key.to_der().map_err(|error| unreadable(error.to_string()))?;
+    let hash = Sha256::digest(&key);
+    let mut request = Request {
+        key: format!("sha256:{}", hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+        ..Request::default()
+    };
     for attribute in parsed.info.subject.iter() {
         let value = String::from_utf8_lossy(attribute.value.value()).into_owned();
         match attribute.oid.to_string().as_str() {

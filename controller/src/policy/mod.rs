@@ -1,4 +1,4 @@
-//! Who may write what, beyond what roles can say: policies that the API server asks at every write.
+//! Who may write what, beyond what roles can say: policies that the API server evaluates at every write.
 //!
 //! Why here: a role names kinds; whose object it is, only a rule can tell. Route in: nothing. Route out:
 //! ValidatingAdmissionPolicies with their bindings, applied by [`crate::install`]; one file a policy.
@@ -6,6 +6,8 @@
 pub mod host_disk;
 pub mod networks;
 pub mod node;
+pub mod node_creates;
+pub mod node_status;
 pub mod placeholder;
 
 use serde_json::{Value, json};
@@ -17,15 +19,23 @@ pub fn all() -> Vec<(&'static str, Value)> {
         (networks::NAME, networks::policy()),
         (host_disk::NAME, host_disk::policy()),
         (placeholder::NAME, placeholder::policy()),
+        (placeholder::INSTANCES, placeholder::instances()),
+        (node_creates::NAME, node_creates::policy()),
+        (node_status::SHAPE, node_status::shape()),
+        (node_status::OWNERS, node_status::owners()),
     ]
 }
 
 /// The binding of the policy `name`: everywhere.
 pub fn binding(name: &str) -> Value {
-    json!({
+    let mut binding = json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingAdmissionPolicyBinding",
         "metadata": {"name": name},
         "spec": {"policyName": name, "validationActions": ["Deny"]},
-    })
+    });
+    if name == node_status::OWNERS {
+        binding["spec"]["paramRef"] = node_status::parameter();
+    }
+    binding
 }

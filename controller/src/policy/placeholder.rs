@@ -1,15 +1,76 @@
-//! Who may make placeholder Pods: the controller alone.
+//! Who may make placeholder Pods, and who may change what binds a VM's run to its Pod: the controller and nodes alone.
 //!
-//! Why here: a placeholder Pod names files of a node and becomes a process there; whoever could write one
-//! would pass by every rule of the VirtualMachine API. Route in: nothing. Route out: a ValidatingAdmissionPolicy.
+//! Why here: a placeholder Pod names files of a node and becomes a process there; whoever could write one would pass by
+//! every rule of the VirtualMachine API. Its labels, owner and finalizers are how the controller knows that a run is not
+//! over: a user who changed them would start the same VM a second time. Likewise those of an instance. Route in: nothing.
+//! Route out: ValidatingAdmissionPolicies.
 
 use serde_json::{Value, json};
 use sheaf_api::names::{CONTROLLER_USER, RUNTIME_CLASS, VMI_ANNOTATION};
 
-/// Its name.
+/// Name of the policy on Pods.
 pub const NAME: &str = "sheaf-placeholder-pods";
+/// Name of the policy on instances.
+pub const INSTANCES: &str = "sheaf-instances";
 
-/// The policy.
+/// Who changes metadata of runs: sheaf-controller, nodes, and Kubernetes' own controllers (the garbage collector takes
+/// finalizers off).
+fn trusted() -> Value {
+    json!({"name": "trusted", "expression": format!(
+        "request.userInfo.username == '{CONTROLLER_USER}' || 'system:nodes' in request.userInfo.groups || \
+         request.userInfo.username.startsWith('system:serviceaccount:kube-system:')"
+    )})
+}
+
+/// Refuses that somebody else changes `field` of the metadata.
+fn unchanged(field: &str, empty: &str) -> Value {
+    json!({
+        "expression": format!(
+            "request.operation != 'UPDATE' || variables.trusted || \
+             object.metadata.?{field}.orValue({empty}) == oldObject.metadata.?{field}.orValue({empty})"
+        ),
+        "message": format!("{field} say which run of the VM this is: {CONTROLLER_USER} and the node change them alone"),
+        "reason": "Forbidden",
+    })
+}
+
+/// Refuses that somebody else changes the entries of `field` that `of_ours` (over the key `k`) selects.
+fn unchanged_of_ours(field: &str, of_ours: &str) -> Value {
+    let ours = |object: &str| {
+        format!("{object}.metadata.?{field}.orValue({{}}).transformMapEntry(k, v, {of_ours}, {{k: v}})")
+    };
+    json!({
+        "expression": format!(
+            "request.operation != 'UPDATE' || variables.trusted || {} == {}", ours("object"), ours("oldObject")
+        ),
+        "message": format!("these {field} are written by {CONTROLLER_USER} and the node alone"),
+        "reason": "Forbidden",
+    })
+}
+
+/// The policy on instances.
+pub fn instances() -> Value {
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": INSTANCES},
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {"resourceRules": [{
+                "apiGroups": ["kubevirt.io"], "apiVersions": ["*"], "operations": ["UPDATE"],
+                "resources": ["virtualmachineinstances", "virtualmachineinstances/status"],
+            }]},
+            "variables": [trusted()],
+            "validations": [
+                unchanged("ownerReferences", "[]"),
+                unchanged("finalizers", "[]"),
+                unchanged_of_ours("labels", "k.startsWith('kubevirt.io') || k.startsWith('vm.kubevirt.io/')"),
+            ],
+        },
+    })
+}
+
+/// The policy on Pods.
 pub fn policy() -> Value {
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
@@ -18,12 +79,14 @@ pub fn policy() -> Value {
         "spec": {
             "failurePolicy": "Fail",
             "matchConstraints": {"resourceRules": [{
-                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["pods"],
+                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"],
+                "resources": ["pods", "pods/status"],
             }]},
             "matchConditions": [{
                 "name": "runs-a-vm",
                 "expression": format!("object.spec.?runtimeClassName.orValue('') == '{RUNTIME_CLASS}'"),
             }],
+            "variables": [trusted()],
             "validations": [
                 {
                     "expression": format!(
@@ -44,6 +107,10 @@ pub fn policy() -> Value {
                     "message": format!("annotation {VMI_ANNOTATION} does not change"),
                     "reason": "Forbidden",
                 },
+                unchanged("labels", "{}"),
+                unchanged("ownerReferences", "[]"),
+                unchanged("finalizers", "[]"),
+                unchanged_of_ours("annotations", "k.startsWith('sheaf.dev/')"),
             ],
         },
     })

@@ -81,8 +81,9 @@ fn contents(
         let name = format!("{hash}.crt");
         let lasting = before.get(&name).filter(|pem| {
             same_ca
-                && keys::facts(pem)
-                    .is_ok_and(|facts| facts.public_der == key && facts.not_after > now + RENEW_BEFORE)
+                && keys::facts(pem).is_ok_and(|facts| {
+                    facts.public_der == key && facts.not_before <= now && facts.not_after > now + RENEW_BEFORE
+                })
         });
         let certificate = match lasting {
             Some(certificate) => certificate.clone(),

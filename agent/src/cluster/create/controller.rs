@@ -7,7 +7,7 @@ use super::pki::Pki;
 use crate::cluster::keys::{self, Authority, Key, Subject};
 use crate::cluster::{apply, kubeconfig};
 use serde_json::{Value, json};
-use sheaf_api::names::CONTROLLER_USER;
+use sheaf_api::names::{CONTROLLER_USER, SYSTEM_NAMESPACE};
 use sheaf_host::file::write_atomically;
 use std::time::{Duration, SystemTime};
 
@@ -25,8 +25,10 @@ pub fn ensure_kubeconfig(
 ) -> anyhow::Result<bool> {
     let path = pki.kubeconfig(CONTROLLER_USER);
     if let Some((certificate, at)) = kubeconfig::certificate_and_server(&path) {
-        let lasting = keys::facts(&certificate).is_ok_and(|facts| facts.not_after > now + RENEW_BEFORE);
-        if at == server && lasting {
+        let lasting = keys::facts(&certificate)
+            .is_ok_and(|facts| facts.not_before <= now && facts.not_after > now + RENEW_BEFORE);
+        let trusts = kubeconfig::authority(&path).is_some_and(|held| held.trim() == ca.trim());
+        if at == server && lasting && trusts {
             return Ok(false);
         }
     }
@@ -66,6 +68,8 @@ pub fn rules() -> Vec<Value> {
             rule("networking.k8s.io", &["servicecidrs"], &read),
             json!({"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"],
                    "resourceNames": ["kubernetes"], "verbs": ["get"]}),
+            // The taint of control-plane nodes.
+            rule("", &["nodes"], &["patch"]),
             rule("", &["namespaces"], &["create", "patch"]),
             rule("", &["events"], &["create", "patch"]),
             rule("events.k8s.io", &["events"], &["create", "patch"]),
@@ -76,16 +80,37 @@ pub fn rules() -> Vec<Value> {
             rule("certificates.k8s.io", &["certificatesigningrequests"], &read),
             rule("certificates.k8s.io", &["certificatesigningrequests/approval"], &["update", "patch"]),
             json!({"apiGroups": ["certificates.k8s.io"], "resources": ["signers"],
-                   "resourceNames": ["kubernetes.io/kubelet-serving"], "verbs": ["approve"]}),
+                   "resourceNames": ["kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"],
+                   "verbs": ["approve"]}),
         ],
     });
+    let subjects =
+        json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": CONTROLLER_USER}]);
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
         "metadata": {"name": CONTROLLER_USER},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": CONTROLLER_USER},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": CONTROLLER_USER}],
+        "subjects": subjects,
     });
-    vec![role, binding]
+    let mut objects = vec![role, binding];
+    // Bootstrap tokens, which are all that kube-system's Secrets are here; records of names and addresses.
+    for (namespace, resource, verbs) in [
+        ("kube-system", "secrets", &["get", "patch", "delete"][..]),
+        (SYSTEM_NAMESPACE, "configmaps", &["get", "list", "watch", "create", "update", "patch"]),
+    ] {
+        objects.push(json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+            "metadata": {"name": CONTROLLER_USER, "namespace": namespace},
+            "rules": [rule("", &[resource], verbs)],
+        }));
+        objects.push(json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": CONTROLLER_USER, "namespace": namespace},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": CONTROLLER_USER},
+            "subjects": subjects,
+        }));
+    }
+    objects
 }
 
 /// Applies [`rules`].

@@ -6,6 +6,7 @@
 //! with what a node needs to join it.
 
 pub mod access;
+pub mod authorization;
 pub mod controller;
 pub mod kubeadm;
 pub mod objects;
@@ -81,7 +82,7 @@ pub async fn control_plane(
     };
     let read = |name: &str| {
         let path = pki.file(name);
-        std::fs::read_to_string(&path).with_context(|| format!("{}: can not be read", path.display()))
+        std::fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))
     };
     let ca = read("ca.crt").remedy("reading the cluster's CA", broken)?;
     let ca_key = read("ca.key").remedy("reading the cluster's CA", broken)?;
@@ -160,10 +161,11 @@ async fn ready(client: &kube::Client) -> anyhow::Result<()> {
 
 /// Writes what the unit files leave open; true when it is not what it was since boot.
 fn write_environment(run: &Path, plane: &ControlPlane) -> anyhow::Result<bool> {
+    let authorization = authorization::write(run)?;
     let path = run.join("control-plane.env");
     let text = format!("SHEAF_ADDRESS={}\nSHEAF_SERVICE_CIDR={}\n", plane.address, plane.service_cidr);
     if std::fs::read_to_string(&path).is_ok_and(|before| before == text) {
-        return Ok(false);
+        return Ok(authorization);
     }
     write_atomically(&path, text.as_bytes(), 0o644)?;
     Ok(true)

@@ -1,25 +1,33 @@
-//! What a cluster must hold before nodes can join: cluster-info, and the role bindings of bootstrap tokens.
+//! What a cluster must hold before nodes can join: cluster-info, the role bindings of bootstrap tokens, and what
+//! sheaf-controller has to know of the control plane.
 //!
-//! Why here: kubeadm's own phase makes them, exactly as kubeadm does. Route in: admin credentials. Route out: those
-//! objects; the phase runs only when something is missing or names another address.
+//! Why here: kubeadm's own phase makes the first two, exactly as kubeadm does. Its two bindings that have
+//! kube-controller-manager approve every token's request and every node's renewal are removed: sheaf-controller approves
+//! those. Route in: admin credentials. Route out: those objects; the phase runs only when something is missing or names
+//! another address or CA.
 
 use super::kubeadm::{self, ControlPlane};
 use super::pki::Pki;
+use crate::cluster::keys;
 use crate::cluster::token::Token;
-use crate::cluster::{Hosts, is_status};
+use crate::cluster::{Hosts, apply, is_status};
 use crate::reconcile::blocking;
+use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
-use kube::api::Api;
+use kube::api::{Api, DeleteParams};
+use serde_json::{Value, json};
+use sheaf_api::names::{CONTROL_PLANE_MAP, SYSTEM_NAMESPACE};
 use sheaf_host::file::write_atomically;
 
-/// Role bindings the phase makes, the last one it makes among them.
-const BINDINGS: [&str; 4] = [
-    "kubeadm:get-nodes",
-    "kubeadm:kubelet-bootstrap",
-    "kubeadm:node-autoapprove-bootstrap",
-    "kubeadm:node-autoapprove-certificate-rotation",
-];
+/// Role bindings the phase makes, the last one it makes that stays among them.
+const BINDINGS: [&str; 2] = ["kubeadm:get-nodes", "kubeadm:kubelet-bootstrap"];
+
+/// Role bindings the phase makes that would let any token be any node.
+const APPROVALS: [&str; 2] =
+    ["kubeadm:node-autoapprove-bootstrap", "kubeadm:node-autoapprove-certificate-rotation"];
 
 /// Makes them when needed.
 pub async fn ensure(
@@ -28,9 +36,46 @@ pub async fn ensure(
     plane: &ControlPlane,
     hosts: &Hosts,
 ) -> anyhow::Result<()> {
-    if complete(admin, plane).await? {
-        return Ok(());
+    let ca = std::fs::read_to_string(pki.file("ca.crt")).context("pki/ca.crt: cannot be read")?;
+    if !complete(admin, plane, &ca).await? {
+        bootstrap(admin, pki, plane, hosts).await?;
     }
+    let bindings: Api<ClusterRoleBinding> = Api::all(admin.clone());
+    for name in APPROVALS {
+        match bindings.delete(name, &DeleteParams::default()).await {
+            Ok(_) => {}
+            Err(error) if is_status(&error, 404) => {}
+            Err(error) => return Err(error).with_context(|| format!("removing ClusterRoleBinding {name}")),
+        }
+    }
+    let served =
+        std::fs::read_to_string(pki.file("apiserver.crt")).context("pki/apiserver.crt: cannot be read")?;
+    apply::all(admin, &self_description(plane, &keys::facts(&served)?)).await
+}
+
+/// Where the API server is, as its certificate says: sheaf-controller gives no node these names and addresses.
+fn self_description(plane: &ControlPlane, served: &keys::Facts) -> [Value; 2] {
+    let addresses: Vec<_> = served.addresses.iter().map(ToString::to_string).collect();
+    [
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}}),
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": CONTROL_PLANE_MAP, "namespace": SYSTEM_NAMESPACE},
+            "data": {
+                "addresses": addresses.join(" "), "names": served.names.join(" "),
+                "services": plane.service_cidr.replace(',', " "),
+            },
+        }),
+    ]
+}
+
+/// Runs kubeadm's phase.
+async fn bootstrap(
+    admin: &kube::Client,
+    pki: &Pki,
+    plane: &ControlPlane,
+    hosts: &Hosts,
+) -> anyhow::Result<()> {
     // kubeadm wants a token; this one nobody learns.
     let token = Token::generate()?;
     let text = kubeadm::config(plane, &pki.dir.join("pki"), Some(&token.reveal()));
@@ -47,7 +92,7 @@ pub async fn ensure(
     crate::cluster::token::revoke(admin, &token).await
 }
 
-async fn complete(admin: &kube::Client, plane: &ControlPlane) -> anyhow::Result<bool> {
+async fn complete(admin: &kube::Client, plane: &ControlPlane, ca: &str) -> anyhow::Result<bool> {
     let bindings: Api<ClusterRoleBinding> = Api::all(admin.clone());
     for name in BINDINGS {
         if bindings.get_opt(name).await?.is_none() {
@@ -65,5 +110,6 @@ async fn complete(admin: &kube::Client, plane: &ControlPlane) -> anyhow::Result<
         Err(error) => return Err(error.into()),
     };
     // Exactly this server, not one whose text begins alike.
-    Ok(info.lines().any(|line| line.trim() == format!("server: {}", plane.server())))
+    let server = info.lines().any(|line| line.trim() == format!("server: {}", plane.server()));
+    Ok(server && info.contains(&STANDARD.encode(ca)))
 }

@@ -1,11 +1,14 @@
 //! Keys, certificates and kubeconfigs of the control plane, whole after a power cut at any point.
 //!
 //! Why here: kubeadm writes file by file and does not sync. So it writes into a directory of its own, which is
-//! synced and then moved into place. Route in: a [`ControlPlane`]. Route out: `/var/lib/kubernetes/{pki,*.conf}`,
-//! and whether anything changed.
+//! synced and then moved into place. The CAs are made here and not by kubeadm, which takes those that it finds: they are
+//! backdated by a day (kubeadm's leaves begin when their CA does), and there is one more, for nodes' serving
+//! certificates, which the API server alone trusts. Route in: a [`ControlPlane`]. Route out:
+//! `/var/lib/kubernetes/{pki,*.conf}`, and whether anything changed.
 
 use super::kubeadm::{self, ControlPlane};
-use crate::cluster::{keys, kubeconfig};
+use crate::cluster::keys::{self, Authority};
+use crate::cluster::kubeconfig;
 use anyhow::Context as _;
 use sheaf_host::file::{rename_durably, sync_tree, write_atomically};
 use sheaf_host::run::Run;
@@ -25,6 +28,15 @@ const LEAVES: [&str; 7] = [
     "etcd/server",
     "etcd/peer",
     "etcd/healthcheck-client",
+];
+
+/// CAs with their common names: kubeadm's three by kubeadm's names, and the one that signs the certificates by which nodes
+/// answer. Agents and kubectl trust the first alone, so no node can be taken for the API server.
+const AUTHORITIES: [(&str, &str); 4] = [
+    ("ca", "kubernetes"),
+    ("front-proxy-ca", "front-proxy-ca"),
+    ("etcd/ca", "etcd-ca"),
+    ("kubelet-serving-ca", "kubelet-serving-ca"),
 ];
 
 /// A certificate with less than this left is made anew: a third of kubeadm's year.
@@ -54,16 +66,20 @@ impl Pki {
         // Left by a power cut: never complete, never used.
         if making.exists() {
             fs::remove_dir_all(&making)
-                .with_context(|| format!("{}: can not be removed", making.display()))?;
+                .with_context(|| format!("{}: cannot be removed", making.display()))?;
         }
         let mut changed = false;
         if !self.file("ca.crt").exists() {
+            for (name, common_name) in AUTHORITIES {
+                make_authority(&making.join("pki"), name, common_name, now)?;
+            }
             let config = write_config(plane, &making.join("pki"), &making)?;
             run.run(&kubeadm::phase(&["certs", "all"], &config))?;
             sync_tree(&making)?;
             rename_durably(&making.join("pki"), &self.dir.join("pki"))?;
             changed = true;
         }
+        changed |= self.ensure_authorities(&making, now)?;
         let stale: Vec<_> = LEAVES.into_iter().filter(|leaf| !self.leaf_is_good(leaf, plane, now)).collect();
         if !stale.is_empty() {
             tracing::info!(?stale, "certificates of the control plane are made anew");
@@ -84,7 +100,39 @@ impl Pki {
         }
         if making.exists() {
             fs::remove_dir_all(&making)
-                .with_context(|| format!("{}: can not be removed", making.display()))?;
+                .with_context(|| format!("{}: cannot be removed", making.display()))?;
+        }
+        Ok(changed)
+    }
+
+    /// Makes CAs anew, same name and key, that begin in the future: the clock was ahead when they were made. One that is
+    /// missing is made.
+    fn ensure_authorities(&self, making: &Path, now: SystemTime) -> anyhow::Result<bool> {
+        let mut changed = false;
+        for (name, common_name) in AUTHORITIES {
+            let (certificate, key) = (format!("{name}.crt"), format!("{name}.key"));
+            if !self.file(&certificate).exists() && name == "kubelet-serving-ca" {
+                make_authority(&making.join("pki"), name, common_name, now)?;
+                rename_durably(&making.join("pki").join(&key), &self.file(&key))?;
+                rename_durably(&making.join("pki").join(&certificate), &self.file(&certificate))?;
+                changed = true;
+                continue;
+            }
+            let read = |name: &str| {
+                fs::read_to_string(self.file(name)).with_context(|| format!("pki/{name}: cannot be read"))
+            };
+            let pem = read(&certificate)?;
+            let begins = keys::facts(&pem).with_context(|| format!("pki/{certificate}"))?.not_before;
+            if begins > now {
+                tracing::warn!(
+                    "pki/{certificate} begins at {}, which is in the future: the clock was ahead when it was made; \
+                     it is made anew with the same key",
+                    crate::cluster::time::rfc3339(begins)
+                );
+                let again = Authority::from_pem(&pem, &read(&key)?)?.reissue(now)?;
+                write_atomically(&self.file(&certificate), again.as_bytes(), 0o644)?;
+                changed = true;
+            }
         }
         Ok(changed)
     }
@@ -103,7 +151,7 @@ impl Pki {
             for end in ["crt", "key"] {
                 let name = format!("{name}.{end}");
                 let contents =
-                    fs::read(self.file(&name)).with_context(|| format!("pki/{name}: can not be read"))?;
+                    fs::read(self.file(&name)).with_context(|| format!("pki/{name}: cannot be read"))?;
                 write_atomically(&aside.join(&name), &contents, 0o600)?;
             }
         }
@@ -135,16 +183,31 @@ impl Pki {
         let addressed =
             leaf != "apiserver" || (facts.addresses.contains(&plane.address) && plane.sans.iter().all(named));
         let paired = key.public_der().is_ok_and(|der| der == facts.public_der);
-        addressed && paired && facts.not_after > now + RENEW_BEFORE
+        addressed && paired && facts.not_before <= now && facts.not_after > now + RENEW_BEFORE
+    }
+
+    /// Whether the kubeconfig `name` holds the CA as it is now: one that was made anew must be in it too.
+    fn trusts_current_ca(&self, name: &str) -> bool {
+        let ca = fs::read_to_string(self.file("ca.crt")).unwrap_or_default();
+        kubeconfig::authority(&self.kubeconfig(name)).is_some_and(|held| held.trim() == ca.trim())
     }
 
     fn kubeconfig_is_good(&self, name: &str, plane: &ControlPlane, now: SystemTime) -> bool {
         let Some((certificate, server)) = kubeconfig::certificate_and_server(&self.kubeconfig(name)) else {
             return false;
         };
-        let lasting = keys::facts(&certificate).is_ok_and(|facts| facts.not_after > now + RENEW_BEFORE);
-        server == plane.server() && lasting
+        let lasting = keys::facts(&certificate)
+            .is_ok_and(|facts| facts.not_before <= now && facts.not_after > now + RENEW_BEFORE);
+        server == plane.server() && lasting && self.trusts_current_ca(name)
     }
+}
+
+/// Makes the CA `name` in `dir`.
+fn make_authority(dir: &Path, name: &str, common_name: &str, now: SystemTime) -> anyhow::Result<()> {
+    let (certificate, key) = Authority::create(common_name, now)?;
+    write_atomically(&dir.join(format!("{name}.key")), key.as_bytes(), 0o600)?;
+    write_atomically(&dir.join(format!("{name}.crt")), certificate.as_bytes(), 0o644)?;
+    Ok(())
 }
 
 fn write_config(plane: &ControlPlane, certificates: &Path, making: &Path) -> anyhow::Result<PathBuf> {
@@ -156,7 +219,6 @@ fn write_config(plane: &ControlPlane, certificates: &Path, making: &Path) -> any
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::cluster::keys::Authority;
     use sheaf_host::fakes::FakeRun;
 
     /// What kubeadm gives a certificate.
@@ -187,17 +249,8 @@ pub(super) mod tests {
             let config = fs::read_to_string(after("--config").unwrap()).unwrap();
             let cluster: serde_json::Value = serde_json::from_str(config.lines().nth(2).unwrap()).unwrap();
             let dir = PathBuf::from(cluster["certificatesDir"].as_str().unwrap());
-            let write =
-                |name: &str, text: &str| write_atomically(&dir.join(name), text.as_bytes(), 0o600).unwrap();
             match (words[3], words[4]) {
-                ("certs", "all") => {
-                    for ca in ["ca", "front-proxy-ca", "etcd/ca"] {
-                        let (_authority, certificate, key) = Authority::of_tests();
-                        write(&format!("{ca}.crt"), &certificate);
-                        write(&format!("{ca}.key"), &key);
-                    }
-                    LEAVES.iter().for_each(|leaf| issue(&dir, leaf));
-                }
+                ("certs", "all") => LEAVES.iter().for_each(|leaf| issue(&dir, leaf)),
                 ("certs", phase) => {
                     let leaf = LEAVES.iter().find(|leaf| leaf.replace('/', "-") == phase).unwrap();
                     issue(&dir, leaf);
@@ -259,6 +312,48 @@ pub(super) mod tests {
         let run = fake_kubeadm();
         pki.ensure(&ControlPlane { sans: vec!["api.example".into()], ..plane() }, &run, now).unwrap();
         assert_eq!(made(&run), ["certs apiserver"]);
+        fs::remove_dir_all(&pki.dir).unwrap();
+    }
+
+    #[test]
+    fn keys_made_while_the_clock_was_ahead_are_made_anew_when_it_stepped_back_and_the_pin_stays() {
+        let pki = temporary("clock");
+        let now = SystemTime::now();
+        // Made by a clock two years ahead; the fake's leaves begin a day before the true time, as after a remake.
+        assert!(pki.ensure(&plane(), &fake_kubeadm(), now + 2 * YEAR).unwrap());
+        let begins =
+            |name: &str| keys::facts(&fs::read_to_string(pki.file(name)).unwrap()).unwrap().not_before;
+        let pin = || {
+            sheaf_config::pin::CaPin::of_certificate(&fs::read_to_string(pki.file("ca.crt")).unwrap())
+                .unwrap()
+        };
+        let before = pin();
+        assert!(begins("ca.crt") > now);
+        let run = fake_kubeadm();
+        assert!(pki.ensure(&plane(), &run, now).unwrap());
+        for (name, _) in AUTHORITIES {
+            assert!(
+                begins(&format!("{name}.crt")) <= now - keys::BACKDATE + Duration::from_secs(60),
+                "{name}"
+            );
+        }
+        assert_eq!(pin(), before);
+        let kubeconfigs: Vec<_> = KUBECONFIGS.iter().map(|name| format!("kubeconfig {name}")).collect();
+        assert!(kubeconfigs.iter().all(|one| made(&run).contains(one)), "{:?}", made(&run));
+        assert!(!pki.ensure(&plane(), &fake_kubeadm(), now).unwrap(), "a second time nothing is left to do");
+        fs::remove_dir_all(&pki.dir).unwrap();
+    }
+
+    #[test]
+    fn a_leaf_that_begins_in_the_future_is_made_anew() {
+        let pki = temporary("future");
+        let now = SystemTime::now();
+        pki.ensure(&plane(), &fake_kubeadm(), now).unwrap();
+        let run = fake_kubeadm();
+        // The clock stepped back by two days: CAs and leaves begin tomorrow.
+        assert!(pki.ensure(&plane(), &run, now - 2 * keys::BACKDATE).unwrap());
+        let expected: Vec<_> = LEAVES.map(|leaf| format!("certs {}", leaf.replace('/', "-"))).into();
+        assert_eq!(made(&run)[..LEAVES.len()], expected);
         fs::remove_dir_all(&pki.dir).unwrap();
     }
 }

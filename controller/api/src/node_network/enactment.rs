@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
     category = "sheaf",
     derive = "PartialEq",
     status = "NodeNetworkEnactmentStatus",
+    selectable = ".spec.nodeName",
     doc = "What became of one NodeNetworkPolicy on one node.",
     printcolumn = r#"{"name":"Node","type":"string","jsonPath":".spec.nodeName"}"#,
     printcolumn = r#"{"name":"Policy","type":"string","jsonPath":".spec.policy"}"#,

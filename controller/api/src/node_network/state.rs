@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
     category = "sheaf",
     derive = "PartialEq",
     status = "NodeNetworkStateStatus",
+    selectable = ".spec.nodeName",
     doc = "The links of one node as they are.",
     printcolumn = r#"{"name":"Management","type":"string","jsonPath":".status.management"}"#,
     printcolumn = r#"{"name":"Bridges","type":"string","jsonPath":".status.links[?(@.kind=='bridge')].name"}"#,

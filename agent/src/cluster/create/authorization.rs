@@ -1,0 +1,92 @@
+//! How the API server authorizes: kubeadm's Node and RBAC, and before them what no role can say: a node reads only objects
+//! of its own.
+//!
+//! Why here: RBAC knows no field selectors and the Node authorizer none of Sheaf's kinds; the API server's structured
+//! configuration (AuthorizationConfiguration, `--authorization-config`) can say it in CEL. Its only kind of rule is a
+//! webhook with conditions: exactly the requests that are forbidden match, and the webhook, sheaf-controller on this
+//! machine, refuses whatever it is asked. Requests that are allowed never depend on it; while it is away, the forbidden
+//! ones fail (`failurePolicy: Deny`). Route in: nothing. Route out: two files beside `control-plane.env`; neither is
+//! secret.
+
+use serde_json::{Value, json};
+use sheaf_api::names::{NODE_READS_ADDRESS, NODE_READS_PATH};
+use sheaf_host::file::write_atomically;
+use std::path::Path;
+
+/// The configuration's file, which the unit of kube-apiserver names.
+const CONFIGURATION: &str = "authorization.json";
+/// Where the webhook is.
+const WEBHOOK: &str = "node-reads.json";
+
+/// Writes both files into `run`; true when one changed.
+pub fn write(run: &Path) -> anyhow::Result<bool> {
+    let webhook = run.join(WEBHOOK);
+    let mut changed = false;
+    for (path, value) in [(run.join(CONFIGURATION), configuration(&webhook)), (webhook.clone(), connection())]
+    {
+        let text = format!("{value:#}\n");
+        if !std::fs::read_to_string(&path).is_ok_and(|before| before == text) {
+            write_atomically(&path, text.as_bytes(), 0o644)?;
+            changed = true;
+        }
+    }
+    Ok(changed)
+}
+
+/// A kubeconfig with the webhook's address: plain HTTP on the loopback, since it only ever refuses.
+fn connection() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Config",
+        "clusters": [{"name": "node-reads", "cluster": {"server": format!("http://{NODE_READS_ADDRESS}{NODE_READS_PATH}")}}],
+        "users": [], "contexts": [{"name": "node-reads", "context": {"cluster": "node-reads", "user": ""}}],
+        "current-context": "node-reads",
+    })
+}
+
+fn configuration(webhook: &Path) -> Value {
+    let conditions = [
+        "'system:nodes' in request.groups",
+        "has(request.resourceAttributes) && request.resourceAttributes.group == 'sheaf.dev'",
+        // What belongs to one node. Policies, and kinds to come without a node, are for all to read.
+        "request.resourceAttributes.resource in ['blockdevices', 'storagepools', 'localvolumes', \
+         'nodenetworkenactments', 'nodenetworkstates', '*']",
+        "request.resourceAttributes.verb in ['get', 'list', 'watch', 'deletecollection', '*']",
+        // Not: selected by its own name.
+        "!(has(request.resourceAttributes.fieldSelector) && \
+         has(request.resourceAttributes.fieldSelector.requirements) && \
+         request.resourceAttributes.fieldSelector.requirements.exists(r, r.key == 'spec.nodeName' && \
+         r.operator == 'In' && r.values.size() == 1 && 'system:node:' + r.values[0] == request.user))",
+        // Not: one object whose name holds the node's, as the kinds' own rules have it.
+        "!(request.resourceAttributes.verb == 'get' && has(request.resourceAttributes.name) && \
+         request.user.startsWith('system:node:') && \
+         (request.resourceAttributes.resource == 'nodenetworkstates' ? \
+            'system:node:' + request.resourceAttributes.name == request.user : \
+          request.resourceAttributes.resource == 'blockdevices' ? \
+            request.resourceAttributes.name.startsWith(request.user.substring(12) + '.') : \
+          request.resourceAttributes.resource in ['storagepools', 'nodenetworkenactments'] && \
+            request.resourceAttributes.name.endsWith('.' + request.user.substring(12))))",
+    ];
+    json!({
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "AuthorizationConfiguration",
+        "authorizers": [
+            {
+                "type": "Webhook", "name": "node-reads",
+                "webhook": {
+                    "timeout": "3s",
+                    "failurePolicy": "Deny",
+                    "subjectAccessReviewVersion": "v1",
+                    "matchConditionSubjectAccessReviewVersion": "v1",
+                    // What matches is refused: there is nothing to remember.
+                    "cacheAuthorizedRequests": false,
+                    "cacheUnauthorizedRequests": false,
+                    "authorizedTTL": "1s", "unauthorizedTTL": "1s",
+                    "connectionInfo": {"type": "KubeConfigFile", "kubeConfigFile": webhook},
+                    "matchConditions": conditions.map(|expression| json!({"expression": expression})),
+                },
+            },
+            {"type": "Node", "name": "node"},
+            {"type": "RBAC", "name": "rbac"},
+        ],
+    })
+}

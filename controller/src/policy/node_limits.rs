@@ -1,0 +1,47 @@
+//! Stops a node that has made as many objects as one node can need.
+//!
+//! Why here: etcd holds 2 GiB for the whole cluster, and when it is full the cluster is read-only. Route in: the record of
+//! nodes that reached a limit ([`crate::nodes::limits`]), as the parameter. Route out: a ValidatingAdmissionPolicy.
+
+use serde_json::{Value, json};
+use sheaf_api::names::{LIMITS_MAP, SYSTEM_NAMESPACE};
+
+/// Its name.
+pub const NAME: &str = "sheaf-node-limits";
+
+/// The policy.
+pub fn policy() -> Value {
+    let rule = |group: &str, resource: &str| {
+        json!({"apiGroups": [group], "apiVersions": ["*"], "operations": ["CREATE"], "resources": [resource]})
+    };
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": NAME},
+        "spec": {
+            "failurePolicy": "Fail",
+            "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+            "matchConstraints": {"resourceRules": [
+                rule("sheaf.dev", "*"), rule("certificates.k8s.io", "certificatesigningrequests"),
+            ]},
+            "matchConditions": [
+                {"name": "by-a-node", "expression": "request.userInfo.username.startsWith('system:node:')"},
+            ],
+            "variables": [
+                {"name": "reached", "expression":
+                    "params.?data[request.userInfo.username.substring(12)].orValue('')"},
+            ],
+            "validations": [{
+                "expression": "variables.reached == ''",
+                "messageExpression": "'this node has made too many objects: ' + variables.reached",
+                "message": "this node has made too many objects",
+                "reason": "Forbidden",
+            }],
+        },
+    })
+}
+
+/// The record that it reads. While it is missing, nobody is known to have reached a limit.
+pub fn parameter() -> Value {
+    json!({"name": LIMITS_MAP, "namespace": SYSTEM_NAMESPACE, "parameterNotFoundAction": "Allow"})
+}
