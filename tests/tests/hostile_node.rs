@@ -33,7 +33,6 @@ const HOSTILE: &str = "192.0.2.8";
 struct Joined {
     _agent: RunningAgent,
     node: AgentNode,
-    identity: Identity,
     client: Client,
 }
 
@@ -64,7 +63,7 @@ async fn join(on: &Controlled, name: &str, address: &str, token: &str) -> Result
     let ca = Store::of(&node.paths()).ca().context("it knows the CA")?;
     let credentials = Credentials::Certificate(&identity.certificate, &identity.key);
     let client = kubeconfig::client(&on.plane.server, Some(&ca), credentials).await?;
-    Ok(Joined { _agent: agent, node, identity, client })
+    Ok(Joined { _agent: agent, node, client })
 }
 
 impl Scene {

@@ -22,6 +22,8 @@ pub const CONTROL_PLANE_MAP: &str = "control-plane";
 pub const IDENTITIES_MAP: &str = "node-identities";
 /// ConfigMap in [`SYSTEM_NAMESPACE`]: which node has which address.
 pub const ADDRESSES_MAP: &str = "node-addresses";
+/// ConfigMap in [`SYSTEM_NAMESPACE`]: nodes that have made as many objects as one node can need.
+pub const LIMITS_MAP: &str = "node-limits";
 /// Where sheaf-controller refuses nodes' reads of what is not theirs, when the API server of the same machine asks.
 pub const NODE_READS_ADDRESS: &str = "127.0.0.1:10912";
 /// Path of that webhook.

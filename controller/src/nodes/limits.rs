@@ -87,7 +87,10 @@ mod tests {
         let mut counts = Counts::default();
         (0..Made::StoragePool.most()).for_each(|_| counts.add("n2", Made::StoragePool));
         (1..Made::BlockDevice.most()).for_each(|_| counts.add("n1", Made::BlockDevice));
-        assert_eq!(counts.record(), BTreeMap::from([("n2".to_owned(), "64 StoragePools, at most 64".to_owned())]));
+        assert_eq!(
+            counts.record(),
+            BTreeMap::from([("n2".to_owned(), "64 StoragePools, at most 64".to_owned())])
+        );
         counts.add("n1", Made::BlockDevice);
         assert_eq!(counts.record()["n1"], "512 BlockDevices, at most 512");
     }

@@ -1,27 +1,41 @@
-//! Controller of what nodes may not decide about themselves: whose an address is, and the taint of control-plane nodes.
+//! Controller of what nodes may not decide about themselves: whose an address is, how many objects one may have made, and
+//! the taint of control-plane nodes.
 //!
-//! Reads: Nodes, LocalVolumes of control-plane nodes, the ConfigMap `control-plane`. Owns: the ConfigMap
-//! `node-addresses`, the taint `node-role.kubernetes.io/control-plane`. Never touches: anything else of a Node. Route in: a
-//! watch of Nodes, and time. Route out: [`addresses`] and [`taints`], written when they differ.
+//! Reads: Nodes, names of the objects that nodes make, LocalVolumes of control-plane nodes, the ConfigMap `control-plane`.
+//! Owns: the ConfigMaps `node-addresses` and `node-limits`, the taint `node-role.kubernetes.io/control-plane`. Never
+//! touches: anything else of a Node. Route in: watches, and time. Route out: [`addresses`], [`limits`] and [`taints`],
+//! written when they differ.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
-use futures::StreamExt;
-use k8s_openapi::api::core::v1::{ConfigMap, Node};
-use kube::{
-    Api, Client, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
-    runtime::{WatchStreamExt, reflector, watcher},
+use futures::{
+    Stream, StreamExt,
+    future::ready,
+    stream::{BoxStream, select_all},
 };
+use k8s_openapi::api::{
+    certificates::v1::CertificateSigningRequest,
+    core::v1::{ConfigMap, Node},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{ListParams, PartialObjectMeta, Patch, PatchParams},
+    runtime::{WatchStreamExt, reflector, reflector::Store, watcher},
+};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use sheaf_api::{
-    names::{ADDRESSES_MAP, CONTROL_PLANE_MAP, CONTROLLER_MANAGER, SYSTEM_NAMESPACE},
-    storage::LocalVolume,
+    names::{ADDRESSES_MAP, CONTROL_PLANE_MAP, CONTROLLER_MANAGER, LIMITS_MAP, SYSTEM_NAMESPACE},
+    node_network::NodeNetworkEnactment,
+    storage::{BlockDevice, LocalVolume, StoragePool},
 };
 
+use crate::csr::decide::{Requester, requester};
 use addresses::ControlPlane;
+use limits::{Counts, Made};
 
 pub mod addresses;
+pub mod limits;
 pub mod taints;
 
 /// Changes of Nodes within this time are answered together: a thousand nodes report several times a second.
@@ -29,55 +43,123 @@ const TOGETHER: Duration = Duration::from_millis(500);
 /// Without a change: for volumes that went, ConfigMaps that somebody deleted, and failed writes.
 const INTERVAL: Duration = Duration::from_secs(30);
 
+/// Changes of one kind, as nothing but that there was one.
+type Changes = BoxStream<'static, ()>;
+
+/// What is known by watches.
+struct Seen {
+    nodes: Store<Node>,
+    disks: Store<PartialObjectMeta<BlockDevice>>,
+    pools: Store<PartialObjectMeta<StoragePool>>,
+    enactments: Store<PartialObjectMeta<NodeNetworkEnactment>>,
+    requests: Store<CertificateSigningRequest>,
+}
+
+/// Follows every object of a kind; of a [`PartialObjectMeta`] only names and labels are asked for.
+fn follow<K>(client: &Client) -> (Store<K>, Changes)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store();
+    let events = watcher(Api::<K>::all(client.clone()), watcher::Config::default());
+    (store, changes(reflector(writer, events).default_backoff().touched_objects()))
+}
+
+fn changes<K: 'static>(events: impl Stream<Item = Result<K, watcher::Error>> + Send + 'static) -> Changes {
+    let change = |event: Result<K, watcher::Error>| {
+        let seen = event.map_err(|error| tracing::warn!("watching what nodes report: {error}"));
+        ready(seen.ok().map(drop))
+    };
+    events.filter_map(change).boxed()
+}
+
 /// Runs until dropped.
 pub async fn run(client: Client) {
-    let (store, writer) = reflector::store();
-    let nodes = watcher(Api::<Node>::all(client.clone()), watcher::Config::default());
-    let mut changes = reflector(writer, nodes).default_backoff().touched_objects().boxed();
+    let (nodes, of_nodes) = follow(&client);
+    let (disks, of_disks) = follow(&client);
+    let (pools, of_pools) = follow(&client);
+    let (enactments, of_enactments) = follow(&client);
+    let (requests, of_requests) = follow(&client);
+    let seen = Seen { nodes, disks, pools, enactments, requests };
+    let mut changes = select_all([of_nodes, of_disks, of_pools, of_enactments, of_requests]);
     loop {
-        let next = tokio::time::timeout(INTERVAL, changes.next()).await;
-        if let Ok(Some(Err(error))) = &next {
-            tracing::warn!("watching Nodes: {error}");
-        }
+        // A change, or that it is time.
+        let _ = tokio::time::timeout(INTERVAL, changes.next()).await;
         let together = tokio::time::sleep(TOGETHER);
         tokio::pin!(together);
         loop {
             tokio::select! {
                 () = &mut together => break,
-                Some(_) = changes.next() => {}
+                Some(()) = changes.next() => {}
             }
         }
-        let nodes = store.state();
-        if nodes.is_empty() {
+        if seen.nodes.state().is_empty() {
             continue; // the first list is not complete yet
         }
-        if let Err(error) = pass(&client, &nodes).await {
+        if let Err(error) = pass(&client, &seen).await {
             tracing::warn!(
-                "addresses and taints of nodes: {error}; trying again within {} s",
+                "addresses, limits and taints of nodes: {error}; trying again within {} s",
                 INTERVAL.as_secs()
             );
         }
     }
 }
 
-/// Brings both up to date.
-async fn pass(client: &Client, nodes: &[Arc<Node>]) -> Result<(), kube::Error> {
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    let plane = maps.get_opt(CONTROL_PLANE_MAP).await?.and_then(|map| map.data).unwrap_or_default();
-    let plane = ControlPlane::read(&plane);
-    let before = maps.get_opt(ADDRESSES_MAP).await?;
-    let data: BTreeMap<String, String> = before.as_ref().and_then(|map| map.data.clone()).unwrap_or_default();
-    let all: Vec<&Node> = nodes.iter().map(AsRef::as_ref).collect();
-    let owners = addresses::owners(&all, &addresses::read(&data), &plane);
-    let wanted = addresses::data(&owners, &plane);
-    if before.is_none() || wanted != data {
-        let map = json!({
-            "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"name": ADDRESSES_MAP, "namespace": SYSTEM_NAMESPACE}, "data": wanted,
-        });
-        let how = PatchParams::apply(CONTROLLER_MANAGER).force();
-        maps.patch(ADDRESSES_MAP, &how, &Patch::Apply(&map)).await?;
+/// How many objects each node has made.
+fn counts(seen: &Seen) -> Counts {
+    let mut counts = Counts::default();
+    let mut add = |made: Made, name: String| {
+        if let Some(node) = made.node_of(&name) {
+            counts.add(node, made);
+        }
+    };
+    seen.disks.state().iter().for_each(|object| add(Made::BlockDevice, object.name_any()));
+    seen.pools.state().iter().for_each(|object| add(Made::StoragePool, object.name_any()));
+    seen.enactments.state().iter().for_each(|object| add(Made::Enactment, object.name_any()));
+    for request in seen.requests.state() {
+        if let Requester::Node(node) = requester(&request) {
+            counts.add(node, Made::CertificateRequest);
+        }
     }
+    counts
+}
+
+/// Writes the data of one of the controller's ConfigMaps if it differs from `before`.
+async fn write(
+    maps: &Api<ConfigMap>,
+    name: &str,
+    before: Option<&BTreeMap<String, String>>,
+    data: &BTreeMap<String, String>,
+) -> Result<(), kube::Error> {
+    if before == Some(data) {
+        return Ok(());
+    }
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": SYSTEM_NAMESPACE}, "data": data,
+    });
+    let how = PatchParams::apply(CONTROLLER_MANAGER).force();
+    maps.patch(name, &how, &Patch::Apply(&map)).await.map(drop)
+}
+
+/// Brings everything up to date.
+async fn pass(client: &Client, seen: &Seen) -> Result<(), kube::Error> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let data = async |name: &str| -> Result<Option<BTreeMap<String, String>>, kube::Error> {
+        Ok(maps.get_opt(name).await?.map(|map| map.data.unwrap_or_default()))
+    };
+    let nodes = seen.nodes.state();
+    let all: Vec<&Node> = nodes.iter().map(AsRef::as_ref).collect();
+    let plane = ControlPlane::read(&data(CONTROL_PLANE_MAP).await?.unwrap_or_default());
+    let before = data(ADDRESSES_MAP).await?;
+    let owners = addresses::owners(&all, &before.as_ref().map(addresses::read).unwrap_or_default(), &plane);
+    write(&maps, ADDRESSES_MAP, before.as_ref(), &addresses::data(&owners, &plane)).await?;
+    let before = data(LIMITS_MAP).await?;
+    let reached = counts(seen).record();
+    if !reached.is_empty() && before.as_ref() != Some(&reached) {
+        tracing::warn!(?reached, "nodes that made too many objects make no more");
+    }
+    write(&maps, LIMITS_MAP, before.as_ref(), &reached).await?;
     let workers = taints::has_workers(all.iter().copied());
     for node in all.into_iter().filter(|node| addresses::is_control_plane(node)) {
         let holds_volumes = workers && has_volumes(client, &node.name_any()).await?;

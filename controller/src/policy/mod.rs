@@ -7,6 +7,7 @@ pub mod host_disk;
 pub mod networks;
 pub mod node;
 pub mod node_creates;
+pub mod node_limits;
 pub mod node_status;
 pub mod placeholder;
 
@@ -21,6 +22,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
         (placeholder::NAME, placeholder::policy()),
         (placeholder::INSTANCES, placeholder::instances()),
         (node_creates::NAME, node_creates::policy()),
+        (node_limits::NAME, node_limits::policy()),
         (node_status::SHAPE, node_status::shape()),
         (node_status::OWNERS, node_status::owners()),
     ]
@@ -34,8 +36,10 @@ pub fn binding(name: &str) -> Value {
         "metadata": {"name": name},
         "spec": {"policyName": name, "validationActions": ["Deny"]},
     });
-    if name == node_status::OWNERS {
-        binding["spec"]["paramRef"] = node_status::parameter();
+    match name {
+        node_status::OWNERS => binding["spec"]["paramRef"] = node_status::parameter(),
+        node_limits::NAME => binding["spec"]["paramRef"] = node_limits::parameter(),
+        _ => {}
     }
     binding
 }

@@ -124,6 +124,13 @@ pub fn policy() -> Value {
                     "reason": "Forbidden",
                 },
                 {
+                    // Whose a disk is stands in its name: nodes::limits counts by it.
+                    "expression": "request.operation != 'CREATE' || request.resource.resource != 'blockdevices' || \
+                                   !object.metadata.name.substring(variables.whose.size() + 1).contains('.')",
+                    "message": "the name of a disk after its node's holds no dot",
+                    "reason": "Invalid",
+                },
+                {
                     "expression": "request.operation != 'CREATE' || request.resource.resource != 'blockdevices' || \
                                    object.spec.?role.orValue('none') == 'none' && !has(object.spec.wipe)",
                     "message": "a node shows its disks; what one is for, and that it is wiped, is the operator's to say",

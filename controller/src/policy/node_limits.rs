@@ -11,9 +11,7 @@ pub const NAME: &str = "sheaf-node-limits";
 
 /// The policy.
 pub fn policy() -> Value {
-    let rule = |group: &str, resource: &str| {
-        json!({"apiGroups": [group], "apiVersions": ["*"], "operations": ["CREATE"], "resources": [resource]})
-    };
+    let rule = |group: &str, resource: &str| json!({"apiGroups": [group], "apiVersions": ["*"], "operations": ["CREATE"], "resources": [resource]});
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingAdmissionPolicy",

@@ -71,6 +71,9 @@ pub fn rules() -> Vec<Value> {
             // The taint of control-plane nodes.
             rule("", &["nodes"], &["patch"]),
             rule("", &["namespaces"], &["create", "patch"]),
+            // Whoever makes a policy with a ConfigMap as its parameter must be allowed to get "*". As a name no ConfigMap
+            // can have it: this reads none.
+            json!({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["*"], "verbs": ["get"]}),
             rule("", &["events"], &["create", "patch"]),
             rule("events.k8s.io", &["events"], &["create", "patch"]),
             rule("coordination.k8s.io", &["leases"], &write),
