@@ -8,7 +8,7 @@ use std::time::Duration;
 use k8s_openapi::{
     api::{
         admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
-        core::v1::Namespace,
+        core::v1::{ConfigMap, Namespace},
         node::v1::RuntimeClass,
         rbac::v1::{ClusterRole, ClusterRoleBinding},
         storage::v1::{CSIDriver, StorageClass},
@@ -23,8 +23,8 @@ use serde_json::{Value, json};
 use sheaf_api::{
     crd,
     names::{
-        CONTROLLER_MANAGER, RUNTIME_CLASS, SYSTEM_NAMESPACE, TRUE, VM_NODE_LABEL, VM_ONLY_TAINT,
-        VOLUME_DRIVER,
+        ADDRESSES_MAP, CONTROLLER_MANAGER, LIMITS_MAP, RUNTIME_CLASS, SYSTEM_NAMESPACE, TRUE, VM_NODE_LABEL,
+        VM_ONLY_TAINT, VOLUME_DRIVER,
     },
     snapshot::VolumeSnapshotClass,
 };
@@ -75,6 +75,13 @@ pub async fn install(client: &Client) -> Result<(), InstallError> {
     create(&Api::<VolumeSnapshotClass>::all(client.clone()), "VolumeSnapshotClass", class::snapshot_class())
         .await?;
     apply(&Api::<RuntimeClass>::all(client.clone()), "RuntimeClass", RUNTIME_CLASS, runtime_class()).await?;
+    // Before the policies that read them: while a parameter is missing, the API server asks itself for it at every write of
+    // a node, and refuses the write when that takes too long.
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    for name in [ADDRESSES_MAP, LIMITS_MAP] {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {}});
+        create(&maps, "ConfigMap", map).await?;
+    }
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
     for (name, body) in policy::all() {
