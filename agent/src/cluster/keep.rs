@@ -140,9 +140,9 @@ async fn beat(
         let beat = async {
             let known = match node.take() {
                 Some(known) => known,
-                None => membership.register(&ctx, &client)
-                    .await
-                    .map_err(|failure| anyhow::anyhow!(failure))?,
+                None => {
+                    membership.register(&ctx, &client).await.map_err(|failure| anyhow::anyhow!(failure))?
+                }
             };
             // A node that cannot do its work lets its lease end: its VMs are wanted elsewhere.
             if observed.health.problems.is_empty() {

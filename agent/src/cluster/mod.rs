@@ -206,8 +206,7 @@ async fn member(
     let step = "registering the node";
     report.step(step);
     let client = membership.client(&member.identity).await.remedy(step, "look at /var/lib/sheaf/pki")?;
-    let node =
-        membership.register(ctx, &client).await?;
+    let node = membership.register(ctx, &client).await?;
     if let Some(admin) = &admin {
         let step = "labelling the node as control plane";
         node::give_role(admin, &node).await.remedy(step, "read `journalctl -u kube-apiserver`")?;
