@@ -134,4 +134,35 @@ mod tests {
             ]
         );
     }
+
+    #[tokio::test]
+    async fn a_vm_loop_that_hangs_ends_the_lease_and_the_watchdogs_food_and_both_come_back_with_it() {
+        let config =
+            sheaf_config::load::parse_node_config("n", "version = 1\nsystem.hostname = \"n1\"\n").unwrap();
+        let paths = crate::paths::Paths::under("/nonexistent".as_ref());
+        let (ctx, publish) = crate::channels::open(paths, config);
+        publish.hypervisor.send_modify(|hypervisor| hypervisor.answers = true);
+        let moment = Duration::from_millis(20);
+        let limits = Limits {
+            rounds: [(VM_LOOP, moment), ("disks", moment)],
+            interval: moment / 4,
+            ..Limits::default()
+        };
+        let watchdog = Arc::new(sheaf_host::fakes::FakeNotify::default());
+        let task = tokio::spawn(run(ctx.clone(), publish.health, limits, watchdog.clone()));
+        let handle = ctx.controllers.register(VM_LOOP);
+        let (go_on, gate) = tokio::sync::oneshot::channel::<()>();
+        let round = tokio::spawn(async move { handle.during(async { gate.await.unwrap() }).await });
+        let mut health = ctx.health.clone();
+        health.wait_for(|health| !health.problems.is_empty()).await.unwrap();
+        assert!(!watchdog.take().is_empty());
+        tokio::time::sleep(moment).await;
+        assert_eq!(watchdog.take(), [""; 0]);
+        go_on.send(()).unwrap();
+        health.wait_for(|health| health.problems.is_empty()).await.unwrap();
+        assert!(watchdog.take().contains(&"WATCHDOG=1".to_owned()));
+        round.await.unwrap();
+        publish.shutdown.send_replace(true);
+        task.await.unwrap().unwrap();
+    }
 }

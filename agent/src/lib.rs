@@ -27,6 +27,8 @@ pub mod paths;
 pub mod pools;
 pub mod reconcile;
 pub mod runtime;
+#[cfg(test)]
+pub(crate) mod stalls;
 pub mod status;
 pub mod vms;
 pub mod volumes;

@@ -123,7 +123,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         devices: "/dev".into(),
     };
     controllers.start("volumes", volumes::run(ctx.clone(), volumes, volume_section, volume_hosts));
-    controllers.start("pools", pools::run(ctx.clone(), made, pool_section, pools::Hosts { lvm, look: scan }));
+    controllers.start("pools", pools::run(ctx.clone(), made, pool_section, pools::Hosts { lvm, scan }));
     let libvirt = Libvirt::connect(QEMU_LOGS.into(), ctx.paths.run_root.join(libvirt::SOCKET))
         .await
         .context("the system bus cannot be reached")?;

@@ -1,15 +1,47 @@
 //! One arm per step: what the plan ordered, done by LVM.
 //!
-//! Why here: no decision is taken here. Route in: [`Step`]. Route out: [`Lvm`].
+//! Why here: no decision is taken here. Route in: [`Step`]. Route out: [`Lvm`]; statuses and Events.
 
 use super::plan::Step;
 use crate::human;
+use crate::objects::Cluster;
+use crate::reconcile::blocking;
+use crate::reconcile::events::Event;
+use sheaf_api::storage::pool::{StoragePool, StoragePoolStatus};
 use sheaf_host::lvm::{DEVICE_TAG, Lvm, LvmError, NODE_TAG};
+use std::sync::Arc;
 
-/// Does `step` to the group `group` of the node `node`.
-pub fn apply(lvm: &dyn Lvm, group: &str, node: &str, step: &Step) -> Result<(), LvmError> {
+/// Does `step` to the group `group` of the node `node`, off the agent's thread.
+pub async fn apply(lvm: &Arc<dyn Lvm>, group: &str, node: &str, step: &Step) -> anyhow::Result<()> {
+    let (lvm, group, node, step) = (lvm.clone(), group.to_owned(), node.to_owned(), step.clone());
+    blocking(move || Ok(by_lvm(&*lvm, &group, &node, &step)?)).await
+}
+
+/// Writes the status, then records what changed; a change whose Event cannot be recorded is in the journal.
+pub async fn write_status<C: Cluster<StoragePool, StoragePoolStatus>>(
+    cluster: &C,
+    object: &StoragePool,
+    status: &StoragePoolStatus,
+    events: &[Event],
+) -> anyhow::Result<()> {
+    cluster.write_status(object, status).await?;
+    for event in events {
+        tracing::info!(pool = object.spec.pool, "{}: {}", event.reason, event.note);
+        if let Err(error) = cluster.record(object, event).await {
+            tracing::warn!("{error:#}");
+        }
+    }
+    Ok(())
+}
+
+/// Does `step`; blocks.
+pub fn by_lvm(lvm: &dyn Lvm, group: &str, node: &str, step: &Step) -> Result<(), LvmError> {
     let tag = |id: &str| format!("{DEVICE_TAG}{id}");
     match step {
+        Step::Confine { devices } => {
+            lvm.confine(group, devices);
+            Ok(())
+        }
         Step::CreateGroup { device, id } => {
             lvm.create_group(group, device, &[&format!("{NODE_TAG}{node}")], &[&tag(id)])
         }
@@ -18,6 +50,7 @@ pub fn apply(lvm: &dyn Lvm, group: &str, node: &str, step: &Step) -> Result<(), 
         Step::Restore { device } => lvm.restore_member(group, device),
         Step::CreateThin(size) => lvm.create_thin_pool(group, *size),
         Step::Activate => lvm.activate(group),
+        Step::Deactivate => lvm.deactivate(group),
         Step::Reactivate => lvm.deactivate(group).and_then(|()| lvm.activate(group)),
         Step::ResumeMoves => lvm.resume_moves(group),
         Step::Close { device } => lvm.set_allocatable(group, device, false),
@@ -30,22 +63,18 @@ pub fn apply(lvm: &dyn Lvm, group: &str, node: &str, step: &Step) -> Result<(), 
     }
 }
 
-/// Whether the kernel uses members as they were before, after `step` that was done or not.
-pub fn is_stale_after(step: &Step, was: bool, done: bool) -> bool {
-    match step {
-        Step::Restore { .. } if done => true,
-        Step::Reactivate if done => false,
-        _ => was,
-    }
-}
-
 /// `step` in words.
-pub fn say(step: &Step) -> String {
+pub fn describe(step: &Step) -> String {
     match step {
+        Step::Confine { devices } if devices.is_empty() => "it has no device any more".into(),
+        Step::Confine { devices } => {
+            let devices: Vec<_> = devices.iter().map(|device| device.display().to_string()).collect();
+            format!("uses {}", devices.join(", "))
+        }
         Step::CreateGroup { device, .. } => format!("makes the pool on {}", device.display()),
         Step::Add { device, .. } => format!("adds {}", device.display()),
         Step::Tag { device, id } => format!("marks {} as {id}", device.display()),
-        Step::Restore { device } => format!("takes {} back", device.display()),
+        Step::Restore { device } => format!("restores {}", device.display()),
         Step::CreateThin(size) => {
             format!(
                 "makes the thin pool, {} and {} of metadata",
@@ -53,13 +82,14 @@ pub fn say(step: &Step) -> String {
                 human::binary(size.metadata)
             )
         }
-        Step::Activate => "switches its volumes on".into(),
-        Step::Reactivate => "switches its volumes off and on".into(),
-        Step::ResumeMoves => "goes on moving data".into(),
+        Step::Activate => "activates its volumes".into(),
+        Step::Reactivate => "deactivates its volumes and activates them".into(),
+        Step::Deactivate => "deactivates its volumes".into(),
+        Step::ResumeMoves => "resumes moving data".into(),
         Step::Close { device } => format!("puts no more data on {}", device.display()),
         Step::Open { device } => format!("puts data on {} again", device.display()),
         Step::Evacuate { device } => format!("moves the data off {}", device.display()),
-        Step::Remove { device } => format!("takes {} out", device.display()),
+        Step::Remove { device } => format!("removes {}", device.display()),
         Step::ForgetMissing => "forgets missing devices that held nothing".into(),
         Step::GrowMetadata(bytes) => format!("grows its metadata to {}", human::binary(*bytes)),
         Step::GrowData(bytes) => format!("grows to {}", human::binary(*bytes)),

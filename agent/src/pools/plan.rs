@@ -1,9 +1,10 @@
 //! What is to be done to one pool, and how its members stand. Pure.
 //!
 //! Why here: every order given to LVM is decided here. One round gives the steps that are safe together; then it is
-//! looked again. A thin pool never shrinks: a member leaves only when the others have room for what it holds, and while
+//! observed again. A thin pool never shrinks: a member leaves only when the others have room for what it holds, and while
 //! one is to leave the pool does not grow into that room. Route in: [`super::wanted`], LVM's report. Route out: [`Plan`].
 
+use super::observe::{Found, devices};
 use super::size;
 use super::wanted::{self, Wanted};
 use crate::human;
@@ -24,6 +25,53 @@ pub struct Observed {
     pub is_stale: bool,
     /// It was there, and all its devices are gone.
     pub is_lost: bool,
+    /// Devices that LVM's changes are confined to now.
+    pub confined: Vec<PathBuf>,
+}
+
+/// What is remembered of a pool between two rounds, because LVM does not tell it.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    /// Moves that are under way were not begun by this agent.
+    is_first: bool,
+    /// A member came back; the kernel still uses what it was before.
+    is_stale: bool,
+    /// A member was missing.
+    is_missing: bool,
+    /// Its group was there.
+    was_there: bool,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { is_first: true, is_stale: false, is_missing: false, was_there: false }
+    }
+}
+
+impl Memory {
+    /// What LVM has now, with what is remembered; remembers it.
+    pub fn observe(&mut self, found: Found) -> Observed {
+        let Found { group, volumes, confined } = found;
+        // Of a group whose devices are all gone LVM reports nothing.
+        let is_lost = group.is_none() && self.was_there;
+        self.was_there |= group.is_some();
+        let misses_one = |group: &Group| group.members.iter().any(|member| member.device.is_none());
+        let is_missing = is_lost || group.as_ref().is_some_and(misses_one);
+        // The kernel has the devices of volumes on what the disk was before it was pulled.
+        self.is_stale |= self.is_missing && !is_missing;
+        self.is_missing = is_missing;
+        let is_first = std::mem::replace(&mut self.is_first, false);
+        Observed { group, volumes, is_first, is_stale: self.is_stale, is_lost, confined }
+    }
+
+    /// `step` was done, or failed.
+    pub fn applied(&mut self, step: &Step, done: bool) {
+        match step {
+            Step::Restore { .. } if done => self.is_stale = true,
+            Step::Reactivate if done => self.is_stale = false,
+            _ => {}
+        }
+    }
 }
 
 impl Observed {
@@ -37,6 +85,12 @@ impl Observed {
         self.volumes.iter().find(|volume| volume.moves_from.is_some())
     }
 
+    /// Space is so short that it is watched closely.
+    pub fn is_short(&self) -> bool {
+        let over = |percent: Option<f64>, limit: f64| percent.is_some_and(|full| full >= limit);
+        self.thin().is_some_and(|thin| over(thin.data_percent, 80.0) || over(thin.metadata_percent, 70.0))
+    }
+
     /// Thin volumes.
     pub fn in_pool(&self) -> impl Iterator<Item = &Volume> {
         self.volumes.iter().filter(|volume| volume.kind == "thin")
@@ -46,6 +100,8 @@ impl Observed {
 /// One order to LVM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// The group is the one on these devices; on none it is not in use here any more.
+    Confine { devices: Vec<PathBuf> },
     /// Make the group of its first device.
     CreateGroup { device: PathBuf, id: String },
     /// Add a device.
@@ -58,8 +114,10 @@ pub enum Step {
     CreateThin(ThinSize),
     /// Make devices of all volumes.
     Activate,
-    /// Take them away and make them anew, of the members that are back.
+    /// Remove them and make them anew, of the members that are back.
     Reactivate,
+    /// Remove the devices of all volumes; nothing on the disks changes.
+    Deactivate,
     /// Go on with a move that nobody drives.
     ResumeMoves,
     /// Give no further data to a device.
@@ -108,14 +166,35 @@ pub struct Plan {
     pub problems: Vec<String>,
 }
 
-/// What is to be done to the pool `pool` of `node`. `certain`: all sources were heard, a member that none names may go.
+/// What is to be done to the pool `wanted` of `node`. `certain`: all lists are complete, a member that none names may go.
 pub fn plan(node: &str, wanted: &Wanted, observed: &Observed, certain: bool) -> Plan {
     let mut plan = Plan { problems: wanted.problems.clone(), ..Plan::default() };
+    let devices = observed.group.as_ref().map(devices).unwrap_or_default();
+    if !same(&devices, &observed.confined) {
+        // Everything else is planned on what is reported of these devices.
+        plan.steps.push(Step::Confine { devices });
+        return Plan { members: members_of(node, wanted, observed, certain), ..plan };
+    }
     match &observed.group {
         None => without_group(wanted, observed.is_lost, &mut plan),
         Some(group) => with_group(node, wanted, group, observed, certain, &mut plan),
     }
     plan
+}
+
+/// Whether two lists name the same devices; LVM reports them in an order of its own.
+pub fn same(some: &[PathBuf], others: &[PathBuf]) -> bool {
+    some.len() == others.len() && some.iter().all(|device| others.contains(device))
+}
+
+/// How members stand, without a step.
+fn members_of(node: &str, wanted: &Wanted, observed: &Observed, certain: bool) -> Vec<Standing> {
+    let mut plan = Plan::default();
+    match &observed.group {
+        None => without_group(wanted, observed.is_lost, &mut plan),
+        Some(group) => with_group(node, wanted, group, observed, certain, &mut plan),
+    }
+    plan.members
 }
 
 fn waiting(member: &wanted::Member, message: Option<String>) -> Standing {
@@ -126,8 +205,8 @@ fn without_group(wanted: &Wanted, is_lost: bool, plan: &mut Plan) {
     for member in &wanted.members {
         let message = match (&member.device, &member.refusal, &member.failing) {
             (_, Some(refusal), _) => Some(refusal.clone()),
-            (None, None, _) => Some("the node does not see it".into()),
-            (Some(_), None, Some(failing)) => Some(format!("it says that it fails: {failing}")),
+            (None, None, _) => Some("it is not attached".into()),
+            (Some(_), None, Some(failing)) => Some(format!("SMART reports a failure: {failing}")),
             (Some(device), None, None) => {
                 if plan.steps.is_empty() {
                     plan.steps.push(Step::CreateGroup { device: device.clone(), id: member.id.clone() });
@@ -152,7 +231,7 @@ struct Known<'a> {
 
 impl Known<'_> {
     fn used(&self) -> u64 {
-        self.member.size - self.member.free
+        self.member.size.saturating_sub(self.member.free)
     }
 
     /// Where it is, if it is there.
@@ -202,9 +281,9 @@ fn with_group(
         }
         match (&member.refusal, &member.device, &member.failing) {
             (Some(refusal), ..) => plan.members.push(waiting(member, Some(refusal.clone()))),
-            (None, None, _) => plan.members.push(waiting(member, Some("the node does not see it".into()))),
+            (None, None, _) => plan.members.push(waiting(member, Some("it is not attached".into()))),
             (None, Some(_), Some(failing)) => {
-                plan.members.push(waiting(member, Some(format!("it says that it fails: {failing}"))));
+                plan.members.push(waiting(member, Some(format!("SMART reports a failure: {failing}"))));
             }
             (None, Some(device), None) => {
                 let late = is_missing.then(|| "it joins once the missing device is back".into());
@@ -225,7 +304,7 @@ fn with_group(
         return;
     }
     if !plan.steps.is_empty() {
-        return; // look again first
+        return; // observe again first
     }
     volumes(group, observed, &stays, plan);
     if plan.steps.is_empty() {
@@ -252,7 +331,7 @@ fn restore(known: &[Known<'_>], plan: &mut Plan) {
 /// The thin pool is there and everything has its device.
 fn volumes(group: &Group, observed: &Observed, stays: &[&Known<'_>], plan: &mut Plan) {
     if observed.thin().is_none() {
-        let bytes = stays.iter().map(|known| known.member.size).sum();
+        let bytes = total(stays.iter().map(|known| known.member.size));
         match size::of_group(bytes, group.extent) {
             Some(size) => plan.steps.push(Step::CreateThin(size)),
             None => plan
@@ -264,7 +343,7 @@ fn volumes(group: &Group, observed: &Observed, stays: &[&Known<'_>], plan: &mut 
     if observed.is_stale {
         plan.steps.push(Step::Reactivate);
         plan.problems.push(
-            "a device that was pulled is back; VMs that use the pool must be stopped before it goes on"
+            "a device that was removed is back; stop the VMs that use the pool, then it is reactivated"
                 .into(),
         );
     } else if observed.volumes.iter().any(|v| !v.is_active && (v.kind == "thin" || v.name == THIN_POOL)) {
@@ -290,7 +369,7 @@ fn depart(goes: &[&Known<'_>], stays: &[&Known<'_>], observed: &Observed, plan: 
         if observed.moving().is_some() {
             continue;
         }
-        let room: u64 = stays.iter().map(|known| known.member.free).sum();
+        let room = total(stays.iter().map(|known| known.member.free));
         match known.used() {
             0 if known.wanted.is_none() && !stays.is_empty() => plan.steps.push(Step::Remove { device: device.clone() }),
             0 => {}
@@ -310,23 +389,30 @@ fn depart(goes: &[&Known<'_>], stays: &[&Known<'_>], observed: &Observed, plan: 
     }
 }
 
+/// The sum of sizes in bytes; what does not fit is as much as fits.
+fn total(bytes: impl Iterator<Item = u64>) -> u64 {
+    bytes.fold(0, u64::saturating_add)
+}
+
 /// What the members that stay allow beyond what there is.
 fn grow(group: &Group, observed: &Observed, stays: &[&Known<'_>], plan: &mut Plan) {
     let (Some(thin), None) = (observed.thin(), observed.moving()) else { return };
-    let bytes = stays.iter().map(|known| known.member.size).sum();
+    let bytes = total(stays.iter().map(|known| known.member.size));
     let Some(target) = size::of_group(bytes, group.extent) else { return };
-    let room: u64 =
-        stays.iter().map(|known| known.member.free).sum::<u64>() / group.extent.max(1) * group.extent;
+    let extent = group.extent.max(1);
+    let room = total(stays.iter().map(|known| known.member.free)) / extent * extent;
     let is_short = thin.metadata_percent.is_some_and(|full| full >= size::METADATA_GROWS_AT);
-    let enough = (thin.metadata_size * 3 / 2).next_multiple_of(group.extent.max(1));
+    let half_more = thin.metadata_size.saturating_add(thin.metadata_size / 2);
+    let enough = half_more.checked_next_multiple_of(extent).unwrap_or(half_more);
     let metadata = if is_short { target.metadata.max(enough) } else { target.metadata };
     // With its spare.
-    if metadata > thin.metadata_size && 2 * (metadata - thin.metadata_size) <= room {
+    let more = metadata.saturating_sub(thin.metadata_size);
+    if more > 0 && more <= room / 2 {
         plan.steps.push(Step::GrowMetadata(metadata));
         return;
     }
     if target.data > thin.size && room > 0 {
-        plan.steps.push(Step::GrowData(target.data.min(thin.size + room)));
+        plan.steps.push(Step::GrowData(target.data.min(thin.size.saturating_add(room))));
     }
 }
 
@@ -343,14 +429,11 @@ fn standing(node: &str, known: &Known<'_>, observed: &Observed, leaves: bool) ->
     let progress = moving.and_then(|volume| volume.copy_percent);
     let (state, message) = match (known.device(), failing) {
         (None, _) if known.used() == 0 => {
-            (MemberState::Missing, Some("the node does not see it; it held nothing".into()))
+            (MemberState::Missing, Some("it is not attached; it held nothing".into()))
         }
         (None, _) => (
             MemberState::Missing,
-            Some(format!(
-                "the node does not see it, and {} of the pool are on it",
-                human::binary(known.used())
-            )),
+            Some(format!("it is not attached, and {} of the pool are on it", human::binary(known.used()))),
         ),
         (Some(_), Some(why)) if known.used() == 0 => {
             (MemberState::Failing, Some(format!("{why}; it is empty and can be pulled")))

@@ -1,7 +1,8 @@
 //! What is ordered, step by step, on an LVM in memory.
 
 use super::*;
-use crate::pools::apply;
+use crate::pools::{apply, observe};
+use proptest::prelude::*;
 use sheaf_host::fakes::FakeLvm;
 use sheaf_host::lvm::{Lvm as _, LvmReport as _};
 
@@ -35,9 +36,9 @@ impl Bench {
     }
 
     fn observed(&self) -> Observed {
-        let group = self.lvm.groups().unwrap().groups.into_iter().find(|group| group.name == GROUP);
-        let volumes = if group.is_some() { self.lvm.volumes(GROUP).unwrap() } else { Vec::new() };
-        Observed { group, volumes, is_first: false, is_stale: self.is_stale, is_lost: false }
+        let found = observe::pool(&self.lvm, &self.lvm.groups().unwrap(), "n1", "fast").unwrap();
+        let Found { group, volumes, confined } = found;
+        Observed { group, volumes, is_first: false, is_stale: self.is_stale, is_lost: false, confined }
     }
 
     /// Plans and acts until nothing is left to do; gives the orders in words, and the last plan.
@@ -53,15 +54,17 @@ impl Bench {
                 return (said, plan);
             }
             for step in &plan.steps {
-                said.push(apply::say(step));
-                let done = apply::apply(&self.lvm, GROUP, "n1", step);
-                self.is_stale = apply::is_stale_after(step, self.is_stale, done.is_ok());
+                said.push(apply::describe(step));
+                let done = apply::by_lvm(&self.lvm, GROUP, "n1", step);
+                let mut memory = Memory { is_stale: self.is_stale, ..Memory::default() };
+                memory.applied(step, done.is_ok());
+                self.is_stale = memory.is_stale;
                 if done.is_err() {
                     return (said, plan);
                 }
             }
         }
-        panic!("it never settles: {said:?}");
+        panic!("it did not converge: {said:?}");
     }
 
     fn thin(&self) -> Volume {
@@ -111,7 +114,7 @@ fn a_device_is_replaced_by_one_that_comes_as_it_goes_and_the_pool_does_not_grow_
     assert_eq!(bench.settle(&wanted(&[member("b", Some("/dev/sdb"))])).1.members[0].progress, Some(41.0));
     bench.lvm.finish_moves(GROUP);
     let (said, plan) = bench.settle(&wanted(&[member("b", Some("/dev/sdb"))]));
-    assert_eq!(said, ["takes /dev/sda out"]);
+    assert_eq!(said, ["removes /dev/sda"]);
     assert_eq!(states(&plan), ["n1.b Active -"]);
 }
 
@@ -165,13 +168,13 @@ fn a_missing_device_stops_all_change_and_comes_back_under_another_name() {
         states(&plan),
         [
             "n1.a Active -",
-            "n1.b Missing the node does not see it, and 10 GiB of the pool are on it",
+            "n1.b Missing it is not attached, and 10 GiB of the pool are on it",
             "n1.c Waiting it joins once the missing device is back"
         ]
     );
     bench.lvm.plug_again("/dev/sdb", "/dev/sdq", 10 * GIB);
     let (said, plan) = bench.settle(&wanted(&[a, member("b", Some("/dev/sdq"))]));
-    assert_eq!(said, ["takes /dev/sdq back", "switches its volumes off and on"]);
+    assert_eq!(said, ["restores /dev/sdq", "deactivates its volumes and activates them"]);
     assert_eq!(states(&plan), ["n1.a Active -", "n1.b Active -"]);
 }
 
@@ -223,4 +226,118 @@ fn devices_too_small_for_any_pool_are_said_so() {
     bench.lvm.plug("/dev/sda", 100 << 20);
     let (_, plan) = bench.settle(&wanted(&[member("a", Some("/dev/sda"))]));
     assert_eq!(plan.problems, ["its devices have 96 MiB, too little for any pool"]);
+}
+
+/// Whatever LVM and the cluster may report: all integers, tags of others, members and devices in any combination.
+fn anything() -> impl Strategy<Value = (Wanted, Observed, bool)> {
+    let name = || prop::sample::select(vec!["a", "b", "c"]);
+    let device = || prop::option::of(name().prop_map(|name| PathBuf::from(format!("/dev/{name}"))));
+    let percent = || prop::option::of(prop::num::f64::ANY);
+    let text = || prop::option::of(Just("why".to_owned()));
+    let member = (device(), name(), any::<(bool, bool, u64, u64)>(), any::<bool>()).prop_map(
+        |(device, id, (is_missing, is_allocatable, size, free), is_tagged)| Member {
+            device,
+            is_missing,
+            is_allocatable,
+            uuid: id.into(),
+            tags: if is_tagged { vec![format!("{DEVICE_TAG}{id}")] } else { Vec::new() },
+            size,
+            free,
+        },
+    );
+    let group = (prop::collection::vec(member, 0..4), any::<(u64, u64, u64)>()).prop_map(
+        |(members, (extent, size, free))| Group {
+            name: GROUP.into(),
+            extent,
+            size,
+            free,
+            members,
+            tags: vec!["sheaf.node=n1".into()],
+            ..Group::default()
+        },
+    );
+    let kind = prop::sample::select(vec!["thin", "thin-pool", "linear"]);
+    let volume = (kind, any::<(bool, bool, u64, u64)>(), percent(), percent(), device(), text()).prop_map(
+        |(kind, (is_pool, is_active, size, metadata_size), data, metadata, moves_from, health)| Volume {
+            name: if is_pool { THIN_POOL.into() } else { "pvc-1".into() },
+            kind: kind.into(),
+            size,
+            is_active,
+            metadata_size,
+            data_percent: data,
+            metadata_percent: metadata,
+            copy_percent: data,
+            moves_from,
+            health,
+            ..Volume::default()
+        },
+    );
+    let wanted = prop::collection::vec(
+        (name(), device(), text(), text()).prop_map(|(id, device, refusal, failing)| wanted::Member {
+            device,
+            refusal,
+            failing,
+            ..member_named(id)
+        }),
+        0..4,
+    );
+    let observed = (
+        prop::option::of(group),
+        prop::collection::vec(volume, 0..4),
+        any::<(bool, bool, bool)>(),
+        prop::collection::vec(device().prop_filter_map("a device", |device| device), 0..2),
+    )
+        .prop_map(|(group, volumes, (is_first, is_stale, is_lost), confined)| Observed {
+            group,
+            volumes,
+            is_first,
+            is_stale,
+            is_lost,
+            confined,
+        });
+    (wanted.prop_map(|members| Wanted { members, problems: Vec::new() }), observed, any::<bool>())
+}
+
+fn member_named(id: &str) -> wanted::Member {
+    member(id, None)
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_observed_the_plan_does_not_panic_and_its_report_neither((wanted, observed, certain) in anything()) {
+        let plan = plan("n1", &wanted, &observed, certain);
+        let known = crate::pools::report::Known { pool: "fast", observed: &observed, plan: &plan, failure: None };
+        let now = k8s_openapi::jiff::Timestamp::UNIX_EPOCH;
+        let status = known.status(&Default::default(), None, now);
+        crate::pools::report::events(&Default::default(), &status);
+        known.section(None);
+        known.pool();
+    }
+
+    #[test]
+    fn no_data_is_given_up_whatever_is_observed((wanted, observed, certain) in anything()) {
+        let plan = plan("n1", &wanted, &observed, certain);
+        let members = observed.group.iter().flat_map(|group| &group.members);
+        for step in &plan.steps {
+            match step {
+                Step::Remove { device } => {
+                    let mut holds = members.clone().filter(|member| member.device.as_ref() == Some(device));
+                    prop_assert!(holds.any(|member| member.size <= member.free) && certain);
+                }
+                Step::ForgetMissing => {
+                    let mut gone = members.clone().filter(|member| member.device.is_none());
+                    prop_assert!(gone.all(|member| member.size <= member.free) && certain);
+                }
+                Step::Deactivate => prop_assert!(false, "a pool that is wanted is never deactivated"),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_never_exceed_what_the_members_have(bytes in any::<u64>(), extent in any::<u64>()) {
+        if let Some(size) = size::of_group(bytes, extent) {
+            prop_assert!(size.data.saturating_add(size.metadata.saturating_mul(2)) <= bytes);
+        }
+    }
 }

@@ -21,15 +21,15 @@ pub const METADATA_GROWS_AT: f64 = 75.0;
 /// Sizes for members of `bytes` in all, in whole extents of `extent`; none when they are too small for any pool.
 pub fn of_group(bytes: u64, extent: u64) -> Option<ThinSize> {
     let extent = extent.max(1);
-    let needed = |chunk: u64| bytes.div_ceil(chunk) * METADATA_PER_CHUNK;
+    let needed = |chunk: u64| bytes.div_ceil(chunk).saturating_mul(METADATA_PER_CHUNK);
     let mut chunk = LEAST_CHUNK;
     while needed(chunk) > MOST_METADATA {
         chunk *= 2;
     }
-    let metadata = needed(chunk).max(LEAST_METADATA).next_multiple_of(extent);
+    let metadata = needed(chunk).max(LEAST_METADATA).checked_next_multiple_of(extent)?;
     // A spare of the same size for repairs; and what lets both grow by half. Small pools have more than enough already.
     let kept = if metadata > LEAST_METADATA { metadata } else { 0 };
-    let data = bytes.checked_sub(2 * metadata + kept)? / extent * extent;
+    let data = bytes.checked_sub(metadata.checked_mul(2)?.checked_add(kept)?)? / extent * extent;
     (data > 0).then_some(ThinSize { data, metadata, chunk })
 }
 

@@ -1,13 +1,16 @@
 //! The controller on disks and a cluster in memory.
 
+use super::controller::Intervals;
 use super::*;
-use crate::channels::{Contents, Disk, Facts, PoolPartition, Seen};
+use crate::channels::{Contents, Disk, Disks, Facts, PoolPartition, Seen};
 use crate::objects::testing::Memory;
 use crate::paths::Paths;
-use sheaf_api::storage::pool::PoolPhase;
+use crate::reconcile::{Backoff, Registry};
+use sheaf_api::storage::pool::{PoolPhase, StoragePool, StoragePoolStatus};
 use sheaf_host::fakes::FakeLvm;
 use sheaf_host::lvm::LvmReport as _;
 use std::path::Path;
+use std::time::Duration;
 
 const GIB: u64 = 1 << 30;
 
@@ -58,15 +61,18 @@ impl Bench {
             lvm.plug(device, 10 * GIB);
         }
         let cluster: InMemory = Memory::new(|object: &mut StoragePool, status| object.status = Some(status));
-        let hosts = Hosts { lvm: lvm.clone(), look: Arc::new(Notify::new()) };
+        let hosts = Hosts { lvm: lvm.clone(), scan: Arc::new(Notify::new()) };
         publish.disks.send_replace(first);
         let objects = cluster.listed.subscribe();
         let section = std::mem::replace(&mut publish.sections, crate::status::open().1).pools;
-        let mut controller =
-            Controller::new(ctx.clone(), publish.pools.clone(), section, hosts, cluster.clone(), objects);
         let moment = Duration::from_millis(20);
-        controller.pace = Pace { watch: moment, watch_closely: moment, try_again: 5 * moment };
-        tokio::spawn(controller.run());
+        let retry = Backoff::new(5 * moment, 5 * moment);
+        let intervals = Intervals { watch: moment, watch_closely: moment, retry };
+        let wakes = wakes(&ctx, objects.clone());
+        let controller =
+            Controller::new(&ctx, publish.pools.clone(), section, hosts, cluster.clone(), objects, intervals);
+        let handle = Registry::default().register("pools");
+        tokio::spawn(reconcile::run(controller, wakes, handle, ctx.shutdown.clone()));
         Self { lvm, cluster, ctx, publish }
     }
 
@@ -116,7 +122,7 @@ async fn a_full_pool_says_so_and_goes_on_when_a_device_is_added() {
     let told = bench.cluster.recorded();
     for expected in [
         "fast.n1 PoolFull: VMs that write to it are paused until it has space",
-        "fast.n1 SpaceAgain: writers go on",
+        "fast.n1 SpaceAgain: it has space again; paused VMs go on",
         "fast.n1 PoolGrown: from 9.9 GiB to 20 GiB",
     ] {
         assert!(told.contains(&expected.to_owned()), "{told:?}");
@@ -140,7 +146,7 @@ async fn a_step_that_fails_is_shown_and_tried_again() {
 }
 
 #[tokio::test]
-async fn a_group_that_nobody_wants_is_switched_off_and_nothing_of_it_is_removed() {
+async fn a_group_that_no_pool_is_wanted_of_is_deactivated_and_nothing_of_it_is_removed() {
     let config = "[[storage.pool]]\nname = \"fast\"\ndisks = [{ serial = \"a\" }]\n";
     let bench = Bench::start(config, disks(vec![disk("a", "/dev/sda")]));
     bench.until("fast.n1", |status| status.phase == Some(PoolPhase::Ready)).await;
@@ -155,7 +161,7 @@ async fn a_group_that_nobody_wants_is_switched_off_and_nothing_of_it_is_removed(
 }
 
 #[tokio::test]
-async fn a_pool_whose_only_disk_is_pulled_has_failed_and_is_switched_off_and_on_when_it_is_back() {
+async fn a_pool_whose_only_disk_is_pulled_has_failed_and_is_deactivated_and_activated_when_it_is_back() {
     let config = "[[storage.pool]]\nname = \"fast\"\ndisks = [{ serial = \"a\" }]\n";
     let bench = Bench::start(config, disks(vec![disk("a", "/dev/sda")]));
     bench.until("fast.n1", |status| status.phase == Some(PoolPhase::Ready)).await;
@@ -166,7 +172,7 @@ async fn a_pool_whose_only_disk_is_pulled_has_failed_and_is_switched_off_and_on_
     bench.publish.disks.send_replace(without);
     let status = bench.until("fast.n1", |status| status.phase == Some(PoolPhase::Failed)).await;
     let message = status.devices[0].message.clone().unwrap();
-    assert!(message.contains("the node does not see it"), "{message}");
+    assert!(message.contains("attached"), "{message}");
     // Whoever lists volumes is not stopped by the devices that it had.
     assert!(matches!(bench.lvm.volumes("sheaf-fast"), Err(sheaf_host::lvm::LvmError::Unknown(_))));
     bench.lvm.plug_again("/dev/sda", "/dev/sdq", 10 << 30);

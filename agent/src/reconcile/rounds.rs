@@ -77,24 +77,38 @@ impl Handle {
         self.name
     }
 
-    /// Makes one round. A controller with a loop of its own calls this around each of them.
+    /// Makes one round.
     pub async fn round(&self, round: impl Future<Output = Next>) -> Next {
         let began = Instant::now();
-        self.registry.rounds().insert(self.name, Some(began));
-        let mut round = std::pin::pin!(round);
-        let next = match tokio::time::timeout(SHOWN_AFTER, round.as_mut()).await {
-            Ok(next) => next,
-            Err(_) => {
-                self.show(ControllerState::Working { since: Timestamp::now().to_string() });
-                round.await
-            }
-        };
-        self.registry.rounds().insert(self.name, None);
+        let next = self.working(round).await;
         self.show(match next.waiting_for {
             Some(what) => ControllerState::Waiting { waiting_for: what.to_owned() },
             None => ControllerState::Idle { ran_for_seconds: began.elapsed().as_secs() },
         });
         next
+    }
+
+    /// Does the work of one round, for a controller with a loop of its own.
+    pub async fn during<T>(&self, work: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        let done = self.working(work).await;
+        self.show(ControllerState::Idle { ran_for_seconds: began.elapsed().as_secs() });
+        done
+    }
+
+    async fn working<T>(&self, work: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        self.registry.rounds().insert(self.name, Some(began));
+        let mut work = std::pin::pin!(work);
+        let done = match tokio::time::timeout(SHOWN_AFTER, work.as_mut()).await {
+            Ok(done) => done,
+            Err(_) => {
+                self.show(ControllerState::Working { since: Timestamp::now().to_string() });
+                work.await
+            }
+        };
+        self.registry.rounds().insert(self.name, None);
+        done
     }
 
     fn show(&self, state: ControllerState) {

@@ -4,10 +4,11 @@
 //! Route out: logical volumes, the object's finalizer, or why it could not be done.
 
 use super::api::Cluster;
-use super::fill::{FillError, Order, SCRATCH, fill};
+use super::fill::{FillError, Order, fill};
 use super::plan::Action;
 use super::upload::receive::receive;
 use super::{HALF, Hosts, SNAPSHOT, TAG};
+use crate::reconcile::blocking;
 use anyhow::Context as _;
 use sheaf_api::storage::LocalVolume;
 use sheaf_api::storage::local_volume::{HttpSource, Progress, VolumeReason};
@@ -96,8 +97,8 @@ pub async fn apply<C: Cluster>(scene: &Scene<C>, action: &Action) -> Result<(), 
                 show: scene.show.clone(),
             };
             let action = action.clone();
-            let done = tokio::task::spawn_blocking(move || work.run(&action)).await;
-            done.context("a worker thread failed")?
+            // A panic in it is a failure of this volume alone.
+            blocking(move || Ok(work.run(&action))).await?
         }
     }
 }
@@ -114,18 +115,9 @@ struct Work {
 }
 
 impl Work {
-    /// The order to fill the volume, with nothing beside it that an earlier try left.
-    fn order(
-        &self,
-        source: Source,
-        checksum: Option<&String>,
-        scratch: Option<u64>,
-    ) -> Result<Order, LvmError> {
-        let left = format!("{}{SCRATCH}", self.name);
-        if self.hosts.lvm.volumes(&self.group)?.iter().any(|volume| volume.name == left) {
-            self.hosts.lvm.remove_volume(&self.group, &left)?;
-        }
-        Ok(Order {
+    /// The order to fill the volume.
+    fn order(&self, source: Source, checksum: Option<&String>, scratch: Option<u64>) -> Order {
+        Order {
             group: self.group.clone(),
             name: self.name.clone(),
             bytes: self.bytes,
@@ -133,7 +125,7 @@ impl Work {
             checksum: checksum.cloned(),
             scratch,
             stop: self.stop.clone(),
-        })
+        }
     }
 
     fn run(&self, action: &Action) -> Result<(), Failed> {
@@ -149,19 +141,18 @@ impl Work {
             }
             Action::Fill { source: HttpSource { url, checksum }, scratch } => {
                 let source = Source { url: url.clone(), policy: self.policy.clone() };
-                fill(&self.hosts, &self.order(source, Some(checksum), *scratch)?, &*self.show)?;
+                fill(&self.hosts, &self.order(source, Some(checksum), *scratch), &*self.show)?;
             }
             Action::Receive { scratch } => {
                 let sent = Source::trusted("the upload");
-                receive(&self.hosts, self.order(sent, None, Some(*scratch))?, &*self.show)?;
+                receive(&self.hosts, self.order(sent, None, Some(*scratch)), &*self.show)?;
             }
             Action::Finish => {
                 // What was copied or poured is on the disk before the volume counts as complete.
+                // A device that is missing has flushed nothing: that is a failure, and it is tried again.
                 let device = self.hosts.devices.join(group).join(name);
-                if device.exists() {
-                    let disk = RawDisk::open(&device).map_err(FillError::from)?;
-                    disk.sync().map_err(FillError::from)?;
-                }
+                let disk = RawDisk::open(&device).map_err(FillError::from)?;
+                disk.sync().map_err(FillError::from)?;
                 lvm.retag(group, name, &[], &[HALF])?;
             }
             Action::Grow { bytes } => lvm.extend_volume(group, name, *bytes)?,
@@ -170,5 +161,46 @@ impl Work {
             Action::Hold | Action::Release => {}
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sheaf_host::fakes::{FakeFetch, FakeLvm, FakeRun};
+    use sheaf_host::lvm::{Lvm as _, LvmReport as _, ThinSize};
+    use std::path::Path;
+
+    #[test]
+    fn a_volume_whose_device_is_missing_is_not_marked_complete() {
+        let root = std::env::temp_dir().join(format!("sheaf-finish-{}", std::process::id()));
+        let lvm = FakeLvm::default().with_devices(&root);
+        lvm.plug("/dev/sda", 1 << 30);
+        lvm.create_group("sheaf-fast", Path::new("/dev/sda"), &[], &[]).unwrap();
+        let size = ThinSize { data: 256 << 20, metadata: 4 << 20, chunk: 65536 };
+        lvm.create_thin_pool("sheaf-fast", size).unwrap();
+        lvm.create_volume("sheaf-fast", "pvc-1", 1 << 20, &[TAG, HALF]).unwrap();
+        std::fs::remove_file(root.join("sheaf-fast/pvc-1")).unwrap();
+        let lvm = Arc::new(lvm);
+        let work = Work {
+            hosts: Hosts {
+                lvm: lvm.clone(),
+                fetch: Arc::new(FakeFetch::default()),
+                run: Arc::new(FakeRun::default()),
+                devices: root.clone(),
+                uploads: Arc::default(),
+            },
+            group: "sheaf-fast".into(),
+            name: "pvc-1".into(),
+            bytes: 1 << 20,
+            policy: Arc::new(Policy::trusted()),
+            stop: Arc::default(),
+            show: Arc::new(|_| {}),
+        };
+        let failed = work.run(&Action::Finish).unwrap_err();
+        assert!(failed.message.contains("sheaf-fast/pvc-1") && failed.is_passing, "{failed:?}");
+        let volumes = lvm.volumes("sheaf-fast").unwrap();
+        assert!(volumes.iter().any(|volume| volume.name == "pvc-1" && volume.has_tag(HALF)));
+        std::fs::remove_dir_all(root).unwrap();
     }
 }

@@ -16,6 +16,7 @@
 //! [`Lvm::extend_volume`] grows online; [`Lvm::remove_volume`] fails while the device is open. Names: what LVM takes,
 //! `pvc-…` and `snap-…` do. Calls block for as long as the program runs (up to [`DEADLINE`]): off the async threads.
 
+pub mod contract;
 mod lvm2;
 mod report;
 

@@ -382,6 +382,11 @@ impl<'a> One<'a> {
         if memory.filled.contains(self.name) {
             return (Stand::Making, Some(Action::Finish));
         }
+        let scratch = format!("{}{SCRATCH}", self.name);
+        if self.group.is_some_and(|group| group.volumes.contains_key(&scratch)) {
+            // An earlier try left it; the plan removes it first, as any volume that no object is there for.
+            return (Stand::Making, None);
+        }
         if let Some(bytes) = self.o.offered.get(self.name)
             && spec.source.upload.is_some()
         {

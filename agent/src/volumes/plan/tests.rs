@@ -2,6 +2,7 @@
 
 use super::*;
 use k8s_openapi::jiff::Timestamp;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 const GROUP: &str = "sheaf-default";
@@ -30,6 +31,7 @@ fn volume(bytes: u64, tags: &[&str]) -> Volume {
 }
 
 /// One node with one pool of 4 GiB.
+#[derive(Debug)]
 struct Node {
     objects: BTreeMap<String, Arc<LocalVolume>>,
     groups: BTreeMap<String, Group>,
@@ -575,4 +577,114 @@ fn no_state_of_fills_promises_more_than_the_pool_holds() {
         assert!(planned == 0 || planned + node.memory.filling.len() <= FILLS);
     }
     assert!(fills > 500, "{fills} fills were planned: the test tries too little");
+}
+
+#[test]
+fn what_an_earlier_try_left_beside_a_volume_is_removed_before_it_is_filled() {
+    let left = format!("pvc-1{SCRATCH}");
+    let node = Node::new([object("pvc-1", http())])
+        .with("pvc-1", volume(GIB, &[TAG, HALF]))
+        .with(&left, volume(GIB, &[TAG, HALF]))
+        .begun("pvc-1");
+    assert_eq!(node.actions(), [(left, Action::Remove)]);
+}
+
+/// A node on which anything may be: objects that are deleted or not, volumes in any state, all times and sizes.
+fn any_node() -> impl Strategy<Value = (Node, i64, bool)> {
+    let name = || prop::sample::select(vec!["pvc-1", "pvc-2", "snap-1", "pvc-1-image"]);
+    let source = prop::sample::select(vec![
+        json!({"blank": {}}),
+        http(),
+        json!({"upload": {}}),
+        json!({"volume": {"name": "pvc-2"}}),
+        json!({"snapshot": {"name": "snap-1"}}),
+    ]);
+    let object =
+        (name(), source, any::<i64>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<Option<u64>>());
+    let object = object.prop_map(|(name, source, bytes, deleted, held, snapshot, had)| {
+        let kind = if snapshot { "Snapshot" } else { "Volume" };
+        let bytes = bytes.unsigned_abs();
+        let spec =
+            json!({"nodeName": "n1", "pool": "default", "sizeBytes": bytes, "source": source, "kind": kind});
+        let mut object = object_of(name, spec);
+        object.metadata.deletion_timestamp =
+            deleted.then(|| k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
+        if !held {
+            object.metadata.finalizers = None;
+        }
+        let mut status = sheaf_api::storage::LocalVolumeStatus::default();
+        status.size_bytes = had;
+        object.status = Some(status);
+        object
+    });
+    let tags = prop::sample::subsequence(vec![TAG, HALF, SNAPSHOT], 0..=3);
+    let found = (name(), any::<u64>(), tags, any::<(bool, bool)>()).prop_map(
+        |(name, bytes, tags, (active, open))| {
+            (name.to_owned(), Volume { active, open, ..volume(bytes, &tags) })
+        },
+    );
+    let failure = (name(), any::<Option<i64>>(), any::<u32>()).prop_map(|(name, until, times)| {
+        let failure = Failure {
+            reason: VolumeReason::NodeFailed,
+            message: String::new(),
+            times,
+            until,
+            generation: Some(1),
+            image: None,
+        };
+        (name.to_owned(), failure)
+    });
+    let pool = prop::option::of((any::<u64>(), prop::num::f64::ANY, prop::num::f64::ANY).prop_map(
+        |(bytes, data_percent, metadata_percent)| ThinPool { bytes, data_percent, metadata_percent },
+    ));
+    let names = || prop::collection::btree_set(name().prop_map(str::to_owned), 0..3);
+    (
+        prop::collection::vec(object, 0..4),
+        prop::collection::btree_map(name().prop_map(str::to_owned), any::<u64>(), 0..3),
+        prop::collection::vec(found, 0..4),
+        prop::collection::vec(failure, 0..3),
+        (names(), names(), names(), names()),
+        pool,
+        any::<(i64, bool)>(),
+    )
+        .prop_map(
+            |(objects, scratch, found, failed, (begun, busy, filling, filled), pool, (now, settled))| {
+                let mut node = Node::new(objects);
+                let group = node.groups.get_mut(GROUP).unwrap();
+                group.pool = pool;
+                group.volumes.extend(found);
+                node.memory = Memory {
+                    begun,
+                    busy,
+                    filled,
+                    scratch,
+                    failed: failed.into_iter().collect(),
+                    filling: filling.into_iter().map(|name| (name, Progress::default())).collect(),
+                    ..Memory::default()
+                };
+                (node, now, settled)
+            },
+        )
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_there_the_plan_does_not_panic_and_removes_no_complete_volume_that_is_wanted(
+        (node, now, settled) in any_node()
+    ) {
+        let Node { objects, groups, memory, offered, imports } = &node;
+        let observed = Observed { objects, groups, memory, offered, imports: *imports, now, settled };
+        let plan = plan(&observed);
+        for (name, group, action) in &plan.actions {
+            prop_assert!(*action == Action::StopFilling || !memory.busy.contains(name));
+            let is_complete = groups[group].volumes.get(name).is_some_and(|volume| !volume.has(HALF));
+            if *action == Action::Remove && is_complete {
+                let object = objects.get(name);
+                prop_assert!(object.is_some_and(|object| object.metadata.deletion_timestamp.is_some()));
+            }
+        }
+        for (name, stand) in &plan.stands {
+            status_of(&objects[name], stand, Timestamp::UNIX_EPOCH);
+        }
+    }
 }

@@ -1,7 +1,7 @@
-//! What is said of a pool: its status, the news in it, the line of `sheaf-agent pools`. Pure.
+//! What is reported of a pool: its status, Events, the line of `sheaf-agent pools`. Pure.
 //!
 //! Why here: what LVM reports becomes words once. Route in: plan and report of a pool, the failure of its last step.
-//! Route out: StoragePool's status, Events, the status section, [`super::Pool`] for other controllers.
+//! Route out: StoragePool's status, Events, the status section, [`Pool`] for other controllers.
 
 use super::plan::{Observed, Plan};
 use crate::channels::Pool;
@@ -17,9 +17,9 @@ use sheaf_api::storage::pool::{
 };
 use sheaf_host::lvm::Volume;
 
-/// How full data may be before it is said, in percent.
+/// How full data may be before SpaceLow is True, in percent.
 const DATA_LOW_AT: f64 = 80.0;
-/// How full metadata may be before it is said, in percent: it is grown before that, if it can be.
+/// The same of metadata: it is grown before that, if it can be.
 const METADATA_LOW_AT: f64 = 80.0;
 
 /// All that is known of a pool at one moment.
@@ -65,8 +65,8 @@ impl Known<'_> {
         let is_missing = |member: &&super::plan::Standing| member.state == MemberState::Missing;
         if let Some(member) = self.plan.members.iter().find(is_missing).filter(|_| self.observed.is_lost) {
             let text = format!(
-                "{}: the node does not see it, nor any other device of the pool; plug it in again, or restore the volumes \
-                 from elsewhere",
+                "{}: neither it nor any other device of the pool is attached; attach it again, or restore the volumes \
+                 from a backup",
                 member.name
             );
             return (PoolPhase::Failed, "DeviceMissing", text);
@@ -87,7 +87,7 @@ impl Known<'_> {
             return (
                 PoolPhase::Failed,
                 "DeviceMissing",
-                format!("{lost}; plug it in again, or restore the volumes from elsewhere"),
+                format!("{lost}; attach it again, or restore the volumes from a backup"),
             );
         }
         match (self.thin(), health) {
@@ -103,14 +103,14 @@ impl Known<'_> {
                 return (
                     PoolPhase::Failed,
                     "ThinPool",
-                    format!("LVM says of the thin pool: {health}; see docs/storage.md"),
+                    format!("LVM reports for the thin pool: {health}; see docs/storage.md"),
                 );
             }
             (Some(thin), None) if !thin.is_active => {
                 return (
                     PoolPhase::Failed,
                     "NotActive",
-                    failure.unwrap_or_else(|| "it is being switched on".into()),
+                    failure.unwrap_or_else(|| "it is being activated".into()),
                 );
             }
             _ => {}
@@ -183,8 +183,9 @@ impl Known<'_> {
             total_bytes: thin.and_then(|thin| signed(thin.size)),
             total: thin.map(|thin| human::binary(thin.size)),
             free_bytes: thin.and_then(|_| signed(self.free())),
-            provisioned_bytes: thin
-                .and_then(|_| signed(self.observed.in_pool().map(|volume| volume.size).sum())),
+            provisioned_bytes: thin.and_then(|_| {
+                signed(self.observed.in_pool().fold(0, |sum: u64, volume| sum.saturating_add(volume.size)))
+            }),
             data_percent: self.data_percent(),
             metadata_percent: thin.and_then(|thin| thin.metadata_percent),
             devices: self.plan.members.iter().map(device).collect(),
@@ -208,7 +209,7 @@ impl Known<'_> {
                     volume.moves_from.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
                 set(conditions, EVACUATING, "True", "Moving", &format!("data moves off {from}"), now);
             }
-            None => set(conditions, EVACUATING, "False", "Still", "", now),
+            None => set(conditions, EVACUATING, "False", "Idle", "", now),
         }
         status
     }
@@ -231,7 +232,7 @@ impl Known<'_> {
                 return ("False", reason, words);
             }
         }
-        ("True", "AllWell", String::new())
+        ("True", "AllHealthy", String::new())
     }
 
     /// The line of `sheaf-agent pools`.
@@ -280,7 +281,7 @@ fn device(member: &super::plan::Standing) -> PoolDevice {
     }
 }
 
-/// What a person should hear of the change.
+/// What people should know of the change.
 pub fn events(before: &StoragePoolStatus, after: &StoragePoolStatus) -> Vec<Event> {
     let changed = |type_: &str| {
         let (was, is) = (find(&before.conditions, type_), find(&after.conditions, type_)?);
@@ -309,12 +310,14 @@ pub fn events(before: &StoragePoolStatus, after: &StoragePoolStatus) -> Vec<Even
         Some((_, true, _)) => {
             events.push(Event::warning("PoolFull", "VMs that write to it are paused until it has space"))
         }
-        Some((true, false, _)) => events.push(Event::normal("SpaceAgain", "writers go on")),
+        Some((true, false, _)) => {
+            events.push(Event::normal("SpaceAgain", "it has space again; paused VMs go on"))
+        }
         _ => {}
     }
     match changed(EVACUATING) {
         Some((_, true, message)) => events.push(Event::normal("Evacuating", message)),
-        Some((true, false, _)) => events.push(Event::normal("Evacuated", "no data moves any more")),
+        Some((true, false, _)) => events.push(Event::normal("Evacuated", "all data was moved")),
         _ => {}
     }
     if before.total_bytes.is_some_and(|was| after.total_bytes.is_some_and(|is| is > was)) {
