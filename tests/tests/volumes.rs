@@ -123,7 +123,7 @@ fn an_image_is_brought_in_by_http_and_a_wrong_checksum_leaves_nothing() {
         cluster.operator.apply(&volume("pvc-3", 32, "Volume", &source))?;
         wait_phase(&cluster, "pvc-3", "Ready", STEP)?;
         assert_eq!(sha256_on(&cluster, "pvc-3", image.len())?, hex(&image));
-        assert_eq!(tagged(&cluster, "sheaf.half")?, "");
+        assert_eq!(tagged(&cluster, "sheaf.incomplete")?, "");
         Ok(())
     });
 }
@@ -142,7 +142,7 @@ fn a_power_cut_while_an_image_comes_in_leaves_no_half_volume() {
             (server.sent() >= 40 * MIB).then_some(())
         });
         half.context("the image comes half way")?;
-        assert_eq!(tagged(&cluster, "sheaf.half")?, "pvc-1");
+        assert_eq!(tagged(&cluster, "sheaf.incomplete")?, "pvc-1");
         server.stall_at(u64::MAX);
 
         cluster.power_cycle()?;
@@ -151,7 +151,7 @@ fn a_power_cut_while_an_image_comes_in_leaves_no_half_volume() {
         wait_phase(&cluster, "pvc-1", "Ready", BOOT_DEADLINE)?;
         assert_eq!(sha256_on(&cluster, "pvc-1", image.len())?, hex(&image));
         assert_eq!(
-            (tagged(&cluster, "sheaf.half")?, tagged(&cluster, "sheaf.volume")?),
+            (tagged(&cluster, "sheaf.incomplete")?, tagged(&cluster, "sheaf.volume")?),
             (String::new(), "pvc-1".into())
         );
         Ok(())
@@ -204,7 +204,11 @@ fn a_power_cut_at_any_moment_of_a_snapshot_and_a_copy_leaves_whole_volumes_or_no
             let mut there: Vec<String> =
                 tagged(&cluster, "sheaf.volume")?.split_whitespace().map(str::to_owned).collect();
             there.sort();
-            assert_eq!((there, tagged(&cluster, "sheaf.half")?), (made.clone(), String::new()), "{moment}");
+            assert_eq!(
+                (there, tagged(&cluster, "sheaf.incomplete")?),
+                (made.clone(), String::new()),
+                "{moment}"
+            );
         }
         Ok(())
     });

@@ -54,7 +54,10 @@ impl Bench {
                 return (said, plan);
             }
             for step in &plan.steps {
-                said.push(apply::describe(step));
+                // It goes before whatever else is planned on devices that came or left.
+                if !matches!(step, Step::Confine { .. }) {
+                    said.push(apply::describe(step));
+                }
                 let done = apply::by_lvm(&self.lvm, GROUP, "n1", step);
                 let mut memory = Memory { is_stale: self.is_stale, ..Memory::default() };
                 memory.applied(step, done.is_ok());

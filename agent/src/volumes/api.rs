@@ -12,8 +12,12 @@ use std::future::Future;
 
 /// The API server: [`Objects`], or one in memory in tests.
 pub trait Cluster: Send + Sync + 'static {
-    /// Puts our finalizer on the object, or takes it off.
-    fn hold(&self, volume: &LocalVolume, held: bool) -> impl Future<Output = anyhow::Result<()>> + Send;
+    /// Puts our finalizer on the object, or removes it.
+    fn set_finalizer(
+        &self,
+        volume: &LocalVolume,
+        held: bool,
+    ) -> impl Future<Output = anyhow::Result<()>> + Send;
     /// Writes its status.
     fn report(
         &self,
@@ -35,7 +39,7 @@ fn finalizers(volume: &LocalVolume, held: bool) -> Value {
 }
 
 impl Cluster for Objects {
-    async fn hold(&self, volume: &LocalVolume, held: bool) -> anyhow::Result<()> {
+    async fn set_finalizer(&self, volume: &LocalVolume, held: bool) -> anyhow::Result<()> {
         let change = |api: Api<LocalVolume>, name: String| async move {
             let patch = Patch::Merge(finalizers(volume, held));
             unless_gone(api.patch(&name, &PatchParams::default(), &patch).await)

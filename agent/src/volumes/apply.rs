@@ -7,7 +7,7 @@ use super::api::Cluster;
 use super::fill::{FillError, Order, fill};
 use super::plan::Action;
 use super::upload::receive::receive;
-use super::{HALF, Hosts, SNAPSHOT, TAG};
+use super::{Hosts, INCOMPLETE, SNAPSHOT, TAG};
 use crate::reconcile::blocking;
 use anyhow::Context as _;
 use sheaf_api::storage::LocalVolume;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What an action needs besides itself.
-pub struct Scene<C> {
+pub struct ActionContext<C> {
     /// The machine.
     pub hosts: Hosts,
     /// The API server.
@@ -81,20 +81,20 @@ impl From<LvmError> for Failed {
 }
 
 /// Does `action`.
-pub async fn apply<C: Cluster>(scene: &Scene<C>, action: &Action) -> Result<(), Failed> {
-    let object = || scene.object.as_deref().context("its object is not listed any more");
+pub async fn apply<C: Cluster>(context: &ActionContext<C>, action: &Action) -> Result<(), Failed> {
+    let object = || context.object.as_deref().context("its object is not listed any more");
     match action {
-        Action::Hold => Ok(scene.cluster.hold(object()?, true).await?),
-        Action::Release => Ok(scene.cluster.hold(object()?, false).await?),
+        Action::AddFinalizer => Ok(context.cluster.set_finalizer(object()?, true).await?),
+        Action::RemoveFinalizer => Ok(context.cluster.set_finalizer(object()?, false).await?),
         _ => {
             let work = Work {
-                hosts: scene.hosts.clone(),
-                group: scene.group.clone(),
-                name: scene.name.clone(),
-                bytes: scene.object.as_ref().map_or(0, |object| object.spec.size_bytes),
-                policy: scene.policy.clone(),
-                stop: scene.stop.clone(),
-                show: scene.show.clone(),
+                hosts: context.hosts.clone(),
+                group: context.group.clone(),
+                name: context.name.clone(),
+                bytes: context.object.as_ref().map_or(0, |object| object.spec.size_bytes),
+                policy: context.policy.clone(),
+                stop: context.stop.clone(),
+                show: context.show.clone(),
             };
             let action = action.clone();
             // A panic in it is a failure of this volume alone.
@@ -131,12 +131,12 @@ impl Work {
     fn run(&self, action: &Action) -> Result<(), Failed> {
         let (lvm, group, name) = (&self.hosts.lvm, self.group.as_str(), self.name.as_str());
         match action {
-            Action::Create { bytes, half } => {
-                let tags: &[&str] = if *half { &[TAG, HALF] } else { &[TAG] };
+            Action::Create { bytes, incomplete } => {
+                let tags: &[&str] = if *incomplete { &[TAG, INCOMPLETE] } else { &[TAG] };
                 lvm.create_volume(group, name, *bytes, tags)?;
             }
             Action::Copy { origin, writable } => {
-                let tags: &[&str] = if *writable { &[TAG, HALF] } else { &[TAG, HALF, SNAPSHOT] };
+                let tags: &[&str] = if *writable { &[TAG, INCOMPLETE] } else { &[TAG, INCOMPLETE, SNAPSHOT] };
                 lvm.snapshot(group, origin, name, tags)?;
             }
             Action::Fill { source: HttpSource { url, checksum }, scratch } => {
@@ -153,12 +153,12 @@ impl Work {
                 let device = self.hosts.devices.join(group).join(name);
                 let disk = RawDisk::open(&device).map_err(FillError::from)?;
                 disk.sync().map_err(FillError::from)?;
-                lvm.retag(group, name, &[], &[HALF])?;
+                lvm.retag(group, name, &[], &[INCOMPLETE])?;
             }
             Action::Grow { bytes } => lvm.extend_volume(group, name, *bytes)?,
             Action::Remove => lvm.remove_volume(group, name)?,
             Action::StopFilling => self.stop.store(true, Ordering::Relaxed),
-            Action::Hold | Action::Release => {}
+            Action::AddFinalizer | Action::RemoveFinalizer => {}
         }
         Ok(())
     }
@@ -167,7 +167,7 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sheaf_host::fakes::{FakeFetch, FakeLvm, FakeRun};
+    use sheaf_host::fakes::{FakeFetch, FakeLvm, FakeRun, FakeTransientUnits};
     use sheaf_host::lvm::{Lvm as _, LvmReport as _, ThinSize};
     use std::path::Path;
 
@@ -179,14 +179,14 @@ mod tests {
         lvm.create_group("sheaf-fast", Path::new("/dev/sda"), &[], &[]).unwrap();
         let size = ThinSize { data: 256 << 20, metadata: 4 << 20, chunk: 65536 };
         lvm.create_thin_pool("sheaf-fast", size).unwrap();
-        lvm.create_volume("sheaf-fast", "pvc-1", 1 << 20, &[TAG, HALF]).unwrap();
+        lvm.create_volume("sheaf-fast", "pvc-1", 1 << 20, &[TAG, INCOMPLETE]).unwrap();
         std::fs::remove_file(root.join("sheaf-fast/pvc-1")).unwrap();
         let lvm = Arc::new(lvm);
         let work = Work {
             hosts: Hosts {
                 lvm: lvm.clone(),
                 fetch: Arc::new(FakeFetch::default()),
-                run: Arc::new(FakeRun::default()),
+                units: Arc::new(FakeTransientUnits::over(Arc::new(FakeRun::default()))),
                 devices: root.clone(),
                 uploads: Arc::default(),
             },
@@ -200,7 +200,7 @@ mod tests {
         let failed = work.run(&Action::Finish).unwrap_err();
         assert!(failed.message.contains("sheaf-fast/pvc-1") && failed.is_passing, "{failed:?}");
         let volumes = lvm.volumes("sheaf-fast").unwrap();
-        assert!(volumes.iter().any(|volume| volume.name == "pvc-1" && volume.has_tag(HALF)));
+        assert!(volumes.iter().any(|volume| volume.name == "pvc-1" && volume.has_tag(INCOMPLETE)));
         std::fs::remove_dir_all(root).unwrap();
     }
 }

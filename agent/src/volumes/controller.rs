@@ -4,27 +4,27 @@
 //! volumes at once; the objects' status; the channel and the status page.
 
 use super::api::Cluster;
-use super::apply::{Failed, Scene, apply};
+use super::apply::{ActionContext, Failed, apply};
 use super::fill::policy;
 use super::observed::{self, Group};
-use super::plan::{Action, Failure, Memory, Observed, Plan, Stand, plan, status_of};
+use super::plan::{Action, Failure, Memory, Observed, Plan, VolumeState, plan, status_of};
 use super::{Hosts, view};
+use crate::api_server::RequestError;
 use crate::channels::{Context, Volumes};
 use crate::listed::Listed;
+use crate::reconcile::{self, Inbox, Next, Outbox, Panicked, Tasks, Wakes, Woken, blocking, caught, publish};
 use crate::status::{Section, VolumeSection};
-use anyhow::anyhow;
 use k8s_openapi::jiff::Timestamp;
 use sheaf_api::import_policy::ImportPolicy;
 use sheaf_api::storage::local_volume::{Progress, volume_group};
 use sheaf_api::storage::{LocalVolume, LocalVolumeStatus};
 use sheaf_host::fetch::policy::Policy;
-use sheaf_host::lvm::LvmError;
+use sheaf_host::lvm::LvmReport;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// LVM is asked anew at least so often, in seconds: pools come and go, and volumes are opened and closed, without news.
@@ -45,14 +45,29 @@ const RETRY_MOST: i64 = 300;
 const WRITTEN: i64 = 2;
 
 /// Whether LVM is asked in a round.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Ask {
+    /// Nothing about logical volumes has changed.
+    No,
+    /// Objects have changed: what LVM reported a moment ago still counts.
+    IfStale,
     /// Its volumes may have changed.
     Now,
-    /// Objects have changed: what it said a moment ago still counts.
-    IfStale,
-    /// No news about logical volumes.
-    No,
+}
+
+/// What wakes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    /// A LocalVolume changed.
+    Objects,
+    /// An ImportPolicy changed.
+    Policies,
+    /// A client waits to send an image.
+    Uploads,
+    /// A volume that is being filled has more bytes.
+    Progress,
+    /// An action ended.
+    Done,
 }
 
 /// What the API server lists.
@@ -82,9 +97,19 @@ pub struct Controller<C> {
     started: i64,
     stops: BTreeMap<String, Arc<AtomicBool>>,
     reported: BTreeMap<String, LocalVolumeStatus>,
-    tasks: JoinSet<(String, Action, Result<(), Failed>)>,
-    tell: mpsc::UnboundedSender<(String, Progress)>,
-    told: mpsc::UnboundedReceiver<(String, Progress)>,
+    wakes: Wakes<Source>,
+    /// The action of each volume that has one under way.
+    running: BTreeMap<String, Action>,
+    tasks: Tasks<String, Result<(), Failed>>,
+    tell: Outbox<(String, Progress)>,
+    progress: Inbox<(String, Progress)>,
+}
+
+impl<C> Drop for Controller<C> {
+    /// What is being filled stops: it is on threads that outlive the controller.
+    fn drop(&mut self) {
+        self.stops.values().for_each(|stop| stop.store(true, Ordering::Relaxed));
+    }
 }
 
 impl<C: Cluster> Controller<C> {
@@ -97,7 +122,12 @@ impl<C: Cluster> Controller<C> {
         publish: watch::Sender<Volumes>,
         section: Section<Vec<VolumeSection>>,
     ) -> Self {
-        let (tell, told) = mpsc::unbounded_channel();
+        let mut wakes = Wakes::new()
+            .watch(Source::Objects, lists.volumes.clone())
+            .watch(Source::Policies, lists.policies.clone())
+            .watch(Source::Uploads, hosts.uploads.changes());
+        let (tell, progress) = wakes.inbox(Source::Progress);
+        let tasks = Tasks::new(&mut wakes, Source::Done);
         Self {
             ctx,
             hosts,
@@ -114,93 +144,68 @@ impl<C: Cluster> Controller<C> {
             started: now(),
             stops: BTreeMap::new(),
             reported: BTreeMap::new(),
-            tasks: JoinSet::new(),
+            wakes,
+            running: BTreeMap::new(),
+            tasks,
             tell,
-            told,
+            progress,
         }
     }
 
-    /// Until shutdown.
+    /// Makes rounds until shutdown.
     pub async fn run(mut self) -> anyhow::Result<()> {
-        let mut shutdown = self.ctx.shutdown.clone();
-        let mut offers = self.hosts.uploads.changes();
-        let mut ask = Ask::Now;
-        loop {
-            let wake = self.reconcile(ask).await;
-            ask = Ask::Now;
-            let rest = Duration::from_secs(wake.saturating_sub(now()).clamp(0, RESYNC) as u64);
-            tokio::select! {
-                () = shutdown.requested() => {
-                    self.stops.values().for_each(|stop| stop.store(true, Ordering::Relaxed));
-                    return Ok(());
-                }
-                changed = self.listed.changed() => match changed {
-                    Ok(()) => ask = Ask::IfStale,
-                    Err(_) => return Ok(()),
-                },
-                Ok(()) = self.policies.changed() => {
-                    ask = Ask::No;
-                    self.memory.forget_forbidden();
-                }
-                Ok(()) = offers.changed() => ask = Ask::No,
-                Some((name, progress)) = self.told.recv() => {
-                    ask = Ask::No;
-                    if let Some(known) = self.memory.filling.get_mut(&name) {
-                        *known = progress;
-                    }
-                }
-                Some(done) = self.tasks.join_next() => match done {
-                    Ok((name, action, result)) => {
-                        if matches!(action, Action::Hold | Action::Release) {
-                            ask = Ask::IfStale;
-                        }
-                        self.done(name, &action, result);
-                    }
-                    Err(error) => return Err(anyhow!(error).context("an action panicked")),
-                },
-                () = tokio::time::sleep(rest) => {}
-            }
-        }
+        let wakes = std::mem::take(&mut self.wakes);
+        let (handle, shutdown) = (self.ctx.controllers.register("volumes"), self.ctx.shutdown.clone());
+        reconcile::run(self, wakes, handle, shutdown).await
     }
 
-    /// One round; when the next is due at the latest.
+    /// Observes, plans, applies and reports; when the next round is due at the latest.
     async fn reconcile(&mut self, ask: Ask) -> i64 {
         let now = now();
         let is_due = ask == Ask::Now || ask == Ask::IfStale && !self.knows_lvm();
         if is_due && let Err(error) = self.observe(now).await {
-            tracing::warn!("volumes of this node can not be listed: {error:#}");
+            tracing::warn!("cannot list the volumes of this node: {error:#}");
             return now + RESYNC_WAITING;
         }
         let groups = self.groups.clone();
-        let listed = self.listed.borrow_and_update().clone();
+        let listed = self.listed.borrow().clone();
         if !listed.synced {
             self.section.set(view::sections(&listed, &groups, &Plan::default()));
             return now + RESYNC;
         }
-        let policy = policy::of(&self.policies.borrow_and_update());
+        let policy = policy::of(&self.policies.borrow());
         let memory = &mut self.memory;
         let there = |name: &str| groups.values().any(|group| group.volumes.contains_key(name));
         let busy = memory.busy.clone();
         memory.retain(|name| listed.objects.contains_key(name) || busy.contains(name) || there(name));
         self.reported.retain(|name, _| listed.objects.contains_key(name));
-        let planned = plan(&Observed {
+        let observed = Observed {
             objects: &listed.objects,
             groups: &groups,
             memory: &self.memory,
             offered: &self.hosts.uploads.waiting(),
             imports: policy.as_ref().map(drop).map_err(String::as_str),
             now,
-            settled: now >= self.started + SETTLED,
-        });
+            settled: now >= self.started.saturating_add(SETTLED),
+        };
+        let planned = match caught(|| plan(&observed)) {
+            Ok(planned) => planned,
+            Err(panicked) => {
+                tracing::error!("{panicked}");
+                return now + RESYNC;
+            }
+        };
         for (name, group, action) in &planned.actions {
             self.dispatch(name, group, action, &listed, policy.as_ref().ok());
         }
-        self.hosts.uploads.report(&planned.stands);
-        self.report(&listed, &planned.stands).await;
+        self.hosts.uploads.report(&planned.states);
+        self.report(&listed, &planned.states).await;
         self.publish(&listed, &planned);
         self.section.set(view::sections(&listed, &groups, &planned));
-        let waits = |stand: &Stand| matches!(stand, Stand::Unknown | Stand::Waiting(..) | Stand::Leaving(..));
-        let soon = if planned.stands.values().any(waits) { RESYNC_WAITING } else { RESYNC };
+        let waits = |stand: &VolumeState| {
+            matches!(stand, VolumeState::Unknown | VolumeState::Waiting(..) | VolumeState::Deleting(..))
+        };
+        let soon = if planned.states.values().any(waits) { RESYNC_WAITING } else { RESYNC };
         planned.wake.unwrap_or(now + soon).clamp(now + 1, now + soon)
     }
 
@@ -212,20 +217,20 @@ impl<C: Cluster> Controller<C> {
             && listed.objects.values().all(|object| self.names.contains(&volume_group(&object.spec.pool)))
     }
 
-    /// LVM's report. Groups that no object names are looked for now and then: they may hold what was left half made.
+    /// LVM's report. Groups that no object names are looked for now and then: they may hold what was left incomplete.
     async fn observe(&mut self, now: i64) -> anyhow::Result<()> {
         let look = now >= self.looked + LOOK_FOR_GROUPS;
         let mut names = std::mem::take(&mut self.names);
         names.extend(self.listed.borrow().objects.values().map(|object| volume_group(&object.spec.pool)));
-        let lvm = self.hosts.lvm.clone();
-        let answer = tokio::task::spawn_blocking(move || {
+        let lvm: Arc<dyn LvmReport> = self.hosts.lvm.clone();
+        let answer = blocking(move || {
             if look {
                 names = observed::names(&*lvm)?;
             }
             let groups = observed::groups(&*lvm, &names)?;
-            Ok::<_, LvmError>((names, groups))
+            Ok((names, groups))
         });
-        (self.names, self.groups) = answer.await??;
+        (self.names, self.groups) = answer.await?;
         self.asked = Some(Instant::now());
         if look {
             self.looked = now;
@@ -265,7 +270,7 @@ impl<C: Cluster> Controller<C> {
             _ => {}
         }
         let (tell, volume) = (self.tell.clone(), name.to_owned());
-        let scene = Scene {
+        let context = ActionContext {
             hosts: self.hosts.clone(),
             cluster: self.cluster.clone(),
             group: group.to_owned(),
@@ -275,15 +280,12 @@ impl<C: Cluster> Controller<C> {
             policy: policy.cloned().unwrap_or_default(),
             stop,
             show: Arc::new(move |progress| {
-                // The receiver lives as long as the controller.
-                let _ = tell.send((volume.clone(), progress));
+                tell.send((volume.clone(), progress));
             }),
         };
-        let (name, action) = (name.to_owned(), action.clone());
-        self.tasks.spawn(async move {
-            let result = apply(&scene, &action).await;
-            (name, action, result)
-        });
+        self.running.insert(name.to_owned(), action.clone());
+        let action = action.clone();
+        self.tasks.start(name.to_owned(), async move { apply(&context, &action).await });
     }
 
     fn done(&mut self, name: String, action: &Action, result: Result<(), Failed>) {
@@ -299,13 +301,13 @@ impl<C: Cluster> Controller<C> {
                 // Nothing was written yet; planned again with that space booked.
                 memory.scratch.insert(name, bytes);
             }
-            (Action::Hold | Action::Release, Ok(())) => {
+            (Action::AddFinalizer | Action::RemoveFinalizer, Ok(())) => {
                 memory.held.insert(name, now() + WRITTEN);
             }
             (Action::Fill { .. }, Ok(())) => {
                 memory.filled.insert(name);
             }
-            (Action::Create { half: false, .. } | Action::Receive { .. } | Action::Finish, Ok(())) => {
+            (Action::Create { incomplete: false, .. } | Action::Receive { .. } | Action::Finish, Ok(())) => {
                 memory.begun.remove(&name);
                 memory.failed.remove(&name);
             }
@@ -338,8 +340,8 @@ impl<C: Cluster> Controller<C> {
     }
 
     /// Writes each status that is another than the object's.
-    async fn report(&mut self, listed: &Listed<LocalVolume>, stands: &BTreeMap<String, Stand>) {
-        for (name, stand) in stands {
+    async fn report(&mut self, listed: &Listed<LocalVolume>, states: &BTreeMap<String, VolumeState>) {
+        for (name, stand) in states {
             let Some(object) = listed.objects.get(name) else { continue };
             let status = status_of(object, stand, Timestamp::now());
             let is_known =
@@ -351,22 +353,53 @@ impl<C: Cluster> Controller<C> {
                 Ok(()) => {
                     self.reported.insert(name.clone(), status);
                 }
-                Err(error) => tracing::warn!("{error:#}"),
+                Err(error) => {
+                    tracing::warn!("{error:#}");
+                    // One timeout a round: the others would wait as long, and volumes must go on.
+                    if matches!(error.downcast_ref(), Some(RequestError::Timeout(_))) {
+                        return;
+                    }
+                }
             }
         }
     }
 
     fn publish(&self, listed: &Listed<LocalVolume>, planned: &Plan) {
-        let volumes = planned.stands.iter().filter_map(|(name, stand)| {
+        let volumes = planned.states.iter().filter_map(|(name, stand)| {
             let object = listed.objects.get(name)?;
             Some((name.clone(), view::usable(name, object, stand, &self.hosts.devices)))
         });
         let volumes = Some(volumes.collect());
-        self.publish.send_if_modified(|before| {
-            let differs = *before != volumes;
-            *before = volumes;
-            differs
-        });
+        publish(&self.publish, volumes);
+    }
+}
+
+impl<C: Cluster> reconcile::Controller for Controller<C> {
+    type Source = Source;
+
+    async fn round(&mut self, woken: &Woken<Source>) -> Next {
+        let mut ask = if woken.is_start() || woken.by_time() { Ask::Now } else { Ask::No };
+        if woken.by(Source::Objects) {
+            ask = ask.max(Ask::IfStale);
+        }
+        if woken.by(Source::Policies) {
+            self.memory.forget_forbidden();
+        }
+        for (name, progress) in self.progress.take() {
+            if let Some(known) = self.memory.filling.get_mut(&name) {
+                *known = progress;
+            }
+        }
+        for (name, result) in self.tasks.finished() {
+            let Some(action) = self.running.remove(&name) else { continue };
+            let is_about_lvm = !matches!(action, Action::AddFinalizer | Action::RemoveFinalizer);
+            ask = ask.max(if is_about_lvm { Ask::Now } else { Ask::IfStale });
+            let failed = |panicked: Panicked| Failed::from(anyhow::Error::from(panicked));
+            self.done(name, &action, result.unwrap_or_else(|panicked| Err(failed(panicked))));
+        }
+        let due = self.reconcile(ask).await;
+        let next = Next::after(Duration::from_secs(due.saturating_sub(now()).clamp(0, RESYNC) as u64));
+        if self.listed.borrow().synced { next } else { next.waiting_for("the list of LocalVolumes") }
     }
 }
 

@@ -6,7 +6,7 @@
 //! object asks to have removed.
 //!
 //! observe ([`listed`], [`observed`]) → [`plan`] → [`apply`] ([`fill`] brings images in) → the next look verifies →
-//! report ([`api`]). Whoever sends an image comes in at [`upload`]. No state is kept that can not be seen again. A volume carries the tag `sheaf.half` from the moment
+//! report ([`api`]). Whoever sends an image comes in at [`upload`]. No state is kept that can not be seen again. A volume carries the tag `sheaf.incomplete` from the moment
 //! it exists until it is complete and on the disk: whatever an agent finds so that it did not begin itself is what a
 //! power cut or a crash left, and is removed and begun again.
 
@@ -32,7 +32,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-pub use sheaf_host::lvm::{HALF_TAG as HALF, VOLUME_TAG as TAG};
+pub use sheaf_host::lvm::{INCOMPLETE_TAG as INCOMPLETE, VOLUME_TAG as TAG};
 
 /// A snapshot has it: nobody writes it, and it does not count as promised space.
 pub const SNAPSHOT: &str = "sheaf.snapshot";

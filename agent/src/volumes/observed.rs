@@ -4,7 +4,7 @@
 //! devices a pool's group has, and a group of which it has not is none of ours. Route out: [`Group`]s. Blocks.
 
 use super::TAG;
-use sheaf_host::lvm::{Lvm, LvmError, THIN_POOL};
+use sheaf_host::lvm::{LvmError, LvmReport, THIN_POOL};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the volume groups of pools begin with.
@@ -53,13 +53,13 @@ impl Volume {
 }
 
 /// Names of all groups of ours on this node.
-pub fn names(lvm: &dyn Lvm) -> Result<BTreeSet<String>, LvmError> {
+pub fn names(lvm: &dyn LvmReport) -> Result<BTreeSet<String>, LvmError> {
     let groups = lvm.groups()?.groups.into_iter().map(|group| group.name);
     Ok(groups.filter(|name| name.starts_with(GROUP_PREFIX)).collect())
 }
 
 /// Those of `names` that are in use here.
-pub fn groups(lvm: &dyn Lvm, names: &BTreeSet<String>) -> Result<BTreeMap<String, Group>, LvmError> {
+pub fn groups(lvm: &dyn LvmReport, names: &BTreeSet<String>) -> Result<BTreeMap<String, Group>, LvmError> {
     let mut groups = BTreeMap::new();
     for name in names {
         match lvm.volumes(name) {

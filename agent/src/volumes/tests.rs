@@ -46,7 +46,7 @@ impl FakeCluster {
 }
 
 impl Cluster for FakeCluster {
-    async fn hold(&self, volume: &LocalVolume, held: bool) -> anyhow::Result<()> {
+    async fn set_finalizer(&self, volume: &LocalVolume, held: bool) -> anyhow::Result<()> {
         let finalizers = held.then(|| vec![FINALIZER.to_owned()]);
         self.change(volume.metadata.name.as_deref().unwrap(), |object| {
             object.metadata.finalizers = finalizers
@@ -261,7 +261,7 @@ async fn a_power_cut_at_any_step_leaves_no_half_volume_that_is_taken_as_good_and
         };
         // What is complete after the cut really is; what is not says so on the disk.
         for volume in node.lvm.volumes(GROUP).unwrap() {
-            if volume.has_tag(TAG) && !volume.has_tag(HALF) {
+            if volume.has_tag(TAG) && !volume.has_tag(INCOMPLETE) {
                 let held = node.device(&volume.name);
                 assert!(held[..node.image.len()] == node.image, "{} after {steps} steps", volume.name);
             }

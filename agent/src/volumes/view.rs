@@ -1,10 +1,10 @@
 //! What is shown of the volumes: to other controllers, on the status page, by `sheaf-agent volumes`.
 //!
-//! Route in: objects, LVM's report, where each volume stands. Route out: [`Usable`]s, the status section, a table.
+//! Route in: objects, LVM's report, the state of each volume. Route out: [`Usable`]s, the status section, a table.
 
 use super::observed::{GROUP_PREFIX, Group};
-use super::plan::{Plan, Stand};
-use super::{HALF, SNAPSHOT, TAG};
+use super::plan::{Plan, VolumeState};
+use super::{INCOMPLETE, SNAPSHOT, TAG};
 use crate::channels::Usable;
 use crate::listed::Listed;
 use crate::status::VolumeSection;
@@ -16,12 +16,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What users of the volume may know.
-pub(super) fn usable(name: &str, object: &LocalVolume, stand: &Stand, devices: &Path) -> Usable {
+pub(super) fn usable(name: &str, object: &LocalVolume, stand: &VolumeState, devices: &Path) -> Usable {
     let device = devices.join(volume_group(&object.spec.pool)).join(name);
     let is_deleted = object.metadata.deletion_timestamp.is_some();
     let (ready, bytes, problem) = match stand {
-        Stand::Good { bytes, .. } if object.spec.kind == VolumeKind::Volume => (!is_deleted, *bytes, None),
-        Stand::Good { .. } => (false, 0, Some("it is a snapshot; make a volume of it".to_owned())),
+        VolumeState::Ready { bytes, .. } if object.spec.kind == VolumeKind::Volume => {
+            (!is_deleted, *bytes, None)
+        }
+        VolumeState::Ready { .. } => (false, 0, Some("it is a snapshot; make a volume of it".to_owned())),
         stand => {
             let (phase, problem) = words(stand);
             (false, 0, problem.or(Some(phase)))
@@ -31,21 +33,23 @@ pub(super) fn usable(name: &str, object: &LocalVolume, stand: &Stand, devices: &
 }
 
 /// Phase and problem.
-fn words(stand: &Stand) -> (String, Option<String>) {
+fn words(stand: &VolumeState) -> (String, Option<String>) {
     let because = |reason: &dyn std::fmt::Display, message: &str| {
         Some(if message.is_empty() { reason.to_string() } else { format!("{reason}: {message}") })
     };
     match stand {
-        Stand::Unknown => ("Unknown".into(), Some("its pool is not up yet".into())),
-        Stand::Waiting(reason, message) => ("Pending".into(), because(reason, message)),
-        Stand::Making => ("Creating".into(), None),
-        Stand::Asking => ("UploadReady".into(), Some("it waits for an image".into())),
-        Stand::Filling(_) => ("Populating".into(), None),
-        Stand::Good { short: Some((reason, message)), .. } => ("Ready".into(), because(reason, message)),
-        Stand::Good { .. } => ("Ready".into(), None),
-        Stand::Failed(reason, message) => ("Failed".into(), because(reason, message)),
-        Stand::Leaving(_, message) if message.is_empty() => ("Removing".into(), None),
-        Stand::Leaving(reason, message) => ("Removing".into(), because(reason, message)),
+        VolumeState::Unknown => ("Unknown".into(), Some("its pool is not up yet".into())),
+        VolumeState::Waiting(reason, message) => ("Pending".into(), because(reason, message)),
+        VolumeState::Making => ("Creating".into(), None),
+        VolumeState::AwaitingUpload => ("UploadReady".into(), Some("it waits for an image".into())),
+        VolumeState::Filling(_) => ("Populating".into(), None),
+        VolumeState::Ready { short: Some((reason, message)), .. } => {
+            ("Ready".into(), because(reason, message))
+        }
+        VolumeState::Ready { .. } => ("Ready".into(), None),
+        VolumeState::Failed(reason, message) => ("Failed".into(), because(reason, message)),
+        VolumeState::Deleting(_, message) if message.is_empty() => ("Removing".into(), None),
+        VolumeState::Deleting(reason, message) => ("Removing".into(), because(reason, message)),
     }
 }
 
@@ -61,10 +65,10 @@ pub(super) fn sections(
         .map(|(name, object)| {
             let spec = &object.spec;
             let volume = groups.get(&volume_group(&spec.pool)).and_then(|group| group.volumes.get(name));
-            let stand = planned.stands.get(name);
+            let stand = planned.states.get(name);
             let (phase, problem) = stand.map(words).unwrap_or_default();
             let progress = match stand {
-                Some(Stand::Filling(Progress { percent, .. })) => *percent,
+                Some(VolumeState::Filling(Progress { percent, .. })) => *percent,
                 _ => None,
             };
             let action = planned.actions.iter().find(|(of, ..)| of == name);
@@ -96,7 +100,7 @@ pub(super) fn sections(
                 name: name.clone(),
                 pool: group_name.strip_prefix(GROUP_PREFIX).unwrap_or(group_name).into(),
                 kind: if volume.has(SNAPSHOT) { "snapshot" } else { "volume" }.into(),
-                phase: match (listed.synced, volume.has(HALF)) {
+                phase: match (listed.synced, volume.has(INCOMPLETE)) {
                     (false, _) => "Unknown",
                     (true, true) => "Half",
                     (true, false) => "Unclaimed",
@@ -105,7 +109,7 @@ pub(super) fn sections(
                 bytes: volume.bytes,
                 data_percent: volume.data_percent,
                 open: volume.open,
-                problem: (listed.synced && !volume.has(HALF)).then(|| {
+                problem: (listed.synced && !volume.has(INCOMPLETE)).then(|| {
                     format!(
                         "no LocalVolume asks for it; if its data is not needed: lvremove {group_name}/{name}"
                     )

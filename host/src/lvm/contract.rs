@@ -4,7 +4,7 @@
 //! Why here: what rooms above are tested with is only worth as much as it is like the real one. Route in: an [`Lvm`] and
 //! its disks. Route out: the claims that hold, or the first that does not.
 
-use super::{Group, HALF_TAG, Lvm, LvmError, THIN_POOL, ThinSize, VOLUME_TAG, Volume};
+use super::{Group, INCOMPLETE_TAG, Lvm, LvmError, THIN_POOL, ThinSize, VOLUME_TAG, Volume};
 use std::path::{Path, PathBuf};
 
 /// Name of the group that is made and left empty of volumes.
@@ -111,17 +111,18 @@ impl Site<'_> {
         claims.holds("it has its metadata", pool.metadata_size == size.metadata, &pool)?;
         claims.holds("it is empty", pool.data_percent == Some(0.0), &pool)?;
 
-        claims.call(lvm.create_volume(GROUP, "pvc-1", 5 * MIB, &[VOLUME_TAG, HALF_TAG]))?;
+        claims.call(lvm.create_volume(GROUP, "pvc-1", 5 * MIB, &[VOLUME_TAG, INCOMPLETE_TAG]))?;
         let volume = self.volume(claims, "pvc-1")?.unwrap_or_default();
         claims.holds("a volume is rounded up to whole extents", volume.size == 2 * EXTENT, &volume)?;
-        let has_tags = volume.has_tag(VOLUME_TAG) && volume.has_tag(HALF_TAG);
+        let has_tags = volume.has_tag(VOLUME_TAG) && volume.has_tag(INCOMPLETE_TAG);
         claims.holds("it has its tags from the first moment on", has_tags, &volume)?;
         claims.holds("it is thin and active", volume.kind == "thin" && volume.is_active, &volume)?;
         let again = lvm.create_volume(GROUP, "pvc-1", MIB, &[]);
         claims.holds("a name is given once", again.is_err(), &again)?;
-        claims.call(lvm.retag(GROUP, "pvc-1", &["sheaf.other"], &[HALF_TAG]))?;
+        claims.call(lvm.retag(GROUP, "pvc-1", &["sheaf.other"], &[INCOMPLETE_TAG]))?;
         let volume = self.volume(claims, "pvc-1")?.unwrap_or_default();
-        let tags = volume.has_tag("sheaf.other") && volume.has_tag(VOLUME_TAG) && !volume.has_tag(HALF_TAG);
+        let tags =
+            volume.has_tag("sheaf.other") && volume.has_tag(VOLUME_TAG) && !volume.has_tag(INCOMPLETE_TAG);
         claims.holds("tags are added and removed in one step", tags, &volume)?;
 
         claims.call(lvm.snapshot(GROUP, "pvc-1", "snap-1", &[VOLUME_TAG]))?;

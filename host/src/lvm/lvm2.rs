@@ -327,10 +327,10 @@ mod tests {
             "sheaf-fast",
             "pvc-1",
             1 << 30,
-            &[super::super::VOLUME_TAG, super::super::HALF_TAG],
+            &[super::super::VOLUME_TAG, super::super::INCOMPLETE_TAG],
         )
         .unwrap();
-        lvm.retag("sheaf-fast", "pvc-1", &[], &[super::super::HALF_TAG]).unwrap();
+        lvm.retag("sheaf-fast", "pvc-1", &[], &[super::super::INCOMPLETE_TAG]).unwrap();
         lvm.remove_member("sheaf-fast", Path::new("/dev/sdb")).unwrap();
         lvm.activate("sheaf-fast").unwrap();
         assert_eq!(
@@ -342,8 +342,8 @@ mod tests {
                 "lvm vgextend --devices /dev/sdb,/dev/sdc --dataalignment 1m sheaf-fast /dev/sdc",
                 "lvm pvchange --devices /dev/sdb,/dev/sdc --addtag sheaf.device=c /dev/sdc",
                 "lvm lvcreate --devices /dev/sdb,/dev/sdc --yes --type thin --wipesignatures n --virtualsize \
-                 1073741824b --addtag sheaf.volume --addtag sheaf.half --name pvc-1 --thinpool thin sheaf-fast",
-                "lvm lvchange --devices /dev/sdb,/dev/sdc --deltag sheaf.half sheaf-fast/pvc-1",
+                 1073741824b --addtag sheaf.volume --addtag sheaf.incomplete --name pvc-1 --thinpool thin sheaf-fast",
+                "lvm lvchange --devices /dev/sdb,/dev/sdc --deltag sheaf.incomplete sheaf-fast/pvc-1",
                 "lvm vgreduce --devices /dev/sdb,/dev/sdc sheaf-fast /dev/sdb",
                 "lvm pvremove --devices /dev/sdb,/dev/sdc --yes /dev/sdb",
                 "lvm vgchange --devices /dev/sdc --activate y --ignoreactivationskip sheaf-fast",

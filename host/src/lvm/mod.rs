@@ -9,10 +9,10 @@
 //! touched: `pools` calls [`Lvm::confine`], and until then all that changes a group fails with [`LvmError::Unknown`].
 //!
 //! **How a volume is made.** [`Lvm::create_volume`] makes a thin volume in the pool `thin` of the group, active, with its
-//! tags from the first moment on: give [`VOLUME_TAG`] and [`HALF_TAG`]. It reads as zeros; its device is [`device`],
-//! which is there when the call returns. Fill it, flush it, then [`Lvm::retag`] takes [`HALF_TAG`] off. [`Lvm::snapshot`]
+//! tags from the first moment on: give [`VOLUME_TAG`] and [`INCOMPLETE_TAG`]. It reads as zeros; its device is [`device`],
+//! which is there when the call returns. Fill it, flush it, then [`Lvm::retag`] takes [`INCOMPLETE_TAG`] off. [`Lvm::snapshot`]
 //! does the same from another volume of the pool, at once and without copying. After a start of the node all volumes are
-//! inactive until [`Lvm::activate`]; those that still have [`HALF_TAG`] were cut off: remove them and begin again.
+//! inactive until [`Lvm::activate`]; those that still have [`INCOMPLETE_TAG`] were cut off: remove them and begin again.
 //! [`Lvm::extend_volume`] grows online; [`Lvm::remove_volume`] fails while the device is open. Names: what LVM takes,
 //! `pvc-…` and `snap-…` do. Calls block for as long as the program runs (up to [`DEADLINE`]): off the async threads.
 
@@ -31,7 +31,7 @@ pub const THIN_POOL: &str = "thin";
 /// Tag of every thin volume that is somebody's volume.
 pub const VOLUME_TAG: &str = "sheaf.volume";
 /// Tag of a volume whose content is not complete.
-pub const HALF_TAG: &str = "sheaf.half";
+pub const INCOMPLETE_TAG: &str = "sheaf.incomplete";
 /// Tag of a group: the node that made it, after this.
 pub const NODE_TAG: &str = "sheaf.node=";
 /// Tag of a member: identifier of its disk, after this. It is known for a member that is missing, too.

@@ -177,7 +177,7 @@ mod tests {
           {"lv_name":"thin", "segtype":"thin-pool", "lv_size":"805306368", "lv_tags":"", "origin":"",
            "lv_active":"active", "lv_device_open":"", "data_percent":"12.50", "metadata_percent":"10.16", "lv_metadata_size":"67108864",
            "copy_percent":"", "move_pv":"", "lv_health_status":"out_of_data"},
-          {"lv_name":"snap-1", "segtype":"thin", "lv_size":"104857600", "lv_tags":"sheaf.half,sheaf.volume",
+          {"lv_name":"snap-1", "segtype":"thin", "lv_size":"104857600", "lv_tags":"sheaf.incomplete,sheaf.volume",
            "origin":"pvc-1", "lv_active":"", "lv_device_open":"", "data_percent":"", "metadata_percent":"", "lv_metadata_size":"",
            "copy_percent":"", "move_pv":"", "lv_health_status":""},
           {"lv_name":"[pvmove0]", "segtype":"mirror", "lv_size":"805306368", "lv_tags":"", "origin":"",
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(found.len(), 3);
         assert_eq!((found[0].data_percent, found[0].metadata_percent), (Some(12.5), Some(10.16)));
         assert_eq!(found[0].health.as_deref(), Some("out_of_data"));
-        assert!(found[1].has_tag("sheaf.half") && !found[1].is_active);
+        assert!(found[1].has_tag("sheaf.incomplete") && !found[1].is_active);
         assert_eq!(found[1].origin.as_deref(), Some("pvc-1"));
         assert_eq!(
             (found[2].copy_percent, found[2].moves_from.clone()),

@@ -3,8 +3,8 @@
 //! Why here: its first bytes say what a file is, not its name. Nothing about the file is trusted: its length, how fast it
 //! comes, and the memory and space that unpacking it takes are bounded. A raw image is poured into the volume as it comes. A
 //! qcow2 image can be read only as a whole: it is poured into a second, thin volume, and `qemu-img` converts it from
-//! there; that one is half for all of its life, so that nothing of it stays. Blocks: run it off the agent's thread.
-//! Route in: an empty half-made volume, URL, checksum. Route out: the volume filled and flushed, or [`FillError`].
+//! there; that one is incomplete for all of its life, so that nothing of it stays. Blocks: run it off the agent's thread.
+//! Route in: an empty, incomplete volume, URL, checksum. Route out: the volume filled and flushed, or [`FillError`].
 
 mod error;
 #[cfg(test)]
@@ -19,7 +19,7 @@ mod tests;
 
 pub use error::FillError;
 
-use super::{HALF, Hosts, TAG};
+use super::{INCOMPLETE, Hosts, TAG};
 use image::{Format, Peeked, unpack};
 use pour::{Sink, pour};
 use sheaf_api::storage::local_volume::Progress;
@@ -135,7 +135,7 @@ fn convert(
     target: &RawDisk,
 ) -> Result<(), FillError> {
     let scratch = format!("{}{SCRATCH}", order.name);
-    hosts.lvm.create_volume(&order.group, &scratch, room, &[TAG, HALF])?;
+    hosts.lvm.create_volume(&order.group, &scratch, room, &[TAG, INCOMPLETE])?;
     let mut through = || {
         let path = hosts.devices.join(&order.group).join(&scratch);
         let disk = RawDisk::open(&path)?;

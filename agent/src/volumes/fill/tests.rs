@@ -63,7 +63,7 @@ impl Scene {
         lvm.create_group(GROUP, std::path::Path::new("/dev/sdb"), &[], &[]).unwrap();
         let size = ThinSize { data: 256 << 20, metadata: 4 << 20, chunk: 64 << 10 };
         lvm.create_thin_pool(GROUP, size).unwrap();
-        lvm.create_volume(GROUP, "pvc-1", BYTES, &[TAG, HALF]).unwrap();
+        lvm.create_volume(GROUP, "pvc-1", BYTES, &[TAG, INCOMPLETE]).unwrap();
         let fetch = FakeFetch { files: [(URL.to_owned(), file.to_vec())].into(), ..FakeFetch::default() };
         let run = Arc::new(FakeRun::default());
         Self {

@@ -4,7 +4,7 @@
 //! logical volume. Route out: the step that makes it, or why there is none.
 
 use super::super::observed::Group;
-use super::{Action, HALF, Next, One, Plan, Room, Stand, TAG, fail, wait};
+use super::{Action, INCOMPLETE, Next, One, Plan, Room, TAG, VolumeState, fail, wait};
 use sheaf_api::storage::local_volume::{Origin, VolumeKind, VolumeReason};
 
 /// Makes the volume of `one`.
@@ -22,9 +22,9 @@ pub(super) fn make(one: &One<'_>, group: &Group, room: &mut Room, plan: &mut Pla
             Some(until) if until <= one.o.now => {}
             Some(until) => {
                 plan.wake_at(until);
-                return (Stand::of(failure), None);
+                return (VolumeState::of(failure), None);
             }
-            None => return (Stand::of(failure), None),
+            None => return (VolumeState::of(failure), None),
         }
     }
     let source = &spec.source;
@@ -33,8 +33,8 @@ pub(super) fn make(one: &One<'_>, group: &Group, room: &mut Room, plan: &mut Pla
         None => match room.take(spec.size_bytes) {
             // A blank one is complete with LVM's own commit.
             Ok(()) => {
-                let half = source.http.is_some() || source.upload.is_some();
-                (Stand::Making, Some(Action::Create { bytes: spec.size_bytes, half }))
+                let incomplete = source.http.is_some() || source.upload.is_some();
+                (VolumeState::Making, Some(Action::Create { bytes: spec.size_bytes, incomplete }))
             }
             Err(why) => wait(VolumeReason::OutOfSpace, why),
         },
@@ -45,7 +45,7 @@ fn copy(one: &One<'_>, group: &Group, origin: &Origin, room: &mut Room) -> Next 
     let spec = &one.object.spec;
     let known = one.o.objects.get(&origin.name);
     let from = match (group.volumes.get(&origin.name).filter(|volume| volume.has(TAG)), known) {
-        (Some(volume), Some(_)) if !volume.has(HALF) => volume,
+        (Some(volume), Some(_)) if !volume.has(INCOMPLETE) => volume,
         (_, Some(object)) if object.spec.pool == spec.pool => {
             return wait(VolumeReason::SourceNotReady, format!("{} is not ready yet", origin.name));
         }
@@ -74,7 +74,7 @@ fn copy(one: &One<'_>, group: &Group, origin: &Origin, room: &mut Room) -> Next 
     }
     let space = if writable { room.take(spec.size_bytes.max(from.bytes)) } else { room.has_metadata() };
     match space {
-        Ok(()) => (Stand::Making, Some(Action::Copy { origin: origin.name.clone(), writable })),
+        Ok(()) => (VolumeState::Making, Some(Action::Copy { origin: origin.name.clone(), writable })),
         Err(why) => wait(VolumeReason::OutOfSpace, why),
     }
 }

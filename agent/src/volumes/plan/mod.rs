@@ -1,22 +1,22 @@
-//! Decides what to do next for every volume of this node, and what is to be said of it.
+//! Decides what to do next for every volume of this node, and what is to be reported of it.
 //!
 //! Why here: the rules by which volumes come and go, in one pure function. Route in: [`Observed`]. Route out: at most
-//! one [`Action`] a volume, where each [`Stand`]s, and when to look again.
+//! one [`Action`] a volume, where each [`VolumeState`]s, and when to look again.
 //!
 //! A complete volume is removed only because its own object is being deleted; one that has no object is shown and left
-//! alone. A half-made one that this agent did not begin itself is removed, whoever asks for it. A volume that was
+//! alone. An incomplete one that this agent did not begin itself is removed. A volume that was
 //! Ready once and is gone is not made anew: an empty disk under the old name would hide the loss.
 
 mod making;
-mod stand;
+mod state;
 #[cfg(test)]
 mod tests;
 
-pub use stand::{Stand, status_of};
+pub use state::{VolumeState, status_of};
 
 use super::fill::{SCRATCH, scratch_bytes};
 use super::observed::{Group, ThinPool, Volume};
-use super::{HALF, SNAPSHOT, TAG};
+use super::{INCOMPLETE, SNAPSHOT, TAG};
 use making::make;
 use sheaf_api::storage::LocalVolume;
 use sheaf_api::storage::local_volume::{
@@ -47,10 +47,10 @@ pub struct Observed<'a> {
     pub settled: bool,
 }
 
-/// What was seen and done before; after its loss half-made volumes are begun again, and nothing else.
+/// What was seen and done before; after its loss incomplete volumes are begun again, and nothing else.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    /// Half-made volumes that this agent began itself.
+    /// Incomplete volumes that this agent began itself.
     pub begun: BTreeSet<String>,
     /// Volumes with an action under way.
     pub busy: BTreeSet<String>,
@@ -103,15 +103,15 @@ pub struct Failure {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Put our finalizer on the object.
-    Hold,
+    AddFinalizer,
     /// Take it off: nothing of the volume is here.
-    Release,
+    RemoveFinalizer,
     /// Make an empty volume.
     Create {
         /// Its size.
         bytes: u64,
         /// Something is to come into it before it is complete.
-        half: bool,
+        incomplete: bool,
     },
     /// Make it from what another holds now.
     Copy {
@@ -150,8 +150,8 @@ pub enum Action {
 pub struct Plan {
     /// By volume: its group and the step.
     pub actions: Vec<(String, String, Action)>,
-    /// Where each volume that has an object stands.
-    pub stands: BTreeMap<String, Stand>,
+    /// The state of each volume that has an object.
+    pub states: BTreeMap<String, VolumeState>,
     /// Look again then at the latest, in seconds since 1970.
     pub wake: Option<i64>,
 }
@@ -172,7 +172,7 @@ pub fn plan(o: &Observed<'_>) -> Plan {
         let one = One { o, name, object, group: o.groups.get(&group) };
         let (stand, action) = one.next(room.get_mut(group.as_str()).unwrap_or(&mut fresh), &mut plan);
         let held = o.memory.held.get(name).copied().filter(|until| *until > o.now);
-        let held = held.filter(|_| matches!(action, Some(Action::Hold | Action::Release)));
+        let held = held.filter(|_| matches!(action, Some(Action::AddFinalizer | Action::RemoveFinalizer)));
         match (action, held) {
             (Some(action), None) if action == Action::StopFilling || !o.memory.busy.contains(name) => {
                 plan.actions.push((name.clone(), group, action));
@@ -180,11 +180,11 @@ pub fn plan(o: &Observed<'_>) -> Plan {
             (Some(_), Some(until)) => plan.wake_at(until),
             _ => {}
         }
-        plan.stands.insert(name.clone(), stand);
+        plan.states.insert(name.clone(), stand);
     }
     for (group_name, group) in o.groups {
         for (name, volume) in &group.volumes {
-            let is_stray = !o.objects.contains_key(name) && volume.has(TAG) && volume.has(HALF);
+            let is_stray = !o.objects.contains_key(name) && volume.has(TAG) && volume.has(INCOMPLETE);
             // An image on its way into a volume lies beside it.
             let of = name.strip_suffix(SCRATCH).unwrap_or(name);
             if is_stray && !o.memory.busy.contains(name) && !o.memory.filling.contains_key(of) {
@@ -264,14 +264,14 @@ struct One<'a> {
     group: Option<&'a Group>,
 }
 
-type Next = (Stand, Option<Action>);
+type Next = (VolumeState, Option<Action>);
 
 fn wait(reason: VolumeReason, message: impl Into<String>) -> Next {
-    (Stand::Waiting(reason, message.into()), None)
+    (VolumeState::Waiting(reason, message.into()), None)
 }
 
 fn fail(reason: VolumeReason, message: impl Into<String>) -> Next {
-    (Stand::Failed(reason, message.into()), None)
+    (VolumeState::Failed(reason, message.into()), None)
 }
 
 impl<'a> One<'a> {
@@ -295,11 +295,11 @@ impl<'a> One<'a> {
         }
         let volume = self.volume();
         if !self.object.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER) {
-            return (Stand::Making, Some(Action::Hold));
+            return (VolumeState::Making, Some(Action::AddFinalizer));
         }
         let Some(group) = self.group.filter(|group| group.pool.is_some()) else {
             if !self.o.settled {
-                return (Stand::Unknown, None);
+                return (VolumeState::Unknown, None);
             }
             return wait(
                 VolumeReason::PoolNotFound,
@@ -315,7 +315,7 @@ impl<'a> One<'a> {
                     self.name
                 ),
             ),
-            Some(volume) if volume.has(HALF) => self.complete(volume, room, plan),
+            Some(volume) if volume.has(INCOMPLETE) => self.complete(volume, room, plan),
             Some(volume) => self.keep(volume, room),
         }
     }
@@ -323,28 +323,28 @@ impl<'a> One<'a> {
     /// Its object is being deleted.
     fn leave(&self) -> Next {
         let memory = &self.o.memory;
-        let leaving = Stand::Leaving(VolumeReason::InUse, String::new());
+        let leaving = VolumeState::Deleting(VolumeReason::InUse, String::new());
         if memory.filling.contains_key(self.name) {
             return (leaving, Some(Action::StopFilling));
         }
         match self.volume() {
-            Some(volume) if volume.has(TAG) && volume.open && !volume.has(HALF) => {
-                let why = "somebody still has it open; it is removed once that ends";
-                (Stand::Leaving(VolumeReason::InUse, why.into()), None)
+            Some(volume) if volume.has(TAG) && volume.open && !volume.has(INCOMPLETE) => {
+                let why = "its device is still open; it is removed once that is closed";
+                (VolumeState::Deleting(VolumeReason::InUse, why.into()), None)
             }
             Some(volume) if volume.has(TAG) => match self.failure() {
                 Some(failure) if failure.until.is_some_and(|until| until > self.o.now) => {
-                    (Stand::Leaving(failure.reason, failure.message.clone()), None)
+                    (VolumeState::Deleting(failure.reason, failure.message.clone()), None)
                 }
                 _ => (leaving, Some(Action::Remove)),
             },
             // It may lie on a device that is away, and would come back with it.
             None if self.was_ready() && self.group.is_none_or(|group| group.pool.is_none()) => {
-                let why = "its pool is not there, so it can not be removed; bring the pool's devices back, or take \
-                           the finalizer off";
-                (Stand::Leaving(VolumeReason::PoolNotFound, why.into()), None)
+                let why = "its pool is not there, so it cannot be removed; attach the pool's devices again, or remove \
+                           the finalizer";
+                (VolumeState::Deleting(VolumeReason::PoolNotFound, why.into()), None)
             }
-            _ => (leaving, Some(Action::Release)),
+            _ => (leaving, Some(Action::RemoveFinalizer)),
         }
     }
 
@@ -356,43 +356,43 @@ impl<'a> One<'a> {
         (same && meant).then_some(failure)
     }
 
-    /// It is there, half made.
+    /// It is there, incomplete.
     fn complete(&self, volume: &Volume, room: &mut Room, plan: &mut Plan) -> Next {
         let (memory, spec) = (&self.o.memory, &self.object.spec);
         if let Some(progress) = memory.filling.get(self.name) {
-            return (Stand::Filling(*progress), None);
+            return (VolumeState::Filling(*progress), None);
         }
         if !memory.begun.contains(self.name) {
             // A power cut or a crash left it, or its filling failed.
-            let failed = self.failure().map(Stand::of);
+            let failed = self.failure().map(VolumeState::of);
             // An agent that was started anew knows of a failure from the object alone, and must not unsay it.
             let failed_before =
-                || self.has_failed_before().map(|(reason, message)| Stand::Failed(reason, message));
-            let stand = failed.or_else(failed_before).unwrap_or(Stand::Making);
+                || self.has_failed_before().map(|(reason, message)| VolumeState::Failed(reason, message));
+            let stand = failed.or_else(failed_before).unwrap_or(VolumeState::Making);
             return (stand, Some(Action::Remove));
         }
         if let Some(failure) = self.failure()
             && failure.until.is_none_or(|until| until > self.o.now)
         {
-            return (Stand::of(failure), None);
+            return (VolumeState::of(failure), None);
         }
         if spec.kind == VolumeKind::Volume && volume.bytes < spec.size_bytes {
-            return (Stand::Making, Some(Action::Grow { bytes: spec.size_bytes }));
+            return (VolumeState::Making, Some(Action::Grow { bytes: spec.size_bytes }));
         }
         if memory.filled.contains(self.name) {
-            return (Stand::Making, Some(Action::Finish));
+            return (VolumeState::Making, Some(Action::Finish));
         }
         let scratch = format!("{}{SCRATCH}", self.name);
         if self.group.is_some_and(|group| group.volumes.contains_key(&scratch)) {
             // An earlier try left it; the plan removes it first, as any volume that no object is there for.
-            return (Stand::Making, None);
+            return (VolumeState::Making, None);
         }
         if let Some(bytes) = self.o.offered.get(self.name)
             && spec.source.upload.is_some()
         {
             let scratch = scratch_bytes(spec.size_bytes, *bytes);
             return match room.take(scratch) {
-                Ok(()) => (Stand::Asking, Some(Action::Receive { scratch })),
+                Ok(()) => (VolumeState::AwaitingUpload, Some(Action::Receive { scratch })),
                 Err(why) => wait(VolumeReason::OutOfSpace, why),
             };
         }
@@ -401,7 +401,7 @@ impl<'a> One<'a> {
                 if let Err(why) = self.o.imports {
                     return wait(VolumeReason::SourceForbidden, why);
                 }
-                let filling = Stand::Filling(Progress::default());
+                let filling = VolumeState::Filling(Progress::default());
                 if !self.has_slot(plan) {
                     return (filling, None);
                 }
@@ -417,8 +417,8 @@ impl<'a> One<'a> {
                 }
             }
             Some(Err(why)) => wait(VolumeReason::BadImage, why),
-            None if spec.source.upload.is_some() => (Stand::Asking, None),
-            None => (Stand::Making, Some(Action::Finish)),
+            None if spec.source.upload.is_some() => (VolumeState::AwaitingUpload, None),
+            None => (VolumeState::Making, Some(Action::Finish)),
         }
     }
 
@@ -436,7 +436,7 @@ impl<'a> One<'a> {
     /// It is there and complete.
     fn keep(&self, volume: &Volume, room: &mut Room) -> Next {
         let spec = &self.object.spec;
-        let good = |short| Stand::Good { bytes: volume.bytes, short };
+        let good = |short| VolumeState::Ready { bytes: volume.bytes, short };
         if spec.kind == VolumeKind::Snapshot {
             return (good(None), None);
         }
@@ -454,7 +454,7 @@ impl<'a> One<'a> {
         }
         if !volume.active {
             if !self.o.settled {
-                return (Stand::Unknown, None);
+                return (VolumeState::Unknown, None);
             }
             return wait(VolumeReason::PoolNotFound, "it has no device yet: its pool is being brought up");
         }

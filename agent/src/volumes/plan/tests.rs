@@ -83,13 +83,15 @@ impl Node {
         actions.pop().map(|(_, action)| action)
     }
 
-    fn stand(&self, name: &str) -> Stand {
-        self.plan().stands[name].clone()
+    fn stand(&self, name: &str) -> VolumeState {
+        self.plan().states[name].clone()
     }
 
     fn reason(&self, name: &str) -> VolumeReason {
         match self.stand(name) {
-            Stand::Waiting(reason, _) | Stand::Failed(reason, _) | Stand::Leaving(reason, _) => reason,
+            VolumeState::Waiting(reason, _)
+            | VolumeState::Failed(reason, _)
+            | VolumeState::Deleting(reason, _) => reason,
             other => panic!("{other:?}"),
         }
     }
@@ -101,7 +103,7 @@ fn deleted(mut object: LocalVolume) -> LocalVolume {
 }
 
 fn ready(mut object: LocalVolume) -> LocalVolume {
-    let stand = Stand::Good { bytes: object.spec.size_bytes, short: None };
+    let stand = VolumeState::Ready { bytes: object.spec.size_bytes, short: None };
     object.status = Some(status_of(&object, &stand, Timestamp::UNIX_EPOCH));
     object
 }
@@ -114,8 +116,8 @@ fn failure(reason: VolumeReason, until: Option<i64>) -> Failure {
 fn a_volume_that_was_filled_says_so_whatever_was_told_last_of_it() {
     let mut object = object("pvc-1", http());
     let half = Progress { done_bytes: 3, total_bytes: Some(8), percent: Some(37) };
-    object.status = Some(status_of(&object, &Stand::Filling(half), Timestamp::UNIX_EPOCH));
-    let good = Stand::Good { bytes: GIB, short: None };
+    object.status = Some(status_of(&object, &VolumeState::Filling(half), Timestamp::UNIX_EPOCH));
+    let good = VolumeState::Ready { bytes: GIB, short: None };
     let whole = Progress { done_bytes: 8, total_bytes: Some(8), percent: Some(100) };
     assert_eq!(status_of(&object, &good, Timestamp::UNIX_EPOCH).progress, Some(whole));
 }
@@ -124,22 +126,22 @@ fn a_volume_that_was_filled_says_so_whatever_was_told_last_of_it() {
 fn a_new_volume_is_held_then_made_and_finished_once_it_is_filled() {
     let mut bare = object("pvc-1", json!({"blank": {}}));
     bare.metadata.finalizers = None;
-    assert_eq!(Node::new([bare]).only(), Some(Action::Hold));
+    assert_eq!(Node::new([bare]).only(), Some(Action::AddFinalizer));
     let node = || Node::new([object("pvc-1", json!({"blank": {}}))]);
-    assert_eq!(node().only(), Some(Action::Create { bytes: GIB, half: false }));
+    assert_eq!(node().only(), Some(Action::Create { bytes: GIB, incomplete: false }));
     let filled = Node::new([object("pvc-1", http())]);
-    assert_eq!(filled.only(), Some(Action::Create { bytes: GIB, half: true }));
-    let mut half = filled.with("pvc-1", volume(GIB, &[TAG, HALF])).begun("pvc-1");
+    assert_eq!(filled.only(), Some(Action::Create { bytes: GIB, incomplete: true }));
+    let mut half = filled.with("pvc-1", volume(GIB, &[TAG, INCOMPLETE])).begun("pvc-1");
     half.memory.filled.insert("pvc-1".into());
     assert_eq!(half.only(), Some(Action::Finish));
     let good = node().with("pvc-1", volume(GIB, &[TAG]));
-    assert_eq!((good.only(), good.stand("pvc-1")), (None, Stand::Good { bytes: GIB, short: None }));
+    assert_eq!((good.only(), good.stand("pvc-1")), (None, VolumeState::Ready { bytes: GIB, short: None }));
 }
 
 #[test]
 fn a_half_made_volume_that_another_agent_left_is_removed_and_begun_again() {
     for source in [json!({"blank": {}}), http(), json!({"volume": {"name": "pvc-0"}})] {
-        let node = Node::new([object("pvc-1", source)]).with("pvc-1", volume(GIB, &[TAG, HALF]));
+        let node = Node::new([object("pvc-1", source)]).with("pvc-1", volume(GIB, &[TAG, INCOMPLETE]));
         assert_eq!(node.only(), Some(Action::Remove));
     }
 }
@@ -147,7 +149,7 @@ fn a_half_made_volume_that_another_agent_left_is_removed_and_begun_again() {
 #[test]
 fn a_half_made_volume_that_nobody_asks_for_is_removed_and_a_complete_one_is_left() {
     let node = Node::new([])
-        .with("pvc-1", volume(GIB, &[TAG, HALF]))
+        .with("pvc-1", volume(GIB, &[TAG, INCOMPLETE]))
         .with("pvc-2", volume(GIB, &[TAG]))
         .with("root", volume(GIB, &[]));
     assert_eq!(node.actions(), [("pvc-1".to_owned(), Action::Remove)]);
@@ -156,8 +158,8 @@ fn a_half_made_volume_that_nobody_asks_for_is_removed_and_a_complete_one_is_left
 #[test]
 fn the_image_beside_a_volume_that_is_being_filled_stays_until_that_ends() {
     let mut node = Node::new([object("pvc-1", http())])
-        .with("pvc-1", volume(GIB, &[TAG, HALF]))
-        .with("pvc-1-image", volume(GIB, &[TAG, HALF]))
+        .with("pvc-1", volume(GIB, &[TAG, INCOMPLETE]))
+        .with("pvc-1-image", volume(GIB, &[TAG, INCOMPLETE]))
         .begun("pvc-1");
     node.memory.busy.insert("pvc-1".into());
     node.memory.filling.insert("pvc-1".into(), Progress::default());
@@ -170,7 +172,7 @@ fn the_image_beside_a_volume_that_is_being_filled_stays_until_that_ends() {
 #[test]
 fn a_volume_from_a_server_is_filled_and_only_then_finished() {
     let mut node =
-        Node::new([object("pvc-1", http())]).with("pvc-1", volume(GIB, &[TAG, HALF])).begun("pvc-1");
+        Node::new([object("pvc-1", http())]).with("pvc-1", volume(GIB, &[TAG, INCOMPLETE])).begun("pvc-1");
     assert!(matches!(node.only(), Some(Action::Fill { .. })));
     node.memory.filled.insert("pvc-1".into());
     assert_eq!(node.only(), Some(Action::Finish));
@@ -182,43 +184,43 @@ fn only_so_many_volumes_are_filled_at_a_time() {
     let spec = |size: u64| json!({"nodeName": "n1", "pool": "default", "sizeBytes": size, "source": http()});
     let mut node = Node::new(names.map(|name| object_of(name, spec(GIB))));
     for name in names {
-        node = node.with(name, volume(GIB, &[TAG, HALF])).begun(name);
+        node = node.with(name, volume(GIB, &[TAG, INCOMPLETE])).begun(name);
     }
     assert_eq!(node.actions().len(), FILLS);
-    assert_eq!(node.stand("pvc-3"), Stand::Filling(Progress::default()));
+    assert_eq!(node.stand("pvc-3"), VolumeState::Filling(Progress::default()));
 }
 
 #[test]
 fn a_filling_that_failed_leaves_nothing_and_is_tried_again_later_if_that_can_help() {
-    let mut node = Node::new([object("pvc-1", http())]).with("pvc-1", volume(GIB, &[TAG, HALF]));
+    let mut node = Node::new([object("pvc-1", http())]).with("pvc-1", volume(GIB, &[TAG, INCOMPLETE]));
     node.memory.failed.insert("pvc-1".into(), failure(VolumeReason::SourceUnreachable, Some(130)));
     assert_eq!((node.only(), node.reason("pvc-1")), (Some(Action::Remove), VolumeReason::SourceUnreachable));
     node.groups.get_mut(GROUP).unwrap().volumes.clear();
     assert_eq!((node.only(), node.plan().wake), (None, Some(130)));
     node.memory.failed.insert("pvc-1".into(), failure(VolumeReason::SourceUnreachable, Some(100)));
-    assert_eq!(node.only(), Some(Action::Create { bytes: GIB, half: true }));
+    assert_eq!(node.only(), Some(Action::Create { bytes: GIB, incomplete: true }));
     node.memory.failed.insert("pvc-1".into(), failure(VolumeReason::ChecksumMismatch, None));
     assert_eq!(node.only(), None);
-    assert!(matches!(node.stand("pvc-1"), Stand::Failed(VolumeReason::ChecksumMismatch, _)));
+    assert!(matches!(node.stand("pvc-1"), VolumeState::Failed(VolumeReason::ChecksumMismatch, _)));
 }
 
 #[test]
 fn bytes_that_were_wrong_are_not_fetched_again_by_the_next_agent_until_the_object_changes() {
     let mut wrong = object("pvc-1", http());
-    let stand = Stand::Failed(VolumeReason::ChecksumMismatch, "another file".into());
+    let stand = VolumeState::Failed(VolumeReason::ChecksumMismatch, "another file".into());
     wrong.status = Some(status_of(&wrong, &stand, Timestamp::UNIX_EPOCH));
     let node = Node::new([wrong.clone()]);
     assert_eq!((node.only(), node.stand("pvc-1")), (None, stand));
     wrong.metadata.generation = Some(2);
-    assert_eq!(Node::new([wrong]).only(), Some(Action::Create { bytes: GIB, half: true }));
+    assert_eq!(Node::new([wrong]).only(), Some(Action::Create { bytes: GIB, incomplete: true }));
 }
 
 #[test]
 fn bytes_that_were_wrong_stay_so_said_while_the_next_agent_removes_what_is_there_of_them() {
     let mut wrong = object("pvc-1", http());
-    let stand = Stand::Failed(VolumeReason::ChecksumMismatch, "another file".into());
+    let stand = VolumeState::Failed(VolumeReason::ChecksumMismatch, "another file".into());
     wrong.status = Some(status_of(&wrong, &stand, Timestamp::UNIX_EPOCH));
-    let node = Node::new([wrong]).with("pvc-1", volume(GIB, &[TAG, HALF]));
+    let node = Node::new([wrong]).with("pvc-1", volume(GIB, &[TAG, INCOMPLETE]));
     assert_eq!((node.only(), node.stand("pvc-1")), (Some(Action::Remove), stand));
 }
 
@@ -231,7 +233,7 @@ fn a_pool_is_promised_once() {
         )
     };
     let node = Node::new([object("pvc-1", 3 * GIB), object("pvc-2", 3 * GIB)]);
-    assert_eq!(node.actions(), [("pvc-1".to_owned(), Action::Create { bytes: 3 * GIB, half: false })]);
+    assert_eq!(node.actions(), [("pvc-1".to_owned(), Action::Create { bytes: 3 * GIB, incomplete: false })]);
     assert_eq!(node.reason("pvc-2"), VolumeReason::OutOfSpace);
     assert!(node.reason("pvc-2").is_for_another_node());
     // What a volume that nobody asks for holds is promised, too.
@@ -271,8 +273,8 @@ fn a_pool_that_is_missing_is_said_and_nothing_is_done() {
 fn a_pool_that_is_still_being_brought_up_after_a_start_is_not_called_missing() {
     let mut node = Node::new([ready(object("pvc-1", json!({"blank": {}})))]);
     node.groups.clear();
-    let stand = node.plan_when(false).stands["pvc-1"].clone();
-    assert_eq!(stand, Stand::Unknown);
+    let stand = node.plan_when(false).states["pvc-1"].clone();
+    assert_eq!(stand, VolumeState::Unknown);
     let object = &node.objects["pvc-1"];
     assert_eq!(Some(status_of(object, &stand, Timestamp::now())), object.status);
 }
@@ -288,11 +290,11 @@ fn a_copy_waits_for_its_origin_and_is_made_from_it_alone() {
     let clone = || object("pvc-2", json!({"volume": {"name": "pvc-1"}}));
     let origin = || ready(object("pvc-1", json!({"blank": {}})));
     assert_eq!(Node::new([clone()]).reason("pvc-2"), VolumeReason::SourceNotFound);
-    let half = Node::new([clone(), origin()]).with("pvc-1", volume(GIB, &[TAG, HALF])).begun("pvc-1");
+    let half = Node::new([clone(), origin()]).with("pvc-1", volume(GIB, &[TAG, INCOMPLETE])).begun("pvc-1");
     assert_eq!(half.reason("pvc-2"), VolumeReason::SourceNotReady);
     let node = Node::new([clone(), origin()]).with("pvc-1", volume(GIB, &[TAG]));
     assert_eq!(node.only(), Some(Action::Copy { origin: "pvc-1".into(), writable: true }));
-    let made = node.with("pvc-2", volume(GIB, &[TAG, HALF])).begun("pvc-2");
+    let made = node.with("pvc-2", volume(GIB, &[TAG, INCOMPLETE])).begun("pvc-2");
     assert_eq!(made.only(), Some(Action::Finish));
 }
 
@@ -308,7 +310,7 @@ fn a_copy_that_is_to_be_larger_is_grown_before_it_is_finished_and_a_smaller_one_
     };
     let node = Node::new([origin(), clone(2 * GIB)])
         .with("pvc-1", volume(GIB, &[TAG]))
-        .with("pvc-2", volume(GIB, &[TAG, HALF]))
+        .with("pvc-2", volume(GIB, &[TAG, INCOMPLETE]))
         .begun("pvc-2");
     assert_eq!(node.only(), Some(Action::Grow { bytes: 2 * GIB }));
     let node = Node::new([origin(), clone(GIB / 2)]).with("pvc-1", volume(GIB, &[TAG]));
@@ -338,7 +340,8 @@ fn a_volume_grows_when_asked_and_says_why_it_can_not() {
     assert_eq!(larger(2 * GIB).only(), Some(Action::Grow { bytes: 2 * GIB }));
     let node = larger(5 * GIB);
     assert_eq!(node.only(), None);
-    let Stand::Good { bytes: GIB, short: Some((VolumeReason::OutOfSpace, _)) } = node.stand("pvc-1") else {
+    let VolumeState::Ready { bytes: GIB, short: Some((VolumeReason::OutOfSpace, _)) } = node.stand("pvc-1")
+    else {
         panic!("{:?}", node.stand("pvc-1"))
     };
     let object = &node.objects["pvc-1"];
@@ -354,7 +357,7 @@ fn a_deleted_volume_is_removed_and_let_go_but_not_while_somebody_has_it_open() {
     assert_eq!(node.only(), Some(Action::Remove));
     node.groups.get_mut(GROUP).unwrap().volumes.get_mut("pvc-1").unwrap().open = true;
     assert_eq!((node.only(), node.reason("pvc-1")), (None, VolumeReason::InUse));
-    assert_eq!(Node::new([gone()]).only(), Some(Action::Release));
+    assert_eq!(Node::new([gone()]).only(), Some(Action::RemoveFinalizer));
 }
 
 #[test]
@@ -364,13 +367,14 @@ fn a_deleted_volume_whose_pool_is_away_is_not_let_go() {
     assert_eq!((node.only(), node.reason("pvc-1")), (None, VolumeReason::PoolNotFound));
     let mut never = Node::new([deleted(object("pvc-1", json!({"blank": {}})))]);
     never.groups.clear();
-    assert_eq!(never.only(), Some(Action::Release));
+    assert_eq!(never.only(), Some(Action::RemoveFinalizer));
 }
 
 #[test]
 fn a_deleted_volume_that_is_being_filled_is_stopped_first() {
-    let mut node =
-        Node::new([deleted(object("pvc-1", http()))]).with("pvc-1", volume(GIB, &[TAG, HALF])).begun("pvc-1");
+    let mut node = Node::new([deleted(object("pvc-1", http()))])
+        .with("pvc-1", volume(GIB, &[TAG, INCOMPLETE]))
+        .begun("pvc-1");
     node.memory.filling.insert("pvc-1".into(), Progress::default());
     node.memory.busy.insert("pvc-1".into());
     assert_eq!(node.only(), Some(Action::StopFilling));
@@ -381,7 +385,7 @@ fn a_logical_volume_that_is_not_ours_is_never_touched() {
     let node = Node::new([object("pvc-1", json!({"blank": {}}))]).with("pvc-1", volume(GIB, &[]));
     assert_eq!((node.only(), node.reason("pvc-1")), (None, VolumeReason::NameTaken));
     let node = Node::new([deleted(object("pvc-1", json!({"blank": {}})))]).with("pvc-1", volume(GIB, &[]));
-    assert_eq!(node.only(), Some(Action::Release));
+    assert_eq!(node.only(), Some(Action::RemoveFinalizer));
 }
 
 #[test]
@@ -395,7 +399,7 @@ fn a_volume_without_device_after_a_boot_is_waited_for_and_a_snapshot_needs_none(
                "source": {"volume": {"name": "pvc-1"}}}),
     );
     let node = Node::new([ready(snapshot)]).with("snap-1", inactive(&[TAG, SNAPSHOT]));
-    assert_eq!((node.only(), node.stand("snap-1")), (None, Stand::Good { bytes: GIB, short: None }));
+    assert_eq!((node.only(), node.stand("snap-1")), (None, VolumeState::Ready { bytes: GIB, short: None }));
 }
 
 #[test]
@@ -403,13 +407,13 @@ fn a_volume_for_an_upload_is_made_says_how_to_send_and_takes_what_somebody_sends
     let mut asked = object("pvc-1", json!({"upload": {}}));
     asked.metadata.annotations = Some([("sheaf.dev/claim".to_owned(), "web/root".to_owned())].into());
     let node = Node::new([asked.clone()]);
-    assert_eq!(node.only(), Some(Action::Create { bytes: GIB, half: true }));
-    let half = || volume(GIB, &[TAG, HALF]);
+    assert_eq!(node.only(), Some(Action::Create { bytes: GIB, incomplete: true }));
+    let half = || volume(GIB, &[TAG, INCOMPLETE]);
     // Of whoever began it nobody knows how much had come.
     assert_eq!(node.with("pvc-1", half()).only(), Some(Action::Remove));
     let mut node = Node::new([asked.clone()]).with("pvc-1", half()).begun("pvc-1");
-    assert_eq!((node.only(), node.stand("pvc-1")), (None, Stand::Asking));
-    let status = status_of(&asked, &Stand::Asking, Timestamp::UNIX_EPOCH);
+    assert_eq!((node.only(), node.stand("pvc-1")), (None, VolumeState::AwaitingUpload));
+    let status = status_of(&asked, &VolumeState::AwaitingUpload, Timestamp::UNIX_EPOCH);
     assert_eq!(
         (status.phase, status.conditions[0].message.as_deref()),
         (
@@ -425,7 +429,7 @@ fn a_volume_for_an_upload_is_made_says_how_to_send_and_takes_what_somebody_sends
     node.memory.busy.insert("pvc-1".into());
     let half_way = Progress { done_bytes: 5, total_bytes: Some(10), percent: Some(50) };
     node.memory.filling.insert("pvc-1".into(), half_way);
-    assert_eq!((node.only(), node.stand("pvc-1")), (None, Stand::Filling(half_way)));
+    assert_eq!((node.only(), node.stand("pvc-1")), (None, VolumeState::Filling(half_way)));
 }
 
 #[test]
@@ -435,7 +439,7 @@ fn a_volume_for_an_upload_fetches_the_image_that_an_operator_notes_and_the_next_
         asked.metadata.annotations = Some([("sheaf.dev/image".to_owned(), text.to_owned())].into());
         asked
     };
-    let half = |object| Node::new([object]).with("pvc-1", volume(GIB, &[TAG, HALF])).begun("pvc-1");
+    let half = |object| Node::new([object]).with("pvc-1", volume(GIB, &[TAG, INCOMPLETE])).begun("pvc-1");
     let (first, second) = ("1".repeat(64), "2".repeat(64));
     let mut node = half(note(&format!("http://10.0.0.1/a sha256:{first}")));
     let fetch = |digits: &str| {
@@ -468,7 +472,7 @@ fn to_fill(claims: &[&str]) -> Node {
     let mut node = Node::new(named);
     for number in 0..claims.len() {
         let name = format!("pvc-{number}");
-        node = node.with(&name, volume(GIB / 4, &[TAG, HALF])).begun(&name);
+        node = node.with(&name, volume(GIB / 4, &[TAG, INCOMPLETE])).begun(&name);
         Arc::make_mut(node.objects.get_mut(&name).unwrap()).spec.size_bytes = GIB / 4;
     }
     node
@@ -504,14 +508,14 @@ fn space_for_a_second_volume_is_booked_before_an_image_is_converted() {
     // It counts as long as it is not made, and as what it is from then on.
     node.memory.filling.insert("pvc-0".into(), Progress::default());
     assert_eq!((filled_now(&node), node.reason("pvc-1")), (Vec::new(), VolumeReason::OutOfSpace));
-    let node = node.with("pvc-0-image", volume(GIB, &[TAG, HALF]));
+    let node = node.with("pvc-0-image", volume(GIB, &[TAG, INCOMPLETE]));
     assert_eq!(filled_now(&node), ["pvc-1"]);
 }
 
 #[test]
 fn an_upload_waits_until_there_is_room_to_convert_it() {
     let mut node = Node::new([object("pvc-1", json!({"upload": {}}))])
-        .with("pvc-1", volume(GIB, &[TAG, HALF]))
+        .with("pvc-1", volume(GIB, &[TAG, INCOMPLETE]))
         .with("pvc-9", volume(GIB * 5 / 2, &[TAG]))
         .begun("pvc-1");
     node.offered.insert("pvc-1".into(), None);
@@ -583,8 +587,8 @@ fn no_state_of_fills_promises_more_than_the_pool_holds() {
 fn what_an_earlier_try_left_beside_a_volume_is_removed_before_it_is_filled() {
     let left = format!("pvc-1{SCRATCH}");
     let node = Node::new([object("pvc-1", http())])
-        .with("pvc-1", volume(GIB, &[TAG, HALF]))
-        .with(&left, volume(GIB, &[TAG, HALF]))
+        .with("pvc-1", volume(GIB, &[TAG, INCOMPLETE]))
+        .with(&left, volume(GIB, &[TAG, INCOMPLETE]))
         .begun("pvc-1");
     assert_eq!(node.actions(), [(left, Action::Remove)]);
 }
@@ -617,7 +621,7 @@ fn any_node() -> impl Strategy<Value = (Node, i64, bool)> {
         object.status = Some(status);
         object
     });
-    let tags = prop::sample::subsequence(vec![TAG, HALF, SNAPSHOT], 0..=3);
+    let tags = prop::sample::subsequence(vec![TAG, INCOMPLETE, SNAPSHOT], 0..=3);
     let found = (name(), any::<u64>(), tags, any::<(bool, bool)>()).prop_map(
         |(name, bytes, tags, (active, open))| {
             (name.to_owned(), Volume { active, open, ..volume(bytes, &tags) })
@@ -677,13 +681,13 @@ proptest! {
         let plan = plan(&observed);
         for (name, group, action) in &plan.actions {
             prop_assert!(*action == Action::StopFilling || !memory.busy.contains(name));
-            let is_complete = groups[group].volumes.get(name).is_some_and(|volume| !volume.has(HALF));
+            let is_complete = groups[group].volumes.get(name).is_some_and(|volume| !volume.has(INCOMPLETE));
             if *action == Action::Remove && is_complete {
                 let object = objects.get(name);
                 prop_assert!(object.is_some_and(|object| object.metadata.deletion_timestamp.is_some()));
             }
         }
-        for (name, stand) in &plan.stands {
+        for (name, stand) in &plan.states {
             status_of(&objects[name], stand, Timestamp::UNIX_EPOCH);
         }
     }

@@ -1,13 +1,13 @@
 //! Pours what a sender sends into its volume, and tells it how that ended.
 //!
 //! Why here: the same unpacking, checking and pouring as for an image from a server, but a sender cannot be asked for
-//! the rest once it broke off: the volume is begun again, and so is the upload. Route in: a half-made volume, its
+//! the rest once it broke off: the volume is begun again, and so is the upload. Route in: an incomplete volume, its
 //! [`Offer`](super::server::Offer). Route out: the volume complete, or why not; the sender is told the same. Blocks.
 
 use super::{Answer, Hello};
 use crate::volumes::apply::Failed;
 use crate::volumes::fill::{FillError, Order, fill};
-use crate::volumes::{HALF, Hosts};
+use crate::volumes::{INCOMPLETE, Hosts};
 use anyhow::Context as _;
 use sheaf_api::storage::local_volume::Progress;
 use sheaf_host::fetch::{Fetch, FetchError, Rest, Source};
@@ -43,7 +43,7 @@ fn pour(
     let order = Order { checksum: hello.sha256.clone(), ..order };
     fill(&hosts, &order, show).map_err(|error| failed(error, hello))?;
     // Only then is the sender told: after a power cut the volume is either complete or begun again.
-    Ok(hosts.lvm.retag(&order.group, &order.name, &[], &[HALF])?)
+    Ok(hosts.lvm.retag(&order.group, &order.name, &[], &[INCOMPLETE])?)
 }
 
 /// Another upload can always help: none is for good.

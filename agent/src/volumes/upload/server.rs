@@ -6,7 +6,7 @@
 
 use super::{Answer, Hello, SILENCE};
 use crate::listed::Listed;
-use crate::volumes::plan::Stand;
+use crate::volumes::plan::VolumeState;
 use sheaf_api::storage::LocalVolume;
 use sheaf_host::socket::{Connection, Listener, SocketError};
 use std::collections::BTreeMap;
@@ -77,15 +77,15 @@ impl Uploads {
     }
 
     /// Reports the state of its volume to each sender that waits, and refuses those whose volume takes nothing any more.
-    pub fn report(&self, stands: &BTreeMap<String, Stand>) {
+    pub fn report(&self, states: &BTreeMap<String, VolumeState>) {
         self.0.send_if_modified(|offers| {
             offers.retain(|name, offer| {
-                let answer = match stands.get(name) {
+                let answer = match states.get(name) {
                     None => Answer::Refused(format!("volume {name} is not asked for any more")),
-                    Some(Stand::Good { .. }) => Answer::Refused(format!("volume {name} is filled already")),
-                    Some(Stand::Failed(reason, message)) => Answer::Refused(format!("{reason}: {message}")),
-                    Some(Stand::Leaving(..)) => Answer::Refused(format!("volume {name} is being removed")),
-                    Some(Stand::Waiting(reason, message)) => Answer::Wait(format!("{reason}: {message}")),
+                    Some(VolumeState::Ready { .. }) => Answer::Refused(format!("volume {name} is filled already")),
+                    Some(VolumeState::Failed(reason, message)) => Answer::Refused(format!("{reason}: {message}")),
+                    Some(VolumeState::Deleting(..)) => Answer::Refused(format!("volume {name} is being removed")),
+                    Some(VolumeState::Waiting(reason, message)) => Answer::Wait(format!("{reason}: {message}")),
                     Some(_) => return true,
                 };
                 let Answer::Wait(message) = &answer else {

@@ -1,7 +1,7 @@
-//! Where a volume stands, and how its object says so.
+//! The state of a volume, and how its object reports it.
 //!
 //! Why here: words for people and for the controller, apart from the rules that choose them. Pure. Route in: a
-//! [`Stand`] and the object as it is. Route out: the status it is to have.
+//! [`VolumeState`] and the object as it is. Route out: the status it is to have.
 
 use super::Failure;
 use k8s_openapi::jiff::Timestamp;
@@ -12,21 +12,21 @@ use sheaf_api::storage::local_volume::{
 };
 use sheaf_api::storage::{LocalVolume, LocalVolumeStatus};
 
-/// Where a volume stands.
+/// The state of a volume.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Stand {
-    /// Not known yet: what was said of it last still counts.
+pub enum VolumeState {
+    /// Not known yet: what was reported last still counts.
     Unknown,
-    /// It can not be made or used now.
+    /// It cannot be made or used now.
     Waiting(VolumeReason, String),
     /// It is being made.
     Making,
-    /// Somebody is to send an image.
-    Asking,
+    /// A client is to send an image.
+    AwaitingUpload,
     /// Its source is being brought in.
     Filling(Progress),
     /// It may be used.
-    Good {
+    Ready {
         /// Its size.
         bytes: u64,
         /// Why it has not the size asked for.
@@ -34,11 +34,11 @@ pub enum Stand {
     },
     /// It will not come to be.
     Failed(VolumeReason, String),
-    /// It is being removed, and what holds that up.
-    Leaving(VolumeReason, String),
+    /// It is being removed, and what delays that.
+    Deleting(VolumeReason, String),
 }
 
-impl Stand {
+impl VolumeState {
     /// After a failure.
     pub(super) fn of(failure: &Failure) -> Self {
         let message = failure.message.clone();
@@ -50,9 +50,9 @@ impl Stand {
 }
 
 /// The status that says so.
-pub fn status_of(object: &LocalVolume, stand: &Stand, now: Timestamp) -> LocalVolumeStatus {
+pub fn status_of(object: &LocalVolume, stand: &VolumeState, now: Timestamp) -> LocalVolumeStatus {
     let mut status = object.status.clone().unwrap_or_default();
-    if *stand != Stand::Unknown {
+    if *stand != VolumeState::Unknown {
         status.observed_generation = object.metadata.generation;
     }
     let ready = |status: &mut LocalVolumeStatus, is: bool, reason: VolumeReason, message: &str| {
@@ -60,16 +60,16 @@ pub fn status_of(object: &LocalVolume, stand: &Stand, now: Timestamp) -> LocalVo
         conditions::set(&mut status.conditions, READY, word, &reason.to_string(), message, now);
     };
     match stand {
-        Stand::Unknown => {}
-        Stand::Waiting(reason, message) => {
+        VolumeState::Unknown => {}
+        VolumeState::Waiting(reason, message) => {
             status.phase = Some(VolumePhase::Pending);
             ready(&mut status, false, *reason, message);
         }
-        Stand::Making => {
+        VolumeState::Making => {
             status.phase = Some(VolumePhase::Creating);
             ready(&mut status, false, VolumeReason::Creating, "");
         }
-        Stand::Asking => {
+        VolumeState::AwaitingUpload => {
             status.phase = Some(VolumePhase::Populating);
             status.progress = None;
             let (node, into) = (&object.spec.node_name, object.claim());
@@ -80,12 +80,12 @@ pub fn status_of(object: &LocalVolume, stand: &Stand, now: Timestamp) -> LocalVo
             );
             ready(&mut status, false, VolumeReason::Populating, &how);
         }
-        Stand::Filling(progress) => {
+        VolumeState::Filling(progress) => {
             status.phase = Some(VolumePhase::Populating);
             status.progress = Some(*progress);
             ready(&mut status, false, VolumeReason::Populating, "");
         }
-        Stand::Good { bytes, short } => {
+        VolumeState::Ready { bytes, short } => {
             status.phase = Some(VolumePhase::Ready);
             status.size_bytes = Some(*bytes);
             if object.spec.source.http.is_some() || object.spec.source.upload.is_some() {
@@ -101,11 +101,11 @@ pub fn status_of(object: &LocalVolume, stand: &Stand, now: Timestamp) -> LocalVo
             ready(&mut status, true, VolumeReason::Ready, "");
             resized(&mut status, short.as_ref(), now);
         }
-        Stand::Failed(reason, message) => {
+        VolumeState::Failed(reason, message) => {
             status.phase = Some(VolumePhase::Failed);
             ready(&mut status, false, *reason, message);
         }
-        Stand::Leaving(reason, message) => ready(&mut status, false, *reason, message),
+        VolumeState::Deleting(reason, message) => ready(&mut status, false, *reason, message),
     }
     status
 }
