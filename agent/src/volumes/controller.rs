@@ -57,7 +57,7 @@ enum Ask {
 
 /// What wakes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Source {
+pub enum Source {
     /// A LocalVolume changed.
     Objects,
     /// An ImportPolicy changed.
