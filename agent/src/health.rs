@@ -108,6 +108,7 @@ pub async fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reconcile::Next;
 
     #[test]
     fn a_node_is_able_until_something_takes_longer_than_its_limit() {
@@ -152,7 +153,11 @@ mod tests {
         let task = tokio::spawn(run(ctx.clone(), publish.health, limits, watchdog.clone()));
         let handle = ctx.controllers.register(VM_LOOP);
         let (go_on, gate) = tokio::sync::oneshot::channel::<()>();
-        let round = tokio::spawn(async move { handle.during(async { gate.await.unwrap() }).await });
+        let gated = async {
+            gate.await.unwrap();
+            Next::WOKEN
+        };
+        let round = tokio::spawn(async move { handle.round(gated).await });
         let mut health = ctx.health.clone();
         health.wait_for(|health| !health.problems.is_empty()).await.unwrap();
         assert!(!watchdog.take().is_empty());

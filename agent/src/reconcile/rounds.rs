@@ -77,7 +77,7 @@ impl Handle {
         self.name
     }
 
-    /// Makes one round.
+    /// Makes one round. A controller with a loop of its own calls this around each of them.
     pub async fn round(&self, round: impl Future<Output = Next>) -> Next {
         let began = Instant::now();
         let next = self.working(round).await;
@@ -86,14 +86,6 @@ impl Handle {
             None => ControllerState::Idle { ran_for_seconds: began.elapsed().as_secs() },
         });
         next
-    }
-
-    /// Does the work of one round, for a controller with a loop of its own.
-    pub async fn during<T>(&self, work: impl Future<Output = T>) -> T {
-        let began = Instant::now();
-        let done = self.working(work).await;
-        self.show(ControllerState::Idle { ran_for_seconds: began.elapsed().as_secs() });
-        done
     }
 
     async fn working<T>(&self, work: impl Future<Output = T>) -> T {

@@ -19,7 +19,7 @@ mod tests;
 
 pub use error::FillError;
 
-use super::{INCOMPLETE, Hosts, TAG};
+use super::{Hosts, INCOMPLETE, TAG};
 use image::{Format, Peeked, unpack};
 use pour::{Sink, pour};
 use sheaf_api::storage::local_volume::Progress;

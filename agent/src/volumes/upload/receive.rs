@@ -7,7 +7,7 @@
 use super::{Answer, Hello};
 use crate::volumes::apply::Failed;
 use crate::volumes::fill::{FillError, Order, fill};
-use crate::volumes::{INCOMPLETE, Hosts};
+use crate::volumes::{Hosts, INCOMPLETE};
 use anyhow::Context as _;
 use sheaf_api::storage::local_volume::Progress;
 use sheaf_host::fetch::{Fetch, FetchError, Rest, Source};

@@ -82,10 +82,18 @@ impl Uploads {
             offers.retain(|name, offer| {
                 let answer = match states.get(name) {
                     None => Answer::Refused(format!("volume {name} is not asked for any more")),
-                    Some(VolumeState::Ready { .. }) => Answer::Refused(format!("volume {name} is filled already")),
-                    Some(VolumeState::Failed(reason, message)) => Answer::Refused(format!("{reason}: {message}")),
-                    Some(VolumeState::Deleting(..)) => Answer::Refused(format!("volume {name} is being removed")),
-                    Some(VolumeState::Waiting(reason, message)) => Answer::Wait(format!("{reason}: {message}")),
+                    Some(VolumeState::Ready { .. }) => {
+                        Answer::Refused(format!("volume {name} is filled already"))
+                    }
+                    Some(VolumeState::Failed(reason, message)) => {
+                        Answer::Refused(format!("{reason}: {message}"))
+                    }
+                    Some(VolumeState::Deleting(..)) => {
+                        Answer::Refused(format!("volume {name} is being removed"))
+                    }
+                    Some(VolumeState::Waiting(reason, message)) => {
+                        Answer::Wait(format!("{reason}: {message}"))
+                    }
                     Some(_) => return true,
                 };
                 let Answer::Wait(message) = &answer else {
