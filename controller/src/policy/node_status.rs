@@ -41,7 +41,7 @@ fn policy(name: &str, more: Value) -> Value {
 /// The addresses in a request that may change them; an update of labels carries the old ones and is not judged by them.
 fn addresses() -> Value {
     json!({"name": "addresses", "expression":
-        "request.operation == 'CREATE' || request.subResource == 'status' ? \
+        "request.operation == 'CREATE' || request.?subResource.orValue('') == 'status' ? \
          object.?status.?addresses.orValue([]) : []"})
 }
 
