@@ -1,7 +1,10 @@
 # What a contributor calls. Each target prints what it does and ends with one line that says what happened.
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
+# For virtual machines and tests: no firmware, no microcode.
 RECIPE ?= configs/images/sheaf.toml
+# For real machines.
+METAL ?= configs/images/sheaf-metal.toml
 SHEAF := target/release/sheaf
 
 .PHONY: help demo test test-all iso kube check bench setup setup-check sheaf
@@ -12,9 +15,9 @@ help: ## this list
 demo: sheaf ## build all, install a machine in QEMU, show a VM running on it
 	@$(SHEAF) demo --recipe $(RECIPE)
 
-iso: sheaf ## the bootable medium alone
-	@$(SHEAF) build $(RECIPE)
-	@$(SHEAF) iso $(RECIPE)
+iso: sheaf ## the bootable medium for real machines, with firmware and microcode
+	@$(SHEAF) build $(METAL)
+	@$(SHEAF) iso $(METAL)
 
 kube: sheaf ## the control-plane binary alone
 	@$(SHEAF) kube

@@ -86,7 +86,7 @@ fn new(dir: &Path) -> Result<()> {
 }
 
 fn kubeconfig(server: &str, key: &Path, pin: &CaPin) -> Result<String> {
-    let pem = std::fs::read_to_string(key).with_context(|| format!("{}: can not be read", key.display()))?;
+    let pem = std::fs::read_to_string(key).with_context(|| format!("{}: cannot be read", key.display()))?;
     let private = p256::SecretKey::from_pkcs8_pem(&pem)
         .map_err(|error| anyhow!("{}: is no key made by `sheaf admin new`: {error}", key.display()))?;
     let public = private.public_key().to_public_key_der().map_err(|error| anyhow!("{error}"))?;

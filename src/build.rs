@@ -32,7 +32,20 @@ pub fn release(recipe: &Path, update: bool) -> anyhow::Result<PathBuf> {
     let place = Workplace::find()?;
     let mirrors = place.mirrors(Some(&recipe.packages));
     let fetched = place.fetched(update)?;
-    let release = sheaf_os_image::build(&place.shop(), &place.source, &recipe, &mirrors, &fetched)?;
-    eprintln!("built in {:.0} s", begin.elapsed().as_secs_f32());
-    Ok(release)
+    let built = sheaf_os_image::build(&place.build_context(), &place.source, &recipe, &mirrors, &fetched)?;
+    eprintln!("built in {:.0} s; Linux {}", begin.elapsed().as_secs_f32(), built.kernel);
+    built.throw_away_key.iter().for_each(|key| eprint!("{}", warning(key)));
+    Ok(built.folder)
+}
+
+/// For releases that only their builder should install.
+fn warning(key: &Path) -> String {
+    format!(
+        "\n\
+         WARNING: this release is signed with the throw-away key\n    \
+         {}\n\
+         Anyone who can read that file can sign releases that this one's installer takes. Do not give it to others:\n\
+         make a key (minisign -G -W -s FILE) and name it in the recipe ([release] signing-key).\n\n",
+        key.display()
+    )
 }

@@ -102,8 +102,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn inventory(path: &Path) -> anyhow::Result<Inventory> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("{} can not be read", path.display()))?;
+    let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
     serde_json::from_str(&text).with_context(|| {
         format!("{} is no inventory: give what `sheaf-installer inventory --json` printed", path.display())
     })

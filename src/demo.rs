@@ -86,10 +86,7 @@ impl Demo {
         let mut machine = self.show.step("boot the node from its disk", || Ok(node.boot()?))?;
         self.join(&mut machine, port)?;
         self.vm()?;
-        let iso = self.folder.join("sheaf.iso");
-        self.show
-            .step("make the medium for real machines", || Ok(self.operator.plain_iso(release, &iso)?))?;
-        self.show.hardware(&iso);
+        self.show.hardware();
         if keep {
             self.show.reach(&self.operator.kubectl_command(&["get", "vm,vmi,node"]).to_string());
             machine.wait_until_off()?;

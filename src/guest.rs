@@ -19,7 +19,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// Makes the disk unless it is there.
 pub fn build(place: &Workplace, out: Option<&Path>) -> anyhow::Result<PathBuf> {
-    let tools = sheaf_os_image::tools::ensure(&place.shop(), &place.source, &place.mirrors(None))?;
+    let tools = sheaf_os_image::tools::ensure(&place.build_context(), &place.source, &place.mirrors(None))?;
     let folder = place.source.path("target/sheaf/guest");
     let out = out.map_or_else(|| folder.join("guest.raw"), Path::to_owned);
     sheaf_machine::guest::build(

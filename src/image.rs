@@ -7,6 +7,7 @@
 use crate::pxe::{address, checked, own_url};
 use crate::serve::Server;
 use anyhow::{Context as _, Result, ensure};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sheaf_os_image::inputs::Digest;
 use std::path::PathBuf;
 
@@ -49,12 +50,12 @@ fn advice(url: &str, checksum: &str) -> String {
     )
 }
 
-/// The name as a part of a URL (RFC 3986 §2.3).
+/// What stays as it is in a part of a URL's path (RFC 3986 §2.3).
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The name as a part of a URL.
 fn encoded(name: &str) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
-    name.bytes()
-        .map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
+    utf8_percent_encode(name, PLAIN).to_string()
 }
 
 #[cfg(test)]

@@ -58,14 +58,14 @@ impl Source {
 impl With {
     fn open(&self, from: &Path, place: &Workplace) -> anyhow::Result<Chosen> {
         let config = match &self.config {
-            Some(path) => Some((path.clone(), sheaf_config::load::node_config(path)?)),
+            Some(path) => Some((path.clone(), sheaf_config::load::config_file(path)?)),
             None => None,
         };
         let images =
             self.images.iter().map(|text| named_image(text)).collect::<anyhow::Result<BTreeMap<_, _>>>()?;
         let folder = match from.is_dir() {
             true => from.to_owned(),
-            false => release::dir(&place.shop().target, &Recipe::load(from)?),
+            false => release::dir(&place.build_context().target, &Recipe::load(from)?),
         };
         let release = Release::open(&folder).with_context(|| format!("no medium from {}", from.display()))?;
         Ok(Chosen { release, contents: Contents { config, images } })
@@ -77,9 +77,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let place = Workplace::find()?;
     let Chosen { release, contents } = arguments.with.open(&arguments.release, &place)?;
     let plan = sheaf_iso::plan(&release, &contents)?;
-    let shop = place.shop();
-    let tools = tools::ensure(&shop, &place.source, &place.mirrors(None))?;
-    let out = arguments.out.clone().unwrap_or_else(|| shop.target.join(format!("{}.iso", release.title())));
+    let context = place.build_context();
+    let tools = tools::ensure(&context, &place.source, &place.mirrors(None))?;
+    let out =
+        arguments.out.clone().unwrap_or_else(|| context.target.join(format!("{}.iso", release.title())));
     sheaf_iso::write(&plan, &tools.chroot(), &System, &out)?;
     println!("{}", out.display());
     Ok(())

@@ -16,5 +16,5 @@ pub fn build(place: &Workplace) -> anyhow::Result<PathBuf> {
     if let Some(ready) = env::var_os("SHEAF_KUBE") {
         return Ok(env::current_dir()?.join(ready));
     }
-    Ok(kube::build(&place.shop(), &place.source)?.file(kube::FILE))
+    Ok(kube::build(&place.build_context(), &place.source)?.file(kube::FILE))
 }

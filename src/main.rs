@@ -7,6 +7,7 @@ mod build;
 mod config;
 mod demo;
 mod guest;
+mod hardware;
 mod image;
 mod iso;
 mod kube;
@@ -37,6 +38,8 @@ enum Command {
     Config(config::Arguments),
     /// Make a bootable medium from a release
     Iso(iso::Arguments),
+    /// List the drivers and the firmware of a release
+    Hardware(hardware::Arguments),
     /// Build all, install a machine in QEMU, run a VM on it
     Demo(demo::Arguments),
     /// Make the small disk that VMs of demo and tests boot
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Admin(arguments) => admin::run(&arguments),
         Command::Build(arguments) => build::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
+        Command::Hardware(arguments) => hardware::run(&arguments),
         Command::Iso(arguments) => iso::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Guest(arguments) => guest::run(&arguments),

@@ -60,8 +60,4 @@ impl Progress for Lines {
             None => eprintln!("{rest}"),
         }
     }
-
-    fn note(&self, text: &str) {
-        eprintln!("note: {text}");
-    }
 }

@@ -1,16 +1,16 @@
 //! `sheaf pxe DIR`: a folder that machines start the installer from over the network, and its server.
 
 use crate::iso::{Chosen, Source};
-use crate::serve::Server;
+use crate::serve::{CONFIG_PATH, Configs, Server};
 use crate::workplace::Workplace;
 use anyhow::{Context as _, Result, bail};
 use sheaf_host::run::System;
 use sheaf_iso::pxe;
-use sheaf_os_image::inputs::Digest;
 use sheaf_os_image::tools;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use ureq::http::Uri;
 
 /// Arguments of the command.
 #[derive(clap::Args)]
@@ -25,6 +25,9 @@ pub struct Arguments {
     /// Serve the folder at this address of this machine by HTTP and TFTP until interrupted; default port: 8080
     #[arg(long, value_name = "ADDRESS[:PORT]")]
     listen: Option<String>,
+    /// Port of HTTPS, by which each machine gets its node.toml once
+    #[arg(long, value_name = "PORT", default_value_t = CONFIG_PORT, requires = "listen")]
+    config_port: u16,
     /// Port for TFTP, or none
     #[arg(long, value_name = "PORT", default_value = "69", requires = "listen")]
     tftp: Tftp,
@@ -32,6 +35,8 @@ pub struct Arguments {
 
 /// Port of HTTP unless --listen names one: needs no root.
 const PORT: u16 = 8080;
+/// Port of HTTPS unless --config-port names one.
+const CONFIG_PORT: u16 = 8443;
 
 /// Whether TFTP is served, and where.
 #[derive(Clone, Copy)]
@@ -51,9 +56,9 @@ impl FromStr for Tftp {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let place = Workplace::find()?;
     let listen = arguments.listen.as_deref().map(address).transpose()?;
-    // The sockets first: what can not be served need not be made.
+    // The sockets first: what cannot be served need not be made.
     std::fs::create_dir_all(&arguments.folder).with_context(|| arguments.folder.display().to_string())?;
-    let server =
+    let mut server =
         listen.map(|listen| Server::bind(&arguments.folder, listen, arguments.tftp.0)).transpose()?;
     let url = match (&arguments.url, &server) {
         (Some(url), _) => Some(checked(url)?),
@@ -61,9 +66,22 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         (None, None) => None,
     };
     let Chosen { release, contents } = arguments.source.open(&place)?;
-    let hash = contents.config.as_ref().map(|(path, _)| Digest::of_file(path)).transpose()?;
-    let plan = pxe::plan(&release, &contents, hash.as_ref().map(Digest::as_str), url.as_deref())?;
-    let tools = tools::ensure(&place.shop(), &place.source, &place.mirrors(None))?;
+    let config = match (&contents.config, &mut server, &url) {
+        (None, ..) => None,
+        (Some((path, file)), Some(server), Some(url)) => {
+            let (port, certificate) =
+                server.with_configs(arguments.config_port, Configs::new(path, file.clone())?)?;
+            Some(pxe::ConfigServer { url: config_url(url, port)?, certificate })
+        }
+        (Some((path, _)), ..) => bail!(
+            "--config {}: holds secrets and is not put into the folder, which anyone on the network can read; add \
+             --listen so that this command hands it out, or leave it out and give each machine a drive labelled \
+             SHEAF-CONF",
+            path.display()
+        ),
+    };
+    let plan = pxe::plan(&release, &contents, config.as_ref(), url.as_deref())?;
+    let tools = tools::ensure(&place.build_context(), &place.source, &place.mirrors(None))?;
     let folder = arguments.folder.canonicalize()?;
     pxe::write(&plan, &tools.chroot(), &System, &folder)?;
     println!("{}", folder.display());
@@ -80,14 +98,31 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             tftp.port()
         );
     }
+    match &config {
+        Some(config) => eprintln!(
+            "  node.toml       {}, once for each node: to the first machine that asks. A machine that imitates another \
+             one can ask first; then its own request is refused and shown here",
+            config.url
+        ),
+        None => eprintln!("  node.toml       none: the installer asks on its screens"),
+    }
     server.run()
+}
+
+/// The URL of the config at `port` of the host in `url`.
+fn config_url(url: &str, port: u16) -> Result<String> {
+    let uri: Uri = url.parse().with_context(|| format!("{url}: is not a URL"))?;
+    let host = uri.host().with_context(|| format!("{url}: names no host"))?;
+    Ok(format!("https://{host}:{port}{}", CONFIG_PATH))
 }
 
 /// `192.0.2.1`, `192.0.2.1:8080`, `[2001:db8::1]:8080`
 pub fn address(text: &str) -> Result<SocketAddr> {
     let whole = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, PORT)));
     whole.with_context(|| {
-        format!("--listen {text}: is no address of this machine; write it as 192.0.2.1 or 192.0.2.1:{PORT}")
+        format!(
+            "--listen {text}: is not an address of this machine; write it as 192.0.2.1 or 192.0.2.1:{PORT}"
+        )
     })
 }
 
@@ -95,7 +130,7 @@ pub fn address(text: &str) -> Result<SocketAddr> {
 pub fn own_url(address: SocketAddr) -> Result<String> {
     if address.ip().is_unspecified() {
         bail!(
-            "--listen {}: machines can not be told this address; name the one that they reach, or add --url",
+            "--listen {}: this is not an address that machines can reach; write one that is, or add --url",
             address.ip()
         );
     }
@@ -109,7 +144,7 @@ pub fn checked(url: &str) -> Result<String> {
         || host.starts_with('/')
         || url.contains(|c: char| c.is_whitespace() || "?#\"'$".contains(c))
     {
-        bail!("--url {url}: is no URL of a folder; write it as http://192.0.2.1/sheaf");
+        bail!("--url {url}: is not the URL of a folder; write it as http://192.0.2.1/sheaf");
     }
     Ok(url.trim_end_matches('/').to_owned())
 }
@@ -128,10 +163,18 @@ mod tests {
     }
 
     #[test]
+    fn the_config_is_at_a_port_of_its_own_of_the_same_host() {
+        let at = |url: &str| config_url(url, 8443).unwrap();
+        assert_eq!(at("http://192.0.2.1:8080/sheaf"), "https://192.0.2.1:8443/node.toml");
+        assert_eq!(at("http://[2001:db8::1]:8080"), "https://[2001:db8::1]:8443/node.toml");
+        assert_eq!(at("http://boot.example"), "https://boot.example:8443/node.toml");
+    }
+
+    #[test]
     fn a_url_that_no_folder_can_have_is_refused() {
         assert_eq!(checked("http://192.0.2.1/sheaf/").unwrap(), "http://192.0.2.1/sheaf");
         for url in ["tftp://a/", "http:///x", "http://a/?x", "a", "http://a b/"] {
-            assert!(checked(url).unwrap_err().to_string().contains("is no URL of a folder"), "{url}");
+            assert!(checked(url).unwrap_err().to_string().contains("is not the URL of a folder"), "{url}");
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::workplace::Workplace;
 /// Runs it; prints the chroot's directory.
 pub fn run() -> anyhow::Result<()> {
     let place = Workplace::find()?;
-    let tools = sheaf_os_image::tools::ensure(&place.shop(), &place.source, &place.mirrors(None))?;
+    let tools = sheaf_os_image::tools::ensure(&place.build_context(), &place.source, &place.mirrors(None))?;
     println!("{}", tools.root().display());
     Ok(())
 }

@@ -37,15 +37,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         usb::check(&stick, &found, size, arguments.yes_serial.as_deref())
     };
     check(0)?;
-    let shop = place.shop();
-    std::fs::create_dir_all(&shop.target).with_context(|| shop.target.display().to_string())?;
-    let work = tempfile::Builder::new().prefix(".usb-").tempdir_in(&shop.target)?;
+    let context = place.build_context();
+    std::fs::create_dir_all(&context.target).with_context(|| context.target.display().to_string())?;
+    let work = tempfile::Builder::new().prefix(".usb-").tempdir_in(&context.target)?;
     let iso = match &arguments.iso {
         Some(iso) => iso.clone(),
         None => {
             let Chosen { release, contents } = arguments.source.open(&place)?;
             let plan = sheaf_iso::plan(&release, &contents)?;
-            let tools = tools::ensure(&shop, &place.source, &place.mirrors(None))?;
+            let tools = tools::ensure(&context, &place.source, &place.mirrors(None))?;
             let iso = work.path().join("medium.iso");
             sheaf_iso::write(&plan, &tools.chroot(), &System, &iso)?;
             iso

@@ -10,7 +10,7 @@ use sheaf_host::run::System;
 use sheaf_os_image::build_host;
 use sheaf_os_image::debian::{MIRROR, Mirrors, SECURITY_MIRROR};
 use sheaf_os_image::source::Source;
-use sheaf_os_image::stage::Workshop;
+use sheaf_os_image::stage::BuildContext;
 use std::env;
 use std::path::PathBuf;
 
@@ -37,8 +37,8 @@ impl Workplace {
     }
 
     /// The place where stages are done.
-    pub fn shop(&self) -> Workshop<'_> {
-        Workshop {
+    pub fn build_context(&self) -> BuildContext<'_> {
+        BuildContext {
             run: &System,
             progress: &self.progress,
             privilege: Privilege::current(),
@@ -70,7 +70,7 @@ impl Workplace {
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
             sheaf_host::file::write_atomically(&path, now.to_string().as_bytes(), 0o644)?;
         }
-        std::fs::read_to_string(&path).with_context(|| format!("{}: can not be read", path.display()))
+        std::fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))
     }
 }
 

@@ -7,6 +7,8 @@
 //! it reads, owns and never touches. It returns only at shutdown; whatever can fail and be retried is retried
 //! inside it. An error returned is a bug: the agent ends, systemd starts it anew, VMs do not notice.
 
+pub use sheaf_host::human;
+
 pub mod api_server;
 pub mod channels;
 pub mod cluster;
@@ -17,7 +19,6 @@ pub mod disks;
 #[cfg(test)]
 pub(crate) mod fuzz;
 pub mod health;
-pub mod human;
 pub mod images;
 pub mod listed;
 pub mod names;

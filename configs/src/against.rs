@@ -129,7 +129,7 @@ fn may_be_written(disk: &Disk, path: &str, wipe: Option<&str>, keeps: bool, find
         findings.refuse(path, what, "select another disk");
     }
     if let Some(error) = &disk.unreadable {
-        let what = format!("{} can not be searched for present contents ({error})", facts(disk));
+        let what = format!("{} cannot be searched for present contents ({error})", facts(disk));
         findings.refuse(path, what, "select another disk");
     }
     if keeps {

@@ -1,6 +1,6 @@
 //! GRUB's commands that start a UKI on BIOS machines.
 //!
-//! Why here: firmware without UEFI can not run a UKI, but GRUB can read kernel and initrd out of it, so both firmwares
+//! Why here: firmware without UEFI cannot run a UKI, but GRUB can read kernel and initrd out of it, so both firmwares
 //! start the very same bytes. Media, node disks and updates all need these lines. Pure.
 //! Route in: a [`Uki`] of a signed manifest. Route out: a piece of a GRUB script.
 

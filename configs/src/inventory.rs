@@ -1,4 +1,4 @@
-//! What a machine has: disks, network cards, firmware, memory, as `sheaf-installer inventory --json` prints it.
+//! What a machine has: disks, NICs, firmware, memory, as `sheaf-installer inventory --json` prints it.
 //!
 //! Why here: the installer's plan decides on this value, and so does `sheaf config check --against`, far from the
 //! machine. Route in: the installer's probes, or their JSON. Route out: [`crate::select`].
@@ -24,7 +24,7 @@ pub struct Inventory {
     pub memory: u64,
     /// Its disks, by path.
     pub disks: Vec<Disk>,
-    /// Its wired network cards, by name.
+    /// Its wired NICs, by name.
     pub nics: Vec<Nic>,
 }
 
@@ -119,7 +119,7 @@ pub struct Signature {
     pub kind: String,
 }
 
-/// One wired network card.
+/// One wired NIC.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Nic {

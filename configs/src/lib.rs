@@ -9,6 +9,7 @@ pub mod cluster_info;
 pub mod convert;
 pub mod diagnose;
 pub mod grub;
+pub mod handover;
 pub mod inventory;
 pub mod load;
 pub mod manifest;

@@ -24,6 +24,8 @@ pub struct Manifest {
     pub name: String,
     /// Version, `0.1.0`.
     pub version: String,
+    /// Version of the Linux kernel, as `uname -r` prints it: `6.12.57+deb13-amd64`.
+    pub kernel: String,
     /// Debian architecture, `amd64`.
     pub arch: String,
     /// SOURCE_DATE_EPOCH of the build, seconds.
@@ -60,7 +62,7 @@ pub struct Bios {
     pub menu: Plain,
 }
 
-/// A unified kernel image, and where its parts lie for those that can not run it.
+/// A unified kernel image, and where its parts lie for those that cannot run it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Uki {

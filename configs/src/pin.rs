@@ -41,7 +41,7 @@ impl CaPin {
 
     /// The hash alone, 64 hex digits.
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(self.0)
     }
 }
 

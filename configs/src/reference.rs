@@ -1,6 +1,6 @@
 //! The reference of `node.toml` in docs/config.md, made of the types and their comments.
 //!
-//! Why here: what an operator reads and what the validator takes can not drift apart. Route in: the schema.
+//! Why here: what an operator reads and what the validator takes cannot drift apart. Route in: the schema.
 //! Route out: Markdown, one section for each table; a test keeps the page current.
 
 use crate::node::{Addressing, DiskSelector};

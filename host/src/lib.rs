@@ -18,6 +18,7 @@ pub mod fakes;
 pub mod fetch;
 pub mod file;
 pub mod hostname;
+pub mod human;
 pub mod libvirt;
 pub mod links;
 pub mod lvm;

@@ -1,4 +1,4 @@
-//! What this machine has: disks, network cards, firmware, memory.
+//! What this machine has: disks, NICs, firmware, memory.
 //!
 //! Why here: the plan decides on this value alone, so what it decided can be shown, tested and reported.
 //! Route in: [`sheaf_host`]'s probes. Route out: [`Inventory`]; `sheaf-installer inventory --json` prints it.
@@ -68,7 +68,7 @@ pub fn disks(
     Ok(disks)
 }
 
-/// What the firmware of the machine whose tree is at `root` says of it, and the MACs of its cards.
+/// What the firmware of the machine whose tree is at `root` says of it, and the MACs of its NICs.
 pub fn identity(root: &Path, macs: impl Iterator<Item = String>) -> Identity {
     let dmi = |file: &str| {
         let text = std::fs::read_to_string(root.join("sys/class/dmi/id").join(file)).ok()?;
@@ -191,12 +191,12 @@ impl std::fmt::Display for Shown<'_> {
             Firmware::Uefi => "UEFI",
             Firmware::Bios => "BIOS",
         };
-        writeln!(f, "firmware {firmware}, memory {}", crate::human::binary(self.0.memory))?;
+        writeln!(f, "firmware {firmware}, memory {}", sheaf_host::human::binary(self.0.memory))?;
         let machine = &self.0.machine;
         let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
         writeln!(f, "machine serial {}, uuid {}", text(&machine.serial), text(&machine.uuid))?;
         for disk in &self.0.disks {
-            writeln!(f, "disk {}  {}", disk.path.display(), crate::human::decimal(disk.size))?;
+            writeln!(f, "disk {}  {}", disk.path.display(), sheaf_host::human::decimal(disk.size))?;
             writeln!(
                 f,
                 "  serial {}, wwn {}, model {}",
@@ -230,7 +230,7 @@ impl std::fmt::Display for Shown<'_> {
         }
         for nic in &self.0.nics {
             let [mac, path, driver] = [&nic.permanent_mac, &nic.path, &nic.driver].map(text);
-            writeln!(f, "card {}  mac {mac}, path {path}, driver {driver}", nic.name)?;
+            writeln!(f, "NIC {}  mac {mac}, path {path}, driver {driver}", nic.name)?;
         }
         Ok(())
     }

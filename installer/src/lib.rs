@@ -9,7 +9,6 @@
 
 pub mod claim;
 pub mod execute;
-pub mod human;
 pub mod inventory;
 pub mod network;
 pub mod plan;

@@ -33,7 +33,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Show what this machine has: disks, network cards, firmware, memory.
+    /// Show what this machine has: disks, NICs, firmware, memory.
     Inventory {
         /// As JSON.
         #[arg(long)]
@@ -151,7 +151,7 @@ fn support_bundle(output: Option<&Path>) -> anyhow::Result<String> {
     }
     let firmware = sheaf_host::efi::EfiVars::default();
     let fetch = sheaf_host::fetch::Http::default();
-    let nics = sheaf_host::nic::wired(Path::new("/")).context("network cards")?;
+    let nics = sheaf_host::nic::wired(Path::new("/")).context("NICs")?;
     let macs = nics.into_iter().filter_map(|nic| nic.permanent_mac);
     let machine = inventory::identity(Path::new("/"), macs);
     let name = format!("sheaf-support-{}.tar", record::name_of(&machine));

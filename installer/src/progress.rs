@@ -4,8 +4,8 @@
 //! Screens show one line that is written over; everything else gets a plain line every few per cent.
 //! Route in: phases and bytes, from any thread. Route out: text on [`Console`]s.
 
-use crate::human::{decimal, time};
 use sheaf_host::console::Console;
+use sheaf_host::human::{decimal, time};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 

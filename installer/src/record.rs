@@ -33,7 +33,7 @@ pub enum RecordError {
         /// "no drive is", "2 drives are".
         found: String,
     },
-    /// The drive can not be written to.
+    /// The drive cannot be written to.
     #[error("the drive {} labelled {LABEL} has the file system \"{fstype}\", to which nothing is written", .drive.display())]
     Fstype {
         /// Its path.
@@ -41,13 +41,13 @@ pub enum RecordError {
         /// What it has.
         fstype: String,
     },
-    /// The drives can not be listed.
+    /// The drives cannot be listed.
     #[error(transparent)]
     Probe(#[from] ProbeError),
-    /// The drive can not be mounted.
+    /// The drive cannot be mounted.
     #[error(transparent)]
     Mount(#[from] MountError),
-    /// A file can not be written.
+    /// A file cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
 }
@@ -82,7 +82,7 @@ pub fn save(host: &Host<'_>, name: &str, bytes: &[u8]) -> Result<String, RecordE
     Ok(format!("{name} on {}", drive.path.display()))
 }
 
-/// The log as one more console; none where the folder can not be written.
+/// The log as one more console; none where the folder cannot be written.
 pub fn open_log(folder: &Path) -> Option<Console> {
     std::fs::create_dir_all(folder).ok()?;
     let log = std::fs::File::options().create(true).append(true).open(folder.join(LOG)).ok()?;

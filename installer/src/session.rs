@@ -176,6 +176,8 @@ impl<'h> Session<'h> {
 
     /// The node config of this machine.
     pub fn config(&self, tell: &dyn Fn(&str)) -> Result<Found, ConfigError> {
+        let boot = std::fs::read_to_string(self.host.root.join("proc/sys/kernel/random/boot_id"));
+        let boot = boot.unwrap_or_default();
         config::find(&Places {
             argument: self.arguments.config.as_ref(),
             devices: &self.devices,
@@ -185,6 +187,7 @@ impl<'h> Session<'h> {
             call: self.host.call,
             patience: config::Patience::default(),
             machine: &self.machine,
+            boot: boot.trim(),
             tell,
         })
     }
@@ -296,18 +299,18 @@ impl<'h> Session<'h> {
     /// The machine leaves: the medium may be taken out.
     pub fn close(&self) {
         if let Some(medium) = self.release.medium() {
-            // A medium that can not be unmounted does no harm; the shutdown unmounts it too.
+            // A medium that cannot be unmounted does no harm; the shutdown unmounts it too.
             let _ = self.host.mount.unmount(&medium.mounted);
         }
     }
 }
 
 fn identity(host: &Host<'_>) -> anyhow::Result<Identity> {
-    let nics = sheaf_host::nic::wired(host.root).context("network cards")?;
+    let nics = sheaf_host::nic::wired(host.root).context("NICs")?;
     Ok(inventory::identity(host.root, nics.iter().filter_map(|nic| nic.permanent_mac.clone())))
 }
 
-/// Brings up the network that the boot asks for: kernel arguments such as `ip=`, else DHCP on every card.
+/// Brings up the network that the boot asks for: kernel arguments such as `ip=`, else DHCP on every NIC.
 fn boot_network(host: &Host<'_>, tell: &dyn Fn(&str)) -> anyhow::Result<()> {
     tell("Bringing up the network");
     host.net.configure(&network::boot())?;
@@ -344,7 +347,7 @@ fn clean(host: &Host<'_>) {
     below.reverse();
     let all = below.iter().all(|target| host.mount.unmount(target).is_ok());
     if all {
-        // What can not be removed is overwritten.
+        // What cannot be removed is overwritten.
         let _ = std::fs::remove_dir_all(host.scratch);
     }
 }

@@ -199,7 +199,7 @@ fn install(
     disks: &Claimed,
 ) -> Result<Timing, Failed> {
     progress.say(&plan.to_string());
-    progress.say("Trying the network before the disk is touched");
+    progress.say("Checking the network before anything is written to a disk");
     let outcomes = session.try_network(&found.config, inventory, &mut |outcome| {
         if outcome.state != State::Running {
             progress.say(&format!("  {outcome}"));
@@ -259,7 +259,7 @@ fn end(progress: &Progress, host: Option<Host<'_>>, failed: &Failed) -> End {
             Err(error) => progress.say(&format!("Log: not saved, {error}")),
         }
     }
-    let text = "The machine stays as it is, so that this can be read: press Enter here to try again, \
+    let text = "The machine stays on so that this can be read. Press Enter here to try again, \
                 or switch it off.";
     progress.say(text);
     // For those who speak on the consoles after us; without it they only say more.

@@ -237,7 +237,7 @@ fn a_machine_that_can_not_be_looked_at_says_why_and_can_be_looked_at_again() {
     let mut desk = Desk::at(small_server());
     desk.event(Event::Looked(Err("no install medium found".into())));
     assert!(desk.screen(80, 24).contains("no install medium found"));
-    desk.choose("Look again");
+    desk.choose("Scan again");
     assert!(matches!(desk.asked(), Action::Look));
 }
 
@@ -290,7 +290,7 @@ fn any_keys_in_any_order_never_panic_and_never_install_without_the_whole_way() {
             random ^= random << 17;
             desk.press(&[keys[(random % keys.len() as u64) as usize]]);
             desk.screen(80, 24);
-            // Without a host name, which these keys can not type in full, nothing is ever installed.
+            // Without a host name, which these keys cannot type in full, nothing is ever installed.
             assert!(
                 !desk.asked.iter().any(|a| matches!(a, Action::Install(r) if r.config.install.is_none()))
             );

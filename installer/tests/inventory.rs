@@ -144,5 +144,5 @@ fn cards_are_known_by_mac_and_by_their_place_on_the_bus() {
         (Some("52:54:00:00:00:01"), Some("pci-0000:01:00.0"))
     );
     let shown = inventory::Shown(&inventory).to_string();
-    assert!(shown.contains("card enp1s0  mac 52:54:00:00:00:01, path pci-0000:01:00.0, driver"), "{shown}");
+    assert!(shown.contains("NIC enp1s0  mac 52:54:00:00:00:01, path pci-0000:01:00.0, driver"), "{shown}");
 }

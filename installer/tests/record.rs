@@ -66,8 +66,8 @@ fn without_one_drive_that_can_be_written_it_is_said_why_not() {
 fn machines_are_told_apart_by_serial_or_card() {
     let serial = Identity { serial: Some("VMware-42 1d".into()), ..Identity::default() };
     assert_eq!(record::name_of(&serial), "vmware-42-1d");
-    let card = Identity { macs: vec!["52:54:00:aa:00:01".into()], ..Identity::default() };
-    assert_eq!(record::name_of(&card), "525400aa0001");
+    let nic = Identity { macs: vec!["52:54:00:aa:00:01".into()], ..Identity::default() };
+    assert_eq!(record::name_of(&nic), "525400aa0001");
 }
 
 #[test]

@@ -232,8 +232,8 @@ fn a_server_that_goes_away_leaves_a_disk_that_boots_nothing() {
     let said = chain(&failure);
     assert!(
         said.starts_with(
-            "write root.erofs.zst (9.4 MB) failed: root.erofs.zst can not be fetched: http://127.0.0.1:"
-        ) && said.contains("/root.erofs.zst broke off at byte 2000000 and did not go on for 1 s: "),
+            "write root.erofs.zst (9.4 MB) failed: root.erofs.zst cannot be fetched: http://127.0.0.1:"
+        ) && said.contains("/root.erofs.zst broke at byte 2000000 and stalled for 1 s: "),
         "{said}"
     );
     assert!(matches!(failure.disk, DiskState::Wiped));
@@ -260,7 +260,7 @@ fn what_is_not_the_image_is_refused_before_the_disk_is_touched() {
         let failure = result.unwrap_err();
         let said = chain(&failure);
         assert!(
-            said.contains("root.erofs.zst of the release folder is not the one of the manifest: "),
+            said.contains("root.erofs.zst of the release folder does not match the manifest: "),
             "{said}"
         );
         assert!(said.ends_with(&what), "{mischief:?}: {said}");

@@ -151,7 +151,7 @@ fn the_progress_and_its_ends() {
     shows(&desk, "end-installed");
     let mut desk = installing();
     desk.event(Event::Ended(Err(Failed {
-        reason: "write root.erofs.zst (1.2 GB) failed: /dev/sda: sector 1048576 can not be written: \
+        reason: "write root.erofs.zst (1.2 GB) failed: /dev/sda: sector 1048576 cannot be written: \
                  Input/output error (os error 5)"
             .into(),
         remedy: Some(

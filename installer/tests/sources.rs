@@ -4,6 +4,7 @@ mod common;
 
 use common::Release;
 use minisign::KeyPair;
+use sheaf_config::handover::{HEADER, Introduction, TAKEN, UNKNOWN};
 use sheaf_config::node::Identity;
 use sheaf_host::block::Device;
 use sheaf_host::fakes::{FakeCall, FakeFetch, FakeMount};
@@ -78,6 +79,7 @@ impl Drive {
             call,
             machine: &MACHINE,
             // Long enough for a busy machine; who waits for its end asks a server that answers nothing at all.
+            boot: "b7c1",
             patience: Patience {
                 whole: millis(if call.is_silent() { 50 } else { 60_000 }),
                 pause: millis(1),
@@ -208,7 +210,7 @@ fn a_labelled_drive_comes_before_the_medium_and_the_source_is_named() {
     let others: Vec<_> = found.others.iter().map(ToString::to_string).collect();
     assert_eq!(
         others,
-        ["kernel argument sheaf.config: not given", "medium /dev/sr0: not looked at, an earlier source won"]
+        ["kernel argument sheaf.config: not given", "medium /dev/sr0: not read, an earlier source was found"]
     );
     let found = drive.config(&[], &mount).unwrap();
     assert_eq!(found.origin, "medium /dev/sr0");
@@ -251,7 +253,7 @@ fn a_labelled_drive_without_the_file_is_an_error_even_if_the_medium_has_one() {
     let error = drive.config(&[device("/dev/sdb", "vfat", "SHEAF-CONF")], &mount).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "drive /dev/sdb labelled SHEAF-CONF: node.toml can not be read; put it into the root of the drive, or remove \
+        "drive /dev/sdb labelled SHEAF-CONF: node.toml cannot be read; put it into the root of the drive, or remove \
          the drive"
     );
 }
@@ -300,8 +302,8 @@ fn the_kernel_argument_wins_over_drive_and_medium_and_says_so() {
     assert_eq!(
         others,
         [
-            "drive /dev/sdb labelled SHEAF-CONF: not looked at, an earlier source won",
-            "medium /dev/sr0: not looked at, an earlier source won"
+            "drive /dev/sdb labelled SHEAF-CONF: not read, an earlier source was found",
+            "medium /dev/sr0: not read, an earlier source was found"
         ]
     );
 }
@@ -318,7 +320,7 @@ fn a_server_that_stays_away_ends_it_with_the_last_reason_and_no_other_source_is_
     let error = by_url("", &FakeCall::default()).unwrap_err().to_string();
     assert_eq!(
         error,
-        "node.toml of https://boot.example.org/node.toml: it can not be fetched within 0 s: connection refused; check \
+        "node.toml of https://boot.example.org/node.toml: the file cannot be fetched within 0 s: connection refused; check \
          the cable, the address that DHCP gave (or the kernel argument ip=), and the server"
     );
 }
@@ -328,10 +330,42 @@ fn a_config_that_is_not_there_is_not_asked_for_again() {
     let call = FakeCall::default().answers(URL, 404, "");
     assert_eq!(
         by_url("", &call).unwrap_err().to_string(),
-        "node.toml of https://boot.example.org/node.toml: it is answered with HTTP status 404; put node.toml there, or \
+        "node.toml of https://boot.example.org/node.toml: the server answers with HTTP status 404; put node.toml there, or \
          correct the kernel argument"
     );
     assert_eq!(call.asked().len(), 1);
+}
+
+#[test]
+fn a_machine_introduces_itself_to_a_pinned_server_and_to_no_other() {
+    let call = FakeCall::default().answers(URL, 200, NODE_TOML);
+    by_url("", &call).unwrap();
+    by_url(&format!("sheaf.config.certificate={}", "ab".repeat(32)), &call).unwrap();
+    let asked = call.asked();
+    assert_eq!(asked[0].headers, []);
+    let [(name, value)] = &asked[1].headers[..] else { panic!("{:?}", asked[1].headers) };
+    assert_eq!(name, HEADER);
+    let introduction = Introduction { boot: "b7c1".into(), machine: MACHINE.clone() };
+    assert_eq!(Introduction::decode(value), Some(introduction));
+}
+
+#[test]
+fn a_config_that_another_boot_was_given_ends_it_with_what_that_may_mean() {
+    let pin = format!("sheaf.config.certificate={}", "ab".repeat(32));
+    let call = FakeCall::default().answers(URL, TAKEN, "");
+    assert_eq!(
+        by_url(&pin, &call).unwrap_err().to_string(),
+        "node.toml of https://boot.example.org/node.toml: this node's config was already handed out, to another boot; if \
+         you reset this machine, start `sheaf pxe` again on the server; if not, someone else has the config: revoke its \
+         token"
+    );
+    assert_eq!(call.asked().len(), 1, "asking again would not help");
+    let call = FakeCall::default().answers(URL, UNKNOWN, "");
+    assert_eq!(
+        by_url(&pin, &call).unwrap_err().to_string(),
+        "node.toml of https://boot.example.org/node.toml: no node of the server's config matches this machine; see what \
+         the server printed, and correct the match of its [[node]]"
+    );
 }
 
 #[test]
@@ -339,7 +373,7 @@ fn a_web_page_is_no_config() {
     let call = FakeCall::default().answers(URL, 200, "<!DOCTYPE html><title>Login</title>");
     assert_eq!(
         by_url("", &call).unwrap_err().to_string(),
-        "node.toml of https://boot.example.org/node.toml: what came is a web page, no node config; put node.toml there"
+        "node.toml of https://boot.example.org/node.toml: the server sent a web page, not a node config; put node.toml there"
     );
 }
 
@@ -353,7 +387,7 @@ fn a_config_that_does_not_have_the_hash_of_the_argument_is_refused() {
         by_url(&format!("sheaf.config.sha256={wrong}"), &call).unwrap_err().to_string(),
         format!(
             "node.toml of https://boot.example.org/node.toml: its SHA-256 is {right}, the kernel argument says \
-             {wrong}; correct sheaf.config.sha256 when the file was changed by you; else someone else changed it"
+             {wrong}; correct sheaf.config.sha256 when the file was changed by you; otherwise someone else changed it"
         )
     );
 }
@@ -368,7 +402,7 @@ fn the_medium_s_own_config_can_be_asked_for() {
     assert_eq!(
         by(&drive).unwrap_err().to_string(),
         "the kernel argument says sheaf.config=medium, and the medium /dev/sr0 holds no /sheaf/node.toml; make the \
-         medium with `sheaf iso RELEASE --config node.toml`, or take the argument away"
+         medium with `sheaf iso RELEASE --config node.toml`, or remove the argument"
     );
     fs::write(drive.release.folder().join("node.toml"), NODE_TOML).unwrap();
     assert_eq!(by(&drive).unwrap().origin, "medium /dev/sr0");

@@ -53,7 +53,7 @@ pub fn plan(uki: &Uki, serial: &str) -> Bios {
              loopback esp /{ESP}\n\
              {load}\
              boot\n\
-             echo \"This medium can not be started: it may be damaged. Write it anew, or try another port. Restarting in 60 s.\"\n\
+             echo \"This medium cannot be started: it may be damaged. Write it again, or try another port. Restarting in 60 s.\"\n\
              sleep 60\n\
              reboot\n"
         ),

@@ -4,7 +4,7 @@
 
 use crate::bios::{self, Bios};
 use crate::release::Release;
-use sheaf_config::node::NodeConfig;
+use sheaf_config::load::ConfigFile;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -26,8 +26,8 @@ const ESP_UNIT: u64 = 1 << 20;
 /// What a user puts on the medium besides the release.
 #[derive(Clone, Debug, Default)]
 pub struct Contents {
-    /// node.toml, and what it says: then the installer asks nothing.
-    pub config: Option<(PathBuf, NodeConfig)>,
+    /// node.toml, for one machine or for many: then the installer asks nothing.
+    pub config: Option<(PathBuf, ConfigFile)>,
     /// Disk images by their name on the medium.
     pub images: BTreeMap<String, PathBuf>,
 }
@@ -72,7 +72,7 @@ pub fn plan(release: &Release, contents: &Contents) -> Result<Plan, PlanError> {
         .map(|file| (format!("{FOLDER}/{file}"), release.dir.join(file)))
         .collect();
     if let Some((path, config)) = &contents.config {
-        for image in &config.images {
+        for image in config.entries().iter().flat_map(|entry| &entry.config.images) {
             let wanted = image.url.strip_prefix(SCHEME).map(|file| file.trim_start_matches('/'));
             if let Some(file) = wanted.filter(|file| !contents.images.contains_key(*file)) {
                 let (config, name) = (path.clone(), image.name.clone());
@@ -113,7 +113,7 @@ sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 "#;
 
     fn contents(images: &[&str]) -> Contents {
-        let config = sheaf_config::load::parse_node_config("node.toml", JOIN).unwrap();
+        let config = sheaf_config::load::parse_config_file("node.toml", JOIN).unwrap();
         let images = images.iter().map(|name| ((*name).to_owned(), PathBuf::from("/src").join(name)));
         Contents { config: Some(("/cfg/node.toml".into(), config)), images: images.collect() }
     }

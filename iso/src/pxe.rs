@@ -3,8 +3,10 @@
 //! Why kernel and initrd apart: iPXE and GRUB load them one by one, on both firmwares; they are the very bytes of the
 //! installer's UKI. UEFI's own network boot takes a UKI whole, and can give it no arguments: it gets one that names the
 //! server in its command line, so it is made only when the folder's URL is known.
-//! Route in: a checked release, a config, images, the folder's URL. Route out: [`Plan`], a value; [`write`] carries it
-//! out.
+//! Why no config in the folder: it holds secrets, and anyone on that network may read the folder. The boot entries say
+//! where it is handed out, by HTTPS, and the SHA-256 of that server's certificate.
+//! Route in: a checked release, images, the folder's URL, where the config is. Route out: [`Plan`], a value; [`write`]
+//! carries it out.
 
 use crate::plan::{Contents, PlanError};
 use crate::release::Release;
@@ -18,21 +20,23 @@ use std::path::{Path, PathBuf};
 
 pub use crate::write::WriteError;
 
-/// The release, the config and images, below the folder.
+/// The release and images, below the folder.
 const RELEASE: &str = "sheaf";
+/// The node config of a medium, which has no place here; versions before 0.2 put one.
+const CONFIG: &str = "sheaf/node.toml";
 /// The kernel.
 const KERNEL: &str = "vmlinuz";
 /// The initrd with the installer.
 const INITRD: &str = "initrd.img";
 /// The UKI for UEFI's own network boot.
 pub const UKI: &str = "sheaf.efi";
-/// GRUB, for a BIOS's own network boot.
+/// GRUB, for a NIC's own PXE on BIOS.
 pub const GRUB: &str = "sheaf.0";
 /// Script of iPXE, for a DHCP server to name.
 pub const SCRIPT: &str = "boot.ipxe";
 /// The same, under the name that iPXE asks for by itself.
 const AUTO_SCRIPT: &str = "autoexec.ipxe";
-/// Settings of dnsmasq for a look.
+/// An example of dnsmasq's settings.
 const DNSMASQ: &str = "dnsmasq.conf";
 
 /// GRUB's images and modules for BIOS, in the tools chroot.
@@ -70,21 +74,32 @@ struct Own {
     script: String,
 }
 
-/// Says what the folder will hold. `url` is where it will be served; `config_sha256` the hash of the config.
+/// Where the installer gets its node config.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigServer {
+    /// URL of the config, `https://…`.
+    pub url: String,
+    /// SHA-256 of the server's certificate in DER, hex.
+    pub certificate: String,
+}
+
+/// Says what the folder will hold. `url` is where it will be served, `config` where the node config is.
 pub fn plan(
     release: &Release,
     contents: &Contents,
-    config_sha256: Option<&str>,
+    config: Option<&ConfigServer>,
     url: Option<&str>,
 ) -> Result<Plan, PlanError> {
     let media = crate::plan(release, contents)?;
     let files = media.files.into_iter().map(|(path, file)| (path.trim_start_matches('/').to_owned(), file));
+    let files = files.filter(|(path, _)| path != CONFIG);
     let manifest = &release.manifest;
     let line = &manifest.installer_uki.command_line;
     let url = url.map(|url| url.trim_end_matches('/'));
     let arguments = |base: &str| {
-        let config = config_sha256
-            .map(|hash| format!(" sheaf.config={base}/{RELEASE}/node.toml sheaf.config.sha256={hash}"));
+        let config = config.map(|ConfigServer { url, certificate }| {
+            format!(" sheaf.config={url} sheaf.config.certificate={certificate}")
+        });
         format!("{line} sheaf.payload={base}/{RELEASE}{}", config.unwrap_or_default())
     };
     let script = ipxe(url, &arguments("${base}"));
@@ -124,7 +139,7 @@ fn ipxe(url: Option<&str>, arguments: &str) -> String {
     )
 }
 
-/// For BIOS machines whose card's own PXE loads GRUB by TFTP; the rest comes by HTTP. GRUB runs a script that is part of
+/// For BIOS machines whose NIC's own PXE loads GRUB by TFTP; the rest comes by HTTP. GRUB runs a script that is part of
 /// its image line by line, before it knows `if`: without a serial port three lines fail, which does no harm.
 fn grub(url: &str, arguments: &str) -> String {
     let path = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map(|(_, path)| path);
@@ -144,7 +159,7 @@ fn grub(url: &str, arguments: &str) -> String {
     )
 }
 
-/// What a DHCP server says to each kind of client. As a proxy, the network's own DHCP server keeps giving addresses.
+/// What a DHCP server tells each kind of client. As a proxy, the network's own DHCP server keeps giving addresses.
 fn dnsmasq(url: &str) -> String {
     let host = authority(url);
     let address = host.rsplit_once(':').map_or(host, |(address, _)| address);
@@ -156,7 +171,7 @@ fn dnsmasq(url: &str) -> String {
          # iPXE\n\
          dhcp-match=set:ipxe,175\n\
          dhcp-boot=tag:ipxe,{url}/{SCRIPT}\n\
-         # A card's own PXE: GRUB on BIOS, the installer itself on UEFI, both by TFTP of `sheaf pxe --listen`.\n\
+         # A NIC's own PXE: GRUB on BIOS, the installer itself on UEFI, both by TFTP of `sheaf pxe --listen`.\n\
          dhcp-match=set:bios,option:client-arch,0\n\
          dhcp-match=set:uefi,option:client-arch,7\n\
          dhcp-boot=tag:bios,tag:!ipxe,{GRUB},{address},{address}\n\
@@ -182,6 +197,11 @@ pub fn write(plan: &Plan, tools: &Chroot, run: &dyn Run, out: &Path) -> Result<(
         fs::create_dir_all(folder).map_err(fail(folder))?;
         Ok(path)
     };
+    let old = out.join(CONFIG);
+    match fs::remove_file(&old) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(&old)(error)),
+        _ => {}
+    }
     for (path, file) in &plan.files {
         let path = place(path)?;
         fs::copy(file, &path).map_err(fail(&path))?;
@@ -244,7 +264,15 @@ mod tests {
 
     fn planned(dir: &Path, url: Option<&str>) -> Plan {
         let release = crate::release::tests::release(dir);
-        plan(&release, &Contents::default(), Some("ab12"), url).unwrap()
+        let text = "version = 1\nsystem.hostname = \"n1\"\ncluster.mode = \"create\"\n\
+                    cluster.token = \"abcdef.0123456789abcdef\"\n";
+        let path = dir.join("node.toml");
+        fs::write(&path, text).unwrap();
+        let config = sheaf_config::load::config_file(&path).unwrap();
+        let contents = Contents { config: Some((path, config)), ..Contents::default() };
+        let server =
+            ConfigServer { url: "https://192.0.2.1:8443/node.toml".into(), certificate: "ab12".into() };
+        plan(&release, &contents, Some(&server), url).unwrap()
     }
 
     #[test]
@@ -256,7 +284,7 @@ mod tests {
         assert!(
             script.contains(
                 "kernel ${base}/vmlinuz initrd=initrd.img quiet sheaf.payload=${base}/sheaf \
-                 sheaf.config=${base}/sheaf/node.toml sheaf.config.sha256=ab12 || goto failed\n"
+                 sheaf.config=https://192.0.2.1:8443/node.toml sheaf.config.certificate=ab12 || goto failed\n"
             ),
             "{script}"
         );
@@ -265,6 +293,15 @@ mod tests {
         assert!(own.command_line.starts_with("quiet sheaf.payload=http://192.0.2.1:8080/sheaf "), "{own:?}");
         assert!(own.script.contains("linux (http,192.0.2.1:8080)/vmlinuz quiet sheaf.payload="), "{own:?}");
         assert!(plan.texts["dnsmasq.conf"].contains("dhcp-boot=tag:http,http://192.0.2.1:8080/sheaf.efi\n"));
+    }
+
+    #[test]
+    fn no_file_of_the_folder_holds_the_config_or_its_token() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = planned(dir.path(), Some("http://192.0.2.1:8080/"));
+        assert!(!plan.files.keys().any(|path| path.contains("node.toml")), "{:?}", plan.files);
+        assert!(!plan.files.values().any(|file| file.ends_with("node.toml")), "{:?}", plan.files);
+        assert!(!format!("{plan:?}").contains("0123456789abcdef"));
     }
 
     #[test]
@@ -283,7 +320,10 @@ mod tests {
         let uki: Vec<u8> = (0..8000u32).map(|byte| (byte % 251) as u8).collect();
         fs::write(&plan.uki, &uki).unwrap();
         let out = dir.path().join("out");
+        fs::create_dir_all(out.join("sheaf")).unwrap();
+        fs::write(out.join("sheaf/node.toml"), "of an earlier version").unwrap();
         write(&plan, &Chroot::new("/tools", Privilege::Root), &FakeRun::default(), &out).unwrap();
+        assert!(!out.join("sheaf/node.toml").exists());
         assert_eq!(fs::read(out.join("vmlinuz")).unwrap(), uki[512..1512]);
         assert_eq!(fs::read(out.join("initrd.img")).unwrap(), uki[2048..2560]);
         assert!(out.join("sheaf/root.erofs.zst").exists() && out.join("sheaf/manifest.json").exists());
@@ -297,6 +337,6 @@ mod tests {
         let out = dir.path().join("out");
         let error =
             write(&plan, &Chroot::new("/tools", Privilege::Root), &FakeRun::default(), &out).unwrap_err();
-        assert!(error.to_string().contains("vmlinuz: can not be written"), "{error}");
+        assert!(error.to_string().contains("vmlinuz: cannot be written"), "{error}");
     }
 }

@@ -7,7 +7,6 @@
 use minisign_verify::{PublicKey, Signature};
 use sha2::{Digest, Sha256};
 use sheaf_config::manifest::{self, Bios, Compressed, FORMAT, Manifest};
-use std::fmt::Write;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -24,8 +23,8 @@ pub struct Release {
 /// Why a folder is no release.
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseError {
-    /// A file can not be read.
-    #[error("{}: can not be read; is this a folder made by `sheaf build`?", .path.display())]
+    /// A file cannot be read.
+    #[error("{}: cannot be read; is this a folder made by `sheaf build`?", .path.display())]
     Read {
         /// Which.
         path: PathBuf,
@@ -138,10 +137,7 @@ fn check_size(path: &Path, is: u64, expected: u64) -> Result<(), ReleaseError> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // a String takes everything
-        text
-    })
+    hex::encode(Sha256::digest(bytes))
 }
 
 #[cfg(test)]
@@ -173,6 +169,7 @@ pub(crate) mod tests {
             format: FORMAT,
             name: "sheaf".into(),
             version: "0.1.0".into(),
+            kernel: "6.12.57+deb13-amd64".into(),
             arch: "amd64".into(),
             created: 1_767_225_600,
             root: compressed("root.erofs.zst", &[b"first frame", b"second frame"]),

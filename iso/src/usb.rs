@@ -32,8 +32,8 @@ pub enum UsbError {
         /// What to do.
         remedy: String,
     },
-    /// The medium can not be read.
-    #[error("the medium can not be read")]
+    /// The medium cannot be read.
+    #[error("the medium cannot be read")]
     Medium(#[source] io::Error),
     /// The stick failed.
     #[error("the stick is not complete and boots nothing")]
@@ -75,8 +75,8 @@ pub fn check(
     let found = match found {
         Ok(found) => found,
         Err(error) => {
-            let reason = format!("can not be searched for present contents ({error})");
-            return refuse(reason, "run as root; if it still can not be, the stick is failing".into());
+            let reason = format!("cannot be searched for present contents ({error})");
+            return refuse(reason, "run as root; if it still cannot be, the stick is failing".into());
         }
     };
     if stick.size < size {

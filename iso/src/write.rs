@@ -21,7 +21,7 @@ pub enum WriteError {
     #[error("the medium could not be put together")]
     Run(#[from] RunError),
     /// A file could not be read or written.
-    #[error("{}: can not be written", .path.display())]
+    #[error("{}: cannot be written", .path.display())]
     Io {
         /// Which.
         path: PathBuf,

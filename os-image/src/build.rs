@@ -1,41 +1,52 @@
 //! A whole build: which stage takes what from which.
 //!
-//! Route in: a recipe and a checkout. Route out: the release folder.
+//! Route in: a recipe and a checkout. Route out: [`Built`], the release folder and what to know of it.
 
 use crate::debian::Mirrors;
 use crate::error::BuildError;
 use crate::release::{self, Parts};
 use crate::signing::Key;
 use crate::source::Source;
-use crate::stage::{Made, Workshop};
+use crate::stage::{BuildContext, Made};
 use crate::stages::initrd::{self, Purpose};
 use crate::stages::packages::Packages;
 use crate::stages::root::{Identity, Root};
 use crate::stages::uki::Uki;
-use crate::stages::{Ground, bios, kube, microcode, payload, programs};
+use crate::stages::{Ground, bios, kube, microcode, packages, payload, programs};
 use crate::tools;
 use sheaf_config::recipe::Recipe;
 use std::path::PathBuf;
 
+/// A finished release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Built {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Version of its Linux kernel, as `uname -r` prints it.
+    pub kernel: String,
+    /// The key that signed it, when it is the one of the cache, which proves nothing to others.
+    pub throw_away_key: Option<PathBuf>,
+}
+
 /// Builds the release of `recipe`. `fetched` names the state of the mirrors: with another value packages are
 /// fetched anew.
 pub fn build(
-    shop: &Workshop<'_>,
+    context: &BuildContext<'_>,
     source: &Source,
     recipe: &Recipe,
     mirrors: &Mirrors,
     fetched: &str,
-) -> Result<PathBuf, BuildError> {
-    let key = Key::of(shop, recipe.release.signing_key.as_deref())?;
-    let tools = tools::ensure(shop, source, mirrors)?;
-    let ground = Ground { shop, source, tools: &tools, recipe };
-    let packages = Packages { ground, mirrors, fetched };
-    let initrd_packages = packages.initrd()?;
-    let node_packages = packages.node()?;
-    let initrd = |purpose| initrd::build(shop, source, &tools, recipe, &initrd_packages, purpose);
+) -> Result<Built, BuildError> {
+    let key = Key::of(context, recipe.release.signing_key.as_deref())?;
+    let tools = tools::ensure(context, source, mirrors)?;
+    let ground = Ground { context, source, tools: &tools, recipe };
+    let wanted = Packages { ground, mirrors, fetched };
+    let initrd_packages = wanted.initrd()?;
+    let node_packages = wanted.node()?;
+    let initrd = |purpose| initrd::build(context, source, &tools, recipe, &initrd_packages, purpose);
     let (node_initrd, installer_initrd) = (initrd(Purpose::Node)?, initrd(Purpose::Installer)?);
-    let kube = kube::obtain(shop, source, &tools, &recipe.kube)?;
-    let programs = programs::build(shop, source, &tools)?;
+    let kube = kube::obtain(context, source, &tools, &recipe.kube)?;
+    let programs = programs::build(context, source, &tools)?;
     let root = Root {
         ground,
         packages: &node_packages,
@@ -44,26 +55,31 @@ pub fn build(
         kube: &kube,
     }
     .build()?;
-    let payload = payload::build(shop, &root, recipe.zstd_level)?;
+    let payload = payload::build(context, &root, recipe.zstd_level)?;
     let uki = |purpose, initrds: &[Made], arguments: &[String]| {
         Uki { ground, packages: &initrd_packages, initrds }.build(purpose, arguments)
     };
     let mut arguments = Identity::of(&root)?.kernel_arguments().to_vec();
     arguments.extend(recipe.arguments.iter().cloned());
-    let early = recipe.packages.firmware.then(|| microcode::build(shop, &tools, recipe, &node_packages));
+    let early = recipe.packages.firmware.then(|| microcode::build(context, &tools, recipe, &node_packages));
     let early = early.transpose()?;
     let after_early =
         |initrds: &[&Made]| early.iter().chain(initrds.iter().copied()).cloned().collect::<Vec<_>>();
     let node_uki = uki(Purpose::Node, &after_early(&[&node_initrd]), &arguments)?;
-    let installer = initrd::installer_extra(shop, &tools, recipe, &programs, &key.public)?;
+    let installer = initrd::installer_extra(context, &tools, recipe, &programs, &key.public)?;
     let installer_uki = uki(Purpose::Installer, &after_early(&[&installer_initrd, &installer]), &[])?;
-    let bios = bios::build(shop, source, &tools)?;
+    let bios = bios::build(context, source, &tools)?;
     let parts = Parts {
+        kernel: &initrd_packages,
         root: &root,
         payload: &payload,
         node_uki: &node_uki,
         bios: &bios,
         installer_uki: &installer_uki,
     };
-    release::build(shop, &tools, recipe, &parts, &key)
+    Ok(Built {
+        folder: release::build(context, &tools, recipe, &parts, &key)?,
+        kernel: packages::kernel_version(&initrd_packages)?,
+        throw_away_key: key.throw_away,
+    })
 }

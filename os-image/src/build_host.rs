@@ -1,6 +1,6 @@
 //! What the build host must offer: programs, and its way to the network.
 //!
-//! Why here: everything else comes from the tools chroot; these few can not, because they make or enter it or
+//! Why here: everything else comes from the tools chroot; these few cannot, because they make or enter it or
 //! because their version is the checkout's business. What is missing is installed when that needs no decision of
 //! the user (root on Debian or Ubuntu), else named with the command that installs it.
 //! Route in: a program's name. Route out: nothing, or [`BuildError::Missing`].
@@ -23,7 +23,7 @@ pub struct Need {
     pub program: &'static str,
     /// Debian packages that bring it; none: not Debian's to bring.
     pub packages: &'static [&'static str],
-    /// Said when it can not be installed from here.
+    /// Said when it cannot be installed from here.
     pub remedy: &'static str,
 }
 

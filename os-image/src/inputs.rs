@@ -63,11 +63,7 @@ impl Digest {
     }
 
     fn hex(bytes: &[u8]) -> Self {
-        use std::fmt::Write;
-        Self(bytes.iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        }))
+        Self(hex::encode(bytes))
     }
 }
 
@@ -79,7 +75,7 @@ impl fmt::Display for Digest {
 
 /// An input that could not be read.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: can not be read", .path.display())]
+#[error("{}: cannot be read", .path.display())]
 pub struct InputError {
     path: PathBuf,
     source: io::Error,

@@ -22,5 +22,5 @@ pub mod stage;
 pub mod stages;
 pub mod tools;
 
-pub use build::build;
+pub use build::{Built, build};
 pub use error::BuildError;

@@ -21,8 +21,6 @@ pub trait Progress {
     fn started(&self, name: &str);
     /// It ended after `elapsed`.
     fn ended(&self, name: &str, outcome: Outcome, elapsed: Duration);
-    /// Something its user should know.
-    fn note(&self, text: &str);
 }
 
 /// Says nothing.
@@ -32,5 +30,4 @@ pub struct Silent;
 impl Progress for Silent {
     fn started(&self, _: &str) {}
     fn ended(&self, _: &str, _: Outcome, _: Duration) {}
-    fn note(&self, _: &str) {}
 }

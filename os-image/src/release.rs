@@ -8,10 +8,11 @@ use crate::error::BuildError;
 use crate::inputs::{Digest, Inputs};
 use crate::pe;
 use crate::signing::Key;
-use crate::stage::{Made, Spec, Workshop, lock};
+use crate::stage::{BuildContext, Made, Spec, lock};
 use crate::stages::bios;
+use crate::stages::packages::kernel_version;
 use crate::stages::payload;
-use crate::stages::root::{Identity, PACKAGES};
+use crate::stages::root::{Identity, MODULES, PACKAGES};
 use crate::tools::Tools;
 use sheaf_config::manifest::{self, Bios, Manifest, Plain, Uki};
 use sheaf_config::recipe::Recipe;
@@ -23,6 +24,8 @@ const BOOT_LOADER: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
 
 /// Results of earlier stages that a release holds.
 pub struct Parts<'a> {
+    /// The packages that bring the kernel.
+    pub kernel: &'a Made,
     /// The node's root.
     pub root: &'a Made,
     /// It, compressed.
@@ -42,35 +45,38 @@ pub fn dir(target: &Path, recipe: &Recipe) -> PathBuf {
 
 /// Makes the release folder.
 pub fn build(
-    shop: &Workshop<'_>,
+    context: &BuildContext<'_>,
     tools: &Tools,
     recipe: &Recipe,
     parts: &Parts<'_>,
     key: &Key,
 ) -> Result<PathBuf, BuildError> {
     let boot_loader = tools.root().join(BOOT_LOADER);
-    let inputs = Inputs::new("release", 2)
+    let inputs = Inputs::new("release", 3)
         .digest("tools", &tools.digest)
         .text("name", &recipe.release.name)
         .text("version", &recipe.release.version)
         .text("epoch", &recipe.release.epoch.to_string())
         .text("key", &key.public)
+        .text("kernel", &kernel_version(parts.kernel)?)
         .digest("root", &parts.root.digest)
         .digest("payload", &parts.payload.digest)
         .digest("node", &parts.node_uki.digest)
         .digest("bios", &parts.bios.digest)
         .digest("installer", &parts.installer_uki.digest);
-    let made = shop.stage(Spec { name: "release", inputs, judged_by: &[] }, |bench| {
+    let made = context.stage(Spec { name: "release", inputs, output_digest_files: &[] }, |stage| {
         let [root, verity] = payload::describe(parts.payload)?;
-        let put = |from: PathBuf| put(&from, bench.out);
+        let put = |from: PathBuf| put(&from, stage.out);
         put(parts.payload.file(&root.file))?;
         put(parts.payload.file(&verity.file))?;
         put(parts.root.file(PACKAGES))?;
+        put(parts.root.file(MODULES))?;
         let Identity { hash, root_uuid, verity_uuid } = Identity::of(parts.root)?;
         let manifest = Manifest {
             format: manifest::FORMAT,
             name: recipe.release.name.clone(),
             version: recipe.release.version.clone(),
+            kernel: kernel_version(parts.kernel)?,
             arch: ARCH.into(),
             created: recipe.release.epoch,
             root,
@@ -78,25 +84,25 @@ pub fn build(
             root_hash: hash,
             root_uuid,
             verity_uuid,
-            node_uki: uki(put(parts.node_uki.file("node.efi"))?, bench.out)?,
+            node_uki: uki(put(parts.node_uki.file("node.efi"))?, stage.out)?,
             boot_loader: put(boot_loader)?,
             bios: Bios {
                 boot: put(parts.bios.file(bios::BOOT))?,
                 core: put(parts.bios.file(bios::CORE))?,
                 menu: put(parts.bios.file(bios::MENU))?,
             },
-            installer_uki: uki(put(parts.installer_uki.file("installer.efi"))?, bench.out)?,
+            installer_uki: uki(put(parts.installer_uki.file("installer.efi"))?, stage.out)?,
         };
-        let path = bench.out.join(manifest::FILE);
+        let path = stage.out.join(manifest::FILE);
         let mut text =
             serde_json::to_vec_pretty(&manifest).map_err(|error| BuildError::io(&path)(error.into()))?;
         text.push(b'\n');
         let signature = key.sign(manifest::FILE, &text, recipe.release.epoch)?;
         write(&path, &text)?;
-        write(&bench.out.join(manifest::SIGNATURE), signature.as_bytes())?;
-        write(&bench.out.join(manifest::PUBLIC_KEY), key.public.as_bytes())
+        write(&stage.out.join(manifest::SIGNATURE), signature.as_bytes())?;
+        write(&stage.out.join(manifest::PUBLIC_KEY), key.public.as_bytes())
     })?;
-    publish(&made.dir, &dir(&shop.target, recipe))
+    publish(&made.dir, &dir(&context.target, recipe))
 }
 
 /// Puts the finished folder where users look for it. Its files share their blocks with the cache where they can.

@@ -4,38 +4,36 @@
 //! initrd and beside the release.
 
 use crate::error::BuildError;
-use crate::stage::Workshop;
+use crate::stage::BuildContext;
 use minisign::{KeyPair, PublicKey, SecretKey, SecretKeyBox};
 use sheaf_host::file::write_atomically;
 use std::fs;
 use std::io::Cursor;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A minisign key pair.
 pub struct Key {
     secret: SecretKey,
     /// The public half, as the file `release.pub` holds it.
     pub public: String,
+    /// Its file, when it is the one of the cache.
+    pub throw_away: Option<PathBuf>,
 }
 
 impl Key {
     /// The recipe's key, or one that is made once and kept in the cache: fit for trying, not for shipping.
-    pub fn of(shop: &Workshop<'_>, recipe_key: Option<&Path>) -> Result<Self, BuildError> {
+    pub fn of(context: &BuildContext<'_>, recipe_key: Option<&Path>) -> Result<Self, BuildError> {
         if let Some(path) = recipe_key {
             return Self::read(path);
         }
-        let path = shop.cache.join("throw-away.key");
+        let path = context.cache.join("throw-away.key");
         if !path.exists() {
             let pair = KeyPair::generate_unencrypted_keypair().map_err(|error| unfit(&path, &error))?;
             let text = pair.sk.to_box(Some("Sheaf throw-away key")).map_err(|error| unfit(&path, &error))?;
             let write = write_atomically(&path, text.to_string().as_bytes(), 0o600);
             write.map_err(|error| BuildError::io(&path)(std::io::Error::other(error)))?;
         }
-        shop.progress.note(&format!(
-            "the recipe names no signing-key: signed with the throw-away key {}, which proves nothing to others",
-            path.display()
-        ));
-        Self::read(&path)
+        Ok(Self { throw_away: Some(path.clone()), ..Self::read(&path)? })
     }
 
     fn read(path: &Path) -> Result<Self, BuildError> {
@@ -45,7 +43,7 @@ impl Key {
             .map_err(|error| unfit(path, &error))?;
         let public = PublicKey::from_secret_key(&secret).and_then(|public| public.to_box());
         let public = public.map_err(|error| unfit(path, &error))?.into_string();
-        Ok(Self { secret, public })
+        Ok(Self { secret, public, throw_away: None })
     }
 
     /// The minisign signature of `contents`, which the file `name` holds.
@@ -74,15 +72,20 @@ mod tests {
     #[test]
     fn a_throw_away_key_is_made_once_and_its_signatures_verify() {
         let dir = tempfile::tempdir().unwrap();
-        let shop = Workshop {
+        let context = BuildContext {
             run: &FakeRun::default(),
             progress: &Silent,
             privilege: Privilege::Root,
             cache: dir.path().to_owned(),
             target: dir.path().to_owned(),
         };
-        let (first, second) = (Key::of(&shop, None).unwrap(), Key::of(&shop, None).unwrap());
+        let (first, second) = (Key::of(&context, None).unwrap(), Key::of(&context, None).unwrap());
         assert_eq!(first.public, second.public);
+        assert_eq!(
+            second.throw_away,
+            Some(dir.path().join("throw-away.key")),
+            "it is told from a recipe's key"
+        );
         let signature = first.sign("manifest.json", b"{}", 7).unwrap();
         let public = minisign_verify::PublicKey::decode(&first.public).unwrap();
         let signature = minisign_verify::Signature::decode(&signature).unwrap();

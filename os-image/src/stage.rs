@@ -18,7 +18,7 @@ use std::time::{Instant, SystemTime};
 const KEPT: usize = 3;
 
 /// Where a build works, and with what.
-pub struct Workshop<'a> {
+pub struct BuildContext<'a> {
     /// Runs programs.
     pub run: &'a dyn Run,
     /// Shows how far it is.
@@ -39,7 +39,7 @@ pub struct Spec {
     pub inputs: Inputs,
     /// Files of the result whose contents stand for it. Empty: its inputs do. With files, later stages are not
     /// done again when this one was, but gave the same.
-    pub judged_by: &'static [&'static str],
+    pub output_digest_files: &'static [&'static str],
 }
 
 /// The result of a stage.
@@ -59,7 +59,7 @@ impl Made {
 }
 
 /// A stage at work.
-pub struct Bench<'a> {
+pub struct StageDir<'a> {
     /// The empty directory it fills.
     pub out: &'a Path,
     /// An empty directory that is removed afterwards, whoever owns what is in it.
@@ -68,7 +68,7 @@ pub struct Bench<'a> {
     log: &'a Path,
 }
 
-impl Bench<'_> {
+impl StageDir<'_> {
     /// Runs `command`; its output goes to the stage's log.
     pub fn run(&self, command: &Command) -> Result<Output, BuildError> {
         self.note(&format!("$ {command}"))?;
@@ -83,19 +83,19 @@ impl Bench<'_> {
     }
 }
 
-impl Workshop<'_> {
+impl BuildContext<'_> {
     /// Gives the result of the stage, doing it when it is not in the cache.
     pub fn stage(
         &self,
         spec: Spec,
-        make: impl FnOnce(&Bench<'_>) -> Result<(), BuildError>,
+        make: impl FnOnce(&StageDir<'_>) -> Result<(), BuildError>,
     ) -> Result<Made, BuildError> {
-        let Spec { name, inputs, judged_by } = spec;
+        let Spec { name, inputs, output_digest_files } = spec;
         let begin = Instant::now();
         let key = inputs.sum();
         self.progress.started(name);
         let log = self.target.join("logs").join(format!("{name}.log"));
-        let made = self.make(name, &key, judged_by, &log, make);
+        let made = self.make(name, &key, output_digest_files, &log, make);
         let outcome = match &made {
             Ok((_, outcome)) => *outcome,
             Err(_) => Outcome::Failed,
@@ -111,9 +111,9 @@ impl Workshop<'_> {
         &self,
         name: &str,
         key: &Digest,
-        judged_by: &[&str],
+        output_digest_files: &[&str],
         log: &Path,
-        make: impl FnOnce(&Bench<'_>) -> Result<(), BuildError>,
+        make: impl FnOnce(&StageDir<'_>) -> Result<(), BuildError>,
     ) -> Result<(Made, Outcome), BuildError> {
         let home = self.cache.join(name);
         fs::create_dir_all(&home).map_err(BuildError::io(&home))?;
@@ -138,10 +138,10 @@ impl Workshop<'_> {
             fs::create_dir_all(dir).map_err(BuildError::io(dir))?;
         }
         fs::write(log, "").map_err(BuildError::io(log))?;
-        let result = make(&Bench { out: &out, scratch: &scratch, run: self.run, log });
+        let result = make(&StageDir { out: &out, scratch: &scratch, run: self.run, log });
         self.remove(&scratch)?;
         result?;
-        let digest = match judged_by {
+        let digest = match output_digest_files {
             [] => key.clone(),
             files => files
                 .iter()
@@ -225,15 +225,15 @@ mod tests {
     use sheaf_host::run::System;
     use std::cell::Cell;
 
-    struct Scene(tempfile::TempDir);
+    struct Folders(tempfile::TempDir);
 
-    impl Scene {
+    impl Folders {
         fn new() -> Self {
             Self(tempfile::tempdir().unwrap())
         }
 
-        fn shop(&self) -> Workshop<'_> {
-            Workshop {
+        fn context(&self) -> BuildContext<'_> {
+            BuildContext {
                 run: &System,
                 progress: &Silent,
                 privilege: Privilege::Root,
@@ -243,18 +243,18 @@ mod tests {
         }
     }
 
-    fn spec(input: &str, judged_by: &'static [&'static str]) -> Spec {
-        Spec { name: "bake", inputs: Inputs::new("bake", 1).text("flour", input), judged_by }
+    fn spec(input: &str, output_digest_files: &'static [&'static str]) -> Spec {
+        Spec { name: "bake", inputs: Inputs::new("bake", 1).text("flour", input), output_digest_files }
     }
 
     #[test]
     fn a_stage_is_done_once_for_the_same_inputs_and_again_for_others() {
-        let scene = Scene::new();
+        let folders = Folders::new();
         let times = Cell::new(0);
         let bake = |flour: &str| {
-            scene.shop().stage(spec(flour, &[]), |bench| {
+            folders.context().stage(spec(flour, &[]), |stage| {
                 times.set(times.get() + 1);
-                fs::write(bench.out.join("bread"), "x").map_err(BuildError::io(bench.out))
+                fs::write(stage.out.join("bread"), "x").map_err(BuildError::io(stage.out))
             })
         };
         let first = bake("rye").unwrap();
@@ -266,11 +266,11 @@ mod tests {
     }
 
     #[test]
-    fn a_stage_judged_by_its_result_hides_changes_that_made_no_difference() {
-        let scene = Scene::new();
+    fn a_stage_whose_digest_is_its_result_hides_changes_that_made_no_difference() {
+        let folders = Folders::new();
         let bake = |flour: &str| {
-            scene.shop().stage(spec(flour, &["bread"]), |bench| {
-                fs::write(bench.out.join("bread"), "same").map_err(BuildError::io(bench.out))
+            folders.context().stage(spec(flour, &["bread"]), |stage| {
+                fs::write(stage.out.join("bread"), "same").map_err(BuildError::io(stage.out))
             })
         };
         assert_eq!(bake("rye").unwrap().digest, bake("wheat").unwrap().digest);
@@ -278,23 +278,23 @@ mod tests {
 
     #[test]
     fn a_failed_stage_names_its_log_and_is_tried_again() {
-        let scene = Scene::new();
-        let fail = |bench: &Bench<'_>| {
-            fs::write(bench.out.join("half"), "x").unwrap();
-            bench.run(&Command::new("sh").args(["-c", "echo no oven >&2; exit 1"])).map(|_| ())
+        let folders = Folders::new();
+        let fail = |stage: &StageDir<'_>| {
+            fs::write(stage.out.join("half"), "x").unwrap();
+            stage.run(&Command::new("sh").args(["-c", "echo no oven >&2; exit 1"])).map(|_| ())
         };
-        let error = scene.shop().stage(spec("rye", &[]), fail).unwrap_err();
+        let error = folders.context().stage(spec("rye", &[]), fail).unwrap_err();
         let BuildError::Stage { name: "bake", log, .. } = &error else { panic!("{error}") };
         assert!(error.to_string().contains(&log.display().to_string()), "{error}");
         assert!(fs::read_to_string(log).unwrap().contains("no oven"));
-        let made = scene.shop().stage(spec("rye", &[]), |_| Ok(())).unwrap();
+        let made = folders.context().stage(spec("rye", &[]), |_| Ok(())).unwrap();
         assert!(!made.file("half").exists(), "the half-made result was taken over");
     }
 
     #[test]
     fn what_a_killed_build_left_is_removed_and_what_another_is_at_work_on_is_not() {
-        let scene = Scene::new();
-        let home = scene.shop().cache.join("bake");
+        let folders = Folders::new();
+        let home = folders.context().cache.join("bake");
         for (name, locked) in [("killed", false), ("working", true)] {
             fs::create_dir_all(home.join(name).with_extension(NEW)).unwrap();
             let lock = lock(&home.join(name).with_extension(LOCK)).unwrap();
@@ -302,16 +302,16 @@ mod tests {
                 std::mem::forget(lock);
             }
         }
-        scene.shop().stage(spec("rye", &[]), |_| Ok(())).unwrap();
+        folders.context().stage(spec("rye", &[]), |_| Ok(())).unwrap();
         assert!(!home.join("killed.new").exists());
         assert!(home.join("working.new").exists());
     }
 
     #[test]
     fn only_the_newest_results_are_kept() {
-        let scene = Scene::new();
+        let folders = Folders::new();
         let made: Vec<_> = (0..5)
-            .map(|flour| scene.shop().stage(spec(&flour.to_string(), &[]), |_| Ok(())).unwrap().dir)
+            .map(|flour| folders.context().stage(spec(&flour.to_string(), &[]), |_| Ok(())).unwrap().dir)
             .collect();
         assert_eq!(made.iter().filter(|dir| dir.exists()).count(), KEPT);
         assert!(made[4].exists());

@@ -9,7 +9,7 @@ use crate::error::BuildError;
 use crate::inputs::{Digest, Inputs};
 use crate::lists;
 use crate::source::Source;
-use crate::stage::{Spec, Workshop};
+use crate::stage::{BuildContext, Spec};
 use sheaf_host::chroot::{Chroot, Privilege, as_owner, confined};
 use sheaf_host::run::Command;
 use std::fs;
@@ -44,20 +44,20 @@ impl Tools {
 }
 
 /// Makes the tools chroot, or finds it in the cache.
-pub fn ensure(shop: &Workshop<'_>, source: &Source, mirrors: &Mirrors) -> Result<Tools, BuildError> {
+pub fn ensure(context: &BuildContext<'_>, source: &Source, mirrors: &Mirrors) -> Result<Tools, BuildError> {
     let packages = lists::read(&source.list("tools"))?;
     // Mirrors are no input: they differ by place, not by content.
     let inputs = Inputs::new("tools", 1).texts("package", packages.iter().map(String::as_str));
-    let made = shop.stage(Spec { name: "tools", inputs, judged_by: &[] }, |bench| {
-        build_host::require(MMDEBSTRAP, shop.run, shop.privilege)?;
-        let mode = match shop.privilege {
+    let made = context.stage(Spec { name: "tools", inputs, output_digest_files: &[] }, |stage| {
+        build_host::require(MMDEBSTRAP, context.run, context.privilege)?;
+        let mode = match context.privilege {
             Privilege::Root => "root",
             Privilege::UserNamespace => {
-                build_host::require(NEWUIDMAP, shop.run, shop.privilege)?;
+                build_host::require(NEWUIDMAP, context.run, context.privilege)?;
                 "unshare"
             }
         };
-        let tar = bench.scratch.join("tools.tar");
+        let tar = stage.scratch.join("tools.tar");
         let bootstrap = Debootstrap {
             variant: "apt",
             components: &["main".to_owned()],
@@ -66,17 +66,17 @@ pub fn ensure(shop: &Workshop<'_>, source: &Source, mirrors: &Mirrors) -> Result
             epoch: EPOCH,
             essential_hook: None,
         };
-        bench.run(&confined(shop.privilege, &bootstrap.command(mode, &tar.to_string_lossy())))?;
-        let root = bench.out.join("root");
+        stage.run(&confined(context.privilege, &bootstrap.command(mode, &tar.to_string_lossy())))?;
+        let root = stage.out.join("root");
         fs::create_dir(&root).map_err(BuildError::io(&root))?;
-        // Device nodes can not be made by a plain user; the host's are shown inside instead.
+        // Device nodes cannot be made by a plain user; the host's are shown inside instead.
         let unpack =
             Command::new("tar").arg("-C").arg(&root).args(["--exclude=./dev/*", "--numeric-owner", "-xpf"]);
-        bench.run(&as_owner(shop.privilege, &unpack.arg(&tar)))?;
+        stage.run(&as_owner(context.privilege, &unpack.arg(&tar)))?;
         Ok(())
     })?;
-    point_to(&shop.cache.join(CURRENT), &made.file("root"))?;
-    Ok(Tools { root: made.file("root"), privilege: shop.privilege, digest: made.digest })
+    point_to(&context.cache.join(CURRENT), &made.file("root"))?;
+    Ok(Tools { root: made.file("root"), privilege: context.privilege, digest: made.digest })
 }
 
 /// Makes `link` lead to `target`, at once.

@@ -1,9 +1,8 @@
 //! What the demo prints: each step when it begins, and how long it took.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The demo's voice.
+/// What the demo prints.
 pub struct Show {
     begin: Instant,
 }
@@ -42,13 +41,14 @@ impl Show {
         }
     }
 
-    /// How to try the same on a machine of one's own.
-    pub fn hardware(&self, iso: &Path) {
+    /// How to do the same on a real machine.
+    pub fn hardware(&self) {
         println!(
-            "\nOn your own machine: write {} to a USB stick\n    dd if={0} of=/dev/sdX bs=4M oflag=direct conv=fsync\n\
-             put your node.toml on a second stick (label SHEAF-CONF) or into the ISO (sheaf iso RELEASE --config node.toml),\n\
-             and boot it (UEFI or BIOS). configs/examples/ has files to start from; a disk is written only if node.toml names it.\n",
-            iso.display()
+            "\nOn a real machine: make the medium with firmware and microcode, and write it to a USB stick\n    \
+             make iso\n    \
+             target/release/sheaf usb /dev/sdX --iso target/sheaf/sheaf-metal-0.1.0.iso\n\
+             Boot it (UEFI or BIOS) and answer the installer's questions, or put a node.toml on a second drive labelled\n\
+             SHEAF-CONF; configs/examples/ has files to start from. docs/hardware.md says what a machine needs.\n"
         );
     }
 

@@ -1,103 +1,150 @@
-//! HTTP/1.1: GET and HEAD of files, whole or from a byte on.
+//! HTTP/1.1: GET and HEAD, whole files or from a byte on.
 //!
-//! Connections stay open, as UEFI's client expects (RFC 9112 §9.3); a range lets an installer go on where a
-//! connection broke (RFC 9110 §14). Route in: a listener. Route out: files.
+//! Connections stay open, as UEFI's client expects (RFC 9112 §9.3); a range lets an installer resume where a
+//! connection broke (RFC 9110 §14). After anything but a GET or HEAD the connection is closed: a body may follow, and
+//! would be read as the next request. Route in: a connection, plain or TLS. Route out: what a [`Site`] answers.
 
-use super::{find, told};
-use anyhow::Result;
+use super::report;
+use percent_encoding::percent_decode_str;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
+use std::net::{IpAddr, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How long a client may say nothing: firmware under load needs seconds.
-const SILENCE: Duration = Duration::from_secs(60);
+/// For a whole request, and for each piece of an answer that the client takes: firmware under load needs seconds.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
+/// A client that takes less than this many bytes a second on average is cut off: it would hold one of few connections.
+const SLOWEST: u64 = 16 << 10;
 /// Largest request in bytes, with its headers.
-const LARGEST: u64 = 16 << 10;
+const LARGEST: usize = 16 << 10;
+/// Most headers of a request.
+const HEADERS: usize = 64;
 
-/// Answers every connection, each in its own thread.
-pub(super) fn serve(listener: &TcpListener, folder: &Arc<Path>) -> Result<()> {
+/// What is served.
+pub(super) trait Site: Send + Sync {
+    /// The answer to a GET or HEAD from `peer`.
+    fn answer(&self, request: &Request, peer: IpAddr) -> Answer;
+}
+
+/// Answers the requests of one connection until the client is done.
+pub(super) fn converse(
+    stream: &mut (impl Read + Write),
+    socket: &TcpStream,
+    peer: IpAddr,
+    site: &dyn Site,
+) -> io::Result<()> {
+    socket.set_write_timeout(Some(TIMEOUT))?;
+    let mut received = Vec::new();
     loop {
-        let (stream, peer) = listener.accept()?;
-        let folder = folder.clone();
-        thread::spawn(move || {
-            // A client that goes away is no concern of ours.
-            let _ = talk(&stream, &folder, |request, answer| told(peer.ip(), request, answer));
-        });
+        let request = match receive(stream, socket, &mut received)? {
+            Received::Request(request) => request,
+            Received::Nothing => return Ok(()),
+            Received::Malformed(status) => {
+                report(peer, "malformed request", status);
+                return send(stream, &Answer::empty(status), false, true);
+            }
+        };
+        let reads = ["GET", "HEAD"].contains(&request.method.as_str());
+        let answer = match reads {
+            true => site.answer(&request, peer),
+            false => Answer { header: "Allow: GET, HEAD\r\n".into(), ..Answer::empty(NOT_ALLOWED) },
+        };
+        report(peer, &format!("{} {}", request.method, request.path), answer.status);
+        let close = request.close || !reads;
+        send(stream, &answer, request.method == "GET", close)?;
+        if close {
+            return Ok(());
+        }
     }
 }
 
-/// One connection.
-fn talk(stream: &TcpStream, folder: &Path, tell: impl Fn(&str, &str)) -> io::Result<()> {
-    stream.set_read_timeout(Some(SILENCE))?;
-    stream.set_write_timeout(Some(SILENCE))?;
-    let mut reader = BufReader::new(stream);
-    while let Some(request) = Request::read(&mut reader)? {
-        let mut answer = Answer::to(&request, folder);
-        tell(&request.line, answer.status);
-        let close = request.close || answer.status.starts_with("400");
-        let mut head = format!(
-            "HTTP/1.1 {}\r\nContent-Length: {}\r\nAccept-Ranges: bytes\r\n",
-            answer.status, answer.length
-        );
-        head.push_str(&answer.header);
-        head.push_str(if close { "Connection: close\r\n\r\n" } else { "\r\n" });
-        let mut writer = stream;
-        writer.write_all(head.as_bytes())?;
-        if let Some(body) = answer.body.take().filter(|_| request.method != "HEAD") {
-            io::copy(&mut body.take(answer.length), &mut writer)?;
+const NOT_ALLOWED: &str = "405 Method Not Allowed";
+const NOT_FOUND: &str = "404 Not Found";
+
+/// What came on a connection.
+enum Received {
+    Request(Request),
+    /// The client closed the connection between two requests.
+    Nothing,
+    Malformed(&'static str),
+}
+
+/// Reads the next request; what came after it stays in `received`.
+fn receive(stream: &mut impl Read, socket: &TcpStream, received: &mut Vec<u8>) -> io::Result<Received> {
+    let deadline = Instant::now() + TIMEOUT;
+    let mut piece = [0; 4096];
+    loop {
+        match Request::parse(received) {
+            Parsed::Whole(request, length) => {
+                received.drain(..length);
+                return Ok(Received::Request(request));
+            }
+            Parsed::Malformed => return Ok(Received::Malformed("400 Bad Request")),
+            Parsed::Part if received.len() >= LARGEST => {
+                return Ok(Received::Malformed("431 Request Header Fields Too Large"));
+            }
+            Parsed::Part => {}
         }
-        writer.flush()?;
-        if close {
-            break;
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        socket.set_read_timeout(Some(left))?;
+        match stream.read(&mut piece)? {
+            0 => return Ok(Received::Nothing),
+            read => received.extend_from_slice(&piece[..read]),
         }
     }
-    Ok(())
 }
 
 /// What a client asks.
-struct Request {
-    line: String,
-    method: String,
-    path: String,
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    pub method: String,
+    /// Decoded; without query.
+    pub path: String,
     range: Option<String>,
+    /// Value of [`sheaf_config::handover::HEADER`].
+    pub introduction: Option<String>,
     close: bool,
 }
 
+/// What the bytes at the beginning of a connection are.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Parsed {
+    /// A request and its length in bytes.
+    Whole(Request, usize),
+    /// The beginning of one.
+    Part,
+    /// None.
+    Malformed,
+}
+
 impl Request {
-    /// The next one on a connection; none when the client is done.
-    fn read(reader: &mut impl BufRead) -> io::Result<Option<Self>> {
-        let mut head = reader.take(LARGEST);
-        let mut line = String::new();
-        if head.read_line(&mut line)? == 0 {
-            return Ok(None);
-        }
-        let line = line.trim_end().to_owned();
-        let mut words = line.split(' ');
-        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let mut request = Self {
-            method: method.to_owned(),
-            path: decoded(path(target)),
-            range: None,
-            close: words.next() != Some("HTTP/1.1"),
-            line: line.clone(),
+    pub fn parse(bytes: &[u8]) -> Parsed {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+        let mut head = httparse::Request::new(&mut headers);
+        let length = match head.parse(bytes) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) => return Parsed::Part,
+            Err(_) => return Parsed::Malformed,
         };
-        loop {
-            let mut header = String::new();
-            if head.read_line(&mut header)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let Some((name, value)) = header.trim_end().split_once(':') else { break };
-            match name.to_ascii_lowercase().as_str() {
-                "range" => request.range = Some(value.trim().to_owned()),
-                "connection" => request.close |= value.trim().eq_ignore_ascii_case("close"),
-                _ => {}
-            }
-        }
-        Ok(Some(request))
+        let (Some(method), Some(target), Some(version)) = (head.method, head.path, head.version) else {
+            return Parsed::Malformed;
+        };
+        let header = |name: &str| {
+            let found = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
+            Some(std::str::from_utf8(found.value).ok()?.trim().to_owned())
+        };
+        let request = Self {
+            method: method.to_owned(),
+            path: percent_decode_str(path(target)).decode_utf8_lossy().into_owned(),
+            range: header("range"),
+            introduction: header(sheaf_config::handover::HEADER),
+            close: version == 0 || header("connection").is_some_and(|how| how.eq_ignore_ascii_case("close")),
+        };
+        Parsed::Whole(request, length)
     }
 }
 
@@ -110,67 +157,102 @@ fn path(target: &str) -> &str {
     path.split(['?', '#']).next().unwrap_or_default()
 }
 
-/// `%41` → `A`.
-fn decoded(path: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = path.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let hex =
-            tail.get(..2).and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
-        match hex.filter(|_| *first == b'%') {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+/// What is sent back.
+pub(super) struct Answer {
+    pub status: &'static str,
+    header: String,
+    body: Body,
 }
 
-/// What it is told.
-struct Answer {
-    status: &'static str,
-    header: String,
-    length: u64,
-    body: Option<File>,
+enum Body {
+    Bytes(Vec<u8>),
+    /// A file from where it stands, and how many bytes of it.
+    File(File, u64),
 }
 
 impl Answer {
-    fn to(request: &Request, folder: &Path) -> Self {
-        let empty = |status| Self { status, header: String::new(), length: 0, body: None };
-        if !["GET", "HEAD"].contains(&request.method.as_str()) {
-            return empty(if request.path.starts_with('/') {
-                "405 Method Not Allowed"
-            } else {
-                "400 Bad Request"
-            });
-        }
-        let Some((mut file, length)) = find(folder, &request.path) else { return empty("404 Not Found") };
-        match request.range.as_deref().map(|range| part(range, length)) {
-            None | Some(Part::Whole) => {
-                Self { status: "200 OK", header: String::new(), length, body: Some(file) }
-            }
-            Some(Part::Bytes(first, last)) if file.seek(SeekFrom::Start(first)).is_ok() => Self {
-                status: "206 Partial Content",
-                header: format!("Content-Range: bytes {first}-{last}/{length}\r\n"),
-                length: last - first + 1,
-                body: Some(file),
-            },
-            Some(_) => Self {
-                header: format!("Content-Range: bytes */{length}\r\n"),
-                ..empty("416 Range Not Satisfiable")
-            },
+    /// `status` and nothing else.
+    pub fn empty(status: &'static str) -> Self {
+        Self { status, header: String::new(), body: Body::Bytes(Vec::new()) }
+    }
+
+    /// A text that no cache may keep.
+    pub fn secret(text: &str) -> Self {
+        let header = "Cache-Control: no-store\r\n".into();
+        Self { status: "200 OK", header, body: Body::Bytes(text.as_bytes().to_vec()) }
+    }
+
+    fn length(&self) -> u64 {
+        match &self.body {
+            Body::Bytes(bytes) => bytes.len() as u64,
+            Body::File(_, length) => *length,
         }
     }
+}
+
+fn send(stream: &mut impl Write, answer: &Answer, with_body: bool, close: bool) -> io::Result<()> {
+    let length = answer.length();
+    let close = if close { "Connection: close\r\n" } else { "" };
+    write!(
+        stream,
+        "HTTP/1.1 {}\r\nContent-Length: {length}\r\nAccept-Ranges: bytes\r\n{}{close}\r\n",
+        answer.status, answer.header
+    )?;
+    if with_body {
+        match &answer.body {
+            Body::Bytes(bytes) => copy(&mut Cursor::new(bytes), stream, length)?,
+            Body::File(file, _) => copy(&mut file.take(length), stream, length)?,
+        }
+    }
+    stream.flush()
+}
+
+/// Copies all of `from`, unless the client takes it too slowly.
+fn copy(from: &mut impl Read, to: &mut impl Write, length: u64) -> io::Result<()> {
+    let deadline = Instant::now() + TIMEOUT + Duration::from_secs(length / SLOWEST);
+    let mut piece = vec![0; 256 << 10];
+    loop {
+        let read = from.read(&mut piece)?;
+        if read == 0 {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        to.write_all(&piece[..read])?;
+    }
+}
+
+/// The files of a folder, or one file.
+impl Site for Box<Path> {
+    fn answer(&self, request: &Request, _: IpAddr) -> Answer {
+        let Some((file, length)) = super::find(self, &request.path) else { return Answer::empty(NOT_FOUND) };
+        let part = request.range.as_deref().map_or(Part::Whole, |range| part(range, length));
+        part_of(file, length, part).unwrap_or_else(|_| Answer::empty("500 Internal Server Error"))
+    }
+}
+
+fn part_of(mut file: File, length: u64, part: Part) -> io::Result<Answer> {
+    Ok(match part {
+        Part::Whole => Answer { status: "200 OK", header: String::new(), body: Body::File(file, length) },
+        Part::Bytes(first, last) => {
+            file.seek(SeekFrom::Start(first))?;
+            Answer {
+                status: "206 Partial Content",
+                header: format!("Content-Range: bytes {first}-{last}/{length}\r\n"),
+                body: Body::File(file, last - first + 1),
+            }
+        }
+        Part::Beyond => Answer {
+            header: format!("Content-Range: bytes */{length}\r\n"),
+            ..Answer::empty("416 Range Not Satisfiable")
+        },
+    })
 }
 
 /// What of a file is asked for.
 #[derive(Debug, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     /// All: ranges of other kinds may be ignored.
     Whole,
     /// First and last byte.
@@ -179,7 +261,7 @@ enum Part {
     Beyond,
 }
 
-fn part(range: &str, length: u64) -> Part {
+pub(super) fn part(range: &str, length: u64) -> Part {
     let Some((first, last)) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
         return Part::Whole;
     };
@@ -194,43 +276,45 @@ fn part(range: &str, length: u64) -> Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::SocketAddr;
+    use crate::serve::{Slots, listen};
+    use std::net::{SocketAddr, TcpListener};
+    use std::sync::Arc;
 
     fn server(dir: &Path) -> SocketAddr {
         std::fs::write(dir.join("a b"), "0123456789").unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let folder: Arc<Path> = dir.canonicalize().unwrap().into();
-        thread::spawn(move || serve(&listener, &folder));
+        let folder: Box<Path> = dir.canonicalize().unwrap().into();
+        std::thread::spawn(move || listen(&listener, &Slots::default(), None, &Arc::new(folder)));
         address
     }
 
-    /// Everything the server says to `requests` on one connection.
+    /// Everything the server sends for `requests` on one connection.
     fn ask(address: SocketAddr, requests: &str) -> String {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(requests.as_bytes()).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
-        let mut said = String::new();
-        stream.read_to_string(&mut said).unwrap();
-        said
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     #[test]
     fn files_come_whole_or_from_a_byte_on_over_one_connection() {
         let dir = tempfile::tempdir().unwrap();
         let address = server(dir.path());
-        let said = ask(
+        let answer = ask(
             address,
             "HEAD /a%20b HTTP/1.1\r\n\r\nGET /a%20b HTTP/1.1\r\n\r\n\
              GET http://host/a%20b?x HTTP/1.1\r\nRange: bytes=7-\r\n\r\nGET /a%20b HTTP/1.1\r\nrange: bytes=1-2\r\n\r\n",
         );
         let bodies: Vec<_> =
-            said.split("HTTP/1.1 ").skip(1).map(|part| part.split_once("\r\n\r\n").unwrap()).collect();
+            answer.split("HTTP/1.1 ").skip(1).map(|part| part.split_once("\r\n\r\n").unwrap()).collect();
         assert_eq!(bodies.iter().map(|(_, body)| *body).collect::<Vec<_>>(), ["", "0123456789", "789", "12"]);
-        assert!(bodies[0].0.starts_with("200 OK\r\nContent-Length: 10\r\n"), "{said}");
+        assert!(bodies[0].0.starts_with("200 OK\r\nContent-Length: 10\r\n"), "{answer}");
         assert!(
             bodies[2].0.contains("206 Partial Content") && bodies[2].0.contains("bytes 7-9/10"),
-            "{said}"
+            "{answer}"
         );
     }
 
@@ -244,10 +328,22 @@ mod tests {
             ("PUT /c HTTP/1.1\r\n\r\n", "405"),
             ("GET /a%20b HTTP/1.1\r\nRange: bytes=10-\r\n\r\n", "416"),
             ("nonsense\r\n\r\n", "400"),
+            (&format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(LARGEST)), "431"),
         ] {
-            let said = ask(address, request);
-            assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {said}");
+            let answer = ask(address, request);
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
         }
+    }
+
+    #[test]
+    fn the_body_of_a_put_is_not_read_as_the_next_request() {
+        let dir = tempfile::tempdir().unwrap();
+        let address = server(dir.path());
+        let smuggled = "GET /a%20b HTTP/1.1\r\n\r\n";
+        let put = format!("PUT /c HTTP/1.1\r\nContent-Length: {}\r\n\r\n{smuggled}", smuggled.len());
+        let answer = ask(address, &put);
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("Connection: close\r\n"), "{answer}");
     }
 
     #[test]
@@ -257,5 +353,6 @@ mod tests {
         assert_eq!(part("bytes=-3", 10), Part::Whole);
         assert_eq!(part("lines=1-2", 10), Part::Whole);
         assert_eq!(part("bytes=10-", 10), Part::Beyond);
+        assert_eq!(part("bytes=0-0", 0), Part::Beyond);
     }
 }

@@ -1,9 +1,9 @@
-//! TFTP, reading only: what a network card's own PXE speaks.
+//! TFTP, reading only: what a NIC's own PXE speaks.
 //!
 //! RFC 1350 with options (RFC 2347) for the size of blocks (RFC 2348) and of files (RFC 2349). Every transfer has a
 //! socket and a thread of its own. Route in: a socket. Route out: files.
 
-use super::{find, told};
+use super::{Slots, find, report};
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{SocketAddr, UdpSocket};
@@ -26,17 +26,19 @@ const BLOCK: usize = 512;
 /// Bounds of what it may ask for: RFC 2348's least, and what fits a datagram without being split up on Ethernet.
 const BLOCKS: (usize, usize) = (8, 1468);
 /// How long an answer may take before a block is sent again, and how often it is.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 const TRIES: usize = 8;
 
-/// Answers every request.
-pub(super) fn serve(socket: &UdpSocket, folder: &Arc<Path>) {
+/// Answers every request, as many at a time as there are `slots`: clients ask again when no answer comes.
+pub(super) fn serve(socket: &UdpSocket, slots: &Slots, folder: &Arc<Path>) {
     let mut datagram = [0; 2048];
     loop {
         let Ok((length, peer)) = socket.recv_from(&mut datagram) else { continue };
         let request = Request::parse(&datagram[..length]);
+        let Some(slot) = slots.take() else { continue };
         let (folder, local) = (folder.clone(), socket.local_addr());
         thread::spawn(move || {
+            let _slot = slot;
             let Ok(own) = local.and_then(|local| UdpSocket::bind(SocketAddr::new(local.ip(), 0))) else {
                 return;
             };
@@ -45,29 +47,29 @@ pub(super) fn serve(socket: &UdpSocket, folder: &Arc<Path>) {
                 return;
             };
             let Some((file, size)) = find(&folder, &request.path) else {
-                told(peer.ip(), &format!("TFTP {}", request.path), "not found");
+                report(peer.ip(), &format!("TFTP {}", request.path), "not found");
                 let _ = own.send_to(&error(NOT_FOUND, "no such file"), peer);
                 return;
             };
             let how = match send(&own, peer, &request, file, size) {
                 Ok(()) => "sent".to_owned(),
-                Err(error) => format!("not sent to its end: {error}"),
+                Err(error) => format!("not sent completely: {error}"),
             };
-            told(peer.ip(), &format!("TFTP {}", request.path), &how);
+            report(peer.ip(), &format!("TFTP {}", request.path), &how);
         });
     }
 }
 
 /// What a client asks.
 #[derive(Debug, PartialEq, Eq)]
-struct Request {
-    path: String,
+pub(super) struct Request {
+    pub path: String,
     block: Option<usize>,
     wants_size: bool,
 }
 
 impl Request {
-    fn parse(datagram: &[u8]) -> Option<Self> {
+    pub fn parse(datagram: &[u8]) -> Option<Self> {
         let (code, rest) = datagram.split_first_chunk::<2>()?;
         let mut words = rest.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
         let (path, mode) = (words.next()?, words.next()?);
@@ -88,7 +90,7 @@ impl Request {
     }
 
     /// What of its options is granted; none when there are none.
-    fn options(&self, size: u64) -> Option<Vec<u8>> {
+    pub fn options(&self, size: u64) -> Option<Vec<u8>> {
         let block = self.block.map(|block| format!("blksize\0{block}\0"));
         let size = self.wants_size.then(|| format!("tsize\0{size}\0"));
         let granted = [block, size].into_iter().flatten().collect::<String>();
@@ -105,7 +107,7 @@ fn send(
     size: u64,
 ) -> io::Result<()> {
     socket.connect(peer)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
     if let Some(options) = request.options(size) {
         exchange(socket, &options, 0)?;
     }
@@ -136,7 +138,7 @@ fn exchange(socket: &UdpSocket, datagram: &[u8], number: u16) -> io::Result<()> 
                     let text =
                         String::from_utf8_lossy(answer[..length].get(4..).unwrap_or_default()).into_owned();
                     return Err(io::Error::other(format!(
-                        "the client says: {}",
+                        "the client reports: {}",
                         text.trim_end_matches('\0')
                     )));
                 }
@@ -174,7 +176,7 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         let folder: Arc<Path> = dir.canonicalize().unwrap().into();
-        thread::spawn(move || serve(&socket, &folder));
+        thread::spawn(move || serve(&socket, &Slots::default(), &folder));
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         (client, address)

@@ -282,7 +282,7 @@ fn join(terminal: &mut Terminal, ca_hash: &str) -> Result<()> {
 
     // A token that has the right form, and that the cluster does not know.
     terminal.sees("FAILED   token sheaf0.***", NETWORK)?;
-    terminal.sees("The node would be of no use like this.", ANSWER)?;
+    terminal.sees("The node could not join the cluster like this.", ANSWER)?;
     terminal.types("\x1b")?;
     terminal.sees("Cluster (5 of 7)", ANSWER)?;
     terminal.fill("Token", lab::TOKEN)?;

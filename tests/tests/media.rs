@@ -61,7 +61,7 @@ impl<'c> Scene<'c> {
 
     /// `sheaf pxe`, serving.
     fn serve(&self) -> anyhow::Result<Served> {
-        let port = ports::free_port()?;
+        let (port, config_port) = (ports::free_port()?, ports::free_port()?);
         let config = self.case.work().join("node.toml");
         std::fs::write(&config, self.node.toml())?;
         let folder = self.case.work().join("pxe");
@@ -74,6 +74,7 @@ impl<'c> Scene<'c> {
             .arg("--config")
             .arg(&config)
             .args(["--listen", &format!("127.0.0.1:{port}"), "--url", &url, "--tftp", "none"])
+            .args(["--config-port", &config_port.to_string()])
             .log(self.case.artefacts().join("pxe.log"));
         let server = System.start(&command)?;
         let served = Served { server, folder, url };

@@ -81,7 +81,7 @@ fn file(mut file: Source) -> Option<Value> {
         file.note("owner", "files belong to root");
     }
     let Some(content) = content else {
-        file.note("encoding", "can not be read here: the file was left out");
+        file.note("encoding", "cannot be read here: the file was left out");
         return None;
     };
     if !path.starts_with("/etc/") {

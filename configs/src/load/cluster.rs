@@ -113,6 +113,6 @@ fn service_network(text: &str) -> Result<Cidr, Wrong> {
     if lengths.contains(&network.prefix) {
         return Ok(network);
     }
-    let what = format!("\"{text}\" is a network that Services can not use");
+    let what = format!("\"{text}\" is a network that Services cannot use");
     wrong(what, format!("write a prefix length of {} to {}", lengths.start(), lengths.end()))
 }

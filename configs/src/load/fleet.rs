@@ -101,6 +101,15 @@ impl ConfigFile {
         Ok(config)
     }
 
+    /// The file that says `config` and nothing of other machines: `text`, of which this was read, where that is so.
+    pub fn text_of(&self, text: &str, config: &NodeConfig) -> Result<String, toml::ser::Error> {
+        let is_this_one = !self.is_fleet() && self.entries.iter().any(|entry| entry.config == *config);
+        match is_this_one {
+            true => Ok(text.to_owned()),
+            false => config.to_toml(),
+        }
+    }
+
     fn hostname(&self, entry: &Entry, machine: &Identity) -> Result<String, Errors> {
         let template = &entry.config.system.hostname;
         let problem = |what: String, remedy: String| Errors {
@@ -115,7 +124,7 @@ impl ConfigFile {
         let made = Hostname::parse(template).and_then(|parsed| parsed.on(machine));
         let name = made.map_err(|what| problem(what, "write the name itself, or another field".into()))?;
         syntax::hostname(&name).map_err(|wrong| {
-            let what = format!("\"{template}\" makes a name that can not be used here: {}", wrong.0);
+            let what = format!("\"{template}\" makes a name that cannot be used here: {}", wrong.0);
             problem(what, "write the name itself, or fewer characters: {serial:8}".into())
         })
     }

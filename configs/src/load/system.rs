@@ -66,7 +66,7 @@ fn files(report: &Report<'_>, tables: Vec<Table<'_, '_>>) -> Option<Vec<File>> {
                     "keep one of them",
                 );
             } else if below(&path.value, &first.value) || below(&first.value, &path.value) {
-                let what = format!("\"{}\" and the file of line {line} can not both be there", path.value);
+                let what = format!("\"{}\" and the file of line {line} cannot both be there", path.value);
                 path.wrong(report, what, "one of them would have to be a folder: choose another name");
             }
         }

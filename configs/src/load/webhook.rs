@@ -59,7 +59,7 @@ fn webhook(mut table: Table<'_, '_>) -> Option<At<Webhook>> {
         if on.is_empty() {
             at.wrong(
                 report,
-                "is empty, so nobody would ever be told",
+                "is empty, so it would never be called",
                 "remove the key to be told of all events",
             );
         }

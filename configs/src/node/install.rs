@@ -40,7 +40,7 @@ pub struct Install {
     /// What follows a successful installation.
     #[schemars(default)]
     pub then: Then,
-    /// Who is told how the installation goes.
+    /// Servers that are called as the installation goes on.
     #[serde(rename = "webhook", skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
     pub webhooks: Vec<Webhook>,

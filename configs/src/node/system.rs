@@ -20,7 +20,7 @@ pub struct System {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
     pub ssh_keys: Vec<String>,
-    /// Password of root on the console, hashed: what `mkpasswd` prints. Without it nobody can log in there.
+    /// Password of root on the console, hashed: what `mkpasswd` prints. Without it there is no login.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_hash: Option<Secret>,
     /// Time zone of logs on the node. Default: UTC.

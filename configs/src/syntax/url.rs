@@ -66,7 +66,7 @@ pub fn image_url(text: &str) -> Result<String, Wrong> {
     }
     let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
         return match text.split_once("://") {
-            Some((scheme, _)) => wrong(format!("\"{scheme}\" can not be fetched"), example),
+            Some((scheme, _)) => wrong(format!("\"{scheme}\" cannot be fetched"), example),
             None => wrong(format!("{} is not a URL", quoted(text)), example),
         };
     };

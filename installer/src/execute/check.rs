@@ -79,7 +79,7 @@ pub(super) fn hash(path: &Path, mut advance: impl FnMut(u64)) -> std::io::Result
     loop {
         let read = file.read(&mut buffer)?;
         if read == 0 {
-            return Ok((length, payload::hex(&hash.finalize())));
+            return Ok((length, hex::encode(hash.finalize())));
         }
         hash.update(&buffer[..read]);
         length += read as u64;

@@ -3,7 +3,7 @@
 //! Route in: partition, files of the medium, texts. Route out: a file system whose every file was read back from the
 //! disk with the hash it should have. The partition has no device of its own yet: the table is written last.
 
-use super::{Env, StepError, addon, check, payload};
+use super::{Env, StepError, addon, check};
 use crate::plan::{MediumFile, Partition};
 use sha2::{Digest, Sha256};
 use sheaf_host::disk::Hold;
@@ -56,7 +56,7 @@ pub(super) fn make(
         read_back(env, mtools("mcopy"), target, &back, &file.sha256.to_lowercase())?;
     }
     for (target, text) in texts {
-        read_back(env, mtools("mcopy"), target, &back, &payload::hex(&Sha256::digest(text)))?;
+        read_back(env, mtools("mcopy"), target, &back, &hex::encode(Sha256::digest(text)))?;
     }
     Ok(())
 }

@@ -58,8 +58,8 @@ pub struct Env<'a> {
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
-    /// A file of the medium can not be read.
-    #[error("{file} of the medium can not be read")]
+    /// A file of the medium cannot be read.
+    #[error("{file} of the medium cannot be read")]
     MediumRead {
         /// Its path below the medium's folder.
         file: String,
@@ -74,8 +74,8 @@ pub enum StepError {
         /// What differs.
         what: String,
     },
-    /// A file of the release folder can not be had.
-    #[error("{file} can not be fetched")]
+    /// A file of the release folder cannot be had.
+    #[error("{file} cannot be fetched")]
     Fetch {
         /// Its name in the release folder.
         file: String,
@@ -83,7 +83,7 @@ pub enum StepError {
         source: io::Error,
     },
     /// A file of the release folder is not what the manifest says.
-    #[error("{file} of the release folder is not the one of the manifest: {what}")]
+    #[error("{file} of the release folder does not match the manifest: {what}")]
     Served {
         /// Its name in the release folder.
         file: String,
@@ -91,7 +91,7 @@ pub enum StepError {
         what: String,
     },
     /// The disk gave back something else than was written.
-    #[error("{}: {what} reads back different from what was written", .disk.display())]
+    #[error("{}: {what} differs from what was written when it is read back", .disk.display())]
     ReadBack {
         /// The disk.
         disk: PathBuf,
@@ -120,15 +120,15 @@ pub enum StepError {
     #[error(transparent)]
     Mount(#[from] MountError),
     /// Memory for the contents of file systems ran out, or the like.
-    #[error("{}: can not be prepared in memory", .path.display())]
+    #[error("{}: cannot be prepared in memory", .path.display())]
     Scratch {
         /// The file or folder.
         path: PathBuf,
         /// What the kernel said.
         source: io::Error,
     },
-    /// The table can not be rendered.
-    #[error("the partition table can not be made")]
+    /// The table cannot be rendered.
+    #[error("the partition table cannot be made")]
     Table(#[from] gptman::Error),
 }
 
@@ -166,7 +166,7 @@ impl DiskState {
                 format!("{path} keeps its partition table and data, and boots nothing: install again.")
             }
             Self::Unknown(error) => {
-                format!("What boots from {path} could not be wiped either ({error}): do not boot from it.")
+                format!("What boots from {path} could not be wiped ({error}): do not boot from it.")
             }
         }
     }
@@ -180,13 +180,13 @@ impl StepError {
                 "the stick, disc or drive may be failing: try another one, or another port"
             }
             Self::MediumDamaged { .. } => {
-                "write the medium anew from the ISO (compare its SHA-256) and boot it again"
+                "write the medium again from the ISO (compare its SHA-256) and boot it again"
             }
             Self::Fetch { .. } => {
-                "check the server, its log and the way to it; the installation begins anew when the machine is reset"
+                "check the server, its log and the network to it; the installation starts again when the machine is reset"
             }
             Self::Served { .. } => {
-                "copy the whole folder of one release to the server anew, and make sure that no proxy answers in its \
+                "copy the whole folder of one release to the server again, and make sure that no proxy answers in its \
                  place"
             }
             Self::ReadBack { .. } => {
@@ -235,7 +235,7 @@ pub enum DiskState {
     Wiped,
     /// Table and data are as they were; whatever could boot was wiped.
     Kept,
-    /// It could not be wiped either.
+    /// It could not be wiped.
     Unknown(DiskError),
 }
 

@@ -106,7 +106,7 @@ fn read_frames<'p>(
 }
 
 fn check_hash(env: &Env<'_>, payload: &Payload, work: &Work<'_>) -> Result<(), StepError> {
-    match hex(&Sha256::digest(&work.bytes)) == work.frame.sha256.to_lowercase() {
+    match hex::encode(Sha256::digest(&work.bytes)) == work.frame.sha256.to_lowercase() {
         true => Ok(()),
         false => {
             let place = format!("frame {} of {}", work.number + 1, payload.frames.len());
@@ -154,7 +154,7 @@ pub(super) fn write(env: &Env<'_>, payload: &Payload, offset: u64) -> Result<(),
         let zstd = decoder.zstd.as_mut().map_err(|error| undecodable(format!("finds no memory: {error}")))?;
         let decoded = zstd
             .decompress_to_buffer(&work.bytes, &mut decoder.buffer[..raw_size])
-            .map_err(|error| undecodable(format!("can not be decoded: {error}")))?;
+            .map_err(|error| undecodable(format!("cannot be decoded: {error}")))?;
         if decoded != raw_size {
             return Err(undecodable(format!("has {decoded} bytes, the manifest says {raw_size}")));
         }
@@ -195,15 +195,13 @@ pub(super) fn verify(env: &Env<'_>, payload: &Payload, offset: u64) -> Result<()
             env.progress.advance(length as u64);
             let _ = returned.try_send(buffer);
         }
-        reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).map(|()| hex(&hash.finalize()))
+        reader
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            .map(|()| hex::encode(hash.finalize()))
     })?;
     match hash == payload.raw_sha256.to_lowercase() {
         true => Ok(()),
         false => Err(StepError::ReadBack { disk: disk.path().to_owned(), what: payload.file.clone() }),
     }
-}
-
-/// Bytes as hex digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

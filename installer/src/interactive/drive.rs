@@ -28,7 +28,7 @@ impl Drive<'_> {
         let dir = self.mount.read_only(&drive.path, &fstype, &target)?;
         let text = std::fs::read_to_string(dir.join(name));
         self.mount.unmount(&target)?;
-        text.with_context(|| format!("{name} on {} can not be read", drive.path.display()))
+        text.with_context(|| format!("{name} on {} cannot be read", drive.path.display()))
     }
 
     fn target(&self) -> PathBuf {
@@ -86,6 +86,6 @@ mod tests {
     #[test]
     fn a_file_that_is_not_there_is_named() {
         let missing = with(&["vfat"], |drive, _| drive.read("admin.pub").unwrap_err().to_string());
-        assert_eq!(missing, "admin.pub on /dev/sd0 can not be read");
+        assert_eq!(missing, "admin.pub on /dev/sd0 cannot be read");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Why both on every disk: a board may be replaced, or its firmware reset, without installing again.
 //! Route in: release, layout, firmware of this machine. Route out: files and texts of the EFI system partition, GRUB's
-//! images, the firmware's entry; or why this disk can not be started here.
+//! images, the firmware's entry; or why this disk cannot be started here.
 
 use super::{Layout, MediumFile, PlanError, Role, Step, plain};
 use crate::inventory::{Disk, Firmware};
@@ -14,7 +14,7 @@ const LOADER: &str = "/EFI/systemd/systemd-bootx64.efi";
 /// No menu, no editor: who may change the kernel's arguments owns the node.
 const LOADER_CONF: &str = "timeout 0\neditor no\n";
 
-/// Refuses a disk that this machine's firmware can not start.
+/// Refuses a disk that this machine's firmware cannot start.
 pub(super) fn check(firmware: Firmware, disk: &Disk, layout: &Layout, errors: &mut Vec<PlanError>) {
     if firmware == Firmware::Bios && !starts_by_bios(layout) {
         errors.push(PlanError::Bios { disk: disk.path.clone() });

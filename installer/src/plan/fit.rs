@@ -4,11 +4,11 @@
 //! checked once. Route in: manifest, images of config and medium, layout. Route out: errors; the images to copy.
 
 use super::{Layout, MediumFile, PlanError, Role};
-use crate::human;
 use crate::inventory::Disk;
 use crate::sources::medium::IMAGES;
 use sheaf_config::manifest::{Compressed, Manifest};
 use sheaf_config::node::Image;
+use sheaf_host::human;
 use std::collections::BTreeMap;
 
 /// Debian's name of the architecture this program was built for.

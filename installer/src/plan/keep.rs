@@ -6,10 +6,10 @@
 //! fit it, or why there is nothing to keep.
 
 use super::{ALIGNMENT, Layout, PlanError, Range, Role, Step};
-use crate::human;
 use crate::inventory::{Disk, Firmware};
 use sheaf_config::manifest::Manifest;
 use sheaf_config::node::{Image, Install, Reinstall};
+use sheaf_host::human;
 
 /// Bytes of the MBR that hold boot code; the table's own follow.
 const BOOT_CODE: u64 = 440;
@@ -35,7 +35,7 @@ pub(super) fn layout(disk: &Disk, images: &[Image], errors: &mut Vec<PlanError>)
         Ok(layout) => layout,
         Err(reason) => {
             refuse(
-                format!("its older install of Sheaf can not be kept: {reason}"),
+                format!("its older install of Sheaf cannot be kept: {reason}"),
                 "save its data elsewhere, then install without reinstall",
             );
             return None;

@@ -101,7 +101,7 @@ pub struct Layout {
     pub partitions: Vec<Partition>,
 }
 
-/// Why a disk can not hold the table.
+/// Why a disk cannot hold the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayoutError {
     /// Smaller than [`MIN_DISK`].

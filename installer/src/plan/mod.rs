@@ -40,7 +40,7 @@ pub struct InstallPlan {
     pub data_disks: Vec<PathBuf>,
     /// Its partition table.
     pub layout: Layout,
-    /// Which cards the bridges get.
+    /// Which NICs the bridges get.
     pub network: Vec<BridgePorts>,
     /// What is done, in this order.
     pub steps: Vec<Step>,
@@ -236,9 +236,9 @@ impl std::error::Error for PlanErrors {}
 /// One reason.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    /// The machine's firmware can not start the disk.
+    /// The machine's firmware cannot start the disk.
     #[error(
-        "{}: has sectors of 4096 bytes and this machine was started by BIOS, which can not boot such a disk; \
+        "{}: has sectors of 4096 bytes and this machine was started by BIOS, which cannot boot such a disk; \
          switch the firmware to UEFI (CSM off) and boot the medium again, or select a disk with sectors of 512 bytes",
         .disk.display()
     )]
@@ -268,7 +268,7 @@ pub enum PlanError {
         /// Every disk, and why it fits or does not.
         disks: String,
     },
-    /// The disk that fits can not be used.
+    /// The disk that fits cannot be used.
     #[error("{}: {reason}; {remedy}", .disk.display())]
     Disk {
         /// The disk.
@@ -278,7 +278,7 @@ pub enum PlanError {
         /// What to do.
         remedy: String,
     },
-    /// A link can not get its cards.
+    /// A link cannot get its NICs.
     #[error("node.toml: {link}: {reason}; {remedy}")]
     Network {
         /// The link, `network.bridge "br0"`.
@@ -288,7 +288,7 @@ pub enum PlanError {
         /// What to write.
         remedy: String,
     },
-    /// Kernel arguments can not be given.
+    /// Kernel arguments cannot be given.
     #[error("node.toml: system.kernel-arguments: {reason}; {remedy}")]
     Arguments {
         /// Why not.

@@ -1,14 +1,14 @@
 //! The one disk: which fits the selector, and whether it may be written.
 //!
-//! Why so strict: writing to the wrong disk can not be undone. A selector is never widened or narrowed by guesses:
-//! disks that fit but can not be used still count, the medium never does. Route in: `[install]`, all disks.
+//! Why so strict: writing to the wrong disk cannot be undone. A selector is never widened or narrowed by guesses:
+//! disks that fit but cannot be used still count, the medium never does. Route in: `[install]`, all disks.
 //! Route out: the disk, or errors that list every disk with its reason.
 
 use super::{LayoutError, MIN_DISK, PlanError};
-use crate::human;
 use crate::inventory::Disk;
 use sheaf_config::node::{DiskSelector, Install, Size};
 use sheaf_config::select::mismatches;
+use sheaf_host::human;
 
 /// The disk to install on.
 pub(super) fn disk<'d>(
@@ -156,7 +156,7 @@ fn refusals(proof: Proof<'_>, disk: &Disk, disks: &[Disk]) -> Vec<PlanError> {
     }
     if let Some(error) = &disk.unreadable {
         refuse(
-            format!("can not be searched for present contents ({error})"),
+            format!("cannot be searched for present contents ({error})"),
             "select another disk; this one may be failing",
         );
     }
@@ -214,7 +214,7 @@ pub(crate) fn contents(disk: &Disk) -> Vec<String> {
     contents
 }
 
-/// A disk that can not hold the table.
+/// A disk that cannot hold the table.
 pub(super) fn unfit(disk: &Disk, error: LayoutError) -> PlanError {
     let (reason, remedy) = match error {
         LayoutError::TooSmall => (

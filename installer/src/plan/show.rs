@@ -1,8 +1,8 @@
 //! A plan as people read it: what `--dry-run` prints and an installation starts with.
 
 use super::{InstallPlan, Step};
-use crate::human::{binary, decimal};
 use sheaf_config::node::Then;
+use sheaf_host::human::{binary, decimal};
 use std::fmt;
 
 impl fmt::Display for InstallPlan {

@@ -61,7 +61,7 @@ pub fn parse(line: &str) -> Result<Arguments, ArgumentError> {
         let (name, value) = word.split_once('=').unwrap_or((word, ""));
         if !KNOWN.contains(&name) {
             let known = KNOWN[..4].join(", ");
-            return Err(wrong(name, "is not known", format!("the installer knows {known}")));
+            return Err(wrong(name, "is unknown", format!("the installer knows {known}")));
         }
         let value = value.trim_matches('"');
         if value.is_empty() {
@@ -76,7 +76,7 @@ pub fn parse(line: &str) -> Result<Arguments, ArgumentError> {
     if let Some(url) = payload.as_ref().filter(|url| !is_http(url)) {
         return Err(wrong(
             PAYLOAD,
-            format!("\"{url}\" is no URL"),
+            format!("\"{url}\" is not a URL"),
             "write the http:// or https:// URL of a release folder",
         ));
     }
@@ -92,7 +92,7 @@ fn config(given: &std::collections::BTreeMap<&str, &str>) -> Result<Option<Confi
             if let Some(proof) = proof {
                 return Err(wrong(
                     proof,
-                    "there is no URL that it could be for",
+                    "there is no URL to which it applies",
                     format!("write {CONFIG}=https://…"),
                 ));
             }
@@ -110,7 +110,7 @@ fn config(given: &std::collections::BTreeMap<&str, &str>) -> Result<Option<Confi
     let sha256 = given.get(CONFIG_SHA256).map(|hash| hash.to_lowercase());
     if let Some(hash) = sha256.as_ref().filter(|hash| Fingerprint::parse(hash).is_none() || hash.len() != 64)
     {
-        let reason = format!("\"{hash}\" is no SHA-256");
+        let reason = format!("\"{hash}\" is not a SHA-256");
         return Err(wrong(
             CONFIG_SHA256,
             reason,
@@ -121,7 +121,7 @@ fn config(given: &std::collections::BTreeMap<&str, &str>) -> Result<Option<Confi
         Fingerprint::parse(text.trim_start_matches("sha256:")).ok_or_else(|| {
             wrong(
                 CONFIG_CERTIFICATE,
-                format!("\"{text}\" is no SHA-256 of a certificate"),
+                format!("\"{text}\" is not the SHA-256 of a certificate"),
                 "write what `openssl x509 -fingerprint -sha256 -noout -in server.crt` prints",
             )
         })
@@ -202,12 +202,12 @@ mod tests {
         );
         assert_eq!(
             error("sheaf.config=https://a/ sheaf.config.certificate=12"),
-            "kernel argument sheaf.config.certificate: \"12\" is no SHA-256 of a certificate; write what `openssl \
+            "kernel argument sheaf.config.certificate: \"12\" is not the SHA-256 of a certificate; write what `openssl \
              x509 -fingerprint -sha256 -noout -in server.crt` prints"
         );
         assert_eq!(
             error(&format!("sheaf.config=medium sheaf.config.sha256={HASH}")),
-            "kernel argument sheaf.config.sha256: there is no URL that it could be for; write sheaf.config=https://…"
+            "kernel argument sheaf.config.sha256: there is no URL to which it applies; write sheaf.config=https://…"
         );
         assert_eq!(
             error("sheaf.payload=/release"),

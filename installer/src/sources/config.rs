@@ -8,6 +8,7 @@ use super::arguments::{ConfigArgument, ConfigUrl};
 use super::medium::{FOLDER, Medium};
 pub use super::url::Patience;
 use sheaf_config::diagnose::Errors;
+use sheaf_config::handover::Introduction;
 use sheaf_config::load;
 use sheaf_config::node::{Identity, NodeConfig};
 use sheaf_host::block::Device;
@@ -43,6 +44,8 @@ pub struct Places<'a> {
     pub call: &'a dyn Call,
     /// What this machine says of itself, for a file that is for many.
     pub machine: &'a Identity,
+    /// The kernel's random name of this boot; empty where it has none.
+    pub boot: &'a str,
     /// How long servers are asked.
     pub patience: Patience,
     /// Hears of tries that failed.
@@ -106,7 +109,7 @@ pub enum ConfigError {
     /// The kernel argument wants the one of the medium.
     #[error(
         "the kernel argument says sheaf.config=medium, and {medium}; make the medium with `sheaf iso RELEASE \
-         --config {FILE}`, or take the argument away"
+         --config {FILE}`, or remove the argument"
     )]
     NotInMedium {
         /// What is with the medium.
@@ -118,7 +121,7 @@ pub enum ConfigError {
         /// Their paths.
         drives: String,
     },
-    /// The labelled drive can not be read.
+    /// The labelled drive cannot be read.
     #[error(
         "the drive {} labelled {LABEL} has the file system \"{fstype}\"; format it as one of: {}",
         .drive.display(), FSTYPES.join(", ")
@@ -129,19 +132,19 @@ pub enum ConfigError {
         /// What it has.
         fstype: String,
     },
-    /// It can not be mounted.
-    #[error("the drive labelled {LABEL} can not be used")]
+    /// It cannot be mounted.
+    #[error("the drive labelled {LABEL} cannot be used")]
     Mount(#[from] MountError),
-    /// The file can not be read.
-    #[error("{origin}: {FILE} can not be read; put it into the root of the drive, or remove the drive")]
+    /// The file cannot be read.
+    #[error("{origin}: {FILE} cannot be read; put it into the root of the drive, or remove the drive")]
     Read {
         /// Where it should be.
         origin: String,
         /// Why not.
         source: io::Error,
     },
-    /// The part of this machine can not be written as a file of its own.
-    #[error("{FILE} of {origin} can not be written for this machine alone")]
+    /// The part of this machine cannot be written as a file of its own.
+    #[error("{FILE} of {origin} cannot be written for this machine alone")]
     Write {
         /// Where it is.
         origin: String,
@@ -184,12 +187,12 @@ pub fn labelled(devices: &[Device]) -> Vec<&Device> {
 }
 
 fn others(found: &Found, places: &Places<'_>, drives: &[&Device]) -> Vec<Other> {
-    const LATER: &str = "not looked at, an earlier source won";
+    const LATER: &str = "not read, an earlier source was found";
     let mut others = Vec::new();
     let mut add = |source: String, why| others.push(Other { source, why });
     match places.argument {
         None => add("kernel argument sheaf.config".into(), "not given"),
-        Some(ConfigArgument::Medium) => add("kernel argument sheaf.config".into(), "wants the medium's"),
+        Some(ConfigArgument::Medium) => add("kernel argument sheaf.config".into(), "asks for the medium's"),
         Some(ConfigArgument::Url(_)) => {}
     }
     if found.device.is_none() {
@@ -210,7 +213,8 @@ fn others(found: &Found, places: &Places<'_>, drives: &[&Device]) -> Vec<Other> 
 }
 
 fn from_url(source: &ConfigUrl, places: &Places<'_>) -> Result<Found, ConfigError> {
-    let text = super::url::fetch(source, places.call, places.patience, places.tell)?;
+    let asks = Introduction { boot: places.boot.to_owned(), machine: places.machine.clone() };
+    let text = super::url::fetch(source, &asks, places.call, places.patience, places.tell)?;
     valid(format!("{} (kernel argument)", source.url), None, text, places.machine)
 }
 
@@ -258,13 +262,9 @@ fn valid(
     let invalid = |errors| ConfigError::Invalid { origin: origin.clone(), errors };
     let file = load::parse_config_file(FILE, &text).map_err(invalid)?;
     let config = file.for_machine(machine).map_err(invalid)?;
-    // Other machines' secrets are none of this node's business, and its name is made out here, once.
-    let is_this_one = !file.is_fleet() && file.entries().iter().any(|entry| entry.config == config);
-    let text = match is_this_one {
-        true => text,
-        false => config
-            .to_toml()
-            .map_err(|error| ConfigError::Write { origin: origin.clone(), source: Box::new(error) })?,
-    };
+    // A node does not keep the secrets of others, and its name is made out here, once.
+    let text = file
+        .text_of(&text, &config)
+        .map_err(|error| ConfigError::Write { origin: origin.clone(), source: Box::new(error) })?;
     Ok(Found { origin, device, text, config, others: Vec::new() })
 }

@@ -59,8 +59,8 @@ pub enum MediumError {
         /// Their devices.
         devices: Vec<PathBuf>,
     },
-    /// A file of a release folder on a server can not be had.
-    #[error("{url} can not be fetched")]
+    /// A file of a release folder on a server cannot be had.
+    #[error("{url} cannot be fetched")]
     Fetch {
         /// What was asked for.
         url: String,
@@ -114,7 +114,7 @@ pub fn find(devices: &[Device], mount: &dyn Mount, mounts: &Path, key: &Path) ->
                     let _ = mount.unmount(&target);
                 }
                 Err(MountError::Mount { source, .. }) => {
-                    looked.push(format!("{} (can not be mounted: {source})", candidate.path.display()));
+                    looked.push(format!("{} (cannot be mounted: {source})", candidate.path.display()));
                 }
                 Err(error) => looked.push(error.to_string()),
             }
@@ -153,7 +153,7 @@ pub(super) fn public_key(path: &Path) -> Result<PublicKey, MediumError> {
 
 fn unreadable(file: &str, error: &io::Error) -> String {
     format!(
-        "/{FOLDER}/{file} can not be read ({error}); write the medium anew, or try another stick or drive"
+        "/{FOLDER}/{file} cannot be read ({error}); write the medium again, or try another stick or drive"
     )
 }
 
@@ -174,7 +174,7 @@ pub(super) fn trusted(
     let foreign = "; it was changed, or made by a build with another key: use the medium of the same release as this installer";
     let signature = Signature::decode(&signature)
         .map_err(|error| format!("{place}{SIGNATURE} is no signature ({error}){foreign}"))?;
-    // Prehashed signatures alone: the legacy form can not be checked without keeping all in memory.
+    // Prehashed signatures alone: the legacy form cannot be checked without keeping all in memory.
     key.verify(bytes, &signature, false).map_err(|error| {
         format!("{place}{FILE} does not verify with this installer's key ({error}){foreign}")
     })?;

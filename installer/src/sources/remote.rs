@@ -134,7 +134,7 @@ impl Resuming<'_> {
                     accepted => Some(accepted),
                 },
                 Err(FetchError::Refused { status, .. }) if (400..500).contains(&status) && status != 429 => {
-                    Some(Err(io::Error::other(format!("{} is answered with HTTP status {status}", self.url))))
+                    Some(Err(io::Error::other(format!("{} answers with HTTP status {status}", self.url))))
                 }
                 Err(FetchError::PastEnd { .. }) => Some(Err(self.wrong_length("less"))),
                 Err(error) => {
@@ -154,7 +154,7 @@ impl Resuming<'_> {
             None => Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 format!(
-                    "{} broke off at byte {} and did not go on for {} s: {}",
+                    "{} broke at byte {} and stalled for {} s: {}",
                     self.url,
                     self.at,
                     self.remote.patience.as_secs(),
@@ -199,7 +199,7 @@ impl Read for Resuming<'_> {
             let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             match reader.read(&mut buffer[..wanted]) {
                 Ok(0) if self.length.is_none() => return Ok(0),
-                Ok(0) => self.last = "the server ended it early".into(),
+                Ok(0) => self.last = "the server closed the connection early".into(),
                 Ok(read) => {
                     self.at += read as u64;
                     return Ok(read);
@@ -211,8 +211,7 @@ impl Read for Resuming<'_> {
             silent += 1;
             let tries = self.remote.patience.as_secs_f64() / self.remote.pause.as_secs_f64().max(0.001);
             if f64::from(silent) > tries.max(3.0) {
-                let text =
-                    format!("{} breaks off at byte {} again and again: {}", self.url, self.at, self.last);
+                let text = format!("{} breaks at byte {} repeatedly: {}", self.url, self.at, self.last);
                 return Err(io::Error::new(io::ErrorKind::TimedOut, text));
             }
         }

@@ -7,6 +7,7 @@
 use super::arguments::ConfigUrl;
 use super::config::{ConfigError, LARGEST};
 use sha2::{Digest, Sha256};
+use sheaf_config::handover::{self, Introduction};
 use sheaf_host::call::{Call, CallError, Reply, Request};
 use sheaf_host::trust::Trust;
 use sheaf_host::wait;
@@ -32,12 +33,17 @@ impl Default for Patience {
 /// The text at `source`; each failed try is told, the same one only once.
 pub(super) fn fetch(
     source: &ConfigUrl,
+    asks: &Introduction,
     call: &dyn Call,
     patience: Patience,
     tell: &dyn Fn(&str),
 ) -> Result<String, ConfigError> {
     let trust = source.certificate.map_or(Trust::Public, Trust::Certificate);
-    let request = Request::get(&source.url, trust, patience.one);
+    let mut request = Request::get(&source.url, trust, patience.one);
+    // The machine tells what it is to the one server that the boot entry pins, and to no other.
+    if source.certificate.is_some() {
+        request.headers.push((handover::HEADER.into(), asks.encode()));
+    }
     let fail = |reason: String, remedy: &str| ConfigError::Url {
         url: source.url.clone(),
         reason,
@@ -49,10 +55,23 @@ pub(super) fn fetch(
         let why = match call.call(&request) {
             Ok(reply) if reply.status == 200 => return Some(Ok(reply)),
             Ok(Reply { status, .. }) if status == 429 || status >= 500 => {
-                format!("it is answered with HTTP status {status}")
+                format!("the server answers with HTTP status {status}")
+            }
+            Ok(Reply { status: handover::TAKEN, .. }) => {
+                return Some(Err(fail(
+                    "this node's config was already handed out, to another boot".into(),
+                    "if you reset this machine, start `sheaf pxe` again on the server; if not, someone else has the \
+                     config: revoke its token",
+                )));
+            }
+            Ok(Reply { status: handover::UNKNOWN, .. }) if source.certificate.is_some() => {
+                return Some(Err(fail(
+                    "no node of the server's config matches this machine".into(),
+                    "see what the server printed, and correct the match of its [[node]]",
+                )));
             }
             Ok(Reply { status, .. }) => {
-                let reason = format!("it is answered with HTTP status {status}");
+                let reason = format!("the server answers with HTTP status {status}");
                 return Some(Err(fail(reason, "put node.toml there, or correct the kernel argument")));
             }
             Err(CallError::Request { source, .. }) => {
@@ -71,15 +90,15 @@ pub(super) fn fetch(
         None
     });
     let reply = reply.unwrap_or_else(|| {
-        let reason = format!("it can not be fetched within {} s: {last}", patience.whole.as_secs());
+        let reason = format!("the file cannot be fetched within {} s: {last}", patience.whole.as_secs());
         Err(fail(reason, remedy_of(source, &last)))
     })?;
     let text = text(reply.body).map_err(|reason| fail(reason, "put node.toml there"))?;
-    let hash: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex::encode(Sha256::digest(&text));
     match &source.sha256 {
         Some(wanted) if *wanted != hash => Err(fail(
             format!("its SHA-256 is {hash}, the kernel argument says {wanted}"),
-            "correct sheaf.config.sha256 when the file was changed by you; else someone else changed it",
+            "correct sheaf.config.sha256 when the file was changed by you; otherwise someone else changed it",
         )),
         _ => Ok(text),
     }
@@ -100,11 +119,11 @@ fn remedy_of(source: &ConfigUrl, last: &str) -> &'static str {
 
 fn text(body: Vec<u8>) -> Result<String, String> {
     if body.len() as u64 > LARGEST {
-        return Err("what came is larger than 1 MiB: this is no node config".into());
+        return Err("the server sent more than 1 MiB, which is not a node config".into());
     }
-    let text = String::from_utf8(body).map_err(|_| "what came is no text".to_owned())?;
+    let text = String::from_utf8(body).map_err(|_| "the server did not send text".to_owned())?;
     match text.trim_start().starts_with('<') {
-        true => Err("what came is a web page, no node config".into()),
+        true => Err("the server sent a web page, not a node config".into()),
         false => Ok(text),
     }
 }

@@ -48,7 +48,7 @@ pub enum Mode {
     Install,
 }
 
-/// How the cards of a bond share the work, as node.toml writes it, and what that asks of the switch.
+/// How the NICs of a bond share the work, as node.toml writes it, and what that asks of the switch.
 pub const BOND_MODES: [(&str, &str); 3] = [
     ("active-backup", "one works, the others wait; suits every switch"),
     ("802.3ad", "LACP; the switch has the ports in one group"),
@@ -65,7 +65,7 @@ pub struct Answers {
     pub disk: Option<PathBuf>,
     /// What follows the installation.
     pub then: Then,
-    /// Kernel names of the cards that were chosen.
+    /// Kernel names of the NICs that were chosen.
     pub nics: Vec<String>,
     /// Index in [`BOND_MODES`].
     pub bond_mode: usize,

@@ -98,7 +98,7 @@ fn network(toml: &mut Toml, answers: &Answers, machine: &Machine) {
     };
     let mut ports: Vec<String> = answers.nics.iter().map(port).collect();
     if ports.is_empty() {
-        // No ports would mean the only card there is, which was not chosen.
+        // No ports would mean the only NIC there is, which was not chosen.
         ports.push(String::new());
     }
     let (mtu, vlan) = (answers.text(Ask::Mtu), answers.text(Ask::Vlan));

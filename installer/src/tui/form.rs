@@ -56,7 +56,7 @@ pub struct Pick {
     pub text: String,
     /// More about it, each on a line of its own.
     pub more: Vec<String>,
-    /// Why it can not be chosen.
+    /// Why it cannot be chosen.
     pub refused: Option<String>,
 }
 

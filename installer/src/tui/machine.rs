@@ -45,12 +45,12 @@ impl Machine {
         self.inventory.disks.iter().find(|disk| disk.path == path)
     }
 
-    /// The card called `name`.
+    /// The NIC called `name`.
     pub fn nic(&self, name: &str) -> Option<&Nic> {
         self.inventory.nics.iter().find(|nic| nic.name == name)
     }
 
-    /// Why `disk` can not be chosen at all, whatever is typed.
+    /// Why `disk` cannot be chosen at all, whatever is typed.
     pub fn refusal(&self, disk: &Disk) -> Option<String> {
         if disk.is_medium {
             return Some("it is the install medium".into());

@@ -211,7 +211,7 @@ impl State {
     /// Chooses; says whether it was possible.
     fn pick(&mut self, pick: &Pick) -> bool {
         if pick.refused.is_some() {
-            self.notice = Some("This one can not be chosen; the reason stands below it.".into());
+            self.notice = Some("This one cannot be chosen; the reason stands below it.".into());
             return false;
         }
         pages::pick(self, pick);
@@ -371,7 +371,7 @@ impl State {
         vec![Action::Look]
     }
 
-    /// Whether a check that the node can not do without failed.
+    /// Whether a check that the node cannot do without failed.
     pub fn network_failed(&self) -> bool {
         self.checks.iter().any(|check| check.required && check.state == CheckState::Failed)
     }

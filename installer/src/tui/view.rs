@@ -25,7 +25,7 @@ const KEYS: &str = "\
 Up, Down, Tab     from one thing to the next
 Space, Enter      choose; Enter on [ Continue ] goes on
 Esc               back to the page before; what was answered stays
-Ctrl-L            draws the screen anew";
+Ctrl-L            redraws the screen";
 
 /// Draws `state`.
 pub fn view(state: &State, frame: &mut Frame<'_>) {

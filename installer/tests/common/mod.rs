@@ -61,6 +61,7 @@ impl Release {
             format: FORMAT,
             name: "sheaf".into(),
             version: "0.1.0".into(),
+            kernel: "6.12.57+deb13-amd64".into(),
             arch: "amd64".into(),
             created: 1_790_000_000,
             root: image("root.erofs.zst", noise((9 << 20) + 4096, 1)),
@@ -173,7 +174,7 @@ pub fn nic(name: &str, mac: &str) -> Nic {
     Nic { name: name.into(), permanent_mac: Some(mac.into()), ..Nic::default() }
 }
 
-/// One empty disk with serial A, one card.
+/// One empty disk with serial A, one NIC.
 pub fn machine() -> Inventory {
     Inventory {
         machine: Default::default(),

@@ -34,7 +34,7 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// In front of a server with four disks and three cards that was looked at.
+    /// In front of a server with four disks and three NICs that was looked at.
     pub fn new() -> Self {
         Self::at(server())
     }
@@ -181,7 +181,7 @@ pub fn manifest() -> Manifest {
     MANIFEST.get_or_init(|| Release::new().manifest.clone()).clone()
 }
 
-/// A server: an empty NVMe disk, a SATA disk with an old system, one that is in use, the stick; three cards.
+/// A server: an empty NVMe disk, a SATA disk with an old system, one that is in use, the stick; three NICs.
 pub fn server() -> Machine {
     let disk = |path: &str, serial: &str, model: &str, bus, size| Disk {
         path: path.into(),
@@ -209,7 +209,7 @@ pub fn server() -> Machine {
     })
 }
 
-/// A server with one empty disk and one card.
+/// A server with one empty disk and one NIC.
 pub fn small_server() -> Machine {
     let mut machine = server();
     machine.inventory.disks.truncate(1);

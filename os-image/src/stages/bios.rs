@@ -8,7 +8,7 @@ use crate::error::BuildError;
 use crate::inputs::Inputs;
 use crate::lists;
 use crate::source::Source;
-use crate::stage::{Made, Spec, Workshop};
+use crate::stage::{BuildContext, Made, Spec};
 use crate::tools::Tools;
 use sheaf_host::run::Command;
 use std::fs;
@@ -26,18 +26,18 @@ const PLATFORM: &str = "/usr/lib/grub/i386-pc";
 const PREFIX: &str = "(,gpt2)/grub";
 
 /// Makes them.
-pub fn build(shop: &Workshop<'_>, source: &Source, tools: &Tools) -> Result<Made, BuildError> {
+pub fn build(context: &BuildContext<'_>, source: &Source, tools: &Tools) -> Result<Made, BuildError> {
     let (modules, menu) = (source.image("grub/modules"), source.image("grub/node.cfg"));
     let inputs = Inputs::new("bios", 1).digest("tools", &tools.digest).path(&modules)?.path(&menu)?;
-    shop.stage(Spec { name: "bios", inputs, judged_by: &[BOOT, CORE, MENU] }, |bench| {
-        let chroot = tools.chroot().write(bench.out, "out");
+    context.stage(Spec { name: "bios", inputs, output_digest_files: &[BOOT, CORE, MENU] }, |stage| {
+        let chroot = tools.chroot().write(stage.out, "out");
         let image = Command::new("grub-mkimage")
             .args(["-O", "i386-pc", "-o", &format!("/mnt/out/{CORE}"), "-p", PREFIX])
             .args(lists::read(&modules)?);
-        bench.run(&chroot.enter(&image))?;
-        bench.run(&chroot.enter(&Command::new("cp").args([&format!("{PLATFORM}/{BOOT}"), "/mnt/out/"])))?;
-        bench.run(&Command::new("chmod").arg("0644").args([BOOT, CORE].map(|file| bench.out.join(file))))?;
-        fs::copy(&menu, bench.out.join(MENU)).map_err(BuildError::io(&menu))?;
+        stage.run(&chroot.enter(&image))?;
+        stage.run(&chroot.enter(&Command::new("cp").args([&format!("{PLATFORM}/{BOOT}"), "/mnt/out/"])))?;
+        stage.run(&Command::new("chmod").arg("0644").args([BOOT, CORE].map(|file| stage.out.join(file))))?;
+        fs::copy(&menu, stage.out.join(MENU)).map_err(BuildError::io(&menu))?;
         Ok(())
     })
 }

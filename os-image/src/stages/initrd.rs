@@ -10,7 +10,7 @@ use crate::error::BuildError;
 use crate::inputs::Inputs;
 use crate::lists;
 use crate::source::Source;
-use crate::stage::{Made, Spec, Workshop};
+use crate::stage::{BuildContext, Made, Spec};
 use crate::tools::Tools;
 use sheaf_config::recipe::Recipe;
 use sheaf_host::chroot::Chroot;
@@ -62,7 +62,7 @@ impl Purpose {
 
 /// Makes the initrd for `purpose` from the packages in `tree`.
 pub fn build(
-    shop: &Workshop<'_>,
+    context: &BuildContext<'_>,
     source: &Source,
     tools: &Tools,
     recipe: &Recipe,
@@ -81,29 +81,29 @@ pub fn build(
     for dir in &modules {
         inputs = inputs.path(dir)?;
     }
-    shop.stage(Spec { name, inputs, judged_by: &[] }, |bench| {
-        let root = bench.scratch.join("root");
+    context.stage(Spec { name, inputs, output_digest_files: &[] }, |stage| {
+        let root = stage.scratch.join("root");
         fs::create_dir(&root).map_err(BuildError::io(&root))?;
         let prepare = Command::new("sh")
             .args(["-c", PREPARE, "prepare", "/mnt/packages/tree.tar", "/mnt/scratch/root"])
             .args(["/mnt/common", "/mnt/modules"]);
-        let chroot = tools.chroot().read(&tree.dir, "packages").write(bench.scratch, "scratch");
-        bench.run(&chroot.read(&modules[0], "common").read(&modules[1], "modules").enter(&prepare))?;
+        let chroot = tools.chroot().read(&tree.dir, "packages").write(stage.scratch, "scratch");
+        stage.run(&chroot.read(&modules[0], "common").read(&modules[1], "modules").enter(&prepare))?;
         let dracut = Command::new("dracut")
             .args(["--force", "--reproducible", "--kver", &kernel_version(tree)?])
             .args(lists::read(&arguments)?)
             .arg(format!("/mnt/out/{FILE}"))
             .env("SOURCE_DATE_EPOCH", &epoch);
-        bench.run(&Chroot::new(&root, shop.privilege).write(bench.out, "out").enter(&dracut))?;
+        stage.run(&Chroot::new(&root, context.privilege).write(stage.out, "out").enter(&dracut))?;
         // dracut makes it 0600; a plain file of a release is what it is.
-        bench.run(&Command::new("chmod").arg("0644").arg(bench.out.join(FILE)))?;
+        stage.run(&Command::new("chmod").arg("0644").arg(stage.out.join(FILE)))?;
         Ok(())
     })
 }
 
 /// Makes the archive that puts the installer and the release's public key on top of the installer's initrd.
 pub fn installer_extra(
-    shop: &Workshop<'_>,
+    context: &BuildContext<'_>,
     tools: &Tools,
     recipe: &Recipe,
     programs: &Made,
@@ -115,15 +115,15 @@ pub fn installer_extra(
         .text("epoch", &epoch)
         .text("key", public_key)
         .path(&programs.file(INSTALLER))?;
-    shop.stage(Spec { name: "installer", inputs, judged_by: &[] }, |bench| {
-        let files = bench.scratch.join("files");
+    context.stage(Spec { name: "installer", inputs, output_digest_files: &[] }, |stage| {
+        let files = stage.scratch.join("files");
         put(
             &files.join("usr/bin").join(INSTALLER),
             &fs::read(programs.file(INSTALLER)).map_err(BuildError::io(&files))?,
         )?;
         put(&files.join("etc/sheaf/release.pub"), public_key.as_bytes())?;
         let pack = Command::new("sh").args(["-c", PACK]).env("SOURCE_DATE_EPOCH", &epoch);
-        bench.run(&tools.chroot().read(&files, "files").write(bench.out, "out").enter(&pack))?;
+        stage.run(&tools.chroot().read(&files, "files").write(stage.out, "out").enter(&pack))?;
         Ok(())
     })
 }

@@ -6,7 +6,7 @@ use crate::build_host::{self, GO};
 use crate::error::BuildError;
 use crate::inputs::{Digest, Inputs};
 use crate::source::Source;
-use crate::stage::{Bench, Made, Spec, Workshop};
+use crate::stage::{BuildContext, Made, Spec, StageDir};
 use crate::tools::Tools;
 use sheaf_config::recipe::Kube;
 use sheaf_host::run::Command;
@@ -18,7 +18,7 @@ pub const FILE: &str = "kube";
 const NAME: &str = "kube";
 
 /// Builds it from the checkout: needs Go, but neither tools nor recipe.
-pub fn build(shop: &Workshop<'_>, source: &Source) -> Result<Made, BuildError> {
+pub fn build(context: &BuildContext<'_>, source: &Source) -> Result<Made, BuildError> {
     let module = source.path("kubernetes");
     let go_mod = module.join("go.mod");
     let text = fs::read_to_string(&go_mod).map_err(BuildError::io(&go_mod))?;
@@ -27,35 +27,40 @@ pub fn build(shop: &Workshop<'_>, source: &Source) -> Result<Made, BuildError> {
         return Err(BuildError::wrong(what, "restore it: git checkout kubernetes/go.mod"));
     };
     let inputs = Inputs::new(NAME, 1).path(&module)?;
-    shop.stage(Spec { name: NAME, inputs, judged_by: &[FILE] }, |bench| {
-        build_host::require(GO, shop.run, shop.privilege)?;
+    context.stage(Spec { name: NAME, inputs, output_digest_files: &[FILE] }, |stage| {
+        build_host::require(GO, context.run, context.privilege)?;
         let build = Command::new("go")
             .args(["build", "-trimpath", "-ldflags", &linker_flags(&version), "-o"])
-            .arg(bench.out.join(FILE))
+            .arg(stage.out.join(FILE))
             .arg(".")
             .dir(&module)
             .env("CGO_ENABLED", "0")
             .env("GOOS", "linux")
             .env("GOARCH", "amd64");
-        bench.run(&build)?;
+        stage.run(&build)?;
         Ok(())
     })
 }
 
 /// Takes it from where the recipe says.
-pub fn obtain(shop: &Workshop<'_>, source: &Source, tools: &Tools, from: &Kube) -> Result<Made, BuildError> {
+pub fn obtain(
+    context: &BuildContext<'_>,
+    source: &Source,
+    tools: &Tools,
+    from: &Kube,
+) -> Result<Made, BuildError> {
     match from {
-        Kube::Source => build(shop, source),
+        Kube::Source => build(context, source),
         Kube::File(path) => {
             let inputs = Inputs::new(NAME, 1).text("file", Digest::of_file(path)?.as_str());
-            shop.stage(Spec { name: NAME, inputs, judged_by: &[FILE] }, |bench| {
-                fs::copy(path, bench.out.join(FILE)).map_err(BuildError::io(path))?;
-                runs(bench)
+            context.stage(Spec { name: NAME, inputs, output_digest_files: &[FILE] }, |stage| {
+                fs::copy(path, stage.out.join(FILE)).map_err(BuildError::io(path))?;
+                runs(stage)
             })
         }
         Kube::Url { url, sha256 } => {
             let inputs = Inputs::new(NAME, 1).text("sha256", sha256);
-            shop.stage(Spec { name: NAME, inputs, judged_by: &[FILE] }, |bench| {
+            context.stage(Spec { name: NAME, inputs, output_digest_files: &[FILE] }, |stage| {
                 // apt's own downloader: it checks the hash and is in the chroot already.
                 let fetch = Command::new("/usr/lib/apt/apt-helper").args([
                     "download-file",
@@ -63,18 +68,18 @@ pub fn obtain(shop: &Workshop<'_>, source: &Source, tools: &Tools, from: &Kube) 
                     &format!("/mnt/out/{FILE}"),
                     &format!("SHA256:{sha256}"),
                 ]);
-                bench.run(&tools.chroot().network().write(bench.out, "out").enter(&fetch))?;
-                runs(bench)
+                stage.run(&tools.chroot().network().write(stage.out, "out").enter(&fetch))?;
+                runs(stage)
             })
         }
     }
 }
 
 /// Makes the result executable and sees that it is what it should be.
-fn runs(bench: &Bench<'_>) -> Result<(), BuildError> {
-    let file = bench.out.join(FILE);
-    bench.run(&Command::new("chmod").arg("0755").arg(&file))?;
-    bench.run(&Command::new(&file).args(["kubeadm", "version"]))?;
+fn runs(stage: &StageDir<'_>) -> Result<(), BuildError> {
+    let file = stage.out.join(FILE);
+    stage.run(&Command::new("chmod").arg("0755").arg(&file))?;
+    stage.run(&Command::new(&file).args(["kubeadm", "version"]))?;
     Ok(())
 }
 

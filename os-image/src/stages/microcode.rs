@@ -8,7 +8,7 @@ use super::initrd::FILE;
 use super::packages::TREE;
 use crate::error::BuildError;
 use crate::inputs::Inputs;
-use crate::stage::{Made, Spec, Workshop};
+use crate::stage::{BuildContext, Made, Spec};
 use crate::tools::Tools;
 use sheaf_config::recipe::Recipe;
 use sheaf_host::run::Command;
@@ -28,7 +28,7 @@ truncate --size=%512 "/mnt/out/$FILE""#;
 
 /// Makes the archive.
 pub fn build(
-    shop: &Workshop<'_>,
+    context: &BuildContext<'_>,
     tools: &Tools,
     recipe: &Recipe,
     packages: &Made,
@@ -38,13 +38,13 @@ pub fn build(
         .digest("tools", &tools.digest)
         .digest("packages", &packages.digest)
         .text("epoch", &epoch);
-    shop.stage(Spec { name: "microcode", inputs, judged_by: &[FILE] }, |bench| {
+    context.stage(Spec { name: "microcode", inputs, output_digest_files: &[FILE] }, |stage| {
         let pack = Command::new("sh")
             .args(["-c", PACK])
             .env("SOURCE_DATE_EPOCH", &epoch)
             .env("TREE", TREE)
             .env("FILE", FILE);
-        bench.run(&tools.chroot().read(&packages.dir, "packages").write(bench.out, "out").enter(&pack))?;
+        stage.run(&tools.chroot().read(&packages.dir, "packages").write(stage.out, "out").enter(&pack))?;
         Ok(())
     })
 }

@@ -1,6 +1,6 @@
 //! One file for each stage of a build: what it reads, and the commands that make its result.
 //!
-//! Route in: a [`crate::stage::Workshop`] and the results of earlier stages. Route out: [`crate::stage::Made`].
+//! Route in: a [`crate::stage::BuildContext`] and the results of earlier stages. Route out: [`crate::stage::Made`].
 
 pub mod bios;
 pub mod initrd;
@@ -13,7 +13,7 @@ pub mod root;
 pub mod uki;
 
 use crate::source::Source;
-use crate::stage::Workshop;
+use crate::stage::BuildContext;
 use crate::tools::Tools;
 use sheaf_config::recipe::Recipe;
 
@@ -21,7 +21,7 @@ use sheaf_config::recipe::Recipe;
 #[derive(Clone, Copy)]
 pub struct Ground<'a> {
     /// Where things are made.
-    pub shop: &'a Workshop<'a>,
+    pub context: &'a BuildContext<'a>,
     /// The checkout.
     pub source: &'a Source,
     /// With what.

@@ -77,7 +77,7 @@ impl Packages<'_> {
         if users {
             inputs = inputs.path(&self.ground.source.image("users"))?;
         }
-        self.ground.shop.stage(Spec { name, inputs, judged_by: &[] }, |bench| {
+        self.ground.context.stage(Spec { name, inputs, output_digest_files: &[] }, |stage| {
             let bootstrap = Debootstrap {
                 variant: "minbase",
                 components: &wanted.components,
@@ -94,9 +94,9 @@ impl Packages<'_> {
                 .tools
                 .chroot()
                 .network()
-                .write(bench.out, "out")
+                .write(stage.out, "out")
                 .read(self.ground.source.image("users"), "users");
-            bench.run(&chroot.enter(&command))?;
+            stage.run(&chroot.enter(&command))?;
             Ok(())
         })
     }

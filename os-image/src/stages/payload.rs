@@ -7,7 +7,7 @@ use super::root::{EROFS, VERITY};
 use crate::error::BuildError;
 use crate::frames;
 use crate::inputs::Inputs;
-use crate::stage::{Made, Spec, Workshop};
+use crate::stage::{BuildContext, Made, Spec};
 use sheaf_config::manifest::Compressed;
 use std::fs;
 
@@ -15,15 +15,15 @@ use std::fs;
 const DESCRIPTION: &str = "payload.json";
 
 /// Compresses what `root` made.
-pub fn build(shop: &Workshop<'_>, root: &Made, level: i32) -> Result<Made, BuildError> {
+pub fn build(context: &BuildContext<'_>, root: &Made, level: i32) -> Result<Made, BuildError> {
     let inputs = Inputs::new("payload", 1).digest("root", &root.digest).text("level", &level.to_string());
-    shop.stage(Spec { name: "payload", inputs, judged_by: &[] }, |bench| {
-        let cache = frames::Cache::open(&shop.cache.join("frames"))?;
+    context.stage(Spec { name: "payload", inputs, output_digest_files: &[] }, |stage| {
+        let cache = frames::Cache::open(&context.cache.join("frames"))?;
         let pack = |name: &str| {
-            frames::compress(&root.file(name), &bench.out.join(format!("{name}.zst")), level, &cache)
+            frames::compress(&root.file(name), &stage.out.join(format!("{name}.zst")), level, &cache)
         };
         let both = [pack(EROFS)?, pack(VERITY)?];
-        let path = bench.out.join(DESCRIPTION);
+        let path = stage.out.join(DESCRIPTION);
         let text = serde_json::to_vec(&both).map_err(|error| BuildError::io(&path)(error.into()))?;
         fs::write(&path, text).map_err(BuildError::io(&path))?;
         cache.forget_old()

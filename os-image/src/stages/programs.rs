@@ -10,7 +10,7 @@ use crate::build_host::{self, CARGO};
 use crate::error::BuildError;
 use crate::inputs::Inputs;
 use crate::source::Source;
-use crate::stage::{Made, Spec, Workshop};
+use crate::stage::{BuildContext, Made, Spec};
 use crate::tools::Tools;
 use sheaf_host::run::{Command, Run};
 use std::env;
@@ -30,22 +30,22 @@ const CRATES: [&str; 5] = ["agent", "configs", "controller", "host", "installer"
 const NOT_SOURCE: [&str; 3] = ["tests", "images", "examples"];
 
 /// Builds them.
-pub fn build(shop: &Workshop<'_>, source: &Source, tools: &Tools) -> Result<Made, BuildError> {
-    build_host::require(CARGO, shop.run, shop.privilege)?;
-    let sysroot = toolchain(shop.run, source)?;
+pub fn build(context: &BuildContext<'_>, source: &Source, tools: &Tools) -> Result<Made, BuildError> {
+    build_host::require(CARGO, context.run, context.privilege)?;
+    let sysroot = toolchain(context.run, source)?;
     let mut inputs = Inputs::new("programs", 1)
         .digest("tools", &tools.digest)
-        .text("toolchain", &version(shop.run, source)?);
+        .text("toolchain", &version(context.run, source)?);
     for file in ["Cargo.toml", "Cargo.lock"] {
         inputs = inputs.path(&source.path(file))?;
     }
     for name in CRATES {
         inputs = inputs.path_without(&source.path(name), &NOT_SOURCE)?;
     }
-    let spec = Spec { name: "programs", inputs, judged_by: &PROGRAMS };
-    shop.stage(spec, |bench| {
-        bench.run(&Command::new("cargo").args(["fetch", "--locked"]).dir(source.top()))?;
-        let target = shop.target.join("node");
+    let spec = Spec { name: "programs", inputs, output_digest_files: &PROGRAMS };
+    context.stage(spec, |stage| {
+        stage.run(&Command::new("cargo").args(["fetch", "--locked"]).dir(source.top()))?;
+        let target = context.target.join("node");
         fs::create_dir_all(&target).map_err(BuildError::io(&target))?;
         let chroot = tools
             .chroot()
@@ -59,10 +59,10 @@ pub fn build(shop: &Workshop<'_>, source: &Source, tools: &Tools) -> Result<Made
             .env("CARGO_HOME", "/mnt/cargo")
             .env("PATH", "/mnt/rust/bin:/usr/bin:/bin")
             .dir("/mnt/source");
-        bench.run(&chroot.enter(&build))?;
+        stage.run(&chroot.enter(&build))?;
         for program in PROGRAMS {
             let built = target.join("release").join(program);
-            fs::copy(&built, bench.out.join(program)).map_err(BuildError::io(&built))?;
+            fs::copy(&built, stage.out.join(program)).map_err(BuildError::io(&built))?;
         }
         Ok(())
     })

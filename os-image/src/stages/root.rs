@@ -11,7 +11,7 @@ use super::packages::kernel_version;
 use super::programs;
 use crate::error::BuildError;
 use crate::inputs::{Digest, Inputs};
-use crate::stage::{Bench, Made, Spec};
+use crate::stage::{Made, Spec, StageDir};
 use sheaf_config::recipe::Compression;
 use sheaf_host::chroot::Chroot;
 use sheaf_host::run::Command;
@@ -23,6 +23,8 @@ pub const EROFS: &str = "root.erofs";
 pub const VERITY: &str = "root.verity";
 /// Name, version and source of each package, as `customize.sh` wrote it before dpkg was removed.
 pub const PACKAGES: &str = "packages.txt";
+/// The kernel's modules, a path below `/usr/lib/modules/VERSION/kernel` on each line.
+pub const MODULES: &str = "modules.txt";
 /// The root hash, hex.
 const HASH: &str = "root.hash";
 /// UUIDs of both, a line each.
@@ -59,6 +61,11 @@ const CLEAN: &str = r#"set -eu
 cd /mnt/scratch/root
 for dir in boot dev proc sys run tmp mnt; do mkdir -p "$dir"; find "$dir" -mindepth 1 -delete; done"#;
 
+/// Lists what drivers are left.
+const LIST_MODULES: &str = r#"set -eu
+cd /mnt/scratch/root/usr/lib/modules/"$KERNEL"/kernel
+find . -name '*.ko*' -printf '%P\n' | LC_ALL=C sort >/mnt/out/"$MODULES""#;
+
 /// What a root is made of.
 pub struct Root<'a> {
     /// Where, with what and what for.
@@ -88,7 +95,7 @@ impl Root<'_> {
     /// Makes it.
     pub fn build(&self) -> Result<Made, BuildError> {
         let release = &self.ground.recipe.release;
-        let mut inputs = Inputs::new("root", 1)
+        let mut inputs = Inputs::new("root", 2)
             .digest("tools", &self.ground.tools.digest)
             .digest("packages", &self.packages.digest)
             .text("kernel", &kernel_version(self.initrd_packages)?)
@@ -102,19 +109,22 @@ impl Root<'_> {
         for program in programs::NODE {
             inputs = inputs.path(&self.programs.file(program))?;
         }
-        self.ground.shop.stage(Spec { name: "root", inputs, judged_by: &[EROFS, HASH] }, |bench| {
-            self.assemble(bench)?;
-            self.customize(bench)?;
-            self.erofs(bench)
-        })
+        self.ground.context.stage(
+            Spec { name: "root", inputs, output_digest_files: &[EROFS, HASH] },
+            |stage| {
+                self.assemble(stage)?;
+                self.customize(stage)?;
+                self.erofs(stage)
+            },
+        )
     }
 
     fn epoch(&self) -> String {
         self.ground.recipe.release.epoch.to_string()
     }
 
-    fn assemble(&self, bench: &Bench<'_>) -> Result<(), BuildError> {
-        let root = bench.scratch.join("root");
+    fn assemble(&self, stage: &StageDir<'_>) -> Result<(), BuildError> {
+        let root = stage.scratch.join("root");
         fs::create_dir(&root).map_err(BuildError::io(&root))?;
         let assemble = Command::new("sh")
             .args(["-c", ASSEMBLE])
@@ -130,41 +140,41 @@ impl Root<'_> {
             .read(self.ground.source.image("rootfs"), "overlay")
             .read(&self.programs.dir, "programs")
             .read(&self.kube.dir, "kube")
-            .write(bench.scratch, "scratch");
-        bench.run(&chroot.enter(&assemble))?;
+            .write(stage.scratch, "scratch");
+        stage.run(&chroot.enter(&assemble))?;
         Ok(())
     }
 
-    fn customize(&self, bench: &Bench<'_>) -> Result<(), BuildError> {
+    fn customize(&self, stage: &StageDir<'_>) -> Result<(), BuildError> {
         let release = &self.ground.recipe.release;
-        let tree = Chroot::new(bench.scratch.join("root"), self.ground.shop.privilege);
+        let tree = Chroot::new(stage.scratch.join("root"), self.ground.context.privilege);
         let customize = Command::new("sh")
             .arg("/mnt/customize.sh")
             .env("SHEAF_NAME", &release.name)
             .env("SHEAF_VERSION", &release.version)
             .env("SOURCE_DATE_EPOCH", self.epoch());
-        bench.run(
+        stage.run(
             &tree.clone().read(self.ground.source.image("customize.sh"), "customize.sh").enter(&customize),
         )?;
-        bench.run(&tree.enter(&Command::new("sh").args(["-c", CHECK])))?;
+        stage.run(&tree.enter(&Command::new("sh").args(["-c", CHECK])))?;
         let clean = Command::new("sh").args(["-c", CLEAN]);
-        bench.run(&self.ground.tools.chroot().write(bench.scratch, "scratch").enter(&clean))?;
+        stage.run(&self.ground.tools.chroot().write(stage.scratch, "scratch").enter(&clean))?;
         Ok(())
     }
 
-    fn erofs(&self, bench: &Bench<'_>) -> Result<(), BuildError> {
-        let tools = self.ground.tools.chroot().write(bench.out, "out").read(bench.scratch, "scratch");
+    fn erofs(&self, stage: &StageDir<'_>) -> Result<(), BuildError> {
+        let tools = self.ground.tools.chroot().write(stage.out, "out").read(stage.scratch, "scratch");
         let mkfs = |uuid: &str| {
             let mut mkfs = Command::new("mkfs.erofs").args(["--quiet", "-T", &self.epoch(), "-U", uuid]);
             if self.ground.recipe.compression == Compression::Lz4 {
                 // 64 KiB clusters: half way between the size of larger ones and the read speed of smaller.
                 mkfs = mkfs.args(["-zlz4hc,12", "-C65536"]);
             }
-            bench.run(&tools.enter(&mkfs.args([&format!("/mnt/out/{EROFS}"), "/mnt/scratch/root"])))
+            stage.run(&tools.enter(&mkfs.args([&format!("/mnt/out/{EROFS}"), "/mnt/scratch/root"])))
         };
         // Once without a UUID to learn what the contents are, and again with the one that follows from them.
         mkfs("00000000-0000-0000-0000-000000000000")?;
-        let contents = Digest::of_file(&bench.out.join(EROFS))?;
+        let contents = Digest::of_file(&stage.out.join(EROFS))?;
         let (root_uuid, verity_uuid) = (contents.uuid("root"), contents.uuid("verity"));
         mkfs(&root_uuid)?;
         let salt = Digest::of(format!("salt {contents}").as_bytes());
@@ -172,12 +182,17 @@ impl Root<'_> {
             .args(["format", &format!("--salt={salt}"), &format!("--uuid={verity_uuid}")])
             .arg(format!("--root-hash-file=/mnt/out/{HASH}"))
             .args([EROFS, VERITY].map(|file| format!("/mnt/out/{file}")));
-        bench.run(&tools.enter(&verity))?;
-        let path = bench.out.join(UUIDS);
+        stage.run(&tools.enter(&verity))?;
+        let path = stage.out.join(UUIDS);
         fs::write(&path, format!("{root_uuid}\n{verity_uuid}\n")).map_err(BuildError::io(&path))?;
         let list =
             Command::new("cp").args([&format!("/mnt/scratch/root/usr/share/sheaf/{PACKAGES}"), "/mnt/out/"]);
-        bench.run(&tools.enter(&list))?;
+        stage.run(&tools.enter(&list))?;
+        let modules = Command::new("sh")
+            .args(["-c", LIST_MODULES])
+            .env("KERNEL", kernel_version(self.initrd_packages)?)
+            .env("MODULES", MODULES);
+        stage.run(&tools.enter(&modules))?;
         Ok(())
     }
 }

@@ -58,16 +58,16 @@ impl Uki<'_> {
             inputs = inputs.digest("initrd", &initrd.digest);
         }
         let file = format!("{}.efi", purpose.name());
-        self.ground.shop.stage(Spec { name, inputs, judged_by: &[] }, |bench| {
-            let os_release_file = bench.scratch.join("os-release");
+        self.ground.context.stage(Spec { name, inputs, output_digest_files: &[] }, |stage| {
+            let os_release_file = stage.scratch.join("os-release");
             fs::write(&os_release_file, &os_release).map_err(BuildError::io(&os_release_file))?;
             let mut chroot = self
                 .ground
                 .tools
                 .chroot()
                 .read(&self.packages.dir, "packages")
-                .read(bench.scratch, "scratch")
-                .write(bench.out, "out");
+                .read(stage.scratch, "scratch")
+                .write(stage.out, "out");
             let mut ukify = Command::new("ukify")
                 .args(["build", &format!("--linux=/mnt/packages/{KERNEL}"), &format!("--uname={kernel}")])
                 .args([
@@ -82,9 +82,9 @@ impl Uki<'_> {
                 ukify = ukify.arg(format!("--initrd=/mnt/{bind}"));
                 chroot = chroot.read(made.file(initrd::FILE), &bind);
             }
-            bench.run(&chroot.enter(&ukify))?;
+            stage.run(&chroot.enter(&ukify))?;
             // ukify marks it executable; a release's files are not programs of the build host.
-            bench.run(&Command::new("chmod").arg("0644").arg(bench.out.join(&file)))?;
+            stage.run(&Command::new("chmod").arg("0644").arg(stage.out.join(&file)))?;
             Ok(())
         })
     }

@@ -13,7 +13,7 @@ FAILED: the node would come up and be of no use. Go back (Esc) and mend the answ
 
 warning: the node will come up; something is not as it should be.
 
-You may go on in spite of a failure, when you know that it will be otherwise by the time the node starts.";
+You may continue despite a failure if you know that it will be fixed before the node starts.";
 
 /// The button that is proposed when all was tried.
 pub fn proposal(state: &State) -> Command {
@@ -21,7 +21,10 @@ pub fn proposal(state: &State) -> Command {
 }
 
 pub(super) fn rows(state: &State) -> Vec<Row> {
-    let mut rows = vec![note("The network is tried as the node will use it. No disk was touched."), Row::Gap];
+    let mut rows = vec![
+        note("The network is checked as the node will use it. Nothing was written to any disk."),
+        Row::Gap,
+    ];
     for check in &state.checks {
         rows.push(Row::Verbatim(line(check)));
         if let Some(remedy) = &check.remedy {
@@ -29,16 +32,16 @@ pub(super) fn rows(state: &State) -> Vec<Row> {
         }
     }
     if state.checks.is_empty() && state.checks_done {
-        rows.push(note("There is nothing to try."));
+        rows.push(note("There is nothing to check."));
     }
     rows.push(Row::Gap);
     match (state.checks_done, state.network_failed()) {
         (false, _) => rows.push(note("Trying... (Esc goes back)")),
         (true, true) => rows.extend([
-            note("The node would be of no use like this."),
+            note("The node could not join the cluster like this."),
             Row::Gap,
             Row::Button(Command::TryAgain, "Try again"),
-            Row::Button(Command::Continue, "Continue all the same"),
+            Row::Button(Command::Continue, "Continue anyway"),
         ]),
         (true, false) => rows.extend([
             Row::Button(Command::Continue, "Continue"),

@@ -1,13 +1,13 @@
 //! Page: the disk, and the proof that what is on it may go.
 
 use super::{note, text};
-use crate::human::decimal;
 use crate::inventory::Disk;
 use crate::tui::answers::Ask;
 use crate::tui::form::{Pick, Row};
 use crate::tui::machine::{PROOF, holds_data};
 use crate::tui::state::{Command, State};
 use sheaf_config::node::Then;
+use sheaf_host::human::decimal;
 
 /// What may follow an installation.
 pub(super) const THEN: [(Then, &str); 2] = [(Then::Reboot, "restart"), (Then::PowerOff, "power off")];
@@ -15,7 +15,7 @@ pub(super) const THEN: [(Then, &str); 2] = [(Then::Reboot, "restart"), (Then::Po
 pub(super) const HELP: &str = "\
 The whole disk is used: system, state and a first place for disks of VMs.
 
-A disk that can not be chosen says why: it is the medium itself, in use, read-only, too small (16 GB are needed), or it \
+A disk that cannot be chosen says why: it is the medium itself, in use, read-only, too small (16 GB are needed), or it \
 holds data and has no serial number that could be typed.
 
 A disk with anything on it is erased only when you type its serial number, or the last four or more characters of it. \
@@ -24,13 +24,13 @@ Read it off the disk's label or the server's inventory, not off this screen: tha
 The installed node finds its partitions by a number drawn for this installation. Another disk with an older \
 installation on it does no harm.
 
-Look again after a disk came or went. A webhook is told of start, success and failure; one that can not be told ends \
+Scan again after a disk came or went. A webhook is told of start, success and failure; one that cannot be told ends \
 nothing.";
 
 pub(super) fn rows(state: &State) -> Vec<Row> {
     let mut rows = vec![note("Install on which disk?"), Row::Gap];
     let Some(machine) = state.machine() else {
-        rows.push(note("Looking at this machine..."));
+        rows.push(note("Scanning the hardware..."));
         return rows;
     };
     let disks = &machine.inventory.disks;
@@ -64,7 +64,7 @@ pub(super) fn rows(state: &State) -> Vec<Row> {
     rows.extend([
         Row::Gap,
         Row::Button(Command::Continue, "Continue"),
-        Row::Button(Command::LookAgain, "Look again"),
+        Row::Button(Command::LookAgain, "Scan again"),
     ]);
     rows
 }
@@ -85,7 +85,7 @@ fn contents(disk: &Disk) -> String {
         }
     }
     match kinds.is_empty() {
-        true if disk.unreadable.is_some() => format!("{serial}, holds something that can not be read"),
+        true if disk.unreadable.is_some() => format!("{serial}, holds something that cannot be read"),
         true => format!("{serial}, empty"),
         false => format!("{serial}, holds {}", kinds.join(", ")),
     }

@@ -46,7 +46,7 @@ pub(super) fn rows(state: &State) -> Vec<Row> {
                 rows.push(note(format!("What to do: {remedy}.")));
             }
             rows.extend(warnings(state));
-            rows.extend([Row::Gap, Row::Heading("What was said".into())]);
+            rows.extend([Row::Gap, Row::Heading("Log".into())]);
             rows.push(Row::Verbatim(state.work.log.join("\n")));
             rows.extend([
                 Row::Button(Command::StartOver, "Start over"),

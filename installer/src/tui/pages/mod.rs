@@ -86,7 +86,7 @@ impl Page {
             Self::Host => "Name",
             Self::Cluster => "Cluster",
             Self::Access => "Access",
-            Self::Checks => "Trying the network",
+            Self::Checks => "Checking the network",
             Self::Review => "Review",
             Self::Progress => "Installing",
             Self::End => "Result",

@@ -35,8 +35,12 @@ pub(super) fn rows(state: &State) -> Vec<Row> {
         rows.push(Row::Pick(Pick::one(Ask::Mode, value, state.answers.mode == mode, text).more(more)));
     }
     if let Some(Err(why)) = &state.machine {
-        rows.extend([Row::Gap, Row::Heading("This machine could not be looked at".into()), note(why)]);
-        rows.extend([Row::Gap, Row::Button(Command::LookAgain, "Look again")]);
+        rows.extend([
+            Row::Gap,
+            Row::Heading("The hardware of this machine could not be scanned".into()),
+            note(why),
+        ]);
+        rows.extend([Row::Gap, Row::Button(Command::LookAgain, "Scan again")]);
         rows.push(Row::Button(Command::PowerOff, "Power off"));
         return rows;
     }

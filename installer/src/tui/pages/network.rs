@@ -1,4 +1,4 @@
-//! Page: cards, VLAN, address, name and time servers.
+//! Page: NICs, VLAN, address, name and time servers.
 
 use super::{note, text};
 use crate::inventory::Nic;
@@ -7,10 +7,10 @@ use crate::tui::form::{Pick, Row};
 use crate::tui::state::{Command, State};
 
 pub(super) const HELP: &str = "\
-The node and its VMs are reached through a bridge, br0, on these cards. They are known by their MAC addresses, also \
+The node and its VMs are reached through a bridge, br0, on these NICs. They are known by their MAC addresses, also \
 when the kernel gives them other names.
 
-Several cards make a bond. active-backup works with every switch; 802.3ad (LACP) needs the same ports in one group there.
+Several NICs make a bond. active-backup works with every switch; 802.3ad (LACP) needs the same ports in one group there.
 
 VLAN: only when the switch sends the node's network tagged. DHCP is asked there.
 
@@ -21,9 +21,9 @@ MTU: only when the whole network carries more than 1500 bytes in a packet.
 More links, routes and proxies: write them in node.toml.";
 
 pub(super) fn rows(state: &State) -> Vec<Row> {
-    let Some(machine) = state.machine() else { return vec![note("Looking at this machine...")] };
+    let Some(machine) = state.machine() else { return vec![note("Scanning the hardware...")] };
     let answers = &state.answers;
-    let mut rows = vec![note("Cards of the node's network; several make a bond.")];
+    let mut rows = vec![note("NICs of the node's network; several make a bond.")];
     for (value, nic) in machine.inventory.nics.iter().enumerate() {
         let chosen = answers.nics.contains(&nic.name);
         let mut pick = Pick::one(Ask::Nics, value, chosen, headline(nic));
@@ -31,7 +31,7 @@ pub(super) fn rows(state: &State) -> Vec<Row> {
         rows.push(Row::Pick(pick));
     }
     if machine.inventory.nics.is_empty() {
-        rows.push(note("This machine shows no wired network card that this release has a driver for."));
+        rows.push(note("This machine shows no wired NIC that this release has a driver for."));
     }
     if answers.nics.len() > 1 {
         for (value, (mode, more)) in BOND_MODES.into_iter().enumerate() {
@@ -55,7 +55,7 @@ pub(super) fn rows(state: &State) -> Vec<Row> {
     rows.extend([
         Row::Gap,
         Row::Button(Command::Continue, "Continue"),
-        Row::Button(Command::LookAgain, "Look again"),
+        Row::Button(Command::LookAgain, "Scan again"),
     ]);
     rows
 }

@@ -1,9 +1,9 @@
 //! Page: how far the installation is.
 
 use super::note;
-use crate::human::{decimal, time};
 use crate::tui::form::Row;
 use crate::tui::state::{State, Work};
+use sheaf_host::human::{decimal, time};
 use std::time::Duration;
 
 /// Cells of the bar.
@@ -15,7 +15,7 @@ pub(super) const HELP: &str = "\
 The release is checked, the old partition table erased, the system written and read back; the new table comes last, so that \
 a disk on which this was cut short boots nothing.
 
-It can not be stopped from here. Switching the machine off does no harm to any other disk; boot the medium again then.";
+It cannot be stopped from here. Switching the machine off does no harm to any other disk; boot the medium again then.";
 
 pub(super) fn rows(state: &State) -> Vec<Row> {
     let work = &state.work;

@@ -50,7 +50,7 @@ impl Screen {
         let (reader, resizer) = (terminal.clone(), drawer.clone());
         std::thread::spawn(move || read(&*reader, &messages, &resizer));
         std::thread::spawn(move || {
-            // A terminal that can not be drawn on is one that is gone; its reader says so.
+            // A terminal that cannot be drawn on is one that is gone; its reader says so.
             let _ = draw(terminal, &orders);
             let _ = done.send(());
         });

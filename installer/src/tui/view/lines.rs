@@ -188,7 +188,7 @@ fn choice(drawn: &mut Drawn, pick: &Pick, focused: bool, width: usize) {
     }
     if let Some(why) = &pick.refused {
         drawn.plain(
-            &format!("can not be chosen: {}", ascii(why)),
+            &format!("cannot be chosen: {}", ascii(why)),
             MARGIN + 4,
             width,
             Style::new().fg(Color::Yellow),

@@ -1,6 +1,8 @@
-//! Sizes as people read them.
+//! Sizes and times as people read them.
 //!
-//! Why here: the same in objects, tables and sentences. Route in: bytes. Route out: text.
+//! Why here: the same in the installer's screens, in objects, tables and sentences. Route in: bytes. Route out: text.
+
+use std::time::Duration;
 
 /// Disks and pools, in powers of ten as on their labels: `1.9 TB`.
 pub fn decimal(bytes: u64) -> String {
@@ -21,6 +23,12 @@ fn scaled(bytes: u64, step: f64, units: &[&str]) -> String {
     }
     let decimals = usize::from(value < 9.95 && value.fract() >= 0.05);
     format!("{value:.decimals$} {}", units[unit])
+}
+
+/// `"48 s"`, `"3 min 20 s"`.
+pub fn time(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if seconds < 60 { format!("{seconds} s") } else { format!("{} min {} s", seconds / 60, seconds % 60) }
 }
 
 #[cfg(test)]
