@@ -47,28 +47,27 @@ fn a_file_of_ten_megabytes_is_refused_by_its_size_and_in_no_time() {
 #[test]
 fn a_hopeless_file_of_half_a_million_mistakes_is_refused_in_no_time() {
     let cases: [(&str, &str); 7] = [
-        ("a\n", ""),
-        ("x=[\n", ""),
+        ("\"\n", ""),
         ("[[a]]\n", ""),
         ("[a]\n", ""),
-        ("\"\n", ""),
+        ("a\n", ""),
         ("a={\n", ""),
+        ("x=[\n", ""),
         ("é=\n", ""),
     ];
     let (sender, receiver) = std::sync::mpsc::channel();
-    for (line, first) in cases {
+    for (line, _) in cases {
         let (sender, text) = (sender.clone(), line.repeat((1 << 20) / line.len()));
         std::thread::spawn(move || {
             let errors = sheaf_config::load::parse_node_config("node.toml", &text).unwrap_err().to_string();
-            sender.send((line, first, errors.lines().next().unwrap_or_default().to_owned()))
+            sender.send((line, errors.lines().next().unwrap_or_default().to_owned()))
         });
     }
     drop(sender);
     let deadline = std::time::Duration::from_secs(60); // seconds unoptimised; quadratic work would take hours
-    for _ in 0..7 {
-        let (line, first, refused) = receiver.recv_timeout(deadline).unwrap();
-        assert_eq!(refused, first, "{line:?}");
-    }
+    let mut refused: Vec<_> = cases.iter().map(|_| receiver.recv_timeout(deadline).unwrap()).collect();
+    refused.sort();
+    assert_eq!(refused, cases.map(|(line, first)| (line, first.to_owned())));
 }
 
 #[test]

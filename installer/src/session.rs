@@ -185,7 +185,7 @@ impl<'h> Session<'h> {
             mount: self.host.mount,
             mounts: &self.host.scratch.join("mounts"),
             call: self.host.call,
-            patience: config::Patience::default(),
+            timeouts: config::Timeouts::default(),
             machine: &self.machine,
             boot: boot.trim(),
             tell,
@@ -292,8 +292,8 @@ impl<'h> Session<'h> {
             Ok(text) => progress.say(text),
             Err(text) => progress.warn(text),
         };
-        let patience = webhook::Patience::default();
-        webhook::tell(&install.webhooks, &config.network, &document, self.host.call, patience, &said);
+        let timeouts = webhook::Timeouts::default();
+        webhook::tell(&install.webhooks, &config.network, &document, self.host.call, timeouts, &said);
     }
 
     /// The machine leaves: the medium may be taken out.

@@ -13,9 +13,9 @@ use sheaf_host::trust::Trust;
 use sheaf_host::wait;
 use std::time::Duration;
 
-/// How patient to be.
+/// How long a server is tried.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct Timeouts {
     /// For one webhook and event: what a person at the machine waits without asking why.
     pub whole: Duration,
     /// Of one call.
@@ -24,7 +24,7 @@ pub struct Patience {
     pub pause: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         Self { whole: Duration::from_secs(30), one: Duration::from_secs(10), pause: Duration::from_secs(2) }
     }
@@ -61,12 +61,12 @@ pub fn tell(
     network: &Network,
     document: &Document<'_>,
     call: &dyn Call,
-    patience: Patience,
+    timeouts: Timeouts,
     tell: &dyn Fn(Result<&str, &str>),
 ) {
     let body = serde_json::to_vec(document).unwrap_or_default();
     for webhook in webhooks.iter().filter(|webhook| webhook.wants(document.event)) {
-        match send(webhook, network, &body, call, patience) {
+        match send(webhook, network, &body, call, timeouts) {
             Ok(status) => tell(Ok(&format!("Webhook {}: told (HTTP status {status})", webhook.url))),
             Err(why) => tell(Err(&format!("webhook {} could not be told: {why}", webhook.url))),
         }
@@ -78,7 +78,7 @@ fn send(
     network: &Network,
     body: &[u8],
     call: &dyn Call,
-    patience: Patience,
+    timeouts: Timeouts,
 ) -> Result<u16, String> {
     // The authority that is given; else the node's own, and the public ones: whoever signed the server's certificate.
     let mut trusts = Vec::new();
@@ -90,9 +90,9 @@ fn send(
         (None, true) => trusts.push(Trust::Public),
     }
     let mut last = String::new();
-    let sent = wait::until(patience.whole, patience.pause, || {
+    let sent = wait::until(timeouts.whole, timeouts.pause, || {
         for trust in &trusts {
-            match call.call(&request(webhook, body, trust.clone(), patience.one)) {
+            match call.call(&request(webhook, body, trust.clone(), timeouts.one)) {
                 Ok(reply) if (200..300).contains(&reply.status) => return Some(Ok(reply.status)),
                 // It heard us, and does not want it: asking again changes nothing.
                 Ok(reply) if (400..500).contains(&reply.status) && reply.status != 429 => {
@@ -160,13 +160,13 @@ mod tests {
             reason: (event == Event::Failed).then_some("the disk is gone"),
         };
         let said = std::cell::RefCell::new(Vec::new());
-        let patience = Patience {
+        let timeouts = Timeouts {
             whole: Duration::from_millis(if call.is_silent() { 30 } else { 60_000 }),
             one: Duration::from_millis(5),
             pause: Duration::from_millis(1),
         };
         let webhooks = &config.install.as_ref().unwrap().webhooks;
-        tell(webhooks, &config.network, &document, call, patience, &|text| {
+        tell(webhooks, &config.network, &document, call, timeouts, &|text| {
             said.borrow_mut().push(text.map_or_else(|warning| format!("warning: {warning}"), str::to_owned));
         });
         said.into_inner()

@@ -163,8 +163,8 @@ fn a_write_that_the_disk_loses_is_found_by_reading_back() {
     let failure = install(&plan, &release, &disk, &FakeTools::default()).unwrap_err();
     assert_eq!(
         chain(&failure),
-        "read root.erofs.zst back and compare failed: /dev/vda: root.erofs.zst reads back different from what was \
-         written"
+        "read root.erofs.zst back and compare failed: /dev/vda: root.erofs.zst differs from what was written when \
+         it is read back"
     );
     assert!(!has_mbr(&disk) && !has_primary(&disk) && !has_backup(&disk));
 }

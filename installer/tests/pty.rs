@@ -16,7 +16,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// A busy machine with two cores draws within this.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two looks at a screen.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -59,7 +59,7 @@ impl Console {
     /// Waits until the screen shows `text`.
     #[track_caller]
     fn sees(&self, text: &str) {
-        let seen = until(PATIENCE, LOOK, || self.screen().contains(text).then_some(()));
+        let seen = until(TIMEOUT, LOOK, || self.screen().contains(text).then_some(()));
         assert!(seen.is_some(), "no \"{text}\" on\n{}", self.screen());
     }
 
@@ -123,7 +123,7 @@ impl Program {
     }
 
     fn ends_well(mut self) {
-        let ended = until(PATIENCE, LOOK, || self.0.try_wait().unwrap()).expect("still running");
+        let ended = until(TIMEOUT, LOOK, || self.0.try_wait().unwrap()).expect("still running");
         assert!(ended.success(), "{ended}");
     }
 }
@@ -229,7 +229,7 @@ fn a_line_without_a_size_is_asked_for_it() {
             parser.lock().unwrap().process(&bytes[..length]);
         }
     });
-    let wide = until(PATIENCE, LOOK, || {
+    let wide = until(TIMEOUT, LOOK, || {
         let screen = console.screen();
         screen.lines().next().is_some_and(|title| title.trim_end().len() > 100).then_some(())
     });

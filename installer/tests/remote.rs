@@ -159,7 +159,7 @@ fn install(mischief: Mischief) -> (Release, FakeDisk, Result<(), Failure>, usize
     let disk = used_disk();
     let (url, server) = serve(&release, mischief);
     let fetch = Http::silent_for(Duration::from_millis(300));
-    let remote = Remote::new(&url, &fetch).patient_for(Duration::from_secs(1), Duration::from_millis(50));
+    let remote = Remote::new(&url, &fetch).with_timeout(Duration::from_secs(1), Duration::from_millis(50));
     let kept = release.dir.path().join("kept");
     let env = Env {
         run: &FakeTools::default(),

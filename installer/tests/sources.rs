@@ -9,7 +9,7 @@ use sheaf_config::node::Identity;
 use sheaf_host::block::Device;
 use sheaf_host::fakes::{FakeCall, FakeFetch, FakeMount};
 use sheaf_installer::sources::arguments::{self, ConfigArgument};
-use sheaf_installer::sources::config::{self, ConfigError, Patience, Places};
+use sheaf_installer::sources::config::{self, ConfigError, Places, Timeouts};
 use sheaf_installer::sources::medium::{self, Medium, MediumError};
 use sheaf_installer::sources::remote::Remote;
 use std::fs;
@@ -80,7 +80,7 @@ impl Drive {
             machine: &MACHINE,
             // Long enough for a busy machine; who waits for its end asks a server that answers nothing at all.
             boot: "b7c1",
-            patience: Patience {
+            timeouts: Timeouts {
                 whole: millis(if call.is_silent() { 50 } else { 60_000 }),
                 pause: millis(1),
                 one: millis(10),
@@ -426,7 +426,7 @@ impl Drive {
 
     fn manifest_of(&self, fetch: &FakeFetch) -> Result<sheaf_config::manifest::Manifest, MediumError> {
         let millis = Duration::from_millis;
-        let remote = Remote::new(&format!("{FOLDER}/"), fetch).patient_for(millis(50), millis(1));
+        let remote = Remote::new(&format!("{FOLDER}/"), fetch).with_timeout(millis(50), millis(1));
         remote.manifest(&self.release.dir.path().join("release.pub"))
     }
 }

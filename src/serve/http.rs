@@ -8,7 +8,7 @@ use super::report;
 use percent_encoding::percent_decode_str;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
-use std::net::{IpAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 /// A client that takes less than this many bytes a second on average is cut off: it would hold one of few connections.
 const SLOWEST: u64 = 16 << 10;
+/// How long a client that is refused may go on sending.
+const LINGER: Duration = Duration::from_secs(2);
 /// Largest request in bytes, with its headers.
 const LARGEST: usize = 16 << 10;
 /// Most headers of a request.
@@ -42,7 +44,8 @@ pub(super) fn converse(
             Received::Nothing => return Ok(()),
             Received::Malformed(status) => {
                 report(peer, "malformed request", status);
-                return send(stream, &Answer::empty(status), false, true);
+                send(stream, &Answer::empty(status), false, true)?;
+                return linger(socket);
             }
         };
         let reads = ["GET", "HEAD"].contains(&request.method.as_str());
@@ -53,7 +56,27 @@ pub(super) fn converse(
         report(peer, &format!("{} {}", request.method, request.path), answer.status);
         let close = request.close || !reads;
         send(stream, &answer, request.method == "GET", close)?;
-        if close {
+        match close {
+            true if reads => return Ok(()),
+            true => return linger(socket),
+            false => {}
+        }
+    }
+}
+
+/// Lets the client read the answer: a socket that is closed with unread bytes resets the connection, and the answer is
+/// lost (RFC 9112 §9.6).
+fn linger(mut socket: &TcpStream) -> io::Result<()> {
+    socket.shutdown(Shutdown::Write)?;
+    let deadline = Instant::now() + LINGER;
+    let mut piece = [0; 4096];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        socket.set_read_timeout(Some(left))?;
+        if socket.read(&mut piece)? == 0 {
             return Ok(());
         }
     }

@@ -173,10 +173,7 @@ mod tests {
     fn what_is_wrong_is_named_with_what_to_write() {
         let known =
             "the installer knows sheaf.config, sheaf.config.sha256, sheaf.config.certificate, sheaf.payload";
-        assert_eq!(
-            error("sheaf.confg=medium"),
-            format!("kernel argument sheaf.confg: is not known; {known}")
-        );
+        assert_eq!(error("sheaf.confg=medium"), format!("kernel argument sheaf.confg: is unknown; {known}"));
         assert_eq!(
             error("sheaf.config="),
             "kernel argument sheaf.config: has no value; write sheaf.config=…"

@@ -6,7 +6,7 @@
 
 use super::arguments::{ConfigArgument, ConfigUrl};
 use super::medium::{FOLDER, Medium};
-pub use super::url::Patience;
+pub use super::url::Timeouts;
 use sheaf_config::diagnose::Errors;
 use sheaf_config::handover::Introduction;
 use sheaf_config::load;
@@ -47,7 +47,7 @@ pub struct Places<'a> {
     /// The kernel's random name of this boot; empty where it has none.
     pub boot: &'a str,
     /// How long servers are asked.
-    pub patience: Patience,
+    pub timeouts: Timeouts,
     /// Hears of tries that failed.
     pub tell: &'a dyn Fn(&str),
 }
@@ -214,7 +214,7 @@ fn others(found: &Found, places: &Places<'_>, drives: &[&Device]) -> Vec<Other> 
 
 fn from_url(source: &ConfigUrl, places: &Places<'_>) -> Result<Found, ConfigError> {
     let asks = Introduction { boot: places.boot.to_owned(), machine: places.machine.clone() };
-    let text = super::url::fetch(source, &asks, places.call, places.patience, places.tell)?;
+    let text = super::url::fetch(source, &asks, places.call, places.timeouts, places.tell)?;
     valid(format!("{} (kernel argument)", source.url), None, text, places.machine)
 }
 

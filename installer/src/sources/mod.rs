@@ -19,12 +19,12 @@ const QUIET: Duration = Duration::from_secs(2);
 /// How often the devices are listed while waiting.
 const INTERVAL: Duration = Duration::from_millis(500);
 /// Slow controllers and BMC's virtual media have shown their devices by then.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Block devices once no new ones appear and `enough` is content with them, or what there is when patience ends.
+/// Block devices once no new ones appear and `enough` is content with them, or what there is at the timeout.
 pub fn settled(run: &dyn Run, enough: impl Fn(&[Device]) -> bool) -> Result<Vec<Device>, ProbeError> {
     let mut last: Option<(Vec<Device>, Instant)> = None;
-    let done = wait::until(PATIENCE, INTERVAL, || {
+    let done = wait::until(TIMEOUT, INTERVAL, || {
         // A udev that does not settle is no reason not to look.
         let _ = run.run(&Command::new("udevadm").args(["settle", "--timeout=10"]));
         let devices = match block::devices(run) {

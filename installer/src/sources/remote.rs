@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// How long a file may bring no byte: a switch that restarts is back in two minutes, a server in five.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_secs(2);
 /// Largest manifest in bytes: a hundred times what builds make.
@@ -27,20 +27,20 @@ const READ: usize = 1 << 20;
 pub struct Remote<'f> {
     base: String,
     fetch: &'f dyn Fetch,
-    patience: Duration,
+    timeout: Duration,
     pause: Duration,
 }
 
 impl<'f> Remote<'f> {
     /// The folder at `url`.
     pub fn new(url: &str, fetch: &'f dyn Fetch) -> Self {
-        Self { base: url.trim_end_matches('/').to_owned(), fetch, patience: PATIENCE, pause: PAUSE }
+        Self { base: url.trim_end_matches('/').to_owned(), fetch, timeout: TIMEOUT, pause: PAUSE }
     }
 
-    /// Gives up when a file brings no byte for `patience`.
+    /// Gives up when a file brings no byte for `timeout`.
     #[must_use]
-    pub fn patient_for(mut self, patience: Duration, pause: Duration) -> Self {
-        (self.patience, self.pause) = (patience, pause);
+    pub fn with_timeout(mut self, timeout: Duration, pause: Duration) -> Self {
+        (self.timeout, self.pause) = (timeout, pause);
         self
     }
 
@@ -124,7 +124,7 @@ pub struct Resuming<'r> {
 impl Resuming<'_> {
     /// A connection that goes on at the byte we are at.
     fn connect(&mut self) -> io::Result<()> {
-        let connected = wait::until(self.remote.patience, self.remote.pause, || {
+        let connected = wait::until(self.remote.timeout, self.remote.pause, || {
             match self.remote.fetch.fetch(&Source::trusted(&self.url), self.at) {
                 Ok(rest) => match self.accept(rest) {
                     Err(error) if error.kind() != io::ErrorKind::InvalidData => {
@@ -157,7 +157,7 @@ impl Resuming<'_> {
                     "{} broke at byte {} and stalled for {} s: {}",
                     self.url,
                     self.at,
-                    self.remote.patience.as_secs(),
+                    self.remote.timeout.as_secs(),
                     self.last
                 ),
             )),
@@ -188,7 +188,7 @@ impl Read for Resuming<'_> {
         if buffer.is_empty() || self.length == Some(self.at) {
             return Ok(0);
         }
-        // Each connection that brings nothing costs patience; one that brings a byte begins anew.
+        // Each connection that brings nothing costs time; one that brings a byte begins anew.
         let mut silent = 0;
         loop {
             if self.reader.is_none() {
@@ -209,7 +209,7 @@ impl Read for Resuming<'_> {
             }
             self.reader = None;
             silent += 1;
-            let tries = self.remote.patience.as_secs_f64() / self.remote.pause.as_secs_f64().max(0.001);
+            let tries = self.remote.timeout.as_secs_f64() / self.remote.pause.as_secs_f64().max(0.001);
             if f64::from(silent) > tries.max(3.0) {
                 let text = format!("{} breaks at byte {} repeatedly: {}", self.url, self.at, self.last);
                 return Err(io::Error::new(io::ErrorKind::TimedOut, text));

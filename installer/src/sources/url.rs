@@ -13,9 +13,9 @@ use sheaf_host::trust::Trust;
 use sheaf_host::wait;
 use std::time::{Duration, Instant};
 
-/// How patient to be.
+/// How long a server is tried.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct Timeouts {
     /// Until it is given up. Switches and servers that were switched on with this machine are up by then.
     pub whole: Duration,
     /// Between two tries.
@@ -24,7 +24,7 @@ pub struct Patience {
     pub one: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         Self { whole: Duration::from_secs(300), pause: Duration::from_secs(3), one: Duration::from_secs(20) }
     }
@@ -35,11 +35,11 @@ pub(super) fn fetch(
     source: &ConfigUrl,
     asks: &Introduction,
     call: &dyn Call,
-    patience: Patience,
+    timeouts: Timeouts,
     tell: &dyn Fn(&str),
 ) -> Result<String, ConfigError> {
     let trust = source.certificate.map_or(Trust::Public, Trust::Certificate);
-    let mut request = Request::get(&source.url, trust, patience.one);
+    let mut request = Request::get(&source.url, trust, timeouts.one);
     // The machine tells what it is to the one server that the boot entry pins, and to no other.
     if source.certificate.is_some() {
         request.headers.push((handover::HEADER.into(), asks.encode()));
@@ -51,7 +51,7 @@ pub(super) fn fetch(
     };
     let begin = Instant::now();
     let mut last = String::new();
-    let reply = wait::until(patience.whole, patience.pause, || {
+    let reply = wait::until(timeouts.whole, timeouts.pause, || {
         let why = match call.call(&request) {
             Ok(reply) if reply.status == 200 => return Some(Ok(reply)),
             Ok(Reply { status, .. }) if status == 429 || status >= 500 => {
@@ -83,14 +83,14 @@ pub(super) fn fetch(
             tell(&format!(
                 "{}: {why}; trying again for {} s",
                 source.url,
-                patience.whole.saturating_sub(begin.elapsed()).as_secs()
+                timeouts.whole.saturating_sub(begin.elapsed()).as_secs()
             ));
             last = why;
         }
         None
     });
     let reply = reply.unwrap_or_else(|| {
-        let reason = format!("the file cannot be fetched within {} s: {last}", patience.whole.as_secs());
+        let reason = format!("the file cannot be fetched within {} s: {last}", timeouts.whole.as_secs());
         Err(fail(reason, remedy_of(source, &last)))
     })?;
     let text = text(reply.body).map_err(|reason| fail(reason, "put node.toml there"))?;

@@ -74,8 +74,8 @@ fn read(terminal: &dyn Terminal, messages: &Sender<Message>, drawer: &Sender<Dra
     let mut decoder = Decoder::default();
     let mut bytes = [0; 256];
     loop {
-        let patience = if decoder.is_waiting() { ESCAPE_DELAY } else { LOOK };
-        let inputs = match terminal.read(&mut bytes, patience) {
+        let timeout = if decoder.is_waiting() { ESCAPE_DELAY } else { LOOK };
+        let inputs = match terminal.read(&mut bytes, timeout) {
             Ok(0) => decoder.silence().into_iter().collect(),
             Ok(length) => decoder.feed(&bytes[..length]),
             Err(_) => return drop(messages.send(Message::Gone)),
