@@ -194,7 +194,7 @@ mod tests {
         );
         assert_eq!(
             error("sheaf.config=https://a/ sheaf.config.sha256=12"),
-            "kernel argument sheaf.config.sha256: \"12\" is no SHA-256; write the 64 hex digits that `sha256sum \
+            "kernel argument sheaf.config.sha256: \"12\" is not a SHA-256; write the 64 hex digits that `sha256sum \
              node.toml` prints"
         );
         assert_eq!(
@@ -208,7 +208,7 @@ mod tests {
         );
         assert_eq!(
             error("sheaf.payload=/release"),
-            "kernel argument sheaf.payload: \"/release\" is no URL; write the http:// or https:// URL of a release \
+            "kernel argument sheaf.payload: \"/release\" is not a URL; write the http:// or https:// URL of a release \
              folder"
         );
     }
