@@ -220,7 +220,7 @@ fn network_by_hand(paths: Paths, root: &Path, command: NetworkCommand) -> anyhow
         let trials = runtime::trials(std::sync::Arc::new(paths)).await?;
         match command {
             NetworkCommand::Apply { file, confirm, within } => {
-                let node = config::effective(&trials.paths, root).config.network;
+                let node = config::effective(&trials.paths, root).config.network.links;
                 let links = by_hand::read(&file)?;
                 let confirm = match confirm {
                     true => by_hand::Confirm::Itself,

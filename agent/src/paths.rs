@@ -52,7 +52,7 @@ impl Paths {
         self.node_toml.with_file_name("network").join("confirmed.json")
     }
 
-    /// What is on trial, and how it is taken back: `/run/sheaf/network`.
+    /// What is on trial, and how it is rolled back: `/run/sheaf/network`.
     pub fn network_trial(&self) -> PathBuf {
         self.run.join("network")
     }

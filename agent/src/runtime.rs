@@ -63,7 +63,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     let units =
         Systemd::connect().await.context("the system bus cannot be reached; is dbus.socket running?")?;
     let hosts = cluster::Hosts { run: Arc::new(System), units: Arc::new(units) };
-    let _alive = alive::declare(&paths.alive()).context("the agent can not declare itself alive")?;
+    let _alive = alive::declare(&paths.alive()).context("the agent cannot declare itself alive")?;
     let (ctx, publish) = channels::open(paths, effective.config);
     let Publish {
         config: _config,
@@ -195,7 +195,7 @@ pub async fn trials(paths: Arc<Paths>) -> anyhow::Result<network::trial::Trials>
         reach: Arc::new(reach::System::default()),
         call: Arc::new(call::Http),
     };
-    Ok(network::trial::Trials { paths, hosts, patience: Default::default() })
+    Ok(network::trial::Trials { paths, hosts, timeouts: Default::default() })
 }
 
 /// How this node fetches files: by the proxy of its config, trusting the image's authorities and those of the config,

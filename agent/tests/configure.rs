@@ -4,17 +4,15 @@
 //! sheaf-agent --test configure` rewrites them.
 
 use sheaf_agent::config::{Content, Facts, File, Plan};
-use sheaf_host::nic::Nic;
+use sheaf_links::Card;
 use std::path::Path;
 
 /// A machine with two NICs, and an image as Sheaf builds it; `NAME-with-sshd.toml` runs one that holds an SSH server.
 fn facts(case: &Path) -> Facts {
-    let nic = |name: &str, mac: &str| Nic {
+    let nic = |name: &str, mac: &str| Card {
         name: name.into(),
         path: Some(format!("pci-0000:0{}:00.0", &name[3..4])),
         permanent_mac: Some(mac.into()),
-        driver: Some("virtio_net".into()),
-        carrier: None,
     };
     Facts {
         nics: vec![nic("enp1s0", "52:54:00:00:00:01"), nic("enp2s0", "52:54:00:00:00:02")],
@@ -45,7 +43,7 @@ fn each_node_config_gives_exactly_the_files_beside_it() {
     assert!(cases.len() >= 12, "{} cases", cases.len());
     for case in cases {
         let config = sheaf_config::load::node_config(&case).unwrap_or_else(|errors| panic!("{errors}"));
-        let Plan { files, notes } = sheaf_agent::config::plan(&config, &config.network, &facts(&case));
+        let Plan { files, notes } = sheaf_agent::config::plan(&config, &config.network.links, &facts(&case));
         let mut text: String = files.iter().map(shown).collect();
         text.extend(notes.iter().map(|note| format!("==> not done: {note}\n")));
         let golden = case.with_extension("files");
@@ -61,7 +59,7 @@ fn authorities_of_the_operator_are_added_once_however_often_it_is_rendered() {
     let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configure/host-settings.toml");
     let config = sheaf_config::load::node_config(&case).unwrap();
     let bundle = |facts: &Facts| {
-        let files = sheaf_agent::config::plan(&config, &config.network, facts).files;
+        let files = sheaf_agent::config::plan(&config, &config.network.links, facts).files;
         let file = files.into_iter().find(|file| file.path.ends_with("ca-certificates.crt")).unwrap();
         let Content::Text(text) = file.content else { panic!("no text") };
         text

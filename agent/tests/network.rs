@@ -7,7 +7,7 @@ use serde::Deserialize;
 use sheaf_agent::network::change::{Machine, Step, steps};
 use sheaf_agent::network::layers::Layer;
 use sheaf_agent::network::merge::merge;
-use sheaf_host::nic::Nic;
+use sheaf_links::Card;
 use std::path::Path;
 
 /// A change of layers.
@@ -19,13 +19,11 @@ struct Case {
 }
 
 /// A machine with four NICs.
-fn cards() -> Vec<Nic> {
-    let nic = |number: usize| Nic {
+fn cards() -> Vec<Card> {
+    let nic = |number: usize| Card {
         name: format!("enp{number}s0"),
         path: Some(format!("pci-0000:0{number}:00.0")),
         permanent_mac: Some(format!("52:54:00:00:00:0{number}")),
-        driver: None,
-        carrier: None,
     };
     (1..=4).map(nic).collect()
 }
@@ -42,14 +40,15 @@ fn shown(step: &Step) -> String {
 }
 
 fn outcome(case: &Path) -> String {
-    let node = sheaf_config::load::node_config(case).unwrap_or_else(|errors| panic!("{errors}")).network;
+    let node =
+        sheaf_config::load::node_config(case).unwrap_or_else(|errors| panic!("{errors}")).network.links;
     let text = std::fs::read_to_string(case.with_extension("yaml")).unwrap();
     let change: Case =
         serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", case.display()));
     let (cards, merged) = (cards(), |layers: &[Layer]| merge(&node, layers, &cards(), None));
-    let now = merged(&change.now).unwrap_or_else(|refusal| panic!("{}: {refusal}", case.display())).network;
+    let now = merged(&change.now).unwrap_or_else(|refusal| panic!("{}: {refusal}", case.display())).links;
     let then = match merged(&change.then) {
-        Ok(then) => then.network,
+        Ok(then) => then.links,
         Err(refusal) => return format!("refused: {refusal}\n"),
     };
     let machine = Machine { cards: &cards, usual: None };
@@ -88,8 +87,10 @@ fn each_change_takes_exactly_the_steps_beside_it_or_is_refused_in_these_words() 
 #[test]
 fn nothing_laid_over_node_toml_changes_nothing() {
     let text = "version = 1\nsystem.hostname = \"a\"\n";
-    let node =
-        sheaf_config::load::parse_node_config("n", text).unwrap_or_else(|errors| panic!("{errors}")).network;
+    let node = sheaf_config::load::parse_node_config("n", text)
+        .unwrap_or_else(|errors| panic!("{errors}"))
+        .network
+        .links;
     let (cards, empty) = (cards(), Layer { name: "p".into(), ..Layer::default() });
-    assert_eq!(merge(&node, &[empty], &cards, None).unwrap().network, node);
+    assert_eq!(merge(&node, &[empty], &cards, None).unwrap().links, node);
 }

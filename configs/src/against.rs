@@ -9,6 +9,7 @@ use crate::inventory::{Disk, Inventory, Nic};
 use crate::load::ConfigFile;
 use crate::node::{DiskSelector, NodeConfig, Reinstall};
 use crate::select;
+use sheaf_links::{Card, Kind, Link};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -160,70 +161,56 @@ fn may_be_written(disk: &Disk, path: &str, wipe: Option<&str>, keeps: bool, find
 }
 
 fn nics(config: &NodeConfig, nics: &[Nic], findings: &mut Findings) {
-    let network = &config.network;
-    for (index, described) in network.nics.iter().enumerate() {
-        let path = format!("network.nic[{index}]");
-        match nics.iter().find(|nic| select::is(described, nic)) {
-            Some(nic) => findings.found.push(format!("{path}: {}", name(nic))),
-            None => findings.refuse(
-                &path,
-                format!("no NIC is this one; there are {}", all(nics)),
-                "correct mac, path or name",
-            ),
-        }
-    }
-    let links: Vec<&str> = network.links().map(|(name, _)| name).collect();
-    let bonds = network
-        .bonds
-        .iter()
-        .enumerate()
-        .map(|(i, bond)| (format!("network.bond[{i}]"), bond.ports.as_slice()));
-    let bridges = network
-        .bridges
-        .iter()
-        .enumerate()
-        .map(|(i, bridge)| (format!("network.bridge[{i}]"), bridge.ports.as_slice()));
-    let vlans = network
-        .vlans
-        .iter()
-        .enumerate()
-        .map(|(i, vlan)| (format!("network.vlan[{i}]"), std::slice::from_ref(&vlan.parent)));
-    for (path, ports) in bonds.chain(bridges).chain(vlans) {
-        let key = if path.contains("vlan") { "parent" } else { "ports" };
-        for port in ports.iter().filter(|port| !links.contains(&port.as_str())) {
-            match select::nic(port, network, nics) {
-                Some(nic) => findings.found.push(format!("{path}.{key}: \"{port}\" is {}", name(nic))),
+    let (links, cards) = (&config.network.links, select::cards(nics));
+    let cards = cards.as_slice();
+    for link in links.all() {
+        let path = format!("network.{}[{}]", link.kind().key(), link.index);
+        let (key, texts) = match link.link {
+            Link::Nic(described) => {
+                match described.selector().find(cards) {
+                    Some(card) => findings.found.push(format!("{path}: {}", name(card))),
+                    None => findings.refuse(
+                        &path,
+                        format!("no NIC is this one; there are {}", all(cards)),
+                        "correct mac, path or name",
+                    ),
+                }
+                continue;
+            }
+            Link::Vlan(vlan) => ("parent", std::slice::from_ref(&vlan.parent)),
+            Link::Bond(_) | Link::Bridge(_) => ("ports", link.ports()),
+        };
+        for text in texts.iter().filter(|text| links.get(text).is_none()) {
+            match links.find(text, cards) {
+                Some(card) => findings.found.push(format!("{path}.{key}: \"{text}\" is {}", name(card))),
                 None => findings.refuse(
                     &format!("{path}.{key}"),
-                    format!("no NIC is \"{port}\"; there are {}", all(nics)),
+                    format!("no NIC is \"{text}\"; there are {}", all(cards)),
                     "write the MAC of one of them",
                 ),
             }
         }
-        let takes_the_only = ports.is_empty() && path.starts_with("network.bridge");
-        match nics {
-            [nic] if takes_the_only => {
-                findings.found.push(format!("{path}.ports: the only NIC, {}", name(nic)))
-            }
-            _ if takes_the_only => findings.refuse(
+        match cards {
+            _ if !texts.is_empty() || link.kind() != Kind::Bridge => {}
+            [card] => findings.found.push(format!("{path}.ports: the only NIC, {}", name(card))),
+            _ => findings.refuse(
                 &format!("{path}.ports"),
-                format!("names no NIC, and there are {}", all(nics)),
+                format!("names no NIC, and there are {}", all(cards)),
                 "write the MAC of one of them",
             ),
-            _ => {}
         }
     }
 }
 
-fn name(nic: &Nic) -> String {
-    match &nic.permanent_mac {
-        Some(mac) => format!("{} ({mac})", nic.name),
-        None => nic.name.clone(),
+fn name(card: &Card) -> String {
+    match &card.permanent_mac {
+        Some(mac) => format!("{} ({mac})", card.name),
+        None => card.name.clone(),
     }
 }
 
-fn all(nics: &[Nic]) -> String {
-    if nics.is_empty() { "none".into() } else { nics.iter().map(name).collect::<Vec<_>>().join(", ") }
+fn all(cards: &[Card]) -> String {
+    if cards.is_empty() { "none".into() } else { cards.iter().map(name).collect::<Vec<_>>().join(", ") }
 }
 
 fn facts(disk: &Disk) -> String {

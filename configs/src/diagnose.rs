@@ -4,6 +4,7 @@
 //! Route in: a [`Report`] collects problems while a file is read. Route out: [`Errors`], one problem a line:
 //! `node.toml:14: network.bridge[0].mtu: 20 is too small; write 1280 to 9216`.
 
+pub use sheaf_links::did_you_mean;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -150,23 +151,6 @@ impl<'t> Report<'t> {
             }
         }
     }
-}
-
-/// Of `known`, what the author of `word` most likely meant.
-pub fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    let normal = |text: &str| text.to_lowercase().replace('_', "-");
-    let word = normal(word);
-    let nearest = known.into_iter().map(|known| (distance(&word, &normal(known)), known)).min()?;
-    // A third of the letters may differ: enough for two slips in a long key, too little to turn `dns` into `ntp`.
-    (nearest.0 <= (word.chars().count().max(nearest.1.len()) / 3).max(1)).then_some(nearest.1)
-}
-
-/// Edit distance in which two letters that changed places count once (optimal string alignment).
-fn distance(a: &str, b: &str) -> usize {
-    // Keys are short; a pasted paragraph as a key must not cost quadratic time.
-    const LONGEST: usize = 64; // characters
-    let start = |text: &str| text.chars().take(LONGEST).collect::<String>();
-    strsim::osa_distance(&start(a), &start(b))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Why here: what an operator reads and what the validator takes cannot drift apart. Route in: the schema.
 //! Route out: Markdown, one section for each table; a test keeps the page current.
 
-use crate::node::{Addressing, DiskSelector};
+use crate::node::DiskSelector;
 use serde_json::{Map, Value};
 use std::fmt::Write;
 
@@ -20,7 +20,11 @@ pub fn node() -> String {
     let schema = crate::schema::node();
     let keys = |schema: schemars::Schema| properties(schema.as_value()).map(|(key, _)| key.clone()).collect();
     let shared = [
-        Shared { title: "Addresses of a link", keys: keys(schemars::schema_for!(Addressing)), home: None },
+        Shared {
+            title: "Addresses of a link",
+            keys: keys(schemars::schema_for!(sheaf_links::Addressing)),
+            home: None,
+        },
         Shared {
             title: "[install.disk]",
             keys: keys(schemars::schema_for!(DiskSelector)),
@@ -30,7 +34,7 @@ pub fn node() -> String {
     let mut text = String::new();
     let defs = schema["$defs"].as_object().cloned().unwrap_or_default();
     section(&mut text, &schema, "", false, &defs, &shared);
-    let addressing = schemars::schema_for!(Addressing).to_value();
+    let addressing = schemars::schema_for!(sheaf_links::Addressing).to_value();
     text += "### Addresses of a link\nThe same keys on a bridge, a VLAN, a bond and a NIC.\n\n";
     let defs = addressing["$defs"].as_object().cloned().unwrap_or_default();
     rows(&mut text, &addressing, &defs, &[]);

@@ -1,10 +1,11 @@
-//! Selectors against a machine: which disk, which NIC.
+//! Selectors against a machine: which disk; its NICs, as [`sheaf_links`] selects among them.
 //!
 //! Why here: the installer decides by it beside the machine, `sheaf config check --against` far from it, alike.
-//! Pure. Route in: a selector and an [`crate::inventory`]. Route out: why a disk does not fit; the NIC that is meant.
+//! Pure. Route in: a selector and an [`crate::inventory`]. Route out: why a disk does not fit.
 
 use crate::inventory::{Disk, Nic};
-use crate::node::{self, Bus, DiskSelector, Network};
+use crate::node::{Bus, DiskSelector};
+use sheaf_links::Card;
 use std::fmt;
 
 impl fmt::Display for Bus {
@@ -83,25 +84,13 @@ fn wwn_digits(wwn: &str) -> String {
     lower.trim_start_matches("naa.").trim_start_matches("0x").to_owned()
 }
 
-/// The NIC that `port` of a bridge, a bond or a VLAN means: by name of a `[[network.nic]]`, MAC or kernel name.
-pub fn nic<'n>(port: &str, network: &Network, nics: &'n [Nic]) -> Option<&'n Nic> {
-    match network.nics.iter().find(|nic| nic.name == port) {
-        Some(described) => nics.iter().find(|nic| is(described, nic)),
-        None => nics.iter().find(|nic| nic.name == port || has_mac(nic, port)),
+impl From<&Nic> for Card {
+    fn from(nic: &Nic) -> Self {
+        Self { name: nic.name.clone(), permanent_mac: nic.permanent_mac.clone(), path: nic.path.clone() }
     }
 }
 
-/// Whether `[[network.nic]]` `described` is `nic`.
-pub fn is(described: &node::Nic, nic: &Nic) -> bool {
-    match (&described.mac, &described.path) {
-        (None, None) => nic.name == described.name,
-        (mac, path) => {
-            mac.as_ref().is_none_or(|mac| has_mac(nic, mac))
-                && path.as_ref().is_none_or(|path| nic.path.as_ref() == Some(path))
-        }
-    }
-}
-
-fn has_mac(nic: &Nic, mac: &str) -> bool {
-    nic.permanent_mac.as_ref().is_some_and(|has| has.eq_ignore_ascii_case(mac))
+/// `nics` as links know them.
+pub fn cards(nics: &[Nic]) -> Vec<Card> {
+    nics.iter().map(Card::from).collect()
 }

@@ -54,6 +54,14 @@ pub enum CallError {
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// It answers, and its certificate does not prove that it is the one that was meant.
+    #[error("the certificate of {url} is not trusted")]
+    Untrusted {
+        /// What was called.
+        url: String,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The request itself is wrong.
     #[error("the request to {url} is not valid")]
     Request {
@@ -70,6 +78,17 @@ pub trait Call: Send + Sync {
     fn call(&self, request: &Request) -> Result<Reply, CallError>;
 }
 
+/// Whether a TLS handshake ended because of the server's certificate. It fails at the first byte that is sent, so that
+/// rustls' error comes inside one of I/O.
+fn is_of_certificate(error: &ureq::Error) -> bool {
+    let of_tls = match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
+        _ => None,
+    };
+    matches!(of_tls, Some(rustls::Error::InvalidCertificate(_)))
+}
+
 /// The network.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Http;
@@ -81,7 +100,10 @@ impl Call for Http {
             url: url.clone(),
             source,
         };
-        let reach = |source: ureq::Error| CallError::Reach { url: url.clone(), source: Box::new(source) };
+        let reach = |source: ureq::Error| match is_of_certificate(&source) {
+            true => CallError::Untrusted { url: url.clone(), source: Box::new(source) },
+            false => CallError::Reach { url: url.clone(), source: Box::new(source) },
+        };
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .user_agent("sheaf")

@@ -12,7 +12,7 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, NetworkdError>> +
 
 /// networkd could not be asked.
 #[derive(Debug, thiserror::Error)]
-#[error("systemd-networkd can not be asked to {what}; read `journalctl -u systemd-networkd`")]
+#[error("systemd-networkd cannot be asked to {what}; read `journalctl -u systemd-networkd`")]
 pub struct NetworkdError {
     what: String,
     source: Box<dyn std::error::Error + Send + Sync>,

@@ -233,8 +233,8 @@ impl<'h> Session<'h> {
         tell: &mut dyn FnMut(&Outcome),
     ) -> Vec<Outcome> {
         let probes = network::plan(config, inventory);
-        let patience = network::Patience::for_probes(&probes);
-        let attempt = Attempt { config, inventory, net: self.host.net, call: self.host.call, patience };
+        let timeouts = network::Timeouts::for_probes(&probes);
+        let attempt = Attempt { config, inventory, net: self.host.net, call: self.host.call, timeouts };
         let outcomes = network::run(&attempt, &probes, tell);
         if self.arguments.payload.is_some() {
             // Without it the release is not reached, and the installation says so.

@@ -115,7 +115,7 @@ fn a_good_policy_stays_over_a_reboot_and_goes_when_it_is_deleted() {
         assert!(back.is_some(), "after the reboot: {:?}", uplink_works(&cluster));
         // It was there from the start, not tried anew.
         let tried =
-            cluster.root("journalctl --boot --unit sheaf-agent --grep 'on trial, taken back' || true")?;
+            cluster.root("journalctl --boot --unit sheaf-agent --grep 'on trial, rolled back' || true")?;
         assert!(!tried.contains("policy uplink"), "{tried}");
 
         cluster.operator.wait_node_ready("node1", BOOT_DEADLINE)?;
@@ -200,7 +200,7 @@ fn every_broken_property_of_an_uplink_is_taken_back_within_a_minute_and_told() {
     });
 }
 
-/// Seconds from the last change until it was taken back, by the journal.
+/// Seconds from the last change until it was rolled back, by the journal.
 fn trial_seconds(cluster: &Cluster) -> Result<f64> {
     let time = |words: &str| -> Result<f64> {
         let line = cluster.root(&format!(
@@ -209,7 +209,7 @@ fn trial_seconds(cluster: &Cluster) -> Result<f64> {
         let seconds = line.trim_start_matches('[').split(']').next().unwrap_or_default().trim();
         seconds.parse().with_context(|| format!("no time in {line}"))
     };
-    Ok(time("back: all is as it was")? - time("on trial, taken back in")?)
+    Ok(time("rolled back: the links are as before")? - time("on trial, rolled back in")?)
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn a_killed_agent_does_not_leave_its_node_cut_off() {
     case("network-agent-killed", |case| {
         let cluster = case.cluster()?;
         cluster.switch.limit(1514);
-        // Dead for good: it is systemd that takes back, and nothing of ours that lives.
+        // Dead for good: it is systemd that rolls back, and nothing of ours that lives.
         cluster.root(
             "mkdir -p /run/systemd/system/sheaf-agent.service.d && \
              printf '[Service]\\nRestart=no\\n' > /run/systemd/system/sheaf-agent.service.d/dead.conf && \
@@ -278,7 +278,7 @@ fn an_operators_hand_comes_the_same_way() {
         });
         assert!(back.is_some(), "br7 comes back");
         shell("sheaf-agent network apply /run/nothing.yaml --within 300")?;
-        assert!(cluster.root("sheaf-agent network revert")?.contains("taken back"));
+        assert!(cluster.root("sheaf-agent network revert")?.contains("rolled back"));
         assert!(cluster.root("ls /sys/class/net")?.contains("br7"));
         shell("sheaf-agent network apply /run/nothing.yaml --confirm")?;
         assert!(!cluster.root("ls /sys/class/net")?.contains("br7"));

@@ -6,19 +6,15 @@
 //! Never touches: links and addresses themselves (networkd does), anything of VMs or the cluster.
 //!
 //! A node whose config is missing or refused still comes up: DHCP on one NIC, a name from its machine-id, no
-//! cluster, and the reason on the status page. A node that can not be reached can not be mended.
+//! cluster, and the reason on the status page. A node that cannot be reached cannot be mended.
 //!
-//! observe ([`plan::Facts`]) → [`plan`] ([`links`], [`units`], [`system`]) → [`apply`]; what the config asks for and
+//! observe ([`plan::Facts`]) → [`plan`] ([`system`], [`crate::network::files`]) → [`apply`]; what the config asks for and
 //! this node does not do becomes a note on the screen, in the journal and on the status page.
 
-mod links;
 mod plan;
 mod system;
-mod units;
 
-pub(crate) use links::default_nic;
 pub use plan::{Content, Facts, File, Plan, plan};
-pub(crate) use plan::{mtus, network_files};
 
 use crate::paths::Paths;
 use anyhow::Context as _;
@@ -26,8 +22,9 @@ use sheaf_config::diagnose::Errors;
 use sheaf_config::load::Entry;
 use sheaf_config::node::{Hostname, Identity, NodeConfig};
 use sheaf_host::hostname::SetHostname;
-use sheaf_host::nic::{self, Nic};
+use sheaf_host::nic;
 use sheaf_host::run::{Command, Run};
+use sheaf_links::{Card, default_card};
 use std::path::Path;
 use std::time::Duration;
 
@@ -104,21 +101,21 @@ pub fn configure(
     let effective = effective(paths, machine);
     let config = &effective.config;
     let usual = std::fs::read_to_string(paths.usual_nic()).ok().map(|mac| mac.trim().to_owned());
-    let leaves_choice = config.network.bridges.iter().any(|bridge| bridge.ports.is_empty());
+    let leaves_choice = config.network.links.bridges.iter().any(|bridge| bridge.ports.is_empty());
     let nics = if leaves_choice { await_nics(machine, usual.as_deref())? } else { look(machine)? };
     let facts = facts(paths, config, machine, nics, usual);
-    let (network, dropped) =
-        crate::network::at_boot(paths, &config.network, &facts.nics, facts.usual_nic.as_deref());
-    let mut plan = plan(config, &network, &facts);
+    let (links, dropped) =
+        crate::network::at_boot(paths, &config.network.links, &facts.nics, facts.usual_nic.as_deref());
+    let mut plan = plan(config, &links, &facts);
     plan.notes.extend(dropped);
     apply(paths, &plan.files)?;
     if leaves_choice {
         let usual = facts.usual_nic.as_deref();
-        remember(paths, links::default_nic(&facts.nics, usual), usual);
+        remember(paths, default_card(&facts.nics, usual), usual);
     }
     name_nics(config, &facts.nics, run);
     let name = &config.system.hostname;
-    hostname.set(name).with_context(|| format!("the kernel's host name can not be set to {name}"))?;
+    hostname.set(name).with_context(|| format!("the kernel's host name cannot be set to {name}"))?;
     Ok((effective, plan))
 }
 
@@ -126,7 +123,7 @@ fn facts(
     paths: &Paths,
     config: &NodeConfig,
     machine: &Path,
-    nics: Vec<Nic>,
+    nics: Vec<Card>,
     usual_nic: Option<String>,
 ) -> Facts {
     let read = |path: &str| std::fs::read_to_string(machine.join(path)).unwrap_or_default();
@@ -142,14 +139,10 @@ fn facts(
 }
 
 /// Gives NICs that are there the names they have in node.toml: udev may have seen them before it could read of those.
-fn name_nics(config: &NodeConfig, nics: &[Nic], run: &dyn Run) {
-    for wanted in &config.network.nics {
-        let is = |nic: &&Nic| match (&wanted.mac, &wanted.path) {
-            (Some(mac), _) => nic.permanent_mac.as_ref().is_some_and(|has| has.eq_ignore_ascii_case(mac)),
-            (None, Some(path)) => nic.path.as_ref() == Some(path),
-            (None, None) => false,
-        };
-        let Some(nic) = nics.iter().find(is).filter(|nic| nic.name != wanted.name) else { continue };
+fn name_nics(config: &NodeConfig, nics: &[Card], run: &dyn Run) {
+    for wanted in &config.network.links.nics {
+        let card = wanted.selector().find(nics);
+        let Some(nic) = card.filter(|card| card.name != wanted.name) else { continue };
         let words = ["link", "property", "add", "dev", &nic.name, "altname", &wanted.name];
         if let Err(error) = run.run(&Command::new("ip").args(words).deadline(NAME_DEADLINE)) {
             // udev may have been faster; nothing else goes by that name.
@@ -158,16 +151,18 @@ fn name_nics(config: &NodeConfig, nics: &[Nic], run: &dyn Run) {
     }
 }
 
-fn look(machine: &Path) -> anyhow::Result<Vec<Nic>> {
-    nic::wired(machine).context("NICs can not be listed")
+fn look(machine: &Path) -> anyhow::Result<Vec<Card>> {
+    let nics = nic::wired(machine).context("cannot list the NICs")?;
+    let card = |nic: nic::Nic| Card { name: nic.name, permanent_mac: nic.permanent_mac, path: nic.path };
+    Ok(nics.into_iter().map(card).collect())
 }
 
 /// The machine's NICs, for a config that leaves the choice to us. They are waited for, since this runs while udev
 /// still loads drivers: until the usual one is there, or, without it, until nothing more is to come.
-fn await_nics(machine: &Path, usual: Option<&str>) -> anyhow::Result<Vec<Nic>> {
+fn await_nics(machine: &Path, usual: Option<&str>) -> anyhow::Result<Vec<Card>> {
     // udev keeps this file while it has devices to handle.
     let queue = machine.join("run/udev/queue");
-    let is_usual = |nic: &Nic| usual.is_some() && nic.permanent_mac.as_deref() == usual;
+    let is_usual = |nic: &Card| usual.is_some() && nic.permanent_mac.as_deref() == usual;
     let found = sheaf_host::wait::until(NIC_DEADLINE, NIC_INTERVAL, || match look(machine) {
         Ok(nics) if nics.iter().any(is_usual) => Some(Ok(nics)),
         Ok(nics) if nics.is_empty() || queue.exists() => None,
@@ -177,7 +172,7 @@ fn await_nics(machine: &Path, usual: Option<&str>) -> anyhow::Result<Vec<Nic>> {
 }
 
 /// Keeps the choice for later boots, which then need not wait for NICs that are not coming.
-fn remember(paths: &Paths, chosen: Option<&Nic>, usual: Option<&str>) {
+fn remember(paths: &Paths, chosen: Option<&Card>, usual: Option<&str>) {
     let Some(mac) = chosen.and_then(|nic| nic.permanent_mac.as_deref()) else { return };
     if usual == Some(mac) {
         return;
@@ -198,10 +193,10 @@ fn apply(paths: &Paths, files: &[File]) -> anyhow::Result<()> {
     let written: Vec<_> = files.iter().map(path_of).collect();
     let networks = paths.run_root.join("systemd/network");
     for entry in std::fs::read_dir(&networks).into_iter().flatten().flatten() {
-        let ours = entry.file_name().to_string_lossy().contains(plan::MARK);
+        let ours = entry.file_name().to_string_lossy().contains(crate::network::files::MARK);
         if ours && !written.contains(&entry.path()) {
             std::fs::remove_file(entry.path())
-                .with_context(|| format!("{} can not be removed", entry.path().display()))?;
+                .with_context(|| format!("{} cannot be removed", entry.path().display()))?;
         }
     }
     for (file, path) in files.iter().zip(&written) {

@@ -3,20 +3,20 @@
 //! Pure: the same config and facts give the same files, compared with golden ones in tests/configure.
 //! Route in: [`NodeConfig`] and [`Facts`]. Route out: a [`Plan`], written by the caller.
 
-use super::{links, system, units};
-use sheaf_config::node::{Network, NodeConfig, Secret};
-use sheaf_host::nic::Nic;
-use std::collections::BTreeMap;
+use super::system;
+use crate::network::files;
+use sheaf_config::node::{NodeConfig, Secret};
+use sheaf_links::{Card, Links};
 use std::path::PathBuf;
 
-/// Part of the name of every network file that is ours.
-pub(super) const MARK: &str = "-sheaf-";
+/// First line of every file.
+pub(super) const HEADER: &str = "# Written from /state/node.toml at each boot.\n";
 
 /// What is known of the machine and of the image it runs.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// Its wired NICs.
-    pub nics: Vec<Nic>,
+    pub nics: Vec<Card>,
     /// MAC of the NIC that was taken at an earlier boot, where the config names none.
     pub usual_nic: Option<String>,
     /// The image holds an SSH server.
@@ -67,29 +67,13 @@ pub struct Plan {
     pub notes: Vec<String>,
 }
 
-/// All of a node with this config, whose links are those of `network`: node.toml's, and what was laid over them.
-pub fn plan(config: &NodeConfig, network: &Network, facts: &Facts) -> Plan {
-    let mut files = system::files(config, facts);
-    files.extend(network_files(network, &facts.nics, facts.usual_nic.as_deref()));
-    Plan { files, notes: system::notes(config, facts) }
-}
-
-/// What networkd and udev are told of the links of `network`.
-pub(crate) fn network_files(network: &Network, cards: &[Nic], usual: Option<&str>) -> Vec<File> {
-    let mut files = Vec::new();
-    for device in links::devices(network, cards, usual) {
-        let place = if matches!(device.kind, links::Kind::Card(..)) { "30" } else { "20" };
-        let at = |kind: &str| format!("/run/systemd/network/{place}{MARK}{}.{kind}", device.file);
-        // udev takes the first file that matches: ours stands in front of systemd's 99-default.link.
-        files.extend(units::link(&device).map(|text| File::text(at("link"), text)));
-        files.extend(units::netdev(&device).map(|text| File::text(at("netdev"), text)));
-        files.push(File::text(at("network"), units::network(&device)));
+/// All of a node with this config and these links: node.toml's, and what was laid over them.
+pub fn plan(config: &NodeConfig, links: &Links, facts: &Facts) -> Plan {
+    let of_links = files::files(links, &facts.nics, facts.usual_nic.as_deref());
+    let of_links =
+        of_links.into_iter().map(|(name, text)| File::text(format!("{}/{name}", files::FOLDER), text));
+    Plan {
+        files: system::files(config, facts).into_iter().chain(of_links).collect(),
+        notes: system::notes(config, facts),
     }
-    files
-}
-
-/// The MTU that each link of `network` is given, by the kernel's name of it; none leaves what is usual.
-pub(crate) fn mtus(network: &Network, cards: &[Nic], usual: Option<&str>) -> BTreeMap<String, Option<u32>> {
-    let devices = links::devices(network, cards, usual);
-    devices.iter().filter_map(|device| Some((device.kernel_name(cards)?.to_owned(), device.mtu))).collect()
 }

@@ -1,11 +1,10 @@
 //! Files that are not about links: names, time, trust, kernel settings, files of the operator's own.
 //!
-//! Pure. Each part of `[system]` and `[network]` either becomes a file here or, when this image or this version can not
+//! Pure. Each part of `[system]` and `[network]` either becomes a file here or, when this image or this version cannot
 //! do it, a note that names the field and the remedy: nothing is passed over in silence. Route in: [`NodeConfig`] and
 //! [`Facts`]. Route out: [`File`]s and notes.
 
-use super::plan::{Content, Facts, File};
-use super::units::HEADER;
+use super::plan::{Content, Facts, File, HEADER};
 use sheaf_config::node::{NodeConfig, System};
 use std::fmt::Display;
 use std::net::IpAddr;

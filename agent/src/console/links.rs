@@ -105,7 +105,7 @@ right  nic enp2s0          down   1500  -               -    node.toml  -
             generation: 3,
             applied: Some(2),
             phase: "RolledBack".into(),
-            message: Some("10.0.2.2 over br0 does not answer; taken back".into()),
+            message: Some("10.0.2.2 over br0 does not answer; rolled back".into()),
             failed_probe: Some("gateway".into()),
             probes: vec![
                 "gateway: before yes, after no, restored yes: 10.0.2.2 over br0 does not answer".into(),
@@ -116,7 +116,7 @@ right  nic enp2s0          down   1500  -               -    node.toml  -
 LINK  KIND  STATE  MTU  OVER  VMS  ASKED BY  ADDRESSES
 
 POLICY   GENERATION  RUNS  PHASE       WHY
-storage  3           2     RolledBack  10.0.2.2 over br0 does not answer; taken back
+storage  3           2     RolledBack  10.0.2.2 over br0 does not answer; rolled back
 
 probes of policy storage, generation 3
   gateway: before yes, after no, restored yes: 10.0.2.2 over br0 does not answer

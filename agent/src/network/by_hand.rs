@@ -6,7 +6,7 @@
 
 use super::layers::{BY_HAND, Layer, Layers};
 use super::probes::ApiServer;
-use super::trial::{Change, Ended, Patience, Trials};
+use super::trial::{Change, Ended, Timeouts, Trials};
 use crate::cluster::identity;
 use crate::paths::Paths;
 use crate::status::Status;
@@ -14,7 +14,6 @@ use anyhow::Context as _;
 use serde_json::Value;
 use sheaf_api::node_network::enactment::Probe;
 use sheaf_api::node_network::{Links, NodeNetworkPolicySpec};
-use sheaf_config::node::Network;
 use std::path::Path;
 use std::time::Duration;
 
@@ -54,12 +53,7 @@ fn links(text: &str) -> anyhow::Result<Links> {
 }
 
 /// Tries `links` over node.toml and over what was confirmed.
-pub async fn apply(
-    trials: &Trials,
-    node: &Network,
-    links: Links,
-    confirm: Confirm,
-) -> anyhow::Result<String> {
+pub async fn apply(trials: &Trials, node: &Links, links: Links, confirm: Confirm) -> anyhow::Result<String> {
     let before = Layers::confirmed(&trials.paths)?;
     let after = match links == Links::default() {
         true => before.without(BY_HAND),
@@ -68,7 +62,7 @@ pub async fn apply(
     let change = Change { title: "change by hand".into(), node: node.clone(), before, after, by_hand: true };
     let wait = match confirm {
         Confirm::Itself => None,
-        Confirm::Within(span) => Some(span.max(least(&trials.patience))),
+        Confirm::Within(span) => Some(span.max(least(&trials.timeouts))),
     };
     match trials.attempt(&change, api_server(&trials.paths), wait).await? {
         Ended::Kept(probes, degraded) => {
@@ -78,20 +72,20 @@ pub async fn apply(
         Ended::Waits(probes) => {
             let left = trials.current()?.map_or(0.0, |trial| trial.left()).max(0.0);
             Ok(format!(
-                "{}on trial: taken back in {left:.0} s, unless you run: sheaf-agent network confirm\n",
+                "{}on trial: rolled back in {left:.0} s, unless you run: sheaf-agent network confirm\n",
                 table(&probes)
             ))
         }
-        Ended::TakenBack(probe, why, probes) => {
+        Ended::RolledBack(probe, why, probes) => {
             print!("{}", table(&probes));
-            anyhow::bail!("{probe}: {why}; everything was taken back")
+            anyhow::bail!("{probe}: {why}; everything was rolled back")
         }
     }
 }
 
 /// A hand is given at least what the probes take.
-fn least(patience: &Patience) -> Duration {
-    patience.attempt + Duration::from_secs(10)
+fn least(timeouts: &Timeouts) -> Duration {
+    timeouts.attempt + Duration::from_secs(10)
 }
 
 /// Keeps what is on trial.
@@ -103,13 +97,13 @@ pub async fn confirm(trials: &Trials) -> anyhow::Result<String> {
 /// Takes back what is on trial, or the trial `id` alone, as the alarm does.
 pub async fn revert(trials: &Trials, id: Option<&str>) -> anyhow::Result<String> {
     let why = match id {
-        Some(_) => "nobody confirmed it in time",
-        None => "an operator took it back",
+        Some(_) => "it was not confirmed in time",
+        None => "an operator rolled it back",
     };
-    match trials.take_back(id, why).await? {
-        Some(trial) => Ok(format!("{}: taken back\n", trial.title)),
+    match trials.roll_back(id, why).await? {
+        Some(trial) => Ok(format!("{}: rolled back\n", trial.title)),
         // The alarm came too late, as it should.
-        None if id.is_some() => Ok("nothing to take back\n".into()),
+        None if id.is_some() => Ok("nothing to roll back\n".into()),
         None => anyhow::bail!("nothing is on trial"),
     }
 }

@@ -1,15 +1,14 @@
-//! From the links that networkd follows to those that it shall follow: the steps, and those that lead back. Pure.
+//! From the links that networkd follows to those that it shall follow: the steps, and those that roll back. Pure.
 //!
 //! Why here: networkd makes devices and never removes one, nor does it change the kind of thing that a bond's mode or a
 //! VLAN's number is; what it leaves undone is named here, step by step. A bridge is changed in place and never made anew
 //! while it stays: VMs are in it. Route in: both networks and the cards. Route out: [`Step`]s, which [`super::trial`]
 //! carries out, and which the reverter reads from a file.
 
-use crate::config::{Content, network_files};
+use super::{files, spelling};
 use crate::names::is_tap;
 use serde::{Deserialize, Serialize};
-use sheaf_config::node::{Bridge, Network};
-use sheaf_host::nic::Nic as Card;
+use sheaf_links::{Bond, Card, Links, MIIMON, USUAL_MTU};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One step.
@@ -68,27 +67,22 @@ pub struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    fn files(&self, network: &Network) -> BTreeMap<String, String> {
-        let files = network_files(network, self.cards, self.usual);
-        let name_and_text = |file: crate::config::File| match file.content {
-            Content::Text(text) => Some((file.path.file_name()?.to_string_lossy().into_owned(), text)),
-            Content::Hidden(_) | Content::Link(_) => None,
-        };
-        files.into_iter().filter_map(name_and_text).collect()
+    fn files(&self, network: &Links) -> BTreeMap<String, String> {
+        files::files(network, self.cards, self.usual).into_iter().collect()
     }
 
     /// The kernel's name of the card that `text` means.
-    fn card(&self, network: &Network, text: &str) -> Option<&str> {
-        super::merge::card(network, self.cards, text).map(|card| card.name.as_str())
+    fn card(&self, network: &Links, text: &str) -> Option<&str> {
+        network.find(text, self.cards).map(|card| card.name.as_str())
     }
 }
 
 /// The steps that lead from `now` to `then`; none when nothing is different.
-pub fn steps(now: &Network, then: &Network, machine: Machine<'_>) -> Vec<Step> {
+pub fn steps(now: &Links, then: &Links, machine: Machine<'_>) -> Vec<Step> {
     // A bridge that means the only NIC holds it as one that names it does.
-    let said = |network: &Network| {
+    let said = |network: &Links| {
         let mut network = network.clone();
-        super::merge::say_the_only_nic(&mut network, machine.cards, machine.usual);
+        spelling::name_the_only_nic(&mut network, machine.cards, machine.usual);
         network
     };
     let (now, then) = (&said(now), &said(then));
@@ -98,13 +92,9 @@ pub fn steps(now: &Network, then: &Network, machine: Machine<'_>) -> Vec<Step> {
     steps.extend(gone.iter().cloned().map(Step::Delete));
     steps.extend(released(now, then, machine).into_iter().map(Step::Release));
     steps.extend(resized(now, then, machine, &gone));
-    for bridge in &then.bridges {
-        if let Some(before) = now.bridges.iter().find(|before| before.name == bridge.name) {
-            in_place(before, bridge, &mac(&old, &bridge.name), &mac(&new, &bridge.name), &mut steps);
-        }
-    }
+    steps.extend(in_place(now, then, machine));
     // networkd makes a missing device only by a file that it has not read yet, be it as it was.
-    let made_anew: BTreeSet<String> = gone.iter().map(|name| format!("20-sheaf-{name}.netdev")).collect();
+    let made_anew: BTreeSet<String> = gone.iter().map(|name| files::netdev(name)).collect();
     for (name, text) in &new {
         if old.get(name) != Some(text) || made_anew.contains(name) {
             steps.push(Step::Write(name.clone(), text.clone()));
@@ -134,7 +124,7 @@ pub fn steps(now: &Network, then: &Network, machine: Machine<'_>) -> Vec<Step> {
 }
 
 /// Links in `network` that have to do with the device `name`: its ports, and what it carries VLANs for.
-fn stands_on<'n>(network: &'n Network, name: &str) -> Vec<(&'n str, &'static str)> {
+fn stands_on<'n>(network: &'n Links, name: &str) -> Vec<(&'n str, &'static str)> {
     let bonds = network.bonds.iter().filter(|bond| bond.name == name).flat_map(|bond| &bond.ports);
     let bridges = network.bridges.iter().filter(|bridge| bridge.name == name).flat_map(|link| &link.ports);
     let parents = network.vlans.iter().filter(|vlan| vlan.name == name).map(|vlan| &vlan.parent);
@@ -150,13 +140,15 @@ fn stands_on<'n>(network: &'n Network, name: &str) -> Vec<(&'n str, &'static str
     found
 }
 
-/// Devices of `now` that are not in `then`, or are there as something that the kernel can not turn them into; VLANs first.
-fn deleted(now: &Network, then: &Network) -> Vec<String> {
+/// Devices of `now` that are not in `then`, or are there as something that the kernel cannot turn them into; VLANs first.
+fn deleted(now: &Links, then: &Links) -> Vec<String> {
     let bonds = now.bonds.iter().filter(|bond| {
         let same = then.bonds.iter().find(|same| same.name == bond.name);
         same.is_none_or(|same| {
-            (same.mode, same.lacp_rate, same.transmit_hash_policy, same.miimon)
-                != (bond.mode, bond.lacp_rate, bond.transmit_hash_policy, bond.miimon)
+            let kind = |bond: &Bond| {
+                (bond.mode(), bond.lacp_rate, bond.transmit_hash_policy, bond.miimon.unwrap_or(MIIMON))
+            };
+            kind(same) != kind(bond)
         })
     });
     let bridges =
@@ -173,7 +165,7 @@ fn deleted(now: &Network, then: &Network) -> Vec<String> {
 }
 
 /// Cards that leave what they are in, or that nobody asks for any more.
-fn released(now: &Network, then: &Network, machine: Machine<'_>) -> Vec<String> {
+fn released(now: &Links, then: &Links, machine: Machine<'_>) -> Vec<String> {
     let (old, new) = (uses(now, machine), uses(then, machine));
     let left = |(card, master): (&String, &Option<String>)| match new.get(card) {
         None => Some(card.clone()),
@@ -184,7 +176,7 @@ fn released(now: &Network, then: &Network, machine: Machine<'_>) -> Vec<String> 
 }
 
 /// Every card that `network` means, and what it is in.
-fn uses(network: &Network, machine: Machine<'_>) -> BTreeMap<String, Option<String>> {
+fn uses(network: &Links, machine: Machine<'_>) -> BTreeMap<String, Option<String>> {
     let mut uses = BTreeMap::new();
     let mut set = |text: &str, master: Option<&str>| {
         if let Some(card) = machine.card(network, text) {
@@ -212,17 +204,17 @@ fn uses(network: &Network, machine: Machine<'_>) -> BTreeMap<String, Option<Stri
     uses
 }
 
-/// Links that stay and get another MTU: cards first, since what stands on them can not carry more.
-fn resized(now: &Network, then: &Network, machine: Machine<'_>, gone: &[String]) -> Vec<Step> {
-    let mtus = |network| crate::config::mtus(network, machine.cards, machine.usual);
-    let (old, new) = (mtus(now), mtus(then));
-    let usual = |mtu: Option<u32>| mtu.unwrap_or(super::verify::USUAL_MTU);
+/// Links that stay and get another MTU: cards first, since what stands on them cannot carry more.
+fn resized(now: &Links, then: &Links, machine: Machine<'_>, gone: &[String]) -> Vec<Step> {
+    let given = |links| files::given(links, machine.cards, machine.usual);
+    let (old, new) = (given(now), given(then));
+    let usual = |(mtu, _): &(Option<u32>, Option<String>)| mtu.unwrap_or(USUAL_MTU);
     let mut links: Vec<(&String, u32)> = old
         .iter()
         .filter(|(name, _)| !gone.contains(name))
         .filter_map(|(name, old)| {
-            let new = usual(*new.get(name)?);
-            (usual(*old) != new).then_some((name, new))
+            let new = usual(new.get(name)?);
+            (usual(old) != new).then_some((name, new))
         })
         .collect();
     let is = |name: &str| {
@@ -236,21 +228,24 @@ fn resized(now: &Network, then: &Network, machine: Machine<'_>, gone: &[String])
 }
 
 /// What networkd would set only at a bridge that it makes.
-fn in_place(before: &Bridge, after: &Bridge, mac_before: &str, mac_after: &str, steps: &mut Vec<Step>) {
-    let name = &after.name;
-    if before.vlan_aware != after.vlan_aware {
-        steps.push(Step::Filter(name.clone(), after.vlan_aware));
+fn in_place(now: &Links, then: &Links, machine: Machine<'_>) -> Vec<Step> {
+    let given = |links| files::given(links, machine.cards, machine.usual);
+    let (old, new) = (given(now), given(then));
+    let mac = |given: &BTreeMap<String, (_, Option<String>)>, name: &str| {
+        given.get(name).and_then(|(_, mac)| mac.clone())
+    };
+    let mut steps = Vec::new();
+    for bridge in &then.bridges {
+        let Some(before) = now.bridges.iter().find(|before| before.name == bridge.name) else { continue };
+        let name = &bridge.name;
+        if before.vlan_aware() != bridge.vlan_aware() {
+            steps.push(Step::Filter(name.clone(), bridge.vlan_aware()));
+        }
+        if let Some(mac) = mac(&new, name).filter(|new| mac(&old, name).as_ref() != Some(new)) {
+            steps.push(Step::Mac(name.clone(), mac));
+        }
     }
-    if mac_before != mac_after && mac_after.contains(':') {
-        steps.push(Step::Mac(name.clone(), mac_after.to_owned()));
-    }
-}
-
-/// The MAC that the `.netdev` file of the bridge `name` gives it.
-fn mac(files: &BTreeMap<String, String>, name: &str) -> String {
-    let text = files.get(&format!("20-sheaf-{name}.netdev"));
-    let line = text.and_then(|text| text.lines().find_map(|line| line.strip_prefix("MACAddress=")));
-    line.unwrap_or_default().to_owned()
+    steps
 }
 
 /// Bridges that `steps` would delete under VMs: name and how many interfaces of VMs are in each.

@@ -26,7 +26,7 @@ pub struct Seen<'a> {
     pub on_trial: bool,
     /// Removals that failed, by policy's UID and generation.
     pub not_removed: &'a BTreeSet<(String, i64)>,
-    /// Why the last trial was taken back, by its title.
+    /// Why the last trial was rolled back, by its title.
     pub last: Option<(&'a str, &'a str)>,
 }
 
@@ -121,7 +121,8 @@ fn about(
     let has = seen.layers.get(name).filter(|layer| layer.uid == uid);
     let status = policy.status.as_ref();
     let has_turn = status.is_some_and(|status| {
-        status.observed_generation == Some(generation) && status.turns.iter().any(|turn| turn == seen.node)
+        status.observed_generation == Some(generation)
+            && status.updating_nodes.iter().any(|turn| turn == seen.node)
     });
     let report = |status: Status| (said != Some(&status)).then(|| Act::Report(name.to_owned(), status));
     let pending = |message: &str| Status {
@@ -161,7 +162,7 @@ fn about(
             let why = why.unwrap_or("the node went down while it was on trial");
             return report(Status {
                 phase: Some(RolledBack),
-                message: Some(format!("{why}; taken back")),
+                message: Some(format!("{why}; rolled back")),
                 applied_generation: has.map(|layer| layer.generation),
                 ..of_now.cloned().unwrap_or_default()
             });
@@ -189,7 +190,7 @@ fn about(
 mod tests {
     use super::*;
     use sheaf_api::node_network::NodeNetworkPolicyStatus;
-    use sheaf_api::node_network::links::{Bridge, Links};
+    use sheaf_links::{Bridge, Links};
 
     fn policy(name: &str, generation: i64, turns: &[&str]) -> NodeNetworkPolicy {
         let bridge = Bridge { name: "br1".into(), ports: vec!["enp2s0".into()], ..Bridge::default() };
@@ -199,7 +200,7 @@ mod tests {
         policy.metadata.generation = Some(generation);
         policy.status = Some(NodeNetworkPolicyStatus {
             observed_generation: Some(generation),
-            turns: turns.iter().map(ToString::to_string).collect(),
+            updating_nodes: turns.iter().map(ToString::to_string).collect(),
             ..NodeNetworkPolicyStatus::default()
         });
         policy
@@ -289,7 +290,7 @@ mod tests {
         let acts = world.decide();
         assert_eq!(phases(&acts), ["a RolledBack"]);
         let Act::Report(_, status) = &acts[0] else { panic!() };
-        assert_eq!(status.message.as_deref(), Some("its time was over; taken back"));
+        assert_eq!(status.message.as_deref(), Some("its time was over; rolled back"));
         // One that was kept before the agent ended is not taken for failed.
         world.layers = Layers::default().with(layer(&world.policies[0]));
         assert_eq!(phases(&world.decide()), ["a Applied"]);
@@ -313,7 +314,7 @@ mod tests {
         assert!(world.decide().is_empty());
         world.layers = Layers::default().with(layer(&world.policies[0]));
         assert_eq!(phases(&world.decide()), ["a Pending"]);
-        world.policies[0].status.as_mut().unwrap().turns = vec!["n1".into()];
+        world.policies[0].status.as_mut().unwrap().updating_nodes = vec!["n1".into()];
         assert_eq!(phases(&world.decide()), ["remove a"]);
         world.not_removed.insert(("uid-a".into(), 1));
         assert!(world.decide().is_empty());
@@ -358,5 +359,32 @@ mod tests {
         world.reported.insert(name, status);
         assert!(seen(&world, Err(Refusal("br0 is a link of node.toml".into()))).is_empty());
         assert_eq!(phases(&seen(&world, Ok(()))), ["a Pending"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_was_reported_and_confirmed_it_decides_and_changes_links_at_most_once(
+            generations in proptest::collection::vec((proptest::num::i64::ANY, proptest::num::i64::ANY, 0..7_usize), 0..4),
+            confirmed in proptest::collection::vec(proptest::num::i64::ANY, 0..4),
+            turns in proptest::collection::vec(proptest::bool::ANY, 4),
+            on_trial in proptest::bool::ANY,
+        ) {
+            use sheaf_api::node_network::enactment::EnactmentPhase::Degraded;
+            let phases = [Pending, Trying, Applied, Degraded, RolledBack, Refused];
+            let mut world = world(Vec::new());
+            world.on_trial = on_trial;
+            for (index, (generation, reported, phase)) in generations.into_iter().enumerate() {
+                let name = format!("p{index}");
+                world.policies.push(policy(&name, generation, if turns[index] { &["n1"] } else { &[] }));
+                if let Some(phase) = phases.get(phase) {
+                    world.said(&name, reported, *phase);
+                }
+            }
+            for (index, generation) in confirmed.into_iter().enumerate() {
+                world.layers = world.layers.with(layer(&policy(&format!("p{index}"), generation, &[])));
+            }
+            let changes = world.decide().iter().filter(|act| matches!(act, Act::Try(_) | Act::Remove(_))).count();
+            proptest::prop_assert!(changes <= usize::from(!on_trial));
+        }
     }
 }

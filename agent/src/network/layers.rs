@@ -5,7 +5,7 @@
 
 use crate::paths::Paths;
 use serde::{Deserialize, Serialize};
-use sheaf_api::node_network::Links;
+use sheaf_links::Links;
 use std::io;
 
 /// Name of the layer that no policy owns. No policy can be called that.
@@ -47,10 +47,21 @@ pub struct Layers {
     pub layers: Vec<Layer>,
 }
 
-impl Layers {
-    /// Those that were confirmed on this node. A file that can not be read is an error: what it asked for would be
-    /// taken away.
-    pub fn confirmed(paths: &Paths) -> io::Result<Self> {
+/// `/state/network/confirmed.json`: what each boot lays over node.toml.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Confirmed {
+    /// The trial that confirmed it. The rename that puts this file in its place is what ends that trial: before it the
+    /// trial may be rolled back, after it never.
+    pub trial: Option<String>,
+    /// What is laid over node.toml.
+    #[serde(flatten)]
+    pub layers: Layers,
+}
+
+impl Confirmed {
+    /// What was confirmed on this node. A file that cannot be read is an error: what it asked for would be taken away.
+    pub fn read(paths: &Paths) -> io::Result<Self> {
         match std::fs::read(paths.confirmed_network()) {
             Ok(text) => Ok(serde_json::from_slice(&text)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
@@ -58,10 +69,17 @@ impl Layers {
         }
     }
 
-    /// Makes them those of the next boot.
-    pub fn confirm(&self, paths: &Paths) -> anyhow::Result<()> {
+    /// Makes it that of the next boot, at once or not at all.
+    pub fn write(&self, paths: &Paths) -> anyhow::Result<()> {
         let text = serde_json::to_vec_pretty(self)?;
         Ok(sheaf_host::file::write_atomically(&paths.confirmed_network(), &text, 0o644)?)
+    }
+}
+
+impl Layers {
+    /// Those that were confirmed on this node.
+    pub fn confirmed(paths: &Paths) -> io::Result<Self> {
+        Ok(Confirmed::read(paths)?.layers)
     }
 
     /// The layer `name`.
@@ -95,7 +113,7 @@ mod tests {
         assert_eq!(Layers::confirmed(&paths).unwrap(), Layers::default());
         let layer = |name: &str, rank| Layer { name: name.into(), rank, ..Layer::default() };
         let layers = Layers::default().with(layer("b", 5)).with(layer("a", 5)).with(layer("c", 1));
-        layers.confirm(&paths).unwrap();
+        Confirmed { trial: None, layers: layers.clone() }.write(&paths).unwrap();
         let read = Layers::confirmed(&paths).unwrap();
         assert_eq!(read, layers);
         let names: Vec<_> = read.layers.iter().map(|layer| layer.name.as_str()).collect();

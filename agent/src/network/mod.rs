@@ -7,20 +7,22 @@
 //! by what networkd leaves undone ([`change`]).
 //!
 //! Looking ([`run`]): [`view`], [`problems`]. Changing ([`policies`], [`by_hand`]): observe → plan ([`merge`], [`change`],
-//! pure) → apply on trial ([`trial`]) → verify ([`verify`], [`probes`]) → keep or take back → report ([`desk`]).
+//! pure) → apply on trial ([`trial`]) → verify ([`verify`], [`probes`]) → keep or roll back → report ([`api`]).
 
+pub mod api;
 pub mod by_hand;
 pub mod change;
 pub mod decide;
-pub mod desk;
+pub mod files;
 pub mod layers;
 pub mod merge;
 pub mod policies;
 pub mod probes;
 mod problems;
 mod shown;
-mod translate;
+mod spelling;
 pub mod trial;
+mod validation;
 pub mod verify;
 mod view;
 
@@ -29,9 +31,8 @@ use crate::paths::Paths;
 use crate::status::{NetworkSection, Section, TrialSection};
 use layers::Layers;
 use merge::{Merged, merge_what_fits};
-use sheaf_config::node::Network;
-use sheaf_host::links::{Link, Links};
-use sheaf_host::nic::Nic as Card;
+use sheaf_host::links::{Link, Links as KernelLinks};
+use sheaf_links::{Card, Links};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,24 +41,33 @@ use tokio::sync::watch;
 /// Between two looks when nothing is heard: timesyncd's mark makes no news, and news can be lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
+/// The cards among the kernel's links.
+pub(crate) fn cards(links: &[Link]) -> Vec<Card> {
+    links.iter().filter(|link| link.is_card).map(card).collect()
+}
+
+fn card(link: &Link) -> Card {
+    Card { name: link.name.clone(), permanent_mac: link.permanent_mac.clone(), path: link.place.clone() }
+}
+
 /// node.toml's links with what was confirmed on this node over them, and what of that does not fit, in words.
 pub(crate) fn at_boot(
     paths: &Paths,
-    node: &Network,
+    node: &Links,
     cards: &[Card],
     usual: Option<&str>,
-) -> (Network, Vec<String>) {
+) -> (Links, Vec<String>) {
     let (merged, dropped) = effective(paths, node, cards, usual);
-    (merged.network, dropped)
+    (merged.links, dropped)
 }
 
-fn effective(paths: &Paths, node: &Network, cards: &[Card], usual: Option<&str>) -> (Merged, Vec<String>) {
+fn effective(paths: &Paths, node: &Links, cards: &[Card], usual: Option<&str>) -> (Merged, Vec<String>) {
     let layers = match Layers::confirmed(paths) {
         Ok(layers) => layers,
         Err(error) => {
             let file = paths.confirmed_network();
             let note =
-                format!("{}: can not be read ({error}); node.toml's links alone are made", file.display());
+                format!("{}: cannot be read ({error}); node.toml's links alone are made", file.display());
             return (Merged::plain(node), vec![note]);
         }
     };
@@ -70,7 +80,7 @@ pub async fn run(
     mut ctx: Context,
     publish: watch::Sender<NetworkState>,
     section: Section<NetworkSection>,
-    links: Arc<dyn Links>,
+    links: Arc<dyn KernelLinks>,
 ) -> anyhow::Result<()> {
     let mark = ctx.paths.run_root.join("systemd/timesync/synchronized");
     // Before the first look: a change in between is heard.
@@ -97,11 +107,11 @@ pub async fn run(
 }
 
 /// The links of this node as they shall be and as they are.
-fn observe(paths: &Paths, node: &Network, links: &dyn Links) -> std::io::Result<(Merged, Vec<Link>)> {
+fn observe(paths: &Paths, node: &Links, links: &dyn KernelLinks) -> std::io::Result<(Merged, Vec<Link>)> {
     let links = links.list()?;
     let usual = std::fs::read_to_string(paths.usual_nic()).ok();
     let usual = usual.as_deref().map(str::trim);
-    Ok((effective(paths, node, &trial::cards(&links), usual).0, links))
+    Ok((effective(paths, node, &cards(&links), usual).0, links))
 }
 
 /// Observes once and publishes what is new.
@@ -109,12 +119,12 @@ fn look(
     ctx: &Context,
     publish: &watch::Sender<NetworkState>,
     section: &Section<NetworkSection>,
-    links: &dyn Links,
+    links: &dyn KernelLinks,
     mark: &Path,
 ) {
-    let (merged, links) = match observe(&ctx.paths, &ctx.config.borrow().network, links) {
+    let (merged, links) = match observe(&ctx.paths, &ctx.config.borrow().network.links, links) {
         Ok(seen) => seen,
-        Err(error) => return tracing::warn!("links can not be listed: {error}"),
+        Err(error) => return tracing::warn!("links cannot be listed: {error}"),
     };
     let (state, shown) = view::view(&merged, &links, mark.exists());
     let trial = on_trial(&ctx.paths);
@@ -131,8 +141,7 @@ fn look(
 
 /// What is on trial, for the status.
 fn on_trial(paths: &Paths) -> Option<TrialSection> {
-    let text = std::fs::read(paths.network_trial().join("trial.json")).ok()?;
-    let trial: trial::Trial = serde_json::from_slice(&text).ok()?;
+    let trial = trial::current(paths).ok()??;
     Some(TrialSection { title: trial.title, by_hand: trial.by_hand })
 }
 

@@ -4,8 +4,8 @@
 //! this node's turn in their status. Route out: enactments, the node's state, the section `policies` of the
 //! status. A try is written down in the API before anything is touched: whatever becomes of the agent, the next one knows.
 
+use super::api::NetworkApi;
 use super::decide::{Act, Seen, decide, layer, trial_title};
-use super::desk::Desk;
 use super::layers::{Layer, Layers};
 use super::probes::ApiServer;
 use super::trial::{Change, Ended, NotTried, Trials};
@@ -28,16 +28,16 @@ const LOOK_AGAIN: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Runs until shutdown.
-pub async fn run<D: Desk>(
+pub async fn run<D: NetworkApi>(
     ctx: Context,
     section: Section<Vec<PolicySection>>,
-    desk: D,
+    api: D,
     trials: Trials,
 ) -> anyhow::Result<()> {
     let listed = watch::Sender::new(Listed::default());
     let follow = listed::follow(ctx.cluster.clone(), &listed, listed::by_name, listed::Scope::Cluster);
     let mut shutdown = ctx.shutdown.clone();
-    let keeper = Keeper::new(ctx, section, desk, trials);
+    let keeper = Keeper::new(ctx, section, api, trials);
     tokio::select! {
         () = keeper.run(listed.subscribe()) => Ok(()),
         () = follow => Ok(()),
@@ -54,7 +54,7 @@ pub(super) fn api_server(ctx: &Context) -> Option<ApiServer> {
 struct Keeper<D> {
     ctx: Context,
     section: Section<Vec<PolicySection>>,
-    desk: D,
+    api: D,
     trials: Trials,
     not_removed: BTreeSet<(String, i64)>,
     /// What the API server was shown last.
@@ -63,23 +63,15 @@ struct Keeper<D> {
     unsaid: BTreeMap<String, Status>,
 }
 
-impl<D: Desk> Keeper<D> {
-    fn new(ctx: Context, section: Section<Vec<PolicySection>>, desk: D, trials: Trials) -> Self {
-        Self {
-            ctx,
-            section,
-            desk,
-            trials,
-            not_removed: BTreeSet::new(),
-            shown: None,
-            unsaid: BTreeMap::new(),
-        }
+impl<D: NetworkApi> Keeper<D> {
+    fn new(ctx: Context, section: Section<Vec<PolicySection>>, api: D, trials: Trials) -> Self {
+        Self { ctx, section, api, trials, not_removed: BTreeSet::new(), shown: None, unsaid: BTreeMap::new() }
     }
 
     async fn run(mut self, mut listed: watch::Receiver<Listed<NodeNetworkPolicy>>) {
-        self.take_back_left_over(true).await;
+        self.settle(true).await;
         loop {
-            self.take_back_left_over(false).await;
+            self.settle(false).await;
             let now = listed.borrow_and_update().clone();
             let policies: Vec<_> = now.objects.into_values().map(Arc::unwrap_or_clone).collect();
             // What an incomplete list lacks is not gone.
@@ -101,25 +93,25 @@ impl<D: Desk> Keeper<D> {
         }
     }
 
-    async fn take_back_left_over(&self, at_start: bool) {
-        match self.trials.take_back_left_over(at_start).await {
+    async fn settle(&self, at_start: bool) {
+        match self.trials.settle(at_start).await {
             Ok(None) => {}
-            Ok(Some(trial)) => tracing::warn!("{}: found on trial, and taken back", trial.title),
-            Err(error) => tracing::error!("what was left on trial can not be taken back: {error:#}"),
+            Ok(Some(trial)) => tracing::warn!("{}: was left on trial, and rolled back", trial.title),
+            Err(error) => tracing::error!("what was left on trial cannot be rolled back: {error:#}"),
         }
     }
 
     /// Looks once and acts; whether another look is due at once.
     async fn look(&mut self, policies: &[NodeNetworkPolicy]) -> anyhow::Result<bool> {
         self.show().await?;
-        let (node, labels) = self.desk.node().await?;
-        let mut reported = self.desk.reported().await?;
+        let (node, labels) = self.api.node().await?;
+        let mut reported = self.api.reported().await?;
         for (policy, status) in std::mem::take(&mut self.unsaid) {
             self.say(&policy, status.clone()).await?;
             reported.insert(policy, status);
         }
         let layers = Layers::confirmed(&self.ctx.paths)?;
-        let network = self.ctx.config.borrow().network.clone();
+        let network = self.ctx.config.borrow().network.links.clone();
         let last = self.trials.last();
         let seen = Seen {
             node: &node,
@@ -133,7 +125,7 @@ impl<D: Desk> Keeper<D> {
         };
         let fits = |layers: &Layers| match self.trials.merged(&network, layers) {
             Err(NotTried::Refused(refusal)) => Err(refusal),
-            // Links that can not be listed now are no fault of the policy.
+            // Links that cannot be listed now are no fault of the policy.
             _ => Ok(()),
         };
         let acts = decide(&seen, fits);
@@ -157,7 +149,7 @@ impl<D: Desk> Keeper<D> {
                 Ok(true)
             }
             Act::Withdraw(policy) => {
-                self.desk.withdraw(&policy).await?;
+                self.api.withdraw(&policy).await?;
                 Ok(true)
             }
             Act::Try(layer) => self.attempt(layer, reported, layers).await,
@@ -168,7 +160,7 @@ impl<D: Desk> Keeper<D> {
     async fn say(&mut self, policy: &str, status: Status) -> anyhow::Result<()> {
         let phase = status.phase.map(|phase| format!("{phase:?}")).unwrap_or_default();
         tracing::info!("policy {policy}: {phase} {}", status.message.as_deref().unwrap_or_default());
-        let said = self.desk.report(policy, &status).await;
+        let said = self.api.report(policy, &status).await;
         if said.is_err() {
             self.unsaid.insert(policy.to_owned(), status);
         }
@@ -176,7 +168,7 @@ impl<D: Desk> Keeper<D> {
     }
 
     fn change(&self, title: String, before: &Layers, after: Layers) -> Change {
-        let node = self.ctx.config.borrow().network.clone();
+        let node = self.ctx.config.borrow().network.links.clone();
         Change { title, node, before: before.clone(), after, by_hand: false }
     }
 
@@ -197,7 +189,7 @@ impl<D: Desk> Keeper<D> {
             ..Status::default()
         };
         // Not kept for later: without this mark nothing is begun.
-        self.desk.report(&name, &trying).await?;
+        self.api.report(&name, &trying).await?;
         self.tell_phase(&name, &trying);
         let change = self.change(trial_title(&name, generation), layers, layers.with(layer));
         let ended = self.trials.attempt(&change, api_server(&self.ctx), None).await;
@@ -211,17 +203,19 @@ impl<D: Desk> Keeper<D> {
                     Status { phase: Some(phase), message: degraded, applied_generation, probes, ..base };
                 (status, true)
             }
-            Ok(Ended::TakenBack(probe, why, probes)) => {
+            Ok(Ended::RolledBack(probe, why, probes)) => {
                 let status = Status {
                     phase: Some(EnactmentPhase::RolledBack),
-                    message: Some(format!("{why}; taken back")),
+                    message: Some(format!("{why}; rolled back")),
                     failed_probe: Some(probe),
                     probes,
                     ..base
                 };
                 (status, true)
             }
-            Ok(Ended::Waits(_)) => anyhow::bail!("a policy waits for nobody's hand"),
+            Ok(Ended::Waits(_)) => {
+                anyhow::bail!("a policy's trial waits for no confirmation (bug in sheaf-agent)")
+            }
             Err(NotTried::Refused(refusal)) => {
                 let phase = Some(EnactmentPhase::Refused);
                 (Status { phase, message: Some(refusal.to_string()), ..base }, true)
@@ -258,11 +252,13 @@ impl<D: Desk> Keeper<D> {
         let (phase, message, failed_probe) = match ended {
             // The next look withdraws the enactment.
             Ok(Ended::Kept(..)) => return Ok(true),
-            Ok(Ended::TakenBack(probe, why, _)) => {
+            Ok(Ended::RolledBack(probe, why, _)) => {
                 self.not_removed.insert((layer.uid.clone(), layer.generation));
                 (EnactmentPhase::RolledBack, format!("removing it: {why}; it stays"), Some(probe))
             }
-            Ok(Ended::Waits(_)) => anyhow::bail!("a policy waits for nobody's hand"),
+            Ok(Ended::Waits(_)) => {
+                anyhow::bail!("a policy's trial waits for no confirmation (bug in sheaf-agent)")
+            }
             Err(error) => (EnactmentPhase::Pending, format!("removing it: {error}"), None),
         };
         let status = Status { phase: Some(phase), message: Some(message), failed_probe, ..base.clone() };
@@ -275,14 +271,14 @@ impl<D: Desk> Keeper<D> {
 
     /// Shows the node's links, when they are others than before.
     async fn show(&mut self) -> anyhow::Result<()> {
-        let network = self.ctx.config.borrow().network.clone();
+        let network = self.ctx.config.borrow().network.links.clone();
         let (merged, links) = super::observe(&self.ctx.paths, &network, self.trials.hosts.links.as_ref())?;
         let reach = &self.trials.hosts.reach;
         let problem = self.ctx.status.read().network.problem.clone();
         let gateways = reach.gateways().unwrap_or_default();
         let shown = super::shown::shown(&merged, &links, &gateways, &reach.name_servers(), problem);
         if self.shown.as_ref() != Some(&shown) {
-            self.desk.show(&shown).await?;
+            self.api.show(&shown).await?;
             self.shown = Some(shown);
         }
         Ok(())

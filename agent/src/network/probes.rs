@@ -7,11 +7,11 @@
 
 use super::verify::verify;
 use sheaf_api::node_network::enactment::Probe;
-use sheaf_config::node::Network;
 use sheaf_host::call::{Call, Request};
-use sheaf_host::links::Links;
+use sheaf_host::links::Links as KernelLinks;
 use sheaf_host::reach::{Gateway, Reach};
 use sheaf_host::trust::Trust;
+use sheaf_links::Links;
 use std::collections::BTreeSet;
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub struct Questions<'a> {
     /// The API server.
     pub call: &'a dyn Call,
     /// The kernel's links.
-    pub links: &'a dyn Links,
+    pub links: &'a dyn KernelLinks,
     /// None where the node is in no cluster.
     pub api_server: Option<&'a ApiServer>,
 }
@@ -60,7 +60,7 @@ pub struct Questions<'a> {
 impl Questions<'_> {
     /// Asks all at once and waits for the last. With links to be verified, and the names of those that worked before,
     /// asks about them, too. Blocks.
-    pub fn ask(&self, verified: Option<(&Network, &BTreeSet<String>)>) -> Vec<Answer> {
+    pub fn ask(&self, verified: Option<(&Links, &BTreeSet<String>)>) -> Vec<Answer> {
         let gateways = self.reach.gateways().unwrap_or_default();
         std::thread::scope(|scope| {
             let mut rounds: Vec<ScopedJoinHandle<'_, Vec<Answer>>> = Vec::new();
@@ -78,9 +78,9 @@ impl Questions<'_> {
         })
     }
 
-    fn verified(&self, network: &Network, before: &BTreeSet<String>) -> Answer {
+    fn verified(&self, network: &Links, before: &BTreeSet<String>) -> Answer {
         let (passed, message) = match self.links.list() {
-            Err(error) => (false, format!("links can not be listed: {error}")),
+            Err(error) => (false, format!("links cannot be listed: {error}")),
             Ok(links) => {
                 let findings = verify(network, &links, before);
                 let said: Vec<_> = findings.iter().map(|finding| finding.what.as_str()).collect();
@@ -161,7 +161,7 @@ pub fn worse(before: &[Answer], after: &[Answer], api_always: bool) -> Option<An
         name if name.starts_with("gateway") => "there is no default gateway any more".to_owned(),
         "dns" => "there is no name server any more".to_owned(),
         name if name.starts_with("packets") => return None, // told by its gateway
-        name => format!("{name} can not be asked any more"),
+        name => format!("{name} cannot be asked any more"),
     };
     Some(Answer { name: gone.name, passed: false, message })
 }

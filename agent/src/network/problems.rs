@@ -3,33 +3,30 @@
 //! Why here: an operator at the screen gets one sentence, about what is nearest to the cable. Route in: the network
 //! config and the kernel's links. Route out: the first problem.
 
-use super::view::{Wanted, addresses, named};
-use sheaf_config::node::{Bridge, Network};
+use super::view::{addresses, kernel_link, named};
 use sheaf_host::links::{Bond, Link};
+use sheaf_links::{Bridge, Kind, LinkRef, Links};
 
 /// The first thing that is wrong.
-pub(super) fn first(network: &Network, wanted: &[Wanted<'_>], links: &[Link]) -> Option<String> {
+pub(super) fn first(config: &Links, links: &[Link]) -> Option<String> {
     let cards: Vec<_> = links.iter().filter(|link| link.is_card).collect();
     if cards.is_empty() {
-        return Some("this machine has no network card that the image has a driver for".to_owned());
+        return Some("this machine has no NIC that the image has a driver for".to_owned());
     }
     // From the cable upwards: what is below explains what is above.
-    let kinds = ["nic", "bond", "vlan", "bridge"];
-    let in_order = kinds.iter().flat_map(|kind| wanted.iter().filter(move |link| link.kind == *kind));
-    in_order.into_iter().find_map(|wanted| of_link(network, wanted, links, &cards))
+    config.all().find_map(|wanted| of_link(wanted, links, &cards))
 }
 
-fn of_link(network: &Network, wanted: &Wanted<'_>, links: &[Link], cards: &[&Link]) -> Option<String> {
-    let name = wanted.name;
-    let Some(link) = wanted.find(links) else { return Some(missing(wanted, cards)) };
-    let is = match wanted.kind {
-        "bridge" => link.bridge_ports.is_some(),
-        "bond" => link.bond.is_some(),
-        "vlan" => link.vlan.is_some(),
-        _ => true,
+fn of_link(wanted: LinkRef<'_>, links: &[Link], cards: &[&Link]) -> Option<String> {
+    let (name, kind) = (wanted.name(), wanted.kind().word());
+    let Some(link) = kernel_link(wanted, links) else { return Some(missing(wanted, cards)) };
+    let is = match wanted.kind() {
+        Kind::Bridge => link.bridge_ports.is_some(),
+        Kind::Bond => link.bond.is_some(),
+        Kind::Vlan => link.vlan.is_some(),
+        Kind::Nic => true,
     };
     if !is {
-        let kind = wanted.kind;
         return Some(format!("{name} exists and is no {kind}; give the {kind} another name in node.toml"));
     }
     if let Some(bond) = &link.bond
@@ -37,8 +34,7 @@ fn of_link(network: &Network, wanted: &Wanted<'_>, links: &[Link], cards: &[&Lin
     {
         return Some(problem);
     }
-    let bridge = network.bridges.iter().find(|bridge| bridge.name == name);
-    if let (Some(bridge), Some(ports)) = (bridge, &link.bridge_ports)
+    if let (sheaf_links::Link::Bridge(bridge), Some(ports)) = (wanted.link, &link.bridge_ports)
         && let Some(problem) = of_bridge(bridge, link, ports, links, cards)
     {
         return Some(problem);
@@ -50,7 +46,7 @@ fn of_link(network: &Network, wanted: &Wanted<'_>, links: &[Link], cards: &[&Lin
         return Some(format!("{name} is down: no cable, or its switch port is off"));
     }
     if addresses(link).is_empty() {
-        return Some(match wanted.dhcp {
+        return Some(match wanted.uses_dhcp() {
             true => {
                 format!("{name} has no address yet; DHCP does not answer, or write addresses in node.toml")
             }
@@ -60,10 +56,10 @@ fn of_link(network: &Network, wanted: &Wanted<'_>, links: &[Link], cards: &[&Lin
     None
 }
 
-fn missing(wanted: &Wanted<'_>, cards: &[&Link]) -> String {
-    let name = wanted.name;
-    let Some(nic) = wanted.nic else {
-        return format!("{} {name} does not exist; read `journalctl -u systemd-networkd`", wanted.kind);
+fn missing(wanted: LinkRef<'_>, cards: &[&Link]) -> String {
+    let (name, kind) = (wanted.name(), wanted.kind().word());
+    let sheaf_links::Link::Nic(nic) = wanted.link else {
+        return format!("{kind} {name} does not exist; read `journalctl -u systemd-networkd`");
     };
     let by = match (&nic.mac, &nic.path) {
         (Some(mac), _) => format!("with MAC {mac}"),
@@ -77,15 +73,12 @@ fn missing(wanted: &Wanted<'_>, cards: &[&Link]) -> String {
             None => card.name.clone(),
         })
         .collect();
-    format!(
-        "there is no network card {by}; there are {}: correct [[network.nic]] in node.toml",
-        there.join(", ")
-    )
+    format!("there is no NIC {by}; there are {}: correct [[network.nic]] in node.toml", there.join(", "))
 }
 
 fn of_bond(name: &str, bond: &Bond) -> Option<String> {
     if bond.ports.is_empty() {
-        return Some(format!("bond {name} has no network card; correct its ports in node.toml"));
+        return Some(format!("bond {name} has no NIC; correct its ports in node.toml"));
     }
     let dead: Vec<_> = bond.ports.iter().filter(|(_, up)| !up).map(|(port, _)| port.as_str()).collect();
     if dead.len() == bond.ports.len() {
@@ -120,13 +113,13 @@ fn of_bridge(
     if uplinks.is_empty() {
         let there: Vec<_> = cards.iter().map(|card| card.name.as_str()).collect();
         return Some(format!(
-            "bridge {name} has no network card; name one of {} as its port in node.toml",
+            "bridge {name} has no NIC; name one of {} as its port in node.toml",
             there.join(", ")
         ));
     }
     if bridge.ports.is_empty() && cards.len() > 1 {
         return Some(format!(
-            "of {} network cards {name} uses {}; write ports in node.toml to choose",
+            "of {} NICs {name} uses {}; write ports in node.toml to choose",
             cards.len(),
             uplinks.join(", ")
         ));
@@ -184,19 +177,17 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_what_to_do() {
         let problem = |links: &[Link]| {
-            view(&Merged::plain(&Network::default()), links, false).1.problem.unwrap_or_default()
+            view(&Merged::plain(&sheaf_links::Links::only_nic()), links, false).1.problem.unwrap_or_default()
         };
-        assert!(problem(&[]).contains("no network card that the image"));
+        assert!(problem(&[]).contains("no NIC that the image"));
         assert!(problem(&[card("enp1s0")]).contains("br0 does not exist"));
         assert!(problem(&[card("br0")]).contains("no bridge"));
-        assert!(
-            problem(&[bridge("br0", "down", &["vnet0"], &[])]).contains("no network card that the image")
-        );
+        assert!(problem(&[bridge("br0", "down", &["vnet0"], &[])]).contains("no NIC that the image"));
         let unused = problem(&[card("enp1s0"), bridge("br0", "down", &[], &[])]);
         assert!(unused.contains("name one of enp1s0"), "{unused}");
         let two =
             problem(&[card("enp1s0"), card("enp2s0"), bridge("br0", "up", &["enp1s0"], &["192.0.2.1"])]);
-        assert!(two.contains("of 2 network cards br0 uses enp1s0"), "{two}");
+        assert!(two.contains("of 2 NICs br0 uses enp1s0"), "{two}");
         let no_cable = problem(&[card("enp1s0"), bridge("br0", "lowerlayerdown", &["enp1s0"], &[])]);
         assert!(no_cable.contains("no cable in enp1s0"), "{no_cable}");
         let silent = problem(&[card("enp1s0"), bridge("br0", "up", &["enp1s0"], &["fe80::1"])]);
@@ -209,7 +200,7 @@ mod tests {
                     [[network.bond]]\nname = \"bond0\"\nports = [\"enp1s0\", \"enp2s0\"]\nmode = \"802.3ad\"\n\
                     [[network.bridge]]\nname = \"br0\"\nports = [\"bond0\"]\n";
         let network =
-            parse_node_config("node.toml", text).unwrap_or_else(|errors| panic!("{errors}")).network;
+            parse_node_config("node.toml", text).unwrap_or_else(|errors| panic!("{errors}")).network.links;
         let problem = |bond: Link| {
             let br0 = bridge("br0", "up", &["bond0", "vnet0"], &["192.0.2.1"]);
             view(&Merged::plain(&network), &[card("enp1s0"), card("enp2s0"), bond, br0], true)
@@ -224,7 +215,7 @@ mod tests {
         assert_eq!(one, "bond bond0 runs on fewer cables: none in enp2s0");
         let none = problem(bond("active-backup", &[("enp1s0", false), ("enp2s0", false)]));
         assert!(none.contains("is down: no cable in enp1s0, enp2s0"), "{none}");
-        assert!(problem(bond("active-backup", &[])).contains("has no network card"));
+        assert!(problem(bond("active-backup", &[])).contains("has no NIC"));
     }
 
     #[test]
@@ -232,10 +223,10 @@ mod tests {
         let text = "version = 1\nsystem.hostname = \"a\"\n\
                     [[network.nic]]\nname = \"up0\"\nmac = \"52:54:00:00:00:99\"\ndhcp = true\n";
         let network =
-            parse_node_config("node.toml", text).unwrap_or_else(|errors| panic!("{errors}")).network;
+            parse_node_config("node.toml", text).unwrap_or_else(|errors| panic!("{errors}")).network.links;
         assert_eq!(
             view(&Merged::plain(&network), &[card("enp1s0")], true).1.problem.unwrap(),
-            "there is no network card with MAC 52:54:00:00:00:99; there are enp1s0 (52:54:00:00:00:01): \
+            "there is no NIC with MAC 52:54:00:00:00:99; there are enp1s0 (52:54:00:00:00:01): \
              correct [[network.nic]] in node.toml"
         );
     }

@@ -3,8 +3,8 @@
 //! Why here: whoever writes a policy looks here for cards by MAC and place, and for what stands on them; also at those
 //! that nobody asked for. Route in: the links asked for and the kernel's. Route out: the object's status.
 
-use super::merge::{Merged, NODE_TOML};
-use super::view::{addresses, wanted};
+use super::merge::Merged;
+use super::view::{addresses, kernel_link};
 use crate::names::is_tap;
 use sheaf_api::node_network::NodeNetworkStateStatus;
 use sheaf_api::node_network::state::LinkState;
@@ -22,7 +22,7 @@ pub(super) fn shown(
 ) -> NodeNetworkStateStatus {
     let of_vm = |link: &&Link| is_tap(&link.name) || link.name == "lo";
     NodeNetworkStateStatus {
-        management: merged.network.primary().map(str::to_owned),
+        management: merged.links.primary().map(str::to_owned),
         links: links.iter().filter(|link| !of_vm(link)).map(|link| state(merged, link, links)).collect(),
         gateways: gateways.iter().map(|gateway| gateway.address.to_string()).collect(),
         name_servers: name_servers.iter().map(ToString::to_string).collect(),
@@ -39,17 +39,14 @@ fn state(merged: &Merged, link: &Link, links: &[Link]) -> LinkState {
         _ => "other",
     };
     // A NIC may have another name in node.toml, or none, and be meant all the same.
-    let described = wanted(&merged.network).iter().find_map(|wanted| {
-        let is = wanted.find(links).is_some_and(|found| found.name == link.name);
-        is.then(|| merged.asked_by.get(wanted.name).cloned().unwrap_or_else(|| NODE_TOML.to_owned()))
+    let described = merged.links.top_down().into_iter().find_map(|wanted| {
+        let is = kernel_link(wanted, links).is_some_and(|found| found.name == link.name);
+        is.then(|| merged.asked_by(wanted.name()).to_owned())
     });
     let used = || {
-        let network = &merged.network;
-        let bridges = network.bridges.iter().map(|link| (&link.name, &link.ports));
-        let mut users = bridges.chain(network.bonds.iter().map(|link| (&link.name, &link.ports)));
         let is = |port: &String| *port == link.name || link.permanent_mac.as_ref() == Some(port);
-        let user = users.find(|(_, ports)| ports.iter().any(is))?.0;
-        merged.asked_by.get(user).cloned()
+        let user = merged.links.top_down().into_iter().find(|user| user.ports().iter().any(is))?;
+        merged.asked_by.get(user.name()).cloned()
     };
     let of_bond = || link.bond.iter().flat_map(|bond| bond.ports.iter().map(|(name, _)| name.clone()));
     let of_bridge = || link.bridge_ports.iter().flatten().filter(|port| !is_tap(port)).cloned();
@@ -81,7 +78,7 @@ mod tests {
     fn cards_that_nobody_asked_for_are_shown_and_interfaces_of_vms_are_counted() {
         let text = "version = 1\nsystem.hostname = \"a\"\n\
                     [[network.bridge]]\nname = \"br0\"\nports = [\"52:54:00:00:00:01\"]\n";
-        let network = parse_node_config("n", text).unwrap_or_else(|errors| panic!("{errors}")).network;
+        let network = parse_node_config("n", text).unwrap_or_else(|errors| panic!("{errors}")).network.links;
         let card = |name: &str, mac: &str| Link {
             name: name.into(),
             is_card: true,

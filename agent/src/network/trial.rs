@@ -1,12 +1,12 @@
-//! One change of the links: tried, then kept or taken back.
+//! One change of the links: tried, then kept or rolled back.
 //!
-//! The trial is here; [`record`] is what is written down of it, [`end`] keeps it or takes it back, [`carry`] carries out
+//! The trial is here; [`record`] is what is written down of it, [`end`] keeps it or rolls it back, [`carry`] carries out
 //! single steps.
 //!
 //! Why here: both the policies' controller and the operator's hand come this way. What is on trial lies in a file with
-//! the steps that lead back, and a timer of systemd's carries them out ([`Trials::take_back`]) unless it is called off:
+//! the steps that roll back, and a timer of systemd's carries them out ([`Trials::roll_back`]) unless it is called off:
 //! no life of ours is needed for it. /run is gone with a reboot, which then renders what was confirmed before. Whoever
-//! keeps, or takes back, holds a lock: the two never meet. Route in: layers as they were and as they shall be. Route
+//! keeps, or rolls back, holds a lock: the two never meet. Route in: layers as they were and as they shall be. Route
 //! out: [`Ended`]; `/run/sheaf/network/trial.json` while it lasts, `last.json` after.
 
 mod carry;
@@ -15,36 +15,38 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use record::current;
 pub use record::{Last, Trial};
 
+use super::cards;
 use super::change::{self, Machine, Step};
-use super::layers::Layers;
+use super::layers::{Confirmed, Layers};
 use super::merge::{Merged, Refusal, merge, merge_what_fits};
 use super::probes::{self, Answer, ApiServer, Questions};
 use super::verify;
 use crate::paths::Paths;
-use record::{unit, uptime};
+use crate::reconcile::blocking;
+use record::{new_id, unit, uptime};
 use sheaf_api::node_network::enactment::Probe;
-use sheaf_config::node::Network;
 use sheaf_host::alarm::Alarm;
 use sheaf_host::call::Call;
-use sheaf_host::links::{Link, Links};
+use sheaf_host::links::{Link, Links as KernelLinks};
 use sheaf_host::networkd::Networkd;
-use sheaf_host::nic::Nic as Card;
 use sheaf_host::reach::Reach;
 use sheaf_host::run::Run;
+use sheaf_links::{Card, Links};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The program that takes back.
+/// The program that rolls back.
 const REVERTER: &str = "/usr/bin/sheaf-agent";
 
 /// What a change does to the machine.
 #[derive(Clone)]
 pub struct Hosts {
     /// The kernel's links.
-    pub links: Arc<dyn Links>,
+    pub links: Arc<dyn KernelLinks>,
     /// Makes and configures them.
     pub networkd: Arc<dyn Networkd>,
     /// Takes back.
@@ -59,18 +61,18 @@ pub struct Hosts {
 
 /// How long things may take. All of it, with what networkd needs, stays below a minute.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct Timeouts {
     /// From the change until everything answers.
     pub attempt: Duration,
     /// Between two rounds of questions.
     pub between: Duration,
-    /// Until the change is taken back by systemd, whatever happened to us.
+    /// Until the change is rolled back by systemd, whatever happened to us.
     pub alarm: Duration,
-    /// From taking back until everything answers again.
+    /// From rolling back until everything answers again.
     pub restore: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         let seconds = Duration::from_secs;
         Self { attempt: seconds(25), between: seconds(2), alarm: seconds(40), restore: seconds(20) }
@@ -83,7 +85,7 @@ pub struct Change {
     /// As people call it: `policy storage, generation 3`.
     pub title: String,
     /// Links of node.toml.
-    pub node: Network,
+    pub node: Links,
     /// What is laid over them now.
     pub before: Layers,
     /// What shall be.
@@ -99,14 +101,14 @@ pub enum Ended {
     Kept(Vec<Probe>, Option<String>),
     /// All answers, and it waits for a hand to confirm it.
     Waits(Vec<Probe>),
-    /// It was taken back: the probe, why, all probes.
-    TakenBack(String, String, Vec<Probe>),
+    /// It was rolled back: the probe, why, all probes.
+    RolledBack(String, String, Vec<Probe>),
 }
 
 /// Why a change was not even tried; nothing was touched.
 #[derive(Debug, thiserror::Error)]
 pub enum NotTried {
-    /// It can not be, whenever.
+    /// It cannot be, whenever.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// It can be later.
@@ -118,7 +120,7 @@ pub enum NotTried {
 }
 
 /// Links to be looked at, and the names of those that worked before.
-type Verified = (Network, BTreeSet<String>);
+type Verified = (Links, BTreeSet<String>);
 
 /// Changes links of this machine, one trial at a time.
 #[derive(Clone)]
@@ -128,19 +130,7 @@ pub struct Trials {
     /// What is done to the machine.
     pub hosts: Hosts,
     /// How long it may take.
-    pub patience: Patience,
-}
-
-/// The cards among the kernel's links.
-pub fn cards(links: &[Link]) -> Vec<Card> {
-    let card = |link: &Link| Card {
-        name: link.name.clone(),
-        permanent_mac: link.permanent_mac.clone(),
-        path: link.place.clone(),
-        driver: None,
-        carrier: None,
-    };
-    links.iter().filter(|link| link.is_card).map(card).collect()
+    pub timeouts: Timeouts,
 }
 
 impl Trials {
@@ -149,7 +139,7 @@ impl Trials {
     }
 
     /// node.toml's links with `layers` over them, on this machine as it is now.
-    pub fn merged(&self, node: &Network, layers: &Layers) -> Result<Merged, NotTried> {
+    pub fn merged(&self, node: &Links, layers: &Layers) -> Result<Merged, NotTried> {
         let links = self.hosts.links.list().map_err(|error| NotTried::Failed(error.into()))?;
         Ok(merge(node, &layers.layers, &cards(&links), self.usual().as_deref())?)
     }
@@ -164,7 +154,7 @@ impl Trials {
     ) -> Result<Ended, NotTried> {
         let merged = self.merged(&change.node, &change.after)?;
         let links = self.hosts.links.list().map_err(|error| NotTried::Failed(error.into()))?;
-        let worked = verify::working(&merged.network, &links);
+        let worked = verify::working(&merged.links, &links);
         let as_it_was = self.as_it_is(change, &links);
         let before = self.ask(&api_server, None).await;
         let api_always = !change.by_hand && api_server.is_some();
@@ -172,14 +162,12 @@ impl Trials {
             return Err(NotTried::Later("the API server does not answer, so nothing is changed now".into()));
         }
         let Some((trial, steps)) = self.begin(change, &merged, wait).await? else {
-            // Nothing to do on the machine: only to be remembered.
-            let kept = change.after.confirm(&self.paths).map_err(NotTried::Failed);
-            return kept.map(|()| Ended::Kept(probes::table(&before, &[], &[]), None));
+            return Ok(Ended::Kept(probes::table(&before, &[], &[]), None));
         };
         let mut after = Vec::new();
         let failed = match self.apply(&trial, &steps).await {
             Ok(()) => {
-                let verified = Some((merged.network, worked));
+                let verified = Some((merged.links, worked));
                 self.watch(&trial, &before, api_always, &api_server, verified, &mut after).await
             }
             Err(error) => Some(Answer {
@@ -201,11 +189,11 @@ impl Trials {
                 Err(error) => {
                     let why = format!("{error:#}");
                     self.give_up(&trial, &why).await;
-                    Ok(Ended::TakenBack("keep".to_owned(), why, probes::table(&before, &after, &[])))
+                    Ok(Ended::RolledBack("keep".to_owned(), why, probes::table(&before, &after, &[])))
                 }
             };
         };
-        tracing::warn!("{}: {}: {}; taking it back", trial.title, failed.name, failed.message);
+        tracing::warn!("{}: {}: {}; rolling it back", trial.title, failed.name, failed.message);
         self.give_up(&trial, &format!("{}: {}", failed.name, failed.message)).await;
         let restored = self.restored(&before, &api_server, &as_it_was).await;
         let why = match restored.iter().find(|answer| answer.name == probes::LINKS && !answer.passed) {
@@ -213,13 +201,13 @@ impl Trials {
             Some(still) => format!("{}; and not all is as it was: {}", failed.message, still.message),
         };
         let probes = probes::table(&before, &after, &restored);
-        Ok(Ended::TakenBack(failed.name.to_owned(), why, probes))
+        Ok(Ended::RolledBack(failed.name.to_owned(), why, probes))
     }
 
     /// Takes `trial` back; where that fails the alarm comes on top.
     async fn give_up(&self, trial: &Trial, why: &str) {
-        if let Err(error) = self.take_back(Some(&trial.id), why).await {
-            tracing::error!("{}: taking it back: {error:#}", trial.title);
+        if let Err(error) = self.roll_back(Some(&trial.id), why).await {
+            tracing::error!("{}: rolling it back: {error:#}", trial.title);
         }
     }
 
@@ -230,13 +218,21 @@ impl Trials {
         merged: &Merged,
         wait: Option<Duration>,
     ) -> Result<Option<(Trial, Vec<Step>)>, NotTried> {
-        let _lock = self.lock().map_err(NotTried::Failed)?;
+        let _lock = self.lock().await.map_err(NotTried::Failed)?;
         if let Some(other) = self.current().map_err(NotTried::Failed)? {
             return Err(NotTried::Later(format!("{} is on trial", other.title)));
+        }
+        let confirmed = Layers::confirmed(&self.paths).map_err(|error| NotTried::Failed(error.into()))?;
+        if confirmed != change.before {
+            return Err(NotTried::Later("the confirmed links were changed meanwhile".into()));
         }
         let links = self.hosts.links.list().map_err(|error| NotTried::Failed(error.into()))?;
         let (steps, undo) = self.steps(change, merged, &links);
         if steps.is_empty() {
+            // Nothing to do on the machine: only to be remembered.
+            let (confirmed, paths) =
+                (Confirmed { trial: None, layers: change.after.clone() }, self.paths.clone());
+            blocking(move || confirmed.write(&paths)).await.map_err(NotTried::Failed)?;
             return Ok(None);
         }
         if let Some((bridge, vms)) = change::under_vms(&steps, &links).first() {
@@ -249,33 +245,36 @@ impl Trials {
                 "{are} in bridge {bridge}, which would go; stop or move them"
             )));
         }
-        let lasts = wait.unwrap_or(self.patience.alarm);
-        let id = format!("{:x}-{}", (uptime() * 100.0) as u64, std::process::id());
+        let lasts = wait.unwrap_or(self.timeouts.alarm);
         let trial = Trial {
-            id,
+            id: new_id().map_err(NotTried::Failed)?,
             title: change.title.clone(),
             by_hand: change.by_hand,
             began: uptime(),
             lasts: lasts.as_secs_f64(),
+            before: change.before.clone(),
             after: change.after.clone(),
             undo,
+            rolling_back: None,
         };
-        let text = serde_json::to_vec(&trial).map_err(|error| NotTried::Failed(error.into()))?;
-        let path = self.file("trial.json");
-        sheaf_host::file::write_atomically(&path, &text, 0o600)
-            .map_err(|error| NotTried::Failed(error.into()))?;
+        let (paths, written) = (self.paths.clone(), trial.clone());
+        blocking(move || record::write(&paths, &written)).await.map_err(NotTried::Failed)?;
         let command = [REVERTER, "network", "revert", "--trial", &trial.id].map(str::to_owned);
         if let Err(error) = self.hosts.alarm.arm(&unit(&trial.id), lasts, &command).await {
-            let _ = std::fs::remove_file(&path);
+            let _ = std::fs::remove_file(self.file("trial.json"));
             return Err(NotTried::Failed(error.into()));
         }
-        tracing::info!("{}: on trial, taken back in {} s unless all is well", trial.title, lasts.as_secs());
+        tracing::info!(
+            "{}: on trial, rolled back in {} s unless all probes pass",
+            trial.title,
+            lasts.as_secs()
+        );
         Ok(Some((trial, steps)))
     }
 
     /// The network that a change leaves. What was confirmed and no longer fits node.toml was left out at boot.
-    fn network_before(&self, change: &Change, cards: &[Card]) -> Network {
-        merge_what_fits(&change.node, &change.before.layers, cards, self.usual().as_deref()).0.network
+    fn network_before(&self, change: &Change, cards: &[Card]) -> Links {
+        merge_what_fits(&change.node, &change.before.layers, cards, self.usual().as_deref()).0.links
     }
 
     /// The network that a change leaves and which of its links work in `links`; none when not all is as it was asked for
@@ -292,10 +291,10 @@ impl Trials {
         let (cards, usual) = (cards(links), self.usual());
         let now = self.network_before(change, &cards);
         let machine = Machine { cards: &cards, usual: usual.as_deref() };
-        (change::steps(&now, &merged.network, machine), change::steps(&merged.network, &now, machine))
+        (change::steps(&now, &merged.links, machine), change::steps(&merged.links, &now, machine))
     }
 
-    /// Asks until two rounds are well, or the patience is over: then the last failure.
+    /// Asks until two rounds are well, or the time is over: then the last failure.
     async fn watch(
         &self,
         trial: &Trial,
@@ -305,13 +304,13 @@ impl Trials {
         verified: Option<Verified>,
         after: &mut Vec<Answer>,
     ) -> Option<Answer> {
-        let end = tokio::time::Instant::now() + self.patience.attempt;
+        let end = tokio::time::Instant::now() + self.timeouts.attempt;
         let mut well = 0;
         loop {
             // One round a link as it was may still pass; by the second, what a change cuts is cut.
-            tokio::time::sleep(self.patience.between).await;
-            if !matches!(self.current(), Ok(Some(now)) if now.id == trial.id) {
-                let message = "it was taken back before all answers were in".to_owned();
+            tokio::time::sleep(self.timeouts.between).await;
+            if !matches!(self.current(), Ok(Some(now)) if now.id == trial.id && now.rolling_back.is_none()) {
+                let message = "it was rolled back before all answers were in".to_owned();
                 return Some(Answer { name: "time", passed: false, message });
             }
             *after = self.ask(api_server, verified.clone()).await;
@@ -333,20 +332,20 @@ impl Trials {
         }
     }
 
-    /// Asks until all that answered before does again, or the patience is over.
+    /// Asks until all that answered before does again, or the time is over.
     async fn restored(
         &self,
         before: &[Answer],
         api_server: &Option<ApiServer>,
         verified: &Option<Verified>,
     ) -> Vec<Answer> {
-        let end = tokio::time::Instant::now() + self.patience.restore;
+        let end = tokio::time::Instant::now() + self.timeouts.restore;
         loop {
             let answers = self.ask(api_server, verified.clone()).await;
             if probes::worse(before, &answers, false).is_none() || tokio::time::Instant::now() >= end {
                 return answers;
             }
-            tokio::time::sleep(self.patience.between).await;
+            tokio::time::sleep(self.timeouts.between).await;
         }
     }
 

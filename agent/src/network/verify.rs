@@ -2,15 +2,12 @@
 //!
 //! Why here: networkd takes a file and may still not do it; and an address that does not come is what a wrong VLAN looks
 //! like. Route in: the links asked for, the kernel's links, which of them worked before. Route out: [`Finding`]s, graver
-//! ones first; with a grave one a change is taken back.
+//! ones first; with a grave one a change is rolled back.
 
-use super::view::{Wanted, addresses, named, wanted};
-use sheaf_config::node::{Bond, BondMode, Bridge, Network};
+use super::view::{addresses, kernel_link, named};
 use sheaf_host::links::Link;
+use sheaf_links::{Bond, BondMode, Bridge, Kind, LinkRef, Links};
 use std::collections::BTreeSet;
-
-/// Bytes of a packet where nobody says otherwise.
-pub(super) const USUAL_MTU: u32 = 1500;
 
 /// Something that is not as it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,12 +19,12 @@ pub struct Finding {
 }
 
 /// Names of the links in `network` that work in `links`: there, up, addressed where they shall be.
-pub fn working(network: &Network, links: &[Link]) -> BTreeSet<String> {
-    let works = |wanted: &&Wanted<'_>| {
-        let Some(link) = wanted.find(links) else { return false };
+pub fn working(network: &Links, links: &[Link]) -> BTreeSet<String> {
+    let works = |wanted: &LinkRef<'_>| {
+        let Some(link) = kernel_link(*wanted, links) else { return false };
         is_up(link) && has_port(link) && (!wanted.has_address() || !addresses(link).is_empty())
     };
-    wanted(network).iter().filter(works).map(|wanted| wanted.name.to_owned()).collect()
+    network.all().filter(works).map(|wanted| wanted.name().to_owned()).collect()
 }
 
 fn is_up(link: &Link) -> bool {
@@ -41,14 +38,10 @@ fn has_port(link: &Link) -> bool {
 }
 
 /// What of `network` is not as it shall be. `before` are the links that worked before the change.
-pub fn verify(network: &Network, links: &[Link], before: &BTreeSet<String>) -> Vec<Finding> {
-    let wanted = wanted(network);
+pub fn verify(network: &Links, links: &[Link], before: &BTreeSet<String>) -> Vec<Finding> {
     // From the cable upwards: what is below explains what is above.
-    let in_order = ["nic", "bond", "vlan", "bridge"]
-        .into_iter()
-        .flat_map(|kind| wanted.iter().filter(move |wanted| wanted.kind == kind));
     let mut findings: Vec<Finding> =
-        in_order.filter_map(|wanted| of_link(network, wanted, links, before)).collect();
+        network.all().filter_map(|wanted| of_link(network, wanted, links, before)).collect();
     findings.sort_by_key(|finding| !finding.is_grave);
     findings
 }
@@ -58,23 +51,23 @@ fn grave(what: String) -> Option<Finding> {
 }
 
 fn of_link(
-    network: &Network,
-    wanted: &Wanted<'_>,
+    network: &Links,
+    wanted: LinkRef<'_>,
     links: &[Link],
     before: &BTreeSet<String>,
 ) -> Option<Finding> {
-    let (name, kind) = (wanted.name, wanted.kind);
+    let (name, kind) = (wanted.name(), wanted.kind().key());
     let worked = before.contains(name);
-    let Some(link) = wanted.find(links) else {
-        // A card that is not in this machine is for the status page; it was so before.
+    let Some(link) = kernel_link(wanted, links) else {
+        // A NIC that is not in this machine is for the status page; it was so before.
         let what = format!("{kind} {name} is not there");
-        return Some(Finding { what, is_grave: kind != "nic" || worked });
+        return Some(Finding { what, is_grave: wanted.kind() != Kind::Nic || worked });
     };
     if let Some(what) = differs(network, wanted, link, links) {
         return grave(format!("{kind} {name}: {what}"));
     }
-    if let (Some(wants), Some(bond)) = (network.bonds.iter().find(|bond| bond.name == name), &link.bond)
-        && wants.mode == BondMode::Lacp
+    if let (sheaf_links::Link::Bond(wants), Some(bond)) = (wanted.link, &link.bond)
+        && wants.mode() == BondMode::Lacp
         && bond.partner.is_none()
         && bond.ports.iter().any(|(_, up)| *up)
     {
@@ -86,7 +79,7 @@ fn of_link(
         return Some(Finding { what, is_grave: worked });
     }
     if wanted.has_address() && addresses(link).is_empty() {
-        let what = match wanted.dhcp {
+        let what = match wanted.uses_dhcp() {
             true => format!("{kind} {name} has no address: DHCP does not answer"),
             false => format!("{kind} {name} has no address"),
         };
@@ -97,26 +90,18 @@ fn of_link(
 }
 
 /// In what the kernel's link is another one.
-fn differs(network: &Network, wanted: &Wanted<'_>, link: &Link, links: &[Link]) -> Option<String> {
-    let name = wanted.name;
-    match wanted.kind {
-        "bridge" => {
-            let bridge = network.bridges.iter().find(|bridge| bridge.name == name)?;
-            of_bridge(network, bridge, link, links)
-        }
-        "bond" => {
-            let bond = network.bonds.iter().find(|bond| bond.name == name)?;
-            of_bond(network, bond, link, links)
-        }
-        "vlan" => {
-            let vlan = network.vlans.iter().find(|vlan| vlan.name == name)?;
+fn differs(network: &Links, wanted: LinkRef<'_>, link: &Link, links: &[Link]) -> Option<String> {
+    match wanted.link {
+        sheaf_links::Link::Bridge(bridge) => of_bridge(network, bridge, link, links),
+        sheaf_links::Link::Bond(bond) => of_bond(network, bond, link, links),
+        sheaf_links::Link::Vlan(vlan) => {
             let Some(is) = &link.vlan else { return Some("another link has its name".into()) };
             if is.id != vlan.id {
                 return Some(format!("is VLAN {} and not {}", is.id, vlan.id));
             }
             mtu(vlan.mtu, link)
         }
-        _ => mtu(network.nics.iter().find(|nic| nic.name == name)?.mtu, link),
+        sheaf_links::Link::Nic(nic) => mtu(nic.mtu, link),
     }
 }
 
@@ -125,10 +110,10 @@ fn mtu(wants: Option<u32>, link: &Link) -> Option<String> {
     (link.mtu != wants).then(|| format!("has MTU {} and not {wants}", link.mtu))
 }
 
-fn of_bridge(network: &Network, bridge: &Bridge, link: &Link, links: &[Link]) -> Option<String> {
+fn of_bridge(network: &Links, bridge: &Bridge, link: &Link, links: &[Link]) -> Option<String> {
     let Some(ports) = &link.bridge_ports else { return Some("another link has its name".into()) };
-    if link.vlan_aware != bridge.vlan_aware {
-        return Some(match bridge.vlan_aware {
+    if link.vlan_aware != bridge.vlan_aware() {
+        return Some(match bridge.vlan_aware() {
             true => "does not keep VLANs apart".into(),
             false => "keeps VLANs apart, and shall not".into(),
         });
@@ -137,26 +122,21 @@ fn of_bridge(network: &Network, bridge: &Bridge, link: &Link, links: &[Link]) ->
     missing(network, &bridge.ports, &has, links).or_else(|| mtu(bridge.mtu, link))
 }
 
-fn of_bond(network: &Network, bond: &Bond, link: &Link, links: &[Link]) -> Option<String> {
+fn of_bond(network: &Links, bond: &Bond, link: &Link, links: &[Link]) -> Option<String> {
     let Some(is) = &link.bond else { return Some("another link has its name".into()) };
-    if is.mode != bond.mode.name() {
-        return Some(format!("is in mode {} and not {}", is.mode, bond.mode.name()));
+    if is.mode != bond.mode().name() {
+        return Some(format!("is in mode {} and not {}", is.mode, bond.mode().name()));
     }
     let has = is.ports.iter().map(|(port, _)| port.as_str()).collect();
     missing(network, &bond.ports, &has, links).or_else(|| mtu(bond.mtu, link))
 }
 
 /// The first port that is there and not in it.
-fn missing(network: &Network, wants: &[String], has: &BTreeSet<&str>, links: &[Link]) -> Option<String> {
-    let kernel_name = |port: &String| {
-        let nic = network.nics.iter().find(|nic| nic.name == *port);
-        let is = |link: &&Link| match nic {
-            Some(nic) if nic.mac.is_some() => link.permanent_mac == nic.mac,
-            Some(nic) if nic.path.is_some() => link.place == nic.path,
-            _ => link.permanent_mac.as_ref() == Some(port),
-        };
-        let card = links.iter().filter(|link| link.is_card).find(is);
-        card.or_else(|| named(links, port)).map(|link| link.name.clone())
+fn missing(network: &Links, wants: &[String], has: &BTreeSet<&str>, links: &[Link]) -> Option<String> {
+    let cards = super::cards(links);
+    let kernel_name = |port: &String| match network.made(port) {
+        Some(_) => named(links, port).map(|link| link.name.clone()),
+        None => network.find(port, &cards).map(|card| card.name.clone()),
     };
     let port = wants.iter().filter_map(kernel_name).find(|port| !has.contains(port.as_str()))?;
     Some(format!("{port} is not in it"))
@@ -208,8 +188,8 @@ mod tests {
         ]
     }
 
-    fn network() -> Network {
-        parse_node_config("n", NETWORK).unwrap_or_else(|errors| panic!("{errors}")).network
+    fn network() -> Links {
+        parse_node_config("n", NETWORK).unwrap_or_else(|errors| panic!("{errors}")).network.links
     }
 
     /// The first finding after `change`, with what worked before it.
@@ -263,7 +243,7 @@ mod tests {
     #[test]
     fn a_bond_whose_switch_is_silent_is_grave() {
         let text = NETWORK.replace("mtu = 9000", "mtu = 9000\nmode = \"802.3ad\"");
-        let network = parse_node_config("n", &text).unwrap_or_else(|errors| panic!("{errors}")).network;
+        let network = parse_node_config("n", &text).unwrap_or_else(|errors| panic!("{errors}")).network.links;
         let mut links = links();
         links[3].bond.as_mut().unwrap().mode = "802.3ad".into();
         let found = verify(&network, &links, &BTreeSet::new());

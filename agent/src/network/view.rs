@@ -8,8 +8,8 @@ use super::problems;
 use crate::channels::NetworkState;
 use crate::names::is_tap;
 use crate::status::{LinkSection, NetworkSection};
-use sheaf_config::node::{Addressing, Network, Nic};
 use sheaf_host::links::Link;
+use sheaf_links::{LinkRef, Links};
 use std::net::IpAddr;
 
 /// What `links` mean for a node that shall have those of `merged`.
@@ -18,26 +18,26 @@ pub(super) fn view(
     links: &[Link],
     time_synchronised: bool,
 ) -> (NetworkState, NetworkSection) {
-    let network = &merged.network;
-    let wanted = wanted(network);
+    let network = &merged.links;
+    let wanted = network.top_down();
     let bridges: Vec<&Link> = bridges(network, links);
     let vlan_aware = bridges.iter().filter(|bridge| bridge.vlan_aware);
     let vlan_bridges = vlan_aware.map(|bridge| bridge.name.clone()).collect();
     let bridges = bridges.iter().map(|bridge| bridge.name.clone()).collect();
     // The link by which the node is known comes first, then those of the config in its order.
-    let mut in_order: Vec<&Wanted<'_>> = wanted.iter().collect();
-    in_order.sort_by_key(|link| network.primary() != Some(link.name));
+    let mut in_order = wanted.clone();
+    in_order.sort_by_key(|link| network.primary() != Some(link.name()));
     let mut all: Vec<IpAddr> = Vec::new();
-    for address in in_order.into_iter().filter_map(|wanted| wanted.find(links)).flat_map(addresses) {
+    for address in in_order.into_iter().filter_map(|wanted| kernel_link(wanted, links)).flat_map(addresses) {
         if !all.contains(&address) {
             all.push(address);
         }
     }
     let asked_by = |name: &str| merged.asked_by.get(name).filter(|by| *by != NODE_TOML).cloned();
     let section =
-        |wanted: &Wanted<'_>| LinkSection { asked_by: asked_by(wanted.name), ..section(wanted, links) };
+        |wanted: &LinkRef<'_>| LinkSection { asked_by: asked_by(wanted.name()), ..section(*wanted, links) };
     let sections = wanted.iter().map(section).collect();
-    let problem = problems::first(network, &wanted, links);
+    let problem = problems::first(network, links);
     (
         NetworkState { addresses: all, bridges, vlan_bridges, time_synchronised },
         NetworkSection { links: sections, time_synchronised, problem, ..NetworkSection::default() },
@@ -46,7 +46,7 @@ pub(super) fn view(
 
 /// Bridges that VMs can be connected to: those asked for in their order, then all others. One with an uplink must be
 /// up; one without, for VMs alone, is up only while a VM is in it.
-fn bridges<'l>(network: &Network, links: &'l [Link]) -> Vec<&'l Link> {
+fn bridges<'l>(network: &Links, links: &'l [Link]) -> Vec<&'l Link> {
     let is_bridge = |link: &&Link| link.bridge_ports.is_some();
     let place = |link: &Link| network.bridges.iter().position(|bridge| bridge.name == link.name);
     let has_uplink = |link: &Link| link.bridge_ports.iter().flatten().any(|port| !is_tap(port));
@@ -56,57 +56,11 @@ fn bridges<'l>(network: &Network, links: &'l [Link]) -> Vec<&'l Link> {
     bridges
 }
 
-/// A link that node.toml names.
-pub(super) struct Wanted<'a> {
-    /// Its name there.
-    pub name: &'a str,
-    /// What it is.
-    pub kind: &'static str,
-    /// How it gets addresses.
-    pub addressing: &'a Addressing,
-    /// Whether it asks DHCP.
-    pub dhcp: bool,
-    /// Set for a NIC, which the kernel may call otherwise.
-    pub nic: Option<&'a Nic>,
-}
-
-impl Wanted<'_> {
-    /// The kernel's link.
-    pub(super) fn find<'l>(&self, links: &'l [Link]) -> Option<&'l Link> {
-        let Some(nic) = self.nic else { return named(links, self.name) };
-        links.iter().filter(|link| link.is_card).find(|link| match (&nic.mac, &nic.path) {
-            (Some(mac), _) => link.permanent_mac.as_ref().is_some_and(|has| has.eq_ignore_ascii_case(mac)),
-            (None, Some(path)) => link.place.as_ref() == Some(path),
-            (None, None) => link.name == nic.name,
-        })
-    }
-
-    /// Whether node.toml gives it a way to an address.
-    pub(super) fn has_address(&self) -> bool {
-        self.dhcp || self.addressing.is_given()
-    }
-}
-
-/// All of them: bridges, VLANs, bonds, NICs, each in the file's order.
-pub(super) fn wanted(network: &Network) -> Vec<Wanted<'_>> {
-    let bridges = network.bridges.iter().map(|link| {
-        let dhcp = link.uses_dhcp();
-        Wanted { name: &link.name, kind: "bridge", addressing: &link.addressing, dhcp, nic: None }
-    });
-    let other = |name, kind, addressing: &'_ Addressing| (name, kind, addressing.asks_dhcp());
-    let vlans = network.vlans.iter().map(|link| {
-        let (name, kind, dhcp) = other(link.name.as_str(), "vlan", &link.addressing);
-        Wanted { name, kind, addressing: &link.addressing, dhcp, nic: None }
-    });
-    let bonds = network.bonds.iter().map(|link| {
-        let (name, kind, dhcp) = other(link.name.as_str(), "bond", &link.addressing);
-        Wanted { name, kind, addressing: &link.addressing, dhcp, nic: None }
-    });
-    let nics = network.nics.iter().map(|link| {
-        let (name, kind, dhcp) = other(link.name.as_str(), "nic", &link.addressing);
-        Wanted { name, kind, addressing: &link.addressing, dhcp, nic: Some(link) }
-    });
-    bridges.chain(vlans).chain(bonds).chain(nics).collect()
+/// The kernel's link that a link of the config is: a NIC the kernel may call otherwise.
+pub(super) fn kernel_link<'l>(wanted: LinkRef<'_>, links: &'l [Link]) -> Option<&'l Link> {
+    let sheaf_links::Link::Nic(nic) = wanted.link else { return named(links, wanted.name()) };
+    let selector = nic.selector();
+    links.iter().find(|link| link.is_card && selector.is(&super::card(link)))
 }
 
 /// The kernel's link `name`.
@@ -126,10 +80,10 @@ pub(super) fn addresses(link: &Link) -> Vec<IpAddr> {
     addresses
 }
 
-fn section(wanted: &Wanted<'_>, links: &[Link]) -> LinkSection {
-    let base =
-        LinkSection { name: wanted.name.to_owned(), kind: wanted.kind.to_owned(), ..LinkSection::default() };
-    let Some(link) = wanted.find(links) else {
+fn section(wanted: LinkRef<'_>, links: &[Link]) -> LinkSection {
+    let (name, kind) = (wanted.name(), wanted.kind().key());
+    let base = LinkSection { name: name.to_owned(), kind: kind.to_owned(), ..LinkSection::default() };
+    let Some(link) = kernel_link(wanted, links) else {
         return LinkSection { state: "missing".into(), ..base };
     };
     // The kernel's word for a link on top of one that has no cable.
@@ -147,7 +101,7 @@ fn section(wanted: &Wanted<'_>, links: &[Link]) -> LinkSection {
         vlan_aware: link.vlan_aware,
         mode: link.bond.as_ref().map(|bond| bond.mode.clone()),
         active_port: link.bond.as_ref().and_then(|bond| bond.active.clone()),
-        kernel_name: Some(link.name.clone()).filter(|name| name != wanted.name),
+        kernel_name: Some(link.name.clone()).filter(|kernel| kernel != name),
         is_addressed: wanted.has_address(),
         ..base
     }
@@ -174,9 +128,9 @@ mod tests {
         }
     }
 
-    fn network(text: &str) -> Network {
+    fn network(text: &str) -> Links {
         let text = format!("version = 1\nsystem.hostname = \"a\"\n{text}");
-        parse_node_config("node.toml", &text).unwrap_or_else(|errors| panic!("{errors}")).network
+        parse_node_config("node.toml", &text).unwrap_or_else(|errors| panic!("{errors}")).network.links
     }
 
     #[test]

@@ -95,7 +95,7 @@ pub struct PolicySection {
     pub phase: String,
     /// Why.
     pub message: Option<String>,
-    /// The probe for whose sake it was taken back.
+    /// The probe that failed, so that it was rolled back.
     pub failed_probe: Option<String>,
     /// What was asked before and after, a line each.
     pub probes: Vec<String>,

@@ -79,7 +79,7 @@ pub async fn files(data: PathBuf, listed: &Listed<Pod>, domains: &[Domain]) -> a
 pub fn facts(ctx: &Context, boot_id: &str, data: &Path) -> Facts {
     let config = ctx.config.borrow().clone();
     let network = ctx.network.borrow().clone();
-    let own = config.network.bridges.iter().map(|bridge| bridge.name.clone());
+    let own = config.network.links.bridges.iter().map(|bridge| bridge.name.clone());
     Facts {
         boot_id: boot_id.to_owned(),
         host_ip: network.addresses.first().copied(),

@@ -3,7 +3,7 @@
 //! Route in: the table. Route out: [`Cluster`] that has every key its mode needs and none of the other mode's.
 
 use super::{ELSEWHERE, each_once, plain, values};
-use crate::node::{Cidr, Cluster, ClusterMode, REDEEMED, Role, Secret};
+use crate::node::{Cluster, ClusterMode, REDEEMED, Role, Secret};
 use crate::spanned::{At, Table, Wrong, wrong};
 use crate::syntax;
 use std::ops::RangeInclusive;
@@ -107,10 +107,10 @@ fn token_or_redeemed(text: &str) -> Result<Option<Secret>, Wrong> {
     if text == REDEEMED { Ok(None) } else { syntax::token(text).map(|token| Some(Secret(token))) }
 }
 
-fn service_network(text: &str) -> Result<Cidr, Wrong> {
+fn service_network(text: &str) -> Result<sheaf_links::IpNet, Wrong> {
     let network = syntax::network(text)?;
-    let lengths = if network.ip.is_ipv4() { SERVICE_PREFIX_V4 } else { SERVICE_PREFIX_V6 };
-    if lengths.contains(&network.prefix) {
+    let lengths = if network.addr().is_ipv4() { SERVICE_PREFIX_V4 } else { SERVICE_PREFIX_V6 };
+    if lengths.contains(&network.prefix_len()) {
         return Ok(network);
     }
     let what = format!("\"{text}\" is a network that Services cannot use");

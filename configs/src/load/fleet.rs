@@ -257,11 +257,11 @@ fn addresses_differ(report: &Report<'_>, entries: &Readings) {
     for (index, (_, _, read)) in entries.iter().enumerate() {
         for address in read.iter().flat_map(|read| &read.addresses) {
             let start = address.span.start;
-            let Some((first, owner)) = seen.insert(address.value.ip, (start, index)) else { continue };
+            let Some((first, owner)) = seen.insert(address.value.addr(), (start, index)) else { continue };
             if owner == index {
                 continue; // the machine's own rules say it
             }
-            let ip = address.value.ip;
+            let ip = address.value.addr();
             if first == start {
                 let remedy = "write the addresses in each [[node]], or use DHCP";
                 address.wrong(report, format!("\"{ip}\" is an address of several machines"), remedy);

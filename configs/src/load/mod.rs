@@ -16,7 +16,7 @@ mod vms;
 mod webhook;
 
 use crate::diagnose::{Errors, Report};
-use crate::node::{Cidr, NodeConfig, SERVICE_CIDR, VERSION};
+use crate::node::{NodeConfig, SERVICE_CIDR, VERSION};
 use crate::spanned::{At, Document, Table, read};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -127,7 +127,7 @@ fn version(root: &Table<'_, '_>) -> Option<()> {
 struct Read {
     config: NodeConfig,
     hostname: At<String>,
-    addresses: Vec<At<Cidr>>,
+    addresses: Vec<At<sheaf_links::IpNet>>,
 }
 
 /// Reads the keys of one machine; `is_whole`: of a file for one, where `[[node]]` could stand too.
@@ -173,7 +173,7 @@ fn read_root(mut root: Table<'_, '_>, is_whole: bool) -> Option<Read> {
 /// A Service whose address lies on a link is never reached: the neighbour is asked for it.
 fn services_are_not_on_a_link(report: &Report<'_>, network: &network::Read, cluster: &cluster::Read) {
     let services = cluster.config.service_cidr.unwrap_or(SERVICE_CIDR);
-    for address in network.addresses.iter().filter(|address| address.value.overlaps(services)) {
+    for address in network.addresses.iter().filter(|at| sheaf_links::value::overlap(&at.value, &services)) {
         let what = format!("\"{}\" overlaps the cluster's Service addresses {services}", address.value);
         address.wrong(
             report,
@@ -187,7 +187,7 @@ fn services_are_not_on_a_link(report: &Report<'_>, network: &network::Read, clus
 fn a_node_joins_another(report: &Report<'_>, network: &network::Read, cluster: &cluster::Read) {
     let Some(server) = &cluster.server else { return };
     for address in &network.addresses {
-        let ip = address.value.ip;
+        let ip = address.value.addr();
         let host = if ip.is_ipv4() { format!("//{ip}:") } else { format!("//[{ip}]:") };
         if server.value.contains(&host) {
             let line = report.line(address.span.start);

@@ -2,14 +2,15 @@
 //!
 //! Route in: `load`. Route out: the agent's cluster controller.
 
-use super::{Cidr, Secret, Taint};
+use super::{Secret, Taint};
 use schemars::JsonSchema;
 use serde::Serialize;
+use sheaf_links::IpNet;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Addresses of Services when `service-cidr` is not given: kubeadm's default, narrowed to what one cluster needs.
-pub const SERVICE_CIDR: Cidr = Cidr { ip: IpAddr::V4(Ipv4Addr::new(10, 96, 0, 0)), prefix: 16 };
+pub const SERVICE_CIDR: IpNet = IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 0)), 16);
 
 /// What stands in place of a token that a node has used up: the node is in, and needs none.
 pub const REDEEMED: &str = "redeemed";
@@ -48,8 +49,8 @@ pub struct Cluster {
     pub admin_keys: Vec<String>,
     /// create: addresses of Services; must not overlap the nodes' networks. Default: `10.96.0.0/16`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(example = &"10.96.0.0/16")]
-    pub service_cidr: Option<Cidr>,
+    #[schemars(with = "Option<String>", example = &"10.96.0.0/16")]
+    pub service_cidr: Option<IpNet>,
     /// Labels of the Node object. The API server does not let a node give itself a role (`node-role.kubernetes.io/…`) or
     /// other reserved labels; such are refused here.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

@@ -1,258 +1,138 @@
-//! NICs, bonds, VLANs and bridges of `[network]`.
+//! Links in the spelling of node.toml: keys with dashes, `[[network.nic]]` once for each.
 //!
-//! Route in: `load`, whose rules make a tree of them: no NIC has two users, no VLAN lacks its parent.
-//! Route out: networkd's files, VMs' networks.
+//! Why here: the types of [`sheaf_links`] are written in JSON's spelling; the words are the same. Route in: [`Links`] and
+//! their schema. Route out: the tables of `[network]` and the schema that editors and the reference use.
 
-use super::{Addressing, Ipv6};
-use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+use sheaf_links::{Kind, Links};
+use std::borrow::Cow;
 
-/// A NIC that needs a name of its own, another MTU or an address.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(deny_unknown_fields)]
-pub struct Nic {
-    /// With `mac` or `path`: what this file calls it, which the node adds to its names. Alone: the kernel's name of it.
-    #[schemars(example = &"uplink0")]
-    pub name: String,
-    /// The MAC it was made with.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(example = &"52:54:00:12:34:56")]
-    pub mac: Option<String>,
-    /// Its place on the bus: `ID_PATH` of `udevadm info /sys/class/net/NAME`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(example = &"pci-0000:01:00.0")]
-    pub path: Option<String>,
-    /// Largest packet in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1280, max = 9216))]
-    pub mtu: Option<u32>,
-    /// Its addresses, when it is in no bridge and no bond.
-    #[serde(flatten)]
-    pub addressing: Addressing,
+/// The key of a link, `lacpRate`, as `lacp-rate`.
+fn key(key: &str) -> String {
+    key.chars()
+        .flat_map(|c| c.is_ascii_uppercase().then_some('-').into_iter().chain([c.to_ascii_lowercase()]))
+        .collect()
 }
 
-/// Several NICs as one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(deny_unknown_fields)]
-pub struct Bond {
-    /// Interface name.
-    #[schemars(example = &"bond0")]
-    pub name: String,
-    /// Its NICs: MAC, kernel name or name of a `[[network.nic]]`.
-    #[schemars(length(min = 1))]
-    pub ports: Vec<String>,
-    /// How they share the work.
-    #[schemars(default)]
-    pub mode: BondMode,
-    /// 802.3ad: how often the switch is to say that it is there. Default: `"slow"` (30 s).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lacp_rate: Option<LacpRate>,
-    /// 802.3ad and balance-xor: what spreads the packets. Default: `"layer2"`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub transmit_hash_policy: Option<HashPolicy>,
-    /// active-backup, balance-tlb, balance-alb: the port that is used while it is up.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub primary: Option<String>,
-    /// Milliseconds between looks at the cables.
-    #[schemars(default = "default_miimon", range(min = 10, max = 10000))]
-    pub miimon: u32,
-    /// Largest packet in bytes, also of its ports.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1280, max = 9216))]
-    pub mtu: Option<u32>,
-    /// Its addresses, when it is in no bridge.
-    #[serde(flatten)]
-    pub addressing: Addressing,
-}
-
-/// Milliseconds between looks at the cables: what the kernel's documentation advises.
-pub(crate) fn default_miimon() -> u32 {
-    100
-}
-
-/// How the NICs of a bond share the work.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(inline)]
-pub enum BondMode {
-    /// One works, the others wait; needs nothing of the switch.
-    #[default]
-    ActiveBackup,
-    /// LACP; the switch has the same ports in one group.
-    #[serde(rename = "802.3ad")]
-    Lacp,
-    /// By hash; the switch has a static group.
-    BalanceXor,
-    /// Packet by packet; the switch has a static group.
-    BalanceRr,
-    /// What is sent is spread.
-    BalanceTlb,
-    /// What is sent and received is spread; not under a bridge.
-    BalanceAlb,
-    /// Everything on every port.
-    Broadcast,
-}
-
-impl BondMode {
-    /// As it is written.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ActiveBackup => "active-backup",
-            Self::Lacp => "802.3ad",
-            Self::BalanceXor => "balance-xor",
-            Self::BalanceRr => "balance-rr",
-            Self::BalanceTlb => "balance-tlb",
-            Self::BalanceAlb => "balance-alb",
-            Self::Broadcast => "broadcast",
-        }
+/// The key of a list of links, `bonds`, as `bond`: there is a table for each.
+fn list(name: &str) -> &str {
+    match name {
+        "nics" => Kind::Nic.key(),
+        "bonds" => Kind::Bond.key(),
+        "vlans" => Kind::Vlan.key(),
+        "bridges" => Kind::Bridge.key(),
+        other => other,
     }
 }
 
-/// How often an LACP partner reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(inline)]
-pub enum LacpRate {
-    /// Every 30 seconds.
-    Slow,
-    /// Every second.
-    Fast,
-}
-
-/// What spreads packets over the ports of a bond.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[schemars(inline)]
-#[allow(missing_docs)] // the names say it
-pub enum HashPolicy {
-    #[serde(rename = "layer2")]
-    Layer2,
-    #[serde(rename = "layer2+3")]
-    Layer23,
-    #[serde(rename = "layer3+4")]
-    Layer34,
-    #[serde(rename = "encap2+3")]
-    Encap23,
-    #[serde(rename = "encap3+4")]
-    Encap34,
-    #[serde(rename = "vlan+srcmac")]
-    VlanSrcmac,
-}
-
-impl HashPolicy {
-    /// As it is written.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Layer2 => "layer2",
-            Self::Layer23 => "layer2+3",
-            Self::Layer34 => "layer3+4",
-            Self::Encap23 => "encap2+3",
-            Self::Encap34 => "encap3+4",
-            Self::VlanSrcmac => "vlan+srcmac",
-        }
+/// Writes the tables of `links`, the name of each link first.
+pub(super) fn serialize<S: Serializer>(links: &Links, serializer: S) -> Result<S::Ok, S::Error> {
+    let value = serde_json::to_value(links).map_err(serde::ser::Error::custom)?;
+    let mut map = serializer.serialize_map(None)?;
+    for (name, links) in value.as_object().into_iter().flatten() {
+        let links: Vec<_> = links.as_array().into_iter().flatten().map(Table).collect();
+        map.serialize_entry(list(name), &links)?;
     }
+    map.end()
 }
 
-/// One VLAN of a trunk.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(deny_unknown_fields)]
-pub struct Vlan {
-    /// Interface name.
-    #[schemars(example = &"mgmt")]
-    pub name: String,
-    /// Its number on the trunk.
-    #[schemars(range(min = 1, max = 4094))]
-    pub id: u16,
-    /// The trunk: a bond, a bridge that is `vlan-aware`, or a NIC (MAC, kernel name or name of a `[[network.nic]]`).
-    #[schemars(example = &"bond0")]
-    pub parent: String,
-    /// Largest packet in bytes, at most that of its parent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1280, max = 9216))]
-    pub mtu: Option<u32>,
-    /// Its addresses, when it is in no bridge.
-    #[serde(flatten)]
-    pub addressing: Addressing,
-}
+/// A table whose keys are spelt anew.
+struct Table<'v>(&'v Value);
 
-/// A bridge: a switch inside the node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(deny_unknown_fields)]
-pub struct Bridge {
-    /// Interface name: 1 to 15 letters, digits, `-`, `_`, `.`.
-    #[schemars(example = &"br0")]
-    pub name: String,
-    /// What is in it: NICs (MAC, kernel name or name of a `[[network.nic]]`), bonds, VLANs. Default: the only NIC.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(default, extend("examples" = [["52:54:00:12:34:56"]]))]
-    pub ports: Vec<String>,
-    /// Whether it keeps VLANs apart, so that VMs and `[[network.vlan]]` may have tagged ones of it.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    #[schemars(default)]
-    pub vlan_aware: bool,
-    /// VLANs that its ports carry, with `vlan-aware`: `["10", "100-199"]`. Default: all.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(default)]
-    pub vlans: Vec<VlanRange>,
-    /// Largest packet in bytes, also of its ports. Default: 1500.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1280, max = 9216))]
-    pub mtu: Option<u32>,
-    /// The node's own addresses on it.
-    #[serde(flatten)]
-    pub addressing: Addressing,
-}
-
-impl Default for Bridge {
-    /// What a file without links means: `br0` by DHCP over the machine's only NIC.
-    fn default() -> Self {
-        Self {
-            name: "br0".into(),
-            ports: Vec::new(),
-            vlan_aware: false,
-            vlans: Vec::new(),
-            mtu: None,
-            addressing: Addressing::default(),
-        }
-    }
-}
-
-impl Bridge {
-    /// Whether it asks DHCP for an address.
-    pub fn uses_dhcp(&self) -> bool {
-        self.addressing.dhcp.unwrap_or(self.addressing.addresses.is_empty())
-    }
-
-    /// Where its IPv6 addresses come from.
-    pub fn ipv6(&self) -> Ipv6 {
-        self.addressing.ipv6_with(self.uses_dhcp())
-    }
-}
-
-/// VLANs from `first` to `last`, both included; written `"10"` or `"100-199"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
-#[schemars(inline, with = "String")]
-pub struct VlanRange {
-    /// The lowest, from 1.
-    pub first: u16,
-    /// The highest, up to 4094.
-    pub last: u16,
-}
-
-impl std::fmt::Display for VlanRange {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.first == self.last {
-            true => write!(f, "{}", self.first),
-            false => write!(f, "{}-{}", self.first, self.last),
-        }
-    }
-}
-
-impl Serialize for VlanRange {
+impl Serialize for Table<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        match self.0 {
+            Value::Object(object) => {
+                let mut map = serializer.serialize_map(Some(object.len()))?;
+                let is_name = |key: &str| key == "name";
+                let name = object.iter().filter(|(key, _)| is_name(key));
+                for (name, value) in name.chain(object.iter().filter(|(key, _)| !is_name(key))) {
+                    map.serialize_entry(&key(name), &Table(value))?;
+                }
+                map.end()
+            }
+            Value::Array(array) => serializer.collect_seq(array.iter().map(Table)),
+            other => other.serialize(serializer),
+        }
+    }
+}
+
+/// Stands for [`Links`] where a schema is made.
+pub(super) struct Tables;
+
+impl JsonSchema for Tables {
+    fn schema_name() -> Cow<'static, str> {
+        "Links".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+        let whole = settings.into_generator().into_root_schema_for::<Links>().to_value();
+        let mut properties = Map::new();
+        for (name, links) in whole["properties"].as_object().into_iter().flatten() {
+            properties.insert(list(name).into(), spelt(links.clone()));
+        }
+        // A policy may leave them out where it extends a bond of node.toml.
+        if let Some(required) = properties[Kind::Bond.key()]["items"]["required"].as_array_mut() {
+            required.push("ports".into());
+        }
+        let mut schema = Schema::default();
+        schema.insert("type".into(), "object".into());
+        schema.insert("properties".into(), properties.into());
+        schema
+    }
+}
+
+/// A schema below a list of links: other keys, none that are not known, no words for the API server.
+fn spelt(schema: Value) -> Value {
+    match schema {
+        Value::Object(object) => {
+            let is_table = object.contains_key("properties");
+            let mut spelt_object = Map::new();
+            for (word, value) in object.into_iter().filter(|(word, _)| !word.starts_with("x-kubernetes")) {
+                let value = match (word.as_str(), value) {
+                    ("properties", Value::Object(properties)) => {
+                        properties.into_iter().map(|(name, value)| (key(&name), spelt(value))).collect()
+                    }
+                    ("required", Value::Array(names)) => {
+                        names.iter().filter_map(Value::as_str).map(key).collect()
+                    }
+                    (_, value) => spelt(value),
+                };
+                spelt_object.insert(word, value);
+            }
+            if is_table {
+                spelt_object.insert("additionalProperties".into(), false.into());
+            }
+            spelt_object.into()
+        }
+        Value::Array(array) => array.into_iter().map(spelt).collect(),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_spelt_with_dashes_and_the_list_of_vlans_is_not_that_of_a_bridge() {
+        assert_eq!(
+            (key("transmitHashPolicy").as_str(), key("gateway6").as_str()),
+            ("transmit-hash-policy", "gateway6")
+        );
+        assert_eq!((list("vlans"), key("vlans").as_str()), ("vlan", "vlans"));
+        let schema = Tables::json_schema(&mut SchemaGenerator::default()).to_value();
+        let bridge = &schema["properties"]["bridge"]["items"];
+        assert!(bridge["properties"]["vlan-aware"].is_object() && bridge["properties"]["vlans"].is_object());
+        assert!(!schema.to_string().contains("x-kubernetes"), "{schema}");
     }
 }

@@ -5,8 +5,6 @@
 //! One file for each table; their comments are the operator's reference (docs/config.md and the JSON Schema are
 //! made of them). Route in: `load`. Route out: installer's plan, agent's controllers; [`NodeConfig::to_toml`].
 
-mod addressing;
-mod cidr;
 mod cluster;
 mod disk;
 pub mod fleet;
@@ -22,14 +20,11 @@ mod taint;
 mod vms;
 mod webhook;
 
-pub use addressing::{Addressing, Ipv6, Route};
-pub use cidr::Cidr;
 pub use cluster::{Cluster, ClusterMode, REDEEMED, Role, SERVICE_CIDR};
 pub use disk::{Bus, DataDisk, DiskSelector};
 pub use fleet::{Identity, Match};
 pub use image::Image;
 pub use install::{Install, Reinstall, Then};
-pub use links::{Bond, BondMode, Bridge, HashPolicy, LacpRate, Nic, Vlan, VlanRange};
 pub use network::{Network, Proxy};
 pub use secret::Secret;
 pub use size::{Size, SizeError};
@@ -39,7 +34,6 @@ pub use taint::{Effect, Taint};
 pub use vms::Vms;
 pub use webhook::{Basic, Event, Method, Webhook};
 
-pub(crate) use links::default_miimon;
 pub(crate) use system::default_mode;
 
 use schemars::JsonSchema;

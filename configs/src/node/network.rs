@@ -1,10 +1,11 @@
-//! `[network]`: name and time servers, proxy, trusted authorities, and the links of [`super::links`].
+//! `[network]`: name and time servers, proxy, trusted authorities, and the links of [`sheaf_links`].
 //!
 //! Route in: `load`. Route out: what the agent renders for networkd, resolved, timesyncd and its own clients.
 
-use super::{Addressing, Bond, Bridge, Nic, Secret, Vlan};
+use super::Secret;
 use schemars::JsonSchema;
 use serde::Serialize;
+use sheaf_links::Links;
 use std::net::IpAddr;
 
 /// Links and addresses, name and time servers.
@@ -31,66 +32,23 @@ pub struct Network {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
     pub ca_certificates: Vec<String>,
-    /// `[[network.nic]]`: NICs that need a name of their own, another MTU or an address.
-    #[serde(rename = "nic", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(default)]
-    pub nics: Vec<Nic>,
-    /// `[[network.bond]]`: several NICs as one.
-    #[serde(rename = "bond", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(default)]
-    pub bonds: Vec<Bond>,
-    /// `[[network.vlan]]`: one VLAN of a trunk.
-    #[serde(rename = "vlan", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(default)]
-    pub vlans: Vec<Vlan>,
-    /// `[[network.bridge]]`: the node itself and its VMs are reached through these. Without any link in the file the
-    /// node makes `br0` over its only NIC and asks DHCP.
-    #[serde(rename = "bridge", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(default)]
-    pub bridges: Vec<Bridge>,
+    /// `[[network.nic]]`, `[[network.bond]]`, `[[network.vlan]]`, `[[network.bridge]]`. Without any link in the file the node
+    /// makes `br0` over its only NIC and asks DHCP.
+    #[serde(flatten, serialize_with = "super::links::serialize")]
+    #[schemars(with = "super::links::Tables")]
+    pub links: Links,
 }
 
 impl Default for Network {
     fn default() -> Self {
-        Self { bridges: vec![Bridge::default()], ..Self::without_links() }
-    }
-}
-
-impl Network {
-    /// Nothing at all: where the file names links, only those are there.
-    pub fn without_links() -> Self {
         Self {
             dns: Vec::new(),
             search: Vec::new(),
             ntp: Vec::new(),
             proxy: None,
             ca_certificates: Vec::new(),
-            nics: Vec::new(),
-            bonds: Vec::new(),
-            vlans: Vec::new(),
-            bridges: Vec::new(),
+            links: Links::only_nic(),
         }
-    }
-
-    /// Every link that the file names with its addressing: bridges, VLANs, bonds, NICs, each in the file's order.
-    pub fn links(&self) -> impl Iterator<Item = (&str, &Addressing)> {
-        let bridges = self.bridges.iter().map(|link| (link.name.as_str(), &link.addressing));
-        let vlans = self.vlans.iter().map(|link| (link.name.as_str(), &link.addressing));
-        let bonds = self.bonds.iter().map(|link| (link.name.as_str(), &link.addressing));
-        let nics = self.nics.iter().map(|link| (link.name.as_str(), &link.addressing));
-        bridges.chain(vlans).chain(bonds).chain(nics)
-    }
-
-    /// The link by which the cluster knows the node: that of the default gateway, else the first by DHCP, which gives one,
-    /// else the first with an address.
-    pub fn primary(&self) -> Option<&str> {
-        let by_default =
-            |name: &str| self.bridges.iter().any(|bridge| bridge.name == name && bridge.uses_dhcp());
-        self.links()
-            .find(|(_, addressing)| addressing.gateways().next().is_some())
-            .or_else(|| self.links().find(|(name, addressing)| addressing.asks_dhcp() || by_default(name)))
-            .or_else(|| self.links().find(|(_, addressing)| addressing.is_given()))
-            .map(|(name, _)| name)
     }
 }
 
@@ -118,7 +76,7 @@ mod tests {
         let primary = |links: &str| {
             let text = format!("version = 1\nsystem.hostname = \"a\"\n{links}");
             let config = crate::load::parse_node_config("node.toml", &text).unwrap_or_else(|e| panic!("{e}"));
-            config.network.primary().map(str::to_owned)
+            config.network.links.primary().map(str::to_owned)
         };
         let bridge = |name: &str, rest: &str| {
             format!("[[network.bridge]]\nname = \"{name}\"\nports = [\"en{name}\"]\n{rest}\n")

@@ -15,6 +15,7 @@ mod overlay;
 mod table;
 mod value;
 
+pub use sheaf_links::value::{Wrong, wrong};
 pub use table::Table;
 pub use value::Value;
 
@@ -103,7 +104,14 @@ impl<'t> Document<'t> {
 
     /// The top table.
     pub fn root<'d>(&'d self, report: &'d Report<'t>) -> Table<'d, 't> {
-        Table { report, path: String::new(), span: 0..0, table: self.root.get_ref(), known: Vec::new() }
+        Table {
+            report,
+            path: String::new(),
+            span: 0..0,
+            table: self.root.get_ref(),
+            known: Vec::new(),
+            unread: false,
+        }
     }
 }
 
@@ -139,13 +147,4 @@ impl<T> At<T> {
             }
         }
     }
-}
-
-/// Why a value is refused, and what to write instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wrong(pub String, pub String);
-
-/// Builds a [`Wrong`].
-pub fn wrong<T>(what: impl Into<String>, remedy: impl Into<String>) -> Result<T, Wrong> {
-    Err(Wrong(what.into(), remedy.into()))
 }

@@ -17,6 +17,8 @@ pub struct Table<'d, 't> {
     pub(super) span: Range<usize>,
     pub(super) table: &'d DeTable<'t>,
     pub(super) known: Vec<&'static str>,
+    /// A key that is there could not be read.
+    pub(super) unread: bool,
 }
 
 impl<'d, 't> Table<'d, 't> {
@@ -45,6 +47,55 @@ impl<'d, 't> Table<'d, 't> {
         self.table
     }
 
+    /// Whether every key that was asked for and is there could be read: rules about a part would mislead.
+    pub fn is_whole(&self) -> bool {
+        !self.unread
+    }
+
+    /// The same table once more, for [`Table::place_of`] after it was read.
+    pub fn again(&self) -> Self {
+        let (path, span) = (self.path.clone(), self.span.clone());
+        Table { report: self.report, path, span, table: self.table, known: Vec::new(), unread: false }
+    }
+
+    /// The place of `path` below this table, `bond[0].ports[1]`; of what is not there, the place of the table that lacks it.
+    /// An element of a list that is no table goes by the list's key and its own line.
+    pub fn place_of(&self, path: &str) -> At<()> {
+        let (mut table, mut place) = (self.table, self.at());
+        for part in path.split('.').filter(|part| !part.is_empty()) {
+            let (name, index) = match part.split_once('[') {
+                Some((name, index)) => (name, index.trim_end_matches(']').parse::<usize>().ok()),
+                None => (part, None),
+            };
+            let inner = |path: &str, part: &str| {
+                if path.is_empty() { part.to_owned() } else { format!("{path}.{part}") }
+            };
+            let found = table.get_key_value(name);
+            let element =
+                found.and_then(|(_, value)| index.and_then(|index| value.get_ref().as_array()?.get(index)));
+            match (found, element) {
+                (_, Some(element)) => match element.get_ref().as_table() {
+                    Some(inside) => {
+                        (table, place.span, place.path) = (inside, element.span(), inner(&place.path, part));
+                    }
+                    None => (place.span, place.path) = (element.span(), inner(&place.path, name)),
+                },
+                (Some((key, value)), None) => {
+                    place.path = inner(&place.path, name);
+                    place.span = match value.get_ref().as_table() {
+                        Some(inside) => {
+                            table = inside;
+                            key.span()
+                        }
+                        None => value.span(),
+                    };
+                }
+                (None, None) => place.path = inner(&place.path, name),
+            }
+        }
+        place
+    }
+
     /// Allows `key`, which somebody else reads.
     pub fn allow(&mut self, key: &'static str) {
         self.known.push(key);
@@ -52,7 +103,14 @@ impl<'d, 't> Table<'d, 't> {
 
     /// `table`, made by [`Table::overlaid`], in place of this one.
     pub fn over<'m>(&'m self, table: &'m DeTable<'t>) -> Table<'m, 't> {
-        Table { report: self.report, path: String::new(), span: self.span.clone(), table, known: Vec::new() }
+        Table {
+            report: self.report,
+            path: String::new(),
+            span: self.span.clone(),
+            table,
+            known: Vec::new(),
+            unread: false,
+        }
     }
 
     /// Reads `key` by `read`, when it is there.
@@ -64,7 +122,9 @@ impl<'d, 't> Table<'d, 't> {
         self.known.push(key);
         let (found, value) = self.table.get_key_value(key)?;
         let (path, key_span) = (self.path_of(key), found.span());
-        read(Value { report: self.report, path, key_span, value })
+        let read = read(Value { report: self.report, path, key_span, value });
+        self.unread |= read.is_none();
+        read
     }
 
     /// Reads `key` by `read`; its absence is reported, with `example` as the line to add.

@@ -21,6 +21,11 @@ pub struct Value<'d, 't> {
 }
 
 impl<'d, 't> Value<'d, 't> {
+    /// The report that problems go to.
+    pub fn report(&self) -> &'d Report<'t> {
+        self.report
+    }
+
     /// Its place.
     pub fn at(&self) -> At<()> {
         At { value: (), path: self.path.clone(), span: self.key_span.clone() }
@@ -103,6 +108,7 @@ impl<'d, 't> Value<'d, 't> {
                 span: self.key_span,
                 table,
                 known: Vec::new(),
+                unread: false,
             }),
             _ => {
                 let remedy = format!("write [{}] with its keys below", header(&self.path));
@@ -120,9 +126,14 @@ impl<'d, 't> Value<'d, 't> {
         let elements = array.iter().enumerate().map(|(index, value)| {
             let path = format!("{}[{index}]", self.path);
             match value.get_ref() {
-                DeValue::Table(table) => {
-                    Some(Table { report: self.report, path, span: value.span(), table, known: Vec::new() })
-                }
+                DeValue::Table(table) => Some(Table {
+                    report: self.report,
+                    path,
+                    span: value.span(),
+                    table,
+                    known: Vec::new(),
+                    unread: false,
+                }),
                 _ => {
                     Value { report: self.report, path, key_span: value.span(), value }.not("a table", &remedy)
                 }

@@ -3,33 +3,25 @@
 //! Why here: the same name is checked the same way in every file. Each check is pure and returns what it read, or
 //! what is wrong and what to write instead. Route in: a text. Route out: a value, or [`crate::spanned::Wrong`].
 
-mod address;
 mod credential;
 mod disk;
 mod host;
 mod label;
-mod link;
 mod system;
 mod url;
 
-pub use address::{address, cidr, destination, host_cidr, ipv4, ipv6, network, server_address};
 pub use credential::{ca_hash, certificates, password_hash, public_key, sha256, ssh_key, token};
 pub use disk::{disk_fact, disk_path, wwn};
 pub use host::{domain, host, hostname, hostname_template};
 pub use label::{image_name, label_key, label_value, pool_name, taint};
-pub use link::{VLAN_IDS, interface, mac, nic_path, port, vlan_range};
+pub use sheaf_links::value::{
+    VLAN_IDS, address, cidr, destination, host_cidr, interface, ipv4, ipv6, mac, network, nic_path, port,
+    quoted, server_address, vlan_range,
+};
 pub use system::{
     file_mode, file_path, kernel_argument, machine_fact, module, sysctl_key, sysctl_value, timezone, uuid,
 };
 pub use url::{header_name, header_value, image_url, no_proxy, proxy, server, webhook};
-
-/// `text` in quotes, shortened and with its control characters shown: what an error may print.
-pub fn quoted(text: &str) -> String {
-    const SHOWN: usize = 60; // characters: the rest of a line that names file, key and remedy
-    let short: String = text.chars().take(SHOWN).collect();
-    let more = if text.chars().nth(SHOWN).is_some() { "…" } else { "" };
-    format!("\"{}{more}\"", short.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'"))
-}
 
 #[cfg(test)]
 mod tests {
@@ -65,19 +57,5 @@ mod tests {
         for good in ["rack", "example.org/rack", "topology.kubernetes.io/zone", "node.kubernetes.io/x"] {
             assert!(label_key(good).is_ok(), "{good}");
         }
-    }
-
-    #[test]
-    fn a_long_value_is_cut_and_control_characters_are_shown() {
-        assert_eq!(quoted("a\u{1b}[2J"), "\"a\\u{1b}[2J\"");
-        assert_eq!(quoted(&"x".repeat(100)).chars().count(), 63);
-    }
-
-    #[test]
-    fn network_and_broadcast_addresses_are_no_hosts_but_short_networks_have_none() {
-        assert!(host_cidr("192.0.2.0/24").is_err());
-        assert!(host_cidr("192.0.2.255/24").is_err());
-        assert!(host_cidr("192.0.2.0/31").is_ok());
-        assert!(host_cidr("2001:db8::1/64").is_ok());
     }
 }

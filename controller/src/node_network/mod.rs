@@ -1,4 +1,4 @@
-//! Controller of node network policies: gives nodes their turns.
+//! Controller of node network policies: names the nodes that may change.
 //!
 //! Reads: NodeNetworkPolicies, Nodes, NodeNetworkEnactments. Owns: status and finalizer of policies. Never touches:
 //! enactments, which are the nodes', nor any node. Route in: watches, and a look now and then, since Nodes say Ready ever
@@ -66,6 +66,6 @@ async fn reconcile(seen: Arc<NodeNetworkPolicy>, context: Arc<Context>) -> Resul
     let nodes = nodes.map_err(doing("listing nodes"))?.items;
     let status = plan::plan(&policy, &nodes, &enactments);
     write_status(&policies, &policy, policy.status.as_ref(), &status).await?;
-    let is_through = status.turns.is_empty();
+    let is_through = status.updating_nodes.is_empty();
     Ok(Requeue::requeue(if is_through { CALM } else { BUSY }))
 }

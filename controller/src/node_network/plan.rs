@@ -20,7 +20,7 @@ struct Standing<'a> {
     matches: bool,
     /// It runs this generation, or, where it is to be rid of it, nothing.
     is_done: bool,
-    /// It refused this generation, or took it back.
+    /// It refused this generation, or rolled it back.
     failed: Option<String>,
 }
 
@@ -64,7 +64,8 @@ pub fn plan(
     let is_same = before.observed_generation == policy.metadata.generation;
     // A turn lasts until its node is done, whatever the node's state: it may be the change that hides it.
     let open = |standing: &&Standing<'_>| !standing.is_done && standing.failed.is_none();
-    let held = |standing: &Standing<'_>| is_same && before.turns.iter().any(|turn| turn == standing.name);
+    let held =
+        |standing: &Standing<'_>| is_same && before.updating_nodes.iter().any(|turn| turn == standing.name);
     let mut turns: Vec<&Standing<'_>> = all.iter().filter(open).filter(|standing| held(standing)).collect();
     let failed: Vec<&Standing<'_>> = all.iter().filter(|standing| standing.failed.is_some()).collect();
     let most = usize::try_from(policy.spec.max_unavailable.max(1)).unwrap_or(usize::MAX);
@@ -93,7 +94,7 @@ pub fn plan(
         applied: count(&|standing| standing.is_done),
         failed: u32::try_from(failed.len()).unwrap_or(u32::MAX),
         message: message(&failed, &turns, &waiting),
-        turns,
+        updating_nodes: turns,
     }
 }
 
@@ -162,22 +163,22 @@ mod tests {
         let mut policy = policy(1, 1);
         let first = plan(&policy, &nodes, &[]);
         assert_eq!(
-            (first.turns.as_slice(), first.phase),
+            (first.updating_nodes.as_slice(), first.phase),
             (&["n1".to_owned()][..], Some(PolicyPhase::Progressing))
         );
         policy.status = Some(first);
         let trying = plan(&policy, &nodes, &[enactment("n1", 1, Trying)]);
-        assert_eq!(trying.turns, ["n1"]);
+        assert_eq!(trying.updating_nodes, ["n1"]);
         policy.status = Some(trying);
         let next = plan(&policy, &nodes, &[enactment("n1", 1, Applied)]);
-        assert_eq!((next.turns.as_slice(), next.applied), (&["n2".to_owned()][..], 1));
+        assert_eq!((next.updating_nodes.as_slice(), next.applied), (&["n2".to_owned()][..], 1));
         policy.status = Some(next);
         let all = ["n1", "n2", "n3"].map(|name| enactment(name, 1, Applied));
         let end = plan(&policy, &nodes, &all);
-        assert_eq!((end.turns.len(), end.phase, end.applied), (0, Some(PolicyPhase::Applied), 3));
+        assert_eq!((end.updating_nodes.len(), end.phase, end.applied), (0, Some(PolicyPhase::Applied), 3));
         policy.spec.max_unavailable = 2;
         policy.metadata.generation = Some(2);
-        assert_eq!(plan(&policy, &nodes, &all).turns, ["n1", "n2"]);
+        assert_eq!(plan(&policy, &nodes, &all).updating_nodes, ["n1", "n2"]);
     }
 
     #[test]
@@ -187,14 +188,17 @@ mod tests {
         policy.status = Some(plan(&policy, &nodes, &[]));
         let failed = [enactment("n1", 1, RolledBack)];
         let halted = plan(&policy, &nodes, &failed);
-        assert_eq!((halted.turns.len(), halted.phase, halted.failed), (0, Some(PolicyPhase::Halted), 1));
+        assert_eq!(
+            (halted.updating_nodes.len(), halted.phase, halted.failed),
+            (0, Some(PolicyPhase::Halted), 1)
+        );
         assert_eq!(
             halted.message.as_deref(),
             Some("n1: gateway: silent; no further node is changed before the policy is")
         );
         policy.status = Some(halted);
         policy.metadata.generation = Some(2);
-        assert_eq!(plan(&policy, &nodes, &failed).turns, ["n1"]);
+        assert_eq!(plan(&policy, &nodes, &failed).updating_nodes, ["n1"]);
     }
 
     #[test]
@@ -202,10 +206,10 @@ mod tests {
         let mut policy = policy(1, 1);
         let all = [node("n1", false), node("n2", true)];
         let status = plan(&policy, &all, &[]);
-        assert_eq!(status.turns, ["n2"]);
+        assert_eq!(status.updating_nodes, ["n2"]);
         policy.status = Some(status);
         let all = [node("n1", true), node("n2", false)];
-        assert_eq!(plan(&policy, &all, &[enactment("n2", 1, Trying)]).turns, ["n2"]);
+        assert_eq!(plan(&policy, &all, &[enactment("n2", 1, Trying)]).updating_nodes, ["n2"]);
         let status = plan(&policy, &all[1..], &[enactment("n2", 1, Applied)]);
         assert_eq!(status.phase, Some(PolicyPhase::Applied));
     }
@@ -218,11 +222,11 @@ mod tests {
         let all = [enactment("n1", 1, Applied), enactment("n3", 1, Applied)];
         let status = plan(&policy, &nodes, &all);
         assert_eq!(
-            (status.turns.as_slice(), status.phase),
+            (status.updating_nodes.as_slice(), status.phase),
             (&["n1".to_owned()][..], Some(PolicyPhase::Removing))
         );
         policy.status = Some(status);
-        assert_eq!(plan(&policy, &nodes, &all[1..]).turns, ["n3"]);
+        assert_eq!(plan(&policy, &nodes, &all[1..]).updating_nodes, ["n3"]);
     }
 
     #[test]
@@ -231,6 +235,6 @@ mod tests {
         policy.spec.node_selector.insert("zone".into(), "b".into());
         let nodes = nodes(&["n1", "n2"]);
         let status = plan(&policy, &nodes, &[enactment("n2", 1, Applied)]);
-        assert_eq!((status.turns.as_slice(), status.nodes), (&["n2".to_owned()][..], 0));
+        assert_eq!((status.updating_nodes.as_slice(), status.nodes), (&["n2".to_owned()][..], 0));
     }
 }

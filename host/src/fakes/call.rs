@@ -1,6 +1,7 @@
 //! Servers in memory, for short calls.
 
 use crate::call::{Call, CallError, Reply, Request};
+use crate::trust::Trust;
 use std::sync::Mutex;
 
 type Answer = Box<dyn Fn(&Request) -> Option<Result<Reply, CallError>> + Send + Sync>;
@@ -36,6 +37,19 @@ impl FakeCall {
         let answer: Answer =
             Box::new(move |request| request.url.starts_with(&url).then(|| Ok(reply(body.clone()))));
         self.answers.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((answer, times));
+        self
+    }
+
+    /// Whoever calls a URL that begins with `url` and believes certain authorities alone finds another certificate there.
+    #[must_use]
+    pub fn shows_another_certificate(self, url: &str) -> Self {
+        let url = url.to_owned();
+        let answer: Answer = Box::new(move |request| {
+            let is = request.url.starts_with(&url) && matches!(request.trust, Trust::Authorities(_));
+            let source = std::io::Error::from(std::io::ErrorKind::InvalidData).into();
+            is.then(|| Err(CallError::Untrusted { url: request.url.clone(), source }))
+        });
+        self.answers.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(0, (answer, None));
         self
     }
 

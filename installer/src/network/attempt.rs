@@ -1,14 +1,16 @@
 //! Tries the probes, one after the other, and says what each came to.
 //!
-//! Why in order: each needs what came before it, and the first that fails is the one to mend; what depends on it is
+//! Why in order: each needs what came before it, and the first that fails is the one to fix; what depends on it is
 //! skipped and said to be. Static addresses are set only after nobody else was heard to have them.
 //! Route in: probes, the config, [`Net`] and [`Call`]. Route out: outcomes, told as they come.
 
-use super::cluster::{self, Info};
+use super::cluster;
 use super::{Outcome, Probe, State, What, files};
 use crate::inventory::Inventory;
+use sheaf_config::cluster_info::ClusterInfo;
 use sheaf_config::node::{NodeConfig, Secret};
 use sheaf_config::pin::CaPin;
+use sheaf_config::select::cards;
 use sheaf_host::call::Call;
 use sheaf_host::net::{Lease, Net, NetLink};
 use sheaf_host::wait;
@@ -17,29 +19,29 @@ use std::time::{Duration, Instant};
 
 /// How long each kind of thing may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct Timeouts {
     /// A link to come up: switches look for loops for up to 30 s before they let anything through.
     pub link: Duration,
     /// DHCP: three tries of networkd.
     pub dhcp: Duration,
     /// An answer of a neighbour or a server.
     pub answer: Duration,
-    /// Between two looks.
-    pub look: Duration,
+    /// Between two checks.
+    pub interval: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
             link: Duration::from_secs(35),
             dhcp: Duration::from_secs(30),
             answer: Duration::from_secs(5),
-            look: Duration::from_millis(200),
+            interval: Duration::from_millis(200),
         }
     }
 }
 
-impl Patience {
+impl Timeouts {
     /// Where nothing is required, nobody is kept waiting for long: the node comes up without a network, too.
     pub fn for_probes(probes: &[Probe]) -> Self {
         match probes.iter().any(|probe| probe.required) {
@@ -65,7 +67,7 @@ pub struct Attempt<'a> {
     /// Servers.
     pub call: &'a dyn Call,
     /// How long to wait.
-    pub patience: Patience,
+    pub timeouts: Timeouts,
 }
 
 /// What one probe found: words, and a remedy when it is not as it should be.
@@ -77,13 +79,12 @@ struct Known {
     /// Something that everything later needs failed: what it was.
     broken: Option<String>,
     leases: Vec<Lease>,
-    info: Option<Info>,
+    info: Option<ClusterInfo>,
 }
 
 /// Tries `probes`; `tell` hears of each when it begins and when it ends. The machine's network follows the config then.
 pub fn run(attempt: &Attempt<'_>, probes: &[Probe], tell: &mut dyn FnMut(&Outcome)) -> Vec<Outcome> {
     let mut known = Known::default();
-    let network = &attempt.config.network;
     let has_static = probes.iter().any(|probe| matches!(probe.what, What::Free { .. }));
     let mut with_addresses = !has_static;
     known.broken = attempt.configure(with_addresses);
@@ -108,7 +109,7 @@ pub fn run(attempt: &Attempt<'_>, probes: &[Probe], tell: &mut dyn FnMut(&Outcom
                 (outcome.state, outcome.found) = (State::Skipped, broken.clone());
             }
             None => {
-                let found = attempt.probe(&probe.what, &mut known, network);
+                let found = attempt.probe(&probe.what, &mut known);
                 outcome.took = begin.elapsed();
                 match found {
                     Ok(found) => (outcome.state, outcome.found) = (State::Passed, found),
@@ -131,14 +132,14 @@ pub fn run(attempt: &Attempt<'_>, probes: &[Probe], tell: &mut dyn FnMut(&Outcom
 impl Attempt<'_> {
     /// Brings the links up; what is broken when it does not work.
     fn configure(&self, addresses: bool) -> Option<String> {
-        let files = files::of(&self.config.network, &self.inventory.nics, addresses);
+        let files = files::of(&self.config.network, &cards(&self.inventory.nics), addresses);
         let error = self.net.configure(&files).err()?;
         let source =
             std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-        Some(format!("not tried, because the network can not be brought up: {error}{source}"))
+        Some(format!("not tried, because the network cannot be brought up: {error}{source}"))
     }
 
-    fn probe(&self, what: &What, known: &mut Known, network: &sheaf_config::node::Network) -> Found {
+    fn probe(&self, what: &What, known: &mut Known) -> Found {
         match what {
             What::Link { nic } => self.link(nic),
             What::Free { link, address } => self.free(link, *address),
@@ -159,7 +160,7 @@ impl Attempt<'_> {
             What::ApiServer { server } => {
                 let pin = self.config.cluster.as_ref().and_then(|cluster| cluster.ca_hash.as_deref());
                 let pin = pin.and_then(|pin| pin.parse::<CaPin>().ok());
-                let info = cluster::recognise(self.call, server, pin, self.patience.answer * 2)?;
+                let info = cluster::recognise(self.call, server, pin, self.timeouts.answer * 2)?;
                 known.info = Some(info);
                 Ok(match pin {
                     Some(_) => "it answers, and its CA is the pinned one".into(),
@@ -167,11 +168,10 @@ impl Attempt<'_> {
                 })
             }
             What::Token { .. } => {
-                let _ = network;
                 let token = self.config.cluster.as_ref().and_then(|cluster| cluster.token.as_ref());
                 let none = Secret(String::new());
                 let Some(info) = &known.info else {
-                    return Err(("the API server was not reached".into(), "mend that first".into()));
+                    return Err(("the API server was not reached".into(), "fix that first".into()));
                 };
                 cluster::knows(info, token.unwrap_or(&none))?;
                 Ok("the cluster knows it".into())
@@ -183,26 +183,26 @@ impl Attempt<'_> {
     fn wait_for(
         &self,
         name: &str,
-        patience: Duration,
+        timeout: Duration,
         is_ready: impl Fn(&NetLink) -> bool,
     ) -> Result<NetLink, Waited> {
         let mut is_there = false;
-        let ready = wait::until(patience, self.patience.look, || {
+        let ready = wait::until(timeout, self.timeouts.interval, || {
             let link = self.net.links().ok()?.into_iter().find(|link| link.name == name);
             is_there = link.is_some();
             link.filter(&is_ready)
         });
-        ready.ok_or(if is_there { Waited::InVain } else { Waited::ForNothing })
+        ready.ok_or(if is_there { Waited::TimedOut } else { Waited::NoSuchLink })
     }
 
     fn link(&self, nic: &str) -> Found {
-        match self.wait_for(nic, self.patience.link, |link| link.carrier == Some(true)) {
+        match self.wait_for(nic, self.timeouts.link, |link| link.carrier == Some(true)) {
             Ok(_) => Ok("it is connected".into()),
-            Err(Waited::ForNothing) => {
-                Err(("there is no such card".into(), "correct the card in [network]".into()))
+            Err(Waited::NoSuchLink) => {
+                Err(("there is no such NIC".into(), "correct the NIC in [network]".into()))
             }
-            Err(Waited::InVain) => Err((
-                format!("no signal for {} s", self.patience.link.as_secs()),
+            Err(Waited::TimedOut) => Err((
+                format!("no signal for {} s", self.timeouts.link.as_secs()),
                 "plug the cable in, or switch the switch's port on".into(),
             )),
         }
@@ -210,23 +210,23 @@ impl Attempt<'_> {
 
     fn free(&self, link: &str, address: IpAddr) -> Found {
         let IpAddr::V4(v4) = address else { return Ok("the kernel looks after that".into()) };
-        let up = self.wait_for(link, self.patience.link, |link| link.carrier == Some(true));
+        let up = self.wait_for(link, self.timeouts.link, |link| link.carrier == Some(true));
         if up.is_err() {
             let remedy = "check the cables and ports under it";
             return Err((format!("{link} does not come up"), remedy.into()));
         }
-        match self.net.owner(link, v4, self.patience.answer.min(Duration::from_secs(3))) {
+        match self.net.owner(link, v4, self.timeouts.answer.min(Duration::from_secs(3))) {
             Ok(None) => Ok("nobody else has it".into()),
             Ok(Some(mac)) => Err((
                 format!("the machine with the MAC {mac} has it"),
                 "write another address, or take that machine off the network".into(),
             )),
-            Err(error) => Err((format!("it can not be asked for: {error}"), "check the link".into())),
+            Err(error) => Err((format!("it cannot be asked for: {error}"), "check the link".into())),
         }
     }
 
     fn dhcp(&self, link: &str, vlan: Option<u16>, known: &mut Known) -> Found {
-        let found = self.wait_for(link, self.patience.dhcp, |link| link.lease.is_some());
+        let found = self.wait_for(link, self.timeouts.dhcp, |link| link.lease.is_some());
         match found.map(|link| link.lease) {
             Ok(Some(lease)) => {
                 let from = lease.server.map(|server| format!(" from {server}")).unwrap_or_default();
@@ -235,7 +235,7 @@ impl Attempt<'_> {
                 Ok(found)
             }
             _ => Err((
-                format!("no answer in {} s", self.patience.dhcp.as_secs()),
+                format!("no answer in {} s", self.timeouts.dhcp.as_secs()),
                 match vlan {
                     Some(vlan) => format!(
                         "the switch's port must carry VLAN {vlan} tagged, and a DHCP server be there; or write addresses"
@@ -258,9 +258,9 @@ impl Attempt<'_> {
             ));
         };
         // A link that came up just now may still be without its address and its route.
-        let patience = self.patience.answer;
-        let there = wait::until(patience * 2, self.patience.look, || {
-            self.net.is_there(gateway, patience).then_some(())
+        let timeout = self.timeouts.answer;
+        let there = wait::until(timeout * 2, self.timeouts.interval, || {
+            self.net.is_there(gateway, timeout).then_some(())
         });
         match there {
             Some(()) => Ok(format!("{gateway} answers")),
@@ -275,7 +275,7 @@ impl Attempt<'_> {
         // The first answer after a link came up may be late: a name server is asked again.
         let mut last = String::new();
         let found =
-            wait::until(self.patience.answer * 2, self.patience.look, || match self.net.resolve(name) {
+            wait::until(self.timeouts.answer * 2, self.timeouts.interval, || match self.net.resolve(name) {
                 Ok(addresses) if !addresses.is_empty() => Some(addresses),
                 Ok(_) => None,
                 Err(error) => {
@@ -293,7 +293,7 @@ impl Attempt<'_> {
     }
 
     fn time(&self, server: &str) -> Found {
-        match self.net.clock_ahead(server, self.patience.answer) {
+        match self.net.clock_ahead(server, self.timeouts.answer) {
             Ok(ahead) if ahead.abs() <= SKEW => {
                 Ok(format!("{server}: the clock is {:.1} s off", ahead.abs()))
             }
@@ -315,10 +315,10 @@ impl Attempt<'_> {
 
 /// Why a link is not what was waited for.
 enum Waited {
-    /// It is there, but not ready.
-    InVain,
+    /// It is there, but not ready in time.
+    TimedOut,
     /// There is no such link.
-    ForNothing,
+    NoSuchLink,
 }
 
 #[cfg(test)]

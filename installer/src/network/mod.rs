@@ -1,6 +1,6 @@
 //! The network, tried for real before the disk is touched.
 //!
-//! Why here: a node that can not be reached after its installation has to be mended by hand, in front of it. The
+//! Why here: a node that cannot be reached after its installation has to be fixed by hand, in front of it. The
 //! screens show each [`Outcome`] as it comes; an installation without questions says them and stops at the first
 //! that would leave the node alone. Route in: the node config and the inventory. [`plan()`] says what is tried, in which
 //! order, and is pure; [`run`] tries it through [`sheaf_host`]. Route out: one [`Outcome`] for each [`Probe`].
@@ -10,7 +10,7 @@ mod cluster;
 mod files;
 mod plan;
 
-pub use attempt::{Attempt, Patience, run};
+pub use attempt::{Attempt, Timeouts, run};
 pub use files::{boot, of as files_of};
 pub use plan::plan;
 
@@ -33,14 +33,14 @@ pub struct Probe {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "try", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum What {
-    /// A cable is in the card, with a switch or machine at its other end.
+    /// A cable is in the NIC, with a switch or machine at its other end.
     Link {
-        /// Kernel name of the card.
+        /// Kernel name of the NIC.
         nic: String,
     },
     /// A DHCP server answers, on the VLAN that the address is for.
     Dhcp {
-        /// The interface that asks: a card, a bond or a VLAN on one of them.
+        /// The interface that asks: a NIC, a bond or a VLAN on one of them.
         link: String,
         /// VLAN id of the requests, when they are tagged.
         vlan: Option<u16>,

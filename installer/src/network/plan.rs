@@ -1,11 +1,12 @@
 //! Which probes a node config asks for, in the order of trying. Pure.
 //!
-//! Route in: the config, the machine's cards. Route out: [`Probe`]s; what a later one needs comes before it.
+//! Route in: the config, the machine's NICs. Route out: [`Probe`]s; what a later one needs comes before it.
 
 use super::{Probe, What};
 use crate::inventory::Inventory;
-use crate::plan::Cards;
-use sheaf_config::node::{ClusterMode, Network, NodeConfig};
+use sheaf_config::node::{ClusterMode, NodeConfig};
+use sheaf_config::select::cards;
+use sheaf_links::{Link, LinkRef, Links};
 use std::net::IpAddr;
 
 /// What is tried for `config` on this machine.
@@ -13,38 +14,38 @@ pub fn plan(config: &NodeConfig, inventory: &Inventory) -> Vec<Probe> {
     let joins = config.cluster.as_ref().filter(|cluster| cluster.mode == ClusterMode::Join);
     // A node that joins nobody comes up without a network, and can be given one later.
     let required = joins.is_some();
-    let network = &config.network;
-    let cards = Cards { network, nics: &inventory.nics };
+    let (network, links) = (&config.network, &config.network.links);
+    let cards = cards(&inventory.nics);
     let mut probes: Vec<Probe> = Vec::new();
     let mut add = |required: bool, what: What| {
         if !probes.iter().any(|probe| probe.what == what) {
             probes.push(Probe { what, required });
         }
     };
-    let links = || network.links().filter(|(link, _)| has_address(network, link));
-    // A bridge that says nothing asks DHCP, too.
-    let primary = network.primary().or_else(|| links().next().map(|(link, _)| link));
-    for (link, _) in links() {
-        let under = cards.under(link);
-        for nic in &under {
-            let alone = under.len() == 1 && primary == Some(link);
-            add(required && alone, What::Link { nic: nic.name.clone() });
+    let addressed: Vec<LinkRef<'_>> =
+        links.top_down().into_iter().filter(|link| link.has_address()).collect();
+    let primary = links.primary();
+    for link in &addressed {
+        let under = links.under(link.name(), &cards, None);
+        for card in &under {
+            let alone = under.len() == 1 && primary == Some(link.name());
+            add(required && alone, What::Link { nic: card.name.clone() });
         }
     }
-    for (link, addressing) in links() {
-        for cidr in addressing.addresses.iter().filter(|cidr| cidr.ip.is_ipv4()) {
+    for link in addressed {
+        let (name, addressing) = (link.name(), link.addressing());
+        for net in addressing.addresses.iter().filter(|net| net.addr().is_ipv4()) {
             // Two machines with one address disturb each other, whatever the node is for.
-            add(true, What::Free { link: link.to_owned(), address: cidr.ip });
+            add(true, What::Free { link: name.to_owned(), address: net.addr() });
         }
-        let asks = asks_dhcp(network, link);
-        let vital = required && primary == Some(link);
-        if asks {
-            add(vital, What::Dhcp { link: link.to_owned(), vlan: vlan(network, link) });
+        let vital = required && primary == Some(name);
+        if link.uses_dhcp() {
+            add(vital, What::Dhcp { link: name.to_owned(), vlan: vlan(links, link) });
         }
         for gateway in addressing.gateways() {
             add(vital, What::Gateway { address: Some(gateway) });
         }
-        if asks && addressing.gateway.is_none() {
+        if link.uses_dhcp() && addressing.gateway.is_none() {
             add(false, What::Gateway { address: None });
         }
     }
@@ -67,24 +68,13 @@ pub fn plan(config: &NodeConfig, inventory: &Inventory) -> Vec<Probe> {
     probes
 }
 
-/// Whether the link asks DHCP; on a bridge that is what silence env.
-pub(super) fn asks_dhcp(network: &Network, link: &str) -> bool {
-    match network.bridges.iter().find(|bridge| bridge.name == link) {
-        Some(bridge) => bridge.uses_dhcp(),
-        None => network.links().any(|(name, addressing)| name == link && addressing.asks_dhcp()),
-    }
-}
-
-fn has_address(network: &Network, link: &str) -> bool {
-    asks_dhcp(network, link)
-        || network.links().any(|(name, addressing)| name == link && addressing.is_given())
-}
-
 /// The VLAN that the link is in: its own, or that of a port of a bridge.
-fn vlan(network: &Network, link: &str) -> Option<u16> {
-    let of = |name: &str| network.vlans.iter().find(|vlan| vlan.name == name).map(|vlan| vlan.id);
-    let bridge = network.bridges.iter().find(|bridge| bridge.name == link);
-    of(link).or_else(|| bridge?.ports.iter().find_map(|port| of(port)))
+fn vlan(links: &Links, link: LinkRef<'_>) -> Option<u16> {
+    let of = |name: &str| match links.made(name) {
+        Some(Link::Vlan(vlan)) => Some(vlan.id),
+        _ => None,
+    };
+    of(link.name()).or_else(|| link.ports().iter().find_map(|port| of(port)))
 }
 
 /// The name in `https://NAME:PORT`, when it is a name and no address.

@@ -15,7 +15,7 @@ mod show;
 pub(crate) use select::contents;
 
 pub use layout::{ALIGNMENT, Layout, LayoutError, MIN_DISK, Partition, Role};
-pub use network::{BridgePorts, Cards};
+pub use network::BridgePorts;
 
 use crate::inventory::{Firmware, Inventory};
 use serde::Serialize;
@@ -316,7 +316,7 @@ pub fn plan(
     let mut errors = Vec::new();
     let disk = select::disk(config.install.as_ref(), &inventory.disks, &mut errors);
     let data_disks = select::data_disks(config.install.as_ref(), disk, &inventory.disks, &mut errors);
-    let network = network::resolve(&config.network, &inventory.nics, &mut errors);
+    let network = network::resolve(&config.network.links, &inventory.nics, &mut errors);
     fit::check_manifest(release.manifest, &mut errors);
     let arguments = &config.system.kernel_arguments;
     boot::check_arguments(release.manifest, arguments, inventory.secure_boot, &mut errors);

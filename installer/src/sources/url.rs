@@ -50,7 +50,7 @@ pub(super) fn fetch(
         remedy: remedy.into(),
     };
     let begin = Instant::now();
-    let mut last = String::new();
+    let (mut last, mut is_untrusted) = (String::new(), false);
     let reply = wait::until(timeouts.whole, timeouts.pause, || {
         let why = match call.call(&request) {
             Ok(reply) if reply.status == 200 => return Some(Ok(reply)),
@@ -77,7 +77,14 @@ pub(super) fn fetch(
             Err(CallError::Request { source, .. }) => {
                 return Some(Err(fail(source.to_string(), "correct the kernel argument sheaf.config")));
             }
-            Err(CallError::Reach { source, .. }) => source.to_string(),
+            Err(CallError::Reach { source, .. }) => {
+                is_untrusted = false;
+                source.to_string()
+            }
+            Err(CallError::Untrusted { source, .. }) => {
+                is_untrusted = true;
+                source.to_string()
+            }
         };
         if why != last {
             tell(&format!(
@@ -91,7 +98,7 @@ pub(super) fn fetch(
     });
     let reply = reply.unwrap_or_else(|| {
         let reason = format!("the file cannot be fetched within {} s: {last}", timeouts.whole.as_secs());
-        Err(fail(reason, remedy_of(source, &last)))
+        Err(fail(reason, remedy_of(source, is_untrusted)))
     })?;
     let text = text(reply.body).map_err(|reason| fail(reason, "put node.toml there"))?;
     let hash = hex::encode(Sha256::digest(&text));
@@ -104,8 +111,8 @@ pub(super) fn fetch(
     }
 }
 
-fn remedy_of(source: &ConfigUrl, last: &str) -> &'static str {
-    if last.to_lowercase().contains("certificate") {
+fn remedy_of(source: &ConfigUrl, is_untrusted: bool) -> &'static str {
+    if is_untrusted {
         return match source.certificate {
             Some(_) => "compare sheaf.config.certificate with the server's certificate",
             None => {

@@ -71,7 +71,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         let services = self.ctx.config.borrow().cluster.as_ref().and_then(|cluster| cluster.service_cidr);
         let services = services.unwrap_or(SERVICE_CIDR);
         let network = self.ctx.network.borrow().clone();
-        let reserved = |ip: &std::net::IpAddr| network.addresses.contains(ip) || services.contains(*ip);
+        let reserved = |ip: &std::net::IpAddr| network.addresses.contains(ip) || services.contains(ip);
         for (uid, domain) in alive {
             let ports = records.get(*uid).map(|record| record.ports.as_slice()).unwrap_or_default();
             let of = |key: Key| self.answers.addresses.get(&key).map(Vec::as_slice).unwrap_or_default();

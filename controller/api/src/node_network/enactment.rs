@@ -1,6 +1,6 @@
 //! NodeNetworkEnactment: what became of one policy on one node.
 //!
-//! Why here: a change that cuts a node off is taken back by that node; this says so afterwards, and why. Route in: the
+//! Why here: a change that cuts a node off is rolled back by that node; this says so afterwards, and why. Route in: the
 //! node's agent alone, before and after each try. Route out: the operator, and the controller, which counts.
 
 use kube::CustomResource;
@@ -45,16 +45,16 @@ pub struct NodeNetworkEnactmentStatus {
     /// Generation of the policy that phase, message and probes are about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
-    /// In one word.
+    /// Phase of the change on this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<EnactmentPhase>,
-    /// Why it stands where it does.
+    /// Why it is in this phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Generation that the node runs, also over reboots; none when it runs nothing of the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_generation: Option<i64>,
-    /// Name of the probe for whose sake the change was taken back.
+    /// Name of the probe that failed, so that the change was rolled back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_probe: Option<String>,
     /// What was asked before and after the change.
@@ -81,7 +81,7 @@ pub struct Probe {
     /// Whether it passed after the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<bool>,
-    /// Whether it passed after everything was taken back.
+    /// Whether it passed after the change was rolled back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<bool>,
     /// What was found last.
@@ -89,25 +89,25 @@ pub struct Probe {
     pub message: Option<String>,
 }
 
-/// An enactment in one word.
+/// Phase of a change on one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum EnactmentPhase {
-    /// Waits for its turn, or for what the message says.
+    /// Waits for its turn, or for what the message names.
     Pending,
-    /// Is on trial: taken back unless everything that worked before still does.
+    /// Is on trial: rolled back unless everything that worked before still does.
     Trying,
     /// The node runs it, also after a reboot.
     Applied,
     /// The node runs it, and something of it does not work.
     Degraded,
-    /// It was tried and taken back; it is not tried again before the policy changes.
+    /// It was tried and rolled back; it is not tried again before the policy changes.
     RolledBack,
-    /// It can not be done here; nothing was touched.
+    /// It cannot be done on this node; nothing was changed.
     Refused,
 }
 
 impl EnactmentPhase {
-    /// Whether the node is through with this generation.
+    /// Whether the node has finished with this generation.
     pub fn is_final(self) -> bool {
         !matches!(self, Self::Pending | Self::Trying)
     }

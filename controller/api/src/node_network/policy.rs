@@ -1,7 +1,7 @@
 //! NodeNetworkPolicy: links that nodes shall have beyond those of their node.toml.
 //!
 //! Why here: one object for many nodes, changed one after another. Route in: the operator (spec). Route out: the
-//! controller says whose turn it is (status); the agent of that node tries, keeps or takes back, and reports in its
+//! controller says whose turn it is (status); the agent of that node tries, keeps it or rolls it back, and reports in its
 //! [`super::NodeNetworkEnactment`].
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ use super::Links;
     category = "sheaf",
     derive = "PartialEq",
     status = "NodeNetworkPolicyStatus",
-    doc = "Links that nodes shall have beyond those of their node.toml; each node tries, and takes back what cuts it off.",
+    doc = "Links that nodes shall have beyond those of their node.toml; each node tries it, and rolls back what cuts it off.",
     printcolumn = r#"{"name":"Nodes","type":"integer","jsonPath":".status.nodes"}"#,
     printcolumn = r#"{"name":"Applied","type":"integer","jsonPath":".status.applied"}"#,
     printcolumn = r#"{"name":"Failed","type":"integer","jsonPath":".status.failed"}"#,
@@ -60,7 +60,7 @@ pub struct NodeNetworkPolicyStatus {
     /// Generation of the spec that all of this is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// In one word.
+    /// Phase of the rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<PolicyPhase>,
     /// Nodes that the selector matches.
@@ -69,28 +69,28 @@ pub struct NodeNetworkPolicyStatus {
     /// Nodes that run this generation.
     #[serde(default)]
     pub applied: u32,
-    /// Nodes that refused it or took it back.
+    /// Nodes that refused it or rolled it back.
     #[serde(default)]
     pub failed: u32,
-    /// Nodes that may change now: to this generation, or to none of it where the selector no longer matches or the
-    /// policy is being deleted.
+    /// Nodes whose turn it is to change: to this generation, or to none of it where the selector no longer matches or the
+    /// policy is being deleted. At most `maxUnavailable`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
-    pub turns: Vec<String>,
-    /// Why it stands where it does.
+    pub updating_nodes: Vec<String>,
+    /// Why it is in this phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// A policy in one word.
+/// Phase of a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PolicyPhase {
-    /// Nodes take their turns.
+    /// Nodes are being changed, at most `maxUnavailable` at a time.
     Progressing,
     /// Every node runs it.
     Applied,
-    /// A node refused it or took it back: no further node is changed before the spec is.
+    /// A node refused it or rolled it back: no further node is changed before the spec is.
     Halted,
-    /// It is being deleted, and nodes take their turns to remove it.
+    /// It is being deleted; nodes remove it, at most `maxUnavailable` at a time.
     Removing,
 }

@@ -1,6 +1,6 @@
 //! What the API server asks of network objects, with the sentence it answers.
 //!
-//! Why here: what types can not say. Rules that need a node's node.toml or its cards are that node's to check. Every
+//! Why here: what types cannot say. Rules that need a node's node.toml or its NICs are that node's to check. Every
 //! rule has a bad manifest in tests/manifests/network. Route in: nothing. Route out: tables for [`crate::crd`].
 
 use crate::crd::rule::{Reason, Rule};

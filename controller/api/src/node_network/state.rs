@@ -1,6 +1,6 @@
 //! NodeNetworkState: the links of one node as they are.
 //!
-//! Why here: whoever writes a policy needs the cards of a node, by MAC and place, and what already stands on them.
+//! Why here: whoever writes a policy needs the NICs of a node, by MAC and place, and what already stands on them.
 //! Route in: the node's agent alone. Route out: the operator.
 
 use kube::CustomResource;
@@ -68,7 +68,7 @@ pub struct LinkState {
     /// Who asked for it: node.toml, or policy NAME. None for a link that nobody did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_by: Option<String>,
-    /// The MAC that a card was made with.
+    /// The MAC that a NIC was made with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
     /// Its place on the bus.

@@ -2,12 +2,30 @@
 
 use super::*;
 use crate::inventory::{Firmware, Nic};
-use crate::network::cluster::tests::cluster_info;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 use sheaf_host::fakes::{FakeCall, FakeNet};
 
 const CA: &str = include_str!("../../../../configs/tests/ca.crt");
 const PIN: &str = include_str!("../../../../configs/tests/ca.pin");
 const TOKEN: &str = "abcdef.0123456789abcdef";
+/// What a cluster with the CA `pem` shows, signed for `token`.
+fn cluster_info(pem: &str, token: &str) -> String {
+    let (id, secret) = token.split_once('.').unwrap();
+    let kubeconfig = format!(
+        "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: {}\n    server: https://a\n",
+        STANDARD.encode(pem)
+    );
+    let header = URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"HS256","kid":"{id}"}}"#));
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(format!("{header}.{}", URL_SAFE_NO_PAD.encode(&kubeconfig)).as_bytes());
+    let jws = format!("{header}..{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()));
+    let name = format!("jws-kubeconfig-{id}");
+    serde_json::json!({"data": {"kubeconfig": kubeconfig, name: jws}}).to_string()
+}
+
 const URL: &str = "https://api.example.org:6443";
 
 fn node(network: &str) -> String {
@@ -63,8 +81,8 @@ fn says(text: &str, net: &FakeNet, call: &FakeCall) -> Vec<String> {
         nics: vec![Nic { name: "enp1s0".into(), ..Nic::default() }],
     };
     let short = Duration::from_millis(5);
-    let patience = Patience { link: short, dhcp: short, answer: short, look: Duration::from_millis(1) };
-    let attempt = Attempt { config: &config, inventory: &inventory, net, call, patience };
+    let timeouts = Timeouts { link: short, dhcp: short, answer: short, interval: Duration::from_millis(1) };
+    let attempt = Attempt { config: &config, inventory: &inventory, net, call, timeouts };
     let probes = crate::network::plan(&config, &inventory);
     run(&attempt, &probes, &mut |_| ()).iter().map(ToString::to_string).collect()
 }
@@ -181,7 +199,7 @@ fn a_cluster_that_is_not_there_not_meant_or_does_not_know_the_token_is_told_apar
     );
     assert_eq!(
         last_two(&FakeCall::default().answers(URL, 200, "<html>"))[0],
-        format!("FAILED  API server {URL}: it is no Kubernetes API server; correct server in [cluster]")
+        format!("FAILED  API server {URL}: it is not a Kubernetes API server; correct server in [cluster]")
     );
     assert_eq!(
         last_two(&FakeCall::default().answers(URL, 403, "{}"))[0],
@@ -220,4 +238,19 @@ fn a_node_on_its_own_is_warned_and_nothing_is_skipped() {
     let said = says("", &net, &FakeCall::default());
     assert_eq!(said.len(), 4);
     assert!(said[1..].iter().all(|line| line.starts_with("warning ")), "{said:?}");
+}
+
+#[test]
+fn a_certificate_that_is_not_trusted_is_told_from_a_server_that_does_not_answer() {
+    let text = dhcp();
+    let said = says(&text, &good(), &good_cluster().shows_another_certificate(URL));
+    let line = said.iter().find(|line| line.contains("API server")).unwrap();
+    assert!(
+        line.contains("is not trusted")
+            && line.contains("server must be a name or address in the API server"),
+        "{line}"
+    );
+    let said = says(&text, &good(), &FakeCall::default());
+    let line = said.iter().find(|line| line.contains("API server")).unwrap();
+    assert!(line.contains("check server in [cluster], the route and the firewall"), "{line}");
 }

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 
 /// The API server ([`Kube`]), or one in memory in tests.
-pub trait Desk: Send + Sync + 'static {
+pub trait NetworkApi: Send + Sync + 'static {
     /// Name and labels of this node.
     fn node(&self) -> impl Future<Output = anyhow::Result<(String, BTreeMap<String, String>)>> + Send;
     /// What this node reported, by policy.
@@ -47,7 +47,7 @@ fn metadata(name: &str, labels: Value, joined: &Joined) -> Value {
 
 /// Makes the object unless it is there, then writes its status.
 async fn write<K: Kind>(api: &Api<K>, name: &str, object: Value, status: Value) -> anyhow::Result<()> {
-    let what = || format!("{} {name}: can not be written", K::kind(&()));
+    let what = || format!("{} {name}: cannot be written", K::kind(&()));
     if api.get_opt(name).await.with_context(what)?.is_none() {
         let object: K = serde_json::from_value(object).with_context(what)?;
         match api.create(&PostParams::default(), &object).await {
@@ -63,11 +63,11 @@ async fn write<K: Kind>(api: &Api<K>, name: &str, object: Value, status: Value) 
     Ok(())
 }
 
-impl Desk for Kube {
+impl NetworkApi for Kube {
     async fn node(&self) -> anyhow::Result<(String, BTreeMap<String, String>)> {
         let joined = self.joined()?;
         let node =
-            Api::<Node>::all(joined.client).get(&joined.node).await.context("this Node can not be read")?;
+            Api::<Node>::all(joined.client).get(&joined.node).await.context("this Node cannot be read")?;
         Ok((joined.node, node.metadata.labels.unwrap_or_default()))
     }
 
@@ -76,7 +76,7 @@ impl Desk for Kube {
         // The API server lets a node list no others.
         let own = ListParams::default().fields(&format!("spec.nodeName={}", joined.node));
         let all = Api::<NodeNetworkEnactment>::all(joined.client).list(&own).await;
-        let all = all.context("NodeNetworkEnactments can not be listed")?.items.into_iter();
+        let all = all.context("NodeNetworkEnactments cannot be listed")?.items.into_iter();
         let own = all.filter(|enactment| enactment.spec.node_name == joined.node);
         Ok(own.map(|enactment| (enactment.spec.policy, enactment.status.unwrap_or_default())).collect())
     }
@@ -98,7 +98,7 @@ impl Desk for Kube {
         let api = Api::<NodeNetworkEnactment>::all(joined.client);
         match api.delete(&name, &DeleteParams::default()).await {
             Err(error) if !is_status(&error, 404) => {
-                Err(error).with_context(|| format!("NodeNetworkEnactment {name}: can not be deleted"))
+                Err(error).with_context(|| format!("NodeNetworkEnactment {name}: cannot be deleted"))
             }
             _ => Ok(()),
         }
