@@ -28,7 +28,7 @@ enum Command {
     Run,
     /// Renders this node's files from its node config, once.
     Configure,
-    /// Shows the status page on a terminal, for ever.
+    /// Shows the status page on a terminal, forever.
     Console {
         /// The terminal; without it the one this was started on.
         #[arg(long)]
@@ -51,7 +51,7 @@ enum Command {
         /// As data instead.
         #[arg(long)]
         json: bool,
-        /// Again whenever something changes, for ever.
+        /// Again whenever something changes, forever.
         #[arg(long)]
         watch: bool,
         #[command(subcommand)]
@@ -63,7 +63,7 @@ enum Command {
         /// As data instead.
         #[arg(long)]
         json: bool,
-        /// Again at every change, for ever.
+        /// Again at every change, forever.
         #[arg(long)]
         watch: bool,
         #[command(subcommand)]
@@ -74,7 +74,7 @@ enum Command {
         /// As data instead.
         #[arg(long)]
         json: bool,
-        /// Again at every change, for ever.
+        /// Again at every change, forever.
         #[arg(long)]
         watch: bool,
     },
@@ -83,7 +83,7 @@ enum Command {
         /// As data instead.
         #[arg(long)]
         json: bool,
-        /// Again at every change, for ever.
+        /// Again at every change, forever.
         #[arg(long)]
         watch: bool,
     },
@@ -243,7 +243,7 @@ fn configure(paths: &Paths, root: &Path) -> anyhow::Result<()> {
     let run: &dyn Run = if is_this_machine { &System } else { &Elsewhere };
     let (effective, plan) = config::configure(paths, root, hostname, run)?;
     if let Some(problem) = &effective.problem {
-        println!("{problem}\nThis node comes up by DHCP and without a cluster until that is mended.");
+        println!("{problem}\nThis node comes up by DHCP and without a cluster until that is fixed.");
     }
     for note in &plan.notes {
         println!("not done: {note}");

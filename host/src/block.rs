@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A disk that does not answer must not hold up the others for ever.
+/// A disk that does not answer must not hold up the others forever.
 const PROBE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Why the machine's disks could not be looked at.

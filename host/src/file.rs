@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// A file that could not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: can not be written", .path.display())]
+#[error("{}: cannot be written", .path.display())]
 pub struct WriteError {
     path: PathBuf,
     source: io::Error,

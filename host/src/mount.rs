@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     /// The directory or file to mount on could not be made.
-    #[error("{}: can not be made to mount on", .target.display())]
+    #[error("{}: cannot be made to mount on", .target.display())]
     Target {
         /// Where.
         target: PathBuf,
@@ -18,7 +18,7 @@ pub enum MountError {
         source: io::Error,
     },
     /// The kernel refused.
-    #[error("{} can not be mounted ({fstype}) on {}", .device.display(), .target.display())]
+    #[error("{} cannot be mounted ({fstype}) on {}", .device.display(), .target.display())]
     Mount {
         /// What.
         device: PathBuf,
@@ -30,7 +30,7 @@ pub enum MountError {
         source: io::Error,
     },
     /// It is still in use.
-    #[error("{} can not be unmounted", .target.display())]
+    #[error("{} cannot be unmounted", .target.display())]
     Unmount {
         /// Where it is mounted.
         target: PathBuf,

@@ -19,7 +19,7 @@ pub struct NetworkdError {
 }
 
 impl NetworkdError {
-    /// `what` was asked in vain.
+    /// `what` had no answer.
     pub fn new(what: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { what: what.into(), source: source.into() }
     }

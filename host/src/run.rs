@@ -132,7 +132,7 @@ impl Output {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// It could not be started at all.
-    #[error("{command}: can not be started; is {} installed?", .command.program.to_string_lossy())]
+    #[error("{command}: cannot be started; is {} installed?", .command.program.to_string_lossy())]
     Start {
         /// What was to be run.
         command: Box<Command>,

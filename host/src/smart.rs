@@ -8,7 +8,7 @@ use serde::Deserialize;
 use std::path::Path;
 use std::time::Duration;
 
-/// A disk that does not answer must not hold up the others for ever.
+/// A disk that does not answer must not hold up the others forever.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Sectors that could not be read and wait to be replaced.
 const PENDING_SECTORS: u32 = 197;

@@ -301,7 +301,7 @@ impl Processes {
     fn spawn(&self, unit: &str) -> Result<()> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(UNITS).join(unit);
         let text =
-            fs::read_to_string(&path).with_context(|| format!("{}: can not be read", path.display()))?;
+            fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
         let words = self.command_line(&text)?;
         let program = words[0].rsplit('/').next().unwrap_or_default().to_owned();
         if program == "sheaf-controller" {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const VM: &str = include_str!("../../docs/examples/vm.yaml");
 /// From `kubectl apply` to the guest's first line; thrice what it takes on two busy cores.
 const FIRST_LINE: Duration = Duration::from_secs(420);
-/// Loads its FPU state for ever on processor 1: makes the race of `sheaf_machine::emulator` certain within two rounds.
+/// Loads its FPU state forever on processor 1: makes the race of `sheaf_machine::emulator` certain within two rounds.
 const LOOP: &str = include_str!("soak/fldenv.S");
 
 fn rounds() -> u32 {

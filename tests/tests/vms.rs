@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// What the guest says on its serial port.
 const GREETING: &str = "SHEAF GUEST UP";
 
-/// A disk that says [`GREETING`] on the first serial port and then does nothing for ever; it knows no ACPI.
+/// A disk that says [`GREETING`] on the first serial port and then does nothing forever; it knows no ACPI.
 fn guest_disk() -> Vec<u8> {
     // xor ax,ax; mov ds,ax; cld; mov si,text; mov dx,3f8h; next: lodsb; test al,al; jz end; out dx,al; jmp next;
     // end: hlt; jmp end

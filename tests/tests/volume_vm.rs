@@ -165,7 +165,7 @@ fn a_vm_waits_for_an_image_that_is_sent_to_its_node_and_boots_from_it() {
         let send = "sheaf-agent volumes upload default/barley-system";
         let image = "/data/images/guest.raw";
         let shell = cluster.machine.shell();
-        // As a connection that breaks does it: standard input ends too early, and who reads it can not know.
+        // As a connection that breaks does it: standard input ends too early, and who reads it cannot know.
         let (code, said) = shell.exit_code(
             &format!("head -c 5000000 {image} | {send} - --bytes $(stat -c %s {image}) 2>&1"),
             STEP,

@@ -138,7 +138,7 @@ impl Cluster {
 
     /// A Pod has no node, for want of space. (Just after it lost a race, the scheduler has other words.)
     async fn has_no_room(&self, name: &str) -> Result<()> {
-        wait(&format!("Pod {name} can not be placed for want of space"), async || {
+        wait(&format!("Pod {name} cannot be placed for want of space"), async || {
             let status = self.here::<Pod>().get(name).await?.status.unwrap_or_default();
             let conditions = status.conditions.unwrap_or_default();
             let scheduled = conditions.into_iter().find(|condition| condition.type_ == "PodScheduled");
@@ -401,7 +401,7 @@ async fn a_claim_grows_is_snapshotted_and_copied_on_its_node_and_leaves_nothing(
     let capacity = persistent.spec.and_then(|spec| spec.capacity).unwrap_or_default();
     ensure!(capacity["storage"].0 == "3Gi");
 
-    // Beyond what there is it does not, and says so; taken back, all is well.
+    // Beyond what there is it does not, and says so; rolled back, all is well.
     cluster.patch(claims.clone(), "data", request("40Gi")).await?;
     let why = cluster.told("data", "does not grow").await?;
     ensure!(why.ends_with("pool default of n1 has 13Gi free, and 37Gi are requested"), "{why}");
@@ -421,7 +421,7 @@ async fn a_claim_grows_is_snapshotted_and_copied_on_its_node_and_leaves_nothing(
     })
     .await?;
 
-    // A snapshot, and what can not be one.
+    // A snapshot, and what cannot be one.
     let snapshots = cluster.here::<VolumeSnapshot>();
     let snapshot = |name: &str, of: &str| {
         json!({"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "metadata": {"name": name},

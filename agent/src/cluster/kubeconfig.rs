@@ -104,7 +104,7 @@ pub async fn client(
 /// A client from the kubeconfig file `path`.
 pub async fn client_from_file(path: &Path) -> anyhow::Result<kube::Client> {
     let text =
-        std::fs::read_to_string(path).with_context(|| format!("{}: can not be read", path.display()))?;
+        std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
     from(Kubeconfig::from_yaml(&text).with_context(|| format!("{}: is no kubeconfig", path.display()))?).await
 }
 

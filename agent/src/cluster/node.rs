@@ -71,7 +71,7 @@ pub async fn register(
     status: &NodeStatus,
 ) -> anyhow::Result<Node> {
     let nodes: Api<Node> = Api::all(client.clone());
-    if let Some(node) = nodes.get_opt(name).await.context("the Node can not be read")? {
+    if let Some(node) = nodes.get_opt(name).await.context("the Node cannot be read")? {
         return relabel(client, node, labels).await;
     }
     let node: Node = serde_json::from_value(json!({
@@ -83,7 +83,7 @@ pub async fn register(
     match nodes.create(&PostParams::default(), &node).await {
         Ok(node) => Ok(node),
         Err(error) if is_status(&error, 409) => Ok(nodes.get(name).await?),
-        Err(error) => Err(anyhow!(error).context("the Node can not be made")),
+        Err(error) => Err(anyhow!(error).context("the Node cannot be made")),
     }
 }
 
@@ -130,7 +130,7 @@ pub async fn relabel(
     let nodes: Api<Node> = Api::all(client.clone());
     let patch = json!({"metadata": {"labels": change}});
     let patched = nodes.patch(&node.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await;
-    patched.context("the Node's labels can not be set; `cluster.labels` of node.toml may hold one that nodes may not give themselves")
+    patched.context("the Node's labels cannot be set; `cluster.labels` of node.toml may hold one that nodes may not give themselves")
 }
 
 /// How often a status is posted that others overtake: as often as kubelet does.

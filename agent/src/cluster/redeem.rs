@@ -11,7 +11,7 @@ use std::path::Path;
 /// Strikes `cluster.token` out of the file `path`; true when one was there.
 pub fn redeem(path: &Path) -> anyhow::Result<bool> {
     let text =
-        std::fs::read_to_string(path).with_context(|| format!("{}: can not be read", path.display()))?;
+        std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
     let Some(without) = without_token(&text).with_context(|| format!("{}: is not TOML", path.display()))?
     else {
         return Ok(false);

@@ -6,7 +6,7 @@
 //! Never touches: links and addresses themselves (networkd does), anything of VMs or the cluster.
 //!
 //! A node whose config is missing or refused still comes up: DHCP on one NIC, a name from its machine-id, no
-//! cluster, and the reason on the status page. A node that cannot be reached cannot be mended.
+//! cluster, and the reason on the status page. A node that cannot be reached cannot be fixed.
 //!
 //! observe ([`plan::Facts`]) → [`plan`] ([`system`], [`crate::network::files`]) → [`apply`]; what the config asks for and
 //! this node does not do becomes a note on the screen, in the journal and on the status page.

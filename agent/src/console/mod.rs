@@ -41,11 +41,11 @@ fn observe(paths: &Paths) -> View {
     View { status, silent_for: if is_alive { None } else { Some(age.unwrap_or_default()) } }
 }
 
-/// `sheaf-agent console`: shows the page on `tty`, or on the terminal it was started on, for ever.
+/// `sheaf-agent console`: shows the page on `tty`, or on the terminal it was started on, forever.
 pub fn run(paths: &Paths, tty: Option<PathBuf>) -> anyhow::Result<()> {
     let tty = tty.or_else(|| terminal(&std::fs::read_link("/proc/self/fd/1").ok()?));
     let mut console = match tty {
-        Some(tty) => Console::open(&tty).with_context(|| format!("{} can not be opened", tty.display()))?,
+        Some(tty) => Console::open(&tty).with_context(|| format!("{} cannot be opened", tty.display()))?,
         None => Console::stdout(),
     };
     let mut shown = String::new();
@@ -143,7 +143,7 @@ pub fn pools(paths: &Paths, as_json: bool) -> anyhow::Result<String> {
     }
 }
 
-/// Prints what `look` sees; with `watch` again at every change, for ever.
+/// Prints what `look` sees; with `watch` again at every change, forever.
 pub fn show(watch: bool, look: impl Fn() -> anyhow::Result<String>) -> anyhow::Result<()> {
     let mut shown = look()?;
     print!("{shown}");

@@ -59,7 +59,7 @@ pub fn assign(disks: &[Facts], known: &BTreeMap<String, Identity>) -> Vec<String
     disks.iter().enumerate().map(choose).collect()
 }
 
-/// Whether another of `disks` can not be told from `disk` but by its place.
+/// Whether another of `disks` cannot be told from `disk` but by its place.
 pub fn is_ambiguous(disk: &Facts, disks: &[Facts]) -> bool {
     disks.iter().any(|other| other.device != disk.device && plain(other) == plain(disk))
 }

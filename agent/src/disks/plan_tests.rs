@@ -171,7 +171,7 @@ fn every_reason_against_erasing_is_a_sentence() {
     let used = Disk { uses: vec!["/dev/sdb1 is mounted at /mnt".into()], ..foreign("A") };
     let mut read_only = foreign("A");
     read_only.facts.read_only = true;
-    let unreadable = Disk { unreadable: Some("it can not be searched: EIO".into()), ..foreign("A") };
+    let unreadable = Disk { unreadable: Some("it cannot be searched: EIO".into()), ..foreign("A") };
     let twin = Disk { is_ambiguous: true, ..foreign("A") };
     let system = Disk { contents: Contents::System, ..disk("A", "/dev/sdb") };
     let held = vec!["/dev/sdb belongs to /dev/mapper/sheaf--fast-thin_tdata (lvm)".to_owned()];
@@ -180,7 +180,7 @@ fn every_reason_against_erasing_is_a_sentence() {
     for (disk, reason, sentence) in [
         (used, "InUse", "/dev/sdb1 is mounted at /mnt"),
         (read_only, "ReadOnly", "it is read-only"),
-        (unreadable, "Unreadable", "it can not be searched: EIO"),
+        (unreadable, "Unreadable", "it cannot be searched: EIO"),
         (
             twin,
             "Ambiguous",

@@ -1,6 +1,6 @@
 //! `sheaf-agent network apply|confirm|revert`: the same change, trial and way back, by an operator's hand.
 //!
-//! Why here: a node whose cluster is away must be mended, too; and what a policy will do can be tried on one node. The
+//! Why here: a node whose cluster is away must be fixed, too; and what a policy will do can be tried on one node. The
 //! file is a NodeNetworkPolicy, as for kubectl, or its `network` alone; YAML or JSON. What is kept is a layer of its own
 //! above all policies; a file without links takes it away. Route in: the file. Route out: words for a terminal.
 

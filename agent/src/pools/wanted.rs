@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub struct Wanted {
     /// Its members, each once.
     pub members: Vec<Member>,
-    /// What node.toml asks for and can not be: in sentences.
+    /// What node.toml asks for and cannot be: in sentences.
     pub problems: Vec<String>,
 }
 

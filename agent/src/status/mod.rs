@@ -49,7 +49,7 @@ pub struct NodeSection {
     pub name: String,
     /// Version of the running image.
     pub version: String,
-    /// Why the node can not do its work at all, with the remedy: a node config that is refused.
+    /// Why the node cannot do its work at all, with the remedy: a node config that is refused.
     pub problem: Option<String>,
     /// What the node config asks for and this node does not do: field, why, remedy.
     pub notes: Vec<String>,

@@ -1,6 +1,6 @@
 //! Requests of the node to the API server about its Pods.
 //!
-//! Why here: every write names the Pod's UID, so that it never hits a namesake; tests have a cluster in memory.
+//! Why here: every write names the Pod's UID, so that it never hits another Pod of the same name; tests have a cluster in memory.
 //! Route in: actions of the plan. Route out: requests as `system:node:<name>`, with the certificate of the moment.
 
 use super::facts::{ClaimFact, Resources};
@@ -95,7 +95,7 @@ impl Cluster for Kube {
             ..Default::default()
         };
         match self.pods(namespace)?.delete(name, &now).await {
-            // Gone already, or replaced by a namesake with another UID.
+            // Gone already, or replaced by one of the same name with another UID.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
             answer => {
                 answer.map(|_| ()).with_context(|| format!("Pod {namespace}/{name}: cannot be deleted"))

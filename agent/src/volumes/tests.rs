@@ -311,7 +311,7 @@ async fn a_wrong_checksum_fails_for_good_and_leaves_no_volume() {
 
 #[tokio::test]
 async fn a_server_that_is_mended_is_asked_again() {
-    let node = Node::with("mended", |fetch| fetch.breaks = vec![100; 6].into());
+    let node = Node::with("fixed", |fetch| fetch.breaks = vec![100; 6].into());
     node.ask("pvc-1", "Volume", 8, node.http());
     let seen = node.cluster.listed.subscribe();
     node.until(is("pvc-1", VolumePhase::Ready)).await;

@@ -183,7 +183,7 @@ fn services_are_not_on_a_link(report: &Report<'_>, network: &network::Read, clus
     }
 }
 
-/// A node that joins itself waits for ever.
+/// A node that joins itself waits forever.
 fn a_node_joins_another(report: &Report<'_>, network: &network::Read, cluster: &cluster::Read) {
     let Some(server) = &cluster.server else { return };
     for address in &network.addresses {

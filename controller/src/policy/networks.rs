@@ -1,6 +1,6 @@
 //! What a NetworkAttachmentDefinition may not say, refused where it is made.
 //!
-//! Why here: CEL reads no JSON, but it can name the fields of a text; what it can not see, the reader of the definition
+//! Why here: CEL reads no JSON, but it can name the fields of a text; what it cannot see, the reader of the definition
 //! ([`sheaf_api::network::parse`]) says in the condition of the VM that uses it, in the same words. Route in: nothing.
 //! Route out: a ValidatingAdmissionPolicy.
 

@@ -20,7 +20,7 @@ impl FakeAlarm {
         armed.iter().map(|(name, (delay, command))| (name.clone(), *delay, command.clone())).collect()
     }
 
-    /// From now on systemd can not be asked.
+    /// From now on systemd cannot be asked.
     pub fn fail(&self) {
         *self.fails.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }

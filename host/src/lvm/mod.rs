@@ -84,7 +84,7 @@ pub struct Member {
     pub device: Option<PathBuf>,
     /// The group went on without it: it is not there, or it came back and [`Lvm::restore_member`] was not called.
     pub is_missing: bool,
-    /// What LVM calls it for ever.
+    /// What LVM calls it forever.
     pub uuid: String,
     /// New data may be put on it.
     pub is_allocatable: bool,

@@ -42,8 +42,8 @@ pub struct Lease {
 /// A network that could not be brought up.
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
-    /// networkd's files can not be written or read.
-    #[error("{}: can not be used", .path.display())]
+    /// networkd's files cannot be written or read.
+    #[error("{}: cannot be used", .path.display())]
     File {
         /// The file or folder.
         path: PathBuf,

@@ -1,4 +1,4 @@
-//! Stage `microcode`: what processors are mended with, as the first archive of an initrd.
+//! Stage `microcode`: what processors are fixed with, as the first archive of an initrd.
 //!
 //! Why first and not compressed: the kernel reads it before it can unpack anything
 //! (Documentation/arch/x86/microcode.rst). Route in: the node's packages, when the recipe wants firmware.

@@ -126,7 +126,7 @@ impl Machine {
         let name = spec.name.clone();
         let files =
             |what: &str, source| MachineError::Files { name: name.clone(), what: what.into(), source };
-        std::fs::create_dir_all(folder).map_err(|source| files("its folder can not be made", source))?;
+        std::fs::create_dir_all(folder).map_err(|source| files("its folder cannot be made", source))?;
         let sockets = tempfile::Builder::new()
             .prefix("sheaf-")
             .tempdir()
@@ -144,7 +144,7 @@ impl Machine {
             .args(arguments(spec, tools, &accelerator, &places))
             .log(folder.join("qemu.log"));
         std::fs::write(folder.join("command.txt"), format!("{command}\n"))
-            .map_err(|source| files("its command can not be written", source))?;
+            .map_err(|source| files("its command cannot be written", source))?;
         let mut serial = SerialLog::new(&places.serial);
         serial.skip_all();
         let earlier = serial.lines().len();
@@ -309,7 +309,7 @@ impl Machine {
                 .map(str::to_owned)
         })?;
         if status != "completed" {
-            let what = format!("its state can not be saved to {}", file.display());
+            let what = format!("its state cannot be saved to {}", file.display());
             let source = std::io::Error::other("migration failed");
             return Err(MachineError::Files { name: self.name.clone(), what, source });
         }

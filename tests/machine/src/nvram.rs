@@ -1,6 +1,6 @@
 //! UEFI variables written into OVMF's store before a machine is switched on.
 //!
-//! Why here: QEMU's DHCP server can not speak of HTTP boot, but firmware can be told the URL by a boot entry, as an
+//! Why here: QEMU's DHCP server cannot speak of HTTP boot, but firmware can be told the URL by a boot entry, as an
 //! operator does in its menu. Layout: `EFI_FIRMWARE_VOLUME_HEADER` (PI specification, volume 3), then edk2's
 //! `VARIABLE_STORE_HEADER` and `AUTHENTICATED_VARIABLE_HEADER`s, each at a multiple of 4 bytes.
 //! Route in: an empty store and a URL. Route out: the store with one entry, booted next.

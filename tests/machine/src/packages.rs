@@ -40,7 +40,7 @@ pub enum PackagesError {
         source: io::Error,
     },
     /// apt or dpkg failed.
-    #[error("Debian's packages can not be fetched")]
+    #[error("Debian's packages cannot be fetched")]
     Fetch(#[source] RunError),
 }
 

@@ -63,7 +63,7 @@ impl SerialLog {
         kept[kept.len().saturating_sub(SHOWN_LINES)..].join("\n")
     }
 
-    /// A file that can not be read yet has said nothing.
+    /// A file that cannot be read yet has said nothing.
     fn read(&mut self) {
         let mut fresh = Vec::new();
         let read = File::open(&self.path).and_then(|mut file| {

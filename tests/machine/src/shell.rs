@@ -77,7 +77,7 @@ pub enum ShellError {
         output: String,
     },
     /// The socket failed: QEMU is gone.
-    #[error("node shell: {command}: can not be sent")]
+    #[error("node shell: {command}: cannot be sent")]
     Socket {
         /// The command.
         command: String,

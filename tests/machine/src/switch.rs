@@ -135,7 +135,7 @@ impl Switch {
         let (table, of) = (Arc::clone(&self.table), socket.clone());
         thread::Builder::new().name("switch".into()).spawn(move || {
             for cable in listener.incoming().map_while(Result::ok) {
-                // A cable that can not be served is as good as unplugged: its machine shows it.
+                // A cable that cannot be served is as good as unplugged: its machine shows it.
                 let _ = plug(cable, &of, &table);
             }
         })?;

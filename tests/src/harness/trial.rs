@@ -14,7 +14,7 @@ use std::time::Duration;
 const SERIAL: &str = "TRIAL";
 /// Copying some ten MB and starting two units, emulated.
 const DEADLINE: Duration = Duration::from_secs(120);
-/// Runs in the node. Programs are covered by bind mounts (the root can not be written); units are added where systemd
+/// Runs in the node. Programs are covered by bind mounts (the root cannot be written); units are added where systemd
 /// looks first.
 const SCRIPT: &str = r#"set -e
 disk=/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_TRIAL

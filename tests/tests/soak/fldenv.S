@@ -1,4 +1,4 @@
-# Stays on processor 1 and loads the FPU's environment for ever: see soak.rs.
+# Stays on processor 1 and loads the FPU's environment forever: see soak.rs.
 	.globl _start
 _start:
 	mov $203, %eax              # sched_setaffinity(0, 8, {processor 1})

@@ -24,7 +24,7 @@ impl Default for Cadence {
     }
 }
 
-/// Looks for ever. `again` takes the steps again.
+/// Looks forever. `again` takes the steps again.
 pub async fn upkeep<F>(cadence: Cadence, mut again: impl FnMut() -> F) -> Infallible
 where
     F: Future<Output = Result<(), Failure>>,

@@ -11,7 +11,7 @@ use crate::names::MASQUERADE_BRIDGE;
 /// Most entries of a trunk: more than there are is a mistake.
 const TRUNK_MAX: usize = 256;
 
-/// Why a config can not be used.
+/// Why a config cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// Not JSON.

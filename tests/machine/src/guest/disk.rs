@@ -40,7 +40,7 @@ pub(super) fn build(tools: &Tools, work: &Path, files: &BootFiles, out: &Path) -
         .args(["-O", "i386-pc", "-p", "(hd0,msdos1)/grub", "-o"])
         .arg(&core)
         .args(MODULES.split_whitespace());
-    program("GRUB can not be linked", &mkimage)?;
+    program("GRUB cannot be linked", &mkimage)?;
     let partition = work.join("partition.img");
     let partition_file = std::fs::File::create(&partition).and_then(|file| file.set_len(PARTITION_SIZE));
     partition_file.map_err(|source| GuestError::File {
@@ -48,7 +48,7 @@ pub(super) fn build(tools: &Tools, work: &Path, files: &BootFiles, out: &Path) -
         path: partition.clone(),
         source,
     })?;
-    // Without features that GRUB 2.12 can not read.
+    // Without features that GRUB 2.12 cannot read.
     let mkfs = tools
         .command("usr/sbin/mke2fs")
         .args(["-q", "-F", "-t", "ext4", "-L", "guest", "-O", "^64bit,^metadata_csum_seed,^orphan_file"])
@@ -56,7 +56,7 @@ pub(super) fn build(tools: &Tools, work: &Path, files: &BootFiles, out: &Path) -
         .arg(&root)
         .arg(&partition)
         .env("MKE2FS_CONFIG", tools.file("etc/mke2fs.conf"));
-    program("its file system can not be made", &mkfs)?;
+    program("its file system cannot be made", &mkfs)?;
 
     let mut boot = read(&tools.file("usr/lib/grub/i386-pc/boot.img"), "GRUB's first sector")?;
     let mut core = read(&core, "GRUB")?;
@@ -74,7 +74,7 @@ pub(super) fn build(tools: &Tools, work: &Path, files: &BootFiles, out: &Path) -
         std::fs::rename(&temporary, out)
     };
     assembled().map_err(|source| GuestError::File {
-        step: "it can not be written",
+        step: "it cannot be written",
         path: out.to_owned(),
         source,
     })

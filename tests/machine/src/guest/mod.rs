@@ -65,7 +65,7 @@ pub fn build(tools: &Tools, work: &Path, out: &Path) -> Result<bool, GuestError>
     let tree = packages::unpack(tools, work)?;
     let files = rootfs::build(&tree, work)?;
     disk::build(tools, work, &files, out)?;
-    write(&stamp, key.as_bytes(), "its key can not be written")?;
+    write(&stamp, key.as_bytes(), "its key cannot be written")?;
     Ok(true)
 }
 
@@ -89,7 +89,7 @@ fn read(path: &Path, step: &'static str) -> Result<Vec<u8>, GuestError> {
 
 fn fresh_folder(path: &Path) -> Result<(), GuestError> {
     let failed =
-        |source| GuestError::File { step: "its folder can not be made", path: path.to_owned(), source };
+        |source| GuestError::File { step: "its folder cannot be made", path: path.to_owned(), source };
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}

@@ -134,7 +134,7 @@ fn add_modules(
         let name = module.rsplit('/').next().unwrap_or(&module).trim_end_matches(".xz").to_owned();
         let bytes = System
             .run(&Command::new(busybox).args(["xzcat"]).arg(&xz))
-            .map_err(|source| GuestError::Program { step: "a module can not be unpacked", source })?
+            .map_err(|source| GuestError::Program { step: "a module cannot be unpacked", source })?
             .stdout;
         super::write(&kept.join(&base).join(&name), &bytes, "module")?;
         unpacked.push((name, bytes));
@@ -168,7 +168,7 @@ fn closure(dep: &str, wanted: &str) -> BTreeSet<String> {
 }
 
 fn names(folder: &Path) -> Result<Vec<String>, GuestError> {
-    let failed = |source| GuestError::File { step: "can not be read", path: folder.to_owned(), source };
+    let failed = |source| GuestError::File { step: "cannot be read", path: folder.to_owned(), source };
     let entries: Result<Vec<_>, _> = std::fs::read_dir(folder).map_err(failed)?.collect();
     let mut names: Vec<String> = entries
         .map_err(failed)?

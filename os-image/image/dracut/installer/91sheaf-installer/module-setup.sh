@@ -37,7 +37,7 @@ install() {
     # by the installer when it needs it, and what makes its files of the kernel argument ip=.
     inst_multiple networkctl "$systemdutildir/systemd-networkd" "$systemdutildir/systemd-network-generator"
     inst_simple /usr/lib/tmpfiles.d/systemd-network.conf
-    # Among other things, that the module for bonds makes no bond0 of its own, whose mode networkd can not change.
+    # Among other things, that the module for bonds makes no bond0 of its own, whose mode networkd cannot change.
     inst_simple /usr/lib/modprobe.d/systemd.conf
     for unit in systemd-networkd.service systemd-networkd.socket systemd-network-generator.service network.target \
         network-pre.target; do

@@ -93,12 +93,12 @@ mount_checked() {
 }
 
 if ! mount_checked "$state" $ROOT/state; then
-    degrade state "$state can not be mounted; this node runs on memory until it is mended or reinstalled"
+    degrade state "$state cannot be mounted; this node runs on memory until it is fixed or reinstalled"
     mount -t tmpfs -o mode=0755,nodev,nosuid,noexec,size=25% sheaf-state $ROOT/state
     state=tmpfs
 fi
 # Data is there with root's own disk, so it costs least here; a node without it has no VMs, but an agent that says so.
-mount_checked "$data" $ROOT/data || degrade data "$data can not be mounted; VMs and images are out of reach"
+mount_checked "$data" $ROOT/data || degrade data "$data cannot be mounted; VMs and images are out of reach"
 
 # /var is the state's. What belongs in it is made by tmpfiles of the image, at every boot.
 mkdir -p $ROOT/state/var
