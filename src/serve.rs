@@ -103,6 +103,8 @@ fn listen<S: Site + 'static>(listener: &TcpListener, slots: &Slots, tls: Option<
             // Out of descriptors, or the client has gone: neither is a reason to stop serving.
             Err(error) => {
                 eprintln!("a connection cannot be accepted: {error}");
+                #[allow(clippy::disallowed_methods)]
+                // nothing to wait for: descriptors come back by themselves
                 thread::sleep(PAUSE);
                 continue;
             }

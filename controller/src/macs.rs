@@ -147,7 +147,7 @@ mod tests {
         let (early, late) = (vmi("a", 1, None, MAC), vmi("b", 2, None, SAME));
         let mut reserved = Reserved::new();
         // The store had not heard of the earlier one.
-        reserve(&mut reserved, &late, &[late.clone()]).unwrap();
+        reserve(&mut reserved, &late, std::slice::from_ref(&late)).unwrap();
         assert!(reserve(&mut reserved, &early, &[early.clone(), late.clone()]).is_err());
         // A new leader knows it from the phase.
         let mut elsewhere = VirtualMachineInstance::clone(&vmi("b", 2, Some("Scheduling"), SAME));

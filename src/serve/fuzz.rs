@@ -18,7 +18,7 @@ const HTTP: [&str; 5] = [
     "GET /node.toml HTTP/1.1\r\nSheaf-Installer: eyJib290IjoiYiIsIm1hY2hpbmUiOnt9fQ\r\n\r\n",
 ];
 const TFTP: [&[u8]; 3] = [
-    b"\0\x01sheaf.efi\0octet\0blksize\01468\0tsize\00\0",
+    b"\0\x01sheaf.efi\0octet\0blksize\x001468\0tsize\x000\0",
     b"\0\x01../../etc/passwd\0octet\0",
     b"\0\x02file\0netascii\0",
 ];

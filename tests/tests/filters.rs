@@ -647,6 +647,8 @@ fn dhcp_gives_a_guest_its_lease_and_nobody_else_hears_of_it() -> Result<()> {
     for flags in [0, 0x80] {
         let server = std::thread::scope(|scope| -> Result<_> {
             let questions = scope.spawn(|| {
+                #[allow(clippy::disallowed_methods)]
+                // the other thread begins to read; if it is late, the question waits
                 std::thread::sleep(Duration::from_millis(200));
                 asks(&node.wire.guest, MAC, flags)?;
                 asks(&node.neighbour, OTHER, flags)

@@ -234,10 +234,10 @@ impl World {
                     vmi.metadata.uid = Some(self.uid());
                     self.vmi = Some(*vmi);
                 }
-                vm::plan::Action::Stop { uid } => {
-                    if self.vmi.as_ref().and_then(|vmi| vmi.metadata.uid.as_ref()) == Some(&uid) {
-                        self.delete_vmi();
-                    }
+                vm::plan::Action::Stop { uid }
+                    if self.vmi.as_ref().and_then(|vmi| vmi.metadata.uid.as_ref()) == Some(&uid) =>
+                {
+                    self.delete_vmi();
                 }
                 vm::plan::Action::WriteStatus(status) => self.vm.status = Some(*status),
                 _ => {}

@@ -296,13 +296,13 @@ mod tests {
         fn rule(&mut self) -> Rule {
             let hosts = ["a.example", "*.example", "b.example"];
             let mut rule = Rule::default();
-            if self.next() % 2 == 0 {
+            if self.next().is_multiple_of(2) {
                 rule.networks = vec![self.network()];
             }
-            if self.next() % 3 == 0 {
+            if self.next().is_multiple_of(3) {
                 rule.hosts = vec![hosts[(self.next() % 3) as usize].into()];
             }
-            if self.next() % 3 == 0 {
+            if self.next().is_multiple_of(3) {
                 rule.ports = vec![[80, 443, 8080][(self.next() % 3) as usize]];
             }
             rule

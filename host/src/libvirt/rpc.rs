@@ -163,7 +163,8 @@ fn read_reply(reply: &[u8], procedure: u32, serial: u32) -> Option<Result<&[u8],
         0 => Some(Ok(rest)),
         // remote_error: code, domain, optional message, …
         _ => {
-            (take_u32(&mut rest)?, take_u32(&mut rest)?);
+            take_u32(&mut rest)?;
+            take_u32(&mut rest)?;
             let message = take_optional(&mut rest)?.unwrap_or_default();
             Some(Err(QueryError::Refused(String::from_utf8_lossy(message).into_owned())))
         }

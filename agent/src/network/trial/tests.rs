@@ -425,6 +425,7 @@ async fn goes_on_while<T>(work: impl Future<Output = T>) -> (T, bool) {
 
 #[tokio::test]
 async fn a_program_that_hangs_does_not_stop_the_agents_thread() {
+    #[allow(clippy::disallowed_methods)] // it plays a program that hangs
     let run = FakeRun::default().does("ip link delete", |_| std::thread::sleep(Duration::from_millis(300)));
     let world = world("hangs", true, run);
     let (ended, went_on) = goes_on_while(world.attempt()).await;
@@ -438,6 +439,7 @@ async fn a_lock_that_another_process_holds_does_not_stop_the_agents_thread() {
     let held = std::fs::File::options().write(true).open(world.trials.file("lock")).unwrap();
     held.lock().unwrap();
     std::thread::spawn(move || {
+        #[allow(clippy::disallowed_methods)] // it plays a process that holds the lock
         std::thread::sleep(Duration::from_millis(300));
         drop(held);
     });

@@ -251,7 +251,7 @@ impl Node {
                 }
             }
             Happens::LoseRecord => self.records.clear(),
-            Happens::Pass(seconds) => self.now += i64::from(seconds),
+            Happens::Pass(seconds) => self.now = self.now.saturating_add(i64::from(seconds)),
         }
         Ok(())
     }
@@ -281,7 +281,7 @@ proptest! {
         }
         for _ in 0..40 {
             node.round(true, true)?;
-            node.now += 10;
+            node.now = node.now.saturating_add(10);
         }
         prop_assert!(node.pods.is_empty() && node.domains.is_empty() && node.records.is_empty());
     }

@@ -70,7 +70,8 @@ impl Node {
 }
 
 fn deleted(mut pod: Pod, grace: i64) -> Pod {
-    let at = json!({"deletionTimestamp": rfc3339(NOW + grace), "deletionGracePeriodSeconds": grace});
+    let at =
+        json!({"deletionTimestamp": rfc3339(NOW.saturating_add(grace)), "deletionGracePeriodSeconds": grace});
     let meta: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta =
         serde_json::from_value(at).unwrap();
     pod.metadata.deletion_timestamp = meta.deletion_timestamp;

@@ -430,7 +430,7 @@ impl<'a> One<'a> {
         let own = namespace(self.object);
         let is_own =
             |name: &&String| self.o.objects.get(*name).map(|object| namespace(object)) == Some(own.clone());
-        busy.len() < FILLS && !busy.iter().any(|name| is_own(name))
+        busy.len() < FILLS && !busy.iter().any(is_own)
     }
 
     /// It is there and complete.

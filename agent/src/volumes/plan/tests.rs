@@ -612,12 +612,11 @@ fn any_node() -> impl Strategy<Value = (Node, i64, bool)> {
             json!({"nodeName": "n1", "pool": "default", "sizeBytes": bytes, "source": source, "kind": kind});
         let mut object = object_of(name, spec);
         object.metadata.deletion_timestamp =
-            deleted.then(|| k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
+            deleted.then_some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
         if !held {
             object.metadata.finalizers = None;
         }
-        let mut status = sheaf_api::storage::LocalVolumeStatus::default();
-        status.size_bytes = had;
+        let status = sheaf_api::storage::LocalVolumeStatus { size_bytes: had, ..Default::default() };
         object.status = Some(status);
         object
     });

@@ -61,16 +61,13 @@ fn enrolment(id: &str, name: &str, request: &Request, facts: &Facts<'_>) -> Deci
     let Some(token) = facts.token else {
         return deny("TokenExpired", format!("token {id}.*** is not valid any more; {another}"));
     };
-    if let Some(used) = &token.used_by {
-        if used.node != name || used.key != request.key {
-            return deny(
-                "TokenUsed",
-                format!(
-                    "token {id}.*** was used by node {}: a token is good for one node; {another}",
-                    used.node
-                ),
-            );
-        }
+    if let Some(used) = &token.used_by
+        && (used.node != name || used.key != request.key)
+    {
+        return deny(
+            "TokenUsed",
+            format!("token {id}.*** was used by node {}: a token is good for one node; {another}", used.node),
+        );
     }
     if let Some(only) = token.only_for.as_ref().filter(|only| *only != name) {
         return deny("TokenForAnotherNode", format!("token {id}.*** is for node {only}; {another}"));
