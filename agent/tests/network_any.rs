@@ -10,6 +10,7 @@ use sheaf_agent::network::change::{Machine, Step, steps};
 use sheaf_agent::network::layers::Layer;
 use sheaf_agent::network::merge::{merge, merge_what_fits};
 use sheaf_links::{Bond, BondMode, Bridge, Card, Links, Nic, Vlan};
+use std::collections::BTreeSet;
 
 fn cards() -> Vec<Card> {
     let card = |number: u8| Card {
@@ -69,6 +70,8 @@ fn layers() -> impl Strategy<Value = Vec<Layer>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1024) })]
+
     #[test]
     fn any_layers_over_any_links_are_merged_or_refused_and_what_fits_obeys_the_rules(node in links(), layers in layers()) {
         let cards = cards();
@@ -83,7 +86,11 @@ proptest! {
     fn from_any_links_to_any_others_there_are_steps_and_none_where_nothing_differs(now in links(), then in links()) {
         let cards = cards();
         let machine = Machine { cards: &cards, usual: None };
-        prop_assert_eq!(steps(&now, &now, machine), Vec::<Step>::new());
+        // Of two links with one name it is not defined which is meant; the rules refuse them.
+        let names: BTreeSet<_> = now.all().map(|link| link.name()).collect();
+        if names.len() == now.all().count() {
+            prop_assert_eq!(steps(&now, &now, machine), Vec::<Step>::new());
+        }
         let there = steps(&now, &then, machine);
         let reload = there.iter().filter(|step| **step == Step::Reload).count();
         prop_assert!(reload == usize::from(!there.is_empty()), "{there:?}");
