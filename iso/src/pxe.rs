@@ -5,7 +5,7 @@
 //! server in its command line, so it is made only when the folder's URL is known.
 //! Why no config in the folder: it holds secrets, and anyone on that network may read the folder. The boot entries say
 //! where it is handed out, by HTTPS, and the SHA-256 of that server's certificate.
-//! Route in: a checked release, images, the folder's URL, where the config is. Route out: [`Plan`], a value; [`write`]
+//! Route in: a checked release, images, the folder's URL, where the config is. Route out: [`Plan`], a value; [`write()`]
 //! carries it out.
 
 use crate::plan::{Contents, PlanError};

@@ -1,6 +1,6 @@
 //! Recipe to release: packages, root file system, hash tree, boot programs, signed manifest.
 //!
-//! A build is a row of stages ([`build`] says which takes what from which). A stage is done again when the
+//! A build is a row of stages ([`mod@build`] says which takes what from which). A stage is done again when the
 //! SHA-256 of its inputs changes ([`inputs`], [`stage`]); it runs Debian's own tools in the tools chroot
 //! ([`tools`]). What the image holds is data under `image/`: package lists, an overlay tree, dracut modules,
 //! kernel arguments and `customize.sh`.

@@ -1,6 +1,6 @@
 //! A step of the way into the cluster that failed: which one, why, and what the operator can do.
 //!
-//! Why here: tty1 and the journal name every failing step with its remedy. Route in: [`Remedy::or`] at each step.
+//! Why here: tty1 and the journal name every failing step with its remedy. Route in: [`Remedy::remedy`] at each step.
 //! Route out: the `cluster` section of the status.
 
 use std::fmt;

@@ -2,13 +2,13 @@
 //!
 //! Reads: `/state/node.toml`, the links that `network` had confirmed, the machine's NICs, `/etc/machine-id`, what the
 //! image holds. Owns: `/state/nic`, the
-//! files that [`plan`] names under `/etc` and `/run`, the kernel's host name, further names of NICs.
+//! files that [`mod@plan`] names under `/etc` and `/run`, the kernel's host name, further names of NICs.
 //! Never touches: links and addresses themselves (networkd does), anything of VMs or the cluster.
 //!
 //! A node whose config is missing or refused still comes up: DHCP on one NIC, a name from its machine-id, no
 //! cluster, and the reason on the status page. A node that cannot be reached cannot be fixed.
 //!
-//! observe ([`plan::Facts`]) → [`plan`] ([`system`], [`crate::network::files`]) → [`apply`]; what the config asks for and
+//! observe ([`plan::Facts`]) → [`mod@plan`] ([`system`], [`crate::network::files`]) → [`apply`]; what the config asks for and
 //! this node does not do becomes a note on the screen, in the journal and on the status page.
 
 mod plan;

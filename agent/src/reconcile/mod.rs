@@ -33,7 +33,7 @@ pub trait Controller: Send {
     type Source: Copy + Ord + std::fmt::Debug + Send + 'static;
 
     /// Observes, plans, applies and reports, once. It returns soon: what takes long runs in [`Tasks`], what blocks the
-    /// thread goes through [`blocking`], and a request to another program has a timeout.
+    /// thread goes through [`blocking()`], and a request to another program has a timeout.
     fn round(&mut self, woken: &Woken<Self::Source>) -> impl Future<Output = Next> + Send;
 }
 

@@ -58,10 +58,10 @@ pub struct DataVolumeName {
 }
 
 /// A file of the node: a base image under /data/images (writes go to an overlay that is lost with the VMI) or a
-/// disk under /data/disks/<namespace> (written in place, outlives the VM).
+/// disk under /data/disks/NAMESPACE (written in place, outlives the VM).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HostDisk {
-    /// /data/images/<name> or /data/disks/<namespace>/<file>.
+    /// /data/images/NAME or /data/disks/NAMESPACE/FILE.
     #[schemars(length(max = 255))]
     pub path: String,
     /// Disk: the file must exist. DiskOrCreate: it is created with the given capacity if it does not.

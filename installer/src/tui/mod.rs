@@ -11,7 +11,7 @@
 //! ```
 //!
 //! - [`state`] takes an [`event::Event`] and gives [`event::Action`]s; [`view`] draws; both are pure.
-//! - [`pages`] say what each page consists of, [`answers`] is what was said, [`file`] writes it as node.toml and leads
+//! - [`pages`] say what each page consists of, [`answers`] is what was said, [`mod@file`] writes it as node.toml and leads
 //!   the validator's problems back to what was asked; [`machine`] asks the plan about each disk.
 //! - [`runner`] joins terminals, state and [`runner::Effects`]; the program brings the real ones.
 //!

@@ -1,8 +1,8 @@
 //! Links to the files by which systemd-networkd and udev make them.
 //!
 //! Why here: the installer tries the very network that the node will have; one renderer writes both, and the differences
-//! are the arms of [`Purpose`]. Pure. [`device`] makes the tree of devices, [`render`] gives each its settings with the
-//! reason, [`unit`] is the text format. Route in: [`Links`] and the cards found. Route out: [`Unit`]s.
+//! are the arms of [`Purpose`]. Pure. [`device`] makes the tree of devices, [`mod@render`] gives each its settings with the
+//! reason, [`mod@unit`] is the text format. Route in: [`Links`] and the cards found. Route out: [`Unit`]s.
 
 mod device;
 mod render;

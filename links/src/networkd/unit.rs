@@ -1,7 +1,7 @@
 //! The text format of systemd.network(5), systemd.netdev(5) and systemd.link(5): typed sections in, lines out.
 //!
 //! Why types and not pasted text: a key exists once, beside its manual's name, and cannot land in the wrong section.
-//! Order of fields is order of lines. Route in: [`super::render`]. Route out: text.
+//! Order of fields is order of lines. Route in: [`mod@super::render`]. Route out: text.
 
 use std::fmt::Display;
 

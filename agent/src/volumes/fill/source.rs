@@ -2,7 +2,7 @@
 //!
 //! Why here: what reads the image knows nothing of the network. A thread of its own fetches and hashes, so that the server,
 //! the hash and the disk work at the same time. The server is not trusted: how many bytes it may send and how slow it may
-//! be is bounded here. Route in: a source. Route out: [`Download`] to read from, [`Hash`] to compare.
+//! be is bounded here. Route in: a source. Route out: [`Download`] to read from, [`struct@Hash`] to compare.
 
 use super::FillError;
 use super::pace::Pace;

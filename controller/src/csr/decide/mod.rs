@@ -2,7 +2,7 @@
 //!
 //! Why here: Kubernetes approves by who asks, not by whose name is asked for; which machine may be which node, only the
 //! cluster's maker knows. Pure. Route in: the request as the object and as [`Request`], and what the cluster knows
-//! ([`super::observe`]). Route out: a [`Decision`].
+//! (`observe` of the controller). Route out: a [`Decision`].
 
 pub mod client;
 pub mod serving;
