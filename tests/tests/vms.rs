@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use sheaf_agent::vms::filters::{self, State};
 use sheaf_host::nft::{Filter, Nft};
 use sheaf_host::run::{Command, Run, System};
-use sheaf_tests::cluster::{AgentNode, ControlPlane, TOKEN};
+use sheaf_tests::cluster::{AgentNode, Approver, ControlPlane, TOKEN};
 use sheaf_tests::libvirt::Libvirt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -43,6 +43,7 @@ struct Lab {
     agent: Option<Child>,
     libvirt: Libvirt,
     node: AgentNode,
+    _approver: Approver,
     plane: ControlPlane,
     program: PathBuf,
 }
@@ -51,6 +52,7 @@ impl Lab {
     async fn start() -> Result<Self> {
         let program = built_agent()?;
         let plane = ControlPlane::start("").await?;
+        let approver = plane.approver().await?;
         for words in [
             vec!["link", "add", "br0", "type", "bridge"],
             vec!["address", "add", "192.0.2.7/24", "dev", "br0"],
@@ -87,7 +89,7 @@ impl Lab {
         });
         let classes: Api<RuntimeClass> = Api::all(plane.admin.clone());
         classes.create(&PostParams::default(), &serde_json::from_value(class)?).await?;
-        let mut lab = Self { agent: None, libvirt, node, plane, program };
+        let mut lab = Self { agent: None, libvirt, node, _approver: approver, plane, program };
         lab.start_agent()?;
         let nodes: Api<Node> = Api::all(lab.plane.admin.clone());
         lab.wait("Ready node with the image", async || {
