@@ -19,7 +19,7 @@ fn refusal(case: &Case, machine: &NodeMachine, iso: &Path) -> anyhow::Result<Str
     let mut running = machine.boot_medium(Medium::Cd(iso.into()))?;
     running.fatal.retain(|text| text != "INSTALLATION FAILED");
     running.wait_for("INSTALLATION FAILED", VERDICT)?;
-    running.wait_for("The machine stays as it is", Duration::from_secs(30))?;
+    running.wait_for("The machine stays on", Duration::from_secs(30))?;
     let said = running.serial.lines().join("\n");
     running.cut_power();
     let (_, report) = said.split_once("INSTALLATION FAILED").unwrap_or_default();

@@ -36,7 +36,7 @@ fn failure(machine: &NodeMachine, iso: &Path) -> Result<String> {
     let mut running = machine.boot_medium(Medium::Cd(iso.into()))?;
     running.fatal.retain(|text| text != "INSTALLATION FAILED");
     running.wait_for("INSTALLATION FAILED", VERDICT)?;
-    running.wait_for("The machine stays as it is", Duration::from_secs(60))?;
+    running.wait_for("The machine stays on", Duration::from_secs(60))?;
     let said = running.serial.lines().join("\n");
     running.cut_power();
     let (_, report) = said.rsplit_once("INSTALLATION FAILED").unwrap_or_default();
