@@ -100,12 +100,12 @@ impl Scene {
     /// Reports an address of n2 beside its own.
     async fn claim(&self, kind: &str, address: &str, dry_run: bool) -> kube::Result<Node> {
         let nodes: Api<Node> = Api::all(self.hostile.client.clone());
-        let mut node = nodes.get("n2").await?;
-        let status = node.status.get_or_insert_default();
-        let addresses = status.addresses.get_or_insert_default();
+        let mut addresses = nodes.get("n2").await?.status.unwrap_or_default().addresses.unwrap_or_default();
         addresses
             .push(k8s_openapi::api::core::v1::NodeAddress { type_: kind.into(), address: address.into() });
-        nodes.replace_status("n2", &PostParams { dry_run, ..PostParams::default() }, &node).await
+        // A patch, because the whole Node as it was read a moment ago may bring an old list of taints.
+        let claim = Patch::Merge(json!({"status": {"addresses": addresses}}));
+        nodes.patch_status("n2", &PatchParams { dry_run, ..PatchParams::default() }, &claim).await
     }
 
     /// Notes that `tried` was refused with a text that holds `because`; anything else fails the case.

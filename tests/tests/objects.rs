@@ -69,12 +69,13 @@ async fn what_a_disk_and_a_pool_are_does_not_change_and_a_node_writes_only_what_
     )?;
     let denied = "Error from server (Forbidden): blockdevices.sheaf.dev \"n1.serial-a\" is forbidden: \
                   ValidatingAdmissionPolicy 'sheaf-node-owns' with binding 'sheaf-node-owns' denied request:";
+    // kubectl reads what it patches; what the policy says of the write itself, `hostile_node` shows.
     said(
         "n2 reports on n1",
         &patch(&as_n2, "blockdevice", "n1.serial-a", json!({"status": {"state": "Missing"}}))?,
-        &format!(
-            "{denied} system:node:n2 writes only what has its own name in spec.nodeName, and this has n1"
-        ),
+        "Error from server (Forbidden): blockdevices.sheaf.dev \"n1.serial-a\" is forbidden: User \
+         \"system:node:n2\" cannot get resource \"blockdevices/status\" in API group \"sheaf.dev\" at the cluster \
+         scope: a node reads only its own objects: list and watch with fieldSelector spec.nodeName=<its own name>",
     )?;
     said(
         "n1 gives its disk away",
