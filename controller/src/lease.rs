@@ -18,10 +18,11 @@ use sheaf_api::names::{CONTROLLER_MANAGER, SYSTEM_NAMESPACE};
 
 /// Name of the Lease.
 const NAME: &str = CONTROLLER_MANAGER;
-/// Without a renewal for this long, another may lead.
-const DURATION: Duration = Duration::from_secs(15);
+/// Without a renewal for this long, another may lead. Twice what kube-scheduler takes: a busy disk makes etcd slow for
+/// ten seconds and more, and a leader that gives up then only adds to the load. One that ends releases the Lease at once.
+const DURATION: Duration = Duration::from_secs(30);
 /// The leader gives up when it could not renew for this long: before another may lead.
-const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+const RENEW_DEADLINE: Duration = Duration::from_secs(22);
 /// Between two looks at the Lease.
 const PERIOD: Duration = Duration::from_secs(3);
 

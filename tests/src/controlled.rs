@@ -5,8 +5,15 @@
 
 use crate::cluster::{ControlPlane, kube_binary};
 use anyhow::{Result, ensure};
-use k8s_openapi::api::{core::v1::ServiceAccount, rbac::v1::ClusterRoleBinding};
-use kube::{Api, Client};
+use k8s_openapi::api::{
+    core::v1::{Node, ServiceAccount},
+    rbac::v1::ClusterRoleBinding,
+};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
 use sheaf_host::run::{Command, System};
 use std::{
     fs,
@@ -140,6 +147,21 @@ impl Controlled {
             ensure!(Instant::now() < end, "not within {SOON:?}: policy {policy} is in force: {said}");
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Registers node `name` with this `spec` as an agent would: Ready, with room for a few VMs.
+    pub async fn node(&self, name: &str, spec: serde_json::Value) -> Result<()> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let labels = json!({"kubernetes.io/hostname": name, "sheaf.dev/vm-node": "true",
+            "image.sheaf.dev/debian-13": "present"});
+        let node = json!({"metadata": {"name": name, "labels": labels}, "spec": spec});
+        nodes.create(&PostParams::default(), &serde_json::from_value(node)?).await?;
+        let room = json!({"cpu": "4", "memory": "8Gi", "pods": "20", "ephemeral-storage": "20Gi",
+            "devices.kubevirt.io/kvm": "1000", "bridge.sheaf.dev/br0": "1000", "bridge.sheaf.dev/masq0": "1000"});
+        let status = json!({"status": {"capacity": room, "allocatable": room,
+            "conditions": [{"type": "Ready", "status": "True"}]}});
+        nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await?;
+        Ok(())
     }
 
     /// Ends the controller as `kill -9` does: it does not release its Lease.

@@ -4,7 +4,7 @@
 //! by the test: it writes Pod statuses and ends Pods, as an agent would. `UPDATE=1` writes the `.err` files anew.
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
@@ -50,21 +50,10 @@ impl Bench {
         Api::default_namespaced(self.client.clone())
     }
 
-    /// A node as an agent would register it, with room for a few VMs.
+    /// A node that runs nothing but VMs.
     async fn node(&self) -> Result<()> {
-        let nodes: Api<Node> = Api::all(self.client.clone());
-        let node = serde_json::from_value(json!({
-            "metadata": {"name": "n1", "labels": {"sheaf.dev/vm-node": "true", "image.sheaf.dev/debian-13": "present"}},
-            "spec": {"taints": [{"key": "sheaf.dev/vm-only", "effect": "NoSchedule"}]},
-        }))?;
-        nodes.create(&PostParams::default(), &node).await?;
-        let room = json!({"cpu": "4", "memory": "8Gi", "pods": "10", "devices.kubevirt.io/kvm": "1000",
-                          "bridge.sheaf.dev/br0": "1000", "bridge.sheaf.dev/masq0": "1000",
-                          "ephemeral-storage": "64Gi"});
-        let status = json!({"status": {"capacity": room, "allocatable": room,
-            "conditions": [{"type": "Ready", "status": "True"}]}});
-        nodes.patch_status("n1", &PatchParams::default(), &Patch::Merge(&status)).await?;
-        Ok(())
+        let spec = json!({"taints": [{"key": "sheaf.dev/vm-only", "effect": "NoSchedule"}]});
+        self.on.node("n1", spec).await
     }
 
     async fn vm(&self, name: &str, strategy: &str, memory: &str) -> Result<()> {

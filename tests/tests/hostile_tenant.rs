@@ -5,10 +5,10 @@
 //! kubectl as the user `mallory`. Route out: a refusal with a sentence, or no effect on anything else.
 
 use anyhow::{Result, ensure};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 use sheaf_api::{VirtualMachineInstance, status::Phase};
@@ -40,17 +40,7 @@ impl Ground {
             "--clusterrole=edit",
             "--user=mallory",
         ])?;
-        let nodes: Api<Node> = Api::all(on.client.clone());
-        let node = serde_json::from_value(json!({
-            "metadata": {"name": "n1", "labels": {"sheaf.dev/vm-node": "true", "kubernetes.io/hostname": "n1"}},
-            "spec": {"taints": [{"key": "sheaf.dev/vm-only", "effect": "NoSchedule"}]},
-        }))?;
-        nodes.create(&PostParams::default(), &node).await?;
-        let room = json!({"cpu": "4", "memory": "8Gi", "pods": "10", "ephemeral-storage": "20Gi",
-            "devices.kubevirt.io/kvm": "1000", "bridge.sheaf.dev/br0": "1000", "bridge.sheaf.dev/masq0": "1000"});
-        let status = json!({"status": {"capacity": room, "allocatable": room,
-            "conditions": [{"type": "Ready", "status": "True"}]}});
-        nodes.patch_status("n1", &PatchParams::default(), &Patch::Merge(&status)).await?;
+        on.node("n1", json!({"taints": [{"key": "sheaf.dev/vm-only", "effect": "NoSchedule"}]})).await?;
         let ground = Self { on };
         // Kubernetes adds the rules of aggregated roles after a moment.
         wait("mallory may make VMs", async || {

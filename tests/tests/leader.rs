@@ -27,8 +27,8 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// Longer than a lease lasts without renewal (15 s), with room for a machine that has other work.
-const TAKE_OVER: Duration = Duration::from_secs(60);
+/// Longer than a lease lasts without renewal (30 s), with room for a machine that has other work.
+const TAKE_OVER: Duration = Duration::from_secs(90);
 
 /// Carries bytes between a client and the API server, until it is cut: then it carries nothing, and closes nothing.
 struct Wire {

@@ -49,7 +49,7 @@ impl Cluster {
     async fn start(nodes: &[(&str, u64)]) -> Result<Self> {
         let bench = Controlled::start().await?;
         for (name, gib) in nodes {
-            node(&bench.client, name, gib * GIB).await?;
+            node(&bench, name, gib * GIB).await?;
         }
         let names: Vec<String> = nodes.iter().map(|(name, _)| (*name).to_string()).collect();
         let nodes = tokio::spawn(play_nodes(bench.client.clone(), names));
@@ -206,16 +206,9 @@ fn capacity_of(claim: &PersistentVolumeClaim) -> Option<&str> {
 }
 
 /// A node with a pool, as its agent would show them.
-async fn node(client: &Client, name: &str, bytes: u64) -> Result<()> {
-    let nodes: Api<Node> = Api::all(client.clone());
-    let node = json!({"metadata": {"name": name, "labels": {
-        "kubernetes.io/hostname": name, "sheaf.dev/vm-node": "true", "image.sheaf.dev/debian-13": "present"}}});
-    nodes.create(&PostParams::default(), &serde_json::from_value(node)?).await?;
-    let room = json!({"cpu": "4", "memory": "8Gi", "pods": "20", "devices.kubevirt.io/kvm": "1000",
-                      "bridge.sheaf.dev/br0": "1000"});
-    let status = json!({"status": {"capacity": room, "allocatable": room}});
-    nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await?;
-    let pools: Api<StoragePool> = Api::all(client.clone());
+async fn node(bench: &Controlled, name: &str, bytes: u64) -> Result<()> {
+    bench.node(name, json!({})).await?;
+    let pools: Api<StoragePool> = Api::all(bench.client.clone());
     let pool = json!({"apiVersion": "sheaf.dev/v1alpha1", "kind": "StoragePool",
         "metadata": {"name": format!("default.{name}"), "labels": {"sheaf.dev/pool": "default"}},
         "spec": {"nodeName": name, "pool": "default"}});
@@ -550,7 +543,7 @@ async fn a_data_volume_says_in_cdis_words_how_far_it_is() -> Result<()> {
     cluster.make::<DataVolume>(data("abroad", abroad, json!({}))).await?;
     let status = says("abroad", DataVolumePhase::Pending).await?;
     let why = status.conditions.iter().find_map(|condition| condition.message.clone()).unwrap_or_default();
-    ensure!(why == "only what lies in namespace default is copied to it", "{why}");
+    ensure!(why == "the source of a copy must be in the same namespace, default", "{why}");
 
     // What fails says what the node said.
     cluster.make::<DataVolume>(data("bad", image, size)).await?;

@@ -37,12 +37,16 @@ pub fn decide(csr: &CertificateSigningRequest, request: &Request, facts: &Facts<
     if request.other_names || (request.dns.is_empty() && request.addresses.is_empty()) {
         return deny("WrongNames", "the certificate must have DNS names or IP addresses, and no other names");
     }
-    if let Some(foreign) = request.dns.iter().find(|dns| *dns != by || facts.plane.names.contains(*dns)) {
+    if let Some(foreign) = request.dns.iter().find(|dns| *dns != by) {
         return deny("ForeignName", format!("{foreign:?} is not the name of node {by}"));
     }
     let Some(node) = facts.node else {
         return Decision::Wait { message: format!("there is no Node {by} yet") };
     };
+    // The API server's certificate has the names of the control plane's nodes, too; another node must not be called so.
+    if !request.dns.is_empty() && facts.plane.names.contains(by) && !is_control_plane(node) {
+        return deny("ForeignName", format!("{by:?} is a name of the API server"));
+    }
     let own = claimed(node);
     if own.is_empty() {
         return Decision::Wait { message: format!("Node {by} has not reported its addresses yet") };
@@ -163,6 +167,20 @@ mod tests {
         let asks = request("system:node:n1", &["n1"], &["10.0.2.1"]);
         let labels = json!({"node-role.kubernetes.io/control-plane": ""});
         assert_eq!(asked(&node(&["10.0.2.1"], labels), &asks), Decision::Approve);
+    }
+
+    #[test]
+    fn a_control_plane_node_keeps_its_name_though_the_api_servers_certificate_has_it_too() {
+        let asks = request("system:node:n1", &["n1"], &["10.0.2.10"]);
+        let (claims, mut plane) = (claims(), plane());
+        plane.names.insert("n1".into());
+        let decision = |labels| {
+            let node = node(&[], labels);
+            let facts = Facts { node: Some(&node), claims: &claims, plane: &plane };
+            reason(decide(&csr("system:node:n1", SERVING_SIGNER, &USAGES), &asks, &facts))
+        };
+        assert_eq!(decision(json!({"node-role.kubernetes.io/control-plane": ""})), "approved");
+        assert_eq!(decision(json!({})), "ForeignName");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod agent;
 mod debian;
 mod desk;
 mod kit;
+mod many;
 mod network;
 mod storage;
 mod vms;
@@ -36,7 +37,7 @@ const AGENT_READY: &str = "systemctl show --property ActiveEnterTimestampMonoton
 type Section = fn(&mut Report, &Case) -> Result<()>;
 
 /// What is measured, in the file's order, under the names that `--only` knows.
-const SECTIONS: [(&str, Section); 13] = [
+const SECTIONS: [(&str, Section); 14] = [
     ("sizes", Report::sizes),
     ("build", Report::build),
     ("desk", Report::desk),
@@ -45,6 +46,7 @@ const SECTIONS: [(&str, Section); 13] = [
     ("boot", Report::boot),
     ("debian", Report::debian),
     ("vms", Report::vms),
+    ("many", Report::many),
     ("storage", Report::storage),
     ("volumes", Report::volumes),
     ("import", Report::import),
