@@ -6,12 +6,12 @@
 use crate::cluster::{ControlPlane, kube_binary};
 use anyhow::{Result, ensure};
 use k8s_openapi::api::{
-    core::v1::{Node, ServiceAccount},
+    core::v1::{Node, Pod, ServiceAccount},
     rbac::v1::ClusterRoleBinding,
 };
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 use sheaf_host::run::{Command, System};
@@ -147,6 +147,39 @@ impl Controlled {
             ensure!(Instant::now() < end, "not within {SOON:?}: policy {policy} is in force: {said}");
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// What the node reports of a Pod; of one that has ended, that its domain is gone.
+    pub async fn node_says(&self, pod: &str, phase: &str, ready: &str, reason: &str) -> Result<()> {
+        let state = match phase {
+            "Running" => json!({"running": {}}),
+            _ => json!({"terminated": {"exitCode": 0, "reason": reason}}),
+        };
+        let status = json!({"status": {"phase": phase, "reason": reason,
+            "containerStatuses": [{"name": "compute", "image": "vm", "imageID": "", "ready": ready == "True",
+                                   "restartCount": 0, "state": state}],
+            "conditions": [{"type": "Ready", "status": ready}], "podIPs": [{"ip": "192.0.2.50"}], "podIP": "192.0.2.50"}});
+        self.pods().patch_status(pod, &PatchParams::default(), &Patch::Merge(&status)).await?;
+        Ok(())
+    }
+
+    /// The node stops the VM of a deleted Pod, reports it, and deletes the Pod without grace, as its agent does.
+    pub async fn node_ends(&self, pod: &str) -> Result<()> {
+        wait(&format!("Pod {pod} is being deleted"), async || {
+            let pod = self.pods().get_opt(pod).await?;
+            Ok(pod.filter(|pod| pod.metadata.deletion_timestamp.is_some()))
+        })
+        .await?;
+        self.node_says(pod, "Failed", "False", "Killed").await?;
+        match self.pods().delete(pod, &DeleteParams::default().grace_period(0)).await {
+            // The controller may have been faster.
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            other => Ok(other.map(drop)?),
+        }
+    }
+    /// The Pods of the default namespace.
+    fn pods(&self) -> Api<Pod> {
+        Api::default_namespaced(self.client.clone())
     }
 
     /// Registers node `name` with this `spec` as an agent would: Ready, with room for a few VMs.

@@ -94,35 +94,6 @@ impl Bench {
         })
         .await
     }
-
-    /// What the node reports of a Pod; of one that has ended, that its domain is gone.
-    async fn node_says(&self, pod: &str, phase: &str, ready: &str, reason: &str) -> Result<()> {
-        let state = match phase {
-            "Running" => json!({"running": {}}),
-            _ => json!({"terminated": {"exitCode": 0, "reason": reason}}),
-        };
-        let status = json!({"status": {"phase": phase, "reason": reason,
-            "containerStatuses": [{"name": "compute", "image": "vm", "imageID": "", "ready": ready == "True",
-                                   "restartCount": 0, "state": state}],
-            "conditions": [{"type": "Ready", "status": ready}], "podIPs": [{"ip": "192.0.2.50"}], "podIP": "192.0.2.50"}});
-        self.pods().patch_status(pod, &PatchParams::default(), &Patch::Merge(&status)).await?;
-        Ok(())
-    }
-
-    /// The node stops the VM of a deleted Pod, reports it, and deletes the Pod without grace, as its agent does.
-    async fn node_ends(&self, pod: &str) -> Result<()> {
-        wait(&format!("Pod {pod} is being deleted"), async || {
-            let pod = self.pods().get_opt(pod).await?;
-            Ok(pod.filter(|pod| pod.metadata.deletion_timestamp.is_some()))
-        })
-        .await?;
-        self.node_says(pod, "Failed", "False", "Killed").await?;
-        match self.pods().delete(pod, &DeleteParams::default().grace_period(0)).await {
-            // The controller may have been faster.
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            other => Ok(other.map(drop)?),
-        }
-    }
 }
 
 fn name_of(pod: &Pod) -> &str {
@@ -183,7 +154,7 @@ async fn a_vm_is_placed_runs_fails_waits_and_starts_again_but_never_twice() -> R
     let annotation = &first.metadata.annotations.clone().unwrap_or_default()["sheaf.dev/vmi"];
     let placed = PlacedVmi::from_annotation(annotation)?;
 
-    bench.node_says(name_of(&first), "Running", "True", "").await?;
+    bench.on.node_says(name_of(&first), "Running", "True", "").await?;
     bench.says("web", PrintableStatus::Running).await?;
     let vmi = wait("the instance runs", async || {
         let vmi = bench.instances().get_opt("web").await?;
@@ -200,7 +171,7 @@ async fn a_vm_is_placed_runs_fails_waits_and_starts_again_but_never_twice() -> R
     let names: Vec<String> =
         bench.pods().list(&ListParams::default()).await?.iter().map(|pod| name_of(pod).to_owned()).collect();
     ensure!(names == [name_of(&first)], "beside the first Pod: {names:?}");
-    bench.node_ends(name_of(&first)).await?;
+    bench.on.node_ends(name_of(&first)).await?;
     let second = bench.placed("web", name_of(&first)).await?;
     let annotation = &second.metadata.annotations.clone().unwrap_or_default()["sheaf.dev/vmi"];
     let again = PlacedVmi::from_annotation(annotation)?;
@@ -208,13 +179,13 @@ async fn a_vm_is_placed_runs_fails_waits_and_starts_again_but_never_twice() -> R
     ensure!(again.uid != placed.uid);
 
     // A crash soon after the start makes the next start wait. (The API server removes a Pod that is over at once.)
-    bench.node_says(name_of(&second), "Failed", "False", "GuestCrashed").await?;
+    bench.on.node_says(name_of(&second), "Failed", "False", "GuestCrashed").await?;
     bench.says("web", PrintableStatus::CrashLoopBackOff).await?;
     let third = bench.placed("web", name_of(&second)).await?;
 
     bench.machines().delete("web", &DeleteParams::default()).await?;
     bench.says("web", PrintableStatus::Terminating).await?;
-    bench.node_ends(name_of(&third)).await?;
+    bench.on.node_ends(name_of(&third)).await?;
     wait("the VM is gone", async || Ok(bench.machines().get_opt("web").await?.is_none().then_some(()))).await
 }
 
@@ -227,9 +198,9 @@ async fn run_strategies_decide_what_follows_a_clean_stop() -> Result<()> {
     bench.says("big", PrintableStatus::ErrorUnschedulable).await?;
 
     let pod = bench.placed("job", "").await?;
-    bench.node_says(name_of(&pod), "Running", "True", "").await?;
+    bench.on.node_says(name_of(&pod), "Running", "True", "").await?;
     bench.says("job", PrintableStatus::Running).await?;
-    bench.node_says(name_of(&pod), "Succeeded", "False", "").await?;
+    bench.on.node_says(name_of(&pod), "Succeeded", "False", "").await?;
     bench.says("job", PrintableStatus::Stopped).await?;
     // Halted removes what is left; Always begins anew.
     bench.strategy("job", "Halted").await?;

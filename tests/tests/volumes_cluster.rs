@@ -624,15 +624,7 @@ async fn a_vm_makes_its_disks_is_placed_with_them_and_takes_them_along() -> Resu
     let pod = pod.metadata.name.unwrap_or_default();
     let halted = json!({"spec": {"running": null, "runStrategy": "Halted"}});
     cluster.patch(machines.clone(), "mill", halted).await?;
-    let ends = async || {
-        wait("its Pod is to end", async || {
-            let pod = cluster.here::<Pod>().get_opt(&pod).await?;
-            Ok(pod.is_none_or(|pod| pod.metadata.deletion_timestamp.is_some()).then_some(()))
-        })
-        .await
-    };
-    ends().await?;
-    cluster.end(&pod).await.ok(); // gone at once if the node had not started it
+    cluster.bench.node_ends(&pod).await?;
     wait("it is stopped", async || {
         let status = machines.get("mill").await?.status.and_then(|status| status.printable_status);
         Ok((status == Some(PrintableStatus::Stopped)).then_some(()))
