@@ -9,6 +9,7 @@ mod debian;
 mod desk;
 mod kit;
 mod many;
+mod mkosi;
 mod network;
 mod storage;
 mod vms;
@@ -37,9 +38,10 @@ const AGENT_READY: &str = "systemctl show --property ActiveEnterTimestampMonoton
 type Section = fn(&mut Report, &Case) -> Result<()>;
 
 /// What is measured, in the file's order, under the names that `--only` knows.
-const SECTIONS: [(&str, Section); 14] = [
+const SECTIONS: [(&str, Section); 15] = [
     ("sizes", Report::sizes),
     ("build", Report::build),
+    ("mkosi", Report::mkosi),
     ("desk", Report::desk),
     ("installation", Report::installation),
     ("memory", Report::memory),
