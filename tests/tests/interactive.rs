@@ -255,7 +255,7 @@ fn create(terminal: &mut Terminal, key: &str) -> Result<()> {
     terminal.types("\x05\x15")?;
     terminal.types(&key.trim().replace('\n', "\r"))?;
     terminal.sees("-----END PUBLIC KEY-----", ANSWER)?;
-    terminal.go_on("Trying the network (7 of 8)")?;
+    terminal.go_on("Checking the network (7 of 8)")?;
 
     terminal.sees("[ Try again ]", NETWORK)?;
     terminal.go_on("Review (8 of 8)")?;
@@ -278,7 +278,7 @@ fn join(terminal: &mut Terminal, ca_hash: &str) -> Result<()> {
     terminal.is_refused("! ")?;
     terminal.fill("Server", "https://10.0.2.11:6443")?;
     terminal.fill("CA hash", ca_hash)?;
-    terminal.go_on("Trying the network (6 of 7)")?;
+    terminal.go_on("Checking the network (6 of 7)")?;
 
     // A token that has the right form, and that the cluster does not know.
     terminal.sees("FAILED   token sheaf0.***", NETWORK)?;
@@ -286,7 +286,7 @@ fn join(terminal: &mut Terminal, ca_hash: &str) -> Result<()> {
     terminal.types("\x1b")?;
     terminal.sees("Cluster (5 of 7)", ANSWER)?;
     terminal.fill("Token", lab::TOKEN)?;
-    terminal.go_on("Trying the network (6 of 7)")?;
+    terminal.go_on("Checking the network (6 of 7)")?;
     terminal.sees("ok       token sheaf0.***", NETWORK)?;
     terminal.sees("> [ Continue ]", NETWORK)?;
     terminal.go_on("Review (7 of 7)")?;

@@ -248,7 +248,7 @@ fn a_killed_agent_does_not_leave_its_node_cut_off() {
         let status = enactment(&cluster, "jumbo", &json!(1))?;
         assert_eq!(status["phase"], "RolledBack", "{status}");
         assert!(
-            status["message"].as_str().is_some_and(|said| said.contains("nobody confirmed it")),
+            status["message"].as_str().is_some_and(|said| said.contains("it was not confirmed in time")),
             "{status}"
         );
         assert_eq!(cluster.root(mtu)?, "1500");

@@ -1,0 +1,92 @@
+//! What the files of the node's root promise to the rest: who is killed first, what is closed, which CA signs what.
+//!
+//! Why here: these are settings of units and not code; a line that is lost in one of them is noticed by no compiler.
+//! Route in: `image/rootfs` as it goes into the image. Route out: nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn rootfs(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("image/rootfs").join(path)
+}
+
+fn read(path: &str) -> String {
+    let path = rootfs(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The value of `key` in a unit file, or of `--key` in its command line.
+fn value<'a>(unit: &'a str, key: &str) -> Option<&'a str> {
+    unit.lines()
+        .find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))
+        .map(|value| value.trim_end_matches(" \\"))
+}
+
+const UNITS: &str = "usr/lib/systemd/system";
+const CONTROL_PLANE: [&str; 5] =
+    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "sheaf-controller"];
+
+#[test]
+fn when_memory_runs_out_qemu_is_killed_before_what_the_node_needs() {
+    let adjust = |unit: &str| value(unit, "OOMScoreAdjust").map_or(0, |value| value.parse::<i32>().unwrap());
+    // QEMU inherits libvirtd's.
+    let qemu = adjust(&read(&format!("{UNITS}/libvirtd.service.d/sheaf.conf")));
+    assert!(qemu > 0, "units without a value have 0");
+    for entry in fs::read_dir(rootfs(UNITS)).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "service") {
+            let unit = fs::read_to_string(&path).unwrap();
+            assert!(adjust(&unit) < qemu, "{} is killed before QEMU", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_control_plane_keeps_memory_of_its_own() {
+    for name in CONTROL_PLANE {
+        let unit = read(&format!("{UNITS}/{name}.service"));
+        assert_eq!(value(&unit, "Slice"), Some("control-plane.slice"), "{name}");
+    }
+    let slice = read(&format!("{UNITS}/control-plane.slice"));
+    for key in ["MemoryMin", "CPUWeight", "IOWeight"] {
+        assert!(value(&slice, key).is_some(), "{key}");
+    }
+}
+
+#[test]
+fn the_clusters_ca_signs_no_serving_certificate_of_a_node() {
+    let manager = read(&format!("{UNITS}/kube-controller-manager.service"));
+    let signs = |what: &str| value(&manager, &format!("--cluster-signing-{what}-cert-file"));
+    let (serving, client) = (signs("kubelet-serving").unwrap(), signs("kubelet-client").unwrap());
+    assert_ne!(serving, client);
+    let server = read(&format!("{UNITS}/kube-apiserver.service"));
+    assert_eq!(value(&server, "--kubelet-certificate-authority"), Some(serving));
+    assert_eq!(value(&server, "--client-ca-file"), Some(client));
+    // A signer for all others would sign what has no signer of its own.
+    assert_eq!(value(&manager, "--cluster-signing-cert-file"), None);
+}
+
+#[test]
+fn guests_cannot_run_guests_unless_node_toml_says_so() {
+    let options = read("usr/lib/modprobe.d/sheaf.conf");
+    for module in ["kvm_amd", "kvm_intel"] {
+        let set: Vec<_> =
+            options.lines().filter(|line| line.starts_with(&format!("options {module} "))).collect();
+        assert_eq!(set, [format!("options {module} nested=0")]);
+    }
+}
+
+#[test]
+fn until_the_agent_has_put_its_rules_guests_reach_nothing() {
+    let rules = read("etc/nftables.conf");
+    let lines: Vec<_> =
+        rules.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let chain = |name: &str| {
+        let begin = lines.iter().position(|line| *line == format!("chain {name} {{")).unwrap();
+        let end = lines[begin..].iter().position(|line| *line == "}").unwrap();
+        &lines[begin + 1..begin + end]
+    };
+    assert_eq!(chain("forward"), ["type filter hook forward priority filter; policy drop;"]);
+    assert!(chain("input").contains(&"iifname \"masq0\" drop"));
+    assert!(!rules.contains("accept\n"), "{rules}");
+}
