@@ -4,11 +4,11 @@
 //! reports what an agent would. Findings of the security review are named at each attempt (docs/security.md). Route in:
 //! kubectl as the user `mallory`. Route out: a refusal with a sentence, or no effect on anything else.
 
-use anyhow::{Result, ensure};
-use k8s_openapi::api::core::v1::Pod;
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
     Api,
-    api::{ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 use sheaf_api::{VirtualMachineInstance, status::Phase};
@@ -19,6 +19,9 @@ use std::time::Duration;
 const MALLORY: [&str; 3] = ["--as=mallory", "--namespace", "tenant"];
 /// For so long a second Pod must not appear; the controllers' intervals are shorter.
 const QUIET: Duration = Duration::from_secs(15);
+
+/// kube-controller-manager collects Pods of missing Nodes every 20 s, 40 s after it first misses them.
+const COLLECTED_WITHIN: Duration = Duration::from_secs(180);
 
 /// A cluster with a node, a namespace `tenant` in which `mallory` may edit, and a namespace `other`.
 struct Ground {
@@ -249,4 +252,50 @@ async fn whatever_a_tenant_does_to_a_running_vm_no_second_run_of_it_begins_befor
     ground.node_reports(name_of(&second), "Failed").await?;
     ground.placed("web", name_of(&second)).await?;
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_of_a_node_that_is_gone_runs_again_only_when_an_administrator_says_that_the_machine_is_off()
+-> Result<()> {
+    let ground = Ground::make().await?;
+    let pod = ground.running("web").await?;
+    let name = name_of(&pod).to_owned();
+    let nodes: Api<Node> = Api::all(ground.on.client.clone());
+    // The garbage collector of Pods fails and removes what is bound to a Node that does not exist, after 40 s.
+    nodes.delete("n1", &DeleteParams::default()).await?;
+    let end = tokio::time::Instant::now() + COLLECTED_WITHIN;
+    loop {
+        let pod = ground.pods().get_opt(&name).await?;
+        let pod = pod.context("the Pod is gone without a word of its node")?;
+        if pod.metadata.deletion_timestamp.is_some() {
+            break;
+        }
+        ensure!(tokio::time::Instant::now() < end, "the garbage collector leaves the Pod alone");
+        tokio::time::sleep(Duration::from_secs(1)).await; // the next look at whether it was collected
+    }
+    let vmi = wait("people are told what to do", async || {
+        let vmi = ground.instances().get_opt("web").await?;
+        let status = vmi.and_then(|vmi| vmi.status).unwrap_or_default();
+        let told = status.conditions.iter().any(|condition| {
+            let message = condition.message.as_deref().unwrap_or_default();
+            condition.type_ == "Ready" && message.contains("node.kubernetes.io/out-of-service")
+        });
+        Ok(told.then_some(status))
+    })
+    .await?;
+    ensure!(vmi.phase == Some(Phase::Running), "{:?}", vmi.phase);
+    tokio::time::sleep(QUIET).await; // time in which a second Pod must not appear
+    let names: Vec<String> = ground.pods_of("web").await?.iter().map(|pod| name_of(pod).to_owned()).collect();
+    ensure!(names == [name.clone()], "{names:?}");
+
+    let off = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}, "spec":
+        {"taints": [{"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"}]}});
+    let answer = ground.on.kubectl_with(&["create"], &off.to_string())?;
+    ensure!(answer.contains("created"), "{answer}");
+    wait("the Pod is gone and another was made", async || {
+        let pods = ground.pods_of("web").await.unwrap_or_default();
+        Ok(pods.into_iter().find(|pod| name_of(pod) != name))
+    })
+    .await?;
+    ground.gone(&name).await
 }

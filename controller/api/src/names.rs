@@ -72,6 +72,9 @@ pub const ADDRESSES_ANNOTATION: &str = "sheaf.dev/addresses";
 pub const SHARED_LABEL: &str = "sheaf.dev/shared";
 /// Namespace whose NetworkAttachmentDefinitions VMs of all namespaces may use.
 pub const SHARED_NAMESPACE: &str = "default";
+/// Annotation of a Namespace: the bridges and VLANs for which its users may make NetworkAttachmentDefinitions,
+/// `br1:100-199 br1:300 br2`; a bridge alone is its untagged network.
+pub const ALLOWED_NETWORKS_ANNOTATION: &str = "sheaf.dev/allowed-networks";
 
 /// Label of a StoragePool: name of the pool that it is on its node.
 pub const POOL_LABEL: &str = "sheaf.dev/pool";

@@ -1,10 +1,15 @@
-//! What a NetworkAttachmentDefinition may not say, refused where it is made.
+//! What a NetworkAttachmentDefinition may not say, and who may name which bridge and VLAN, refused where it is made.
 //!
-//! Why here: CEL reads no JSON, but it can name the fields of a text; what it cannot see, the reader of the definition
-//! ([`sheaf_api::network::parse`]) says in the condition of the VM that uses it, in the same words. Route in: nothing.
-//! Route out: a ValidatingAdmissionPolicy.
+//! Why here: CEL reads no JSON, but it can name the fields of a text that has no escapes and no field twice; what it cannot
+//! see, the reader of the definition ([`sheaf_api::network::parse`]) says in the condition of the VM that uses it, in the
+//! same words. Bridges and VLANs are an administrator's to give: by a right, or by an annotation of the namespace. Route in:
+//! nothing. Route out: a ValidatingAdmissionPolicy.
 
 use serde_json::{Value, json};
+use sheaf_api::names::{ALLOWED_NETWORKS_ANNOTATION, SHARED_LABEL, TRUE};
+
+/// Verb on NetworkAttachmentDefinitions: name any bridge and VLAN, and share them. Administrators of the cluster have it.
+const ANY_NETWORK: &str = "any-network";
 
 /// Name of the policy.
 pub const NAME: &str = "sheaf-networks";
@@ -57,8 +62,53 @@ pub fn policy() -> Value {
                 {"name": "unknown", "expression": format!("variables.fields.filter(f, !(f in {FIELDS:?}))")},
                 {"name": "otherwise", "expression":
                     format!(r#"object.spec.config.findAll(r'{OTHERWISE}').map(f, f.split(':')[0].replace('"', '').trim())"#)},
+                {"name": "any", "expression": format!(
+                    "authorizer.group('k8s.cni.cncf.io').resource('network-attachment-definitions')\
+                     .namespace(object.metadata.namespace).check('{ANY_NETWORK}').allowed()"
+                )},
+                {"name": "bridge", "expression":
+                    r#"object.spec.config.find(r'"bridge"\s*:\s*"[^"]*"').split('"').size() > 3 ?
+                       object.spec.config.find(r'"bridge"\s*:\s*"[^"]*"').split('"')[3] : ''"#},
+                {"name": "vlan", "expression":
+                    r#"int('0' + object.spec.config.find(r'"vlan"\s*:\s*[0-9]{1,4}').find('[0-9]*$'))"#},
+                {"name": "allowed", "expression": format!(
+                    "has(namespaceObject.metadata.annotations) && \
+                     '{ALLOWED_NETWORKS_ANNOTATION}' in namespaceObject.metadata.annotations ? \
+                     namespaceObject.metadata.annotations['{ALLOWED_NETWORKS_ANNOTATION}'].split(' ') : []"
+                )},
+                // The VLANs of entries for this bridge, `100` or `100-199`.
+                {"name": "ranges", "expression":
+                    "variables.allowed.filter(e, e.matches('^[^:]*:[0-9]{1,4}(-[0-9]{1,4})?$') && \
+                     e.split(':')[0] == variables.bridge).map(e, e.split(':')[1].split('-'))"},
+                {"name": "isAllowed", "expression":
+                    "!('vlanTrunk' in variables.fields) && (variables.vlan == 0 ? variables.bridge in variables.allowed : \
+                     variables.ranges.exists(r, int(r[0]) <= variables.vlan && variables.vlan <= int(r[r.size() - 1])))"},
+                {"name": "isShared", "expression": is_shared("object")},
+                {"name": "wasShared", "expression": format!("oldObject != null && {}", is_shared("oldObject"))},
             ],
             "validations": [
+                says(
+                    r"!object.spec.config.contains('\\')".into(),
+                    r"spec.config has an escape (\); write it without",
+                ),
+                says(
+                    "['type', 'bridge', 'vlan', 'vlanTrunk'].all(n, variables.fields.filter(f, f == n).size() <= 1)".into(),
+                    "spec.config has a field twice; remove one",
+                ),
+                names(
+                    "variables.any || variables.isAllowed || \
+                     (oldObject != null && oldObject.spec.config == object.spec.config)",
+                    format!(
+                        "'bridge ' + variables.bridge + ('vlanTrunk' in variables.fields ? ' with a trunk' : \
+                         variables.vlan == 0 ? ' without VLAN' : ' with VLAN ' + string(variables.vlan)) + \
+                         ' is not allowed in namespace ' + object.metadata.namespace + '; ask an administrator to add it \
+                         to the annotation {ALLOWED_NETWORKS_ANNOTATION} of the namespace, or to make the definition'"
+                    ),
+                ),
+                says(
+                    "variables.any || !variables.isShared || variables.wasShared".into(),
+                    "only an administrator shares a network with other namespaces; remove the label sheaf.dev/shared",
+                ),
                 says(
                     matches(r"^\s*\{(?s:.*)\}\s*$"),
                     r#"spec.config is not an object; write {"type": "bridge", "bridge": "br0"}"#,
@@ -102,6 +152,13 @@ pub fn policy() -> Value {
             ],
         },
     })
+}
+
+fn is_shared(object: &str) -> String {
+    format!(
+        "has({object}.metadata.labels) && '{SHARED_LABEL}' in {object}.metadata.labels && \
+         {object}.metadata.labels['{SHARED_LABEL}'] == '{TRUE}'"
+    )
 }
 
 #[cfg(test)]

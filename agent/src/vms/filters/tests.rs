@@ -75,3 +75,113 @@ fn a_listing_of_nft_shows_counters_and_addresses_in_use() {
     let parts = (port.chains.len(), port.counters.len(), port.sets.len(), port.elements.len());
     assert_eq!(parts, (1, REASONS.len(), 2, 2));
 }
+
+/// One command a line, as nft gets them.
+fn golden(name: &str, commands: &[Value]) {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/filters").join(name);
+    let text: String = commands.iter().map(|command| format!("{command}\n")).collect();
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        return std::fs::write(file, text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&file).unwrap_or_default();
+    assert_eq!(text, expected, "{}; UPDATE=1 writes it anew", file.display());
+}
+
+#[test]
+fn the_rules_of_every_kind_of_port_are_these() {
+    let ip = |text: &str| text.parse::<std::net::IpAddr>().unwrap();
+    let guard = Guard {
+        addresses: ["192.0.2.1", "192.0.2.10", "fe80::1"].map(ip).into(),
+        macs: ["52:55:0a:00:02:02".to_owned()].into(),
+        networks: [([192, 0, 2, 0].into(), 24)].into(),
+    };
+    golden("base.json", &base::commands(&guard));
+    golden("bridge.json", &rules::port(&port("vma")));
+    let addresses = Some(vec![ip("192.0.2.7"), ip("2001:db8::7")]);
+    golden("bridge-with-addresses.json", &rules::port(&Port { addresses, ..port("vma") }));
+    let trunk = vec![sheaf_api::network::VlanRange { first: 10, last: 19 }];
+    golden("trunk.json", &rules::port(&Port { trunk, ..port("vma") }));
+    let addresses = Some(vec![ip("100.127.240.7")]);
+    golden("masquerade.json", &rules::port(&Port { masquerade: true, addresses, ..port("vma") }));
+    golden("masquerade-without-lease.json", &rules::port(&Port { masquerade: true, ..port("vma") }));
+    golden("forward.json", &masquerade::changes(&guard, &masquerade::State::default()));
+}
+
+mod fuzz {
+    use super::*;
+    use crate::fuzz::Random;
+
+    fn some_ports(random: &mut Random) -> BTreeMap<String, Port> {
+        let count = random.below(4);
+        let ports: Vec<_> = (0..count).map(|_| some_port(random)).collect();
+        wanted(&ports)
+    }
+
+    fn some_port(random: &mut Random) -> Port {
+        let address = |random: &mut Random| std::net::Ipv4Addr::from_bits(random.next() as u32).into();
+        let mac = [2, 0, 0, 0, random.byte(), random.byte()].map(|byte| format!("{byte:02x}")).join(":");
+        let first = random.below(4000) as u16 + 1;
+        Port {
+            mac,
+            masquerade: random.below(2) == 0,
+            vlan: (random.below(2) == 0).then_some(first),
+            trunk: (0..random.below(3))
+                .map(|_| sheaf_api::network::VlanRange { first, last: first + 1 })
+                .collect(),
+            addresses: (random.below(2) == 0)
+                .then(|| (0..random.below(3)).map(|_| address(random)).collect()),
+            ..port(&crate::names::tap(&format!("{:010x}", random.below(6)), 0))
+        }
+    }
+
+    fn some_guard(random: &mut Random) -> Guard {
+        let addresses =
+            (0..random.below(3)).map(|_| std::net::Ipv4Addr::from_bits(random.next() as u32).into());
+        Guard { addresses: addresses.collect(), ..Guard::default() }
+    }
+
+    /// Whatever was there, once its changes are made there is nothing left to change, and exactly the wanted ports exist.
+    #[test]
+    fn changes_lead_from_any_ports_to_any_others_in_one_transaction() {
+        crate::fuzz::for_a_while("filters", |random| {
+            let filter = FakeFilter::default();
+            for _ in 0..3 {
+                let (ports, guard) = (some_ports(random), some_guard(random));
+                filter.apply(&changes(&ports, &guard, &observe(&filter))).unwrap();
+                let state = observe(&filter);
+                assert_eq!(changes(&ports, &guard, &state), Vec::<Value>::new());
+                assert!(state.ports.keys().eq(ports.keys()), "{:?} {:?}", state.ports, ports);
+            }
+        });
+    }
+
+    /// What nft prints of sets that guests fill, changed at random: no panic, and no port that is not wanted stays.
+    #[test]
+    fn a_listing_with_anything_in_it_is_read() {
+        let listing = include_bytes!("../../../tests/nft/table.json");
+        crate::fuzz::for_a_while("listing", |random| {
+            let mut text = listing.to_vec();
+            for _ in 0..=random.below(6) {
+                let at = random.below(text.len());
+                // Half of the changes keep it JSON.
+                text[at] = if random.below(2) == 0 {
+                    b"0123456789.:@abcdef"[random.below(19)]
+                } else {
+                    random.byte()
+                };
+            }
+            let Ok(document) = serde_json::from_slice::<Value>(&text) else { return };
+            let objects: Vec<Value> =
+                serde_json::from_value(document["nftables"].clone()).unwrap_or_default();
+            let state = State::read(&objects);
+            let commands = changes(&BTreeMap::new(), &Guard::default(), &state);
+            let removed = commands.iter().filter(|command| !command["delete"].is_null()).count();
+            let parts = |port: &PortState| {
+                port.chains.len() + port.counters.len() + port.sets.len() + port.elements.len()
+            };
+            assert_eq!(removed, state.ports.values().map(parts).sum::<usize>());
+            masquerade::State::read(&objects);
+        });
+    }
+}
