@@ -7,6 +7,7 @@
 //! Route in: a [`Source`] and how much of it is here already. Route out: a reader of the rest; errors name the URL without
 //! what may be a password in it.
 
+pub mod access;
 #[cfg(test)]
 mod fuzz;
 pub mod policy;
@@ -16,6 +17,7 @@ mod tests;
 mod url;
 
 use crate::trust::{Trust, TrustError};
+use access::{Access, Sent};
 use policy::{Policy, Refusal};
 use std::io::Read;
 use std::sync::Arc;
@@ -42,12 +44,14 @@ pub struct Source {
     pub url: String,
     /// Which servers may be asked, at every redirect.
     pub policy: Arc<Policy>,
+    /// What the server is shown, and by what it is known.
+    pub access: Arc<Access>,
 }
 
 impl Source {
     /// A URL that an administrator of this machine wrote: any server may be asked.
     pub fn trusted(url: impl Into<String>) -> Self {
-        Self { url: url.into(), policy: Arc::new(Policy::trusted()) }
+        Self { url: url.into(), policy: Arc::new(Policy::trusted()), access: Arc::default() }
     }
 
     /// Whether the policy allows what the URL names, without its address being known.
@@ -196,16 +200,20 @@ impl Http {
         proxied.as_ref().filter(|_| !proxy::passes_by(uri.host().unwrap_or_default(), &self.no_proxy))
     }
 
-    /// Asks for `uri` alone, from `from` on; follows nothing.
+    /// Asks for `uri` alone with the headers of `sent`, from `from` on; follows nothing.
     fn ask(
         &self,
         uri: &Uri,
-        policy: &Policy,
+        source: &Source,
+        sent: &Sent<'_>,
         from: u64,
     ) -> Result<ureq::http::Response<ureq::Body>, FetchError> {
         let shown = || redacted(&uri.to_string());
         let reach = |source| FetchError::Reach { url: shown(), source };
         let forbidden = |source| FetchError::Forbidden { url: shown(), source };
+        let policy = &source.policy;
+        let own = source.access.authorities().map(|pem| Trust::Authorities(pem.to_owned()));
+        let trust = own.as_ref().unwrap_or(&self.trust);
         let proxy = self.proxy(uri);
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -219,15 +227,18 @@ impl Http {
         let agent = match proxy {
             Some(_) => {
                 policy.judge_name(uri.host().unwrap_or_default(), url::port(uri)).map_err(forbidden)?;
-                self.trust.agent_resolving(config, Named(self.names.clone()))
+                trust.agent_resolving(config, Named(self.names.clone()))
             }
             None => {
                 let policy = policy.protecting_this_machine().map_err(|source| reach(source.into()))?;
-                self.trust.agent_resolving(config, Judged { names: self.names.clone(), policy })
+                trust.agent_resolving(config, Judged { names: self.names.clone(), policy })
             }
         };
         let agent = agent.map_err(|source| reach(source.into()))?;
         let mut request = agent.get(uri.clone());
+        for (name, value) in sent.headers() {
+            request = request.header(name, value);
+        }
         if from > 0 {
             request = request.header(header::RANGE, format!("bytes={from}-"));
         }
@@ -287,8 +298,9 @@ impl Fetch for Http {
     fn fetch(&self, source: &Source, from: u64) -> Result<Rest, FetchError> {
         let bad = |text: &str, why| FetchError::BadUrl { url: redacted(text), why };
         let mut uri = url::parse(&source.url).map_err(|why| bad(&source.url, why))?;
+        let mut sent = Sent::first(&source.access, &uri).map_err(|why| bad(&source.url, why))?;
         for _ in 0..=REDIRECTS {
-            let response = self.ask(&uri, &source.policy, from)?;
+            let response = self.ask(&uri, source, &sent, from)?;
             let header = |name: header::HeaderName| response.headers().get(name)?.to_str().ok();
             let shown = || redacted(&uri.to_string());
             let refused = |status| FetchError::Refused { url: shown(), status };
@@ -306,6 +318,7 @@ impl Fetch for Http {
                     let judged =
                         source.policy.judge_redirect(url::is_https(&uri), url::is_https(&next), host);
                     judged.map_err(|source| FetchError::Forbidden { url: redacted(location), source })?;
+                    sent.redirected(&uri, &next);
                     uri = next;
                     continue;
                 }

@@ -16,7 +16,7 @@ use super::filters::Port;
 use super::guest::{CpuModel, Disk, Guest, Identity};
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::devices::DiskBus;
-use sheaf_api::names::{COMPUTE_CONTAINER, RUNTIME_CLASS, VMI_ANNOTATION};
+use sheaf_api::names::{COMPUTE_CONTAINER, IMPORT_LABEL, RUNTIME_CLASS, VMI_ANNOTATION};
 use sheaf_api::placeholder::PlacedVmi;
 
 /// Grace of a Pod that names none, in seconds: what KubeVirt gives a VM.
@@ -67,6 +67,17 @@ fn wait(reason: &'static str, message: impl Into<String>) -> Verdict {
 
 /// Whether the Pod is a virtual machine's.
 pub fn is_vm(pod: &Pod) -> bool {
+    is_of_sheaf(pod) && !is_importer(pod)
+}
+
+/// Whether the Pod is there only so that this node may read the Secrets of an import ([`crate::volumes::fill::credentials`]).
+pub fn is_importer(pod: &Pod) -> bool {
+    let labels = pod.metadata.labels.as_ref();
+    is_of_sheaf(pod) && labels.is_some_and(|labels| labels.contains_key(IMPORT_LABEL))
+}
+
+/// The controller alone makes Pods with this RuntimeClass; a policy of the API server sees to that.
+fn is_of_sheaf(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref()) == Some(RUNTIME_CLASS)
 }
 

@@ -211,11 +211,18 @@ fn taken(o: &Observed<'_>, pod: &Pod, space: u64) -> Resources {
 
 /// A Pod that is not a VM: it waits, and its status has the reason.
 fn plan_other(plan: &mut Plan, uid: &str, pod: &Pod) {
-    let report = waiting(&Why {
-        reason: "UnsupportedRuntime",
-        message: "this node runs virtual machines, not containers; use a nodeSelector that excludes it"
-            .into(),
-    });
+    let (reason, message) = if admission::is_importer(pod) {
+        (
+            "Importing",
+            "nothing runs in this Pod; it lets the node read the Secrets of an import until that is done",
+        )
+    } else {
+        (
+            "UnsupportedRuntime",
+            "this node runs virtual machines, not containers; use a nodeSelector that excludes it",
+        )
+    };
+    let report = waiting(&Why { reason, message: message.into() });
     if is_deleted(pod) {
         plan.act(uid, Action::DeletePod);
     } else if !report::is_terminal(pod) {

@@ -3,11 +3,13 @@
 //! Why here: every write names the object's UID, so that it never hits another object of the same name; tests have a
 //! cluster in memory. Route in: actions of the plan. Route out: requests as `system:node:<name>`.
 
-use crate::api_server::unless_gone;
+use crate::api_server::{Joined, RequestError, unless_gone};
 use crate::objects::{self, Objects};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 use sheaf_api::storage::{LocalVolume, LocalVolumeStatus, local_volume::FINALIZER};
+use std::collections::BTreeMap;
 use std::future::Future;
 
 /// The API server: [`Objects`], or one in memory in tests.
@@ -24,6 +26,18 @@ pub trait Cluster: Send + Sync + 'static {
         volume: &LocalVolume,
         status: &LocalVolumeStatus,
     ) -> impl Future<Output = anyhow::Result<()>> + Send;
+    /// What a Secret holds, by key.
+    fn secret(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<BTreeMap<String, Vec<u8>>, RequestError>> + Send;
+    /// What a ConfigMap holds, by key.
+    fn config_map(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<BTreeMap<String, String>, RequestError>> + Send;
 }
 
 /// The finalizers of the object with or without ours, in a patch that fails where another has changed them meanwhile.
@@ -49,6 +63,26 @@ impl Cluster for Objects {
 
     async fn report(&self, volume: &LocalVolume, status: &LocalVolumeStatus) -> anyhow::Result<()> {
         objects::Cluster::write_status(self, volume, status).await
+    }
+
+    async fn secret(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, Vec<u8>>, RequestError> {
+        // By name: the Node authorizer lets a node get what Pods bound to it refer to, and list nothing.
+        let get = |joined: Joined| async move {
+            Api::<Secret>::namespaced(joined.client, namespace).get(name).await
+        };
+        let secret = self.kube().request(get).await?;
+        Ok(secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect())
+    }
+
+    async fn config_map(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<BTreeMap<String, String>, RequestError> {
+        let get = |joined: Joined| async move {
+            Api::<ConfigMap>::namespaced(joined.client, namespace).get(name).await
+        };
+        Ok(self.kube().request(get).await?.data.unwrap_or_default())
     }
 }
 

@@ -4,6 +4,7 @@
 //! Route out: logical volumes, the object's finalizer, or why it could not be done.
 
 use super::api::Cluster;
+use super::fill::credentials::{self, CredentialsError};
 use super::fill::{FillError, Order, fill};
 use super::plan::Action;
 use super::upload::receive::receive;
@@ -14,6 +15,7 @@ use sheaf_api::storage::LocalVolume;
 use sheaf_api::storage::local_volume::{HttpSource, Progress, VolumeReason};
 use sheaf_host::disk::{Disk, RawDisk};
 use sheaf_host::fetch::Source;
+use sheaf_host::fetch::access::Access;
 use sheaf_host::fetch::policy::Policy;
 use sheaf_host::lvm::LvmError;
 use std::sync::Arc;
@@ -74,6 +76,18 @@ impl From<FillError> for Failed {
     }
 }
 
+impl From<CredentialsError> for Failed {
+    fn from(error: CredentialsError) -> Self {
+        Self {
+            reason: VolumeReason::CredentialsUnavailable,
+            message: format!("{:#}", anyhow::Error::from(error)),
+            // Whoever owns the Secret may correct it.
+            is_passing: true,
+            scratch: None,
+        }
+    }
+}
+
 impl From<LvmError> for Failed {
     fn from(error: LvmError) -> Self {
         anyhow::Error::from(error).into()
@@ -87,12 +101,19 @@ pub async fn apply<C: Cluster>(context: &ActionContext<C>, action: &Action) -> R
         Action::AddFinalizer => Ok(context.cluster.set_finalizer(object()?, true).await?),
         Action::RemoveFinalizer => Ok(context.cluster.set_finalizer(object()?, false).await?),
         _ => {
+            let access = match action {
+                Action::Fill { source, .. } => {
+                    credentials::read(&*context.cluster, object()?.claim(), source).await?
+                }
+                _ => Access::default(),
+            };
             let work = Work {
                 hosts: context.hosts.clone(),
                 group: context.group.clone(),
                 name: context.name.clone(),
                 bytes: context.object.as_ref().map_or(0, |object| object.spec.size_bytes),
                 policy: context.policy.clone(),
+                access: Arc::new(access),
                 stop: context.stop.clone(),
                 show: context.show.clone(),
             };
@@ -110,6 +131,7 @@ struct Work {
     name: String,
     bytes: u64,
     policy: Arc<Policy>,
+    access: Arc<Access>,
     stop: Arc<AtomicBool>,
     show: Arc<dyn Fn(Progress) + Send + Sync>,
 }
@@ -139,8 +161,9 @@ impl Work {
                 let tags: &[&str] = if *writable { &[TAG, INCOMPLETE] } else { &[TAG, INCOMPLETE, SNAPSHOT] };
                 lvm.snapshot(group, origin, name, tags)?;
             }
-            Action::Fill { source: HttpSource { url, checksum }, scratch } => {
-                let source = Source { url: url.clone(), policy: self.policy.clone() };
+            Action::Fill { source: HttpSource { url, checksum, .. }, scratch } => {
+                let (policy, access) = (self.policy.clone(), self.access.clone());
+                let source = Source { url: url.clone(), policy, access };
                 fill(&self.hosts, &self.order(source, Some(checksum), *scratch), &*self.show)?;
             }
             Action::Receive { scratch } => {
@@ -194,6 +217,7 @@ mod tests {
             name: "pvc-1".into(),
             bytes: 1 << 20,
             policy: Arc::new(Policy::trusted()),
+            access: Arc::default(),
             stop: Arc::default(),
             show: Arc::new(|_| {}),
         };

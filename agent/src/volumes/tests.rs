@@ -3,6 +3,7 @@
 use super::api::Cluster;
 use super::controller::{Controller, Lists};
 use super::*;
+use crate::api_server::RequestError;
 use crate::channels;
 use crate::listed::Listed;
 use crate::paths::Paths;
@@ -13,6 +14,7 @@ use sheaf_api::storage::local_volume::{FINALIZER, VolumePhase};
 use sheaf_api::storage::{LocalVolume, LocalVolumeStatus};
 use sheaf_host::fakes::{FakeFetch, FakeLvm, FakeRun, FakeTransientUnits};
 use sheaf_host::lvm::{LvmReport as _, ThinSize};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,6 +26,8 @@ const MIB: u64 = 1 << 20;
 pub(super) struct FakeCluster {
     pub(super) listed: watch::Sender<Listed<LocalVolume>>,
     away: std::sync::atomic::AtomicBool,
+    /// Secrets that the node may read, by namespace and name.
+    secrets: std::sync::Mutex<BTreeMap<(String, String), BTreeMap<String, Vec<u8>>>>,
 }
 
 impl FakeCluster {
@@ -57,6 +61,17 @@ impl Cluster for FakeCluster {
         let status = Some(status.clone());
         self.change(volume.metadata.name.as_deref().unwrap(), |object| object.status = status)
     }
+
+    async fn secret(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, Vec<u8>>, RequestError> {
+        let key = (namespace.to_owned(), name.to_owned());
+        let status = kube::core::Status { code: 403, ..Default::default() };
+        let refused = || RequestError::Kube(kube::Error::Api(Box::new(status)));
+        self.secrets.lock().unwrap().get(&key).cloned().ok_or_else(refused)
+    }
+
+    async fn config_map(&self, _: &str, _: &str) -> Result<BTreeMap<String, String>, RequestError> {
+        Ok(BTreeMap::new())
+    }
 }
 
 /// A node with a pool of 256 MiB, and an agent that can be ended and begun again.
@@ -87,7 +102,7 @@ impl Node {
         let mut fetch = FakeFetch { files: [(URL.to_owned(), image.clone())].into(), ..FakeFetch::default() };
         change(&mut fetch);
         let listed = watch::Sender::new(Listed { synced: true, ..Listed::default() });
-        let cluster = Arc::new(FakeCluster { listed, away: false.into() });
+        let cluster = Arc::new(FakeCluster { listed, away: false.into(), secrets: Default::default() });
         let policies = watch::Sender::new(Listed { synced: true, ..Listed::default() });
         let (lvm, fetch, uploads) = (Arc::new(lvm), Arc::new(fetch), Arc::default());
         Self { root, lvm, fetch, cluster, image, uploads, policies }
@@ -385,4 +400,34 @@ async fn no_status_shows_what_may_be_a_password_in_a_url() {
     node.until(|listed| condition(listed, "pvc-1").0 == "SourceRefused").await;
     let (_, message) = condition(&node.cluster.listed.borrow(), "pvc-1");
     assert!(message.contains("http://images/missing?... is answered with"), "{message}");
+}
+
+#[tokio::test]
+async fn an_image_behind_a_password_comes_as_soon_as_the_node_may_read_the_secret_of_the_claims_namespace() {
+    let node = Node::with("password", |fetch| {
+        fetch.passwords = [(URL.to_owned(), "Basic dXNlcjpodXNo".to_owned())].into();
+    });
+    let secret = |namespace: &str, password: &str| {
+        let data = [("accessKeyId", "user"), ("secretKey", password)];
+        let data = data.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec())).into();
+        let key = (namespace.to_owned(), "login".to_owned());
+        node.cluster.secrets.lock().unwrap().insert(key, data);
+    };
+    secret("bank", "hush");
+    let mut source = node.http();
+    source["http"]["secretRef"] = json!("login");
+    node.ask("pvc-1", "Volume", 8, source);
+    let claim = [("sheaf.dev/claim".to_owned(), "shop/disk".to_owned())].into();
+    node.cluster.change("pvc-1", |object| object.metadata.annotations = Some(claim)).unwrap();
+    let reported = || condition(&node.cluster.listed.borrow(), "pvc-1");
+    node.until(|listed| condition(listed, "pvc-1").0 == "CredentialsUnavailable").await;
+    assert!(reported().1.starts_with("Secret login of namespace shop cannot be read"), "{:?}", reported());
+    assert_eq!(node.fetch.asked.lock().unwrap().len(), 0, "the server was asked without the password");
+
+    secret("shop", "wrong-hush");
+    node.until(|listed| condition(listed, "pvc-1").0 == "SourceRefused").await;
+    assert!(reported().1.contains("HTTP status 401") && !reported().1.contains("hush"), "{:?}", reported());
+    secret("shop", "hush");
+    node.until(is("pvc-1", VolumePhase::Ready)).await;
+    assert!(node.device("pvc-1")[..node.image.len()] == node.image);
 }

@@ -169,6 +169,11 @@ pub const SELECTED_NODE_ANNOTATION: &str = "volume.kubernetes.io/selected-node";
 /// Annotation of a DataVolume, or of its claim, that is to be filled before a VM uses it; CDI's. Value [`TRUE`].
 pub const IMMEDIATE_ANNOTATION: &str = "cdi.kubevirt.io/storage.bind.immediate.requested";
 
+/// Label of an importer Pod: the LocalVolume whose Secrets and ConfigMap its node may read while the Pod exists.
+pub const IMPORT_LABEL: &str = "sheaf.dev/import";
+/// Image name in an importer Pod's container: nothing pulls it.
+pub const IMPORTER_IMAGE: &str = "sheaf.dev/import";
+
 /// Extended resource for one port of `bridge` that is in VLANs.
 pub fn vlan_resource(bridge: &str) -> String {
     format!("{VLAN_RESOURCE_PREFIX}{bridge}")

@@ -6,7 +6,7 @@
 //! Route out: ValidatingAdmissionPolicies.
 
 use serde_json::{Value, json};
-use sheaf_api::names::{CONTROLLER_USER, RUNTIME_CLASS, VMI_ANNOTATION};
+use sheaf_api::names::{CONTROLLER_USER, IMPORT_LABEL, RUNTIME_CLASS, VMI_ANNOTATION};
 
 /// Name of the policy on Pods.
 pub const NAME: &str = "sheaf-placeholder-pods";
@@ -44,6 +44,18 @@ fn unchanged_of_ours(field: &str, of_ours: &str) -> Value {
             "request.operation != 'UPDATE' || variables.trusted || {} == {}", ours("object"), ours("oldObject")
         ),
         "message": format!("these {field} are written by {CONTROLLER_USER} and the node alone"),
+        "reason": "Forbidden",
+    })
+}
+
+/// Refuses that a node keeps an importer Pod, and with it the right to read Secrets, by a finalizer of its own.
+fn importer_goes() -> Value {
+    json!({
+        "expression": format!(
+            "object.metadata.?labels[?'{IMPORT_LABEL}'].orValue('') == '' || \
+             object.metadata.?finalizers.orValue([]).size() == 0"
+        ),
+        "message": "an importer Pod has no finalizers: it goes as soon as its import is over",
         "reason": "Forbidden",
     })
 }
@@ -111,6 +123,7 @@ pub fn policy() -> Value {
                 unchanged("ownerReferences", "[]"),
                 unchanged("finalizers", "[]"),
                 unchanged_of_ours("annotations", "k.startsWith('sheaf.dev/')"),
+                importer_goes(),
             ],
         },
     })

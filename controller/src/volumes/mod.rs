@@ -2,7 +2,8 @@
 //!
 //! Why here: a claim is bound to a node by the scheduler and to a volume by a program that sees the whole cluster; a node
 //! sees its own LocalVolumes alone. One folder a controller: [`capacity`] publishes space for the scheduler, [`claim`] makes
-//! volumes and grows them, [`reclaim`] removes what is not claimed, [`snapshot`] and [`datavolume`] serve those kinds.
+//! volumes and grows them, [`reclaim`] removes what is not claimed, [`snapshot`] and [`datavolume`] serve those kinds,
+//! [`importer`] lets a node read the Secrets of an import.
 //! Whatever takes space of a pool books it in the [`inventory`], so that nothing is promised twice.
 //! Route in: watches. Route out: their plans, applied step by step.
 
@@ -28,6 +29,7 @@ pub mod capacity;
 pub mod claim;
 pub mod class;
 pub mod datavolume;
+pub mod importer;
 pub mod inventory;
 pub mod reclaim;
 pub mod room;
@@ -71,7 +73,8 @@ pub async fn run(client: Client) {
             claim::run(shared.clone()),
             reclaim::run(shared.clone()),
             snapshot::run(shared.clone()),
-            datavolume::run(shared),
+            datavolume::run(shared.clone()),
+            importer::run(shared),
         );
     };
     tokio::join!(follow, controllers);

@@ -16,6 +16,8 @@ pub struct FakeFetch {
     pub without_ranges: bool,
     /// What the server says of the length of every file, when that is not the truth.
     pub claims: Option<u64>,
+    /// URLs that are refused with status 401 unless the request has this `Authorization`.
+    pub passwords: BTreeMap<String, String>,
     /// URL and first byte of every request so far.
     pub asked: Mutex<Vec<(String, u64)>>,
 }
@@ -27,6 +29,12 @@ impl Fetch for FakeFetch {
         let url = source.url.as_str();
         if let Ok(mut asked) = self.asked.lock() {
             asked.push((url.to_owned(), from));
+        }
+        if let Some(password) = self.passwords.get(url) {
+            let shown = source.access.headers().get("authorization");
+            if shown.is_none_or(|shown| shown.as_bytes() != password.as_bytes()) {
+                return Err(FetchError::Refused { url: redacted(url), status: 401 });
+            }
         }
         let Some(file) = self.files.get(url) else {
             return Err(FetchError::Refused { url: redacted(url), status: 404 });

@@ -87,7 +87,7 @@ fn allowing(servers: &[&Server]) -> Arc<Policy> {
 }
 
 fn get(http: &Http, url: &str, policy: Arc<Policy>) -> Result<Vec<u8>, FetchError> {
-    let mut rest = http.fetch(&Source { url: url.into(), policy }, 0)?;
+    let mut rest = http.fetch(&Source { url: url.into(), policy, access: Arc::default() }, 0)?;
     let mut bytes = Vec::new();
     rest.reader.read_to_end(&mut bytes).unwrap();
     Ok(bytes)
@@ -234,7 +234,10 @@ fn no_error_shows_the_query_of_a_url() {
         "http://192.0.2.1:99999/?secret".into(),
     ] {
         for policy in [policy.clone(), Arc::default(), Arc::new(Policy::trusted())] {
-            let Err(error) = Http::default().fetch(&Source { url: url.clone(), policy }, 0) else { continue };
+            let Err(error) = Http::default().fetch(&Source { policy, ..Source::trusted(url.clone()) }, 0)
+            else {
+                continue;
+            };
             let mut text = format!("{error:?}");
             let mut next: Option<&dyn std::error::Error> = Some(&error);
             while let Some(error) = next {

@@ -60,6 +60,12 @@ pub(super) fn is_https(uri: &Uri) -> bool {
     uri.scheme_str() == Some("https")
 }
 
+/// Whether both lead to the same origin: scheme, host and port (RFC 6454 §4).
+pub(super) fn is_same_origin(a: &Uri, b: &Uri) -> bool {
+    let host = |uri: &Uri| uri.host().map(str::to_ascii_lowercase);
+    is_https(a) == is_https(b) && port(a) == port(b) && host(a) == host(b)
+}
+
 /// The port that `uri` leads to.
 pub(super) fn port(uri: &Uri) -> u16 {
     uri.port_u16().unwrap_or(if is_https(uri) { 443 } else { 80 })

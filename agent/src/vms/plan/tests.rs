@@ -323,6 +323,17 @@ fn a_pod_of_containers_waits_with_a_reason_and_is_let_go_when_deleted() {
     assert_eq!(Node::new().pod(deleted(container, 30)).only(), Action::DeletePod);
 }
 
+#[test]
+fn an_importer_pod_is_no_vm_and_takes_no_resources() {
+    let mut importer = pod("p1");
+    importer.metadata.labels = Some([("sheaf.dev/import".to_owned(), "pvc-1".to_owned())].into());
+    importer.metadata.annotations = None;
+    let report = Node::new().pod(importer.clone()).report();
+    assert_eq!((report.phase, reason(&report)), (Phase::Pending, "Importing"));
+    assert_eq!(Node::new().pod(saying(importer.clone(), &report)).actions(), []);
+    assert_eq!(Node::new().pod(deleted(importer, 0)).only(), Action::DeletePod);
+}
+
 /// A VM on the volume pvc-1, whose domain runs and whose Pod says so.
 fn on_volume() -> Node {
     let mut node = Node::new().running("p1");

@@ -6,6 +6,7 @@
 //! there; that one is incomplete for all of its life, so that nothing of it stays. Blocks: run it off the agent's thread.
 //! Route in: an empty, incomplete volume, URL, checksum. Route out: the volume filled and flushed, or [`FillError`].
 
+pub mod credentials;
 mod error;
 #[cfg(test)]
 mod fuzz;

@@ -99,7 +99,7 @@ impl Scene {
             group: GROUP.into(),
             name: "pvc-1".into(),
             bytes: BYTES,
-            source: Source { url: URL.into(), policy: Arc::default() },
+            source: Source { policy: Arc::default(), ..Source::trusted(URL) },
             checksum: Some(sha256(is)),
             scratch,
             stop: Arc::default(),
@@ -408,7 +408,7 @@ impl Read for Slow {
 
 #[test]
 fn a_server_that_sends_a_byte_now_and_then_loses_its_slot_and_is_tried_again_later() {
-    let source = Source { url: URL.into(), policy: Arc::default() };
+    let source = Source { policy: Arc::default(), ..Source::trusted(URL) };
     let window = Duration::from_secs(1);
     let mut download =
         Download::start(Arc::new(Trickle), source, (longest(BYTES), window), Arc::default(), &|_| {})

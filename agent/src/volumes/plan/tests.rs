@@ -443,7 +443,11 @@ fn a_volume_for_an_upload_fetches_the_image_that_an_operator_notes_and_the_next_
     let (first, second) = ("1".repeat(64), "2".repeat(64));
     let mut node = half(note(&format!("http://10.0.0.1/a sha256:{first}")));
     let fetch = |digits: &str| {
-        let source = HttpSource { url: "http://10.0.0.1/a".into(), checksum: format!("sha256:{digits}") };
+        let source = HttpSource {
+            url: "http://10.0.0.1/a".into(),
+            checksum: format!("sha256:{digits}"),
+            ..HttpSource::default()
+        };
         Action::Fill { source, scratch: None }
     };
     assert_eq!(node.only(), Some(fetch(&first)));

@@ -94,6 +94,7 @@ pub struct DataVolumeSource {
 
 /// An image from a server.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct HttpImage {
     /// Where it lies: http or https.
     #[schemars(length(max = 2048))]
@@ -102,6 +103,22 @@ pub struct HttpImage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub checksum: Option<String>,
+    /// Secret of the same namespace with a user name (accessKeyId) and a password (secretKey) for HTTP basic
+    /// authentication. Needs https.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"))]
+    pub secret_ref: Option<String>,
+    /// ConfigMap of the same namespace with certificate authorities in PEM: they alone are trusted for this image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"))]
+    pub cert_config_map: Option<String>,
+    /// Secrets of the same namespace whose values are headers, `X-Token: value`. Needs https.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 8),
+        inner(length(max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"))
+    )]
+    pub secret_extra_headers: Vec<String>,
 }
 
 /// A claim or snapshot that is copied.

@@ -55,6 +55,13 @@ pub const SPEC: &[Rule] = &[
         reason: Reason::Invalid,
     },
     Rule {
+        at: "source.http",
+        rule: "!has(self.secretRef) && !has(self.secretExtraHeaders) || self.url.startsWith('https://')",
+        says: "credentials are sent by https alone; use a URL that begins with https://",
+        field: ".url",
+        reason: Reason::Invalid,
+    },
+    Rule {
         at: "pvc",
         rule: "has(self.accessModes) && size(self.accessModes) > 0",
         says: "pvc names its accessModes, for example [ReadWriteOnce]; with storage they may be left out",

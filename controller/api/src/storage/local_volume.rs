@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::names::volume_group;
 use crate::names::{CLAIM_ANNOTATION, IMAGE_ANNOTATION};
 use crate::status::Condition;
+use std::collections::BTreeSet;
 
 /// Held by the agent until the logical volume is gone.
 pub const FINALIZER: &str = "sheaf.dev/local-volume";
@@ -110,6 +111,7 @@ pub struct Origin {
 
 /// An image from a server.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct HttpSource {
     /// Its address: http or https, without user name and password.
     #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s/?#@]+([/?#]\S*)?$"))]
@@ -117,9 +119,35 @@ pub struct HttpSource {
     /// SHA-256 of the file as the server sends it: `sha256:` and 64 hexadecimal digits.
     #[schemars(length(max = 71), regex(pattern = r"^sha256:[0-9a-fA-F]{64}$"))]
     pub checksum: String,
+    /// Secret with a user name (accessKeyId) and a password (secretKey), in the namespace of the claim that the volume is
+    /// for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"))]
+    pub secret_ref: Option<String>,
+    /// ConfigMap with certificate authorities in PEM, in that namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"))]
+    pub cert_config_map: Option<String>,
+    /// Secrets whose values are headers, in that namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 8),
+        inner(length(max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"))
+    )]
+    pub secret_extra_headers: Vec<String>,
 }
 
 impl HttpSource {
+    /// The Secrets that it names, each once.
+    pub fn secrets(&self) -> BTreeSet<&str> {
+        self.secret_ref.iter().chain(&self.secret_extra_headers).map(String::as_str).collect()
+    }
+
+    /// Whether it names Secrets or a ConfigMap, which the node may read only while an importer Pod names them.
+    pub fn has_references(&self) -> bool {
+        self.cert_config_map.is_some() || !self.secrets().is_empty()
+    }
+
     /// `URL sha256:DIGITS`, by the same rules as the fields.
     fn noted(text: &str) -> Option<Self> {
         let (url, checksum) = text.trim().split_once(char::is_whitespace)?;
@@ -128,7 +156,11 @@ impl HttpSource {
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let is_url = !authority.is_empty() && !authority.contains('@') && url.len() <= 2048;
         let is_hash = checksum.starts_with("sha256:") && sha256_digits(checksum).is_some();
-        (is_hash && is_url).then(|| Self { url: url.to_owned(), checksum: checksum.to_owned() })
+        (is_hash && is_url).then(|| Self {
+            url: url.to_owned(),
+            checksum: checksum.to_owned(),
+            ..Self::default()
+        })
     }
 }
 
@@ -217,6 +249,8 @@ pub enum VolumeReason {
     SourceRefused,
     /// The ImportPolicy does not allow the server; tried again.
     SourceForbidden,
+    /// A Secret or ConfigMap that the source names cannot be read, or does not hold what it must; tried again.
+    CredentialsUnavailable,
     /// The file is not the one whose checksum was given.
     ChecksumMismatch,
     /// The file is no disk image that can be read.
@@ -302,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_source_is_logged_without_its_url() {
-        let source = HttpSource { url: "https://h/a?token=secret".into(), checksum: String::new() };
+        let source = HttpSource { url: "https://h/a?token=secret".into(), ..HttpSource::default() };
         assert!(!format!("{source:?}").contains("secret"));
     }
 

@@ -73,6 +73,9 @@ fn noted(data: &DataVolume) -> Option<VolumeSource> {
     let http = source.http.as_ref().map(|http| HttpSource {
         url: http.url.clone(),
         checksum: http.checksum.clone().unwrap_or_default(),
+        secret_ref: http.secret_ref.clone(),
+        cert_config_map: http.cert_config_map.clone(),
+        secret_extra_headers: http.secret_extra_headers.clone(),
     });
     let noted = VolumeSource { http, upload: source.upload.clone(), ..VolumeSource::default() };
     (noted.http.is_some() || noted.upload.is_some()).then_some(noted)
