@@ -39,6 +39,7 @@ fn plain() -> Guest {
                 Source::Seed(Seed { hostname: "web".into(), user_data: None, network_data: None }),
             ),
         ],
+        space: 0,
         interfaces: vec![nic(0, InterfaceModel::Virtio, port("br0"))],
         rng: true,
         graphics: true,
@@ -84,6 +85,7 @@ fn rich() -> Guest {
             disk("stick", DiskBus::Usb, Source::Empty(1 << 20)),
             Disk { cdrom: true, ..disk("seed", DiskBus::Sata, seed) },
         ],
+        space: 0,
         interfaces: vec![
             nic(0, InterfaceModel::E1000, Port { vlan: Some(100), ..port("br1") }),
             nic(1, InterfaceModel::E1000e, Port { trunk: trunk(), ..port("br1") }),
@@ -125,6 +127,7 @@ fn a_vm_on_volumes_of_a_pool() {
             Disk { cache: Some(Cache::Writeback), ..disk("data", DiskBus::Scsi, device("pvc-2")) },
             Disk { cdrom: true, ..disk("install", DiskBus::Sata, device("pvc-3")) },
         ],
+        space: 0,
         interfaces: Vec::new(),
         ..plain()
     };

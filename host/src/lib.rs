@@ -28,6 +28,7 @@ pub mod networkd;
 pub mod nft;
 pub mod nic;
 pub mod notify;
+pub mod qcow2;
 pub mod reach;
 pub mod run;
 pub mod segment;

@@ -18,6 +18,8 @@ pub struct Hypervisor {
     pub nested: bool,
     /// What the node is short of.
     pub pressure: Pressure,
+    /// Bytes of /data that VMs cannot have: base images, and disks that no VM's Pod counts.
+    pub held: u64,
 }
 
 /// What a node is short of, as conditions of its Node have it; each with the reason, and none while there is enough.
@@ -51,6 +53,6 @@ pub type Leases = BTreeMap<[u8; 6], Ipv4Addr>;
 pub struct PresentImage {
     /// File name.
     pub name: String,
-    /// Size of the file.
-    pub bytes: u64,
+    /// Bytes that a guest sees of it: the file's length, or what its header says if it is qcow2.
+    pub virtual_bytes: u64,
 }

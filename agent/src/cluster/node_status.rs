@@ -85,6 +85,8 @@ pub fn status(
     allocatable.insert("cpu".into(), format!("{}m", (machine.cpus * 1000).saturating_sub(reserve.milli_cpu)));
     allocatable
         .insert("memory".into(), machine.memory.saturating_sub(reserve.memory + in_huge_pages).to_string());
+    let storage = machine.storage.saturating_sub(observed.hypervisor.held);
+    allocatable.insert("ephemeral-storage".into(), storage.to_string());
 
     let mut addresses: Vec<Value> = observed
         .network
@@ -96,7 +98,9 @@ pub fn status(
     let images: Vec<Value> = observed
         .images
         .iter()
-        .map(|image| json!({"names": [format!("sheaf.dev/{}", image.name)], "sizeBytes": image.bytes}))
+        .map(
+            |image| json!({"names": [format!("sheaf.dev/{}", image.name)], "sizeBytes": image.virtual_bytes}),
+        )
         .collect();
     Ok(serde_json::from_value(json!({
         "capacity": capacity,
@@ -228,7 +232,7 @@ mod tests {
                 vlan_bridges: vec!["br1".into()],
                 time_synchronised: true,
             },
-            images: vec![PresentImage { name: "guest.qcow2".into(), bytes: 7 }],
+            images: vec![PresentImage { name: "guest.qcow2".into(), virtual_bytes: 7 }],
             health: Health::default(),
         }
     }
@@ -248,6 +252,48 @@ mod tests {
         name: &str,
     ) -> Option<String> {
         map.as_ref().unwrap().get(name).map(|quantity| quantity.0.clone())
+    }
+
+    /// Decision 24: what else grows on the state partition leaves etcd its database (2 GiB by default,
+    /// `--quota-backend-bytes`) and the copy that defragmenting makes.
+    #[test]
+    fn logs_leave_etcd_the_space_that_it_can_grow_to() {
+        const GIB: u64 = 1 << 30;
+        const ETCD: u64 = 2 * 2 * GIB;
+        let rootfs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../os-image/image/rootfs");
+        let value = |file: &str, key: &str| -> String {
+            let text = std::fs::read_to_string(rootfs.join(file)).unwrap();
+            let lines = text.lines().filter_map(|line| line.split_once('='));
+            lines
+                .map(|(name, value)| (name.trim(), value.trim().to_owned()))
+                .find(|(name, _)| *name == key)
+                .unwrap()
+                .1
+        };
+        let journald = |key: &str| -> u64 {
+            let text = value("usr/lib/systemd/journald.conf.d/sheaf.conf", key);
+            text.strip_suffix('G').unwrap().parse::<u64>().unwrap() * GIB
+        };
+        let virtlogd = |key: &str| -> u64 { value("etc/libvirt/virtlogd.conf", key).parse().unwrap() };
+        let logs_of_vms = virtlogd("max_size") * (1 + virtlogd("max_backups")) * MOST_PODS;
+        assert!(logs_of_vms <= GIB / 4, "{logs_of_vms}");
+        assert!(journald("SystemKeepFree") >= ETCD);
+        assert!(journald("SystemMaxUse") + logs_of_vms + ETCD < 32 * GIB);
+        let etcd = std::fs::read_to_string(rootfs.join("usr/lib/systemd/system/etcd.service")).unwrap();
+        assert!(!etcd.contains("quota-backend-bytes"), "the default is what is compared here");
+    }
+
+    #[test]
+    fn disks_and_images_that_outlive_vms_are_not_offered_to_others() {
+        let mut observed = observed(true, true);
+        let machine = Machine { storage: 100 << 30, ..machine() };
+        for (held, offered) in [(0, 100), (30 << 30, 70), (u64::MAX, 0)] {
+            observed.hypervisor.held = held;
+            let status = status("n1", &machine, &observed, Reserve::of(false)).unwrap();
+            let storage = quantity(&status.allocatable, "ephemeral-storage").unwrap();
+            assert_eq!(storage, (offered << 30_u64).to_string());
+            assert_eq!(quantity(&status.capacity, "ephemeral-storage").unwrap(), (100_u64 << 30).to_string());
+        }
     }
 
     #[test]

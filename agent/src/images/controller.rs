@@ -10,6 +10,7 @@ use super::{CHECK_INTERVAL, LAST_RETRY, WRONG_RETRY};
 use crate::channels::Context;
 use crate::reconcile::{self, Backoff, Next, Retries, Tasks, Wakes, Woken, blocking};
 use sheaf_config::node::{Image, NodeConfig};
+use sheaf_host::qcow2;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -97,7 +98,9 @@ impl Controller {
                         tracing::warn!("{error:#}: images will be verified again at the next boot");
                     }
                 }
-                self.report.present(name, bytes);
+                let path = self.store.images.join(name);
+                let read = blocking(move || Ok(qcow2::virtual_size(&path))).await;
+                self.report.present(name, bytes, read.ok().flatten().unwrap_or(bytes));
                 self.passing.succeeded(&key);
                 self.wrong.succeeded(&key);
                 self.verified.insert(key);

@@ -48,11 +48,11 @@ impl Report {
         });
     }
 
-    /// An image is complete and verified.
-    pub(super) fn present(&self, name: &str, bytes: u64) {
+    /// An image is complete and verified; a guest sees `virtual_bytes` of it.
+    pub(super) fn present(&self, name: &str, bytes: u64, virtual_bytes: u64) {
         self.change(name, |image| *image = in_phase(name, "present", bytes));
         self.publish.send_if_modified(|present| {
-            let image = PresentImage { name: name.to_owned(), bytes };
+            let image = PresentImage { name: name.to_owned(), virtual_bytes };
             if present.contains(&image) {
                 return false;
             }

@@ -154,7 +154,9 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
         });
     }
     let interfaces = networks::nics(&placed, Some(facts))?;
-    let guest = Guest {
+    let space = needs(pod, facts).storage;
+    room::has_space(space, facts, used)?;
+    Ok(Guest {
         uuid,
         grace_seconds: spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE).max(0),
         memory,
@@ -166,14 +168,13 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
         },
         machine: vmi.domain.machine.as_ref().map_or_else(|| "q35".into(), |machine| machine.type_.clone()),
         disks,
+        space,
         interfaces,
         rng: vmi.domain.devices.rng.is_some(),
         graphics: vmi.domain.devices.autoattach_graphics_device.unwrap_or(true),
         serial: vmi.domain.devices.autoattach_serial_console.unwrap_or(true),
         id,
-    };
-    room::has_space(guest.space().max(needs(pod, &facts.cluster).storage), facts, used)?;
-    Ok(guest)
+    })
 }
 
 /// The ports of a VM that runs, by its Pod's annotation: for a domain whose record was lost.

@@ -85,7 +85,7 @@ pub async fn apply<V: VmHost, C: Cluster>(env: &Env<V, C>, action: &Action) -> a
 async fn start<V: VmHost, C: Cluster>(env: &Env<V, C>, guest: &Guest) -> anyhow::Result<()> {
     let folder = Folder::of(&env.vms, &guest.id.vmi_uid);
     let ports: Vec<Port> = guest.interfaces.iter().map(|nic| nic.port.clone()).collect();
-    let mut record = Record { ports: ports.clone(), space: guest.space(), ..Record::made(&guest.id) };
+    let mut record = Record { ports: ports.clone(), space: guest.space, ..Record::made(&guest.id) };
     let guard = env.guard.clone().context("the networks of the node are not known yet")?;
     // The record first, or a later agent would not know the ports; then the filter, before the guest can send.
     record.write(&env.vms)?;

@@ -217,10 +217,10 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
     async fn reconcile(&mut self) -> i64 {
         let now = now();
         let soon = now.saturating_add(RESYNC);
-        let (state, domains) = observe::hypervisor(&self.hosts, &self.ctx.paths).await;
+        let listed = self.listed.borrow().clone();
+        let (state, domains) = observe::hypervisor(&self.hosts, &self.ctx.paths, &listed).await;
         self.report_hypervisor(state);
         let Some(domains) = domains else { return now.saturating_add(LIBVIRT_RETRY) };
-        let listed = self.listed.borrow().clone();
         if !listed.synced {
             return soon;
         }

@@ -12,8 +12,8 @@ use sheaf_api::cluster_config::ClusterConfigSpec;
 use sheaf_api::host_disk::{HostDiskPlace, place};
 use sheaf_api::names::VMI_ANNOTATION;
 use sheaf_api::placeholder::PlacedVmi;
+use sheaf_host::qcow2;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -30,8 +30,8 @@ pub struct Facts {
     pub allocatable_problem: Option<String>,
     /// What an administrator decided for all VMs.
     pub cluster: ClusterConfigSpec,
-    /// Images that are complete and verified.
-    pub images: BTreeSet<String>,
+    /// Images that are complete and verified, each with the bytes that a guest sees of it.
+    pub images: BTreeMap<String, u64>,
     /// Images of the node config.
     pub expected_images: BTreeSet<String>,
     /// Bridges that are up.
@@ -164,21 +164,13 @@ fn observe_file(folder: &Path, path: &Path) -> FileFact {
         return FileFact::NoFile;
     };
     let images = folder.ends_with("images");
-    match qcow2_size(&real) {
+    match qcow2::virtual_size(&real) {
         // A guest can write such a header into its raw disk: what it can write is believed by its name only.
         Some(bytes) if images || real.extension().is_some_and(|extension| extension == "qcow2") => {
             FileFact::File { path: real, format: Format::Qcow2, bytes }
         }
         _ => FileFact::File { path: real, format: Format::Raw, bytes: length },
     }
-}
-
-/// Virtual size in the header of a qcow2 file.
-pub fn qcow2_size(path: &Path) -> Option<u64> {
-    let mut header = [0; 32];
-    std::fs::File::open(path).ok()?.read_exact(&mut header).ok()?;
-    let size = u64::from_be_bytes(header[24..32].try_into().ok()?);
-    header.starts_with(b"QFI\xfb").then_some(size)
 }
 
 #[cfg(test)]

@@ -5,11 +5,11 @@
 //! Route in: a [`Guest`], texts of its Secrets. Route out: files under `/data/vms/<uid>`; below `/data/disks` the file the
 //! VM asked for.
 
-use super::facts::qcow2_size;
 use super::guest::{Disk, Folder, Format, Guest, Seed, Source};
 use super::seed::{self, Texts};
 use anyhow::{Context as _, bail};
 use sheaf_host::file::write_atomically;
+use sheaf_host::qcow2;
 use sheaf_host::run::{Command, Run};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -103,7 +103,7 @@ fn complete(path: &Path, make: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyh
 fn compare(path: &Path, format: Format, bytes: u64) -> anyhow::Result<()> {
     let actual = match format {
         Format::Raw => fs::metadata(path).map(|meta| meta.len()).ok(),
-        Format::Qcow2 => qcow2_size(path),
+        Format::Qcow2 => qcow2::virtual_size(path),
     };
     match actual {
         Some(actual) if actual == bytes => Ok(()),

@@ -6,12 +6,14 @@ use super::admission::{Verdict, admit};
 use super::console_tail;
 use super::facts::Resources;
 use super::filters::{Port, State};
+use super::guest::{Disk, Source};
 use super::interfaces;
 use super::memory;
 use super::testing::{VMI_UID, facts, pod_of};
 use crate::fuzz::{Random, for_a_while};
 use serde_json::{Value, json};
 use sheaf_host::libvirt::{Interface, read_domain, rpc};
+use std::collections::BTreeMap;
 
 /// Changes some bytes, takes some away, doubles some.
 fn change(random: &mut Random, bytes: &mut Vec<u8>) {
@@ -175,7 +177,14 @@ fn an_annotation_that_anybody_wrote_gets_a_verdict() {
         let _ = super::admission::ports(&pod);
         if let Verdict::Accept(guest) = admit(&pod, &facts(), used) {
             assert!(memory::limit(&guest) > guest.memory && guest.memory <= 1 << 30);
-            assert!(guest.space() <= 1 << 36 && guest.grace_seconds >= 0);
+            assert!(guest.space <= 1 << 36 && guest.grace_seconds >= 0);
+            let of = |disk: &Disk| match &disk.source {
+                Source::Overlay { bytes, .. } | Source::Empty(bytes) => *bytes,
+                Source::InPlace { create, .. } => create.unwrap_or(0),
+                Source::Device(_) | Source::Seed(_) => 0,
+            };
+            let made: BTreeMap<_, _> = guest.disks.iter().map(|disk| (&disk.name, of(disk))).collect();
+            assert!(made.values().sum::<u64>() < guest.space, "more is made than is counted: {made:?}");
         }
     });
 }

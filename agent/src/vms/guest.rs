@@ -5,7 +5,6 @@
 
 use super::filters::Port;
 use sheaf_api::devices::{Cache, DiskBus, InterfaceModel};
-use sheaf_api::ephemeral::FIXED_BYTES;
 use std::path::{Path, PathBuf};
 
 /// One virtual machine.
@@ -27,6 +26,8 @@ pub struct Guest {
     pub machine: String,
     /// Disks and drives, in the order of the spec.
     pub disks: Vec<Disk>,
+    /// Bytes below /data that its files may grow to.
+    pub space: u64,
     /// Network interfaces, in the order of the spec.
     pub interfaces: Vec<Nic>,
     /// A source of entropy.
@@ -44,18 +45,6 @@ impl Guest {
             Source::Device(device) => Some(device.as_path()),
             _ => None,
         })
-    }
-}
-
-impl Guest {
-    /// Bytes below /data that its files may grow to; a file in place that exists counts as used.
-    pub fn space(&self) -> u64 {
-        let of = |disk: &Disk| match &disk.source {
-            Source::Overlay { bytes, .. } | Source::Empty(bytes) => *bytes,
-            Source::InPlace { create, .. } => create.unwrap_or(0),
-            Source::Device(_) | Source::Seed(_) => 0,
-        };
-        self.disks.iter().map(of).fold(FIXED_BYTES, u64::saturating_add)
     }
 }
 

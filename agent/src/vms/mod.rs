@@ -21,6 +21,7 @@ pub mod filters;
 #[cfg(test)]
 mod fuzz_tests;
 pub mod guest;
+pub mod held;
 mod interfaces;
 pub mod iso9660;
 mod lookups;

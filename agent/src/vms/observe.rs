@@ -8,7 +8,7 @@ use super::domain_xml::{TAG_POD_UID, TAG_VMI_UID};
 use super::facts::{Facts, FileFact, observe_files};
 use super::guest::Folder;
 use super::record::{self, Record};
-use super::{Hosts, pressure, report};
+use super::{Hosts, held, pressure, report};
 use crate::channels::{Context, Hypervisor};
 use crate::listed::Listed;
 use crate::paths::Paths;
@@ -26,12 +26,20 @@ use std::time::Duration;
 const LIBVIRT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What libvirt answers, its version and all domains, and what the node can and is short of.
-pub async fn hypervisor<V: VmHost>(hosts: &Hosts<V>, paths: &Paths) -> (Hypervisor, Option<Vec<Domain>>) {
+pub async fn hypervisor<V: VmHost>(
+    hosts: &Hosts<V>,
+    paths: &Paths,
+    listed: &Listed<Pod>,
+) -> (Hypervisor, Option<Vec<Domain>>) {
     let ask = async { anyhow::Ok((hosts.vms.version().await?, hosts.vms.domains().await?)) };
     let answer = tokio::time::timeout(LIBVIRT_TIMEOUT, ask).await;
     let answer = answer
         .unwrap_or_else(|_| Err(anyhow!("libvirt does not answer within {} s", LIBVIRT_TIMEOUT.as_secs())));
+    let (data, pods): (_, Vec<_>) = (paths.data.clone(), listed.objects.values().cloned().collect());
+    // Before the list of Pods is complete, disks that Pods ask for count twice for a moment.
+    let held = blocking(move || Ok(held::bytes(&data, pods.iter().map(|pod| &**pod)))).await;
     let node = Hypervisor {
+        held: held.unwrap_or(u64::MAX),
         kvm: hosts.has_kvm(),
         nested: hosts.has_nested(),
         pressure: pressure::observe(paths),
@@ -83,7 +91,7 @@ pub fn facts(ctx: &Context, boot_id: &str, data: &Path) -> Facts {
     Facts {
         boot_id: boot_id.to_owned(),
         host_ip: network.addresses.first().copied(),
-        images: ctx.images.borrow().iter().map(|image| image.name.clone()).collect(),
+        images: ctx.images.borrow().iter().map(|image| (image.name.clone(), image.virtual_bytes)).collect(),
         expected_images: config.images.iter().map(|image| image.name.clone()).collect(),
         bridges: network.bridges.iter().cloned().collect(),
         vlan_bridges: network.vlan_bridges.iter().cloned().collect(),

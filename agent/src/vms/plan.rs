@@ -205,7 +205,7 @@ fn takes_resources(o: &Observed<'_>, domains: &BTreeMap<&str, &Domain>, uid: &st
 
 /// What a VM takes whose files may grow to `space` bytes.
 fn taken(o: &Observed<'_>, pod: &Pod, space: u64) -> Resources {
-    let needs = admission::needs(pod, &o.facts.cluster);
+    let needs = admission::needs(pod, o.facts);
     Resources { storage: needs.storage.max(space), ..needs }
 }
 
@@ -369,7 +369,7 @@ fn plan_without_domain(
                 plan_report(plan, uid, pod, waiting(&Why { reason: "VolumeInUse", message }));
                 return;
             }
-            *used = used.plus(taken(o, pod, guest.space()));
+            *used = used.plus(taken(o, pod, guest.space));
             // A start that failed is reported at once, and tried again after a while.
             if let Some(failure) = o.memory.failures.get(uid) {
                 let report = waiting(&Why { reason: "StartError", message: failure.why.clone() });

@@ -37,7 +37,7 @@ pub fn facts() -> Facts {
     Facts {
         boot_id: "boot-1".into(),
         allocatable: Some(Resources { cpu: 4000, memory: 1 << 30, pods: 10, storage: 1 << 36 }),
-        images: ["base.qcow2".to_owned()].into(),
+        images: [("base.qcow2".to_owned(), 1 << 29)].into(),
         expected_images: ["base.qcow2".to_owned(), "later.raw".to_owned()].into(),
         bridges: ["br0".to_owned(), "br1".to_owned(), "masq0".to_owned()].into(),
         vlan_bridges: ["br1".to_owned()].into(),

@@ -37,7 +37,7 @@ pub struct PathRefused {
 /// plain names only. Base images are shared by all namespaces and never written; a disk belongs to its namespace.
 pub fn place(path: &str, namespace: &str) -> Result<HostDiskPlace, PathRefused> {
     let refused = || PathRefused { path: path.to_string(), namespace: namespace.to_string() };
-    if let Some(name) = path.strip_prefix(IMAGES_DIR).and_then(|rest| rest.strip_prefix('/')) {
+    if let Some(name) = image_name(path) {
         return if is_plain(name) && name.len() <= 63 {
             Ok(HostDiskPlace::Image { name: name.to_string() })
         } else {
@@ -57,6 +57,11 @@ pub fn place(path: &str, namespace: &str) -> Result<HostDiskPlace, PathRefused> 
         }
         _ => Err(refused()),
     }
+}
+
+/// The name of the base image that a path means, whether or not it is a permitted one.
+pub fn image_name(path: &str) -> Option<&str> {
+    path.strip_prefix(IMAGES_DIR)?.strip_prefix('/')
 }
 
 /// A name of letters, digits, `.`, `_` and `-` that starts and ends with a letter or digit: a label value too.

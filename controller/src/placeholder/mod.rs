@@ -2,7 +2,7 @@
 //!
 //! Why here: node authorizer and quota know Pods alone, so everything that the VM uses must be in the Pod: what
 //! [`resources`] counts, Secrets, claims. Its finalizer stays until the node reported that the domain is gone ([`end`]).
-//! Route in: the instance, its resolved spec, what its networks mean, the cluster's config.
+//! Route in: the instance, its resolved spec, what its networks mean, the cluster's config, how large base images are.
 //! Route out: a Pod that satisfies the `restricted` Pod security standard.
 
 use std::collections::BTreeMap;
@@ -24,6 +24,7 @@ use sheaf_api::{
 use crate::{networks::Networks, resolve::resolve};
 
 pub mod end;
+pub mod images;
 pub mod overhead;
 mod resources;
 
@@ -39,6 +40,7 @@ pub fn pod(
     vmi: &VirtualMachineInstance,
     networks: &Networks,
     config: &ClusterConfigSpec,
+    images: &images::Sizes,
 ) -> Result<Pod, serde_json::Error> {
     let uid = vmi.metadata.uid.clone().unwrap_or_default();
     let vmi_name = vmi.metadata.name.clone().unwrap_or_default();
@@ -87,7 +89,7 @@ pub fn pod(
                 "name": COMPUTE_CONTAINER,
                 "image": PLACEHOLDER_IMAGE,
                 "imagePullPolicy": "Never",
-                "resources": resources::of(spec, networks, config),
+                "resources": resources::of(spec, networks, config, images),
                 "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
             }],
             "volumes": volumes(spec),
@@ -144,7 +146,7 @@ mod tests {
     }
 
     fn made(vmi: &VirtualMachineInstance) -> Pod {
-        pod(vmi, &Networks::default(), &ClusterConfigSpec::default()).unwrap()
+        pod(vmi, &Networks::default(), &ClusterConfigSpec::default(), &images::Sizes::default()).unwrap()
     }
 
     #[test]

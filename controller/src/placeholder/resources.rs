@@ -16,14 +16,19 @@ use sheaf_api::{
     vmi::VirtualMachineInstanceSpec,
 };
 
-use super::overhead;
+use super::{images, overhead};
 use crate::networks::{self, Networks};
 
 /// CPU requested for each virtual CPU unless the VM says otherwise, in thousandths; KubeVirt's ratio of ten.
 const MILLI_PER_CPU: u64 = 100;
 
 /// Requests and limits of the Pod.
-pub fn of(spec: &VirtualMachineInstanceSpec, networks: &Networks, config: &ClusterConfigSpec) -> Value {
+pub fn of(
+    spec: &VirtualMachineInstanceSpec,
+    networks: &Networks,
+    config: &ClusterConfigSpec,
+    images: &images::Sizes,
+) -> Value {
     let cpus = spec.domain.cpu.as_ref().map_or(1, Cpu::count);
     let asked = spec.domain.resources.clone().unwrap_or_default();
     let bytes = |amount: Option<&Amount>| amount.and_then(|amount| amount.units().ok());
@@ -34,11 +39,12 @@ pub fn of(spec: &VirtualMachineInstanceSpec, networks: &Networks, config: &Clust
     let memory = bytes(asked.requests.get("memory")).filter(|asked| *asked > guest);
     let memory = memory.unwrap_or_else(|| config.set_aside(guest)).saturating_add(overhead);
 
+    let files = ephemeral::bytes(spec, |image| images.get(image).copied());
     let cpu = asked.requests.get("cpu").cloned();
     let mut requests = BTreeMap::from([
         ("cpu".to_string(), cpu.unwrap_or_else(|| Amount::of_milli(u64::from(cpus) * MILLI_PER_CPU))),
         ("memory".to_string(), Amount::of_bytes(memory)),
-        ("ephemeral-storage".to_string(), Amount::of_bytes(ephemeral::bytes(spec))),
+        ("ephemeral-storage".to_string(), Amount::of_bytes(files)),
     ]);
     let mut limits = BTreeMap::new();
     if let Some(cpu) = asked.limits.get("cpu") {
@@ -76,7 +82,12 @@ mod tests {
 
     fn resources(spec: Value, percent: Option<u32>) -> Value {
         let spec = resolve(&serde_json::from_value(spec).unwrap(), "u-1");
-        of(&spec, &Networks::default(), &ClusterConfigSpec { memory_overcommit_percent: percent })
+        of(
+            &spec,
+            &Networks::default(),
+            &ClusterConfigSpec { memory_overcommit_percent: percent },
+            &[("debian".to_owned(), 3 << 30)].into(),
+        )
     }
 
     /// Bytes of memory that are requested.
@@ -114,7 +125,7 @@ mod tests {
         let networks = Networks { attachments, ..Networks::default() };
         let spec = resolve(&serde_json::from_value(spec).unwrap(), "u-1");
         assert_eq!(
-            of(&spec, &networks, &ClusterConfigSpec::default())["limits"],
+            of(&spec, &networks, &ClusterConfigSpec::default(), &images::Sizes::default())["limits"],
             json!({"bridge.sheaf.dev/br1": "3", "vlan.bridge.sheaf.dev/br1": "2", "bridge.sheaf.dev/masq0": "1",
                    "devices.kubevirt.io/kvm": "1"})
         );
@@ -139,6 +150,9 @@ mod tests {
             "volumes": [{"name": "a", "emptyDisk": {"capacity": "2Gi"}},
                         {"name": "b", "hostDisk": {"path": "/data/images/debian", "type": "Disk", "capacity": "8Gi"}}]});
         assert_eq!(resources(spec, None)["requests"]["ephemeral-storage"], "10256Mi");
+        let overlay = json!({"domain": {"memory": {"guest": "1Gi"}, "devices": {"disks": [{"name": "b"}]}},
+            "volumes": [{"name": "b", "hostDisk": {"path": "/data/images/debian", "type": "Disk"}}]});
+        assert_eq!(resources(overlay, None)["requests"]["ephemeral-storage"], "3088Mi", "all of the image");
     }
 
     proptest! {

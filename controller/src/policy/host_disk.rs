@@ -6,21 +6,17 @@
 use serde_json::{Value, json};
 use sheaf_api::names::{DISKS_DIR, IMAGES_DIR};
 
+use super::{refusing, writes};
+
 /// Name of the policy.
 pub const NAME: &str = "sheaf-host-disks";
 
 /// The policy.
 pub fn policy() -> Value {
-    json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": NAME},
-        "spec": {
-            "failurePolicy": "Fail",
-            "matchConstraints": {"resourceRules": [{
-                "apiGroups": ["kubevirt.io"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"],
-                "resources": ["virtualmachines", "virtualmachineinstances"],
-            }]},
+    refusing(
+        NAME,
+        &[writes(&["CREATE", "UPDATE"], "kubevirt.io", &["virtualmachines", "virtualmachineinstances"])],
+        json!({
             "variables": [
                 {"name": "own", "expression": format!("'{DISKS_DIR}/' + request.namespace + '/'")},
                 {"name": "volumes", "expression":
@@ -37,6 +33,6 @@ pub fn policy() -> Value {
                     "'volume ' + variables.foreign.join(', ') + ': a hostDisk of this namespace is in ' + variables.own",
                 "reason": "Forbidden",
             }],
-        },
-    })
+        }),
+    )
 }

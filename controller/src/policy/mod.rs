@@ -13,6 +13,31 @@ pub mod placeholder;
 
 use serde_json::{Value, json};
 
+/// The frame that every policy has: where it cannot be evaluated, the write is refused. `rules` are the writes that it is
+/// asked about; `rest` has its conditions, variables and validations.
+fn refusing(name: &str, rules: &[Value], rest: Value) -> Value {
+    let mut policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": name},
+        "spec": {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": rules}},
+    });
+    if let (Some(spec), Value::Object(rest)) = (policy["spec"].as_object_mut(), rest) {
+        spec.extend(rest);
+    }
+    policy
+}
+
+/// Writes to resources of one API group, in each of its versions.
+fn writes(operations: &[&str], group: &str, resources: &[&str]) -> Value {
+    json!({"apiGroups": [group], "apiVersions": ["*"], "operations": operations, "resources": resources})
+}
+
+/// The condition that a node writes.
+fn by_a_node() -> Value {
+    json!([{"name": "by-a-node", "expression": "'system:nodes' in request.userInfo.groups"}])
+}
+
 /// Every policy by name, in the order in which they are to be applied.
 pub fn all() -> Vec<(&'static str, Value)> {
     vec![

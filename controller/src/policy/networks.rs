@@ -8,6 +8,8 @@
 use serde_json::{Value, json};
 use sheaf_api::names::{ALLOWED_NETWORKS_ANNOTATION, SHARED_LABEL, TRUE};
 
+use super::{refusing, writes};
+
 /// Verb on NetworkAttachmentDefinitions: name any bridge and VLAN, and share them. Administrators of the cluster have it.
 const ANY_NETWORK: &str = "any-network";
 
@@ -46,16 +48,10 @@ pub fn policy() -> Value {
     let names = |expression: &str, message: String| json!({"expression": expression, "message": "a field is not supported", "messageExpression": message});
     let vlan = r#""vlan"\s*:\s*"#;
     let id = r"([1-9]|[1-9][0-9]|[1-9][0-9][0-9]|[1-3][0-9][0-9][0-9]|40[0-8][0-9]|409[0-4])";
-    json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": NAME},
-        "spec": {
-            "failurePolicy": "Fail",
-            "matchConstraints": {"resourceRules": [{
-                "apiGroups": ["k8s.cni.cncf.io"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"],
-                "resources": ["network-attachment-definitions"],
-            }]},
+    refusing(
+        NAME,
+        &[writes(&["CREATE", "UPDATE"], "k8s.cni.cncf.io", &["network-attachment-definitions"])],
+        json!({
             "variables": [
                 {"name": "fields", "expression":
                     r#"object.spec.config.findAll(r'"[^"]*"\s*:').map(f, f.replace('"', '').replace(':', '').trim())"#},
@@ -150,8 +146,8 @@ pub fn policy() -> Value {
                     "vlanTrunk: a port has one VLAN or a trunk; remove vlan or vlanTrunk",
                 ),
             ],
-        },
-    })
+        }),
+    )
 }
 
 fn is_shared(object: &str) -> String {

@@ -8,6 +8,8 @@
 
 use serde_json::{Value, json};
 
+use super::{by_a_node, refusing, writes};
+
 /// Name of the role and of its binding.
 pub const ROLE: &str = "sheaf:node";
 /// Name of the policy and of its binding.
@@ -83,21 +85,12 @@ impl Kind {
 pub fn policy() -> Value {
     let own: Vec<_> =
         KINDS.iter().filter(|kind| matches!(kind.may, May::Own)).map(|kind| kind.resource).collect();
-    json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": POLICY},
-        "spec": {
-            "failurePolicy": "Fail",
-            // Every kind of the group: one that has no row is refused.
-            "matchConstraints": {"resourceRules": [{
-                "apiGroups": ["sheaf.dev"], "apiVersions": ["*"],
-                "operations": ["CREATE", "UPDATE", "DELETE"], "resources": ["*/*"],
-            }]},
-            "matchConditions": [{
-                "name": "by-a-node",
-                "expression": "'system:nodes' in request.userInfo.groups",
-            }],
+    refusing(
+        POLICY,
+        // Every kind of the group: one that has no row is refused.
+        &[writes(&["CREATE", "UPDATE", "DELETE"], "sheaf.dev", &["*/*"])],
+        json!({
+            "matchConditions": by_a_node(),
             "variables": [
                 {"name": "whose", "expression":
                     "(request.operation == 'DELETE' ? oldObject : object).?spec.?nodeName.orValue('')"},
@@ -137,6 +130,6 @@ pub fn policy() -> Value {
                     "reason": "Forbidden",
                 },
             ],
-        },
-    })
+        }),
+    )
 }

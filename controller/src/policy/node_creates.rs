@@ -6,31 +6,29 @@
 
 use serde_json::{Value, json};
 
+use super::{by_a_node, refusing, writes};
+
 /// Its name.
 pub const NAME: &str = "sheaf-node-creates";
 
 /// The policy.
 pub fn policy() -> Value {
-    let rule = |group: &str, resource: &str| json!({"apiGroups": [group], "apiVersions": ["*"], "operations": ["CREATE"], "resources": [resource]});
-    json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": NAME},
-        "spec": {
-            "failurePolicy": "Fail",
-            "matchConstraints": {"resourceRules": [
-                rule("", "pods"),
-                rule("certificates.k8s.io", "podcertificaterequests"),
-                rule("resource.k8s.io", "resourceslices"),
-                rule("storage.k8s.io", "csinodes"),
-            ]},
-            "matchConditions": [{"name": "by-a-node", "expression": "'system:nodes' in request.userInfo.groups"}],
+    refusing(
+        NAME,
+        &[
+            writes(&["CREATE"], "", &["pods"]),
+            writes(&["CREATE"], "certificates.k8s.io", &["podcertificaterequests"]),
+            writes(&["CREATE"], "resource.k8s.io", &["resourceslices"]),
+            writes(&["CREATE"], "storage.k8s.io", &["csinodes"]),
+        ],
+        json!({
+            "matchConditions": by_a_node(),
             "validations": [{
                 "expression": "false",
                 "messageExpression": "'a node of Sheaf creates no ' + request.resource.resource",
                 "message": "a node of Sheaf creates no such object",
                 "reason": "Forbidden",
             }],
-        },
-    })
+        }),
+    )
 }

@@ -6,22 +6,21 @@
 use serde_json::{Value, json};
 use sheaf_api::names::{LIMITS_MAP, SYSTEM_NAMESPACE};
 
+use super::{refusing, writes};
+
 /// Its name.
 pub const NAME: &str = "sheaf-node-limits";
 
 /// The policy.
 pub fn policy() -> Value {
-    let rule = |group: &str, resource: &str| json!({"apiGroups": [group], "apiVersions": ["*"], "operations": ["CREATE"], "resources": [resource]});
-    json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": NAME},
-        "spec": {
-            "failurePolicy": "Fail",
+    refusing(
+        NAME,
+        &[
+            writes(&["CREATE"], "sheaf.dev", &["*"]),
+            writes(&["CREATE"], "certificates.k8s.io", &["certificatesigningrequests"]),
+        ],
+        json!({
             "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
-            "matchConstraints": {"resourceRules": [
-                rule("sheaf.dev", "*"), rule("certificates.k8s.io", "certificatesigningrequests"),
-            ]},
             "matchConditions": [
                 {"name": "by-a-node", "expression": "request.userInfo.username.startsWith('system:node:')"},
             ],
@@ -35,8 +34,8 @@ pub fn policy() -> Value {
                 "message": "this node has made too many objects",
                 "reason": "Forbidden",
             }],
-        },
-    })
+        }),
+    )
 }
 
 /// The record that it reads. While it is missing, nobody is known to have reached a limit.

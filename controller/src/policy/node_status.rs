@@ -9,6 +9,8 @@
 use serde_json::{Value, json};
 use sheaf_api::names::{ADDRESSES_MAP, SYSTEM_NAMESPACE};
 
+use super::{by_a_node, refusing, writes};
+
 /// Name of the policy about what an address may be, and about annotations.
 pub const SHAPE: &str = "sheaf-node-status";
 /// Name of the policy about whose an address is.
@@ -19,22 +21,8 @@ const MOST_ADDRESSES: u32 = 32;
 
 /// Writes by nodes to Nodes.
 fn policy(name: &str, more: Value) -> Value {
-    let mut policy = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": name},
-        "spec": {
-            "failurePolicy": "Fail",
-            "matchConstraints": {"resourceRules": [{
-                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"],
-                "resources": ["nodes", "nodes/status"],
-            }]},
-            "matchConditions": [{"name": "by-a-node", "expression": "'system:nodes' in request.userInfo.groups"}],
-        },
-    });
-    if let (Some(spec), Value::Object(more)) = (policy["spec"].as_object_mut(), more) {
-        spec.extend(more);
-    }
+    let mut policy = refusing(name, &[writes(&["CREATE", "UPDATE"], "", &["nodes", "nodes/status"])], more);
+    policy["spec"]["matchConditions"] = by_a_node();
     policy
 }
 

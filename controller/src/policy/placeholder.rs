@@ -8,6 +8,8 @@
 use serde_json::{Value, json};
 use sheaf_api::names::{CONTROLLER_USER, IMPORT_LABEL, RUNTIME_CLASS, VMI_ANNOTATION};
 
+use super::{refusing, writes};
+
 /// Name of the policy on Pods.
 pub const NAME: &str = "sheaf-placeholder-pods";
 /// Name of the policy on instances.
@@ -62,38 +64,26 @@ fn importer_goes() -> Value {
 
 /// The policy on instances.
 pub fn instances() -> Value {
-    json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": INSTANCES},
-        "spec": {
-            "failurePolicy": "Fail",
-            "matchConstraints": {"resourceRules": [{
-                "apiGroups": ["kubevirt.io"], "apiVersions": ["*"], "operations": ["UPDATE"],
-                "resources": ["virtualmachineinstances", "virtualmachineinstances/status"],
-            }]},
+    refusing(
+        INSTANCES,
+        &[writes(&["UPDATE"], "kubevirt.io", &["virtualmachineinstances", "virtualmachineinstances/status"])],
+        json!({
             "variables": [trusted()],
             "validations": [
                 unchanged("ownerReferences", "[]"),
                 unchanged("finalizers", "[]"),
                 unchanged_of_ours("labels", "k.startsWith('kubevirt.io') || k.startsWith('vm.kubevirt.io/')"),
             ],
-        },
-    })
+        }),
+    )
 }
 
 /// The policy on Pods.
 pub fn policy() -> Value {
-    json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": NAME},
-        "spec": {
-            "failurePolicy": "Fail",
-            "matchConstraints": {"resourceRules": [{
-                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"],
-                "resources": ["pods", "pods/status"],
-            }]},
+    refusing(
+        NAME,
+        &[writes(&["CREATE", "UPDATE"], "", &["pods", "pods/status"])],
+        json!({
             "matchConditions": [{
                 "name": "runs-a-vm",
                 "expression": format!("object.spec.?runtimeClassName.orValue('') == '{RUNTIME_CLASS}'"),
@@ -125,6 +115,6 @@ pub fn policy() -> Value {
                 unchanged_of_ours("annotations", "k.startsWith('sheaf.dev/')"),
                 importer_goes(),
             ],
-        },
-    })
+        }),
+    )
 }

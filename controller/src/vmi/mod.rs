@@ -33,7 +33,7 @@ use crate::{
         Context, RequestError, add_finalizer, doing, drive, ok_if_exists, ok_if_gone, remove_finalizer,
         write_status,
     },
-    placeholder::{self, end},
+    placeholder::{self, end, images},
 };
 use plan::Action;
 
@@ -112,6 +112,13 @@ async fn reconcile(
         }
         false => None,
     };
+    let images = match wants_pod && images::are_used(&vmi.spec) {
+        true => {
+            let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
+            images::sizes(&nodes.map_err(doing("listing Nodes for the sizes of their images"))?.items)
+        }
+        false => images::Sizes::default(),
+    };
     let observed = plan::Observed {
         vmi: &vmi,
         pod: pod.as_ref(),
@@ -119,6 +126,7 @@ async fn reconcile(
         earlier: &earlier,
         networks: &networks,
         config: &config.map(|config| config.spec).unwrap_or_default(),
+        images: &images,
     };
     let plan = plan::plan(&observed, Timestamp::now())?;
     match apply(&context, &instances, &pods, &vmi, &plan.actions).await {

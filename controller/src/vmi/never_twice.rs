@@ -258,6 +258,7 @@ impl World {
             earlier: &earlier,
             networks: &Ok(Networks::default()),
             config: &ClusterConfigSpec::default(),
+            images: &Default::default(),
         };
         let plan = vmi::plan::plan(&observed, self.time()).unwrap();
         self.planned = Some((vmi, plan.actions));

@@ -26,7 +26,7 @@ use crate::{
     events::Event,
     networks::{Networks, Unresolved},
     object::has_finalizer,
-    placeholder::{self, end},
+    placeholder::{self, end, images},
     resolve::resolve,
 };
 
@@ -55,6 +55,8 @@ pub struct Observed<'a> {
     pub networks: &'a Result<Networks, Unresolved>,
     /// What an administrator decided for all VMs.
     pub config: &'a ClusterConfigSpec,
+    /// How large base images are; asked for only when [`wants_pod`] and the VM uses one.
+    pub images: &'a images::Sizes,
 }
 
 /// One thing to do.
@@ -129,7 +131,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, serde_json::Err
                 });
             }
         };
-        let pod = placeholder::pod(vmi, networks, observed.config)?;
+        let pod = placeholder::pod(vmi, networks, observed.config, observed.images)?;
         plan.actions.push(Action::CreatePod(Box::new(pod)));
     } else if observed.pod.is_some() && pod.is_none() && !deleting {
         let message = "a Pod that is no VM's has the name of this instance's Pod; delete it";

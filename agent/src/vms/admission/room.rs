@@ -6,7 +6,6 @@ use super::{Check, MIB, Verdict, reject, wait};
 use crate::vms::facts::{Facts, Resources};
 use crate::vms::memory::overhead;
 use k8s_openapi::api::core::v1::Pod;
-use sheaf_api::cluster_config::ClusterConfigSpec;
 use sheaf_api::names::VMI_ANNOTATION;
 use sheaf_api::placeholder::PlacedVmi;
 
@@ -20,9 +19,10 @@ pub fn requests(pod: &Pod) -> Resources {
     sum
 }
 
-/// What a VM takes of the node: what its Pod asks for, and never less memory than its guest and QEMU can use, whatever the
-/// Pod says, as anyone may make Pods; less of the guest's where an administrator chose to overcommit.
-pub fn needs(pod: &Pod, cluster: &ClusterConfigSpec) -> Resources {
+/// What a VM takes of the node: what its Pod asks for, and never less memory than its guest and QEMU can use, nor less of
+/// /data than its files may grow to, whatever the Pod says, as anyone may make Pods; less of the guest's memory where an
+/// administrator chose to overcommit.
+pub fn needs(pod: &Pod, facts: &Facts) -> Resources {
     let asked = requests(pod);
     let annotation = pod.metadata.annotations.as_ref().and_then(|all| all.get(VMI_ANNOTATION));
     let Some(placed) = annotation.and_then(|text| PlacedVmi::from_annotation(text).ok()) else {
@@ -33,8 +33,8 @@ pub fn needs(pod: &Pod, cluster: &ClusterConfigSpec) -> Resources {
     let guest = guest.and_then(|amount| amount.units().ok()).unwrap_or(0);
     let cpus = domain.cpu.as_ref().map_or(1, sheaf_api::domain::Cpu::count);
     let graphics = domain.devices.autoattach_graphics_device.unwrap_or(true);
-    let least = cluster.set_aside(guest).saturating_add(overhead(guest, cpus.into(), graphics));
-    let storage = sheaf_api::ephemeral::bytes(&placed.spec);
+    let least = facts.cluster.set_aside(guest).saturating_add(overhead(guest, cpus.into(), graphics));
+    let storage = sheaf_api::ephemeral::bytes(&placed.spec, |image| facts.images.get(image).copied());
     Resources { memory: asked.memory.max(least), storage: asked.storage.max(storage), ..asked }
 }
 
@@ -47,7 +47,7 @@ pub(super) fn fits(pod: &Pod, memory: u64, facts: &Facts, used: Resources) -> Ch
         }
         (None, None) => return Err(Verdict::Unknown),
     };
-    let needs = needs(pod, &facts.cluster);
+    let needs = needs(pod, facts);
     let want = used.plus(needs);
     let mib = |bytes: u64| bytes / MIB;
     if want.memory > all.memory {
@@ -74,8 +74,7 @@ pub(super) fn fits(pod: &Pod, memory: u64, facts: &Facts, used: Resources) -> Ch
     Ok(())
 }
 
-/// Refuses a VM whose files may grow to `space` bytes, more than /data has left. The controller, which cannot know how large
-/// a base image is, may count less.
+/// Refuses a VM whose files may grow to `space` bytes, more than /data has left.
 pub(super) fn has_space(space: u64, facts: &Facts, used: Resources) -> Check<()> {
     let Some(all) = &facts.allocatable else { return Err(Verdict::Unknown) };
     let mib = |bytes: u64| bytes / MIB;

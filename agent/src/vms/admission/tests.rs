@@ -275,16 +275,17 @@ fn vms_whose_pods_ask_for_a_mebibyte_are_counted_with_all_that_their_guests_can_
     let mut small = pod_of("p1", spec);
     let requests = json!({"limits": null, "requests": {"cpu": "100m", "memory": "1Mi"}});
     small.spec.as_mut().unwrap().containers[0].resources = serde_json::from_value(requests).unwrap();
-    let one = needs(&small, &ClusterConfigSpec::default());
+    let one = needs(&small, &facts());
     // 400 MiB, 100 of QEMU, 8 for its processor, 16 of video, page tables.
     assert_eq!(one.memory, (524 << 20) + (400 << 20) / 512);
     assert!(matches!(admit(&small, &facts(), Resources::default()), Verdict::Accept(_)));
     assert_eq!(why(admit(&small, &facts(), one)).0, "OutOfmemory");
     // Unless an administrator chose to overcommit.
     let cluster = ClusterConfigSpec { memory_overcommit_percent: Some(200) };
-    let used = needs(&small, &cluster);
+    let overcommitted = Facts { cluster, ..facts() };
+    let used = needs(&small, &overcommitted);
     assert_eq!(used.memory, one.memory - (200 << 20));
-    assert!(matches!(admit(&small, &Facts { cluster, ..facts() }, used), Verdict::Accept(_)));
+    assert!(matches!(admit(&small, &overcommitted, used), Verdict::Accept(_)));
 }
 
 #[test]
@@ -292,7 +293,7 @@ fn files_that_may_grow_beyond_the_nodes_data_are_refused() {
     let mut large = pod("p1");
     let requests = json!({"requests": {"memory": "100Mi", "ephemeral-storage": "60Gi"}});
     large.spec.as_mut().unwrap().containers[0].resources = serde_json::from_value(requests).unwrap();
-    let used = needs(&large, &ClusterConfigSpec::default());
+    let used = needs(&large, &facts());
     assert!(matches!(admit(&large, &facts(), Resources::default()), Verdict::Accept(_)));
     let (reason, message) = why(admit(&large, &facts(), used));
     assert_eq!(reason, "OutOfephemeral-storage");
@@ -300,7 +301,7 @@ fn files_that_may_grow_beyond_the_nodes_data_are_refused() {
     // An overlay counts with all of its disk, whatever the Pod asks for.
     let disk = json!({"name": "d", "hostDisk": {"path": "/data/images/base.qcow2", "type": "Disk"}});
     let Verdict::Accept(guest) = admit_volume(disk) else { panic!() };
-    assert_eq!(guest.space(), (1 << 29) + (16 << 20));
+    assert_eq!(guest.space, (1 << 29) + (16 << 20));
 }
 
 #[test]

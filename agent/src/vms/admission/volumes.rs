@@ -3,11 +3,13 @@
 //! Why here: paths and Secrets are where an annotation could reach beyond its VM. Pure. Route in: a volume of the
 //! annotation, its Pod, files that were observed. Route out: a [`Source`].
 
-use super::{Check, MIB, Verdict, invalid, reject, wait};
+use super::{Check, Verdict, invalid, reject, wait};
 use crate::vms::facts::{ClaimFact, Facts, FileFact};
 use crate::vms::guest::{Format, Seed, Source, Text};
 use base64::Engine;
 use k8s_openapi::api::core::v1::Pod;
+use sheaf_api::Amount;
+use sheaf_api::ephemeral;
 use sheaf_api::host_disk::{HostDiskPlace, place};
 use sheaf_api::names::VOLUME_DRIVER;
 use sheaf_api::placeholder::PlacedVmi;
@@ -75,10 +77,10 @@ fn claimed(volume: &str, name: &str, pod: &Pod, facts: &Facts) -> Check<Source> 
     }
 }
 
-fn bytes(volume: &str, capacity: &sheaf_api::Amount) -> Check<u64> {
-    // A disk is whole sectors.
-    let bytes = capacity.units().map_err(|error| invalid(format!("volume {volume}: capacity: {error}")))?;
-    Ok(bytes.max(1).next_multiple_of(MIB))
+/// Size of the disk of that capacity, as it is counted.
+fn bytes(volume: &str, capacity: &Amount) -> Check<u64> {
+    capacity.units().map_err(|error| invalid(format!("volume {volume}: capacity: {error}")))?;
+    Ok(ephemeral::disk(capacity))
 }
 
 fn host_disk(volume: &str, disk: &HostDisk, namespace: &str, facts: &Facts) -> Check<Source> {
@@ -94,13 +96,11 @@ fn host_disk(volume: &str, disk: &HostDisk, namespace: &str, facts: &Facts) -> C
     }
     match (place, file) {
         (HostDiskPlace::Image { name }, file) => match file {
-            FileFact::File { path, format, bytes } if facts.images.contains(&name) => Ok(Source::Overlay {
-                base: path,
-                format,
-                // qemu-img makes whole sectors.
-                bytes: capacity.unwrap_or_default().max(bytes).next_multiple_of(512),
-            }),
-            _ if facts.images.contains(&name) || facts.expected_images.contains(&name) => Err(wait(
+            FileFact::File { path, format, .. } if let Some(image) = facts.images.get(&name) => {
+                let bytes = ephemeral::overlay(disk.capacity.as_ref(), *image);
+                Ok(Source::Overlay { base: path, format, bytes })
+            }
+            _ if facts.images.contains_key(&name) || facts.expected_images.contains(&name) => Err(wait(
                 "ImageNotReady",
                 format!("volume {volume}: image {name} is not complete on this node yet"),
             )),

@@ -77,6 +77,7 @@ fn guest(source: Source) -> Guest {
         cpu: CpuModel::HostModel,
         machine: "q35".into(),
         disks: vec![disk],
+        space: 0,
         interfaces: Vec::<Nic>::new(),
         rng: false,
         graphics: false,

@@ -53,7 +53,19 @@ fn plan_with(
     earlier: &[(Pod, Option<Node>)],
 ) -> Plan {
     let (networks, config) = (Ok(Networks::default()), ClusterConfigSpec::default());
-    plan(&Observed { vmi, pod, node, earlier, networks: &networks, config: &config }, now()).unwrap()
+    plan(
+        &Observed {
+            vmi,
+            pod,
+            node,
+            earlier,
+            networks: &networks,
+            config: &config,
+            images: &Default::default(),
+        },
+        now(),
+    )
+    .unwrap()
 }
 
 fn actions(vmi: &VirtualMachineInstance, pod: Option<&Pod>) -> Vec<Action> {
@@ -123,8 +135,15 @@ fn networks_that_mean_nothing_are_said_and_no_pod_is_made() {
     let vmi = vmi(None, false);
     let networks = Err(Unresolved { reason: "NetworkNotFound", message: "there is none".into() });
     let config = ClusterConfigSpec::default();
-    let observed =
-        Observed { vmi: &vmi, pod: None, node: None, earlier: &[], networks: &networks, config: &config };
+    let observed = Observed {
+        vmi: &vmi,
+        pod: None,
+        node: None,
+        earlier: &[],
+        networks: &networks,
+        config: &config,
+        images: &Default::default(),
+    };
     let plan = plan(&observed, now()).unwrap();
     let status = after(&vmi, &plan);
     assert_eq!(status.phase, Some(Phase::Pending));
@@ -301,7 +320,7 @@ proptest::proptest! {
         pod.metadata.annotations = Some([(INTERFACES_ANNOTATION.to_owned(), text)].into());
         let vmi = vmi(Some("Running"), true);
         let (networks, config) = (Ok(Networks::default()), ClusterConfigSpec::default());
-        let observed = Observed { vmi: &vmi, pod: Some(&pod), node: None, earlier: &[], networks: &networks, config: &config };
+        let observed = Observed { vmi: &vmi, pod: Some(&pod), node: None, earlier: &[], networks: &networks, config: &config, images: &Default::default() };
         plan(&observed, clock).unwrap();
     }
 }
