@@ -95,12 +95,12 @@ fn host_disk(volume: &str, disk: &HostDisk, namespace: &str, facts: &Facts) -> C
         )));
     }
     match (place, file) {
-        (HostDiskPlace::Image { name }, file) => match file {
-            FileFact::File { path, format, .. } if let Some(image) = facts.images.get(&name) => {
+        (HostDiskPlace::Image { name }, file) => match (file, facts.images.get(&name)) {
+            (FileFact::File { path, format, .. }, Some(image)) => {
                 let bytes = ephemeral::overlay(disk.capacity.as_ref(), *image);
                 Ok(Source::Overlay { base: path, format, bytes })
             }
-            _ if facts.images.contains_key(&name) || facts.expected_images.contains(&name) => Err(wait(
+            (_, known) if known.is_some() || facts.expected_images.contains(&name) => Err(wait(
                 "ImageNotReady",
                 format!("volume {volume}: image {name} is not complete on this node yet"),
             )),

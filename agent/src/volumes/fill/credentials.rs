@@ -164,10 +164,8 @@ mod tests {
         let mut access = Access::default();
         let tokens = secret(&[("a", "X-Token:  t0ken\n"), ("b", "X-Project: 7")]);
         add_headers(&mut access, "tokens", &tokens).unwrap();
-        assert_eq!(
-            (&access.headers()["x-token"], &access.headers()["x-project"]),
-            (&"t0ken".parse().unwrap(), &"7".parse().unwrap())
-        );
+        assert_eq!(access.headers()["x-token"], "t0ken");
+        assert_eq!(access.headers()["x-project"], "7");
         for bad in ["t0ken", "Host: t0ken", "X-Token: t0ken\r\nHost: t0ken", ": t0ken"] {
             let error = add_headers(&mut Access::default(), "tokens", &secret(&[("a", bad)])).unwrap_err();
             let text = format!("{:#}", anyhow::Error::from(error));
