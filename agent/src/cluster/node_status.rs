@@ -287,11 +287,11 @@ mod tests {
     fn disks_and_images_that_outlive_vms_are_not_offered_to_others() {
         let mut observed = observed(true, true);
         let machine = Machine { storage: 100 << 30, ..machine() };
-        for (held, offered) in [(0, 100), (30 << 30, 70), (u64::MAX, 0)] {
+        for (held, offered) in [(0, 100_u64), (30 << 30, 70), (u64::MAX, 0)] {
             observed.hypervisor.held = held;
             let status = status("n1", &machine, &observed, Reserve::of(false)).unwrap();
             let storage = quantity(&status.allocatable, "ephemeral-storage").unwrap();
-            assert_eq!(storage, (offered << 30_u64).to_string());
+            assert_eq!(storage, (offered << 30).to_string());
             assert_eq!(quantity(&status.capacity, "ephemeral-storage").unwrap(), (100_u64 << 30).to_string());
         }
     }
