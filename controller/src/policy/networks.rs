@@ -88,24 +88,6 @@ pub fn policy() -> Value {
                     r"spec.config has an escape (\); write it without",
                 ),
                 says(
-                    "['type', 'bridge', 'vlan', 'vlanTrunk'].all(n, variables.fields.filter(f, f == n).size() <= 1)".into(),
-                    "spec.config has a field twice; remove one",
-                ),
-                names(
-                    "variables.any || variables.isAllowed || \
-                     (oldObject != null && oldObject.spec.config == object.spec.config)",
-                    format!(
-                        "'bridge ' + variables.bridge + ('vlanTrunk' in variables.fields ? ' with a trunk' : \
-                         variables.vlan == 0 ? ' without VLAN' : ' with VLAN ' + string(variables.vlan)) + \
-                         ' is not allowed in namespace ' + object.metadata.namespace + '; ask an administrator to add it \
-                         to the annotation {ALLOWED_NETWORKS_ANNOTATION} of the namespace, or to make the definition'"
-                    ),
-                ),
-                says(
-                    "variables.any || !variables.isShared || variables.wasShared".into(),
-                    "only an administrator shares a network with other namespaces; remove the label sheaf.dev/shared",
-                ),
-                says(
                     matches(r"^\s*\{(?s:.*)\}\s*$"),
                     r#"spec.config is not an object; write {"type": "bridge", "bridge": "br0"}"#,
                 ),
@@ -130,6 +112,10 @@ pub fn policy() -> Value {
                     "variables.otherwise.join(', ') + ': not supported by Sheaf; remove it'".into(),
                 ),
                 says(
+                    "['type', 'bridge', 'vlan', 'vlanTrunk'].all(n, variables.fields.filter(f, f == n).size() <= 1)".into(),
+                    "spec.config has a field twice; remove one",
+                ),
+                says(
                     matches(r#""bridge"\s*:\s*"[A-Za-z0-9]([A-Za-z0-9._-]{0,13}[A-Za-z0-9])?""#),
                     "bridge: name a bridge of the nodes (letters, digits, - _ ., at most 15)",
                 ),
@@ -144,6 +130,20 @@ pub fn policy() -> Value {
                 says(
                     format!("!('vlanTrunk' in variables.fields) || !{}", matches(&format!("{vlan}[1-9]"))),
                     "vlanTrunk: a port has one VLAN or a trunk; remove vlan or vlanTrunk",
+                ),
+                names(
+                    "variables.any || variables.isAllowed || \
+                     (oldObject != null && oldObject.spec.config == object.spec.config)",
+                    format!(
+                        "'bridge ' + variables.bridge + ('vlanTrunk' in variables.fields ? ' with a trunk' : \
+                         variables.vlan == 0 ? ' without VLAN' : ' with VLAN ' + string(variables.vlan)) + \
+                         ' is not allowed in namespace ' + object.metadata.namespace + '; ask an administrator to add it \
+                         to the annotation {ALLOWED_NETWORKS_ANNOTATION} of the namespace, or to make the definition'"
+                    ),
+                ),
+                says(
+                    "variables.any || !variables.isShared || variables.wasShared".into(),
+                    "only an administrator shares a network with other namespaces; remove the label sheaf.dev/shared",
                 ),
             ],
         }),
