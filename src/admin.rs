@@ -35,7 +35,7 @@ enum Command {
         /// Where to put both
         dir: PathBuf,
     },
-    /// Print the kubeconfig for a key that the cluster knows
+    /// Print the kubeconfig for a key listed in admin-keys
     Kubeconfig {
         /// The first node: https://ADDRESS:6443
         #[arg(long)]
@@ -88,7 +88,7 @@ fn new(dir: &Path) -> Result<()> {
 fn kubeconfig(server: &str, key: &Path, pin: &CaPin) -> Result<String> {
     let pem = std::fs::read_to_string(key).with_context(|| format!("{}: cannot be read", key.display()))?;
     let private = p256::SecretKey::from_pkcs8_pem(&pem)
-        .map_err(|error| anyhow!("{}: is no key made by `sheaf admin new`: {error}", key.display()))?;
+        .map_err(|error| anyhow!("{}: is not a key made by `sheaf admin new`: {error}", key.display()))?;
     let public = private.public_key().to_public_key_der().map_err(|error| anyhow!("{error}"))?;
     let name = format!("{}.crt", CaPin::of_public_key(public.as_bytes()).hex());
 
@@ -97,13 +97,13 @@ fn kubeconfig(server: &str, key: &Path, pin: &CaPin) -> Result<String> {
     let found = CaPin::of_certificate(ca)?;
     if found != *pin {
         bail!(
-            "{server} has the CA {found}, not {pin}: compare with the first node's screen; someone may be between"
+            "{server} has the CA {found}, not {pin}; possible man-in-the-middle: compare with the first node's screen"
         );
     }
     // The CA is the right one; what it vouches for is what counts.
     let verified = fetch(server, Some(ca))?;
     let certificate = entry(&verified, &name).ok_or_else(|| {
-        anyhow!("the cluster has no certificate for {}: its admin.pub must stand in admin-keys of the first node's node.toml", key.display())
+        anyhow!("the cluster has no certificate for {}: its admin.pub must be listed in admin-keys of the first node's node.toml", key.display())
     })?;
     let parsed = x509_cert::Certificate::from_pem(certificate)
         .context("the cluster's certificate for this key is damaged")?;

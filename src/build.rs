@@ -11,7 +11,7 @@ use std::time::Instant;
 pub struct Arguments {
     /// The recipe, such as configs/images/sheaf.toml
     recipe: PathBuf,
-    /// Fetch packages anew, as the mirrors have them today
+    /// Fetch the current packages from the mirrors again
     #[arg(long)]
     update: bool,
 }
@@ -44,7 +44,7 @@ fn warning(key: &Path) -> String {
         "\n\
          WARNING: this release is signed with the throw-away key\n    \
          {}\n\
-         Anyone who can read that file can sign releases that this one's installer takes. Do not give it to others:\n\
+         Anyone who can read that file can sign releases that this one's installer accepts. Do not give it to others:\n\
          make a key (minisign -G -W -s FILE) and name it in the recipe ([release] signing-key).\n\n",
         key.display()
     )

@@ -18,12 +18,12 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Say everything that is wrong with node configs
+    /// Report all mistakes in node configs
     Check {
         /// The files, usually node.toml
         #[arg(required = true)]
         files: Vec<PathBuf>,
-        /// Also find its disks and NICs in a machine: what `sheaf-installer inventory --json` printed there
+        /// Also find its disks and NICs in the inventory of a machine (from `sheaf-installer inventory --json`)
         #[arg(long, value_name = "FILE")]
         against: Option<PathBuf>,
     },
@@ -35,9 +35,9 @@ enum Command {
     },
     /// Print the JSON Schema of node.toml, for editors
     Schema,
-    /// Print the reference of node.toml, as it stands in docs/config.md
+    /// Print the reference of node.toml, as in docs/config.md
     Docs,
-    /// Turn the config of another installer into a node.toml, and say what has no counterpart
+    /// Convert the config of another installer into a node.toml, and list what has no counterpart
     Convert {
         /// Whose config it is
         #[arg(long, value_enum)]
@@ -104,7 +104,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn inventory(path: &Path) -> anyhow::Result<Inventory> {
     let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
     serde_json::from_str(&text).with_context(|| {
-        format!("{} is no inventory: give what `sheaf-installer inventory --json` printed", path.display())
+        format!(
+            "{} is not an inventory: give what `sheaf-installer inventory --json` printed",
+            path.display()
+        )
     })
 }
 
@@ -156,7 +159,7 @@ fn convert(from: Source, path: &Path) -> anyhow::Result<()> {
     print!("{}", converted.toml);
     converted.notes.iter().for_each(|note| eprintln!("{note}"));
     if let Err(errors) = load::parse_config_file("node.toml", &converted.toml) {
-        eprintln!("\nwhat it still lacks:\n{errors}");
+        eprintln!("\nstill missing:\n{errors}");
     }
     Ok(())
 }

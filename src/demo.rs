@@ -35,7 +35,7 @@ pub struct Arguments {
     /// Take this release folder instead of building the recipe
     #[arg(long, value_name = "FOLDER")]
     release: Option<PathBuf>,
-    /// Leave the node running at the end, and say how to reach it
+    /// Leave the node running at the end, and print how to reach it
     #[arg(long)]
     keep: bool,
 }

@@ -2,7 +2,7 @@
 //!
 //! Why here: a node takes images from servers, and an operator who has a file has no server. Nodes have no door for bytes
 //! from outside, so they come and fetch it. Route in: the file. Route out: its URL and SHA-256 for a DataVolume, and the
-//! file to whoever asks, as often and from whichever byte on.
+//! file to anyone who asks, as often and from whichever byte on.
 
 use crate::pxe::{address, checked, own_url};
 use crate::serve::Server;
@@ -27,7 +27,7 @@ pub struct Arguments {
 /// Prints URL and checksum, then serves until interrupted.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let image = &arguments.image;
-    ensure!(image.is_file(), "{}: is no file; give the image of a disk", image.display());
+    ensure!(image.is_file(), "{}: is not a file; give the image of a disk", image.display());
     let server = Server::bind(image, address(&arguments.listen)?, None)?;
     let base = match &arguments.url {
         Some(url) => checked(url)?,
@@ -46,7 +46,7 @@ fn advice(url: &str, checksum: &str) -> String {
         "In a DataVolume that takes it:\n  source: {{http: {{url: \"{url}\", checksum: \"{checksum}\"}}}}\n\
          For a DataVolume with source upload; its condition Running names the LocalVolume:\n  \
          kubectl annotate --overwrite localvolume NAME sheaf.dev/image='{url} {checksum}'\n\
-         Serving until interrupted; each request is told here.\n"
+         Serving until interrupted; each request is shown here.\n"
     )
 }
 
@@ -78,6 +78,6 @@ mod tests {
     #[test]
     fn what_is_no_file_is_refused_before_it_is_served() {
         let arguments = Arguments { image: "/".into(), listen: "127.0.0.1:0".into(), url: None };
-        assert_eq!(run(&arguments).unwrap_err().to_string(), "/: is no file; give the image of a disk");
+        assert_eq!(run(&arguments).unwrap_err().to_string(), "/: is not a file; give the image of a disk");
     }
 }

@@ -34,7 +34,7 @@ pub struct Source {
 /// What goes with a release.
 #[derive(clap::Args)]
 struct With {
-    /// Node config for an installation that asks nothing
+    /// Node config for an unattended installation
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Disk image that node configs may name as medium:NAME; may be given several times
@@ -67,7 +67,8 @@ impl With {
             true => from.to_owned(),
             false => release::dir(&place.build_context().target, &Recipe::load(from)?),
         };
-        let release = Release::open(&folder).with_context(|| format!("no medium from {}", from.display()))?;
+        let release = Release::open(&folder)
+            .with_context(|| format!("cannot make a medium from {}", from.display()))?;
         Ok(Chosen { release, contents: Contents { config, images } })
     }
 }
@@ -91,17 +92,18 @@ fn named_image(text: &str) -> anyhow::Result<(String, PathBuf)> {
     let (name, file) = match text.split_once('=') {
         Some((name, file)) => (name.to_owned(), PathBuf::from(file)),
         None => {
-            let name = Path::new(text).file_name().with_context(|| format!("--image {text}: is no file"))?;
+            let name =
+                Path::new(text).file_name().with_context(|| format!("--image {text}: is not a file"))?;
             (name.to_string_lossy().into_owned(), PathBuf::from(text))
         }
     };
     if !file.is_file() {
-        bail!("--image {text}: {} is no file", file.display());
+        bail!("--image {text}: {} is not a file", file.display());
     }
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     if name.is_empty() || name.starts_with('.') || !plain {
         bail!(
-            "--image {text}: \"{name}\" is no file name for a medium; use letters, digits, '.', '_' and '-'"
+            "--image {text}: \"{name}\" is not a file name for a medium; use letters, digits, '.', '_' and '-'"
         );
     }
     Ok((name, file.canonicalize()?))

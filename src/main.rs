@@ -1,4 +1,4 @@
-//! Sheaf's command line, for whoever builds and tries it: one file for each command.
+//! Sheaf's command line, for anyone who builds and tries it: one file for each command.
 //!
 //! Route in: arguments and environment. Route out: crates os-image and iso; errors print with all their causes.
 
@@ -22,7 +22,11 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(name = "sheaf", version, about = "Builds Sheaf's node image and the medium that installs it")]
+#[command(
+    name = "sheaf",
+    version,
+    about = "Builds Sheaf's node image and its installation medium, and helps to operate nodes"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -40,19 +44,19 @@ enum Command {
     Iso(iso::Arguments),
     /// List the drivers and the firmware of a release
     Hardware(hardware::Arguments),
-    /// Build all, install a machine in QEMU, run a VM on it
+    /// Build a release, install a node in QEMU and run a VM on it
     Demo(demo::Arguments),
-    /// Make the small disk that VMs of demo and tests boot
+    /// Make the small disk image for the VMs of demo and tests
     Guest(guest::Arguments),
-    /// Build the control plane's binary alone
+    /// Build only the control plane's binary
     Kube,
-    /// Make a folder that machines boot the installer from over the network, and serve it
+    /// Make a folder for booting the installer over the network, and serve it
     Pxe(pxe::Arguments),
-    /// Offer an image on this machine to the nodes
+    /// Serve a disk image from this machine to the nodes
     Serve(image::Arguments),
     /// Make the tools chroot and print where it is
     Tools,
-    /// Write a USB stick that installs
+    /// Write a USB stick with the installer
     Usb(usb::Arguments),
 }
 

@@ -15,7 +15,7 @@ use ureq::http::Uri;
 /// Arguments of the command.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Folder that is made, or whose files are replaced
+    /// Folder to create; files in it are replaced
     folder: PathBuf,
     #[command(flatten)]
     source: Source,
@@ -25,7 +25,7 @@ pub struct Arguments {
     /// Serve the folder at this address of this machine by HTTP and TFTP until interrupted; default port: 8080
     #[arg(long, value_name = "ADDRESS[:PORT]")]
     listen: Option<String>,
-    /// Port of HTTPS, by which each machine gets its node.toml once
+    /// HTTPS port from which each machine gets its node.toml once
     #[arg(long, value_name = "PORT", default_value_t = CONFIG_PORT, requires = "listen")]
     config_port: u16,
     /// Port for TFTP, or none
@@ -86,7 +86,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     pxe::write(&plan, &tools.chroot(), &System, &folder)?;
     println!("{}", folder.display());
     let (Some(server), Some(url)) = (server, url) else { return Ok(()) };
-    eprintln!("serving {url}/ until interrupted; tell machines by DHCP (dnsmasq.conf there does it):");
+    eprintln!("serving {url}/ until interrupted; configure DHCP (dnsmasq.conf there is an example):");
     eprintln!("  iPXE            {url}/{}", pxe::SCRIPT);
     eprintln!("  UEFI HTTP boot  {url}/{}", pxe::UKI);
     if let Some(tftp) = server.tftp()? {
@@ -100,8 +100,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     match &config {
         Some(config) => eprintln!(
-            "  node.toml       {}, once for each node: to the first machine that asks. A machine that imitates another \
-             one can ask first; then its own request is refused and shown here",
+            "  node.toml       {}, once for each node, to the first machine that asks. A machine that imitates another one can ask first; the request of the real one is then refused and shown here",
             config.url
         ),
         None => eprintln!("  node.toml       none: the installer asks on its screens"),

@@ -22,7 +22,7 @@ pub struct Arguments {
     /// Write this ISO instead of making one
     #[arg(long, value_name = "FILE", conflicts_with_all = ["release", "config", "images"])]
     iso: Option<PathBuf>,
-    /// Serial number of the stick: needed when it holds data or is no removable drive
+    /// Serial number of the stick: needed if it holds data or is not a removable drive
     #[arg(long, value_name = "SERIAL")]
     yes_serial: Option<String>,
 }
@@ -90,7 +90,7 @@ fn find(device: &Path) -> Result<Device> {
     match disks.into_iter().find(|disk| disk.path == path) {
         Some(disk) => Ok(disk),
         None => bail!(
-            "{}: is no whole disk of this machine; name one of these:\n{}",
+            "{}: is not a whole disk of this machine; name one of these:\n{}",
             device.display(),
             all.join("\n")
         ),

@@ -5,7 +5,7 @@
 //!
 //! Each folder is one controller: `pub async fn run(ctx: Context, …) -> anyhow::Result<()>`, whose header says what
 //! it reads, owns and never touches. It returns only at shutdown; whatever can fail and be retried is retried
-//! inside it. An error returned is a bug: the agent ends, systemd starts it anew, VMs do not notice.
+//! inside it. An error returned is a bug: the agent ends, systemd starts it again, VMs do not notice.
 
 pub use sheaf_host::human;
 

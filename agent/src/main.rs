@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Directory that stands for `/`.
+    /// Directory to use as `/`.
     #[arg(long, default_value = "/", global = true)]
     root: PathBuf,
     #[command(subcommand)]
@@ -30,7 +30,7 @@ enum Command {
     Configure,
     /// Shows the status page on a terminal, forever.
     Console {
-        /// The terminal; without it the one this was started on.
+        /// The terminal; default: the one that this was started on.
         #[arg(long)]
         tty: Option<PathBuf>,
     },
@@ -44,52 +44,52 @@ enum Command {
         #[command(subcommand)]
         command: NodeCommand,
     },
-    /// Shows every link of node.toml and of policies: state, MTU, addresses, what it stands on; and what became of each
+    /// Shows every link of node.toml and of policies: state, MTU, addresses, the links below it; and the result of each
     /// policy.
     #[command(args_conflicts_with_subcommands = true)]
     Network {
-        /// As data instead.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
-        /// Again whenever something changes, forever.
+        /// Prints it again whenever something changes.
         #[arg(long)]
         watch: bool,
         #[command(subcommand)]
         command: Option<NetworkCommand>,
     },
-    /// Shows every volume of this node: size, phase, what it is filled from, what is wrong with it.
+    /// Shows every volume of this node: size, phase, source, problems.
     #[command(args_conflicts_with_subcommands = true)]
     Volumes {
-        /// As data instead.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
-        /// Again at every change, forever.
+        /// Prints it again at every change.
         #[arg(long)]
         watch: bool,
         #[command(subcommand)]
         command: Option<VolumesCommand>,
     },
-    /// Shows every disk of this node: identity, size, health, role, who uses it, what is odd about it.
+    /// Shows every disk of this node: identity, size, health, role, what uses it, problems.
     Disks {
-        /// As data instead.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
-        /// Again at every change, forever.
+        /// Prints it again at every change.
         #[arg(long)]
         watch: bool,
     },
-    /// Shows every pool of this node: size, how full it is, its devices, what was done last, what stands in the way.
+    /// Shows every pool of this node: size, usage, devices, last step, problems.
     Pools {
-        /// As data instead.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
-        /// Again at every change, forever.
+        /// Prints it again at every change.
         #[arg(long)]
         watch: bool,
     },
     /// Shows the status page once.
     Status {
-        /// The whole document instead.
+        /// Print the whole document as JSON.
         #[arg(long)]
         json: bool,
     },
@@ -98,13 +98,13 @@ enum Command {
 #[derive(Subcommand)]
 enum VolumesCommand {
     /// Sends an image into a volume of this node that waits for one: of a DataVolume with source upload. Raw or qcow2,
-    /// either packed by xz, zstd or gzip.
+    /// plain or compressed by xz, zstd or gzip.
     Upload {
         /// The DataVolume or claim, namespace/name; or the volume's own name.
         into: String,
         /// The image; - is standard input.
         file: PathBuf,
-        /// How many bytes standard input has: whether it is all that there is, is known by that or by --sha256.
+        /// Length of standard input in bytes. This or --sha256 is required for standard input, to detect a truncated file.
         #[arg(long)]
         bytes: Option<u64>,
         /// SHA-256 of the file, 64 hexadecimal digits.
@@ -115,23 +115,23 @@ enum VolumesCommand {
 
 #[derive(Subcommand)]
 enum NetworkCommand {
-    /// Tries the links of a NodeNetworkPolicy (or its `network` alone) on this node. Whatever does not answer any more
-    /// takes them back; so does silence.
+    /// Tries the links of a NodeNetworkPolicy (or of its `network` alone) on this node. They are rolled back if a probe
+    /// that passed before fails, or if they are not confirmed in time.
     Apply {
-        /// YAML or JSON; one without links takes away what was applied by hand before.
+        /// YAML or JSON; a file without links removes what was applied by hand before.
         file: PathBuf,
-        /// Keeps them when all answers, instead of waiting for `confirm`.
+        /// Keeps them if all probes pass, instead of waiting for `confirm`.
         #[arg(long)]
         confirm: bool,
-        /// Seconds within which `confirm` must come.
+        /// Seconds to wait for `confirm`.
         #[arg(long, default_value_t = 60, conflicts_with = "confirm")]
         within: u64,
     },
-    /// Keeps what is on trial.
+    /// Keeps the change that is on trial.
     Confirm,
-    /// Takes back what is on trial.
+    /// Rolls back the change that is on trial.
     Revert {
-        /// Only this one.
+        /// Only the trial with this id.
         #[arg(long, hide = true)]
         trial: Option<String>,
     },
@@ -141,7 +141,7 @@ enum NetworkCommand {
 enum TokenCommand {
     /// Makes a token for one node and prints the `[cluster]` table of that node's node.toml.
     Create {
-        /// Hours for which it is valid, at most 24; unused, it then ends.
+        /// Hours for which it is valid, at most 24.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=24))]
         hours: u32,
         /// The only node (its system.hostname) that may use it.
@@ -152,8 +152,8 @@ enum TokenCommand {
 
 #[derive(Subcommand)]
 enum NodeCommand {
-    /// Gives a node's name free: the next machine that joins under it, with a token, gets it. For a machine that was
-    /// replaced or reinstalled; the certificate of the former one stays valid until it ends, so switch that one off.
+    /// Releases a node's name for the next machine that joins under it with a token. For a machine that was
+    /// replaced or reinstalled. The former machine's certificate stays valid until it expires: keep that machine off.
     Release {
         /// Name of the node.
         name: String,
@@ -163,7 +163,7 @@ enum NodeCommand {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("SHEAF_LOG")
-        // A failed request is told by whoever made it, with what to do; the client would say it three times a second.
+        // A failed request is reported by its caller, with what to do; the client would log it three times a second.
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,kube_client=off"));
     // The journal adds the time itself.
     tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(std::io::stderr).init();

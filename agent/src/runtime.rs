@@ -63,7 +63,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     let units =
         Systemd::connect().await.context("the system bus cannot be reached; is dbus.socket running?")?;
     let hosts = cluster::Hosts { run: Arc::new(System), units: Arc::new(units) };
-    let _alive = alive::declare(&paths.alive()).context("the agent cannot declare itself alive")?;
+    let _alive = alive::declare(&paths.alive()).context("the agent cannot register as running")?;
     let (ctx, publish) = channels::open(paths, effective.config);
     let Publish {
         config: _config,
@@ -152,12 +152,12 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     let all = async {
         while !controllers.0.is_empty() {
             if let Err(error) = controllers.ended().await {
-                tracing::warn!("while ending: {error:#}");
+                tracing::warn!("while shutting down: {error:#}");
             }
         }
     };
     if tokio::time::timeout(SHUTDOWN_TIME, all).await.is_err() {
-        tracing::warn!("controllers still run after {} s; leaving them", SHUTDOWN_TIME.as_secs());
+        tracing::warn!("controllers are still running after {} s; exiting", SHUTDOWN_TIME.as_secs());
     }
     first
 }

@@ -1,15 +1,15 @@
-//! Each node config gives exactly the files that stand beside it.
+//! Each node config gives exactly the files that are beside it.
 //!
 //! Route in: `configure/NAME.toml`. Route out: `configure/NAME.files`, then the notes; `UPDATE=1 cargo test -p
 //! sheaf-agent --test configure` rewrites them.
 
 use sheaf_agent::config::{Content, Facts, File, Plan};
-use sheaf_links::Card;
+use sheaf_links::FoundNic;
 use std::path::Path;
 
 /// A machine with two NICs, and an image as Sheaf builds it; `NAME-with-sshd.toml` runs one that holds an SSH server.
 fn facts(case: &Path) -> Facts {
-    let nic = |name: &str, mac: &str| Card {
+    let nic = |name: &str, mac: &str| FoundNic {
         name: name.into(),
         path: Some(format!("pci-0000:0{}:00.0", &name[3..4])),
         permanent_mac: Some(mac.into()),

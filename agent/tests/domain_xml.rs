@@ -1,4 +1,4 @@
-//! Golden files: guests and the domain XML they become. `UPDATE=1` writes the files anew, for a reader to judge.
+//! Golden files: guests and the domain XML they become. `UPDATE=1` writes the files again, for a reader to judge.
 
 use sheaf_agent::names::tap;
 use sheaf_agent::vms::domain_xml::{DomainType, render};
@@ -105,7 +105,7 @@ fn compare(name: &str, guest: &Guest, domain_type: DomainType) {
         std::fs::write(&file, &xml).unwrap();
     }
     let golden = std::fs::read_to_string(&file).unwrap();
-    assert!(xml == golden, "{} differs; UPDATE=1 writes it anew:\n{xml}", file.display());
+    assert!(xml == golden, "{} differs; UPDATE=1 rewrites it:\n{xml}", file.display());
 }
 
 #[test]

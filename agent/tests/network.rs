@@ -7,7 +7,7 @@ use serde::Deserialize;
 use sheaf_agent::network::change::{Machine, Step, steps};
 use sheaf_agent::network::layers::Layer;
 use sheaf_agent::network::merge::merge;
-use sheaf_links::Card;
+use sheaf_links::FoundNic;
 use std::path::Path;
 
 /// A change of layers.
@@ -19,8 +19,8 @@ struct Case {
 }
 
 /// A machine with four NICs.
-fn cards() -> Vec<Card> {
-    let nic = |number: usize| Card {
+fn found_nics() -> Vec<FoundNic> {
+    let nic = |number: usize| FoundNic {
         name: format!("enp{number}s0"),
         path: Some(format!("pci-0000:0{number}:00.0")),
         permanent_mac: Some(format!("52:54:00:00:00:0{number}")),
@@ -45,18 +45,18 @@ fn outcome(case: &Path) -> String {
     let text = std::fs::read_to_string(case.with_extension("yaml")).unwrap();
     let change: Case =
         serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", case.display()));
-    let (cards, merged) = (cards(), |layers: &[Layer]| merge(&node, layers, &cards(), None));
+    let (found_nics, merged) = (found_nics(), |layers: &[Layer]| merge(&node, layers, &found_nics(), None));
     let now = merged(&change.now).unwrap_or_else(|refusal| panic!("{}: {refusal}", case.display())).links;
     let then = match merged(&change.then) {
         Ok(then) => then.links,
         Err(refusal) => return format!("refused: {refusal}\n"),
     };
-    let machine = Machine { cards: &cards, usual: None };
+    let machine = Machine { found_nics: &found_nics, usual: None };
     let (there, back) = (steps(&now, &then, machine), steps(&then, &now, machine));
     for step in there.iter().chain(&back) {
-        // node.toml's first card and its bridges are what the node is known by.
+        // node.toml's first NIC and its bridges are what the node is known by.
         let is_fatal = match step {
-            Step::Release(card) => card == "enp1s0",
+            Step::Release(found_nic) => found_nic == "enp1s0",
             Step::Delete(link) => node.bridges.iter().any(|bridge| bridge.name == *link),
             _ => false,
         };
@@ -91,6 +91,6 @@ fn nothing_laid_over_node_toml_changes_nothing() {
         .unwrap_or_else(|errors| panic!("{errors}"))
         .network
         .links;
-    let (cards, empty) = (cards(), Layer { name: "p".into(), ..Layer::default() });
-    assert_eq!(merge(&node, &[empty], &cards, None).unwrap().links, node);
+    let (found_nics, empty) = (found_nics(), Layer { name: "p".into(), ..Layer::default() });
+    assert_eq!(merge(&node, &[empty], &found_nics, None).unwrap().links, node);
 }

@@ -9,16 +9,16 @@ use proptest::sample::select;
 use sheaf_agent::network::change::{Machine, Step, steps};
 use sheaf_agent::network::layers::Layer;
 use sheaf_agent::network::merge::{merge, merge_what_fits};
-use sheaf_links::{Bond, BondMode, Bridge, Card, Links, Nic, Vlan};
+use sheaf_links::{Bond, BondMode, Bridge, FoundNic, Links, Nic, Vlan};
 use std::collections::BTreeSet;
 
-fn cards() -> Vec<Card> {
-    let card = |number: u8| Card {
+fn found_nics() -> Vec<FoundNic> {
+    let found_nic = |number: u8| FoundNic {
         name: format!("enp{number}s0"),
         permanent_mac: Some(format!("52:54:00:00:00:0{number}")),
         path: Some(format!("pci-0000:0{number}:00.0")),
     };
-    (1..=3).map(card).collect()
+    (1..=3).map(found_nic).collect()
 }
 
 /// Few names, so that links of several layers meet.
@@ -74,18 +74,18 @@ proptest! {
 
     #[test]
     fn any_layers_over_any_links_are_merged_or_refused_and_what_fits_obeys_the_rules(node in links(), layers in layers()) {
-        let cards = cards();
-        let _ = merge(&node, &layers, &cards, None);
+        let found_nics = found_nics();
+        let _ = merge(&node, &layers, &found_nics, None);
         let only_nic = Links::only_nic();
-        let (merged, refused) = merge_what_fits(&only_nic, &layers, &cards, Some("52:54:00:00:00:02"));
+        let (merged, refused) = merge_what_fits(&only_nic, &layers, &found_nics, Some("52:54:00:00:00:02"));
         prop_assert!(sheaf_links::rules(&merged.links).is_empty(), "{:?}", sheaf_links::rules(&merged.links));
         prop_assert!(refused.len() <= layers.len());
     }
 
     #[test]
     fn from_any_links_to_any_others_there_are_steps_and_none_where_nothing_differs(now in links(), then in links()) {
-        let cards = cards();
-        let machine = Machine { cards: &cards, usual: None };
+        let found_nics = found_nics();
+        let machine = Machine { found_nics: &found_nics, usual: None };
         // Of two links with one name it is not defined which is meant; the rules refuse them.
         let names: BTreeSet<_> = now.all().map(|link| link.name()).collect();
         if names.len() == now.all().count() {

@@ -1,4 +1,4 @@
-//! Each status document gives exactly the page that stands beside it, and every page fits its screen.
+//! Each status document gives exactly the page that are beside it, and every page fits its screen.
 //!
 //! Route in: `page/NAME.json`. Route out: `page/NAME.txt`; `UPDATE=1 cargo test -p sheaf-agent --test page` rewrites.
 
@@ -64,9 +64,12 @@ fn words_from_elsewhere_can_not_move_the_cursor() {
 fn a_node_without_an_agent_is_told_apart_from_one_that_starts() {
     let never =
         page(&View { status: None, silent_for: Some(std::time::Duration::ZERO) }, WIDTH, HEIGHT).join("\n");
-    assert!(never.contains("The agent does not run. ") && never.contains("has not spoken"), "{never}");
+    assert!(
+        never.contains("The agent is not running. ") && never.contains("has not reported since this boot"),
+        "{never}"
+    );
     let hours = std::time::Duration::from_secs(3 * 3600);
     let dead =
         page(&View { status: Some(Status::default()), silent_for: Some(hours) }, WIDTH, HEIGHT).join("\n");
-    assert!(dead.contains("last sign 3 h ago"), "{dead}");
+    assert!(dead.contains("last report 3 h ago"), "{dead}");
 }

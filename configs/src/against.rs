@@ -9,7 +9,7 @@ use crate::inventory::{Disk, Inventory, Nic};
 use crate::load::ConfigFile;
 use crate::node::{DiskSelector, NodeConfig, Reinstall};
 use crate::select;
-use sheaf_links::{Card, Kind, Link};
+use sheaf_links::{FoundNic, Kind, Link};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -161,17 +161,17 @@ fn may_be_written(disk: &Disk, path: &str, wipe: Option<&str>, keeps: bool, find
 }
 
 fn nics(config: &NodeConfig, nics: &[Nic], findings: &mut Findings) {
-    let (links, cards) = (&config.network.links, select::cards(nics));
-    let cards = cards.as_slice();
+    let (links, found_nics) = (&config.network.links, select::found_nics(nics));
+    let found_nics = found_nics.as_slice();
     for link in links.all() {
         let path = format!("network.{}[{}]", link.kind().key(), link.index);
         let (key, texts) = match link.link {
             Link::Nic(described) => {
-                match described.selector().find(cards) {
-                    Some(card) => findings.found.push(format!("{path}: {}", name(card))),
+                match described.selector().find(found_nics) {
+                    Some(found_nic) => findings.found.push(format!("{path}: {}", name(found_nic))),
                     None => findings.refuse(
                         &path,
-                        format!("no NIC is this one; there are {}", all(cards)),
+                        format!("no NIC is this one; there are {}", all(found_nics)),
                         "correct mac, path or name",
                     ),
                 }
@@ -181,36 +181,42 @@ fn nics(config: &NodeConfig, nics: &[Nic], findings: &mut Findings) {
             Link::Bond(_) | Link::Bridge(_) => ("ports", link.ports()),
         };
         for text in texts.iter().filter(|text| links.get(text).is_none()) {
-            match links.find(text, cards) {
-                Some(card) => findings.found.push(format!("{path}.{key}: \"{text}\" is {}", name(card))),
+            match links.find(text, found_nics) {
+                Some(found_nic) => {
+                    findings.found.push(format!("{path}.{key}: \"{text}\" is {}", name(found_nic)))
+                }
                 None => findings.refuse(
                     &format!("{path}.{key}"),
-                    format!("no NIC is \"{text}\"; there are {}", all(cards)),
+                    format!("no NIC is \"{text}\"; there are {}", all(found_nics)),
                     "write the MAC of one of them",
                 ),
             }
         }
-        match cards {
+        match found_nics {
             _ if !texts.is_empty() || link.kind() != Kind::Bridge => {}
-            [card] => findings.found.push(format!("{path}.ports: the only NIC, {}", name(card))),
+            [found_nic] => findings.found.push(format!("{path}.ports: the only NIC, {}", name(found_nic))),
             _ => findings.refuse(
                 &format!("{path}.ports"),
-                format!("names no NIC, and there are {}", all(cards)),
+                format!("names no NIC, and there are {}", all(found_nics)),
                 "write the MAC of one of them",
             ),
         }
     }
 }
 
-fn name(card: &Card) -> String {
-    match &card.permanent_mac {
-        Some(mac) => format!("{} ({mac})", card.name),
-        None => card.name.clone(),
+fn name(found_nic: &FoundNic) -> String {
+    match &found_nic.permanent_mac {
+        Some(mac) => format!("{} ({mac})", found_nic.name),
+        None => found_nic.name.clone(),
     }
 }
 
-fn all(cards: &[Card]) -> String {
-    if cards.is_empty() { "none".into() } else { cards.iter().map(name).collect::<Vec<_>>().join(", ") }
+fn all(found_nics: &[FoundNic]) -> String {
+    if found_nics.is_empty() {
+        "none".into()
+    } else {
+        found_nics.iter().map(name).collect::<Vec<_>>().join(", ")
+    }
 }
 
 fn facts(disk: &Disk) -> String {

@@ -1,4 +1,4 @@
-//! What is wrong with a file, said so that an operator can mend it: file, line, key, reason, remedy.
+//! What is wrong with a file, said so that an operator can fix it: file, line, key, reason, remedy.
 //!
 //! Why here: every TOML file of Sheaf is refused in the same words, and with all of its mistakes at once.
 //! Route in: a [`Report`] collects problems while a file is read. Route out: [`Errors`], one problem a line:
@@ -53,7 +53,7 @@ impl fmt::Display for Errors {
         }
         match self.problems.len().saturating_sub(SHOWN) {
             0 => Ok(()),
-            more => write!(f, "\n{}: and {more} more; mend these first", self.file),
+            more => write!(f, "\n{}: and {more} more; fix these first", self.file),
         }
     }
 }
@@ -142,7 +142,7 @@ impl<'t> Report<'t> {
         match value {
             Some(value) if problems.is_empty() => Ok(value),
             _ if problems.is_empty() => {
-                Err(Errors::whole_file(&self.file, "could not be understood", "please report this file"))
+                Err(Errors::whole_file(&self.file, "could not be parsed", "please report this file"))
             }
             _ => {
                 problems.sort();
@@ -181,10 +181,10 @@ mod tests {
         let text = "\n".repeat(100);
         let report = Report::new("node.toml", &text);
         for line in (0..100).rev() {
-            report.add(&(line..line), "key", "is wrong", "mend it");
+            report.add(&(line..line), "key", "is wrong", "fix it");
         }
         let printed = report.finish::<()>(None).unwrap_err().to_string();
-        assert!(printed.starts_with("node.toml:1: key: is wrong; mend it\nnode.toml:2: "), "{printed}");
-        assert!(printed.ends_with("\nnode.toml: and 50 more; mend these first"), "{printed}");
+        assert!(printed.starts_with("node.toml:1: key: is wrong; fix it\nnode.toml:2: "), "{printed}");
+        assert!(printed.ends_with("\nnode.toml: and 50 more; fix these first"), "{printed}");
     }
 }

@@ -17,10 +17,12 @@ pub struct CaPin([u8; 32]);
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
     /// Not of the form `sha256:<64 hex digits>`.
-    #[error("\"{0}\" is no CA hash; write \"sha256:\" and 64 hex digits, as `sheaf-agent status` shows it")]
+    #[error(
+        "\"{0}\" is not a CA hash; write \"sha256:\" and 64 hex digits, as `sheaf-agent status` shows it"
+    )]
     Form(String),
     /// Not a certificate in PEM.
-    #[error("this is no certificate in PEM: {0}")]
+    #[error("this is not a certificate in PEM: {0}")]
     Certificate(x509_cert::der::Error),
 }
 
@@ -107,12 +109,15 @@ mod tests {
             assert_eq!(
                 error,
                 format!(
-                    "\"{bad}\" is no CA hash; write \"sha256:\" and 64 hex digits, as `sheaf-agent status` shows it"
+                    "\"{bad}\" is not a CA hash; write \"sha256:\" and 64 hex digits, as `sheaf-agent status` shows it"
                 )
             );
         }
         assert!(
-            CaPin::of_certificate("nonsense").unwrap_err().to_string().starts_with("this is no certificate")
+            CaPin::of_certificate("nonsense")
+                .unwrap_err()
+                .to_string()
+                .starts_with("this is not a certificate")
         );
     }
 }

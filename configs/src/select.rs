@@ -5,7 +5,7 @@
 
 use crate::inventory::{Disk, Nic};
 use crate::node::{Bus, DiskSelector};
-use sheaf_links::Card;
+use sheaf_links::FoundNic;
 use std::fmt;
 
 impl fmt::Display for Bus {
@@ -84,13 +84,13 @@ fn wwn_digits(wwn: &str) -> String {
     lower.trim_start_matches("naa.").trim_start_matches("0x").to_owned()
 }
 
-impl From<&Nic> for Card {
+impl From<&Nic> for FoundNic {
     fn from(nic: &Nic) -> Self {
         Self { name: nic.name.clone(), permanent_mac: nic.permanent_mac.clone(), path: nic.path.clone() }
     }
 }
 
 /// `nics` as links know them.
-pub fn cards(nics: &[Nic]) -> Vec<Card> {
-    nics.iter().map(Card::from).collect()
+pub fn found_nics(nics: &[Nic]) -> Vec<FoundNic> {
+    nics.iter().map(FoundNic::from).collect()
 }

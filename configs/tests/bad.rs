@@ -1,4 +1,4 @@
-//! Every bad file is refused with exactly the text that stands beside it.
+//! Every bad file is refused with exactly the text in the file beside it.
 //!
 //! Route in: `bad/NAME.toml`. Route out: `bad/NAME.err`; `UPDATE=1 cargo test -p sheaf-config` rewrites them.
 

@@ -1,4 +1,4 @@
-//! Every bad recipe is refused with exactly the text that stands beside it; every recipe of ours is accepted.
+//! Every bad recipe is refused with exactly the text in the file beside it; every recipe of ours is accepted.
 //!
 //! Route in: `bad-recipes/NAME.toml`. Route out: `bad-recipes/NAME.err`; `UPDATE=1` rewrites them.
 

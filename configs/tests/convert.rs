@@ -1,7 +1,7 @@
 //! Configs of others, what becomes of them and what is noted, side by side: `NAME.yaml` or `NAME.answer`, `NAME.toml`,
 //! `NAME.notes` (which end with what the result still lacks).
 //!
-//! `UPDATE=1 cargo test -p sheaf-config` writes the results anew.
+//! `UPDATE=1 cargo test -p sheaf-config` writes the results again.
 
 use sheaf_config::convert::{From, convert};
 use std::path::Path;

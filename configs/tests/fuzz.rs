@@ -2,7 +2,7 @@
 //!
 //! Route in: examples, bad files and files of other installers, changed at random by their bytes, lines and words.
 //! Route out: the first input that breaks a promise, kept in the target directory, with the seed that leads there.
-//! A second in `cargo test`; `scripts/fuzz MINUTES` goes on for longer. Time is that on the processor: a busy machine does
+//! A second in `cargo test`; `scripts/fuzz MINUTES` continues for longer. Time is that on the processor: a busy machine does
 //! not make a run shorter.
 
 mod cpu;
@@ -209,7 +209,7 @@ fn promises_hold(from: Option<From>, text: &str) -> bool {
         let token = config.cluster.iter().filter_map(|cluster| cluster.token.as_ref());
         let shown = format!("{config:?}{}", config.to_masked_toml().unwrap());
         for secret in token.chain(&config.system.password_hash).chain(of_webhooks) {
-            // One that also stands elsewhere in the file is none (names are read in small letters), and short ones are
+            // One that also stands elsewhere in the file is none (names are read in lowercase letters), and short ones are
             // part of other words.
             let (text, word) = (text.to_lowercase(), secret.reveal().to_lowercase());
             // Nor is the name of a table, which the writer writes.

@@ -2,7 +2,7 @@
 //! that is not.
 //!
 //! Route in: a true cluster-info, changed at random. Route out: the first input that breaks a promise, with the seed that
-//! leads there. A second in `cargo test`; `scripts/fuzz MINUTES` goes on for longer. Time is that on the processor.
+//! leads there. A second in `cargo test`; `scripts/fuzz MINUTES` continues for longer. Time is that on the processor.
 
 mod cpu;
 

@@ -1,6 +1,6 @@
 //! What is made of the types is current: configs/schema/node.json, the keys in docs/config.md.
 //!
-//! Route in: the types. Route out: the files; `UPDATE=1 cargo test -p sheaf-config` writes them anew.
+//! Route in: the types. Route out: the files; `UPDATE=1 cargo test -p sheaf-config` writes them again.
 
 use std::path::{Path, PathBuf};
 

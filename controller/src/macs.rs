@@ -146,7 +146,7 @@ mod tests {
     fn a_promise_holds_also_against_an_earlier_vm_and_nothing_is_said_of_other_namespaces() {
         let (early, late) = (vmi("a", 1, None, MAC), vmi("b", 2, None, SAME));
         let mut reserved = Reserved::new();
-        // The store had not heard of the earlier one.
+        // The store had not seen the earlier one.
         reserve(&mut reserved, &late, std::slice::from_ref(&late)).unwrap();
         assert!(reserve(&mut reserved, &early, &[early.clone(), late.clone()]).is_err());
         // A new leader knows it from the phase.

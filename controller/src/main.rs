@@ -20,7 +20,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs until it is asked to stop (the default).
+    /// Runs until SIGTERM (the default).
     Run,
 }
 

@@ -1,6 +1,6 @@
 //! What the networks of an instance mean: read from their NetworkAttachmentDefinitions when its Pod is made.
 //!
-//! Why here: a node cannot read the definitions and must not have to trust whoever wrote them; the Pod carries what
+//! Why here: a node cannot read the definitions and must not have to trust anyone who wrote them; the Pod carries what
 //! they meant, and a definition that changes later takes effect at the next start. [`resolve`] is pure. Route in: the
 //! instance. Route out: [`Networks`] for the Pod, or why there are none, for people to read.
 
@@ -80,8 +80,7 @@ pub fn resolve(vmi: &VirtualMachineInstance, definitions: &Definitions) -> Resul
             return Err(Unresolved {
                 reason: "NetworkNotShared",
                 message: format!(
-                    "network {}: NetworkAttachmentDefinition {namespace}/{name} is for VMs of namespace {namespace} alone; \
-                     an administrator may label it {SHARED_LABEL}={TRUE}, or make one in {own}",
+                    "network {}: NetworkAttachmentDefinition {namespace}/{name} is only for VMs of namespace {namespace}; an administrator may label it {SHARED_LABEL}={TRUE}, or make one in {own}",
                     network.name
                 ),
             });
@@ -194,7 +193,7 @@ mod tests {
         assert_eq!(refused.reason, "NetworkNotShared");
         assert_eq!(
             refused.message,
-            "network lan: NetworkAttachmentDefinition bank/lan100 is for VMs of namespace bank alone; an administrator may \
+            "network lan: NetworkAttachmentDefinition bank/lan100 is only for VMs of namespace bank; an administrator may \
              label it sheaf.dev/shared=true, or make one in shop"
         );
         for (value, shared) in [("false", false), ("", false), ("true", true)] {

@@ -2,7 +2,7 @@
 //! approves nothing that is not the requester's.
 //!
 //! Route in: true requests, changed at random: bytes of their DER and of their PEM. Route out: the first input that breaks
-//! a promise, with the seed that leads there. A second in `cargo test`; `scripts/fuzz MINUTES` goes on for longer. Time is
+//! a promise, with the seed that leads there. A second in `cargo test`; `scripts/fuzz MINUTES` continues for longer. Time is
 //! that on the processor.
 
 use k8s_openapi::ByteString;

@@ -19,7 +19,7 @@ pub enum ProbeError {
     #[error(transparent)]
     Run(#[from] RunError),
     /// A program said what we do not understand.
-    #[error("{program}: its JSON is not as expected")]
+    #[error("{program}: unexpected JSON")]
     Json {
         /// Which.
         program: &'static str,

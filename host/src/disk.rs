@@ -1,6 +1,6 @@
 //! Raw disks: reads and writes at an offset, past the page cache where the kernel allows it.
 //!
-//! Why here: whoever writes a disk says where and what, and gets errors that name the disk and the place.
+//! Why here: anyone who writes a disk says where and what, and gets errors that name the disk and the place.
 //! Route in: a device path (or a plain file: the same code, which is how tests run it). Route out: [`Disk`].
 
 use rustix::fs::{Advice, FlockOperation, OFlags};

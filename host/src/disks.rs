@@ -1,6 +1,6 @@
 //! Disks of the machine: what they are and how they are, and the one thing that is done to them.
 //!
-//! Why here: whoever observes holds [`DiskReport`], with which nothing can be erased. Route in: nothing. Route out:
+//! Why here: anyone who observes holds [`DiskReport`], with which nothing can be erased. Route in: nothing. Route out:
 //! [`Programs`]: lsblk, wipefs, smartctl; in tests over a [`crate::fakes::FakeRun`].
 
 use crate::block::{self, Device, ProbeError, Signature};

@@ -30,7 +30,7 @@ pub fn link_atomically(path: &Path, target: &str) -> Result<(), WriteError> {
     replace(path, |temporary| std::os::unix::fs::symlink(target, temporary))
 }
 
-/// Puts what `make` makes in the place of `path`: whoever looks finds the old or the new, also after a power cut.
+/// Puts what `make` makes in the place of `path`: anyone who looks finds the old or the new, also after a power cut.
 fn replace(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), WriteError> {
     let replace = || -> io::Result<()> {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -403,8 +403,16 @@ mod tests {
         let tail = tail(&log, LOG_TAIL).unwrap();
         assert_eq!(tail.len() as u64, LOG_TAIL);
         assert_eq!(proxy::stop_in_log(&String::from_utf8_lossy(&tail)), Stop::Crashed);
-        std::fs::write(dir.join("a.log.0"), "").unwrap();
-        std::fs::write(dir.join("ab.log"), "").unwrap();
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn the_logs_of_a_vm_are_removed_and_those_of_others_stay() {
+        let dir = std::env::temp_dir().join(format!("sheaf-qemu-logs-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        for name in ["a.log", "a.log.0", "ab.log"] {
+            std::fs::write(dir.join(name), "").unwrap();
+        }
         remove_logs(&dir, "a").unwrap();
         remove_logs(&dir, "a").unwrap();
         let left: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();

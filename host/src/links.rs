@@ -1,6 +1,6 @@
 //! Links and addresses as the kernel has them, and news of their changes.
 //!
-//! Why here: netlink and sysfs are the machine's. Whoever set an address, networkd or an operator's hand, this is
+//! Why here: netlink and sysfs are the machine's. Anyone who set an address, networkd or an operator's hand, this is
 //! what counts. Route in: nothing. Route out: [`Link`]s; [`Watch::changed`] returns when they may be different.
 
 use nix::sys::socket::{AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType};
@@ -43,10 +43,10 @@ pub struct Link {
     /// It is a VLAN.
     pub vlan: Option<Vlan>,
     /// A device of the machine stands behind it, not the kernel alone.
-    pub is_card: bool,
-    /// The MAC that a card was made with, lower case; unknown where it was changed.
+    pub is_nic: bool,
+    /// The permanent MAC of a NIC, in lowercase; unknown where it was changed.
     pub permanent_mac: Option<String>,
-    /// The place of a card on its bus: udev's `ID_PATH`.
+    /// The place of a NIC on its bus: udev's `ID_PATH`.
     pub place: Option<String>,
     /// Largest packet in bytes.
     pub mtu: u32,
@@ -149,16 +149,16 @@ fn describe(root: &Path, name: String) -> Link {
         ports.sort();
         ports
     });
-    let is_card = dir.join("device").exists();
+    let is_nic = dir.join("device").exists();
     Link {
         state: text("operstate"),
         bridge_ports: ports,
         vlan_aware: text("bridge/vlan_filtering") == "1",
         bond: dir.join("bonding").exists().then(|| bond(&dir)),
         vlan: fs::read_to_string(root.join("proc/net/vlan").join(&name)).ok().as_deref().and_then(vlan),
-        is_card,
-        permanent_mac: is_card.then(|| crate::nic::permanent_mac(&dir)).flatten(),
-        place: is_card.then(|| crate::nic::place(root, &name)).flatten(),
+        is_nic,
+        permanent_mac: is_nic.then(|| crate::nic::permanent_mac(&dir)).flatten(),
+        place: is_nic.then(|| crate::nic::place(root, &name)).flatten(),
         mtu: text("mtu").parse().unwrap_or(0),
         addresses: Vec::new(),
         name,
@@ -223,7 +223,7 @@ mod tests {
         let links = Kernel::default().list().unwrap();
         let lo = links.iter().find(|link| link.name == "lo").unwrap();
         assert!(lo.addresses.contains(&"127.0.0.1".parse().unwrap()), "{lo:?}");
-        assert_eq!((lo.bridge_ports.as_ref(), lo.is_card), (None, false));
+        assert_eq!((lo.bridge_ports.as_ref(), lo.is_nic), (None, false));
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, NetworkdError>> +
 
 /// networkd could not be asked.
 #[derive(Debug, thiserror::Error)]
-#[error("systemd-networkd cannot be asked to {what}; read `journalctl -u systemd-networkd`")]
+#[error("systemd-networkd cannot {what}; read `journalctl -u systemd-networkd`")]
 pub struct NetworkdError {
     what: String,
     source: Box<dyn std::error::Error + Send + Sync>,
@@ -27,11 +27,11 @@ impl NetworkdError {
 
 /// Something that configures links by files: [`System`], or [`crate::fakes::FakeNetworkd`] in tests.
 pub trait Networkd: Send + Sync {
-    /// Reads its files anew: makes devices that are missing, configures links whose files changed.
+    /// Reads its files again: makes devices that are missing, configures links whose files changed.
     fn reload(&self) -> Answer<'_, ()>;
-    /// Configures `link` anew, whether its files changed or not; does nothing when there is no such link.
+    /// Configures `link` again, whether its files changed or not; does nothing when there is no such link.
     fn reconfigure<'a>(&'a self, link: &'a str) -> Answer<'a, ()>;
-    /// Whether it has heard of a link with this name, or alternative name.
+    /// Whether it has processed a link with this name, or alternative name.
     fn knows<'a>(&'a self, name: &'a str) -> Answer<'a, bool>;
     /// Links that it still works on.
     fn unsettled(&self) -> Answer<'_, Vec<String>>;
@@ -79,7 +79,7 @@ impl Networkd for System {
     fn reload(&self) -> Answer<'_, ()> {
         Box::pin(async move {
             let reload = async || self.manager().await?.reload().await;
-            reload().await.map_err(|error| NetworkdError::new("read its files anew", error))
+            reload().await.map_err(|error| NetworkdError::new("reload its files", error))
         })
     }
 
@@ -89,7 +89,7 @@ impl Networkd for System {
             let index = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok());
             let Some(index) = index else { return Ok(()) };
             let reconfigure = async || self.manager().await?.reconfigure_link(index).await;
-            reconfigure().await.map_err(|error| NetworkdError::new(format!("configure {link} anew"), error))
+            reconfigure().await.map_err(|error| NetworkdError::new(format!("reconfigure {link}"), error))
         })
     }
 
@@ -118,7 +118,7 @@ impl Networkd for System {
                 }
                 Ok(unsettled)
             };
-            look().await.map_err(|error| NetworkdError::new("tell the state of its links", error))
+            look().await.map_err(|error| NetworkdError::new("report the state of its links", error))
         })
     }
 }

@@ -172,7 +172,7 @@ pub enum RunError {
 }
 
 fn tail_of(tail: &str) -> String {
-    if tail.is_empty() { String::new() } else { format!("; it said:\n{tail}") }
+    if tail.is_empty() { String::new() } else { format!("; its output:\n{tail}") }
 }
 
 /// Something that runs programs: [`System`], or [`crate::fakes::FakeRun`] in tests.
@@ -316,7 +316,7 @@ mod tests {
             System.run(&Command::new("sh").args(["-c", "echo no such thing >&2; exit 3"])).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "sh -c 'echo no such thing >&2; exit 3': exit status: 3; it said:\nno such thing"
+            "sh -c 'echo no such thing >&2; exit 3': exit status: 3; its output:\nno such thing"
         );
     }
 

@@ -1,7 +1,7 @@
 //! What this machine is on its networks: addresses, MACs and prefixes of its own, gateways, MACs of neighbours.
 //!
 //! Why here: getifaddrs(3) and procfs are the machine's. The packet filters of VMs protect what is found. Route in:
-//! nothing. Route out: a [`Segment`], observed anew at each call.
+//! nothing. Route out: a [`Segment`], observed again at each call.
 
 use crate::reach::{self, Reach};
 use std::collections::BTreeSet;

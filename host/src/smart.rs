@@ -15,16 +15,16 @@ const PENDING_SECTORS: u32 = 197;
 /// Sectors that were replaced.
 const REALLOCATED_SECTORS: u32 = 5;
 
-/// Health as the disk itself sees it.
+/// Health that the disk reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
-    /// In one word.
+    /// The verdict.
     pub verdict: Verdict,
     /// Why, where it has not passed.
     pub reason: Option<String>,
     /// Degrees Celsius.
     pub temperature: Option<i64>,
-    /// Hours it was on.
+    /// Power-on hours.
     pub power_on_hours: Option<i64>,
     /// Used part of its rated life, in percent; may pass 100.
     pub percentage_used: Option<i64>,
@@ -32,7 +32,7 @@ pub struct Health {
     pub media_errors: Option<i64>,
 }
 
-/// In one word.
+/// What SMART says of a disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verdict {
     /// It does not say.
@@ -116,7 +116,7 @@ pub fn parse(json: &[u8]) -> Health {
     };
     let (verdict, reason) = match said.smart_status.map(|status| status.passed) {
         Some(false) => {
-            (Verdict::Failing, Some(nvme_reason(nvme.critical_warning).unwrap_or("it says so").into()))
+            (Verdict::Failing, Some(nvme_reason(nvme.critical_warning).unwrap_or("no reason given").into()))
         }
         passed => match (nvme_reason(nvme.critical_warning), attribute(PENDING_SECTORS)) {
             (Some(reason), _) => (Verdict::Warning, Some(reason.into())),
@@ -139,9 +139,9 @@ pub fn parse(json: &[u8]) -> Health {
 /// The gravest bit of NVMe's critical warning, in words.
 fn nvme_reason(bits: u32) -> Option<&'static str> {
     let reasons = [
-        (1 << 3, "it no longer takes writes"),
+        (1 << 3, "it no longer accepts writes"),
         (1 << 2, "it is no longer reliable"),
-        (1 << 0, "its spare blocks run out"),
+        (1 << 0, "it is running out of spare blocks"),
         (1 << 4, "its protection against power cuts failed"),
         (1 << 5, "its persistent memory failed"),
         (1 << 1, "it is too hot or too cold"),
@@ -162,7 +162,7 @@ mod tests {
         let health = parse(json);
         assert_eq!(
             (health.verdict, health.reason.as_deref()),
-            (Verdict::Failing, Some("its spare blocks run out"))
+            (Verdict::Failing, Some("it is running out of spare blocks"))
         );
         assert_eq!((health.percentage_used, health.media_errors), (Some(104), Some(7)));
         assert_eq!((health.temperature, health.power_on_hours), (Some(41), Some(20211)));

@@ -5,7 +5,7 @@
 //! but what it needs. Route in: a [`Command`], a [`TransientUnit`]. Route out: `systemd-run --wait --pipe`, or
 //! [`crate::fakes::FakeTransientUnits`] in tests. Settings: systemd.exec(5), systemd.resource-control(5).
 //!
-//! A [`Command::deadline`] ends the waiting, not the program: the unit goes on. [`Limits::runtime_max`] ends the program.
+//! A [`Command::deadline`] ends the waiting, not the program: the unit continues. [`Limits::runtime_max`] ends the program.
 
 use crate::run::{Command, Output, Run, RunError};
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use std::time::Duration;
 pub struct TransientUnit {
     /// What the unit's name begins with, `sheaf-lvm`; process and number of the call follow.
     pub name: String,
-    /// Processes that it leaves behind go on, as `pvmove --background` does; otherwise they are killed when it ends.
+    /// Processes that it leaves behind continue, as `pvmove --background` does; otherwise they are killed when it ends.
     pub leaves_processes: bool,
     /// What it may use. Without it: root, with everything, and the last to be killed when memory is short.
     pub limits: Option<Limits>,
@@ -229,6 +229,6 @@ mod tests {
         let run = FakeRun::default().fails("systemd-run", "no space left");
         let command = Command::new("lvm").arg("lvcreate");
         let error = SystemdRun(Arc::new(run)).run_in(&TransientUnit::default(), &command).unwrap_err();
-        assert_eq!(error.to_string(), "lvm lvcreate: exit status: 1; it said:\nno space left");
+        assert_eq!(error.to_string(), "lvm lvcreate: exit status: 1; its output:\nno space left");
     }
 }

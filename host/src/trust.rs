@@ -133,7 +133,7 @@ impl<In: Transport> Connector<In> for PinnedTls {
         if !details.needs_tls() || transport.is_tls() {
             return Ok(Some(Either::A(transport)));
         }
-        let failed = |_| ureq::Error::Tls("the server's name is no name for TLS");
+        let failed = |_| ureq::Error::Tls("the server's name is not a name for TLS");
         let host = details.uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(host.to_owned()).map_err(failed)?;
         let provider = Arc::new(ring::default_provider());

@@ -12,7 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// What a program that draws screens needs of a terminal. Reading and writing may go on at the same time.
+/// What a program that draws screens needs of a terminal. Reading and writing may continue at the same time.
 pub trait Terminal: Send + Sync {
     /// Bytes that were typed, at most as many as fit; none when nothing came within `patience`.
     fn read(&self, bytes: &mut [u8], patience: Duration) -> io::Result<usize>;

@@ -2,7 +2,7 @@
 //!
 //! Why here: a netlink socket is an effect. Route in: nothing. Route out: [`Watch`]; what the devices are is looked up
 //! afterwards ([`crate::block`]), so that lost or doubled news do no harm. Devices that the device mapper makes are no
-//! news: whoever makes volumes would wake himself.
+//! news: anyone who makes volumes would wake himself.
 
 use nix::sys::socket::{AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType};
 use std::io;
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn disks_and_partitions_are_news_and_mapped_volumes_network_cards_and_noise_are_not() {
+    fn disks_and_partitions_are_news_and_mapped_volumes_network_nics_and_noise_are_not() {
         assert!(concerns_a_disk(&message("ACTION=add SUBSYSTEM=block DEVNAME=/dev/sdb DEVTYPE=disk ")));
         assert!(concerns_a_disk(&message("ACTION=remove DEVNAME=/dev/nvme0n1p2 SUBSYSTEM=block ")));
         assert!(!concerns_a_disk(&message("ACTION=change SUBSYSTEM=block DEVNAME=/dev/dm-3 ")));

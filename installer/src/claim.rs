@@ -136,7 +136,7 @@ fn changes(before: &Found, after: &Found) -> Vec<String> {
         };
         let (was, is) = (contents(before), contents(after));
         match was == is {
-            true => changes.push(format!("its contents ({is}) are at other places")),
+            true => changes.push(format!("its contents ({is}) are at other offsets")),
             false => changes.push(format!("it holds {is}, held {was}")),
         }
     }

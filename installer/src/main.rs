@@ -33,15 +33,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Show what this machine has: disks, NICs, firmware, memory.
+    /// Show this machine's disks, NICs, firmware and memory.
     Inventory {
         /// As JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Install as node.toml says; without one, ask on the consoles.
+    /// Install according to node.toml; without one, ask on the consoles.
     Run(Run),
-    /// Pack logs, inventory, plan and the config without its secrets, for those who are to help. Needs no network.
+    /// Pack logs, inventory, plan and the config without its secrets into a file for support. Needs no network.
     SupportBundle {
         /// Write it to this file; default: to the drive labelled SHEAF-CONF.
         #[arg(long, value_name = "FILE")]
@@ -57,7 +57,7 @@ struct Run {
     /// Show the plan as JSON.
     #[arg(long, requires = "dry_run")]
     json: bool,
-    /// Speak on this console (repeatable); default: standard output.
+    /// Print to this console (repeatable); default: standard output.
     #[arg(long = "console", value_name = "PATH")]
     consoles: Vec<PathBuf>,
     /// With --dry-run: ask on the consoles about the machine that `inventory --json` described.

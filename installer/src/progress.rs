@@ -18,12 +18,12 @@ const PLAIN_AFTER: Duration = Duration::from_secs(2);
 /// Columns that a line written over may take: one less than the narrowest screen, else it wraps.
 const WIDTH: usize = 79;
 
-/// News of an installation, for whoever draws a screen of its own.
+/// News of an installation, for anyone who draws a screen of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
     /// Something was said, in one line or more.
     Say(String),
-    /// Something is not as it should be, and the installation goes on.
+    /// Something is not as it should be, and the installation continues.
     Warn(String),
     /// A phase begins.
     Phase {
@@ -103,7 +103,7 @@ impl Progress {
         self.show(text);
     }
 
-    /// Says that something is not as it should be; the installation goes on.
+    /// Says that something is not as it should be; the installation continues.
     pub fn warn(&self, text: &str) {
         self.tell(|| Told::Warn(text.to_owned()));
         self.show(&format!("Warning: {text}"));

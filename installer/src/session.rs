@@ -330,7 +330,7 @@ fn boot_network(host: &Host<'_>, tell: &dyn Fn(&str)) -> anyhow::Result<()> {
     });
     match found {
         Some(addresses) => tell(&format!("Network: {}", addresses.join(", "))),
-        // Whoever needs it says what it could not reach.
+        // Anyone who needs it says what it could not reach.
         None => tell(&format!(
             "Network: no address in {} s; check the cable and the DHCP server, or give the kernel argument ip=",
             BOOT_NETWORK.as_secs()

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Exists once the reason of a failure was said, for whoever else speaks on the consoles.
+/// Exists once the reason of a failure was said, for others that print to the consoles.
 const FAILED: &str = "/run/sheaf/install-failed";
 /// A connection to a release's server that is silent for longer is given up and taken up again.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -49,7 +49,7 @@ struct Failed {
 }
 
 impl Failed {
-    /// All of it, for whoever is not here.
+    /// All of it, for anyone who is not here.
     fn text(&self) -> String {
         let remedy = self.remedy.as_ref().map(|remedy| format!("\nWhat to do: {remedy}")).unwrap_or_default();
         format!("{}{remedy}\n{}", self.reason, self.disk)
@@ -232,13 +232,13 @@ fn leave(progress: &Progress, plan: &InstallPlan) -> anyhow::Result<()> {
     let (next, action) = match plan.then {
         Then::Reboot => ("The machine reboots now and starts from this disk. Remove the medium.", "reboot"),
         Then::PowerOff => (
-            "The machine powers off now. Remove the medium; switched on again it starts from this disk.",
+            "The machine powers off now. Remove the medium. When it is switched on again, it starts from this disk.",
             "poweroff",
         ),
     };
     progress.say(&format!("{done}\n{next}"));
     System.run(&Command::new("systemctl").args([action, "--force"])).map(drop).with_context(|| {
-        format!("the installation is complete, but the machine does not {action}; do it by hand")
+        format!("the installation is complete, but the machine does not {action}; please do it yourself")
     })
 }
 

@@ -67,8 +67,8 @@ pub fn tell(
     let body = serde_json::to_vec(document).unwrap_or_default();
     for webhook in webhooks.iter().filter(|webhook| webhook.wants(document.event)) {
         match send(webhook, network, &body, call, timeouts) {
-            Ok(status) => tell(Ok(&format!("Webhook {}: told (HTTP status {status})", webhook.url))),
-            Err(why) => tell(Err(&format!("webhook {} could not be told: {why}", webhook.url))),
+            Ok(status) => tell(Ok(&format!("Webhook {}: called (HTTP status {status})", webhook.url))),
+            Err(why) => tell(Err(&format!("webhook {} could not be called: {why}", webhook.url))),
         }
     }
 }
@@ -80,7 +80,7 @@ fn send(
     call: &dyn Call,
     timeouts: Timeouts,
 ) -> Result<u16, String> {
-    // The authority that is given; else the node's own, and the public ones: whoever signed the server's certificate.
+    // The authority that is given; else the node's own, and the public ones: whichever signed the server's certificate.
     let mut trusts = Vec::new();
     match (&webhook.ca, network.ca_certificates.is_empty()) {
         (Some(ca), _) => trusts.push(Trust::Authorities(ca.clone())),
@@ -177,7 +177,7 @@ mod tests {
         let call = FakeCall::default().answers(URL, 204, "");
         let webhook = "method = \"PUT\"\nheaders = { X-Rack = \"7\" }\nbearer = \"hush\"\n";
         let said = told(webhook, Event::Failed, &call);
-        assert_eq!(said, [format!("Webhook {URL}: told (HTTP status 204)")]);
+        assert_eq!(said, [format!("Webhook {URL}: called (HTTP status 204)")]);
         let asked = &call.asked()[0];
         assert_eq!(asked.method, "PUT");
         assert!(asked.headers.contains(&("X-Rack".into(), "7".into())));
@@ -205,18 +205,18 @@ mod tests {
     #[test]
     fn a_server_that_comes_later_is_told_and_one_that_refuses_is_not_asked_again() {
         let call = FakeCall::default().answers_times(2, URL, 503, "").answers(URL, 200, "");
-        assert_eq!(told("", Event::Started, &call), [format!("Webhook {URL}: told (HTTP status 200)")]);
+        assert_eq!(told("", Event::Started, &call), [format!("Webhook {URL}: called (HTTP status 200)")]);
         assert_eq!(call.asked().len(), 3);
         let call = FakeCall::default().answers(URL, 401, "");
         let said = told("", Event::Started, &call);
-        assert_eq!(said, [format!("warning: webhook {URL} could not be told: HTTP status 401")]);
+        assert_eq!(said, [format!("warning: webhook {URL} could not be called: HTTP status 401")]);
         assert_eq!(call.asked().len(), 1);
     }
 
     #[test]
     fn a_server_that_stays_away_is_given_up_at_the_deadline() {
         let said = told("", Event::Started, &FakeCall::default());
-        assert_eq!(said, [format!("warning: webhook {URL} could not be told: connection refused")]);
+        assert_eq!(said, [format!("warning: webhook {URL} could not be called: connection refused")]);
     }
 
     #[test]

@@ -128,13 +128,13 @@ fn contents_that_came_after_the_wipe_proof_are_refused() {
     );
     assert_eq!(
         refusal(&[TARGET, Shown("sdb", "8:16", "B", 2, Some((4096, "LVM2_member")))]),
-        "/dev/sdb: changed since the plan was made: its contents (LVM2_member on /dev/sdb) are at other places"
+        "/dev/sdb: changed since the plan was made: its contents (LVM2_member on /dev/sdb) are at other offsets"
     );
 }
 
 #[test]
 fn a_disk_whose_number_is_not_that_of_the_open_one_is_refused() {
-    // The names were given anew after the disk was opened: sda is 8:32 now, and ours has no entry.
+    // The names were given again after the disk was opened: sda is 8:32 now, and ours has no entry.
     assert_eq!(
         refusal(&[Shown("sda", "8:32", "A", 1, None), DATA]),
         "/dev/sda: changed since the plan was made: it is gone"

@@ -234,7 +234,7 @@ fn a_program_that_fails_is_named_with_its_last_words_and_the_table_stays_away() 
         let failure = install(&planned(&release), &release, &disk, &FakeTools::failing(program)).unwrap_err();
         let said = chain(&failure);
         assert!(said.contains(&format!(" failed: {program} ")), "{said}");
-        assert!(said.ends_with("exit status: 1; it said:\nno space left"), "{said}");
+        assert!(said.ends_with("exit status: 1; its output:\nno space left"), "{said}");
         assert!(matches!(failure.disk, DiskState::Wiped));
         assert!(!has_mbr(&disk) && !has_primary(&disk) && !has_backup(&disk));
     }

@@ -121,7 +121,7 @@ fn an_older_install_of_ours_is_known_by_the_pattern_of_its_uuids() {
 }
 
 #[test]
-fn cards_are_known_by_mac_and_by_their_place_on_the_bus() {
+fn nics_are_known_by_mac_and_by_their_place_on_the_bus() {
     let root = tempfile::tempdir().unwrap();
     let write = |path: &str, text: &str| {
         let path = root.path().join(path);

@@ -1,5 +1,5 @@
 //! Every rule of the plan, and what it says when the rule is broken, in tests/plan/*.txt.
-//! `UPDATE=1 cargo test -p sheaf-installer --test plan` writes the files anew; read the difference.
+//! `UPDATE=1 cargo test -p sheaf-installer --test plan` writes the files again; read the difference.
 
 mod common;
 
@@ -341,7 +341,7 @@ fn partitions_of_sizes_that_leave_no_room_are_refused() {
 }
 
 #[test]
-fn bonds_vlans_and_named_cards_lead_to_cards_of_the_machine() {
+fn bonds_vlans_and_named_nics_lead_to_nics_of_the_machine() {
     let links = "[[network.nic]]\nname = \"uplink\"\npath = \"pci-0000:01:00.0\"\n\
                  [[network.bond]]\nname = \"bond0\"\nports = [\"uplink\", \"52:54:00:00:00:02\"]\n\
                  [[network.vlan]]\nname = \"mgmt\"\nid = 20\nparent = \"bond0\"\n\
@@ -351,7 +351,7 @@ fn bonds_vlans_and_named_cards_lead_to_cards_of_the_machine() {
         case.machine.nics.push(nic("enp2s0", "52:54:00:00:00:02"));
         case.config = with_bridges(links);
     });
-    says("bond-without-cards", |case| case.config = with_bridges(links));
+    says("bond-without-nics", |case| case.config = with_bridges(links));
 }
 
 #[test]
@@ -385,9 +385,9 @@ fn a_machine_without_disks_says_so() {
 }
 
 #[test]
-fn a_bridge_without_ports_needs_exactly_one_card() {
-    says("several-cards", |case| case.machine.nics.push(nic("enp2s0", "52:54:00:00:00:02")));
-    says("no-card", |case| case.machine.nics.clear());
+fn a_bridge_without_ports_needs_exactly_one_nic() {
+    says("several-nics", |case| case.machine.nics.push(nic("enp2s0", "52:54:00:00:00:02")));
+    says("no-nic", |case| case.machine.nics.clear());
 }
 
 #[test]
@@ -402,7 +402,7 @@ fn ports_are_found_by_name_and_by_permanent_address() {
 }
 
 #[test]
-fn a_port_that_is_no_card_and_a_card_in_two_bridges_are_refused() {
+fn a_port_that_is_no_nic_and_a_nic_in_two_bridges_are_refused() {
     says("bad-ports", |case| {
         case.config = with_bridges(
             "[[network.bridge]]\nname = \"br0\"\nports = [\"52:54:00:00:00:01\"]\n\

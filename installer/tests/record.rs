@@ -63,7 +63,7 @@ fn without_one_drive_that_can_be_written_it_is_said_why_not() {
 }
 
 #[test]
-fn machines_are_told_apart_by_serial_or_card() {
+fn machines_are_told_apart_by_serial_or_nic() {
     let serial = Identity { serial: Some("VMware-42 1d".into()), ..Identity::default() };
     assert_eq!(record::name_of(&serial), "vmware-42-1d");
     let nic = Identity { macs: vec!["52:54:00:aa:00:01".into()], ..Identity::default() };

@@ -1,5 +1,5 @@
 //! Every screen, at 80 x 24 and at 120 x 40: `tui/NAME.WIDTHxHEIGHT.txt`.
-//! `UPDATE=1 cargo test -p sheaf-installer --test screens` writes them anew; read the difference.
+//! `UPDATE=1 cargo test -p sheaf-installer --test screens` writes them again; read the difference.
 
 mod common;
 mod desk;
@@ -77,7 +77,7 @@ fn the_disk() {
 fn the_network() {
     let mut desk = Desk::at(small_server());
     desk.go_on().choose("/dev/nvme0n1").go_on();
-    shows(&desk, "network-one-card");
+    shows(&desk, "network-one-nic");
     let mut desk = Desk::at(server());
     desk.go_on().choose("/dev/nvme0n1").go_on();
     desk.choose("enp1s0f0").choose("enp1s0f1").choose("Fixed").fill("Address", "192.0.2.12").go_on();

@@ -155,7 +155,7 @@ fn a_manifest_changed_after_signing_is_refused() {
     assert!(error.starts_with(begin), "{error}");
     assert!(
         error.ends_with(
-            "it was changed, or made by a build with another key: use the medium of the same release as this installer"
+            "it was changed, or made by a build with another key: use the medium of this installer's release"
         ),
         "{error}"
     );
@@ -355,7 +355,7 @@ fn a_config_that_another_boot_was_given_ends_it_with_what_that_may_mean() {
     let call = FakeCall::default().answers(URL, TAKEN, "");
     assert_eq!(
         by_url(&pin, &call).unwrap_err().to_string(),
-        "node.toml of https://boot.example.org/node.toml: this node's config was already handed out, to another boot; if \
+        "node.toml of https://boot.example.org/node.toml: this node's config was already given to another boot; if \
          you reset this machine, start `sheaf pxe` again on the server; if not, someone else has the config: revoke its \
          token"
     );
@@ -387,7 +387,7 @@ fn a_config_that_does_not_have_the_hash_of_the_argument_is_refused() {
         by_url(&format!("sheaf.config.sha256={wrong}"), &call).unwrap_err().to_string(),
         format!(
             "node.toml of https://boot.example.org/node.toml: its SHA-256 is {right}, the kernel argument says \
-             {wrong}; correct sheaf.config.sha256 when the file was changed by you; otherwise someone else changed it"
+             {wrong}; if you changed the file, correct sheaf.config.sha256; otherwise someone else changed it"
         )
     );
 }
@@ -457,8 +457,7 @@ fn a_page_in_place_of_the_manifest_is_called_one() {
     fetch.files.insert(format!("{FOLDER}/manifest.json"), b"<html>login</html>".to_vec());
     assert_eq!(
         drive.manifest_of(&fetch).unwrap_err().to_string(),
-        "the release folder http://boot.example.org/release is refused: manifest.json is a web page: the folder is \
-         elsewhere, or a proxy answers in the server's place"
+        "the release folder http://boot.example.org/release is refused: manifest.json is a web page: the folder has another URL, or a proxy answers in the server's place"
     );
 }
 

@@ -164,8 +164,8 @@ fn dnsmasq(url: &str) -> String {
     let host = authority(url);
     let address = host.rsplit_once(':').map_or(host, |(address, _)| address);
     format!(
-        "# dnsmasq -d -C {DNSMASQ}: tells machines where the Sheaf installer is.\n\
-         # Beside the network's own DHCP server: it goes on giving the addresses.\n\
+        "# dnsmasq -d -C {DNSMASQ}: points machines to the Sheaf installer.\n\
+         # For use beside the network's own DHCP server, which still assigns the addresses.\n\
          port=0\n\
          dhcp-range={address},proxy\n\
          # iPXE\n\

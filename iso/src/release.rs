@@ -48,10 +48,11 @@ impl Release {
         let text = read(&dir.join(manifest::FILE))?;
         let key = String::from_utf8_lossy(&read(&dir.join(manifest::PUBLIC_KEY))?).into_owned();
         let signature = String::from_utf8_lossy(&read(&dir.join(manifest::SIGNATURE))?).into_owned();
-        let key = PublicKey::decode(&key)
-            .map_err(|error| wrong(manifest::PUBLIC_KEY, format!("is no minisign public key ({error})")))?;
+        let key = PublicKey::decode(&key).map_err(|error| {
+            wrong(manifest::PUBLIC_KEY, format!("is not a minisign public key ({error})"))
+        })?;
         let signature = Signature::decode(&signature)
-            .map_err(|error| wrong(manifest::SIGNATURE, format!("is no minisign signature ({error})")))?;
+            .map_err(|error| wrong(manifest::SIGNATURE, format!("is not a minisign signature ({error})")))?;
         key.verify(&text, &signature, false)
             .map_err(|error| wrong(manifest::FILE, format!("does not verify with release.pub ({error})")))?;
         let manifest: Manifest = serde_json::from_slice(&text)

@@ -40,8 +40,7 @@ pub enum UsbError {
     Disk(#[from] DiskError),
     /// It gave back something else than was written.
     #[error(
-        "{}: what lies between bytes {from} and {to} reads back different from what was written: the stick is worn out \
-         or smaller than it says; use another one",
+        "{}: bytes {from} to {to} read back different from what was written: the stick is worn out or smaller than it reports; use another one",
         .disk.display()
     )]
     ReadBack {
@@ -87,7 +86,7 @@ pub fn check(
     }
     let mut proofs = Vec::new();
     if !stick.removable && stick.transport.as_deref() != Some("usb") {
-        proofs.push("is no removable drive".to_owned());
+        proofs.push("is not a removable drive".to_owned());
     }
     let mut contents: Vec<String> =
         found.iter().map(|found| format!("{} on {}", found.kind, found.device.display())).collect();
@@ -155,7 +154,7 @@ pub fn write(medium: &mut dyn Read, size: u64, disk: &dyn Disk, told: Told<'_>) 
 /// The next `length` bytes of the medium, which is a whole number of pages long.
 fn chunk(medium: &mut dyn Read, length: u64) -> Result<Buffer, UsbError> {
     if !length.is_multiple_of(512) {
-        return Err(UsbError::Medium(io::Error::other("its length is no multiple of a sector")));
+        return Err(UsbError::Medium(io::Error::other("its length is not a multiple of a sector")));
     }
     let mut bytes = Buffer::zeroed(length as usize);
     medium.read_exact(&mut bytes).map_err(UsbError::Medium)?;
@@ -223,7 +222,7 @@ mod tests {
         );
         assert_eq!(
             refusal(&inner(stick()), &empty(), None),
-            "/dev/sdx: is no removable drive; if it may be overwritten, add --yes-serial AA00"
+            "/dev/sdx: is not a removable drive; if it may be overwritten, add --yes-serial AA00"
         );
         assert_eq!(
             refusal(&stick(), &full(), Some("AA01")),
@@ -270,10 +269,7 @@ mod tests {
         // Writes 0 and 1 erase the ends.
         let disk = FakeDisk::new("/dev/sdx", 64 << 20).loses_write(3);
         let error = write(&mut &medium()[..], SIZE, &disk, &mut |_, _| ()).unwrap_err().to_string();
-        assert!(
-            error.starts_with("/dev/sdx: what lies between bytes 5242880 and 9437184 reads back"),
-            "{error}"
-        );
+        assert!(error.starts_with("/dev/sdx: bytes 5242880 to 9437184 read back"), "{error}");
         let mut head = [1; 512];
         disk.read_at(0, &mut head).unwrap();
         assert_eq!(head, [0; 512]);

@@ -12,13 +12,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 #[serde(rename_all = "camelCase")]
 pub struct Addressing {
     /// Ask DHCP for an address. Default: on a bridge of node.toml, exactly when it is given no address; elsewhere `false`.
-    /// A bridge with neither is for VMs alone: the node has no address on it.
+    /// A bridge with neither is only for VMs: the node has no address on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dhcp: Option<bool>,
     /// Where IPv6 addresses come from. Default: `"auto"` where DHCP is asked, else `"static"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6: Option<Ipv6>,
-    /// Addresses of the node with prefix length. A policy that sets them selects one node alone.
+    /// Addresses of the node with prefix length. A policy that sets them selects only one node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         with = "Vec<String>",
@@ -90,14 +90,14 @@ pub enum Ipv6 {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Route {
-    /// The network that it leads to.
+    /// Destination network.
     #[schemars(with = "String", length(max = 49), example = &"198.51.100.0/24")]
     pub to: IpNet,
     /// The router. Without one the network is on this link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", length(max = 45), example = &"192.0.2.254")]
     pub via: Option<IpAddr>,
-    /// The lower one wins. Default: networkd's, 1024.
+    /// Metric: the lowest wins. Default: networkd's, 1024.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub metric: Option<u32>,

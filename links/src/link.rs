@@ -21,7 +21,7 @@ pub struct Links {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub nics: Vec<Nic>,
-    /// Several NICs as one.
+    /// Several NICs used as one link.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub bonds: Vec<Bond>,
@@ -39,10 +39,10 @@ pub struct Links {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Nic {
-    /// With `mac` or `path`: what the config calls it; the node adds that to its names. Alone: the kernel's name of it.
+    /// With `mac` or `path`: the name that the config gives it, which the node adds to its names. Without them: its kernel name.
     #[schemars(length(min = 1, max = 15), regex(pattern = r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$"), example = &"uplink0")]
     pub name: String,
-    /// The MAC it was made with.
+    /// Its permanent MAC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 17), regex(pattern = r"^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$"), example = &"52:54:00:12:34:56")]
     pub mac: Option<String>,
@@ -59,7 +59,7 @@ pub struct Nic {
     pub addressing: Addressing,
 }
 
-/// Several NICs as one.
+/// Several NICs used as one link.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Bond {
@@ -71,20 +71,20 @@ pub struct Bond {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(min = 1, max = 17)), extend("x-kubernetes-list-type" = "set"))]
     pub ports: Vec<String>,
-    /// How they share the work. Default: `"active-backup"`; in a policy for a bond of node.toml, that bond's.
+    /// How the ports share the traffic. Default: `"active-backup"`; in a policy for a bond of node.toml, that bond's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<BondMode>,
     /// 802.3ad: how often the switch reports that it is there. Default: `"slow"` (30 s).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacp_rate: Option<LacpRate>,
-    /// 802.3ad, balance-xor and balance-tlb: what spreads the packets. Default: `"layer2"`.
+    /// 802.3ad, balance-xor and balance-tlb: by what packets are spread over the ports. Default: `"layer2"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transmit_hash_policy: Option<HashPolicy>,
     /// active-backup, balance-tlb, balance-alb: the port that is used while it is up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 17))]
     pub primary: Option<String>,
-    /// Milliseconds between checks of the cables. Default: 100.
+    /// Milliseconds between checks of the links. Default: 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 10000))]
     pub miimon: Option<u32>,
@@ -98,7 +98,7 @@ pub struct Bond {
 }
 
 impl Bond {
-    /// How its NICs share the work.
+    /// How its NICs share the traffic.
     pub fn mode(&self) -> BondMode {
         self.mode.unwrap_or_default()
     }
@@ -119,12 +119,12 @@ macro_rules! words {
     };
 }
 
-/// How the NICs of a bond share the work.
+/// How the NICs of a bond share the traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(inline)]
 pub enum BondMode {
-    /// One works, the others wait; needs nothing of the switch.
+    /// One port works, the others stand by; works with every switch.
     #[default]
     ActiveBackup,
     /// LACP; the switch has the same ports in one group.
@@ -134,9 +134,9 @@ pub enum BondMode {
     BalanceXor,
     /// Packet by packet; the switch has a static group.
     BalanceRr,
-    /// What is sent is spread.
+    /// Outgoing packets are spread over the ports.
     BalanceTlb,
-    /// What is sent and received is spread; not under a bridge.
+    /// Outgoing and incoming packets are spread; not possible in a bridge.
     BalanceAlb,
     /// Everything on every port.
     Broadcast,
@@ -222,7 +222,7 @@ pub struct Bridge {
     /// Interface name, 1 to 15 letters, digits, `-`, `_`, `.`; VM networks refer to it.
     #[schemars(length(min = 1, max = 15), regex(pattern = r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$"), example = &"br0")]
     pub name: String,
-    /// What is in it: NICs (MAC, kernel name or name of a NIC of the config), bonds, VLANs. Default, in node.toml alone: the
+    /// Its ports: NICs (MAC, kernel name or name of a NIC of the config), bonds, VLANs. Default, in node.toml alone: the
     /// only NIC.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
@@ -231,7 +231,7 @@ pub struct Bridge {
         extend("x-kubernetes-list-type" = "set", "examples" = [["52:54:00:12:34:56"]])
     )]
     pub ports: Vec<String>,
-    /// Whether it keeps VLANs apart, so that VMs and VLAN links may have tagged ones of it. Default: `false`.
+    /// Whether it filters VLANs, so that VMs and VLAN links can use tagged VLANs of it. Default: `false`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan_aware: Option<bool>,
     /// VLANs that the ports of a VLAN-aware bridge carry: `"10"`, `"100-199"`. Default: all.
@@ -266,7 +266,7 @@ impl Default for Bridge {
 }
 
 impl Bridge {
-    /// Whether it keeps VLANs apart.
+    /// Whether it filters VLANs.
     pub fn vlan_aware(&self) -> bool {
         self.vlan_aware == Some(true)
     }
@@ -314,7 +314,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// As people call it.
+    /// Its name in messages.
     pub fn word(self) -> &'static str {
         match self {
             Self::Nic => "NIC",
@@ -467,7 +467,7 @@ impl Links {
             .map(|link| link.name())
     }
 
-    /// The same with each MAC spelt as node.toml does: small letters.
+    /// The same with each MAC in lowercase, as node.toml writes it.
     #[must_use]
     pub fn normal(mut self) -> Self {
         let mut spell = |text: &mut String| {

@@ -1,26 +1,26 @@
 //! Which NIC of a machine a text of the config means.
 //!
 //! Why here: the loader's check against an inventory, the installer, and the agent's boot, merge, verification and status
-//! page ask the same. Route in: a name of the config, a MAC or a kernel name; the [`Card`]s of the machine. Route out: the
-//! card, or none.
+//! page ask the same. Route in: a name of the config, a MAC or a kernel name; the [`FoundNic`]s of the machine. Route out: the
+//! NIC, or none.
 
 use crate::{Link, Links, Nic};
 
 /// A NIC of the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Card {
+pub struct FoundNic {
     /// Kernel name, `enp1s0`.
     pub name: String,
-    /// The MAC it was made with, in small letters.
+    /// Its permanent MAC, in lowercase.
     pub permanent_mac: Option<String>,
     /// Its place on the bus, udev's `ID_PATH`.
     pub path: Option<String>,
 }
 
-/// How a card is recognised: all that is given must hold.
+/// How a NIC is recognised: all that is given must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector {
-    /// The MAC it was made with, in small letters.
+    /// Its permanent MAC, in lowercase.
     pub mac: Option<String>,
     /// Its place on the bus.
     pub path: Option<String>,
@@ -37,23 +37,23 @@ impl Selector {
         }
     }
 
-    /// Whether it means `card`.
-    pub fn is(&self, card: &Card) -> bool {
+    /// Whether it means `found_nic`.
+    pub fn is(&self, found_nic: &FoundNic) -> bool {
         let has_mac =
-            |mac: &String| card.permanent_mac.as_ref().is_some_and(|has| has.eq_ignore_ascii_case(mac));
+            |mac: &String| found_nic.permanent_mac.as_ref().is_some_and(|has| has.eq_ignore_ascii_case(mac));
         self.mac.as_ref().is_none_or(has_mac)
-            && self.path.as_ref().is_none_or(|path| card.path.as_ref() == Some(path))
-            && self.name.as_ref().is_none_or(|name| card.name == *name)
+            && self.path.as_ref().is_none_or(|path| found_nic.path.as_ref() == Some(path))
+            && self.name.as_ref().is_none_or(|name| found_nic.name == *name)
     }
 
-    /// The card that it means.
-    pub fn find<'c>(&self, cards: &'c [Card]) -> Option<&'c Card> {
-        cards.iter().find(|card| self.is(card))
+    /// The NIC that it means.
+    pub fn find<'c>(&self, found_nics: &'c [FoundNic]) -> Option<&'c FoundNic> {
+        found_nics.iter().find(|found_nic| self.is(found_nic))
     }
 }
 
 impl Nic {
-    /// How its card is recognised: by MAC and place where they are given, else by its name.
+    /// How its NIC is recognised: by MAC and place where they are given, else by its name.
     pub fn selector(&self) -> Selector {
         let is_named = self.mac.is_none() && self.path.is_none();
         Selector {
@@ -71,17 +71,17 @@ impl Links {
         self.nics.iter().find(|nic| nic.name == text).or_else(|| self.nics.iter().find(has_mac))
     }
 
-    /// How the card that `text` means is recognised: as its NIC of the config says, else by `text` itself.
+    /// How the NIC that `text` means is recognised: as its NIC of the config says, else by `text` itself.
     pub fn selector(&self, text: &str) -> Selector {
         self.nic(text).map_or_else(|| Selector::of_text(text), Nic::selector)
     }
 
-    /// The card that `text` means.
-    pub fn find<'c>(&self, text: &str, cards: &'c [Card]) -> Option<&'c Card> {
-        self.selector(text).find(cards)
+    /// The NIC that `text` means.
+    pub fn find<'c>(&self, text: &str, found_nics: &'c [FoundNic]) -> Option<&'c FoundNic> {
+        self.selector(text).find(found_nics)
     }
 
-    /// The bond, VLAN or bridge of that name; none for a card.
+    /// The bond, VLAN or bridge of that name; none for a NIC.
     pub fn made(&self, name: &str) -> Option<Link<'_>> {
         let bridge = self.bridges.iter().find(|link| link.name == name).map(Link::Bridge);
         let bond = || self.bonds.iter().find(|link| link.name == name).map(Link::Bond);
@@ -89,41 +89,46 @@ impl Links {
         bridge.or_else(bond).or_else(vlan)
     }
 
-    /// The cards at the bottom of the link `name`, whatever lies between. `usual` as in [`default_card`].
-    pub fn under<'c>(&self, name: &str, cards: &'c [Card], usual: Option<&str>) -> Vec<&'c Card> {
+    /// The NICs at the bottom of the link `name`, whatever lies between. `usual` as in [`default_nic`].
+    pub fn under<'c>(
+        &self,
+        name: &str,
+        found_nics: &'c [FoundNic],
+        usual: Option<&str>,
+    ) -> Vec<&'c FoundNic> {
         // Links of a config that passed the rules are three deep at most: VLAN over bond, in a bridge, with a VLAN on it.
-        self.under_within(name, cards, usual, 8)
+        self.under_within(name, found_nics, usual, 8)
     }
 
     fn under_within<'c>(
         &self,
         name: &str,
-        cards: &'c [Card],
+        found_nics: &'c [FoundNic],
         usual: Option<&str>,
         depth: u8,
-    ) -> Vec<&'c Card> {
+    ) -> Vec<&'c FoundNic> {
         let Some(depth) = depth.checked_sub(1) else { return Vec::new() };
         let all = |ports: &[String]| {
-            ports.iter().flat_map(|port| self.under_within(port, cards, usual, depth)).collect()
+            ports.iter().flat_map(|port| self.under_within(port, found_nics, usual, depth)).collect()
         };
         match self.made(name) {
             Some(Link::Bridge(bridge)) if bridge.ports.is_empty() => {
-                default_card(cards, usual).into_iter().collect()
+                default_nic(found_nics, usual).into_iter().collect()
             }
             Some(Link::Bridge(bridge)) => all(&bridge.ports),
             Some(Link::Bond(bond)) => all(&bond.ports),
-            Some(Link::Vlan(vlan)) => self.under_within(&vlan.parent, cards, usual, depth),
-            Some(Link::Nic(_)) | None => self.find(name, cards).into_iter().collect(),
+            Some(Link::Vlan(vlan)) => self.under_within(&vlan.parent, found_nics, usual, depth),
+            Some(Link::Nic(_)) | None => self.find(name, found_nics).into_iter().collect(),
         }
     }
 }
 
-/// The card of a bridge that names none: the machine's only one. Where there are several it is the one of an earlier boot,
+/// The NIC of a bridge that names none: the machine's only one. Where there are several it is the one of an earlier boot,
 /// whose MAC is `usual`, else the first by name, and never all of them: two cables into one switch and a bridge that joins
 /// them stop a whole network.
-pub fn default_card<'c>(cards: &'c [Card], usual: Option<&str>) -> Option<&'c Card> {
-    let is_usual = |card: &&Card| usual.is_some() && card.permanent_mac.as_deref() == usual;
-    cards.iter().find(is_usual).or_else(|| cards.iter().min_by_key(|card| &card.name))
+pub fn default_nic<'c>(found_nics: &'c [FoundNic], usual: Option<&str>) -> Option<&'c FoundNic> {
+    let is_usual = |found_nic: &&FoundNic| usual.is_some() && found_nic.permanent_mac.as_deref() == usual;
+    found_nics.iter().find(is_usual).or_else(|| found_nics.iter().min_by_key(|found_nic| &found_nic.name))
 }
 
 #[cfg(test)]
@@ -131,13 +136,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_card_is_found_by_every_way_of_naming_it_and_by_no_other() {
-        let card = |number: u8| Card {
+    fn a_nic_is_found_by_every_way_of_naming_it_and_by_no_other() {
+        let found_nic = |number: u8| FoundNic {
             name: format!("enp{number}s0"),
             permanent_mac: Some(format!("52:54:00:00:00:0{number}")),
             path: Some(format!("pci-0000:0{number}:00.0")),
         };
-        let cards = [card(1), card(2)];
+        let found_nics = [found_nic(1), found_nic(2)];
         let nic = |name: &str, mac: Option<&str>, path: Option<&str>| Nic {
             name: name.into(),
             mac: mac.map(str::to_owned),
@@ -153,7 +158,7 @@ mod tests {
             ],
             ..Links::default()
         };
-        let find = |text: &str| links.find(text, &cards).map(|card| card.name.as_str());
+        let find = |text: &str| links.find(text, &found_nics).map(|found_nic| found_nic.name.as_str());
         for text in ["by-mac", "52:54:00:00:00:01", "enp1s0"] {
             assert_eq!(find(text), Some("enp1s0"), "{text}");
         }
@@ -166,13 +171,20 @@ mod tests {
     }
 
     #[test]
-    fn a_bridge_without_ports_has_the_usual_card_else_the_first_and_never_two() {
-        let card =
-            |name: &str, mac: &str| Card { name: name.into(), permanent_mac: Some(mac.into()), path: None };
-        let cards = [card("b", "2"), card("a", "1")];
+    fn a_bridge_without_ports_has_the_usual_nic_else_the_first_and_never_two() {
+        let found_nic = |name: &str, mac: &str| FoundNic {
+            name: name.into(),
+            permanent_mac: Some(mac.into()),
+            path: None,
+        };
+        let found_nics = [found_nic("b", "2"), found_nic("a", "1")];
         let links = Links::only_nic();
         let under = |usual| {
-            links.under("br0", &cards, usual).iter().map(|card| card.name.clone()).collect::<Vec<_>>()
+            links
+                .under("br0", &found_nics, usual)
+                .iter()
+                .map(|found_nic| found_nic.name.clone())
+                .collect::<Vec<_>>()
         };
         assert_eq!(
             (under(None), under(Some("2")), under(Some("9"))),

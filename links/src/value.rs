@@ -59,7 +59,9 @@ pub fn miimon(milliseconds: i64) -> Result<u32, Wrong> {
 pub fn vlan_id(id: i64) -> Result<u16, Wrong> {
     match u16::try_from(id) {
         Ok(good) if VLAN_IDS.contains(&good) => Ok(good),
-        _ => wrong(format!("{id} is no VLAN"), format!("write {} to {}", VLAN_IDS.start(), VLAN_IDS.end())),
+        _ => {
+            wrong(format!("{id} is not a VLAN"), format!("write {} to {}", VLAN_IDS.start(), VLAN_IDS.end()))
+        }
     }
 }
 
@@ -67,7 +69,7 @@ pub fn vlan_id(id: i64) -> Result<u16, Wrong> {
 pub fn metric(metric: i64) -> Result<u32, Wrong> {
     match u32::try_from(metric) {
         Ok(good) if good > 0 => Ok(good),
-        _ => wrong(format!("{metric} is no metric"), "write 1 to 4294967295"),
+        _ => wrong(format!("{metric} is not a metric"), "write 1 to 4294967295"),
     }
 }
 
@@ -82,21 +84,21 @@ pub fn interface(text: &str) -> Result<String, Wrong> {
         && text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.ends_with(|c: char| c.is_ascii_alphanumeric());
     if !good {
-        let rule = "write 1 to 15 letters, digits, '-', '_' or '.', a letter first and no sign last";
+        let rule = "write 1 to 15 letters, digits, '-', '_' or '.', beginning with a letter and ending with a letter or digit";
         return wrong(format!("{} is not an interface name", quoted(text)), rule);
     }
     // The kernel keeps these for itself, in /proc/sys/net/*/conf and for the loopback.
     if ["lo", "all", "default"].contains(&text) {
-        return wrong(format!("\"{text}\" is a name of the kernel's own"), "write another, \"br0\"");
+        return wrong(format!("\"{text}\" is reserved by the kernel"), "write another, \"br0\"");
     }
     // For VMs with `masquerade`; the image brings it.
     if text == "masq0" {
-        return wrong(format!("\"{text}\" is the node's own bridge for VMs"), "write another, \"br0\"");
+        return wrong(format!("\"{text}\" is reserved for the node's own bridge"), "write another, \"br0\"");
     }
     Ok(text.to_owned())
 }
 
-/// A NIC: its permanent MAC, in small letters, or its kernel name.
+/// A NIC: its permanent MAC, in lowercase letters, or its kernel name.
 pub fn port(text: &str) -> Result<String, Wrong> {
     let lower = text.to_lowercase();
     let bytes: Vec<_> = lower.split([':', '-', '.']).collect();
@@ -104,7 +106,7 @@ pub fn port(text: &str) -> Result<String, Wrong> {
     if bytes.len() == 6 && bytes.iter().all(is_byte) {
         let mac = bytes.join(":");
         if mac != lower {
-            return wrong(format!("\"{text}\" is not how a MAC is written here"), format!("write \"{mac}\""));
+            return wrong(format!("\"{text}\" is not a MAC in this notation"), format!("write \"{mac}\""));
         }
         let first = u8::from_str_radix(bytes[0], 16).unwrap_or_default();
         if first & 1 == 1 || mac == "00:00:00:00:00:00" {
@@ -152,7 +154,7 @@ pub fn vlan_range(text: &str) -> Result<VlanRange, Wrong> {
         (Some(first), Some(last)) => {
             wrong(format!("{} ends before it begins", quoted(text)), format!("write \"{last}-{first}\""))
         }
-        _ => wrong(format!("{} is no VLAN", quoted(text)), "write \"10\" or \"100-199\", from 1 to 4094"),
+        _ => wrong(format!("{} is not a VLAN", quoted(text)), "write \"10\" or \"100-199\", from 1 to 4094"),
     }
 }
 
@@ -166,7 +168,7 @@ pub fn address(text: &str) -> Result<IpAddr, Wrong> {
     match text.parse() {
         Ok(address) => Ok(address),
         Err(_) if text.contains('/') => {
-            wrong(format!("{} has a prefix length", quoted(text)), "write the address alone")
+            wrong(format!("{} has a prefix length", quoted(text)), "write only the address")
         }
         Err(_) => {
             wrong(format!("{} is not an address", quoted(text)), "write \"192.0.2.1\" or \"2001:db8::1\"")

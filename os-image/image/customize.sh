@@ -76,11 +76,11 @@ rm -rf /boot/* /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale /
     /etc/libvirt/qemu/networks /etc/libvirt/nwfilter /etc/*- /etc/.pwd.lock
 # Time zones by which node.toml may have logs shown; not the copies that count leap seconds, nor the lists for people.
 rm -rf /usr/share/zoneinfo/right /usr/share/zoneinfo/posix /usr/share/zoneinfo/*.tab /usr/share/zoneinfo/leap*
-# QEMU's files for machines and firmware nobody can ask for: other architectures, desktops, option roms of old cards.
+# QEMU's files for machines and firmware nobody can ask for: other architectures, desktops, option roms of old NICs.
 find /usr/share/qemu -mindepth 1 \( -name '*arm*' -o -name '*aarch64*' -o -name '*riscv*' -o -name '*loongarch*' \
     -o -name 'hppa*' -o -name '*s390*' -o -name 'skiboot*' -o -name '*ppc*' -o -name 'openbios*' -o -name 'palcode*' \
     -o -name 'u-boot*' -o -name 'slof*' -o -name '*.dtb' \) -exec rm -rf {} +
-# Boot roms: of the network cards a VM may have; QEMU refuses a card whose rom is not there.
+# Boot roms: of the NICs a VM may have; QEMU refuses a NIC whose rom is not there.
 find /usr/share/qemu \( -name 'pxe-*.rom' -o -name 'efi-*.rom' \) ! -name 'efi-virtio.rom' \
     ! -name 'efi-e1000.rom' ! -name 'efi-e1000e.rom' -delete
 # OVMF: the 4 MiB builds; without the debug, Xen and microvm ones.

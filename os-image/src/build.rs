@@ -29,7 +29,7 @@ pub struct Built {
 }
 
 /// Builds the release of `recipe`. `fetched` names the state of the mirrors: with another value packages are
-/// fetched anew.
+/// fetched again.
 pub fn build(
     context: &BuildContext<'_>,
     source: &Source,

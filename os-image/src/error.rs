@@ -58,7 +58,7 @@ impl BuildError {
         move |source| Self::Io { path: path.to_owned(), source }
     }
 
-    /// Something is wrong, and how to mend it.
+    /// Something is wrong, and how to fix it.
     pub fn wrong(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::Wrong { what: what.into(), remedy: remedy.into() }
     }

@@ -58,7 +58,7 @@ pub fn sections(uki: &[u8]) -> Result<Sections, String> {
     };
     let (linux, initrd, line) = (find(".linux")?, find(".initrd")?, find(".cmdline")?);
     let line = &uki[line.offset as usize..(line.offset + line.size) as usize];
-    let line = std::str::from_utf8(line).map_err(|_| "its command line is no text")?;
+    let line = std::str::from_utf8(line).map_err(|_| "its command line is not text")?;
     Ok(Sections { linux, initrd, command_line: line.trim_end_matches(['\0', '\n']).to_owned() })
 }
 

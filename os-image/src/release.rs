@@ -139,7 +139,10 @@ fn uki(plain: Plain, dir: &Path) -> Result<Uki, BuildError> {
     let path = dir.join(&plain.file);
     let bytes = fs::read(&path).map_err(BuildError::io(&path))?;
     let pe::Sections { linux, initrd, command_line } = pe::sections(&bytes).map_err(|what| {
-        BuildError::wrong(format!("{} is no UKI: {what}", path.display()), "remove the stage from the cache")
+        BuildError::wrong(
+            format!("{} is not a UKI: {what}", path.display()),
+            "remove the stage from the cache",
+        )
     })?;
     let Plain { file, size, sha256 } = plain;
     Ok(Uki { file, size, sha256, linux, initrd, command_line })

@@ -57,8 +57,10 @@ impl Key {
 }
 
 fn unfit(path: &Path, error: &minisign::PError) -> BuildError {
-    let what =
-        format!("{} is no minisign secret key that can be used without a password: {error}", path.display());
+    let what = format!(
+        "{} is not a minisign secret key that can be used without a password: {error}",
+        path.display()
+    );
     BuildError::wrong(what, "make one: minisign -G -W -s FILE")
 }
 

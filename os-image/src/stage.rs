@@ -62,7 +62,7 @@ impl Made {
 pub struct StageDir<'a> {
     /// The empty directory it fills.
     pub out: &'a Path,
-    /// An empty directory that is removed afterwards, whoever owns what is in it.
+    /// An empty directory that is removed afterwards, even if another user owns what is in it.
     pub scratch: &'a Path,
     run: &'a dyn Run,
     log: &'a Path,
@@ -180,7 +180,7 @@ impl BuildContext<'_> {
             self.remove(&stamp.with_extension(""))?;
         }
         for path in ending(LOCK) {
-            // Whoever is at work holds it.
+            // Anyone who is at work holds it.
             let file = File::open(path).map_err(BuildError::io(path))?;
             if file.try_lock().is_ok() {
                 self.remove(&path.with_extension(NEW))?;
@@ -203,7 +203,7 @@ const SCRATCH: &str = "scratch";
 /// Digits of the key in a directory's name: 96 bits, more than any cache can confuse, and short enough to type.
 const KEY_DIGITS: usize = 24;
 
-/// Holds `path` locked until dropped; waits for whoever has it.
+/// Holds `path` locked until dropped; waits for anyone who has it.
 pub(crate) fn lock(path: &Path) -> Result<File, BuildError> {
     let open = || -> io::Result<File> {
         let file = File::options().create(true).truncate(false).write(true).open(path)?;

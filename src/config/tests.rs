@@ -149,7 +149,7 @@ fn a_config_is_checked_against_a_machine() {
     assert_eq!((said.code, said.out.as_str()), (1, ""));
     assert!(
         said.err.starts_with(
-            "sheaf: node.toml is no inventory: give what `sheaf-installer inventory --json` printed: "
+            "sheaf: node.toml is not an inventory: give what `sheaf-installer inventory --json` printed: "
         ),
         "{}",
         said.err
@@ -194,7 +194,7 @@ fn a_converted_config_is_on_standard_output_and_what_was_lost_on_standard_error(
     assert_eq!(said.out, include_str!("../../configs/tests/convert/harvester-create.toml"));
     let notes = include_str!("../../configs/tests/convert/harvester-create.notes");
     let (notes, lacks) = notes.split_once("\n\n").unwrap();
-    assert_eq!(said.err, format!("{notes}\n\nwhat it still lacks:\n{lacks}"));
+    assert_eq!(said.err, format!("{notes}\n\nstill missing:\n{lacks}"));
 
     let proxmox = include_str!("../../configs/tests/convert/proxmox-dhcp.answer");
     let desk = Desk::with(&[("answer.toml", proxmox)]);

@@ -52,14 +52,14 @@ impl Show {
         );
     }
 
-    /// How to reach a node that goes on.
+    /// How to reach a node that continues.
     pub fn reach(&self, kubectl: &str) {
         println!("The node runs until you press Ctrl-C. Look at it:\n    {kubectl}\n");
     }
 
     /// Says what broke the machine, and that everything begins again.
     pub fn again(&self, cause: &str) {
-        println!("sheaf demo: the machine broke: {cause}\nsheaf demo: beginning again, once");
+        println!("sheaf demo: the machine broke: {cause}\nsheaf demo: trying once more");
     }
 
     /// The last line.

@@ -91,7 +91,7 @@ impl Site for Configs {
             }
             Decision::Taken(name, holder) => {
                 eprintln!(
-                    "WARNING: {peer} asks for the config of {name}, which {holder} was given. If you did not reset \
+                    "WARNING: {peer} asks for the config of {name}, which was given to {holder}. If you did not reset \
                      that machine, someone else has the config: revoke its token. To install it again, start `sheaf \
                      pxe` again."
                 );

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 /// A client that takes less than this many bytes a second on average is cut off: it would hold one of few connections.
 const SLOWEST: u64 = 16 << 10;
-/// How long a client that is refused may go on sending.
+/// How long a client that is refused may continue sending.
 const LINGER: Duration = Duration::from_secs(2);
 /// Largest request in bytes, with its headers.
 const LARGEST: usize = 16 << 10;

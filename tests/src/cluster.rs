@@ -206,7 +206,7 @@ impl Drop for RunningAgent {
     }
 }
 
-/// A network namespace joined to this machine by a pair of virtual cards.
+/// A network namespace joined to this machine by a pair of virtual NICs.
 struct Namespace {
     name: String,
     address: std::net::IpAddr,
@@ -243,7 +243,7 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // The pair of cards goes with it.
+        // The pair of NICs goes with it.
         if let Err(error) = System.run(&Command::new("ip").args(["netns", "delete", &self.name])) {
             eprintln!("{error}");
         }

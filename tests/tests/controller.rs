@@ -1,7 +1,7 @@
 //! The controller on the real control plane: what is refused, what a VM becomes, when it runs, who gets certificates.
 //!
 //! Why here: only the API server knows what it accepts, and only the scheduler where a Pod goes. The node is played
-//! by the test: it writes Pod statuses and ends Pods, as an agent would. `UPDATE=1` writes the `.err` files anew.
+//! by the test: it writes Pod statuses and ends Pods, as an agent would. `UPDATE=1` writes the `.err` files again.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -165,7 +165,7 @@ async fn a_vm_is_placed_runs_fails_waits_and_starts_again_but_never_twice() -> R
     ensure!(status.node_name.as_deref() == Some("n1"));
     ensure!(status.interfaces[0].ip_address.as_deref() == Some("192.0.2.50"));
 
-    // Whoever deletes the instance restarts the VM; but the Pod still runs, so nothing else may yet.
+    // Anyone who deletes the instance restarts the VM; but the Pod still runs, so nothing else may yet.
     bench.instances().delete("web", &DeleteParams::default()).await?;
     bench.says("web", PrintableStatus::Stopping).await?;
     let names: Vec<String> =
@@ -202,7 +202,7 @@ async fn run_strategies_decide_what_follows_a_clean_stop() -> Result<()> {
     bench.says("job", PrintableStatus::Running).await?;
     bench.on.node_says(name_of(&pod), "Succeeded", "False", "").await?;
     bench.says("job", PrintableStatus::Stopped).await?;
-    // Halted removes what is left; Always begins anew.
+    // Halted removes what is left; Always begins again.
     bench.strategy("job", "Halted").await?;
     wait("no instance is left", async || Ok(bench.instances().get_opt("job").await?.is_none().then_some(())))
         .await?;
@@ -232,6 +232,6 @@ async fn nobody_else_makes_placeholder_pods_and_no_instance_is_changed() -> Resu
     let patch = json!({"spec": {"hostname": "other"}});
     let changed = bench.instances().patch("web", &PatchParams::default(), &Patch::Merge(&patch)).await;
     let refused = changed.map(drop).unwrap_err().to_string();
-    ensure!(refused.contains("an instance does not change"), "{refused}");
+    ensure!(refused.contains("an instance cannot be changed"), "{refused}");
     Ok(())
 }

@@ -73,9 +73,9 @@ impl Shelf<'_> {
         Ok(self.cluster.operator.wait(what, &["storagepool", name], SOON, |pool| look(&pool["status"]))?)
     }
 
-    /// Waits until the pool is well, of exactly these disks, and no move is under way; gives its size.
+    /// Waits until the pool is healthy, of exactly these disks, and no move is under way; gives its size.
     fn well(&self, pool: &str, devices: &[&String]) -> Result<i64> {
-        self.pool(&format!("{pool} is well"), pool, |status| {
+        self.pool(&format!("{pool} is Ready"), pool, |status| {
             let has = status["devices"].as_array()?;
             let all =
                 has.iter().all(|d| d["state"] == "Active" && devices.iter().any(|name| d["name"] == **name));
@@ -153,7 +153,7 @@ fn disks_keep_their_identity_and_pools_are_made_grown_replaced_and_missed() {
         shelf.well(POOL, &[&names["F"], &names["B"]])?;
         ensure!(shelf.hash()? == hash, "data changed on its way to another disk");
 
-        // Another pool loses its only disk: that one says so, this one goes on.
+        // Another pool loses its only disk: that one says so, this one continues.
         shelf.make_pool("slow", &[&names["D"]])?;
         shelf.well("slow.node1", &[&names["D"]])?;
         shelf.pull("D")?;

@@ -236,7 +236,7 @@ async fn a_node_cannot_become_the_api_server_nor_another_node() -> Result<()> {
             "reports the DNS name kubernetes.default.svc",
             "InternalDNS",
             "kubernetes.default.svc".into(),
-            "InternalIP, ExternalIP and Hostname alone",
+            "only addresses of the types InternalIP, ExternalIP and Hostname",
         ),
         ("reports another node's name", "Hostname", "n1".into(), "its own name"),
         ("reports a loopback address", "InternalIP", "127.0.0.1".into(), "no loopback"),
@@ -505,7 +505,7 @@ async fn a_node_reads_and_writes_what_is_its_own_alone() -> Result<()> {
             "POST",
             at("blockdevices"),
             disk("n2.serial-c", "n2", json!({"wipe": {"confirmSerial": "B"}})),
-            "operator's to say",
+            "set by the operator",
         ),
         (
             "gives its own disk to a pool",
@@ -536,7 +536,7 @@ async fn a_node_reads_and_writes_what_is_its_own_alone() -> Result<()> {
             "POST",
             "/apis/storage.k8s.io/v1/csinodes".into(),
             json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSINode", "metadata": {"name": "n2"}, "spec": {"drivers": []}}),
-            "creates no csinodes",
+            "may not create csinodes",
         ),
         ("makes a Pod", "POST", "/api/v1/namespaces/default/pods".into(), pod, "creates no pods"),
         (

@@ -1,7 +1,7 @@
 //! A tenant with the role `edit` in one namespace tries what would harm others, on the real API server.
 //!
 //! Why here: roles, schemas and policies only together say what such a user can do. The node is played by the test; it
-//! reports what an agent would. Findings of the security review are named at each attempt (docs/security.md). Route in:
+//! reports what an agent would. Rows of docs/security.md are named at each attempt (S8 is row 8). Route in:
 //! kubectl as the user `mallory`. Route out: a refusal with a sentence, or no effect on anything else.
 
 use anyhow::{Context as _, Result, ensure};
@@ -159,7 +159,7 @@ async fn what_a_tenant_may_not_make_or_change_is_refused_with_the_reason() -> Re
         (
             "S11: the disk of another namespace",
             disk("/data/disks/other/db.raw"),
-            "a hostDisk of this namespace is in /data/disks/tenant/",
+            "a hostDisk of this namespace must be in /data/disks/tenant/",
         ),
         (
             "S11: a path that leads there",
@@ -245,7 +245,7 @@ async fn whatever_a_tenant_does_to_a_running_vm_no_second_run_of_it_begins_befor
     let second = ground.placed("web", &name).await?;
     ground.gone(&name).await?;
 
-    // S2: the longest grace there can be. The controller goes on, and the node's word ends it.
+    // S2: the longest grace there can be. The controller continues, and the node's word ends it.
     let huge = ["delete", "pod", name_of(&second), "--grace-period=9223372036854775807", "--wait=false"];
     let answer = ground.mallory(&huge)?;
     ensure!(answer.contains("deleted"), "{answer}");

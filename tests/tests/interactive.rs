@@ -17,7 +17,7 @@ const START: Duration = Duration::from_secs(300);
 const ANSWER: Duration = Duration::from_secs(30);
 /// All probes of the network that may fail one after the other.
 const NETWORK: Duration = Duration::from_secs(180);
-/// A screen that does not show by then what it should is asked to be drawn anew.
+/// A screen that does not show by then what it should is asked to be drawn again.
 const REDRAW: Duration = Duration::from_secs(5);
 /// A screen that was the same for so long is not being drawn any more.
 const QUIET: Duration = Duration::from_millis(200);
@@ -87,7 +87,7 @@ impl Terminal {
     }
 
     /// Waits until the screen shows `text`. An emulated line repeats a byte now and then where the processor is shared by
-    /// many: like an operator, it is asked to draw its screen anew.
+    /// many: like an operator, it is asked to draw its screen again.
     fn sees(&mut self, text: &str, deadline: Duration) -> Result<()> {
         let end = Instant::now() + deadline;
         while Instant::now() < end {

@@ -1,4 +1,4 @@
-//! An installed node is as its node.toml asks: a bond, VLANs on it, bridges, a card known by its place; and what
+//! An installed node is as its node.toml asks: a bond, VLANs on it, bridges, a NIC known by its place; and what
 //! `[system]` says of the host.
 //!
 //! Asked is networkd itself, over D-Bus, and the kernel, as JSON; that a VLAN's tag is on the wire is seen by a listener
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use sheaf_host::wait::until;
 use sheaf_machine::node::BOOT_DEADLINE;
-use sheaf_machine::spec::Card;
+use sheaf_machine::spec::Nic;
 use sheaf_machine::{Medium, NodeMachine, Operator, Switch, lab};
 use sheaf_tests::harness::case;
 use std::collections::BTreeMap;
@@ -17,8 +17,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Ports of the bond, then the card that is told by its place.
-const CARDS: [&str; 3] = ["52:54:00:5e:af:81", "52:54:00:5e:af:82", "52:54:00:5e:af:83"];
+/// Ports of the bond, then the NIC that is told by its place.
+const NICS: [&str; 3] = ["52:54:00:5e:af:81", "52:54:00:5e:af:82", "52:54:00:5e:af:83"];
 /// A look whether the shell is there.
 const LOOK: Duration = Duration::from_secs(5);
 /// One command in the node.
@@ -45,8 +45,8 @@ content = "as asked\n"
 
 /// What is added to the first node's config, whose br0 with its address stays.
 fn links() -> String {
-    let [first, second, _] = CARDS;
-    let place = Card::place(2);
+    let [first, second, _] = NICS;
+    let place = Nic::place(2);
     format!(
         r#"
 [[network.bond]]
@@ -109,8 +109,8 @@ fn bond_vlans_and_bridges_of_an_installed_node_are_as_its_node_toml_asks() {
 
         let switch = Switch::start()?;
         let mut machine = NodeMachine::blank(&case.tools, &node, case.work(), &case.artefacts())?;
-        machine.spec.cards = CARDS.map(Card::new).to_vec();
-        machine.spec.cards[..2].iter_mut().for_each(|card| card.switch = Some(switch.socket()));
+        machine.spec.nics = NICS.map(Nic::new).to_vec();
+        machine.spec.nics[..2].iter_mut().for_each(|nic| nic.switch = Some(switch.socket()));
         let mut complaints = Vec::new();
         machine.install(Medium::Cd(iso), |line| {
             if line.contains("mode dependency failed") {
@@ -139,14 +139,13 @@ fn bond_vlans_and_bridges_of_an_installed_node_are_as_its_node_toml_asks() {
         {
             assert_eq!(networkd.link(name)["MTU"], mtu, "{name}");
         }
-        let cards = CARDS.map(|mac| networkd.card(mac));
-        for (port, master) in
-            [(&*cards[0], "bond0"), (&cards[1], "bond0"), ("vms", "br40"), (&cards[2], "br1")]
+        let nics = NICS.map(|mac| networkd.nic(mac));
+        for (port, master) in [(&*nics[0], "bond0"), (&nics[1], "bond0"), ("vms", "br40"), (&nics[2], "br1")]
         {
             assert_eq!(networkd.master(port), Some(master.to_owned()), "{port}");
         }
         assert!(
-            networkd.link(&cards[2])["AlternativeNames"]
+            networkd.link(&nics[2])["AlternativeNames"]
                 .as_array()
                 .is_some_and(|names| { names.iter().any(|name| name == "trunk0") })
         );
@@ -167,9 +166,9 @@ fn bond_vlans_and_bridges_of_an_installed_node_are_as_its_node_toml_asks() {
         }
         let bond = &kernel.link("bond0")["linkinfo"]["info_data"];
         assert_eq!(bond["mode"], "active-backup");
-        assert_eq!(bond["active_slave"], cards[1].as_str(), "the preferred port is in use");
+        assert_eq!(bond["active_slave"], nics[1].as_str(), "the preferred port is in use");
         assert_eq!(kernel.link("br1")["linkinfo"]["info_data"]["vlan_filtering"], 1);
-        assert_eq!(kernel.tags(&cards[2]), [(1, 1), (100, 109), (200, 200)]);
+        assert_eq!(kernel.tags(&nics[2]), [(1, 1), (100, 109), (200, 200)]);
         assert_eq!(kernel.tags("br1"), [(1, 1), (105, 105)]);
 
         // The host.
@@ -216,12 +215,12 @@ impl Networkd {
         found.unwrap_or_else(|| panic!("networkd knows no {name}: {:?}", self.0))
     }
 
-    /// The name of the card that was made with `mac`.
-    fn card(&self, mac: &str) -> String {
+    /// The name of the NIC that was made with `mac`.
+    fn nic(&self, mac: &str) -> String {
         let mac: Vec<Value> =
             mac.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap().into()).collect();
         let found = self.0.iter().find(|link| link["PermanentHardwareAddress"].as_array() == Some(&mac));
-        found.unwrap_or_else(|| panic!("no card {mac:?}: {:?}", self.0))["Name"].as_str().unwrap().to_owned()
+        found.unwrap_or_else(|| panic!("no NIC {mac:?}: {:?}", self.0))["Name"].as_str().unwrap().to_owned()
     }
 
     /// Addresses that somebody gave: not those that the kernel makes of the MAC.

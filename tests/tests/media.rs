@@ -94,7 +94,7 @@ struct Served {
 }
 
 impl Served {
-    /// BIOS: the iPXE of QEMU's cards runs the script.
+    /// BIOS: the iPXE of QEMU's NICs runs the script.
     fn ipxe(&self) -> Medium {
         Medium::Pxe { bootfile: format!("{}/boot.ipxe", self.url), tftp: None }
     }
@@ -184,7 +184,7 @@ fn ipxe_on_bios_boots_what_sheaf_pxe_serves() {
 }
 
 #[test]
-fn a_cards_own_pxe_on_bios_boots_grub_by_tftp() {
+fn a_nics_own_pxe_on_bios_boots_grub_by_tftp() {
     case("pxe-bios-tftp", |case| {
         let scene = Scene::new(case)?;
         let served = scene.serve()?;

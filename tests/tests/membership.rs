@@ -142,7 +142,7 @@ async fn what_is_wrong_with_token_hash_or_signature_is_named_with_its_remedy() {
     assert_eq!(problem, format!("node.toml says {wrong}, the cluster's is {}", plane.ca_hash));
     assert!(remedy.contains("write its hash"), "{remedy}");
 
-    // Somebody changes cluster-info: kube-controller-manager signs it anew, but only for tokens it knows.
+    // Somebody changes cluster-info: kube-controller-manager signs it again, but only for tokens it knows.
     let maps: Api<ConfigMap> = Api::namespaced(plane.admin.clone(), "kube-public");
     let forged = json!({"data": {"jws-kubeconfig-forged": "eyJhbGciOiJub25lIiwia2lkIjoiZm9yZ2VkIn0.."}});
     maps.patch("cluster-info", &PatchParams::default(), &Patch::Merge(&forged)).await.unwrap();

@@ -1,14 +1,14 @@
 //! Links by policy on a running node: what works stays over a reboot, what cuts off is back within a minute and told.
 //!
 //! Why here: only a kernel, networkd, systemd and a switch together show that a node comes back. The switch knows VLANs:
-//! in one of them there is a second network with DHCP, which the node's further cards reach.
+//! in one of them there is a second network with DHCP, which the node's further NICs reach.
 //! Route in: a restored node. Route out: its links from inside, and what the API says of them.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use sheaf_machine::Vlans;
 use sheaf_machine::node::BOOT_DEADLINE;
-use sheaf_tests::harness::{Cluster, FURTHER_CARDS, FURTHER_VLAN, READY, case};
+use sheaf_tests::harness::{Cluster, FURTHER_NICS, FURTHER_VLAN, READY, case};
 use std::time::Duration;
 
 /// A policy's way to its end: its turn, the trial, taking back, the report; emulated.
@@ -19,12 +19,12 @@ const BACK: f64 = 60.0;
 const GATEWAY: &str = "10.0.3.2";
 const ADDRESS: &str = "10.0.3.15";
 
-/// A bond of both further cards under a bridge that keeps VLANs apart, and the second network's VLAN on it.
+/// A bond of both further NICs under a bridge that keeps VLANs apart, and the second network's VLAN on it.
 fn uplink() -> Value {
     json!({
         "apiVersion": "sheaf.dev/v1alpha1", "kind": "NodeNetworkPolicy", "metadata": {"name": "uplink"},
         "spec": {"network": {
-            "bonds": [{"name": "bond1", "ports": FURTHER_CARDS, "primary": FURTHER_CARDS[0]}],
+            "bonds": [{"name": "bond1", "ports": FURTHER_NICS, "primary": FURTHER_NICS[0]}],
             "bridges": [{"name": "br1", "ports": ["bond1"], "vlanAware": true}],
             "vlans": [{"name": "stor", "id": FURTHER_VLAN, "parent": "br1", "dhcp": true}],
         }},
@@ -74,7 +74,7 @@ fn uplink_works(cluster: &Cluster) -> Result<()> {
         "{vlan}"
     );
     let ports = links("link show master bond1")?;
-    ensure!(ports.as_array().is_some_and(|ports| ports.len() == FURTHER_CARDS.len()), "{ports}");
+    ensure!(ports.as_array().is_some_and(|ports| ports.len() == FURTHER_NICS.len()), "{ports}");
     let first = links("link show br0")?[0].clone();
     ensure!(first["mtu"] == 1500, "{first}");
     // A refused connection is an answer as well; what does not answer lets it wait.
@@ -113,7 +113,7 @@ fn a_good_policy_stays_over_a_reboot_and_goes_when_it_is_deleted() {
         cluster.boot_id(BOOT_DEADLINE)?;
         let back = sheaf_host::wait::until(READY, Duration::from_secs(2), || uplink_works(&cluster).ok());
         assert!(back.is_some(), "after the reboot: {:?}", uplink_works(&cluster));
-        // It was there from the start, not tried anew.
+        // It was there from the start, not tried again.
         let tried =
             cluster.root("journalctl --boot --unit sheaf-agent --grep 'on trial, rolled back' || true")?;
         assert!(!tried.contains("policy uplink"), "{tried}");
@@ -138,7 +138,7 @@ fn every_broken_property_of_an_uplink_is_taken_back_within_a_minute_and_told() {
         let status = enact(&cluster, &uplink())?;
         assert_eq!(status["phase"], "Applied", "{status}");
         uplink_works(&cluster)?;
-        // The switch carries packets of 1500 bytes, and knows nothing behind the second card.
+        // The switch carries packets of 1500 bytes, and knows nothing behind the second NIC.
         cluster.switch.limit(1514);
         cluster.switch.set(&cluster.further_port(1), Vlans::trunk(&[]));
 
@@ -157,7 +157,7 @@ fn every_broken_property_of_an_uplink_is_taken_back_within_a_minute_and_told() {
             ),
             (
                 "bond mode",
-                bond(json!({"name": "bond1", "ports": FURTHER_CARDS, "mode": "802.3ad"})),
+                bond(json!({"name": "bond1", "ports": FURTHER_NICS, "mode": "802.3ad"})),
                 "links",
                 "LACP",
             ),
@@ -169,7 +169,7 @@ fn every_broken_property_of_an_uplink_is_taken_back_within_a_minute_and_told() {
                 "gateway",
                 "10.0.2.2",
             ),
-            ("port removed", bond(json!({"name": "bond1", "ports": [FURTHER_CARDS[1]]})), "links", "stor"),
+            ("port removed", bond(json!({"name": "bond1", "ports": [FURTHER_NICS[1]]})), "links", "stor"),
             (
                 "packets that the path swallows",
                 broken(&|links| {

@@ -51,9 +51,7 @@ async fn what_a_disk_and_a_pool_are_does_not_change_and_a_node_writes_only_what_
     said(
         "n1 gives its disk a role",
         &by(N1, "create", &eager)?,
-        &format!(
-            "{refused} a node shows its disks; what one is for, and that it is wiped, is the operator's to say"
-        ),
+        &format!("{refused} a node reports its disks; role and wipe are set by the operator"),
     )?;
     said("n1 makes its disk", &by(N1, "create", DISK)?, "blockdevice.sheaf.dev/n1.serial-a created")?;
     said("n1 makes its pool", &by(N1, "create", POOL)?, "storagepool.sheaf.dev/fast.n1 created")?;
@@ -91,14 +89,14 @@ async fn what_a_disk_and_a_pool_are_does_not_change_and_a_node_writes_only_what_
         &patch(&[], "blockdevice", "n1.serial-a", json!({"spec": {"nodeName": "n2"}}))?,
         &format!(
             "{invalid} \n* <nil>: Invalid value: metadata.name is <nodeName>.<id>; the node's agent makes it\n\
-             * spec.nodeName: Forbidden: a disk that moves to another node has another BlockDevice there"
+             * spec.nodeName: Forbidden: nodeName cannot be changed: a disk that moves to another node gets a new BlockDevice there"
         ),
     )?;
     said(
         "the disk becomes another",
         &patch(&[], "blockdevice", "n1.serial-a", json!({"spec": {"identity": {"serial": "B"}}}))?,
         &format!(
-            "{invalid} spec.identity: Forbidden: it is what the disk says of itself and does not change"
+            "{invalid} spec.identity: Forbidden: identity is reported by the disk and cannot be changed"
         ),
     )?;
     said(
@@ -117,7 +115,7 @@ async fn what_a_disk_and_a_pool_are_does_not_change_and_a_node_writes_only_what_
         &patch(&[], "storagepool", "fast.n1", json!({"spec": {"pool": "slow"}}))?,
         &format!(
             "{invalid} \n* <nil>: Invalid value: metadata.name is <pool>.<nodeName>, so that a node has one pool of a \
-             name\n* spec.pool: Forbidden: a pool keeps its name"
+             name\n* spec.pool: Forbidden: the name of a pool cannot be changed"
         ),
     )?;
     said(

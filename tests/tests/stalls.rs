@@ -1,4 +1,4 @@
-//! A node on which something hangs: its lease goes on while the node can do its work, ends when it cannot, and comes back.
+//! A node on which something hangs: its lease continues while the node can do its work, ends when it cannot, and comes back.
 //!
 //! Why here: only on a machine do libvirt and the API server hang as programs do. What hangs below the agent's own
 //! programs (`ip`, locks, disks) is tried in agent/src/stalls.rs and agent/src/network/trial/tests.rs.

@@ -158,7 +158,7 @@ spec:
               echo claims done
 "#;
 
-/// A server that greets whoever connects, at this machine's own address: beyond the networks of the nodes.
+/// A server that greets anyone who connects, at this machine's own address: beyond the networks of the nodes.
 fn outside() -> Result<String> {
     // Sends nothing: the kernel says which of its addresses it would use.
     let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;

@@ -1,4 +1,4 @@
-//! VMs on volumes, end to end: made, filled, booted from, kept, grown; and what a full pool does to whoever writes.
+//! VMs on volumes, end to end: made, filled, booted from, kept, grown; and what a full pool does to anyone who writes.
 //!
 //! Why a whole machine: the scheduler, LVM, QEMU and the guest's own kernel all have a hand in a block that is kept.
 //! Guests do what is asked by scripts in their user data and say on their consoles how it went.

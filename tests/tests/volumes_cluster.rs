@@ -394,7 +394,7 @@ async fn a_claim_grows_is_snapshotted_and_copied_on_its_node_and_leaves_nothing(
     let capacity = persistent.spec.and_then(|spec| spec.capacity).unwrap_or_default();
     ensure!(capacity["storage"].0 == "3Gi");
 
-    // Beyond what there is it does not, and says so; rolled back, all is well.
+    // Beyond what there is it does not, and says so; rolled back, everything works.
     cluster.patch(claims.clone(), "data", request("40Gi")).await?;
     let why = cluster.told("data", "does not grow").await?;
     ensure!(why.ends_with("pool default of n1 has 13Gi free, and 37Gi are requested"), "{why}");
@@ -446,7 +446,7 @@ async fn a_claim_grows_is_snapshotted_and_copied_on_its_node_and_leaves_nothing(
     ensure!(why == "the PersistentVolumeClaim nothing does not exist", "{why}");
     let changed = json!({"spec": {"source": {"persistentVolumeClaimName": "other"}}});
     let refused = cluster.patch(snapshots.clone(), "monday", changed).await.unwrap_err().to_string();
-    ensure!(refused.contains("a snapshot is of what it was made of; make another"), "{refused}");
+    ensure!(refused.contains("source cannot be changed; create another snapshot"), "{refused}");
 
     // Copies are made where their origin lies, though the other node has more room.
     let of_snapshot = json!({"dataSource": {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "monday"}});
@@ -472,7 +472,7 @@ async fn a_claim_grows_is_snapshotted_and_copied_on_its_node_and_leaves_nothing(
     cluster.pod("sharing", "shared").await?;
     let why = cluster.told("shared", "ReadWriteMany").await?;
     ensure!(
-        why == "accessModes has ReadWriteMany; a volume of lvm.sheaf.dev is on one node: use ReadWriteOnce",
+        why == "accessModes has ReadWriteMany; volumes of lvm.sheaf.dev are on one node: use ReadWriteOnce",
         "{why}"
     );
 
@@ -515,7 +515,7 @@ async fn a_data_volume_says_in_cdis_words_how_far_it_is() -> Result<()> {
         json!({"spec": {"storage": {"resources": {"requests": {"storage": "3Gi"}}}}}),
     );
     let refused = refused.await.unwrap_err().to_string();
-    ensure!(refused.contains("a DataVolume does not change; grow its PersistentVolumeClaim"), "{refused}");
+    ensure!(refused.contains("a DataVolume cannot be changed; grow its PersistentVolumeClaim"), "{refused}");
 
     cluster.pod("user", "golden").await?;
     says("golden", DataVolumePhase::ImportScheduled).await?;

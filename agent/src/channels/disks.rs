@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The disks of this node, for whoever uses them.
+/// The disks of this node, for anyone who uses them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Disks {
     /// They were observed at least once.

@@ -1,4 +1,4 @@
-//! Pools and volumes of this node, for whoever uses them.
+//! Pools and volumes of this node, for anyone who uses them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -93,7 +93,7 @@ pub async fn certificate(
     match found.status.as_ref().and_then(verdict) {
         Some(Ok(certificate)) => Ok(certificate),
         Some(Err((verdict, message))) => Err(Unsigned::Refused { name, verdict, message }),
-        None => Err(anyhow!("certificate request {name} is still open").into()),
+        None => Err(anyhow!("certificate request {name} is still pending").into()),
     }
 }
 

@@ -89,7 +89,7 @@ pub async fn cluster_ca(
         return Err(Failure::new(
             step,
             anyhow!("possible man-in-the-middle: cluster-info changed between two reads"),
-            "it is tried again; if it stays, check what answers on the way to the API server (proxy, load balancer, ARP)",
+            "it is tried again; if this persists, check what answers in the API server's place (proxy, load balancer, ARP)",
         ));
     }
     Ok(ca)

@@ -63,7 +63,7 @@ impl Store {
         let text = fs::read_to_string(self.dir.join(format!("{name}.pem"))).ok()?;
         let identity = pair(&text);
         if let Err(error) = &identity {
-            tracing::warn!("{name}.pem is of no use: {error:#}");
+            tracing::warn!("{name}.pem cannot be used: {error:#}");
         }
         identity.ok()
     }
@@ -71,7 +71,7 @@ impl Store {
     /// Keeps `certificate` with the pending key it was asked for with, which is then no longer pending.
     pub fn save(&self, name: &str, certificate: &str, key: &Key) -> anyhow::Result<Identity> {
         let text = format!("{}\n{}", certificate.trim_end(), key.to_pem()?);
-        let identity = pair(&text).context("the certificate that came back is not for this node's key")?;
+        let identity = pair(&text).context("the certificate that was issued is not for this node's key")?;
         write_atomically(&self.dir.join(format!("{name}.pem")), text.as_bytes(), 0o600)?;
         self.forget_pending(name)?;
         Ok(identity)
@@ -134,7 +134,7 @@ fn remove(path: PathBuf) -> anyhow::Result<()> {
 fn pair(text: &str) -> anyhow::Result<Identity> {
     let key = Key::from_pem(text)?;
     let facts = keys::facts(text)?;
-    anyhow::ensure!(key.public_der()? == facts.public_der, "certificate and key do not belong together");
+    anyhow::ensure!(key.public_der()? == facts.public_der, "certificate and key do not match");
     let start = text.find("-----BEGIN PRIVATE KEY-----").unwrap_or(text.len());
     Ok(Identity { certificate: text[..start].trim_end().to_owned() + "\n", key: key.to_pem()?, facts })
 }
@@ -164,7 +164,7 @@ mod tests {
     fn an_empty_certificate_is_never_kept() {
         let (store, dir) = store();
         let key = store.pending(CLIENT).unwrap();
-        let error = store.save(CLIENT, "", &key).err().expect("an empty text is no certificate");
+        let error = store.save(CLIENT, "", &key).err().expect("an empty text is not a certificate");
         assert!(format!("{error:#}").contains("there is no CERTIFICATE block"), "{error:#}");
         assert!(store.load(CLIENT).is_none());
         fs::remove_dir_all(dir).unwrap();

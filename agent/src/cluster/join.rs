@@ -110,8 +110,7 @@ pub async fn join(
         Err(error) => {
             if matches!(error, Unsigned::Refused { .. }) {
                 store.forget_pending(CLIENT).remedy(step, STATE)?;
-                let remedy =
-                    "do what the message says; it is tried again with the token that node.toml then holds";
+                let remedy = "follow the message; it is retried with the token in node.toml";
                 return Err(Failure::new(step, error, remedy));
             }
             return Err(Failure::new(step, error, refused));
@@ -136,7 +135,7 @@ fn without_token(lapsed: Option<&Identity>, now: SystemTime) -> (anyhow::Error, 
         Some(identity) => (
             anyhow!("this node's certificate expired at {}", rfc3339(identity.facts.not_after)),
             "put a new token (`sheaf-agent token create` on a control-plane node) into node.toml and restart the agent; \
-             the node keeps its name, since it still has its key",
+             the node still has its key and keeps its name",
         ),
         None => (
             anyhow!("node.toml holds no token, and this node has no certificate of this cluster and name"),

@@ -1,7 +1,7 @@
 //! Keeps the node a member: lease, status, certificates.
 //!
-//! Why here: what goes on for as long as the node runs. Route in: a [`Member`], and all that changes. Route out: Node,
-//! Lease and certificates that are never old. It returns only with a failure that joining anew must look at.
+//! Why here: what continues for as long as the node runs. Route in: a [`Member`], and all that changes. Route out: Node,
+//! Lease and certificates that are never old. It returns only with a failure that joining again must look at.
 
 use super::csr::{self, Purpose, Unsigned};
 use super::failure::Failure;
@@ -83,7 +83,7 @@ impl Membership {
             Failure::new(
                 "registering the node",
                 cause,
-                "it is tried again; if it goes on, the cluster's API server refuses this node: the message says why",
+                "it is retried; if this persists, the API server refuses this node: the message says why",
             )
         };
         node::claimable(client, &self.name, &self.machine).await?;
@@ -96,7 +96,7 @@ impl Membership {
     }
 }
 
-/// Runs until the node must join anew.
+/// Runs until the node must join again.
 pub async fn keep(
     ctx: &Context,
     membership: &Membership,
@@ -163,7 +163,7 @@ async fn beat(
                 if posted.as_ref().is_none_or(|(before, at)| *before != observed || at.elapsed() >= REPOST) {
                     posted = Some((observed.clone(), Instant::now()));
                 }
-                // A Node that somebody deleted was made anew: others must learn its UID.
+                // A Node that somebody deleted was made again: others must learn its UID.
                 let uid = now.uid().unwrap_or_default();
                 publish.send_if_modified(|joined| match joined {
                     Some(joined) if joined.node_uid != uid => {
@@ -189,7 +189,7 @@ async fn beat(
                 let failure = Failure::new(
                     "reporting to the cluster that the node is alive",
                     error,
-                    "VMs go on; the API server must be reachable, and this node's clock right",
+                    "VMs keep running; the API server must be reachable, and this node's clock correct",
                 );
                 if gone {
                     return failure;
@@ -202,7 +202,7 @@ async fn beat(
                 report.failed(&Failure::new(
                     "reporting to the cluster that the node is alive",
                     anyhow::anyhow!("no answer within {} s", REQUEST_TIME.as_secs()),
-                    "VMs go on; the API server must be reachable: look at the network and at the control plane",
+                    "VMs keep running; the API server must be reachable: check the network and the control plane",
                 ));
             }
         }
@@ -246,7 +246,7 @@ async fn renew_client(
             return Failure::new(
                 "renewing the node's certificate",
                 anyhow::anyhow!("it expired before the cluster signed another"),
-                "put a new token into node.toml and restart the agent; VMs go on meanwhile",
+                "put a new token into node.toml and restart the agent; VMs keep running",
             );
         }
         tokio::time::sleep(CERTIFICATE_INTERVAL).await;

@@ -63,7 +63,7 @@ impl Key {
                 .ok_or_else(|| anyhow!("there is no PRIVATE KEY block"))
                 .and_then(|pem| p256::SecretKey::from_pkcs8_pem(pem).map_err(|error| anyhow!("{error}"))),
         };
-        key.map(Self).context("this is no P-256 private key in PEM")
+        key.map(Self).context("this is not a P-256 private key in PEM")
     }
 
     /// PKCS#8 in PEM.
@@ -153,10 +153,10 @@ impl Authority {
     /// [`BACKDATE`] before `now`. In PEM.
     pub fn reissue(&self, now: SystemTime) -> anyhow::Result<String> {
         root(&self.key, self.certificate.tbs_certificate().subject().clone(), now)
-            .context("making the CA's certificate anew")
+            .context("renewing the CA's certificate")
     }
 
-    /// A client certificate in PEM for whoever holds the private half of `public_der`.
+    /// A client certificate in PEM for anyone who holds the private half of `public_der`.
     pub fn issue_client(
         &self,
         subject: &Subject,
@@ -342,14 +342,14 @@ pub fn facts(pem: &str) -> anyhow::Result<Facts> {
 
 /// Public key of a certificate request in PEM, as SubjectPublicKeyInfo in DER.
 pub fn request_public_der(pem: &[u8]) -> anyhow::Result<Vec<u8>> {
-    Ok(CertReq::from_pem(pem).context("this is no certificate request")?.info.public_key.to_der()?)
+    Ok(CertReq::from_pem(pem).context("this is not a certificate request")?.info.public_key.to_der()?)
 }
 
 /// SubjectPublicKeyInfo in DER of a `PUBLIC KEY` block.
 pub fn public_key_der(pem: &str) -> anyhow::Result<Vec<u8>> {
     let pem = block(pem, "PUBLIC KEY").context("there is no PUBLIC KEY block")?;
     let key = SubjectPublicKeyInfo::<x509_cert::der::Any, x509_cert::der::asn1::BitString>::from_pem(pem);
-    Ok(key.context("this is no public key in PEM")?.to_der()?)
+    Ok(key.context("this is not a public key in PEM")?.to_der()?)
 }
 
 /// The first block `label` of `pem`, with its frame.
@@ -362,7 +362,7 @@ pub fn block<'a>(pem: &'a str, label: &str) -> Option<&'a str> {
 
 fn parse(pem: &str) -> anyhow::Result<Certificate> {
     let pem = block(pem, "CERTIFICATE").context("there is no CERTIFICATE block")?;
-    Certificate::from_pem(pem).context("this is no certificate in PEM")
+    Certificate::from_pem(pem).context("this is not a certificate in PEM")
 }
 
 #[cfg(test)]
@@ -407,6 +407,6 @@ mod tests {
 
     #[test]
     fn garbage_is_no_key() {
-        assert!(Key::from_pem("x").err().unwrap().to_string().contains("no P-256 private key"));
+        assert!(Key::from_pem("x").err().unwrap().to_string().contains("not a P-256 private key"));
     }
 }

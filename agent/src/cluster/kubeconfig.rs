@@ -50,7 +50,7 @@ pub fn authority(path: &Path) -> Option<String> {
 pub enum Credentials<'a> {
     /// Nobody in particular.
     Anonymous,
-    /// Whoever holds a bootstrap token.
+    /// Anyone who holds a bootstrap token.
     Token(&'a str),
     /// Holder of a certificate and its key, both PEM.
     Certificate(&'a str, &'a str),
@@ -105,7 +105,8 @@ pub async fn client(
 pub async fn client_from_file(path: &Path) -> anyhow::Result<kube::Client> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    from(Kubeconfig::from_yaml(&text).with_context(|| format!("{}: is no kubeconfig", path.display()))?).await
+    from(Kubeconfig::from_yaml(&text).with_context(|| format!("{}: is not a kubeconfig", path.display()))?)
+        .await
 }
 
 async fn from(config: Kubeconfig) -> anyhow::Result<kube::Client> {

@@ -168,12 +168,12 @@ async fn member(
         report.phase(Phase::Joining);
         let mut own = None;
         if !matches!(join::standing(&store, &name, Some(pin), SystemTime::now()), Standing::Member(_)) {
-            let step = "making the first node's own token";
+            let step = "creating the first node's bootstrap token";
             let remedy = "read `journalctl -u kube-apiserver`";
             let token = token::Token::generate().remedy(step, remedy)?;
             let grant = token::Grant {
                 lifetime: OWN_TOKEN_LIFE,
-                description: "The first node's own way in",
+                description: "Bootstrap token of the first node",
                 only_for: Some(&name),
             };
             token::allow(&local.admin, &token, grant).await.remedy(step, remedy)?;
@@ -196,7 +196,7 @@ async fn member(
     if let Some((token, admin)) = own {
         token::revoke(&admin, &token)
             .await
-            .remedy("ending the first node's own token", "it ends by itself in 15 minutes")?;
+            .remedy("deleting the first node's bootstrap token", "it expires in 15 minutes")?;
     }
     let membership = Membership {
         server: target.server.clone(),
@@ -216,7 +216,7 @@ async fn member(
     }
     if !creates {
         redeem::redeem(&paths.node_toml)
-            .remedy("taking the redeemed token out of node.toml", "look at the state partition")?;
+            .remedy("removing the redeemed token from node.toml", "look at the state partition")?;
     }
     let hash = CaPin::of_certificate(&member.ca).ok().map(|pin| pin.to_string());
     report.update(|section| {
@@ -248,10 +248,7 @@ async fn clock(ctx: &Context, report: &Reporter) {
     }
     report.step("waiting for the time");
     if tokio::time::timeout(TIME_WAIT, network.wait_for(|state| state.time_synchronised)).await.is_err() {
-        tracing::warn!(
-            "no time server answered within {} s; going on with the clock as it is",
-            TIME_WAIT.as_secs()
-        );
+        tracing::warn!("no time server answered within {} s; continuing without it", TIME_WAIT.as_secs());
     }
 }
 
@@ -262,7 +259,7 @@ fn configured(cluster: &Cluster) -> Result<Target, Failure> {
         return Err(Failure::new(
             step,
             anyhow!(
-                "role = \"control-plane\": this version runs the control plane on the node that creates it alone"
+                "role = \"control-plane\": this version runs the control plane only on the node that creates the cluster"
             ),
             "remove role, and install the node again: it then joins as a worker",
         ));

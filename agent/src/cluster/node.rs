@@ -83,7 +83,7 @@ pub async fn register(
     match nodes.create(&PostParams::default(), &node).await {
         Ok(node) => Ok(node),
         Err(error) if is_status(&error, 409) => Ok(nodes.get(name).await?),
-        Err(error) => Err(anyhow!(error).context("the Node cannot be made")),
+        Err(error) => Err(anyhow!(error).context("the Node cannot be created")),
     }
 }
 
@@ -188,7 +188,7 @@ pub async fn renew_lease(client: &kube::Client, node: &Node) -> Result<(), kube:
     Ok(())
 }
 
-/// Kubernetes counts a renewal only when its time increases: after a step back of the clock it goes on from the last.
+/// Kubernetes counts a renewal only when its time increases: after a step back of the clock it continues from the last.
 fn renewal(now: Timestamp, last: Option<Timestamp>) -> Timestamp {
     let step = SignedDuration::from_micros(1);
     last.and_then(|last| last.checked_add(step).ok()).map_or(now, |next| next.max(now))

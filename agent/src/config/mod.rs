@@ -24,11 +24,11 @@ use sheaf_config::node::{Hostname, Identity, NodeConfig};
 use sheaf_host::hostname::SetHostname;
 use sheaf_host::nic;
 use sheaf_host::run::{Command, Run};
-use sheaf_links::{Card, default_card};
+use sheaf_links::{FoundNic, default_nic};
 use std::path::Path;
 use std::time::Duration;
 
-/// How long NICs may take to appear: server cards load firmware for several seconds each.
+/// How long NICs may take to appear: server NICs load firmware for several seconds each.
 const NIC_DEADLINE: Duration = Duration::from_secs(20);
 /// Between two looks for a NIC: far below what a boot takes.
 const NIC_INTERVAL: Duration = Duration::from_millis(50);
@@ -111,7 +111,7 @@ pub fn configure(
     apply(paths, &plan.files)?;
     if leaves_choice {
         let usual = facts.usual_nic.as_deref();
-        remember(paths, default_card(&facts.nics, usual), usual);
+        remember(paths, default_nic(&facts.nics, usual), usual);
     }
     name_nics(config, &facts.nics, run);
     let name = &config.system.hostname;
@@ -123,7 +123,7 @@ fn facts(
     paths: &Paths,
     config: &NodeConfig,
     machine: &Path,
-    nics: Vec<Card>,
+    nics: Vec<FoundNic>,
     usual_nic: Option<String>,
 ) -> Facts {
     let read = |path: &str| std::fs::read_to_string(machine.join(path)).unwrap_or_default();
@@ -139,10 +139,10 @@ fn facts(
 }
 
 /// Gives NICs that are there the names they have in node.toml: udev may have seen them before it could read of those.
-fn name_nics(config: &NodeConfig, nics: &[Card], run: &dyn Run) {
+fn name_nics(config: &NodeConfig, nics: &[FoundNic], run: &dyn Run) {
     for wanted in &config.network.links.nics {
-        let card = wanted.selector().find(nics);
-        let Some(nic) = card.filter(|card| card.name != wanted.name) else { continue };
+        let found_nic = wanted.selector().find(nics);
+        let Some(nic) = found_nic.filter(|found_nic| found_nic.name != wanted.name) else { continue };
         let words = ["link", "property", "add", "dev", &nic.name, "altname", &wanted.name];
         if let Err(error) = run.run(&Command::new("ip").args(words).deadline(NAME_DEADLINE)) {
             // udev may have been faster; nothing else goes by that name.
@@ -151,18 +151,19 @@ fn name_nics(config: &NodeConfig, nics: &[Card], run: &dyn Run) {
     }
 }
 
-fn look(machine: &Path) -> anyhow::Result<Vec<Card>> {
+fn look(machine: &Path) -> anyhow::Result<Vec<FoundNic>> {
     let nics = nic::wired(machine).context("cannot list the NICs")?;
-    let card = |nic: nic::Nic| Card { name: nic.name, permanent_mac: nic.permanent_mac, path: nic.path };
-    Ok(nics.into_iter().map(card).collect())
+    let found_nic =
+        |nic: nic::Nic| FoundNic { name: nic.name, permanent_mac: nic.permanent_mac, path: nic.path };
+    Ok(nics.into_iter().map(found_nic).collect())
 }
 
 /// The machine's NICs, for a config that leaves the choice to us. They are waited for, since this runs while udev
 /// still loads drivers: until the usual one is there, or, without it, until nothing more is to come.
-fn await_nics(machine: &Path, usual: Option<&str>) -> anyhow::Result<Vec<Card>> {
+fn await_nics(machine: &Path, usual: Option<&str>) -> anyhow::Result<Vec<FoundNic>> {
     // udev keeps this file while it has devices to handle.
     let queue = machine.join("run/udev/queue");
-    let is_usual = |nic: &Card| usual.is_some() && nic.permanent_mac.as_deref() == usual;
+    let is_usual = |nic: &FoundNic| usual.is_some() && nic.permanent_mac.as_deref() == usual;
     let found = sheaf_host::wait::until(NIC_DEADLINE, NIC_INTERVAL, || match look(machine) {
         Ok(nics) if nics.iter().any(is_usual) => Some(Ok(nics)),
         Ok(nics) if nics.is_empty() || queue.exists() => None,
@@ -172,7 +173,7 @@ fn await_nics(machine: &Path, usual: Option<&str>) -> anyhow::Result<Vec<Card>> 
 }
 
 /// Keeps the choice for later boots, which then need not wait for NICs that are not coming.
-fn remember(paths: &Paths, chosen: Option<&Card>, usual: Option<&str>) {
+fn remember(paths: &Paths, chosen: Option<&FoundNic>, usual: Option<&str>) {
     let Some(mac) = chosen.and_then(|nic| nic.permanent_mac.as_deref()) else { return };
     if usual == Some(mac) {
         return;
@@ -180,7 +181,7 @@ fn remember(paths: &Paths, chosen: Option<&Card>, usual: Option<&str>) {
     if let Err(error) =
         sheaf_host::file::write_atomically(&paths.usual_nic(), format!("{mac}\n").as_bytes(), 0o644)
     {
-        tracing::warn!("{error}: the next boot chooses its NIC anew");
+        tracing::warn!("{error}: the next boot chooses its NIC again");
     }
 }
 

@@ -6,7 +6,7 @@
 use super::system;
 use crate::network::files;
 use sheaf_config::node::{NodeConfig, Secret};
-use sheaf_links::{Card, Links};
+use sheaf_links::{FoundNic, Links};
 use std::path::PathBuf;
 
 /// First line of every file.
@@ -16,7 +16,7 @@ pub(super) const HEADER: &str = "# Written from /state/node.toml at each boot.\n
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// Its wired NICs.
-    pub nics: Vec<Card>,
+    pub nics: Vec<FoundNic>,
     /// MAC of the NIC that was taken at an earlier boot, where the config names none.
     pub usual_nic: Option<String>,
     /// The image holds an SSH server.

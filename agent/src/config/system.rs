@@ -67,20 +67,20 @@ pub(super) fn notes(config: &NodeConfig, facts: &Facts) -> Vec<String> {
     let mut notes = Vec::new();
     if !system.ssh_keys.is_empty() && !facts.has_sshd {
         notes.push(
-            "system.ssh-keys: this image holds no SSH server, the keys open nothing; \
+            "system.ssh-keys: this image has no SSH server, so these keys give no access; \
              administer by cluster.admin-keys, or build an image with openssh-server"
                 .to_owned(),
         );
     }
     if system.password_hash.is_some() {
         notes.push(
-            "system.password-hash: this image has no login on its consoles, the password opens nothing; \
+            "system.password-hash: this image has no console login, so this password gives no access; \
              remove it"
                 .to_owned(),
         );
     }
     if let Some(zone) = system.timezone.as_ref().filter(|_| !facts.has_timezone) {
-        notes.push(format!("system.timezone: this image does not know {zone}, times are in UTC; remove it"));
+        notes.push(format!("system.timezone: this image does not have {zone}; times are in UTC; remove it"));
     }
     let booted: Vec<&str> = facts.kernel_arguments.split_whitespace().collect();
     let missing: Vec<&str> = system

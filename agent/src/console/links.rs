@@ -92,7 +92,7 @@ mgmt   vlan 10             up     1500  bond0           -    node.toml  192.0.2.
 bond0  bond active-backup  up     9000  enp1s0*,enp2s0  -    node.toml  -
 left   nic enp1s0          up     1500  -               -    node.toml  -
 right  nic enp2s0          down   1500  -               -    node.toml  -
-! bond bond0 runs on fewer cables: none in enp2s0
+! bond bond0 is degraded: no cable in enp2s0
 ";
         assert_eq!(table(&status.network, &[]), expected);
     }

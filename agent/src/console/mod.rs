@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 
 /// Between two looks at the status: a change is on the screen before an operator looks up.
 const LOOK: Duration = Duration::from_secs(1);
-/// The wait for a change begins anew after it; any time does.
+/// The wait for a change begins again after it; any time does.
 const LONG: Duration = Duration::from_secs(86400);
 /// Moves to the top left without a cursor; each line ends the old one, the last ends the page.
 const HOME: &str = "\x1b[?25l\x1b[H";
@@ -175,9 +175,9 @@ mod tests {
         std::fs::create_dir_all(&paths.run).unwrap();
         std::fs::write(paths.status_json(), r#"{"node":{"name":"node-1","version":"0.1.0"}}"#).unwrap();
         let dead = status(&paths, false).unwrap();
-        assert!(dead.contains("node-1") && dead.contains("The agent does not run"), "{dead}");
+        assert!(dead.contains("node-1") && dead.contains("The agent is not running"), "{dead}");
         let alive = alive::declare(&paths.alive()).unwrap();
-        assert!(!status(&paths, false).unwrap().contains("does not run"));
+        assert!(!status(&paths, false).unwrap().contains("is not running"));
         assert!(status(&paths, true).unwrap().contains("\"agent_running\": true"));
         drop(alive);
         std::fs::remove_dir_all(root).unwrap();

@@ -36,10 +36,10 @@ pub fn page(view: &View, width: usize, height: usize) -> Vec<String> {
     let mut head = header(&status, width);
     if let Some(age) = view.silent_for {
         let last =
-            if view.status.is_some() { format!("; last sign {} ago", human(age)) } else { String::new() };
+            if view.status.is_some() { format!("; last report {} ago", human(age)) } else { String::new() };
         head.extend(entry(
             "AGENT",
-            &format!("The agent does not run{last}. VMs go on. systemd starts it again."),
+            &format!("The agent is not running{last}. VMs keep running. systemd restarts it."),
             width,
         ));
     }
@@ -97,7 +97,7 @@ fn header(status: &Status, width: usize) -> Vec<String> {
 fn network(status: &Status, width: usize) -> Vec<String> {
     let network = &status.network;
     let mut lines = Vec::new();
-    // What has an address, or should, comes first; what only carries it is left out where all is well.
+    // What has an address, or should, comes first; what only carries it is left out where everything works.
     let (addressed, carrying): (Vec<_>, Vec<_>) =
         network.links.iter().partition(|link| link.is_addressed || !link.addresses.is_empty());
     let carrying = carrying.into_iter().filter(|link| link.kind == "bond" || link.state != "up");
@@ -193,7 +193,7 @@ fn image_line(image: &ImageSection) -> String {
 fn next_step(view: &View, status: &Status) -> Option<String> {
     let cluster = &status.cluster;
     if view.status.is_none() {
-        return Some("wait: the agent has not spoken since this boot".into());
+        return Some("wait: the agent has not reported since this boot".into());
     }
     if status.node.problem.is_some() {
         return Some("correct node.toml (see PROBLEM) and install the node again with it".into());

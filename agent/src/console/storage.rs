@@ -13,7 +13,7 @@ fn or_dash(text: Option<&str>) -> String {
 /// The disks of the node.
 pub(super) fn disks(disks: &[DiskSection]) -> String {
     if disks.is_empty() {
-        return "no disk was seen yet\n".into();
+        return "no disk was found yet\n".into();
     }
     let head = ["DISK", "STATE", "DEVICE", "SIZE", "BUS", "MODEL", "SERIAL", "HEALTH", "ROLE", "USED BY"];
     let row = |disk: &DiskSection| {
@@ -43,7 +43,7 @@ pub(super) fn disks(disks: &[DiskSection]) -> String {
 /// The pools of the node, each with its members.
 pub(super) fn pools(pools: &[PoolSection]) -> String {
     if pools.is_empty() {
-        return "there is no pool\n".into();
+        return "no pools\n".into();
     }
     let percent = |full: Option<f64>| full.map_or("-".to_owned(), |full| format!("{full:.1} %"));
     let mut rows =

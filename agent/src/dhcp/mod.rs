@@ -33,7 +33,7 @@ async fn run_with(ctx: Context, sockets: Arc<dyn DhcpSockets>, retry: Duration) 
         };
         let Err(error) = ended;
         if !std::mem::replace(&mut failed, true) {
-            tracing::warn!("DHCP on {MASQUERADE_BRIDGE}: {error}; trying again every {} s", retry.as_secs());
+            tracing::warn!("DHCP on {MASQUERADE_BRIDGE}: {error}; retrying every {} s", retry.as_secs());
         } else {
             tracing::debug!("DHCP on {MASQUERADE_BRIDGE}: {error}");
         }

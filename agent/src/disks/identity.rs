@@ -70,7 +70,7 @@ pub fn has_duplicate_serial(disk: &Facts, disks: &[Facts]) -> bool {
         && disks.iter().any(|other| other.device != disk.device && other.serial == disk.serial)
 }
 
-/// `text` as part of an object's name: small letters, digits and single hyphens.
+/// `text` as part of an object's name: lowercase letters, digits and single hyphens.
 fn slug(text: &str) -> String {
     let mut slug = String::new();
     for c in text.to_lowercase().chars() {

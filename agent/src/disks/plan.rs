@@ -111,7 +111,7 @@ fn wipe(object: &BlockDevice, disk: &Disk) -> Option<Wiping> {
     if is_done && !is_empty && matches!(disk.contents, Contents::Foreign(_)) {
         return refuse(
             "DoneBefore",
-            "it was erased for this request, and something is on it again; to erase that, remove spec.wipe and set it \
+            "it was erased for this request, and it has contents again; to erase them, remove spec.wipe and set it \
              again"
                 .into(),
         );
@@ -256,7 +256,7 @@ fn conditions(
     now: Timestamp,
 ) {
     let facts = &disk.facts;
-    let known_by = facts.wwn.as_ref().map_or("its path alone", |_| "its WWN");
+    let known_by = facts.wwn.as_ref().map_or("only its path", |_| "its WWN");
     let (status, reason, message) = match (&facts.serial, disk.duplicate_serial) {
         (None, _) => {
             ("False", "NoSerial", format!("it reports no serial number; it is identified by {known_by}"))

@@ -130,7 +130,7 @@ fn a_duplicate_serial_and_an_absent_one_are_shown() {
     let (told, _) = cluster.settle(&[twin, no_serial]);
     assert_eq!(
         told,
-        ["DuplicateSerial: another disk of this node has the serial A; it is identified by its path alone"]
+        ["DuplicateSerial: another disk of this node has the serial A; it is identified by only its path"]
     );
     assert!(cluster.status("n1.disk-a").duplicate_serial);
     let conditions = cluster.status("n1.path-p3").conditions;
@@ -155,7 +155,7 @@ fn a_foreign_disk_is_erased_once_when_its_serial_is_repeated_and_not_without() {
     let (told, wiped) = cluster.settle(&[foreign("A")]);
     assert_eq!(wiped, [""; 0]);
     assert!(
-        told[0].starts_with("NotErased: it was erased for this request, and something is on it again"),
+        told[0].starts_with("NotErased: it was erased for this request, and it has contents again"),
         "{told:?}"
     );
     // A new request does.
@@ -220,13 +220,13 @@ fn a_disk_that_fails_is_news_once() {
     cluster.settle(&[disk("A", "/dev/sdb")]);
     let health = smart::Health {
         verdict: Verdict::Failing,
-        reason: Some("its spare blocks run out".into()),
+        reason: Some("it is running out of spare blocks".into()),
         ..smart::Health::default()
     };
     let failing = Disk { health, ..disk("A", "/dev/sdb") };
     assert_eq!(
         cluster.settle(std::slice::from_ref(&failing)).0,
-        ["DiskFailing: SMART reports a failure: its spare blocks run out"]
+        ["DiskFailing: SMART reports a failure: it is running out of spare blocks"]
     );
     assert_eq!(cluster.settle(&[failing]).0, [""; 0]);
 }

@@ -1,6 +1,6 @@
 //! What is shown of the images: to the operator on the status page, to the cluster as labels of the node.
 //!
-//! Why here: fetching takes minutes, and how far it is is shown while it goes on, from the thread that does it. Route in: what
+//! Why here: fetching takes minutes, and how far it is is shown while it continues, from the thread that does it. Route in: what
 //! node.toml lists, what lies there, progress and ends. Route out: the status section `images`, the channel.
 
 use crate::channels::PresentImage;

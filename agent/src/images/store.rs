@@ -111,7 +111,7 @@ impl Store {
         let part = self.images.join(format!("{}{PART}", image.name));
         let Some(found) = receive(self, image, &part, progress)? else { return Ok(Outcome::Interrupted) };
         if found != image.sha256 {
-            // Nothing of it can be used: the next try begins anew.
+            // Nothing of it can be used: the next try begins again.
             fs::remove_file(&part).map_err(disk(&part, "removed"))?;
             let (url, wanted) = (image.url.clone(), image.sha256.clone());
             return Err(ImageError::OtherDownload { url, found, wanted });

@@ -36,7 +36,7 @@ pub fn read(path: &Path) -> anyhow::Result<Links> {
 }
 
 fn links(text: &str) -> anyhow::Result<Links> {
-    let value: Option<Value> = serde_saphyr::from_str(text).context("is no YAML")?;
+    let value: Option<Value> = serde_saphyr::from_str(text).context("is not YAML")?;
     let Some(value) = value else { return Ok(Links::default()) };
     let strict = |value: &Value| -> anyhow::Result<Links> {
         Ok(sheaf_api::strict::from_json::<Links>(&value.to_string())?)
@@ -48,7 +48,7 @@ fn links(text: &str) -> anyhow::Result<Links> {
             let spec: NodeNetworkPolicySpec = sheaf_api::strict::from_json(&spec.to_string())?;
             Ok(spec.network)
         }
-        Some(kind) => anyhow::bail!("is a {kind}; give a NodeNetworkPolicy, or its network alone"),
+        Some(kind) => anyhow::bail!("is a {kind}; give a NodeNetworkPolicy, or only its network"),
     }
 }
 
@@ -88,13 +88,13 @@ fn least(timeouts: &Timeouts) -> Duration {
     timeouts.attempt + Duration::from_secs(10)
 }
 
-/// Keeps what is on trial.
+/// Keeps the change that is on trial.
 pub async fn confirm(trials: &Trials) -> anyhow::Result<String> {
     let trial = trials.keep(None).await?;
     Ok(format!("{}: kept\n", trial.title))
 }
 
-/// Takes back what is on trial, or the trial `id` alone, as the alarm does.
+/// Rolls back what is on trial, or the trial `id` alone, as the alarm does.
 pub async fn revert(trials: &Trials, id: Option<&str>) -> anyhow::Result<String> {
     let why = match id {
         Some(_) => "it was not confirmed in time",

@@ -1,23 +1,23 @@
 //! From the links that networkd follows to those that it shall follow: the steps, and those that roll back. Pure.
 //!
 //! Why here: networkd makes devices and never removes one, nor does it change the kind of thing that a bond's mode or a
-//! VLAN's number is; what it leaves undone is named here, step by step. A bridge is changed in place and never made anew
-//! while it stays: VMs are in it. Route in: both networks and the cards. Route out: [`Step`]s, which [`super::trial`]
+//! VLAN's number is; what it leaves undone is named here, step by step. A bridge is changed in place and never made again
+//! while it stays: VMs are in it. Route in: both networks and the NICs. Route out: [`Step`]s, which [`super::trial`]
 //! carries out, and which the reverter reads from a file.
 
 use super::{files, spelling};
 use crate::names::is_tap;
 use serde::{Deserialize, Serialize};
-use sheaf_links::{Bond, Card, Links, MIIMON, USUAL_MTU};
+use sheaf_links::{Bond, FoundNic, Links, MIIMON, USUAL_MTU};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
-    /// The device goes, if it is there: networkd makes it anew, or nobody does.
+    /// The device goes, if it is there: networkd makes it again, or nobody does.
     Delete(String),
-    /// The card leaves what it is in and keeps no address: nobody asks for it any more, or somebody else does.
+    /// The NIC leaves what it is in and keeps no address: nobody asks for it any more, or somebody else does.
     Release(String),
     /// The bridge keeps VLANs apart from now on, or no longer.
     Filter(String, bool),
@@ -29,12 +29,12 @@ pub enum Step {
     Write(String, String),
     /// That file goes.
     Remove(String),
-    /// networkd has heard of everything that was deleted: what it hears later, it would say of the device made anew. (A
+    /// networkd has processed everything that was deleted: what it hears later, it would say of the device made again. (A
     /// bond that leaves a bridge is told gone twice, and the second time seconds later.)
     Heard,
-    /// networkd reads its files anew.
+    /// networkd reads its files again.
     Reload,
-    /// networkd configures the link anew.
+    /// networkd configures the link again.
     Reconfigure(String),
 }
 
@@ -50,9 +50,9 @@ impl std::fmt::Display for Step {
             Self::Mac(link, mac) => write!(f, "set the MAC of {link} to {mac}"),
             Self::Write(file, _) => write!(f, "write {file}"),
             Self::Remove(file) => write!(f, "remove {file}"),
-            Self::Heard => write!(f, "wait until networkd has heard of it"),
+            Self::Heard => write!(f, "wait until networkd has processed the deletion"),
             Self::Reload => write!(f, "reload networkd"),
-            Self::Reconfigure(link) => write!(f, "configure {link} anew"),
+            Self::Reconfigure(link) => write!(f, "reconfigure {link}"),
         }
     }
 }
@@ -60,20 +60,20 @@ impl std::fmt::Display for Step {
 /// What both networks are rendered with.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine<'a> {
-    /// Its wired cards.
-    pub cards: &'a [Card],
+    /// Its wired NICs.
+    pub found_nics: &'a [FoundNic],
     /// MAC of the NIC taken where node.toml names none.
     pub usual: Option<&'a str>,
 }
 
 impl Machine<'_> {
     fn files(&self, network: &Links) -> BTreeMap<String, String> {
-        files::files(network, self.cards, self.usual).into_iter().collect()
+        files::files(network, self.found_nics, self.usual).into_iter().collect()
     }
 
-    /// The kernel's name of the card that `text` means.
-    fn card(&self, network: &Links, text: &str) -> Option<&str> {
-        network.find(text, self.cards).map(|card| card.name.as_str())
+    /// The kernel's name of the NIC that `text` means.
+    fn found_nic(&self, network: &Links, text: &str) -> Option<&str> {
+        network.find(text, self.found_nics).map(|found_nic| found_nic.name.as_str())
     }
 }
 
@@ -82,7 +82,7 @@ pub fn steps(now: &Links, then: &Links, machine: Machine<'_>) -> Vec<Step> {
     // A bridge that means the only NIC holds it as one that names it does.
     let said = |network: &Links| {
         let mut network = network.clone();
-        spelling::name_the_only_nic(&mut network, machine.cards, machine.usual);
+        spelling::name_the_only_nic(&mut network, machine.found_nics, machine.usual);
         network
     };
     let (now, then) = (&said(now), &said(then));
@@ -108,13 +108,13 @@ pub fn steps(now: &Links, then: &Links, machine: Machine<'_>) -> Vec<Step> {
         steps.push(Step::Heard);
     }
     steps.push(Step::Reload);
-    // Whatever stands on a device that is made anew must find it, though its own files are the same.
+    // Whatever stands on a device that is made again must find it, though its own files are the same.
     let mut again: BTreeSet<String> = BTreeSet::new();
     for name in &gone {
         for (user, kind) in stands_on(then, name) {
             match kind {
                 // A port: asks to be let in by the file that it has.
-                "port" => again.extend(machine.card(then, user).map(str::to_owned)),
+                "port" => again.extend(machine.found_nic(then, user).map(str::to_owned)),
                 _ => again.extend(Some(user.to_owned())),
             }
         }
@@ -130,12 +130,12 @@ fn stands_on<'n>(network: &'n Links, name: &str) -> Vec<(&'n str, &'static str)>
     let parents = network.vlans.iter().filter(|vlan| vlan.name == name).map(|vlan| &vlan.parent);
     let mut found: Vec<_> = bonds.chain(bridges).map(|port| (port.as_str(), "port")).collect();
     for parent in parents {
-        let is_card = ![
+        let is_nic = ![
             network.bonds.iter().any(|link| link.name == *parent),
             network.bridges.iter().any(|link| link.name == *parent),
         ]
         .contains(&true);
-        found.push((parent, if is_card { "port" } else { "parent" }));
+        found.push((parent, if is_nic { "port" } else { "parent" }));
     }
     found
 }
@@ -164,24 +164,24 @@ fn deleted(now: &Links, then: &Links) -> Vec<String> {
     vlans.map(|vlan| &vlan.name).chain(masters.iter().copied()).cloned().collect()
 }
 
-/// Cards that leave what they are in, or that nobody asks for any more.
+/// NICs that leave what they are in, or that nobody asks for any more.
 fn released(now: &Links, then: &Links, machine: Machine<'_>) -> Vec<String> {
     let (old, new) = (uses(now, machine), uses(then, machine));
-    let left = |(card, master): (&String, &Option<String>)| match new.get(card) {
-        None => Some(card.clone()),
-        Some(new) if new != master && master.is_some() => Some(card.clone()),
+    let left = |(found_nic, master): (&String, &Option<String>)| match new.get(found_nic) {
+        None => Some(found_nic.clone()),
+        Some(new) if new != master && master.is_some() => Some(found_nic.clone()),
         Some(_) => None,
     };
     old.iter().filter_map(left).collect()
 }
 
-/// Every card that `network` means, and what it is in.
+/// Every NIC that `network` means, and what it is in.
 fn uses(network: &Links, machine: Machine<'_>) -> BTreeMap<String, Option<String>> {
     let mut uses = BTreeMap::new();
     let mut set = |text: &str, master: Option<&str>| {
-        if let Some(card) = machine.card(network, text) {
+        if let Some(found_nic) = machine.found_nic(network, text) {
             let master = master.map(str::to_owned);
-            let entry: &mut Option<String> = uses.entry(card.to_owned()).or_default();
+            let entry: &mut Option<String> = uses.entry(found_nic.to_owned()).or_default();
             *entry = master.or(entry.take());
         }
     };
@@ -204,9 +204,9 @@ fn uses(network: &Links, machine: Machine<'_>) -> BTreeMap<String, Option<String
     uses
 }
 
-/// Links that stay and get another MTU: cards first, since what stands on them cannot carry more.
+/// Links that stay and get another MTU: NICs first, since what stands on them cannot carry more.
 fn resized(now: &Links, then: &Links, machine: Machine<'_>, gone: &[String]) -> Vec<Step> {
-    let given = |links| files::given(links, machine.cards, machine.usual);
+    let given = |links| files::given(links, machine.found_nics, machine.usual);
     let (old, new) = (given(now), given(then));
     let usual = |(mtu, _): &(Option<u32>, Option<String>)| mtu.unwrap_or(USUAL_MTU);
     let mut links: Vec<(&String, u32)> = old
@@ -229,7 +229,7 @@ fn resized(now: &Links, then: &Links, machine: Machine<'_>, gone: &[String]) -> 
 
 /// What networkd would set only at a bridge that it makes.
 fn in_place(now: &Links, then: &Links, machine: Machine<'_>) -> Vec<Step> {
-    let given = |links| files::given(links, machine.cards, machine.usual);
+    let given = |links| files::given(links, machine.found_nics, machine.usual);
     let (old, new) = (given(now), given(then));
     let mac = |given: &BTreeMap<String, (_, Option<String>)>, name: &str| {
         given.get(name).and_then(|(_, mac)| mac.clone())

@@ -137,7 +137,7 @@ fn about(
             None => said.is_some().then(|| Act::Withdraw(name.to_owned())),
             Some(_) if seen.not_removed.contains(&(uid.clone(), generation)) => None,
             Some(_) if has_turn => Some(Act::Remove(name.to_owned())),
-            Some(_) => report(pending("waits for its turn to be removed")),
+            Some(_) => report(pending("waiting for its turn to be removed")),
         };
     }
     let of_now = said.filter(|said| said.generation == Some(generation));
@@ -180,9 +180,9 @@ fn about(
     }
     match has_turn {
         true => Some(Act::Try(layer(policy))),
-        // What it waits for otherwise is said by whoever tried.
+        // What it waits for otherwise is reported by the caller.
         false if phase == Some(Pending) => None,
-        false => report(pending("waits for its turn")),
+        false => report(pending("waiting for its turn")),
     }
 }
 
@@ -286,11 +286,14 @@ mod tests {
     fn a_trial_that_its_agent_did_not_survive_is_reported_with_the_reason() {
         let mut world = world(vec![policy("a", 2, &["n1"])]);
         world.said("a", 2, Trying);
-        world.last = Some(("policy a, generation 2", "its time was over"));
+        world.last = Some(("policy a, generation 2", "it was neither kept nor rolled back in time"));
         let acts = world.decide();
         assert_eq!(phases(&acts), ["a RolledBack"]);
         let Act::Report(_, status) = &acts[0] else { panic!() };
-        assert_eq!(status.message.as_deref(), Some("its time was over; rolled back"));
+        assert_eq!(
+            status.message.as_deref(),
+            Some("it was neither kept nor rolled back in time; rolled back")
+        );
         // One that was kept before the agent ended is not taken for failed.
         world.layers = Layers::default().with(layer(&world.policies[0]));
         assert_eq!(phases(&world.decide()), ["a Applied"]);

@@ -28,7 +28,7 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// As people call it.
+    /// Its name in messages.
     pub fn title(&self) -> String {
         title(&self.name)
     }

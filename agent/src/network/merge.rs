@@ -4,11 +4,11 @@
 //! its MTU, the settings of a bond, VLANs of a bridge; never its addresses, its number, its parent or whose NIC it is. Of
 //! two layers that describe one link the higher rank counts, of equal ranks none. What comes out is spelt by
 //! [`super::spelling`] and passes the rules of node.toml ([`super::validation`]). Route in: [`Links`], [`Layer`]s, the
-//! cards. Route out: [`Merged`], or [`Refusal`].
+//! NICs. Route out: [`Merged`], or [`Refusal`].
 
 use super::layers::Layer;
 use super::{spelling, validation};
-use sheaf_links::{Bond, Bridge, Card, Link, LinkRef, Links, Nic, Vlan};
+use sheaf_links::{Bond, Bridge, FoundNic, Link, LinkRef, Links, Nic, Vlan};
 use std::collections::BTreeMap;
 
 /// Who asks for the links of node.toml.
@@ -42,19 +42,24 @@ impl Merged {
 pub struct Refusal(pub String);
 
 /// Lays `layers` over `node`, in the order of their ranks. `usual` is the MAC of the NIC taken where node.toml names none.
-pub fn merge(node: &Links, layers: &[Layer], cards: &[Card], usual: Option<&str>) -> Result<Merged, Refusal> {
+pub fn merge(
+    node: &Links,
+    layers: &[Layer],
+    found_nics: &[FoundNic],
+    usual: Option<&str>,
+) -> Result<Merged, Refusal> {
     let mut merged = Merged::plain(node);
     if layers.iter().all(|layer| layer.links.is_empty()) {
         return Ok(merged);
     }
-    spelling::name_the_only_nic(&mut merged.links, cards, usual);
+    spelling::name_the_only_nic(&mut merged.links, found_nics, usual);
     let mut order: Vec<&Layer> = layers.iter().collect();
     order.sort_by(|a, b| (a.rank, &a.name).cmp(&(b.rank, &b.name)));
     for layer in &order {
         lay(&mut merged, node, layer, &order).map_err(|why| Refusal(format!("{}: {why}", layer.title())))?;
     }
-    spelling::spell_cards(&mut merged.links, cards)?;
-    validation::check(&merged, cards)?;
+    spelling::spell_nics(&mut merged.links, found_nics)?;
+    validation::check(&merged, found_nics)?;
     Ok(merged)
 }
 
@@ -62,13 +67,13 @@ pub fn merge(node: &Links, layers: &[Layer], cards: &[Card], usual: Option<&str>
 pub fn merge_what_fits(
     node: &Links,
     layers: &[Layer],
-    cards: &[Card],
+    found_nics: &[FoundNic],
     usual: Option<&str>,
 ) -> (Merged, Vec<(String, Refusal)>) {
     let (mut fit, mut refused, mut merged) = (Vec::new(), Vec::new(), Merged::plain(node));
     for layer in layers {
         fit.push(layer.clone());
-        match merge(node, &fit, cards, usual) {
+        match merge(node, &fit, found_nics, usual) {
             Ok(more) => merged = more,
             Err(refusal) => {
                 fit.pop();
@@ -176,7 +181,7 @@ fn extend_vlan(links: &mut Links, ask: &Vlan) -> Result<(), String> {
     let Some(vlan) = links.vlans.iter_mut().find(|vlan| vlan.name == ask.name) else { return Ok(()) };
     if (vlan.id, vlan.parent.as_str()) != (ask.id, ask.parent.as_str()) {
         return Err(format!(
-            "{} is VLAN {} of {} in node.toml, and stays that; give another VLAN another name",
+            "{} is VLAN {} of {} in node.toml, which a policy cannot change; give another VLAN another name",
             ask.name, vlan.id, vlan.parent
         ));
     }

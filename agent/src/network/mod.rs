@@ -32,46 +32,53 @@ use crate::status::{NetworkSection, Section, TrialSection};
 use layers::Layers;
 use merge::{Merged, merge_what_fits};
 use sheaf_host::links::{Link, Links as KernelLinks};
-use sheaf_links::{Card, Links};
+use sheaf_links::{FoundNic, Links};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Between two looks when nothing is heard: timesyncd's mark makes no news, and news can be lost.
+/// Between two looks when nothing is heard: timesyncd's mark makes no change, and news can be lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
-/// The cards among the kernel's links.
-pub(crate) fn cards(links: &[Link]) -> Vec<Card> {
-    links.iter().filter(|link| link.is_card).map(card).collect()
+/// The NICs among the kernel's links.
+pub(crate) fn found_nics(links: &[Link]) -> Vec<FoundNic> {
+    links.iter().filter(|link| link.is_nic).map(found_nic).collect()
 }
 
-fn card(link: &Link) -> Card {
-    Card { name: link.name.clone(), permanent_mac: link.permanent_mac.clone(), path: link.place.clone() }
+fn found_nic(link: &Link) -> FoundNic {
+    FoundNic { name: link.name.clone(), permanent_mac: link.permanent_mac.clone(), path: link.place.clone() }
 }
 
 /// node.toml's links with what was confirmed on this node over them, and what of that does not fit, in words.
 pub(crate) fn at_boot(
     paths: &Paths,
     node: &Links,
-    cards: &[Card],
+    found_nics: &[FoundNic],
     usual: Option<&str>,
 ) -> (Links, Vec<String>) {
-    let (merged, dropped) = effective(paths, node, cards, usual);
+    let (merged, dropped) = effective(paths, node, found_nics, usual);
     (merged.links, dropped)
 }
 
-fn effective(paths: &Paths, node: &Links, cards: &[Card], usual: Option<&str>) -> (Merged, Vec<String>) {
+fn effective(
+    paths: &Paths,
+    node: &Links,
+    found_nics: &[FoundNic],
+    usual: Option<&str>,
+) -> (Merged, Vec<String>) {
     let layers = match Layers::confirmed(paths) {
         Ok(layers) => layers,
         Err(error) => {
             let file = paths.confirmed_network();
-            let note =
-                format!("{}: cannot be read ({error}); node.toml's links alone are made", file.display());
+            let note = format!(
+                "{}: cannot be read ({error}); only the links of node.toml are created",
+                file.display()
+            );
             return (Merged::plain(node), vec![note]);
         }
     };
-    let (merged, refused) = merge_what_fits(node, &layers.layers, cards, usual);
+    let (merged, refused) = merge_what_fits(node, &layers.layers, found_nics, usual);
     (merged, refused.into_iter().map(|(_, refusal)| refusal.to_string()).collect())
 }
 
@@ -84,7 +91,8 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let mark = ctx.paths.run_root.join("systemd/timesync/synchronized");
     // Before the first look: a change in between is heard.
-    let mut news = links.watch().inspect_err(|error| tracing::warn!("no news of links: {error}")).ok();
+    let mut news =
+        links.watch().inspect_err(|error| tracing::warn!("no change notices of links: {error}")).ok();
     let mut config = ctx.config.clone();
     loop {
         look(&ctx, &publish, &section, links.as_ref(), &mark);
@@ -96,7 +104,7 @@ pub async fn run(
         };
         tokio::select! {
             heard = heard => if let Err(error) = heard {
-                tracing::warn!("no more news of links: {error}");
+                tracing::warn!("no more change notices of links: {error}");
                 news = None;
             },
             changed = config.changed() => if changed.is_err() { return Ok(()) },
@@ -111,7 +119,7 @@ fn observe(paths: &Paths, node: &Links, links: &dyn KernelLinks) -> std::io::Res
     let links = links.list()?;
     let usual = std::fs::read_to_string(paths.usual_nic()).ok();
     let usual = usual.as_deref().map(str::trim);
-    Ok((effective(paths, node, &cards(&links), usual).0, links))
+    Ok((effective(paths, node, &found_nics(&links), usual).0, links))
 }
 
 /// Observes once and publishes what is new.

@@ -254,7 +254,7 @@ impl<D: NetworkApi> Keeper<D> {
             Ok(Ended::Kept(..)) => return Ok(true),
             Ok(Ended::RolledBack(probe, why, _)) => {
                 self.not_removed.insert((layer.uid.clone(), layer.generation));
-                (EnactmentPhase::RolledBack, format!("removing it: {why}; it stays"), Some(probe))
+                (EnactmentPhase::RolledBack, format!("removing it: {why}; it is kept"), Some(probe))
             }
             Ok(Ended::Waits(_)) => {
                 anyhow::bail!("a policy's trial waits for no confirmation (bug in sheaf-agent)")

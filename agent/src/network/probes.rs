@@ -39,7 +39,7 @@ pub struct ApiServer {
 pub struct Answer {
     /// Of the question.
     pub name: &'static str,
-    /// Whether it is well.
+    /// Whether it passed.
     pub passed: bool,
     /// What was found.
     pub message: String,
@@ -158,10 +158,10 @@ pub fn worse(before: &[Answer], after: &[Answer], api_always: bool) -> Option<An
     // A question that can no longer be asked: there is no gateway, no name server any more.
     let gone = before.iter().find(|old| old.passed && after.iter().all(|new| new.name != old.name))?;
     let message = match gone.name {
-        name if name.starts_with("gateway") => "there is no default gateway any more".to_owned(),
-        "dns" => "there is no name server any more".to_owned(),
+        name if name.starts_with("gateway") => "the default gateway is gone".to_owned(),
+        "dns" => "the name servers are gone".to_owned(),
         name if name.starts_with("packets") => return None, // told by its gateway
-        name => format!("{name} cannot be asked any more"),
+        name => format!("{name} can no longer be checked"),
     };
     Some(Answer { name: gone.name, passed: false, message })
 }
@@ -177,7 +177,7 @@ pub fn table(before: &[Answer], after: &[Answer], restored: &[Answer]) -> Vec<Pr
     let find = |answers: &[Answer], name: &str| answers.iter().find(|answer| answer.name == name).cloned();
     let row = |name: &'static str| {
         let (before, after, restored) = (find(before, name), find(after, name), find(restored, name));
-        // What the change did to it says more than that all is well again.
+        // What the change did to it says more than that everything works again.
         let told = after.clone().or(before.clone()).or(restored.clone());
         Probe {
             name: name.to_owned(),
@@ -242,6 +242,6 @@ mod tests {
     fn a_gateway_that_is_gone_altogether_is_worse() {
         let before = ask(1500, true, true, 1500);
         let after: Vec<_> = before.iter().filter(|answer| answer.name.starts_with('d')).cloned().collect();
-        assert_eq!(worse(&before, &after, false).unwrap().message, "there is no default gateway any more");
+        assert_eq!(worse(&before, &after, false).unwrap().message, "the default gateway is gone");
     }
 }

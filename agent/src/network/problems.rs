@@ -9,17 +9,17 @@ use sheaf_links::{Bridge, Kind, LinkRef, Links};
 
 /// The first thing that is wrong.
 pub(super) fn first(config: &Links, links: &[Link]) -> Option<String> {
-    let cards: Vec<_> = links.iter().filter(|link| link.is_card).collect();
-    if cards.is_empty() {
+    let found_nics: Vec<_> = links.iter().filter(|link| link.is_nic).collect();
+    if found_nics.is_empty() {
         return Some("this machine has no NIC that the image has a driver for".to_owned());
     }
     // From the cable upwards: what is below explains what is above.
-    config.all().find_map(|wanted| of_link(wanted, links, &cards))
+    config.all().find_map(|wanted| of_link(wanted, links, &found_nics))
 }
 
-fn of_link(wanted: LinkRef<'_>, links: &[Link], cards: &[&Link]) -> Option<String> {
+fn of_link(wanted: LinkRef<'_>, links: &[Link], found_nics: &[&Link]) -> Option<String> {
     let (name, kind) = (wanted.name(), wanted.kind().word());
-    let Some(link) = kernel_link(wanted, links) else { return Some(missing(wanted, cards)) };
+    let Some(link) = kernel_link(wanted, links) else { return Some(missing(wanted, found_nics)) };
     let is = match wanted.kind() {
         Kind::Bridge => link.bridge_ports.is_some(),
         Kind::Bond => link.bond.is_some(),
@@ -27,7 +27,7 @@ fn of_link(wanted: LinkRef<'_>, links: &[Link], cards: &[&Link]) -> Option<Strin
         Kind::Nic => true,
     };
     if !is {
-        return Some(format!("{name} exists and is no {kind}; give the {kind} another name in node.toml"));
+        return Some(format!("{name} exists and is not a {kind}; give the {kind} another name in node.toml"));
     }
     if let Some(bond) = &link.bond
         && let Some(problem) = of_bond(name, bond)
@@ -35,7 +35,7 @@ fn of_link(wanted: LinkRef<'_>, links: &[Link], cards: &[&Link]) -> Option<Strin
         return Some(problem);
     }
     if let (sheaf_links::Link::Bridge(bridge), Some(ports)) = (wanted.link, &link.bridge_ports)
-        && let Some(problem) = of_bridge(bridge, link, ports, links, cards)
+        && let Some(problem) = of_bridge(bridge, link, ports, links, found_nics)
     {
         return Some(problem);
     }
@@ -56,7 +56,7 @@ fn of_link(wanted: LinkRef<'_>, links: &[Link], cards: &[&Link]) -> Option<Strin
     None
 }
 
-fn missing(wanted: LinkRef<'_>, cards: &[&Link]) -> String {
+fn missing(wanted: LinkRef<'_>, found_nics: &[&Link]) -> String {
     let (name, kind) = (wanted.name(), wanted.kind().word());
     let sheaf_links::Link::Nic(nic) = wanted.link else {
         return format!("{kind} {name} does not exist; read `journalctl -u systemd-networkd`");
@@ -66,11 +66,11 @@ fn missing(wanted: LinkRef<'_>, cards: &[&Link]) -> String {
         (None, Some(path)) => format!("at {path}"),
         (None, None) => format!("called {name}"),
     };
-    let there: Vec<_> = cards
+    let there: Vec<_> = found_nics
         .iter()
-        .map(|card| match &card.permanent_mac {
-            Some(mac) => format!("{} ({mac})", card.name),
-            None => card.name.clone(),
+        .map(|found_nic| match &found_nic.permanent_mac {
+            Some(mac) => format!("{} ({mac})", found_nic.name),
+            None => found_nic.name.clone(),
         })
         .collect();
     format!("there is no NIC {by}; there are {}: correct [[network.nic]] in node.toml", there.join(", "))
@@ -95,7 +95,7 @@ fn of_bond(name: &str, bond: &Bond) -> Option<String> {
     }
     // Last: it works meanwhile.
     if !dead.is_empty() {
-        return Some(format!("bond {name} runs on fewer cables: none in {}", dead.join(", ")));
+        return Some(format!("bond {name} is degraded: no cable in {}", dead.join(", ")));
     }
     None
 }
@@ -105,22 +105,22 @@ fn of_bridge(
     link: &Link,
     ports: &[String],
     links: &[Link],
-    cards: &[&Link],
+    found_nics: &[&Link],
 ) -> Option<String> {
     let name = &bridge.name;
-    // Taps of VMs are ports as well; without a card nobody outside hears them.
-    let uplinks: Vec<_> = ports.iter().filter(|port| reaches_card(port, links)).map(String::as_str).collect();
+    // Taps of VMs are ports as well; without a NIC nobody outside hears them.
+    let uplinks: Vec<_> = ports.iter().filter(|port| reaches_nic(port, links)).map(String::as_str).collect();
     if uplinks.is_empty() {
-        let there: Vec<_> = cards.iter().map(|card| card.name.as_str()).collect();
+        let there: Vec<_> = found_nics.iter().map(|found_nic| found_nic.name.as_str()).collect();
         return Some(format!(
             "bridge {name} has no NIC; name one of {} as its port in node.toml",
             there.join(", ")
         ));
     }
-    if bridge.ports.is_empty() && cards.len() > 1 {
+    if bridge.ports.is_empty() && found_nics.len() > 1 {
         return Some(format!(
             "of {} NICs {name} uses {}; write ports in node.toml to choose",
-            cards.len(),
+            found_nics.len(),
             uplinks.join(", ")
         ));
     }
@@ -133,17 +133,16 @@ fn of_bridge(
     None
 }
 
-/// Whether `name` is a card, or a bond or VLAN that leads to one.
-fn reaches_card(name: &str, links: &[Link]) -> bool {
+/// Whether `name` is a NIC, or a bond or VLAN that leads to one.
+fn reaches_nic(name: &str, links: &[Link]) -> bool {
     let Some(link) = named(links, name) else { return false };
-    let by_bond =
-        || link.bond.iter().any(|bond| bond.ports.iter().any(|(port, _)| reaches_card(port, links)));
-    let by_vlan = || link.vlan.iter().any(|vlan| vlan.parent != name && reaches_card(&vlan.parent, links));
+    let by_bond = || link.bond.iter().any(|bond| bond.ports.iter().any(|(port, _)| reaches_nic(port, links)));
+    let by_vlan = || link.vlan.iter().any(|vlan| vlan.parent != name && reaches_nic(&vlan.parent, links));
     let by_bridge = || {
         let mut ports = link.bridge_ports.iter().flatten();
-        ports.any(|port| named(links, port).is_some_and(|port| port.is_card || port.bond.is_some()))
+        ports.any(|port| named(links, port).is_some_and(|port| port.is_nic || port.bond.is_some()))
     };
-    link.is_card || by_bond() || by_vlan() || by_bridge()
+    link.is_nic || by_bond() || by_vlan() || by_bridge()
 }
 
 #[cfg(test)]
@@ -153,9 +152,9 @@ mod tests {
     use super::*;
     use sheaf_config::load::parse_node_config;
 
-    fn card(name: &str) -> Link {
+    fn found_nic(name: &str) -> Link {
         let mac = Some("52:54:00:00:00:01".to_owned());
-        Link { name: name.into(), state: "up".into(), is_card: true, permanent_mac: mac, ..Link::default() }
+        Link { name: name.into(), state: "up".into(), is_nic: true, permanent_mac: mac, ..Link::default() }
     }
 
     fn bridge(name: &str, state: &str, ports: &[&str], addresses: &[&str]) -> Link {
@@ -180,17 +179,20 @@ mod tests {
             view(&Merged::plain(&sheaf_links::Links::only_nic()), links, false).1.problem.unwrap_or_default()
         };
         assert!(problem(&[]).contains("no NIC that the image"));
-        assert!(problem(&[card("enp1s0")]).contains("br0 does not exist"));
-        assert!(problem(&[card("br0")]).contains("no bridge"));
+        assert!(problem(&[found_nic("enp1s0")]).contains("br0 does not exist"));
+        assert!(problem(&[found_nic("br0")]).contains("is not a bridge"));
         assert!(problem(&[bridge("br0", "down", &["vnet0"], &[])]).contains("no NIC that the image"));
-        let unused = problem(&[card("enp1s0"), bridge("br0", "down", &[], &[])]);
+        let unused = problem(&[found_nic("enp1s0"), bridge("br0", "down", &[], &[])]);
         assert!(unused.contains("name one of enp1s0"), "{unused}");
-        let two =
-            problem(&[card("enp1s0"), card("enp2s0"), bridge("br0", "up", &["enp1s0"], &["192.0.2.1"])]);
+        let two = problem(&[
+            found_nic("enp1s0"),
+            found_nic("enp2s0"),
+            bridge("br0", "up", &["enp1s0"], &["192.0.2.1"]),
+        ]);
         assert!(two.contains("of 2 NICs br0 uses enp1s0"), "{two}");
-        let no_cable = problem(&[card("enp1s0"), bridge("br0", "lowerlayerdown", &["enp1s0"], &[])]);
+        let no_cable = problem(&[found_nic("enp1s0"), bridge("br0", "lowerlayerdown", &["enp1s0"], &[])]);
         assert!(no_cable.contains("no cable in enp1s0"), "{no_cable}");
-        let silent = problem(&[card("enp1s0"), bridge("br0", "up", &["enp1s0"], &["fe80::1"])]);
+        let silent = problem(&[found_nic("enp1s0"), bridge("br0", "up", &["enp1s0"], &["fe80::1"])]);
         assert!(silent.contains("DHCP does not answer"), "{silent}");
     }
 
@@ -203,7 +205,7 @@ mod tests {
             parse_node_config("node.toml", text).unwrap_or_else(|errors| panic!("{errors}")).network.links;
         let problem = |bond: Link| {
             let br0 = bridge("br0", "up", &["bond0", "vnet0"], &["192.0.2.1"]);
-            view(&Merged::plain(&network), &[card("enp1s0"), card("enp2s0"), bond, br0], true)
+            view(&Merged::plain(&network), &[found_nic("enp1s0"), found_nic("enp2s0"), bond, br0], true)
                 .1
                 .problem
                 .unwrap_or_default()
@@ -212,7 +214,7 @@ mod tests {
         assert_eq!(problem(bond("active-backup", &both)), "");
         assert!(problem(bond("802.3ad", &both)).contains("the switch does not speak LACP"));
         let one = problem(bond("active-backup", &[("enp1s0", true), ("enp2s0", false)]));
-        assert_eq!(one, "bond bond0 runs on fewer cables: none in enp2s0");
+        assert_eq!(one, "bond bond0 is degraded: no cable in enp2s0");
         let none = problem(bond("active-backup", &[("enp1s0", false), ("enp2s0", false)]));
         assert!(none.contains("is down: no cable in enp1s0, enp2s0"), "{none}");
         assert!(problem(bond("active-backup", &[])).contains("has no NIC"));
@@ -225,7 +227,7 @@ mod tests {
         let network =
             parse_node_config("node.toml", text).unwrap_or_else(|errors| panic!("{errors}")).network.links;
         assert_eq!(
-            view(&Merged::plain(&network), &[card("enp1s0")], true).1.problem.unwrap(),
+            view(&Merged::plain(&network), &[found_nic("enp1s0")], true).1.problem.unwrap(),
             "there is no NIC with MAC 52:54:00:00:00:99; there are enp1s0 (52:54:00:00:00:01): \
              correct [[network.nic]] in node.toml"
         );

@@ -1,6 +1,6 @@
 //! The node's links as its NodeNetworkState shows them. Pure.
 //!
-//! Why here: whoever writes a policy looks here for cards by MAC and place, and for what stands on them; also at those
+//! Why here: anyone who writes a policy looks here for NICs by MAC and place, and for what stands on them; also at those
 //! that nobody asked for. Route in: the links asked for and the kernel's. Route out: the object's status.
 
 use super::merge::Merged;
@@ -35,7 +35,7 @@ fn state(merged: &Merged, link: &Link, links: &[Link]) -> LinkState {
         Link { bridge_ports: Some(_), .. } => "bridge",
         Link { bond: Some(_), .. } => "bond",
         Link { vlan: Some(_), .. } => "vlan",
-        Link { is_card: true, .. } => "nic",
+        Link { is_nic: true, .. } => "nic",
         _ => "other",
     };
     // A NIC may have another name in node.toml, or none, and be meant all the same.
@@ -75,20 +75,20 @@ mod tests {
     use sheaf_config::load::parse_node_config;
 
     #[test]
-    fn cards_that_nobody_asked_for_are_shown_and_interfaces_of_vms_are_counted() {
+    fn nics_that_nobody_asked_for_are_shown_and_interfaces_of_vms_are_counted() {
         let text = "version = 1\nsystem.hostname = \"a\"\n\
                     [[network.bridge]]\nname = \"br0\"\nports = [\"52:54:00:00:00:01\"]\n";
         let network = parse_node_config("n", text).unwrap_or_else(|errors| panic!("{errors}")).network.links;
-        let card = |name: &str, mac: &str| Link {
+        let found_nic = |name: &str, mac: &str| Link {
             name: name.into(),
-            is_card: true,
+            is_nic: true,
             permanent_mac: Some(mac.into()),
             ..Link::default()
         };
         let links = [
             Link { name: "lo".into(), ..Link::default() },
-            card("enp1s0", "52:54:00:00:00:01"),
-            card("enp2s0", "52:54:00:00:00:02"),
+            found_nic("enp1s0", "52:54:00:00:00:01"),
+            found_nic("enp2s0", "52:54:00:00:00:02"),
             Link {
                 name: "br0".into(),
                 bridge_ports: Some(vec!["enp1s0".into(), "vnet0".into()]),

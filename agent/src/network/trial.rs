@@ -5,7 +5,7 @@
 //!
 //! Why here: both the policies' controller and the operator's hand come this way. What is on trial lies in a file with
 //! the steps that roll back, and a timer of systemd's carries them out ([`Trials::roll_back`]) unless it is called off:
-//! no life of ours is needed for it. /run is gone with a reboot, which then renders what was confirmed before. Whoever
+//! no life of ours is needed for it. /run is gone with a reboot, which then renders what was confirmed before. Anyone who
 //! keeps, or rolls back, holds a lock: the two never meet. Route in: layers as they were and as they shall be. Route
 //! out: [`Ended`]; `/run/sheaf/network/trial.json` while it lasts, `last.json` after.
 
@@ -18,8 +18,8 @@ mod tests;
 pub(crate) use record::current;
 pub use record::{Last, Trial};
 
-use super::cards;
 use super::change::{self, Machine, Step};
+use super::found_nics;
 use super::layers::{Confirmed, Layers};
 use super::merge::{Merged, Refusal, merge, merge_what_fits};
 use super::probes::{self, Answer, ApiServer, Questions};
@@ -34,7 +34,7 @@ use sheaf_host::links::{Link, Links as KernelLinks};
 use sheaf_host::networkd::Networkd;
 use sheaf_host::reach::Reach;
 use sheaf_host::run::Run;
-use sheaf_links::{Card, Links};
+use sheaf_links::{FoundNic, Links};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,7 +141,7 @@ impl Trials {
     /// node.toml's links with `layers` over them, on this machine as it is now.
     pub fn merged(&self, node: &Links, layers: &Layers) -> Result<Merged, NotTried> {
         let links = self.hosts.links.list().map_err(|error| NotTried::Failed(error.into()))?;
-        Ok(merge(node, &layers.layers, &cards(&links), self.usual().as_deref())?)
+        Ok(merge(node, &layers.layers, &found_nics(&links), self.usual().as_deref())?)
     }
 
     /// Tries `change`: kept when everything that must answer does, or, with `wait`, when somebody confirms it before that
@@ -273,14 +273,14 @@ impl Trials {
     }
 
     /// The network that a change leaves. What was confirmed and no longer fits node.toml was left out at boot.
-    fn network_before(&self, change: &Change, cards: &[Card]) -> Links {
-        merge_what_fits(&change.node, &change.before.layers, cards, self.usual().as_deref()).0.links
+    fn network_before(&self, change: &Change, found_nics: &[FoundNic]) -> Links {
+        merge_what_fits(&change.node, &change.before.layers, found_nics, self.usual().as_deref()).0.links
     }
 
     /// The network that a change leaves and which of its links work in `links`; none when not all is as it was asked for
     /// even now.
     fn as_it_is(&self, change: &Change, links: &[Link]) -> Option<Verified> {
-        let network = self.network_before(change, &cards(links));
+        let network = self.network_before(change, &found_nics(links));
         let works = verify::working(&network, links);
         let is_whole = verify::verify(&network, links, &works).iter().all(|finding| !finding.is_grave);
         is_whole.then_some((network, works))
@@ -288,9 +288,9 @@ impl Trials {
 
     /// The way there and the way back.
     fn steps(&self, change: &Change, merged: &Merged, links: &[Link]) -> (Vec<Step>, Vec<Step>) {
-        let (cards, usual) = (cards(links), self.usual());
-        let now = self.network_before(change, &cards);
-        let machine = Machine { cards: &cards, usual: usual.as_deref() };
+        let (found_nics, usual) = (found_nics(links), self.usual());
+        let now = self.network_before(change, &found_nics);
+        let machine = Machine { found_nics: &found_nics, usual: usual.as_deref() };
         (change::steps(&now, &merged.links, machine), change::steps(&merged.links, &now, machine))
     }
 

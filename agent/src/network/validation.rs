@@ -1,28 +1,28 @@
 //! Whether merged links obey the rules of node.toml, said with who asks for each. Pure.
 //!
-//! Route in: [`Merged`] links and the cards. Route out: a [`Refusal`] that names each link and its policy.
+//! Route in: [`Merged`] links and the NICs. Route out: a [`Refusal`] that names each link and its policy.
 
 use super::merge::{Merged, Refusal};
-use sheaf_links::{Card, LinkRef, Place, Problem};
+use sheaf_links::{FoundNic, LinkRef, Place, Problem};
 use std::collections::BTreeMap;
 
-pub(super) fn check(merged: &Merged, cards: &[Card]) -> Result<(), Refusal> {
-    ports_have_one_user(merged, cards)?;
+pub(super) fn check(merged: &Merged, found_nics: &[FoundNic]) -> Result<(), Refusal> {
+    ports_have_one_user(merged, found_nics)?;
     let problems: Vec<_> =
         sheaf_links::rules(&merged.links).iter().map(|problem| sentence(merged, problem)).collect();
     if problems.is_empty() { Ok(()) } else { Err(Refusal(problems.join("\n"))) }
 }
 
-/// Before the rules: they know names, and here the card is known behind them.
-fn ports_have_one_user(merged: &Merged, cards: &[Card]) -> Result<(), Refusal> {
+/// Before the rules: they know names, and here the NIC is known behind them.
+fn ports_have_one_user(merged: &Merged, found_nics: &[FoundNic]) -> Result<(), Refusal> {
     let links = &merged.links;
     let mut users: BTreeMap<&str, LinkRef<'_>> = BTreeMap::new();
     for link in links.top_down() {
         for port in link.ports() {
             let Some(other) = users.insert(port, link) else { continue };
-            let called = match links.find(port, cards) {
-                Some(card) if links.made(port).is_none() && card.name != *port => {
-                    format!("{port} ({})", card.name)
+            let called = match links.find(port, found_nics) {
+                Some(found_nic) if links.made(port).is_none() && found_nic.name != *port => {
+                    format!("{port} ({})", found_nic.name)
                 }
                 _ => port.clone(),
             };

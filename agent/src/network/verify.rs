@@ -114,8 +114,8 @@ fn of_bridge(network: &Links, bridge: &Bridge, link: &Link, links: &[Link]) -> O
     let Some(ports) = &link.bridge_ports else { return Some("another link has its name".into()) };
     if link.vlan_aware != bridge.vlan_aware() {
         return Some(match bridge.vlan_aware() {
-            true => "does not keep VLANs apart".into(),
-            false => "keeps VLANs apart, and shall not".into(),
+            true => "VLAN filtering is off; expected on".into(),
+            false => "VLAN filtering is on; expected off".into(),
         });
     }
     let has = ports.iter().map(String::as_str).collect();
@@ -133,10 +133,10 @@ fn of_bond(network: &Links, bond: &Bond, link: &Link, links: &[Link]) -> Option<
 
 /// The first port that is there and not in it.
 fn missing(network: &Links, wants: &[String], has: &BTreeSet<&str>, links: &[Link]) -> Option<String> {
-    let cards = super::cards(links);
+    let found_nics = super::found_nics(links);
     let kernel_name = |port: &String| match network.made(port) {
         Some(_) => named(links, port).map(|link| link.name.clone()),
-        None => network.find(port, &cards).map(|card| card.name.clone()),
+        None => network.find(port, &found_nics).map(|found_nic| found_nic.name.clone()),
     };
     let port = wants.iter().filter_map(kernel_name).find(|port| !has.contains(port.as_str()))?;
     Some(format!("{port} is not in it"))
@@ -154,10 +154,10 @@ mod tests {
         [[network.bridge]]\nname = \"br0\"\nports = [\"enp1s0\"]\nvlan-aware = true\n";
 
     fn links() -> Vec<Link> {
-        let card = |name: &str, mac: &str| Link {
+        let found_nic = |name: &str, mac: &str| Link {
             name: name.into(),
             state: "up".into(),
-            is_card: true,
+            is_nic: true,
             permanent_mac: Some(mac.into()),
             mtu: 1500,
             ..Link::default()
@@ -170,9 +170,9 @@ mod tests {
         let up = |name: &str| Link { name: name.into(), state: "up".into(), mtu: 1500, ..Link::default() };
         let address = |text: &str| vec![text.parse().unwrap()];
         vec![
-            card("enp1s0", "52:54:00:00:00:01"),
-            card("enp2s0", "52:54:00:00:00:02"),
-            card("enp3s0", "52:54:00:00:00:03"),
+            found_nic("enp1s0", "52:54:00:00:00:01"),
+            found_nic("enp2s0", "52:54:00:00:00:02"),
+            found_nic("enp3s0", "52:54:00:00:00:03"),
             Link { bond: Some(bond), mtu: 9000, ..up("bond1") },
             Link {
                 vlan: Some(Vlan { id: 100, parent: "bond1".into() }),
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(after(|links| links[3].mtu = 1500), grave("bond bond1: has MTU 1500 and not 9000"));
         assert_eq!(
             after(|links| links[5].vlan_aware = false),
-            grave("bridge br0: does not keep VLANs apart")
+            grave("bridge br0: VLAN filtering is off; expected on")
         );
         let empty = |links: &mut Vec<Link>| links[5].bridge_ports = Some(Vec::new());
         assert_eq!(after(empty), grave("bridge br0: enp1s0 is not in it"));

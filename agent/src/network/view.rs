@@ -60,7 +60,7 @@ fn bridges<'l>(network: &Links, links: &'l [Link]) -> Vec<&'l Link> {
 pub(super) fn kernel_link<'l>(wanted: LinkRef<'_>, links: &'l [Link]) -> Option<&'l Link> {
     let sheaf_links::Link::Nic(nic) = wanted.link else { return named(links, wanted.name()) };
     let selector = nic.selector();
-    links.iter().find(|link| link.is_card && selector.is(&super::card(link)))
+    links.iter().find(|link| link.is_nic && selector.is(&super::found_nic(link)))
 }
 
 /// The kernel's link `name`.
@@ -113,9 +113,9 @@ mod tests {
     use sheaf_config::load::parse_node_config;
     use sheaf_host::links::{Bond, Vlan};
 
-    fn card(name: &str, mac: &str) -> Link {
+    fn found_nic(name: &str, mac: &str) -> Link {
         let mac = Some(mac.to_owned());
-        Link { name: name.into(), state: "up".into(), is_card: true, permanent_mac: mac, ..Link::default() }
+        Link { name: name.into(), state: "up".into(), is_nic: true, permanent_mac: mac, ..Link::default() }
     }
 
     fn bridge(name: &str, ports: &[&str], addresses: &[&str]) -> Link {
@@ -140,8 +140,8 @@ mod tests {
              [[network.bridge]]\nname = \"br0\"\nports = [\"enp1s0\"]\n",
         );
         let links = [
-            card("enp1s0", "52:54:00:00:00:01"),
-            card("enp2s0", "52:54:00:00:00:02"),
+            found_nic("enp1s0", "52:54:00:00:00:01"),
+            found_nic("enp2s0", "52:54:00:00:00:02"),
             bridge("br0", &["enp1s0"], &["192.0.2.10"]),
             bridge("br1", &["enp2s0", "vnet0"], &["2001:db8::1", "fe80::1", "198.51.100.1", "169.254.3.3"]),
         ];
@@ -161,7 +161,7 @@ mod tests {
     fn a_bridge_for_vms_alone_is_usable_without_a_port_and_one_with_a_dead_uplink_is_not() {
         let down = |link: Link| Link { state: "down".into(), ..link };
         let links = [
-            card("enp1s0", "52:54:00:00:00:01"),
+            found_nic("enp1s0", "52:54:00:00:00:01"),
             Link { vlan_aware: true, ..bridge("br0", &["enp1s0", "vm0b0e6d2c6an0"], &["192.0.2.10"]) },
             down(bridge("br5", &["enp2s0", "vm0b0e6d2c6an1"], &[])),
             down(bridge("masq0", &[], &[])),
@@ -191,8 +191,8 @@ mod tests {
             partner: Some("02:00:00:00:00:09".into()),
         };
         let links = [
-            card("enp1s0", "52:54:00:00:00:01"),
-            card("enp2s0", "52:54:00:00:00:02"),
+            found_nic("enp1s0", "52:54:00:00:00:01"),
+            found_nic("enp2s0", "52:54:00:00:00:02"),
             Link { name: "bond0".into(), state: "up".into(), bond: Some(bond), mtu: 9000, ..Link::default() },
             Link {
                 name: "mgmt".into(),

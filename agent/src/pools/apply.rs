@@ -71,13 +71,13 @@ pub fn describe(step: &Step) -> String {
             let devices: Vec<_> = devices.iter().map(|device| device.display().to_string()).collect();
             format!("uses {}", devices.join(", "))
         }
-        Step::CreateGroup { device, .. } => format!("makes the pool on {}", device.display()),
+        Step::CreateGroup { device, .. } => format!("creates the pool on {}", device.display()),
         Step::Add { device, .. } => format!("adds {}", device.display()),
         Step::Tag { device, id } => format!("marks {} as {id}", device.display()),
         Step::Restore { device } => format!("restores {}", device.display()),
         Step::CreateThin(size) => {
             format!(
-                "makes the thin pool, {} and {} of metadata",
+                "creates the thin pool, {} and {} of metadata",
                 human::binary(size.data),
                 human::binary(size.metadata)
             )
@@ -86,11 +86,11 @@ pub fn describe(step: &Step) -> String {
         Step::Reactivate => "deactivates its volumes and activates them".into(),
         Step::Deactivate => "deactivates its volumes".into(),
         Step::ResumeMoves => "resumes moving data".into(),
-        Step::Close { device } => format!("puts no more data on {}", device.display()),
-        Step::Open { device } => format!("puts data on {} again", device.display()),
+        Step::Close { device } => format!("stops placing data on {}", device.display()),
+        Step::Open { device } => format!("places data on {} again", device.display()),
         Step::Evacuate { device } => format!("moves the data off {}", device.display()),
         Step::Remove { device } => format!("removes {}", device.display()),
-        Step::ForgetMissing => "forgets missing devices that held nothing".into(),
+        Step::ForgetMissing => "removes missing devices that held no data".into(),
         Step::GrowMetadata(bytes) => format!("grows its metadata to {}", human::binary(*bytes)),
         Step::GrowData(bytes) => format!("grows to {}", human::binary(*bytes)),
     }

@@ -182,7 +182,11 @@ impl<C: Cluster<StoragePool, StoragePoolStatus>> Controller<C> {
             let (lvm, one): (Arc<dyn LvmReport>, _) = (self.hosts.lvm.clone(), group.clone());
             let found = blocking(move || observe::this(&*lvm, &one)).await?;
             for step in deactivation::plan(&found) {
-                tracing::info!(group = group.name, "no pool is wanted of it: {}", apply::describe(&step));
+                tracing::info!(
+                    group = group.name,
+                    "belongs to no configured pool: {}",
+                    apply::describe(&step)
+                );
                 apply::apply(&self.hosts.lvm, &group.name, &self.node, &step).await?;
                 self.hosts.scan.notify_one();
             }
@@ -264,7 +268,7 @@ impl<C: Cluster<StoragePool, StoragePoolStatus>> reconcile::Controller for Contr
             }
         }
         if certain && let Err(error) = self.deactivate(&pools).await {
-            tracing::warn!("a volume group that no pool is wanted of stays active: {error:#}");
+            tracing::warn!("a volume group without a configured pool stays active: {error:#}");
         }
         self.publish(&settled);
         if listed.synced {

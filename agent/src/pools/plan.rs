@@ -114,7 +114,7 @@ pub enum Step {
     CreateThin(ThinSize),
     /// Make devices of all volumes.
     Activate,
-    /// Remove them and make them anew, of the members that are back.
+    /// Remove them and make them again, of the members that are back.
     Reactivate,
     /// Remove the devices of all volumes; nothing on the disks changes.
     Deactivate,
@@ -143,7 +143,7 @@ pub struct Standing {
     pub name: String,
     /// Where it is.
     pub device: Option<PathBuf>,
-    /// In one word.
+    /// Its state.
     pub state: MemberState,
     /// Bytes it gives.
     pub size: u64,

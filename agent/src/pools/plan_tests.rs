@@ -87,7 +87,10 @@ fn a_pool_is_made_of_its_first_device_and_grown_by_the_others() {
     let mut bench = Bench::new(&["/dev/sda", "/dev/sdb"]);
     let (a, b) = (member("a", Some("/dev/sda")), member("b", Some("/dev/sdb")));
     let (said, plan) = bench.settle(&wanted(std::slice::from_ref(&a)));
-    assert_eq!(said, ["makes the pool on /dev/sda", "makes the thin pool, 9.9 GiB and 64 MiB of metadata"]);
+    assert_eq!(
+        said,
+        ["creates the pool on /dev/sda", "creates the thin pool, 9.9 GiB and 64 MiB of metadata"]
+    );
     assert_eq!(states(&plan), ["n1.a Active -"]);
     let before = bench.thin().size;
     let (said, plan) = bench.settle(&wanted(&[a, b]));
@@ -110,7 +113,7 @@ fn a_device_is_replaced_by_one_that_comes_as_it_goes_and_the_pool_does_not_grow_
     let mut bench = Bench::new(&["/dev/sda", "/dev/sdb"]);
     bench.settle(&wanted(&[member("a", Some("/dev/sda"))]));
     let (said, plan) = bench.settle(&wanted(&[member("b", Some("/dev/sdb"))]));
-    assert_eq!(said, ["adds /dev/sdb", "puts no more data on /dev/sda", "moves the data off /dev/sda"]);
+    assert_eq!(said, ["adds /dev/sdb", "stops placing data on /dev/sda", "moves the data off /dev/sda"]);
     assert_eq!(states(&plan), ["n1.a Leaving -", "n1.b Active -"]);
     assert_eq!(plan.members[0].progress, Some(0.0));
     bench.lvm.with_volume(GROUP, "[pvmove0]", |volume| volume.copy_percent = Some(41.0));
@@ -127,7 +130,7 @@ fn a_device_stays_while_the_others_have_no_room_for_what_it_holds() {
     let (a, b) = (member("a", Some("/dev/sda")), member("b", Some("/dev/sdb")));
     bench.settle(&wanted(&[a.clone(), b]));
     let (said, plan) = bench.settle(&wanted(&[a]));
-    assert_eq!(said, ["puts no more data on /dev/sdb"]);
+    assert_eq!(said, ["stops placing data on /dev/sdb"]);
     assert!(
         plan.problems[0].starts_with("/dev/sdb is to be emptied, and the other devices have 0 bytes free of the 10 GiB it holds; a pool does not shrink: add a device of at least"),
         "{:?}",
@@ -147,16 +150,21 @@ fn nothing_leaves_before_every_source_was_heard() {
 fn a_failing_device_is_emptied_onto_a_new_one_and_stays_until_it_is_taken_out() {
     let mut bench = Bench::new(&["/dev/sda", "/dev/sdb"]);
     bench.settle(&wanted(&[member("a", Some("/dev/sda"))]));
-    let failing =
-        wanted::Member { failing: Some("its spare blocks run out".into()), ..member("a", Some("/dev/sda")) };
+    let failing = wanted::Member {
+        failing: Some("it is running out of spare blocks".into()),
+        ..member("a", Some("/dev/sda"))
+    };
     let both = wanted(&[failing, member("b", Some("/dev/sdb"))]);
     let (said, plan) = bench.settle(&both);
-    assert_eq!(said, ["adds /dev/sdb", "puts no more data on /dev/sda", "moves the data off /dev/sda"]);
-    assert_eq!(states(&plan)[0], "n1.a Failing its spare blocks run out");
+    assert_eq!(said, ["adds /dev/sdb", "stops placing data on /dev/sda", "moves the data off /dev/sda"]);
+    assert_eq!(states(&plan)[0], "n1.a Failing it is running out of spare blocks");
     bench.lvm.finish_moves(GROUP);
     let (said, plan) = bench.settle(&both);
     assert_eq!(said, [""; 0]);
-    assert_eq!(states(&plan)[0], "n1.a Failing its spare blocks run out; it is empty and can be pulled");
+    assert_eq!(
+        states(&plan)[0],
+        "n1.a Failing it is running out of spare blocks; it is empty and can be pulled"
+    );
 }
 
 #[test]
@@ -189,7 +197,7 @@ fn a_missing_device_that_held_nothing_and_is_wanted_no_more_is_forgotten() {
     bench.lvm.add_member(GROUP, std::path::Path::new("/dev/sdb"), &["sheaf.device=b"]).unwrap();
     bench.lvm.pull("/dev/sdb");
     assert_eq!(bench.settle_when(&wanted(std::slice::from_ref(&a)), false).0, [""; 0]);
-    assert_eq!(bench.settle(&wanted(&[a])).0, ["forgets missing devices that held nothing"]);
+    assert_eq!(bench.settle(&wanted(&[a])).0, ["removes missing devices that held no data"]);
 }
 
 #[test]

@@ -96,7 +96,7 @@ impl Known<'_> {
                 return (
                     PoolPhase::Pending,
                     "BeingMade",
-                    why.unwrap_or_else(|| "its thin pool is being made".into()),
+                    why.unwrap_or_else(|| "its thin pool is being created".into()),
                 );
             }
             (Some(_), Some(health)) => {
@@ -119,7 +119,7 @@ impl Known<'_> {
             return (
                 PoolPhase::Full,
                 "OutOfSpace",
-                "it is full: VMs that write to it are paused and go on when it has space; add a device or delete volumes".into(),
+                "it is full: VMs that write to it are paused and are resumed when it has space; add a device or delete volumes".into(),
             );
         }
         let failing = self
@@ -207,7 +207,14 @@ impl Known<'_> {
             Some(volume) => {
                 let from =
                     volume.moves_from.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-                set(conditions, EVACUATING, "True", "Moving", &format!("data moves off {from}"), now);
+                set(
+                    conditions,
+                    EVACUATING,
+                    "True",
+                    "Moving",
+                    &format!("data is being moved off {from}"),
+                    now,
+                );
             }
             None => set(conditions, EVACUATING, "False", "Idle", "", now),
         }
@@ -311,7 +318,7 @@ pub fn events(before: &StoragePoolStatus, after: &StoragePoolStatus) -> Vec<Even
             events.push(Event::warning("PoolFull", "VMs that write to it are paused until it has space"))
         }
         Some((true, false, _)) => {
-            events.push(Event::normal("SpaceAgain", "it has space again; paused VMs go on"))
+            events.push(Event::normal("SpaceAgain", "it has space again; paused VMs are resumed"))
         }
         _ => {}
     }

@@ -122,7 +122,7 @@ async fn a_full_pool_says_so_and_goes_on_when_a_device_is_added() {
     let told = bench.cluster.recorded();
     for expected in [
         "fast.n1 PoolFull: VMs that write to it are paused until it has space",
-        "fast.n1 SpaceAgain: it has space again; paused VMs go on",
+        "fast.n1 SpaceAgain: it has space again; paused VMs are resumed",
         "fast.n1 PoolGrown: from 9.9 GiB to 20 GiB",
     ] {
         assert!(told.contains(&expected.to_owned()), "{told:?}");
@@ -139,7 +139,7 @@ async fn a_step_that_fails_is_shown_and_tried_again() {
     let status = bench.until("default.n1", |status| status.phase == Some(PoolPhase::Degraded)).await;
     let ready = sheaf_api::conditions::find(&status.conditions, "Ready").unwrap().message.clone().unwrap();
     assert!(ready.contains("exit status: 5"), "{ready}");
-    bench.lvm.mends();
+    bench.lvm.recovers();
     bench
         .until("default.n1", |status| status.phase == Some(PoolPhase::Ready) && status.devices.len() == 2)
         .await;
@@ -173,7 +173,7 @@ async fn a_pool_whose_only_disk_is_pulled_has_failed_and_is_deactivated_and_acti
     let status = bench.until("fast.n1", |status| status.phase == Some(PoolPhase::Failed)).await;
     let message = status.devices[0].message.clone().unwrap();
     assert!(message.contains("attached"), "{message}");
-    // Whoever lists volumes is not stopped by the devices that it had.
+    // Anyone who lists volumes is not stopped by the devices that it had.
     assert!(matches!(bench.lvm.volumes("sheaf-fast"), Err(sheaf_host::lvm::LvmError::Unknown(_))));
     bench.lvm.plug_again("/dev/sda", "/dev/sdq", 10 << 30);
     bench.publish.disks.send_replace(disks(vec![disk("a", "/dev/sdq")]));

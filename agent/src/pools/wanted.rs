@@ -105,9 +105,7 @@ fn member(node: &str, disk: &Disk, disks: &Disks, pool: &str) -> Member {
     let settings = disks.settings.get(&name).cloned().unwrap_or_default();
     let elsewhere = match (&disk.contents, settings.role, &settings.pool) {
         (_, Role::Passthrough, _) => Some("its role is passthrough".to_owned()),
-        (_, Role::Pool, Some(other)) if other != pool => {
-            Some(format!("its role is to be part of pool {other}"))
-        }
+        (_, Role::Pool, Some(other)) if other != pool => Some(format!("it is assigned to pool {other}")),
         (Contents::Pool(other), ..) if other != pool => Some(format!("it belongs to pool {other}")),
         _ => None,
     };
@@ -138,7 +136,7 @@ fn boot_partition(node: &str, disk: &Disk, partition: &PoolPartition) -> Member 
 }
 
 fn failing(disk: &Disk) -> Option<String> {
-    let reason = disk.health.reason.clone().unwrap_or_else(|| "it says so".into());
+    let reason = disk.health.reason.clone().unwrap_or_else(|| "no reason given".into());
     (disk.health.verdict == Verdict::Failing).then_some(reason)
 }
 

@@ -1,7 +1,7 @@
 //! Events: what happened to an object, for people who look at it with kubectl.
 //!
 //! Why here: all controllers record some. Route in: an [`Event`] of a plan. Route out: an object of `events.k8s.io`; the
-//! same Event again is counted on it, not written anew.
+//! same Event again is counted on it, not written again.
 
 use crate::api_server::{Joined, Kube, MANAGER, RequestError};
 use kube::Resource;
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 /// Longest note: the API refuses more than 1 kB.
 const NOTE: usize = 1000; // characters
-/// So many pairs of object and reason are remembered; with more all are forgotten, which costs Events written anew.
+/// So many pairs of object and reason are remembered; with more all are forgotten, which costs Events written again.
 const REMEMBERED: usize = 1024;
 
 /// Something that happened to an object.

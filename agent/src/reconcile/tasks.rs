@@ -1,4 +1,4 @@
-//! Actions that take long: one per key at a time, many keys at once, while the controller goes on making rounds.
+//! Actions that take long: one per key at a time, many keys at once, while the controller continues making rounds.
 //!
 //! Why here: a volume that is being filled or a VM that is being started must not hold up another. Route in: a future for
 //! a key. Route out: its value at a later round; a panic in it is a failure of that key alone.

@@ -83,7 +83,7 @@ impl<S: Copy + Ord + Debug + Send + 'static> Wakes<S> {
     }
 
     /// Changes of the machine, as a host trait reports them. After one, others are awaited for `settle`: a disk that is
-    /// plugged in makes several. A source that cannot be opened or that ends is logged; the rest goes on.
+    /// plugged in makes several. A source that cannot be opened or that ends is logged; the rest continues.
     #[must_use]
     pub fn changes(mut self, source: S, opened: std::io::Result<Box<dyn Watch>>, settle: Duration) -> Self {
         let watch = match opened {

@@ -105,7 +105,7 @@ pub struct PolicySection {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TrialSection {
-    /// As people call it.
+    /// Its name in messages.
     pub title: String,
     /// An operator tried it.
     pub by_hand: bool,
@@ -129,7 +129,7 @@ pub struct LinkSection {
     pub addresses: Vec<IpAddr>,
     /// The node config gives it a way to an address.
     pub is_addressed: bool,
-    /// What it stands on: ports of a bridge (VMs apart) or bond, parent of a VLAN.
+    /// Links below it: ports of a bridge (except VMs) or bond, parent of a VLAN.
     pub ports: Vec<String>,
     /// Number of VMs' interfaces in it.
     pub vms: usize,
@@ -340,7 +340,7 @@ pub struct MemberSection {
     pub bytes: u64,
     /// While it is emptied: how much of it is done, in percent.
     pub progress: Option<f64>,
-    /// Why it stands as it does.
+    /// Why it has this state.
     pub note: Option<String>,
 }
 

@@ -123,7 +123,7 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
     let firmware = vmi.domain.firmware.as_ref().and_then(|firmware| firmware.uuid.clone());
     let uuid = firmware.unwrap_or_else(|| id.vmi_uid.clone()).to_ascii_lowercase();
     if !is_uuid(&uuid) {
-        return Err(invalid(format!("domain.firmware.uuid: {uuid} is no UUID")));
+        return Err(invalid(format!("domain.firmware.uuid: {uuid} is not a UUID")));
     }
     let mut disks = Vec::new();
     for disk in &vmi.domain.devices.disks {
@@ -132,7 +132,7 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
             volume.ok_or_else(|| invalid(format!("disk {}: there is no volume of that name", disk.name)))?;
         // The name becomes a file name.
         if !is_label(&disk.name) {
-            return Err(invalid(format!("disk {}: the name is no DNS label", disk.name)));
+            return Err(invalid(format!("disk {}: the name is not a DNS label", disk.name)));
         }
         let cdrom = disk.cdrom.is_some();
         let bus = match (&disk.disk, &disk.cdrom) {
@@ -195,13 +195,13 @@ fn identity(pod: &Pod, placed: &PlacedVmi) -> Check<Identity> {
         )));
     }
     if !is_uuid(&placed.uid) {
-        return Err(invalid(format!("the annotation's uid {:?} is no UUID", placed.uid)));
+        return Err(invalid(format!("the annotation's uid {:?} is not a UUID", placed.uid)));
     }
     // The name becomes the name of the domain and of its log.
     let plain = placed.name.split('.').all(is_label);
     if !plain || placed.name.len() > 150 {
         return Err(invalid(format!(
-            "the annotation's name {:?} is no name of a VM, or has over 150 characters",
+            "the annotation's name {:?} is not a name of a VM, or has over 150 characters",
             placed.name
         )));
     }

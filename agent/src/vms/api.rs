@@ -75,7 +75,7 @@ impl Cluster for Kube {
         let here = format!("metadata.name={},spec.nodeName={}", id.pod, joined.node);
         let pods = Api::<Pod>::namespaced(joined.client, &id.namespace);
         let pods = pods.list(&ListParams::default().fields(&here)).await;
-        let pods = pods.with_context(|| format!("Pod {}/{}: cannot be asked for", id.namespace, id.pod))?;
+        let pods = pods.with_context(|| format!("Pod {}/{}: cannot be read", id.namespace, id.pod))?;
         Ok(pods.items.iter().all(|pod| pod.metadata.uid.as_deref() != Some(&id.pod_uid)))
     }
 

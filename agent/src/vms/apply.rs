@@ -117,7 +117,7 @@ async fn limit_memory<V: VmHost, C: Cluster>(env: &Env<V, C>, guest: &Guest, uui
         return;
     }
     let Err(error) = env.hosts.vms.limit_memory(uuid, memory::limit(guest) >> 10).await else { return };
-    let message = format!("QEMU runs without a limit of its memory: {:#}", anyhow::Error::from(error));
+    let message = format!("QEMU runs without a memory limit: {:#}", anyhow::Error::from(error));
     tracing::warn!(domain = uuid, "{message}");
     if let Some(pod) = &env.pod
         && let Err(error) = env.cluster.event(pod, "Warning", "NoMemoryLimit", &message).await

@@ -126,7 +126,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         }
     }
 
-    /// Until shutdown. An error means that the bus is gone; the agent's next life connects anew.
+    /// Until shutdown. An error means that the bus is gone; the agent's next life connects again.
     pub async fn run(mut self) -> anyhow::Result<()> {
         let mut events = self.hosts.vms.events().await?;
         let mut listed = self.listed.subscribe();
@@ -205,7 +205,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         if self.answers.filter.as_ref().is_some_and(|before| filter.ports.unknown > before.ports.unknown) {
             tracing::warn!(
                 frames = filter.ports.unknown,
-                "frames of a VM without a readable record are dropped; its folder is under {}",
+                "the network traffic of a VM whose record cannot be read is dropped; its folder is under {}",
                 self.vms().display()
             );
         }

@@ -188,7 +188,7 @@ fn write_disk(xml: &mut String, disk: &Disk, folder: &Folder, target: &str) -> s
         Cache::Writeback => "writeback",
     };
     if let Source::Device(_) = disk.source {
-        // A thin volume whose pool is full stops the guest where it stands, and it goes on once there is space: told of
+        // A thin volume whose pool is full stops the guest where it stands, and it continues once there is space: told of
         // it, the guest's file system would give up. Past the page cache the kernel's own queue is the faster one.
         let io = if cache == "none" { " io='native'" } else { "" };
         writeln!(xml, "    <disk type='block' device='{device}'>")?;

@@ -28,7 +28,7 @@ pub struct Facts {
     pub allocatable: Option<Resources>,
     /// Why that is not known.
     pub allocatable_problem: Option<String>,
-    /// What an administrator decided for all VMs.
+    /// Settings for all VMs of the cluster.
     pub cluster: ClusterConfigSpec,
     /// Images that are complete and verified, each with the bytes that a guest sees of it.
     pub images: BTreeMap<String, u64>,

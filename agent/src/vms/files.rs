@@ -1,7 +1,7 @@
 //! Makes the files of a virtual machine in its folder, and removes the folder.
 //!
 //! A file that has its name is complete: it is made under another name, flushed, and renamed, so that a start that was
-//! interrupted at any point goes on, and never with half a disk. One that is there already is compared with what it must be.
+//! interrupted at any point continues, and never with half a disk. One that is there already is compared with what it must be.
 //! Route in: a [`Guest`], texts of its Secrets. Route out: files under `/data/vms/<uid>`; below `/data/disks` the file the
 //! VM asked for.
 
@@ -64,7 +64,7 @@ fn make_disk(
                 complete(&path, |path| qemu_img(run, create.arg(path).arg(bytes.to_string())))
             }
         },
-        // In its own folder: nothing ran on it yet, or the VM would not be started. A half one is made anew.
+        // In its own folder: nothing ran on it yet, or the VM would not be started. A half one is made again.
         Source::Overlay { bytes, .. } | Source::Empty(bytes) if compare(&path, format, *bytes).is_ok() => {
             Ok(())
         }
@@ -87,8 +87,7 @@ fn complete(path: &Path, make: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyh
     fs::create_dir_all(folder).with_context(at("its folder cannot be made"))?;
     let unfinished = folder.join(format!("{UNFINISHED}{}", name.display()));
     step("before");
-    removed(fs::remove_file(&unfinished))
-        .with_context(at("what is left of an earlier start cannot be removed"))?;
+    removed(fs::remove_file(&unfinished)).with_context(at("files of an earlier start cannot be removed"))?;
     make(&unfinished)?;
     step("made");
     let flush = |path: &Path| File::open(path)?.sync_all();
@@ -108,11 +107,15 @@ fn compare(path: &Path, format: Format, bytes: u64) -> anyhow::Result<()> {
     match actual {
         Some(actual) if actual == bytes => Ok(()),
         Some(actual) => bail!(
-            "{} has {actual} bytes instead of {bytes}; move it away to have it made anew",
+            "{} has {actual} bytes instead of {bytes}; move it away; a new one is then created",
             path.display()
         ),
         None => {
-            bail!("{} is not a {} image; move it away to have it made anew", path.display(), format.name())
+            bail!(
+                "{} is not a {} image; move it away; a new one is then created",
+                path.display(),
+                format.name()
+            )
         }
     }
 }

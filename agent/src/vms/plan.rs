@@ -39,7 +39,7 @@ const LONGEST_GRACE: i64 = 86_400;
 /// Seconds for which a domain may be missing without any word of its end: libvirtd may be starting.
 const MISSING_TIME: i64 = 15;
 
-/// Seconds between two tries to go on with a VM whose disk had no space.
+/// Seconds between two tries to continue with a VM whose disk had no space.
 const RESUME_AGAIN: i64 = 10;
 
 /// Seconds that such a VM must have run since it was resumed before it is reported as running: without space it pauses
@@ -258,9 +258,8 @@ fn plan_live(plan: &mut Plan, o: &Observed<'_>, uid: &str, pod: &Pod, domain: &D
         addresses: o.memory.addresses.get(uid).cloned().unwrap_or_default(),
         interfaces: o.memory.interfaces.get(uid).cloned().unwrap_or_default(),
         console_tail: o.memory.tails.get(uid).cloned(),
-        paused: (paused || proves_itself.is_some()).then(|| {
-            "a disk has no space left or fails; the VM is resumed as soon as it can be written".into()
-        }),
+        paused: (paused || proves_itself.is_some())
+            .then(|| "a disk has no space left or fails; the VM is resumed as soon as writes succeed".into()),
     };
     if !report.is_reported_by(pod) {
         plan.act(uid, Action::Report(report));
@@ -360,7 +359,7 @@ fn plan_without_domain(
         Verdict::Accept(guest) => {
             if let Some(before) = previous_run(o, plan, uid, &guest) {
                 let message =
-                    format!("{before}, an earlier run of the same VM, has not ended on this node yet");
+                    format!("{before}, an earlier run of the same VM, is still running on this node");
                 plan_report(plan, uid, pod, waiting(&Why { reason: "PreviousRunPresent", message }));
                 return;
             }

@@ -101,14 +101,10 @@ pub fn read_all(vms: &Path) -> io::Result<BTreeMap<String, Record>> {
                 records.insert(record.pod_uid.clone(), record);
             }
             Ok(record) => {
-                tracing::warn!(
-                    "{}: vm.json is of VMI {}; left alone",
-                    folder.path().display(),
-                    record.vmi_uid
-                );
+                tracing::warn!("{}: vm.json is of VMI {}; ignored", folder.path().display(), record.vmi_uid);
             }
             Err(error) => {
-                tracing::warn!("{}: vm.json: {error}; left alone", folder.path().display());
+                tracing::warn!("{}: vm.json: {error}; ignored", folder.path().display());
             }
         }
     }

@@ -60,7 +60,7 @@ fn of_foreign(domain: &Domain) -> VmSection {
         name: domain.name.clone(),
         uid: domain.uuid.clone(),
         phase: "Foreign".into(),
-        problem: Some("not started by Sheaf; left alone".into()),
+        problem: Some("not started by Sheaf; ignored".into()),
     }
 }
 

@@ -27,7 +27,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// LVM is asked anew at least so often, in seconds: pools come and go, and volumes are opened and closed, without news.
+/// LVM is asked again at least so often, in seconds: pools come and go, and volumes are opened and closed, without news.
 const RESYNC: i64 = 30;
 /// The same while a volume waits for that.
 const RESYNC_WAITING: i64 = 5;
@@ -355,7 +355,7 @@ impl<C: Cluster> Controller<C> {
                 }
                 Err(error) => {
                     tracing::warn!("{error:#}");
-                    // One timeout a round: the others would wait as long, and volumes must go on.
+                    // One timeout a round: the others would wait as long, and volumes must continue.
                     if matches!(error.downcast_ref(), Some(RequestError::Timeout(_))) {
                         return;
                     }

@@ -6,7 +6,7 @@
 //! object asks to have removed.
 //!
 //! observe ([`listed`], [`observed`]) → [`plan`] → [`apply`] ([`fill`] brings images in) → the next look verifies →
-//! report ([`api`]). Whoever sends an image comes in at [`upload`]. No state is kept that cannot be seen again. A volume carries the tag `sheaf.incomplete` from the moment
+//! report ([`api`]). Anyone who sends an image comes in at [`upload`]. No state is kept that cannot be seen again. A volume carries the tag `sheaf.incomplete` from the moment
 //! it exists until it is complete and on the disk: whatever an agent finds so that it did not begin itself is what a
 //! power cut or a crash left, and is removed and begun again.
 

@@ -22,12 +22,15 @@ const URL: &str = "http://images/debian.raw";
 const GROUP: &str = "sheaf-default";
 const MIB: u64 = 1 << 20;
 
+/// Data of a Secret, by key.
+type SecretData = BTreeMap<String, Vec<u8>>;
+
 /// An API server in memory whose list the controller follows.
 pub(super) struct FakeCluster {
     pub(super) listed: watch::Sender<Listed<LocalVolume>>,
     away: std::sync::atomic::AtomicBool,
     /// Secrets that the node may read, by namespace and name.
-    secrets: std::sync::Mutex<BTreeMap<(String, String), BTreeMap<String, Vec<u8>>>>,
+    secrets: std::sync::Mutex<BTreeMap<(String, String), SecretData>>,
 }
 
 impl FakeCluster {
@@ -281,7 +284,7 @@ async fn a_power_cut_at_any_step_leaves_no_half_volume_that_is_taken_as_good_and
                 assert!(held[..node.image.len()] == node.image, "{} after {steps} steps", volume.name);
             }
         }
-        node.lvm.mends();
+        node.lvm.recovers();
         node.until(all_ready).await;
         for name in ["pvc-1", "pvc-2", "snap-1"] {
             assert!(node.device(name)[..node.image.len()] == node.image, "{name} after {steps} steps");
@@ -343,7 +346,7 @@ async fn what_lvm_refuses_is_said_in_its_words_and_tried_again() {
     let (reason, message) = condition(&node.cluster.listed.borrow(), "pvc-1");
     assert_eq!(reason, "NodeFailed");
     assert!(message.contains("create_volume"), "{message}");
-    node.lvm.mends();
+    node.lvm.recovers();
     node.until(is("pvc-1", VolumePhase::Ready)).await;
 }
 

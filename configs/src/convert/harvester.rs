@@ -25,7 +25,7 @@ fn system(os: &mut Source) -> Table {
     if let Some(name) = os.text("hostname") {
         let host = name.split('.').next().unwrap_or_default();
         if host != name {
-            os.note("hostname", "a node has no domain: its name servers know it");
+            os.note("hostname", "a node has no domain setting: its name servers provide it");
         }
         system.insert("hostname".into(), host.to_lowercase().into());
     }
@@ -85,7 +85,7 @@ fn file(mut file: Source) -> Option<Value> {
         return None;
     };
     if !path.starts_with("/etc/") {
-        file.note("path", "is outside /etc, which alone can be written: the file was left out");
+        file.note("path", "is outside /etc, the only folder that can be written: the file was left out");
         return None;
     }
     let mut table =
@@ -141,7 +141,7 @@ fn network(from: &mut Source) -> Table {
             (Some(ip), _) if ip.contains('/') => {
                 drop(addressing.insert("addresses".into(), vec![ip.clone()].into()))
             }
-            _ => from.note("subnet_mask", "gives no prefix length: write addresses with one"),
+            _ => from.note("subnet_mask", "has no prefix length: write addresses with one"),
         }
         if let Some(gateway) = gateway {
             addressing.insert("gateway".into(), gateway.into());
@@ -220,7 +220,10 @@ fn disks(from: &mut Source, install: &mut Table) {
     let disk = |key: &str, from: &mut Source| {
         let path = from.text(key)?;
         if !path.starts_with("/dev/disk/") {
-            from.note(key, "the kernel may call another disk so at the next start: select it by its serial");
+            from.note(
+                key,
+                "the kernel may give this name to another disk at the next boot: select it by its serial",
+            );
         }
         Some(Value::Table(Table::from_iter([("path".to_owned(), Value::from(path))])))
     };
@@ -244,7 +247,7 @@ fn disks(from: &mut Source, install: &mut Table) {
 fn webhooks(from: &mut Source, install: &mut Table) {
     let mut hooks: Vec<Value> = Vec::new();
     for mut hook in from.tables("webhooks") {
-        hook.none_of(&["payload"], "the installer sends a document of its own");
+        hook.none_of(&["payload"], "the installer sends its own document");
         hook.none_of(&["insecure"], "servers are always verified: write their authority as ca");
         let Some(url) = hook.text("url") else { continue };
         let mut table = Table::from_iter([("url".to_owned(), Value::from(url))]);
@@ -252,7 +255,7 @@ fn webhooks(from: &mut Source, install: &mut Table) {
             Some(event) if ["started", "succeeded", "failed"].contains(&event.as_str()) => {
                 table.insert("on".into(), vec![event].into());
             }
-            _ => hook.note("event", "is unknown: it is told of all"),
+            _ => hook.note("event", "is unknown: the webhook is called for all events"),
         }
         if let Some(method) = hook.text("method") {
             table.insert("method".into(), method.to_uppercase().into());
@@ -267,7 +270,7 @@ fn webhooks(from: &mut Source, install: &mut Table) {
                 match first {
                     Some(_) if name.eq_ignore_ascii_case("content-type") => {}
                     Some(value) => drop(headers.insert(name, value.into())),
-                    None => hook.note("headers", "holds one that is no text"),
+                    None => hook.note("headers", "has an item that is not a string"),
                 }
             }
         }
@@ -292,8 +295,8 @@ fn cluster(source: &mut Source, os: &mut Source, from: &mut Source) -> Table {
     let role = from.text("role");
     match mode.as_deref() {
         Some(mode @ ("create" | "join")) => drop(cluster.insert("mode".into(), mode.into())),
-        Some("install") => from.note("mode", "installs alone: the node waits until [cluster] is written"),
-        _ => from.note("mode", "is not said: write [cluster] with mode"),
+        Some("install") => from.note("mode", "only installs: the node waits until [cluster] is written"),
+        _ => from.note("mode", "is missing: write [cluster] with mode"),
     }
     match (mode.as_deref(), role.as_deref()) {
         (Some("join"), Some("management")) => drop(cluster.insert("role".into(), "control-plane".into())),
@@ -342,7 +345,7 @@ fn leftovers(source: &mut Source, os: &mut Source, from: &mut Source) {
     );
     from.none_of(
         &["persistent_partition_size"],
-        "install.state-size is for the system alone, install.data-size for images; the pool has the rest of the disk",
+        "install.state-size is only for the system, install.data-size for images; the pool has the rest of the disk",
     );
     from.none_of(&["addons", "harvester"], "has no counterpart: there are no add-ons and no Longhorn");
     os.none_of(

@@ -80,6 +80,6 @@ fn toml_tree(file: &str, text: &str) -> Result<serde_json::Value, Errors> {
     let report = Report::new(file, text);
     let parsed = Document::parse(&report).is_some();
     report.finish(parsed.then_some(()))?;
-    let broken = |_| Errors::whole_file(file, "could not be understood", "please report this file");
+    let broken = |_| Errors::whole_file(file, "could not be parsed", "please report this file");
     toml::from_str(text).map_err(broken)
 }

@@ -28,7 +28,7 @@ fn global(global: &mut Source, install: &mut Table) -> Table {
                 name.split_once('.').map_or((name.as_str(), ""), |(host, domain)| (host, domain));
             system.insert("hostname".into(), host.to_lowercase().into());
             if !domain.is_empty() {
-                global.note("fqdn", "a node has no domain: its name servers know it");
+                global.note("fqdn", "a node has no domain setting: its name servers provide it");
             }
         }
         Some(_) => {
@@ -75,7 +75,7 @@ fn disk(setup: &mut Source, install: &mut Table) {
             selector.insert("path".into(), format!("/dev/{name}").into());
             setup.note(
                 "disk-list",
-                "the kernel may call another disk so at the next start: write its serial in install.disk",
+                "the kernel may give this name to another disk at the next boot: write its serial in install.disk",
             );
         }
         _ => setup.note(
@@ -89,7 +89,7 @@ fn disk(setup: &mut Source, install: &mut Table) {
     for (key, ours) in known {
         let Some(value) = filter.text(key) else { continue };
         if value.contains(['*', '?', '[']) {
-            filter.note(key, "is a pattern: write what the disk says, letter by letter");
+            filter.note(key, "is a pattern: write exactly what the disk reports");
         } else {
             if key == "ID_SERIAL" {
                 filter.note(key, "is often model and serial in one: compare with `lsblk -o NAME,SERIAL`");
@@ -97,7 +97,7 @@ fn disk(setup: &mut Source, install: &mut Table) {
             selector.insert(ours.into(), value.into());
         }
     }
-    setup.none_of(&["filter-match"], "every key of install.disk must hold, and exactly one disk be left");
+    setup.none_of(&["filter-match"], "all keys of install.disk must match exactly one disk");
     setup.none_of(
         &["filesystem", "zfs", "lvm", "btrfs"],
         "has no counterpart: a node's partitions are its own",
@@ -128,7 +128,7 @@ fn network(network: &mut Source) -> Table {
     let mac = filter.text("ID_NET_NAME_MAC").and_then(|pattern| {
         let mac = mac_in(&pattern);
         if mac.is_none() {
-            filter.note("ID_NET_NAME_MAC", "is no whole MAC: write the NIC in network.bridge.ports");
+            filter.note("ID_NET_NAME_MAC", "is not a whole MAC: write the NIC in network.bridge.ports");
         }
         mac
     });

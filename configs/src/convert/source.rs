@@ -63,7 +63,7 @@ impl Source {
         }
     }
 
-    /// Takes a list of texts, or one text as a list.
+    /// Takes a list of strings, or one text as a list.
     pub fn texts(&mut self, key: &str) -> Vec<String> {
         let text = |value: Value| match value {
             Value::String(text) => Some(text),

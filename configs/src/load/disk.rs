@@ -52,7 +52,7 @@ fn keys(table: &mut Table<'_, '_>) -> Option<Picked> {
     if let (Some(min), Some(max)) = (&min_size, &max_size)
         && min.value > max.value
     {
-        max.wrong(report, format!("{} is below min-size {}", max.value, min.value), "exchange the two");
+        max.wrong(report, format!("{} is below min-size {}", max.value, min.value), "swap the two values");
     }
     let selector = DiskSelector {
         serial: plain(serial),
@@ -123,7 +123,7 @@ pub(super) fn size(value: Value<'_, '_>) -> Option<At<Size>> {
         let remedy = "write \"500GB\", \"465GiB\" or bytes";
         let refuse = |error: SizeError| Wrong(format!("{} {error}", quoted(text)), remedy.into());
         match text.parse::<Size>().map_err(refuse)? {
-            Size(0) => Err(Wrong(format!("{} is no size of a disk", quoted(text)), remedy.into())),
+            Size(0) => Err(Wrong(format!("{} is not a size of a disk", quoted(text)), remedy.into())),
             size => Ok(size),
         }
     })

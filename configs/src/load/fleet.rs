@@ -67,8 +67,8 @@ impl ConfigFile {
         match self.entries.pop() {
             Some(Entry { matches: None, config, .. }) => Ok(config),
             _ => Err(self.refuse(
-                "is for several machines, and only one is asked for here",
-                "give the file of this machine alone",
+                "is for several machines, and one for a single machine is needed here",
+                "give the file of this machine",
             )),
         }
     }
@@ -167,7 +167,7 @@ pub(super) fn read(mut root: Table<'_, '_>) -> Option<Vec<Entry>> {
     for (index, mut over) in tables.into_iter().enumerate() {
         let matches = over.required("match", "match = { serial = \"…\" }", |value| matches(value.table()?));
         if let Some(version) = over.place("version") {
-            version.wrong(report, "is said once for the whole file", "remove it here");
+            version.wrong(report, "is set once for the whole file", "remove it here");
         }
         let (merged, starts) = root.overlaid("node", &over, "match");
         let read = report.inside(format!("node[{index}]"), starts, || read_root(over.over(&merged), false));

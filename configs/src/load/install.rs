@@ -44,7 +44,7 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
     if let Some(reinstall) = &reinstall {
         if let Some(wipe) = &wipe {
             let what = format!(
-                "stands beside reinstall = \"keep-data\" of line {}",
+                "cannot be combined with reinstall = \"keep-data\" of line {}",
                 report.line(reinstall.span.start)
             );
             wipe.wrong(report, what, "remove wipe to keep the data, or reinstall to erase the disk");
@@ -80,7 +80,7 @@ fn partition_size(
 ) -> Option<At<Size>> {
     let size = disk::size(value)?;
     if !bounds.contains(&size.value.0) {
-        let what = format!("{} is no size for the {name} partition", size.value);
+        let what = format!("{} is not a size for the {name} partition", size.value);
         size.wrong(report, what, format!("write {} to {}", Size(*bounds.start()), Size(*bounds.end())));
         return None;
     }

@@ -212,7 +212,7 @@ fn each_once<T, K: Ord>(report: &Report<'_>, list: &[At<T>], key: impl Fn(&T) ->
     let mut seen = BTreeMap::new();
     for at in list {
         if let Some(first) = seen.insert(key(&at.value), report.line(at.span.start)) {
-            at.wrong(report, format!("stands in line {first} already"), "remove one");
+            at.wrong(report, format!("is already in line {first}"), "remove one");
         }
     }
 }

@@ -67,7 +67,7 @@ fn files(report: &Report<'_>, tables: Vec<Table<'_, '_>>) -> Option<Vec<File>> {
                 );
             } else if below(&path.value, &first.value) || below(&first.value, &path.value) {
                 let what = format!("\"{}\" and the file of line {line} cannot both be there", path.value);
-                path.wrong(report, what, "one of them would have to be a folder: choose another name");
+                path.wrong(report, what, "one would have to be a directory: choose another name");
             }
         }
     }
@@ -80,7 +80,7 @@ fn file(mut table: Table<'_, '_>) -> (Option<At<String>>, Option<File>) {
     let mode = table.optional("mode", |value| value.text(syntax::file_mode));
     let content = table.required("content", "content = \"…\"", |value| {
         value.text(|text| match text.len() > LARGEST_FILE || text.contains('\0') {
-            true => wrong("is no text of at most 256 KiB", "put larger files into an image"),
+            true => wrong("is not text of at most 256 KiB", "put larger files into an image"),
             false => Ok(Secret(text.to_owned())),
         })
     });

@@ -1,4 +1,4 @@
-//! `[[install.webhook]]`: who is told how an installation goes.
+//! `[[install.webhook]]`: servers that are called during an installation.
 //!
 //! Route in: the tables. Route out: [`Webhook`]s that give no secret away.
 
@@ -44,7 +44,7 @@ fn webhook(mut table: Table<'_, '_>) -> Option<At<Webhook>> {
     let (headers_at, ca_at, on_at) = (table.place("headers"), table.place("ca"), table.place("on"));
     table.finish(ELSEWHERE);
     if let (Some(basic), Some(bearer)) = (&basic_at, &bearer_at) {
-        let what = format!("stands beside basic of line {}", report.line(basic.span.start));
+        let what = format!("cannot be combined with basic of line {}", report.line(basic.span.start));
         bearer.wrong(report, what, "keep one of them");
     }
     if url.as_ref().is_some_and(|url| url.value.starts_with("http://")) {
@@ -52,20 +52,20 @@ fn webhook(mut table: Table<'_, '_>) -> Option<At<Webhook>> {
             secret.wrong(report, "would cross the network unencrypted", "write url = \"https://…\"");
         }
         if let Some(ca) = ca_at {
-            ca.wrong(report, "has no meaning without encryption", "write url = \"https://…\", or remove it");
+            ca.wrong(report, "needs encryption", "write url = \"https://…\", or remove it");
         }
     }
     if let (Some(on), Some(at)) = (&on, on_at) {
         if on.is_empty() {
             at.wrong(
                 report,
-                "is empty, so it would never be called",
-                "remove the key to be told of all events",
+                "is empty, so the webhook would never be called",
+                "remove the key to be called for all events",
             );
         }
         for (index, event) in on.iter().enumerate() {
             if on[..index].iter().any(|earlier| earlier.value == event.value) {
-                event.wrong(report, "stands here twice", "remove one");
+                event.wrong(report, "is listed twice", "remove one");
             }
         }
     }
@@ -91,7 +91,7 @@ fn webhook(mut table: Table<'_, '_>) -> Option<At<Webhook>> {
 fn basic(mut table: Table<'_, '_>) -> Option<Basic> {
     let user = table.required("user", "user = \"…\"", |value| {
         value.text(|text| match text.contains(':') || text.is_empty() || text.chars().any(char::is_control) {
-            true => wrong("is no user: RFC 7617 allows no colon in it", "write the name alone"),
+            true => wrong("is not an user: RFC 7617 allows no colon in it", "write only the name"),
             false => Ok(text.to_owned()),
         })
     });

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 /// Addresses of Services when `service-cidr` is not given: kubeadm's default, narrowed to what one cluster needs.
 pub const SERVICE_CIDR: IpNet = IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 0)), 16);
 
-/// What stands in place of a token that a node has used up: the node is in, and needs none.
+/// What replaces a token once a node has used it: the node has joined and needs no token.
 pub const REDEEMED: &str = "redeemed";
 
 /// The cluster that the node makes or joins.
@@ -20,7 +20,7 @@ pub const REDEEMED: &str = "redeemed";
 #[serde(rename_all = "kebab-case")]
 #[schemars(deny_unknown_fields)]
 pub struct Cluster {
-    /// What the node does first.
+    /// What the node does at its first start.
     pub mode: ClusterMode,
     /// join, required: where the cluster is.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,7 +63,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// What the node is in the cluster.
+    /// The role of the node in the cluster.
     pub fn role(&self) -> Role {
         match self.mode {
             ClusterMode::Create => Role::ControlPlane,
@@ -83,7 +83,7 @@ pub enum ClusterMode {
     Join,
 }
 
-/// What a node is in its cluster.
+/// The role of a node in its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(inline)]

@@ -61,7 +61,7 @@ pub enum Bus {
 #[serde(rename_all = "kebab-case")]
 #[schemars(deny_unknown_fields)]
 pub struct DataDisk {
-    /// Picks exactly one disk.
+    /// Selects exactly one disk.
     #[serde(flatten)]
     pub disk: DiskSelector,
     /// Serial number of that disk, once more: whatever is on it may be erased. Without it only an empty disk is taken.

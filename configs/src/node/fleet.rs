@@ -12,9 +12,9 @@ use serde::Serialize;
 pub struct Identity {
     /// Serial number of the machine (DMI `product_serial`).
     pub serial: Option<String>,
-    /// UUID of the machine (DMI `product_uuid`), small letters.
+    /// UUID of the machine (DMI `product_uuid`), in lowercase.
     pub uuid: Option<String>,
-    /// Permanent MACs of its wired NICs, small letters with colons, by kernel name.
+    /// Permanent MACs of its wired NICs, lowercase with colons, by kernel name.
     pub macs: Vec<String>,
 }
 
@@ -23,7 +23,7 @@ pub struct Identity {
 #[serde(rename_all = "kebab-case")]
 #[schemars(deny_unknown_fields)]
 pub struct Match {
-    /// MAC that one of its NICs was made with.
+    /// Permanent MAC of one of its NICs.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"52:54:00:12:34:56")]
     pub mac: Option<String>,

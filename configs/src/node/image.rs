@@ -10,7 +10,7 @@ use serde::Serialize;
 #[serde(rename_all = "kebab-case")]
 #[schemars(deny_unknown_fields)]
 pub struct Image {
-    /// File name and label: small letters, digits, `-`, `.`.
+    /// File name and label: lowercase letters, digits, `-`, `.`.
     #[schemars(example = &"debian-13")]
     pub name: String,
     /// `https://…`, `http://…`, or `medium:FILE` for a file that `sheaf iso --image` put on the install medium.

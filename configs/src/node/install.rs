@@ -1,4 +1,4 @@
-//! `[install]`: which disk, what may be erased, what is kept, what follows, who is told.
+//! `[install]`: which disk, what may be erased, what is kept, what follows, which webhooks are called.
 //!
 //! Route in: `load`. Route out: the installer's plan; [`super::webhook`] says whom it tells.
 
@@ -19,7 +19,7 @@ pub struct Install {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wipe: Option<String>,
     /// `"keep-data"`: that disk holds an installation of Sheaf, whose data partition and pool stay as they are; the system
-    /// and its state are written anew.
+    /// and its state are written again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reinstall: Option<Reinstall>,
     /// Size of the state partition (journal, certificates, etcd), a multiple of 1 MiB. Default: what the disk allows,
@@ -40,7 +40,7 @@ pub struct Install {
     /// What follows a successful installation.
     #[schemars(default)]
     pub then: Then,
-    /// Servers that are called as the installation goes on.
+    /// Servers that are called as the installation continues.
     #[serde(rename = "webhook", skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
     pub webhooks: Vec<Webhook>,

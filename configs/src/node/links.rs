@@ -40,7 +40,7 @@ pub(super) fn serialize<S: Serializer>(links: &Links, serializer: S) -> Result<S
     map.end()
 }
 
-/// A table whose keys are spelt anew.
+/// A table whose keys are spelled differently.
 struct Table<'v>(&'v Value);
 
 impl Serialize for Table<'_> {

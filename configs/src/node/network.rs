@@ -13,7 +13,7 @@ use std::net::IpAddr;
 #[serde(rename_all = "kebab-case")]
 #[schemars(deny_unknown_fields)]
 pub struct Network {
-    /// Name servers, besides those DHCP gives.
+    /// Name servers, in addition to those of DHCP.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default, extend("examples" = [["192.0.2.53"]]))]
     pub dns: Vec<IpAddr>,
@@ -21,14 +21,14 @@ pub struct Network {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default, extend("examples" = [["example.org"]]))]
     pub search: Vec<String>,
-    /// Time servers, names or addresses, besides those DHCP gives.
+    /// Time servers, names or addresses, in addition to those of DHCP.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default, extend("examples" = [["ntp1.example.org"]]))]
     pub ntp: Vec<String>,
     /// By which the node fetches images and releases.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy: Option<Proxy>,
-    /// Certificate authorities in PEM that are trusted besides the public ones.
+    /// Certificate authorities in PEM that are trusted in addition to the public ones.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
     pub ca_certificates: Vec<String>,
@@ -52,7 +52,7 @@ impl Default for Network {
     }
 }
 
-/// By which the node fetches images and releases. The cluster's API server and other nodes are reached without it.
+/// Proxy for fetching images and releases. The cluster's API server and other nodes are reached without it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(deny_unknown_fields)]

@@ -61,7 +61,7 @@ pub enum SizeError {
     /// No digits, or too many.
     #[error("does not start with a whole number")]
     Number,
-    /// None of [`UNITS`].
+    /// The unit is not one of [`UNITS`].
     #[error("has an unknown unit")]
     Unit,
     /// More than 64 bits.

@@ -18,7 +18,7 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Whether it asks for nothing.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.pools.is_empty()
     }
@@ -33,7 +33,7 @@ pub struct Pool {
     /// Name of the pool in the cluster.
     #[schemars(example = &"fast")]
     pub name: String,
-    /// Its disks; each selector picks exactly one.
+    /// Its disks; each selector selects exactly one.
     #[schemars(length(min = 1))]
     pub disks: Vec<DiskSelector>,
 }

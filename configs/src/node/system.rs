@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 #[serde(rename_all = "kebab-case")]
 #[schemars(deny_unknown_fields)]
 pub struct System {
-    /// Name of the host and of the Kubernetes Node: small letters, digits, hyphens, at most 63, no domain. In a file for
+    /// Name of the host and of the Kubernetes Node: lowercase letters, digits, hyphens, at most 63, no domain. In a file for
     /// several machines `{serial}`, `{uuid}` and `{mac}` stand for what the machine says; `{mac:6}` for its last six.
     #[schemars(example = &"node-1", example = &"node-{serial}", example = &"node-{mac:6}")]
     pub hostname: String,
@@ -35,7 +35,7 @@ pub struct System {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
     pub modules: Vec<String>,
-    /// Kernel arguments added at installation, one in each text. Those that boot and updates stand on are refused.
+    /// Kernel arguments added at installation, one in each string. Those that boot and updates depend on are refused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default, extend("examples" = [["intel_iommu=on"]]))]
     pub kernel_arguments: Vec<String>,

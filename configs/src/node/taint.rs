@@ -21,11 +21,11 @@ pub struct Taint {
 /// What a taint does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
-    /// No VM is placed here.
+    /// No new VM is placed here.
     NoSchedule,
-    /// None is, while there is room elsewhere.
+    /// No new VM is placed here while there is room elsewhere.
     PreferNoSchedule,
-    /// None is, and running ones leave.
+    /// No new VM is placed here, and running ones are removed.
     NoExecute,
 }
 

@@ -18,7 +18,7 @@ pub struct Vms {
 }
 
 impl Vms {
-    /// Whether it asks for nothing.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

@@ -1,4 +1,4 @@
-//! `[[install.webhook]]`: who is told how an installation goes.
+//! `[[install.webhook]]`: servers that are called during an installation.
 //!
 //! Route in: `load`. Route out: the installer sends a JSON document for each event asked for.
 
@@ -38,7 +38,7 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Whether it wants to hear of `event`.
+    /// Whether it is called for `event`.
     pub fn wants(&self, event: Event) -> bool {
         self.on.is_empty() || self.on.contains(&event)
     }
@@ -55,12 +55,12 @@ pub struct Basic {
     pub password: Secret,
 }
 
-/// What a webhook is told of.
+/// Events that a webhook is called for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(inline)]
 pub enum Event {
-    /// A plan stands and the disk is about to be written.
+    /// The plan is complete and the disk is about to be written.
     Started,
     /// The disk is complete and verified.
     Succeeded,

@@ -39,7 +39,7 @@ pub(super) fn recipe(mut root: Table<'_, '_>, dir: &Path) -> Option<Recipe> {
     let version = root.required("version", "version = 1", |value| {
         value.integer()?.check(report, |number| match *number {
             VERSION => Ok(()),
-            other => wrong(format!("{other} is no version of this format"), format!("write {VERSION}")),
+            other => wrong(format!("{other} is not a version of this format"), format!("write {VERSION}")),
         })
     });
     let release = root.required("release", "a table [release]", |value| release(value.table()?, dir));
@@ -85,18 +85,18 @@ fn packages(mut table: Table<'_, '_>) -> Option<Packages> {
     let report = table.report();
     if lists.as_ref().is_some_and(Vec::is_empty) {
         let at = table.place("lists").unwrap_or_else(|| table.at());
-        at.wrong(report, "names no list, so there would be no kernel", "write lists = [\"node\"]");
+        at.wrong(report, "has no list, so there would be no kernel", "write lists = [\"node\"]");
     }
     let add = table.optional("add", |value| value.texts(package));
     for (index, at) in add.iter().flatten().enumerate() {
         if add.iter().flatten().take(index).any(|earlier| earlier.value == at.value) {
-            at.wrong(report, format!("\"{}\" stands here twice", at.value), "remove one");
+            at.wrong(report, format!("\"{}\" is listed twice", at.value), "remove one");
         }
     }
     let components = table.optional("components", |value| value.texts(component));
     if components.as_ref().is_some_and(|list| list.iter().all(|component| component.value != "main")) {
         let at = table.place("components").unwrap_or_else(|| table.at());
-        at.wrong(report, "lacks \"main\", without which there is no Debian", "add \"main\"");
+        at.wrong(report, "lacks \"main\", which Debian needs", "add \"main\"");
     }
     let firmware = table.optional("firmware", |value| value.boolean());
     let mirror = table.optional("mirror", |value| value.text(url));
@@ -132,7 +132,7 @@ fn level(mut table: Table<'_, '_>) -> Option<i32> {
     let level = table.required("zstd-level", "zstd-level = 12", |value| {
         value.integer()?.check(report, |level| match i32::try_from(*level) {
             Ok(small) if (1..=LARGEST_LEVEL).contains(level) => Ok(small),
-            _ => wrong(format!("{level} is no level of zstd"), format!("write 1 to {LARGEST_LEVEL}")),
+            _ => wrong(format!("{level} is not a level of zstd"), format!("write 1 to {LARGEST_LEVEL}")),
         })
     });
     table.finish(&HOMES);
@@ -148,14 +148,12 @@ fn kube(mut table: Table<'_, '_>, dir: &Path) -> Option<Kube> {
     table.finish(&HOMES);
     match given {
         (Some(_), Some(second), _) => {
-            second.wrong(report, "stands beside path", "give path or url, not both")
+            second.wrong(report, "cannot be combined with path", "give path or url, not both")
         }
         (None, Some(url), None) => {
             url.wrong(report, "has no sha256 to check it by", "add sha256 = \"…\" to [kube]")
         }
-        (_, None, Some(sum)) => {
-            sum.wrong(report, "belongs to a url, and there is none", "remove it, or give url")
-        }
+        (_, None, Some(sum)) => sum.wrong(report, "needs a url, and there is none", "remove it, or give url"),
         (None, None, None) => {
             at.wrong(report, "says nothing", "give path, or url and sha256, or remove [kube] to build it")
         }
@@ -174,7 +172,7 @@ fn name(text: &str) -> Result<String, Wrong> {
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-');
-    accept(ok, text, "is no name of a release", "use at most 32 of a-z, 0-9 and -, as in \"sheaf\"")
+    accept(ok, text, "is not a name of a release", "use at most 32 of a-z, 0-9 and -, as in \"sheaf\"")
 }
 
 fn version(text: &str) -> Result<String, Wrong> {
@@ -186,25 +184,35 @@ fn version(text: &str) -> Result<String, Wrong> {
             && suffix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.')
     };
     let ok = numbers.split('.').count() == 3 && numbers.split('.').all(number) && suffix.is_none_or(word);
-    accept(ok, text, "is no version", "write three numbers, as in \"0.1.0\" or \"0.1.0-rc.1\"")
+    accept(ok, text, "is not a version", "write three numbers, as in \"0.1.0\" or \"0.1.0-rc.1\"")
 }
 
 fn list(text: &str) -> Result<String, Wrong> {
     let ok =
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    accept(ok, text, "is no name of a package list", "name a file of os-image/image/packages without .list")
+    accept(
+        ok,
+        text,
+        "is not a name of a package list",
+        "name a file of os-image/image/packages without .list",
+    )
 }
 
 fn package(text: &str) -> Result<String, Wrong> {
     let ok = text.len() >= 2
         && text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b));
-    accept(ok, text, "is no name of a Debian package", "write one package in each text, as in \"tcpdump\"")
+    accept(
+        ok,
+        text,
+        "is not a name of a Debian package",
+        "write one package in each string, as in \"tcpdump\"",
+    )
 }
 
 fn component(text: &str) -> Result<String, Wrong> {
     let all = COMPONENTS.map(|component| format!("\"{component}\"")).join(", ");
-    accept(COMPONENTS.contains(&text), text, "is no component of Debian", &format!("choose from {all}"))
+    accept(COMPONENTS.contains(&text), text, "is not a component of Debian", &format!("choose from {all}"))
 }
 
 fn argument(text: &str) -> Result<String, Wrong> {

@@ -1,7 +1,7 @@
 //! Reads a TOML table key by key, remembering where each value stands.
 //!
 //! Why here: serde stops at the first mistake and forgets the line; a reader that asks for each key reports every
-//! mistake with its line and goes on. Route in: text, through [`Document::parse`]. Route out: [`At`] values for
+//! mistake with its line and continues. Route in: text, through [`Document::parse`]. Route out: [`At`] values for
 //! the rules of `load`, problems for the [`Report`].
 //!
 //! A reader asks a [`Table`] for each key it knows and then calls [`Table::finish`], which refuses the others:
@@ -60,7 +60,7 @@ pub fn text(name: &str, bytes: Vec<u8>) -> Result<String, Errors> {
     })
 }
 
-/// The line, from 1, in which `path` (`network.bridge[0].ports`) stands in `text`, and true; of a path that goes on below
+/// The line, from 1, in which `path` (`network.bridge[0].ports`) stands in `text`, and true; of a path that continues below
 /// what is there, the line of the last part that is, and false.
 pub fn line_of(text: &str, path: &str) -> Option<(usize, bool)> {
     let (root, _) = DeTable::parse_recoverable(text);

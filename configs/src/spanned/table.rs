@@ -17,7 +17,7 @@ pub struct Table<'d, 't> {
     pub(super) span: Range<usize>,
     pub(super) table: &'d DeTable<'t>,
     pub(super) known: Vec<&'static str>,
-    /// A key that is there could not be read.
+    /// A key that is there could not be parsed.
     pub(super) unread: bool,
 }
 

@@ -47,7 +47,7 @@ impl<'d, 't> Value<'d, 't> {
     pub fn string(self) -> Option<At<String>> {
         match self.value.get_ref() {
             DeValue::String(text) => self.found(text.to_string()),
-            _ => self.not("a text", "write it in quotes"),
+            _ => self.not("a string", "write it in quotes"),
         }
     }
 
@@ -70,9 +70,9 @@ impl<'d, 't> Value<'d, 't> {
         match self.value.get_ref() {
             DeValue::Integer(digits) => match i64::from_str_radix(digits.as_str(), digits.radix()) {
                 Ok(number) => self.found(number),
-                Err(_) => self.not("one of at most 63 bits", "write a smaller number"),
+                Err(_) => self.not("a number of at most 63 bits", "write a smaller number"),
             },
-            _ => self.not("a whole number", "write digits alone"),
+            _ => self.not("a whole number", "write digits only"),
         }
     }
 
@@ -89,7 +89,7 @@ impl<'d, 't> Value<'d, 't> {
     /// A list of texts that `check` accepts; an element's problem carries the list's key and its own line.
     pub fn texts<T>(self, check: impl Fn(&str) -> Result<T, Wrong>) -> Option<Vec<At<T>>> {
         let DeValue::Array(array) = self.value.get_ref() else {
-            return self.not("a list of texts", "write [\"…\", \"…\"]");
+            return self.not("a list of strings", "write [\"…\", \"…\"]");
         };
         let elements = array.iter().map(|value| {
             let (path, key_span) = (self.path.clone(), value.span());
@@ -169,7 +169,7 @@ fn word_of<T: Copy>(text: &str, words: &[(&'static str, T)]) -> Result<T, Wrong>
 
 fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
-        DeValue::String(_) => "a text",
+        DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",
         DeValue::Float(_) => "a number with a fraction",
         DeValue::Boolean(_) => "true or false",

@@ -15,7 +15,7 @@ pub fn token(text: &str) -> Result<String, Wrong> {
         Some((id, secret)) if part(id, 6) && part(secret, 16) => Ok(text.to_owned()),
         _ => wrong(
             "is not a bootstrap token",
-            "write 6, a dot and 16 small letters or digits, as the join command on the first node's screen shows",
+            "write 6, a dot and 16 lowercase letters or digits, as the join command on the first node's screen shows",
         ),
     }
 }
@@ -36,7 +36,7 @@ fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.chars().all(|c| c.is_ascii_hexdigit())
 }
 
-/// 64 hex digits, returned in small letters.
+/// 64 hex digits, returned in lowercase letters.
 pub fn sha256(text: &str) -> Result<String, Wrong> {
     if is_sha256(text) {
         return Ok(text.to_lowercase());
@@ -69,7 +69,7 @@ pub fn certificates(text: &str) -> Result<String, Wrong> {
     use x509_cert::Certificate;
     const REMEDY: &str = "give the text between and with the lines BEGIN CERTIFICATE and END CERTIFICATE";
     if text.contains("PRIVATE KEY") {
-        return wrong("holds a private key, which belongs on the authority alone", REMEDY);
+        return wrong("holds a private key, which must stay on the authority", REMEDY);
     }
     match Certificate::load_pem_chain(text.trim().as_bytes()) {
         Ok(chain) if !chain.is_empty() => Ok(format!("{}\n", text.trim())),
@@ -97,7 +97,7 @@ pub fn ssh_key(text: &str) -> Result<String, Wrong> {
         return wrong("is a private key, which no node may have", format!("{REMEDY}, and make a new pair"));
     }
     if text.chars().any(char::is_control) {
-        return wrong("is more than one line", "write each key as a text of its own");
+        return wrong("is more than one line", "write each key as a separate string");
     }
     let mut words = text.split_ascii_whitespace();
     let (kind, key) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -110,7 +110,7 @@ pub fn ssh_key(text: &str) -> Result<String, Wrong> {
     let length = u32::try_from(kind.len()).unwrap_or_default().to_be_bytes();
     if inner != Some(kind.as_bytes()) || !bytes.starts_with(&length) || bytes.len() < 4 + kind.len() + 4 + 32
     {
-        return wrong(format!("is no whole {kind} key"), REMEDY);
+        return wrong(format!("is not a whole {kind} key"), REMEDY);
     }
     Ok(text.to_owned())
 }
@@ -127,7 +127,7 @@ pub fn password_hash(text: &str) -> Result<Secret, Wrong> {
     let parts = text.split('$').filter(|part| !part.is_empty()).count();
     match METHODS.iter().any(|method| text.starts_with(method)) {
         true if parts >= 3 && text.len() >= 40 => Ok(Secret(text.to_owned())),
-        true => wrong("is a hash that was cut off", remedy),
+        true => wrong("is an incomplete hash", remedy),
         false => wrong("is hashed by a method that is weak or unknown", remedy),
     }
 }

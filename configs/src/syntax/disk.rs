@@ -15,12 +15,15 @@ pub fn disk_fact(text: &str) -> Result<String, Wrong> {
     }
     if text.trim() != text {
         return wrong(
-            format!("{} has blanks at an end", quoted(text)),
+            format!("{} has leading or trailing spaces", quoted(text)),
             format!("write {}", quoted(text.trim())),
         );
     }
     if text.len() > DISK_FACT || text.chars().any(char::is_control) {
-        return wrong(format!("{} is not something a disk says", quoted(text)), "write what lsblk shows");
+        return wrong(
+            format!("{} is not a value that a disk reports", quoted(text)),
+            "write what lsblk shows",
+        );
     }
     Ok(text.to_owned())
 }

@@ -30,14 +30,14 @@ pub(super) fn is_dns_name(text: &str) -> bool {
 
 /// A host name: one RFC 1123 label.
 pub fn hostname(text: &str) -> Result<String, Wrong> {
-    let rule = "write small letters, digits and hyphens, at most 63, with a letter or digit at both ends";
+    let rule = "write lowercase letters, digits and hyphens, at most 63, with a letter or digit at both ends";
     if text.contains('.') && is_dns_name(text) {
         let label = text.split('.').next().unwrap_or_default().to_lowercase();
         return wrong(format!("\"{text}\" has a domain"), format!("write the host's own name, \"{label}\""));
     }
     if is_label(&text.to_lowercase()) && !is_label(text) {
         return wrong(
-            format!("\"{text}\" has capital letters"),
+            format!("\"{text}\" has uppercase letters"),
             format!("write \"{}\"", text.to_lowercase()),
         );
     }
@@ -45,7 +45,7 @@ pub fn hostname(text: &str) -> Result<String, Wrong> {
         return wrong(format!("{} is not a host name", quoted(text)), rule);
     }
     if RESERVED_HOSTNAMES.contains(&text) {
-        return wrong(format!("\"{text}\" means every machine itself"), "give the node a name of its own");
+        return wrong(format!("\"{text}\" means every machine itself"), "give the node its own name");
     }
     Ok(text.to_owned())
 }
@@ -63,7 +63,7 @@ pub fn host(text: &str) -> Result<String, Wrong> {
     )
 }
 
-/// A domain name of any depth, in small letters.
+/// A domain name of any depth, in lowercase letters.
 pub fn domain(text: &str) -> Result<String, Wrong> {
     let numeric = text.chars().all(|c| c.is_ascii_digit() || c == '.');
     if is_dns_name(text) && !numeric {
@@ -92,7 +92,7 @@ pub fn hostname_template(text: &str) -> Result<String, Wrong> {
         Ok(name) if is_label(&name) => Ok(text.to_owned()),
         Ok(name) => wrong(
             format!("{} makes names like \"{name}\", which are no host names", quoted(text)),
-            "write small letters, digits and hyphens around the fields, at most 63 in all",
+            "write lowercase letters, digits and hyphens around the fields, at most 63 in all",
         ),
         Err(what) => wrong(format!("{} {what}", quoted(text)), "write {serial}, {uuid} or {mac}"),
     }

@@ -14,7 +14,8 @@ pub fn image_name(text: &str) -> Result<String, Wrong> {
     if good {
         return Ok(text.to_owned());
     }
-    let rule = "write small letters, digits, '-' and '.', at most 63, with a letter or digit at both ends";
+    let rule =
+        "write lowercase letters, digits, '-' and '.', at most 63, with a letter or digit at both ends";
     wrong(format!("{} is not an image name", quoted(text)), rule)
 }
 
@@ -104,6 +105,6 @@ pub fn pool_name(text: &str) -> Result<String, Wrong> {
     if is_label(text) && text.len() <= LONGEST {
         return Ok(text.to_owned());
     }
-    let rule = format!("write small letters, digits and hyphens, at most {LONGEST}");
+    let rule = format!("write lowercase letters, digits and hyphens, at most {LONGEST}");
     wrong(format!("{} is not the name of a pool", quoted(text)), rule)
 }

@@ -12,9 +12,9 @@ const ZONES: &str = include_str!("timezones.txt");
 
 /// Kernel settings that the image makes, and why: another value would break what stands on them.
 const OWN_SYSCTL: [(&str, &str); 12] = [
-    ("kernel.panic", "a slot that panics must restart to be left"),
-    ("kernel.panic_on_oops", "a slot that fails must restart to be left"),
-    ("kernel.hostname", "system.hostname says it"),
+    ("kernel.panic", "a slot that panics must restart, so that the other one can boot"),
+    ("kernel.panic_on_oops", "a slot that fails must restart, so that the other one can boot"),
+    ("kernel.hostname", "set system.hostname instead"),
     ("kernel.domainname", "a node has no domain"),
     ("kernel.modules_disabled", "modules are loaded as devices come"),
     ("kernel.sysrq", "the image keeps it off"),
@@ -56,7 +56,7 @@ const OWN_FILES: [(&str, &str); 20] = [
     ("/etc/resolv.conf", "network.dns"),
     ("/etc/localtime", "system.timezone"),
     ("/etc/timezone", "system.timezone"),
-    ("/etc/machine-id", "nothing: it is drawn once"),
+    ("/etc/machine-id", "nothing: it is generated once"),
     ("/etc/os-release", "nothing: the image has it"),
     ("/etc/passwd", "system.password-hash"),
     ("/etc/shadow", "system.password-hash"),
@@ -89,8 +89,8 @@ pub fn machine_fact(text: &str) -> Result<String, Wrong> {
     let text = super::disk_fact(text)?;
     if EMPTY.contains(&text.to_lowercase().as_str()) {
         return wrong(
-            format!("\"{text}\" is said by every machine of that make"),
-            "recognise the machine by its mac",
+            format!("\"{text}\" is reported by every machine of that model"),
+            "match the machine by its mac",
         );
     }
     Ok(text)
@@ -110,8 +110,8 @@ pub fn uuid(text: &str) -> Result<String, Wrong> {
     let first = digits.next();
     if digits.all(|digit| Some(digit) == first) {
         return wrong(
-            format!("\"{text}\" is said by every machine of that make"),
-            "recognise the machine by its mac",
+            format!("\"{text}\" is reported by every machine of that model"),
+            "match the machine by its mac",
         );
     }
     Ok(lower)
@@ -174,7 +174,7 @@ pub fn module(text: &str) -> Result<String, Wrong> {
     }
     let remedy = match text.split_once(char::is_whitespace) {
         Some((name, _)) => format!("write \"{name}\"; its options are kernel arguments, {name}.option=value"),
-        None => "write its name alone, \"vfio_pci\"".into(),
+        None => "write only its name, \"vfio_pci\"".into(),
     };
     wrong(format!("{} is not a kernel module", quoted(text)), remedy)
 }
@@ -189,7 +189,7 @@ pub fn kernel_argument(text: &str) -> Result<String, Wrong> {
     }
     let family = OWN_ARGUMENT_FAMILIES.iter().any(|start| key.starts_with(start));
     if family || OWN_ARGUMENTS.contains(&key) {
-        return wrong(format!("\"{key}\" is an argument that boot and updates stand on"), "remove it");
+        return wrong(format!("\"{key}\" is an argument that boot and updates depend on"), "remove it");
     }
     Ok(text.to_owned())
 }
@@ -208,11 +208,11 @@ pub fn file_path(text: &str) -> Result<String, Wrong> {
     }
     let under = |own: &str| text == own || text.strip_prefix(own).is_some_and(|rest| rest.starts_with('/'));
     if let Some((own, instead)) = OWN_FILES.iter().find(|(own, _)| under(own)) {
-        return wrong(format!("{} is Sheaf's own", quoted(own)), format!("say it by {instead}"));
+        return wrong(format!("{} is Sheaf's own", quoted(own)), format!("use {instead} instead"));
     }
     let name = inner.rsplit('/').next().unwrap_or_default();
     if name.contains("sheaf") {
-        let what = format!("{} has a name that Sheaf keeps for its own files", quoted(text));
+        let what = format!("{} has a name that is reserved for Sheaf's own files", quoted(text));
         return wrong(what, "choose another name");
     }
     Ok(text.to_owned())

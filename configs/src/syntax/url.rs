@@ -71,12 +71,12 @@ pub fn image_url(text: &str) -> Result<String, Wrong> {
         };
     };
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return wrong(format!("{} has a blank in it", quoted(text)), "write %20 for a blank");
+        return wrong(format!("{} contains a space", quoted(text)), "write %20 for a space");
     }
     let (authority_part, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if authority_part.contains('@') {
         // Not quoted: what stands before the @ is a password.
-        return wrong("carries a password", "give the file where it can be had without one");
+        return wrong("carries a password", "give a URL that needs no user or password");
     }
     let (name, port) = authority(authority_part);
     let port_is_good = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
@@ -99,7 +99,7 @@ fn http(text: &str) -> Result<(&str, &str), Wrong> {
         };
     };
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return wrong("has a blank in it", "write %20 for a blank");
+        return wrong("contains a space", "write %20 for a space");
     }
     Ok(rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len())))
 }
@@ -144,12 +144,12 @@ pub fn no_proxy(text: &str) -> Result<String, Wrong> {
         return Ok(text.to_owned());
     }
     let remedy = "write \"host.example.org\", \".example.org\", \"192.0.2.1\" or \"192.0.2.0/24\"";
-    wrong(format!("{} is no host, domain or network", quoted(text)), remedy)
+    wrong(format!("{} is not a host, domain or network", quoted(text)), remedy)
 }
 
 /// Name of a header.
 pub fn header_name(text: &str) -> Result<(), Wrong> {
-    /// Set by whoever sends the document.
+    /// Set by the sender of the document.
     const OWN: [&str; 5] = ["content-length", "content-type", "host", "connection", "transfer-encoding"];
     let inner = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     if text.is_empty() || !text.chars().all(inner) {
@@ -168,7 +168,10 @@ pub fn header_name(text: &str) -> Result<(), Wrong> {
 /// A header's value. Never quoted.
 pub fn header_value(text: &str) -> Result<Secret, Wrong> {
     if text.is_empty() || text.trim() != text || !text.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
-        return wrong("is not the value of a header", "write printable ASCII without blanks at the ends");
+        return wrong(
+            "is not the value of a header",
+            "write printable ASCII without leading or trailing spaces",
+        );
     }
     Ok(Secret(text.to_owned()))
 }

@@ -1,7 +1,7 @@
 //! Bad files and the texts they are refused with, side by side: `NAME.toml` and `NAME.err`.
 //!
 //! Route in: a folder, and how a file of it is refused. Route out: a panic that shows every difference;
-//! `UPDATE=1 cargo test -p sheaf-config` writes the texts anew.
+//! `UPDATE=1 cargo test -p sheaf-config` writes the texts again.
 
 use std::path::{Path, PathBuf};
 

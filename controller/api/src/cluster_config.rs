@@ -12,7 +12,7 @@ use crate::crd::rule::{Reason, Rule};
 /// Name of the one object.
 pub const NAME: &str = "cluster";
 
-/// What an administrator decided for all VMs.
+/// Settings for all VMs of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, CustomResource)]
 #[kube(
     group = "sheaf.dev",
@@ -21,13 +21,13 @@ pub const NAME: &str = "cluster";
     plural = "clusterconfigs",
     category = "sheaf",
     derive = "PartialEq",
-    doc = "What an administrator decided for all VMs of the cluster; there is one, called cluster.",
+    doc = "Settings for all VMs of the cluster; the only object is called cluster.",
     printcolumn = r#"{"name":"Memory overcommit %","type":"integer","jsonPath":".spec.memoryOvercommitPercent"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterConfigSpec {
-    /// Guest memory that is promised for each 100 bytes of a node's memory. Default: 100, the whole of a guest's memory is
+    /// Guest memory that may be promised per 100 bytes of a node's memory. Default: 100, the whole of a guest's memory is
     /// set aside. Above 100 VMs are killed when guests of one node use more than the node has. Takes effect when a VM
     /// starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -15,7 +15,7 @@ pub struct Devices {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub disks: Vec<Disk>,
-    /// Network interfaces, one for each network. Default: one, `default`, bridged to the node's br0.
+    /// Network interfaces, one for each network. Default: one, `default`, with masquerade.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub interfaces: Vec<Interface>,
@@ -75,7 +75,7 @@ pub struct CdromTarget {
     pub bus: Option<DiskBus>,
 }
 
-/// The bus a disk hangs on.
+/// The bus that a disk is attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DiskBus {
@@ -112,7 +112,7 @@ pub struct Interface {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<Bridge>,
     /// Connects the interface to a private network of its node: an address by DHCP, and the way out behind the
-    /// node's own address. Nobody reaches the guest from outside.
+    /// node's own address. The guest cannot be reached from outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub masquerade: Option<Masquerade>,
     /// Default: virtio.
@@ -137,7 +137,7 @@ pub struct Masquerade {}
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Rng {}
 
-/// The card that the guest sees.
+/// The NIC that the guest sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum InterfaceModel {

@@ -78,7 +78,7 @@ pub struct ResourceRequirements {
     /// The least that the node must have free.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub requests: BTreeMap<String, Amount>,
-    /// The most that the VM's process may use.
+    /// The most that the VM's process can use.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, Amount>,
 }

@@ -1,6 +1,6 @@
 //! `sheaf.dev/v1alpha1` ImportPolicy: which servers the nodes fetch the images of DataVolumes from.
 //!
-//! Why here: whoever may make a DataVolume makes a node fetch a URL from inside the node's networks; an administrator says
+//! Why here: a user who can create a DataVolume makes a node fetch a URL from inside the node's networks; an administrator says
 //! which servers that may reach. There is one, called `default`. Route in: an administrator's manifest; the controller
 //! writes which addresses belong to the cluster itself. Route out: the policy that each node judges every connection by.
 
@@ -38,7 +38,7 @@ pub struct ImportPolicySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub deny: Vec<ServerRule>,
-    /// A redirect may lead from https to http. Default: false.
+    /// Whether a redirect may lead from https to http. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_downgrade: bool,
 }

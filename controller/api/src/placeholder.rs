@@ -3,7 +3,7 @@
 //!
 //! Why here: both programs must read the same. Route in: a VMI with every default filled in; the status that the node's
 //! agent writes. Route out: the Pod's annotation [`crate::names::VMI_ANNOTATION`], which the agent reads strictly, because
-//! whoever may create Pods may have written it; [`domain_is_gone`].
+//! anyone who may create Pods may have written it; [`domain_is_gone`].
 
 use std::{collections::BTreeMap, net::IpAddr};
 

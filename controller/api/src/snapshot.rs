@@ -25,7 +25,7 @@ pub const CONTENT_FINALIZER: &str = "snapshot.storage.kubernetes.io/volumesnapsh
 /// Annotation of the VolumeSnapshotClass for snapshots that name none. Value `true`.
 pub const DEFAULT_CLASS_ANNOTATION: &str = "snapshot.storage.kubernetes.io/is-default-class";
 
-/// What a claim held at one moment.
+/// The contents of a PersistentVolumeClaim at one time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
 #[kube(
     group = "snapshot.storage.k8s.io",
@@ -36,7 +36,7 @@ pub const DEFAULT_CLASS_ANNOTATION: &str = "snapshot.storage.kubernetes.io/is-de
     namespaced,
     derive = "PartialEq",
     status = "VolumeSnapshotStatus",
-    doc = "What a claim held at one moment.",
+    doc = "The contents of a PersistentVolumeClaim at one time.",
     printcolumn = r#"{"name":"ReadyToUse","type":"boolean","jsonPath":".status.readyToUse"}"#,
     printcolumn = r#"{"name":"SourcePVC","type":"string","jsonPath":".spec.source.persistentVolumeClaimName"}"#,
     printcolumn = r#"{"name":"RestoreSize","type":"string","jsonPath":".status.restoreSize"}"#,
@@ -101,7 +101,7 @@ pub struct SnapshotError {
     pub message: Option<String>,
 }
 
-/// The snapshot on its node, as the cluster sees it; Sheaf makes it.
+/// The cluster's object for a snapshot on its node; Sheaf creates it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
 #[kube(
     group = "snapshot.storage.k8s.io",
@@ -112,7 +112,7 @@ pub struct SnapshotError {
     shortname = "vscs",
     derive = "PartialEq",
     status = "VolumeSnapshotContentStatus",
-    doc = "The snapshot on its node, as the cluster sees it; Sheaf makes it.",
+    doc = "The cluster's object for a snapshot on its node; Sheaf creates it.",
     printcolumn = r#"{"name":"ReadyToUse","type":"boolean","jsonPath":".status.readyToUse"}"#,
     printcolumn = r#"{"name":"RestoreSize","type":"integer","jsonPath":".status.restoreSize"}"#,
     printcolumn = r#"{"name":"DeletionPolicy","type":"string","jsonPath":".spec.deletionPolicy"}"#,
@@ -125,9 +125,9 @@ pub struct SnapshotError {
 pub struct VolumeSnapshotContentSpec {
     /// Whose it is.
     pub volume_snapshot_ref: SnapshotReference,
-    /// What becomes of the snapshot on the node when the VolumeSnapshot is deleted.
+    /// What happens to the snapshot on the node when the VolumeSnapshot is deleted.
     pub deletion_policy: DeletionPolicy,
-    /// Who made it: lvm.sheaf.dev.
+    /// Its driver: lvm.sheaf.dev.
     #[schemars(length(min = 1, max = 253))]
     pub driver: String,
     /// Its class.
@@ -177,7 +177,7 @@ pub struct VolumeSnapshotContentStatus {
     /// A claim can be made from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_to_use: Option<bool>,
-    /// Bytes that a claim made from it has at least.
+    /// Smallest size in bytes of a claim made from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore_size: Option<i64>,
     /// Why it is not ready, if something is wrong.
@@ -195,7 +195,7 @@ pub enum DeletionPolicy {
     Retain,
 }
 
-/// Who makes snapshots, and what becomes of them. (This kind has no spec.)
+/// Which driver makes snapshots, and what happens to them on deletion. (This kind has no spec.)
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeSnapshotClass {
@@ -207,12 +207,12 @@ pub struct VolumeSnapshotClass {
     #[schemars(skip)]
     #[serde(default)]
     pub metadata: ObjectMeta,
-    /// Who makes the snapshots: lvm.sheaf.dev.
+    /// The driver of the snapshots: lvm.sheaf.dev.
     #[schemars(length(min = 1, max = 253))]
     pub driver: String,
-    /// What becomes of a snapshot on its node when its VolumeSnapshot is deleted.
+    /// What happens to a snapshot on its node when its VolumeSnapshot is deleted.
     pub deletion_policy: DeletionPolicy,
-    /// Settings of the driver; ours has none.
+    /// Settings of the driver; this driver has none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
 }
@@ -253,14 +253,14 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         at: "spec.source",
         rule: "has(self.persistentVolumeClaimName)",
-        says: "name the claim that the snapshot is of",
+        says: "name the claim to take a snapshot of",
         field: ".persistentVolumeClaimName",
         reason: Reason::Required,
     },
     Rule {
         at: "spec",
         rule: "self.source == oldSelf.source",
-        says: "a snapshot is of what it was made of; make another",
+        says: "source cannot be changed; create another snapshot",
         field: ".source",
         reason: Reason::Forbidden,
     },

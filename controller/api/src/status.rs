@@ -41,7 +41,7 @@ pub struct VirtualMachineStatus {
     pub desired_generation: Option<i64>,
 }
 
-/// One word for people, about a virtual machine.
+/// Human-readable status of a virtual machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PrintableStatus {
     /// No instance, and none is wanted.
@@ -84,7 +84,7 @@ pub struct StartFailure {
     /// UID of the instance that failed last.
     #[serde(default, rename = "lastFailedVMIUID", skip_serializing_if = "Option::is_none")]
     pub last_failed_vmi_uid: Option<String>,
-    /// Not before this time is the next start.
+    /// The next start is not tried before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_timestamp: Option<Time>,
 }
@@ -111,12 +111,12 @@ pub struct VirtualMachineInstanceStatus {
     /// Interfaces with the addresses that are known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<InterfaceStatus>,
-    /// Pods of this instance that are not over: UID and node name.
+    /// Pods of this instance that have not ended: UID and node name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub active_pods: BTreeMap<String, String>,
 }
 
-/// How far an instance is; only forward, and never out of Succeeded or Failed.
+/// Phase of an instance. It only moves forward, and never leaves Succeeded or Failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
     /// Accepted; no Pod yet.
@@ -192,8 +192,8 @@ pub struct InterfaceStatus {
     /// All addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ip_addresses: Vec<String>,
-    /// Where this is known from, by commas: domain (the VM's own definition), dhcp (a lease that its node saw),
-    /// neighbour (ARP and neighbour discovery of the guest), guest-agent (what the guest says of itself).
+    /// Where this is known from, by commas: domain (the VM's own definition), dhcp (the lease that its node gave it),
+    /// neighbour (ARP and neighbour discovery of the guest), guest-agent (what the guest reports itself).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info_source: Option<String>,
 }

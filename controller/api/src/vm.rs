@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{cdi::DataVolumeTemplate, status::VirtualMachineStatus, vmi::VirtualMachineInstanceSpec};
 
-/// A virtual machine: what it is made of and when it runs.
+/// A virtual machine: its specification, and when it runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
 #[kube(
     group = "kubevirt.io",
@@ -25,9 +25,9 @@ use crate::{cdi::DataVolumeTemplate, status::VirtualMachineStatus, vmi::VirtualM
     namespaced,
     derive = "PartialEq",
     status = "VirtualMachineStatus",
-    doc = "A virtual machine: what it is made of and when it runs.",
+    doc = "A virtual machine: its specification, and when it runs.",
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
-    printcolumn = r#"{"name":"Status","type":"string","description":"Human readable status","jsonPath":".status.printableStatus"}"#,
+    printcolumn = r#"{"name":"Status","type":"string","description":"Human-readable status","jsonPath":".status.printableStatus"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -38,11 +38,11 @@ pub struct VirtualMachineSpec {
     /// Deprecated by KubeVirt in favour of runStrategy: true is Always, false is Halted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running: Option<bool>,
-    /// Disks that belong to the VM: made with it, kept over its stops, deleted with it.
+    /// Disks that belong to the VM: created with it, kept when it stops, deleted with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub data_volume_templates: Vec<DataVolumeTemplate>,
-    /// What the next instance is made from; a change takes effect at the next start.
+    /// Template of the next instance; a change takes effect at the next start.
     pub template: VirtualMachineInstanceTemplate,
 }
 
@@ -99,10 +99,10 @@ pub struct TemplateMetadata {
     /// Annotations of the instance.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// Has no meaning: an instance is called as its VM.
+    /// Ignored: an instance has the name of its VM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Has no meaning in a template.
+    /// Ignored in a template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub creation_timestamp: Option<Time>,
 }

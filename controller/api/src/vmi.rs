@@ -65,11 +65,11 @@ pub struct VirtualMachineInstanceSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
-    /// PriorityClass: who goes first when nodes are full.
+    /// PriorityClass: which VMs are placed first when nodes are full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub priority_class_name: Option<String>,
-    /// Seconds from the power button to the power switch when the VM is stopped. Default: 180.
+    /// Seconds from pressing the power button until the VM is destroyed when it is stopped. Default: 180.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86400))]
     pub termination_grace_period_seconds: Option<i64>,

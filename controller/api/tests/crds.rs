@@ -1,6 +1,6 @@
 //! The CRDs that people read are the ones that the controller applies.
 //!
-//! `UPDATE=1 cargo test -p sheaf-api --test crds` writes them anew after a change of types or rules.
+//! `UPDATE=1 cargo test -p sheaf-api --test crds` writes them again after a change of types or rules.
 
 use std::{fs, path::Path};
 

@@ -157,7 +157,7 @@ async fn token_secret(client: &Client, id: &str) -> Result<Option<(Token, Secret
     Ok(secret.and_then(|secret| Some((tokens::read(id, &secret, Timestamp::now())?, secret))))
 }
 
-/// Writes the record of names over the one that was read: a conflict is an error, and the decision is made anew.
+/// Writes the record of names over the one that was read: a conflict is an error, and the decision is made again.
 async fn record(
     maps: &Api<ConfigMap>,
     map: Option<ConfigMap>,

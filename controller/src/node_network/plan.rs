@@ -105,7 +105,10 @@ fn message(failed: &[&Standing<'_>], turns: &[String], waiting: &[&Standing<'_>]
             1 => String::new(),
             number => format!(" (and {} more)", number - 1),
         };
-        return Some(format!("{}{more}: {why}; no further node is changed before the policy is", first.name));
+        return Some(format!(
+            "{}{more}: {why}; no further node is changed until the policy is changed",
+            first.name
+        ));
     }
     let away: Vec<&str> =
         waiting.iter().filter(|standing| !standing.is_ready).map(|standing| standing.name).collect();
@@ -117,7 +120,7 @@ fn message(failed: &[&Standing<'_>], turns: &[String], waiting: &[&Standing<'_>]
         let turns: Vec<&str> = turns.iter().map(String::as_str).collect();
         return Some(format!("now changing: {}", names(&turns)));
     }
-    (!away.is_empty()).then(|| format!("not Ready, and so not changed: {}", names(&away)))
+    (!away.is_empty()).then(|| format!("not changed, because not Ready: {}", names(&away)))
 }
 
 #[cfg(test)]
@@ -194,7 +197,7 @@ mod tests {
         );
         assert_eq!(
             halted.message.as_deref(),
-            Some("n1: gateway: silent; no further node is changed before the policy is")
+            Some("n1: gateway: silent; no further node is changed until the policy is changed")
         );
         policy.status = Some(halted);
         policy.metadata.generation = Some(2);

@@ -157,7 +157,7 @@ async fn pass(client: &Client, seen: &Seen) -> Result<(), kube::Error> {
     let before = data(LIMITS_MAP).await?;
     let reached = counts(seen).record();
     if !reached.is_empty() && before.as_ref() != Some(&reached) {
-        tracing::warn!(?reached, "nodes that made too many objects make no more");
+        tracing::warn!(?reached, "nodes at their limit of objects cannot create more");
     }
     write(&maps, LIMITS_MAP, before.as_ref(), &reached).await?;
     let workers = taints::has_workers(all.iter().copied());

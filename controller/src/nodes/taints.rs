@@ -101,7 +101,7 @@ mod tests {
         let patch = plan(&node(true, Some(MANAGED), &["NoSchedule"]), false, false).unwrap();
         assert_eq!(after(&patch), [""; 0]);
         assert_eq!(patch["metadata"]["annotations"][CONTROL_PLANE_TAINT_ANNOTATION], Value::Null);
-        assert_eq!(plan(&node(false, None, &[]), true, false), None, "it is no control-plane node");
+        assert_eq!(plan(&node(false, None, &[]), true, false), None, "it is not a control-plane node");
     }
 
     #[test]

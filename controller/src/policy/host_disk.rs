@@ -28,9 +28,9 @@ pub fn policy() -> Value {
             ],
             "validations": [{
                 "expression": "variables.foreign.size() == 0",
-                "message": "hostDisk.path: a disk is in the folder of its own namespace",
+                "message": "hostDisk.path: a hostDisk must be in the folder of its own namespace",
                 "messageExpression":
-                    "'volume ' + variables.foreign.join(', ') + ': a hostDisk of this namespace is in ' + variables.own",
+                    "'volume ' + variables.foreign.join(', ') + ': a hostDisk of this namespace must be in ' + variables.own",
                 "reason": "Forbidden",
             }],
         }),

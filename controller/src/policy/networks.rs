@@ -121,7 +121,7 @@ pub fn policy() -> Value {
                 ),
                 says(
                     format!("!{}", matches(r#""bridge"\s*:\s*"masq0""#)),
-                    "bridge: masq0 is the nodes' own; give the interface masquerade: {} on network pod",
+                    "bridge: masq0 is reserved by the nodes; give the interface masquerade: {} on network pod",
                 ),
                 says(
                     format!("!('vlan' in variables.fields) || {}", matches(&format!(r"{vlan}(0|null|{id})\s*[,}}]"))),

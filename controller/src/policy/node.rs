@@ -3,7 +3,7 @@
 //! Why here: every node's certificate is in the group `system:nodes`; a node that fell into wrong hands must not report,
 //! let alone order, anything about another (CVE-2023-26484 is what follows). The role opens kinds, one row each in
 //! [`KINDS`]; the policy then asks of every write by a node that `spec.nodeName` is that node, and that the spec is left
-//! to whoever the row says. Route in: the rows. Route out: ClusterRole `sheaf:node` with its binding and
+//! to the subject of the row. Route in: the rows. Route out: ClusterRole `sheaf:node` with its binding and
 //! ValidatingAdmissionPolicy `sheaf-node-owns`, applied by [`crate::install`].
 
 use serde_json::{Value, json};
@@ -126,7 +126,7 @@ pub fn policy() -> Value {
                 {
                     "expression": "request.operation != 'CREATE' || request.resource.resource != 'blockdevices' || \
                                    object.spec.?role.orValue('none') == 'none' && !has(object.spec.wipe)",
-                    "message": "a node shows its disks; what one is for, and that it is wiped, is the operator's to say",
+                    "message": "a node reports its disks; role and wipe are set by the operator",
                     "reason": "Forbidden",
                 },
             ],

@@ -1,7 +1,7 @@
 //! What a node may not create though Kubernetes lets kubelets: Pods of its own, and requests for Pods' certificates.
 //!
 //! Why here: a kubelet makes mirror Pods and asks for certificates of the containers that it runs; an agent of Sheaf runs
-//! VMs and does neither. Whoever holds a node's certificate could fill etcd with them. Route in: nothing. Route out: a
+//! VMs and does neither. Anyone who holds a node's certificate could fill etcd with them. Route in: nothing. Route out: a
 //! ValidatingAdmissionPolicy.
 
 use serde_json::{Value, json};
@@ -25,8 +25,8 @@ pub fn policy() -> Value {
             "matchConditions": by_a_node(),
             "validations": [{
                 "expression": "false",
-                "messageExpression": "'a node of Sheaf creates no ' + request.resource.resource",
-                "message": "a node of Sheaf creates no such object",
+                "messageExpression": "'a Sheaf node may not create '  + request.resource.resource",
+                "message": "a Sheaf node may not create such objects",
                 "reason": "Forbidden",
             }],
         }),

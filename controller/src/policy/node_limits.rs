@@ -30,8 +30,8 @@ pub fn policy() -> Value {
             ],
             "validations": [{
                 "expression": "variables.reached == ''",
-                "messageExpression": "'this node has made too many objects: ' + variables.reached",
-                "message": "this node has made too many objects",
+                "messageExpression": "'this node has created too many objects: ' + variables.reached",
+                "message": "this node has created too many objects",
                 "reason": "Forbidden",
             }],
         }),

@@ -58,7 +58,7 @@ pub fn shape() -> Value {
                 },
                 {
                     "expression": "variables.addresses.all(a, a.type in ['InternalIP', 'ExternalIP', 'Hostname'])",
-                    "message": "a node reports addresses of the types InternalIP, ExternalIP and Hostname alone",
+                    "message": "a node may report only addresses of the types InternalIP, ExternalIP and Hostname",
                     "reason": "Forbidden",
                 },
                 {
@@ -116,7 +116,7 @@ pub fn owners() -> Value {
                 },
                 {
                     "expression": "variables.ips.all(a, variables.services.all(range, !cidr(range).containsIP(a.address)))",
-                    "message": "an address of Services is no node's",
+                    "message": "the address is in the network of Services",
                     "reason": "Forbidden",
                 },
             ],

@@ -1,6 +1,6 @@
 //! Who may make placeholder Pods, and who may change what binds a VM's run to its Pod: the controller and nodes alone.
 //!
-//! Why here: a placeholder Pod names files of a node and becomes a process there; whoever could write one would pass by
+//! Why here: a placeholder Pod names files of a node and becomes a process there; anyone who could write one would pass by
 //! every rule of the VirtualMachine API. Its labels, owner and finalizers are how the controller knows that a run is not
 //! over: a user who changed them would start the same VM a second time. Likewise those of an instance. Route in: nothing.
 //! Route out: ValidatingAdmissionPolicies.
@@ -31,7 +31,7 @@ fn unchanged(field: &str, empty: &str) -> Value {
             "request.operation != 'UPDATE' || variables.trusted || \
              object.metadata.?{field}.orValue({empty}) == oldObject.metadata.?{field}.orValue({empty})"
         ),
-        "message": format!("{field} say which run of the VM this is: {CONTROLLER_USER} and the node change them alone"),
+        "message": format!("{field} identify the run of the VM: only {CONTROLLER_USER} and the node may change them"),
         "reason": "Forbidden",
     })
 }
@@ -45,7 +45,7 @@ fn unchanged_of_ours(field: &str, of_ours: &str) -> Value {
         "expression": format!(
             "request.operation != 'UPDATE' || variables.trusted || {} == {}", ours("object"), ours("oldObject")
         ),
-        "message": format!("these {field} are written by {CONTROLLER_USER} and the node alone"),
+        "message": format!("only {CONTROLLER_USER} and the node may change these {field}"),
         "reason": "Forbidden",
     })
 }
@@ -106,7 +106,7 @@ pub fn policy() -> Value {
                          object.metadata.?annotations[?'{VMI_ANNOTATION}'].orValue('') == \
                          oldObject.metadata.?annotations[?'{VMI_ANNOTATION}'].orValue('')"
                     ),
-                    "message": format!("annotation {VMI_ANNOTATION} does not change"),
+                    "message": format!("annotation {VMI_ANNOTATION} cannot be changed"),
                     "reason": "Forbidden",
                 },
                 unchanged("labels", "{}"),

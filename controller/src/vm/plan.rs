@@ -281,10 +281,10 @@ fn complete(
             );
         }
         (Some(_), None) => {
-            set(&mut status.conditions, "Ready", "False", "GuestNotRunning", "the guest does not run", now)
+            set(&mut status.conditions, "Ready", "False", "GuestNotRunning", "the guest is not running", now)
         }
         (None, None) => {
-            set(&mut status.conditions, "Ready", "False", "VMINotExists", "the VM does not run", now)
+            set(&mut status.conditions, "Ready", "False", "VMINotExists", "the VM is not running", now)
         }
     }
     let changed = vmi.is_some_and(|vmi| {

@@ -100,7 +100,7 @@ struct Machine {
     domains: BTreeSet<String>,
     /// UIDs of Pods that it ever started: never again.
     started: BTreeSet<String>,
-    /// What its agent last heard of its Pods.
+    /// What its agent last received of its Pods.
     known: Vec<Pod>,
     /// Its Node object.
     node: Option<Node>,

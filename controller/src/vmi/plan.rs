@@ -53,7 +53,7 @@ pub struct Observed<'a> {
     pub earlier: &'a [(Pod, Option<Node>)],
     /// What the networks mean; asked for only when [`wants_pod`].
     pub networks: &'a Result<Networks, Unresolved>,
-    /// What an administrator decided for all VMs.
+    /// Settings for all VMs of the cluster.
     pub config: &'a ClusterConfigSpec,
     /// How large base images are; asked for only when [`wants_pod`] and the VM uses one.
     pub images: &'a images::Sizes,
@@ -116,7 +116,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, serde_json::Err
         {
             let name = pod.metadata.name.as_deref().unwrap_or_default();
             let message =
-                format!("Pod {name} of an earlier run of this VM is not over: {}", end::unconfirmed(pod));
+                format!("Pod {name} of an earlier run of this VM has not ended: {}", end::unconfirmed(pod));
             return Ok(Plan {
                 requeue: Some(EARLIER_RUN_INTERVAL),
                 ..refused(vmi, "PreviousRunPresent", &message, now)
@@ -134,7 +134,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, serde_json::Err
         let pod = placeholder::pod(vmi, networks, observed.config, observed.images)?;
         plan.actions.push(Action::CreatePod(Box::new(pod)));
     } else if observed.pod.is_some() && pod.is_none() && !deleting {
-        let message = "a Pod that is no VM's has the name of this instance's Pod; delete it";
+        let message = "a Pod that does not belong to a VM has the name of this instance's Pod; delete it";
         return Ok(Plan {
             requeue: Some(EARLIER_RUN_INTERVAL),
             ..refused(vmi, "PodNameTaken", message, now)
@@ -290,7 +290,7 @@ fn from_pod(status: &mut VirtualMachineInstanceStatus, pod: &Pod, node: Option<&
         _ => {
             let reason = reason.unwrap_or_else(|| "GuestNotRunning".into());
             let message = message.filter(|text| !text.is_empty());
-            ready(status, &reason, message.as_deref().unwrap_or("the guest does not run yet"), now);
+            ready(status, &reason, message.as_deref().unwrap_or("the guest is not running yet"), now);
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::udev::{BlockNews, Watch};
 use std::io;
 use tokio::sync::watch;
 
-/// Whoever watches hears of each [`FakeBlockNews::tell`].
+/// Anyone who watches hears of each [`FakeBlockNews::tell`].
 #[derive(Debug)]
 pub struct FakeBlockNews(watch::Sender<()>);
 

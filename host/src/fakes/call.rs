@@ -40,7 +40,7 @@ impl FakeCall {
         self
     }
 
-    /// Whoever calls a URL that begins with `url` and believes certain authorities alone finds another certificate there.
+    /// Anyone who calls a URL that begins with `url` and believes certain authorities alone finds another certificate there.
     #[must_use]
     pub fn shows_another_certificate(self, url: &str) -> Self {
         let url = url.to_owned();

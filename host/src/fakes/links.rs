@@ -4,7 +4,7 @@ use crate::links::{Link, Links, Watch};
 use std::io;
 use tokio::sync::watch;
 
-/// Links that a test sets; whoever watches hears of each change.
+/// Links that a test sets; anyone who watches hears of each change.
 #[derive(Debug)]
 pub struct FakeLinks(watch::Sender<Vec<Link>>);
 

@@ -67,7 +67,7 @@ impl FakeLvm {
         }
     }
 
-    /// The disk that was pulled as `before` is back as `path`; its group still goes on without it.
+    /// The disk that was pulled as `before` is back as `path`; its group still continues without it.
     pub fn plug_again(&self, before: &str, path: &str, bytes: u64) {
         let mut state = self.state();
         state.disks.insert(path.into(), bytes);
@@ -85,7 +85,7 @@ impl FakeLvm {
     }
 
     /// No method fails from now on.
-    pub fn mends(&self) {
+    pub fn recovers(&self) {
         let mut state = self.state();
         state.failing.clear();
         state.power = None;

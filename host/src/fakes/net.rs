@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// Links as a test sets them, and whoever answers on them. What is not set does not answer.
+/// Links as a test sets them, and anyone who answers on them. What is not set does not answer.
 #[derive(Debug, Default)]
 pub struct FakeNet {
     /// Links once it is configured.

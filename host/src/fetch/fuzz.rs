@@ -2,7 +2,7 @@
 //! judged.
 //!
 //! Route in: URLs and headers, changed at random. Route out: the first that breaks a promise, with its seed. A second in
-//! `cargo test`; `scripts/fuzz` goes on for longer.
+//! `cargo test`; `scripts/fuzz` continues for longer.
 
 use super::policy::Policy;
 use super::{content_range, redacted, url};

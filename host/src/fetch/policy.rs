@@ -30,7 +30,7 @@ pub struct Policy {
     pub deny: Vec<Rule>,
     /// Networks that are refused unless a rule of `allow` names them, with what they are.
     pub protected: Vec<(IpNet, String)>,
-    /// A redirect may lead from https to http.
+    /// Whether a redirect may lead from https to http.
     pub allow_downgrade: bool,
     /// Nothing is judged: an administrator of this machine wrote the URL.
     pub trusted: bool,
@@ -140,7 +140,7 @@ impl Policy {
         self.must_allow(&server)
     }
 
-    /// Whether a redirect may go on with `to_https` at `host`, from a URL that was https or not.
+    /// Whether a redirect may continue with `to_https` at `host`, from a URL that was https or not.
     pub fn judge_redirect(&self, was_https: bool, to_https: bool, host: &str) -> Result<(), Refusal> {
         match was_https && !to_https && !self.allow_downgrade && !self.trusted {
             true => Err(Refusal::Downgrade { host: host.into() }),

@@ -215,7 +215,7 @@ fn a_name_server_that_changes_its_answer_is_asked_once_for_a_connection() {
     let http = Http::default().resolving_by(names.clone());
     assert_eq!(get(&http, &url, allowing(&[&server])).unwrap(), FILE);
     assert_eq!(names.asked.load(Ordering::Relaxed), 1);
-    // The next connection, to go on after a break, is judged anew.
+    // The next connection, to continue after a break, is judged again.
     let error = get(&http, &url, allowing(&[&server])).unwrap_err();
     assert!(matches!(error, FetchError::Forbidden { .. }), "{error:?}");
     assert_eq!(server.asked(), 1);

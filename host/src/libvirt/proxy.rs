@@ -29,7 +29,7 @@ pub trait Connect {
     #[zbus(name = "DomainCreateXML")]
     fn domain_create_xml(&self, xml: &str, flags: u32) -> zbus::Result<OwnedObjectPath>;
 
-    /// Asked anew each time: it is the question whether libvirt answers.
+    /// Asked again each time: it is the question whether libvirt answers.
     #[zbus(property(emits_changed_signal = "false"))]
     fn lib_version(&self) -> zbus::Result<u64>;
 

@@ -312,7 +312,10 @@ mod tests {
     fn nothing_is_changed_in_a_group_whose_devices_were_not_told() {
         let run = Arc::new(FakeRun::default());
         let error = lvm(&run).0.create_volume("sheaf-fast", "pvc-1", 1, &[]).unwrap_err();
-        assert_eq!(error.to_string(), "volume group sheaf-fast is not in use on this node");
+        assert_eq!(
+            error.to_string(),
+            "the devices of volume group sheaf-fast have not been found on this node"
+        );
         assert_eq!(asked(&run), [""; 0]);
     }
 

@@ -46,7 +46,7 @@ pub enum LvmError {
     #[error(transparent)]
     Run(#[from] RunError),
     /// It said what we do not understand.
-    #[error("lvm {command}: its JSON is not as expected")]
+    #[error("lvm {command}: unexpected JSON")]
     Json {
         /// Which report.
         command: &'static str,
@@ -54,7 +54,7 @@ pub enum LvmError {
         source: serde_json::Error,
     },
     /// The group's devices were not told, or it is not there.
-    #[error("volume group {0} is not in use on this node")]
+    #[error("the devices of volume group {0} have not been found on this node")]
     Unknown(String),
 }
 
@@ -154,7 +154,7 @@ pub struct ThinSize {
     pub chunk: u64,
 }
 
-/// What LVM says: for whoever only observes. [`Lvm2`], or [`crate::fakes::FakeLvm`] in tests.
+/// What LVM says: for anyone who only observes. [`Lvm2`], or [`crate::fakes::FakeLvm`] in tests.
 pub trait LvmReport: Send + Sync {
     /// Every group on every disk of the node, foreign ones too.
     fn groups(&self) -> Result<Groups, LvmError>;

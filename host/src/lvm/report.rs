@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn a_report_that_is_none_names_its_command() {
         let error = volumes(b"Volume group not found").unwrap_err();
-        assert_eq!(error.to_string(), "lvm lvs: its JSON is not as expected");
+        assert_eq!(error.to_string(), "lvm lvs: unexpected JSON");
         assert_eq!(groups(b"\n").unwrap(), Groups::default());
     }
 }

@@ -1,6 +1,6 @@
 //! Who has an IPv4 address: asked as RFC 5227 says, without claiming it.
 //!
-//! Route in: a link, an address. Route out: the MAC address of whoever has it.
+//! Route in: a link, an address. Route out: the MAC address of anyone who has it.
 
 use nix::sys::socket::{
     self, AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, sockopt::ReceiveTimeout,
@@ -56,7 +56,7 @@ fn open(place: &LinkAddr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// An ARP probe: a question by nobody, so that it does not disturb whoever has the address.
+/// An ARP probe: a question by nobody, so that it does not disturb anyone who has the address.
 fn question(ours: [u8; 6], address: Ipv4Addr) -> Vec<u8> {
     let ethernet = [&[0xff; 6][..], &ours, &ARP].concat();
     // Ethernet, IPv4, lengths of their addresses, a request.

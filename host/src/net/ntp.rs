@@ -42,7 +42,7 @@ fn ask(server: &str, port: u16, patience: Duration) -> io::Result<f64> {
     let is_answer = length == 48 && answer[0] & 7 == 4 && answer[24..32] == question[40..48];
     if !is_answer || answer[1] == 0 {
         // Stratum 0: the server refuses, or has no time itself.
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it answers without a time"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "its answer has no time"));
     }
     let (theirs_in, theirs_out) = (seconds(&answer[32..40]), seconds(&answer[40..48]));
     Ok(((theirs_in - sent) + (theirs_out - received)) / 2.0)

@@ -111,7 +111,7 @@ impl Units for Systemd {
     fn state<'a>(&'a self, unit: &'a str) -> Answer<'a, String> {
         Box::pin(async move {
             let ask = |source: zbus::Error| UnitError::Ask {
-                verb: "tell the state of",
+                verb: "report the state of",
                 unit: unit.into(),
                 source: Box::new(source),
             };

@@ -16,7 +16,7 @@ const PE: usize = 0x40;
 /// Length of the optional header in bytes: PE32+ with 16 data directories.
 const OPTIONAL: usize = 112 + 16 * 8;
 
-/// `xor eax, eax; ret`: whoever starts it is told that all is well.
+/// `xor eax, eax; ret`: anyone who starts it is told that everything works.
 const CODE: [u8; 3] = [0x31, 0xc0, 0xc3];
 /// Section flags: code that is read and executed; data that is read.
 const TEXT: u32 = 0x6000_0020;

@@ -30,7 +30,7 @@ pub(super) fn write_core(env: &Env<'_>, partition: &Partition, file: &MediumFile
     let core = read(env, file)?;
     let core = core_at(&core, partition.offset / SECTOR)
         .filter(|core| core.len() as u64 <= partition.size)
-        .ok_or_else(|| damaged(file, "it is no core.img of GRUB that fits its partition"))?;
+        .ok_or_else(|| damaged(file, "it is not a core.img of GRUB that fits its partition"))?;
     // Whole pages: a direct transfer wants them.
     let mut page = Buffer::zeroed(core.len().next_multiple_of(4096));
     page[..core.len()].copy_from_slice(&core);
@@ -54,7 +54,7 @@ pub(super) fn boot_code(
     file: &MediumFile,
 ) -> Result<[u8; CODE], StepError> {
     let boot = read(env, file)?;
-    boot_for(&boot, partition.offset / SECTOR).ok_or_else(|| damaged(file, "it is no boot.img of GRUB"))
+    boot_for(&boot, partition.offset / SECTOR).ok_or_else(|| damaged(file, "it is not a boot.img of GRUB"))
 }
 
 fn read(env: &Env<'_>, file: &MediumFile) -> Result<Vec<u8>, StepError> {

@@ -151,7 +151,10 @@ pub(super) fn write(env: &Env<'_>, payload: &Payload, offset: u64) -> Result<(),
             let place = format!("frame {} of {} {what}", work.number + 1, payload.frames.len());
             env.damaged(&payload.file, place)
         };
-        let zstd = decoder.zstd.as_mut().map_err(|error| undecodable(format!("finds no memory: {error}")))?;
+        let zstd = decoder
+            .zstd
+            .as_mut()
+            .map_err(|error| undecodable(format!("does not fit into memory: {error}")))?;
         let decoded = zstd
             .decompress_to_buffer(&work.bytes, &mut decoder.buffer[..raw_size])
             .map_err(|error| undecodable(format!("cannot be decoded: {error}")))?;

@@ -10,7 +10,7 @@ use crate::inventory::Inventory;
 use sheaf_config::cluster_info::ClusterInfo;
 use sheaf_config::node::{NodeConfig, Secret};
 use sheaf_config::pin::CaPin;
-use sheaf_config::select::cards;
+use sheaf_config::select::found_nics;
 use sheaf_host::call::Call;
 use sheaf_host::net::{Lease, Net, NetLink};
 use sheaf_host::wait;
@@ -132,7 +132,7 @@ pub fn run(attempt: &Attempt<'_>, probes: &[Probe], tell: &mut dyn FnMut(&Outcom
 impl Attempt<'_> {
     /// Brings the links up; what is broken when it does not work.
     fn configure(&self, addresses: bool) -> Option<String> {
-        let files = files::of(&self.config.network, &cards(&self.inventory.nics), addresses);
+        let files = files::of(&self.config.network, &found_nics(&self.inventory.nics), addresses);
         let error = self.net.configure(&files).err()?;
         let source =
             std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
@@ -151,7 +151,7 @@ impl Attempt<'_> {
                 match server.clone().or(given) {
                     Some(server) => self.time(&server),
                     None => Err((
-                        "DHCP names none".into(),
+                        "DHCP gave none".into(),
                         "write ntp in [network]; until then the node's clock stays as the firmware set it"
                             .into(),
                     )),
@@ -209,14 +209,14 @@ impl Attempt<'_> {
     }
 
     fn free(&self, link: &str, address: IpAddr) -> Found {
-        let IpAddr::V4(v4) = address else { return Ok("the kernel looks after that".into()) };
+        let IpAddr::V4(v4) = address else { return Ok("IPv6: the kernel checks this".into()) };
         let up = self.wait_for(link, self.timeouts.link, |link| link.carrier == Some(true));
         if up.is_err() {
             let remedy = "check the cables and ports under it";
             return Err((format!("{link} does not come up"), remedy.into()));
         }
         match self.net.owner(link, v4, self.timeouts.answer.min(Duration::from_secs(3))) {
-            Ok(None) => Ok("nobody else has it".into()),
+            Ok(None) => Ok("no other machine uses it".into()),
             Ok(Some(mac)) => Err((
                 format!("the machine with the MAC {mac} has it"),
                 "write another address, or take that machine off the network".into(),
@@ -238,10 +238,9 @@ impl Attempt<'_> {
                 format!("no answer in {} s", self.timeouts.dhcp.as_secs()),
                 match vlan {
                     Some(vlan) => format!(
-                        "the switch's port must carry VLAN {vlan} tagged, and a DHCP server be there; or write addresses"
+                        "the switch port must carry VLAN {vlan} tagged, and a DHCP server must be in it; or write addresses"
                     ),
-                    None => "there must be a DHCP server on this network; if it is tagged, write [[network.vlan]], or \
-                             write addresses"
+                    None => "start a DHCP server on this network; if the network is tagged, write [[network.vlan]]; or write addresses"
                         .into(),
                 },
             )),
@@ -252,8 +251,8 @@ impl Attempt<'_> {
         let given = known.leases.iter().find_map(|lease| lease.router);
         let Some(gateway) = address.or(given) else {
             return Err((
-                "DHCP names none".into(),
-                "the node reaches its own network alone; set the router in the DHCP server, or write gateway"
+                "DHCP gave none".into(),
+                "the node reaches only its own network; set the router in the DHCP server, or write gateway"
                     .into(),
             ));
         };
@@ -303,7 +302,7 @@ impl Attempt<'_> {
                     ahead.abs(),
                     if ahead > 0.0 { "behind" } else { "ahead" }
                 ),
-                "the node sets its clock before it joins; correct it in the firmware all the same".into(),
+                "the node sets its clock before it joins; correct it in the firmware anyway".into(),
             )),
             Err(error) => Err((
                 format!("{server}: {error}"),

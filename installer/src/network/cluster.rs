@@ -40,7 +40,7 @@ pub(super) fn recognise(
         true => Ok(verified),
         false => Err(wrong(
             "its cluster-info changed between two reads",
-            "possible man-in-the-middle: try again, and if it stays so, check who answers at `server`",
+            "possible man-in-the-middle: try again; if this persists, check which machine answers at `server`",
         )),
     }
 }
@@ -80,8 +80,9 @@ pub(super) fn knows(info: &ClusterInfo, token: &Secret) -> Result<(), Wrong> {
     info.verify(id, secret).map_err(|error| match error {
         InfoError::NotSigned(_) => wrong("the cluster does not know it, or it has expired", make),
         InfoError::Mismatch => wrong("its second half is wrong", format!("compare it, or {make}")),
-        other => {
-            wrong(other.to_string(), "check who answers at `server`: that is no signature of a cluster's")
-        }
+        other => wrong(
+            other.to_string(),
+            "check which machine answers at `server`: it does not send a cluster's signature",
+        ),
     })
 }

@@ -5,7 +5,7 @@
 //! and texts.
 
 use sheaf_config::node::Network;
-use sheaf_links::Card;
+use sheaf_links::FoundNic;
 use sheaf_links::networkd::{Purpose, render};
 
 /// A file's name, below the prefix of ours, and its text.
@@ -20,10 +20,10 @@ pub fn boot() -> Vec<File> {
 }
 
 /// What node.toml asks for; without `addresses` the links alone, on which nobody is disturbed.
-pub fn of(network: &Network, cards: &[Card], addresses: bool) -> Vec<File> {
+pub fn of(network: &Network, found_nics: &[FoundNic], addresses: bool) -> Vec<File> {
     let purpose =
         Purpose::Preflight { static_addresses: addresses, dns: &network.dns, search: &network.search };
-    let units = render(&network.links, cards, None, purpose);
+    let units = render(&network.links, found_nics, None, purpose);
     units.into_iter().map(|unit| (unit.name, unit.text)).collect()
 }
 
@@ -34,18 +34,18 @@ mod tests {
     use sheaf_links::Links;
     use std::path::Path;
 
-    fn cards(number: u8) -> Vec<Card> {
-        let card = |number: u8| Card {
+    fn found_nics(number: u8) -> Vec<FoundNic> {
+        let found_nic = |number: u8| FoundNic {
             name: format!("enp{number}s0"),
             permanent_mac: Some(format!("52:54:00:00:00:0{number}")),
             path: Some(format!("pci-0000:0{number}:00.0")),
         };
-        (1..=number).map(card).collect()
+        (1..=number).map(found_nic).collect()
     }
 
     /// What the node is told, without the comment in the first line.
-    fn of_node(links: &Links, cards: &[Card]) -> Vec<File> {
-        let units = render(links, cards, None, Purpose::Node);
+    fn of_node(links: &Links, found_nics: &[FoundNic]) -> Vec<File> {
+        let units = render(links, found_nics, None, Purpose::Node);
         units.into_iter().map(|unit| (unit.name, body(&unit.text))).collect()
     }
 
@@ -67,9 +67,9 @@ mod tests {
         for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
             let file = config_file(&path).unwrap_or_else(|errors| panic!("{errors}"));
             for entry in file.entries() {
-                let (network, cards) = (&entry.config.network, cards(4));
+                let (network, found_nics) = (&entry.config.network, found_nics(4));
                 let is_extra = |line: &&str| line.starts_with("DNS=") || line.starts_with("Domains=");
-                let tried: Vec<File> = of(network, &cards, true)
+                let tried: Vec<File> = of(network, &found_nics, true)
                     .into_iter()
                     .filter(|(name, _)| !name.starts_with("unused-"))
                     .map(|(name, text)| {
@@ -77,7 +77,7 @@ mod tests {
                         (name, body(&(lines.join("\n") + "\n")))
                     })
                     .collect();
-                assert_eq!(tried, of_node(&network.links, &cards), "{}", path.display());
+                assert_eq!(tried, of_node(&network.links, &found_nics), "{}", path.display());
                 seen += 1;
             }
         }
@@ -92,7 +92,7 @@ mod tests {
              [[network.bridge]]\nname = \"br1\"\nports = [\"enp3s0\"]\nmtu = 9000\ndhcp = false\n\
              [[network.nic]]\nname = \"enp4s0\"\nmtu = 9000\ndhcp = true\n",
         );
-        let files = of(&network, &cards(4), true);
+        let files = of(&network, &found_nics(4), true);
         for file in [
             "bond0.network",
             "bond0-port0.network",
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_bridge_without_ports_is_tried_over_the_nic_that_the_node_takes_also_where_there_are_two() {
         let network = network("");
-        let files = of(&network, &cards(2), true);
+        let files = of(&network, &found_nics(2), true);
         let (_, port) = files.iter().find(|(name, _)| name == "br0-port0.network").unwrap();
         assert!(
             port.contains("PermanentMACAddress=52:54:00:00:00:01\n") && port.contains("Bridge=br0\n"),
@@ -127,7 +127,7 @@ mod tests {
              addresses = [\"192.0.2.10/24\"]\ngateway = \"192.0.2.1\"\n",
         );
         let text = |addresses| {
-            of(&network, &cards(1), addresses).into_iter().map(|(_, text)| text).collect::<String>()
+            of(&network, &found_nics(1), addresses).into_iter().map(|(_, text)| text).collect::<String>()
         };
         let (before, after) = (text(false), text(true));
         assert!(

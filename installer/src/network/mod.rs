@@ -119,7 +119,7 @@ pub enum State {
 pub struct Outcome {
     /// What was tried.
     pub probe: Probe,
-    /// How it went.
+    /// Its status.
     pub state: State,
     /// What was found, in words: `192.0.2.10/24 from 192.0.2.1`, `no answer in 20 s`.
     pub found: String,

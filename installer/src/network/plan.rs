@@ -5,7 +5,7 @@
 use super::{Probe, What};
 use crate::inventory::Inventory;
 use sheaf_config::node::{ClusterMode, NodeConfig};
-use sheaf_config::select::cards;
+use sheaf_config::select::found_nics;
 use sheaf_links::{Link, LinkRef, Links};
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ pub fn plan(config: &NodeConfig, inventory: &Inventory) -> Vec<Probe> {
     // A node that joins nobody comes up without a network, and can be given one later.
     let required = joins.is_some();
     let (network, links) = (&config.network, &config.network.links);
-    let cards = cards(&inventory.nics);
+    let found_nics = found_nics(&inventory.nics);
     let mut probes: Vec<Probe> = Vec::new();
     let mut add = |required: bool, what: What| {
         if !probes.iter().any(|probe| probe.what == what) {
@@ -26,10 +26,10 @@ pub fn plan(config: &NodeConfig, inventory: &Inventory) -> Vec<Probe> {
         links.top_down().into_iter().filter(|link| link.has_address()).collect();
     let primary = links.primary();
     for link in &addressed {
-        let under = links.under(link.name(), &cards, None);
-        for card in &under {
+        let under = links.under(link.name(), &found_nics, None);
+        for found_nic in &under {
             let alone = under.len() == 1 && primary == Some(link.name());
-            add(required && alone, What::Link { nic: card.name.clone() });
+            add(required && alone, What::Link { nic: found_nic.name.clone() });
         }
     }
     for link in addressed {

@@ -35,7 +35,8 @@ pub(super) fn check_manifest(manifest: &Manifest, errors: &mut Vec<PlanError>) {
     }
     let mut version = manifest.version.chars();
     if manifest.version.is_empty() || !version.all(|c| c.is_ascii_alphanumeric() || ".-~^".contains(c)) {
-        errors.push(medium(format!("\"{}\" is no version that can name a file", manifest.version), REBUILD));
+        errors
+            .push(medium(format!("\"{}\" is not a version that can name a file", manifest.version), REBUILD));
     }
     let files = [
         &manifest.root.file,
@@ -47,7 +48,7 @@ pub(super) fn check_manifest(manifest: &Manifest, errors: &mut Vec<PlanError>) {
         &manifest.bios.menu.file,
     ];
     for file in files.into_iter().filter(|file| file.is_empty() || file.contains('/')) {
-        errors.push(medium(format!("\"{file}\" is no file beside the manifest"), REBUILD));
+        errors.push(medium(format!("\"{file}\" is not a file of the manifest's folder"), REBUILD));
     }
     for image in [&manifest.root, &manifest.verity] {
         check_frames(image, errors);

@@ -1,14 +1,14 @@
 //! Links and NICs: every NIC that node.toml speaks of must be one of this machine.
 //!
 //! Why before the disk is touched: a node whose bridge has no NIC cannot be reached to fix it. The node resolves
-//! its ports anew at each boot; this only makes sure that it can. Route in: the links, wired NICs.
+//! its ports again at each boot; this only makes sure that it can. Route in: the links, wired NICs.
 //! Route out: [`BridgePorts`], or errors that list the NICs.
 
 use super::PlanError;
 use crate::inventory::Nic;
 use serde::Serialize;
-use sheaf_config::select::cards;
-use sheaf_links::{Card, Link, Links, Nic as Described};
+use sheaf_config::select::found_nics;
+use sheaf_links::{FoundNic, Link, Links, Nic as Described};
 use std::collections::BTreeMap;
 
 /// What a bridge has in it.
@@ -22,7 +22,7 @@ pub struct BridgePorts {
 }
 
 pub(super) fn resolve(links: &Links, nics: &[Nic], errors: &mut Vec<PlanError>) -> Vec<BridgePorts> {
-    let cards = &cards(nics);
+    let found_nics = &found_nics(nics);
     let mut taken: BTreeMap<&str, String> = BTreeMap::new();
     let mut refuse = |link: &str, reason: String, remedy: String| {
         errors.push(PlanError::Network { link: link.to_owned(), reason, remedy });
@@ -30,18 +30,18 @@ pub(super) fn resolve(links: &Links, nics: &[Nic], errors: &mut Vec<PlanError>) 
     for link in links.all() {
         let title = format!("network.{} \"{}\"", link.kind().key(), link.name());
         match link.link {
-            Link::Nic(nic) if nic.selector().find(cards).is_none() => refuse(
+            Link::Nic(nic) if nic.selector().find(found_nics).is_none() => refuse(
                 &title,
                 format!("no NIC has {}", wanted(nic)),
-                format!("write what one of these has: {}", list(cards)),
+                format!("write what one of these has: {}", list(found_nics)),
             ),
             // A NIC may carry VLANs and be something else besides.
-            Link::Vlan(vlan) if missing(links, &vlan.parent, cards) => {
-                refuse_port(&title, &vlan.parent, cards, &mut refuse)
+            Link::Vlan(vlan) if missing(links, &vlan.parent, found_nics) => {
+                refuse_port(&title, &vlan.parent, found_nics, &mut refuse)
             }
             Link::Nic(_) | Link::Vlan(_) => {}
-            Link::Bridge(bridge) if bridge.ports.is_empty() => match cards.as_slice() {
-                [card] => take(&title, card, &mut taken, &mut refuse),
+            Link::Bridge(bridge) if bridge.ports.is_empty() => match found_nics.as_slice() {
+                [found_nic] => take(&title, found_nic, &mut taken, &mut refuse),
                 [] => refuse(
                     &title,
                     "has no ports and this machine shows no wired NIC".into(),
@@ -49,15 +49,17 @@ pub(super) fn resolve(links: &Links, nics: &[Nic], errors: &mut Vec<PlanError>) 
                 ),
                 _ => refuse(
                     &title,
-                    format!("has no ports and this machine has several NICs: {}", list(cards)),
+                    format!("has no ports and this machine has several NICs: {}", list(found_nics)),
                     "write the MAC address of one in ports".into(),
                 ),
             },
             Link::Bond(_) | Link::Bridge(_) => {
                 for port in link.ports().iter().filter(|port| links.made(port).is_none()) {
-                    match links.find(port, cards) {
-                        Some(card) => take(&title, card, &mut taken, &mut refuse),
-                        None if missing(links, port, cards) => refuse_port(&title, port, cards, &mut refuse),
+                    match links.find(port, found_nics) {
+                        Some(found_nic) => take(&title, found_nic, &mut taken, &mut refuse),
+                        None if missing(links, port, found_nics) => {
+                            refuse_port(&title, port, found_nics, &mut refuse)
+                        }
                         None => {}
                     }
                 }
@@ -65,8 +67,8 @@ pub(super) fn resolve(links: &Links, nics: &[Nic], errors: &mut Vec<PlanError>) 
         }
     }
     let ports = |name: &str, ports: &[String]| match ports.is_empty() {
-        true => links.under(name, cards, None).into_iter().map(self::name).collect(),
-        false => ports.iter().map(|port| described(links, cards, port)).collect(),
+        true => links.under(name, found_nics, None).into_iter().map(self::name).collect(),
+        false => ports.iter().map(|port| described(links, found_nics, port)).collect(),
     };
     let bridges = links.bridges.iter();
     bridges
@@ -75,28 +77,33 @@ pub(super) fn resolve(links: &Links, nics: &[Nic], errors: &mut Vec<PlanError>) 
 }
 
 /// Whether `text` means a NIC that is not there, and of which nothing was said at its own entry.
-fn missing(links: &Links, text: &str, cards: &[Card]) -> bool {
+fn missing(links: &Links, text: &str, found_nics: &[FoundNic]) -> bool {
     links.made(text).is_none()
-        && links.find(text, cards).is_none()
+        && links.find(text, found_nics).is_none()
         && !links.nics.iter().any(|nic| nic.name == text)
 }
 
-fn refuse_port(link: &str, port: &str, cards: &[Card], refuse: &mut impl FnMut(&str, String, String)) {
-    let remedy = format!("write the MAC address of one of these in ports: {}", list(cards));
+fn refuse_port(
+    link: &str,
+    port: &str,
+    found_nics: &[FoundNic],
+    refuse: &mut impl FnMut(&str, String, String),
+) {
+    let remedy = format!("write the MAC address of one of these in ports: {}", list(found_nics));
     refuse(link, format!("no NIC is \"{port}\""), remedy);
 }
 
 fn take<'c>(
     link: &str,
-    card: &'c Card,
+    found_nic: &'c FoundNic,
     taken: &mut BTreeMap<&'c str, String>,
     refuse: &mut impl FnMut(&str, String, String),
 ) {
-    if let Some(other) = taken.insert(&card.name, link.to_owned()) {
+    if let Some(other) = taken.insert(&found_nic.name, link.to_owned()) {
         refuse(
             link,
-            format!("{} is already a port of {other}", name(card)),
-            "a NIC can be in one link only, once".into(),
+            format!("{} is already a port of {other}", name(found_nic)),
+            "a NIC can be a port of one link only, and only once".into(),
         );
     }
 }
@@ -110,8 +117,8 @@ fn wanted(nic: &Described) -> String {
 }
 
 /// A port in words, with the NICs under it.
-fn described(links: &Links, cards: &[Card], port: &str) -> String {
-    let under: Vec<_> = links.under(port, cards, None).into_iter().map(name).collect();
+fn described(links: &Links, found_nics: &[FoundNic], port: &str) -> String {
+    let under: Vec<_> = links.under(port, found_nics, None).into_iter().map(name).collect();
     match links.made(port) {
         Some(Link::Vlan(vlan)) => {
             format!("{port} (VLAN {} of {} over {})", vlan.id, vlan.parent, under.join(", "))
@@ -121,16 +128,16 @@ fn described(links: &Links, cards: &[Card], port: &str) -> String {
     }
 }
 
-fn name(card: &Card) -> String {
-    match &card.permanent_mac {
-        Some(mac) => format!("{} ({mac})", card.name),
-        None => card.name.clone(),
+fn name(found_nic: &FoundNic) -> String {
+    match &found_nic.permanent_mac {
+        Some(mac) => format!("{} ({mac})", found_nic.name),
+        None => found_nic.name.clone(),
     }
 }
 
-fn list(cards: &[Card]) -> String {
-    if cards.is_empty() {
+fn list(found_nics: &[FoundNic]) -> String {
+    if found_nics.is_empty() {
         return "this machine shows no wired NIC".into();
     }
-    cards.iter().map(name).collect::<Vec<_>>().join(", ")
+    found_nics.iter().map(name).collect::<Vec<_>>().join(", ")
 }

@@ -102,7 +102,7 @@ fn selection(key: &str, selector: &DiskSelector, disks: &[Disk], fitting: usize)
         }
         many => (
             format!("{many} disks have"),
-            "their serials do not tell them apart: add wwn, or path with a link of /dev/disk/by-path",
+            "they have the same serial: add wwn, or path with a link of /dev/disk/by-path",
         ),
     };
     PlanError::Selection {
@@ -117,7 +117,7 @@ fn selection(key: &str, selector: &DiskSelector, disks: &[Disk], fitting: usize)
 /// One line for each disk: its facts, which disks have the same serial, and what `note` adds.
 fn list(disks: &[Disk], note: impl Fn(&Disk) -> String) -> String {
     if disks.is_empty() {
-        return "  this machine shows no disks: is the controller's driver in this release, is RAID mode off?".into();
+        return "  this machine shows no disks: is the controller's driver in this release? Is RAID mode off?".into();
     }
     let same = |disk: &Disk| {
         let twins: Vec<_> = twins(disk, disks).iter().map(|twin| twin.path.display().to_string()).collect();
@@ -162,7 +162,7 @@ fn refusals(proof: Proof<'_>, disk: &Disk, disks: &[Disk]) -> Vec<PlanError> {
     }
     let has = contents(disk).join(", ");
     let twins = twins(disk, disks);
-    // Whether there is an older install is told by whoever keeps its data.
+    // `keep` reports whether there is an older install.
     let Proof::Serial(wipe, place) = proof else { return refusals };
     match (wipe, &disk.serial) {
         (Some(wipe), serial) if serial.as_deref() != Some(wipe) => {
@@ -176,8 +176,7 @@ fn refusals(proof: Proof<'_>, disk: &Disk, disks: &[Disk]) -> Vec<PlanError> {
             let others: Vec<_> = twins.iter().map(|twin| twin.path.display().to_string()).collect();
             refuse(
                 format!(
-                    "holds data ({has}), and wipe = \"{serial}\" does not say whether that may be lost: \
-                     {} has the same serial",
+                    "holds data ({has}), and wipe = \"{serial}\" is ambiguous: {} has the same serial",
                     others.join(" and ")
                 ),
                 "take the other disk out, or erase this one by hand (wipefs --all)",
@@ -223,13 +222,16 @@ pub(super) fn unfit(disk: &Disk, error: LayoutError) -> PlanError {
         ),
         LayoutError::State(largest) => (
             format!(
-                "has no room for data beside a state partition of install.state-size; the most is {}",
+                "has no room for data next to a state partition of install.state-size; at most {} is possible",
                 Size(largest)
             ),
             "write a smaller state-size, or select a larger disk",
         ),
         LayoutError::Data(largest) => (
-            format!("has no room for a data partition of install.data-size; the most is {}", Size(largest)),
+            format!(
+                "has no room for a data partition of install.data-size; at most {} is possible",
+                Size(largest)
+            ),
             "write a smaller data-size, or select a larger disk",
         ),
         LayoutError::SectorSize(size) => (

@@ -129,7 +129,7 @@ fn config(given: &std::collections::BTreeMap<&str, &str>) -> Result<Option<Confi
     if url.starts_with("http://") && sha256.is_none() {
         return Err(wrong(
             CONFIG,
-            format!("what comes from {url} may be changed on its way"),
+            format!("the file from {url} could be changed in transit"),
             format!("add {CONFIG_SHA256}=HASH (`sha256sum node.toml` prints it), or use https"),
         ));
     }
@@ -189,7 +189,7 @@ mod tests {
         );
         assert_eq!(
             error("sheaf.config=http://a/n.toml"),
-            "kernel argument sheaf.config: what comes from http://a/n.toml may be changed on its way; add \
+            "kernel argument sheaf.config: the file from http://a/n.toml could be changed in transit; add \
              sheaf.config.sha256=HASH (`sha256sum node.toml` prints it), or use https"
         );
         assert_eq!(

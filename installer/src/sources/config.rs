@@ -1,6 +1,6 @@
 //! The node config: from the kernel argument's URL, else a drive labelled SHEAF-CONF, else the medium.
 //!
-//! Why this order: whoever writes a boot entry means this very start, a drive that someone plugged in means this
+//! Why this order: anyone who writes a boot entry means this very start, a drive that someone plugged in means this
 //! machine, and a medium may be for many. Route in: [`Places`]. Route out: [`Found`], which says which source won and
 //! why the others did not; a source that is there but wrong is an error, never a reason to take the next one in silence.
 
@@ -144,7 +144,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The part of this machine cannot be written as a file of its own.
-    #[error("{FILE} of {origin} cannot be written for this machine alone")]
+    #[error("{FILE} of {origin} cannot be written for this machine")]
     Write {
         /// Where it is.
         origin: String,
@@ -248,7 +248,10 @@ fn from_medium(places: &Places<'_>) -> Result<Result<Found, String>, ConfigError
 
 fn read(path: &Path) -> io::Result<String> {
     if fs::metadata(path)?.len() > LARGEST {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB: this is no node config"));
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "larger than 1 MiB: this is not a node config",
+        ));
     }
     fs::read_to_string(path)
 }

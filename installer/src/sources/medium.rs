@@ -171,9 +171,10 @@ pub(super) fn trusted(
     place: &str,
 ) -> Result<Manifest, String> {
     let signature = String::from_utf8_lossy(signature);
-    let foreign = "; it was changed, or made by a build with another key: use the medium of the same release as this installer";
+    let foreign =
+        "; it was changed, or made by a build with another key: use the medium of this installer's release";
     let signature = Signature::decode(&signature)
-        .map_err(|error| format!("{place}{SIGNATURE} is no signature ({error}){foreign}"))?;
+        .map_err(|error| format!("{place}{SIGNATURE} is not a signature ({error}){foreign}"))?;
     // Prehashed signatures alone: the legacy form cannot be checked without keeping all in memory.
     key.verify(bytes, &signature, false).map_err(|error| {
         format!("{place}{FILE} does not verify with this installer's key ({error}){foreign}")

@@ -62,7 +62,7 @@ impl<'f> Remote<'f> {
         let bytes = text(FILE)?;
         if is_page(&bytes) {
             return Err(refused(format!(
-                "{FILE} is a web page: the folder is elsewhere, or a proxy answers in the server's place"
+                "{FILE} is a web page: the folder has another URL, or a proxy answers in the server's place"
             )));
         }
         trusted(&bytes, &text(SIGNATURE)?, &key, "").map_err(refused)
@@ -122,7 +122,7 @@ pub struct Resuming<'r> {
 }
 
 impl Resuming<'_> {
-    /// A connection that goes on at the byte we are at.
+    /// A connection that continues at the byte we are at.
     fn connect(&mut self) -> io::Result<()> {
         let connected = wait::until(self.remote.timeout, self.remote.pause, || {
             match self.remote.fetch.fetch(&Source::trusted(&self.url), self.at) {
@@ -188,7 +188,7 @@ impl Read for Resuming<'_> {
         if buffer.is_empty() || self.length == Some(self.at) {
             return Ok(0);
         }
-        // Each connection that brings nothing costs time; one that brings a byte begins anew.
+        // Each connection that brings nothing costs time; one that brings a byte begins again.
         let mut silent = 0;
         loop {
             if self.reader.is_none() {

@@ -59,7 +59,7 @@ pub(super) fn fetch(
             }
             Ok(Reply { status: handover::TAKEN, .. }) => {
                 return Some(Err(fail(
-                    "this node's config was already handed out, to another boot".into(),
+                    "this node's config was already given to another boot".into(),
                     "if you reset this machine, start `sheaf pxe` again on the server; if not, someone else has the \
                      config: revoke its token",
                 )));
@@ -105,7 +105,7 @@ pub(super) fn fetch(
     match &source.sha256 {
         Some(wanted) if *wanted != hash => Err(fail(
             format!("its SHA-256 is {hash}, the kernel argument says {wanted}"),
-            "correct sheaf.config.sha256 when the file was changed by you; otherwise someone else changed it",
+            "if you changed the file, correct sheaf.config.sha256; otherwise someone else changed it",
         )),
         _ => Ok(text),
     }

@@ -67,7 +67,7 @@ pub enum Action {
 pub struct Check {
     /// What it is: `DHCP on enp1s0`.
     pub what: String,
-    /// How it went.
+    /// Its status.
     pub state: CheckState,
     /// What was found.
     pub found: String,

@@ -45,7 +45,7 @@ pub enum Input {
 /// Asks for [`Input::Cursor`] at the far corner.
 pub const ASK_SIZE: &str = "\x1b[999;999H\x1b[6n";
 
-/// Longest sequence that means anything, in bytes; what goes on longer is noise on the line.
+/// Longest sequence that means anything, in bytes; what continues longer is noise on the line.
 const LONGEST: usize = 16;
 
 /// Turns bytes into keys.

@@ -211,7 +211,7 @@ impl State {
     /// Chooses; says whether it was possible.
     fn pick(&mut self, pick: &Pick) -> bool {
         if pick.refused.is_some() {
-            self.notice = Some("This one cannot be chosen; the reason stands below it.".into());
+            self.notice = Some("This one cannot be chosen; the reason is shown below it.".into());
             return false;
         }
         pages::pick(self, pick);
@@ -219,7 +219,7 @@ impl State {
         true
     }
 
-    /// The focus goes behind the last choice of `ask`: whoever chose with Enter goes on.
+    /// The focus goes behind the last choice of `ask`: anyone who chose with Enter continues.
     fn leave_picks(&mut self, ask: Ask) {
         let rows = self.rows();
         let reachable: Vec<_> = rows.iter().filter(|row| row.is_reachable()).collect();
@@ -317,7 +317,7 @@ impl State {
     /// To the next page, if this one is right; else to the first thing that is wrong with it.
     fn next(&mut self) -> Vec<Action> {
         let Some(machine) = self.machine() else {
-            self.notice = Some("This machine was not looked at yet: wait, or look again.".into());
+            self.notice = Some("This machine has not been scanned yet: wait, or scan again.".into());
             return Vec::new();
         };
         match file::check(&self.answers, machine, self.page) {

@@ -23,8 +23,8 @@ const WIDEST: u16 = 110;
 
 const KEYS: &str = "\
 Up, Down, Tab     from one thing to the next
-Space, Enter      choose; Enter on [ Continue ] goes on
-Esc               back to the page before; what was answered stays
+Space, Enter      choose; Enter on [ Continue ] shows the next page
+Esc               back to the previous page; your answers are kept
 Ctrl-L            redraws the screen";
 
 /// Draws `state`.
@@ -125,8 +125,7 @@ fn help(state: &State, frame: &mut Frame<'_>, body: Rect) {
 
 fn too_small(frame: &mut Frame<'_>, area: Rect) {
     let text = format!(
-        "This screen is {} x {}. The installer needs {} x {}: make the window larger, or go on at another console. \
-         Nothing is lost.",
+        "This screen is {} x {}. The installer needs {} x {}: make the window larger, or continue on another console. Nothing is lost.",
         area.width, area.height, MIN.0, MIN.1
     );
     for (y, line) in wrap(&text, usize::from(area.width)).iter().take(area.height.into()).enumerate() {

@@ -134,7 +134,7 @@ impl Desk {
         self
     }
 
-    /// What a terminal of this size shows, without blanks at the ends of lines.
+    /// What a terminal of this size shows, without leading or trailing spaces of lines.
     pub fn screen(&self, width: u16, height: u16) -> String {
         screen(&self.state, width, height)
     }
@@ -154,7 +154,7 @@ pub fn screen(state: &State, width: u16, height: u16) -> String {
     text
 }
 
-/// Compares `text` with `tests/tui/NAME.txt`; `UPDATE=1` (or `UPDATE_GOLDEN=1`) writes it anew.
+/// Compares `text` with `tests/tui/NAME.txt`; `UPDATE=1` (or `UPDATE_GOLDEN=1`) writes it again.
 pub fn golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tui").join(format!("{name}.txt"));
     if ["UPDATE", "UPDATE_GOLDEN"].iter().any(|name| std::env::var_os(name).is_some()) {

@@ -1,17 +1,17 @@
 //! Links as a tree of devices: who is in whom, with what MAC, MTU and addresses.
 //!
 //! Why here: networkd takes one file for each device, while a config speaks of bridges, bonds and VLANs that refer to one
-//! another by name, and to a NIC by MAC, place or name. Route in: [`Links`] and the cards found. Route out: [`Device`]s.
+//! another by name, and to a NIC by MAC, place or name. Route in: [`Links`] and the NICs found. Route out: [`Device`]s.
 
 use crate::{
-    Addressing, Bond, Bridge, Card, Ipv6, Link, LinkRef, Links, Selector, Vlan, VlanRange, default_card,
+    Addressing, Bond, Bridge, FoundNic, Ipv6, Link, LinkRef, Links, Selector, Vlan, VlanRange, default_nic,
 };
 
 /// What a device is, beside what every device has.
 #[derive(Clone, Debug, PartialEq)]
 pub enum What<'a> {
-    /// A card of the machine; with the name that the config adds to it.
-    Card(Selector, Option<&'a str>),
+    /// A NIC of the machine; with the name that the config adds to it.
+    Nic(Selector, Option<&'a str>),
     /// Made by networkd.
     Bond(&'a Bond),
     /// Made by networkd, on the device that lists it.
@@ -44,7 +44,7 @@ pub struct Address<'a> {
     pub fixed: &'a Addressing,
 }
 
-/// One device with all that networkd is told of it.
+/// One device with all its settings for networkd.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Device<'a> {
     /// Its files' names: `br0`, `br0-port0`.
@@ -62,25 +62,25 @@ pub struct Device<'a> {
 }
 
 impl Device<'_> {
-    /// The kernel's name of it; none for a card that is not there.
-    pub fn kernel_name<'s>(&'s self, cards: &'s [Card]) -> Option<&'s str> {
+    /// The kernel's name of it; none for a NIC that is not there.
+    pub fn kernel_name<'s>(&'s self, found_nics: &'s [FoundNic]) -> Option<&'s str> {
         match &self.what {
             What::Bond(bond) => Some(&bond.name),
             What::Vlan(vlan) => Some(&vlan.name),
             What::Bridge(bridge) => Some(&bridge.name),
-            What::Card(Selector { name: Some(name), .. }, _) => Some(name),
-            What::Card(selector, _) => selector.find(cards).map(|card| card.name.as_str()),
+            What::Nic(Selector { name: Some(name), .. }, _) => Some(name),
+            What::Nic(selector, _) => selector.find(found_nics).map(|found_nic| found_nic.name.as_str()),
         }
     }
 }
 
-/// All devices: bridges, bonds, VLANs, then cards. `usual` is the MAC of the card taken at an earlier boot.
-pub fn devices<'a>(links: &'a Links, cards: &'a [Card], usual: Option<&str>) -> Vec<Device<'a>> {
-    let tree = Tree { links, cards, default: default_card(cards, usual) };
+/// All devices: bridges, bonds, VLANs, then NICs. `usual` is the MAC of the NIC taken at an earlier boot.
+pub fn devices<'a>(links: &'a Links, found_nics: &'a [FoundNic], usual: Option<&str>) -> Vec<Device<'a>> {
+    let tree = Tree { links, found_nics, default: default_nic(found_nics, usual) };
     let bridges = links.bridges.iter().map(|bridge| tree.bridge(bridge));
     let bonds = links.bonds.iter().map(|bond| tree.bond(bond));
     let vlans = links.vlans.iter().map(|vlan| tree.vlan(vlan));
-    bridges.chain(bonds).chain(vlans).chain(tree.cards()).collect()
+    bridges.chain(bonds).chain(vlans).chain(tree.found_nics()).collect()
 }
 
 /// VLANs that the ports of a bridge carry tagged; by default all that there are beside the untagged one.
@@ -94,7 +94,7 @@ pub(super) fn carried(bridge: &Bridge) -> Vec<VlanRange> {
 /// What a text in `ports` or `parent` means.
 enum Meant<'a> {
     Made(Link<'a>),
-    Card(Selector),
+    Nic(Selector),
 }
 
 impl Meant<'_> {
@@ -105,8 +105,8 @@ impl Meant<'_> {
 
 struct Tree<'a> {
     links: &'a Links,
-    cards: &'a [Card],
-    default: Option<&'a Card>,
+    found_nics: &'a [FoundNic],
+    default: Option<&'a FoundNic>,
 }
 
 impl<'a> Tree<'a> {
@@ -148,13 +148,13 @@ impl<'a> Tree<'a> {
         self.bridge_of(name).map_or_else(|| addressed(link), Role::BridgePort)
     }
 
-    /// Every card that is meant, once: it may be a port, carry VLANs and have a table of its own.
-    fn cards(&self) -> Vec<Device<'a>> {
+    /// Every NIC that is meant, once: it may be a port, carry VLANs and have a table of its own.
+    fn found_nics(&self) -> Vec<Device<'a>> {
         let mut devices: Vec<Device<'a>> = Vec::new();
         for bridge in &self.links.bridges {
             for (index, port) in self.ports(bridge).into_iter().enumerate() {
-                if let Meant::Card(selector) = port {
-                    let device = of_card(&mut devices, selector, || format!("{}-port{index}", bridge.name));
+                if let Meant::Nic(selector) = port {
+                    let device = of_nic(&mut devices, selector, || format!("{}-port{index}", bridge.name));
                     device.role = Role::BridgePort(bridge);
                     device.mtu = bridge.mtu;
                 }
@@ -164,29 +164,29 @@ impl<'a> Tree<'a> {
             // It may be written in another way than in `ports`.
             let primary = bond.primary.as_ref().map(|primary| self.links.selector(primary));
             for (index, port) in self.bond_ports(bond).into_iter().enumerate() {
-                if let Meant::Card(selector) = port {
+                if let Meant::Nic(selector) = port {
                     let is_primary = primary.as_ref() == Some(&selector);
-                    let device = of_card(&mut devices, selector, || format!("{}-port{index}", bond.name));
+                    let device = of_nic(&mut devices, selector, || format!("{}-port{index}", bond.name));
                     device.role = Role::BondPort(bond, is_primary);
                     device.mtu = self.bond_mtu(bond);
                 }
             }
         }
         for vlan in &self.links.vlans {
-            if let Meant::Card(selector) = self.meant(&vlan.parent) {
-                let device = of_card(&mut devices, selector, || format!("{}-parent", vlan.name));
-                // What a VLAN carries its card must carry, too: without a table of its own it is raised to that.
+            if let Meant::Nic(selector) = self.meant(&vlan.parent) {
+                let device = of_nic(&mut devices, selector, || format!("{}-parent", vlan.name));
+                // What a VLAN carries its NIC must carry, too: without a table of its own it is raised to that.
                 device.mtu = device.mtu.max(self.vlan(vlan).mtu);
                 device.vlans.push(vlan);
             }
         }
         for nic in &self.links.nics {
-            let device = of_card(&mut devices, nic.selector(), || nic.name.clone());
+            let device = of_nic(&mut devices, nic.selector(), || nic.name.clone());
             device.mtu = nic.mtu.or(device.mtu);
             if device.role == Role::Carrier {
                 device.role = addressed(Link::Nic(nic));
             }
-            if let What::Card(Selector { name: None, .. }, name) = &mut device.what {
+            if let What::Nic(Selector { name: None, .. }, name) = &mut device.what {
                 *name = Some(&nic.name);
             }
         }
@@ -198,7 +198,9 @@ impl<'a> Tree<'a> {
         if !bridge.ports.is_empty() {
             return bridge.ports.iter().map(|port| self.meant(port)).collect();
         }
-        let default = self.default.map(|card| self.meant(card.permanent_mac.as_ref().unwrap_or(&card.name)));
+        let default = self
+            .default
+            .map(|found_nic| self.meant(found_nic.permanent_mac.as_ref().unwrap_or(&found_nic.name)));
         default.into_iter().collect()
     }
 
@@ -206,9 +208,9 @@ impl<'a> Tree<'a> {
         bond.ports.iter().map(|port| self.meant(port)).collect()
     }
 
-    /// What `text` means: a link of the config, else a card by MAC or kernel name.
+    /// What `text` means: a link of the config, else a NIC by MAC or kernel name.
     fn meant(&self, text: &str) -> Meant<'a> {
-        self.links.made(text).map_or_else(|| Meant::Card(self.links.selector(text)), Meant::Made)
+        self.links.made(text).map_or_else(|| Meant::Nic(self.links.selector(text)), Meant::Made)
     }
 
     /// The bridge that the link `name` is a port of.
@@ -238,25 +240,25 @@ impl<'a> Tree<'a> {
                 parent => self.first_mac(vec![parent], depth + 1),
             },
             Meant::Made(Link::Bridge(_) | Link::Nic(_)) => None,
-            Meant::Card(selector) => {
+            Meant::Nic(selector) => {
                 let known = selector.mac.clone();
-                known.or_else(|| selector.find(self.cards)?.permanent_mac.clone())
+                known.or_else(|| selector.find(self.found_nics)?.permanent_mac.clone())
             }
         })
     }
 }
 
-/// The device of the card `selector`, made with the file name `file` when it is not there yet.
-fn of_card<'d, 'a>(
+/// The device of the NIC `selector`, made with the file name `file` when it is not there yet.
+fn of_nic<'d, 'a>(
     devices: &'d mut Vec<Device<'a>>,
     selector: Selector,
     file: impl FnOnce() -> String,
 ) -> &'d mut Device<'a> {
-    let is = |device: &Device<'_>| matches!(&device.what, What::Card(known, _) if *known == selector);
+    let is = |device: &Device<'_>| matches!(&device.what, What::Nic(known, _) if *known == selector);
     let at = devices.iter().position(is).unwrap_or_else(|| {
         devices.push(Device {
             file: file(),
-            what: What::Card(selector, None),
+            what: What::Nic(selector, None),
             mac: None,
             mtu: None,
             role: Role::Carrier,

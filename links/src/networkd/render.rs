@@ -8,7 +8,7 @@ use super::unit::{
     Route, Section, VlanSettings, file,
 };
 use super::{Purpose, Unit};
-use crate::{Bond, Bridge, Card, Ipv6, LacpRate, MIIMON, Selector, VlanRange};
+use crate::{Bond, Bridge, FoundNic, Ipv6, LacpRate, MIIMON, Selector, VlanRange};
 
 /// How long a link keeps its addresses when its last cable goes: a switch restarts within it.
 const CARRIER_LOSS: &str = "30s";
@@ -26,31 +26,31 @@ fn header(purpose: Purpose<'_>) -> &'static str {
 
 /// The files of one device.
 pub(super) fn device(device: &Device<'_>, purpose: Purpose<'_>) -> Vec<Unit> {
-    let is_card = matches!(device.what, What::Card(..));
-    let unit = |kind: &str, text: String| Unit { name: format!("{}.{kind}", device.file), is_card, text };
+    let is_nic = matches!(device.what, What::Nic(..));
+    let unit = |kind: &str, text: String| Unit { name: format!("{}.{kind}", device.file), is_nic, text };
     let header = header(purpose);
     let link = link(device, header).map(|text| unit("link", text));
     let netdev = netdev(device, header).map(|text| unit("netdev", text));
     link.into_iter().chain(netdev).chain([unit("network", network(device, purpose))]).collect()
 }
 
-/// A card that the config does not use: nothing of the installer's boot is left on it.
-pub(super) fn unused(card: &Card) -> Unit {
+/// A NIC that the config does not use: nothing of the installer's boot is left on it.
+pub(super) fn unused(found_nic: &FoundNic) -> Unit {
     let header = "# Not used by node.toml: it keeps no address of the installer's boot.\n";
-    let matches = Match { name: Some(&card.name), ..Match::default() };
+    let matches = Match { name: Some(&found_nic.name), ..Match::default() };
     let network = Network { link_local: Some("no"), accept_ra: Some(false), ..Network::default() };
     let text = file(header, &[&matches, &network]);
-    Unit { name: format!("unused-{}.network", card.name), is_card: true, text }
+    Unit { name: format!("unused-{}.network", found_nic.name), is_nic: true, text }
 }
 
-/// What udev is told, if anything.
+/// The file for udev, if any.
 fn link(device: &Device<'_>, header: &str) -> Option<String> {
     let (name, driver) = match &device.what {
         What::Bridge(bridge) => (&bridge.name, "bridge"),
         What::Bond(bond) => (&bond.name, "bonding"),
         // A VLAN has its parent's MAC, whatever udev thinks.
-        What::Vlan(_) | What::Card(_, None) => return None,
-        What::Card(selector, Some(name)) => {
+        What::Vlan(_) | What::Nic(_, None) => return None,
+        What::Nic(selector, Some(name)) => {
             // As systemd's own file does, which this one stands in front of; and one more name.
             let names = Names {
                 name_policy: Some("keep kernel database onboard slot path"),
@@ -73,7 +73,7 @@ fn netdev(device: &Device<'_>, header: &str) -> Option<String> {
     // the NIC's; taps of VMs never win, libvirt gives them high ones.
     let mac = Some(device.mac.as_deref().unwrap_or("none"));
     let (head, settings): (NetDev<'_>, Box<dyn Section>) = match &device.what {
-        What::Card(..) => return None,
+        What::Nic(..) => return None,
         What::Bridge(link) => {
             let head = NetDev { name: &link.name, kind: "bridge", mac, mtu: device.mtu, ..NetDev::default() };
             (head, Box::new(bridge(link)))
@@ -126,7 +126,7 @@ fn by(selector: &Selector) -> Match<'_> {
 fn network(device: &Device<'_>, purpose: Purpose<'_>) -> String {
     let named = |name| Match { name: Some(name), ..Match::default() };
     let matches = match &device.what {
-        What::Card(selector, _) => by(selector),
+        What::Nic(selector, _) => by(selector),
         What::Bond(link) => named(link.name.as_str()),
         What::Vlan(link) => named(link.name.as_str()),
         What::Bridge(link) => named(link.name.as_str()),
@@ -137,12 +137,12 @@ fn network(device: &Device<'_>, purpose: Purpose<'_>) -> String {
         required_for_online: if matches!(device.role, Role::Addressed(_)) { "routable" } else { "no" },
         ..LinkSettings::default()
     };
-    let is_card = matches!(device.what, What::Card(..));
+    let is_nic = matches!(device.what, What::Nic(..));
     let mut network = Network {
         vlans: device.vlans.iter().map(|vlan| vlan.name.as_str()).collect(),
         // The switch and the node show each other where a cable ends.
-        lldp: is_card.then_some(true),
-        emit_lldp: is_card.then_some("nearest-bridge"),
+        lldp: is_nic.then_some(true),
+        emit_lldp: is_nic.then_some("nearest-bridge"),
         ..Network::default()
     };
     let mut protocols: Vec<Box<dyn Section>> = Vec::new();
@@ -162,7 +162,7 @@ fn network(device: &Device<'_>, purpose: Purpose<'_>) -> String {
             }
             network.link_local = Some("no");
             network.accept_ra = Some(false);
-            network.without_carrier = (!is_card).then_some(true);
+            network.without_carrier = (!is_nic).then_some(true);
         }
     }
     let vlans = bridge_vlans(device);

@@ -120,8 +120,8 @@ fn a_route_leads_somewhere(link: LinkRef<'_>, index: usize, route: &Route, found
     }
     let (Some(via), key) = (route.via, format!("routes[{index}].via")) else { return };
     if via.is_ipv4() != route.to.addr().is_ipv4() {
-        let what = format!("\"{via}\" is a router of another family than \"{}\"", route.to);
-        found.at(link, &key, what, "write a router of the same");
+        let what = format!("\"{via}\" is not of the address family of \"{}\"", route.to);
+        found.at(link, &key, what, "write a router of the same family");
     } else if !link.uses_dhcp() {
         reachable(link, &key, via, "the network is then on this link", found);
     }

@@ -79,10 +79,12 @@ fn ports_are_what_they_may_be(links: &Links, found: &mut Found) {
             let what = match (link.kind(), inner.link) {
                 (_, Link::Bridge(_)) => format!("\"{port}\" is a bridge itself"),
                 (Kind::Bond, Link::Bond(_)) => format!("\"{port}\" is a bond itself"),
-                (Kind::Bond, Link::Vlan(_)) => format!("\"{port}\" is a VLAN, which stands on a bond"),
+                (Kind::Bond, Link::Vlan(_)) => {
+                    format!("\"{port}\" is a VLAN, which cannot be a port of a bond")
+                }
                 (Kind::Bridge, Link::Bond(bond)) if bond.mode() == BondMode::BalanceAlb => {
                     let what = format!(
-                        "\"{port}\" is a bond in mode balance-alb, which changes MACs under a bridge"
+                        "\"{port}\" is a bond in mode balance-alb, which does not work in a bridge, because it changes MACs"
                     );
                     found.at(link, &key, what, "write mode = \"active-backup\" or \"802.3ad\" in the bond");
                     continue;
@@ -109,7 +111,7 @@ fn is_a_nic(links: &Links, link: LinkRef<'_>, key: &str, port: &str, found: &mut
             None => "write the NIC's MAC, or describe it in [[network.nic]]".into(),
         },
     };
-    let what = format!("\"{port}\" is no link of this config, and no NIC is called that by the kernel");
+    let what = format!("\"{port}\" is not a link of this config, and no NIC has this kernel name");
     found.at(link, key, what, remedy);
 }
 
@@ -119,7 +121,7 @@ fn ports_have_one_user(links: &Links, found: &mut Found) {
         for (index, port) in link.ports().iter().enumerate() {
             let Some(first) = owner.insert(links.canonical(port), link) else { continue };
             let (what, remedy) = match first == link {
-                true => (format!("\"{port}\" stands here twice"), "remove one"),
+                true => (format!("\"{port}\" is listed twice"), "remove one"),
                 false => {
                     (format!("\"{port}\" already belongs to {}", called(first)), "remove it from one of them")
                 }
@@ -162,13 +164,13 @@ fn vlans_stand_on_trunks(links: &Links, found: &mut Found) {
                 found.at(link, "parent", what, "name the link that carries both");
             }
             Some(Link::Bridge(bridge)) if !bridge.vlan_aware() => {
-                let what = format!("\"{parent}\" is a bridge that does not keep VLANs apart");
+                let what = format!("\"{parent}\" is a bridge without vlan-aware");
                 found.at(link, "parent", what, "add vlan-aware = true to the bridge, or name its port");
             }
             Some(Link::Bridge(bridge)) => {
                 let carries = |range: &VlanRange| (range.first..=range.last).contains(&id);
                 if !bridge.vlans.is_empty() && !bridge.vlans.iter().any(carries) {
-                    let what = format!("VLAN {id} is none that bridge \"{parent}\" carries");
+                    let what = format!("VLAN {id} is not carried by bridge \"{parent}\"");
                     found.at(link, "id", what, format!("add \"{id}\" to its vlans"));
                 }
             }
@@ -176,7 +178,7 @@ fn vlans_stand_on_trunks(links: &Links, found: &mut Found) {
         }
         if let Some(owner) = links.owner(parent) {
             let name = owner.name();
-            let what = format!("\"{parent}\" is in {}, which gets its packets first", called(owner));
+            let what = format!("\"{parent}\" is in {}, which receives its packets", called(owner));
             let remedy = match owner.kind() {
                 Kind::Bridge => format!("write parent = \"{name}\", and vlan-aware = true in that bridge"),
                 _ => format!("write parent = \"{name}\""),
@@ -206,7 +208,7 @@ fn bond_settings_fit_its_mode(links: &Links, link: LinkRef<'_>, bond: &Bond, fou
     fits("primary", true, &[ActiveBackup, BalanceTlb, BalanceAlb], "mode = \"active-backup\"");
     let wanted = links.canonical(primary);
     if !bond.ports.iter().any(|port| links.canonical(port) == wanted) {
-        found.at(link, "primary", format!("\"{primary}\" is none of the bond's ports"), "name one of them");
+        found.at(link, "primary", format!("\"{primary}\" is not a port of the bond"), "name one of them");
     }
 }
 

@@ -34,7 +34,7 @@ pub struct Packages<'a> {
     pub ground: Ground<'a>,
     /// From where.
     pub mirrors: &'a Mirrors,
-    /// Names the state of the mirrors: packages are fetched anew when it changes.
+    /// Names the state of the mirrors: packages are fetched again when it changes.
     pub fetched: &'a str,
 }
 

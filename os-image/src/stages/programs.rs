@@ -74,7 +74,7 @@ fn toolchain(run: &dyn Run, source: &Source) -> Result<PathBuf, BuildError> {
     let sysroot = PathBuf::from(sysroot);
     if !sysroot.join("bin/cargo").is_file() || sysroot == Path::new("/usr") {
         let what = format!(
-            "the Rust toolchain at {} is none of rustup's, which the build shows in its chroot",
+            "the Rust toolchain at {} is not managed by rustup; the build uses rustup's toolchain in its chroot",
             sysroot.display()
         );
         return Err(BuildError::wrong(what, CARGO.remedy));

@@ -35,7 +35,7 @@ const KUBE_NAMES: [&str; 6] =
     ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubeadm", "kubectl"];
 
 /// Our programs are padded to a multiple of this many bytes with zeros, which no loader reads: a changed line then
-/// moves no other file of the erofs, and only the frames it stands in are compressed and shipped anew.
+/// moves no other file of the erofs, and only the frames it stands in are compressed and shipped again.
 const PROGRAM_STEP: &str = "1M";
 
 /// Puts packages, overlay and programs together in /mnt/scratch/root. Owner and modes of the overlay are root's and

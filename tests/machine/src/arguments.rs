@@ -2,7 +2,7 @@
 //!
 //! Route in: a [`Spec`] and the places of its files. Route out: arguments, kept with the artefacts of a failure.
 
-use crate::spec::{Card, Disk, DiskBus, Firmware, Format, Lan, Medium, Spec};
+use crate::spec::{Disk, DiskBus, Firmware, Format, Lan, Medium, Nic, Spec};
 use crate::{shell, tools::Tools};
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,7 @@ pub fn arguments(spec: &Spec, tools: &Tools, accelerator: &str, places: &Places)
     // a minute of its own. A reset is said there, too, with the processor's state: only so a triple fault is told from
     // a reboot.
     args.all("-action watchdog=debug -d cpu_reset");
-    // A reboot ends QEMU, so that a case sees it; whoever wants it starts the machine again.
+    // A reboot ends QEMU, so that a case sees it; anyone who wants it starts the machine again.
     args.all("-nodefaults -no-user-config -no-reboot -display none -device VGA -device virtio-rng-pci");
     args.two("-chardev", &format!("socket,id=qmp,path={},server=on,wait=off", places.qmp.display()));
     args.two("-mon", "chardev=qmp,mode=control");
@@ -59,8 +59,8 @@ pub fn arguments(spec: &Spec, tools: &Tools, accelerator: &str, places: &Places)
     args.all("-device virtio-scsi-pci,id=hotplug");
     medium(&mut args, spec.medium.as_ref());
     network(&mut args, spec);
-    for (index, card) in spec.cards.iter().enumerate() {
-        add_card(&mut args, index, card);
+    for (index, nic) in spec.nics.iter().enumerate() {
+        add_nic(&mut args, index, nic);
     }
     for (index, network) in spec.networks.iter().enumerate() {
         let ([a, b, c], id) = (network.prefix, format!("network{index}"));
@@ -143,7 +143,7 @@ fn medium(args: &mut Args, medium: Option<&Medium>) {
     }
 }
 
-/// The machine's card, at the user-mode network itself or at a switch that this network is plugged into, too.
+/// The machine's NIC, at the user-mode network itself or at a switch that this network is plugged into, too.
 fn network(args: &mut Args, spec: &Spec) {
     let (first, boot) = match &spec.medium {
         Some(Medium::Pxe { bootfile, tftp }) => {
@@ -152,10 +152,10 @@ fn network(args: &mut Args, spec: &Spec) {
         }
         _ => ("", String::new()),
     };
-    args.two("-device", &format!("virtio-net-pci,netdev=card,mac={}{first}", spec.mac));
+    args.two("-device", &format!("virtio-net-pci,netdev=nic,mac={}{first}", spec.mac));
     match &spec.lan {
         Lan::Alone => {}
-        Lan::Gateway(switch) | Lan::Cable(switch) => args.two("-netdev", &cable("card", switch)),
+        Lan::Gateway(switch) | Lan::Cable(switch) => args.two("-netdev", &cable("nic", switch)),
     }
     if matches!(spec.lan, Lan::Cable(_)) {
         return;
@@ -165,7 +165,7 @@ fn network(args: &mut Args, spec: &Spec) {
         .iter()
         .map(|f| format!(",hostfwd=tcp:127.0.0.1:{}-{}:{}", f.host, f.guest, f.port))
         .collect();
-    let id = if spec.lan == Lan::Alone { "card" } else { "user" };
+    let id = if spec.lan == Lan::Alone { "nic" } else { "user" };
     args.two("-netdev", &format!("user,id={id}{boot}{forwards}"));
     if let Lan::Gateway(switch) = &spec.lan {
         args.two("-netdev", &cable("uplink", switch));
@@ -180,18 +180,18 @@ fn cable(id: &str, switch: &Path) -> String {
     format!("stream,id={id},server=off,addr.type=unix,addr.path={},reconnect-ms=1000", switch.display())
 }
 
-fn add_card(args: &mut Args, index: usize, card: &Card) {
-    let (id, slot) = (format!("card{index}"), Card::slot(index));
+fn add_nic(args: &mut Args, index: usize, nic: &Nic) {
+    let (id, slot) = (format!("nic{index}"), Nic::slot(index));
     // Without a peer QEMU drops what it sends; in a hub that nobody else is in it would stand still and complain.
-    let peer = card.switch.as_ref().map(|_| format!("netdev={id},")).unwrap_or_default();
+    let peer = nic.switch.as_ref().map(|_| format!("netdev={id},")).unwrap_or_default();
     // A ROM would only make its firmware look for something to boot there, too.
     // A speed, because LACP takes a port that does not know its own for one without a cable.
     let wire = "speed=10000,duplex=full";
     args.two(
         "-device",
-        &format!("virtio-net-pci,{peer}mac={},{wire},bus=pcie.0,addr={slot:#x},romfile=", card.mac),
+        &format!("virtio-net-pci,{peer}mac={},{wire},bus=pcie.0,addr={slot:#x},romfile=", nic.mac),
     );
-    if let Some(switch) = &card.switch {
+    if let Some(switch) = &nic.switch {
         args.two("-netdev", &cable(&id, switch));
     }
 }
@@ -222,8 +222,8 @@ mod tests {
     fn pxe_is_booted_before_the_disks_and_told_by_dhcp_what() {
         let medium = Medium::Pxe { bootfile: "sheaf.efi".into(), tftp: Some("/t".into()) };
         let line = line(&Spec { medium: Some(medium), ..spec() });
-        assert!(line.contains("virtio-net-pci,netdev=card,mac=52:54:00:5e:af:01,bootindex=0"), "{line}");
-        assert!(line.contains("-netdev user,id=card,bootfile=sheaf.efi,tftp=/t"), "{line}");
+        assert!(line.contains("virtio-net-pci,netdev=nic,mac=52:54:00:5e:af:01,bootindex=0"), "{line}");
+        assert!(line.contains("-netdev user,id=nic,bootfile=sheaf.efi,tftp=/t"), "{line}");
     }
 
     #[test]
@@ -236,33 +236,29 @@ mod tests {
     #[test]
     fn a_cable_replaces_the_user_mode_network() {
         let line = line(&Spec { lan: Lan::Cable("/s/lan".into()), ..spec() });
-        assert!(line.contains("stream,id=card,server=off,addr.type=unix,addr.path=/s/lan"), "{line}");
+        assert!(line.contains("stream,id=nic,server=off,addr.type=unix,addr.path=/s/lan"), "{line}");
         assert!(!line.contains("-netdev user"), "{line}");
     }
 
     #[test]
-    fn a_gateway_plugs_its_card_and_the_user_mode_network_into_the_switch() {
+    fn a_gateway_plugs_its_nic_and_the_user_mode_network_into_the_switch() {
         let line = line(&Spec { lan: Lan::Gateway("/s/lan".into()), ..spec() });
-        assert!(line.contains("stream,id=card,server=off,addr.type=unix,addr.path=/s/lan"), "{line}");
+        assert!(line.contains("stream,id=nic,server=off,addr.type=unix,addr.path=/s/lan"), "{line}");
         assert!(line.contains("-netdev user,id=user -netdev stream,id=uplink"), "{line}");
     }
 
     #[test]
-    fn further_cards_have_places_of_their_own() {
-        let cards = vec![
-            Card::new("52:54:00:5e:af:81"),
-            Card { switch: Some("/s/lan".into()), ..Card::new("52:54:00:5e:af:82") },
+    fn further_nics_have_places_of_their_own() {
+        let nics = vec![
+            Nic::new("52:54:00:5e:af:81"),
+            Nic { switch: Some("/s/lan".into()), ..Nic::new("52:54:00:5e:af:82") },
         ];
-        let line = line(&Spec { cards, ..spec() });
-        let card =
-            |mac: &str, slot: &str| format!("mac={mac},speed=10000,duplex=full,bus=pcie.0,addr={slot}");
-        assert!(line.contains(&card("52:54:00:5e:af:81", "0x18")), "{line}");
-        assert!(line.contains(&format!("netdev=card1,{}", card("52:54:00:5e:af:82", "0x19"))), "{line}");
-        assert!(
-            line.contains("-netdev stream,id=card1,server=off,addr.type=unix,addr.path=/s/lan"),
-            "{line}"
-        );
-        assert_eq!(Card::place(1), "pci-0000:00:19.0");
+        let line = line(&Spec { nics, ..spec() });
+        let nic = |mac: &str, slot: &str| format!("mac={mac},speed=10000,duplex=full,bus=pcie.0,addr={slot}");
+        assert!(line.contains(&nic("52:54:00:5e:af:81", "0x18")), "{line}");
+        assert!(line.contains(&format!("netdev=nic1,{}", nic("52:54:00:5e:af:82", "0x19"))), "{line}");
+        assert!(line.contains("-netdev stream,id=nic1,server=off,addr.type=unix,addr.path=/s/lan"), "{line}");
+        assert_eq!(Nic::place(1), "pci-0000:00:19.0");
     }
 
     #[test]
@@ -280,7 +276,7 @@ mod tests {
     fn a_forward_leads_from_the_loopback_to_the_machine() {
         let forward = Forward { host: 7000, guest: [10, 0, 2, 10].into(), port: 6443 };
         let line = line(&Spec { forwards: vec![forward], ..spec() });
-        assert!(line.contains("user,id=card,hostfwd=tcp:127.0.0.1:7000-10.0.2.10:6443"), "{line}");
+        assert!(line.contains("user,id=nic,hostfwd=tcp:127.0.0.1:7000-10.0.2.10:6443"), "{line}");
     }
 
     #[test]

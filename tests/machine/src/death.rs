@@ -1,6 +1,6 @@
 //! Why a machine will not answer any more, read from its logs.
 //!
-//! Why here: whoever waits for a dead machine should stop at once and say what broke. Route in: the folder of a
+//! Why here: anyone who waits for a dead machine should stop at once and say what broke. Route in: the folder of a
 //! machine's logs, or of several. Route out: the line that says so, with its file.
 
 use std::path::Path;

@@ -16,7 +16,7 @@ pub struct Node {
     pub name: String,
     /// Its address, /24.
     pub address: Ipv4Addr,
-    /// MAC address of its card.
+    /// MAC address of its NIC.
     pub mac: String,
     /// How its disk is selected, the inside of `disk = { … }`.
     pub disk: String,

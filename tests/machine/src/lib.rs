@@ -29,7 +29,7 @@ pub use machine::{Machine, MachineError};
 pub use node::NodeMachine;
 pub use operator::Operator;
 pub use serial::SerialLog;
-pub use spec::{Card, Disk, DiskBus, Firmware, Format, Forward, Lan, Medium, Spec, UserNetwork};
+pub use spec::{Disk, DiskBus, Firmware, Format, Forward, Lan, Medium, Nic, Spec, UserNetwork};
 pub use switch::{Switch, Vlans};
 pub use tools::Tools;
 

@@ -288,7 +288,7 @@ impl Machine {
     pub fn pull(&mut self, serial: &str) -> Result<(), MachineError> {
         let node = format!("plug-{serial}");
         self.qmp("device_del", json!({"id": node}))?;
-        // The disk's file is let go once the device is gone, which may take a moment.
+        // The disk's file is released once the device is gone, which may take a moment.
         self.wait("disk pulled out", START_DEADLINE, |machine| {
             machine.qmp("blockdev-del", json!({"node-name": node})).ok()
         })?;
@@ -296,7 +296,7 @@ impl Machine {
     }
 
     /// Writes the state of the running machine to `file` and switches it off. Its disks, which must not be written
-    /// any more (use overlays), and this file are what [`Spec::restore`] goes on from.
+    /// any more (use overlays), and this file are what [`Spec::restore`] continues from.
     pub fn save(mut self, file: &Path) -> Result<(), MachineError> {
         self.qmp("stop", json!({}))?;
         self.qmp("migrate-set-parameters", json!({"max-bandwidth": 0}))?;

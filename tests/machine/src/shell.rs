@@ -1,6 +1,6 @@
 //! A root shell in a node, for the harness alone.
 //!
-//! Why here: a node has no door for operators to a shell, and must not get one for tests. Whoever gives a machine its
+//! Why here: a node has no door for operators to a shell, and must not get one for tests. Anyone who gives a machine its
 //! SMBIOS tables owns it anyway: stock systemd takes credentials from there (systemd.system-credentials(7)), and one of
 //! them is a list of files to write at boot. The shell comes with the control plane's etcd, and on a node that joins with
 //! libvirt-dbus.

@@ -20,10 +20,10 @@ pub struct Spec {
     pub disks: Vec<Disk>,
     /// What is in its CD drive or USB port; booted before the disks.
     pub medium: Option<Medium>,
-    /// MAC address of its first network card.
+    /// MAC address of its first NIC.
     pub mac: String,
-    /// Its further network cards, in order.
-    pub cards: Vec<Card>,
+    /// Its further NICs, in order.
+    pub nics: Vec<Nic>,
     /// Further user-mode networks, each plugged into a switch.
     pub networks: Vec<UserNetwork>,
     /// Ports of 127.0.0.1 that lead to ports of machines on its network.
@@ -34,7 +34,7 @@ pub struct Spec {
     pub shell: bool,
     /// Someone types on its serial line: [`crate::Machine::line`].
     pub typed: bool,
-    /// State of a running machine to go on from, written by [`crate::Machine::save`].
+    /// State of a running machine to continue from, written by [`crate::Machine::save`].
     pub restore: Option<PathBuf>,
 }
 
@@ -49,7 +49,7 @@ impl Spec {
             disks: Vec::new(),
             medium: None,
             mac: "52:54:00:5e:af:01".into(),
-            cards: Vec::new(),
+            nics: Vec::new(),
             networks: Vec::new(),
             forwards: Vec::new(),
             lan: Lan::Alone,
@@ -133,18 +133,18 @@ pub enum Medium {
     Cd(PathBuf),
     /// As a USB stick.
     Usb(PathBuf),
-    /// None: the network card's own PXE, told by DHCP to start this.
+    /// None: the NIC's own PXE, told by DHCP to start this.
     Pxe {
-        /// A file for TFTP, or (QEMU's BIOS cards have iPXE) a URL.
+        /// A file for TFTP, or (QEMU's BIOS NICs have iPXE) a URL.
         bootfile: String,
         /// Folder served by TFTP.
         tftp: Option<PathBuf>,
     },
 }
 
-/// A further network card. The kernel finds the first of them at [`Card::place`] 0.
+/// A further NIC. The kernel finds the first of them at [`Nic::place`] 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Card {
+pub struct Nic {
     /// Its MAC address.
     pub mac: String,
     /// The [`crate::switch::Switch`] that its cable leads to; without one its cable ends at a socket in the wall, where
@@ -152,13 +152,13 @@ pub struct Card {
     pub switch: Option<PathBuf>,
 }
 
-impl Card {
-    /// A card whose cable leads nowhere.
+impl Nic {
+    /// A NIC whose cable leads nowhere.
     pub fn new(mac: &str) -> Self {
         Self { mac: mac.into(), switch: None }
     }
 
-    /// Where udev says that the card `index` is (`ID_PATH`).
+    /// Where udev says that the NIC `index` is (`ID_PATH`).
     pub fn place(index: usize) -> String {
         format!("pci-0000:00:{:02x}.0", Self::slot(index))
     }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use sha2::{Digest, Sha256};
 use sheaf_machine::spec::{Forward, Lan};
 use sheaf_machine::{
-    Card, Machine, Medium, NodeMachine, Operator, Spec, Switch, UserNetwork, Vlans, death, files, lab, node,
+    Machine, Medium, Nic, NodeMachine, Operator, Spec, Switch, UserNetwork, Vlans, death, files, lab, node,
     ports,
 };
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ pub struct Cluster {
     pub machine: Machine,
     /// How to switch it on again after its power was cut.
     pub node: NodeMachine,
-    /// Whoever administers it.
+    /// Anyone who administers it.
     pub operator: Operator,
     /// The hash that joining nodes pin.
     pub ca_hash: String,
@@ -73,7 +73,7 @@ impl Case {
     }
 
     fn snapshot(&self) -> Result<PathBuf> {
-        // Of whoever shares `target` with other checkouts, which remove what is not theirs.
+        // Of anyone who shares `target` with other checkouts, which remove what is not theirs.
         if let Some(own) = std::env::var_os("SHEAF_SNAPSHOT") {
             return Ok(own.into());
         }
@@ -127,7 +127,7 @@ impl Case {
         Ok(())
     }
 
-    /// A machine that goes on where the saved one was, on disks of its own.
+    /// A machine that continues where the saved one was, on disks of its own.
     fn restore(&self, snapshot: &Path) -> Result<Cluster> {
         let built = self.built()?;
         let node = self.first_node("")?;
@@ -197,7 +197,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The socket that the further card `index` is plugged into.
+    /// The socket that the further NIC `index` is plugged into.
     pub fn further_port(&self, index: usize) -> PathBuf {
         self.switch.socket().with_file_name(FURTHER_PORTS[index])
     }
@@ -276,19 +276,19 @@ impl Cluster {
     }
 }
 
-/// MAC addresses of the cards that nobody uses until a case does.
-pub const FURTHER_CARDS: [&str; 2] = ["52:54:00:5e:af:81", "52:54:00:5e:af:82"];
+/// MAC addresses of the NICs that nobody uses until a case does.
+pub const FURTHER_NICS: [&str; 2] = ["52:54:00:5e:af:81", "52:54:00:5e:af:82"];
 /// The VLAN in which a second user-mode network, 10.0.3.0/24, is found.
 pub const FURTHER_VLAN: u16 = 777;
-/// Names of the further cards' sockets at the switch.
+/// Names of the further NICs' sockets at the switch.
 const FURTHER_PORTS: [&str; 2] = ["further-0", "further-1"];
 
 fn cable(spec: &mut Spec, node: &lab::Node, port: u16, switch: &Switch) -> Result<()> {
     // The same devices for every restored node: those of the one that was saved.
-    spec.cards.clear();
-    for (mac, name) in FURTHER_CARDS.iter().zip(FURTHER_PORTS) {
+    spec.nics.clear();
+    for (mac, name) in FURTHER_NICS.iter().zip(FURTHER_PORTS) {
         let switch = Some(switch.port(name, Vlans::all())?);
-        spec.cards.push(Card { switch, ..Card::new(mac) });
+        spec.nics.push(Nic { switch, ..Nic::new(mac) });
     }
     let uplink = switch.port("uplink", Vlans::access(FURTHER_VLAN))?;
     spec.networks = vec![UserNetwork { prefix: [10, 0, 3], switch: uplink }];

@@ -9,7 +9,7 @@ mod server;
 mod trial;
 
 pub use built::Built;
-pub use cluster::{Cluster, FURTHER_CARDS, FURTHER_VLAN, IMAGE, READY, RUNNING, field};
+pub use cluster::{Cluster, FURTHER_NICS, FURTHER_VLAN, IMAGE, READY, RUNNING, field};
 pub use server::Server;
 
 use anyhow::{Context as _, Result};

@@ -1,7 +1,7 @@
 //! Programs that are tried on a node before an image is built of them.
 //!
 //! Why here: an image, an installation and a boot take minutes, a new agent on a restored node some seconds. Only for
-//! whoever writes the programs: `make test` and CI never set `SHEAF_TRY`.
+//! anyone who writes the programs: `make test` and CI never set `SHEAF_TRY`.
 //! Route in: `SHEAF_TRY=FOLDER`, laid out as the node's root (`usr/bin/sheaf-agent`). Route out: each file lies over the
 //! node's own until its next boot, and the units whose programs were tried have been started again.
 

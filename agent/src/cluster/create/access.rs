@@ -18,7 +18,7 @@ pub const CONFIG_MAP: &str = "sheaf-access";
 /// Validity of an administrator's certificate: one year, renewed while the node runs.
 const VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Made anew with less than this left.
+/// Made again with less than this left.
 const RENEW_BEFORE: Duration = Duration::from_secs(120 * 24 * 3600);
 
 /// Publishes a certificate for each of `public_keys` (PEM), and none for others.

@@ -11,7 +11,7 @@ use sheaf_api::names::{CONTROLLER_USER, SYSTEM_NAMESPACE};
 use sheaf_host::file::write_atomically;
 use std::time::{Duration, SystemTime};
 
-/// Validity of its certificate: one year, made anew with less than a third left.
+/// Validity of its certificate: one year, made again with less than a third left.
 const VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 const RENEW_BEFORE: Duration = Duration::from_secs(120 * 24 * 3600);
 
@@ -71,7 +71,7 @@ pub fn rules() -> Vec<Value> {
             // The taint of control-plane nodes.
             rule("", &["nodes"], &["patch"]),
             rule("", &["namespaces"], &["create", "patch"]),
-            // Whoever makes a policy with a ConfigMap as its parameter must be allowed to get "*". As a name no ConfigMap
+            // Anyone who makes a policy with a ConfigMap as its parameter must be allowed to get "*". As a name no ConfigMap
             // can have it: this reads none.
             json!({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["*"], "verbs": ["get"]}),
             rule("", &["events"], &["create", "patch"]),

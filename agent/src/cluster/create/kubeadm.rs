@@ -51,7 +51,7 @@ pub fn config(plane: &ControlPlane, certificates: &Path, token: Option<&str>) ->
         serde_json::json!([{
             "token": token,
             "ttl": "15m0s",
-            "description": "The first node's own way in",
+            "description": "Bootstrap token of the first node",
             "usages": ["signing", "authentication"],
             "groups": [BOOTSTRAP_GROUP],
         }])

@@ -1,7 +1,7 @@
 //! Makes a control plane on this node and keeps it running.
 //!
 //! Why here: `mode = "create"`. Every step looks before it acts, so that a power cut at any point, or the hundredth
-//! time, goes on from what is there; so the same steps, taken again from time to time, renew what gets old
+//! time, continues from what is there; so the same steps, taken again from time to time, renew what gets old
 //! ([`upkeep`]). Route in: node config, this node's address. Route out: [`ControlPlane`] up,
 //! with what a node needs to join it.
 
@@ -106,7 +106,7 @@ pub async fn control_plane(
         .remedy("reading super-admin.conf", broken)?;
     ready(&admin).await.remedy(
         "waiting for the API server",
-        "read `journalctl -u kube-apiserver -u etcd`; a full state partition or a clock far off are usual causes",
+        "read `journalctl -u kube-apiserver -u etcd`; usual causes are a full state partition or a wrong clock",
     )?;
 
     report.step("preparing the cluster for nodes");
@@ -119,7 +119,7 @@ pub async fn control_plane(
         .transpose()
         .remedy("reading cluster.token", refused)?;
     token::allow_configured(&admin, token.as_ref()).await.remedy("making node.toml's token valid", broken)?;
-    controller::ensure_rules(&admin).await.remedy("giving sheaf-controller its rules", broken)?;
+    controller::ensure_rules(&admin).await.remedy("setting up sheaf-controller's access rules", broken)?;
     access::publish(&admin, &ca, &ca_key, &cluster.admin_keys)
         .await
         .remedy("publishing administrators' certificates", refused)?;
@@ -143,7 +143,7 @@ async fn start(hosts: &Hosts, unit: &str, changed: bool, report: &Reporter) -> R
 
 /// Asks /readyz until it says ok.
 async fn ready(client: &kube::Client) -> anyhow::Result<()> {
-    let mut last = anyhow::anyhow!("it was never asked");
+    let mut last = anyhow::anyhow!("no answer yet");
     let asked = async {
         loop {
             match client.request_text(http::Request::get("/readyz").body(Vec::new())?).await {
@@ -155,7 +155,7 @@ async fn ready(client: &kube::Client) -> anyhow::Result<()> {
     };
     match tokio::time::timeout(READY_TIME, asked).await {
         Ok(result) => result,
-        Err(_) => Err(last.context(format!("/readyz did not say ok within {} s", READY_TIME.as_secs()))),
+        Err(_) => Err(last.context(format!("/readyz did not return ok within {} s", READY_TIME.as_secs()))),
     }
 }
 

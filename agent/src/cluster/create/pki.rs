@@ -39,7 +39,7 @@ const AUTHORITIES: [(&str, &str); 4] = [
     ("kubelet-serving-ca", "kubelet-serving-ca"),
 ];
 
-/// A certificate with less than this left is made anew: a third of kubeadm's year.
+/// A certificate with less than this left is made again: a third of kubeadm's year.
 const RENEW_BEFORE: Duration = Duration::from_secs(120 * 24 * 3600);
 
 /// Files of the control plane's identity.
@@ -82,7 +82,7 @@ impl Pki {
         changed |= self.ensure_authorities(&making, now)?;
         let stale: Vec<_> = LEAVES.into_iter().filter(|leaf| !self.leaf_is_good(leaf, plane, now)).collect();
         if !stale.is_empty() {
-            tracing::info!(?stale, "certificates of the control plane are made anew");
+            tracing::info!(?stale, "certificates of the control plane are created again");
             self.remake_leaves(&stale, plane, run, &making)?;
             changed = true;
         }
@@ -105,7 +105,7 @@ impl Pki {
         Ok(changed)
     }
 
-    /// Makes CAs anew, same name and key, that begin in the future: the clock was ahead when they were made. One that is
+    /// Makes CAs again, same name and key, that begin in the future: the clock was ahead when they were made. One that is
     /// missing is made.
     fn ensure_authorities(&self, making: &Path, now: SystemTime) -> anyhow::Result<bool> {
         let mut changed = false;
@@ -126,7 +126,7 @@ impl Pki {
             if begins > now {
                 tracing::warn!(
                     "pki/{certificate} begins at {}, which is in the future: the clock was ahead when it was made; \
-                     it is made anew with the same key",
+                     it is created again with the same key",
                     crate::cluster::time::rfc3339(begins)
                 );
                 let again = Authority::from_pem(&pem, &read(&key)?)?.reissue(now)?;
@@ -186,7 +186,7 @@ impl Pki {
         addressed && paired && facts.not_before <= now && facts.not_after > now + RENEW_BEFORE
     }
 
-    /// Whether the kubeconfig `name` holds the CA as it is now: one that was made anew must be in it too.
+    /// Whether the kubeconfig `name` holds the CA as it is now: one that was made again must be in it too.
     fn trusts_current_ca(&self, name: &str) -> bool {
         let ca = fs::read_to_string(self.file("ca.crt")).unwrap_or_default();
         kubeconfig::authority(&self.kubeconfig(name)).is_some_and(|held| held.trim() == ca.trim())

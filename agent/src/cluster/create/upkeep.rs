@@ -12,7 +12,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub struct Cadence {
     /// Between two looks. Certificates are renewed when four months are left, so this may be long; it is short enough
-    /// to mend what was deleted by hand (cluster-info, role bindings) within a working day.
+    /// to fix what was deleted by hand (cluster-info, role bindings) within a working day.
     pub look: Duration,
     /// Before a step that failed is tried again.
     pub retry: Duration,

@@ -1,3 +1,5 @@
+//! Requests as clients and others send them, and the answers; the frames are also sent by `super::super`'s tests.
+
 use super::*;
 
 pub(in crate::dhcp) const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 1];

@@ -1,6 +1,6 @@
 //! Carries out single steps of a change: `ip`, files of networkd, networkd itself.
 //!
-//! Why off the agent's thread: a driver that resets its NIC takes seconds, in which the lease and VMs go on. Route in: a [`Step`]. Route out: it is done, or the error of the program that did not.
+//! Why off the agent's thread: a driver that resets its NIC takes seconds, in which the lease and VMs continue. Route in: a [`Step`]. Route out: it is done, or the error of the program that did not.
 
 use super::super::change::Step;
 use super::Trials;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Longest run of `ip`: a driver that resets its NIC takes seconds.
 const IP: Duration = Duration::from_secs(10);
-/// Longest wait until networkd has heard of what was done to links, and the time between two looks.
+/// Longest wait until networkd has processed what was done to links, and the time between two looks.
 const HEARD: Duration = Duration::from_secs(8);
 const HEARD_LOOK: Duration = Duration::from_millis(50);
 
@@ -60,7 +60,7 @@ impl Trials {
         Ok(())
     }
 
-    /// Waits until networkd has heard of everything that was done to links. The kernel tells it in order, so it is given
+    /// Waits until networkd has processed everything that was done to links. The kernel tells it in order, so it is given
     /// a name to hear last, another one each time: what it once knew as a name of a link it does not forget.
     async fn heard(&self) -> anyhow::Result<()> {
         let name = format!("sheaf-{:x}", (uptime() * 1000.0) as u64);
@@ -73,7 +73,11 @@ impl Trials {
             }
         };
         self.ip("lo", &["link", "property", "del", "dev", "lo", "altname", &name]).await?;
-        anyhow::ensure!(heard?, "systemd-networkd has not heard of it within {} s", HEARD.as_secs());
+        anyhow::ensure!(
+            heard?,
+            "systemd-networkd has not processed the deletion within {} s",
+            HEARD.as_secs()
+        );
         Ok(())
     }
 

@@ -50,7 +50,7 @@ impl Trials {
             return Ok(None);
         }
         if record::is_kept(&self.paths, &trial)? {
-            // Whoever kept it was killed before it could say so.
+            // Anyone who kept it was killed before it could say so.
             self.finish(&trial, true, "").await?;
             return Ok(None);
         }
@@ -66,7 +66,7 @@ impl Trials {
                 failed_reload |= *step == Step::Reload;
             }
         }
-        // Without networkd nothing is rolled back: whoever asked tries again. Any other step that failed is reported.
+        // Without networkd nothing is rolled back: anyone who asked tries again. Any other step that failed is reported.
         anyhow::ensure!(!failed_reload, "{}", failures.join("; "));
         self.restore(&trial.before).await?;
         let report =
@@ -93,8 +93,8 @@ impl Trials {
         let why = match () {
             () if record::is_kept(&self.paths, &trial)? => "it was kept",
             () if at_start && !trial.by_hand => "the agent ended while it was on trial",
-            () if trial.left() < -OVERDUE => "its time was over",
-            () if at_start && trial.rolling_back.is_some() => "its roll-back was interrupted",
+            () if trial.left() < -OVERDUE => "it was neither kept nor rolled back in time",
+            () if at_start && trial.rolling_back.is_some() => "the roll-back was interrupted",
             () => return Ok(None),
         };
         self.roll_back(Some(&trial.id), why).await

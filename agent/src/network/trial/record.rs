@@ -1,8 +1,8 @@
 //! What is written down of a trial: `/run/sheaf/network/trial.json` while it lasts, `last.json` after.
 //!
-//! Why here: whoever rolls a change back knows nothing of who began it but these files. A trial is over as soon as
+//! Why here: anyone who rolls a change back knows nothing of who began it but these files. A trial is over as soon as
 //! [`Confirmed`] names it, whatever is left of its own file: one rename decides. Route in: a trial that begins or ended.
-//! Route out: the same for another process; the lock that whoever writes them holds.
+//! Route out: the same for another process; the lock that anyone who writes them holds.
 
 use super::super::change::Step;
 use super::super::layers::{Confirmed, Layers};
@@ -19,7 +19,7 @@ use std::path::PathBuf;
 pub struct Trial {
     /// Its own, new for each, also over reboots.
     pub id: String,
-    /// As people call it.
+    /// Its name in messages.
     pub title: String,
     /// An operator tried it.
     pub by_hand: bool,
@@ -50,7 +50,7 @@ impl Trial {
 pub struct Last {
     /// Of the trial.
     pub id: String,
-    /// As people call it.
+    /// Its name in messages.
     pub title: String,
     /// It was kept.
     pub kept: bool,
@@ -87,7 +87,7 @@ pub(super) fn recorded(paths: &Paths) -> anyhow::Result<Option<Trial>> {
     }
 }
 
-/// Whether `trial` was kept, however far whoever kept it came afterwards.
+/// Whether `trial` was kept, however far its caller came afterwards.
 pub(super) fn is_kept(paths: &Paths, trial: &Trial) -> anyhow::Result<bool> {
     let confirmed =
         Confirmed::read(paths).with_context(|| paths.confirmed_network().display().to_string())?;
@@ -111,7 +111,7 @@ impl Trials {
         self.paths.network_trial().join(name)
     }
 
-    /// Held by whoever begins, keeps or rolls back. Another process may hold it through a whole roll-back: it is waited
+    /// Held by anyone who begins, keeps or rolls back. Another process may hold it through a whole roll-back: it is waited
     /// for on a thread of its own.
     pub(super) async fn lock(&self) -> anyhow::Result<File> {
         let (folder, path) = (self.paths.network_trial(), self.file("lock"));

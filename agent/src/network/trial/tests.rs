@@ -31,10 +31,10 @@ impl Drop for World {
 }
 
 fn links(with_br1: bool) -> Vec<Link> {
-    let card = |number: u8| Link {
+    let found_nic = |number: u8| Link {
         name: format!("enp{number}s0"),
         state: "up".into(),
-        is_card: true,
+        is_nic: true,
         permanent_mac: Some(format!("52:54:00:00:00:0{number}")),
         mtu: 1500,
         ..Link::default()
@@ -47,7 +47,7 @@ fn links(with_br1: bool) -> Vec<Link> {
         ..Link::default()
     };
     let br0 = Link { addresses: vec!["10.0.2.11".parse().unwrap()], ..bridge("br0", "enp1s0") };
-    let mut links = vec![card(1), card(2), br0];
+    let mut links = vec![found_nic(1), found_nic(2), br0];
     if with_br1 {
         links.push(bridge("br1", "enp2s0"));
     }
@@ -154,8 +154,8 @@ async fn what_answers_is_kept_over_reboots_and_the_alarm_is_called_off() {
         ["20-sheaf-br1.link", "20-sheaf-br1.netdev", "20-sheaf-br1.network", "30-sheaf-br1-port0.network"]
     );
     // The next boot renders the same.
-    let cards = crate::network::cards(&links(true));
-    let (network, notes) = crate::network::at_boot(&world.trials.paths, &world.node, &cards, None);
+    let found_nics = crate::network::found_nics(&links(true));
+    let (network, notes) = crate::network::at_boot(&world.trials.paths, &world.node, &found_nics, None);
     assert_eq!((network.bridges.len(), notes.len()), (2, 0));
 }
 
@@ -179,7 +179,7 @@ async fn a_step_that_fails_is_rolled_back_with_those_before_it() {
     let Ended::RolledBack(probe, why, _) = world.attempt().await.unwrap() else { panic!("kept") };
     assert_eq!(probe, "links");
     assert!(
-        why.starts_with("the change could not be made: reload networkd: systemd-networkd cannot be asked"),
+        why.starts_with("the change could not be made: reload networkd: systemd-networkd cannot reload"),
         "{why}"
     );
     world.is_untouched();

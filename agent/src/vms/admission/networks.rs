@@ -68,7 +68,7 @@ fn attachment(placed: &PlacedVmi, interface: &Interface) -> Check<Attachment> {
             Ok(Attachment { bridge: bridge.into(), ..Attachment::default() })
         }
         (None, Some(_)) if is_masquerade => {
-            Err(invalid(format!("interface {name}: masquerade is for the network pod")))
+            Err(invalid(format!("interface {name}: masquerade needs a network of type pod")))
         }
         (None, Some(_)) => {
             let attachment = placed.attachments.get(name);
@@ -77,7 +77,7 @@ fn attachment(placed: &PlacedVmi, interface: &Interface) -> Check<Attachment> {
             match attachment.problem() {
                 Some(problem) => Err(invalid(format!("network {name}: {problem}"))),
                 None if attachment.bridge == MASQUERADE_BRIDGE => {
-                    Err(invalid(format!("network {name}: {MASQUERADE_BRIDGE} is the node's own")))
+                    Err(invalid(format!("network {name}: {MASQUERADE_BRIDGE} is reserved by the node")))
                 }
                 None => Ok(attachment.clone()),
             }

@@ -246,7 +246,7 @@ fn what_somebody_else_wrote_of_networks_is_refused() {
     );
     assert_eq!(
         said(&lan, &multus, json!({"lan": {"bridge": "masq0"}})),
-        "InvalidSpec: network lan: masq0 is the node's own"
+        "InvalidSpec: network lan: masq0 is reserved by the node"
     );
     assert_eq!(
         said(&lan, &multus, json!({"lan": {"bridge": "br1", "vlan": 4095}})),
@@ -258,7 +258,7 @@ fn what_somebody_else_wrote_of_networks_is_refused() {
     );
     assert_eq!(
         said(&json!([{"name": "lan", "masquerade": {}}]), &multus, json!({"lan": {"bridge": "br1"}})),
-        "InvalidSpec: interface lan: masquerade is for the network pod"
+        "InvalidSpec: interface lan: masquerade needs a network of type pod"
     );
     let with_mac = |mac: &str| json!([{"name": "lan", "bridge": {}, "macAddress": mac}]);
     let pod = json!([{"name": "lan", "pod": {}}]);

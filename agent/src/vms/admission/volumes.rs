@@ -125,7 +125,9 @@ fn host_disk(volume: &str, disk: &HostDisk, namespace: &str, facts: &Facts) -> C
                 Err(reject("DiskNotPresent", format!("volume {volume}: {} is not on this node", disk.path)))
             }
         },
-        (HostDiskPlace::Disk { .. }, _) => Err(invalid(format!("volume {volume}: {} is no file", disk.path))),
+        (HostDiskPlace::Disk { .. }, _) => {
+            Err(invalid(format!("volume {volume}: {} is not a file", disk.path)))
+        }
     }
 }
 

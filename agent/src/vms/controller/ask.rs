@@ -1,6 +1,6 @@
 //! What is asked in the background, and when.
 //!
-//! Why here: each question stands beside the reason to ask it. Route in: what was observed. Route out: [`Lookups`].
+//! Why here: each question are beside the reason to ask it. Route in: what was observed. Route out: [`Lookups`].
 //!
 //! [`Lookups`]: crate::vms::lookups::Lookups
 

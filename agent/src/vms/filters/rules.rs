@@ -1,6 +1,6 @@
 //! The rules of a port.
 //!
-//! Why here: each rule stands beside the reason for it. Pure; `tests/filters.rs` of the tests tries them on a real
+//! Why here: each rule are beside the reason for it. Pure; `tests/filters.rs` of the tests tries them on a real
 //! kernel with real frames. Route in: a [`Port`]. Route out: commands for one transaction.
 //!
 //! A frame comes in with its tag, if it has one, taken off: `meta protocol` and all that lies behind are the inner
@@ -140,7 +140,7 @@ fn claims(port: &Port) -> Vec<Rule> {
         drop_if(port, vec![arp(), differs(raw("nh", 0, 48), json!(ARP_HEAD))], "arp"),
         drop_if(port, vec![arp(), differs(field("arp", "saddr ether"), mac)], "arp"),
         drop_if(port, vec![arp(), is_in(field("arp", "saddr ip"), GUARDED_V4)], "arp"),
-        // A probe (RFC 5227) is a claim: whoever has the address would give it up.
+        // A probe (RFC 5227) is a claim: anyone who has the address would give it up.
         drop_if(port, vec![arp(), sender("0.0.0.0"), is_in(field("arp", "daddr ip"), GUARDED_V4)], "arp"),
         drop_if(port, vec![ip("ip"), is_in(field("ip", "saddr"), GUARDED_V4)], "ip"),
         // Only networks have DHCP servers and routers; guests have none for others.

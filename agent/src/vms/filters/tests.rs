@@ -1,3 +1,6 @@
+//! Which changes of the packet filter follow from ports, records and what the kernel has. What the rules let pass is
+//! tried on a kernel by `tests/tests/filters.rs`.
+
 use super::*;
 use sheaf_host::fakes::FakeFilter;
 use sheaf_host::nft::Filter;

@@ -67,7 +67,7 @@ pub(super) fn ended(pod: &Pod, started: Option<&Started>, rebooted: bool, stop: 
             fail("Crashed", 1, "QEMU ended unexpectedly; see its log in /var/log/libvirt/qemu on the node")
         }
         Some(Stop::Unknown) | None => {
-            fail("Lost", 1, "the domain is gone, and neither libvirt nor QEMU's log has the reason")
+            fail("Lost", 1, "the domain is gone, and neither libvirt nor QEMU's log says why")
         }
     }
 }

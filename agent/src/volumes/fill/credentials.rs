@@ -35,7 +35,7 @@ pub enum CredentialsError {
         /// Its name.
         name: String,
         /// What the API server answered.
-        source: RequestError,
+        source: Box<RequestError>,
     },
     /// A key is missing.
     #[error("Secret {name} has no key {key}; for basic authentication it has {USER} and {PASSWORD}")]
@@ -84,7 +84,7 @@ pub async fn read<C: Cluster>(
     let (namespace, _) = claim.split_once('/').ok_or(CredentialsError::NoNamespace)?;
     let cannot = |kind: &'static str, name: &str| {
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        move |source| CredentialsError::Read { kind, namespace, name, source }
+        move |source| CredentialsError::Read { kind, namespace, name, source: Box::new(source) }
     };
     if let Some(name) = &source.secret_ref {
         let secret = cluster.secret(namespace, name).await.map_err(cannot("Secret", name))?;

@@ -33,7 +33,7 @@ pub enum FillError {
         url: String,
     },
     /// The image is converted from a second volume, whose space is to be booked first. Nothing was written.
-    #[error("the image needs {bytes} bytes beside the volume while it is converted")]
+    #[error("the image needs {bytes} bytes in addition to the volume while it is converted")]
     NeedsScratch {
         /// How many.
         bytes: u64,
@@ -70,7 +70,7 @@ pub enum FillError {
         /// Size of the volume.
         volume: u64,
     },
-    /// It goes on beyond what can be an image for the volume.
+    /// It continues beyond what can be an image for the volume.
     #[error(
         "the file has more than {longest} bytes, the most that an image for this volume can have; ask for a larger volume"
     )]

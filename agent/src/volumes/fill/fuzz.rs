@@ -1,7 +1,7 @@
 //! Whatever a server sends as an image: nothing panics, hangs, takes much memory or writes beyond the volume.
 //!
 //! Route in: packed and plain images, changed at random by their bytes and lengths. Route out: the first that breaks a
-//! promise, with its seed. A second in `cargo test`; `scripts/fuzz` goes on for longer.
+//! promise, with its seed. A second in `cargo test`; `scripts/fuzz` continues for longer.
 
 use super::image::{Format, Peeked, check_qcow2, format, unpack};
 use super::pour::{Sink, pour};

@@ -69,7 +69,7 @@ fn copy(one: &One<'_>, group: &Group, origin: &Origin, room: &mut Room) -> Next 
     {
         return fail(
             VolumeReason::ImageTooLarge,
-            format!("{} has {} bytes, more than the {} asked for", origin.name, from.bytes, spec.size_bytes),
+            format!("{} has {} bytes, more than the {} requested", origin.name, from.bytes, spec.size_bytes),
         );
     }
     let space = if writable { room.take(spec.size_bytes.max(from.bytes)) } else { room.has_metadata() };

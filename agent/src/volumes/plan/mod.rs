@@ -5,7 +5,7 @@
 //!
 //! A complete volume is removed only because its own object is being deleted; one that has no object is shown and left
 //! alone. An incomplete one that this agent did not begin itself is removed. A volume that was
-//! Ready once and is gone is not made anew: an empty disk under the old name would hide the loss.
+//! Ready once and is gone is not made again: an empty disk under the old name would hide the loss.
 
 mod making;
 mod state;
@@ -365,7 +365,7 @@ impl<'a> One<'a> {
         if !memory.begun.contains(self.name) {
             // A power cut or a crash left it, or its filling failed.
             let failed = self.failure().map(VolumeState::of);
-            // An agent that was started anew knows of a failure from the object alone, and must not unsay it.
+            // An agent that was started again knows of a failure from the object alone, and must not unsay it.
             let failed_before =
                 || self.has_failed_before().map(|(reason, message)| VolumeState::Failed(reason, message));
             let stand = failed.or_else(failed_before).unwrap_or(VolumeState::Making);

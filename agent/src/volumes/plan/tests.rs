@@ -409,7 +409,7 @@ fn a_volume_for_an_upload_is_made_says_how_to_send_and_takes_what_somebody_sends
     let node = Node::new([asked.clone()]);
     assert_eq!(node.only(), Some(Action::Create { bytes: GIB, incomplete: true }));
     let half = || volume(GIB, &[TAG, INCOMPLETE]);
-    // Of whoever began it nobody knows how much had come.
+    // It is unknown how much had arrived.
     assert_eq!(node.with("pvc-1", half()).only(), Some(Action::Remove));
     let mut node = Node::new([asked.clone()]).with("pvc-1", half()).begun("pvc-1");
     assert_eq!((node.only(), node.stand("pvc-1")), (None, VolumeState::AwaitingUpload));

@@ -24,7 +24,7 @@ pub fn receive(hosts: &Hosts, order: Order, show: &(dyn Fn(Progress) + Sync)) ->
         Err(failed) => Answer::Refused(failed.message.clone()),
     };
     if let Err(error) = connection.send(&outcome) {
-        tracing::warn!(into = hello.into, "the sender of an image could not be told how it ended: {error}");
+        tracing::warn!(into = hello.into, "the result could not be sent to the sender of an image: {error}");
     }
     answer
 }
@@ -56,7 +56,7 @@ fn failed(error: FillError, hello: &Hello) -> Failed {
             Some(all) => format!("the upload ended after {bytes} of {all} bytes; send it again"),
             None => format!("the upload ended after {bytes} bytes; send it again"),
         },
-        FillError::Stopped => "the volume is not wanted any more, or the agent ends".into(),
+        FillError::Stopped => "the volume is no longer requested, or the agent is stopping".into(),
         _ => return Failed { is_passing: true, ..error.into() },
     };
     Failed { reason: error.reason(), message, is_passing: true, scratch: None }

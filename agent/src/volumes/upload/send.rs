@@ -36,7 +36,7 @@ pub fn send(socket: &Path, upload: &Upload, mut report: impl FnMut(&str)) -> any
     let sha256 = upload.sha256.as_deref().map(checksum).transpose()?;
     ensure!(
         bytes.is_some() || sha256.is_some(),
-        "standard input may end too early unnoticed: give --bytes N or --sha256 DIGITS"
+        "a truncated standard input could not be detected: give --bytes N or --sha256 DIGITS"
     );
     let mut connection = Connection::connect(socket).map_err(|error| match error {
         SocketError::Open { .. } => anyhow::Error::from(error).context(
@@ -51,7 +51,7 @@ pub fn send(socket: &Path, upload: &Upload, mut report: impl FnMut(&str)) -> any
             Answer::Wait(what) => report(&format!("waiting: {what}")),
             Answer::Go => break,
             Answer::Done => {
-                bail!("the agent ended the upload before anything was sent: it is of another version")
+                bail!("the agent ended the upload before anything was sent: it has another version")
             }
             Answer::Refused(why) => bail!(why),
         }

@@ -69,7 +69,7 @@ impl Uploads {
     fn put(&self, volume: String, offer: Offer) {
         self.0.send_modify(|offers| {
             if let Some(mut earlier) = offers.insert(volume, offer) {
-                let refused = Answer::Refused("another upload into the same volume began".into());
+                let refused = Answer::Refused("another upload into the same volume has started".into());
                 // It may be gone.
                 let _ = earlier.connection.send(&refused);
             }
@@ -81,7 +81,7 @@ impl Uploads {
         self.0.send_if_modified(|offers| {
             offers.retain(|name, offer| {
                 let answer = match states.get(name) {
-                    None => Answer::Refused(format!("volume {name} is not asked for any more")),
+                    None => Answer::Refused(format!("volume {name} is no longer requested")),
                     Some(VolumeState::Ready { .. }) => {
                         Answer::Refused(format!("volume {name} is filled already"))
                     }
@@ -133,7 +133,7 @@ pub fn open(
                 }
             };
             if let Err(error) = connection.set_timeout(Some(SILENCE)) {
-                tracing::warn!("an upload did not begin: {error}");
+                tracing::warn!("an upload could not start: {error}");
                 continue;
             }
             if places.taken() >= MOST {
@@ -146,7 +146,7 @@ pub fn open(
             // One that sends nothing keeps no other waiting.
             std::thread::spawn(move || {
                 if let Err(error) = greet(connection, place, &listed, &uploads) {
-                    tracing::warn!("an upload did not begin: {error}");
+                    tracing::warn!("an upload could not start: {error}");
                 }
             });
         }
@@ -174,7 +174,7 @@ fn greet(
 /// The volume that `hello` means, or why it takes nothing.
 fn volume_of(hello: &Hello, listed: &Listed<LocalVolume>) -> Result<String, String> {
     if hello.bytes.is_none() && hello.sha256.is_none() {
-        return Err("neither size nor SHA-256 is known: half a file could not be told from all of it".into());
+        return Err("neither size nor SHA-256 is given: a truncated file could not be detected".into());
     }
     if !listed.synced {
         return Err("the node has not read its LocalVolumes yet; try again in a moment".into());

@@ -153,7 +153,7 @@ async fn an_upload_into_what_is_not_there_or_takes_no_image_is_refused() {
         connection.send(&Hello { into: "default/root".into(), bytes: None, sha256: None }).unwrap();
         connection.recv::<Answer>().unwrap()
     });
-    let why = "neither size nor SHA-256 is known: half a file could not be told from all of it";
+    let why = "neither size nor SHA-256 is given: a truncated file could not be detected";
     assert_eq!(unsure.await.unwrap(), Answer::Refused(why.into()));
 }
 
@@ -194,7 +194,7 @@ fn what_cannot_be_sent_is_refused_before_the_agent_is_asked() {
     assert_eq!(error("/tmp", None, None), "/tmp is not a file; give an image, or - for standard input");
     assert_eq!(
         error("-", None, None),
-        "standard input may end too early unnoticed: give --bytes N or --sha256 DIGITS"
+        "a truncated standard input could not be detected: give --bytes N or --sha256 DIGITS"
     );
     assert_eq!(error("-", None, Some("abc")), "--sha256 abc: give 64 hexadecimal digits");
     assert!(

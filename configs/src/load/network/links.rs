@@ -1,7 +1,7 @@
 //! NICs, bonds, VLANs and bridges, one table each.
 //!
 //! Why here: all mistakes at once, each with its line; serde stops at the first. Route in: the table `[network]`. Route out:
-//! the links, none when one could not be read.
+//! the links, none when one could not be parsed.
 
 use super::{ELSEWHERE, plain, values};
 use crate::spanned::{At, Table, Value};
@@ -20,7 +20,7 @@ pub(super) fn read(table: &mut Table<'_, '_>) -> Option<Links> {
     Some(Links { nics: nics?, bonds: bonds?, vlans: vlans?, bridges: bridges? })
 }
 
-/// Every table of the list `key`; none when one of them could not be read.
+/// Every table of the list `key`; none when one of them could not be parsed.
 fn list<'d, 't, T>(
     table: &mut Table<'d, 't>,
     key: &'static str,

@@ -31,7 +31,7 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
     each_once(report, &search, Clone::clone);
     each_once(report, &ntp, |host| host.to_lowercase());
     each_once(report, &authorities, Clone::clone);
-    // Some link could not be read and was reported: rules about the others would mislead.
+    // Some link could not be parsed and was reported: rules about the others would mislead.
     let links = links?;
     for kind in [Kind::Nic, Kind::Bond, Kind::Vlan, Kind::Bridge] {
         let is_empty = !links.all().any(|link| link.kind() == kind);

@@ -23,7 +23,7 @@ pub use status::{DataVolumePhase, DataVolumeStatus};
 /// API group and version.
 pub const CDI_API_VERSION: &str = "cdi.kubevirt.io/v1beta1";
 
-/// A claim together with what is in it at first.
+/// A PersistentVolumeClaim and its initial contents.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
 #[kube(
     group = "cdi.kubevirt.io",
@@ -36,20 +36,20 @@ pub const CDI_API_VERSION: &str = "cdi.kubevirt.io/v1beta1";
     namespaced,
     derive = "PartialEq",
     status = "DataVolumeStatus",
-    doc = "A claim together with what is in it at first.",
-    printcolumn = r#"{"name":"Phase","type":"string","description":"How far it is","jsonPath":".status.phase"}"#,
-    printcolumn = r#"{"name":"Progress","type":"string","description":"Share that has come, where it is known","jsonPath":".status.progress"}"#,
+    doc = "A PersistentVolumeClaim and its initial contents.",
+    printcolumn = r#"{"name":"Phase","type":"string","description":"Phase","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Progress","type":"string","description":"Progress, where it is known","jsonPath":".status.progress"}"#,
     printcolumn = r#"{"name":"Restarts","type":"integer","jsonPath":".status.restartCount"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DataVolumeSpec {
-    /// What is in it at first; exactly one.
+    /// Its initial contents; exactly one.
     pub source: DataVolumeSource,
-    /// The claim, where Sheaf chooses what is left out. Exactly one of storage and pvc is given.
+    /// The claim; Sheaf chooses what is left out. Exactly one of storage and pvc is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<ClaimSpec>,
-    /// The claim as it is to be.
+    /// Spec of the claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pvc: Option<ClaimSpec>,
     /// What the source holds: the image of a disk.
@@ -64,7 +64,7 @@ impl DataVolumeSpec {
     }
 }
 
-/// What a source holds.
+/// Contents of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ContentType {
@@ -78,13 +78,13 @@ pub struct DataVolumeSource {
     /// Nothing: it reads as zeros.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blank: Option<Blank>,
-    /// An image from a server: raw or qcow2, either packed by xz, zstd or gzip.
+    /// An image from a server: raw or qcow2, plain or compressed by xz, zstd or gzip.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpImage>,
-    /// What another claim holds at that moment.
+    /// The contents of another claim at that moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pvc: Option<SourceName>,
-    /// What a VolumeSnapshot holds.
+    /// The contents of a VolumeSnapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SourceName>,
     /// An image that a client sends to the node.
@@ -96,7 +96,7 @@ pub struct DataVolumeSource {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpImage {
-    /// Where it lies: http or https.
+    /// Its URL: http or https.
     #[schemars(length(max = 2048))]
     pub url: String,
     /// SHA-256 of the file as the server sends it: `sha256:` and 64 hexadecimal digits.
@@ -137,11 +137,11 @@ pub struct SourceName {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimSpec {
-    /// Who may use it at once. Default in storage: ReadWriteOnce.
+    /// Access modes. Default in storage: ReadWriteOnce.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
     pub access_modes: Vec<AccessMode>,
-    /// How large it is. Default in storage, for a copy: as large as what is copied.
+    /// Its size. Default in storage, for a copy: the size of its source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ClaimResources>,
     /// StorageClass. Default: the cluster's.
@@ -168,7 +168,7 @@ pub struct ClaimResources {
     pub requests: BTreeMap<String, Amount>,
 }
 
-/// Who may use a claim at once, in Kubernetes' words.
+/// Access modes of a claim, as in Kubernetes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(clippy::enum_variant_names)] // Kubernetes' words
 pub enum AccessMode {
@@ -182,7 +182,7 @@ pub enum AccessMode {
     ReadOnlyMany,
 }
 
-/// What containers would be given, in Kubernetes' words.
+/// Volume mode, as in Kubernetes; VMs get a raw disk in both modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum VolumeMode {
     /// A device.
@@ -191,21 +191,21 @@ pub enum VolumeMode {
     Filesystem,
 }
 
-/// A DataVolume that a VirtualMachine makes and owns.
+/// A DataVolume that a VirtualMachine creates and owns.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DataVolumeTemplate {
-    /// May be written: cdi.kubevirt.io/v1beta1.
+    /// Optional: cdi.kubevirt.io/v1beta1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^cdi\.kubevirt\.io/v1beta1$"))]
     pub api_version: Option<String>,
-    /// May be written: DataVolume.
+    /// Optional: DataVolume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^DataVolume$"))]
     pub kind: Option<String>,
     /// Its name, labels and annotations.
     pub metadata: DataVolumeTemplateMetadata,
-    /// What it is to be.
+    /// Spec of the DataVolume.
     pub spec: DataVolumeSpec,
 }
 
@@ -222,7 +222,7 @@ pub struct DataVolumeTemplateMetadata {
     /// Its annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// Has no meaning in a template.
+    /// Ignored in a template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub creation_timestamp: Option<Time>,
 }

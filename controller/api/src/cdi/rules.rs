@@ -9,7 +9,7 @@ use crate::crd::rule::{Reason, Rule};
 pub const ALONE: &[Rule] = &[Rule {
     at: "spec",
     rule: "self == oldSelf",
-    says: "a DataVolume does not change; grow its PersistentVolumeClaim, or make another DataVolume",
+    says: "a DataVolume cannot be changed; grow its PersistentVolumeClaim, or create another DataVolume",
     field: "",
     reason: Reason::Forbidden,
 }];
@@ -34,16 +34,14 @@ pub const SPEC: &[Rule] = &[
     Rule {
         at: "source.http",
         rule: "self.url.matches('^https?://[^/?#@ ]+([/?#][^ ]*)?$')",
-        says: "use the address of a file, http://… or https://…, without user name and password: everybody who may read \
-               volumes reads it",
+        says: "use the address of a file, http://… or https://…, without user name and password, which everybody who may read volumes would see",
         field: ".url",
         reason: Reason::Invalid,
     },
     Rule {
         at: "source.http",
         rule: "has(self.checksum)",
-        says: "set checksum to sha256:<64 digits>, the SHA-256 of the file: a disk is not filled with what nobody vouched \
-               for",
+        says: "set checksum to sha256:<64 digits>, the SHA-256 of the file: nothing is imported without a checksum",
         field: ".checksum",
         reason: Reason::Required,
     },
@@ -71,7 +69,7 @@ pub const SPEC: &[Rule] = &[
     Rule {
         at: "pvc",
         rule: "has(self.resources) && has(self.resources.requests) && 'storage' in self.resources.requests",
-        says: "how large? set resources.requests.storage, for example 10Gi",
+        says: "set resources.requests.storage, for example 10Gi",
         field: ".resources",
         reason: Reason::Required,
     },
@@ -79,7 +77,7 @@ pub const SPEC: &[Rule] = &[
         at: "",
         rule: "!has(self.storage) || has(self.source.pvc) || has(self.source.snapshot) || has(self.storage.resources) && \
                has(self.storage.resources.requests) && 'storage' in self.storage.resources.requests",
-        says: "how large? set storage.resources.requests.storage, for example 10Gi",
+        says: "set storage.resources.requests.storage, for example 10Gi",
         field: ".storage",
         reason: Reason::Required,
     },
@@ -95,7 +93,7 @@ const fn modes(at: &'static str) -> Rule {
     Rule {
         at,
         rule: "!has(self.accessModes) || self.accessModes.all(mode, mode in ['ReadWriteOnce', 'ReadWriteOncePod'])",
-        says: "a volume is on one node: use ReadWriteOnce, or ReadWriteOncePod",
+        says: "volumes are on one node: use ReadWriteOnce, or ReadWriteOncePod",
         field: ".accessModes",
         reason: Reason::Invalid,
     }

@@ -20,10 +20,10 @@ pub struct DataVolumeStatus {
     /// How far it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<DataVolumePhase>,
-    /// Share that has come, as `42.0%`, or N/A.
+    /// Progress, as `42.0%`, or N/A.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<String>,
-    /// Number of restarts; the node resumes where it was, so this stays 0.
+    /// Number of restarts; imports are resumed, so this stays 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_count: Option<i32>,
     /// Details by type: Bound, Running, Ready.
@@ -32,7 +32,7 @@ pub struct DataVolumeStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// How far a DataVolume is.
+/// Phase of a DataVolume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DataVolumePhase {
     /// It has no claim yet, or its claim cannot be met; the conditions say why.

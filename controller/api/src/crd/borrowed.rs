@@ -54,7 +54,7 @@ fn finish(
     Ok(serde_json::from_value(crd)?)
 }
 
-/// The class of snapshots, whose fields stand beside its metadata.
+/// The class of snapshots, whose fields are beside its metadata.
 fn snapshot_class() -> Result<CustomResourceDefinition, CrdError> {
     let mut schema = serde_json::to_value(schemars::schema_for!(VolumeSnapshotClass))?;
     for word in ["$schema", "title"] {

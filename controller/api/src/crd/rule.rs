@@ -1,6 +1,6 @@
 //! One rule between fields, as the API server will check it (CEL), with the sentence it answers.
 //!
-//! Why here: the tables of rules stand beside what they are about; how a rule is said to the API server is said once.
+//! Why here: the tables of rules are beside what they are about; how a rule is said to the API server is said once.
 //! Route in: a table. Route out: `x-kubernetes-validations` at the place that each rule names.
 
 use serde_json::{Map, Value, json};

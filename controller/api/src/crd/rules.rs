@@ -71,7 +71,7 @@ pub const MACHINE: &[Rule] = &[
                has(self.template.spec.volumes) && self.template.spec.volumes.exists(v, \
                has(v.dataVolume) && v.dataVolume.name == t.metadata.name || \
                has(v.persistentVolumeClaim) && v.persistentVolumeClaim.claimName == t.metadata.name))",
-        says: "each of dataVolumeTemplates is used by a volume of the template, and one is not",
+        says: "a dataVolumeTemplate is not used by any volume of the template; add a volume, or remove it",
         field: ".dataVolumeTemplates",
         reason: Reason::Invalid,
     },
@@ -81,7 +81,7 @@ pub const MACHINE: &[Rule] = &[
 pub const IMMUTABLE: &[Rule] = &[Rule {
     at: "",
     rule: "self == oldSelf",
-    says: "an instance does not change; change the VirtualMachine and restart it",
+    says: "an instance cannot be changed; change the VirtualMachine and restart it",
     field: "",
     reason: Reason::Forbidden,
 }];
@@ -104,7 +104,7 @@ pub const INSTANCE: &[Rule] = &[
         at: "",
         rule: "!has(self.domain.devices.autoattachPodInterface) || self.domain.devices.autoattachPodInterface || \
                !has(self.domain.devices.interfaces) || size(self.domain.devices.interfaces) == 0",
-        says: "interfaces are listed, so autoattachPodInterface: false has no meaning; remove one of them",
+        says: "autoattachPodInterface: false contradicts the list of interfaces; remove one of them",
         field: ".domain.devices.autoattachPodInterface",
         reason: Reason::Invalid,
     },
@@ -141,7 +141,7 @@ pub const INSTANCE: &[Rule] = &[
         rule: "!has(self.networks) || !has(self.domain.devices.interfaces) || \
                self.domain.devices.interfaces.filter(i, has(i.masquerade)).all(i, \
                self.networks.all(n, n.name != i.name || has(n.pod)))",
-        says: "masquerade is for the network pod; an interface of a multus network has bridge: {}",
+        says: "masquerade needs a network of type pod; use bridge: {} for a multus network",
         field: ".domain.devices.interfaces",
         reason: Reason::Invalid,
     },

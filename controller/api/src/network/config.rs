@@ -58,11 +58,11 @@ pub fn parse(text: &str) -> Result<Attachment, ConfigError> {
     }
     let bridge = config.get("bridge").ok_or(ConfigError::Missing("bridge"))?;
     let bridge = bridge.as_str().filter(|name| is_link_name(name)).ok_or_else(|| {
-        wrong("bridge", format!("{bridge} is no name of a link (letters, digits, - _ ., at most 15)"))
+        wrong("bridge", format!("{bridge} is not a name of a link (letters, digits, - _ ., at most 15)"))
     })?;
     if bridge == MASQUERADE_BRIDGE {
         let why = format!(
-            "{MASQUERADE_BRIDGE} is the nodes' own; give the interface masquerade: {{}} on network pod"
+            "{MASQUERADE_BRIDGE} is reserved by the nodes; give the interface masquerade: {{}} on network pod"
         );
         return Err(wrong("bridge", why));
     }
@@ -116,13 +116,13 @@ fn trunk(value: &Value) -> Result<Vec<VlanRange>, ConfigError> {
     }
     ranges.sort();
     if let Some(pair) = ranges.windows(2).find(|pair| pair[1].first <= pair[0].last) {
-        return Err(wrong("vlanTrunk", format!("VLAN {} is in it twice", pair[1].first)));
+        return Err(wrong("vlanTrunk", format!("VLAN {} is listed twice", pair[1].first)));
     }
     Ok(ranges)
 }
 
 fn range(at: &str, entry: &Value) -> Result<VlanRange, ConfigError> {
-    let fields = entry.as_object().ok_or_else(|| wrong(at, "is no object"))?;
+    let fields = entry.as_object().ok_or_else(|| wrong(at, "is not an object"))?;
     if let Some(name) = fields.keys().find(|name| !["id", "minID", "maxID"].contains(&name.as_str())) {
         return Err(ConfigError::Unsupported(format!("{at}.{name}")));
     }
@@ -138,7 +138,7 @@ fn range(at: &str, entry: &Value) -> Result<VlanRange, ConfigError> {
 fn vlan_id(field: &str, value: &Value) -> Result<u16, ConfigError> {
     let id = value.as_u64().and_then(|id| u16::try_from(id).ok());
     id.filter(|id| (1..=LAST_VLAN).contains(id))
-        .ok_or_else(|| wrong(field, format!("{value} is no VLAN; use a number from 1 to {LAST_VLAN}")))
+        .ok_or_else(|| wrong(field, format!("{value} is not a VLAN; use a number from 1 to {LAST_VLAN}")))
 }
 
 fn wrong(field: impl Into<String>, why: impl Into<String>) -> ConfigError {
@@ -200,15 +200,16 @@ mod tests {
         );
         assert!(
             refused(r#"{"type":"bridge","bridge":"br0; reboot"}"#)
-                .starts_with("bridge: \"br0; reboot\" is no name")
+                .starts_with("bridge: \"br0; reboot\" is not a name")
         );
         assert!(
-            refused(r#"{"type":"bridge","bridge":"masq0"}"#).starts_with("bridge: masq0 is the nodes' own")
+            refused(r#"{"type":"bridge","bridge":"masq0"}"#)
+                .starts_with("bridge: masq0 is reserved by the nodes")
         );
         let with = |field: &str| refused(&format!(r#"{{"type":"bridge","bridge":"br0",{field}}}"#));
-        assert_eq!(with(r#""vlan":4095"#), "vlan: 4095 is no VLAN; use a number from 1 to 4094");
-        assert_eq!(with(r#""vlan":"7""#), "vlan: \"7\" is no VLAN; use a number from 1 to 4094");
-        assert_eq!(with(r#""vlan":65636"#), "vlan: 65636 is no VLAN; use a number from 1 to 4094");
+        assert_eq!(with(r#""vlan":4095"#), "vlan: 4095 is not a VLAN; use a number from 1 to 4094");
+        assert_eq!(with(r#""vlan":"7""#), "vlan: \"7\" is not a VLAN; use a number from 1 to 4094");
+        assert_eq!(with(r#""vlan":65636"#), "vlan: 65636 is not a VLAN; use a number from 1 to 4094");
         assert_eq!(
             with(r#""vlan":1,"vlanTrunk":[{"id":2}]"#),
             "vlanTrunk: a port has one VLAN or a trunk; remove vlan or vlanTrunk"
@@ -220,7 +221,7 @@ mod tests {
         );
         assert_eq!(
             with(r#""vlanTrunk":[{"id":3},{"minID":2,"maxID":5}]"#),
-            "vlanTrunk: VLAN 3 is in it twice"
+            "vlanTrunk: VLAN 3 is listed twice"
         );
         assert!(with(r#""vlanTrunk":[]"#).starts_with("vlanTrunk: is a list of"));
     }

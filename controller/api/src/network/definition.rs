@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
     shortname = "net-attach-def",
     namespaced,
     derive = "PartialEq",
-    doc = "A network that VMs may be connected to: a bridge of their nodes, or VLANs of it."
+    doc = "A network for VMs: a bridge of their nodes, or VLANs of it."
 )]
 pub struct NetworkAttachmentDefinitionSpec {
     /// A CNI configuration as JSON: {"cniVersion": "0.3.1", "type": "bridge", "bridge": "br1", "vlan": 100}, or

@@ -39,11 +39,11 @@ impl Attachment {
         self.vlan.is_some() || !self.trunk.is_empty()
     }
 
-    /// What is wrong with it: whoever wrote a Pod may have written this.
+    /// What is wrong with it: anyone who wrote a Pod may have written this.
     pub fn problem(&self) -> Option<String> {
         let outside = |id: u16| id == 0 || id > LAST_VLAN;
         if !is_link_name(&self.bridge) {
-            return Some(format!("bridge {:?} is no name of a link", self.bridge));
+            return Some(format!("bridge {:?} is not a name of a link", self.bridge));
         }
         if let Some(id) = self.vlan.filter(|id| outside(*id)) {
             return Some(format!("VLAN {id} is not between 1 and {LAST_VLAN}"));
@@ -130,6 +130,6 @@ mod tests {
         assert_eq!(on(None, &[(0, 0)]).problem().unwrap(), "VLANs 0 are not a range between 1 and 4094");
         assert_eq!(on(Some(1), &[(5, 5)]).problem().unwrap(), "a port has one VLAN or a trunk, not both");
         let named = Attachment { bridge: "br0'/>".into(), ..Attachment::default() };
-        assert_eq!(named.problem().unwrap(), "bridge \"br0'/>\" is no name of a link");
+        assert_eq!(named.problem().unwrap(), "bridge \"br0'/>\" is not a name of a link");
     }
 }

@@ -7,7 +7,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What became of one policy on one node.
+/// The result of one policy on one node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
 #[kube(
     group = "sheaf.dev",
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     status = "NodeNetworkEnactmentStatus",
     selectable = ".spec.nodeName",
-    doc = "What became of one NodeNetworkPolicy on one node.",
+    doc = "The result of one NodeNetworkPolicy on one node.",
     printcolumn = r#"{"name":"Node","type":"string","jsonPath":".spec.nodeName"}"#,
     printcolumn = r#"{"name":"Policy","type":"string","jsonPath":".spec.policy"}"#,
     printcolumn = r#"{"name":"Generation","type":"integer","jsonPath":".status.generation"}"#,
@@ -38,7 +38,7 @@ pub struct NodeNetworkEnactmentSpec {
     pub policy: String,
 }
 
-/// How it went.
+/// Its status.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeNetworkEnactmentStatus {
@@ -57,11 +57,11 @@ pub struct NodeNetworkEnactmentStatus {
     /// Name of the probe that failed, so that the change was rolled back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_probe: Option<String>,
-    /// What was asked before and after the change.
+    /// Probes before and after the change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub probes: Vec<Probe>,
-    /// When the try began, RFC 3339.
+    /// When the trial began, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,
     /// When it ended, RFC 3339.
@@ -69,13 +69,13 @@ pub struct NodeNetworkEnactmentStatus {
     pub finished_at: Option<String>,
 }
 
-/// One question whose answer must not get worse.
+/// One probe, whose result must not get worse.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Probe {
     /// links, gateway, packets, dns, api-server.
     pub name: String,
-    /// Whether it passed before the change; one that did not need not pass after.
+    /// Whether it passed before the change; if it failed before, it may fail after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<bool>,
     /// Whether it passed after the change.
@@ -84,7 +84,7 @@ pub struct Probe {
     /// Whether it passed after the change was rolled back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<bool>,
-    /// What was found last.
+    /// The last result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Links;
 
-/// Links that nodes shall have beyond those of their node.toml.
+/// Links that nodes get in addition to those of node.toml.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
 #[kube(
     group = "sheaf.dev",
@@ -23,7 +23,7 @@ use super::Links;
     category = "sheaf",
     derive = "PartialEq",
     status = "NodeNetworkPolicyStatus",
-    doc = "Links that nodes shall have beyond those of their node.toml; each node tries it, and rolls back what cuts it off.",
+    doc = "Links that nodes get in addition to those of node.toml; each node tries the change, and rolls it back if it loses its connection.",
     printcolumn = r#"{"name":"Nodes","type":"integer","jsonPath":".status.nodes"}"#,
     printcolumn = r#"{"name":"Applied","type":"integer","jsonPath":".status.applied"}"#,
     printcolumn = r#"{"name":"Failed","type":"integer","jsonPath":".status.failed"}"#,
@@ -41,7 +41,7 @@ pub struct NodeNetworkPolicySpec {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_unavailable: u32,
-    /// Where two policies describe a link of one name, the one with the higher rank counts; of equal ranks, none.
+    /// Where two policies describe a link of the same name, the higher rank wins; with equal ranks both are refused.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub rank: u32,
@@ -53,7 +53,7 @@ fn one() -> u32 {
     1
 }
 
-/// Where the policy stands. Written by the controller.
+/// Status of the policy, written by the controller.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeNetworkPolicyStatus {

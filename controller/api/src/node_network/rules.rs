@@ -19,28 +19,28 @@ macro_rules! addressed {
             Rule {
                 at: $at,
                 rule: "!has(self.gateway) || isIP(self.gateway) && ip(self.gateway).family() == 4",
-                says: "gateway is an IPv4 address; that of IPv6 is gateway6",
+                says: "gateway is an IPv4 address; use gateway6 for IPv6",
                 field: ".gateway",
                 reason: Reason::Invalid,
             },
             Rule {
                 at: $at,
                 rule: "!has(self.gateway6) || isIP(self.gateway6) && ip(self.gateway6).family() == 6",
-                says: "gateway6 is an IPv6 address; that of IPv4 is gateway",
+                says: "gateway6 is an IPv6 address; use gateway for IPv4",
                 field: ".gateway6",
                 reason: Reason::Invalid,
             },
             Rule {
                 at: $at,
                 rule: "!has(self.gateway) && !has(self.gateway6) || has(self.addresses) && size(self.addresses) > 0",
-                says: "a gateway needs addresses of the node in its network; DHCP brings its own",
+                says: "a gateway needs an address of the node in the same network; DHCP gives its own gateway",
                 field: ".addresses",
                 reason: Reason::Required,
             },
             Rule {
                 at: $at,
                 rule: "!has(self.routes) || self.routes.all(r, isCIDR(r.to) && (!has(r.via) || isIP(r.via)))",
-                says: "a route leads to a network, 198.51.100.0/24, via an address",
+                says: "a route goes to a network, 198.51.100.0/24, via an address",
                 field: ".routes",
                 reason: Reason::Invalid,
             },
@@ -84,7 +84,7 @@ const LINKS: &[Rule] = &[
         at: "spec.network",
         rule: "[has(self.nics) && size(self.nics) > 0, has(self.bonds) && size(self.bonds) > 0, \
                has(self.vlans) && size(self.vlans) > 0, has(self.bridges) && size(self.bridges) > 0].exists(x, x)",
-        says: "names no link; write nics, bonds, vlans or bridges",
+        says: "has no link; write nics, bonds, vlans or bridges",
         field: "",
         reason: Reason::Required,
     },
@@ -146,7 +146,7 @@ const LINKS: &[Rule] = &[
     Rule {
         at: "spec.network.vlans[]",
         rule: "self.parent != self.name",
-        says: "a VLAN stands on another link: name the one that carries it",
+        says: "a VLAN needs another link as its parent: name the one that carries it",
         field: ".parent",
         reason: Reason::Invalid,
     },
@@ -161,7 +161,7 @@ const LINKS: &[Rule] = &[
     Rule {
         at: "spec.network.bridges[]",
         rule: "!has(self.vlans) || size(self.vlans) == 0 || has(self.vlanAware) && self.vlanAware",
-        says: "vlans have no meaning without vlanAware: true",
+        says: "vlans need vlanAware: true",
         field: ".vlans",
         reason: Reason::Invalid,
     },
@@ -177,7 +177,7 @@ const LINKS: &[Rule] = &[
     Rule {
         at: "spec.network.bridges[]",
         rule: "!has(self.ports) || !(self.name in self.ports)",
-        says: "a bridge is no port of itself",
+        says: "a bridge is not a port of itself",
         field: ".ports",
         reason: Reason::Invalid,
     },
@@ -221,7 +221,7 @@ pub(crate) const ENACTMENT: &[Rule] = &[
     Rule {
         at: "spec",
         rule: "self == oldSelf",
-        says: "an enactment stays that of one policy on one node",
+        says: "policy and nodeName of an enactment cannot be changed",
         field: "",
         reason: Reason::Forbidden,
     },

@@ -1,6 +1,6 @@
 //! NodeNetworkState: the links of one node as they are.
 //!
-//! Why here: whoever writes a policy needs the NICs of a node, by MAC and place, and what already stands on them.
+//! Why here: anyone who writes a policy needs the NICs of a node, by MAC and place, and what already stands on them.
 //! Route in: the node's agent alone. Route out: the operator.
 
 use kube::CustomResource;
@@ -32,14 +32,14 @@ pub struct NodeNetworkStateSpec {
     pub node_name: String,
 }
 
-/// What the node's agent sees.
+/// What the node's agent observes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeNetworkStateStatus {
     /// The link by which the cluster knows the node; its addresses are node.toml's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub management: Option<String>,
-    /// All links of the node but those of its VMs.
+    /// All links of the node except those of its VMs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub links: Vec<LinkState>,
@@ -62,10 +62,10 @@ pub struct LinkState {
     pub name: String,
     /// nic, bond, vlan, bridge, other.
     pub kind: String,
-    /// The kernel's word: up, down, …
+    /// The kernel's state: up, down, …
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub state: String,
-    /// Who asked for it: node.toml, or policy NAME. None for a link that nobody did.
+    /// What asked for it: node.toml, or policy NAME. Empty for other links.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_by: Option<String>,
     /// The MAC that a NIC was made with.
@@ -77,16 +77,16 @@ pub struct LinkState {
     /// Largest packet in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
-    /// Addresses by which others reach it.
+    /// Its addresses, without link-local ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
-    /// What it stands on: ports of a bridge (VMs apart) or bond, parent of a VLAN.
+    /// Links below it: ports of a bridge (except VMs) or bond, parent of a VLAN.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<String>,
     /// Number of a VLAN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan: Option<u16>,
-    /// Whether a bridge keeps VLANs apart.
+    /// Whether a bridge filters VLANs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan_aware: Option<bool>,
     /// Mode of a bond.

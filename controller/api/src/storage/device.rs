@@ -51,7 +51,7 @@ pub struct BlockDeviceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 40), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
     pub pool: Option<String>,
-    /// Allows whatever is on the disk to be erased, once: to erase it again, remove this and set it again.
+    /// Allows the contents of the disk to be erased, once: to erase it again, remove this and set it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wipe: Option<Wipe>,
 }
@@ -71,7 +71,7 @@ pub struct Identity {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub model: Option<String>,
-    /// Its place in the machine (udev's `ID_PATH`), where neither name nor serial tells it from others.
+    /// Its place in the machine (udev's `ID_PATH`), where neither name nor serial is unique.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub path: Option<String>,
@@ -101,25 +101,25 @@ pub enum Role {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Wipe {
-    /// The disk's serial, once more; of a disk without one its wwn, and of one without either its path.
+    /// The disk's serial, repeated; for a disk without a serial its wwn, without both its path.
     #[schemars(length(min = 1, max = 256))]
     pub confirm_serial: String,
 }
 
-/// What the node's agent sees of the disk.
+/// What the node's agent observes of the disk.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BlockDeviceStatus {
     /// Whether it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<DeviceState>,
-    /// Where it is now: may be another after the next boot.
+    /// Its current device; may change at the next boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dev_path: Option<String>,
     /// Length in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<i64>,
-    /// Length for people.
+    /// Length, human-readable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
     /// Logical sector size in bytes.
@@ -143,10 +143,10 @@ pub struct BlockDeviceStatus {
     /// The kernel refuses writes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only: bool,
-    /// Health as the disk itself sees it.
+    /// Health that the disk reports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smart: Option<Smart>,
-    /// Marks of present contents, on it and on its partitions: `ext4 on /dev/sdb1`.
+    /// Signatures of contents on it and on its partitions: `ext4 on /dev/sdb1`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signatures: Vec<String>,
     /// Its user: `system`, `pool default`, or what else has it open. Absent: unused.
@@ -176,23 +176,23 @@ pub enum DeviceState {
     Missing,
 }
 
-/// Health as the disk itself sees it.
+/// Health that the disk reports.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Smart {
-    /// In one word.
+    /// Health.
     #[serde(default)]
     pub health: Health,
-    /// Why, where it is not passed.
+    /// Why, unless it is Passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Degrees Celsius.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<i64>,
-    /// Hours it was on.
+    /// Power-on hours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub power_on_hours: Option<i64>,
-    /// How much of its rated life a solid-state disk has used, in percent; may pass 100.
+    /// Share of its rated life that a solid-state disk has used, in percent; can exceed 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub percentage_used: Option<i64>,
     /// Sectors that were replaced, or media errors of NVMe.
@@ -218,7 +218,7 @@ pub enum Health {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Wiped {
-    /// What had been repeated in `spec.wipe`.
+    /// The value of `spec.wipe.confirmSerial`.
     pub confirm_serial: String,
     /// When.
     pub time: Time,

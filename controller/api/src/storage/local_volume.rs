@@ -52,13 +52,13 @@ pub struct LocalVolumeSpec {
     /// Name of the pool on that node, without the node's.
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
     pub pool: String,
-    /// Size that its user sees. It may be raised, never lowered; the node rounds it up to its extents.
+    /// Size that its user sees. It can be raised, not lowered; the node rounds it up to its extents.
     #[schemars(range(min = 1_048_576))]
     pub size_bytes: u64,
     /// What it is. Default: Volume.
     #[serde(default)]
     pub kind: VolumeKind,
-    /// What is in it at first.
+    /// Its initial contents.
     pub source: VolumeSource,
 }
 
@@ -79,13 +79,13 @@ pub struct VolumeSource {
     /// Nothing: it reads as zeros.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blank: Option<Blank>,
-    /// What another volume of the same pool holds at that moment.
+    /// The contents of another volume in the same pool at that moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<Origin>,
-    /// What a snapshot of the same pool holds.
+    /// The contents of a snapshot in the same pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<Origin>,
-    /// An image from a server: raw or qcow2, either packed by xz, zstd or gzip.
+    /// An image from a server: raw or qcow2, plain or compressed by xz, zstd or gzip.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpSource>,
     /// An image that a client sends to the node.
@@ -178,7 +178,7 @@ pub fn sha256_digits(text: &str) -> Option<String> {
     is_hash.then(|| digits.to_ascii_lowercase())
 }
 
-/// What the node says of a volume.
+/// What the node reports about a volume.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LocalVolumeStatus {
@@ -188,10 +188,10 @@ pub struct LocalVolumeStatus {
     /// The device, once it is Ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_path: Option<String>,
-    /// Size of the device; more than asked for where the node's extents are large.
+    /// Size of the device; more than requested where the node's extents are large.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
-    /// How much of its source is in it.
+    /// Progress of filling it from its source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
     /// Generation of the spec that this is about.
@@ -203,7 +203,7 @@ pub struct LocalVolumeStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// How far a volume is.
+/// Phase of a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum VolumePhase {
     /// It cannot be made now; its condition Ready says why, and the node tries again.
@@ -222,12 +222,12 @@ pub enum VolumePhase {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
-    /// Bytes that have come.
+    /// Bytes received.
     pub done_bytes: u64,
-    /// Bytes that are to come in all, where the source says so.
+    /// Total bytes, where the source says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_bytes: Option<u64>,
-    /// The same as a share, where it is known.
+    /// The same in percent, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub percent: Option<u8>,
 }

@@ -56,11 +56,11 @@ pub struct StoragePoolSpec {
     /// How it is made.
     #[serde(default, rename = "type")]
     pub type_: PoolType,
-    /// Names of BlockDevices that are members. A device joins online; one that is taken out is first emptied online.
+    /// Names of BlockDevices that are members. A device joins online; a removed one is first emptied online.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 253)), extend("x-kubernetes-list-type" = "set"))]
     pub devices: Vec<String>,
-    /// Words by which people and StorageClasses choose pools: ssd, fast.
+    /// Labels by which people and StorageClasses choose pools: ssd, fast.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 63)), extend("x-kubernetes-list-type" = "set"))]
     pub tags: Vec<String>,
@@ -81,20 +81,20 @@ pub enum PoolType {
     LvmThin,
 }
 
-/// What the node's agent sees of the pool.
+/// What the node's agent observes of the pool.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StoragePoolStatus {
-    /// In one word.
+    /// Health.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<PoolPhase>,
-    /// What volumes may hold together, in bytes: the thin pool's data.
+    /// Bytes that volumes can hold together: the thin pool's data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_bytes: Option<i64>,
-    /// The same for people.
+    /// The same, human-readable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<String>,
-    /// What of it is not written yet, in bytes. Volumes may have been promised more than that.
+    /// Bytes of it that are not written yet. More than that may be promised to volumes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free_bytes: Option<i64>,
     /// Sum of the sizes of the volumes that are here, in bytes.
@@ -121,7 +121,7 @@ pub struct StoragePoolStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// A pool in one word.
+/// Phase of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PoolPhase {
     /// Waits for its first device.
@@ -142,19 +142,19 @@ pub enum PoolPhase {
 pub struct PoolDevice {
     /// Name of its BlockDevice.
     pub name: String,
-    /// How it stands.
+    /// Its state.
     #[serde(default)]
     pub state: MemberState,
-    /// What it gives to the pool, in bytes.
+    /// Bytes that it contributes to the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<i64>,
-    /// What of it is not given to the thin pool, in bytes.
+    /// Bytes of it that the thin pool does not use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free_bytes: Option<i64>,
-    /// While it is emptied: how much of it is done.
+    /// Progress in percent while it is emptied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress_percent: Option<f64>,
-    /// Why it stands as it does.
+    /// Why it has this state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }

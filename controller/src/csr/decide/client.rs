@@ -31,7 +31,7 @@ pub fn decide(csr: &CertificateSigningRequest, request: &Request, facts: &Facts<
         Err(denied) => return denied,
     };
     if request.other_names || !request.dns.is_empty() || !request.addresses.is_empty() {
-        return deny("WrongNames", "a certificate to speak with has no DNS names or addresses");
+        return deny("WrongNames", "a client certificate must not have DNS names or addresses");
     }
     match by {
         Requester::Node(node) if node == name => renewal(name, request, facts),
@@ -59,7 +59,7 @@ fn renewal(name: &str, request: &Request, facts: &Facts<'_>) -> Decision {
 fn enrolment(id: &str, name: &str, request: &Request, facts: &Facts<'_>) -> Decision {
     let another = "make another with `sheaf-agent token create` on a control-plane node";
     let Some(token) = facts.token else {
-        return deny("TokenExpired", format!("token {id}.*** is not valid any more; {another}"));
+        return deny("TokenExpired", format!("token {id}.*** is no longer valid; {another}"));
     };
     if let Some(used) = &token.used_by
         && (used.node != name || used.key != request.key)

@@ -185,7 +185,7 @@ async fn apply(
         Action::Capacity { name, bytes } => {
             let patch = json!({"spec": {"capacity": {"storage": room::quantity(*bytes)}}});
             ok_if_gone(persistents.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await)
-                .map_err(doing("saying how large its PersistentVolume is"))
+                .map_err(doing("updating the capacity of its PersistentVolume"))
         }
         Action::WriteStatus(status) => write_status(claims, claim, status).await,
         Action::RecordEvent(event) => {

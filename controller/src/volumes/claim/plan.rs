@@ -276,7 +276,7 @@ fn refused(observed: &Observed) -> Option<String> {
         modes.iter().find(|mode| !matches!(mode.as_str(), "ReadWriteOnce" | "ReadWriteOncePod"))
     {
         return Some(format!(
-            "accessModes has {mode}; a volume of {VOLUME_DRIVER} is on one node: use ReadWriteOnce"
+            "accessModes has {mode}; volumes of {VOLUME_DRIVER} are on one node: use ReadWriteOnce"
         ));
     }
     if spec.selector.is_some() {

@@ -205,7 +205,7 @@ fn make(plan: &mut Plan, observed: &Observed, origin: &LocalVolume, name: &str, 
         plan.requeue = Some(WAIT);
         return wrong(
             plan,
-            format!("{why}: a snapshot counts with all that its origin may come to differ in"),
+            format!("{why}: a snapshot needs room for everything that may still change in its origin"),
             now,
         );
     }

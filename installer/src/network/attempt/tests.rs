@@ -135,7 +135,7 @@ fn an_address_that_another_machine_has_is_never_set() {
 fn a_free_address_is_set_after_it_was_found_free() {
     let net = good();
     let said = says(&fixed(), &net, &good_cluster());
-    assert_eq!(said[1], "ok      192.0.2.10 is free on br0: nobody else has it");
+    assert_eq!(said[1], "ok      192.0.2.10 is free on br0: no other machine uses it");
     let configured = net.configured.lock().unwrap();
     assert_eq!(configured.len(), 2);
     assert!(configured[1].iter().any(|(_, text)| text.contains("Address=192.0.2.10/24")));
@@ -148,8 +148,7 @@ fn dhcp_that_does_not_answer_says_what_to_look_at_with_and_without_a_tag() {
     let said = says(&dhcp(), &net, &good_cluster());
     assert_eq!(
         said[1],
-        "FAILED  DHCP on br0: no answer in 0 s; there must be a DHCP server on this network; if it is tagged, write \
-         [[network.vlan]], or write addresses"
+        "FAILED  DHCP on br0: no answer in 0 s; start a DHCP server on this network; if the network is tagged, write [[network.vlan]]; or write addresses"
     );
     let tagged = node(
         "[[network.vlan]]\nname = \"mgmt\"\nid = 20\nparent = \"enp1s0\"\n\
@@ -157,8 +156,8 @@ fn dhcp_that_does_not_answer_says_what_to_look_at_with_and_without_a_tag() {
     );
     assert_eq!(
         says(&tagged, &net, &good_cluster())[1],
-        "FAILED  DHCP on br0 (VLAN 20): no answer in 0 s; the switch's port must carry VLAN 20 tagged, and a DHCP server \
-         be there; or write addresses"
+        "FAILED  DHCP on br0 (VLAN 20): no answer in 0 s; the switch port must carry VLAN 20 tagged, and a DHCP \
+         server must be in it; or write addresses"
     );
 }
 
@@ -182,7 +181,7 @@ fn each_later_failure_names_itself_and_its_remedy() {
     net.clocks.insert("192.0.2.2".into(), 86_400.0);
     assert!(says(&dhcp(), &net, &good_cluster()).contains(
         &"warning time server of DHCP: 192.0.2.2: this machine's clock is 86400 s behind; the node sets its clock before it \
-          joins; correct it in the firmware all the same"
+          joins; correct it in the firmware anyway"
             .to_owned()
     ));
 }

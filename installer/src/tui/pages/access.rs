@@ -15,15 +15,15 @@ On your own computer, `sheaf admin new DIR` makes a key. Its public half, DIR/ad
 the file on a drive labelled SHEAF-CONF and have it read. The private half stays with you. Once the node is up, `sheaf \
 admin kubeconfig` fetches your certificate with it.
 
-Without a key the cluster is made all the same, and nobody can administer it until its node.toml gets one.
+Without a key the cluster is created as well, but it cannot be administered until a key is added to its node.toml.
 
-Enter makes a new line here; Tab goes on.";
+Enter makes a new line here; Tab moves to the next field.";
 
 pub(super) fn rows(_: &State) -> Vec<Row> {
     vec![
         note(
             "Whose key administers the cluster? Paste the text of admin.pub, which `sheaf admin new DIR` made, or \
-             have it read from a drive labelled SHEAF-CONF. There is no other way in: no shell, no SSH, no password.",
+             have it read from a drive labelled SHEAF-CONF. There is no other access: no shell, no SSH, no password.",
         ),
         Row::Gap,
         Row::Area { ask: Ask::AdminKey, label: "Public key", height: KEY_LINES },

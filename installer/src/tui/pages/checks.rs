@@ -6,12 +6,11 @@ use crate::tui::form::Row;
 use crate::tui::state::{Command, State};
 
 pub(super) const HELP: &str = "\
-The network is set up as the node will have it, in this installer, and tried: cables, DHCP on its VLAN, whether someone else \
-has the address, gateway, name servers, time, the cluster's server and the token. The disk was not touched yet.
+The network is set up as the node will have it, in this installer, and tried: cables, DHCP on its VLAN, whether the address is free, gateway, name servers, time, the cluster's server and the token. Nothing has been written to the disk yet.
 
-FAILED: the node would come up and be of no use. Go back (Esc) and mend the answer, or mend the network and try again.
+FAILED: the node would start, but could not be used. Go back (Esc) and correct the answer, or fix the network and try again.
 
-warning: the node will come up; something is not as it should be.
+warning: the node will start, but something should be corrected.
 
 You may continue despite a failure if you know that it will be fixed before the node starts.";
 

@@ -7,13 +7,11 @@ use crate::tui::state::{Command, State};
 
 pub(super) const HELP: &str = "\
 Joining: the first node's screen shows the server, a token and the CA hash, as `kubeadm token create \
---print-join-command` does on any other cluster. The hash makes sure that it is this cluster that the token is given to. \
-The token is used once and never kept.
+--print-join-command` does on any other cluster. The hash makes sure that the token is sent to this cluster and to no other. The token is used once, then it is removed from node.toml.
 
-A worker runs VMs. A node of the control plane runs the cluster as well; have one or three of them.
+A worker runs VMs. A node of the control plane runs the cluster as well; use one or three of them.
 
-Creating: all of it may stay empty. The token is then drawn by the node and shown on its screen. Further names are those \
-under which the API server will be reached besides the node's own name and address. Services: a network that nothing else \
+Creating: all fields are optional. Without a token the node generates one and shows it on its screen. Further names are names and addresses of the API server in addition to the node's own. Services: a network that nothing else \
 uses, from /12 to /28; 10.96.0.0/16 when empty.";
 
 pub(super) fn rows(state: &State) -> Vec<Row> {
@@ -34,9 +32,9 @@ pub(super) fn rows(state: &State) -> Vec<Row> {
         }
     } else {
         rows.extend([
-            note("The cluster that this node makes. All of it may stay empty."),
+            note("The cluster that this node creates. All fields are optional."),
             Row::Gap,
-            text(Ask::Token, "Token", "empty: the node makes one"),
+            text(Ask::Token, "Token", "empty: the node generates one"),
             text(Ask::Sans, "Further names", "cluster.example.org"),
             text(Ask::ServiceCidr, "Services", "empty: 10.96.0.0/16"),
         ]);

@@ -13,19 +13,17 @@ use sheaf_host::human::decimal;
 pub(super) const THEN: [(Then, &str); 2] = [(Then::Reboot, "restart"), (Then::PowerOff, "power off")];
 
 pub(super) const HELP: &str = "\
-The whole disk is used: system, state and a first place for disks of VMs.
+The whole disk is used: system, state, and a storage pool for VMs.
 
-A disk that cannot be chosen says why: it is the medium itself, in use, read-only, too small (16 GB are needed), or it \
+A disk that cannot be chosen says why: it is the medium itself, in use, read-only, too small (16 GB is needed), or it \
 holds data and has no serial number that could be typed.
 
 A disk with anything on it is erased only when you type its serial number, or the last four or more characters of it. \
-Read it off the disk's label or the server's inventory, not off this screen: that is the point of it.
+Read it from the disk's label or the server's inventory, not from this screen: it proves which disk you mean.
 
-The installed node finds its partitions by a number drawn for this installation. Another disk with an older \
-installation on it does no harm.
+The installed node finds its partitions by IDs of this installation. Another disk with an older installation does no harm.
 
-Scan again after a disk came or went. A webhook is told of start, success and failure; one that cannot be told ends \
-nothing.";
+Scan again after you attach or remove a disk. A webhook is called at start, success and failure; if a call fails, the installation continues.";
 
 pub(super) fn rows(state: &State) -> Vec<Row> {
     let mut rows = vec![note("Install on which disk?"), Row::Gap];
@@ -60,7 +58,7 @@ pub(super) fn rows(state: &State) -> Vec<Row> {
     for (value, (then, text)) in THEN.into_iter().enumerate() {
         rows.push(Row::Pick(Pick::one(Ask::Then, value, state.answers.then == then, text)));
     }
-    rows.push(text(Ask::Webhook, "Webhook", "optional: a URL to tell"));
+    rows.push(text(Ask::Webhook, "Webhook", "optional: a URL to call"));
     rows.extend([
         Row::Gap,
         Row::Button(Command::Continue, "Continue"),

@@ -7,11 +7,9 @@ use crate::tui::state::{Command, Outcome, State};
 use sheaf_config::node::Then;
 
 pub(super) const HELP: &str = "\
-After a success: take the medium out and restart. The node's screen shows its addresses, its place in the cluster and what to \
-do next.
+After a success: take the medium out and restart. The node's screen shows its addresses, its state in the cluster and what to do next.
 
-After a failure the disk has no partition table, or was not touched; the page says which. Start over looks at the machine \
-anew and asks again from the disk on, with your answers filled in. Save writes everything that was said to a drive labelled \
+After a failure the disk has no partition table, or was not touched; this page says which. Start over scans the machine and asks again from the disk on, with your answers filled in. Save writes all messages to a drive labelled \
 SHEAF-CONF (FAT).";
 
 pub(super) fn rows(state: &State) -> Vec<Row> {

@@ -56,7 +56,7 @@ impl Page {
         })
     }
 
-    /// The next page, if one may go on from here.
+    /// The next page, if one may continue from here.
     pub fn after(self, mode: Mode) -> Option<Self> {
         Self::walk(mode).find(|page| *page > self && self < Self::Review)
     }

@@ -8,7 +8,7 @@ use crate::tui::state::{Command, State};
 /// What can be chosen, and what it env.
 pub(super) const MODES: [(Mode, &str, &str); 3] = [
     (Mode::Create, "Create a cluster", "The first machine: it runs the control plane, and VMs."),
-    (Mode::Join, "Join a cluster", "Every further machine. The first one's screen shows what is asked here."),
+    (Mode::Join, "Join a cluster", "Every further machine. The first machine's screen shows the answers."),
     (Mode::Install, "Install only", "No cluster yet: the node waits until its node.toml names one."),
 ];
 
@@ -20,14 +20,13 @@ Join a cluster: on every further machine. It can become one more of the control 
 
 Install only: the system is installed and configured, but belongs to no cluster. Edit its node.toml, or install again.
 
-An installation that asks nothing takes a node.toml instead: from a drive labelled SHEAF-CONF, from the medium, or by a \
+An unattended installation reads a node.toml instead: from a drive labelled SHEAF-CONF, from the medium, or by a \
 kernel argument. The last page here can write one.";
 
 pub(super) fn rows(state: &State) -> Vec<Row> {
     let mut rows = vec![
         note(
-            "Answer some questions; nothing is written to any disk before the last page. What is answered \
-             stays when you go back.",
+            "Answer some questions; nothing is written to any disk before the last page. Your answers are kept when you go back.",
         ),
         Row::Gap,
     ];

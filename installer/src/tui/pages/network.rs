@@ -7,16 +7,15 @@ use crate::tui::form::{Pick, Row};
 use crate::tui::state::{Command, State};
 
 pub(super) const HELP: &str = "\
-The node and its VMs are reached through a bridge, br0, on these NICs. They are known by their MAC addresses, also \
-when the kernel gives them other names.
+The node and its VMs are reached through a bridge, br0, on these NICs.
 
 Several NICs make a bond. active-backup works with every switch; 802.3ad (LACP) needs the same ports in one group there.
 
-VLAN: only when the switch sends the node's network tagged. DHCP is asked there.
+VLAN: only if the switch sends the node's network tagged. DHCP is then used in that VLAN.
 
-A fixed address has a prefix length: 192.0.2.10/24. Blanks part several.
+A fixed address has a prefix length: 192.0.2.10/24. Separate several with spaces.
 
-MTU: only when the whole network carries more than 1500 bytes in a packet.
+MTU: only if the whole network carries more than 1500 bytes in a packet.
 
 More links, routes and proxies: write them in node.toml.";
 
@@ -48,8 +47,8 @@ pub(super) fn rows(state: &State) -> Vec<Row> {
         rows.push(text(Ask::Address, "Address", "192.0.2.10/24"));
         rows.push(text(Ask::Gateway, "Gateway", "192.0.2.1"));
     }
-    rows.push(text(Ask::Dns, "DNS servers", "besides those of DHCP"));
-    rows.push(text(Ask::Ntp, "Time servers", "besides those of DHCP"));
+    rows.push(text(Ask::Dns, "DNS servers", "in addition to DHCP's"));
+    rows.push(text(Ask::Ntp, "Time servers", "in addition to DHCP's"));
     rows.push(text(Ask::Vlan, "VLAN", "1-4094; or untagged"));
     rows.push(text(Ask::Mtu, "MTU", "empty: 1500"));
     rows.extend([

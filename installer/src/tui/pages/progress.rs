@@ -12,10 +12,9 @@ const BAR: u64 = 50;
 const LOG: usize = 5;
 
 pub(super) const HELP: &str = "\
-The release is checked, the old partition table erased, the system written and read back; the new table comes last, so that \
-a disk on which this was cut short boots nothing.
+The release is checked, the old partition table erased, the system written and read back; the new table comes last, so an interrupted installation leaves a disk that does not boot.
 
-It cannot be stopped from here. Switching the machine off does no harm to any other disk; boot the medium again then.";
+It cannot be stopped from here. If you switch the machine off, no other disk is harmed; boot the medium again then.";
 
 pub(super) fn rows(state: &State) -> Vec<Row> {
     let work = &state.work;

@@ -6,7 +6,7 @@ use crate::tui::form::Row;
 use crate::tui::state::{Command, State};
 
 pub(super) const HELP: &str = "\
-The plan is what will be done, in this order. node.toml is what the node will go by; the token is not shown.
+The plan is what will be done, in this order. node.toml is the node's configuration; the token is not shown.
 
 Save: writes node.toml, with its token, to a drive labelled SHEAF-CONF (FAT). The same file installs this machine again \
 without a question, and `sheaf config check` checks it on your computer.
@@ -14,11 +14,11 @@ without a question, and `sheaf config check` checks it on your computer.
 Install: writes to the disk named in the plan, and to no other. The release is checked first; until then nothing is \
 written.
 
-Up, Down, Page Up and Page Down move the text; Tab goes from button to button.";
+Up, Down, Page Up and Page Down scroll the text; Tab moves from button to button.";
 
 pub(super) fn rows(state: &State) -> Vec<Row> {
     let (Some(ready), Some(machine)) = (&state.ready, state.machine()) else {
-        return vec![note("There is no plan; go back and look at the pages before.")];
+        return vec![note("There is no plan; go back and check the earlier pages.")];
     };
     let shown = file::text(&state.answers, machine, state.page, Secrets::Masked);
     vec![

@@ -28,7 +28,7 @@ const LEAVE: &str = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[999;1H\r\n";
 pub enum Draw {
     /// This is the state now.
     State(Arc<State>),
-    /// Everything anew: something else wrote on the screen.
+    /// Everything again: something else wrote on the screen.
     All,
     /// The terminal has so many columns and rows.
     Size(u16, u16),

@@ -101,7 +101,7 @@ fn preface() -> Result<String> {
     ))
 }
 
-/// The text of one section. Each is a case of its own: what the emulator broke is measured anew, and no more than that.
+/// The text of one section. Each is a case of its own: what the emulator broke is measured again, and no more than that.
 fn measured(name: &str, section: Section, cold: bool) -> String {
     let text = RefCell::default();
     case(&format!("bench-{name}"), |case| {

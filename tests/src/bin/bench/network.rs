@@ -1,6 +1,6 @@
 //! What a VM's network costs: iperf3 between two VMs, each on a node of its own, beside iperf3 between these nodes.
 //!
-//! Why here: both go over the nodes' br0 and the same emulated cards and switch. Route in: the first node, a second one
+//! Why here: both go over the nodes' br0 and the same emulated NICs and switch. Route in: the first node, a second one
 //! that is installed and joins for it, the kit on both. Route out: Mbit/s, and the quotient.
 
 use crate::Report;

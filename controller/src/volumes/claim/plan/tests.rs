@@ -209,7 +209,7 @@ fn what_can_never_be_is_told_and_nothing_is_made() {
     };
     assert_eq!(
         of(json!({"accessModes": ["ReadWriteMany"]})),
-        "accessModes has ReadWriteMany; a volume of lvm.sheaf.dev is on one node: use ReadWriteOnce"
+        "accessModes has ReadWriteMany; volumes of lvm.sheaf.dev are on one node: use ReadWriteOnce"
     );
     assert_eq!(
         of(json!({"selector": {"matchLabels": {"a": "b"}}})),

@@ -16,7 +16,7 @@ installkernel() {
     # What a medium and a config drive are made of, and what a keyboard needs.
     hostonly='' instmods isofs sr_mod cdrom vfat nls_cp437 nls_iso8859-1 nls_ascii nls_utf8 loop ext4 efivarfs \
         crc32c_intel sha256_ssse3 usbhid hid_generic hid_apple i8042 atkbd
-    # The cards of servers: the plan makes sure that every bridge of node.toml finds its own before a disk is written.
+    # The NICs of servers: the plan makes sure that every bridge of node.toml finds its own before a disk is written.
     hostonly='' instmods virtio_net vmxnet3 hv_netvsc e1000 e1000e igb igc ixgbe ixgbevf i40e iavf ice \
         bnx2 bnx2x bnxt_en tg3 r8169 mlx4_en mlx5_core atlantic ena cxgb4 qede sfc be2net enic \
         r8152 cdc_ether cdc_ncm ax88179_178a
@@ -30,7 +30,7 @@ install() {
     inst_simple /etc/mke2fs.conf
     # mtools write names in the code page of FAT, which the C library loads by name.
     inst_libdir_file 'gconv/IBM850.so' 'gconv/gconv-modules' 'gconv/gconv-modules.cache'
-    # Cards get the names that the node will see, so that node.toml may use them.
+    # NICs get the names that the node will see, so that node.toml may use them.
     inst_rules 75-net-description.rules 80-net-setup-link.rules
     inst_simple /usr/lib/systemd/network/99-default.link
     # The network, for a node.toml or a release on a server and to be tried before a disk is touched: networkd, started

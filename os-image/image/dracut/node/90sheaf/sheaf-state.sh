@@ -15,7 +15,7 @@ say() {
     echo "sheaf: $*"
 }
 
-# $1 (state, data) is lost: whoever reports the node's health reads /run/sheaf/$1-degraded.
+# $1 (state, data) is lost: anyone who reports the node's health reads /run/sheaf/$1-degraded.
 degrade() {
     say "DEGRADED: $2"
     echo "$2" >"$RUN/$1-degraded"
@@ -117,7 +117,7 @@ if [ ${#id} -ne 32 ]; then
     sync $ROOT/state
 fi
 
-# /etc: the image's below, memory above; rendered anew at each boot.
+# /etc: the image's below, memory above; rendered again at each boot.
 mkdir -p $RUN/etc/upper $RUN/etc/work
 chmod 0700 $RUN/etc
 mount -t overlay -o "lowerdir=$ROOT/etc,upperdir=$RUN/etc/upper,workdir=$RUN/etc/work" sheaf-etc $ROOT/etc || exit 1
