@@ -4,7 +4,8 @@
 //! the test programs that cargo builds, the release that `sheaf build` left. Route out: a line per case, a log per case
 //! under `target/sheaf/test/cases/`, `target/sheaf/ledger.jsonl`, and the line `test result: …` that scripts/test counts.
 //!
-//! `cases`: those that fit CI's hour, all of them. `cases --all`: every case that has not passed on this release yet.
+//! `cases`: those that fit CI's hour, all of them. `cases --all`: every case that has not passed on this release yet;
+//! `--only FILE,FILE`: those of these files alone, in this order.
 //! `cases --step NAME --tests N --seconds N`: records a step that scripts/test ran itself. `cases --write`: writes the
 //! results of this release into docs/testing.md.
 
@@ -58,6 +59,8 @@ impl Test {
 struct Arguments {
     all: bool,
     write: bool,
+    /// Files of cases, in the order to run them; none: every file.
+    only: Vec<String>,
     step: Option<(String, u32, f64)>,
 }
 
@@ -72,7 +75,12 @@ fn main() -> Result<()> {
         let entry = Entry { case, release, commit, date, passed: true, tests, seconds, emulator_retries: 0 };
         return ledger.append(entry);
     }
-    let tests = tests(&root, arguments.all)?;
+    let mut tests = tests(&root, arguments.all)?;
+    if !arguments.only.is_empty() {
+        let place = |test: &Test| arguments.only.iter().position(|file| *file == test.file);
+        tests.retain(|test| place(test).is_some());
+        tests.sort_by_key(place);
+    }
     if arguments.write {
         let (path, cases) = (root.join("docs/testing.md"), tests.iter().map(Test::case).collect::<Vec<_>>());
         let document = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -142,7 +150,8 @@ fn arguments() -> Result<Arguments> {
             Some((name, number("--tests")?.parse()?, number("--seconds")?.parse()?))
         }
     };
-    Ok(Arguments { all: has("--all"), write: has("--write"), step })
+    let only = value("--only").iter().flat_map(|files| files.split(',')).map(str::to_owned).collect();
+    Ok(Arguments { all: has("--all"), write: has("--write"), only, step })
 }
 
 /// Digits that stand for what is in the release: everything that its manifest says, which names each file's hash.
@@ -162,7 +171,7 @@ fn today() -> Result<String> {
     Ok(System.run(&Command::new("date").args(["-u", "+%Y-%m-%d"]))?.text())
 }
 
-/// Every test of this crate, in the order of their files' rungs: without machines first.
+/// Every test of this crate, by name.
 fn tests(root: &Path, all: bool) -> Result<Vec<Test>> {
     let mut cargo = Command::new("cargo")
         .args(["test", "--package", "sheaf-tests", "--no-run", "--message-format", "json"])
