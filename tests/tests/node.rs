@@ -61,7 +61,7 @@ fn a_vm_outlives_its_killed_agent() {
 }
 
 #[test]
-#[cfg_attr(not(feature = "all"), ignore = "not seen green on this release yet; make test-all runs it")]
+#[cfg_attr(not(feature = "all"), ignore = "two boots: `make test-all`")]
 fn a_node_whose_power_was_cut_comes_back_and_so_does_its_vm() {
     case("power-cut", |case| {
         let mut cluster = case.cluster()?;
