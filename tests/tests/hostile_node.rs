@@ -538,7 +538,7 @@ async fn a_node_reads_and_writes_what_is_its_own_alone() -> Result<()> {
             json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSINode", "metadata": {"name": "n2"}, "spec": {"drivers": []}}),
             "may not create csinodes",
         ),
-        ("makes a Pod", "POST", "/api/v1/namespaces/default/pods".into(), pod, "creates no pods"),
+        ("makes a Pod", "POST", "/api/v1/namespaces/default/pods".into(), pod, "may not create pods"),
         (
             "makes a VM",
             "POST",

@@ -33,7 +33,7 @@ pub fn disk(capacity: &Amount) -> u64 {
     bytes.checked_next_multiple_of(MIB).unwrap_or(u64::MAX)
 }
 
-/// Size of an overlay over a base image that shows its guest `image` bytes: all of it may be written anew.
+/// Size of an overlay over a base image that shows its guest `image` bytes: all of it may be written again.
 pub fn overlay(capacity: Option<&Amount>, image: u64) -> u64 {
     let bytes = capacity.map_or(0, disk).max(image);
     bytes.checked_next_multiple_of(SECTOR).unwrap_or(u64::MAX)

@@ -88,7 +88,7 @@ fn golden(name: &str, commands: &[Value]) {
         return std::fs::write(file, text).unwrap();
     }
     let expected = std::fs::read_to_string(&file).unwrap_or_default();
-    assert_eq!(text, expected, "{}; UPDATE=1 writes it anew", file.display());
+    assert_eq!(text, expected, "{}; UPDATE=1 writes it again", file.display());
 }
 
 #[test]
