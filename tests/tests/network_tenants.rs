@@ -160,7 +160,7 @@ async fn a_vm_is_on_no_network_of_another_namespace_and_has_no_mac_of_another_vm
     ensure!(said.contains("created"), "{said}");
     let (reason, message) = refused(&on, "thief").await?;
     ensure!(reason == "NetworkNotShared", "{reason}: {message}");
-    ensure!(message.contains("bank/private is for VMs of namespace bank alone"), "{message}");
+    ensure!(message.contains("bank/private is only for VMs of namespace bank"), "{message}");
 
     // Others have Pods: their networks are theirs to use, and so are their MACs.
     for (index, network) in ["own", "bank/public", "default/all"].into_iter().enumerate() {
