@@ -168,7 +168,7 @@ fn nics(config: &NodeConfig, nics: &[Nic], findings: &mut Findings) {
         let (key, texts) = match link.link {
             Link::Nic(described) => {
                 match described.selector().find(found_nics) {
-                    Some(found_nic) => findings.found.push(format!("{path}: {}", name(found_nic))),
+                    Some(found_nic) => findings.found.push(format!("{path}: {found_nic}")),
                     None => findings.refuse(
                         &path,
                         format!("no NIC is this one; there are {}", all(found_nics)),
@@ -182,9 +182,7 @@ fn nics(config: &NodeConfig, nics: &[Nic], findings: &mut Findings) {
         };
         for text in texts.iter().filter(|text| links.get(text).is_none()) {
             match links.find(text, found_nics) {
-                Some(found_nic) => {
-                    findings.found.push(format!("{path}.{key}: \"{text}\" is {}", name(found_nic)))
-                }
+                Some(found_nic) => findings.found.push(format!("{path}.{key}: \"{text}\" is {found_nic}")),
                 None => findings.refuse(
                     &format!("{path}.{key}"),
                     format!("no NIC is \"{text}\"; there are {}", all(found_nics)),
@@ -194,7 +192,7 @@ fn nics(config: &NodeConfig, nics: &[Nic], findings: &mut Findings) {
         }
         match found_nics {
             _ if !texts.is_empty() || link.kind() != Kind::Bridge => {}
-            [found_nic] => findings.found.push(format!("{path}.ports: the only NIC, {}", name(found_nic))),
+            [found_nic] => findings.found.push(format!("{path}.ports: the only NIC, {found_nic}")),
             _ => findings.refuse(
                 &format!("{path}.ports"),
                 format!("names no NIC, and there are {}", all(found_nics)),
@@ -204,18 +202,11 @@ fn nics(config: &NodeConfig, nics: &[Nic], findings: &mut Findings) {
     }
 }
 
-fn name(found_nic: &FoundNic) -> String {
-    match &found_nic.permanent_mac {
-        Some(mac) => format!("{} ({mac})", found_nic.name),
-        None => found_nic.name.clone(),
-    }
-}
-
 fn all(found_nics: &[FoundNic]) -> String {
     if found_nics.is_empty() {
         "none".into()
     } else {
-        found_nics.iter().map(name).collect::<Vec<_>>().join(", ")
+        found_nics.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -17,6 +17,16 @@ pub struct FoundNic {
     pub path: Option<String>,
 }
 
+/// As people find it: `enp1s0 (52:54:00:00:00:01)`, or its kernel name alone.
+impl std::fmt::Display for FoundNic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.permanent_mac {
+            Some(mac) => write!(f, "{} ({mac})", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
 /// How a NIC is recognised: all that is given must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector {

@@ -67,7 +67,7 @@ pub(super) fn resolve(links: &Links, nics: &[Nic], errors: &mut Vec<PlanError>) 
         }
     }
     let ports = |name: &str, ports: &[String]| match ports.is_empty() {
-        true => links.under(name, found_nics, None).into_iter().map(self::name).collect(),
+        true => links.under(name, found_nics, None).into_iter().map(ToString::to_string).collect(),
         false => ports.iter().map(|port| described(links, found_nics, port)).collect(),
     };
     let bridges = links.bridges.iter();
@@ -102,7 +102,7 @@ fn take<'c>(
     if let Some(other) = taken.insert(&found_nic.name, link.to_owned()) {
         refuse(
             link,
-            format!("{} is already a port of {other}", name(found_nic)),
+            format!("{found_nic} is already a port of {other}"),
             "a NIC can be a port of one link only, and only once".into(),
         );
     }
@@ -118,7 +118,7 @@ fn wanted(nic: &Described) -> String {
 
 /// A port in words, with the NICs under it.
 fn described(links: &Links, found_nics: &[FoundNic], port: &str) -> String {
-    let under: Vec<_> = links.under(port, found_nics, None).into_iter().map(name).collect();
+    let under: Vec<_> = links.under(port, found_nics, None).into_iter().map(ToString::to_string).collect();
     match links.made(port) {
         Some(Link::Vlan(vlan)) => {
             format!("{port} (VLAN {} of {} over {})", vlan.id, vlan.parent, under.join(", "))
@@ -128,16 +128,9 @@ fn described(links: &Links, found_nics: &[FoundNic], port: &str) -> String {
     }
 }
 
-fn name(found_nic: &FoundNic) -> String {
-    match &found_nic.permanent_mac {
-        Some(mac) => format!("{} ({mac})", found_nic.name),
-        None => found_nic.name.clone(),
-    }
-}
-
 fn list(found_nics: &[FoundNic]) -> String {
     if found_nics.is_empty() {
         return "this machine shows no wired NIC".into();
     }
-    found_nics.iter().map(name).collect::<Vec<_>>().join(", ")
+    found_nics.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
