@@ -149,18 +149,9 @@ impl Controlled {
         }
     }
 
-    /// What the node reports of a Pod; of one that has ended, that its domain is gone.
-    pub async fn node_says(&self, pod: &str, phase: &str, ready: &str, reason: &str) -> Result<()> {
-        let state = match phase {
-            "Running" => json!({"running": {}}),
-            _ => json!({"terminated": {"exitCode": 0, "reason": reason}}),
-        };
-        let status = json!({"status": {"phase": phase, "reason": reason,
-            "containerStatuses": [{"name": "compute", "image": "vm", "imageID": "", "ready": ready == "True",
-                                   "restartCount": 0, "state": state}],
-            "conditions": [{"type": "Ready", "status": ready}], "podIPs": [{"ip": "192.0.2.50"}], "podIP": "192.0.2.50"}});
-        self.pods().patch_status(pod, &PatchParams::default(), &Patch::Merge(&status)).await?;
-        Ok(())
+    /// What the node reports of a Pod of the default namespace: [`node_says`].
+    pub async fn node_says(&self, pod: &str, phase: &str, reason: &str) -> Result<()> {
+        node_says(&self.pods(), pod, phase, reason).await
     }
 
     /// The node stops the VM of a deleted Pod, reports it, and deletes the Pod without grace, as its agent does.
@@ -170,7 +161,7 @@ impl Controlled {
             Ok(pod.filter(|pod| pod.metadata.deletion_timestamp.is_some()))
         })
         .await?;
-        self.node_says(pod, "Failed", "False", "Killed").await?;
+        self.node_says(pod, "Failed", "Killed").await?;
         match self.pods().delete(pod, &DeleteParams::default().grace_period(0)).await {
             // The controller may have been faster.
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
@@ -226,6 +217,20 @@ impl Controlled {
         words.extend(["-f", &file]);
         Ok(self.kubectl(&words)?.replace(&file, "FILE"))
     }
+}
+
+/// What the node reports of a Pod; of one that has ended, that its domain is gone.
+pub async fn node_says(pods: &Api<Pod>, pod: &str, phase: &str, reason: &str) -> Result<()> {
+    let (ready, state) = match phase {
+        "Running" => ("True", json!({"running": {}})),
+        _ => ("False", json!({"terminated": {"exitCode": 0, "reason": reason}})),
+    };
+    let status = json!({"status": {"phase": phase, "reason": reason,
+        "containerStatuses": [{"name": "compute", "image": "vm", "imageID": "", "ready": ready == "True",
+                               "restartCount": 0, "state": state}],
+        "conditions": [{"type": "Ready", "status": ready}], "podIPs": [{"ip": "192.0.2.50"}], "podIP": "192.0.2.50"}});
+    pods.patch_status(pod, &PatchParams::default(), &Patch::Merge(&status)).await?;
+    Ok(())
 }
 
 /// Looks until there is something, or fails with what was waited for.

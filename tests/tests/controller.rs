@@ -154,7 +154,7 @@ async fn a_vm_is_placed_runs_fails_waits_and_starts_again_but_never_twice() -> R
     let annotation = &first.metadata.annotations.clone().unwrap_or_default()["sheaf.dev/vmi"];
     let placed = PlacedVmi::from_annotation(annotation)?;
 
-    bench.on.node_says(name_of(&first), "Running", "True", "").await?;
+    bench.on.node_says(name_of(&first), "Running", "").await?;
     bench.says("web", PrintableStatus::Running).await?;
     let vmi = wait("the instance runs", async || {
         let vmi = bench.instances().get_opt("web").await?;
@@ -179,7 +179,7 @@ async fn a_vm_is_placed_runs_fails_waits_and_starts_again_but_never_twice() -> R
     ensure!(again.uid != placed.uid);
 
     // A crash soon after the start makes the next start wait. (The API server removes a Pod that is over at once.)
-    bench.on.node_says(name_of(&second), "Failed", "False", "GuestCrashed").await?;
+    bench.on.node_says(name_of(&second), "Failed", "GuestCrashed").await?;
     bench.says("web", PrintableStatus::CrashLoopBackOff).await?;
     let third = bench.placed("web", name_of(&second)).await?;
 
@@ -198,9 +198,9 @@ async fn run_strategies_decide_what_follows_a_clean_stop() -> Result<()> {
     bench.says("big", PrintableStatus::ErrorUnschedulable).await?;
 
     let pod = bench.placed("job", "").await?;
-    bench.on.node_says(name_of(&pod), "Running", "True", "").await?;
+    bench.on.node_says(name_of(&pod), "Running", "").await?;
     bench.says("job", PrintableStatus::Running).await?;
-    bench.on.node_says(name_of(&pod), "Succeeded", "False", "").await?;
+    bench.on.node_says(name_of(&pod), "Succeeded", "").await?;
     bench.says("job", PrintableStatus::Stopped).await?;
     // Halted removes what is left; Always begins again.
     bench.strategy("job", "Halted").await?;

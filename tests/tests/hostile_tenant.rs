@@ -8,11 +8,11 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
     Api,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams},
 };
 use serde_json::{Value, json};
 use sheaf_api::{VirtualMachineInstance, status::Phase};
-use sheaf_tests::controlled::{Controlled, wait};
+use sheaf_tests::controlled::{Controlled, node_says, wait};
 use std::time::Duration;
 
 /// kubectl acts for a user of namespace `tenant`.
@@ -86,19 +86,6 @@ impl Ground {
         .await
     }
 
-    /// What the node reports of a Pod.
-    async fn node_reports(&self, pod: &str, phase: &str) -> Result<()> {
-        let (ready, state) = match phase {
-            "Running" => ("True", json!({"running": {}})),
-            _ => ("False", json!({"terminated": {"exitCode": 0}})),
-        };
-        let status = json!({"status": {"phase": phase, "conditions": [{"type": "Ready", "status": ready}],
-            "containerStatuses": [{"name": "compute", "image": "vm", "imageID": "", "ready": ready == "True",
-                                   "restartCount": 0, "state": state}]}});
-        self.pods().patch_status(pod, &PatchParams::default(), &Patch::Merge(&status)).await?;
-        Ok(())
-    }
-
     async fn gone(&self, pod: &str) -> Result<()> {
         wait(&format!("Pod {pod} is gone"), async || {
             Ok(self.pods().get_opt(pod).await?.is_none().then_some(()))
@@ -112,7 +99,7 @@ impl Ground {
             self.mallory_makes(&vm(name, json!({"memory": {"guest": "512Mi"}, "devices": {}}), json!([])))?;
         ensure!(made.contains("created"), "{made}");
         let pod = self.placed(name, "").await?;
-        self.node_reports(name_of(&pod), "Running").await?;
+        node_says(&self.pods(), name_of(&pod), "Running", "").await?;
         wait(&format!("the instance of {name} runs"), async || {
             let vmi = self.instances().get_opt(name).await?;
             Ok(vmi.filter(|vmi| vmi.status.as_ref().and_then(|status| status.phase) == Some(Phase::Running)))
@@ -241,7 +228,7 @@ async fn whatever_a_tenant_does_to_a_running_vm_no_second_run_of_it_begins_befor
         tokio::time::sleep(Duration::from_millis(500)).await; // the next look, until the time is over
     }
     // Its node ends the VM and says so; then, and only then, there is another run.
-    ground.node_reports(&name, "Failed").await?;
+    node_says(&ground.pods(), &name, "Failed", "").await?;
     let second = ground.placed("web", &name).await?;
     ground.gone(&name).await?;
 
@@ -249,7 +236,7 @@ async fn whatever_a_tenant_does_to_a_running_vm_no_second_run_of_it_begins_befor
     let huge = ["delete", "pod", name_of(&second), "--grace-period=9223372036854775807", "--wait=false"];
     let answer = ground.mallory(&huge)?;
     ensure!(answer.contains("deleted"), "{answer}");
-    ground.node_reports(name_of(&second), "Failed").await?;
+    node_says(&ground.pods(), name_of(&second), "Failed", "").await?;
     ground.placed("web", name_of(&second)).await?;
     Ok(())
 }

@@ -52,11 +52,16 @@ pub fn unpack(tools: &Tools, work: &Path, fetch: &str, packages: &str) -> Result
         |source| PackagesError::File { path, source }
     };
     std::fs::create_dir_all(work).map_err(failed(work))?;
-    let mirror = std::env::var("SHEAF_MIRROR").unwrap_or_else(|_| "http://deb.debian.org/debian".into());
+    let mirror = mirror();
     let sources = work.join("sources.list");
     std::fs::write(&sources, format!("deb {mirror} trixie main\n")).map_err(failed(&sources))?;
     inside(tools, work, &format!("{LISTS}{fetch}{UNPACK}"), packages).map_err(PackagesError::Fetch)?;
     Ok(work.join("tree"))
+}
+
+/// Debian's mirror: `SHEAF_MIRROR`, or Debian's own.
+pub fn mirror() -> String {
+    std::env::var("SHEAF_MIRROR").unwrap_or_else(|_| "http://deb.debian.org/debian".into())
 }
 
 /// Runs `script` in the tools chroot, which sees `work` as `/mnt/work`.

@@ -38,7 +38,7 @@ pub fn boot_seconds(case: &Case) -> Result<f64> {
     let work = case.made().join("bench/debian");
     if !work.join("complete").exists() {
         std::fs::create_dir_all(&work).with_context(|| work.display().to_string())?;
-        let mirror = std::env::var("SHEAF_MIRROR").unwrap_or_else(|_| "http://deb.debian.org/debian".into());
+        let mirror = packages::mirror();
         packages::inside(&case.tools, &work, &format!("MIRROR={mirror}\n{MAKE}"), PACKAGES)?;
     }
     let mut times = (0..3).map(|round| boot(case, &work, round)).collect::<Result<Vec<_>>>()?;

@@ -84,7 +84,7 @@ fn sheaf(case: &Case, built: &Built) -> Result<f64> {
 }
 
 fn mkosi(case: &Case, built: &Built) -> Result<f64> {
-    let mirror = std::env::var("SHEAF_MIRROR").unwrap_or_else(|_| "http://deb.debian.org/debian".into());
+    let mirror = packages::mirror();
     let tools = case.made().join("bench/mkosi");
     if !tools.join("complete").exists() {
         std::fs::create_dir_all(&tools).with_context(|| tools.display().to_string())?;
