@@ -16,8 +16,6 @@ pub mod config;
 pub mod console;
 pub mod dhcp;
 pub mod disks;
-#[cfg(test)]
-pub(crate) mod fuzz;
 pub mod health;
 pub mod images;
 pub mod listed;

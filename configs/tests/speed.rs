@@ -2,11 +2,10 @@
 //!
 //! `cargo test --release -p sheaf-config --test speed -- --nocapture` prints the time and holds it to that.
 
-mod cpu;
 mod fleet;
 
-use cpu::on_cpu;
 use sheaf_config::load::parse_config_file;
+use sheaf_fuzz::on_cpu;
 use std::time::Duration;
 
 /// Machines in the file.

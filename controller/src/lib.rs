@@ -12,6 +12,8 @@ use anyhow::Context;
 use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
 
 pub mod csr;
+#[cfg(test)]
+mod fuzz;
 pub mod import_policy;
 pub mod install;
 pub mod lease;

@@ -1,13 +1,12 @@
 //! Whatever the network sends, the parsers of HTTP and TFTP neither panic nor let anything out of the folder.
 //!
-//! Route in: requests as clients send them, changed at random. Route out: the first that breaks this, with the seed. A
-//! second in `cargo test`; `scripts/fuzz MINUTES` runs it for longer.
+//! Route in: requests as clients send them, changed at random. Route out: [`sheaf_fuzz`].
 
 use super::http::{self, Parsed, Part};
 use super::{find, tftp};
 use sheaf_config::handover::Introduction;
+use sheaf_fuzz::{Random, fuzz};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 /// Requests to start from.
 const HTTP: [&str; 5] = [
@@ -40,32 +39,21 @@ const WORDS: [&[u8]; 14] = [
     b"\xff\xfe",
 ];
 
-/// xorshift64*: the same again from the same seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16) as usize % end.max(1)
-    }
-
-    fn change(&mut self, bytes: &mut Vec<u8>) {
-        for _ in 0..=self.below(6) {
-            let at = self.below(bytes.len() + 1);
-            match self.below(4) {
-                0 if at < bytes.len() => bytes[at] = self.below(256) as u8,
-                1 if at < bytes.len() => drop(bytes.drain(at..(at + self.below(8)).min(bytes.len()))),
-                2 => bytes.truncate(at),
-                _ => drop(bytes.splice(at..at, WORDS[self.below(WORDS.len())].iter().copied())),
-            }
+fn change(random: &mut Random, bytes: &mut Vec<u8>) {
+    for _ in 0..=random.below(6) {
+        let at = random.below(bytes.len() + 1);
+        match random.below(4) {
+            0 if at < bytes.len() => bytes[at] = random.byte(),
+            1 if at < bytes.len() => drop(bytes.drain(at..(at + random.below(8)).min(bytes.len()))),
+            2 => bytes.truncate(at),
+            _ => drop(bytes.splice(at..at, random.of(&WORDS).iter().copied())),
         }
     }
 }
 
-/// Parses `bytes` both ways and holds what comes of them against what is promised.
-fn check(folder: &Path, bytes: &[u8]) {
+/// Parses `bytes` both ways and holds what comes of them against what is promised; whether they are a request.
+fn check(folder: &Path, bytes: &[u8]) -> bool {
+    let mut is_request = false;
     let stays_inside = |path: &str| {
         if let Some((_, length)) = find(folder, path) {
             assert_eq!(length, 6, "{path} led out of the folder");
@@ -73,6 +61,7 @@ fn check(folder: &Path, bytes: &[u8]) {
     };
     if let Parsed::Whole(request, length) = http::Request::parse(bytes) {
         assert!(length <= bytes.len());
+        is_request = true;
         stays_inside(&request.path);
         let _ = request.introduction.as_deref().map(Introduction::decode);
     }
@@ -85,7 +74,9 @@ fn check(folder: &Path, bytes: &[u8]) {
     if let Some(request) = tftp::Request::parse(bytes) {
         stays_inside(&request.path);
         let _ = request.options(u64::MAX);
+        is_request = true;
     }
+    is_request
 }
 
 #[test]
@@ -96,21 +87,13 @@ fn whatever_is_sent_neither_panics_nor_leaves_the_folder() {
     std::fs::write(folder.join("sheaf/root.erofs.zst"), "inside").unwrap();
     std::fs::write(dir.path().join("secret"), "outside the folder").unwrap();
     let folder = folder.canonicalize().unwrap();
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seed = number("SHEAF_FUZZ_SEED").unwrap_or(0x5eaf);
-    let end = Instant::now() + Duration::from_secs(number("SHEAF_FUZZ_SECONDS").unwrap_or(1));
-    let mut random = Random(seed.max(1));
-    let mut requests = 0u64;
-    while Instant::now() < end {
+    fuzz("requests to sheaf serve and pxe", |random| {
         let all = HTTP.len() + TFTP.len();
         let mut bytes = match random.below(all) {
             n if n < HTTP.len() => HTTP[n].as_bytes().to_vec(),
             n => TFTP[n - HTTP.len()].to_vec(),
         };
-        random.change(&mut bytes);
-        let checked = std::panic::catch_unwind(|| check(&folder, &bytes));
-        assert!(checked.is_ok(), "seed {seed}, request {requests}: {:?}", String::from_utf8_lossy(&bytes));
-        requests += 1;
-    }
-    println!("{requests} requests from seed {seed}");
+        change(random, &mut bytes);
+        check(&folder, &bytes)
+    });
 }

@@ -410,3 +410,38 @@ mod tests {
         assert!(Key::from_pem("x").err().unwrap().to_string().contains("not a P-256 private key"));
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+    use base64::prelude::{BASE64_STANDARD as STANDARD, Engine as _};
+
+    /// What an API server answers to a certificate request, and a cluster's CA, are read before anything is believed.
+    #[test]
+    fn a_certificate_is_read_or_refused_whatever_it_is() {
+        let (ca, key) =
+            Authority::create("kubernetes", SystemTime::now() + Duration::from_secs(3600)).unwrap();
+        let request = Key::generate().unwrap().request(&Subject::node("n1"), &["n1".into()], &[]).unwrap();
+        sheaf_fuzz::fuzz("certificates", |random| {
+            let text = [&ca, &key, &request][random.below(3)];
+            let base64: Vec<&str> = text.lines().filter(|line| !line.starts_with('-')).collect();
+            let mut der = STANDARD.decode(base64.concat()).unwrap();
+            random.change(&mut der, &[]);
+            let (first, last) = (text.lines().next().unwrap(), text.lines().last().unwrap());
+            let encoded = STANDARD.encode(&der);
+            let lines: Vec<_> = encoded.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+            let mut pem = format!("{first}\n{}\n{last}\n", lines.join("\n"));
+            if random.once_in(8) {
+                pem =
+                    random.changed(&pem, &["-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----", "\n"]);
+            }
+            let read = [
+                facts(&pem).is_ok(),
+                Authority::from_pem(&pem, &key).is_ok(),
+                request_public_der(pem.as_bytes()).is_ok(),
+                Key::from_pem(&pem).is_ok(),
+            ];
+            read.contains(&true)
+        });
+    }
+}

@@ -11,6 +11,8 @@
 //! observe ([`plan::Facts`]) → [`mod@plan`] ([`system`], [`crate::network::files`]) → [`apply`]; what the config asks for and
 //! this node does not do becomes a note on the screen, in the journal and on the status page.
 
+#[cfg(test)]
+mod fuzz;
 mod plan;
 mod system;
 

@@ -230,3 +230,84 @@ fn a_disk_that_fails_is_news_once() {
     );
     assert_eq!(cluster.settle(&[failing]).0, [""; 0]);
 }
+
+mod any {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    /// A disk in any state; `A` and `B` have serials, a third kind has none.
+    fn any_disk() -> impl Strategy<Value = Disk> {
+        let contents = prop_oneof![
+            2 => Just(Contents::Empty),
+            1 => Just(Contents::System),
+            1 => Just(Contents::Pool("fast".into())),
+            4 => Just(Contents::Foreign("ext4 on /dev/sdb".into())),
+        ];
+        (0..3_usize, contents, any::<u64>(), proptest::collection::vec(prop::bool::weighted(0.15), 4))
+            .prop_map(|(which, contents, size, is)| {
+                let mut disk = disk(["A", "B", "C"][which], "/dev/sdb");
+                if which == 2 {
+                    disk.facts.serial = None;
+                    disk.facts.place = Some("pci-1".into());
+                }
+                if let Contents::Foreign(what) = &contents {
+                    disk.signatures = vec![what.clone()];
+                }
+                (disk.contents, disk.facts.size, disk.facts.read_only) = (contents, size, is[0]);
+                disk.unreadable = is[1].then(|| "EIO".to_owned());
+                disk.is_ambiguous = is[2];
+                disk.uses = is[3].then(|| "/dev/sdb1 is mounted at /mnt".to_owned()).into_iter().collect();
+                disk
+            })
+    }
+
+    /// The disks that are there, and the serial that every object is asked to be erased for.
+    fn any_round() -> impl Strategy<Value = (Vec<Disk>, Option<&'static str>)> {
+        let asked = prop_oneof![
+            1 => Just(None),
+            3 => prop_oneof![Just("A"), Just("B"), Just("pci-1"), Just("")].prop_map(Some),
+        ];
+        let disks = proptest::collection::vec(any_disk(), 0..4).prop_map(|mut disks| {
+            disks.sort_by(|a, b| a.id.cmp(&b.id));
+            disks.dedup_by(|a, b| a.id == b.id);
+            disks
+        });
+        (disks, asked)
+    }
+
+    proptest! {
+        #[test]
+        fn in_no_order_of_events_a_disk_is_erased_that_is_used_or_another_or_twice_for_one_request(
+            rounds in proptest::collection::vec(any_round(), 1..8)
+        ) {
+            let mut cluster = Cluster::default();
+            let mut erased = BTreeSet::new();
+            for (mut disks, asked) in rounds {
+                let names: Vec<_> = cluster.0.keys().cloned().collect();
+                for name in names {
+                    let object = Arc::make_mut(cluster.0.get_mut(&name).unwrap());
+                    object.spec.wipe = asked.map(|serial| Wipe { confirm_serial: serial.into() });
+                }
+                erased.retain(|(_, serial)| Some(*serial) == asked);
+                let (_, wiped) = cluster.settle(&disks);
+                for disk in disks.iter_mut().filter(|disk| wiped.contains(&disk.id)) {
+                    let is_erasable = !disk.facts.read_only && disk.unreadable.is_none() && !disk.is_ambiguous;
+                    prop_assert!(is_erasable && disk.uses.is_empty(), "{disk:?}");
+                    prop_assert!(!matches!(disk.contents, Contents::System), "{disk:?}");
+                    let identity = disk.facts.identity();
+                    prop_assert_eq!(identity.proof(), asked);
+                    prop_assert!(erased.insert((disk.id.clone(), asked.unwrap())), "erased twice: {:?}", disk);
+                    (disk.contents, disk.signatures) = (Contents::Empty, Vec::new());
+                }
+                let (_, again) = cluster.settle(&disks);
+                prop_assert_eq!(again, Vec::<String>::new(), "it is empty already");
+                for (name, object) in &cluster.0 {
+                    let wiped = object.status.as_ref().and_then(|status| find(&status.conditions, WIPED));
+                    let is_explained = wiped.is_none_or(|wiped| wiped.reason.as_ref().is_some_and(|why| !why.is_empty()));
+                    prop_assert!(is_explained, "{name}");
+                }
+            }
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Receives one image into its `.part` file, going on where the last try broke off.
 //!
-//! Route in: a URL and the part. Route out: the SHA-256 of the complete part, or none when the agent ends.
+//! Route in: a URL and the part. Route out: the SHA-256 of the complete part, and whether some of it was here before; none
+//! when the agent ends.
 
 use super::store::{ImageError, PIECE, Progress, Steps, Store, digits, disk};
 use sha2::{Digest, Sha256};
@@ -10,13 +11,22 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 
+/// A complete part.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Received {
+    /// Its SHA-256.
+    pub sha256: String,
+    /// Some of it was written by an agent before: a power cut may have left other bytes there than the server sent.
+    pub resumed: bool,
+}
+
 /// Receives `image` into `part`.
 pub(super) fn receive(
     store: &Store,
     image: &Image,
     part: &Path,
     progress: Progress<'_>,
-) -> Result<Option<String>, ImageError> {
+) -> Result<Option<Received>, ImageError> {
     let open = File::options().read(true).write(true).create(true).truncate(false).open(part);
     let mut file = open.map_err(disk(part, "opened"))?;
     let mut hash = Sha256::new();
@@ -28,7 +38,9 @@ pub(super) fn receive(
     }
     let rest = match store.source.fetch(&Source::trusted(&image.url), here) {
         // All of it is here, or the part is of another file: its hash decides.
-        Err(FetchError::PastEnd { .. }) if here > 0 => return Ok(Some(digits(hash))),
+        Err(FetchError::PastEnd { .. }) if here > 0 => {
+            return Ok(Some(Received { sha256: digits(hash), resumed: true }));
+        }
         rest => rest?,
     };
     if rest.from != here {
@@ -36,8 +48,9 @@ pub(super) fn receive(
         file.set_len(0).and_then(|()| file.rewind()).map_err(disk(part, "emptied"))?;
         hash = Sha256::new();
     }
+    let resumed = rest.from > 0;
     let is_complete = pour(store, image, rest, &mut file, &mut hash, part, progress)?;
-    Ok(is_complete.then(|| digits(hash)))
+    Ok(is_complete.then(|| Received { sha256: digits(hash), resumed }))
 }
 
 /// Writes `rest` to `file`; false when the agent ends before.

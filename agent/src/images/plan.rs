@@ -45,4 +45,26 @@ mod tests {
         assert_eq!(next(&wanted, &[], false), None);
         assert_eq!(next(&[image("a", "2")], &[], false), Some("a"), "a new hash is a new image");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn the_next_image_is_wanted_and_due_and_there_is_one_whenever_one_is_due_and_none_under_way(
+            wanted in proptest::collection::vec((0..4_u8, 0..2_u8), 0..6),
+            verified in proptest::collection::btree_set((0..4_u8, 0..2_u8), 0..6),
+            waiting in proptest::collection::btree_set((0..4_u8, 0..2_u8), 0..6),
+            is_busy: bool,
+        ) {
+            let image = |(name, sha256): &(u8, u8)| {
+                Image { name: name.to_string(), url: "u".into(), sha256: sha256.to_string() }
+            };
+            let images: Vec<_> = wanted.iter().map(image).collect();
+            let keys = |set: &BTreeSet<(u8, u8)>| set.iter().map(|of| key(&image(of))).collect::<BTreeSet<_>>();
+            let (verified, waiting) = (keys(&verified), keys(&waiting));
+            let due = |image: &&Image| !verified.contains(&key(image)) && !waiting.contains(&key(image));
+            match plan(&images, &verified, |key| waiting.contains(key), is_busy) {
+                Some(next) => proptest::prop_assert!(!is_busy && due(&next) && images.contains(next)),
+                None => proptest::prop_assert!(is_busy || !images.iter().any(|image| due(&image))),
+            }
+        }
+    }
 }

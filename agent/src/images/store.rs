@@ -3,7 +3,7 @@
 //! Blocks: run it off the agent's thread. Route in: an [`Image`] and what is remembered of its file.
 //! Route out: [`Outcome`], or [`ImageError`] that says what to do.
 
-use super::fetch::receive;
+use super::fetch::{Received, receive};
 use super::known::VerifiedFile;
 use crate::channels::Shutdown;
 use sha2::{Digest, Sha256};
@@ -109,13 +109,23 @@ impl Store {
         }
         fs::create_dir_all(&self.images).map_err(disk(&self.images, "made"))?;
         let part = self.images.join(format!("{}{PART}", image.name));
-        let Some(found) = receive(self, image, &part, progress)? else { return Ok(Outcome::Interrupted) };
-        if found != image.sha256 {
-            // Nothing of it can be used: the next try begins again.
+        let found = loop {
+            let received = receive(self, image, &part, progress)?;
+            let Some(Received { sha256, resumed }) = received else { return Ok(Outcome::Interrupted) };
+            if sha256 == image.sha256 {
+                break sha256;
+            }
+            // Nothing of it can be used. What was all sent now is another file; what was here before may be damaged.
             fs::remove_file(&part).map_err(disk(&part, "removed"))?;
-            let (url, wanted) = (image.url.clone(), image.sha256.clone());
-            return Err(ImageError::OtherDownload { url, found, wanted });
-        }
+            if !resumed {
+                let (url, wanted) = (image.url.clone(), image.sha256.clone());
+                return Err(ImageError::OtherDownload { url, found: sha256, wanted });
+            }
+            tracing::warn!(
+                image = image.name,
+                "what an earlier try had fetched is damaged: all of it is fetched again"
+            );
+        };
         let file = File::open(&part).map_err(disk(&part, "opened"))?;
         file.set_permissions(Permissions::from_mode(READ_ONLY)).map_err(disk(&part, "made read-only"))?;
         file.sync_all().map_err(disk(&part, "written"))?;

@@ -117,6 +117,41 @@ async fn a_part_that_was_complete_before_the_agent_ended_is_used() {
 }
 
 #[tokio::test]
+async fn whatever_a_power_cut_left_of_a_part_the_next_agent_makes_the_image_of_it() {
+    let whole = Node::new("whole", |_| {}).source.files[URL].clone();
+    let with = |range: std::ops::Range<usize>, byte: u8| {
+        let mut bytes = whole.clone();
+        bytes[range].fill(byte);
+        bytes
+    };
+    // Lengths are in the journal, contents may not be: zeros, and what was there before.
+    let parts = [
+        Vec::new(),
+        whole[..1].to_vec(),
+        whole[..999_999].to_vec(),
+        whole.clone(),
+        with(300_000..500_000, 0)[..500_000].to_vec(),
+        with(0..1_000_000, 0),
+        with(999_999..1_000_000, 0xff),
+        [&whole[..], b"more"].concat(),
+    ];
+    for (number, part) in parts.iter().enumerate() {
+        let node = Node::new(&format!("torn-{number}"), |_| {});
+        let path = node.root.join("data/images/debian.part");
+        std::fs::write(&path, part).unwrap();
+        // The last thing before the name: nobody may write it.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
+        let status = node.until(URL, |status| {
+            status.images.iter().any(|one| one.phase == "present" || one.phase == "failed")
+        });
+        let status = status.await;
+        assert_eq!(status.images[0].problem, None, "part {number}");
+        assert_eq!(std::fs::read(node.image()).unwrap(), whole, "part {number}");
+        assert!(!path.exists(), "part {number}");
+    }
+}
+
+#[tokio::test]
 async fn a_file_of_another_hash_is_refused_and_leaves_nothing() {
     let node = Node::new("other", |source| source.files.get_mut(URL).unwrap()[7] ^= 1);
     let problem = node.until_failed(URL).await;

@@ -75,4 +75,33 @@ mod tests {
         (found.confined, found.volumes) = (devices, vec![volume(false)]);
         assert_eq!(plan(&found), []);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_left_of_a_group_it_is_only_confined_and_deactivated_and_then_left_alone(
+            devices in proptest::collection::vec(proptest::option::of("/dev/sd[a-c]"), 0..4),
+            active: Vec<bool>,
+            confined in proptest::collection::vec("/dev/sd[a-c]", 0..4),
+            is_there: bool,
+        ) {
+            let member = |device: &Option<String>| {
+                Member { device: device.as_ref().map(Into::into), ..Member::default() }
+            };
+            let group = Group { members: devices.iter().map(member).collect(), ..group("sheaf-old", "n1") };
+            let volume = |is_active: &bool| Volume { is_active: *is_active, ..Volume::default() };
+            let mut found = Found {
+                group: is_there.then_some(group),
+                volumes: active.iter().map(volume).collect(),
+                confined: confined.iter().map(Into::into).collect(),
+            };
+            for step in plan(&found) {
+                match step {
+                    Step::Confine { devices } => found.confined = devices,
+                    Step::Deactivate => found.volumes.iter_mut().for_each(|volume| volume.is_active = false),
+                    other => proptest::prop_assert!(false, "{:?}", other),
+                }
+            }
+            proptest::prop_assert_eq!(plan(&found), []);
+        }
+    }
 }

@@ -75,6 +75,58 @@ impl Bench {
     }
 }
 
+/// What is on the disks in the end.
+fn on_disk(lvm: &FakeLvm) -> (Vec<sheaf_host::lvm::Group>, Vec<Volume>) {
+    (lvm.groups().unwrap().groups, lvm.volumes(GROUP).unwrap())
+}
+
+#[test]
+fn a_power_cut_between_any_two_changes_of_a_pool_leaves_one_that_the_next_agent_completes() {
+    let devices = ["/dev/sda", "/dev/sdb", "/dev/sdc"];
+    let [a, b, c] = ["a", "b", "c"].map(|id| member(id, Some(&format!("/dev/sd{id}"))));
+    // Made, moved to another device, and grown.
+    let steps = [wanted(&[a]), wanted(std::slice::from_ref(&b)), wanted(&[b, c])];
+    let live = |bench: &mut Bench, from: usize| {
+        for wanted in &steps[from..] {
+            bench.settle(wanted);
+            bench.lvm.finish_moves(GROUP);
+            bench.settle(wanted);
+        }
+    };
+    let mut uncut = Bench::new(&devices);
+    live(&mut uncut, 0);
+    let expected = on_disk(&uncut.lvm);
+    assert_eq!(expected.0[0].members.len(), 2, "{expected:?}");
+    for changes in 0.. {
+        // What was wanted when the power went is wanted after it, or what came next.
+        for (reached, wanted) in steps.iter().enumerate() {
+            let mut bench = Bench::new(&devices);
+            bench.lvm.cut_power_after(changes);
+            for before in &steps[..reached] {
+                bench.settle(before);
+            }
+            bench.settle(wanted);
+            // Cut before the group was made there is none to ask.
+            let (is_cut, held) = (bench.lvm.is_cut(), bench.lvm.volumes(GROUP).unwrap_or_default());
+            bench.lvm.recovers();
+            // The next boot: nothing is active, and no agent remembers anything.
+            for volume in held.iter().filter(|volume| !volume.name.starts_with('[')) {
+                bench.lvm.with_volume(GROUP, &volume.name, |volume| volume.is_active = false);
+            }
+            bench.is_stale = false;
+            live(&mut bench, reached);
+            assert_eq!(on_disk(&bench.lvm), expected, "cut after {changes} changes");
+            let thin =
+                |volumes: &[Volume]| volumes.iter().filter(|volume| volume.kind == "thin-pool").count();
+            assert!(thin(&held) <= 1, "two thin pools");
+            if !is_cut && reached + 1 == steps.len() {
+                assert!(changes > 4, "the cut never came");
+                return;
+            }
+        }
+    }
+}
+
 fn states(plan: &Plan) -> Vec<String> {
     plan.members
         .iter()

@@ -73,9 +73,10 @@ pub async fn apply<V: VmHost, C: Cluster>(env: &Env<V, C>, action: &Action) -> a
         Action::ConfirmGone(id) => return Ok(Effect::Gone(env.cluster.is_gone(id).await?)),
         Action::DeletePod => env.cluster.delete(pod()?).await?,
         Action::RemoveFolder(record) => {
+            // The folder last: it is what a later agent knows the VM by.
+            env.hosts.vms.remove_log(&record.id().domain()).await?;
             let folder = Folder::of(&env.vms, &record.vmi_uid);
             blocking(move || files::remove(&folder)).await?;
-            env.hosts.vms.remove_log(&record.id().domain()).await?;
         }
         Action::Filter(commands) => change_filter(env, commands.clone()).await?,
     }

@@ -48,6 +48,15 @@ impl Inventory {
         })
     }
 
+    /// One whose watches show what a test writes.
+    #[cfg(test)]
+    pub(crate) fn of_tests()
+    -> (Self, reflector::store::Writer<StoragePool>, reflector::store::Writer<LocalVolume>) {
+        let ((pools, show_pools), (volumes, show_volumes)) = (reflector::store(), reflector::store());
+        let inventory = Self { pools, volumes, booked: Mutex::default(), changes: watch::channel(()).1 };
+        (inventory, show_pools, show_volumes)
+    }
+
     /// Returns when both watches have shown everything once.
     pub async fn ready(&self) {
         // An error means that the watches have ended, and with them everything that waits here.
@@ -105,7 +114,12 @@ fn merged(
 ) -> Vec<Arc<LocalVolume>> {
     booked.retain(|name, (volume, since)| {
         let same = shown.iter().find(|shown| shown.metadata.name.as_ref() == Some(name));
-        let is_shown = same.is_some_and(|shown| shown.spec.size_bytes >= volume.spec.size_bytes);
+        // One of that name on another node is the one before, which is being deleted.
+        let is_same = |shown: &LocalVolume| {
+            (&shown.spec.node_name, &shown.spec.pool) == (&volume.spec.node_name, &volume.spec.pool)
+        };
+        let is_shown =
+            same.is_some_and(|shown| is_same(shown) && shown.spec.size_bytes >= volume.spec.size_bytes);
         !is_shown && now.duration_since(*since) < BOOKED_AT_MOST
     });
     shown.retain(|volume| volume.metadata.name.as_ref().is_none_or(|name| !booked.contains_key(name)));
@@ -155,6 +169,16 @@ mod tests {
         assert_eq!(sizes(&[volume("a", "n1", 4 * GIB)], &mut booked, now), [("a".into(), 4)]);
         assert!(booked.is_empty(), "the watch has caught up");
         assert_eq!(sizes(&[], &mut booked, now), []);
+    }
+
+    #[test]
+    fn a_volume_that_the_watch_still_shows_on_the_node_before_does_not_end_the_booking_on_the_next() {
+        let now = Instant::now();
+        let mut booked = HashMap::from([("a".to_string(), (volume("a", "n2", GIB), now))]);
+        let shown = vec![Arc::new(volume("a", "n1", 4 * GIB))];
+        let all = merged(shown, &mut booked, now);
+        assert_eq!(all.iter().map(|one| one.spec.node_name.as_str()).collect::<Vec<_>>(), ["n2"]);
+        assert_eq!(booked.len(), 1);
     }
 
     #[test]

@@ -25,6 +25,8 @@ use crate::{
 };
 use inventory::Inventory;
 
+#[cfg(test)]
+mod any_order;
 pub mod capacity;
 pub mod claim;
 pub mod class;

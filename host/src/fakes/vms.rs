@@ -1,14 +1,18 @@
 //! A [`VmHost`] in memory: domains that run until a test or a caller ends them.
 
+use super::Kill;
 use crate::libvirt::{Domain, Event, Interface, Source, State, Stop, VmError, VmHost};
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use futures::stream::{BoxStream, StreamExt};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Starts nothing. Guests ignore the power button unless told otherwise.
 #[derive(Default)]
-pub struct FakeVms(Mutex<Inner>);
+pub struct FakeVms {
+    inner: Mutex<Inner>,
+    kill: Arc<Kill>,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -30,6 +34,12 @@ impl FakeVms {
     pub fn obeying_the_power_button(self) -> Self {
         self.inner().obeys_power_button = true;
         self
+    }
+
+    /// Its caller ends where `kill` strikes: before a request, or after it was done.
+    #[must_use]
+    pub fn killed_by(self, kill: Arc<Kill>) -> Self {
+        Self { kill, ..self }
     }
 
     /// The domain is like this from now on.
@@ -92,6 +102,11 @@ impl FakeVms {
         self.inner().domains.values_mut().for_each(|domain| domain.agent = true);
     }
 
+    /// The logs there are, by name of the domain.
+    pub fn logs(&self) -> Vec<String> {
+        self.inner().recorded.keys().cloned().collect()
+    }
+
     /// Domains there are.
     pub fn running(&self) -> Vec<Domain> {
         self.inner().domains.values().cloned().collect()
@@ -103,11 +118,39 @@ impl FakeVms {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Inner {
+    fn start(&mut self, described: Domain) -> Result<String, VmError> {
+        self.asked.push(format!("start {}", described.name));
+        self.may("start")?;
+        if self.domains.contains_key(&described.uuid) {
+            return Err(VmError::Told(format!("domain {} exists already", described.uuid)));
+        }
+        let uuid = described.uuid.clone();
+        self.domains.insert(uuid.clone(), Domain { state: State::Running, ..described });
+        self.tell(Event { uuid: uuid.clone(), stopped: None });
+        Ok(uuid)
+    }
+
+    fn press_power_button(&mut self, uuid: &str) -> Result<(), VmError> {
+        self.asked.push(format!("shutdown {uuid}"));
+        self.may("shutdown")?;
+        if self.obeys_power_button {
+            self.end(uuid, Some(Stop::Shutdown));
+        }
+        Ok(())
+    }
+
+    fn destroy(&mut self, uuid: &str) -> Result<(), VmError> {
+        self.asked.push(format!("destroy {uuid}"));
+        self.may("destroy")?;
+        self.end(uuid, Some(Stop::Destroyed));
+        Ok(())
+    }
+
     fn end(&mut self, uuid: &str, stopped: Option<Stop>) {
         if let Some(domain) = self.domains.remove(uuid) {
             self.recorded.insert(domain.name, stopped.unwrap_or(Stop::Unknown));
@@ -137,25 +180,16 @@ impl VmHost for FakeVms {
 
     async fn start(&self, xml: &str) -> Result<String, VmError> {
         let described = crate::libvirt::read_domain(xml)?;
-        let mut inner = self.inner();
-        inner.asked.push(format!("start {}", described.name));
-        inner.may("start")?;
-        if inner.domains.contains_key(&described.uuid) {
-            return Err(VmError::Told(format!("domain {} exists already", described.uuid)));
-        }
-        let uuid = described.uuid.clone();
-        inner.domains.insert(uuid.clone(), Domain { state: State::Running, ..described });
-        inner.tell(Event { uuid: uuid.clone(), stopped: None });
+        self.kill.moment().await;
+        let uuid = self.inner().start(described)?;
+        self.kill.moment().await;
         Ok(uuid)
     }
 
     async fn press_power_button(&self, uuid: &str) -> Result<(), VmError> {
-        let mut inner = self.inner();
-        inner.asked.push(format!("shutdown {uuid}"));
-        inner.may("shutdown")?;
-        if inner.obeys_power_button {
-            inner.end(uuid, Some(Stop::Shutdown));
-        }
+        self.kill.moment().await;
+        self.inner().press_power_button(uuid)?;
+        self.kill.moment().await;
         Ok(())
     }
 
@@ -176,10 +210,9 @@ impl VmHost for FakeVms {
     }
 
     async fn destroy(&self, uuid: &str) -> Result<(), VmError> {
-        let mut inner = self.inner();
-        inner.asked.push(format!("destroy {uuid}"));
-        inner.may("destroy")?;
-        inner.end(uuid, Some(Stop::Destroyed));
+        self.kill.moment().await;
+        self.inner().destroy(uuid)?;
+        self.kill.moment().await;
         Ok(())
     }
 
@@ -216,9 +249,13 @@ impl VmHost for FakeVms {
     }
 
     async fn remove_log(&self, name: &str) -> Result<(), VmError> {
-        let mut inner = self.inner();
-        inner.may("log")?;
-        inner.recorded.remove(name);
+        self.kill.moment().await;
+        {
+            let mut inner = self.inner();
+            inner.may("log")?;
+            inner.recorded.remove(name);
+        }
+        self.kill.moment().await;
         Ok(())
     }
 }

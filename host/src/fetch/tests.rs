@@ -95,13 +95,13 @@ fn get(http: &Http, url: &str, policy: Arc<Policy>) -> Result<Vec<u8>, FetchErro
 
 /// A name server that gives its answers one after another, the last again and again.
 #[derive(Debug)]
-struct Names {
+pub(super) struct Names {
     answers: Vec<Vec<IpAddr>>,
     asked: AtomicUsize,
 }
 
 impl Names {
-    fn new(answers: &[&[&str]]) -> Arc<Self> {
+    pub(super) fn new(answers: &[&[&str]]) -> Arc<Self> {
         let addresses = |one: &&[&str]| one.iter().map(|address| address.parse().unwrap()).collect();
         Arc::new(Self { answers: answers.iter().map(addresses).collect(), asked: AtomicUsize::new(0) })
     }

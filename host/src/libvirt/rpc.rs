@@ -359,4 +359,37 @@ mod tests {
             assert_eq!(read_interfaces(&whole[..length]), None, "{length}");
         }
     }
+
+    mod fuzz {
+        use super::*;
+
+        #[test]
+        fn a_reply_is_of_its_call_or_none() {
+            sheaf_fuzz::fuzz("replies of libvirtd", |random| {
+                let (status, serial) = (u32::from(random.once_in(3)), 7);
+                let mut message = Vec::new();
+                for word in [PROGRAM.0, PROGRAM.1, INTERFACE_ADDRESSES, 1, serial, status] {
+                    put_u32(&mut message, word);
+                }
+                if status == 0 {
+                    message.extend(said(&[("02:00:00:00:00:01", random.below(40)), ("", 1)]));
+                } else {
+                    [86, 10, 1].into_iter().for_each(|word| put_u32(&mut message, word));
+                    put_bytes(&mut message, b"Guest agent is not responding");
+                }
+                if !random.once_in(4) {
+                    random.change(&mut message, &[]);
+                }
+                match read_reply(&message, INTERFACE_ADDRESSES, serial) {
+                    Some(Ok(payload)) => read_interfaces(payload).is_some_and(|found| {
+                        assert!(found.len() <= MOST_INTERFACES);
+                        assert!(found.iter().all(|interface| interface.addresses.len() <= MOST_ADDRESSES));
+                        true
+                    }),
+                    Some(Err(error)) => !error.to_string().is_empty(),
+                    None => false,
+                }
+            });
+        }
+    }
 }

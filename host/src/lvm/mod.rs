@@ -17,6 +17,8 @@
 //! `pvc-…` and `snap-…` do. Calls block for as long as the program runs (up to [`DEADLINE`]): off the async threads.
 
 pub mod contract;
+#[cfg(test)]
+mod fuzz;
 mod lvm2;
 mod report;
 

@@ -57,7 +57,7 @@ fn open(place: &LinkAddr) -> io::Result<OwnedFd> {
 }
 
 /// An ARP probe: a question by nobody, so that it does not disturb anyone who has the address.
-fn question(ours: [u8; 6], address: Ipv4Addr) -> Vec<u8> {
+pub(super) fn question(ours: [u8; 6], address: Ipv4Addr) -> Vec<u8> {
     let ethernet = [&[0xff; 6][..], &ours, &ARP].concat();
     // Ethernet, IPv4, lengths of their addresses, a request.
     let head = [0, 1, 8, 0, 6, 4, 0, 1];
@@ -67,7 +67,7 @@ fn question(ours: [u8; 6], address: Ipv4Addr) -> Vec<u8> {
 }
 
 /// The MAC address of another machine that says by `frame` that `address` is its own.
-fn claim(frame: &[u8], ours: [u8; 6], address: Ipv4Addr) -> Option<String> {
+pub(super) fn claim(frame: &[u8], ours: [u8; 6], address: Ipv4Addr) -> Option<String> {
     let arp = frame.get(14..42).filter(|_| frame[12..14] == ARP)?;
     let sender = &arp[8..14];
     (arp[14..18] == address.octets() && sender != ours)

@@ -4,6 +4,8 @@
 //! Route out: [`Net`]; [`crate::fakes::FakeNet`] in tests.
 
 mod arp;
+#[cfg(test)]
+mod fuzz;
 mod networkd;
 mod ntp;
 

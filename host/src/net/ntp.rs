@@ -31,21 +31,28 @@ fn ask(server: &str, port: u16, patience: Duration) -> io::Result<f64> {
     let socket = UdpSocket::bind(any)?;
     socket.set_read_timeout(Some(patience))?;
     socket.connect(address)?;
-    let mut question = [0; 48];
+    let mut question = [0_u8; 48];
     question[0] = 0x23; // version 4, a client
     let sent = now();
     question[40..48].copy_from_slice(&stamp(sent));
     socket.send(&question)?;
-    let mut answer = [0; 48];
+    let mut answer = [0; 49]; // a byte more than an answer has
     let length = socket.recv(&mut answer)?;
     let received = now();
-    let is_answer = length == 48 && answer[0] & 7 == 4 && answer[24..32] == question[40..48];
+    ahead(&question, &answer[..length], sent, received)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "its answer has no time"))
+}
+
+/// Seconds that the server of `answer` is ahead; nothing when that is no answer to `question`, or has no time.
+pub(super) fn ahead(question: &[u8; 48], answer: &[u8], sent: f64, received: f64) -> Option<f64> {
+    let answer: &[u8; 48] = answer.try_into().ok()?;
+    let is_answer = answer[0] & 7 == 4 && answer[24..32] == question[40..48];
+    // Stratum 0: the server refuses, or has no time itself.
     if !is_answer || answer[1] == 0 {
-        // Stratum 0: the server refuses, or has no time itself.
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "its answer has no time"));
+        return None;
     }
     let (theirs_in, theirs_out) = (seconds(&answer[32..40]), seconds(&answer[40..48]));
-    Ok(((theirs_in - sent) + (theirs_out - received)) / 2.0)
+    Some(((theirs_in - sent) + (theirs_out - received)) / 2.0)
 }
 
 /// Seconds since NTP's epoch.
@@ -55,7 +62,7 @@ fn now() -> f64 {
 }
 
 /// 32 bits of seconds, 32 bits of their fraction.
-fn stamp(seconds: f64) -> [u8; 8] {
+pub(super) fn stamp(seconds: f64) -> [u8; 8] {
     ((seconds * 2f64.powi(32)) as u64).to_be_bytes()
 }
 

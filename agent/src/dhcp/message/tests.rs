@@ -123,18 +123,19 @@ mod fuzz {
         for length in 0..whole.len() {
             let _ = asked(&whole[..length]);
         }
-        crate::fuzz::for_a_while("dhcp", |random| {
+        sheaf_fuzz::fuzz("DHCP", |random| {
             let mut message = whole.clone();
             for _ in 0..=random.below(8) {
                 let at = random.below(message.len());
                 message[at] = random.byte();
             }
             message.truncate(message.len() - random.below(3));
-            let Some(frame) = asked(&message) else { return };
+            let Some(frame) = asked(&message) else { return false };
             let (kind, given, _) = read(&frame);
             let to: [u8; 6] = frame[..6].try_into().unwrap();
             assert_eq!(to, message[28..34], "only to the one that asked");
             assert!(kind == NAK || given.is_unspecified() || leases()[&to] == given, "{message:?}");
+            true
         });
     }
 }

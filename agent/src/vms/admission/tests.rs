@@ -52,6 +52,14 @@ fn paths_outside_the_two_folders_and_links_out_of_them_are_refused() {
 }
 
 #[test]
+fn a_disk_of_nearly_2_to_the_64_bytes_is_not_rounded_to_none_and_accepted() {
+    for capacity in ["18446744073709551615", "18446744073708503041"] {
+        let verdict = admit_volume(json!({"name": "d", "emptyDisk": {"capacity": capacity}}));
+        assert!(!matches!(verdict, Verdict::Accept(_)), "{verdict:?}");
+    }
+}
+
+#[test]
 fn an_image_is_used_when_verified_awaited_when_expected_and_refused_when_unknown() {
     let volume = |name: &str| json!({"name": "d", "hostDisk": {"path": format!("/data/images/{name}"), "type": "Disk", "capacity": "1Gi"}});
     let Verdict::Accept(guest) = admit_volume(volume("base.qcow2")) else { panic!() };

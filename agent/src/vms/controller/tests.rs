@@ -9,7 +9,7 @@ use crate::channels::{self, NetworkState};
 use crate::paths::Paths;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
-use sheaf_host::fakes::{FakeFilter, FakeRun, FakeSegments, FakeVms};
+use sheaf_host::fakes::{FakeFilter, FakeRun, FakeSegments, FakeVms, Kill};
 use sheaf_host::libvirt::Interface;
 use sheaf_host::nft::Filter as _;
 use sheaf_host::segment::{Interface as NodeInterface, Segment};
@@ -23,11 +23,24 @@ struct FakeCluster {
     away: Mutex<bool>,
     /// It takes requests for what it knows and never answers.
     hangs: Mutex<bool>,
+    /// The agent ends before or after a request.
+    kill: Arc<Kill>,
 }
 
 impl FakeCluster {
     fn here(&self) -> anyhow::Result<()> {
         if *self.away.lock().unwrap() { Err(anyhow!("the API server is away")) } else { Ok(()) }
+    }
+
+    fn patched(&self, pod: &Pod, patch: Value) -> anyhow::Result<Pod> {
+        self.here()?;
+        let mut pods = self.pods.lock().unwrap();
+        let pod = pods.get_mut(pod.metadata.uid.as_ref().unwrap()).unwrap();
+        pod.status = serde_json::from_value(patch["status"].clone())?;
+        let annotations: BTreeMap<String, String> =
+            serde_json::from_value(patch["metadata"]["annotations"].clone()).unwrap_or_default();
+        pod.metadata.annotations.get_or_insert_default().extend(annotations);
+        Ok(pod.clone())
     }
 
     async fn reads(&self) -> anyhow::Result<()> {
@@ -45,19 +58,17 @@ impl Cluster for FakeCluster {
     }
 
     async fn patch(&self, pod: &Pod, patch: Value) -> anyhow::Result<Pod> {
-        self.here()?;
-        let mut pods = self.pods.lock().unwrap();
-        let pod = pods.get_mut(pod.metadata.uid.as_ref().unwrap()).unwrap();
-        pod.status = serde_json::from_value(patch["status"].clone())?;
-        let annotations: BTreeMap<String, String> =
-            serde_json::from_value(patch["metadata"]["annotations"].clone()).unwrap_or_default();
-        pod.metadata.annotations.get_or_insert_default().extend(annotations);
-        Ok(pod.clone())
+        self.kill.moment().await;
+        let patched = self.patched(pod, patch);
+        self.kill.moment().await;
+        patched
     }
 
     async fn delete(&self, pod: &Pod) -> anyhow::Result<()> {
+        self.kill.moment().await;
         self.here()?;
         self.pods.lock().unwrap().remove(pod.metadata.uid.as_ref().unwrap());
+        self.kill.moment().await;
         Ok(())
     }
 
@@ -98,9 +109,15 @@ struct Node {
 
 impl Node {
     fn new(name: &str, vms: FakeVms) -> Self {
+        Self::killed_by(name, vms, Arc::default())
+    }
+
+    /// One whose agent ends where `kill` strikes.
+    fn killed_by(name: &str, vms: FakeVms, kill: Arc<Kill>) -> Self {
         let root = std::env::temp_dir().join(format!("sheaf-vms-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&root);
-        let (vms, cluster) = (Arc::new(vms), Arc::new(FakeCluster::default()));
+        let vms = Arc::new(vms.killed_by(kill.clone()));
+        let cluster = Arc::new(FakeCluster { kill, ..FakeCluster::default() });
         let filter = Arc::new(FakeFilter::default());
         let segments = Arc::new(FakeSegments::default());
         let (controller, publish) = Self::agent(&root, &vms, &cluster, &filter, &segments);
@@ -234,6 +251,60 @@ async fn a_restarted_agent_finds_its_vm_and_touches_nothing() {
     node.settle().await;
     assert_eq!(node.vms.asked(), ["start default_web"]);
     assert_eq!(node.phase("p1").as_deref(), Some("Running"));
+}
+
+/// Starts the VM and ends it.
+async fn live(node: &mut Node) {
+    node.settle().await;
+    node.delete("p1", 60);
+    node.settle().await;
+}
+
+#[tokio::test]
+async fn an_agent_killed_before_or_after_any_request_of_a_vms_life_starts_it_once_and_leaves_nothing_behind()
+{
+    // One moment later each time, until the VM's whole life is over before.
+    for moment in 0.. {
+        let kill = Arc::new(Kill::after(moment));
+        let mut node = Node::killed_by(
+            &format!("kill-{moment}"),
+            FakeVms::default().obeying_the_power_button(),
+            kill.clone(),
+        );
+        node.bind(pod("p1"));
+        let is_whole = tokio::select! {
+            () = live(&mut node) => true,
+            () = kill.struck() => false,
+        };
+        if !is_whole {
+            kill.over();
+            node.restart_agent();
+            node.settle().await;
+            assert!(node.vms.running().len() <= 1, "moment {moment}");
+            let is_deleted = node
+                .cluster
+                .pods
+                .lock()
+                .unwrap()
+                .get("p1")
+                .is_none_or(|pod| pod.metadata.deletion_timestamp.is_some());
+            if !is_deleted {
+                assert_eq!(node.phase("p1").as_deref(), Some("Running"), "moment {moment}");
+                node.delete("p1", 60);
+            }
+            node.settle().await;
+        }
+        let starts = node.vms.asked().iter().filter(|asked| asked.starts_with("start ")).count();
+        assert_eq!(starts, 1, "moment {moment}: {:?}", node.vms.asked());
+        assert_eq!(node.vms.running(), [], "moment {moment}");
+        assert_eq!(node.phase("p1"), None, "moment {moment}: the Pod is released");
+        assert!(!node.root.join("data/vms").join(VMI_UID).exists(), "moment {moment}: its folder is gone");
+        assert_eq!(node.vms.logs(), [""; 0], "moment {moment}: its log is gone");
+        if is_whole {
+            assert!(moment > 8, "nobody was killed");
+            return;
+        }
+    }
 }
 
 #[tokio::test]

@@ -113,7 +113,7 @@ fn the_rules_of_every_kind_of_port_are_these() {
 
 mod fuzz {
     use super::*;
-    use crate::fuzz::Random;
+    use sheaf_fuzz::Random;
 
     fn some_ports(random: &mut Random) -> BTreeMap<String, Port> {
         let count = random.below(4);
@@ -147,7 +147,7 @@ mod fuzz {
     /// Whatever was there, once its changes are made there is nothing left to change, and exactly the wanted ports exist.
     #[test]
     fn changes_lead_from_any_ports_to_any_others_in_one_transaction() {
-        crate::fuzz::for_a_while("filters", |random| {
+        sheaf_fuzz::fuzz("packet filters of ports", |random| {
             let filter = FakeFilter::default();
             for _ in 0..3 {
                 let (ports, guard) = (some_ports(random), some_guard(random));
@@ -156,6 +156,7 @@ mod fuzz {
                 assert_eq!(changes(&ports, &guard, &state), Vec::<Value>::new());
                 assert!(state.ports.keys().eq(ports.keys()), "{:?} {:?}", state.ports, ports);
             }
+            true
         });
     }
 
@@ -163,7 +164,7 @@ mod fuzz {
     #[test]
     fn a_listing_with_anything_in_it_is_read() {
         let listing = include_bytes!("../../../tests/nft/table.json");
-        crate::fuzz::for_a_while("listing", |random| {
+        sheaf_fuzz::fuzz("listings of the packet filter", |random| {
             let mut text = listing.to_vec();
             for _ in 0..=random.below(6) {
                 let at = random.below(text.len());
@@ -174,7 +175,7 @@ mod fuzz {
                     random.byte()
                 };
             }
-            let Ok(document) = serde_json::from_slice::<Value>(&text) else { return };
+            let Ok(document) = serde_json::from_slice::<Value>(&text) else { return false };
             let objects: Vec<Value> =
                 serde_json::from_value(document["nftables"].clone()).unwrap_or_default();
             let state = State::read(&objects);
@@ -185,6 +186,7 @@ mod fuzz {
             };
             assert_eq!(removed, state.ports.values().map(parts).sum::<usize>());
             masquerade::State::read(&objects);
+            true
         });
     }
 }

@@ -1,34 +1,15 @@
 //! Whatever a server sends as an image: nothing panics, hangs, takes much memory or writes beyond the volume.
 //!
-//! Route in: packed and plain images, changed at random by their bytes and lengths. Route out: the first that breaks a
-//! promise, with its seed. A second in `cargo test`; `scripts/fuzz` continues for longer.
+//! Route in: packed and plain images, changed at random by their bytes and lengths. Route out: [`sheaf_fuzz`].
 
 use super::image::{Format, Peeked, check_qcow2, format, unpack};
 use super::pour::{Sink, pour};
 use super::tests::{gzip, qcow2, xz};
+use sheaf_fuzz::{Random, fuzz};
 use sheaf_host::fakes::FakeDisk;
-use std::time::{Duration, Instant};
 
 /// Size of the volume.
 const VOLUME: u64 = 1 << 20;
-/// How long one input may take, unoptimised and on a busy machine: the volume is written in a hundredth of it.
-const SLOW: Duration = Duration::from_secs(30);
-
-/// xorshift64*: the same numbers from the same seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() >> 16) as usize % end.max(1)
-    }
-}
 
 fn corpus() -> Vec<Vec<u8>> {
     let raw: Vec<u8> = (0..5000_u32).map(|at| (at % 251) as u8).collect();
@@ -47,10 +28,10 @@ fn change(bytes: &mut Vec<u8>, random: &mut Random) {
     };
     match random.below(6) {
         0 => bytes.truncate(at),
-        1 => bytes.insert(at.min(bytes.len()), random.next() as u8),
+        1 => bytes.insert(at.min(bytes.len()), random.byte()),
         2 if at < bytes.len() => drop(bytes.remove(at)),
         3 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
-        4 if at < bytes.len() => bytes[at] = [0, 0xff, 0x7f, 0x80][random.below(4)],
+        4 if at < bytes.len() => bytes[at] = *random.of(&[0, 0xff, 0x7f, 0x80]),
         _ => {
             let end = (at + random.below(40)).min(bytes.len());
             let piece = bytes.get(at..end).unwrap_or_default().to_vec();
@@ -84,22 +65,12 @@ fn feed(bytes: &[u8]) -> bool {
 
 #[test]
 fn random_changes_of_images_break_no_promise() {
-    let variable = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
-    let length = Duration::from_secs(variable("SHEAF_FUZZ_SECONDS").unwrap_or(1));
-    let seed = variable("SHEAF_FUZZ_SEED").unwrap_or(0x5eaf_0001).max(1);
-    let (corpus, mut random) = (corpus(), Random(seed));
-    let (begun, mut inputs, mut taken) = (Instant::now(), 0_u64, 0_u64);
-    while begun.elapsed() < length || inputs < 300 {
-        let mut bytes = corpus[random.below(corpus.len())].clone();
+    let corpus = corpus();
+    fuzz("images and their headers", |random| {
+        let mut bytes = random.of(&corpus).clone();
         for _ in 0..=random.below(4) {
-            change(&mut bytes, &mut random);
+            change(&mut bytes, random);
         }
-        let one = Instant::now();
-        taken += u64::from(feed(&bytes));
-        inputs += 1;
-        assert!(one.elapsed() < SLOW, "input {inputs} of seed {seed} took {:?}", one.elapsed());
-    }
-    println!("images: seed {seed}, {inputs} inputs, {taken} taken");
-    // Otherwise the changes leave nothing whole, or nothing broken.
-    assert!(taken > inputs / 100 && taken < inputs, "{taken} of {inputs}");
+        feed(&bytes)
+    });
 }

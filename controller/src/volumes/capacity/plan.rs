@@ -83,13 +83,13 @@ fn capacity(
     }))
 }
 
-/// Readable where it fits; always the same for the same two.
+/// Readable where it fits and the dot tells the two apart; always the same for the same two, and another for others.
 fn name(class: &str, node: &str) -> String {
     let name = format!("{class}.{node}");
-    if name.len() <= NAME_MAX {
+    if name.len() <= NAME_MAX && !class.contains('.') {
         name
     } else {
-        Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).to_string()
+        Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{class}/{node}").as_bytes()).to_string()
     }
 }
 

@@ -135,6 +135,10 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, serde_json::Err
     if !volume_name.is_empty() {
         return Ok(grow::plan(observed, now));
     }
+    if observed.persistent.is_some() {
+        // It refers to the claim and its volume already, whatever the claim's node says since: binding them is Kubernetes'.
+        return Ok(Plan::default());
+    }
     if let Some(why) = refused(observed) {
         return Ok(Plan::default().refuse(why));
     }
@@ -222,7 +226,7 @@ fn place(
     let why = volume.why();
     let elsewhere = why.is_some_and(|(reason, _)| reason.is_for_another_node());
     match phase {
-        Some(VolumePhase::Ready) if observed.persistent.is_none() => {
+        Some(VolumePhase::Ready) => {
             let persistent = made::persistent(observed.claim, observed.class, volume)?;
             plan.actions.push(Action::CreatePersistent(Box::new(persistent)));
             let note = format!("made volume {name} on {node}");

@@ -156,8 +156,8 @@ fn decide(observed: &Observed, now: Timestamp) -> Plan {
     }
     match volume {
         Some(volume) => follow(&mut plan, observed, volume, now),
-        None if plan.status.ready_to_use == Some(true) => {
-            // It was there once: a new one would hold something else.
+        None if plan.status.creation_time.is_some() => {
+            // It was there once, ready or not since: a new one would hold something else.
             wrong(
                 &mut plan,
                 format!("the LocalVolume {name} is gone, and with it the contents of the snapshot"),
@@ -465,9 +465,12 @@ mod tests {
         let mut world = World::new().made("Ready");
         world.snapshot.status = Some(world.plan().status);
         world.volumes.pop();
-        let plan = world.plan();
-        assert!(!plan.actions.iter().any(|action| matches!(action, Action::CreateVolume(_))), "{plan:?}");
-        assert_eq!(plan.status.ready_to_use, Some(false));
+        for _ in 0..3 {
+            let plan = world.plan();
+            assert!(!plan.actions.iter().any(|action| matches!(action, Action::CreateVolume(_))), "{plan:?}");
+            assert_eq!(plan.status.ready_to_use, Some(false));
+            world.snapshot.status = Some(plan.status);
+        }
     }
 
     #[test]

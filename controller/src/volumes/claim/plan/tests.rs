@@ -158,6 +158,15 @@ fn a_volume_on_a_node_that_is_no_longer_chosen_is_removed_first() {
 }
 
 #[test]
+fn a_volume_that_a_persistent_volume_refers_to_stays_whatever_node_the_claim_says_since() {
+    for (phase, reason) in [("Ready", "Ready"), ("Pending", "OutOfSpace"), ("Failed", "Lost")] {
+        let mut world = World::new().with_volume("n2", phase, reason);
+        world.persistent = Some(persistent(&format!("pvc-{UID}"), "Pending", "Delete"));
+        assert_eq!(world.plan(blank()), Plan::default(), "{phase}");
+    }
+}
+
+#[test]
 fn a_copy_is_bound_to_its_origins_node_whatever_the_scheduler_chose() {
     let mut world = World::new();
     assert_eq!(world.plan(copy_of("pvc-a", "n2", GIB)).actions, [Action::Pin("n2".into())]);

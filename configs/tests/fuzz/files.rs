@@ -1,44 +1,14 @@
 //! Whatever is done to a file, nothing panics, hangs or gives a secret away, and what is accepted can be written.
 //!
-//! Route in: examples, bad files and files of other installers, changed at random by their bytes, lines and words.
-//! Route out: the first input that breaks a promise, kept in the target directory, with the seed that leads there.
-//! A second in `cargo test`; `scripts/fuzz MINUTES` continues for longer. Time is that on the processor: a busy machine does
-//! not make a run shorter.
+//! Route in: examples, bad files and files of other installers, changed at random by their bytes, lines and words. Route
+//! out: [`sheaf_fuzz`].
 
-mod cpu;
-mod golden;
-
-use cpu::on_cpu;
+use crate::golden;
 use sheaf_config::convert::{From, convert};
 use sheaf_config::load::parse_config_file;
 use sheaf_config::node::Identity;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use sheaf_fuzz::{Random, fuzz};
 use std::path::Path;
-use std::time::Duration;
-
-/// How long one input may take unoptimised: the largest takes a tenth.
-const SLOW: Duration = Duration::from_secs(20);
-/// A long run says this often, in time on the processor, how far it is.
-const NEWS: Duration = Duration::from_secs(300);
-/// xorshift64*: random enough to change files, and the same again from the same seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() >> 16) as usize % end.max(1)
-    }
-
-    fn of<'a, T>(&mut self, list: &'a [T]) -> &'a T {
-        &list[self.below(list.len())]
-    }
-}
 
 /// What files are made of: whole ones to start from, lines and words to put in.
 struct Corpus {
@@ -226,31 +196,9 @@ fn promises_hold(from: Option<From>, text: &str) -> bool {
 
 #[test]
 fn random_changes_break_no_promise() {
-    let variable = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
-    let length = variable("SHEAF_FUZZ_SECONDS").map_or(Duration::from_secs(1), Duration::from_secs);
-    let seed = variable("SHEAF_FUZZ_SEED").unwrap_or_else(|| u64::from(std::process::id())).max(1);
     let corpus = Corpus::load();
-    let (mut random, begin) = (Random(seed), on_cpu());
-    let (mut inputs, mut accepted, mut slowest) = (0_u64, 0_u64, Duration::ZERO);
-    let mut news = NEWS;
-    while on_cpu() - begin < length {
-        if on_cpu() - begin >= news {
-            println!("seed {seed}: {inputs} inputs in {news:?}, {accepted} accepted, slowest {slowest:?}");
-            news += NEWS;
-        }
-        let (from, text) = corpus.input(&mut random);
-        let started = on_cpu();
-        let result = catch_unwind(AssertUnwindSafe(|| promises_hold(from, &text)));
-        let took = on_cpu() - started;
-        if result.is_err() || took > SLOW {
-            let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz-failure.toml");
-            std::fs::write(&kept, &text).unwrap();
-            panic!("seed {seed}, input {inputs} ({from:?}, {took:?}): kept as {}\n{text}", kept.display());
-        }
-        accepted += u64::from(result.unwrap_or_default());
-        slowest = slowest.max(took);
-        inputs += 1;
-    }
-    println!("seed {seed}: {inputs} inputs in {length:?}, {accepted} accepted, slowest {slowest:?}");
-    assert!(inputs > 20, "{inputs} inputs");
+    fuzz("node.toml and files of other installers", |random| {
+        let (from, text) = corpus.input(random);
+        promises_hold(from, &text)
+    });
 }
