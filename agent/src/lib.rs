@@ -21,6 +21,7 @@ pub mod images;
 pub mod listed;
 pub mod names;
 pub mod network;
+pub mod node_api;
 pub mod objects;
 pub mod paths;
 pub mod pools;

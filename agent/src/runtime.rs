@@ -10,7 +10,8 @@ use crate::paths::Paths;
 use crate::reconcile::Shutdown;
 use crate::status::{BootSection, NodeSection, Section, Sections, Status};
 use crate::vms::domain_xml::DomainType;
-use crate::{cluster, dhcp, disks, health, images, network, pools, vms, volumes};
+use crate::listed::Listed;
+use crate::{cluster, dhcp, disks, health, images, network, node_api, pools, vms, volumes};
 use anyhow::{Context as _, anyhow};
 use sheaf_config::diagnose::Errors;
 use sheaf_host::alive;
@@ -76,6 +77,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         pools: made,
         volumes,
         health: able,
+        api_port,
         shutdown,
         sections,
     } = publish;
@@ -127,15 +129,23 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     let libvirt = Libvirt::connect(QEMU_LOGS.into(), ctx.paths.run_root.join(libvirt::SOCKET))
         .await
         .context("the system bus cannot be reached")?;
+    let libvirt = Arc::new(libvirt);
+    let pods = Arc::new(watch::Sender::new(Listed::default()));
+    let api_hosts = node_api::Hosts {
+        vms: libvirt.clone(),
+        pods: pods.clone(),
+        port: sheaf_api::names::NODE_API_PORT,
+    };
+    controllers.start("api", node_api::run(ctx.clone(), api_port, api_hosts));
     let vm_hosts = vms::Hosts {
-        vms: Arc::new(libvirt),
+        vms: libvirt,
         run: Arc::new(System),
         filter: Arc::new(Nft::default()),
         segments: Arc::new(segment::Kernel::default()),
         domain_type: DomainType::from_environment()?,
     };
     let vm_sections = vms::Sections { vms: vm_section, ports: vm_ports };
-    controllers.start("vms", vms::run(ctx.clone(), hypervisor, leases, vm_sections, vm_hosts));
+    controllers.start("vms", vms::run(ctx.clone(), pods, hypervisor, leases, vm_sections, vm_hosts));
     controllers.start("dhcp", dhcp::run(ctx.clone(), Arc::new(sheaf_host::dhcp::Kernel)));
     controllers.start("cluster", cluster::run(ctx.clone(), joined, cluster_section, hosts));
 

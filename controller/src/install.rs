@@ -29,7 +29,7 @@ use sheaf_api::{
     snapshot::VolumeSnapshotClass,
 };
 
-use crate::{policy, tenants, volumes::class};
+use crate::{aggregated, policy, tenants, volumes::class};
 
 /// How long the API server may take to serve a new definition.
 const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
@@ -90,15 +90,18 @@ pub async fn install(client: &Client) -> Result<(), InstallError> {
     }
     // After the policies: what a role opens, they bound.
     let roles: Api<ClusterRole> = Api::all(client.clone());
-    for (name, role) in tenants::roles() {
+    for (name, role) in tenants::roles().into_iter().chain(aggregated::roles::roles()) {
         apply(&roles, "ClusterRole", name, role).await?;
     }
     apply(&roles, "ClusterRole", policy::node::ROLE, policy::node::role()).await?;
     let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
+    let default = aggregated::roles::default_binding();
+    apply(&bindings, "ClusterRoleBinding", aggregated::roles::DEFAULT, default).await?;
     apply(&bindings, "ClusterRoleBinding", policy::node::ROLE, policy::node::role_binding()).await
 }
 
-async fn apply<K>(api: &Api<K>, kind: &str, name: &str, body: Value) -> Result<(), InstallError>
+/// Makes the object as `body` says, whoever changed it.
+pub(crate) async fn apply<K>(api: &Api<K>, kind: &str, name: &str, body: Value) -> Result<(), InstallError>
 where
     K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {

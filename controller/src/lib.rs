@@ -4,13 +4,14 @@
 //! Route in: VirtualMachines, their instances and Pods, certificate requests, seen over watches.
 //! Route out: instances, placeholder Pods, statuses, approvals. One replica leads ([`lease`]); it installs what
 //! the cluster needs ([`install`]) and then runs the controllers: [`vm`], [`vmi`], [`csr`], [`nodes`],
-//! [`node_network`], and those of [`volumes`].
+//! [`node_network`], and those of [`volumes`]. Every replica, the leader or not, serves [`aggregated`] and [`node_reads`].
 
-use std::{path::Path, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
 
+pub mod aggregated;
 pub mod csr;
 #[cfg(test)]
 mod fuzz;
@@ -38,17 +39,41 @@ pub use sheaf_api::conditions;
 /// Between two tries of something that needs the API server, while it is away.
 const API_RETRY: Duration = Duration::from_secs(3);
 
+/// How the program is run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Kubeconfig of the identity `sheaf-controller`.
+    pub kubeconfig: PathBuf,
+    /// Folder of the certificates of the aggregated server ([`aggregated::Certificates`]).
+    pub certificates: PathBuf,
+    /// Port of the aggregated server; 0 is any free one.
+    pub port: u16,
+}
+
 /// Runs until SIGTERM or SIGINT.
-pub async fn run(kubeconfig: &Path) -> anyhow::Result<()> {
-    let client = connect(kubeconfig).await?;
+pub async fn run(options: &Options) -> anyhow::Result<()> {
+    let config = connection(&options.kubeconfig).await?;
+    let client = Client::try_from(config.clone()).context("making a client of the API server")?;
+    // What is missing is made by the node's agent, which then starts this program again; all else goes on meanwhile.
+    let certificates = aggregated::Certificates::read(&options.certificates)
+        .inspect_err(|error| tracing::error!("subresources.kubevirt.io is not served: {error:#}; restart sheaf-agent, which makes it"))
+        .ok();
+    let serve = async {
+        match certificates.clone() {
+            Some(certificates) => aggregated::run(client.clone(), config, certificates, options.port).await,
+            None => std::future::pending().await,
+        }
+    };
+    let authority = certificates.as_ref().map(|certificates| certificates.authority.as_str());
     tokio::select! {
-        result = stand(&client) => result,
+        result = stand(&client, authority) => result,
         () = node_reads::run() => Ok(()),
+        () = serve => Ok(()),
     }
 }
 
 /// Stands for leadership, and leads, until told to stop.
-async fn stand(client: &Client) -> anyhow::Result<()> {
+async fn stand(client: &Client, authority: Option<&str>) -> anyhow::Result<()> {
     let identity = lease::identity(&sheaf_host::hostname::current());
     let mut elector = lease::Elector::new(client.clone(), identity.clone());
     let stop = stopped()?;
@@ -61,7 +86,7 @@ async fn stand(client: &Client) -> anyhow::Result<()> {
         tracing::info!(%identity, "leading");
         tokio::select! {
             () = &mut stop => break,
-            () = lead(client) => {}
+            () = lead(client, authority) => {}
             () = elector.keep() => tracing::warn!(%identity, "lost the lease; standing by"),
         }
     }
@@ -81,8 +106,17 @@ async fn candidate(client: &Client, elector: &mut lease::Elector) {
 
 /// Everything a leader does; ends only by being dropped. Nodes' certificates do not wait for what VMs need: the first
 /// node joins meanwhile.
-async fn lead(client: &Client) {
-    tokio::join!(csr::run(client.clone()), install_and_run(client));
+async fn lead(client: &Client, authority: Option<&str>) {
+    tokio::join!(csr::run(client.clone()), install_and_run(client), announce(client, authority));
+}
+
+/// Announces the aggregated server, if there is one; `authority` signed its certificate.
+async fn announce(client: &Client, authority: Option<&str>) {
+    let Some(authority) = authority else { return };
+    while let Err(error) = aggregated::install::install(client, authority).await {
+        tracing::warn!("announcing subresources.kubevirt.io: {error}; trying again");
+        tokio::time::sleep(API_RETRY).await; // the next look at whether the API server takes it
+    }
 }
 
 /// Installs what VMs need, then runs the controllers that rest on it.
@@ -103,13 +137,12 @@ async fn install_and_run(client: &Client) {
     );
 }
 
-async fn connect(kubeconfig: &Path) -> anyhow::Result<Client> {
+async fn connection(kubeconfig: &std::path::Path) -> anyhow::Result<Config> {
     let read = Kubeconfig::read_from(kubeconfig)
         .with_context(|| format!("reading kubeconfig {}", kubeconfig.display()))?;
-    let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
+    Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
         .await
-        .with_context(|| format!("using kubeconfig {}", kubeconfig.display()))?;
-    Client::try_from(config).context("making a client of the API server")
+        .with_context(|| format!("using kubeconfig {}", kubeconfig.display()))
 }
 
 /// Resolves when the process is asked to stop.

@@ -14,6 +14,13 @@ struct Arguments {
     /// Kubeconfig of the identity `sheaf-controller`.
     #[arg(long, global = true, default_value = "/etc/kubernetes/sheaf-controller.conf")]
     kubeconfig: PathBuf,
+    /// Folder of the aggregated server's certificates: sheaf-controller-serving.crt and .key, aggregated-ca.crt,
+    /// kubelet-serving-ca.crt.
+    #[arg(long, global = true, default_value = "/var/lib/kubernetes/pki")]
+    certificates: PathBuf,
+    /// Port of the aggregated server.
+    #[arg(long, global = true, default_value_t = sheaf_api::names::AGGREGATED_PORT)]
+    port: u16,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -33,11 +40,13 @@ fn main() -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
-    let Command::Run = arguments.command.unwrap_or(Command::Run);
+    let Arguments { kubeconfig, certificates, port, command } = arguments;
+    let Command::Run = command.unwrap_or(Command::Run);
+    let options = sheaf_controller::Options { kubeconfig, certificates, port };
     // One thread: the work is waiting for the API server.
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting the runtime")?
-        .block_on(sheaf_controller::run(&arguments.kubeconfig))
+        .block_on(sheaf_controller::run(&options))
 }

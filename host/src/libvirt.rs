@@ -4,9 +4,14 @@
 //! Route out: [`Domain`]s with the tags they were started with, [`Event`]s as they happen. Domains are transient:
 //! they outlive the agent and libvirtd, and are gone after a reboot.
 
+pub mod guest_info;
 mod proxy;
 pub mod rpc;
+pub mod stats;
 mod xml;
+
+pub use guest_info::GuestInfo;
+pub use stats::DomainStats;
 
 use futures::future::try_join_all;
 use futures::stream::{BoxStream, StreamExt};
@@ -15,6 +20,8 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::{self, Read, Seek};
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use zbus::OwnedObjectPath;
@@ -147,6 +154,16 @@ pub enum VmError {
         /// What happened.
         source: rpc::QueryError,
     },
+    /// The guest's agent did not do what it was asked.
+    #[error("the guest agent of {domain} could not {doing}")]
+    Agent {
+        /// What it was asked, `freeze its file systems`.
+        doing: &'static str,
+        /// UUID of the domain.
+        domain: String,
+        /// What happened.
+        source: rpc::QueryError,
+    },
     /// It answered with something that makes no sense.
     #[error("the description of a domain cannot be read")]
     Description(#[source] roxmltree::Error),
@@ -189,6 +206,22 @@ pub trait VmHost: Send + Sync + 'static {
         uuid: &str,
         source: Source,
     ) -> impl Future<Output = Result<Vec<Interface>, VmError>> + Send;
+    /// Stops the processors; QEMU stays, with all that the guest has in memory.
+    fn pause(&self, uuid: &str) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// Presses the reset button: the guest is not asked.
+    fn reset(&self, uuid: &str) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// Asks the guest to restart: by its agent where there is one, else by ACPI.
+    fn reboot(&self, uuid: &str) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// A connection to the domain's VNC server, without a password: who may have it is the caller's business.
+    fn open_graphics(&self, uuid: &str) -> impl Future<Output = Result<UnixStream, VmError>> + Send;
+    /// Has the guest's agent flush and hold all writes; the number of file systems. Ends within 45 s whatever the guest does.
+    fn freeze(&self, uuid: &str) -> impl Future<Output = Result<u32, VmError>> + Send;
+    /// Lets the writes go on; the number of file systems that were held. Ends within 45 s whatever the guest does.
+    fn thaw(&self, uuid: &str) -> impl Future<Output = Result<u32, VmError>> + Send;
+    /// What the guest's agent reports of its system. Ends within 15 s whatever the guest does.
+    fn guest_info(&self, uuid: &str) -> impl Future<Output = Result<GuestInfo, VmError>> + Send;
+    /// Counters of all domains that run; one whose QEMU hangs comes with fewer.
+    fn stats(&self) -> impl Future<Output = Result<Vec<DomainStats>, VmError>> + Send;
     /// Events from now on; the stream ends when the bus does.
     fn events(&self) -> impl Future<Output = Result<BoxStream<'static, Event>, VmError>> + Send;
     /// Why the domain that was last started under `name` ended, from the end of QEMU's log: for ends without an event.
@@ -337,6 +370,60 @@ impl VmHost for Libvirt {
             source_name,
             source,
         })
+    }
+
+    async fn pause(&self, uuid: &str) -> Result<(), VmError> {
+        let object = self.domain(proxy::path_of(uuid)?).await?;
+        let refused = |source| VmError::Refused { doing: "pause", domain: uuid.to_owned(), source };
+        object.suspend().await.map_err(refused)
+    }
+
+    async fn reset(&self, uuid: &str) -> Result<(), VmError> {
+        let object = self.domain(proxy::path_of(uuid)?).await?;
+        let refused = |source| VmError::Refused { doing: "reset", domain: uuid.to_owned(), source };
+        object.reset(0).await.map_err(refused)
+    }
+
+    async fn reboot(&self, uuid: &str) -> Result<(), VmError> {
+        let object = self.domain(proxy::path_of(uuid)?).await?;
+        let refused = |source| VmError::Refused { doing: "reboot", domain: uuid.to_owned(), source };
+        // 0: libvirt asks the agent first and falls back to ACPI.
+        object.reboot(0).await.map_err(refused)
+    }
+
+    async fn open_graphics(&self, uuid: &str) -> Result<UnixStream, VmError> {
+        let object = self.domain(proxy::path_of(uuid)?).await?;
+        let refused =
+            |source| VmError::Refused { doing: "open the display of", domain: uuid.to_owned(), source };
+        let socket = object.open_graphics_fd(0, proxy::OPEN_GRAPHICS_SKIPAUTH).await.map_err(refused)?;
+        Ok(UnixStream::from(OwnedFd::from(socket)))
+    }
+
+    async fn freeze(&self, uuid: &str) -> Result<u32, VmError> {
+        let failed = |source| VmError::Agent {
+            doing: "freeze its file systems",
+            domain: uuid.to_owned(),
+            source,
+        };
+        rpc::freeze(&self.socket, uuid).await.map_err(failed)
+    }
+
+    async fn thaw(&self, uuid: &str) -> Result<u32, VmError> {
+        let failed =
+            |source| VmError::Agent { doing: "thaw its file systems", domain: uuid.to_owned(), source };
+        rpc::thaw(&self.socket, uuid).await.map_err(failed)
+    }
+
+    async fn guest_info(&self, uuid: &str) -> Result<GuestInfo, VmError> {
+        let failed =
+            |source| VmError::Agent { doing: "describe its system", domain: uuid.to_owned(), source };
+        rpc::guest_info(&self.socket, uuid).await.map(GuestInfo::of).map_err(failed)
+    }
+
+    async fn stats(&self) -> Result<Vec<DomainStats>, VmError> {
+        let connect = self.connect_object().await?;
+        let records = connect.get_all_domain_stats(stats::GROUPS, stats::NO_WAIT).await.map_err(VmError::Bus)?;
+        Ok(records.into_iter().map(|(name, values)| stats::read(name, values)).collect())
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>, VmError> {

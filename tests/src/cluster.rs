@@ -93,6 +93,17 @@ impl ControlPlane {
         self.paths.kubernetes.join("sheaf-controller.conf")
     }
 
+    /// How sheaf-controller is run here: the aggregated server at any free port, since several run on this machine.
+    pub fn controller_options(&self) -> sheaf_controller::Options {
+        let (kubeconfig, certificates) = (self.controller_kubeconfig(), self.paths.kubernetes.join("pki"));
+        sheaf_controller::Options { kubeconfig, certificates, port: 0 }
+    }
+
+    /// The address by which the API server reaches this process: the other end of its namespace's pair.
+    pub fn near_address(&self) -> std::net::IpAddr {
+        self.namespace.near
+    }
+
     /// Directory that is `/` to the control plane.
     pub fn root(&self) -> &Path {
         self.root.path()
@@ -210,6 +221,7 @@ impl Drop for RunningAgent {
 struct Namespace {
     name: String,
     address: std::net::IpAddr,
+    near: std::net::IpAddr,
 }
 
 impl Namespace {
@@ -224,7 +236,7 @@ impl Namespace {
             std::net::Ipv4Addr::from(u32::from(std::net::Ipv4Addr::new(198, 18, 0, 0)) + slot + host)
         };
         let (outside, inside) = (format!("sh{pid}-{number}"), format!("si{pid}-{number}"));
-        let made = Self { name: name.clone(), address: at(2).into() };
+        let made = Self { name: name.clone(), address: at(2).into(), near: at(1).into() };
         let (near, far) = (format!("{}/30", at(1)), format!("{}/30", at(2)));
         for words in [
             vec!["netns", "add", &name],

@@ -118,8 +118,8 @@ impl Controlled {
     /// Starts both and waits until the controller has installed what it needs.
     pub async fn start() -> Result<Self> {
         let plane = ControlPlane::start("").await?;
-        let kubeconfig = plane.controller_kubeconfig();
-        let controller = tokio::spawn(async move { sheaf_controller::run(&kubeconfig).await });
+        let options = plane.controller_options();
+        let controller = tokio::spawn(async move { sheaf_controller::run(&options).await });
         let reads = NodeReads::start(plane.namespace())?;
         let this = Self { client: plane.admin.clone(), plane, controller, _reads: reads };
         // The nodes' role is the last thing that is installed.

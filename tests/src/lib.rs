@@ -10,3 +10,4 @@ pub mod frames;
 pub mod harness;
 pub mod ledger;
 pub mod libvirt;
+pub mod virtctl;

@@ -139,8 +139,8 @@ async fn when_the_leading_controller_is_killed_the_other_goes_on_with_its_vms_an
         }))?)
     };
     let before = holder(&on.client).await?;
-    let kubeconfig = on.plane.controller_kubeconfig();
-    let other = tokio::spawn(async move { sheaf_controller::run(&kubeconfig).await });
+    let options = on.plane.controller_options();
+    let other = tokio::spawn(async move { sheaf_controller::run(&options).await });
     machines.create(&PostParams::default(), &vm("before")?).await?;
     wait("the first leader makes an instance", async || instances.get_opt("before").await).await?;
     on.kill_controller();

@@ -50,6 +50,8 @@ pub struct Context {
     pub pools: watch::Receiver<Vec<Pool>>,
     /// Whether this node can do what a node must; the lease is renewed only while it can. Writer: the runtime.
     pub health: watch::Receiver<Health>,
+    /// The port at which the node's own API listens, while it does. Writer: `api`.
+    pub api_port: watch::Receiver<Option<u16>>,
     /// The status page, to read. Each controller writes its own section.
     pub status: Reader,
     /// Where controllers say how they stand.
@@ -80,6 +82,8 @@ pub struct Publish {
     pub pools: watch::Sender<Vec<Pool>>,
     /// For the runtime.
     pub health: watch::Sender<Health>,
+    /// For `api`.
+    pub api_port: watch::Sender<Option<u16>>,
     /// For the runtime.
     pub shutdown: watch::Sender<bool>,
     /// Sections of the status.
@@ -98,6 +102,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
     let (disks_out, disks) = watch::channel(Disks::default());
     let (pools_out, pools) = watch::channel(Vec::new());
     let (health_out, health) = watch::channel(Health::default());
+    let (api_port_out, api_port) = watch::channel(None);
     let (shutdown_out, shutdown) = Shutdown::channel();
     let (status, sections, controllers) = status::open();
     let controllers = Registry::new(controllers);
@@ -114,6 +119,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
             pools,
             volumes,
             health,
+            api_port,
             status,
             controllers,
             shutdown,
@@ -129,6 +135,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
             disks: disks_out,
             pools: pools_out,
             health: health_out,
+            api_port: api_port_out,
             shutdown: shutdown_out,
             sections,
         },

@@ -64,6 +64,7 @@ impl Membership {
             network: ctx.network.borrow().clone(),
             images: ctx.images.borrow().clone(),
             health: ctx.health.borrow().clone(),
+            api_port: *ctx.api_port.borrow(),
         }
     }
 
@@ -134,6 +135,7 @@ async fn beat(
             _ = ctx.network.changed() => {}
             _ = ctx.images.changed() => {}
             _ = ctx.health.changed() => {}
+            _ = ctx.api_port.changed() => {}
         }
         let Some(Joined { client, .. }) = current(&joined) else { continue };
         let observed = membership.observed(&ctx);

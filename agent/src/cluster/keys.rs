@@ -31,6 +31,9 @@ use x509_cert::time::{Time, Validity};
 /// id-kp-clientAuth: the certificate identifies a client.
 const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
 
+/// id-kp-serverAuth: the certificate identifies a server.
+const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
+
 /// A certificate made here is valid from this long ago: for readers whose clock is behind, and for a maker whose hardware
 /// clock runs in local time (at most 14 h ahead of UTC) until a time server steps it back.
 pub const BACKDATE: Duration = Duration::from_secs(24 * 3600);
@@ -163,23 +166,32 @@ impl Authority {
         public_der: &[u8],
         valid: Duration,
     ) -> anyhow::Result<String> {
-        self.issue(subject, &[], public_der, valid)
+        self.issue(subject, Vec::new(), CLIENT_AUTH, public_der, valid)
+    }
+
+    /// A certificate in PEM of the server that is called `name`, for whoever holds the private half of `public_der`.
+    pub fn issue_server(&self, name: &str, public_der: &[u8], valid: Duration) -> anyhow::Result<String> {
+        let subject = Subject { common_name: name.to_owned(), organisations: Vec::new() };
+        let dns = Ia5String::new(name).with_context(|| format!("{name:?} is no DNS name"))?;
+        self.issue(&subject, vec![GeneralName::DnsName(dns)], SERVER_AUTH, public_der, valid)
     }
 
     fn issue(
         &self,
         subject: &Subject,
-        addresses: &[IpAddr],
+        alternatives: Vec<GeneralName>,
+        usage: ObjectIdentifier,
         public_der: &[u8],
         valid: Duration,
     ) -> anyhow::Result<String> {
         let build = || -> Result<String, x509_cert::builder::Error> {
             let now = SystemTime::now();
             let validity = Validity::new(Time::try_from(now - BACKDATE)?, Time::try_from(now + valid)?);
-            let profile = Client {
+            let profile = Leaf {
                 issuer: self.certificate.tbs_certificate().subject().clone(),
                 subject: subject.name()?,
-                addresses: addresses.to_vec(),
+                alternatives,
+                usage,
             };
             let key = SubjectPublicKeyInfo::from_der(public_der)?;
             let builder = CertificateBuilder::new(profile, serial()?, validity, key)?;
@@ -223,19 +235,22 @@ impl Authority {
     pub fn leaf_of_tests(&self, addresses: &[IpAddr], valid: Duration) -> (String, String) {
         let key = Key::generate().unwrap();
         let subject = Subject { common_name: "leaf".into(), organisations: Vec::new() };
-        let certificate = self.issue(&subject, addresses, &key.public_der().unwrap(), valid).unwrap();
+        let alternatives = addresses.iter().map(|address| GeneralName::from(*address)).collect();
+        let public = key.public_der().unwrap();
+        let certificate = self.issue(&subject, alternatives, CLIENT_AUTH, &public, valid).unwrap();
         (certificate, key.to_pem().unwrap())
     }
 }
 
-/// What a client certificate of this CA holds.
-struct Client {
+/// What a certificate of this CA holds.
+struct Leaf {
     issuer: Name,
     subject: Name,
-    addresses: Vec<IpAddr>,
+    alternatives: Vec<GeneralName>,
+    usage: ObjectIdentifier,
 }
 
-impl BuilderProfile for Client {
+impl BuilderProfile for Leaf {
     fn get_issuer(&self, _subject: &Name) -> Name {
         self.issuer.clone()
     }
@@ -253,12 +268,11 @@ impl BuilderProfile for Client {
         let subject = tbs.subject();
         let mut extensions = vec![
             KeyUsage(FlagSet::from(KeyUsages::DigitalSignature)).to_extension(subject, &[])?,
-            ExtendedKeyUsage(vec![CLIENT_AUTH]).to_extension(subject, &[])?,
+            ExtendedKeyUsage(vec![self.usage]).to_extension(subject, &[])?,
             BasicConstraints { ca: false, path_len_constraint: None }.to_extension(subject, &[])?,
         ];
-        if !self.addresses.is_empty() {
-            let names = self.addresses.iter().map(|address| GeneralName::from(*address)).collect();
-            extensions.push(SubjectAltName(names).to_extension(subject, &[])?);
+        if !self.alternatives.is_empty() {
+            extensions.push(SubjectAltName(self.alternatives.clone()).to_extension(subject, &[])?);
         }
         Ok(extensions)
     }

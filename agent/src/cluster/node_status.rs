@@ -50,6 +50,8 @@ pub struct Observed {
     pub images: Vec<PresentImage>,
     /// What keeps it from its work.
     pub health: Health,
+    /// Where the node's own API listens, while it does.
+    pub api_port: Option<u16>,
 }
 
 /// The status, without times.
@@ -108,6 +110,8 @@ pub fn status(
         "addresses": addresses,
         "images": images,
         "conditions": conditions(observed),
+        // Absent it would mean 10250: 0 says that nothing listens.
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": observed.api_port.unwrap_or(0)}},
         "nodeInfo": {
             "machineID": machine.machine_id, "systemUUID": machine.system_uuid, "bootID": machine.boot_id,
             "kernelVersion": machine.kernel, "osImage": machine.os_image,
@@ -205,6 +209,7 @@ pub fn merge(old: &NodeStatus, mut new: NodeStatus, now: &Value) -> anyhow::Resu
         addresses: new.addresses,
         images: new.images,
         node_info: new.node_info,
+        daemon_endpoints: new.daemon_endpoints,
         conditions: Some(conditions),
         ..old.clone()
     })
@@ -234,6 +239,7 @@ mod tests {
             },
             images: vec![PresentImage { name: "guest.qcow2".into(), virtual_bytes: 7 }],
             health: Health::default(),
+            api_port: Some(10250),
         }
     }
 

@@ -12,7 +12,7 @@ use super::guest::{Folder, Guest, Seed, Source, Text};
 use super::memory;
 use super::plan::{Action, rfc3339};
 use super::record::{Record, Started};
-use super::report::{Phase, Report, State};
+use super::report::{Paused, Phase, Report, State};
 use super::seed::Texts;
 use crate::reconcile::blocking;
 use anyhow::Context as _;
@@ -160,7 +160,8 @@ async fn report_to<V, C: Cluster>(env: &Env<V, C>, pod: &Pod, report: &Report) -
 fn event_of<'a>(pod: &Pod, report: &'a Report) -> Option<(&'static str, &'a str, &'a str)> {
     let before = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     match (&report.paused, super::report::is_paused(pod)) {
-        (Some(why), false) => return Some(("Warning", "PausedIOError", why)),
+        (Some(why @ Paused::ByDisk), false) => return Some(("Warning", why.reason(), why.message())),
+        (Some(why @ Paused::ByUser), false) => return Some(("Normal", why.reason(), why.message())),
         (None, true) => return Some(("Normal", "Resumed", "the VM was resumed")),
         _ => {}
     }

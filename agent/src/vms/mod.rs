@@ -36,11 +36,14 @@ mod status_page;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use interfaces::is_reachable;
+
 use crate::channels::{Context, Hypervisor, Leases};
-use crate::listed;
+use crate::listed::{self, Listed};
 use crate::reconcile::blocking;
 use crate::status::{PortSection, Section, VmSection};
 use domain_xml::DomainType;
+use k8s_openapi::api::core::v1::Pod;
 use sheaf_host::libvirt::VmHost;
 use sheaf_host::nft::Filter;
 use sheaf_host::run::Run;
@@ -99,16 +102,16 @@ pub struct Sections {
     pub ports: Section<Vec<PortSection>>,
 }
 
-/// Runs until shutdown.
+/// Runs until shutdown, and keeps `listed` equal to the Pods of this node, by UID, for others to read.
 pub async fn run<V: VmHost>(
     ctx: Context,
+    listed: Arc<watch::Sender<Listed<Pod>>>,
     hypervisor: watch::Sender<Hypervisor>,
     leases: watch::Sender<Leases>,
     sections: Sections,
     hosts: Hosts<V>,
 ) -> anyhow::Result<()> {
     let cluster = Arc::new(api::Kube::new(ctx.cluster.clone()));
-    let listed = Arc::new(watch::Sender::new(listed::Listed::default()));
     let follow = listed::follow(ctx.cluster.clone(), &listed, listed::by_uid, listed::Scope::ThisNode);
     finish_removals(&ctx).await;
     let control =

@@ -21,7 +21,7 @@ use super::domain_xml::{TAG_GRACE, TAG_NAMESPACE_NAME, TAG_POD, TAG_POD_UID, TAG
 use super::facts::Resources;
 use super::guest::{Guest, Identity};
 use super::record::{Record, Started};
-use super::report::{self, Phase, Report, State};
+use super::report::{self, Paused, Phase, Report, State};
 use ends::{ended, failed, waiting};
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_host::libvirt::{self, Domain, Stop};
@@ -250,7 +250,7 @@ fn plan_live(plan: &mut Plan, o: &Observed<'_>, uid: &str, pod: &Pod, domain: &D
     let resumed = o.memory.resumed.get(uid).copied();
     let proves_itself = resumed
         .map(|last| last.saturating_add(RESUMED_AFTER))
-        .filter(|proven| !paused && *proven > o.now && report::is_paused(pod));
+        .filter(|proven| !paused && *proven > o.now && report::is_paused_by_disk(pod));
     let report = Report {
         phase: Phase::Running,
         state: State::Running { started_at: started.at.clone() },
@@ -258,8 +258,10 @@ fn plan_live(plan: &mut Plan, o: &Observed<'_>, uid: &str, pod: &Pod, domain: &D
         addresses: o.memory.addresses.get(uid).cloned().unwrap_or_default(),
         interfaces: o.memory.interfaces.get(uid).cloned().unwrap_or_default(),
         console_tail: o.memory.tails.get(uid).cloned(),
-        paused: (paused || proves_itself.is_some())
-            .then(|| "a disk has no space left or fails; the VM is resumed as soon as writes succeed".into()),
+        paused: match domain.state {
+            libvirt::State::Paused => Some(Paused::ByUser),
+            _ => (paused || proves_itself.is_some()).then_some(Paused::ByDisk),
+        },
     };
     if !report.is_reported_by(pod) {
         plan.act(uid, Action::Report(report));

@@ -111,7 +111,8 @@ pub fn read_all(vms: &Path) -> io::Result<BTreeMap<String, Record>> {
     Ok(records)
 }
 
-fn read(folder: &Folder) -> io::Result<Record> {
+/// The record in `folder`.
+pub fn read(folder: &Folder) -> io::Result<Record> {
     Ok(serde_json::from_slice(&std::fs::read(folder.record())?)?)
 }
 

@@ -9,6 +9,35 @@ use sheaf_api::names::{INTERFACES_ANNOTATION, PAUSED_CONDITION};
 use sheaf_api::network::SeenInterface;
 use std::net::IpAddr;
 
+/// Why a guest stands still; reasons are KubeVirt's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paused {
+    /// A disk has no space left, or fails.
+    ByDisk,
+    /// Somebody asked for it.
+    ByUser,
+}
+
+impl Paused {
+    /// In one word.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::ByDisk => PAUSED_BY_DISK,
+            Self::ByUser => PAUSED_BY_USER,
+        }
+    }
+
+    /// In a sentence.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::ByDisk => "a disk has no space left or fails; the VM is resumed as soon as it can be written",
+            Self::ByUser => "VMI was paused by user",
+        }
+    }
+}
+
+/// Reason of the condition that somebody paused a guest; KubeVirt's.
+const PAUSED_BY_USER: &str = "PausedByUser";
 /// Reason of the condition that a guest is paused because of a disk; KubeVirt's.
 const PAUSED_BY_DISK: &str = "PausedIOError";
 
@@ -31,7 +60,7 @@ pub struct Report {
     /// Last lines of the serial console, when they are known.
     pub console_tail: Option<String>,
     /// Why the guest is paused.
-    pub paused: Option<String>,
+    pub paused: Option<Paused>,
 }
 
 /// The Pod's phase.
@@ -77,8 +106,19 @@ pub fn was_started(pod: &Pod) -> bool {
 
 /// Whether the Pod's status says that its guest is paused.
 pub fn is_paused(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == PAUSED_CONDITION && condition.status == "True")
+    paused_reason(pod).is_some()
+}
+
+/// Whether the Pod's status says that its guest is paused by a disk.
+pub fn is_paused_by_disk(pod: &Pod) -> bool {
+    paused_reason(pod) == Some(PAUSED_BY_DISK)
+}
+
+fn paused_reason(pod: &Pod) -> Option<&str> {
+    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let paused = conditions
+        .find(|condition| condition.type_ == PAUSED_CONDITION && condition.status == "True")?;
+    Some(paused.reason.as_deref().unwrap_or_default())
 }
 
 /// Whether the Pod's status says that the VM has no domain: every container is terminated. Only this node writes that.
@@ -122,7 +162,7 @@ impl Report {
                 .all(|container| container.state.as_ref().is_some_and(|state| self.state.is(state)))
             && ready.is_some_and(|ready| (ready.status == "True") == self.ready())
             && (self.addresses.is_empty() || addresses == self.addresses)
-            && self.paused.is_some() == is_paused(pod)
+            && self.paused.map(Paused::reason) == paused_reason(pod)
             && (self.interfaces.is_empty() || interfaces().as_ref() == Some(&self.interfaces))
             && self.console_tail.as_ref().is_none_or(|wanted| annotation(CONSOLE_TAIL) == Some(wanted))
     }
@@ -164,7 +204,7 @@ impl Report {
         ];
         if let Some(why) = &self.paused {
             let mut paused = condition(PAUSED_CONDITION, "True");
-            (paused["reason"], paused["message"]) = (json!(PAUSED_BY_DISK), json!(why));
+            (paused["reason"], paused["message"]) = (json!(why.reason()), json!(why.message()));
             conditions.push(paused);
         } else if is_paused(pod) {
             let mut resumed = condition(PAUSED_CONDITION, "False");

@@ -28,6 +28,15 @@ pub const LIMITS_MAP: &str = "node-limits";
 pub const NODE_READS_ADDRESS: &str = "127.0.0.1:10912";
 /// Path of that webhook.
 pub const NODE_READS_PATH: &str = "/node-reads";
+/// Service in [`SYSTEM_NAMESPACE`] behind which every replica of the controller serves the aggregated API; the name in its
+/// certificate is `<this>.sheaf-system.svc`, as kube-apiserver expects it.
+pub const AGGREGATED_SERVICE: &str = "sheaf-controller";
+/// Port of the aggregated API on control-plane nodes.
+pub const AGGREGATED_PORT: u16 = 10913;
+/// Port of the agent's own API on every node: the kubelet's.
+pub const NODE_API_PORT: u16 = 10250;
+/// User name of kube-apiserver's certificate by which it asks agents: kubeadm's.
+pub const KUBELET_CLIENT_USER: &str = "kube-apiserver-kubelet-client";
 /// Annotation of a bootstrap token's Secret, written by the controller: JSON, the node that used it, and its key.
 pub const TOKEN_USED_ANNOTATION: &str = "sheaf.dev/used-by";
 /// Annotation of a bootstrap token's Secret: the only node it is for.

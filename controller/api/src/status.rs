@@ -39,6 +39,42 @@ pub struct VirtualMachineStatus {
     /// Generation of the VM now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired_generation: Option<i64>,
+    /// What somebody asked for through the subresources start, stop and restart and is not done yet; the first is acted
+    /// upon, then removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    pub state_change_requests: Vec<StateChangeRequest>,
+}
+
+/// A start or a stop that was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StateChangeRequest {
+    /// Which.
+    pub action: StateChange,
+    /// Of a stop: UID of the instance that is to end, so that it never ends a later one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+}
+
+/// What can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StateChange {
+    /// The VM gets an instance.
+    Start,
+    /// Its instance ends.
+    Stop,
+}
+
+impl StateChangeRequest {
+    /// A start.
+    pub fn start() -> Self {
+        Self { action: StateChange::Start, uid: None }
+    }
+
+    /// The end of the instance with this UID.
+    pub fn stop(uid: &str) -> Self {
+        Self { action: StateChange::Stop, uid: Some(uid.to_owned()) }
+    }
 }
 
 /// Human-readable status of a virtual machine.
@@ -50,6 +86,8 @@ pub enum PrintableStatus {
     Starting,
     /// The guest runs.
     Running,
+    /// The guest stands still: somebody paused it, or a disk has no space left.
+    Paused,
     /// The instance is being shut down.
     Stopping,
     /// A disk of it is being made or filled.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Client,
-    api::{DeleteParams, PostParams, Preconditions},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     runtime::{Controller, controller::Action as Requeue, watcher},
 };
 use sheaf_api::{VirtualMachine, VirtualMachineInstance, cdi::DataVolume, names::VM_FINALIZER};
@@ -22,6 +22,7 @@ use plan::Action;
 
 pub mod disks;
 pub mod plan;
+pub mod requests;
 
 /// Runs until dropped.
 pub async fn run(client: Client) {
@@ -78,6 +79,17 @@ async fn apply(
             ok_if_gone(instances.delete(name, &how).await).map_err(doing("deleting its instance"))
         }
         Action::WriteStatus(status) => write_status(machines, vm, vm.status.as_ref(), status).await,
+        Action::RequestDone(requests) => {
+            let patch = requests::done(vm, requests);
+            let name = vm.metadata.name.as_deref().unwrap_or_default();
+            let how = PatchParams::default();
+            let patched = machines.patch_status(name, &how, &Patch::<()>::Json(patch)).await;
+            // 422: the requests, or the VM of that name, are others by now.
+            match patched {
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 422) => Ok(()),
+                patched => patched.map(drop).map_err(doing("removing a request that is done")),
+            }
+        }
         Action::RecordEvent(event) => {
             context.events.record(vm, event).await;
             Ok(())

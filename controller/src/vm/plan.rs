@@ -2,8 +2,10 @@
 //!
 //! Why here: pure, so that every run strategy is a table of tests. An instance that is over is deleted before the next is
 //! made, and the name is the VM's, so there are never two. The status is written before an instance is deleted, for what
-//! a failure counts must be kept; that an instance was made is written only after it was. Route in: the VM, its instance,
-//! its disks, the time. Route out: a [`Plan`].
+//! a failure counts must be kept; that an instance was made is written only after it was. Requests to start and to stop
+//! ([`StateChangeRequest`], written by `aggregated`) are acted upon one at a time and then removed, by an action of their own:
+//! whoever asks owns them, not the status that is written here. Route in: the VM, its instance, its disks, the time. Route
+//! out: a [`Plan`].
 
 use std::time::Duration;
 
@@ -13,7 +15,9 @@ use sheaf_api::{
     RunStrategy, VirtualMachine, VirtualMachineInstance,
     cdi::DataVolume,
     names::{VM_FINALIZER, VM_NAME_LABEL, VMI_FINALIZER},
-    status::{Phase, PrintableStatus, StartFailure, VirtualMachineStatus},
+    status::{
+        Phase, PrintableStatus, StartFailure, StateChange, StateChangeRequest, VirtualMachineStatus,
+    },
 };
 
 use crate::{
@@ -48,8 +52,10 @@ pub enum Action {
         /// Its UID.
         uid: String,
     },
-    /// Write the whole status.
+    /// Write the whole status, requests apart.
     WriteStatus(Box<VirtualMachineStatus>),
+    /// Remove the first request, which is done, if the requests still are those.
+    RequestDone(Vec<StateChangeRequest>),
     /// Record an Event.
     RecordEvent(Event),
 }
@@ -72,7 +78,9 @@ pub fn plan(
     data_volumes: &[DataVolume],
     now: Timestamp,
 ) -> Plan {
-    let mut plan = Plan { actions: Vec::new(), status: vm.status.clone().unwrap_or_default(), requeue: None };
+    let mut before = vm.status.clone().unwrap_or_default();
+    let requests = std::mem::take(&mut before.state_change_requests);
+    let mut plan = Plan { actions: Vec::new(), status: before.clone(), requeue: None };
     let held = has_finalizer(vm, VM_FINALIZER);
     let deleting = vm.metadata.deletion_timestamp.is_some();
     if !deleting && !held {
@@ -104,12 +112,15 @@ pub fn plan(
             _ => clear(&mut plan.status.conditions, "Failure"),
         }
         match own {
-            Some(vmi) => with_instance(&mut plan, vm, vmi, &disks, now),
-            None => without_instance(&mut plan, vm, &disks, now),
+            Some(vmi) => with_instance(&mut plan, vm, vmi, requests.first(), &disks, now),
+            None => without_instance(&mut plan, vm, requests.first(), &disks, now),
         }
     };
+    if !deleting && !foreign && requests.first().is_some_and(|request| is_done(request, own)) {
+        plan.actions.push(Action::RequestDone(requests));
+    }
     complete(&mut plan.status, vm, own, printable, now);
-    if vm.status.clone().unwrap_or_default() != plan.status {
+    if before != plan.status {
         let starts = plan.actions.iter().position(|action| matches!(action, Action::Start(_)));
         let place = starts.map_or(0, |start| start + 1);
         plan.actions.insert(place, Action::WriteStatus(Box::new(plan.status.clone())));
@@ -122,16 +133,37 @@ pub fn refused(what: &str, reason: &str, why: &kube::Error) -> Event {
     Event::warning(reason, format!("{what}: {why}"))
 }
 
+/// Whether what was asked for is there: the instance that was to start, or the end of the one that was to stop.
+fn is_done(request: &StateChangeRequest, own: Option<&VirtualMachineInstance>) -> bool {
+    match request.action {
+        StateChange::Start => own.is_some(),
+        StateChange::Stop => own.is_none_or(|vmi| !asks_to_stop(request, vmi)),
+    }
+}
+
+/// Whether `request` is about this instance: one without a UID is about none.
+fn asks_to_stop(request: &StateChangeRequest, vmi: &VirtualMachineInstance) -> bool {
+    request.action == StateChange::Stop && request.uid.is_some() && request.uid == vmi.metadata.uid
+}
+
 /// No instance: is one wanted?
-fn without_instance(plan: &mut Plan, vm: &VirtualMachine, disks: &Disks, now: Timestamp) -> PrintableStatus {
+fn without_instance(
+    plan: &mut Plan,
+    vm: &VirtualMachine,
+    request: Option<&StateChangeRequest>,
+    disks: &Disks,
+    now: Timestamp,
+) -> PrintableStatus {
     let strategy = vm.spec.strategy();
     let acted_upon = plan.status.run_strategy == Some(strategy);
+    let asked = request.is_some_and(|request| request.action == StateChange::Start);
     let wanted = match strategy {
         RunStrategy::Always => true,
-        RunStrategy::Halted | RunStrategy::Manual => false,
+        RunStrategy::Halted => false,
+        RunStrategy::Manual => asked,
         RunStrategy::Once => !acted_upon,
         // Started by itself once, and again after a failure.
-        RunStrategy::RerunOnFailure => !acted_upon || plan.status.start_failure.is_some(),
+        RunStrategy::RerunOnFailure => asked || !acted_upon || plan.status.start_failure.is_some(),
     };
     if !wanted {
         if matches!(strategy, RunStrategy::Halted | RunStrategy::Manual) {
@@ -163,6 +195,7 @@ fn with_instance(
     plan: &mut Plan,
     vm: &VirtualMachine,
     vmi: &VirtualMachineInstance,
+    request: Option<&StateChangeRequest>,
     disks: &Disks,
     now: Timestamp,
 ) -> PrintableStatus {
@@ -180,12 +213,14 @@ fn with_instance(
     } else {
         forget_failure(plan, vmi, now);
     }
-    let remove = match strategy {
-        RunStrategy::Halted => true,
-        RunStrategy::Always => over,
-        RunStrategy::RerunOnFailure => failed,
-        RunStrategy::Manual | RunStrategy::Once => false,
-    };
+    let asked = request.is_some_and(|request| asks_to_stop(request, vmi));
+    let remove = asked
+        || match strategy {
+            RunStrategy::Halted => true,
+            RunStrategy::Always => over,
+            RunStrategy::RerunOnFailure => failed,
+            RunStrategy::Manual | RunStrategy::Once => false,
+        };
     if remove {
         plan.actions.push(stop(vmi));
         return PrintableStatus::Stopping;
@@ -202,6 +237,7 @@ fn with_instance(
         },
         Some(Phase::Scheduled) => PrintableStatus::Starting,
         Some(Phase::Running) if node_is_silent(vmi) => PrintableStatus::Unknown,
+        Some(Phase::Running) if is_paused(vmi) => PrintableStatus::Paused,
         Some(Phase::Running) => PrintableStatus::Running,
         Some(Phase::Succeeded | Phase::Failed) => PrintableStatus::Stopped,
     }
@@ -337,6 +373,12 @@ fn unschedulable(vmi: &VirtualMachineInstance) -> bool {
 fn node_is_silent(vmi: &VirtualMachineInstance) -> bool {
     let conditions = vmi.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     find(conditions, "Ready").is_some_and(|ready| ready.reason.as_deref() == Some(NODE_SILENT))
+}
+
+/// Whether the guest stands still.
+pub fn is_paused(vmi: &VirtualMachineInstance) -> bool {
+    let conditions = vmi.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    find(conditions, "Paused").is_some_and(|paused| paused.status == "True")
 }
 
 /// When the instance entered `phase`, in seconds.

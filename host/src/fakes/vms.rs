@@ -1,10 +1,13 @@
 //! A [`VmHost`] in memory: domains that run until a test or a caller ends them.
 
 use super::Kill;
-use crate::libvirt::{Domain, Event, Interface, Source, State, Stop, VmError, VmHost};
+use crate::libvirt::{
+    Domain, DomainStats, Event, GuestInfo, Interface, Source, State, Stop, VmError, VmHost,
+};
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use futures::stream::{BoxStream, StreamExt};
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Starts nothing. Guests ignore the power button unless told otherwise.
@@ -26,9 +29,27 @@ struct Inner {
     limits: BTreeMap<String, u64>,
     fails: BTreeMap<String, String>,
     obeys_power_button: bool,
+    info: GuestInfo,
+    stats: Vec<DomainStats>,
+    displays: Vec<UnixStream>,
 }
 
 impl FakeVms {
+    /// Guests' agents report this of themselves.
+    pub fn agents_describe(&self, info: GuestInfo) {
+        self.inner().info = info;
+    }
+
+    /// Domains have these counters.
+    pub fn count(&self, stats: Vec<DomainStats>) {
+        self.inner().stats = stats;
+    }
+
+    /// The VNC server's end of the display that was opened last.
+    pub fn display(&self) -> Option<UnixStream> {
+        self.inner().displays.pop()
+    }
+
     /// Guests power off when asked.
     #[must_use]
     pub fn obeying_the_power_button(self) -> Self {
@@ -49,7 +70,8 @@ impl FakeVms {
         }
     }
 
-    /// Requests named `doing` (`version`, `list`, `start`, `shutdown`, `resume`, `resize`, `destroy`, `limit`, `log`) fail with `why` until [`Self::heal`].
+    /// Requests named `doing` (`version`, `list`, `start`, `shutdown`, `resume`, `resize`, `destroy`, `limit`, `log`, `pause`,
+    /// `reset`, `reboot`, `graphics`, `freeze`, `thaw`, `info`, `stats`) fail with `why` until [`Self::heal`].
     pub fn fail(&self, doing: &str, why: &str) {
         self.inner().fails.insert(doing.to_owned(), why.to_owned());
     }
@@ -162,6 +184,16 @@ impl Inner {
         self.listeners.retain(|listener| listener.unbounded_send(event.clone()).is_ok());
     }
 
+    /// Notes a request about a domain that must be there.
+    fn change(&mut self, doing: &str, uuid: &str) -> Result<(), VmError> {
+        self.asked.push(format!("{doing} {uuid}"));
+        self.may(doing)?;
+        match self.domains.contains_key(uuid) {
+            true => Ok(()),
+            false => Err(VmError::Told(format!("there is no domain {uuid}"))),
+        }
+    }
+
     fn may(&self, doing: &str) -> Result<(), VmError> {
         self.fails.get(doing).map_or(Ok(()), |why| Err(VmError::Told(why.clone())))
     }
@@ -236,6 +268,53 @@ impl VmHost for FakeVms {
             std::future::pending::<()>().await;
         }
         Ok(self.inner().interfaces.clone())
+    }
+
+    async fn pause(&self, uuid: &str) -> Result<(), VmError> {
+        let mut inner = self.inner();
+        inner.change("pause", uuid)?;
+        if let Some(domain) = inner.domains.get_mut(uuid) {
+            domain.state = State::Paused;
+            inner.tell(Event { uuid: uuid.to_owned(), stopped: None });
+        }
+        Ok(())
+    }
+
+    async fn reset(&self, uuid: &str) -> Result<(), VmError> {
+        self.inner().change("reset", uuid)
+    }
+
+    async fn reboot(&self, uuid: &str) -> Result<(), VmError> {
+        self.inner().change("reboot", uuid)
+    }
+
+    async fn open_graphics(&self, uuid: &str) -> Result<UnixStream, VmError> {
+        let mut inner = self.inner();
+        inner.change("graphics", uuid)?;
+        let (client, server) =
+            UnixStream::pair().map_err(|error| VmError::Told(format!("no socket pair: {error}")))?;
+        inner.displays.push(server);
+        Ok(client)
+    }
+
+    async fn freeze(&self, uuid: &str) -> Result<u32, VmError> {
+        self.inner().change("freeze", uuid).map(|()| 1)
+    }
+
+    async fn thaw(&self, uuid: &str) -> Result<u32, VmError> {
+        self.inner().change("thaw", uuid).map(|()| 1)
+    }
+
+    async fn guest_info(&self, uuid: &str) -> Result<GuestInfo, VmError> {
+        let mut inner = self.inner();
+        inner.change("info", uuid)?;
+        Ok(inner.info.clone())
+    }
+
+    async fn stats(&self) -> Result<Vec<DomainStats>, VmError> {
+        let inner = self.inner();
+        inner.may("stats")?;
+        Ok(inner.stats.clone())
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>, VmError> {

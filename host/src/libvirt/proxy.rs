@@ -4,7 +4,7 @@
 
 use super::{State, Stop, VmError};
 use std::collections::HashMap;
-use zbus::{ObjectPath, OwnedObjectPath, Variant};
+use zbus::{ObjectPath, OwnedFd, OwnedObjectPath, OwnedVariant, Variant};
 
 /// `VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN`
 pub const SHUTDOWN_ACPI_POWER_BUTTON: u32 = 1;
@@ -14,6 +14,9 @@ pub const BLOCK_RESIZE_BYTES: u32 = 1;
 
 /// `VIR_DOMAIN_AFFECT_LIVE`
 pub const AFFECT_LIVE: u32 = 1;
+
+/// `VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH`
+pub const OPEN_GRAPHICS_SKIPAUTH: u32 = 1;
 
 /// Object path of a domain, before its UUID with `_` for `-`.
 const DOMAIN_PATH: &str = "/org/libvirt/QEMU/domain/_";
@@ -28,6 +31,13 @@ pub trait Connect {
 
     #[zbus(name = "DomainCreateXML")]
     fn domain_create_xml(&self, xml: &str, flags: u32) -> zbus::Result<OwnedObjectPath>;
+
+    /// Each domain by name, with its counters.
+    fn get_all_domain_stats(
+        &self,
+        stats: u32,
+        flags: u32,
+    ) -> zbus::Result<Vec<(String, HashMap<String, OwnedVariant>)>>;
 
     /// Asked again each time: it is the question whether libvirt answers.
     #[zbus(property(emits_changed_signal = "false"))]
@@ -49,6 +59,15 @@ pub trait Domain {
     fn destroy(&self, flags: u32) -> zbus::Result<()>;
 
     fn resume(&self) -> zbus::Result<()>;
+
+    fn suspend(&self) -> zbus::Result<()>;
+
+    fn reset(&self, flags: u32) -> zbus::Result<()>;
+
+    fn reboot(&self, flags: u32) -> zbus::Result<()>;
+
+    #[zbus(name = "OpenGraphicsFD")]
+    fn open_graphics_fd(&self, index: u32, flags: u32) -> zbus::Result<OwnedFd>;
 
     fn block_resize(&self, disk: &str, size: u64, flags: u32) -> zbus::Result<()>;
 

@@ -1,11 +1,13 @@
-//! libvirt's own RPC protocol, as much of it as asking for a guest's addresses needs.
+//! libvirt's own RPC protocol, as much of it as asking a guest's agent needs.
 //!
 //! Why here: a guest decides when and what its agent answers. libvirt-dbus has a fixed number of threads and no bound on
 //! a reply, and libvirt itself waits without end unless it is given a timeout, which libvirt-dbus cannot set. Here each
 //! query has a connection of its own to libvirtd, a deadline, and a limit on the reply that is checked before a byte of
 //! it is read. Messages are XDR (RFC 4506) behind a length; numbers are those of libvirt's `remote_protocol.x` and
-//! `virnetprotocol.x`, which never change. Route in: a UUID. Route out: [`Interface`]s, at most [`MOST_ADDRESSES`] each.
+//! `virnetprotocol.x`, which never change. Route in: a UUID. Route out: [`Interface`]s, at most [`MOST_ADDRESSES`] each;
+//! what the agent reports of its system, as named [`Parameter`]s; file systems frozen and thawed.
 
+use super::guest_info::Parameter;
 use super::{Interface, Source};
 use std::io;
 use std::net::IpAddr;
@@ -19,6 +21,12 @@ const AGENT_TIMEOUT: i32 = 5;
 
 /// Longest wait for the whole query: both waits of libvirt and its own work on a busy host.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Seconds that libvirt waits for the agent to freeze or thaw: the guest writes back all that it holds in memory.
+const FREEZE_AGENT_TIMEOUT: i32 = 20;
+
+/// Longest wait for a freeze or a thaw: `guest-sync`, the command, and libvirt's own work on a busy host.
+const FREEZE_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Largest reply that is read, in bytes: a guest with 16 interfaces of 16 addresses fills a fifth of it.
 pub const MOST_REPLY: usize = 64 << 10;
@@ -37,6 +45,12 @@ const CONNECT_OPEN: u32 = 1;
 const INTERFACE_ADDRESSES: u32 = 353;
 /// `REMOTE_PROC_DOMAIN_AGENT_SET_RESPONSE_TIMEOUT`
 const AGENT_SET_RESPONSE_TIMEOUT: u32 = 420;
+/// `REMOTE_PROC_DOMAIN_FSFREEZE`
+const FSFREEZE: u32 = 335;
+/// `REMOTE_PROC_DOMAIN_FSTHAW`
+const FSTHAW: u32 = 336;
+/// `REMOTE_PROC_DOMAIN_GET_GUEST_INFO`
+const GET_GUEST_INFO: u32 = 418;
 /// Length of a message's length and header, in bytes.
 const HEADER: usize = 28;
 
@@ -80,6 +94,54 @@ async fn interfaces_within(
 }
 
 async fn query(socket: &Path, uuid: &str, source: Source) -> Result<Vec<Interface>, QueryError> {
+    let agent_timeout = (source == Source::Agent).then_some(AGENT_TIMEOUT);
+    let mut arguments = Vec::new();
+    put_u32(&mut arguments, source.number());
+    put_u32(&mut arguments, 0);
+    let reply = ask(socket, uuid, agent_timeout, INTERFACE_ADDRESSES, &arguments).await?;
+    read_interfaces(&reply).ok_or(QueryError::Malformed)
+}
+
+/// Has the agent hold the writes of all file systems; their number.
+pub async fn freeze(socket: &Path, uuid: &str) -> Result<u32, QueryError> {
+    file_systems(socket, uuid, FSFREEZE).await
+}
+
+/// Has the agent let writes go on; the number of file systems that were held.
+pub async fn thaw(socket: &Path, uuid: &str) -> Result<u32, QueryError> {
+    file_systems(socket, uuid, FSTHAW).await
+}
+
+async fn file_systems(socket: &Path, uuid: &str, procedure: u32) -> Result<u32, QueryError> {
+    let mut arguments = Vec::new();
+    put_u32(&mut arguments, 0); // no mount points: all
+    put_u32(&mut arguments, 0); // flags
+    let asked = ask(socket, uuid, Some(FREEZE_AGENT_TIMEOUT), procedure, &arguments);
+    let reply = tokio::time::timeout(FREEZE_TIMEOUT, asked).await;
+    let reply = reply.unwrap_or(Err(QueryError::TimedOut(FREEZE_TIMEOUT)))?;
+    take_u32(&mut reply.as_slice()).ok_or(QueryError::Malformed)
+}
+
+/// What the agent reports of its system: host name, operating system, time zone, users, file systems.
+pub async fn guest_info(socket: &Path, uuid: &str) -> Result<Vec<Parameter>, QueryError> {
+    let mut arguments = Vec::new();
+    put_u32(&mut arguments, 0); // types: all that the agent knows
+    put_u32(&mut arguments, 0); // flags
+    let asked = ask(socket, uuid, Some(AGENT_TIMEOUT), GET_GUEST_INFO, &arguments);
+    let reply = tokio::time::timeout(QUERY_TIMEOUT, asked).await;
+    let reply = reply.unwrap_or(Err(QueryError::TimedOut(QUERY_TIMEOUT)))?;
+    super::guest_info::read_parameters(&reply).ok_or(QueryError::Malformed)
+}
+
+/// One question about domain `uuid` on a connection of its own; `agent_timeout` in seconds when a guest's agent is to
+/// answer it. `arguments` follow the domain.
+async fn ask(
+    socket: &Path,
+    uuid: &str,
+    agent_timeout: Option<i32>,
+    procedure: u32,
+    arguments: &[u8],
+) -> Result<Vec<u8>, QueryError> {
     let at = |source| QueryError::Socket { path: socket.display().to_string(), source };
     let uuid = uuid_bytes(uuid).ok_or_else(|| QueryError::Refused(format!("{uuid:?} is not a UUID")))?;
     let mut connection = Connection { stream: UnixStream::connect(socket).await.map_err(at)?, serial: 0 };
@@ -93,17 +155,15 @@ async fn query(socket: &Path, uuid: &str, source: Source) -> Result<Vec<Interfac
     put_bytes(&mut domain, b"");
     domain.extend(uuid);
     put_u32(&mut domain, 0);
-    if source == Source::Agent {
-        // Each time: a domain may have been started by an earlier agent, and saying it again changes nothing.
+    if let Some(seconds) = agent_timeout {
+        // Each time: a domain may have been started by an earlier agent, and another question may have set another.
         let mut timeout = domain.clone();
-        put_u32(&mut timeout, AGENT_TIMEOUT.cast_unsigned());
+        put_u32(&mut timeout, seconds.cast_unsigned());
         put_u32(&mut timeout, 0);
         connection.call(AGENT_SET_RESPONSE_TIMEOUT, &timeout).await.map_err(|error| error.at(socket))?;
     }
-    put_u32(&mut domain, source.number());
-    put_u32(&mut domain, 0);
-    let reply = connection.call(INTERFACE_ADDRESSES, &domain).await.map_err(|error| error.at(socket))?;
-    read_interfaces(&reply).ok_or(QueryError::Malformed)
+    domain.extend(arguments);
+    connection.call(procedure, &domain).await.map_err(|error| error.at(socket))
 }
 
 struct Connection {
@@ -193,24 +253,24 @@ pub fn read_interfaces(mut payload: &[u8]) -> Option<Vec<Interface>> {
     Some(interfaces)
 }
 
-fn put_u32(message: &mut Vec<u8>, word: u32) {
+pub(super) fn put_u32(message: &mut Vec<u8>, word: u32) {
     message.extend(word.to_be_bytes());
 }
 
 /// A string or opaque of variable length: its length, its bytes, zeros up to a multiple of 4.
-fn put_bytes(message: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn put_bytes(message: &mut Vec<u8>, bytes: &[u8]) {
     put_u32(message, bytes.len() as u32);
     message.extend(bytes);
     message.resize(message.len().next_multiple_of(4), 0);
 }
 
-fn take_u32(rest: &mut &[u8]) -> Option<u32> {
+pub(super) fn take_u32(rest: &mut &[u8]) -> Option<u32> {
     let (word, after) = rest.split_first_chunk()?;
     *rest = after;
     Some(u32::from_be_bytes(*word))
 }
 
-fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+pub(super) fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = take_u32(rest)? as usize;
     let bytes = rest.get(..length)?;
     *rest = rest.get(length.next_multiple_of(4)..)?;

@@ -1,13 +1,15 @@
-//! The identity of sheaf-controller: its own client certificate, and exactly the rules it needs.
+//! The identity of sheaf-controller: its own client certificate, the one by which it serves, and exactly the rules it needs.
 //!
 //! Why here: a node's certificate may not run it, and it must not be an administrator; only bootstrap holds the
-//! credentials that can make both. Route in: the CA. Route out: `sheaf-controller.conf`, ClusterRole and binding.
+//! credentials that can make them. Route in: the CAs. Route out: `sheaf-controller.conf`, `pki/sheaf-controller-serving.*`,
+//! ClusterRole and binding.
 
 use super::pki::Pki;
 use crate::cluster::keys::{self, Authority, Key, Subject};
 use crate::cluster::{apply, kubeconfig};
 use serde_json::{Value, json};
-use sheaf_api::names::{CONTROLLER_USER, SYSTEM_NAMESPACE};
+use anyhow::Context as _;
+use sheaf_api::names::{AGGREGATED_SERVICE, CONTROLLER_USER, KUBELET_CLIENT_USER, SYSTEM_NAMESPACE};
 use sheaf_host::file::write_atomically;
 use std::time::{Duration, SystemTime};
 
@@ -41,6 +43,30 @@ pub fn ensure_kubeconfig(
     Ok(true)
 }
 
+/// Makes the certificate by which it serves the aggregated API, unless a good one is there; true when it was made. The key is
+/// written first: a power cut in between leaves a pair that does not match, which is found next time.
+pub fn ensure_serving(pki: &Pki, now: SystemTime) -> anyhow::Result<bool> {
+    let name = format!("{AGGREGATED_SERVICE}.{SYSTEM_NAMESPACE}.svc");
+    let (certificate, key) = (pki.file("sheaf-controller-serving.crt"), pki.file("sheaf-controller-serving.key"));
+    let read = |name: &str| {
+        std::fs::read_to_string(pki.file(name)).with_context(|| format!("pki/{name}: cannot be read"))
+    };
+    let authority = Authority::from_pem(&read("aggregated-ca.crt")?, &read("aggregated-ca.key")?)?;
+    let held = std::fs::read_to_string(&certificate).ok().and_then(|pem| keys::facts(&pem).ok());
+    let held_key = std::fs::read_to_string(&key).ok().and_then(|pem| Key::from_pem(&pem).ok());
+    if let (Some(facts), Some(key)) = (held, held_key) {
+        let lasting = facts.not_before <= now && facts.not_after > now + RENEW_BEFORE;
+        if lasting && facts.names.contains(&name) && key.public_der()? == facts.public_der {
+            return Ok(false);
+        }
+    }
+    let made = Key::generate()?;
+    let issued = authority.issue_server(&name, &made.public_der()?, VALIDITY)?;
+    write_atomically(&key, made.to_pem()?.as_bytes(), 0o600)?;
+    write_atomically(&certificate, issued.as_bytes(), 0o644)?;
+    Ok(true)
+}
+
 /// What it may do, as objects to apply.
 pub fn rules() -> Vec<Value> {
     let read = ["get", "list", "watch"];
@@ -64,6 +90,11 @@ pub fn rules() -> Vec<Value> {
             rule("storage.k8s.io", &["csidrivers"], &["get", "create", "patch"]),
             rule("storage.k8s.io", &["csistoragecapacities"], &write),
             rule("", &["nodes", "namespaces"], &read),
+            // What it asks of agents for virtctl: streams are creates.
+            rule("", &["nodes/proxy"], &["get", "create", "update"]),
+            // It gives tenants roles with these, and nobody gives what he has not.
+            rule("subresources.kubevirt.io", &["*"], &["get", "list", "update"]),
+            rule("apiregistration.k8s.io", &["apiservices"], &["get", "create", "patch"]),
             // Addresses that are the cluster's own: no node fetches images from them.
             rule("networking.k8s.io", &["servicecidrs"], &read),
             json!({"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"],
@@ -96,6 +127,40 @@ pub fn rules() -> Vec<Value> {
         "subjects": subjects,
     });
     let mut objects = vec![role, binding];
+    // The Service and the endpoints of the aggregated API, in its own namespace alone.
+    objects.extend([
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+            "metadata": {"name": "sheaf-controller-endpoints", "namespace": SYSTEM_NAMESPACE},
+            "rules": [
+                rule("", &["services"], &["get", "create", "patch"]),
+                rule("discovery.k8s.io", &["endpointslices"], &["get", "list", "create", "patch", "delete"]),
+                // Custom endpoints of a Service that has no selector.
+                rule("discovery.k8s.io", &["endpointslices/restricted"], &["create"]),
+            ],
+        }),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": "sheaf-controller-endpoints", "namespace": SYSTEM_NAMESPACE},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "sheaf-controller-endpoints"},
+            "subjects": subjects,
+        }),
+        // How kube-apiserver is recognised, when it hands a request on.
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": "sheaf-controller-authentication", "namespace": "kube-system"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role",
+                        "name": "extension-apiserver-authentication-reader"},
+            "subjects": subjects,
+        }),
+        // kube-apiserver as a client of agents: kubeadm's certificate names this user.
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+            "metadata": {"name": "sheaf:kubelet-api-admin"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:kubelet-api-admin"},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": KUBELET_CLIENT_USER}],
+        }),
+    ]);
     // Bootstrap tokens, which are all that kube-system's Secrets are here; records of names and addresses.
     for (namespace, resource, verbs) in [
         ("kube-system", "secrets", &["get", "patch", "delete"][..]),

@@ -88,6 +88,8 @@ pub async fn control_plane(
     let ca_key = read("ca.key").remedy("reading the cluster's CA", broken)?;
     let renewed = controller::ensure_kubeconfig(&pki, &plane.server(), &ca, &ca_key, SystemTime::now())
         .remedy("making sheaf-controller's certificate", broken)?;
+    let serving = controller::ensure_serving(&pki, SystemTime::now())
+        .remedy("making the aggregated API's certificate", broken)?;
     let moved =
         write_environment(&paths.run, &plane).remedy("writing /run/sheaf/control-plane.env", broken)?;
 
@@ -127,7 +129,7 @@ pub async fn control_plane(
     for unit in ["kube-controller-manager.service", "kube-scheduler.service"] {
         start(hosts, unit, changed, report).await?;
     }
-    start(hosts, "sheaf-controller.service", changed || renewed, report).await?;
+    start(hosts, "sheaf-controller.service", changed || renewed || serving, report).await?;
     if changed {
         std::fs::remove_file(&pending).remedy("removing /run/sheaf/control-plane.pending", broken)?;
     }

@@ -2,8 +2,8 @@
 //!
 //! Why here: kubeadm writes file by file and does not sync. So it writes into a directory of its own, which is
 //! synced and then moved into place. The CAs are made here and not by kubeadm, which takes those that it finds: they are
-//! backdated by a day (kubeadm's leaves begin when their CA does), and there is one more, for nodes' serving
-//! certificates, which the API server alone trusts. Route in: a [`ControlPlane`]. Route out:
+//! backdated by a day (kubeadm's leaves begin when their CA does), and there are two more: for nodes' serving
+//! certificates and for the aggregated API server's, each of which the API server trusts for these alone. Route in: a [`ControlPlane`]. Route out:
 //! `/var/lib/kubernetes/{pki,*.conf}`, and whether anything changed.
 
 use super::kubeadm::{self, ControlPlane};
@@ -30,14 +30,18 @@ const LEAVES: [&str; 7] = [
     "etcd/healthcheck-client",
 ];
 
-/// CAs with their common names: kubeadm's three by kubeadm's names, and the one that signs the certificates by which nodes
-/// answer. Agents and kubectl trust the first alone, so no node can be taken for the API server.
-const AUTHORITIES: [(&str, &str); 4] = [
+/// CAs with their common names: kubeadm's three by kubeadm's names, and those that sign the certificates by which nodes and
+/// the aggregated API server answer. Agents and kubectl trust the first alone, so no node can be taken for the API server.
+const AUTHORITIES: [(&str, &str); 5] = [
     ("ca", "kubernetes"),
     ("front-proxy-ca", "front-proxy-ca"),
     ("etcd/ca", "etcd-ca"),
     ("kubelet-serving-ca", "kubelet-serving-ca"),
+    ("aggregated-ca", "aggregated-ca"),
 ];
+
+/// Those that are not kubeadm's: one that is missing is made.
+const OWN_AUTHORITIES: [&str; 2] = ["kubelet-serving-ca", "aggregated-ca"];
 
 /// A certificate with less than this left is made again: a third of kubeadm's year.
 const RENEW_BEFORE: Duration = Duration::from_secs(120 * 24 * 3600);
@@ -111,7 +115,7 @@ impl Pki {
         let mut changed = false;
         for (name, common_name) in AUTHORITIES {
             let (certificate, key) = (format!("{name}.crt"), format!("{name}.key"));
-            if !self.file(&certificate).exists() && name == "kubelet-serving-ca" {
+            if !self.file(&certificate).exists() && OWN_AUTHORITIES.contains(&name) {
                 make_authority(&making.join("pki"), name, common_name, now)?;
                 rename_durably(&making.join("pki").join(&key), &self.file(&key))?;
                 rename_durably(&making.join("pki").join(&certificate), &self.file(&certificate))?;

@@ -1,0 +1,120 @@
+//! Acts on a played hypervisor, with failures.
+
+use super::*;
+use crate::api_server::Kube;
+use crate::channels;
+use crate::listed::Listed;
+use crate::node_api::{Hosts, serve};
+use crate::paths::Paths;
+use crate::vms::guest::{Folder, Identity};
+use crate::vms::record::{Record, Started};
+use sheaf_config::node::NodeConfig;
+use sheaf_host::fakes::FakeVms;
+use sheaf_host::libvirt::{Domain, State as DomainState};
+use std::time::Duration;
+use tokio::sync::watch;
+
+const UID: &str = "0b0e6d2c-6a4e-4c9f-9a53-0d0e1f2a3b4c";
+const UUID: &str = "11111111-2222-3333-4444-555555555555";
+
+struct Node {
+    state: Arc<serve::State<FakeVms>>,
+    root: tempfile::TempDir,
+    _publish: channels::Publish,
+}
+
+fn node() -> Node {
+    let root = tempfile::tempdir().unwrap();
+    let (ctx, publish) = channels::open(Paths::under(root.path()), NodeConfig::default());
+    let vms = Arc::new(FakeVms::default());
+    vms.add(Domain {
+        uuid: UUID.into(),
+        name: "shop_web".into(),
+        state: DomainState::Running,
+        tags: Default::default(),
+        devices: Default::default(),
+        agent: true,
+    });
+    let id = Identity {
+        pod_uid: "p1".into(),
+        vmi_uid: UID.into(),
+        vmi: "web".into(),
+        namespace: "shop".into(),
+        ..Identity::default()
+    };
+    let started = Started { uuid: UUID.into(), ..Started::default() };
+    Record { started: Some(started), ..Record::made(&id) }.write(&ctx.paths.data.join("vms")).unwrap();
+    let hosts = Hosts { vms, pods: Arc::new(watch::Sender::new(Listed::default())), port: 0 };
+    let kube = Kube::new(ctx.cluster.clone());
+    Node { state: Arc::new(serve::State::new(ctx, kube, hosts)), root, _publish: publish }
+}
+
+impl Node {
+    async fn act(&self, act: Act) -> Result<(), Refusal> {
+        let vm = crate::node_api::vm::find(&self.state, UID).await?;
+        apply(&self.state, &vm, &act).await.map(drop)
+    }
+
+    fn is_marked(&self) -> bool {
+        Folder::of(&self.root.path().join("data/vms"), UID).0.join("frozen").exists()
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.state.vms.asked().iter().map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect()
+    }
+}
+
+#[tokio::test]
+async fn each_act_is_one_request_to_libvirt_and_its_failure_is_told() {
+    let node = node();
+    for act in [Act::Pause, Act::Unpause, Act::Reset, Act::SoftReboot] {
+        node.act(act).await.unwrap();
+    }
+    assert_eq!(node.asked(), ["pause", "resume", "reset", "reboot"]);
+    node.state.vms.fail("reset", "QEMU does not answer");
+    let refusal = node.act(Act::Reset).await.unwrap_err();
+    assert_eq!((refusal.0.as_u16(), refusal.1.as_str()), (500, "QEMU does not answer"));
+}
+
+#[tokio::test]
+async fn a_vm_of_another_node_or_one_that_never_started_is_not_found() {
+    let node = node();
+    let other = crate::node_api::vm::find(&node.state, "0b0e6d2c-6a4e-4c9f-9a53-000000000000").await;
+    assert_eq!(other.unwrap_err().0.as_u16(), 404);
+}
+
+#[tokio::test]
+async fn a_frozen_guest_is_marked_until_it_is_thawed() {
+    let node = node();
+    node.act(Act::Freeze { seconds: 300 }).await.unwrap();
+    assert!(node.is_marked());
+    node.act(Act::Unfreeze).await.unwrap();
+    assert!(!node.is_marked());
+    assert_eq!(node.asked(), ["freeze", "thaw"]);
+}
+
+#[tokio::test]
+async fn a_freeze_that_fails_is_thawed_and_reported_as_failed() {
+    let node = node();
+    node.state.vms.fail("freeze", "guest agent is not responding");
+    let refusal = node.act(Act::Freeze { seconds: 300 }).await.unwrap_err();
+    assert!(refusal.1.contains("guest agent is not responding"), "{}", refusal.1);
+    assert_eq!(node.asked(), ["freeze", "thaw"]);
+    assert!(!node.is_marked());
+}
+
+#[tokio::test]
+async fn a_guest_that_an_earlier_agent_left_frozen_is_thawed_at_its_time() {
+    let node = node();
+    let mark = Folder::of(&node.root.path().join("data/vms"), UID).0.join("frozen");
+    // Long ago: the agent was killed, and its timer with it.
+    std::fs::write(&mark, "1000").unwrap();
+    freeze::thaw_what_was_left(&node.state).await;
+    let thawed = async {
+        while node.is_marked() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), thawed).await.expect("the guest is thawed");
+    assert_eq!(node.asked(), ["thaw"]);
+}

@@ -1,0 +1,181 @@
+//! From method, path and query to what is asked for.
+//!
+//! Why here: pure, so that the whole surface of the node is one table of tests. Names in paths are never joined to a file's
+//! path: a VM is found by a UID that is one. Route in: method, path, query. Route out: a [`Route`].
+
+use http::Method;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Whether the agent lives.
+    Healthz,
+    /// Pods of this node.
+    Pods,
+    /// Log of a container, which is a VM's serial console.
+    Logs(Container, String),
+    /// Counters of node, libvirt and VMs.
+    Metrics,
+    /// CPU and memory of node and VMs, for `kubectl top`.
+    MetricsResource,
+    /// Not offered; the reason.
+    NotOffered(&'static str),
+    /// A VM, by the UID of its VMI.
+    Vm(String, Act),
+}
+
+/// A container of a Pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Namespace.
+    pub namespace: String,
+    /// Name of the Pod.
+    pub pod: String,
+    /// Name of the container.
+    pub container: String,
+}
+
+/// What is to be done with a VM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // KubeVirt's words
+pub enum Act {
+    Console,
+    Vnc { preserve: bool },
+    PortForward { port: u16, udp: bool },
+    Pause,
+    Unpause,
+    Reset,
+    SoftReboot,
+    Freeze { seconds: u64 },
+    Unfreeze,
+    GuestOsInfo,
+    UserList,
+    FilesystemList,
+}
+
+impl Act {
+    /// Whether it is a connection.
+    pub fn is_stream(&self) -> bool {
+        matches!(self, Self::Console | Self::Vnc { .. } | Self::PortForward { .. })
+    }
+}
+
+/// Longest time that a guest may stay frozen, in seconds.
+const MOST_FROZEN: u64 = 3600;
+
+/// What is missing of a kubelet, and what to use instead.
+const EXEC: &str = "exec is not offered for virtual machines: log in by `virtctl ssh` or `virtctl console`";
+const ATTACH: &str = "attach is not offered: use `virtctl console`";
+const PORT_FORWARD: &str = "port-forward of Pods is not offered: use `virtctl port-forward`";
+
+impl Route {
+    /// Whether it is a connection: authorized as one.
+    pub fn is_stream(path: &str) -> bool {
+        let is = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
+        let of_vm = path.strip_prefix("/vms/").and_then(|rest| rest.split('/').nth(1));
+        is("/exec") || is("/attach") || is("/portForward") || is("/run")
+            || matches!(of_vm, Some("console" | "vnc" | "portforward"))
+    }
+
+    /// What `method` on `path` asks for; `None` is 404.
+    pub fn of(method: &Method, path: &str, query: &str) -> Option<Self> {
+        let parts: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+        match (parts.as_slice(), method) {
+            (["healthz"] | ["healthz", "ping"], &Method::GET) => Some(Self::Healthz),
+            (["pods"] | ["pods", ""], &Method::GET) => Some(Self::Pods),
+            (["metrics"], &Method::GET) => Some(Self::Metrics),
+            (["metrics", "resource"], &Method::GET) => Some(Self::MetricsResource),
+            (["containerLogs", namespace, pod, container], &Method::GET) => {
+                let [namespace, pod, container] = [namespace, pod, container].map(|part| (*part).to_owned());
+                Some(Self::Logs(Container { namespace, pod, container }, query.to_owned()))
+            }
+            (["exec" | "run", _, ..], _) => Some(Self::NotOffered(EXEC)),
+            (["attach", _, ..], _) => Some(Self::NotOffered(ATTACH)),
+            (["portForward", _, ..], _) => Some(Self::NotOffered(PORT_FORWARD)),
+            (["vms", uid, act], method) if is_uid(uid) => {
+                let act = of_vm(act, method, query)?;
+                Some(Self::Vm((*uid).to_owned(), act))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn of_vm(act: &str, method: &Method, query: &str) -> Option<Act> {
+    let value = |name: &str| {
+        query.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value))
+    };
+    match (act, method) {
+        ("console", &Method::GET) => Some(Act::Console),
+        ("vnc", &Method::GET) => Some(Act::Vnc { preserve: value("preserveSession") == Some("true") }),
+        ("portforward", &Method::GET) => {
+            let port = value("port")?.parse().ok().filter(|port| *port != 0)?;
+            Some(Act::PortForward { port, udp: value("protocol") == Some("udp") })
+        }
+        ("pause", &Method::PUT) => Some(Act::Pause),
+        ("unpause", &Method::PUT) => Some(Act::Unpause),
+        ("reset", &Method::PUT) => Some(Act::Reset),
+        ("softreboot", &Method::PUT) => Some(Act::SoftReboot),
+        ("freeze", &Method::PUT) => {
+            let seconds: u64 = value("seconds")?.parse().ok()?;
+            Some(Act::Freeze { seconds: seconds.clamp(1, MOST_FROZEN) })
+        }
+        ("unfreeze", &Method::PUT) => Some(Act::Unfreeze),
+        ("guestosinfo", &Method::GET) => Some(Act::GuestOsInfo),
+        ("userlist", &Method::GET) => Some(Act::UserList),
+        ("filesystemlist", &Method::GET) => Some(Act::FilesystemList),
+        _ => None,
+    }
+}
+
+/// Whether a text is a UID as the API server makes them: also what makes it fit for a file's name.
+fn is_uid(text: &str) -> bool {
+    text.len() == 36
+        && text.char_indices().all(|(at, c)| match at {
+            8 | 13 | 18 | 23 => c == '-',
+            _ => c.is_ascii_digit() || ('a'..='f').contains(&c),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UID: &str = "0b0e6d2c-6a4e-4c9f-9a53-0d0e1f2a3b4c";
+
+    fn of(method: Method, path: &str) -> Option<Route> {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        Route::of(&method, path, query)
+    }
+
+    #[test]
+    fn a_vm_is_named_by_a_uid_and_by_nothing_that_could_be_a_path() {
+        let act = |path: &str| of(Method::GET, path);
+        assert_eq!(act(&format!("/vms/{UID}/console")), Some(Route::Vm(UID.into(), Act::Console)));
+        for uid in ["..", ".", "", "%2e%2e", "0b0e6d2c-6a4e-4c9f-9a53-0d0e1f2a3b4C", "0b0e6d2c/6a4e-4c9f-9a53-0d0e1f2a3b4c"] {
+            assert_eq!(act(&format!("/vms/{uid}/console")), None, "{uid}");
+        }
+    }
+
+    #[test]
+    fn changes_are_no_gets_and_numbers_are_bounded() {
+        assert_eq!(of(Method::GET, &format!("/vms/{UID}/pause")), None);
+        assert_eq!(of(Method::PUT, &format!("/vms/{UID}/pause")), Some(Route::Vm(UID.into(), Act::Pause)));
+        let freeze = |query: &str| of(Method::PUT, &format!("/vms/{UID}/freeze?{query}"));
+        assert_eq!(freeze("seconds=99999999"), Some(Route::Vm(UID.into(), Act::Freeze { seconds: MOST_FROZEN })));
+        assert_eq!((freeze(""), freeze("seconds=-1")), (None, None));
+        let forward = |query: &str| of(Method::GET, &format!("/vms/{UID}/portforward?{query}"));
+        assert_eq!((forward("port=0"), forward("port=65536"), forward("")), (None, None, None));
+        assert!(forward("port=22&protocol=tcp").is_some());
+    }
+
+    #[test]
+    fn what_a_kubelet_has_and_this_node_has_not_says_what_to_use() {
+        for path in ["/exec/a/b/c", "/attach/a/b/c", "/portForward/a/b"] {
+            assert!(matches!(of(Method::POST, path), Some(Route::NotOffered(_))), "{path}");
+            assert!(Route::is_stream(path));
+        }
+        assert!(Route::is_stream(&format!("/vms/{UID}/vnc")) && !Route::is_stream(&format!("/vms/{UID}/pause")));
+        assert_eq!(of(Method::GET, "/runningpods/"), None);
+    }
+}

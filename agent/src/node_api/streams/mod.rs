@@ -1,0 +1,109 @@
+//! Connections to a VM: its serial port, its display, a port of its guest.
+//!
+//! Why here: one way in for all three: WebSocket with KubeVirt's subprotocol, binary frames, raw bytes. What they are
+//! connected to is opened before the connection is upgraded, so that a failure is an answer with a reason. Serial port and
+//! display have one owner at a time ([`sessions`]). Route in: a VM and a request. Route out: 101, and a task that copies until
+//! either side ends.
+
+mod forward;
+mod pump;
+pub mod sessions;
+mod websocket;
+
+use super::answer::{Answer, Refusal};
+use super::routes::Act;
+use super::serve::State;
+use super::vm::Vm;
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use pump::End;
+use sessions::{Kind, NotTaken, Session};
+use sheaf_host::libvirt::VmHost;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixStream;
+
+/// Longest wait for a socket of QEMU: it takes connections at once, unless it hangs.
+const OPEN_TIME: Duration = Duration::from_secs(5);
+
+/// Connects.
+pub async fn serve<V: VmHost>(
+    state: &Arc<State<V>>,
+    vm: Vm,
+    act: &Act,
+    request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    let handshake = websocket::Handshake::of(&request)?;
+    let shutdown = state.ctx.shutdown.clone();
+    match act {
+        Act::PortForward { port, udp: false } => {
+            let stream = forward::tcp(&vm, *port).await?;
+            Ok(handshake.accept(request, move |socket| async move {
+                let (read, write) = stream.into_split();
+                pump::bytes(socket, read, write, None, shutdown).await;
+            }))
+        }
+        Act::PortForward { port, udp: true } => {
+            let datagrams = forward::udp(&vm, *port).await?;
+            Ok(handshake.accept(request, move |socket| pump::datagrams(socket, datagrams, shutdown)))
+        }
+        Act::Console => {
+            let session = take(state, &vm, Kind::Console, false).await?;
+            let path = vm.folder.console_socket();
+            let opened = tokio::time::timeout(OPEN_TIME, UnixStream::connect(&path)).await;
+            let stream = opened.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(|error| {
+                Refusal::new(StatusCode::BAD_REQUEST, format!("the serial console of {} cannot be opened: {error}", vm.name()))
+            })?;
+            Ok(connect(handshake, request, stream, session, shutdown, vm.name()))
+        }
+        Act::Vnc { preserve } => {
+            let session = take(state, &vm, Kind::Vnc, *preserve).await?;
+            let opened = tokio::time::timeout(OPEN_TIME, state.vms.open_graphics(&vm.uuid)).await;
+            let stream = opened
+                .map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "libvirt did not open the display in time"))?
+                .map_err(|error| Refusal::failed(&error))?;
+            let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
+            let stream = stream.map_err(|error| Refusal::failed(&error))?;
+            Ok(connect(handshake, request, stream, session, shutdown, vm.name()))
+        }
+        _ => Err(Refusal::new(StatusCode::NOT_FOUND, "404 page not found\n")),
+    }
+}
+
+/// Upgrades, and copies until somebody else takes the session, or either side ends.
+fn connect(
+    handshake: websocket::Handshake,
+    request: Request<Incoming>,
+    stream: UnixStream,
+    session: Session,
+    shutdown: crate::channels::Shutdown,
+    name: String,
+) -> Answer {
+    handshake.accept(request, move |socket| async move {
+        let (read, write) = stream.into_split();
+        let kind = session.kind();
+        let end = pump::bytes(socket, read, write, Some(&session), shutdown).await;
+        if end == End::Displaced {
+            tracing::info!(vm = name, ?kind, "somebody else connected; the former session ended");
+        }
+    })
+}
+
+async fn take<V: VmHost>(
+    state: &State<V>,
+    vm: &Vm,
+    kind: Kind,
+    preserve: bool,
+) -> Result<Session, Refusal> {
+    let taken = state.sessions.take(&vm.record.vmi_uid, kind, preserve).await;
+    taken.map_err(|why| match why {
+        NotTaken::InUse => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "Active VNC connection. Request denied."),
+        NotTaken::Displaced | NotTaken::Stuck => Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "another session was opened at the same time, or the former one does not end; try again",
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests;
