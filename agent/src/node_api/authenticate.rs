@@ -66,7 +66,7 @@ impl Authenticator {
         }
         let review = TokenReview {
             metadata: ObjectMeta::default(),
-            spec: TokenReviewSpec { token: Some(token.to_owned()), audiences: None },
+            spec: TokenReviewSpec { token: token.to_owned(), audiences: None },
             status: None,
         };
         let create = |joined: crate::api_server::Joined| async move {

@@ -40,6 +40,7 @@ impl Tail {
     /// The next block; `None` at the end, which may move.
     pub fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
+            let is_last = self.files.len() == 1;
             let Some(file) = self.files.front_mut() else { return Ok(None) };
             let mut block = vec![0; BLOCK];
             let length = file.read(&mut block)?;
@@ -48,7 +49,7 @@ impl Tail {
                 return Ok(Some(block));
             }
             // The last one stays, for what is still to come, unless it was renamed.
-            if self.files.len() == 1 {
+            if is_last {
                 let held = file.metadata()?;
                 match File::open(&self.path) {
                     Ok(now) if now.metadata()?.ino() != held.ino() => self.files.push_back(now),
