@@ -28,6 +28,9 @@ const RENEWED: &str = "sheaf.dev/renewed";
 /// Label by which kube-apiserver finds the slices of a Service.
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
+/// Label that tells Kubernetes' own controllers that a slice is not theirs.
+const MANAGED_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
+
 /// Name of the slice of the replica at `address`.
 pub fn name(address: SocketAddr) -> String {
     let address_part: String =
@@ -69,7 +72,7 @@ pub async fn keep(client: Client, address: SocketAddr) {
 fn slice(address: SocketAddr, renewal: &str) -> Value {
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-        "metadata": {"name": name(address), "labels": {SERVICE_LABEL: AGGREGATED_SERVICE}, "annotations": {RENEWED: renewal}},
+        "metadata": {"name": name(address), "labels": {SERVICE_LABEL: AGGREGATED_SERVICE, MANAGED_LABEL: AGGREGATED_SERVICE}, "annotations": {RENEWED: renewal}},
         "addressType": if address.is_ipv4() { "IPv4" } else { "IPv6" },
         "endpoints": [{"addresses": [address.ip()], "conditions": {"ready": true}}],
         "ports": [{"name": "https", "port": address.port(), "protocol": "TCP"}],

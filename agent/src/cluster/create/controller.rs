@@ -135,8 +135,6 @@ pub fn rules() -> Vec<Value> {
             "rules": [
                 rule("", &["services"], &["get", "create", "patch"]),
                 rule("discovery.k8s.io", &["endpointslices"], &["get", "list", "create", "patch", "delete"]),
-                // Custom endpoints of a Service that has no selector.
-                rule("discovery.k8s.io", &["endpointslices/restricted"], &["create"]),
             ],
         }),
         json!({
@@ -184,4 +182,29 @@ pub fn rules() -> Vec<Value> {
 /// Applies [`rules`].
 pub async fn ensure_rules(client: &kube::Client) -> anyhow::Result<()> {
     apply::all(client, &rules()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pki::tests::{fake_kubeadm, plane, temporary};
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn the_aggregated_apis_certificate_is_made_once_renewed_in_time_and_its_key_is_roots_alone() {
+        let pki = temporary("serving");
+        let now = SystemTime::now();
+        pki.ensure(&plane(), &fake_kubeadm(), now).unwrap();
+        assert!(ensure_serving(&pki, now).unwrap());
+        assert!(!ensure_serving(&pki, now).unwrap());
+        let certificate = std::fs::read_to_string(pki.file("sheaf-controller-serving.crt")).unwrap();
+        assert_eq!(keys::facts(&certificate).unwrap().names, ["sheaf-controller.sheaf-system.svc"]);
+        let mode = std::fs::metadata(pki.file("sheaf-controller-serving.key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(ensure_serving(&pki, now + VALIDITY - RENEW_BEFORE).unwrap(), "a third of its life is left");
+        // As after a power cut between the two writes.
+        std::fs::write(pki.file("sheaf-controller-serving.key"), Key::generate().unwrap().to_pem().unwrap()).unwrap();
+        assert!(ensure_serving(&pki, now).unwrap(), "a key of another certificate is of no use");
+        std::fs::remove_dir_all(&pki.dir).unwrap();
+    }
 }

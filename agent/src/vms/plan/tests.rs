@@ -373,7 +373,7 @@ fn a_guest_that_its_full_disk_stopped_is_shown_and_goes_on_again_and_again_until
     node.domains[0].state = libvirt::State::PausedByDisk;
     let Action::Report(report) = node.only() else { panic!() };
     assert_eq!((report.phase, report.paused.is_some()), (Phase::Running, true));
-    let said = json!({"type": "sheaf.dev/Paused", "status": "True"});
+    let said = json!({"type": "sheaf.dev/Paused", "status": "True", "reason": "PausedIOError"});
     let mut pod = Pod::clone(&node.pods["p1"]);
     let conditions = pod.status.as_mut().unwrap().conditions.as_mut().unwrap();
     conditions.push(serde_json::from_value(said).unwrap());
@@ -464,4 +464,21 @@ fn of_two_pods_of_one_vm_that_are_bound_at_once_one_is_started() {
     let node = Node::new().pod(pod("p1")).pod(pod("p2"));
     let actions = node.actions();
     assert_eq!(actions.iter().filter(|action| matches!(action, Action::Start(_))).count(), 1, "{actions:?}");
+}
+
+#[test]
+fn a_guest_that_somebody_paused_is_shown_as_that_and_never_resumed_by_the_node() {
+    let mut node = on_volume();
+    node.domains[0].state = libvirt::State::Paused;
+    let Action::Report(report) = node.only() else { panic!() };
+    assert_eq!((report.phase, report.paused), (Phase::Running, Some(Paused::ByUser)));
+    let mut pod = Pod::clone(&node.pods["p1"]);
+    let conditions = pod.status.as_mut().unwrap().conditions.as_mut().unwrap();
+    let said = json!({"type": "sheaf.dev/Paused", "status": "True", "reason": "PausedByUser"});
+    conditions.push(serde_json::from_value(said).unwrap());
+    node = node.pod(pod);
+    assert_eq!((node.actions(), node.plan().wake), (vec![], None));
+    node.domains[0].state = libvirt::State::Running;
+    let Action::Report(report) = node.only() else { panic!() };
+    assert_eq!(report.paused, None);
 }

@@ -275,3 +275,45 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_request_to_start_starts_what_is_started_by_request_alone_and_is_done_once_there_is_an_instance() {
+    let asked = json!({"runStrategy": "Manual", "stateChangeRequests": [{"action": "Start"}]});
+    let first = plan(&vm("Manual", asked.clone()), None, now());
+    assert!(starts(&first) && !first.actions.iter().any(|action| matches!(action, Action::RequestDone(_))));
+    assert!(first.status.state_change_requests.is_empty(), "the status that is written claims no request");
+    let second = plan(&vm("Manual", asked.clone()), Some(&vmi("Running", Some(5))), now());
+    assert_eq!(second.actions.last(), Some(&Action::RequestDone(vec![StateChangeRequest::start()])));
+    assert!(!stops(&second));
+    assert!(!starts(&plan(&vm("Halted", asked), None, now())));
+    let rerun = json!({"runStrategy": "RerunOnFailure", "stateChangeRequests": [{"action": "Start"}]});
+    assert!(starts(&plan(&vm("RerunOnFailure", rerun), None, now())));
+}
+
+#[test]
+fn a_request_to_stop_ends_the_instance_that_it_names_and_no_later_one() {
+    let asked = |uid: &str| json!({"stateChangeRequests": [{"action": "Stop", "uid": uid}, {"action": "Start"}]});
+    for strategy in ["Always", "Manual", "RerunOnFailure", "Once", "Halted"] {
+        let running = vmi("Running", Some(100));
+        let stopping = plan(&vm(strategy, asked("vmi-1")), Some(&running), now());
+        assert!(stops(&stopping), "{strategy}");
+        assert!(!stopping.actions.iter().any(|action| matches!(action, Action::RequestDone(_))), "{strategy}");
+        // Of an instance that is gone: done, and the one that runs stays.
+        let later = plan(&vm(strategy, asked("vmi-0")), Some(&running), now());
+        assert_eq!(stops(&later), strategy == "Halted", "{strategy}");
+        assert!(later.actions.iter().any(|action| matches!(action, Action::RequestDone(_))), "{strategy}");
+    }
+    // The start that follows waits until the stop is done.
+    let between = plan(&vm("Manual", asked("vmi-1")), None, now());
+    assert!(!starts(&between));
+    assert!(between.actions.iter().any(|action| matches!(action, Action::RequestDone(_))));
+}
+
+#[test]
+fn a_paused_guest_is_shown_as_paused() {
+    let mut paused = vmi("Running", Some(100));
+    let conditions = &mut paused.status.as_mut().unwrap().conditions;
+    conditions.push(serde_json::from_value(json!({"type": "Paused", "status": "True"})).unwrap());
+    let plan = plan(&vm("Always", json!({})), Some(&paused), now());
+    assert_eq!(plan.status.printable_status, Some(PrintableStatus::Paused));
+}
