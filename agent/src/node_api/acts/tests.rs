@@ -8,7 +8,7 @@ use crate::node_api::{Hosts, serve};
 use crate::paths::Paths;
 use crate::vms::guest::{Folder, Identity};
 use crate::vms::record::{Record, Started};
-use sheaf_config::node::NodeConfig;
+use sheaf_config::load::parse_node_config;
 use sheaf_host::fakes::FakeVms;
 use sheaf_host::libvirt::{Domain, State as DomainState};
 use std::time::Duration;
@@ -25,7 +25,9 @@ struct Node {
 
 fn node() -> Node {
     let root = tempfile::tempdir().unwrap();
-    let (ctx, publish) = channels::open(Paths::under(root.path()), NodeConfig::default());
+    let text = "version = 1\n[system]\nhostname = \"n1\"\n";
+    let config = parse_node_config("node.toml", text).unwrap();
+    let (ctx, publish) = channels::open(Paths::under(root.path()), config);
     let vms = Arc::new(FakeVms::default());
     vms.add(Domain {
         uuid: UUID.into(),
