@@ -6,11 +6,11 @@
 use crate::api_server::Kube;
 use crate::channels::{self, Context, Publish};
 use crate::config::Effective;
+use crate::listed::Listed;
 use crate::paths::Paths;
 use crate::reconcile::Shutdown;
 use crate::status::{BootSection, NodeSection, Section, Sections, Status};
 use crate::vms::domain_xml::DomainType;
-use crate::listed::Listed;
 use crate::{cluster, dhcp, disks, health, images, network, node_api, pools, vms, volumes};
 use anyhow::{Context as _, anyhow};
 use sheaf_config::diagnose::Errors;
@@ -131,11 +131,8 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         .context("the system bus cannot be reached")?;
     let libvirt = Arc::new(libvirt);
     let pods = Arc::new(watch::Sender::new(Listed::default()));
-    let api_hosts = node_api::Hosts {
-        vms: libvirt.clone(),
-        pods: pods.clone(),
-        port: sheaf_api::names::NODE_API_PORT,
-    };
+    let api_hosts =
+        node_api::Hosts { vms: libvirt.clone(), pods: pods.clone(), port: sheaf_api::names::NODE_API_PORT };
     controllers.start("api", node_api::run(ctx.clone(), api_port, api_hosts));
     let vm_hosts = vms::Hosts {
         vms: libvirt,

@@ -56,7 +56,11 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let client = Client::try_from(config.clone()).context("making a client of the API server")?;
     // What is missing is made by the node's agent, which then starts this program again; all else goes on meanwhile.
     let certificates = aggregated::Certificates::read(&options.certificates)
-        .inspect_err(|error| tracing::error!("subresources.kubevirt.io is not served: {error:#}; restart sheaf-agent, which makes it"))
+        .inspect_err(|error| {
+            tracing::error!(
+                "subresources.kubevirt.io is not served: {error:#}; restart sheaf-agent, which makes it"
+            )
+        })
         .ok();
     let serve = async {
         match certificates.clone() {

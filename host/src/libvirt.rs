@@ -400,11 +400,8 @@ impl VmHost for Libvirt {
     }
 
     async fn freeze(&self, uuid: &str) -> Result<u32, VmError> {
-        let failed = |source| VmError::Agent {
-            doing: "freeze its file systems",
-            domain: uuid.to_owned(),
-            source,
-        };
+        let failed =
+            |source| VmError::Agent { doing: "freeze its file systems", domain: uuid.to_owned(), source };
         rpc::freeze(&self.socket, uuid).await.map_err(failed)
     }
 
@@ -422,7 +419,8 @@ impl VmHost for Libvirt {
 
     async fn stats(&self) -> Result<Vec<DomainStats>, VmError> {
         let connect = self.connect_object().await?;
-        let records = connect.get_all_domain_stats(stats::GROUPS, stats::NO_WAIT).await.map_err(VmError::Bus)?;
+        let records =
+            connect.get_all_domain_stats(stats::GROUPS, stats::NO_WAIT).await.map_err(VmError::Bus)?;
         Ok(records.into_iter().map(|(name, values)| stats::read(name, values)).collect())
     }
 

@@ -38,7 +38,13 @@ pub fn binary() -> Result<PathBuf> {
     let unfinished = folder.join(format!("unfinished-{}", std::process::id()));
     let build = Command::new("go")
         // The release that go.mod names: virtctl compares it with the server's.
-        .args(["build", "-trimpath", "-ldflags", "-s -w -X kubevirt.io/client-go/version.gitVersion=v1.7.0", "-o"])
+        .args([
+            "build",
+            "-trimpath",
+            "-ldflags",
+            "-s -w -X kubevirt.io/client-go/version.gitVersion=v1.7.0",
+            "-o",
+        ])
         .arg(&unfinished)
         .arg(".")
         .dir(&module)

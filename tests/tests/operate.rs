@@ -57,7 +57,8 @@ fn vm(name: &str, strategy: &str) -> Result<VirtualMachine> {
 /// An act on a VM, as virtctl asks for it: HTTP status and message.
 async fn act(on: &Controlled, path: &str, body: &str) -> Result<(u16, String)> {
     let path = format!("{GROUP}/namespaces/default/{path}");
-    let request = http::Request::put(path).header("content-type", "application/json").body(body.as_bytes().to_vec())?;
+    let request =
+        http::Request::put(path).header("content-type", "application/json").body(body.as_bytes().to_vec())?;
     match on.client.request_text(request).await {
         Ok(_) => Ok((200, String::new())),
         Err(kube::Error::Api(status)) => Ok((status.code, status.message.clone())),
@@ -76,11 +77,14 @@ async fn a_vm_is_started_stopped_and_restarted_by_request_and_refused_in_kubevir
     };
     ensure!(act(&on, "virtualmachines/web/stop", "{}").await? == conflict("VM is not running"));
     ensure!(act(&on, "virtualmachines/web/restart", "").await? == conflict("VM is not running: Halted"));
-    ensure!(act(&on, "virtualmachines/none/start", "{}").await?
-        == (404, "virtualmachine.kubevirt.io \"none\" not found".into()));
+    ensure!(
+        act(&on, "virtualmachines/none/start", "{}").await?
+            == (404, "virtualmachine.kubevirt.io \"none\" not found".into())
+    );
     // Only asked: nothing is written.
     ensure!(act(&on, "virtualmachines/web/start", r#"{"dryRun":["All"]}"#).await?.0 == 200);
-    let asked = machines.get("web").await?.status.map(|status| status.state_change_requests).unwrap_or_default();
+    let asked =
+        machines.get("web").await?.status.map(|status| status.state_change_requests).unwrap_or_default();
     ensure!(asked.is_empty(), "a dry run asked for {asked:?}");
 
     ensure!(act(&on, "virtualmachines/web/start", "{}").await?.0 == 200);
@@ -92,17 +96,23 @@ async fn a_vm_is_started_stopped_and_restarted_by_request_and_refused_in_kubevir
     .await?;
     let running = conflict("VM is already running");
     wait("a second start is refused", async || {
-        let said = act(&on, "virtualmachines/web/start", "{}").await.map_err(|error| kube::Error::Service(error.into()))?;
+        let said = act(&on, "virtualmachines/web/start", "{}")
+            .await
+            .map_err(|error| kube::Error::Service(error.into()))?;
         Ok((said == running).then_some(()))
     })
     .await?;
 
-    ensure!(act(&on, "virtualmachines/web/restart", r#"{"gracePeriodSeconds":3}"#).await?
-        == (400, "For force restart, only gracePeriod=0 is supported for now".into()));
+    ensure!(
+        act(&on, "virtualmachines/web/restart", r#"{"gracePeriodSeconds":3}"#).await?
+            == (400, "For force restart, only gracePeriod=0 is supported for now".into())
+    );
     ensure!(act(&on, "virtualmachines/web/restart", "{}").await?.0 == 200);
     wait("another instance takes the place of the first", async || {
         let now = instances.get_opt("web").await?;
-        Ok(now.filter(|now| now.metadata.uid != first.metadata.uid && now.metadata.deletion_timestamp.is_none()))
+        Ok(now.filter(|now| {
+            now.metadata.uid != first.metadata.uid && now.metadata.deletion_timestamp.is_none()
+        }))
     })
     .await?;
     wait("both requests are done", async || {
@@ -126,7 +136,13 @@ async fn a_vm_is_started_stopped_and_restarted_by_request_and_refused_in_kubevir
 async fn roles_open_what_kubevirts_open_and_nothing_is_open_to_anybody_else() -> Result<()> {
     let on = cluster().await?;
     for role in ["view", "edit", "admin"] {
-        let said = on.kubectl(&["create", "rolebinding", role, &format!("--clusterrole={role}"), &format!("--user={role}")])?;
+        let said = on.kubectl(&[
+            "create",
+            "rolebinding",
+            role,
+            &format!("--clusterrole={role}"),
+            &format!("--user={role}"),
+        ])?;
         ensure!(said.contains("created"), "{said}");
     }
     // By view, edit, admin, somebody without a role.
@@ -157,15 +173,34 @@ async fn roles_open_what_kubevirts_open_and_nothing_is_open_to_anybody_else() ->
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     // Everybody who logged in may ask for the version; nobody who did not.
-    let version = on.kubectl(&["get", "--raw", &format!("{GROUP}/version"), "--as=nobody", "--as-group=system:authenticated"])?;
+    let version = on.kubectl(&[
+        "get",
+        "--raw",
+        &format!("{GROUP}/version"),
+        "--as=nobody",
+        "--as-group=system:authenticated",
+    ])?;
     ensure!(version.contains("gitVersion"), "{version}");
-    let anonymous = on.kubectl(&["get", "--raw", &format!("{GROUP}/version"), "--as=system:anonymous", "--as-group=system:unauthenticated"])?;
+    let anonymous = on.kubectl(&[
+        "get",
+        "--raw",
+        &format!("{GROUP}/version"),
+        "--as=system:anonymous",
+        "--as-group=system:unauthenticated",
+    ])?;
     ensure!(anonymous.contains("forbidden"), "{anonymous}");
     Ok(())
 }
 
 /// What `kubectl auth can-i` asks; it knows no resource that is a subresource alone.
-async fn may(on: &Controlled, user: &str, namespace: &str, verb: &str, kind: &str, subresource: &str) -> Result<bool> {
+async fn may(
+    on: &Controlled,
+    user: &str,
+    namespace: &str,
+    verb: &str,
+    kind: &str,
+    subresource: &str,
+) -> Result<bool> {
     let review: SubjectAccessReview = serde_json::from_value(json!({
         "spec": {"user": user, "groups": ["system:authenticated"], "resourceAttributes": {
             "group": "subresources.kubevirt.io", "version": "v1", "namespace": namespace, "verb": verb,
@@ -213,7 +248,10 @@ impl PlayedNode {
         let nodes: Api<Node> = Api::all(on.client.clone());
         wait("the node says where its API is", async || {
             let status = nodes.get_opt("n1").await?.and_then(|node| node.status).unwrap_or_default();
-            let port = status.daemon_endpoints.and_then(|all| all.kubelet_endpoint).map_or(0, |endpoint| endpoint.port);
+            let port = status
+                .daemon_endpoints
+                .and_then(|all| all.kubelet_endpoint)
+                .map_or(0, |endpoint| endpoint.port);
             Ok((port != 0).then_some(()))
         })
         .await?;
@@ -221,7 +259,12 @@ impl PlayedNode {
     }
 
     /// Its VM `name` runs from now on, with this on its console so far. Waits until the instance says so.
-    async fn run(&self, on: &Controlled, name: &str, console: &str) -> Result<(VirtualMachineInstance, UnixListener)> {
+    async fn run(
+        &self,
+        on: &Controlled,
+        name: &str,
+        console: &str,
+    ) -> Result<(VirtualMachineInstance, UnixListener)> {
         let instances: Api<VirtualMachineInstance> = Api::default_namespaced(on.client.clone());
         let vmi = wait("the VM has an instance", async || instances.get_opt(name).await).await?;
         let uid = vmi.metadata.uid.clone().unwrap_or_default();
@@ -295,7 +338,8 @@ async fn a_running_vm_is_paused_read_and_typed_into_through_its_node() -> Result
     ensure!(not_paused.0 == 409 && not_paused.1.ends_with("VMI is not paused"), "{not_paused:?}");
     ensure!(act(&on, "virtualmachineinstances/web/freeze", r#"{"unfreezeTimeout":"1m0s"}"#).await?.0 == 200);
     ensure!(act(&on, "virtualmachineinstances/web/unfreeze", "{}").await?.0 == 200);
-    let expected: Vec<String> = ["pause", "reboot", "reset", "freeze", "thaw"].map(|what| format!("{what} {uid}")).into();
+    let expected: Vec<String> =
+        ["pause", "reboot", "reset", "freeze", "thaw"].map(|what| format!("{what} {uid}")).into();
     ensure!(node.vms.asked() == expected, "{:?}", node.vms.asked());
     node.vms.fail("reset", "QEMU does not answer");
     let failed = act(&on, "virtualmachineinstances/web/reset", "{}").await?;
@@ -361,7 +405,9 @@ async fn console(virtctl: &Virtctl, serial: &UnixListener) -> Result<()> {
         }
         anyhow::Ok(())
     };
-    let taken = tokio::time::timeout(TIMEOUT, taken).await.context("the second session did not take the first's place");
+    let taken = tokio::time::timeout(TIMEOUT, taken)
+        .await
+        .context("the second session did not take the first's place");
     child.kill().ok();
     child.wait()?;
     second.kill().ok();
@@ -401,14 +447,23 @@ async fn the_nodes_api_is_closed_to_whoever_is_not_allowed() -> Result<()> {
     let (nobody, reader, proxy) = (token("nobody")?, token("reader")?, token("proxy")?);
     for (account, rule) in [("reader", "nodes/metrics"), ("proxy", "nodes/proxy")] {
         on.kubectl(&["create", "clusterrole", account, "--verb=get", &format!("--resource={rule}")])?;
-        on.kubectl(&["create", "clusterrolebinding", account, &format!("--clusterrole={account}"), &format!("--serviceaccount=default:{account}")])?;
+        on.kubectl(&[
+            "create",
+            "clusterrolebinding",
+            account,
+            &format!("--clusterrole={account}"),
+            &format!("--serviceaccount=default:{account}"),
+        ])?;
     }
     let bearer = |token: &str| format!("Authorization: Bearer {token}");
-    let (nobody, reader, proxy, false_one) = (bearer(&nobody), bearer(&reader), bearer(&proxy), bearer("not-a-token"));
+    let (nobody, reader, proxy, false_one) =
+        (bearer(&nobody), bearer(&reader), bearer(&proxy), bearer("not-a-token"));
     let pki = on.plane.paths.kubernetes.join("pki");
     let own = node.node.paths().lib.join("pki/kubelet-client.pem").display().to_string();
-    let kubelet = [pki.join("apiserver-kubelet-client.crt"), pki.join("apiserver-kubelet-client.key")].map(|path| path.display().to_string());
-    let front = [pki.join("front-proxy-client.crt"), pki.join("front-proxy-client.key")].map(|path| path.display().to_string());
+    let kubelet = [pki.join("apiserver-kubelet-client.crt"), pki.join("apiserver-kubelet-client.key")]
+        .map(|path| path.display().to_string());
+    let front = [pki.join("front-proxy-client.crt"), pki.join("front-proxy-client.key")]
+        .map(|path| path.display().to_string());
     let console = "/vms/0b0e6d2c-6a4e-4c9f-9a53-0d0e1f2a3b4c/console";
     let rows: Vec<(&str, Vec<&str>, &str, &str)> = vec![
         ("nobody at all", vec![], "/healthz", "401"),
@@ -437,7 +492,11 @@ async fn the_nodes_api_is_closed_to_whoever_is_not_allowed() -> Result<()> {
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     let (_, text) = ask_node(port, &address, &["-H", &nobody], "/pods")?;
-    ensure!(text.trim() == "Forbidden (user=system:serviceaccount:default:nobody, verb=get, resource=nodes, subresource(s)=[pods proxy])", "{text}");
+    ensure!(
+        text.trim()
+            == "Forbidden (user=system:serviceaccount:default:nobody, verb=get, resource=nodes, subresource(s)=[pods proxy])",
+        "{text}"
+    );
     Ok(())
 }
 
@@ -445,8 +504,11 @@ async fn the_nodes_api_is_closed_to_whoever_is_not_allowed() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_aggregated_server_believes_nobody_but_kube_apiserver() -> Result<()> {
     let on = cluster().await?;
-    let slices: Api<k8s_openapi::api::discovery::v1::EndpointSlice> = Api::namespaced(on.client.clone(), "sheaf-system");
-    let slice = wait("the server has an endpoint", async || Ok(slices.list(&Default::default()).await?.items.pop())).await?;
+    let slices: Api<k8s_openapi::api::discovery::v1::EndpointSlice> =
+        Api::namespaced(on.client.clone(), "sheaf-system");
+    let slice =
+        wait("the server has an endpoint", async || Ok(slices.list(&Default::default()).await?.items.pop()))
+            .await?;
     let value: Value = serde_json::to_value(&slice)?;
     let port = u16::try_from(value["ports"][0]["port"].as_u64().context("a port")?)?;
     let address = value["endpoints"][0]["addresses"][0].as_str().context("an address")?.to_owned();

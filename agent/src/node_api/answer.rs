@@ -2,10 +2,10 @@
 //!
 //! Route in: what came of a request. Route out: a response whose body may be a stream.
 
+use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
-use bytes::Bytes;
 use serde_json::Value;
 use std::convert::Infallible;
 use std::fmt::Display;

@@ -107,7 +107,8 @@ pub fn of_certificate(der: &[u8]) -> Option<User> {
     let all = |oid: ObjectIdentifier| {
         subject.iter().filter(move |part| part.oid == oid).filter_map(|part| {
             let utf8 = Utf8StringRef::try_from(&part.value).map(|text| text.as_str().to_owned());
-            utf8.or_else(|_| PrintableStringRef::try_from(&part.value).map(|text| text.as_str().to_owned())).ok()
+            utf8.or_else(|_| PrintableStringRef::try_from(&part.value).map(|text| text.as_str().to_owned()))
+                .ok()
         })
     };
     let name = all(COMMON_NAME).next().filter(|name| !name.is_empty())?;
@@ -139,7 +140,9 @@ mod tests {
 
     #[test]
     fn only_a_token_that_the_api_server_authenticated_names_a_user() {
-        let review = |status| -> TokenReview { serde_json::from_value(json!({"spec": {}, "status": status})).unwrap() };
+        let review = |status| -> TokenReview {
+            serde_json::from_value(json!({"spec": {}, "status": status})).unwrap()
+        };
         let user = json!({"username": "system:serviceaccount:a:b", "groups": ["system:serviceaccounts"]});
         let known = of_review(review(json!({"authenticated": true, "user": user}))).unwrap();
         assert_eq!(known.groups, ["system:serviceaccounts", "system:authenticated"]);

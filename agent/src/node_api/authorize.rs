@@ -38,9 +38,12 @@ pub fn attributes(method: &Method, path: &str, is_stream: bool) -> Option<Attrib
         Method::DELETE => "delete",
         _ => return None,
     };
-    let below = |root: &str| path == root || path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
+    let below =
+        |root: &str| path == root || path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
     let mut subresources = Vec::new();
-    for (root, fine) in [("/pods", "pods"), ("/healthz", "healthz"), ("/configz", "configz"), ("/runningpods", "pods")] {
+    for (root, fine) in
+        [("/pods", "pods"), ("/healthz", "healthz"), ("/configz", "configz"), ("/runningpods", "pods")]
+    {
         if below(root) {
             subresources.push(fine);
         }
@@ -53,7 +56,8 @@ pub fn attributes(method: &Method, path: &str, is_stream: bool) -> Option<Attrib
         ("/statusz", "statusz"),
         ("/flagz", "configz"),
     ];
-    let coarse = table.into_iter().find(|(root, _)| below(root)).map_or("proxy", |(_, subresource)| subresource);
+    let coarse =
+        table.into_iter().find(|(root, _)| below(root)).map_or("proxy", |(_, subresource)| subresource);
     subresources.push(coarse);
     Some(Attributes { verb, subresources })
 }
@@ -96,7 +100,13 @@ impl Authorizer {
     }
 }
 
-async fn review(kube: &Kube, node: &str, user: &User, verb: &str, subresource: &str) -> Result<bool, Refusal> {
+async fn review(
+    kube: &Kube,
+    node: &str,
+    user: &User,
+    verb: &str,
+    subresource: &str,
+) -> Result<bool, Refusal> {
     let spec = SubjectAccessReviewSpec {
         user: Some(user.name.clone()),
         uid: user.uid.clone(),
@@ -136,7 +146,8 @@ mod tests {
     #[test]
     fn paths_have_kubelets_subresources_and_everything_else_is_proxy() {
         let of = |method, path: &str| {
-            attributes(&method, path, false).map(|found| format!("{} {}", found.verb, found.subresources.join(" ")))
+            attributes(&method, path, false)
+                .map(|found| format!("{} {}", found.verb, found.subresources.join(" ")))
         };
         for (method, path, expected) in [
             (Method::GET, "/metrics/resource", "get metrics"),

@@ -34,7 +34,8 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
             entries.retain(|_, (_, until)| now < *until);
         }
         if entries.len() >= MOST
-            && let Some(first) = entries.iter().min_by_key(|(_, (_, until))| *until).map(|(key, _)| key.clone())
+            && let Some(first) =
+                entries.iter().min_by_key(|(_, (_, until))| *until).map(|(key, _)| key.clone())
         {
             entries.remove(&first);
         }

@@ -71,7 +71,9 @@ fn thaw_later<V: VmHost>(state: Arc<State<V>>, folder: Folder, uuid: String, unt
                 return;
             }
             match thaw(&state, &folder, &uuid).await {
-                Ok(()) => return tracing::warn!("domain {uuid} was frozen longer than it may be and is thawed"),
+                Ok(()) => {
+                    return tracing::warn!("domain {uuid} was frozen longer than it may be and is thawed");
+                }
                 Err(error) => tracing::warn!("domain {uuid} cannot be thawed: {error}; it is tried again"),
             }
             tokio::time::sleep(RETRY).await;

@@ -74,7 +74,12 @@ mod tests {
             hostname: "web".into(),
             os: [("pretty-name".to_owned(), "Debian".to_owned())].into(),
             users: vec![User { name: "root".into(), login_ms: 1500, ..User::default() }],
-            filesystems: vec![Filesystem { mountpoint: "/".into(), total: 10, used: 4, ..Filesystem::default() }],
+            filesystems: vec![Filesystem {
+                mountpoint: "/".into(),
+                total: 10,
+                used: 4,
+                ..Filesystem::default()
+            }],
             ..GuestInfo::default()
         };
         let os = os(&info);

@@ -70,9 +70,14 @@ pub async fn serve<V: VmHost>(
             // Frames of a console are small; waiting for more of them would be felt.
             let _ = stream.set_nodelay(true);
             // Whoever does not speak TLS, or has a certificate of another CA, is not served.
-            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await else { return };
-            let certificate: Option<Arc<[u8]>> =
-                stream.get_ref().1.peer_certificates().and_then(|chain| Some(Arc::from(chain.first()?.as_ref())));
+            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await else {
+                return;
+            };
+            let certificate: Option<Arc<[u8]>> = stream
+                .get_ref()
+                .1
+                .peer_certificates()
+                .and_then(|chain| Some(Arc::from(chain.first()?.as_ref())));
             let service =
                 service_fn(move |request| serve::serve(state.clone(), certificate.clone(), request));
             let connection = http1::Builder::new()

@@ -87,8 +87,10 @@ async fn counted<V: VmHost>(state: &State<V>) -> Option<Vec<Counted>> {
 /// What `/metrics/resource` answers.
 pub async fn resource<V: VmHost>(state: &State<V>) -> String {
     let mut page = Page::default();
-    let node = blocking(|| Ok((std::fs::read_to_string("/proc/stat")?, std::fs::read_to_string("/proc/meminfo")?)));
-    let node = node.await.ok().and_then(|(stat, memory)| Some((cpu_seconds(&stat)?, memory_in_use(&memory)?)));
+    let node =
+        blocking(|| Ok((std::fs::read_to_string("/proc/stat")?, std::fs::read_to_string("/proc/meminfo")?)));
+    let node =
+        node.await.ok().and_then(|(stat, memory)| Some((cpu_seconds(&stat)?, memory_in_use(&memory)?)));
     let vms = counted(state).await;
     write_resource(&mut page, node, vms.as_deref());
     page.text()
@@ -123,7 +125,11 @@ fn write_resource(page: &mut Page, node: Option<(f64, f64)>, vms: Option<&[Count
             page.sample(name, &labels, value);
         }
     }
-    page.family("resource_scrape_error", "gauge", "1 if there was an error while getting metrics, 0 otherwise");
+    page.family(
+        "resource_scrape_error",
+        "gauge",
+        "1 if there was an error while getting metrics, 0 otherwise",
+    );
     page.sample("resource_scrape_error", &[], f64::from(u8::from(vms.is_none() || node.is_none())));
 }
 
@@ -131,7 +137,8 @@ fn write_resource(page: &mut Page, node: Option<(f64, f64)>, vms: Option<&[Count
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let line = stat.lines().next()?.strip_prefix("cpu ")?;
     // user nice system idle iowait irq softirq steal; guest time is in user already.
-    let ticks: Vec<u64> = line.split_whitespace().take(8).map(|word| word.parse().ok()).collect::<Option<_>>()?;
+    let ticks: Vec<u64> =
+        line.split_whitespace().take(8).map(|word| word.parse().ok()).collect::<Option<_>>()?;
     let idle: u64 = ticks.iter().skip(3).take(2).sum();
     let all: u64 = ticks.iter().sum();
     Some(all.saturating_sub(idle) as f64 / TICKS)
@@ -229,13 +236,19 @@ mod tests {
     use super::*;
 
     fn vm() -> Counted {
-        let numbers = [("cpu.time", 2_500_000_000), ("balloon.rss", 4), ("net.count", 1), ("net.0.rx.bytes", 7)];
+        let numbers =
+            [("cpu.time", 2_500_000_000), ("balloon.rss", 4), ("net.count", 1), ("net.0.rx.bytes", 7)];
         let stats = DomainStats {
             name: "shop_web".into(),
             numbers: numbers.map(|(name, number)| (name.to_owned(), number)).into(),
             texts: [("net.0.name".to_owned(), "vm\"0".to_owned())].into(),
         };
-        Counted { namespace: "shop".into(), name: "web".into(), pod: Some("virt-launcher-web-1".into()), stats }
+        Counted {
+            namespace: "shop".into(),
+            name: "web".into(),
+            pod: Some("virt-launcher-web-1".into()),
+            stats,
+        }
     }
 
     #[test]
@@ -244,7 +257,10 @@ mod tests {
         write_vms(&mut page, "n1", &[vm()]);
         let text = page.text();
         let labels = r#"node="n1",namespace="shop",name="web""#;
-        assert!(text.contains(&format!("\nkubevirt_vmi_cpu_usage_seconds_total{{{labels}}} 2.5\n")), "{text}");
+        assert!(
+            text.contains(&format!("\nkubevirt_vmi_cpu_usage_seconds_total{{{labels}}} 2.5\n")),
+            "{text}"
+        );
         assert!(text.contains(&format!("\nkubevirt_vmi_memory_resident_bytes{{{labels}}} 4096\n")), "{text}");
         let nic = format!("kubevirt_vmi_network_receive_bytes_total{{{labels},interface=\"vm\\\"0\"}} 7\n");
         assert!(text.contains(&nic), "{text}");

@@ -73,7 +73,10 @@ impl Route {
     pub fn is_stream(path: &str) -> bool {
         let is = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
         let of_vm = path.strip_prefix("/vms/").and_then(|rest| rest.split('/').nth(1));
-        is("/exec") || is("/attach") || is("/portForward") || is("/run")
+        is("/exec")
+            || is("/attach")
+            || is("/portForward")
+            || is("/run")
             || matches!(of_vm, Some("console" | "vnc" | "portforward"))
     }
 
@@ -103,7 +106,9 @@ impl Route {
 
 fn of_vm(act: &str, method: &Method, query: &str) -> Option<Act> {
     let value = |name: &str| {
-        query.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value))
+        query
+            .split('&')
+            .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value))
     };
     match (act, method) {
         ("console", &Method::GET) => Some(Act::Console),
@@ -152,7 +157,14 @@ mod tests {
     fn a_vm_is_named_by_a_uid_and_by_nothing_that_could_be_a_path() {
         let act = |path: &str| of(Method::GET, path);
         assert_eq!(act(&format!("/vms/{UID}/console")), Some(Route::Vm(UID.into(), Act::Console)));
-        for uid in ["..", ".", "", "%2e%2e", "0b0e6d2c-6a4e-4c9f-9a53-0d0e1f2a3b4C", "0b0e6d2c/6a4e-4c9f-9a53-0d0e1f2a3b4c"] {
+        for uid in [
+            "..",
+            ".",
+            "",
+            "%2e%2e",
+            "0b0e6d2c-6a4e-4c9f-9a53-0d0e1f2a3b4C",
+            "0b0e6d2c/6a4e-4c9f-9a53-0d0e1f2a3b4c",
+        ] {
             assert_eq!(act(&format!("/vms/{uid}/console")), None, "{uid}");
         }
     }
@@ -162,7 +174,10 @@ mod tests {
         assert_eq!(of(Method::GET, &format!("/vms/{UID}/pause")), None);
         assert_eq!(of(Method::PUT, &format!("/vms/{UID}/pause")), Some(Route::Vm(UID.into(), Act::Pause)));
         let freeze = |query: &str| of(Method::PUT, &format!("/vms/{UID}/freeze?{query}"));
-        assert_eq!(freeze("seconds=99999999"), Some(Route::Vm(UID.into(), Act::Freeze { seconds: MOST_FROZEN })));
+        assert_eq!(
+            freeze("seconds=99999999"),
+            Some(Route::Vm(UID.into(), Act::Freeze { seconds: MOST_FROZEN }))
+        );
         assert_eq!((freeze(""), freeze("seconds=-1")), (None, None));
         let forward = |query: &str| of(Method::GET, &format!("/vms/{UID}/portforward?{query}"));
         assert_eq!((forward("port=0"), forward("port=65536"), forward("")), (None, None, None));
@@ -175,7 +190,9 @@ mod tests {
             assert!(matches!(of(Method::POST, path), Some(Route::NotOffered(_))), "{path}");
             assert!(Route::is_stream(path));
         }
-        assert!(Route::is_stream(&format!("/vms/{UID}/vnc")) && !Route::is_stream(&format!("/vms/{UID}/pause")));
+        assert!(
+            Route::is_stream(&format!("/vms/{UID}/vnc")) && !Route::is_stream(&format!("/vms/{UID}/pause"))
+        );
         assert_eq!(of(Method::GET, "/runningpods/"), None);
     }
 }

@@ -76,10 +76,7 @@ async fn answer<V: VmHost>(
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let user = state.authenticator.user(&state.kube, certificate, request.headers()).await?;
     let wanted = attributes(&method, &path, Route::is_stream(&path)).ok_or_else(|| {
-        Refusal::new(
-            StatusCode::FORBIDDEN,
-            "Authorization error: could not determine attributes for request",
-        )
+        Refusal::new(StatusCode::FORBIDDEN, "Authorization error: could not determine attributes for request")
     })?;
     let node = state.kube.joined().map(|joined| joined.node);
     let node = node.map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;

@@ -30,7 +30,9 @@ impl Paused {
     /// In a sentence.
     pub fn message(self) -> &'static str {
         match self {
-            Self::ByDisk => "a disk has no space left or fails; the VM is resumed as soon as it can be written",
+            Self::ByDisk => {
+                "a disk has no space left or fails; the VM is resumed as soon as it can be written"
+            }
             Self::ByUser => "VMI was paused by user",
         }
     }
@@ -116,8 +118,8 @@ pub fn is_paused_by_disk(pod: &Pod) -> bool {
 
 fn paused_reason(pod: &Pod) -> Option<&str> {
     let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let paused = conditions
-        .find(|condition| condition.type_ == PAUSED_CONDITION && condition.status == "True")?;
+    let paused =
+        conditions.find(|condition| condition.type_ == PAUSED_CONDITION && condition.status == "True")?;
     Some(paused.reason.as_deref().unwrap_or_default())
 }
 

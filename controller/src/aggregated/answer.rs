@@ -85,7 +85,10 @@ impl Refusal {
 
     /// The response.
     pub fn answer(&self) -> Answer {
-        let details = self.about.as_ref().map(|(kind, name)| json!({"name": name, "group": "kubevirt.io", "kind": kind}));
+        let details = self
+            .about
+            .as_ref()
+            .map(|(kind, name)| json!({"name": name, "group": "kubevirt.io", "kind": kind}));
         let status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "details": details, "code": self.code,

@@ -13,9 +13,11 @@ const KUBEVIRT: &str = "v1.7.0";
 
 /// `APIResourceList` of `version`.
 pub fn resources(version: &str) -> Value {
-    let of = |name: &str| json!({"name": name, "singularName": "", "namespaced": true, "kind": "", "verbs": []});
+    let of =
+        |name: &str| json!({"name": name, "singularName": "", "namespaced": true, "kind": "", "verbs": []});
     let streams = ["console", "vnc", "portforward"].map(|name| format!("virtualmachineinstances/{name}"));
-    let vms = ["start", "stop", "restart", "expand-spec", "portforward"].map(|name| format!("virtualmachines/{name}"));
+    let vms = ["start", "stop", "restart", "expand-spec", "portforward"]
+        .map(|name| format!("virtualmachines/{name}"));
     let vmis = VMI_ACTS.map(|act| format!("virtualmachineinstances/{}", act.name()));
     let names = ["expand-vm-spec".to_owned()].into_iter().chain(streams).chain(vms).chain(vmis);
     let resources: Vec<Value> = names.map(|name| of(&name)).collect();

@@ -126,7 +126,8 @@ mod tests {
             let now = start + STALE / 4 * round;
             let all = [listed(own, "x"), listed(other, &round.to_string()), listed(dead, "7")];
             let stale = observed.stale(&all, &own_name, now);
-            let expected = if round == 4 { vec![(name(dead.parse().unwrap()), "u".to_owned())] } else { Vec::new() };
+            let expected =
+                if round == 4 { vec![(name(dead.parse().unwrap()), "u".to_owned())] } else { Vec::new() };
             assert_eq!(stale, expected, "round {round}");
         }
     }

@@ -6,9 +6,7 @@
 //! objects.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use k8s_openapi::{
-    api::core::v1::Service, kube_aggregator::pkg::apis::apiregistration::v1::APIService,
-};
+use k8s_openapi::{api::core::v1::Service, kube_aggregator::pkg::apis::apiregistration::v1::APIService};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use sheaf_api::names::{AGGREGATED_SERVICE, SYSTEM_NAMESPACE};

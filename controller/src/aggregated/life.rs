@@ -107,9 +107,7 @@ pub fn stop(
         (RunStrategy::Always | RunStrategy::Once, _) => What::Run(false),
         (_, None) => return conflict(NOT_RUNNING.into()),
         (RunStrategy::Halted, Some(_))
-            if options
-                .grace_period
-                .is_none_or(|seconds| before.is_some_and(|before| seconds >= before)) =>
+            if options.grace_period.is_none_or(|seconds| before.is_some_and(|before| seconds >= before)) =>
         {
             return conflict(format!(
                 "{strategy} only supports manual stop requests with a shorter graceperiod"

@@ -54,16 +54,23 @@ pub async fn serve(
         if let Some(now) = now.filter(|now| !Arc::ptr_eq(now, &current)) {
             match self::acceptor(certificates, &now) {
                 Ok(new) => (acceptor, current) = (new, now),
-                Err(error) => tracing::error!("subresources.kubevirt.io: {error:#}; the former CA stays trusted"),
+                Err(error) => {
+                    tracing::error!("subresources.kubevirt.io: {error:#}; the former CA stays trusted")
+                }
             }
         }
         let (acceptor, front, state) = (acceptor.clone(), current.clone(), state.clone());
         tokio::spawn(async move {
             let _place = place;
             // Whoever does not speak TLS is none of ours.
-            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await else { return };
-            let certificate: Option<Arc<[u8]>> =
-                stream.get_ref().1.peer_certificates().and_then(|chain| Some(Arc::from(chain.first()?.as_ref())));
+            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await else {
+                return;
+            };
+            let certificate: Option<Arc<[u8]>> = stream
+                .get_ref()
+                .1
+                .peer_certificates()
+                .and_then(|chain| Some(Arc::from(chain.first()?.as_ref())));
             let service = service_fn(move |request| {
                 serve::serve(state.clone(), front.clone(), certificate.clone(), request)
             });

@@ -70,7 +70,9 @@ pub async fn run(client: Client, config: Config, certificates: Certificates, por
     let nodes = match node::Nodes::new(&config, &certificates.nodes) {
         Ok(nodes) => Arc::new(nodes),
         Err(error) => {
-            tracing::error!("subresources.kubevirt.io is not served: {error:#}; correct the kubeconfig, then restart");
+            tracing::error!(
+                "subresources.kubevirt.io is not served: {error:#}; correct the kubeconfig, then restart"
+            );
             return std::future::pending().await;
         }
     };
@@ -86,7 +88,9 @@ pub async fn run(client: Client, config: Config, certificates: Certificates, por
                         () = endpoints::keep(client.clone(), address) => {}
                     }
                 }
-                Err(error) => tracing::warn!("subresources.kubevirt.io is not served: {error:#}; trying again"),
+                Err(error) => {
+                    tracing::warn!("subresources.kubevirt.io is not served: {error:#}; trying again")
+                }
             }
             tokio::time::sleep(RETRY).await; // the next attempt to listen
         }

@@ -85,7 +85,8 @@ impl Nodes {
         };
         let auth = &config.auth_info;
         let certificate = data(&auth.client_certificate_data, &auth.client_certificate)?;
-        let secret = auth.client_key_data.as_ref().map(|key| secrecy::ExposeSecret::expose_secret(key).to_owned());
+        let secret =
+            auth.client_key_data.as_ref().map(|key| secrecy::ExposeSecret::expose_secret(key).to_owned());
         let key = data(&secret, &auth.client_key)?;
         let chain: Vec<_> = CertificateDer::pem_slice_iter(&certificate).collect::<Result<_, _>>()?;
         let mut roots = RootCertStore::empty();
@@ -117,7 +118,9 @@ impl Nodes {
         };
         let connected = tokio::time::timeout(CONNECT_TIME, connect).await;
         let stream = connected
-            .with_context(|| format!("node {node} did not accept a connection within {} s", CONNECT_TIME.as_secs()))?
+            .with_context(|| {
+                format!("node {node} did not accept a connection within {} s", CONNECT_TIME.as_secs())
+            })?
             .with_context(|| format!("connecting to node {node} at {address}, port {port}"))?;
         let (mut sender, connection) = http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await?;
         tokio::spawn(async move {
@@ -125,7 +128,8 @@ impl Nodes {
             let _ = connection.with_upgrades().await;
         });
         let mut request = Request::builder().method(method).uri(format!("/vms/{uid}/{path}"));
-        request = request.header("host", HeaderValue::from_str(node).unwrap_or(HeaderValue::from_static("node")));
+        request =
+            request.header("host", HeaderValue::from_str(node).unwrap_or(HeaderValue::from_static("node")));
         for name in UPGRADE {
             if let Some(value) = upgrade.and_then(|headers| headers.get(name)) {
                 request = request.header(name, value.clone());
@@ -149,12 +153,18 @@ mod tests {
         let node = |status| -> Node {
             serde_json::from_value(json!({"metadata": {"name": "n1"}, "status": status})).unwrap()
         };
-        let addresses = json!([{"type": "Hostname", "address": "n1"}, {"type": "InternalIP", "address": "192.0.2.7"}]);
+        let addresses =
+            json!([{"type": "Hostname", "address": "n1"}, {"type": "InternalIP", "address": "192.0.2.7"}]);
         let endpoint = json!({"kubeletEndpoint": {"Port": 10250}});
-        let whole = Target::of(&node(json!({"addresses": addresses, "daemonEndpoints": endpoint})), "u").unwrap();
+        let whole =
+            Target::of(&node(json!({"addresses": addresses, "daemonEndpoints": endpoint})), "u").unwrap();
         assert_eq!((whole.address.to_string().as_str(), whole.port), ("192.0.2.7", 10250));
-        let silent = node(json!({"addresses": addresses, "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}}}));
+        let silent =
+            node(json!({"addresses": addresses, "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}}}));
         assert_eq!(Target::of(&silent, "u"), Err(NoTarget::Port("n1".into())));
-        assert_eq!(Target::of(&node(json!({"daemonEndpoints": endpoint})), "u"), Err(NoTarget::Address("n1".into())));
+        assert_eq!(
+            Target::of(&node(json!({"daemonEndpoints": endpoint})), "u"),
+            Err(NoTarget::Address("n1".into()))
+        );
     }
 }

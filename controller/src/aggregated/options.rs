@@ -67,8 +67,9 @@ pub fn read<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Refusal> {
     if body.trim_ascii().is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice(body)
-        .map_err(|error| Refusal::bad_request(format!("Can not unmarshal Request body to struct, error: {error}")))
+    serde_json::from_slice(body).map_err(|error| {
+        Refusal::bad_request(format!("Can not unmarshal Request body to struct, error: {error}"))
+    })
 }
 
 /// Seconds of a duration as Go writes it (`1h2m3.5s`), rounded up; `None` for anything else.

@@ -132,8 +132,21 @@ pub const VMI_ACTS: [VmiAct; 9] = [
 
 /// What KubeVirt 1.7 has besides (`pkg/virt-api/api.go`).
 const KUBEVIRTS: [&str; 16] = [
-    "migrate", "addvolume", "removevolume", "memorydump", "removememorydump", "objectgraph", "evacuate", "usbredir",
-    "vsock", "sev", "guestfs", "start-cluster-profiler", "stop-cluster-profiler", "dump-cluster-profiler", "screenshot",
+    "migrate",
+    "addvolume",
+    "removevolume",
+    "memorydump",
+    "removememorydump",
+    "objectgraph",
+    "evacuate",
+    "usbredir",
+    "vsock",
+    "sev",
+    "guestfs",
+    "start-cluster-profiler",
+    "stop-cluster-profiler",
+    "dump-cluster-profiler",
+    "screenshot",
     "backup",
 ];
 
@@ -250,13 +263,20 @@ mod tests {
 
     #[test]
     fn what_kubevirt_has_and_sheaf_has_not_is_told_apart_from_what_nobody_has() {
-        for known in ["virtualmachines/web/migrate", "virtualmachineinstances/web/vnc/screenshot", "virtualmachineinstances/web/sev/setupsession"] {
+        for known in [
+            "virtualmachines/web/migrate",
+            "virtualmachineinstances/web/vnc/screenshot",
+            "virtualmachineinstances/web/sev/setupsession",
+        ] {
             let route = of(Method::PUT, &format!("v1/namespaces/shop/{known}"));
             assert!(matches!(route, Some(Route::NotImplemented(_))), "{known}: {route:?}");
         }
         for unknown in [
-            "v1/namespaces/shop/virtualmachines/web", "v1/namespaces/shop/virtualmachines/web/stirt", "v2/version",
-            "v1/namespaces/shop/virtualmachineinstances/web/portforward/0", "v1/namespaces/shop/virtualmachineinstances/web/portforward/22/sctp",
+            "v1/namespaces/shop/virtualmachines/web",
+            "v1/namespaces/shop/virtualmachines/web/stirt",
+            "v2/version",
+            "v1/namespaces/shop/virtualmachineinstances/web/portforward/0",
+            "v1/namespaces/shop/virtualmachineinstances/web/portforward/22/sctp",
             "v1/namespaces/shop/pods/web/start",
         ] {
             assert_eq!(of(Method::PUT, unknown), None, "{unknown}");

@@ -40,7 +40,8 @@ pub async fn serve(
     certificate: Option<Arc<[u8]>>,
     request: Request<Incoming>,
 ) -> Result<Answer, Infallible> {
-    let answered = tokio::time::timeout(ACT_TIME, answer(&state, &front, certificate.as_deref(), request)).await;
+    let answered =
+        tokio::time::timeout(ACT_TIME, answer(&state, &front, certificate.as_deref(), request)).await;
     let refused = Refusal::internal(format!("not done within {} s", ACT_TIME.as_secs()));
     Ok(answered.unwrap_or(Err(refused)).unwrap_or_else(|refusal| refusal.answer()))
 }
@@ -81,7 +82,13 @@ async fn answer(
         Route::Vmi(place, act) => {
             let body = body(request).await?;
             if !act.reads() {
-                tracing::info!(user = user.name, namespace = place.namespace, vmi = place.name, ?act, "asked");
+                tracing::info!(
+                    user = user.name,
+                    namespace = place.namespace,
+                    vmi = place.name,
+                    ?act,
+                    "asked"
+                );
             }
             acts::on_vmi(state, &place, act, &body).await
         }
@@ -98,6 +105,8 @@ async fn body(request: Request<Incoming>) -> Result<Vec<u8>, Refusal> {
     match collected {
         Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
         Ok(Err(error)) => Err(Refusal::bad_request(format!("the body cannot be read: {error}"))),
-        Err(_) => Err(Refusal::bad_request(format!("the body did not come within {} s", BODY_TIME.as_secs()))),
+        Err(_) => {
+            Err(Refusal::bad_request(format!("the body did not come within {} s", BODY_TIME.as_secs())))
+        }
     }
 }

@@ -15,9 +15,7 @@ use sheaf_api::{
     RunStrategy, VirtualMachine, VirtualMachineInstance,
     cdi::DataVolume,
     names::{VM_FINALIZER, VM_NAME_LABEL, VMI_FINALIZER},
-    status::{
-        Phase, PrintableStatus, StartFailure, StateChange, StateChangeRequest, VirtualMachineStatus,
-    },
+    status::{Phase, PrintableStatus, StartFailure, StateChange, StateChangeRequest, VirtualMachineStatus},
 };
 
 use crate::{

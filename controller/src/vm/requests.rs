@@ -119,7 +119,8 @@ mod tests {
     fn a_patch_of_requests_that_changed_since_they_were_read_does_not_apply() {
         let read = vm(json!({"created": true}));
         let patch = ask(&read, &[StateChangeRequest::start()]).unwrap();
-        let mut now = serde_json::to_value(vm(json!({"stateChangeRequests": [{"action": "Start"}]}))).unwrap();
+        let mut now =
+            serde_json::to_value(vm(json!({"stateChangeRequests": [{"action": "Start"}]}))).unwrap();
         assert!(json_patch::patch(&mut now, &patch).is_err());
     }
 }

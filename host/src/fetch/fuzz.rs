@@ -139,7 +139,11 @@ fn no_answer_of_a_server_panics_or_leads_to_another_one() {
         };
         answer.lock().unwrap().clone_from(&bytes);
         let from = *random.of(&[0, 4]);
-        let source = Source { url: format!("http://127.0.0.1:{port}/file"), policy: policy.clone(), access: Default::default() };
+        let source = Source {
+            url: format!("http://127.0.0.1:{port}/file"),
+            policy: policy.clone(),
+            access: Default::default(),
+        };
         match http.fetch(&source, from) {
             Ok(rest) => {
                 assert!(rest.from == 0 || rest.from == from);

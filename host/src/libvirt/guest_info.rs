@@ -140,9 +140,7 @@ impl GuestInfo {
             used: number(&format!("fs.{n}.used-bytes")),
             total: number(&format!("fs.{n}.total-bytes")),
             disks: (0..count(&format!("fs.{n}.disk.count"), MOST_DISKS))
-                .map(|d| {
-                    (text(&format!("fs.{n}.disk.{d}.device")), text(&format!("fs.{n}.disk.{d}.serial")))
-                })
+                .map(|d| (text(&format!("fs.{n}.disk.{d}.device")), text(&format!("fs.{n}.disk.{d}.serial"))))
                 .collect(),
         };
         Self {

@@ -7,8 +7,8 @@
 use super::pki::Pki;
 use crate::cluster::keys::{self, Authority, Key, Subject};
 use crate::cluster::{apply, kubeconfig};
-use serde_json::{Value, json};
 use anyhow::Context as _;
+use serde_json::{Value, json};
 use sheaf_api::names::{AGGREGATED_SERVICE, CONTROLLER_USER, KUBELET_CLIENT_USER, SYSTEM_NAMESPACE};
 use sheaf_host::file::write_atomically;
 use std::time::{Duration, SystemTime};
@@ -47,7 +47,8 @@ pub fn ensure_kubeconfig(
 /// written first: a power cut in between leaves a pair that does not match, which is found next time.
 pub fn ensure_serving(pki: &Pki, now: SystemTime) -> anyhow::Result<bool> {
     let name = format!("{AGGREGATED_SERVICE}.{SYSTEM_NAMESPACE}.svc");
-    let (certificate, key) = (pki.file("sheaf-controller-serving.crt"), pki.file("sheaf-controller-serving.key"));
+    let (certificate, key) =
+        (pki.file("sheaf-controller-serving.crt"), pki.file("sheaf-controller-serving.key"));
     let read = |name: &str| {
         std::fs::read_to_string(pki.file(name)).with_context(|| format!("pki/{name}: cannot be read"))
     };
@@ -203,7 +204,8 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         assert!(ensure_serving(&pki, now + VALIDITY - RENEW_BEFORE).unwrap(), "a third of its life is left");
         // As after a power cut between the two writes.
-        std::fs::write(pki.file("sheaf-controller-serving.key"), Key::generate().unwrap().to_pem().unwrap()).unwrap();
+        std::fs::write(pki.file("sheaf-controller-serving.key"), Key::generate().unwrap().to_pem().unwrap())
+            .unwrap();
         assert!(ensure_serving(&pki, now).unwrap(), "a key of another certificate is of no use");
         std::fs::remove_dir_all(&pki.dir).unwrap();
     }

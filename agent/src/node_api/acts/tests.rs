@@ -62,7 +62,12 @@ impl Node {
     }
 
     fn asked(&self) -> Vec<String> {
-        self.state.vms.asked().iter().map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect()
+        self.state
+            .vms
+            .asked()
+            .iter()
+            .map(|line| line.split(' ').next().unwrap_or_default().to_owned())
+            .collect()
     }
 }
 

@@ -54,8 +54,10 @@ pub async fn serve<V: VmHost>(
     if query.previous {
         return Err(bad(format!("previous terminated container {container:?} in pod {name:?} not found")));
     }
-    let uid = pod.metadata.labels.as_ref().and_then(|labels| labels.get(CREATED_BY_LABEL)).ok_or_else(missing)?;
-    let waiting = || bad(format!("container {container:?} in pod {name:?} is waiting to start: ContainerCreating"));
+    let uid =
+        pod.metadata.labels.as_ref().and_then(|labels| labels.get(CREATED_BY_LABEL)).ok_or_else(missing)?;
+    let waiting =
+        || bad(format!("container {container:?} in pod {name:?} is waiting to start: ContainerCreating"));
     let vm = vm::find(state, uid).await.map_err(|_| waiting())?;
     let path = vm.folder.console_log();
     let (send, receive) = mpsc::channel(AHEAD);

@@ -55,7 +55,8 @@ impl LogQuery {
                     bytes => asked.limit = Some(bytes),
                 },
                 "stream" if !matches!(value, "" | "All" | "Stdout") => {
-                    let text = format!("unable to return the given log stream: {value:?}; a serial console has one");
+                    let text =
+                        format!("unable to return the given log stream: {value:?}; a serial console has one");
                     return Err(Refusal::new(StatusCode::BAD_REQUEST, text));
                 }
                 _ => {}
@@ -78,7 +79,8 @@ mod tests {
         let code = |query: &str| LogQuery::parse(query).unwrap_err().0.as_u16();
         assert_eq!((code("tailLines=x"), code("follow=maybe")), (400, 400));
         assert_eq!((code("tailLines=-1"), code("limitBytes=0")), (422, 422));
-        for query in ["timestamps=true", "sinceSeconds=5", "sinceTime=2026-01-01T00:00:00Z", "stream=Stderr"] {
+        for query in ["timestamps=true", "sinceSeconds=5", "sinceTime=2026-01-01T00:00:00Z", "stream=Stderr"]
+        {
             assert_eq!(code(query), 400, "{query}");
         }
     }

@@ -68,10 +68,16 @@ mod tests {
 
     #[test]
     fn only_the_pods_own_address_is_connected_to() {
-        let pod = |status| -> Pod { serde_json::from_value(json!({"metadata": {}, "status": status})).unwrap() };
+        let pod =
+            |status| -> Pod { serde_json::from_value(json!({"metadata": {}, "status": status})).unwrap() };
         let own = pod(json!({"podIPs": [{"ip": "100.127.240.5"}]}));
         assert_eq!(of_pod(&own), Some("100.127.240.5".parse().unwrap()));
-        for ips in [json!([]), json!([{"ip": "127.0.0.1"}]), json!([{"ip": "169.254.169.254"}]), json!([{"ip": "x"}])] {
+        for ips in [
+            json!([]),
+            json!([{"ip": "127.0.0.1"}]),
+            json!([{"ip": "169.254.169.254"}]),
+            json!([{"ip": "x"}]),
+        ] {
             assert_eq!(of_pod(&pod(json!({"podIPs": ips}))), None);
         }
         // What the guest claims stands in an annotation, which is not read.

@@ -51,16 +51,25 @@ pub async fn serve<V: VmHost>(
             let session = take(state, &vm, Kind::Console, false).await?;
             let path = vm.folder.console_socket();
             let opened = tokio::time::timeout(OPEN_TIME, UnixStream::connect(&path)).await;
-            let stream = opened.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(|error| {
-                Refusal::new(StatusCode::BAD_REQUEST, format!("the serial console of {} cannot be opened: {error}", vm.name()))
-            })?;
+            let stream =
+                opened.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(|error| {
+                    Refusal::new(
+                        StatusCode::BAD_REQUEST,
+                        format!("the serial console of {} cannot be opened: {error}", vm.name()),
+                    )
+                })?;
             Ok(connect(handshake, request, stream, session, shutdown, vm.name()))
         }
         Act::Vnc { preserve } => {
             let session = take(state, &vm, Kind::Vnc, *preserve).await?;
             let opened = tokio::time::timeout(OPEN_TIME, state.vms.open_graphics(&vm.uuid)).await;
             let stream = opened
-                .map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "libvirt did not open the display in time"))?
+                .map_err(|_| {
+                    Refusal::new(
+                        StatusCode::INTERNAL_SERVER_ERROR,
+                        "libvirt did not open the display in time",
+                    )
+                })?
                 .map_err(|error| Refusal::failed(&error))?;
             let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
             let stream = stream.map_err(|error| Refusal::failed(&error))?;
@@ -89,15 +98,12 @@ fn connect(
     })
 }
 
-async fn take<V: VmHost>(
-    state: &State<V>,
-    vm: &Vm,
-    kind: Kind,
-    preserve: bool,
-) -> Result<Session, Refusal> {
+async fn take<V: VmHost>(state: &State<V>, vm: &Vm, kind: Kind, preserve: bool) -> Result<Session, Refusal> {
     let taken = state.sessions.take(&vm.record.vmi_uid, kind, preserve).await;
     taken.map_err(|why| match why {
-        NotTaken::InUse => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "Active VNC connection. Request denied."),
+        NotTaken::InUse => {
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "Active VNC connection. Request denied.")
+        }
         NotTaken::Displaced | NotTaken::Stuck => Refusal::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "another session was opened at the same time, or the former one does not end; try again",

@@ -126,7 +126,9 @@ fn pings() -> tokio::time::Interval {
 }
 
 /// The next bytes of the peer; `None` when it closed or is gone.
-async fn next<S: AsyncRead + AsyncWrite + Unpin>(source: &mut SplitStream<WebSocketStream<S>>) -> Option<Bytes> {
+async fn next<S: AsyncRead + AsyncWrite + Unpin>(
+    source: &mut SplitStream<WebSocketStream<S>>,
+) -> Option<Bytes> {
     loop {
         match tokio::time::timeout(SILENCE, source.next()).await.ok()??.ok()? {
             Message::Binary(block) => return Some(block),
@@ -157,7 +159,10 @@ async fn first(
     }
 }
 
-async fn close<S: AsyncRead + AsyncWrite + Unpin>(sink: &mut SplitSink<WebSocketStream<S>, Message>, end: End) {
+async fn close<S: AsyncRead + AsyncWrite + Unpin>(
+    sink: &mut SplitSink<WebSocketStream<S>, Message>,
+    end: End,
+) {
     let frame = match end {
         End::Displaced => return,
         End::Peer | End::Source => CloseFrame { code: CloseCode::Normal, reason: "".into() },

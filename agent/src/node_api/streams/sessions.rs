@@ -139,7 +139,9 @@ mod tests {
         let first = sessions.take("u", Kind::Console, false).await.unwrap();
         assert_eq!(sessions.take("u", Kind::Console, false).await.err(), Some(NotTaken::Stuck));
         let wait = |sessions: Arc<Sessions>| {
-            tokio::spawn(async move { sessions.take("u", Kind::Console, false).await.map(|session| session.number) })
+            tokio::spawn(async move {
+                sessions.take("u", Kind::Console, false).await.map(|session| session.number)
+            })
         };
         let second = wait(sessions.clone());
         tokio::task::yield_now().await;

@@ -6,8 +6,8 @@
 
 use super::super::answer::{self, Answer, Refusal};
 use http::header::{
-    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
-    UPGRADE,
+    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, Request, StatusCode};
 use hyper::body::Incoming;
@@ -114,7 +114,9 @@ mod tests {
 
     #[test]
     fn the_key_of_rfc_6455_is_answered_as_it_says_and_the_protocol_is_picked_among_several() {
-        let plain = of(&[&WHOLE[..], &[("sec-websocket-protocol", "v5.channel.k8s.io, plain.kubevirt.io")]].concat()).unwrap();
+        let plain =
+            of(&[&WHOLE[..], &[("sec-websocket-protocol", "v5.channel.k8s.io, plain.kubevirt.io")]].concat())
+                .unwrap();
         assert_eq!(plain.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert!(plain.plain);
         assert!(!of(&WHOLE).unwrap().plain);

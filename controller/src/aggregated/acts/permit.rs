@@ -30,13 +30,17 @@ pub fn act(vmi: &VirtualMachineInstance, act: VmiAct) -> Result<(), Refusal> {
         VmiAct::SoftReboot if is_paused(vmi) => conflict("VMI is paused"),
         VmiAct::Reset if !is_running => {
             let phase = phase.map_or_else(String::new, |phase| phase.to_string());
-            Err(Refusal::internal(format!("Failed to reset non-running VMI with phase {phase}: {NOT_RUNNING}")))
+            Err(Refusal::internal(format!(
+                "Failed to reset non-running VMI with phase {phase}: {NOT_RUNNING}"
+            )))
         }
         VmiAct::Freeze if !is_running => conflict(VM_NOT_RUNNING),
         // A paused guest cannot answer; its agent would be waited for in vain.
         VmiAct::Freeze if is_paused(vmi) => conflict("VMI is paused"),
         VmiAct::Unfreeze if !is_running => conflict(NOT_RUNNING),
-        VmiAct::GuestOsInfo | VmiAct::UserList | VmiAct::FilesystemList if !is_running => conflict(NOT_RUNNING),
+        VmiAct::GuestOsInfo | VmiAct::UserList | VmiAct::FilesystemList if !is_running => {
+            conflict(NOT_RUNNING)
+        }
         VmiAct::GuestOsInfo | VmiAct::UserList | VmiAct::FilesystemList if !has_agent(vmi) => {
             conflict("VMI does not have guest agent connected")
         }
@@ -81,7 +85,8 @@ mod tests {
     use serde_json::{Value, json};
 
     fn vmi(phase: &str, conditions: &[&str], devices: Value) -> VirtualMachineInstance {
-        let conditions: Vec<Value> = conditions.iter().map(|kind| json!({"type": kind, "status": "True"})).collect();
+        let conditions: Vec<Value> =
+            conditions.iter().map(|kind| json!({"type": kind, "status": "True"})).collect();
         serde_json::from_value(json!({
             "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": "web", "uid": "i"},
             "spec": {"domain": {"memory": {"guest": "1Gi"}, "devices": devices}},
@@ -131,10 +136,16 @@ mod tests {
         let console = |phase: &str, devices| why(stream(&vmi(phase, &[], devices), &Stream::Console));
         assert_eq!(console("Scheduling", json!({})), "400 VMI is not running");
         assert_eq!(console("Failed", json!({})), "409 VMI is in failed status");
-        assert_eq!(console("Running", json!({"autoattachSerialConsole": false})), "400 No serial consoles are present.");
+        assert_eq!(
+            console("Running", json!({"autoattachSerialConsole": false})),
+            "400 No serial consoles are present."
+        );
         let vnc = Stream::Vnc { preserve: false };
         let display = |devices| why(stream(&vmi("Running", &[], devices), &vnc));
-        assert_eq!(display(json!({"autoattachGraphicsDevice": false})), "400 No graphics devices are present.");
+        assert_eq!(
+            display(json!({"autoattachGraphicsDevice": false})),
+            "400 No graphics devices are present."
+        );
         assert_eq!(display(json!({})), "yes");
         let port = Stream::PortForward { port: 22, udp: false };
         assert_eq!(why(stream(&vmi("Running", &["Paused"], json!({})), &port)), "409 VMI is paused");

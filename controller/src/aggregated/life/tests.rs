@@ -43,7 +43,13 @@ fn word(decision: Result<Change, Refusal>) -> String {
         Ok(Change { what: What::Ask(requests), .. }) => {
             let words: Vec<String> = requests
                 .iter()
-                .map(|one| format!("{:?}{}", one.action, one.uid.as_deref().map_or(String::new(), |uid| format!(" {uid}"))))
+                .map(|one| {
+                    format!(
+                        "{:?}{}",
+                        one.action,
+                        one.uid.as_deref().map_or(String::new(), |uid| format!(" {uid}"))
+                    )
+                })
                 .collect();
             words.join(", ")
         }
@@ -52,10 +58,13 @@ fn word(decision: Result<Change, Refusal>) -> String {
     }
 }
 
-const PHASES: [&str; 8] = ["absent", "new", "Pending", "Scheduling", "Scheduled", "Running", "Succeeded", "Failed"];
+const PHASES: [&str; 8] =
+    ["absent", "new", "Pending", "Scheduling", "Scheduled", "Running", "Succeeded", "Failed"];
 
 /// One row a strategy, one column a phase, tried on `act`.
-fn table(act: impl Fn(&VirtualMachine, Option<&VirtualMachineInstance>) -> Result<Change, Refusal>) -> Vec<Vec<String>> {
+fn table(
+    act: impl Fn(&VirtualMachine, Option<&VirtualMachineInstance>) -> Result<Change, Refusal>,
+) -> Vec<Vec<String>> {
     let row = |strategy: RunStrategy| {
         PHASES.iter().map(|phase| word(act(&vm(strategy), vmi(phase).as_ref()))).collect()
     };

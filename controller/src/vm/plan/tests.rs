@@ -292,12 +292,16 @@ fn a_request_to_start_starts_what_is_started_by_request_alone_and_is_done_once_t
 
 #[test]
 fn a_request_to_stop_ends_the_instance_that_it_names_and_no_later_one() {
-    let asked = |uid: &str| json!({"stateChangeRequests": [{"action": "Stop", "uid": uid}, {"action": "Start"}]});
+    let asked =
+        |uid: &str| json!({"stateChangeRequests": [{"action": "Stop", "uid": uid}, {"action": "Start"}]});
     for strategy in ["Always", "Manual", "RerunOnFailure", "Once", "Halted"] {
         let running = vmi("Running", Some(100));
         let stopping = plan(&vm(strategy, asked("vmi-1")), Some(&running), now());
         assert!(stops(&stopping), "{strategy}");
-        assert!(!stopping.actions.iter().any(|action| matches!(action, Action::RequestDone(_))), "{strategy}");
+        assert!(
+            !stopping.actions.iter().any(|action| matches!(action, Action::RequestDone(_))),
+            "{strategy}"
+        );
         // Of an instance that is gone: done, and the one that runs stays.
         let later = plan(&vm(strategy, asked("vmi-0")), Some(&running), now());
         assert_eq!(stops(&later), strategy == "Halted", "{strategy}");
