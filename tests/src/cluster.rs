@@ -176,6 +176,8 @@ impl AgentNode {
             fs::create_dir_all(path.parent().context("it has a folder")?)?;
             fs::write(path, text)?;
         }
+        // Its size is what the node offers as ephemeral-storage.
+        fs::create_dir_all(Paths::under(root.path()).data)?;
         Ok(Self { root })
     }
 
@@ -196,7 +198,7 @@ impl AgentNode {
         let (ctx, mut publish) = channels::open(self.paths(), config);
         publish.network.send_modify(|network| {
             network.addresses = vec![address];
-            network.bridges = vec!["br0".into()];
+            network.bridges = vec!["br0".into(), "masq0".into()];
             network.time_synchronised = true;
         });
         publish.hypervisor.send_modify(|hypervisor| {

@@ -296,7 +296,7 @@ impl PlayedNode {
             devices: Default::default(),
             agent: false,
         });
-        on.node_says(&launcher, "Running", "True", "").await?;
+        on.node_says(&launcher, "Running", "").await?;
         let vmi = wait("the instance runs", async || {
             let vmi = instances.get_opt(name).await?;
             Ok(vmi.filter(|vmi| vmi.status.as_ref().and_then(|status| status.phase) == Some(Phase::Running)))
