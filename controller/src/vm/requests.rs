@@ -94,9 +94,15 @@ mod tests {
         .unwrap()
     }
 
+    /// As the API server applies it: its library takes a missing member for null, the one here does not.
     fn after(vm: &VirtualMachine, patch: &json_patch::Patch) -> Value {
         let mut value = serde_json::to_value(vm).unwrap();
-        json_patch::patch(&mut value, patch).unwrap();
+        let missing = |step: &json_patch::PatchOperation| {
+            matches!(step, json_patch::PatchOperation::Test(test)
+                if test.value.is_null() && value.pointer(test.path.as_str()).is_none())
+        };
+        let steps = patch.0.iter().filter(|step| !missing(step)).cloned().collect();
+        json_patch::patch(&mut value, &json_patch::Patch(steps)).unwrap();
         value
     }
 
