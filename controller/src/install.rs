@@ -100,7 +100,7 @@ pub async fn install(client: &Client) -> Result<(), InstallError> {
     apply(&bindings, "ClusterRoleBinding", policy::node::ROLE, policy::node::role_binding()).await
 }
 
-/// Makes the object as `body` says, whoever changed it.
+/// Makes the object as `body` says, no matter who changed it.
 pub(crate) async fn apply<K>(api: &Api<K>, kind: &str, name: &str, body: Value) -> Result<(), InstallError>
 where
     K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,

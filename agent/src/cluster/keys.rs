@@ -169,7 +169,7 @@ impl Authority {
         self.issue(subject, Vec::new(), CLIENT_AUTH, public_der, valid)
     }
 
-    /// A certificate in PEM of the server that is called `name`, for whoever holds the private half of `public_der`.
+    /// A certificate in PEM of the server that is called `name`, for the holder of the private half of `public_der`.
     pub fn issue_server(&self, name: &str, public_der: &[u8], valid: Duration) -> anyhow::Result<String> {
         let subject = Subject { common_name: name.to_owned(), organisations: Vec::new() };
         let dns = Ia5String::new(name).with_context(|| format!("{name:?} is no DNS name"))?;

@@ -9,17 +9,17 @@ use sheaf_links::{Bridge, Kind, LinkRef, Links};
 
 /// The first thing that is wrong.
 pub(super) fn first(config: &Links, links: &[Link]) -> Option<String> {
-    let found_nics: Vec<_> = links.iter().filter(|link| link.is_nic).collect();
-    if found_nics.is_empty() {
+    let nics: Vec<_> = links.iter().filter(|link| link.is_nic).collect();
+    if nics.is_empty() {
         return Some("this machine has no NIC that the image has a driver for".to_owned());
     }
     // From the cable upwards: what is below explains what is above.
-    config.all().find_map(|wanted| of_link(wanted, links, &found_nics))
+    config.all().find_map(|wanted| of_link(wanted, links, &nics))
 }
 
-fn of_link(wanted: LinkRef<'_>, links: &[Link], found_nics: &[&Link]) -> Option<String> {
+fn of_link(wanted: LinkRef<'_>, links: &[Link], nics: &[&Link]) -> Option<String> {
     let (name, kind) = (wanted.name(), wanted.kind().word());
-    let Some(link) = kernel_link(wanted, links) else { return Some(missing(wanted, found_nics)) };
+    let Some(link) = kernel_link(wanted, links) else { return Some(missing(wanted, nics)) };
     let is = match wanted.kind() {
         Kind::Bridge => link.bridge_ports.is_some(),
         Kind::Bond => link.bond.is_some(),
@@ -35,7 +35,7 @@ fn of_link(wanted: LinkRef<'_>, links: &[Link], found_nics: &[&Link]) -> Option<
         return Some(problem);
     }
     if let (sheaf_links::Link::Bridge(bridge), Some(ports)) = (wanted.link, &link.bridge_ports)
-        && let Some(problem) = of_bridge(bridge, link, ports, links, found_nics)
+        && let Some(problem) = of_bridge(bridge, link, ports, links, nics)
     {
         return Some(problem);
     }
@@ -56,7 +56,7 @@ fn of_link(wanted: LinkRef<'_>, links: &[Link], found_nics: &[&Link]) -> Option<
     None
 }
 
-fn missing(wanted: LinkRef<'_>, found_nics: &[&Link]) -> String {
+fn missing(wanted: LinkRef<'_>, nics: &[&Link]) -> String {
     let (name, kind) = (wanted.name(), wanted.kind().word());
     let sheaf_links::Link::Nic(nic) = wanted.link else {
         return format!("{kind} {name} does not exist; read `journalctl -u systemd-networkd`");
@@ -66,7 +66,7 @@ fn missing(wanted: LinkRef<'_>, found_nics: &[&Link]) -> String {
         (None, Some(path)) => format!("at {path}"),
         (None, None) => format!("called {name}"),
     };
-    let there: Vec<_> = found_nics
+    let there: Vec<_> = nics
         .iter()
         .map(|found_nic| match &found_nic.permanent_mac {
             Some(mac) => format!("{} ({mac})", found_nic.name),
@@ -105,22 +105,22 @@ fn of_bridge(
     link: &Link,
     ports: &[String],
     links: &[Link],
-    found_nics: &[&Link],
+    nics: &[&Link],
 ) -> Option<String> {
     let name = &bridge.name;
     // Taps of VMs are ports as well; without a NIC nobody outside hears them.
     let uplinks: Vec<_> = ports.iter().filter(|port| reaches_nic(port, links)).map(String::as_str).collect();
     if uplinks.is_empty() {
-        let there: Vec<_> = found_nics.iter().map(|found_nic| found_nic.name.as_str()).collect();
+        let there: Vec<_> = nics.iter().map(|found_nic| found_nic.name.as_str()).collect();
         return Some(format!(
             "bridge {name} has no NIC; name one of {} as its port in node.toml",
             there.join(", ")
         ));
     }
-    if bridge.ports.is_empty() && found_nics.len() > 1 {
+    if bridge.ports.is_empty() && nics.len() > 1 {
         return Some(format!(
             "of {} NICs {name} uses {}; write ports in node.toml to choose",
-            found_nics.len(),
+            nics.len(),
             uplinks.join(", ")
         ));
     }

@@ -41,7 +41,7 @@ use tokio::sync::watch;
 const RETRY: Duration = Duration::from_secs(3);
 /// Longest queue of connections that are not accepted yet.
 const BACKLOG: u32 = 128;
-/// Longest wait for the API server's word on a request: whoever asks waits for it.
+/// Longest wait for the API server's word on a request: the client waits for it.
 const REVIEW_TIME: Duration = Duration::from_secs(10);
 
 /// What this controller works with.

@@ -2,7 +2,7 @@
 //!
 //! Why here: kube-apiserver takes a random endpoint for each request, so one that is dead fails requests and stalls the
 //! deletion of namespaces. Each replica has an EndpointSlice of its own and changes an annotation of it every few seconds; one
-//! that did not change for [`STALE`] on the clock of whoever looks is deleted by any other. No clocks are compared. Route in:
+//! that did not change for [`STALE`] on the clock of the replica that looks is deleted by any other. No clocks are compared. Route in:
 //! the address that is listened at. Route out: EndpointSlices in `sheaf-system`.
 
 use std::{

@@ -4,7 +4,7 @@
 //! made, and the name is the VM's, so there are never two. The status is written before an instance is deleted, for what
 //! a failure counts must be kept; that an instance was made is written only after it was. Requests to start and to stop
 //! ([`StateChangeRequest`], written by `aggregated`) are acted upon one at a time and then removed, by an action of their own:
-//! whoever asks owns them, not the status that is written here. Route in: the VM, its instance, its disks, the time. Route
+//! the requesters own them, not the status that is written here. Route in: the VM, its instance, its disks, the time. Route
 //! out: a [`Plan`].
 
 use std::time::Duration;

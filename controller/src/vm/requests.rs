@@ -1,6 +1,6 @@
 //! Patches of a VM's requests to start and to stop.
 //!
-//! Why here: whoever asks writes them (`aggregated`) and the VM controller removes them; both test that the list still is
+//! Why here: requesters write them (`aggregated`) and the VM controller removes them; both test that the list still is
 //! the one they read, so that no request is lost or acted upon twice. Pure. Route in: a VM as it was read. Route out: a JSON
 //! patch of its status.
 

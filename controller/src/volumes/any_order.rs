@@ -3,7 +3,7 @@
 //!
 //! Why here: it follows from the plans of claims, growth, snapshots, DataVolumes and reclaim together and from the
 //! inventory's bookings, and from no single one of them. A small model plays the rest: the API server (finalizers,
-//! preconditions), a watch that lags, kube-scheduler and whoever else writes a claim's node, the binder of PersistentVolumes,
+//! preconditions), a watch that lags, kube-scheduler and anything else that writes a claim's node, the binder of PersistentVolumes,
 //! agents. Route in: random orders of [`Step`]s. Route out: the promises, checked after each.
 
 use std::collections::{BTreeMap, BTreeSet};

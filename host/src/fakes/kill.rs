@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 
-/// Strikes at one of the moments that [`Self::moment`] counts: whoever comes to it never goes on, and nobody after it.
+/// Strikes at one of the moments that [`Self::moment`] counts: the caller that comes to it never continues, and no later one does.
 #[derive(Debug, Default)]
 pub struct Kill {
     /// Moments until then; never without it.

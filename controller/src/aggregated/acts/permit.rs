@@ -35,7 +35,7 @@ pub fn act(vmi: &VirtualMachineInstance, act: VmiAct) -> Result<(), Refusal> {
             )))
         }
         VmiAct::Freeze if !is_running => conflict(VM_NOT_RUNNING),
-        // A paused guest cannot answer; its agent would be waited for in vain.
+        // A paused guest cannot answer; its agent would not answer before the timeout.
         VmiAct::Freeze if is_paused(vmi) => conflict("VMI is paused"),
         VmiAct::Unfreeze if !is_running => conflict(NOT_RUNNING),
         VmiAct::GuestOsInfo | VmiAct::UserList | VmiAct::FilesystemList if !is_running => {
