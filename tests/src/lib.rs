@@ -10,4 +10,5 @@ pub mod frames;
 pub mod harness;
 pub mod ledger;
 pub mod libvirt;
+pub mod played;
 pub mod virtctl;

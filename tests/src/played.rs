@@ -1,0 +1,149 @@
+//! A cluster whose VMs can be operated: its aggregated API is available, and a node of it is played.
+//!
+//! Why here: what operates VMs is tried with plain requests (`tests/operate.rs`) and with virtctl (`tests/virtctl.rs`). The
+//! node is the agent's own code: it joins, gets its certificates and serves its API; libvirt is played, a guest's serial port
+//! is a socket of the test. Route in: a [`Controlled`] cluster. Route out: a [`PlayedNode`] and the VMs that run on it.
+
+use crate::cluster::{AgentNode, RunningAgent, TOKEN};
+use crate::controlled::{Controlled, wait};
+use anyhow::Result;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
+use kube::api::Api;
+use serde_json::json;
+use sheaf_agent::listed::{self, Listed};
+use sheaf_agent::node_api;
+use sheaf_agent::vms::guest::{Folder, Identity};
+use sheaf_agent::vms::record::{Record, Started};
+use sheaf_api::{VirtualMachine, VirtualMachineInstance, status::Phase};
+use sheaf_host::fakes::{FakeRun, FakeUnits, FakeVms};
+use sheaf_host::libvirt::{Domain, State};
+use std::sync::Arc;
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+
+/// The group that virtctl asks.
+pub const GROUP: &str = "/apis/subresources.kubevirt.io/v1";
+
+/// A cluster whose aggregated server is available.
+pub async fn cluster() -> Result<Controlled> {
+    let on = Controlled::start().await?;
+    let announced: Api<APIService> = Api::all(on.client.clone());
+    for version in ["v1", "v1alpha3"] {
+        wait(&format!("{version} of the aggregated API is available"), async || {
+            let found = announced.get_opt(&format!("{version}.subresources.kubevirt.io")).await?;
+            let conditions = found.and_then(|found| found.status?.conditions).unwrap_or_default();
+            Ok(conditions.iter().any(|one| one.type_ == "Available" && one.status == "True").then_some(()))
+        })
+        .await?;
+    }
+    Ok(on)
+}
+
+/// A VM of 64 MiB.
+pub fn vm(name: &str, strategy: &str) -> Result<VirtualMachine> {
+    Ok(serde_json::from_value(json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": name},
+        "spec": {"runStrategy": strategy, "template": {"spec": {"domain": {
+            "memory": {"guest": "64Mi"}, "devices": {}}, "terminationGracePeriodSeconds": 5}}},
+    }))?)
+}
+
+/// A node of that cluster, played by the agent's own code with libvirt played.
+pub struct PlayedNode {
+    /// Its agent: cluster and node API.
+    pub agent: RunningAgent,
+    /// Its files.
+    pub node: AgentNode,
+    /// Its libvirt.
+    pub vms: Arc<FakeVms>,
+    _pods: Arc<watch::Sender<Listed<Pod>>>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Drop for PlayedNode {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+impl PlayedNode {
+    /// Joins, and waits until the Node says where its API is.
+    pub async fn start(on: &Controlled) -> Result<Self> {
+        let node = on.plane.joining("n1", "aaaa", TOKEN, &on.plane.ca_hash)?;
+        let hosts = sheaf_agent::cluster::Hosts {
+            run: Arc::new(FakeRun::default()),
+            units: Arc::new(FakeUnits::default()),
+        };
+        let mut agent = node.start_at(on.plane.near_address(), hosts)?;
+        let vms = Arc::new(FakeVms::default());
+        let pods = Arc::new(watch::Sender::new(Listed::default()));
+        let hosts = node_api::Hosts { vms: vms.clone(), pods: pods.clone(), port: 0 };
+        let port = std::mem::replace(&mut agent.publish.api_port, watch::Sender::new(None));
+        let (ctx, follow) = (agent.ctx.clone(), (agent.ctx.cluster.clone(), pods.clone()));
+        let tasks = vec![
+            tokio::spawn(async move { drop(node_api::run(ctx, port, hosts).await) }),
+            tokio::spawn(async move {
+                listed::follow(follow.0, &follow.1, listed::by_uid, listed::Scope::ThisNode).await
+            }),
+        ];
+        let nodes: Api<Node> = Api::all(on.client.clone());
+        wait("the node says where its API is", async || {
+            let status = nodes.get_opt("n1").await?.and_then(|node| node.status).unwrap_or_default();
+            let port = status
+                .daemon_endpoints
+                .and_then(|all| all.kubelet_endpoint)
+                .map_or(0, |endpoint| endpoint.port);
+            Ok((port != 0).then_some(()))
+        })
+        .await?;
+        Ok(Self { agent, node, vms, _pods: pods, tasks })
+    }
+
+    /// Its VM `name` runs from now on, with this on its console so far. Waits until the instance says so.
+    pub async fn run(
+        &self,
+        on: &Controlled,
+        name: &str,
+        console: &str,
+    ) -> Result<(VirtualMachineInstance, UnixListener)> {
+        let instances: Api<VirtualMachineInstance> = Api::default_namespaced(on.client.clone());
+        let vmi = wait("the VM has an instance", async || instances.get_opt(name).await).await?;
+        let uid = vmi.metadata.uid.clone().unwrap_or_default();
+        let launcher = sheaf_controller::placeholder::name(&vmi);
+        let pods: Api<Pod> = Api::default_namespaced(on.client.clone());
+        let pod = wait("its Pod is bound to the node", async || {
+            let pod = pods.get_opt(&launcher).await?;
+            Ok(pod.filter(|pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())))
+        })
+        .await?;
+        let id = Identity {
+            pod_uid: pod.metadata.uid.clone().unwrap_or_default(),
+            pod: launcher.clone(),
+            namespace: "default".into(),
+            vmi: name.into(),
+            vmi_uid: uid.clone(),
+        };
+        let data = self.node.paths().data.join("vms");
+        let started = Started { uuid: uid.clone(), ..Started::default() };
+        Record { started: Some(started), ..Record::made(&id) }.write(&data)?;
+        let folder = Folder::of(&data, &uid);
+        std::fs::write(folder.console_log(), console)?;
+        let serial = UnixListener::bind(folder.console_socket())?;
+        self.vms.add(Domain {
+            uuid: uid,
+            name: id.domain(),
+            state: State::Running,
+            tags: Default::default(),
+            devices: Default::default(),
+            agent: false,
+        });
+        on.node_says(&launcher, "Running", "").await?;
+        let vmi = wait("the instance runs", async || {
+            let vmi = instances.get_opt(name).await?;
+            Ok(vmi.filter(|vmi| vmi.status.as_ref().and_then(|status| status.phase) == Some(Phase::Running)))
+        })
+        .await?;
+        Ok((vmi, serial))
+    }
+}

@@ -1,0 +1,96 @@
+//! A VM operated by virtctl itself, on the real API server.
+
+use anyhow::{Context as _, Result, ensure};
+use kube::api::{Api, PostParams};
+use sheaf_api::VirtualMachine;
+use sheaf_tests::played::{PlayedNode, cluster, vm};
+use sheaf_tests::virtctl::Virtctl;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixListener;
+
+/// Longest wait for anything here; the machine is shared with other tests.
+const TIMEOUT: Duration = Duration::from_secs(90);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn virtctl_pauses_types_into_and_stops_a_vm() -> Result<()> {
+    let on = cluster().await?;
+    let node = PlayedNode::start(&on).await?;
+    let machines: Api<VirtualMachine> = Api::default_namespaced(on.client.clone());
+    machines.create(&PostParams::default(), &vm("web", "Always")?).await?;
+    let (vmi, serial) = node.run(&on, "web", "").await?;
+    let pod = sheaf_controller::placeholder::name(&vmi);
+
+    let virtctl = Virtctl::new(on.plane.kubeconfig())?;
+    let (good, said) = virtctl.run(&["version"])?;
+    ensure!(good && said.contains("Server Version"), "{said}");
+    ensure!(!said.contains("different"), "virtctl warns: {said}");
+    let (good, said) = virtctl.run(&["pause", "vm", "web"])?;
+    ensure!(good && said.contains("was scheduled to pause"), "{said}");
+    let (good, said) = virtctl.run(&["start", "web"])?;
+    ensure!(!good && said.contains("VM is already running"), "{said}");
+    let (good, said) = virtctl.run(&["guestosinfo", "web"])?;
+    // This one of its clients shows the status code alone; the message is checked above, by request.
+    ensure!(!good && said.contains("the server reported a conflict"), "{said}");
+
+    console(&virtctl, &serial).await?;
+    let (good, said) = virtctl.run(&["stop", "web"])?;
+    ensure!(good && said.contains("was scheduled to stop"), "{said}");
+    on.node_ends(&pod).await
+}
+
+/// Types into the console of VM `web` and reads what it answers; `serial` is the guest.
+async fn console(virtctl: &Virtctl, serial: &UnixListener) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let log = folder.path().join("console");
+    // virtctl wants a terminal.
+    let mut command = sheaf_host::run::Command::new("script");
+    command = command.args(["-qfec", &format!("{} console web", virtctl.line()), "/dev/null"]).log(&log);
+    let mut child = sheaf_host::run::System.start(&command)?;
+    let typed = async {
+        let (mut guest, _) = serial.accept().await?;
+        guest.write_all(b"guest login: ").await?;
+        let mut byte = [0; 1];
+        let end = Instant::now() + TIMEOUT;
+        while !read(&log).contains("guest login: ") {
+            ensure!(Instant::now() < end, "the console shows {:?}", read(&log));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        // Another session takes its place; the first reads its end.
+        drop(guest.try_read(&mut byte));
+        anyhow::Ok(guest)
+    };
+    let guest = tokio::time::timeout(TIMEOUT, typed).await.context("nobody connected to the serial port")?;
+    let guest = guest.inspect_err(|_| drop(child.kill()))?;
+    let second_log = folder.path().join("second");
+    let second = sheaf_host::run::Command::new("script")
+        .args(["-qfec", &format!("{} console web", virtctl.line()), "/dev/null"])
+        .log(&second_log);
+    let mut second = sheaf_host::run::System.start(&second)?;
+    let taken = async {
+        let mut guest = guest;
+        let mut rest = Vec::new();
+        guest.read_to_end(&mut rest).await?;
+        let (mut guest, _) = serial.accept().await?;
+        guest.write_all(b"second").await?;
+        let end = Instant::now() + TIMEOUT;
+        while !read(&second_log).contains("second") {
+            ensure!(Instant::now() < end, "the second console shows {:?}", read(&second_log));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        anyhow::Ok(())
+    };
+    let taken = tokio::time::timeout(TIMEOUT, taken)
+        .await
+        .context("the second session did not take the first's place");
+    child.kill().ok();
+    child.wait()?;
+    second.kill().ok();
+    second.wait()?;
+    taken?
+}
+
+fn read(path: &Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+}
