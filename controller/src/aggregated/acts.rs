@@ -138,6 +138,7 @@ pub async fn on_vmi(state: &State, place: &Place, act: VmiAct, body: &[u8]) -> R
         _ => {}
     }
     let target = target(state, &vmi).await?;
+    let path = of_instance(&vmi, &path);
     let method = if act.reads() { http::Method::GET } else { http::Method::PUT };
     let response = state.nodes.request(&target, method, &path, None).await.map_err(Refusal::internal)?;
     let status = response.status();
@@ -168,6 +169,7 @@ pub async fn stream(
         }
     };
     let target = target(state, &vmi).await?;
+    let path = of_instance(&vmi, &path);
     let upgrade = hyper::upgrade::on(&mut request);
     let mut response = state
         .nodes
@@ -199,6 +201,11 @@ async fn read(response: Response<Incoming>) -> Result<Vec<u8>, Refusal> {
     Ok(body.map_err(|error| Refusal::internal(format!("the node's answer: {error}")))?.to_bytes().to_vec())
 }
 
+/// Where an agent has the instance: by its UID, so that a request never reaches a later one of the same name.
+fn of_instance(vmi: &VirtualMachineInstance, path: &str) -> String {
+    format!("/vms/{}/{path}", vmi.metadata.uid.as_deref().unwrap_or_default())
+}
+
 /// Where the instance's node listens.
 async fn target(state: &State, vmi: &VirtualMachineInstance) -> Result<Target, Refusal> {
     let name = vmi.status.as_ref().and_then(|status| status.node_name.clone());
@@ -206,5 +213,5 @@ async fn target(state: &State, vmi: &VirtualMachineInstance) -> Result<Target, R
     let nodes: Api<Node> = Api::all(state.client.clone());
     let node = nodes.get_opt(&name).await.map_err(Refusal::of_api)?;
     let node = Arc::new(node.ok_or_else(|| Refusal::internal(format!("node {name} does not exist")))?);
-    Target::of(&node, vmi.metadata.uid.as_deref().unwrap_or_default()).map_err(Refusal::internal)
+    Target::of(&node).map_err(Refusal::internal)
 }

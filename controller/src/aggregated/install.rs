@@ -11,7 +11,10 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use sheaf_api::names::{AGGREGATED_SERVICE, SYSTEM_NAMESPACE};
 
-use super::routes::{GROUP, VERSIONS};
+use super::{
+    routes::{GROUP, VERSIONS},
+    usage,
+};
 use crate::install::{InstallError, apply};
 
 /// Applies them; `authority` is PEM.
@@ -19,9 +22,12 @@ pub async fn install(client: &Client, authority: &str) -> Result<(), InstallErro
     let services: Api<Service> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     apply(&services, "Service", AGGREGATED_SERVICE, service()).await?;
     let announced: Api<APIService> = Api::all(client.clone());
-    for version in VERSIONS {
-        let name = format!("{version}.{GROUP}");
-        apply(&announced, "APIService", &name, announcement(version, authority)).await?;
+    // Priorities are KubeVirt's and metrics-server's.
+    let groups = VERSIONS.map(|version| (GROUP, version, (1000, 15)));
+    for (group, version, priorities) in groups.into_iter().chain([(usage::GROUP, usage::VERSION, (100, 100))]) {
+        let name = format!("{version}.{group}");
+        let announcement = announcement(group, version, priorities, authority);
+        apply(&announced, "APIService", &name, announcement).await?;
     }
     Ok(())
 }
@@ -33,16 +39,15 @@ fn service() -> Value {
     })
 }
 
-fn announcement(version: &str, authority: &str) -> Value {
+fn announcement(group: &str, version: &str, (of_group, of_version): (u32, u32), authority: &str) -> Value {
     json!({
         "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
-        "metadata": {"name": format!("{version}.{GROUP}")},
+        "metadata": {"name": format!("{version}.{group}")},
         "spec": {
-            "group": GROUP, "version": version,
+            "group": group, "version": version,
             "service": {"namespace": SYSTEM_NAMESPACE, "name": AGGREGATED_SERVICE, "port": 443},
             "caBundle": STANDARD.encode(authority),
-            // KubeVirt's.
-            "groupPriorityMinimum": 1000, "versionPriority": 15,
+            "groupPriorityMinimum": of_group, "versionPriority": of_version,
         },
     })
 }

@@ -1,4 +1,5 @@
-//! The aggregated API server of every replica: `subresources.kubevirt.io`, what virtctl asks to start, stop and see VMs.
+//! The aggregated API server of every replica: `subresources.kubevirt.io`, what virtctl asks to start, stop and see VMs, and
+//! `metrics.k8s.io`, what `kubectl top` asks ([`usage`]).
 //!
 //! Why here: these are acts and streams, not objects; KubeVirt serves them beside its kinds, and its tools know no other
 //! way. kube-apiserver authenticates and authorizes each request, then hands it on with the user's name in headers
@@ -24,6 +25,7 @@ mod options;
 pub mod roles;
 mod routes;
 mod serve;
+mod usage;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -77,7 +79,8 @@ pub async fn run(client: Client, config: Config, certificates: Certificates, por
         }
     };
     let (headers_out, headers) = watch::channel(None);
-    let state = Arc::new(serve::State { client: client.clone(), nodes });
+    let samples = Arc::new(usage::Samples::default());
+    let state = Arc::new(serve::State { client: client.clone(), nodes: nodes.clone(), samples: samples.clone() });
     let serve = async {
         loop {
             match bound(&config, port).await {
@@ -95,7 +98,7 @@ pub async fn run(client: Client, config: Config, certificates: Certificates, por
             tokio::time::sleep(RETRY).await; // the next attempt to listen
         }
     };
-    tokio::join!(identity::follow(client.clone(), headers_out), serve);
+    tokio::join!(identity::follow(client.clone(), headers_out), usage::run(client.clone(), nodes, samples), serve);
 }
 
 /// Listens on the address by which this machine reaches the API server, which is the one by which that reaches it.

@@ -2,7 +2,7 @@
 //!
 //! Why here: what only a node can do is asked of its agent, which authorizes this controller as any other client of a
 //! kubelet (`nodes/proxy`); nothing is written for the node to find. The agent is known by its serving certificate, whose CA
-//! signs nothing else. Route in: a Node and the UID of an instance. Route out: a response; an upgraded connection.
+//! signs nothing else. Route in: a Node and a path. Route out: a response; an upgraded connection.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,16 +29,15 @@ const ANSWER_TIME: Duration = Duration::from_secs(50);
 const UPGRADE: [&str; 5] =
     ["connection", "upgrade", "sec-websocket-key", "sec-websocket-version", "sec-websocket-protocol"];
 
-/// Where an instance is.
+/// Where a node's agent listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     node: String,
     address: std::net::IpAddr,
     port: u16,
-    uid: String,
 }
 
-/// Why there is no way to an instance.
+/// Why there is no way to a node.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoTarget {
     /// The Node has no address.
@@ -50,8 +49,8 @@ pub enum NoTarget {
 }
 
 impl Target {
-    /// The instance `uid` on `node`.
-    pub fn of(node: &Node, uid: &str) -> Result<Self, NoTarget> {
+    /// The agent of `node`.
+    pub fn of(node: &Node) -> Result<Self, NoTarget> {
         let name = node.metadata.name.clone().unwrap_or_default();
         let status = node.status.as_ref();
         let addresses = status.and_then(|status| status.addresses.as_deref()).unwrap_or_default();
@@ -65,7 +64,7 @@ impl Target {
             .and_then(|endpoint| u16::try_from(endpoint.port).ok())
             .filter(|port| *port != 0)
             .ok_or_else(|| NoTarget::Port(name.clone()))?;
-        Ok(Self { node: name, address, port, uid: uid.to_owned() })
+        Ok(Self { node: name, address, port })
     }
 }
 
@@ -102,7 +101,7 @@ impl Nodes {
         Ok(Self(TlsConnector::from(Arc::new(tls))))
     }
 
-    /// `method` on `/vms/<uid>/<path>`; with the headers of a request that is an upgrade, as one.
+    /// `method` on `path`; with the headers of a request that is an upgrade, as one.
     pub async fn request(
         &self,
         target: &Target,
@@ -110,7 +109,7 @@ impl Nodes {
         path: &str,
         upgrade: Option<&HeaderMap>,
     ) -> anyhow::Result<Response<Incoming>> {
-        let Target { node, address, port, uid } = target;
+        let Target { node, address, port } = target;
         let connect = async {
             let stream = TcpStream::connect((*address, *port)).await?;
             stream.set_nodelay(true)?;
@@ -127,7 +126,7 @@ impl Nodes {
             // Its end is the end of the answer or of the upgraded stream.
             let _ = connection.with_upgrades().await;
         });
-        let mut request = Request::builder().method(method).uri(format!("/vms/{uid}/{path}"));
+        let mut request = Request::builder().method(method).uri(path);
         request =
             request.header("host", HeaderValue::from_str(node).unwrap_or(HeaderValue::from_static("node")));
         for name in UPGRADE {
@@ -157,13 +156,13 @@ mod tests {
             json!([{"type": "Hostname", "address": "n1"}, {"type": "InternalIP", "address": "192.0.2.7"}]);
         let endpoint = json!({"kubeletEndpoint": {"Port": 10250}});
         let whole =
-            Target::of(&node(json!({"addresses": addresses, "daemonEndpoints": endpoint})), "u").unwrap();
+            Target::of(&node(json!({"addresses": addresses, "daemonEndpoints": endpoint}))).unwrap();
         assert_eq!((whole.address.to_string().as_str(), whole.port), ("192.0.2.7", 10250));
         let silent =
             node(json!({"addresses": addresses, "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}}}));
-        assert_eq!(Target::of(&silent, "u"), Err(NoTarget::Port("n1".into())));
+        assert_eq!(Target::of(&silent), Err(NoTarget::Port("n1".into())));
         assert_eq!(
-            Target::of(&node(json!({"daemonEndpoints": endpoint})), "u"),
+            Target::of(&node(json!({"daemonEndpoints": endpoint}))),
             Err(NoTarget::Address("n1".into()))
         );
     }

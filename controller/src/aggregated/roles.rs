@@ -28,6 +28,8 @@ pub fn roles() -> Vec<(&'static str, Value)> {
         rule(of("virtualmachineinstances", &READ), &["get"]),
         rule(of("virtualmachines", &["expand-spec"]), &["get"]),
         rule(vec!["expand-vm-spec".into()], &["update"]),
+        // As metrics-server's `system:aggregated-metrics-reader`.
+        json!({"apiGroups": [super::usage::GROUP], "resources": ["pods", "nodes"], "verbs": ["get", "list"]}),
     ];
     let mut edit = view.clone();
     edit.extend([

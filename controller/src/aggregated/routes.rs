@@ -5,6 +5,8 @@
 
 use http::Method;
 
+use super::usage;
+
 /// API group.
 pub const GROUP: &str = "subresources.kubevirt.io";
 /// Its versions, the preferred one first.
@@ -30,6 +32,8 @@ pub enum Route {
         /// Namespace in the path.
         namespace: String,
     },
+    /// CPU and memory in use: `metrics.k8s.io`.
+    Usage(usage::Route),
     /// KubeVirt has it, Sheaf has not.
     NotImplemented(String),
 }
@@ -154,6 +158,9 @@ const KUBEVIRTS: [&str; 16] = [
 pub fn route(method: &Method, path: &str, query: &str) -> Option<Route> {
     if path == "/healthz" {
         return Some(Route::Healthz);
+    }
+    if let Some(route) = usage::route(method, path) {
+        return Some(Route::Usage(route));
     }
     let mut parts = path.strip_prefix("/apis/")?.split('/').filter(|part| !part.is_empty());
     if parts.next()? != GROUP {

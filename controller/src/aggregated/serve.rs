@@ -18,6 +18,7 @@ use super::{
     node::Nodes,
     options::MOST_BODY,
     routes::{self, Route, VmAct},
+    usage::{self, Samples},
 };
 
 /// Longest time for the body of a request.
@@ -31,6 +32,8 @@ pub struct State {
     pub client: Client,
     /// Agents.
     pub nodes: Arc<Nodes>,
+    /// What nodes and VMs use.
+    pub samples: Arc<Samples>,
 }
 
 /// Answers.
@@ -67,6 +70,7 @@ async fn answer(
     match route {
         Route::Healthz => Ok(answer::empty(StatusCode::OK)),
         Route::Resources(version) => Ok(answer::ok(&discovery::resources(version))),
+        Route::Usage(route) => usage::serve(state, route, request.uri().query().unwrap_or_default()).await,
         Route::Version => Ok(answer::ok(&discovery::version())),
         Route::NotImplemented(what) => Err(Refusal::not_implemented(&what)),
         Route::Expand { namespace } => {

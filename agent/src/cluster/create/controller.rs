@@ -95,6 +95,9 @@ pub fn rules() -> Vec<Value> {
             rule("", &["nodes/proxy"], &["get", "create", "update"]),
             // It gives tenants roles with these, and nobody gives what he has not.
             rule("subresources.kubevirt.io", &["*"], &["get", "list", "update"]),
+            rule("metrics.k8s.io", &["nodes", "pods"], &["get", "list"]),
+            // What `kubectl top` shows.
+            rule("", &["nodes/metrics"], &["get"]),
             rule("apiregistration.k8s.io", &["apiservices"], &["get", "create", "patch"]),
             // Addresses that are the cluster's own: no node fetches images from them.
             rule("networking.k8s.io", &["servicecidrs"], &read),
