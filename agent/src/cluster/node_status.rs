@@ -110,6 +110,8 @@ pub fn status(
         "addresses": addresses,
         "images": images,
         "conditions": conditions(observed),
+        // attach and exec speak WebSockets; kube-apiserver would translate them to SPDY for a node that does not say so.
+        "declaredFeatures": observed.api_port.map(|_| ["ExtendWebSocketsToKubelet"]),
         // Absent it would mean 10250: 0 says that nothing listens.
         "daemonEndpoints": {"kubeletEndpoint": {"Port": observed.api_port.unwrap_or(0)}},
         "nodeInfo": {

@@ -14,6 +14,7 @@ mod answer;
 pub mod authenticate;
 pub mod authorize;
 mod cache;
+pub mod exec;
 mod freeze;
 mod guest;
 mod listener;

@@ -18,6 +18,15 @@ pub enum Route {
     Metrics,
     /// CPU and memory of node and VMs, for `kubectl top`.
     MetricsResource,
+    /// The serial port of a VM, to type into or only to read.
+    Attach {
+        /// Container.
+        container: Container,
+        /// Whether the client types.
+        with_input: bool,
+    },
+    /// A command in a container.
+    Exec(Container, Vec<String>),
     /// Not offered; the reason.
     NotOffered(&'static str),
     /// A VM, by the UID of its VMI.
@@ -64,8 +73,7 @@ impl Act {
 const MOST_FROZEN: u64 = 3600;
 
 /// What is missing of a kubelet, and what to use instead.
-const EXEC: &str = "exec is not offered for virtual machines: log in by `virtctl ssh` or `virtctl console`";
-const ATTACH: &str = "attach is not offered: use `virtctl console`";
+const RUN: &str = "run is not offered for virtual machines: log in by `virtctl ssh` or `virtctl console`";
 const PORT_FORWARD: &str = "port-forward of Pods is not offered: use `virtctl port-forward`";
 
 impl Route {
@@ -92,8 +100,17 @@ impl Route {
                 let [namespace, pod, container] = [namespace, pod, container].map(|part| (*part).to_owned());
                 Some(Self::Logs(Container { namespace, pod, container }, query.to_owned()))
             }
-            (["exec" | "run", _, ..], _) => Some(Self::NotOffered(EXEC)),
-            (["attach", _, ..], _) => Some(Self::NotOffered(ATTACH)),
+            // The UID of the Pod may stand before the container.
+            (["exec", namespace, pod, container] | ["exec", namespace, pod, _, container], _) => {
+                let [namespace, pod, container] = [namespace, pod, container].map(|part| (*part).to_owned());
+                Some(Self::Exec(Container { namespace, pod, container }, words(query, "command")))
+            }
+            (["attach", namespace, pod, container] | ["attach", namespace, pod, _, container], _) => {
+                let [namespace, pod, container] = [namespace, pod, container].map(|part| (*part).to_owned());
+                let with_input = words(query, "input").iter().any(|word| word == "1" || word == "true");
+                Some(Self::Attach { container: Container { namespace, pod, container }, with_input })
+            }
+            (["run", _, ..], _) => Some(Self::NotOffered(RUN)),
             (["portForward", _, ..], _) => Some(Self::NotOffered(PORT_FORWARD)),
             (["vms", uid, act], method) if is_uid(uid) => {
                 let act = of_vm(act, method, query)?;
@@ -102,6 +119,14 @@ impl Route {
             _ => None,
         }
     }
+}
+
+/// Every value of `name` in a query.
+fn words(query: &str, name: &str) -> Vec<String> {
+    form_urlencoded::parse(query.as_bytes())
+        .filter(|(key, _)| key == name)
+        .map(|(_, value)| value.into_owned())
+        .collect()
 }
 
 fn of_vm(act: &str, method: &Method, query: &str) -> Option<Act> {
@@ -186,10 +211,20 @@ mod tests {
 
     #[test]
     fn what_a_kubelet_has_and_this_node_has_not_says_what_to_use() {
-        for path in ["/exec/a/b/c", "/attach/a/b/c", "/portForward/a/b"] {
+        for path in ["/run/a/b/c", "/portForward/a/b"] {
             assert!(matches!(of(Method::POST, path), Some(Route::NotOffered(_))), "{path}");
             assert!(Route::is_stream(path));
         }
+        let container = || Container { namespace: "a".into(), pod: "b".into(), container: "c".into() };
+        let exec = Route::Exec(container(), vec!["virt-freezer".into(), "--name=x y".into()]);
+        let asked = "command=virt-freezer&command=--name%3Dx+y&output=1";
+        assert_eq!(of(Method::GET, &format!("/exec/a/b/c?{asked}")), Some(exec.clone()));
+        assert_eq!(of(Method::POST, &format!("/exec/a/b/{UID}/c?{asked}")), Some(exec));
+        for (query, with_input) in [("input=1&output=1&tty=1", true), ("output=1", false)] {
+            let attach = Route::Attach { container: container(), with_input };
+            assert_eq!(of(Method::GET, &format!("/attach/a/b/c?{query}")), Some(attach));
+        }
+        assert!(Route::is_stream("/exec/a/b/c") && Route::is_stream("/attach/a/b/c"));
         assert!(
             Route::is_stream(&format!("/vms/{UID}/vnc")) && !Route::is_stream(&format!("/vms/{UID}/pause"))
         );

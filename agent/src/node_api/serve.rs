@@ -88,6 +88,16 @@ async fn answer<V: VmHost>(
         Route::Healthz => Ok(answer::text(StatusCode::OK, "ok")),
         Route::Pods => Ok(pods(state)),
         Route::NotOffered(why) => Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, why)),
+        Route::Attach { container, with_input } => {
+            let vm = vm::of_container(state, &container).await?;
+            tracing::info!(user = user.name, vm = vm.name(), with_input, "attach");
+            streams::attach(state, vm, with_input, request).await
+        }
+        Route::Exec(container, command) => {
+            let vm = vm::of_container(state, &container).await?;
+            tracing::info!(user = user.name, vm = vm.name(), ?command, "exec");
+            streams::exec(state, vm, command, request).await
+        }
         Route::Logs(container, query) => logs::serve(state, &container, &query).await,
         Route::Metrics => Ok(answer::metrics(metrics::all(state, &node).await)),
         Route::MetricsResource => Ok(answer::metrics(metrics::resource(state).await)),

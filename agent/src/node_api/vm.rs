@@ -4,12 +4,14 @@
 //! or 404.
 
 use super::answer::Refusal;
+use super::routes::Container;
 use super::serve::State;
 use crate::reconcile::blocking;
 use crate::vms::guest::Folder;
 use crate::vms::record::{self, Record};
 use http::StatusCode;
 use k8s_openapi::api::core::v1::Pod;
+use sheaf_api::names::CREATED_BY_LABEL;
 use sheaf_host::libvirt::VmHost;
 use std::sync::Arc;
 
@@ -42,4 +44,30 @@ pub async fn find<V: VmHost>(state: &State<V>, uid: &str) -> Result<Vm, Refusal>
     let started = record.started.clone().filter(|_| record.vmi_uid == uid).ok_or_else(gone)?;
     let pod = state.pods.borrow().objects.get(&record.pod_uid).cloned();
     Ok(Vm { folder, uuid: started.uuid, pod, record })
+}
+
+/// The VM behind a container of a Pod; refusals as a kubelet words them.
+pub async fn of_container<V: VmHost>(state: &State<V>, of: &Container) -> Result<Vm, Refusal> {
+    let Container { namespace, pod: name, container } = of;
+    let missing = || Refusal::new(StatusCode::NOT_FOUND, format!("pod {name:?} does not exist"));
+    let pod = pod(state, namespace, name).ok_or_else(missing)?;
+    let containers = pod.spec.as_ref().map(|spec| spec.containers.as_slice()).unwrap_or_default();
+    if !containers.iter().any(|one| one.name == *container) {
+        let text = format!("container {container:?} not found in pod {name:?}");
+        return Err(Refusal::new(StatusCode::NOT_FOUND, text));
+    }
+    let uid =
+        pod.metadata.labels.as_ref().and_then(|labels| labels.get(CREATED_BY_LABEL)).ok_or_else(missing)?;
+    find(state, uid).await.map_err(|_| {
+        let text = format!("container {container:?} in pod {name:?} is waiting to start: ContainerCreating");
+        Refusal::new(StatusCode::BAD_REQUEST, text)
+    })
+}
+
+fn pod<V: VmHost>(state: &State<V>, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+    let listed = state.pods.borrow();
+    let is = |pod: &&Arc<Pod>| {
+        pod.metadata.name.as_deref() == Some(name) && pod.metadata.namespace.as_deref() == Some(namespace)
+    };
+    listed.objects.values().find(is).cloned()
 }

@@ -108,6 +108,8 @@ pub const LAUNCHER: &str = "virt-launcher";
 pub const VM_NAME_LABEL: &str = "vm.kubevirt.io/name";
 /// Label of a VMI: the node it runs on.
 pub const NODE_NAME_LABEL: &str = "kubevirt.io/nodeName";
+/// Annotation of a Pod: name of its VMI, as KubeVirt has it.
+pub const DOMAIN_ANNOTATION: &str = "kubevirt.io/domain";
 /// Annotation of a Pod: JSON of [`crate::placeholder::PlacedVmi`].
 pub const VMI_ANNOTATION: &str = "sheaf.dev/vmi";
 /// Finalizer of a placeholder Pod: removed by the controller when the Pod's node reported that the VM's domain is gone

@@ -24,7 +24,8 @@ pub async fn install(client: &Client, authority: &str) -> Result<(), InstallErro
     let announced: Api<APIService> = Api::all(client.clone());
     // Priorities are KubeVirt's and metrics-server's.
     let groups = VERSIONS.map(|version| (GROUP, version, (1000, 15)));
-    for (group, version, priorities) in groups.into_iter().chain([(usage::GROUP, usage::VERSION, (100, 100))]) {
+    for (group, version, priorities) in groups.into_iter().chain([(usage::GROUP, usage::VERSION, (100, 100))])
+    {
         let name = format!("{version}.{group}");
         let announcement = announcement(group, version, priorities, authority);
         apply(&announced, "APIService", &name, announcement).await?;

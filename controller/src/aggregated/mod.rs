@@ -80,7 +80,8 @@ pub async fn run(client: Client, config: Config, certificates: Certificates, por
     };
     let (headers_out, headers) = watch::channel(None);
     let samples = Arc::new(usage::Samples::default());
-    let state = Arc::new(serve::State { client: client.clone(), nodes: nodes.clone(), samples: samples.clone() });
+    let state =
+        Arc::new(serve::State { client: client.clone(), nodes: nodes.clone(), samples: samples.clone() });
     let serve = async {
         loop {
             match bound(&config, port).await {
@@ -98,7 +99,11 @@ pub async fn run(client: Client, config: Config, certificates: Certificates, por
             tokio::time::sleep(RETRY).await; // the next attempt to listen
         }
     };
-    tokio::join!(identity::follow(client.clone(), headers_out), usage::run(client.clone(), nodes, samples), serve);
+    tokio::join!(
+        identity::follow(client.clone(), headers_out),
+        usage::run(client.clone(), nodes, samples),
+        serve
+    );
 }
 
 /// Listens on the address by which this machine reaches the API server, which is the one by which that reaches it.

@@ -155,8 +155,7 @@ mod tests {
         let addresses =
             json!([{"type": "Hostname", "address": "n1"}, {"type": "InternalIP", "address": "192.0.2.7"}]);
         let endpoint = json!({"kubeletEndpoint": {"Port": 10250}});
-        let whole =
-            Target::of(&node(json!({"addresses": addresses, "daemonEndpoints": endpoint}))).unwrap();
+        let whole = Target::of(&node(json!({"addresses": addresses, "daemonEndpoints": endpoint}))).unwrap();
         assert_eq!((whole.address.to_string().as_str(), whole.port), ("192.0.2.7", 10250));
         let silent =
             node(json!({"addresses": addresses, "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}}}));

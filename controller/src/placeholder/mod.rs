@@ -14,8 +14,9 @@ use sheaf_api::{
     cluster_config::ClusterConfigSpec,
     host_disk::{HostDiskPlace, place},
     names::{
-        APP_LABEL, COMPUTE_CONTAINER, CREATED_BY_LABEL, IMAGE_PRESENT, KUBEVIRT_API_VERSION, LAUNCHER,
-        PLACEHOLDER_IMAGE, POD_FINALIZER, RUNTIME_CLASS, VM_NAME_LABEL, VMI_ANNOTATION, image_label,
+        APP_LABEL, COMPUTE_CONTAINER, CREATED_BY_LABEL, DOMAIN_ANNOTATION, IMAGE_PRESENT,
+        KUBEVIRT_API_VERSION, LAUNCHER, PLACEHOLDER_IMAGE, POD_FINALIZER, RUNTIME_CLASS, VM_NAME_LABEL,
+        VMI_ANNOTATION, image_label,
     },
     placeholder::PlacedVmi,
     vmi::VirtualMachineInstanceSpec,
@@ -66,7 +67,8 @@ pub fn pod(
             "name": name(vmi),
             "namespace": namespace,
             "labels": labels,
-            "annotations": {VMI_ANNOTATION: placed.to_annotation()},
+            // The second one is KubeVirt's, by which backup tools find the VM of a Pod.
+            "annotations": {VMI_ANNOTATION: placed.to_annotation(), DOMAIN_ANNOTATION: vmi_name},
             "finalizers": [POD_FINALIZER],
             "ownerReferences": [{
                 "apiVersion": KUBEVIRT_API_VERSION, "kind": "VirtualMachineInstance",
@@ -89,6 +91,9 @@ pub fn pod(
                 "name": COMPUTE_CONTAINER,
                 "image": PLACEHOLDER_IMAGE,
                 "imagePullPolicy": "Never",
+                // `kubectl attach -it` is the serial port.
+                "stdin": true,
+                "tty": true,
                 "resources": resources::of(spec, networks, config, images),
                 "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
             }],

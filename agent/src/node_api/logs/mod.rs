@@ -19,9 +19,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
-use k8s_openapi::api::core::v1::Pod;
 use query::LogQuery;
-use sheaf_api::names::CREATED_BY_LABEL;
 use sheaf_host::libvirt::VmHost;
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -42,29 +40,19 @@ pub async fn serve<V: VmHost>(
     query: &str,
 ) -> Result<Answer, Refusal> {
     let query = LogQuery::parse(query)?;
-    let Container { namespace, pod: name, container } = container;
-    let missing = || Refusal::new(StatusCode::NOT_FOUND, format!("pod {name:?} does not exist"));
-    let pod = find(state, namespace, name).ok_or_else(missing)?;
-    let containers = pod.spec.as_ref().map(|spec| spec.containers.as_slice()).unwrap_or_default();
-    if !containers.iter().any(|one| one.name == *container) {
-        let text = format!("container {container:?} not found in pod {name:?}");
-        return Err(Refusal::new(StatusCode::NOT_FOUND, text));
-    }
     let bad = |text: String| Refusal::new(StatusCode::BAD_REQUEST, text);
     if query.previous {
-        return Err(bad(format!("previous terminated container {container:?} in pod {name:?} not found")));
+        let Container { pod, container, .. } = container;
+        return Err(bad(format!("previous terminated container {container:?} in pod {pod:?} not found")));
     }
-    let uid =
-        pod.metadata.labels.as_ref().and_then(|labels| labels.get(CREATED_BY_LABEL)).ok_or_else(missing)?;
-    let waiting =
-        || bad(format!("container {container:?} in pod {name:?} is waiting to start: ContainerCreating"));
-    let vm = vm::find(state, uid).await.map_err(|_| waiting())?;
+    let vm = vm::of_container(state, container).await?;
     let path = vm.folder.console_log();
     let (send, receive) = mpsc::channel(AHEAD);
     let tail = {
         let path = path.clone();
         blocking(move || Ok(Tail::open(path, query.tail)?)).await.map_err(|_| {
-            bad(format!("container {container:?} in pod {name:?} has no log: its VM has no serial console"))
+            let Container { pod, container, .. } = container;
+            bad(format!("container {container:?} in pod {pod:?} has no log: its VM has no serial console"))
         })?
     };
     tokio::spawn(copy(tail, query, path, state.ctx.shutdown.clone(), send));
@@ -75,6 +63,17 @@ pub async fn serve<V: VmHost>(
     let mut response = Response::new(StreamBody::new(frames).boxed());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     Ok(response)
+}
+
+/// What is written to the log at `path` from now on, until its VM ends.
+pub async fn follow<V: VmHost>(state: &State<V>, path: PathBuf) -> Result<mpsc::Receiver<Bytes>, Refusal> {
+    let (send, receive) = mpsc::channel(AHEAD);
+    let opened = path.clone();
+    let tail = blocking(move || Ok(Tail::open(opened, Some(0))?)).await;
+    let tail = tail.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "this VM has no serial console"))?;
+    let query = LogQuery { follow: true, ..LogQuery::default() };
+    tokio::spawn(copy(tail, query, path, state.ctx.shutdown.clone(), send));
+    Ok(receive)
 }
 
 /// Sends the log until its end, the limit, or the reader's end; with `follow` until the VM's end.
@@ -113,12 +112,4 @@ async fn copy(
             Ok(None) | Err(_) => return,
         }
     }
-}
-
-fn find<V: VmHost>(state: &State<V>, namespace: &str, name: &str) -> Option<Arc<Pod>> {
-    let listed = state.pods.borrow();
-    let is = |pod: &&Arc<Pod>| {
-        pod.metadata.name.as_deref() == Some(name) && pod.metadata.namespace.as_deref() == Some(namespace)
-    };
-    listed.objects.values().find(is).cloned()
 }

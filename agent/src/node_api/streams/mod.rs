@@ -5,6 +5,7 @@
 //! display have one owner at a time ([`sessions`]). Route in: a VM and a request. Route out: 101, and a task that copies until
 //! either side ends.
 
+pub mod channels;
 mod forward;
 mod pump;
 pub mod sessions;
@@ -14,6 +15,7 @@ use super::answer::{Answer, Refusal};
 use super::routes::Act;
 use super::serve::State;
 use super::vm::Vm;
+use super::{exec, logs};
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use pump::End;
@@ -33,7 +35,7 @@ pub async fn serve<V: VmHost>(
     act: &Act,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
-    let handshake = websocket::Handshake::of(&request)?;
+    let handshake = websocket::Handshake::of(&request, &websocket::PLAIN)?;
     let shutdown = state.ctx.shutdown.clone();
     match act {
         Act::PortForward { port, udp: false } => {
@@ -48,16 +50,7 @@ pub async fn serve<V: VmHost>(
             Ok(handshake.accept(request, move |socket| pump::datagrams(socket, datagrams, shutdown)))
         }
         Act::Console => {
-            let session = take(state, &vm, Kind::Console, false).await?;
-            let path = vm.folder.console_socket();
-            let opened = tokio::time::timeout(OPEN_TIME, UnixStream::connect(&path)).await;
-            let stream =
-                opened.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(|error| {
-                    Refusal::new(
-                        StatusCode::BAD_REQUEST,
-                        format!("the serial console of {} cannot be opened: {error}", vm.name()),
-                    )
-                })?;
+            let (session, stream) = console(state, &vm).await?;
             Ok(connect(handshake, request, stream, session, shutdown, vm.name()))
         }
         Act::Vnc { preserve } => {
@@ -77,6 +70,62 @@ pub async fn serve<V: VmHost>(
         }
         _ => Err(Refusal::new(StatusCode::NOT_FOUND, "404 page not found\n")),
     }
+}
+
+/// The serial port of a VM, once no other session has it.
+async fn console<V: VmHost>(state: &State<V>, vm: &Vm) -> Result<(Session, UnixStream), Refusal> {
+    let session = take(state, vm, Kind::Console, false).await?;
+    let opened = tokio::time::timeout(OPEN_TIME, UnixStream::connect(vm.folder.console_socket())).await;
+    let stream = opened.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(|error| {
+        let text = format!("the serial console of {} cannot be opened: {error}", vm.name());
+        Refusal::new(StatusCode::BAD_REQUEST, text)
+    })?;
+    Ok((session, stream))
+}
+
+/// A request of kubectl for channels; one that is no WebSocket or offers no protocol of ours comes from an older client.
+fn channels_of(request: &Request<Incoming>) -> Result<websocket::Handshake, Refusal> {
+    let refused = || Refusal::new(StatusCode::BAD_REQUEST, channels::SPDY);
+    let handshake = websocket::Handshake::of(request, &channels::PROTOCOLS).map_err(|_| refused())?;
+    handshake.protocol().map(|_| ()).ok_or_else(refused)?;
+    Ok(handshake)
+}
+
+/// `attach`: with input, the serial port itself; without, what the guest writes to it from now on.
+pub async fn attach<V: VmHost>(
+    state: &Arc<State<V>>,
+    vm: Vm,
+    with_input: bool,
+    request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    let handshake = channels_of(&request)?;
+    let shutdown = state.ctx.shutdown.clone();
+    if !with_input {
+        let output = logs::follow(state, vm.folder.console_log()).await?;
+        return Ok(handshake.accept(request, move |socket| async move {
+            channels::attach(socket, output, tokio::io::sink(), None, shutdown).await;
+        }));
+    }
+    let (session, stream) = console(state, &vm).await?;
+    Ok(handshake.accept(request, move |socket| async move {
+        let (read, write) = stream.into_split();
+        channels::attach(socket, pump::Reading::of(read), write, Some(&session), shutdown).await;
+    }))
+}
+
+/// `exec` of the one command that there is.
+pub async fn exec<V: VmHost>(
+    state: &Arc<State<V>>,
+    vm: Vm,
+    command: Vec<String>,
+    request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    let handshake = channels_of(&request)?;
+    let state = state.clone();
+    Ok(handshake.accept(request, move |socket| async move {
+        let (printed, ended) = exec::run(&state, &vm, &command).await;
+        channels::done(socket, &printed, &ended).await;
+    }))
 }
 
 /// Upgrades, and copies until somebody else takes the session, or either side ends.

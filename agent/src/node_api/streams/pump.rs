@@ -41,33 +41,62 @@ pub enum End {
     Shutdown,
 }
 
+/// Something that gives one block after another until its end.
+pub trait Blocks: Send {
+    /// The next one. Dropped before its end, it loses nothing.
+    fn next(&mut self) -> impl Future<Output = Option<Bytes>> + Send;
+}
+
+/// The blocks of a connection.
+pub struct Reading<R> {
+    read: R,
+    block: Vec<u8>,
+}
+
+impl<R> Reading<R> {
+    /// Of `read`.
+    pub fn of(read: R) -> Self {
+        Self { read, block: vec![0; BLOCK] }
+    }
+}
+
+impl<R: AsyncRead + Unpin + Send> Blocks for Reading<R> {
+    async fn next(&mut self) -> Option<Bytes> {
+        match self.read.read(&mut self.block).await {
+            Ok(0) | Err(_) => None,
+            Ok(length) => self.block.get(..length).map(Bytes::copy_from_slice),
+        }
+    }
+}
+
+impl Blocks for tokio::sync::mpsc::Receiver<Bytes> {
+    async fn next(&mut self) -> Option<Bytes> {
+        self.recv().await
+    }
+}
+
 /// Copies bytes.
 pub async fn bytes<S: AsyncRead + AsyncWrite + Unpin>(
     socket: WebSocketStream<S>,
-    mut read: impl AsyncRead + Unpin,
+    read: impl AsyncRead + Unpin + Send,
     mut write: impl AsyncWrite + Unpin,
     session: Option<&Session>,
     shutdown: Shutdown,
 ) -> End {
     let (mut sink, mut source) = socket.split();
     let outgoing = async {
-        let mut block = vec![0; BLOCK];
+        let mut blocks = Reading::of(read);
         let mut ping = pings();
         loop {
-            tokio::select! {
-                read = read.read(&mut block) => match read {
-                    Ok(0) | Err(_) => return End::Source,
-                    Ok(length) => {
-                        let Some(filled) = block.get(..length) else { return End::Source };
-                        let message = Message::Binary(Bytes::copy_from_slice(filled));
-                        if sink.send(message).await.is_err() {
-                            return End::Peer;
-                        }
-                    }
+            let message = tokio::select! {
+                block = blocks.next() => match block {
+                    Some(block) => Message::Binary(block),
+                    None => return End::Source,
                 },
-                _ = ping.tick() => if sink.send(Message::Ping(Bytes::new())).await.is_err() {
-                    return End::Peer;
-                },
+                _ = ping.tick() => Message::Ping(Bytes::new()),
+            };
+            if sink.send(message).await.is_err() {
+                return End::Peer;
             }
         }
     };
@@ -119,14 +148,15 @@ pub async fn datagrams<S: AsyncRead + AsyncWrite + Unpin>(
     close(&mut sink, end).await;
 }
 
-fn pings() -> tokio::time::Interval {
+/// When to ping.
+pub fn pings() -> tokio::time::Interval {
     let mut pings = tokio::time::interval_at(tokio::time::Instant::now() + PING, PING);
     pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     pings
 }
 
 /// The next bytes of the peer; `None` when it closed or is gone.
-async fn next<S: AsyncRead + AsyncWrite + Unpin>(
+pub async fn next<S: AsyncRead + AsyncWrite + Unpin>(
     source: &mut SplitStream<WebSocketStream<S>>,
 ) -> Option<Bytes> {
     loop {
@@ -139,7 +169,8 @@ async fn next<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-async fn first(
+/// The first of these ends.
+pub async fn first(
     outgoing: impl Future<Output = End>,
     incoming: impl Future<Output = End>,
     session: Option<&Session>,
@@ -159,15 +190,22 @@ async fn first(
     }
 }
 
-async fn close<S: AsyncRead + AsyncWrite + Unpin>(
+/// Says why it ends, unless somebody else took the session: that is a connection that breaks.
+pub async fn close<S: AsyncRead + AsyncWrite + Unpin>(
     sink: &mut SplitSink<WebSocketStream<S>, Message>,
     end: End,
 ) {
+    if end != End::Displaced {
+        // A peer that is gone takes no frame.
+        let _ = tokio::time::timeout(CLOSE_TIME, sink.send(closing(end))).await;
+    }
+}
+
+/// The closing frame.
+pub fn closing(end: End) -> Message {
     let frame = match end {
-        End::Displaced => return,
-        End::Peer | End::Source => CloseFrame { code: CloseCode::Normal, reason: "".into() },
         End::Shutdown => CloseFrame { code: CloseCode::Away, reason: "the node's agent is restarted".into() },
+        _ => CloseFrame { code: CloseCode::Normal, reason: "".into() },
     };
-    // A peer that is gone takes no frame.
-    let _ = tokio::time::timeout(CLOSE_TIME, sink.send(Message::Close(Some(frame)))).await;
+    Message::Close(Some(frame))
 }

@@ -18,8 +18,8 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-/// The subprotocol: raw bytes in binary frames.
-const PLAIN: &str = "plain.kubevirt.io";
+/// KubeVirt's subprotocol: raw bytes in binary frames.
+pub const PLAIN: [&str; 1] = ["plain.kubevirt.io"];
 /// Largest frame and message that is read, in bytes: tungstenite reads one whole before it hands it on.
 const MOST_FRAME: usize = 1 << 20;
 
@@ -29,12 +29,12 @@ pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
 /// A request that is fit to be upgraded.
 pub struct Handshake {
     accept: String,
-    plain: bool,
+    protocol: Option<&'static str>,
 }
 
 impl Handshake {
-    /// Checks it.
-    pub fn of<B>(request: &Request<B>) -> Result<Self, Refusal> {
+    /// Checks it, and picks the first of `protocols` that it offers.
+    pub fn of<B>(request: &Request<B>, protocols: &[&'static str]) -> Result<Self, Refusal> {
         let headers = request.headers();
         let bad = |text: &str| Refusal::new(StatusCode::BAD_REQUEST, text);
         if !names(headers, &UPGRADE, "websocket") || !names(headers, &CONNECTION, "upgrade") {
@@ -46,8 +46,16 @@ impl Handshake {
         let key = headers.get(SEC_WEBSOCKET_KEY).ok_or_else(|| bad("Sec-WebSocket-Key is missing"))?;
         Ok(Self {
             accept: derive_accept_key(key.as_bytes()),
-            plain: names(headers, &SEC_WEBSOCKET_PROTOCOL, PLAIN),
+            protocol: protocols
+                .iter()
+                .find(|protocol| names(headers, &SEC_WEBSOCKET_PROTOCOL, protocol))
+                .copied(),
         })
+    }
+
+    /// The subprotocol that was picked.
+    pub fn protocol(&self) -> Option<&'static str> {
+        self.protocol
     }
 
     /// Upgrades, and runs `then` with the socket.
@@ -76,8 +84,8 @@ impl Handshake {
         if let Ok(accept) = HeaderValue::from_str(&self.accept) {
             headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
         }
-        if self.plain {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PLAIN));
+        if let Some(protocol) = self.protocol {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
         }
         response
     }
@@ -102,7 +110,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        Handshake::of(&request.body(()).unwrap())
+        Handshake::of(&request.body(()).unwrap(), &PLAIN)
     }
 
     const WHOLE: [(&str, &str); 4] = [
@@ -118,8 +126,8 @@ mod tests {
             of(&[&WHOLE[..], &[("sec-websocket-protocol", "v5.channel.k8s.io, plain.kubevirt.io")]].concat())
                 .unwrap();
         assert_eq!(plain.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-        assert!(plain.plain);
-        assert!(!of(&WHOLE).unwrap().plain);
+        assert_eq!(plain.protocol(), Some("plain.kubevirt.io"));
+        assert_eq!(of(&WHOLE).unwrap().protocol(), None);
     }
 
     #[test]

@@ -71,8 +71,10 @@ pub async fn serve(state: &State, route: Route, query: &str) -> Result<Answer, R
 }
 
 fn resources() -> Value {
-    let resource = |name: &str, namespaced: bool, kind: &str| json!({
-        "name": name, "singularName": "", "namespaced": namespaced, "kind": kind, "verbs": ["get", "list"]});
+    let resource = |name: &str, namespaced: bool, kind: &str| {
+        json!({
+        "name": name, "singularName": "", "namespaced": namespaced, "kind": kind, "verbs": ["get", "list"]})
+    };
     json!({
         "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": format!("{GROUP}/{VERSION}"),
         "resources": [resource("nodes", false, "NodeMetrics"), resource("pods", true, "PodMetrics")],
@@ -149,10 +151,17 @@ mod tests {
         let at: Timestamp = "2026-11-29T06:00:00Z".parse().unwrap();
         let usage = Usage { at, window: Duration::from_millis(15_020), cpu: 0.25, memory: 3.0 * 1024.0 };
         let pod: Pod = serde_json::from_value(json!({
-            "metadata": {"name": "p", "namespace": "shop", "labels": {"a": "b"}}})).unwrap();
+            "metadata": {"name": "p", "namespace": "shop", "labels": {"a": "b"}}}))
+        .unwrap();
         let value = of_pod(&pod, usage);
-        assert_eq!(value["containers"][0], json!({"name": "compute", "usage": {"cpu": "250000000n", "memory": "3Ki"}}));
-        assert_eq!((&value["window"], &value["timestamp"]), (&json!("15.020s"), &json!("2026-11-29T06:00:00Z")));
+        assert_eq!(
+            value["containers"][0],
+            json!({"name": "compute", "usage": {"cpu": "250000000n", "memory": "3Ki"}})
+        );
+        assert_eq!(
+            (&value["window"], &value["timestamp"]),
+            (&json!("15.020s"), &json!("2026-11-29T06:00:00Z"))
+        );
     }
 
     #[test]

@@ -86,7 +86,8 @@ fn usage<'a>(
     now: Timestamp,
     of: impl Fn(&'a Reading) -> Option<&'a Counters>,
 ) -> Option<Usage> {
-    let window = Duration::try_from(last.at.duration_since(former.at)).ok().filter(|window| !window.is_zero())?;
+    let window =
+        Duration::try_from(last.at.duration_since(former.at)).ok().filter(|window| !window.is_zero())?;
     let age = Duration::try_from(now.duration_since(last.at)).unwrap_or_default();
     let (before, after) = (of(&former.reading)?, of(&last.reading)?);
     let used = after.cpu? - before.cpu?;

@@ -44,7 +44,9 @@ pub async fn run(client: Client, agents: Arc<Nodes>, samples: Arc<Samples>) {
             .for_each_concurrent(AT_ONCE, async |node| {
                 let name = node.metadata.name.clone().unwrap_or_default();
                 let read = tokio::time::timeout(ONE_TIME, read(&agents, &node)).await;
-                match read.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {} s", ONE_TIME.as_secs()))) {
+                match read
+                    .unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {} s", ONE_TIME.as_secs())))
+                {
                     Ok(text) => samples.put(&name, Timestamp::now(), page::read(&text)),
                     Err(error) => tracing::debug!("usage of node {name}: {error:#}"),
                 }
