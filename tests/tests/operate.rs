@@ -5,8 +5,16 @@ use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
 use sheaf_api::{VirtualMachine, VirtualMachineInstance};
+use sheaf_host::libvirt::DomainStats;
+use sheaf_tests::cluster::kube_binary;
 use sheaf_tests::controlled::{Controlled, wait};
 use sheaf_tests::played::{GROUP, PlayedNode, cluster, vm};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixListener;
+
+/// Longest wait for kubectl to connect; the machine is shared with other tests.
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// An act on a VM, as virtctl asks for it: HTTP status and message.
 async fn act(on: &Controlled, path: &str, body: &str) -> Result<(u16, String)> {
@@ -170,7 +178,7 @@ async fn a_running_vm_is_paused_frozen_reset_and_read_through_its_node() -> Resu
     let node = PlayedNode::start(&on).await?;
     let machines: Api<VirtualMachine> = Api::default_namespaced(on.client.clone());
     machines.create(&PostParams::default(), &vm("web", "Always")?).await?;
-    let (vmi, _serial) = node.run(&on, "web", "one\ntwo\nthree\n").await?;
+    let (vmi, serial) = node.run(&on, "web", "one\ntwo\nthree\n").await?;
     let uid = vmi.metadata.uid.clone().unwrap_or_default();
     let pod = sheaf_controller::placeholder::name(&vmi);
 
@@ -182,7 +190,7 @@ async fn a_running_vm_is_paused_frozen_reset_and_read_through_its_node() -> Resu
     let said = on.kubectl(&["logs", &pod, "--previous"])?;
     ensure!(said.contains("previous terminated container"), "{said}");
     let said = on.kubectl(&["exec", &pod, "--", "true"])?;
-    ensure!(said.contains("not offered"), "{said}");
+    ensure!(said.contains("not offered") && said.contains("exit code 1"), "{said}");
     let metrics = on.kubectl(&["get", "--raw", "/api/v1/nodes/n1/proxy/metrics/resource"])?;
     ensure!(metrics.contains("\nnode_memory_working_set_bytes "), "{metrics}");
 
@@ -196,8 +204,14 @@ async fn a_running_vm_is_paused_frozen_reset_and_read_through_its_node() -> Resu
     ensure!(not_paused.0 == 409 && not_paused.1.ends_with("VMI is not paused"), "{not_paused:?}");
     ensure!(act(&on, "virtualmachineinstances/web/freeze", r#"{"unfreezeTimeout":"1m0s"}"#).await?.0 == 200);
     ensure!(act(&on, "virtualmachineinstances/web/unfreeze", "{}").await?.0 == 200);
-    let expected: Vec<String> =
-        ["pause", "reboot", "reset", "freeze", "thaw"].map(|what| format!("{what} {uid}")).into();
+    for what in ["--freeze", "--unfreeze"] {
+        let freezer = ["/usr/bin/virt-freezer", what, "--name", "web", "--namespace", "default"];
+        let said = on.kubectl(&[&["exec", &pod, "-c", "compute", "--"], &freezer[..]].concat())?;
+        ensure!(said.is_empty(), "{said}");
+    }
+    let expected: Vec<String> = ["pause", "reboot", "reset", "freeze", "thaw", "freeze", "thaw"]
+        .map(|what| format!("{what} {uid}"))
+        .into();
     ensure!(node.vms.asked() == expected, "{:?}", node.vms.asked());
     let no_agent = on.kubectl(&[
         "get",
@@ -209,10 +223,61 @@ async fn a_running_vm_is_paused_frozen_reset_and_read_through_its_node() -> Resu
     let failed = act(&on, "virtualmachineinstances/web/reset", "{}").await?;
     ensure!(failed.0 == 500 && failed.1.contains("QEMU does not answer"), "{failed:?}");
 
+    attach(&on, &pod, &serial).await?;
+    top(&on, &node, &pod).await?;
     machines.delete("web", &Default::default()).await?;
     on.node_ends(&pod).await?;
     Ok(())
 }
+/// Types into the serial port by kubectl and reads what the guest answers.
+async fn attach(on: &Controlled, pod: &str, serial: &UnixListener) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let log = folder.path().join("said");
+    let line = format!(
+        "echo hello | {} kubectl --kubeconfig {} attach -i {pod}",
+        kube_binary()?.display(),
+        on.plane.kubeconfig().display()
+    );
+    let kubectl = sheaf_host::run::Command::new("sh").args(["-c", &line]).log(&log);
+    let mut kubectl = sheaf_host::run::System.start(&kubectl)?;
+    let guest = async {
+        let (mut guest, _) = serial.accept().await?;
+        let mut typed = [0; 6];
+        guest.read_exact(&mut typed).await?;
+        guest.write_all(b"the guest heard you\n").await?;
+        anyhow::Ok(typed)
+    };
+    let typed = tokio::time::timeout(TIMEOUT, guest).await;
+    let (ended, said) = (kubectl.wait()?, std::fs::read_to_string(&log)?);
+    let typed = typed.with_context(|| format!("nobody connected to the serial port: {said}"))??;
+    ensure!(&typed == b"hello\n", "{typed:?}");
+    ensure!(ended.success() && said.contains("the guest heard you"), "{said}");
+    Ok(())
+}
+
+/// What the node and the VM use, as kubectl shows it.
+async fn top(on: &Controlled, node: &PlayedNode, pod: &str) -> Result<()> {
+    let numbers = [("cpu.time", 5_000_000_000), ("balloon.rss", 64 << 10)];
+    node.vms.count(vec![DomainStats {
+        name: "default_web".into(),
+        numbers: numbers.map(|(name, number)| (name.to_owned(), number)).into(),
+        texts: Default::default(),
+    }]);
+    let of_pod = wait("two readings of the VM", async || {
+        let said = on
+            .kubectl(&["top", "pod", "--no-headers"])
+            .map_err(|error| kube::Error::Service(error.into()))?;
+        Ok(said.starts_with(pod).then_some(said))
+    })
+    .await?;
+    ensure!(of_pod.split_whitespace().collect::<Vec<_>>() == [pod, "0m", "64Mi"], "{of_pod}");
+    let selected = on.kubectl(&["top", "pod", "--no-headers", "-l", "vm.kubevirt.io/name=db"])?;
+    ensure!(selected.contains("No resources found"), "{selected}");
+    let of_node = on.kubectl(&["top", "node", "n1", "--no-headers"])?;
+    ensure!(of_node.starts_with("n1 ") && of_node.contains('%'), "{of_node}");
+    Ok(())
+}
+
 /// What a request to the node itself is answered with: HTTP status and text.
 fn ask_node(port: u16, address: &str, words: &[&str], path: &str) -> Result<(String, String)> {
     let folder = tempfile::tempdir()?;

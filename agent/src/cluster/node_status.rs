@@ -212,6 +212,7 @@ pub fn merge(old: &NodeStatus, mut new: NodeStatus, now: &Value) -> anyhow::Resu
         images: new.images,
         node_info: new.node_info,
         daemon_endpoints: new.daemon_endpoints,
+        declared_features: new.declared_features,
         conditions: Some(conditions),
         ..old.clone()
     })
