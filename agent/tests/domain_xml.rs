@@ -3,7 +3,9 @@
 use sheaf_agent::names::tap;
 use sheaf_agent::vms::domain_xml::{DomainType, render};
 use sheaf_agent::vms::filters::Port;
-use sheaf_agent::vms::guest::{CpuModel, Disk, Folder, Format, Guest, Identity, Nic, Seed, Source};
+use sheaf_agent::vms::guest::{
+    CpuModel, Disk, DiskOptions, Folder, Format, Guest, Hardware, Identity, Nic, Seed, Source,
+};
 use sheaf_api::devices::{Cache, DiskBus, InterfaceModel};
 use sheaf_api::network::VlanRange;
 use std::path::{Path, PathBuf};
@@ -44,6 +46,7 @@ fn plain() -> Guest {
         rng: true,
         graphics: true,
         serial: true,
+        hardware: Hardware::default(),
     }
 }
 
@@ -61,7 +64,16 @@ fn trunk() -> Vec<VlanRange> {
 }
 
 fn disk(name: &str, bus: DiskBus, source: Source) -> Disk {
-    Disk { name: name.into(), cdrom: false, bus, source, boot_order: None, serial: None, cache: None }
+    Disk {
+        name: name.into(),
+        cdrom: false,
+        bus,
+        source,
+        boot_order: None,
+        serial: None,
+        cache: None,
+        options: DiskOptions::default(),
+    }
 }
 
 /// Everything that can be asked for, in other words than the defaults.

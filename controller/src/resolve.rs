@@ -4,9 +4,12 @@
 //! start; UUID and MAC addresses come from the VM's UID. Route in: the spec as written, and that UID.
 //! Route out: the spec of the instance and of the Pod's annotation. Resolving twice changes nothing.
 
+mod hyperv;
+
 use sheaf_api::{
     devices::{CdromTarget, DiskBus, DiskTarget, Interface, InterfaceModel, Masquerade},
     domain::{Cpu, Machine},
+    peripherals::{Input, InputBus, InputType},
     vmi::{Network, PodNetwork, VirtualMachineInstanceSpec},
 };
 use uuid::Uuid;
@@ -18,6 +21,8 @@ const MACHINE_TYPE: &str = "q35";
 /// Name of the interface and network of a VM that lists none: KubeVirt's, as is its binding, `masquerade`. A guest on the
 /// bridge of the nodes is a neighbour of the nodes, and is there only by an explicit `bridge`.
 const DEFAULT_NETWORK: &str = "default";
+/// Name of the tablet of a VM that asks for an input device and lists none: KubeVirt's.
+const DEFAULT_INPUT: &str = "default-0";
 /// Seconds from power button to power switch: a server with services to stop takes a minute or two.
 const GRACE_PERIOD_SECONDS: i64 = 180;
 
@@ -30,12 +35,14 @@ pub fn resolve(spec: &VirtualMachineInstanceSpec, uid: &str) -> VirtualMachineIn
     spec.domain.machine.get_or_insert_with(|| Machine { type_: MACHINE_TYPE.into() });
     for disk in &mut spec.domain.devices.disks {
         match (&mut disk.disk, &mut disk.cdrom) {
-            (_, Some(CdromTarget { bus })) => drop(bus.get_or_insert(DiskBus::Sata)),
-            (Some(DiskTarget { bus }), None) => drop(bus.get_or_insert(DiskBus::Virtio)),
-            (None, None) => disk.disk = Some(DiskTarget { bus: Some(DiskBus::Virtio) }),
+            (_, Some(CdromTarget { bus, .. })) => drop(bus.get_or_insert(DiskBus::Sata)),
+            (Some(DiskTarget { bus, .. }), None) => drop(bus.get_or_insert(DiskBus::Virtio)),
+            (None, None) => disk.disk = Some(DiskTarget { bus: Some(DiskBus::Virtio), readonly: None }),
         }
     }
     interfaces(&mut spec, uid);
+    inputs(&mut spec);
+    hyperv::complete(&mut spec.domain);
     spec.termination_grace_period_seconds.get_or_insert(GRACE_PERIOD_SECONDS);
     spec
 }
@@ -79,6 +86,16 @@ fn interfaces(spec: &mut VirtualMachineInstanceSpec, uid: &str) {
     for interface in &mut devices.interfaces {
         interface.model.get_or_insert(InterfaceModel::Virtio);
         interface.mac_address = Some(mac(interface, uid));
+    }
+}
+
+fn inputs(spec: &mut VirtualMachineInstanceSpec) {
+    let devices = &mut spec.domain.devices;
+    if devices.inputs.is_empty() && devices.autoattach_input_device == Some(true) {
+        devices.inputs.push(Input { name: DEFAULT_INPUT.into(), type_: InputType::Tablet, bus: None });
+    }
+    for input in &mut devices.inputs {
+        input.bus.get_or_insert(InputBus::Usb);
     }
 }
 
@@ -163,6 +180,21 @@ mod tests {
         assert_eq!(once.domain.cpu.as_ref().unwrap().count(), 2);
         assert_eq!(once.domain.memory.as_ref().unwrap().guest.as_ref().unwrap().as_str(), "1Gi");
         assert_eq!(once.domain.devices.interfaces[0].mac_address.as_deref(), Some("52:54:00:ab:cd:ef"));
+    }
+
+    #[test]
+    fn an_input_device_that_is_asked_for_is_a_tablet_on_usb_unless_there_is_one() {
+        let of = |devices: serde_json::Value| {
+            let bare = spec(json!({"domain": {"devices": devices, "memory": {"guest": "1Gi"}}}));
+            let once = resolve(&bare, "a");
+            assert_eq!(resolve(&once, "a"), once);
+            serde_json::to_value(once.domain.devices.inputs).unwrap()
+        };
+        let tablet = json!([{"name": "default-0", "type": "tablet", "bus": "usb"}]);
+        assert_eq!(of(json!({"autoattachInputDevice": true})), tablet);
+        let own = json!([{"name": "own", "type": "tablet", "bus": "virtio"}]);
+        assert_eq!(of(json!({"autoattachInputDevice": true, "inputs": own})), own);
+        assert_eq!(of(json!({})), json!([]));
     }
 
     #[test]

@@ -181,8 +181,8 @@ pub trait VmHost: Send + Sync + 'static {
     fn version(&self) -> impl Future<Output = Result<String, VmError>> + Send;
     /// All domains.
     fn domains(&self) -> impl Future<Output = Result<Vec<Domain>, VmError>> + Send;
-    /// Starts a transient domain and returns its UUID.
-    fn start(&self, xml: &str) -> impl Future<Output = Result<String, VmError>> + Send;
+    /// Starts a transient domain and returns its UUID; with `paused` its processors wait until it is resumed.
+    fn start(&self, xml: &str, paused: bool) -> impl Future<Output = Result<String, VmError>> + Send;
     /// Presses the power button. That the domain is gone already is no error.
     fn press_power_button(&self, uuid: &str) -> impl Future<Output = Result<(), VmError>> + Send;
     /// Lets the processors run again. That the domain is gone already is no error.
@@ -304,9 +304,10 @@ impl VmHost for Libvirt {
         Ok(try_join_all(described).await?.into_iter().flatten().collect())
     }
 
-    async fn start(&self, xml: &str) -> Result<String, VmError> {
+    async fn start(&self, xml: &str, paused: bool) -> Result<String, VmError> {
         let named = read_domain(xml)?.name;
-        let path = self.connect_object().await?.domain_create_xml(xml, 0).await;
+        let flags = if paused { proxy::START_PAUSED } else { 0 };
+        let path = self.connect_object().await?.domain_create_xml(xml, flags).await;
         let path = path.map_err(|source| VmError::Refused { doing: "start", domain: named, source })?;
         Ok(proxy::uuid_of(&path))
     }

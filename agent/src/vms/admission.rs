@@ -2,8 +2,11 @@
 //!
 //! Why here: anyone who may create Pods may have written the annotation, so the node trusts nothing in it: fields it
 //! does not know, paths outside its two folders, links that lead out of them, more than it has. Pure.
-//! Route in: a Pod and [`Facts`]. Route out: [`Verdict`]; [`volumes`], [`networks`] and [`room`] decide on their parts.
+//! Route in: a Pod and [`Facts`]. Route out: [`Verdict`]; [`volumes`], [`networks`], [`hardware`], [`disk_options`] and
+//! [`room`] decide on their parts.
 
+mod disk_options;
+mod hardware;
 mod networks;
 mod room;
 mod volumes;
@@ -143,16 +146,20 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
                 return Err(invalid(format!("disk {}: disk and cdrom exclude each other", disk.name)));
             }
         };
+        let source = volumes::source(volume, &placed, pod, facts)?;
         disks.push(Disk {
             name: disk.name.clone(),
             cdrom,
             bus,
-            source: volumes::source(volume, &placed, pod, facts)?,
+            options: disk_options::options(disk, &source, facts)?,
+            source,
             boot_order: disk.boot_order,
             serial: disk.serial.clone(),
             cache: disk.cache,
         });
     }
+    let mut hardware = hardware::hardware(vmi, &id, &uuid, (cpu.count(), memory), facts)?;
+    hardware.io_threads = disk_options::threads(&vmi.domain, &vmi.domain.devices.disks, &mut disks);
     let interfaces = networks::nics(&placed, Some(facts))?;
     let space = needs(pod, facts).storage;
     room::has_space(space, facts, used)?;
@@ -173,6 +180,7 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
         rng: vmi.domain.devices.rng.is_some(),
         graphics: vmi.domain.devices.autoattach_graphics_device.unwrap_or(true),
         serial: vmi.domain.devices.autoattach_serial_console.unwrap_or(true),
+        hardware,
         id,
     })
 }

@@ -103,7 +103,7 @@ async fn start<V: VmHost, C: Cluster>(env: &Env<V, C>, guest: &Guest) -> anyhow:
     let (making, into, run) = (guest.clone(), folder.clone(), env.hosts.run.clone());
     blocking(move || files::make(&making, &into, &texts, &*run)).await?;
     let xml = domain_xml::render(guest, &folder, env.hosts.domain_type);
-    let uuid = env.hosts.vms.start(&xml).await?;
+    let uuid = env.hosts.vms.start(&xml, guest.hardware.paused).await?;
     record.started = Some(Started { boot_id: env.boot_id.clone(), uuid: uuid.clone(), at: rfc3339(env.now) });
     record.write(&env.vms)?;
     limit_memory(env, guest, &uuid).await;

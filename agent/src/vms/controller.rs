@@ -224,14 +224,15 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         if !listed.synced {
             return soon;
         }
-        let files = match observe::files(self.ctx.paths.data.clone(), &listed, &domains).await {
+        let volumes = self.ctx.volumes.borrow().clone();
+        let files = match observe::files(self.ctx.paths.data.clone(), &listed, &domains, volumes).await {
             Ok(files) => files,
             Err(error) => {
                 tracing::warn!("{error:#}");
                 return soon;
             }
         };
-        let Files { records, named, tails } = files;
+        let Files { records, named, blocks, tails } = files;
         self.remember(now, &listed, &domains, &records, tails);
         self.ask(now, &listed, &domains, &records);
         let facts = Facts {
@@ -239,6 +240,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             allocatable_problem: self.answers.allocatable_problem.clone(),
             cluster: self.answers.cluster.clone(),
             files: named,
+            blocks,
             claims: self.answers.claims.clone(),
             ..observe::facts(&self.ctx, &self.boot_id, &self.ctx.paths.data)
         };

@@ -1,11 +1,16 @@
 //! Renders a guest as libvirt domain XML.
 //!
-//! Why here: golden files under `tests/golden/` hold it, and it decides nothing: every choice is in [`Guest`].
+//! Why here: golden files under `tests/golden/` hold it, and it decides nothing: every choice is in [`Guest`]. Disks and NICs
+//! are in here, the rest in [`machine`] and [`peripherals`].
 //! Route in: a guest, its folder, KVM or emulation. Route out: text for `DomainCreateXML`.
 
-use super::guest::{CpuModel, Disk, Folder, Guest, Nic, Source};
+mod machine;
+mod peripherals;
+
+use super::guest::{Disk, Folder, Guest, Nic, Source};
 use sheaf_api::devices::{Cache, DiskBus, InterfaceModel};
-use sheaf_host::libvirt::{AGENT_PORT, TAG_NAMESPACE};
+use sheaf_api::peripherals::InputBus;
+use sheaf_host::libvirt::TAG_NAMESPACE;
 use std::fmt::Write;
 
 /// Who runs the guest's instructions.
@@ -65,61 +70,29 @@ fn write(xml: &mut String, guest: &Guest, folder: &Folder, domain_type: DomainTy
         tags(guest)
     )?;
     writeln!(xml, "  <memory unit='b'>{}</memory>", guest.memory)?;
+    machine::write_memory_backing(xml, guest)?;
     writeln!(
         xml,
         "  <vcpu placement='static'>{}</vcpu>",
         u64::from(sockets) * u64::from(cores) * u64::from(threads)
     )?;
-    writeln!(xml, "  <os>\n    <type arch='x86_64' machine='{}'>hvm</type>", escape(&guest.machine))?;
-    // Without an order of its own the guest boots from its disks, then from its drives, in the order of the spec.
-    if guest.disks.iter().all(|disk| disk.boot_order.is_none()) {
-        writeln!(xml, "    <boot dev='hd'/>\n    <boot dev='cdrom'/>")?;
+    if guest.hardware.io_threads > 0 {
+        writeln!(xml, "  <iothreads>{}</iothreads>", guest.hardware.io_threads)?;
     }
-    writeln!(xml, "    <smbios mode='sysinfo'/>\n  </os>")?;
-    writeln!(xml, "  <sysinfo type='smbios'>\n    <system>")?;
-    writeln!(xml, "      <entry name='manufacturer'>Sheaf</entry>\n      <entry name='product'>VM</entry>")?;
-    writeln!(xml, "      <entry name='uuid'>{}</entry>", escape(&guest.uuid))?;
-    writeln!(xml, "    </system>\n  </sysinfo>")?;
-    writeln!(xml, "  <features>\n    <acpi/>\n    <apic/>\n  </features>")?;
-    write_cpu(xml, &guest.cpu, guest.topology)?;
-    writeln!(xml, "  <clock offset='utc'>\n    <timer name='rtc' tickpolicy='catchup'/>")?;
-    writeln!(
-        xml,
-        "    <timer name='pit' tickpolicy='delay'/>\n    <timer name='hpet' present='no'/>\n  </clock>"
-    )?;
+    machine::write_os(xml, guest, folder)?;
+    machine::write_sysinfo(xml, guest)?;
+    machine::write_features(xml, guest)?;
+    machine::write_cpu(xml, guest)?;
+    machine::write_clock(xml, guest)?;
     writeln!(xml, "  <on_poweroff>destroy</on_poweroff>\n  <on_reboot>restart</on_reboot>")?;
     writeln!(xml, "  <on_crash>destroy</on_crash>\n  <devices>")?;
     writeln!(xml, "    <emulator>/usr/bin/qemu-system-x86_64</emulator>")?;
-    write_disks(xml, &guest.disks, folder)?;
+    write_disks(xml, guest, folder)?;
     for nic in &guest.interfaces {
-        write_nic(xml, nic)?;
+        write_nic(xml, guest, nic)?;
     }
-    if guest.serial {
-        let (socket, log) = (folder.console_socket(), folder.console_log());
-        writeln!(xml, "    <serial type='unix'>")?;
-        writeln!(xml, "      <source mode='bind' path='{}'/>", escape(&socket.to_string_lossy()))?;
-        writeln!(xml, "      <log file='{}' append='on'/>", escape(&log.to_string_lossy()))?;
-        writeln!(xml, "      <target type='isa-serial' port='0'/>\n    </serial>")?;
-    }
-    // For qemu-guest-agent, if the guest has one.
-    writeln!(
-        xml,
-        "    <channel type='unix'>\n      <target type='virtio' name='{AGENT_PORT}'/>\n    </channel>"
-    )?;
-    if guest.graphics {
-        writeln!(xml, "    <graphics type='vnc'>\n      <listen type='socket'/>\n    </graphics>")?;
-        writeln!(xml, "    <video>\n      <model type='vga' vram='16384' heads='1'/>\n    </video>")?;
-    } else {
-        writeln!(xml, "    <video>\n      <model type='none'/>\n    </video>")?;
-    }
-    if guest.rng {
-        writeln!(
-            xml,
-            "    <rng model='virtio'>\n      <backend model='random'>/dev/urandom</backend>\n    </rng>"
-        )?;
-    }
-    writeln!(xml, "    <memballoon model='virtio' freePageReporting='on'>\n      <stats period='10'/>")?;
-    writeln!(xml, "    </memballoon>\n  </devices>\n</domain>")
+    peripherals::write_peripherals(xml, guest, folder)?;
+    writeln!(xml, "  </devices>\n</domain>")
 }
 
 fn tags(guest: &Guest) -> String {
@@ -135,22 +108,14 @@ fn tags(guest: &Guest) -> String {
     tags.iter().map(|(name, value)| format!(" {name}='{}'", escape(value))).collect()
 }
 
-fn write_cpu(xml: &mut String, model: &CpuModel, topology: (u32, u32, u32)) -> std::fmt::Result {
-    let (sockets, cores, threads) = topology;
-    match model {
-        CpuModel::HostModel => writeln!(xml, "  <cpu mode='host-model'>")?,
-        CpuModel::HostPassthrough => writeln!(xml, "  <cpu mode='host-passthrough'>")?,
-        CpuModel::Named(name) => {
-            writeln!(xml, "  <cpu mode='custom' match='exact'>")?;
-            writeln!(xml, "    <model fallback='forbid'>{}</model>", escape(name))?;
-        }
-    }
-    writeln!(xml, "    <topology sockets='{sockets}' cores='{cores}' threads='{threads}'/>\n  </cpu>")
+/// libvirt's model of a virtio device.
+fn virtio(transitional: bool) -> &'static str {
+    if transitional { "virtio-transitional" } else { "virtio" }
 }
 
-fn write_disks(xml: &mut String, disks: &[Disk], folder: &Folder) -> std::fmt::Result {
+fn write_disks(xml: &mut String, guest: &Guest, folder: &Folder) -> std::fmt::Result {
     let mut counts = [0_u8; 2];
-    for disk in disks {
+    for disk in &guest.disks {
         // virtio disks are vda, vdb, …; all others share the letters of sda, sdb, …
         let (prefix, count) = match disk.bus {
             DiskBus::Virtio => ("vd", &mut counts[0]),
@@ -158,12 +123,16 @@ fn write_disks(xml: &mut String, disks: &[Disk], folder: &Folder) -> std::fmt::R
         };
         let target = format!("{prefix}{}", drive_letters(*count));
         *count += 1;
-        write_disk(xml, disk, folder, &target)?;
+        write_disk(xml, guest, disk, folder, &target)?;
     }
-    if disks.iter().any(|disk| disk.bus == DiskBus::Scsi) {
-        writeln!(xml, "    <controller type='scsi' index='0' model='virtio-scsi'/>")?;
+    let uses = |bus: DiskBus| guest.disks.iter().any(|disk| disk.bus == bus);
+    if uses(DiskBus::Scsi) {
+        let model = if guest.hardware.transitional { "virtio-transitional" } else { "virtio-scsi" };
+        writeln!(xml, "    <controller type='scsi' index='0' model='{model}'/>")?;
     }
-    let usb = if disks.iter().any(|disk| disk.bus == DiskBus::Usb) { "qemu-xhci" } else { "none" };
+    let input = |bus: Option<InputBus>| bus.unwrap_or(InputBus::Usb) == InputBus::Usb;
+    let has_usb = uses(DiskBus::Usb) || guest.hardware.inputs.iter().any(|one| input(one.bus));
+    let usb = if has_usb { "qemu-xhci" } else { "none" };
     writeln!(xml, "    <controller type='usb' index='0' model='{usb}'/>")
 }
 
@@ -173,8 +142,15 @@ fn drive_letters(index: u8) -> String {
     if index < 26 { letter(index).into() } else { format!("{}{}", letter(index / 26 - 1), letter(index)) }
 }
 
-fn write_disk(xml: &mut String, disk: &Disk, folder: &Folder, target: &str) -> std::fmt::Result {
+fn write_disk(
+    xml: &mut String,
+    guest: &Guest,
+    disk: &Disk,
+    folder: &Folder,
+    target: &str,
+) -> std::fmt::Result {
     let (path, format) = folder.disk(disk);
+    let (hardware, options) = (&guest.hardware, &disk.options);
     let device = if disk.cdrom { "cdrom" } else { "disk" };
     let bus = match disk.bus {
         DiskBus::Virtio => "virtio",
@@ -187,25 +163,35 @@ fn write_disk(xml: &mut String, disk: &Disk, folder: &Folder, target: &str) -> s
         Cache::Writethrough => "writethrough",
         Cache::Writeback => "writeback",
     };
-    if let Source::Device(_) = disk.source {
-        // A thin volume whose pool is full stops the guest where it stands, and it continues once there is space: told of
-        // it, the guest's file system would give up. Past the page cache the kernel's own queue is the faster one.
-        let io = if cache == "none" { " io='native'" } else { "" };
-        writeln!(xml, "    <disk type='block' device='{device}'>")?;
-        writeln!(
-            xml,
-            "      <driver name='qemu' type='raw' cache='{cache}'{io} discard='unmap' error_policy='enospace'/>"
-        )?;
-        writeln!(xml, "      <source dev='{}'/>", escape(&path.to_string_lossy()))?;
-    } else {
-        writeln!(xml, "    <disk type='file' device='{device}'>")?;
-        writeln!(
-            xml,
-            "      <driver name='qemu' type='{}' cache='{cache}' discard='unmap'/>",
-            format.name()
-        )?;
-        writeln!(xml, "      <source file='{}'/>", escape(&path.to_string_lossy()))?;
+    let is_virtio = disk.bus == DiskBus::Virtio;
+    let model = if is_virtio && hardware.transitional { " model='virtio-transitional'" } else { "" };
+    let is_device = matches!(disk.source, Source::Device(_));
+    let (kind, source, driver) = match is_device {
+        true => ("block", "dev", "raw"),
+        false => ("file", "file", format.name()),
+    };
+    // Past the page cache the kernel's own queue is the faster one.
+    let io = options.io.map(|io| io.name()).or((is_device && cache == "none").then_some("native"));
+    // A thin volume whose pool is full stops the guest where it stands, and it continues once there is space: told of
+    // it, the guest's file system would give up.
+    let policy = options.error_policy.map(|policy| policy.name()).or(is_device.then_some("enospace"));
+    writeln!(xml, "    <disk type='{kind}' device='{device}'{model}>")?;
+    write!(xml, "      <driver name='qemu' type='{driver}' cache='{cache}'")?;
+    let number = |value: Option<u32>| value.filter(|_| is_virtio).map(|value| value.to_string());
+    let (thread, queues) = (number(options.thread), number(hardware.disk_queues));
+    let rest = [
+        ("io", io),
+        ("discard", Some("unmap")),
+        ("error_policy", policy),
+        ("iothread", thread.as_deref()),
+        ("queues", queues.as_deref()),
+    ];
+    for (name, value) in rest {
+        if let Some(value) = value {
+            write!(xml, " {name}='{value}'")?;
+        }
     }
+    writeln!(xml, "/>\n      <source {source}='{}'/>", escape(&path.to_string_lossy()))?;
     if let Source::Overlay { base, format, .. } = &disk.source {
         // The chain ends here whatever the header of the base claims.
         writeln!(xml, "      <backingStore type='file'>\n        <format type='{}'/>", format.name())?;
@@ -216,7 +202,16 @@ fn write_disk(xml: &mut String, disk: &Disk, folder: &Folder, target: &str) -> s
         writeln!(xml, "      <backingStore/>")?;
     }
     writeln!(xml, "      <target dev='{target}' bus='{bus}'/>")?;
-    if disk.cdrom || matches!(disk.source, Source::Seed(_)) {
+    if let Some(blocks) = options.blocks {
+        let discard =
+            blocks.discard.map(|bytes| format!(" discard_granularity='{bytes}'")).unwrap_or_default();
+        let (logical, physical) = (blocks.logical, blocks.physical);
+        writeln!(
+            xml,
+            "      <blockio logical_block_size='{logical}' physical_block_size='{physical}'{discard}/>"
+        )?;
+    }
+    if disk.cdrom || options.readonly || matches!(disk.source, Source::Seed(_)) {
         writeln!(xml, "      <readonly/>")?;
     }
     if let Some(serial) = &disk.serial {
@@ -228,9 +223,9 @@ fn write_disk(xml: &mut String, disk: &Disk, folder: &Folder, target: &str) -> s
     writeln!(xml, "      <alias name='ua-{}'/>\n    </disk>", escape(&disk.name))
 }
 
-fn write_nic(xml: &mut String, nic: &Nic) -> std::fmt::Result {
+fn write_nic(xml: &mut String, guest: &Guest, nic: &Nic) -> std::fmt::Result {
     let model = match nic.model {
-        InterfaceModel::Virtio => "virtio",
+        InterfaceModel::Virtio => virtio(guest.hardware.transitional),
         InterfaceModel::E1000 => "e1000",
         InterfaceModel::E1000e => "e1000e",
     };
@@ -251,6 +246,11 @@ fn write_nic(xml: &mut String, nic: &Nic) -> std::fmt::Result {
     }
     // A name that is ours: the filters know it before there is a tap.
     writeln!(xml, "      <target dev='{}'/>\n      <model type='{model}'/>", escape(&port.tap))?;
+    if let Some(queues) = guest.hardware.nic_queues
+        && nic.model == InterfaceModel::Virtio
+    {
+        writeln!(xml, "      <driver queues='{queues}'/>")?;
+    }
     if port.masquerade {
         // Its neighbours are other people's VMs; it talks to the node alone.
         writeln!(xml, "      <port isolated='yes'/>")?;

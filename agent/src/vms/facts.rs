@@ -3,12 +3,13 @@
 //! Why here: admission decides from values alone. Route in: channels of other controllers, `/data`, the Node object. Route out: values for the plan.
 
 use super::admission;
-use super::guest::Format;
+use super::guest::{Blocks, Format};
 use crate::channels::Volumes;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use sheaf_api::Amount;
 use sheaf_api::cluster_config::ClusterConfigSpec;
+use sheaf_api::domain::PageSize;
 use sheaf_api::host_disk::{HostDiskPlace, place};
 use sheaf_api::names::VMI_ANNOTATION;
 use sheaf_api::placeholder::PlacedVmi;
@@ -44,6 +45,12 @@ pub struct Facts {
     pub files: BTreeMap<String, FileFact>,
     /// Folder of disks that are written in place.
     pub disks: PathBuf,
+    /// `/data` itself.
+    pub data: PathBuf,
+    /// Folder of state of firmware and TPMs that outlives instances.
+    pub states: PathBuf,
+    /// Block sizes of volumes, by their device, and of the file system of `/data`; none unless a VM wants to know.
+    pub blocks: BTreeMap<PathBuf, Blocks>,
     /// Claims that Pods name which are yet to start, by namespace and name; without those that are still being asked for.
     pub claims: BTreeMap<(String, String), ClaimFact>,
     /// Volumes of this node; nothing before they are known.
@@ -94,6 +101,10 @@ pub struct Resources {
     pub pods: u64,
     /// Bytes of /data that files of VMs may grow to (`ephemeral-storage`).
     pub storage: u64,
+    /// Bytes of huge pages of 2 MiB.
+    pub huge_2mi: u64,
+    /// Bytes of huge pages of 1 GiB.
+    pub huge_1gi: u64,
 }
 
 impl Resources {
@@ -105,6 +116,8 @@ impl Resources {
             memory: self.memory.saturating_add(other.memory),
             pods: self.pods.saturating_add(other.pods),
             storage: self.storage.saturating_add(other.storage),
+            huge_2mi: self.huge_2mi.saturating_add(other.huge_2mi),
+            huge_1gi: self.huge_1gi.saturating_add(other.huge_1gi),
         }
     }
 
@@ -118,6 +131,8 @@ impl Resources {
             memory: amount("memory").and_then(|amount| amount.units().ok()).unwrap_or(0),
             pods: amount("pods").and_then(|amount| amount.units().ok()).unwrap_or(0),
             storage: amount("ephemeral-storage").and_then(|amount| amount.units().ok()).unwrap_or(0),
+            huge_2mi: amount(PageSize::Mi2.resource()).and_then(|amount| amount.units().ok()).unwrap_or(0),
+            huge_1gi: amount(PageSize::Gi1.resource()).and_then(|amount| amount.units().ok()).unwrap_or(0),
         }
     }
 }

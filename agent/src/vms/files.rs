@@ -3,7 +3,7 @@
 //! A file that has its name is complete: it is made under another name, flushed, and renamed, so that a start that was
 //! interrupted at any point continues, and never with half a disk. One that is there already is compared with what it must be.
 //! Route in: a [`Guest`], texts of its Secrets. Route out: files under `/data/vms/<uid>`; below `/data/disks` the file the
-//! VM asked for.
+//! VM asked for; below `/data/state` the folder of what its firmware and TPM keep.
 
 use super::guest::{Disk, Folder, Format, Guest, Seed, Source};
 use super::seed::{self, Texts};
@@ -29,6 +29,11 @@ pub fn make(
     run: &dyn Run,
 ) -> anyhow::Result<()> {
     fs::create_dir_all(&folder.0).with_context(|| format!("{}: cannot be made", folder.0.display()))?;
+    // libvirt makes what is in them, as whom they belong to.
+    for lifetime in guest.hardware.lifetimes() {
+        let state = folder.state(guest, lifetime);
+        fs::create_dir_all(&state).with_context(|| format!("{}: cannot be made", state.display()))?;
+    }
     for disk in &guest.disks {
         make_disk(guest, disk, folder, texts.get(&disk.name), run)
             .with_context(|| format!("disk {} of {}/{}", disk.name, guest.id.namespace, guest.id.vmi))?;

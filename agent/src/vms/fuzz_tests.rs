@@ -103,11 +103,15 @@ fn an_annotation_that_anybody_wrote_gets_a_verdict() {
     let spec = json!({
         "domain": {
             "cpu": {"sockets": 1, "cores": 2, "threads": 1, "model": "host-model"},
-            "memory": {"guest": "64Mi"}, "firmware": {"uuid": VMI_UID}, "machine": {"type": "q35"},
+            "memory": {"guest": "64Mi"}, "machine": {"type": "q35"}, "ioThreadsPolicy": "auto",
+            "firmware": {"uuid": VMI_UID, "serial": "s", "bootloader": {"efi": {"persistent": true}}},
+            "features": {"smm": {}, "hyperv": {"spinlocks": {"spinlocks": 8191}, "vendorid": {"vendorid": "v"}}},
+            "clock": {"utc": {"offsetSeconds": 1}, "timer": {"rtc": {"tickPolicy": "catchup"}}},
             "devices": {
                 "disks": [{"name": "a", "disk": {"bus": "virtio"}, "bootOrder": 1}, {"name": "b", "cdrom": {}}, {"name": "c"}],
                 "interfaces": [{"name": "out", "masquerade": {}}, {"name": "lan", "bridge": {}, "macAddress": "02:00:00:00:00:01"}],
-                "rng": {},
+                "rng": {}, "tpm": {"persistent": true}, "blockMultiQueue": true, "networkInterfaceMultiqueue": true,
+                "watchdog": {"name": "w", "i6300esb": {"action": "reset"}},
             },
         },
         "networks": [{"name": "out", "pod": {}}, {"name": "lan", "pod": {}}],

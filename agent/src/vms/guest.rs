@@ -3,6 +3,10 @@
 //! Route in: [`super::admission`] makes it from a Pod. Route out: [`super::files`] makes its files,
 //! [`super::domain_xml`] its domain.
 
+mod hardware;
+
+pub use hardware::{Blocks, DiskOptions, Firmware, Hardware, Lifetime, state_folder};
+
 use super::filters::Port;
 use sheaf_api::devices::{Cache, DiskBus, InterfaceModel};
 use std::path::{Path, PathBuf};
@@ -34,8 +38,10 @@ pub struct Guest {
     pub rng: bool,
     /// A VGA adapter, shown over VNC on a unix socket that libvirt makes.
     pub graphics: bool,
-    /// A serial port, logged and reachable on a unix socket.
+    /// A serial port, reachable on a unix socket.
     pub serial: bool,
+    /// Everything else.
+    pub hardware: Hardware,
 }
 
 impl Guest {
@@ -98,6 +104,8 @@ pub struct Disk {
     pub serial: Option<String>,
     /// Caching of the node.
     pub cache: Option<Cache>,
+    /// What a VM may ask for beside.
+    pub options: DiskOptions,
 }
 
 /// What is on a disk.
@@ -219,6 +227,14 @@ impl Folder {
             Source::Device(path) => (path.clone(), Format::Raw),
             Source::Empty(_) => (self.0.join(format!("{}.raw", disk.name)), Format::Raw),
             Source::Seed(_) => (self.0.join(format!("{}.iso", disk.name)), Format::Raw),
+        }
+    }
+
+    /// Folder of state of `guest`'s firmware and TPM that lives so long.
+    pub fn state(&self, guest: &Guest, lifetime: Lifetime) -> PathBuf {
+        match lifetime {
+            Lifetime::Instance => state_folder(&self.0, &guest.uuid),
+            Lifetime::Machine => guest.hardware.state.clone(),
         }
     }
 

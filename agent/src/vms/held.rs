@@ -1,8 +1,9 @@
-//! How much of /data is taken by what no VM's Pod counts: base images, and disks that outlive their VMs.
+//! How much of /data is taken by what no VM's Pod counts: base images, disks that outlive their VMs, state of firmware and
+//! TPMs that does.
 //!
 //! Why here: what a VM's own files may grow to is its Pod's `ephemeral-storage`. A disk below /data/disks stays when its VM is
 //! gone, sparse and able to grow when another VM uses it; were it not counted, a tenant could make one after the other and
-//! fill /data. So a node offers that much less (`allocatable`). Nothing removes such a disk but an administrator: decision 24.
+//! fill /data. So a node offers that much less (`allocatable`). Nothing removes such a disk or state but an administrator: decisions 24 and 27.
 //! Route in: the folders below /data, Pods of this node. Route out: bytes.
 
 use super::admission;
@@ -31,7 +32,8 @@ pub fn bytes<'a>(data: &Path, pods: impl Iterator<Item = &'a Pod>) -> u64 {
         false => length.max(if is_qcow2(path) { qcow2::virtual_size(path).unwrap_or(0) } else { 0 }),
     };
     let images = sum(&data.join("images"), DEEPEST, &|_, length| length);
-    let sum = images.saturating_add(sum(&disks, DEEPEST, &of_disk));
+    let states = sum(&data.join("state"), DEEPEST, &|_, length| length);
+    let sum = images.saturating_add(states).saturating_add(sum(&disks, DEEPEST, &of_disk));
     sum.checked_next_multiple_of(STEP).unwrap_or(u64::MAX)
 }
 
@@ -119,6 +121,14 @@ mod tests {
         }
         data.sparse("vms/uid/a.raw", 5 * GIB);
         assert_eq!(data.bytes(&[]), 30 * GIB, "sparse ones, in full; files of VMs are counted by their Pods");
+    }
+
+    #[test]
+    fn state_of_firmware_and_tpms_is_counted() {
+        let data = Data::new("state");
+        data.sparse("state/default/libvirt-u/nvram.fd", 528 << 10);
+        data.sparse("state/default/libvirt-u/tpm/tpm2-00.permall", 8 << 10);
+        assert_eq!(data.bytes(&[]), STEP);
     }
 
     #[test]

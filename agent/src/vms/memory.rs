@@ -31,5 +31,7 @@ pub fn limit(guest: &Guest) -> u64 {
     let cpus =
         [cores, threads].iter().fold(u64::from(sockets), |all, more| all.saturating_mul((*more).into()));
     let overhead = overhead(guest.memory, cpus, guest.graphics);
-    guest.memory.saturating_add(overhead.saturating_mul(2)).saturating_add(SLACK)
+    // Huge pages are not charged to the group.
+    let memory = if guest.hardware.page_size.is_some() { 0 } else { guest.memory };
+    memory.saturating_add(overhead.saturating_mul(2)).saturating_add(SLACK)
 }

@@ -12,6 +12,7 @@
 pub mod admission;
 pub mod api;
 pub mod apply;
+mod block_sizes;
 pub mod console_tail;
 pub mod controller;
 pub mod domain_xml;

@@ -6,10 +6,10 @@
 use super::console_tail;
 use super::domain_xml::{TAG_POD_UID, TAG_VMI_UID};
 use super::facts::{Facts, FileFact, observe_files};
-use super::guest::Folder;
+use super::guest::{Blocks, Folder};
 use super::record::{self, Record};
-use super::{Hosts, held, pressure, report};
-use crate::channels::{Context, Hypervisor};
+use super::{Hosts, block_sizes, held, pressure, report};
+use crate::channels::{Context, Hypervisor, Volumes};
 use crate::listed::Listed;
 use crate::paths::Paths;
 use crate::reconcile::blocking;
@@ -59,12 +59,19 @@ pub struct Files {
     pub records: BTreeMap<String, Record>,
     /// Files that Pods name which are yet to start.
     pub named: BTreeMap<String, FileFact>,
+    /// Block sizes of volumes and of `/data`, if a VM that is yet to start wants to know.
+    pub blocks: BTreeMap<PathBuf, Blocks>,
     /// Last lines of serial consoles, by Pod UID.
     pub tails: BTreeMap<String, String>,
 }
 
 /// Reads them, on a thread of its own: a disk may be slow.
-pub async fn files(data: PathBuf, listed: &Listed<Pod>, domains: &[Domain]) -> anyhow::Result<Files> {
+pub async fn files(
+    data: PathBuf,
+    listed: &Listed<Pod>,
+    domains: &[Domain],
+    volumes: Volumes,
+) -> anyhow::Result<Files> {
     // Only a VM that is yet to be started is checked against files.
     let is_waiting = |pod: &&Arc<Pod>| !report::is_terminal(pod) && !report::was_started(pod);
     let waiting: Vec<Arc<Pod>> = listed.objects.values().filter(is_waiting).cloned().collect();
@@ -78,7 +85,9 @@ pub async fn files(data: PathBuf, listed: &Listed<Pod>, domains: &[Domain]) -> a
         let records = record::read_all(&vms).with_context(|| format!("{}: cannot be read", vms.display()))?;
         let tail = |vmi_uid: &str| console_tail::read(&Folder::of(&vms, vmi_uid).console_log());
         let tails = consoles.into_iter().filter_map(|(uid, vmi_uid)| Some((uid, tail(&vmi_uid)?))).collect();
-        Ok(Files { records, named: observe_files(waiting.iter().map(|pod| &**pod), &data), tails })
+        let waiting = || waiting.iter().map(|pod| &**pod);
+        let blocks = block_sizes::observe(waiting(), &volumes, &data);
+        Ok(Files { records, named: observe_files(waiting(), &data), blocks, tails })
     };
     blocking(read).await
 }
@@ -97,6 +106,8 @@ pub fn facts(ctx: &Context, boot_id: &str, data: &Path) -> Facts {
         vlan_bridges: network.vlan_bridges.iter().cloned().collect(),
         expected_bridges: own.chain([MASQUERADE_BRIDGE.to_owned()]).collect(),
         disks: data.join("disks"),
+        data: data.to_owned(),
+        states: data.join("state"),
         volumes: ctx.volumes.borrow().clone(),
         ..Facts::default()
     }

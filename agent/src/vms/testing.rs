@@ -36,7 +36,14 @@ pub fn facts() -> Facts {
         FileFact::File { path: "/data/images/base.qcow2".into(), format: Format::Qcow2, bytes: 1 << 29 };
     Facts {
         boot_id: "boot-1".into(),
-        allocatable: Some(Resources { cpu: 4000, memory: 1 << 30, pods: 10, storage: 1 << 36 }),
+        allocatable: Some(Resources {
+            cpu: 4000,
+            memory: 1 << 30,
+            pods: 10,
+            storage: 1 << 36,
+            huge_2mi: 1 << 29,
+            ..Resources::default()
+        }),
         images: [("base.qcow2".to_owned(), 1 << 29)].into(),
         expected_images: ["base.qcow2".to_owned(), "later.raw".to_owned()].into(),
         bridges: ["br0".to_owned(), "br1".to_owned(), "masq0".to_owned()].into(),
@@ -48,6 +55,8 @@ pub fn facts() -> Facts {
         ]
         .into(),
         disks: "/data/disks".into(),
+        data: "/data".into(),
+        states: "/data/state".into(),
         ..Facts::default()
     }
 }

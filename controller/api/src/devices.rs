@@ -7,6 +7,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    disk_options::{BlockSize, DiskIo, ErrorPolicy},
+    peripherals::{Input, Tpm, Watchdog},
+};
+
 /// What the guest finds on its buses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -31,6 +36,37 @@ pub struct Devices {
     /// A serial port, logged on the node. Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoattach_serial_console: Option<bool>,
+    /// Logs the serial port on the node. Default: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_serial_console: Option<bool>,
+    /// A balloon by which the guest gives back free memory. Default: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoattach_mem_balloon: Option<bool>,
+    /// A tablet on USB, unless inputs has a device. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoattach_input_device: Option<bool>,
+    /// Input devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub inputs: Vec<Input>,
+    /// A TPM 2.0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tpm: Option<Tpm>,
+    /// A watchdog.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watchdog: Option<Watchdog>,
+    /// One queue for each virtual CPU on virtio disks. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_multi_queue: Option<bool>,
+    /// One queue for each virtual CPU on virtio interfaces. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_interface_multiqueue: Option<bool>,
+    /// virtio devices that guests of before virtio 1.0 know too, for example CentOS 6. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub use_virtio_transitional: Option<bool>,
+    /// Accepted; disks are not added to a VM that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disable_hotplug: Option<bool>,
 }
 
 /// A disk as the guest sees it; exactly one of disk and cdrom.
@@ -57,6 +93,19 @@ pub struct Disk {
     /// The node's caching of this disk. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<Cache>,
+    /// How QEMU does its I/O; native needs cache none. Default: native for volumes, threads for files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io: Option<DiskIo>,
+    /// A thread of its own for its I/O; on the virtio bus. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "dedicatedIOThread")]
+    pub dedicated_io_thread: Option<bool>,
+    /// Block sizes that the guest sees. Default: 512.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_size: Option<BlockSize>,
+    /// What happens when a read or a write fails. Default: the guest is paused when there is no space, and told of any
+    /// other error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_policy: Option<ErrorPolicy>,
 }
 
 /// A hard disk.
@@ -65,6 +114,9 @@ pub struct DiskTarget {
     /// Default: virtio.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bus: Option<DiskBus>,
+    /// The guest cannot write to it; not on sata. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readonly: Option<bool>,
 }
 
 /// A CD-ROM drive.
@@ -73,6 +125,9 @@ pub struct CdromTarget {
     /// Default: sata. virtio is refused: no firmware or guest knows a virtio CD-ROM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bus: Option<DiskBus>,
+    /// true, as every CD-ROM is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readonly: Option<bool>,
 }
 
 /// The bus that a disk is attached to.

@@ -8,7 +8,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{devices::Devices, quantity::Amount};
+pub use crate::firmware::Firmware;
+use crate::{
+    clock::Clock, devices::Devices, disk_options::IoThreadsPolicy, features::Features, firmware::Chassis,
+    quantity::Amount, words::words,
+};
 
 /// The virtual machine's hardware.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -27,6 +31,18 @@ pub struct DomainSpec {
     /// Firmware settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<Firmware>,
+    /// What SMBIOS says of the chassis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chassis: Option<Chassis>,
+    /// Features that are on or off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<Features>,
+    /// Clock and timers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<Clock>,
+    /// Which threads of QEMU do the I/O of virtio disks. Default: QEMU's main thread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_threads_policy: Option<IoThreadsPolicy>,
     /// Machine type. Default: q35.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
@@ -36,6 +52,7 @@ pub struct DomainSpec {
 
 /// Virtual CPU topology and model: sockets × cores × threads CPUs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct Cpu {
     /// Cores per socket. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,6 +70,14 @@ pub struct Cpu {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"))]
     pub model: Option<String>,
+    /// The most sockets that the VM can grow to; sockets are not added to a VM that runs yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 512))]
+    pub max_sockets: Option<u32>,
+    /// Features of the CPU beside those of its model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub features: Vec<CpuFeature>,
 }
 
 impl Cpu {
@@ -64,12 +89,96 @@ impl Cpu {
     }
 }
 
+/// A feature of the CPU.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CpuFeature {
+    /// Its name in libvirt.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"))]
+    pub name: String,
+    /// Default: require.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<CpuFeaturePolicy>,
+}
+
+impl CpuFeature {
+    /// Its policy.
+    pub fn policy(&self) -> CpuFeaturePolicy {
+        self.policy.unwrap_or(CpuFeaturePolicy::Require)
+    }
+}
+
+words! {
+    /// Whether the guest has a feature of the CPU.
+    CpuFeaturePolicy {
+        /// It has it, whether or not the node's CPU does.
+        Force = "force",
+        /// It has it; the VM does not start on a CPU without it.
+        Require = "require",
+        /// It has it if the node's CPU does.
+        Optional = "optional",
+        /// It does not have it.
+        Disable = "disable",
+        /// The VM does not start on a CPU that has it.
+        Forbid = "forbid",
+    }
+}
+
 /// Guest memory.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct Memory {
     /// Memory that the guest sees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest: Option<Amount>,
+    /// The most memory that the VM can grow to; memory is not added to a VM that runs yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_guest: Option<Amount>,
+    /// Puts the guest's memory on huge pages of the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hugepages: Option<Hugepages>,
+}
+
+impl Memory {
+    /// Size of the huge pages, if the guest is on such.
+    pub fn page_size(&self) -> Option<PageSize> {
+        self.hugepages.as_ref().map(|pages| pages.page_size)
+    }
+}
+
+/// Huge pages of the node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Hugepages {
+    /// 2Mi or 1Gi; the guest's memory is a multiple of it.
+    pub page_size: PageSize,
+}
+
+/// Size of a huge page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[allow(missing_docs)] // the names say it
+pub enum PageSize {
+    #[serde(rename = "2Mi")]
+    Mi2,
+    #[serde(rename = "1Gi")]
+    Gi1,
+}
+
+impl PageSize {
+    /// Bytes of a page.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::Mi2 => 2 << 20,
+            Self::Gi1 => 1 << 30,
+        }
+    }
+
+    /// The resource of a node that counts them.
+    pub fn resource(self) -> &'static str {
+        match self {
+            Self::Mi2 => "hugepages-2Mi",
+            Self::Gi1 => "hugepages-1Gi",
+        }
+    }
 }
 
 /// Requests and limits by resource name; only cpu and memory are accepted.
@@ -81,17 +190,6 @@ pub struct ResourceRequirements {
     /// The most that the VM's process can use.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, Amount>,
-}
-
-/// Firmware settings.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Firmware {
-    /// UUID that the guest reads from its firmware. Default: derived from the VM's UID, the same at every start.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(
-        pattern = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
-    ))]
-    pub uuid: Option<String>,
 }
 
 /// Machine type.

@@ -6,17 +6,22 @@
 //! ([`placeholder::PlacedVmi`]), which the agent of the chosen node reads.
 
 pub mod cdi;
+pub mod clock;
 pub mod cluster_config;
 pub mod conditions;
 pub mod crd;
 pub mod devices;
+pub mod disk_options;
 pub mod domain;
 pub mod ephemeral;
+pub mod features;
+pub mod firmware;
 pub mod host_disk;
 pub mod import_policy;
 pub mod names;
 pub mod network;
 pub mod node_network;
+pub mod peripherals;
 pub mod placeholder;
 pub mod quantity;
 pub mod snapshot;
@@ -26,6 +31,7 @@ pub mod strict;
 pub mod vm;
 pub mod vmi;
 pub mod volumes;
+mod words;
 
 pub use cluster_config::ClusterConfig;
 pub use network::NetworkAttachmentDefinition;

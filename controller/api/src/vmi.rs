@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Affinity, Toleration, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{Affinity, PodDNSConfig, Toleration, TopologySpreadConstraint};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,65 @@ pub struct VirtualMachineInstanceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86400))]
     pub termination_grace_period_seconds: Option<i64>,
+    /// What a drain of the node does. VMs are not migrated yet: each is shut down and started on another node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eviction_strategy: Option<EvictionStrategy>,
+    /// Paused: the VM starts paused, and waits until it is resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_strategy: Option<StartStrategy>,
+    /// Scheduler that chooses the node. Default: default-scheduler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"))]
+    pub scheduler_name: Option<String>,
+    /// amd64, the only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<Architecture>,
+    /// Subdomain of the Pod's name in the cluster's DNS, which a headless Service of that name gives it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    pub subdomain: Option<String>,
+    /// Accepted; the guest has its name servers from its networks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_policy: Option<DnsPolicy>,
+    /// Accepted; the guest has its name servers from its networks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_config: Option<PodDNSConfig>,
+}
+
+/// What a drain of the node does with a VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum EvictionStrategy {
+    /// It is shut down.
+    None,
+    /// It is migrated, as soon as Sheaf migrates VMs; until then it is shut down.
+    LiveMigrate,
+    /// It is migrated if it can be, or shut down.
+    LiveMigrateIfPossible,
+}
+
+/// How a VM starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StartStrategy {
+    /// Its processors wait until the VM is resumed.
+    Paused,
+}
+
+/// Architecture of a VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// x86-64.
+    Amd64,
+}
+
+/// Name servers of a Pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[allow(missing_docs)] // Kubernetes' own words
+pub enum DnsPolicy {
+    ClusterFirstWithHostNet,
+    ClusterFirst,
+    Default,
+    None,
 }
 
 /// A network; exactly one of pod and multus.

@@ -82,6 +82,9 @@ pub fn pod(
             "enableServiceLinks": false,
             "terminationGracePeriodSeconds": spec.termination_grace_period_seconds,
             "priorityClassName": spec.priority_class_name,
+            "schedulerName": spec.scheduler_name,
+            "hostname": spec.subdomain.as_ref().map(|_| hostname(spec, &placed.name)),
+            "subdomain": spec.subdomain,
             "nodeSelector": node_selector(spec, &placed.namespace),
             "affinity": spec.affinity,
             "tolerations": spec.tolerations,
@@ -100,6 +103,11 @@ pub fn pod(
             "volumes": volumes(spec),
         },
     }))
+}
+
+/// The host name of the Pod in the cluster's DNS: a label, which the name of an instance need not be.
+fn hostname<'a>(spec: &'a VirtualMachineInstanceSpec, name: &'a str) -> &'a str {
+    spec.hostname.as_deref().or_else(|| name.split('.').next()).unwrap_or(name)
 }
 
 /// The user's selector, and one label for each base image the node must have.
@@ -163,6 +171,16 @@ mod tests {
         assert_eq!(spec.automount_service_account_token, Some(false));
         let requests = spec.containers[0].resources.clone().unwrap().requests.unwrap();
         assert_eq!(requests["devices.kubevirt.io/kvm"].0, "1");
+    }
+
+    #[test]
+    fn scheduler_and_subdomain_are_the_pods() {
+        let spec = json!({"domain": {"memory": {"guest": "1Gi"}, "devices": {}}, "schedulerName": "mine", "subdomain": "sub"});
+        let spec = made(&vmi(spec)).spec.unwrap();
+        assert_eq!(spec.scheduler_name.as_deref(), Some("mine"));
+        assert_eq!((spec.hostname.as_deref(), spec.subdomain.as_deref()), (Some("web"), Some("sub")));
+        let plain = made(&vmi(json!({"domain": {"memory": {"guest": "1Gi"}, "devices": {}}}))).spec.unwrap();
+        assert_eq!((plain.hostname, plain.subdomain, plain.scheduler_name), (None, None, None));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sheaf_api::{
     Amount,
     cluster_config::ClusterConfigSpec,
-    domain::Cpu,
+    domain::{Cpu, Memory},
     ephemeral,
     names::{KVM_RESOURCE, bridge_resource, vlan_resource},
     vmi::VirtualMachineInstanceSpec,
@@ -35,8 +35,12 @@ pub fn of(
     let guest =
         bytes(spec.domain.memory.as_ref().and_then(|memory| memory.guest.as_ref())).unwrap_or_default();
     let overhead = overhead::bytes(spec, guest, cpus);
+    // Huge pages are a resource of their own, and are never overcommitted.
+    let page = spec.domain.memory.as_ref().and_then(Memory::page_size);
+    let (guest, huge) = if page.is_some() { (0, guest) } else { (guest, 0) };
+    let beside_huge = |amount: Option<&Amount>| bytes(amount).map(|amount| amount.saturating_sub(huge));
     // A request may raise what is set aside, never lower it; the API server refuses one that would.
-    let memory = bytes(asked.requests.get("memory")).filter(|asked| *asked > guest);
+    let memory = beside_huge(asked.requests.get("memory")).filter(|asked| *asked > guest);
     let memory = memory.unwrap_or_else(|| config.set_aside(guest)).saturating_add(overhead);
 
     let files = ephemeral::bytes(spec, |image| images.get(image).copied());
@@ -50,7 +54,7 @@ pub fn of(
     if let Some(cpu) = asked.limits.get("cpu") {
         limits.insert("cpu".to_string(), cpu.clone());
     }
-    if let Some(limit) = bytes(asked.limits.get("memory")) {
+    if let Some(limit) = beside_huge(asked.limits.get("memory")) {
         limits.insert("memory".to_string(), Amount::of_bytes(limit.max(guest).saturating_add(overhead)));
     }
     // Extended resources are not overcommitted: request and limit must agree.
@@ -67,6 +71,10 @@ pub fn of(
     for (name, count) in ports {
         requests.insert(name.clone(), Amount::of_milli(count * 1000));
         limits.insert(name, Amount::of_milli(count * 1000));
+    }
+    if let Some(page) = page {
+        requests.insert(page.resource().to_string(), Amount::of_bytes(huge));
+        limits.insert(page.resource().to_string(), Amount::of_bytes(huge));
     }
     json!({"requests": requests, "limits": limits})
 }
@@ -108,6 +116,22 @@ mod tests {
         // 1024 guest + 100 QEMU + 2×8 CPUs + 2 page tables + 16 graphics
         let requests = json!({"cpu": "200m", "memory": "1158Mi", "ephemeral-storage": "16Mi", "devices.kubevirt.io/kvm": "1"});
         assert_eq!(of, json!({"requests": requests, "limits": {"devices.kubevirt.io/kvm": "1"}}));
+    }
+
+    #[test]
+    fn a_guest_on_huge_pages_asks_for_them_and_for_memory_only_what_qemu_needs() {
+        let of = resources(
+            json!({"domain": {"memory": {"guest": "1Gi", "hugepages": {"pageSize": "2Mi"}},
+                              "resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "2Gi"}},
+                              "devices": {"autoattachPodInterface": false}}}),
+            Some(200),
+        );
+        // 100 QEMU + 8 CPU + 2 page tables + 16 graphics
+        assert_eq!((&of["requests"]["memory"], &of["limits"]["memory"]), (&json!("126Mi"), &json!("1150Mi")));
+        assert_eq!(
+            (&of["requests"]["hugepages-2Mi"], &of["limits"]["hugepages-2Mi"]),
+            (&json!("1Gi"), &json!("1Gi"))
+        );
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl Inner {
             return Err(VmError::Told(format!("domain {} exists already", described.uuid)));
         }
         let uuid = described.uuid.clone();
-        self.domains.insert(uuid.clone(), Domain { state: State::Running, ..described });
+        self.domains.insert(uuid.clone(), described);
         self.tell(Event { uuid: uuid.clone(), stopped: None });
         Ok(uuid)
     }
@@ -210,8 +210,9 @@ impl VmHost for FakeVms {
         Ok(inner.domains.values().cloned().collect())
     }
 
-    async fn start(&self, xml: &str) -> Result<String, VmError> {
-        let described = crate::libvirt::read_domain(xml)?;
+    async fn start(&self, xml: &str, paused: bool) -> Result<String, VmError> {
+        let state = if paused { State::Paused } else { State::Running };
+        let described = Domain { state, ..crate::libvirt::read_domain(xml)? };
         self.kill.moment().await;
         let uuid = self.inner().start(described)?;
         self.kill.moment().await;

@@ -9,6 +9,9 @@ use zbus::{ObjectPath, OwnedFd, OwnedObjectPath, OwnedVariant, Variant};
 /// `VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN`
 pub const SHUTDOWN_ACPI_POWER_BUTTON: u32 = 1;
 
+/// `VIR_DOMAIN_START_PAUSED`
+pub const START_PAUSED: u32 = 1;
+
 /// `VIR_DOMAIN_BLOCK_RESIZE_BYTES`
 pub const BLOCK_RESIZE_BYTES: u32 = 1;
 

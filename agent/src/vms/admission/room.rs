@@ -6,6 +6,7 @@ use super::{Check, MIB, Verdict, reject, wait};
 use crate::vms::facts::{Facts, Resources};
 use crate::vms::memory::overhead;
 use k8s_openapi::api::core::v1::Pod;
+use sheaf_api::domain::{Memory, PageSize};
 use sheaf_api::names::VMI_ANNOTATION;
 use sheaf_api::placeholder::PlacedVmi;
 
@@ -33,9 +34,19 @@ pub fn needs(pod: &Pod, facts: &Facts) -> Resources {
     let guest = guest.and_then(|amount| amount.units().ok()).unwrap_or(0);
     let cpus = domain.cpu.as_ref().map_or(1, sheaf_api::domain::Cpu::count);
     let graphics = domain.devices.autoattach_graphics_device.unwrap_or(true);
-    let least = facts.cluster.set_aside(guest).saturating_add(overhead(guest, cpus.into(), graphics));
+    // Huge pages are no part of the node's memory: all of the guest is on them.
+    let page = domain.memory.as_ref().and_then(Memory::page_size);
+    let huge = |size: PageSize| if page == Some(size) { guest } else { 0 };
+    let set_aside = if page.is_some() { 0 } else { facts.cluster.set_aside(guest) };
+    let least = set_aside.saturating_add(overhead(guest, cpus.into(), graphics));
     let storage = sheaf_api::ephemeral::bytes(&placed.spec, |image| facts.images.get(image).copied());
-    Resources { memory: asked.memory.max(least), storage: asked.storage.max(storage), ..asked }
+    Resources {
+        memory: asked.memory.max(least),
+        storage: asked.storage.max(storage),
+        huge_2mi: asked.huge_2mi.max(huge(PageSize::Mi2)),
+        huge_1gi: asked.huge_1gi.max(huge(PageSize::Gi1)),
+        ..asked
+    }
 }
 
 /// Refuses a VM of `memory` bytes that does not fit.
@@ -59,6 +70,21 @@ pub(super) fn fits(pod: &Pod, memory: u64, facts: &Facts, used: Resources) -> Ch
                 mib(needs.memory),
                 mib(all.memory),
                 mib(used.memory)
+            ),
+        ));
+    }
+    let huge = [
+        ("OutOfhugepages-2Mi", want.huge_2mi, all.huge_2mi, used.huge_2mi),
+        ("OutOfhugepages-1Gi", want.huge_1gi, all.huge_1gi, used.huge_1gi),
+    ];
+    if let Some((reason, _, all, used)) = huge.into_iter().find(|(_, want, all, _)| want > all) {
+        return Err(reject(
+            reason,
+            format!(
+                "the guest has {} MiB; of {} MiB of huge pages on this node {} MiB are taken",
+                mib(memory),
+                mib(all),
+                mib(used)
             ),
         ));
     }

@@ -91,7 +91,8 @@ impl Cluster for FakeCluster {
 
     async fn allocatable(&self) -> anyhow::Result<(Resources, ClusterConfigSpec)> {
         self.reads().await?;
-        let all = Resources { cpu: 4000, memory: 1 << 30, pods: 10, storage: 1 << 36 };
+        let all =
+            Resources { cpu: 4000, memory: 1 << 30, pods: 10, storage: 1 << 36, ..Resources::default() };
         Ok((all, ClusterConfigSpec::default()))
     }
 }

@@ -1,7 +1,7 @@
 //! Files of VMs in a real folder, with the plug pulled at every step.
 
 use super::*;
-use crate::vms::guest::{CpuModel, Nic};
+use crate::vms::guest::{CpuModel, DiskOptions, Firmware, Hardware, Lifetime, Nic};
 use crate::vms::record::{self, Record};
 use crate::vms::testing::identity;
 use sheaf_host::fakes::FakeRun;
@@ -67,6 +67,7 @@ fn guest(source: Source) -> Guest {
         boot_order: None,
         serial: None,
         cache: None,
+        options: DiskOptions::default(),
     };
     Guest {
         id: identity("p1"),
@@ -82,6 +83,7 @@ fn guest(source: Source) -> Guest {
         rng: false,
         graphics: false,
         serial: true,
+        hardware: Hardware::default(),
     }
 }
 
@@ -91,6 +93,23 @@ fn overlay() -> Source {
 
 fn make_in(dir: &Path, guest: &Guest, run: &dyn Run) -> anyhow::Result<()> {
     make(guest, &Folder::of(dir, "v-1"), &BTreeMap::new(), run)
+}
+
+#[test]
+fn folders_of_state_are_there_before_the_vm_starts_and_what_outlives_it_is_not_in_its_folder() {
+    let dir = folder("state");
+    let hardware = Hardware {
+        firmware: Firmware::Efi { secure: false, variables: Lifetime::Instance },
+        tpm: Some(Lifetime::Machine),
+        state: dir.join("state/default/libvirt-u-1"),
+        ..Hardware::default()
+    };
+    let guest = Guest { uuid: "u-1".into(), disks: Vec::new(), hardware, ..guest(overlay()) };
+    make_in(&dir, &guest, &FakeRun::default()).unwrap();
+    assert!(dir.join("v-1/libvirt-u-1").is_dir() && guest.hardware.state.is_dir());
+    remove(&Folder::of(&dir, "v-1")).unwrap();
+    assert!(!dir.join("v-1").exists() && guest.hardware.state.is_dir());
+    fs::remove_dir_all(dir).unwrap();
 }
 
 #[test]

@@ -251,7 +251,8 @@ fn a_pod_that_can_never_run_here_fails_with_its_reason() {
 #[test]
 fn two_pods_that_do_not_fit_together_are_not_both_started() {
     let mut node = Node::new();
-    node.facts.allocatable = Some(Resources { cpu: 4000, memory: 300 << 20, pods: 10, storage: 0 });
+    node.facts.allocatable =
+        Some(Resources { cpu: 4000, memory: 300 << 20, pods: 10, ..Resources::default() });
     let node = node.pod(pod("p1")).running("p1").pod({
         let mut other = pod("p2");
         let annotation = other.metadata.annotations.as_mut().unwrap().get_mut("sheaf.dev/vmi").unwrap();

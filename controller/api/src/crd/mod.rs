@@ -4,11 +4,13 @@
 //! Why here: the API server is the one place that every client passes, so it must refuse what Sheaf does not do.
 //! It drops in silence what a schema does not know; hence the schema is made in three steps: the types
 //! ([`tidy`]), every other field of KubeVirt's, each with a rule that refuses it by name ([`refuse`]), and the
-//! rules between fields ([`rules`]). Route in: the types and `facts/kubevirt-v1.txt`. Route out: what the
+//! rules between fields ([`rules`], [`hardware_rules`]). Route in: the types and `facts/kubevirt-v1.txt`. Route out: what the
 //! controller applies at its start; `crds/*.json` is the same for people to read.
 
 mod borrowed;
+mod hardware_rules;
 mod own;
+mod refusals;
 mod refuse;
 pub(crate) mod rule;
 mod rules;
@@ -69,7 +71,8 @@ fn finish(
     };
     let missing = |path: String| CrdError::NoSuchPath { kind, path };
     refuse::unsupported(at(schema, "spec").ok_or_else(|| missing("spec".into()))?, root_fact);
-    let mut tables = vec![("", rules::NAME), (instance, rules::INSTANCE)];
+    let mut tables =
+        vec![("", rules::NAME), (instance, rules::INSTANCE), (instance, hardware_rules::HARDWARE)];
     match kind {
         "VirtualMachine" => {
             tables.push(("spec", rules::MACHINE));

@@ -2,13 +2,16 @@
 //!
 //! Why here: a field that a schema does not know is dropped by the API server, and the user believes it works.
 //! Route in: `facts/kubevirt-v1.txt`, lines of `<type> <field> <kind>` made by `facts/main.go`.
-//! Route out: additional properties and `x-kubernetes-validations`, in place.
+//! Route out: additional properties and `x-kubernetes-validations`, in place. [`super::refusals`] has the reasons.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-/// What the API server answers to a field that Sheaf does not support; it puts the field's path in front.
+use super::refusals;
+
+/// What the API server answers to a field that Sheaf does not support, unless [`refusals`] has a reason; it puts the
+/// field's path in front.
 pub const MESSAGE: &str = "not supported by Sheaf; remove it";
 
 /// Types with their fields and each field's kind.
@@ -46,11 +49,13 @@ fn go(schema: &mut Value, fact: &str, facts: &Facts) {
     }
     for (field, kind) in refused {
         schema["properties"][field] = of_kind(kind);
+        // False is the same as absent for every field that is not supported.
+        let or_false = if kind == "boolean" { format!(" || !self.{field}") } else { String::new() };
         let rule = json!({
-            "rule": format!("!has(self.{field})"),
+            "rule": format!("!has(self.{field}){or_false}"),
             "fieldPath": format!(".{field}"),
             "reason": "FieldValueForbidden",
-            "message": MESSAGE,
+            "message": refusals::reason(fact, field).unwrap_or(MESSAGE),
         });
         match schema.get_mut("x-kubernetes-validations").and_then(Value::as_array_mut) {
             Some(rules) => rules.push(rule),

@@ -6,10 +6,10 @@
 use serde_json::{Value, json};
 
 /// Lists whose items are told apart by their name: duplicates are refused and server-side apply merges by item.
-const NAMED_LISTS: [&str; 4] = ["disks", "interfaces", "volumes", "networks"];
+const NAMED_LISTS: [&str; 6] = ["disks", "interfaces", "volumes", "networks", "inputs", "features"];
 
 /// Kubernetes' own types: their descriptions are Kubernetes' to explain.
-const FOREIGN: [&str; 3] = ["affinity", "tolerations", "topologySpreadConstraints"];
+const FOREIGN: [&str; 4] = ["affinity", "tolerations", "topologySpreadConstraints", "dnsConfig"];
 
 /// The longest quantity that anyone needs to write; bounds the cost of comparing quantities.
 const QUANTITY_MAX_LENGTH: u32 = 32;
@@ -54,7 +54,8 @@ fn visit(name: &str, foreign: bool, schema: &mut Value) {
 fn name_lists(schema: &mut Value) {
     let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
     for (name, property) in properties {
-        if NAMED_LISTS.contains(&name.as_str()) {
+        // A CPU has a list of features; a machine has an object of the same name.
+        if NAMED_LISTS.contains(&name.as_str()) && property["type"] == "array" {
             property["x-kubernetes-list-type"] = json!("map");
             property["x-kubernetes-list-map-keys"] = json!(["name"]);
         }

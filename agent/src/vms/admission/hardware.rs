@@ -1,0 +1,123 @@
+//! Resolves the virtual hardware of a VM apart from its disks and NICs.
+//!
+//! Why here: what the API server refused is refused again, where QEMU or libvirt would start another machine than was asked
+//! for, or take a path of the node for a name. Pure. Route in: the spec of the annotation. Route out: [`Hardware`].
+
+use super::{Check, invalid};
+use crate::vms::facts::Facts;
+use crate::vms::guest::{Firmware, Hardware, Identity, Lifetime, state_folder};
+use sheaf_api::domain::{DomainSpec, Memory};
+use sheaf_api::features::Features;
+use sheaf_api::vmi::VirtualMachineInstanceSpec;
+
+/// Most queues of a NIC: the kernel's for a tap.
+const MOST_NIC_QUEUES: u32 = 256;
+
+/// Most input devices and CPU features; the schema has the same numbers.
+const MOST_INPUTS: usize = 8;
+const MOST_CPU_FEATURES: usize = 64;
+
+/// The hardware of the VM `id`, whose domain has `uuid`, `cpus` processors and `memory` bytes.
+pub(super) fn hardware(
+    spec: &VirtualMachineInstanceSpec,
+    id: &Identity,
+    uuid: &str,
+    (cpus, memory): (u32, u64),
+    facts: &Facts,
+) -> Check<Hardware> {
+    let (domain, devices) = (&spec.domain, &spec.domain.devices);
+    let features = domain.features.clone().unwrap_or_default();
+    let page_size = domain.memory.as_ref().and_then(Memory::page_size);
+    if page_size.is_some_and(|page| !memory.is_multiple_of(page.bytes())) {
+        return Err(invalid("domain.memory.guest is not a multiple of hugepages.pageSize"));
+    }
+    let clock = domain.clock.clone();
+    let zone = clock.as_ref().and_then(|clock| clock.timezone.as_deref());
+    if zone.is_some_and(|zone| !is_zone(zone)) {
+        return Err(invalid("domain.clock.timezone is not the name of a time zone, such as Europe/Berlin"));
+    }
+    let system = domain.firmware.clone().unwrap_or_default();
+    for text in [&system.serial].into_iter().chain(domain.chassis.iter().flat_map(|chassis| {
+        [&chassis.manufacturer, &chassis.version, &chassis.serial, &chassis.asset, &chassis.sku]
+    })) {
+        if text
+            .as_ref()
+            .is_some_and(|text| text.len() > 128 || !text.bytes().all(|b| (b' '..=b'~').contains(&b)))
+        {
+            return Err(invalid(
+                "domain.firmware.serial and domain.chassis have at most 128 printable characters",
+            ));
+        }
+    }
+    let names = devices.inputs.iter().map(|input| &input.name);
+    let mut names = names.chain(devices.watchdog.iter().map(|watchdog| &watchdog.name));
+    if devices.inputs.len() > MOST_INPUTS || !names.all(|name| is_word(name)) {
+        return Err(invalid("domain.devices.inputs and .watchdog have names of letters, digits, - and _"));
+    }
+    let cpu = domain.cpu.clone().unwrap_or_default();
+    if cpu.features.len() > MOST_CPU_FEATURES {
+        return Err(invalid(format!("domain.cpu.features has more than {MOST_CPU_FEATURES} features")));
+    }
+    let tpm = devices.tpm.as_ref().filter(|tpm| tpm.is_on()).map(|tpm| lifetime(tpm.is_persistent()));
+    let queues = |wanted: Option<bool>| (wanted == Some(true)).then_some(cpus);
+    Ok(Hardware {
+        firmware: firmware(domain, &features)?,
+        serial: system.serial,
+        chassis: domain.chassis.clone(),
+        features,
+        clock,
+        cpu_features: cpu.features,
+        page_size,
+        io_threads: 0,
+        inputs: devices.inputs.clone(),
+        tpm,
+        watchdog: devices.watchdog.as_ref().map(|watchdog| (watchdog.name.clone(), watchdog.action())),
+        balloon: devices.autoattach_mem_balloon.unwrap_or(true),
+        serial_log: devices.log_serial_console.unwrap_or(true),
+        disk_queues: queues(devices.block_multi_queue),
+        // One queue is what a NIC has without any of this.
+        nic_queues: queues(devices.network_interface_multiqueue)
+            .map(|queues| queues.min(MOST_NIC_QUEUES))
+            .filter(|queues| *queues > 1),
+        transitional: devices.use_virtio_transitional.unwrap_or(false),
+        paused: spec.start_strategy.is_some(),
+        state: state_folder(&facts.states.join(&id.namespace), uuid),
+    })
+}
+
+fn firmware(domain: &DomainSpec, features: &Features) -> Check<Firmware> {
+    let bootloader = domain.firmware.as_ref().and_then(|firmware| firmware.bootloader.as_ref());
+    let Some(bootloader) = bootloader else { return Ok(Firmware::Bios { serial: false }) };
+    match (&bootloader.bios, &bootloader.efi) {
+        (Some(_), Some(_)) => Err(invalid("domain.firmware.bootloader: bios and efi exclude each other")),
+        (_, Some(efi)) if efi.is_secure() && !features.has_smm() => {
+            Err(invalid("domain.firmware.bootloader.efi: SecureBoot requires domain.features.smm"))
+        }
+        (_, Some(efi)) => {
+            Ok(Firmware::Efi { secure: efi.is_secure(), variables: lifetime(efi.is_persistent()) })
+        }
+        (bios, None) => {
+            let serial = bios.as_ref().is_some_and(|bios| bios.use_serial == Some(true));
+            Ok(Firmware::Bios { serial })
+        }
+    }
+}
+
+fn lifetime(is_persistent: bool) -> Lifetime {
+    if is_persistent { Lifetime::Machine } else { Lifetime::Instance }
+}
+
+/// A name of the IANA database: QEMU's C library opens it as a file below the node's time zones.
+fn is_zone(text: &str) -> bool {
+    let part = |part: &str| {
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'+' | b'-');
+        !part.is_empty() && part.bytes().all(inner)
+    };
+    text.len() <= 64 && text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.split('/').all(part)
+}
+
+/// What libvirt takes as part of an alias.
+fn is_word(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    !text.is_empty() && text.len() <= 63 && text.bytes().all(inner)
+}

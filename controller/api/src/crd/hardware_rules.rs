@@ -1,0 +1,190 @@
+//! The rules between fields of a VM's virtual hardware: firmware, features, clock, CPU, memory, options of disks.
+//!
+//! Why here: [`super::rules`] has those of disks with volumes and of interfaces with networks. Every rule has a bad manifest
+//! in tests/manifests/bad. Route in: nothing. Route out: [`super::rule`].
+
+use super::rule::{Reason, Rule};
+
+/// A feature of Hyper-V that works only with another one, which is set when it is not named.
+macro_rules! requires {
+    ($feature:literal, $other:literal) => {
+        Rule {
+            at: "domain.features.hyperv",
+            rule: concat!(
+                "!(has(self.",
+                $feature,
+                ") && self.",
+                $feature,
+                ".?enabled.orValue(true)) || !has(self.",
+                $other,
+                ") || self.",
+                $other,
+                ".?enabled.orValue(true)"
+            ),
+            says: concat!("'", $feature, "' requires '", $other, "', which was disabled; remove one of them"),
+            field: concat!(".", $feature),
+            reason: Reason::Invalid,
+        }
+    };
+}
+
+/// Of the spec of an instance, in a VirtualMachine's template or by itself.
+pub const HARDWARE: &[Rule] = &[
+    // Firmware.
+    Rule {
+        at: "domain.firmware.bootloader",
+        rule: "!(has(self.bios) && has(self.efi))",
+        says: "bios and efi are mutually exclusive; remove one of them",
+        field: ".efi",
+        reason: Reason::Forbidden,
+    },
+    Rule {
+        at: "domain",
+        rule: "!has(self.firmware) || !has(self.firmware.bootloader) || !has(self.firmware.bootloader.efi) || \
+               !self.firmware.bootloader.efi.?secureBoot.orValue(true) || \
+               has(self.features) && has(self.features.smm) && self.features.smm.?enabled.orValue(true)",
+        says: "efi has SecureBoot enabled. SecureBoot requires SMM, which is currently disabled; set features.smm: {} or \
+               efi.secureBoot: false",
+        field: ".firmware",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain",
+        rule: "!has(self.firmware) || !has(self.firmware.bootloader) || !has(self.firmware.bootloader.bios) || \
+               !self.firmware.bootloader.bios.?useSerial.orValue(false) || \
+               self.devices.?autoattachSerialConsole.orValue(true)",
+        says: "bios.useSerial requires the serial port; remove autoattachSerialConsole: false",
+        field: ".firmware",
+        reason: Reason::Invalid,
+    },
+    // Features.
+    Rule {
+        at: "domain.features",
+        rule: "!(has(self.hyperv) && has(self.hypervPassthrough))",
+        says: "hyperv cannot be combined with hypervPassthrough; remove one of them",
+        field: ".hypervPassthrough",
+        reason: Reason::Forbidden,
+    },
+    requires!("evmcs", "vapic"),
+    requires!("ipi", "vpindex"),
+    requires!("synic", "vpindex"),
+    requires!("synictimer", "synic"),
+    requires!("synictimer", "vpindex"),
+    requires!("tlbflush", "vpindex"),
+    Rule {
+        at: "domain.features.hyperv",
+        rule: "!has(self.vendorid) || !self.vendorid.?enabled.orValue(true) || has(self.vendorid.vendorid)",
+        says: "set vendorid.vendorid, the name of the hypervisor that the guest reads",
+        field: ".vendorid",
+        reason: Reason::Required,
+    },
+    Rule {
+        at: "domain",
+        rule: "!has(self.features) || !has(self.features.hyperv) || !has(self.features.hyperv.evmcs) || \
+               !self.features.hyperv.evmcs.?enabled.orValue(true) || !has(self.cpu) || !has(self.cpu.features) || \
+               self.cpu.features.all(f, f.name != 'vmx' || f.?policy.orValue('require') == 'require')",
+        says: "hyperv.evmcs requires the CPU feature vmx with policy require",
+        field: ".cpu",
+        reason: Reason::Invalid,
+    },
+    // Clock.
+    Rule {
+        at: "domain.clock",
+        rule: "!(has(self.utc) && has(self.timezone))",
+        says: "a clock has either utc or timezone; remove one of them",
+        field: ".timezone",
+        reason: Reason::Forbidden,
+    },
+    // CPU and memory.
+    Rule {
+        at: "domain.cpu",
+        rule: "!has(self.maxSockets) || self.?sockets.orValue(1) <= self.maxSockets",
+        says: "the number of sockets is greater than maxSockets",
+        field: ".maxSockets",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain.memory",
+        rule: "!has(self.maxGuest) || !has(self.guest) || !isQuantity(string(self.maxGuest)) || \
+               !isQuantity(string(self.guest)) || \
+               quantity(string(self.maxGuest)).compareTo(quantity(string(self.guest))) >= 0",
+        says: "maxGuest is less than guest",
+        field: ".maxGuest",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain.memory",
+        rule: "!has(self.hugepages) || !has(self.guest) || !isQuantity(string(self.guest)) || \
+               quantity(string(self.guest)).isInteger() && quantity(string(self.guest)).asInteger() % \
+               (self.hugepages.pageSize == '1Gi' ? 1073741824 : 2097152) == 0",
+        says: "guest is not a multiple of hugepages.pageSize",
+        field: ".guest",
+        reason: Reason::Invalid,
+    },
+    // Disks.
+    Rule {
+        at: "domain.devices.disks[]",
+        rule: "!has(self.cdrom) || self.cdrom.?readonly.orValue(true)",
+        says: "a cdrom is read-only; remove readonly: false",
+        field: ".cdrom",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain.devices.disks[]",
+        rule: "!has(self.disk) || !self.disk.?readonly.orValue(false) || self.disk.?bus.orValue('virtio') != 'sata'",
+        says: "sata hard disks do not support readonly; use virtio, scsi or usb",
+        field: ".disk",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain.devices.disks[]",
+        rule: "!self.?dedicatedIOThread.orValue(false) || !has(self.cdrom) && \
+               (!has(self.disk) || self.disk.?bus.orValue('virtio') == 'virtio')",
+        says: "a dedicated I/O thread is supported for disks on the virtio bus only",
+        field: ".dedicatedIOThread",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain.devices.disks[]",
+        rule: "!has(self.io) || self.io != 'native' || !has(self.cache) || self.cache == 'none'",
+        says: "io: native requires cache: none",
+        field: ".io",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain.devices.disks[]",
+        rule: "!has(self.blockSize) || !has(self.cdrom)",
+        says: "a cdrom has blocks of 2048 bytes; remove blockSize",
+        field: ".blockSize",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain.devices.disks[].blockSize",
+        rule: "has(self.custom) != has(self.matchVolume)",
+        says: "a block size has exactly one of custom and matchVolume",
+        field: "",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain.devices.disks[].blockSize.custom",
+        rule: "[self.logical, self.physical].all(size, size in [512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, \
+               131072, 262144, 524288, 1048576, 2097152])",
+        says: "logical and physical are powers of 2 from 512 to 2097152",
+        field: "",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain.devices.disks[].blockSize.custom",
+        rule: "self.logical <= self.physical",
+        says: "logical is greater than physical",
+        field: ".logical",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain.devices.disks[].blockSize.custom",
+        rule: "!has(self.discardGranularity) || self.discardGranularity % self.logical == 0",
+        says: "discardGranularity is not a multiple of logical",
+        field: ".discardGranularity",
+        reason: Reason::Invalid,
+    },
+];

@@ -1,0 +1,55 @@
+//! Why fields of KubeVirt's are refused that people have in their manifests.
+//!
+//! Why here: who meets a refusal must learn what to do instead. Route in: KubeVirt's type and the field. Route out: the
+//! sentence that the API server answers ([`super::refuse`]).
+
+/// Type, field, sentence.
+const REASONS: &[(&str, &str, &str)] = &[
+    (
+        "CPU",
+        "dedicatedCpuPlacement",
+        "not supported by Sheaf yet: the virtual CPUs of all VMs share the CPUs of their node; remove it",
+    ),
+    ("CPU", "isolateEmulatorThread", "not supported by Sheaf yet: it needs dedicatedCpuPlacement; remove it"),
+    ("CPU", "numa", "not supported by Sheaf yet: it needs dedicatedCpuPlacement; remove it"),
+    ("CPU", "realtime", "not supported by Sheaf yet: it needs dedicatedCpuPlacement; remove it"),
+    ("Devices", "sound", "not supported by Sheaf: VNC, by which a screen is shown, has no sound; remove it"),
+    ("Devices", "gpus", "not supported by Sheaf yet: devices of a node are not given to VMs; remove it"),
+    (
+        "Devices",
+        "hostDevices",
+        "not supported by Sheaf yet: devices of a node are not given to VMs; remove it",
+    ),
+    (
+        "Devices",
+        "clientPassthrough",
+        "not supported by Sheaf yet: USB devices of clients are not redirected; remove it",
+    ),
+    (
+        "Devices",
+        "filesystems",
+        "not supported by Sheaf yet: a VM has no file systems of its node; use a disk",
+    ),
+    ("Devices", "autoattachVSOCK", "not supported by Sheaf yet: a VM has no vsock to its node; remove it"),
+    (
+        "Disk",
+        "shareable",
+        "not supported by Sheaf: a volume is on one node, and two VMs that write to one file system destroy it; remove it",
+    ),
+    ("DomainSpec", "ioThreads", "not supported by Sheaf yet: ioThreadsPolicy is auto or shared; remove it"),
+    (
+        "VirtualMachineInstanceSpec",
+        "readinessProbe",
+        "not supported by Sheaf yet: a VM is Ready while QEMU runs; remove it",
+    ),
+    (
+        "VirtualMachineInstanceSpec",
+        "livenessProbe",
+        "not supported by Sheaf yet: use domain.devices.watchdog, which resets a guest that hangs",
+    ),
+];
+
+/// Why `field` of KubeVirt's type `of` is refused, if there is more to say than that it is.
+pub fn reason(of: &str, field: &str) -> Option<&'static str> {
+    REASONS.iter().find(|(type_, name, _)| (*type_, *name) == (of, field)).map(|(.., sentence)| *sentence)
+}
