@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use sheaf_api::{cluster_config::ClusterConfigSpec, storage::LocalVolume};
 use sheaf_fuzz::{Random, fuzz, json::change};
 
+use crate::instancetype::Sized;
 use crate::{
     import_policy,
     networks::Networks,
@@ -431,13 +432,13 @@ fn vms_and_their_instances() {
         let Some(vm) = changed::<sheaf_api::VirtualMachine>(random, &vm) else { return false };
         let Some(vmi) = changed::<sheaf_api::VirtualMachineInstance>(random, &vmi) else { return false };
         for own in [None, Some(&vmi)] {
-            let plan = vm::plan::plan(&vm, own, &[], NOW);
+            let plan = vm::plan::plan(&Sized::plain(&vm), own, &[], NOW);
             let starts =
                 plan.actions.iter().filter(|action| matches!(action, vm::plan::Action::Start(_))).count();
             assert!(starts <= usize::from(own.is_none()), "a second start");
             let mut again = vm.clone();
             again.status = Some(plan.status);
-            let second = vm::plan::plan(&again, own, &[], NOW);
+            let second = vm::plan::plan(&Sized::plain(&again), own, &[], NOW);
             let writes = |plan: &vm::plan::Plan| {
                 plan.actions.iter().any(|one| matches!(one, vm::plan::Action::WriteStatus(_)))
             };

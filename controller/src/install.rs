@@ -17,11 +17,11 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams, PostParams},
+    api::{DynamicObject, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use sheaf_api::{
-    crd,
+    crd, instancetype,
     names::{
         ADDRESSES_MAP, CONTROLLER_MANAGER, LIMITS_MAP, RUNTIME_CLASS, SYSTEM_NAMESPACE, TRUE, VM_NODE_LABEL,
         VM_ONLY_TAINT, VOLUME_DRIVER,
@@ -29,7 +29,7 @@ use sheaf_api::{
     snapshot::VolumeSnapshotClass,
 };
 
-use crate::{aggregated, policy, tenants, volumes::class};
+use crate::{aggregated, instancetype::common, policy, tenants, volumes::class};
 
 /// How long the API server may take to serve a new definition.
 const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
@@ -69,6 +69,13 @@ pub async fn install(client: &Client) -> Result<(), InstallError> {
         let body = serde_json::to_value(&definition).map_err(crd::CrdError::Shape)?;
         apply(&definitions, "CustomResourceDefinition", &name, body).await?;
         established(&definitions, &name).await?;
+    }
+    for (plural, object) in common::all() {
+        let kind = [instancetype::INSTANCETYPES, instancetype::PREFERENCES].concat();
+        let Some(kind) = kind.iter().find(|kind| kind.plural == plural) else { continue };
+        let objects: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource());
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        apply(&objects, kind.kind, &name, object).await?;
     }
     apply(&Api::<CSIDriver>::all(client.clone()), "CSIDriver", VOLUME_DRIVER, class::driver()).await?;
     create(&Api::<StorageClass>::all(client.clone()), "StorageClass", class::storage_class()).await?;

@@ -17,6 +17,7 @@ pub mod csr;
 mod fuzz;
 pub mod import_policy;
 pub mod install;
+pub mod instancetype;
 pub mod lease;
 pub mod macs;
 pub mod networks;

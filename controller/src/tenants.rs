@@ -12,6 +12,7 @@ const KINDS: &[(&str, &[&str])] = &[
     ("kubevirt.io", &["virtualmachines", "virtualmachineinstances"]),
     ("cdi.kubevirt.io", &["datavolumes"]),
     ("snapshot.storage.k8s.io", &["volumesnapshots"]),
+    ("instancetype.kubevirt.io", &["virtualmachineinstancetypes", "virtualmachinepreferences"]),
 ];
 
 /// The roles by name.

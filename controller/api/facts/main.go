@@ -1,5 +1,5 @@
 // Command facts prints the names of all fields of KubeVirt's VirtualMachine and VirtualMachineInstance specs, and of
-// CDI's DataVolume spec that they hold, one a line: type, field, kind. The CRDs of sheaf-api must know every one of them, because the API server drops
+// CDI's DataVolume spec that they hold, of instancetypes and preferences, one a line: type, field, kind. The CRDs of sheaf-api must know every one of them, because the API server drops
 // in silence what a schema does not know, and Sheaf refuses by name what it does not do.
 //
 //	go run . > kubevirt-v1.txt
@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	kubevirt "kubevirt.io/api/core/v1"
+	instancetype "kubevirt.io/api/instancetype/v1beta1"
 	cdi "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 )
 
@@ -27,6 +28,8 @@ func known(t reflect.Type) string {
 		return t.Name()
 	case reflect.TypeOf(cdi.DataVolumeSpec{}).PkgPath():
 		return "cdi." + t.Name()
+	case reflect.TypeOf(instancetype.VirtualMachinePreferenceSpec{}).PkgPath():
+		return "instancetype." + t.Name()
 	}
 	switch t {
 	case reflect.TypeOf(core.PersistentVolumeClaimSpec{}), reflect.TypeOf(core.VolumeResourceRequirements{}):
@@ -37,7 +40,11 @@ func known(t reflect.Type) string {
 
 func main() {
 	lines := map[string]bool{}
-	walk(reflect.TypeOf(kubevirt.VirtualMachineSpec{}), lines, map[reflect.Type]bool{})
+	for _, root := range []any{
+		kubevirt.VirtualMachineSpec{}, instancetype.VirtualMachineInstancetypeSpec{}, instancetype.VirtualMachinePreferenceSpec{},
+	} {
+		walk(reflect.TypeOf(root), lines, map[reflect.Type]bool{})
+	}
 	sorted := make([]string, 0, len(lines))
 	for line := range lines {
 		sorted = append(sorted, line)

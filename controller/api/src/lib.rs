@@ -18,6 +18,7 @@ pub mod features;
 pub mod firmware;
 pub mod host_disk;
 pub mod import_policy;
+pub mod instancetype;
 pub mod names;
 pub mod network;
 pub mod node_network;

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::vm::RunStrategy;
+use crate::{instancetype::StatusRef, vm::RunStrategy};
 
 /// What is observed of a virtual machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +39,12 @@ pub struct VirtualMachineStatus {
     /// Generation of the VM now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired_generation: Option<i64>,
+    /// The instancetype as the VM had it when it was created or last named another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instancetype_ref: Option<StatusRef>,
+    /// The preference, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preference_ref: Option<StatusRef>,
     /// What somebody asked for through the subresources start, stop and restart and is not done yet; the first is acted
     /// upon, then removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -10,7 +10,10 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{cdi::DataVolumeTemplate, status::VirtualMachineStatus, vmi::VirtualMachineInstanceSpec};
+use crate::{
+    cdi::DataVolumeTemplate, instancetype::Matcher, status::VirtualMachineStatus,
+    vmi::VirtualMachineInstanceSpec,
+};
 
 /// A virtual machine: its specification, and when it runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
@@ -38,6 +41,12 @@ pub struct VirtualMachineSpec {
     /// Deprecated by KubeVirt in favour of runStrategy: true is Always, false is Halted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running: Option<bool>,
+    /// Sizes: CPU and memory come from it, and the template sets neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instancetype: Option<Matcher>,
+    /// What the VM has when its template does not say otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preference: Option<Matcher>,
     /// Disks that belong to the VM: created with it, kept when it stops, deleted with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

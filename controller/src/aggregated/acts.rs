@@ -24,7 +24,7 @@ use super::{
     routes::{Place, Stream, VmAct, VmiAct},
     serve::State,
 };
-use crate::{placeholder, vm::requests};
+use crate::{instancetype, placeholder, vm::requests};
 
 mod permit;
 
@@ -44,10 +44,16 @@ async fn vmi(state: &State, place: &Place) -> Result<Option<VirtualMachineInstan
     instances.get_opt(&place.name).await.map_err(Refusal::of_api)
 }
 
-/// The VM with its instancetype and preference put in: it has none.
+/// The VM at `place` with its instancetype and preference put in.
 pub async fn expand(state: &State, place: &Place) -> Result<Answer, Refusal> {
-    let vm = serde_json::to_value(vm(state, place).await?).map_err(Refusal::internal)?;
-    Ok(answer::ok(&vm))
+    expanded(state, &vm(state, place).await?).await
+}
+
+/// `vm` with its instancetype and preference put in.
+pub async fn expanded(state: &State, vm: &VirtualMachine) -> Result<Answer, Refusal> {
+    let sized = instancetype::expand(&state.client, vm).await.map_err(Refusal::internal)?;
+    let shown = instancetype::shown(&sized).map_err(Refusal::bad_request)?;
+    Ok(answer::ok(&serde_json::to_value(shown).map_err(Refusal::internal)?))
 }
 
 /// start, stop, restart.

@@ -1,15 +1,14 @@
 //! `expand-vm-spec`: a VM as it would be with its instancetype and preference put in.
 //!
-//! Why here: there are no instancetypes yet, so a VM is its own expansion; what is checked is that it is one. Pure. Route in:
-//! a body. Route out: the VM, or why it is none.
+//! Why here: the body is checked before anything is looked up for it; [`crate::instancetype`] does the rest. Pure. Route in: a
+//! body. Route out: the VM, or why it is none.
 
-use serde_json::Value;
 use sheaf_api::VirtualMachine;
 
 use super::answer::Refusal;
 
-/// Checks the VM of `body`, for `namespace`.
-pub fn expand(body: &[u8], namespace: &str) -> Result<Value, Refusal> {
+/// Reads the VM of `body`, for `namespace`.
+pub fn read(body: &[u8], namespace: &str) -> Result<VirtualMachine, Refusal> {
     if body.trim_ascii().is_empty() {
         return Err(Refusal::bad_request("empty request body"));
     }
@@ -24,7 +23,7 @@ pub fn expand(body: &[u8], namespace: &str) -> Result<Value, Refusal> {
         }
         Some(_) => {}
     }
-    serde_json::to_value(&vm).map_err(Refusal::internal)
+    Ok(vm)
 }
 
 #[cfg(test)]
@@ -39,11 +38,11 @@ mod tests {
                    "spec": {"runStrategy": "Always", "template": {"spec": {"domain": {"memory": {"guest": "1Gi"}, "devices": {}}}}}})
             .to_string()
         };
-        assert_eq!(expand(vm("").as_bytes(), "shop").unwrap()["metadata"]["namespace"], "shop");
-        let other = expand(vm("other").as_bytes(), "shop").unwrap_err();
+        assert_eq!(read(vm("").as_bytes(), "shop").unwrap().metadata.namespace.as_deref(), Some("shop"));
+        let other = read(vm("other").as_bytes(), "shop").unwrap_err();
         assert_eq!((other.code, other.message.as_str()), (400, "VM namespace must be empty or shop"));
         for body in [&b""[..], b"{}", b"[", b"null"] {
-            assert_eq!(expand(body, "shop").unwrap_err().code, 400);
+            assert_eq!(read(body, "shop").unwrap_err().code, 400);
         }
     }
 }

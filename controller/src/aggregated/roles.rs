@@ -41,6 +41,9 @@ pub fn roles() -> Vec<(&'static str, Value)> {
     let default = vec![
         rule(vec!["version".into(), "guestfs".into()], &["get", "list"]),
         json!({"apiGroups": ["kubevirt.io"], "resources": ["kubevirts"], "verbs": ["get", "list"]}),
+        // KubeVirt's `instancetype.kubevirt.io:view`: those of the cluster are for everybody.
+        json!({"apiGroups": ["instancetype.kubevirt.io"], "verbs": ["get", "list", "watch"],
+               "resources": ["virtualmachineclusterinstancetypes", "virtualmachineclusterpreferences"]}),
     ];
     vec![
         ("kubevirt.io:view", role("kubevirt.io:view", Some("view"), view)),

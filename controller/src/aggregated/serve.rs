@@ -75,7 +75,7 @@ async fn answer(
         Route::NotImplemented(what) => Err(Refusal::not_implemented(&what)),
         Route::Expand { namespace } => {
             let body = body(request).await?;
-            expand::expand(&body, &namespace).map(|vm| answer::ok(&vm))
+            acts::expanded(state, &expand::read(&body, &namespace)?).await
         }
         Route::Vm(place, VmAct::ExpandSpec) => acts::expand(state, &place).await,
         Route::Vm(place, act) => {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{api::apps::v1::ControllerRevision, jiff::Timestamp};
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
@@ -14,6 +14,7 @@ use kube::{
 };
 use sheaf_api::{VirtualMachine, VirtualMachineInstance, cdi::DataVolume, names::VM_FINALIZER};
 
+use crate::instancetype::{self, Sized};
 use crate::object::{
     Context, RequestError, add_finalizer, doing, drive, ok_if_exists, ok_if_gone, remove_finalizer,
     write_status,
@@ -46,7 +47,12 @@ async fn reconcile(seen: Arc<VirtualMachine>, context: Arc<Context>) -> Result<R
     for template in &vm.spec.data_volume_templates {
         existing.extend(disks.get_opt(&template.metadata.name).await.map_err(doing("reading its disks"))?);
     }
-    let plan = plan::plan(&vm, vmi.as_ref(), &existing, Timestamp::now());
+    let sized = match vm.metadata.deletion_timestamp {
+        // What it would be is of no interest any more.
+        Some(_) => Sized::plain(&vm),
+        None => instancetype::expand(&context.client, &vm).await?,
+    };
+    let plan = plan::plan(&sized, vmi.as_ref(), &existing, Timestamp::now());
     for action in &plan.actions {
         apply(&context, &machines, &instances, &disks, &vm, action).await?;
     }
@@ -64,6 +70,12 @@ async fn apply(
     match action {
         Action::AddFinalizer => add_finalizer(machines, vm, VM_FINALIZER).await,
         Action::RemoveFinalizer => remove_finalizer(machines, vm, VM_FINALIZER).await,
+        Action::KeepRevision(revision) => {
+            let namespace = vm.metadata.namespace.as_deref().unwrap_or_default();
+            let revisions: Api<ControllerRevision> = Api::namespaced(context.client.clone(), namespace);
+            ok_if_exists(revisions.create(&PostParams::default(), revision).await)
+                .map_err(doing("keeping its instancetype or preference"))
+        }
         Action::CreateDisk(data) => {
             let created = ok_if_exists(disks.create(&PostParams::default(), data).await);
             created_or_event(context, vm, created, "creating a disk", "FailedDataVolumeCreate").await

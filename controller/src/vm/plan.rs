@@ -9,7 +9,9 @@
 
 use std::time::Duration;
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::{
+    api::apps::v1::ControllerRevision, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp,
+};
 use kube::{Resource, api::ObjectMeta};
 use sheaf_api::{
     RunStrategy, VirtualMachine, VirtualMachineInstance,
@@ -21,6 +23,7 @@ use sheaf_api::{
 use crate::{
     conditions::{clear, find, set},
     events::Event,
+    instancetype::{Problem, Sized},
     object::has_finalizer,
     resolve::resolve,
     vm::disks::{self, Disks},
@@ -41,6 +44,8 @@ pub enum Action {
     AddFinalizer,
     /// Remove it: no instance remains.
     RemoveFinalizer,
+    /// Keep an instancetype or a preference as the VM has it now.
+    KeepRevision(Box<ControllerRevision>),
     /// Create a disk of the VM.
     CreateDisk(Box<DataVolume>),
     /// Create the instance.
@@ -69,13 +74,15 @@ pub struct Plan {
     pub requeue: Option<Duration>,
 }
 
-/// Decides; `data_volumes` are those that have the names of the VM's templates.
+/// Decides; `data_volumes` are those that have the names of the VM's templates, `sized` is the VM with its instancetype and
+/// preference put in.
 pub fn plan(
-    vm: &VirtualMachine,
+    sized: &Sized,
     vmi: Option<&VirtualMachineInstance>,
     data_volumes: &[DataVolume],
     now: Timestamp,
 ) -> Plan {
+    let vm = &sized.vm;
     let mut before = vm.status.clone().unwrap_or_default();
     let requests = std::mem::take(&mut before.state_change_requests);
     let mut plan = Plan { actions: Vec::new(), status: before.clone(), requeue: None };
@@ -103,21 +110,28 @@ pub fn plan(
             disks::missing(vm, data_volumes).into_iter().map(|data| Action::CreateDisk(Box::new(data))),
         );
         let disks = disks::state(vm, data_volumes);
-        match &disks {
-            Disks::Failed(why) => {
+        plan.actions.extend(sized.revisions.iter().map(|kept| Action::KeepRevision(Box::new(kept.clone()))));
+        plan.status.instancetype_ref.clone_from(&sized.instancetype);
+        plan.status.preference_ref.clone_from(&sized.preference);
+        match (&sized.problem, &disks) {
+            (Some(Problem { reason, message }), _) => {
+                set(&mut plan.status.conditions, "Failure", "True", reason, message, now);
+            }
+            (None, Disks::Failed(why)) => {
                 set(&mut plan.status.conditions, "Failure", "True", "DataVolumeError", why, now)
             }
-            _ => clear(&mut plan.status.conditions, "Failure"),
+            (None, _) => clear(&mut plan.status.conditions, "Failure"),
         }
         match own {
             Some(vmi) => with_instance(&mut plan, vm, vmi, requests.first(), &disks, now),
+            None if sized.problem.is_some() => PrintableStatus::Stopped,
             None => without_instance(&mut plan, vm, requests.first(), &disks, now),
         }
     };
     if !deleting && !foreign && requests.first().is_some_and(|request| is_done(request, own)) {
         plan.actions.push(Action::RequestDone(requests));
     }
-    complete(&mut plan.status, vm, own, printable, now);
+    complete(&mut plan.status, sized, own, printable, now);
     if before != plan.status {
         let starts = plan.actions.iter().position(|action| matches!(action, Action::Start(_)));
         let place = starts.map_or(0, |start| start + 1);
@@ -291,11 +305,12 @@ fn forget_failure(plan: &mut Plan, vmi: &VirtualMachineInstance, now: Timestamp)
 /// Fills in what follows from the instance.
 fn complete(
     status: &mut VirtualMachineStatus,
-    vm: &VirtualMachine,
+    sized: &Sized,
     vmi: Option<&VirtualMachineInstance>,
     printable: PrintableStatus,
     now: Timestamp,
 ) {
+    let vm = &sized.vm;
     let conditions = vmi.and_then(|vmi| vmi.status.as_ref()).map(|status| status.conditions.as_slice());
     let ready = conditions.and_then(|conditions| find(conditions, "Ready"));
     status.created = vmi.is_some();
@@ -321,9 +336,11 @@ fn complete(
             set(&mut status.conditions, "Ready", "False", "VMINotExists", "the VM is not running", now)
         }
     }
-    let changed = vmi.is_some_and(|vmi| {
-        vmi.spec != resolve(&vm.spec.template.spec, vm.metadata.uid.as_deref().unwrap_or_default())
-    });
+    // A VM that cannot be put together is compared with nothing.
+    let changed = sized.problem.is_none()
+        && vmi.is_some_and(|vmi| {
+            vmi.spec != resolve(&vm.spec.template.spec, vm.metadata.uid.as_deref().unwrap_or_default())
+        });
     if changed {
         let message = "the template changed since this instance was started; restart the VM to use it";
         set(&mut status.conditions, "RestartRequired", "True", "TemplateChanged", message, now);

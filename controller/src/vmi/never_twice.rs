@@ -224,7 +224,8 @@ impl World {
     }
 
     fn reconcile_vm(&mut self, cut: usize) {
-        let plan = vm::plan::plan(&self.vm, self.vmi.as_ref(), &[], self.time());
+        let plan =
+            vm::plan::plan(&crate::instancetype::Sized::plain(&self.vm), self.vmi.as_ref(), &[], self.time());
         for action in plan.actions.into_iter().take(cut) {
             match action {
                 vm::plan::Action::AddFinalizer => {

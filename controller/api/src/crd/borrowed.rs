@@ -1,4 +1,4 @@
-//! The definitions of DataVolume and of the snapshot kinds: other projects' words, as far as Sheaf speaks them.
+//! The definitions of DataVolume, of instancetypes, preferences and of the snapshot kinds: other projects' words, as far as Sheaf speaks them.
 //!
 //! Why here: a DataVolume has fields of CDI's that are refused by name, as a VirtualMachine has KubeVirt's; the class of
 //! snapshots has no spec, so `kube` cannot derive it. Route in: types and rules. Route out: what the controller applies.
@@ -10,12 +10,13 @@ use serde_json::json;
 use super::{CrdError, SCHEMA, add_rules, at, refuse, rule::Rule, tidy};
 use crate::{
     cdi::{self, DataVolume},
+    instancetype::{self, VirtualMachineInstancetype, preference::VirtualMachinePreference},
     snapshot::{self, VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent},
 };
 
 /// All of them.
 pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
-    Ok(vec![
+    let mut all = vec![
         finish("VolumeSnapshotClass", snapshot_class()?, None, &[("", snapshot::CLASS_RULES)])?,
         finish("VolumeSnapshotContent", VolumeSnapshotContent::crd(), None, &[])?,
         finish("VolumeSnapshot", VolumeSnapshot::crd(), None, &[("", snapshot::RULES)])?,
@@ -25,7 +26,47 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
             Some("cdi.DataVolumeSpec"),
             &[("", cdi::rules::ALONE), ("spec", cdi::rules::SPEC)],
         )?,
-    ])
+    ];
+    let of_namespaces = [
+        (
+            VirtualMachineInstancetype::crd(),
+            instancetype::INSTANCETYPES,
+            "instancetype.VirtualMachineInstancetypeSpec",
+        ),
+        (
+            VirtualMachinePreference::crd(),
+            instancetype::PREFERENCES,
+            "instancetype.VirtualMachinePreferenceSpec",
+        ),
+    ];
+    for (derived, kinds, fact) in of_namespaces {
+        for kind in kinds {
+            let definition = finish(kind.kind, derived.clone(), Some(fact), &[])?;
+            all.push(if kind.namespaced { definition } else { of_cluster(definition, &kind)? });
+        }
+    }
+    Ok(all)
+}
+
+/// The kind of the cluster that is like a kind of namespaces.
+fn of_cluster(
+    derived: CustomResourceDefinition,
+    kind: &instancetype::Kind,
+) -> Result<CustomResourceDefinition, CrdError> {
+    let mut crd = serde_json::to_value(derived)?;
+    crd["metadata"]["name"] = json!(format!("{}.{}", kind.plural, instancetype::GROUP));
+    crd["spec"]["scope"] = json!("Cluster");
+    let names = &mut crd["spec"]["names"];
+    // KubeVirt's short names of these begin with vmc instead of vm.
+    for name in names["shortNames"].as_array_mut().into_iter().flatten() {
+        *name = json!(name.as_str().unwrap_or_default().replacen("vm", "vmc", 1));
+    }
+    for (field, value) in [("kind", kind.kind), ("plural", kind.plural), ("singular", kind.singular)] {
+        names[field] = json!(value);
+    }
+    let text = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["description"];
+    *text = json!(text.as_str().unwrap_or_default().replace("of a namespace ", ""));
+    Ok(serde_json::from_value(crd)?)
 }
 
 /// Adds to a definition what types cannot say; `fact` is the type whose other fields are refused in its spec.

@@ -1,5 +1,5 @@
-//! The CustomResourceDefinitions, made from the Rust types: KubeVirt's kinds here, Sheaf's own in [`own`], CDI's and the
-//! snapshots' in [`borrowed`].
+//! The CustomResourceDefinitions, made from the Rust types: VMs and instances here, Sheaf's own in [`own`], instancetypes, CDI's
+//! kinds and the snapshots' in [`borrowed`].
 //!
 //! Why here: the API server is the one place that every client passes, so it must refuse what Sheaf does not do.
 //! It drops in silence what a schema does not know; hence the schema is made in three steps: the types
@@ -76,9 +76,11 @@ fn finish(
     match kind {
         "VirtualMachine" => {
             tables.push(("spec", rules::MACHINE));
+            tables.push(("spec.instancetype", rules::MATCHER));
+            tables.push(("spec.preference", rules::MATCHER));
             tables.push(("spec.dataVolumeTemplates[].spec", cdi::rules::SPEC));
         }
-        _ => tables.push(("spec", rules::IMMUTABLE)),
+        _ => tables.extend([("spec", rules::IMMUTABLE), (instance, rules::MEMORY)]),
     }
     for (root, table) in tables {
         let root = at(schema, root).ok_or_else(|| missing(root.into()))?;

@@ -59,6 +59,33 @@ pub const MACHINE: &[Rule] = &[
     },
     Rule {
         at: "",
+        rule: "has(self.instancetype) || has(self.template.spec.domain.memory) && has(self.template.spec.domain.memory.guest) || \
+               has(self.template.spec.domain.resources) && has(self.template.spec.domain.resources.requests) && \
+               'memory' in self.template.spec.domain.resources.requests",
+        says: NO_MEMORY,
+        field: ".template.spec.domain.memory",
+        reason: Reason::Required,
+    },
+    Rule {
+        at: "",
+        rule: "!has(self.instancetype) || !has(self.instancetype.kind) || self.instancetype.kind.lowerAscii() in \
+               ['virtualmachineinstancetype', 'virtualmachineinstancetypes', 'virtualmachineclusterinstancetype', \
+               'virtualmachineclusterinstancetypes']",
+        says: "kind is VirtualMachineInstancetype or VirtualMachineClusterInstancetype",
+        field: ".instancetype.kind",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "",
+        rule: "!has(self.preference) || !has(self.preference.kind) || self.preference.kind.lowerAscii() in \
+               ['virtualmachinepreference', 'virtualmachinepreferences', 'virtualmachineclusterpreference', \
+               'virtualmachineclusterpreferences']",
+        says: "kind is VirtualMachinePreference or VirtualMachineClusterPreference",
+        field: ".preference.kind",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "",
         rule: "!has(self.dataVolumeTemplates) || self.dataVolumeTemplates.all(t, \
                self.dataVolumeTemplates.filter(u, u.metadata.name == t.metadata.name).size() == 1)",
         says: "two of dataVolumeTemplates have the same name",
@@ -85,6 +112,36 @@ pub const IMMUTABLE: &[Rule] = &[Rule {
     field: "",
     reason: Reason::Forbidden,
 }];
+
+/// Of the spec of an instance by itself. In a template an instancetype may give it.
+pub const MEMORY: &[Rule] = &[Rule {
+    at: "domain",
+    rule: "has(self.memory) && has(self.memory.guest) || \
+           has(self.resources) && has(self.resources.requests) && 'memory' in self.resources.requests",
+    says: NO_MEMORY,
+    field: ".memory",
+    reason: Reason::Required,
+}];
+
+const NO_MEMORY: &str = "the VM has no memory: set memory.guest, for example 1Gi";
+
+/// Of a matcher of an instancetype or a preference.
+pub const MATCHER: &[Rule] = &[
+    Rule {
+        at: "",
+        rule: "has(self.name) != has(self.inferFromVolume)",
+        says: "set exactly one of name and inferFromVolume",
+        field: ".name",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "",
+        rule: "!has(self.revisionName) || has(self.name)",
+        says: "a revisionName needs the name of what it is a revision of",
+        field: ".revisionName",
+        reason: Reason::Invalid,
+    },
+];
 
 /// Of the spec of an instance, in a VirtualMachine's template or by itself.
 pub const INSTANCE: &[Rule] = &[
@@ -154,14 +211,6 @@ pub const INSTANCE: &[Rule] = &[
         reason: Reason::Invalid,
     },
     // CPU and memory.
-    Rule {
-        at: "domain",
-        rule: "has(self.memory) && has(self.memory.guest) || \
-               has(self.resources) && has(self.resources.requests) && 'memory' in self.resources.requests",
-        says: "the VM has no memory: set memory.guest, for example 1Gi",
-        field: ".memory",
-        reason: Reason::Required,
-    },
     Rule {
         at: "domain.memory",
         rule: "!has(self.guest) || !isQuantity(string(self.guest)) || \

@@ -9,7 +9,7 @@ const NOW: i64 = 1_800_000_000; // 2027-01-15T08:00:00Z
 
 /// The plan for a VM without disks of its own.
 fn plan(vm: &VirtualMachine, vmi: Option<&VirtualMachineInstance>, now: Timestamp) -> Plan {
-    super::plan(vm, vmi, &[], now)
+    super::plan(&Sized::plain(vm), vmi, &[], now)
 }
 
 fn now() -> Timestamp {
@@ -198,7 +198,7 @@ fn a_vm_makes_its_disks_before_it_starts_and_even_if_it_does_not() {
     let first = plan(&vm, None, now());
     assert!(matches!(done(&first).as_slice(), [Action::CreateDisk(_)]), "{first:?}");
     assert_eq!(first.status.printable_status, Some(PrintableStatus::Provisioning));
-    assert!(starts(&super::plan(&vm, None, &disks, now())));
+    assert!(starts(&super::plan(&Sized::plain(&vm), None, &disks, now())));
     vm.spec.run_strategy = Some(RunStrategy::Halted);
     let halted = plan(&vm, None, now());
     assert!(matches!(done(&halted).as_slice(), [Action::CreateDisk(_)]), "{halted:?}");
@@ -208,10 +208,11 @@ fn a_vm_makes_its_disks_before_it_starts_and_even_if_it_does_not() {
 #[test]
 fn a_vm_is_the_consumer_that_its_disk_waits_for() {
     let (vm, disks) = with_disk("WaitForFirstConsumer");
-    assert!(starts(&super::plan(&vm, None, &disks, now())));
+    assert!(starts(&super::plan(&Sized::plain(&vm), None, &disks, now())));
     let placed = vmi("Scheduling", None);
-    let printable =
-        |disks: &[DataVolume]| super::plan(&vm, Some(&placed), disks, now()).status.printable_status.unwrap();
+    let printable = |disks: &[DataVolume]| {
+        super::plan(&Sized::plain(&vm), Some(&placed), disks, now()).status.printable_status.unwrap()
+    };
     assert_eq!(printable(&disks), PrintableStatus::WaitingForVolumeBinding);
     assert_eq!(printable(&with_disk("ImportInProgress").1), PrintableStatus::Provisioning);
     assert_eq!(printable(&with_disk("Succeeded").1), PrintableStatus::Starting);
@@ -220,7 +221,7 @@ fn a_vm_is_the_consumer_that_its_disk_waits_for() {
 #[test]
 fn a_vm_whose_disk_failed_does_not_start_and_says_why() {
     let (vm, disks) = with_disk("Failed");
-    let plan = super::plan(&vm, None, &disks, now());
+    let plan = super::plan(&Sized::plain(&vm), None, &disks, now());
     assert!(!starts(&plan));
     assert_eq!(plan.status.printable_status, Some(PrintableStatus::DataVolumeError));
     let failure = find(&plan.status.conditions, "Failure").unwrap();
