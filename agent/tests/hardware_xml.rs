@@ -244,6 +244,9 @@ fn what_the_api_server_would_refuse_is_refused_again() {
     let message =
         refused(domain(json!({"firmware": {"bootloader": {"efi": {"secureBoot": false}, "bios": {}}}})));
     assert_eq!(message, "domain.firmware.bootloader: bios and efi exclude each other");
+    let efi = json!({"bootloader": {"efi": {"secureBoot": false}}});
+    let message = refused(domain(json!({"firmware": efi, "features": {"acpi": {"enabled": false}}})));
+    assert_eq!(message, "domain.firmware.bootloader.efi requires domain.features.acpi");
     let message = refused(domain(json!({"clock": {"timezone": "../../etc/passwd"}})));
     assert_eq!(message, "domain.clock.timezone is not the name of a time zone, such as Europe/Berlin");
     let message = refused(domain(json!({"memory": {"guest": "1025Mi", "hugepages": {"pageSize": "2Mi"}}})));

@@ -7,7 +7,7 @@
 mod hyperv;
 
 use sheaf_api::{
-    devices::{CdromTarget, DiskBus, DiskTarget, Interface, InterfaceModel, Masquerade},
+    devices::{CdromTarget, Disk, DiskBus, DiskTarget, Interface, InterfaceModel, Masquerade},
     domain::{Cpu, Machine},
     peripherals::{Input, InputBus, InputType},
     vmi::{Network, PodNetwork, VirtualMachineInstanceSpec},
@@ -33,6 +33,7 @@ pub fn resolve(spec: &VirtualMachineInstanceSpec, uid: &str) -> VirtualMachineIn
     let firmware = spec.domain.firmware.get_or_insert_default();
     firmware.uuid.get_or_insert_with(|| derived(&format!("firmware/{uid}")).to_string());
     spec.domain.machine.get_or_insert_with(|| Machine { type_: MACHINE_TYPE.into() });
+    disks_of_volumes(&mut spec);
     for disk in &mut spec.domain.devices.disks {
         match (&mut disk.disk, &mut disk.cdrom) {
             (_, Some(CdromTarget { bus, .. })) => drop(bus.get_or_insert(DiskBus::Sata)),
@@ -45,6 +46,16 @@ pub fn resolve(spec: &VirtualMachineInstanceSpec, uid: &str) -> VirtualMachineIn
     hyperv::complete(&mut spec.domain);
     spec.termination_grace_period_seconds.get_or_insert(GRACE_PERIOD_SECONDS);
     spec
+}
+
+/// As in KubeVirt: a volume that no disk shows to the guest is shown by a disk of its name.
+fn disks_of_volumes(spec: &mut VirtualMachineInstanceSpec) {
+    let disks = &mut spec.domain.devices.disks;
+    for volume in &spec.volumes {
+        if disks.iter().all(|disk| disk.name != volume.name) {
+            disks.push(Disk { name: volume.name.clone(), ..Disk::default() });
+        }
+    }
 }
 
 fn cpu_and_memory(spec: &mut VirtualMachineInstanceSpec) {
@@ -180,6 +191,21 @@ mod tests {
         assert_eq!(once.domain.cpu.as_ref().unwrap().count(), 2);
         assert_eq!(once.domain.memory.as_ref().unwrap().guest.as_ref().unwrap().as_str(), "1Gi");
         assert_eq!(once.domain.devices.interfaces[0].mac_address.as_deref(), Some("52:54:00:ab:cd:ef"));
+    }
+
+    #[test]
+    fn a_volume_without_a_disk_is_on_a_virtio_disk_of_its_name() {
+        let bare = spec(json!({
+            "domain": {"devices": {"disks": [{"name": "b", "disk": {"bus": "sata"}}]}, "memory": {"guest": "1Gi"}},
+            "volumes": [{"name": "a", "emptyDisk": {"capacity": "1Gi"}}, {"name": "b", "emptyDisk": {"capacity": "1Gi"}}],
+        }));
+        let once = resolve(&bare, "a");
+        assert_eq!(resolve(&once, "a"), once);
+        let disks = serde_json::to_value(once.domain.devices.disks).unwrap();
+        assert_eq!(
+            disks,
+            json!([{"name": "b", "disk": {"bus": "sata"}}, {"name": "a", "disk": {"bus": "virtio"}}])
+        );
     }
 
     #[test]

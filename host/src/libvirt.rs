@@ -31,6 +31,8 @@ pub const TAG_NAMESPACE: &str = "https://sheaf.dev/xmlns/domain/1";
 
 /// Where libvirt keeps the log of each QEMU, `<domain name>.log`.
 pub const QEMU_LOGS: &str = "/var/log/libvirt/qemu";
+/// Where the TPMs of VMs write their logs.
+const TPM_LOGS: &str = "/var/log/swtpm/libvirt/qemu";
 
 /// Where libvirtd listens, `libvirt/libvirt-sock` under `/run`.
 pub const SOCKET: &str = "libvirt/libvirt-sock";
@@ -460,11 +462,12 @@ fn tail(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(tail)
 }
 
-/// virtlogd names what it rotates away `<name>.log.0`, `.1`, …
+/// virtlogd names what it rotates away `<name>.log.0`, `.1`, …; a TPM has a log of its own.
 fn remove_logs(logs: &Path, name: &str) -> io::Result<()> {
-    let rotated = (0..ROTATED_LOGS).map(|number| format!("{name}.log.{number}"));
-    for log in [format!("{name}.log")].into_iter().chain(rotated) {
-        match std::fs::remove_file(logs.join(log)) {
+    let rotated = (0..ROTATED_LOGS).map(|number| logs.join(format!("{name}.log.{number}")));
+    let own = [logs.join(format!("{name}.log")), Path::new(TPM_LOGS).join(format!("{name}-swtpm.log"))];
+    for log in own.into_iter().chain(rotated) {
+        match std::fs::remove_file(log) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }

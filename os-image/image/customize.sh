@@ -83,8 +83,10 @@ find /usr/share/qemu -mindepth 1 \( -name '*arm*' -o -name '*aarch64*' -o -name 
 # Boot roms: of the NICs a VM may have; QEMU refuses a NIC whose rom is not there.
 find /usr/share/qemu \( -name 'pxe-*.rom' -o -name 'efi-*.rom' \) ! -name 'efi-virtio.rom' \
     ! -name 'efi-e1000.rom' ! -name 'efi-e1000e.rom' -delete
-# OVMF: the 4 MiB builds; without the debug, Xen and microvm ones.
-rm -rf /usr/share/ovmf /usr/share/OVMF/OVMF_CODE.fd /usr/share/OVMF/OVMF_VARS.fd /usr/share/qemu/OVMF.fd
+# OVMF: the 4 MiB builds that VMs are given (agent/src/vms/domain_xml/machine.rs), without Secure Boot and with Microsoft's
+# keys, and their descriptions. Not the debug, Xen and microvm ones, nor those with test keys.
+rm -rf /usr/share/ovmf /usr/share/OVMF/OVMF_CODE.fd /usr/share/OVMF/OVMF_VARS.fd /usr/share/qemu/OVMF.fd \
+    /usr/share/OVMF/*.snakeoil.fd /usr/share/OVMF/*.strictnx.fd
 # User interfaces and sound of QEMU: a VM's screen is VNC, built in.
 (cd /usr/lib/x86_64-linux-gnu/qemu 2>/dev/null && rm -f ui-*.so audio-*.so chardev-spice.so chardev-baum.so \
     hw-usb-smartcard.so hw-display-qxl.so block-ssh.so block-gluster.so accel-tcg-*.so.disabled) || true

@@ -15,7 +15,7 @@ use crate::{
 /// What an overlay counts with while no node reports how large its base image is. No node runs such a VM then; the one that
 /// does later counts the true size.
 pub const UNKNOWN_IMAGE_BYTES: u64 = 1 << 30;
-/// Files that every VM has: its record, cloud-init seed and serial log (`/data/vms/<uid>`; two logs of 2 MiB and QEMU's own).
+/// Files that every VM has: its record, cloud-init seed, UEFI variables, TPM and serial log (`/data/vms/<uid>`; two logs of 2 MiB and QEMU's own).
 pub const FIXED_BYTES: u64 = 16 << 20;
 /// Disks are made in whole MiB.
 const MIB: u64 = 1 << 20;

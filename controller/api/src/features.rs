@@ -34,6 +34,11 @@ pub struct Features {
 }
 
 impl Features {
+    /// Whether there is ACPI.
+    pub fn has_acpi(&self) -> bool {
+        self.acpi.as_ref().is_none_or(FeatureState::is_on)
+    }
+
     /// Whether System Management Mode is asked for.
     pub fn has_smm(&self) -> bool {
         self.smm.as_ref().is_some_and(FeatureState::is_on)

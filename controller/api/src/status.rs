@@ -45,6 +45,9 @@ pub struct VirtualMachineStatus {
     /// The preference, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preference_ref: Option<StatusRef>,
+    /// The node that has the persistent UEFI variables and TPM of the VM: it starts there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_node: Option<String>,
     /// What somebody asked for through the subresources start, stop and restart and is not done yet; the first is acted
     /// upon, then removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

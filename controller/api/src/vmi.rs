@@ -11,7 +11,10 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{devices::Devices, domain::DomainSpec, status::VirtualMachineInstanceStatus, volumes::Volume};
+use crate::{
+    devices::Devices, domain::DomainSpec, firmware::Efi, peripherals::Tpm,
+    status::VirtualMachineInstanceStatus, volumes::Volume,
+};
 
 /// One run of a virtual machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
@@ -39,7 +42,7 @@ use crate::{devices::Devices, domain::DomainSpec, status::VirtualMachineInstance
 pub struct VirtualMachineInstanceSpec {
     /// The virtual hardware.
     pub domain: DomainSpec,
-    /// What is behind the disks; each is used by the disk of the same name.
+    /// What is behind the disks; each is used by the disk of the same name. A volume without one gets a virtio disk.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub volumes: Vec<Volume>,
@@ -175,6 +178,13 @@ impl VirtualMachineInstanceSpec {
     /// The devices of the domain.
     pub fn devices(&self) -> &Devices {
         &self.domain.devices
+    }
+
+    /// Whether the VM has UEFI variables or a TPM that outlive an instance, on the node that it ran on.
+    pub fn keeps_state(&self) -> bool {
+        let efi = self.domain.firmware.as_ref().and_then(|firmware| firmware.efi());
+        let tpm = self.domain.devices.tpm.as_ref();
+        efi.is_some_and(Efi::is_persistent) || tpm.is_some_and(Tpm::is_persistent)
     }
 
     /// The volume called `name`.

@@ -14,9 +14,9 @@ use sheaf_api::{
     cluster_config::ClusterConfigSpec,
     host_disk::{HostDiskPlace, place},
     names::{
-        APP_LABEL, COMPUTE_CONTAINER, CREATED_BY_LABEL, DOMAIN_ANNOTATION, IMAGE_PRESENT,
-        KUBEVIRT_API_VERSION, LAUNCHER, PLACEHOLDER_IMAGE, POD_FINALIZER, RUNTIME_CLASS, VM_NAME_LABEL,
-        VMI_ANNOTATION, image_label,
+        APP_LABEL, COMPUTE_CONTAINER, CREATED_BY_LABEL, DOMAIN_ANNOTATION, HOSTNAME_LABEL, IMAGE_PRESENT,
+        KUBEVIRT_API_VERSION, LAUNCHER, PLACEHOLDER_IMAGE, POD_FINALIZER, RUNTIME_CLASS,
+        STATE_NODE_ANNOTATION, VM_NAME_LABEL, VMI_ANNOTATION, image_label,
     },
     placeholder::PlacedVmi,
     vmi::VirtualMachineInstanceSpec,
@@ -85,7 +85,7 @@ pub fn pod(
             "schedulerName": spec.scheduler_name,
             "hostname": spec.subdomain.as_ref().map(|_| hostname(spec, &placed.name)),
             "subdomain": spec.subdomain,
-            "nodeSelector": node_selector(spec, &placed.namespace),
+            "nodeSelector": node_selector(vmi, spec, &placed.namespace),
             "affinity": spec.affinity,
             "tolerations": spec.tolerations,
             "topologySpreadConstraints": spec.topology_spread_constraints,
@@ -110,9 +110,18 @@ fn hostname<'a>(spec: &'a VirtualMachineInstanceSpec, name: &'a str) -> &'a str 
     spec.hostname.as_deref().or_else(|| name.split('.').next()).unwrap_or(name)
 }
 
-/// The user's selector, and one label for each base image the node must have.
-fn node_selector(spec: &VirtualMachineInstanceSpec, namespace: &str) -> BTreeMap<String, String> {
+/// The user's selector, one label for each base image the node must have, and the node that has what the VM keeps, unless the
+/// user chose another one.
+fn node_selector(
+    vmi: &VirtualMachineInstance,
+    spec: &VirtualMachineInstanceSpec,
+    namespace: &str,
+) -> BTreeMap<String, String> {
     let mut selector = spec.node_selector.clone();
+    let node = vmi.metadata.annotations.as_ref().and_then(|all| all.get(STATE_NODE_ANNOTATION));
+    if let Some(node) = node.filter(|_| spec.keeps_state()) {
+        selector.entry(HOSTNAME_LABEL.into()).or_insert_with(|| node.clone());
+    }
     for disk in spec.volumes.iter().filter_map(|volume| volume.host_disk.as_ref()) {
         if let Ok(HostDiskPlace::Image { name }) = place(&disk.path, namespace) {
             selector.insert(image_label(&name), IMAGE_PRESENT.into());
@@ -171,6 +180,20 @@ mod tests {
         assert_eq!(spec.automount_service_account_token, Some(false));
         let requests = spec.containers[0].resources.clone().unwrap().requests.unwrap();
         assert_eq!(requests["devices.kubevirt.io/kvm"].0, "1");
+    }
+
+    #[test]
+    fn a_vm_that_keeps_a_tpm_is_for_the_node_that_has_it_unless_the_user_says_another() {
+        let selector = |selector: Value, tpm: Value| {
+            let spec = json!({"domain": {"memory": {"guest": "1Gi"}, "devices": {"tpm": tpm}}, "nodeSelector": selector});
+            let mut vmi = vmi(spec);
+            vmi.metadata.annotations = Some([(STATE_NODE_ANNOTATION.to_owned(), "n1".to_owned())].into());
+            made(&vmi).spec.unwrap().node_selector.unwrap_or_default().get(HOSTNAME_LABEL).cloned()
+        };
+        assert_eq!(selector(json!({}), json!({"persistent": true})).as_deref(), Some("n1"));
+        assert_eq!(selector(json!({}), json!({})), None);
+        let other = json!({"kubernetes.io/hostname": "n2"});
+        assert_eq!(selector(other, json!({"persistent": true})).as_deref(), Some("n2"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use kube::{Resource, api::ObjectMeta};
 use sheaf_api::{
     RunStrategy, VirtualMachine, VirtualMachineInstance,
     cdi::DataVolume,
-    names::{VM_FINALIZER, VM_NAME_LABEL, VMI_FINALIZER},
+    names::{STATE_NODE_ANNOTATION, VM_FINALIZER, VM_NAME_LABEL, VMI_FINALIZER},
     status::{Phase, PrintableStatus, StartFailure, StateChange, StateChangeRequest, VirtualMachineStatus},
 };
 
@@ -317,6 +317,14 @@ fn complete(
     status.ready = ready.is_some_and(|ready| ready.status == "True");
     status.printable_status = Some(printable);
     status.desired_generation = vm.metadata.generation;
+    match vmi {
+        Some(vmi) if vmi.spec.keeps_state() && has_run(vmi) => {
+            status.state_node = vmi.status.as_ref().and_then(|status| status.node_name.clone());
+        }
+        // A VM that starts once without any forgets where it was.
+        None if !vm.spec.template.spec.keeps_state() => status.state_node = None,
+        _ => {}
+    }
     match (vmi, ready) {
         (_, Some(ready)) => {
             let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -349,10 +357,21 @@ fn complete(
     }
 }
 
+/// Whether the instance ran, so that its node has what it keeps.
+fn has_run(vmi: &VirtualMachineInstance) -> bool {
+    let Some(status) = &vmi.status else { return false };
+    status.phase == Some(Phase::Running)
+        || status.phase_transition_timestamps.iter().any(|transition| transition.phase == Phase::Running)
+}
+
 /// The instance that the VM wants.
 fn instance(vm: &VirtualMachine) -> VirtualMachineInstance {
     let name = vm.metadata.name.clone().unwrap_or_default();
-    let template = vm.spec.template.metadata.clone().unwrap_or_default();
+    let mut template = vm.spec.template.metadata.clone().unwrap_or_default();
+    let node = vm.status.as_ref().and_then(|status| status.state_node.clone());
+    if let Some(node) = node.filter(|_| vm.spec.template.spec.keeps_state()) {
+        template.annotations.insert(STATE_NODE_ANNOTATION.into(), node);
+    }
     let mut labels = template.labels;
     labels.insert(VM_NAME_LABEL.into(), name.clone());
     VirtualMachineInstance {

@@ -93,6 +93,9 @@ fn firmware(domain: &DomainSpec, features: &Features) -> Check<Firmware> {
         (_, Some(efi)) if efi.is_secure() && !features.has_smm() => {
             Err(invalid("domain.firmware.bootloader.efi: SecureBoot requires domain.features.smm"))
         }
+        (_, Some(_)) if !features.has_acpi() => {
+            Err(invalid("domain.firmware.bootloader.efi requires domain.features.acpi"))
+        }
         (_, Some(efi)) => {
             Ok(Firmware::Efi { secure: efi.is_secure(), variables: lifetime(efi.is_persistent()) })
         }

@@ -10,7 +10,7 @@ use crate::paths::Paths;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use sheaf_host::fakes::{FakeFilter, FakeRun, FakeSegments, FakeVms, Kill};
-use sheaf_host::libvirt::Interface;
+use sheaf_host::libvirt::{self, Interface};
 use sheaf_host::nft::Filter as _;
 use sheaf_host::segment::{Interface as NodeInterface, Segment};
 use std::sync::Mutex;
@@ -241,6 +241,17 @@ async fn a_vm_lives_from_its_binding_to_its_deletion() {
     assert_eq!(node.phase("p1"), None, "the Pod is released");
     assert!(!node.root.join("data/vms").join(VMI_UID).exists(), "its folder is gone");
     assert_eq!(*node.cluster.events.lock().unwrap(), ["Started", "Completed"]);
+}
+
+#[tokio::test]
+async fn a_vm_that_is_to_start_paused_waits_for_somebody_to_resume_it() {
+    let mut node = Node::new("paused", FakeVms::default());
+    let spec = json!({"domain": {"memory": {"guest": "64Mi"}, "devices": {}}, "startStrategy": "Paused"});
+    node.bind(pod_of("p1", spec));
+    node.settle().await;
+    assert_eq!(node.phase("p1").as_deref(), Some("Running"));
+    assert_eq!(node.vms.running()[0].state, libvirt::State::Paused);
+    assert_eq!(node.vms.asked(), ["start default_web".to_owned()], "the agent does not resume it");
 }
 
 #[tokio::test]

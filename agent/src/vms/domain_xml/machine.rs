@@ -91,7 +91,7 @@ pub fn write_memory_backing(xml: &mut String, guest: &Guest) -> Result {
 pub fn write_features(xml: &mut String, guest: &Guest) -> Result {
     let features = &guest.hardware.features;
     writeln!(xml, "  <features>")?;
-    if features.acpi.as_ref().is_none_or(FeatureState::is_on) {
+    if features.has_acpi() {
         writeln!(xml, "    <acpi/>")?;
     }
     match &features.apic {

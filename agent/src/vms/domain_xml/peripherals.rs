@@ -61,10 +61,8 @@ fn write_serial(xml: &mut String, is_logged: bool, folder: &Folder) -> Result {
 fn write_inputs(xml: &mut String, guest: &Guest) -> Result {
     for input in &guest.hardware.inputs {
         let (kind, bus) = (input.type_.name(), input.bus.unwrap_or(InputBus::Usb));
-        let model = match bus {
-            InputBus::Virtio => format!(" model='{}'", virtio(guest.hardware.transitional)),
-            InputBus::Usb => String::new(),
-        };
+        // libvirt knows no transitional one.
+        let model = if bus == InputBus::Virtio { " model='virtio'" } else { "" };
         writeln!(xml, "    <input type='{kind}' bus='{}'{model}>", bus.name())?;
         writeln!(xml, "      <alias name='ua-{}'/>\n    </input>", escape(&input.name))?;
     }

@@ -50,6 +50,14 @@ pub const HARDWARE: &[Rule] = &[
     },
     Rule {
         at: "domain",
+        rule: "!has(self.firmware) || !has(self.firmware.bootloader) || !has(self.firmware.bootloader.efi) || \
+               !has(self.features) || !has(self.features.acpi) || self.features.acpi.?enabled.orValue(true)",
+        says: "efi requires ACPI; remove features.acpi.enabled: false",
+        field: ".firmware",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain",
         rule: "!has(self.firmware) || !has(self.firmware.bootloader) || !has(self.firmware.bootloader.bios) || \
                !self.firmware.bootloader.bios.?useSerial.orValue(false) || \
                self.devices.?autoattachSerialConsole.orValue(true)",

@@ -145,9 +145,8 @@ pub const MATCHER: &[Rule] = &[
 
 /// Of the spec of an instance, in a VirtualMachine's template or by itself.
 pub const INSTANCE: &[Rule] = &[
-    // Disks and volumes go in pairs, interfaces and networks too.
+    // A disk needs its volume (a volume without a disk is given one); interfaces and networks go in pairs.
     partner!("self.domain.devices", "disks", "self", "volumes", ".domain.devices.disks"),
-    partner!("self", "volumes", "self.domain.devices", "disks", ".volumes"),
     partner!("self.domain.devices", "interfaces", "self", "networks", ".domain.devices.interfaces"),
     partner!("self", "networks", "self.domain.devices", "interfaces", ".networks"),
     Rule {

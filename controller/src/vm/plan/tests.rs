@@ -322,3 +322,32 @@ fn a_paused_guest_is_shown_as_paused() {
     let plan = plan(&vm("Always", json!({})), Some(&paused), now());
     assert_eq!(plan.status.printable_status, Some(PrintableStatus::Paused));
 }
+
+#[test]
+fn a_vm_whose_tpm_outlives_instances_starts_on_the_node_that_has_it() {
+    let with = |status: Value, tpm: Value| {
+        let mut vm = vm("Always", status);
+        vm.spec.template.spec.domain.devices.tpm = serde_json::from_value(tpm).unwrap();
+        vm
+    };
+    let persistent = json!({"persistent": true});
+    let machine = with(json!({}), persistent.clone());
+    let on_node = |phase: &str, ran| {
+        let mut ran = vmi(phase, ran);
+        ran.spec = instance(&machine).spec;
+        ran.status.as_mut().unwrap().node_name = Some("n1".into());
+        ran
+    };
+    let node =
+        |vm: &VirtualMachine, vmi: Option<&VirtualMachineInstance>| plan(vm, vmi, now()).status.state_node;
+    assert_eq!(node(&machine, Some(&on_node("Scheduling", None))), None, "nothing is there before it ran");
+    assert_eq!(node(&machine, Some(&on_node("Running", Some(5)))).as_deref(), Some("n1"));
+    assert_eq!(node(&machine, Some(&on_node("Failed", Some(5)))).as_deref(), Some("n1"));
+
+    let known = json!({"stateNode": "n1"});
+    let annotations = instance(&with(known.clone(), persistent)).metadata.annotations.unwrap();
+    assert_eq!(annotations[STATE_NODE_ANNOTATION], "n1");
+    let without = with(known, json!({}));
+    assert_eq!(instance(&without).metadata.annotations, None);
+    assert_eq!(node(&without, None), None);
+}
