@@ -579,6 +579,11 @@ impl World {
             if phase == Some("Released") || persistent.metadata.deletion_timestamp.is_some() {
                 continue;
             }
+            // Made for a claim that was deleted meanwhile: nothing can be bound to it, and it is reclaimed next.
+            let of = persistent.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref()?.uid.as_ref());
+            if of.is_some() && !self.claims.values().any(|claim| claim.metadata.uid.as_ref() == of) {
+                continue;
+            }
             let volume = handle(persistent).and_then(|handle| self.volumes.get(handle));
             let is_there = volume.is_some_and(|one| one.metadata.deletion_timestamp.is_none());
             prop_assert!(is_there, "{} refers to a volume that is deleted", persistent.name_any());
