@@ -119,6 +119,14 @@ impl Controlled {
     pub async fn start() -> Result<Self> {
         let plane = ControlPlane::start("").await?;
         let options = plane.controller_options();
+        // What it says is shown with a test that fails.
+        let log = tracing_subscriber::fmt()
+            .with_test_writer()
+            .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+            .without_time()
+            .with_ansi(false);
+        // The second test of a program finds the first one's.
+        drop(log.try_init());
         let controller = tokio::spawn(async move { sheaf_controller::run(&options).await });
         let reads = NodeReads::start(plane.namespace())?;
         let this = Self { client: plane.admin.clone(), plane, controller, _reads: reads };

@@ -37,6 +37,9 @@ const BACKOFF_UNIT: i64 = 10; // s
 /// The longest such delay.
 const BACKOFF_MAX: i64 = 300; // s
 
+/// Until an instancetype that is missing is looked for again.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -124,7 +127,11 @@ pub fn plan(
         }
         match own {
             Some(vmi) => with_instance(&mut plan, vm, vmi, requests.first(), &disks, now),
-            None if sized.problem.is_some() => PrintableStatus::Stopped,
+            None if sized.problem.is_some() => {
+                // What it names may be created at any time.
+                plan.requeue = Some(LOOK_AGAIN);
+                PrintableStatus::Stopped
+            }
             None => without_instance(&mut plan, vm, requests.first(), &disks, now),
         }
     };

@@ -81,7 +81,7 @@ pub fn rules() -> Vec<Value> {
             rule("sheaf.dev", &["*"], &write),
             // What nodes may do; it gives no right that it has not itself.
             rule("rbac.authorization.k8s.io", &["clusterroles", "clusterrolebindings"], &["get", "list", "watch", "create", "update", "patch"]),
-            rule("instancetype.kubevirt.io", &["*"], &["get", "list", "watch", "create", "patch"]),
+            rule("instancetype.kubevirt.io", &["*"], &write),
             // Instancetypes as VMs had them when they were created.
             rule("apps", &["controllerrevisions"], &["get", "create"]),
             rule("k8s.cni.cncf.io", &["network-attachment-definitions"], &read),
