@@ -59,21 +59,33 @@ pub fn binary() -> Result<PathBuf> {
 pub struct Virtctl {
     program: PathBuf,
     kubeconfig: PathBuf,
+    /// The API server, where it is not the one that the kubeconfig names.
+    server: Option<String>,
 }
 
 impl Virtctl {
     /// Builds it if need be.
     pub fn new(kubeconfig: PathBuf) -> Result<Self> {
-        Ok(Self { program: binary()?, kubeconfig })
+        Ok(Self { program: binary()?, kubeconfig, server: None })
     }
 
-    fn command(&self, words: &[&str]) -> Command {
-        Command::new(&self.program).arg("--kubeconfig").arg(&self.kubeconfig).args(words)
+    /// The same at `server`, a URL.
+    #[must_use]
+    pub fn at(mut self, server: &str) -> Self {
+        self.server = Some(server.to_owned());
+        self
     }
 
-    /// Program and kubeconfig as a shell reads them.
+    /// `virtctl` with these words, not started yet.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let command = Command::new(&self.program).arg("--kubeconfig").arg(&self.kubeconfig);
+        self.server.iter().fold(command, |command, url| command.arg("--server").arg(url)).args(words)
+    }
+
+    /// The program and how it reaches the cluster, as a shell reads them.
     pub fn line(&self) -> String {
-        format!("{} --kubeconfig {}", self.program.display(), self.kubeconfig.display())
+        let server = self.server.as_ref().map(|url| format!(" --server {url}")).unwrap_or_default();
+        format!("{} --kubeconfig {}{server}", self.program.display(), self.kubeconfig.display())
     }
 
     /// What it prints, on either stream, and whether it was content.

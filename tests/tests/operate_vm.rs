@@ -1,0 +1,159 @@
+//! A VM that runs on a node, operated by virtctl and kubectl: typed into, seen, reached, paused, reset, stopped, started.
+//!
+//! Why a whole machine: QEMU's sockets, libvirt's rights and the node's certificates are those of the image.
+
+use anyhow::{Context as _, Result, ensure};
+use sheaf_host::run::{Command, System};
+use sheaf_host::wait::until;
+use sheaf_machine::ports;
+use sheaf_tests::harness::{Cluster, case, field};
+use sheaf_tests::virtctl::Virtctl;
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
+
+/// Longest wait for an answer of a guest or a node under emulation.
+const STEP: Duration = Duration::from_secs(180);
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+const VM: &str = r"
+apiVersion: kubevirt.io/v1
+kind: VirtualMachine
+metadata: {name: web}
+spec:
+  runStrategy: Manual
+  template:
+    spec:
+      terminationGracePeriodSeconds: 60
+      domain:
+        memory: {guest: 128Mi}
+        devices:
+          disks: [{name: system}, {name: seed}]
+          interfaces: [{name: out, masquerade: {}}]
+      networks: [{name: out, pod: {}}]
+      volumes:
+        - name: system
+          hostDisk: {path: /data/images/guest.raw, type: Disk}
+        - name: seed
+          cloudInitNoCloud: {userData: '# hostname: web'}
+";
+
+/// Keeps typing a line into `program` until what it shows holds `answer`; the guest's shell wakes up at the first Enter.
+fn types(program: &str, line: &str, answer: &str, folder: &Path) -> Result<()> {
+    let log = folder.join("typed");
+    let typing = format!("while :; do printf '\\n{line}\\n'; sleep 2; done | {program}");
+    let command = Command::new("bash").args(["-c", &typing]).log(&log);
+    let mut running = System.start(&command)?;
+    let said = || String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
+    let found = until(STEP, LOOK, || said().contains(answer).then_some(()));
+    running.kill().ok();
+    running.wait()?;
+    found.with_context(|| {
+        format!("{program} does not show \"{answer}\" within {} s: {}", STEP.as_secs(), said())
+    })
+}
+
+/// The first bytes that a port of this machine sends, once something listens there.
+fn greeting(port: u16, expected: &str) -> Result<()> {
+    let mut last = String::new();
+    let found = until(STEP, LOOK, || {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
+        let mut bytes = vec![0; expected.len()];
+        match stream.read_exact(&mut bytes) {
+            Ok(()) => last = String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) => last = error.to_string(),
+        }
+        (last == expected).then_some(())
+    });
+    found.with_context(|| format!("port {port} greets with \"{last}\" instead of \"{expected}\""))
+}
+
+fn asks(virtctl: &Virtctl, words: &[&str], expected: &str) -> Result<()> {
+    let (good, said) = virtctl.run(words)?;
+    ensure!(good && said.contains(expected), "virtctl {}: {said}", words.join(" "));
+    Ok(())
+}
+
+/// Waits until kubectl shows `status` for the VM.
+fn is(cluster: &Cluster, status: &str) -> Result<()> {
+    cluster.operator.wait(&format!("VM web {status}"), &["vm", "web"], STEP, |vm| {
+        (vm["status"]["printableStatus"] == status).then_some(())
+    })?;
+    Ok(())
+}
+
+#[test]
+fn a_vm_on_a_node_is_operated_by_virtctl_and_kubectl() {
+    case("operate-vm", |case| {
+        let cluster = case.cluster()?;
+        let folder = tempfile::tempdir()?;
+        let server = cluster.operator.server().context("the cluster has an address")?;
+        let virtctl = Virtctl::new(cluster.operator.kubeconfig_file())?.at(server);
+        cluster.operator.apply(VM)?;
+        is(&cluster, "Stopped")?;
+        asks(&virtctl, &["start", "web"], "was scheduled to start")?;
+        let first = cluster.console_line("web", "guest: up")?;
+        let pod =
+            ["get", "pods", "-l", "vm.kubevirt.io/name=web", "-o", "jsonpath={.items[0].metadata.name}"];
+        let pod = cluster.operator.kubectl(&pod)?;
+
+        // Its serial port: by virtctl, which wants a terminal, and by kubectl.
+        let console = format!("script -qfec '{} console web' /dev/null", virtctl.line());
+        types(&console, "echo virtctl-$((6 * 7))", "virtctl-42", folder.path())?;
+        let kubectl = cluster.operator.kubectl_command(&["attach", "-i", &pod]).to_string();
+        types(&kubectl, "echo kubectl-$((6 * 7))", "kubectl-42", folder.path())?;
+        let said = cluster.operator.kubectl(&["logs", &pod])?;
+        ensure!(said.contains("kubectl-42") && said.contains("guest: up"), "{said}");
+
+        // Its display, and a port of the guest.
+        let (display, ssh) = (ports::free_port()?, ports::free_port()?);
+        let vnc = ["vnc", "web", "--proxy-only", "--port", &display.to_string()];
+        let mut proxy = System.start(&virtctl.command(&vnc).log(folder.path().join("vnc")))?;
+        let shown = greeting(display, "RFB 003.008\n");
+        proxy.kill().ok();
+        proxy.wait()?;
+        shown.with_context(|| std::fs::read_to_string(folder.path().join("vnc")).unwrap_or_default())?;
+        let forward = ["port-forward", "vm/web", &format!("{ssh}:22")];
+        let mut forward = System.start(&virtctl.command(&forward).log(folder.path().join("forward")))?;
+        let greeted = greeting(ssh, "SSH-2.0-dropbear");
+        forward.kill().ok();
+        forward.wait()?;
+        greeted
+            .with_context(|| std::fs::read_to_string(folder.path().join("forward")).unwrap_or_default())?;
+
+        // What it uses.
+        let top = until(STEP, LOOK, || {
+            let said = cluster.operator.kubectl(&["top", "pod", "--no-headers"]).ok()?;
+            said.starts_with(&pod).then_some(said)
+        });
+        let top = top.context("kubectl top shows nothing of the VM")?;
+        let memory =
+            top.split_whitespace().nth(2).and_then(|word| word.strip_suffix("Mi")?.parse::<u64>().ok());
+        ensure!(memory.is_some_and(|mebibytes| mebibytes > 32), "{top}");
+        let metrics = cluster.operator.kubectl(&["get", "--raw", "/api/v1/nodes/node1/proxy/metrics"])?;
+        ensure!(
+            metrics.contains(
+                "kubevirt_vmi_cpu_usage_seconds_total{node=\"node1\",namespace=\"default\",name=\"web\"}"
+            ),
+            "{metrics}"
+        );
+
+        // Its life.
+        asks(&virtctl, &["pause", "vm", "web"], "was scheduled to pause")?;
+        is(&cluster, "Paused")?;
+        asks(&virtctl, &["unpause", "vm", "web"], "was scheduled to unpause")?;
+        is(&cluster, "Running")?;
+        asks(&virtctl, &["reset", "web"], "was scheduled to reset")?;
+        let second = cluster.new_console_line("web", "guest: up", &field(&first, "boot-id"))?;
+        asks(&virtctl, &["soft-reboot", "web"], "was scheduled to soft-reboot")?;
+        cluster.new_console_line("web", "guest: up", &field(&second, "boot-id"))?;
+        let (good, said) = virtctl.run(&["start", "web"])?;
+        ensure!(!good && said.contains("VM is already running"), "{said}");
+        asks(&virtctl, &["stop", "web"], "was scheduled to stop")?;
+        is(&cluster, "Stopped")?;
+        Ok(())
+    });
+}
