@@ -2,7 +2,7 @@
 //!
 //! Why a whole machine: OVMF and swtpm are the image's, and AppArmor guards what they write.
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use sheaf_tests::harness::{READY, RUNNING, case};
 
 const VM: &str = r"
