@@ -63,7 +63,13 @@ pub struct StateChangeRequest {
     /// Of a stop: UID of the instance that is to end, so that it never ends a later one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
+    /// Of a start: `paused: "true"` for a guest that stands still from its first instruction.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub data: BTreeMap<String, String>,
 }
+
+/// Key of a start's data: the guest is to stand still from its first instruction.
+const PAUSED: &str = "paused";
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -77,12 +83,22 @@ pub enum StateChange {
 impl StateChangeRequest {
     /// A start.
     pub fn start() -> Self {
-        Self { action: StateChange::Start, uid: None }
+        Self { action: StateChange::Start, uid: None, data: BTreeMap::new() }
+    }
+
+    /// A start of a guest that stands still from its first instruction.
+    pub fn start_paused() -> Self {
+        Self { data: BTreeMap::from([(PAUSED.into(), "true".into())]), ..Self::start() }
+    }
+
+    /// Whether it is a start of a guest that is to stand still.
+    pub fn is_start_paused(&self) -> bool {
+        self.action == StateChange::Start && self.data.get(PAUSED).is_some_and(|value| value == "true")
     }
 
     /// The end of the instance with this UID.
     pub fn stop(uid: &str) -> Self {
-        Self { action: StateChange::Stop, uid: Some(uid.to_owned()) }
+        Self { action: StateChange::Stop, uid: Some(uid.to_owned()), data: BTreeMap::new() }
     }
 }
 

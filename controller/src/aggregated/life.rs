@@ -66,21 +66,22 @@ pub fn start(
     if instance.as_ref().is_some_and(|instance| !instance.is_final() && instance.phase.is_some()) {
         return conflict("VM is already running".into());
     }
-    if options.paused {
-        return Err(Refusal::not_implemented("starting a VM paused"));
-    }
+    let request =
+        if options.paused { StateChangeRequest::start_paused() } else { StateChangeRequest::start() };
     let strategy = vm.spec.strategy();
     let phase = instance.as_ref().and_then(|instance| instance.phase);
     let what = match strategy {
+        // The VM controller changes the strategy: the request must be there before the instance is made.
+        RunStrategy::Halted if options.paused => What::Ask(vec![request]),
         RunStrategy::Halted => What::Run(true),
         RunStrategy::RerunOnFailure if phase == Some(Phase::Failed) => {
             return conflict(format!("{strategy} does not support starting VM from failed state"));
         }
         RunStrategy::RerunOnFailure | RunStrategy::Manual => match instance {
             Some(instance) if instance.is_final() => {
-                What::Ask(vec![StateChangeRequest::stop(instance.uid), StateChangeRequest::start()])
+                What::Ask(vec![StateChangeRequest::stop(instance.uid), request])
             }
-            _ => What::Ask(vec![StateChangeRequest::start()]),
+            _ => What::Ask(vec![request]),
         },
         RunStrategy::Always | RunStrategy::Once => {
             return conflict(format!("{strategy} does not support manual start requests"));

@@ -91,6 +91,15 @@ async fn apply(
             ok_if_gone(instances.delete(name, &how).await).map_err(doing("deleting its instance"))
         }
         Action::WriteStatus(status) => write_status(machines, vm, vm.status.as_ref(), status).await,
+        Action::RunAlways => {
+            let patch = Patch::<()>::Json(requests::run(vm, true));
+            let name = vm.metadata.name.as_deref().unwrap_or_default();
+            // 422: the strategy, or the VM of that name, is another by now.
+            match machines.patch(name, &PatchParams::default(), &patch).await {
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 422) => Ok(()),
+                patched => patched.map(drop).map_err(doing("changing its run strategy to Always")),
+            }
+        }
         Action::RequestDone(requests) => {
             let patch = requests::done(vm, requests);
             let name = vm.metadata.name.as_deref().unwrap_or_default();

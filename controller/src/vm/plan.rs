@@ -18,6 +18,7 @@ use sheaf_api::{
     cdi::DataVolume,
     names::{STATE_NODE_ANNOTATION, VM_FINALIZER, VM_NAME_LABEL, VMI_FINALIZER},
     status::{Phase, PrintableStatus, StartFailure, StateChange, StateChangeRequest, VirtualMachineStatus},
+    vmi::{StartStrategy, VirtualMachineInstanceSpec},
 };
 
 use crate::{
@@ -51,6 +52,8 @@ pub enum Action {
     KeepRevision(Box<ControllerRevision>),
     /// Create a disk of the VM.
     CreateDisk(Box<DataVolume>),
+    /// Change the run strategy to Always.
+    RunAlways,
     /// Create the instance.
     Start(Box<VirtualMachineInstance>),
     /// Delete the instance, if it still is the one with this UID.
@@ -176,6 +179,12 @@ fn without_instance(
     let strategy = vm.spec.strategy();
     let acted_upon = plan.status.run_strategy == Some(strategy);
     let asked = request.is_some_and(|request| request.action == StateChange::Start);
+    let paused = request.is_some_and(StateChangeRequest::is_start_paused);
+    if paused && strategy == RunStrategy::Halted {
+        // As KubeVirt: such a start makes it a VM that runs.
+        plan.actions.push(Action::RunAlways);
+        return PrintableStatus::Starting;
+    }
     let wanted = match strategy {
         RunStrategy::Always => true,
         RunStrategy::Halted => false,
@@ -202,7 +211,7 @@ fn without_instance(
         Disks::Failed(_) => return PrintableStatus::DataVolumeError,
         Disks::Ready | Disks::Waiting | Disks::Filling => {}
     }
-    plan.actions.push(Action::Start(Box::new(instance(vm))));
+    plan.actions.push(Action::Start(Box::new(instance(vm, paused))));
     plan.actions.push(Action::RecordEvent(Event::normal("SuccessfulCreate", "started the virtual machine")));
     plan.status.run_strategy = Some(strategy);
     plan.status.observed_generation = vm.metadata.generation;
@@ -352,10 +361,7 @@ fn complete(
         }
     }
     // A VM that cannot be put together is compared with nothing.
-    let changed = sized.problem.is_none()
-        && vmi.is_some_and(|vmi| {
-            vmi.spec != resolve(&vm.spec.template.spec, vm.metadata.uid.as_deref().unwrap_or_default())
-        });
+    let changed = sized.problem.is_none() && vmi.is_some_and(|vmi| !is_wanted(vm, vmi));
     if changed {
         let message = "the template changed since this instance was started; restart the VM to use it";
         set(&mut status.conditions, "RestartRequired", "True", "TemplateChanged", message, now);
@@ -372,7 +378,7 @@ fn has_run(vmi: &VirtualMachineInstance) -> bool {
 }
 
 /// The instance that the VM wants.
-fn instance(vm: &VirtualMachine) -> VirtualMachineInstance {
+fn instance(vm: &VirtualMachine, paused: bool) -> VirtualMachineInstance {
     let name = vm.metadata.name.clone().unwrap_or_default();
     let mut template = vm.spec.template.metadata.clone().unwrap_or_default();
     let node = vm.status.as_ref().and_then(|status| status.state_node.clone());
@@ -381,6 +387,10 @@ fn instance(vm: &VirtualMachine) -> VirtualMachineInstance {
     }
     let mut labels = template.labels;
     labels.insert(VM_NAME_LABEL.into(), name.clone());
+    let mut spec = wanted(vm);
+    if paused {
+        spec.start_strategy = Some(StartStrategy::Paused);
+    }
     VirtualMachineInstance {
         metadata: ObjectMeta {
             name: Some(name),
@@ -391,9 +401,21 @@ fn instance(vm: &VirtualMachine) -> VirtualMachineInstance {
             finalizers: Some(vec![VMI_FINALIZER.into()]),
             ..ObjectMeta::default()
         },
-        spec: resolve(&vm.spec.template.spec, vm.metadata.uid.as_deref().unwrap_or_default()),
+        spec,
         status: None,
     }
+}
+
+/// The spec of the instance that the VM wants.
+fn wanted(vm: &VirtualMachine) -> VirtualMachineInstanceSpec {
+    resolve(&vm.spec.template.spec, vm.metadata.uid.as_deref().unwrap_or_default())
+}
+
+/// Whether an instance is what the VM wants; that it was started paused is no difference.
+fn is_wanted(vm: &VirtualMachine, vmi: &VirtualMachineInstance) -> bool {
+    let wanted = wanted(vm);
+    let spec = VirtualMachineInstanceSpec { start_strategy: wanted.start_strategy, ..vmi.spec.clone() };
+    spec == wanted
 }
 
 fn owns(vm: &VirtualMachine, vmi: &VirtualMachineInstance) -> bool {

@@ -146,5 +146,9 @@ fn a_forced_restart_knows_no_grace_but_zero() {
 #[test]
 fn a_vm_is_not_started_unpaused_when_paused_was_asked_for() {
     let options = options::Start { paused: true, dry_run: Vec::new() };
-    assert_eq!(start(&vm(RunStrategy::Halted), None, &options).unwrap_err().code, 501);
+    let asked = What::Ask(vec![StateChangeRequest::start_paused()]);
+    for strategy in [RunStrategy::Halted, RunStrategy::Manual] {
+        assert_eq!(start(&vm(strategy), None, &options).unwrap().what, asked, "{strategy}");
+    }
+    assert_eq!(start(&vm(RunStrategy::Always), None, &options).unwrap_err().code, 409);
 }

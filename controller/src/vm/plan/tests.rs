@@ -29,7 +29,7 @@ fn vm(strategy: &str, status: Value) -> VirtualMachine {
 
 /// An instance of [`vm`] that entered Running `ran` seconds ago, if it did, and `phase` now.
 fn vmi(phase: &str, ran: Option<i64>) -> VirtualMachineInstance {
-    let mut vmi = instance(&vm("Always", json!({})));
+    let mut vmi = instance(&vm("Always", json!({})), false);
     vmi.metadata.uid = Some("vmi-1".into());
     let at = |second: i64| json!(seconds(Timestamp::from_second(second).unwrap()));
     let mut times = vec![];
@@ -67,7 +67,7 @@ fn only_always_once_and_rerun_on_failure_start_by_themselves() {
 
 #[test]
 fn an_instance_is_called_as_its_vm_and_owned_by_it() {
-    let vmi = instance(&vm("Always", json!({})));
+    let vmi = instance(&vm("Always", json!({})), false);
     assert_eq!(vmi.metadata.name.as_deref(), Some("web"));
     assert_eq!(vmi.metadata.labels.as_ref().unwrap()["app"], "web");
     assert!(owns(&vm("Always", json!({})), &vmi));
@@ -334,7 +334,7 @@ fn a_vm_whose_tpm_outlives_instances_starts_on_the_node_that_has_it() {
     let machine = with(json!({}), persistent.clone());
     let on_node = |phase: &str, ran| {
         let mut ran = vmi(phase, ran);
-        ran.spec = instance(&machine).spec;
+        ran.spec = instance(&machine, false).spec;
         ran.status.as_mut().unwrap().node_name = Some("n1".into());
         ran
     };
@@ -345,9 +345,31 @@ fn a_vm_whose_tpm_outlives_instances_starts_on_the_node_that_has_it() {
     assert_eq!(node(&machine, Some(&on_node("Failed", Some(5)))).as_deref(), Some("n1"));
 
     let known = json!({"stateNode": "n1"});
-    let annotations = instance(&with(known.clone(), persistent)).metadata.annotations.unwrap();
+    let annotations = instance(&with(known.clone(), persistent), false).metadata.annotations.unwrap();
     assert_eq!(annotations[STATE_NODE_ANNOTATION], "n1");
     let without = with(known, json!({}));
-    assert_eq!(instance(&without).metadata.annotations, None);
+    assert_eq!(instance(&without, false).metadata.annotations, None);
     assert_eq!(node(&without, None), None);
+}
+
+#[test]
+fn a_start_that_asks_for_a_paused_guest_gives_one_and_a_halted_vm_runs_from_then_on() {
+    let asked = json!({"stateChangeRequests": [{"action": "Start", "data": {"paused": "true"}}]});
+    let halted = plan(&vm("Halted", asked.clone()), None, now());
+    assert!(halted.actions.contains(&Action::RunAlways) && !starts(&halted));
+    for strategy in ["Always", "Manual"] {
+        let started = plan(&vm(strategy, asked.clone()), None, now());
+        let instance = started.actions.iter().find_map(|action| match action {
+            Action::Start(vmi) => Some(vmi),
+            _ => None,
+        });
+        let instance = instance.unwrap();
+        assert_eq!(serde_json::to_value(&instance.spec).unwrap()["startStrategy"], "Paused");
+        // It is no other template.
+        let mut running = vmi("Running", Some(5));
+        running.spec = instance.spec.clone();
+        let next = plan(&vm(strategy, asked.clone()), Some(&running), now());
+        assert!(find(&next.status.conditions, "RestartRequired").is_none());
+        assert!(next.actions.iter().any(|action| matches!(action, Action::RequestDone(_))));
+    }
 }
