@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Besides the kernel, whose package has its version in its name.
 pub(super) const PACKAGES: &str =
-    "busybox-static dropbear-bin libc6 libcrypt1 libtomcrypt1 libtommath1 zlib1g";
+    "busybox-static dropbear-bin libc6 libcrypt1 libgmp10 libtomcrypt1 libtommath1 zlib1g";
 
 /// These alone: what they depend on is for a whole Debian.
 const FETCH: &str = r#"

@@ -90,7 +90,8 @@ pub(super) fn build(tree: &Path, work: &Path) -> Result<BootFiles, GuestError> {
 fn libraries(cpio: &mut Cpio, tree: &Path) -> Result<(), GuestError> {
     let folder = tree.join("usr/lib/x86_64-linux-gnu");
     for name in names(&folder)? {
-        let wanted = ["libc.so", "ld-linux", "libcrypt.so", "libtomcrypt.so", "libtommath.so", "libz.so"];
+        let wanted =
+            ["libc.so", "ld-linux", "libcrypt.so", "libgmp.so", "libtomcrypt.so", "libtommath.so", "libz.so"];
         if wanted.iter().any(|start| name.starts_with(start)) {
             cpio.file(
                 &format!("usr/lib/x86_64-linux-gnu/{name}"),
