@@ -18,7 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Goes into the key of the cache: raise it when a step of the build changes its result.
-const RECIPE_VERSION: u32 = 2;
+const RECIPE_VERSION: u32 = 3;
 
 /// A guest disk that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +72,11 @@ pub fn build(tools: &Tools, work: &Path, out: &Path) -> Result<bool, GuestError>
 fn key() -> String {
     let mut hash = Sha256::new();
     hash.update(RECIPE_VERSION.to_le_bytes());
-    for text in rootfs::TEXTS.iter().map(|(_, text)| *text).chain([rootfs::MODULES, disk::GRUB_CFG]) {
+    for text in rootfs::TEXTS.iter().map(|(_, text)| *text).chain([
+        rootfs::MODULES,
+        disk::GRUB_CFG,
+        packages::PACKAGES,
+    ]) {
         hash.update(text.len().to_le_bytes());
         hash.update(text);
     }
