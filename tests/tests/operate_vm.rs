@@ -55,20 +55,30 @@ fn types(program: &str, line: &str, answer: &str, folder: &Path) -> Result<()> {
     })
 }
 
-/// The first bytes that a port of this machine sends, once something listens there.
-fn greeting(port: u16, expected: &str) -> Result<()> {
+/// Waits until what `program` forwards to `port` of this machine greets as it should. The program ends at the first
+/// connection that fails, so it is started again until the other side is there.
+fn greeted(program: &Command, log: &Path, port: u16, expected: &str) -> Result<()> {
     let mut last = String::new();
     let found = until(STEP, LOOK, || {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
-        let mut bytes = vec![0; expected.len()];
-        match stream.read_exact(&mut bytes) {
-            Ok(()) => last = String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) => last = error.to_string(),
-        }
+        let mut running = System.start(program).ok()?;
+        until(Duration::from_secs(20), LOOK, || {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+            stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
+            let mut bytes = vec![0; expected.len()];
+            last = match stream.read_exact(&mut bytes) {
+                Ok(()) => String::from_utf8_lossy(&bytes).into_owned(),
+                Err(error) => error.to_string(),
+            };
+            Some(())
+        });
+        running.kill().ok();
+        running.wait().ok();
         (last == expected).then_some(())
     });
-    found.with_context(|| format!("port {port} greets with \"{last}\" instead of \"{expected}\""))
+    found.with_context(|| {
+        let said = std::fs::read_to_string(log).unwrap_or_default();
+        format!("port {port} greets with \"{last}\" instead of \"{expected}\"; {program} said: {said}")
+    })
 }
 
 fn asks(virtctl: &Virtctl, words: &[&str], expected: &str) -> Result<()> {
@@ -110,19 +120,11 @@ fn a_vm_on_a_node_is_operated_by_virtctl_and_kubectl() {
 
         // Its display, and a port of the guest.
         let (display, ssh) = (ports::free_port()?, ports::free_port()?);
+        let log = folder.path().join("forwarded");
         let vnc = ["vnc", "web", "--proxy-only", "--port", &display.to_string()];
-        let mut proxy = System.start(&virtctl.command(&vnc).log(folder.path().join("vnc")))?;
-        let shown = greeting(display, "RFB 003.008\n");
-        proxy.kill().ok();
-        proxy.wait()?;
-        shown.with_context(|| std::fs::read_to_string(folder.path().join("vnc")).unwrap_or_default())?;
+        greeted(&virtctl.command(&vnc).log(&log), &log, display, "RFB 003.008\n")?;
         let forward = ["port-forward", "vm/web", &format!("{ssh}:22")];
-        let mut forward = System.start(&virtctl.command(&forward).log(folder.path().join("forward")))?;
-        let greeted = greeting(ssh, "SSH-2.0-dropbear");
-        forward.kill().ok();
-        forward.wait()?;
-        greeted
-            .with_context(|| std::fs::read_to_string(folder.path().join("forward")).unwrap_or_default())?;
+        greeted(&virtctl.command(&forward).log(&log), &log, ssh, "SSH-2.0-dropbear")?;
 
         // What it uses.
         let top = until(STEP, LOOK, || {
