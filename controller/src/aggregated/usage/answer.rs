@@ -1,7 +1,7 @@
 //! NodeMetrics and PodMetrics, as metrics-server answers.
 //!
 //! Why here: names, labels and selectors are those of the objects themselves, which the API server is asked for; numbers are
-//! the [`Samples`]'. An object without two readings is left out of lists and not found by name, as metrics-server has it.
+//! the samples'. An object without two readings is left out of lists and not found by name, as metrics-server has it.
 //! Route in: a [`Route`] and its query. Route out: JSON.
 
 use std::time::Duration;
