@@ -32,12 +32,40 @@ pub struct Volume {
     pub cloud_init_no_cloud: Option<CloudInitNoCloud>,
 }
 
+/// The sources that a volume may have, as an error lists them.
+pub const SOURCES: &str = "persistentVolumeClaim, dataVolume, hostDisk, emptyDisk and cloudInitNoCloud";
+
 impl Volume {
+    /// Its source; none unless it has exactly one.
+    pub fn source(&self) -> Option<VolumeSource<'_>> {
+        let mut sources = [
+            self.persistent_volume_claim.as_ref().map(|claim| VolumeSource::Claim(&claim.claim_name)),
+            self.data_volume.as_ref().map(|data| VolumeSource::Claim(&data.name)),
+            self.host_disk.as_ref().map(VolumeSource::HostDisk),
+            self.empty_disk.as_ref().map(VolumeSource::EmptyDisk),
+            self.cloud_init_no_cloud.as_ref().map(VolumeSource::CloudInitNoCloud),
+        ]
+        .into_iter()
+        .flatten();
+        let first = sources.next();
+        first.filter(|_| sources.next().is_none())
+    }
+
     /// Name of the claim behind it, however it is named.
     pub fn claim(&self) -> Option<&str> {
         let claim = self.persistent_volume_claim.as_ref().map(|claim| claim.claim_name.as_str());
         claim.or_else(|| self.data_volume.as_ref().map(|data| data.name.as_str()))
     }
+}
+
+/// The one source of a volume.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs)] // as the fields of [`Volume`]
+pub enum VolumeSource<'a> {
+    Claim(&'a str),
+    HostDisk(&'a HostDisk),
+    EmptyDisk(&'a EmptyDisk),
+    CloudInitNoCloud(&'a CloudInitNoCloud),
 }
 
 /// A PersistentVolumeClaim of the VM's namespace.

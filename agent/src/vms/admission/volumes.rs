@@ -13,24 +13,19 @@ use sheaf_api::ephemeral;
 use sheaf_api::host_disk::{HostDiskPlace, place};
 use sheaf_api::names::VOLUME_DRIVER;
 use sheaf_api::placeholder::PlacedVmi;
-use sheaf_api::volumes::{CloudInitNoCloud, HostDisk, HostDiskType, Volume};
+use sheaf_api::volumes::{CloudInitNoCloud, HostDisk, HostDiskType, SOURCES, Volume, VolumeSource};
 
 /// The source of `volume`.
 pub(super) fn source(volume: &Volume, placed: &PlacedVmi, pod: &Pod, facts: &Facts) -> Check<Source> {
-    let claims = [&volume.persistent_volume_claim.is_some(), &volume.data_volume.is_some()];
-    let claim = volume.claim().filter(|_| claims.iter().filter(|is| ***is).count() == 1);
-    match (claim, &volume.host_disk, &volume.empty_disk, &volume.cloud_init_no_cloud) {
-        (Some(name), None, None, None) => claimed(&volume.name, name, pod, facts),
-        (None, Some(disk), None, None) => host_disk(&volume.name, disk, &placed.namespace, facts),
-        (None, None, Some(empty), None) => Ok(Source::Empty(bytes(&volume.name, &empty.capacity)?)),
-        (None, None, None, Some(cloud_init)) => {
+    match volume.source() {
+        Some(VolumeSource::Claim(name)) => claimed(&volume.name, name, pod, facts),
+        Some(VolumeSource::HostDisk(disk)) => host_disk(&volume.name, disk, &placed.namespace, facts),
+        Some(VolumeSource::EmptyDisk(empty)) => Ok(Source::Empty(bytes(&volume.name, &empty.capacity)?)),
+        Some(VolumeSource::CloudInitNoCloud(cloud_init)) => {
             let hostname = placed.spec.hostname.clone().unwrap_or_else(|| placed.name.clone());
             Ok(Source::Seed(seed(&volume.name, cloud_init, hostname, pod)?))
         }
-        _ => Err(invalid(format!(
-            "volume {}: exactly one of persistentVolumeClaim, dataVolume, hostDisk, emptyDisk, cloudInitNoCloud",
-            volume.name
-        ))),
+        None => Err(invalid(format!("volume {}: it has not exactly one of {SOURCES}", volume.name))),
     }
 }
 
