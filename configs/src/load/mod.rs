@@ -10,6 +10,7 @@ mod fleet;
 mod image;
 mod install;
 mod network;
+mod registry;
 mod storage;
 mod system;
 mod vms;
@@ -77,6 +78,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("nested", "vms"),
     ("sha256", "[image]"),
     ("url", "[image]"),
+    ("mirrors", "[registry]"),
     ("match", "[node]"),
 ];
 
@@ -146,6 +148,8 @@ fn read_root(mut root: Table<'_, '_>, is_whole: bool) -> Option<Read> {
     let storage = root.optional("storage", |value| storage::read(value.table()?));
     let vms = root.optional("vms", |value| vms::read(value.table()?)).unwrap_or_default();
     let images = root.optional("image", |value| image::read(report, value.tables()?)).unwrap_or_default();
+    let registries =
+        root.optional("registry", |value| registry::read(report, value.tables()?)).unwrap_or_default();
     root.finish(ELSEWHERE);
     if let (Some(network), Some(cluster)) = (&network, &cluster) {
         services_are_not_on_a_link(report, network, cluster);
@@ -166,6 +170,7 @@ fn read_root(mut root: Table<'_, '_>, is_whole: bool) -> Option<Read> {
         storage: storage.map(|storage| storage.config).unwrap_or_default(),
         vms,
         images,
+        registries,
     };
     Some(Read { config, hostname: system.hostname, addresses })
 }

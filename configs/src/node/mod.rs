@@ -12,6 +12,7 @@ mod image;
 mod install;
 mod links;
 mod network;
+mod registry;
 mod secret;
 mod size;
 mod storage;
@@ -26,6 +27,7 @@ pub use fleet::{Identity, Match};
 pub use image::Image;
 pub use install::{Install, Reinstall, Then};
 pub use network::{Network, Proxy};
+pub use registry::Registry;
 pub use secret::Secret;
 pub use size::{Size, SizeError};
 pub use storage::{Pool, Storage};
@@ -74,6 +76,10 @@ pub struct NodeConfig {
     #[serde(rename = "image", skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
     pub images: Vec<Image>,
+    /// How registries of container disks are reached, where not by https at their own names.
+    #[serde(rename = "registry", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    pub registries: Vec<Registry>,
 }
 
 impl NodeConfig {
@@ -88,6 +94,7 @@ impl NodeConfig {
             storage: Storage::default(),
             vms: Vms::default(),
             images: Vec::new(),
+            registries: Vec::new(),
         }
     }
 

@@ -123,6 +123,44 @@ pub fn webhook(text: &str) -> Result<String, Wrong> {
     }
 }
 
+/// Host of a registry, with or without a port, as references of images begin.
+pub fn registry(text: &str) -> Result<String, Wrong> {
+    let example = "write \"quay.io\" or \"registry.example.org:5000\"";
+    if text.contains("://") {
+        return wrong(format!("{} is a URL, not the host of a registry", quoted(text)), example);
+    }
+    if text.contains('/') {
+        return wrong(format!("{} has more than host and port", quoted(text)), example);
+    }
+    match host_and_port(text) {
+        true => Ok(text.to_lowercase()),
+        false => wrong(format!("{} names no host", quoted(text)), example),
+    }
+}
+
+/// A server that has the images of a registry.
+pub fn mirror(text: &str) -> Result<String, Wrong> {
+    let example = "write \"https://mirror.example.org\"";
+    let (authority_part, path) = http(text)?;
+    if authority_part.contains('@') || path.contains('@') {
+        return wrong("carries a password", "give a URL that needs no user or password");
+    }
+    if !host_and_port(authority_part) {
+        return wrong(format!("{} names no host", quoted(text)), example);
+    }
+    if path.contains(['?', '#']) {
+        return wrong(format!("{} has more than host, port and path", quoted(text)), example);
+    }
+    let bare = text.trim_end_matches('/');
+    match bare.strip_suffix("/v2") {
+        Some(base) => wrong(
+            format!("{} has the /v2 that every registry has", quoted(text)),
+            format!("write {}", quoted(base)),
+        ),
+        None => Ok(bare.to_owned()),
+    }
+}
+
 /// A proxy. Never quoted: it may carry a password.
 pub fn proxy(text: &str) -> Result<Secret, Wrong> {
     let example = "write \"http://proxy.example.org:3128\"";
