@@ -26,6 +26,7 @@ pub mod objects;
 pub mod paths;
 pub mod pools;
 pub mod reconcile;
+pub mod registry;
 pub mod runtime;
 #[cfg(test)]
 pub(crate) mod stalls;

@@ -93,6 +93,14 @@ pub enum FetchError {
         /// HTTP status.
         status: u16,
     },
+    /// The server asks who it is that asks.
+    #[error("{url} is answered with HTTP status 401: it needs credentials, or other ones")]
+    Unauthorized {
+        /// What was asked for.
+        url: String,
+        /// How they are to be shown: `WWW-Authenticate` (RFC 9110 §11.6.1), from the server itself.
+        challenge: Option<String>,
+    },
     /// The file ends before the byte asked for.
     #[error("{url} is shorter than the {from} bytes that are here already")]
     PastEnd {
@@ -310,6 +318,10 @@ impl Fetch for Http {
                     Some((start, total)) if start == from => (from, total),
                     _ => return Err(refused(206)),
                 },
+                401 => {
+                    let challenge = header(header::WWW_AUTHENTICATE).map(str::to_owned);
+                    return Err(FetchError::Unauthorized { url: shown(), challenge });
+                }
                 416 => return Err(FetchError::PastEnd { url: shown(), from }),
                 status @ (301 | 302 | 303 | 307 | 308) => {
                     let location = header(header::LOCATION).ok_or_else(|| refused(status))?;

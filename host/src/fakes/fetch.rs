@@ -18,6 +18,8 @@ pub struct FakeFetch {
     pub claims: Option<u64>,
     /// URLs that are refused with status 401 unless the request has this `Authorization`.
     pub passwords: BTreeMap<String, String>,
+    /// What it answers with such a status (`WWW-Authenticate`).
+    pub challenge: Option<String>,
     /// URL and first byte of every request so far.
     pub asked: Mutex<Vec<(String, u64)>>,
 }
@@ -33,7 +35,10 @@ impl Fetch for FakeFetch {
         if let Some(password) = self.passwords.get(url) {
             let shown = source.access.headers().get("authorization");
             if shown.is_none_or(|shown| shown.as_bytes() != password.as_bytes()) {
-                return Err(FetchError::Refused { url: redacted(url), status: 401 });
+                return Err(FetchError::Unauthorized {
+                    url: redacted(url),
+                    challenge: self.challenge.clone(),
+                });
             }
         }
         let Some(file) = self.files.get(url) else {

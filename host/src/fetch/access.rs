@@ -6,6 +6,7 @@
 
 use super::url;
 use std::fmt;
+use ureq::http::header::ACCEPT;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 /// Headers that say where a request goes, which bytes it asks for, and how the connection is used: those are the client's
@@ -31,6 +32,7 @@ const OF_THE_CLIENT: &[&str] = &[
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Access {
     headers: HeaderMap,
+    public: HeaderMap,
     authorities: Option<String>,
 }
 
@@ -70,6 +72,11 @@ impl Access {
         Ok(())
     }
 
+    /// Says which kinds of answer are understood (`Accept`, RFC 9110 §12.5.1): no secret, so every server is told.
+    pub fn accept(&mut self, kinds: &'static str) {
+        self.public.insert(ACCEPT, HeaderValue::from_static(kinds));
+    }
+
     /// Trusts the authorities in `pem` for this source, and no others.
     pub fn trust(&mut self, pem: String) {
         self.authorities = Some(pem);
@@ -80,37 +87,41 @@ impl Access {
         self.authorities.as_deref()
     }
 
-    /// The headers.
+    /// The headers that are secrets.
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 }
 
 /// The headers that are still sent, from one redirect to the next.
-pub(super) struct Sent<'a>(Option<&'a HeaderMap>);
+pub(super) struct Sent<'a> {
+    secret: Option<&'a HeaderMap>,
+    public: &'a HeaderMap,
+}
 
 impl<'a> Sent<'a> {
     /// Those for the first request of a source; secrets are not sent in the clear.
     pub(super) fn first(access: &'a Access, uri: &Uri) -> Result<Self, &'static str> {
+        let public = &access.public;
         if access.headers.is_empty() {
-            return Ok(Self(None));
+            return Ok(Self { secret: None, public });
         }
         match url::is_https(uri) {
-            true => Ok(Self(Some(&access.headers))),
+            true => Ok(Self { secret: Some(&access.headers), public }),
             false => Err("credentials are sent by https alone; use a URL that begins with https://"),
         }
     }
 
-    /// After a redirect: none, and none later, where it leads to another origin.
+    /// After a redirect: no secret, and none later, where it leads to another origin.
     pub(super) fn redirected(&mut self, from: &Uri, to: &Uri) {
         if !url::is_same_origin(from, to) {
-            self.0 = None;
+            self.secret = None;
         }
     }
 
     /// The headers of the next request.
     pub(super) fn headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        self.0.into_iter().flat_map(HeaderMap::iter)
+        self.public.iter().chain(self.secret.into_iter().flat_map(HeaderMap::iter))
     }
 }
 

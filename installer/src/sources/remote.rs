@@ -136,6 +136,9 @@ impl Resuming<'_> {
                 Err(FetchError::Refused { status, .. }) if (400..500).contains(&status) && status != 429 => {
                     Some(Err(io::Error::other(format!("{} answers with HTTP status {status}", self.url))))
                 }
+                Err(FetchError::Unauthorized { .. }) => {
+                    Some(Err(io::Error::other(format!("{} answers with HTTP status 401", self.url))))
+                }
                 Err(FetchError::PastEnd { .. }) => Some(Err(self.wrong_length("less"))),
                 Err(error) => {
                     let source =

@@ -100,7 +100,9 @@ impl FillError {
     /// The reason of the condition.
     pub fn reason(&self) -> VolumeReason {
         match self {
-            Self::Fetch(FetchError::Refused { .. }) => VolumeReason::SourceRefused,
+            Self::Fetch(FetchError::Refused { .. } | FetchError::Unauthorized { .. }) => {
+                VolumeReason::SourceRefused
+            }
             Self::Fetch(FetchError::Forbidden { .. } | FetchError::BadUrl { .. }) => {
                 VolumeReason::SourceForbidden
             }

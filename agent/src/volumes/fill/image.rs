@@ -16,9 +16,12 @@ const XZ_MEMORY_KIB: u32 = 128 << 10;
 /// refuse beyond.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
+/// Length of the header of a qcow2 image, as far as it is looked at.
+pub(crate) const QCOW2_HEAD: usize = 104;
+
 /// What an image is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     /// The bytes of a disk.
     Raw,
     /// QEMU's format.
@@ -44,7 +47,7 @@ pub(super) fn packing(first: &[u8]) -> Option<Packing> {
 }
 
 /// What an unpacked file that begins with `first` is.
-pub(super) fn format(first: &[u8]) -> Result<Format, FillError> {
+pub(crate) fn format(first: &[u8]) -> Result<Format, FillError> {
     let refuse = |what: &str| {
         Err(FillError::BadImage(format!(
             "the file is {what}; convert it, for example with qemu-img convert -O qcow2"
@@ -70,7 +73,7 @@ pub(super) fn format(first: &[u8]) -> Result<Format, FillError> {
 }
 
 /// A stream whose first bytes are known and still to be read.
-pub(super) struct Peeked<R> {
+pub(crate) struct Peeked<R> {
     first: Vec<u8>,
     at: usize,
     rest: R,
@@ -78,14 +81,14 @@ pub(super) struct Peeked<R> {
 
 impl<R: Read> Peeked<R> {
     /// Looks at the first bytes of `rest`.
-    pub(super) fn new(mut rest: R) -> Result<Self, FillError> {
+    pub(crate) fn new(mut rest: R) -> Result<Self, FillError> {
         let mut first = Vec::with_capacity(FIRST);
         (&mut rest).take(FIRST as u64).read_to_end(&mut first).map_err(unreadable)?;
         Ok(Self { first, at: 0, rest })
     }
 
     /// The first bytes.
-    pub(super) fn first(&self) -> &[u8] {
+    pub(crate) fn first(&self) -> &[u8] {
         &self.first
     }
 }
@@ -108,7 +111,7 @@ pub(super) fn unreadable(error: io::Error) -> FillError {
 }
 
 /// The stream in `packed`; several packed streams one after another are one.
-pub(super) fn unpack<'a, R: Read>(packed: &'a mut Peeked<R>) -> Result<Box<dyn Read + 'a>, FillError> {
+pub(crate) fn unpack<'a, R: Read>(packed: &'a mut Peeked<R>) -> Result<Box<dyn Read + 'a>, FillError> {
     Ok(match packing(packed.first()) {
         None => Box::new(packed),
         Some(Packing::Gzip) => Box::new(flate2::read::MultiGzDecoder::new(packed)),
@@ -125,8 +128,13 @@ pub(super) fn unpack<'a, R: Read>(packed: &'a mut Peeked<R>) -> Result<Box<dyn R
 ///
 /// `qemu-img` would open, as root, whatever file of the node such an image names.
 pub(super) fn check_qcow2(disk: &dyn Disk, volume: u64) -> Result<(), FillError> {
-    let mut head = [0; 104];
+    let mut head = [0; QCOW2_HEAD];
     disk.read_at(0, &mut head)?;
+    check_qcow2_head(&head, volume)
+}
+
+/// [`check_qcow2`] of an image that begins with `head`.
+pub(crate) fn check_qcow2_head(head: &[u8; QCOW2_HEAD], volume: u64) -> Result<(), FillError> {
     let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     let long = |at: usize| u64::from(word(at)) << 32 | u64::from(word(at + 4));
     let bad = |why: &str| Err(FillError::BadImage(format!("the qcow2 image {why}")));

@@ -10,7 +10,7 @@ pub mod credentials;
 mod error;
 #[cfg(test)]
 mod fuzz;
-mod image;
+pub(crate) mod image;
 mod pace;
 pub mod policy;
 mod pour;
