@@ -14,6 +14,7 @@ pub mod channels;
 pub mod cluster;
 pub mod config;
 pub mod console;
+pub mod container_disks;
 pub mod dhcp;
 pub mod disks;
 pub mod health;

@@ -33,6 +33,7 @@ fn plain() -> Guest {
                     base: "/data/images/debian-13.raw".into(),
                     format: Format::Raw,
                     bytes: 3 << 30,
+                    linked: false,
                 },
             ),
             disk(

@@ -4,11 +4,13 @@
 //! for readers, [`Publish`] for the writers, both made by [`open`]. Route out: the last value; a slow reader never holds
 //! up a writer.
 
+mod container_disks;
 mod disks;
 mod health;
 mod node;
 mod storage;
 
+pub use container_disks::{ContainerDisk, ContainerDisks};
 pub use disks::{Contents, Disk, Disks, Facts, PoolPartition, Seen, Settings};
 pub use health::Health;
 pub use node::{Hypervisor, Leases, NetworkState, PresentImage, Pressure};
@@ -42,6 +44,8 @@ pub struct Context {
     pub network: watch::Receiver<NetworkState>,
     /// Images that are complete and verified. Writer: `images`.
     pub images: watch::Receiver<Vec<PresentImage>>,
+    /// Container disks of this node. Writer: `container-disks`.
+    pub container_disks: watch::Receiver<ContainerDisks>,
     /// Volumes of this node. Writer: `volumes`.
     pub volumes: watch::Receiver<Volumes>,
     /// Disks of this node. Writer: `disks`.
@@ -74,6 +78,8 @@ pub struct Publish {
     pub network: watch::Sender<NetworkState>,
     /// For `images`.
     pub images: watch::Sender<Vec<PresentImage>>,
+    /// For `container-disks`.
+    pub container_disks: watch::Sender<ContainerDisks>,
     /// For `volumes`.
     pub volumes: watch::Sender<Volumes>,
     /// For `disks`.
@@ -98,6 +104,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
     let (leases_out, leases) = watch::channel(Leases::new());
     let (network_out, network) = watch::channel(NetworkState::default());
     let (images_out, images) = watch::channel(Vec::new());
+    let (container_disks_out, container_disks) = watch::channel(ContainerDisks::default());
     let (volumes_out, volumes) = watch::channel(None);
     let (disks_out, disks) = watch::channel(Disks::default());
     let (pools_out, pools) = watch::channel(Vec::new());
@@ -115,6 +122,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
             leases,
             network,
             images,
+            container_disks,
             disks,
             pools,
             volumes,
@@ -131,6 +139,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
             leases: leases_out,
             network: network_out,
             images: images_out,
+            container_disks: container_disks_out,
             volumes: volumes_out,
             disks: disks_out,
             pools: pools_out,

@@ -63,6 +63,7 @@ impl Membership {
             hypervisor: ctx.hypervisor.borrow().clone(),
             network: ctx.network.borrow().clone(),
             images: ctx.images.borrow().clone(),
+            container_disks: ctx.container_disks.borrow().kept.clone(),
             health: ctx.health.borrow().clone(),
             api_port: *ctx.api_port.borrow(),
         }

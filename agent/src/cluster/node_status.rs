@@ -16,6 +16,9 @@ const API_LEVEL: &str = "v1.37.0";
 /// Most VMs on one node: beyond that libvirt's own bookkeeping is unmeasured.
 const MOST_PODS: u64 = 250;
 
+/// Most container disks that are listed: kubelet's `nodeStatusMaxImages`.
+const MOST_IMAGES: usize = 50;
+
 /// Number of slots of a device that VMs share without limit; KubeVirt's number.
 const DEVICE_SLOTS: &str = "1000";
 
@@ -48,6 +51,8 @@ pub struct Observed {
     pub network: NetworkState,
     /// Images of VMs.
     pub images: Vec<PresentImage>,
+    /// Container disks that it keeps, with the bytes that a guest sees, the one used last first.
+    pub container_disks: Vec<(String, u64)>,
     /// What keeps it from its work.
     pub health: Health,
     /// Where the node's own API listens, while it does.
@@ -97,12 +102,11 @@ pub fn status(
         .map(|address| json!({"type": "InternalIP", "address": address}))
         .collect();
     addresses.push(json!({"type": "Hostname", "address": name}));
-    let images: Vec<Value> = observed
-        .images
-        .iter()
-        .map(
-            |image| json!({"names": [format!("sheaf.dev/{}", image.name)], "sizeBytes": image.virtual_bytes}),
-        )
+    let own = observed.images.iter().map(|image| (format!("sheaf.dev/{}", image.name), image.virtual_bytes));
+    let pulled = observed.container_disks.iter().cloned();
+    let images: Vec<Value> = own
+        .chain(pulled.take(MOST_IMAGES))
+        .map(|(name, bytes)| json!({"names": [name], "sizeBytes": bytes}))
         .collect();
     Ok(serde_json::from_value(json!({
         "capacity": capacity,
@@ -240,6 +244,7 @@ mod tests {
                 vlan_bridges: vec!["br1".into()],
                 time_synchronised: true,
             },
+            container_disks: vec![("quay.io/a/b:1".into(), 2 << 20)],
             images: vec![PresentImage { name: "guest.qcow2".into(), virtual_bytes: 7 }],
             health: Health::default(),
             api_port: Some(10250),

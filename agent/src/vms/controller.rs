@@ -132,6 +132,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         let mut listed = self.listed.subscribe();
         let (mut images, mut network) = (self.ctx.images.clone(), self.ctx.network.clone());
         let mut volumes = self.ctx.volumes.clone();
+        let mut container_disks = self.ctx.container_disks.clone();
         let mut shutdown = self.ctx.shutdown.clone();
         let handle = self.ctx.controllers.register("vms");
         loop {
@@ -153,6 +154,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
                 // Addresses of the node that changed are guarded at once.
                 () = changed(&mut network) => self.lookups.expire(&Key::Filter),
                 () = changed(&mut volumes) => {}
+                () = changed(&mut container_disks) => {}
                 (key, answer) = self.lookups.next() => self.on_answer(key, answer),
                 Some(done) = self.tasks.join_next() => match done {
                     Ok((uid, action, result)) => self.done(&uid, action, result),

@@ -192,7 +192,7 @@ fn write_disk(
         }
     }
     writeln!(xml, "/>\n      <source {source}='{}'/>", escape(&path.to_string_lossy()))?;
-    if let Source::Overlay { base, format, .. } = &disk.source {
+    if let Some((base, format)) = folder.base(disk) {
         // The chain ends here whatever the header of the base claims.
         writeln!(xml, "      <backingStore type='file'>\n        <format type='{}'/>", format.name())?;
         writeln!(xml, "        <source file='{}'>", escape(&base.to_string_lossy()))?;

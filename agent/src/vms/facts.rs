@@ -4,7 +4,7 @@
 
 use super::admission;
 use super::guest::{Blocks, Format};
-use crate::channels::Volumes;
+use crate::channels::{ContainerDisk, Volumes};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use sheaf_api::Amount;
@@ -33,6 +33,9 @@ pub struct Facts {
     pub cluster: ClusterConfigSpec,
     /// Images that are complete and verified, each with the bytes that a guest sees of it.
     pub images: BTreeMap<String, u64>,
+    /// Container disks of Pods that are yet to start, by the UID of the Pod and the name of the volume; without those that are
+    /// not known yet.
+    pub container_disks: BTreeMap<(String, String), ContainerDisk>,
     /// Images of the node config.
     pub expected_images: BTreeSet<String>,
     /// Bridges that are up.

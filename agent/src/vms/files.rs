@@ -74,10 +74,16 @@ fn make_disk(
             Ok(())
         }
         Source::Empty(bytes) => complete(&path, |path| sparse(path, *bytes)),
-        Source::Overlay { base, format, bytes } => {
+        Source::Overlay { base, format, bytes, linked } => {
             let create =
                 Command::new("qemu-img").args(["create", "-q", "-f", "qcow2", "-F", format.name(), "-b"]);
-            let create = create.arg(base);
+            let create = match folder.base(disk) {
+                Some((link, _)) if *linked => {
+                    keep(base, &link)?;
+                    create.arg(link)
+                }
+                _ => create.arg(base),
+            };
             complete(&path, |path| qemu_img(run, create.arg(path).arg(bytes.to_string())))
         }
     }
@@ -101,6 +107,13 @@ fn complete(path: &Path, make: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyh
     fs::rename(&unfinished, path).with_context(at("cannot be given its name"))?;
     step("renamed");
     flush(folder).with_context(at("its folder cannot be flushed to disk"))
+}
+
+/// Keeps `base` for this VM under the name `link`, of the same file system: it stays when others remove theirs.
+fn keep(base: &Path, link: &Path) -> anyhow::Result<()> {
+    removed(fs::remove_file(link)).with_context(|| format!("{}: cannot be removed", link.display()))?;
+    step("before the link");
+    fs::hard_link(base, link).with_context(|| format!("{}: cannot be linked to", base.display()))
 }
 
 /// Refuses a file that is not what it must be.

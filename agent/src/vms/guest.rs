@@ -119,6 +119,8 @@ pub enum Source {
         format: Format,
         /// Size that the guest sees: the base's, or more.
         bytes: u64,
+        /// Others may remove the base: the folder keeps a link of its own to it.
+        linked: bool,
     },
     /// A file that is written in place and outlives the VM.
     InPlace {
@@ -227,6 +229,17 @@ impl Folder {
             Source::Device(path) => (path.clone(), Format::Raw),
             Source::Empty(_) => (self.0.join(format!("{}.raw", disk.name)), Format::Raw),
             Source::Seed(_) => (self.0.join(format!("{}.iso", disk.name)), Format::Raw),
+        }
+    }
+
+    /// The base of an overlay: what it is made over, and where the VM finds it.
+    pub fn base(&self, disk: &Disk) -> Option<(PathBuf, Format)> {
+        match &disk.source {
+            Source::Overlay { format, linked: true, .. } => {
+                Some((self.0.join(format!("{}.base", disk.name)), *format))
+            }
+            Source::Overlay { base, format, .. } => Some((base.clone(), *format)),
+            _ => None,
         }
     }
 

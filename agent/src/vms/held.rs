@@ -16,6 +16,7 @@ use sheaf_api::volumes::HostDiskType;
 use sheaf_host::qcow2;
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Reported in steps of this many bytes, so that a download does not change the Node object in every round.
@@ -31,9 +32,14 @@ pub fn bytes<'a>(data: &Path, pods: impl Iterator<Item = &'a Pod>) -> u64 {
         true => 0,
         false => length.max(if is_qcow2(path) { qcow2::virtual_size(path).unwrap_or(0) } else { 0 }),
     };
-    let images = sum(&data.join("images"), DEEPEST, &|_, length| length);
-    let states = sum(&data.join("state"), DEEPEST, &|_, length| length);
-    let sum = images.saturating_add(states).saturating_add(sum(&disks, DEEPEST, &of_disk));
+    let of_file = |path: &str| sum(&data.join(path), DEEPEST, &|_, length| length);
+    // Container disks that no VM uses are removed when space is short; a VM that uses one has a link to it.
+    let pulled = sum(&data.join("container-disks"), 0, &|path, length| {
+        let links = fs::metadata(path).map_or(0, |meta| meta.nlink());
+        if links > 1 { length } else { 0 }
+    });
+    let sum = [of_file("images"), of_file("state"), pulled, sum(&disks, DEEPEST, &of_disk)];
+    let sum = sum.into_iter().fold(0, u64::saturating_add);
     sum.checked_next_multiple_of(STEP).unwrap_or(u64::MAX)
 }
 
@@ -129,6 +135,17 @@ mod tests {
         data.sparse("state/default/libvirt-u/nvram.fd", 528 << 10);
         data.sparse("state/default/libvirt-u/tpm/tpm2-00.permall", 8 << 10);
         assert_eq!(data.bytes(&[]), STEP);
+    }
+
+    #[test]
+    fn container_disks_are_counted_while_a_vm_uses_them() {
+        let data = Data::new("pulled");
+        data.sparse("container-disks/a.img", 3 * GIB);
+        data.sparse("container-disks/parts/b", 3 * GIB);
+        assert_eq!(data.bytes(&[]), 0);
+        fs::create_dir_all(data.0.join("vms/uid")).unwrap();
+        fs::hard_link(data.0.join("container-disks/a.img"), data.0.join("vms/uid/disk.base")).unwrap();
+        assert_eq!(data.bytes(&[]), 3 * GIB);
     }
 
     #[test]

@@ -101,6 +101,7 @@ pub fn facts(ctx: &Context, boot_id: &str, data: &Path) -> Facts {
         boot_id: boot_id.to_owned(),
         host_ip: network.addresses.first().copied(),
         images: ctx.images.borrow().iter().map(|image| (image.name.clone(), image.virtual_bytes)).collect(),
+        container_disks: ctx.container_disks.borrow().of_pods.clone(),
         expected_images: config.images.iter().map(|image| image.name.clone()).collect(),
         bridges: network.bridges.iter().cloned().collect(),
         vlan_bridges: network.vlan_bridges.iter().cloned().collect(),

@@ -25,6 +25,7 @@ use crate::channels::{Context, Volumes};
 use crate::listed;
 use crate::objects::Objects;
 use crate::status::{Section, VolumeSection};
+use sheaf_api::import_policy::ImportPolicy;
 use sheaf_host::fetch::Fetch;
 use sheaf_host::lvm::Lvm;
 use sheaf_host::transient::TransientUnits;
@@ -58,6 +59,7 @@ pub async fn run(
     publish: watch::Sender<Volumes>,
     section: Section<Vec<VolumeSection>>,
     hosts: Hosts,
+    policies: watch::Receiver<listed::Listed<ImportPolicy>>,
 ) -> anyhow::Result<()> {
     let cluster = Arc::new(Objects::new(ctx.cluster.clone()));
     let listed = watch::Sender::new(listed::Listed::default());
@@ -66,15 +68,11 @@ pub async fn run(
     {
         tracing::error!("uploads cannot be accepted: {:#}", anyhow::Error::from(error));
     }
-    let policies = watch::Sender::new(listed::Listed::default());
-    let lists = controller::Lists { volumes: listed.subscribe(), policies: policies.subscribe() };
+    let lists = controller::Lists { volumes: listed.subscribe(), policies };
     let control = controller::Controller::new(ctx.clone(), hosts, cluster, lists, publish, section).run();
     let follow = listed::follow(ctx.cluster.clone(), &listed, listed::by_name, listed::Scope::ThisNode);
-    let follow_policies =
-        listed::follow(ctx.cluster.clone(), &policies, listed::by_name, listed::Scope::Cluster);
     tokio::select! {
         ended = control => ended,
         () = follow => Ok(()),
-        () = follow_policies => Ok(()),
     }
 }

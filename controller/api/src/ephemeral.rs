@@ -9,7 +9,7 @@ use crate::{
     host_disk::image_name,
     quantity::Amount,
     vmi::VirtualMachineInstanceSpec,
-    volumes::{HostDisk, HostDiskType, Volume},
+    volumes::{HostDisk, HostDiskType, Volume, VolumeSource},
 };
 
 /// What an overlay counts with while no node reports how large its base image is. No node runs such a VM then; the one that
@@ -22,9 +22,25 @@ const MIB: u64 = 1 << 20;
 /// `qemu-img` makes overlays in whole sectors.
 const SECTOR: u64 = 512;
 
+/// What an overlay lies over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base<'a> {
+    /// A base image of the node, by its name.
+    Image(&'a str),
+    /// A container disk: the volume's name and the image as the VM names it.
+    ContainerDisk(&'a str, &'a str),
+}
+
 /// Bytes below /data that a VM of this spec may come to fill; `image` knows how many bytes a guest sees of a base image.
-pub fn bytes(spec: &VirtualMachineInstanceSpec, image: impl Fn(&str) -> Option<u64>) -> u64 {
-    spec.volumes.iter().map(|volume| of_volume(volume, &image)).fold(FIXED_BYTES, u64::saturating_add)
+pub fn bytes(spec: &VirtualMachineInstanceSpec, image: impl Fn(Base<'_>) -> Option<u64>) -> u64 {
+    let of = |base: Base<'_>| overlay(None, image(base).unwrap_or(UNKNOWN_IMAGE_BYTES));
+    let of_volume = |volume: &Volume| match volume.source() {
+        Some(VolumeSource::EmptyDisk(empty)) => disk(&empty.capacity),
+        Some(VolumeSource::HostDisk(host)) => of_host_disk(host, &image),
+        Some(VolumeSource::ContainerDisk(disk)) => of(Base::ContainerDisk(&volume.name, &disk.image)),
+        _ => 0,
+    };
+    spec.volumes.iter().map(of_volume).fold(FIXED_BYTES, u64::saturating_add)
 }
 
 /// Size of a disk that is made with this capacity.
@@ -39,15 +55,10 @@ pub fn overlay(capacity: Option<&Amount>, image: u64) -> u64 {
     bytes.checked_next_multiple_of(SECTOR).unwrap_or(u64::MAX)
 }
 
-fn of_volume(volume: &Volume, image: impl Fn(&str) -> Option<u64>) -> u64 {
-    let empty = volume.empty_disk.as_ref().map_or(0, |empty| disk(&empty.capacity));
-    empty.saturating_add(volume.host_disk.as_ref().map_or(0, |host| of_host_disk(host, image)))
-}
-
-fn of_host_disk(host: &HostDisk, image: impl Fn(&str) -> Option<u64>) -> u64 {
+fn of_host_disk(host: &HostDisk, image: impl Fn(Base<'_>) -> Option<u64>) -> u64 {
     let capacity = host.capacity.as_ref();
     match (image_name(&host.path), host.type_) {
-        (Some(name), _) => overlay(capacity, image(name).unwrap_or(UNKNOWN_IMAGE_BYTES)),
+        (Some(name), _) => overlay(capacity, image(Base::Image(name)).unwrap_or(UNKNOWN_IMAGE_BYTES)),
         (None, HostDiskType::DiskOrCreate) => capacity.map_or(0, disk),
         (None, HostDiskType::Disk) => 0,
     }
@@ -65,7 +76,10 @@ mod tests {
     fn every_file_that_a_vm_may_fill_counts_and_volumes_of_pools_do_not() {
         let of = |volumes| {
             let spec = json!({"domain": {"devices": {}}, "volumes": volumes});
-            let image = |name: &str| (name == "debian").then_some(5 * GIB + 1);
+            let image = |base: Base<'_>| match base {
+                Base::Image("debian") | Base::ContainerDisk(_, "quay.io/a:1") => Some(5 * GIB + 1),
+                _ => None,
+            };
             bytes(&serde_json::from_value(spec).unwrap(), image) - FIXED_BYTES
         };
         let host = |path: &str, kind: &str, capacity| json!([{"name": "a", "hostDisk": {"path": path, "type": kind, "capacity": capacity}}]);
@@ -79,6 +93,11 @@ mod tests {
         assert_eq!(of(host("/data/images/debian", "Disk", json!(null))), 5 * GIB + SECTOR);
         assert_eq!(of(host("/data/images/debian", "Disk", json!("1Gi"))), 5 * GIB + SECTOR);
         assert_eq!(of(host("/data/images/debian", "Disk", json!("8Gi"))), 8 * GIB);
+        let container = |image: &str| of(json!([{"name": "a", "containerDisk": {"image": image}}]));
+        assert_eq!(
+            (container("quay.io/a:1"), container("quay.io/a:2")),
+            (5 * GIB + SECTOR, UNKNOWN_IMAGE_BYTES)
+        );
         assert_eq!(of(host("/data/images/unknown", "Disk", json!(null))), UNKNOWN_IMAGE_BYTES);
     }
 

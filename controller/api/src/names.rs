@@ -10,6 +10,10 @@ pub const KUBEVIRT_API_VERSION: &str = "kubevirt.io/v1";
 pub const SYSTEM_NAMESPACE: &str = "sheaf-system";
 /// User name in the controller's client certificate (its CN).
 pub const CONTROLLER_USER: &str = "sheaf-controller";
+/// Reason while the image of a disk could not be pulled, as kubelet has it.
+pub const ERR_IMAGE_PULL: &str = "ErrImagePull";
+/// Reason while the next try of a pull waits, as kubelet has it.
+pub const IMAGE_PULL_BACK_OFF: &str = "ImagePullBackOff";
 /// Label of Nodes of the control plane; no node may give it to itself.
 pub const CONTROL_PLANE_ROLE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 /// Annotation of a control-plane Node: `managed` while its taint is the controller's, `off` where an administrator wants

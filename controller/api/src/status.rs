@@ -127,6 +127,10 @@ pub enum PrintableStatus {
     CrashLoopBackOff,
     /// No node fits.
     ErrorUnschedulable,
+    /// The image of a disk cannot be pulled; the condition Ready says why.
+    ErrImagePull,
+    /// The image of a disk cannot be pulled; the next try waits.
+    ImagePullBackOff,
     /// The node does not answer.
     Unknown,
 }

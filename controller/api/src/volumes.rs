@@ -27,13 +27,17 @@ pub struct Volume {
     /// An empty disk that is lost with the VMI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub empty_disk: Option<EmptyDisk>,
+    /// A disk in an image of a registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_disk: Option<ContainerDisk>,
     /// A cloud-init disk (NoCloud) with user data and network data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud_init_no_cloud: Option<CloudInitNoCloud>,
 }
 
 /// The sources that a volume may have, as an error lists them.
-pub const SOURCES: &str = "persistentVolumeClaim, dataVolume, hostDisk, emptyDisk and cloudInitNoCloud";
+pub const SOURCES: &str =
+    "persistentVolumeClaim, dataVolume, hostDisk, emptyDisk, containerDisk and cloudInitNoCloud";
 
 impl Volume {
     /// Its source; none unless it has exactly one.
@@ -43,6 +47,7 @@ impl Volume {
             self.data_volume.as_ref().map(|data| VolumeSource::Claim(&data.name)),
             self.host_disk.as_ref().map(VolumeSource::HostDisk),
             self.empty_disk.as_ref().map(VolumeSource::EmptyDisk),
+            self.container_disk.as_ref().map(VolumeSource::ContainerDisk),
             self.cloud_init_no_cloud.as_ref().map(VolumeSource::CloudInitNoCloud),
         ]
         .into_iter()
@@ -65,6 +70,7 @@ pub enum VolumeSource<'a> {
     Claim(&'a str),
     HostDisk(&'a HostDisk),
     EmptyDisk(&'a EmptyDisk),
+    ContainerDisk(&'a ContainerDisk),
     CloudInitNoCloud(&'a CloudInitNoCloud),
 }
 
@@ -116,6 +122,53 @@ pub struct EmptyDisk {
     pub capacity: Amount,
 }
 
+/// A disk in an image of a registry: the one file in `/disk` of the image, or the file `path`. Writes go to an overlay that is
+/// lost with the VMI.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerDisk {
+    /// The image, as container runtimes name it: `quay.io/containerdisks/fedora:41`, or by its digest.
+    #[schemars(length(min = 1, max = 512))]
+    pub image: String,
+    /// When the registry is asked. Default: Always for the tag `latest` or none, IfNotPresent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<PullPolicy>,
+    /// Secret of the same namespace with the login of the registry (`kubectl create secret docker-registry`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub image_pull_secret: Option<String>,
+    /// The disk in the image, where it is not the one file in `/disk`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub path: Option<String>,
+}
+
+/// When a registry is asked for an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PullPolicy {
+    /// Before each start: a tag that leads to another image now gives the new one.
+    Always,
+    /// When the node has no image that was pulled by this reference.
+    IfNotPresent,
+    /// Never: the node must have it.
+    Never,
+}
+
+impl ContainerDisk {
+    /// The policy that holds.
+    pub fn pull_policy(&self) -> PullPolicy {
+        self.image_pull_policy.unwrap_or_else(|| {
+            let named = self.image.rsplit_once('@').map_or(self.image.as_str(), |(named, _)| named);
+            let is_pinned = named.len() < self.image.len();
+            let tag = named.rsplit('/').next().and_then(|last| last.split_once(':')).map(|(_, tag)| tag);
+            match is_pinned || tag.is_some_and(|tag| tag != "latest") {
+                true => PullPolicy::IfNotPresent,
+                false => PullPolicy::Always,
+            }
+        })
+    }
+}
+
 /// A cloud-init disk (NoCloud); user data and network data each from at most one source.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -150,4 +203,34 @@ pub struct SecretName {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_of_the_pull_policy_is_that_of_kubernetes() {
+        let policy =
+            |image: &str| ContainerDisk { image: image.into(), ..ContainerDisk::default() }.pull_policy();
+        let digest = format!("quay.io/a@sha256:{}", "0".repeat(64));
+        for image in ["quay.io/a:1", "registry:5000/a:devel", &digest, "a:latest@sha256:0"] {
+            assert_eq!(policy(image), PullPolicy::IfNotPresent, "{image}");
+        }
+        for image in ["quay.io/a", "registry:5000/a", "a:latest", "registry:5000/a/b:latest"] {
+            assert_eq!(policy(image), PullPolicy::Always, "{image}");
+        }
+    }
+
+    #[test]
+    fn a_volume_has_a_source_when_it_has_exactly_one() {
+        let volume = |text: &str| serde_json::from_str::<Volume>(text).unwrap();
+        let disk = volume(r#"{"name": "a", "containerDisk": {"image": "a"}}"#);
+        assert!(matches!(disk.source(), Some(VolumeSource::ContainerDisk(disk)) if disk.image == "a"));
+        assert_eq!(volume(r#"{"name": "a"}"#).source(), None);
+        let both = volume(
+            r#"{"name": "a", "dataVolume": {"name": "b"}, "persistentVolumeClaim": {"claimName": "b"}}"#,
+        );
+        assert_eq!((both.source(), both.claim()), (None, Some("b")));
+    }
 }

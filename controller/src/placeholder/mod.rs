@@ -5,7 +5,7 @@
 //! Route in: the instance, its resolved spec, what its networks mean, the cluster's config, how large base images are.
 //! Route out: a Pod that satisfies the `restricted` Pod security standard.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -101,6 +101,7 @@ pub fn pod(
                 "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
             }],
             "volumes": volumes(spec),
+            "imagePullSecrets": pull_secrets(spec),
         },
     }))
 }
@@ -137,6 +138,13 @@ fn volumes(spec: &VirtualMachineInstanceSpec) -> Vec<Value> {
         |(index, claim)| json!({"name": format!("claim-{index}"), "persistentVolumeClaim": {"claimName": claim}}),
     );
     secrets(spec).into_iter().chain(claims).collect()
+}
+
+/// Logins of registries, which the node may read because the Pod names them.
+fn pull_secrets(spec: &VirtualMachineInstanceSpec) -> Vec<Value> {
+    let disks = spec.volumes.iter().filter_map(|volume| volume.container_disk.as_ref());
+    let names: BTreeSet<_> = disks.filter_map(|disk| disk.image_pull_secret.as_deref()).collect();
+    names.into_iter().map(|name| json!({"name": name})).collect()
 }
 
 fn secrets(spec: &VirtualMachineInstanceSpec) -> Vec<Value> {

@@ -16,7 +16,10 @@ use kube::{Resource, api::ObjectMeta};
 use sheaf_api::{
     RunStrategy, VirtualMachine, VirtualMachineInstance,
     cdi::DataVolume,
-    names::{STATE_NODE_ANNOTATION, VM_FINALIZER, VM_NAME_LABEL, VMI_FINALIZER},
+    names::{
+        ERR_IMAGE_PULL, IMAGE_PULL_BACK_OFF, STATE_NODE_ANNOTATION, VM_FINALIZER, VM_NAME_LABEL,
+        VMI_FINALIZER,
+    },
     status::{Phase, PrintableStatus, StartFailure, StateChange, StateChangeRequest, VirtualMachineStatus},
     vmi::{StartStrategy, VirtualMachineInstanceSpec},
 };
@@ -263,7 +266,11 @@ fn with_instance(
             Disks::Filling | Disks::Missing => PrintableStatus::Provisioning,
             Disks::Ready => PrintableStatus::Starting,
         },
-        Some(Phase::Scheduled) => PrintableStatus::Starting,
+        Some(Phase::Scheduled) => match not_ready(vmi) {
+            Some(ERR_IMAGE_PULL) => PrintableStatus::ErrImagePull,
+            Some(IMAGE_PULL_BACK_OFF) => PrintableStatus::ImagePullBackOff,
+            _ => PrintableStatus::Starting,
+        },
         Some(Phase::Running) if node_is_silent(vmi) => PrintableStatus::Unknown,
         Some(Phase::Running) if is_paused(vmi) => PrintableStatus::Paused,
         Some(Phase::Running) => PrintableStatus::Running,
@@ -434,8 +441,13 @@ fn unschedulable(vmi: &VirtualMachineInstance) -> bool {
 
 /// Whether the instance should be gone and its node does not say that it is.
 fn node_is_silent(vmi: &VirtualMachineInstance) -> bool {
+    not_ready(vmi) == Some(NODE_SILENT)
+}
+
+/// Reason for which the instance is not ready.
+fn not_ready(vmi: &VirtualMachineInstance) -> Option<&str> {
     let conditions = vmi.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    find(conditions, "Ready").is_some_and(|ready| ready.reason.as_deref() == Some(NODE_SILENT))
+    find(conditions, "Ready")?.reason.as_deref()
 }
 
 /// Whether the guest stands still.

@@ -112,7 +112,10 @@ fn costs(spec: &VirtualMachineInstanceSpec) {
     assert_eq!(resolve(&once, "u-2"), once, "a resolved spec is resolved again");
     let cpus = once.domain.cpu.as_ref().map_or(1, Cpu::count);
     assert!(overhead::bytes(&once, u64::MAX, cpus) > 0);
-    assert!(ephemeral::bytes(&once, |name| (name.len() > 4).then_some(u64::MAX)) >= ephemeral::FIXED_BYTES);
+    assert!(
+        ephemeral::bytes(&once, |base| matches!(base, ephemeral::Base::Image(_)).then_some(u64::MAX))
+            >= ephemeral::FIXED_BYTES
+    );
 }
 
 /// Something like a path below /data.

@@ -3,10 +3,12 @@
 //! Pure. Route in: what its Pod asks for, what the node has and what is taken. Route out: nothing, or what is missing.
 
 use super::{Check, MIB, Verdict, reject, wait};
+use crate::channels::ContainerDisk;
 use crate::vms::facts::{Facts, Resources};
 use crate::vms::memory::overhead;
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::domain::{Memory, PageSize};
+use sheaf_api::ephemeral::Base;
 use sheaf_api::names::VMI_ANNOTATION;
 use sheaf_api::placeholder::PlacedVmi;
 
@@ -39,7 +41,16 @@ pub fn needs(pod: &Pod, facts: &Facts) -> Resources {
     let huge = |size: PageSize| if page == Some(size) { guest } else { 0 };
     let set_aside = if page.is_some() { 0 } else { facts.cluster.set_aside(guest) };
     let least = set_aside.saturating_add(overhead(guest, cpus.into(), graphics));
-    let storage = sheaf_api::ephemeral::bytes(&placed.spec, |image| facts.images.get(image).copied());
+    let uid = pod.metadata.uid.clone().unwrap_or_default();
+    let storage = sheaf_api::ephemeral::bytes(&placed.spec, |base| match base {
+        Base::Image(name) => facts.images.get(name).copied(),
+        Base::ContainerDisk(volume, _) => {
+            match facts.container_disks.get(&(uid.clone(), volume.to_owned())) {
+                Some(ContainerDisk::Ready { bytes, .. }) => Some(*bytes),
+                _ => None,
+            }
+        }
+    });
     Resources {
         memory: asked.memory.max(least),
         storage: asked.storage.max(storage),

@@ -2,7 +2,7 @@
 
 use super::networks::derived_mac;
 use super::*;
-use crate::channels::Usable;
+use crate::channels::{ContainerDisk, Usable};
 use crate::vms::facts::ClaimFact;
 use crate::vms::guest::{Format, Source};
 use crate::vms::testing::{VMI_UID, facts, pod, pod_of};
@@ -64,9 +64,41 @@ fn an_image_is_used_when_verified_awaited_when_expected_and_refused_when_unknown
     let volume = |name: &str| json!({"name": "d", "hostDisk": {"path": format!("/data/images/{name}"), "type": "Disk", "capacity": "1Gi"}});
     let Verdict::Accept(guest) = admit_volume(volume("base.qcow2")) else { panic!() };
     let base = "/data/images/base.qcow2".into();
-    assert_eq!(guest.disks[0].source, Source::Overlay { base, format: Format::Qcow2, bytes: 1 << 30 });
+    assert_eq!(
+        guest.disks[0].source,
+        Source::Overlay { base, format: Format::Qcow2, bytes: 1 << 30, linked: false }
+    );
     assert!(matches!(admit_volume(volume("later.raw")), Verdict::Wait(Why { reason: "ImageNotReady", .. })));
     assert_eq!(why(admit_volume(volume("never.raw"))).0, "ImageNotPresent");
+}
+
+#[test]
+fn a_container_disk_is_used_when_it_was_pulled_for_this_pod_and_says_until_then_what_it_waits_for() {
+    let pod = pod_of(
+        "p1",
+        json!({"domain": {"memory": {"guest": "64Mi"}, "devices": {"disks": [{"name": "d"}]}},
+        "volumes": [{"name": "d", "containerDisk": {"image": "quay.io/a/b:1"}}]}),
+    );
+    let admit = |uid: &str, disk: ContainerDisk| {
+        let container_disks = [((uid.to_owned(), "d".to_owned()), disk)].into();
+        super::admit(&pod, &Facts { container_disks, ..facts() }, Resources::default())
+    };
+    let ready = |bytes| ContainerDisk::Ready {
+        path: "/data/container-disks/a.img".into(),
+        format: Format::Raw,
+        bytes,
+    };
+    let Verdict::Accept(guest) = admit("p1", ready(1000)) else { panic!() };
+    let base = "/data/container-disks/a.img".into();
+    assert_eq!(
+        guest.disks[0].source,
+        Source::Overlay { base, format: Format::Raw, bytes: 1024, linked: true }
+    );
+    assert_eq!(admit("p2", ready(1000)), Verdict::Unknown, "another Pod's is not this one's");
+    let waits = ContainerDisk::NotReady { reason: "ErrImagePull", message: "no".into() };
+    assert_eq!(admit("p1", waits), Verdict::Wait(Why { reason: "ErrImagePull", message: "no".into() }));
+    // Its overlay may grow to all of it, which is known only now.
+    assert_eq!(why(admit("p1", ready(1 << 50))).0, "OutOfephemeral-storage");
 }
 
 #[test]

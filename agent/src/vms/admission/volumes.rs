@@ -4,6 +4,7 @@
 //! annotation, its Pod, files that were observed. Route out: a [`Source`].
 
 use super::{Check, Verdict, invalid, reject, wait};
+use crate::channels::ContainerDisk;
 use crate::vms::facts::{ClaimFact, Facts, FileFact};
 use crate::vms::guest::{Format, Seed, Source, Text};
 use base64::Engine;
@@ -21,6 +22,7 @@ pub(super) fn source(volume: &Volume, placed: &PlacedVmi, pod: &Pod, facts: &Fac
         Some(VolumeSource::Claim(name)) => claimed(&volume.name, name, pod, facts),
         Some(VolumeSource::HostDisk(disk)) => host_disk(&volume.name, disk, &placed.namespace, facts),
         Some(VolumeSource::EmptyDisk(empty)) => Ok(Source::Empty(bytes(&volume.name, &empty.capacity)?)),
+        Some(VolumeSource::ContainerDisk(_)) => container_disk(&volume.name, pod, facts),
         Some(VolumeSource::CloudInitNoCloud(cloud_init)) => {
             let hostname = placed.spec.hostname.clone().unwrap_or_else(|| placed.name.clone());
             Ok(Source::Seed(seed(&volume.name, cloud_init, hostname, pod)?))
@@ -93,7 +95,7 @@ fn host_disk(volume: &str, disk: &HostDisk, namespace: &str, facts: &Facts) -> C
         (HostDiskPlace::Image { name }, file) => match (file, facts.images.get(&name)) {
             (FileFact::File { path, format, .. }, Some(image)) => {
                 let bytes = ephemeral::overlay(disk.capacity.as_ref(), *image);
-                Ok(Source::Overlay { base: path, format, bytes })
+                Ok(Source::Overlay { base: path, format, bytes, linked: false })
             }
             (_, known) if known.is_some() || facts.expected_images.contains(&name) => Err(wait(
                 "ImageNotReady",
@@ -123,6 +125,21 @@ fn host_disk(volume: &str, disk: &HostDisk, namespace: &str, facts: &Facts) -> C
         (HostDiskPlace::Disk { .. }, _) => {
             Err(invalid(format!("volume {volume}: {} is not a file", disk.path)))
         }
+    }
+}
+
+/// The disk that this node pulled for this Pod: another one's policy or login may be another.
+fn container_disk(volume: &str, pod: &Pod, facts: &Facts) -> Check<Source> {
+    let uid = pod.metadata.uid.clone().unwrap_or_default();
+    match facts.container_disks.get(&(uid, volume.to_owned())) {
+        Some(ContainerDisk::Ready { path, format, bytes }) => Ok(Source::Overlay {
+            base: path.clone(),
+            format: *format,
+            bytes: ephemeral::overlay(None, *bytes),
+            linked: true,
+        }),
+        Some(ContainerDisk::NotReady { reason, message }) => Err(wait(reason, message.clone())),
+        None => Err(Verdict::Unknown),
     }
 }
 

@@ -88,7 +88,7 @@ fn guest(source: Source) -> Guest {
 }
 
 fn overlay() -> Source {
-    Source::Overlay { base: "/data/images/debian".into(), format: Format::Raw, bytes: 1 << 30 }
+    Source::Overlay { base: "/data/images/debian".into(), format: Format::Raw, bytes: 1 << 30, linked: false }
 }
 
 fn make_in(dir: &Path, guest: &Guest, run: &dyn Run) -> anyhow::Result<()> {
@@ -109,6 +109,21 @@ fn folders_of_state_are_there_before_the_vm_starts_and_what_outlives_it_is_not_i
     assert!(dir.join("v-1/libvirt-u-1").is_dir() && guest.hardware.state.is_dir());
     remove(&Folder::of(&dir, "v-1")).unwrap();
     assert!(!dir.join("v-1").exists() && guest.hardware.state.is_dir());
+    fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn a_vm_keeps_the_base_of_its_overlay_although_others_remove_it() {
+    let dir = folder("linked");
+    let base = dir.join("pulled.img");
+    fs::write(&base, "disk").unwrap();
+    let linked = Source::Overlay { base: base.clone(), format: Format::Raw, bytes: 1 << 30, linked: true };
+    make_in(&dir, &guest(linked.clone()), &QemuImg).unwrap();
+    fs::remove_file(&base).unwrap();
+    assert_eq!(fs::read(dir.join("v-1/root.base")).unwrap(), b"disk");
+    // A start that goes on after a power cut finds it.
+    make_in(&dir, &guest(linked), &QemuImg).unwrap();
+    remove(&Folder::of(&dir, "v-1")).unwrap();
     fs::remove_dir_all(dir).unwrap();
 }
 

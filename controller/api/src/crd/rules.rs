@@ -296,8 +296,9 @@ pub const INSTANCE: &[Rule] = &[
     Rule {
         at: "volumes[]",
         rule: "[has(self.persistentVolumeClaim), has(self.dataVolume), has(self.hostDisk), has(self.emptyDisk), \
-               has(self.cloudInitNoCloud)].filter(x, x).size() == 1",
-        says: "a volume has exactly one of persistentVolumeClaim, dataVolume, hostDisk, emptyDisk and cloudInitNoCloud",
+               has(self.containerDisk), has(self.cloudInitNoCloud)].filter(x, x).size() == 1",
+        says: "a volume has exactly one of persistentVolumeClaim, dataVolume, hostDisk, emptyDisk, containerDisk and \
+             cloudInitNoCloud",
         field: "",
         reason: Reason::Required,
     },
@@ -337,6 +338,14 @@ pub const INSTANCE: &[Rule] = &[
                quantity(string(self.capacity)).isGreaterThan(quantity('0'))",
         says: "capacity is zero",
         field: ".capacity",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "volumes[].containerDisk",
+        rule: "self.image.matches('^(docker://)?([A-Za-z0-9.-]+(:[0-9]+)?/|\\\\[[0-9a-fA-F:]+\\\\](:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*\
+               (/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?$')",
+        says: "the image is not a reference: write it as registry.example.org/repository:tag",
+        field: ".image",
         reason: Reason::Invalid,
     },
     Rule {

@@ -1,0 +1,105 @@
+//! Which container disks the Pods of this node wait for.
+//!
+//! Pure. Route in: Pods as listed. Route out: [`Wanted`] by the UID of the Pod and the name of the volume.
+
+use crate::listed::Listed;
+use crate::vms::{admission, report};
+use k8s_openapi::api::core::v1::Pod;
+use sheaf_api::names::VMI_ANNOTATION;
+use sheaf_api::placeholder::PlacedVmi;
+use sheaf_api::volumes::{ContainerDisk, PullPolicy, VolumeSource};
+use std::collections::BTreeMap;
+
+/// UID of the Pod, name of the volume.
+pub type Key = (String, String);
+
+/// A disk that a Pod waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Namespace of the Pod.
+    pub namespace: String,
+    /// The image, as the VM names it.
+    pub image: String,
+    /// The disk in it, if the VM names it.
+    pub path: Option<String>,
+    /// When the registry is asked.
+    pub policy: PullPolicy,
+    /// Secrets with logins that the Pod names.
+    pub secrets: Vec<String>,
+}
+
+/// Those of VMs that are yet to start.
+pub fn of(pods: &Listed<Pod>) -> BTreeMap<Key, Wanted> {
+    let is_waiting = |pod: &Pod| {
+        let is_ending = pod.metadata.deletion_timestamp.is_some() || report::is_terminal(pod);
+        admission::is_vm(pod) && !is_ending && !report::was_started(pod)
+    };
+    let waiting = pods.objects.iter().filter(|(_, pod)| is_waiting(pod));
+    waiting.flat_map(|(uid, pod)| of_pod(uid, pod)).collect()
+}
+
+fn of_pod(uid: &str, pod: &Pod) -> Vec<(Key, Wanted)> {
+    let annotation = pod.metadata.annotations.as_ref().and_then(|all| all.get(VMI_ANNOTATION));
+    // Admission says what is wrong with one that cannot be read.
+    let Some(placed) = annotation.and_then(|text| PlacedVmi::from_annotation(text).ok()) else {
+        return Vec::new();
+    };
+    let secrets = pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
+    let secrets: Vec<String> = secrets.map(|secret| secret.name.clone()).collect();
+    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+    let wanted = |disk: &ContainerDisk| Wanted {
+        namespace: namespace.clone(),
+        image: disk.image.clone(),
+        path: disk.path.clone(),
+        policy: disk.pull_policy(),
+        secrets: secrets.clone(),
+    };
+    let volumes = placed.spec.volumes.iter();
+    let disks = volumes.filter_map(|volume| match volume.source() {
+        Some(VolumeSource::ContainerDisk(disk)) => {
+            Some(((uid.to_owned(), volume.name.clone()), wanted(disk)))
+        }
+        _ => None,
+    });
+    disks.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vms::testing::pod_of;
+    use serde_json::json;
+    use std::sync::Arc;
+
+    #[test]
+    fn disks_of_vms_that_are_yet_to_start_are_wanted_with_the_secrets_that_their_pods_name() {
+        let of_image = |image: &str| {
+            json!({"domain": {"memory": {"guest": "64Mi"}, "devices": {}},
+            "volumes": [{"name": "a", "containerDisk": {"image": image, "path": "/a.img"}}, {"name": "b", "emptyDisk": {"capacity": "1Gi"}}]})
+        };
+        let mut waits = pod_of("p1", of_image("quay.io/a:1"));
+        let secrets = json!([{"name": "login"}]);
+        waits.spec.as_mut().unwrap().image_pull_secrets = serde_json::from_value(secrets).unwrap();
+        let mut runs = pod_of("p2", of_image("quay.io/b:1"));
+        let started = json!([{"name": "compute", "image": "x", "imageID": "", "ready": true, "restartCount": 0, "started": true,
+                              "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]);
+        runs.status.as_mut().unwrap().container_statuses = serde_json::from_value(started).unwrap();
+        runs.status.as_mut().unwrap().phase = Some("Running".into());
+        let mut over = pod_of("p3", of_image("quay.io/c:1"));
+        over.status.as_mut().unwrap().phase = Some("Failed".into());
+        let pods = [("p1", waits), ("p2", runs), ("p3", over)];
+        let objects = pods.map(|(uid, pod)| (uid.to_owned(), Arc::new(pod))).into();
+        let wanted = of(&Listed { synced: true, objects });
+        assert_eq!(wanted.len(), 1, "{wanted:?}");
+        assert_eq!(
+            wanted[&("p1".to_owned(), "a".to_owned())],
+            Wanted {
+                namespace: "default".into(),
+                image: "quay.io/a:1".into(),
+                path: Some("/a.img".into()),
+                policy: PullPolicy::IfNotPresent,
+                secrets: vec!["login".into()],
+            }
+        );
+    }
+}
