@@ -93,6 +93,13 @@ impl Node {
         let seen = of_pod(&seen.unwrap().unwrap()).unwrap();
         publish.shutdown.send_replace(true);
         task.await.unwrap().unwrap();
+        // A pull that was under way ends by itself.
+        let last = async {
+            while Arc::strong_count(&fetch) > 1 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, last).await.unwrap();
         self.registry = Arc::into_inner(fetch).unwrap();
         seen
     }

@@ -81,7 +81,7 @@ mod tests {
         let secrets = json!([{"name": "login"}]);
         waits.spec.as_mut().unwrap().image_pull_secrets = serde_json::from_value(secrets).unwrap();
         let mut runs = pod_of("p2", of_image("quay.io/b:1"));
-        let started = json!([{"name": "compute", "image": "x", "imageID": "", "ready": true, "restartCount": 0, "started": true,
+        let started = json!([{"name": "compute", "image": "x", "imageID": "", "ready": true, "restartCount": 0, "containerID": "libvirt://u",
                               "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]);
         runs.status.as_mut().unwrap().container_statuses = serde_json::from_value(started).unwrap();
         runs.status.as_mut().unwrap().phase = Some("Running".into());
