@@ -7,8 +7,10 @@
 pub mod cluster;
 pub mod controlled;
 pub mod frames;
+pub mod go;
 pub mod harness;
 pub mod ledger;
 pub mod libvirt;
 pub mod played;
+pub mod registry;
 pub mod virtctl;

@@ -1,0 +1,54 @@
+//! Programs of others, built from their Go modules.
+//!
+//! Why here: what people use is tried as it is. Route in: a module below this crate, or a variable that names a program which
+//! is built; Go and the module proxy. Built once a content of the module, in `~/.cache/sheaf/NAME/`. Route out: a program.
+
+use anyhow::{Context as _, Result};
+use sha2::{Digest as _, Sha256};
+use sheaf_host::run::{Command, Run as _, System};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A cold build on two cores that are shared.
+const BUILD: Duration = Duration::from_secs(40 * 60);
+
+/// The folder of `module`.
+pub fn module(module: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(module)
+}
+
+/// The program of `name`: what SHEAF_NAME says, else built from the module of that name with further flags of the linker.
+pub fn program(name: &str, flags: &str) -> Result<PathBuf> {
+    let variable = format!("SHEAF_{}", name.to_uppercase());
+    if let Some(path) = std::env::var_os(&variable) {
+        return Ok(path.into());
+    }
+    let module = module(name);
+    let mut digest = Sha256::new();
+    for file in ["go.mod", "go.sum", "main.go"] {
+        let path = module.join(file);
+        digest.update(fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?);
+    }
+    let key: String = digest.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+    let home = std::env::var_os("HOME").context("HOME is not set")?;
+    let folder = Path::new(&home).join(".cache/sheaf").join(name).join(key);
+    let program = folder.join(name);
+    if program.exists() {
+        return Ok(program);
+    }
+    fs::create_dir_all(&folder)?;
+    // Under another name until it is whole.
+    let unfinished = folder.join(format!("unfinished-{}", std::process::id()));
+    let build = Command::new("go")
+        .args(["build", "-trimpath", "-ldflags", &format!("-s -w {flags}"), "-o"])
+        .arg(&unfinished)
+        .arg(".")
+        .dir(&module)
+        .env("CGO_ENABLED", "0")
+        .deadline(BUILD);
+    let about = || format!("building {name}; set {variable} to a program that is built");
+    System.run(&build).with_context(about)?;
+    fs::rename(&unfinished, &program)?;
+    Ok(program)
+}

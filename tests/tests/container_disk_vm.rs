@@ -1,0 +1,61 @@
+//! VMs whose disks a node pulls from a registry: the reference registry of the protocol, on this machine.
+//!
+//! Why a whole machine: the disk goes from the registry to QEMU through the image's own programs, rights and AppArmor.
+
+use anyhow::{Context as _, ensure};
+use sheaf_host::wait::until;
+use sheaf_tests::harness::{READY, RUNNING, case};
+use sheaf_tests::registry::Registry;
+use std::time::Duration;
+
+/// As KubeVirt's examples write it; the registry is theirs, too.
+fn vm(name: &str, tag: &str) -> String {
+    format!(
+        "apiVersion: kubevirt.io/v1\nkind: VirtualMachine\nmetadata: {{name: {name}}}\nspec:\n  runStrategy: Always\n  \
+         template:\n    spec:\n      terminationGracePeriodSeconds: 0\n      domain:\n        memory: {{guest: 128Mi}}\n        \
+         devices:\n          disks:\n          - disk: {{bus: virtio}}\n            name: containerdisk\n      volumes:\n      - \
+         containerDisk: {{image: 'registry:5000/kubevirt/guest{tag}'}}\n        name: containerdisk\n"
+    )
+}
+
+#[test]
+fn a_vm_runs_from_a_disk_of_a_registry_which_is_kept_for_the_next_one() {
+    case("container-disk-vm", |case| {
+        let cluster = case.cluster()?;
+        let registry = Registry::start()?;
+        registry.push("kubevirt/guest", "devel", &case.guest_disk()?)?;
+        let table = format!("\\n[[registry]]\\nname = \"registry:5000\"\\nmirrors = [\"{}\"]\\n", registry.mirror());
+        cluster.root(&format!("printf '{table}' >> /state/node.toml && systemctl restart sheaf-agent"))?;
+        cluster.operator.wait_apply(&vm("first", ":devel"), READY)?;
+        cluster.operator.wait_vm_running("first", RUNNING)?;
+        cluster.operator.wait_console("first", "guest: up", RUNNING)?;
+
+        // What it wrote is in its overlay; what was pulled is read-only, and the VM holds on to it.
+        let kept = cluster.root("stat -c '%h %a' /data/container-disks/*.img")?;
+        ensure!(kept.trim() == "2 444", "links and mode of the disk: {kept}");
+        let images = cluster.operator.kubectl(&["get", "node", "node1", "-o", "jsonpath={.status.images}"])?;
+        ensure!(images.contains("registry:5000/kubevirt/guest:devel"), "{images}");
+
+        // Without its registry: what is here is used, and what has to be asked for says why it waits.
+        drop(registry);
+        cluster.operator.wait_apply(&vm("second", ":devel"), READY)?;
+        cluster.operator.wait_vm_running("second", RUNNING)?;
+        let kept = cluster.root("stat -c '%h' /data/container-disks/*.img")?;
+        ensure!(kept.trim() == "3", "the second VM has a disk of its own: {kept}");
+        cluster.operator.wait_apply(&vm("latest", ""), READY)?;
+        cluster.operator.wait("image cannot be pulled", &["vm", "latest"], RUNNING, |vm| {
+            let status = vm["status"]["printableStatus"].as_str()?;
+            matches!(status, "ErrImagePull" | "ImagePullBackOff").then_some(())
+        })?;
+        let vmi = cluster.operator.kubectl(&["get", "vmi", "latest", "-o", "jsonpath={.status.conditions}"])?;
+        ensure!(vmi.contains("registry:5000/kubevirt/guest:latest: http://10.0.2.2:"), "{vmi}");
+
+        // A VM that is gone gives its link back.
+        cluster.operator.kubectl(&["delete", "vm", "first", "second", "latest", "--wait=true", "--timeout=180s"])?;
+        let freed = until(READY, Duration::from_secs(1), || {
+            cluster.root("stat -c '%h' /data/container-disks/*.img").is_ok_and(|links| links.trim() == "1").then_some(())
+        });
+        freed.context("VMs that are gone still hold their disk")?;
+        Ok(())
+    });
+}
