@@ -10,7 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Client,
     api::{DeleteParams, PostParams, Preconditions},
-    runtime::{Controller, controller::Action as Requeue, watcher},
+    runtime::{Controller, controller::Action as Requeue, reflector::ObjectRef, watcher},
 };
 use sheaf_api::{
     VirtualMachine,
@@ -30,10 +30,22 @@ pub mod plan;
 /// Runs until dropped.
 pub async fn run(client: Client) {
     let config = watcher::Config::default;
-    let controller = Controller::new(Api::<VirtualMachineClone>::all(client.clone()), config())
+    let controller = Controller::new(Api::<VirtualMachineClone>::all(client.clone()), config());
+    let clones = controller.store();
+    let controller = controller
         .owns(Api::<VirtualMachineSnapshot>::all(client.clone()), config())
-        .owns(Api::<VirtualMachineRestore>::all(client.clone()), config());
+        .owns(Api::<VirtualMachineRestore>::all(client.clone()), config())
+        .watches(Api::<VirtualMachine>::all(client.clone()), config(), move |vm| of(&clones.state(), &vm));
     drive(controller, Arc::new(Context::new(client)), "clone of a VM", reconcile).await;
+}
+
+/// The clones whose target is `vm`: they go with it.
+fn of(clones: &[Arc<VirtualMachineClone>], vm: &VirtualMachine) -> Vec<ObjectRef<VirtualMachineClone>> {
+    let is_target = |clone: &&Arc<VirtualMachineClone>| {
+        let target = clone.status.as_ref().and_then(|status| status.target_name.as_ref());
+        target.is_some() && target == vm.metadata.name.as_ref() && clone.metadata.namespace == vm.metadata.namespace
+    };
+    clones.iter().filter(is_target).map(|clone| ObjectRef::from_obj(&**clone)).collect()
 }
 
 async fn reconcile(seen: Arc<VirtualMachineClone>, context: Arc<Context>) -> Result<Requeue, RequestError> {
