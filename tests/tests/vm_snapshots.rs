@@ -298,6 +298,19 @@ async fn a_running_vm_is_frozen_snapshotted_restored_and_cloned_and_nothing_is_l
     })
     .await?;
 
+    for (kind, name, field) in [
+        ("vmsnapshot", "nightly", json!({"failureDeadline": "1h"})),
+        ("vmrestore", "back", json!({"virtualMachineSnapshotName": "other"})),
+        ("vmclone", "copy", json!({"newSMBiosSerial": "7"})),
+    ] {
+        let patch = json!({"spec": field}).to_string();
+        let said = bench.on.kubectl(&["patch", kind, name, "--type=merge", "-p", &patch])?;
+        ensure!(
+            said.contains("spec: Forbidden: a VirtualMachine") && said.contains("create another"),
+            "{said}"
+        );
+    }
+
     let all = DeleteParams::default();
     bench.here::<VirtualMachineSnapshot>().delete("nightly", &all).await?;
     for name in ["web", "web2"] {

@@ -38,6 +38,9 @@ const BACKOFF_UNIT: i64 = 10; // s
 /// The longest such delay.
 const BACKOFF_MAX: i64 = 300; // s
 
+/// Most bytes of a VM's spec that its instance keeps: an object has 256 KiB of annotations.
+const MOST_KEPT: usize = 128 << 10;
+
 /// Until an instancetype that is missing is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
@@ -218,7 +221,8 @@ fn without_instance(
         Disks::Ready | Disks::Waiting | Disks::Filling => {}
     }
     let mut vmi = instance(vm, paused);
-    if let Ok(written) = serde_json::to_string(&sized.written) {
+    let written = serde_json::to_string(&sized.written).ok();
+    if let Some(written) = written.filter(|written| written.len() <= MOST_KEPT) {
         vmi.metadata.annotations.get_or_insert_default().insert(VM_SPEC_ANNOTATION.into(), written);
     }
     plan.actions.push(Action::Start(Box::new(vmi)));

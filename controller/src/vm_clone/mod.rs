@@ -43,7 +43,9 @@ pub async fn run(client: Client) {
 fn of(clones: &[Arc<VirtualMachineClone>], vm: &VirtualMachine) -> Vec<ObjectRef<VirtualMachineClone>> {
     let is_target = |clone: &&Arc<VirtualMachineClone>| {
         let target = clone.status.as_ref().and_then(|status| status.target_name.as_ref());
-        target.is_some() && target == vm.metadata.name.as_ref() && clone.metadata.namespace == vm.metadata.namespace
+        target.is_some()
+            && target == vm.metadata.name.as_ref()
+            && clone.metadata.namespace == vm.metadata.namespace
     };
     clones.iter().filter(is_target).map(|clone| ObjectRef::from_obj(&**clone)).collect()
 }

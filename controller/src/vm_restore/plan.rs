@@ -15,6 +15,7 @@ use sheaf_api::{
     VirtualMachine, VirtualMachineInstance,
     cdi::DataVolume,
     snapshot::VolumeSnapshot,
+    status::Phase,
     vm_snapshot::{
         SnapshotPhase, VirtualMachineRestore, VirtualMachineSnapshot, VirtualMachineSnapshotContent,
         content::SavedMachine,
@@ -165,7 +166,11 @@ fn decide(plan: &mut Plan, observed: &Observed, now: Timestamp) {
     if let Some(vm) = observed.vm.filter(|vm| machine::is_restored(restore, *vm)) {
         return finish(plan, observed, vm, now);
     }
-    if let (Some(_), Some(_)) = (observed.vm, observed.vmi) {
+    // An instance that is over has no disks any more.
+    let over = |vmi: &&VirtualMachineInstance| {
+        vmi.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final)
+    };
+    if observed.vm.is_some() && observed.vmi.is_some_and(|vmi| !over(&vmi)) {
         return runs(plan, observed, now);
     }
     let found = match found(observed) {
@@ -214,6 +219,9 @@ fn may_begin(observed: &Observed, vm: &VirtualMachine) -> Result<(), String> {
         return Err(
             "restore source and restore target are different but restore target already exists".into()
         );
+    }
+    if vm.metadata.deletion_timestamp.is_some() {
+        return Err("the VM is being deleted".into());
     }
     if let Some(snapshot) = Lock::Snapshot.holder(vm) {
         return Err(format!("vm snapshot {snapshot} in progress"));

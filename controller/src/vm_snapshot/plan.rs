@@ -2,7 +2,7 @@
 //!
 //! Why here: pure, so that every turn of its life is a test, a successor's included: what was done is read from the objects.
 //! A guest is frozen only while its content is marked ([`FROZEN_ANNOTATION`]); the mark is written before and removed after,
-//! so whoever finds it thaws. All VolumeSnapshots of a content are created in one pass; a pass that was interrupted is
+//! so a controller that finds it thaws. All VolumeSnapshots of a content are created in one pass; a pass that was interrupted is
 //! repeated from its beginning, for volumes of two moments do not fit together. Route in: [`Observed`]. Route out: a [`Plan`].
 
 use std::time::Duration;
@@ -182,6 +182,9 @@ fn decide(plan: &mut Plan, observed: &Observed, now: Timestamp) {
 
 /// Whether the VM may be had; a sentence if not.
 fn may_begin(observed: &Observed, vm: &VirtualMachine, name: &str) -> Result<(), String> {
+    if vm.metadata.deletion_timestamp.is_some() {
+        return Err("the VM is being deleted".into());
+    }
     if observed.class.is_none() {
         return Err("no VolumeSnapshotClass is of lvm.sheaf.dev; create one".into());
     }
@@ -221,6 +224,12 @@ fn create_content(plan: &mut Plan, observed: &Observed, vm: &VirtualMachine) {
 
 /// There is a content: are its volumes taken?
 fn take(plan: &mut Plan, observed: &Observed, content: &VirtualMachineSnapshotContent, now: Timestamp) {
+    if observed.volumes.iter().any(|volume| volume.metadata.deletion_timestamp.is_some()) {
+        // Of an interrupted pass, or deleted by hand: the others go too, once it is gone.
+        thaw(plan, observed, false);
+        plan.requeue = Some(WAIT);
+        return;
+    }
     let wanted = content::names(content);
     let exists =
         |name: &&str| observed.volumes.iter().any(|volume| volume.metadata.name.as_deref() == Some(*name));
@@ -412,7 +421,7 @@ fn is_ready(content: &VirtualMachineSnapshotContent) -> bool {
 }
 
 fn is_online(vmi: &VirtualMachineInstance) -> bool {
-    vmi.status.as_ref().and_then(|status| status.phase) == Some(Phase::Running)
+    !vmi.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final)
 }
 
 /// Which volumes of the VM are in it.

@@ -346,6 +346,9 @@ fn while_the_vm_runs_the_policy_says_what_happens() {
     );
     world.restore.spec.target_readiness_policy = Some(TargetReadinessPolicy::StopTarget);
     assert_eq!(words(&world, 0), ["own", "stop", "event", "status"]);
+    let mut over = world.clone();
+    over.vmi.as_mut().unwrap().status.as_mut().unwrap().phase = Some(Phase::Succeeded);
+    assert!(words(&over, 0).contains(&"lock".to_owned()), "one that is over has no disks any more");
     // It was started just before it was reserved.
     world.apply(Action::Lock);
     assert!(words(&world, 0).contains(&"unlock".to_owned()));

@@ -15,7 +15,7 @@ fn time(after: i64) -> Value {
 }
 
 /// Everything that a decision is made from.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct World {
     snapshot: VirtualMachineSnapshot,
     vm: Option<VirtualMachine>,
@@ -24,6 +24,10 @@ struct World {
     content: Option<VirtualMachineSnapshotContent>,
     volumes: Vec<VolumeSnapshot>,
     holder_exists: bool,
+    /// Whether the guest is frozen.
+    frozen: bool,
+    /// The snapshot's finalizer is removed.
+    gone: bool,
 }
 
 impl World {
@@ -62,6 +66,8 @@ impl World {
             content: None,
             volumes: Vec::new(),
             holder_exists: false,
+            frozen: false,
+            gone: false,
         }
     }
 
@@ -122,12 +128,28 @@ impl World {
                 content.metadata.uid = Some("content-1".into());
                 self.content = Some(*content);
             }
-            Action::ReleaseContent => self.content = None,
+            Action::ReleaseContent => {
+                self.content = None;
+                self.volumes.clear();
+            }
+            Action::Freeze(_) => {
+                assert!(
+                    self.content.as_ref().is_some_and(|content| Frozen::of(content).is_some()),
+                    "marked first"
+                );
+                assert!(!self.frozen, "a frozen guest refuses to be frozen");
+                self.frozen = true;
+            }
+            Action::Thaw { .. } => self.frozen = false,
+            Action::RemoveFinalizer => self.gone = true,
             Action::Mark(frozen) => {
                 let annotations = self.content.as_mut().unwrap().metadata.annotations.get_or_insert_default();
                 annotations.insert("sheaf.dev/frozen".into(), frozen.text());
             }
-            Action::Unmark => self.content.as_mut().unwrap().metadata.annotations = None,
+            Action::Unmark => {
+                assert!(!self.frozen, "thawed first");
+                self.content.as_mut().unwrap().metadata.annotations = None;
+            }
             Action::CreateVolume(volume) => self.volumes.push(*volume),
             Action::DeleteVolume { name, .. } => {
                 self.volumes.retain(|volume| volume.metadata.name.as_ref() != Some(&name));
@@ -257,8 +279,13 @@ fn a_successor_thaws_what_its_predecessor_froze_and_takes_all_volumes_of_one_mom
     let mut world = before.clone();
     world.turn(1);
     world.volumes.pop();
+    let mut dying = world.clone();
     assert_eq!(world.turn(2), ["try to thaw", "unmark", "delete volume"]);
     assert_eq!(world.turn(3), FROZEN);
+    // The one that was taken is not gone yet.
+    dying.volumes[0].metadata.deletion_timestamp = serde_json::from_value(time(2)).unwrap();
+    assert_eq!(dying.turn(3), ["try to thaw", "unmark"]);
+    assert_eq!(dying.turn(4), [""; 0]);
     // Thawed, but not noted.
     let mut world = before;
     world.turn(1);
@@ -266,6 +293,51 @@ fn a_successor_thaws_what_its_predecessor_froze_and_takes_all_volumes_of_one_mom
     world.turn_until(3, "unmark");
     assert_eq!(world.turn(4), ["thaw", "unmark", "unlock"]);
     assert_eq!(world.status().phase, Some(SnapshotPhase::Succeeded));
+}
+
+/// How a life goes on after its second turn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Then {
+    Taken,
+    Deleted,
+    Late,
+}
+
+#[test]
+fn wherever_controllers_die_the_guest_is_thawed_the_vm_released_and_nothing_is_left_half_done() {
+    for then in [Then::Taken, Then::Deleted, Then::Late] {
+        for (first, second) in (0..24).flat_map(|first| (0..12).map(move |second| (first, first + second))) {
+            let mut world = World::running(&["AgentConnected"]);
+            let mut step = 0;
+            for turn in 0..16 {
+                match then {
+                    Then::Taken => world.taken(turn),
+                    Then::Deleted if turn > 2 => world.delete(),
+                    _ => {}
+                }
+                let after = if then == Then::Late && turn > 2 { 300 + turn } else { turn };
+                for action in world.plan(after).actions {
+                    step += 1;
+                    // Here one dies; the next begins with what there is.
+                    if step == first || step == second || world.gone {
+                        break;
+                    }
+                    world.apply(action);
+                }
+            }
+            let what = format!("{then:?}, dying before steps {first} and {second}: {world:?}");
+            let status = world.vm.clone().unwrap().status.unwrap_or_default();
+            assert!(!world.frozen && status.snapshot_in_progress.is_none(), "{what}");
+            match then {
+                Then::Taken => assert_eq!(world.status().phase, Some(SnapshotPhase::Succeeded), "{what}"),
+                Then::Deleted => assert!(world.gone && world.content.is_none(), "{what}"),
+                Then::Late => {
+                    assert_eq!(world.status().phase, Some(SnapshotPhase::Failed), "{what}");
+                    assert!(world.content.is_none() && world.volumes.is_empty(), "{what}");
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -293,7 +365,7 @@ fn an_instance_that_ended_meanwhile_is_not_thawed() {
 }
 
 #[test]
-fn it_waits_for_the_vm_its_claims_and_whoever_has_it_and_says_so() {
+fn it_waits_for_the_vm_its_claims_and_another_snapshot_and_says_so() {
     let message = |world: &World| {
         let plan = world.plan(1);
         assert!(!plan.actions.contains(&Action::Lock), "{plan:?}");
