@@ -35,6 +35,7 @@ use crate::{
 };
 use plan::{Action, Observed};
 
+mod begin;
 pub mod machine;
 pub mod patches;
 pub mod plan;

@@ -15,18 +15,16 @@ use sheaf_api::{
     VirtualMachine, VirtualMachineInstance,
     cdi::DataVolume,
     snapshot::VolumeSnapshot,
-    status::Phase,
     vm_snapshot::{
-        SnapshotPhase, VirtualMachineRestore, VirtualMachineSnapshot, VirtualMachineSnapshotContent,
-        content::SavedMachine,
-        restore::{
-            FINALIZER, TargetReadinessPolicy, VirtualMachineRestoreStatus, VolumeOwnershipPolicy,
-            VolumeRestore,
-        },
+        VirtualMachineRestore, VirtualMachineSnapshot, VirtualMachineSnapshotContent,
+        restore::{FINALIZER, VirtualMachineRestoreStatus, VolumeOwnershipPolicy, VolumeRestore},
     },
 };
 
-use super::machine::{self, Origin};
+use super::{
+    begin::{self, Found, WhileRunning},
+    machine::{self, Origin},
+};
 use crate::{
     conditions::{find, seconds, set},
     events::Event,
@@ -38,8 +36,6 @@ use crate::{
 const SOON: Duration = Duration::from_secs(2);
 /// Until a restore is reconciled again that waits for somebody.
 const WAIT: Duration = Duration::from_secs(5);
-/// How long a restore waits for its VM to be stopped, in seconds; KubeVirt's.
-const GRACE: i64 = 300;
 
 /// What a decision is made from.
 pub struct Observed<'a> {
@@ -117,12 +113,6 @@ pub struct Plan {
     pub requeue: Option<Duration>,
 }
 
-/// What is restored.
-struct Found<'a> {
-    content: &'a VirtualMachineSnapshotContent,
-    saved: &'a SavedMachine,
-}
-
 /// Decides.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     let before = observed.restore.status.clone().unwrap_or_default();
@@ -166,14 +156,10 @@ fn decide(plan: &mut Plan, observed: &Observed, now: Timestamp) {
     if let Some(vm) = observed.vm.filter(|vm| machine::is_restored(restore, *vm)) {
         return finish(plan, observed, vm, now);
     }
-    // An instance that is over has no disks any more.
-    let over = |vmi: &&VirtualMachineInstance| {
-        vmi.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final)
-    };
-    if observed.vm.is_some() && observed.vmi.is_some_and(|vmi| !over(&vmi)) {
-        return runs(plan, observed, now);
+    if let Some(vmi) = observed.vmi.filter(|vmi| observed.vm.is_some() && !begin::is_over(vmi)) {
+        return runs(plan, observed, vmi, now);
     }
-    let found = match found(observed) {
+    let found = match begin::found(observed) {
         Ok(found) => found,
         Err(why) => return waits(plan, &why, now),
     };
@@ -184,7 +170,7 @@ fn decide(plan: &mut Plan, observed: &Observed, now: Timestamp) {
             return fail(plan, why, now);
         }
         Some(vm) if Lock::Restore.holder(vm) != restore.metadata.name.as_deref() => {
-            if let Err(why) = may_begin(observed, vm) {
+            if let Err(why) = begin::may(observed, vm) {
                 return waits(plan, &why, now);
             }
             plan.actions.push(Action::Lock);
@@ -194,71 +180,18 @@ fn decide(plan: &mut Plan, observed: &Observed, now: Timestamp) {
     bring_in(plan, observed, &found, now);
 }
 
-/// The snapshot and its content, once they can be used; a sentence if they cannot.
-fn found<'a>(observed: &Observed<'a>) -> Result<Found<'a>, String> {
-    let name = &observed.restore.spec.virtual_machine_snapshot_name;
-    let snapshot = observed.snapshot.ok_or_else(|| format!("VMSnapshot {name} does not exist"))?;
-    let status = snapshot.status.as_ref();
-    if status.and_then(|status| status.phase) == Some(SnapshotPhase::Failed) {
-        return Err(format!("VMSnapshot {name} failed and is invalid to use"));
-    }
-    if status.and_then(|status| status.ready_to_use) != Some(true) {
-        return Err(format!("VMSnapshot {name} not ready"));
-    }
-    let content =
-        observed.content.ok_or_else(|| format!("VMSnapshotContent of VMSnapshot {name} does not exist"))?;
-    let saved = content.spec.source.virtual_machine.as_ref();
-    let saved = saved.ok_or_else(|| format!("VMSnapshotContent of VMSnapshot {name} has no VM"))?;
-    Ok(Found { content, saved })
-}
-
-/// Whether the VM may be changed; a sentence if not.
-fn may_begin(observed: &Observed, vm: &VirtualMachine) -> Result<(), String> {
-    let source = observed.snapshot.and_then(|snapshot| snapshot.status.as_ref()?.source_uid.as_ref());
-    if source != vm.metadata.uid.as_ref() {
-        return Err(
-            "restore source and restore target are different but restore target already exists".into()
-        );
-    }
-    if vm.metadata.deletion_timestamp.is_some() {
-        return Err("the VM is being deleted".into());
-    }
-    if let Some(snapshot) = Lock::Snapshot.holder(vm) {
-        return Err(format!("vm snapshot {snapshot} in progress"));
-    }
-    match Lock::Restore.holder(vm) {
-        Some(holder) if observed.holder_exists => Err(format!("vm restore {holder} in progress")),
-        _ => Ok(()),
-    }
-}
-
 /// The VM runs.
-fn runs(plan: &mut Plan, observed: &Observed, now: Timestamp) {
+fn runs(plan: &mut Plan, observed: &Observed, vmi: &VirtualMachineInstance, now: Timestamp) {
     // It was started just before it was reserved.
     unlock(plan, observed);
-    let created = observed.restore.metadata.creation_timestamp.as_ref().map_or(now, |created| created.0);
-    let waited = now.as_second().saturating_sub(created.as_second());
-    let policy = observed.restore.spec.target_readiness_policy.unwrap_or_default();
-    let why = match policy {
-        TargetReadinessPolicy::FailImmediate => {
-            return fail(plan, "Restore target VMI must be powered off before restore operation", now);
-        }
-        TargetReadinessPolicy::WaitGracePeriod if waited > GRACE => {
-            let why = "Restore target failed to be ready within 5m0s. Please power off the target VM before attempting restore";
-            return fail(plan, why, now);
-        }
-        TargetReadinessPolicy::WaitGracePeriod => {
-            "Waiting for target VM to be powered off. Please stop the restore target to proceed with restore, or the \
-             operation will fail after 5m0s"
-        }
-        TargetReadinessPolicy::WaitEventually => {
-            "Waiting for target VM to be powered off. Please stop the restore target to proceed with restore"
-        }
-        TargetReadinessPolicy::StopTarget => {
-            if observed.vmi.is_some_and(|vmi| vmi.metadata.deletion_timestamp.is_none()) {
+    let why = match begin::while_running(observed.restore, now) {
+        WhileRunning::Fail(why) => return fail(plan, why, now),
+        WhileRunning::Wait(why) => why,
+        WhileRunning::Stop(why) => {
+            if vmi.metadata.deletion_timestamp.is_none() {
                 plan.actions.push(Action::Stop);
             }
-            "Automatically stopping restore target for restore operation"
+            why
         }
     };
     if progress(plan, false, "TargetNotReady", why, now) {
@@ -294,8 +227,10 @@ fn bring_in(plan: &mut Plan, observed: &Observed, found: &Found, now: Timestamp)
         }
     }
     if observed.vm.is_some() {
-        let missing = disks::missing(&wanted, observed.data_volumes);
-        made.extend(missing.into_iter().map(|data| Action::CreateDisk(Box::new(data))));
+        let is_restored =
+            |data: &DataVolume| restores.iter().any(|volume| volume.data_volume_name == data.metadata.name);
+        let missing = disks::missing(&wanted, observed.data_volumes).into_iter().filter(is_restored);
+        made.extend(missing.map(|data| Action::CreateDisk(Box::new(data))));
     }
     let here = |volume: &&VolumeRestore| volume.data_volume_name.is_none() || observed.vm.is_some();
     let all = restores.iter().filter(here).all(|volume| is_bound(observed, volume));

@@ -36,7 +36,9 @@ use crate::{
 };
 use plan::{Action, Observed};
 
+mod begin;
 pub mod content;
+mod deadline;
 pub mod frozen;
 pub mod indications;
 pub mod plan;

@@ -19,9 +19,8 @@ use sheaf_api::{
     },
 };
 
-use super::{content, frozen::Frozen, indications};
+use super::{begin, content, deadline, frozen::Frozen, indications};
 use crate::{
-    aggregated::options::go_seconds,
     conditions::{find, seconds, set},
     events::Event,
     object::has_finalizer,
@@ -30,8 +29,6 @@ use crate::{
 
 /// Until a snapshot is reconciled again that waits for something which is not watched.
 const WAIT: Duration = Duration::from_secs(5);
-/// How long a snapshot may take when it does not say, in seconds; KubeVirt's.
-const DEADLINE: u64 = 300;
 /// The longest that a guest is frozen, in seconds: volumes are taken in a moment, and a guest that is frozen hangs.
 const MOST_FROZEN: i64 = 60;
 /// KubeVirt's words for a snapshot that took too long.
@@ -150,7 +147,7 @@ fn decide(plan: &mut Plan, observed: &Observed, now: Timestamp) {
         Some(SnapshotPhase::Failed) => return abandon(plan, observed),
         _ => {}
     }
-    let left = left(snapshot, now);
+    let left = deadline::left(snapshot, now);
     if left == Some(0) {
         return fail(plan, observed, now);
     }
@@ -166,7 +163,7 @@ fn decide(plan: &mut Plan, observed: &Observed, now: Timestamp) {
     };
     let name = snapshot.metadata.name.as_deref().unwrap_or_default();
     if Lock::Snapshot.holder(vm) != Some(name) {
-        if let Err(why) = may_begin(observed, vm, name) {
+        if let Err(why) = begin::may(observed, vm, name) {
             return waits(plan, &format!("Source not locked: {why}"), now);
         }
         plan.actions.push(Action::Lock);
@@ -178,38 +175,6 @@ fn decide(plan: &mut Plan, observed: &Observed, now: Timestamp) {
         None => create_content(plan, observed, vm),
         Some(content) => take(plan, observed, content, now),
     }
-}
-
-/// Whether the VM may be had; a sentence if not.
-fn may_begin(observed: &Observed, vm: &VirtualMachine, name: &str) -> Result<(), String> {
-    if vm.metadata.deletion_timestamp.is_some() {
-        return Err("the VM is being deleted".into());
-    }
-    if observed.class.is_none() {
-        return Err("no VolumeSnapshotClass is of lvm.sheaf.dev; create one".into());
-    }
-    if let Some(restore) = Lock::Restore.holder(vm) {
-        return Err(format!("restore {restore} in progress"));
-    }
-    match Lock::Snapshot.holder(vm) {
-        Some(holder) if holder != name && observed.holder_exists => {
-            return Err(format!("snapshot {holder} in progress"));
-        }
-        _ => {}
-    }
-    for claim in vm.spec.template.spec.volumes.iter().filter_map(|volume| volume.claim()) {
-        let found = observed.claims.iter().find(|found| found.metadata.name.as_deref() == Some(claim));
-        let found = found.ok_or_else(|| format!("the PersistentVolumeClaim {claim} does not exist"))?;
-        if found.metadata.deletion_timestamp.is_some() {
-            return Err(format!("the PersistentVolumeClaim {claim} is being deleted"));
-        }
-        if found.status.as_ref().and_then(|status| status.phase.as_deref()) != Some("Bound") {
-            return Err(format!(
-                "the PersistentVolumeClaim {claim} is not bound, so there is nothing in it yet"
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn create_content(plan: &mut Plan, observed: &Observed, vm: &VirtualMachine) {
@@ -254,7 +219,7 @@ fn take(plan: &mut Plan, observed: &Observed, content: &VirtualMachineSnapshotCo
     if let Some(vmi) = online
         && found.contains(&Indication::GuestAgent)
     {
-        let left = left(observed.snapshot, now).and_then(|left| i64::try_from(left).ok());
+        let left = deadline::left(observed.snapshot, now).and_then(|left| i64::try_from(left).ok());
         let most = left.unwrap_or(MOST_FROZEN).clamp(1, MOST_FROZEN);
         let until = Timestamp::from_second(now.as_second().saturating_add(most)).unwrap_or(now);
         let uid = vmi.metadata.uid.clone().unwrap_or_default();
@@ -431,21 +396,6 @@ fn volumes_of(content: &VirtualMachineSnapshotContent) -> SnapshotVolumes {
     let is_in = |name: &String| content.spec.volume_backups.iter().any(|backup| backup.volume_name == *name);
     let (included, excluded) = volumes.iter().map(|volume| volume.name.clone()).partition(is_in);
     SnapshotVolumes { included_volumes: included, excluded_volumes: excluded }
-}
-
-/// Seconds until the deadline of a snapshot, if it has one.
-fn left(snapshot: &VirtualMachineSnapshot, now: Timestamp) -> Option<u64> {
-    let most = match snapshot.spec.failure_deadline.as_deref() {
-        None => DEADLINE,
-        Some("0") => 0,
-        Some(text) => go_seconds(text).unwrap_or(DEADLINE),
-    };
-    if most == 0 {
-        return None;
-    }
-    let created = snapshot.metadata.creation_timestamp.as_ref().map_or(now, |created| created.0);
-    let gone = u64::try_from(now.as_second().saturating_sub(created.as_second())).unwrap_or_default();
-    Some(most.saturating_sub(gone))
 }
 
 #[cfg(test)]

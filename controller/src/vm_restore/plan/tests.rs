@@ -1,7 +1,13 @@
 //! The life of a restore, turn by turn.
 
 use serde_json::{Value, json};
-use sheaf_api::vm_snapshot::restore::LAST_RESTORE_ANNOTATION;
+use sheaf_api::{
+    status::Phase,
+    vm_snapshot::{
+        SnapshotPhase,
+        restore::{LAST_RESTORE_ANNOTATION, TargetReadinessPolicy},
+    },
+};
 
 use super::*;
 
