@@ -4,9 +4,9 @@
 //! Route in: VirtualMachines, their instances and Pods, certificate requests, seen over watches.
 //! Route out: instances, placeholder Pods, statuses, approvals. One replica leads ([`lease`]); it installs what
 //! the cluster needs ([`install`]) and then runs the controllers: [`vm`], [`vmi`], [`csr`], [`nodes`],
-//! [`node_network`], and those of [`volumes`]. Every replica, the leader or not, serves [`aggregated`] and [`node_reads`].
+//! [`node_network`], [`vm_snapshot`], [`vm_restore`], [`vm_clone`], and those of [`volumes`]. Every replica, the leader or not, serves [`aggregated`] and [`node_reads`].
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
@@ -15,6 +15,7 @@ pub mod aggregated;
 pub mod csr;
 #[cfg(test)]
 mod fuzz;
+pub mod guest;
 pub mod import_policy;
 pub mod install;
 pub mod instancetype;
@@ -32,6 +33,9 @@ pub mod policy;
 pub mod resolve;
 pub mod tenants;
 pub mod vm;
+pub mod vm_clone;
+pub mod vm_restore;
+pub mod vm_snapshot;
 pub mod vmi;
 pub mod volumes;
 
@@ -65,20 +69,27 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         .ok();
     let serve = async {
         match certificates.clone() {
-            Some(certificates) => aggregated::run(client.clone(), config, certificates, options.port).await,
+            Some(certificates) => {
+                aggregated::run(client.clone(), config.clone(), certificates, options.port).await
+            }
             None => std::future::pending().await,
         }
     };
     let authority = certificates.as_ref().map(|certificates| certificates.authority.as_str());
+    let nodes = certificates.as_ref().and_then(|certificates| {
+        let nodes = aggregated::node::Nodes::new(&config, &certificates.nodes);
+        nodes.inspect_err(|error| tracing::error!("no guest can be frozen: {error:#}")).ok().map(Arc::new)
+    });
+    let guests = guest::Guests::new(client.clone(), nodes);
     tokio::select! {
-        result = stand(&client, authority) => result,
+        result = stand(&client, authority, &guests) => result,
         () = node_reads::run() => Ok(()),
         () = serve => Ok(()),
     }
 }
 
 /// Stands for leadership, and leads, until told to stop.
-async fn stand(client: &Client, authority: Option<&str>) -> anyhow::Result<()> {
+async fn stand(client: &Client, authority: Option<&str>, guests: &guest::Guests) -> anyhow::Result<()> {
     let identity = lease::identity(&sheaf_host::hostname::current());
     let mut elector = lease::Elector::new(client.clone(), identity.clone());
     let stop = stopped()?;
@@ -91,7 +102,7 @@ async fn stand(client: &Client, authority: Option<&str>) -> anyhow::Result<()> {
         tracing::info!(%identity, "leading");
         tokio::select! {
             () = &mut stop => break,
-            () = lead(client, authority) => {}
+            () = lead(client, authority, guests) => {}
             () = elector.keep() => tracing::warn!(%identity, "lost the lease; standing by"),
         }
     }
@@ -111,8 +122,8 @@ async fn candidate(client: &Client, elector: &mut lease::Elector) {
 
 /// Everything a leader does; ends only by being dropped. Nodes' certificates do not wait for what VMs need: the first
 /// node joins meanwhile.
-async fn lead(client: &Client, authority: Option<&str>) {
-    tokio::join!(csr::run(client.clone()), install_and_run(client), announce(client, authority));
+async fn lead(client: &Client, authority: Option<&str>, guests: &guest::Guests) {
+    tokio::join!(csr::run(client.clone()), install_and_run(client, guests), announce(client, authority));
 }
 
 /// Announces the aggregated server, if there is one; `authority` signed its certificate.
@@ -125,7 +136,7 @@ async fn announce(client: &Client, authority: Option<&str>) {
 }
 
 /// Installs what VMs need, then runs the controllers that rest on it.
-async fn install_and_run(client: &Client) {
+async fn install_and_run(client: &Client, guests: &guest::Guests) {
     while let Err(error) = install::install(client).await {
         tracing::warn!("installing what the cluster needs: {error}; trying again");
         tokio::time::sleep(API_RETRY).await; // the next look at whether the API server takes it
@@ -138,6 +149,9 @@ async fn install_and_run(client: &Client) {
         import_policy::run(client.clone()),
         nodes::run(client.clone()),
         volumes::run(client.clone()),
+        vm_snapshot::run(client.clone(), guests.clone()),
+        vm_restore::run(client.clone()),
+        vm_clone::run(client.clone()),
         node_network::run(client.clone()),
     );
 }

@@ -12,6 +12,11 @@ const KINDS: &[(&str, &[&str])] = &[
     ("kubevirt.io", &["virtualmachines", "virtualmachineinstances"]),
     ("cdi.kubevirt.io", &["datavolumes"]),
     ("snapshot.storage.k8s.io", &["volumesnapshots"]),
+    (
+        "snapshot.kubevirt.io",
+        &["virtualmachinesnapshots", "virtualmachinesnapshotcontents", "virtualmachinerestores"],
+    ),
+    ("clone.kubevirt.io", &["virtualmachineclones"]),
     ("instancetype.kubevirt.io", &["virtualmachineinstancetypes", "virtualmachinepreferences"]),
 ];
 

@@ -30,6 +30,8 @@ pub mod status;
 pub mod storage;
 pub mod strict;
 pub mod vm;
+pub mod vm_clone;
+pub mod vm_snapshot;
 pub mod vmi;
 pub mod volumes;
 mod words;

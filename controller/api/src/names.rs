@@ -118,6 +118,8 @@ pub const DOMAIN_ANNOTATION: &str = "kubevirt.io/domain";
 pub const VMI_ANNOTATION: &str = "sheaf.dev/vmi";
 /// Annotation of a VMI, written by the controller: the node that has the persistent UEFI variables and TPM of its VM.
 pub const STATE_NODE_ANNOTATION: &str = "sheaf.dev/state-node";
+/// Annotation of a VMI, written by the controller: JSON of its VM's spec when it was started, which a snapshot keeps.
+pub const VM_SPEC_ANNOTATION: &str = "sheaf.dev/vm-spec";
 /// Finalizer of a placeholder Pod: removed by the controller when the Pod's node reported that the VM's domain is gone
 /// ([`crate::placeholder::domain_is_gone`]), or when the node is out of service ([`OUT_OF_SERVICE_TAINT`]).
 pub const POD_FINALIZER: &str = "sheaf.dev/virtual-machine";

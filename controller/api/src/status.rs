@@ -53,6 +53,12 @@ pub struct VirtualMachineStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2))]
     pub state_change_requests: Vec<StateChangeRequest>,
+    /// The VirtualMachineSnapshot that is being taken of the VM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_in_progress: Option<String>,
+    /// The VirtualMachineRestore that is changing the VM: it does not start meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_in_progress: Option<String>,
 }
 
 /// A start or a stop that was asked for.

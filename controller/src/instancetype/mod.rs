@@ -13,7 +13,7 @@ use sheaf_api::{
         DEFAULT_PREFERENCE_LABEL, INSTANCETYPES, Matcher, PREFERENCES, StatusRef,
         VirtualMachineInstancetypeSpec, VirtualMachinePreferenceSpec,
     },
-    vm::TemplateMetadata,
+    vm::{TemplateMetadata, VirtualMachineSpec},
 };
 
 use crate::object::RequestError;
@@ -29,6 +29,8 @@ pub mod prefer;
 pub struct Sized {
     /// The VM as it would be without them; as it was read when something is wrong.
     pub vm: VirtualMachine,
+    /// Its spec as it was written.
+    pub written: VirtualMachineSpec,
     /// What it named, for its status.
     pub instancetype: Option<StatusRef>,
     /// What it named, for its status.
@@ -51,7 +53,14 @@ pub struct Problem {
 impl Sized {
     /// A VM that names neither.
     pub fn plain(vm: &VirtualMachine) -> Self {
-        Self { vm: vm.clone(), instancetype: None, preference: None, revisions: Vec::new(), problem: None }
+        Self {
+            vm: vm.clone(),
+            written: vm.spec.clone(),
+            instancetype: None,
+            preference: None,
+            revisions: Vec::new(),
+            problem: None,
+        }
     }
 
     fn wrong(vm: &VirtualMachine, problem: Problem) -> Self {
@@ -161,6 +170,7 @@ pub fn together(
     let Found { status: of_preference, revision: second, .. } = preference;
     Sized {
         vm: expanded,
+        written: vm.spec.clone(),
         instancetype: of_instancetype,
         preference: of_preference,
         revisions: first.into_iter().chain(second).collect(),

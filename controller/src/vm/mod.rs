@@ -22,6 +22,7 @@ use crate::object::{
 use plan::Action;
 
 pub mod disks;
+pub mod lock;
 pub mod plan;
 pub mod requests;
 

@@ -17,7 +17,7 @@ use sheaf_api::{
     RunStrategy, VirtualMachine, VirtualMachineInstance,
     cdi::DataVolume,
     names::{
-        ERR_IMAGE_PULL, IMAGE_PULL_BACK_OFF, STATE_NODE_ANNOTATION, VM_FINALIZER, VM_NAME_LABEL,
+        ERR_IMAGE_PULL, IMAGE_PULL_BACK_OFF, STATE_NODE_ANNOTATION, VM_FINALIZER, VM_NAME_LABEL, VM_SPEC_ANNOTATION,
         VMI_FINALIZER,
     },
     status::{Phase, PrintableStatus, StartFailure, StateChange, StateChangeRequest, VirtualMachineStatus},
@@ -40,6 +40,9 @@ const STABLE: i64 = 60; // s; long enough for a kernel that panics at boot, shor
 const BACKOFF_UNIT: i64 = 10; // s
 /// The longest such delay.
 const BACKOFF_MAX: i64 = 300; // s
+
+/// Most bytes of a VM's spec that its instance keeps: an object has 256 KiB of annotations.
+const MOST_KEPT: usize = 128 << 10;
 
 /// Until an instancetype that is missing is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -94,6 +97,9 @@ pub fn plan(
     let vm = &sized.vm;
     let mut before = vm.status.clone().unwrap_or_default();
     let requests = std::mem::take(&mut before.state_change_requests);
+    // The controllers of snapshots and restores own these.
+    before.snapshot_in_progress = None;
+    let restored = before.restore_in_progress.take().is_some();
     let mut plan = Plan { actions: Vec::new(), status: before.clone(), requeue: None };
     let held = has_finalizer(vm, VM_FINALIZER);
     let deleting = vm.metadata.deletion_timestamp.is_some();
@@ -138,7 +144,9 @@ pub fn plan(
                 plan.requeue = Some(LOOK_AGAIN);
                 PrintableStatus::Stopped
             }
-            None => without_instance(&mut plan, vm, requests.first(), &disks, now),
+            // It starts with what is restored, not with half of it.
+            None if restored => PrintableStatus::Stopped,
+            None => without_instance(&mut plan, sized, requests.first(), &disks, now),
         }
     };
     if !deleting && !foreign && requests.first().is_some_and(|request| is_done(request, own)) {
@@ -174,11 +182,12 @@ fn asks_to_stop(request: &StateChangeRequest, vmi: &VirtualMachineInstance) -> b
 /// No instance: is one wanted?
 fn without_instance(
     plan: &mut Plan,
-    vm: &VirtualMachine,
+    sized: &Sized,
     request: Option<&StateChangeRequest>,
     disks: &Disks,
     now: Timestamp,
 ) -> PrintableStatus {
+    let vm = &sized.vm;
     let strategy = vm.spec.strategy();
     let acted_upon = plan.status.run_strategy == Some(strategy);
     let asked = request.is_some_and(|request| request.action == StateChange::Start);
@@ -214,7 +223,12 @@ fn without_instance(
         Disks::Failed(_) => return PrintableStatus::DataVolumeError,
         Disks::Ready | Disks::Waiting | Disks::Filling => {}
     }
-    plan.actions.push(Action::Start(Box::new(instance(vm, paused))));
+    let mut vmi = instance(vm, paused);
+    let written = serde_json::to_string(&sized.written).ok();
+    if let Some(written) = written.filter(|written| written.len() <= MOST_KEPT) {
+        vmi.metadata.annotations.get_or_insert_default().insert(VM_SPEC_ANNOTATION.into(), written);
+    }
+    plan.actions.push(Action::Start(Box::new(vmi)));
     plan.actions.push(Action::RecordEvent(Event::normal("SuccessfulCreate", "started the virtual machine")));
     plan.status.run_strategy = Some(strategy);
     plan.status.observed_generation = vm.metadata.generation;

@@ -88,6 +88,8 @@ pub fn rules() -> Vec<Value> {
             rule("", &["pods"], &write),
             rule("cdi.kubevirt.io", &["*"], &write),
             rule("snapshot.storage.k8s.io", &["*"], &write),
+            rule("snapshot.kubevirt.io", &["*"], &write),
+            rule("clone.kubevirt.io", &["*"], &write),
             rule("", &["persistentvolumeclaims", "persistentvolumes"], &write),
             rule("", &["persistentvolumeclaims/status"], &["patch"]),
             rule("storage.k8s.io", &["storageclasses"], &["get", "list", "watch", "create"]),

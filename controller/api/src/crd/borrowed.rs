@@ -1,4 +1,4 @@
-//! The definitions of DataVolume, of instancetypes, preferences and of the snapshot kinds: other projects' words, as far as Sheaf speaks them.
+//! The definitions of DataVolume, of instancetypes, preferences, of the snapshot kinds and of clones: other projects' words, as far as Sheaf speaks them.
 //!
 //! Why here: a DataVolume has fields of CDI's that are refused by name, as a VirtualMachine has KubeVirt's; the class of
 //! snapshots has no spec, so `kube` cannot derive it. Route in: types and rules. Route out: what the controller applies.
@@ -12,6 +12,8 @@ use crate::{
     cdi::{self, DataVolume},
     instancetype::{self, VirtualMachineInstancetype, preference::VirtualMachinePreference},
     snapshot::{self, VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent},
+    vm_clone::{self, VirtualMachineClone},
+    vm_snapshot::{self, VirtualMachineRestore, VirtualMachineSnapshot, VirtualMachineSnapshotContent},
 };
 
 /// All of them.
@@ -26,6 +28,20 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
             Some("cdi.DataVolumeSpec"),
             &[("", cdi::rules::ALONE), ("spec", cdi::rules::SPEC)],
         )?,
+        finish(
+            "VirtualMachineSnapshot",
+            VirtualMachineSnapshot::crd(),
+            None,
+            &[("", vm_snapshot::rules::SNAPSHOT)],
+        )?,
+        finish("VirtualMachineSnapshotContent", VirtualMachineSnapshotContent::crd(), None, &[])?,
+        finish(
+            "VirtualMachineRestore",
+            VirtualMachineRestore::crd(),
+            None,
+            &[("", vm_snapshot::rules::RESTORE)],
+        )?,
+        finish("VirtualMachineClone", VirtualMachineClone::crd(), None, &[("", vm_clone::RULES)])?,
     ];
     let of_namespaces = [
         (

@@ -373,3 +373,25 @@ fn a_start_that_asks_for_a_paused_guest_gives_one_and_a_halted_vm_runs_from_then
         assert!(next.actions.iter().any(|action| matches!(action, Action::RequestDone(_))));
     }
 }
+
+#[test]
+fn a_vm_that_is_being_restored_does_not_start_and_what_others_wrote_into_its_status_stays_theirs() {
+    let held = vm("Always", json!({"restoreInProgress": "back", "snapshotInProgress": "nightly"}));
+    let plan = plan(&held, None, now());
+    assert!(!starts(&plan), "{plan:?}");
+    assert_eq!(plan.status.printable_status, Some(PrintableStatus::Stopped));
+    assert_eq!((plan.status.restore_in_progress, plan.status.snapshot_in_progress), (None, None));
+    assert!(starts(&super::plan(&Sized::plain(&vm("Always", json!({}))), None, &[], now())));
+}
+
+#[test]
+fn an_instance_keeps_the_spec_that_its_vm_had_when_it_was_started() {
+    let vm = vm("Always", json!({}));
+    let plan = plan(&vm, None, now());
+    let Some(Action::Start(vmi)) = plan.actions.iter().find(|action| matches!(action, Action::Start(_)))
+    else {
+        panic!("{plan:?}")
+    };
+    let kept = serde_json::from_str(&vmi.metadata.annotations.as_ref().unwrap()[VM_SPEC_ANNOTATION]).unwrap();
+    assert_eq!(vm.spec, kept);
+}

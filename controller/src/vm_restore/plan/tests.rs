@@ -1,0 +1,444 @@
+//! The life of a restore, turn by turn.
+
+use serde_json::{Value, json};
+use sheaf_api::{
+    status::Phase,
+    vm_snapshot::{
+        SnapshotPhase,
+        restore::{LAST_RESTORE_ANNOTATION, TargetReadinessPolicy},
+    },
+};
+
+use super::*;
+
+const NOW: i64 = 1_800_000_000; // 2027-01-15T08:00:00Z
+
+fn at(after: i64) -> Timestamp {
+    Timestamp::from_second(NOW + after).unwrap()
+}
+
+fn time(after: i64) -> Value {
+    json!(seconds(at(after)))
+}
+
+/// The spec of a VM with a DataVolume of its own and a claim.
+fn spec(hostname: &str) -> Value {
+    json!({
+        "runStrategy": "Manual",
+        "dataVolumeTemplates": [{"metadata": {"name": "web-root"}, "spec": {
+            "source": {"http": {"url": "https://mirror.example/disk.qcow2"}},
+            "storage": {"resources": {"requests": {"storage": "4Gi"}}}}}],
+        "template": {"spec": {"hostname": hostname, "domain": {"devices": {}}, "volumes": [
+            {"name": "root", "dataVolume": {"name": "web-root"}},
+            {"name": "data", "persistentVolumeClaim": {"claimName": "web-data"}},
+        ]}},
+    })
+}
+
+/// Everything that a decision is made from.
+#[derive(Clone)]
+struct World {
+    restore: VirtualMachineRestore,
+    vm: Option<VirtualMachine>,
+    vmi: Option<VirtualMachineInstance>,
+    snapshot: Option<VirtualMachineSnapshot>,
+    content: Option<VirtualMachineSnapshotContent>,
+    volumes: Vec<VolumeSnapshot>,
+    claims: Vec<PersistentVolumeClaim>,
+    data_volumes: Vec<DataVolume>,
+}
+
+impl World {
+    /// A VM that changed since its snapshot, and a new restore of it.
+    fn new() -> Self {
+        let backup = |volume: &str, claim: &str, owner: Value| {
+            json!({"volumeName": volume, "volumeSnapshotName": format!("snap-{volume}"), "persistentVolumeClaim": {
+                "metadata": {"name": claim, "labels": {"disk": volume}, "ownerReferences": owner,
+                             "annotations": {"pv.kubernetes.io/bind-completed": "yes", "note": "kept"}},
+                "spec": {"storageClassName": "sheaf", "accessModes": ["ReadWriteOnce"],
+                         "resources": {"requests": {"storage": "4Gi"}}, "volumeMode": "Block"}}})
+        };
+        let vm =
+            json!([{"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": "web", "uid": "vm-1"}]);
+        let volume = |name: &str| {
+            serde_json::from_value(json!({
+                "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot",
+                "metadata": {"name": format!("snap-{name}")}, "spec": {"source": {"persistentVolumeClaimName": "x"}},
+                "status": {"readyToUse": true, "restoreSize": "5Gi"},
+            }))
+            .unwrap()
+        };
+        Self {
+            restore: serde_json::from_value(json!({
+                "apiVersion": "snapshot.kubevirt.io/v1beta1", "kind": "VirtualMachineRestore",
+                "metadata": {"name": "back", "namespace": "shop", "uid": "r-1", "creationTimestamp": time(0),
+                             "finalizers": [FINALIZER]},
+                "spec": {"target": {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "web"},
+                         "virtualMachineSnapshotName": "nightly"},
+            }))
+            .unwrap(),
+            vm: Some(
+                serde_json::from_value(json!({
+                    "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
+                    "metadata": {"name": "web", "namespace": "shop", "uid": "vm-1", "resourceVersion": "7"},
+                    "spec": spec("changed"),
+                }))
+                .unwrap(),
+            ),
+            vmi: None,
+            snapshot: Some(
+                serde_json::from_value(json!({
+                    "apiVersion": "snapshot.kubevirt.io/v1beta1", "kind": "VirtualMachineSnapshot",
+                    "metadata": {"name": "nightly", "uid": "s-1"},
+                    "spec": {"source": {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "web"}},
+                    "status": {"phase": "Succeeded", "readyToUse": true, "sourceUID": "vm-1"},
+                }))
+                .unwrap(),
+            ),
+            content: Some(
+                serde_json::from_value(json!({
+                    "apiVersion": "snapshot.kubevirt.io/v1beta1", "kind": "VirtualMachineSnapshotContent",
+                    "metadata": {"name": "vmsnapshot-content-s-1"},
+                    "spec": {"source": {"virtualMachine": {
+                                "metadata": {"name": "web", "namespace": "shop", "uid": "vm-1", "labels": {"team": "a"}},
+                                "spec": spec("as-it-was")}},
+                             "volumeBackups": [backup("root", "web-root", json!([])), backup("data", "web-data", vm)]},
+                }))
+                .unwrap(),
+            ),
+            volumes: vec![volume("root"), volume("data")],
+            claims: Vec::new(),
+            data_volumes: Vec::new(),
+        }
+    }
+
+    /// The same, to a VM that does not exist.
+    fn to_another(name: &str) -> Self {
+        let mut world = Self { vm: None, ..Self::new() };
+        world.restore.spec.target.name = name.into();
+        world
+    }
+
+    fn plan(&self, after: i64) -> Plan {
+        let observed = Observed {
+            restore: &self.restore,
+            vm: self.vm.as_ref(),
+            vmi: self.vmi.as_ref(),
+            snapshot: self.snapshot.as_ref(),
+            content: self.content.as_ref(),
+            volumes: &self.volumes,
+            claims: &self.claims,
+            data_volumes: &self.data_volumes,
+            holder_exists: true,
+        };
+        plan(&observed, at(after))
+    }
+
+    /// Does what the plan says; its words, in order.
+    fn turn(&mut self, after: i64) -> Vec<String> {
+        let mut words = Vec::new();
+        for action in self.plan(after).actions {
+            let word = word(&action);
+            self.apply(action);
+            if word != "status" && word != "event" {
+                words.push(word);
+            }
+        }
+        words
+    }
+
+    fn apply(&mut self, action: Action) {
+        match action {
+            Action::Lock | Action::Unlock => {
+                let holder = (action == Action::Lock).then(|| "back".to_owned());
+                self.vm.as_mut().unwrap().status.get_or_insert_default().restore_in_progress = holder;
+            }
+            Action::Own(owner) => self.restore.metadata.owner_references = Some(vec![owner]),
+            Action::CreateClaim(claim) => self.claims.push(*claim),
+            Action::CreateDisk(mut data) => {
+                data.metadata.uid = Some("d-new".into());
+                self.claims.push(claim_of(&data));
+                self.data_volumes.push(*data);
+            }
+            Action::CreateMachine(mut vm) => {
+                vm.metadata.uid = Some("vm-2".into());
+                for data in disks::missing(&vm, &[]) {
+                    self.claims.push(claim_of(&data));
+                    self.data_volumes.push(data);
+                }
+                self.vm = Some(*vm);
+            }
+            Action::ReplaceMachine(vm) => {
+                let status = self.vm.take().unwrap().status;
+                self.vm = Some(VirtualMachine { status, ..*vm });
+            }
+            Action::Give { claim, owner } => {
+                let claim = self.claims.iter_mut().find(|one| one.metadata.name.as_ref() == Some(&claim));
+                claim.unwrap().metadata.owner_references = Some(owner.into_iter().collect());
+            }
+            Action::DeleteDisk { name, .. } => {
+                self.data_volumes.retain(|data| data.metadata.name.as_ref() != Some(&name));
+            }
+            Action::WriteStatus(status) => self.restore.status = Some(*status),
+            _ => {}
+        }
+    }
+
+    fn bind(&mut self) {
+        for claim in &mut self.claims {
+            claim.status.get_or_insert_default().phase = Some("Bound".into());
+        }
+    }
+
+    fn status(&self) -> VirtualMachineRestoreStatus {
+        self.restore.status.clone().unwrap_or_default()
+    }
+
+    fn runs(&mut self) {
+        self.vmi = Some(
+            serde_json::from_value(json!({
+                "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": "web", "uid": "i-1"},
+                "spec": {"domain": {"devices": {}}}, "status": {"phase": "Running"},
+            }))
+            .unwrap(),
+        );
+    }
+}
+
+/// The claim that a DataVolume becomes.
+fn claim_of(data: &DataVolume) -> PersistentVolumeClaim {
+    PersistentVolumeClaim { metadata: data.metadata.clone(), ..PersistentVolumeClaim::default() }
+}
+
+fn word(action: &Action) -> String {
+    let name = |meta: &kube::api::ObjectMeta| meta.name.clone().unwrap_or_default();
+    match action {
+        Action::AddFinalizer => "add finalizer".into(),
+        Action::RemoveFinalizer => "remove finalizer".into(),
+        Action::Own(_) => "own".into(),
+        Action::Lock => "lock".into(),
+        Action::Unlock => "unlock".into(),
+        Action::Stop => "stop".into(),
+        Action::CreateClaim(claim) => format!("create claim {}", name(&claim.metadata)),
+        Action::CreateDisk(data) => format!("create disk {}", name(&data.metadata)),
+        Action::CreateMachine(vm) => format!("create {}", name(&vm.metadata)),
+        Action::ReplaceMachine(vm) => format!("replace {}", name(&vm.metadata)),
+        Action::Give { claim, owner } => match owner {
+            Some(owner) => format!("give {claim} to {}", owner.name),
+            None => format!("give {claim} to nobody"),
+        },
+        Action::DeleteDisk { name, .. } => format!("delete disk {name}"),
+        Action::WriteStatus(_) => "status".into(),
+        Action::RecordEvent(_) => "event".into(),
+    }
+}
+
+const MADE: [&str; 2] = ["create claim restore-r-1-data", "create disk restore-r-1-root"];
+
+fn message(plan: &Plan, of: &str) -> String {
+    find(&plan.status.conditions, of).and_then(|one| one.message.clone()).unwrap_or_default()
+}
+
+#[test]
+fn a_vm_is_changed_only_when_its_new_claims_are_bound_and_its_old_disks_go_last() {
+    let mut world = World::new();
+    let old = disks::missing(world.vm.as_ref().unwrap(), &[]);
+    assert_eq!(world.turn(0), [&["own", "lock"][..], &MADE].concat());
+    assert_eq!(world.turn(1), [""; 0], "they are not bound");
+    assert!(!machine::is_restored(&world.restore, world.vm.as_ref().unwrap()));
+    world.bind();
+    assert_eq!(world.turn(2), ["replace web"]);
+    assert_eq!(world.status().deleted_data_volumes, ["web-root"]);
+    let vm = world.vm.clone().unwrap();
+    let spec = serde_json::to_value(&vm.spec).unwrap();
+    assert_eq!(spec["template"]["spec"]["hostname"], "as-it-was");
+    assert_eq!(spec["template"]["spec"]["volumes"][0]["dataVolume"]["name"], "restore-r-1-root");
+    assert_eq!(
+        spec["template"]["spec"]["volumes"][1]["persistentVolumeClaim"]["claimName"],
+        "restore-r-1-data"
+    );
+    let template = &spec["dataVolumeTemplates"][0];
+    assert_eq!(template["metadata"]["name"], "restore-r-1-root");
+    assert_eq!(template["spec"]["source"], json!({"snapshot": {"name": "snap-root"}}));
+    assert_eq!(template["spec"]["storage"]["resources"]["requests"]["storage"], "5Gi");
+    assert_eq!(vm.metadata.resource_version.as_deref(), Some("7"), "only if it is as it was read");
+    // What it had, as the controller finds it now.
+    world.data_volumes.extend(old);
+    assert_eq!(world.turn(3), ["give restore-r-1-data to web", "delete disk web-root", "unlock"]);
+    let status = world.status();
+    assert_eq!(status.complete, Some(true));
+    assert_eq!(status.restores[0].data_volume_name.as_deref(), Some("restore-r-1-root"));
+    assert_eq!(world.plan(4).actions, []);
+}
+
+#[test]
+fn a_restored_claim_is_the_restores_until_the_vm_has_it_and_keeps_what_users_wrote() {
+    let mut world = World::new();
+    world.restore.spec.volume_restore_overrides = serde_json::from_value(
+        json!([{"volumeName": "data", "restoreName": "mine", "labels": {"new": "x"}}]),
+    )
+    .unwrap();
+    world.turn(0);
+    let claim = serde_json::to_value(&world.claims[0]).unwrap();
+    assert_eq!(claim["metadata"]["name"], "mine");
+    assert_eq!(claim["metadata"]["ownerReferences"][0]["uid"], "r-1");
+    assert_eq!(claim["metadata"]["labels"]["disk"], "data");
+    assert_eq!(claim["metadata"]["labels"]["new"], "x");
+    assert_eq!(claim["metadata"]["annotations"]["note"], "kept");
+    assert_eq!(claim["metadata"]["annotations"]["restore.kubevirt.io/name"], "back");
+    assert!(claim["metadata"]["annotations"].get("pv.kubernetes.io/bind-completed").is_none());
+    assert_eq!(claim["spec"]["dataSource"]["name"], "snap-data");
+    assert_eq!(claim["spec"]["resources"]["requests"]["storage"], "5Gi", "as large as what is in it");
+}
+
+#[test]
+fn a_vm_that_does_not_exist_is_created_halted_and_makes_its_disks_itself() {
+    let mut world = World::to_another("copy");
+    world.restore.spec.patches =
+        vec![r#"{"op":"replace","path":"/spec/template/spec/hostname","value":"copy"}"#.into()];
+    assert_eq!(world.turn(0), [MADE[0]]);
+    world.bind();
+    assert_eq!(world.turn(1), ["create copy"]);
+    let vm = world.vm.clone().unwrap();
+    assert_eq!(vm.spec.run_strategy, Some(sheaf_api::RunStrategy::Halted));
+    assert_eq!(vm.spec.template.spec.hostname.as_deref(), Some("copy"));
+    assert_eq!(vm.metadata.labels.unwrap()["team"], "a");
+    assert!(vm.spec.template.spec.domain.firmware.is_none(), "another VM has another UUID");
+    assert_eq!(world.turn(2), ["own"], "its disk is not bound");
+    world.bind();
+    assert_eq!(world.turn(3), ["give restore-r-1-data to copy"]);
+    assert_eq!(world.status().complete, Some(true));
+}
+
+#[test]
+fn a_vm_that_was_deleted_comes_back_with_its_uuid() {
+    let mut world = World::to_another("web");
+    world.turn(0);
+    world.bind();
+    world.turn(1);
+    let firmware = world.vm.unwrap().spec.template.spec.domain.firmware.unwrap();
+    let was = crate::resolve::resolve(&Default::default(), "vm-1").domain.firmware.unwrap();
+    assert_eq!(firmware.uuid, was.uuid);
+}
+
+#[test]
+fn claims_stay_with_nobody_when_that_is_asked_for() {
+    let mut world = World::new();
+    world.restore.spec.volume_ownership_policy = Some(VolumeOwnershipPolicy::None);
+    world.turn(0);
+    world.bind();
+    world.turn(1);
+    assert_eq!(world.turn(2)[0], "give restore-r-1-data to nobody");
+}
+
+#[test]
+fn while_the_vm_runs_the_policy_says_what_happens() {
+    let mut world = World::new();
+    world.runs();
+    let words =
+        |world: &World, after| -> Vec<String> { world.plan(after).actions.iter().map(word).collect() };
+    assert_eq!(words(&world, 0), ["own", "event", "status"]);
+    assert!(message(&world.plan(0), "Progressing").starts_with("Waiting for target VM to be powered off"));
+    assert_eq!(
+        message(&world.plan(301), "Failure"),
+        "Restore target failed to be ready within 5m0s. Please power off the target VM before attempting restore"
+    );
+    world.restore.spec.target_readiness_policy = Some(TargetReadinessPolicy::WaitEventually);
+    assert_eq!(message(&world.plan(301), "Failure"), "");
+    world.restore.spec.target_readiness_policy = Some(TargetReadinessPolicy::FailImmediate);
+    assert_eq!(
+        message(&world.plan(0), "Failure"),
+        "Restore target VMI must be powered off before restore operation"
+    );
+    world.restore.spec.target_readiness_policy = Some(TargetReadinessPolicy::StopTarget);
+    assert_eq!(words(&world, 0), ["own", "stop", "event", "status"]);
+    let mut over = world.clone();
+    over.vmi.as_mut().unwrap().status.as_mut().unwrap().phase = Some(Phase::Succeeded);
+    assert!(words(&over, 0).contains(&"lock".to_owned()), "one that is over has no disks any more");
+    // It was started just before it was reserved.
+    world.apply(Action::Lock);
+    assert!(words(&world, 0).contains(&"unlock".to_owned()));
+}
+
+#[test]
+fn it_waits_for_its_snapshot_and_does_not_touch_another_vm() {
+    let why = |world: &World| {
+        let plan = world.plan(0);
+        let changes = |action: &Action| {
+            !matches!(action, Action::Own(_) | Action::WriteStatus(_) | Action::RecordEvent(_))
+        };
+        assert!(!plan.actions.iter().any(changes), "{plan:?}");
+        message(&plan, "Progressing")
+    };
+    let mut world = World::new();
+    world.snapshot.as_mut().unwrap().status.as_mut().unwrap().ready_to_use = Some(false);
+    assert_eq!(why(&world), "VMSnapshot nightly not ready");
+    world.snapshot.as_mut().unwrap().status.as_mut().unwrap().phase = Some(SnapshotPhase::Failed);
+    assert_eq!(why(&world), "VMSnapshot nightly failed and is invalid to use");
+    world.snapshot = None;
+    assert_eq!(why(&world), "VMSnapshot nightly does not exist");
+    let mut world = World::new();
+    world.vm.as_mut().unwrap().metadata.uid = Some("vm-9".into());
+    assert_eq!(
+        why(&world),
+        "restore source and restore target are different but restore target already exists"
+    );
+    let mut world = World::new();
+    world.vm.as_mut().unwrap().status.get_or_insert_default().restore_in_progress = Some("other".into());
+    assert_eq!(why(&world), "vm restore other in progress");
+}
+
+#[test]
+fn a_claim_of_that_name_which_is_not_the_restores_is_not_taken_for_it() {
+    let mut world = World::new();
+    world.turn(0);
+    world.bind();
+    world.claims[0].metadata.annotations.as_mut().unwrap().remove(LAST_RESTORE_ANNOTATION);
+    let plan = world.plan(1);
+    assert_eq!(
+        message(&plan, "Failure"),
+        "a PersistentVolumeClaim restore-r-1-data exists and is not of this restore; set another restoreName, or none"
+    );
+    world.turn(1);
+    assert_eq!(world.turn(2), ["unlock"]);
+}
+
+#[test]
+fn what_a_snapshot_does_not_have_is_not_restored_to_another_vm() {
+    let mut world = World::to_another("copy");
+    let saved = world.content.as_mut().unwrap().spec.source.virtual_machine.as_mut().unwrap();
+    saved.spec.template.spec.domain.devices.tpm =
+        Some(serde_json::from_value(json!({"persistent": true})).unwrap());
+    assert!(message(&world.plan(0), "Failure").contains("persistent TPM"));
+}
+
+#[test]
+fn a_patch_that_cannot_be_applied_is_named() {
+    for (patch, why) in [
+        (r#"{"op":"replace","path":"/metadata/name","value":"x"}"#, "can be changed"),
+        (r#"{"op":"remove","path":"/spec/nothing"}"#, "spec.patches[0]"),
+        (r#"{"op":"add","path":"/spec/typo","value":1}"#, "spec.typo: unknown field"),
+        ("nonsense", "spec.patches[0] nonsense"),
+    ] {
+        let mut world = World::to_another("copy");
+        world.restore.spec.patches = vec![patch.into()];
+        let failure = message(&world.plan(0), "Failure");
+        assert!(failure.contains(why), "{patch}: {failure}");
+    }
+}
+
+#[test]
+fn a_restore_that_is_deleted_half_way_takes_its_disks_with_it_and_releases_the_vm() {
+    let mut world = World::new();
+    world.turn(0);
+    world.turn(1);
+    world.restore.metadata.deletion_timestamp = serde_json::from_value(time(2)).unwrap();
+    let mut done = world.clone();
+    assert_eq!(world.turn(2), ["delete disk restore-r-1-root", "unlock", "remove finalizer"]);
+    // The VM has them already.
+    done.restore.metadata.deletion_timestamp = None;
+    done.bind();
+    done.turn(3);
+    done.restore.metadata.deletion_timestamp = serde_json::from_value(time(4)).unwrap();
+    assert_eq!(done.turn(4), ["unlock", "remove finalizer"]);
+}

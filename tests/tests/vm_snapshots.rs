@@ -1,0 +1,374 @@
+//! Snapshots, restores and clones of VMs on the real control plane.
+//!
+//! Why here: only the API server and kube-controller-manager know what owners, finalizers and claims come to. The node is the
+//! agent's own code with libvirt played, so that a freeze goes the whole way; its volumes are played by the test.
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::{
+    Api, Client, Resource,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use sheaf_api::{
+    VirtualMachine, VirtualMachineInstance,
+    cdi::DataVolume,
+    conditions::find,
+    snapshot::VolumeSnapshot,
+    storage::{LocalVolume, StoragePool, local_volume::VolumeKind},
+    vm_clone::{ClonePhase, VirtualMachineClone},
+    vm_snapshot::{
+        Indication, SnapshotPhase, VirtualMachineRestore, VirtualMachineSnapshot,
+        VirtualMachineSnapshotContent, VirtualMachineSnapshotStatus,
+    },
+};
+use sheaf_tests::controlled::{Controlled, wait};
+use sheaf_tests::played::{PlayedNode, cluster};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Between two looks of the node at what it is to do.
+const NODE_LOOK: Duration = Duration::from_millis(200);
+
+/// A cluster with one node that has a pool and makes volumes.
+struct Bench {
+    on: Controlled,
+    node: PlayedNode,
+    /// Whether the node takes snapshots.
+    takes: Arc<AtomicBool>,
+    volumes: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.volumes.abort();
+    }
+}
+
+impl Bench {
+    async fn start() -> Result<Self> {
+        let on = cluster().await?;
+        let node = PlayedNode::start(&on).await?;
+        let pools: Api<StoragePool> = Api::all(on.client.clone());
+        let pool = json!({"apiVersion": "sheaf.dev/v1alpha1", "kind": "StoragePool",
+            "metadata": {"name": "default.n1", "labels": {"sheaf.dev/pool": "default"}},
+            "spec": {"nodeName": "n1", "pool": "default"}});
+        pools.create(&PostParams::default(), &serde_json::from_value(pool)?).await?;
+        let bytes = 64_u64 << 30;
+        let status = json!({"status": {"phase": "Ready", "totalBytes": bytes, "freeBytes": bytes}});
+        pools.patch_status("default.n1", &PatchParams::default(), &Patch::Merge(&status)).await?;
+        let takes = Arc::new(AtomicBool::new(true));
+        let volumes = tokio::spawn(play_volumes(on.client.clone(), takes.clone()));
+        Ok(Self { on, node, takes, volumes })
+    }
+
+    fn here<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        Api::default_namespaced(self.on.client.clone())
+    }
+
+    async fn make<K>(&self, object: Value) -> Result<K>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + serde::Serialize
+            + DeserializeOwned,
+    {
+        Ok(self.here::<K>().create(&PostParams::default(), &serde_json::from_value(object)?).await?)
+    }
+
+    /// A VM with a disk of its own, a claim and cloud-init that runs, and whose guest has an agent; its instance.
+    async fn running(&self) -> Result<VirtualMachineInstance> {
+        self.make::<PersistentVolumeClaim>(json!({"metadata": {"name": "web-data"}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}))
+            .await?;
+        self.make::<VirtualMachine>(json!({
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
+            "metadata": {"name": "web", "labels": {"team": "a"}},
+            "spec": {
+                "runStrategy": "Always",
+                "dataVolumeTemplates": [{"metadata": {"name": "web-root"}, "spec": {"source": {"blank": {}},
+                    "storage": {"resources": {"requests": {"storage": "1Gi"}}}}}],
+                "template": {"spec": {
+                    "domain": {"memory": {"guest": "64Mi"}, "devices": {
+                        "interfaces": [{"name": "default", "masquerade": {}}]}},
+                    "networks": [{"name": "default", "pod": {}}],
+                    "terminationGracePeriodSeconds": 5,
+                    "volumes": [{"name": "root", "dataVolume": {"name": "web-root"}},
+                                {"name": "data", "persistentVolumeClaim": {"claimName": "web-data"}},
+                                {"name": "seed", "cloudInitNoCloud": {"userData": "#cloud-config"}}]}},
+            },
+        }))
+        .await?;
+        let (vmi, serial) = self.node.run(&self.on, "web", "").await?;
+        drop(serial);
+        let seen =
+            json!([{"name": "default", "ipAddresses": ["192.0.2.50"], "infoSource": "domain, guest-agent"}]);
+        let patch = json!({"metadata": {"annotations": {"sheaf.dev/interfaces": seen.to_string()}}});
+        let pod = sheaf_controller::placeholder::name(&vmi);
+        self.here::<Pod>().patch(&pod, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        wait("the guest's agent is connected", async || {
+            let vmi = self.here::<VirtualMachineInstance>().get_opt("web").await?;
+            Ok(vmi.filter(|vmi| {
+                let conditions =
+                    vmi.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+                find(&conditions, "AgentConnected").is_some_and(|agent| agent.status == "True")
+            }))
+        })
+        .await
+    }
+
+    async fn snapshot(&self, name: &str) -> Result<VirtualMachineSnapshot> {
+        self.make(json!({
+            "apiVersion": "snapshot.kubevirt.io/v1beta1", "kind": "VirtualMachineSnapshot", "metadata": {"name": name},
+            "spec": {"source": {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "web"}},
+        }))
+        .await
+    }
+
+    async fn succeeded(&self, name: &str) -> Result<VirtualMachineSnapshotStatus> {
+        wait(&format!("snapshot {name} succeeds"), async || {
+            let snapshot = self.here::<VirtualMachineSnapshot>().get_opt(name).await?;
+            let status = snapshot.and_then(|snapshot| snapshot.status).unwrap_or_default();
+            let done = status.phase == Some(SnapshotPhase::Succeeded) && status.ready_to_use == Some(true);
+            Ok(done.then_some(status))
+        })
+        .await
+    }
+
+    async fn restore(&self, name: &str, target: &str, more: Value) -> Result<VirtualMachineRestore> {
+        let mut spec = json!({
+            "target": {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": target},
+            "virtualMachineSnapshotName": "nightly",
+        });
+        for (key, value) in more.as_object().into_iter().flatten() {
+            spec[key] = value.clone();
+        }
+        let kind = "VirtualMachineRestore";
+        self.make(json!({"apiVersion": "snapshot.kubevirt.io/v1beta1", "kind": kind, "metadata": {"name": name}, "spec": spec}))
+            .await
+    }
+
+    async fn complete(&self, name: &str) -> Result<VirtualMachineRestore> {
+        wait(&format!("restore {name} is complete"), async || {
+            let restore = self.here::<VirtualMachineRestore>().get_opt(name).await?;
+            let done = |restore: &VirtualMachineRestore| {
+                restore.status.as_ref().and_then(|status| status.complete) == Some(true)
+            };
+            Ok(restore.filter(done))
+        })
+        .await
+    }
+
+    /// The node was asked to freeze and to thaw, in this order.
+    fn frozen_and_thawed(&self) -> Vec<String> {
+        let words = self.node.vms.asked().into_iter();
+        let first = words.filter_map(|line| line.split(' ').next().map(str::to_owned));
+        first.filter(|word| word == "freeze" || word == "thaw").collect()
+    }
+
+    async fn gone<K>(&self, what: &str) -> Result<()>
+    where
+        K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        let all: Api<K> = Api::all(self.on.client.clone());
+        wait(&format!("no {what} is left"), async || {
+            Ok(all.list(&ListParams::default()).await?.items.is_empty().then_some(()))
+        })
+        .await
+    }
+}
+
+/// What an agent does with volumes: makes blank ones, copies and snapshots, and deletes.
+async fn play_volumes(client: Client, takes: Arc<AtomicBool>) {
+    loop {
+        if let Err(error) = serve(&client, &takes).await {
+            eprintln!("volumes of the node: {error}");
+        }
+        tokio::time::sleep(NODE_LOOK).await;
+    }
+}
+
+async fn serve(client: &Client, takes: &AtomicBool) -> kube::Result<()> {
+    let volumes: Api<LocalVolume> = Api::all(client.clone());
+    for volume in volumes.list(&ListParams::default()).await? {
+        let name = volume.metadata.name.clone().unwrap_or_default();
+        if volume.metadata.deletion_timestamp.is_some() {
+            let patch = json!({"metadata": {"finalizers": null}});
+            volumes.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+            continue;
+        }
+        let waits = volume.spec.kind == VolumeKind::Snapshot && !takes.load(Ordering::Relaxed);
+        if volume.is_ready() || waits {
+            continue;
+        }
+        let status = json!({"status": {
+            "phase": "Ready", "sizeBytes": volume.spec.size_bytes, "devicePath": format!("/dev/sheaf-default/{name}"),
+            "conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": ""}]}});
+        volumes.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_vm_is_frozen_snapshotted_restored_and_cloned_and_nothing_is_left() -> Result<()> {
+    let bench = Bench::start().await?;
+    let machines = bench.here::<VirtualMachine>();
+    let vmi = bench.running().await?;
+
+    bench.snapshot("nightly").await?;
+    let status = bench.succeeded("nightly").await?;
+    ensure!(bench.frozen_and_thawed() == ["freeze", "thaw"], "{:?}", bench.node.vms.asked());
+    ensure!(status.indications == [Indication::Online, Indication::GuestAgent], "{status:?}");
+    let volumes = status.snapshot_volumes.clone().unwrap_or_default();
+    ensure!(
+        volumes.included_volumes == ["root", "data"] && volumes.excluded_volumes == ["seed"],
+        "{volumes:?}"
+    );
+    let free = async |what: &str| {
+        wait(what, async || {
+            let status = machines.get("web").await?.status.unwrap_or_default();
+            Ok((status.snapshot_in_progress.is_none() && status.restore_in_progress.is_none()).then_some(()))
+        })
+        .await
+    };
+    free("the VM is released by its snapshot").await?;
+    let shown = bench.on.kubectl(&["get", "vmsnapshot", "nightly"])?;
+    ensure!(shown.contains("Succeeded") && shown.contains("true"), "{shown}");
+
+    // It runs: a restore that does not wait fails; one that waits is done when it is stopped.
+    let failing = json!({"targetReadinessPolicy": "FailImmediate"});
+    bench.restore("at-once", "web", failing).await?;
+    wait("the restore fails", async || {
+        let status = bench.here::<VirtualMachineRestore>().get("at-once").await?.status.unwrap_or_default();
+        Ok(find(&status.conditions, "Failure").is_some().then_some(()))
+    })
+    .await?;
+    let changed = json!({"spec": {"template": {"spec": {"hostname": "changed"}}}});
+    machines.patch("web", &PatchParams::default(), &Patch::Merge(&changed)).await?;
+    bench.restore("back", "web", json!({"targetReadinessPolicy": "StopTarget"})).await?;
+    bench.on.node_ends(&sheaf_controller::placeholder::name(&vmi)).await?;
+    let restore = bench.complete("back").await?;
+    let uid = restore.metadata.uid.clone().context("a UID")?;
+    let vm = machines.get("web").await?;
+    let spec = serde_json::to_value(&vm.spec)?;
+    ensure!(spec["template"]["spec"].get("hostname").is_none() && spec["runStrategy"] == "Halted", "{spec}");
+    let volumes = &spec["template"]["spec"]["volumes"];
+    ensure!(volumes[0]["dataVolume"]["name"] == format!("restore-{uid}-root"), "{volumes}");
+    ensure!(volumes[1]["persistentVolumeClaim"]["claimName"] == format!("restore-{uid}-data"), "{volumes}");
+    let deleted = restore.status.unwrap_or_default().deleted_data_volumes;
+    ensure!(deleted == ["web-root"], "{deleted:?}");
+    wait("the former disk is deleted", async || {
+        Ok(bench.here::<DataVolume>().get_opt("web-root").await?.is_none().then_some(()))
+    })
+    .await?;
+    free("the VM is released by its restore").await?;
+    ensure!(bench.here::<PersistentVolumeClaim>().get_opt("web-data").await?.is_some(), "a claim is kept");
+
+    // A clone, and what it took.
+    bench
+        .make::<VirtualMachineClone>(json!({
+            "apiVersion": "clone.kubevirt.io/v1beta1", "kind": "VirtualMachineClone", "metadata": {"name": "copy"},
+            "spec": {"source": {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "web"},
+                     "target": {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "web2"},
+                     "labelFilters": ["!team"], "newMacAddresses": {"default": "52:54:00:00:00:02"}},
+        }))
+        .await?;
+    let status = wait("the clone succeeds and has removed what it took", async || {
+        let clone = bench.here::<VirtualMachineClone>().get("copy").await?;
+        let status = clone.status.unwrap_or_default();
+        let done = status.phase == Some(ClonePhase::Succeeded) && status.restore_name.is_none();
+        Ok(done.then_some(status))
+    })
+    .await?;
+    ensure!(status.target_name.as_deref() == Some("web2"), "{status:?}");
+    let copy = machines.get("web2").await?;
+    ensure!(copy.metadata.labels.unwrap_or_default().is_empty());
+    let spec = serde_json::to_value(&copy.spec)?;
+    let interface = &spec["template"]["spec"]["domain"]["devices"]["interfaces"][0];
+    ensure!(interface["macAddress"] == "52:54:00:00:00:02" && spec["runStrategy"] == "Halted", "{spec}");
+    wait("only the snapshot of the user is left", async || {
+        let left = bench.here::<VirtualMachineSnapshot>().list(&ListParams::default()).await?.items;
+        Ok((left.len() == 1).then_some(()))
+    })
+    .await?;
+
+    for (kind, name, field) in [
+        ("vmsnapshot", "nightly", json!({"failureDeadline": "1h"})),
+        ("vmrestore", "back", json!({"virtualMachineSnapshotName": "other"})),
+        ("vmclone", "copy", json!({"newSMBiosSerial": "7"})),
+    ] {
+        let patch = json!({"spec": field}).to_string();
+        let said = bench.on.kubectl(&["patch", kind, name, "--type=merge", "-p", &patch])?;
+        ensure!(
+            said.contains("spec: Forbidden: a VirtualMachine") && said.contains("create another"),
+            "{said}"
+        );
+    }
+
+    let all = DeleteParams::default();
+    bench.here::<VirtualMachineSnapshot>().delete("nightly", &all).await?;
+    for name in ["web", "web2"] {
+        machines.delete(name, &all).await?;
+    }
+    bench.gone::<VirtualMachine>("VM").await?;
+    bench.gone::<VirtualMachineClone>("clone").await?;
+    bench.gone::<VirtualMachineRestore>("restore").await?;
+    bench.gone::<VirtualMachineSnapshotContent>("content").await?;
+    bench.gone::<VolumeSnapshot>("VolumeSnapshot").await?;
+    // Restored claims are of nobody, as the one that they are of.
+    let claims = bench.here::<PersistentVolumeClaim>();
+    let data = ["web-data".to_owned(), format!("restore-{uid}-data")];
+    for claim in claims.list(&ListParams::default()).await? {
+        let name = claim.metadata.name.unwrap_or_default();
+        ensure!(data.contains(&name) || name.ends_with("-data"), "{name} is left");
+        claims.delete(&name, &all).await?;
+    }
+    bench.gone::<LocalVolume>("LocalVolume").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_that_dies_while_a_guest_is_frozen_leaves_it_to_its_successor_to_thaw() -> Result<()> {
+    let bench = Bench::start().await?;
+    bench.running().await?;
+    let options = bench.on.plane.controller_options();
+    let successor = tokio::spawn(async move { sheaf_controller::run(&options).await });
+    bench.takes.store(false, Ordering::Relaxed);
+    bench.snapshot("nightly").await?;
+    wait("the guest is frozen and its volumes are asked for", async || {
+        let volumes: Api<LocalVolume> = Api::all(bench.on.client.clone());
+        let volumes = volumes.list(&ListParams::default()).await?.items;
+        let asked = volumes.iter().filter(|volume| volume.spec.kind == VolumeKind::Snapshot).count();
+        Ok((asked == 2 && bench.frozen_and_thawed() == ["freeze"]).then_some(()))
+    })
+    .await?;
+    bench.on.kill_controller();
+    bench.takes.store(true, Ordering::Relaxed);
+    let status = bench.succeeded("nightly").await?;
+    ensure!(bench.frozen_and_thawed() == ["freeze", "thaw"], "{:?}", bench.node.vms.asked());
+    ensure!(status.indications == [Indication::Online, Indication::GuestAgent], "{status:?}");
+    successor.abort();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_is_deleted_before_it_is_taken_thaws_its_guest_and_leaves_nothing() -> Result<()> {
+    let bench = Bench::start().await?;
+    bench.running().await?;
+    bench.takes.store(false, Ordering::Relaxed);
+    bench.snapshot("nightly").await?;
+    wait("the guest is frozen", async || Ok((bench.frozen_and_thawed() == ["freeze"]).then_some(()))).await?;
+    bench.here::<VirtualMachineSnapshot>().delete("nightly", &DeleteParams::default()).await?;
+    bench.gone::<VirtualMachineSnapshot>("snapshot").await?;
+    ensure!(bench.frozen_and_thawed() == ["freeze", "thaw"], "{:?}", bench.node.vms.asked());
+    bench.gone::<VirtualMachineSnapshotContent>("content").await?;
+    bench.gone::<VolumeSnapshot>("VolumeSnapshot").await?;
+    let status = bench.here::<VirtualMachine>().get("web").await?.status.unwrap_or_default();
+    ensure!(status.snapshot_in_progress.is_none(), "{status:?}");
+    Ok(())
+}
