@@ -60,6 +60,8 @@ pub struct Domain {
     pub tags: BTreeMap<String, String>,
     /// Block devices of the host that are its disks, by the name that libvirt knows the disk by: `vda`.
     pub devices: BTreeMap<String, PathBuf>,
+    /// Block devices of the host that its disks only read, below overlays.
+    pub bases: Vec<PathBuf>,
     /// The guest's agent has opened its port.
     pub agent: bool,
 }
@@ -236,8 +238,8 @@ pub trait VmHost: Send + Sync + 'static {
 /// Name, UUID and tags in a domain's XML; it counts as running.
 pub fn read_domain(xml: &str) -> Result<Domain, VmError> {
     let described = xml::read(xml).map_err(VmError::Description)?;
-    let xml::Described { name, uuid, tags, devices, agent } = described;
-    Ok(Domain { uuid, name, state: State::Running, tags, devices, agent })
+    let xml::Described { name, uuid, tags, devices, bases, agent } = described;
+    Ok(Domain { uuid, name, state: State::Running, tags, devices, bases, agent })
 }
 
 /// libvirt on the system bus.

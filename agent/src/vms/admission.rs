@@ -2,9 +2,10 @@
 //!
 //! Why here: anyone who may create Pods may have written the annotation, so the node trusts nothing in it: fields it
 //! does not know, paths outside its two folders, links that lead out of them, more than it has. Pure.
-//! Route in: a Pod and [`Facts`]. Route out: [`Verdict`]; [`volumes`], [`networks`], [`hardware`], [`disk_options`] and
-//! [`room`] decide on their parts.
+//! Route in: a Pod and [`Facts`]. Route out: [`Verdict`]; [`volumes`], [`contents`], [`networks`], [`hardware`],
+//! [`disk_options`] and [`room`] decide on their parts.
 
+mod contents;
 mod disk_options;
 mod hardware;
 mod networks;

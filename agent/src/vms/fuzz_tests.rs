@@ -6,11 +6,12 @@ use super::admission::{Verdict, admit};
 use super::console_tail;
 use super::facts::Resources;
 use super::filters::{Port, State};
-use super::guest::{Disk, Identity, Seed, Source};
+use super::guest::{DataSource, Disk, Seed, Source};
 use super::interfaces;
+use super::iso9660;
 use super::memory;
 use super::seed;
-use super::testing::{VMI_UID, facts, pod_of};
+use super::testing::{VMI_UID, facts, guest, pod_of};
 use serde_json::{Value, json};
 use sheaf_fuzz::{Random, fuzz, json::change as change_json};
 use sheaf_host::libvirt::{Interface, read_domain, rpc};
@@ -142,7 +143,8 @@ fn an_annotation_that_anybody_wrote_gets_a_verdict() {
         let of = |disk: &Disk| match &disk.source {
             Source::Overlay { bytes, .. } | Source::Empty(bytes) => *bytes,
             Source::InPlace { create, .. } => create.unwrap_or(0),
-            Source::Device(_) | Source::Seed(_) => 0,
+            Source::DeviceOverlay { bytes, .. } => *bytes,
+            Source::Device(_) | Source::Seed(_) | Source::Files(_) => 0,
         };
         let made: BTreeMap<_, _> = guest.disks.iter().map(|disk| (&disk.name, of(disk))).collect();
         assert!(made.values().sum::<u64>() < guest.space, "more is made than is counted: {made:?}");
@@ -153,7 +155,6 @@ fn an_annotation_that_anybody_wrote_gets_a_verdict() {
 #[test]
 fn a_seed_holds_what_a_tenant_wrote_and_only_that() {
     fuzz("cloud-init seeds", |random| {
-        let id = Identity { namespace: "team".into(), vmi: "web".into(), ..Identity::default() };
         let data = |random: &mut Random| {
             let mut bytes = vec![0; random.below(3 * 2048)];
             bytes.iter_mut().for_each(|byte| *byte = random.byte());
@@ -161,13 +162,18 @@ fn a_seed_holds_what_a_tenant_wrote_and_only_that() {
         };
         let texts = seed::Texts { user_data: data(random), network_data: data(random) };
         let hostname = random.changed("www.example.org", &["\"", "\n", "\u{0}", "é", ": ", "{"]);
-        let seed = Seed { hostname: hostname.clone(), user_data: None, network_data: None };
-        let image = seed::image(&id, &seed, &texts);
+        let source = *random.of(&[DataSource::NoCloud, DataSource::ConfigDrive]);
+        let seed = Seed { source, hostname: hostname.clone(), user_data: None, network_data: None };
+        let files = seed::files(&guest(), &seed, texts);
+        let image = iso9660::image(seed::label(source), &files);
         assert_eq!(image.len() % 2048, 0);
-        // The first file, as cloud-init reads it.
-        let meta = image[25 * 2048..].split(|byte| *byte == b'\n').next().unwrap();
-        let meta: Value = serde_json::from_slice(meta).unwrap();
-        assert_eq!(meta, json!({"instance-id": "web.team", "local-hostname": hostname}));
+        // As cloud-init reads it.
+        let (path, names) = match source {
+            DataSource::NoCloud => ("meta-data", ["instance-id", "local-hostname"]),
+            DataSource::ConfigDrive => ("openstack/latest/meta_data.json", ["instance_id", "hostname"]),
+        };
+        let meta: Value = serde_json::from_slice(&files[path]).unwrap();
+        assert_eq!((&meta[names[0]], &meta[names[1]]), (&json!("web.default"), &json!(hostname)));
         true
     });
 }

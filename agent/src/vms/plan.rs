@@ -26,6 +26,7 @@ use ends::{ended, failed, waiting};
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_host::libvirt::{self, Domain, Stop};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Seconds between two presses of the power button: guests that still boot do not hear the first.
 const PRESS_AGAIN: i64 = 10;
@@ -411,12 +412,19 @@ fn starts<'a>(o: &'a Observed<'_>, plan: &'a Plan) -> impl Iterator<Item = &'a G
     o.memory.starting.values().chain(planned)
 }
 
-/// Who has one of the guest's volumes in use already: two guests that write one disk destroy it.
+/// Who has one of the guest's volumes in use already: two guests that write one disk destroy it, and so does one that writes
+/// what is below the overlay of another. Guests that only read it share it.
 fn user_of_volume(o: &Observed<'_>, plan: &Plan, guest: &Guest) -> Option<String> {
-    let wanted: Vec<_> = guest.devices().collect();
-    let shares = |device: &std::path::Path| wanted.contains(&device);
-    let running = o.domains.iter().find(|domain| domain.devices.values().any(|device| shares(device)));
-    let starting = starts(o, plan).find(|other| other.devices().any(shares)).map(|guest| guest.id.domain());
+    let (written, read): (Vec<_>, Vec<_>) = (guest.devices().collect(), guest.bases().collect());
+    let is_written = |device: &Path| written.contains(&device);
+    let is_used = |device: &Path| is_written(device) || read.contains(&device);
+    let running = o.domains.iter().find(|domain| {
+        domain.devices.values().any(|device| is_used(device))
+            || domain.bases.iter().any(|device| is_written(device))
+    });
+    let starting = starts(o, plan)
+        .find(|other| other.devices().any(is_used) || other.bases().any(is_written))
+        .map(|guest| guest.id.domain());
     running.map(|domain| domain.name.clone()).or(starting)
 }
 

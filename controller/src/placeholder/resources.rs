@@ -43,7 +43,7 @@ pub fn of(
     let memory = beside_huge(asked.requests.get("memory")).filter(|asked| *asked > guest);
     let memory = memory.unwrap_or_else(|| config.set_aside(guest)).saturating_add(overhead);
 
-    let files = ephemeral::bytes(spec, |image| images.get(image).copied());
+    let files = ephemeral::bytes(spec, |base| images.of(base));
     let cpu = asked.requests.get("cpu").cloned();
     let mut requests = BTreeMap::from([
         ("cpu".to_string(), cpu.unwrap_or_else(|| Amount::of_milli(u64::from(cpus) * MILLI_PER_CPU))),
@@ -94,7 +94,7 @@ mod tests {
             &spec,
             &Networks::default(),
             &ClusterConfigSpec { memory_overcommit_percent: percent },
-            &[("debian".to_owned(), 3 << 30)].into(),
+            &images::Sizes { images: [("debian".to_owned(), 3 << 30)].into(), ..images::Sizes::default() },
         )
     }
 

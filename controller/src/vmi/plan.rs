@@ -55,7 +55,7 @@ pub struct Observed<'a> {
     pub networks: &'a Result<Networks, Unresolved>,
     /// Settings for all VMs of the cluster.
     pub config: &'a ClusterConfigSpec,
-    /// How large base images are; asked for only when [`wants_pod`] and the VM uses one.
+    /// How large what is below its overlays is; asked for only when [`wants_pod`].
     pub images: &'a images::Sizes,
 }
 

@@ -7,6 +7,7 @@ use crate::vms::facts::{Facts, Resources};
 use crate::vms::memory::overhead;
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::domain::{Memory, PageSize};
+use sheaf_api::ephemeral::{self, Base};
 use sheaf_api::names::VMI_ANNOTATION;
 use sheaf_api::placeholder::PlacedVmi;
 
@@ -39,7 +40,10 @@ pub fn needs(pod: &Pod, facts: &Facts) -> Resources {
     let huge = |size: PageSize| if page == Some(size) { guest } else { 0 };
     let set_aside = if page.is_some() { 0 } else { facts.cluster.set_aside(guest) };
     let least = set_aside.saturating_add(overhead(guest, cpus.into(), graphics));
-    let storage = sheaf_api::ephemeral::bytes(&placed.spec, |image| facts.images.get(image).copied());
+    let storage = ephemeral::bytes(&placed.spec, |base| match base {
+        Base::Image(name) => facts.images.get(name).copied(),
+        Base::Claim(name) => facts.claim_bytes(&placed.namespace, name),
+    });
     Resources {
         memory: asked.memory.max(least),
         storage: asked.storage.max(storage),
