@@ -75,7 +75,7 @@ fn disk(name: &str, bus: DiskBus, source: Source) -> Disk {
 
 fn seed(hostname: &str) -> Source {
     let (source, hostname) = (DataSource::NoCloud, hostname.into());
-    Source::Seed(Seed { source, hostname, user_data: None, network_data: None })
+    Source::Seed(Seed { source, hostname, user_data: None, network_data: None, keys: Vec::new() })
 }
 
 /// Everything that can be asked for, in other words than the defaults.

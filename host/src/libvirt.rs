@@ -222,6 +222,20 @@ pub trait VmHost: Send + Sync + 'static {
     fn freeze(&self, uuid: &str) -> impl Future<Output = Result<u32, VmError>> + Send;
     /// Lets the writes go on; the number of file systems that were held. Ends within 45 s whatever the guest does.
     fn thaw(&self, uuid: &str) -> impl Future<Output = Result<u32, VmError>> + Send;
+    /// Has the guest's agent replace the authorized SSH keys of `user`. Ends within 15 s whatever the guest does.
+    fn set_authorized_keys(
+        &self,
+        uuid: &str,
+        user: &str,
+        keys: &[String],
+    ) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// Has the guest's agent set the password of `user`. Ends within 15 s whatever the guest does.
+    fn set_password(
+        &self,
+        uuid: &str,
+        user: &str,
+        password: &str,
+    ) -> impl Future<Output = Result<(), VmError>> + Send;
     /// What the guest's agent reports of its system. Ends within 15 s whatever the guest does.
     fn guest_info(&self, uuid: &str) -> impl Future<Output = Result<GuestInfo, VmError>> + Send;
     /// Counters of all domains that run; one whose QEMU hangs comes with fewer.
@@ -414,6 +428,16 @@ impl VmHost for Libvirt {
         let failed =
             |source| VmError::Agent { doing: "thaw its file systems", domain: uuid.to_owned(), source };
         rpc::thaw(&self.socket, uuid).await.map_err(failed)
+    }
+
+    async fn set_authorized_keys(&self, uuid: &str, user: &str, keys: &[String]) -> Result<(), VmError> {
+        let failed = |source| VmError::Agent { doing: "set SSH keys", domain: uuid.to_owned(), source };
+        rpc::set_authorized_keys(&self.socket, uuid, user, keys).await.map_err(failed)
+    }
+
+    async fn set_password(&self, uuid: &str, user: &str, password: &str) -> Result<(), VmError> {
+        let failed = |source| VmError::Agent { doing: "set a password", domain: uuid.to_owned(), source };
+        rpc::set_password(&self.socket, uuid, user, password).await.map_err(failed)
     }
 
     async fn guest_info(&self, uuid: &str) -> Result<GuestInfo, VmError> {

@@ -12,6 +12,7 @@ mod networks;
 mod room;
 mod volumes;
 
+pub use contents::names;
 pub use room::needs;
 pub use volumes::names_claim;
 
@@ -186,12 +187,17 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
     })
 }
 
-/// The ports of a VM that runs, by its Pod's annotation: for a domain whose record was lost.
-pub fn ports(pod: &Pod) -> Option<Vec<Port>> {
+/// The VM that a Pod is for, by its annotation.
+pub fn placed(pod: &Pod) -> Option<PlacedVmi> {
     let annotation = pod.metadata.annotations.as_ref()?.get(VMI_ANNOTATION)?;
     let placed = PlacedVmi::from_annotation(annotation).ok()?;
     identity(pod, &placed).ok()?;
-    Some(networks::nics(&placed, None).ok()?.into_iter().map(|nic| nic.port).collect())
+    Some(placed)
+}
+
+/// The ports of a VM that runs, by its Pod's annotation: for a domain whose record was lost.
+pub fn ports(pod: &Pod) -> Option<Vec<Port>> {
+    Some(networks::nics(&placed(pod)?, None).ok()?.into_iter().map(|nic| nic.port).collect())
 }
 
 fn identity(pod: &Pod, placed: &PlacedVmi) -> Check<Identity> {

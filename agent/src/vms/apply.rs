@@ -6,6 +6,7 @@
 use super::Hosts;
 use super::api::Cluster;
 use super::contents;
+use super::credentials;
 use super::domain_xml::{self, DomainType};
 use super::files;
 use super::filters::{self, Guard, Port};
@@ -22,6 +23,7 @@ use sheaf_host::libvirt::VmHost;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// What an action needs besides itself.
 pub struct Env<V, C> {
@@ -39,6 +41,8 @@ pub struct Env<V, C> {
     pub pod: Option<Arc<Pod>>,
     /// Now, in seconds since 1970.
     pub now: i64,
+    /// Turns of guests' agents: each holds a thread of libvirtd.
+    pub agents: Arc<Semaphore>,
     /// What guests must not claim; nothing before the node's networks were observed.
     pub guard: Option<Guard>,
 }
@@ -64,6 +68,10 @@ pub async fn apply<V: VmHost, C: Cluster>(env: &Env<V, C>, action: &Action) -> a
         Action::PressPowerButton(uuid) => env.hosts.vms.press_power_button(uuid).await?,
         Action::Resume(uuid) => env.hosts.vms.resume(uuid).await?,
         Action::ResizeDisk { uuid, disk, bytes } => env.hosts.vms.resize_disk(uuid, disk, *bytes).await?,
+        Action::SetCredentials { uuid, wanted } => {
+            let _turn = env.agents.acquire().await?;
+            credentials::set(&*env.hosts.vms, uuid, wanted).await?;
+        }
         Action::Destroy(uuid) => env.hosts.vms.destroy(uuid).await?,
         Action::ConfirmGone(id) => return Ok(Effect::Gone(env.cluster.is_gone(id).await?)),
         Action::DeletePod => env.cluster.delete(pod()?).await?,

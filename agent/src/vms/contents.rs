@@ -91,5 +91,13 @@ async fn texts<C: Cluster>(cluster: &C, guest: &Guest, seed: &Seed) -> anyhow::R
             value.with_context(missing).map(Some)
         }
     };
-    Ok(Texts { user_data: read(&seed.user_data).await?, network_data: read(&seed.network_data).await? })
+    let mut keys = Vec::new();
+    for name in &seed.keys {
+        let values = values(cluster, guest, &Object::Secret(name.clone())).await?;
+        let values = values.with_context(|| format!("Secret {name} does not exist; create it"))?;
+        let texts = values.values().map(|value| String::from_utf8_lossy(value).trim().to_owned());
+        keys.extend(texts.filter(|text| !text.is_empty()));
+    }
+    let (user_data, network_data) = (read(&seed.user_data).await?, read(&seed.network_data).await?);
+    Ok(Texts { user_data, network_data, keys })
 }

@@ -4,6 +4,7 @@
 
 use super::admission::{Verdict, admit};
 use super::console_tail;
+use super::credentials;
 use super::facts::Resources;
 use super::filters::{Port, State};
 use super::guest::{DataSource, Disk, Seed, Source};
@@ -109,7 +110,8 @@ fn an_annotation_that_anybody_wrote_gets_a_verdict() {
             "features": {"smm": {}, "hyperv": {"spinlocks": {"spinlocks": 8191}, "vendorid": {"vendorid": "v"}}},
             "clock": {"utc": {"offsetSeconds": 1}, "timer": {"rtc": {"tickPolicy": "catchup"}}},
             "devices": {
-                "disks": [{"name": "a", "disk": {"bus": "virtio"}, "bootOrder": 1}, {"name": "b", "cdrom": {}}, {"name": "c"}],
+                "disks": [{"name": "a", "disk": {"bus": "virtio"}, "bootOrder": 1}, {"name": "b", "cdrom": {}}, {"name": "c"},
+                          {"name": "d"}],
                 "interfaces": [{"name": "out", "masquerade": {}}, {"name": "lan", "bridge": {}, "macAddress": "02:00:00:00:00:01"}],
                 "rng": {}, "tpm": {"persistent": true}, "blockMultiQueue": true, "networkInterfaceMultiqueue": true,
                 "watchdog": {"name": "w", "i6300esb": {"action": "reset"}},
@@ -120,7 +122,12 @@ fn an_annotation_that_anybody_wrote_gets_a_verdict() {
             {"name": "a", "hostDisk": {"path": "/data/images/base.qcow2", "type": "Disk", "capacity": "1Gi"}},
             {"name": "b", "cloudInitNoCloud": {"userData": "x", "networkDataBase64": "eA=="}},
             {"name": "c", "emptyDisk": {"capacity": "1Mi"}},
+            {"name": "d", "downwardAPI": {"volumeLabel": "l", "fields": [
+                {"path": "a/b", "fieldRef": {"fieldPath": "metadata.labels"}},
+                {"path": "c", "fieldRef": {"fieldPath": "metadata.annotations['k']"}}]}},
         ],
+        "accessCredentials": [{"sshPublicKey": {"source": {"secret": {"secretName": "s"}},
+            "propagationMethod": {"qemuGuestAgent": {"users": ["root"]}}}}],
         "hostname": "web", "terminationGracePeriodSeconds": 30,
     });
     fuzz("Pods of VMs", |random| {
@@ -136,7 +143,7 @@ fn an_annotation_that_anybody_wrote_gets_a_verdict() {
         }
         let used = Resources { memory: random.next(), storage: random.next(), ..Resources::default() };
         let used = if random.below(2) == 0 { used } else { Resources::default() };
-        let _ = super::admission::ports(&pod);
+        let _ = (super::admission::ports(&pod), credentials::of(&pod));
         let Verdict::Accept(guest) = admit(&pod, &facts(), used) else { return false };
         assert!(memory::limit(&guest) > guest.memory && guest.memory <= 1 << 30);
         assert!(guest.space <= 1 << 36 && guest.grace_seconds >= 0);
@@ -160,10 +167,16 @@ fn a_seed_holds_what_a_tenant_wrote_and_only_that() {
             bytes.iter_mut().for_each(|byte| *byte = random.byte());
             random.once_in(2).then_some(bytes)
         };
-        let texts = seed::Texts { user_data: data(random), network_data: data(random) };
+        let texts = seed::Texts { user_data: data(random), network_data: data(random), keys: Vec::new() };
         let hostname = random.changed("www.example.org", &["\"", "\n", "\u{0}", "é", ": ", "{"]);
         let source = *random.of(&[DataSource::NoCloud, DataSource::ConfigDrive]);
-        let seed = Seed { source, hostname: hostname.clone(), user_data: None, network_data: None };
+        let seed = Seed {
+            source,
+            hostname: hostname.clone(),
+            user_data: None,
+            network_data: None,
+            keys: Vec::new(),
+        };
         let files = seed::files(&guest(), &seed, texts);
         let image = iso9660::image(seed::label(source), &files);
         assert_eq!(image.len() % 2048, 0);

@@ -6,8 +6,8 @@
 //! Never touches: domains that are not ours, the Node object, links, images.
 //!
 //! observe ([`observe`], [`lookups`], [`record`], [`facts`]) → [`plan`] (with [`admission`]) → [`apply`] ([`contents`],
-//! [`files`], [`filters`], [`domain_xml`], [`memory`]) → [`report`] through [`api`], [`status_page`]. No state is kept that cannot be
-//! observed again: after a crash of the agent its successor finds the domains by their tags and continues.
+//! [`files`], [`filters`], [`domain_xml`], [`memory`], [`credentials`]) → [`report`] through [`api`], [`status_page`]. No state is
+//! kept that cannot be observed again: after a crash of the agent its successor finds the domains by their tags and continues.
 
 pub mod admission;
 pub mod api;
@@ -16,6 +16,7 @@ mod block_sizes;
 pub mod console_tail;
 pub mod contents;
 pub mod controller;
+pub mod credentials;
 pub mod domain_xml;
 pub mod facts;
 pub mod files;

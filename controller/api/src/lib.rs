@@ -5,6 +5,7 @@
 //! Route in: a manifest, checked by the API server against [`crd`]. Route out: the placeholder Pod's annotation
 //! ([`placeholder::PlacedVmi`]), which the agent of the chosen node reads.
 
+pub mod access;
 pub mod cdi;
 pub mod clock;
 pub mod cluster_config;

@@ -1,7 +1,8 @@
 //! The placeholder Pod: what an instance is for the scheduler, with the annotation that carries the VMI to the node.
 //!
 //! Why here: node authorizer and quota know Pods alone, so everything that the VM uses must be in the Pod: what
-//! [`resources`] counts, Secrets, ConfigMaps, claims. Its finalizer stays until the node reported that the domain is gone ([`end`]).
+//! [`resources`] counts, Secrets, ConfigMaps, claims. Its finalizer stays until the node reported that the domain
+//! is gone ([`end`]).
 //! Route in: the instance, its resolved spec, what its networks mean, the cluster's config, how large base images are.
 //! Route out: a Pod that satisfies the `restricted` Pod security standard.
 
@@ -11,6 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use sheaf_api::{
     VirtualMachineInstance,
+    access::AccessCredential,
     cluster_config::ClusterConfigSpec,
     config_volumes::DownwardApi,
     host_disk::{HostDiskPlace, place},
@@ -145,7 +147,8 @@ fn volumes(spec: &VirtualMachineInstanceSpec) -> Vec<Value> {
         names.into_iter().enumerate().map(volume).collect()
     };
     let all = || spec.volumes.iter();
-    let secrets = all().flat_map(Volume::secrets).collect();
+    let credentials = spec.access_credentials.iter().filter_map(AccessCredential::secret);
+    let secrets = all().flat_map(Volume::secrets).chain(credentials).collect();
     let config_maps = all().filter_map(Volume::config_map).collect();
     let claims = all().filter_map(Volume::claim).collect();
     [
@@ -252,12 +255,15 @@ mod tests {
                 {"name": "f", "ephemeral": {"persistentVolumeClaim": {"claimName": "base"}}},
                 {"name": "g", "ephemeral": {"persistentVolumeClaim": {"claimName": "base"}}},
             ],
+            "accessCredentials": [{"userPassword": {"source": {"secret": {"secretName": "passwords"}},
+                "propagationMethod": {"qemuGuestAgent": {}}}}],
         })));
         assert_eq!(
             serde_json::to_value(pod.spec.unwrap().volumes).unwrap(),
             json!([
                 {"name": "secret-0", "secret": {"secretName": "keys"}},
-                {"name": "secret-1", "secret": {"secretName": "seed"}},
+                {"name": "secret-1", "secret": {"secretName": "passwords"}},
+                {"name": "secret-2", "secret": {"secretName": "seed"}},
                 {"name": "config-map-0", "configMap": {"name": "answers"}},
                 {"name": "config-map-1", "configMap": {"name": "settings"}},
                 {"name": "claim-0", "persistentVolumeClaim": {"claimName": "base"}},

@@ -40,8 +40,14 @@ pub(super) fn seed(
     let user_secret = from.secret_ref.as_ref().map(|secret| secret.name.as_str());
     let network_secret = from.network_data_secret_ref.as_ref().map(|secret| secret.name.as_str());
     let network = (&from.network_data, &from.network_data_base64);
+    let mut keys = Vec::new();
+    for name in keys_of(source, placed) {
+        named(volume, &Object::Secret(name.to_owned()), pod)?;
+        keys.push(name.to_owned());
+    }
     Ok(Source::Seed(Seed {
         source,
+        keys,
         hostname: placed.spec.hostname.clone().unwrap_or_else(|| placed.name.clone()),
         user_data: text(
             "user data",
@@ -98,6 +104,12 @@ fn label(given: Option<&str>) -> String {
 
 /// Refuses an object that the Pod does not refer to.
 fn named(volume: &str, object: &Object, pod: &Pod) -> Check<()> {
+    let refused = || invalid(format!("volume {volume}: the Pod does not refer to {object}"));
+    names(pod, object).then_some(()).ok_or_else(refused)
+}
+
+/// Whether `pod` itself refers to `object`.
+pub fn names(pod: &Pod, object: &Object) -> bool {
     let is_named = |of: &Volume| match object {
         Object::Secret(name) => {
             of.secret.as_ref().and_then(|secret| secret.secret_name.as_ref()) == Some(name)
@@ -105,8 +117,17 @@ fn named(volume: &str, object: &Object, pod: &Pod) -> Check<()> {
         Object::ConfigMap(name) => of.config_map.as_ref().is_some_and(|config_map| config_map.name == *name),
     };
     let mut volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    let refused = || invalid(format!("volume {volume}: the Pod does not refer to {object}"));
-    volumes.any(is_named).then_some(()).ok_or_else(refused)
+    volumes.any(is_named)
+}
+
+/// Secrets with the SSH keys that go into the meta data of `source`.
+fn keys_of(source: DataSource, placed: &PlacedVmi) -> impl Iterator<Item = &str> {
+    let all = placed.spec.access_credentials.iter().filter_map(|one| one.ssh_public_key.as_ref());
+    let of_source = all.filter(move |keys| match source {
+        DataSource::NoCloud => keys.propagation_method.no_cloud.is_some(),
+        DataSource::ConfigDrive => keys.propagation_method.config_drive.is_some(),
+    });
+    of_source.map(|keys| keys.source.secret.secret_name.as_str())
 }
 
 /// Metadata of the Pod, as a kubelet writes it.

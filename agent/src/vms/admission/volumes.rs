@@ -1,7 +1,7 @@
 //! What lies behind a disk, as far as this node allows it.
 //!
-//! Why here: paths and claims are where an annotation could reach beyond its VM; [`contents`] has Secrets. Pure. Route in: a volume of the
-//! annotation, its Pod, files that were observed. Route out: a [`Source`].
+//! Why here: paths and claims are where an annotation could reach beyond its VM; [`contents`] has Secrets. Pure.
+//! Route in: a volume of the annotation, its Pod, files that were observed. Route out: a [`Source`].
 
 use super::{Check, Verdict, contents, invalid, reject, wait};
 use crate::channels::Usable;

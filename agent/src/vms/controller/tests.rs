@@ -16,6 +16,7 @@ use sheaf_host::segment::{Interface as NodeInterface, Segment};
 use std::sync::Mutex;
 
 mod contents;
+mod credentials;
 
 /// An API server in memory: one that can be away.
 #[derive(Default)]

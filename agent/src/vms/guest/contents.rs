@@ -16,6 +16,8 @@ pub struct Seed {
     pub user_data: Option<Text>,
     /// Network data.
     pub network_data: Option<Text>,
+    /// Secrets with SSH public keys.
+    pub keys: Vec<String>,
 }
 
 /// How cloud-init finds a seed.

@@ -4,8 +4,8 @@
 //! Why here: the API server is the one place that every client passes, so it must refuse what Sheaf does not do.
 //! It drops in silence what a schema does not know; hence the schema is made in three steps: the types
 //! ([`tidy`]), every other field of KubeVirt's, each with a rule that refuses it by name ([`refuse`]), and the
-//! rules between fields ([`rules`], [`volume_rules`], [`hardware_rules`]). Route in: the types and `facts/kubevirt-v1.txt`. Route out: what the
-//! controller applies at its start; `crds/*.json` is the same for people to read.
+//! rules between fields ([`rules`], [`volume_rules`], [`hardware_rules`]). Route in: the types and `facts/kubevirt-v1.txt`. Route
+//! out: what the controller applies at its start; `crds/*.json` is the same for people to read.
 
 mod borrowed;
 mod hardware_rules;

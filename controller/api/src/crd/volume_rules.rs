@@ -1,4 +1,5 @@
-//! The rules between fields of volumes that are made from other things: cloud-init, Windows Setup, metadata, overlays over claims.
+//! The rules between fields of volumes that are made from other things (cloud-init, Windows Setup, metadata, overlays over
+//! claims), and of access credentials.
 //!
 //! Why here: [`super::rules`] has those of disks and of the other volumes. Every rule has a bad manifest in
 //! tests/manifests/bad. Route in: nothing. Route out: [`super::rule`].
@@ -86,6 +87,39 @@ pub const VOLUMES: &[Rule] = &[
                v.ephemeral.persistentVolumeClaim.claimName))",
         says: "the claim of an ephemeral volume is another volume too, which writes it; remove one of them",
         field: ".volumes",
+        reason: Reason::Invalid,
+    },
+    // Access credentials, of which some are put on a volume.
+    Rule {
+        at: "accessCredentials[]",
+        rule: "has(self.sshPublicKey) != has(self.userPassword)",
+        says: "set exactly one of sshPublicKey and userPassword",
+        field: "",
+        reason: Reason::Required,
+    },
+    Rule {
+        at: "accessCredentials[].sshPublicKey.propagationMethod",
+        rule: "[has(self.noCloud), has(self.configDrive), has(self.qemuGuestAgent)].filter(x, x).size() == 1",
+        says: "set exactly one of noCloud, configDrive and qemuGuestAgent",
+        field: "",
+        reason: Reason::Required,
+    },
+    Rule {
+        at: "",
+        rule: "!has(self.accessCredentials) || !self.accessCredentials.exists(c, has(c.sshPublicKey) && \
+               has(c.sshPublicKey.propagationMethod.noCloud)) || has(self.volumes) && \
+               self.volumes.exists(v, has(v.cloudInitNoCloud))",
+        says: "propagationMethod noCloud requires a volume cloudInitNoCloud",
+        field: ".accessCredentials",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "",
+        rule: "!has(self.accessCredentials) || !self.accessCredentials.exists(c, has(c.sshPublicKey) && \
+               has(c.sshPublicKey.propagationMethod.configDrive)) || has(self.volumes) && \
+               self.volumes.exists(v, has(v.cloudInitConfigDrive))",
+        says: "propagationMethod configDrive requires a volume cloudInitConfigDrive",
+        field: ".accessCredentials",
         reason: Reason::Invalid,
     },
 ];

@@ -18,7 +18,7 @@ fn vm(source: Value) -> Pod {
 }
 
 impl Node {
-    fn object(&self, name: &str, keys: &[(&str, &[u8])]) {
+    pub(super) fn object(&self, name: &str, keys: &[(&str, &[u8])]) {
         let keys = keys.iter().map(|(key, value)| ((*key).to_owned(), value.to_vec())).collect();
         self.cluster.objects.lock().unwrap().insert(name.to_owned(), keys);
     }
