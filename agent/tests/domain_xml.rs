@@ -4,7 +4,8 @@ use sheaf_agent::names::tap;
 use sheaf_agent::vms::domain_xml::{DomainType, render};
 use sheaf_agent::vms::filters::Port;
 use sheaf_agent::vms::guest::{
-    CpuModel, Disk, DiskOptions, Folder, Format, Guest, Hardware, Identity, Nic, Seed, Source,
+    CpuModel, DataSource, Disk, DiskOptions, Files, Folder, Format, Guest, Hardware, Identity, Nic, Seed,
+    Source,
 };
 use sheaf_api::devices::{Cache, DiskBus, InterfaceModel};
 use sheaf_api::network::VlanRange;
@@ -36,11 +37,7 @@ fn plain() -> Guest {
                     linked: false,
                 },
             ),
-            disk(
-                "seed",
-                DiskBus::Virtio,
-                Source::Seed(Seed { hostname: "web".into(), user_data: None, network_data: None }),
-            ),
+            disk("seed", DiskBus::Virtio, seed("web")),
         ],
         space: 0,
         interfaces: vec![nic(0, InterfaceModel::Virtio, port("br0"))],
@@ -77,11 +74,15 @@ fn disk(name: &str, bus: DiskBus, source: Source) -> Disk {
     }
 }
 
+fn seed(hostname: &str) -> Source {
+    let (source, hostname) = (DataSource::NoCloud, hostname.into());
+    Source::Seed(Seed { source, hostname, user_data: None, network_data: None, keys: Vec::new() })
+}
+
 /// Everything that can be asked for, in other words than the defaults.
 fn rich() -> Guest {
     let data =
         Source::InPlace { path: "/data/disks/team's/db.qcow2".into(), format: Format::Qcow2, create: None };
-    let seed = Source::Seed(Seed { hostname: "db".into(), user_data: None, network_data: None });
     Guest {
         uuid: "11111111-2222-3333-4444-555555555555".into(),
         topology: (2, 4, 2),
@@ -96,7 +97,7 @@ fn rich() -> Guest {
             },
             Disk { boot_order: Some(1), ..disk("scratch", DiskBus::Sata, Source::Empty(1 << 30)) },
             disk("stick", DiskBus::Usb, Source::Empty(1 << 20)),
-            Disk { cdrom: true, ..disk("seed", DiskBus::Sata, seed) },
+            Disk { cdrom: true, ..disk("seed", DiskBus::Sata, seed("db")) },
         ],
         space: 0,
         interfaces: vec![
@@ -145,6 +146,22 @@ fn a_vm_on_volumes_of_a_pool() {
         ..plain()
     };
     compare("volumes.xml", &guest, DomainType::Kvm);
+}
+
+#[test]
+fn a_vm_on_an_overlay_over_a_volume_with_files_on_read_only_disks() {
+    let device = "/dev/sheaf-default/pvc-6f6f1c1e-0a3b-4b0e-8b9b-1f2e3d4c5b6a".into();
+    let files = || Source::Files(Files::Made { label: "cfgdata".into(), files: Default::default() });
+    let guest = Guest {
+        disks: vec![
+            disk("root", DiskBus::Virtio, Source::DeviceOverlay { device, bytes: 1 << 30 }),
+            disk("settings", DiskBus::Virtio, files()),
+            Disk { cdrom: true, ..disk("answers", DiskBus::Sata, files()) },
+        ],
+        interfaces: Vec::new(),
+        ..plain()
+    };
+    compare("ephemeral.xml", &guest, DomainType::Kvm);
 }
 
 #[test]

@@ -451,7 +451,7 @@ fn vms_and_their_instances() {
             earlier: &[],
             networks: &networks,
             config: &config,
-            images: &crate::placeholder::images::Sizes::default(),
+            images: &Default::default(),
         };
         let Ok(plan) = vmi::plan::plan(&observed, NOW) else { return false };
         let pods =

@@ -48,12 +48,18 @@ pub fn resolve(spec: &VirtualMachineInstanceSpec, uid: &str) -> VirtualMachineIn
     spec
 }
 
-/// As in KubeVirt: a volume that no disk shows to the guest is shown by a disk of its name.
+/// As in KubeVirt: a volume that no disk shows to the guest is shown by a disk of its name; answers of Windows Setup by a
+/// CD-ROM.
 fn disks_of_volumes(spec: &mut VirtualMachineInstanceSpec) {
     let disks = &mut spec.domain.devices.disks;
     for volume in &spec.volumes {
         if disks.iter().all(|disk| disk.name != volume.name) {
             disks.push(Disk { name: volume.name.clone(), ..Disk::default() });
+        }
+        // Windows Setup looks for its answers on drives for which it has a driver.
+        let of_setup = disks.iter_mut().filter(|disk| volume.sysprep.is_some() && disk.name == volume.name);
+        for disk in of_setup.filter(|disk| disk.disk.is_none()) {
+            disk.cdrom.get_or_insert_default();
         }
     }
 }
@@ -206,6 +212,23 @@ mod tests {
             disks,
             json!([{"name": "b", "disk": {"bus": "sata"}}, {"name": "a", "disk": {"bus": "virtio"}}])
         );
+    }
+
+    #[test]
+    fn answers_of_windows_setup_are_on_a_cdrom_unless_a_disk_says_otherwise() {
+        let of = |disks: serde_json::Value| {
+            let bare = spec(json!({
+                "domain": {"devices": {"disks": disks}, "memory": {"guest": "1Gi"}},
+                "volumes": [{"name": "s", "sysprep": {"configMap": {"name": "answers"}}}],
+            }));
+            let once = resolve(&bare, "a");
+            assert_eq!(resolve(&once, "a"), once);
+            serde_json::to_value(once.domain.devices.disks).unwrap()
+        };
+        let cdrom = json!([{"name": "s", "cdrom": {"bus": "sata"}}]);
+        assert_eq!((of(json!([])), of(json!([{"name": "s"}]))), (cdrom.clone(), cdrom));
+        let disk = json!([{"name": "s", "disk": {"bus": "usb"}}]);
+        assert_eq!(of(disk.clone()), disk);
     }
 
     #[test]

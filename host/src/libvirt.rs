@@ -60,6 +60,8 @@ pub struct Domain {
     pub tags: BTreeMap<String, String>,
     /// Block devices of the host that are its disks, by the name that libvirt knows the disk by: `vda`.
     pub devices: BTreeMap<String, PathBuf>,
+    /// Block devices of the host that its disks only read, below overlays.
+    pub bases: Vec<PathBuf>,
     /// The guest's agent has opened its port.
     pub agent: bool,
 }
@@ -220,6 +222,20 @@ pub trait VmHost: Send + Sync + 'static {
     fn freeze(&self, uuid: &str) -> impl Future<Output = Result<u32, VmError>> + Send;
     /// Lets the writes go on; the number of file systems that were held. Ends within 45 s whatever the guest does.
     fn thaw(&self, uuid: &str) -> impl Future<Output = Result<u32, VmError>> + Send;
+    /// Has the guest's agent replace the authorized SSH keys of `user`. Ends within 15 s whatever the guest does.
+    fn set_authorized_keys(
+        &self,
+        uuid: &str,
+        user: &str,
+        keys: &[String],
+    ) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// Has the guest's agent set the password of `user`. Ends within 15 s whatever the guest does.
+    fn set_password(
+        &self,
+        uuid: &str,
+        user: &str,
+        password: &str,
+    ) -> impl Future<Output = Result<(), VmError>> + Send;
     /// What the guest's agent reports of its system. Ends within 15 s whatever the guest does.
     fn guest_info(&self, uuid: &str) -> impl Future<Output = Result<GuestInfo, VmError>> + Send;
     /// Counters of all domains that run; one whose QEMU hangs comes with fewer.
@@ -236,8 +252,8 @@ pub trait VmHost: Send + Sync + 'static {
 /// Name, UUID and tags in a domain's XML; it counts as running.
 pub fn read_domain(xml: &str) -> Result<Domain, VmError> {
     let described = xml::read(xml).map_err(VmError::Description)?;
-    let xml::Described { name, uuid, tags, devices, agent } = described;
-    Ok(Domain { uuid, name, state: State::Running, tags, devices, agent })
+    let xml::Described { name, uuid, tags, devices, bases, agent } = described;
+    Ok(Domain { uuid, name, state: State::Running, tags, devices, bases, agent })
 }
 
 /// libvirt on the system bus.
@@ -412,6 +428,16 @@ impl VmHost for Libvirt {
         let failed =
             |source| VmError::Agent { doing: "thaw its file systems", domain: uuid.to_owned(), source };
         rpc::thaw(&self.socket, uuid).await.map_err(failed)
+    }
+
+    async fn set_authorized_keys(&self, uuid: &str, user: &str, keys: &[String]) -> Result<(), VmError> {
+        let failed = |source| VmError::Agent { doing: "set SSH keys", domain: uuid.to_owned(), source };
+        rpc::set_authorized_keys(&self.socket, uuid, user, keys).await.map_err(failed)
+    }
+
+    async fn set_password(&self, uuid: &str, user: &str, password: &str) -> Result<(), VmError> {
+        let failed = |source| VmError::Agent { doing: "set a password", domain: uuid.to_owned(), source };
+        rpc::set_password(&self.socket, uuid, user, password).await.map_err(failed)
     }
 
     async fn guest_info(&self, uuid: &str) -> Result<GuestInfo, VmError> {

@@ -56,6 +56,13 @@ const REFUSED: &[Refused] = &[
             "volumes": [{"name": "a", "hostDisk": {"path": "/data/disks/other/a", "type": "Disk"}}]}}"#,
     },
     Refused {
+        policy: "sheaf-hooks",
+        by: &[],
+        object: r#"{"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": "hooked",
+            "annotations": {"hooks.kubevirt.io/hookSidecars": "[]"}},
+            "spec": {"domain": {"memory": {"guest": "1Gi"}, "devices": {}}}}"#,
+    },
+    Refused {
         policy: "sheaf-placeholder-pods",
         by: &[],
         object: r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "not-the-controllers"},

@@ -136,6 +136,7 @@ impl PlayedNode {
             state: State::Running,
             tags: Default::default(),
             devices: Default::default(),
+            bases: Default::default(),
             agent: false,
         });
         on.node_says(&launcher, "Running", "").await?;

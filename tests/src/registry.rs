@@ -9,8 +9,8 @@ use sha2::{Digest as _, Sha256};
 use sheaf_host::run::{Command, Run as _, System};
 use sheaf_machine::ports;
 use std::fs;
-use std::process::Child;
 use std::path::Path;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// Longest wait for its first answer.
@@ -69,7 +69,10 @@ impl Registry {
         System.run(&pack.arg(name).deadline(PUSH))?;
         let (layer_digest, layer_bytes) = self.blob(repository, &layer)?;
         let config = self.folder.path().join("config.json");
-        fs::write(&config, r#"{"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": []}}"#)?;
+        fs::write(
+            &config,
+            r#"{"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": []}}"#,
+        )?;
         let (config_digest, config_bytes) = self.blob(repository, &config)?;
         let kind = "application/vnd.oci.image.manifest.v1+json";
         let manifest = serde_json::json!({
@@ -104,7 +107,8 @@ impl Registry {
     }
 
     fn curl(&self, arguments: &[&str]) -> Result<String> {
-        let curl = Command::new("curl").args(["-sS", "--fail", "--noproxy", "*"]).args(arguments).deadline(PUSH);
+        let curl =
+            Command::new("curl").args(["-sS", "--fail", "--noproxy", "*"]).args(arguments).deadline(PUSH);
         Ok(System.run(&curl)?.text().trim().to_owned())
     }
 }

@@ -24,7 +24,8 @@ fn a_vm_runs_from_a_disk_of_a_registry_which_is_kept_for_the_next_one() {
         let cluster = case.cluster()?;
         let registry = Registry::start()?;
         registry.push("kubevirt/guest", "devel", &case.guest_disk()?)?;
-        let table = format!("\\n[[registry]]\\nname = \"registry:5000\"\\nmirrors = [\"{}\"]\\n", registry.mirror());
+        let table =
+            format!("\\n[[registry]]\\nname = \"registry:5000\"\\nmirrors = [\"{}\"]\\n", registry.mirror());
         cluster.root(&format!("printf '{table}' >> /state/node.toml && systemctl restart sheaf-agent"))?;
         cluster.operator.wait_apply(&vm("first", ":devel"), READY)?;
         cluster.operator.wait_vm_running("first", RUNNING)?;
@@ -33,7 +34,8 @@ fn a_vm_runs_from_a_disk_of_a_registry_which_is_kept_for_the_next_one() {
         // What it wrote is in its overlay; what was pulled is read-only, and the VM holds on to it.
         let kept = cluster.root("stat -c '%h %a' /data/container-disks/*.img")?;
         ensure!(kept.trim() == "2 444", "links and mode of the disk: {kept}");
-        let images = cluster.operator.kubectl(&["get", "node", "node1", "-o", "jsonpath={.status.images}"])?;
+        let images =
+            cluster.operator.kubectl(&["get", "node", "node1", "-o", "jsonpath={.status.images}"])?;
         ensure!(images.contains("registry:5000/kubevirt/guest:devel"), "{images}");
 
         // Without its registry: what is here is used, and what has to be asked for says why it waits.
@@ -47,13 +49,25 @@ fn a_vm_runs_from_a_disk_of_a_registry_which_is_kept_for_the_next_one() {
             let status = vm["status"]["printableStatus"].as_str()?;
             matches!(status, "ErrImagePull" | "ImagePullBackOff").then_some(())
         })?;
-        let vmi = cluster.operator.kubectl(&["get", "vmi", "latest", "-o", "jsonpath={.status.conditions}"])?;
+        let vmi =
+            cluster.operator.kubectl(&["get", "vmi", "latest", "-o", "jsonpath={.status.conditions}"])?;
         ensure!(vmi.contains("registry:5000/kubevirt/guest:latest: http://10.0.2.2:"), "{vmi}");
 
         // A VM that is gone gives its link back.
-        cluster.operator.kubectl(&["delete", "vm", "first", "second", "latest", "--wait=true", "--timeout=180s"])?;
+        cluster.operator.kubectl(&[
+            "delete",
+            "vm",
+            "first",
+            "second",
+            "latest",
+            "--wait=true",
+            "--timeout=180s",
+        ])?;
         let freed = until(READY, Duration::from_secs(1), || {
-            cluster.root("stat -c '%h' /data/container-disks/*.img").is_ok_and(|links| links.trim() == "1").then_some(())
+            cluster
+                .root("stat -c '%h' /data/container-disks/*.img")
+                .is_ok_and(|links| links.trim() == "1")
+                .then_some(())
         });
         freed.context("VMs that are gone still hold their disk")?;
         Ok(())

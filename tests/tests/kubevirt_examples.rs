@@ -30,13 +30,18 @@ const REFUSED: &[(&str, &str)] = &[
 ];
 
 /// Kinds that are no VMs and that Sheaf does not have.
-const OTHER_KINDS: &[&str] =
-    &["example-migration-policy.yaml", "migration-job.yaml", "pgpu-resource-claim-tmpl.yaml", "vmi-preset-small.yaml"];
+const OTHER_KINDS: &[&str] = &[
+    "example-migration-policy.yaml",
+    "migration-job.yaml",
+    "pgpu-resource-claim-tmpl.yaml",
+    "vmi-preset-small.yaml",
+];
 
 /// KubeVirt's folder of examples.
 fn examples() -> Result<PathBuf> {
     let go = |arguments: &[&str]| {
-        let command = Command::new("go").args(arguments).dir(go::module("virtctl")).deadline(Duration::from_secs(600));
+        let command =
+            Command::new("go").args(arguments).dir(go::module("virtctl")).deadline(Duration::from_secs(600));
         System.run(&command)
     };
     go(&["mod", "download", "kubevirt.io/kubevirt"]).context("KubeVirt's module, which has the examples")?;
@@ -66,7 +71,13 @@ async fn kubevirts_examples_are_accepted_or_refused_by_the_name_of_what_no_node_
             _ => wrong.push(format!("{name}: {text}")),
         }
     }
-    ensure!(wrong.is_empty(), "{} of {} are not as they should be:\n{}", wrong.len(), said.len(), wrong.join("\n"));
+    ensure!(
+        wrong.is_empty(),
+        "{} of {} are not as they should be:\n{}",
+        wrong.len(),
+        said.len(),
+        wrong.join("\n")
+    );
     let accepted = said.values().filter(|text| is_accepted(text)).count();
     println!("{accepted} of {} accepted", said.len());
     ensure!(accepted >= 30, "{accepted} of {} are accepted", said.len());

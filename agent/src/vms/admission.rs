@@ -2,15 +2,17 @@
 //!
 //! Why here: anyone who may create Pods may have written the annotation, so the node trusts nothing in it: fields it
 //! does not know, paths outside its two folders, links that lead out of them, more than it has. Pure.
-//! Route in: a Pod and [`Facts`]. Route out: [`Verdict`]; [`volumes`], [`networks`], [`hardware`], [`disk_options`] and
-//! [`room`] decide on their parts.
+//! Route in: a Pod and [`Facts`]. Route out: [`Verdict`]; [`volumes`], [`contents`], [`networks`], [`hardware`],
+//! [`disk_options`] and [`room`] decide on their parts.
 
+mod contents;
 mod disk_options;
 mod hardware;
 mod networks;
 mod room;
 mod volumes;
 
+pub use contents::names;
 pub use room::needs;
 pub use volumes::names_claim;
 
@@ -185,12 +187,17 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
     })
 }
 
-/// The ports of a VM that runs, by its Pod's annotation: for a domain whose record was lost.
-pub fn ports(pod: &Pod) -> Option<Vec<Port>> {
+/// The VM that a Pod is for, by its annotation.
+pub fn placed(pod: &Pod) -> Option<PlacedVmi> {
     let annotation = pod.metadata.annotations.as_ref()?.get(VMI_ANNOTATION)?;
     let placed = PlacedVmi::from_annotation(annotation).ok()?;
     identity(pod, &placed).ok()?;
-    Some(networks::nics(&placed, None).ok()?.into_iter().map(|nic| nic.port).collect())
+    Some(placed)
+}
+
+/// The ports of a VM that runs, by its Pod's annotation: for a domain whose record was lost.
+pub fn ports(pod: &Pod) -> Option<Vec<Port>> {
+    Some(networks::nics(&placed(pod)?, None).ok()?.into_iter().map(|nic| nic.port).collect())
 }
 
 fn identity(pod: &Pod, placed: &PlacedVmi) -> Check<Identity> {

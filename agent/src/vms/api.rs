@@ -4,14 +4,17 @@
 //! Route in: actions of the plan. Route out: requests as `system:node:<name>`, with the certificate of the moment.
 
 use super::facts::{ClaimFact, Resources};
-use super::guest::Identity;
+use super::guest::{Identity, Object};
 use crate::api_server::Joined;
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::{Event, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Event, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret,
+};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Value, json};
 use sheaf_api::cluster_config::{self, ClusterConfig, ClusterConfigSpec};
 use sheaf_api::names::VOLUME_DRIVER;
+use std::collections::BTreeMap;
 use std::future::Future;
 use tokio::sync::watch;
 
@@ -31,13 +34,12 @@ pub trait Cluster: Send + Sync + 'static {
         reason: &str,
         message: &str,
     ) -> impl Future<Output = anyhow::Result<()>> + Send;
-    /// The value of the first of `keys` that the Secret has.
-    fn secret(
+    /// Keys and values of an object that a Pod of this node refers to; nothing if it does not exist.
+    fn values(
         &self,
         namespace: &str,
-        name: &str,
-        keys: [&str; 2],
-    ) -> impl Future<Output = anyhow::Result<Vec<u8>>> + Send;
+        object: &Object,
+    ) -> impl Future<Output = anyhow::Result<Option<BTreeMap<String, Vec<u8>>>>> + Send;
     /// What is behind a claim that a Pod of this node refers to.
     fn claim(&self, namespace: &str, name: &str) -> impl Future<Output = anyhow::Result<ClaimFact>> + Send;
     /// What VMs may take of this node, and what an administrator decided for all VMs.
@@ -121,15 +123,29 @@ impl Cluster for Kube {
         Ok(())
     }
 
-    async fn secret(&self, namespace: &str, name: &str, keys: [&str; 2]) -> anyhow::Result<Vec<u8>> {
-        let secrets: Api<Secret> = Api::namespaced(self.joined()?.client, namespace);
-        let secret =
-            secrets.get(name).await.with_context(|| format!("Secret {namespace}/{name}: cannot be read"))?;
-        let mut data = secret.data.unwrap_or_default();
-        let value = keys.iter().find_map(|key| data.remove(*key));
-        let value =
-            value.with_context(|| format!("Secret {namespace}/{name}: has no key {}", keys.join(" or ")))?;
-        Ok(value.0)
+    async fn values(
+        &self,
+        namespace: &str,
+        object: &Object,
+    ) -> anyhow::Result<Option<BTreeMap<String, Vec<u8>>>> {
+        let client = self.joined()?.client;
+        let unreadable = || format!("{object} of namespace {namespace}: cannot be read");
+        Ok(match object {
+            Object::Secret(name) => {
+                let secret = Api::<Secret>::namespaced(client, namespace).get_opt(name).await;
+                let data = secret.with_context(unreadable)?.map(|secret| secret.data.unwrap_or_default());
+                data.map(|data| data.into_iter().map(|(key, value)| (key, value.0)).collect())
+            }
+            Object::ConfigMap(name) => {
+                let config_map = Api::<ConfigMap>::namespaced(client, namespace).get_opt(name).await;
+                config_map.with_context(unreadable)?.map(|config_map| {
+                    let texts = config_map.data.unwrap_or_default().into_iter();
+                    let texts = texts.map(|(key, value)| (key, value.into_bytes()));
+                    let bytes = config_map.binary_data.unwrap_or_default().into_iter();
+                    texts.chain(bytes.map(|(key, value)| (key, value.0))).collect()
+                })
+            }
+        })
     }
 
     async fn claim(&self, namespace: &str, name: &str) -> anyhow::Result<ClaimFact> {

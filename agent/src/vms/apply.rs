@@ -5,28 +5,25 @@
 
 use super::Hosts;
 use super::api::Cluster;
+use super::contents;
+use super::credentials;
 use super::domain_xml::{self, DomainType};
 use super::files;
 use super::filters::{self, Guard, Port};
-use super::guest::{Folder, Guest, Seed, Source, Text};
+use super::guest::{Folder, Guest};
 use super::memory;
 use super::plan::{Action, rfc3339};
 use super::record::{Record, Started};
 use super::report::{Paused, Phase, Report, State};
-use super::seed::Texts;
 use crate::reconcile::blocking;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 use sheaf_host::libvirt::VmHost;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// Longest wait for a Secret that a start reads.
-const SECRET_TIMEOUT: Duration = Duration::from_secs(30);
+use tokio::sync::Semaphore;
 
 /// What an action needs besides itself.
 pub struct Env<V, C> {
@@ -44,6 +41,8 @@ pub struct Env<V, C> {
     pub pod: Option<Arc<Pod>>,
     /// Now, in seconds since 1970.
     pub now: i64,
+    /// Turns of guests' agents: each holds a thread of libvirtd.
+    pub agents: Arc<Semaphore>,
     /// What guests must not claim; nothing before the node's networks were observed.
     pub guard: Option<Guard>,
 }
@@ -69,6 +68,10 @@ pub async fn apply<V: VmHost, C: Cluster>(env: &Env<V, C>, action: &Action) -> a
         Action::PressPowerButton(uuid) => env.hosts.vms.press_power_button(uuid).await?,
         Action::Resume(uuid) => env.hosts.vms.resume(uuid).await?,
         Action::ResizeDisk { uuid, disk, bytes } => env.hosts.vms.resize_disk(uuid, disk, *bytes).await?,
+        Action::SetCredentials { uuid, wanted } => {
+            let _turn = env.agents.acquire().await?;
+            credentials::set(&*env.hosts.vms, uuid, wanted).await?;
+        }
         Action::Destroy(uuid) => env.hosts.vms.destroy(uuid).await?,
         Action::ConfirmGone(id) => return Ok(Effect::Gone(env.cluster.is_gone(id).await?)),
         Action::DeletePod => env.cluster.delete(pod()?).await?,
@@ -94,14 +97,9 @@ async fn start<V: VmHost, C: Cluster>(env: &Env<V, C>, guest: &Guest) -> anyhow:
         let put = filters::put(&ports, &guard);
         change_filter(env, put).await.context("the packet filter of its interfaces")?;
     }
-    let mut texts = BTreeMap::new();
-    for disk in &guest.disks {
-        if let Source::Seed(seed) = &disk.source {
-            texts.insert(disk.name.clone(), read_texts(env, guest, seed).await?);
-        }
-    }
+    let images = contents::read(&*env.cluster, guest).await?;
     let (making, into, run) = (guest.clone(), folder.clone(), env.hosts.run.clone());
-    blocking(move || files::make(&making, &into, &texts, &*run)).await?;
+    blocking(move || files::make(&making, &into, &images, &*run)).await?;
     let xml = domain_xml::render(guest, &folder, env.hosts.domain_type);
     let uuid = env.hosts.vms.start(&xml, guest.hardware.paused).await?;
     record.started = Some(Started { boot_id: env.boot_id.clone(), uuid: uuid.clone(), at: rfc3339(env.now) });
@@ -130,19 +128,6 @@ async fn limit_memory<V: VmHost, C: Cluster>(env: &Env<V, C>, guest: &Guest, uui
 async fn change_filter<V, C>(env: &Env<V, C>, commands: Vec<Value>) -> anyhow::Result<()> {
     let filter = env.hosts.filter.clone();
     blocking(move || Ok(filter.apply(&commands)?)).await
-}
-
-async fn read_texts<V, C: Cluster>(env: &Env<V, C>, guest: &Guest, seed: &Seed) -> anyhow::Result<Texts> {
-    let read = async |text: &Option<Text>| match text {
-        None => Ok(None),
-        Some(Text::Plain(bytes)) => Ok(Some(bytes.clone())),
-        Some(Text::Secret { name, keys }) => {
-            let read = env.cluster.secret(&guest.id.namespace, name, *keys);
-            let read = tokio::time::timeout(SECRET_TIMEOUT, read).await;
-            read.with_context(|| format!("Secret {name}: no answer of the API server"))?.map(Some)
-        }
-    };
-    Ok(Texts { user_data: read(&seed.user_data).await?, network_data: read(&seed.network_data).await? })
 }
 
 async fn report_to<V, C: Cluster>(env: &Env<V, C>, pod: &Pod, report: &Report) -> anyhow::Result<Effect> {

@@ -31,7 +31,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// Everything is observed again at least so often, in seconds: signals may be missed.
@@ -51,6 +51,12 @@ const START_HOLD_MOST: i64 = 300;
 
 /// Longest time for what is asked of the API server: what is to be done with the VM next waits for it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest time for a guest's agent that is to set credentials: what is to be done with the VM next waits for it.
+const AGENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Guests' agents that set credentials at a time, beside those that are asked for addresses.
+const AGENTS: usize = 2;
 
 /// Longest time for anything else but a start, which makes files and boots QEMU; each of its parts has a timeout of its own.
 const ACTION_TIMEOUT: Duration = Duration::from_secs(150);
@@ -74,6 +80,7 @@ pub struct Controller<V, C> {
     owners: BTreeMap<String, String>,
     tasks: JoinSet<(String, Action, anyhow::Result<Effect>)>,
     boot_id: String,
+    agents: Arc<Semaphore>,
 }
 
 /// What lookups answered last.
@@ -123,6 +130,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             owners: BTreeMap::new(),
             tasks: JoinSet::new(),
             boot_id: boot_id.trim().to_owned(),
+            agents: Arc::new(Semaphore::new(AGENTS)),
         }
     }
 
@@ -189,7 +197,14 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             (Key::Stop(uid), Ok(Found::Stop(stop))) if stop != Stop::Unknown => {
                 self.memory.stops.entry(uid).or_insert(stop);
             }
+            (Key::Credentials(uid), Ok(Found::Credentials(wanted))) => {
+                let of = self.memory.credentials.entry(uid).or_default();
+                (of.wanted, of.unreadable) = (Some(wanted), None);
+            }
             (_, Ok(_)) => {}
+            (Key::Credentials(uid), Err(error)) => {
+                self.memory.credentials.entry(uid).or_default().unreadable = Some(format!("{error:#}"));
+            }
             (Key::Allocatable, Err(error)) => self.answers.allocatable_problem = Some(format!("{error:#}")),
             (Key::Claim(namespace, name), Err(error)) => {
                 let fact = ClaimFact::Unreadable(format!("{error:#}"));
@@ -328,6 +343,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             | Action::Adopt(_)
             | Action::Report(_)
             | Action::ConfirmGone(_)
+            | Action::SetCredentials { .. }
             | Action::DeletePod => {}
         }
         self.memory.busy.insert(uid.clone());
@@ -339,12 +355,14 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             host_ip: facts.host_ip,
             pod,
             now,
+            agents: self.agents.clone(),
             guard: self.guard(),
         };
         self.tasks.spawn(async move {
             let timeout = match &action {
                 Action::Start(_) => Duration::MAX,
                 Action::Report(_) | Action::ConfirmGone(_) | Action::DeletePod => REQUEST_TIMEOUT,
+                Action::SetCredentials { .. } => AGENT_TIMEOUT,
                 _ => ACTION_TIMEOUT,
             };
             let result = match assigned {
@@ -378,6 +396,15 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             }
             (Action::ResizeDisk { uuid, disk, bytes }, Ok(_)) => {
                 self.memory.told.insert((uuid, disk), bytes);
+            }
+            (Action::SetCredentials { wanted, .. }, Ok(_)) => {
+                let of = self.memory.credentials.entry(uid.to_owned()).or_default();
+                (of.set, of.failed) = (Some((wanted, now())), None);
+            }
+            // Nothing else waits for it: it is reported, and tried again later.
+            (Action::SetCredentials { .. }, Err(error)) => {
+                let of = self.memory.credentials.entry(uid.to_owned()).or_default();
+                of.failed = Some((format!("{error:#}"), now()));
             }
             // What it has now is read again at the next round.
             (Action::Filter(_), Ok(_)) => self.lookups.expire(&Key::Filter),

@@ -7,7 +7,7 @@
 mod machine;
 mod peripherals;
 
-use super::guest::{Disk, Folder, Guest, Nic, Source};
+use super::guest::{Disk, Folder, Format, Guest, Nic, Source};
 use sheaf_api::devices::{Cache, DiskBus, InterfaceModel};
 use sheaf_api::peripherals::InputBus;
 use sheaf_host::libvirt::TAG_NAMESPACE;
@@ -192,15 +192,7 @@ fn write_disk(
         }
     }
     writeln!(xml, "/>\n      <source {source}='{}'/>", escape(&path.to_string_lossy()))?;
-    if let Some((base, format)) = folder.base(disk) {
-        // The chain ends here whatever the header of the base claims.
-        writeln!(xml, "      <backingStore type='file'>\n        <format type='{}'/>", format.name())?;
-        writeln!(xml, "        <source file='{}'>", escape(&base.to_string_lossy()))?;
-        writeln!(xml, "          <seclabel model='dac' relabel='no'/>\n        </source>")?;
-        writeln!(xml, "        <backingStore/>\n      </backingStore>")?;
-    } else {
-        writeln!(xml, "      <backingStore/>")?;
-    }
+    write_base(xml, disk, folder)?;
     writeln!(xml, "      <target dev='{target}' bus='{bus}'/>")?;
     if let Some(blocks) = options.blocks {
         let discard =
@@ -211,7 +203,7 @@ fn write_disk(
             "      <blockio logical_block_size='{logical}' physical_block_size='{physical}'{discard}/>"
         )?;
     }
-    if disk.cdrom || options.readonly || matches!(disk.source, Source::Seed(_)) {
+    if disk.cdrom || options.readonly || disk.source.is_image() {
         writeln!(xml, "      <readonly/>")?;
     }
     if let Some(serial) = &disk.serial {
@@ -221,6 +213,26 @@ fn write_disk(
         writeln!(xml, "      <boot order='{order}'/>")?;
     }
     writeln!(xml, "      <alias name='ua-{}'/>\n    </disk>", escape(&disk.name))
+}
+
+/// What is below an overlay. The chain ends there whatever the header of the base claims.
+fn write_base(xml: &mut String, disk: &Disk, folder: &Folder) -> std::fmt::Result {
+    let (kind, attribute, format) = match &disk.source {
+        Source::DeviceOverlay { .. } => ("block", "dev", Format::Raw),
+        Source::Overlay { format, .. } => ("file", "file", *format),
+        _ => return writeln!(xml, "      <backingStore/>"),
+    };
+    let path = folder.base(disk).unwrap_or_default();
+    writeln!(xml, "      <backingStore type='{kind}'>\n        <format type='{}'/>", format.name())?;
+    write!(xml, "        <source {attribute}='{}'", escape(&path.to_string_lossy()))?;
+    match &disk.source {
+        // Everybody may read an image; a device belongs to QEMU while it is used.
+        Source::Overlay { .. } => {
+            writeln!(xml, ">\n          <seclabel model='dac' relabel='no'/>\n        </source>")?;
+        }
+        _ => writeln!(xml, "/>")?,
+    }
+    writeln!(xml, "        <backingStore/>\n      </backingStore>")
 }
 
 fn write_nic(xml: &mut String, guest: &Guest, nic: &Nic) -> std::fmt::Result {

@@ -60,6 +60,16 @@ pub struct Facts {
     pub volumes: Volumes,
 }
 
+impl Facts {
+    /// Bytes of the volume of this node that a claim is bound to.
+    pub fn claim_bytes(&self, namespace: &str, name: &str) -> Option<u64> {
+        match self.claims.get(&(namespace.to_owned(), name.to_owned()))? {
+            ClaimFact::Volume(handle) => Some(self.volumes.as_ref()?.get(handle)?.bytes),
+            _ => None,
+        }
+    }
+}
+
 /// What is behind a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClaimFact {

@@ -2,16 +2,15 @@
 //!
 //! A file that has its name is complete: it is made under another name, flushed, and renamed, so that a start that was
 //! interrupted at any point continues, and never with half a disk. One that is there already is compared with what it must be.
-//! Route in: a [`Guest`], texts of its Secrets. Route out: files under `/data/vms/<uid>`; below `/data/disks` the file the
+//! Route in: a [`Guest`], images of its read-only disks. Route out: files under `/data/vms/<uid>`; below `/data/disks` the file the
 //! VM asked for; below `/data/state` the folder of what its firmware and TPM keep.
 
-use super::guest::{Disk, Folder, Format, Guest, Seed, Source};
-use super::seed::{self, Texts};
+use super::contents::Images;
+use super::guest::{Disk, Folder, Format, Guest, Source};
 use anyhow::{Context as _, bail};
 use sheaf_host::file::write_atomically;
 use sheaf_host::qcow2;
 use sheaf_host::run::{Command, Run};
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
@@ -21,13 +20,8 @@ const GONE: &str = ".gone-";
 /// Name of a file that is being made, before its own: no disk has it, names of disks begin with a letter or digit.
 const UNFINISHED: &str = ".unfinished-";
 
-/// Makes everything `guest` needs. `texts` holds the texts of each seed by the name of its disk.
-pub fn make(
-    guest: &Guest,
-    folder: &Folder,
-    texts: &BTreeMap<String, Texts>,
-    run: &dyn Run,
-) -> anyhow::Result<()> {
+/// Makes everything `guest` needs.
+pub fn make(guest: &Guest, folder: &Folder, images: &Images, run: &dyn Run) -> anyhow::Result<()> {
     fs::create_dir_all(&folder.0).with_context(|| format!("{}: cannot be made", folder.0.display()))?;
     // libvirt makes what is in them, as whom they belong to.
     for lifetime in guest.hardware.lifetimes() {
@@ -35,22 +29,20 @@ pub fn make(
         fs::create_dir_all(&state).with_context(|| format!("{}: cannot be made", state.display()))?;
     }
     for disk in &guest.disks {
-        make_disk(guest, disk, folder, texts.get(&disk.name), run)
+        make_disk(disk, folder, images, run)
             .with_context(|| format!("disk {} of {}/{}", disk.name, guest.id.namespace, guest.id.vmi))?;
     }
     Ok(())
 }
 
-fn make_disk(
-    guest: &Guest,
-    disk: &Disk,
-    folder: &Folder,
-    texts: Option<&Texts>,
-    run: &dyn Run,
-) -> anyhow::Result<()> {
+fn make_disk(disk: &Disk, folder: &Folder, images: &Images, run: &dyn Run) -> anyhow::Result<()> {
     let (path, format) = folder.disk(disk);
     match &disk.source {
-        Source::Seed(seed) => make_seed(guest, seed, &path, texts),
+        Source::Seed(_) | Source::Files(_) => {
+            let image = images.get(&disk.name).context("its contents were not read")?;
+            // Passwords may be in it; libvirt gives it to its VM alone.
+            Ok(write_atomically(&path, image, 0o600)?)
+        }
         // The node makes it of its own accord, and reports it when it has: it is never made here.
         Source::Device(_) if path.exists() => Ok(()),
         Source::Device(_) => bail!("{} does not exist; is its pool active?", path.display()),
@@ -70,23 +62,30 @@ fn make_disk(
             }
         },
         // In its own folder: nothing ran on it yet, or the VM would not be started. A half one is made again.
-        Source::Overlay { bytes, .. } | Source::Empty(bytes) if compare(&path, format, *bytes).is_ok() => {
+        Source::Overlay { bytes, .. } | Source::DeviceOverlay { bytes, .. } | Source::Empty(bytes)
+            if compare(&path, format, *bytes).is_ok() =>
+        {
             Ok(())
         }
         Source::Empty(bytes) => complete(&path, |path| sparse(path, *bytes)),
+        Source::DeviceOverlay { device, .. } if !device.exists() => {
+            bail!("{} does not exist; is its pool active?", device.display())
+        }
+        Source::DeviceOverlay { device, bytes } => overlay(&path, device, Format::Raw, *bytes, run),
         Source::Overlay { base, format, bytes, linked } => {
-            let create =
-                Command::new("qemu-img").args(["create", "-q", "-f", "qcow2", "-F", format.name(), "-b"]);
-            let create = match folder.base(disk) {
-                Some((link, _)) if *linked => {
-                    keep(base, &link)?;
-                    create.arg(link)
-                }
-                _ => create.arg(base),
-            };
-            complete(&path, |path| qemu_img(run, create.arg(path).arg(bytes.to_string())))
+            let below = folder.base(disk).unwrap_or_else(|| base.clone());
+            if *linked {
+                keep(base, &below)?;
+            }
+            overlay(&path, &below, *format, *bytes, run)
         }
     }
+}
+
+fn overlay(path: &Path, base: &Path, format: Format, bytes: u64, run: &dyn Run) -> anyhow::Result<()> {
+    let create = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2", "-F", format.name(), "-b"]);
+    let create = create.arg(base);
+    complete(path, |path| qemu_img(run, create.arg(path).arg(bytes.to_string())))
 }
 
 /// Makes the file `path` by `make` so that it is there whole or not at all.
@@ -159,13 +158,6 @@ fn sparse(path: &Path, bytes: u64) -> anyhow::Result<()> {
         file.set_len(bytes)
     };
     make().with_context(|| format!("{}: cannot be made with {bytes} bytes", path.display()))
-}
-
-fn make_seed(guest: &Guest, seed: &Seed, path: &Path, texts: Option<&Texts>) -> anyhow::Result<()> {
-    let none = Texts::default();
-    let image = seed::image(&guest.id, seed, texts.unwrap_or(&none));
-    // Passwords may be in it; libvirt gives it to its VM alone.
-    Ok(write_atomically(path, &image, 0o600)?)
 }
 
 /// Removes the folder of a virtual machine that is gone. From its first step on the folder belongs to no VM: an interrupted

@@ -4,13 +4,15 @@
 
 use super::admission::{Verdict, admit};
 use super::console_tail;
+use super::credentials;
 use super::facts::Resources;
 use super::filters::{Port, State};
-use super::guest::{Disk, Identity, Seed, Source};
+use super::guest::{DataSource, Disk, Seed, Source};
 use super::interfaces;
+use super::iso9660;
 use super::memory;
 use super::seed;
-use super::testing::{VMI_UID, facts, pod_of};
+use super::testing::{VMI_UID, facts, guest, pod_of};
 use serde_json::{Value, json};
 use sheaf_fuzz::{Random, fuzz, json::change as change_json};
 use sheaf_host::libvirt::{Interface, read_domain, rpc};
@@ -108,7 +110,8 @@ fn an_annotation_that_anybody_wrote_gets_a_verdict() {
             "features": {"smm": {}, "hyperv": {"spinlocks": {"spinlocks": 8191}, "vendorid": {"vendorid": "v"}}},
             "clock": {"utc": {"offsetSeconds": 1}, "timer": {"rtc": {"tickPolicy": "catchup"}}},
             "devices": {
-                "disks": [{"name": "a", "disk": {"bus": "virtio"}, "bootOrder": 1}, {"name": "b", "cdrom": {}}, {"name": "c"}],
+                "disks": [{"name": "a", "disk": {"bus": "virtio"}, "bootOrder": 1}, {"name": "b", "cdrom": {}}, {"name": "c"},
+                          {"name": "d"}],
                 "interfaces": [{"name": "out", "masquerade": {}}, {"name": "lan", "bridge": {}, "macAddress": "02:00:00:00:00:01"}],
                 "rng": {}, "tpm": {"persistent": true}, "blockMultiQueue": true, "networkInterfaceMultiqueue": true,
                 "watchdog": {"name": "w", "i6300esb": {"action": "reset"}},
@@ -119,7 +122,12 @@ fn an_annotation_that_anybody_wrote_gets_a_verdict() {
             {"name": "a", "hostDisk": {"path": "/data/images/base.qcow2", "type": "Disk", "capacity": "1Gi"}},
             {"name": "b", "cloudInitNoCloud": {"userData": "x", "networkDataBase64": "eA=="}},
             {"name": "c", "emptyDisk": {"capacity": "1Mi"}},
+            {"name": "d", "downwardAPI": {"volumeLabel": "l", "fields": [
+                {"path": "a/b", "fieldRef": {"fieldPath": "metadata.labels"}},
+                {"path": "c", "fieldRef": {"fieldPath": "metadata.annotations['k']"}}]}},
         ],
+        "accessCredentials": [{"sshPublicKey": {"source": {"secret": {"secretName": "s"}},
+            "propagationMethod": {"qemuGuestAgent": {"users": ["root"]}}}}],
         "hostname": "web", "terminationGracePeriodSeconds": 30,
     });
     fuzz("Pods of VMs", |random| {
@@ -135,14 +143,15 @@ fn an_annotation_that_anybody_wrote_gets_a_verdict() {
         }
         let used = Resources { memory: random.next(), storage: random.next(), ..Resources::default() };
         let used = if random.below(2) == 0 { used } else { Resources::default() };
-        let _ = super::admission::ports(&pod);
+        let _ = (super::admission::ports(&pod), credentials::of(&pod));
         let Verdict::Accept(guest) = admit(&pod, &facts(), used) else { return false };
         assert!(memory::limit(&guest) > guest.memory && guest.memory <= 1 << 30);
         assert!(guest.space <= 1 << 36 && guest.grace_seconds >= 0);
         let of = |disk: &Disk| match &disk.source {
             Source::Overlay { bytes, .. } | Source::Empty(bytes) => *bytes,
             Source::InPlace { create, .. } => create.unwrap_or(0),
-            Source::Device(_) | Source::Seed(_) => 0,
+            Source::DeviceOverlay { bytes, .. } => *bytes,
+            Source::Device(_) | Source::Seed(_) | Source::Files(_) => 0,
         };
         let made: BTreeMap<_, _> = guest.disks.iter().map(|disk| (&disk.name, of(disk))).collect();
         assert!(made.values().sum::<u64>() < guest.space, "more is made than is counted: {made:?}");
@@ -153,21 +162,31 @@ fn an_annotation_that_anybody_wrote_gets_a_verdict() {
 #[test]
 fn a_seed_holds_what_a_tenant_wrote_and_only_that() {
     fuzz("cloud-init seeds", |random| {
-        let id = Identity { namespace: "team".into(), vmi: "web".into(), ..Identity::default() };
         let data = |random: &mut Random| {
             let mut bytes = vec![0; random.below(3 * 2048)];
             bytes.iter_mut().for_each(|byte| *byte = random.byte());
             random.once_in(2).then_some(bytes)
         };
-        let texts = seed::Texts { user_data: data(random), network_data: data(random) };
+        let texts = seed::Texts { user_data: data(random), network_data: data(random), keys: Vec::new() };
         let hostname = random.changed("www.example.org", &["\"", "\n", "\u{0}", "é", ": ", "{"]);
-        let seed = Seed { hostname: hostname.clone(), user_data: None, network_data: None };
-        let image = seed::image(&id, &seed, &texts);
+        let source = *random.of(&[DataSource::NoCloud, DataSource::ConfigDrive]);
+        let seed = Seed {
+            source,
+            hostname: hostname.clone(),
+            user_data: None,
+            network_data: None,
+            keys: Vec::new(),
+        };
+        let files = seed::files(&guest(), &seed, texts);
+        let image = iso9660::image(seed::label(source), &files);
         assert_eq!(image.len() % 2048, 0);
-        // The first file, as cloud-init reads it.
-        let meta = image[25 * 2048..].split(|byte| *byte == b'\n').next().unwrap();
-        let meta: Value = serde_json::from_slice(meta).unwrap();
-        assert_eq!(meta, json!({"instance-id": "web.team", "local-hostname": hostname}));
+        // As cloud-init reads it.
+        let (path, names) = match source {
+            DataSource::NoCloud => ("meta-data", ["instance-id", "local-hostname"]),
+            DataSource::ConfigDrive => ("openstack/latest/meta_data.json", ["instance_id", "hostname"]),
+        };
+        let meta: Value = serde_json::from_slice(&files[path]).unwrap();
+        assert_eq!((&meta[names[0]], &meta[names[1]]), (&json!("web.default"), &json!(hostname)));
         true
     });
 }

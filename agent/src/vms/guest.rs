@@ -3,8 +3,10 @@
 //! Route in: [`super::admission`] makes it from a Pod. Route out: [`super::files`] makes its files,
 //! [`super::domain_xml`] its domain.
 
+mod contents;
 mod hardware;
 
+pub use contents::{DataSource, Files, Keys, Object, Seed, Text};
 pub use hardware::{Blocks, DiskOptions, Firmware, Hardware, Lifetime, state_folder};
 
 use super::filters::Port;
@@ -49,6 +51,14 @@ impl Guest {
     pub fn devices(&self) -> impl Iterator<Item = &Path> {
         self.disks.iter().filter_map(|disk| match &disk.source {
             Source::Device(device) => Some(device.as_path()),
+            _ => None,
+        })
+    }
+
+    /// Volumes of pools that it only reads, below overlays.
+    pub fn bases(&self) -> impl Iterator<Item = &Path> {
+        self.disks.iter().filter_map(|disk| match &disk.source {
+            Source::DeviceOverlay { device, .. } => Some(device.as_path()),
             _ => None,
         })
     }
@@ -133,10 +143,26 @@ pub enum Source {
     },
     /// A volume of a pool: a block device of the node that outlives the VM.
     Device(PathBuf),
+    /// Writes go to an overlay; the volume of a pool below it is never written.
+    DeviceOverlay {
+        /// The volume.
+        device: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
     /// An empty disk of so many bytes, lost with the VM.
     Empty(u64),
     /// A cloud-init seed.
     Seed(Seed),
+    /// Read-only files.
+    Files(Files),
+}
+
+impl Source {
+    /// Whether the agent makes it as an image that is never written.
+    pub fn is_image(&self) -> bool {
+        matches!(self, Self::Seed(_) | Self::Files(_))
+    }
 }
 
 /// Format of a disk file.
@@ -153,41 +179,6 @@ impl Format {
         match self {
             Self::Raw => "raw",
             Self::Qcow2 => "qcow2",
-        }
-    }
-}
-
-/// What a cloud-init seed is made from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seed {
-    /// Host name for the guest.
-    pub hostname: String,
-    /// User data.
-    pub user_data: Option<Text>,
-    /// Network data.
-    pub network_data: Option<Text>,
-}
-
-/// A text of a seed.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Text {
-    /// As it is.
-    Plain(Vec<u8>),
-    /// In the Secret `name` of the VM's namespace, under the first of `keys` that it has.
-    Secret {
-        /// Name of the Secret.
-        name: String,
-        /// Keys it may be under.
-        keys: [&'static str; 2],
-    },
-}
-
-impl std::fmt::Debug for Text {
-    /// User data holds passwords: never shown.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Plain(text) => write!(f, "{} bytes", text.len()),
-            Self::Secret { name, .. } => write!(f, "Secret {name}"),
         }
     }
 }
@@ -224,21 +215,22 @@ impl Folder {
     /// File or device behind a disk and its format.
     pub fn disk(&self, disk: &Disk) -> (PathBuf, Format) {
         match &disk.source {
-            Source::Overlay { .. } => (self.0.join(format!("{}.qcow2", disk.name)), Format::Qcow2),
+            Source::Overlay { .. } | Source::DeviceOverlay { .. } => {
+                (self.0.join(format!("{}.qcow2", disk.name)), Format::Qcow2)
+            }
             Source::InPlace { path, format, .. } => (path.clone(), *format),
             Source::Device(path) => (path.clone(), Format::Raw),
             Source::Empty(_) => (self.0.join(format!("{}.raw", disk.name)), Format::Raw),
-            Source::Seed(_) => (self.0.join(format!("{}.iso", disk.name)), Format::Raw),
+            Source::Seed(_) | Source::Files(_) => (self.0.join(format!("{}.iso", disk.name)), Format::Raw),
         }
     }
 
-    /// The base of an overlay: what it is made over, and where the VM finds it.
-    pub fn base(&self, disk: &Disk) -> Option<(PathBuf, Format)> {
+    /// What an overlay lies over, where the VM finds it.
+    pub fn base(&self, disk: &Disk) -> Option<PathBuf> {
         match &disk.source {
-            Source::Overlay { format, linked: true, .. } => {
-                Some((self.0.join(format!("{}.base", disk.name)), *format))
-            }
-            Source::Overlay { base, format, .. } => Some((base.clone(), *format)),
+            Source::Overlay { linked: true, .. } => Some(self.0.join(format!("{}.base", disk.name))),
+            Source::Overlay { base, .. } => Some(base.clone()),
+            Source::DeviceOverlay { device, .. } => Some(device.clone()),
             _ => None,
         }
     }

@@ -1,8 +1,16 @@
-//! Makes a small ISO 9660 image in memory: a flat folder of files, with their real names in Joliet.
+//! Makes a small ISO 9660 image in memory: files in folders, with their real names in Rock Ridge and in Joliet.
 //!
 //! Why here: a cloud-init seed is three files of some kilobytes, read as a disk or as a CD; that needs neither a
-//! program on the node nor a process per VM. Linux and Windows read Joliet names; the plain ISO names are `F0.;1`.
+//! program on the node nor a process per VM. Linux reads Rock Ridge, with names of up to 253 characters; Windows reads Joliet,
+//! with up to 103; the plain ISO names are numbers. [`tree`] has the folders, [`records`] what they consist of.
 //! Route in: a volume label and files. Route out: the bytes of the image.
+
+mod records;
+mod tree;
+
+use records::{Place, Places, directory, name_rest, plain_name, record};
+use std::collections::BTreeMap;
+use tree::{Item, Tree};
 
 /// Bytes of a block, as the standard has it.
 const BLOCK: usize = 2048;
@@ -10,62 +18,96 @@ const BLOCK: usize = 2048;
 /// First block of a volume descriptor: 16 blocks are left to the system.
 const FIRST_DESCRIPTOR: u32 = 16;
 
-// Blocks after the descriptors: primary, Joliet, end.
-const PATHS_LITTLE: u32 = 19;
-const PATHS_BIG: u32 = 20;
-const JOLIET_PATHS_LITTLE: u32 = 21;
-const JOLIET_PATHS_BIG: u32 = 22;
-const ROOT: u32 = 23;
-const JOLIET_ROOT: u32 = 24;
-const FIRST_FILE: u32 = 25;
+/// First block after the descriptors: primary, Joliet, end.
+const FIRST_FREE: u32 = 19;
 
 /// Blocks of zeros after the last file, as mkisofs adds: CD drivers read ahead, and probes for labels (busybox) give up
 /// on a volume shorter than the 68 KiB in which other file systems keep theirs.
 const PADDING: u32 = 150;
 
-/// Bytes of a path table that holds the root alone.
-const PATHS_BYTES: u32 = 10;
-
-/// 2026-01-01T00:00:00Z in a directory record: a fixed date, so that equal files give equal images.
-const RECORD_DATE: [u8; 7] = [126, 1, 1, 0, 0, 0, 0];
-
-/// The same in a volume descriptor.
+/// 2026-01-01T00:00:00Z in a volume descriptor: a fixed date, so that equal files give equal images.
 const VOLUME_DATE: &[u8; 17] = b"2026010100000000\0";
 
-/// An image labelled `label` (at most 16 characters) with `files`, few enough for one block of directory.
-pub fn image(label: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut next = FIRST_FILE;
-    let mut places = Vec::with_capacity(files.len());
-    for (_name, content) in files {
-        places.push((next, content.len() as u32));
-        next += content.len().div_ceil(BLOCK) as u32;
-    }
-    let blocks = next + PADDING;
+/// Which of the two descriptions of the same files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// Plain ISO names, with Rock Ridge.
+    Plain,
+    /// Joliet.
+    Joliet,
+}
+
+/// An image labelled `label` (at most 32 characters, of which Joliet has 16) with `files` by their paths. No path is a folder
+/// of another one.
+pub fn image(label: &str, files: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
+    let tree = Tree::of(files.keys());
+    let mut layout = Layout { next: FIRST_FREE };
+    let unknown = Places::default();
+    let described = [Names::Plain, Names::Joliet].map(|names| {
+        let table_bytes = path_table(&tree, names, &unknown, u32::to_le_bytes, u16::to_le_bytes).len();
+        let tables = [layout.take(table_bytes), layout.take(table_bytes)];
+        let folder = |number| directory(&tree, number, names, &unknown).len().next_multiple_of(BLOCK);
+        let folders = (0..tree.folders.len()).map(|number| layout.take(folder(number))).collect();
+        (names, tables, folders)
+    });
+    let rests = layout.rests(&tree);
+    let places: Vec<Place> = files.values().map(|content| layout.take(content.len())).collect();
+    let blocks = layout.next + PADDING;
+
     let mut image = vec![0; blocks as usize * BLOCK];
-
-    put(&mut image, FIRST_DESCRIPTOR, &descriptor(label, blocks, false));
-    put(&mut image, FIRST_DESCRIPTOR + 1, &descriptor(label, blocks, true));
-    put(&mut image, FIRST_DESCRIPTOR + 2, b"\xffCD001\x01");
-    put(&mut image, PATHS_LITTLE, &path_table(&ROOT.to_le_bytes(), &1_u16.to_le_bytes()));
-    put(&mut image, PATHS_BIG, &path_table(&ROOT.to_be_bytes(), &1_u16.to_be_bytes()));
-    put(&mut image, JOLIET_PATHS_LITTLE, &path_table(&JOLIET_ROOT.to_le_bytes(), &1_u16.to_le_bytes()));
-    put(&mut image, JOLIET_PATHS_BIG, &path_table(&JOLIET_ROOT.to_be_bytes(), &1_u16.to_be_bytes()));
-
-    let plain = places.iter().enumerate().map(|(n, place)| (format!("F{n}.;1").into_bytes(), *place));
-    put(&mut image, ROOT, &directory(ROOT, plain));
-    // A directory is sorted by name.
-    let mut joliet: Vec<_> =
-        files.iter().zip(&places).map(|((name, _), place)| (utf16(name), *place)).collect();
-    joliet.sort();
-    put(&mut image, JOLIET_ROOT, &directory(JOLIET_ROOT, joliet.into_iter()));
-    for ((_name, content), (block, _bytes)) in files.iter().zip(&places) {
-        put(&mut image, *block, content);
+    put(&mut image, FIRST_DESCRIPTOR + 2, 0, b"\xffCD001\x01");
+    for (number, (names, tables, folders)) in (FIRST_DESCRIPTOR..).zip(described) {
+        let places = Places { folders, files: places.clone(), rests: rests.clone() };
+        put(&mut image, number, 0, &descriptor(label, blocks, names, tables, places.folders[0]));
+        let little = path_table(&tree, names, &places, u32::to_le_bytes, u16::to_le_bytes);
+        put(&mut image, tables[0].block, 0, &little);
+        let big = path_table(&tree, names, &places, u32::to_be_bytes, u16::to_be_bytes);
+        put(&mut image, tables[1].block, 0, &big);
+        for (number, place) in places.folders.iter().enumerate() {
+            put(&mut image, place.block, 0, &directory(&tree, number, names, &places));
+        }
+    }
+    for entry in tree.folders.iter().flat_map(|folder| &folder.entries) {
+        if let (Some(rest), Some((block, offset))) = (name_rest(&entry.name), rests.get(&entry.item)) {
+            put(&mut image, *block, *offset as usize, &rest);
+        }
+    }
+    for (place, content) in places.iter().zip(files.values()) {
+        put(&mut image, place.block, 0, content);
     }
     image
 }
 
-fn put(image: &mut [u8], block: u32, bytes: &[u8]) {
-    let start = block as usize * BLOCK;
+/// Gives out blocks, one after another.
+struct Layout {
+    next: u32,
+}
+
+impl Layout {
+    fn take(&mut self, bytes: usize) -> Place {
+        let place = Place { block: self.next, bytes: bytes as u32 };
+        self.next += bytes.div_ceil(BLOCK) as u32;
+        place
+    }
+
+    /// Places for the rests of long names: many share a block, and none is in two.
+    fn rests(&mut self, tree: &Tree) -> BTreeMap<Item, (u32, u32)> {
+        let mut rests = BTreeMap::new();
+        let (mut block, mut used) = (0, BLOCK);
+        for entry in tree.folders.iter().flat_map(|folder| &folder.entries) {
+            let Some(rest) = name_rest(&entry.name) else { continue };
+            if used + rest.len() > BLOCK {
+                (block, used) = (self.take(BLOCK).block, 0);
+            }
+            rests.insert(entry.item, (block, used as u32));
+            used += rest.len();
+        }
+        rests
+    }
+}
+
+fn put(image: &mut [u8], block: u32, offset: usize, bytes: &[u8]) {
+    let start = block as usize * BLOCK + offset;
     image[start..start + bytes.len()].copy_from_slice(bytes);
 }
 
@@ -87,7 +129,8 @@ fn both_u16(number: u16) -> [u8; 4] {
 }
 
 /// A volume descriptor, primary or Joliet's supplementary one.
-fn descriptor(label: &str, blocks: u32, joliet: bool) -> Vec<u8> {
+fn descriptor(label: &str, blocks: u32, names: Names, tables: [Place; 2], root: Place) -> Vec<u8> {
+    let joliet = names == Names::Joliet;
     let text = |text: &str, bytes: usize| {
         let (mut field, pad) = if joliet { (utf16(text), utf16(" ")) } else { (text.into(), b" ".to_vec()) };
         while field.len() + pad.len() <= bytes {
@@ -95,10 +138,6 @@ fn descriptor(label: &str, blocks: u32, joliet: bool) -> Vec<u8> {
         }
         field.resize(bytes, 0);
         field
-    };
-    let (paths_little, paths_big, root) = match joliet {
-        false => (PATHS_LITTLE, PATHS_BIG, ROOT),
-        true => (JOLIET_PATHS_LITTLE, JOLIET_PATHS_BIG, JOLIET_ROOT),
     };
     let mut d = Vec::with_capacity(BLOCK);
     d.push(if joliet { 2 } else { 1 });
@@ -115,12 +154,12 @@ fn descriptor(label: &str, blocks: u32, joliet: bool) -> Vec<u8> {
     d.extend(both_u16(1)); // volumes in the set
     d.extend(both_u16(1)); // number of this one
     d.extend(both_u16(BLOCK as u16));
-    d.extend(both_u32(PATHS_BYTES));
-    d.extend(paths_little.to_le_bytes());
+    d.extend(both_u32(tables[0].bytes));
+    d.extend(tables[0].block.to_le_bytes());
     d.extend([0; 4]);
-    d.extend(paths_big.to_be_bytes());
+    d.extend(tables[1].block.to_be_bytes());
     d.extend([0; 4]);
-    d.extend(record(&[0], root, BLOCK as u32, true));
+    d.extend(record(&[0], root, true, &[]));
     d.extend(text("", 128)); // volume set
     d.extend(text("", 128)); // publisher
     d.extend(text("", 128)); // preparer
@@ -136,63 +175,105 @@ fn descriptor(label: &str, blocks: u32, joliet: bool) -> Vec<u8> {
     d
 }
 
-fn path_table(root: &[u8; 4], parent: &[u8; 2]) -> Vec<u8> {
-    [&[1, 0], root.as_slice(), parent, &[0, 0]].concat()
-}
-
-/// A directory of itself, its parent (itself: it is the root) and `files`.
-fn directory(block: u32, files: impl Iterator<Item = (Vec<u8>, (u32, u32))>) -> Vec<u8> {
-    let mut records = record(&[0], block, BLOCK as u32, true);
-    records.extend(record(&[1], block, BLOCK as u32, true));
-    for (name, (block, bytes)) in files {
-        records.extend(record(&name, block, bytes, false));
+/// Every folder with the number of its parent, in one byte order.
+fn path_table(
+    tree: &Tree,
+    names: Names,
+    places: &Places,
+    order_u32: fn(u32) -> [u8; 4],
+    order_u16: fn(u16) -> [u8; 2],
+) -> Vec<u8> {
+    let mut table = Vec::new();
+    for (number, folder) in tree.folders.iter().enumerate() {
+        let name = match (number, names) {
+            (0, _) => vec![0],
+            (_, Names::Plain) => plain_name(Item::Folder(number)),
+            (_, Names::Joliet) => folder.joliet.clone(),
+        };
+        table.extend([name.len() as u8, 0]);
+        table.extend(order_u32(places.folders.get(number).map_or(0, |place| place.block)));
+        table.extend(order_u16(folder.parent as u16 + 1));
+        table.extend(&name);
+        table.resize(table.len().next_multiple_of(2), 0);
     }
-    records
-}
-
-fn record(name: &[u8], block: u32, bytes: u32, is_directory: bool) -> Vec<u8> {
-    let length = (33 + name.len()).next_multiple_of(2);
-    let mut r = vec![length as u8, 0];
-    r.extend(both_u32(block));
-    r.extend(both_u32(bytes));
-    r.extend(RECORD_DATE);
-    r.push(if is_directory { 2 } else { 0 });
-    r.extend([0, 0]); // not interleaved
-    r.extend(both_u16(1)); // volume
-    r.push(name.len() as u8);
-    r.extend(name);
-    r.resize(length, 0);
-    r
+    table
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn of(files: &[(&str, &[u8])]) -> Vec<u8> {
+        image("cidata", &files.iter().map(|(path, content)| ((*path).into(), content.to_vec())).collect())
+    }
+
+    /// Where `text` is.
+    fn find(image: &[u8], text: &[u8]) -> usize {
+        image.windows(text.len()).position(|window| window == text).unwrap()
+    }
+
     #[test]
     fn label_and_contents_lie_where_readers_look_for_them() {
-        let image = image("cidata", &[("user-data", b"#cloud-config\n"), ("meta-data", &[7; 3000])]);
-        assert_eq!(image.len(), (FIRST_FILE + 1 + 2 + PADDING) as usize * BLOCK);
+        let image = of(&[("user-data", b"#cloud-config\n"), ("meta-data", &[7; 3000])]);
+        // Four path tables, two folders, three blocks of files.
+        assert_eq!(image.len(), (FIRST_FREE + 4 + 2 + 3 + PADDING) as usize * BLOCK);
         assert_eq!(&image[0x8001..0x8006], b"CD001");
         assert_eq!(&image[0x8028..0x8030], b"cidata  ");
-        assert!(image[FIRST_FILE as usize * BLOCK..].starts_with(b"#cloud-config\n"));
+        assert_eq!(find(&image, b"#cloud-config\n") % BLOCK, 0);
     }
 
     #[test]
     fn descriptors_have_the_length_up_to_the_field_of_their_version() {
-        assert_eq!(descriptor("x", 30, false).len(), 882);
-        assert_eq!(descriptor("x", 30, true).len(), 882);
+        for names in [Names::Plain, Names::Joliet] {
+            assert_eq!(descriptor("x", 30, names, [Place::default(); 2], Place::default()).len(), 882);
+        }
+        let longest = "L".repeat(32);
+        assert_eq!(
+            descriptor(&longest, 30, Names::Joliet, [Place::default(); 2], Place::default()).len(),
+            882
+        );
     }
 
     #[test]
     fn joliet_names_are_sorted_and_whole() {
-        let image = image("cidata", &[("user-data", b"u"), ("meta-data", b"m"), ("network-config", b"n")]);
-        let root = &image[JOLIET_ROOT as usize * BLOCK..][..BLOCK];
-        let position = |name: &str| {
-            let name = utf16(name);
-            root.windows(name.len()).position(|window| window == name).unwrap()
-        };
+        let image = of(&[("user-data", b"u"), ("meta-data", b"m"), ("network-config", b"n")]);
+        let position = |name: &str| find(&image, &utf16(name));
         assert!(position("meta-data") < position("network-config"));
         assert!(position("network-config") < position("user-data"));
+    }
+
+    #[test]
+    fn a_name_of_253_characters_is_whole_for_linux_in_two_parts() {
+        let name: String = (0..253_usize).map(|n| char::from(b'a' + (n * n / 7 % 26) as u8)).collect();
+        let image = of(&[(&name, b"x"), ("short", b"y")]);
+        let start = find(&image, &name.as_bytes()[..143]);
+        // The rest is at the start of the next free block, after its five bytes of header.
+        let rest = find(&image, &name.as_bytes()[143..]);
+        assert_eq!(&image[start - 5..start - 2], [b'N', b'M', 148]);
+        assert_eq!(rest % BLOCK, 5);
+        assert_eq!(&image[rest - 5..rest], [b'N', b'M', 115, 1, 0]);
+    }
+
+    #[test]
+    fn a_folder_of_many_files_has_as_many_blocks_as_it_needs_and_no_record_is_in_two() {
+        let files: BTreeMap<String, Vec<u8>> =
+            (0..500).map(|n| (format!("folder/{n:03}-{}", "k".repeat(60)), vec![1])).collect();
+        let tree = Tree::of(files.keys());
+        for names in [Names::Plain, Names::Joliet] {
+            let records = directory(&tree, 1, names, &Places::default());
+            let mut at = 0;
+            let mut count = 0;
+            while at < records.len() {
+                let length = usize::from(records[at]);
+                if length == 0 {
+                    at = at.next_multiple_of(BLOCK);
+                    continue;
+                }
+                assert_eq!(at / BLOCK, (at + length - 1) / BLOCK);
+                (at, count) = (at + length, count + 1);
+            }
+            assert_eq!(count, 502);
+        }
+        assert_eq!(image("x", &files).len() % BLOCK, 0);
     }
 }

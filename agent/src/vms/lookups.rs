@@ -4,6 +4,7 @@
 //! for them: of each thing at most one question is open, each has a timeout, and what fails is asked less often. Route in:
 //! questions of a round, by [`Key`]. Route out: [`Found`], with which the loop wakes.
 
+use super::credentials::Wanted;
 use super::facts::{ClaimFact, Resources};
 use super::filters::{self, masquerade};
 use anyhow::anyhow;
@@ -13,6 +14,7 @@ use sheaf_host::segment::Segment;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -40,6 +42,8 @@ pub enum Key {
     Agent(String),
     /// Addresses of a guest in the node's ARP table, likewise.
     Arp(String),
+    /// What a guest's users are to have, of Secrets: UID of its Pod.
+    Credentials(String),
     /// Why a VM ended, of QEMU's log: UID of its Pod.
     Stop(String),
 }
@@ -53,6 +57,7 @@ pub enum Found {
     ApiServers(BTreeSet<IpAddr>),
     Claim(ClaimFact),
     Addresses(Vec<Interface>),
+    Credentials(Arc<Wanted>),
     Stop(Stop),
 }
 

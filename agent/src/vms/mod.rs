@@ -1,20 +1,22 @@
 //! Virtual machines: runs as libvirt domains the Pods that the scheduler binds to this node.
 //!
-//! Reads: Pods bound to this node and the Secrets they name, node config, images, network, `/data/images`.
+//! Reads: Pods bound to this node and the Secrets and ConfigMaps they name, node config, images, network, `/data/images`.
 //! Owns: domains tagged as ours, `/data/vms`, files it makes in `/data/disks`, the packet filter's tables `bridge sheaf`
 //! and `inet sheaf`, the channel `leases`, status and deletion of these Pods.
 //! Never touches: domains that are not ours, the Node object, links, images.
 //!
-//! observe ([`observe`], [`lookups`], [`record`], [`facts`]) → [`plan`] (with [`admission`]) → [`apply`] ([`files`],
-//! [`filters`], [`domain_xml`], [`memory`]) → [`report`] through [`api`], [`status_page`]. No state is kept that cannot be
-//! observed again: after a crash of the agent its successor finds the domains by their tags and continues.
+//! observe ([`observe`], [`lookups`], [`record`], [`facts`]) → [`plan`] (with [`admission`]) → [`apply`] ([`contents`],
+//! [`files`], [`filters`], [`domain_xml`], [`memory`], [`credentials`]) → [`report`] through [`api`], [`status_page`]. No state is
+//! kept that cannot be observed again: after a crash of the agent its successor finds the domains by their tags and continues.
 
 pub mod admission;
 pub mod api;
 pub mod apply;
 mod block_sizes;
 pub mod console_tail;
+pub mod contents;
 pub mod controller;
+pub mod credentials;
 pub mod domain_xml;
 pub mod facts;
 pub mod files;

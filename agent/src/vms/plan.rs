@@ -11,21 +11,26 @@
 //! `compute` is terminated. Others may set the phase (the garbage collector of Pods does), so the phase proves nothing.
 #![deny(clippy::arithmetic_side_effects)]
 
+mod access;
+mod clashes;
 mod ends;
 mod observed;
 
-pub use observed::{FailedStart, Memory, Observed, Stopping};
+pub use observed::{Credentials, FailedStart, Memory, Observed, Stopping};
 
 use super::admission::{self, Verdict, Why};
+use super::credentials::Wanted;
 use super::domain_xml::{TAG_GRACE, TAG_NAMESPACE_NAME, TAG_POD, TAG_POD_UID, TAG_VMI, TAG_VMI_UID};
 use super::facts::Resources;
 use super::guest::{Guest, Identity};
 use super::record::{Record, Started};
 use super::report::{self, Paused, Phase, Report, State};
+use clashes::{previous_run, user_of_volume};
 use ends::{ended, failed, waiting};
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_host::libvirt::{self, Domain, Stop};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Seconds between two presses of the power button: guests that still boot do not hear the first.
 const PRESS_AGAIN: i64 = 10;
@@ -67,6 +72,13 @@ pub enum Action {
         disk: String,
         /// Its size now.
         bytes: u64,
+    },
+    /// Have the agent in domain `uuid` set credentials.
+    SetCredentials {
+        /// The domain.
+        uuid: String,
+        /// What its users are to have.
+        wanted: Arc<Wanted>,
     },
     /// End QEMU of domain `uuid`.
     Destroy(String),
@@ -262,6 +274,7 @@ fn plan_live(plan: &mut Plan, o: &Observed<'_>, uid: &str, pod: &Pod, domain: &D
             libvirt::State::Paused => Some(Paused::ByUser),
             _ => (paused || proves_itself.is_some()).then_some(Paused::ByDisk),
         },
+        credentials: o.memory.credentials.get(uid).and_then(|of| access::state(of, domain)),
     };
     if !report.is_reported_by(pod) {
         plan.act(uid, Action::Report(report));
@@ -276,6 +289,8 @@ fn plan_live(plan: &mut Plan, o: &Observed<'_>, uid: &str, pod: &Pod, domain: &D
         }
     } else if let Some(proven) = proves_itself {
         plan.wake_at(proven);
+    } else if let Some(wanted) = o.memory.credentials.get(uid).and_then(|of| access::due(of, domain, o.now)) {
+        plan.act(uid, Action::SetCredentials { uuid: domain.uuid.clone(), wanted });
     }
 }
 
@@ -386,38 +401,6 @@ fn plan_without_domain(
             plan.act(uid, Action::Start(guest));
         }
     }
-}
-
-/// What is left of an earlier run of the same VM, or is being started for another Pod of it, under the same UUID, name or
-/// folder.
-fn previous_run(o: &Observed<'_>, plan: &Plan, uid: &str, guest: &Guest) -> Option<String> {
-    let name = guest.id.domain();
-    let domain = o.domains.iter().find(|domain| domain.uuid == guest.uuid || domain.name == name);
-    let folder =
-        o.records.values().find(|record| record.vmi_uid == guest.id.vmi_uid && record.pod_uid != uid);
-    let is_same = |other: &&Guest| {
-        other.uuid == guest.uuid || other.id.vmi_uid == guest.id.vmi_uid || other.id.domain() == name
-    };
-    let starting = starts(o, plan).find(is_same).map(|other| other.id.pod.clone());
-    domain.map(|domain| domain.name.clone()).or(folder.map(|record| record.pod.clone())).or(starting)
-}
-
-/// VMs that are being started, and those that this plan starts.
-fn starts<'a>(o: &'a Observed<'_>, plan: &'a Plan) -> impl Iterator<Item = &'a Guest> {
-    let planned = plan.actions.iter().filter_map(|(_, action)| match action {
-        Action::Start(guest) => Some(&**guest),
-        _ => None,
-    });
-    o.memory.starting.values().chain(planned)
-}
-
-/// Who has one of the guest's volumes in use already: two guests that write one disk destroy it.
-fn user_of_volume(o: &Observed<'_>, plan: &Plan, guest: &Guest) -> Option<String> {
-    let wanted: Vec<_> = guest.devices().collect();
-    let shares = |device: &std::path::Path| wanted.contains(&device);
-    let running = o.domains.iter().find(|domain| domain.devices.values().any(|device| shares(device)));
-    let starting = starts(o, plan).find(|other| other.devices().any(shares)).map(|guest| guest.id.domain());
-    running.map(|domain| domain.name.clone()).or(starting)
 }
 
 fn plan_report(plan: &mut Plan, uid: &str, pod: &Pod, report: Report) {

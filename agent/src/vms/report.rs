@@ -5,7 +5,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use serde_json::{Value, json};
-use sheaf_api::names::{INTERFACES_ANNOTATION, PAUSED_CONDITION};
+use sheaf_api::names::{CREDENTIALS_CONDITION, INTERFACES_ANNOTATION, PAUSED_CONDITION};
 use sheaf_api::network::SeenInterface;
 use std::net::IpAddr;
 
@@ -63,6 +63,8 @@ pub struct Report {
     pub console_tail: Option<String>,
     /// Why the guest is paused.
     pub paused: Option<Paused>,
+    /// Whether its agent has set its credentials, or why not; nothing says nothing about them.
+    pub credentials: Option<Result<(), String>>,
 }
 
 /// The Pod's phase.
@@ -123,6 +125,16 @@ fn paused_reason(pod: &Pod) -> Option<&str> {
     Some(paused.reason.as_deref().unwrap_or_default())
 }
 
+/// What the Pod's status says of credentials.
+fn credentials(pod: &Pod) -> Option<Result<(), String>> {
+    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let condition = conditions.find(|condition| condition.type_ == CREDENTIALS_CONDITION)?;
+    Some(match condition.status == "True" {
+        true => Ok(()),
+        false => Err(condition.message.clone().unwrap_or_default()),
+    })
+}
+
 /// Whether the Pod's status says that the VM has no domain: every container is terminated. Only this node writes that.
 pub fn says_ended(pod: &Pod) -> bool {
     let statuses: Vec<_> =
@@ -165,6 +177,7 @@ impl Report {
             && ready.is_some_and(|ready| (ready.status == "True") == self.ready())
             && (self.addresses.is_empty() || addresses == self.addresses)
             && self.paused.map(Paused::reason) == paused_reason(pod)
+            && (self.credentials.is_none() || self.credentials == credentials(pod))
             && (self.interfaces.is_empty() || interfaces().as_ref() == Some(&self.interfaces))
             && self.console_tail.as_ref().is_none_or(|wanted| annotation(CONSOLE_TAIL) == Some(wanted))
     }
@@ -212,6 +225,12 @@ impl Report {
             let mut resumed = condition(PAUSED_CONDITION, "False");
             (resumed["reason"], resumed["message"]) = (Value::Null, Value::Null);
             conditions.push(resumed);
+        }
+        if let Some(credentials) = &self.credentials {
+            let is_set = if credentials.is_ok() { "True" } else { "False" };
+            let mut set = condition(CREDENTIALS_CONDITION, is_set);
+            (set["reason"], set["message"]) = (Value::Null, json!(credentials.as_ref().err()));
+            conditions.push(set);
         }
         let failed = self.phase == Phase::Failed;
         let start = status.start_time.map_or_else(|| json!(now), |time| json!(time));
@@ -307,6 +326,7 @@ mod tests {
             interfaces: Vec::new(),
             console_tail: None,
             paused: None,
+            credentials: None,
         }
     }
 

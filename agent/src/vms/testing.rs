@@ -1,8 +1,9 @@
 //! Pods, domains and facts for the tests of this folder.
 
+use super::admission::{Verdict, admit};
 use super::domain_xml::{TAG_GRACE, TAG_NAMESPACE_NAME, TAG_POD, TAG_POD_UID, TAG_VMI, TAG_VMI_UID};
 use super::facts::{Facts, FileFact, Resources};
-use super::guest::{Format, Identity};
+use super::guest::{Format, Guest, Identity};
 use super::record::{Record, Started};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -28,6 +29,14 @@ pub fn pod_of(uid: &str, spec: Value) -> Pod {
         "status": {"phase": "Pending"},
     }))
     .unwrap()
+}
+
+/// The smallest VM as a node runs it.
+pub fn guest() -> Guest {
+    match admit(&pod("p1"), &facts(), Resources::default()) {
+        Verdict::Accept(guest) => *guest,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A node of 4 processors, 1 GiB, 10 Pods, with one verified image.
@@ -88,6 +97,7 @@ pub fn domain(uid: &str) -> Domain {
         name: "default_web".into(),
         state: State::Running,
         devices: Default::default(),
+        bases: Default::default(),
         agent: false,
         tags: tags.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     }

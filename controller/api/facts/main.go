@@ -21,7 +21,7 @@ import (
 )
 
 // known says what a type is called here, or nothing: then only that it is an object is of interest. CDI and KubeVirt
-// both have a DataVolumeSource; of Kubernetes' own types those of a claim matter.
+// both have a DataVolumeSource; of Kubernetes' own types those of a claim and of the files of a downwardAPI volume matter.
 func known(t reflect.Type) string {
 	switch t.PkgPath() {
 	case reflect.TypeOf(kubevirt.VirtualMachineSpec{}).PkgPath():
@@ -32,7 +32,9 @@ func known(t reflect.Type) string {
 		return "instancetype." + t.Name()
 	}
 	switch t {
-	case reflect.TypeOf(core.PersistentVolumeClaimSpec{}), reflect.TypeOf(core.VolumeResourceRequirements{}):
+	case reflect.TypeOf(core.PersistentVolumeClaimSpec{}), reflect.TypeOf(core.VolumeResourceRequirements{}),
+		reflect.TypeOf(core.PersistentVolumeClaimVolumeSource{}), reflect.TypeOf(core.DownwardAPIVolumeFile{}),
+		reflect.TypeOf(core.ObjectFieldSelector{}):
 		return "core." + t.Name()
 	}
 	return ""

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     disk_options::{BlockSize, DiskIo, ErrorPolicy},
     peripherals::{Input, Tpm, Watchdog},
+    ports::Port,
 };
 
 /// What the guest finds on its buses.
@@ -178,6 +179,11 @@ pub struct Interface {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 17), regex(pattern = r"^[0-9a-fA-F][02468aceACE]([:-][0-9a-fA-F]{2}){5}$"))]
     pub mac_address: Option<String>,
+    /// Ports that the guest listens on. Nothing is opened or closed by them: a guest with masquerade cannot be reached from
+    /// outside, one with bridge is reached on all its ports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub ports: Vec<Port>,
 }
 
 /// Binding of an interface to a bridge; it has no settings.

@@ -3,7 +3,7 @@
 //! Why here: one function decides for all: the controller asks the scheduler for it, the agent of the node counts it, and makes
 //! each file of the size that is counted. Volumes of pools do not count, they have their own accounting; a disk that
 //! exists below /data/disks is taken off what its node offers (`agent/src/vms/held.rs`). Route in: the resolved spec, how
-//! large base images are. Route out: bytes.
+//! large base images and claims below overlays are. Route out: bytes.
 
 use crate::{
     host_disk::image_name,
@@ -12,35 +12,34 @@ use crate::{
     volumes::{HostDisk, HostDiskType, Volume, VolumeSource},
 };
 
-/// What an overlay counts with while no node reports how large its base image is. No node runs such a VM then; the one that
+/// What is below an overlay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base<'a> {
+    /// A base image, by its name.
+    Image(&'a str),
+    /// A claim of the VM's namespace, by its name.
+    Claim(&'a str),
+    /// A container disk: the volume's name and the image as the VM names it.
+    ContainerDisk(&'a str, &'a str),
+}
+
+/// What an overlay counts with while it is not known how large its base is. No node runs such a VM then; the one that
 /// does later counts the true size.
-pub const UNKNOWN_IMAGE_BYTES: u64 = 1 << 30;
+pub const UNKNOWN_BASE_BYTES: u64 = 1 << 30;
 /// Files that every VM has: its record, cloud-init seed, UEFI variables, TPM and serial log (`/data/vms/<uid>`; two logs of 2 MiB and QEMU's own).
 pub const FIXED_BYTES: u64 = 16 << 20;
+/// The largest image of a read-only disk that a node makes: of a Secret, a ConfigMap, metadata, cloud-init. An object has at
+/// most 1 MiB, and each of its keys takes a block of 2 KiB at least.
+pub const IMAGE_BYTES: u64 = 4 << 20;
 /// Disks are made in whole MiB.
 const MIB: u64 = 1 << 20;
 /// `qemu-img` makes overlays in whole sectors.
 const SECTOR: u64 = 512;
 
-/// What an overlay lies over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Base<'a> {
-    /// A base image of the node, by its name.
-    Image(&'a str),
-    /// A container disk: the volume's name and the image as the VM names it.
-    ContainerDisk(&'a str, &'a str),
-}
-
-/// Bytes below /data that a VM of this spec may come to fill; `image` knows how many bytes a guest sees of a base image.
-pub fn bytes(spec: &VirtualMachineInstanceSpec, image: impl Fn(Base<'_>) -> Option<u64>) -> u64 {
-    let of = |base: Base<'_>| overlay(None, image(base).unwrap_or(UNKNOWN_IMAGE_BYTES));
-    let of_volume = |volume: &Volume| match volume.source() {
-        Some(VolumeSource::EmptyDisk(empty)) => disk(&empty.capacity),
-        Some(VolumeSource::HostDisk(host)) => of_host_disk(host, &image),
-        Some(VolumeSource::ContainerDisk(disk)) => of(Base::ContainerDisk(&volume.name, &disk.image)),
-        _ => 0,
-    };
-    spec.volumes.iter().map(of_volume).fold(FIXED_BYTES, u64::saturating_add)
+/// Bytes below /data that a VM of this spec may come to fill; `base` knows how many bytes a guest sees of what is below an
+/// overlay.
+pub fn bytes(spec: &VirtualMachineInstanceSpec, base: impl Fn(Base<'_>) -> Option<u64>) -> u64 {
+    spec.volumes.iter().map(|volume| of_volume(volume, &base)).fold(FIXED_BYTES, u64::saturating_add)
 }
 
 /// Size of a disk that is made with this capacity.
@@ -49,16 +48,41 @@ pub fn disk(capacity: &Amount) -> u64 {
     bytes.checked_next_multiple_of(MIB).unwrap_or(u64::MAX)
 }
 
-/// Size of an overlay over a base image that shows its guest `image` bytes: all of it may be written again.
-pub fn overlay(capacity: Option<&Amount>, image: u64) -> u64 {
-    let bytes = capacity.map_or(0, disk).max(image);
+/// Size of an overlay over something that shows its guest `base` bytes: all of it may be written again.
+pub fn overlay(capacity: Option<&Amount>, base: u64) -> u64 {
+    let bytes = capacity.map_or(0, disk).max(base);
     bytes.checked_next_multiple_of(SECTOR).unwrap_or(u64::MAX)
 }
 
-fn of_host_disk(host: &HostDisk, image: impl Fn(Base<'_>) -> Option<u64>) -> u64 {
+fn of_volume(volume: &Volume, base: impl Fn(Base<'_>) -> Option<u64>) -> u64 {
+    match volume.source() {
+        Some(VolumeSource::EmptyDisk(empty)) => disk(&empty.capacity),
+        Some(VolumeSource::HostDisk(host)) => of_host_disk(host, base),
+        Some(VolumeSource::ContainerDisk(disk)) => {
+            over(None, base(Base::ContainerDisk(&volume.name, &disk.image)))
+        }
+        Some(VolumeSource::Ephemeral(claim)) => over(None, base(Base::Claim(claim))),
+        Some(
+            VolumeSource::Secret(_)
+            | VolumeSource::ConfigMap(_)
+            | VolumeSource::DownwardApi(_)
+            | VolumeSource::Sysprep(_),
+        ) => IMAGE_BYTES,
+        // One seed is among the files that every VM has.
+        Some(VolumeSource::CloudInitNoCloud(_) | VolumeSource::CloudInitConfigDrive(_)) => 0,
+        Some(VolumeSource::Claim(_)) | None => 0,
+    }
+}
+
+/// An overlay over something of `base` bytes, if that is known.
+fn over(capacity: Option<&Amount>, base: Option<u64>) -> u64 {
+    overlay(capacity, base.unwrap_or(UNKNOWN_BASE_BYTES))
+}
+
+fn of_host_disk(host: &HostDisk, base: impl Fn(Base<'_>) -> Option<u64>) -> u64 {
     let capacity = host.capacity.as_ref();
     match (image_name(&host.path), host.type_) {
-        (Some(name), _) => overlay(capacity, image(Base::Image(name)).unwrap_or(UNKNOWN_IMAGE_BYTES)),
+        (Some(name), _) => over(capacity, base(Base::Image(name))),
         (None, HostDiskType::DiskOrCreate) => capacity.map_or(0, disk),
         (None, HostDiskType::Disk) => 0,
     }
@@ -76,11 +100,13 @@ mod tests {
     fn every_file_that_a_vm_may_fill_counts_and_volumes_of_pools_do_not() {
         let of = |volumes| {
             let spec = json!({"domain": {"devices": {}}, "volumes": volumes});
-            let image = |base: Base<'_>| match base {
-                Base::Image("debian") | Base::ContainerDisk(_, "quay.io/a:1") => Some(5 * GIB + 1),
+            let base = |base: Base<'_>| match base {
+                Base::Image("debian") => Some(5 * GIB + 1),
+                Base::ContainerDisk(_, "quay.io/a:1") => Some(5 * GIB + 1),
+                Base::Claim("c") => Some(7 * GIB),
                 _ => None,
             };
-            bytes(&serde_json::from_value(spec).unwrap(), image) - FIXED_BYTES
+            bytes(&serde_json::from_value(spec).unwrap(), base) - FIXED_BYTES
         };
         let host = |path: &str, kind: &str, capacity| json!([{"name": "a", "hostDisk": {"path": path, "type": kind, "capacity": capacity}}]);
         assert_eq!(of(json!([])), 0);
@@ -93,12 +119,17 @@ mod tests {
         assert_eq!(of(host("/data/images/debian", "Disk", json!(null))), 5 * GIB + SECTOR);
         assert_eq!(of(host("/data/images/debian", "Disk", json!("1Gi"))), 5 * GIB + SECTOR);
         assert_eq!(of(host("/data/images/debian", "Disk", json!("8Gi"))), 8 * GIB);
-        let container = |image: &str| of(json!([{"name": "a", "containerDisk": {"image": image}}]));
         assert_eq!(
-            (container("quay.io/a:1"), container("quay.io/a:2")),
-            (5 * GIB + SECTOR, UNKNOWN_IMAGE_BYTES)
+            of(json!([{"name": "a", "ephemeral": {"persistentVolumeClaim": {"claimName": "c"}}}])),
+            7 * GIB
         );
-        assert_eq!(of(host("/data/images/unknown", "Disk", json!(null))), UNKNOWN_IMAGE_BYTES);
+        let container = |image: &str| of(json!([{"name": "a", "containerDisk": {"image": image}}]));
+        assert_eq!(container("quay.io/a:1"), 5 * GIB + SECTOR);
+        assert_eq!(container("quay.io/a:2"), UNKNOWN_BASE_BYTES);
+        // Files of read-only disks.
+        assert_eq!(of(json!([{"name": "a", "secret": {"secretName": "s"}}])), IMAGE_BYTES);
+        assert_eq!(of(json!([{"name": "a", "cloudInitNoCloud": {"userData": "u"}}])), 0);
+        assert_eq!(of(host("/data/images/unknown", "Disk", json!(null))), UNKNOWN_BASE_BYTES);
     }
 
     #[test]

@@ -5,10 +5,12 @@
 //! Route in: a manifest, checked by the API server against [`crd`]. Route out: the placeholder Pod's annotation
 //! ([`placeholder::PlacedVmi`]), which the agent of the chosen node reads.
 
+pub mod access;
 pub mod cdi;
 pub mod clock;
 pub mod cluster_config;
 pub mod conditions;
+pub mod config_volumes;
 pub mod crd;
 pub mod devices;
 pub mod disk_options;
@@ -24,6 +26,7 @@ pub mod network;
 pub mod node_network;
 pub mod peripherals;
 pub mod placeholder;
+pub mod ports;
 pub mod quantity;
 pub mod snapshot;
 pub mod status;

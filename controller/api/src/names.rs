@@ -140,6 +140,8 @@ pub const REASON_NODE_REBOOTED: &str = "NodeRebooted";
 
 /// Condition of a placeholder Pod: its guest stands still, with why.
 pub const PAUSED_CONDITION: &str = "sheaf.dev/Paused";
+/// Condition of a placeholder Pod: the guest's agent has set the credentials, or why not.
+pub const CREDENTIALS_CONDITION: &str = "sheaf.dev/AccessCredentialsSynchronized";
 
 /// Folder of a node's base images: never written by VMs.
 pub const IMAGES_DIR: &str = "/data/images";

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    devices::Devices, domain::DomainSpec, firmware::Efi, peripherals::Tpm,
+    access::AccessCredential, devices::Devices, domain::DomainSpec, firmware::Efi, peripherals::Tpm,
     status::VirtualMachineInstanceStatus, volumes::Volume,
 };
 
@@ -50,6 +50,10 @@ pub struct VirtualMachineInstanceSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub networks: Vec<Network>,
+    /// SSH keys and passwords of the guest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub access_credentials: Vec<AccessCredential>,
     /// Host name given to the guest by cloud-init. Default: the VMI's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]

@@ -6,7 +6,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::quantity::Amount;
+use crate::{
+    config_volumes::{ConfigMapVolume, DownwardApi, SecretVolume, Sysprep},
+    quantity::Amount,
+};
 
 /// A named volume; exactly one source.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,12 +35,30 @@ pub struct Volume {
     pub container_disk: Option<ContainerDisk>,
     /// A cloud-init disk (NoCloud) with user data and network data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cloud_init_no_cloud: Option<CloudInitNoCloud>,
+    pub cloud_init_no_cloud: Option<CloudInit>,
+    /// A cloud-init disk (ConfigDrive) with user data and network data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_init_config_drive: Option<CloudInit>,
+    /// A read-only disk with a file for each key of a Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretVolume>,
+    /// A read-only disk with a file for each key of a ConfigMap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map: Option<ConfigMapVolume>,
+    /// A read-only disk with files of metadata of the VM's Pod.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "downwardAPI")]
+    pub downward_api: Option<DownwardApi>,
+    /// A read-only disk with the answers of Windows Setup; a CD-ROM unless a disk says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sysprep: Option<Sysprep>,
+    /// An overlay over a claim, which is never written; writes are lost with the VMI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ephemeral: Option<Ephemeral>,
 }
 
 /// The sources that a volume may have, as an error lists them.
-pub const SOURCES: &str =
-    "persistentVolumeClaim, dataVolume, hostDisk, emptyDisk, containerDisk and cloudInitNoCloud";
+pub const SOURCES: &str = "persistentVolumeClaim, dataVolume, hostDisk, emptyDisk, containerDisk, \
+     cloudInitNoCloud, cloudInitConfigDrive, secret, configMap, downwardAPI, sysprep and ephemeral";
 
 impl Volume {
     /// Its source; none unless it has exactly one.
@@ -49,6 +70,12 @@ impl Volume {
             self.empty_disk.as_ref().map(VolumeSource::EmptyDisk),
             self.container_disk.as_ref().map(VolumeSource::ContainerDisk),
             self.cloud_init_no_cloud.as_ref().map(VolumeSource::CloudInitNoCloud),
+            self.cloud_init_config_drive.as_ref().map(VolumeSource::CloudInitConfigDrive),
+            self.secret.as_ref().map(VolumeSource::Secret),
+            self.config_map.as_ref().map(VolumeSource::ConfigMap),
+            self.downward_api.as_ref().map(VolumeSource::DownwardApi),
+            self.sysprep.as_ref().map(VolumeSource::Sysprep),
+            self.ephemeral.as_ref().map(|ephemeral| VolumeSource::Ephemeral(ephemeral.claim())),
         ]
         .into_iter()
         .flatten();
@@ -59,7 +86,25 @@ impl Volume {
     /// Name of the claim behind it, however it is named.
     pub fn claim(&self) -> Option<&str> {
         let claim = self.persistent_volume_claim.as_ref().map(|claim| claim.claim_name.as_str());
-        claim.or_else(|| self.data_volume.as_ref().map(|data| data.name.as_str()))
+        let claim = claim.or_else(|| self.data_volume.as_ref().map(|data| data.name.as_str()));
+        claim.or_else(|| self.ephemeral.as_ref().map(Ephemeral::claim))
+    }
+
+    /// Names of the Secrets that are read for it.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        let cloud_init = [&self.cloud_init_no_cloud, &self.cloud_init_config_drive].into_iter().flatten();
+        let cloud_init = cloud_init.flat_map(|source| [&source.secret_ref, &source.network_data_secret_ref]);
+        let secret = self.secret.iter().map(|secret| secret.secret_name.as_str());
+        let sysprep = self.sysprep.iter().filter_map(|sysprep| sysprep.secret.as_ref());
+        let named = cloud_init.flatten().chain(sysprep).map(|named| named.name.as_str());
+        named.chain(secret)
+    }
+
+    /// Name of the ConfigMap that is read for it.
+    pub fn config_map(&self) -> Option<&str> {
+        let sysprep = self.sysprep.as_ref().and_then(|sysprep| sysprep.config_map.as_ref());
+        let config_map = self.config_map.as_ref().map(|config_map| config_map.name.as_str());
+        config_map.or(sysprep.map(|named| named.name.as_str()))
     }
 }
 
@@ -71,7 +116,13 @@ pub enum VolumeSource<'a> {
     HostDisk(&'a HostDisk),
     EmptyDisk(&'a EmptyDisk),
     ContainerDisk(&'a ContainerDisk),
-    CloudInitNoCloud(&'a CloudInitNoCloud),
+    CloudInitNoCloud(&'a CloudInit),
+    CloudInitConfigDrive(&'a CloudInit),
+    Secret(&'a SecretVolume),
+    ConfigMap(&'a ConfigMapVolume),
+    DownwardApi(&'a DownwardApi),
+    Sysprep(&'a Sysprep),
+    Ephemeral(&'a str),
 }
 
 /// A PersistentVolumeClaim of the VM's namespace.
@@ -169,10 +220,37 @@ impl ContainerDisk {
     }
 }
 
-/// A cloud-init disk (NoCloud); user data and network data each from at most one source.
+/// A claim of the VM's namespace as the base of an overlay.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct CloudInitNoCloud {
+pub struct Ephemeral {
+    /// The claim. Several VMs of its node may share it, as long as none writes it.
+    pub persistent_volume_claim: BaseClaim,
+}
+
+impl Ephemeral {
+    /// Name of its claim.
+    pub fn claim(&self) -> &str {
+        &self.persistent_volume_claim.claim_name
+    }
+}
+
+/// A PersistentVolumeClaim that is only read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BaseClaim {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub claim_name: String,
+    /// Accepted; the claim is read-only with or without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<bool>,
+}
+
+/// A cloud-init disk; user data and network data each from at most one source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudInit {
     /// Secret of the same namespace with a key `userdata` (or `userData`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretName>,

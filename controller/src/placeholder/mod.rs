@@ -1,7 +1,8 @@
 //! The placeholder Pod: what an instance is for the scheduler, with the annotation that carries the VMI to the node.
 //!
 //! Why here: node authorizer and quota know Pods alone, so everything that the VM uses must be in the Pod: what
-//! [`resources`] counts, Secrets, claims. Its finalizer stays until the node reported that the domain is gone ([`end`]).
+//! [`resources`] counts, Secrets, ConfigMaps, claims. Its finalizer stays until the node reported that the domain
+//! is gone ([`end`]).
 //! Route in: the instance, its resolved spec, what its networks mean, the cluster's config, how large base images are.
 //! Route out: a Pod that satisfies the `restricted` Pod security standard.
 
@@ -11,7 +12,9 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use sheaf_api::{
     VirtualMachineInstance,
+    access::AccessCredential,
     cluster_config::ClusterConfigSpec,
+    config_volumes::DownwardApi,
     host_disk::{HostDiskPlace, place},
     names::{
         APP_LABEL, COMPUTE_CONTAINER, CREATED_BY_LABEL, DOMAIN_ANNOTATION, HOSTNAME_LABEL, IMAGE_PRESENT,
@@ -20,6 +23,7 @@ use sheaf_api::{
     },
     placeholder::PlacedVmi,
     vmi::VirtualMachineInstanceSpec,
+    volumes::Volume,
 };
 
 use crate::{networks::Networks, resolve::resolve};
@@ -58,6 +62,7 @@ pub fn pod(
         spec,
         attachments: networks.attachments.clone(),
         addresses: networks.addresses.clone(),
+        annotations: shown_annotations(vmi),
     };
     let spec = &placed.spec;
     serde_json::from_value(json!({
@@ -131,13 +136,28 @@ fn node_selector(
     selector
 }
 
-/// Every Secret and every claim that the VM uses: a node may read only those that a Pod bound to it names, and the
+/// Every Secret, ConfigMap and claim that the VM uses: a node may read only those that a Pod bound to it names, and the
 /// scheduler binds the claims. The container mounts none of them: a claim is a raw disk of the VM, whatever its mode.
 fn volumes(spec: &VirtualMachineInstanceSpec) -> Vec<Value> {
-    let claims = spec.volumes.iter().filter_map(|volume| volume.claim()).enumerate().map(
-        |(index, claim)| json!({"name": format!("claim-{index}"), "persistentVolumeClaim": {"claimName": claim}}),
-    );
-    secrets(spec).into_iter().chain(claims).collect()
+    let of = |kind: &str, names: BTreeSet<&str>, source: fn(&str) -> Value| -> Vec<Value> {
+        let volume = |(index, name): (usize, &str)| {
+            let mut volume = source(name);
+            volume["name"] = json!(format!("{kind}-{index}"));
+            volume
+        };
+        names.into_iter().enumerate().map(volume).collect()
+    };
+    let all = || spec.volumes.iter();
+    let credentials = spec.access_credentials.iter().filter_map(AccessCredential::secret);
+    let secrets = all().flat_map(Volume::secrets).chain(credentials).collect();
+    let config_maps = all().filter_map(Volume::config_map).collect();
+    let claims = all().filter_map(Volume::claim).collect();
+    [
+        of("secret", secrets, |name| json!({"secret": {"secretName": name}})),
+        of("config-map", config_maps, |name| json!({"configMap": {"name": name}})),
+        of("claim", claims, |name| json!({"persistentVolumeClaim": {"claimName": name}})),
+    ]
+    .concat()
 }
 
 /// Logins of registries, which the node may read because the Pod names them.
@@ -147,19 +167,11 @@ fn pull_secrets(spec: &VirtualMachineInstanceSpec) -> Vec<Value> {
     names.into_iter().map(|name| json!({"name": name})).collect()
 }
 
-fn secrets(spec: &VirtualMachineInstanceSpec) -> Vec<Value> {
-    let mut names: Vec<&str> = spec
-        .volumes
-        .iter()
-        .filter_map(|volume| volume.cloud_init_no_cloud.as_ref())
-        .flat_map(|source| [&source.secret_ref, &source.network_data_secret_ref])
-        .flatten()
-        .map(|secret| secret.name.as_str())
-        .collect();
-    names.sort_unstable();
-    names.dedup();
-    let volume = |(index, name): (usize, &&str)| json!({"name": format!("secret-{index}"), "secret": {"secretName": name}});
-    names.iter().enumerate().map(volume).collect()
+/// Annotations of the instance, if one of its volumes shows them to the guest.
+fn shown_annotations(vmi: &VirtualMachineInstance) -> BTreeMap<String, String> {
+    let shows = |volume: &Volume| volume.downward_api.as_ref().is_some_and(DownwardApi::shows_annotations);
+    let is_shown = vmi.spec.volumes.iter().any(shows);
+    vmi.metadata.annotations.clone().filter(|_| is_shown).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -239,6 +251,50 @@ mod tests {
     }
 
     #[test]
+    fn every_object_that_a_disk_is_made_from_is_a_volume() {
+        let pod = made(&vmi(json!({
+            "domain": {"memory": {"guest": "1Gi"}, "devices": {}},
+            "volumes": [
+                {"name": "a", "cloudInitConfigDrive": {"secretRef": {"name": "seed"}}},
+                {"name": "b", "secret": {"secretName": "keys", "optional": true}},
+                {"name": "c", "configMap": {"name": "settings"}},
+                {"name": "d", "sysprep": {"configMap": {"name": "answers"}}},
+                {"name": "e", "sysprep": {"secret": {"name": "keys"}}},
+                {"name": "f", "ephemeral": {"persistentVolumeClaim": {"claimName": "base"}}},
+                {"name": "g", "ephemeral": {"persistentVolumeClaim": {"claimName": "base"}}},
+            ],
+            "accessCredentials": [{"userPassword": {"source": {"secret": {"secretName": "passwords"}},
+                "propagationMethod": {"qemuGuestAgent": {}}}}],
+        })));
+        assert_eq!(
+            serde_json::to_value(pod.spec.unwrap().volumes).unwrap(),
+            json!([
+                {"name": "secret-0", "secret": {"secretName": "keys"}},
+                {"name": "secret-1", "secret": {"secretName": "passwords"}},
+                {"name": "secret-2", "secret": {"secretName": "seed"}},
+                {"name": "config-map-0", "configMap": {"name": "answers"}},
+                {"name": "config-map-1", "configMap": {"name": "settings"}},
+                {"name": "claim-0", "persistentVolumeClaim": {"claimName": "base"}},
+            ])
+        );
+    }
+
+    #[test]
+    fn annotations_of_the_instance_are_for_the_node_only_if_a_disk_shows_them() {
+        let annotations = |field: &str| {
+            let fields = json!([{"path": "f", "fieldRef": {"fieldPath": field}}]);
+            let volumes = json!([{"name": "a", "downwardAPI": {"fields": fields}}]);
+            let mut vmi =
+                vmi(json!({"domain": {"memory": {"guest": "1Gi"}, "devices": {}}, "volumes": volumes}));
+            vmi.metadata.annotations = Some([("team".to_owned(), "red".to_owned())].into());
+            let placed = made(&vmi).metadata.annotations.unwrap()[VMI_ANNOTATION].clone();
+            PlacedVmi::from_annotation(&placed).unwrap().annotations
+        };
+        assert_eq!(annotations("metadata.annotations['team']")["team"], "red");
+        assert!(annotations("metadata.labels").is_empty());
+    }
+
+    #[test]
     fn every_claim_is_a_volume_that_no_container_mounts() {
         let pod = made(&vmi(json!({
             "domain": {"memory": {"guest": "1Gi"}, "devices": {"disks": [{"name": "a"}, {"name": "b"}]}},
@@ -248,8 +304,8 @@ mod tests {
         let spec = serde_json::to_value(pod.spec.unwrap()).unwrap();
         assert_eq!(
             spec["volumes"],
-            json!([{"name": "claim-0", "persistentVolumeClaim": {"claimName": "data"}},
-                   {"name": "claim-1", "persistentVolumeClaim": {"claimName": "root"}}])
+            json!([{"persistentVolumeClaim": {"claimName": "data"}, "name": "claim-0"},
+                   {"persistentVolumeClaim": {"claimName": "root"}, "name": "claim-1"}])
         );
         let container = &spec["containers"][0];
         assert!(container.get("volumeMounts").is_none() && container.get("volumeDevices").is_none());

@@ -94,7 +94,10 @@ mod tests {
             &spec,
             &Networks::default(),
             &ClusterConfigSpec { memory_overcommit_percent: percent },
-            &images::Sizes([("sheaf.dev/debian".to_owned(), 3 << 30)].into()),
+            &images::Sizes {
+                images: [("sheaf.dev/debian".to_owned(), 3 << 30)].into(),
+                ..images::Sizes::default()
+            },
         )
     }
 

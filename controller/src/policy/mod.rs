@@ -3,6 +3,7 @@
 //! Why here: a role names kinds; whose object it is, only a rule can tell. Route in: nothing. Route out:
 //! ValidatingAdmissionPolicies with their bindings, applied by [`crate::install`]; one file a policy.
 
+pub mod hooks;
 pub mod host_disk;
 pub mod networks;
 pub mod node;
@@ -44,6 +45,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
         (node::POLICY, node::policy()),
         (networks::NAME, networks::policy()),
         (host_disk::NAME, host_disk::policy()),
+        (hooks::NAME, hooks::policy()),
         (placeholder::NAME, placeholder::policy()),
         (placeholder::INSTANCES, placeholder::instances()),
         (node_creates::NAME, node_creates::policy()),

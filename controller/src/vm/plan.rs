@@ -17,8 +17,8 @@ use sheaf_api::{
     RunStrategy, VirtualMachine, VirtualMachineInstance,
     cdi::DataVolume,
     names::{
-        ERR_IMAGE_PULL, IMAGE_PULL_BACK_OFF, STATE_NODE_ANNOTATION, VM_FINALIZER, VM_NAME_LABEL, VM_SPEC_ANNOTATION,
-        VMI_FINALIZER,
+        ERR_IMAGE_PULL, IMAGE_PULL_BACK_OFF, STATE_NODE_ANNOTATION, VM_FINALIZER, VM_NAME_LABEL,
+        VM_SPEC_ANNOTATION, VMI_FINALIZER,
     },
     status::{Phase, PrintableStatus, StartFailure, StateChange, StateChangeRequest, VirtualMachineStatus},
     vmi::{StartStrategy, VirtualMachineInstanceSpec},

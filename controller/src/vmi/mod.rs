@@ -1,13 +1,13 @@
 //! Controller of instances: from VirtualMachineInstance to placeholder Pod and back to its status.
 //!
-//! Reads: instances, NetworkAttachmentDefinitions, the ClusterConfig, Nodes, and Pods (read from the API server for each
+//! Reads: instances, NetworkAttachmentDefinitions, the ClusterConfig, Nodes, claims, and Pods (read from the API server for each
 //! decision: a stale list could start a VM twice). Owns: placeholder Pods, status and finalizer of instances. Never
 //! touches: Pod status, which is the node's. Route in: watches. Route out: [`plan`], applied step by step.
 
 use std::sync::Arc;
 
 use k8s_openapi::{
-    api::core::v1::{Node, Pod},
+    api::core::v1::{Node, PersistentVolumeClaim, Pod},
     jiff::Timestamp,
 };
 use kube::{
@@ -24,6 +24,7 @@ use serde_json::json;
 use sheaf_api::{
     ClusterConfig, VirtualMachineInstance, cluster_config,
     names::{APP_LABEL, LAUNCHER, NODE_NAME_LABEL, VM_NAME_LABEL, VMI_FINALIZER},
+    vmi::VirtualMachineInstanceSpec,
 };
 
 use crate::{
@@ -112,11 +113,8 @@ async fn reconcile(
         }
         false => None,
     };
-    let images = match wants_pod && images::are_used(&vmi.spec) {
-        true => {
-            let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
-            images::sizes(&nodes.map_err(doing("listing Nodes for the sizes of their images"))?.items)
-        }
+    let images = match wants_pod {
+        true => sizes(client, &namespace, &vmi.spec).await?,
         false => images::Sizes::default(),
     };
     let observed = plan::Observed {
@@ -137,6 +135,27 @@ async fn reconcile(
         }
         result => result.map(|()| plan.requeue.map_or_else(Requeue::await_change, Requeue::requeue)),
     }
+}
+
+/// How large what is below the overlays of a VM is.
+async fn sizes(
+    client: &Client,
+    namespace: &str,
+    spec: &VirtualMachineInstanceSpec,
+) -> Result<images::Sizes, RequestError> {
+    let mut sizes = images::Sizes::default();
+    if images::are_used(spec) {
+        let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
+        sizes.images =
+            images::sizes(&nodes.map_err(doing("listing Nodes for the sizes of their images"))?.items);
+    }
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    for name in images::claims(spec) {
+        let claim = claims.get_opt(name).await.map_err(doing("reading a claim for its size"))?;
+        let bytes = claim.as_ref().and_then(images::claim_bytes);
+        sizes.claims.extend(bytes.map(|bytes| (name.to_owned(), bytes)));
+    }
+    Ok(sizes)
 }
 
 /// The Pod that has the name of the instance's, and those of earlier instances of its name, each with its Node.

@@ -15,7 +15,10 @@ use sheaf_api::{
     VirtualMachineInstance,
     cluster_config::ClusterConfigSpec,
     devices::Interface,
-    names::{INTERFACES_ANNOTATION, NODE_NAME_LABEL, PAUSED_CONDITION, RUNTIME_CLASS, VMI_FINALIZER},
+    names::{
+        CREDENTIALS_CONDITION, INTERFACES_ANNOTATION, NODE_NAME_LABEL, PAUSED_CONDITION, RUNTIME_CLASS,
+        VMI_FINALIZER,
+    },
     network::SeenInterface,
     placeholder::domain_is_gone,
     status::{InterfaceStatus, Phase, PhaseTransition, VirtualMachineInstanceStatus},
@@ -32,6 +35,8 @@ use crate::{
 
 /// Source of what a guest's agent says.
 const GUEST_AGENT: &str = "guest-agent";
+/// Condition of an instance: KubeVirt's word for credentials that the guest's agent has set.
+const CREDENTIALS: &str = "AccessCredentialsSynchronized";
 /// Most addresses of one interface that the status shows.
 const MOST_ADDRESSES: usize = 16;
 /// Seconds after the end of its grace period within which a node reports that a VM stopped; later it counts as silent.
@@ -55,7 +60,7 @@ pub struct Observed<'a> {
     pub networks: &'a Result<Networks, Unresolved>,
     /// Settings for all VMs of the cluster.
     pub config: &'a ClusterConfigSpec,
-    /// How large base images are; asked for only when [`wants_pod`] and the VM uses one.
+    /// How large what is below its overlays is; asked for only when [`wants_pod`].
     pub images: &'a images::Sizes,
 }
 
@@ -271,6 +276,13 @@ fn from_pod(status: &mut VirtualMachineInstanceStatus, pod: &Pod, node: Option<&
             }
             _ => clear(&mut status.conditions, type_),
         }
+    }
+    match condition(CREDENTIALS_CONDITION) {
+        Some(PodCondition { status: value, message, .. }) => {
+            let message = message.clone().unwrap_or_default();
+            set(&mut status.conditions, CREDENTIALS, value, "", &message, now);
+        }
+        None => clear(&mut status.conditions, CREDENTIALS),
     }
     let ended = matches!(reported.phase.as_deref(), Some("Succeeded" | "Failed"));
     match phase {

@@ -32,6 +32,8 @@ struct Inner {
     info: GuestInfo,
     stats: Vec<DomainStats>,
     displays: Vec<UnixStream>,
+    /// By user: authorized keys, or the password.
+    credentials: BTreeMap<String, String>,
 }
 
 impl FakeVms {
@@ -48,6 +50,11 @@ impl FakeVms {
     /// The VNC server's end of the display that was opened last.
     pub fn display(&self) -> Option<UnixStream> {
         self.inner().displays.pop()
+    }
+
+    /// What guests' agents have set last for each user.
+    pub fn credentials(&self) -> BTreeMap<String, String> {
+        self.inner().credentials.clone()
     }
 
     /// Guests power off when asked.
@@ -71,7 +78,8 @@ impl FakeVms {
     }
 
     /// Requests named `doing` (`version`, `list`, `start`, `shutdown`, `resume`, `resize`, `destroy`, `limit`, `log`, `pause`,
-    /// `reset`, `reboot`, `graphics`, `freeze`, `thaw`, `info`, `stats`) fail with `why` until [`Self::heal`].
+    /// `reset`, `reboot`, `graphics`, `freeze`, `thaw`, `keys`, `password`, `info`, `stats`) fail with `why`
+    /// until [`Self::heal`].
     pub fn fail(&self, doing: &str, why: &str) {
         self.inner().fails.insert(doing.to_owned(), why.to_owned());
     }
@@ -304,6 +312,20 @@ impl VmHost for FakeVms {
 
     async fn thaw(&self, uuid: &str) -> Result<u32, VmError> {
         self.inner().change("thaw", uuid).map(|()| 1)
+    }
+
+    async fn set_authorized_keys(&self, uuid: &str, user: &str, keys: &[String]) -> Result<(), VmError> {
+        let mut inner = self.inner();
+        inner.change("keys", uuid)?;
+        inner.credentials.insert(user.to_owned(), keys.join(" "));
+        Ok(())
+    }
+
+    async fn set_password(&self, uuid: &str, user: &str, password: &str) -> Result<(), VmError> {
+        let mut inner = self.inner();
+        inner.change("password", uuid)?;
+        inner.credentials.insert(user.to_owned(), password.to_owned());
+        Ok(())
     }
 
     async fn guest_info(&self, uuid: &str) -> Result<GuestInfo, VmError> {

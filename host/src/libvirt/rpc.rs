@@ -5,7 +5,7 @@
 //! query has a connection of its own to libvirtd, a deadline, and a limit on the reply that is checked before a byte of
 //! it is read. Messages are XDR (RFC 4506) behind a length; numbers are those of libvirt's `remote_protocol.x` and
 //! `virnetprotocol.x`, which never change. Route in: a UUID. Route out: [`Interface`]s, at most [`MOST_ADDRESSES`] each;
-//! what the agent reports of its system, as named [`Parameter`]s; file systems frozen and thawed.
+//! what the agent reports of its system, as named [`Parameter`]s; file systems frozen and thawed; SSH keys and passwords set.
 
 use super::guest_info::Parameter;
 use super::{Interface, Source};
@@ -49,6 +49,10 @@ const AGENT_SET_RESPONSE_TIMEOUT: u32 = 420;
 const FSFREEZE: u32 = 335;
 /// `REMOTE_PROC_DOMAIN_FSTHAW`
 const FSTHAW: u32 = 336;
+/// `REMOTE_PROC_DOMAIN_SET_USER_PASSWORD`
+const SET_USER_PASSWORD: u32 = 357;
+/// `REMOTE_PROC_DOMAIN_AUTHORIZED_SSH_KEYS_SET`
+const AUTHORIZED_SSH_KEYS_SET: u32 = 425;
 /// `REMOTE_PROC_DOMAIN_GET_GUEST_INFO`
 const GET_GUEST_INFO: u32 = 418;
 /// Length of a message's length and header, in bytes.
@@ -120,6 +124,38 @@ async fn file_systems(socket: &Path, uuid: &str, procedure: u32) -> Result<u32, 
     let reply = tokio::time::timeout(FREEZE_TIMEOUT, asked).await;
     let reply = reply.unwrap_or(Err(QueryError::TimedOut(FREEZE_TIMEOUT)))?;
     take_u32(&mut reply.as_slice()).ok_or(QueryError::Malformed)
+}
+
+/// Has the agent replace the authorized SSH keys of `user`.
+pub async fn set_authorized_keys(
+    socket: &Path,
+    uuid: &str,
+    user: &str,
+    keys: &[String],
+) -> Result<(), QueryError> {
+    let mut arguments = Vec::new();
+    put_bytes(&mut arguments, user.as_bytes());
+    put_u32(&mut arguments, keys.len() as u32);
+    keys.iter().for_each(|key| put_bytes(&mut arguments, key.as_bytes()));
+    put_u32(&mut arguments, 0); // flags: those that are there are replaced
+    set(socket, uuid, AUTHORIZED_SSH_KEYS_SET, &arguments).await
+}
+
+/// Has the agent set the password of `user`.
+pub async fn set_password(socket: &Path, uuid: &str, user: &str, password: &str) -> Result<(), QueryError> {
+    let mut arguments = Vec::new();
+    for text in [user, password] {
+        put_u32(&mut arguments, 1); // it follows
+        put_bytes(&mut arguments, text.as_bytes());
+    }
+    put_u32(&mut arguments, 0); // flags: it is not encrypted
+    set(socket, uuid, SET_USER_PASSWORD, &arguments).await
+}
+
+async fn set(socket: &Path, uuid: &str, procedure: u32, arguments: &[u8]) -> Result<(), QueryError> {
+    let asked = ask(socket, uuid, Some(AGENT_TIMEOUT), procedure, arguments);
+    let reply = tokio::time::timeout(QUERY_TIMEOUT, asked).await;
+    reply.unwrap_or(Err(QueryError::TimedOut(QUERY_TIMEOUT))).map(drop)
 }
 
 /// What the agent reports of its system: host name, operating system, time zone, users, file systems.
@@ -369,6 +405,36 @@ mod tests {
         let mut seen = Vec::new();
         calls.recv_many(&mut seen, 3).await;
         assert_eq!(seen, [CONNECT_OPEN, AGENT_SET_RESPONSE_TIMEOUT, INTERFACE_ADDRESSES]);
+    }
+
+    #[tokio::test]
+    async fn keys_and_passwords_are_sent_as_the_protocol_has_them() {
+        let (sender, mut calls) = tokio::sync::mpsc::unbounded_channel();
+        let path = std::env::temp_dir().join(format!("sheaf-rpc-credentials-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                while let Ok(length) = stream.read_u32().await {
+                    let mut call = vec![0; length as usize - 4];
+                    stream.read_exact(&mut call).await.unwrap();
+                    let procedure = take_u32(&mut &call[8..]).unwrap();
+                    let serial = take_u32(&mut &call[16..]).unwrap();
+                    // After the header: a name of no bytes, a UUID, a number.
+                    sender.send((procedure, call[24..].get(24..).map(<[u8]>::to_vec))).unwrap();
+                    stream.write_all(&reply(procedure, serial, &[])).await.unwrap();
+                }
+            }
+        });
+        set_authorized_keys(&path, UUID, "ann", &["ssh-a".into(), "b".into()]).await.unwrap();
+        set_password(&path, UUID, "ann", "pw").await.unwrap();
+        let mut seen = Vec::new();
+        calls.recv_many(&mut seen, 6).await;
+        let keys = b"\0\0\0\x03ann\0\0\0\0\x02\0\0\0\x05ssh-a\0\0\0\0\0\0\x01b\0\0\0\0\0\0\0";
+        assert_eq!(seen[2], (AUTHORIZED_SSH_KEYS_SET, Some(keys.to_vec())));
+        let password = b"\0\0\0\x01\0\0\0\x03ann\0\0\0\0\x01\0\0\0\x02pw\0\0\0\0\0\0";
+        assert_eq!(seen[5], (SET_USER_PASSWORD, Some(password.to_vec())));
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ pub struct Described {
     pub uuid: String,
     pub tags: BTreeMap<String, String>,
     pub devices: BTreeMap<String, PathBuf>,
+    pub bases: Vec<PathBuf>,
     pub agent: bool,
 }
 
@@ -34,6 +35,9 @@ pub fn read(xml: &str) -> Result<Described, roxmltree::Error> {
         };
         Some((of("target", "dev")?, PathBuf::from(of("source", "dev")?)))
     });
+    let below = document.descendants().filter(|node| node.has_tag_name("backingStore"));
+    let below = below.flat_map(|node| node.children()).filter(|node| node.has_tag_name("source"));
+    let bases = below.filter_map(|source| source.attribute("dev")).map(PathBuf::from);
     let mut ports = document.descendants().filter(|node| node.has_tag_name("target"));
     // As libvirt says of a running domain; a definition that was not started has no state.
     let agent = ports.any(|port| {
@@ -44,6 +48,7 @@ pub fn read(xml: &str) -> Result<Described, roxmltree::Error> {
         uuid: text("uuid"),
         tags: tags.collect(),
         devices: devices.collect(),
+        bases: bases.collect(),
         agent,
     })
 }
@@ -70,6 +75,16 @@ mod tests {
                    </devices></domain>";
         let device = ("vdb".to_owned(), PathBuf::from("/dev/sheaf-default/pvc-1"));
         assert_eq!(read(xml).unwrap().devices, [device].into());
+    }
+
+    #[test]
+    fn a_device_below_an_overlay_is_a_base_and_no_disk() {
+        let xml = "<domain><devices><disk type='file'><source file='/a.qcow2'/><backingStore type='block'>\
+                   <format type='raw'/><source dev='/dev/sheaf-default/pvc-1'/><backingStore/></backingStore>\
+                   <target dev='vda'/></disk></devices></domain>";
+        let described = read(xml).unwrap();
+        assert_eq!(described.devices, BTreeMap::new());
+        assert_eq!(described.bases, [PathBuf::from("/dev/sheaf-default/pvc-1")]);
     }
 
     #[test]

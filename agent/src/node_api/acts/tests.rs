@@ -35,6 +35,7 @@ fn node() -> Node {
         state: DomainState::Running,
         tags: Default::default(),
         devices: Default::default(),
+        bases: Default::default(),
         agent: true,
     });
     let id = Identity {

@@ -8,7 +8,7 @@ use crate::vms::facts::{Facts, Resources};
 use crate::vms::memory::overhead;
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::domain::{Memory, PageSize};
-use sheaf_api::ephemeral::Base;
+use sheaf_api::ephemeral::{self, Base};
 use sheaf_api::names::VMI_ANNOTATION;
 use sheaf_api::placeholder::PlacedVmi;
 
@@ -42,14 +42,15 @@ pub fn needs(pod: &Pod, facts: &Facts) -> Resources {
     let set_aside = if page.is_some() { 0 } else { facts.cluster.set_aside(guest) };
     let least = set_aside.saturating_add(overhead(guest, cpus.into(), graphics));
     let uid = pod.metadata.uid.clone().unwrap_or_default();
-    let storage = sheaf_api::ephemeral::bytes(&placed.spec, |base| match base {
-        Base::Image(name) => facts.images.get(name).copied(),
+    let storage = ephemeral::bytes(&placed.spec, |base| match base {
         Base::ContainerDisk(volume, _) => {
             match facts.container_disks.get(&(uid.clone(), volume.to_owned())) {
                 Some(ContainerDisk::Ready { bytes, .. }) => Some(*bytes),
                 _ => None,
             }
         }
+        Base::Image(name) => facts.images.get(name).copied(),
+        Base::Claim(name) => facts.claim_bytes(&placed.namespace, name),
     });
     Resources {
         memory: asked.memory.max(least),

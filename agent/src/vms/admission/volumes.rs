@@ -1,31 +1,40 @@
 //! What lies behind a disk, as far as this node allows it.
 //!
-//! Why here: paths and Secrets are where an annotation could reach beyond its VM. Pure. Route in: a volume of the
-//! annotation, its Pod, files that were observed. Route out: a [`Source`].
+//! Why here: paths and claims are where an annotation could reach beyond its VM; [`contents`] has Secrets. Pure.
+//! Route in: a volume of the annotation, its Pod, files that were observed. Route out: a [`Source`].
 
-use super::{Check, Verdict, invalid, reject, wait};
-use crate::channels::ContainerDisk;
+use super::{Check, Verdict, contents, invalid, reject, wait};
+use crate::channels::{ContainerDisk, Usable};
 use crate::vms::facts::{ClaimFact, Facts, FileFact};
-use crate::vms::guest::{Format, Seed, Source, Text};
-use base64::Engine;
+use crate::vms::guest::{DataSource, Format, Source};
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::Amount;
 use sheaf_api::ephemeral;
 use sheaf_api::host_disk::{HostDiskPlace, place};
 use sheaf_api::names::VOLUME_DRIVER;
 use sheaf_api::placeholder::PlacedVmi;
-use sheaf_api::volumes::{CloudInitNoCloud, HostDisk, HostDiskType, SOURCES, Volume, VolumeSource};
+use sheaf_api::volumes::{HostDisk, HostDiskType, SOURCES, Volume, VolumeSource};
 
 /// The source of `volume`.
 pub(super) fn source(volume: &Volume, placed: &PlacedVmi, pod: &Pod, facts: &Facts) -> Check<Source> {
+    let seed = |source, cloud_init| contents::seed(&volume.name, source, cloud_init, placed, pod);
     match volume.source() {
-        Some(VolumeSource::Claim(name)) => claimed(&volume.name, name, pod, facts),
+        Some(VolumeSource::Claim(name)) => {
+            Ok(Source::Device(claimed(&volume.name, name, pod, facts)?.device.clone()))
+        }
         Some(VolumeSource::HostDisk(disk)) => host_disk(&volume.name, disk, &placed.namespace, facts),
         Some(VolumeSource::EmptyDisk(empty)) => Ok(Source::Empty(bytes(&volume.name, &empty.capacity)?)),
         Some(VolumeSource::ContainerDisk(_)) => container_disk(&volume.name, pod, facts),
-        Some(VolumeSource::CloudInitNoCloud(cloud_init)) => {
-            let hostname = placed.spec.hostname.clone().unwrap_or_else(|| placed.name.clone());
-            Ok(Source::Seed(seed(&volume.name, cloud_init, hostname, pod)?))
+        Some(VolumeSource::CloudInitNoCloud(cloud_init)) => seed(DataSource::NoCloud, cloud_init),
+        Some(VolumeSource::CloudInitConfigDrive(cloud_init)) => seed(DataSource::ConfigDrive, cloud_init),
+        Some(VolumeSource::Secret(secret)) => contents::secret(&volume.name, secret, pod),
+        Some(VolumeSource::ConfigMap(config_map)) => contents::config_map(&volume.name, config_map, pod),
+        Some(VolumeSource::DownwardApi(fields)) => contents::downward(&volume.name, fields, placed, pod),
+        Some(VolumeSource::Sysprep(sysprep)) => contents::sysprep(&volume.name, sysprep, pod),
+        Some(VolumeSource::Ephemeral(claim)) => {
+            let usable = claimed(&volume.name, claim, pod, facts)?;
+            let bytes = ephemeral::overlay(None, usable.bytes);
+            Ok(Source::DeviceOverlay { device: usable.device.clone(), bytes })
         }
         None => Err(invalid(format!("volume {}: it has not exactly one of {SOURCES}", volume.name))),
     }
@@ -38,7 +47,8 @@ pub fn names_claim(pod: &Pod, name: &str) -> bool {
     claims.any(|claim| claim.claim_name == name)
 }
 
-fn claimed(volume: &str, name: &str, pod: &Pod, facts: &Facts) -> Check<Source> {
+/// The volume of a pool that a claim is bound to.
+fn claimed<'a>(volume: &str, name: &str, pod: &Pod, facts: &'a Facts) -> Check<&'a Usable> {
     if !names_claim(pod, name) {
         return Err(invalid(format!(
             "volume {volume}: the Pod does not refer to PersistentVolumeClaim {name}"
@@ -68,7 +78,7 @@ fn claimed(volume: &str, name: &str, pod: &Pod, facts: &Facts) -> Check<Source> 
         return Err(not_ready("this node does not know its volumes yet"));
     };
     match volumes.get(handle) {
-        Some(usable) if usable.ready => Ok(Source::Device(usable.device.clone())),
+        Some(usable) if usable.ready => Ok(usable),
         Some(usable) => Err(not_ready(usable.problem.as_deref().unwrap_or("it is not ready"))),
         None => Err(not_ready(&format!("LocalVolume {handle} is not of this node"))),
     }
@@ -141,49 +151,4 @@ fn container_disk(volume: &str, pod: &Pod, facts: &Facts) -> Check<Source> {
         Some(ContainerDisk::NotReady { reason, message }) => Err(wait(reason, message.clone())),
         None => Err(Verdict::Unknown),
     }
-}
-
-fn seed(volume: &str, from: &CloudInitNoCloud, hostname: String, pod: &Pod) -> Check<Seed> {
-    let secret = |name: &str, keys| {
-        // The node may read the Secrets of all Pods bound to it; this VM only those that its own Pod names.
-        let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-        let mut named = volumes.filter_map(|volume| volume.secret.as_ref()?.secret_name.as_deref());
-        if named.any(|named| named == name) {
-            Ok(Text::Secret { name: name.to_owned(), keys })
-        } else {
-            Err(invalid(format!("volume {volume}: the Pod does not refer to Secret {name}")))
-        }
-    };
-    let text = |kind: &str, plain: &Option<String>, encoded: &Option<String>, from: Option<&str>, keys| match (
-        plain, encoded, from,
-    ) {
-        (None, None, None) => Ok(None),
-        (Some(text), None, None) => Ok(Some(Text::Plain(text.clone().into_bytes()))),
-        (None, Some(encoded), None) => base64::engine::general_purpose::STANDARD
-            .decode(encoded)
-            .map(|text| Some(Text::Plain(text)))
-            .map_err(|error| invalid(format!("volume {volume}: {kind} in base64: {error}"))),
-        (None, None, Some(name)) => secret(name, keys).map(Some),
-        _ => Err(invalid(format!("volume {volume}: {kind} has more than one source"))),
-    };
-    let user_secret = from.secret_ref.as_ref().map(|secret| secret.name.as_str());
-    let network_secret = from.network_data_secret_ref.as_ref().map(|secret| secret.name.as_str());
-    let network = (&from.network_data, &from.network_data_base64);
-    Ok(Seed {
-        hostname,
-        user_data: text(
-            "user data",
-            &from.user_data,
-            &from.user_data_base64,
-            user_secret,
-            ["userdata", "userData"],
-        )?,
-        network_data: text(
-            "network data",
-            network.0,
-            network.1,
-            network_secret,
-            ["networkdata", "networkData"],
-        )?,
-    })
 }

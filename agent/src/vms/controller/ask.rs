@@ -13,7 +13,7 @@ use crate::vms::facts::ClaimFact;
 use crate::vms::filters::{self, masquerade};
 use crate::vms::lookups::{Filter, Found, Key};
 use crate::vms::record::Record;
-use crate::vms::{admission, report};
+use crate::vms::{admission, credentials, report};
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_host::libvirt::{Domain, Source, VmHost};
 use std::collections::BTreeMap;
@@ -21,6 +21,9 @@ use std::sync::Arc;
 
 /// A claim that is not bound is asked for again after so many seconds.
 const CLAIM: i64 = 2;
+
+/// Secrets of credentials are read again after so many seconds: a kubelet takes as long to see that one changed.
+const CREDENTIALS: i64 = 60;
 
 /// QEMU's log is read again after so many seconds, while it does not tell why a VM ended.
 const LOG: i64 = 2;
@@ -81,6 +84,21 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
                     async move { Ok(Found::Addresses(vms.interfaces(&uuid, source).await?)) }
                 });
             }
+        }
+        for uid in domains.iter().filter_map(|domain| domain.tags.get(TAG_POD_UID)) {
+            let Some(pod) = listed.objects.get(uid).filter(|pod| !report::is_terminal(pod)) else { continue };
+            let credentials = credentials::of(pod);
+            if credentials.is_empty() {
+                continue;
+            }
+            self.memory.credentials.entry(uid.clone()).or_default();
+            self.lookups.ask(now, Key::Credentials(uid.clone()), CREDENTIALS, || {
+                let (cluster, pod) = (cluster.clone(), pod.clone());
+                async move {
+                    let wanted = credentials::read(&*cluster, &pod, &credentials).await?;
+                    Ok(Found::Credentials(Arc::new(wanted)))
+                }
+            });
         }
         let has_ended = |uid: &str| listed.objects.get(uid).is_some_and(|pod| report::says_ended(pod));
         let unknown = self.memory.missing.keys().filter(|uid| !self.memory.stops.contains_key(*uid));

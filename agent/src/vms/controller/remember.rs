@@ -58,7 +58,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             Key::Allocatable | Key::Filter | Key::ApiServers => true,
             Key::Claim(namespace, name) => claims.contains(&(namespace.clone(), name.clone())),
             Key::Agent(uuid) | Key::Arp(uuid) => is_domain(uuid),
-            Key::Stop(uid) => known(uid),
+            Key::Stop(uid) | Key::Credentials(uid) => known(uid),
         };
         self.answers.claims.retain(|claim, _| claims.contains(claim));
         self.answers.addresses.retain(|key, _| wanted(key));

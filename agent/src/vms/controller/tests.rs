@@ -2,7 +2,7 @@
 
 use super::super::domain_xml::DomainType;
 use super::super::filters::{self, State, masquerade};
-use super::super::guest::Identity;
+use super::super::guest::{Identity, Object};
 use super::super::testing::{VMI_UID, domain, pod, pod_of};
 use super::*;
 use crate::channels::{self, NetworkState};
@@ -15,11 +15,16 @@ use sheaf_host::nft::Filter as _;
 use sheaf_host::segment::{Interface as NodeInterface, Segment};
 use std::sync::Mutex;
 
+mod contents;
+mod credentials;
+
 /// An API server in memory: one that can be away.
 #[derive(Default)]
 struct FakeCluster {
     pods: Mutex<BTreeMap<String, Pod>>,
     events: Mutex<Vec<String>>,
+    /// Keys and values of `Secret NAME` and `ConfigMap NAME`.
+    objects: Mutex<BTreeMap<String, BTreeMap<String, Vec<u8>>>>,
     away: Mutex<bool>,
     /// It takes requests for what it knows and never answers.
     hangs: Mutex<bool>,
@@ -77,8 +82,13 @@ impl Cluster for FakeCluster {
         Ok(())
     }
 
-    async fn secret(&self, _namespace: &str, _name: &str, _keys: [&str; 2]) -> anyhow::Result<Vec<u8>> {
-        self.here().map(|()| b"#cloud-config\n".to_vec())
+    async fn values(
+        &self,
+        _namespace: &str,
+        object: &Object,
+    ) -> anyhow::Result<Option<BTreeMap<String, Vec<u8>>>> {
+        self.here()?;
+        Ok(self.objects.lock().unwrap().get(&object.to_string()).cloned())
     }
 
     async fn claim(&self, _namespace: &str, name: &str) -> anyhow::Result<ClaimFact> {

@@ -92,7 +92,7 @@ fn overlay() -> Source {
 }
 
 fn make_in(dir: &Path, guest: &Guest, run: &dyn Run) -> anyhow::Result<()> {
-    make(guest, &Folder::of(dir, "v-1"), &BTreeMap::new(), run)
+    make(guest, &Folder::of(dir, "v-1"), &Images::new(), run)
 }
 
 #[test]

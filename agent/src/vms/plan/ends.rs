@@ -22,6 +22,7 @@ pub(super) fn waiting(why: &Why) -> Report {
         interfaces: Vec::new(),
         console_tail: None,
         paused: None,
+        credentials: None,
     }
 }
 
@@ -40,6 +41,7 @@ pub(super) fn failed(why: Why, exit_code: i32, started: Option<&Started>) -> Rep
         interfaces: Vec::new(),
         console_tail: None,
         paused: None,
+        credentials: None,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Route in: filled by the controller. Route out: read by the plan; losing the memory is harmless.
 
+use crate::vms::credentials::Wanted;
 use crate::vms::facts::Facts;
 use crate::vms::guest::Guest;
 use crate::vms::record::Record;
@@ -57,6 +58,8 @@ pub struct Memory {
     pub told: BTreeMap<(String, String), u64>,
     /// When a VM that waits for its disk was last resumed.
     pub resumed: BTreeMap<String, i64>,
+    /// Credentials that guests' agents set; there is an entry for each VM that has some.
+    pub credentials: BTreeMap<String, Credentials>,
 }
 
 impl Memory {
@@ -72,7 +75,21 @@ impl Memory {
         self.interfaces.retain(|uid, _| known(uid));
         self.tails.retain(|uid, _| known(uid));
         self.resumed.retain(|uid, _| known(uid));
+        self.credentials.retain(|uid, _| known(uid));
     }
+}
+
+/// Credentials of one guest.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    /// What its users are to have; nothing before it was read.
+    pub wanted: Option<Arc<Wanted>>,
+    /// Why that cannot be read.
+    pub unreadable: Option<String>,
+    /// What was set last, and when, in seconds since 1970.
+    pub set: Option<(Arc<Wanted>, i64)>,
+    /// Why the last try to set it failed, and when.
+    pub failed: Option<(String, i64)>,
 }
 
 /// Starts of one VM that failed, one after another.

@@ -1,8 +1,8 @@
 //! The rules of the plan, each as one moment of a node and what is to be done in it.
 
-use super::super::testing::{VMI_UID, domain, facts, pod, started};
+use super::super::testing::{VMI_UID, domain, facts, pod, pod_of, started};
 use super::*;
-use crate::vms::facts::Facts;
+use crate::vms::facts::{ClaimFact, Facts};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -396,7 +396,7 @@ fn a_volume_has_one_guest_at_a_time() {
     let spec = json!({"domain": {"memory": {"guest": "64Mi"}, "devices": {"disks": [{"name": "d"}]}},
                       "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}]});
     let named = |uid: &str, name: &str, vmi: &str| {
-        let mut pod = super::super::testing::pod_of(uid, spec.clone());
+        let mut pod = pod_of(uid, spec.clone());
         let annotation = json!({"name": name, "namespace": "default", "uid": vmi, "spec": spec}).to_string();
         pod.metadata.annotations = Some([(VMI_ANNOTATION.to_owned(), annotation)].into());
         let volumes = json!([{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}]);
@@ -406,7 +406,7 @@ fn a_volume_has_one_guest_at_a_time() {
     let (one, two) = ("0b0e6d2c-6a4e-4c9f-9a53-000000000001", "0b0e6d2c-6a4e-4c9f-9a53-000000000002");
     let mut node = Node::new().pod(named("p1", "one", one)).pod(named("p2", "two", two));
     node.facts.volumes = Some([("pvc-1".to_owned(), volume(1 << 30))].into());
-    let claim = crate::vms::facts::ClaimFact::Volume("pvc-1".into());
+    let claim = ClaimFact::Volume("pvc-1".into());
     node.facts.claims = [(("default".to_owned(), "data".to_owned()), claim)].into();
     let in_use = |action: &Action| match action {
         Action::Report(Report { state: State::Waiting { reason, message }, .. }) => {
@@ -426,6 +426,47 @@ fn a_volume_has_one_guest_at_a_time() {
     let devices = [("vda".to_owned(), "/dev/sheaf-default/pvc-1".into())].into();
     node.domains.push(Domain { name: "default_one".into(), devices, tags: BTreeMap::new(), ..domain("p1") });
     assert!(in_use(&node.only()));
+}
+
+#[test]
+fn vms_share_a_volume_below_their_overlays_and_none_of_them_shares_it_with_one_that_writes_it() {
+    let vm = |uid: &str, volume: serde_json::Value| {
+        let mut spec =
+            json!({"domain": {"memory": {"guest": "64Mi"}, "devices": {"disks": [{"name": "d"}]}}});
+        spec["volumes"] = json!([volume]);
+        let mut pod = pod_of(uid, spec);
+        let claim = json!([{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}]);
+        pod.spec.as_mut().unwrap().volumes = serde_json::from_value(claim).unwrap();
+        pod
+    };
+    let claim = json!({"claimName": "data"});
+    let reader = || vm("p1", json!({"name": "d", "ephemeral": {"persistentVolumeClaim": claim}}));
+    let writer = || vm("p1", json!({"name": "d", "persistentVolumeClaim": claim}));
+    let action = |pod: Pod, devices: &[&str], bases: &[&str]| {
+        let path = |path: &&str| std::path::PathBuf::from(*path);
+        let devices = devices.iter().map(|device| ("vda".to_owned(), path(device))).collect();
+        let bases = bases.iter().map(path).collect();
+        let other = Domain {
+            uuid: "other".into(),
+            name: "default_one".into(),
+            devices,
+            bases,
+            tags: BTreeMap::new(),
+            ..domain("p9")
+        };
+        let mut node = Node::new().pod(pod);
+        node.facts.claims =
+            [(("default".to_owned(), "data".to_owned()), ClaimFact::Volume("pvc-1".into()))].into();
+        node.facts.volumes = Some([("pvc-1".to_owned(), volume(1 << 30))].into());
+        node.domains.push(other);
+        node.only()
+    };
+    let device = &["/dev/sheaf-default/pvc-1"][..];
+    assert!(matches!(action(reader(), &[], device), Action::Start(_)));
+    for refused in [action(reader(), device, &[]), action(writer(), &[], device)] {
+        let Action::Report(report) = refused else { panic!("{refused:?}") };
+        assert_eq!(reason(&report), "VolumeInUse");
+    }
 }
 
 #[test]

@@ -4,8 +4,8 @@
 //! Why here: the API server is the one place that every client passes, so it must refuse what Sheaf does not do.
 //! It drops in silence what a schema does not know; hence the schema is made in three steps: the types
 //! ([`tidy`]), every other field of KubeVirt's, each with a rule that refuses it by name ([`refuse`]), and the
-//! rules between fields ([`rules`], [`hardware_rules`]). Route in: the types and `facts/kubevirt-v1.txt`. Route out: what the
-//! controller applies at its start; `crds/*.json` is the same for people to read.
+//! rules between fields ([`rules`], [`volume_rules`], [`hardware_rules`]). Route in: the types and `facts/kubevirt-v1.txt`. Route
+//! out: what the controller applies at its start; `crds/*.json` is the same for people to read.
 
 mod borrowed;
 mod hardware_rules;
@@ -15,6 +15,7 @@ mod refuse;
 pub(crate) mod rule;
 mod rules;
 mod tidy;
+mod volume_rules;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -71,8 +72,12 @@ fn finish(
     };
     let missing = |path: String| CrdError::NoSuchPath { kind, path };
     refuse::unsupported(at(schema, "spec").ok_or_else(|| missing("spec".into()))?, root_fact);
-    let mut tables =
-        vec![("", rules::NAME), (instance, rules::INSTANCE), (instance, hardware_rules::HARDWARE)];
+    let mut tables = vec![
+        ("", rules::NAME),
+        (instance, rules::INSTANCE),
+        (instance, volume_rules::VOLUMES),
+        (instance, hardware_rules::HARDWARE),
+    ];
     match kind {
         "VirtualMachine" => {
             tables.push(("spec", rules::MACHINE));

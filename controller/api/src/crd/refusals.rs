@@ -28,13 +28,35 @@ const REASONS: &[(&str, &str, &str)] = &[
     (
         "Devices",
         "filesystems",
-        "not supported by Sheaf yet: a VM has no file systems of its node; use a disk",
+        "not supported by Sheaf yet: a VM has no file systems of its node; use a disk (the volumes secret, configMap and \
+         downwardAPI are disks)",
     ),
     ("Devices", "autoattachVSOCK", "not supported by Sheaf yet: a VM has no vsock to its node; remove it"),
     (
         "Disk",
         "shareable",
         "not supported by Sheaf: a volume is on one node, and two VMs that write to one file system destroy it; remove it",
+    ),
+    (
+        "Volume",
+        "serviceAccount",
+        "not supported by Sheaf: a token on a disk of the VM is not renewed; put a token that lasts into a Secret, and use \
+         the volume secret",
+    ),
+    (
+        "Volume",
+        "downwardMetrics",
+        "not supported by Sheaf yet: metrics of a node are not given to VMs; remove it",
+    ),
+    (
+        "core.DownwardAPIVolumeFile",
+        "mode",
+        "not supported by Sheaf: every file of a read-only disk can be read; remove it",
+    ),
+    (
+        "core.DownwardAPIVolumeFile",
+        "resourceFieldRef",
+        "not supported by Sheaf: a guest reads its processors and memory from its hardware; use fieldRef",
     ),
     ("DomainSpec", "ioThreads", "not supported by Sheaf yet: ioThreadsPolicy is auto or shared; remove it"),
     (

@@ -209,6 +209,14 @@ pub const INSTANCE: &[Rule] = &[
         field: ".interfaces",
         reason: Reason::Invalid,
     },
+    Rule {
+        at: "domain.devices.interfaces[]",
+        rule: "!has(self.ports) || self.ports.filter(p, has(p.name)).all(p, \
+               self.ports.filter(q, has(q.name) && q.name == p.name).size() == 1)",
+        says: "two ports have the same name",
+        field: ".ports",
+        reason: Reason::Invalid,
+    },
     // CPU and memory.
     Rule {
         at: "domain.memory",
@@ -296,9 +304,10 @@ pub const INSTANCE: &[Rule] = &[
     Rule {
         at: "volumes[]",
         rule: "[has(self.persistentVolumeClaim), has(self.dataVolume), has(self.hostDisk), has(self.emptyDisk), \
-               has(self.containerDisk), has(self.cloudInitNoCloud)].filter(x, x).size() == 1",
-        says: "a volume has exactly one of persistentVolumeClaim, dataVolume, hostDisk, emptyDisk, containerDisk and \
-             cloudInitNoCloud",
+               has(self.containerDisk), has(self.cloudInitNoCloud), has(self.cloudInitConfigDrive), has(self.secret), has(self.configMap), has(self.downwardAPI), \
+               has(self.sysprep), has(self.ephemeral)].filter(x, x).size() == 1",
+        says: "a volume has exactly one of persistentVolumeClaim, dataVolume, hostDisk, emptyDisk, containerDisk, \
+               cloudInitNoCloud, cloudInitConfigDrive, secret, configMap, downwardAPI, sysprep and ephemeral",
         field: "",
         reason: Reason::Required,
     },
@@ -380,36 +389,5 @@ pub const INSTANCE: &[Rule] = &[
         says: "two volumes are the same DataVolume",
         field: ".volumes",
         reason: Reason::Invalid,
-    },
-    Rule {
-        at: "",
-        rule: "!has(self.volumes) || self.volumes.filter(v, has(v.cloudInitNoCloud)).size() <= 1",
-        says: "at most one volume may be cloudInitNoCloud",
-        field: ".volumes",
-        reason: Reason::Invalid,
-    },
-    Rule {
-        at: "volumes[].cloudInitNoCloud",
-        rule: "[has(self.userData), has(self.userDataBase64), has(self.secretRef)].filter(x, x).size() <= 1",
-        says: "user data has more than one source: keep one of userData, userDataBase64 and secretRef",
-        field: "",
-        reason: Reason::Invalid,
-    },
-    Rule {
-        at: "volumes[].cloudInitNoCloud",
-        rule: "[has(self.networkData), has(self.networkDataBase64), has(self.networkDataSecretRef)]\
-               .filter(x, x).size() <= 1",
-        says: "network data has more than one source: keep one of networkData, networkDataBase64 and \
-             networkDataSecretRef",
-        field: "",
-        reason: Reason::Invalid,
-    },
-    Rule {
-        at: "volumes[].cloudInitNoCloud",
-        rule: "[has(self.userData), has(self.userDataBase64), has(self.secretRef), has(self.networkData), \
-               has(self.networkDataBase64), has(self.networkDataSecretRef)].exists(x, x)",
-        says: "neither user data nor network data is given: set userData, for example",
-        field: "",
-        reason: Reason::Required,
     },
 ];
