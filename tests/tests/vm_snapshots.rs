@@ -23,6 +23,7 @@ use sheaf_api::{
         VirtualMachineSnapshotContent, VirtualMachineSnapshotStatus,
     },
 };
+use sheaf_tests::cluster::client_of;
 use sheaf_tests::controlled::{Controlled, wait};
 use sheaf_tests::played::{PlayedNode, cluster};
 use std::sync::Arc;
@@ -111,7 +112,10 @@ impl Bench {
             json!([{"name": "default", "ipAddresses": ["192.0.2.50"], "infoSource": "domain, guest-agent"}]);
         let patch = json!({"metadata": {"annotations": {"sheaf.dev/interfaces": seen.to_string()}}});
         let pod = sheaf_controller::placeholder::name(&vmi);
-        self.here::<Pod>().patch(&pod, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        // Only the node and the controller may write this.
+        let trusted = client_of(&self.on.plane.controller_kubeconfig()).await?;
+        let pods: Api<Pod> = Api::default_namespaced(trusted);
+        pods.patch(&pod, &PatchParams::default(), &Patch::Merge(&patch)).await?;
         wait("the guest's agent is connected", async || {
             let vmi = self.here::<VirtualMachineInstance>().get_opt("web").await?;
             Ok(vmi.filter(|vmi| {

@@ -44,8 +44,8 @@ pub struct VirtualMachineCloneSpec {
     /// The VirtualMachine to create. Default: one of a name that the status shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Reference>,
-    /// Which annotations of the VM are copied: `*` at the end stands for anything, `!` at the start for all but these.
-    /// Default: all.
+    /// Which annotations of the VM are copied: those that a filter names, `*` at the end standing for anything, and none
+    /// that a filter with `!` at the start names. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), inner(length(max = 253), regex(pattern = r"^(!?[^!*]+\*?|!?\*)$")))]
     pub annotation_filters: Option<Vec<String>>,

@@ -1,7 +1,7 @@
 //! Decides what becomes of one VirtualMachineSnapshot.
 //!
 //! Why here: pure, so that every turn of its life is a test, a successor's included: what was done is read from the objects.
-//! A guest is frozen only while its content is marked ([`FROZEN_ANNOTATION`]); the mark is written before and removed after,
+//! A guest is frozen only while its content is marked ([`Frozen`]); the mark is written before and removed after,
 //! so a controller that finds it thaws. All VolumeSnapshots of a content are created in one pass; a pass that was interrupted is
 //! repeated from its beginning, for volumes of two moments do not fit together. Route in: [`Observed`]. Route out: a [`Plan`].
 
@@ -117,9 +117,13 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     decide(&mut plan, observed, now);
     if before != plan.status {
         let write = Action::WriteStatus(Box::new(plan.status.clone()));
-        // After the last step there may be no object; and what the state of the VM was is written before it is made use of.
-        let later = |action: &Action| {
-            matches!(action, Action::RemoveFinalizer | Action::Mark(_) | Action::CreateVolume(_))
+        // After the last step there may be no object; and what the state of the VM was is written before it is made use of,
+        // or cannot be seen any more.
+        let goes_on = plan.status.phase == Some(SnapshotPhase::InProgress);
+        let later = |action: &Action| match action {
+            Action::RemoveFinalizer | Action::Mark(_) | Action::CreateVolume(_) => true,
+            Action::Unmark => goes_on,
+            _ => false,
         };
         let place = plan.actions.iter().position(later);
         plan.actions.insert(place.unwrap_or(plan.actions.len()), write);
@@ -168,9 +172,15 @@ fn decide(plan: &mut Plan, observed: &Observed, now: Timestamp) {
         }
         plan.actions.push(Action::Lock);
     }
-    let locked = "Source locked and operation in progress";
-    set(&mut plan.status.conditions, "Progressing", "True", "InProgress", locked, now);
     plan.status.source_uid.clone_from(&vm.metadata.uid);
+    plan.status.error = observed.content.and_then(|kept| content::status(kept, observed.volumes).error);
+    let wrong = plan.status.error.as_ref().and_then(|error| error.message.as_deref());
+    let locked = "Source locked and operation in progress";
+    let conditions = &mut plan.status.conditions;
+    match wrong {
+        Some(why) => set(conditions, "Progressing", "False", "Error", why, now),
+        None => set(conditions, "Progressing", "True", "InProgress", locked, now),
+    }
     match observed.content {
         None => create_content(plan, observed, vm),
         Some(content) => take(plan, observed, content, now),
@@ -191,7 +201,7 @@ fn create_content(plan: &mut Plan, observed: &Observed, vm: &VirtualMachine) {
 fn take(plan: &mut Plan, observed: &Observed, content: &VirtualMachineSnapshotContent, now: Timestamp) {
     if observed.volumes.iter().any(|volume| volume.metadata.deletion_timestamp.is_some()) {
         // Of an interrupted pass, or deleted by hand: the others go too, once it is gone.
-        thaw(plan, observed, false);
+        thaw(plan, observed, true);
         plan.requeue = Some(WAIT);
         return;
     }
@@ -203,7 +213,7 @@ fn take(plan: &mut Plan, observed: &Observed, content: &VirtualMachineSnapshotCo
         return complete(plan, observed, content, now);
     }
     // What an interrupted pass left.
-    thaw(plan, observed, false);
+    thaw(plan, observed, true);
     if missing < wanted.len() {
         for volume in observed.volumes {
             let name = volume.metadata.name.clone().unwrap_or_default();
@@ -233,19 +243,19 @@ fn take(plan: &mut Plan, observed: &Observed, content: &VirtualMachineSnapshotCo
 /// All VolumeSnapshots are there: are they taken?
 fn complete(plan: &mut Plan, observed: &Observed, content: &VirtualMachineSnapshotContent, now: Timestamp) {
     let mut status = content::status(content, observed.volumes);
-    plan.status.error.clone_from(&status.error);
-    if let Some(why) = status.error.as_ref().and_then(|error| error.message.as_deref()) {
-        set(&mut plan.status.conditions, "Progressing", "False", "Error", why, now);
-    }
+    let frozen = Frozen::of(content);
     if status.volume_snapshot_status.iter().any(|volume| volume.creation_time.is_none()) {
+        if frozen.is_some() && status.error.is_some() {
+            // A guest does not wait for a pool to have room.
+            timed_out(plan);
+            thaw(plan, observed, true);
+        }
         return write_content(plan, content, status);
     }
-    if let Some(frozen) = Frozen::of(content) {
-        let taken = status.volume_snapshot_status.iter().filter_map(|volume| volume.creation_time.as_ref());
-        if taken.map(|time| time.0).max().is_some_and(|last| last > frozen.until) {
-            plan.status.indications.push(Indication::QuiesceTimeout);
-            plan.status.source_indications = indications::explained(&plan.status.indications);
-        }
+    let taken = status.volume_snapshot_status.iter().filter_map(|volume| volume.creation_time.as_ref());
+    let last = taken.map(|time| time.0).max();
+    if frozen.is_some_and(|frozen| last.is_some_and(|last| last > frozen.until)) {
+        timed_out(plan);
     }
     thaw(plan, observed, true);
     status.creation_time = Some(seconds(now));
@@ -258,6 +268,12 @@ fn complete(plan: &mut Plan, observed: &Observed, content: &VirtualMachineSnapsh
     write_content(plan, content, status);
     unlock(plan, observed);
     plan.requeue = None;
+}
+
+/// The guest is thawed before the last volume is taken.
+fn timed_out(plan: &mut Plan) {
+    plan.status.indications.push(Indication::QuiesceTimeout);
+    plan.status.source_indications = indications::explained(&plan.status.indications);
 }
 
 /// It was taken: is it still whole?

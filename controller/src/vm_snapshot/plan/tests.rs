@@ -207,6 +207,7 @@ fn a_snapshot_of_a_stopped_vm_takes_its_claims_and_names_what_is_not_in_it() {
     assert_eq!(world.turn(0), ["lock", "create content"]);
     assert_eq!(world.turn(1), ["take volume", "take volume"]);
     assert_eq!(world.turn(2), [""; 0]);
+    assert_eq!(world.plan(3).actions, [], "nothing new to say");
     assert_eq!(world.status().phase, Some(SnapshotPhase::InProgress));
     world.taken(3);
     assert_eq!(world.turn(4), ["unlock"]);
@@ -274,17 +275,17 @@ fn a_successor_thaws_what_its_predecessor_froze_and_takes_all_volumes_of_one_mom
     // After the mark, and perhaps the freeze.
     let mut world = before.clone();
     world.turn_until(1, "take volume");
-    assert_eq!(world.turn(2), [&["try to thaw", "unmark"], &FROZEN[..]].concat());
+    assert_eq!(world.turn(2), [&["thaw", "unmark"], &FROZEN[..]].concat());
     // Between two volumes.
     let mut world = before.clone();
     world.turn(1);
     world.volumes.pop();
     let mut dying = world.clone();
-    assert_eq!(world.turn(2), ["try to thaw", "unmark", "delete volume"]);
+    assert_eq!(world.turn(2), ["thaw", "unmark", "delete volume"]);
     assert_eq!(world.turn(3), FROZEN);
     // The one that was taken is not gone yet.
     dying.volumes[0].metadata.deletion_timestamp = serde_json::from_value(time(2)).unwrap();
-    assert_eq!(dying.turn(3), ["try to thaw", "unmark"]);
+    assert_eq!(dying.turn(3), ["thaw", "unmark"]);
     assert_eq!(dying.turn(4), [""; 0]);
     // Thawed, but not noted.
     let mut world = before;
@@ -306,10 +307,10 @@ enum Then {
 #[test]
 fn wherever_controllers_die_the_guest_is_thawed_the_vm_released_and_nothing_is_left_half_done() {
     for then in [Then::Taken, Then::Deleted, Then::Late] {
-        for (first, second) in (0..24).flat_map(|first| (0..12).map(move |second| (first, first + second))) {
+        for (first, second) in (0..20).flat_map(|first| (0..8).map(move |second| (first, first + second))) {
             let mut world = World::running(&["AgentConnected"]);
             let mut step = 0;
-            for turn in 0..16 {
+            for turn in 0..12 {
                 match then {
                     Then::Taken => world.taken(turn),
                     Then::Deleted if turn > 2 => world.delete(),
@@ -355,11 +356,35 @@ fn a_guest_is_frozen_for_a_minute_at_most_and_a_volume_that_was_taken_later_is_t
 }
 
 #[test]
+fn a_guest_does_not_stay_frozen_for_a_volume_that_cannot_be_taken() {
+    let mut world = World::running(&["AgentConnected"]);
+    world.turn(0);
+    world.turn(1);
+    world.volumes[1].status = serde_json::from_value(json!({"error": {"message": "no room"}})).unwrap();
+    assert_eq!(world.turn(2), ["thaw", "unmark"]);
+    let status = world.status();
+    let progress = find(&status.conditions, "Progressing").unwrap();
+    let why = "VolumeSnapshot vmsnapshot-s-1-volume-data: no room";
+    assert_eq!((progress.status.as_str(), progress.message.as_deref()), ("False", Some(why)));
+    assert_eq!(status.indications.last(), Some(&Indication::QuiesceTimeout));
+    assert_eq!(world.plan(4).actions, [], "nothing new to say");
+    let mut late = world.clone();
+    late.turn(300);
+    let failure = find(&late.status().conditions, "Failure").cloned().unwrap();
+    assert_eq!(failure.message, Some(format!("snapshot deadline exceeded: {why}")));
+    world.taken(5);
+    assert_eq!(world.turn(6), ["unlock"]);
+    assert_eq!((world.status().phase, world.status().error), (Some(SnapshotPhase::Succeeded), None));
+    assert_eq!(world.status().indications.len(), 3);
+}
+
+#[test]
 fn an_instance_that_ended_meanwhile_is_not_thawed() {
     let mut world = World::running(&["AgentConnected"]);
     world.turn(0);
     world.turn(1);
     world.vmi.as_mut().unwrap().metadata.uid = Some("i-2".into());
+    world.frozen = false;
     world.taken(2);
     assert_eq!(world.turn(3), ["unmark", "unlock"]);
 }
