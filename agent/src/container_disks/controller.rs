@@ -57,7 +57,8 @@ pub struct Controller<C> {
     publish: Arc<watch::Sender<ContainerDisks>>,
     /// What was given to Pods that still wait.
     given: BTreeMap<Key, Kept>,
-    busy: Option<Key>,
+    /// Pulls that are under way, with their namespaces.
+    busy: BTreeMap<Key, String>,
     retries: Retries<Key>,
     tasks: Tasks<Key, Outcome>,
     end: Shutdown,
@@ -82,7 +83,7 @@ impl<C: Cluster> Controller<C> {
             cluster,
             publish: Arc::new(publish),
             given: BTreeMap::new(),
-            busy: None,
+            busy: BTreeMap::new(),
             retries: Retries::new(RETRY),
             tasks: Tasks::new(wakes, Source::Ended),
             end: ctx.shutdown.clone(),
@@ -95,7 +96,7 @@ impl<C: Cluster> Controller<C> {
             // Its list wakes the next round.
             Err(why) => return self.say(key, "ImageNotReady", &format!("image {}: {why}", wanted.image)),
         };
-        self.busy = Some(key.clone());
+        self.busy.insert(key.clone(), wanted.namespace.clone());
         self.say(key, "ImageNotReady", &format!("image {} is being pulled", wanted.image));
         let env = Env {
             store: self.store.clone(),
@@ -202,7 +203,7 @@ impl<C: Cluster> reconcile::Controller for Controller<C> {
         self.given.retain(|key, _| wanted.contains_key(key));
         self.retries.retain(|key| wanted.contains_key(key));
         for (key, outcome) in self.tasks.finished() {
-            self.busy = None;
+            self.busy.remove(&key);
             // Whoever wanted it may be gone.
             if wanted.contains_key(&key) {
                 self.ended(key, outcome.map_err(anyhow::Error::from).flatten());
@@ -215,14 +216,14 @@ impl<C: Cluster> reconcile::Controller for Controller<C> {
             |key| self.given.contains_key(key),
             kept,
             |key| self.retries.is_waiting(key),
-            self.busy.is_some(),
+            &self.busy.values().cloned().collect(),
         );
         for (key, step) in steps {
             let Some(one) = wanted.get(&key) else { continue };
             match step {
                 Step::Take(kept) => self.given.insert(key, kept).map_or((), drop),
                 Step::Pull => self.begin(&key, one),
-                Step::Wait if self.busy.as_ref() != Some(&key) => {
+                Step::Wait if !self.busy.contains_key(&key) => {
                     self.say(&key, "ImageNotReady", &format!("image {} waits for another pull", one.image));
                 }
                 // Its own pull says how far it is, its last failure why it waits.
@@ -236,7 +237,7 @@ impl<C: Cluster> reconcile::Controller for Controller<C> {
         }
         self.report(&wanted);
         if woken.by_time() || woken.is_start() {
-            let is_idle = self.busy.is_none() && wanted.keys().all(|key| self.given.contains_key(key));
+            let is_idle = self.busy.is_empty() && wanted.keys().all(|key| self.given.contains_key(key));
             self.collect(is_idle).await;
         }
         Next { after: self.retries.next(), waiting_for: None }.within(COLLECT)

@@ -4,7 +4,7 @@
 //! `/data/container-disks`, the channel `container_disks`. Never touches: files of VMs. A VM keeps its disk by a link of its own
 //! (`vms/files.rs`), so nothing that is removed here is taken from it.
 //!
-//! observe ([`wanted`], [`store`]) → [`plan`] → apply ([`pull`], one at a time as kubelet does by default) → report: the channel, which admission of VMs
+//! observe ([`wanted`], [`store`]) → [`plan`] → apply ([`pull`], one at a time for each namespace) → report: the channel, which admission of VMs
 //! reads. A disk is known by the digest of its manifest and its path: it is pulled once, whatever tags lead to it.
 
 mod collect;

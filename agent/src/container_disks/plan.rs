@@ -1,11 +1,16 @@
 //! What is done next for a disk that a Pod waits for.
 //!
-//! Pure. Route in: what is wanted, what is kept, what failed, whether a pull is under way. Route out: one [`Step`] for each.
+//! Why here: a registry that a tenant names may be slow for minutes, so a namespace has one pull at a time, and those of others
+//! go on beside it. Pure. Route in: what is wanted, what is kept, what failed, which namespaces pull. Route out: one [`Step`] for
+//! each.
 
 use super::index::Kept;
 use super::wanted::{Key, Wanted};
 use sheaf_api::volumes::PullPolicy;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most pulls at a time: they share one uplink and one disk.
+const MOST: usize = 4;
 
 /// What becomes of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +19,7 @@ pub enum Step {
     Take(Kept),
     /// The registry is asked now.
     Pull,
-    /// Another pull is under way, or its own.
+    /// Other pulls are under way, or its own.
     Wait,
     /// It failed; the next try waits.
     BackOff,
@@ -28,18 +33,18 @@ pub fn plan(
     done: impl Fn(&Key) -> bool,
     kept: impl Fn(&Wanted) -> Option<Kept>,
     is_waiting: impl Fn(&Key) -> bool,
-    is_busy: bool,
+    busy: &BTreeSet<String>,
 ) -> Vec<(Key, Step)> {
-    let mut is_busy = is_busy;
+    let mut busy = busy.clone();
     let mut steps = Vec::new();
     for (key, one) in wanted.iter().filter(|(key, _)| !done(key)) {
         let step = match (one.policy, kept(one)) {
             (PullPolicy::IfNotPresent | PullPolicy::Never, Some(kept)) => Step::Take(kept),
             (PullPolicy::Never, None) => Step::Absent,
             _ if is_waiting(key) => Step::BackOff,
-            _ if is_busy => Step::Wait,
+            _ if busy.len() >= MOST || busy.contains(&one.namespace) => Step::Wait,
             _ => {
-                is_busy = true;
+                busy.insert(one.namespace.clone());
                 Step::Pull
             }
         };
@@ -56,29 +61,40 @@ mod tests {
         Wanted { namespace: "a".into(), image: image.into(), path: None, policy, secrets: Vec::new() }
     }
 
-    fn steps(policies: &[PullPolicy], is_kept: bool, waiting: &str, is_busy: bool) -> Vec<Step> {
+    fn steps(policies: &[PullPolicy], is_kept: bool, waiting: &str, busy: &[&str]) -> Vec<Step> {
         let key = |at: usize| (format!("p{at}"), "disk".to_owned());
         let all =
             policies.iter().enumerate().map(|(at, policy)| (key(at), wanted("quay.io/a", *policy))).collect();
         let kept = |_: &Wanted| is_kept.then(Kept::default);
-        let steps = plan(&all, |_| false, kept, |key| key.0 == waiting, is_busy);
+        let steps = plan(
+            &all,
+            |_| false,
+            kept,
+            |key| key.0 == waiting,
+            &busy.iter().map(ToString::to_string).collect(),
+        );
         steps.into_iter().map(|(_, step)| step).collect()
     }
 
     #[test]
     fn the_policy_decides_whether_the_registry_is_asked() {
         use PullPolicy::{Always, IfNotPresent, Never};
-        assert_eq!(steps(&[Always], true, "", false), [Step::Pull], "the tag may lead elsewhere now");
+        assert_eq!(steps(&[Always], true, "", &[]), [Step::Pull], "the tag may lead elsewhere now");
         for policy in [IfNotPresent, Never] {
-            assert_eq!(steps(&[policy], true, "", true), [Step::Take(Kept::default())]);
+            assert_eq!(steps(&[policy], true, "", &["a"]), [Step::Take(Kept::default())]);
         }
-        assert_eq!(steps(&[IfNotPresent, Never], false, "", false), [Step::Pull, Step::Absent]);
+        assert_eq!(steps(&[IfNotPresent, Never], false, "", &[]), [Step::Pull, Step::Absent]);
     }
 
     #[test]
-    fn one_is_pulled_at_a_time_and_one_that_failed_holds_up_no_other() {
+    fn a_namespace_pulls_one_at_a_time_and_one_that_failed_holds_up_no_other() {
         use PullPolicy::IfNotPresent;
-        assert_eq!(steps(&[IfNotPresent; 3], false, "p0", false), [Step::BackOff, Step::Pull, Step::Wait]);
-        assert_eq!(steps(&[IfNotPresent; 2], false, "p0", true), [Step::BackOff, Step::Wait]);
+        assert_eq!(steps(&[IfNotPresent; 3], false, "p0", &["b"]), [Step::BackOff, Step::Pull, Step::Wait]);
+        assert_eq!(steps(&[IfNotPresent; 2], false, "p0", &["a"]), [Step::BackOff, Step::Wait]);
+        assert_eq!(
+            steps(&[IfNotPresent], false, "", &["b", "c", "d", "e"]),
+            [Step::Wait],
+            "no more than four in all"
+        );
     }
 }

@@ -95,7 +95,7 @@ pub fn pull(env: &Env, wanted: &Wanted, told: &dyn Fn(u64, u64)) -> Result<Kept,
         return Ok(kept);
     }
     make_room(env, &wanted.image, &image)?;
-    let (unfinished, file) = env.store.unfinished()?;
+    let (unfinished, file) = env.store.unfinished(&wanted.namespace)?;
     let found = find(env, &mut client, &image, wanted, &file, told)?;
     let found = look(&file, &unfinished, &image.digest, path).map_err(|source| Failure::Disk {
         image: wanted.image.clone(),
@@ -104,7 +104,7 @@ pub fn pull(env: &Env, wanted: &Wanted, told: &dyn Fn(u64, u64)) -> Result<Kept,
     })?;
     let kept = env.store.keep(&unfinished, &wanted.image, &found, env.now)?;
     for layer in &image.layers {
-        let _ = fs::remove_file(env.store.part(&layer.digest));
+        let _ = fs::remove_file(env.store.part(&wanted.namespace, &layer.digest));
     }
     Ok(kept)
 }
@@ -140,7 +140,7 @@ fn find(
         if search.is_over() {
             break;
         }
-        let part = env.store.part(&layer.digest);
+        let part = env.store.part(&wanted.namespace, &layer.digest);
         client.layer(layer, &part, &|bytes| told(before.saturating_add(bytes), total))?;
         before = before.saturating_add(layer.bytes);
         let room = env.store.room()?;

@@ -70,14 +70,14 @@ impl Store {
         self.folder.join(&kept.file)
     }
 
-    /// Where the layer `digest` comes to be.
-    pub fn part(&self, digest: &Digest) -> PathBuf {
-        self.folder.join("parts").join(digest.hex())
+    /// Where the layer `digest` comes to be for a pull of `namespace`: no two write one file.
+    pub fn part(&self, namespace: &str, digest: &Digest) -> PathBuf {
+        self.folder.join("parts").join(format!("{namespace}.{}", digest.hex()))
     }
 
-    /// An empty file for a disk.
-    pub fn unfinished(&self) -> io::Result<(PathBuf, File)> {
-        let path = self.folder.join("unfinished");
+    /// An empty file for a disk that `namespace` pulls.
+    pub fn unfinished(&self, namespace: &str) -> io::Result<(PathBuf, File)> {
+        let path = self.folder.join(format!("unfinished-{namespace}"));
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
         Ok((path, file))
     }

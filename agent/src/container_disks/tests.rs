@@ -259,10 +259,10 @@ async fn what_a_power_cut_left_is_no_disk_and_what_was_whole_still_is() {
     let (path, ..) = node.ready("p1").await;
     let half = node.folder().join("0123.img");
     std::fs::write(&half, "half").unwrap();
-    std::fs::write(node.folder().join("unfinished"), "half").unwrap();
+    std::fs::write(node.folder().join("unfinished-default"), "half").unwrap();
     node.asked();
     node.ready("p1").await;
-    assert!(!half.exists() && !node.folder().join("unfinished").exists() && node.asked().is_empty());
+    assert!(!half.exists() && !node.folder().join("unfinished-default").exists() && node.asked().is_empty());
     // A file that is not as long as it was is not what was verified.
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "short").unwrap();

@@ -9,6 +9,7 @@ use super::credentials::{Login, Logins};
 use super::manifest::{self, Layer, Manifest, ManifestError};
 use super::reference::{Digest, Reference, ReferenceError};
 use crate::channels::Shutdown;
+use crate::volumes::fill::pace::{Pace, WINDOW};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use sheaf_config::node::Registry;
@@ -19,6 +20,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Bytes read at once.
 const PIECE: usize = 256 << 10;
@@ -64,6 +66,12 @@ pub enum PullError {
         url: String,
         /// Its length.
         bytes: u64,
+    },
+    /// It comes so slowly that it would keep others waiting.
+    #[error("{url} sends less than 64 KiB a second; the next try resumes there")]
+    Slow {
+        /// What was asked for.
+        url: String,
     },
     /// The connection broke.
     #[error("{url}: the connection broke; the next try resumes there")]
@@ -193,18 +201,20 @@ impl<'a> Client<'a> {
                 file.set_len(0).and_then(|()| file.rewind()).map_err(disk)?;
                 (hash, here) = (Sha256::new(), 0);
             }
-            let mut piece = vec![0; PIECE];
+            let (mut piece, mut pace) = (vec![0; PIECE], Pace::over(WINDOW));
             loop {
                 told(here);
                 if self.end.is_requested() {
                     return Err(PullError::Stopped);
                 }
+                let asked = Instant::now();
                 let read = match rest.reader.read(&mut piece) {
                     Ok(0) if here == layer.bytes => break,
                     Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
                     read => read,
                 };
                 let read = read.map_err(|source| PullError::Broken { url: url.clone(), source })?;
+                pace.note(asked.elapsed(), read as u64).map_err(|_| PullError::Slow { url: url.clone() })?;
                 here += read as u64;
                 if here > layer.bytes {
                     return Err(PullError::TooLong { url, bytes: layer.bytes });

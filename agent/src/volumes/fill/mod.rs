@@ -11,7 +11,7 @@ mod error;
 #[cfg(test)]
 mod fuzz;
 pub(crate) mod image;
-mod pace;
+pub(crate) mod pace;
 pub mod policy;
 mod pour;
 mod source;

@@ -7,13 +7,13 @@
 use std::time::Duration;
 
 /// The rate is judged over this much time: a server may pause for minutes and make up for it.
-pub(super) const WINDOW: Duration = Duration::from_secs(5 * 60);
+pub(crate) const WINDOW: Duration = Duration::from_secs(5 * 60);
 /// The least that must come, in bytes a second.
 const LEAST: u128 = 64 << 10;
 
 /// Time and bytes since the window began.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     window: Duration,
     spent: Duration,
     bytes: u64,
@@ -21,16 +21,16 @@ pub(super) struct Pace {
 
 /// Too few bytes came in a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooSlow;
+pub(crate) struct TooSlow;
 
 impl Pace {
     /// One that judges every `window`.
-    pub(super) fn over(window: Duration) -> Self {
+    pub(crate) fn over(window: Duration) -> Self {
         Self { window, spent: Duration::ZERO, bytes: 0 }
     }
 
     /// Notes that `bytes` came after `spent` was waited for them.
-    pub(super) fn note(&mut self, spent: Duration, bytes: u64) -> Result<(), TooSlow> {
+    pub(crate) fn note(&mut self, spent: Duration, bytes: u64) -> Result<(), TooSlow> {
         self.spent = self.spent.saturating_add(spent);
         self.bytes = self.bytes.saturating_add(bytes);
         if self.spent < self.window {
