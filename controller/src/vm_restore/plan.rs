@@ -207,7 +207,7 @@ fn bring_in(plan: &mut Plan, observed: &Observed, found: &Found, now: Timestamp)
         plan.status.restores = machine::restores(restore, found.saved, &found.content.spec.volume_backups);
     }
     let restores = plan.status.restores.clone();
-    if let Some(why) = taken(observed) {
+    if let Some(why) = taken(observed, &restores) {
         return fail(plan, &why, now);
     }
     progress(plan, true, "CreatingClaims", "Creating new PVCs", now);
@@ -255,11 +255,15 @@ fn bring_in(plan: &mut Plan, observed: &Observed, found: &Found, now: Timestamp)
 }
 
 /// A claim or DataVolume that has a name which is to be restored, and is not of this restore; a sentence about it.
-fn taken(observed: &Observed) -> Option<String> {
+fn taken(observed: &Observed, restores: &[VolumeRestore]) -> Option<String> {
     let restore = observed.restore;
+    // Those that are to be deleted are the VM's.
+    let is_restored =
+        |data: &&DataVolume| restores.iter().any(|volume| volume.data_volume_name == data.metadata.name);
     let claim = observed.claims.iter().find(|claim| !machine::is_restored(restore, *claim));
     let claim = claim.map(|claim| ("PersistentVolumeClaim", &claim.metadata));
-    let data = observed.data_volumes.iter().find(|data| !machine::is_restored(restore, *data));
+    let mut data = observed.data_volumes.iter().filter(is_restored);
+    let data = data.find(|data| !machine::is_restored(restore, *data));
     let (kind, meta) = claim.or_else(|| data.map(|data| ("DataVolume", &data.metadata)))?;
     let name = meta.name.as_deref().unwrap_or_default();
     Some(format!("a {kind} {name} exists and is not of this restore; set another restoreName, or none"))

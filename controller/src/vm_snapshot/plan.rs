@@ -1,8 +1,8 @@
 //! Decides what becomes of one VirtualMachineSnapshot.
 //!
 //! Why here: pure, so that every turn of its life is a test, a successor's included: what was done is read from the objects.
-//! A guest is frozen only while its content is marked ([`Frozen`]); the mark is written before and removed after,
-//! so a controller that finds it thaws. All VolumeSnapshots of a content are created in one pass; a pass that was interrupted is
+//! A guest is frozen only while its content is marked ([`Frozen`]): the mark is written before and removed after, so that a
+//! controller that finds it thaws. All VolumeSnapshots of a content are created in one pass; a pass that was interrupted is
 //! repeated from its beginning, for volumes of two moments do not fit together. Route in: [`Observed`]. Route out: a [`Plan`].
 
 use std::time::Duration;

@@ -36,7 +36,7 @@ fn spec(hostname: &str) -> Value {
 }
 
 /// Everything that a decision is made from.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct World {
     restore: VirtualMachineRestore,
     vm: Option<VirtualMachine>,
@@ -120,6 +120,21 @@ impl World {
     }
 
     fn plan(&self, after: i64) -> Plan {
+        // As the controller reads them: by the names in the status.
+        let status = self.status();
+        let mut claims = self.claims.clone();
+        claims.retain(|claim| {
+            status
+                .restores
+                .iter()
+                .any(|one| Some(&one.persistent_volume_claim) == claim.metadata.name.as_ref())
+        });
+        let mut data_volumes = self.data_volumes.clone();
+        data_volumes.retain(|data| {
+            let restored = status.restores.iter().any(|one| one.data_volume_name == data.metadata.name);
+            restored
+                || status.deleted_data_volumes.iter().any(|name| Some(name) == data.metadata.name.as_ref())
+        });
         let observed = Observed {
             restore: &self.restore,
             vm: self.vm.as_ref(),
@@ -127,8 +142,8 @@ impl World {
             snapshot: self.snapshot.as_ref(),
             content: self.content.as_ref(),
             volumes: &self.volumes,
-            claims: &self.claims,
-            data_volumes: &self.data_volumes,
+            claims: &claims,
+            data_volumes: &data_volumes,
             holder_exists: true,
         };
         plan(&observed, at(after))
@@ -154,6 +169,9 @@ impl World {
                 self.vm.as_mut().unwrap().status.get_or_insert_default().restore_in_progress = holder;
             }
             Action::Own(owner) => self.restore.metadata.owner_references = Some(vec![owner]),
+            // What exists is not created again.
+            Action::CreateClaim(claim) if self.has_claim(&claim.metadata) => {}
+            Action::CreateDisk(data) if self.has_claim(&data.metadata) => {}
             Action::CreateClaim(claim) => self.claims.push(*claim),
             Action::CreateDisk(mut data) => {
                 data.metadata.uid = Some("d-new".into());
@@ -182,6 +200,10 @@ impl World {
             Action::WriteStatus(status) => self.restore.status = Some(*status),
             _ => {}
         }
+    }
+
+    fn has_claim(&self, meta: &kube::api::ObjectMeta) -> bool {
+        self.claims.iter().any(|claim| claim.metadata.name == meta.name)
     }
 
     fn bind(&mut self) {
@@ -269,6 +291,42 @@ fn a_vm_is_changed_only_when_its_new_claims_are_bound_and_its_old_disks_go_last(
     assert_eq!(status.complete, Some(true));
     assert_eq!(status.restores[0].data_volume_name.as_deref(), Some("restore-r-1-root"));
     assert_eq!(world.plan(4).actions, []);
+}
+
+#[test]
+fn wherever_controllers_die_the_vm_is_restored_and_released_and_has_its_claims() {
+    for start in [World::new(), World::to_another("copy")] {
+        for (first, second) in (0..16).flat_map(|first| (0..8).map(move |more| (first, first + more))) {
+            let mut world = start.clone();
+            if let Some(vm) = &world.vm {
+                world.data_volumes = disks::missing(vm, &[]);
+            }
+            let mut step = 0;
+            for turn in 0..10 {
+                for action in world.plan(turn).actions {
+                    step += 1;
+                    // Here one dies; the next begins with what there is.
+                    if step == first || step == second {
+                        break;
+                    }
+                    world.apply(action);
+                }
+                world.bind();
+            }
+            let what = format!("dying before steps {first} and {second}: {world:?}");
+            let vm = world.vm.as_ref().expect(&what);
+            assert_eq!(world.status().complete, Some(true), "{what}");
+            assert!(machine::is_restored(&world.restore, vm), "{what}");
+            assert_eq!(Lock::Restore.holder(vm), None, "{what}");
+            let owners =
+                world.claims.iter().flat_map(|claim| claim.metadata.owner_references.iter().flatten());
+            assert!(owners.map(|owner| owner.kind.as_str()).all(|kind| kind == "VirtualMachine"), "{what}");
+            let names: Vec<_> =
+                world.data_volumes.iter().filter_map(|data| data.metadata.name.as_deref()).collect();
+            assert_eq!(names, ["restore-r-1-root"], "{what}");
+            assert_eq!(world.plan(20).actions, [], "{what}");
+        }
+    }
 }
 
 #[test]
