@@ -365,6 +365,20 @@ mod tests {
     }
 
     #[test]
+    fn what_became_of_credentials_is_a_condition_that_changes_with_its_message() {
+        let mut patched = pod("p1");
+        let states = [Err("Guest agent is offline".to_owned()), Err("no such user".into()), Ok(())];
+        for credentials in states.map(Some) {
+            let report = Report { credentials, ..running() };
+            assert!(!report.is_reported_by(&patched));
+            let patch = report.patch(&patched, None, "2026-01-01T00:00:01Z");
+            patched.status = serde_json::from_value(patch["status"].clone()).unwrap();
+            assert!(report.is_reported_by(&patched));
+        }
+        assert!(running().is_reported_by(&patched), "a report that says nothing of them changes nothing");
+    }
+
+    #[test]
     fn a_failure_carries_reason_and_message_where_the_controller_looks() {
         let state = State::Terminated {
             exit_code: 1,

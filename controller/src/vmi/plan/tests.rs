@@ -184,6 +184,25 @@ fn a_bound_pod_makes_it_scheduled_and_a_ready_one_running() {
 }
 
 #[test]
+fn what_the_node_reports_of_credentials_is_a_condition_of_the_instance_while_it_is_reported() {
+    let with = |condition: Value| {
+        let mut pod = ready();
+        let conditions = json!([{"type": "Ready", "status": "True"}, condition]);
+        pod.status.as_mut().unwrap().conditions = serde_json::from_value(conditions).unwrap();
+        find(&status(&vmi(Some("Running"), false), Some(&pod)).conditions, CREDENTIALS).cloned()
+    };
+    let offline =
+        json!({"type": CREDENTIALS_CONDITION, "status": "False", "message": "Guest agent is offline"});
+    let condition = with(offline).unwrap();
+    assert_eq!(
+        (condition.status.as_str(), condition.message.as_deref()),
+        ("False", Some("Guest agent is offline"))
+    );
+    assert_eq!(with(json!({"type": CREDENTIALS_CONDITION, "status": "True"})).unwrap().status, "True");
+    assert_eq!(with(json!({"type": "PodScheduled", "status": "True"})), None);
+}
+
+#[test]
 fn a_running_instance_never_goes_back_when_its_node_falls_silent() {
     let silent =
         pod(Some("n1"), json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}));
