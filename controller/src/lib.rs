@@ -4,7 +4,7 @@
 //! Route in: VirtualMachines, their instances and Pods, certificate requests, seen over watches.
 //! Route out: instances, placeholder Pods, statuses, approvals. One replica leads ([`lease`]); it installs what
 //! the cluster needs ([`install`]) and then runs the controllers: [`vm`], [`vmi`], [`csr`], [`nodes`],
-//! [`node_network`], and those of [`volumes`]. Every replica, the leader or not, serves [`aggregated`] and [`node_reads`].
+//! [`node_network`], [`replica_set`], [`vm_pool`], and those of [`volumes`]. Every replica, the leader or not, serves [`aggregated`] and [`node_reads`].
 
 use std::{path::PathBuf, time::Duration};
 
@@ -29,9 +29,12 @@ pub mod object;
 pub mod events;
 pub mod placeholder;
 pub mod policy;
+pub mod replica_set;
+pub mod replicas;
 pub mod resolve;
 pub mod tenants;
 pub mod vm;
+pub mod vm_pool;
 pub mod vmi;
 pub mod volumes;
 
@@ -139,6 +142,8 @@ async fn install_and_run(client: &Client) {
         nodes::run(client.clone()),
         volumes::run(client.clone()),
         node_network::run(client.clone()),
+        replica_set::run(client.clone()),
+        vm_pool::run(client.clone()),
     );
 }
 
