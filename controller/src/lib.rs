@@ -4,7 +4,7 @@
 //! Route in: VirtualMachines, their instances and Pods, certificate requests, seen over watches.
 //! Route out: instances, placeholder Pods, statuses, approvals. One replica leads ([`lease`]); it installs what
 //! the cluster needs ([`install`]) and then runs the controllers: [`vm`], [`vmi`], [`csr`], [`nodes`],
-//! [`node_network`], [`vm_snapshot`], [`vm_restore`], [`vm_clone`], and those of [`volumes`]. Every replica, the leader or not, serves [`aggregated`] and [`node_reads`].
+//! [`node_network`], [`replica_set`], [`vm_pool`], [`vm_snapshot`], [`vm_restore`], [`vm_clone`], and those of [`volumes`]. Every replica, the leader or not, serves [`aggregated`] and [`node_reads`].
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -30,10 +30,13 @@ pub mod object;
 pub mod events;
 pub mod placeholder;
 pub mod policy;
+pub mod replica_set;
+pub mod replicas;
 pub mod resolve;
 pub mod tenants;
 pub mod vm;
 pub mod vm_clone;
+pub mod vm_pool;
 pub mod vm_restore;
 pub mod vm_snapshot;
 pub mod vmi;
@@ -153,6 +156,8 @@ async fn install_and_run(client: &Client, guests: &guest::Guests) {
         vm_restore::run(client.clone()),
         vm_clone::run(client.clone()),
         node_network::run(client.clone()),
+        replica_set::run(client.clone()),
+        vm_pool::run(client.clone()),
     );
 }
 

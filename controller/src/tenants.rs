@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 /// The kinds that tenants make, by API group.
 const KINDS: &[(&str, &[&str])] = &[
     ("kubevirt.io", &["virtualmachines", "virtualmachineinstances"]),
+    ("kubevirt.io", &["virtualmachineinstancereplicasets", "virtualmachineinstancereplicasets/scale"]),
+    ("pool.kubevirt.io", &["virtualmachinepools", "virtualmachinepools/scale"]),
     ("cdi.kubevirt.io", &["datavolumes"]),
     ("snapshot.storage.k8s.io", &["volumesnapshots"]),
     (

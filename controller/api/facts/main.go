@@ -1,5 +1,5 @@
 // Command facts prints the names of all fields of KubeVirt's VirtualMachine and VirtualMachineInstance specs, and of
-// CDI's DataVolume spec that they hold, of instancetypes and preferences, one a line: type, field, kind. The CRDs of sheaf-api must know every one of them, because the API server drops
+// CDI's DataVolume spec that they hold, of instancetypes, preferences, replica sets and pools, one a line: type, field, kind. The CRDs of sheaf-api must know every one of them, because the API server drops
 // in silence what a schema does not know, and Sheaf refuses by name what it does not do.
 //
 //	go run . > kubevirt-v1.txt
@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	kubevirt "kubevirt.io/api/core/v1"
 	instancetype "kubevirt.io/api/instancetype/v1beta1"
+	pool "kubevirt.io/api/pool/v1beta1"
 	cdi "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 )
 
@@ -30,6 +31,8 @@ func known(t reflect.Type) string {
 		return "cdi." + t.Name()
 	case reflect.TypeOf(instancetype.VirtualMachinePreferenceSpec{}).PkgPath():
 		return "instancetype." + t.Name()
+	case reflect.TypeOf(pool.VirtualMachinePoolSpec{}).PkgPath():
+		return "pool." + t.Name()
 	}
 	switch t {
 	case reflect.TypeOf(core.PersistentVolumeClaimSpec{}), reflect.TypeOf(core.VolumeResourceRequirements{}),
@@ -43,7 +46,8 @@ func known(t reflect.Type) string {
 func main() {
 	lines := map[string]bool{}
 	for _, root := range []any{
-		kubevirt.VirtualMachineSpec{}, instancetype.VirtualMachineInstancetypeSpec{}, instancetype.VirtualMachinePreferenceSpec{},
+		kubevirt.VirtualMachineSpec{}, kubevirt.VirtualMachineInstanceReplicaSetSpec{}, instancetype.VirtualMachineInstancetypeSpec{}, instancetype.VirtualMachinePreferenceSpec{},
+		pool.VirtualMachinePoolSpec{},
 	} {
 		walk(reflect.TypeOf(root), lines, map[reflect.Type]bool{})
 	}

@@ -82,8 +82,9 @@ pub fn rules() -> Vec<Value> {
             // What nodes may do; it gives no right that it has not itself.
             rule("rbac.authorization.k8s.io", &["clusterroles", "clusterrolebindings"], &["get", "list", "watch", "create", "update", "patch"]),
             rule("instancetype.kubevirt.io", &["*"], &write),
-            // Instancetypes as VMs had them when they were created.
-            rule("apps", &["controllerrevisions"], &["get", "create"]),
+            rule("pool.kubevirt.io", &["*"], &write),
+            // Instancetypes as VMs had them when they were created, and templates of pools.
+            rule("apps", &["controllerrevisions"], &["get", "list", "watch", "create", "delete"]),
             rule("k8s.cni.cncf.io", &["network-attachment-definitions"], &read),
             rule("", &["pods"], &write),
             rule("cdi.kubevirt.io", &["*"], &write),

@@ -1,5 +1,5 @@
 //! The CustomResourceDefinitions, made from the Rust types: VMs and instances here, Sheaf's own in [`own`], instancetypes, CDI's
-//! kinds and the snapshots' in [`borrowed`].
+//! kinds and the snapshots' in [`borrowed`], replica sets and pools in [`replicas`].
 //!
 //! Why here: the API server is the one place that every client passes, so it must refuse what Sheaf does not do.
 //! It drops in silence what a schema does not know; hence the schema is made in three steps: the types
@@ -12,6 +12,7 @@ mod hardware_rules;
 mod own;
 mod refusals;
 mod refuse;
+mod replicas;
 pub(crate) mod rule;
 mod rules;
 mod tidy;
@@ -52,6 +53,7 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
     ];
     all.extend(own::all()?);
     all.extend(borrowed::all()?);
+    all.extend(replicas::all()?);
     Ok(all)
 }
 

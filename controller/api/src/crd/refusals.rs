@@ -60,6 +60,21 @@ const REASONS: &[(&str, &str, &str)] = &[
     ),
     ("DomainSpec", "ioThreads", "not supported by Sheaf yet: ioThreadsPolicy is auto or shared; remove it"),
     (
+        "pool.VirtualMachinePoolSpec",
+        "autohealing",
+        "not supported by Sheaf yet: a VM that fails to start is started again, each time later; remove it",
+    ),
+    (
+        "pool.VirtualMachinePoolNameGeneration",
+        "appendIndexToConfigMapRefs",
+        "not supported by Sheaf: a VM has no volumes of ConfigMaps; remove it",
+    ),
+    (
+        "pool.VirtualMachinePoolSelectionPolicy",
+        "selectors",
+        "not supported by Sheaf yet: VMs are chosen only by their order; use sortPolicy",
+    ),
+    (
         "VirtualMachineInstanceSpec",
         "readinessProbe",
         "not supported by Sheaf yet: a VM is Ready while QEMU runs; remove it",
