@@ -6,14 +6,13 @@
 use crate::api_server::Kube;
 use crate::channels::{self, Context, Publish};
 use crate::config::Effective;
-use crate::listed::{self, Listed};
+use crate::listed::Listed;
 use crate::paths::Paths;
 use crate::reconcile::Shutdown;
 use crate::status::{BootSection, NodeSection, Section, Sections, Status};
 use crate::vms::domain_xml::DomainType;
 use crate::{cluster, container_disks, dhcp, disks, health, images, network, node_api, pools, vms, volumes};
 use anyhow::{Context as _, anyhow};
-use sheaf_api::import_policy::ImportPolicy;
 use sheaf_config::diagnose::Errors;
 use sheaf_host::alive;
 use sheaf_host::disks::Programs;
@@ -128,7 +127,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     };
     // Imports and pulls of images are judged by the same policy.
     let policies = Arc::new(watch::Sender::new(Listed::default()));
-    controllers.start("policy", follow_import_policy(ctx.clone(), policies.clone()));
+    controllers.start("policy", volumes::fill::policy::follow(ctx.clone(), policies.clone()));
     let volumes_run = volumes::run(ctx.clone(), volumes, volume_section, volume_hosts, policies.subscribe());
     controllers.start("volumes", volumes_run);
     controllers.start("pools", pools::run(ctx.clone(), made, pool_section, pools::Hosts { lvm, scan }));
@@ -176,18 +175,6 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         tracing::warn!("controllers are still running after {} s; exiting", SHUTDOWN_TIME.as_secs());
     }
     first
-}
-
-/// Keeps `policies` equal to the API server's list until shutdown.
-async fn follow_import_policy(
-    ctx: Context,
-    policies: Arc<watch::Sender<Listed<ImportPolicy>>>,
-) -> anyhow::Result<()> {
-    let mut shutdown = ctx.shutdown.clone();
-    tokio::select! {
-        () = listed::follow(ctx.cluster, &policies, listed::by_name, listed::Scope::Cluster) => Ok(()),
-        () = shutdown.requested() => Ok(()),
-    }
 }
 
 /// Keeps the file `path` equal to the status until shutdown. What cannot be written now (no space on `/run`) is logged,

@@ -14,7 +14,9 @@ use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sheaf_agent::api_server::Joined;
+use sheaf_agent::listed::Listed;
 use sheaf_agent::paths::Paths;
+use sheaf_agent::volumes::fill::policy;
 use sheaf_agent::{channels, volumes};
 use sheaf_api::cdi::{DataVolume, DataVolumePhase};
 use sheaf_api::import_policy::ImportPolicy;
@@ -29,6 +31,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
 
 const MIB: u64 = 1 << 20;
 const PASSWORD: &str = "correct-horse-battery-staple";
@@ -281,7 +284,11 @@ async fn a_node_reads_the_secrets_of_an_import_while_it_runs_and_no_others_and_s
         units: Arc::new(FakeTransientUnits::over(Arc::new(FakeRun::default()))),
         devices: folder.path().to_owned(),
     };
-    let agent = tokio::spawn(volumes::run(ctx, publish.volumes.clone(), publish.sections.volumes, hosts));
+    let policies = Arc::new(watch::Sender::new(Listed::default()));
+    let rules = policies.subscribe();
+    tokio::spawn(policy::follow(ctx.clone(), policies));
+    let (volumes, section) = (publish.volumes.clone(), publish.sections.volumes);
+    let agent = tokio::spawn(volumes::run(ctx, volumes, section, hosts, rules));
 
     // Before: nothing.
     for (namespace, name) in [("shop", "login"), ("shop", "tokens"), ("bank", "login")] {

@@ -8,7 +8,9 @@ use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sheaf_agent::api_server::Joined;
+use sheaf_agent::listed::Listed;
 use sheaf_agent::paths::Paths;
+use sheaf_agent::volumes::fill::policy;
 use sheaf_agent::{channels, volumes};
 use sheaf_api::storage::LocalVolume;
 use sheaf_host::fakes::{FakeFetch, FakeLvm, FakeRun, FakeTransientUnits};
@@ -16,6 +18,7 @@ use sheaf_host::lvm::{Lvm, LvmReport as _, ThinSize};
 use sheaf_tests::controlled::{Controlled, wait};
 use std::path::Path;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 const URL: &str = "http://images/a.raw";
 const MIB: u64 = 1 << 20;
@@ -65,8 +68,11 @@ async fn a_node_makes_fills_grows_and_removes_its_volumes_and_leaves_those_of_ot
         node: "n1".into(),
         node_uid: String::new(),
     }));
-    let agent =
-        tokio::spawn(volumes::run(ctx.clone(), publish.volumes.clone(), publish.sections.volumes, hosts));
+    let policies = Arc::new(watch::Sender::new(Listed::default()));
+    let rules = policies.subscribe();
+    tokio::spawn(policy::follow(ctx.clone(), policies));
+    let (made, section) = (publish.volumes.clone(), publish.sections.volumes);
+    let agent = tokio::spawn(volumes::run(ctx.clone(), made, section, hosts, rules));
 
     let api: Api<LocalVolume> = Api::all(bench.client.clone());
     let http = json!({"http": {"url": URL, "checksum": format!("sha256:{digest}")}});

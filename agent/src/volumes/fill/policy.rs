@@ -1,17 +1,28 @@
 //! The policy by which this node judges the servers of DataVolumes.
 //!
-//! Why here: the object in the cluster, and what this node protects besides. Pure. Route in: ImportPolicies as listed. Route
-//! out: a [`Policy`], or why nothing may be imported now: a policy that cannot be read must not count as none.
+//! Why here: the object in the cluster, and what this node protects besides. Pure but for [`follow`], which lists the objects.
+//! Route in: ImportPolicies as listed. Route out: a [`Policy`], or why nothing may be imported now: a policy that cannot be read must not count as none.
 
-use crate::listed::Listed;
+use crate::channels::Context;
+use crate::listed::{self, Listed};
 use ipnet::IpNet;
 use sheaf_api::import_policy::{IMPORT_POLICY, ImportPolicy, ServerRule};
 use sheaf_host::fetch::policy::{Policy, Rule};
 use std::net::IpAddr;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// Addresses of VMs with `masquerade`, those of masq0 (20-sheaf-masq0.network).
 const MASQUERADE_NETWORK: &str = "100.127.240.0/20";
+
+/// Keeps `policies` equal to the API server's list until shutdown.
+pub async fn follow(ctx: Context, policies: Arc<watch::Sender<Listed<ImportPolicy>>>) -> anyhow::Result<()> {
+    let mut shutdown = ctx.shutdown.clone();
+    tokio::select! {
+        () = listed::follow(ctx.cluster, &policies, listed::by_name, listed::Scope::Cluster) => Ok(()),
+        () = shutdown.requested() => Ok(()),
+    }
+}
 
 /// The policy of the cluster; without an object of its name everything is allowed that is not protected.
 pub fn of(listed: &Listed<ImportPolicy>) -> Result<Arc<Policy>, String> {
