@@ -7,14 +7,17 @@ use crate::go;
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 use sheaf_host::run::{Command, Run as _, System};
+use sheaf_host::wait::until;
 use sheaf_machine::ports;
 use std::fs;
 use std::path::Path;
 use std::process::Child;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Longest wait for its first answer.
 const START: Duration = Duration::from_secs(30);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(100);
 /// Timeout of a push, of a disk that is packed.
 const PUSH: Duration = Duration::from_secs(300);
 
@@ -42,11 +45,9 @@ impl Registry {
         let program = go::program("registry", "")?;
         let serve = Command::new(program).arg("serve").arg(&config).log(folder.path().join("log"));
         let registry = Self { child: System.start(&serve)?, port, folder };
-        let end = Instant::now() + START;
-        while registry.curl(&["-o", "/dev/null", &registry.url("")]).is_err() {
-            anyhow::ensure!(Instant::now() < end, "the registry does not answer: {}", registry.log());
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        let answers = || registry.curl(&["-o", "/dev/null", &registry.url("")]).ok();
+        let answers = until(START, LOOK, answers);
+        answers.with_context(|| format!("the registry does not answer: {}", registry.log()))?;
         Ok(registry)
     }
 
