@@ -2,7 +2,7 @@
 //!
 //! Why a whole machine: the disk goes from the registry to QEMU through the image's own programs, rights and AppArmor.
 
-use anyhow::{Context as _, ensure};
+use anyhow::{bail, ensure};
 use sheaf_host::wait::until;
 use sheaf_tests::harness::{READY, RUNNING, case};
 use sheaf_tests::registry::Registry;
@@ -69,7 +69,12 @@ fn a_vm_runs_from_a_disk_of_a_registry_which_is_kept_for_the_next_one() {
                 .is_ok_and(|links| links.trim() == "1")
                 .then_some(())
         });
-        freed.context("VMs that are gone still hold their disk")?;
+        if freed.is_none() {
+            let left = cluster.root(
+                "ls -la /data/container-disks /data/vms /data/vms/*; journalctl -u sheaf-agent -n 30 -o cat",
+            )?;
+            bail!("VMs that are gone still hold their disk: {left}");
+        }
         Ok(())
     });
 }
