@@ -1,7 +1,8 @@
 //! Writes a disk into a file, with holes where it is zero.
 //!
-//! Route in: a stream. Route out: the file as long as the stream; its first bytes.
+//! Route in: a stream. Route out: the file, as long as the stream.
 
+use crate::volumes::fill::pour::is_zero;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -29,7 +30,7 @@ pub fn pour(stream: &mut dyn Read, file: &File, most: u64, is_over: &dyn Fn() ->
         if is_over() {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        if block[..filled].iter().any(|byte| *byte != 0) {
+        if !is_zero(&block[..filled]) {
             written += filled as u64;
             if written > most {
                 return Err(io::Error::new(io::ErrorKind::StorageFull, "there is no room for it on /data"));

@@ -4,9 +4,10 @@
 //! it replaces, so that two that want a VM do not both get it. Pure. Route in: a VM as it was read. Route out: a JSON patch of
 //! its status; the API server answers 422 when another was first.
 
-use kube::Resource;
-use serde_json::{Value, json};
+use serde_json::json;
 use sheaf_api::VirtualMachine;
+
+use super::requests::{patch, same_vm};
 
 /// By what a VM is had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,18 +60,10 @@ impl Lock {
     }
 }
 
-fn same_vm(vm: &VirtualMachine) -> Vec<Value> {
-    vec![json!({"op": "test", "path": "/metadata/uid", "value": vm.meta().uid})]
-}
-
-fn patch(steps: Vec<Value>) -> json_patch::Patch {
-    // Every step above is one of RFC 6902's, with the members that it needs.
-    serde_json::from_value(Value::Array(steps)).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     fn vm(status: Value) -> VirtualMachine {
         serde_json::from_value(json!({

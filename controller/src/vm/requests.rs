@@ -72,12 +72,13 @@ pub fn run(vm: &VirtualMachine, running: bool) -> json_patch::Patch {
     patch(steps)
 }
 
-fn same_vm(vm: &VirtualMachine) -> Vec<Value> {
+/// The first step of each patch of a VM: it is still the one that was read.
+pub(super) fn same_vm(vm: &VirtualMachine) -> Vec<Value> {
     vec![json!({"op": "test", "path": "/metadata/uid", "value": vm.meta().uid})]
 }
 
-fn patch(steps: Vec<Value>) -> json_patch::Patch {
-    // Every step above is one of RFC 6902's, with the members that it needs.
+/// A patch of `steps`, each of which is one of RFC 6902's, with the members that it needs.
+pub(super) fn patch(steps: Vec<Value>) -> json_patch::Patch {
     serde_json::from_value(Value::Array(steps)).unwrap_or_default()
 }
 

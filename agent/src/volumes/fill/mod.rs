@@ -13,7 +13,7 @@ mod fuzz;
 pub(crate) mod image;
 pub(crate) mod pace;
 pub mod policy;
-mod pour;
+pub(crate) mod pour;
 mod source;
 #[cfg(test)]
 mod tests;

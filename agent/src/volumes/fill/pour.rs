@@ -59,7 +59,8 @@ impl<'a> Sink<'a> {
     }
 }
 
-fn is_zero(bytes: &[u8]) -> bool {
+/// Whether every byte is 0.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     // Compared with itself, one byte on: the fastest way without unsafe.
     bytes.first().is_none_or(|first| *first == 0)
         && bytes.get(1..) == bytes.get(..bytes.len().saturating_sub(1))
