@@ -118,10 +118,13 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         root: "/".into(),
     };
     controllers.start("disks", disks::run(ctx.clone(), found, disk_section, disk_hosts, scan.clone()));
+    let folder = ctx.paths.data.join("container-disks");
+    let kept = Arc::new(container_disks::Images::new(folder, Arc::new(http(&ctx)), ctx.config.clone()));
     let volume_hosts = volumes::Hosts {
         uploads: Arc::default(),
         lvm: lvm.clone(),
         fetch: Arc::new(http(&ctx)),
+        images: kept.clone(),
         units: Arc::new(SystemdRun(Arc::new(System))),
         devices: "/dev".into(),
     };
@@ -137,7 +140,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     let libvirt = Arc::new(libvirt);
     let pods = Arc::new(watch::Sender::new(Listed::default()));
     let lists = container_disks::Lists { pods: pods.subscribe(), policies: policies.subscribe() };
-    let pulls = container_disks::run(ctx.clone(), lists, pulled, Arc::new(http(&ctx)));
+    let pulls = container_disks::run(ctx.clone(), lists, pulled, kept);
     controllers.start("container-disks", pulls);
     let api_hosts =
         node_api::Hosts { vms: libvirt.clone(), pods: pods.clone(), port: sheaf_api::names::NODE_API_PORT };

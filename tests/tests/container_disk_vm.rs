@@ -18,6 +18,17 @@ fn vm(name: &str, tag: &str) -> String {
     )
 }
 
+/// A VM with a volume of its own that is filled from the same image, as KubeVirt's `vm-alpine-datavolume` has it.
+fn filled(name: &str) -> String {
+    format!(
+        "apiVersion: kubevirt.io/v1\nkind: VirtualMachine\nmetadata: {{name: {name}}}\nspec:\n  runStrategy: Always\n  \
+         dataVolumeTemplates:\n  - metadata: {{name: {name}-dv}}\n    spec:\n      pvc:\n        accessModes: [ReadWriteOnce]\n        \
+         resources: {{requests: {{storage: 2Gi}}}}\n      source: {{registry: {{url: 'docker://registry:5000/kubevirt/guest:devel'}}}}\n  \
+         template:\n    spec:\n      terminationGracePeriodSeconds: 0\n      domain:\n        memory: {{guest: 128Mi}}\n        \
+         devices: {{disks: [{{disk: {{bus: virtio}}, name: root}}]}}\n      volumes: [{{dataVolume: {{name: {name}-dv}}, name: root}}]\n"
+    )
+}
+
 #[test]
 fn a_vm_runs_from_a_disk_of_a_registry_which_is_kept_for_the_next_one() {
     case("container-disk-vm", |case| {
@@ -37,6 +48,15 @@ fn a_vm_runs_from_a_disk_of_a_registry_which_is_kept_for_the_next_one() {
         let images =
             cluster.operator.kubectl(&["get", "node", "node1", "-o", "jsonpath={.status.images}"])?;
         ensure!(images.contains("registry:5000/kubevirt/guest:devel"), "{images}");
+
+        // A volume is filled from the same disk, which is not pulled again.
+        let pulls = || registry.log().matches("GET /v2/kubevirt/guest/blobs/").count();
+        let before = pulls();
+        ensure!(before > 0, "the registry's log has no pull: {}", registry.log());
+        cluster.operator.wait_apply(&filled("filled"), READY)?;
+        cluster.operator.wait_vm_running("filled", RUNNING)?;
+        cluster.operator.wait_console("filled", "guest: up", RUNNING)?;
+        ensure!(pulls() == before, "the volume's image was pulled again: {}", registry.log());
 
         // Without its registry: what is here is used, and what has to be asked for says why it waits.
         drop(registry);
@@ -60,6 +80,7 @@ fn a_vm_runs_from_a_disk_of_a_registry_which_is_kept_for_the_next_one() {
             "first",
             "second",
             "latest",
+            "filled",
             "--wait=true",
             "--timeout=180s",
         ])?;

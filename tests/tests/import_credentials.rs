@@ -14,6 +14,7 @@ use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sheaf_agent::api_server::Joined;
+use sheaf_agent::container_disks::Images;
 use sheaf_agent::listed::Listed;
 use sheaf_agent::paths::Paths;
 use sheaf_agent::volumes::fill::policy;
@@ -277,10 +278,12 @@ async fn a_node_reads_the_secrets_of_an_import_while_it_runs_and_no_others_and_s
     let node = as_node(&on, "n1").await?;
     let joined = Joined { client: node.clone(), node: "n1".into(), node_uid: String::new() };
     publish.cluster.send_replace(Some(joined));
+    let fetch = Arc::new(Http::default());
     let hosts = volumes::Hosts {
         uploads: Arc::default(),
         lvm: Arc::new(lvm),
-        fetch: Arc::new(Http::default()),
+        fetch: fetch.clone(),
+        images: Arc::new(Images::new(folder.path().join("container-disks"), fetch, ctx.config.clone())),
         units: Arc::new(FakeTransientUnits::over(Arc::new(FakeRun::default()))),
         devices: folder.path().to_owned(),
     };

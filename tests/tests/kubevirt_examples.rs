@@ -22,8 +22,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("vmi-gpu.yaml", "gpus"),
     ("vmi-usb.yaml", "hostDevices"),
     ("vmi-sriov.yaml", "sriov"),
-    // DataVolumes are filled from http alone, not yet from registries.
-    ("vm-alpine-datavolume.yaml", "registry"),
     // CPUs are shared.
     ("vmi-fedora-isolated.yaml", "dedicatedCpuPlacement"),
     // Files outside of the folders that tenants may name.

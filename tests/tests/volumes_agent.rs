@@ -56,10 +56,12 @@ async fn a_node_makes_fills_grows_and_removes_its_volumes_and_leaves_those_of_ot
     let config = sheaf_config::load::parse_node_config("n", "version = 1\nsystem.hostname = \"n1\"\n")
         .map_err(|errors| anyhow::anyhow!("{errors}"))?;
     let (ctx, publish) = channels::open(Paths::under(folder.path()), config);
+    let fetch = Arc::new(fetch);
     let hosts = volumes::Hosts {
         uploads: Arc::default(),
         lvm: lvm.clone(),
-        fetch: Arc::new(fetch),
+        fetch: fetch.clone(),
+        images: Arc::new(Images::new(folder.path().join("container-disks"), fetch, ctx.config.clone())),
         units: Arc::new(FakeTransientUnits::over(Arc::new(FakeRun::default()))),
         devices: folder.path().to_owned(),
     };

@@ -3,9 +3,10 @@
 //! Route in: Pods, policy, node config, ends of pulls, time. Route out: files in `/data/container-disks`, the channel.
 
 use super::Lists;
+use super::images::Images;
 use super::index::Kept;
 use super::plan::{Step, plan};
-use super::pull::{Env, Failure, pull};
+use super::pull::{Env, Failure, Order, pull};
 use super::store::Store;
 use super::wanted::{self, Key, Wanted};
 use crate::channels::{ContainerDisk, ContainerDisks, Context, Shutdown};
@@ -17,7 +18,6 @@ use crate::volumes::fill::policy;
 use anyhow::Context as _;
 use sheaf_api::names::{ERR_IMAGE_PULL, IMAGE_PULL_BACK_OFF};
 use sheaf_config::node::NodeConfig;
-use sheaf_host::fetch::Fetch;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -52,7 +52,7 @@ pub struct Controller<C> {
     lists: Lists,
     config: watch::Receiver<Arc<NodeConfig>>,
     store: Arc<Store>,
-    fetch: Arc<dyn Fetch>,
+    images: Arc<Images>,
     cluster: Arc<C>,
     publish: Arc<watch::Sender<ContainerDisks>>,
     /// What was given to Pods that still wait.
@@ -70,7 +70,7 @@ impl<C: Cluster> Controller<C> {
         ctx: &Context,
         lists: Lists,
         store: Arc<Store>,
-        fetch: Arc<dyn Fetch>,
+        images: Arc<Images>,
         cluster: Arc<C>,
         publish: watch::Sender<ContainerDisks>,
         wakes: &mut Wakes<Source>,
@@ -79,7 +79,7 @@ impl<C: Cluster> Controller<C> {
             lists,
             config: ctx.config.clone(),
             store,
-            fetch,
+            images,
             cluster,
             publish: Arc::new(publish),
             given: BTreeMap::new(),
@@ -98,20 +98,24 @@ impl<C: Cluster> Controller<C> {
         };
         self.busy.insert(key.clone(), wanted.namespace.clone());
         self.say(key, "ImageNotReady", &format!("image {} is being pulled", wanted.image));
+        let end = self.end.clone();
         let env = Env {
             store: self.store.clone(),
-            fetch: self.fetch.clone(),
+            fetch: self.images.fetch.clone(),
             registries: self.config.borrow().registries.clone(),
             policy,
             logins: Logins::default(),
-            end: self.end.clone(),
+            authorities: None,
+            stop: Box::new(move || end.is_requested()),
             now: now(),
         };
         let told = told(self.publish.clone(), key.clone(), wanted.image.clone());
         let (cluster, wanted) = (self.cluster.clone(), wanted.clone());
         self.tasks.start(key.clone(), async move {
             let logins = logins(&*cluster, &wanted).await?;
-            let pull = move || Ok(pull(&Env { logins, ..env }, &wanted, &*told)?);
+            let Wanted { namespace: by, image, path, .. } = wanted;
+            let order = Order { image, path, by };
+            let pull = move || Ok(pull(&Env { logins, ..env }, &order, &*told)?);
             blocking(pull).await
         });
     }
@@ -295,7 +299,8 @@ async fn logins<C: Cluster>(cluster: &C, wanted: &Wanted) -> anyhow::Result<Logi
     Ok(logins)
 }
 
-fn now() -> i64 {
+/// Seconds since 1970.
+pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -4,11 +4,12 @@
 //! `/data/container-disks`, the channel `container_disks`. Never touches: files of VMs. A VM keeps its disk by a link of its own
 //! (`vms/files.rs`), so nothing that is removed here is taken from it.
 //!
-//! observe ([`wanted`], [`store`]) → [`plan`] → apply ([`pull`], one at a time for each namespace) → report: the channel, which admission of VMs
+//! [`images`] is how `volumes` fills volumes from such disks. observe ([`wanted`], [`store`]) → [`plan`] → apply ([`pull`], one at a time for each namespace) → report: the channel, which admission of VMs
 //! reads. A disk is known by the digest of its manifest and its path: it is pulled once, whatever tags lead to it.
 
 mod collect;
 mod controller;
+mod images;
 mod index;
 mod plan;
 mod pull;
@@ -25,11 +26,10 @@ use crate::reconcile::{self, Wakes};
 use crate::volumes::api::Cluster;
 use anyhow::Context as _;
 use controller::{Controller, Source};
+pub use images::Images;
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::import_policy::ImportPolicy;
-use sheaf_host::fetch::Fetch;
 use std::sync::Arc;
-use store::Store;
 use tokio::sync::watch;
 
 /// What others list.
@@ -46,10 +46,10 @@ pub async fn run(
     ctx: Context,
     lists: Lists,
     publish: watch::Sender<ContainerDisks>,
-    fetch: Arc<dyn Fetch>,
+    images: Arc<Images>,
 ) -> anyhow::Result<()> {
     let cluster = Arc::new(Objects::new(ctx.cluster.clone()));
-    run_with(ctx, lists, publish, fetch, cluster).await
+    run_with(ctx, lists, publish, images, cluster).await
 }
 
 /// [`run`] with any cluster.
@@ -57,17 +57,17 @@ async fn run_with<C: Cluster>(
     ctx: Context,
     lists: Lists,
     publish: watch::Sender<ContainerDisks>,
-    fetch: Arc<dyn Fetch>,
+    images: Arc<Images>,
     cluster: Arc<C>,
 ) -> anyhow::Result<()> {
-    let folder = ctx.paths.data.join("container-disks");
-    let open = move || Store::open(folder).context("the container disks of this node");
-    let store = Arc::new(reconcile::blocking(open).await?);
+    let opened = images.clone();
+    let open = move || opened.store().context("the container disks of this node");
+    let store = reconcile::blocking(open).await?;
     let mut wakes = Wakes::new()
         .watch(Source::Pods, lists.pods.clone())
         .watch(Source::Policy, lists.policies.clone())
         .watch(Source::Config, ctx.config.clone());
-    let controller = Controller::new(&ctx, lists, store, fetch, cluster, publish, &mut wakes);
+    let controller = Controller::new(&ctx, lists, store, images, cluster, publish, &mut wakes);
     let handle = ctx.controllers.register("container-disks");
     reconcile::run(controller, wakes, handle, ctx.shutdown.clone()).await
 }

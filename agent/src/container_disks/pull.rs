@@ -6,8 +6,6 @@
 use super::index::Kept;
 use super::sparse;
 use super::store::{Found, Store};
-use super::wanted::Wanted;
-use crate::channels::Shutdown;
 use crate::registry::client::{Client, Image, PullError, servers};
 use crate::registry::credentials::Logins;
 use crate::registry::layer::{LayerError, Search};
@@ -36,10 +34,23 @@ pub struct Env {
     pub policy: Arc<Policy>,
     /// Who asks.
     pub logins: Logins,
+    /// Authorities of the registry that a tenant names.
+    pub authorities: Option<String>,
     /// Ends it early.
-    pub end: Shutdown,
+    pub stop: Box<dyn Fn() -> bool + Send + Sync>,
     /// Now, in seconds since 1970.
     pub now: i64,
+}
+
+/// Which disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The image, as a tenant wrote it.
+    pub image: String,
+    /// The disk in it; otherwise the one in `/disk`.
+    pub path: Option<String>,
+    /// Who pulls it, as part of a file name: nobody pulls two at a time.
+    pub by: String,
 }
 
 /// Why there is no disk.
@@ -83,28 +94,28 @@ pub enum Failure {
     Store(#[from] io::Error),
 }
 
-/// Makes the disk of `wanted` present; `told` hears how far it is: bytes and bytes in all.
-pub fn pull(env: &Env, wanted: &Wanted, told: &dyn Fn(u64, u64)) -> Result<Kept, Failure> {
-    let reference = Reference::parse(&wanted.image).map_err(PullError::from)?;
-    let servers = servers(&reference, &env.registries, &env.policy);
-    let mut client = Client::new(&*env.fetch, &reference, servers, &env.logins, &env.end);
+/// Makes the disk of `order` present; `told` hears how far it is: bytes and bytes in all.
+pub fn pull(env: &Env, order: &Order, told: &dyn Fn(u64, u64)) -> Result<Kept, Failure> {
+    let reference = Reference::parse(&order.image).map_err(PullError::from)?;
+    let servers = servers(&reference, &env.registries, &env.policy, env.authorities.as_ref());
+    let mut client = Client::new(&*env.fetch, &reference, servers, &env.logins, &*env.stop);
     let image = client.resolve()?;
-    let path = wanted.path.as_deref();
+    let path = order.path.as_deref();
     if let Some(kept) = env.store.index().of_digest(&image.digest, path).cloned() {
-        env.store.took(&wanted.image, kept.clone(), env.now)?;
+        env.store.took(&order.image, kept.clone(), env.now)?;
         return Ok(kept);
     }
-    make_room(env, &wanted.image, &image)?;
-    let (unfinished, file) = env.store.unfinished(&wanted.namespace)?;
-    let found = find(env, &mut client, &image, wanted, &file, told)?;
+    make_room(env, &order.image, &image)?;
+    let (unfinished, file) = env.store.unfinished(&order.by)?;
+    let found = find(env, &mut client, &image, order, &file, told)?;
     let found = look(&file, &unfinished, &image.digest, path).map_err(|source| Failure::Disk {
-        image: wanted.image.clone(),
+        image: order.image.clone(),
         path: format!("/{found}"),
         source,
     })?;
-    let kept = env.store.keep(&unfinished, &wanted.image, &found, env.now)?;
+    let kept = env.store.keep(&unfinished, &order.image, &found, env.now)?;
     for layer in &image.layers {
-        let _ = fs::remove_file(env.store.part(&wanted.namespace, &layer.digest));
+        let _ = fs::remove_file(env.store.part(&order.by, &layer.digest));
     }
     Ok(kept)
 }
@@ -128,19 +139,19 @@ fn find(
     env: &Env,
     client: &mut Client<'_>,
     image: &Image,
-    wanted: &Wanted,
+    order: &Order,
     file: &File,
     told: &dyn Fn(u64, u64),
 ) -> Result<String, Failure> {
     let total = image.layers.iter().map(|layer| layer.bytes).fold(0, u64::saturating_add);
-    let wrong = |source| Failure::Layer { image: wanted.image.clone(), source };
-    let mut search = Search::new(wanted.path.as_deref());
+    let wrong = |source| Failure::Layer { image: order.image.clone(), source };
+    let mut search = Search::new(order.path.as_deref());
     let mut before = 0_u64;
     for layer in image.layers.iter().rev() {
         if search.is_over() {
             break;
         }
-        let part = env.store.part(&wanted.namespace, &layer.digest);
+        let part = env.store.part(&order.by, &layer.digest);
         client.layer(layer, &part, &|bytes| told(before.saturating_add(bytes), total))?;
         before = before.saturating_add(layer.bytes);
         let room = env.store.room()?;
@@ -148,7 +159,7 @@ fn find(
             let mut file = file;
             file.set_len(0)?;
             file.rewind()?;
-            sparse::pour(disk, file, room, &|| env.end.is_requested())
+            sparse::pour(disk, file, room, &*env.stop)
         };
         let packed = BufReader::new(File::open(&part)?);
         search.layer(packed, &mut keep).map_err(wrong)?;

@@ -15,11 +15,14 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Everyone reads a disk, nobody writes it: overlays of VMs depend on every byte.
 const READ_ONLY: u32 = 0o444;
 /// Percent of the file system that no pull takes: below it the node is short of space (`vms/pressure.rs`).
 const RESERVE: u64 = 10;
+/// A part to which nothing was added for so long is not gone on with: longer than any wait between two tries.
+const ABANDONED: Duration = Duration::from_secs(600);
 
 /// The folder.
 pub struct Store {
@@ -116,10 +119,14 @@ impl Store {
         *lock(&self.needed) = files;
     }
 
-    /// Removes layers of pulls that nobody goes on with.
+    /// Removes layers of pulls that nobody goes on with: nothing was added to them for some time.
     pub fn remove_parts(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.folder.join("parts"))? {
-            fs::remove_file(entry?.path())?;
+            let entry = entry?;
+            let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+            if age >= ABANDONED {
+                fs::remove_file(entry.path())?;
+            }
         }
         Ok(())
     }

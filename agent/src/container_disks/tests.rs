@@ -85,7 +85,8 @@ impl Node {
         let mut disks = ctx.container_disks.clone();
         let fetch = Arc::new(std::mem::take(&mut self.registry));
         let cluster = Arc::new(Secrets(self.secrets.0.clone()));
-        let task = tokio::spawn(run_with(ctx, lists, publish.container_disks, fetch.clone(), cluster));
+        let images = Arc::new(Images::new(self.folder(), fetch.clone(), ctx.config.clone()));
+        let task = tokio::spawn(run_with(ctx, lists, publish.container_disks, images, cluster));
         let key = (uid.to_owned(), "root".to_owned());
         let of_pod = |disks: &ContainerDisks| disks.of_pods.get(&key).cloned();
         let seen = disks.wait_for(|disks| of_pod(disks).is_some_and(|disk| done(&disk)));

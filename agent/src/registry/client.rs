@@ -8,7 +8,6 @@ use super::challenge::Challenge;
 use super::credentials::{Login, Logins};
 use super::manifest::{self, Layer, Manifest, ManifestError};
 use super::reference::{Digest, Reference, ReferenceError};
-use crate::channels::Shutdown;
 use crate::volumes::fill::pace::{Pace, WINDOW};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -115,8 +114,14 @@ pub struct Server {
     ca: Option<String>,
 }
 
-/// The servers of `image` in the order in which they are asked. `policy` is for the registry itself: a tenant named it.
-pub fn servers(image: &Reference, configured: &[Registry], policy: &Arc<Policy>) -> Vec<Server> {
+/// The servers of `image` in the order in which they are asked. `policy` and `authorities` are for the registry itself: a
+/// tenant named them.
+pub fn servers(
+    image: &Reference,
+    configured: &[Registry],
+    policy: &Arc<Policy>,
+    authorities: Option<&String>,
+) -> Vec<Server> {
     let registry = configured.iter().find(|one| one.name == image.registry);
     let ca = registry.and_then(|registry| registry.ca.clone());
     let mirrors = registry.map(|registry| registry.mirrors.as_slice()).unwrap_or_default();
@@ -135,7 +140,7 @@ pub fn servers(image: &Reference, configured: &[Registry], policy: &Arc<Policy>)
         base: format!("{}/v2/{}", image.server(), image.repository),
         name: image.registry.clone(),
         policy: policy.clone(),
-        ca: ca.clone(),
+        ca: authorities.cloned().or_else(|| ca.clone()),
     };
     mirrors.iter().map(of_mirror).chain([own]).collect()
 }
@@ -149,6 +154,9 @@ pub struct Image {
     pub layers: Vec<Layer>,
 }
 
+/// Whether to stop: the agent ends, or nobody wants the image any more.
+pub type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
+
 /// One who pulls one image.
 pub struct Client<'a> {
     fetch: &'a dyn Fetch,
@@ -156,7 +164,7 @@ pub struct Client<'a> {
     logins: &'a Logins,
     /// Each with the header `Authorization` that it accepted last.
     servers: Vec<(Server, Option<String>)>,
-    end: &'a Shutdown,
+    stop: Stop<'a>,
 }
 
 impl<'a> Client<'a> {
@@ -166,10 +174,10 @@ impl<'a> Client<'a> {
         image: &'a Reference,
         servers: Vec<Server>,
         logins: &'a Logins,
-        end: &'a Shutdown,
+        stop: Stop<'a>,
     ) -> Self {
         let servers = servers.into_iter().map(|server| (server, None)).collect();
-        Self { fetch, image, logins, servers, end }
+        Self { fetch, image, logins, servers, stop }
     }
 
     /// Which image it is, for this machine.
@@ -191,7 +199,7 @@ impl<'a> Client<'a> {
         let open = File::options().read(true).write(true).create(true).truncate(false).open(part);
         let mut file = open.map_err(disk)?;
         let mut hash = Sha256::new();
-        let mut here = copy(&mut file, &mut hash, self.end).map_err(disk)?.ok_or(PullError::Stopped)?;
+        let mut here = copy(&mut file, &mut hash, self.stop).map_err(disk)?.ok_or(PullError::Stopped)?;
         let mut url = part.display().to_string();
         if here < layer.bytes {
             let (asked, mut rest) = self.get(&format!("blobs/{}", layer.digest), here)?;
@@ -204,7 +212,7 @@ impl<'a> Client<'a> {
             let (mut piece, mut pace) = (vec![0; PIECE], Pace::over(WINDOW));
             loop {
                 told(here);
-                if self.end.is_requested() {
+                if (self.stop)() {
                     return Err(PullError::Stopped);
                 }
                 let asked = Instant::now();
@@ -349,14 +357,14 @@ fn token(
 }
 
 /// Reads all of `file` into `hash`; how many bytes it is, or nothing when the agent ends.
-fn copy(file: &mut File, hash: &mut Sha256, end: &Shutdown) -> io::Result<Option<u64>> {
+fn copy(file: &mut File, hash: &mut Sha256, stop: Stop<'_>) -> io::Result<Option<u64>> {
     let (mut piece, mut bytes) = (vec![0; PIECE], 0);
     loop {
         let read = file.read(&mut piece)?;
         if read == 0 {
             return Ok(Some(bytes));
         }
-        if end.is_requested() {
+        if stop() {
             return Ok(None);
         }
         hash.update(&piece[..read]);

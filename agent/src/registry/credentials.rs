@@ -71,6 +71,12 @@ impl Logins {
         Ok(())
     }
 
+    /// Adds one for all of `registry`.
+    pub fn add_login(&mut self, registry: &str, user: &str, password: &str) {
+        let login = Login { user: user.to_owned(), password: password.to_owned() };
+        self.0.push((place(registry), login));
+    }
+
     /// Who asks `registry` for `repository`: the entry that names most of both.
     pub fn of(&self, registry: &str, repository: &str) -> Option<&Login> {
         let image = format!("{registry}/{repository}");

@@ -4,7 +4,8 @@
 //! Route out: logical volumes, the object's finalizer, or why it could not be done.
 
 use super::api::Cluster;
-use super::fill::credentials::{self, CredentialsError};
+use super::fill::credentials::{self, Credentials, CredentialsError};
+use super::fill::registry::{self, fill_from};
 use super::fill::{FillError, Order, fill};
 use super::plan::Action;
 use super::upload::receive::receive;
@@ -12,10 +13,9 @@ use super::{Hosts, INCOMPLETE, SNAPSHOT, TAG};
 use crate::reconcile::blocking;
 use anyhow::Context as _;
 use sheaf_api::storage::LocalVolume;
-use sheaf_api::storage::local_volume::{HttpSource, Progress, VolumeReason};
+use sheaf_api::storage::local_volume::{HttpSource, ImageSource, Progress, RegistrySource, VolumeReason};
 use sheaf_host::disk::{Disk, RawDisk};
 use sheaf_host::fetch::Source;
-use sheaf_host::fetch::access::Access;
 use sheaf_host::fetch::policy::Policy;
 use sheaf_host::lvm::LvmError;
 use std::sync::Arc;
@@ -105,7 +105,7 @@ pub async fn apply<C: Cluster>(context: &ActionContext<C>, action: &Action) -> R
                 Action::Fill { source, .. } => {
                     credentials::read(&*context.cluster, object()?.claim(), source).await?
                 }
-                _ => Access::default(),
+                _ => Credentials::default(),
             };
             let work = Work {
                 hosts: context.hosts.clone(),
@@ -113,7 +113,7 @@ pub async fn apply<C: Cluster>(context: &ActionContext<C>, action: &Action) -> R
                 name: context.name.clone(),
                 bytes: context.object.as_ref().map_or(0, |object| object.spec.size_bytes),
                 policy: context.policy.clone(),
-                access: Arc::new(access),
+                access,
                 stop: context.stop.clone(),
                 show: context.show.clone(),
             };
@@ -131,7 +131,7 @@ struct Work {
     name: String,
     bytes: u64,
     policy: Arc<Policy>,
-    access: Arc<Access>,
+    access: Credentials,
     stop: Arc<AtomicBool>,
     show: Arc<dyn Fn(Progress) + Send + Sync>,
 }
@@ -161,10 +161,21 @@ impl Work {
                 let tags: &[&str] = if *writable { &[TAG, INCOMPLETE] } else { &[TAG, INCOMPLETE, SNAPSHOT] };
                 lvm.snapshot(group, origin, name, tags)?;
             }
-            Action::Fill { source: HttpSource { url, checksum, .. }, scratch } => {
-                let (policy, access) = (self.policy.clone(), self.access.clone());
+            Action::Fill { source: ImageSource::Http(HttpSource { url, checksum, .. }), scratch } => {
+                let (policy, access) = (self.policy.clone(), self.access.http.clone());
                 let source = Source { url: url.clone(), policy, access };
                 fill(&self.hosts, &self.order(source, Some(checksum), *scratch), &*self.show)?;
+            }
+            Action::Fill { source: ImageSource::Registry(RegistrySource { image, .. }), scratch } => {
+                let from = registry::Order {
+                    image: image.clone(),
+                    volume: self.name.clone(),
+                    access: self.access.registry.clone(),
+                    policy: self.policy.clone(),
+                    stop: self.stop.clone(),
+                };
+                let into = self.order(Source::trusted(image), None, *scratch);
+                fill_from(&self.hosts, &from, &into, &*self.show)?;
             }
             Action::Receive { scratch } => {
                 let sent = Source::trusted("the upload");
@@ -190,6 +201,7 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::volumes::tests::NoImages;
     use sheaf_host::fakes::{FakeFetch, FakeLvm, FakeRun, FakeTransientUnits};
     use sheaf_host::lvm::{Lvm as _, LvmReport as _, ThinSize};
     use std::path::Path;
@@ -209,6 +221,7 @@ mod tests {
             hosts: Hosts {
                 lvm: lvm.clone(),
                 fetch: Arc::new(FakeFetch::default()),
+                images: Arc::new(NoImages),
                 units: Arc::new(FakeTransientUnits::over(Arc::new(FakeRun::default()))),
                 devices: root.clone(),
                 uploads: Arc::default(),
@@ -217,7 +230,7 @@ mod tests {
             name: "pvc-1".into(),
             bytes: 1 << 20,
             policy: Arc::new(Policy::trusted()),
-            access: Arc::default(),
+            access: Credentials::default(),
             stop: Arc::default(),
             show: Arc::new(|_| {}),
         };

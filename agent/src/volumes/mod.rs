@@ -45,6 +45,8 @@ pub struct Hosts {
     pub lvm: Arc<dyn Lvm>,
     /// Servers that hold images.
     pub fetch: Arc<dyn Fetch>,
+    /// Registries that hold container disks.
+    pub images: Arc<dyn fill::registry::Images>,
     /// Runs qemu-img, confined.
     pub units: Arc<dyn TransientUnits>,
     /// Where devices are: `/dev`.

@@ -5,8 +5,10 @@ use super::controller::{Controller, Lists};
 use super::*;
 use crate::api_server::RequestError;
 use crate::channels;
+use crate::container_disks::Images;
 use crate::listed::Listed;
 use crate::paths::Paths;
+use crate::registry::testing::{gzip, push, tar};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sheaf_api::import_policy::{IMPORT_POLICY, ImportPolicy};
@@ -24,6 +26,19 @@ const MIB: u64 = 1 << 20;
 
 /// Data of a Secret, by key.
 type SecretData = BTreeMap<String, Vec<u8>>;
+
+/// A node without registries.
+pub(super) struct NoImages;
+
+impl fill::registry::Images for NoImages {
+    fn pull(
+        &self,
+        _: &fill::registry::Order,
+        _: &(dyn Fn(sheaf_api::storage::local_volume::Progress) + Sync),
+    ) -> Result<fill::registry::Pulled, fill::FillError> {
+        Err(fill::FillError::Stopped)
+    }
+}
 
 /// An API server in memory whose list the controller follows.
 pub(super) struct FakeCluster {
@@ -166,9 +181,11 @@ impl Node {
         let text = "version = 1\nsystem.hostname = \"n1\"\n";
         let config = sheaf_config::load::parse_node_config("node.toml", text).unwrap();
         let (ctx, publish) = channels::open(Paths::under(&self.root), config);
+        let folder = self.root.join("container-disks");
         let hosts = Hosts {
             lvm: self.lvm.clone(),
             fetch: self.fetch.clone(),
+            images: Arc::new(Images::new(folder, self.fetch.clone(), ctx.config.clone())),
             units: Arc::new(FakeTransientUnits::over(Arc::new(FakeRun::default()))),
             devices: self.root.clone(),
             uploads: self.uploads.clone(),
@@ -235,6 +252,54 @@ async fn a_volume_is_made_shown_grown_and_removed() {
     node.delete("pvc-1");
     node.until(|listed| listed.objects.is_empty()).await;
     assert_eq!(node.names(), [""; 0]);
+}
+
+const REGISTRY: &str = "https://quay.io/v2/a/b";
+
+fn in_registry(disk: &[u8]) -> impl FnOnce(&mut FakeFetch) + use<'_> {
+    |fetch| drop(push(fetch, REGISTRY, "1", &[gzip(&tar(&[("disk/disk.img", disk)]))]))
+}
+
+#[tokio::test]
+async fn a_volume_is_filled_from_a_container_disk_and_the_next_one_from_what_is_kept() {
+    let disk = b"disk".repeat(100_000);
+    let mut node = Node::with("registry", in_registry(&disk));
+    let source = json!({"registry": {"image": "quay.io/a/b:1"}});
+    node.ask("pvc-1", "Volume", 8, source.clone());
+    node.until(is("pvc-1", VolumePhase::Ready)).await;
+    assert_eq!(node.device("pvc-1")[..disk.len()], disk);
+    let progress = node.cluster.listed.borrow().objects["pvc-1"].status.clone().unwrap().progress.unwrap();
+    assert_eq!(progress.percent, Some(100));
+    // The registry still says what the tag means; the layers are here.
+    let mut emptied = FakeFetch { files: node.fetch.files.clone(), ..FakeFetch::default() };
+    emptied.files.retain(|url, _| !url.contains("/blobs/"));
+    node.fetch = Arc::new(emptied);
+    node.ask("pvc-2", "Volume", 8, source);
+    node.until(is("pvc-2", VolumePhase::Ready)).await;
+    assert_eq!(node.device("pvc-2")[..disk.len()], disk);
+}
+
+#[tokio::test]
+async fn a_volume_says_why_its_container_disk_is_not_here_and_waits_where_another_try_can_help() {
+    let node = Node::with("registry-errors", |fetch| {
+        in_registry(&[7; 10 << 20])(fetch);
+        push(fetch, REGISTRY, "2", &[gzip(&tar(&[("bin/sh", b"")]))]);
+    });
+    for (name, phase, image, reason, says) in [
+        ("pvc-1", VolumePhase::Pending, "quay.io/a/other:1", "SourceRefused", "quay.io/a/other:1: "),
+        ("pvc-2", VolumePhase::Pending, "127.0.0.1:5000/a/b:1", "SourceForbidden", "127.0.0.1"),
+        ("pvc-3", VolumePhase::Failed, "quay.io/a/b:1", "ImageTooLarge", "ask for a larger volume"),
+    ] {
+        node.ask(name, "Volume", 8, json!({"registry": {"image": image}}));
+        node.until(is(name, phase)).await;
+        let (found, message) = condition(&node.cluster.listed.borrow(), name);
+        assert!(found == reason && message.contains(says), "{name}: {found}: {message}");
+    }
+    node.ask("pvc-4", "Volume", 8, json!({"registry": {"image": "quay.io/a/b:2"}}));
+    node.until(is("pvc-4", VolumePhase::Failed)).await;
+    let (reason, message) = condition(&node.cluster.listed.borrow(), "pvc-4");
+    assert_eq!(reason, "BadImage");
+    assert!(message.ends_with("it has no file in /disk; is it a container disk?"), "{message}");
 }
 
 #[tokio::test]

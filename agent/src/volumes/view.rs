@@ -125,6 +125,9 @@ fn source(source: &VolumeSource) -> String {
     if let Some(http) = &source.http {
         return redacted(&http.url);
     }
+    if let Some(registry) = &source.registry {
+        return registry.image.clone();
+    }
     match (&source.volume, &source.snapshot) {
         (Some(origin), _) | (_, Some(origin)) => origin.name.clone(),
         _ if source.upload.is_some() => "upload".into(),

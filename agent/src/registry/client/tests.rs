@@ -16,7 +16,6 @@ struct Case {
     logins: Logins,
     image: Reference,
     policy: Policy,
-    end: Shutdown,
     part: PathBuf,
 }
 
@@ -30,14 +29,13 @@ impl Case {
             logins: Logins::default(),
             image: Reference::parse("quay.io/a/b:1").unwrap(),
             policy: Policy::default(),
-            end: Shutdown::channel().1,
             part,
         }
     }
 
     fn client(&self) -> Client<'_> {
-        let servers = servers(&self.image, &self.registries, &Arc::new(self.policy.clone()));
-        Client::new(&self.fetch, &self.image, servers, &self.logins, &self.end)
+        let servers = servers(&self.image, &self.registries, &Arc::new(self.policy.clone()), None);
+        Client::new(&self.fetch, &self.image, servers, &self.logins, &|| false)
     }
 
     fn layer(&self) -> Result<Vec<u8>, PullError> {

@@ -1,18 +1,20 @@
 //! What an import needs of its namespace: Secrets with a password or with headers, and a ConfigMap with authorities.
 //!
-//! Why here: the contract is CDI's (`secretRef`, `certConfigMap`, `secretExtraHeaders` of a DataVolume's `source.http`). They are
+//! Why here: the contract is CDI's (`secretRef`, `certConfigMap`, `secretExtraHeaders` of a DataVolume's `source.http` and `source.registry`). They are
 //! read when the import begins, by the node's own certificate: the Node authorizer permits it while the importer Pod, which
 //! sheaf-controller makes and removes (`controller/src/volumes/importer`), is bound to this node. They stay in memory, for one
 //! import; errors name objects and keys, never values. Route in: a source, the claim it is for. Route out: [`Access`].
 
+use super::registry::{Login, RegistryAccess};
 use crate::api_server::RequestError;
 use crate::volumes::api::Cluster;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use sheaf_api::storage::local_volume::HttpSource;
+use sheaf_api::storage::local_volume::{HttpSource, ImageSource, RegistrySource};
 use sheaf_host::fetch::access::{Access, HeaderError};
 use sheaf_host::trust::{Trust, TrustError};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Key of the user name, as in CDI.
 const USER: &str = "accessKeyId";
@@ -71,32 +73,84 @@ pub enum CredentialsError {
     },
 }
 
+/// What a source may be asked with; empty for a public one.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    /// For a server.
+    pub http: Arc<Access>,
+    /// For a registry.
+    pub registry: RegistryAccess,
+}
+
 /// Reads what `source` names in the namespace of `claim`, `namespace/name`.
 pub async fn read<C: Cluster>(
+    cluster: &C,
+    claim: &str,
+    source: &ImageSource,
+) -> Result<Credentials, CredentialsError> {
+    match source {
+        ImageSource::Http(http) => {
+            let access = Arc::new(of_server(cluster, claim, http).await?);
+            Ok(Credentials { http: access, ..Credentials::default() })
+        }
+        ImageSource::Registry(source) => {
+            let registry = of_registry(cluster, claim, source).await?;
+            Ok(Credentials { registry, ..Credentials::default() })
+        }
+    }
+}
+
+async fn of_registry<C: Cluster>(
+    cluster: &C,
+    claim: &str,
+    source: &RegistrySource,
+) -> Result<RegistryAccess, CredentialsError> {
+    let mut access = RegistryAccess::default();
+    if source.references().is_empty() {
+        return Ok(access);
+    }
+    let (namespace, _) = claim.split_once('/').ok_or(CredentialsError::NoNamespace)?;
+    if let Some(name) = &source.secret_ref {
+        let secret = cluster.secret(namespace, name).await.map_err(cannot("Secret", namespace, name))?;
+        let text = |key| {
+            let value = secret.get(key).and_then(|value| std::str::from_utf8(value).ok());
+            value.ok_or_else(|| CredentialsError::Key { name: name.clone(), key })
+        };
+        access.login = Some(Login { user: text(USER)?.to_owned(), password: text(PASSWORD)?.to_owned() });
+    }
+    if let Some(name) = &source.cert_config_map {
+        let map = cluster.config_map(namespace, name).await.map_err(cannot("ConfigMap", namespace, name))?;
+        access.authorities = Some(authorities(name, &map)?);
+    }
+    Ok(access)
+}
+
+fn cannot(kind: &'static str, namespace: &str, name: &str) -> impl FnOnce(RequestError) -> CredentialsError {
+    let (namespace, name) = (namespace.to_owned(), name.to_owned());
+    move |source| CredentialsError::Read { kind, namespace, name, source: Box::new(source) }
+}
+
+async fn of_server<C: Cluster>(
     cluster: &C,
     claim: &str,
     source: &HttpSource,
 ) -> Result<Access, CredentialsError> {
     let mut access = Access::default();
-    if !source.has_references() {
+    if source.references().is_empty() {
         return Ok(access);
     }
     let (namespace, _) = claim.split_once('/').ok_or(CredentialsError::NoNamespace)?;
-    let cannot = |kind: &'static str, name: &str| {
-        let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        move |source| CredentialsError::Read { kind, namespace, name, source: Box::new(source) }
-    };
     if let Some(name) = &source.secret_ref {
-        let secret = cluster.secret(namespace, name).await.map_err(cannot("Secret", name))?;
+        let secret = cluster.secret(namespace, name).await.map_err(cannot("Secret", namespace, name))?;
         add_password(&mut access, name, &secret)?;
     }
     for name in &source.secret_extra_headers {
-        let secret = cluster.secret(namespace, name).await.map_err(cannot("Secret", name))?;
+        let secret = cluster.secret(namespace, name).await.map_err(cannot("Secret", namespace, name))?;
         add_headers(&mut access, name, &secret)?;
     }
     if let Some(name) = &source.cert_config_map {
-        let map = cluster.config_map(namespace, name).await.map_err(cannot("ConfigMap", name))?;
-        trust(&mut access, name, &map)?;
+        let map = cluster.config_map(namespace, name).await.map_err(cannot("ConfigMap", namespace, name))?;
+        access.trust(authorities(name, &map)?);
     }
     Ok(access)
 }
@@ -131,12 +185,11 @@ fn add_headers(
 }
 
 /// All values together, as CDI reads a folder of files. They are trusted alone, not beside public ones.
-fn trust(access: &mut Access, name: &str, map: &BTreeMap<String, String>) -> Result<(), CredentialsError> {
+fn authorities(name: &str, map: &BTreeMap<String, String>) -> Result<String, CredentialsError> {
     let pem = map.values().map(|value| value.trim()).collect::<Vec<_>>().join("\n");
     let refused = |source| CredentialsError::Authorities { name: name.to_owned(), source };
     Trust::Authorities(pem.clone()).check().map_err(refused)?;
-    access.trust(pem);
-    Ok(())
+    Ok(pem)
 }
 
 #[cfg(test)]
@@ -176,12 +229,10 @@ mod tests {
     #[test]
     fn a_config_map_without_certificates_trusts_nobody() {
         let map = [("ca.crt".to_owned(), "nonsense".to_owned())].into();
-        let mut access = Access::default();
-        let refused = trust(&mut access, "ca", &map).unwrap_err();
+        let refused = authorities("ca", &map).unwrap_err();
         assert_eq!(
             format!("{:#}", anyhow::Error::from(refused)),
             "ConfigMap ca: the certificate authorities are not certificates in PEM"
         );
-        assert_eq!(access.authorities(), None);
     }
 }

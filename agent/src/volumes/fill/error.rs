@@ -3,6 +3,7 @@
 //! Route in: errors of the network, the image, the disk. Route out: the reason of a condition, and whether another try
 //! can help.
 
+use super::registry::PullFailed;
 use sheaf_api::storage::local_volume::VolumeReason;
 use sheaf_host::disk::DiskError;
 use sheaf_host::fetch::FetchError;
@@ -16,6 +17,9 @@ pub enum FillError {
     /// The server.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// The registry, or what is in its image.
+    #[error("{}", .0.source)]
+    Pull(#[source] PullFailed),
     /// The connection broke again and again.
     #[error("{url}: the connection broke again and again, last after {bytes} bytes")]
     Broken {
@@ -109,6 +113,7 @@ impl FillError {
             Self::Fetch(_) | Self::Broken { .. } | Self::NoRange { .. } | Self::Slow { .. } => {
                 VolumeReason::SourceUnreachable
             }
+            Self::Pull(failed) => failed.reason,
             Self::NeedsScratch { .. } => VolumeReason::OutOfSpace,
             Self::Checksum { .. } => VolumeReason::ChecksumMismatch,
             Self::BadImage(_) => VolumeReason::BadImage,
@@ -124,9 +129,10 @@ impl FillError {
 
     /// Whether another try can help while the object and the server's file stay as they are.
     pub fn is_passing(&self) -> bool {
-        !matches!(
-            self,
-            Self::Checksum { .. } | Self::BadImage(_) | Self::TooLarge { .. } | Self::TooLong { .. }
-        )
+        match self {
+            Self::Pull(failed) => failed.is_passing,
+            Self::Checksum { .. } | Self::BadImage(_) | Self::TooLarge { .. } | Self::TooLong { .. } => false,
+            _ => true,
+        }
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod image;
 pub(crate) mod pace;
 pub mod policy;
 pub(crate) mod pour;
+pub mod registry;
 mod source;
 #[cfg(test)]
 mod tests;

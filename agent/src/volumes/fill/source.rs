@@ -101,7 +101,7 @@ impl<'a> Download<'a> {
                 let _ = sender.send(Err(error));
             }
         });
-        show(progress(0, total));
+        show(Progress::of(0, total));
         let reported = Instant::now();
         Ok(Self {
             pieces: Some(pieces),
@@ -137,11 +137,6 @@ impl<'a> Download<'a> {
     }
 }
 
-fn progress(bytes: u64, total: Option<u64>) -> Progress {
-    let percent = total.filter(|total| *total > 0).map(|total| (bytes.min(total) * 100 / total) as u8);
-    Progress { done_bytes: bytes, total_bytes: total, percent }
-}
-
 impl Read for Download<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.at == self.piece.len() {
@@ -155,7 +150,7 @@ impl Read for Download<'_> {
                     self.bytes += self.piece.len() as u64;
                     if self.reported.elapsed() >= REPORT_INTERVAL {
                         self.reported = Instant::now();
-                        (self.show)(progress(self.bytes, self.total));
+                        (self.show)(Progress::of(self.bytes, self.total));
                     }
                 }
                 Ok(Err(error)) => {
@@ -167,7 +162,7 @@ impl Read for Download<'_> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     self.pieces = None;
-                    (self.show)(progress(self.bytes, self.total));
+                    (self.show)(Progress::of(self.bytes, self.total));
                 }
             }
         }

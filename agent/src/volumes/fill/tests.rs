@@ -91,6 +91,7 @@ impl Scene {
         let hosts = Hosts {
             lvm: self.lvm.clone(),
             fetch: self.fetch.clone(),
+            images: Arc::new(crate::volumes::tests::NoImages),
             units: self.units.clone(),
             devices: self.root.clone(),
             uploads: Arc::default(),

@@ -33,7 +33,7 @@ pub(super) fn make(one: &One<'_>, group: &Group, room: &mut Room, plan: &mut Pla
         None => match room.take(spec.size_bytes) {
             // A blank one is complete with LVM's own commit.
             Ok(()) => {
-                let incomplete = source.http.is_some() || source.upload.is_some();
+                let incomplete = source.is_brought_in();
                 (VolumeState::Making, Some(Action::Create { bytes: spec.size_bytes, incomplete }))
             }
             Err(why) => wait(VolumeReason::OutOfSpace, why),

@@ -20,7 +20,7 @@ use super::{INCOMPLETE, SNAPSHOT, TAG};
 use making::make;
 use sheaf_api::storage::LocalVolume;
 use sheaf_api::storage::local_volume::{
-    FINALIZER, HttpSource, Progress, VolumeKind, VolumePhase, VolumeReason, volume_group,
+    FINALIZER, ImageSource, Progress, VolumeKind, VolumePhase, VolumeReason, volume_group,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -96,7 +96,7 @@ pub struct Failure {
     /// The object's generation then.
     pub generation: Option<i64>,
     /// The image that was meant then; for an upload it is no part of the generation.
-    pub image: Option<HttpSource>,
+    pub image: Option<ImageSource>,
 }
 
 /// One step.
@@ -123,7 +123,7 @@ pub enum Action {
     /// Bring its source in.
     Fill {
         /// The image.
-        source: HttpSource,
+        source: ImageSource,
         /// Bytes that are booked for a second volume from which the image is converted, once it is known to need one.
         scratch: Option<u64>,
     },
@@ -285,7 +285,7 @@ impl<'a> One<'a> {
     }
 
     /// The image that is to be fetched into it.
-    fn image(&self) -> Option<HttpSource> {
+    fn image(&self) -> Option<ImageSource> {
         self.object.image()?.ok()
     }
 

@@ -88,7 +88,7 @@ pub fn status_of(object: &LocalVolume, stand: &VolumeState, now: Timestamp) -> L
         VolumeState::Ready { bytes, short } => {
             status.phase = Some(VolumePhase::Ready);
             status.size_bytes = Some(*bytes);
-            if object.spec.source.http.is_some() || object.spec.source.upload.is_some() {
+            if object.spec.source.is_brought_in() {
                 // What was told last of its filling may be older than the end of it.
                 let told = status.progress.unwrap_or_default();
                 let done_bytes = told.total_bytes.unwrap_or(told.done_bytes);

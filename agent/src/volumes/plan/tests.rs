@@ -4,6 +4,7 @@ use super::*;
 use k8s_openapi::jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use sheaf_api::storage::local_volume::HttpSource;
 
 const GROUP: &str = "sheaf-default";
 const GIB: u64 = 1 << 30;
@@ -448,7 +449,7 @@ fn a_volume_for_an_upload_fetches_the_image_that_an_operator_notes_and_the_next_
             checksum: format!("sha256:{digits}"),
             ..HttpSource::default()
         };
-        Action::Fill { source, scratch: None }
+        Action::Fill { source: ImageSource::Http(source), scratch: None }
     };
     assert_eq!(node.only(), Some(fetch(&first)));
     let image = node.objects["pvc-1"].image().unwrap().ok();

@@ -16,12 +16,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     quantity::Amount,
-    storage::local_volume::{Blank, Upload},
+    storage::local_volume::{Blank, RegistrySource, Upload},
 };
 pub use status::{DataVolumePhase, DataVolumeStatus};
 
 /// API group and version.
 pub const CDI_API_VERSION: &str = "cdi.kubevirt.io/v1beta1";
+
+/// Scheme of the URL of a container disk.
+const DOCKER: &str = "docker://";
 
 /// A PersistentVolumeClaim and its initial contents.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
@@ -87,9 +90,53 @@ pub struct DataVolumeSource {
     /// The contents of a VolumeSnapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SourceName>,
+    /// The disk in a container disk of a registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<RegistryImage>,
     /// An image that a client sends to the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload: Option<Upload>,
+}
+
+/// A container disk.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryImage {
+    /// `docker://` and the image, for example `docker://quay.io/containerdisks/debian:13`.
+    #[schemars(length(max = 1024))]
+    pub url: String,
+    /// Both mean the same here: the node pulls the image, and keeps it for the next volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_method: Option<PullMethod>,
+    /// Secret of the same namespace with a user name (accessKeyId) and a password (secretKey) of the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"))]
+    pub secret_ref: Option<String>,
+    /// ConfigMap of the same namespace with certificate authorities of the registry in PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"))]
+    pub cert_config_map: Option<String>,
+}
+
+impl RegistryImage {
+    /// What the node is asked for.
+    pub fn to_source(&self) -> RegistrySource {
+        RegistrySource {
+            image: self.url.strip_prefix(DOCKER).unwrap_or(&self.url).to_owned(),
+            secret_ref: self.secret_ref.clone(),
+            cert_config_map: self.cert_config_map.clone(),
+        }
+    }
+}
+
+/// Who pulls an image, in CDI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PullMethod {
+    /// CDI's importer.
+    Pod,
+    /// The node.
+    Node,
 }
 
 /// An image from a server.

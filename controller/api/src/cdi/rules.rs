@@ -25,9 +25,9 @@ pub const SPEC: &[Rule] = &[
     },
     Rule {
         at: "source",
-        rule: "[has(self.blank), has(self.http), has(self.pvc), has(self.snapshot), has(self.upload)]\
-               .filter(x, x).size() == 1",
-        says: "a DataVolume has exactly one source: blank, http, pvc, snapshot or upload",
+        rule: "[has(self.blank), has(self.http), has(self.pvc), has(self.registry), has(self.snapshot), \
+               has(self.upload)].filter(x, x).size() == 1",
+        says: "a DataVolume has exactly one source: blank, http, pvc, registry, snapshot or upload",
         field: "",
         reason: Reason::Required,
     },
@@ -56,6 +56,13 @@ pub const SPEC: &[Rule] = &[
         at: "source.http",
         rule: "!has(self.secretRef) && !has(self.secretExtraHeaders) || self.url.startsWith('https://')",
         says: "credentials are sent by https alone; use a URL that begins with https://",
+        field: ".url",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "source.registry",
+        rule: "self.url.matches('^docker://[a-zA-Z0-9]')",
+        says: "use docker:// and the name of an image, for example docker://quay.io/containerdisks/debian:13",
         field: ".url",
         reason: Reason::Invalid,
     },

@@ -88,9 +88,53 @@ pub struct VolumeSource {
     /// An image from a server: raw or qcow2, plain or compressed by xz, zstd or gzip.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpSource>,
+    /// The disk in a container disk of a registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<RegistrySource>,
     /// An image that a client sends to the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload: Option<Upload>,
+}
+
+impl VolumeSource {
+    /// Whether the node brings an image in, from wherever.
+    pub fn is_brought_in(&self) -> bool {
+        self.http.is_some() || self.registry.is_some() || self.upload.is_some()
+    }
+
+    /// What the node must read in the claim's namespace before it can bring the image in.
+    pub fn references(&self) -> References<'_> {
+        match (&self.http, &self.registry) {
+            (Some(http), _) => http.references(),
+            (_, Some(registry)) => registry.references(),
+            _ => References::default(),
+        }
+    }
+}
+
+/// Objects of the claim's namespace that a source names. The node may read them only while an importer Pod names them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct References<'a> {
+    /// Secrets, each once.
+    pub secrets: BTreeSet<&'a str>,
+    /// A ConfigMap.
+    pub config_map: Option<&'a str>,
+}
+
+impl References<'_> {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.secrets.is_empty() && self.config_map.is_none()
+    }
+}
+
+/// Where the image of a volume comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageSource {
+    /// A file of a server.
+    Http(HttpSource),
+    /// A container disk.
+    Registry(RegistrySource),
 }
 
 /// Zeros; it has no settings.
@@ -138,14 +182,12 @@ pub struct HttpSource {
 }
 
 impl HttpSource {
-    /// The Secrets that it names, each once.
-    pub fn secrets(&self) -> BTreeSet<&str> {
-        self.secret_ref.iter().chain(&self.secret_extra_headers).map(String::as_str).collect()
-    }
-
-    /// Whether it names Secrets or a ConfigMap, which the node may read only while an importer Pod names them.
-    pub fn has_references(&self) -> bool {
-        self.cert_config_map.is_some() || !self.secrets().is_empty()
+    /// What it names in the claim's namespace.
+    pub fn references(&self) -> References<'_> {
+        References {
+            secrets: self.secret_ref.iter().chain(&self.secret_extra_headers).map(String::as_str).collect(),
+            config_map: self.cert_config_map.as_deref(),
+        }
     }
 
     /// `URL sha256:DIGITS`, by the same rules as the fields.
@@ -168,6 +210,34 @@ impl HttpSource {
 impl std::fmt::Debug for HttpSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("HttpSource").field("checksum", &self.checksum).finish_non_exhaustive()
+    }
+}
+
+/// A container disk: an image of a registry with the image of a disk in its folder `/disk`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistrySource {
+    /// The image, as a VM's containerDisk names it.
+    #[schemars(length(min = 1, max = 1024))]
+    pub image: String,
+    /// Secret with a user name (accessKeyId) and a password (secretKey) of the registry, in the namespace of the claim that
+    /// the volume is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"))]
+    pub secret_ref: Option<String>,
+    /// ConfigMap with certificate authorities of the registry in PEM, in that namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"))]
+    pub cert_config_map: Option<String>,
+}
+
+impl RegistrySource {
+    /// What it names in the claim's namespace.
+    pub fn references(&self) -> References<'_> {
+        References {
+            secrets: self.secret_ref.as_deref().into_iter().collect(),
+            config_map: self.cert_config_map.as_deref(),
+        }
     }
 }
 
@@ -230,6 +300,15 @@ pub struct Progress {
     /// The same in percent, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub percent: Option<u8>,
+}
+
+impl Progress {
+    /// `done` bytes of `total`.
+    pub fn of(done: u64, total: Option<u64>) -> Self {
+        let percent = |total| u128::from(done.min(total)) * 100 / u128::from(total);
+        let percent = total.filter(|total| *total > 0).map(|total| percent(total) as u8);
+        Self { done_bytes: done, total_bytes: total, percent }
+    }
 }
 
 /// Why a volume is not Ready, or not as large as asked for: the reasons of its conditions.
@@ -305,13 +384,16 @@ impl LocalVolume {
 
     /// What is in it at first, where that comes from a server: the source itself, or for an upload what an operator noted
     /// in [`IMAGE_ANNOTATION`]; an error says what of that cannot be read.
-    pub fn image(&self) -> Option<Result<HttpSource, String>> {
-        if let Some(http) = &self.spec.source.http {
-            return Some(Ok(http.clone()));
-        }
-        self.spec.source.upload.as_ref()?;
+    pub fn image(&self) -> Option<Result<ImageSource, String>> {
+        match &self.spec.source {
+            VolumeSource { http: Some(http), .. } => return Some(Ok(ImageSource::Http(http.clone()))),
+            VolumeSource { registry: Some(registry), .. } => {
+                return Some(Ok(ImageSource::Registry(registry.clone())));
+            }
+            source => source.upload.as_ref()?,
+        };
         let noted = self.metadata.annotations.as_ref()?.get(IMAGE_ANNOTATION)?;
-        Some(HttpSource::noted(noted).ok_or_else(|| {
+        Some(HttpSource::noted(noted).map(ImageSource::Http).ok_or_else(|| {
             format!("annotation {IMAGE_ANNOTATION} is not \"http://HOST/FILE sha256:64 DIGITS\"")
         }))
     }

@@ -121,9 +121,9 @@ pub const LOCAL_VOLUME: &[Rule] = &[
     },
     Rule {
         at: "spec.source",
-        rule: "[has(self.blank), has(self.volume), has(self.snapshot), has(self.http), has(self.upload)]\
-               .filter(x, x).size() == 1",
-        says: "a volume has exactly one source: blank, volume, snapshot, http or upload",
+        rule: "[has(self.blank), has(self.volume), has(self.snapshot), has(self.http), has(self.registry), \
+               has(self.upload)].filter(x, x).size() == 1",
+        says: "a volume has exactly one source: blank, volume, snapshot, http, registry or upload",
         field: "",
         reason: Reason::Required,
     },

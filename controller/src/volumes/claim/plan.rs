@@ -148,7 +148,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, serde_json::Err
     };
     let asked = room::bytes(requested(claim));
     let (source, pinned) = match (wanted, found) {
-        (Wanted::Anywhere(source), _) => (source.clone(), None),
+        (Wanted::Anywhere(source), _) => (VolumeSource::clone(source), None),
         (_, Some(Ok(origin))) => {
             if origin.pool != pool_of(observed.class) {
                 let why = format!(

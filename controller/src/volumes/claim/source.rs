@@ -21,7 +21,7 @@ use crate::volumes::{annotation, handle, room, snapshot::plan::name_for as snaps
 #[derive(Clone, Debug, PartialEq)]
 pub enum Wanted {
     /// Something that any node can bring in: zeros, an image from a server or from a client.
-    Anywhere(VolumeSource),
+    Anywhere(Box<VolumeSource>),
     /// A copy of the claim of that name.
     Claim(String),
     /// A copy of the VolumeSnapshot of that name.
@@ -50,7 +50,8 @@ pub fn wanted(claim: &PersistentVolumeClaim) -> Result<Wanted, String> {
             (Some(source), None) => named(source.api_group.as_deref(), &source.kind, &source.name),
             (None, Some(text)) => from_annotation(text),
             (None, None) => {
-                Ok(Wanted::Anywhere(VolumeSource { blank: Some(Default::default()), ..Default::default() }))
+                let blank = VolumeSource { blank: Some(Default::default()), ..Default::default() };
+                Ok(Wanted::Anywhere(Box::new(blank)))
             }
             (Some(_), Some(_)) => Err(two()),
         };
@@ -84,12 +85,15 @@ fn named(group: Option<&str>, kind: &str, name: &str) -> Result<Wanted, String> 
 fn from_annotation(text: &str) -> Result<Wanted, String> {
     let source: VolumeSource =
         strict::from_json(text).map_err(|error| format!("annotation {SOURCE_ANNOTATION}: {error}"))?;
-    let anywhere = [source.blank.is_some(), source.http.is_some(), source.upload.is_some()];
+    let VolumeSource { blank, http, registry, upload, .. } = &source;
+    let anywhere = [blank.is_some(), http.is_some(), registry.is_some(), upload.is_some()];
     let copies = source.volume.is_some() || source.snapshot.is_some();
     if copies || anywhere.iter().filter(|is| **is).count() != 1 {
-        return Err(format!("annotation {SOURCE_ANNOTATION} has exactly one of blank, http and upload"));
+        return Err(format!(
+            "annotation {SOURCE_ANNOTATION} has exactly one of blank, http, registry and upload"
+        ));
     }
-    Ok(Wanted::Anywhere(source))
+    Ok(Wanted::Anywhere(Box::new(source)))
 }
 
 /// The origin of a copy of the claim `name`; a sentence if it is not there yet.
@@ -180,8 +184,8 @@ mod tests {
         let of = |text: &str| wanted(&claim(json!({"annotations": {"sheaf.dev/source": text}}), json!({})));
         assert!(matches!(of(r#"{"upload":{}}"#), Ok(Wanted::Anywhere(source)) if source.upload.is_some()));
         for (text, says) in [
-            (r#"{"volume":{"name":"pvc-of-others"}}"#, "has exactly one of blank, http and upload"),
-            ("{}", "has exactly one of blank, http and upload"),
+            (r#"{"volume":{"name":"pvc-of-others"}}"#, "has exactly one of blank, http, registry and upload"),
+            ("{}", "has exactly one of blank, http, registry and upload"),
             (r#"{"blank":{},"s3":{"url":"x"}}"#, "s3: unknown field"),
             ("nonsense", "expected ident"),
         ] {

@@ -7,7 +7,7 @@ use k8s_openapi::{api::core::v1::PersistentVolumeClaim, apimachinery::pkg::api::
 use kube::Resource;
 use serde_json::json;
 use sheaf_api::{
-    cdi::{AccessMode, DataVolume, VolumeMode},
+    cdi::{AccessMode, DataVolume, RegistryImage, VolumeMode},
     names::SOURCE_ANNOTATION,
     snapshot,
     storage::local_volume::{HttpSource, VolumeSource},
@@ -77,6 +77,7 @@ fn noted(data: &DataVolume) -> Option<VolumeSource> {
         cert_config_map: http.cert_config_map.clone(),
         secret_extra_headers: http.secret_extra_headers.clone(),
     });
-    let noted = VolumeSource { http, upload: source.upload.clone(), ..VolumeSource::default() };
-    (noted.http.is_some() || noted.upload.is_some()).then_some(noted)
+    let registry = source.registry.as_ref().map(RegistryImage::to_source);
+    let noted = VolumeSource { http, registry, upload: source.upload.clone(), ..VolumeSource::default() };
+    noted.is_brought_in().then_some(noted)
 }

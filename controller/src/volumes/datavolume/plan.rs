@@ -304,6 +304,17 @@ mod tests {
         data(json!({"http": http}), json!({"resources": {"requests": {"storage": "4Gi"}}}))
     }
 
+    #[test]
+    fn a_container_disk_is_asked_of_the_node_by_the_name_of_its_image() {
+        let registry = json!({"url": "docker://quay.io/a/b:1", "pullMethod": "node", "secretRef": "login"});
+        let claim = made(&data(
+            json!({"registry": registry}),
+            json!({"resources": {"requests": {"storage": "4Gi"}}}),
+        ));
+        let noted = annotation(&claim, sheaf_api::names::SOURCE_ANNOTATION).unwrap();
+        assert_eq!(noted, r#"{"registry":{"image":"quay.io/a/b:1","secretRef":"login"}}"#);
+    }
+
     fn plan_of(
         data: &DataVolume,
         claim: Option<&PersistentVolumeClaim>,

@@ -41,7 +41,7 @@ pub async fn run(shared: Arc<Shared>) {
 }
 
 async fn reconcile(seen: Arc<LocalVolume>, shared: Arc<Shared>) -> Result<Requeue, VolumeError> {
-    if !seen.spec.source.http.as_ref().is_some_and(|http| http.has_references()) {
+    if seen.spec.source.references().is_empty() {
         return Ok(Requeue::await_change());
     }
     let client = &shared.client;

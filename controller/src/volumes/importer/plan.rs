@@ -10,7 +10,7 @@ use sheaf_api::{
     names::{IMPORT_LABEL, IMPORTER_IMAGE, RUNTIME_CLASS},
     storage::{
         LocalVolume,
-        local_volume::{HttpSource, VolumePhase},
+        local_volume::{References, VolumePhase},
     },
 };
 
@@ -39,7 +39,7 @@ pub fn plan(
     pods: &[Pod],
 ) -> Result<Vec<Action>, serde_json::Error> {
     let wanted =
-        wanted(volume, claim).map(|(namespace, source)| pod(volume, namespace, source)).transpose()?;
+        wanted(volume, claim).map(|(namespace, opened)| pod(volume, namespace, &opened)).transpose()?;
     let keeps = |there: &&Pod| wanted.as_ref().is_some_and(|wanted| is_as_wanted(there, wanted));
     let mut actions: Vec<_> = pods.iter().filter(|there| !keeps(there)).map(delete).collect();
     // One that has the name is gone first; that is a change, and leads here again.
@@ -51,18 +51,18 @@ pub fn plan(
     Ok(actions)
 }
 
-/// The namespace and the source of an import that needs credentials and is not over.
+/// The namespace of an import that is not over, and what it needs there.
 fn wanted<'a>(
     volume: &'a LocalVolume,
     claim: Option<&'a PersistentVolumeClaim>,
-) -> Option<(&'a str, &'a HttpSource)> {
-    let source = volume.spec.source.http.as_ref().filter(|http| http.has_references())?;
+) -> Option<(&'a str, References<'a>)> {
+    let opened = Some(volume.spec.source.references()).filter(|opened| !opened.is_empty())?;
     let claim = claim.filter(|claim| volume.metadata.name.as_deref() == Some(&name_for(claim)))?;
     let is_deleted =
         volume.metadata.deletion_timestamp.is_some() || claim.metadata.deletion_timestamp.is_some();
     let phase = volume.status.as_ref().and_then(|status| status.phase);
     let is_over = matches!(phase, Some(VolumePhase::Ready | VolumePhase::Failed));
-    (!is_deleted && !is_over).then_some((claim.metadata.namespace.as_deref()?, source))
+    (!is_deleted && !is_over).then_some((claim.metadata.namespace.as_deref()?, opened))
 }
 
 /// Whether `there` opens what `wanted` would: for the same object, on the same node, and not ended (evicted, for example).
@@ -90,13 +90,13 @@ fn delete(pod: &Pod) -> Action {
 
 /// The Pod: bound to the volume's node from the start, running nothing, referring to what the source names. Its
 /// RuntimeClass is that of VMs, so that a policy of the API server leaves it to the controller.
-fn pod(volume: &LocalVolume, namespace: &str, source: &HttpSource) -> Result<Pod, serde_json::Error> {
+fn pod(volume: &LocalVolume, namespace: &str, opened: &References<'_>) -> Result<Pod, serde_json::Error> {
     let name = volume.metadata.name.as_deref().unwrap_or_default();
-    let secrets = source.secrets().into_iter().enumerate();
+    let secrets = opened.secrets.iter().enumerate();
     let mut volumes: Vec<Value> = secrets
         .map(|(index, secret)| json!({"name": format!("secret-{index}"), "secret": {"secretName": secret}}))
         .collect();
-    if let Some(map) = &source.cert_config_map {
+    if let Some(map) = opened.config_map {
         volumes.push(json!({"name": "authorities", "configMap": {"name": map}}));
     }
     // Said, so that a ResourceQuota that asks for it admits the Pod.
@@ -186,6 +186,21 @@ mod tests {
                    {"name": "authorities", "configMap": {"name": "ca"}}])
         );
         assert!(spec["containers"][0].get("volumeMounts").is_none());
+    }
+
+    #[test]
+    fn a_container_disk_of_a_private_registry_has_one_too() {
+        let mut volume = with_login();
+        let registry = json!({"image": "quay.io/a/b:1", "secretRef": "login", "certConfigMap": "ca"});
+        volume.spec.source = serde_json::from_value(json!({"registry": registry})).unwrap();
+        let spec = serde_json::to_value(created(&volume).spec).unwrap();
+        assert_eq!(
+            spec["volumes"],
+            json!([{"name": "secret-0", "secret": {"secretName": "login"}},
+                   {"name": "authorities", "configMap": {"name": "ca"}}])
+        );
+        volume.spec.source = serde_json::from_value(json!({"registry": {"image": "quay.io/a/b:1"}})).unwrap();
+        assert_eq!(of(&volume, &[]), []);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use super::*;
 use crate::volumes::testing::{GIB, UID, claim, class, in_phase, persistent, placed, pool, volume};
 
 fn blank() -> Result<(Wanted, Option<Result<Found, String>>), String> {
-    Ok((Wanted::Anywhere(VolumeSource { blank: Some(Default::default()), ..Default::default() }), None))
+    let blank = VolumeSource { blank: Some(Default::default()), ..Default::default() };
+    Ok((Wanted::Anywhere(Box::new(blank)), None))
 }
 
 fn copy_of(name: &str, node: &str, bytes: u64) -> Result<(Wanted, Option<Result<Found, String>>), String> {
