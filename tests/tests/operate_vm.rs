@@ -119,12 +119,15 @@ fn a_vm_on_a_node_is_operated_by_virtctl_and_kubectl() {
         ensure!(said.contains("kubectl-42") && said.contains("guest: up"), "{said}");
 
         // Its display, and a port of the guest.
-        let (display, ssh) = (ports::free_port()?, ports::free_port()?);
+        let (display, ssh, pod_ssh) = (ports::free_port()?, ports::free_port()?, ports::free_port()?);
         let log = folder.path().join("forwarded");
         let vnc = ["vnc", "web", "--proxy-only", "--port", &display.to_string()];
         greeted(&virtctl.command(&vnc).log(&log), &log, display, "RFB 003.008\n")?;
         let forward = ["port-forward", "vm/web", &format!("{ssh}:22")];
         greeted(&virtctl.command(&forward).log(&log), &log, ssh, "SSH-2.0-dropbear")?;
+        let forward = ["port-forward", &format!("pod/{pod}"), &format!("{pod_ssh}:22")];
+        let kubectl = cluster.operator.kubectl_command(&forward);
+        greeted(&kubectl.log(&log), &log, pod_ssh, "SSH-2.0-dropbear")?;
 
         // What it uses.
         let top = until(STEP, LOOK, || {

@@ -8,6 +8,7 @@ use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sheaf_agent::api_server::Joined;
+use sheaf_agent::container_disks::Images;
 use sheaf_agent::listed::Listed;
 use sheaf_agent::paths::Paths;
 use sheaf_agent::volumes::fill::policy;

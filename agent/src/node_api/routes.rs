@@ -27,6 +27,13 @@ pub enum Route {
     },
     /// A command in a container.
     Exec(Container, Vec<String>),
+    /// Ports of the VM of a Pod.
+    PortForward {
+        /// Namespace.
+        namespace: String,
+        /// Name of the Pod.
+        pod: String,
+    },
     /// Not offered; the reason.
     NotOffered(&'static str),
     /// A VM, by the UID of its VMI.
@@ -74,7 +81,6 @@ const MOST_FROZEN: u64 = 3600;
 
 /// What is missing of a kubelet, and what to use instead.
 const RUN: &str = "run is not offered for virtual machines: log in by `virtctl ssh` or `virtctl console`";
-const PORT_FORWARD: &str = "port-forward of Pods is not offered: use `virtctl port-forward`";
 
 impl Route {
     /// Whether it is a connection: authorized as one.
@@ -111,7 +117,9 @@ impl Route {
                 Some(Self::Attach { container: Container { namespace, pod, container }, with_input })
             }
             (["run", _, ..], _) => Some(Self::NotOffered(RUN)),
-            (["portForward", _, ..], _) => Some(Self::NotOffered(PORT_FORWARD)),
+            (["portForward", namespace, pod] | ["portForward", namespace, pod, _], _) => {
+                Some(Self::PortForward { namespace: (*namespace).to_owned(), pod: (*pod).to_owned() })
+            }
             (["vms", uid, act], method) if is_uid(uid) => {
                 let act = of_vm(act, method, query)?;
                 Some(Self::Vm((*uid).to_owned(), act))
@@ -211,10 +219,12 @@ mod tests {
 
     #[test]
     fn what_a_kubelet_has_and_this_node_has_not_says_what_to_use() {
-        for path in ["/run/a/b/c", "/portForward/a/b"] {
-            assert!(matches!(of(Method::POST, path), Some(Route::NotOffered(_))), "{path}");
-            assert!(Route::is_stream(path));
-        }
+        let run = "/run/a/b/c";
+        assert!(matches!(of(Method::POST, run), Some(Route::NotOffered(_))) && Route::is_stream(run));
+        let forward = Route::PortForward { namespace: "a".into(), pod: "b".into() };
+        assert_eq!(of(Method::GET, "/portForward/a/b"), Some(forward.clone()));
+        assert_eq!(of(Method::POST, &format!("/portForward/a/b/{UID}")), Some(forward));
+        assert!(Route::is_stream("/portForward/a/b"));
         let container = || Container { namespace: "a".into(), pod: "b".into(), container: "c".into() };
         let exec = Route::Exec(container(), vec!["virt-freezer".into(), "--name=x y".into()]);
         let asked = "command=virt-freezer&command=--name%3Dx+y&output=1";

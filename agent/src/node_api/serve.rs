@@ -93,6 +93,11 @@ async fn answer<V: VmHost>(
             tracing::info!(user = user.name, vm = vm.name(), with_input, "attach");
             streams::attach(state, vm, with_input, request).await
         }
+        Route::PortForward { namespace, pod } => {
+            let vm = vm::of_pod(state, &namespace, &pod).await?;
+            tracing::info!(user = user.name, vm = vm.name(), "port-forward");
+            streams::port_forward(state, vm, request).await
+        }
         Route::Exec(container, command) => {
             let vm = vm::of_container(state, &container).await?;
             tracing::info!(user = user.name, vm = vm.name(), ?command, "exec");

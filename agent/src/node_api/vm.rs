@@ -56,12 +56,26 @@ pub async fn of_container<V: VmHost>(state: &State<V>, of: &Container) -> Result
         let text = format!("container {container:?} not found in pod {name:?}");
         return Err(Refusal::new(StatusCode::NOT_FOUND, text));
     }
-    let uid =
-        pod.metadata.labels.as_ref().and_then(|labels| labels.get(CREATED_BY_LABEL)).ok_or_else(missing)?;
+    let uid = vmi_of(&pod).ok_or_else(missing)?;
     find(state, uid).await.map_err(|_| {
         let text = format!("container {container:?} in pod {name:?} is waiting to start: ContainerCreating");
         Refusal::new(StatusCode::BAD_REQUEST, text)
     })
+}
+
+/// The VM behind a Pod.
+pub async fn of_pod<V: VmHost>(state: &State<V>, namespace: &str, name: &str) -> Result<Vm, Refusal> {
+    let missing = || Refusal::new(StatusCode::NOT_FOUND, format!("pod {name:?} does not exist"));
+    let pod = pod(state, namespace, name).ok_or_else(missing)?;
+    let uid = vmi_of(&pod).ok_or_else(missing)?;
+    find(state, uid).await.map_err(|_| {
+        Refusal::new(StatusCode::BAD_REQUEST, format!("pod {name:?} is not running: its VM has not started"))
+    })
+}
+
+/// UID of the VMI that a Pod holds the place of.
+fn vmi_of(pod: &Pod) -> Option<&String> {
+    pod.metadata.labels.as_ref()?.get(CREATED_BY_LABEL)
 }
 
 fn pod<V: VmHost>(state: &State<V>, namespace: &str, name: &str) -> Option<Arc<Pod>> {

@@ -9,6 +9,8 @@ pub mod channels;
 mod forward;
 mod pump;
 pub mod sessions;
+mod spdy;
+mod tunnel;
 mod websocket;
 
 use super::answer::{Answer, Refusal};
@@ -111,6 +113,23 @@ pub async fn attach<V: VmHost>(
         let (read, write) = stream.into_split();
         channels::attach(socket, pump::Reading::of(read), write, Some(&session), shutdown).await;
     }))
+}
+
+/// `port-forward` of a Pod: any of its guest's ports.
+pub async fn port_forward<V: VmHost>(
+    state: &Arc<State<V>>,
+    vm: Vm,
+    request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    let refused = || Refusal::new(StatusCode::BAD_REQUEST, tunnel::PLAIN_SPDY);
+    let handshake = websocket::Handshake::of(&request, &tunnel::PROTOCOLS).map_err(|_| refused())?;
+    handshake.protocol().ok_or_else(refused)?;
+    let (vm, shutdown) = (Arc::new(vm), state.ctx.shutdown.clone());
+    let connect = move |port| {
+        let vm = vm.clone();
+        async move { forward::tcp(&vm, port).await.map_err(|refusal| refusal.1) }
+    };
+    Ok(handshake.accept(request, move |socket| tunnel::run(socket, connect, shutdown)))
 }
 
 /// `exec` of the one command that there is.
