@@ -88,13 +88,18 @@ fn numbered(pool: &VirtualMachinePool, ordinal: usize, revision: &str) -> Virtua
                 name.clone_from(numbered);
             }
         }
-        let seed = volume.cloud_init_no_cloud.as_mut().filter(|_| pool.spec.numbers_secrets());
-        let secrets = seed
-            .into_iter()
-            .flat_map(|seed| [&mut seed.secret_ref, &mut seed.network_data_secret_ref])
-            .flatten();
-        for secret in secrets {
-            secret.name = format!("{}-{ordinal}", secret.name);
+        let mut objects = Vec::new();
+        if pool.spec.numbers_secrets() {
+            let seeds = volume.cloud_init_no_cloud.iter_mut().chain(&mut volume.cloud_init_config_drive);
+            let secrets = seeds.flat_map(|seed| [&mut seed.secret_ref, &mut seed.network_data_secret_ref]);
+            objects.extend(secrets.flatten().map(|secret| &mut secret.name));
+            objects.extend(volume.secret.iter_mut().map(|secret| &mut secret.secret_name));
+        }
+        if pool.spec.numbers_config_maps() {
+            objects.extend(volume.config_map.iter_mut().map(|map| &mut map.name));
+        }
+        for name in objects {
+            *name = format!("{name}-{ordinal}");
         }
     }
     let metadata = spec.template.metadata.get_or_insert_default();
@@ -108,13 +113,13 @@ mod tests {
 
     use super::*;
 
-    fn pool(numbers_secrets: bool) -> VirtualMachinePool {
+    fn pool(numbers: bool) -> VirtualMachinePool {
         serde_json::from_value(json!({
             "apiVersion": "pool.kubevirt.io/v1beta1", "kind": "VirtualMachinePool",
             "metadata": {"name": "web", "namespace": "shop", "uid": "pool-1"},
             "spec": {
                 "selector": {"matchLabels": {"app": "web"}},
-                "nameGeneration": {"appendIndexToSecretRefs": numbers_secrets},
+                "nameGeneration": {"appendIndexToSecretRefs": numbers, "appendIndexToConfigMapRefs": numbers},
                 "virtualMachineTemplate": {
                     "metadata": {"labels": {"app": "web"}, "annotations": {"note": "new"}},
                     "spec": {
@@ -125,6 +130,8 @@ mod tests {
                             {"name": "b", "persistentVolumeClaim": {"claimName": "root"}},
                             {"name": "c", "cloudInitNoCloud": {"secretRef": {"name": "user"},
                                                                "networkDataSecretRef": {"name": "net"}}},
+                            {"name": "d", "secret": {"secretName": "keys"}},
+                            {"name": "e", "configMap": {"name": "settings"}},
                         ]}},
                     },
                 },
@@ -145,14 +152,16 @@ mod tests {
     }
 
     #[test]
-    fn secrets_have_the_number_only_if_that_is_asked_for() {
-        let secret = |numbers: bool| {
-            let vm = made(&pool(numbers), 0, "web-1");
-            let seed = vm.spec.template.spec.volumes[2].cloud_init_no_cloud.clone().unwrap();
-            (seed.secret_ref.unwrap().name, seed.network_data_secret_ref.unwrap().name)
+    fn secrets_and_config_maps_have_the_number_only_if_that_is_asked_for() {
+        let names = |numbers: bool| {
+            let volumes = made(&pool(numbers), 0, "web-1").spec.template.spec.volumes;
+            let seed = volumes[2].cloud_init_no_cloud.clone().unwrap();
+            let of_seed = [seed.secret_ref.unwrap().name, seed.network_data_secret_ref.unwrap().name];
+            let secret = volumes[3].secret.clone().unwrap().secret_name;
+            (of_seed, secret, volumes[4].config_map.clone().unwrap().name)
         };
-        assert_eq!(secret(true), ("user-0".into(), "net-0".into()));
-        assert_eq!(secret(false), ("user".into(), "net".into()));
+        assert_eq!(names(true), (["user-0".into(), "net-0".into()], "keys-0".into(), "settings-0".into()));
+        assert_eq!(names(false), (["user".into(), "net".into()], "keys".into(), "settings".into()));
     }
 
     #[test]

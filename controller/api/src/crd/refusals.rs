@@ -65,11 +65,6 @@ const REASONS: &[(&str, &str, &str)] = &[
         "not supported by Sheaf yet: a VM that fails to start is started again, each time later; remove it",
     ),
     (
-        "pool.VirtualMachinePoolNameGeneration",
-        "appendIndexToConfigMapRefs",
-        "not supported by Sheaf: a VM has no volumes of ConfigMaps; remove it",
-    ),
-    (
         "pool.VirtualMachinePoolSelectionPolicy",
         "selectors",
         "not supported by Sheaf yet: VMs are chosen only by their order; use sortPolicy",

@@ -111,9 +111,12 @@ pub struct VirtualMachineTemplateMetadata {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NameGeneration {
-    /// The Secrets of cloud-init disks: each VM has its own. Default: false.
+    /// The Secrets of cloud-init disks and of volumes `secret`: each VM has its own. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub append_index_to_secret_refs: Option<bool>,
+    /// The ConfigMaps of volumes `configMap`: each VM has its own. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub append_index_to_config_map_refs: Option<bool>,
 }
 
 /// What is observed of a pool.
@@ -153,9 +156,14 @@ impl VirtualMachinePoolSpec {
         most.max(1)
     }
 
-    /// Whether Secrets of cloud-init disks get the number of the VM.
+    /// Whether Secrets get the number of the VM.
     pub fn numbers_secrets(&self) -> bool {
         self.name_generation.as_ref().and_then(|names| names.append_index_to_secret_refs).unwrap_or(false)
+    }
+
+    /// Whether ConfigMaps do.
+    pub fn numbers_config_maps(&self) -> bool {
+        self.name_generation.as_ref().and_then(|names| names.append_index_to_config_map_refs).unwrap_or(false)
     }
 }
 
