@@ -123,6 +123,11 @@ fn a_vm_on_a_node_is_operated_by_virtctl_and_kubectl() {
         let log = folder.path().join("forwarded");
         let vnc = ["vnc", "web", "--proxy-only", "--port", &display.to_string()];
         greeted(&virtctl.command(&vnc).log(&log), &log, display, "RFB 003.008\n")?;
+        let picture = folder.path().join("web.png");
+        let file = picture.display().to_string();
+        let (good, said) = virtctl.run(&["vnc", "screenshot", "web", "--file", &file])?;
+        let bytes = std::fs::read(&picture).unwrap_or_default();
+        ensure!(good && bytes.starts_with(b"\x89PNG") && bytes.len() > 200, "{} bytes: {said}", bytes.len());
         let forward = ["port-forward", "vm/web", &format!("{ssh}:22")];
         greeted(&virtctl.command(&forward).log(&log), &log, ssh, "SSH-2.0-dropbear")?;
         let forward = ["port-forward", &format!("pod/{pod}"), &format!("{pod_ssh}:22")];

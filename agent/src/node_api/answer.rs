@@ -55,6 +55,11 @@ pub fn metrics(page: String) -> Answer {
     of_type(StatusCode::OK, page.into(), "text/plain; version=0.0.4; charset=utf-8")
 }
 
+/// A PNG.
+pub fn picture(file: Vec<u8>) -> Answer {
+    of_type(StatusCode::OK, file.into(), "image/png")
+}
+
 /// Nothing but that it was done.
 pub fn done() -> Answer {
     text(StatusCode::OK, "")

@@ -21,6 +21,7 @@ mod listener;
 pub mod logs;
 pub mod metrics;
 pub mod routes;
+mod screenshot;
 mod serve;
 pub mod streams;
 mod vm;

@@ -67,6 +67,7 @@ pub enum Act {
     GuestOsInfo,
     UserList,
     FilesystemList,
+    Screenshot { wake: bool },
 }
 
 impl Act {
@@ -150,6 +151,7 @@ fn of_vm(act: &str, method: &Method, query: &str) -> Option<Act> {
             let port = value("port")?.parse().ok().filter(|port| *port != 0)?;
             Some(Act::PortForward { port, udp: value("protocol") == Some("udp") })
         }
+        ("screenshot", &Method::GET) => Some(Act::Screenshot { wake: value("moveCursor") == Some("true") }),
         ("pause", &Method::PUT) => Some(Act::Pause),
         ("unpause", &Method::PUT) => Some(Act::Unpause),
         ("reset", &Method::PUT) => Some(Act::Reset),

@@ -113,6 +113,7 @@ async fn answer<V: VmHost>(
                 Act::GuestOsInfo | Act::UserList | Act::FilesystemList => {
                     guest::serve(state, &vm, &act).await
                 }
+                Act::Screenshot { wake } => streams::screenshot(state, vm, wake).await,
                 act => {
                     tracing::info!(user = user.name, vm = vm.name(), ?act, "asked");
                     acts::apply(state, &vm, &act).await

@@ -28,8 +28,8 @@ use crate::{instancetype, placeholder, vm::requests};
 
 mod permit;
 
-/// Most of a node's answer that is read, in bytes.
-const MOST_ANSWER: usize = 1 << 20;
+/// Most of a node's answer that is read, in bytes: a picture of a large screen that packs badly.
+const MOST_ANSWER: usize = 32 << 20;
 /// Seconds after which a guest is thawed when nobody said: KubeVirt's default.
 const THAW_AFTER: u64 = 300;
 
@@ -141,6 +141,7 @@ pub async fn on_vmi(state: &State, place: &Place, act: VmiAct, body: &[u8]) -> R
             };
             path = format!("{path}?seconds={seconds}");
         }
+        VmiAct::Screenshot { wake } => path = format!("{path}?moveCursor={wake}"),
         _ => {}
     }
     let target = target(state, &vmi).await?;
@@ -153,6 +154,7 @@ pub async fn on_vmi(state: &State, place: &Place, act: VmiAct, body: &[u8]) -> R
         status if !status.is_success() => {
             Err(Refusal::of_node(status.as_u16(), &String::from_utf8_lossy(&body)))
         }
+        _ if matches!(act, VmiAct::Screenshot { .. }) => Ok(answer::picture(body.into())),
         _ if act.reads() => Ok(answer::raw(body.into())),
         _ => Ok(answer::empty(StatusCode::OK)),
     }

@@ -116,6 +116,13 @@ pub fn raw(body: Bytes) -> Answer {
     response
 }
 
+/// A PNG.
+pub fn picture(file: Bytes) -> Answer {
+    let mut response = Response::new(Full::new(file));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("image/png"));
+    response
+}
+
 fn json_with(code: StatusCode, value: &Value) -> Answer {
     let mut response = raw(Bytes::from(value.to_string()));
     *response.status_mut() = code;

@@ -70,6 +70,10 @@ pub enum VmiAct {
     GuestOsInfo,
     UserList,
     FilesystemList,
+    Screenshot {
+        /// The pointer moves first, so that a screen saver ends.
+        wake: bool,
+    },
 }
 
 impl VmiAct {
@@ -85,12 +89,13 @@ impl VmiAct {
             Self::GuestOsInfo => "guestosinfo",
             Self::UserList => "userlist",
             Self::FilesystemList => "filesystemlist",
+            Self::Screenshot { .. } => "screenshot",
         }
     }
 
     /// Whether it only reads.
     pub fn reads(self) -> bool {
-        matches!(self, Self::GuestOsInfo | Self::UserList | Self::FilesystemList)
+        matches!(self, Self::GuestOsInfo | Self::UserList | Self::FilesystemList | Self::Screenshot { .. })
     }
 }
 
@@ -121,7 +126,7 @@ const VM_ACTS: [(&str, Method, VmAct); 4] = [
     ("expand-spec", Method::GET, VmAct::ExpandSpec),
 ];
 
-/// All acts on instances.
+/// Acts on instances that are one word in the path.
 pub const VMI_ACTS: [VmiAct; 9] = [
     VmiAct::Pause,
     VmiAct::Unpause,
@@ -135,7 +140,7 @@ pub const VMI_ACTS: [VmiAct; 9] = [
 ];
 
 /// What KubeVirt 1.7 has besides (`pkg/virt-api/api.go`).
-const KUBEVIRTS: [&str; 16] = [
+const KUBEVIRTS: [&str; 15] = [
     "migrate",
     "addvolume",
     "removevolume",
@@ -150,7 +155,6 @@ const KUBEVIRTS: [&str; 16] = [
     "start-cluster-profiler",
     "stop-cluster-profiler",
     "dump-cluster-profiler",
-    "screenshot",
     "backup",
 ];
 
@@ -208,7 +212,10 @@ fn of_vmi(place: Place, rest: &[&str], method: &Method, query: &str) -> Option<R
             let preserve = query.split('&').any(|pair| pair == "preserveSession=true");
             Some(Route::Stream(place, Stream::Vnc { preserve }))
         }
-        ["vnc", "screenshot"] => kubevirts("screenshot"),
+        ["vnc", "screenshot"] if method == Method::GET => {
+            let wake = query.split('&').any(|pair| pair == "moveCursor=true");
+            Some(Route::Vmi(place, VmiAct::Screenshot { wake }))
+        }
         ["portforward", port @ ..] => forward(place, port, method),
         [name] => {
             let by = |act: VmiAct| if act.reads() { Method::GET } else { Method::PUT };
@@ -263,6 +270,9 @@ mod tests {
             let vnc = |preserve| Some(Route::Stream(web(), Stream::Vnc { preserve }));
             assert_eq!(get(format!("{vmi}/vnc?preserveSession=true")), vnc(true));
             assert_eq!(get(format!("{vmi}/vnc?preserveSession=false")), vnc(false));
+            let shot = |wake| Some(Route::Vmi(web(), VmiAct::Screenshot { wake }));
+            assert_eq!(get(format!("{vmi}/vnc/screenshot?moveCursor=true")), shot(true));
+            assert_eq!(get(format!("{vmi}/vnc/screenshot")), shot(false));
             assert_eq!(get(version.into()), Some(Route::Resources(version)));
             assert_eq!(get(format!("{version}/version")), Some(Route::Version));
         }
@@ -272,7 +282,7 @@ mod tests {
     fn what_kubevirt_has_and_sheaf_has_not_is_told_apart_from_what_nobody_has() {
         for known in [
             "virtualmachines/web/migrate",
-            "virtualmachineinstances/web/vnc/screenshot",
+            "virtualmachineinstances/web/usbredir",
             "virtualmachineinstances/web/sev/setupsession",
         ] {
             let route = of(Method::PUT, &format!("v1/namespaces/shop/{known}"));

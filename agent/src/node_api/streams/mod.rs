@@ -13,11 +13,12 @@ mod spdy;
 mod tunnel;
 mod websocket;
 
-use super::answer::{Answer, Refusal};
+use super::answer::{self, Answer, Refusal};
 use super::routes::Act;
 use super::serve::State;
 use super::vm::Vm;
-use super::{exec, logs};
+use super::{exec, logs, screenshot};
+use crate::reconcile::blocking;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use pump::End;
@@ -29,6 +30,8 @@ use tokio::net::UnixStream;
 
 /// Longest wait for a socket of QEMU: it takes connections at once, unless it hangs.
 const OPEN_TIME: Duration = Duration::from_secs(5);
+/// Longest wait for the next bytes of a picture.
+const PICTURE_TIME: Duration = Duration::from_secs(10);
 
 /// Connects.
 pub async fn serve<V: VmHost>(
@@ -57,21 +60,37 @@ pub async fn serve<V: VmHost>(
         }
         Act::Vnc { preserve } => {
             let session = take(state, &vm, Kind::Vnc, *preserve).await?;
-            let opened = tokio::time::timeout(OPEN_TIME, state.vms.open_graphics(&vm.uuid)).await;
-            let stream = opened
-                .map_err(|_| {
-                    Refusal::new(
-                        StatusCode::INTERNAL_SERVER_ERROR,
-                        "libvirt did not open the display in time",
-                    )
-                })?
-                .map_err(|error| Refusal::failed(&error))?;
+            let stream = display(state, &vm).await?;
             let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
             let stream = stream.map_err(|error| Refusal::failed(&error))?;
             Ok(connect(handshake, request, stream, session, shutdown, vm.name()))
         }
         _ => Err(Refusal::new(StatusCode::NOT_FOUND, "404 page not found\n")),
     }
+}
+
+/// A connection to the display of a VM.
+async fn display<V: VmHost>(state: &State<V>, vm: &Vm) -> Result<std::os::unix::net::UnixStream, Refusal> {
+    let opened = tokio::time::timeout(OPEN_TIME, state.vms.open_graphics(&vm.uuid)).await;
+    let late =
+        |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "libvirt did not open the display in time");
+    opened.map_err(late)?.map_err(|error| Refusal::failed(&error))
+}
+
+/// A picture of the display, beside whoever looks at it.
+pub async fn screenshot<V: VmHost>(state: &State<V>, vm: Vm, wake: bool) -> Result<Answer, Refusal> {
+    let stream = display(state, &vm).await?;
+    let shot = move || {
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(Some(PICTURE_TIME))?;
+        stream.set_write_timeout(Some(PICTURE_TIME))?;
+        Ok(screenshot::take(stream, wake)?)
+    };
+    let file = blocking(shot).await.map_err(|error| {
+        let text = format!("{}: no picture of the screen: {error:#}", vm.name());
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+    })?;
+    Ok(answer::picture(file))
 }
 
 /// The serial port of a VM, once no other session has it.

@@ -44,6 +44,7 @@ pub fn act(vmi: &VirtualMachineInstance, act: VmiAct) -> Result<(), Refusal> {
         VmiAct::GuestOsInfo | VmiAct::UserList | VmiAct::FilesystemList if !has_agent(vmi) => {
             conflict("VMI does not have guest agent connected")
         }
+        VmiAct::Screenshot { .. } => stream(vmi, &Stream::Vnc { preserve: true }),
         _ => Ok(()),
     }
 }
