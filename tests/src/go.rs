@@ -20,7 +20,7 @@ pub fn module(module: &str) -> PathBuf {
 
 /// The program of `name`: what SHEAF_NAME says, else built from the module of that name with further flags of the linker.
 pub fn program(name: &str, flags: &str) -> Result<PathBuf> {
-    let variable = format!("SHEAF_{}", name.to_uppercase());
+    let variable = format!("SHEAF_{}", name.to_uppercase().replace('-', "_"));
     if let Some(path) = std::env::var_os(&variable) {
         return Ok(path.into());
     }

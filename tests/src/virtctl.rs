@@ -1,4 +1,4 @@
-//! KubeVirt's own virtctl, built from its Go module (`tests/virtctl/`).
+//! KubeVirt's own virtctl, two releases of it built from their Go modules (`tests/virtctl/`, `tests/virtctl-next/`).
 //!
 //! Why here: what people type is tried as they type it. Route in: [`crate::go`]. Route out: a program, and what it prints.
 
@@ -8,8 +8,17 @@ use sheaf_host::run::{Command, System};
 use std::fs;
 use std::path::PathBuf;
 
-/// The release that go.mod names: virtctl compares it with the server's.
-const RELEASE: &str = "-X kubevirt.io/client-go/version.gitVersion=v1.7.0";
+/// A release of virtctl: the module that builds it, and the version that its go.mod names.
+#[derive(Clone, Copy, Debug)]
+pub struct Release {
+    module: &'static str,
+    version: &'static str,
+}
+
+/// The release whose API Sheaf has.
+pub const SAME: Release = Release { module: "virtctl", version: "v1.7.0" };
+/// The one after it, which people have, too.
+pub const NEXT: Release = Release { module: "virtctl-next", version: "v1.8.0" };
 
 /// virtctl for the cluster of `kubeconfig`.
 pub struct Virtctl {
@@ -20,9 +29,16 @@ pub struct Virtctl {
 }
 
 impl Virtctl {
-    /// Builds it if need be.
+    /// Of the same release as the server, built if need be.
     pub fn new(kubeconfig: PathBuf) -> Result<Self> {
-        Ok(Self { program: go::program("virtctl", RELEASE)?, kubeconfig, server: None })
+        Self::of(SAME, kubeconfig)
+    }
+
+    /// Of `release`, built if need be.
+    pub fn of(release: Release, kubeconfig: PathBuf) -> Result<Self> {
+        // virtctl compares it with the server's.
+        let version = format!("-X kubevirt.io/client-go/version.gitVersion={}", release.version);
+        Ok(Self { program: go::program(release.module, &version)?, kubeconfig, server: None })
     }
 
     /// The same at `server`, a URL.
