@@ -91,6 +91,9 @@ pub fn rules() -> Vec<Value> {
             rule("snapshot.storage.k8s.io", &["*"], &write),
             rule("snapshot.kubevirt.io", &["*"], &write),
             rule("clone.kubevirt.io", &["*"], &write),
+            rule("export.kubevirt.io", &["*"], &write),
+            // Tokens of exports. It reads no Secret of a tenant.
+            rule("", &["secrets"], &["create"]),
             rule("", &["persistentvolumeclaims", "persistentvolumes"], &write),
             rule("", &["persistentvolumeclaims/status"], &["patch"]),
             rule("storage.k8s.io", &["storageclasses"], &["get", "list", "watch", "create"]),
