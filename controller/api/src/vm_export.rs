@@ -134,7 +134,7 @@ pub struct ExportLink {
 /// A volume of an export.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExportVolume {
-    /// Its name: that of its claim; in a snapshot, that of the VM's volume.
+    /// Its name: that of its claim.
     pub name: String,
     /// In which formats it is downloaded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
