@@ -46,12 +46,7 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
         )?,
         finish("VirtualMachineClone", VirtualMachineClone::crd(), None, &[("", vm_clone::RULES)])?,
         also_served(
-            finish(
-                "VirtualMachineExport",
-                VirtualMachineExport::crd(),
-                None,
-                &[("", vm_export::RULES)],
-            )?,
+            finish("VirtualMachineExport", VirtualMachineExport::crd(), None, &[("", vm_export::RULES)])?,
             vm_export::LATER_VERSION,
         ),
     ];
