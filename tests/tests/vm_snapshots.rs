@@ -6,7 +6,7 @@
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::{
-    Api, Client, Resource,
+    Api, Resource,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde::de::DeserializeOwned;
@@ -16,7 +16,7 @@ use sheaf_api::{
     cdi::DataVolume,
     conditions::find,
     snapshot::VolumeSnapshot,
-    storage::{LocalVolume, StoragePool, local_volume::VolumeKind},
+    storage::{LocalVolume, local_volume::VolumeKind},
     vm_clone::{ClonePhase, VirtualMachineClone},
     vm_snapshot::{
         Indication, SnapshotPhase, VirtualMachineRestore, VirtualMachineSnapshot,
@@ -26,43 +26,22 @@ use sheaf_api::{
 use sheaf_tests::cluster::client_of;
 use sheaf_tests::controlled::{Controlled, wait};
 use sheaf_tests::played::{PlayedNode, cluster};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-/// Between two looks of the node at what it is to do.
-const NODE_LOOK: Duration = Duration::from_millis(200);
+use sheaf_tests::played_volumes::PlayedVolumes;
+use std::sync::atomic::Ordering;
 
 /// A cluster with one node that has a pool and makes volumes.
 struct Bench {
     on: Controlled,
     node: PlayedNode,
-    /// Whether the node takes snapshots.
-    takes: Arc<AtomicBool>,
-    volumes: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        self.volumes.abort();
-    }
+    volumes: PlayedVolumes,
 }
 
 impl Bench {
     async fn start() -> Result<Self> {
         let on = cluster().await?;
         let node = PlayedNode::start(&on).await?;
-        let pools: Api<StoragePool> = Api::all(on.client.clone());
-        let pool = json!({"apiVersion": "sheaf.dev/v1alpha1", "kind": "StoragePool",
-            "metadata": {"name": "default.n1", "labels": {"sheaf.dev/pool": "default"}},
-            "spec": {"nodeName": "n1", "pool": "default"}});
-        pools.create(&PostParams::default(), &serde_json::from_value(pool)?).await?;
-        let bytes = 64_u64 << 30;
-        let status = json!({"status": {"phase": "Ready", "totalBytes": bytes, "freeBytes": bytes}});
-        pools.patch_status("default.n1", &PatchParams::default(), &Patch::Merge(&status)).await?;
-        let takes = Arc::new(AtomicBool::new(true));
-        let volumes = tokio::spawn(play_volumes(on.client.clone(), takes.clone()));
-        Ok(Self { on, node, takes, volumes })
+        let volumes = PlayedVolumes::start(&on).await?;
+        Ok(Self { on, node, volumes })
     }
 
     fn here<K>(&self) -> Api<K>
@@ -188,37 +167,6 @@ impl Bench {
     }
 }
 
-/// What an agent does with volumes: makes blank ones, copies and snapshots, and deletes.
-async fn play_volumes(client: Client, takes: Arc<AtomicBool>) {
-    loop {
-        if let Err(error) = serve(&client, &takes).await {
-            eprintln!("volumes of the node: {error}");
-        }
-        tokio::time::sleep(NODE_LOOK).await;
-    }
-}
-
-async fn serve(client: &Client, takes: &AtomicBool) -> kube::Result<()> {
-    let volumes: Api<LocalVolume> = Api::all(client.clone());
-    for volume in volumes.list(&ListParams::default()).await? {
-        let name = volume.metadata.name.clone().unwrap_or_default();
-        if volume.metadata.deletion_timestamp.is_some() {
-            let patch = json!({"metadata": {"finalizers": null}});
-            volumes.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
-            continue;
-        }
-        let waits = volume.spec.kind == VolumeKind::Snapshot && !takes.load(Ordering::Relaxed);
-        if volume.is_ready() || waits {
-            continue;
-        }
-        let status = json!({"status": {
-            "phase": "Ready", "sizeBytes": volume.spec.size_bytes, "devicePath": format!("/dev/sheaf-default/{name}"),
-            "conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": ""}]}});
-        volumes.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await?;
-    }
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_vm_is_frozen_snapshotted_restored_and_cloned_and_nothing_is_left() -> Result<()> {
     let bench = Bench::start().await?;
@@ -342,7 +290,7 @@ async fn a_controller_that_dies_while_a_guest_is_frozen_leaves_it_to_its_success
     bench.running().await?;
     let options = bench.on.plane.controller_options();
     let successor = tokio::spawn(async move { sheaf_controller::run(&options).await });
-    bench.takes.store(false, Ordering::Relaxed);
+    bench.volumes.takes_snapshots.store(false, Ordering::Relaxed);
     bench.snapshot("nightly").await?;
     wait("the guest is frozen and its volumes are asked for", async || {
         let volumes: Api<LocalVolume> = Api::all(bench.on.client.clone());
@@ -352,7 +300,7 @@ async fn a_controller_that_dies_while_a_guest_is_frozen_leaves_it_to_its_success
     })
     .await?;
     bench.on.kill_controller();
-    bench.takes.store(true, Ordering::Relaxed);
+    bench.volumes.takes_snapshots.store(true, Ordering::Relaxed);
     let status = bench.succeeded("nightly").await?;
     let asked = bench.frozen_and_thawed();
     // On a slow machine the node was faster than the successor.
@@ -369,7 +317,7 @@ async fn a_controller_that_dies_while_a_guest_is_frozen_leaves_it_to_its_success
 async fn a_snapshot_that_is_deleted_before_it_is_taken_thaws_its_guest_and_leaves_nothing() -> Result<()> {
     let bench = Bench::start().await?;
     bench.running().await?;
-    bench.takes.store(false, Ordering::Relaxed);
+    bench.volumes.takes_snapshots.store(false, Ordering::Relaxed);
     bench.snapshot("nightly").await?;
     wait("the guest is frozen", async || Ok((bench.frozen_and_thawed() == ["freeze"]).then_some(()))).await?;
     bench.here::<VirtualMachineSnapshot>().delete("nightly", &DeleteParams::default()).await?;
