@@ -6,10 +6,9 @@
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::{
-    Api, Resource, ResourceExt as _,
+    Api, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sheaf_agent::channels::Usable;
 use sheaf_api::{
@@ -49,14 +48,14 @@ impl Bench {
         let _volumes = PlayedVolumes::start(&on).await?;
         let virtctl = Virtctl::new(on.plane.kubeconfig())?;
         let this = Self { on, node, _volumes, virtctl, files: tempfile::tempdir()? };
-        this.make::<DataVolume>(json!({
+        this.on.make::<DataVolume>(json!({
             "apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "DataVolume",
             "metadata": {"name": "disk", "annotations": {"cdi.kubevirt.io/storage.bind.immediate.requested": "true"}},
             "spec": {"source": {"blank": {}}, "storage": {"resources": {"requests": {"storage": "64Mi"}}}},
         }))
         .await?;
         wait("the claim is bound", async || {
-            let claim = this.here::<PersistentVolumeClaim>().get_opt("disk").await?;
+            let claim = this.on.here::<PersistentVolumeClaim>().get_opt("disk").await?;
             let phase = claim.and_then(|claim| claim.status?.phase);
             Ok((phase.as_deref() == Some("Bound")).then_some(()))
         })
@@ -96,24 +95,6 @@ impl Bench {
         Ok(())
     }
 
-    fn here<K>(&self) -> Api<K>
-    where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
-    {
-        Api::default_namespaced(self.on.client.clone())
-    }
-
-    async fn make<K>(&self, object: Value) -> Result<K>
-    where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + serde::Serialize
-            + DeserializeOwned,
-    {
-        Ok(self.here::<K>().create(&PostParams::default(), &serde_json::from_value(object)?).await?)
-    }
-
     /// An export of the claim.
     async fn export(&self, name: &str, spec: Value) -> Result<()> {
         let mut object = json!({
@@ -134,7 +115,8 @@ impl Bench {
 
     async fn in_phase(&self, name: &str, phase: ExportPhase) -> Result<VirtualMachineExportStatus> {
         wait(&format!("export {name} is {phase}"), async || {
-            let status = self.here::<VirtualMachineExport>().get_opt(name).await?.and_then(|one| one.status);
+            let status =
+                self.on.here::<VirtualMachineExport>().get_opt(name).await?.and_then(|one| one.status);
             Ok(status.filter(|status| status.phase == Some(phase)))
         })
         .await
@@ -143,7 +125,8 @@ impl Bench {
     /// The token of an export.
     async fn token(&self, status: &VirtualMachineExportStatus) -> Result<String> {
         let secret = status.token_secret_ref.clone().context("a Secret")?;
-        let token = self.here::<Secret>().get(&secret).await?.data.and_then(|mut data| data.remove("token"));
+        let token =
+            self.on.here::<Secret>().get(&secret).await?.data.and_then(|mut data| data.remove("token"));
         Ok(String::from_utf8(token.context("a token")?.0)?)
     }
 
@@ -205,9 +188,9 @@ impl Bench {
     /// The export, its Pod and its Secret are gone.
     async fn gone(&self, name: &str) -> Result<()> {
         wait(&format!("nothing is left of export {name}"), async || {
-            let export = self.here::<VirtualMachineExport>().get_opt(name).await?;
-            let pods = self.here::<Pod>().list(&ListParams::default().labels(EXPORT_LABEL)).await?.items;
-            let secrets = self.here::<Secret>().list(&ListParams::default()).await?.items;
+            let export = self.on.here::<VirtualMachineExport>().get_opt(name).await?;
+            let pods = self.on.here::<Pod>().list(&ListParams::default().labels(EXPORT_LABEL)).await?.items;
+            let secrets = self.on.here::<Secret>().list(&ListParams::default()).await?.items;
             Ok((export.is_none() && pods.is_empty() && secrets.is_empty()).then_some(()))
         })
         .await
@@ -241,7 +224,7 @@ async fn virtctl_takes_a_disk_a_snapshot_and_a_vm_away_and_nothing_is_left() -> 
     let mut web = vm("web", "Halted")?;
     web.spec.template.spec.volumes =
         serde_json::from_value(json!([{"name": "root", "dataVolume": {"name": "disk"}}]))?;
-    bench.here::<VirtualMachine>().create(&PostParams::default(), &web).await?;
+    bench.on.here::<VirtualMachine>().create(&PostParams::default(), &web).await?;
     let manifest = bench.file("manifest");
     let to = format!("--output={}", manifest.display());
     let words = ["vmexport", "download", "web-away", "--vm=web", "--manifest", "--include-secret", &to];
@@ -258,22 +241,23 @@ async fn virtctl_takes_a_disk_a_snapshot_and_a_vm_away_and_nothing_is_left() -> 
 
     // A VM that starts does not wait for it.
     let starts = Patch::Merge(json!({"spec": {"runStrategy": "Always"}}));
-    bench.here::<VirtualMachine>().patch("web", &PatchParams::default(), &starts).await?;
+    bench.on.here::<VirtualMachine>().patch("web", &PatchParams::default(), &starts).await?;
     let status = bench.in_phase("web-away", ExportPhase::Pending).await?;
     let ready = find(&status.conditions, "Ready").context("a condition")?;
     ensure!(ready.message.as_deref() == Some("Virtual Machine default/web is running"), "{ready:?}");
     let stops = Patch::Merge(json!({"spec": {"runStrategy": "Halted"}}));
-    bench.here::<VirtualMachine>().patch("web", &PatchParams::default(), &stops).await?;
-    let pod = bench.here::<Pod>().list(&ListParams::default().labels("kubevirt.io=virt-launcher")).await?;
+    bench.on.here::<VirtualMachine>().patch("web", &PatchParams::default(), &stops).await?;
+    let pod = bench.on.here::<Pod>().list(&ListParams::default().labels("kubevirt.io=virt-launcher")).await?;
     for pod in pod {
         bench.on.node_ends(&pod.name_any()).await?;
     }
     bench.ready("web-away").await?;
-    bench.here::<VirtualMachineExport>().delete("web-away", &DeleteParams::default()).await?;
+    bench.on.here::<VirtualMachineExport>().delete("web-away", &DeleteParams::default()).await?;
     bench.gone("web-away").await?;
 
     // A snapshot.
     bench
+        .on
         .make::<VirtualMachineSnapshot>(json!({
             "apiVersion": "snapshot.kubevirt.io/v1beta1", "kind": "VirtualMachineSnapshot",
             "metadata": {"name": "nightly"},
@@ -321,7 +305,7 @@ async fn a_download_needs_the_token_is_resumed_and_ends_with_its_export() -> Res
     bench.on.kill_controller();
     let successor = tokio::spawn(async move { sheaf_controller::run(&options).await });
     let moved = wait("the links are those of the successor", async || {
-        let found = bench.here::<VirtualMachineExport>().get("away").await?.status.unwrap_or_default();
+        let found = bench.on.here::<VirtualMachineExport>().get("away").await?.status.unwrap_or_default();
         Ok((found.phase == Some(ExportPhase::Ready) && found.links != status.links).then_some(found))
     })
     .await?;
@@ -331,7 +315,7 @@ async fn a_download_needs_the_token_is_resumed_and_ends_with_its_export() -> Res
 
     // The export is deleted while its volume is sent.
     let mut child = bench.begun(&moved, Format::Gzip, &file).await?;
-    bench.here::<VirtualMachineExport>().delete("away", &DeleteParams::default()).await?;
+    bench.on.here::<VirtualMachineExport>().delete("away", &DeleteParams::default()).await?;
     ensure!(!child.wait()?.success(), "a download that was cut looks complete");
     bench.gone("away").await?;
 
@@ -343,7 +327,7 @@ async fn a_download_needs_the_token_is_resumed_and_ends_with_its_export() -> Res
     bench.export("late", json!({})).await?;
     let status = bench.ready("late").await?;
     let mut child = bench.begun(&status, Format::Raw, &file).await?;
-    bench.here::<DataVolume>().delete("disk", &DeleteParams::default()).await?;
+    bench.on.here::<DataVolume>().delete("disk", &DeleteParams::default()).await?;
     ensure!(!child.wait()?.success(), "a download that was cut looks complete");
     let status = bench.in_phase("late", ExportPhase::Pending).await?;
     let claims = find(&status.conditions, "PVCReady").and_then(|found| found.reason.clone());

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::{
     Api, Resource,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -44,30 +44,13 @@ impl Bench {
         Ok(Self { on, node, volumes })
     }
 
-    fn here<K>(&self) -> Api<K>
-    where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
-    {
-        Api::default_namespaced(self.on.client.clone())
-    }
-
-    async fn make<K>(&self, object: Value) -> Result<K>
-    where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + serde::Serialize
-            + DeserializeOwned,
-    {
-        Ok(self.here::<K>().create(&PostParams::default(), &serde_json::from_value(object)?).await?)
-    }
-
     /// A VM with a disk of its own, a claim and cloud-init that runs, and whose guest has an agent; its instance.
     async fn running(&self) -> Result<VirtualMachineInstance> {
-        self.make::<PersistentVolumeClaim>(json!({"metadata": {"name": "web-data"}, "spec": {
+        self.on
+            .make::<PersistentVolumeClaim>(json!({"metadata": {"name": "web-data"}, "spec": {
             "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}))
             .await?;
-        self.make::<VirtualMachine>(json!({
+        self.on.make::<VirtualMachine>(json!({
             "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
             "metadata": {"name": "web", "labels": {"team": "a"}},
             "spec": {
@@ -96,7 +79,7 @@ impl Bench {
         let pods: Api<Pod> = Api::default_namespaced(trusted);
         pods.patch(&pod, &PatchParams::default(), &Patch::Merge(&patch)).await?;
         wait("the guest's agent is connected", async || {
-            let vmi = self.here::<VirtualMachineInstance>().get_opt("web").await?;
+            let vmi = self.on.here::<VirtualMachineInstance>().get_opt("web").await?;
             Ok(vmi.filter(|vmi| {
                 let conditions =
                     vmi.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
@@ -107,7 +90,7 @@ impl Bench {
     }
 
     async fn snapshot(&self, name: &str) -> Result<VirtualMachineSnapshot> {
-        self.make(json!({
+        self.on.make(json!({
             "apiVersion": "snapshot.kubevirt.io/v1beta1", "kind": "VirtualMachineSnapshot", "metadata": {"name": name},
             "spec": {"source": {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "web"}},
         }))
@@ -116,7 +99,7 @@ impl Bench {
 
     async fn succeeded(&self, name: &str) -> Result<VirtualMachineSnapshotStatus> {
         wait(&format!("snapshot {name} succeeds"), async || {
-            let snapshot = self.here::<VirtualMachineSnapshot>().get_opt(name).await?;
+            let snapshot = self.on.here::<VirtualMachineSnapshot>().get_opt(name).await?;
             let status = snapshot.and_then(|snapshot| snapshot.status).unwrap_or_default();
             let done = status.phase == Some(SnapshotPhase::Succeeded) && status.ready_to_use == Some(true);
             Ok(done.then_some(status))
@@ -133,13 +116,13 @@ impl Bench {
             spec[key] = value.clone();
         }
         let kind = "VirtualMachineRestore";
-        self.make(json!({"apiVersion": "snapshot.kubevirt.io/v1beta1", "kind": kind, "metadata": {"name": name}, "spec": spec}))
+        self.on.make(json!({"apiVersion": "snapshot.kubevirt.io/v1beta1", "kind": kind, "metadata": {"name": name}, "spec": spec}))
             .await
     }
 
     async fn complete(&self, name: &str) -> Result<VirtualMachineRestore> {
         wait(&format!("restore {name} is complete"), async || {
-            let restore = self.here::<VirtualMachineRestore>().get_opt(name).await?;
+            let restore = self.on.here::<VirtualMachineRestore>().get_opt(name).await?;
             let done = |restore: &VirtualMachineRestore| {
                 restore.status.as_ref().and_then(|status| status.complete) == Some(true)
             };
@@ -170,7 +153,7 @@ impl Bench {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_vm_is_frozen_snapshotted_restored_and_cloned_and_nothing_is_left() -> Result<()> {
     let bench = Bench::start().await?;
-    let machines = bench.here::<VirtualMachine>();
+    let machines = bench.on.here::<VirtualMachine>();
     let vmi = bench.running().await?;
 
     bench.snapshot("nightly").await?;
@@ -197,7 +180,8 @@ async fn a_running_vm_is_frozen_snapshotted_restored_and_cloned_and_nothing_is_l
     let failing = json!({"targetReadinessPolicy": "FailImmediate"});
     bench.restore("at-once", "web", failing).await?;
     wait("the restore fails", async || {
-        let status = bench.here::<VirtualMachineRestore>().get("at-once").await?.status.unwrap_or_default();
+        let status =
+            bench.on.here::<VirtualMachineRestore>().get("at-once").await?.status.unwrap_or_default();
         Ok(find(&status.conditions, "Failure").is_some().then_some(()))
     })
     .await?;
@@ -216,15 +200,15 @@ async fn a_running_vm_is_frozen_snapshotted_restored_and_cloned_and_nothing_is_l
     let deleted = restore.status.unwrap_or_default().deleted_data_volumes;
     ensure!(deleted == ["web-root"], "{deleted:?}");
     wait("the former disk is deleted", async || {
-        Ok(bench.here::<DataVolume>().get_opt("web-root").await?.is_none().then_some(()))
+        Ok(bench.on.here::<DataVolume>().get_opt("web-root").await?.is_none().then_some(()))
     })
     .await?;
     free("the VM is released by its restore").await?;
-    ensure!(bench.here::<PersistentVolumeClaim>().get_opt("web-data").await?.is_some(), "a claim is kept");
+    ensure!(bench.on.here::<PersistentVolumeClaim>().get_opt("web-data").await?.is_some(), "a claim is kept");
 
     // A clone, and what it took.
     bench
-        .make::<VirtualMachineClone>(json!({
+        .on.make::<VirtualMachineClone>(json!({
             "apiVersion": "clone.kubevirt.io/v1beta1", "kind": "VirtualMachineClone", "metadata": {"name": "copy"},
             "spec": {"source": {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "web"},
                      "target": {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "web2"},
@@ -232,7 +216,7 @@ async fn a_running_vm_is_frozen_snapshotted_restored_and_cloned_and_nothing_is_l
         }))
         .await?;
     let status = wait("the clone succeeds and has removed what it took", async || {
-        let clone = bench.here::<VirtualMachineClone>().get("copy").await?;
+        let clone = bench.on.here::<VirtualMachineClone>().get("copy").await?;
         let status = clone.status.unwrap_or_default();
         let done = status.phase == Some(ClonePhase::Succeeded) && status.restore_name.is_none();
         Ok(done.then_some(status))
@@ -245,7 +229,7 @@ async fn a_running_vm_is_frozen_snapshotted_restored_and_cloned_and_nothing_is_l
     let interface = &spec["template"]["spec"]["domain"]["devices"]["interfaces"][0];
     ensure!(interface["macAddress"] == "52:54:00:00:00:02" && spec["runStrategy"] == "Halted", "{spec}");
     wait("only the snapshot of the user is left", async || {
-        let left = bench.here::<VirtualMachineSnapshot>().list(&ListParams::default()).await?.items;
+        let left = bench.on.here::<VirtualMachineSnapshot>().list(&ListParams::default()).await?.items;
         Ok((left.len() == 1).then_some(()))
     })
     .await?;
@@ -264,7 +248,7 @@ async fn a_running_vm_is_frozen_snapshotted_restored_and_cloned_and_nothing_is_l
     }
 
     let all = DeleteParams::default();
-    bench.here::<VirtualMachineSnapshot>().delete("nightly", &all).await?;
+    bench.on.here::<VirtualMachineSnapshot>().delete("nightly", &all).await?;
     for name in ["web", "web2"] {
         machines.delete(name, &all).await?;
     }
@@ -274,7 +258,7 @@ async fn a_running_vm_is_frozen_snapshotted_restored_and_cloned_and_nothing_is_l
     bench.gone::<VirtualMachineSnapshotContent>("content").await?;
     bench.gone::<VolumeSnapshot>("VolumeSnapshot").await?;
     // Restored claims are of nobody, as the one that they are of.
-    let claims = bench.here::<PersistentVolumeClaim>();
+    let claims = bench.on.here::<PersistentVolumeClaim>();
     let data = ["web-data".to_owned(), format!("restore-{uid}-data")];
     for claim in claims.list(&ListParams::default()).await? {
         let name = claim.metadata.name.unwrap_or_default();
@@ -320,12 +304,12 @@ async fn a_snapshot_that_is_deleted_before_it_is_taken_thaws_its_guest_and_leave
     bench.volumes.takes_snapshots.store(false, Ordering::Relaxed);
     bench.snapshot("nightly").await?;
     wait("the guest is frozen", async || Ok((bench.frozen_and_thawed() == ["freeze"]).then_some(()))).await?;
-    bench.here::<VirtualMachineSnapshot>().delete("nightly", &DeleteParams::default()).await?;
+    bench.on.here::<VirtualMachineSnapshot>().delete("nightly", &DeleteParams::default()).await?;
     bench.gone::<VirtualMachineSnapshot>("snapshot").await?;
     ensure!(bench.frozen_and_thawed() == ["freeze", "thaw"], "{:?}", bench.node.vms.asked());
     bench.gone::<VirtualMachineSnapshotContent>("content").await?;
     bench.gone::<VolumeSnapshot>("VolumeSnapshot").await?;
-    let status = bench.here::<VirtualMachine>().get("web").await?.status.unwrap_or_default();
+    let status = bench.on.here::<VirtualMachine>().get("web").await?.status.unwrap_or_default();
     ensure!(status.snapshot_in_progress.is_none(), "{status:?}");
     Ok(())
 }

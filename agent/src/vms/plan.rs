@@ -231,7 +231,7 @@ fn plan_other(plan: &mut Plan, uid: &str, pod: &Pod) {
     } else if admission::is_exporter(pod) {
         (
             "Exporting",
-            "nothing runs in this Pod; while it exists, the node hands out volumes of an export to whoever has its token",
+            "nothing runs in this Pod; while it exists, the node hands out volumes of an export to clients with its token",
         )
     } else {
         (

@@ -1,5 +1,5 @@
-//! VirtualMachineExport, `export.kubevirt.io`: disks of a VM, of a snapshot or of a claim, to be downloaded by whoever has
-//! its token.
+//! VirtualMachineExport, `export.kubevirt.io`: disks of a VM, of a snapshot or of a claim, to be downloaded by clients
+//! with its token.
 //!
 //! Why here: names and meanings are KubeVirt's, whose `virtctl vmexport` and backup tools read them. Two versions are served,
 //! v1beta1 and v1, which are the same. What a node has to know of an export is in [`ExportedVolumes`]. Route in: a manifest.

@@ -1,4 +1,4 @@
-//! Volumes of exports: their bytes, for sheaf-controller to relay to whoever has an export's token.
+//! Volumes of exports: their bytes, for sheaf-controller to relay to clients that have an export's token.
 //!
 //! Why here: the node has the volume, and reads the token itself: the Node authorizer permits it while the exporter Pod, which
 //! names Secret and volumes, is bound to this node (docs/decisions/0030). A download ends when the Pod goes, because the export

@@ -66,7 +66,7 @@ impl Reader {
         let skipped = usize::try_from(skipped).unwrap_or_default();
         let wanted = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
         let block = &self.buffer[skipped..there.min(skipped.saturating_add(wanted))];
-        // A disk that has shrunk: its end would be read for ever.
+        // A disk that has shrunk: nothing would be read, without end.
         if block.is_empty() {
             return Err(ReadError::Written);
         }
