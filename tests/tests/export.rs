@@ -252,12 +252,16 @@ async fn virtctl_takes_a_disk_a_snapshot_and_a_vm_away_and_nothing_is_left() -> 
     let status = bench.in_phase("web-away", ExportPhase::Pending).await?;
     let ready = find(&status.conditions, "Ready").context("a condition")?;
     ensure!(ready.message.as_deref() == Some("Virtual Machine default/web is running"), "{ready:?}");
+    let pod = wait("its Pod is bound to the node", async || {
+        let pods =
+            bench.on.here::<Pod>().list(&ListParams::default().labels("kubevirt.io=virt-launcher")).await?;
+        let bound = |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+        Ok(pods.items.into_iter().find(bound))
+    })
+    .await?;
     let stops = Patch::Merge(json!({"spec": {"runStrategy": "Halted"}}));
     bench.on.here::<VirtualMachine>().patch("web", &PatchParams::default(), &stops).await?;
-    let pod = bench.on.here::<Pod>().list(&ListParams::default().labels("kubevirt.io=virt-launcher")).await?;
-    for pod in pod {
-        bench.on.node_ends(&pod.name_any()).await?;
-    }
+    bench.on.node_ends(&pod.name_any()).await?;
     bench.ready("web-away").await?;
     bench.on.here::<VirtualMachineExport>().delete("web-away", &DeleteParams::default()).await?;
     bench.gone("web-away").await?;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::conditions::find;
 use crate::volumes::testing::{GIB, UID, claim, in_phase, persistent, volume};
+use sheaf_api::VirtualMachineInstance;
 
 const NOW: &str = "2026-03-01T12:00:00Z";
 
