@@ -17,8 +17,13 @@ fn facts() -> Facts {
     let all =
         Resources { cpu: 64_000, memory: amount, pods: 10, storage: amount, huge_2mi: amount, huge_1gi: 0 };
     let device = std::path::PathBuf::from(DEVICE);
-    let volume =
-        sheaf_agent::channels::Usable { ready: true, device: device.clone(), bytes: 1 << 33, problem: None };
+    let volume = sheaf_agent::channels::Usable {
+        ready: true,
+        readable: true,
+        device: device.clone(),
+        bytes: 1 << 33,
+        problem: None,
+    };
     Facts {
         allocatable: Some(all),
         bridges: ["masq0".to_owned()].into(),

@@ -4,12 +4,13 @@
 //! Route in: VirtualMachines, their instances and Pods, certificate requests, seen over watches.
 //! Route out: instances, placeholder Pods, statuses, approvals. One replica leads ([`lease`]); it installs what
 //! the cluster needs ([`install`]) and then runs the controllers: [`vm`], [`vmi`], [`csr`], [`nodes`],
-//! [`node_network`], [`replica_set`], [`vm_pool`], [`vm_snapshot`], [`vm_restore`], [`vm_clone`], and those of [`volumes`]. Every replica, the leader or not, serves [`aggregated`] and [`node_reads`].
+//! [`node_network`], [`replica_set`], [`vm_pool`], [`vm_snapshot`], [`vm_restore`], [`vm_clone`], [`vm_export`], and those of [`volumes`]. Every replica, the leader or not, serves [`aggregated`] and [`node_reads`].
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
+use tokio::sync::watch;
 
 pub mod aggregated;
 pub mod csr;
@@ -30,12 +31,14 @@ pub mod object;
 pub mod events;
 pub mod placeholder;
 pub mod policy;
+pub mod reader_pod;
 pub mod replica_set;
 pub mod replicas;
 pub mod resolve;
 pub mod tenants;
 pub mod vm;
 pub mod vm_clone;
+pub mod vm_export;
 pub mod vm_pool;
 pub mod vm_restore;
 pub mod vm_snapshot;
@@ -70,10 +73,12 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
             )
         })
         .ok();
+    let (address_out, address) = watch::channel(None);
     let serve = async {
         match certificates.clone() {
             Some(certificates) => {
-                aggregated::run(client.clone(), config.clone(), certificates, options.port).await
+                let port = options.port;
+                aggregated::run(client.clone(), config.clone(), certificates, port, address_out).await
             }
             None => std::future::pending().await,
         }
@@ -84,15 +89,21 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         nodes.inspect_err(|error| tracing::error!("no guest can be frozen: {error:#}")).ok().map(Arc::new)
     });
     let guests = guest::Guests::new(client.clone(), nodes);
+    let downloads = vm_export::Downloads { address, authority: authority.map(str::to_owned) };
     tokio::select! {
-        result = stand(&client, authority, &guests) => result,
+        result = stand(&client, authority, &guests, &downloads) => result,
         () = node_reads::run() => Ok(()),
         () = serve => Ok(()),
     }
 }
 
 /// Stands for leadership, and leads, until told to stop.
-async fn stand(client: &Client, authority: Option<&str>, guests: &guest::Guests) -> anyhow::Result<()> {
+async fn stand(
+    client: &Client,
+    authority: Option<&str>,
+    guests: &guest::Guests,
+    downloads: &vm_export::Downloads,
+) -> anyhow::Result<()> {
     let identity = lease::identity(&sheaf_host::hostname::current());
     let mut elector = lease::Elector::new(client.clone(), identity.clone());
     let stop = stopped()?;
@@ -105,7 +116,7 @@ async fn stand(client: &Client, authority: Option<&str>, guests: &guest::Guests)
         tracing::info!(%identity, "leading");
         tokio::select! {
             () = &mut stop => break,
-            () = lead(client, authority, guests) => {}
+            () = lead(client, authority, guests, downloads) => {}
             () = elector.keep() => tracing::warn!(%identity, "lost the lease; standing by"),
         }
     }
@@ -125,8 +136,14 @@ async fn candidate(client: &Client, elector: &mut lease::Elector) {
 
 /// Everything a leader does; ends only by being dropped. Nodes' certificates do not wait for what VMs need: the first
 /// node joins meanwhile.
-async fn lead(client: &Client, authority: Option<&str>, guests: &guest::Guests) {
-    tokio::join!(csr::run(client.clone()), install_and_run(client, guests), announce(client, authority));
+async fn lead(
+    client: &Client,
+    authority: Option<&str>,
+    guests: &guest::Guests,
+    downloads: &vm_export::Downloads,
+) {
+    let controllers = install_and_run(client, guests, downloads);
+    tokio::join!(csr::run(client.clone()), controllers, announce(client, authority));
 }
 
 /// Announces the aggregated server, if there is one; `authority` signed its certificate.
@@ -139,7 +156,7 @@ async fn announce(client: &Client, authority: Option<&str>) {
 }
 
 /// Installs what VMs need, then runs the controllers that rest on it.
-async fn install_and_run(client: &Client, guests: &guest::Guests) {
+async fn install_and_run(client: &Client, guests: &guest::Guests, downloads: &vm_export::Downloads) {
     while let Err(error) = install::install(client).await {
         tracing::warn!("installing what the cluster needs: {error}; trying again");
         tokio::time::sleep(API_RETRY).await; // the next look at whether the API server takes it
@@ -155,6 +172,7 @@ async fn install_and_run(client: &Client, guests: &guest::Guests) {
         vm_snapshot::run(client.clone(), guests.clone()),
         vm_restore::run(client.clone()),
         vm_clone::run(client.clone()),
+        vm_export::run(client.clone(), downloads.clone()),
         node_network::run(client.clone()),
         replica_set::run(client.clone()),
         vm_pool::run(client.clone()),

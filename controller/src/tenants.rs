@@ -19,6 +19,7 @@ const KINDS: &[(&str, &[&str])] = &[
         &["virtualmachinesnapshots", "virtualmachinesnapshotcontents", "virtualmachinerestores"],
     ),
     ("clone.kubevirt.io", &["virtualmachineclones"]),
+    ("export.kubevirt.io", &["virtualmachineexports"]),
     ("instancetype.kubevirt.io", &["virtualmachineinstancetypes", "virtualmachinepreferences"]),
 ];
 

@@ -18,7 +18,7 @@ pub const ALIGNMENT: usize = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// It could not be opened or measured.
-    #[error("{}: cannot be opened for writing", .path.display())]
+    #[error("{}: cannot be opened or measured", .path.display())]
     Open {
         /// The disk.
         path: PathBuf,
@@ -114,16 +114,38 @@ fn reopen(file: &File, options: &mut std::fs::OpenOptions, flags: OFlags) -> io:
 impl RawDisk {
     /// Opens `path` for reading and writing; nothing is claimed yet.
     pub fn open(path: &Path) -> Result<Self, DiskError> {
+        Self::open_for(path, true)
+    }
+
+    /// Opens `path` for reading alone: a write through it fails.
+    pub fn open_to_read(path: &Path) -> Result<Self, DiskError> {
+        Self::open_for(path, false)
+    }
+
+    fn open_for(path: &Path, writes: bool) -> Result<Self, DiskError> {
         let fail = |source| DiskError::Open { path: path.to_owned(), source };
-        let cached = File::options().read(true).write(true).open(path).map_err(fail)?;
+        let cached = File::options().read(true).write(writes).open(path).map_err(fail)?;
         let is_device = cached.metadata().map_err(fail)?.file_type().is_block_device();
         let size = rustix::fs::seek(&cached, rustix::fs::SeekFrom::End(0)).map_err(|e| fail(e.into()))?;
-        let direct = match reopen(&cached, File::options().read(true).write(true), OFlags::DIRECT) {
+        let direct = match reopen(&cached, File::options().read(true).write(writes), OFlags::DIRECT) {
             Ok(file) => Some(file),
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => None,
             Err(error) => return Err(fail(error)),
         };
         Ok(Self { path: path.to_owned(), size, direct, cached, claim: Mutex::new(None), is_device })
+    }
+
+    /// A number that is another one after anyone has written the disk or discarded blocks of it: for a reader that must not
+    /// mix two states.
+    pub fn changes(&self) -> Result<u64, DiskError> {
+        let fail = |source| DiskError::Open { path: self.path.clone(), source };
+        let Some(number) = self.number() else {
+            let metadata = self.cached.metadata().map_err(fail)?;
+            let seconds = metadata.mtime().cast_unsigned().wrapping_mul(1_000_000_000);
+            return Ok(seconds.wrapping_add(metadata.mtime_nsec().cast_unsigned()));
+        };
+        let text = std::fs::read_to_string(format!("/sys/dev/block/{number}/stat")).map_err(fail)?;
+        changes_in(&text).ok_or_else(|| fail(io::ErrorKind::InvalidData.into()))
     }
 
     /// Fails when the path leads to another device than the one that is open: programs are given the path.
@@ -200,6 +222,13 @@ impl Disk for RawDisk {
     }
 }
 
+/// Writes and discards in a `stat` of the kernel (`Documentation/block/stat.rst`): its fields 5 and 12.
+fn changes_in(stat: &str) -> Option<u64> {
+    let fields: Vec<u64> = stat.split_whitespace().map_while(|field| field.parse().ok()).collect();
+    // Kernels before 4.18 count no discards.
+    Some(fields.get(4)?.wrapping_add(fields.get(11).copied().unwrap_or_default()))
+}
+
 /// Memory whose address suits direct transfers.
 #[derive(Debug)]
 pub struct Buffer {
@@ -255,6 +284,30 @@ mod tests {
         assert_eq!((&back[446..451], back[4095], back[4096], back[12288]), (&b"table"[..], 0, 7, 0));
         assert_eq!(disk.size(), 1 << 20);
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_disk_that_is_open_to_read_is_not_written_and_shows_that_others_wrote_it() {
+        let path = file("read", 1 << 20);
+        let disk = RawDisk::open_to_read(&path).unwrap();
+        let before = disk.changes().unwrap();
+        assert!(disk.write_at(0, b"x").is_err());
+        assert_eq!(disk.changes().unwrap(), before);
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
+        File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
+        assert_ne!(disk.changes().unwrap(), before);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn writes_and_discards_of_a_device_are_counted_and_reads_are_not() {
+        let stat = |read: u64, written: u64, discarded: u64| {
+            changes_in(&format!("  {read} 0 8 1 {written} 0 8 1 0 1 1 {discarded} 0 8 1 0 0\n"))
+        };
+        assert_eq!(stat(1, 5, 7), Some(12));
+        assert_eq!(stat(1, 5, 7), stat(99, 5, 7));
+        assert_eq!(changes_in("1 0 8 1 5 0 8 1 0 1 1"), Some(5));
+        assert_eq!(changes_in("no numbers"), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use anyhow::{Context as _, Result, anyhow};
 use sheaf_agent::channels::{self, Context, Publish};
-use sheaf_agent::cluster::create::{self, Local};
+use sheaf_agent::cluster::create::{self, Local, kubeadm};
 use sheaf_agent::cluster::report::Reporter;
 use sheaf_agent::cluster::{self, Hosts};
 use sheaf_agent::paths::Paths;
@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 use tempfile::TempDir;
 
 /// Unit files of the image, relative to this crate.
@@ -72,6 +73,16 @@ impl ControlPlane {
         let report = Reporter::new(publish.sections.cluster);
         let made = create::control_plane(&paths, &config, &section, namespace.address, &hosts, &report).await;
         let Local { server, ca, admin } = made.map_err(|failure| anyhow!("{failure}\n{}", units.tails()))?;
+        // Controllers of tests listen at this end of the pair, which is no address of the control plane.
+        let near = kubeadm::ControlPlane {
+            node: "plane".into(),
+            address: namespace.near,
+            sans: Vec::new(),
+            service_cidr: String::new(),
+            version: String::new(),
+        };
+        let pki = create::pki::Pki { dir: paths.kubernetes.clone() };
+        create::controller::ensure_serving(&pki, &near, SystemTime::now())?;
         let ca_hash = CaPin::of_certificate(&ca)?.to_string();
         let address = namespace.address;
         Ok(Self { server, ca_hash, paths, admin, hosts, address, root, units, namespace })

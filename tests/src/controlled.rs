@@ -5,12 +5,13 @@
 
 use crate::cluster::{ControlPlane, kube_binary};
 use anyhow::{Result, ensure};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::{
     core::v1::{Node, Pod, ServiceAccount},
     rbac::v1::ClusterRoleBinding,
 };
 use kube::{
-    Api, Client,
+    Api, Client, Resource,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
@@ -185,7 +186,27 @@ impl Controlled {
     }
     /// The Pods of the default namespace.
     fn pods(&self) -> Api<Pod> {
+        self.here()
+    }
+
+    /// Objects of the default namespace.
+    pub fn here<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
         Api::default_namespaced(self.client.clone())
+    }
+
+    /// Creates one there.
+    pub async fn make<K>(&self, object: serde_json::Value) -> Result<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + serde::Serialize
+            + serde::de::DeserializeOwned,
+    {
+        Ok(self.here::<K>().create(&PostParams::default(), &serde_json::from_value(object)?).await?)
     }
 
     /// Registers node `name` with this `spec` as an agent would: Ready, with room for a few VMs.

@@ -12,5 +12,6 @@ pub mod harness;
 pub mod ledger;
 pub mod libvirt;
 pub mod played;
+pub mod played_volumes;
 pub mod registry;
 pub mod virtctl;

@@ -6,8 +6,8 @@
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::{
-    Api, Client, Resource,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    Api, Resource,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use sheaf_api::{
     cdi::DataVolume,
     conditions::find,
     snapshot::VolumeSnapshot,
-    storage::{LocalVolume, StoragePool, local_volume::VolumeKind},
+    storage::{LocalVolume, local_volume::VolumeKind},
     vm_clone::{ClonePhase, VirtualMachineClone},
     vm_snapshot::{
         Indication, SnapshotPhase, VirtualMachineRestore, VirtualMachineSnapshot,
@@ -26,69 +26,31 @@ use sheaf_api::{
 use sheaf_tests::cluster::client_of;
 use sheaf_tests::controlled::{Controlled, wait};
 use sheaf_tests::played::{PlayedNode, cluster};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-/// Between two looks of the node at what it is to do.
-const NODE_LOOK: Duration = Duration::from_millis(200);
+use sheaf_tests::played_volumes::PlayedVolumes;
+use std::sync::atomic::Ordering;
 
 /// A cluster with one node that has a pool and makes volumes.
 struct Bench {
     on: Controlled,
     node: PlayedNode,
-    /// Whether the node takes snapshots.
-    takes: Arc<AtomicBool>,
-    volumes: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        self.volumes.abort();
-    }
+    volumes: PlayedVolumes,
 }
 
 impl Bench {
     async fn start() -> Result<Self> {
         let on = cluster().await?;
         let node = PlayedNode::start(&on).await?;
-        let pools: Api<StoragePool> = Api::all(on.client.clone());
-        let pool = json!({"apiVersion": "sheaf.dev/v1alpha1", "kind": "StoragePool",
-            "metadata": {"name": "default.n1", "labels": {"sheaf.dev/pool": "default"}},
-            "spec": {"nodeName": "n1", "pool": "default"}});
-        pools.create(&PostParams::default(), &serde_json::from_value(pool)?).await?;
-        let bytes = 64_u64 << 30;
-        let status = json!({"status": {"phase": "Ready", "totalBytes": bytes, "freeBytes": bytes}});
-        pools.patch_status("default.n1", &PatchParams::default(), &Patch::Merge(&status)).await?;
-        let takes = Arc::new(AtomicBool::new(true));
-        let volumes = tokio::spawn(play_volumes(on.client.clone(), takes.clone()));
-        Ok(Self { on, node, takes, volumes })
-    }
-
-    fn here<K>(&self) -> Api<K>
-    where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
-    {
-        Api::default_namespaced(self.on.client.clone())
-    }
-
-    async fn make<K>(&self, object: Value) -> Result<K>
-    where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + serde::Serialize
-            + DeserializeOwned,
-    {
-        Ok(self.here::<K>().create(&PostParams::default(), &serde_json::from_value(object)?).await?)
+        let volumes = PlayedVolumes::start(&on).await?;
+        Ok(Self { on, node, volumes })
     }
 
     /// A VM with a disk of its own, a claim and cloud-init that runs, and whose guest has an agent; its instance.
     async fn running(&self) -> Result<VirtualMachineInstance> {
-        self.make::<PersistentVolumeClaim>(json!({"metadata": {"name": "web-data"}, "spec": {
+        self.on
+            .make::<PersistentVolumeClaim>(json!({"metadata": {"name": "web-data"}, "spec": {
             "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}))
             .await?;
-        self.make::<VirtualMachine>(json!({
+        self.on.make::<VirtualMachine>(json!({
             "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
             "metadata": {"name": "web", "labels": {"team": "a"}},
             "spec": {
@@ -117,7 +79,7 @@ impl Bench {
         let pods: Api<Pod> = Api::default_namespaced(trusted);
         pods.patch(&pod, &PatchParams::default(), &Patch::Merge(&patch)).await?;
         wait("the guest's agent is connected", async || {
-            let vmi = self.here::<VirtualMachineInstance>().get_opt("web").await?;
+            let vmi = self.on.here::<VirtualMachineInstance>().get_opt("web").await?;
             Ok(vmi.filter(|vmi| {
                 let conditions =
                     vmi.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
@@ -128,7 +90,7 @@ impl Bench {
     }
 
     async fn snapshot(&self, name: &str) -> Result<VirtualMachineSnapshot> {
-        self.make(json!({
+        self.on.make(json!({
             "apiVersion": "snapshot.kubevirt.io/v1beta1", "kind": "VirtualMachineSnapshot", "metadata": {"name": name},
             "spec": {"source": {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "web"}},
         }))
@@ -137,7 +99,7 @@ impl Bench {
 
     async fn succeeded(&self, name: &str) -> Result<VirtualMachineSnapshotStatus> {
         wait(&format!("snapshot {name} succeeds"), async || {
-            let snapshot = self.here::<VirtualMachineSnapshot>().get_opt(name).await?;
+            let snapshot = self.on.here::<VirtualMachineSnapshot>().get_opt(name).await?;
             let status = snapshot.and_then(|snapshot| snapshot.status).unwrap_or_default();
             let done = status.phase == Some(SnapshotPhase::Succeeded) && status.ready_to_use == Some(true);
             Ok(done.then_some(status))
@@ -154,13 +116,13 @@ impl Bench {
             spec[key] = value.clone();
         }
         let kind = "VirtualMachineRestore";
-        self.make(json!({"apiVersion": "snapshot.kubevirt.io/v1beta1", "kind": kind, "metadata": {"name": name}, "spec": spec}))
+        self.on.make(json!({"apiVersion": "snapshot.kubevirt.io/v1beta1", "kind": kind, "metadata": {"name": name}, "spec": spec}))
             .await
     }
 
     async fn complete(&self, name: &str) -> Result<VirtualMachineRestore> {
         wait(&format!("restore {name} is complete"), async || {
-            let restore = self.here::<VirtualMachineRestore>().get_opt(name).await?;
+            let restore = self.on.here::<VirtualMachineRestore>().get_opt(name).await?;
             let done = |restore: &VirtualMachineRestore| {
                 restore.status.as_ref().and_then(|status| status.complete) == Some(true)
             };
@@ -188,41 +150,10 @@ impl Bench {
     }
 }
 
-/// What an agent does with volumes: makes blank ones, copies and snapshots, and deletes.
-async fn play_volumes(client: Client, takes: Arc<AtomicBool>) {
-    loop {
-        if let Err(error) = serve(&client, &takes).await {
-            eprintln!("volumes of the node: {error}");
-        }
-        tokio::time::sleep(NODE_LOOK).await;
-    }
-}
-
-async fn serve(client: &Client, takes: &AtomicBool) -> kube::Result<()> {
-    let volumes: Api<LocalVolume> = Api::all(client.clone());
-    for volume in volumes.list(&ListParams::default()).await? {
-        let name = volume.metadata.name.clone().unwrap_or_default();
-        if volume.metadata.deletion_timestamp.is_some() {
-            let patch = json!({"metadata": {"finalizers": null}});
-            volumes.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
-            continue;
-        }
-        let waits = volume.spec.kind == VolumeKind::Snapshot && !takes.load(Ordering::Relaxed);
-        if volume.is_ready() || waits {
-            continue;
-        }
-        let status = json!({"status": {
-            "phase": "Ready", "sizeBytes": volume.spec.size_bytes, "devicePath": format!("/dev/sheaf-default/{name}"),
-            "conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": ""}]}});
-        volumes.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await?;
-    }
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_vm_is_frozen_snapshotted_restored_and_cloned_and_nothing_is_left() -> Result<()> {
     let bench = Bench::start().await?;
-    let machines = bench.here::<VirtualMachine>();
+    let machines = bench.on.here::<VirtualMachine>();
     let vmi = bench.running().await?;
 
     bench.snapshot("nightly").await?;
@@ -249,7 +180,8 @@ async fn a_running_vm_is_frozen_snapshotted_restored_and_cloned_and_nothing_is_l
     let failing = json!({"targetReadinessPolicy": "FailImmediate"});
     bench.restore("at-once", "web", failing).await?;
     wait("the restore fails", async || {
-        let status = bench.here::<VirtualMachineRestore>().get("at-once").await?.status.unwrap_or_default();
+        let status =
+            bench.on.here::<VirtualMachineRestore>().get("at-once").await?.status.unwrap_or_default();
         Ok(find(&status.conditions, "Failure").is_some().then_some(()))
     })
     .await?;
@@ -268,15 +200,15 @@ async fn a_running_vm_is_frozen_snapshotted_restored_and_cloned_and_nothing_is_l
     let deleted = restore.status.unwrap_or_default().deleted_data_volumes;
     ensure!(deleted == ["web-root"], "{deleted:?}");
     wait("the former disk is deleted", async || {
-        Ok(bench.here::<DataVolume>().get_opt("web-root").await?.is_none().then_some(()))
+        Ok(bench.on.here::<DataVolume>().get_opt("web-root").await?.is_none().then_some(()))
     })
     .await?;
     free("the VM is released by its restore").await?;
-    ensure!(bench.here::<PersistentVolumeClaim>().get_opt("web-data").await?.is_some(), "a claim is kept");
+    ensure!(bench.on.here::<PersistentVolumeClaim>().get_opt("web-data").await?.is_some(), "a claim is kept");
 
     // A clone, and what it took.
     bench
-        .make::<VirtualMachineClone>(json!({
+        .on.make::<VirtualMachineClone>(json!({
             "apiVersion": "clone.kubevirt.io/v1beta1", "kind": "VirtualMachineClone", "metadata": {"name": "copy"},
             "spec": {"source": {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "web"},
                      "target": {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "web2"},
@@ -284,7 +216,7 @@ async fn a_running_vm_is_frozen_snapshotted_restored_and_cloned_and_nothing_is_l
         }))
         .await?;
     let status = wait("the clone succeeds and has removed what it took", async || {
-        let clone = bench.here::<VirtualMachineClone>().get("copy").await?;
+        let clone = bench.on.here::<VirtualMachineClone>().get("copy").await?;
         let status = clone.status.unwrap_or_default();
         let done = status.phase == Some(ClonePhase::Succeeded) && status.restore_name.is_none();
         Ok(done.then_some(status))
@@ -297,7 +229,7 @@ async fn a_running_vm_is_frozen_snapshotted_restored_and_cloned_and_nothing_is_l
     let interface = &spec["template"]["spec"]["domain"]["devices"]["interfaces"][0];
     ensure!(interface["macAddress"] == "52:54:00:00:00:02" && spec["runStrategy"] == "Halted", "{spec}");
     wait("only the snapshot of the user is left", async || {
-        let left = bench.here::<VirtualMachineSnapshot>().list(&ListParams::default()).await?.items;
+        let left = bench.on.here::<VirtualMachineSnapshot>().list(&ListParams::default()).await?.items;
         Ok((left.len() == 1).then_some(()))
     })
     .await?;
@@ -316,7 +248,7 @@ async fn a_running_vm_is_frozen_snapshotted_restored_and_cloned_and_nothing_is_l
     }
 
     let all = DeleteParams::default();
-    bench.here::<VirtualMachineSnapshot>().delete("nightly", &all).await?;
+    bench.on.here::<VirtualMachineSnapshot>().delete("nightly", &all).await?;
     for name in ["web", "web2"] {
         machines.delete(name, &all).await?;
     }
@@ -326,7 +258,7 @@ async fn a_running_vm_is_frozen_snapshotted_restored_and_cloned_and_nothing_is_l
     bench.gone::<VirtualMachineSnapshotContent>("content").await?;
     bench.gone::<VolumeSnapshot>("VolumeSnapshot").await?;
     // Restored claims are of nobody, as the one that they are of.
-    let claims = bench.here::<PersistentVolumeClaim>();
+    let claims = bench.on.here::<PersistentVolumeClaim>();
     let data = ["web-data".to_owned(), format!("restore-{uid}-data")];
     for claim in claims.list(&ListParams::default()).await? {
         let name = claim.metadata.name.unwrap_or_default();
@@ -342,7 +274,7 @@ async fn a_controller_that_dies_while_a_guest_is_frozen_leaves_it_to_its_success
     bench.running().await?;
     let options = bench.on.plane.controller_options();
     let successor = tokio::spawn(async move { sheaf_controller::run(&options).await });
-    bench.takes.store(false, Ordering::Relaxed);
+    bench.volumes.takes_snapshots.store(false, Ordering::Relaxed);
     bench.snapshot("nightly").await?;
     wait("the guest is frozen and its volumes are asked for", async || {
         let volumes: Api<LocalVolume> = Api::all(bench.on.client.clone());
@@ -352,7 +284,7 @@ async fn a_controller_that_dies_while_a_guest_is_frozen_leaves_it_to_its_success
     })
     .await?;
     bench.on.kill_controller();
-    bench.takes.store(true, Ordering::Relaxed);
+    bench.volumes.takes_snapshots.store(true, Ordering::Relaxed);
     let status = bench.succeeded("nightly").await?;
     let asked = bench.frozen_and_thawed();
     // On a slow machine the node was faster than the successor.
@@ -369,15 +301,15 @@ async fn a_controller_that_dies_while_a_guest_is_frozen_leaves_it_to_its_success
 async fn a_snapshot_that_is_deleted_before_it_is_taken_thaws_its_guest_and_leaves_nothing() -> Result<()> {
     let bench = Bench::start().await?;
     bench.running().await?;
-    bench.takes.store(false, Ordering::Relaxed);
+    bench.volumes.takes_snapshots.store(false, Ordering::Relaxed);
     bench.snapshot("nightly").await?;
     wait("the guest is frozen", async || Ok((bench.frozen_and_thawed() == ["freeze"]).then_some(()))).await?;
-    bench.here::<VirtualMachineSnapshot>().delete("nightly", &DeleteParams::default()).await?;
+    bench.on.here::<VirtualMachineSnapshot>().delete("nightly", &DeleteParams::default()).await?;
     bench.gone::<VirtualMachineSnapshot>("snapshot").await?;
     ensure!(bench.frozen_and_thawed() == ["freeze", "thaw"], "{:?}", bench.node.vms.asked());
     bench.gone::<VirtualMachineSnapshotContent>("content").await?;
     bench.gone::<VolumeSnapshot>("VolumeSnapshot").await?;
-    let status = bench.here::<VirtualMachine>().get("web").await?.status.unwrap_or_default();
+    let status = bench.on.here::<VirtualMachine>().get("web").await?.status.unwrap_or_default();
     ensure!(status.snapshot_in_progress.is_none(), "{status:?}");
     Ok(())
 }

@@ -25,6 +25,8 @@ pub struct Pool {
 pub struct Usable {
     /// It may be opened now.
     pub ready: bool,
+    /// It may be read now, by an export: a snapshot, too.
+    pub readable: bool,
     /// Its device.
     pub device: PathBuf,
     /// Its size.

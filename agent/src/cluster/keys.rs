@@ -13,7 +13,7 @@ use x509_cert::Certificate;
 use x509_cert::builder::profile::BuilderProfile;
 use x509_cert::builder::{Builder, CertificateBuilder};
 use x509_cert::certificate::TbsCertificate;
-use x509_cert::der::asn1::Ia5String;
+use x509_cert::der::asn1::{Ia5String, OctetString};
 use x509_cert::der::flagset::FlagSet;
 use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::der::{Decode, DecodePem, Encode, EncodePem};
@@ -169,11 +169,30 @@ impl Authority {
         self.issue(subject, Vec::new(), CLIENT_AUTH, public_der, valid)
     }
 
-    /// A certificate in PEM of the server that is called `name`, for the holder of the private half of `public_der`.
-    pub fn issue_server(&self, name: &str, public_der: &[u8], valid: Duration) -> anyhow::Result<String> {
-        let subject = Subject { common_name: name.to_owned(), organisations: Vec::new() };
-        let dns = Ia5String::new(name).with_context(|| format!("{name:?} is no DNS name"))?;
-        self.issue(&subject, vec![GeneralName::DnsName(dns)], SERVER_AUTH, public_der, valid)
+    /// A certificate in PEM of the server that has these names, the first above all, and these addresses, for the holder of
+    /// the private half of `public_der`.
+    pub fn issue_server(
+        &self,
+        names: &[String],
+        addresses: &[IpAddr],
+        public_der: &[u8],
+        valid: Duration,
+    ) -> anyhow::Result<String> {
+        let common_name = names.first().context("a server has a name")?.clone();
+        let subject = Subject { common_name, organisations: Vec::new() };
+        let dns = names.iter().map(|name| {
+            let name = Ia5String::new(name).with_context(|| format!("{name:?} is no DNS name"))?;
+            anyhow::Ok(GeneralName::DnsName(name))
+        });
+        let ip = addresses.iter().map(|address| {
+            let bytes = match address {
+                IpAddr::V4(address) => address.octets().to_vec(),
+                IpAddr::V6(address) => address.octets().to_vec(),
+            };
+            Ok(GeneralName::IpAddress(OctetString::new(bytes)?))
+        });
+        let alternatives = dns.chain(ip).collect::<anyhow::Result<_>>()?;
+        self.issue(&subject, alternatives, SERVER_AUTH, public_der, valid)
     }
 
     fn issue(

@@ -9,9 +9,10 @@ use http_body_util::{BodyExt as _, Full};
 use serde_json::Value;
 use std::convert::Infallible;
 use std::fmt::Display;
+use std::io;
 
-/// A response.
-pub type Answer = Response<BoxBody<Bytes, Infallible>>;
+/// A response. A body that fails cuts the connection, so that what is missing is noticed.
+pub type Answer = Response<BoxBody<Bytes, io::Error>>;
 
 /// Why a request is refused: status and text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +67,7 @@ pub fn done() -> Answer {
 }
 
 fn of_type(code: StatusCode, body: Bytes, kind: &'static str) -> Answer {
-    let mut response = Response::new(Full::new(body).boxed());
+    let mut response = Response::new(Full::new(body).map_err(|never: Infallible| match never {}).boxed());
     *response.status_mut() = code;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response

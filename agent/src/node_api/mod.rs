@@ -1,12 +1,14 @@
 //! The node's own API on port 10250: what a kubelet serves of a node, for VMs instead of containers.
 //!
-//! Reads: this node's certificates, Pods bound to it, records and console logs of its VMs, libvirt's counters.
+//! Reads: this node's certificates, Pods bound to it, records and console logs of its VMs, libvirt's counters, volumes that an
+//! exporter Pod names, with the Secret that holds their token.
 //! Owns: the port, sessions of consoles and displays, the mark of a frozen guest in `/data/vms/<uid>/frozen`.
 //! Never touches: objects of the cluster, but for the reviews by which requests are authenticated and authorized.
 //!
 //! Every request: TLS ([`listener`]) → who ([`authenticate`]) → may he ([`authorize`], by `nodes/<self>` as a kubelet) → what
 //! ([`routes`]) → [`serve`]. Denied by default: while the cluster cannot be asked, nobody is let in. What sheaf-controller
-//! relays for virtctl lies below `/vms/<uid of the VMI>/`, so that it never reaches a later VM of the same name. VMs reach
+//! relays for virtctl lies below `/vms/<uid of the VMI>/`, so that it never reaches a later VM of the same name, and what it
+//! relays of volumes below `/exports/<uid of the exporter Pod>/` ([`exports`]). VMs reach
 //! none of it: those behind `masq0` are dropped by table `inet sheaf`, those on a bridge are clients like any on that network.
 
 pub mod acts;
@@ -15,6 +17,7 @@ pub mod authenticate;
 pub mod authorize;
 mod cache;
 pub mod exec;
+mod exports;
 mod freeze;
 mod guest;
 mod listener;

@@ -38,6 +38,23 @@ pub enum Route {
     NotOffered(&'static str),
     /// A VM, by the UID of its VMI.
     Vm(String, Act),
+    /// Whether a token is that of an export, by the UID of its exporter Pod.
+    ExportToken(String),
+    /// Bytes of a volume of an export.
+    ExportedBytes(String, Part),
+}
+
+/// Which bytes of which volume, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Name of the LocalVolume.
+    pub volume: String,
+    /// The first byte.
+    pub from: u64,
+    /// How many.
+    pub bytes: u64,
+    /// Compressed by gzip.
+    pub packed: bool,
 }
 
 /// A container of a Pod.
@@ -84,7 +101,7 @@ const MOST_FROZEN: u64 = 3600;
 const RUN: &str = "run is not offered for virtual machines: log in by `virtctl ssh` or `virtctl console`";
 
 impl Route {
-    /// Whether it is a connection: authorized as one.
+    /// Whether it is a connection, or the contents of a disk: authorized as one.
     pub fn is_stream(path: &str) -> bool {
         let is = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
         let of_vm = path.strip_prefix("/vms/").and_then(|rest| rest.split('/').nth(1));
@@ -92,6 +109,7 @@ impl Route {
             || is("/attach")
             || is("/portForward")
             || is("/run")
+            || is("/exports")
             || matches!(of_vm, Some("console" | "vnc" | "portforward"))
     }
 
@@ -124,6 +142,14 @@ impl Route {
             (["vms", uid, act], method) if is_uid(uid) => {
                 let act = of_vm(act, method, query)?;
                 Some(Self::Vm((*uid).to_owned(), act))
+            }
+            (["exports", pod], &Method::GET) if is_uid(pod) => Some(Self::ExportToken((*pod).to_owned())),
+            (["exports", pod, volume], &Method::GET) if is_uid(pod) => {
+                let number = |name| words(query, name).first()?.parse().ok();
+                let (from, bytes) = (number("from")?, number("bytes")?);
+                let packed = words(query, "format").iter().any(|format| format == "gzip");
+                let part = Part { volume: (*volume).to_owned(), from, bytes, packed };
+                Some(Self::ExportedBytes((*pod).to_owned(), part))
             }
             _ => None,
         }
@@ -202,6 +228,17 @@ mod tests {
         ] {
             assert_eq!(act(&format!("/vms/{uid}/console")), None, "{uid}");
         }
+    }
+
+    #[test]
+    fn bytes_of_an_export_are_asked_for_by_its_pod_and_are_no_reading_of_the_node() {
+        let export = |path: &str| of(Method::GET, &format!("/exports/{UID}{path}"));
+        assert_eq!(export(""), Some(Route::ExportToken(UID.into())));
+        let part = Part { volume: "pvc-1".into(), from: 7, bytes: 9, packed: true };
+        assert_eq!(export("/pvc-1?from=7&bytes=9&format=gzip"), Some(Route::ExportedBytes(UID.into(), part)));
+        assert_eq!((export("/pvc-1"), export("/pvc-1?from=-1&bytes=9")), (None, None));
+        assert_eq!(of(Method::GET, "/exports/../pvc-1?from=0&bytes=9"), None);
+        assert!(Route::is_stream(&format!("/exports/{UID}/pvc-1")));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::authenticate::Authenticator;
 use super::authorize::{Authorizer, attributes};
 use super::routes::{Act, Route};
 use super::streams::sessions::Sessions;
-use super::{Hosts, acts, guest, logs, metrics, streams, vm};
+use super::{Hosts, acts, exports, guest, logs, metrics, streams, vm};
 use crate::api_server::Kube;
 use crate::channels::Context;
 use crate::listed::Listed;
@@ -34,6 +34,8 @@ pub struct State<V> {
     pub pods: Arc<watch::Sender<Listed<Pod>>>,
     /// Consoles and displays that are connected.
     pub sessions: Sessions,
+    /// Downloads of volumes that may still begin.
+    pub downloads: exports::Places,
     authenticator: Authenticator,
     authorizer: Authorizer,
 }
@@ -48,6 +50,7 @@ impl<V: VmHost> State<V> {
             vms,
             pods,
             sessions: Sessions::default(),
+            downloads: exports::Places::default(),
             authenticator: Authenticator::default(),
             authorizer: Authorizer::default(),
         }
@@ -106,6 +109,14 @@ async fn answer<V: VmHost>(
         Route::Logs(container, query) => logs::serve(state, &container, &query).await,
         Route::Metrics => Ok(answer::metrics(metrics::all(state, &node).await)),
         Route::MetricsResource => Ok(answer::metrics(metrics::resource(state).await)),
+        Route::ExportToken(pod) => {
+            exports::find(state, &pod, request.headers()).await.map(|_| answer::done())
+        }
+        Route::ExportedBytes(pod, part) => {
+            let export = exports::find(state, &pod, request.headers()).await?;
+            tracing::info!(user = user.name, pod = export.name(), ?part, "export");
+            exports::serve(state, &export, part).await
+        }
         Route::Vm(uid, act) => {
             let vm = vm::find(state, &uid).await?;
             match act {

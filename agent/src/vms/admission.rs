@@ -21,7 +21,7 @@ use super::filters::Port;
 use super::guest::{CpuModel, Disk, Guest, Identity};
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::devices::DiskBus;
-use sheaf_api::names::{COMPUTE_CONTAINER, IMPORT_LABEL, RUNTIME_CLASS, VMI_ANNOTATION};
+use sheaf_api::names::{COMPUTE_CONTAINER, EXPORT_LABEL, IMPORT_LABEL, RUNTIME_CLASS, VMI_ANNOTATION};
 use sheaf_api::placeholder::PlacedVmi;
 
 /// Grace of a Pod that names none, in seconds: what KubeVirt gives a VM.
@@ -72,13 +72,21 @@ fn wait(reason: &'static str, message: impl Into<String>) -> Verdict {
 
 /// Whether the Pod is a virtual machine's.
 pub fn is_vm(pod: &Pod) -> bool {
-    is_of_sheaf(pod) && !is_importer(pod)
+    is_of_sheaf(pod) && !is_importer(pod) && !is_exporter(pod)
 }
 
 /// Whether the Pod is there only so that this node may read the Secrets of an import ([`crate::volumes::fill::credentials`]).
 pub fn is_importer(pod: &Pod) -> bool {
-    let labels = pod.metadata.labels.as_ref();
-    is_of_sheaf(pod) && labels.is_some_and(|labels| labels.contains_key(IMPORT_LABEL))
+    is_of_sheaf(pod) && has_label(pod, IMPORT_LABEL)
+}
+
+/// Whether the Pod is there only so that this node may hand out volumes of an export ([`crate::node_api`]).
+pub fn is_exporter(pod: &Pod) -> bool {
+    is_of_sheaf(pod) && has_label(pod, EXPORT_LABEL)
+}
+
+fn has_label(pod: &Pod, name: &str) -> bool {
+    pod.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(name))
 }
 
 /// The controller alone makes Pods with this RuntimeClass; a policy of the API server sees to that.

@@ -228,6 +228,11 @@ fn plan_other(plan: &mut Plan, uid: &str, pod: &Pod) {
             "Importing",
             "nothing runs in this Pod; it lets the node read the Secrets of an import until that is done",
         )
+    } else if admission::is_exporter(pod) {
+        (
+            "Exporting",
+            "nothing runs in this Pod; while it exists, the node hands out volumes of an export to clients with its token",
+        )
     } else {
         (
             "UnsupportedRuntime",

@@ -19,17 +19,20 @@ use std::path::Path;
 pub(super) fn usable(name: &str, object: &LocalVolume, stand: &VolumeState, devices: &Path) -> Usable {
     let device = devices.join(volume_group(&object.spec.pool)).join(name);
     let is_deleted = object.metadata.deletion_timestamp.is_some();
+    let readable = !is_deleted && matches!(stand, VolumeState::Ready { .. });
     let (ready, bytes, problem) = match stand {
         VolumeState::Ready { bytes, .. } if object.spec.kind == VolumeKind::Volume => {
             (!is_deleted, *bytes, None)
         }
-        VolumeState::Ready { .. } => (false, 0, Some("it is a snapshot; make a volume of it".to_owned())),
+        VolumeState::Ready { bytes, .. } => {
+            (false, *bytes, Some("it is a snapshot; make a volume of it".to_owned()))
+        }
         stand => {
             let (phase, problem) = words(stand);
             (false, 0, problem.or(Some(phase)))
         }
     };
-    Usable { ready, device, bytes, problem }
+    Usable { ready, readable, device, bytes, problem }
 }
 
 /// Phase and problem.

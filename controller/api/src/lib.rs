@@ -36,6 +36,7 @@ pub mod storage;
 pub mod strict;
 pub mod vm;
 pub mod vm_clone;
+pub mod vm_export;
 pub mod vm_pool;
 pub mod vm_snapshot;
 pub mod vmi;

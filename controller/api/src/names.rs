@@ -195,6 +195,13 @@ pub const IMPORT_LABEL: &str = "sheaf.dev/import";
 /// Image name in an importer Pod's container: nothing pulls it.
 pub const IMPORTER_IMAGE: &str = "sheaf.dev/import";
 
+/// Label of an exporter Pod: UID of the VirtualMachineExport whose token its node may read while the Pod exists.
+pub const EXPORT_LABEL: &str = "sheaf.dev/export";
+/// Annotation of an exporter Pod: JSON of [`crate::vm_export::ExportedVolumes`].
+pub const EXPORT_ANNOTATION: &str = "sheaf.dev/exported-volumes";
+/// Image name in an exporter Pod's container: nothing pulls it.
+pub const EXPORTER_IMAGE: &str = "sheaf.dev/export";
+
 /// Extended resource for one port of `bridge` that is in VLANs.
 pub fn vlan_resource(bridge: &str) -> String {
     format!("{VLAN_RESOURCE_PREFIX}{bridge}")

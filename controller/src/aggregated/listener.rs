@@ -1,7 +1,8 @@
-//! Accepts TLS connections of kube-apiserver.
+//! Accepts TLS connections of kube-apiserver, and of those who download exports.
 //!
 //! Why here: the only place that knows TLS. A client certificate is asked for and verified against the request-header CA; a
-//! connection without one is served, and answered 401 by [`super::serve`], so that `/healthz` can be asked. Bounded in
+//! connection without one is served, and answered 401 by [`super::serve`], so that `/healthz` can be asked and exports
+//! can be downloaded by their tokens. Bounded in
 //! number, in the time of the handshake and of a request's head. Route in: TCP. Route out: requests with the peer's
 //! certificate.
 

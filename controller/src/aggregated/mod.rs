@@ -6,7 +6,7 @@
 //! ([`identity`]). Every replica listens, the leader or not, and has an EndpointSlice of its own ([`endpoints`]), so that the
 //! loss of one leaves the others reachable. Acts on a VM are changes of objects ([`life`], pure; [`acts`]); what only the
 //! node can do goes to its agent's own API ([`node`]) with this controller's certificate, and streams are relayed there byte
-//! by byte.
+//! by byte. The same listener hands out volumes of exports ([`exports`]), by their tokens alone.
 //!
 //! Route in: TLS on [`sheaf_api::names::AGGREGATED_PORT`], certificate by the node that made the cluster. Route out: answers
 //! as KubeVirt words them; patches of VMs; requests to agents.
@@ -16,6 +16,7 @@ mod answer;
 mod discovery;
 mod endpoints;
 mod expand;
+mod exports;
 mod identity;
 pub mod install;
 pub mod life;
@@ -67,8 +68,15 @@ impl Certificates {
     }
 }
 
-/// Serves until dropped; what fails is logged and tried again. `port` 0 is any free one.
-pub async fn run(client: Client, config: Config, certificates: Certificates, port: u16) {
+/// Serves until dropped; what fails is logged and tried again. `port` 0 is any free one. `address_out` says where it listens,
+/// while it does.
+pub async fn run(
+    client: Client,
+    config: Config,
+    certificates: Certificates,
+    port: u16,
+    address_out: watch::Sender<Option<SocketAddr>>,
+) {
     let nodes = match node::Nodes::new(&config, &certificates.nodes) {
         Ok(nodes) => Arc::new(nodes),
         Err(error) => {
@@ -87,10 +95,12 @@ pub async fn run(client: Client, config: Config, certificates: Certificates, por
             match bound(&config, port).await {
                 Ok((listener, address)) => {
                     tracing::info!("serving subresources.kubevirt.io on {address}");
+                    address_out.send_replace(Some(address));
                     tokio::select! {
                         () = listener::serve(listener, &certificates, headers.clone(), state.clone()) => {}
                         () = endpoints::keep(client.clone(), address) => {}
                     }
+                    address_out.send_replace(None);
                 }
                 Err(error) => {
                     tracing::warn!("subresources.kubevirt.io is not served: {error:#}; trying again")

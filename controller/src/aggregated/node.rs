@@ -18,6 +18,7 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
+use sheaf_api::vm_export::TOKEN_HEADER;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -25,9 +26,15 @@ use tokio_rustls::TlsConnector;
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// Longest time until an agent answers: a guest that is to be frozen has 45 s.
 const ANSWER_TIME: Duration = Duration::from_secs(50);
-/// Headers of an upgrade that are handed on.
-const UPGRADE: [&str; 5] =
-    ["connection", "upgrade", "sec-websocket-key", "sec-websocket-version", "sec-websocket-protocol"];
+/// Headers that are handed on: of an upgrade, and the token of an export.
+const HANDED_ON: [&str; 6] = [
+    "connection",
+    "upgrade",
+    "sec-websocket-key",
+    "sec-websocket-version",
+    "sec-websocket-protocol",
+    TOKEN_HEADER,
+];
 
 /// Where a node's agent listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,13 +108,13 @@ impl Nodes {
         Ok(Self(TlsConnector::from(Arc::new(tls))))
     }
 
-    /// `method` on `path`; with the headers of a request that is an upgrade, as one.
+    /// `method` on `path`, with those of `headers` that are handed on; so an upgrade is asked for as one.
     pub async fn request(
         &self,
         target: &Target,
         method: Method,
         path: &str,
-        upgrade: Option<&HeaderMap>,
+        headers: Option<&HeaderMap>,
     ) -> anyhow::Result<Response<Incoming>> {
         let Target { node, address, port } = target;
         let connect = async {
@@ -129,8 +136,8 @@ impl Nodes {
         let mut request = Request::builder().method(method).uri(path);
         request =
             request.header("host", HeaderValue::from_str(node).unwrap_or(HeaderValue::from_static("node")));
-        for name in UPGRADE {
-            if let Some(value) = upgrade.and_then(|headers| headers.get(name)) {
+        for name in HANDED_ON {
+            if let Some(value) = headers.and_then(|headers| headers.get(name)) {
                 request = request.header(name, value.clone());
             }
         }

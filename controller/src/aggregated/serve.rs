@@ -5,15 +5,16 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Limited};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::Incoming;
 use kube::Client;
 
 use super::{
     acts,
     answer::{self, Answer, Refusal},
-    discovery, expand,
+    discovery, expand, exports,
     identity::Front,
     node::Nodes,
     options::MOST_BODY,
@@ -25,6 +26,9 @@ use super::{
 const BODY_TIME: Duration = Duration::from_secs(20);
 /// Longest time for an act: kube-apiserver gives up after 60 s.
 const ACT_TIME: Duration = Duration::from_secs(55);
+
+/// A body that is known, or that comes from a node.
+pub type Body = Either<Full<Bytes>, Incoming>;
 
 /// What requests are answered with.
 pub struct State {
@@ -42,11 +46,22 @@ pub async fn serve(
     front: Arc<Front>,
     certificate: Option<Arc<[u8]>>,
     request: Request<Incoming>,
-) -> Result<Answer, Infallible> {
-    let answered =
-        tokio::time::timeout(ACT_TIME, answer(&state, &front, certificate.as_deref(), request)).await;
+) -> Result<Response<Body>, Infallible> {
+    let answer = async {
+        match exports::is_ours(request.uri().path()) {
+            // Who asks does not matter: the node that has the volume compares the token.
+            true => exports::serve(&state, &request).await,
+            false => answer(&state, &front, certificate.as_deref(), request).await.map(known),
+        }
+    };
+    let answered = tokio::time::timeout(ACT_TIME, answer).await;
     let refused = Refusal::internal(format!("not done within {} s", ACT_TIME.as_secs()));
-    Ok(answered.unwrap_or(Err(refused)).unwrap_or_else(|refusal| refusal.answer()))
+    Ok(answered.unwrap_or(Err(refused)).unwrap_or_else(|refusal| known(refusal.answer())))
+}
+
+/// An answer whose body is known.
+pub fn known(answer: Answer) -> Response<Body> {
+    answer.map(Either::Left)
 }
 
 async fn answer(

@@ -6,7 +6,7 @@
 //! Route out: ValidatingAdmissionPolicies.
 
 use serde_json::{Value, json};
-use sheaf_api::names::{CONTROLLER_USER, IMPORT_LABEL, RUNTIME_CLASS, VMI_ANNOTATION};
+use sheaf_api::names::{CONTROLLER_USER, EXPORT_LABEL, IMPORT_LABEL, RUNTIME_CLASS, VMI_ANNOTATION};
 
 use super::{refusing, writes};
 
@@ -50,14 +50,15 @@ fn unchanged_of_ours(field: &str, of_ours: &str) -> Value {
     })
 }
 
-/// Refuses that a node keeps an importer Pod, and with it the right to read Secrets, by a finalizer of its own.
-fn importer_goes() -> Value {
+/// Refuses that a node keeps an importer or exporter Pod, and with it the right to read Secrets, by a finalizer of its own.
+fn reader_goes() -> Value {
     json!({
         "expression": format!(
-            "object.metadata.?labels[?'{IMPORT_LABEL}'].orValue('') == '' || \
+            "object.metadata.?labels[?'{IMPORT_LABEL}'].orValue('') == '' && \
+             object.metadata.?labels[?'{EXPORT_LABEL}'].orValue('') == '' || \
              object.metadata.?finalizers.orValue([]).size() == 0"
         ),
-        "message": "an importer Pod has no finalizers: it goes as soon as its import is over",
+        "message": "an importer or exporter Pod has no finalizers: it goes as soon as its work is over",
         "reason": "Forbidden",
     })
 }
@@ -113,7 +114,7 @@ pub fn policy() -> Value {
                 unchanged("ownerReferences", "[]"),
                 unchanged("finalizers", "[]"),
                 unchanged_of_ours("annotations", "k.startsWith('sheaf.dev/')"),
-                importer_goes(),
+                reader_goes(),
             ],
         }),
     )

@@ -4,6 +4,7 @@
 //! credentials that can make them. Route in: the CAs. Route out: `sheaf-controller.conf`, `pki/sheaf-controller-serving.*`,
 //! ClusterRole and binding.
 
+use super::kubeadm::ControlPlane;
 use super::pki::Pki;
 use crate::cluster::keys::{self, Authority, Key, Subject};
 use crate::cluster::{apply, kubeconfig};
@@ -43,10 +44,18 @@ pub fn ensure_kubeconfig(
     Ok(true)
 }
 
-/// Makes the certificate by which it serves the aggregated API, unless a good one is there; true when it was made. The key is
-/// written first: a power cut in between leaves a pair that does not match, which is found next time.
-pub fn ensure_serving(pki: &Pki, now: SystemTime) -> anyhow::Result<bool> {
-    let name = format!("{AGGREGATED_SERVICE}.{SYSTEM_NAMESPACE}.svc");
+/// Makes the certificate by which it serves the aggregated API, unless a good one is there; true when it was made. It has the
+/// control plane's names and addresses, too: those by which people download exports. The key is written first: a power cut in
+/// between leaves a pair that does not match, which is found next time.
+pub fn ensure_serving(pki: &Pki, plane: &ControlPlane, now: SystemTime) -> anyhow::Result<bool> {
+    let (mut names, mut addresses) =
+        (vec![format!("{AGGREGATED_SERVICE}.{SYSTEM_NAMESPACE}.svc")], vec![plane.address]);
+    for san in &plane.sans {
+        match san.parse() {
+            Ok(address) => addresses.push(address),
+            Err(_) => names.push(san.clone()),
+        }
+    }
     let (certificate, key) =
         (pki.file("sheaf-controller-serving.crt"), pki.file("sheaf-controller-serving.key"));
     let read = |name: &str| {
@@ -57,12 +66,14 @@ pub fn ensure_serving(pki: &Pki, now: SystemTime) -> anyhow::Result<bool> {
     let held_key = std::fs::read_to_string(&key).ok().and_then(|pem| Key::from_pem(&pem).ok());
     if let (Some(facts), Some(key)) = (held, held_key) {
         let lasting = facts.not_before <= now && facts.not_after > now + RENEW_BEFORE;
-        if lasting && facts.names.contains(&name) && key.public_der()? == facts.public_der {
+        let has_all = names.iter().all(|name| facts.names.contains(name))
+            && addresses.iter().all(|address| facts.addresses.contains(address));
+        if lasting && has_all && key.public_der()? == facts.public_der {
             return Ok(false);
         }
     }
     let made = Key::generate()?;
-    let issued = authority.issue_server(&name, &made.public_der()?, VALIDITY)?;
+    let issued = authority.issue_server(&names, &addresses, &made.public_der()?, VALIDITY)?;
     write_atomically(&key, made.to_pem()?.as_bytes(), 0o600)?;
     write_atomically(&certificate, issued.as_bytes(), 0o644)?;
     Ok(true)
@@ -91,6 +102,9 @@ pub fn rules() -> Vec<Value> {
             rule("snapshot.storage.k8s.io", &["*"], &write),
             rule("snapshot.kubevirt.io", &["*"], &write),
             rule("clone.kubevirt.io", &["*"], &write),
+            rule("export.kubevirt.io", &["*"], &write),
+            // Tokens of exports. It reads no Secret of a tenant.
+            rule("", &["secrets"], &["create"]),
             rule("", &["persistentvolumeclaims", "persistentvolumes"], &write),
             rule("", &["persistentvolumeclaims/status"], &["patch"]),
             rule("storage.k8s.io", &["storageclasses"], &["get", "list", "watch", "create"]),
@@ -205,18 +219,26 @@ mod tests {
         let pki = temporary("serving");
         let now = SystemTime::now();
         pki.ensure(&plane(), &fake_kubeadm(), now).unwrap();
-        assert!(ensure_serving(&pki, now).unwrap());
-        assert!(!ensure_serving(&pki, now).unwrap());
+        assert!(ensure_serving(&pki, &plane(), now).unwrap());
+        assert!(!ensure_serving(&pki, &plane(), now).unwrap());
         let certificate = std::fs::read_to_string(pki.file("sheaf-controller-serving.crt")).unwrap();
         assert_eq!(keys::facts(&certificate).unwrap().names, ["sheaf-controller.sheaf-system.svc"]);
+        let moved =
+            ControlPlane { address: [192, 0, 2, 77].into(), sans: vec!["vip.example".into()], ..plane() };
+        assert!(ensure_serving(&pki, &moved, now).unwrap(), "it has another address");
+        let facts = keys::facts(&std::fs::read_to_string(pki.file("sheaf-controller-serving.crt")).unwrap());
+        let facts = facts.unwrap();
+        assert_eq!(facts.names, ["sheaf-controller.sheaf-system.svc", "vip.example"]);
+        assert_eq!(facts.addresses, [moved.address]);
+        assert!(ensure_serving(&pki, &plane(), now).unwrap());
         let mode = std::fs::metadata(pki.file("sheaf-controller-serving.key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let later = now + VALIDITY - RENEW_BEFORE + Duration::from_secs(3600);
-        assert!(ensure_serving(&pki, later).unwrap(), "less than a third of its life is left");
+        assert!(ensure_serving(&pki, &plane(), later).unwrap(), "less than a third of its life is left");
         // As after a power cut between the two writes.
         std::fs::write(pki.file("sheaf-controller-serving.key"), Key::generate().unwrap().to_pem().unwrap())
             .unwrap();
-        assert!(ensure_serving(&pki, now).unwrap(), "a key of another certificate is of no use");
+        assert!(ensure_serving(&pki, &plane(), now).unwrap(), "a key of another certificate is of no use");
         std::fs::remove_dir_all(&pki.dir).unwrap();
     }
 }

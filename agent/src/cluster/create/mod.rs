@@ -88,7 +88,7 @@ pub async fn control_plane(
     let ca_key = read("ca.key").remedy("reading the cluster's CA", broken)?;
     let renewed = controller::ensure_kubeconfig(&pki, &plane.server(), &ca, &ca_key, SystemTime::now())
         .remedy("making sheaf-controller's certificate", broken)?;
-    let serving = controller::ensure_serving(&pki, SystemTime::now())
+    let serving = controller::ensure_serving(&pki, &plane, SystemTime::now())
         .remedy("making the aggregated API's certificate", broken)?;
     let moved =
         write_environment(&paths.run, &plane).remedy("writing /run/sheaf/control-plane.env", broken)?;

@@ -21,7 +21,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use query::LogQuery;
 use sheaf_host::libvirt::VmHost;
-use std::convert::Infallible;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +58,7 @@ pub async fn serve<V: VmHost>(
     tokio::spawn(copy(tail, query, path, state.ctx.shutdown.clone(), send));
     let frames = stream::unfold(receive, |mut receive| async {
         let bytes: Bytes = receive.recv().await?;
-        Some((Ok::<_, Infallible>(Frame::data(bytes)), receive))
+        Some((Ok::<_, io::Error>(Frame::data(bytes)), receive))
     });
     let mut response = Response::new(StreamBody::new(frames).boxed());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));

@@ -2,7 +2,7 @@
 //!
 //! Why here: QEMU's serial socket takes one connection at a time, and two people typing into one console, or leftovers of one
 //! session in the next, are known faults (kubevirt/kubevirt#2201, #14276). A new session asks the former to end and begins
-//! only when it has. Route in: UID of a VMI and what is wanted. Route out: a [`Session`]; dropped, it is free.
+//! only when it has. Downloads of volumes are kept apart likewise. Route in: UID of a VMI, or name of a volume, and what is wanted. Route out: a [`Session`]; dropped, it is free.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +19,8 @@ pub enum Kind {
     Console,
     /// The display.
     Vnc,
+    /// The bytes of a volume, for an export.
+    Export,
 }
 
 /// Why there is no session.

@@ -132,6 +132,7 @@ fn admit_claim(volume: serde_json::Value, fact: Option<ClaimFact>, named: bool) 
     }
     let usable = |ready, problem: Option<&str>| Usable {
         ready,
+        readable: ready,
         device: "/dev/sheaf-default/pvc-1".into(),
         bytes: 1 << 30,
         problem: problem.map(Into::into),

@@ -335,6 +335,16 @@ fn an_importer_pod_is_no_vm_and_takes_no_resources() {
     assert_eq!(Node::new().pod(deleted(importer, 0)).only(), Action::DeletePod);
 }
 
+#[test]
+fn an_exporter_pod_is_no_vm_and_says_what_it_is_for() {
+    let mut exporter = pod("p1");
+    exporter.metadata.labels = Some([("sheaf.dev/export".to_owned(), "u".to_owned())].into());
+    exporter.metadata.annotations = None;
+    let report = Node::new().pod(exporter.clone()).report();
+    assert_eq!((report.phase, reason(&report)), (Phase::Pending, "Exporting"));
+    assert_eq!(Node::new().pod(deleted(exporter, 0)).only(), Action::DeletePod);
+}
+
 /// A VM on the volume pvc-1, whose domain runs and whose Pod says so.
 fn on_volume() -> Node {
     let mut node = Node::new().running("p1");
@@ -354,7 +364,7 @@ fn on_volume() -> Node {
 
 fn volume(bytes: u64) -> crate::channels::Usable {
     let device = "/dev/sheaf-default/pvc-1".into();
-    crate::channels::Usable { ready: true, device, bytes, problem: None }
+    crate::channels::Usable { ready: true, readable: true, device, bytes, problem: None }
 }
 
 #[test]

@@ -1,9 +1,11 @@
-//! The definitions of DataVolume, of instancetypes, preferences, of the snapshot kinds and of clones: other projects' words, as far as Sheaf speaks them.
+//! The definitions of DataVolume, of instancetypes, preferences, of the snapshot kinds, of clones and exports: other projects' words, as far as Sheaf speaks them.
 //!
 //! Why here: a DataVolume has fields of CDI's that are refused by name, as a VirtualMachine has KubeVirt's; the class of
 //! snapshots has no spec, so `kube` cannot derive it. Route in: types and rules. Route out: what the controller applies.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, CustomResourceDefinitionVersion,
+};
 use kube::CustomResourceExt;
 use serde_json::json;
 
@@ -13,6 +15,7 @@ use crate::{
     instancetype::{self, VirtualMachineInstancetype, preference::VirtualMachinePreference},
     snapshot::{self, VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent},
     vm_clone::{self, VirtualMachineClone},
+    vm_export::{self, VirtualMachineExport},
     vm_snapshot::{self, VirtualMachineRestore, VirtualMachineSnapshot, VirtualMachineSnapshotContent},
 };
 
@@ -42,6 +45,10 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
             &[("", vm_snapshot::rules::RESTORE)],
         )?,
         finish("VirtualMachineClone", VirtualMachineClone::crd(), None, &[("", vm_clone::RULES)])?,
+        also_served(
+            finish("VirtualMachineExport", VirtualMachineExport::crd(), None, &[("", vm_export::RULES)])?,
+            vm_export::LATER_VERSION,
+        ),
     ];
     let of_namespaces = [
         (
@@ -83,6 +90,17 @@ fn of_cluster(
     let text = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["description"];
     *text = json!(text.as_str().unwrap_or_default().replace("of a namespace ", ""));
     Ok(serde_json::from_value(crd)?)
+}
+
+/// Serves the same under another version, too; the first stays the one that is stored.
+fn also_served(mut definition: CustomResourceDefinition, version: &str) -> CustomResourceDefinition {
+    let later = definition.spec.versions.first().cloned().map(|stored| CustomResourceDefinitionVersion {
+        name: version.into(),
+        storage: false,
+        ..stored
+    });
+    definition.spec.versions.extend(later);
+    definition
 }
 
 /// Adds to a definition what types cannot say; `fact` is the type whose other fields are refused in its spec.

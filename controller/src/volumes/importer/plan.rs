@@ -4,17 +4,23 @@
 //! claim is known by its UID, which is the volume's name: a node may write the annotations of its volumes, and so would
 //! choose. Route in: the volume, the claim that it names, the Pods that carry its label. Route out: [`Action`]s.
 
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::{
+    api::core::v1::{PersistentVolumeClaim, Pod},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
 use serde_json::{Value, json};
 use sheaf_api::{
-    names::{IMPORT_LABEL, IMPORTER_IMAGE, RUNTIME_CLASS},
+    names::{IMPORT_LABEL, IMPORTER_IMAGE},
     storage::{
         LocalVolume,
         local_volume::{References, VolumePhase},
     },
 };
 
-use crate::volumes::name_for;
+use crate::{
+    reader_pod::{ReaderPod, is_as_wanted},
+    volumes::name_for,
+};
 
 /// One step.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,20 +71,6 @@ fn wanted<'a>(
     (!is_deleted && !is_over).then_some((claim.metadata.namespace.as_deref()?, opened))
 }
 
-/// Whether `there` opens what `wanted` would: for the same object, on the same node, and not ended (evicted, for example).
-fn is_as_wanted(there: &Pod, wanted: &Pod) -> bool {
-    let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-    let owner =
-        |pod: &Pod| pod.metadata.owner_references.iter().flatten().map(|owner| owner.uid.clone()).next();
-    let phase = there.status.as_ref().and_then(|status| status.phase.as_deref());
-    there.metadata.namespace == wanted.metadata.namespace
-        && there.metadata.name == wanted.metadata.name
-        && there.metadata.deletion_timestamp.is_none()
-        && node(there) == node(wanted)
-        && owner(there) == owner(wanted)
-        && !matches!(phase, Some("Succeeded" | "Failed"))
-}
-
 fn delete(pod: &Pod) -> Action {
     let meta = &pod.metadata;
     Action::Delete {
@@ -88,8 +80,7 @@ fn delete(pod: &Pod) -> Action {
     }
 }
 
-/// The Pod: bound to the volume's node from the start, running nothing, referring to what the source names. Its
-/// RuntimeClass is that of VMs, so that a policy of the API server leaves it to the controller.
+/// The Pod: it refers to what the source names.
 fn pod(volume: &LocalVolume, namespace: &str, opened: &References<'_>) -> Result<Pod, serde_json::Error> {
     let name = volume.metadata.name.as_deref().unwrap_or_default();
     let secrets = opened.secrets.iter().enumerate();
@@ -99,39 +90,26 @@ fn pod(volume: &LocalVolume, namespace: &str, opened: &References<'_>) -> Result
     if let Some(map) = opened.config_map {
         volumes.push(json!({"name": "authorities", "configMap": {"name": map}}));
     }
-    // Said, so that a ResourceQuota that asks for it admits the Pod.
-    let nothing = json!({"cpu": "0", "memory": "0"});
-    serde_json::from_value(json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": format!("importer-{name}"),
-            "namespace": namespace,
-            "labels": {IMPORT_LABEL: name},
-            "ownerReferences": [{
-                "apiVersion": "sheaf.dev/v1alpha1", "kind": "LocalVolume",
-                "name": name, "uid": volume.metadata.uid, "controller": true,
-            }],
-        },
-        "spec": {
-            "nodeName": volume.spec.node_name,
-            "runtimeClassName": RUNTIME_CLASS,
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": false,
-            "enableServiceLinks": false,
-            "terminationGracePeriodSeconds": 0,
-            "tolerations": [{"operator": "Exists"}],
-            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [{
-                "name": "importer",
-                "image": IMPORTER_IMAGE,
-                "imagePullPolicy": "Never",
-                "resources": {"requests": nothing, "limits": nothing},
-                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
-            }],
-            "volumes": volumes,
-        },
-    }))
+    let owner = OwnerReference {
+        api_version: "sheaf.dev/v1alpha1".into(),
+        kind: "LocalVolume".into(),
+        name: name.into(),
+        uid: volume.metadata.uid.clone().unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    };
+    let reader = ReaderPod {
+        name: &format!("importer-{name}"),
+        namespace,
+        node: &volume.spec.node_name,
+        labels: json!({IMPORT_LABEL: name}),
+        annotations: json!({}),
+        owner,
+        container: "importer",
+        image: IMPORTER_IMAGE,
+        volumes,
+    };
+    reader.pod()
 }
 
 #[cfg(test)]
