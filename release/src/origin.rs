@@ -1,6 +1,6 @@
 //! Where the files of a release are read from: a folder of a medium, or a server.
 //!
-//! Why here: whoever writes images asks for a file and its first byte, and needs not know which of the two it is.
+//! Why here: code that writes images asks for a file and its first byte, and needs not know which of the two it is.
 //! Route in: a folder or a [`Remote`]. Route out: readers; a file of another length than the manifest says is refused
 //! before its first byte.
 
