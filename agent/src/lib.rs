@@ -32,5 +32,6 @@ pub mod runtime;
 #[cfg(test)]
 pub(crate) mod stalls;
 pub mod status;
+pub mod update;
 pub mod vms;
 pub mod volumes;

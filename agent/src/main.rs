@@ -87,6 +87,15 @@ enum Command {
         #[arg(long)]
         watch: bool,
     },
+    /// Shows which release runs, what is in the other slot, and how far the NodeUpdate of this node is.
+    Update {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// Prints it again at every change.
+        #[arg(long)]
+        watch: bool,
+    },
     /// Shows the status page once.
     Status {
         /// Print the whole document as JSON.
@@ -207,6 +216,7 @@ fn main() -> anyhow::Result<()> {
         }
         Command::Disks { json, watch } => console::show(watch, || console::disks(&paths, json)),
         Command::Pools { json, watch } => console::show(watch, || console::pools(&paths, json)),
+        Command::Update { json, watch } => console::show(watch, || console::update(&paths, json)),
         Command::Status { json } => {
             print!("{}", console::status(&paths, json)?);
             Ok(())

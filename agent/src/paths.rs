@@ -82,6 +82,16 @@ impl Paths {
         self.data.join("images")
     }
 
+    /// What the updater keeps: `/state/update`.
+    pub fn update(&self) -> PathBuf {
+        self.node_toml.with_file_name("update")
+    }
+
+    /// Where the EFI system partition is mounted while it is changed: `/run/sheaf/esp`.
+    pub fn esp(&self) -> PathBuf {
+        self.run.join("esp")
+    }
+
     /// What the initrd found out about this boot: `/run/sheaf/boot.env`.
     pub fn boot_env(&self) -> PathBuf {
         self.run.join("boot.env")

@@ -11,11 +11,15 @@ use crate::paths::Paths;
 use crate::reconcile::Shutdown;
 use crate::status::{BootSection, NodeSection, Section, Sections, Status};
 use crate::vms::domain_xml::DomainType;
-use crate::{cluster, container_disks, dhcp, disks, health, images, network, node_api, pools, vms, volumes};
+use crate::{
+    cluster, container_disks, dhcp, disks, health, images, network, node_api, pools, update, vms, volumes,
+};
 use anyhow::{Context as _, anyhow};
 use sheaf_config::diagnose::Errors;
 use sheaf_host::alive;
+use sheaf_host::disk::RawDisk;
 use sheaf_host::disks::Programs;
+use sheaf_host::esp::Folder;
 use sheaf_host::fetch::{Http, Settings};
 use sheaf_host::libvirt::{self, Libvirt, QEMU_LOGS};
 use sheaf_host::links::Kernel;
@@ -29,13 +33,15 @@ use sheaf_host::trust::Trust;
 use sheaf_host::udev::Udev;
 use sheaf_host::{alarm, call, networkd, reach, segment};
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+/// The public key of releases, in the image.
+const RELEASE_KEY: &str = "/usr/share/sheaf/release.pub";
 /// How long controllers may take to return: less than systemd's TimeoutStopSec of the unit.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(10);
 
@@ -79,6 +85,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         volumes,
         health: able,
         api_port,
+        leaving,
         shutdown,
         sections,
     } = publish;
@@ -94,6 +101,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         volumes: volume_section,
         disks: disk_section,
         pools: pool_section,
+        update: update_section,
     } = sections;
     describe(&ctx, &node, &boot, effective.problem);
 
@@ -145,6 +153,17 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     let api_hosts =
         node_api::Hosts { vms: libvirt.clone(), pods: pods.clone(), port: sheaf_api::names::NODE_API_PORT };
     controllers.start("api", node_api::run(ctx.clone(), api_port, api_hosts));
+    let update_hosts = update::Hosts {
+        vms: libvirt.clone(),
+        units: hosts.units.clone(),
+        esp: Arc::new(Folder(ctx.paths.esp())),
+        open: Arc::new(|path| Ok(Box::new(RawDisk::open(path)?))),
+        fetch: Arc::new(http(&ctx)),
+        devices: "/dev/disk/by-partuuid".into(),
+        key: RELEASE_KEY.into(),
+        is_uefi: Path::new("/sys/firmware/efi").exists(),
+    };
+    controllers.start("update", update::run(ctx.clone(), leaving, update_section, update_hosts));
     let vm_hosts = vms::Hosts {
         vms: libvirt,
         run: Arc::new(System),
@@ -249,7 +268,7 @@ fn describe(
     // Written by the initrd when the state partition is not what this boot runs on.
     let degraded = read(&ctx.paths.run.join("state-degraded"));
     // /proc, /usr and /etc of the machine itself.
-    let root = ctx.paths.etc.parent().unwrap_or(std::path::Path::new("/"));
+    let root = ctx.paths.etc.parent().unwrap_or(Path::new("/"));
     let notes = crate::config::notes(&ctx.paths, &ctx.config.borrow(), root);
     for note in &notes {
         tracing::warn!("node.toml: not applied: {note}");

@@ -45,6 +45,12 @@ pub fn environment(variables: &[(&str, &str)]) -> String {
     format!("{text:#<ENVIRONMENT$}")
 }
 
+/// The variables of a file `grubenv`, in order. One that was zeroed or damaged has none.
+pub fn variables(text: &str) -> Vec<(String, String)> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split_once('=')).map(|(name, value)| (name.into(), value.into())).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +71,9 @@ mod tests {
         let text = environment(&[("order", "a b"), ("a_left", "3")]);
         assert_eq!(text.len(), 1024);
         assert!(text.starts_with("# GRUB Environment Block\norder=a b\na_left=3\n###"), "{text}");
+        let variables = variables(&text);
+        assert_eq!(variables, [("order".into(), "a b".into()), ("a_left".into(), "3".into())]);
+        assert_eq!(super::variables(&"\0".repeat(1024)), []);
     }
 
     #[test]

@@ -93,6 +93,14 @@ impl Recipe {
         Self::parse(&path.display().to_string(), &text, path.parent().unwrap_or(Path::new(".")))
     }
 
+    /// The same as the release `version`; what is wrong with it, and what to write, otherwise.
+    pub fn with_version(mut self, version: &str) -> Result<Self, String> {
+        let version = rules::version(version);
+        self.release.version =
+            version.map_err(|crate::spanned::Wrong(what, remedy)| format!("{what}; {remedy}"))?;
+        Ok(self)
+    }
+
     /// Reads `text`, which messages call `file`; paths in it are relative to `dir`.
     pub fn parse(file: &str, text: &str, dir: &Path) -> Result<Self, Errors> {
         let report = Report::new(file, text);

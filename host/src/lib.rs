@@ -6,6 +6,7 @@
 
 pub mod alarm;
 pub mod alive;
+pub mod background;
 pub mod block;
 pub mod call;
 pub mod chroot;
@@ -14,6 +15,7 @@ pub mod dhcp;
 pub mod disk;
 pub mod disks;
 pub mod efi;
+pub mod esp;
 pub mod fakes;
 pub mod fetch;
 pub mod file;

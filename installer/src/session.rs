@@ -13,7 +13,7 @@ use crate::progress::Progress;
 use crate::sources::arguments::{self, Arguments, ConfigArgument};
 use crate::sources::config::{self, ConfigError, Found, Places};
 use crate::sources::medium::{self, Medium};
-use crate::sources::remote::Remote;
+use crate::sources::remote::{self, Remote};
 use crate::sources::settled;
 use crate::webhook::{self, Document};
 use anyhow::Context as _;
@@ -158,7 +158,7 @@ impl<'h> Session<'h> {
             Some(url) => {
                 tell(&format!("Looking for the release at {url}"));
                 let remote = Remote::new(url, host.fetch);
-                let manifest = remote.manifest(key)?;
+                let manifest = remote::manifest(&remote, key)?;
                 let devices = settled(host.run, |_| true)?;
                 (devices, Release::Remote { url: remote.url().to_owned(), manifest })
             }

@@ -11,7 +11,7 @@ use sheaf_host::fakes::{FakeCall, FakeFetch, FakeMount};
 use sheaf_installer::sources::arguments::{self, ConfigArgument};
 use sheaf_installer::sources::config::{self, ConfigError, Places, Timeouts};
 use sheaf_installer::sources::medium::{self, Medium, MediumError};
-use sheaf_installer::sources::remote::Remote;
+use sheaf_installer::sources::remote::{self, Remote};
 use std::fs;
 use std::io::Cursor;
 use std::path::Path;
@@ -427,7 +427,7 @@ impl Drive {
     fn manifest_of(&self, fetch: &FakeFetch) -> Result<sheaf_config::manifest::Manifest, MediumError> {
         let millis = Duration::from_millis;
         let remote = Remote::new(&format!("{FOLDER}/"), fetch).with_timeout(millis(50), millis(1));
-        remote.manifest(&self.release.dir.path().join("release.pub"))
+        remote::manifest(&remote, &self.release.dir.path().join("release.pub"))
     }
 }
 

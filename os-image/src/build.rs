@@ -53,6 +53,7 @@ pub fn build(
         initrd_packages: &initrd_packages,
         programs: &programs,
         kube: &kube,
+        public_key: &key.public,
     }
     .build()?;
     let payload = payload::build(context, &root, recipe.zstd_level)?;

@@ -439,6 +439,11 @@ impl Units for Processes {
             async move { Ok(if self.lock().contains_key(unit) { "active" } else { "inactive" }.to_owned()) },
         )
     }
+
+    fn reboot(&self) -> Answer<'_, ()> {
+        let source = "processes of a test have no machine to restart".into();
+        Box::pin(async move { Err(UnitError::Ask { verb: "start", unit: "reboot.target".into(), source }) })
+    }
 }
 
 /// The multi-call binary: SHEAF_KUBE, or the newest file named `kube` below `~/.cache/sheaf`.

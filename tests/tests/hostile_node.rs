@@ -429,6 +429,10 @@ async fn a_node_reads_and_writes_what_is_its_own_alone() -> Result<()> {
             "nodenetworkstates",
             json!({"kind": "NodeNetworkState", "metadata": {"name": "n1"}, "spec": {"nodeName": "n1"}}),
         ),
+        (
+            "nodeupdates",
+            json!({"kind": "NodeUpdate", "metadata": {"name": "n1"}, "spec": {"nodeName": "n1", "version": "0.2.0"}}),
+        ),
     ];
     for (resource, mut object) in admin {
         object["apiVersion"] = json!("sheaf.dev/v1alpha1");
@@ -439,9 +443,14 @@ async fn a_node_reads_and_writes_what_is_its_own_alone() -> Result<()> {
     }
     let at = |rest: &str| format!("/apis/sheaf.dev/v1alpha1/{rest}");
     // Its own it may list and watch.
-    for resource in
-        ["blockdevices", "storagepools", "localvolumes", "nodenetworkstates", "nodenetworkenactments"]
-    {
+    for resource in [
+        "blockdevices",
+        "storagepools",
+        "localvolumes",
+        "nodenetworkstates",
+        "nodenetworkenactments",
+        "nodeupdates",
+    ] {
         scene
             .call("GET", &at(&format!("{resource}?fieldSelector=spec.nodeName%3Dn2")), Value::Null)
             .await
@@ -467,6 +476,8 @@ async fn a_node_reads_and_writes_what_is_its_own_alone() -> Result<()> {
         ("reads another node's pool", at("storagepools/default.n1")),
         ("lists every node's links", at("nodenetworkstates")),
         ("reads another node's links", at("nodenetworkstates/n1")),
+        ("lists every node's updates", at("nodeupdates")),
+        ("reads another node's update", at("nodeupdates/n1")),
         ("lists what became of every node's network policies", at("nodenetworkenactments")),
         ("lists every node's Pods", "/api/v1/pods".into()),
         ("lists every Secret", "/api/v1/secrets".into()),
@@ -530,6 +541,13 @@ async fn a_node_reads_and_writes_what_is_its_own_alone() -> Result<()> {
         ),
         ("deletes another node's volume", "DELETE", at("localvolumes/pvc-1"), Value::Null, ""),
         ("makes a volume", "POST", at("localvolumes"), json!({}), ""),
+        (
+            "orders its own update",
+            "POST",
+            at("nodeupdates"),
+            json!({"apiVersion": "sheaf.dev/v1alpha1", "kind": "NodeUpdate", "metadata": {"name": "n2"}, "spec": {"nodeName": "n2", "version": "0.2.0"}}),
+            "",
+        ),
         ("makes a network policy", "POST", at("nodenetworkpolicies"), json!({}), ""),
         (
             "makes a CSINode",

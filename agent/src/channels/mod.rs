@@ -56,6 +56,9 @@ pub struct Context {
     pub health: watch::Receiver<Health>,
     /// The port at which the node's own API listens, while it does. Writer: `api`.
     pub api_port: watch::Receiver<Option<u16>>,
+    /// The node's VMs are being stopped for a restart of the machine: none is started, and no end of one is reported.
+    /// Writer: `update`.
+    pub leaving: watch::Receiver<bool>,
     /// The status page, to read. Each controller writes its own section.
     pub status: Reader,
     /// Where controllers say how they stand.
@@ -90,6 +93,8 @@ pub struct Publish {
     pub health: watch::Sender<Health>,
     /// For `api`.
     pub api_port: watch::Sender<Option<u16>>,
+    /// For `update`.
+    pub leaving: watch::Sender<bool>,
     /// For the runtime.
     pub shutdown: watch::Sender<bool>,
     /// Sections of the status.
@@ -110,6 +115,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
     let (pools_out, pools) = watch::channel(Vec::new());
     let (health_out, health) = watch::channel(Health::default());
     let (api_port_out, api_port) = watch::channel(None);
+    let (leaving_out, leaving) = watch::channel(false);
     let (shutdown_out, shutdown) = Shutdown::channel();
     let (status, sections, controllers) = status::open();
     let controllers = Registry::new(controllers);
@@ -128,6 +134,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
             volumes,
             health,
             api_port,
+            leaving,
             status,
             controllers,
             shutdown,
@@ -145,6 +152,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
             pools: pools_out,
             health: health_out,
             api_port: api_port_out,
+            leaving: leaving_out,
             shutdown: shutdown_out,
             sections,
         },

@@ -10,6 +10,7 @@ mod links;
 mod page;
 mod ports;
 mod storage;
+mod update;
 
 pub use page::{HEIGHT, View, WIDTH, page};
 
@@ -140,6 +141,15 @@ pub fn pools(paths: &Paths, as_json: bool) -> anyhow::Result<String> {
     match as_json {
         true => Ok(serde_json::to_string_pretty(&status.pools)? + "\n"),
         false => Ok(storage::pools(&status.pools)),
+    }
+}
+
+/// `sheaf-agent update`: the slots and the NodeUpdate, in lines or as data.
+pub fn update(paths: &Paths, as_json: bool) -> anyhow::Result<String> {
+    let status = observe(paths).status.with_context(|| missing(&paths.status_json()))?;
+    match as_json {
+        true => Ok(serde_json::to_string_pretty(&status.update)? + "\n"),
+        false => Ok(update::text(&status.update)),
     }
 }
 

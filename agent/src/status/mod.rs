@@ -39,6 +39,8 @@ pub struct Status {
     pub disks: Vec<DiskSection>,
     /// Writer: `pools`.
     pub pools: Vec<PoolSection>,
+    /// Writer: `update`.
+    pub update: UpdateSection,
 }
 
 /// What this node is.
@@ -65,6 +67,28 @@ pub struct BootSection {
     pub disk: String,
     /// The kernel's random identifier of this boot.
     pub boot_id: String,
+}
+
+/// Which release runs, and which shall.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UpdateSection {
+    /// Slot and version of the release that runs.
+    pub running: String,
+    /// The same of the other slot, if it can be started.
+    pub other: Option<String>,
+    /// Nothing older is staged.
+    pub floor: Option<String>,
+    /// Version that is complete in the other slot.
+    pub staged: Option<String>,
+    /// Version that the NodeUpdate asks for.
+    pub wanted: Option<String>,
+    /// Where it stands: the phase of the NodeUpdate.
+    pub phase: Option<String>,
+    /// What is being done, or why it is not.
+    pub message: String,
+    /// The steps that are under way.
+    pub steps: Vec<String>,
 }
 
 /// How it is reached.

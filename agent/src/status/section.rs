@@ -5,7 +5,7 @@
 
 use super::{
     BootSection, ClusterSection, ControllerSection, DiskSection, ImageSection, NetworkSection, NodeSection,
-    PolicySection, PoolSection, PortSection, Status, VmSection, VolumeSection,
+    PolicySection, PoolSection, PortSection, Status, UpdateSection, VmSection, VolumeSection,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,6 +58,8 @@ pub struct Sections {
     pub disks: Section<Vec<DiskSection>>,
     /// For `pools`.
     pub pools: Section<Vec<PoolSection>>,
+    /// For `update`.
+    pub update: Section<UpdateSection>,
 }
 
 /// Reads the status.
@@ -95,6 +97,7 @@ pub fn open() -> (Reader, Sections, Controllers) {
         volumes: section(&status, |status| &mut status.volumes),
         disks: section(&status, |status| &mut status.disks),
         pools: section(&status, |status| &mut status.pools),
+        update: section(&status, |status| &mut status.update),
     };
     let controllers = section(&status, |status| &mut status.controllers);
     (Reader(reader), sections, controllers)

@@ -238,7 +238,8 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         let (state, domains) = observe::hypervisor(&self.hosts, &self.ctx.paths, &listed).await;
         self.report_hypervisor(state);
         let Some(domains) = domains else { return now.saturating_add(LIBVIRT_RETRY) };
-        if !listed.synced {
+        // A VM that is stopped for a restart of the machine ends with it; its controller starts it again.
+        if !listed.synced || *self.ctx.leaving.borrow() {
             return soon;
         }
         let volumes = self.ctx.volumes.borrow().clone();

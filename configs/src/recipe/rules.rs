@@ -175,7 +175,7 @@ fn name(text: &str) -> Result<String, Wrong> {
     accept(ok, text, "is not a name of a release", "use at most 32 of a-z, 0-9 and -, as in \"sheaf\"")
 }
 
-fn version(text: &str) -> Result<String, Wrong> {
+pub(super) fn version(text: &str) -> Result<String, Wrong> {
     let (numbers, suffix) =
         text.split_once('-').map_or((text, None), |(numbers, suffix)| (numbers, Some(suffix)));
     let number = |part: &str| part.parse::<u32>().is_ok_and(|number| number.to_string() == part);

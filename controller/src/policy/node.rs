@@ -43,6 +43,7 @@ const KINDS: &[Kind] = &[
     Kind { resource: "clusterconfigs", may: May::Read },
     Kind { resource: "nodenetworkenactments", may: May::Own },
     Kind { resource: "nodenetworkstates", may: May::Own },
+    Kind { resource: "nodeupdates", may: May::Serve },
 ];
 
 /// The role.

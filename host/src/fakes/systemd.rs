@@ -55,4 +55,8 @@ impl Units for FakeUnits {
             async move { Ok(lock(&self.states).get(unit).cloned().unwrap_or_else(|| "inactive".into())) },
         )
     }
+
+    fn reboot(&self) -> Answer<'_, ()> {
+        Box::pin(async move { self.job("start", "reboot.target", "active") })
+    }
 }

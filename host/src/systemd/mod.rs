@@ -14,6 +14,9 @@ use std::time::Duration;
 /// Longest time a unit may take to start or stop: etcd after a power cut replays its log on a slow disk.
 const JOB_DEADLINE: Duration = Duration::from_secs(180);
 
+/// What restarts the machine.
+const REBOOT: &str = "reboot.target";
+
 /// A future of a [`Units`] method.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, UnitError>> + Send + 'a>>;
 
@@ -52,6 +55,8 @@ pub trait Units: Send + Sync {
     fn stop<'a>(&'a self, unit: &'a str) -> Answer<'a, ()>;
     /// systemd's word for the unit's state: `active`, `activating`, `failed`, `inactive`, …
     fn state<'a>(&'a self, unit: &'a str) -> Answer<'a, String>;
+    /// Stops all units and restarts the machine; returns when systemd has begun, and nothing can take it back.
+    fn reboot(&self) -> Answer<'_, ()>;
 }
 
 /// systemd of the machine.
@@ -119,6 +124,19 @@ impl Units for Systemd {
             let path = manager.load_unit(unit).await.map_err(ask)?;
             let unit = UnitProxy::builder(&self.bus).path(path).build().await.map_err(ask)?;
             unit.active_state().await.map_err(ask)
+        })
+    }
+
+    fn reboot(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let ask = |source: zbus::Error| UnitError::Ask {
+                verb: "start",
+                unit: REBOOT.into(),
+                source: Box::new(source),
+            };
+            let manager = ManagerProxy::new(&self.bus).await.map_err(ask)?;
+            // As systemctl does: no later job of somebody who starts a unit cancels it.
+            manager.start_unit(REBOOT, "replace-irreversibly").await.map(drop).map_err(ask)
         })
     }
 }

@@ -8,6 +8,7 @@ use super::{Layout, MediumFile, PlanError, Role, Step, plain};
 use crate::inventory::{Disk, Firmware};
 use sheaf_config::grub;
 use sheaf_config::manifest::Manifest;
+use sheaf_release::boot::{self, Slot};
 
 /// systemd-boot under its own name; firmware without an entry for it takes EFI/BOOT/BOOTX64.EFI.
 const LOADER: &str = "/EFI/systemd/systemd-bootx64.efi";
@@ -63,7 +64,7 @@ pub(super) fn files(manifest: &Manifest) -> Vec<(MediumFile, String)> {
     vec![
         (loader.clone(), "/EFI/BOOT/BOOTX64.EFI".into()),
         (loader, LOADER.into()),
-        (plain(&manifest.node_uki.plain()), format!("/EFI/Linux/sheaf_{}.efi", manifest.version)),
+        (plain(&manifest.node_uki.plain()), format!("/{}/{}", boot::UKIS, boot::good(&manifest.version))),
         (plain(&manifest.bios.menu), "/grub/grub.cfg".into()),
     ]
 }
@@ -71,16 +72,11 @@ pub(super) fn files(manifest: &Manifest) -> Vec<(MediumFile, String)> {
 /// What else lies on it: settings of both boot loaders. A UKI may lie under a name with systemd-boot's counter when a
 /// BIOS starts it, so GRUB looks for all of them.
 pub(super) fn texts(manifest: &Manifest, arguments: &[String]) -> Vec<(String, String)> {
-    let name = format!("/EFI/Linux/sheaf_{}", manifest.version);
-    let find = format!(
-        "unset file\nfor name in {name}.efi {name}+*.efi; do if [ -f $name ]; then file=$name; fi; done\n"
-    );
-    let more: String = arguments.iter().map(|word| format!(" '{}'", word.replace('\'', "'\\''"))).collect();
-    let load = grub::load(&manifest.node_uki, "$file", &format!("sheaf.esp=$esp{more}"));
+    let entry = boot::entry(&manifest.node_uki, &manifest.version, arguments);
     vec![
         ("/loader/loader.conf".into(), LOADER_CONF.into()),
-        ("/grub/a.cfg".into(), find + &load),
-        ("/grub/grubenv".into(), grub::environment(&[("order", "a b")])),
+        (format!("/{}", Slot::A.entry()), entry),
+        (format!("/{}", boot::ENVIRONMENT), grub::environment(&[("order", "a b")])),
     ]
 }
 

@@ -3,10 +3,11 @@
 //! Route in: block devices, a [`Mount`], the public key in the installer's own initrd. Route out: [`Medium`],
 //! mounted; nothing of it is believed but what the signed manifest vouches for.
 
-use minisign_verify::{PublicKey, Signature};
-use sheaf_config::manifest::{FILE, FORMAT, Manifest, SIGNATURE};
+use minisign_verify::PublicKey;
+use sheaf_config::manifest::{FILE, Manifest, SIGNATURE};
 use sheaf_host::block::Device;
 use sheaf_host::mount::{Mount, MountError};
+use sheaf_release::trust::{TrustError, trusted};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -16,6 +17,8 @@ use std::path::{Path, PathBuf};
 pub const FOLDER: &str = "sheaf";
 /// Folder in it with disk images for VMs.
 pub const IMAGES: &str = "images";
+/// Whose key it is that is trusted.
+pub(super) const VERIFIER: &str = "installer";
 
 /// A medium whose manifest verified.
 #[derive(Clone, Debug)]
@@ -160,35 +163,19 @@ fn unreadable(file: &str, error: &io::Error) -> String {
 /// The manifest in `folder`, if `key` signed it.
 fn trusted_manifest(folder: &Path, key: &PublicKey) -> Result<Manifest, String> {
     let read = |file: &str| fs::read(folder.join(file)).map_err(|error| unreadable(file, &error));
-    trusted(&read(FILE)?, &read(SIGNATURE)?, key, &format!("/{FOLDER}/"))
+    let trusted = trusted(&read(FILE)?, &read(SIGNATURE)?, key, VERIFIER);
+    trusted.map_err(|error| explained(&error, &format!("/{FOLDER}/")))
 }
 
-/// The manifest in `bytes`, if `key` signed it; errors call the files `place` and their names.
-pub(super) fn trusted(
-    bytes: &[u8],
-    signature: &[u8],
-    key: &PublicKey,
-    place: &str,
-) -> Result<Manifest, String> {
-    let signature = String::from_utf8_lossy(signature);
-    let foreign =
-        "; it was changed, or made by a build with another key: use the medium of this installer's release";
-    let signature = Signature::decode(&signature)
-        .map_err(|error| format!("{place}{SIGNATURE} is not a signature ({error}){foreign}"))?;
-    // Prehashed signatures alone: the legacy form cannot be checked without keeping all in memory.
-    key.verify(bytes, &signature, false).map_err(|error| {
-        format!("{place}{FILE} does not verify with this installer's key ({error}){foreign}")
-    })?;
-    let manifest: Manifest = serde_json::from_slice(bytes).map_err(|error| {
-        format!("{place}{FILE} is not understood ({error}); use an installer of its own release")
-    })?;
-    if manifest.format != FORMAT {
-        return Err(format!(
-            "{place}{FILE} has format {}, this installer reads {FORMAT}; use an installer of its own release",
-            manifest.format
-        ));
+/// `error` with the place of the files, and what to do.
+pub(super) fn explained(error: &TrustError, place: &str) -> String {
+    match error.is_foreign() {
+        true => format!(
+            "{place}{error}; it was changed, or made by a build with another key: use the medium of this installer's \
+             release"
+        ),
+        false => format!("{place}{error}; use an installer of its own release"),
     }
-    Ok(manifest)
 }
 
 /// Every file below `root` by its path there; a medium without images has no such folder.

@@ -25,7 +25,7 @@ pub const INSTALLER: &str = "sheaf-installer";
 const PROGRAMS: [&str; 3] = [NODE[0], NODE[1], INSTALLER];
 
 /// Directories of the crates they are made of.
-const CRATES: [&str; 5] = ["agent", "configs", "controller", "host", "installer"];
+const CRATES: [&str; 7] = ["agent", "configs", "controller", "host", "installer", "links", "release"];
 /// What of those is no source of theirs.
 const NOT_SOURCE: [&str; 3] = ["tests", "images", "examples"];
 

@@ -48,6 +48,8 @@ tar -C /mnt/overlay --owner=0 --group=0 --numeric-owner --mode='u=rwX,go=rX' --m
 install -m 0755 /mnt/programs/sheaf-agent /mnt/programs/sheaf-controller "$root/usr/bin/"
 install -m 0755 /mnt/kube/kube "$root/usr/bin/kube"
 for program in sheaf-agent sheaf-controller; do truncate --size="%$STEP" "$root/usr/bin/$program"; done
+mkdir -p "$root/usr/share/sheaf"
+printf '%s' "$PUBLIC_KEY" >"$root/usr/share/sheaf/release.pub"
 for name in $KUBE_NAMES; do ln -sf kube "$root/usr/bin/$name"; done
 test -d "$root/usr/lib/modules/$KERNEL" || {
     echo "the node's packages hold kernel $(ls "$root/usr/lib/modules"), the initrd's $KERNEL" >&2; exit 1; }"#;
@@ -78,6 +80,8 @@ pub struct Root<'a> {
     pub programs: &'a Made,
     /// The control plane.
     pub kube: &'a Made,
+    /// The public key of releases: a node trusts what is signed with it.
+    pub public_key: &'a str,
 }
 
 /// How a finished root is found and verified.
@@ -103,6 +107,7 @@ impl Root<'_> {
             .text("name", &release.name)
             .text("version", &release.version)
             .text("epoch", &release.epoch.to_string())
+            .text("public key", self.public_key)
             .text("compression", &format!("{:?}", self.ground.recipe.compression))
             .path(&self.ground.source.image("rootfs"))?
             .path(&self.ground.source.image("customize.sh"))?;
@@ -131,6 +136,7 @@ impl Root<'_> {
             .env("SOURCE_DATE_EPOCH", self.epoch())
             .env("STEP", PROGRAM_STEP)
             .env("KUBE_NAMES", KUBE_NAMES.join(" "))
+            .env("PUBLIC_KEY", self.public_key)
             .env("KERNEL", kernel_version(self.initrd_packages)?);
         let chroot = self
             .ground

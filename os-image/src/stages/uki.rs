@@ -90,13 +90,14 @@ impl Uki<'_> {
     }
 }
 
-/// How systemd-boot names the entry, and by what it sorts versions.
+/// How systemd-boot names the entry, and by what it sorts versions: to it a suffix is older than none after a tilde.
 fn os_release(name: &str, version: &str, purpose: Purpose) -> String {
     let title = match purpose {
         Purpose::Node => "Sheaf",
         Purpose::Installer => "Sheaf installer",
     };
+    let sorted = version.replacen('-', "~", 1);
     format!(
-        "ID={name}\nIMAGE_ID={name}\nIMAGE_VERSION={version}\nVERSION_ID={version}\nPRETTY_NAME=\"{title} {version}\"\n"
+        "ID={name}\nIMAGE_ID={name}\nIMAGE_VERSION={sorted}\nVERSION_ID={version}\nPRETTY_NAME=\"{title} {version}\"\n"
     )
 }

@@ -11,6 +11,7 @@ use crate::cluster_config::{self, ClusterConfig};
 use crate::import_policy::{self, ImportPolicy};
 use crate::network::NetworkAttachmentDefinition;
 use crate::node_network::{self, NodeNetworkEnactment, NodeNetworkPolicy, NodeNetworkState};
+use crate::node_update::{self, NodeUpdate};
 use crate::storage::{self, BlockDevice, LocalVolume, StoragePool};
 
 /// All of them.
@@ -26,6 +27,7 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
         finish_all("NodeNetworkPolicy", NodeNetworkPolicy::crd(), node_network::rules::POLICY)?,
         finish("NodeNetworkEnactment", NodeNetworkEnactment::crd(), node_network::rules::ENACTMENT)?,
         finish("NodeNetworkState", NodeNetworkState::crd(), node_network::rules::STATE)?,
+        finish("NodeUpdate", NodeUpdate::crd(), node_update::RULES)?,
     ])
 }
 

@@ -127,6 +127,7 @@ cat >$RUN/boot.env <<END
 SLOT=$slot
 BOOT_DISK=$disk
 INSTALL_ID=$(sibling "$esp" 00)
+ESP_DEVICE=/dev/disk/by-partuuid/$esp
 STATE_DEVICE=$state
 DATA_DEVICE=$data
 END

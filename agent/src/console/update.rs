@@ -1,0 +1,44 @@
+//! `sheaf-agent update`: the slots and how far the NodeUpdate is, in lines.
+//!
+//! Pure. Route in: the section `update` of the status. Route out: text.
+
+use crate::status::UpdateSection;
+
+/// The section, a fact a line.
+pub(super) fn text(update: &UpdateSection) -> String {
+    let line = |name: &str, value: &str| format!("{name:<9} {value}\n");
+    let or_dash = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
+    let mut text = line("running", &update.running);
+    text += &line("other", &or_dash(&update.other));
+    text += &line("staged", &or_dash(&update.staged));
+    text += &line("floor", &or_dash(&update.floor));
+    text += &line("wanted", &or_dash(&update.wanted));
+    text += &line("phase", &or_dash(&update.phase));
+    if !update.message.is_empty() {
+        text += &format!("! {}\n", update.message);
+    }
+    text.extend(update.steps.iter().map(|step| format!("  - {step}\n")));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_that_was_rolled_back_is_named_with_its_reason() {
+        let update = UpdateSection {
+            running: "slot a: 0.1.0".into(),
+            floor: Some("0.1.0".into()),
+            wanted: Some("0.2.0".into()),
+            phase: Some("RolledBack".into()),
+            message: "0.2.0 was rolled back: libvirt: it does not answer".into(),
+            ..UpdateSection::default()
+        };
+        assert_eq!(
+            text(&update),
+            "running   slot a: 0.1.0\nother     -\nstaged    -\nfloor     0.1.0\nwanted    0.2.0\nphase     RolledBack\n\
+             ! 0.2.0 was rolled back: libvirt: it does not answer\n"
+        );
+    }
+}

@@ -1,0 +1,179 @@
+//! A release folder on a server, judged before any slot is written: signature, fitness, first frames, the UKI.
+//!
+//! Why here: an attacker who can answer in the server's place may send anything; what the key of the running release did not sign
+//! goes no further than this. Route in: a URL, the key in the node's own root. Route out: manifest, signature and UKI in
+//! the updater's folder; or which file is wrong, with nothing written to a slot.
+
+use super::observed::Observed;
+use super::plan::{Unfit, judge};
+use super::records::{Fetched, Records, Request};
+use minisign_verify::PublicKey;
+use sha2::{Digest as _, Sha256};
+use sheaf_config::manifest::{FILE, Manifest, SIGNATURE};
+use sheaf_host::file::{WriteError, write_atomically};
+use sheaf_release::image::{self, ImageError};
+use sheaf_release::origin::Origin;
+use sheaf_release::remote::{Remote, is_page};
+use sheaf_release::trust::{TrustError, trusted};
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Whose key it is that is trusted.
+const VERIFIER: &str = "node";
+/// The UKI in the updater's folder, whatever the release calls it.
+const UKI: &str = "node.efi";
+/// Bytes of one read.
+const READ: usize = 1 << 20;
+
+/// Why a release is not fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// The node has no key.
+    #[error("{}: no public key to verify a release with; this node's image was not built by `sheaf build`", .path.display())]
+    Key {
+        /// Where it should be.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: minisign_verify::Error,
+    },
+    /// A file cannot be fetched.
+    #[error("{url}/{file} cannot be fetched; check the server, its log and the network to it")]
+    Fetch {
+        /// The folder.
+        url: String,
+        /// The file.
+        file: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A page is in its place.
+    #[error(
+        "{url}/{FILE} is a web page: the folder has another URL, or a proxy answers in the server's place"
+    )]
+    Page {
+        /// The folder.
+        url: String,
+    },
+    /// It is not to be believed.
+    #[error("{url}/: {source}; take a release that is signed with the key of the one that runs")]
+    Trust {
+        /// The folder.
+        url: String,
+        /// Why not.
+        source: TrustError,
+    },
+    /// It is not for this node.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// An image is not what the manifest says.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The UKI is not what the manifest says.
+    #[error(
+        "{file} does not match the manifest: {what}; copy the whole folder of one release to the server again"
+    )]
+    Uki {
+        /// Its name.
+        file: String,
+        /// What differs.
+        what: &'static str,
+    },
+    /// It cannot be kept.
+    #[error("the release cannot be kept on the state partition")]
+    Keep(#[from] WriteError),
+    /// Nor this.
+    #[error("{}: cannot be kept on the state partition", .path.display())]
+    KeepUki {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl BundleError {
+    /// Whether the release itself is refused, rather than out of reach.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Trust { .. } | Self::Unfit(_) | Self::Uki { .. } | Self::Image(ImageError::Differs { .. })
+        )
+    }
+}
+
+/// The key in the file `path`.
+fn public_key(path: &Path) -> Result<PublicKey, BundleError> {
+    PublicKey::from_file(path).map_err(|source| BundleError::Key { path: path.to_owned(), source })
+}
+
+/// Fetches and judges the release at `remote`, and keeps it for `request`.
+pub fn fetch(
+    remote: &Remote<'_>,
+    key: &Path,
+    wanted: &str,
+    request: &Request,
+    observed: &Observed,
+    records: &Records,
+) -> anyhow::Result<Manifest> {
+    let key = public_key(key)?;
+    let url = || remote.url().to_owned();
+    let text = |file: &'static str| {
+        remote.text(file).map_err(|source| BundleError::Fetch { url: url(), file, source })
+    };
+    let bytes = text(FILE)?;
+    if is_page(&bytes) {
+        return Err(BundleError::Page { url: url() }.into());
+    }
+    let signature = text(SIGNATURE)?;
+    let manifest = trusted(&bytes, &signature, &key, VERIFIER)
+        .map_err(|source| BundleError::Trust { url: url(), source })?;
+    judge(&manifest, wanted, observed).map_err(BundleError::from)?;
+    let origin = Origin::Server(remote);
+    for image in [&manifest.root, &manifest.verity] {
+        image::check(&origin, &image.into(), &|_| ()).map_err(BundleError::from)?;
+    }
+    records.forget_release()?;
+    let folder = records.release();
+    let path = folder.join(UKI);
+    let keep = |source| BundleError::KeepUki { path: path.clone(), source };
+    fs::create_dir_all(&folder).map_err(keep)?;
+    let uki = &manifest.node_uki;
+    let fetched = remote.bring(&uki.file, uki.size, &path, |_| ());
+    fetched.map_err(|source| BundleError::Fetch { url: url(), file: UKI, source })?;
+    fs::File::open(&path).and_then(|file| file.sync_all()).map_err(keep)?;
+    let mut file = fs::File::open(&path).map_err(keep)?;
+    if hash(&mut file).map_err(keep)? != uki.sha256.to_lowercase() {
+        return Err(BundleError::Uki { file: uki.file.clone(), what: "it has another SHA-256" }.into());
+    }
+    write_atomically(&folder.join(FILE), &bytes, 0o600).map_err(BundleError::from)?;
+    write_atomically(&folder.join(SIGNATURE), &signature, 0o600).map_err(BundleError::from)?;
+    records.set_fetched(&Fetched { request: request.clone(), staged: false })?;
+    Ok(manifest)
+}
+
+/// The release that is kept, if its signature verifies.
+pub fn kept(records: &Records, key: &Path) -> Option<(Manifest, Fetched)> {
+    let fetched = records.fetched()?;
+    let read = |file: &str| fs::read(records.release().join(file)).ok();
+    let key = public_key(key).ok()?;
+    let manifest = trusted(&read(FILE)?, &read(SIGNATURE)?, &key, VERIFIER).ok()?;
+    Some((manifest, fetched))
+}
+
+/// A reader of the UKI that is kept.
+pub fn uki(records: &Records) -> io::Result<fs::File> {
+    fs::File::open(records.release().join(UKI))
+}
+
+/// SHA-256 of what `reader` has, hex.
+pub fn hash(reader: &mut dyn Read) -> io::Result<String> {
+    let mut buffer = vec![0; READ];
+    let mut hash = Sha256::new();
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(hex::encode(hash.finalize())),
+            read => hash.update(&buffer[..read]),
+        }
+    }
+}

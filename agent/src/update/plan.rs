@@ -1,0 +1,345 @@
+//! What follows for the node's release from what was observed. Pure.
+//!
+//! Why the order of steps is safe: the other slot is disarmed before its first byte changes, and armed again, by one
+//! rename and one sector, when every byte of it was read back. A plan that was cut short anywhere is made again from what
+//! is observed then, and ends the same. Route in: [`Observed`], what is wanted. Route out: [`Plan`].
+
+mod unfit;
+
+pub use unfit::{Unfit, judge};
+
+use super::observed::{Observed, Wanted};
+use super::records::{Outcome, Request, Trial};
+use sheaf_api::node_update::{Action, Phase};
+use sheaf_config::grub;
+use sheaf_release::boot::{Slot, TRIES, counted, good};
+use std::fmt;
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Fetch the manifest, judge it, look at the first frame of each image, and fetch the UKI.
+    Fetch {
+        /// The version that is expected.
+        version: String,
+        /// URL of the release folder.
+        url: String,
+        /// For whom.
+        request: Request,
+    },
+    /// Make the boot loaders pass over the other slot.
+    Disarm {
+        /// GRUB's variables.
+        environment: Vec<(String, String)>,
+        /// UKIs and what is left of them, removed.
+        remove: Vec<String>,
+    },
+    /// Write the hash tree to the slot and verify it up to the root hash.
+    WriteTree {
+        /// The slot.
+        slot: Slot,
+        /// URL of the release folder.
+        url: String,
+    },
+    /// Write the root: keep what is right, copy what the running root has, fetch the rest.
+    WriteRoot {
+        /// The slot.
+        slot: Slot,
+        /// URL of the release folder.
+        url: String,
+    },
+    /// Read all of the slot again and compare every block with the tree.
+    Verify {
+        /// The slot.
+        slot: Slot,
+    },
+    /// Remember that the slot is complete.
+    MarkStaged,
+    /// Write GRUB's script that loads the slot's kernel.
+    WriteEntry {
+        /// The slot.
+        slot: Slot,
+    },
+    /// Remember how the node is, and what is tried.
+    BeginTrial(Box<Trial>),
+    /// Press the power button of all VMs, and end those that do not power off in their time.
+    StopVms,
+    /// Write the UKI, under the name by which systemd-boot counts its tries.
+    WriteUki {
+        /// Its version.
+        version: String,
+    },
+    /// Set GRUB's variables.
+    WriteEnvironment(Vec<(String, String)>),
+    /// Give a UKI another name, which changes what systemd-boot makes of it.
+    RenameUki {
+        /// Its name.
+        from: String,
+        /// Its new name.
+        to: String,
+    },
+    /// Restart the machine.
+    Restart,
+    /// Stage nothing older from now on.
+    RaiseFloor(String),
+    /// Keep why the release is given up, before anything that shows it is removed.
+    Remember(Outcome),
+    /// Keep how the update ended; the release folder and the record of the trial go.
+    EndTrial(Outcome),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fetch { version, url, .. } => write!(f, "fetch and judge release {version} at {url}"),
+            Self::Disarm { remove, .. } if remove.is_empty() => f.write_str("disarm the other slot"),
+            Self::Disarm { remove, .. } => write!(f, "disarm the other slot: remove {}", remove.join(", ")),
+            Self::WriteTree { slot, .. } => write!(f, "write the hash tree of slot {}", slot.name()),
+            Self::WriteRoot { slot, .. } => write!(f, "write the root of slot {}", slot.name()),
+            Self::Verify { slot } => write!(f, "read slot {} back and verify it", slot.name()),
+            Self::MarkStaged => f.write_str("remember that the release is staged"),
+            Self::WriteEntry { slot } => write!(f, "write GRUB's script of slot {}", slot.name()),
+            Self::BeginTrial(trial) => {
+                write!(f, "remember that {} is tried after {}", trial.version, trial.from)
+            }
+            Self::StopVms => f.write_str("stop the VMs of the node"),
+            Self::WriteUki { version } => {
+                write!(f, "write {} to the EFI system partition", counted(version, TRIES))
+            }
+            Self::WriteEnvironment(variables) => {
+                let text: Vec<String> =
+                    variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                write!(f, "set GRUB's variables: {}", text.join(", "))
+            }
+            Self::RenameUki { from, to } => write!(f, "rename {from} to {to}"),
+            Self::Restart => f.write_str("restart the machine"),
+            Self::RaiseFloor(version) => write!(f, "stage nothing older than {version} from now on"),
+            Self::Remember(outcome) => write!(f, "remember why {} is given up", outcome.version),
+            Self::EndTrial(Outcome { version, reason: None, .. }) => write!(f, "keep {version}"),
+            Self::EndTrial(Outcome { version, .. }) => write!(f, "give up {version}"),
+        }
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Nothing: nobody asks for anything.
+    Idle,
+    /// Nothing more, or nothing at all: it stands so.
+    Settled(Phase, String),
+    /// The running release is on trial: the health gate decides.
+    Judge,
+    /// Steps, in order.
+    Work(Phase, Vec<Step>),
+}
+
+/// Decides. `wanted` is the NodeUpdate of this node.
+pub fn plan(observed: &Observed, wanted: Option<&Wanted>) -> Plan {
+    let running = &observed.running;
+    if observed.running_uki().is_none() {
+        let what = format!(
+            "the EFI system partition holds no {}, which runs; nothing is changed on it. Install the node again",
+            good(&running.version)
+        );
+        return Plan::Settled(Phase::Refused, what);
+    }
+    if observed.tries_left().is_some() {
+        return Plan::Judge;
+    }
+    if let Some(trial) = &observed.trial {
+        if trial.version == running.version {
+            return Plan::Work(Phase::OnTrial, keep(observed, Some(trial)));
+        }
+        if let Some(reason) = rolled_back(observed, trial) {
+            return Plan::Work(Phase::RolledBack, give_up(observed, trial, reason));
+        }
+    }
+    let Some(wanted) = wanted else { return Plan::Idle };
+    if wanted.version == running.version {
+        return Plan::Settled(Phase::Updated, format!("{} runs", running.version));
+    }
+    match &observed.outcome {
+        Some(Outcome { request, version, reason: Some(reason) })
+            if *request == wanted.request && *version == wanted.version =>
+        {
+            let message = format!(
+                "{version} was rolled back: {reason}. To try it again, delete this NodeUpdate and create it again"
+            );
+            return Plan::Settled(Phase::RolledBack, message);
+        }
+        _ => {}
+    }
+    let is_good = |uki: &&_| {
+        let uki: &sheaf_release::boot::UkiName = uki;
+        uki.version == wanted.version && uki.left.is_none()
+    };
+    if observed.other_ukis().any(|uki| is_good(&uki)) {
+        return match wanted.action {
+            Action::Apply => Plan::Work(Phase::Restarting, go_back(observed)),
+            _ => {
+                Plan::Settled(Phase::Staged, format!("{} is in the other slot and ran well", wanted.version))
+            }
+        };
+    }
+    update(observed, wanted)
+}
+
+/// Fetches, stages and applies, as far as that is not done yet.
+fn update(observed: &Observed, wanted: &Wanted) -> Plan {
+    let kept = observed.kept.as_ref().filter(|kept| {
+        let is_of_request = kept.fetched.request == wanted.request || kept.fetched.staged;
+        kept.manifest.version == wanted.version && is_of_request
+    });
+    let Some(url) = &wanted.url else {
+        let message = format!("{} is not in the other slot; set source.url", wanted.version);
+        return Plan::Settled(Phase::Refused, message);
+    };
+    let Some(kept) = kept else {
+        let (version, url, request) = (wanted.version.clone(), url.clone(), wanted.request.clone());
+        return Plan::Work(Phase::Checking, vec![Step::Fetch { version, url, request }]);
+    };
+    if let Err(unfit) = judge(&kept.manifest, &wanted.version, observed) {
+        return Plan::Settled(Phase::Refused, unfit.to_string());
+    }
+    if wanted.action == Action::Check {
+        return Plan::Settled(Phase::Checked, format!("{} can be staged", wanted.version));
+    }
+    if !kept.fetched.staged {
+        return Plan::Work(Phase::Staging, stage(observed, url));
+    }
+    match wanted.action {
+        Action::Apply => Plan::Work(Phase::Restarting, apply(observed, wanted)),
+        _ => Plan::Settled(Phase::Staged, format!("{} is complete in the other slot", wanted.version)),
+    }
+}
+
+/// GRUB's variables with `first` first, and a counter for the other slot or none.
+fn environment(first: Slot, left: Option<(Slot, u32)>) -> Vec<(String, String)> {
+    let order = ("order".to_owned(), format!("{} {}", first.name(), first.other().name()));
+    let left = left.map(|(slot, left)| (format!("{}_left", slot.name()), left.to_string()));
+    std::iter::once(order).chain(left).collect()
+}
+
+/// The contents of GRUB's environment file with `variables`.
+pub fn environment_text(variables: &[(String, String)]) -> String {
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    grub::environment(&variables)
+}
+
+fn disarm(observed: &Observed) -> Option<Step> {
+    let slot = observed.running.slot;
+    let environment = environment(slot, Some((slot.other(), 0)));
+    let mut remove: Vec<String> = observed.other_ukis().map(|uki| uki.file.clone()).collect();
+    remove.extend(observed.esp.leftovers.iter().cloned());
+    let is_done = remove.is_empty() && observed.esp.environment == environment;
+    (!is_done).then_some(Step::Disarm { environment, remove })
+}
+
+fn stage(observed: &Observed, url: &str) -> Vec<Step> {
+    let slot = observed.running.slot.other();
+    let mut steps: Vec<Step> = disarm(observed).into_iter().collect();
+    steps.extend([
+        Step::WriteTree { slot, url: url.to_owned() },
+        Step::WriteRoot { slot, url: url.to_owned() },
+        Step::Verify { slot },
+        Step::MarkStaged,
+    ]);
+    steps
+}
+
+fn apply(observed: &Observed, wanted: &Wanted) -> Vec<Step> {
+    let (slot, running) = (observed.running.slot.other(), &observed.running);
+    let begun = observed.trial.as_ref().filter(|trial| trial.version == wanted.version);
+    let trial = Trial {
+        version: wanted.version.clone(),
+        slot: slot.name().into(),
+        from: running.version.clone(),
+        request: wanted.request.clone(),
+        timeout: wanted.timeout,
+        // An agent that was started again in between has restarted nothing.
+        restarts: begun.map_or(1, |trial| trial.restarts + u32::from(trial.boot_id != running.boot_id)),
+        boot_id: running.boot_id.clone(),
+        before: begun.and_then(|trial| trial.before.clone()),
+        reasons: Vec::new(),
+    };
+    vec![
+        Step::Verify { slot },
+        Step::WriteEntry { slot },
+        Step::BeginTrial(Box::new(trial)),
+        Step::StopVms,
+        Step::WriteUki { version: wanted.version.clone() },
+        Step::WriteEnvironment(environment(slot, Some((slot, TRIES)))),
+        Step::Restart,
+    ]
+}
+
+/// The running release is good: what remains to be done for that.
+pub fn keep(observed: &Observed, trial: Option<&Trial>) -> Vec<Step> {
+    let running = &observed.running;
+    let mut steps = Vec::new();
+    if let Some(uki) = observed.running_uki().filter(|uki| uki.left.is_some()) {
+        steps.push(Step::RenameUki { from: uki.file.clone(), to: good(&running.version) });
+    }
+    let environment = environment(running.slot, None);
+    if observed.esp.environment != environment {
+        steps.push(Step::WriteEnvironment(environment));
+    }
+    let is_newest = observed
+        .floor
+        .as_deref()
+        .is_none_or(|floor| sheaf_release::version::compare(floor, &running.version).is_lt());
+    if is_newest {
+        steps.push(Step::RaiseFloor(running.version.clone()));
+    }
+    let request = trial.map(|trial| trial.request.clone()).unwrap_or_default();
+    steps.push(Step::EndTrial(Outcome { version: running.version.clone(), request, reason: None }));
+    steps
+}
+
+/// Why the release of `trial`, which does not run, is not tried any more; nothing while it is still to be started.
+fn rolled_back(observed: &Observed, trial: &Trial) -> Option<String> {
+    if trial.boot_id == observed.running.boot_id {
+        return None;
+    }
+    // It was given up before, and the agent did not come to the end of that.
+    let given_up =
+        observed.outcome.as_ref().filter(|of| of.version == trial.version && of.request == trial.request);
+    if let Some(reason) = given_up.and_then(|outcome| outcome.reason.clone()) {
+        return Some(reason);
+    }
+    if let Some(reason) = trial.reasons.last() {
+        return Some(reason.clone());
+    }
+    if observed.was_tried(trial) {
+        return Some(
+            "its agent never reported: the kernel, the root or the agent did not start; the console of the machine shows \
+             how far it came"
+                .into(),
+        );
+    }
+    (trial.restarts >= TRIES).then(|| {
+        format!(
+            "the boot loader did not start it at {} restarts; see which entry the firmware prefers",
+            trial.restarts
+        )
+    })
+}
+
+fn give_up(observed: &Observed, trial: &Trial, reason: String) -> Vec<Step> {
+    let outcome =
+        Outcome { version: trial.version.clone(), request: trial.request.clone(), reason: Some(reason) };
+    let remember = [Step::Remember(outcome.clone())];
+    remember.into_iter().chain(disarm(observed)).chain([Step::EndTrial(outcome)]).collect()
+}
+
+/// Starts the other slot, which holds a good release; the running one becomes the last choice.
+fn go_back(observed: &Observed) -> Vec<Step> {
+    let mut steps =
+        vec![Step::StopVms, Step::WriteEnvironment(environment(observed.running.slot.other(), None))];
+    if let Some(uki) = observed.running_uki() {
+        steps.push(Step::RenameUki { from: uki.file.clone(), to: counted(&observed.running.version, 0) });
+    }
+    steps.push(Step::Restart);
+    steps
+}
