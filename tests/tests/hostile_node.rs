@@ -412,7 +412,7 @@ async fn a_node_cannot_become_the_api_server_nor_another_node() -> Result<()> {
 async fn a_node_reads_and_writes_what_is_its_own_alone() -> Result<()> {
     let mut scene = Scene::start().await?;
     // What n1 has: a disk, a pool, a volume with a source.
-    let admin: [(&str, Value); 4] = [
+    let admin: [(&str, Value); 5] = [
         (
             "blockdevices",
             json!({"kind": "BlockDevice", "metadata": {"name": "n1.serial-a"}, "spec": {"nodeName": "n1", "identity": {"serial": "A"}}}),
