@@ -463,7 +463,8 @@ async fn what_is_refused_changes_no_byte_of_a_slot_or_of_the_boot_partition() {
     for (change, expected) in manifests {
         refused(World::serving(true, change), expected).await;
     }
-    let files: [(&str, fn(&mut Vec<u8>), &str); 4] = [
+    type Damage = fn(&mut Vec<u8>);
+    let files: [(&str, Damage, &str); 4] = [
         ("manifest.json", |bytes| bytes[20] ^= 1, "does not verify with this node's key"),
         ("manifest.json", |bytes| *bytes = b"<html>".to_vec(), "is a web page"),
         ("root.erofs.zst", |bytes| bytes.truncate(100), "root.erofs.zst has 100 bytes on the server"),
