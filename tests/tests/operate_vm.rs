@@ -8,6 +8,7 @@ use sheaf_host::wait::until;
 use sheaf_machine::ports;
 use sheaf_tests::harness::{Cluster, case, field};
 use sheaf_tests::virtctl::Virtctl;
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::net::TcpStream;
 use std::path::Path;
@@ -87,6 +88,8 @@ fn asks(virtctl: &Virtctl, words: &[&str], expected: &str) -> Result<()> {
     Ok(())
 }
 
+const DASHBOARD: &str = include_str!("../../docs/examples/grafana.json");
+
 /// Waits until kubectl shows `status` for the VM.
 fn is(cluster: &Cluster, status: &str) -> Result<()> {
     cluster.operator.wait(&format!("VM web {status}"), &["vm", "web"], STEP, |vm| {
@@ -150,6 +153,20 @@ fn a_vm_on_a_node_is_operated_by_virtctl_and_kubectl() {
             ),
             "{metrics}"
         );
+        // The dashboard asks for what nodes have.
+        let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD)?;
+        let panels = dashboard["panels"].as_array().context("a dashboard has panels")?;
+        let asked = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+        let names: BTreeSet<&str> = asked
+            .filter_map(|target| target["expr"].as_str())
+            .flat_map(|query| query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
+            .filter(|word| ["kubevirt_", "sheaf_", "node_"].iter().any(|start| word.starts_with(start)))
+            .collect();
+        ensure!(names.len() > 10, "{names:?}");
+        let resource = ["get", "--raw", "/api/v1/nodes/node1/proxy/metrics/resource"];
+        let all = format!("{metrics}{}", cluster.operator.kubectl(&resource)?);
+        let missing: Vec<_> = names.iter().filter(|name| !all.contains(&format!("# TYPE {name} "))).collect();
+        ensure!(missing.is_empty(), "the dashboard asks for {missing:?}, which no node has");
 
         // Its life.
         asks(&virtctl, &["pause", "vm", "web"], "was scheduled to pause")?;
