@@ -65,8 +65,8 @@ struct Shared {
 pub async fn run(client: Client, downloads: Downloads) {
     let config = watcher::Config::default;
     let controller = Controller::new(Api::<VirtualMachineExport>::all(client.clone()), config());
-    let exports = || controller.store();
-    let (of_instance, of_snapshot, of_claim) = (exports(), exports(), exports());
+    let exports = controller.store();
+    let (of_instance, of_snapshot, of_claim) = (exports.clone(), exports.clone(), exports);
     let moved = stream::unfold(downloads.address.clone(), |mut address| async {
         address.changed().await.ok()?;
         Some(((), address))
