@@ -136,7 +136,7 @@ fn damaged_is_rolled_back(cluster: &Cluster, url: &str, first: &str) -> Result<(
     Ok(())
 }
 
-/// The release in the other slot comes up, and libvirt never answers: what /state holds breaks it there alone.
+/// The next release comes up, and never becomes what its trial demands: a pool is named there that the node never had.
 fn never_healthy_is_rolled_back(cluster: &Cluster, url: &str, first: &str) -> Result<()> {
     cluster.operator.wait_apply(&update(NEXT, url, "Apply", SHORT), READY)?;
     // The trial of the next release demands a pool that no release makes.
