@@ -52,7 +52,8 @@ spec:
 
 /// The next release: the same recipe under another version, in the case's own folder.
 fn next_release(case: &Case) -> Result<PathBuf> {
-    let build = Command::new(case.built()?.sheaf)
+    let sheaf = case.built()?.sheaf;
+    let build = Command::new(&sheaf)
         .args(["build", "configs/images/sheaf.toml", "--version", NEXT, "--into"])
         .arg(case.work())
         .dir(case.root())
@@ -182,7 +183,7 @@ fn a_node_that_starts_by_bios_is_updated_and_goes_back_too() {
         machine.spec.firmware = Firmware::Bios;
         machine.install(Medium::Cd(iso), |_| ())?;
         let port = ports::free_port()?;
-        machine.spec.forwards = vec![Forward { host: port, guest: node.address.clone(), port: 6443 }];
+        machine.spec.forwards = vec![Forward { host: port, guest: node.address, port: 6443 }];
         let mut booted = machine.boot()?;
         let ca_hash = node::ca_hash(&mut booted)?;
         operator.wait_kubeconfig(&format!("https://127.0.0.1:{port}"), &ca_hash, BOOT_DEADLINE)?;
