@@ -52,7 +52,8 @@ spec:
 
 /// The next release: the same recipe under another version, in the case's own folder.
 fn next_release(case: &Case) -> Result<PathBuf> {
-    let build = Command::new(case.built()?.sheaf)
+    let sheaf = case.built()?.sheaf;
+    let build = Command::new(&sheaf)
         .args(["build", "configs/images/sheaf.toml", "--version", NEXT, "--into"])
         .arg(case.work())
         .dir(case.root())
@@ -136,7 +137,7 @@ fn damaged_is_rolled_back(cluster: &Cluster, url: &str, first: &str) -> Result<(
     Ok(())
 }
 
-/// The release in the other slot comes up, and libvirt never answers: what /state holds breaks it there alone.
+/// The next release comes up, and never becomes what its trial demands: a pool is named there that the node never had.
 fn never_healthy_is_rolled_back(cluster: &Cluster, url: &str, first: &str) -> Result<()> {
     cluster.operator.wait_apply(&update(NEXT, url, "Apply", SHORT), READY)?;
     // The trial of the next release demands a pool that no release makes.
@@ -182,7 +183,7 @@ fn a_node_that_starts_by_bios_is_updated_and_goes_back_too() {
         machine.spec.firmware = Firmware::Bios;
         machine.install(Medium::Cd(iso), |_| ())?;
         let port = ports::free_port()?;
-        machine.spec.forwards = vec![Forward { host: port, guest: node.address.clone(), port: 6443 }];
+        machine.spec.forwards = vec![Forward { host: port, guest: node.address, port: 6443 }];
         let mut booted = machine.boot()?;
         let ca_hash = node::ca_hash(&mut booted)?;
         operator.wait_kubeconfig(&format!("https://127.0.0.1:{port}"), &ca_hash, BOOT_DEADLINE)?;

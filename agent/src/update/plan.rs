@@ -12,7 +12,7 @@ use super::observed::{Observed, Wanted};
 use super::records::{Outcome, Request, Trial};
 use sheaf_api::node_update::{Action, Phase};
 use sheaf_config::grub;
-use sheaf_release::boot::{Slot, TRIES, counted, good};
+use sheaf_release::boot::{Slot, TRIES, UkiName, counted, good};
 use std::fmt;
 
 /// One thing to do.
@@ -170,11 +170,8 @@ pub fn plan(observed: &Observed, wanted: Option<&Wanted>) -> Plan {
         }
         _ => {}
     }
-    let is_good = |uki: &&_| {
-        let uki: &sheaf_release::boot::UkiName = uki;
-        uki.version == wanted.version && uki.left.is_none()
-    };
-    if observed.other_ukis().any(|uki| is_good(&uki)) {
+    let is_good = |uki: &UkiName| uki.version == wanted.version && uki.left.is_none();
+    if observed.other_ukis().any(is_good) {
         return match wanted.action {
             Action::Apply => Plan::Work(Phase::Restarting, go_back(observed)),
             _ => {
