@@ -29,6 +29,8 @@ pub enum Route {
     Exec(Container, Vec<String>),
     /// Not offered; the reason.
     NotOffered(&'static str),
+    /// An image for a LocalVolume.
+    Upload(String),
     /// A VM, by the UID of its VMI.
     Vm(String, Act),
 }
@@ -112,6 +114,7 @@ impl Route {
             }
             (["run", _, ..], _) => Some(Self::NotOffered(RUN)),
             (["portForward", _, ..], _) => Some(Self::NotOffered(PORT_FORWARD)),
+            (["volumes", volume, "upload"], &Method::POST) => Some(Self::Upload((*volume).to_owned())),
             (["vms", uid, act], method) if is_uid(uid) => {
                 let act = of_vm(act, method, query)?;
                 Some(Self::Vm((*uid).to_owned(), act))
@@ -229,5 +232,7 @@ mod tests {
             Route::is_stream(&format!("/vms/{UID}/vnc")) && !Route::is_stream(&format!("/vms/{UID}/pause"))
         );
         assert_eq!(of(Method::GET, "/runningpods/"), None);
+        assert_eq!(of(Method::POST, "/volumes/pvc-1/upload"), Some(Route::Upload("pvc-1".into())));
+        assert_eq!(of(Method::GET, "/volumes/pvc-1/upload"), None);
     }
 }
