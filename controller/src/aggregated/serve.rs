@@ -18,6 +18,7 @@ use super::{
     node::Nodes,
     options::MOST_BODY,
     routes::{self, Route, VmAct},
+    upload::{self, Uploads},
     usage::{self, Samples},
 };
 
@@ -34,6 +35,8 @@ pub struct State {
     pub nodes: Arc<Nodes>,
     /// What nodes and VMs use.
     pub samples: Arc<Samples>,
+    /// Uploads through this replica.
+    pub uploads: Uploads,
 }
 
 /// Answers.
@@ -43,6 +46,10 @@ pub async fn serve(
     certificate: Option<Arc<[u8]>>,
     request: Request<Incoming>,
 ) -> Result<Answer, Infallible> {
+    // A client, not kube-apiserver; and an image takes its time.
+    if upload::is_upload(request.uri().path()) {
+        return Ok(upload::serve(&state, request).await);
+    }
     let answered =
         tokio::time::timeout(ACT_TIME, answer(&state, &front, certificate.as_deref(), request)).await;
     let refused = Refusal::internal(format!("not done within {} s", ACT_TIME.as_secs()));
@@ -71,6 +78,11 @@ async fn answer(
         Route::Healthz => Ok(answer::empty(StatusCode::OK)),
         Route::Resources(version) => Ok(answer::ok(&discovery::resources(version))),
         Route::Usage(route) => usage::serve(state, route, request.uri().query().unwrap_or_default()).await,
+        Route::Upload(upload::Route::Resources) => Ok(answer::ok(&upload::resources())),
+        Route::Upload(upload::Route::Token { namespace }) => {
+            let body = body(request).await?;
+            upload::token_for(state, &user, &namespace, &body).await
+        }
         Route::Version => Ok(answer::ok(&discovery::version())),
         Route::NotImplemented(what) => Err(Refusal::not_implemented(&what)),
         Route::Expand { namespace } => {

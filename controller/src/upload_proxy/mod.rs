@@ -19,7 +19,7 @@ use sheaf_api::{
 
 use crate::object::{RequestError, chain, doing, write_status};
 
-mod plan;
+pub mod plan;
 
 /// Between two looks: a replica that is gone is no endpoint any more after twice this time.
 const INTERVAL: Duration = Duration::from_secs(10);
