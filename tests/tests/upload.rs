@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
-use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use sheaf_agent::listed::Listed;
@@ -217,7 +217,7 @@ impl Scene {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let name = "sheaf-controller.sheaf-system.svc".try_into()?;
+        let name = ServerName::try_from("sheaf-controller.sheaf-system.svc")?;
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(90)))?;
         Ok(Client(rustls::StreamOwned::new(rustls::ClientConnection::new(Arc::new(config), name)?, stream)))
@@ -392,7 +392,8 @@ async fn expired(scene: &Scene, token: &str) -> Result<String> {
     let mut claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims)?)?;
     claims["exp"] = json!(1);
     let text = format!("{header}.{}", BASE64_URL_SAFE_NO_PAD.encode(claims.to_string()));
-    let signed = Hmac::<Sha256>::new_from_slice(&key.context("the key")?.0)?.chain_update(&text).finalize();
+    let signer = Hmac::<Sha256>::new_from_slice(&key.context("the key")?.0).ok().context("a signer")?;
+    let signed = signer.chain_update(&text).finalize();
     Ok(format!("{text}.{}", BASE64_URL_SAFE_NO_PAD.encode(signed.into_bytes())))
 }
 
