@@ -36,6 +36,7 @@ pub mod replica_set;
 pub mod replicas;
 pub mod resolve;
 pub mod tenants;
+pub mod upload_proxy;
 pub mod vm;
 pub mod vm_clone;
 pub mod vm_export;
@@ -167,6 +168,7 @@ async fn install_and_run(client: &Client, guests: &guest::Guests, downloads: &vm
         vmi::run(client.clone()),
         placeholder::end::run(client.clone()),
         import_policy::run(client.clone()),
+        upload_proxy::run(client.clone()),
         nodes::run(client.clone()),
         volumes::run(client.clone()),
         vm_snapshot::run(client.clone(), guests.clone()),

@@ -8,7 +8,8 @@
 //! Every request: TLS ([`listener`]) → who ([`authenticate`]) → may he ([`authorize`], by `nodes/<self>` as a kubelet) → what
 //! ([`routes`]) → [`serve`]. Denied by default: while the cluster cannot be asked, nobody is let in. What sheaf-controller
 //! relays for virtctl lies below `/vms/<uid of the VMI>/`, so that it never reaches a later VM of the same name, and what it
-//! relays of volumes below `/exports/<uid of the exporter Pod>/` ([`exports`]). VMs reach
+//! relays of volumes below `/exports/<uid of the exporter Pod>/` ([`exports`]); images for volumes come in below
+//! `/volumes/<LocalVolume>/` ([`upload`]), whose name has the claim's UID. VMs reach
 //! none of it: those behind `masq0` are dropped by table `inet sheaf`, those on a bridge are clients like any on that network.
 
 pub mod acts;
@@ -27,6 +28,7 @@ pub mod routes;
 mod screenshot;
 mod serve;
 pub mod streams;
+mod upload;
 mod vm;
 
 use crate::api_server::Kube;

@@ -36,6 +36,8 @@ pub enum Route {
     },
     /// Not offered; the reason.
     NotOffered(&'static str),
+    /// An image for a LocalVolume.
+    Upload(String),
     /// A VM, by the UID of its VMI.
     Vm(String, Act),
     /// Whether a token is that of an export, by the UID of its exporter Pod.
@@ -139,6 +141,7 @@ impl Route {
             (["portForward", namespace, pod] | ["portForward", namespace, pod, _], _) => {
                 Some(Self::PortForward { namespace: (*namespace).to_owned(), pod: (*pod).to_owned() })
             }
+            (["volumes", volume, "upload"], &Method::POST) => Some(Self::Upload((*volume).to_owned())),
             (["vms", uid, act], method) if is_uid(uid) => {
                 let act = of_vm(act, method, query)?;
                 Some(Self::Vm((*uid).to_owned(), act))
@@ -278,5 +281,7 @@ mod tests {
             Route::is_stream(&format!("/vms/{UID}/vnc")) && !Route::is_stream(&format!("/vms/{UID}/pause"))
         );
         assert_eq!(of(Method::GET, "/runningpods/"), None);
+        assert_eq!(of(Method::POST, "/volumes/pvc-1/upload"), Some(Route::Upload("pvc-1".into())));
+        assert_eq!(of(Method::GET, "/volumes/pvc-1/upload"), None);
     }
 }

@@ -8,7 +8,7 @@ use super::authenticate::Authenticator;
 use super::authorize::{Authorizer, attributes};
 use super::routes::{Act, Route};
 use super::streams::sessions::Sessions;
-use super::{Hosts, acts, exports, guest, logs, metrics, streams, vm};
+use super::{Hosts, acts, exports, guest, logs, metrics, streams, upload, vm};
 use crate::api_server::Kube;
 use crate::channels::Context;
 use crate::listed::Listed;
@@ -105,6 +105,10 @@ async fn answer<V: VmHost>(
             let vm = vm::of_container(state, &container).await?;
             tracing::info!(user = user.name, vm = vm.name(), ?command, "exec");
             streams::exec(state, vm, command, request).await
+        }
+        Route::Upload(volume) => {
+            tracing::info!(user = user.name, volume, "upload");
+            upload::serve(state, &volume, request).await
         }
         Route::Logs(container, query) => logs::serve(state, &container, &query).await,
         Route::Metrics => Ok(answer::metrics(metrics::all(state, &node).await)),

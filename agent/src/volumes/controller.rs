@@ -332,6 +332,8 @@ impl<C: Cluster> Controller<C> {
                 let object = listed.objects.get(&name);
                 let generation = object.and_then(|object| object.metadata.generation);
                 let image = object.and_then(|object| object.image()?.ok());
+                // Who sends again need not wait; while nobody sends, nothing is tried.
+                let wait = if matches!(action, Action::Receive { .. }) { 0 } else { wait };
                 let until = failed.is_passing.then(|| now() + wait);
                 let Failed { reason, message, .. } = failed;
                 memory.failed.insert(name, Failure { reason, message, times, until, generation, image });

@@ -44,7 +44,7 @@ fn words(stand: &VolumeState) -> (String, Option<String>) {
         VolumeState::Unknown => ("Unknown".into(), Some("its pool is not up yet".into())),
         VolumeState::Waiting(reason, message) => ("Pending".into(), because(reason, message)),
         VolumeState::Making => ("Creating".into(), None),
-        VolumeState::AwaitingUpload => ("UploadReady".into(), Some("it waits for an image".into())),
+        VolumeState::AwaitingUpload { .. } => ("UploadReady".into(), Some("it waits for an image".into())),
         VolumeState::Filling(_) => ("Populating".into(), None),
         VolumeState::Ready { short: Some((reason, message)), .. } => {
             ("Ready".into(), because(reason, message))

@@ -1,5 +1,5 @@
 // Command facts prints the names of all fields of KubeVirt's VirtualMachine and VirtualMachineInstance specs, and of
-// CDI's DataVolume spec that they hold, of instancetypes, preferences, replica sets and pools, one a line: type, field, kind. The CRDs of sheaf-api must know every one of them, because the API server drops
+// CDI's DataVolume spec that they hold, of CDI's CDIConfig, of instancetypes, preferences, replica sets and pools, one a line: type, field, kind. The CRDs of sheaf-api must know every one of them, because the API server drops
 // in silence what a schema does not know, and Sheaf refuses by name what it does not do.
 //
 //	go run . > kubevirt-v1.txt
@@ -48,6 +48,7 @@ func main() {
 	for _, root := range []any{
 		kubevirt.VirtualMachineSpec{}, kubevirt.VirtualMachineInstanceReplicaSetSpec{}, instancetype.VirtualMachineInstancetypeSpec{}, instancetype.VirtualMachinePreferenceSpec{},
 		pool.VirtualMachinePoolSpec{},
+		cdi.CDIConfigSpec{},
 	} {
 		walk(reflect.TypeOf(root), lines, map[reflect.Type]bool{})
 	}

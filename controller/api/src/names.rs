@@ -187,7 +187,19 @@ pub const VOLUME_FINALIZER: &str = "sheaf.dev/persistent-volume";
 pub const HOSTNAME_LABEL: &str = "kubernetes.io/hostname";
 /// Annotation of a PersistentVolumeClaim: the node that the scheduler chose for it.
 pub const SELECTED_NODE_ANNOTATION: &str = "volume.kubernetes.io/selected-node";
-/// Annotation of a DataVolume, or of its claim, that is to be filled before a VM uses it; CDI's. Value [`TRUE`].
+/// Annotation of a claim into which a client sends an image, with any value; CDI's.
+pub const UPLOAD_TARGET_ANNOTATION: &str = "cdi.kubevirt.io/storage.upload.target";
+/// Annotation of a claim: what a client sends; CDI's. Value [`KUBEVIRT_CONTENT`].
+pub const CONTENT_TYPE_ANNOTATION: &str = "cdi.kubevirt.io/storage.contentType";
+/// Value of [`CONTENT_TYPE_ANNOTATION`]: the image of a disk.
+pub const KUBEVIRT_CONTENT: &str = "kubevirt";
+/// Annotation of a claim, written by the controller: whether its node takes an image; CDI's.
+pub const POD_READY_ANNOTATION: &str = "cdi.kubevirt.io/storage.pod.ready";
+/// Annotation of a claim, written by the controller: how far its upload is, as a phase of a Pod; CDI's.
+pub const POD_PHASE_ANNOTATION: &str = "cdi.kubevirt.io/storage.pod.phase";
+/// Secret in [`SYSTEM_NAMESPACE`]: the key by which every replica of the controller signs the tokens of uploads.
+pub const UPLOAD_KEY_SECRET: &str = "upload-token-key";
+/// Annotation of a DataVolume, or of its claim, that is to be filled before a VM uses it, with any value; CDI's.
 pub const IMMEDIATE_ANNOTATION: &str = "cdi.kubevirt.io/storage.bind.immediate.requested";
 
 /// Label of an importer Pod: the LocalVolume whose Secrets and ConfigMap its node may read while the Pod exists.

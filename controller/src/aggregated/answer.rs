@@ -42,6 +42,12 @@ impl Refusal {
         Self { code: 404, reason: "NotFound", message, about: Some((kind, name.to_owned())) }
     }
 
+    /// There is no such claim.
+    pub fn no_claim(name: &str) -> Self {
+        let message = format!("persistentvolumeclaims \"{name}\" not found");
+        Self { code: 404, reason: "NotFound", message, about: None }
+    }
+
     /// The request makes no sense.
     pub fn bad_request(why: impl std::fmt::Display) -> Self {
         Self { code: 400, reason: "BadRequest", message: why.to_string(), about: None }
@@ -106,6 +112,14 @@ pub fn ok(value: &Value) -> Answer {
 pub fn empty(code: StatusCode) -> Answer {
     let mut response = Response::new(Full::new(Bytes::new()));
     *response.status_mut() = code;
+    response
+}
+
+/// A text, for clients that are no tools of Kubernetes.
+pub fn text(code: StatusCode, text: impl Into<Bytes>) -> Answer {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = code;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 

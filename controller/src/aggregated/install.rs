@@ -13,7 +13,7 @@ use sheaf_api::names::{AGGREGATED_SERVICE, SYSTEM_NAMESPACE};
 
 use super::{
     routes::{GROUP, VERSIONS},
-    usage,
+    upload, usage,
 };
 use crate::install::{InstallError, apply};
 
@@ -22,10 +22,10 @@ pub async fn install(client: &Client, authority: &str) -> Result<(), InstallErro
     let services: Api<Service> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     apply(&services, "Service", AGGREGATED_SERVICE, service()).await?;
     let announced: Api<APIService> = Api::all(client.clone());
-    // Priorities are KubeVirt's and metrics-server's.
+    // Priorities are KubeVirt's, metrics-server's and CDI's.
     let groups = VERSIONS.map(|version| (GROUP, version, (1000, 15)));
-    for (group, version, priorities) in groups.into_iter().chain([(usage::GROUP, usage::VERSION, (100, 100))])
-    {
+    let others = [(usage::GROUP, usage::VERSION, (100, 100)), (upload::GROUP, upload::VERSION, (1000, 15))];
+    for (group, version, priorities) in groups.into_iter().chain(others) {
         let name = format!("{version}.{group}");
         let announcement = announcement(group, version, priorities, authority);
         apply(&announced, "APIService", &name, announcement).await?;

@@ -1,5 +1,6 @@
 //! The aggregated API server of every replica: `subresources.kubevirt.io`, what virtctl asks to start, stop and see VMs, and
-//! `metrics.k8s.io`, what `kubectl top` asks ([`usage`]).
+//! `metrics.k8s.io`, what `kubectl top` asks ([`usage`]); `upload.cdi.kubevirt.io` and the upload proxy, to which clients send
+//! images ([`upload`]).
 //!
 //! Why here: these are acts and streams, not objects; KubeVirt serves them beside its kinds, and its tools know no other
 //! way. kube-apiserver authenticates and authorizes each request, then hands it on with the user's name in headers
@@ -26,6 +27,7 @@ pub(crate) mod options;
 pub mod roles;
 mod routes;
 mod serve;
+mod upload;
 mod usage;
 
 use std::{
@@ -88,8 +90,12 @@ pub async fn run(
     };
     let (headers_out, headers) = watch::channel(None);
     let samples = Arc::new(usage::Samples::default());
-    let state =
-        Arc::new(serve::State { client: client.clone(), nodes: nodes.clone(), samples: samples.clone() });
+    let state = Arc::new(serve::State {
+        client: client.clone(),
+        nodes: nodes.clone(),
+        samples: samples.clone(),
+        uploads: upload::Uploads::default(),
+    });
     let serve = async {
         loop {
             match bound(&config, port).await {

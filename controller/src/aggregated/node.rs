@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, request};
 use http_body_util::Full;
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -20,7 +20,7 @@ use rustls::{
 };
 use sheaf_api::vm_export::TOKEN_HEADER;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// Longest time until a connection stands.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
@@ -116,26 +116,14 @@ impl Nodes {
         path: &str,
         headers: Option<&HeaderMap>,
     ) -> anyhow::Result<Response<Incoming>> {
-        let Target { node, address, port } = target;
-        let connect = async {
-            let stream = TcpStream::connect((*address, *port)).await?;
-            stream.set_nodelay(true)?;
-            self.0.connect(ServerName::IpAddress((*address).into()), stream).await
-        };
-        let connected = tokio::time::timeout(CONNECT_TIME, connect).await;
-        let stream = connected
-            .with_context(|| {
-                format!("node {node} did not accept a connection within {} s", CONNECT_TIME.as_secs())
-            })?
-            .with_context(|| format!("connecting to node {node} at {address}, port {port}"))?;
+        let node = &target.node;
+        let stream = self.connect(target).await?;
         let (mut sender, connection) = http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await?;
         tokio::spawn(async move {
             // Its end is the end of the answer or of the upgraded stream.
             let _ = connection.with_upgrades().await;
         });
-        let mut request = Request::builder().method(method).uri(path);
-        request =
-            request.header("host", HeaderValue::from_str(node).unwrap_or(HeaderValue::from_static("node")));
+        let mut request = self::request(node, method, path);
         for name in HANDED_ON {
             if let Some(value) = headers.and_then(|headers| headers.get(name)) {
                 request = request.header(name, value.clone());
@@ -147,6 +135,46 @@ impl Nodes {
             .with_context(|| format!("node {node} did not answer within {} s", ANSWER_TIME.as_secs()))?
             .with_context(|| format!("the answer of node {node}"))
     }
+
+    /// POST of `body`, whose length is known, on `path`: it is sent as it comes. The answer takes as long as the agent works on
+    /// it; it may come before all of the body was sent.
+    pub async fn send(
+        &self,
+        target: &Target,
+        path: &str,
+        body: Incoming,
+    ) -> anyhow::Result<Response<Incoming>> {
+        let node = &target.node;
+        let stream = self.connect(target).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(async move {
+            // Its end is the end of the answer.
+            let _ = connection.await;
+        });
+        let answer = sender.send_request(self::request(node, Method::POST, path).body(body)?).await;
+        answer.with_context(|| format!("the answer of node {node}"))
+    }
+
+    async fn connect(&self, target: &Target) -> anyhow::Result<TlsStream<TcpStream>> {
+        let Target { node, address, port } = target;
+        let connect = async {
+            let stream = TcpStream::connect((*address, *port)).await?;
+            stream.set_nodelay(true)?;
+            self.0.connect(ServerName::IpAddress((*address).into()), stream).await
+        };
+        let connected = tokio::time::timeout(CONNECT_TIME, connect).await;
+        connected
+            .with_context(|| {
+                format!("node {node} did not accept a connection within {} s", CONNECT_TIME.as_secs())
+            })?
+            .with_context(|| format!("connecting to node {node} at {address}, port {port}"))
+    }
+}
+
+/// The head of a request to the agent of `node`.
+fn request(node: &str, method: Method, path: &str) -> request::Builder {
+    let host = HeaderValue::from_str(node).unwrap_or(HeaderValue::from_static("node"));
+    Request::builder().method(method).uri(path).header("host", host)
 }
 
 #[cfg(test)]

@@ -37,10 +37,14 @@ pub fn roles() -> Vec<(&'static str, Value)> {
         rule(of("virtualmachines", &["portforward"]), &["get"]),
         rule(of("virtualmachineinstances", &CHANGE), &["update"]),
         rule(of("virtualmachines", &["start", "stop", "restart"]), &["update"]),
+        // CDI's `cdi.kubevirt.io:edit` and `:admin`.
+        json!({"apiGroups": [super::upload::GROUP], "resources": ["uploadtokenrequests"], "verbs": ["create"]}),
     ]);
     let default = vec![
         rule(vec!["version".into(), "guestfs".into()], &["get", "list"]),
         json!({"apiGroups": ["kubevirt.io"], "resources": ["kubevirts"], "verbs": ["get", "list"]}),
+        // CDI's `cdi.kubevirt.io:config-reader`: where to send images.
+        json!({"apiGroups": ["cdi.kubevirt.io"], "resources": ["cdiconfigs"], "verbs": ["get", "list", "watch"]}),
         // KubeVirt's `instancetype.kubevirt.io:view`: those of the cluster are for everybody.
         json!({"apiGroups": ["instancetype.kubevirt.io"], "verbs": ["get", "list", "watch"],
                "resources": ["virtualmachineclusterinstancetypes", "virtualmachineclusterpreferences"]}),

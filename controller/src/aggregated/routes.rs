@@ -5,7 +5,7 @@
 
 use http::Method;
 
-use super::usage;
+use super::{upload, usage};
 
 /// API group.
 pub const GROUP: &str = "subresources.kubevirt.io";
@@ -34,6 +34,8 @@ pub enum Route {
     },
     /// CPU and memory in use: `metrics.k8s.io`.
     Usage(usage::Route),
+    /// A token for an upload: `upload.cdi.kubevirt.io`.
+    Upload(upload::Route),
     /// KubeVirt has it, Sheaf has not.
     NotImplemented(String),
 }
@@ -165,6 +167,9 @@ pub fn route(method: &Method, path: &str, query: &str) -> Option<Route> {
     }
     if let Some(route) = usage::route(method, path) {
         return Some(Route::Usage(route));
+    }
+    if let Some(route) = upload::route(method, path) {
+        return Some(Route::Upload(route));
     }
     let mut parts = path.strip_prefix("/apis/")?.split('/').filter(|part| !part.is_empty());
     if parts.next()? != GROUP {

@@ -19,6 +19,7 @@ use super::{
     node::Nodes,
     options::MOST_BODY,
     routes::{self, Route, VmAct},
+    upload::{self, Uploads},
     usage::{self, Samples},
 };
 
@@ -38,6 +39,8 @@ pub struct State {
     pub nodes: Arc<Nodes>,
     /// What nodes and VMs use.
     pub samples: Arc<Samples>,
+    /// Uploads through this replica.
+    pub uploads: Uploads,
 }
 
 /// Answers.
@@ -47,6 +50,10 @@ pub async fn serve(
     certificate: Option<Arc<[u8]>>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
+    // A client, not kube-apiserver; and an image takes its time.
+    if upload::is_upload(request.uri().path()) {
+        return Ok(known(upload::serve(&state, request).await));
+    }
     let answer = async {
         match exports::is_ours(request.uri().path()) {
             // Who asks does not matter: the node that has the volume compares the token.
@@ -86,6 +93,11 @@ async fn answer(
         Route::Healthz => Ok(answer::empty(StatusCode::OK)),
         Route::Resources(version) => Ok(answer::ok(&discovery::resources(version))),
         Route::Usage(route) => usage::serve(state, route, request.uri().query().unwrap_or_default()).await,
+        Route::Upload(upload::Route::Resources) => Ok(answer::ok(&upload::resources())),
+        Route::Upload(upload::Route::Token { namespace }) => {
+            let body = body(request).await?;
+            upload::token_for(state, &user, &namespace, &body).await
+        }
         Route::Version => Ok(answer::ok(&discovery::version())),
         Route::NotImplemented(what) => Err(Refusal::not_implemented(&what)),
         Route::Expand { namespace } => {

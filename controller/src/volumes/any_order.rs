@@ -324,6 +324,14 @@ impl World {
                         spec.capacity = Some([("storage".into(), room::quantity(bytes))].into());
                     }
                 }
+                Action::Annotate(annotations) => {
+                    if let Some(claim) = self.claims.get_mut(&name) {
+                        let changes =
+                            annotations.into_iter().map(|(name, value)| (name.into(), value.into()));
+                        claim.metadata.annotations.get_or_insert_default().extend(changes);
+                    }
+                    self.touch(&name);
+                }
                 Action::WriteStatus(status) => {
                     if let Some(claim) = self.claims.get_mut(&name) {
                         claim.status = Some(*status);

@@ -10,7 +10,9 @@ use crate::cluster::keys::{self, Authority, Key, Subject};
 use crate::cluster::{apply, kubeconfig};
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use sheaf_api::names::{AGGREGATED_SERVICE, CONTROLLER_USER, KUBELET_CLIENT_USER, SYSTEM_NAMESPACE};
+use sheaf_api::names::{
+    AGGREGATED_SERVICE, CONTROLLER_USER, KUBELET_CLIENT_USER, SYSTEM_NAMESPACE, UPLOAD_KEY_SECRET,
+};
 use sheaf_host::file::write_atomically;
 use std::time::{Duration, SystemTime};
 
@@ -116,6 +118,7 @@ pub fn rules() -> Vec<Value> {
             // It gives tenants roles with these, and nobody gives what he has not.
             rule("subresources.kubevirt.io", &["*"], &["get", "list", "update"]),
             rule("metrics.k8s.io", &["nodes", "pods"], &["get", "list"]),
+            rule("upload.cdi.kubevirt.io", &["uploadtokenrequests"], &["create"]),
             // What `kubectl top` shows.
             rule("", &["nodes/metrics"], &["get"]),
             rule("apiregistration.k8s.io", &["apiservices"], &["get", "create", "patch"]),
@@ -151,7 +154,7 @@ pub fn rules() -> Vec<Value> {
         "subjects": subjects,
     });
     let mut objects = vec![role, binding];
-    // The Service and the endpoints of the aggregated API, in its own namespace alone.
+    // The Service, the endpoints and the key of the aggregated API, in its own namespace alone.
     objects.extend([
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
@@ -159,6 +162,9 @@ pub fn rules() -> Vec<Value> {
             "rules": [
                 rule("", &["services"], &["get", "create", "patch"]),
                 rule("discovery.k8s.io", &["endpointslices"], &["get", "list", "create", "patch", "delete"]),
+                // The key of tokens of uploads; a right to create cannot be bound to a name.
+                rule("", &["secrets"], &["create"]),
+                json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": [UPLOAD_KEY_SECRET], "verbs": ["get"]}),
             ],
         }),
         json!({

@@ -392,7 +392,7 @@ impl<'a> One<'a> {
         {
             let scratch = scratch_bytes(spec.size_bytes, *bytes);
             return match room.take(scratch) {
-                Ok(()) => (VolumeState::AwaitingUpload, Some(Action::Receive { scratch })),
+                Ok(()) => (self.awaiting_upload(), Some(Action::Receive { scratch })),
                 Err(why) => wait(VolumeReason::OutOfSpace, why),
             };
         }
@@ -417,9 +417,13 @@ impl<'a> One<'a> {
                 }
             }
             Some(Err(why)) => wait(VolumeReason::BadImage, why),
-            None if spec.source.upload.is_some() => (VolumeState::AwaitingUpload, None),
+            None if spec.source.upload.is_some() => (self.awaiting_upload(), None),
             None => (VolumeState::Making, Some(Action::Finish)),
         }
+    }
+
+    fn awaiting_upload(&self) -> VolumeState {
+        VolumeState::AwaitingUpload { refused: self.failure().map(|failure| failure.message.clone()) }
     }
 
     /// Whether another volume may be filled now: there is a slot, and no other volume of its namespace has one.

@@ -22,7 +22,10 @@ pub enum VolumeState {
     /// It is being made.
     Making,
     /// A client is to send an image.
-    AwaitingUpload,
+    AwaitingUpload {
+        /// Why the last one was not taken.
+        refused: Option<String>,
+    },
     /// Its source is being brought in.
     Filling(Progress),
     /// It may be used.
@@ -69,13 +72,14 @@ pub fn status_of(object: &LocalVolume, stand: &VolumeState, now: Timestamp) -> L
             status.phase = Some(VolumePhase::Creating);
             ready(&mut status, false, VolumeReason::Creating, "");
         }
-        VolumeState::AwaitingUpload => {
+        VolumeState::AwaitingUpload { refused } => {
             status.phase = Some(VolumePhase::Populating);
             status.progress = None;
             let (node, into) = (&object.spec.node_name, object.claim());
             let name = object.metadata.name.as_deref().unwrap_or_default();
+            let refused = refused.as_ref().map(|why| format!("{why}; ")).unwrap_or_default();
             let how = format!(
-                "it waits for an image: sheaf serve FILE, then kubectl annotate localvolume {name} \
+                "{refused}it waits for an image: virtctl image-upload; or sheaf serve FILE, then kubectl annotate localvolume {name} \
                  {IMAGE_ANNOTATION}='URL sha256:DIGITS'; or on {node}: sheaf-agent volumes upload {into} FILE"
             );
             ready(&mut status, false, VolumeReason::Populating, &how);

@@ -413,14 +413,14 @@ fn a_volume_for_an_upload_is_made_says_how_to_send_and_takes_what_somebody_sends
     // It is unknown how much had arrived.
     assert_eq!(node.with("pvc-1", half()).only(), Some(Action::Remove));
     let mut node = Node::new([asked.clone()]).with("pvc-1", half()).begun("pvc-1");
-    assert_eq!((node.only(), node.stand("pvc-1")), (None, VolumeState::AwaitingUpload));
-    let status = status_of(&asked, &VolumeState::AwaitingUpload, Timestamp::UNIX_EPOCH);
+    assert_eq!((node.only(), node.stand("pvc-1")), (None, VolumeState::AwaitingUpload { refused: None }));
+    let status = status_of(&asked, &VolumeState::AwaitingUpload { refused: None }, Timestamp::UNIX_EPOCH);
     assert_eq!(
         (status.phase, status.conditions[0].message.as_deref()),
         (
             Some(VolumePhase::Populating),
             Some(
-                "it waits for an image: sheaf serve FILE, then kubectl annotate localvolume pvc-1 \
+                "it waits for an image: virtctl image-upload; or sheaf serve FILE, then kubectl annotate localvolume pvc-1 \
                  sheaf.dev/image='URL sha256:DIGITS'; or on n1: sheaf-agent volumes upload web/root FILE"
             )
         )
@@ -431,6 +431,20 @@ fn a_volume_for_an_upload_is_made_says_how_to_send_and_takes_what_somebody_sends
     let half_way = Progress { done_bytes: 5, total_bytes: Some(10), percent: Some(50) };
     node.memory.filling.insert("pvc-1".into(), half_way);
     assert_eq!((node.only(), node.stand("pvc-1")), (None, VolumeState::Filling(half_way)));
+}
+
+#[test]
+fn an_upload_that_was_not_taken_is_told_and_the_next_one_need_not_wait() {
+    let asked = object("pvc-1", json!({"upload": {}}));
+    let mut node = Node::new([asked.clone()]);
+    node.memory.failed.insert("pvc-1".into(), failure(VolumeReason::ImageTooLarge, Some(100)));
+    assert_eq!(node.only(), Some(Action::Create { bytes: GIB, incomplete: true }));
+    let node = node.with("pvc-1", volume(GIB, &[TAG, INCOMPLETE])).begun("pvc-1");
+    let waits = VolumeState::AwaitingUpload { refused: Some("no".into()) };
+    assert_eq!((node.only(), node.stand("pvc-1")), (None, waits.clone()));
+    let status = status_of(&asked, &waits, Timestamp::UNIX_EPOCH);
+    let message = status.conditions[0].message.as_deref().unwrap();
+    assert!(message.starts_with("no; it waits for an image: virtctl"), "{message}");
 }
 
 #[test]

@@ -1,9 +1,11 @@
-//! DataVolume, `cdi.kubevirt.io/v1beta1`: a claim together with what is in it at first.
+//! DataVolume, `cdi.kubevirt.io/v1beta1`: a claim together with what is in it at first. [`CdiConfig`] says where clients
+//! send images.
 //!
 //! Why here: it is how KubeVirt's manifests ask for disks, alone or as a VM's `dataVolumeTemplates`; names and meanings
 //! are CDI's, and what Sheaf does not do is refused by name ([`crate::crd`]). Route in: a manifest. Route out: a
 //! PersistentVolumeClaim of the same name, whose volume the node fills, and the status that CDI's tools look for.
 
+mod config;
 pub(crate) mod rules;
 mod status;
 
@@ -18,6 +20,7 @@ use crate::{
     quantity::Amount,
     storage::local_volume::{Blank, RegistrySource, Upload},
 };
+pub use config::{CDI_CONFIG, CdiConfig, CdiConfigSpec, CdiConfigStatus};
 pub use status::{DataVolumePhase, DataVolumeStatus};
 
 /// API group and version.

@@ -1,6 +1,6 @@
-//! The rules of a DataVolume's spec, as the API server will check them (CEL), each with its sentence.
+//! The rules of a DataVolume's spec and of a CDIConfig, as the API server will check them (CEL), each with its sentence.
 //!
-//! Why here: the same for a DataVolume and for a template in a VirtualMachine. Every rule has a bad object in
+//! Why here: those of a spec are the same for a DataVolume and for a template in a VirtualMachine. Every rule has a bad object in
 //! tests/manifests/bad. Route in: nothing. Route out: [`crate::crd`].
 
 use crate::crd::rule::{Reason, Rule};
@@ -13,6 +13,24 @@ pub const ALONE: &[Rule] = &[Rule {
     field: "",
     reason: Reason::Forbidden,
 }];
+
+/// Of a CDIConfig.
+pub const CONFIG: &[Rule] = &[
+    Rule {
+        at: "",
+        rule: "self.metadata.name == 'config'",
+        says: "there is one CDIConfig, and its name is config",
+        field: "",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "spec",
+        rule: "!has(self.uploadProxyURLOverride) || self.uploadProxyURLOverride.matches('^https://[^/?#@ ]+(/[^?# ]*)?$')",
+        says: "use the address of the upload proxy, https://…: clients send it their tokens",
+        field: ".uploadProxyURLOverride",
+        reason: Reason::Invalid,
+    },
+];
 
 /// Of the spec of a DataVolume, by itself or as a VirtualMachine's template.
 pub const SPEC: &[Rule] = &[

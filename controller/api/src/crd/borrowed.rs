@@ -1,4 +1,4 @@
-//! The definitions of DataVolume, of instancetypes, preferences, of the snapshot kinds, of clones and exports: other projects' words, as far as Sheaf speaks them.
+//! The definitions of DataVolume and CDIConfig, of instancetypes, preferences, of the snapshot kinds, of clones and exports: other projects' words, as far as Sheaf speaks them.
 //!
 //! Why here: a DataVolume has fields of CDI's that are refused by name, as a VirtualMachine has KubeVirt's; the class of
 //! snapshots has no spec, so `kube` cannot derive it. Route in: types and rules. Route out: what the controller applies.
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{CrdError, SCHEMA, add_rules, at, refuse, rule::Rule, tidy};
 use crate::{
-    cdi::{self, DataVolume},
+    cdi::{self, CdiConfig, DataVolume},
     instancetype::{self, VirtualMachineInstancetype, preference::VirtualMachinePreference},
     snapshot::{self, VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent},
     vm_clone::{self, VirtualMachineClone},
@@ -31,6 +31,7 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
             Some("cdi.DataVolumeSpec"),
             &[("", cdi::rules::ALONE), ("spec", cdi::rules::SPEC)],
         )?,
+        finish("CDIConfig", CdiConfig::crd(), Some("cdi.CDIConfigSpec"), &[("", cdi::rules::CONFIG)])?,
         finish(
             "VirtualMachineSnapshot",
             VirtualMachineSnapshot::crd(),

@@ -3,7 +3,7 @@
 //!
 //! Reads: claims, their StorageClasses, LocalVolumes and origins (read from the API server for each decision), the inventory of pools and
 //! volumes. Owns: LocalVolumes and PersistentVolumes of claims; of a claim its selected node, when the volume does not fit
-//! there, and the capacity in its status. Never touches: what is bound elsewhere, what other provisioners make. Route in:
+//! there, what it says of an upload, and the capacity in its status. Never touches: what is bound elsewhere, what other provisioners make. Route in:
 //! watches. Route out: [`plan`], applied step by step.
 
 use std::sync::Arc;
@@ -41,6 +41,7 @@ mod grow;
 pub mod made;
 pub mod plan;
 pub mod source;
+mod upload;
 
 /// Runs until dropped.
 pub async fn run(shared: Arc<Shared>) {
@@ -186,6 +187,12 @@ async fn apply(
             let patch = json!({"spec": {"capacity": {"storage": room::quantity(*bytes)}}});
             ok_if_gone(persistents.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await)
                 .map_err(doing("updating the capacity of its PersistentVolume"))
+        }
+        Action::Annotate(annotations) => {
+            let patch = json!({"metadata": {"uid": claim.metadata.uid, "annotations": annotations}});
+            let name = claim.metadata.name.as_deref().unwrap_or_default();
+            ok_if_gone(claims.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await)
+                .map_err(doing("annotating the claim"))
         }
         Action::WriteStatus(status) => write_status(claims, claim, status).await,
         Action::RecordEvent(event) => {

@@ -4,7 +4,7 @@
 //! caller's booking. The scheduler chooses the node of a new volume and is sent back when it does not fit there; a copy
 //! is bound to its origin's node from the start. Route in: [`Observed`]. Route out: a [`Plan`].
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::{
@@ -14,7 +14,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use sheaf_api::{
-    names::{IMMEDIATE_ANNOTATION, SELECTED_NODE_ANNOTATION, TRUE, VOLUME_DRIVER},
+    names::{IMMEDIATE_ANNOTATION, SELECTED_NODE_ANNOTATION, VOLUME_DRIVER},
     storage::{
         LocalVolume, StoragePool,
         local_volume::{VolumePhase, VolumeSource},
@@ -24,6 +24,7 @@ use sheaf_api::{
 use super::{
     grow, made,
     source::{Found, Wanted},
+    upload,
 };
 use crate::{
     events::Event,
@@ -37,6 +38,8 @@ use crate::{
 const WAIT: Duration = Duration::from_secs(15);
 /// A claim's reason in Events when there can be no volume; Kubernetes' own provisioner has the same.
 const FAILED: &str = "ProvisioningFailed";
+/// The same when an image that was sent is not taken: another may follow. CDI's.
+const UPLOAD_FAILED: &str = "UploadFailed";
 
 /// What a decision is made from.
 pub struct Observed<'a> {
@@ -88,6 +91,8 @@ pub enum Action {
         /// Bytes.
         bytes: u64,
     },
+    /// Write these annotations of the claim.
+    Annotate(BTreeMap<&'static str, &'static str>),
     /// Write the claim's status.
     WriteStatus(Box<PersistentVolumeClaimStatus>),
     /// Record an Event.
@@ -127,10 +132,20 @@ impl Plan {
 
 /// Decides.
 pub fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, serde_json::Error> {
-    let claim = observed.claim;
-    if claim.metadata.deletion_timestamp.is_some() {
+    if observed.claim.metadata.deletion_timestamp.is_some() {
         return Ok(Plan::default()); // [`crate::volumes::reclaim`] follows
     }
+    let mut plan = next(observed, now)?;
+    let annotations = upload::changes(observed.claim, observed.volume);
+    if !annotations.is_empty() {
+        plan.actions.push(Action::Annotate(annotations));
+    }
+    Ok(plan)
+}
+
+/// What brings the claim to its volume.
+fn next(observed: &Observed, now: Timestamp) -> Result<Plan, serde_json::Error> {
+    let claim = observed.claim;
     let volume_name = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()).unwrap_or_default();
     if !volume_name.is_empty() {
         return Ok(grow::plan(observed, now));
@@ -174,7 +189,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, serde_json::Err
     match (selected, pinned) {
         (Some(node), Some(origin)) if node != origin => Ok(pin(origin)),
         (None, Some(origin)) => Ok(pin(origin)),
-        (None, None) if annotation(claim, IMMEDIATE_ANNOTATION) == Some(TRUE) => Ok(at_once(observed, asked)),
+        (None, None) if annotation(claim, IMMEDIATE_ANNOTATION).is_some() => Ok(at_once(observed, asked)),
         (None, None) => Ok(Plan::default()), // the scheduler's turn
         (Some(node), _) => place(observed, node, asked, source, pinned.is_some()),
     }
@@ -241,7 +256,9 @@ fn place(
         Some(VolumePhase::Pending | VolumePhase::Failed) => {
             if let Some((_, message)) = why.filter(|(_, message)| !message.is_empty()) {
                 let note = format!("volume {name} on {node}: {message}");
-                plan.actions.push(Action::RecordEvent(Event::warning(FAILED, note)));
+                // virtctl takes no further upload of a claim with an Event of the other reason.
+                let reason = if volume.spec.source.upload.is_some() { UPLOAD_FAILED } else { FAILED };
+                plan.actions.push(Action::RecordEvent(Event::warning(reason, note)));
             }
         }
         _ => {}

@@ -1,16 +1,19 @@
 //! What is in a claim's volume at first, and where that binds it to.
 //!
 //! Why here: a copy is made where its origin lies, so the origin chooses the node, not the scheduler. Route in: the claim's
-//! dataSourceRef, or its annotation `sheaf.dev/source` (which a DataVolume puts there), then the objects it names.
+//! dataSourceRef, or its annotation `sheaf.dev/source` (which a DataVolume puts there) or CDI's of an upload, then the
+//! objects it names.
 //! Route out: the LocalVolume's source, with node and least size; or the sentence that says why there is none.
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use sheaf_api::{
-    names::{SOURCE_ANNOTATION, VOLUME_DRIVER},
+    names::{
+        CONTENT_TYPE_ANNOTATION, KUBEVIRT_CONTENT, SOURCE_ANNOTATION, UPLOAD_TARGET_ANNOTATION, VOLUME_DRIVER,
+    },
     snapshot::{self, VolumeSnapshot},
     storage::{
         LocalVolume,
-        local_volume::{Origin, VolumeSource},
+        local_volume::{Origin, Upload, VolumeSource},
     },
     strict,
 };
@@ -45,31 +48,47 @@ pub struct Found {
 pub fn wanted(claim: &PersistentVolumeClaim) -> Result<Wanted, String> {
     let spec = claim.spec.clone().unwrap_or_default();
     let noted = annotation(claim, SOURCE_ANNOTATION);
-    let Some(reference) = spec.data_source_ref else {
-        return match (spec.data_source, noted) {
-            (Some(source), None) => named(source.api_group.as_deref(), &source.kind, &source.name),
-            (None, Some(text)) => from_annotation(text),
-            (None, None) => {
-                let blank = VolumeSource { blank: Some(Default::default()), ..Default::default() };
-                Ok(Wanted::Anywhere(Box::new(blank)))
-            }
-            (Some(_), Some(_)) => Err(two()),
-        };
-    };
-    if noted.is_some() {
-        return Err(two());
+    let is_upload = annotation(claim, UPLOAD_TARGET_ANNOTATION).is_some();
+    let is_copy = spec.data_source_ref.is_some() || spec.data_source.is_some();
+    if [is_copy, noted.is_some(), is_upload].iter().filter(|is| **is).count() > 1 {
+        return Err(format!(
+            "it has more than one of dataSource, annotation {SOURCE_ANNOTATION} and annotation \
+             {UPLOAD_TARGET_ANNOTATION}; keep one of them"
+        ));
+    }
+    if is_upload {
+        return upload(claim);
+    }
+    if let Some(text) = noted {
+        return from_annotation(text);
     }
     let own = claim.metadata.namespace.as_deref();
-    match reference.namespace.as_deref() {
-        Some(namespace) if Some(namespace) != own => Err(format!(
-            "dataSourceRef.namespace is {namespace}; the source of a copy must be in the namespace of the claim"
-        )),
-        _ => named(reference.api_group.as_deref(), &reference.kind, &reference.name),
+    match (spec.data_source_ref, spec.data_source) {
+        (Some(reference), _) => match reference.namespace.as_deref() {
+            Some(namespace) if Some(namespace) != own => Err(format!(
+                "dataSourceRef.namespace is {namespace}; the source of a copy must be in the namespace of the claim"
+            )),
+            _ => named(reference.api_group.as_deref(), &reference.kind, &reference.name),
+        },
+        (None, Some(source)) => named(source.api_group.as_deref(), &source.kind, &source.name),
+        (None, None) => {
+            let blank = VolumeSource { blank: Some(Default::default()), ..Default::default() };
+            Ok(Wanted::Anywhere(Box::new(blank)))
+        }
     }
 }
 
-fn two() -> String {
-    format!("it has a dataSource and an annotation {SOURCE_ANNOTATION}; remove one of them")
+/// An image of a disk, which a client sends.
+fn upload(claim: &PersistentVolumeClaim) -> Result<Wanted, String> {
+    match annotation(claim, CONTENT_TYPE_ANNOTATION) {
+        None | Some("" | KUBEVIRT_CONTENT) => {
+            let upload = VolumeSource { upload: Some(Upload {}), ..Default::default() };
+            Ok(Wanted::Anywhere(Box::new(upload)))
+        }
+        Some(other) => Err(format!(
+            "annotation {CONTENT_TYPE_ANNOTATION} is {other}; only images of disks are taken: set it to {KUBEVIRT_CONTENT}"
+        )),
+    }
 }
 
 fn named(group: Option<&str>, kind: &str, name: &str) -> Result<Wanted, String> {
@@ -152,7 +171,7 @@ fn found(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::volumes::testing::{GIB, claim, in_phase, persistent, volume};
@@ -192,6 +211,25 @@ mod tests {
             let refused = of(text).unwrap_err();
             assert!(refused.contains(says) && refused.contains("sheaf.dev/source"), "{text}: {refused}");
         }
+    }
+
+    #[test]
+    fn a_claim_with_cdis_annotation_takes_the_image_of_a_disk_and_no_archive() {
+        let of = |annotations: Value| wanted(&claim(json!({"annotations": annotations}), json!({})));
+        let target = "cdi.kubevirt.io/storage.upload.target";
+        let content = "cdi.kubevirt.io/storage.contentType";
+        for annotations in [json!({target: ""}), json!({target: "", content: "kubevirt"})] {
+            assert!(matches!(of(annotations), Ok(Wanted::Anywhere(source)) if source.upload.is_some()));
+        }
+        assert_eq!(
+            of(json!({target: "", content: "archive"})).unwrap_err(),
+            "annotation cdi.kubevirt.io/storage.contentType is archive; only images of disks are taken: set it to kubevirt"
+        );
+        assert!(
+            of(json!({target: "", "sheaf.dev/source": r#"{"blank":{}}"#}))
+                .unwrap_err()
+                .contains("more than one")
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use kube::Resource;
 use serde_json::json;
 use sheaf_api::{
     cdi::{AccessMode, DataVolume, RegistryImage, VolumeMode},
-    names::SOURCE_ANNOTATION,
+    names::{CONTENT_TYPE_ANNOTATION, KUBEVIRT_CONTENT, SOURCE_ANNOTATION, UPLOAD_TARGET_ANNOTATION},
     snapshot,
     storage::local_volume::{HttpSource, VolumeSource},
 };
@@ -31,6 +31,11 @@ pub fn claim(
     annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
     if let Some(noted) = noted(data) {
         annotations.insert(SOURCE_ANNOTATION.into(), serde_json::to_string(&noted)?);
+    }
+    if source.upload.is_some() {
+        // CDI's own words: virtctl sends only into a claim that has them.
+        annotations.insert(UPLOAD_TARGET_ANNOTATION.into(), String::new());
+        annotations.insert(CONTENT_TYPE_ANNOTATION.into(), KUBEVIRT_CONTENT.into());
     }
     let copied = match (&source.pvc, &source.snapshot) {
         (Some(origin), _) => Some(json!({"kind": "PersistentVolumeClaim", "name": origin.name})),
@@ -67,7 +72,7 @@ pub fn claim(
     }))
 }
 
-/// What the node brings in; a copy is not noted, Kubernetes has a field for it.
+/// What the node fetches. A copy and an upload are not noted here: Kubernetes and CDI have words for them.
 fn noted(data: &DataVolume) -> Option<VolumeSource> {
     let source = &data.spec.source;
     let http = source.http.as_ref().map(|http| HttpSource {
@@ -78,6 +83,6 @@ fn noted(data: &DataVolume) -> Option<VolumeSource> {
         secret_extra_headers: http.secret_extra_headers.clone(),
     });
     let registry = source.registry.as_ref().map(RegistryImage::to_source);
-    let noted = VolumeSource { http, registry, upload: source.upload.clone(), ..VolumeSource::default() };
+    let noted = VolumeSource { http, registry, ..VolumeSource::default() };
     noted.is_brought_in().then_some(noted)
 }

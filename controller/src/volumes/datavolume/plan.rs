@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 use sheaf_api::{
     cdi::{DataVolume, DataVolumePhase, DataVolumeStatus},
-    names::{SELECTED_NODE_ANNOTATION, TRUE, VOLUME_DRIVER},
+    names::{IMMEDIATE_ANNOTATION, SELECTED_NODE_ANNOTATION, TRUE, VOLUME_DRIVER},
     storage::{
         LocalVolume,
         local_volume::{VolumePhase, VolumeReason},
@@ -208,7 +208,9 @@ fn unbound(plan: &mut Plan, observed: &Observed, claim: &PersistentVolumeClaim, 
         Deed::Upload => (DataVolumePhase::UploadScheduled, DataVolumePhase::UploadReady),
     };
     let Some(volume) = observed.volume else {
-        let selected = annotation(claim, SELECTED_NODE_ANNOTATION).is_some();
+        let selected = [SELECTED_NODE_ANNOTATION, IMMEDIATE_ANNOTATION]
+            .iter()
+            .any(|name| annotation(claim, name).is_some());
         let next = match (selected, deed) {
             (true, _) | (_, Deed::Clone) => scheduled,
             _ => DataVolumePhase::WaitForFirstConsumer,
