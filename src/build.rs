@@ -2,6 +2,9 @@
 
 use crate::workplace::Workplace;
 use sheaf_config::recipe::{Kube, Recipe};
+use sheaf_os_image::debian::Supply;
+use sheaf_os_image::lock::Lock;
+use sheaf_os_image::lock::wanted::Wanted;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -14,25 +17,64 @@ pub struct Arguments {
     /// Fetch the current packages from the mirrors again
     #[arg(long)]
     update: bool,
+    /// Build from exactly what the lock beside the recipe names, or refuse
+    #[arg(long, conflicts_with = "update")]
+    locked: bool,
+}
+
+/// Which packages a release is built from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Packages {
+    /// Those fetched before, if any.
+    Kept,
+    /// Those that the mirrors have now.
+    Newest,
+    /// Those of the lock.
+    Locked,
+}
+
+impl Arguments {
+    fn packages(&self) -> Packages {
+        match (self.update, self.locked) {
+            (true, _) => Packages::Newest,
+            (_, true) => Packages::Locked,
+            _ => Packages::Kept,
+        }
+    }
 }
 
 /// Runs it; prints the release folder.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    println!("{}", release(&arguments.recipe, arguments.update)?.display());
+    println!("{}", release(&arguments.recipe, arguments.packages())?.display());
     Ok(())
 }
 
-/// Builds the release of the recipe at `recipe`; gives its folder.
-pub fn release(recipe: &Path, update: bool) -> anyhow::Result<PathBuf> {
-    let begin = Instant::now();
-    let mut recipe = Recipe::load(recipe)?;
+/// The recipe at `path`, with the control plane that `SHEAF_KUBE` names.
+pub fn recipe(path: &Path) -> anyhow::Result<Recipe> {
+    let mut recipe = Recipe::load(path)?;
     if let Some(ready) = env::var_os("SHEAF_KUBE") {
         recipe.kube = Kube::File(env::current_dir()?.join(ready));
     }
+    Ok(recipe)
+}
+
+/// Builds the release of the recipe at `path`; gives its folder.
+pub fn release(path: &Path, packages: Packages) -> anyhow::Result<PathBuf> {
+    let begin = Instant::now();
+    let recipe = recipe(path)?;
     let place = Workplace::find()?;
     let mirrors = place.mirrors(Some(&recipe.packages));
-    let fetched = place.fetched(update)?;
-    let built = sheaf_os_image::build(&place.build_context(), &place.source, &recipe, &mirrors, &fetched)?;
+    let context = place.build_context();
+    let build = |supply| sheaf_os_image::build(&context, &place.source, &recipe, &mirrors, supply);
+    let built = match packages {
+        Packages::Locked => {
+            let path = Lock::path(path);
+            let lock = Lock::read(&path)?;
+            lock.is_of(&Wanted::of(&context, &place.source, &recipe)?, &path)?;
+            build(Supply::Lock(&lock))?
+        }
+        _ => build(Supply::Mirrors(&place.fetched(packages == Packages::Newest)?))?,
+    };
     eprintln!("built in {:.0} s; Linux {}", begin.elapsed().as_secs_f32(), built.kernel);
     built.throw_away_key.iter().for_each(|key| eprint!("{}", warning(key)));
     Ok(built.folder)

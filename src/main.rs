@@ -11,6 +11,7 @@ mod hardware;
 mod image;
 mod iso;
 mod kube;
+mod lock;
 mod progress;
 mod pxe;
 mod serve;
@@ -50,6 +51,8 @@ enum Command {
     Guest(guest::Arguments),
     /// Build only the control plane's binary
     Kube,
+    /// Write the lock beside a recipe from what the mirrors have now, and print what changed
+    Lock(lock::Arguments),
     /// Make a folder for booting the installer over the network, and serve it
     Pxe(pxe::Arguments),
     /// Serve a disk image from this machine to the nodes
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Guest(arguments) => guest::run(&arguments),
         Command::Kube => kube::run(),
+        Command::Lock(arguments) => lock::run(&arguments),
         Command::Pxe(arguments) => pxe::run(&arguments),
         Command::Serve(arguments) => image::run(&arguments),
         Command::Tools => tools::run(),

@@ -2,7 +2,7 @@
 //!
 //! Route in: a recipe and a checkout. Route out: [`Built`], the release folder and what to know of it.
 
-use crate::debian::Mirrors;
+use crate::debian::{Mirrors, Supply};
 use crate::error::BuildError;
 use crate::release::{self, Parts};
 use crate::signing::Key;
@@ -28,19 +28,21 @@ pub struct Built {
     pub throw_away_key: Option<PathBuf>,
 }
 
-/// Builds the release of `recipe`. `fetched` names the state of the mirrors: with another value packages are
-/// fetched again.
+/// Builds the release of `recipe` from packages of `mirrors`, in the versions of `supply`.
 pub fn build(
     context: &BuildContext<'_>,
     source: &Source,
     recipe: &Recipe,
     mirrors: &Mirrors,
-    fetched: &str,
+    supply: Supply<'_>,
 ) -> Result<Built, BuildError> {
     let key = Key::of(context, recipe.release.signing_key.as_deref())?;
-    let tools = tools::ensure(context, source, mirrors)?;
+    let tools = match supply {
+        Supply::Mirrors(_) => tools::ensure(context, source, mirrors)?,
+        Supply::Lock(lock) => tools::locked(context, source, mirrors, lock)?,
+    };
     let ground = Ground { context, source, tools: &tools, recipe };
-    let wanted = Packages { ground, mirrors, fetched };
+    let wanted = Packages { ground, mirrors, supply };
     let initrd_packages = wanted.initrd()?;
     let node_packages = wanted.node()?;
     let initrd = |purpose| initrd::build(context, source, &tools, recipe, &initrd_packages, purpose);

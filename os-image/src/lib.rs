@@ -8,11 +8,15 @@
 
 mod build;
 pub mod build_host;
+pub mod control;
+pub mod crates;
 pub mod debian;
+mod debs;
 mod error;
 mod frames;
 pub mod inputs;
 mod lists;
+pub mod lock;
 mod pe;
 pub mod progress;
 pub mod release;

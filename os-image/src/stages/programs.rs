@@ -22,10 +22,10 @@ pub const NODE: [&str; 2] = ["sheaf-agent", "sheaf-controller"];
 /// Program of the installer's initrd.
 pub const INSTALLER: &str = "sheaf-installer";
 /// All of them, each named as its package.
-const PROGRAMS: [&str; 3] = [NODE[0], NODE[1], INSTALLER];
+pub const PROGRAMS: [&str; 3] = [NODE[0], NODE[1], INSTALLER];
 
 /// Directories of the crates they are made of.
-const CRATES: [&str; 5] = ["agent", "configs", "controller", "host", "installer"];
+const CRATES: [&str; 6] = ["agent", "configs", "controller", "host", "installer", "links"];
 /// What of those is no source of theirs.
 const NOT_SOURCE: [&str; 3] = ["tests", "images", "examples"];
 
@@ -83,7 +83,7 @@ fn toolchain(run: &dyn Run, source: &Source) -> Result<PathBuf, BuildError> {
 }
 
 /// Its version: another compiler makes other programs.
-fn version(run: &dyn Run, source: &Source) -> Result<String, BuildError> {
+pub fn version(run: &dyn Run, source: &Source) -> Result<String, BuildError> {
     Ok(run.run(&Command::new("rustc").arg("--version").dir(source.top()))?.text())
 }
 
