@@ -48,7 +48,7 @@ pub struct Packages {
     /// Lists under os-image/image/packages, without `.list`.
     pub lists: Vec<String>,
     /// Further Debian packages.
-    pub add: Vec<String>,
+    pub add: Vec<Item>,
     /// Firmware of real servers, microcode of their processors.
     pub firmware: bool,
     /// Debian's components.
@@ -57,6 +57,15 @@ pub struct Packages {
     pub mirror: Option<String>,
     /// Mirror of Debian's security updates; none: Debian's own.
     pub security_mirror: Option<String>,
+}
+
+/// A value of a list, and the line that has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// `htop`
+    pub value: String,
+    /// The recipe's file name and line: `sheaf.toml:9`.
+    pub line: String,
 }
 
 /// How the root is stored in its slot.

@@ -5,7 +5,7 @@
 mod golden;
 
 use golden::files;
-use sheaf_config::recipe::{Compression, Kube, Recipe};
+use sheaf_config::recipe::{Compression, Item, Kube, Recipe};
 use std::path::Path;
 
 fn refusal(path: &Path) -> Option<String> {
@@ -38,6 +38,7 @@ fn every_key_reaches_the_recipe_and_paths_start_at_its_directory() {
     assert_eq!((recipe.release.epoch, recipe.zstd_level, recipe.compression), (7, 3, Compression::Lz4));
     assert_eq!(recipe.release.signing_key.as_deref(), Some(Path::new("/recipes/k")));
     assert_eq!(recipe.kube, Kube::File("/recipes/kube".into()));
-    assert_eq!((recipe.packages.add, recipe.arguments), (vec!["htop".into()], vec!["quiet".to_owned()]));
+    let htop = Item { value: "htop".into(), line: "r.toml:9".into() };
+    assert_eq!((recipe.packages.add, recipe.arguments), (vec![htop], vec!["quiet".to_owned()]));
     assert_eq!(recipe.packages.mirror.as_deref(), Some("http://a/debian"));
 }

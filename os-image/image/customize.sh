@@ -1,7 +1,7 @@
 #!/bin/sh
 # Turns Debian's tree into a node's root: runs once, inside the tree, after the overlay and Sheaf's programs are in it.
 #
-# In: SHEAF_NAME, SHEAF_VERSION, SOURCE_DATE_EPOCH. Out: the tree as it will be in the erofs image. It only removes,
+# In: SHEAF_NAME, SHEAF_VERSION, SOURCE_DATE_EPOCH, /mnt/left-out.list. Out: the tree as it will be in the erofs image. It only removes,
 # switches units on and off, and writes the image's identity; what is added lies in rootfs/.
 set -eu
 umask 022
@@ -32,23 +32,9 @@ ln -sf ../usr/lib/os-release /etc/os-release
 
 # --- Packages that dependencies brought and a node has no use for ---------------------------------------------------------
 
-# Modules of libvirt: the agent names bridges, files and devices itself.
-purge="libvirt-daemon-driver-network libvirt-daemon-driver-nwfilter libvirt-daemon-driver-nodedev
-    libvirt-daemon-driver-storage dnsmasq-base mdevctl iptables"
-# Who may do what is said by sockets' owners.
-purge="$purge polkitd libpolkit-agent-1-0 libduktape207 dbus-user-session libpam-systemd"
-# Initrds are built elsewhere; the kernel's hooks run there.
-purge="$purge initramfs-tools initramfs-tools-core initramfs-tools-bin klibc-utils libklibc linux-base cpio"
-# Python and Perl serve maintainer scripts, xfs_scrub's mailer and mdadm's cron jobs.
-purge="$purge $(dpkg-query --show --showformat '${db:Status-Status} ${Package}\n' |
-    sed -n -E 's/^installed ((lib)?python3.*|perl.*|libicu.*)/\1/p' | tr '\n' ' ')"
-# Logs are the journal's.
-purge="$purge logrotate"
-# Last: the tools that put packages in place.
-purge="$purge debconf adduser sysvinit-utils apt dpkg"
-installed=$(for package in $purge; do
-    dpkg-query --show --showformat '${db:Status-Status} ${Package}\n' "$package" 2>/dev/null | sed -n 's/^installed //p'
-done)
+# Patterns of names; dpkg-query knows them.
+installed=$(sed 's/#.*//' /mnt/left-out.list | xargs dpkg-query --show \
+    --showformat '${db:Status-Status} ${Package}\n' 2>/dev/null | sed -n 's/^installed //p')
 # Files, not maintainer scripts, which would try to undo what is not undone here (users, units).
 for package in $installed; do
     dpkg --listfiles "$package"

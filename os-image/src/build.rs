@@ -8,6 +8,7 @@ use crate::release::{self, Parts};
 use crate::signing::Key;
 use crate::source::Source;
 use crate::stage::{BuildContext, Made};
+use crate::stages::contents::Contents;
 use crate::stages::initrd::{self, Purpose};
 use crate::stages::packages::Packages;
 use crate::stages::root::{Identity, Root};
@@ -49,12 +50,22 @@ pub fn build(
     let (node_initrd, installer_initrd) = (initrd(Purpose::Node)?, initrd(Purpose::Installer)?);
     let kube = kube::obtain(context, source, &tools, &recipe.kube)?;
     let programs = programs::build(context, source, &tools)?;
+    let contents = Contents {
+        ground,
+        node: &node_packages,
+        initrd: &initrd_packages,
+        programs: &programs,
+        kube: &kube,
+        supply,
+    }
+    .build()?;
     let root = Root {
         ground,
         packages: &node_packages,
         initrd_packages: &initrd_packages,
         programs: &programs,
         kube: &kube,
+        contents: &contents,
     }
     .build()?;
     let payload = payload::build(context, &root, recipe.zstd_level)?;
@@ -74,6 +85,7 @@ pub fn build(
     let parts = Parts {
         kernel: &initrd_packages,
         root: &root,
+        contents: &contents,
         payload: &payload,
         node_uki: &node_uki,
         bios: &bios,

@@ -8,18 +8,22 @@
 
 mod build;
 pub mod build_host;
+pub mod contents;
 pub mod control;
 pub mod crates;
 pub mod debian;
 mod debs;
 mod error;
+pub mod files;
 mod frames;
+pub mod go;
 pub mod inputs;
 mod lists;
 pub mod lock;
 mod pe;
 pub mod progress;
 pub mod release;
+pub mod sbom;
 mod signing;
 pub mod source;
 pub mod stage;

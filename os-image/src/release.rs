@@ -3,10 +3,13 @@
 //! Route in: payload, UKIs, boot loader, key. Route out: `target/sheaf/releases/<name>-<version>/`, which is
 //! complete or absent.
 
+use crate::contents;
 use crate::debian::ARCH;
 use crate::error::BuildError;
+use crate::files;
 use crate::inputs::{Digest, Inputs};
 use crate::pe;
+use crate::sbom;
 use crate::signing::Key;
 use crate::stage::{BuildContext, Made, Spec, lock};
 use crate::stages::bios;
@@ -28,6 +31,8 @@ pub struct Parts<'a> {
     pub kernel: &'a Made,
     /// The node's root.
     pub root: &'a Made,
+    /// What it is made of.
+    pub contents: &'a Made,
     /// It, compressed.
     pub payload: &'a Made,
     /// The UKI of a node.
@@ -52,7 +57,7 @@ pub fn build(
     key: &Key,
 ) -> Result<PathBuf, BuildError> {
     let boot_loader = tools.root().join(BOOT_LOADER);
-    let inputs = Inputs::new("release", 3)
+    let inputs = Inputs::new("release", 4)
         .digest("tools", &tools.digest)
         .text("name", &recipe.release.name)
         .text("version", &recipe.release.version)
@@ -60,6 +65,7 @@ pub fn build(
         .text("key", &key.public)
         .text("kernel", &kernel_version(parts.kernel)?)
         .digest("root", &parts.root.digest)
+        .digest("contents", &parts.contents.digest)
         .digest("payload", &parts.payload.digest)
         .digest("node", &parts.node_uki.digest)
         .digest("bios", &parts.bios.digest)
@@ -71,6 +77,9 @@ pub fn build(
         put(parts.payload.file(&verity.file))?;
         put(parts.root.file(PACKAGES))?;
         put(parts.root.file(MODULES))?;
+        put(parts.root.file(files::FILE))?;
+        put(parts.contents.file(sbom::FILE))?;
+        put(parts.contents.file(contents::FILE))?;
         let Identity { hash, root_uuid, verity_uuid } = Identity::of(parts.root)?;
         let manifest = Manifest {
             format: manifest::FORMAT,

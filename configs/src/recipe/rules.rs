@@ -2,8 +2,9 @@
 //!
 //! Route in: a parsed document. Route out: a [`Recipe`], or problems in its report.
 
-use super::{Compression, Kube, Packages, Recipe, Release, VERSION};
-use crate::spanned::{Table, Wrong, wrong};
+use super::{Compression, Item, Kube, Packages, Recipe, Release, VERSION};
+use crate::diagnose::Report;
+use crate::spanned::{At, Table, Wrong, wrong};
 use crate::syntax::sha256;
 use std::path::Path;
 
@@ -102,16 +103,24 @@ fn packages(mut table: Table<'_, '_>) -> Option<Packages> {
     let mirror = table.optional("mirror", |value| value.text(url));
     let security_mirror = table.optional("security-mirror", |value| value.text(url));
     table.finish(&HOMES);
-    let values =
-        |list: Vec<crate::spanned::At<String>>| list.into_iter().map(|at| at.value).collect::<Vec<_>>();
+    let values = |list: Vec<At<String>>| list.into_iter().map(|at| at.value).collect::<Vec<_>>();
     Some(Packages {
         lists: values(lists?),
-        add: add.map(values).unwrap_or_default(),
+        add: add.map(|add| items(report, add)).unwrap_or_default(),
         firmware: firmware.is_some_and(|firmware| firmware.value),
         components: components.map(values).unwrap_or_else(|| vec!["main".into(), "non-free-firmware".into()]),
         mirror: mirror.map(|at| at.value),
         security_mirror: security_mirror.map(|at| at.value),
     })
+}
+
+/// Each value with the line it stands in.
+fn items(report: &Report<'_>, list: Vec<At<String>>) -> Vec<Item> {
+    let item = |at: At<String>| Item {
+        line: format!("{}:{}", report.file_name(), report.line(at.span.start)),
+        value: at.value,
+    };
+    list.into_iter().map(item).collect()
 }
 
 fn compression(mut table: Table<'_, '_>) -> Option<Compression> {

@@ -5,6 +5,7 @@
 //! Route in: package lists, fixed users. Route out: `tree.tar`, `kernel` (the version), `vmlinuz`.
 
 use super::Ground;
+use crate::contents::Asked;
 use crate::debian::{Debootstrap, Mirrors, Supply};
 use crate::debs::Store;
 use crate::error::BuildError;
@@ -15,6 +16,7 @@ use crate::source::Source;
 use crate::stage::{Made, Spec};
 use sheaf_config::recipe::Recipe;
 use std::fs;
+use std::path::PathBuf;
 
 /// The installed packages.
 pub const TREE: &str = "tree.tar";
@@ -115,28 +117,54 @@ impl Packages<'_> {
 
 /// Packages that the node's root is asked to have.
 pub fn of_node(source: &Source, recipe: &Recipe) -> Result<Vec<String>, BuildError> {
-    let mut packages = Vec::new();
-    for list in &recipe.packages.lists {
-        packages.extend(lists::read(&source.list(list))?);
-    }
-    packages.extend(firmware(source, recipe)?);
-    packages.extend(recipe.packages.add.iter().cloned());
-    Ok(packages)
+    Ok(names(asked_of_node(source, recipe)?))
 }
 
 /// Packages that the tree of the initrds is asked to have.
 pub fn of_initrd(source: &Source, recipe: &Recipe) -> Result<Vec<String>, BuildError> {
-    let mut packages = lists::read(&source.list("initrd"))?;
-    packages.extend(firmware(source, recipe)?);
-    Ok(packages)
+    Ok(names(asked_of_initrd(source, recipe)?))
+}
+
+/// The same, each with its line.
+pub fn asked_of_node(source: &Source, recipe: &Recipe) -> Result<Vec<Asked>, BuildError> {
+    let mut asked = Vec::new();
+    for name in &recipe.packages.lists {
+        asked.extend(list(source, name)?);
+    }
+    asked.extend(firmware(source, recipe)?);
+    asked.extend(
+        recipe.packages.add.iter().map(|item| Asked { name: item.value.clone(), line: item.line.clone() }),
+    );
+    Ok(asked)
+}
+
+/// The same, each with its line.
+pub fn asked_of_initrd(source: &Source, recipe: &Recipe) -> Result<Vec<Asked>, BuildError> {
+    let mut asked = list(source, "initrd")?;
+    asked.extend(firmware(source, recipe)?);
+    Ok(asked)
+}
+
+/// Names of packages, or their beginnings, whose files are not in the image: only the build needs them.
+pub fn left_out(source: &Source) -> PathBuf {
+    source.list("left-out")
 }
 
 /// Packages with firmware, when the recipe wants them.
-fn firmware(source: &Source, recipe: &Recipe) -> Result<Vec<String>, BuildError> {
+fn firmware(source: &Source, recipe: &Recipe) -> Result<Vec<Asked>, BuildError> {
     match recipe.packages.firmware {
-        true => lists::read(&source.list("firmware")),
+        true => list(source, "firmware"),
         false => Ok(Vec::new()),
     }
+}
+
+fn list(source: &Source, name: &str) -> Result<Vec<Asked>, BuildError> {
+    let items = lists::with_lines(&source.list(name))?;
+    Ok(items.into_iter().map(|(name, line)| Asked { name, line }).collect())
+}
+
+fn names(asked: Vec<Asked>) -> Vec<String> {
+    asked.into_iter().map(|asked| asked.name).collect()
 }
 
 /// The one kernel version of a tree.

@@ -4,13 +4,14 @@
 //! tree becomes an erofs and a dm-verity tree, both with UUIDs that follow from the contents, by which the node's
 //! UKI finds its own root on any disk.
 //! Route in: earlier stages and `os-image/image`. Route out: `root.erofs`, `root.verity`, `root.hash`, `uuids`,
-//! `packages.txt`.
+//! `packages.txt`, `modules.txt`, `files.txt`.
 
 use super::Ground;
-use super::packages::kernel_version;
+use super::packages::{kernel_version, left_out};
 use super::programs;
 use crate::error::BuildError;
 use crate::inputs::{Digest, Inputs};
+use crate::sbom;
 use crate::stage::{Made, Spec, StageDir};
 use sheaf_config::recipe::Compression;
 use sheaf_host::chroot::Chroot;
@@ -23,6 +24,8 @@ pub const EROFS: &str = "root.erofs";
 pub const VERITY: &str = "root.verity";
 /// Name, version and source of each package, as `customize.sh` wrote it before dpkg was removed.
 pub const PACKAGES: &str = "packages.txt";
+/// Each file of the root, as [`crate::files`] reads it.
+const FILES: &str = crate::files::FILE;
 /// The kernel's modules, a path below `/usr/lib/modules/VERSION/kernel` on each line.
 pub const MODULES: &str = "modules.txt";
 /// The root hash, hex.
@@ -48,6 +51,7 @@ tar -C /mnt/overlay --owner=0 --group=0 --numeric-owner --mode='u=rwX,go=rX' --m
 install -m 0755 /mnt/programs/sheaf-agent /mnt/programs/sheaf-controller "$root/usr/bin/"
 install -m 0755 /mnt/kube/kube "$root/usr/bin/kube"
 for program in sheaf-agent sheaf-controller; do truncate --size="%$STEP" "$root/usr/bin/$program"; done
+install -D -m 0644 "/mnt/contents/$SBOM" "$root/usr/share/sheaf/$SBOM"
 for name in $KUBE_NAMES; do ln -sf kube "$root/usr/bin/$name"; done
 test -d "$root/usr/lib/modules/$KERNEL" || {
     echo "the node's packages hold kernel $(ls "$root/usr/lib/modules"), the initrd's $KERNEL" >&2; exit 1; }"#;
@@ -66,6 +70,17 @@ const LIST_MODULES: &str = r#"set -eu
 cd /mnt/scratch/root/usr/lib/modules/"$KERNEL"/kernel
 find . -name '*.ko*' -printf '%P\n' | LC_ALL=C sort >/mnt/out/"$MODULES""#;
 
+/// Lists every file: SHA-256, kind, mode, bytes, path, where a link leads. Sizes of folders depend on the build host.
+const LIST_FILES: &str = r#"set -eu
+cd /mnt/scratch/root
+LC_ALL=C; export LC_ALL
+find . -mindepth 1 -type f -print0 | xargs -0 sha256sum --zero | tr '\0' '\n' >/tmp/sums
+find . -mindepth 1 -printf '%p\t%y\t%m\t%s\t%l\n' | sort >/tmp/files
+awk -F '\t' -v OFS='\t' '
+    NR == FNR { sum[substr($0, 67)] = substr($0, 1, 64); next }
+    { print ($2 == "f" ? sum[$1] : "-"), $2, $3, ($2 == "f" ? $4 : 0), substr($1, 2), $5 }
+' /tmp/sums /tmp/files >/mnt/out/"$FILES""#;
+
 /// What a root is made of.
 pub struct Root<'a> {
     /// Where, with what and what for.
@@ -78,6 +93,8 @@ pub struct Root<'a> {
     pub programs: &'a Made,
     /// The control plane.
     pub kube: &'a Made,
+    /// The bill of materials.
+    pub contents: &'a Made,
 }
 
 /// How a finished root is found and verified.
@@ -95,7 +112,7 @@ impl Root<'_> {
     /// Makes it.
     pub fn build(&self) -> Result<Made, BuildError> {
         let release = &self.ground.recipe.release;
-        let mut inputs = Inputs::new("root", 2)
+        let mut inputs = Inputs::new("root", 3)
             .digest("tools", &self.ground.tools.digest)
             .digest("packages", &self.packages.digest)
             .text("kernel", &kernel_version(self.initrd_packages)?)
@@ -105,7 +122,9 @@ impl Root<'_> {
             .text("epoch", &release.epoch.to_string())
             .text("compression", &format!("{:?}", self.ground.recipe.compression))
             .path(&self.ground.source.image("rootfs"))?
-            .path(&self.ground.source.image("customize.sh"))?;
+            .path(&self.ground.source.image("customize.sh"))?
+            .path(&left_out(self.ground.source))?
+            .path(&self.contents.file(sbom::FILE))?;
         for program in programs::NODE {
             inputs = inputs.path(&self.programs.file(program))?;
         }
@@ -131,6 +150,7 @@ impl Root<'_> {
             .env("SOURCE_DATE_EPOCH", self.epoch())
             .env("STEP", PROGRAM_STEP)
             .env("KUBE_NAMES", KUBE_NAMES.join(" "))
+            .env("SBOM", sbom::FILE)
             .env("KERNEL", kernel_version(self.initrd_packages)?);
         let chroot = self
             .ground
@@ -140,6 +160,7 @@ impl Root<'_> {
             .read(self.ground.source.image("rootfs"), "overlay")
             .read(&self.programs.dir, "programs")
             .read(&self.kube.dir, "kube")
+            .read(&self.contents.dir, "contents")
             .write(stage.scratch, "scratch");
         stage.run(&chroot.enter(&assemble))?;
         Ok(())
@@ -153,9 +174,11 @@ impl Root<'_> {
             .env("SHEAF_NAME", &release.name)
             .env("SHEAF_VERSION", &release.version)
             .env("SOURCE_DATE_EPOCH", self.epoch());
-        stage.run(
-            &tree.clone().read(self.ground.source.image("customize.sh"), "customize.sh").enter(&customize),
-        )?;
+        let with = tree
+            .clone()
+            .read(self.ground.source.image("customize.sh"), "customize.sh")
+            .read(left_out(self.ground.source), "left-out.list");
+        stage.run(&with.enter(&customize))?;
         stage.run(&tree.enter(&Command::new("sh").args(["-c", CHECK])))?;
         let clean = Command::new("sh").args(["-c", CLEAN]);
         stage.run(&self.ground.tools.chroot().write(stage.scratch, "scratch").enter(&clean))?;
@@ -193,6 +216,8 @@ impl Root<'_> {
             .env("KERNEL", kernel_version(self.initrd_packages)?)
             .env("MODULES", MODULES);
         stage.run(&tools.enter(&modules))?;
+        let files = Command::new("sh").args(["-c", LIST_FILES]).env("FILES", FILES);
+        stage.run(&tools.enter(&files))?;
         Ok(())
     }
 }
