@@ -5,10 +5,13 @@
 mod admin;
 mod build;
 mod config;
+mod contents;
 mod demo;
+mod diff;
 mod guest;
 mod hardware;
 mod image;
+mod inspect;
 mod iso;
 mod kube;
 mod lock;
@@ -41,6 +44,10 @@ enum Command {
     Build(build::Arguments),
     /// Check node configs, or print an example
     Config(config::Arguments),
+    /// Print what an update from one release to another changes
+    Diff(diff::Arguments),
+    /// Print what is in a release, which line of a recipe brought it, and its bytes
+    Inspect(inspect::Arguments),
     /// Make a bootable medium from a release
     Iso(iso::Arguments),
     /// List the drivers and the firmware of a release
@@ -70,6 +77,8 @@ fn main() -> ExitCode {
         Command::Admin(arguments) => admin::run(&arguments),
         Command::Build(arguments) => build::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Hardware(arguments) => hardware::run(&arguments),
         Command::Iso(arguments) => iso::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),

@@ -75,11 +75,9 @@ pub fn build(
         let put = |from: PathBuf| put(&from, stage.out);
         put(parts.payload.file(&root.file))?;
         put(parts.payload.file(&verity.file))?;
-        put(parts.root.file(PACKAGES))?;
-        put(parts.root.file(MODULES))?;
-        put(parts.root.file(files::FILE))?;
-        put(parts.contents.file(sbom::FILE))?;
-        put(parts.contents.file(contents::FILE))?;
+        let of_root = [PACKAGES, MODULES, files::FILE].map(|name| parts.root.file(name));
+        let of_contents = [sbom::FILE, contents::FILE].map(|name| parts.contents.file(name));
+        let documents = of_root.into_iter().chain(of_contents).map(put).collect::<Result<_, _>>()?;
         let Identity { hash, root_uuid, verity_uuid } = Identity::of(parts.root)?;
         let manifest = Manifest {
             format: manifest::FORMAT,
@@ -101,6 +99,7 @@ pub fn build(
                 menu: put(parts.bios.file(bios::MENU))?,
             },
             installer_uki: uki(put(parts.installer_uki.file("installer.efi"))?, stage.out)?,
+            documents,
         };
         let path = stage.out.join(manifest::FILE);
         let mut text =
