@@ -5,6 +5,7 @@ use sheaf_config::recipe::{Kube, Recipe};
 use sheaf_os_image::debian::Supply;
 use sheaf_os_image::lock::Lock;
 use sheaf_os_image::lock::wanted::Wanted;
+use sheaf_os_image::signing::{Given, KEY_VARIABLE, Key, PASSPHRASE_VARIABLE};
 use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -20,6 +21,9 @@ pub struct Arguments {
     /// Build from exactly what the lock beside the recipe names, or refuse
     #[arg(long, conflicts_with = "update")]
     locked: bool,
+    /// For a release that others shall install: refuse the throw-away key
+    #[arg(long, requires = "locked")]
+    ship: bool,
 }
 
 /// Which packages a release is built from.
@@ -45,7 +49,7 @@ impl Arguments {
 
 /// Runs it; prints the release folder.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    println!("{}", release(&arguments.recipe, arguments.packages())?.display());
+    println!("{}", release(&arguments.recipe, arguments.packages(), arguments.ship)?.display());
     Ok(())
 }
 
@@ -58,14 +62,22 @@ pub fn recipe(path: &Path) -> anyhow::Result<Recipe> {
     Ok(recipe)
 }
 
-/// Builds the release of the recipe at `path`; gives its folder.
-pub fn release(path: &Path, packages: Packages) -> anyhow::Result<PathBuf> {
+/// Builds the release of the recipe at `path`; gives its folder. One to `ship` is not signed with the throw-away key.
+pub fn release(path: &Path, packages: Packages, ship: bool) -> anyhow::Result<PathBuf> {
     let begin = Instant::now();
     let recipe = recipe(path)?;
     let place = Workplace::find()?;
     let mirrors = place.mirrors(Some(&recipe.packages));
     let context = place.build_context();
-    let build = |supply| sheaf_os_image::build(&context, &place.source, &recipe, &mirrors, supply);
+    let given = Given { key: env::var(KEY_VARIABLE).ok(), passphrase: env::var(PASSPHRASE_VARIABLE).ok() };
+    let key = Key::of(&context, recipe.release.signing.as_ref(), &given)?;
+    anyhow::ensure!(
+        !ship || key.throw_away.is_none(),
+        "{}: a release to be shipped is not signed with a throw-away key; name a key in the recipe ([release] signing-key), \
+         or give one in {KEY_VARIABLE}",
+        path.display()
+    );
+    let build = |supply| sheaf_os_image::build(&context, &place.source, &recipe, &mirrors, supply, &key);
     let built = match packages {
         Packages::Locked => {
             let path = Lock::path(path);
@@ -87,7 +99,7 @@ fn warning(key: &Path) -> String {
          WARNING: this release is signed with the throw-away key\n    \
          {}\n\
          Anyone who can read that file can sign releases that this one's installer accepts. Do not give it to others:\n\
-         make a key (minisign -G -W -s FILE) and name it in the recipe ([release] signing-key).\n\n",
+         make a key (minisign -G -s FILE) and name it in the recipe ([release] signing-key).\n\n",
         key.display()
     )
 }

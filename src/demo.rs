@@ -56,7 +56,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let release = match &arguments.release {
         Some(folder) => folder.clone(),
         None => show.step("build the release", || {
-            crate::build::release(&arguments.recipe, crate::build::Packages::Kept)
+            crate::build::release(&arguments.recipe, crate::build::Packages::Kept, false)
         })?,
     };
     let kube =

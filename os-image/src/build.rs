@@ -29,15 +29,15 @@ pub struct Built {
     pub throw_away_key: Option<PathBuf>,
 }
 
-/// Builds the release of `recipe` from packages of `mirrors`, in the versions of `supply`.
+/// Builds the release of `recipe` from packages of `mirrors`, in the versions of `supply`, and signs it with `key`.
 pub fn build(
     context: &BuildContext<'_>,
     source: &Source,
     recipe: &Recipe,
     mirrors: &Mirrors,
     supply: Supply<'_>,
+    key: &Key,
 ) -> Result<Built, BuildError> {
-    let key = Key::of(context, recipe.release.signing_key.as_deref())?;
     let tools = match supply {
         Supply::Mirrors(_) => tools::ensure(context, source, mirrors)?,
         Supply::Lock(lock) => tools::locked(context, source, mirrors, lock)?,
@@ -92,8 +92,8 @@ pub fn build(
         installer_uki: &installer_uki,
     };
     Ok(Built {
-        folder: release::build(context, &tools, recipe, &parts, &key)?,
+        folder: release::build(context, &tools, recipe, &parts, key)?,
         kernel: packages::kernel_version(&initrd_packages)?,
-        throw_away_key: key.throw_away,
+        throw_away_key: key.throw_away.clone(),
     })
 }

@@ -24,7 +24,7 @@ mod pe;
 pub mod progress;
 pub mod release;
 pub mod sbom;
-mod signing;
+pub mod signing;
 pub mod source;
 pub mod stage;
 pub mod stages;

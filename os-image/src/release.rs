@@ -105,8 +105,8 @@ pub fn build(
         let mut text =
             serde_json::to_vec_pretty(&manifest).map_err(|error| BuildError::io(&path)(error.into()))?;
         text.push(b'\n');
-        let signature = key.sign(manifest::FILE, &text, recipe.release.epoch)?;
         write(&path, &text)?;
+        let signature = key.sign(stage, &path, &text, recipe.release.epoch)?;
         write(&stage.out.join(manifest::SIGNATURE), signature.as_bytes())?;
         write(&stage.out.join(manifest::PUBLIC_KEY), key.public.as_bytes())
     })?;

@@ -152,10 +152,14 @@ pub fn left_out(source: &Source) -> PathBuf {
 
 /// Packages with firmware, when the recipe wants them.
 fn firmware(source: &Source, recipe: &Recipe) -> Result<Vec<Asked>, BuildError> {
-    match recipe.packages.firmware {
-        true => list(source, "firmware"),
-        false => Ok(Vec::new()),
+    let mut asked = match recipe.packages.firmware {
+        true => list(source, "firmware")?,
+        false => Vec::new(),
+    };
+    for set in &recipe.packages.firmware_sets {
+        asked.extend(list(source, &format!("firmware-{set}"))?);
     }
+    Ok(asked)
 }
 
 fn list(source: &Source, name: &str) -> Result<Vec<Asked>, BuildError> {

@@ -11,12 +11,15 @@ use super::packages::{kernel_version, left_out};
 use super::programs;
 use crate::error::BuildError;
 use crate::inputs::{Digest, Inputs};
+use crate::lists;
 use crate::sbom;
+use crate::source::Source;
 use crate::stage::{Made, Spec, StageDir};
-use sheaf_config::recipe::Compression;
+use sheaf_config::recipe::{Compression, MODULE_SETS, Recipe};
 use sheaf_host::chroot::Chroot;
 use sheaf_host::run::Command;
 use std::fs;
+use std::path::PathBuf;
 
 /// The erofs.
 pub const EROFS: &str = "root.erofs";
@@ -46,8 +49,10 @@ const PROGRAM_STEP: &str = "1M";
 const ASSEMBLE: &str = r#"set -eu
 root=/mnt/scratch/root
 tar -C "$root" --xattrs --xattrs-include='*' --exclude='./dev/*' --numeric-owner -xpf /mnt/packages/tree.tar
-tar -C /mnt/overlay --owner=0 --group=0 --numeric-owner --mode='u=rwX,go=rX' --mtime="@$SOURCE_DATE_EPOCH" -cf - . |
-    tar -C "$root" --no-overwrite-dir --keep-directory-symlink -xpf -
+for overlay in /mnt/overlay-*; do
+    tar -C "$overlay" --owner=0 --group=0 --numeric-owner --mode='u=rwX,go=rX' --mtime="@$SOURCE_DATE_EPOCH" -cf - . |
+        tar -C "$root" --no-overwrite-dir --keep-directory-symlink -xpf -
+done
 install -m 0755 /mnt/programs/sheaf-agent /mnt/programs/sheaf-controller "$root/usr/bin/"
 install -m 0755 /mnt/kube/kube "$root/usr/bin/kube"
 for program in sheaf-agent sheaf-controller; do truncate --size="%$STEP" "$root/usr/bin/$program"; done
@@ -125,6 +130,12 @@ impl Root<'_> {
             .path(&self.ground.source.image("customize.sh"))?
             .path(&left_out(self.ground.source))?
             .path(&self.contents.file(sbom::FILE))?;
+        for path in self.overlays().iter().skip(1).chain(&self.ground.recipe.scripts) {
+            inputs = inputs.path(path)?;
+        }
+        for (name, items) in self.switched()? {
+            inputs = inputs.texts(name, items.iter().map(String::as_str));
+        }
         for program in programs::NODE {
             inputs = inputs.path(&self.programs.file(program))?;
         }
@@ -136,6 +147,23 @@ impl Root<'_> {
                 self.erofs(stage)
             },
         )
+    }
+
+    /// Folders laid over the packages: the image's own and the recipe's.
+    fn overlays(&self) -> Vec<PathBuf> {
+        let own = self.ground.source.image("rootfs");
+        std::iter::once(own).chain(self.ground.recipe.overlays.iter().cloned()).collect()
+    }
+
+    /// What the recipe switches on and off, as `customize.sh` reads it from `/mnt/recipe`.
+    fn switched(&self) -> Result<[(&'static str, Vec<String>); 4], BuildError> {
+        let Recipe { units, modules, .. } = self.ground.recipe;
+        Ok([
+            ("modules-dropped", dropped(self.ground.source, &modules.keep)?),
+            ("modules-loaded", modules.load.clone()),
+            ("units-enabled", units.enable.clone()),
+            ("units-masked", units.mask.clone()),
+        ])
     }
 
     fn epoch(&self) -> String {
@@ -152,12 +180,12 @@ impl Root<'_> {
             .env("KUBE_NAMES", KUBE_NAMES.join(" "))
             .env("SBOM", sbom::FILE)
             .env("KERNEL", kernel_version(self.initrd_packages)?);
-        let chroot = self
-            .ground
-            .tools
-            .chroot()
+        let mut chroot = self.ground.tools.chroot();
+        for (index, overlay) in self.overlays().iter().enumerate() {
+            chroot = chroot.read(overlay, &format!("overlay-{index:03}"));
+        }
+        let chroot = chroot
             .read(&self.packages.dir, "packages")
-            .read(self.ground.source.image("rootfs"), "overlay")
             .read(&self.programs.dir, "programs")
             .read(&self.kube.dir, "kube")
             .read(&self.contents.dir, "contents")
@@ -174,11 +202,23 @@ impl Root<'_> {
             .env("SHEAF_NAME", &release.name)
             .env("SHEAF_VERSION", &release.version)
             .env("SOURCE_DATE_EPOCH", self.epoch());
+        let recipe = stage.scratch.join("recipe");
+        fs::create_dir(&recipe).map_err(BuildError::io(&recipe))?;
+        for (name, items) in self.switched()? {
+            let path = recipe.join(name);
+            let text: String = items.iter().map(|item| format!("{item}\n")).collect();
+            fs::write(&path, text).map_err(BuildError::io(&path))?;
+        }
         let with = tree
             .clone()
+            .read(&recipe, "recipe")
             .read(self.ground.source.image("customize.sh"), "customize.sh")
             .read(left_out(self.ground.source), "left-out.list");
         stage.run(&with.enter(&customize))?;
+        for script in &self.ground.recipe.scripts {
+            let run = Command::new("sh").arg("/mnt/script").env("SOURCE_DATE_EPOCH", self.epoch());
+            stage.run(&tree.clone().read(script, "script").enter(&run))?;
+        }
         stage.run(&tree.enter(&Command::new("sh").args(["-c", CHECK])))?;
         let clean = Command::new("sh").args(["-c", CLEAN]);
         stage.run(&self.ground.tools.chroot().write(stage.scratch, "scratch").enter(&clean))?;
@@ -222,6 +262,15 @@ impl Root<'_> {
     }
 }
 
+/// Folders of kernel modules that are not in the image: of every set but those in `keep`.
+fn dropped(source: &Source, keep: &[String]) -> Result<Vec<String>, BuildError> {
+    let mut dropped = lists::read(&source.modules("never"))?;
+    for set in MODULE_SETS.into_iter().filter(|set| keep.iter().all(|kept| kept != set)) {
+        dropped.extend(lists::read(&source.modules(set))?);
+    }
+    Ok(dropped)
+}
+
 impl Identity {
     /// Of a finished root.
     pub fn of(root: &Made) -> Result<Self, BuildError> {
@@ -249,5 +298,25 @@ impl Identity {
             format!("systemd.verity_root_data=UUID={}", self.root_uuid),
             format!("systemd.verity_root_hash=UUID={}", self.verity_uuid),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sheaf_config::recipe::FIRMWARE_SETS;
+    use std::path::Path;
+
+    #[test]
+    fn every_set_has_its_list_and_a_set_that_is_kept_is_not_dropped() {
+        let source = Source::find(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let all = dropped(&source, &[]).unwrap();
+        let kept = dropped(&source, &["graphics".to_owned()]).unwrap();
+        let graphics = lists::read(&source.modules("graphics")).unwrap();
+        assert!(all.contains(&"drivers/gpu".to_owned()));
+        assert_eq!(all.len() - kept.len(), graphics.len());
+        for set in FIRMWARE_SETS {
+            assert!(!lists::read(&source.list(&format!("firmware-{set}"))).unwrap().is_empty(), "{set}");
+        }
     }
 }

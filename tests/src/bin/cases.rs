@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// A case that takes longer hangs: the longest, a soak apart, takes ten minutes on two busy cores.
 const CASE_TIMEOUT: Duration = Duration::from_secs(40 * 60);
+/// Compiles everything twice.
+const DOUBLE_BUILD: (&str, Duration) = ("reproducible", Duration::from_secs(4 * 3600));
 /// How many of the slowest cases are printed at the end.
 const SLOWEST: usize = 10;
 /// Lines of a failed case's log that are printed.
