@@ -227,6 +227,8 @@ fn run(test: &Test, root: &Path, logs: &Path) -> Result<Ran> {
             _ => {}
         }
     }
+    let (file, timeout) = DOUBLE_BUILD;
+    let timeout = if test.file == file { timeout } else { CASE_TIMEOUT };
     let command = Command::new(&test.program)
         .args(["--exact", &test.name, "--nocapture", "--test-threads", "1"])
         // Where cargo would run it.
@@ -234,7 +236,7 @@ fn run(test: &Test, root: &Path, logs: &Path) -> Result<Ran> {
         .env(RETRIES, &retries)
         .env("RUST_BACKTRACE", "0")
         .log(&log)
-        .deadline(CASE_TIMEOUT);
+        .deadline(timeout);
     let begin = Instant::now();
     let ended = System.run(&command);
     let retries = std::fs::read_to_string(&retries).map_or(0, |text| text.lines().count());
