@@ -55,7 +55,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let place = Workplace::find()?;
     let release = match &arguments.release {
         Some(folder) => folder.clone(),
-        None => show.step("build the release", || crate::build::release(&arguments.recipe, false))?,
+        None => show.step("build the release", || {
+            crate::build::release(&arguments.recipe, crate::build::Packages::Kept, false)
+        })?,
     };
     let kube =
         show.step("build the control plane's binary (kubectl is part of it)", || crate::kube::build(&place))?;

@@ -5,12 +5,16 @@
 mod admin;
 mod build;
 mod config;
+mod contents;
 mod demo;
+mod diff;
 mod guest;
 mod hardware;
 mod image;
+mod inspect;
 mod iso;
 mod kube;
+mod lock;
 mod progress;
 mod pxe;
 mod serve;
@@ -40,6 +44,10 @@ enum Command {
     Build(build::Arguments),
     /// Check node configs, or print an example
     Config(config::Arguments),
+    /// Print what an update from one release to another changes
+    Diff(diff::Arguments),
+    /// Print what is in a release, which line of a recipe brought it, and its bytes
+    Inspect(inspect::Arguments),
     /// Make a bootable medium from a release
     Iso(iso::Arguments),
     /// List the drivers and the firmware of a release
@@ -50,6 +58,8 @@ enum Command {
     Guest(guest::Arguments),
     /// Build only the control plane's binary
     Kube,
+    /// Write the lock beside a recipe from what the mirrors have now, and print what changed
+    Lock(lock::Arguments),
     /// Make a folder for booting the installer over the network, and serve it
     Pxe(pxe::Arguments),
     /// Serve a disk image from this machine to the nodes
@@ -67,11 +77,14 @@ fn main() -> ExitCode {
         Command::Admin(arguments) => admin::run(&arguments),
         Command::Build(arguments) => build::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Hardware(arguments) => hardware::run(&arguments),
         Command::Iso(arguments) => iso::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Guest(arguments) => guest::run(&arguments),
         Command::Kube => kube::run(),
+        Command::Lock(arguments) => lock::run(&arguments),
         Command::Pxe(arguments) => pxe::run(&arguments),
         Command::Serve(arguments) => image::run(&arguments),
         Command::Tools => tools::run(),

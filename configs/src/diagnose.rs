@@ -89,6 +89,11 @@ impl<'t> Report<'t> {
         Self { file: file.to_owned(), text, lines, problems: RefCell::default(), part: RefCell::default() }
     }
 
+    /// The name of the file, without its folder.
+    pub fn file_name(&self) -> &str {
+        self.file.rsplit('/').next().unwrap_or_default()
+    }
+
     /// The text reported on.
     pub fn text(&self) -> &'t str {
         self.text

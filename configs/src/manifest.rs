@@ -48,6 +48,9 @@ pub struct Manifest {
     pub bios: Bios,
     /// The UKI that a medium boots: kernel and installer.
     pub installer_uki: Uki,
+    /// What the release is made of, for people and scanners; no medium has them.
+    #[serde(default)]
+    pub documents: Vec<Plain>,
 }
 
 /// GRUB of a node's disk, for BIOS.

@@ -4,9 +4,10 @@
 //! with its line otherwise ([`rules`]). Keys are documented for builders in docs/building.md.
 
 mod rules;
+mod values;
 
 use crate::diagnose::{Errors, Report};
-use crate::spanned::{Document, read};
+use crate::spanned::{At, Document, read};
 use std::path::{Path, PathBuf};
 
 /// The only version of the format so far.
@@ -21,6 +22,14 @@ pub struct Recipe {
     pub packages: Packages,
     /// `[root] compression`
     pub compression: Compression,
+    /// `[root] overlays`: folders laid over `os-image/image/rootfs`, a later one over an earlier.
+    pub overlays: Vec<PathBuf>,
+    /// `[root] scripts`: run in the finished tree, in order.
+    pub scripts: Vec<PathBuf>,
+    /// `[units]`
+    pub units: Units,
+    /// `[modules]`
+    pub modules: Modules,
     /// `[boot] arguments`: added to the node's kernel command line.
     pub arguments: Vec<String>,
     /// `[payload] zstd-level`
@@ -38,8 +47,22 @@ pub struct Release {
     pub version: String,
     /// Timestamp of every file in the image (SOURCE_DATE_EPOCH), in seconds.
     pub epoch: u64,
-    /// minisign secret key without password; none: a throw-away key.
-    pub signing_key: Option<PathBuf>,
+    /// What signs it; none: a throw-away key.
+    pub signing: Option<Signing>,
+}
+
+/// What signs a release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signing {
+    /// minisign secret key, with or without passphrase.
+    Key(PathBuf),
+    /// A program that is given a file and writes its signature beside it, as `minisign -S -m FILE` does.
+    Command {
+        /// The program and its arguments; the file comes after them.
+        command: Vec<String>,
+        /// minisign public key that its signatures verify by.
+        public_key: PathBuf,
+    },
 }
 
 /// `[packages]`
@@ -48,15 +71,50 @@ pub struct Packages {
     /// Lists under os-image/image/packages, without `.list`.
     pub lists: Vec<String>,
     /// Further Debian packages.
-    pub add: Vec<String>,
+    pub add: Vec<Item>,
     /// Firmware of real servers, microcode of their processors.
     pub firmware: bool,
+    /// Further sets of firmware: of [`FIRMWARE_SETS`].
+    pub firmware_sets: Vec<String>,
     /// Debian's components.
     pub components: Vec<String>,
     /// Debian mirror; none: Debian's own.
     pub mirror: Option<String>,
     /// Mirror of Debian's security updates; none: Debian's own.
     pub security_mirror: Option<String>,
+}
+
+/// Sets of firmware by name: `packages/firmware-NAME.list`.
+pub const FIRMWARE_SETS: [&str; 4] = ["graphics", "netronome", "sound", "wireless"];
+/// Sets of kernel modules by name, which a node lacks unless they are kept: `modules/NAME.list`.
+pub const MODULE_SETS: [&str; 8] =
+    ["filesystems", "graphics", "infiniband", "media", "protocols", "sound", "usb", "wireless"];
+
+/// `[units]`: what systemd does with units, beyond the preset of the image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Units {
+    /// Started at boot.
+    pub enable: Vec<String>,
+    /// Never started.
+    pub mask: Vec<String>,
+}
+
+/// `[modules]`: of the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Modules {
+    /// Sets that stay in the image.
+    pub keep: Vec<String>,
+    /// Loaded at boot.
+    pub load: Vec<String>,
+}
+
+/// A value of a list, and the line that has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// `htop`
+    pub value: String,
+    /// The recipe's file name and line: `sheaf.toml:9`.
+    pub line: String,
 }
 
 /// How the root is stored in its slot.
@@ -87,15 +145,14 @@ pub enum Kube {
 }
 
 impl Recipe {
-    /// Reads `path`; paths in it are relative to its directory.
+    /// Reads `path` and the recipe it extends, if any; paths in each are relative to its own directory.
     pub fn load(path: &Path) -> Result<Self, Errors> {
-        let text = read(path)?;
-        Self::parse(&path.display().to_string(), &text, path.parent().unwrap_or(Path::new(".")))
+        Self::load_as(path, &[])
     }
 
     /// The same as the release `version`; what is wrong with it, and what to write, otherwise.
     pub fn with_version(mut self, version: &str) -> Result<Self, String> {
-        let version = rules::version(version);
+        let version = values::version(version);
         self.release.version =
             version.map_err(|crate::spanned::Wrong(what, remedy)| format!("{what}; {remedy}"))?;
         Ok(self)
@@ -103,8 +160,51 @@ impl Recipe {
 
     /// Reads `text`, which messages call `file`; paths in it are relative to `dir`.
     pub fn parse(file: &str, text: &str, dir: &Path) -> Result<Self, Errors> {
+        Self::parse_as(file, text, dir, &[])
+    }
+
+    /// Reads `path`, which the recipes of `chain` extend.
+    fn load_as(path: &Path, chain: &[PathBuf]) -> Result<Self, Errors> {
+        let text = read(path)?;
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let chain: Vec<_> = chain.iter().cloned().chain([real]).collect();
+        Self::parse_as(&path.display().to_string(), &text, path.parent().unwrap_or(Path::new(".")), &chain)
+    }
+
+    fn parse_as(file: &str, text: &str, dir: &Path, chain: &[PathBuf]) -> Result<Self, Errors> {
         let report = Report::new(file, text);
-        let recipe = Document::parse(&report).and_then(|document| rules::recipe(document.root(&report), dir));
+        let Some(document) = Document::parse(&report) else { return report.finish(None) };
+        let mut root = document.root(&report);
+        let base = root.optional("extends", |value| value.text(values::file));
+        let base = match base.map(|at| base_of(&report, &at, dir, chain)) {
+            None => None,
+            Some(None) => return report.finish(None),
+            Some(Some(path)) => Some((Self::load_as(&path, chain)?, path)),
+        };
+        let base = base.as_ref().map(|(recipe, path)| rules::Base { recipe, path });
+        let recipe = rules::recipe(root, dir, base);
         report.finish(recipe)
+    }
+}
+
+/// The file that a recipe extends; none: it cannot be, and the report has why.
+fn base_of(report: &Report<'_>, named: &At<String>, dir: &Path, chain: &[PathBuf]) -> Option<PathBuf> {
+    let path = dir.join(&named.value);
+    match path.canonicalize() {
+        Err(error) => {
+            let what = format!("\"{}\" cannot be read: {error}", named.value);
+            named.wrong(
+                report,
+                what,
+                "write the path of a recipe; a relative one starts at this one's directory",
+            );
+            None
+        }
+        Ok(real) if chain.contains(&real) => {
+            let what = format!("\"{}\" extends this recipe itself", named.value);
+            named.wrong(report, what, "remove extends from one of the two");
+            None
+        }
+        Ok(_) => Some(path),
     }
 }

@@ -5,7 +5,7 @@
 mod golden;
 
 use golden::files;
-use sheaf_config::recipe::{Compression, Kube, Recipe};
+use sheaf_config::recipe::{Compression, Item, Kube, Recipe, Signing};
 use std::path::Path;
 
 fn refusal(path: &Path) -> Option<String> {
@@ -36,8 +36,56 @@ fn every_key_reaches_the_recipe_and_paths_start_at_its_directory() {
     let recipe =
         Recipe::parse("r.toml", text, Path::new("/recipes")).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!((recipe.release.epoch, recipe.zstd_level, recipe.compression), (7, 3, Compression::Lz4));
-    assert_eq!(recipe.release.signing_key.as_deref(), Some(Path::new("/recipes/k")));
+    assert_eq!(recipe.release.signing, Some(Signing::Key("/recipes/k".into())));
     assert_eq!(recipe.kube, Kube::File("/recipes/kube".into()));
-    assert_eq!((recipe.packages.add, recipe.arguments), (vec!["htop".into()], vec!["quiet".to_owned()]));
+    let htop = Item { value: "htop".into(), line: "r.toml:9".into() };
+    assert_eq!((recipe.packages.add, recipe.arguments), (vec![htop], vec!["quiet".to_owned()]));
     assert_eq!(recipe.packages.mirror.as_deref(), Some("http://a/debian"));
+}
+
+#[test]
+fn a_recipe_has_all_of_the_one_it_extends_and_its_own_on_top() {
+    let dir = tempfile::tempdir().unwrap();
+    let below = dir.path().join("below");
+    std::fs::create_dir(&below).unwrap();
+    let base = "version = 1\n[release]\nname = \"base\"\nversion = \"1.2.3\"\nsigning-key = \"k\"\n[packages]\n\
+                lists = [\"node\"]\nadd = [\"htop\"]\nfirmware = true\n[root]\noverlays = [\"one\"]\n\
+                compression = \"lz4\"\n[units]\nenable = [\"a.socket\"]\n[boot]\narguments = [\"quiet\"]\n";
+    let own = "version = 1\nextends = \"below/base.toml\"\n[release]\nname = \"own\"\n[packages]\nadd = [\"strace\"]\n\
+               firmware-sets = [\"graphics\"]\n[root]\noverlays = [\"two\"]\nscripts = [\"s.sh\"]\n[units]\n\
+               enable = [\"b.timer\"]\n[modules]\nkeep = [\"graphics\"]\nload = [\"vfio-pci\"]\n[boot]\narguments = [\"debug\"]\n";
+    std::fs::write(below.join("base.toml"), base).unwrap();
+    std::fs::write(dir.path().join("own.toml"), own).unwrap();
+    let recipe = Recipe::load(&dir.path().join("own.toml")).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!((recipe.release.name.as_str(), recipe.release.version.as_str()), ("own", "1.2.3"));
+    assert_eq!(recipe.release.signing, Some(Signing::Key(below.join("k"))));
+    let lines: Vec<_> = recipe.packages.add.iter().map(|item| item.line.as_str()).collect();
+    assert_eq!(lines, ["base.toml:8", "own.toml:6"]);
+    assert_eq!(
+        (recipe.packages.lists.len(), recipe.packages.firmware, recipe.compression),
+        (1, true, Compression::Lz4)
+    );
+    assert_eq!(recipe.overlays, [below.join("one"), dir.path().join("two")]);
+    assert_eq!(recipe.scripts, [dir.path().join("s.sh")]);
+    assert_eq!(recipe.units.enable, ["a.socket", "b.timer"]);
+    assert_eq!(
+        (recipe.modules.keep, recipe.modules.load),
+        (vec!["graphics".into()], vec!["vfio-pci".into()])
+    );
+    assert_eq!(recipe.arguments, ["quiet", "debug"]);
+}
+
+#[test]
+fn a_recipe_that_extends_itself_by_another_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = |other: &str| format!("version = 1\nextends = \"{other}\"\n[release]\nname = \"a\"\n");
+    std::fs::write(dir.path().join("a.toml"), text("b.toml")).unwrap();
+    std::fs::write(dir.path().join("b.toml"), text("a.toml")).unwrap();
+    let error = Recipe::load(&dir.path().join("a.toml")).unwrap_err().to_string();
+    assert!(
+        error.ends_with(
+            "b.toml:2: extends: \"a.toml\" extends this recipe itself; remove extends from one of the two"
+        ),
+        "{error}"
+    );
 }

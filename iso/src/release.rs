@@ -66,6 +66,9 @@ impl Release {
         for plain in [&ukis[0], &ukis[1], &manifest.boot_loader, boot, core, menu] {
             check_whole(&dir.join(&plain.file), plain.size, &plain.sha256)?;
         }
+        for plain in &manifest.documents {
+            check_whole(&dir.join(&plain.file), plain.size, &plain.sha256)?;
+        }
         for compressed in [&manifest.root, &manifest.verity] {
             check_frames(&dir.join(&compressed.file), compressed)?;
         }
@@ -186,6 +189,7 @@ pub(crate) mod tests {
                 menu: plain("grub.cfg", b"menu"),
             },
             installer_uki: uki("installer.efi", b"installer"),
+            documents: vec![plain("sbom.spdx.json", b"{}")],
         };
         let text = serde_json::to_vec_pretty(&manifest).unwrap();
         let keys = KeyPair::generate_unencrypted_keypair().unwrap();
@@ -219,6 +223,15 @@ pub(crate) mod tests {
             error.ends_with("root.erofs.zst: is damaged between bytes 11 and 23 (SHA-256 differs); build the release again"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_flipped_byte_of_the_bill_of_materials_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        release(dir.path());
+        flip(&dir.path().join("sbom.spdx.json"), 0);
+        let error = Release::open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("sbom.spdx.json: is damaged"), "{error}");
     }
 
     #[test]

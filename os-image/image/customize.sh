@@ -1,7 +1,7 @@
 #!/bin/sh
 # Turns Debian's tree into a node's root: runs once, inside the tree, after the overlay and Sheaf's programs are in it.
 #
-# In: SHEAF_NAME, SHEAF_VERSION, SOURCE_DATE_EPOCH. Out: the tree as it will be in the erofs image. It only removes,
+# In: SHEAF_NAME, SHEAF_VERSION, SOURCE_DATE_EPOCH, /mnt/left-out.list, /mnt/recipe. Out: the tree as it will be in the erofs image. It only removes,
 # switches units on and off, and writes the image's identity; what is added lies in rootfs/.
 set -eu
 umask 022
@@ -32,23 +32,9 @@ ln -sf ../usr/lib/os-release /etc/os-release
 
 # --- Packages that dependencies brought and a node has no use for ---------------------------------------------------------
 
-# Modules of libvirt: the agent names bridges, files and devices itself.
-purge="libvirt-daemon-driver-network libvirt-daemon-driver-nwfilter libvirt-daemon-driver-nodedev
-    libvirt-daemon-driver-storage dnsmasq-base mdevctl iptables"
-# Who may do what is said by sockets' owners.
-purge="$purge polkitd libpolkit-agent-1-0 libduktape207 dbus-user-session libpam-systemd"
-# Initrds are built elsewhere; the kernel's hooks run there.
-purge="$purge initramfs-tools initramfs-tools-core initramfs-tools-bin klibc-utils libklibc linux-base cpio"
-# Python and Perl serve maintainer scripts, xfs_scrub's mailer and mdadm's cron jobs.
-purge="$purge $(dpkg-query --show --showformat '${db:Status-Status} ${Package}\n' |
-    sed -n -E 's/^installed ((lib)?python3.*|perl.*|libicu.*)/\1/p' | tr '\n' ' ')"
-# Logs are the journal's.
-purge="$purge logrotate"
-# Last: the tools that put packages in place.
-purge="$purge debconf adduser sysvinit-utils apt dpkg"
-installed=$(for package in $purge; do
-    dpkg-query --show --showformat '${db:Status-Status} ${Package}\n' "$package" 2>/dev/null | sed -n 's/^installed //p'
-done)
+# Patterns of names; dpkg-query knows them.
+installed=$(sed 's/#.*//' /mnt/left-out.list | xargs dpkg-query --show \
+    --showformat '${db:Status-Status} ${Package}\n' 2>/dev/null | sed -n 's/^installed //p')
 # Files, not maintainer scripts, which would try to undo what is not undone here (users, units).
 for package in $installed; do
     dpkg --listfiles "$package"
@@ -95,25 +81,11 @@ rm -rf /usr/share/ovmf /usr/share/OVMF/OVMF_CODE.fd /usr/share/OVMF/OVMF_VARS.fd
 
 kernel=$(ls /usr/lib/modules)
 modules=/usr/lib/modules/$kernel/kernel
-for path in sound drivers/gpu drivers/media drivers/net/wireless drivers/infiniband drivers/iio drivers/staging \
-    drivers/bluetooth drivers/comedi drivers/accel drivers/isdn drivers/atm drivers/pcmcia drivers/firewire \
-    drivers/soundwire drivers/slimbus drivers/memstick drivers/nfc drivers/net/can drivers/net/hamradio \
-    drivers/net/ieee802154 drivers/net/wwan drivers/net/plip drivers/net/arcnet drivers/net/fddi \
-    drivers/input/joystick drivers/input/touchscreen drivers/input/tablet drivers/input/gameport drivers/input/mouse \
-    drivers/mtd drivers/w1 drivers/ssb drivers/bcma drivers/parport drivers/accessibility drivers/leds drivers/gnss \
-    drivers/usb/gadget drivers/usb/serial drivers/usb/misc drivers/usb/atm drivers/usb/image drivers/counter \
-    drivers/extcon drivers/greybus drivers/hwtracing drivers/video/fbdev drivers/rapidio drivers/tee drivers/auxdisplay \
-    drivers/xen drivers/mfd/arizona* drivers/ufs drivers/target \
-    net/bluetooth net/mac80211 net/wireless net/nfc net/can net/ax25 net/netrom net/rose net/x25 net/lapb net/atm \
-    net/appletalk net/phonet net/batman-adv net/ieee802154 net/mac802154 net/6lowpan net/tipc net/rds net/smc net/dccp \
-    net/rxrpc net/ceph net/9p net/qrtr net/l2tp net/hsr net/caif net/rfkill \
-    fs/afs fs/affs fs/adfs fs/befs fs/bfs fs/bcachefs fs/ceph fs/coda fs/cramfs fs/ecryptfs fs/efs fs/exfat fs/f2fs \
-    fs/freevxfs fs/gfs2 fs/hfs fs/hfsplus fs/hpfs fs/jffs2 fs/jfs fs/minix fs/nilfs2 fs/ntfs3 fs/ocfs2 fs/omfs \
-    fs/orangefs fs/qnx4 fs/qnx6 fs/reiserfs fs/romfs fs/smb fs/sysv fs/ubifs fs/ufs fs/vboxsf fs/zonefs fs/9p \
-    fs/btrfs fs/dlm fs/nfsd fs/cachefiles; do
+while read -r path; do
     # shellcheck disable=SC2086 # patterns
     rm -rf "${modules:?}"/$path
-done
+done </mnt/recipe/modules-dropped
+cp /mnt/recipe/modules-loaded /usr/lib/modules-load.d/recipe.conf
 # A driver that needs a dropped one would fail at load: depmod names none.
 depmod "$kernel" 2>/tmp/depmod
 if [ -s /tmp/depmod ]; then
@@ -123,7 +95,8 @@ rm -f /tmp/depmod
 
 # --- Units -----------------------------------------------------------------------------------------------------------------
 
-# What maintainer scripts switched on is forgotten; the preset says all there is.
+# What maintainer scripts switched on is forgotten; the presets say all there is, the recipe's before the image's.
+sed 's/^/enable /' /mnt/recipe/units-enabled >/usr/lib/systemd/system-preset/00-recipe.preset
 find /etc/systemd/system -mindepth 1 -delete
 systemctl preset-all --preset-mode=full >/dev/null 2>&1
 # Wanted by other units' folders, or started by hardware, and not for a node. libvirt-guests would shut VMs down behind
@@ -147,8 +120,11 @@ for unit in libvirt-guests.service libvirtd-ro.socket libvirtd-admin.socket libv
     nvmefc-boot-connections.service nvmf-autoconnect.service uuidd.socket smartmontools.service \
     e2scrub_reap.service e2scrub_all.timer xfs_scrub_all.timer \
     systemd-bsod.service modprobe@drm.service systemd-importd.socket systemd-initctl.socket systemd-sysext.socket systemd-user-sessions.service \
-    sys-kernel-debug.mount sys-kernel-tracing.mount dev-mqueue.mount systemd-vconsole-setup.service; do
-    ln -sf /dev/null "/etc/systemd/system/$unit"
+    sys-kernel-debug.mount sys-kernel-tracing.mount dev-mqueue.mount systemd-vconsole-setup.service \
+    $(cat /mnt/recipe/units-masked); do
+    if ! grep -qxF "$unit" /mnt/recipe/units-enabled; then
+        ln -sf /dev/null "/etc/systemd/system/$unit"
+    fi
 done
 # Logins on whatever console= names, partitions by type, legacy scripts: nothing is generated but what the kernel's
 # arguments for verity ask for, and that is done before this root is there.
@@ -178,6 +154,12 @@ printf '127.0.0.1 localhost\n::1 localhost\n' >/etc/hosts
 : >/etc/fstab
 ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
 rm -rf /etc/mtab && ln -s ../proc/self/mounts /etc/mtab
+# Authorities that a recipe's overlay brings.
+for certificate in /usr/local/share/ca-certificates/*.crt; do
+    if [ -e "$certificate" ]; then
+        cat "$certificate" >>/etc/ssl/certs/ca-certificates.crt
+    fi
+done
 # Caches of the loader and of udev that belong to the image.
 ldconfig -X 2>/dev/null || true
 ldconfig

@@ -2,12 +2,13 @@
 //!
 //! Route in: a recipe and a checkout. Route out: [`Built`], the release folder and what to know of it.
 
-use crate::debian::Mirrors;
+use crate::debian::{Mirrors, Supply};
 use crate::error::BuildError;
 use crate::release::{self, Parts};
 use crate::signing::Key;
 use crate::source::Source;
 use crate::stage::{BuildContext, Made};
+use crate::stages::contents::Contents;
 use crate::stages::initrd::{self, Purpose};
 use crate::stages::packages::Packages;
 use crate::stages::root::{Identity, Root};
@@ -28,25 +29,36 @@ pub struct Built {
     pub throw_away_key: Option<PathBuf>,
 }
 
-/// Builds the release of `recipe`. `fetched` names the state of the mirrors: with another value packages are
-/// fetched again.
+/// Builds the release of `recipe` from packages of `mirrors`, in the versions of `supply`, and signs it with `key`.
 pub fn build(
     context: &BuildContext<'_>,
     source: &Source,
     recipe: &Recipe,
     mirrors: &Mirrors,
-    fetched: &str,
+    supply: Supply<'_>,
+    key: &Key,
 ) -> Result<Built, BuildError> {
-    let key = Key::of(context, recipe.release.signing_key.as_deref())?;
-    let tools = tools::ensure(context, source, mirrors)?;
+    let tools = match supply {
+        Supply::Mirrors(_) => tools::ensure(context, source, mirrors)?,
+        Supply::Lock(lock) => tools::locked(context, source, mirrors, lock)?,
+    };
     let ground = Ground { context, source, tools: &tools, recipe };
-    let wanted = Packages { ground, mirrors, fetched };
+    let wanted = Packages { ground, mirrors, supply };
     let initrd_packages = wanted.initrd()?;
     let node_packages = wanted.node()?;
     let initrd = |purpose| initrd::build(context, source, &tools, recipe, &initrd_packages, purpose);
     let (node_initrd, installer_initrd) = (initrd(Purpose::Node)?, initrd(Purpose::Installer)?);
     let kube = kube::obtain(context, source, &tools, &recipe.kube)?;
     let programs = programs::build(context, source, &tools)?;
+    let contents = Contents {
+        ground,
+        node: &node_packages,
+        initrd: &initrd_packages,
+        programs: &programs,
+        kube: &kube,
+        supply,
+    }
+    .build()?;
     let root = Root {
         ground,
         packages: &node_packages,
@@ -54,6 +66,7 @@ pub fn build(
         programs: &programs,
         kube: &kube,
         public_key: &key.public,
+        contents: &contents,
     }
     .build()?;
     let payload = payload::build(context, &root, recipe.zstd_level)?;
@@ -73,14 +86,15 @@ pub fn build(
     let parts = Parts {
         kernel: &initrd_packages,
         root: &root,
+        contents: &contents,
         payload: &payload,
         node_uki: &node_uki,
         bios: &bios,
         installer_uki: &installer_uki,
     };
     Ok(Built {
-        folder: release::build(context, &tools, recipe, &parts, &key)?,
+        folder: release::build(context, &tools, recipe, &parts, key)?,
         kernel: packages::kernel_version(&initrd_packages)?,
-        throw_away_key: key.throw_away,
+        throw_away_key: key.throw_away.clone(),
     })
 }

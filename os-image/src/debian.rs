@@ -3,6 +3,7 @@
 //! Route in: package names. Route out: a command, run on the build host for the tools chroot and in the tools
 //! chroot for everything else.
 
+use crate::lock::Lock;
 use sheaf_host::run::Command;
 use std::collections::BTreeMap;
 
@@ -28,6 +29,15 @@ pub struct Mirrors {
     pub access: Access,
 }
 
+/// Which versions of packages roots are made of.
+#[derive(Clone, Copy, Debug)]
+pub enum Supply<'a> {
+    /// Those that mirrors have. The text names their state: packages are fetched again when it changes.
+    Mirrors(&'a str),
+    /// Those of a lock, and no others.
+    Lock(&'a Lock),
+}
+
 /// The build host's way to the network; it does not change what is fetched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
@@ -48,6 +58,8 @@ pub struct Debootstrap<'a> {
     pub packages: &'a [String],
     /// Where from.
     pub mirrors: &'a Mirrors,
+    /// A folder, as seen where mmdebstrap runs, with exactly the packages of the root: they come from there instead.
+    pub repository: Option<&'a str>,
     /// Timestamp of every file, in seconds.
     pub epoch: u64,
     /// Shell command run with the root as `$1` after Debian's essential packages.
@@ -57,7 +69,9 @@ pub struct Debootstrap<'a> {
 impl Debootstrap<'_> {
     /// The call that writes the root as a tar file to `tar`, with mmdebstrap's `mode`.
     pub fn command(&self, mode: &str, tar: &str) -> Command {
-        let mut command = Command::new("mmdebstrap").args(["--mode", mode, "--variant", self.variant]);
+        // A folder has no priorities: all that a variant would add is among its packages.
+        let variant = if self.repository.is_some() { "essential" } else { self.variant };
+        let mut command = Command::new("mmdebstrap").args(["--mode", mode, "--variant", variant]);
         command = command.args([
             "--format=tar",
             "--aptopt=Apt::Install-Recommends \"false\"",
@@ -71,12 +85,18 @@ impl Debootstrap<'_> {
         if let Some(hook) = self.essential_hook {
             command = command.arg(format!("--essential-hook={hook}"));
         }
-        command = command.arg(format!("--include={}", self.packages.join(","))).args([SUITE, tar]);
-        let components = self.components.join(" ");
-        command = command
-            .arg(format!("deb {} {SUITE} {components}", self.mirrors.main))
-            .arg(format!("deb {} {SUITE}-security {components}", self.mirrors.security))
-            .env("SOURCE_DATE_EPOCH", self.epoch.to_string());
+        command = command.arg(format!("--include={}", self.packages.join(",")));
+        command = match self.repository {
+            Some(folder) => command.args(["", tar]).arg(format!("deb [trusted=yes] copy:{folder} ./")),
+            None => {
+                let components = self.components.join(" ");
+                command
+                    .args([SUITE, tar])
+                    .arg(format!("deb {} {SUITE} {components}", self.mirrors.main))
+                    .arg(format!("deb {} {SUITE}-security {components}", self.mirrors.security))
+            }
+        };
+        command = command.env("SOURCE_DATE_EPOCH", self.epoch.to_string());
         self.mirrors.access.variables.iter().fold(command, |command, (name, value)| command.env(name, value))
     }
 }
@@ -100,6 +120,7 @@ mod tests {
             components: &["main".into(), "non-free-firmware".into()],
             packages: &["systemd".into(), "udev".into()],
             mirrors: &mirrors,
+            repository: None,
             epoch: 7,
             essential_hook: None,
         }
@@ -114,5 +135,28 @@ mod tests {
         );
         assert_eq!(command.env.get(std::ffi::OsStr::new("SOURCE_DATE_EPOCH")).unwrap(), "7");
         assert!(command.env.contains_key(std::ffi::OsStr::new("http_proxy")));
+    }
+
+    #[test]
+    fn packages_of_a_lock_come_from_their_folder_and_from_no_mirror() {
+        let mirrors =
+            Mirrors { main: "http://m".into(), security: "http://s".into(), access: Access::default() };
+        let command = Debootstrap {
+            variant: "minbase",
+            components: &["main".into()],
+            packages: &["dash".into(), "systemd".into()],
+            mirrors: &mirrors,
+            repository: Some("/mnt/scratch/debs"),
+            epoch: 7,
+            essential_hook: None,
+        };
+        let text = command.command("root", "/mnt/out/tree.tar").to_string();
+        assert!(text.contains("--variant essential"), "{text}");
+        assert!(
+            text.ends_with(
+                "--include=dash,systemd '' /mnt/out/tree.tar 'deb [trusted=yes] copy:/mnt/scratch/debs ./'"
+            ),
+            "{text}"
+        );
     }
 }

@@ -6,13 +6,14 @@
 
 use crate::error::BuildError;
 use crate::inputs::Digest;
+use crate::stage::{forget_unused, touch};
 use sheaf_config::manifest::{Compressed, Frame};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Raw bytes of a frame: large enough for zstd to find repeats, small enough for a reader's memory and for a
 /// failed check to name a small part.
@@ -38,8 +39,7 @@ impl Cache {
     fn frame(&self, raw: &[u8], level: i32) -> Result<Vec<u8>, BuildError> {
         let path = self.0.join(format!("{}-{level}", Digest::of(raw)));
         if let Ok(frame) = fs::read(&path) {
-            let touch = || File::options().write(true).open(&path)?.set_modified(SystemTime::now());
-            touch().map_err(BuildError::io(&path))?;
+            touch(&path)?;
             return Ok(frame);
         }
         let frame = compress_frame(raw, level).map_err(BuildError::io(&path))?;
@@ -52,14 +52,7 @@ impl Cache {
 
     /// Removes what was not used for long.
     pub fn forget_old(&self) -> Result<(), BuildError> {
-        for entry in fs::read_dir(&self.0).map_err(BuildError::io(&self.0))?.flatten() {
-            let used =
-                entry.metadata().and_then(|facts| facts.modified()).map_err(BuildError::io(&entry.path()))?;
-            if used.elapsed().is_ok_and(|unused| unused > UNUSED) {
-                fs::remove_file(entry.path()).map_err(BuildError::io(&entry.path()))?;
-            }
-        }
-        Ok(())
+        forget_unused(&self.0, UNUSED)
     }
 }
 

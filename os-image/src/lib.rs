@@ -8,15 +8,23 @@
 
 mod build;
 pub mod build_host;
+pub mod contents;
+pub mod control;
+pub mod crates;
 pub mod debian;
+mod debs;
 mod error;
+pub mod files;
 mod frames;
+pub mod go;
 pub mod inputs;
 mod lists;
+pub mod lock;
 mod pe;
 pub mod progress;
 pub mod release;
-mod signing;
+pub mod sbom;
+pub mod signing;
 pub mod source;
 pub mod stage;
 pub mod stages;

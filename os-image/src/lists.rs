@@ -12,8 +12,21 @@ pub fn read(path: &Path) -> Result<Vec<String>, BuildError> {
     Ok(parse(&fs::read_to_string(path).map_err(BuildError::io(path))?))
 }
 
-/// The items of `text`. A `#` starts a comment at the line's beginning or after a blank.
+/// The items of the file at `path`, each with its line, `node.list:12`.
+pub fn with_lines(path: &Path) -> Result<Vec<(String, String)>, BuildError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let text = fs::read_to_string(path).map_err(BuildError::io(path))?;
+    let lines = each_line(&text).into_iter().enumerate().filter(|(_, item)| !item.is_empty());
+    Ok(lines.map(|(index, item)| (item, format!("{name}:{}", index + 1))).collect())
+}
+
+/// The items of `text`.
 pub fn parse(text: &str) -> Vec<String> {
+    each_line(text).into_iter().filter(|item| !item.is_empty()).collect()
+}
+
+/// What is on each line of `text`. A `#` starts a comment at the line's beginning or after a blank.
+fn each_line(text: &str) -> Vec<String> {
     let item = |line: &str| {
         let end = line
             .match_indices('#')
@@ -21,7 +34,7 @@ pub fn parse(text: &str) -> Vec<String> {
             .find(|at| *at == 0 || line[..*at].ends_with([' ', '\t']));
         line[..end.unwrap_or(line.len())].trim().to_owned()
     };
-    text.lines().map(item).filter(|item| !item.is_empty()).collect()
+    text.lines().map(item).collect()
 }
 
 #[cfg(test)]

@@ -3,10 +3,13 @@
 //! Route in: payload, UKIs, boot loader, key. Route out: `target/sheaf/releases/<name>-<version>/`, which is
 //! complete or absent.
 
+use crate::contents;
 use crate::debian::ARCH;
 use crate::error::BuildError;
+use crate::files;
 use crate::inputs::{Digest, Inputs};
 use crate::pe;
+use crate::sbom;
 use crate::signing::Key;
 use crate::stage::{BuildContext, Made, Spec, lock};
 use crate::stages::bios;
@@ -28,6 +31,8 @@ pub struct Parts<'a> {
     pub kernel: &'a Made,
     /// The node's root.
     pub root: &'a Made,
+    /// What it is made of.
+    pub contents: &'a Made,
     /// It, compressed.
     pub payload: &'a Made,
     /// The UKI of a node.
@@ -52,7 +57,7 @@ pub fn build(
     key: &Key,
 ) -> Result<PathBuf, BuildError> {
     let boot_loader = tools.root().join(BOOT_LOADER);
-    let inputs = Inputs::new("release", 3)
+    let inputs = Inputs::new("release", 4)
         .digest("tools", &tools.digest)
         .text("name", &recipe.release.name)
         .text("version", &recipe.release.version)
@@ -60,6 +65,7 @@ pub fn build(
         .text("key", &key.public)
         .text("kernel", &kernel_version(parts.kernel)?)
         .digest("root", &parts.root.digest)
+        .digest("contents", &parts.contents.digest)
         .digest("payload", &parts.payload.digest)
         .digest("node", &parts.node_uki.digest)
         .digest("bios", &parts.bios.digest)
@@ -69,8 +75,9 @@ pub fn build(
         let put = |from: PathBuf| put(&from, stage.out);
         put(parts.payload.file(&root.file))?;
         put(parts.payload.file(&verity.file))?;
-        put(parts.root.file(PACKAGES))?;
-        put(parts.root.file(MODULES))?;
+        let of_root = [PACKAGES, MODULES, files::FILE].map(|name| parts.root.file(name));
+        let of_contents = [sbom::FILE, contents::FILE].map(|name| parts.contents.file(name));
+        let documents = of_root.into_iter().chain(of_contents).map(put).collect::<Result<_, _>>()?;
         let Identity { hash, root_uuid, verity_uuid } = Identity::of(parts.root)?;
         let manifest = Manifest {
             format: manifest::FORMAT,
@@ -92,13 +99,14 @@ pub fn build(
                 menu: put(parts.bios.file(bios::MENU))?,
             },
             installer_uki: uki(put(parts.installer_uki.file("installer.efi"))?, stage.out)?,
+            documents,
         };
         let path = stage.out.join(manifest::FILE);
         let mut text =
             serde_json::to_vec_pretty(&manifest).map_err(|error| BuildError::io(&path)(error.into()))?;
         text.push(b'\n');
-        let signature = key.sign(manifest::FILE, &text, recipe.release.epoch)?;
         write(&path, &text)?;
+        let signature = key.sign(stage, &path, &text, recipe.release.epoch)?;
         write(&stage.out.join(manifest::SIGNATURE), signature.as_bytes())?;
         write(&stage.out.join(manifest::PUBLIC_KEY), key.public.as_bytes())
     })?;

@@ -36,4 +36,9 @@ impl Source {
     pub fn list(&self, name: &str) -> PathBuf {
         self.image("packages").join(format!("{name}.list"))
     }
+
+    /// A set of kernel modules.
+    pub fn modules(&self, set: &str) -> PathBuf {
+        self.image("modules").join(format!("{set}.list"))
+    }
 }

@@ -12,7 +12,7 @@ use sheaf_host::run::{Command, Output, Run};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Results of one stage that are kept: today's, and those one goes back to when changing branches.
 const KEPT: usize = 3;
@@ -213,7 +213,20 @@ pub(crate) fn lock(path: &Path) -> Result<File, BuildError> {
     open().map_err(BuildError::io(path))
 }
 
-fn touch(path: &Path) -> Result<(), BuildError> {
+/// Removes the files of `dir` that were not marked as used within `unused`.
+pub(crate) fn forget_unused(dir: &Path, unused: Duration) -> Result<(), BuildError> {
+    for entry in fs::read_dir(dir).map_err(BuildError::io(dir))?.flatten() {
+        let used =
+            entry.metadata().and_then(|facts| facts.modified()).map_err(BuildError::io(&entry.path()))?;
+        if used.elapsed().is_ok_and(|age| age > unused) {
+            fs::remove_file(entry.path()).map_err(BuildError::io(&entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Marks `path` as used now.
+pub(crate) fn touch(path: &Path) -> Result<(), BuildError> {
     let touch = || File::options().write(true).open(path)?.set_modified(SystemTime::now());
     touch().map_err(BuildError::io(path))
 }

@@ -5,9 +5,11 @@
 
 use crate::build_host::{self, MMDEBSTRAP, NEWUIDMAP};
 use crate::debian::{Debootstrap, Mirrors};
+use crate::debs::Store;
 use crate::error::BuildError;
 use crate::inputs::{Digest, Inputs};
 use crate::lists;
+use crate::lock::{self, Lock, World};
 use crate::source::Source;
 use crate::stage::{BuildContext, Spec};
 use sheaf_host::chroot::{Chroot, Privilege, as_owner, confined};
@@ -45,9 +47,31 @@ impl Tools {
 
 /// Makes the tools chroot, or finds it in the cache.
 pub fn ensure(context: &BuildContext<'_>, source: &Source, mirrors: &Mirrors) -> Result<Tools, BuildError> {
+    make(context, source, mirrors, None)
+}
+
+/// The same, of exactly the packages of `lock`.
+pub fn locked(
+    context: &BuildContext<'_>,
+    source: &Source,
+    mirrors: &Mirrors,
+    lock: &Lock,
+) -> Result<Tools, BuildError> {
+    make(context, source, mirrors, Some(lock))
+}
+
+fn make(
+    context: &BuildContext<'_>,
+    source: &Source,
+    mirrors: &Mirrors,
+    lock: Option<&Lock>,
+) -> Result<Tools, BuildError> {
     let packages = lists::read(&source.list("tools"))?;
     // Mirrors are no input: they differ by place, not by content.
-    let inputs = Inputs::new("tools", 1).texts("package", packages.iter().map(String::as_str));
+    let mut inputs = Inputs::new("tools", 1).texts("package", packages.iter().map(String::as_str));
+    if let Some(lock) = lock {
+        inputs = inputs.digest("lock", &lock::digest(lock.debs(World::Tools)));
+    }
     let made = context.stage(Spec { name: "tools", inputs, output_digest_files: &[] }, |stage| {
         build_host::require(MMDEBSTRAP, context.run, context.privilege)?;
         let mode = match context.privilege {
@@ -58,11 +82,22 @@ pub fn ensure(context: &BuildContext<'_>, source: &Source, mirrors: &Mirrors) ->
             }
         };
         let tar = stage.scratch.join("tools.tar");
+        let folder = stage.scratch.join("debs");
+        let packages = match lock {
+            None => packages,
+            Some(lock) => {
+                let debs = lock.debs(World::Tools);
+                Store::open(&context.cache, mirrors, &lock.made)?.repository(stage, debs, &folder)?;
+                debs.keys().cloned().collect()
+            }
+        };
+        let repository = folder.to_string_lossy();
         let bootstrap = Debootstrap {
             variant: "apt",
             components: &["main".to_owned()],
             packages: &packages,
             mirrors,
+            repository: lock.map(|_| repository.as_ref()),
             epoch: EPOCH,
             essential_hook: None,
         };

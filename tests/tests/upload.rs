@@ -14,6 +14,7 @@ use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
+use sheaf_agent::container_disks::Images;
 use sheaf_agent::listed::Listed;
 use sheaf_agent::volumes;
 use sheaf_api::cdi::{CdiConfig, DataVolume, DataVolumePhase};
@@ -80,10 +81,12 @@ impl Scene {
             let qemu_img = tools.command("usr/bin/qemu-img").args(line.split(' ').skip(1));
             System.run(&qemu_img).expect("qemu-img converts");
         });
+        let (fetch, config) = (Arc::new(Http::default()), node.agent.ctx.config.clone());
         let hosts = volumes::Hosts {
             uploads: Arc::default(),
             lvm: Arc::new(lvm),
-            fetch: Arc::new(Http::default()),
+            fetch: fetch.clone(),
+            images: Arc::new(Images::new(folder.path().join("container-disks"), fetch, config)),
             units: Arc::new(FakeTransientUnits::over(Arc::new(run))),
             devices: folder.path().to_owned(),
         };

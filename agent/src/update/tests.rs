@@ -74,6 +74,7 @@ fn release(version: &str) -> Release {
         kernel: "6.12".into(),
         arch: "amd64".into(),
         created: 0,
+        documents: Vec::new(),
         root: compressed("root.erofs.zst", &raw, &mut files),
         verity: compressed("root.verity.zst", &tree, &mut files),
         root_hash: root_hash.clone(),

@@ -2,10 +2,15 @@
 //!
 //! Route in: a parsed document. Route out: a [`Recipe`], or problems in its report.
 
-use super::{Compression, Kube, Packages, Recipe, Release, VERSION};
-use crate::spanned::{Table, Wrong, wrong};
+use super::values::{argument, component, file, list, module, name, package, unit, url, version};
+use super::{
+    Compression, FIRMWARE_SETS, Item, Kube, MODULE_SETS, Modules, Packages, Recipe, Release, Signing, Units,
+    VERSION,
+};
+use crate::diagnose::Report;
+use crate::spanned::{At, Table, Value, wrong};
 use crate::syntax::sha256;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// 2026-01-01, in seconds: any fixed time does; this one is after every file Debian trixie was released with.
 const EPOCH: u64 = 1_767_225_600;
@@ -13,56 +18,88 @@ const EPOCH: u64 = 1_767_225_600;
 const LEVEL: i32 = 12;
 /// Largest level that a decoder with the usual 8 MiB window reads.
 const LARGEST_LEVEL: i64 = 19;
-/// What Debian calls its parts.
-const COMPONENTS: [&str; 4] = ["main", "contrib", "non-free", "non-free-firmware"];
-/// Kernel arguments that the build itself sets: a second value would contradict it.
-const OWN_ARGUMENTS: [&str; 5] =
-    ["root", "roothash", "systemd.verity", "systemd.verity_root_data", "systemd.verity_root_hash"];
 
 /// Tables that keys belong to, for those found in another one.
-const HOMES: [(&str, &str); 10] = [
+const HOMES: [(&str, &str); 19] = [
     ("name", "release"),
     ("epoch", "release"),
     ("signing-key", "release"),
+    ("signing-command", "release"),
+    ("public-key", "release"),
     ("lists", "packages"),
     ("add", "packages"),
     ("mirror", "packages"),
+    ("firmware", "packages"),
     ("compression", "root"),
+    ("overlays", "root"),
+    ("scripts", "root"),
+    ("enable", "units"),
+    ("mask", "units"),
+    ("keep", "modules"),
+    ("load", "modules"),
     ("arguments", "boot"),
     ("zstd-level", "payload"),
     ("sha256", "kube"),
 ];
 
-/// The whole file.
-pub(super) fn recipe(mut root: Table<'_, '_>, dir: &Path) -> Option<Recipe> {
+/// The recipe that another one extends.
+#[derive(Clone, Copy)]
+pub(super) struct Base<'a> {
+    pub recipe: &'a Recipe,
+    pub path: &'a Path,
+}
+
+/// The whole file; what it does not have is `base`'s.
+pub(super) fn recipe(mut root: Table<'_, '_>, dir: &Path, base: Option<Base<'_>>) -> Option<Recipe> {
     let report = root.report();
+    let of_base = base.map(|base| base.recipe);
     let version = root.required("version", "version = 1", |value| {
         value.integer()?.check(report, |number| match *number {
             VERSION => Ok(()),
             other => wrong(format!("{other} is not a version of this format"), format!("write {VERSION}")),
         })
     });
-    let release = root.required("release", "a table [release]", |value| release(value.table()?, dir));
-    let packages = root.required("packages", "a table [packages]", |value| packages(value.table()?));
-    let compression = root.optional("root", |value| compression(value.table()?));
-    let arguments = root.optional("boot", |value| arguments(value.table()?));
+    let release =
+        root.required("release", "a table [release]", |value| release(value.table()?, dir, of_base));
+    let read = |value: Value<'_, '_>| packages(value.table()?, base);
+    let packages = match of_base {
+        None => root.required("packages", "a table [packages]", read),
+        Some(of_base) => root.optional("packages", read).or_else(|| Some(of_base.packages.clone())),
+    };
+    let tree = root.optional("root", |value| tree(value.table()?, dir, base));
+    let units = root.optional("units", |value| units(value.table()?, base));
+    let modules = root.optional("modules", |value| modules(value.table()?, base));
+    let arguments = root.optional("boot", |value| arguments(value.table()?, base));
     let level = root.optional("payload", |value| level(value.table()?));
     let kube = root.optional("kube", |value| kube(value.table()?, dir));
     root.finish(&HOMES);
     version?;
+    let tree = tree.or_else(|| of_base.map(Tree::of)).unwrap_or_default();
     Some(Recipe {
         release: release?,
         packages: packages?,
-        compression: compression.unwrap_or_default(),
-        arguments: arguments.unwrap_or_default(),
-        zstd_level: level.unwrap_or(LEVEL),
-        kube: kube.unwrap_or(Kube::Source),
+        compression: tree.compression,
+        overlays: tree.overlays,
+        scripts: tree.scripts,
+        units: units.or_else(|| Some(of_base?.units.clone())).unwrap_or_default(),
+        modules: modules.or_else(|| Some(of_base?.modules.clone())).unwrap_or_default(),
+        arguments: arguments.or_else(|| Some(of_base?.arguments.clone())).unwrap_or_default(),
+        zstd_level: level.or_else(|| Some(of_base?.zstd_level)).unwrap_or(LEVEL),
+        kube: kube.or_else(|| Some(of_base?.kube.clone())).unwrap_or(Kube::Source),
     })
 }
 
-fn release(mut table: Table<'_, '_>, dir: &Path) -> Option<Release> {
+/// The name is always a recipe's own: two releases of one name would be one folder.
+fn release(mut table: Table<'_, '_>, dir: &Path, base: Option<&Recipe>) -> Option<Release> {
+    let base = base.map(|base| &base.release);
     let name = table.required("name", "name = \"sheaf\"", |value| value.text(name));
-    let version = table.required("version", "version = \"0.1.0\"", |value| value.text(version));
+    let read = |value: Value<'_, '_>| value.text(version);
+    let version = match base {
+        None => table.required("version", "version = \"0.1.0\"", read).map(|at| at.value),
+        Some(base) => {
+            table.optional("version", read).map(|at| at.value).or_else(|| Some(base.version.clone()))
+        }
+    };
     let report = table.report();
     let epoch = table.optional("epoch", |value| {
         value.integer()?.check(report, |seconds| match u64::try_from(*seconds) {
@@ -70,61 +107,204 @@ fn release(mut table: Table<'_, '_>, dir: &Path) -> Option<Release> {
             Err(_) => wrong("lies before 1970", "write seconds since 1970, as `date +%s` prints them"),
         })
     });
-    let key = table.optional("signing-key", |value| value.text(file));
+    let signing = signing(&mut table, dir);
     table.finish(&HOMES);
     Some(Release {
         name: name?.value,
-        version: version?.value,
-        epoch: epoch.map_or(EPOCH, |epoch| epoch.value),
-        signing_key: key.map(|key| dir.join(key.value)),
+        version: version?,
+        epoch: epoch.map(|epoch| epoch.value).or_else(|| Some(base?.epoch)).unwrap_or(EPOCH),
+        signing: signing.or_else(|| base?.signing.clone()),
     })
 }
 
-fn packages(mut table: Table<'_, '_>) -> Option<Packages> {
-    let lists = table.required("lists", "lists = [\"node\"]", |value| value.texts(list));
+fn signing(table: &mut Table<'_, '_>, dir: &Path) -> Option<Signing> {
     let report = table.report();
-    if lists.as_ref().is_some_and(Vec::is_empty) {
+    let key = table.optional("signing-key", |value| value.text(file));
+    let command = table.optional("signing-command", |value| value.texts(file));
+    let public = table.optional("public-key", |value| value.text(file));
+    let given = ["signing-key", "signing-command", "public-key"].map(|key| table.place(key));
+    match &given {
+        [Some(_), Some(second), _] => {
+            second.wrong(report, "cannot be combined with signing-key", "give one of them")
+        }
+        [None, Some(command), None] => command.wrong(
+            report,
+            "has no public-key to check it by",
+            "add public-key = \"release.pub\" to [release]",
+        ),
+        [_, None, Some(public)] => {
+            public.wrong(report, "is of no signing-command", "remove it; a signing-key has its own")
+        }
+        _ => {}
+    }
+    match (key, command, public) {
+        (Some(key), None, _) => Some(Signing::Key(dir.join(key.value))),
+        (None, Some(command), Some(public)) => {
+            let mut words: Vec<_> = command.into_iter().map(|at| at.value).collect();
+            match words.first_mut() {
+                // A path starts at the recipe, like all of its paths; a name is looked for in PATH.
+                Some(program) if program.contains('/') => {
+                    *program = dir.join(&*program).display().to_string()
+                }
+                Some(_) => {}
+                None => {
+                    let at = table.place("signing-command").unwrap_or_else(|| table.at());
+                    at.wrong(
+                        report,
+                        "has no program",
+                        "write [\"minisign\", \"-S\", \"-m\"], or one of your own",
+                    );
+                }
+            }
+            Some(Signing::Command { command: words, public_key: dir.join(public.value) })
+        }
+        _ => None,
+    }
+}
+
+fn packages(mut table: Table<'_, '_>, base: Option<Base<'_>>) -> Option<Packages> {
+    let of_base = base.map(|base| &base.recipe.packages);
+    let read = |value: Value<'_, '_>| value.texts(list);
+    let lists = match base {
+        None => table.required("lists", "lists = [\"node\"]", read),
+        Some(_) => table.optional("lists", read).or_else(|| Some(Vec::new())),
+    };
+    let report = table.report();
+    if base.is_none() && lists.as_ref().is_some_and(Vec::is_empty) {
         let at = table.place("lists").unwrap_or_else(|| table.at());
         at.wrong(report, "has no list, so there would be no kernel", "write lists = [\"node\"]");
     }
-    let add = table.optional("add", |value| value.texts(package));
-    for (index, at) in add.iter().flatten().enumerate() {
-        if add.iter().flatten().take(index).any(|earlier| earlier.value == at.value) {
-            at.wrong(report, format!("\"{}\" is listed twice", at.value), "remove one");
-        }
-    }
+    let add = table.optional("add", |value| value.texts(package)).unwrap_or_default();
+    let names = |recipe: &Recipe| recipe.packages.add.iter().map(|item| item.value.clone()).collect();
+    only_new(report, base, names, &add);
     let components = table.optional("components", |value| value.texts(component));
     if components.as_ref().is_some_and(|list| list.iter().all(|component| component.value != "main")) {
         let at = table.place("components").unwrap_or_else(|| table.at());
         at.wrong(report, "lacks \"main\", which Debian needs", "add \"main\"");
     }
     let firmware = table.optional("firmware", |value| value.boolean());
+    let sets = FIRMWARE_SETS.map(|set| (set, set));
+    let sets = table.optional("firmware-sets", |value| value.words(&sets));
     let mirror = table.optional("mirror", |value| value.text(url));
     let security_mirror = table.optional("security-mirror", |value| value.text(url));
     table.finish(&HOMES);
-    let values =
-        |list: Vec<crate::spanned::At<String>>| list.into_iter().map(|at| at.value).collect::<Vec<_>>();
+    let firmware_sets = |recipe: &Recipe| recipe.packages.firmware_sets.clone();
+    let added = items(report, add);
     Some(Packages {
-        lists: values(lists?),
-        add: add.map(values).unwrap_or_default(),
-        firmware: firmware.is_some_and(|firmware| firmware.value),
-        components: components.map(values).unwrap_or_else(|| vec!["main".into(), "non-free-firmware".into()]),
-        mirror: mirror.map(|at| at.value),
-        security_mirror: security_mirror.map(|at| at.value),
+        lists: joined(report, base, |recipe| recipe.packages.lists.clone(), lists?),
+        add: of_base.iter().flat_map(|of_base| of_base.add.clone()).chain(added).collect(),
+        firmware: firmware.map(|at| at.value).or_else(|| Some(of_base?.firmware)).unwrap_or_default(),
+        firmware_sets: joined(report, base, firmware_sets, texts(sets)),
+        components: components
+            .map(|list| list.into_iter().map(|at| at.value).collect())
+            .or_else(|| Some(of_base?.components.clone()))
+            .unwrap_or_else(|| vec!["main".into(), "non-free-firmware".into()]),
+        mirror: mirror.map(|at| at.value).or_else(|| of_base?.mirror.clone()),
+        security_mirror: security_mirror.map(|at| at.value).or_else(|| of_base?.security_mirror.clone()),
     })
 }
 
-fn compression(mut table: Table<'_, '_>) -> Option<Compression> {
-    let words = [("none", Compression::None), ("lz4", Compression::Lz4)];
-    let compression = table.required("compression", "compression = \"none\"", |value| value.one_of(&words));
-    table.finish(&HOMES);
-    Some(compression?.value)
+/// Each value with the line it stands in.
+fn items(report: &Report<'_>, list: Vec<At<String>>) -> Vec<Item> {
+    let item = |at: At<String>| Item {
+        line: format!("{}:{}", report.file_name(), report.line(at.span.start)),
+        value: at.value,
+    };
+    list.into_iter().map(item).collect()
 }
 
-fn arguments(mut table: Table<'_, '_>) -> Option<Vec<String>> {
+/// Words, as texts.
+fn texts(words: Option<Vec<At<&'static str>>>) -> Vec<At<String>> {
+    words.into_iter().flatten().map(|at| at.map(str::to_owned)).collect()
+}
+
+/// Refuses a value that is listed twice, here or in `base`.
+fn only_new(
+    report: &Report<'_>,
+    base: Option<Base<'_>>,
+    of: impl Fn(&Recipe) -> Vec<String>,
+    own: &[At<String>],
+) {
+    let inherited = base.map(|base| of(base.recipe)).unwrap_or_default();
+    for (index, at) in own.iter().enumerate() {
+        if own.iter().take(index).any(|earlier| earlier.value == at.value) {
+            at.wrong(report, format!("\"{}\" is listed twice", at.value), "remove one");
+        } else if let (true, Some(base)) = (inherited.contains(&at.value), base) {
+            let what = format!("\"{}\" is in {} already", at.value, base.path.display());
+            at.wrong(report, what, "remove it here");
+        }
+    }
+}
+
+/// The values of `base` and then `own`, each once.
+fn joined(
+    report: &Report<'_>,
+    base: Option<Base<'_>>,
+    of: impl Fn(&Recipe) -> Vec<String>,
+    own: Vec<At<String>>,
+) -> Vec<String> {
+    only_new(report, base, &of, &own);
+    let inherited = base.map(|base| of(base.recipe)).unwrap_or_default();
+    inherited.into_iter().chain(own.into_iter().map(|at| at.value)).collect()
+}
+
+/// `[root]`
+#[derive(Default)]
+struct Tree {
+    compression: Compression,
+    overlays: Vec<PathBuf>,
+    scripts: Vec<PathBuf>,
+}
+
+impl Tree {
+    fn of(recipe: &Recipe) -> Self {
+        let Recipe { compression, overlays, scripts, .. } = recipe.clone();
+        Self { compression, overlays, scripts }
+    }
+}
+
+fn tree(mut table: Table<'_, '_>, dir: &Path, base: Option<Base<'_>>) -> Option<Tree> {
+    let words = [("none", Compression::None), ("lz4", Compression::Lz4)];
+    let compression = table.optional("compression", |value| value.one_of(&words));
+    let overlays = table.optional("overlays", |value| value.texts(file)).unwrap_or_default();
+    let scripts = table.optional("scripts", |value| value.texts(file)).unwrap_or_default();
+    table.finish(&HOMES);
+    let mut tree = base.map(|base| Tree::of(base.recipe)).unwrap_or_default();
+    tree.compression = compression.map_or(tree.compression, |at| at.value);
+    tree.overlays.extend(overlays.into_iter().map(|at| dir.join(at.value)));
+    tree.scripts.extend(scripts.into_iter().map(|at| dir.join(at.value)));
+    Some(tree)
+}
+
+fn units(mut table: Table<'_, '_>, base: Option<Base<'_>>) -> Option<Units> {
+    let report = table.report();
+    let enable = table.optional("enable", |value| value.texts(unit)).unwrap_or_default();
+    let mask = table.optional("mask", |value| value.texts(unit)).unwrap_or_default();
+    table.finish(&HOMES);
+    let enabled = joined(report, base, |recipe| recipe.units.enable.clone(), enable);
+    for at in mask.iter().filter(|at| enabled.contains(&at.value)) {
+        at.wrong(report, format!("\"{}\" is enabled and masked", at.value), "remove it from one of the two");
+    }
+    Some(Units { mask: joined(report, base, |recipe| recipe.units.mask.clone(), mask), enable: enabled })
+}
+
+fn modules(mut table: Table<'_, '_>, base: Option<Base<'_>>) -> Option<Modules> {
+    let report = table.report();
+    let sets = MODULE_SETS.map(|set| (set, set));
+    let keep = texts(table.optional("keep", |value| value.words(&sets)));
+    let load = table.optional("load", |value| value.texts(module)).unwrap_or_default();
+    table.finish(&HOMES);
+    Some(Modules {
+        keep: joined(report, base, |recipe| recipe.modules.keep.clone(), keep),
+        load: joined(report, base, |recipe| recipe.modules.load.clone(), load),
+    })
+}
+
+fn arguments(mut table: Table<'_, '_>, base: Option<Base<'_>>) -> Option<Vec<String>> {
+    let report = table.report();
     let arguments = table.required("arguments", "arguments = [\"quiet\"]", |value| value.texts(argument));
     table.finish(&HOMES);
-    Some(arguments?.into_iter().map(|at| at.value).collect())
+    Some(joined(report, base, |recipe| recipe.arguments.clone(), arguments?))
 }
 
 fn level(mut table: Table<'_, '_>) -> Option<i32> {
@@ -164,84 +344,4 @@ fn kube(mut table: Table<'_, '_>, dir: &Path) -> Option<Kube> {
         (None, Some(url)) => Some(Kube::Url { url: url.value, sha256: sha256?.value }),
         _ => None,
     }
-}
-
-fn name(text: &str) -> Result<String, Wrong> {
-    let ok = !text.is_empty()
-        && text.len() <= 32
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        && !text.starts_with('-')
-        && !text.ends_with('-');
-    accept(ok, text, "is not a name of a release", "use at most 32 of a-z, 0-9 and -, as in \"sheaf\"")
-}
-
-pub(super) fn version(text: &str) -> Result<String, Wrong> {
-    let (numbers, suffix) =
-        text.split_once('-').map_or((text, None), |(numbers, suffix)| (numbers, Some(suffix)));
-    let number = |part: &str| part.parse::<u32>().is_ok_and(|number| number.to_string() == part);
-    let word = |suffix: &str| {
-        !suffix.is_empty()
-            && suffix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.')
-    };
-    let ok = numbers.split('.').count() == 3 && numbers.split('.').all(number) && suffix.is_none_or(word);
-    accept(ok, text, "is not a version", "write three numbers, as in \"0.1.0\" or \"0.1.0-rc.1\"")
-}
-
-fn list(text: &str) -> Result<String, Wrong> {
-    let ok =
-        !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    accept(
-        ok,
-        text,
-        "is not a name of a package list",
-        "name a file of os-image/image/packages without .list",
-    )
-}
-
-fn package(text: &str) -> Result<String, Wrong> {
-    let ok = text.len() >= 2
-        && text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b));
-    accept(
-        ok,
-        text,
-        "is not a name of a Debian package",
-        "write one package in each string, as in \"tcpdump\"",
-    )
-}
-
-fn component(text: &str) -> Result<String, Wrong> {
-    let all = COMPONENTS.map(|component| format!("\"{component}\"")).join(", ");
-    accept(COMPONENTS.contains(&text), text, "is not a component of Debian", &format!("choose from {all}"))
-}
-
-fn argument(text: &str) -> Result<String, Wrong> {
-    let key = text.split('=').next().unwrap_or_default();
-    if OWN_ARGUMENTS.contains(&key) {
-        return wrong(format!("\"{key}\" is set by the build, from the root's hash"), "remove it");
-    }
-    let ok = !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b'"');
-    accept(ok, text, "is not one kernel argument", "write each argument as a text of its own, without blanks")
-}
-
-fn url(text: &str) -> Result<String, Wrong> {
-    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    let ok = rest.is_some_and(|rest| {
-        rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[')
-            && rest.bytes().all(|b| b.is_ascii_graphic())
-    });
-    accept(ok, text.trim_end_matches('/'), "is no http URL", "write http://… or https://…")
-}
-
-fn file(text: &str) -> Result<String, Wrong> {
-    accept(
-        !text.is_empty(),
-        text,
-        "names no file",
-        "write a path; a relative one starts at the recipe's directory",
-    )
-}
-
-fn accept(ok: bool, text: &str, what: &str, remedy: &str) -> Result<String, Wrong> {
-    if ok { Ok(text.to_owned()) } else { wrong(format!("\"{text}\" {what}"), remedy) }
 }

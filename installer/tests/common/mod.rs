@@ -77,6 +77,7 @@ impl Release {
                 menu: plain("grub.cfg", b"# chooses the slot\n".to_vec()),
             },
             installer_uki: uki("installer.efi", Vec::new()),
+            documents: Vec::new(),
         };
         plain("images/guest.raw", noise(2_000_000, 5));
         let images = BTreeMap::from([("guest.raw".to_owned(), 2_000_000)]);

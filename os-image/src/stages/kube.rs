@@ -30,7 +30,8 @@ pub fn build(context: &BuildContext<'_>, source: &Source) -> Result<Made, BuildE
     context.stage(Spec { name: NAME, inputs, output_digest_files: &[FILE] }, |stage| {
         build_host::require(GO, context.run, context.privilege)?;
         let build = Command::new("go")
-            .args(["build", "-trimpath", "-ldflags", &linker_flags(&version), "-o"])
+            // Nothing of the checkout goes into the binary: neither its folder nor its commit.
+            .args(["build", "-trimpath", "-buildvcs=false", "-ldflags", &linker_flags(&version), "-o"])
             .arg(stage.out.join(FILE))
             .arg(".")
             .dir(&module)

@@ -3,6 +3,7 @@
 //! Route in: a [`crate::stage::BuildContext`] and the results of earlier stages. Route out: [`crate::stage::Made`].
 
 pub mod bios;
+pub mod contents;
 pub mod initrd;
 pub mod kube;
 pub mod microcode;

@@ -22,7 +22,7 @@ pub const NODE: [&str; 2] = ["sheaf-agent", "sheaf-controller"];
 /// Program of the installer's initrd.
 pub const INSTALLER: &str = "sheaf-installer";
 /// All of them, each named as its package.
-const PROGRAMS: [&str; 3] = [NODE[0], NODE[1], INSTALLER];
+pub const PROGRAMS: [&str; 3] = [NODE[0], NODE[1], INSTALLER];
 
 /// Directories of the crates they are made of.
 const CRATES: [&str; 7] = ["agent", "configs", "controller", "host", "installer", "links", "release"];
@@ -83,7 +83,7 @@ fn toolchain(run: &dyn Run, source: &Source) -> Result<PathBuf, BuildError> {
 }
 
 /// Its version: another compiler makes other programs.
-fn version(run: &dyn Run, source: &Source) -> Result<String, BuildError> {
+pub fn version(run: &dyn Run, source: &Source) -> Result<String, BuildError> {
     Ok(run.run(&Command::new("rustc").arg("--version").dir(source.top()))?.text())
 }
 

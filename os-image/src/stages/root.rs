@@ -4,18 +4,22 @@
 //! tree becomes an erofs and a dm-verity tree, both with UUIDs that follow from the contents, by which the node's
 //! UKI finds its own root on any disk.
 //! Route in: earlier stages and `os-image/image`. Route out: `root.erofs`, `root.verity`, `root.hash`, `uuids`,
-//! `packages.txt`.
+//! `packages.txt`, `modules.txt`, `files.txt`.
 
 use super::Ground;
-use super::packages::kernel_version;
+use super::packages::{kernel_version, left_out};
 use super::programs;
 use crate::error::BuildError;
 use crate::inputs::{Digest, Inputs};
+use crate::lists;
+use crate::sbom;
+use crate::source::Source;
 use crate::stage::{Made, Spec, StageDir};
-use sheaf_config::recipe::Compression;
+use sheaf_config::recipe::{Compression, MODULE_SETS, Recipe};
 use sheaf_host::chroot::Chroot;
 use sheaf_host::run::Command;
 use std::fs;
+use std::path::PathBuf;
 
 /// The erofs.
 pub const EROFS: &str = "root.erofs";
@@ -23,6 +27,8 @@ pub const EROFS: &str = "root.erofs";
 pub const VERITY: &str = "root.verity";
 /// Name, version and source of each package, as `customize.sh` wrote it before dpkg was removed.
 pub const PACKAGES: &str = "packages.txt";
+/// Each file of the root, as [`crate::files`] reads it.
+const FILES: &str = crate::files::FILE;
 /// The kernel's modules, a path below `/usr/lib/modules/VERSION/kernel` on each line.
 pub const MODULES: &str = "modules.txt";
 /// The root hash, hex.
@@ -43,12 +49,14 @@ const PROGRAM_STEP: &str = "1M";
 const ASSEMBLE: &str = r#"set -eu
 root=/mnt/scratch/root
 tar -C "$root" --xattrs --xattrs-include='*' --exclude='./dev/*' --numeric-owner -xpf /mnt/packages/tree.tar
-tar -C /mnt/overlay --owner=0 --group=0 --numeric-owner --mode='u=rwX,go=rX' --mtime="@$SOURCE_DATE_EPOCH" -cf - . |
-    tar -C "$root" --no-overwrite-dir --keep-directory-symlink -xpf -
+for overlay in /mnt/overlay-*; do
+    tar -C "$overlay" --owner=0 --group=0 --numeric-owner --mode='u=rwX,go=rX' --mtime="@$SOURCE_DATE_EPOCH" -cf - . |
+        tar -C "$root" --no-overwrite-dir --keep-directory-symlink -xpf -
+done
 install -m 0755 /mnt/programs/sheaf-agent /mnt/programs/sheaf-controller "$root/usr/bin/"
 install -m 0755 /mnt/kube/kube "$root/usr/bin/kube"
 for program in sheaf-agent sheaf-controller; do truncate --size="%$STEP" "$root/usr/bin/$program"; done
-mkdir -p "$root/usr/share/sheaf"
+install -D -m 0644 "/mnt/contents/$SBOM" "$root/usr/share/sheaf/$SBOM"
 printf '%s' "$PUBLIC_KEY" >"$root/usr/share/sheaf/release.pub"
 for name in $KUBE_NAMES; do ln -sf kube "$root/usr/bin/$name"; done
 test -d "$root/usr/lib/modules/$KERNEL" || {
@@ -68,6 +76,17 @@ const LIST_MODULES: &str = r#"set -eu
 cd /mnt/scratch/root/usr/lib/modules/"$KERNEL"/kernel
 find . -name '*.ko*' -printf '%P\n' | LC_ALL=C sort >/mnt/out/"$MODULES""#;
 
+/// Lists every file: SHA-256, kind, mode, bytes, path, where a link leads. Sizes of folders depend on the build host.
+const LIST_FILES: &str = r#"set -eu
+cd /mnt/scratch/root
+LC_ALL=C; export LC_ALL
+find . -mindepth 1 -type f -print0 | xargs -0 sha256sum --zero | tr '\0' '\n' >/tmp/sums
+find . -mindepth 1 -printf '%p\t%y\t%m\t%s\t%l\n' | sort >/tmp/files
+awk -F '\t' -v OFS='\t' '
+    NR == FNR { sum[substr($0, 67)] = substr($0, 1, 64); next }
+    { print ($2 == "f" ? sum[$1] : "-"), $2, $3, ($2 == "f" ? $4 : 0), substr($1, 2), $5 }
+' /tmp/sums /tmp/files >/mnt/out/"$FILES""#;
+
 /// What a root is made of.
 pub struct Root<'a> {
     /// Where, with what and what for.
@@ -82,6 +101,8 @@ pub struct Root<'a> {
     pub kube: &'a Made,
     /// The public key of releases: a node trusts what is signed with it.
     pub public_key: &'a str,
+    /// The bill of materials.
+    pub contents: &'a Made,
 }
 
 /// How a finished root is found and verified.
@@ -99,7 +120,7 @@ impl Root<'_> {
     /// Makes it.
     pub fn build(&self) -> Result<Made, BuildError> {
         let release = &self.ground.recipe.release;
-        let mut inputs = Inputs::new("root", 2)
+        let mut inputs = Inputs::new("root", 3)
             .digest("tools", &self.ground.tools.digest)
             .digest("packages", &self.packages.digest)
             .text("kernel", &kernel_version(self.initrd_packages)?)
@@ -110,7 +131,15 @@ impl Root<'_> {
             .text("public key", self.public_key)
             .text("compression", &format!("{:?}", self.ground.recipe.compression))
             .path(&self.ground.source.image("rootfs"))?
-            .path(&self.ground.source.image("customize.sh"))?;
+            .path(&self.ground.source.image("customize.sh"))?
+            .path(&left_out(self.ground.source))?
+            .path(&self.contents.file(sbom::FILE))?;
+        for path in self.overlays().iter().skip(1).chain(&self.ground.recipe.scripts) {
+            inputs = inputs.path(path)?;
+        }
+        for (name, items) in self.switched()? {
+            inputs = inputs.texts(name, items.iter().map(String::as_str));
+        }
         for program in programs::NODE {
             inputs = inputs.path(&self.programs.file(program))?;
         }
@@ -122,6 +151,23 @@ impl Root<'_> {
                 self.erofs(stage)
             },
         )
+    }
+
+    /// Folders laid over the packages: the image's own and the recipe's.
+    fn overlays(&self) -> Vec<PathBuf> {
+        let own = self.ground.source.image("rootfs");
+        std::iter::once(own).chain(self.ground.recipe.overlays.iter().cloned()).collect()
+    }
+
+    /// What the recipe switches on and off, as `customize.sh` reads it from `/mnt/recipe`.
+    fn switched(&self) -> Result<[(&'static str, Vec<String>); 4], BuildError> {
+        let Recipe { units, modules, .. } = self.ground.recipe;
+        Ok([
+            ("modules-dropped", dropped(self.ground.source, &modules.keep)?),
+            ("modules-loaded", modules.load.clone()),
+            ("units-enabled", units.enable.clone()),
+            ("units-masked", units.mask.clone()),
+        ])
     }
 
     fn epoch(&self) -> String {
@@ -137,15 +183,17 @@ impl Root<'_> {
             .env("STEP", PROGRAM_STEP)
             .env("KUBE_NAMES", KUBE_NAMES.join(" "))
             .env("PUBLIC_KEY", self.public_key)
+            .env("SBOM", sbom::FILE)
             .env("KERNEL", kernel_version(self.initrd_packages)?);
-        let chroot = self
-            .ground
-            .tools
-            .chroot()
+        let mut chroot = self.ground.tools.chroot();
+        for (index, overlay) in self.overlays().iter().enumerate() {
+            chroot = chroot.read(overlay, &format!("overlay-{index:03}"));
+        }
+        let chroot = chroot
             .read(&self.packages.dir, "packages")
-            .read(self.ground.source.image("rootfs"), "overlay")
             .read(&self.programs.dir, "programs")
             .read(&self.kube.dir, "kube")
+            .read(&self.contents.dir, "contents")
             .write(stage.scratch, "scratch");
         stage.run(&chroot.enter(&assemble))?;
         Ok(())
@@ -159,9 +207,23 @@ impl Root<'_> {
             .env("SHEAF_NAME", &release.name)
             .env("SHEAF_VERSION", &release.version)
             .env("SOURCE_DATE_EPOCH", self.epoch());
-        stage.run(
-            &tree.clone().read(self.ground.source.image("customize.sh"), "customize.sh").enter(&customize),
-        )?;
+        let recipe = stage.scratch.join("recipe");
+        fs::create_dir(&recipe).map_err(BuildError::io(&recipe))?;
+        for (name, items) in self.switched()? {
+            let path = recipe.join(name);
+            let text: String = items.iter().map(|item| format!("{item}\n")).collect();
+            fs::write(&path, text).map_err(BuildError::io(&path))?;
+        }
+        let with = tree
+            .clone()
+            .read(&recipe, "recipe")
+            .read(self.ground.source.image("customize.sh"), "customize.sh")
+            .read(left_out(self.ground.source), "left-out.list");
+        stage.run(&with.enter(&customize))?;
+        for script in &self.ground.recipe.scripts {
+            let run = Command::new("sh").arg("/mnt/script").env("SOURCE_DATE_EPOCH", self.epoch());
+            stage.run(&tree.clone().read(script, "script").enter(&run))?;
+        }
         stage.run(&tree.enter(&Command::new("sh").args(["-c", CHECK])))?;
         let clean = Command::new("sh").args(["-c", CLEAN]);
         stage.run(&self.ground.tools.chroot().write(stage.scratch, "scratch").enter(&clean))?;
@@ -199,8 +261,19 @@ impl Root<'_> {
             .env("KERNEL", kernel_version(self.initrd_packages)?)
             .env("MODULES", MODULES);
         stage.run(&tools.enter(&modules))?;
+        let files = Command::new("sh").args(["-c", LIST_FILES]).env("FILES", FILES);
+        stage.run(&tools.enter(&files))?;
         Ok(())
     }
+}
+
+/// Folders of kernel modules that are not in the image: of every set but those in `keep`.
+fn dropped(source: &Source, keep: &[String]) -> Result<Vec<String>, BuildError> {
+    let mut dropped = lists::read(&source.modules("never"))?;
+    for set in MODULE_SETS.into_iter().filter(|set| keep.iter().all(|kept| kept != set)) {
+        dropped.extend(lists::read(&source.modules(set))?);
+    }
+    Ok(dropped)
 }
 
 impl Identity {
@@ -230,5 +303,25 @@ impl Identity {
             format!("systemd.verity_root_data=UUID={}", self.root_uuid),
             format!("systemd.verity_root_hash=UUID={}", self.verity_uuid),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sheaf_config::recipe::FIRMWARE_SETS;
+    use std::path::Path;
+
+    #[test]
+    fn every_set_has_its_list_and_a_set_that_is_kept_is_not_dropped() {
+        let source = Source::find(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let all = dropped(&source, &[]).unwrap();
+        let kept = dropped(&source, &["graphics".to_owned()]).unwrap();
+        let graphics = lists::read(&source.modules("graphics")).unwrap();
+        assert!(all.contains(&"drivers/gpu".to_owned()));
+        assert_eq!(all.len() - kept.len(), graphics.len());
+        for set in FIRMWARE_SETS {
+            assert!(!lists::read(&source.list(&format!("firmware-{set}"))).unwrap().is_empty(), "{set}");
+        }
     }
 }

@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// A case that takes longer hangs: the longest, a soak apart, takes ten minutes on two busy cores.
 const CASE_TIMEOUT: Duration = Duration::from_secs(40 * 60);
+/// Compiles everything twice.
+const DOUBLE_BUILD: (&str, Duration) = ("reproducible", Duration::from_secs(4 * 3600));
 /// How many of the slowest cases are printed at the end.
 const SLOWEST: usize = 10;
 /// Lines of a failed case's log that are printed.
@@ -225,6 +227,8 @@ fn run(test: &Test, root: &Path, logs: &Path) -> Result<Ran> {
             _ => {}
         }
     }
+    let (file, timeout) = DOUBLE_BUILD;
+    let timeout = if test.file == file { timeout } else { CASE_TIMEOUT };
     let command = Command::new(&test.program)
         .args(["--exact", &test.name, "--nocapture", "--test-threads", "1"])
         // Where cargo would run it.
@@ -232,7 +236,7 @@ fn run(test: &Test, root: &Path, logs: &Path) -> Result<Ran> {
         .env(RETRIES, &retries)
         .env("RUST_BACKTRACE", "0")
         .log(&log)
-        .deadline(CASE_TIMEOUT);
+        .deadline(timeout);
     let begin = Instant::now();
     let ended = System.run(&command);
     let retries = std::fs::read_to_string(&retries).map_or(0, |text| text.lines().count());
