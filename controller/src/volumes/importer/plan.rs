@@ -7,14 +7,14 @@
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use serde_json::{Value, json};
 use sheaf_api::{
-    names::{IMPORT_LABEL, IMPORTER_IMAGE, RUNTIME_CLASS},
+    names::{IMPORT_LABEL, IMPORTER_IMAGE},
     storage::{
         LocalVolume,
         local_volume::{HttpSource, VolumePhase},
     },
 };
 
-use crate::volumes::name_for;
+use crate::{placeholder::idle, volumes::name_for};
 
 /// One step.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,8 +88,7 @@ fn delete(pod: &Pod) -> Action {
     }
 }
 
-/// The Pod: bound to the volume's node from the start, running nothing, referring to what the source names. Its
-/// RuntimeClass is that of VMs, so that a policy of the API server leaves it to the controller.
+/// The Pod: bound to the volume's node from the start, running nothing, referring to what the source names.
 fn pod(volume: &LocalVolume, namespace: &str, source: &HttpSource) -> Result<Pod, serde_json::Error> {
     let name = volume.metadata.name.as_deref().unwrap_or_default();
     let secrets = source.secrets().into_iter().enumerate();
@@ -99,8 +98,8 @@ fn pod(volume: &LocalVolume, namespace: &str, source: &HttpSource) -> Result<Pod
     if let Some(map) = &source.cert_config_map {
         volumes.push(json!({"name": "authorities", "configMap": {"name": map}}));
     }
-    // Said, so that a ResourceQuota that asks for it admits the Pod.
-    let nothing = json!({"cpu": "0", "memory": "0"});
+    let mut spec = idle::spec("importer", IMPORTER_IMAGE, &volumes);
+    spec["nodeName"] = json!(volume.spec.node_name);
     serde_json::from_value(json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -113,24 +112,7 @@ fn pod(volume: &LocalVolume, namespace: &str, source: &HttpSource) -> Result<Pod
                 "name": name, "uid": volume.metadata.uid, "controller": true,
             }],
         },
-        "spec": {
-            "nodeName": volume.spec.node_name,
-            "runtimeClassName": RUNTIME_CLASS,
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": false,
-            "enableServiceLinks": false,
-            "terminationGracePeriodSeconds": 0,
-            "tolerations": [{"operator": "Exists"}],
-            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [{
-                "name": "importer",
-                "image": IMPORTER_IMAGE,
-                "imagePullPolicy": "Never",
-                "resources": {"requests": nothing, "limits": nothing},
-                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
-            }],
-            "volumes": volumes,
-        },
+        "spec": spec,
     }))
 }
 
