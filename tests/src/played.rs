@@ -137,6 +137,7 @@ impl PlayedNode {
             tags: Default::default(),
             devices: Default::default(),
             bases: Default::default(),
+            aliases: Default::default(),
             agent: false,
         });
         on.node_says(&launcher, "Running", "").await?;

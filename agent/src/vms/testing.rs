@@ -98,6 +98,7 @@ pub fn domain(uid: &str) -> Domain {
         state: State::Running,
         devices: Default::default(),
         bases: Default::default(),
+        aliases: Default::default(),
         agent: false,
         tags: tags.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     }
