@@ -169,7 +169,8 @@ pub(super) fn plan_pod(
         return;
     }
     // It may be on its way in, or the domain may only be missing from libvirt's answer for a moment.
-    if o.memory.busy.contains(owner) || (domain.is_none() && may_run(o, owner)) {
+    let is_changing = o.memory.busy.contains(owner) || plan.actions.iter().any(|(uid, _)| uid == owner);
+    if is_changing || (domain.is_none() && may_run(o, owner)) {
         return;
     }
     // A phase that is terminal was set by somebody else, and stays.
