@@ -7,23 +7,9 @@ use std::path::Path;
 const DEVICE: &str = "/dev/sheaf-default/pvc-1";
 const ALIAS: &str = "hotplug_data";
 
-/// The attachment Pod of volume `data`, on scsi, for the VM of Pod `p1`.
+/// The attachment Pod of volume `data` for the VM of Pod `p1`.
 fn attachment(marked: bool) -> Pod {
-    let volume = json!({"name": "data", "persistentVolumeClaim": {"claimName": "c", "hotpluggable": true}});
-    let disk = json!({"name": "data", "disk": {"bus": "scsi"}});
-    let annotation = json!({"vmi": "web", "podUid": "p1", "volume": volume, "disk": disk}).to_string();
-    let mut annotations = json!({"sheaf.dev/attachment": annotation});
-    if marked {
-        annotations["sheaf.dev/detach"] = json!("true");
-    }
-    serde_json::from_value(json!({
-        "metadata": {"name": "hp-volume-0-data", "namespace": "default", "uid": "a1",
-                     "labels": {"kubevirt.io": "hotplug-disk"}, "annotations": annotations},
-        "spec": {"runtimeClassName": "sheaf-vm", "containers": [{"name": "hotplug-disk", "image": "x"}],
-                 "volumes": [{"name": "claim", "persistentVolumeClaim": {"claimName": "c"}}]},
-        "status": {"phase": "Pending"},
-    }))
-    .unwrap()
+    crate::vms::testing::attachment("c", marked)
 }
 
 /// A VM that runs and is reported, on a node that has the volume of claim `c`.
@@ -78,6 +64,14 @@ fn a_disk_is_added_once_by_the_first_name_that_is_free_and_then_reported() {
     let report = has().pod(attachment(false)).report();
     assert_eq!((report.phase, report.uuid.as_deref()), (Phase::Running, Some(VMI_UID)));
     assert_eq!(has().pod(saying(attachment(false), &report)).actions(), []);
+}
+
+#[test]
+fn a_pod_that_is_younger_than_its_vm_does_not_say_that_its_own_vm_uses_the_volume() {
+    let mut young = attachment(false);
+    young.metadata.uid = Some("z1".into());
+    let Action::Attach { attachment, .. } = node(&[]).pod(young).only() else { panic!() };
+    assert_eq!(attachment, "z1");
 }
 
 #[test]
