@@ -452,6 +452,7 @@ fn vms_and_their_instances() {
             networks: &networks,
             config: &config,
             images: &Default::default(),
+            volumes: &Default::default(),
         };
         let Ok(plan) = vmi::plan::plan(&observed, NOW) else { return false };
         let pods =

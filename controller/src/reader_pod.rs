@@ -1,12 +1,13 @@
 //! Pods in which nothing runs: while one is bound to a node, the node may read the Secrets that it names.
 //!
 //! Why here: the Node authorizer lets a node read what Pods bound to it refer to. Importer Pods ([`crate::volumes::importer`],
-//! decision 23) and exporter Pods ([`crate::vm_export`], decision 30) are alike but for names. Their RuntimeClass is that of VMs,
-//! so that a policy of the API server leaves them to the controller. Pure. Route in: what it is for. Route out: a Pod.
+//! decision 23) and exporter Pods ([`crate::vm_export`], decision 30) are alike but for names; their spec is
+//! [`idle::spec`]. Pure. Route in: what it is for. Route out: a Pod.
 
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use serde_json::{Value, json};
-use sheaf_api::names::RUNTIME_CLASS;
+
+use crate::placeholder::idle;
 
 /// What such a Pod is for.
 pub struct ReaderPod<'a> {
@@ -33,8 +34,8 @@ pub struct ReaderPod<'a> {
 impl ReaderPod<'_> {
     /// The Pod: bound to its node from the start.
     pub fn pod(self) -> Result<Pod, serde_json::Error> {
-        // Said, so that a ResourceQuota that asks for it admits the Pod.
-        let nothing = json!({"cpu": "0", "memory": "0"});
+        let mut spec = idle::spec(self.container, self.image, &self.volumes);
+        spec["nodeName"] = json!(self.node);
         serde_json::from_value(json!({
             "apiVersion": "v1",
             "kind": "Pod",
@@ -45,24 +46,7 @@ impl ReaderPod<'_> {
                 "annotations": self.annotations,
                 "ownerReferences": [self.owner],
             },
-            "spec": {
-                "nodeName": self.node,
-                "runtimeClassName": RUNTIME_CLASS,
-                "restartPolicy": "Never",
-                "automountServiceAccountToken": false,
-                "enableServiceLinks": false,
-                "terminationGracePeriodSeconds": 0,
-                "tolerations": [{"operator": "Exists"}],
-                "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
-                "containers": [{
-                    "name": self.container,
-                    "image": self.image,
-                    "imagePullPolicy": "Never",
-                    "resources": {"requests": nothing, "limits": nothing},
-                    "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
-                }],
-                "volumes": self.volumes,
-            },
+            "spec": spec,
         }))
     }
 }

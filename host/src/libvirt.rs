@@ -62,6 +62,8 @@ pub struct Domain {
     pub devices: BTreeMap<String, PathBuf>,
     /// Block devices of the host that its disks only read, below overlays.
     pub bases: Vec<PathBuf>,
+    /// Aliases that its disks were given, without libvirt's `ua-`, each with the name that libvirt knows the disk by.
+    pub aliases: BTreeMap<String, String>,
     /// The guest's agent has opened its port.
     pub agent: bool,
 }
@@ -198,6 +200,11 @@ pub trait VmHost: Send + Sync + 'static {
         disk: &str,
         bytes: u64,
     ) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// Adds the disk that `xml` describes to a domain that runs.
+    fn attach_disk(&self, uuid: &str, xml: &str) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// Asks the guest to release the disk that `xml` describes; it is gone once the domain does not have it any more. That the
+    /// domain is gone already is no error.
+    fn detach_disk(&self, uuid: &str, xml: &str) -> impl Future<Output = Result<(), VmError>> + Send;
     /// Ends QEMU now. That the domain is gone already is no error.
     fn destroy(&self, uuid: &str) -> impl Future<Output = Result<(), VmError>> + Send;
     /// Limits what QEMU of the domain may take of the node's memory, in KiB: beyond it the kernel kills that QEMU and
@@ -252,8 +259,14 @@ pub trait VmHost: Send + Sync + 'static {
 /// Name, UUID and tags in a domain's XML; it counts as running.
 pub fn read_domain(xml: &str) -> Result<Domain, VmError> {
     let described = xml::read(xml).map_err(VmError::Description)?;
-    let xml::Described { name, uuid, tags, devices, bases, agent } = described;
-    Ok(Domain { uuid, name, state: State::Running, tags, devices, bases, agent })
+    let xml::Described { name, uuid, tags, devices, bases, aliases, agent } = described;
+    Ok(Domain { uuid, name, state: State::Running, tags, devices, bases, aliases, agent })
+}
+
+/// Alias, target and device of a `<disk>`, for [`crate::fakes::FakeVms`].
+pub(crate) fn read_disk(xml: &str) -> Result<(String, String, Option<PathBuf>), VmError> {
+    let disk = xml::read_disk(xml).map_err(VmError::Description)?;
+    disk.ok_or_else(|| VmError::Told(format!("a disk without an alias or a target: {xml}")))
 }
 
 /// libvirt on the system bus.
@@ -355,6 +368,23 @@ impl VmHost for Libvirt {
             Err(_) if !self.knows(uuid).await? => Ok(()),
             Err(source) => {
                 Err(VmError::Refused { doing: "resize a disk of", domain: uuid.to_owned(), source })
+            }
+        }
+    }
+
+    async fn attach_disk(&self, uuid: &str, xml: &str) -> Result<(), VmError> {
+        let object = self.domain(proxy::path_of(uuid)?).await?;
+        let refused = |source| VmError::Refused { doing: "add a disk to", domain: uuid.to_owned(), source };
+        object.attach_device(xml, proxy::AFFECT_LIVE).await.map_err(refused)
+    }
+
+    async fn detach_disk(&self, uuid: &str, xml: &str) -> Result<(), VmError> {
+        let object = self.domain(proxy::path_of(uuid)?).await?;
+        match object.detach_device(xml, proxy::AFFECT_LIVE).await {
+            Ok(()) => Ok(()),
+            Err(_) if !self.knows(uuid).await? => Ok(()),
+            Err(source) => {
+                Err(VmError::Refused { doing: "remove a disk from", domain: uuid.to_owned(), source })
             }
         }
     }

@@ -40,6 +40,18 @@ pub async fn cluster() -> Result<Controlled> {
     Ok(on)
 }
 
+/// An act on a VM, as virtctl asks for it: HTTP status and message.
+pub async fn act(on: &Controlled, path: &str, body: &str) -> Result<(u16, String)> {
+    let path = format!("{GROUP}/namespaces/default/{path}");
+    let request =
+        http::Request::put(path).header("content-type", "application/json").body(body.as_bytes().to_vec())?;
+    match on.client.request_text(request).await {
+        Ok(_) => Ok((200, String::new())),
+        Err(kube::Error::Api(status)) => Ok((status.code, status.message.clone())),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// A VM of 64 MiB.
 pub fn vm(name: &str, strategy: &str) -> Result<VirtualMachine> {
     Ok(serde_json::from_value(json!({
@@ -137,6 +149,7 @@ impl PlayedNode {
             tags: Default::default(),
             devices: Default::default(),
             bases: Default::default(),
+            aliases: Default::default(),
             agent: false,
         });
         on.node_says(&launcher, "Running", "").await?;

@@ -8,25 +8,13 @@ use sheaf_api::{VirtualMachine, VirtualMachineInstance};
 use sheaf_host::libvirt::DomainStats;
 use sheaf_tests::cluster::kube_binary;
 use sheaf_tests::controlled::{Controlled, wait};
-use sheaf_tests::played::{GROUP, PlayedNode, cluster, vm};
+use sheaf_tests::played::{GROUP, PlayedNode, act, cluster, vm};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
 
 /// Longest wait for kubectl to connect; the machine is shared with other tests.
 const TIMEOUT: Duration = Duration::from_secs(90);
-
-/// An act on a VM, as virtctl asks for it: HTTP status and message.
-async fn act(on: &Controlled, path: &str, body: &str) -> Result<(u16, String)> {
-    let path = format!("{GROUP}/namespaces/default/{path}");
-    let request =
-        http::Request::put(path).header("content-type", "application/json").body(body.as_bytes().to_vec())?;
-    match on.client.request_text(request).await {
-        Ok(_) => Ok((200, String::new())),
-        Err(kube::Error::Api(status)) => Ok((status.code, status.message.clone())),
-        Err(error) => Err(error.into()),
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vm_is_started_stopped_and_restarted_by_request_and_refused_in_kubevirts_words() -> Result<()> {
@@ -118,6 +106,8 @@ async fn roles_open_what_kubevirts_open_and_nothing_is_open_to_anybody_else() ->
         ("update", "virtualmachines/restart", [false, true, true, false]),
         ("update", "virtualmachineinstances/pause", [false, true, true, false]),
         ("update", "virtualmachineinstances/freeze", [false, true, true, false]),
+        ("update", "virtualmachineinstances/addvolume", [false, true, true, false]),
+        ("update", "virtualmachines/removevolume", [false, true, true, false]),
         ("delete", "virtualmachines/start", [false, false, false, false]),
     ];
     let mut wrong = Vec::new();

@@ -13,6 +13,10 @@ use tokio::net::UnixListener;
 /// Longest wait for anything here; the machine is shared with other tests.
 const TIMEOUT: Duration = Duration::from_secs(90);
 
+/// A claim that virtctl finds.
+const CLAIM: &str = r#"{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"},
+    "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "", "resources": {"requests": {"storage": "1Gi"}}}}"#;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn virtctl_pauses_types_into_and_stops_a_vm() -> Result<()> {
     operates(virtctl::SAME, "").await
@@ -44,6 +48,19 @@ async fn operates(release: virtctl::Release, warning: &str) -> Result<()> {
     let (good, said) = virtctl.run(&["guestosinfo", "web"])?;
     // This one of its clients shows the status code alone; the message is checked above, by request.
     ensure!(!good && said.contains("the server reported a conflict"), "{said}");
+
+    on.kubectl_with(&["create"], CLAIM)?;
+    for (what, expected) in [
+        (vec!["addvolume", "web", "--volume-name=data", "--persist"], "Successfully submitted add volume"),
+        (vec!["addvolume", "web", "--volume-name=data", "--persist"], "already exists"),
+        (
+            vec!["removevolume", "web", "--volume-name=data", "--persist"],
+            "Successfully submitted remove volume",
+        ),
+    ] {
+        let (_, said) = virtctl.run(&what)?;
+        ensure!(said.contains(expected), "{what:?}: {said}");
+    }
 
     console(&virtctl, &serial).await?;
     let (good, said) = virtctl.run(&["stop", "web"])?;

@@ -5,6 +5,7 @@
 //! Route in: a Pod and [`Facts`]. Route out: [`Verdict`]; [`volumes`], [`contents`], [`networks`], [`hardware`],
 //! [`disk_options`] and [`room`] decide on their parts.
 
+pub mod attachments;
 mod contents;
 mod disk_options;
 mod hardware;
@@ -20,7 +21,7 @@ use super::facts::{Facts, Resources};
 use super::filters::Port;
 use super::guest::{CpuModel, Disk, Guest, Identity};
 use k8s_openapi::api::core::v1::Pod;
-use sheaf_api::devices::DiskBus;
+use sheaf_api::devices::{self, DiskBus};
 use sheaf_api::names::{COMPUTE_CONTAINER, EXPORT_LABEL, IMPORT_LABEL, RUNTIME_CLASS, VMI_ANNOTATION};
 use sheaf_api::placeholder::PlacedVmi;
 
@@ -72,7 +73,12 @@ fn wait(reason: &'static str, message: impl Into<String>) -> Verdict {
 
 /// Whether the Pod is a virtual machine's.
 pub fn is_vm(pod: &Pod) -> bool {
-    is_of_sheaf(pod) && !is_importer(pod) && !is_exporter(pod)
+    is_of_sheaf(pod) && !is_importer(pod) && !is_exporter(pod) && !is_attachment(pod)
+}
+
+/// Whether the Pod is there for a disk that is added to a VM which runs.
+pub fn is_attachment(pod: &Pod) -> bool {
+    is_of_sheaf(pod) && sheaf_api::attachment::is_attachment(pod)
 }
 
 /// Whether the Pod is there only so that this node may read the Secrets of an import ([`crate::volumes::fill::credentials`]).
@@ -148,14 +154,7 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
             return Err(invalid(format!("disk {}: the name is not a DNS label", disk.name)));
         }
         let cdrom = disk.cdrom.is_some();
-        let bus = match (&disk.disk, &disk.cdrom) {
-            (None, Some(cdrom)) => cdrom.bus.unwrap_or(DiskBus::Sata),
-            (Some(target), None) => target.bus.unwrap_or(DiskBus::Virtio),
-            (None, None) => DiskBus::Virtio,
-            (Some(_), Some(_)) => {
-                return Err(invalid(format!("disk {}: disk and cdrom exclude each other", disk.name)));
-            }
-        };
+        let bus = bus(disk)?;
         let source = volumes::source(volume, &placed, pod, facts)?;
         disks.push(Disk {
             name: disk.name.clone(),
@@ -193,6 +192,16 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
         hardware,
         id,
     })
+}
+
+/// What a disk or a drive hangs on.
+fn bus(disk: &devices::Disk) -> Check<DiskBus> {
+    match (&disk.disk, &disk.cdrom) {
+        (None, Some(cdrom)) => Ok(cdrom.bus.unwrap_or(DiskBus::Sata)),
+        (Some(target), None) => Ok(target.bus.unwrap_or(DiskBus::Virtio)),
+        (None, None) => Ok(DiskBus::Virtio),
+        (Some(_), Some(_)) => Err(invalid(format!("disk {}: disk and cdrom exclude each other", disk.name))),
+    }
 }
 
 /// The VM that a Pod is for, by its annotation.

@@ -68,6 +68,12 @@ pub async fn apply<V: VmHost, C: Cluster>(env: &Env<V, C>, action: &Action) -> a
         Action::PressPowerButton(uuid) => env.hosts.vms.press_power_button(uuid).await?,
         Action::Resume(uuid) => env.hosts.vms.resume(uuid).await?,
         Action::ResizeDisk { uuid, disk, bytes } => env.hosts.vms.resize_disk(uuid, disk, *bytes).await?,
+        Action::Attach { uuid, disk, target, .. } => {
+            env.hosts.vms.attach_disk(uuid, &domain_xml::render_attached(disk, target)).await?;
+        }
+        Action::Detach { uuid, volume, target, device } => {
+            env.hosts.vms.detach_disk(uuid, &domain_xml::render_detached(volume, target, device)).await?;
+        }
         Action::SetCredentials { uuid, wanted } => {
             let _turn = env.agents.acquire().await?;
             credentials::set(&*env.hosts.vms, uuid, wanted).await?;
@@ -150,7 +156,11 @@ fn event_of<'a>(pod: &Pod, report: &'a Report) -> Option<(&'static str, &'a str,
         (None, true) => return Some(("Normal", "Resumed", "the VM was resumed")),
         _ => {}
     }
+    let is_attachment = super::admission::is_attachment(pod);
     match (&report.state, report.phase) {
+        (State::Running { .. }, _) if is_attachment => {
+            (before != Some("Running")).then_some(("Normal", "Attached", "the VM has the disk"))
+        }
         (State::Running { .. }, _) => {
             (before != Some("Running")).then_some(("Normal", "Started", "the VM was started"))
         }

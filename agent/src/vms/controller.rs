@@ -332,6 +332,14 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             Action::ResizeDisk { disk, bytes, .. } => {
                 tracing::info!(pod = name, disk, bytes, "disk has grown")
             }
+            Action::Attach { disk, target, .. } => {
+                tracing::info!(pod = name, volume = disk.name, disk = target, "add disk");
+                self.memory.attaching.insert(uid.clone(), (**disk).clone());
+            }
+            Action::Detach { volume, target, .. } => {
+                tracing::info!(pod = name, volume, disk = target, "remove disk");
+                self.memory.detached.insert((uid.clone(), volume.clone()), now);
+            }
             Action::PressPowerButton(_) | Action::Destroy(_) => {
                 tracing::info!(pod = name, uid, ?action, "stop");
                 let stopping = self.memory.stopping.entry(uid.clone());
@@ -378,6 +386,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
     fn done(&mut self, uid: &str, action: Action, result: anyhow::Result<Effect>) {
         self.memory.busy.remove(uid);
         self.memory.starting.remove(uid);
+        self.memory.attaching.remove(uid);
         match (action, result) {
             (_, Ok(Effect::Patched(pod))) => self.listed.send_modify(|listed| {
                 if let Some(known) = listed.objects.get_mut(uid) {
@@ -394,6 +403,9 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             }),
             (Action::Start(_), Ok(_)) => {
                 self.memory.failures.remove(uid);
+            }
+            (Action::Attach { attachment, .. }, Ok(_)) => {
+                self.memory.failures.remove(&attachment);
             }
             (Action::ResizeDisk { uuid, disk, bytes }, Ok(_)) => {
                 self.memory.told.insert((uuid, disk), bytes);
@@ -412,16 +424,29 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             (_, Ok(Effect::Done)) => {}
             (Action::Start(guest), Err(error)) => {
                 tracing::warn!(pod = guest.id.pod, "start failed: {error:#}");
-                let times = self.memory.failures.get(uid).map_or(1, |before| before.times.saturating_add(1));
-                let hold = (START_HOLD << times.saturating_sub(1).min(10)).min(START_HOLD_MOST);
-                let failure = FailedStart { times, why: format!("{error:#}"), until: now() + hold };
-                self.memory.failures.insert(uid.to_owned(), failure);
+                self.failed(uid, &error);
+            }
+            (Action::Attach { attachment, disk, .. }, Err(error)) => {
+                tracing::warn!(uid, volume = disk.name, "adding a disk failed: {error:#}");
+                self.failed(&attachment, &error);
+            }
+            // Nothing else of the VM waits for a guest that keeps its disk.
+            (Action::Detach { volume, .. }, Err(error)) => {
+                tracing::warn!(uid, volume, "removing a disk failed: {error:#}");
             }
             (action, Err(error)) => {
                 tracing::warn!(uid, ?action, "failed: {error:#}");
                 self.hold(uid, HOLD);
             }
         }
+    }
+
+    /// Notes that what Pod `uid` is for could not be done: it is tried again, each time later.
+    fn failed(&mut self, uid: &str, error: &anyhow::Error) {
+        let times = self.memory.failures.get(uid).map_or(1, |before| before.times.saturating_add(1));
+        let hold = (START_HOLD << times.saturating_sub(1).min(10)).min(START_HOLD_MOST);
+        let failure = FailedStart { times, why: format!("{error:#}"), until: now() + hold };
+        self.memory.failures.insert(uid.to_owned(), failure);
     }
 
     fn hold(&mut self, uid: &str, seconds: i64) {

@@ -1,13 +1,16 @@
 //! Renders a guest as libvirt domain XML.
 //!
 //! Why here: golden files under `tests/golden/` hold it, and it decides nothing: every choice is in [`Guest`]. Disks and NICs
-//! are in here, the rest in [`machine`] and [`peripherals`].
+//! are in here, the rest in [`machine`] and [`peripherals`]; [`hotplug`] has disks that are added while the domain runs.
 //! Route in: a guest, its folder, KVM or emulation. Route out: text for `DomainCreateXML`.
 
+mod hotplug;
 mod machine;
 mod peripherals;
 
-use super::guest::{Disk, Folder, Format, Guest, Nic, Source};
+pub use hotplug::{HOTPLUG, free_target, render_attached, render_detached};
+
+use super::guest::{Disk, Folder, Format, Guest, Hardware, Nic, Source};
 use sheaf_api::devices::{Cache, DiskBus, InterfaceModel};
 use sheaf_api::peripherals::InputBus;
 use sheaf_host::libvirt::TAG_NAMESPACE;
@@ -123,17 +126,18 @@ fn write_disks(xml: &mut String, guest: &Guest, folder: &Folder) -> std::fmt::Re
         };
         let target = format!("{prefix}{}", drive_letters(*count));
         *count += 1;
-        write_disk(xml, guest, disk, folder, &target)?;
+        write_disk(xml, &guest.hardware, disk, folder, &target)?;
     }
     let uses = |bus: DiskBus| guest.disks.iter().any(|disk| disk.bus == bus);
-    if uses(DiskBus::Scsi) {
+    if uses(DiskBus::Scsi) || guest.hardware.hotplug {
         let model = if guest.hardware.transitional { "virtio-transitional" } else { "virtio-scsi" };
         writeln!(xml, "    <controller type='scsi' index='0' model='{model}'/>")?;
     }
     let input = |bus: Option<InputBus>| bus.unwrap_or(InputBus::Usb) == InputBus::Usb;
     let has_usb = uses(DiskBus::Usb) || guest.hardware.inputs.iter().any(|one| input(one.bus));
     let usb = if has_usb { "qemu-xhci" } else { "none" };
-    writeln!(xml, "    <controller type='usb' index='0' model='{usb}'/>")
+    writeln!(xml, "    <controller type='usb' index='0' model='{usb}'/>")?;
+    hotplug::write_ports(xml, guest, has_usb)
 }
 
 /// a … z, aa …
@@ -144,13 +148,13 @@ fn drive_letters(index: u8) -> String {
 
 fn write_disk(
     xml: &mut String,
-    guest: &Guest,
+    hardware: &Hardware,
     disk: &Disk,
     folder: &Folder,
     target: &str,
 ) -> std::fmt::Result {
     let (path, format) = folder.disk(disk);
-    let (hardware, options) = (&guest.hardware, &disk.options);
+    let options = &disk.options;
     let device = if disk.cdrom { "cdrom" } else { "disk" };
     let bus = match disk.bus {
         DiskBus::Virtio => "virtio",

@@ -12,6 +12,7 @@
 #![deny(clippy::arithmetic_side_effects)]
 
 mod access;
+mod attachments;
 mod clashes;
 mod ends;
 mod observed;
@@ -22,7 +23,7 @@ use super::admission::{self, Verdict, Why};
 use super::credentials::Wanted;
 use super::domain_xml::{TAG_GRACE, TAG_NAMESPACE_NAME, TAG_POD, TAG_POD_UID, TAG_VMI, TAG_VMI_UID};
 use super::facts::Resources;
-use super::guest::{Guest, Identity};
+use super::guest::{Disk, Guest, Identity};
 use super::record::{Record, Started};
 use super::report::{self, Paused, Phase, Report, State};
 use clashes::{previous_run, user_of_volume};
@@ -30,6 +31,7 @@ use ends::{ended, failed, waiting};
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_host::libvirt::{self, Domain, Stop};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Seconds between two presses of the power button: guests that still boot do not hear the first.
@@ -72,6 +74,28 @@ pub enum Action {
         disk: String,
         /// Its size now.
         bytes: u64,
+    },
+    /// Add a disk to domain `uuid`.
+    Attach {
+        /// The domain.
+        uuid: String,
+        /// UID of the attachment Pod.
+        attachment: String,
+        /// The disk.
+        disk: Box<Disk>,
+        /// The name that it is to have, `sda`.
+        target: String,
+    },
+    /// Ask the guest to release a disk that was added.
+    Detach {
+        /// The domain.
+        uuid: String,
+        /// The volume.
+        volume: String,
+        /// The name of the disk, `sda`.
+        target: String,
+        /// Its device.
+        device: PathBuf,
     },
     /// Have the agent in domain `uuid` set credentials.
     SetCredentials {
@@ -119,6 +143,7 @@ pub fn plan(o: &Observed<'_>) -> Plan {
         .iter()
         .filter_map(|domain| Some((domain.tags.get(TAG_POD_UID)?.as_str(), domain)))
         .collect();
+    let added = attachments::by_vm(o);
     let mut used = o.pods.iter().filter(|(uid, pod)| takes_resources(o, &domains, uid, pod)).fold(
         Resources::default(),
         |sum, (uid, pod)| {
@@ -141,6 +166,10 @@ pub fn plan(o: &Observed<'_>) -> Plan {
         if !free(&mut plan, uid) {
             continue;
         }
+        if admission::is_attachment(pod) {
+            attachments::plan_pod(&mut plan, o, &domains, uid, pod);
+            continue;
+        }
         if !admission::is_vm(pod) {
             plan_other(&mut plan, uid, pod);
             continue;
@@ -158,7 +187,10 @@ pub fn plan(o: &Observed<'_>) -> Plan {
                     plan.act(uid, Action::DeletePod);
                 }
             }
-            (Some(domain), false) => plan_live(&mut plan, o, uid, pod, domain),
+            (Some(domain), false) => {
+                let disks = added.get(uid).map(Vec::as_slice).unwrap_or_default();
+                plan_live(&mut plan, o, uid, pod, domain, disks);
+            }
             (None, false) => plan_without_domain(&mut plan, o, uid, pod, domain, &mut used),
         }
     }
@@ -247,7 +279,14 @@ fn plan_other(plan: &mut Plan, uid: &str, pod: &Pod) {
     }
 }
 
-fn plan_live(plan: &mut Plan, o: &Observed<'_>, uid: &str, pod: &Pod, domain: &Domain) {
+fn plan_live(
+    plan: &mut Plan,
+    o: &Observed<'_>,
+    uid: &str,
+    pod: &Pod,
+    domain: &Domain,
+    added: &[attachments::Added<'_>],
+) {
     let Some(started) = o.records.get(uid).and_then(|record| record.started.as_ref()) else {
         let at = rfc3339(o.now);
         let started = Started { boot_id: o.facts.boot_id.clone(), uuid: domain.uuid.clone(), at };
@@ -280,9 +319,12 @@ fn plan_live(plan: &mut Plan, o: &Observed<'_>, uid: &str, pod: &Pod, domain: &D
             _ => (paused || proves_itself.is_some()).then_some(Paused::ByDisk),
         },
         credentials: o.memory.credentials.get(uid).and_then(|of| access::state(of, domain)),
+        disks: Some(attachments::targets(domain)),
     };
     if !report.is_reported_by(pod) {
         plan.act(uid, Action::Report(report));
+    } else if let Some(action) = attachments::next(plan, o, uid, domain, added) {
+        plan.act(uid, action);
     } else if let Some((disk, bytes)) = grown(o, domain) {
         plan.act(uid, Action::ResizeDisk { uuid: domain.uuid.clone(), disk, bytes });
     } else if paused {

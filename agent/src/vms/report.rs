@@ -5,8 +5,9 @@
 
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use serde_json::{Value, json};
-use sheaf_api::names::{CREDENTIALS_CONDITION, INTERFACES_ANNOTATION, PAUSED_CONDITION};
+use sheaf_api::names::{CREDENTIALS_CONDITION, DISKS_ANNOTATION, INTERFACES_ANNOTATION, PAUSED_CONDITION};
 use sheaf_api::network::SeenInterface;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Why a guest stands still; reasons are KubeVirt's.
@@ -65,6 +66,25 @@ pub struct Report {
     pub paused: Option<Paused>,
     /// Whether its agent has set its credentials, or why not; nothing says nothing about them.
     pub credentials: Option<Result<(), String>>,
+    /// Names of the guest's disks by their volumes; nothing says nothing about them.
+    pub disks: Option<BTreeMap<String, String>>,
+}
+
+impl Default for Report {
+    /// Of a Pod of which nothing is known.
+    fn default() -> Self {
+        Self {
+            phase: Phase::Pending,
+            state: State::Waiting { reason: String::new(), message: String::new() },
+            uuid: None,
+            addresses: Vec::new(),
+            interfaces: Vec::new(),
+            console_tail: None,
+            paused: None,
+            credentials: None,
+            disks: None,
+        }
+    }
 }
 
 /// The Pod's phase.
@@ -135,6 +155,12 @@ fn credentials(pod: &Pod) -> Option<Result<(), String>> {
     })
 }
 
+/// Names of the guest's disks, as the Pod has them.
+fn reported_disks(pod: &Pod) -> BTreeMap<String, String> {
+    let annotation = pod.metadata.annotations.as_ref().and_then(|all| all.get(DISKS_ANNOTATION));
+    annotation.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
 /// Whether the Pod's status says that the VM has no domain: every container is terminated. Only this node writes that.
 pub fn says_ended(pod: &Pod) -> bool {
     let statuses: Vec<_> =
@@ -179,6 +205,7 @@ impl Report {
             && self.paused.map(Paused::reason) == paused_reason(pod)
             && (self.credentials.is_none() || self.credentials == credentials(pod))
             && (self.interfaces.is_empty() || interfaces().as_ref() == Some(&self.interfaces))
+            && self.disks.as_ref().is_none_or(|disks| *disks == reported_disks(pod))
             && self.console_tail.as_ref().is_none_or(|wanted| annotation(CONSOLE_TAIL) == Some(wanted))
     }
 
@@ -258,6 +285,9 @@ impl Report {
         if let Some(tail) = &self.console_tail {
             patch["metadata"]["annotations"][CONSOLE_TAIL] = json!(tail);
         }
+        if let Some(disks) = self.disks.as_ref().filter(|disks| **disks != reported_disks(pod)) {
+            patch["metadata"]["annotations"][DISKS_ANNOTATION] = json!(json!(disks).to_string());
+        }
         if !self.interfaces.is_empty() {
             let text = serde_json::to_string(&self.interfaces).unwrap_or_default();
             patch["metadata"]["annotations"][INTERFACES_ANNOTATION] = json!(text);
@@ -322,11 +352,7 @@ mod tests {
             phase: Phase::Running,
             state: State::Running { started_at: "2026-01-01T00:00:00Z".into() },
             uuid: Some("u1".into()),
-            addresses: Vec::new(),
-            interfaces: Vec::new(),
-            console_tail: None,
-            paused: None,
-            credentials: None,
+            ..Report::default()
         }
     }
 
@@ -362,6 +388,24 @@ mod tests {
         patched.metadata.annotations = serde_json::from_value(annotations).unwrap();
         assert!(seen.is_reported_by(&patched));
         assert!(was_started(&patched) && !is_terminal(&patched));
+    }
+
+    #[test]
+    fn names_of_disks_are_in_an_annotation_until_the_last_disk_is_gone() {
+        let mut patched = pod("p1");
+        for disks in [vec![("root", "vda"), ("data", "sda")], vec![("root", "vda")], vec![]] {
+            let disks =
+                disks.into_iter().map(|(name, target)| (name.to_owned(), target.to_owned())).collect();
+            let report = Report { disks: Some(disks), ..running() };
+            assert!(!report.is_reported_by(&patched));
+            let patch = report.patch(&patched, None, "2026-01-01T00:00:01Z");
+            patched.status = serde_json::from_value(patch["status"].clone()).unwrap();
+            let annotations: BTreeMap<String, String> =
+                serde_json::from_value(patch["metadata"]["annotations"].clone()).unwrap();
+            patched.metadata.annotations.get_or_insert_default().extend(annotations);
+            assert!(report.is_reported_by(&patched));
+        }
+        assert!(running().is_reported_by(&patched), "a report that says nothing of them changes nothing");
     }
 
     #[test]

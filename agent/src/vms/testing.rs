@@ -31,6 +31,25 @@ pub fn pod_of(uid: &str, spec: Value) -> Pod {
     .unwrap()
 }
 
+/// The attachment Pod of volume `data`, a disk on scsi of this claim, for the VM of Pod `p1`.
+pub fn attachment(claim: &str, marked: bool) -> Pod {
+    let volume = json!({"name": "data", "persistentVolumeClaim": {"claimName": claim, "hotpluggable": true}});
+    let disk = json!({"name": "data", "disk": {"bus": "scsi"}});
+    let annotation = json!({"vmi": "web", "podUid": "p1", "volume": volume, "disk": disk}).to_string();
+    let mut annotations = json!({"sheaf.dev/attachment": annotation});
+    if marked {
+        annotations["sheaf.dev/detach"] = json!("true");
+    }
+    serde_json::from_value(json!({
+        "metadata": {"name": "hp-volume-0-data", "namespace": "default", "uid": "a1",
+                     "labels": {"kubevirt.io": "hotplug-disk"}, "annotations": annotations},
+        "spec": {"runtimeClassName": "sheaf-vm", "containers": [{"name": "hotplug-disk", "image": "x"}],
+                 "volumes": [{"name": "claim", "persistentVolumeClaim": {"claimName": claim}}]},
+        "status": {"phase": "Pending"},
+    }))
+    .unwrap()
+}
+
 /// The smallest VM as a node runs it.
 pub fn guest() -> Guest {
     match admit(&pod("p1"), &facts(), Resources::default()) {
@@ -98,6 +117,7 @@ pub fn domain(uid: &str) -> Domain {
         state: State::Running,
         devices: Default::default(),
         bases: Default::default(),
+        aliases: Default::default(),
         agent: false,
         tags: tags.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     }

@@ -65,7 +65,7 @@ pub struct Devices {
     /// virtio devices that guests of before virtio 1.0 know too, for example CentOS 6. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub use_virtio_transitional: Option<bool>,
-    /// Accepted; disks are not added to a VM that runs.
+    /// The VM has no controller and no free ports for disks that are added while it runs. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disable_hotplug: Option<bool>,
 }

@@ -6,6 +6,7 @@
 //! ([`placeholder::PlacedVmi`]), which the agent of the chosen node reads.
 
 pub mod access;
+pub mod attachment;
 pub mod cdi;
 pub mod clock;
 pub mod cluster_config;
@@ -41,6 +42,7 @@ pub mod vm_export;
 pub mod vm_pool;
 pub mod vm_snapshot;
 pub mod vmi;
+pub mod volume_status;
 pub mod volumes;
 mod words;
 

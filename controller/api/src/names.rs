@@ -108,6 +108,8 @@ pub const CREATED_BY_LABEL: &str = "kubevirt.io/created-by";
 pub const APP_LABEL: &str = "kubevirt.io";
 /// Value of [`APP_LABEL`] on placeholder Pods.
 pub const LAUNCHER: &str = "virt-launcher";
+/// Value of [`APP_LABEL`] on attachment Pods.
+pub const HOTPLUG_DISK: &str = "hotplug-disk";
 /// Label of Pods and VMIs: name of the virtual machine.
 pub const VM_NAME_LABEL: &str = "vm.kubevirt.io/name";
 /// Label of a VMI: the node it runs on.
@@ -131,6 +133,22 @@ pub const VMI_FINALIZER: &str = "kubevirt.io/foregroundDeleteVirtualMachine";
 /// Finalizer of a VM: held until no VMI of it remains.
 pub const VM_FINALIZER: &str = "kubevirt.io/virtualMachineControllerFinalize";
 
+/// Annotation of an attachment Pod: JSON of [`crate::attachment::Attachment`].
+pub const ATTACHMENT_ANNOTATION: &str = "sheaf.dev/attachment";
+/// Annotation of an attachment Pod, written by the controller: the VM is to lose the disk. Value [`TRUE`]. That the Pod is
+/// deleted is no such sign: a drain deletes Pods too.
+pub const DETACH_ANNOTATION: &str = "sheaf.dev/detach";
+/// Annotation of a placeholder Pod, written by its node: JSON, the name by which the guest's domain has each disk,
+/// `{"data": "sda"}`.
+pub const DISKS_ANNOTATION: &str = "sheaf.dev/disks";
+/// Annotation of a VMI, written by the controller: names of volumes, by commas, that were added to this instance alone and are
+/// not in the template of its VM.
+pub const OWN_VOLUMES_ANNOTATION: &str = "sheaf.dev/own-volumes";
+
+/// Name of the one container of an attachment Pod.
+pub const ATTACHMENT_CONTAINER: &str = "hotplug-disk";
+/// Image name in an attachment Pod's container: nothing pulls it.
+pub const ATTACHMENT_IMAGE: &str = "sheaf.dev/hotplug-disk";
 /// Name of the one container of a placeholder Pod.
 pub const COMPUTE_CONTAINER: &str = "compute";
 /// Image name in the placeholder's container: nothing pulls it, the name says so.

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{instancetype::StatusRef, vm::RunStrategy};
+use crate::{instancetype::StatusRef, vm::RunStrategy, volume_status::VolumeStatus};
 
 /// What is observed of a virtual machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -184,6 +184,9 @@ pub struct VirtualMachineInstanceStatus {
     /// Interfaces with the addresses that are known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<InterfaceStatus>,
+    /// Volumes with their disks; of those that are added while the VM runs, how far that is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volume_status: Vec<VolumeStatus>,
     /// Pods of this instance that have not ended: UID and node name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub active_pods: BTreeMap<String, String>,

@@ -1,7 +1,7 @@
 //! VirtualMachineInstance: one run of a virtual machine, from start to stop, on one node.
 //!
-//! Why here: it is what the scheduler places and the agent runs. Its spec never changes; a changed VM takes
-//! effect with its next instance. Route in: the VM controller, or a user's manifest. Route out: the placeholder
+//! Why here: it is what the scheduler places and the agent runs. Of its spec only volumes that are hotpluggable and their disks
+//! change while it is there; any other change of a VM takes effect with its next instance. Route in: the VM controller, or a user's manifest. Route out: the placeholder
 //! Pod, and the status the controller copies back from it.
 
 use std::collections::BTreeMap;
@@ -194,6 +194,20 @@ impl VirtualMachineInstanceSpec {
     /// The volume called `name`.
     pub fn volume(&self, name: &str) -> Option<&Volume> {
         self.volumes.iter().find(|volume| volume.name == name)
+    }
+
+    /// Volumes whose disks are added to the VM while it runs.
+    pub fn hotpluggable(&self) -> impl Iterator<Item = &Volume> {
+        self.volumes.iter().filter(|volume| volume.is_hotpluggable())
+    }
+
+    /// The spec without them and their disks: what the VM starts with.
+    #[must_use]
+    pub fn without_hotpluggable(&self) -> Self {
+        let mut spec = self.clone();
+        spec.domain.devices.disks.retain(|disk| self.hotpluggable().all(|volume| volume.name != disk.name));
+        spec.volumes.retain(|volume| !volume.is_hotpluggable());
+        spec
     }
 
     /// The network called `name`.

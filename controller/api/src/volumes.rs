@@ -90,6 +90,13 @@ impl Volume {
         claim.or_else(|| self.ephemeral.as_ref().map(Ephemeral::claim))
     }
 
+    /// Whether its disk is added to a VM that runs, and removed from it.
+    pub fn is_hotpluggable(&self) -> bool {
+        let claim = self.persistent_volume_claim.as_ref().and_then(|claim| claim.hotpluggable);
+        let data = self.data_volume.as_ref().and_then(|data| data.hotpluggable);
+        claim.or(data) == Some(true)
+    }
+
     /// Names of the Secrets that are read for it.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         let cloud_init = [&self.cloud_init_no_cloud, &self.cloud_init_config_drive].into_iter().flatten();
@@ -132,6 +139,9 @@ pub struct ClaimName {
     /// Its name.
     #[schemars(length(min = 1, max = 253))]
     pub claim_name: String,
+    /// The disk is added once the VM runs, and can be removed from it while it runs. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hotpluggable: Option<bool>,
 }
 
 /// A DataVolume of the VM's namespace.
@@ -140,6 +150,9 @@ pub struct DataVolumeName {
     /// Its name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+    /// The disk is added once the VM runs, and can be removed from it while it runs. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hotpluggable: Option<bool>,
 }
 
 /// A file of the node: a base image under /data/images (writes go to an overlay that is lost with the VMI) or a

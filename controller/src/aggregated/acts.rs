@@ -21,12 +21,13 @@ use super::{
     life::{self, Change, What},
     node::Target,
     options::{self, is_dry},
-    routes::{Place, Stream, VmAct, VmiAct},
+    routes::{Holder, Place, Stream, VmAct, VmiAct},
     serve::State,
 };
 use crate::{instancetype, placeholder, vm::requests};
 
 mod permit;
+mod volumes;
 
 /// Most of a node's answer that is read, in bytes: a picture of a large screen that packs badly.
 const MOST_ANSWER: usize = 32 << 20;
@@ -76,6 +77,41 @@ pub async fn on_vm(state: &State, place: &Place, act: VmAct, body: &[u8]) -> Res
         VmAct::ExpandSpec => return expand(state, place).await,
     };
     apply(state, place, &vm, vmi.as_ref(), &change, dry).await?;
+    Ok(answer::empty(StatusCode::ACCEPTED))
+}
+
+/// addvolume, removevolume, on a VM or on an instance.
+pub async fn on_volumes(
+    state: &State,
+    place: &Place,
+    of: Holder,
+    adds: bool,
+    body: &[u8],
+) -> Result<Answer, Refusal> {
+    let request = volumes::read(adds, body)?;
+    let how = PatchParams { dry_run: request.dry, ..PatchParams::default() };
+    let (kind, patched) = match of {
+        Holder::Vm => {
+            let patch = requests::patch(volumes::of_vm(&vm(state, place).await?, &request)?);
+            let machines: Api<VirtualMachine> = Api::namespaced(state.client.clone(), &place.namespace);
+            (VM, machines.patch(&place.name, &how, &Patch::<()>::Json(patch)).await.map(drop))
+        }
+        Holder::Vmi => {
+            let vmi = vmi(state, place).await?.ok_or_else(|| Refusal::not_found(VMI, &place.name))?;
+            let patch = requests::patch(volumes::of_vmi(&vmi, &request)?);
+            let instances: Api<VirtualMachineInstance> =
+                Api::namespaced(state.client.clone(), &place.namespace);
+            (VMI, instances.patch(&place.name, &how, &Patch::<()>::Json(patch)).await.map(drop))
+        }
+    };
+    patched.map_err(|error| match error {
+        // In the API server's words: virtctl tries again when they say that a test of the patch failed.
+        kube::Error::Api(status) if status.code == 422 => {
+            Refusal::invalid(kind, &place.name, &status.message)
+        }
+        kube::Error::Api(status) if status.code == 404 => Refusal::not_found(kind, &place.name),
+        error => Refusal::of_api(error),
+    })?;
     Ok(answer::empty(StatusCode::ACCEPTED))
 }
 

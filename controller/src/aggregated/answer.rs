@@ -48,6 +48,11 @@ impl Refusal {
         Self { code: 404, reason: "NotFound", message, about: None }
     }
 
+    /// The object would be one that the API server does not take.
+    pub fn invalid(kind: &'static str, name: &str, why: &str) -> Self {
+        Self { code: 422, reason: "Invalid", message: why.to_owned(), about: Some((kind, name.to_owned())) }
+    }
+
     /// The request makes no sense.
     pub fn bad_request(why: impl std::fmt::Display) -> Self {
         Self { code: 400, reason: "BadRequest", message: why.to_string(), about: None }

@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::routes::{GROUP, VMI_ACTS};
+use super::routes::{GROUP, VMI_ACTS, VOLUME_ACTS};
 
 /// KubeVirt's release whose subresources these are: virtctl warns when its own is another.
 const KUBEVIRT: &str = "v1.7.0";
@@ -19,7 +19,11 @@ pub fn resources(version: &str) -> Value {
     let vms = ["start", "stop", "restart", "expand-spec", "portforward"]
         .map(|name| format!("virtualmachines/{name}"));
     let vmis = VMI_ACTS.map(|act| format!("virtualmachineinstances/{}", act.name()));
-    let names = ["expand-vm-spec".to_owned()].into_iter().chain(streams).chain(vms).chain(vmis);
+    let volumes = ["virtualmachines", "virtualmachineinstances"]
+        .into_iter()
+        .flat_map(|kind| VOLUME_ACTS.map(|(name, _)| format!("{kind}/{name}")));
+    let names =
+        ["expand-vm-spec".to_owned()].into_iter().chain(streams).chain(vms).chain(vmis).chain(volumes);
     let resources: Vec<Value> = names.map(|name| of(&name)).collect();
     json!({
         "kind": "APIResourceList", "apiVersion": "v1",

@@ -18,6 +18,9 @@ const STREAMS: [&str; 3] = ["console", "vnc", "portforward"];
 /// Those that change.
 const CHANGE: [&str; 6] = ["pause", "unpause", "freeze", "unfreeze", "reset", "softreboot"];
 
+/// Those that add and remove volumes, of VMs and of instances.
+const VOLUMES: [&str; 2] = ["addvolume", "removevolume"];
+
 /// The roles by name.
 pub fn roles() -> Vec<(&'static str, Value)> {
     let of = |kind: &str, names: &[&str]| -> Vec<String> {
@@ -37,6 +40,8 @@ pub fn roles() -> Vec<(&'static str, Value)> {
         rule(of("virtualmachines", &["portforward"]), &["get"]),
         rule(of("virtualmachineinstances", &CHANGE), &["update"]),
         rule(of("virtualmachines", &["start", "stop", "restart"]), &["update"]),
+        rule(of("virtualmachines", &VOLUMES), &["update"]),
+        rule(of("virtualmachineinstances", &VOLUMES), &["update"]),
         // CDI's `cdi.kubevirt.io:edit` and `:admin`.
         json!({"apiGroups": [super::upload::GROUP], "resources": ["uploadtokenrequests"], "verbs": ["create"]}),
     ]);

@@ -25,6 +25,15 @@ pub enum Route {
     Vm(Place, VmAct),
     /// An act on an instance.
     Vmi(Place, VmiAct),
+    /// A volume is added to a VM that runs, or removed from it.
+    Volumes {
+        /// Where the VM or the instance is.
+        place: Place,
+        /// Which of them is changed.
+        of: Holder,
+        /// Or else removed.
+        adds: bool,
+    },
     /// A stream to an instance.
     Stream(Place, Stream),
     /// The VM of the body, as it would be.
@@ -48,6 +57,18 @@ pub struct Place {
     /// Name of VM and instance.
     pub name: String,
 }
+
+/// What has volumes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// A VM, in its template.
+    Vm,
+    /// An instance.
+    Vmi,
+}
+
+/// Acts on volumes by name: whether it adds one.
+pub const VOLUME_ACTS: [(&str, bool); 2] = [("addvolume", true), ("removevolume", false)];
 
 /// An act on a VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,10 +163,8 @@ pub const VMI_ACTS: [VmiAct; 9] = [
 ];
 
 /// What KubeVirt 1.7 has besides (`pkg/virt-api/api.go`).
-const KUBEVIRTS: [&str; 15] = [
+const KUBEVIRTS: [&str; 13] = [
     "migrate",
-    "addvolume",
-    "removevolume",
     "memorydump",
     "removememorydump",
     "objectgraph",
@@ -203,6 +222,9 @@ fn of_vm(place: Place, rest: &[&str], method: &Method) -> Option<Route> {
         return forward(place, port, method);
     }
     let [act] = rest else { return kubevirts(rest.first()?) };
+    if let Some(adds) = of_volumes(act, method) {
+        return Some(Route::Volumes { place, of: Holder::Vm, adds });
+    }
     let known = VM_ACTS.into_iter().find(|(name, by, _)| name == act && by == method);
     match known {
         Some((_, _, act)) => Some(Route::Vm(place, act)),
@@ -222,6 +244,9 @@ fn of_vmi(place: Place, rest: &[&str], method: &Method, query: &str) -> Option<R
             Some(Route::Vmi(place, VmiAct::Screenshot { wake }))
         }
         ["portforward", port @ ..] => forward(place, port, method),
+        [name] if of_volumes(name, method).is_some() => {
+            of_volumes(name, method).map(|adds| Route::Volumes { place, of: Holder::Vmi, adds })
+        }
         [name] => {
             let by = |act: VmiAct| if act.reads() { Method::GET } else { Method::PUT };
             let act = VMI_ACTS.into_iter().find(|act| act.name() == *name && by(*act) == method);
@@ -229,6 +254,12 @@ fn of_vmi(place: Place, rest: &[&str], method: &Method, query: &str) -> Option<R
         }
         _ => kubevirts(rest.first()?),
     }
+}
+
+/// Whether an act on volumes adds one.
+fn of_volumes(act: &str, method: &Method) -> Option<bool> {
+    let (_, adds) = VOLUME_ACTS.into_iter().find(|(name, _)| *name == act && *method == Method::PUT)?;
+    Some(adds)
 }
 
 fn forward(place: Place, parts: &[&str], method: &Method) -> Option<Route> {
@@ -269,6 +300,9 @@ mod tests {
             assert_eq!(put(format!("{vmi}/pause")), Some(Route::Vmi(web(), VmiAct::Pause)));
             assert_eq!(get(format!("{vmi}/guestosinfo")), Some(Route::Vmi(web(), VmiAct::GuestOsInfo)));
             assert_eq!(get(format!("{vmi}/console")), Some(Route::Stream(web(), Stream::Console)));
+            let volumes = |of, adds| Some(Route::Volumes { place: web(), of, adds });
+            assert_eq!(put(format!("{vm}/addvolume")), volumes(Holder::Vm, true));
+            assert_eq!(put(format!("{vmi}/removevolume")), volumes(Holder::Vmi, false));
             let forward = |port, udp| Some(Route::Stream(web(), Stream::PortForward { port, udp }));
             assert_eq!(get(format!("{vmi}/portforward/22")), forward(22, false));
             assert_eq!(get(format!("{vm}/portforward/53/udp")), forward(53, true));

@@ -123,6 +123,18 @@ async fn answer(
             }
             acts::on_vmi(state, &place, act, &body).await
         }
+        Route::Volumes { place, of, adds } => {
+            let body = body(request).await?;
+            tracing::info!(
+                user = user.name,
+                namespace = place.namespace,
+                name = place.name,
+                ?of,
+                adds,
+                "asked for a change of volumes"
+            );
+            acts::on_volumes(state, &place, of, adds, &body).await
+        }
         Route::Stream(place, stream) => {
             tracing::info!(user = user.name, namespace = place.namespace, vmi = place.name, ?stream, "asked");
             acts::stream(state, &place, &stream, request).await

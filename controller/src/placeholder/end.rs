@@ -6,7 +6,7 @@
 //! Kubernetes documents for nodes that are powered off. A Node object that does not exist proves nothing: to declare that
 //! machine out of service, create the Node with the taint. A Pod that was deleted before it was bound never ran, and the
 //! API server binds no Pod that is being deleted. Pure but for [`run`]. Route in: Pods, and their Nodes. Route out: removal
-//! of the finalizer.
+//! of the finalizer. Attachment Pods ([`super::attachment`]) follow the same rule.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use kube::{
     },
 };
 use sheaf_api::{
-    names::{APP_LABEL, LAUNCHER, OUT_OF_SERVICE_TAINT, POD_FINALIZER},
+    names::{APP_LABEL, HOTPLUG_DISK, LAUNCHER, OUT_OF_SERVICE_TAINT, POD_FINALIZER},
     placeholder::domain_is_gone,
 };
 
@@ -83,10 +83,10 @@ pub fn plan(pod: &Pod, node: Option<&Node>) -> Vec<Action> {
     actions
 }
 
-/// Removes the finalizers of placeholder Pods whose runs are over, until dropped.
+/// Removes the finalizers of placeholder and attachment Pods whose runs are over, until dropped.
 pub async fn run(client: Client) {
-    let launchers = watcher::Config::default().labels(&format!("{APP_LABEL}={LAUNCHER}"));
-    let controller = Controller::new(Api::<Pod>::all(client.clone()), launchers);
+    let ours = watcher::Config::default().labels(&format!("{APP_LABEL} in ({LAUNCHER},{HOTPLUG_DISK})"));
+    let controller = Controller::new(Api::<Pod>::all(client.clone()), ours);
     let pods = controller.store();
     let controller =
         controller.watches(Api::<Node>::all(client.clone()), watcher::Config::default(), move |node| {

@@ -28,29 +28,35 @@ use sheaf_api::{
 
 use crate::{networks::Networks, resolve::resolve};
 
+pub mod attachment;
 pub mod end;
+pub mod idle;
 pub mod images;
 pub mod overhead;
 mod resources;
 
 /// Name of the Pod of an instance: always the same, so that it cannot be made twice.
 pub fn name(vmi: &VirtualMachineInstance) -> String {
-    let uid: String = vmi.metadata.uid.as_deref().unwrap_or_default().chars().filter(|c| *c != '-').collect();
-    let suffix = &uid[..uid.len().min(8)];
-    format!("{LAUNCHER}-{}-{suffix}", vmi.metadata.name.as_deref().unwrap_or_default())
+    format!("{LAUNCHER}-{}-{}", vmi.metadata.name.as_deref().unwrap_or_default(), suffix(vmi))
 }
 
-/// The Pod of an instance.
+/// The part of names of Pods that tells instances of one name apart.
+fn suffix(vmi: &VirtualMachineInstance) -> String {
+    vmi.metadata.uid.as_deref().unwrap_or_default().chars().filter(|c| *c != '-').take(8).collect()
+}
+
+/// The Pod of an instance; `home` is the node that has the claims which are added once it runs.
 pub fn pod(
     vmi: &VirtualMachineInstance,
     networks: &Networks,
     config: &ClusterConfigSpec,
     images: &images::Sizes,
+    home: Option<&str>,
 ) -> Result<Pod, serde_json::Error> {
     let uid = vmi.metadata.uid.clone().unwrap_or_default();
     let vmi_name = vmi.metadata.name.clone().unwrap_or_default();
     let namespace = vmi.metadata.namespace.clone().unwrap_or_default();
-    let spec = resolve(&vmi.spec, &uid);
+    let spec = resolve(&vmi.spec, &uid).without_hotpluggable();
     let mut labels = vmi.metadata.labels.clone().unwrap_or_default();
     labels.insert(APP_LABEL.into(), LAUNCHER.into());
     labels.insert(CREATED_BY_LABEL.into(), uid.clone());
@@ -90,7 +96,7 @@ pub fn pod(
             "schedulerName": spec.scheduler_name,
             "hostname": spec.subdomain.as_ref().map(|_| hostname(spec, &placed.name)),
             "subdomain": spec.subdomain,
-            "nodeSelector": node_selector(vmi, spec, &placed.namespace),
+            "nodeSelector": node_selector(vmi, spec, &placed.namespace, home),
             "affinity": spec.affinity,
             "tolerations": spec.tolerations,
             "topologySpreadConstraints": spec.topology_spread_constraints,
@@ -116,17 +122,18 @@ fn hostname<'a>(spec: &'a VirtualMachineInstanceSpec, name: &'a str) -> &'a str 
     spec.hostname.as_deref().or_else(|| name.split('.').next()).unwrap_or(name)
 }
 
-/// The user's selector, one label for each base image the node must have, and the node that has what the VM keeps, unless the
-/// user chose another one.
+/// The user's selector, one label for each base image the node must have, and the node that has what the VM keeps or the claims
+/// that are added to it, unless the user chose another one.
 fn node_selector(
     vmi: &VirtualMachineInstance,
     spec: &VirtualMachineInstanceSpec,
     namespace: &str,
+    home: Option<&str>,
 ) -> BTreeMap<String, String> {
     let mut selector = spec.node_selector.clone();
     let node = vmi.metadata.annotations.as_ref().and_then(|all| all.get(STATE_NODE_ANNOTATION));
-    if let Some(node) = node.filter(|_| spec.keeps_state()) {
-        selector.entry(HOSTNAME_LABEL.into()).or_insert_with(|| node.clone());
+    if let Some(node) = node.filter(|_| spec.keeps_state()).map(String::as_str).or(home) {
+        selector.entry(HOSTNAME_LABEL.into()).or_insert_with(|| node.to_owned());
     }
     for disk in spec.volumes.iter().filter_map(|volume| volume.host_disk.as_ref()) {
         if let Ok(HostDiskPlace::Image { name }) = place(&disk.path, namespace) {
@@ -187,8 +194,13 @@ mod tests {
         .unwrap()
     }
 
+    fn at_home(vmi: &VirtualMachineInstance, home: Option<&str>) -> Pod {
+        let (networks, config) = (Networks::default(), ClusterConfigSpec::default());
+        pod(vmi, &networks, &config, &images::Sizes::default(), home).unwrap()
+    }
+
     fn made(vmi: &VirtualMachineInstance) -> Pod {
-        pod(vmi, &Networks::default(), &ClusterConfigSpec::default(), &images::Sizes::default()).unwrap()
+        at_home(vmi, None)
     }
 
     #[test]
@@ -309,6 +321,20 @@ mod tests {
         );
         let container = &spec["containers"][0];
         assert!(container.get("volumeMounts").is_none() && container.get("volumeDevices").is_none());
+    }
+
+    #[test]
+    fn a_hotpluggable_volume_is_not_of_the_pod_but_chooses_the_node_that_has_its_claim() {
+        let vmi = vmi(json!({
+            "domain": {"memory": {"guest": "1Gi"}, "devices": {"disks": [{"name": "a", "disk": {"bus": "scsi"}}]}},
+            "volumes": [{"name": "a", "persistentVolumeClaim": {"claimName": "data", "hotpluggable": true}}],
+        }));
+        let pod = at_home(&vmi, Some("n2"));
+        let placed = PlacedVmi::from_annotation(&pod.metadata.annotations.unwrap()[VMI_ANNOTATION]).unwrap();
+        assert_eq!((placed.spec.volumes, placed.spec.domain.devices.disks), (Vec::new(), Vec::new()));
+        let spec = pod.spec.unwrap();
+        assert_eq!(spec.volumes.unwrap_or_default(), []);
+        assert_eq!(spec.node_selector.unwrap()[HOSTNAME_LABEL], "n2");
     }
 
     #[test]

@@ -2,11 +2,14 @@
 //!
 //! Why here: a placeholder Pod names files of a node and becomes a process there; anyone who could write one would pass by
 //! every rule of the VirtualMachine API. Its labels, owner and finalizers are how the controller knows that a run is not
-//! over: a user who changed them would start the same VM a second time. Likewise those of an instance. Route in: nothing.
-//! Route out: ValidatingAdmissionPolicies.
+//! over: a user who changed them would start the same VM a second time. Likewise those of an instance, and its spec, by which disks
+//! are added and removed. Route in: nothing. Route out: ValidatingAdmissionPolicies.
 
 use serde_json::{Value, json};
-use sheaf_api::names::{CONTROLLER_USER, EXPORT_LABEL, IMPORT_LABEL, RUNTIME_CLASS, VMI_ANNOTATION};
+use sheaf_api::names::{
+    ATTACHMENT_ANNOTATION, CONTROLLER_USER, EXPORT_LABEL, IMPORT_LABEL, OWN_VOLUMES_ANNOTATION,
+    RUNTIME_CLASS, VMI_ANNOTATION,
+};
 
 use super::{refusing, writes};
 
@@ -50,6 +53,18 @@ fn unchanged_of_ours(field: &str, of_ours: &str) -> Value {
     })
 }
 
+/// Refuses that anybody changes this annotation.
+fn constant(annotation: &str) -> Value {
+    json!({
+        "expression": format!(
+            "request.operation != 'UPDATE' || object.metadata.?annotations[?'{annotation}'].orValue('') == \
+             oldObject.metadata.?annotations[?'{annotation}'].orValue('')"
+        ),
+        "message": format!("annotation {annotation} cannot be changed"),
+        "reason": "Forbidden",
+    })
+}
+
 /// Refuses that a node keeps an importer or exporter Pod, and with it the right to read Secrets, by a finalizer of its own.
 fn reader_goes() -> Value {
     json!({
@@ -59,6 +74,18 @@ fn reader_goes() -> Value {
              object.metadata.?finalizers.orValue([]).size() == 0"
         ),
         "message": "an importer or exporter Pod has no finalizers: it goes as soon as its work is over",
+        "reason": "Forbidden",
+    })
+}
+
+/// Refuses that somebody else changes the spec of an instance: the controller adds and removes hotpluggable volumes.
+fn spec_stays() -> Value {
+    json!({
+        "expression": format!(
+            "request.userInfo.username == '{CONTROLLER_USER}' || object.spec == oldObject.spec"
+        ),
+        "message": "an instance cannot be changed, except by virtctl addvolume and removevolume; change the \
+                    VirtualMachine and restart it",
         "reason": "Forbidden",
     })
 }
@@ -74,6 +101,8 @@ pub fn instances() -> Value {
                 unchanged("ownerReferences", "[]"),
                 unchanged("finalizers", "[]"),
                 unchanged_of_ours("labels", "k.startsWith('kubevirt.io') || k.startsWith('vm.kubevirt.io/')"),
+                unchanged_of_ours("annotations", &format!("k == '{OWN_VOLUMES_ANNOTATION}'")),
+                spec_stays(),
             ],
         }),
     )
@@ -101,15 +130,8 @@ pub fn policy() -> Value {
                     ),
                     "reason": "Forbidden",
                 },
-                {
-                    "expression": format!(
-                        "request.operation != 'UPDATE' || \
-                         object.metadata.?annotations[?'{VMI_ANNOTATION}'].orValue('') == \
-                         oldObject.metadata.?annotations[?'{VMI_ANNOTATION}'].orValue('')"
-                    ),
-                    "message": format!("annotation {VMI_ANNOTATION} cannot be changed"),
-                    "reason": "Forbidden",
-                },
+                constant(VMI_ANNOTATION),
+                constant(ATTACHMENT_ANNOTATION),
                 unchanged("labels", "{}"),
                 unchanged("ownerReferences", "[]"),
                 unchanged("finalizers", "[]"),

@@ -22,6 +22,7 @@ use crate::object::{
 use plan::Action;
 
 pub mod disks;
+pub mod hotplug;
 pub mod lock;
 pub mod plan;
 pub mod requests;
@@ -90,6 +91,13 @@ async fn apply(
             let how = DeleteParams::default().preconditions(only);
             let name = vm.metadata.name.as_deref().unwrap_or_default();
             ok_if_gone(instances.delete(name, &how).await).map_err(doing("deleting its instance"))
+        }
+        Action::Follow(patch) => {
+            let name = vm.metadata.name.as_deref().unwrap_or_default();
+            let patch = Patch::<()>::Json((**patch).clone());
+            // 422: the instance is another by now, or cannot be so; both are tried again.
+            ok_if_gone(instances.patch(name, &PatchParams::default(), &patch).await)
+                .map_err(doing("adding disks to its instance and removing them"))
         }
         Action::WriteStatus(status) => write_status(machines, vm, vm.status.as_ref(), status).await,
         Action::RunAlways => {

@@ -30,7 +30,10 @@ use crate::{
     instancetype::{Problem, Sized},
     object::has_finalizer,
     resolve::resolve,
-    vm::disks::{self, Disks},
+    vm::{
+        disks::{self, Disks},
+        hotplug,
+    },
     vmi::plan::NODE_SILENT,
 };
 
@@ -67,6 +70,8 @@ pub enum Action {
         /// Its UID.
         uid: String,
     },
+    /// Change the volumes and disks of the instance that runs.
+    Follow(Box<json_patch::Patch>),
     /// Write the whole status, requests apart.
     WriteStatus(Box<VirtualMachineStatus>),
     /// Remove the first request, which is done, if the requests still are those.
@@ -138,7 +143,16 @@ pub fn plan(
             (None, _) => clear(&mut plan.status.conditions, "Failure"),
         }
         match own {
-            Some(vmi) => with_instance(&mut plan, vm, vmi, requests.first(), &disks, now),
+            Some(vmi) => {
+                let printable = with_instance(&mut plan, vm, vmi, requests.first(), &disks, now);
+                let runs = matches!(printable, PrintableStatus::Running | PrintableStatus::Paused);
+                let follow = runs.then(|| hotplug::follow(&wanted(vm), vmi)).flatten();
+                // A VM that cannot be put together changes nothing.
+                plan.actions.extend(
+                    follow.filter(|_| sized.problem.is_none()).map(|patch| Action::Follow(Box::new(patch))),
+                );
+                printable
+            }
             None if sized.problem.is_some() => {
                 // What it names may be created at any time.
                 plan.requeue = Some(LOOK_AGAIN);
@@ -382,12 +396,14 @@ fn complete(
         }
     }
     // A VM that cannot be put together is compared with nothing.
-    let changed = sized.problem.is_none() && vmi.is_some_and(|vmi| !is_wanted(vm, vmi));
-    if changed {
-        let message = "the template changed since this instance was started; restart the VM to use it";
-        set(&mut status.conditions, "RestartRequired", "True", "TemplateChanged", message, now);
-    } else {
+    let instance = vmi.filter(|_| sized.problem.is_none());
+    let fields = instance.map(|vmi| hotplug::needs_restart(&wanted(vm), vmi)).unwrap_or_default();
+    if fields.is_empty() {
         clear(&mut status.conditions, "RestartRequired");
+    } else {
+        let (fields, last) = (fields.join(", "), "changed since this instance was started");
+        let message = format!("{fields} {last}; restart the VM to use the template");
+        set(&mut status.conditions, "RestartRequired", "True", "TemplateChanged", &message, now);
     }
 }
 
@@ -430,13 +446,6 @@ fn instance(vm: &VirtualMachine, paused: bool) -> VirtualMachineInstance {
 /// The spec of the instance that the VM wants.
 fn wanted(vm: &VirtualMachine) -> VirtualMachineInstanceSpec {
     resolve(&vm.spec.template.spec, vm.metadata.uid.as_deref().unwrap_or_default())
-}
-
-/// Whether an instance is what the VM wants; that it was started paused is no difference.
-fn is_wanted(vm: &VirtualMachine, vmi: &VirtualMachineInstance) -> bool {
-    let wanted = wanted(vm);
-    let spec = VirtualMachineInstanceSpec { start_strategy: wanted.start_strategy, ..vmi.spec.clone() };
-    spec == wanted
 }
 
 fn owns(vm: &VirtualMachine, vmi: &VirtualMachineInstance) -> bool {

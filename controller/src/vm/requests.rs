@@ -78,7 +78,7 @@ pub(super) fn same_vm(vm: &VirtualMachine) -> Vec<Value> {
 }
 
 /// A patch of `steps`, each of which is one of RFC 6902's, with the members that it needs.
-pub(super) fn patch(steps: Vec<Value>) -> json_patch::Patch {
+pub(crate) fn patch(steps: Vec<Value>) -> json_patch::Patch {
     serde_json::from_value(Value::Array(steps)).unwrap_or_default()
 }
 

@@ -233,15 +233,18 @@ fn put(
         return;
     };
     let was = volume.claim().map(str::to_owned);
+    let hotpluggable = volume.is_hotpluggable().then_some(true);
     let Some(name) = restored.data_volume_name.clone() else {
         let claim_name = restored.persistent_volume_claim.clone();
         volume.data_volume = None;
-        volume.persistent_volume_claim = Some(ClaimName { claim_name });
+        volume.persistent_volume_claim = Some(ClaimName { claim_name, hotpluggable });
         return;
     };
     match volume.data_volume.is_some() {
-        true => volume.data_volume = Some(DataVolumeName { name: name.clone() }),
-        false => volume.persistent_volume_claim = Some(ClaimName { claim_name: name.clone() }),
+        true => volume.data_volume = Some(DataVolumeName { name: name.clone(), hotpluggable }),
+        false => {
+            volume.persistent_volume_claim = Some(ClaimName { claim_name: name.clone(), hotpluggable });
+        }
     }
     let template = spec
         .data_volume_templates

@@ -1,7 +1,7 @@
 //! Controller of instances: from VirtualMachineInstance to placeholder Pod and back to its status.
 //!
 //! Reads: instances, NetworkAttachmentDefinitions, the ClusterConfig, Nodes, claims, and Pods (read from the API server for each
-//! decision: a stale list could start a VM twice). Owns: placeholder Pods, status and finalizer of instances. Never
+//! decision: a stale list could start a VM twice). Owns: placeholder Pods, attachment Pods, status and finalizer of instances. Never
 //! touches: Pod status, which is the node's. Route in: watches. Route out: [`plan`], applied step by step.
 
 use std::sync::Arc;
@@ -22,12 +22,18 @@ use kube::{
 };
 use serde_json::json;
 use sheaf_api::{
-    ClusterConfig, VirtualMachineInstance, cluster_config,
-    names::{APP_LABEL, LAUNCHER, NODE_NAME_LABEL, VM_NAME_LABEL, VMI_FINALIZER},
+    ClusterConfig, VirtualMachineInstance,
+    attachment::Attachment,
+    cluster_config,
+    names::{
+        APP_LABEL, DETACH_ANNOTATION, HOTPLUG_DISK, LAUNCHER, NODE_NAME_LABEL, TRUE, VM_NAME_LABEL,
+        VMI_FINALIZER,
+    },
     vmi::VirtualMachineInstanceSpec,
 };
 
 use crate::{
+    events::Event,
     macs,
     networks::{self, Networks},
     object::{
@@ -38,9 +44,12 @@ use crate::{
 };
 use plan::Action;
 
+mod attachments;
 #[cfg(test)]
 mod never_twice;
 pub mod plan;
+mod volume_status;
+pub mod volumes;
 
 /// Why a reconciliation stopped; it is retried.
 #[derive(Debug, thiserror::Error)]
@@ -64,10 +73,18 @@ pub async fn run(client: Client) {
         .owns(Api::<Pod>::all(client.clone()), launchers);
     let instances = controller.store();
     let macs = Arc::new(macs::Index::new(instances.clone()));
-    let controller =
-        controller.watches(Api::<Node>::all(client.clone()), config(), move |node| on(&instances, &node));
+    let attachments = config().labels(&format!("{APP_LABEL}={HOTPLUG_DISK}"));
+    let controller = controller
+        .watches(Api::<Node>::all(client.clone()), config(), move |node| on(&instances, &node))
+        .watches(Api::<Pod>::all(client.clone()), attachments, |pod| instance_of(&pod));
     let reconcile = move |vmi, context| reconcile(vmi, context, macs.clone());
     drive(controller, Arc::new(Context::new(client)), "instance", reconcile).await;
+}
+
+/// The instance that an attachment Pod is of.
+fn instance_of(pod: &Pod) -> Option<ObjectRef<VirtualMachineInstance>> {
+    let namespace = pod.metadata.namespace.as_deref()?;
+    Some(ObjectRef::new(&Attachment::of(pod)?.vmi).within(namespace))
 }
 
 /// The instances that a change of `node` is of interest to: those on it, if it is out of service.
@@ -117,6 +134,7 @@ async fn reconcile(
         true => sizes(client, &namespace, &vmi.spec).await?,
         false => images::Sizes::default(),
     };
+    let volumes = volumes::observe(client, &vmi, wants_pod).await?;
     let observed = plan::Observed {
         vmi: &vmi,
         pod: pod.as_ref(),
@@ -125,6 +143,7 @@ async fn reconcile(
         networks: &networks,
         config: &config.map(|config| config.spec).unwrap_or_default(),
         images: &images,
+        volumes: &volumes,
     };
     let plan = plan::plan(&observed, Timestamp::now())?;
     match apply(&context, &instances, &pods, &vmi, &plan.actions).await {
@@ -203,6 +222,19 @@ async fn apply(
                 }
                 result => result.map_err(doing("creating its Pod"))?,
             },
+            Action::CreateAttachment(pod) => {
+                if let Err(error) = ok_if_exists(pods.create(&PostParams::default(), pod).await) {
+                    let name = pod.metadata.name.as_deref().unwrap_or_default();
+                    let note = format!("creating Pod {name}, by which a disk is added: {error}");
+                    context.events.record(vmi, &Event::warning("FailedCreate", note)).await;
+                    return Err(doing("creating an attachment Pod")(error).into());
+                }
+            }
+            Action::MarkDetach { name, uid } => {
+                let patch = json!({"metadata": {"uid": uid, "annotations": {DETACH_ANNOTATION: TRUE}}});
+                let patched = pods.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+                ok_if_gone(patched).map_err(doing("marking an attachment Pod"))?;
+            }
             Action::DeletePod { name, uid } => {
                 let only = Preconditions { uid: Some(uid.clone()), resource_version: None };
                 ok_if_gone(pods.delete(name, &DeleteParams::default().preconditions(only)).await)

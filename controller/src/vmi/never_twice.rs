@@ -260,6 +260,7 @@ impl World {
             networks: &Ok(Networks::default()),
             config: &ClusterConfigSpec::default(),
             images: &Default::default(),
+            volumes: &Default::default(),
         };
         let plan = vmi::plan::plan(&observed, self.time()).unwrap();
         self.planned = Some((vmi, plan.actions));
@@ -301,7 +302,10 @@ impl World {
                         vmi.status = Some(*status);
                     }
                 }
-                vmi::plan::Action::LabelNode(_) | vmi::plan::Action::RecordEvent(_) => {}
+                vmi::plan::Action::CreateAttachment(_)
+                | vmi::plan::Action::MarkDetach { .. }
+                | vmi::plan::Action::LabelNode(_)
+                | vmi::plan::Action::RecordEvent(_) => {}
             }
         }
     }

@@ -24,6 +24,7 @@ use sheaf_api::{
     status::{InterfaceStatus, Phase, PhaseTransition, VirtualMachineInstanceStatus},
 };
 
+use super::{attachments, volume_status, volumes::Volumes};
 use crate::{
     conditions::{clear, find, seconds, set},
     events::Event,
@@ -62,6 +63,8 @@ pub struct Observed<'a> {
     pub config: &'a ClusterConfigSpec,
     /// How large what is below its overlays is; asked for only when [`wants_pod`].
     pub images: &'a images::Sizes,
+    /// What was read about its volumes.
+    pub volumes: &'a Volumes,
 }
 
 /// One thing to do.
@@ -71,7 +74,16 @@ pub enum Action {
     AddFinalizer,
     /// Create the Pod.
     CreatePod(Box<Pod>),
-    /// Delete the Pod, if it still is the one with this UID.
+    /// Create the Pod of a volume that is added while the VM runs.
+    CreateAttachment(Box<Pod>),
+    /// Mark such a Pod, if it still is the one with this UID: the guest is to lose the disk.
+    MarkDetach {
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
+    },
+    /// Delete a Pod, if it still is the one with this UID.
     DeletePod {
         /// Its name.
         name: String,
@@ -136,7 +148,13 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, serde_json::Err
                 });
             }
         };
-        let pod = placeholder::pod(vmi, networks, observed.config, observed.images)?;
+        let pod = placeholder::pod(
+            vmi,
+            networks,
+            observed.config,
+            observed.images,
+            observed.volumes.home.as_deref(),
+        )?;
         plan.actions.push(Action::CreatePod(Box::new(pod)));
     } else if observed.pod.is_some() && pod.is_none() && !deleting {
         let message = "a Pod that does not belong to a VM has the name of this instance's Pod; delete it";
@@ -151,6 +169,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, serde_json::Err
             uid: pod.metadata.uid.clone().unwrap_or_default(),
         });
     }
+    plan.actions.extend(attachments::plan(vmi, pod, observed.node, &observed.volumes.attachments)?);
     let status = status(observed, pod, now);
     if let Some(node) = &status.node_name
         && vmi.metadata.labels.as_ref().and_then(|labels| labels.get(NODE_NAME_LABEL)) != Some(node)
@@ -232,6 +251,7 @@ fn status(observed: &Observed, pod: Option<&Pod>, now: Timestamp) -> VirtualMach
     if status.interfaces.is_empty() || pod.is_some() {
         status.interfaces = interfaces(vmi, pod);
     }
+    status.volume_status = volume_status::of(vmi, pod, observed.volumes);
     let by_agent = |interface: &InterfaceStatus| {
         interface.info_source.as_deref().is_some_and(|sources| sources.contains(GUEST_AGENT))
     };

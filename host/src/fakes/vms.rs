@@ -2,7 +2,7 @@
 
 use super::Kill;
 use crate::libvirt::{
-    Domain, DomainStats, Event, GuestInfo, Interface, Source, State, Stop, VmError, VmHost,
+    Domain, DomainStats, Event, GuestInfo, Interface, Source, State, Stop, VmError, VmHost, read_disk,
 };
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use futures::stream::{BoxStream, StreamExt};
@@ -29,6 +29,7 @@ struct Inner {
     limits: BTreeMap<String, u64>,
     fails: BTreeMap<String, String>,
     obeys_power_button: bool,
+    keeps_disks: bool,
     info: GuestInfo,
     stats: Vec<DomainStats>,
     displays: Vec<UnixStream>,
@@ -64,6 +65,11 @@ impl FakeVms {
         self
     }
 
+    /// Guests do not release disks, or do from now on.
+    pub fn keep_disks(&self, keep: bool) {
+        self.inner().keeps_disks = keep;
+    }
+
     /// Its caller ends where `kill` strikes: before a request, or after it was done.
     #[must_use]
     pub fn killed_by(self, kill: Arc<Kill>) -> Self {
@@ -77,7 +83,7 @@ impl FakeVms {
         }
     }
 
-    /// Requests named `doing` (`version`, `list`, `start`, `shutdown`, `resume`, `resize`, `destroy`, `limit`, `log`, `pause`,
+    /// Requests named `doing` (`version`, `list`, `start`, `shutdown`, `resume`, `resize`, `attach`, `detach`, `destroy`, `limit`, `log`, `pause`,
     /// `reset`, `reboot`, `graphics`, `freeze`, `thaw`, `keys`, `password`, `info`, `stats`) fail with `why`
     /// until [`Self::heal`].
     pub fn fail(&self, doing: &str, why: &str) {
@@ -181,6 +187,29 @@ impl Inner {
         Ok(())
     }
 
+    fn attach_disk(&mut self, uuid: &str, xml: &str) -> Result<(), VmError> {
+        let (alias, target, device) = read_disk(xml)?;
+        self.change("attach", &format!("{uuid} {alias} {target}"), uuid)?;
+        let Some(domain) = self.domains.get_mut(uuid) else { return Ok(()) };
+        if domain.aliases.contains_key(&alias) || domain.aliases.values().any(|other| *other == target) {
+            return Err(VmError::Told(format!("disk {alias} or target {target} exists already")));
+        }
+        domain.aliases.insert(alias, target.clone());
+        domain.devices.extend(device.map(|device| (target, device)));
+        Ok(())
+    }
+
+    fn detach_disk(&mut self, uuid: &str, xml: &str) -> Result<(), VmError> {
+        let (alias, target, _) = read_disk(xml)?;
+        self.change("detach", &format!("{uuid} {alias} {target}"), uuid)?;
+        let keeps = self.keeps_disks;
+        if let Some(domain) = self.domains.get_mut(uuid).filter(|_| !keeps) {
+            domain.aliases.remove(&alias);
+            domain.devices.remove(&target);
+        }
+        Ok(())
+    }
+
     fn end(&mut self, uuid: &str, stopped: Option<Stop>) {
         if let Some(domain) = self.domains.remove(uuid) {
             self.recorded.insert(domain.name, stopped.unwrap_or(Stop::Unknown));
@@ -193,8 +222,8 @@ impl Inner {
     }
 
     /// Notes a request about a domain that must be there.
-    fn change(&mut self, doing: &str, uuid: &str) -> Result<(), VmError> {
-        self.asked.push(format!("{doing} {uuid}"));
+    fn change(&mut self, doing: &str, what: &str, uuid: &str) -> Result<(), VmError> {
+        self.asked.push(format!("{doing} {what}"));
         self.may(doing)?;
         match self.domains.contains_key(uuid) {
             true => Ok(()),
@@ -250,6 +279,20 @@ impl VmHost for FakeVms {
         inner.may("resize")
     }
 
+    async fn attach_disk(&self, uuid: &str, xml: &str) -> Result<(), VmError> {
+        self.kill.moment().await;
+        self.inner().attach_disk(uuid, xml)?;
+        self.kill.moment().await;
+        Ok(())
+    }
+
+    async fn detach_disk(&self, uuid: &str, xml: &str) -> Result<(), VmError> {
+        self.kill.moment().await;
+        self.inner().detach_disk(uuid, xml)?;
+        self.kill.moment().await;
+        Ok(())
+    }
+
     async fn destroy(&self, uuid: &str) -> Result<(), VmError> {
         self.kill.moment().await;
         self.inner().destroy(uuid)?;
@@ -281,7 +324,7 @@ impl VmHost for FakeVms {
 
     async fn pause(&self, uuid: &str) -> Result<(), VmError> {
         let mut inner = self.inner();
-        inner.change("pause", uuid)?;
+        inner.change("pause", uuid, uuid)?;
         if let Some(domain) = inner.domains.get_mut(uuid) {
             domain.state = State::Paused;
             inner.tell(Event { uuid: uuid.to_owned(), stopped: None });
@@ -290,16 +333,16 @@ impl VmHost for FakeVms {
     }
 
     async fn reset(&self, uuid: &str) -> Result<(), VmError> {
-        self.inner().change("reset", uuid)
+        self.inner().change("reset", uuid, uuid)
     }
 
     async fn reboot(&self, uuid: &str) -> Result<(), VmError> {
-        self.inner().change("reboot", uuid)
+        self.inner().change("reboot", uuid, uuid)
     }
 
     async fn open_graphics(&self, uuid: &str) -> Result<UnixStream, VmError> {
         let mut inner = self.inner();
-        inner.change("graphics", uuid)?;
+        inner.change("graphics", uuid, uuid)?;
         let (client, server) =
             UnixStream::pair().map_err(|error| VmError::Told(format!("no socket pair: {error}")))?;
         inner.displays.push(server);
@@ -307,30 +350,30 @@ impl VmHost for FakeVms {
     }
 
     async fn freeze(&self, uuid: &str) -> Result<u32, VmError> {
-        self.inner().change("freeze", uuid).map(|()| 1)
+        self.inner().change("freeze", uuid, uuid).map(|()| 1)
     }
 
     async fn thaw(&self, uuid: &str) -> Result<u32, VmError> {
-        self.inner().change("thaw", uuid).map(|()| 1)
+        self.inner().change("thaw", uuid, uuid).map(|()| 1)
     }
 
     async fn set_authorized_keys(&self, uuid: &str, user: &str, keys: &[String]) -> Result<(), VmError> {
         let mut inner = self.inner();
-        inner.change("keys", uuid)?;
+        inner.change("keys", uuid, uuid)?;
         inner.credentials.insert(user.to_owned(), keys.join(" "));
         Ok(())
     }
 
     async fn set_password(&self, uuid: &str, user: &str, password: &str) -> Result<(), VmError> {
         let mut inner = self.inner();
-        inner.change("password", uuid)?;
+        inner.change("password", uuid, uuid)?;
         inner.credentials.insert(user.to_owned(), password.to_owned());
         Ok(())
     }
 
     async fn guest_info(&self, uuid: &str) -> Result<GuestInfo, VmError> {
         let mut inner = self.inner();
-        inner.change("info", uuid)?;
+        inner.change("info", uuid, uuid)?;
         Ok(inner.info.clone())
     }
 

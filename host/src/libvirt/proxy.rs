@@ -74,6 +74,10 @@ pub trait Domain {
 
     fn block_resize(&self, disk: &str, size: u64, flags: u32) -> zbus::Result<()>;
 
+    fn attach_device(&self, xml: &str, flags: u32) -> zbus::Result<()>;
+
+    fn detach_device(&self, xml: &str, flags: u32) -> zbus::Result<()>;
+
     fn set_memory_parameters(&self, parameters: HashMap<&str, Variant<'_>>, flags: u32) -> zbus::Result<()>;
 }
 

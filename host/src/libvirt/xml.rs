@@ -14,7 +14,26 @@ pub struct Described {
     pub tags: BTreeMap<String, String>,
     pub devices: BTreeMap<String, PathBuf>,
     pub bases: Vec<PathBuf>,
+    pub aliases: BTreeMap<String, String>,
     pub agent: bool,
+}
+
+/// What libvirt puts before aliases that are not its own.
+const ALIAS: &str = "ua-";
+
+/// The disk that `xml`, a `<disk>`, describes: its alias without [`ALIAS`], its target, and its device.
+pub fn read_disk(xml: &str) -> Result<Option<(String, String, Option<PathBuf>)>, roxmltree::Error> {
+    let document = roxmltree::Document::parse(xml)?;
+    let disk = document.root_element();
+    let named = of_disk(disk, "alias", "name").and_then(|alias| alias.strip_prefix(ALIAS));
+    let target = of_disk(disk, "target", "dev");
+    let device = of_disk(disk, "source", "dev").map(PathBuf::from);
+    Ok(named.zip(target).map(|(alias, target)| (alias.to_owned(), target.to_owned(), device)))
+}
+
+/// An attribute of an element of a `<disk>`.
+fn of_disk<'a>(disk: roxmltree::Node<'a, '_>, element: &str, attribute: &str) -> Option<&'a str> {
+    disk.children().find(|node| node.has_tag_name(element))?.attribute(attribute)
 }
 
 /// Reads a `<domain>`; a domain without our element has no tags.
@@ -27,13 +46,16 @@ pub fn read(xml: &str) -> Result<Described, roxmltree::Error> {
     let ours = metadata.find(|node| node.tag_name().namespace() == Some(TAG_NAMESPACE));
     let attributes = ours.into_iter().flat_map(|node| node.attributes());
     let tags = attributes.map(|attribute| (attribute.name().to_owned(), attribute.value().to_owned()));
-    let disks = child("devices").into_iter().flat_map(|node| node.children());
-    let devices = disks.filter(|node| node.has_tag_name("disk")).filter_map(|disk| {
-        let of = |element: &str, attribute: &str| {
-            let element = disk.children().find(|node| node.has_tag_name(element))?;
-            element.attribute(attribute).map(str::to_owned)
-        };
-        Some((of("target", "dev")?, PathBuf::from(of("source", "dev")?)))
+    let disks = || {
+        let devices = child("devices").into_iter().flat_map(|node| node.children());
+        devices.filter(|node| node.has_tag_name("disk"))
+    };
+    let devices = disks().filter_map(|disk| {
+        Some((of_disk(disk, "target", "dev")?.to_owned(), PathBuf::from(of_disk(disk, "source", "dev")?)))
+    });
+    let aliases = disks().filter_map(|disk| {
+        let alias = of_disk(disk, "alias", "name")?.strip_prefix(ALIAS)?;
+        Some((alias.to_owned(), of_disk(disk, "target", "dev")?.to_owned()))
     });
     let below = document.descendants().filter(|node| node.has_tag_name("backingStore"));
     let below = below.flat_map(|node| node.children()).filter(|node| node.has_tag_name("source"));
@@ -49,6 +71,7 @@ pub fn read(xml: &str) -> Result<Described, roxmltree::Error> {
         tags: tags.collect(),
         devices: devices.collect(),
         bases: bases.collect(),
+        aliases: aliases.collect(),
         agent,
     })
 }
@@ -75,6 +98,18 @@ mod tests {
                    </devices></domain>";
         let device = ("vdb".to_owned(), PathBuf::from("/dev/sheaf-default/pvc-1"));
         assert_eq!(read(xml).unwrap().devices, [device].into());
+    }
+
+    #[test]
+    fn a_disk_is_known_by_the_alias_that_it_was_given() {
+        let xml =
+            "<disk type='block'><source dev='/dev/a'/><target dev='sda'/><alias name='ua-data'/></disk>";
+        let domain = format!(
+            "<domain><devices>{xml}<disk><target dev='vda'/><alias name='virtio-disk0'/></disk></devices></domain>"
+        );
+        assert_eq!(read(&domain).unwrap().aliases, [("data".to_owned(), "sda".to_owned())].into());
+        let disk = ("data".to_owned(), "sda".to_owned(), Some(PathBuf::from("/dev/a")));
+        assert_eq!(read_disk(xml).unwrap(), Some(disk));
     }
 
     #[test]

@@ -36,6 +36,7 @@ fn node() -> Node {
         tags: Default::default(),
         devices: Default::default(),
         bases: Default::default(),
+        aliases: Default::default(),
         agent: true,
     });
     let id = Identity {

@@ -80,6 +80,7 @@ pub(super) fn hardware(
             .map(|queues| queues.min(MOST_NIC_QUEUES))
             .filter(|queues| *queues > 1),
         transitional: devices.use_virtio_transitional.unwrap_or(false),
+        hotplug: devices.disable_hotplug != Some(true),
         paused: spec.start_strategy.is_some(),
         state: state_folder(&facts.states.join(&id.namespace), uuid),
     })

@@ -48,7 +48,7 @@ pub fn names_claim(pod: &Pod, name: &str) -> bool {
 }
 
 /// The volume of a pool that a claim is bound to.
-fn claimed<'a>(volume: &str, name: &str, pod: &Pod, facts: &'a Facts) -> Check<&'a Usable> {
+pub(super) fn claimed<'a>(volume: &str, name: &str, pod: &Pod, facts: &'a Facts) -> Check<&'a Usable> {
     if !names_claim(pod, name) {
         return Err(invalid(format!(
             "volume {volume}: the Pod does not refer to PersistentVolumeClaim {name}"

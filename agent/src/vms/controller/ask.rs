@@ -114,10 +114,12 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
     }
 }
 
-/// Claims, by namespace and name, of Pods that are yet to start.
+/// Claims, by namespace and name, of Pods that are yet to start, and of disks that are added to VMs.
 pub(super) fn wanted_claims(listed: &Listed<Pod>) -> Vec<(String, String)> {
-    let is_waiting =
-        |pod: &&Arc<Pod>| admission::is_vm(pod) && !report::is_terminal(pod) && !report::was_started(pod);
+    let is_waiting = |pod: &&Arc<Pod>| {
+        let is_vm = admission::is_vm(pod) && !report::was_started(pod);
+        (is_vm || admission::is_attachment(pod)) && !report::is_terminal(pod)
+    };
     let of_pod = |pod: &Arc<Pod>| -> Vec<(String, String)> {
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
         let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());

@@ -15,6 +15,7 @@ use sheaf_host::nft::Filter as _;
 use sheaf_host::segment::{Interface as NodeInterface, Segment};
 use std::sync::Mutex;
 
+mod attachments;
 mod contents;
 mod credentials;
 
@@ -115,7 +116,7 @@ struct Node {
     filter: Arc<FakeFilter>,
     segments: Arc<FakeSegments>,
     root: PathBuf,
-    _publish: channels::Publish,
+    publish: channels::Publish,
 }
 
 impl Node {
@@ -132,7 +133,7 @@ impl Node {
         let filter = Arc::new(FakeFilter::default());
         let segments = Arc::new(FakeSegments::default());
         let (controller, publish) = Self::agent(&root, &vms, &cluster, &filter, &segments);
-        Self { controller, vms, cluster, filter, segments, root, _publish: publish }
+        Self { controller, vms, cluster, filter, segments, root, publish }
     }
 
     fn agent(
@@ -165,7 +166,7 @@ impl Node {
 
     /// The agent dies and another starts; nothing is told to anybody.
     fn restart_agent(&mut self) {
-        (self.controller, self._publish) =
+        (self.controller, self.publish) =
             Self::agent(&self.root, &self.vms, &self.cluster, &self.filter, &self.segments);
         self.list();
     }

@@ -46,6 +46,8 @@ pub struct Hardware {
     pub nic_queues: Option<u32>,
     /// virtio devices that guests of before virtio 1.0 know too.
     pub transitional: bool,
+    /// It has a controller and free ports for disks that are added while it runs.
+    pub hotplug: bool,
     /// Its processors wait until somebody resumes it.
     pub paused: bool,
     /// Folder of its state that outlives this instance.
@@ -72,6 +74,7 @@ impl Default for Hardware {
             disk_queues: None,
             nic_queues: None,
             transitional: false,
+            hotplug: true,
             paused: false,
             state: PathBuf::new(),
         }

@@ -3,7 +3,7 @@
 //! Route in: what was observed, what this plan starts already. Route out: who it is.
 
 use super::{Action, Observed, Plan};
-use crate::vms::guest::Guest;
+use crate::vms::guest::{Guest, Source};
 use std::path::Path;
 
 /// What is left of an earlier run of the same VM, or is being started for another Pod of it, under the same UUID, name or
@@ -29,10 +29,15 @@ fn starts<'a>(o: &'a Observed<'_>, plan: &'a Plan) -> impl Iterator<Item = &'a G
     o.memory.starting.values().chain(planned)
 }
 
-/// Who has one of the guest's volumes in use already: two guests that write one disk destroy it, and so does one that writes
-/// what is below the overlay of another. Guests that only read it share it.
+/// Who has one of the guest's volumes in use already.
 pub(super) fn user_of_volume(o: &Observed<'_>, plan: &Plan, guest: &Guest) -> Option<String> {
     let (written, read): (Vec<_>, Vec<_>) = (guest.devices().collect(), guest.bases().collect());
+    user_of(o, plan, &written, &read)
+}
+
+/// Who has one of these volumes in use: two guests that write one disk destroy it, and so does one that writes
+/// what is below the overlay of another. Guests that only read it share it.
+pub(super) fn user_of(o: &Observed<'_>, plan: &Plan, written: &[&Path], read: &[&Path]) -> Option<String> {
     let is_written = |device: &Path| written.contains(&device);
     let is_used = |device: &Path| is_written(device) || read.contains(&device);
     let running = o.domains.iter().find(|domain| {
@@ -42,5 +47,14 @@ pub(super) fn user_of_volume(o: &Observed<'_>, plan: &Plan, guest: &Guest) -> Op
     let starting = starts(o, plan)
         .find(|other| other.devices().any(is_used) || other.bases().any(is_written))
         .map(|guest| guest.id.domain());
-    running.map(|domain| domain.name.clone()).or(starting)
+    // Disks that are being added, and that this plan adds.
+    let planned = plan.actions.iter().filter_map(|(uid, action)| match action {
+        Action::Attach { disk, .. } => Some((uid, &**disk)),
+        _ => None,
+    });
+    let adding = o.memory.attaching.iter().chain(planned).find(|(_uid, disk)| match &disk.source {
+        Source::Device(device) => is_used(device),
+        _ => false,
+    });
+    running.map(|domain| domain.name.clone()).or(starting).or(adding.map(|(uid, _)| format!("Pod {uid}")))
 }

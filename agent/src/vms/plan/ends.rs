@@ -14,16 +14,7 @@ use sheaf_host::libvirt::Stop;
 /// It is not started yet, and why.
 pub(super) fn waiting(why: &Why) -> Report {
     let state = State::Waiting { reason: why.reason.into(), message: why.message.clone() };
-    Report {
-        phase: Phase::Pending,
-        state,
-        uuid: None,
-        addresses: Vec::new(),
-        interfaces: Vec::new(),
-        console_tail: None,
-        paused: None,
-        credentials: None,
-    }
+    Report { phase: Phase::Pending, state, ..Report::default() }
 }
 
 /// It ended badly.
@@ -37,11 +28,7 @@ pub(super) fn failed(why: Why, exit_code: i32, started: Option<&Started>) -> Rep
             started_at: started.map(|started| started.at.clone()),
         },
         uuid: started.map(|started| started.uuid.clone()),
-        addresses: Vec::new(),
-        interfaces: Vec::new(),
-        console_tail: None,
-        paused: None,
-        credentials: None,
+        ..Report::default()
     }
 }
 

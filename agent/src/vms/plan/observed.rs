@@ -4,7 +4,7 @@
 
 use crate::vms::credentials::Wanted;
 use crate::vms::facts::Facts;
-use crate::vms::guest::Guest;
+use crate::vms::guest::{Disk, Guest};
 use crate::vms::record::Record;
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::network::SeenInterface;
@@ -56,6 +56,10 @@ pub struct Memory {
     pub starting: BTreeMap<String, Guest>,
     /// Size that a guest was notified of, by UUID of its domain and name of the disk.
     pub told: BTreeMap<(String, String), u64>,
+    /// Disks that are being added, by Pod of the VM.
+    pub attaching: BTreeMap<String, Disk>,
+    /// When a guest was last asked to release the disk of a volume, by Pod of the VM and name of the volume.
+    pub detached: BTreeMap<(String, String), i64>,
     /// When a VM that waits for its disk was last resumed.
     pub resumed: BTreeMap<String, i64>,
     /// Credentials that guests' agents set; there is an entry for each VM that has some.
@@ -75,6 +79,7 @@ impl Memory {
         self.interfaces.retain(|uid, _| known(uid));
         self.tails.retain(|uid, _| known(uid));
         self.resumed.retain(|uid, _| known(uid));
+        self.detached.retain(|(uid, _), _| known(uid));
         self.credentials.retain(|uid, _| known(uid));
     }
 }

@@ -6,6 +6,8 @@ use crate::vms::facts::{ClaimFact, Facts};
 use serde_json::json;
 use std::sync::Arc;
 
+mod attachments;
+
 /// A node in one moment.
 struct Node {
     pods: BTreeMap<String, Arc<Pod>>,

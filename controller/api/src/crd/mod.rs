@@ -4,11 +4,12 @@
 //! Why here: the API server is the one place that every client passes, so it must refuse what Sheaf does not do.
 //! It drops in silence what a schema does not know; hence the schema is made in three steps: the types
 //! ([`tidy`]), every other field of KubeVirt's, each with a rule that refuses it by name ([`refuse`]), and the
-//! rules between fields ([`rules`], [`volume_rules`], [`hardware_rules`]). Route in: the types and `facts/kubevirt-v1.txt`. Route
+//! rules between fields ([`rules`], [`volume_rules`], [`hardware_rules`], [`hotplug_rules`]). Route in: the types and `facts/kubevirt-v1.txt`. Route
 //! out: what the controller applies at its start; `crds/*.json` is the same for people to read.
 
 mod borrowed;
 mod hardware_rules;
+mod hotplug_rules;
 mod own;
 mod refusals;
 mod refuse;
@@ -79,6 +80,7 @@ fn finish(
         (instance, rules::INSTANCE),
         (instance, volume_rules::VOLUMES),
         (instance, hardware_rules::HARDWARE),
+        (instance, hotplug_rules::HOTPLUG),
     ];
     match kind {
         "VirtualMachine" => {
@@ -87,7 +89,7 @@ fn finish(
             tables.push(("spec.preference", rules::MATCHER));
             tables.push(("spec.dataVolumeTemplates[].spec", cdi::rules::SPEC));
         }
-        _ => tables.extend([("spec", rules::IMMUTABLE), (instance, rules::MEMORY)]),
+        _ => tables.push((instance, rules::MEMORY)),
     }
     for (root, table) in tables {
         let root = at(schema, root).ok_or_else(|| missing(root.into()))?;

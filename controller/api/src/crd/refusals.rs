@@ -38,6 +38,11 @@ const REASONS: &[(&str, &str, &str)] = &[
         "not supported by Sheaf: a volume is on one node, and two VMs that write to one file system destroy it; remove it",
     ),
     (
+        "Disk",
+        "lun",
+        "not supported by Sheaf: a volume is no SCSI device that takes a guest's commands; use disk with the bus scsi",
+    ),
+    (
         "Volume",
         "serviceAccount",
         "not supported by Sheaf: a token on a disk of the VM is not renewed; put a token that lasts into a Secret, and use \

@@ -104,15 +104,6 @@ pub const MACHINE: &[Rule] = &[
     },
 ];
 
-/// Of a VirtualMachineInstance's spec.
-pub const IMMUTABLE: &[Rule] = &[Rule {
-    at: "",
-    rule: "self == oldSelf",
-    says: "an instance cannot be changed; change the VirtualMachine and restart it",
-    field: "",
-    reason: Reason::Forbidden,
-}];
-
 /// Of the spec of an instance by itself. In a template an instancetype may give it.
 pub const MEMORY: &[Rule] = &[Rule {
     at: "domain",

@@ -178,7 +178,30 @@ fn a_changed_template_asks_for_a_restart() {
     let running = vmi("Running", Some(500));
     assert!(find(&plan(&changed, Some(&running), now()).status.conditions, "RestartRequired").is_none());
     changed.spec.template.spec.hostname = Some("other".into());
-    assert!(find(&plan(&changed, Some(&running), now()).status.conditions, "RestartRequired").is_some());
+    let plan = plan(&changed, Some(&running), now());
+    let required = find(&plan.status.conditions, "RestartRequired").unwrap().message.clone();
+    assert_eq!(
+        required.as_deref(),
+        Some(
+            "spec.template.spec.hostname changed since this instance was started; restart the VM to use the template"
+        )
+    );
+    assert!(!plan.actions.iter().any(|action| matches!(action, Action::Follow(_))));
+}
+
+#[test]
+fn an_instance_that_runs_gets_the_hotpluggable_volumes_of_a_changed_template_and_needs_no_restart() {
+    let mut changed = vm("Always", json!({}));
+    changed.spec.template.spec.volumes =
+        serde_json::from_value(json!([{"name": "a", "dataVolume": {"name": "d", "hotpluggable": true}}]))
+            .unwrap();
+    let follows = |phase: &str| {
+        let plan = plan(&changed, Some(&vmi(phase, Some(500))), now());
+        assert!(find(&plan.status.conditions, "RestartRequired").is_none());
+        plan.actions.iter().any(|action| matches!(action, Action::Follow(_)))
+    };
+    assert!(follows("Running"));
+    assert!(!follows("Scheduled"), "it follows once it runs");
 }
 
 /// A VM that owns a disk, and the disk in `phase`.

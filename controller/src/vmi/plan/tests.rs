@@ -62,6 +62,7 @@ fn plan_with(
             networks: &networks,
             config: &config,
             images: &Default::default(),
+            volumes: &Default::default(),
         },
         now(),
     )
@@ -143,6 +144,7 @@ fn networks_that_mean_nothing_are_said_and_no_pod_is_made() {
         networks: &networks,
         config: &config,
         images: &Default::default(),
+        volumes: &Default::default(),
     };
     let plan = plan(&observed, now()).unwrap();
     let status = after(&vmi, &plan);
@@ -339,7 +341,7 @@ proptest::proptest! {
         pod.metadata.annotations = Some([(INTERFACES_ANNOTATION.to_owned(), text)].into());
         let vmi = vmi(Some("Running"), true);
         let (networks, config) = (Ok(Networks::default()), ClusterConfigSpec::default());
-        let observed = Observed { vmi: &vmi, pod: Some(&pod), node: None, earlier: &[], networks: &networks, config: &config, images: &Default::default() };
+        let observed = Observed { vmi: &vmi, pod: Some(&pod), node: None, earlier: &[], networks: &networks, config: &config, images: &Default::default(), volumes: &Default::default() };
         plan(&observed, clock).unwrap();
     }
 }

@@ -1,0 +1,231 @@
+//! Disks that are added to a VM while it runs, and removed: what of them is next, and what their Pods report.
+//!
+//! Why here: what a domain has is read from libvirt in every round, and compared with the attachment Pods of its VM; so an agent
+//! that was killed in the middle adds no disk twice. A Pod says that its disk is gone only when no domain has it: until then the
+//! claim is in use. A disk is removed when the Pod is marked for it, never because a Pod is deleted or not listed: a drain
+//! deletes Pods, too, and the guest may be writing. Route in: [`Observed`]. Route out: an [`Action`] of the VM, reports of Pods.
+
+use super::clashes::user_of;
+use super::ends::waiting;
+use super::{Action, Observed, Plan, is_deleted, plan_report, rfc3339};
+use crate::vms::admission::{self, Verdict, Why};
+use crate::vms::domain_xml::{HOTPLUG, free_target};
+use crate::vms::guest::{Disk, Source};
+use crate::vms::report::{self, Phase, Report, State};
+use k8s_openapi::api::core::v1::Pod;
+use sheaf_api::attachment::{Attachment, is_to_detach};
+use sheaf_host::libvirt::Domain;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Seconds between two tries to remove a disk: a guest that boots does not hear the first.
+const DETACH_AGAIN: i64 = 10;
+
+/// An attachment Pod with its UID and what it carries.
+pub(super) type Added<'a> = (&'a str, &'a Pod, Attachment);
+
+/// Attachment Pods by the UID of their VM's Pod.
+pub(super) fn by_vm<'a>(o: &Observed<'a>) -> BTreeMap<String, Vec<Added<'a>>> {
+    let mut all: BTreeMap<String, Vec<Added<'a>>> = BTreeMap::new();
+    for (uid, pod) in o.pods.iter().filter(|(_uid, pod)| admission::is_attachment(pod)) {
+        if let Some(attachment) = Attachment::of(pod) {
+            all.entry(attachment.pod_uid.clone()).or_default().push((uid.as_str(), &**pod, attachment));
+        }
+    }
+    all
+}
+
+/// Names of the guest's disks by the volumes that they are of.
+pub(super) fn targets(domain: &Domain) -> BTreeMap<String, String> {
+    let name = |alias: &String| alias.strip_prefix(HOTPLUG).unwrap_or(alias).to_owned();
+    domain.aliases.iter().map(|(alias, target)| (name(alias), target.clone())).collect()
+}
+
+/// The name by which the domain has the disk of this volume, if it was added.
+fn target<'a>(domain: &'a Domain, volume: &str) -> Option<&'a String> {
+    domain.aliases.get(&format!("{HOTPLUG}{volume}"))
+}
+
+/// The next step about the disks of the VM of Pod `uid`.
+pub(super) fn next(
+    plan: &mut Plan,
+    o: &Observed<'_>,
+    uid: &str,
+    domain: &Domain,
+    attachments: &[Added<'_>],
+) -> Option<Action> {
+    for (pod_uid, pod, attachment) in attachments {
+        let volume = &attachment.volume.name;
+        let there = target(domain, volume);
+        if is_to_detach(pod) {
+            let Some(target) = there else { continue };
+            if let Some(action) = remove(plan, o, uid, domain, volume, target) {
+                return Some(action);
+            }
+            continue;
+        }
+        // Its disk stays as it is, or is not there and not wanted.
+        if is_deleted(pod) || report::is_terminal(pod) {
+            continue;
+        }
+        let Ok(disk) = admission::attachments::disk(pod, attachment, o.facts) else { continue };
+        match there {
+            // Left by an earlier Pod of this volume, which was for another claim.
+            Some(target) if domain.devices.get(target) != device(&disk) => {
+                if let Some(action) = remove(plan, o, uid, domain, volume, target) {
+                    return Some(action);
+                }
+            }
+            Some(_) => {}
+            None => {
+                let until = o.memory.failures.get(*pod_uid).map_or(o.now, |failure| failure.until);
+                if until > o.now {
+                    plan.wake_at(until);
+                    continue;
+                }
+                if user_of_disk(o, plan, &disk).is_some() {
+                    continue;
+                }
+                let taken = domain.aliases.values().chain(domain.devices.keys());
+                if let Some(target) = free_target(disk.bus, taken) {
+                    let (uuid, attachment) = (domain.uuid.clone(), (*pod_uid).to_owned());
+                    return Some(Action::Attach { uuid, attachment, disk: Box::new(disk), target });
+                }
+            }
+        }
+    }
+    None
+}
+
+fn device(disk: &Disk) -> Option<&PathBuf> {
+    match &disk.source {
+        Source::Device(device) => Some(device),
+        _ => None,
+    }
+}
+
+/// Who has the volume of `disk` in use already.
+fn user_of_disk(o: &Observed<'_>, plan: &Plan, disk: &Disk) -> Option<String> {
+    let written: Vec<_> = device(disk).into_iter().map(PathBuf::as_path).collect();
+    user_of(o, plan, &written, &[])
+}
+
+/// Asks the guest to release a disk, unless it was asked just now.
+fn remove(
+    plan: &mut Plan,
+    o: &Observed<'_>,
+    uid: &str,
+    domain: &Domain,
+    volume: &str,
+    target: &str,
+) -> Option<Action> {
+    let asked = o.memory.detached.get(&(uid.to_owned(), volume.to_owned()));
+    let again = asked.map_or(o.now, |last| last.saturating_add(DETACH_AGAIN));
+    if again > o.now {
+        plan.wake_at(again);
+        return None;
+    }
+    let device = domain.devices.get(target).cloned().unwrap_or_default();
+    let (uuid, volume, target) = (domain.uuid.clone(), volume.to_owned(), target.to_owned());
+    Some(Action::Detach { uuid, volume, target, device })
+}
+
+/// What the attachment Pod `uid` reports; deletes it once its disk is gone.
+pub(super) fn plan_pod(
+    plan: &mut Plan,
+    o: &Observed<'_>,
+    domains: &BTreeMap<&str, &Domain>,
+    uid: &str,
+    pod: &Pod,
+) {
+    if report::says_ended(pod) {
+        if is_deleted(pod) {
+            plan.act(uid, Action::DeletePod);
+        }
+        return;
+    }
+    let Some(attachment) = Attachment::of(pod) else {
+        // Of another version of the controller, or not for any VM.
+        match is_deleted(pod) {
+            true => plan.act(uid, Action::Report(detached())),
+            false => {
+                let message = "the annotation of the attachment Pod is not understood by this version".into();
+                plan_report(plan, uid, pod, waiting(&Why { reason: "InvalidSpec", message }));
+            }
+        }
+        return;
+    };
+    let owner = attachment.pod_uid.as_str();
+    let domain = domains.get(owner).copied();
+    let has = domain.is_some_and(|domain| target(domain, &attachment.volume.name).is_some());
+    if has {
+        // Of one that is being removed the last report stays.
+        if !is_to_detach(pod)
+            && !report::is_terminal(pod)
+            && !is_of_another_claim(o, pod, &attachment, domain)
+        {
+            plan_report(plan, uid, pod, running(o, domain));
+        }
+        return;
+    }
+    // It may be on its way in, or the domain may only be missing from libvirt's answer for a moment.
+    let is_changing = o.memory.busy.contains(owner) || plan.actions.iter().any(|(uid, _)| uid == owner);
+    if is_changing || (domain.is_none() && may_run(o, owner)) {
+        return;
+    }
+    // A phase that is terminal was set by somebody else, and stays.
+    if is_deleted(pod) || report::is_terminal(pod) {
+        let phase = report::terminal_phase(pod).unwrap_or(Phase::Succeeded);
+        plan.act(uid, Action::Report(Report { phase, ..detached() }));
+        return;
+    }
+    let wait = |reason: &'static str, message: String| waiting(&Why { reason, message });
+    let report = match admission::attachments::disk(pod, &attachment, o.facts) {
+        _ if domain.is_none() => wait("VmNotRunning", "the VM is not running yet".into()),
+        Err(Verdict::Wait(why) | Verdict::Reject(why)) => waiting(&why),
+        Err(Verdict::Unknown | Verdict::Accept(_)) => return,
+        Ok(disk) => match (user_of_disk(o, plan, &disk), o.memory.failures.get(uid)) {
+            (Some(user), _) => wait("VolumeInUse", format!("the volume is in use by {user} on this node")),
+            (None, Some(failure)) => wait("AttachError", failure.why.clone()),
+            // It is added in this round or the next.
+            (None, None) => return,
+        },
+    };
+    plan_report(plan, uid, pod, report);
+}
+
+/// Whether the domain has another claim's disk under the name of this volume.
+fn is_of_another_claim(
+    o: &Observed<'_>,
+    pod: &Pod,
+    attachment: &Attachment,
+    domain: Option<&Domain>,
+) -> bool {
+    let Ok(disk) = admission::attachments::disk(pod, attachment, o.facts) else { return false };
+    let has = domain.and_then(|domain| domain.devices.get(target(domain, &attachment.volume.name)?));
+    has != device(&disk)
+}
+
+/// Whether the VM of Pod `owner` was started and nobody said that it ended.
+fn may_run(o: &Observed<'_>, owner: &str) -> bool {
+    match o.pods.get(owner) {
+        Some(pod) => super::was_started(o, owner, pod) && !report::says_ended(pod),
+        None => o.records.get(owner).is_some_and(|record| record.started.is_some()),
+    }
+}
+
+fn running(o: &Observed<'_>, domain: Option<&Domain>) -> Report {
+    let uuid = domain.map(|domain| domain.uuid.clone());
+    let state = State::Running { started_at: rfc3339(o.now) };
+    Report { phase: Phase::Running, state, uuid, ..Report::default() }
+}
+
+fn detached() -> Report {
+    let state = State::Terminated {
+        exit_code: 0,
+        reason: "Detached".into(),
+        message: "no VM has the disk".into(),
+        started_at: None,
+    };
+    Report { phase: Phase::Succeeded, state, ..Report::default() }
+}
