@@ -10,7 +10,7 @@ impl Node {
     /// The node has volume pvc-1.
     fn with_volume(&self) {
         let device = "/dev/sheaf-default/pvc-1".into();
-        let volume = Usable { ready: true, device, bytes: 1 << 30, problem: None };
+        let volume = Usable { ready: true, device, bytes: 1 << 30, problem: None, readable: true };
         self.publish.volumes.send_replace(Some([("pvc-1".to_owned(), volume)].into()));
     }
 
