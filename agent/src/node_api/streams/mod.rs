@@ -77,7 +77,7 @@ async fn display<V: VmHost>(state: &State<V>, vm: &Vm) -> Result<std::os::unix::
     opened.map_err(late)?.map_err(|error| Refusal::failed(&error))
 }
 
-/// A picture of the display, beside whoever looks at it.
+/// A picture of the display; other viewers are not disturbed.
 pub async fn screenshot<V: VmHost>(state: &State<V>, vm: Vm, wake: bool) -> Result<Answer, Refusal> {
     let stream = display(state, &vm).await?;
     let shot = move || {
