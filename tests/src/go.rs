@@ -8,10 +8,14 @@ use sha2::{Digest as _, Sha256};
 use sheaf_host::run::{Command, Run as _, System};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// A cold build on two cores that are shared.
 const BUILD: Duration = Duration::from_secs(40 * 60);
+
+/// Held by who builds.
+static BUILDING: Mutex<()> = Mutex::new(());
 
 /// The folder of `module`.
 pub fn module(module: &str) -> PathBuf {
@@ -34,6 +38,8 @@ pub fn program(name: &str, flags: &str) -> Result<PathBuf> {
     let home = std::env::var_os("HOME").context("HOME is not set")?;
     let folder = Path::new(&home).join(".cache/sheaf").join(name).join(key);
     let program = folder.join(name);
+    // Cases of one program that need it at once build it once.
+    let _one = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
     if program.exists() {
         return Ok(program);
     }
