@@ -259,10 +259,15 @@ async fn a_running_vm_is_frozen_snapshotted_restored_and_cloned_and_nothing_is_l
     bench.gone::<VolumeSnapshot>("VolumeSnapshot").await?;
     // Restored claims are of nobody, as the one that they are of.
     let claims = bench.on.here::<PersistentVolumeClaim>();
-    let data = ["web-data".to_owned(), format!("restore-{uid}-data")];
-    for claim in claims.list(&ListParams::default()).await? {
-        let name = claim.metadata.name.unwrap_or_default();
-        ensure!(data.contains(&name) || name.ends_with("-data"), "{name} is left");
+    let names = async || {
+        let claims = claims.list(&ListParams::default()).await?.items.into_iter();
+        Ok::<_, kube::Error>(claims.filter_map(|claim| claim.metadata.name).collect::<Vec<_>>())
+    };
+    wait("the claims of DataVolumes are gone", async || {
+        Ok(names().await?.iter().all(|name| name.ends_with("-data")).then_some(()))
+    })
+    .await?;
+    for name in names().await? {
         claims.delete(&name, &all).await?;
     }
     bench.gone::<LocalVolume>("LocalVolume").await
