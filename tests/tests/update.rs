@@ -163,7 +163,8 @@ fn an_update_comes_back_with_its_vms_and_a_bad_one_goes_back_with_the_reason() {
     case("update", |case| {
         let server = Server::folder(&next_release(case)?)?;
         let (url, first) = (server.url(), version(case)?);
-        let cluster = case.cluster()?;
+        let mut cluster = case.cluster()?;
+        cluster.machine.goes_on_after_reboots()?;
         is_kept(&cluster, &url)?;
         goes_back(&cluster.operator, &first)?;
         damaged_is_rolled_back(&cluster, &url, &first)?;
@@ -185,6 +186,7 @@ fn a_node_that_starts_by_bios_is_updated_and_goes_back_too() {
         let port = ports::free_port()?;
         machine.spec.forwards = vec![Forward { host: port, guest: node.address, port: 6443 }];
         let mut booted = machine.boot()?;
+        booted.goes_on_after_reboots()?;
         let ca_hash = node::ca_hash(&mut booted)?;
         operator.wait_kubeconfig(&format!("https://127.0.0.1:{port}"), &ca_hash, BOOT_DEADLINE)?;
         operator.wait_node_ready(&node.name, READY)?;

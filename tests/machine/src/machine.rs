@@ -258,6 +258,11 @@ impl Machine {
         self.kill();
     }
 
+    /// From now on a reboot starts the machine again by itself, as on a desk; otherwise it ends QEMU.
+    pub fn goes_on_after_reboots(&mut self) -> Result<(), MachineError> {
+        self.qmp("set-action", json!({"reboot": "reset"})).map(drop)
+    }
+
     /// Presses the power button.
     pub fn press_power(&mut self) -> Result<(), MachineError> {
         self.qmp("system_powerdown", json!({})).map(drop)
