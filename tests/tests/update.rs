@@ -78,6 +78,10 @@ fn update(version: &str, url: &str, action: &str, health: u32) -> String {
 fn wait_phase(operator: &Operator, phase: &str, deadline: Duration) -> Result<Value> {
     let found =
         operator.wait(&format!("NodeUpdate {phase}"), &["nodeupdate", "node1"], deadline, |object| {
+            // What it says of an earlier request is no answer.
+            if object["status"]["observedGeneration"] != object["metadata"]["generation"] {
+                return None;
+            }
             let now = object["status"]["phase"].as_str()?;
             (now == phase || now == "Refused").then(|| object["status"].clone())
         })?;
