@@ -29,8 +29,10 @@ use crate::{instancetype, placeholder, vm::requests};
 mod permit;
 mod volumes;
 
-/// Most of a node's answer that is read, in bytes: a picture of a large screen that packs badly.
-const MOST_ANSWER: usize = 32 << 20;
+/// Most of a node's answer that is read, in bytes.
+const MOST_ANSWER: usize = 1 << 20;
+/// The same for a picture: a large screen that packs badly.
+const MOST_PICTURE: usize = 32 << 20;
 /// Seconds after which a guest is thawed when nobody said: KubeVirt's default.
 const THAW_AFTER: u64 = 300;
 
@@ -185,7 +187,8 @@ pub async fn on_vmi(state: &State, place: &Place, act: VmiAct, body: &[u8]) -> R
     let method = if act.reads() { http::Method::GET } else { http::Method::PUT };
     let response = state.nodes.request(&target, method, &path, None).await.map_err(Refusal::internal)?;
     let status = response.status();
-    let body = read(response).await?;
+    let most = if matches!(act, VmiAct::Screenshot { .. }) { MOST_PICTURE } else { MOST_ANSWER };
+    let body = read(response, most).await?;
     match status {
         status if !status.is_success() => {
             Err(Refusal::of_node(status.as_u16(), &String::from_utf8_lossy(&body)))
@@ -222,7 +225,7 @@ pub async fn stream(
         .map_err(Refusal::internal)?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let status = response.status().as_u16();
-        let body = read(response).await?;
+        let body = read(response, MOST_ANSWER).await?;
         return Err(Refusal::of_node(status, &String::from_utf8_lossy(&body)));
     }
     let backend = hyper::upgrade::on(&mut response);
@@ -240,8 +243,8 @@ pub async fn stream(
     Ok(answer)
 }
 
-async fn read(response: Response<Incoming>) -> Result<Vec<u8>, Refusal> {
-    let body = Limited::new(response.into_body(), MOST_ANSWER).collect().await;
+async fn read(response: Response<Incoming>, most: usize) -> Result<Vec<u8>, Refusal> {
+    let body = Limited::new(response.into_body(), most).collect().await;
     Ok(body.map_err(|error| Refusal::internal(format!("the node's answer: {error}")))?.to_bytes().to_vec())
 }
 
