@@ -86,7 +86,7 @@ impl Scene {
             uploads: Arc::default(),
             lvm: Arc::new(lvm),
             fetch: fetch.clone(),
-            images: Arc::new(Images::new(folder.path().join("container-disks"), fetch, config)),
+            images: Arc::new(Images::new(folder.path().join("container-disks"), fetch, config).leaving(0)),
             units: Arc::new(FakeTransientUnits::over(Arc::new(run))),
             devices: folder.path().to_owned(),
         };

@@ -4,7 +4,7 @@
 //! a disk as an open file, which stays readable when its name is removed.
 
 use super::pull::{Env, Failure, Order, pull};
-use super::store::Store;
+use super::store::{RESERVE, Store};
 use crate::registry::client::PullError;
 use crate::registry::credentials::Logins;
 use crate::volumes::fill::FillError;
@@ -22,6 +22,7 @@ use tokio::sync::watch;
 /// The folder and the registries from which it is filled.
 pub struct Images {
     folder: PathBuf,
+    reserve: u64,
     /// The network.
     pub fetch: Arc<dyn Fetch>,
     config: watch::Receiver<Arc<NodeConfig>>,
@@ -31,7 +32,13 @@ pub struct Images {
 impl Images {
     /// Those in `folder`, which is opened when it is needed first.
     pub fn new(folder: PathBuf, fetch: Arc<dyn Fetch>, config: watch::Receiver<Arc<NodeConfig>>) -> Self {
-        Self { folder, fetch, config, store: Mutex::default() }
+        Self { folder, reserve: RESERVE, fetch, config, store: Mutex::default() }
+    }
+
+    /// Pulls leave `percent` of the file system free. For tests, whose file system is that of the machine.
+    #[must_use]
+    pub fn leaving(self, percent: u64) -> Self {
+        Self { reserve: percent, ..self }
     }
 
     /// The folder, open. Blocks.
@@ -40,7 +47,7 @@ impl Images {
         if let Some(store) = &*open {
             return Ok(store.clone());
         }
-        let store = Arc::new(Store::open(self.folder.clone())?);
+        let store = Arc::new(Store::open(self.folder.clone(), self.reserve)?);
         *open = Some(store.clone());
         Ok(store)
     }

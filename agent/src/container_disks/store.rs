@@ -20,13 +20,15 @@ use std::time::Duration;
 /// Everyone reads a disk, nobody writes it: overlays of VMs depend on every byte.
 const READ_ONLY: u32 = 0o444;
 /// Percent of the file system that no pull takes: below it the node is short of space (`vms/pressure.rs`).
-const RESERVE: u64 = 10;
+pub const RESERVE: u64 = 10;
 /// A part to which nothing was added for so long is not gone on with: longer than any wait between two tries.
 const ABANDONED: Duration = Duration::from_secs(600);
 
 /// The folder.
 pub struct Store {
     folder: PathBuf,
+    /// Percent of the file system that no pull takes.
+    reserve: u64,
     index: Mutex<Index>,
     /// Files that VMs wait for.
     needed: Mutex<BTreeSet<String>>,
@@ -45,8 +47,8 @@ pub struct Found<'a> {
 }
 
 impl Store {
-    /// Opens `folder`; what is in it and not in its index is of a pull that was broken off.
-    pub fn open(folder: PathBuf) -> io::Result<Self> {
+    /// Opens `folder`, whose pulls leave `reserve` percent of its file system; what is in it and not in its index is of a pull that was broken off.
+    pub fn open(folder: PathBuf, reserve: u64) -> io::Result<Self> {
         fs::create_dir_all(folder.join("parts"))?;
         let read = fs::read(folder.join("index.json")).unwrap_or_default();
         let mut index: Index = serde_json::from_slice(&read).unwrap_or_default();
@@ -60,7 +62,7 @@ impl Store {
                 fs::remove_file(entry.path())?;
             }
         }
-        Ok(Self { folder, index: Mutex::new(index), needed: Mutex::default() })
+        Ok(Self { folder, reserve, index: Mutex::new(index), needed: Mutex::default() })
     }
 
     /// The index as it is now.
@@ -163,7 +165,7 @@ impl Store {
 
     /// Bytes that a pull may write.
     pub fn room(&self) -> io::Result<u64> {
-        let reserve = space::total(&self.folder)? / 100 * RESERVE;
+        let reserve = space::total(&self.folder)? / 100 * self.reserve;
         Ok(space::free(&self.folder)?.saturating_sub(reserve))
     }
 

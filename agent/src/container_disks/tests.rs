@@ -85,7 +85,7 @@ impl Node {
         let mut disks = ctx.container_disks.clone();
         let fetch = Arc::new(std::mem::take(&mut self.registry));
         let cluster = Arc::new(Secrets(self.secrets.0.clone()));
-        let images = Arc::new(Images::new(self.folder(), fetch.clone(), ctx.config.clone()));
+        let images = Arc::new(Images::new(self.folder(), fetch.clone(), ctx.config.clone()).leaving(0));
         let task = tokio::spawn(run_with(ctx, lists, publish.container_disks, images, cluster));
         let key = (uid.to_owned(), "root".to_owned());
         let of_pod = |disks: &ContainerDisks| disks.of_pods.get(&key).cloned();

@@ -185,7 +185,7 @@ impl Node {
         let hosts = Hosts {
             lvm: self.lvm.clone(),
             fetch: self.fetch.clone(),
-            images: Arc::new(Images::new(folder, self.fetch.clone(), ctx.config.clone())),
+            images: Arc::new(Images::new(folder, self.fetch.clone(), ctx.config.clone()).leaving(0)),
             units: Arc::new(FakeTransientUnits::over(Arc::new(FakeRun::default()))),
             devices: self.root.clone(),
             uploads: self.uploads.clone(),
