@@ -5,18 +5,12 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use sheaf_host::run::{Command, Run as _, System};
 use sheaf_machine::node::{self, BOOT_DEADLINE};
 use sheaf_machine::spec::Forward;
 use sheaf_machine::{Firmware, Medium, NodeMachine, Operator, ports};
-use sheaf_tests::harness::{Case, Cluster, READY, Server, case};
-use std::path::PathBuf;
+use sheaf_tests::harness::{Case, Cluster, NEXT, READY, Server, case, node_update};
 use std::time::Duration;
 
-/// The next version.
-const NEXT: &str = "0.1.1";
-/// Root and tree compressed again, all else from the cache.
-const BUILD: Duration = Duration::from_secs(1800);
 /// A slot of 500 MB written and read twice under emulation.
 const STAGED: Duration = Duration::from_secs(900);
 /// Restart, boot, control plane, 90 s of health.
@@ -50,30 +44,6 @@ spec:
           cloudInitNoCloud: {userData: '# hostname: web'}
 ";
 
-/// The next release: the same recipe under another version, in the case's own folder.
-fn next_release(case: &Case) -> Result<PathBuf> {
-    let sheaf = case.built()?.sheaf;
-    let build = Command::new(&sheaf)
-        .args(["build", "configs/images/sheaf.toml", "--version", NEXT, "--into"])
-        .arg(case.work())
-        .dir(case.root())
-        .deadline(BUILD);
-    System.run(&build)?;
-    Ok(case.work().join(format!("releases/sheaf-{NEXT}")))
-}
-
-/// The NodeUpdate of the first node.
-fn update(version: &str, url: &str, action: &str, health: u32) -> String {
-    json!({
-        "apiVersion": "sheaf.dev/v1alpha1", "kind": "NodeUpdate", "metadata": {"name": "node1"},
-        "spec": {
-            "nodeName": "node1", "version": version, "source": {"url": url}, "action": action,
-            "healthTimeoutSeconds": health,
-        },
-    })
-    .to_string()
-}
-
 /// Waits until the NodeUpdate is in `phase`; its status.
 fn wait_phase(operator: &Operator, phase: &str, deadline: Duration) -> Result<Value> {
     let found =
@@ -99,7 +69,7 @@ fn running(status: &Value) -> String {
 fn is_kept(cluster: &Cluster, url: &str) -> Result<()> {
     let up = cluster.start_vm(VM, "web")?;
     let boot = cluster.boot_id(READY)?;
-    cluster.operator.wait_apply(&update(NEXT, url, "Apply", PATIENT), READY)?;
+    cluster.operator.wait_apply(&node_update(NEXT, url, "Apply", PATIENT), READY)?;
     let status = wait_phase(&cluster.operator, "Updated", STAGED + KEPT)?;
     ensure!(
         running(&status) == format!("b {NEXT}") && status["running"]["triesLeft"].is_null(),
@@ -124,10 +94,10 @@ fn goes_back(operator: &Operator, first: &str) -> Result<()> {
 
 /// A byte of the staged root changes after it was verified for the last time: the kernel refuses it at each try.
 fn damaged_is_rolled_back(cluster: &Cluster, url: &str, first: &str) -> Result<()> {
-    cluster.operator.wait_apply(&update(NEXT, url, "Stage", PATIENT), READY)?;
+    cluster.operator.wait_apply(&node_update(NEXT, url, "Stage", PATIENT), READY)?;
     wait_phase(&cluster.operator, "Staged", STAGED)?;
     // As Apply ends, but for the slot's last verification.
-    cluster.operator.wait_apply(&update(NEXT, url, "Apply", PATIENT), READY)?;
+    cluster.operator.wait_apply(&node_update(NEXT, url, "Apply", PATIENT), READY)?;
     let damage = "until [ -e /state/update/trial.json ]; do sleep 0.2; done
         . /run/sheaf/boot.env; root=/dev/disk/by-partuuid/${INSTALL_ID%00}06
         dd if=/dev/urandom of=$root bs=1M count=64 seek=1 oflag=direct conv=notrunc,fsync 2>/dev/null; echo damaged";
@@ -143,7 +113,7 @@ fn damaged_is_rolled_back(cluster: &Cluster, url: &str, first: &str) -> Result<(
 
 /// The next release comes up, and never becomes what its trial demands: a pool is named there that the node never had.
 fn never_healthy_is_rolled_back(cluster: &Cluster, url: &str, first: &str) -> Result<()> {
-    cluster.operator.wait_apply(&update(NEXT, url, "Apply", SHORT), READY)?;
+    cluster.operator.wait_apply(&node_update(NEXT, url, "Apply", SHORT), READY)?;
     // The trial of the next release demands a pool that no release makes.
     let pool = "until grep -q '\"pools\": \\[' /state/update/trial.json 2>/dev/null; do sleep 0.2; done
         sed 's/\"pools\": \\[/\"pools\": [ \"no-such-pool\",/; s/,\\s*\\]/]/' /state/update/trial.json >/state/update/new &&
@@ -165,7 +135,7 @@ fn version(case: &Case) -> Result<String> {
 #[test]
 fn an_update_comes_back_with_its_vms_and_a_bad_one_goes_back_with_the_reason() {
     case("update", |case| {
-        let server = Server::folder(&next_release(case)?)?;
+        let server = Server::folder(&case.next_release()?)?;
         let (url, first) = (server.url(), version(case)?);
         let mut cluster = case.cluster()?;
         cluster.machine.goes_on_after_reboots()?;
@@ -179,7 +149,7 @@ fn an_update_comes_back_with_its_vms_and_a_bad_one_goes_back_with_the_reason() {
 #[test]
 fn a_node_that_starts_by_bios_is_updated_and_goes_back_too() {
     case("update-bios", |case| {
-        let server = Server::folder(&next_release(case)?)?;
+        let server = Server::folder(&case.next_release()?)?;
         let (url, first, built) = (server.url(), version(case)?, case.built()?);
         let operator = Operator::new(&built.sheaf, &built.kube, case.work());
         let node = case.first_node(&operator.admin_key()?)?;
@@ -194,7 +164,7 @@ fn a_node_that_starts_by_bios_is_updated_and_goes_back_too() {
         let ca_hash = node::ca_hash(&mut booted)?;
         operator.wait_kubeconfig(&format!("https://127.0.0.1:{port}"), &ca_hash, BOOT_DEADLINE)?;
         operator.wait_node_ready(&node.name, READY)?;
-        operator.wait_apply(&update(NEXT, &url, "Apply", PATIENT), READY)?;
+        operator.wait_apply(&node_update(NEXT, &url, "Apply", PATIENT), READY)?;
         let status = wait_phase(&operator, "Updated", STAGED + KEPT)?;
         ensure!(running(&status) == format!("b {NEXT}"), "{status:#}");
         goes_back(&operator, &first)

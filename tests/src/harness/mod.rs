@@ -5,11 +5,13 @@
 
 mod built;
 mod cluster;
+mod release;
 mod server;
 mod trial;
 
 pub use built::Built;
 pub use cluster::{Cluster, FURTHER_NICS, FURTHER_VLAN, IMAGE, READY, RUNNING, field};
+pub use release::{NEXT, node_update};
 pub use server::Server;
 
 use anyhow::{Context as _, Result};

@@ -12,6 +12,7 @@ mod many;
 mod mkosi;
 mod network;
 mod storage;
+mod update;
 mod vms;
 mod volumes;
 
@@ -38,7 +39,7 @@ const AGENT_READY: &str = "systemctl show --property ActiveEnterTimestampMonoton
 type Section = fn(&mut Report, &Case) -> Result<()>;
 
 /// What is measured, in the file's order, under the names that `--only` knows.
-const SECTIONS: [(&str, Section); 15] = [
+const SECTIONS: [(&str, Section); 16] = [
     ("sizes", Report::sizes),
     ("build", Report::build),
     ("mkosi", Report::mkosi),
@@ -54,6 +55,7 @@ const SECTIONS: [(&str, Section); 15] = [
     ("import", Report::import),
     ("agent", Report::agent),
     ("network", Report::network),
+    ("update", Report::update),
 ];
 
 fn main() -> Result<()> {
