@@ -4,50 +4,9 @@
 //! cannot do. Route in: the module cache of Go. Route out: a list of files, each with what the API server said.
 
 use anyhow::{Context as _, Result, ensure};
-use sheaf_host::run::{Command, Run as _, System};
-use sheaf_tests::go;
+use sheaf_tests::examples::{OTHER_KINDS, REFUSED, examples};
 use sheaf_tests::played::cluster;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::time::Duration;
-
-/// Those that are refused, with what the message must name.
-const REFUSED: &[(&str, &str)] = &[
-    // Sidecars are containers, which no node runs.
-    ("vm-cirros-with-sidecar-hook-configmap.yaml", "hooks.kubevirt.io/hookSidecars"),
-    ("vmi-with-sidecar-hook-configmap.yaml", "hooks.kubevirt.io/hookSidecars"),
-    ("vmi-with-sidecar-hook.yaml", "hooks.kubevirt.io/hookSidecars"),
-    // Devices of nodes are not given to VMs yet.
-    ("vmi-dra-pgpu.yaml", "gpus"),
-    ("vmi-gpu.yaml", "gpus"),
-    ("vmi-usb.yaml", "hostDevices"),
-    ("vmi-sriov.yaml", "sriov"),
-    // CPUs are shared.
-    ("vmi-fedora-isolated.yaml", "dedicatedCpuPlacement"),
-    // Files outside of the folders that tenants may name.
-    ("vmi-host-disk.yaml", "/data/disks/"),
-    ("vmi-kernel-boot.yaml", "kernelBoot"),
-];
-
-/// Kinds that are no VMs and that Sheaf does not have.
-const OTHER_KINDS: &[&str] = &[
-    "example-migration-policy.yaml",
-    "migration-job.yaml",
-    "pgpu-resource-claim-tmpl.yaml",
-    "vmi-preset-small.yaml",
-];
-
-/// KubeVirt's folder of examples.
-fn examples() -> Result<PathBuf> {
-    let go = |arguments: &[&str]| {
-        let command =
-            Command::new("go").args(arguments).dir(go::module("virtctl")).deadline(Duration::from_secs(600));
-        System.run(&command)
-    };
-    go(&["mod", "download", "kubevirt.io/kubevirt"]).context("KubeVirt's module, which has the examples")?;
-    let folder = go(&["list", "-m", "-f", "{{.Dir}}", "kubevirt.io/kubevirt"])?.text();
-    Ok(PathBuf::from(folder).join("examples"))
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kubevirts_examples_are_accepted_or_refused_by_the_name_of_what_no_node_can_do() -> Result<()> {

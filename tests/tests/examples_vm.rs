@@ -1,0 +1,171 @@
+//! KubeVirt's own example manifests on a node: which run, and what the others wait for.
+//!
+//! Why a whole machine: that a manifest is accepted says nothing of QEMU, firmware and AppArmor. Every image is the guest of
+//! these tests, under the name that the examples have for it, in a registry of this machine. Route in: KubeVirt's module. Route
+//! out: `kubevirt-examples.md` among the artefacts, a line for each file.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use sheaf_host::wait::until;
+use sheaf_tests::examples::{OTHER_KINDS, REFUSED, examples};
+use sheaf_tests::harness::{Case, Cluster, READY, case};
+use sheaf_tests::registry::Registry;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A VM that has not begun to run after so long waits for something that does not come.
+const RUNS: Duration = Duration::from_secs(150);
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+/// How many must run (docs/testing.md).
+const BAR: usize = 26;
+/// Files without a VM: others refer to what they make.
+const DEFINITIONS: &[&str] =
+    &["clarge.yaml", "cluster-csmall.yaml", "csmall.yaml", "virtio.yaml", "windows.yaml", "preemtible.yaml", "non-preemtible.yaml"];
+/// Examples that do not run here, and a word of why; in KubeVirt neither.
+const WAITING: &[(&str, &str)] = &[
+    // The instancetype has the memory, too.
+    ("vm-cirros-clarge-windows.yaml", "memory"),
+];
+
+/// The words after `key:` in all of `text`.
+fn values<'t>(text: &'t str, key: &str) -> BTreeSet<&'t str> {
+    text.lines().filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix(key)?.strip_prefix(": ")).collect()
+}
+
+/// What examples refer to and do not have: claims with the guest on them, and networks.
+fn bring(cluster: &Cluster, text: &str) -> Result<()> {
+    for claim in values(text, "claimName") {
+        let volume = json!({
+            "apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "DataVolume", "metadata": {"name": claim},
+            "spec": {
+                "source": {"registry": {"url": "docker://registry:5000/kubevirt/cirros-container-disk-demo:devel"}},
+                "storage": {"resources": {"requests": {"storage": "2Gi"}}},
+            },
+        });
+        cluster.operator.wait_apply(&volume.to_string(), READY)?;
+    }
+    for network in values(text, "networkName") {
+        let config = json!({"cniVersion": "0.3.1", "type": "bridge", "bridge": "br0", "vlan": 100}).to_string();
+        let network = json!({
+            "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+            "metadata": {"name": network}, "spec": {"config": config},
+        });
+        cluster.operator.wait_apply(&network.to_string(), READY)?;
+    }
+    Ok(())
+}
+
+fn items(cluster: &Cluster, kind: &str) -> Result<Vec<Value>> {
+    let list: Value = serde_json::from_str(&cluster.operator.kubectl(&["get", kind, "-o", "json"])?)?;
+    Ok(list["items"].as_array().cloned().unwrap_or_default())
+}
+
+/// Starts what is halted, as `virtctl start` would.
+fn start_halted(cluster: &Cluster) -> Result<()> {
+    for vm in items(cluster, "vm")? {
+        let strategy = &vm["spec"]["runStrategy"];
+        if strategy == "Halted" || vm["spec"]["running"] == false {
+            let name = vm["metadata"]["name"].as_str().context("a VM has a name")?;
+            let patch = json!({"spec": {"runStrategy": "Always", "running": null}}).to_string();
+            cluster.operator.kubectl(&["patch", "vm", name, "--type=merge", "-p", &patch])?;
+        }
+    }
+    Ok(())
+}
+
+/// What VMs and instances say that they wait for.
+fn reasons(cluster: &Cluster) -> Result<String> {
+    let mut said = String::new();
+    for object in items(cluster, "vm")?.into_iter().chain(items(cluster, "vmi")?) {
+        let (status, spaces) = (&object["status"], |text: &str| text.replace(['\n', '|'], " "));
+        let state = status["printableStatus"].as_str().or(status["phase"].as_str()).unwrap_or("nothing");
+        let _ = write!(said, "{} {state}: ", object["kind"].as_str().unwrap_or_default());
+        for condition in status["conditions"].as_array().into_iter().flatten().filter(|one| one["status"] != "True" || one["type"] == "Failure") {
+            let _ = write!(said, "{}; ", spaces(condition["message"].as_str().unwrap_or_default()));
+        }
+    }
+    Ok(said)
+}
+
+/// Tries one file; nothing if all its VMs run, or what they wait for.
+fn try_file(cluster: &Cluster, path: &Path) -> Result<Option<String>> {
+    let (file, text) = (path.display().to_string(), std::fs::read_to_string(path)?);
+    bring(cluster, &text)?;
+    cluster.operator.kubectl(&["apply", "-f", &file])?;
+    start_halted(cluster)?;
+    let run = until(RUNS, LOOK, || {
+        let all = items(cluster, "vmi").ok()?;
+        (!all.is_empty() && all.iter().all(|vmi| vmi["status"]["phase"] == "Running")).then_some(())
+    });
+    let waits = if run.is_some() { None } else { Some(reasons(cluster)?) };
+    cluster.operator.kubectl(&["delete", "-f", &file, "--wait=true", "--timeout=180s"])?;
+    until(READY, LOOK, || items(cluster, "vmi").is_ok_and(|all| all.is_empty()).then_some(()))
+        .with_context(|| format!("the VMs of {file} do not go"))?;
+    cluster.operator.kubectl(&["delete", "dv", "--all", "--wait=true", "--timeout=180s"])?;
+    Ok(waits)
+}
+
+fn files() -> Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    for file in std::fs::read_dir(examples()?)? {
+        let path = file?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_other = OTHER_KINDS.contains(&name.as_str()) || DEFINITIONS.contains(&name.as_str());
+        if name.ends_with(".yaml") && !is_other && REFUSED.iter().all(|(refused, _)| *refused != name) {
+            all.push(path);
+        }
+    }
+    all.sort();
+    Ok(all)
+}
+
+/// Every image that the examples name, in `registry`, and the node told where it is.
+fn serve_images(case: &Case, cluster: &Cluster, registry: &Registry, files: &[PathBuf]) -> Result<()> {
+    let mut images = BTreeSet::new();
+    for file in files {
+        let text = std::fs::read_to_string(file)?;
+        images.extend(values(&text, "image").iter().filter_map(|image| Some(image.strip_prefix("registry:5000/")?.to_owned())));
+    }
+    for image in &images {
+        let (repository, tag) = image.split_once(':').with_context(|| format!("{image} has no tag"))?;
+        registry.push(repository, tag, &case.guest_disk()?)?;
+    }
+    let table = format!("\\n[[registry]]\\nname = \"registry:5000\"\\nmirrors = [\"{}\"]\\n", registry.mirror());
+    cluster.root(&format!("printf '{table}' >> /state/node.toml && systemctl restart sheaf-agent"))?;
+    Ok(())
+}
+
+#[test]
+fn kubevirts_examples_run_on_a_node_or_wait_with_the_reason() {
+    case("examples-vm", |case| {
+        let cluster = case.cluster()?;
+        let (registry, files) = (Registry::start()?, files()?);
+        serve_images(case, &cluster, &registry, &files)?;
+        let folder = examples()?;
+        for file in DEFINITIONS {
+            cluster.operator.kubectl(&["apply", "-f", &folder.join(file).display().to_string()])?;
+        }
+        let (mut table, mut wrong, mut running) = (String::from("| example | result |\n|---|---|\n"), Vec::new(), 0);
+        for path in &files {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let waits = try_file(&cluster, path)?;
+            let expected = WAITING.iter().find(|(waiting, _)| *waiting == name);
+            match (&waits, expected) {
+                (None, None) => running += 1,
+                (Some(reason), Some((_, word))) if reason.contains(word) => {}
+                _ => wrong.push(format!("{name}: {waits:?}")),
+            }
+            let line = format!("| `{name}` | {} |", waits.as_deref().unwrap_or("Running"));
+            eprintln!("{line}");
+            table += &(line + "\n");
+        }
+        std::fs::create_dir_all(case.artefacts())?;
+        std::fs::write(case.artefacts().join("kubevirt-examples.md"), &table)?;
+        ensure!(wrong.is_empty(), "not as expected:\n{}\n{table}", wrong.join("\n"));
+        ensure!(running >= BAR, "{running} run, {BAR} must:\n{table}");
+        Ok(())
+    });
+}
