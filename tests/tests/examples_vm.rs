@@ -22,8 +22,15 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How many must run (docs/testing.md).
 const BAR: usize = 26;
 /// Files without a VM: others refer to what they make.
-const DEFINITIONS: &[&str] =
-    &["clarge.yaml", "cluster-csmall.yaml", "csmall.yaml", "virtio.yaml", "windows.yaml", "preemtible.yaml", "non-preemtible.yaml"];
+const DEFINITIONS: &[&str] = &[
+    "clarge.yaml",
+    "cluster-csmall.yaml",
+    "csmall.yaml",
+    "virtio.yaml",
+    "windows.yaml",
+    "preemtible.yaml",
+    "non-preemtible.yaml",
+];
 /// Examples that do not run here, and a word of why; in KubeVirt neither.
 const WAITING: &[(&str, &str)] = &[
     // The instancetype has the memory, too.
@@ -32,7 +39,9 @@ const WAITING: &[(&str, &str)] = &[
 
 /// The words after `key:` in all of `text`.
 fn values<'t>(text: &'t str, key: &str) -> BTreeSet<&'t str> {
-    text.lines().filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix(key)?.strip_prefix(": ")).collect()
+    text.lines()
+        .filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix(key)?.strip_prefix(": "))
+        .collect()
 }
 
 /// What examples refer to and do not have: claims with the guest on them, and networks.
@@ -48,7 +57,8 @@ fn bring(cluster: &Cluster, text: &str) -> Result<()> {
         cluster.operator.wait_apply(&volume.to_string(), READY)?;
     }
     for network in values(text, "networkName") {
-        let config = json!({"cniVersion": "0.3.1", "type": "bridge", "bridge": "br0", "vlan": 100}).to_string();
+        let config =
+            json!({"cniVersion": "0.3.1", "type": "bridge", "bridge": "br0", "vlan": 100}).to_string();
         let network = json!({
             "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
             "metadata": {"name": network}, "spec": {"config": config},
@@ -83,7 +93,12 @@ fn reasons(cluster: &Cluster) -> Result<String> {
         let (status, spaces) = (&object["status"], |text: &str| text.replace(['\n', '|'], " "));
         let state = status["printableStatus"].as_str().or(status["phase"].as_str()).unwrap_or("nothing");
         let _ = write!(said, "{} {state}: ", object["kind"].as_str().unwrap_or_default());
-        for condition in status["conditions"].as_array().into_iter().flatten().filter(|one| one["status"] != "True" || one["type"] == "Failure") {
+        for condition in status["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|one| one["status"] != "True" || one["type"] == "Failure")
+        {
             let _ = write!(said, "{}; ", spaces(condition["message"].as_str().unwrap_or_default()));
         }
     }
@@ -127,13 +142,18 @@ fn serve_images(case: &Case, cluster: &Cluster, registry: &Registry, files: &[Pa
     let mut images = BTreeSet::new();
     for file in files {
         let text = std::fs::read_to_string(file)?;
-        images.extend(values(&text, "image").iter().filter_map(|image| Some(image.strip_prefix("registry:5000/")?.to_owned())));
+        images.extend(
+            values(&text, "image")
+                .iter()
+                .filter_map(|image| Some(image.strip_prefix("registry:5000/")?.to_owned())),
+        );
     }
     for image in &images {
         let (repository, tag) = image.split_once(':').with_context(|| format!("{image} has no tag"))?;
         registry.push(repository, tag, &case.guest_disk()?)?;
     }
-    let table = format!("\\n[[registry]]\\nname = \"registry:5000\"\\nmirrors = [\"{}\"]\\n", registry.mirror());
+    let table =
+        format!("\\n[[registry]]\\nname = \"registry:5000\"\\nmirrors = [\"{}\"]\\n", registry.mirror());
     cluster.root(&format!("printf '{table}' >> /state/node.toml && systemctl restart sheaf-agent"))?;
     Ok(())
 }
@@ -148,7 +168,8 @@ fn kubevirts_examples_run_on_a_node_or_wait_with_the_reason() {
         for file in DEFINITIONS {
             cluster.operator.kubectl(&["apply", "-f", &folder.join(file).display().to_string()])?;
         }
-        let (mut table, mut wrong, mut running) = (String::from("| example | result |\n|---|---|\n"), Vec::new(), 0);
+        let (mut table, mut wrong, mut running) =
+            (String::from("| example | result |\n|---|---|\n"), Vec::new(), 0);
         for path in &files {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let waits = try_file(&cluster, path)?;

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 
+use kube::api::ObjectMeta;
 use serde_json::{Value, json};
 use sheaf_api::{
     VirtualMachineInstance, devices::Disk, names::OWN_VOLUMES_ANNOTATION, vmi::VirtualMachineInstanceSpec,
@@ -51,16 +52,20 @@ pub fn follow(
             after.domain.devices.disks.extend(disks.iter().find(|disk| disk.name == volume.name).cloned());
         }
     }
-    let steps = change("", &vmi.spec, &after.volumes, &after.domain.devices.disks);
+    let steps = change("", &vmi.metadata, &vmi.spec, &after.volumes, &after.domain.devices.disks);
     let mut all = vec![json!({"op": "test", "path": "/metadata/uid", "value": vmi.metadata.uid})];
     all.extend(steps?);
     Some(patch(all))
 }
 
-/// Steps of a JSON patch that give the spec at `prefix` these volumes and disks, if it still has those of `before`; nothing if
-/// it has them already.
+/// Steps of a JSON patch that give the spec at `prefix` these volumes and disks, if the object still has the spec that was read;
+/// nothing if it has them already.
+///
+/// The spec's generation is tested, not its values: the API server compares strings as they are encoded, and encodes `&`, `<`
+/// and `>`, which scripts for cloud-init are full of, in another way than a client does.
 pub fn change(
     prefix: &str,
+    meta: &ObjectMeta,
     before: &VirtualMachineInstanceSpec,
     volumes: &[Volume],
     disks: &[Disk],
@@ -68,19 +73,11 @@ pub fn change(
     if before.volumes == volumes && before.domain.devices.disks == disks {
         return None;
     }
-    let step = |path: String, before: Value, after: Value| {
-        // null is what a missing list is tested for.
-        let is_empty = before.as_array().is_none_or(Vec::is_empty);
-        let before = if is_empty { Value::Null } else { before };
-        [
-            json!({"op": "test", "path": path, "value": before}),
-            json!({"op": "add", "path": path, "value": after}),
-        ]
-    };
-    let of_volumes = step(format!("{prefix}/spec/volumes"), json!(before.volumes), json!(volumes));
-    let path = format!("{prefix}/spec/domain/devices/disks");
-    let of_disks = step(path, json!(before.domain.devices.disks), json!(disks));
-    Some([of_volumes, of_disks].concat())
+    Some(vec![
+        json!({"op": "test", "path": "/metadata/generation", "value": meta.generation}),
+        json!({"op": "add", "path": format!("{prefix}/spec/volumes"), "value": volumes}),
+        json!({"op": "add", "path": format!("{prefix}/spec/domain/devices/disks"), "value": disks}),
+    ])
 }
 
 /// Volumes that were added to this instance alone.
@@ -160,6 +157,7 @@ mod tests {
     fn running(spec: VirtualMachineInstanceSpec, own: &str) -> VirtualMachineInstance {
         let mut vmi = VirtualMachineInstance::new("web", spec);
         vmi.metadata.uid = Some("u".into());
+        vmi.metadata.generation = Some(7);
         vmi.metadata.annotations = Some([(OWN_VOLUMES_ANNOTATION.to_owned(), own.to_owned())].into());
         vmi
     }

@@ -122,7 +122,7 @@ pub fn of_vm(vm: &VirtualMachine, request: &Request) -> Result<Vec<Value>, Refus
     let spec = &vm.spec.template.spec;
     let (volumes, disks) = after(spec, request).map_err(|why| Refusal::conflict(VM, name, why))?;
     let mut steps = vec![json!({"op": "test", "path": "/metadata/uid", "value": vm.metadata.uid})];
-    steps.extend(hotplug::change("/spec/template", spec, &volumes, &disks).unwrap_or_default());
+    steps.extend(hotplug::change("/spec/template", &vm.metadata, spec, &volumes, &disks).unwrap_or_default());
     Ok(steps)
 }
 
@@ -151,12 +151,26 @@ pub fn of_vmi(vmi: &VirtualMachineInstance, request: &Request) -> Result<Vec<Val
     }
     let mut steps = vec![json!({"op": "test", "path": "/metadata/uid", "value": vmi.metadata.uid})];
     let own: Vec<&str> = own.into_iter().filter(|name| !name.is_empty()).collect();
-    let mut annotations = vmi.metadata.annotations.clone();
-    annotations.get_or_insert_default().insert(OWN_VOLUMES_ANNOTATION.into(), own.join(","));
-    steps.push(json!({"op": "test", "path": "/metadata/annotations", "value": vmi.metadata.annotations}));
-    steps.push(json!({"op": "add", "path": "/metadata/annotations", "value": annotations}));
-    steps.extend(hotplug::change("", &vmi.spec, &volumes, &disks).unwrap_or_default());
+    steps.extend(note_own(vmi, &own.join(",")));
+    steps.extend(hotplug::change("", &vmi.metadata, &vmi.spec, &volumes, &disks).unwrap_or_default());
     Ok(steps)
+}
+
+/// Notes in the annotation which volumes are the instance's own, if it still says what was read.
+fn note_own(vmi: &VirtualMachineInstance, names: &str) -> Vec<Value> {
+    let all = vmi.metadata.annotations.as_ref().filter(|all| !all.is_empty());
+    let path = format!("/metadata/annotations/{}", OWN_VOLUMES_ANNOTATION.replace('/', "~1"));
+    match all {
+        // null is what a missing map or key is tested for.
+        None => vec![
+            json!({"op": "test", "path": "/metadata/annotations", "value": null}),
+            json!({"op": "add", "path": "/metadata/annotations", "value": {OWN_VOLUMES_ANNOTATION: names}}),
+        ],
+        Some(all) => vec![
+            json!({"op": "test", "path": path, "value": all.get(OWN_VOLUMES_ANNOTATION)}),
+            json!({"op": "add", "path": path, "value": names}),
+        ],
+    }
 }
 
 /// Volumes and disks after the change.
@@ -215,7 +229,7 @@ mod tests {
 
     fn vm() -> VirtualMachine {
         serde_json::from_value(json!({
-            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "web", "uid": "u"},
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "web", "uid": "u", "generation": 3},
             "spec": {"runStrategy": "Halted", "template": {"spec": spec()}},
         }))
         .unwrap()
@@ -224,7 +238,7 @@ mod tests {
     fn vmi(phase: &str, own: &str) -> VirtualMachineInstance {
         serde_json::from_value(json!({
             "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
-            "metadata": {"name": "web", "uid": "u", "annotations": {OWN_VOLUMES_ANNOTATION: own},
+            "metadata": {"name": "web", "uid": "u", "generation": 3, "annotations": {OWN_VOLUMES_ANNOTATION: own},
                 "ownerReferences": [{"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": "web", "uid": "v"}]},
             "spec": spec(), "status": {"phase": phase},
         }))
@@ -271,7 +285,7 @@ mod tests {
 
     #[test]
     fn an_instance_notes_which_volumes_are_its_own_and_keeps_those_of_its_vm() {
-        let note = |steps: Vec<Value>| steps[2]["value"][OWN_VOLUMES_ANNOTATION].clone();
+        let note = |steps: Vec<Value>| steps[2]["value"].clone();
         let running = vmi("Running", "data");
         let more = add("more", json!({"dataVolume": {"name": "d"}}));
         assert_eq!(note(of_vmi(&running, &more).unwrap()), "data,more");

@@ -35,7 +35,8 @@ impl Report {
     pub fn update(&mut self, case: &Case) -> Result<()> {
         let release = case.next_release()?;
         let manifest: Value = serde_json::from_slice(&std::fs::read(release.join("manifest.json"))?)?;
-        let all: u64 = ["root", "verity", "node_uki"].iter().filter_map(|name| manifest[name]["size"].as_u64()).sum();
+        let all: u64 =
+            ["root", "verity", "node_uki"].iter().filter_map(|name| manifest[name]["size"].as_u64()).sum();
         let kit = Kit::get(case)?;
         let mut cluster = case.cluster()?;
         kit.offer(&cluster, "kit")?;
@@ -49,13 +50,17 @@ impl Report {
         wait_phase(&cluster, "Staged")?;
         let staged = start.elapsed();
         let during: Vec<f64> = rounds(&cluster, before.len() + 1)?.split_off(before.len());
-        let most = cluster.root("awk '/^VmHWM/ {print $2}' /proc/$(systemctl show --property MainPID --value sheaf-agent)/status")?;
+        let most = cluster.root(
+            "awk '/^VmHWM/ {print $2}' /proc/$(systemctl show --property MainPID --value sheaf-agent)/status",
+        )?;
         let fetched = server.sent();
 
         let start = Instant::now();
         cluster.operator.wait_apply(&node_update(NEXT, &server.url(), "Apply", PATIENT), READY)?;
         let gone = until(STEP, Duration::from_secs(1), || {
-            cluster.root("virsh --connect qemu:///system list --name").map_or(Some(()), |list| list.trim().is_empty().then_some(()))
+            cluster
+                .root("virsh --connect qemu:///system list --name")
+                .map_or(Some(()), |list| list.trim().is_empty().then_some(()))
         });
         gone.context("the VM is never stopped")?;
         let stopped = Instant::now();
@@ -75,13 +80,22 @@ impl Report {
         self.row(&["fetched ÷ release", &format!("{:.2}", fetched as f64 / all as f64)]);
         self.row(&["request until Staged, s", &format!("{:.0}", staged.as_secs_f64())]);
         let most: f64 = most.trim().parse().context("VmHWM")?;
-        self.row(&["the most memory that the agent had until then, MiB (bar: 64)", &format!("{:.1}", most / 1024.0)]);
+        self.row(&[
+            "the most memory that the agent had until then, MiB (bar: 64)",
+            &format!("{:.1}", most / 1024.0),
+        ]);
         let (before, during) = (median(before), median(during));
         self.row(&["VM, 4k random write before, IOPS", &format!("{before:.0}")]);
         self.row(&["while it is staged, IOPS", &format!("{during:.0}")]);
         self.row(&["÷ before (bar: 0.9)", &format!("{:.2}", during / before)]);
-        self.row(&["VM away: from its end to the guest's first line, s", &format!("{:.0}", away.as_secs_f64())]);
-        self.row(&["request until Updated, 90 s of health included, s", &format!("{:.0}", kept.as_secs_f64())]);
+        self.row(&[
+            "VM away: from its end to the guest's first line, s",
+            &format!("{:.0}", away.as_secs_f64()),
+        ]);
+        self.row(&[
+            "request until Updated, 90 s of health included, s",
+            &format!("{:.0}", kept.as_secs_f64()),
+        ]);
         self.line("\nOf two cores the machine has both, its control plane and its VM included; all of it is emulated.");
         ensure!(during > 0.0, "the VM wrote nothing while the release was staged");
         Ok(())
