@@ -168,10 +168,8 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     };
     controllers.start("update", update::run(ctx.clone(), leaving, update_section, update_hosts));
     let power_hosts = power::Hosts { units: hosts.units.clone(), vms: libvirt.clone() };
-    controllers.start(
-        "power",
-        power::run(ctx.clone(), pods.subscribe(), shutting_down, power_section, power_hosts),
-    );
+    controllers
+        .start("power", power::run(ctx.clone(), pods.subscribe(), shutting_down, power_section, power_hosts));
     let vm_hosts = vms::Hosts {
         vms: libvirt,
         run: Arc::new(System),

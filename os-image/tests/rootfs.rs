@@ -59,7 +59,8 @@ fn vms_power_off_before_anything_that_they_or_their_reports_need_is_stopped() {
     let unit = read(&format!("{UNITS}/sheaf-guests.service"));
     let after: Vec<&str> =
         unit.lines().filter_map(|line| line.strip_prefix("After=")).flat_map(str::split_whitespace).collect();
-    let needed = ["libvirtd", "libvirt-dbus", "virtlogd", "dbus", "nftables", "systemd-networkd", "sheaf-agent"];
+    let needed =
+        ["libvirtd", "libvirt-dbus", "virtlogd", "dbus", "nftables", "systemd-networkd", "sheaf-agent"];
     for name in needed.into_iter().chain(CONTROL_PLANE).chain(["sheaf-console@tty1", "sheaf-console@ttyS0"]) {
         assert!(after.contains(&format!("{name}.service").as_str()), "{name} is stopped while VMs still run");
     }

@@ -101,7 +101,8 @@ async fn cordoned(on: &Controlled, expected: bool) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_comes_to_rest_when_nothing_blocks_and_is_as_before_when_the_maintenance_is_deleted() -> Result<()> {
+async fn a_node_comes_to_rest_when_nothing_blocks_and_is_as_before_when_the_maintenance_is_deleted()
+-> Result<()> {
     let on = Controlled::start().await?;
     register(&on, "n1").await?;
     create(&on, "web", "Always").await?;
@@ -119,7 +120,10 @@ async fn a_node_comes_to_rest_when_nothing_blocks_and_is_as_before_when_the_main
                    change its runStrategy to RerunOnFailure";
     ensure!(status.message.as_deref() == Some(message), "{status:?}");
     cordoned(&on, true).await?;
-    ensure!(on.here::<Pod>().get(&web).await?.metadata.deletion_timestamp.is_none(), "web is stopped in vain");
+    ensure!(
+        on.here::<Pod>().get(&web).await?.metadata.deletion_timestamp.is_none(),
+        "web is stopped for nothing"
+    );
     let said = on.kubectl(&["get", "nodemaintenances"])?;
     ensure!(said.contains("Blocked") && said.contains("new memory"), "{said}");
 

@@ -57,7 +57,8 @@ fn came_back(cluster: &Cluster, round: &str, before: &[String]) -> Result<()> {
         ensure!(log.contains("guest: stopped"), "the disk of {name} was not unmounted: {log}");
         cluster.new_console_line(name, "guest: up", boot)?;
     }
-    let reasons = ["get", "events", "--field-selector=reason=NodeShutdown", "-o", "jsonpath={.items[*].type}"];
+    let reasons =
+        ["get", "events", "--field-selector=reason=NodeShutdown", "-o", "jsonpath={.items[*].type}"];
     ensure!(!cluster.operator.kubectl(&reasons)?.is_empty(), "no Event says why the VMs ended");
     Ok(())
 }

@@ -48,7 +48,10 @@ pub async fn run<V: VmHost>(
     let unit = match hosts.units.changes(GUESTS_UNIT).await {
         Ok(changes) => Some(wakes.collect(Source::Unit, changes)),
         Err(error) => {
-            tracing::warn!("{error}; the state of {GUESTS_UNIT} is read every {} s", controller::POLL.as_secs());
+            tracing::warn!(
+                "{error}; the state of {GUESTS_UNIT} is read every {} s",
+                controller::POLL.as_secs()
+            );
             None
         }
     };

@@ -11,10 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use sheaf_host::libvirt::Domain;
 
 /// The section while the machine is going down; `pods` are those whose ends this node is to report.
-pub fn section<'a>(
-    domains: Option<&[Domain]>,
-    pods: impl Iterator<Item = &'a Pod>,
-) -> PowerSection {
+pub fn section<'a>(domains: Option<&[Domain]>, pods: impl Iterator<Item = &'a Pod>) -> PowerSection {
     let unreported = pods
         .filter(|pod| admission::is_vm(pod) && report::was_started(pod) && !report::says_ended(pod))
         .map(|pod| {
@@ -35,11 +32,7 @@ fn message(domains: &[Domain]) -> String {
         return "no VM runs any more".into();
     }
     let names: Vec<_> = vms.iter().map(|vm| vm.name.as_str()).collect();
-    format!(
-        "waiting for VMs to power off, at most {} min in all: {}",
-        LIMIT.as_secs() / 60,
-        names.join(", ")
-    )
+    format!("waiting for VMs to power off, at most {} min in all: {}", LIMIT.as_secs() / 60, names.join(", "))
 }
 
 #[cfg(test)]
@@ -50,10 +43,11 @@ mod tests {
 
     fn started(uid: &str, state: &str) -> Pod {
         let mut pod = pod(uid);
-        pod.status = serde_json::from_value(json!({"phase": "Running", "containerStatuses": [{"name": "compute",
+        pod.status =
+            serde_json::from_value(json!({"phase": "Running", "containerStatuses": [{"name": "compute",
             "image": "", "imageID": "", "ready": true, "restartCount": 0, "containerID": "vm://u",
             "state": {state: {"exitCode": 0}}}]}))
-        .unwrap();
+            .unwrap();
         pod
     }
 
@@ -64,8 +58,11 @@ mod tests {
         assert_eq!(shown.message, "waiting for VMs to power off, at most 10 min in all: default/web");
         assert_eq!(shown.unreported, ["default/virt-launcher-web"], "only of p1");
         let last = section(Some(&[]), pods[1..].iter());
-        let ended =
-            PowerSection { shutting_down: true, message: "no VM runs any more".into(), unreported: Vec::new() };
+        let ended = PowerSection {
+            shutting_down: true,
+            message: "no VM runs any more".into(),
+            unreported: Vec::new(),
+        };
         assert_eq!(last, ended);
         assert_eq!(section(None, [].into_iter()).message, "", "libvirt does not answer");
     }

@@ -42,7 +42,8 @@ impl Node {
 }
 
 fn opened(node: &Node) -> (Context, crate::channels::Publish) {
-    let config = sheaf_config::load::parse_node_config("n", "version = 1\nsystem.hostname = \"n1\"\n").unwrap();
+    let config =
+        sheaf_config::load::parse_node_config("n", "version = 1\nsystem.hostname = \"n1\"\n").unwrap();
     crate::channels::open(node.paths(), config)
 }
 
@@ -109,7 +110,8 @@ async fn an_agent_that_runs_has_noticed_before_the_first_power_button_is_pressed
 
 /// The value of `key` in a file of the image.
 fn of_image(file: &str, key: &str) -> Vec<String> {
-    let rootfs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../os-image/image/rootfs/usr/lib/systemd/system");
+    let rootfs =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../os-image/image/rootfs/usr/lib/systemd/system");
     let text = std::fs::read_to_string(rootfs.join(file)).unwrap();
     let values = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
     values.flat_map(str::split_whitespace).map(str::to_owned).collect()

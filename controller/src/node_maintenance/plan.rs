@@ -2,7 +2,7 @@
 //!
 //! Why here: pure, so that any order of events is a test. The status is written before anything is done about the node, so that
 //! how it was before is never forgotten: whether it was cordoned, and which VMs need help to start again. Nothing is stopped
-//! while some VM refuses to be ([`Verdict::Refused`]): the others would have been stopped in vain. Route in: [`Observed`], the
+//! while some VM refuses to be ([`Verdict::Refused`]): the others would have been stopped for nothing. Route in: [`Observed`], the
 //! time. Route out: a [`Plan`].
 
 use std::time::Duration;
@@ -255,7 +255,8 @@ fn settle(status: &mut NodeMaintenanceStatus, o: &Observed, cordoned: bool) {
     status.stopping.truncate(MOST);
     let (phase, message) = match (status.blockers.as_slice(), o.vms.len()) {
         ([first, others @ ..], _) => {
-            let more = if others.is_empty() { String::new() } else { format!(" (and {} more)", others.len()) };
+            let more =
+                if others.is_empty() { String::new() } else { format!(" (and {} more)", others.len()) };
             (Phase::Blocked, format!("{}: {}; {}{more}", first.what, first.why, first.remedy))
         }
         ([], 0) if !cordoned => (Phase::Draining, format!("{} is being cordoned", name(o))),
@@ -376,7 +377,9 @@ fn event(before: &NodeMaintenanceStatus, status: &NodeMaintenanceStatus) -> Opti
     let is_new = before.phase != status.phase;
     match status.phase? {
         // Another reason is worth another Event.
-        Phase::Blocked if is_new || before.blockers != status.blockers => Some(Event::warning("Blocked", note)),
+        Phase::Blocked if is_new || before.blockers != status.blockers => {
+            Some(Event::warning("Blocked", note))
+        }
         Phase::Draining if is_new => Some(Event::normal("Draining", note)),
         Phase::InMaintenance if is_new => Some(Event::normal("Drained", note)),
         Phase::Ending if is_new => Some(Event::normal("Ending", note)),

@@ -151,7 +151,7 @@ fn budget(vm: &Vm, budgets: &[PodDisruptionBudget]) -> Option<Blocker> {
     };
     let of_pod: Vec<_> = budgets.iter().filter(matches).collect();
     let allowed = |budget: &PodDisruptionBudget| {
-        budget.status.as_ref().map_or(0, |status| status.disruptions_allowed)
+        budget.status.as_ref().and_then(|status| status.disruptions_allowed).unwrap_or_default()
     };
     match of_pod.as_slice() {
         [] => None,
@@ -175,9 +175,8 @@ fn budget(vm: &Vm, budgets: &[PodDisruptionBudget]) -> Option<Blocker> {
 fn stopped(vm: &Vm, instance: &VirtualMachineInstance) -> Option<StoppedVm> {
     let machine = vm.owner()?;
     let spec = &machine.spec.template.spec;
-    let held = !vm.claims_here.is_empty()
-        || spec.keeps_state()
-        || file_of_a_node(spec, &vm.namespace()).is_some();
+    let held =
+        !vm.claims_here.is_empty() || spec.keeps_state() || file_of_a_node(spec, &vm.namespace()).is_some();
     let restart = machine.spec.strategy() == RunStrategy::Manual;
     (held || restart).then(|| StoppedVm {
         namespace: vm.namespace(),

@@ -110,7 +110,10 @@ mod tests {
         ended.unwrap();
         assert_eq!(vms.running(), [foreign]);
         assert_eq!(lines.len(), 1, "{lines:?}");
-        assert!(lines[0].starts_with("waiting at most ") && lines[0].contains(" s for VMs to power off: "), "{lines:?}");
+        assert!(
+            lines[0].starts_with("waiting at most ") && lines[0].contains(" s for VMs to power off: "),
+            "{lines:?}"
+        );
         assert!(took < Duration::from_secs(10), "{took:?}");
     }
 
@@ -162,7 +165,10 @@ mod tests {
         vms.fail("destroy", "device or resource busy");
         let (ended, _, took) = stopped(&vms).await;
         let error = ended.unwrap_err().to_string();
-        assert!(error.starts_with("not ended within 600 s: ") && error.ends_with("see `journalctl -u libvirtd`"), "{error}");
+        assert!(
+            error.starts_with("not ended within 600 s: ") && error.ends_with("see `journalctl -u libvirtd`"),
+            "{error}"
+        );
         assert!(took < LIMIT + 2 * SPARE, "{took:?}");
     }
 }

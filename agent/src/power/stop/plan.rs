@@ -126,8 +126,7 @@ pub fn plan(vms: &[Vm], begun: Option<&Begun>, now: Duration, limit: Duration) -
     let acts = vms.iter().filter_map(act).collect();
     let (of_now, later): (Vec<_>, Vec<_>) = vms.iter().partition(|vm| vm.priority == lowest);
     let most = of_now.iter().map(|vm| vm.grace.min(begun.share)).max().unwrap_or_default();
-    let waiting =
-        Waiting { now: of_now.iter().map(|vm| vm.name.clone()).collect(), most, then: later.len() };
+    let waiting = Waiting { now: of_now.iter().map(|vm| vm.name.clone()).collect(), most, then: later.len() };
     let pressed = if presses { Some(now) } else { begun.pressed };
     Plan { acts, begun: Some(Begun { pressed, ..begun }), waiting: Some(waiting) }
 }

@@ -45,12 +45,7 @@ pub(super) enum Machine {
 
 /// The final report about a VM that ran. One that was stopped for a shutdown of its node has failed, however well its guest
 /// powered off: that was not the guest's own decision, and RerunOnFailure starts it again.
-pub(super) fn ended(
-    pod: &Pod,
-    started: Option<&Started>,
-    machine: Machine,
-    stop: Option<Stop>,
-) -> Report {
+pub(super) fn ended(pod: &Pod, started: Option<&Started>, machine: Machine, stop: Option<Stop>) -> Report {
     const KILLED: i32 = 137; // 128 + SIGKILL, as shells and kubelets say
     let fail = |reason, exit_code, message: &str| {
         failed(Why { reason, message: message.into() }, exit_code, started)

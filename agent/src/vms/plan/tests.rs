@@ -550,7 +550,10 @@ fn a_vm_that_its_nodes_shutdown_stopped_has_failed_so_that_rerun_on_failure_star
     for (stop, code) in [(Stop::Shutdown, 0), (Stop::Destroyed, 137)] {
         let report = ended_in_a_shutdown(pod("p1"), stop);
         assert_eq!((report.phase, reason(&report)), (Phase::Failed, "NodeShutdown"), "{stop:?}");
-        assert!(matches!(report.state, State::Terminated { exit_code, .. } if exit_code == code), "{report:?}");
+        assert!(
+            matches!(report.state, State::Terminated { exit_code, .. } if exit_code == code),
+            "{report:?}"
+        );
     }
     let crashed = ended_in_a_shutdown(pod("p1"), Stop::Crashed);
     assert_eq!((crashed.phase, reason(&crashed)), (Phase::Failed, "Crashed"));

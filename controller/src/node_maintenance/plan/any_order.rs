@@ -227,7 +227,9 @@ impl World {
                 let cordoned = is_cordoned(&self.node);
                 for machine in &mut self.machines {
                     let local = machine.local;
-                    if let Some(instance) = machine.instance.as_mut().filter(|one| one.place == Place::Pending) {
+                    if let Some(instance) =
+                        machine.instance.as_mut().filter(|one| one.place == Place::Pending)
+                    {
                         match (cordoned, local) {
                             (false, _) => instance.place = Place::Here,
                             (true, false) => instance.place = Place::Elsewhere,
@@ -252,7 +254,12 @@ impl World {
             Step::Wait(many) => self.now += many,
         }
         for machine in &self.machines {
-            assert!(machine.starts <= machine.stops, "started {} times for {} stops", machine.starts, machine.stops);
+            assert!(
+                machine.starts <= machine.stops,
+                "started {} times for {} stops",
+                machine.starts,
+                machine.stops
+            );
         }
     }
 
@@ -282,7 +289,7 @@ proptest! {
         prop_assert_eq!(is_cordoned(&world.node), world.was_cordoned);
         for machine in &world.machines {
             let instance = machine.instance.as_ref().unwrap();
-            // One whose node was cordoned before waits for whoever did that.
+            // One whose node was cordoned before waits until that is undone.
             let waits = was_cordoned && machine.local && machine.stops > 0;
             prop_assert!(instance.state == State::Runs && (waits || instance.place != Place::Pending));
             prop_assert_eq!(machine.starts, machine.stops);

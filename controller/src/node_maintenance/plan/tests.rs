@@ -46,7 +46,8 @@ pub(super) fn vm(name: &str, strategy: &str, template: Value, more: Value) -> Vm
         "labels": {"app": name}});
     meta.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let pod: Pod =
-        serde_json::from_value(json!({"metadata": meta, "spec": {"containers": [], "nodeName": "n1"}})).unwrap();
+        serde_json::from_value(json!({"metadata": meta, "spec": {"containers": [], "nodeName": "n1"}}))
+            .unwrap();
     Vm {
         name: name.into(),
         pod,
@@ -206,7 +207,7 @@ fn every_vm_that_must_not_be_stopped_is_named_with_the_remedy_and_then_none_is_s
     ] {
         let o = observed(vec![refused, plain("other")]);
         assert_eq!(blocker(&o), line);
-        assert_eq!(acts(&plan(&o, now())), [""; 0], "others are not stopped in vain");
+        assert_eq!(acts(&plan(&o, now())), [""; 0], "others are not stopped for nothing");
     }
 }
 
@@ -214,7 +215,8 @@ fn every_vm_that_must_not_be_stopped_is_named_with_the_remedy_and_then_none_is_s
 fn a_vm_may_be_stopped_whatever_its_other_strategies_are() {
     let pinned = json!({"nodeSelector": {"kubernetes.io/hostname": "n1"},
         "volumes": [{"name": "a", "hostDisk": {"path": "/data/disks/shop/a.raw", "type": "Disk"}}]});
-    let image = json!({"volumes": [{"name": "a", "hostDisk": {"path": "/data/images/debian-13", "type": "Disk"}}]});
+    let image =
+        json!({"volumes": [{"name": "a", "hostDisk": {"path": "/data/images/debian-13", "type": "Disk"}}]});
     let mut replica = plain("replica");
     replica.machine = None;
     for one in [
@@ -226,7 +228,10 @@ fn a_vm_may_be_stopped_whatever_its_other_strategies_are() {
         replica,
     ] {
         let name = one.name.clone();
-        assert_eq!(acts(&plan(&observed(vec![one]), now())), [format!("evict virt-launcher-{name} pod-{name}")]);
+        assert_eq!(
+            acts(&plan(&observed(vec![one]), now())),
+            [format!("evict virt-launcher-{name} pod-{name}")]
+        );
     }
 }
 
@@ -274,8 +279,10 @@ fn the_only_node_of_the_control_plane_is_a_warning_and_no_blocker() {
     assert_eq!(status.phase, Some(Phase::InMaintenance));
     assert_eq!(
         status.warnings,
-        ["n1 is the only node of the control plane: while it is switched off, nothing of the cluster can be changed, and \
-          VMs of other nodes run on"]
+        [
+            "n1 is the only node of the control plane: while it is switched off, nothing of the cluster can be changed, and \
+          VMs of other nodes run on"
+        ]
     );
 }
 
@@ -324,7 +331,15 @@ fn a_manual_vm_is_asked_to_start_once_its_instance_has_ended_and_never_twice() {
         (manual(Some("Running"), "vmi-web", json!([])), vec![], true),
         (manual(Some("Failed"), "vmi-web", json!([])), vec!["start web by 2 requests"], true),
         (manual(None, "", json!([])), vec!["start web by 1 requests"], true),
-        (manual(Some("Failed"), "vmi-web", json!([{"action": "Stop", "uid": "vmi-web"}, {"action": "Start"}])), vec![], false),
+        (
+            manual(
+                Some("Failed"),
+                "vmi-web",
+                json!([{"action": "Stop", "uid": "vmi-web"}, {"action": "Start"}]),
+            ),
+            vec![],
+            false,
+        ),
         (manual(Some("Running"), "vmi-2", json!([])), vec![], false),
     ];
     for (o, expected, remembered) in cases {

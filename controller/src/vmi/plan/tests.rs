@@ -368,7 +368,11 @@ fn a_vm_that_was_evicted_has_failed_so_that_rerun_on_failure_starts_it_elsewhere
                 _ => None,
             })
             .unwrap();
-        assert_eq!((status.phase, status.reason.as_deref()), (Some(Phase::Failed), Some("Evicted")), "{phase}");
+        assert_eq!(
+            (status.phase, status.reason.as_deref()),
+            (Some(Phase::Failed), Some("Evicted")),
+            "{phase}"
+        );
         let ready = find(&status.conditions, "Ready").unwrap();
         let message = "the VM was stopped on its node: Eviction API: evicting";
         assert_eq!((ready.reason.as_deref(), ready.message.as_deref()), (Some("Evicted"), Some(message)));
