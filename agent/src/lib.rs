@@ -26,6 +26,7 @@ pub mod node_api;
 pub mod objects;
 pub mod paths;
 pub mod pools;
+pub mod power;
 pub mod reconcile;
 pub mod registry;
 pub mod runtime;

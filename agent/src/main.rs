@@ -1,12 +1,15 @@
 //! `sheaf-agent`: reads arguments, starts the matching part of the library, prints its error.
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use sheaf_agent::cluster::token;
 use sheaf_agent::network::by_hand;
 use sheaf_agent::paths::Paths;
+use sheaf_agent::power;
 use sheaf_agent::volumes::upload::send::{Upload, send};
 use sheaf_agent::{config, console, runtime};
 use sheaf_host::hostname::{Kernel, SetHostname};
+use sheaf_host::libvirt::{self, Libvirt, QEMU_LOGS};
 use sheaf_host::run::{Output, Run, RunError, System};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -96,6 +99,12 @@ enum Command {
         #[arg(long)]
         watch: bool,
     },
+    /// The machine's way down, for its own units.
+    #[command(hide = true)]
+    Power {
+        #[command(subcommand)]
+        command: PowerCommand,
+    },
     /// Shows the status page once.
     Status {
         /// Print the whole document as JSON.
@@ -144,6 +153,13 @@ enum NetworkCommand {
         #[arg(long, hide = true)]
         trial: Option<String>,
     },
+}
+
+#[derive(Subcommand)]
+enum PowerCommand {
+    /// Asks every VM of this node to power off, and ends those that do not in time. sheaf-guests.service runs it when the
+    /// machine goes down.
+    StopGuests,
 }
 
 #[derive(Subcommand)]
@@ -217,11 +233,23 @@ fn main() -> anyhow::Result<()> {
         Command::Disks { json, watch } => console::show(watch, || console::disks(&paths, json)),
         Command::Pools { json, watch } => console::show(watch, || console::pools(&paths, json)),
         Command::Update { json, watch } => console::show(watch, || console::update(&paths, json)),
+        Command::Power { command: PowerCommand::StopGuests } => stop_guests(&paths),
         Command::Status { json } => {
             print!("{}", console::status(&paths, json)?);
             Ok(())
         }
     }
+}
+
+/// Stops the VMs of this machine; what is waited for is on the console and in the journal.
+fn stop_guests(paths: &Paths) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let socket = paths.run_root.join(libvirt::SOCKET);
+        let vms = Libvirt::connect(QEMU_LOGS.into(), socket)
+            .await
+            .context("the system bus cannot be reached; VMs are not asked to power off")?;
+        power::guests::stop(paths, &vms, &|line| println!("sheaf: {line}")).await
+    })
 }
 
 /// Changes links of this machine, or ends their trial.

@@ -12,7 +12,8 @@ use crate::reconcile::Shutdown;
 use crate::status::{BootSection, NodeSection, Section, Sections, Status};
 use crate::vms::domain_xml::DomainType;
 use crate::{
-    cluster, container_disks, dhcp, disks, health, images, network, node_api, pools, update, vms, volumes,
+    cluster, container_disks, dhcp, disks, health, images, network, node_api, pools, power, update, vms,
+    volumes,
 };
 use anyhow::{Context as _, anyhow};
 use sheaf_config::diagnose::Errors;
@@ -86,6 +87,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         health: able,
         api_port,
         leaving,
+        shutting_down,
         shutdown,
         sections,
     } = publish;
@@ -102,6 +104,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         disks: disk_section,
         pools: pool_section,
         update: update_section,
+        power: power_section,
     } = sections;
     describe(&ctx, &node, &boot, effective.problem);
 
@@ -164,6 +167,9 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         is_uefi: Path::new("/sys/firmware/efi").exists(),
     };
     controllers.start("update", update::run(ctx.clone(), leaving, update_section, update_hosts));
+    let power_hosts = power::Hosts { units: hosts.units.clone(), vms: libvirt.clone() };
+    controllers
+        .start("power", power::run(ctx.clone(), pods.subscribe(), shutting_down, power_section, power_hosts));
     let vm_hosts = vms::Hosts {
         vms: libvirt,
         run: Arc::new(System),

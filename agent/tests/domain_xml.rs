@@ -22,6 +22,7 @@ fn plain() -> Guest {
         },
         uuid: "0b0e6d2c-6a4e-4c9f-9a53-0d0e1f2a3b4c".into(),
         grace_seconds: 180,
+        priority: 0,
         memory: 512 << 20,
         topology: (1, 1, 1),
         cpu: CpuModel::HostModel,
@@ -85,6 +86,7 @@ fn rich() -> Guest {
         Source::InPlace { path: "/data/disks/team's/db.qcow2".into(), format: Format::Qcow2, create: None };
     Guest {
         uuid: "11111111-2222-3333-4444-555555555555".into(),
+        priority: -1000,
         topology: (2, 4, 2),
         cpu: CpuModel::Named("EPYC-Rome".into()),
         machine: "pc-q35-10.0".into(),

@@ -23,6 +23,7 @@ pub mod instancetype;
 pub mod lease;
 pub mod macs;
 pub mod networks;
+pub mod node_maintenance;
 pub mod node_network;
 pub mod node_reads;
 pub mod nodes;
@@ -176,6 +177,7 @@ async fn install_and_run(client: &Client, guests: &guest::Guests, downloads: &vm
         vm_clone::run(client.clone()),
         vm_export::run(client.clone(), downloads.clone()),
         node_network::run(client.clone()),
+        node_maintenance::run(client.clone()),
         replica_set::run(client.clone()),
         vm_pool::run(client.clone()),
     );

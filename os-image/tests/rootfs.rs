@@ -53,6 +53,25 @@ fn the_control_plane_keeps_memory_of_its_own() {
     }
 }
 
+/// systemd stops in the reverse order of starting.
+#[test]
+fn vms_power_off_before_anything_that_they_or_their_reports_need_is_stopped() {
+    let unit = read(&format!("{UNITS}/sheaf-guests.service"));
+    let after: Vec<&str> =
+        unit.lines().filter_map(|line| line.strip_prefix("After=")).flat_map(str::split_whitespace).collect();
+    let needed =
+        ["libvirtd", "libvirt-dbus", "virtlogd", "dbus", "nftables", "systemd-networkd", "sheaf-agent"];
+    for name in needed.into_iter().chain(CONTROL_PLANE).chain(["sheaf-console@tty1", "sheaf-console@ttyS0"]) {
+        assert!(after.contains(&format!("{name}.service").as_str()), "{name} is stopped while VMs still run");
+    }
+    // Nothing is started during a shutdown, not even by its bus name.
+    assert_eq!(value(&unit, "Wants"), Some("libvirt-dbus.service"));
+    assert_eq!((value(&unit, "RemainAfterExit"), value(&unit, "ExecStart")), (Some("yes"), None));
+    assert!(read("usr/lib/systemd/system-preset/00-sheaf.preset").contains("enable sheaf-guests.service\n"));
+    let logind = read("usr/lib/systemd/logind.conf.d/sheaf.conf");
+    assert_eq!(value(&logind, "HandlePowerKey"), Some("poweroff"));
+}
+
 #[test]
 fn the_clusters_ca_signs_no_serving_certificate_of_a_node() {
     let manager = read(&format!("{UNITS}/kube-controller-manager.service"));

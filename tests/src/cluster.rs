@@ -14,7 +14,7 @@ use sheaf_agent::paths::Paths;
 use sheaf_config::load::parse_node_config;
 use sheaf_config::pin::CaPin;
 use sheaf_host::run::{Command, Output, Run, RunError, System};
-use sheaf_host::systemd::{Answer, UnitError, Units};
+use sheaf_host::systemd::{Answer, Changes, UnitError, Units};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -438,6 +438,11 @@ impl Units for Processes {
         Box::pin(
             async move { Ok(if self.lock().contains_key(unit) { "active" } else { "inactive" }.to_owned()) },
         )
+    }
+
+    fn changes<'a>(&'a self, unit: &'a str) -> Answer<'a, Changes> {
+        let source = "processes of a test report no changes".into();
+        Box::pin(async move { Err(UnitError::Ask { verb: "report changes of", unit: unit.into(), source }) })
     }
 
     fn reboot(&self) -> Answer<'_, ()> {

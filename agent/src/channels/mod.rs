@@ -59,6 +59,8 @@ pub struct Context {
     /// The node's VMs are being stopped for a restart of the machine: none is started, and no end of one is reported.
     /// Writer: `update`.
     pub leaving: watch::Receiver<bool>,
+    /// The machine is going down: no VM is started, and none is taken to have ended by itself. Writer: `power`.
+    pub shutting_down: watch::Receiver<bool>,
     /// The status page, to read. Each controller writes its own section.
     pub status: Reader,
     /// Where controllers say how they stand.
@@ -95,6 +97,8 @@ pub struct Publish {
     pub api_port: watch::Sender<Option<u16>>,
     /// For `update`.
     pub leaving: watch::Sender<bool>,
+    /// For `power`.
+    pub shutting_down: watch::Sender<bool>,
     /// For the runtime.
     pub shutdown: watch::Sender<bool>,
     /// Sections of the status.
@@ -116,6 +120,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
     let (health_out, health) = watch::channel(Health::default());
     let (api_port_out, api_port) = watch::channel(None);
     let (leaving_out, leaving) = watch::channel(false);
+    let (shutting_down_out, shutting_down) = watch::channel(false);
     let (shutdown_out, shutdown) = Shutdown::channel();
     let (status, sections, controllers) = status::open();
     let controllers = Registry::new(controllers);
@@ -135,6 +140,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
             health,
             api_port,
             leaving,
+            shutting_down,
             status,
             controllers,
             shutdown,
@@ -153,6 +159,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
             health: health_out,
             api_port: api_port_out,
             leaving: leaving_out,
+            shutting_down: shutting_down_out,
             shutdown: shutdown_out,
             sections,
         },

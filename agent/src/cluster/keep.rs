@@ -66,6 +66,7 @@ impl Membership {
             container_disks: ctx.container_disks.borrow().kept.clone(),
             health: ctx.health.borrow().clone(),
             api_port: *ctx.api_port.borrow(),
+            shutting_down: *ctx.shutting_down.borrow() || *ctx.leaving.borrow(),
         }
     }
 
@@ -137,6 +138,8 @@ async fn beat(
             _ = ctx.images.changed() => {}
             _ = ctx.health.changed() => {}
             _ = ctx.api_port.changed() => {}
+            _ = ctx.shutting_down.changed() => {}
+            _ = ctx.leaving.changed() => {}
         }
         let Some(Joined { client, .. }) = current(&joined) else { continue };
         let observed = membership.observed(&ctx);
@@ -177,10 +180,11 @@ async fn beat(
                 });
                 node = Some(now);
                 report.recovered();
-                let ready = observed.hypervisor.answers && observed.health.problems.is_empty();
+                let ready = observed.is_ready();
                 report.phase(if ready { Phase::Ready } else { Phase::NotReady });
                 report.update(|cluster| {
                     cluster.step = match (observed.health.problems.first(), ready) {
+                        _ if observed.shutting_down => "the node is shutting down".into(),
                         (None, true) => "the node is ready for VMs".into(),
                         (None, false) => "waiting for libvirt".into(),
                         (Some(problem), _) => format!("the lease is not renewed: {problem}"),

@@ -57,6 +57,15 @@ pub struct Observed {
     pub health: Health,
     /// Where the node's own API listens, while it does.
     pub api_port: Option<u16>,
+    /// The machine is going down, or its VMs are being stopped for a restart.
+    pub shutting_down: bool,
+}
+
+impl Observed {
+    /// Whether VMs may be placed on the node.
+    pub fn is_ready(&self) -> bool {
+        self.hypervisor.answers && self.health.problems.is_empty() && !self.shutting_down
+    }
 }
 
 /// The status, without times.
@@ -135,8 +144,10 @@ fn conditions(observed: &Observed) -> Value {
     let problem = problem.clone().unwrap_or_else(|| "libvirt has not answered yet".into());
     let word = |holds: bool| if holds { "True" } else { "False" };
     let problems = &observed.health.problems;
-    let is_ready = *answers && problems.is_empty();
+    let is_ready = observed.is_ready();
     let ready = match (answers, is_ready) {
+        // The words are a kubelet's (pkg/kubelet/nodeshutdown).
+        _ if observed.shutting_down => (names::REASON_NODE_SHUTDOWN, "node is shutting down".to_owned()),
         (true, true) => ("HypervisorReady", "libvirt answers".to_owned()),
         (true, false) => ("NodeStalled", problems.join("; ")),
         (false, _) => ("HypervisorNotReady", problem),
@@ -248,7 +259,21 @@ mod tests {
             images: vec![PresentImage { name: "guest.qcow2".into(), virtual_bytes: 7 }],
             health: Health::default(),
             api_port: Some(10250),
+            shutting_down: false,
         }
+    }
+
+    #[test]
+    fn a_node_that_is_shutting_down_is_not_ready_and_says_so() {
+        let going = Observed { shutting_down: true, ..observed(true, true) };
+        assert!(!going.is_ready() && observed(true, true).is_ready());
+        let conditions = conditions(&going);
+        let ready =
+            conditions.as_array().unwrap().iter().find(|condition| condition["type"] == "Ready").unwrap();
+        assert_eq!(
+            (&ready["status"], &ready["reason"], &ready["message"]),
+            (&json!("False"), &json!("NodeShutdown"), &json!("node is shutting down"))
+        );
     }
 
     #[test]

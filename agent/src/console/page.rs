@@ -43,6 +43,9 @@ pub fn page(view: &View, width: usize, height: usize) -> Vec<String> {
             width,
         ));
     }
+    if status.power.shutting_down {
+        head.extend(entry("POWER", &format!("The machine is going down: {}", status.power.message), width));
+    }
     for problem in status.node.problem.iter() {
         let mut lines = Vec::new();
         for line in problem.lines() {

@@ -41,6 +41,8 @@ pub struct Status {
     pub pools: Vec<PoolSection>,
     /// Writer: `update`.
     pub update: UpdateSection,
+    /// Writer: `power`.
+    pub power: PowerSection,
 }
 
 /// What this node is.
@@ -89,6 +91,18 @@ pub struct UpdateSection {
     pub message: String,
     /// The steps that are under way.
     pub steps: Vec<String>,
+}
+
+/// Whether the machine is going down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PowerSection {
+    /// It is, and VMs are being stopped for it.
+    pub shutting_down: bool,
+    /// What is waited for, and for how long at most.
+    pub message: String,
+    /// Pods, `namespace/name`, whose VMs were started and whose end is not reported yet.
+    pub unreported: Vec<String>,
 }
 
 /// How it is reached.

@@ -5,7 +5,7 @@
 
 use super::{
     BootSection, ClusterSection, ControllerSection, DiskSection, ImageSection, NetworkSection, NodeSection,
-    PolicySection, PoolSection, PortSection, Status, UpdateSection, VmSection, VolumeSection,
+    PolicySection, PoolSection, PortSection, PowerSection, Status, UpdateSection, VmSection, VolumeSection,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,6 +60,8 @@ pub struct Sections {
     pub pools: Section<Vec<PoolSection>>,
     /// For `update`.
     pub update: Section<UpdateSection>,
+    /// For `power`.
+    pub power: Section<PowerSection>,
 }
 
 /// Reads the status.
@@ -98,6 +100,7 @@ pub fn open() -> (Reader, Sections, Controllers) {
         disks: section(&status, |status| &mut status.disks),
         pools: section(&status, |status| &mut status.pools),
         update: section(&status, |status| &mut status.update),
+        power: section(&status, |status| &mut status.power),
     };
     let controllers = section(&status, |status| &mut status.controllers);
     (Reader(reader), sections, controllers)

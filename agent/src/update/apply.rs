@@ -10,6 +10,7 @@ use super::records::{Fetched, Records};
 use super::{Hosts, bundle, gate};
 use crate::channels::Context as Channels;
 use crate::human::binary;
+use crate::power::stop;
 use anyhow::{Context as _, anyhow, bail, ensure};
 use sheaf_config::manifest::Manifest;
 use sheaf_host::background;
@@ -25,22 +26,12 @@ use sheaf_release::slot::{Donor, fill};
 use sheaf_release::verity::{self, Tree};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 /// Mounts the EFI system partition while it is active.
 const ESP_UNIT: &str = "sheaf-esp.service";
 /// GRUB's variables lie in the first sector of its file.
 const SECTOR: usize = 512;
-/// A VM without a time of its own powers off in this time, or is ended.
-const GRACE: Duration = Duration::from_secs(30);
-/// No VM holds up a restart longer than this.
-const LONGEST_GRACE: Duration = Duration::from_secs(600);
-/// Guests miss the first press of the power button while they boot.
-const PRESS_AGAIN: Duration = Duration::from_secs(10);
-/// Between two looks at the VMs.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// What steps are applied with.
 pub struct Env<V> {
@@ -317,31 +308,7 @@ async fn stop_vms<V: VmHost>(
     progress: &watch::Sender<String>,
 ) -> anyhow::Result<()> {
     leaving.send_replace(true);
-    let (start, mut pressed) = (Instant::now(), None::<Instant>);
-    loop {
-        let domains = vms.domains().await?;
-        let ours: Vec<_> = domains.iter().filter(|domain| !domain.tags.is_empty()).collect();
-        if ours.is_empty() {
-            return Ok(());
-        }
-        let names: Vec<_> = ours.iter().map(|domain| domain.name.as_str()).collect();
-        progress.send_replace(format!("waiting for VMs to power off: {}", names.join(", ")));
-        let press = pressed.is_none_or(|pressed| pressed.elapsed() >= PRESS_AGAIN);
-        for domain in ours {
-            let grace =
-                domain.tags.get(crate::vms::domain_xml::TAG_GRACE).and_then(|grace| grace.parse().ok());
-            let grace = grace.map_or(GRACE, Duration::from_secs).min(LONGEST_GRACE);
-            if start.elapsed() >= grace {
-                vms.destroy(&domain.uuid).await?;
-            } else if press {
-                vms.press_power_button(&domain.uuid).await?;
-            }
-        }
-        if press {
-            pressed = Some(Instant::now());
-        }
-        tokio::time::sleep(LOOK).await;
-    }
+    stop::all(vms, stop::LIMIT, &|line| drop(progress.send_replace(line))).await
 }
 
 /// Carries `steps` out, one after the other, until one fails.

@@ -174,6 +174,7 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
     room::has_space(space, facts, used)?;
     Ok(Guest {
         uuid,
+        priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or_default(),
         grace_seconds: spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE).max(0),
         memory,
         topology,

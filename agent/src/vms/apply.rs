@@ -16,14 +16,14 @@ use super::plan::{Action, rfc3339};
 use super::record::{Record, Started};
 use super::report::{Paused, Phase, Report, State};
 use crate::reconcile::blocking;
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 use sheaf_host::libvirt::VmHost;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// What an action needs besides itself.
 pub struct Env<V, C> {
@@ -45,6 +45,8 @@ pub struct Env<V, C> {
     pub agents: Arc<Semaphore>,
     /// What guests must not claim; nothing before the node's networks were observed.
     pub guard: Option<Guard>,
+    /// VMs are being stopped for a restart of the machine, or because it is going down.
+    pub stopping: [watch::Receiver<bool>; 2],
 }
 
 /// What came of an action.
@@ -106,6 +108,8 @@ async fn start<V: VmHost, C: Cluster>(env: &Env<V, C>, guest: &Guest) -> anyhow:
     let images = contents::read(&*env.cluster, guest).await?;
     let (making, into, run) = (guest.clone(), folder.clone(), env.hosts.run.clone());
     blocking(move || files::make(&making, &into, &images, &*run)).await?;
+    // Its files may have taken long.
+    ensure!(!env.stopping.iter().any(|stopping| *stopping.borrow()), "the node is going down");
     let xml = domain_xml::render(guest, &folder, env.hosts.domain_type);
     let uuid = env.hosts.vms.start(&xml, guest.hardware.paused).await?;
     record.started = Some(Started { boot_id: env.boot_id.clone(), uuid: uuid.clone(), at: rfc3339(env.now) });

@@ -366,6 +366,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             now,
             agents: self.agents.clone(),
             guard: self.guard(),
+            stopping: [self.ctx.leaving.clone(), self.ctx.shutting_down.clone()],
         };
         self.tasks.spawn(async move {
             let timeout = match &action {

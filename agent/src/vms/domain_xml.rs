@@ -50,6 +50,9 @@ pub const TAG_VMI_UID: &str = "vmi-uid";
 /// Tag of a domain: seconds from the power button to the end of QEMU.
 pub const TAG_GRACE: &str = "grace-seconds";
 
+/// Tag of a domain: priority of its Pod, by which VMs are stopped in order; absent is 0.
+pub const TAG_PRIORITY: &str = "priority";
+
 /// Domain XML of `guest`.
 pub fn render(guest: &Guest, folder: &Folder, domain_type: DomainType) -> String {
     let mut xml = String::with_capacity(4096);
@@ -99,8 +102,8 @@ fn write(xml: &mut String, guest: &Guest, folder: &Folder, domain_type: DomainTy
 }
 
 fn tags(guest: &Guest) -> String {
-    let grace = guest.grace_seconds.to_string();
-    let tags = [
+    let (grace, priority) = (guest.grace_seconds.to_string(), guest.priority.to_string());
+    let mut tags = vec![
         (TAG_POD_UID, &guest.id.pod_uid),
         (TAG_POD, &guest.id.pod),
         (TAG_NAMESPACE_NAME, &guest.id.namespace),
@@ -108,6 +111,9 @@ fn tags(guest: &Guest) -> String {
         (TAG_VMI_UID, &guest.id.vmi_uid),
         (TAG_GRACE, &grace),
     ];
+    if guest.priority != 0 {
+        tags.push((TAG_PRIORITY, &priority));
+    }
     tags.iter().map(|(name, value)| format!(" {name}='{}'", escape(value))).collect()
 }
 

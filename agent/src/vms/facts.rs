@@ -58,6 +58,8 @@ pub struct Facts {
     pub claims: BTreeMap<(String, String), ClaimFact>,
     /// Volumes of this node; nothing before they are known.
     pub volumes: Volumes,
+    /// The machine is going down.
+    pub shutting_down: bool,
 }
 
 impl Facts {

@@ -22,6 +22,8 @@ pub struct Guest {
     pub uuid: String,
     /// Seconds from the power button to the end of QEMU.
     pub grace_seconds: i64,
+    /// Priority of its Pod: VMs of lower priority are stopped first when the machine goes down.
+    pub priority: i32,
     /// Memory of the guest, in bytes.
     pub memory: u64,
     /// Sockets, cores per socket, threads per core.

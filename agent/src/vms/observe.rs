@@ -110,6 +110,7 @@ pub fn facts(ctx: &Context, boot_id: &str, data: &Path) -> Facts {
         data: data.to_owned(),
         states: data.join("state"),
         volumes: ctx.volumes.borrow().clone(),
+        shutting_down: *ctx.shutting_down.borrow(),
         ..Facts::default()
     }
 }

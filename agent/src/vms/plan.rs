@@ -27,8 +27,9 @@ use super::guest::{Disk, Guest, Identity};
 use super::record::{Record, Started};
 use super::report::{self, Paused, Phase, Report, State};
 use clashes::{previous_run, user_of_volume};
-use ends::{ended, failed, waiting};
+use ends::{Machine, ended, failed, waiting};
 use k8s_openapi::api::core::v1::Pod;
+use sheaf_api::names::REASON_NODE_SHUTDOWN;
 use sheaf_host::libvirt::{self, Domain, Stop};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -387,7 +388,12 @@ fn plan_end(plan: &mut Plan, o: &Observed<'_>, uid: &str, pod: &Pod, stopped: Op
         return;
     }
     let mut report = if was_started(o, uid, pod) {
-        ended(pod, started, rebooted, stop)
+        let machine = match (rebooted, o.facts.shutting_down) {
+            (true, _) => Machine::Rebooted,
+            (false, true) => Machine::ShuttingDown,
+            (false, false) => Machine::Runs,
+        };
+        ended(pod, started, machine, stop)
     } else {
         failed(
             Why { reason: "NeverStarted", message: "the Pod ended before the VM was started".into() },
@@ -414,6 +420,11 @@ fn plan_without_domain(
     if is_deleted(pod) {
         let why = Why { reason: "NeverStarted", message: "deleted before the VM was started".into() };
         plan.act(uid, Action::Report(failed(why, 0, None)));
+        return;
+    }
+    if o.facts.shutting_down {
+        let message = "the node is going down; the VM starts when it is up again".into();
+        plan_report(plan, uid, pod, waiting(&Why { reason: REASON_NODE_SHUTDOWN, message }));
         return;
     }
     match admission::admit(pod, o.facts, *used) {

@@ -24,6 +24,7 @@ pub mod import_policy;
 pub mod instancetype;
 pub mod names;
 pub mod network;
+pub mod node_maintenance;
 pub mod node_network;
 pub mod node_update;
 pub mod peripherals;

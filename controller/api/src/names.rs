@@ -99,6 +99,8 @@ pub const NODE_LABEL: &str = "sheaf.dev/node";
 pub const POLICY_LABEL: &str = "sheaf.dev/policy";
 /// Finalizer of a NodeNetworkPolicy: held until every node is without it.
 pub const POLICY_FINALIZER: &str = "sheaf.dev/node-network-policy";
+/// Finalizer of a NodeMaintenance: held until its node takes VMs again.
+pub const MAINTENANCE_FINALIZER: &str = "sheaf.dev/node-maintenance";
 /// Field manager of the agent's server-side applies.
 pub const AGENT_MANAGER: &str = "sheaf-agent";
 
@@ -155,6 +157,10 @@ pub const COMPUTE_CONTAINER: &str = "compute";
 pub const PLACEHOLDER_IMAGE: &str = "sheaf.dev/virtual-machine";
 /// Reason in the terminated state of `compute` when a VM had to be killed because its node restarted.
 pub const REASON_NODE_REBOOTED: &str = "NodeRebooted";
+
+/// Reason in the state of `compute` when a VM was stopped, or is not started, because its node is going down; the word is a
+/// kubelet's (KEP-2000).
+pub const REASON_NODE_SHUTDOWN: &str = "NodeShutdown";
 
 /// Condition of a placeholder Pod: its guest stands still, with why.
 pub const PAUSED_CONDITION: &str = "sheaf.dev/Paused";

@@ -44,6 +44,10 @@ const MOST_ADDRESSES: usize = 16;
 const REPORTED_WITHIN: i64 = 60;
 /// Until it is checked again whether an earlier run is over: the end of a Pod without owner is not watched.
 const EARLIER_RUN_INTERVAL: Duration = Duration::from_secs(10);
+/// Condition of a Pod that Kubernetes itself ends: kubectl drain, preemption, taints.
+const DISRUPTION_TARGET: &str = "DisruptionTarget";
+/// Reason of an instance whose Pod was ended so.
+const EVICTED: &str = "Evicted";
 /// Reason of condition Ready while the node of a VM that should have stopped is silent.
 pub const NODE_SILENT: &str = "NodeUnreachable";
 
@@ -276,7 +280,8 @@ fn from_pod(status: &mut VirtualMachineInstanceStatus, pod: &Pod, node: Option<&
     status.node_name = bound.map(Into::into).or(status.node_name.take());
     let (reason, message) = reason_of(pod, node);
     let phase = match reported.phase.as_deref() {
-        Some("Succeeded") if domain_is_gone(pod) => Phase::Succeeded,
+        // The guest obeyed, and did not decide to end: RerunOnFailure starts it again, elsewhere.
+        Some("Succeeded") if domain_is_gone(pod) && disruption(pod).is_none() => Phase::Succeeded,
         _ if end::is_over(pod, node) => Phase::Failed,
         Some("Running") if is_ready => Phase::Running,
         _ if bound.is_some() => Phase::Scheduled,
@@ -342,12 +347,24 @@ fn until_late(pod: &Pod, now: Timestamp) -> Option<Duration> {
     u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_secs)
 }
 
+/// Why Kubernetes ended the Pod by itself, if it did: an eviction, a preemption, a taint of the node.
+/// <https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions>
+fn disruption(pod: &Pod) -> Option<&PodCondition> {
+    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.find(|condition| condition.type_ == DISRUPTION_TARGET && condition.status == "True")
+}
+
 /// Why the Pod is as it is: reason and message.
 fn reason_of(pod: &Pod, node: Option<&Node>) -> (Option<String>, Option<String>) {
     match end::node_of(pod) {
         None if pod.metadata.deletion_timestamp.is_some() => {
             let message = "the Pod of this instance was deleted before it had a node";
             return (Some("PodDeleted".into()), Some(message.into()));
+        }
+        Some(_) if domain_is_gone(pod) && disruption(pod).is_some() => {
+            let condition = disruption(pod);
+            let why = condition.and_then(|condition| condition.message.clone()).unwrap_or_default();
+            return (Some(EVICTED.into()), Some(format!("the VM was stopped on its node: {why}")));
         }
         Some(name) if !domain_is_gone(pod) && node.is_some_and(end::is_out_of_service) => {
             return (

@@ -79,7 +79,7 @@ fn unread(vmi: &VirtualMachineInstance) -> impl Iterator<Item = &str> {
 }
 
 /// The node that has this volume.
-fn node(volume: &PersistentVolume) -> Option<String> {
+pub fn node(volume: &PersistentVolume) -> Option<String> {
     let required = volume.spec.as_ref()?.node_affinity.as_ref()?.required.as_ref()?;
     let expressions =
         required.node_selector_terms.iter().flat_map(|term| term.match_expressions.iter().flatten());

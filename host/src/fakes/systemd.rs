@@ -1,6 +1,8 @@
 //! [`Units`] in memory: remembers what was started, fails on demand.
 
-use crate::systemd::{Answer, UnitError, Units};
+use crate::systemd::{Answer, Changes, UnitError, Units};
+use futures::channel::mpsc::{UnboundedSender, unbounded};
+use futures::stream::StreamExt;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -10,12 +12,19 @@ pub struct FakeUnits {
     asked: Mutex<Vec<String>>,
     states: Mutex<BTreeMap<String, String>>,
     failing: Mutex<BTreeMap<String, String>>,
+    listeners: Mutex<Vec<(String, UnboundedSender<()>)>>,
 }
 
 impl FakeUnits {
     /// `unit` does not start: its job ends with `result`.
     pub fn fail(&self, unit: &str, result: &str) {
         lock(&self.failing).insert(unit.into(), result.into());
+    }
+
+    /// `unit` is in `state` from now on, and listeners hear of a change.
+    pub fn set_state(&self, unit: &str, state: &str) {
+        lock(&self.states).insert(unit.into(), state.into());
+        lock(&self.listeners).retain(|(of, listener)| of != unit || listener.unbounded_send(()).is_ok());
     }
 
     /// Everything that was asked, `start etcd.service`, in order.
@@ -54,6 +63,18 @@ impl Units for FakeUnits {
         Box::pin(
             async move { Ok(lock(&self.states).get(unit).cloned().unwrap_or_else(|| "inactive".into())) },
         )
+    }
+
+    fn changes<'a>(&'a self, unit: &'a str) -> Answer<'a, Changes> {
+        Box::pin(async move {
+            if let Some(result) = lock(&self.failing).get(unit) {
+                let (verb, result) = ("report changes of", result.clone());
+                return Err(UnitError::Job { verb, unit: unit.into(), result });
+            }
+            let (sender, receiver) = unbounded();
+            lock(&self.listeners).push((unit.to_owned(), sender));
+            Ok(receiver.boxed())
+        })
     }
 
     fn reboot(&self) -> Answer<'_, ()> {

@@ -5,11 +5,12 @@
 
 pub(crate) mod manager;
 
-use futures::StreamExt;
+use futures::stream::{BoxStream, StreamExt};
 use manager::{ManagerProxy, UnitProxy};
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
+use zbus::fdo::PropertiesProxy;
 
 /// Longest time a unit may take to start or stop: etcd after a power cut replays its log on a slow disk.
 const JOB_DEADLINE: Duration = Duration::from_secs(180);
@@ -19,6 +20,9 @@ const REBOOT: &str = "reboot.target";
 
 /// A future of a [`Units`] method.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, UnitError>> + Send + 'a>>;
+
+/// An item for each change of a unit.
+pub type Changes = BoxStream<'static, ()>;
 
 /// Why a unit is not as it was asked to be.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +59,9 @@ pub trait Units: Send + Sync {
     fn stop<'a>(&'a self, unit: &'a str) -> Answer<'a, ()>;
     /// systemd's word for the unit's state: `active`, `activating`, `failed`, `inactive`, …
     fn state<'a>(&'a self, unit: &'a str) -> Answer<'a, String>;
+    /// An item whenever a property of `unit` changes, its state among them; what it is now is for [`Units::state`] to say. It
+    /// ends with the connection to the bus.
+    fn changes<'a>(&'a self, unit: &'a str) -> Answer<'a, Changes>;
     /// Stops all units and restarts the machine; returns when systemd has begun, and nothing can take it back.
     fn reboot(&self) -> Answer<'_, ()>;
 }
@@ -124,6 +131,28 @@ impl Units for Systemd {
             let path = manager.load_unit(unit).await.map_err(ask)?;
             let unit = UnitProxy::builder(&self.bus).path(path).build().await.map_err(ask)?;
             unit.active_state().await.map_err(ask)
+        })
+    }
+
+    fn changes<'a>(&'a self, unit: &'a str) -> Answer<'a, Changes> {
+        Box::pin(async move {
+            let ask = |source: zbus::Error| UnitError::Ask {
+                verb: "report changes of",
+                unit: unit.into(),
+                source: Box::new(source),
+            };
+            let manager = ManagerProxy::new(&self.bus).await.map_err(ask)?;
+            // systemd sends signals to those who subscribed.
+            subscribed(manager.subscribe().await).map_err(ask)?;
+            let path = manager.load_unit(unit).await.map_err(ask)?;
+            let properties = PropertiesProxy::builder(&self.bus)
+                .destination("org.freedesktop.systemd1")
+                .path(path)
+                .build()
+                .await
+                .map_err(ask)?;
+            let changes = properties.receive_properties_changed().await.map_err(ask)?;
+            Ok(changes.map(drop).boxed())
         })
     }
 

@@ -126,8 +126,11 @@ pub fn rules() -> Vec<Value> {
             rule("networking.k8s.io", &["servicecidrs"], &read),
             json!({"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"],
                    "resourceNames": ["kubernetes"], "verbs": ["get"]}),
-            // The taint of control-plane nodes.
+            // The taint of control-plane nodes; a node that is put to rest is cordoned.
             rule("", &["nodes"], &["patch"]),
+            // Its VMs are stopped as `kubectl drain` does, within their PodDisruptionBudgets.
+            rule("", &["pods/eviction"], &["create"]),
+            rule("policy", &["poddisruptionbudgets"], &read),
             rule("", &["namespaces"], &["create", "patch"]),
             // Anyone who makes a policy with a ConfigMap as its parameter must be allowed to get "*". As a name no ConfigMap
             // can have it: this reads none.

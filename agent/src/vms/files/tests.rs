@@ -73,6 +73,7 @@ fn guest(source: Source) -> Guest {
         id: identity("p1"),
         uuid: String::new(),
         grace_seconds: 30,
+        priority: 0,
         memory: 1 << 26,
         topology: (1, 1, 1),
         cpu: CpuModel::HostModel,

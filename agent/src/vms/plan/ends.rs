@@ -8,7 +8,7 @@ use crate::vms::admission::Why;
 use crate::vms::record::Started;
 use crate::vms::report::{Phase, Report, State};
 use k8s_openapi::api::core::v1::Pod;
-use sheaf_api::names::REASON_NODE_REBOOTED;
+use sheaf_api::names::{REASON_NODE_REBOOTED, REASON_NODE_SHUTDOWN};
 use sheaf_host::libvirt::Stop;
 
 /// It is not started yet, and why.
@@ -32,16 +32,36 @@ pub(super) fn failed(why: Why, exit_code: i32, started: Option<&Started>) -> Rep
     }
 }
 
-/// The final report about a VM that ran.
-pub(super) fn ended(pod: &Pod, started: Option<&Started>, rebooted: bool, stop: Option<Stop>) -> Report {
+/// What happened to the node of a VM that ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Machine {
+    /// Nothing.
+    Runs,
+    /// It is going down.
+    ShuttingDown,
+    /// It was started again since.
+    Rebooted,
+}
+
+/// The final report about a VM that ran. One that was stopped for a shutdown of its node has failed, however well its guest
+/// powered off: that was not the guest's own decision, and RerunOnFailure starts it again.
+pub(super) fn ended(pod: &Pod, started: Option<&Started>, machine: Machine, stop: Option<Stop>) -> Report {
     const KILLED: i32 = 137; // 128 + SIGKILL, as shells and kubelets say
     let fail = |reason, exit_code, message: &str| {
         failed(Why { reason, message: message.into() }, exit_code, started)
     };
-    if rebooted {
+    if machine == Machine::Rebooted {
         return fail(REASON_NODE_REBOOTED, KILLED, "the node was restarted while the VM ran");
     }
     match stop {
+        Some(Stop::Shutdown) if machine == Machine::ShuttingDown && !is_deleted(pod) => {
+            fail(REASON_NODE_SHUTDOWN, 0, "the guest was asked to power off because its node is going down")
+        }
+        Some(Stop::Destroyed) if machine == Machine::ShuttingDown && !is_deleted(pod) => fail(
+            REASON_NODE_SHUTDOWN,
+            KILLED,
+            "its node is going down, and the guest did not power off in its time",
+        ),
         Some(Stop::Shutdown) => {
             let done = fail("Completed", 0, "the guest powered itself off");
             Report { phase: Phase::Succeeded, ..done }

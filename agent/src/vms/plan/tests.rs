@@ -536,3 +536,47 @@ fn a_guest_that_somebody_paused_is_shown_as_that_and_never_resumed_by_the_node()
     let Action::Report(report) = node.only() else { panic!() };
     assert_eq!(report.paused, None);
 }
+
+/// Its domain has ended by `stop` while the node is going down.
+fn ended_in_a_shutdown(pod: Pod, stop: Stop) -> Report {
+    let mut node = Node::new().pod(pod).record("p1", "boot-1");
+    node.facts.shutting_down = true;
+    node.memory.stops.insert("p1".into(), stop);
+    node.report()
+}
+
+#[test]
+fn a_vm_that_its_nodes_shutdown_stopped_has_failed_so_that_rerun_on_failure_starts_it_again() {
+    for (stop, code) in [(Stop::Shutdown, 0), (Stop::Destroyed, 137)] {
+        let report = ended_in_a_shutdown(pod("p1"), stop);
+        assert_eq!((report.phase, reason(&report)), (Phase::Failed, "NodeShutdown"), "{stop:?}");
+        assert!(
+            matches!(report.state, State::Terminated { exit_code, .. } if exit_code == code),
+            "{report:?}"
+        );
+    }
+    let crashed = ended_in_a_shutdown(pod("p1"), Stop::Crashed);
+    assert_eq!((crashed.phase, reason(&crashed)), (Phase::Failed, "Crashed"));
+}
+
+#[test]
+fn a_vm_that_its_user_stops_during_a_shutdown_ended_as_its_user_asked() {
+    let report = ended_in_a_shutdown(deleted(pod("p1"), 60), Stop::Shutdown);
+    assert_eq!((report.phase, reason(&report)), (Phase::Succeeded, "Completed"));
+}
+
+#[test]
+fn a_node_that_is_going_down_starts_nothing_and_says_when_it_will() {
+    let mut node = Node::new().pod(pod("p1"));
+    node.facts.shutting_down = true;
+    let report = node.report();
+    assert_eq!((report.phase, reason(&report)), (Phase::Pending, "NodeShutdown"));
+    // Reported once; the boot after it starts the VM.
+    let told = saying(pod("p1"), &report);
+    node.pods.insert("p1".into(), Arc::new(told.clone()));
+    assert_eq!(node.actions(), []);
+    assert!(matches!(Node::new().pod(told).only(), Action::Start(_)));
+    let mut gone = Node::new().pod(deleted(pod("p1"), 0));
+    gone.facts.shutting_down = true;
+    assert_eq!(reason(&gone.report()), "NeverStarted");
+}

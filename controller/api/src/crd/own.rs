@@ -10,6 +10,7 @@ use super::{CrdError, add_rules, rule::Rule, tidy};
 use crate::cluster_config::{self, ClusterConfig};
 use crate::import_policy::{self, ImportPolicy};
 use crate::network::NetworkAttachmentDefinition;
+use crate::node_maintenance::{self, NodeMaintenance};
 use crate::node_network::{self, NodeNetworkEnactment, NodeNetworkPolicy, NodeNetworkState};
 use crate::node_update::{self, NodeUpdate};
 use crate::storage::{self, BlockDevice, LocalVolume, StoragePool};
@@ -28,6 +29,7 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
         finish("NodeNetworkEnactment", NodeNetworkEnactment::crd(), node_network::rules::ENACTMENT)?,
         finish("NodeNetworkState", NodeNetworkState::crd(), node_network::rules::STATE)?,
         finish("NodeUpdate", NodeUpdate::crd(), node_update::RULES)?,
+        finish("NodeMaintenance", NodeMaintenance::crd(), node_maintenance::RULES)?,
     ])
 }
 

@@ -345,3 +345,42 @@ proptest::proptest! {
         plan(&observed, clock).unwrap();
     }
 }
+
+/// As `kubectl drain` leaves it: evicted, and its guest obeyed the power button.
+fn evicted(phase: &str) -> Pod {
+    let mut pod = ended(phase, None);
+    let condition = json!([{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting"}]);
+    pod.status.as_mut().unwrap().conditions = serde_json::from_value(condition).unwrap();
+    pod.metadata.deletion_timestamp = Some(seconds(now()));
+    pod
+}
+
+#[test]
+fn a_vm_that_was_evicted_has_failed_so_that_rerun_on_failure_starts_it_elsewhere() {
+    for phase in ["Succeeded", "Failed"] {
+        let plan = plan_with(&vmi(Some("Running"), false), Some(&evicted(phase)), None, &[]);
+        let status = plan
+            .actions
+            .iter()
+            .find_map(|action| match action {
+                Action::WriteStatus(status) => Some(status),
+                _ => None,
+            })
+            .unwrap();
+        assert_eq!(
+            (status.phase, status.reason.as_deref()),
+            (Some(Phase::Failed), Some("Evicted")),
+            "{phase}"
+        );
+        let ready = find(&status.conditions, "Ready").unwrap();
+        let message = "the VM was stopped on its node: Eviction API: evicting";
+        assert_eq!((ready.reason.as_deref(), ready.message.as_deref()), (Some("Evicted"), Some(message)));
+    }
+    // While it powers off, it runs.
+    let mut on_its_way = evicted("Running");
+    on_its_way.status.as_mut().unwrap().container_statuses = None;
+    let plan = plan_with(&vmi(Some("Running"), false), Some(&on_its_way), None, &[]);
+    let failed = |action: &Action| matches!(action, Action::WriteStatus(status) if status.phase == Some(Phase::Failed));
+    assert!(!plan.actions.iter().any(failed), "{plan:?}");
+}
