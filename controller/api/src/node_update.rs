@@ -169,13 +169,11 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// The rules of a source, of whatever kind.
-pub const SOURCE: &[Rule] = &[
-    Rule {
-        at: "spec.source",
-        rule: "!self.url.contains('@')",
-        says: "holds no user name or password: everybody who may read this object would know them; a release is trusted \
+pub const SOURCE: &[Rule] = &[Rule {
+    at: "spec.source",
+    rule: "!self.url.contains('@')",
+    says: "holds no user name or password: everybody who may read this object would know them; a release is trusted \
                by its signature",
-        field: ".url",
-        reason: Reason::Forbidden,
-    },
-];
+    field: ".url",
+    reason: Reason::Forbidden,
+}];

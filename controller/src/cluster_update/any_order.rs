@@ -471,7 +471,11 @@ impl World {
                 }
                 let restarts = self.agents[&read.name_any()].restarts();
                 let own = self.requests.get(&read.name_any()).filter(|own| owns(uid.as_deref(), *own));
-                prop_assert!(cordons || !restarts || own.is_none(), "{} is uncordoned and restarts", read.name_any());
+                prop_assert!(
+                    cordons || !restarts || own.is_none(),
+                    "{} is uncordoned and restarts",
+                    read.name_any()
+                );
             }
             Action::Create(made) => {
                 if self.requests.contains_key(&made.name_any()) {
@@ -521,9 +525,9 @@ impl World {
     }
 
     fn is_unchanged(&self, read: &NodeUpdate) -> bool {
-        self.requests.get(&read.name_any()).is_some_and(|now| {
-            now.uid() == read.uid() && now.metadata.generation == read.metadata.generation
-        })
+        self.requests
+            .get(&read.name_any())
+            .is_some_and(|now| now.uid() == read.uid() && now.metadata.generation == read.metadata.generation)
     }
 
     /// What is deleted and held by nothing is gone, and what it owned goes with it.
@@ -531,8 +535,12 @@ impl World {
         let is_gone = |update: &ClusterUpdate| {
             update.metadata.deletion_timestamp.is_some() && update.finalizers().is_empty()
         };
-        let gone: Vec<_> =
-            self.updates.values().filter(|update| is_gone(update)).filter_map(|update| update.uid()).collect();
+        let gone: Vec<_> = self
+            .updates
+            .values()
+            .filter(|update| is_gone(update))
+            .filter_map(|update| update.uid())
+            .collect();
         self.updates.retain(|_, update| !is_gone(update));
         self.requests.retain(|_, request| !gone.iter().any(|uid| owns(Some(uid), request)));
     }
@@ -547,7 +555,8 @@ impl World {
                 request.spec.action == Goes::Apply
                     && !matches!(phase(request), Some(Phase::RolledBack | Phase::Refused))
             });
-            goes || holder(&self.nodes[**name]).is_some() || request.is_some() && self.agents[**name].restarts()
+            goes || holder(&self.nodes[**name]).is_some()
+                || request.is_some() && self.agents[**name].restarts()
         };
         let plane = NODES[..PLANE].iter().filter(is_under_way).count();
         prop_assert!(plane <= 1, "{plane} control-plane nodes at once");
@@ -561,7 +570,8 @@ impl World {
 
     /// Everybody does all there is to do, and well; nodes are Ready, and it is the time for it.
     fn settle(&mut self) -> Result<(), TestCaseError> {
-        self.now = Timestamp::from_second(self.now.as_second().div_euclid(86400) * 86400 + 86400 + 3600).unwrap();
+        self.now =
+            Timestamp::from_second(self.now.as_second().div_euclid(86400) * 86400 + 86400 + 3600).unwrap();
         for (update, _) in UPDATES.iter().enumerate() {
             self.take(&Step::Pause(update, false))?;
         }
@@ -655,6 +665,7 @@ fn in_the_model_a_cluster_is_updated_twice_and_a_release_that_fails_stops_it() {
     assert_eq!((status.phase, status.updated, status.failed), (Some(Whole::Stopped), 3, 1), "{status:?}");
     let running: Vec<_> = world.agents.values().map(|agent| agent.running.as_str()).collect();
     assert_eq!(running, ["0.3.0", "0.3.0", "0.3.0", "0.2.0", "0.2.0", "0.2.0"]);
-    let held: Vec<_> = world.nodes.values().filter(|node| is_cordoned(node)).map(|node| node.name_any()).collect();
+    let held: Vec<_> =
+        world.nodes.values().filter(|node| is_cordoned(node)).map(|node| node.name_any()).collect();
     assert_eq!(held, ["w2"]);
 }

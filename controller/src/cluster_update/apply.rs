@@ -76,7 +76,10 @@ pub async fn apply(context: &Context, update: &ClusterUpdate, action: &Action) -
             let name = request.name_any();
             let done = requests.delete(&name, &DeleteParams::default().preconditions(only)).await;
             ok_if_gone(done).map_err(doing("deleting a NodeUpdate"))?;
-            Event::normal("NodeUpdateDeleted", format!("deleted NodeUpdate {name}: the node does not restart"))
+            Event::normal(
+                "NodeUpdateDeleted",
+                format!("deleted NodeUpdate {name}: the node does not restart"),
+            )
         }
     };
     context.events.record(update, &event).await;
@@ -201,12 +204,21 @@ mod tests {
         let read = node(json!({"metadata": {"name": "n1", "uid": "u",
             "annotations": {CORDONED_BY_ANNOTATION: "fall"}}, "spec": {"unschedulable": true}}));
         for (what, now) in [
-            ("another node of its name", json!({"metadata": {"name": "n1", "uid": "v",
-                "annotations": {CORDONED_BY_ANNOTATION: "fall"}}, "spec": {"unschedulable": true}})),
-            ("held by another", json!({"metadata": {"name": "n1", "uid": "u",
-                "annotations": {CORDONED_BY_ANNOTATION: "spring"}}, "spec": {"unschedulable": true}})),
-            ("uncordoned", json!({"metadata": {"name": "n1", "uid": "u",
-                "annotations": {CORDONED_BY_ANNOTATION: "fall"}}, "spec": {"unschedulable": false}})),
+            (
+                "another node of its name",
+                json!({"metadata": {"name": "n1", "uid": "v",
+                "annotations": {CORDONED_BY_ANNOTATION: "fall"}}, "spec": {"unschedulable": true}}),
+            ),
+            (
+                "held by another",
+                json!({"metadata": {"name": "n1", "uid": "u",
+                "annotations": {CORDONED_BY_ANNOTATION: "spring"}}, "spec": {"unschedulable": true}}),
+            ),
+            (
+                "uncordoned",
+                json!({"metadata": {"name": "n1", "uid": "u",
+                "annotations": {CORDONED_BY_ANNOTATION: "fall"}}, "spec": {"unschedulable": false}}),
+            ),
         ] {
             assert!(patched(&node(now), uncordon(&read)).is_err(), "{what}");
         }

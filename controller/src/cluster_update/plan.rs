@@ -6,9 +6,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::{
-    api::core::v1::Node, apimachinery::pkg::apis::meta::v1::OwnerReference, jiff::Timestamp,
-};
+use k8s_openapi::{api::core::v1::Node, apimachinery::pkg::apis::meta::v1::OwnerReference, jiff::Timestamp};
 use kube::{Resource as _, ResourceExt as _, api::ObjectMeta};
 use sheaf_api::{
     cluster_update::{ClusterUpdate, ClusterUpdateStatus, Phase},
@@ -237,9 +235,7 @@ fn begin(update: &ClusterUpdate, member: &Member<'_>) -> Vec<Action> {
     }
     let made = made(update, member.name);
     actions.push(match &member.request {
-        Some((before, _)) => {
-            Action::Change { before: Box::new((*before).clone()), after: Box::new(made) }
-        }
+        Some((before, _)) => Action::Change { before: Box::new((*before).clone()), after: Box::new(made) },
         None => Action::Create(Box::new(made)),
     });
     actions

@@ -175,7 +175,9 @@ fn message(
         (Phase::Pending, Some(Halt::Behind { name, phase })) => {
             format!("ClusterUpdate {name} is not finished ({phase:?}); this one begins after it")
         }
-        (Phase::Pending, _) if update.spec.node_selector.is_none() => "the cluster has no node of Sheaf".into(),
+        (Phase::Pending, _) if update.spec.node_selector.is_none() => {
+            "the cluster has no node of Sheaf".into()
+        }
         (Phase::Pending, _) => "no node matches nodeSelector".into(),
         (Phase::Stopped, _) => format!("{}{}", stopped(outcome), still()),
         (Phase::Updated, _) => format!("{updated} of {total} nodes run {version}"),
@@ -288,7 +290,9 @@ pub fn events(update: &ClusterUpdate, after: &ClusterUpdateStatus) -> Vec<Event>
         Some(phase @ (Phase::WaitingForWindow | Phase::Updating | Phase::Paused)) => {
             Some(Event::normal(&format!("{phase:?}"), message))
         }
-        Some(phase @ (Phase::Cancelled | Phase::Updated)) => Some(Event::normal(&format!("{phase:?}"), message)),
+        Some(phase @ (Phase::Cancelled | Phase::Updated)) => {
+            Some(Event::normal(&format!("{phase:?}"), message))
+        }
         Some(Phase::Pending) | None => None,
     });
     events

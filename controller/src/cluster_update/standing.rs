@@ -110,8 +110,8 @@ fn report(request: &NodeUpdate) -> String {
 /// The phase of `request`, if its agent has observed what it asks for now.
 pub fn phase(request: &NodeUpdate) -> Option<Phase> {
     let status = request.status.as_ref()?;
-    let is_now = status.observed_generation.is_some()
-        && status.observed_generation == request.metadata.generation;
+    let is_now =
+        status.observed_generation.is_some() && status.observed_generation == request.metadata.generation;
     status.phase.filter(|_| is_now)
 }
 
@@ -285,9 +285,9 @@ fn unasked(node: &Node, version: &str) -> Standing {
     let blocked = |why: &str| Standing::Blocked(why.to_owned());
     match () {
         () if node.metadata.deletion_timestamp.is_some() => blocked("is being deleted"),
-        () if !is_sheafs(node) => {
-            blocked("is not a node of Sheaf (it has no label sheaf.dev/vm-node=true); leave it out of nodeSelector")
-        }
+        () if !is_sheafs(node) => blocked(
+            "is not a node of Sheaf (it has no label sheaf.dev/vm-node=true); leave it out of nodeSelector",
+        ),
         () if !is_ready(node) => blocked("is not Ready"),
         () => Standing::Waiting,
     }

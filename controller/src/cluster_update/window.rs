@@ -13,15 +13,8 @@ const WEEK: i64 = 7 * DAY;
 /// 1970-01-01 was a Thursday: minutes from the Monday before it.
 const EPOCH: i64 = 3 * DAY;
 
-const DAYS: [Day; 7] = [
-    Day::Monday,
-    Day::Tuesday,
-    Day::Wednesday,
-    Day::Thursday,
-    Day::Friday,
-    Day::Saturday,
-    Day::Sunday,
-];
+const DAYS: [Day; 7] =
+    [Day::Monday, Day::Tuesday, Day::Wednesday, Day::Thursday, Day::Friday, Day::Saturday, Day::Sunday];
 
 /// Minutes since midnight of `HH:MM`. The API server admits nothing else; what it is not is midnight.
 fn minutes(text: &str) -> i64 {

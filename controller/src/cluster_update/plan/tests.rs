@@ -295,7 +295,8 @@ fn a_node_update_that_a_person_made_is_never_overwritten_and_is_named() {
     assert_eq!((scene.does(), scene.says()), (Vec::new(), said(Phase::Updating, message)));
 
     scene.requests[0] = by_hand("w1", "0.2.0", "Stage");
-    let message = "w1 has a NodeUpdate with action Stage that was made by hand; delete it, or set its action to Apply";
+    let message =
+        "w1 has a NodeUpdate with action Stage that was made by hand; delete it, or set its action to Apply";
     assert_eq!((scene.does(), scene.says()), (Vec::new(), said(Phase::Updating, message)));
 
     // One that asks for the same is followed.
@@ -318,7 +319,8 @@ fn a_node_of_another_kind_is_named_only_if_the_selector_asks_for_it() {
     scene.spec(|spec| {
         spec.node_selector = serde_json::from_value(json!({"matchLabels": {"name": "w1"}})).unwrap();
     });
-    let message = "w1 is not a node of Sheaf (it has no label sheaf.dev/vm-node=true); leave it out of nodeSelector";
+    let message =
+        "w1 is not a node of Sheaf (it has no label sheaf.dev/vm-node=true); leave it out of nodeSelector";
     assert_eq!((scene.does(), scene.says()), (Vec::new(), said(Phase::Updating, message)));
     scene.spec(|spec| {
         spec.node_selector = serde_json::from_value(json!({"matchLabels": {"name": "w9"}})).unwrap();
@@ -361,7 +363,8 @@ fn a_node_that_was_cordoned_when_the_controller_died_is_begun_or_uncordoned() {
 fn nodes_are_begun_in_the_window_only() {
     let mut scene = Scene::new(&["w1", "w2"]);
     scene.spec(|spec| {
-        spec.window = serde_json::from_value(json!({"days": ["Saturday"], "from": "22:00", "until": "02:00"})).unwrap();
+        spec.window =
+            serde_json::from_value(json!({"days": ["Saturday"], "from": "22:00", "until": "02:00"})).unwrap();
     });
     assert_eq!(scene.does(), NOTHING);
     let message = "no node is begun before 2026-12-05T22:00:00Z";
@@ -445,7 +448,8 @@ fn of_two_updates_the_one_that_has_begun_goes_first_and_the_other_says_for_which
     let mut scene = Scene::new(&["w1", "w2"]);
     scene.others.push(update("spring", json!({"version": "0.1.5"})));
     assert_eq!(scene.does(), ["cordon w1", "create w1 0.2.0"], "of the same age, by name");
-    scene.others[0].metadata.creation_timestamp = Some(crate::conditions::seconds(at("2026-12-01T00:00:00Z")));
+    scene.others[0].metadata.creation_timestamp =
+        Some(crate::conditions::seconds(at("2026-12-01T00:00:00Z")));
     let message = "ClusterUpdate spring is not finished (Pending); this one begins after it";
     assert_eq!((scene.does(), scene.says()), (Vec::new(), said(Phase::Pending, message)));
     scene.others[0].status = serde_json::from_value(json!({"phase": "Stopped"})).unwrap();
@@ -528,7 +532,10 @@ fn events_tell_of_nodes_and_phases_once() {
     scene.begun("w2", "RolledBack", "not healthy");
     let events = told(&scene);
     assert_eq!(events[0], "NodeRolledBack w2: not healthy");
-    assert!(events[1].starts_with("Stopped w2 ended RolledBack: not healthy; no other node is begun"), "{events:?}");
+    assert!(
+        events[1].starts_with("Stopped w2 ended RolledBack: not healthy; no other node is begun"),
+        "{events:?}"
+    );
 }
 
 #[test]
