@@ -9,12 +9,12 @@ use std::sync::Arc;
 use k8s_openapi::{api::storage::v1::CSIStorageCapacity, jiff::Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use sheaf_api::{cluster_config::ClusterConfigSpec, storage::LocalVolume};
+use sheaf_api::{cluster_config::ClusterConfigSpec, cluster_update::ClusterUpdate, storage::LocalVolume};
 use sheaf_fuzz::{Random, fuzz, json::change};
 
 use crate::instancetype::Sized;
 use crate::{
-    import_policy,
+    cluster_update, import_policy,
     networks::Networks,
     node_network, nodes,
     placeholder::end,
@@ -367,6 +367,83 @@ fn turns_of_node_networks() {
         assert!(status.applied <= status.nodes, "{status:?}");
         policy.status = Some(status.clone());
         assert_eq!(node_network::plan::plan(&policy, &all, &enactments), status, "at rest");
+        true
+    });
+}
+
+#[test]
+fn updates_of_the_cluster() {
+    let update = json!({
+        "apiVersion": "sheaf.dev/v1alpha1", "kind": "ClusterUpdate",
+        "metadata": {"name": "fall", "uid": "c-1", "generation": 2, "finalizers": [sheaf_api::names::CLUSTER_UPDATE_FINALIZER]},
+        "spec": {"version": "0.2.0", "source": {"url": "https://a.example"}, "maxUnavailable": 2, "paused": false, "cancelled": false,
+                 "nodeSelector": {"matchExpressions": [{"key": "rack", "operator": "NotIn", "values": ["a"]}]},
+                 "window": {"days": ["Monday"], "from": "00:00", "until": "23:59"}},
+        "status": {"phase": "Updating", "message": "x", "updatingNodes": ["n1"], "nodes": [
+            {"name": "n1", "phase": "Refused", "message": "no", "request": "u-1/1"}]},
+    });
+    fuzz("plans of cluster updates", |random| {
+        let Some(mut update) = changed::<ClusterUpdate>(random, &update) else { return false };
+        let (mut nodes, mut requests) = (Vec::new(), Vec::new());
+        for number in 0..random.below(6) {
+            let name = format!("n{number}");
+            let ready = *random.of(&["True", "False", "Unknown"]);
+            let mut labels = json!({sheaf_api::names::VM_NODE_LABEL: "true"});
+            if random.once_in(3) {
+                labels[sheaf_api::names::CONTROL_PLANE_ROLE_LABEL] = json!("");
+            }
+            let mut node = json!({"metadata": {"name": name, "labels": labels}, "spec": {},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]}});
+            if random.once_in(3) {
+                node["spec"]["unschedulable"] = json!(true);
+                node["metadata"]["annotations"] = json!({sheaf_api::names::CORDONED_BY_ANNOTATION: "fall"});
+            }
+            if let Some(mut node) = changed::<k8s_openapi::api::core::v1::Node>(random, &node) {
+                node.metadata.name = Some(name.clone()); // no two Nodes have one name
+                nodes.push(node);
+            }
+            let phase = *random.of(&[
+                "Checking",
+                "Staging",
+                "Restarting",
+                "OnTrial",
+                "Updated",
+                "RolledBack",
+                "Refused",
+                "Failed",
+            ]);
+            let owner = json!([{"apiVersion": "sheaf.dev/v1alpha1", "kind": "ClusterUpdate", "name": "fall", "uid": "c-1", "controller": true}]);
+            let request = json!({"apiVersion": "sheaf.dev/v1alpha1", "kind": "NodeUpdate",
+                "metadata": {"name": name, "uid": format!("u-{number}"), "generation": 1, "ownerReferences": owner},
+                "spec": {"nodeName": name, "version": "0.2.0", "source": {"url": "https://a.example"}},
+                "status": {"phase": phase, "observedGeneration": 1, "message": "as it is"}});
+            if random.once_in(2) {
+                requests.extend(changed::<sheaf_api::node_update::NodeUpdate>(random, &request));
+            }
+        }
+        let decide = |update: &ClusterUpdate| {
+            let all = std::slice::from_ref(update);
+            let observed =
+                cluster_update::standing::Observed { update, all, nodes: &nodes, requests: &requests };
+            cluster_update::plan::plan(&observed, NOW)
+        };
+        let plan = decide(&update);
+        let begins =
+            |one: &&cluster_update::plan::Action| matches!(one, cluster_update::plan::Action::Create(_));
+        let begun = plan.actions.iter().filter(begins).count();
+        let most = update.spec.max_unavailable.max(1) as usize;
+        assert!(begun <= most, "{:?}", plan.actions);
+        assert!(begun == 0 || plan.status.failed == 0, "begun after a failure: {:?}", plan.status);
+        assert!(begun == 0 || !(update.spec.paused || update.spec.cancelled), "{:?}", plan.actions);
+        let status = &plan.status;
+        assert!(status.phase.is_none() || status.message.is_some(), "a phase without a word: {status:?}");
+        let sum = status.updated + status.remaining + status.failed;
+        let is_computed =
+            plan.requeue.is_some() && !plan.actions.contains(&cluster_update::plan::Action::AddFinalizer);
+        assert!(!is_computed || sum == status.total, "{status:?}");
+        update.status = Some(plan.status.clone());
+        let again = decide(&update);
+        assert!(again.status == plan.status || begun > 0 || !plan.actions.is_empty(), "at rest");
         true
     });
 }

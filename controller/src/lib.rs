@@ -4,7 +4,7 @@
 //! Route in: VirtualMachines, their instances and Pods, certificate requests, seen over watches.
 //! Route out: instances, placeholder Pods, statuses, approvals. One replica leads ([`lease`]); it installs what
 //! the cluster needs ([`install`]) and then runs the controllers: [`vm`], [`vmi`], [`csr`], [`nodes`],
-//! [`node_network`], [`replica_set`], [`vm_pool`], [`vm_snapshot`], [`vm_restore`], [`vm_clone`], [`vm_export`], and those of [`volumes`]. Every replica, the leader or not, serves [`aggregated`] and [`node_reads`].
+//! [`node_network`], [`cluster_update`], [`replica_set`], [`vm_pool`], [`vm_snapshot`], [`vm_restore`], [`vm_clone`], [`vm_export`], and those of [`volumes`]. Every replica, the leader or not, serves [`aggregated`] and [`node_reads`].
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -13,6 +13,7 @@ use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
 use tokio::sync::watch;
 
 pub mod aggregated;
+pub mod cluster_update;
 pub mod csr;
 #[cfg(test)]
 mod fuzz;
@@ -178,6 +179,7 @@ async fn install_and_run(client: &Client, guests: &guest::Guests, downloads: &vm
         vm_export::run(client.clone(), downloads.clone()),
         node_network::run(client.clone()),
         node_maintenance::run(client.clone()),
+        cluster_update::run(client.clone()),
         replica_set::run(client.clone()),
         vm_pool::run(client.clone()),
     );

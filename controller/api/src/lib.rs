@@ -10,6 +10,7 @@ pub mod attachment;
 pub mod cdi;
 pub mod clock;
 pub mod cluster_config;
+pub mod cluster_update;
 pub mod conditions;
 pub mod config_volumes;
 pub mod crd;

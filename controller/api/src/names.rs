@@ -101,6 +101,11 @@ pub const POLICY_LABEL: &str = "sheaf.dev/policy";
 pub const POLICY_FINALIZER: &str = "sheaf.dev/node-network-policy";
 /// Finalizer of a NodeMaintenance: held until its node takes VMs again.
 pub const MAINTENANCE_FINALIZER: &str = "sheaf.dev/node-maintenance";
+/// Finalizer of a ClusterUpdate: held until no node is cordoned by it or on the way.
+pub const CLUSTER_UPDATE_FINALIZER: &str = "sheaf.dev/cluster-update";
+/// Annotation of a Node: name of the ClusterUpdate that cordoned it, and uncordons it. A node that is cordoned without it
+/// was cordoned by a person, and stays so.
+pub const CORDONED_BY_ANNOTATION: &str = "sheaf.dev/cordoned-by";
 /// Field manager of the agent's server-side applies.
 pub const AGENT_MANAGER: &str = "sheaf-agent";
 

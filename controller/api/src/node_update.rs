@@ -53,7 +53,7 @@ pub struct NodeUpdateSpec {
 }
 
 /// Ten minutes: a control plane that replays its log on a slow disk, and every VM started again.
-fn health_timeout() -> u32 {
+pub(crate) fn health_timeout() -> u32 {
     600
 }
 
@@ -166,12 +166,14 @@ pub const RULES: &[Rule] = &[
         field: ".nodeName",
         reason: Reason::Forbidden,
     },
-    Rule {
-        at: "spec.source",
-        rule: "!self.url.contains('@')",
-        says: "holds no user name or password: everybody who may read this object would know them; a release is trusted \
-               by its signature",
-        field: ".url",
-        reason: Reason::Forbidden,
-    },
 ];
+
+/// The rules of a source, of whatever kind.
+pub const SOURCE: &[Rule] = &[Rule {
+    at: "spec.source",
+    rule: "!self.url.contains('@')",
+    says: "holds no user name or password: everybody who may read this object would know them; a release is trusted \
+               by its signature",
+    field: ".url",
+    reason: Reason::Forbidden,
+}];

@@ -1,7 +1,8 @@
 //! The label selector of a kind that keeps replicas: its schema, and the rules that tie it to the template.
 //!
-//! Why here: replica sets and pools have the same, and the API server must be able to bound the cost of their rules. Route in:
-//! `spec.selector` of a manifest. Route out: [`of`], by which replicas are told from what was relabelled.
+//! Why here: replica sets and pools have the same, a ClusterUpdate has its schema, and the API server must be able to bound
+//! the cost of their rules. Route in: `spec.selector` of a manifest. Route out: [`of`], by which replicas are told from what
+//! was relabelled.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Selector;
@@ -45,6 +46,12 @@ pub fn of(selector: &LabelSelector) -> Option<Selector> {
     Selector::try_from(selector.clone()).ok()
 }
 
+/// Of a selector: the operators that need values have some.
+pub(crate) const VALUES: &str = "!has(self.matchExpressions) || self.matchExpressions.all(e, \
+     (e.operator in ['In', 'NotIn']) == (has(e.values) && size(e.values) > 0))";
+/// What [`VALUES`] says.
+pub(crate) const VALUES_SAYS: &str = "In and NotIn need values; Exists and DoesNotExist have none";
+
 /// The rules of a spec whose template is the field `$template`.
 macro_rules! rules {
     ($template:literal) => {
@@ -66,9 +73,8 @@ macro_rules! rules {
             },
             $crate::crd::rule::Rule {
                 at: "selector",
-                rule: "!has(self.matchExpressions) || self.matchExpressions.all(e, \
-                       (e.operator in ['In', 'NotIn']) == (has(e.values) && size(e.values) > 0))",
-                says: "In and NotIn need values; Exists and DoesNotExist have none",
+                rule: $crate::selector::VALUES,
+                says: $crate::selector::VALUES_SAYS,
                 field: ".matchExpressions",
                 reason: $crate::crd::rule::Reason::Invalid,
             },

@@ -8,6 +8,7 @@ use kube::CustomResourceExt;
 
 use super::{CrdError, add_rules, rule::Rule, tidy};
 use crate::cluster_config::{self, ClusterConfig};
+use crate::cluster_update::{self, ClusterUpdate};
 use crate::import_policy::{self, ImportPolicy};
 use crate::network::NetworkAttachmentDefinition;
 use crate::node_maintenance::{self, NodeMaintenance};
@@ -28,8 +29,9 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
         finish_all("NodeNetworkPolicy", NodeNetworkPolicy::crd(), node_network::rules::POLICY)?,
         finish("NodeNetworkEnactment", NodeNetworkEnactment::crd(), node_network::rules::ENACTMENT)?,
         finish("NodeNetworkState", NodeNetworkState::crd(), node_network::rules::STATE)?,
-        finish("NodeUpdate", NodeUpdate::crd(), node_update::RULES)?,
         finish("NodeMaintenance", NodeMaintenance::crd(), node_maintenance::RULES)?,
+        finish_all("NodeUpdate", NodeUpdate::crd(), &[node_update::RULES, node_update::SOURCE])?,
+        finish_all("ClusterUpdate", ClusterUpdate::crd(), &[cluster_update::RULES, node_update::SOURCE])?,
     ])
 }
 
