@@ -139,10 +139,7 @@ fn add_recorder(args: &mut Args, index: usize, disk: &Disk, format: &str, log: &
     for (name, file) in [("file", disk.path.as_path()), ("log", log)] {
         args.two(
             "-blockdev",
-            &format!(
-                "driver=file,node-name={id}-{name},filename={},{unsafe_},discard=unmap",
-                file.display()
-            ),
+            &format!("driver=file,node-name={id}-{name},filename={},{unsafe_},discard=unmap", file.display()),
         );
     }
     args.two(

@@ -305,10 +305,7 @@ mod tests {
         let places: Vec<_> = entries.iter().map(|entry| (entry.offset, entry.length)).collect();
         assert_eq!(places, [(0, 0), (4096, 1024), (51200, 25600), (512, 512), (0, 0)]);
         let flags: Vec<_> = entries.iter().map(|entry| (entry.flush, entry.fua)).collect();
-        assert_eq!(
-            flags,
-            [(false, false), (false, false), (false, false), (false, true), (true, false)]
-        );
+        assert_eq!(flags, [(false, false), (false, false), (false, false), (false, true), (true, false)]);
         assert_eq!((entries[0].kind, entries[2].kind), (Kind::Nothing, Kind::Discard));
         let Kind::Write(at) = entries[3].kind else { panic!("{entries:?}") };
         let mut sector = [0; 512];
@@ -346,10 +343,7 @@ mod tests {
             bytes.extend(sector.to_le_bytes());
             bytes
         };
-        assert_eq!(
-            refusal(&with(2, 512)),
-            "file: is not a log of writes (it has version 2, 1 is expected)"
-        );
+        assert_eq!(refusal(&with(2, 512)), "file: is not a log of writes (it has version 2, 1 is expected)");
         assert_eq!(refusal(&with(1, 500)), "file: is not a log of writes (its sectors have 500 bytes)");
     }
 

@@ -8,9 +8,9 @@
 use crate::disk::{Disk, SECTOR, Write};
 use crate::log::{Log, LogError};
 use crate::model::gpt;
-use crate::model::{FIRMWARES, Key, Layout, Model, NotANode, Verdict, verdict};
+use crate::model::{Key, Layout, Model, NotANode, Verdict};
 use crate::release::Release;
-use crate::report::{Report, Outcome};
+use crate::report::{Outcome, Report};
 use crate::states::{self, Cut, Epoch, Random, StateName};
 use std::collections::HashMap;
 
@@ -94,25 +94,25 @@ impl<'r> Replay<'r> {
             judged: Judged::new(),
             seed,
         };
-        let mut results = Vec::new();
+        let mut outcomes = Vec::new();
         for ((number, log), recording) in (0..).zip(self.logs).zip(self.recordings) {
-            let mut result = Outcome::of(recording);
+            let mut outcome = Outcome::of(recording);
             let layout = self.layout.clone();
             let reads = move |write: &Write| layout.reads(write);
             for entry in log.entries() {
                 let entry = entry?;
-                result.flushes += u64::from(entry.flush);
+                outcome.flushes += u64::from(entry.flush);
                 if let Some(write) = Write::of(&entry, number) {
-                    result.writes += 1;
-                    result.bytes += states::bytes(&[write]);
+                    outcome.writes += 1;
+                    outcome.bytes += states::bytes(&[write]);
                 }
             }
             for epoch in states::epochs(log.entries(), number, reads) {
-                run.epoch(&epoch?, &mut result)?;
+                run.epoch(&epoch?, &mut outcome)?;
             }
-            results.push(result);
+            outcomes.push(outcome);
         }
-        Ok(Report { seed, results })
+        Ok(Report { seed, outcomes })
     }
 
     /// The disk of a state; writes that the model does not read are on it, too.
@@ -140,8 +140,7 @@ impl<'r> Replay<'r> {
         for (first, sectors) in [head, tail, bios, esp].into_iter().chain(roots).chain(trees) {
             model.changed(disk, *first, *sectors)?;
         }
-        let facts = model.facts(disk)?;
-        Ok(FIRMWARES.map(|firmware| verdict(&facts, firmware)))
+        Ok(model.verdicts(disk)?)
     }
 }
 
@@ -154,21 +153,21 @@ struct Run<'r> {
 
 impl Run<'_> {
     /// Judges what may be left of an epoch, and puts it onto the disk.
-    fn epoch(&mut self, epoch: &Epoch, result: &mut Outcome) -> Result<(), ReplayError> {
+    fn epoch(&mut self, epoch: &Epoch, outcome: &mut Outcome) -> Result<(), ReplayError> {
         let mut random = Random::new(self.seed ^ epoch.first.rotate_left(32));
         for cut in states::sets(&epoch.writes, &mut random) {
-            self.with(&cut.writes(&epoch.writes), |run| run.look(epoch, &cut, result))?;
+            self.with(&cut.writes(&epoch.writes), |run| run.judge(epoch, &cut, outcome))?;
         }
         for (at, write) in epoch.writes.iter().enumerate() {
             for sectors in states::tears(write) {
                 let cut = Cut::Torn(at, sectors);
-                self.with(&[write.torn(sectors)], |run| run.look(epoch, &cut, result))?;
+                self.with(&[write.torn(sectors)], |run| run.judge(epoch, &cut, outcome))?;
             }
             self.disk.put(write);
             self.model.changed(&self.disk, write.sector, write.sectors)?;
-            self.look(epoch, &Cut::Prefix(at + 1), result)?;
+            self.judge(epoch, &Cut::Prefix(at + 1), outcome)?;
         }
-        result.read_writes += epoch.writes.len() as u64;
+        outcome.read_writes += epoch.writes.len() as u64;
         Ok(())
     }
 
@@ -191,20 +190,22 @@ impl Run<'_> {
         done
     }
 
-    fn look(&mut self, epoch: &Epoch, cut: &Cut, result: &mut Outcome) -> Result<(), ReplayError> {
+    fn judge(&mut self, epoch: &Epoch, cut: &Cut, outcome: &mut Outcome) -> Result<(), ReplayError> {
         let key = self.model.key();
-        let (verdicts, is_new) = match self.judged.get(&key) {
+        let (mut verdicts, is_new) = match self.judged.get(&key) {
             Some(verdicts) => (verdicts.clone(), false),
             None => {
-                let facts = self.model.facts(&self.disk)?;
-                let verdicts = FIRMWARES.map(|firmware| verdict(&facts, firmware));
-                self.judged.insert(key.clone(), verdicts.clone());
+                let verdicts = self.model.verdicts(&self.disk)?;
+                self.judged.insert(key, verdicts.clone());
                 (verdicts, true)
             }
         };
-        let is_prefix = matches!(cut, Cut::Prefix(_));
-        let name = StateName::of(&result.recording.name, epoch, cut);
-        result.count(&name, &verdicts, is_new, is_prefix, self.seed);
+        let name = StateName::of(&outcome.recording.name, epoch, cut);
+        if !is_new && outcome.keeps_reason(&verdicts) {
+            // The verdict is the same, its reason may count other blocks.
+            verdicts = self.model.verdicts(&self.disk)?;
+        }
+        outcome.count(&name, &verdicts, is_new, matches!(cut, Cut::Prefix(_)), self.seed);
         Ok(())
     }
 }

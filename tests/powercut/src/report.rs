@@ -70,6 +70,15 @@ impl Outcome {
         }
     }
 
+    fn failure(&self, verdict: &Verdict) -> Option<String> {
+        verdict.failure(self.recording.phase == Phase::Installation)
+    }
+
+    /// Whether a state with these verdicts will be among the failures.
+    pub fn keeps_reason(&self, verdicts: &[Verdict; 2]) -> bool {
+        self.failures.len() < KEPT && verdicts.iter().any(|verdict| self.failure(verdict).is_some())
+    }
+
     /// Counts a state.
     pub fn count(
         &mut self,
@@ -92,7 +101,7 @@ impl Outcome {
             if is_prefix {
                 self.end[index] = Some(verdict.clone());
             }
-            if let Some(why) = verdict.failure(self.recording.phase == Phase::Installation) {
+            if let Some(why) = self.failure(verdict) {
                 self.failed += 1;
                 if self.failures.len() < KEPT {
                     self.failures.push(Failure { state: name.clone(), firmware, why });
@@ -108,18 +117,18 @@ pub struct Report {
     /// The seed by which states were chosen.
     pub seed: u64,
     /// By recording.
-    pub results: Vec<Outcome>,
+    pub outcomes: Vec<Outcome>,
 }
 
 impl Report {
     /// How many failures there are.
     pub fn failed(&self) -> u64 {
-        self.results.iter().map(|result| result.failed).sum()
+        self.outcomes.iter().map(|outcome| outcome.failed).sum()
     }
 
     /// What came out of the recording `name`.
     pub fn of(&self, name: &str) -> Option<&Outcome> {
-        self.results.iter().find(|result| result.recording.name == name)
+        self.outcomes.iter().find(|outcome| outcome.recording.name == name)
     }
 
     /// Tables for docs/reliability.md.
@@ -128,26 +137,26 @@ impl Report {
             "| recording | writes | of which the model reads | flushes | MB | states | distinct | failures |\n\
              |---|---|---|---|---|---|---|---|\n",
         );
-        for result in &self.results {
+        for outcome in &self.outcomes {
             // Writing to a String cannot fail.
             let _ = writeln!(
                 text,
                 "| {} | {} | {} | {} | {} | {} | {} | {} |",
-                result.recording.name,
-                result.writes,
-                result.read_writes,
-                result.flushes,
-                result.bytes / 1_000_000,
-                result.states,
-                result.distinct,
-                result.failed
+                outcome.recording.name,
+                outcome.writes,
+                outcome.read_writes,
+                outcome.flushes,
+                outcome.bytes / 1_000_000,
+                outcome.states,
+                outcome.distinct,
+                outcome.failed
             );
         }
         text.push_str("\n| recording | firmware | verdict | states |\n|---|---|---|---|\n");
-        for result in &self.results {
-            for (firmware, verdicts) in FIRMWARES.iter().zip(&result.verdicts) {
+        for outcome in &self.outcomes {
+            for (firmware, verdicts) in FIRMWARES.iter().zip(&outcome.verdicts) {
                 for (label, count) in verdicts {
-                    let _ = writeln!(text, "| {} | {firmware} | {label} | {count} |", result.recording.name);
+                    let _ = writeln!(text, "| {} | {firmware} | {label} | {count} |", outcome.recording.name);
                 }
             }
         }
@@ -160,7 +169,7 @@ impl Report {
 
     /// The failures that were kept.
     pub fn failures(&self) -> impl Iterator<Item = String> + '_ {
-        self.results.iter().flat_map(|result| &result.failures).map(|failure| {
+        self.outcomes.iter().flat_map(|outcome| &outcome.failures).map(|failure| {
             let Failure { state, firmware, why } = failure;
             format!("{firmware}, state {state}, seed {}: {why}", self.seed)
         })

@@ -303,9 +303,8 @@ mod tests {
 
     fn of(entries: Vec<Result<Entry, LogError>>) -> Vec<(u64, u64, Vec<u64>)> {
         let epochs = epochs(entries.into_iter(), 0, |write| write.sector != 300);
-        let shown = |epoch: Epoch| {
-            (epoch.first, epoch.end, epoch.writes.iter().map(|write| write.number).collect())
-        };
+        let shown =
+            |epoch: Epoch| (epoch.first, epoch.end, epoch.writes.iter().map(|write| write.number).collect());
         epochs.map(|epoch| shown(epoch.unwrap())).collect()
     }
 
@@ -362,7 +361,7 @@ mod tests {
 
     #[test]
     fn a_page_is_torn_at_each_sector_and_a_long_write_at_its_ends() {
-        assert_eq!(tears(&write(0, 1)), []);
+        assert!(tears(&write(0, 1)).is_empty());
         assert_eq!(tears(&write(0, 8)), [1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(tears(&write(0, 100)), [1, 8, 50, 99]);
     }
@@ -383,7 +382,8 @@ mod tests {
             assert_eq!(read.to_string(), name);
         }
         let error = "update".parse::<StateName>().unwrap_err().to_string();
-        let said = "update is not the name of a state; one is update/1234, update/1234+3 or update/1200-1260:0f3a";
+        let said =
+            "update is not the name of a state; one is update/1234, update/1234+3 or update/1200-1260:0f3a";
         assert_eq!(error, said);
     }
 }

@@ -14,10 +14,7 @@ fn an_installation_that_is_cut_short_has_no_table_or_is_whole() {
     assert_eq!(report.failures().collect::<Vec<_>>(), Vec::<String>::new());
     let install = report.of("install").unwrap();
     for (verdicts, end) in install.verdicts.iter().zip(&install.end) {
-        assert_eq!(
-            verdicts.keys().collect::<Vec<_>>(),
-            ["boots 0.1.0 from slot a", "no partition table"]
-        );
+        assert_eq!(verdicts.keys().collect::<Vec<_>>(), ["boots 0.1.0 from slot a", "no partition table"]);
         assert_eq!(*end, boots(OLD, Slot::A));
     }
     assert!(install.distinct > 50, "{}", install.distinct);
@@ -37,7 +34,7 @@ fn an_update_that_is_cut_short_starts_the_old_or_the_new_release_at_once() {
         );
         assert_eq!(*end, boots(NEW, Slot::B));
     }
-    assert!(update.states > 500 && update.distinct > 100, "{} {}", update.states, update.distinct);
+    assert!(update.states > 300 && update.distinct > 40, "{} {}", update.states, update.distinct);
 }
 
 #[test]
@@ -52,6 +49,26 @@ fn before_it_is_armed_the_old_release_starts_and_then_each_loader_takes_the_new_
         let report = lab.report();
         assert_eq!(report.of("update").unwrap().end, [uefi, bios], "{steps:?}");
     }
+}
+
+#[test]
+fn a_rename_whose_names_are_in_two_sectors_may_cost_a_bios_its_new_release_and_no_firmware_its_start() {
+    let mut lab = Lab::installed();
+    // The names of the UKI's last rename are not in one sector any more.
+    for number in 0..4 {
+        lab.esp.create(&format!("EFI/Linux/.{number}"), b"no UKI");
+        lab.sync();
+    }
+    lab.update(&UPDATE);
+    let report = lab.report();
+    let update = report.of("update").unwrap();
+    assert_eq!(update.end, [boots(NEW, Slot::B), boots(NEW, Slot::B)]);
+    let labels: Vec<_> = update.verdicts[0].keys().collect();
+    assert_eq!(labels, ["boots 0.1.0 from slot a", "boots 0.1.1 from slot b"], "systemd-boot");
+    let labels: Vec<_> = update.verdicts[1].keys().collect();
+    assert_eq!(labels, ["boots 0.1.0 from slot a", "boots 0.1.1 from slot b", "loses tries"], "GRUB");
+    let why = "GRUB starts slot b: grub/b.cfg finds no UKI of 0.1.1";
+    assert!(report.failures().all(|failure| failure.contains(why)));
 }
 
 #[test]
@@ -102,10 +119,8 @@ fn a_disk_that_was_never_installed_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
     Recorder::create(&path).unwrap().write(8, &[1; 512]).unwrap();
-    let (recordings, logs) = (
-        [Recording { name: "install".into(), phase: Phase::Installation }],
-        [Log::open(&path).unwrap()],
-    );
+    let (recordings, logs) =
+        ([Recording { name: "install".into(), phase: Phase::Installation }], [Log::open(&path).unwrap()]);
     let error = Replay::new(&recordings, &logs, &[], 1 << 20).unwrap_err().to_string();
     assert_eq!(
         error,

@@ -32,7 +32,14 @@ fn a_uki_that_is_written_before_its_slot_is_complete() {
 #[test]
 fn variables_that_are_written_before_the_slot_is_complete() {
     let mut lab = Lab::installed();
-    lab.update(&[Update::Disarm, Update::Entry, Update::Environment, Update::Tree, Update::Root, Update::Uki]);
+    lab.update(&[
+        Update::Disarm,
+        Update::Entry,
+        Update::Environment,
+        Update::Tree,
+        Update::Root,
+        Update::Uki,
+    ]);
     finds(&lab.report(), "update", "BIOS", "GRUB starts slot b: grub/b.cfg finds no UKI of 0.1.1");
 }
 
@@ -61,7 +68,12 @@ fn a_flush_that_is_missing_before_the_slot_is_armed() {
     lab.esp.rename(&temporary(uki), uki);
     lab.sync();
     lab.update(&[Update::Environment]);
-    finds(&lab.report(), "update", "UEFI", "blocks of its root and 0 of its tree are not those of the release");
+    finds(
+        &lab.report(),
+        "update",
+        "UEFI",
+        "blocks of its root and 0 of its tree are not those of the release",
+    );
 }
 
 #[test]
@@ -82,7 +94,14 @@ fn a_rename_whose_data_is_not_flushed() {
 #[test]
 fn grubs_variables_that_are_written_before_the_script_of_the_slot() {
     let mut lab = Lab::installed();
-    lab.update(&[Update::Disarm, Update::Tree, Update::Root, Update::Uki, Update::Environment, Update::Entry]);
+    lab.update(&[
+        Update::Disarm,
+        Update::Tree,
+        Update::Root,
+        Update::Uki,
+        Update::Environment,
+        Update::Entry,
+    ]);
     let report = lab.report();
     finds(&report, "update", "BIOS", "GRUB starts slot b: there is no grub/b.cfg");
     assert!(report.failures().all(|failure| failure.starts_with("BIOS")), "systemd-boot reads neither");
@@ -95,7 +114,12 @@ fn a_backup_of_the_table_that_is_never_written() {
     lab.install(&steps);
     let report = lab.report();
     for firmware in ["UEFI", "BIOS"] {
-        finds(&report, "install", firmware, "the backup of the partition table cannot be used: there is no header");
+        finds(
+            &report,
+            "install",
+            firmware,
+            "the backup of the partition table cannot be used: there is no header",
+        );
     }
 }
 

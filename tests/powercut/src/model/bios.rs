@@ -19,7 +19,7 @@ struct Grub {
 /// What GRUB finds when it sources a slot's script.
 enum Loaded {
     Missing,
-    /// The script fails: GRUB goes on.
+    /// The script fails: GRUB takes the next slot.
     Fails(String),
     /// The kernel starts.
     Starts(Result<(usize, Slot), String>),
@@ -38,9 +38,7 @@ fn load(facts: &Facts, esp: &Esp, slot: Slot) -> Loaded {
     let uki = ukis(&|name| name.starts_with(&counted)).or_else(|| ukis(&|name| name == good));
     match uki.map(|uki| &uki.release) {
         None => Loaded::Fails(format!("{} finds no UKI of {version}", slot.entry())),
-        Some(Ok(of)) if *of == release => {
-            Loaded::Starts(facts.slot_of(release).map(|slot| (release, slot)))
-        }
+        Some(Ok(of)) if *of == release => Loaded::Starts(facts.slot_of(release).map(|slot| (release, slot))),
         Some(Ok(of)) => Loaded::Starts(Err(format!(
             "the UKI called {version} is of {}, and {} names other places in it",
             facts.versions[*of],
@@ -51,7 +49,7 @@ fn load(facts: &Facts, esp: &Esp, slot: Slot) -> Loaded {
 }
 
 impl Grub {
-    /// Starts `slot` if it can be loaded; `fails` hears why it cannot.
+    /// Starts `slot` if it can be loaded; `fails` receives why it cannot.
     fn try_start(facts: &Facts, esp: &Esp, slot: Slot, mut fails: impl FnMut(String)) -> Option<Boot> {
         let said = |why: &str| format!("GRUB starts slot {}: {why}", slot.name());
         match load(facts, esp, slot) {
@@ -81,13 +79,13 @@ impl Loader for Grub {
                 return boot;
             }
         }
-        let mut why = None;
+        let mut why = Vec::new();
         for slot in self.order.clone() {
-            if let Some(boot) = Self::try_start(facts, esp, slot, |said| drop(why.get_or_insert(said))) {
+            if let Some(boot) = Self::try_start(facts, esp, slot, |said| why.push(said)) {
                 return boot;
             }
         }
-        Boot::Stops(why.unwrap_or_else(|| "GRUB's variables name no slot".into()))
+        Boot::Stops(why.into_iter().next().unwrap_or_else(|| "GRUB's variables name no slot".into()))
     }
 }
 

@@ -4,7 +4,7 @@
 //! [`Facts`].
 
 use super::fat::{Broken, Fat, File};
-use super::gpt::{self, Tables};
+use super::gpt::Tables;
 use super::slots::{Fit, SLOTS, Slots};
 use super::{Layout, Read, bytes};
 use crate::content::{Contents, Known};
@@ -85,14 +85,14 @@ impl Facts {
 }
 
 /// Reads everything.
-pub fn read(
+pub(super) fn read(
     disk: &Disk<'_>,
+    tables: Tables,
     contents: &Contents,
     releases: &[Release],
     layout: &Layout,
     slots: &Slots<'_>,
 ) -> Read<Facts> {
-    let tables = gpt::read(disk)?;
     let esp = match Fat::open(disk, contents, layout.esp.0, layout.esp.1)? {
         Ok(fat) => esp(&fat, releases)?,
         Err(broken) => Err(format!("the EFI system partition cannot be read: {broken}")),
@@ -179,9 +179,8 @@ fn esp(fat: &Fat<'_, '_>, releases: &[Release]) -> Read<Result<Esp, Broken>> {
                     continue;
                 }
                 let release = which(fat, &file, releases.iter().map(|release| &release.uki))?;
-                let release = release.map_err(|why| {
-                    format!("{UKIS}/{} is not the UKI of a release: {why}", file.name)
-                });
+                let release =
+                    release.map_err(|why| format!("{UKIS}/{} is not the UKI of a release: {why}", file.name));
                 ukis.push(Uki { name: file.name, release });
             }
         }

@@ -73,8 +73,7 @@ impl<'d, 'l> Fat<'d, 'l> {
         if boot[510..] != [0x55, 0xaa] || number(&boot[11..13]) != SECTOR {
             return Ok(Err("its first sector is not that of a FAT".into()));
         }
-        let (cluster, reserved, fats) =
-            (u64::from(boot[13]), number(&boot[14..16]), u64::from(boot[16]));
+        let (cluster, reserved, fats) = (u64::from(boot[13]), number(&boot[14..16]), u64::from(boot[16]));
         let (total, of_fat, root) = (number(&boot[32..36]), number(&boot[36..40]), number(&boot[44..48]));
         let data = reserved + fats * of_fat;
         if !cluster.is_power_of_two() || fats == 0 || of_fat == 0 || total <= data || total > sectors {
@@ -105,7 +104,8 @@ impl<'d, 'l> Fat<'d, 'l> {
     }
 
     fn next(&self, cluster: u32) -> Read<u32> {
-        let (sector, at) = (u64::from(cluster) * 4 / SECTOR, u64::from(cluster) as usize * 4 % SECTOR as usize);
+        let (sector, at) =
+            (u64::from(cluster) * 4 / SECTOR, u64::from(cluster) as usize * 4 % SECTOR as usize);
         let mut read = self.read.borrow_mut();
         let bytes = match read.entry(sector) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
@@ -263,7 +263,10 @@ fn is(one: &str, other: &str) -> bool {
 
 /// The 13 letters of a part of a long name.
 fn part(entry: &[u8]) -> [u16; 13] {
-    let letters = entry[1..11].chunks_exact(2).chain(entry[14..26].chunks_exact(2)).chain(entry[28..32].chunks_exact(2));
+    let letters = entry[1..11]
+        .chunks_exact(2)
+        .chain(entry[14..26].chunks_exact(2))
+        .chain(entry[28..32].chunks_exact(2));
     let mut part = [0; 13];
     for (to, letter) in part.iter_mut().zip(letters) {
         *to = u16::from_le_bytes([letter[0], letter[1]]);

@@ -103,7 +103,9 @@ impl Verdict {
             Self::LosesTries { version, slot, boots, why } => {
                 Some(format!("{version} starts from slot {} at boot {boots} only: {why}", slot.name()))
             }
-            Self::NoBackup { why } => Some(format!("the backup of the partition table cannot be used: {why}")),
+            Self::NoBackup { why } => {
+                Some(format!("the backup of the partition table cannot be used: {why}"))
+            }
             Self::Nothing { why } => Some(why.clone()),
         }
     }
@@ -146,11 +148,8 @@ fn settle(facts: &Facts, mut loader: impl Loader) -> Verdict {
     Verdict::Nothing { why: format!("nothing runs after {BOOTS} boots: {first}") }
 }
 
-/// What `firmware` makes of a disk.
-pub fn verdict(facts: &Facts, firmware: Firmware) -> Verdict {
-    if !facts.tables.is_protected {
-        return Verdict::NoTable;
-    }
+/// What `firmware` makes of a disk with a table.
+fn verdict(facts: &Facts, firmware: Firmware) -> Verdict {
     // The kernel finds its root by a partition, and it does not look at the backup.
     if let Err(why) = &facts.tables.primary {
         return Verdict::Nothing { why: format!("the primary partition table cannot be used: {why}") };
@@ -245,7 +244,7 @@ impl<'r> Model<'r> {
         &self.layout
     }
 
-    /// Takes notice that `sectors` sectors of `disk` from `sector` have changed.
+    /// Reads `sectors` sectors of `disk` from `sector` again: they changed.
     pub fn changed(&mut self, disk: &Disk<'_>, sector: u64, sectors: u64) -> Read<()> {
         self.area.changed(disk, &self.contents, sector, sectors)?;
         self.slots.changed(disk, &self.contents, sector, sectors)
@@ -256,9 +255,14 @@ impl<'r> Model<'r> {
         Key(self.area.fingerprint(), self.slots.signs())
     }
 
-    /// What there is on the disk now.
-    pub fn facts(&self, disk: &Disk<'_>) -> Read<Facts> {
-        facts::read(disk, &self.contents, self.releases, &self.layout, &self.slots)
+    /// What either firmware makes of the disk now.
+    pub fn verdicts(&self, disk: &Disk<'_>) -> Read<[Verdict; 2]> {
+        let tables = gpt::read(disk)?;
+        if !tables.is_protected {
+            return Ok([Verdict::NoTable, Verdict::NoTable]);
+        }
+        let facts = facts::read(disk, tables, &self.contents, self.releases, &self.layout, &self.slots)?;
+        Ok(FIRMWARES.map(|firmware| verdict(&facts, firmware)))
     }
 }
 
@@ -280,7 +284,8 @@ mod testing {
 
     /// 0.1.0 is in slot A and 0.1.1 in slot B, both whole, with GRUB's scripts for both.
     pub fn facts(ukis: Vec<Uki>) -> Facts {
-        let (here, not) = (Fit { root: 0, tree: 0, is_named: true }, Fit { root: 9, tree: 9, is_named: false });
+        let (here, not) =
+            (Fit { root: 0, tree: 0, is_named: true }, Fit { root: 9, tree: 9, is_named: false });
         Facts {
             versions: vec!["0.1.0".into(), "0.1.1".into()],
             tables: Tables {

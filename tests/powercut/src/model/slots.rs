@@ -52,7 +52,7 @@ impl Area {
         Self { places, blocks: HashMap::new(), fingerprint: 0 }
     }
 
-    /// Takes notice of a change.
+    /// Reads sectors that changed.
     pub fn changed(&mut self, disk: &Disk<'_>, contents: &Contents, sector: u64, count: u64) -> Read<()> {
         let zeros = zeros();
         for (first, sectors) in self.places {
@@ -143,13 +143,12 @@ impl<'r> Slots<'r> {
     /// Slots of a blank disk.
     pub fn blank(releases: &'r [Release], layout: &Layout) -> Self {
         let (roots, trees) = expected(releases);
-        let of = |slot: usize| {
-            (Part::blank(layout.roots[slot], &roots), Part::blank(layout.trees[slot], &trees))
-        };
+        let of =
+            |slot: usize| (Part::blank(layout.roots[slot], &roots), Part::blank(layout.trees[slot], &trees));
         Self { releases, parts: [of(0), of(1)] }
     }
 
-    /// Takes notice of a change.
+    /// Reads sectors that changed.
     pub fn changed(&mut self, disk: &Disk<'_>, contents: &Contents, sector: u64, count: u64) -> Read<()> {
         let (roots, trees) = expected(self.releases);
         for (root, tree) in &mut self.parts {
@@ -169,9 +168,8 @@ impl<'r> Slots<'r> {
 
     /// All that decides about slots.
     pub fn signs(&self) -> Vec<bool> {
-        let fits = SLOTS
-            .iter()
-            .flat_map(|slot| (0..self.releases.len()).map(|release| self.fit(*slot, release)));
+        let fits =
+            SLOTS.iter().flat_map(|slot| (0..self.releases.len()).map(|release| self.fit(*slot, release)));
         fits.flat_map(|fit| [fit.root == 0, fit.tree == 0, fit.is_named]).collect()
     }
 }

@@ -355,14 +355,12 @@ impl Lab {
 
     /// All states of what was recorded, judged; then `look` at the report and at the replay.
     pub fn judged<T>(&self, look: impl FnOnce(&Report, &Replay<'_>) -> T) -> T {
-        let path = |recording: &Recording| -> PathBuf {
-            self.folder.path().join(format!("{}.log", recording.name))
-        };
+        let path =
+            |recording: &Recording| -> PathBuf { self.folder.path().join(format!("{}.log", recording.name)) };
         let logs: Vec<Log> =
             self.recordings.iter().map(|recording| Log::open(&path(recording)).unwrap()).collect();
         let releases = [self.old.release(), self.new.release()];
-        let replay =
-            Replay::new(&self.recordings, &logs, &releases, DISK * SECTOR as u64).unwrap();
+        let replay = Replay::new(&self.recordings, &logs, &releases, DISK * SECTOR as u64).unwrap();
         look(&replay.run(SEED).unwrap(), &replay)
     }
 

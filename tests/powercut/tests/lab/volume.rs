@@ -98,7 +98,8 @@ impl Volume {
     }
 
     fn chain(&self, first: u32) -> Vec<u32> {
-        std::iter::successors(Some(first), |at| Some(self.next(*at)).filter(|next| *next < 0x0fff_fff8)).collect()
+        std::iter::successors(Some(first), |at| Some(self.next(*at)).filter(|next| *next < 0x0fff_fff8))
+            .collect()
     }
 
     /// Entries of a folder, by their place.
@@ -125,9 +126,8 @@ impl Volume {
                 (0 | 0xe5, _) => run.clear(),
                 (_, 0x0f) => run.push((place, entry)),
                 _ => {
-                    let letters = |entry: &[u8; ENTRY]| {
-                        [&entry[1..11], &entry[14..26], &entry[28..32]].concat()
-                    };
+                    let letters =
+                        |entry: &[u8; ENTRY]| [&entry[1..11], &entry[14..26], &entry[28..32]].concat();
                     let long: Vec<u8> = run.iter().rev().flat_map(|(_, entry)| letters(entry)).collect();
                     let units = long.chunks_exact(2).map(|unit| u16::from_le_bytes([unit[0], unit[1]]));
                     let units: Vec<u16> = units.take_while(|unit| *unit != 0).collect();
