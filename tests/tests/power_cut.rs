@@ -33,13 +33,6 @@ const PATIENT: u32 = 1800;
 const DISK_SIZE: u64 = 64 << 30;
 /// Chooses which sets of writes are tried where there are too many.
 const SEED: u64 = 1;
-/// What is booted: a state of each kind, as the report names them.
-const SAMPLE: [(&str, &str, &str, char); 3] = [
-    ("install", "boots 0.1.0 from slot a", "0.1.0", 'a'),
-    ("update", "boots 0.1.0 from slot a", "0.1.0", 'a'),
-    ("update", "boots 0.1.1 from slot b", NEXT, 'b'),
-];
-
 /// The second release: the same recipe under another version.
 fn next_release(case: &Case) -> Result<PathBuf> {
     let build = Command::new(case.built()?.sheaf)
@@ -105,6 +98,11 @@ fn record(case: &Case, next: &Path) -> Result<[PathBuf; 2]> {
     Ok(logs)
 }
 
+/// How the report counts a state that starts.
+fn boots(version: &str, slot: char) -> String {
+    format!("boots {version} from slot {slot}")
+}
+
 /// Boots a state and waits until the status page shows this release and slot.
 fn boot(case: &Case, disk: &Path, version: &str, slot: char) -> Result<()> {
     let node = lab::Node::first("");
@@ -127,11 +125,13 @@ fn boot(case: &Case, disk: &Path, version: &str, slot: char) -> Result<()> {
     Ok(())
 }
 
-/// The sample, state by state.
-fn boot_sample(case: &Case, replay: &Replay<'_>, report: &Report) -> Result<()> {
-    for (recording, label, version, slot) in SAMPLE {
+/// Boots a state of each kind that starts; `first` is the version that was installed.
+fn boot_sample(case: &Case, replay: &Replay<'_>, report: &Report, first: &str) -> Result<()> {
+    for (recording, version, slot) in [("install", first, 'a'), ("update", first, 'a'), ("update", NEXT, 'b')]
+    {
+        let label = boots(version, slot);
         let examples = &report.of(recording).context("no such recording")?.examples;
-        let name = examples.get(label).with_context(|| format!("no state of {recording} {label}"))?;
+        let name = examples.get(&label).with_context(|| format!("no state of {recording} {label}"))?;
         let path = case.work().join("state.raw");
         replay.state(name)?.copy_to(&File::create(&path)?)?;
         boot(case, &path, version, slot).with_context(|| format!("state {name}: {label}"))?;
@@ -157,12 +157,13 @@ fn a_power_cut_at_any_write_of_an_installation_or_an_update_leaves_a_node_that_s
         println!("{tables}");
         fs::write(case.made().join("power-cut.md"), &tables)?;
         ensure!(report.failed() == 0, "{} states fail:\n{tables}", report.failed());
-        for (recording, label) in [("install", SAMPLE[0].1), ("update", SAMPLE[2].1)] {
+        let version = releases[0].version.as_str();
+        for (recording, label) in [("install", boots(version, 'a')), ("update", boots(NEXT, 'b'))] {
             for end in &report.of(recording).context("no such recording")?.end {
                 let end = end.as_ref().context("nothing was recorded")?;
                 ensure!(end.label() == label, "{recording} ends with a disk that {}", end.label());
             }
         }
-        boot_sample(case, &replay, &report)
+        boot_sample(case, &replay, &report, version)
     });
 }

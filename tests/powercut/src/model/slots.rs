@@ -10,6 +10,7 @@ use crate::disk::{Disk, SECTOR};
 use crate::release::{BLOCK, Release};
 use sheaf_release::boot::Slot;
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 /// Sectors of a block.
 const SECTORS: u64 = BLOCK as u64 / SECTOR;
@@ -35,9 +36,8 @@ fn touched(first: u64, sectors: u64, sector: u64, count: u64) -> std::ops::Range
     }
 }
 
-fn zeros() -> Digest {
-    digest(&[0; BLOCK])
-}
+/// What a blank disk has.
+static ZEROS: LazyLock<Digest> = LazyLock::new(|| digest(&[0; BLOCK]));
 
 /// Tells a content at one place from the same at another.
 fn mixed(block: u64, content: Digest) -> u128 {
@@ -54,7 +54,7 @@ impl Area {
 
     /// Reads sectors that changed.
     pub fn changed(&mut self, disk: &Disk<'_>, contents: &Contents, sector: u64, count: u64) -> Read<()> {
-        let zeros = zeros();
+        let zeros = *ZEROS;
         for (first, sectors) in self.places {
             for block in touched(first, sectors, sector, count) {
                 let now = contents.digest(disk, block * SECTORS, SECTORS)?;
@@ -88,7 +88,7 @@ struct Part {
 
 impl Part {
     fn blank((first, sectors): (u64, u64), expected: &[&[Digest]]) -> Self {
-        let zeros = zeros();
+        let zeros = *ZEROS;
         let wrong = expected.iter().map(|blocks| blocks.iter().filter(|block| **block != zeros).count());
         Self { first, sectors, blocks: HashMap::new(), wrong: wrong.collect() }
     }
@@ -100,10 +100,14 @@ impl Part {
         expected: &[&[Digest]],
         (sector, count): (u64, u64),
     ) -> Read<()> {
-        let zeros = zeros();
+        let zeros = *ZEROS;
         for block in touched(self.first, self.sectors, sector, count) {
             let now = contents.digest(disk, block * SECTORS, SECTORS)?;
-            let before = self.blocks.insert(block, now).unwrap_or(zeros);
+            let before = match now == zeros {
+                true => self.blocks.remove(&block),
+                false => self.blocks.insert(block, now),
+            }
+            .unwrap_or(zeros);
             let index = (block - self.first / SECTORS) as usize;
             for (wrong, blocks) in self.wrong.iter_mut().zip(expected) {
                 let Some(right) = blocks.get(index) else { continue };
@@ -116,7 +120,7 @@ impl Part {
 
     /// Whether it begins as a release does: superblock and UUID, by which the kernel looks for it.
     fn begins_as(&self, expected: &[Digest]) -> bool {
-        let first = self.blocks.get(&(self.first / SECTORS)).copied().unwrap_or_else(zeros);
+        let first = self.blocks.get(&(self.first / SECTORS)).copied().unwrap_or(*ZEROS);
         expected.first() == Some(&first)
     }
 }

@@ -6,12 +6,13 @@
 
 #![allow(dead_code)] // each test file uses a part of it
 
-mod volume;
+pub mod volume;
 
 use gptman::{GPT, GPTPartitionEntry};
 use sheaf_config::grub;
 use sheaf_config::manifest::{Section, Uki};
 use sheaf_powercut::content::digests;
+use sheaf_powercut::disk::{Disk, Write};
 use sheaf_powercut::log::Log;
 use sheaf_powercut::log::recorder::Recorder;
 use sheaf_powercut::model::Verdict;
@@ -378,4 +379,25 @@ pub fn temporary(file: &str) -> String {
 /// A verdict that is as it should be.
 pub fn boots(version: &str, slot: Slot) -> Option<Verdict> {
     Some(Verdict::Boots { version: version.into(), slot })
+}
+
+/// A log of these writes.
+pub fn recorded(writes: &[(u64, Vec<u8>)]) -> (tempfile::TempDir, [Log; 1]) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("writes.log");
+    let mut recorder = Recorder::create(&path).unwrap();
+    for (sector, bytes) in writes {
+        recorder.write(*sector, bytes).unwrap();
+    }
+    let log = Log::open(&path).unwrap();
+    (folder, [log])
+}
+
+/// A disk of `size` bytes that holds all of `logs`.
+pub fn disk(logs: &[Log], size: u64) -> Disk<'_> {
+    let mut disk = Disk::blank(logs, size);
+    for entry in logs.iter().flat_map(Log::entries) {
+        disk.put(&Write::of(&entry.unwrap(), 0).unwrap());
+    }
+    disk
 }
