@@ -29,7 +29,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -38,7 +38,7 @@ impl Random {
 
     /// A number below `end`, which is not 0.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        self.number() % end
     }
 }
 
@@ -110,7 +110,7 @@ pub fn sets(writes: &[Write], random: &mut Random) -> Vec<Cut> {
         sets.extend(some(random).into_iter().map(|one| (0..count).map(|at| at >= one).collect()));
         for _ in 0..SETS {
             let issued = random.below(count as u64) as usize + 1;
-            sets.push((0..count).map(|at| at < issued && random.next() & 1 == 1).collect());
+            sets.push((0..count).map(|at| at < issued && random.number() & 1 == 1).collect());
         }
     }
     for set in &mut sets {

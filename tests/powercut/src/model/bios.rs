@@ -34,7 +34,7 @@ fn load(facts: &Facts, esp: &Esp, slot: Slot) -> Loaded {
     let version = &facts.versions[release];
     // Its pattern is with the counter or without; the last that is found counts.
     let (good, counted) = (format!("sheaf_{version}.efi"), format!("sheaf_{version}+"));
-    let ukis = |is: &dyn Fn(&str) -> bool| esp.ukis.iter().filter(|uki| is(&uki.name)).last();
+    let ukis = |is: &dyn Fn(&str) -> bool| esp.ukis.iter().rfind(|uki| is(&uki.name));
     let uki = ukis(&|name| name.starts_with(&counted)).or_else(|| ukis(&|name| name == good));
     match uki.map(|uki| &uki.release) {
         None => Loaded::Fails(format!("{} finds no UKI of {version}", slot.entry())),
@@ -104,7 +104,7 @@ pub(super) fn start(facts: &Facts) -> Verdict {
     }
     let value = |name: &str| {
         let variables = esp.variables.iter().flatten();
-        variables.filter(|(of, _)| of == name).map(|(_, value)| value.clone()).last()
+        variables.filter(|(of, _)| of == name).map(|(_, value)| value.clone()).next_back()
     };
     let order = value("order").unwrap_or_else(|| "a b".into());
     settle(

@@ -16,6 +16,9 @@ const ENTRY: usize = 32;
 const PER_SECTOR: usize = SECTOR / ENTRY;
 const END: u32 = 0x0fff_ffff;
 
+/// Entries of a folder, each with its cluster and its place in it.
+type Entries = Vec<((u32, usize), [u8; ENTRY])>;
+
 pub struct Volume {
     first: u64,
     sectors: HashMap<u64, [u8; SECTOR]>,
@@ -103,7 +106,7 @@ impl Volume {
     }
 
     /// Entries of a folder, by their place.
-    fn entries(&self, folder: u32) -> Vec<((u32, usize), [u8; ENTRY])> {
+    fn entries(&self, folder: u32) -> Entries {
         let of = |cluster: u32| {
             let bytes = self.get(Self::sector_of(cluster));
             (0..PER_SECTOR)
@@ -119,7 +122,7 @@ impl Volume {
     }
 
     /// Places of the entries of `name`, the short one last.
-    fn find(&self, folder: u32, name: &str) -> Option<Vec<((u32, usize), [u8; ENTRY])>> {
+    fn find(&self, folder: u32, name: &str) -> Option<Entries> {
         let mut run = Vec::new();
         for (place, entry) in self.entries(folder) {
             match (entry[0], entry[11]) {
@@ -170,7 +173,7 @@ impl Volume {
             *to = from;
         }
         let mut units: Vec<u16> = name.encode_utf16().collect();
-        if units.len() % 13 != 0 {
+        if !units.len().is_multiple_of(13) {
             units.push(0);
         }
         units.resize(units.len().next_multiple_of(13), 0xffff);
@@ -178,7 +181,7 @@ impl Volume {
         let mut new: Vec<[u8; ENTRY]> = Vec::new();
         for (index, part) in parts.iter().enumerate().rev() {
             let mut entry = [0; ENTRY];
-            entry[0] = index as u8 + 1 | if index + 1 == parts.len() { 0x40 } else { 0 };
+            entry[0] = (index as u8 + 1) | if index + 1 == parts.len() { 0x40 } else { 0 };
             entry[11] = 0x0f;
             entry[13] = checksum(&short);
             let places = (1..11).step_by(2).chain((14..26).step_by(2)).chain((28..32).step_by(2));
@@ -219,7 +222,7 @@ impl Volume {
         }
     }
 
-    fn drop_entry(&mut self, run: Vec<((u32, usize), [u8; ENTRY])>) {
+    fn drop_entry(&mut self, run: Entries) {
         for (place, mut entry) in run {
             entry[0] = 0xe5;
             self.put_entry(place, &entry);
