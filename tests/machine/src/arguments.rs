@@ -104,20 +104,22 @@ fn firmware(args: &mut Args, spec: &Spec, tools: &Tools) {
 
 fn add_disk(args: &mut Args, index: usize, disk: &Disk) {
     let file = disk.path.display();
+    let format = if disk.format == Format::Raw { "raw" } else { "qcow2" };
     // cache=unsafe: a flush reaches the host's page cache, which a killed QEMU does not lose.
-    args.two(
-        "-drive",
-        &match (&disk.faults, disk.format) {
-            (Some(faults), _) => format!(
+    match (&disk.faults, &disk.log_writes) {
+        (Some(faults), _) => args.two(
+            "-drive",
+            &format!(
                 "if=none,id=disk{index},driver=raw,file.driver=blkdebug,file.image.driver=file,file.image.filename={file},{}",
                 faults.split(',').map(|fault| format!("file.{fault}")).collect::<Vec<_>>().join(",")
             ),
-            (None, format) => format!(
-                "if=none,id=disk{index},cache=unsafe,discard=unmap,format={},file={file}",
-                if format == Format::Raw { "raw" } else { "qcow2" }
-            ),
-        },
-    );
+        ),
+        (None, Some(log)) => add_recorder(args, index, disk, format, log),
+        (None, None) => args.two(
+            "-drive",
+            &format!("if=none,id=disk{index},cache=unsafe,discard=unmap,format={format},file={file}"),
+        ),
+    }
     let device = match disk.bus {
         DiskBus::Virtio => "virtio-blk-pci".to_owned(),
         DiskBus::Nvme => "nvme".to_owned(),
@@ -125,7 +127,32 @@ fn add_disk(args: &mut Args, index: usize, disk: &Disk) {
         DiskBus::Sata => format!("ide-hd,bus=ide.{}", index + 1),
     };
     let serial = if disk.serial.is_empty() { String::new() } else { format!(",serial={}", disk.serial) };
-    args.two("-device", &format!("{device},drive=disk{index}{serial},bootindex={}", index + 1));
+    // A disk without a write cache would be told of no flush.
+    let cache = if disk.log_writes.is_some() { ",write-cache=on" } else { "" };
+    args.two("-device", &format!("{device},drive=disk{index}{serial}{cache},bootindex={}", index + 1));
+}
+
+/// A disk whose writes are logged. Only the files below are told not to flush: a node that does not flush itself
+/// would log no flush. The superblock of the log counts every entry, since a machine's power may be cut.
+fn add_recorder(args: &mut Args, index: usize, disk: &Disk, format: &str, log: &Path) {
+    let (id, unsafe_) = (format!("disk{index}"), "cache.no-flush=on");
+    for (name, file) in [("file", disk.path.as_path()), ("log", log)] {
+        args.two(
+            "-blockdev",
+            &format!("driver=file,node-name={id}-{name},filename={},{unsafe_},discard=unmap", file.display()),
+        );
+    }
+    args.two(
+        "-blockdev",
+        &format!("driver={format},node-name={id}-format,file={id}-file,{unsafe_},discard=unmap"),
+    );
+    args.two(
+        "-blockdev",
+        &format!(
+            "driver=blklogwrites,node-name={id},file={id}-format,log={id}-log,log-sector-size=512,\
+             log-super-update-interval=1,discard=unmap"
+        ),
+    );
 }
 
 fn medium(args: &mut Args, medium: Option<&Medium>) {
@@ -289,6 +316,24 @@ mod tests {
             line.contains("file.driver=blkdebug") && line.contains("file.inject-error.0.event=write_aio"),
             "{line}"
         );
+    }
+
+    #[test]
+    fn a_disk_whose_writes_are_logged_flushes_to_the_log_and_no_further() {
+        let mut spec = spec();
+        spec.disks[0].log_writes = Some("/d/writes.log".into());
+        let line = line(&spec);
+        for wanted in [
+            "-blockdev driver=file,node-name=disk0-file,filename=/d/one.qcow2,cache.no-flush=on,discard=unmap",
+            "-blockdev driver=file,node-name=disk0-log,filename=/d/writes.log,cache.no-flush=on,discard=unmap",
+            "-blockdev driver=qcow2,node-name=disk0-format,file=disk0-file,cache.no-flush=on,discard=unmap",
+            "-blockdev driver=blklogwrites,node-name=disk0,file=disk0-format,log=disk0-log,log-sector-size=512,\
+             log-super-update-interval=1,discard=unmap",
+            "-device virtio-blk-pci,drive=disk0,serial=ONE,write-cache=on,bootindex=1",
+        ] {
+            assert!(line.contains(wanted), "{wanted}: {line}");
+        }
+        assert!(!line.contains("id=disk0,"), "{line}");
     }
 
     #[test]

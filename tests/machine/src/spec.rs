@@ -94,13 +94,16 @@ pub struct Disk {
     pub serial: String,
     /// Options of QEMU's blkdebug filter, `inject-error.0.event=write_aio,inject-error.0.errno=5`; raw files only.
     pub faults: Option<String>,
+    /// An empty file that gets every write, discard and flush of the machine, in the format of dm-log-writes
+    /// (QEMU's blklogwrites); not together with faults.
+    pub log_writes: Option<PathBuf>,
 }
 
 impl Disk {
     /// A virtio disk in a qcow2 file.
     pub fn qcow2(path: impl Into<PathBuf>, serial: &str) -> Self {
         let (format, bus) = (Format::Qcow2, DiskBus::Virtio);
-        Self { path: path.into(), format, bus, serial: serial.into(), faults: None }
+        Self { path: path.into(), format, bus, serial: serial.into(), faults: None, log_writes: None }
     }
 
     /// A virtio disk in a raw file.
