@@ -16,7 +16,7 @@ pub use stats::DomainStats;
 use futures::future::try_join_all;
 use futures::stream::{BoxStream, StreamExt};
 use proxy::{ConnectProxy, DomainProxy};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io::{self, Read, Seek};
 use std::net::IpAddr;
@@ -60,6 +60,8 @@ pub struct Domain {
     pub tags: BTreeMap<String, String>,
     /// Block devices of the host that are its disks, by the name that libvirt knows the disk by: `vda`.
     pub devices: BTreeMap<String, PathBuf>,
+    /// Disks that the guest cannot write, by the name that libvirt knows them by: CD-ROM drives, and what else is read-only.
+    pub readonly: BTreeSet<String>,
     /// Block devices of the host that its disks only read, below overlays.
     pub bases: Vec<PathBuf>,
     /// Aliases that its disks were given, without libvirt's `ua-`, each with the name that libvirt knows the disk by.
@@ -205,6 +207,15 @@ pub trait VmHost: Send + Sync + 'static {
     /// Asks the guest to release the disk that `xml` describes; it is gone once the domain does not have it any more. That the
     /// domain is gone already is no error.
     fn detach_disk(&self, uuid: &str, xml: &str) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// Changes the medium of the CD-ROM drive that `xml` describes: without a source, it is ejected. A guest that has locked the
+    /// tray is asked to open it, and it is an error if it does not within 5 s; `force` opens the tray all the same. That the
+    /// domain is gone already is no error.
+    fn change_medium(
+        &self,
+        uuid: &str,
+        xml: &str,
+        force: bool,
+    ) -> impl Future<Output = Result<(), VmError>> + Send;
     /// Ends QEMU now. That the domain is gone already is no error.
     fn destroy(&self, uuid: &str) -> impl Future<Output = Result<(), VmError>> + Send;
     /// Limits what QEMU of the domain may take of the node's memory, in KiB: beyond it the kernel kills that QEMU and
@@ -259,8 +270,8 @@ pub trait VmHost: Send + Sync + 'static {
 /// Name, UUID and tags in a domain's XML; it counts as running.
 pub fn read_domain(xml: &str) -> Result<Domain, VmError> {
     let described = xml::read(xml).map_err(VmError::Description)?;
-    let xml::Described { name, uuid, tags, devices, bases, aliases, agent } = described;
-    Ok(Domain { uuid, name, state: State::Running, tags, devices, bases, aliases, agent })
+    let xml::Described { name, uuid, tags, devices, readonly, bases, aliases, agent } = described;
+    Ok(Domain { uuid, name, state: State::Running, tags, devices, readonly, bases, aliases, agent })
 }
 
 /// Alias, target and device of a `<disk>`, for [`crate::fakes::FakeVms`].
@@ -385,6 +396,18 @@ impl VmHost for Libvirt {
             Err(_) if !self.knows(uuid).await? => Ok(()),
             Err(source) => {
                 Err(VmError::Refused { doing: "remove a disk from", domain: uuid.to_owned(), source })
+            }
+        }
+    }
+
+    async fn change_medium(&self, uuid: &str, xml: &str, force: bool) -> Result<(), VmError> {
+        let object = self.domain(proxy::path_of(uuid)?).await?;
+        let flags = proxy::AFFECT_LIVE | if force { proxy::MODIFY_FORCE } else { 0 };
+        match object.update_device(xml, flags).await {
+            Ok(()) => Ok(()),
+            Err(_) if !self.knows(uuid).await? => Ok(()),
+            Err(source) => {
+                Err(VmError::Refused { doing: "change a medium of", domain: uuid.to_owned(), source })
             }
         }
     }

@@ -148,6 +148,7 @@ impl PlayedNode {
             state: State::Running,
             tags: Default::default(),
             devices: Default::default(),
+            readonly: Default::default(),
             bases: Default::default(),
             aliases: Default::default(),
             agent: false,

@@ -19,7 +19,7 @@ pub use volumes::names_claim;
 
 use super::facts::{Facts, Resources};
 use super::filters::Port;
-use super::guest::{CpuModel, Disk, Guest, Identity};
+use super::guest::{CpuModel, Disk, Guest, Identity, Source};
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::devices::{self, DiskBus};
 use sheaf_api::names::{COMPUTE_CONTAINER, EXPORT_LABEL, IMPORT_LABEL, RUNTIME_CLASS, VMI_ANNOTATION};
@@ -146,16 +146,17 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
     }
     let mut disks = Vec::new();
     for disk in &vmi.domain.devices.disks {
-        let volume = vmi.volume(&disk.name);
-        let volume =
-            volume.ok_or_else(|| invalid(format!("disk {}: there is no volume of that name", disk.name)))?;
         // The name becomes a file name.
         if !is_label(&disk.name) {
             return Err(invalid(format!("disk {}: the name is not a DNS label", disk.name)));
         }
         let cdrom = disk.cdrom.is_some();
         let bus = bus(disk)?;
-        let source = volumes::source(volume, &placed, pod, facts)?;
+        let source = match vmi.volume(&disk.name) {
+            Some(volume) => volumes::source(volume, &placed, pod, facts)?,
+            None if cdrom => Source::NoMedium { awaited: placed.media.contains(&disk.name) },
+            None => return Err(invalid(format!("disk {}: there is no volume of that name", disk.name))),
+        };
         disks.push(Disk {
             name: disk.name.clone(),
             cdrom,

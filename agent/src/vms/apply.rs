@@ -74,6 +74,12 @@ pub async fn apply<V: VmHost, C: Cluster>(env: &Env<V, C>, action: &Action) -> a
         Action::Detach { uuid, volume, target, device } => {
             env.hosts.vms.detach_disk(uuid, &domain_xml::render_detached(volume, target, device)).await?;
         }
+        Action::Insert { uuid, drive, target, .. } => {
+            env.hosts.vms.change_medium(uuid, &domain_xml::render_medium(drive, target), false).await?;
+        }
+        Action::Eject { uuid, drive, target, force, .. } => {
+            env.hosts.vms.change_medium(uuid, &domain_xml::render_medium(drive, target), *force).await?;
+        }
         Action::SetCredentials { uuid, wanted } => {
             let _turn = env.agents.acquire().await?;
             credentials::set(&*env.hosts.vms, uuid, wanted).await?;

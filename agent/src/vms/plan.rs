@@ -97,6 +97,30 @@ pub enum Action {
         /// Its device.
         device: PathBuf,
     },
+    /// Put a medium into a CD-ROM drive of domain `uuid`.
+    Insert {
+        /// The domain.
+        uuid: String,
+        /// UID of the attachment Pod.
+        attachment: String,
+        /// The drive with its medium.
+        drive: Box<Disk>,
+        /// The name of the drive, `sda`.
+        target: String,
+    },
+    /// Take the medium out of a CD-ROM drive.
+    Eject {
+        /// The domain.
+        uuid: String,
+        /// UID of the attachment Pod.
+        attachment: String,
+        /// The drive without its medium.
+        drive: Box<Disk>,
+        /// The name of the drive, `sda`.
+        target: String,
+        /// Although the guest has locked the tray.
+        force: bool,
+    },
     /// Have the agent in domain `uuid` set credentials.
     SetCredentials {
         /// The domain.
@@ -191,7 +215,10 @@ pub fn plan(o: &Observed<'_>) -> Plan {
                 let disks = added.get(uid).map(Vec::as_slice).unwrap_or_default();
                 plan_live(&mut plan, o, uid, pod, domain, disks);
             }
-            (None, false) => plan_without_domain(&mut plan, o, uid, pod, domain, &mut used),
+            (None, false) => {
+                let disks = added.get(uid).map(Vec::as_slice).unwrap_or_default();
+                plan_without_domain(&mut plan, o, uid, pod, domain, disks, &mut used);
+            }
         }
     }
     for (uid, domain) in &domains {
@@ -344,7 +371,9 @@ fn plan_live(
 /// A disk of the domain whose volume has another size than the guest was notified of, and that size.
 fn grown(o: &Observed<'_>, domain: &Domain) -> Option<(String, u64)> {
     let volumes = o.facts.volumes.as_ref()?;
-    domain.devices.iter().find_map(|(disk, device)| {
+    // One that is read-only stays as it is: libvirt resizes no such disk.
+    let written = domain.devices.iter().filter(|(disk, _)| !domain.readonly.contains(*disk));
+    written.into_iter().find_map(|(disk, device)| {
         let volume = volumes.values().find(|volume| volume.ready && volume.device == *device)?;
         let told = o.memory.told.get(&(domain.uuid.clone(), disk.clone()));
         (told != Some(&volume.bytes)).then(|| (disk.clone(), volume.bytes))
@@ -405,6 +434,7 @@ fn plan_without_domain(
     uid: &str,
     pod: &Pod,
     stopped: Option<&Domain>,
+    added: &[attachments::Added<'_>],
     used: &mut Resources,
 ) {
     if was_started(o, uid, pod) {
@@ -420,7 +450,12 @@ fn plan_without_domain(
         Verdict::Reject(why) => plan.act(uid, Action::Report(failed(why, 1, None))),
         Verdict::Unknown => {}
         Verdict::Wait(why) => plan_report(plan, uid, pod, waiting(&why)),
-        Verdict::Accept(guest) => {
+        Verdict::Accept(mut guest) => {
+            match attachments::load(plan, o, pod, &mut guest, added) {
+                Ok(()) => {}
+                Err(Verdict::Wait(why)) => return plan_report(plan, uid, pod, waiting(&why)),
+                Err(_) => return,
+            }
             if let Some(before) = previous_run(o, plan, uid, &guest) {
                 let message =
                     format!("{before}, an earlier run of the same VM, is still running on this node");

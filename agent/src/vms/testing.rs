@@ -33,8 +33,31 @@ pub fn pod_of(uid: &str, spec: Value) -> Pod {
 
 /// The attachment Pod of volume `data`, a disk on scsi of this claim, for the VM of Pod `p1`.
 pub fn attachment(claim: &str, marked: bool) -> Pod {
-    let volume = json!({"name": "data", "persistentVolumeClaim": {"claimName": claim, "hotpluggable": true}});
-    let disk = json!({"name": "data", "disk": {"bus": "scsi"}});
+    attachment_of(json!({"name": "data", "disk": {"bus": "scsi"}}), claim, marked)
+}
+
+/// The attachment Pod of the medium of this claim for the drive [`with_drive`] has.
+pub fn medium(claim: &str, marked: bool) -> Pod {
+    attachment_of(json!({"name": "cd", "cdrom": {"bus": "sata"}}), claim, marked)
+}
+
+/// The Pod of a VM with an empty CD-ROM drive `cd`; with `awaited`, its medium is on its way.
+pub fn with_drive(uid: &str, awaited: bool) -> Pod {
+    let spec = json!({"domain": {"memory": {"guest": "64Mi"}, "devices": {"disks": [
+        {"name": "cd", "cdrom": {"bus": "sata"}}]}}});
+    let mut pod = pod_of(uid, spec);
+    if awaited {
+        let annotations = pod.metadata.annotations.get_or_insert_default();
+        let mut placed: Value = serde_json::from_str(&annotations["sheaf.dev/vmi"]).unwrap();
+        placed["media"] = json!(["cd"]);
+        annotations.insert("sheaf.dev/vmi".into(), placed.to_string());
+    }
+    pod
+}
+
+fn attachment_of(disk: Value, claim: &str, marked: bool) -> Pod {
+    let name = &disk["name"];
+    let volume = json!({"name": name, "persistentVolumeClaim": {"claimName": claim, "hotpluggable": true}});
     let annotation = json!({"vmi": "web", "podUid": "p1", "volume": volume, "disk": disk}).to_string();
     let mut annotations = json!({"sheaf.dev/attachment": annotation});
     if marked {
@@ -116,6 +139,7 @@ pub fn domain(uid: &str) -> Domain {
         name: "default_web".into(),
         state: State::Running,
         devices: Default::default(),
+        readonly: Default::default(),
         bases: Default::default(),
         aliases: Default::default(),
         agent: false,

@@ -2,7 +2,8 @@
 //!
 //! Why here: pure; as KubeVirt's DeclarativeHotplugVolumes (`pkg/storage/hotplug`). Hotpluggable volumes that the template has
 //! gained are added to the instance, those that it has lost are removed, and one that is another claim now is removed and then
-//! added; volumes that were added to the instance alone stay. Everything else that differs needs a restart, and is named. Route
+//! added; volumes that were added to the instance alone stay. A CD-ROM drive is there from the start: only its medium comes and
+//! goes. Everything else that differs needs a restart, and is named. Route
 //! in: the spec that the VM wants, its instance. Route out: a JSON patch of the instance; fields. `aggregated` makes its patches
 //! here, too.
 
@@ -39,16 +40,18 @@ pub fn follow(
     let left = |name: &str| vmi.spec.volume(name).is_some() && after.volume(name).is_none();
     let lost: Vec<String> =
         vmi.spec.volumes.iter().map(|volume| volume.name.clone()).filter(|name| left(name)).collect();
-    after.domain.devices.disks.retain(|disk| !lost.contains(&disk.name));
+    after.domain.devices.disks.retain(|disk| disk.is_drive() || !lost.contains(&disk.name));
     for volume in wanted.hotpluggable() {
         let status = vmi.status.iter().flat_map(|status| &status.volume_status);
         // One that is still being removed is added once it is gone.
         let is_there = vmi.spec.volume(&volume.name).is_some()
             || status.into_iter().any(|status| status.name == volume.name);
-        if !is_there {
+        let (asked, has) = (wanted.disk(&volume.name), vmi.spec.disk(&volume.name));
+        // A medium goes into a drive that is there, and a disk beside those that are.
+        let fits = asked.is_some_and(Disk::is_drive) == has.is_some();
+        if !is_there && fits {
             after.volumes.push(volume.clone());
-            let disks = &wanted.domain.devices.disks;
-            after.domain.devices.disks.extend(disks.iter().find(|disk| disk.name == volume.name).cloned());
+            after.domain.devices.disks.extend(asked.filter(|_| has.is_none()).cloned());
         }
     }
     let steps = change("", &vmi.spec, &after.volumes, &after.domain.devices.disks);
@@ -107,9 +110,9 @@ fn fixed(spec: &VirtualMachineInstanceSpec, other: &VirtualMachineInstanceSpec) 
     };
     let mut shared: Vec<&Volume> = spec.hotpluggable().filter(is_shared).collect();
     shared.sort_by_key(|volume| &volume.name);
-    let disks = &spec.domain.devices.disks;
-    let of_shared = shared.iter().filter_map(|volume| disks.iter().find(|disk| disk.name == volume.name));
-    fixed.domain.devices.disks.extend(of_shared.cloned());
+    let of_shared = shared.iter().filter_map(|volume| spec.disk(&volume.name));
+    // Drives are there already.
+    fixed.domain.devices.disks.extend(of_shared.filter(|disk| !disk.is_drive()).cloned());
     serde_json::to_value(fixed).unwrap_or_default()
 }
 
@@ -193,6 +196,53 @@ mod tests {
         assert_eq!(followed(&with("d"), &vmi), None);
         vmi.status = None;
         assert_eq!(followed(&with("d"), &vmi), Some(with("d")));
+    }
+
+    /// A drive `cd`, with the medium of this claim.
+    fn drive(claim: Option<&str>) -> VirtualMachineInstanceSpec {
+        let (disk, volume) = root();
+        let medium = claim.map(|claim| {
+            json!({"name": "cd", "persistentVolumeClaim": {"claimName": claim, "hotpluggable": true}})
+        });
+        let volumes: Vec<Value> = [volume].into_iter().chain(medium).collect();
+        spec(json!([disk, {"name": "cd", "cdrom": {"bus": "sata"}}]), json!(volumes))
+    }
+
+    #[test]
+    fn a_medium_is_inserted_and_ejected_and_its_drive_stays() {
+        assert_eq!(followed(&drive(Some("iso")), &running(drive(None), "")), Some(drive(Some("iso"))));
+        assert_eq!(followed(&drive(None), &running(drive(Some("iso")), "")), Some(drive(None)));
+        assert_eq!(followed(&drive(Some("next")), &running(drive(Some("iso")), "")), Some(drive(None)));
+        for medium in [None, Some("iso"), Some("next")] {
+            assert_eq!(needs_restart(&drive(medium), &running(drive(Some("iso")), "")), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn a_drive_that_the_vm_did_not_start_with_needs_a_restart_and_so_does_one_that_is_another() {
+        let (vmi, wanted) = (running(bare(), ""), drive(Some("iso")));
+        assert_eq!(followed(&wanted, &vmi), None);
+        assert_eq!(needs_restart(&wanted, &vmi), ["spec.template.spec.domain.devices.disks"]);
+        let mut other = drive(Some("iso"));
+        other.domain.devices.disks[1].cdrom.get_or_insert_default().bus =
+            Some(sheaf_api::devices::DiskBus::Scsi);
+        let vmi = running(drive(None), "");
+        assert_eq!(followed(&other, &vmi), Some(drive(Some("iso"))), "its medium is inserted all the same");
+        assert_eq!(needs_restart(&other, &vmi), ["spec.template.spec.domain.devices.disks"]);
+        // A disk under the name of a drive is no medium of it.
+        let mut disk = with("iso");
+        disk.volumes[1].name = "cd".into();
+        disk.domain.devices.disks[1].name = "cd".into();
+        assert_eq!(followed(&disk, &vmi), None);
+    }
+
+    #[test]
+    fn a_medium_that_is_not_hotpluggable_needs_a_restart() {
+        let mut wanted = drive(Some("iso"));
+        wanted.volumes[1].persistent_volume_claim.as_mut().unwrap().hotpluggable = None;
+        let vmi = running(drive(None), "");
+        assert_eq!(followed(&wanted, &vmi), None);
+        assert_eq!(needs_restart(&wanted, &vmi), ["spec.template.spec.volumes"]);
     }
 
     #[test]

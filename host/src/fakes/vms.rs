@@ -30,6 +30,7 @@ struct Inner {
     fails: BTreeMap<String, String>,
     obeys_power_button: bool,
     keeps_disks: bool,
+    locks_trays: bool,
     info: GuestInfo,
     stats: Vec<DomainStats>,
     displays: Vec<UnixStream>,
@@ -70,6 +71,11 @@ impl FakeVms {
         self.inner().keeps_disks = keep;
     }
 
+    /// Guests open the trays of their drives only by force, or when asked from now on.
+    pub fn lock_trays(&self, lock: bool) {
+        self.inner().locks_trays = lock;
+    }
+
     /// Its caller ends where `kill` strikes: before a request, or after it was done.
     #[must_use]
     pub fn killed_by(self, kill: Arc<Kill>) -> Self {
@@ -83,7 +89,7 @@ impl FakeVms {
         }
     }
 
-    /// Requests named `doing` (`version`, `list`, `start`, `shutdown`, `resume`, `resize`, `attach`, `detach`, `destroy`, `limit`, `log`, `pause`,
+    /// Requests named `doing` (`version`, `list`, `start`, `shutdown`, `resume`, `resize`, `attach`, `detach`, `medium`, `destroy`, `limit`, `log`, `pause`,
     /// `reset`, `reboot`, `graphics`, `freeze`, `thaw`, `keys`, `password`, `info`, `stats`) fail with `why`
     /// until [`Self::heal`].
     pub fn fail(&self, doing: &str, why: &str) {
@@ -210,6 +216,24 @@ impl Inner {
         Ok(())
     }
 
+    fn change_medium(&mut self, uuid: &str, xml: &str, force: bool) -> Result<(), VmError> {
+        let (alias, target, device) = read_disk(xml)?;
+        let how = if force { " by force" } else { "" };
+        let what = device.as_ref().map_or("none".into(), |device| device.display().to_string());
+        self.change("medium", &format!("{uuid} {alias} {what}{how}"), uuid)?;
+        let locks = self.locks_trays && !force;
+        let Some(domain) = self.domains.get_mut(uuid) else { return Ok(()) };
+        if domain.aliases.get(&alias) != Some(&target) {
+            return Err(VmError::Told(format!("there is no drive {alias} with target {target}")));
+        }
+        if locks && domain.devices.contains_key(&target) {
+            return Err(VmError::Told(format!("timed out waiting to open tray of '{target}'")));
+        }
+        domain.devices.remove(&target);
+        domain.devices.extend(device.map(|device| (target, device)));
+        Ok(())
+    }
+
     fn end(&mut self, uuid: &str, stopped: Option<Stop>) {
         if let Some(domain) = self.domains.remove(uuid) {
             self.recorded.insert(domain.name, stopped.unwrap_or(Stop::Unknown));
@@ -289,6 +313,13 @@ impl VmHost for FakeVms {
     async fn detach_disk(&self, uuid: &str, xml: &str) -> Result<(), VmError> {
         self.kill.moment().await;
         self.inner().detach_disk(uuid, xml)?;
+        self.kill.moment().await;
+        Ok(())
+    }
+
+    async fn change_medium(&self, uuid: &str, xml: &str, force: bool) -> Result<(), VmError> {
+        self.kill.moment().await;
+        self.inner().change_medium(uuid, xml, force)?;
         self.kill.moment().await;
         Ok(())
     }

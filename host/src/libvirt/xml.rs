@@ -3,7 +3,7 @@
 //! Route in: text from libvirt. Route out: [`Described`].
 
 use super::{AGENT_PORT, TAG_NAMESPACE};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// The part of a domain's description that we use.
@@ -13,6 +13,7 @@ pub struct Described {
     pub uuid: String,
     pub tags: BTreeMap<String, String>,
     pub devices: BTreeMap<String, PathBuf>,
+    pub readonly: BTreeSet<String>,
     pub bases: Vec<PathBuf>,
     pub aliases: BTreeMap<String, String>,
     pub agent: bool,
@@ -53,6 +54,9 @@ pub fn read(xml: &str) -> Result<Described, roxmltree::Error> {
     let devices = disks().filter_map(|disk| {
         Some((of_disk(disk, "target", "dev")?.to_owned(), PathBuf::from(of_disk(disk, "source", "dev")?)))
     });
+    let is_readonly =
+        |disk: &roxmltree::Node<'_, '_>| disk.children().any(|node| node.has_tag_name("readonly"));
+    let readonly = disks().filter(is_readonly).filter_map(|disk| of_disk(disk, "target", "dev"));
     let aliases = disks().filter_map(|disk| {
         let alias = of_disk(disk, "alias", "name")?.strip_prefix(ALIAS)?;
         Some((alias.to_owned(), of_disk(disk, "target", "dev")?.to_owned()))
@@ -70,6 +74,7 @@ pub fn read(xml: &str) -> Result<Described, roxmltree::Error> {
         uuid: text("uuid"),
         tags: tags.collect(),
         devices: devices.collect(),
+        readonly: readonly.map(str::to_owned).collect(),
         bases: bases.collect(),
         aliases: aliases.collect(),
         agent,
@@ -110,6 +115,15 @@ mod tests {
         assert_eq!(read(&domain).unwrap().aliases, [("data".to_owned(), "sda".to_owned())].into());
         let disk = ("data".to_owned(), "sda".to_owned(), Some(PathBuf::from("/dev/a")));
         assert_eq!(read_disk(xml).unwrap(), Some(disk));
+    }
+
+    #[test]
+    fn an_empty_drive_is_known_by_its_alias_and_is_read_only() {
+        let xml = "<domain><devices><disk type='file' device='cdrom'><target dev='sda' bus='sata' tray='open'/><readonly/>\
+                   <alias name='ua-cd'/></disk></devices></domain>";
+        let described = read(xml).unwrap();
+        assert_eq!(described.aliases, [("cd".to_owned(), "sda".to_owned())].into());
+        assert_eq!((described.devices, described.readonly), (BTreeMap::new(), ["sda".to_owned()].into()));
     }
 
     #[test]

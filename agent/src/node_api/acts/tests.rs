@@ -35,6 +35,7 @@ fn node() -> Node {
         state: DomainState::Running,
         tags: Default::default(),
         devices: Default::default(),
+        readonly: Default::default(),
         bases: Default::default(),
         aliases: Default::default(),
         agent: true,
