@@ -68,6 +68,30 @@ pub struct Domain {
     pub aliases: BTreeMap<String, String>,
     /// The guest's agent has opened its port.
     pub agent: bool,
+    /// Its virtual CPUs.
+    pub cpus: Cpus,
+    /// Memory that is plugged while it runs, if it has a device for that.
+    pub memory: Option<PluggedMemory>,
+}
+
+/// Virtual CPUs of a domain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cpus {
+    /// Those that the guest has.
+    pub current: u32,
+    /// Those that it may get while it runs, these included.
+    pub most: u32,
+}
+
+/// Memory of a virtio-mem device, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PluggedMemory {
+    /// The most that it can have.
+    pub size: u64,
+    /// What the guest is offered.
+    pub requested: u64,
+    /// What the guest has taken up.
+    pub current: u64,
 }
 
 /// Who is asked for the addresses of a guest.
@@ -152,6 +176,14 @@ pub enum VmError {
         /// Its answer.
         source: zbus::Error,
     },
+    /// The domain has no device for it: it was started without.
+    #[error("libvirt could not {doing} {domain}: it was started without a device for that; restart the VM")]
+    NoDevice {
+        /// What it was asked, `plug memory into`.
+        doing: &'static str,
+        /// UUID of the domain.
+        domain: String,
+    },
     /// A guest's addresses are not to be had.
     #[error("addresses of {domain} from {source_name}")]
     Addresses {
@@ -216,6 +248,10 @@ pub trait VmHost: Send + Sync + 'static {
         xml: &str,
         force: bool,
     ) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// Offers the guest so many bytes of its virtio-mem device; it takes them up, or gives them back, as it can.
+    fn offer_memory(&self, uuid: &str, bytes: u64) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// Gives the guest so many virtual CPUs, up to the most that it may have.
+    fn set_cpus(&self, uuid: &str, count: u32) -> impl Future<Output = Result<(), VmError>> + Send;
     /// Ends QEMU now. That the domain is gone already is no error.
     fn destroy(&self, uuid: &str) -> impl Future<Output = Result<(), VmError>> + Send;
     /// Limits what QEMU of the domain may take of the node's memory, in KiB: beyond it the kernel kills that QEMU and
@@ -270,8 +306,16 @@ pub trait VmHost: Send + Sync + 'static {
 /// Name, UUID and tags in a domain's XML; it counts as running.
 pub fn read_domain(xml: &str) -> Result<Domain, VmError> {
     let described = xml::read(xml).map_err(VmError::Description)?;
-    let xml::Described { name, uuid, tags, devices, readonly, bases, aliases, agent } = described;
-    Ok(Domain { uuid, name, state: State::Running, tags, devices, readonly, bases, aliases, agent })
+    let xml::Described { name, uuid, tags, devices, readonly, bases, aliases, agent, cpus, memory } =
+        described;
+    let state = State::Running;
+    Ok(Domain { uuid, name, state, tags, devices, readonly, bases, aliases, agent, cpus, memory })
+}
+
+/// The element of the virtio-mem device of the domain `xml`, as it is in there but that it offers so many bytes: libvirt finds the
+/// device by its address. Nothing if the domain has none.
+pub fn offering(xml: &str, bytes: u64) -> Result<Option<String>, VmError> {
+    xml::offering(xml, bytes).map_err(VmError::Description)
 }
 
 /// Alias, target and device of a `<disk>`, for [`crate::fakes::FakeVms`].
@@ -410,6 +454,24 @@ impl VmHost for Libvirt {
                 Err(VmError::Refused { doing: "change a medium of", domain: uuid.to_owned(), source })
             }
         }
+    }
+
+    async fn offer_memory(&self, uuid: &str, bytes: u64) -> Result<(), VmError> {
+        const DOING: &str = "plug memory into";
+        let refused = |source| VmError::Refused { doing: DOING, domain: uuid.to_owned(), source };
+        let object = self.domain(proxy::path_of(uuid)?).await?;
+        let xml = object.get_xml_desc(0).await.map_err(refused)?;
+        // libvirt finds the device by its address, which it chose itself.
+        let device = offering(&xml, bytes)?;
+        let device = device.ok_or_else(|| VmError::NoDevice { doing: DOING, domain: uuid.to_owned() })?;
+        object.update_device(&device, proxy::AFFECT_LIVE).await.map_err(refused)
+    }
+
+    async fn set_cpus(&self, uuid: &str, count: u32) -> Result<(), VmError> {
+        let object = self.domain(proxy::path_of(uuid)?).await?;
+        let refused =
+            |source| VmError::Refused { doing: "plug processors into", domain: uuid.to_owned(), source };
+        object.set_vcpus(count, proxy::AFFECT_LIVE).await.map_err(refused)
     }
 
     async fn destroy(&self, uuid: &str) -> Result<(), VmError> {

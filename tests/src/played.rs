@@ -151,6 +151,8 @@ impl PlayedNode {
             readonly: Default::default(),
             bases: Default::default(),
             aliases: Default::default(),
+            cpus: Default::default(),
+            memory: None,
             agent: false,
         });
         on.node_says(&launcher, "Running", "").await?;

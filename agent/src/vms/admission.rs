@@ -14,7 +14,7 @@ mod room;
 mod volumes;
 
 pub use contents::names;
-pub use room::needs;
+pub use room::{needs, needs_at, requests};
 pub use volumes::names_claim;
 
 use super::facts::{Facts, Resources};
@@ -24,6 +24,7 @@ use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::devices::{self, DiskBus};
 use sheaf_api::names::{COMPUTE_CONTAINER, EXPORT_LABEL, IMPORT_LABEL, RUNTIME_CLASS, VMI_ANNOTATION};
 use sheaf_api::placeholder::PlacedVmi;
+use sheaf_api::size::Size;
 
 /// Grace of a Pod that names none, in seconds: what KubeVirt gives a VM.
 const DEFAULT_GRACE: i64 = 180;
@@ -129,7 +130,8 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
 
     let cpu = vmi.domain.cpu.clone().unwrap_or_default();
     let topology = (cpu.sockets.unwrap_or(1), cpu.cores.unwrap_or(1), cpu.threads.unwrap_or(1));
-    if u64::from(topology.0) * u64::from(topology.1) > MOST_CPUS / u64::from(topology.2.max(1)) {
+    let sockets = Size::most(&vmi.domain).sockets.max(topology.0);
+    if u64::from(sockets).saturating_mul(topology.1.into()) > MOST_CPUS / u64::from(topology.2.max(1)) {
         return Err(invalid(format!("domain.cpu: more than {MOST_CPUS} virtual CPUs")));
     }
     let memory = vmi.domain.memory.as_ref().and_then(|memory| memory.guest.as_ref());

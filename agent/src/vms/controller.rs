@@ -350,6 +350,9 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
                 tracing::info!(pod = name, volume, disk = target, "remove disk");
                 self.memory.detached.insert((uid.clone(), volume.clone()), now);
             }
+            Action::SetSize { memory, cpus, .. } => {
+                tracing::info!(pod = name, memory, cpus, "change size");
+            }
             Action::PressPowerButton(_) | Action::Destroy(_) => {
                 tracing::info!(pod = name, uid, ?action, "stop");
                 let stopping = self.memory.stopping.entry(uid.clone());
@@ -411,7 +414,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             (Action::DeletePod, Ok(_)) => self.listed.send_modify(|listed| {
                 listed.objects.remove(uid);
             }),
-            (Action::Start(_), Ok(_)) => {
+            (Action::Start(_) | Action::SetSize { .. }, Ok(_)) => {
                 self.memory.failures.remove(uid);
             }
             (Action::Attach { attachment, .. } | Action::Insert { attachment, .. }, Ok(_)) => {
@@ -443,6 +446,10 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             (Action::Attach { attachment, disk, .. }, Err(error)) => {
                 tracing::warn!(uid, volume = disk.name, "adding a disk failed: {error:#}");
                 self.failed(&attachment, &error);
+            }
+            (Action::SetSize { .. }, Err(error)) => {
+                tracing::warn!(uid, "changing the size of a VM failed: {error:#}");
+                self.failed(uid, &error);
             }
             (Action::Insert { attachment, drive, .. }, Err(error)) => {
                 tracing::warn!(uid, volume = drive.name, "inserting a medium failed: {error:#}");

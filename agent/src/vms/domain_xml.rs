@@ -7,6 +7,7 @@
 mod hotplug;
 mod machine;
 mod peripherals;
+mod size;
 
 pub use hotplug::{HOTPLUG, free_target, render_attached, render_detached, render_medium};
 
@@ -63,7 +64,6 @@ fn write(xml: &mut String, guest: &Guest, folder: &Folder, domain_type: DomainTy
         DomainType::Kvm => "kvm",
         DomainType::Qemu => "qemu",
     };
-    let (sockets, cores, threads) = guest.topology;
     writeln!(xml, "<domain type='{kind}'>")?;
     writeln!(xml, "  <name>{}</name>", escape(&guest.id.domain()))?;
     writeln!(xml, "  <uuid>{}</uuid>", escape(&guest.uuid))?;
@@ -72,13 +72,9 @@ fn write(xml: &mut String, guest: &Guest, folder: &Folder, domain_type: DomainTy
         "  <metadata>\n    <sheaf:vm xmlns:sheaf='{TAG_NAMESPACE}'{}/>\n  </metadata>",
         tags(guest)
     )?;
-    writeln!(xml, "  <memory unit='b'>{}</memory>", guest.memory)?;
+    size::write_memory(xml, guest)?;
     machine::write_memory_backing(xml, guest)?;
-    writeln!(
-        xml,
-        "  <vcpu placement='static'>{}</vcpu>",
-        u64::from(sockets) * u64::from(cores) * u64::from(threads)
-    )?;
+    size::write_cpus(xml, guest)?;
     if guest.hardware.io_threads > 0 {
         writeln!(xml, "  <iothreads>{}</iothreads>", guest.hardware.io_threads)?;
     }
@@ -94,6 +90,7 @@ fn write(xml: &mut String, guest: &Guest, folder: &Folder, domain_type: DomainTy
     for nic in &guest.interfaces {
         write_nic(xml, guest, nic)?;
     }
+    size::write_device(xml, guest)?;
     peripherals::write_peripherals(xml, guest, folder)?;
     writeln!(xml, "  </devices>\n</domain>")
 }

@@ -55,6 +55,17 @@ pub fn with_drive(uid: &str, awaited: bool) -> Pod {
     pod
 }
 
+/// The Pod of a VM of 256 MiB and one processor that can grow to 1 GiB and four, and asks for `memory`.
+pub fn growing(uid: &str, memory: &str) -> Pod {
+    let spec = json!({"domain": {"memory": {"guest": "256Mi", "maxGuest": "1Gi"}, "devices": {},
+                                 "cpu": {"sockets": 1, "maxSockets": 4}}});
+    let mut pod = pod_of(uid, spec);
+    let requests = json!({"cpu": "100m", "memory": memory});
+    let container = &mut pod.spec.as_mut().unwrap().containers[0];
+    container.resources = serde_json::from_value(json!({ "requests": requests })).unwrap();
+    pod
+}
+
 fn attachment_of(disk: Value, claim: &str, marked: bool) -> Pod {
     let name = &disk["name"];
     let volume = json!({"name": name, "persistentVolumeClaim": {"claimName": claim, "hotpluggable": true}});
@@ -142,6 +153,8 @@ pub fn domain(uid: &str) -> Domain {
         readonly: Default::default(),
         bases: Default::default(),
         aliases: Default::default(),
+        cpus: Default::default(),
+        memory: None,
         agent: false,
         tags: tags.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     }

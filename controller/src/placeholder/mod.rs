@@ -33,7 +33,7 @@ pub mod end;
 pub mod idle;
 pub mod images;
 pub mod overhead;
-mod resources;
+pub mod resources;
 
 /// Name of the Pod of an instance: always the same, so that it cannot be made twice.
 pub fn name(vmi: &VirtualMachineInstance) -> String {

@@ -3,7 +3,7 @@
 //! Why here: pure; as KubeVirt's DeclarativeHotplugVolumes (`pkg/storage/hotplug`). Hotpluggable volumes that the template has
 //! gained are added to the instance, those that it has lost are removed, and one that is another claim now is removed and then
 //! added; volumes that were added to the instance alone stay. A CD-ROM drive is there from the start: only its medium comes and
-//! goes. Everything else that differs needs a restart, and is named. Route
+//! goes. Memory and sockets are [`super::size`]'s. Everything else that differs needs a restart, and is named. Route
 //! in: the spec that the VM wants, its instance. Route out: a JSON patch of the instance; fields. `aggregated` makes its patches
 //! here, too.
 
@@ -15,7 +15,7 @@ use sheaf_api::{
     volumes::Volume,
 };
 
-use super::requests::patch;
+use super::{requests::patch, size};
 
 /// Most fields that a message names.
 const MOST_FIELDS: usize = 4;
@@ -54,10 +54,13 @@ pub fn follow(
             after.domain.devices.disks.extend(asked.filter(|_| has.is_none()).cloned());
         }
     }
-    let steps = change("", &vmi.spec, &after.volumes, &after.domain.devices.disks);
-    let mut all = vec![json!({"op": "test", "path": "/metadata/uid", "value": vmi.metadata.uid})];
-    all.extend(steps?);
-    Some(patch(all))
+    let mut steps = change("", &vmi.spec, &after.volumes, &after.domain.devices.disks).unwrap_or_default();
+    steps.extend(size::steps(wanted, vmi));
+    if steps.is_empty() {
+        return None;
+    }
+    steps.insert(0, json!({"op": "test", "path": "/metadata/uid", "value": vmi.metadata.uid}));
+    Some(patch(steps))
 }
 
 /// Steps of a JSON patch that give the spec at `prefix` these volumes and disks, if it still has those of `before`; nothing if
@@ -95,7 +98,16 @@ pub fn own_volumes(vmi: &VirtualMachineInstance) -> BTreeSet<&str> {
 /// The fields of the template that the instance takes up only when the VM is restarted.
 pub fn needs_restart(wanted: &VirtualMachineInstanceSpec, vmi: &VirtualMachineInstance) -> Vec<String> {
     // That it was started paused is no difference.
-    let there = VirtualMachineInstanceSpec { start_strategy: wanted.start_strategy, ..vmi.spec.clone() };
+    let mut there = VirtualMachineInstanceSpec { start_strategy: wanted.start_strategy, ..vmi.spec.clone() };
+    // Nor is a size that it takes up.
+    if size::live(wanted, vmi).is_some() {
+        if let (Some(has), Some(asked)) = (&mut there.domain.memory, &wanted.domain.memory) {
+            has.guest.clone_from(&asked.guest);
+        }
+        if let (Some(has), Some(asked)) = (&mut there.domain.cpu, &wanted.domain.cpu) {
+            has.sockets = asked.sockets;
+        }
+    }
     let mut fields = Vec::new();
     differences("spec.template.spec", &fixed(wanted, &there), &fixed(&there, wanted), &mut fields);
     fields.truncate(MOST_FIELDS);

@@ -83,6 +83,9 @@ pub trait Domain {
 
     fn update_device(&self, xml: &str, flags: u32) -> zbus::Result<()>;
 
+    #[zbus(name = "SetVcpus")]
+    fn set_vcpus(&self, count: u32, flags: u32) -> zbus::Result<()>;
+
     fn set_memory_parameters(&self, parameters: HashMap<&str, Variant<'_>>, flags: u32) -> zbus::Result<()>;
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Route in: text from libvirt. Route out: [`Described`].
 
-use super::{AGENT_PORT, TAG_NAMESPACE};
+use super::{AGENT_PORT, Cpus, PluggedMemory, TAG_NAMESPACE};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -17,6 +17,8 @@ pub struct Described {
     pub bases: Vec<PathBuf>,
     pub aliases: BTreeMap<String, String>,
     pub agent: bool,
+    pub cpus: Cpus,
+    pub memory: Option<PluggedMemory>,
 }
 
 /// What libvirt puts before aliases that are not its own.
@@ -35,6 +37,34 @@ pub fn read_disk(xml: &str) -> Result<Option<(String, String, Option<PathBuf>)>,
 /// An attribute of an element of a `<disk>`.
 fn of_disk<'a>(disk: roxmltree::Node<'a, '_>, element: &str, attribute: &str) -> Option<&'a str> {
     disk.children().find(|node| node.has_tag_name(element))?.attribute(attribute)
+}
+
+/// The virtio-mem device of a domain.
+fn memory_device<'a, 'input>(root: roxmltree::Node<'a, 'input>) -> Option<roxmltree::Node<'a, 'input>> {
+    let mut devices = root.descendants().filter(|node| node.has_tag_name("memory"));
+    devices.find(|device| device.attribute("model") == Some("virtio-mem"))
+}
+
+/// Bytes in an element with a unit: KiB where it has none, as libvirt writes it.
+fn bytes(node: roxmltree::Node<'_, '_>) -> u64 {
+    let number: u64 = node.text().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    let unit = match node.attribute("unit") {
+        Some("b" | "bytes") => 1,
+        _ => 1 << 10,
+    };
+    number.saturating_mul(unit)
+}
+
+/// The element of the virtio-mem device of the domain `xml`, which offers so many bytes; nothing if it has none.
+pub fn offering(xml: &str, bytes: u64) -> Result<Option<String>, roxmltree::Error> {
+    let document = roxmltree::Document::parse(xml)?;
+    let Some(device) = memory_device(document.root_element()) else { return Ok(None) };
+    let requested = device.descendants().find(|node| node.has_tag_name("requested"));
+    let Some(requested) = requested.map(|node| node.range()) else { return Ok(None) };
+    let (before, after) =
+        (xml.get(device.range().start..requested.start), xml.get(requested.end..device.range().end));
+    let offered = format!("<requested unit='b'>{bytes}</requested>");
+    Ok(before.zip(after).map(|(before, after)| format!("{before}{offered}{after}")))
 }
 
 /// Reads a `<domain>`; a domain without our element has no tags.
@@ -69,6 +99,12 @@ pub fn read(xml: &str) -> Result<Described, roxmltree::Error> {
     let agent = ports.any(|port| {
         port.attribute("name") == Some(AGENT_PORT) && port.attribute("state") == Some("connected")
     });
+    let most = text("vcpu").trim().parse().unwrap_or(0);
+    let current = child("vcpu").and_then(|node| node.attribute("current")?.parse().ok());
+    let memory = memory_device(root).map(|device| {
+        let of = |name: &str| device.descendants().find(|node| node.has_tag_name(name)).map_or(0, bytes);
+        PluggedMemory { size: of("size"), requested: of("requested"), current: of("current") }
+    });
     Ok(Described {
         name: text("name"),
         uuid: text("uuid"),
@@ -78,6 +114,8 @@ pub fn read(xml: &str) -> Result<Described, roxmltree::Error> {
         bases: bases.collect(),
         aliases: aliases.collect(),
         agent,
+        cpus: Cpus { current: current.unwrap_or(most), most },
+        memory,
     })
 }
 
@@ -124,6 +162,31 @@ mod tests {
         let described = read(xml).unwrap();
         assert_eq!(described.aliases, [("cd".to_owned(), "sda".to_owned())].into());
         assert_eq!((described.devices, described.readonly), (BTreeMap::new(), ["sda".to_owned()].into()));
+    }
+
+    #[test]
+    fn processors_and_memory_that_can_be_plugged_are_read_and_offered_by_the_element_that_libvirt_wrote() {
+        let device = |requested: &str| {
+            format!(
+                "<memory model='virtio-mem'>\n  <target>\n    <size unit='KiB'>3145728</size>\n    {requested}\n    \
+                 <current unit='KiB'>2048</current>\n  </target>\n  <address type='pci' slot='0x01'/>\n</memory>"
+            )
+        };
+        let xml = format!(
+            "<domain><memory unit='KiB'>4194304</memory><vcpu placement='static' current='2'>8</vcpu><devices>{}</devices></domain>",
+            device("<requested unit='KiB'>4096</requested>")
+        );
+        let described = read(&xml).unwrap();
+        assert_eq!(described.cpus, Cpus { current: 2, most: 8 });
+        let memory = PluggedMemory { size: 3 << 30, requested: 4 << 20, current: 2 << 20 };
+        assert_eq!(described.memory, Some(memory));
+        assert_eq!(
+            offering(&xml, 1 << 30).unwrap(),
+            Some(device("<requested unit='b'>1073741824</requested>"))
+        );
+        let plain = "<domain><vcpu placement='static'>4</vcpu></domain>";
+        assert_eq!(read(plain).unwrap().cpus, Cpus { current: 4, most: 4 });
+        assert_eq!((read(plain).unwrap().memory, offering(plain, 1).unwrap()), (None, None));
     }
 
     #[test]

@@ -38,6 +38,8 @@ fn node() -> Node {
         readonly: Default::default(),
         bases: Default::default(),
         aliases: Default::default(),
+        cpus: Default::default(),
+        memory: None,
         agent: true,
     });
     let id = Identity {

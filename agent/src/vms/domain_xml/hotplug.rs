@@ -4,7 +4,7 @@
 //! A disk on scsi needs none: the controller is there. Nor does a medium: its drive is there. Route in: a [`Guest`]; a disk and the
 //! name that it is to have. Route out: XML.
 
-use super::{drive_letters, escape, write_disk};
+use super::{drive_letters, escape, size, write_disk};
 use crate::vms::guest::{Disk, Folder, Guest, Hardware};
 use sheaf_api::devices::{DiskBus, InterfaceModel};
 use sheaf_api::peripherals::InputBus;
@@ -42,7 +42,8 @@ fn taken(guest: &Guest, has_usb: bool) -> usize {
         disks + nics(InterfaceModel::Virtio) + usize::from(guest.rng) + usize::from(hardware.balloon) + 2;
     let plain = nics(InterfaceModel::E1000) > 0 || hardware.watchdog.is_some() || hardware.transitional;
     let express = if hardware.transitional { 0 } else { virtio };
-    express + inputs + nics(InterfaceModel::E1000e) + usize::from(has_usb) + usize::from(plain)
+    let memory = usize::from(size::has_device(guest));
+    express + memory + inputs + nics(InterfaceModel::E1000e) + usize::from(has_usb) + usize::from(plain)
 }
 
 /// The first name on `bus` that no disk of the domain has; nothing when all are taken.
