@@ -142,6 +142,7 @@ fn a_vm_on_volumes_of_a_pool() {
             disk("root", DiskBus::Virtio, device("pvc-6f6f1c1e-0a3b-4b0e-8b9b-1f2e3d4c5b6a")),
             Disk { cache: Some(Cache::Writeback), ..disk("data", DiskBus::Scsi, device("pvc-2")) },
             Disk { cdrom: true, ..disk("install", DiskBus::Sata, device("pvc-3")) },
+            Disk { cdrom: true, ..disk("drivers", DiskBus::Sata, Source::NoMedium { awaited: false }) },
         ],
         space: 0,
         interfaces: Vec::new(),

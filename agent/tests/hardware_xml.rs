@@ -190,6 +190,15 @@ fn a_named_cpu_with_features_on_huge_pages_that_starts_paused() {
 }
 
 #[test]
+fn a_vm_that_can_grow_while_it_runs() {
+    let spec = domain(json!({
+        "cpu": {"sockets": 1, "cores": 2, "maxSockets": 4},
+        "memory": {"guest": "1Gi", "maxGuest": "4Gi"},
+    }));
+    compare("growing.xml", spec);
+}
+
+#[test]
 fn disks_with_threads_block_sizes_and_queues() {
     let mut spec = domain(json!({
         "cpu": {"cores": 4},

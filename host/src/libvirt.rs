@@ -16,7 +16,7 @@ pub use stats::DomainStats;
 use futures::future::try_join_all;
 use futures::stream::{BoxStream, StreamExt};
 use proxy::{ConnectProxy, DomainProxy};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io::{self, Read, Seek};
 use std::net::IpAddr;
@@ -60,12 +60,38 @@ pub struct Domain {
     pub tags: BTreeMap<String, String>,
     /// Block devices of the host that are its disks, by the name that libvirt knows the disk by: `vda`.
     pub devices: BTreeMap<String, PathBuf>,
+    /// Disks that the guest cannot write, by the name that libvirt knows them by: CD-ROM drives, and what else is read-only.
+    pub readonly: BTreeSet<String>,
     /// Block devices of the host that its disks only read, below overlays.
     pub bases: Vec<PathBuf>,
     /// Aliases that its disks were given, without libvirt's `ua-`, each with the name that libvirt knows the disk by.
     pub aliases: BTreeMap<String, String>,
     /// The guest's agent has opened its port.
     pub agent: bool,
+    /// Its virtual CPUs.
+    pub cpus: Cpus,
+    /// Memory that is plugged while it runs, if it has a device for that.
+    pub memory: Option<PluggedMemory>,
+}
+
+/// Virtual CPUs of a domain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cpus {
+    /// Those that the guest has.
+    pub current: u32,
+    /// Those that it may get while it runs, these included.
+    pub most: u32,
+}
+
+/// Memory of a virtio-mem device, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PluggedMemory {
+    /// The most that it can have.
+    pub size: u64,
+    /// What the guest is offered.
+    pub requested: u64,
+    /// What the guest has taken up.
+    pub current: u64,
 }
 
 /// Who is asked for the addresses of a guest.
@@ -150,6 +176,14 @@ pub enum VmError {
         /// Its answer.
         source: zbus::Error,
     },
+    /// The domain has no device for it: it was started without.
+    #[error("libvirt could not {doing} {domain}: it was started without a device for that; restart the VM")]
+    NoDevice {
+        /// What it was asked, `plug memory into`.
+        doing: &'static str,
+        /// UUID of the domain.
+        domain: String,
+    },
     /// A guest's addresses are not to be had.
     #[error("addresses of {domain} from {source_name}")]
     Addresses {
@@ -205,6 +239,19 @@ pub trait VmHost: Send + Sync + 'static {
     /// Asks the guest to release the disk that `xml` describes; it is gone once the domain does not have it any more. That the
     /// domain is gone already is no error.
     fn detach_disk(&self, uuid: &str, xml: &str) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// Changes the medium of the CD-ROM drive that `xml` describes: without a source, it is ejected. A guest that has locked the
+    /// tray is asked to open it, and it is an error if it does not within 5 s; `force` opens the tray all the same. That the
+    /// domain is gone already is no error.
+    fn change_medium(
+        &self,
+        uuid: &str,
+        xml: &str,
+        force: bool,
+    ) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// Offers the guest so many bytes of its virtio-mem device; it takes them up, or gives them back, as it can.
+    fn offer_memory(&self, uuid: &str, bytes: u64) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// Gives the guest so many virtual CPUs, up to the most that it may have.
+    fn set_cpus(&self, uuid: &str, count: u32) -> impl Future<Output = Result<(), VmError>> + Send;
     /// Ends QEMU now. That the domain is gone already is no error.
     fn destroy(&self, uuid: &str) -> impl Future<Output = Result<(), VmError>> + Send;
     /// Limits what QEMU of the domain may take of the node's memory, in KiB: beyond it the kernel kills that QEMU and
@@ -259,8 +306,16 @@ pub trait VmHost: Send + Sync + 'static {
 /// Name, UUID and tags in a domain's XML; it counts as running.
 pub fn read_domain(xml: &str) -> Result<Domain, VmError> {
     let described = xml::read(xml).map_err(VmError::Description)?;
-    let xml::Described { name, uuid, tags, devices, bases, aliases, agent } = described;
-    Ok(Domain { uuid, name, state: State::Running, tags, devices, bases, aliases, agent })
+    let xml::Described { name, uuid, tags, devices, readonly, bases, aliases, agent, cpus, memory } =
+        described;
+    let state = State::Running;
+    Ok(Domain { uuid, name, state, tags, devices, readonly, bases, aliases, agent, cpus, memory })
+}
+
+/// The element of the virtio-mem device of the domain `xml`, as it is in there but that it offers so many bytes: libvirt finds the
+/// device by its address. Nothing if the domain has none.
+pub fn offering(xml: &str, bytes: u64) -> Result<Option<String>, VmError> {
+    xml::offering(xml, bytes).map_err(VmError::Description)
 }
 
 /// Alias, target and device of a `<disk>`, for [`crate::fakes::FakeVms`].
@@ -387,6 +442,36 @@ impl VmHost for Libvirt {
                 Err(VmError::Refused { doing: "remove a disk from", domain: uuid.to_owned(), source })
             }
         }
+    }
+
+    async fn change_medium(&self, uuid: &str, xml: &str, force: bool) -> Result<(), VmError> {
+        let object = self.domain(proxy::path_of(uuid)?).await?;
+        let flags = proxy::AFFECT_LIVE | if force { proxy::MODIFY_FORCE } else { 0 };
+        match object.update_device(xml, flags).await {
+            Ok(()) => Ok(()),
+            Err(_) if !self.knows(uuid).await? => Ok(()),
+            Err(source) => {
+                Err(VmError::Refused { doing: "change a medium of", domain: uuid.to_owned(), source })
+            }
+        }
+    }
+
+    async fn offer_memory(&self, uuid: &str, bytes: u64) -> Result<(), VmError> {
+        const DOING: &str = "plug memory into";
+        let refused = |source| VmError::Refused { doing: DOING, domain: uuid.to_owned(), source };
+        let object = self.domain(proxy::path_of(uuid)?).await?;
+        let xml = object.get_xml_desc(0).await.map_err(refused)?;
+        // libvirt finds the device by its address, which it chose itself.
+        let device = offering(&xml, bytes)?;
+        let device = device.ok_or_else(|| VmError::NoDevice { doing: DOING, domain: uuid.to_owned() })?;
+        object.update_device(&device, proxy::AFFECT_LIVE).await.map_err(refused)
+    }
+
+    async fn set_cpus(&self, uuid: &str, count: u32) -> Result<(), VmError> {
+        let object = self.domain(proxy::path_of(uuid)?).await?;
+        let refused =
+            |source| VmError::Refused { doing: "plug processors into", domain: uuid.to_owned(), source };
+        object.set_vcpus(count, proxy::AFFECT_LIVE).await.map_err(refused)
     }
 
     async fn destroy(&self, uuid: &str) -> Result<(), VmError> {

@@ -148,8 +148,11 @@ impl PlayedNode {
             state: State::Running,
             tags: Default::default(),
             devices: Default::default(),
+            readonly: Default::default(),
             bases: Default::default(),
             aliases: Default::default(),
+            cpus: Default::default(),
+            memory: None,
             agent: false,
         });
         on.node_says(&launcher, "Running", "").await?;

@@ -14,16 +14,17 @@ mod room;
 mod volumes;
 
 pub use contents::names;
-pub use room::needs;
+pub use room::{needs, needs_at, requests};
 pub use volumes::names_claim;
 
 use super::facts::{Facts, Resources};
 use super::filters::Port;
-use super::guest::{CpuModel, Disk, Guest, Identity};
+use super::guest::{CpuModel, Disk, Guest, Identity, Source};
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::devices::{self, DiskBus};
 use sheaf_api::names::{COMPUTE_CONTAINER, EXPORT_LABEL, IMPORT_LABEL, RUNTIME_CLASS, VMI_ANNOTATION};
 use sheaf_api::placeholder::PlacedVmi;
+use sheaf_api::size::Size;
 
 /// Grace of a Pod that names none, in seconds: what KubeVirt gives a VM.
 const DEFAULT_GRACE: i64 = 180;
@@ -129,7 +130,8 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
 
     let cpu = vmi.domain.cpu.clone().unwrap_or_default();
     let topology = (cpu.sockets.unwrap_or(1), cpu.cores.unwrap_or(1), cpu.threads.unwrap_or(1));
-    if u64::from(topology.0) * u64::from(topology.1) > MOST_CPUS / u64::from(topology.2.max(1)) {
+    let sockets = Size::most(&vmi.domain).sockets.max(topology.0);
+    if u64::from(sockets).saturating_mul(topology.1.into()) > MOST_CPUS / u64::from(topology.2.max(1)) {
         return Err(invalid(format!("domain.cpu: more than {MOST_CPUS} virtual CPUs")));
     }
     let memory = vmi.domain.memory.as_ref().and_then(|memory| memory.guest.as_ref());
@@ -146,16 +148,17 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
     }
     let mut disks = Vec::new();
     for disk in &vmi.domain.devices.disks {
-        let volume = vmi.volume(&disk.name);
-        let volume =
-            volume.ok_or_else(|| invalid(format!("disk {}: there is no volume of that name", disk.name)))?;
         // The name becomes a file name.
         if !is_label(&disk.name) {
             return Err(invalid(format!("disk {}: the name is not a DNS label", disk.name)));
         }
         let cdrom = disk.cdrom.is_some();
         let bus = bus(disk)?;
-        let source = volumes::source(volume, &placed, pod, facts)?;
+        let source = match vmi.volume(&disk.name) {
+            Some(volume) => volumes::source(volume, &placed, pod, facts)?,
+            None if cdrom => Source::NoMedium { awaited: placed.media.contains(&disk.name) },
+            None => return Err(invalid(format!("disk {}: there is no volume of that name", disk.name))),
+        };
         disks.push(Disk {
             name: disk.name.clone(),
             cdrom,

@@ -76,6 +76,13 @@ pub async fn apply<V: VmHost, C: Cluster>(env: &Env<V, C>, action: &Action) -> a
         Action::Detach { uuid, volume, target, device } => {
             env.hosts.vms.detach_disk(uuid, &domain_xml::render_detached(volume, target, device)).await?;
         }
+        Action::Insert { uuid, drive, target, .. } => {
+            env.hosts.vms.change_medium(uuid, &domain_xml::render_medium(drive, target), false).await?;
+        }
+        Action::Eject { uuid, drive, target, force, .. } => {
+            env.hosts.vms.change_medium(uuid, &domain_xml::render_medium(drive, target), *force).await?;
+        }
+        Action::SetSize { uuid, memory, cpus, limit } => set_size(env, uuid, *memory, *cpus, *limit).await?,
         Action::SetCredentials { uuid, wanted } => {
             let _turn = env.agents.acquire().await?;
             credentials::set(&*env.hosts.vms, uuid, wanted).await?;
@@ -115,6 +122,26 @@ async fn start<V: VmHost, C: Cluster>(env: &Env<V, C>, guest: &Guest) -> anyhow:
     record.started = Some(Started { boot_id: env.boot_id.clone(), uuid: uuid.clone(), at: rfc3339(env.now) });
     record.write(&env.vms)?;
     limit_memory(env, guest, &uuid).await;
+    Ok(())
+}
+
+/// Changes the size of a VM that runs: first what its control group may take, or the kernel kills it while it grows.
+async fn set_size<V: VmHost, C: Cluster>(
+    env: &Env<V, C>,
+    uuid: &str,
+    memory: Option<u64>,
+    cpus: Option<u32>,
+    limit: u64,
+) -> anyhow::Result<()> {
+    if env.hosts.domain_type != DomainType::Qemu {
+        env.hosts.vms.limit_memory(uuid, limit >> 10).await?;
+    }
+    if let Some(bytes) = memory {
+        env.hosts.vms.offer_memory(uuid, bytes).await?;
+    }
+    if let Some(count) = cpus {
+        env.hosts.vms.set_cpus(uuid, count).await?;
+    }
     Ok(())
 }
 

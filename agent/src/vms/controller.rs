@@ -336,9 +336,22 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
                 tracing::info!(pod = name, volume = disk.name, disk = target, "add disk");
                 self.memory.attaching.insert(uid.clone(), (**disk).clone());
             }
+            Action::Insert { drive, target, .. } => {
+                tracing::info!(pod = name, volume = drive.name, disk = target, "insert medium");
+                self.memory.attaching.insert(uid.clone(), (**drive).clone());
+            }
+            Action::Eject { drive, target, force, .. } => {
+                tracing::info!(pod = name, volume = drive.name, disk = target, force, "eject medium");
+                let of = (uid.clone(), drive.name.clone());
+                self.memory.ejecting.entry(of.clone()).or_insert(now);
+                self.memory.detached.insert(of, now);
+            }
             Action::Detach { volume, target, .. } => {
                 tracing::info!(pod = name, volume, disk = target, "remove disk");
                 self.memory.detached.insert((uid.clone(), volume.clone()), now);
+            }
+            Action::SetSize { memory, cpus, .. } => {
+                tracing::info!(pod = name, memory, cpus, "change size");
             }
             Action::PressPowerButton(_) | Action::Destroy(_) => {
                 tracing::info!(pod = name, uid, ?action, "stop");
@@ -402,11 +415,15 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             (Action::DeletePod, Ok(_)) => self.listed.send_modify(|listed| {
                 listed.objects.remove(uid);
             }),
-            (Action::Start(_), Ok(_)) => {
+            (Action::Start(_) | Action::SetSize { .. }, Ok(_)) => {
                 self.memory.failures.remove(uid);
             }
-            (Action::Attach { attachment, .. }, Ok(_)) => {
+            (Action::Attach { attachment, .. } | Action::Insert { attachment, .. }, Ok(_)) => {
                 self.memory.failures.remove(&attachment);
+            }
+            (Action::Eject { attachment, drive, .. }, Ok(_)) => {
+                self.memory.failures.remove(&attachment);
+                self.memory.ejecting.remove(&(uid.to_owned(), drive.name));
             }
             (Action::ResizeDisk { uuid, disk, bytes }, Ok(_)) => {
                 self.memory.told.insert((uuid, disk), bytes);
@@ -429,6 +446,18 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             }
             (Action::Attach { attachment, disk, .. }, Err(error)) => {
                 tracing::warn!(uid, volume = disk.name, "adding a disk failed: {error:#}");
+                self.failed(&attachment, &error);
+            }
+            (Action::SetSize { .. }, Err(error)) => {
+                tracing::warn!(uid, "changing the size of a VM failed: {error:#}");
+                self.failed(uid, &error);
+            }
+            (Action::Insert { attachment, drive, .. }, Err(error)) => {
+                tracing::warn!(uid, volume = drive.name, "inserting a medium failed: {error:#}");
+                self.failed(&attachment, &error);
+            }
+            (Action::Eject { attachment, drive, .. }, Err(error)) => {
+                tracing::warn!(uid, volume = drive.name, "ejecting a medium failed: {error:#}");
                 self.failed(&attachment, &error);
             }
             // Nothing else of the VM waits for a guest that keeps its disk.

@@ -7,8 +7,9 @@
 mod hotplug;
 mod machine;
 mod peripherals;
+mod size;
 
-pub use hotplug::{HOTPLUG, free_target, render_attached, render_detached};
+pub use hotplug::{HOTPLUG, free_target, render_attached, render_detached, render_medium};
 
 use super::guest::{Disk, Folder, Format, Guest, Hardware, Nic, Source};
 use sheaf_api::devices::{Cache, DiskBus, InterfaceModel};
@@ -66,7 +67,6 @@ fn write(xml: &mut String, guest: &Guest, folder: &Folder, domain_type: DomainTy
         DomainType::Kvm => "kvm",
         DomainType::Qemu => "qemu",
     };
-    let (sockets, cores, threads) = guest.topology;
     writeln!(xml, "<domain type='{kind}'>")?;
     writeln!(xml, "  <name>{}</name>", escape(&guest.id.domain()))?;
     writeln!(xml, "  <uuid>{}</uuid>", escape(&guest.uuid))?;
@@ -75,13 +75,9 @@ fn write(xml: &mut String, guest: &Guest, folder: &Folder, domain_type: DomainTy
         "  <metadata>\n    <sheaf:vm xmlns:sheaf='{TAG_NAMESPACE}'{}/>\n  </metadata>",
         tags(guest)
     )?;
-    writeln!(xml, "  <memory unit='b'>{}</memory>", guest.memory)?;
+    size::write_memory(xml, guest)?;
     machine::write_memory_backing(xml, guest)?;
-    writeln!(
-        xml,
-        "  <vcpu placement='static'>{}</vcpu>",
-        u64::from(sockets) * u64::from(cores) * u64::from(threads)
-    )?;
+    size::write_cpus(xml, guest)?;
     if guest.hardware.io_threads > 0 {
         writeln!(xml, "  <iothreads>{}</iothreads>", guest.hardware.io_threads)?;
     }
@@ -97,6 +93,7 @@ fn write(xml: &mut String, guest: &Guest, folder: &Folder, domain_type: DomainTy
     for nic in &guest.interfaces {
         write_nic(xml, guest, nic)?;
     }
+    size::write_device(xml, guest)?;
     peripherals::write_peripherals(xml, guest, folder)?;
     writeln!(xml, "  </devices>\n</domain>")
 }
@@ -181,10 +178,12 @@ fn write_disk(
         false => ("file", "file", format.name()),
     };
     // Past the page cache the kernel's own queue is the faster one.
-    let io = options.io.map(|io| io.name()).or((is_device && cache == "none").then_some("native"));
+    // A drive is the same with every medium and with none: libvirt changes nothing else of it.
+    let is_written = is_device && !disk.cdrom;
+    let io = options.io.map(|io| io.name()).or((is_written && cache == "none").then_some("native"));
     // A thin volume whose pool is full stops the guest where it stands, and it continues once there is space: told of
     // it, the guest's file system would give up.
-    let policy = options.error_policy.map(|policy| policy.name()).or(is_device.then_some("enospace"));
+    let policy = options.error_policy.map(|policy| policy.name()).or(is_written.then_some("enospace"));
     writeln!(xml, "    <disk type='{kind}' device='{device}'{model}>")?;
     write!(xml, "      <driver name='qemu' type='{driver}' cache='{cache}'")?;
     let number = |value: Option<u32>| value.filter(|_| is_virtio).map(|value| value.to_string());
@@ -201,8 +200,11 @@ fn write_disk(
             write!(xml, " {name}='{value}'")?;
         }
     }
-    writeln!(xml, "/>\n      <source {source}='{}'/>", escape(&path.to_string_lossy()))?;
-    write_base(xml, disk, folder)?;
+    writeln!(xml, "/>")?;
+    if !matches!(disk.source, Source::NoMedium { .. }) {
+        writeln!(xml, "      <source {source}='{}'/>", escape(&path.to_string_lossy()))?;
+        write_base(xml, disk, folder)?;
+    }
     writeln!(xml, "      <target dev='{target}' bus='{bus}'/>")?;
     if let Some(blocks) = options.blocks {
         let discard =

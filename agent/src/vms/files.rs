@@ -43,6 +43,7 @@ fn make_disk(disk: &Disk, folder: &Folder, images: &Images, run: &dyn Run) -> an
             // Passwords may be in it; libvirt gives it to its VM alone.
             Ok(write_atomically(&path, image, 0o600)?)
         }
+        Source::NoMedium { .. } => Ok(()),
         // The node makes it of its own accord, and reports it when it has: it is never made here.
         Source::Device(_) if path.exists() => Ok(()),
         Source::Device(_) => bail!("{} does not exist; is its pool active?", path.display()),

@@ -152,6 +152,11 @@ pub enum Source {
         /// Its size.
         bytes: u64,
     },
+    /// A CD-ROM drive without a medium.
+    NoMedium {
+        /// An attachment Pod brings one before the VM starts.
+        awaited: bool,
+    },
     /// An empty disk of so many bytes, lost with the VM.
     Empty(u64),
     /// A cloud-init seed.
@@ -222,6 +227,8 @@ impl Folder {
             }
             Source::InPlace { path, format, .. } => (path.clone(), *format),
             Source::Device(path) => (path.clone(), Format::Raw),
+            // There is no file: the domain's XML has no source.
+            Source::NoMedium { .. } => (PathBuf::new(), Format::Raw),
             Source::Empty(_) => (self.0.join(format!("{}.raw", disk.name)), Format::Raw),
             Source::Seed(_) | Source::Files(_) => (self.0.join(format!("{}.iso", disk.name)), Format::Raw),
         }

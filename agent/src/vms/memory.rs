@@ -30,8 +30,12 @@ pub fn limit(guest: &Guest) -> u64 {
     let (sockets, cores, threads) = guest.topology;
     let cpus =
         [cores, threads].iter().fold(u64::from(sockets), |all, more| all.saturating_mul((*more).into()));
-    let overhead = overhead(guest.memory, cpus, guest.graphics);
-    // Huge pages are not charged to the group.
-    let memory = if guest.hardware.page_size.is_some() { 0 } else { guest.memory };
+    limit_of(guest.memory, cpus, guest.graphics, guest.hardware.page_size.is_some())
+}
+
+/// The same for a guest of `guest` bytes and `cpus`; with `huge` it is on huge pages, which are not charged to the group.
+pub fn limit_of(guest: u64, cpus: u64, graphics: bool, huge: bool) -> u64 {
+    let overhead = overhead(guest, cpus, graphics);
+    let memory = if huge { 0 } else { guest };
     memory.saturating_add(overhead.saturating_mul(2)).saturating_add(SLACK)
 }

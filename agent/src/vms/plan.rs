@@ -16,6 +16,7 @@ mod attachments;
 mod clashes;
 mod ends;
 mod observed;
+mod size;
 
 pub use observed::{Credentials, FailedStart, Memory, Observed, Stopping};
 
@@ -30,6 +31,7 @@ use clashes::{previous_run, user_of_volume};
 use ends::{Machine, ended, failed, waiting};
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::names::REASON_NODE_SHUTDOWN;
+use sheaf_api::size::Size;
 use sheaf_host::libvirt::{self, Domain, Stop};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -98,6 +100,41 @@ pub enum Action {
         /// Its device.
         device: PathBuf,
     },
+    /// Put a medium into a CD-ROM drive of domain `uuid`.
+    Insert {
+        /// The domain.
+        uuid: String,
+        /// UID of the attachment Pod.
+        attachment: String,
+        /// The drive with its medium.
+        drive: Box<Disk>,
+        /// The name of the drive, `sda`.
+        target: String,
+    },
+    /// Take the medium out of a CD-ROM drive.
+    Eject {
+        /// The domain.
+        uuid: String,
+        /// UID of the attachment Pod.
+        attachment: String,
+        /// The drive without its medium.
+        drive: Box<Disk>,
+        /// The name of the drive, `sda`.
+        target: String,
+        /// Although the guest has locked the tray.
+        force: bool,
+    },
+    /// Change what the guest of domain `uuid` has of memory and processors.
+    SetSize {
+        /// The domain.
+        uuid: String,
+        /// Bytes of its memory device that are offered, if they change.
+        memory: Option<u64>,
+        /// Its virtual CPUs, if they change.
+        cpus: Option<u32>,
+        /// What QEMU may take of the node's memory by then, in bytes.
+        limit: u64,
+    },
     /// Have the agent in domain `uuid` set credentials.
     SetCredentials {
         /// The domain.
@@ -149,7 +186,7 @@ pub fn plan(o: &Observed<'_>) -> Plan {
         Resources::default(),
         |sum, (uid, pod)| {
             let space = o.records.get(uid).map_or(0, |record| record.space);
-            sum.plus(taken(o, pod, space))
+            sum.plus(taken(o, pod, domains.get(uid.as_str()).copied(), space))
         },
     );
     let free = |plan: &mut Plan, uid: &str| {
@@ -190,9 +227,12 @@ pub fn plan(o: &Observed<'_>) -> Plan {
             }
             (Some(domain), false) => {
                 let disks = added.get(uid).map(Vec::as_slice).unwrap_or_default();
-                plan_live(&mut plan, o, uid, pod, domain, disks);
+                plan_live(&mut plan, o, uid, pod, domain, disks, &mut used);
             }
-            (None, false) => plan_without_domain(&mut plan, o, uid, pod, domain, &mut used),
+            (None, false) => {
+                let disks = added.get(uid).map(Vec::as_slice).unwrap_or_default();
+                plan_without_domain(&mut plan, o, uid, pod, domain, disks, &mut used);
+            }
         }
     }
     for (uid, domain) in &domains {
@@ -248,10 +288,18 @@ fn takes_resources(o: &Observed<'_>, domains: &BTreeMap<&str, &Domain>, uid: &st
     admission::is_vm(pod) && !report::is_terminal(pod) && running
 }
 
-/// What a VM takes whose files may grow to `space` bytes.
-fn taken(o: &Observed<'_>, pod: &Pod, space: u64) -> Resources {
-    let needs = admission::needs(pod, o.facts);
-    Resources { storage: needs.storage.max(space), ..needs }
+/// What a VM takes whose files may grow to `space` bytes. A change of its requests counts while it is being allocated.
+fn taken(o: &Observed<'_>, pod: &Pod, domain: Option<&Domain>, space: u64) -> Resources {
+    let has = domain.and_then(|domain| size::plugged(pod, domain)).map(|plugged| plugged.size);
+    let needs = admission::needs_at(pod, o.facts, has);
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    let asked = if o.memory.busy.contains(uid) { admission::requests(pod) } else { Resources::default() };
+    Resources {
+        storage: needs.storage.max(space),
+        memory: needs.memory.max(asked.memory),
+        cpu: needs.cpu.max(asked.cpu),
+        ..needs
+    }
 }
 
 /// A Pod that is not a VM: it waits, and its status has the reason.
@@ -287,6 +335,7 @@ fn plan_live(
     pod: &Pod,
     domain: &Domain,
     added: &[attachments::Added<'_>],
+    used: &mut Resources,
 ) {
     let Some(started) = o.records.get(uid).and_then(|record| record.started.as_ref()) else {
         let at = rfc3339(o.now);
@@ -308,9 +357,19 @@ fn plan_live(
     let proves_itself = resumed
         .map(|last| last.saturating_add(RESUMED_AFTER))
         .filter(|proven| !paused && *proven > o.now && report::is_paused_by_disk(pod));
+    let plugged = size::plugged(pod, domain);
+    let has = plugged.map(|plugged| plugged.size);
+    let space = o.records.get(uid).map_or(0, |record| record.space);
+    let allocated = size::allocate(o, pod, has, taken(o, pod, Some(domain), space), used);
+    // Why the size that was allocated is not in effect.
+    let is_changing = has.is_some_and(|has| Size::wanted(pod).is_some_and(|wanted| wanted != has));
+    let failure = o.memory.failures.get(uid).filter(|_| is_changing);
     let report = Report {
         phase: Phase::Running,
         state: State::Running { started_at: started.at.clone() },
+        allocated: Some(allocated),
+        plugged,
+        resize_failed: failure.map(|failure| failure.why.clone()),
         uuid: Some(domain.uuid.clone()),
         addresses: o.memory.addresses.get(uid).cloned().unwrap_or_default(),
         interfaces: o.memory.interfaces.get(uid).cloned().unwrap_or_default(),
@@ -325,6 +384,8 @@ fn plan_live(
     if !report.is_reported_by(pod) {
         plan.act(uid, Action::Report(report));
     } else if let Some(action) = attachments::next(plan, o, uid, domain, added) {
+        plan.act(uid, action);
+    } else if let Some(action) = size::next(plan, o, uid, pod, domain) {
         plan.act(uid, action);
     } else if let Some((disk, bytes)) = grown(o, domain) {
         plan.act(uid, Action::ResizeDisk { uuid: domain.uuid.clone(), disk, bytes });
@@ -345,7 +406,9 @@ fn plan_live(
 /// A disk of the domain whose volume has another size than the guest was notified of, and that size.
 fn grown(o: &Observed<'_>, domain: &Domain) -> Option<(String, u64)> {
     let volumes = o.facts.volumes.as_ref()?;
-    domain.devices.iter().find_map(|(disk, device)| {
+    // One that is read-only stays as it is: libvirt resizes no such disk.
+    let written = domain.devices.iter().filter(|(disk, _)| !domain.readonly.contains(*disk));
+    written.into_iter().find_map(|(disk, device)| {
         let volume = volumes.values().find(|volume| volume.ready && volume.device == *device)?;
         let told = o.memory.told.get(&(domain.uuid.clone(), disk.clone()));
         (told != Some(&volume.bytes)).then(|| (disk.clone(), volume.bytes))
@@ -411,6 +474,7 @@ fn plan_without_domain(
     uid: &str,
     pod: &Pod,
     stopped: Option<&Domain>,
+    added: &[attachments::Added<'_>],
     used: &mut Resources,
 ) {
     if was_started(o, uid, pod) {
@@ -431,7 +495,12 @@ fn plan_without_domain(
         Verdict::Reject(why) => plan.act(uid, Action::Report(failed(why, 1, None))),
         Verdict::Unknown => {}
         Verdict::Wait(why) => plan_report(plan, uid, pod, waiting(&why)),
-        Verdict::Accept(guest) => {
+        Verdict::Accept(mut guest) => {
+            match attachments::load(plan, o, pod, &mut guest, added) {
+                Ok(()) => {}
+                Err(Verdict::Wait(why)) => return plan_report(plan, uid, pod, waiting(&why)),
+                Err(_) => return,
+            }
             if let Some(before) = previous_run(o, plan, uid, &guest) {
                 let message =
                     format!("{before}, an earlier run of the same VM, is still running on this node");
@@ -443,7 +512,7 @@ fn plan_without_domain(
                 plan_report(plan, uid, pod, waiting(&Why { reason: "VolumeInUse", message }));
                 return;
             }
-            *used = used.plus(taken(o, pod, guest.space));
+            *used = used.plus(taken(o, pod, None, guest.space));
             // A start that failed is reported at once, and tried again after a while.
             if let Some(failure) = o.memory.failures.get(uid) {
                 let report = waiting(&Why { reason: "StartError", message: failure.why.clone() });

@@ -3,10 +3,16 @@
 //! Why here: the shape of Pod status in one place; pure. Route in: a [`Report`] of the plan. Route out: whether
 //! the Pod has it already, else a strategic merge patch for `pods/status` that holds only while the UID does.
 
+use super::admission::Why;
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Value, json};
-use sheaf_api::names::{CREDENTIALS_CONDITION, DISKS_ANNOTATION, INTERFACES_ANNOTATION, PAUSED_CONDITION};
+use sheaf_api::names::{
+    CREDENTIALS_CONDITION, DISKS_ANNOTATION, INTERFACES_ANNOTATION, PAUSED_CONDITION, PLUGGED_ANNOTATION,
+    RESIZE_IN_PROGRESS_CONDITION, RESIZE_PENDING_CONDITION,
+};
 use sheaf_api::network::SeenInterface;
+use sheaf_api::size::Plugged;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -68,6 +74,36 @@ pub struct Report {
     pub credentials: Option<Result<(), String>>,
     /// Names of the guest's disks by their volumes; nothing says nothing about them.
     pub disks: Option<BTreeMap<String, String>>,
+    /// What of its requests is allocated, of a VM that runs.
+    pub allocated: Option<Allocated>,
+    /// Its size, of a VM that can grow while it runs.
+    pub plugged: Option<Plugged>,
+    /// Why that could not be changed.
+    pub resize_failed: Option<String>,
+}
+
+/// What of a Pod's requests is allocated on this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allocated {
+    /// Requests of its container, by resource.
+    pub requests: BTreeMap<String, Quantity>,
+    /// Why that is not what it asks for.
+    pub pending: Option<Why>,
+}
+
+impl Allocated {
+    /// All that the Pod asks for.
+    pub fn asked(pod: &Pod) -> Self {
+        let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let requests = containers.find_map(|container| container.resources.as_ref()?.requests.clone());
+        Self { requests: requests.unwrap_or_default(), pending: None }
+    }
+}
+
+/// What this node has allocated to the container of a Pod, by its status.
+pub fn allocated(pod: &Pod) -> Option<BTreeMap<String, Quantity>> {
+    let mut containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    containers.find_map(|container| container.allocated_resources.clone())
 }
 
 impl Default for Report {
@@ -83,6 +119,9 @@ impl Default for Report {
             paused: None,
             credentials: None,
             disks: None,
+            allocated: None,
+            plugged: None,
+            resize_failed: None,
         }
     }
 }
@@ -203,6 +242,10 @@ impl Report {
             && ready.is_some_and(|ready| (ready.status == "True") == self.ready())
             && (self.addresses.is_empty() || addresses == self.addresses)
             && self.paused.map(Paused::reason) == paused_reason(pod)
+            && self.allocated.as_ref().is_none_or(|allocated| allocated.is_reported_by(pod))
+            && (self.plugged.is_none() || self.plugged == Plugged::of(pod))
+            && (self.allocated.is_none()
+                || self.resize_failed == resize_condition(pod, RESIZE_IN_PROGRESS_CONDITION).map(|why| why.1))
             && (self.credentials.is_none() || self.credentials == credentials(pod))
             && (self.interfaces.is_empty() || interfaces().as_ref() == Some(&self.interfaces))
             && self.disks.as_ref().is_none_or(|disks| *disks == reported_disks(pod))
@@ -227,7 +270,7 @@ impl Report {
             json!({"type": kind, "status": value, "lastTransitionTime": since, "reason": why})
         };
         let containers = pod.spec.iter().flat_map(|spec| &spec.containers).map(|container| {
-            json!({
+            let mut value = json!({
                 "name": container.name,
                 "image": container.image,
                 "imageID": "",
@@ -236,7 +279,14 @@ impl Report {
                 "restartCount": 0,
                 "containerID": self.uuid.as_ref().map(|uuid| format!("vm://{uuid}")),
                 "state": self.state.json(self.uuid.as_deref(), now),
-            })
+            });
+            if let Some(Allocated { requests, .. }) = &self.allocated {
+                let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+                value["allocatedResources"] = json!(requests);
+                // Without it the API server resizes no Pod that runs.
+                value["resources"] = json!({"requests": requests, "limits": limits});
+            }
+            value
         });
         let mut conditions = vec![
             condition("Initialized", "True"),
@@ -258,6 +308,24 @@ impl Report {
             let mut set = condition(CREDENTIALS_CONDITION, is_set);
             (set["reason"], set["message"]) = (Value::Null, json!(credentials.as_ref().err()));
             conditions.push(set);
+        }
+        if let Some(Allocated { pending, .. }) = &self.allocated {
+            let pending = pending.as_ref().map(|why| (why.reason, why.message.as_str()));
+            let failed = self.resize_failed.as_deref().map(|message| ("Error", message));
+            for (kind, why) in [(RESIZE_PENDING_CONDITION, pending), (RESIZE_IN_PROGRESS_CONDITION, failed)] {
+                let Some((reason, message)) = why else {
+                    if resize_condition(pod, kind).is_some() {
+                        let mut over = condition(kind, "False");
+                        // The scheduler reads the reason of a condition that is false, too.
+                        (over["reason"], over["message"]) = (Value::Null, Value::Null);
+                        conditions.push(over);
+                    }
+                    continue;
+                };
+                let mut waits = condition(kind, "True");
+                (waits["reason"], waits["message"]) = (json!(reason), json!(message));
+                conditions.push(waits);
+            }
         }
         let failed = self.phase == Phase::Failed;
         let start = status.start_time.map_or_else(|| json!(now), |time| json!(time));
@@ -288,12 +356,30 @@ impl Report {
         if let Some(disks) = self.disks.as_ref().filter(|disks| **disks != reported_disks(pod)) {
             patch["metadata"]["annotations"][DISKS_ANNOTATION] = json!(json!(disks).to_string());
         }
+        if let Some(plugged) = self.plugged {
+            patch["metadata"]["annotations"][PLUGGED_ANNOTATION] = json!(plugged.to_annotation());
+        }
         if !self.interfaces.is_empty() {
             let text = serde_json::to_string(&self.interfaces).unwrap_or_default();
             patch["metadata"]["annotations"][INTERFACES_ANNOTATION] = json!(text);
         }
         patch
     }
+}
+
+impl Allocated {
+    fn is_reported_by(&self, pod: &Pod) -> bool {
+        let pending = resize_condition(pod, RESIZE_PENDING_CONDITION);
+        let wanted = self.pending.as_ref().map(|why| (why.reason.to_owned(), why.message.clone()));
+        allocated(pod).as_ref() == Some(&self.requests) && pending == wanted
+    }
+}
+
+/// Reason and message of a condition about a resize of the Pod, if it is true.
+fn resize_condition(pod: &Pod, kind: &str) -> Option<(String, String)> {
+    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let found = conditions.find(|condition| condition.type_ == kind && condition.status == "True")?;
+    Some((found.reason.clone().unwrap_or_default(), found.message.clone().unwrap_or_default()))
 }
 
 impl State {

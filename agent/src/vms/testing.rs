@@ -33,8 +33,42 @@ pub fn pod_of(uid: &str, spec: Value) -> Pod {
 
 /// The attachment Pod of volume `data`, a disk on scsi of this claim, for the VM of Pod `p1`.
 pub fn attachment(claim: &str, marked: bool) -> Pod {
-    let volume = json!({"name": "data", "persistentVolumeClaim": {"claimName": claim, "hotpluggable": true}});
-    let disk = json!({"name": "data", "disk": {"bus": "scsi"}});
+    attachment_of(json!({"name": "data", "disk": {"bus": "scsi"}}), claim, marked)
+}
+
+/// The attachment Pod of the medium of this claim for the drive [`with_drive`] has.
+pub fn medium(claim: &str, marked: bool) -> Pod {
+    attachment_of(json!({"name": "cd", "cdrom": {"bus": "sata"}}), claim, marked)
+}
+
+/// The Pod of a VM with an empty CD-ROM drive `cd`; with `awaited`, its medium is on its way.
+pub fn with_drive(uid: &str, awaited: bool) -> Pod {
+    let spec = json!({"domain": {"memory": {"guest": "64Mi"}, "devices": {"disks": [
+        {"name": "cd", "cdrom": {"bus": "sata"}}]}}});
+    let mut pod = pod_of(uid, spec);
+    if awaited {
+        let annotations = pod.metadata.annotations.get_or_insert_default();
+        let mut placed: Value = serde_json::from_str(&annotations["sheaf.dev/vmi"]).unwrap();
+        placed["media"] = json!(["cd"]);
+        annotations.insert("sheaf.dev/vmi".into(), placed.to_string());
+    }
+    pod
+}
+
+/// The Pod of a VM of 256 MiB and one processor that can grow to 1 GiB and four, and asks for `memory`.
+pub fn growing(uid: &str, memory: &str) -> Pod {
+    let spec = json!({"domain": {"memory": {"guest": "256Mi", "maxGuest": "1Gi"}, "devices": {},
+                                 "cpu": {"sockets": 1, "maxSockets": 4}}});
+    let mut pod = pod_of(uid, spec);
+    let requests = json!({"cpu": "100m", "memory": memory});
+    let container = &mut pod.spec.as_mut().unwrap().containers[0];
+    container.resources = serde_json::from_value(json!({ "requests": requests })).unwrap();
+    pod
+}
+
+fn attachment_of(disk: Value, claim: &str, marked: bool) -> Pod {
+    let name = &disk["name"];
+    let volume = json!({"name": name, "persistentVolumeClaim": {"claimName": claim, "hotpluggable": true}});
     let annotation = json!({"vmi": "web", "podUid": "p1", "volume": volume, "disk": disk}).to_string();
     let mut annotations = json!({"sheaf.dev/attachment": annotation});
     if marked {
@@ -116,8 +150,11 @@ pub fn domain(uid: &str) -> Domain {
         name: "default_web".into(),
         state: State::Running,
         devices: Default::default(),
+        readonly: Default::default(),
         bases: Default::default(),
         aliases: Default::default(),
+        cpus: Default::default(),
+        memory: None,
         agent: false,
         tags: tags.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     }

@@ -17,7 +17,7 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Devices {
-    /// Disks, one for each volume.
+    /// Disks, one for each volume, and empty CD-ROM drives.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub disks: Vec<Disk>,
@@ -80,7 +80,7 @@ pub struct Disk {
     /// A hard disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskTarget>,
-    /// A CD-ROM drive, read-only.
+    /// A CD-ROM drive, read-only. It is empty while no volume has its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cdrom: Option<CdromTarget>,
     /// Place in the boot order: 1 is tried first; unset is not tried if any device sets it.
@@ -107,6 +107,13 @@ pub struct Disk {
     /// other error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_policy: Option<ErrorPolicy>,
+}
+
+impl Disk {
+    /// Whether it is a CD-ROM drive, which may have no medium.
+    pub fn is_drive(&self) -> bool {
+        self.cdrom.is_some()
+    }
 }
 
 /// A hard disk.

@@ -70,7 +70,7 @@ pub struct Cpu {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"))]
     pub model: Option<String>,
-    /// The most sockets that the VM can grow to; sockets are not added to a VM that runs yet.
+    /// The most sockets that the VM can grow to while it runs. Default: it does not grow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 512))]
     pub max_sockets: Option<u32>,
@@ -130,7 +130,7 @@ pub struct Memory {
     /// Memory that the guest sees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest: Option<Amount>,
-    /// The most memory that the VM can grow to; memory is not added to a VM that runs yet.
+    /// The most memory that the VM can grow to while it runs, in steps of 2Mi; not on huge pages. Default: it does not grow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_guest: Option<Amount>,
     /// Puts the guest's memory on huge pages of the node.

@@ -34,6 +34,7 @@ pub mod ports;
 pub mod quantity;
 pub mod replica_set;
 pub mod selector;
+pub mod size;
 pub mod snapshot;
 pub mod status;
 pub mod storage;

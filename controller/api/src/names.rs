@@ -148,6 +148,16 @@ pub const DETACH_ANNOTATION: &str = "sheaf.dev/detach";
 /// Annotation of a placeholder Pod, written by its node: JSON, the name by which the guest's domain has each disk,
 /// `{"data": "sda"}`.
 pub const DISKS_ANNOTATION: &str = "sheaf.dev/disks";
+/// Annotation of a placeholder Pod, written by the controller: JSON of [`crate::size::Size`], the size that the VM is to have while
+/// it runs. It is written only once the node has allocated what the size needs.
+pub const SIZE_ANNOTATION: &str = "sheaf.dev/size";
+/// Annotation of a placeholder Pod, written by its node: JSON of [`crate::size::Plugged`], the size that the VM has. Only of a VM
+/// that can grow.
+pub const PLUGGED_ANNOTATION: &str = "sheaf.dev/plugged";
+/// Condition of a Pod, by which its node says that a change of its requests waits or is impossible: Kubernetes' own.
+pub const RESIZE_PENDING_CONDITION: &str = "PodResizePending";
+/// Condition of a Pod, by which its node says why a change of its requests is not in effect yet: Kubernetes' own.
+pub const RESIZE_IN_PROGRESS_CONDITION: &str = "PodResizeInProgress";
 /// Annotation of a VMI, written by the controller: names of volumes, by commas, that were added to this instance alone and are
 /// not in the template of its VM.
 pub const OWN_VOLUMES_ANNOTATION: &str = "sheaf.dev/own-volumes";

@@ -36,6 +36,9 @@ pub struct PlacedVmi {
     /// Addresses that an interface alone may use, by its name; an interface that is not here may use any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub addresses: BTreeMap<String, Vec<IpAddr>>,
+    /// Names of CD-ROM drives that have a medium, which is added by an attachment Pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub media: Vec<String>,
     /// Annotations of the VMI, if one of its volumes shows annotations to the guest.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{instancetype::StatusRef, vm::RunStrategy, volume_status::VolumeStatus};
+use crate::{instancetype::StatusRef, quantity::Amount, vm::RunStrategy, volume_status::VolumeStatus};
 
 /// What is observed of a virtual machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -175,7 +175,7 @@ pub struct VirtualMachineInstanceStatus {
     /// Node it was placed on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
-    /// Details by type: Ready, PodScheduled, Synchronized, LiveMigratable.
+    /// Details by type: Ready, PodScheduled, Synchronized, LiveMigratable, HotMemoryChange, HotVCPUChange.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// When each phase was entered.
@@ -187,9 +187,44 @@ pub struct VirtualMachineInstanceStatus {
     /// Volumes with their disks; of those that are added while the VM runs, how far that is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volume_status: Vec<VolumeStatus>,
+    /// Memory of a VM that can grow while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryStatus>,
+    /// CPU of a VM that can grow while it runs, as its domain has it.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "currentCPUTopology")]
+    pub current_cpu_topology: Option<CpuTopology>,
     /// Pods of this instance that have not ended: UID and node name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub active_pods: BTreeMap<String, String>,
+}
+
+/// Memory of a VM that can grow while it runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MemoryStatus {
+    /// What the guest started with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_at_boot: Option<Amount>,
+    /// What the guest has taken up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_current: Option<Amount>,
+    /// What the domain offers to the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_requested: Option<Amount>,
+}
+
+/// CPU of a domain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CpuTopology {
+    /// Cores per socket.
+    #[serde(default)]
+    pub cores: u32,
+    /// Sockets.
+    #[serde(default)]
+    pub sockets: u32,
+    /// Threads per core.
+    #[serde(default)]
+    pub threads: u32,
 }
 
 /// Phase of an instance. It only moves forward, and never leaves Succeeded or Failed.

@@ -12,8 +12,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    access::AccessCredential, devices::Devices, domain::DomainSpec, firmware::Efi, peripherals::Tpm,
-    status::VirtualMachineInstanceStatus, volumes::Volume,
+    access::AccessCredential,
+    devices::{Devices, Disk},
+    domain::DomainSpec,
+    firmware::Efi,
+    peripherals::Tpm,
+    status::VirtualMachineInstanceStatus,
+    volumes::Volume,
 };
 
 /// One run of a virtual machine.
@@ -196,16 +201,27 @@ impl VirtualMachineInstanceSpec {
         self.volumes.iter().find(|volume| volume.name == name)
     }
 
+    /// The disk called `name`.
+    pub fn disk(&self, name: &str) -> Option<&Disk> {
+        self.domain.devices.disks.iter().find(|disk| disk.name == name)
+    }
+
     /// Volumes whose disks are added to the VM while it runs.
     pub fn hotpluggable(&self) -> impl Iterator<Item = &Volume> {
         self.volumes.iter().filter(|volume| volume.is_hotpluggable())
     }
 
-    /// The spec without them and their disks: what the VM starts with.
+    /// Those of them that are media of CD-ROM drives.
+    pub fn media(&self) -> impl Iterator<Item = &Volume> {
+        self.hotpluggable().filter(|volume| self.disk(&volume.name).is_some_and(Disk::is_drive))
+    }
+
+    /// The spec without them and their disks: what the VM starts with. Drives stay, without their media.
     #[must_use]
     pub fn without_hotpluggable(&self) -> Self {
         let mut spec = self.clone();
-        spec.domain.devices.disks.retain(|disk| self.hotpluggable().all(|volume| volume.name != disk.name));
+        let is_added = |disk: &Disk| self.hotpluggable().any(|volume| volume.name == disk.name);
+        spec.domain.devices.disks.retain(|disk| disk.is_drive() || !is_added(disk));
         spec.volumes.retain(|volume| !volume.is_hotpluggable());
         spec
     }

@@ -33,7 +33,7 @@ pub mod end;
 pub mod idle;
 pub mod images;
 pub mod overhead;
-mod resources;
+pub mod resources;
 
 /// Name of the Pod of an instance: always the same, so that it cannot be made twice.
 pub fn name(vmi: &VirtualMachineInstance) -> String {
@@ -56,7 +56,9 @@ pub fn pod(
     let uid = vmi.metadata.uid.clone().unwrap_or_default();
     let vmi_name = vmi.metadata.name.clone().unwrap_or_default();
     let namespace = vmi.metadata.namespace.clone().unwrap_or_default();
-    let spec = resolve(&vmi.spec, &uid).without_hotpluggable();
+    let whole = resolve(&vmi.spec, &uid);
+    let media = whole.media().map(|volume| volume.name.clone()).collect();
+    let spec = whole.without_hotpluggable();
     let mut labels = vmi.metadata.labels.clone().unwrap_or_default();
     labels.insert(APP_LABEL.into(), LAUNCHER.into());
     labels.insert(CREATED_BY_LABEL.into(), uid.clone());
@@ -68,6 +70,7 @@ pub fn pod(
         spec,
         attachments: networks.attachments.clone(),
         addresses: networks.addresses.clone(),
+        media,
         annotations: shown_annotations(vmi),
     };
     let spec = &placed.spec;
@@ -335,6 +338,20 @@ mod tests {
         let spec = pod.spec.unwrap();
         assert_eq!(spec.volumes.unwrap_or_default(), []);
         assert_eq!(spec.node_selector.unwrap()[HOSTNAME_LABEL], "n2");
+    }
+
+    #[test]
+    fn a_drive_is_of_the_pod_and_its_medium_is_only_named() {
+        let vmi = vmi(json!({
+            "domain": {"memory": {"guest": "1Gi"}, "devices": {"disks": [
+                {"name": "cd", "cdrom": {"bus": "sata"}, "bootOrder": 1}, {"name": "empty", "cdrom": {"bus": "sata"}}]}},
+            "volumes": [{"name": "cd", "persistentVolumeClaim": {"claimName": "iso", "hotpluggable": true}}],
+        }));
+        let pod = made(&vmi);
+        let placed = PlacedVmi::from_annotation(&pod.metadata.annotations.unwrap()[VMI_ANNOTATION]).unwrap();
+        assert_eq!((placed.media, placed.spec.volumes), (vec!["cd".to_owned()], Vec::new()));
+        assert_eq!(placed.spec.domain.devices.disks, vmi.spec.domain.devices.disks);
+        assert_eq!(pod.spec.unwrap().volumes.unwrap_or_default(), []);
     }
 
     #[test]

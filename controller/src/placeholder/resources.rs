@@ -22,13 +22,18 @@ use crate::networks::{self, Networks};
 /// CPU requested for each virtual CPU unless the VM says otherwise, in thousandths; KubeVirt's ratio of ten.
 const MILLI_PER_CPU: u64 = 100;
 
-/// Requests and limits of the Pod.
-pub fn of(
-    spec: &VirtualMachineInstanceSpec,
-    networks: &Networks,
-    config: &ClusterConfigSpec,
-    images: &images::Sizes,
-) -> Value {
+/// Requests and limits of CPU and memory, by their names: what changes while a VM runs.
+pub struct Compute {
+    /// What the scheduler sets aside; always both.
+    pub requests: BTreeMap<String, Amount>,
+    /// Only those that the VM asks for.
+    pub limits: BTreeMap<String, Amount>,
+    /// Bytes of the guest that are on huge pages.
+    huge: u64,
+}
+
+/// Requests and limits of CPU and memory of a VM with `spec`.
+pub fn compute(spec: &VirtualMachineInstanceSpec, config: &ClusterConfigSpec) -> Compute {
     let cpus = spec.domain.cpu.as_ref().map_or(1, Cpu::count);
     let asked = spec.domain.resources.clone().unwrap_or_default();
     let bytes = |amount: Option<&Amount>| amount.and_then(|amount| amount.units().ok());
@@ -42,13 +47,10 @@ pub fn of(
     // A request may raise what is set aside, never lower it; the API server refuses one that would.
     let memory = beside_huge(asked.requests.get("memory")).filter(|asked| *asked > guest);
     let memory = memory.unwrap_or_else(|| config.set_aside(guest)).saturating_add(overhead);
-
-    let files = ephemeral::bytes(spec, |base| images.of(base));
     let cpu = asked.requests.get("cpu").cloned();
-    let mut requests = BTreeMap::from([
+    let requests = BTreeMap::from([
         ("cpu".to_string(), cpu.unwrap_or_else(|| Amount::of_milli(u64::from(cpus) * MILLI_PER_CPU))),
         ("memory".to_string(), Amount::of_bytes(memory)),
-        ("ephemeral-storage".to_string(), Amount::of_bytes(files)),
     ]);
     let mut limits = BTreeMap::new();
     if let Some(cpu) = asked.limits.get("cpu") {
@@ -57,6 +59,19 @@ pub fn of(
     if let Some(limit) = beside_huge(asked.limits.get("memory")) {
         limits.insert("memory".to_string(), Amount::of_bytes(limit.max(guest).saturating_add(overhead)));
     }
+    Compute { requests, limits, huge }
+}
+
+/// Requests and limits of the Pod.
+pub fn of(
+    spec: &VirtualMachineInstanceSpec,
+    networks: &Networks,
+    config: &ClusterConfigSpec,
+    images: &images::Sizes,
+) -> Value {
+    let Compute { mut requests, mut limits, huge } = compute(spec, config);
+    let files = ephemeral::bytes(spec, |base| images.of(base));
+    requests.insert("ephemeral-storage".to_string(), Amount::of_bytes(files));
     // Extended resources are not overcommitted: request and limit must agree.
     let mut ports: BTreeMap<String, u64> = BTreeMap::from([(KVM_RESOURCE.to_string(), 1)]);
     for interface in &spec.domain.devices.interfaces {
@@ -72,7 +87,7 @@ pub fn of(
         requests.insert(name.clone(), Amount::of_milli(count * 1000));
         limits.insert(name, Amount::of_milli(count * 1000));
     }
-    if let Some(page) = page {
+    if let Some(page) = spec.domain.memory.as_ref().and_then(Memory::page_size) {
         requests.insert(page.resource().to_string(), Amount::of_bytes(huge));
         limits.insert(page.resource().to_string(), Amount::of_bytes(huge));
     }

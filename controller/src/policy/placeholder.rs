@@ -53,6 +53,19 @@ fn unchanged_of_ours(field: &str, of_ours: &str) -> Value {
     })
 }
 
+/// Refuses that somebody else changes the requests of a placeholder Pod: they set aside what its VM uses.
+fn no_resize() -> Value {
+    json!({
+        "expression": format!(
+            "request.?subResource.orValue('') != 'resize' || request.userInfo.username == '{CONTROLLER_USER}'"
+        ),
+        "message": format!(
+            "only {CONTROLLER_USER} may resize the Pod of a VM; change memory or sockets in the VirtualMachine instead"
+        ),
+        "reason": "Forbidden",
+    })
+}
+
 /// Refuses that anybody changes this annotation.
 fn constant(annotation: &str) -> Value {
     json!({
@@ -112,7 +125,7 @@ pub fn instances() -> Value {
 pub fn policy() -> Value {
     refusing(
         NAME,
-        &[writes(&["CREATE", "UPDATE"], "", &["pods", "pods/status"])],
+        &[writes(&["CREATE", "UPDATE"], "", &["pods", "pods/status", "pods/resize"])],
         json!({
             "matchConditions": [{
                 "name": "runs-a-vm",
@@ -130,6 +143,7 @@ pub fn policy() -> Value {
                     ),
                     "reason": "Forbidden",
                 },
+                no_resize(),
                 constant(VMI_ANNOTATION),
                 constant(ATTACHMENT_ANNOTATION),
                 unchanged("labels", "{}"),

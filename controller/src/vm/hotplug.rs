@@ -2,7 +2,8 @@
 //!
 //! Why here: pure; as KubeVirt's DeclarativeHotplugVolumes (`pkg/storage/hotplug`). Hotpluggable volumes that the template has
 //! gained are added to the instance, those that it has lost are removed, and one that is another claim now is removed and then
-//! added; volumes that were added to the instance alone stay. Everything else that differs needs a restart, and is named. Route
+//! added; volumes that were added to the instance alone stay. A CD-ROM drive is there from the start: only its medium comes and
+//! goes. Memory and sockets are [`super::size`]'s. Everything else that differs needs a restart, and is named. Route
 //! in: the spec that the VM wants, its instance. Route out: a JSON patch of the instance; fields. `aggregated` makes its patches
 //! here, too.
 
@@ -15,7 +16,7 @@ use sheaf_api::{
     volumes::Volume,
 };
 
-use super::requests::patch;
+use super::{requests::patch, size};
 
 /// Most fields that a message names.
 const MOST_FIELDS: usize = 4;
@@ -40,22 +41,28 @@ pub fn follow(
     let left = |name: &str| vmi.spec.volume(name).is_some() && after.volume(name).is_none();
     let lost: Vec<String> =
         vmi.spec.volumes.iter().map(|volume| volume.name.clone()).filter(|name| left(name)).collect();
-    after.domain.devices.disks.retain(|disk| !lost.contains(&disk.name));
+    after.domain.devices.disks.retain(|disk| disk.is_drive() || !lost.contains(&disk.name));
     for volume in wanted.hotpluggable() {
         let status = vmi.status.iter().flat_map(|status| &status.volume_status);
         // One that is still being removed is added once it is gone.
         let is_there = vmi.spec.volume(&volume.name).is_some()
             || status.into_iter().any(|status| status.name == volume.name);
-        if !is_there {
+        let (asked, has) = (wanted.disk(&volume.name), vmi.spec.disk(&volume.name));
+        // A medium goes into a drive that is there, and a disk beside those that are.
+        let fits = asked.is_some_and(Disk::is_drive) == has.is_some();
+        if !is_there && fits {
             after.volumes.push(volume.clone());
-            let disks = &wanted.domain.devices.disks;
-            after.domain.devices.disks.extend(disks.iter().find(|disk| disk.name == volume.name).cloned());
+            after.domain.devices.disks.extend(asked.filter(|_| has.is_none()).cloned());
         }
     }
-    let steps = change("", &vmi.metadata, &vmi.spec, &after.volumes, &after.domain.devices.disks);
-    let mut all = vec![json!({"op": "test", "path": "/metadata/uid", "value": vmi.metadata.uid})];
-    all.extend(steps?);
-    Some(patch(all))
+    let mut steps =
+        change("", &vmi.metadata, &vmi.spec, &after.volumes, &after.domain.devices.disks).unwrap_or_default();
+    steps.extend(size::steps(wanted, vmi));
+    if steps.is_empty() {
+        return None;
+    }
+    steps.insert(0, json!({"op": "test", "path": "/metadata/uid", "value": vmi.metadata.uid}));
+    Some(patch(steps))
 }
 
 /// Steps of a JSON patch that give the spec at `prefix` these volumes and disks, if the object still has the spec that was read;
@@ -89,7 +96,16 @@ pub fn own_volumes(vmi: &VirtualMachineInstance) -> BTreeSet<&str> {
 /// The fields of the template that the instance takes up only when the VM is restarted.
 pub fn needs_restart(wanted: &VirtualMachineInstanceSpec, vmi: &VirtualMachineInstance) -> Vec<String> {
     // That it was started paused is no difference.
-    let there = VirtualMachineInstanceSpec { start_strategy: wanted.start_strategy, ..vmi.spec.clone() };
+    let mut there = VirtualMachineInstanceSpec { start_strategy: wanted.start_strategy, ..vmi.spec.clone() };
+    // Nor is a size that it takes up.
+    if size::live(wanted, vmi).is_some() {
+        if let (Some(has), Some(asked)) = (&mut there.domain.memory, &wanted.domain.memory) {
+            has.guest.clone_from(&asked.guest);
+        }
+        if let (Some(has), Some(asked)) = (&mut there.domain.cpu, &wanted.domain.cpu) {
+            has.sockets = asked.sockets;
+        }
+    }
     let mut fields = Vec::new();
     differences("spec.template.spec", &fixed(wanted, &there), &fixed(&there, wanted), &mut fields);
     fields.truncate(MOST_FIELDS);
@@ -104,9 +120,9 @@ fn fixed(spec: &VirtualMachineInstanceSpec, other: &VirtualMachineInstanceSpec) 
     };
     let mut shared: Vec<&Volume> = spec.hotpluggable().filter(is_shared).collect();
     shared.sort_by_key(|volume| &volume.name);
-    let disks = &spec.domain.devices.disks;
-    let of_shared = shared.iter().filter_map(|volume| disks.iter().find(|disk| disk.name == volume.name));
-    fixed.domain.devices.disks.extend(of_shared.cloned());
+    let of_shared = shared.iter().filter_map(|volume| spec.disk(&volume.name));
+    // Drives are there already.
+    fixed.domain.devices.disks.extend(of_shared.filter(|disk| !disk.is_drive()).cloned());
     serde_json::to_value(fixed).unwrap_or_default()
 }
 
@@ -191,6 +207,53 @@ mod tests {
         assert_eq!(followed(&with("d"), &vmi), None);
         vmi.status = None;
         assert_eq!(followed(&with("d"), &vmi), Some(with("d")));
+    }
+
+    /// A drive `cd`, with the medium of this claim.
+    fn drive(claim: Option<&str>) -> VirtualMachineInstanceSpec {
+        let (disk, volume) = root();
+        let medium = claim.map(|claim| {
+            json!({"name": "cd", "persistentVolumeClaim": {"claimName": claim, "hotpluggable": true}})
+        });
+        let volumes: Vec<Value> = [volume].into_iter().chain(medium).collect();
+        spec(json!([disk, {"name": "cd", "cdrom": {"bus": "sata"}}]), json!(volumes))
+    }
+
+    #[test]
+    fn a_medium_is_inserted_and_ejected_and_its_drive_stays() {
+        assert_eq!(followed(&drive(Some("iso")), &running(drive(None), "")), Some(drive(Some("iso"))));
+        assert_eq!(followed(&drive(None), &running(drive(Some("iso")), "")), Some(drive(None)));
+        assert_eq!(followed(&drive(Some("next")), &running(drive(Some("iso")), "")), Some(drive(None)));
+        for medium in [None, Some("iso"), Some("next")] {
+            assert_eq!(needs_restart(&drive(medium), &running(drive(Some("iso")), "")), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn a_drive_that_the_vm_did_not_start_with_needs_a_restart_and_so_does_one_that_is_another() {
+        let (vmi, wanted) = (running(bare(), ""), drive(Some("iso")));
+        assert_eq!(followed(&wanted, &vmi), None);
+        assert_eq!(needs_restart(&wanted, &vmi), ["spec.template.spec.domain.devices.disks"]);
+        let mut other = drive(Some("iso"));
+        other.domain.devices.disks[1].cdrom.get_or_insert_default().bus =
+            Some(sheaf_api::devices::DiskBus::Scsi);
+        let vmi = running(drive(None), "");
+        assert_eq!(followed(&other, &vmi), Some(drive(Some("iso"))), "its medium is inserted all the same");
+        assert_eq!(needs_restart(&other, &vmi), ["spec.template.spec.domain.devices.disks"]);
+        // A disk under the name of a drive is no medium of it.
+        let mut disk = with("iso");
+        disk.volumes[1].name = "cd".into();
+        disk.domain.devices.disks[1].name = "cd".into();
+        assert_eq!(followed(&disk, &vmi), None);
+    }
+
+    #[test]
+    fn a_medium_that_is_not_hotpluggable_needs_a_restart() {
+        let mut wanted = drive(Some("iso"));
+        wanted.volumes[1].persistent_volume_claim.as_mut().unwrap().hotpluggable = None;
+        let vmi = running(drive(None), "");
+        assert_eq!(followed(&wanted, &vmi), None);
+        assert_eq!(needs_restart(&wanted, &vmi), ["spec.template.spec.volumes"]);
     }
 
     #[test]

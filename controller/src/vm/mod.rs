@@ -26,6 +26,7 @@ pub mod hotplug;
 pub mod lock;
 pub mod plan;
 pub mod requests;
+pub mod size;
 
 /// Runs until dropped.
 pub async fn run(client: Client) {

@@ -26,8 +26,8 @@ use sheaf_api::{
     attachment::Attachment,
     cluster_config,
     names::{
-        APP_LABEL, DETACH_ANNOTATION, HOTPLUG_DISK, LAUNCHER, NODE_NAME_LABEL, TRUE, VM_NAME_LABEL,
-        VMI_FINALIZER,
+        APP_LABEL, DETACH_ANNOTATION, HOTPLUG_DISK, LAUNCHER, NODE_NAME_LABEL, SIZE_ANNOTATION, TRUE,
+        VM_NAME_LABEL, VMI_FINALIZER,
     },
     vmi::VirtualMachineInstanceSpec,
 };
@@ -48,6 +48,7 @@ mod attachments;
 #[cfg(test)]
 mod never_twice;
 pub mod plan;
+mod size;
 mod volume_status;
 pub mod volumes;
 
@@ -60,6 +61,9 @@ pub enum VmiError {
     /// The API server refused the Pod: a quota, a missing PriorityClass.
     #[error("creating the Pod was refused: {0}")]
     Refused(String),
+    /// The API server refused to resize the Pod: a quota, a node that is too small.
+    #[error("resizing the Pod was refused: {0}")]
+    ResizeRefused(String),
     /// The Pod could not be serialized.
     #[error("composing the Pod")]
     Pod(#[from] serde_json::Error),
@@ -123,7 +127,7 @@ async fn reconcile(
         true => networks::of(client, &vmi, &macs).await?,
         false => Ok(Networks::default()),
     };
-    let config = match wants_pod {
+    let config = match wants_pod || size::may_change(&vmi, pod.as_ref()) {
         true => {
             let configs: Api<ClusterConfig> = Api::all(client.clone());
             configs.get_opt(cluster_config::NAME).await.map_err(doing("reading the ClusterConfig"))?
@@ -151,6 +155,12 @@ async fn reconcile(
             let plan = plan::refused(&vmi, "FailedCreate", &message, Timestamp::now());
             apply(&context, &instances, &pods, &vmi, &plan.actions).await?;
             Err(VmiError::Refused(message))
+        }
+        Err(VmiError::ResizeRefused(message)) => {
+            if let Some(status) = size::refused(&vmi, &message, Timestamp::now()) {
+                write_status(&instances, &vmi, vmi.status.as_ref(), &status).await?;
+            }
+            Err(VmiError::ResizeRefused(message))
         }
         result => result.map(|()| plan.requeue.map_or_else(Requeue::await_change, Requeue::requeue)),
     }
@@ -239,6 +249,20 @@ async fn apply(
                 let only = Preconditions { uid: Some(uid.clone()), resource_version: None };
                 ok_if_gone(pods.delete(name, &DeleteParams::default().preconditions(only)).await)
                     .map_err(doing("deleting its Pod"))?;
+            }
+            Action::SetSize { name, uid, size } => {
+                let patch = json!({"metadata": {"uid": uid, "annotations": {SIZE_ANNOTATION: size}}});
+                let patched = pods.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+                ok_if_gone(patched).map_err(doing("writing the size of the VM into its Pod"))?;
+            }
+            Action::ResizePod { name, patch } => {
+                match pods.patch_resize(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
+                    // 409: it has changed since it was read, and is read again.
+                    Err(kube::Error::Api(status)) if matches!(status.code, 403 | 422) => {
+                        return Err(VmiError::ResizeRefused(status.message));
+                    }
+                    resized => drop(resized.map_err(doing("resizing its Pod"))?),
+                }
             }
             Action::LabelNode(node) => {
                 let patch = json!({"metadata": {"uid": vmi.metadata.uid, "labels": {NODE_NAME_LABEL: node}}});

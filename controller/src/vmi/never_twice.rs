@@ -304,6 +304,8 @@ impl World {
                 }
                 vmi::plan::Action::CreateAttachment(_)
                 | vmi::plan::Action::MarkDetach { .. }
+                | vmi::plan::Action::SetSize { .. }
+                | vmi::plan::Action::ResizePod { .. }
                 | vmi::plan::Action::LabelNode(_)
                 | vmi::plan::Action::RecordEvent(_) => {}
             }

@@ -24,7 +24,7 @@ use sheaf_api::{
     status::{InterfaceStatus, Phase, PhaseTransition, VirtualMachineInstanceStatus},
 };
 
-use super::{attachments, volume_status, volumes::Volumes};
+use super::{attachments, size, volume_status, volumes::Volumes};
 use crate::{
     conditions::{clear, find, seconds, set},
     events::Event,
@@ -93,6 +93,22 @@ pub enum Action {
         name: String,
         /// Its UID.
         uid: String,
+    },
+    /// Write the size that the VM is to have into its Pod, if it still is the one with this UID.
+    SetSize {
+        /// The Pod's name.
+        name: String,
+        /// Its UID.
+        uid: String,
+        /// The annotation.
+        size: String,
+    },
+    /// Change what is set aside for the Pod.
+    ResizePod {
+        /// Its name.
+        name: String,
+        /// A strategic merge patch of its subresource `resize`, for the version that was read.
+        patch: serde_json::Value,
     },
     /// Label the instance with its node.
     LabelNode(String),
@@ -183,6 +199,9 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, serde_json::Err
     let events = events(vmi.status.as_ref(), &status);
     write(&mut plan, vmi, status);
     plan.actions.extend(events.into_iter().map(Action::RecordEvent));
+    // Last: what the API server refuses holds up nothing else.
+    let runs = running(observed, pod);
+    plan.actions.extend(runs.map(|pod| size::plan(vmi, pod, observed.config)).unwrap_or_default());
     if deleting && pod.is_none() && has_finalizer(vmi, VMI_FINALIZER) {
         plan.actions.push(Action::RemoveFinalizer);
     }
@@ -207,6 +226,14 @@ fn write(plan: &mut Plan, vmi: &VirtualMachineInstance, status: VirtualMachineIn
     if vmi.status.clone().unwrap_or_default() != status {
         plan.actions.push(Action::WriteStatus(Box::new(status)));
     }
+}
+
+/// The Pod of an instance that runs and is to run on.
+fn running<'a>(observed: &Observed, pod: Option<&'a Pod>) -> Option<&'a Pod> {
+    let is_ending =
+        |pod: &&Pod| pod.metadata.deletion_timestamp.is_some() || end::is_over(pod, observed.node);
+    pod.filter(|pod| end::node_of(pod).is_some() && !is_ending(pod))
+        .filter(|_| observed.vmi.metadata.deletion_timestamp.is_none())
 }
 
 /// Whether a Pod is a placeholder: only the controller may create one, and its RuntimeClass does not change.
@@ -255,6 +282,7 @@ fn status(observed: &Observed, pod: Option<&Pod>, now: Timestamp) -> VirtualMach
     if status.interfaces.is_empty() || pod.is_some() {
         status.interfaces = interfaces(vmi, pod);
     }
+    size::report(&mut status, vmi, running(observed, pod), observed.config, now);
     status.volume_status = volume_status::of(vmi, pod, observed.volumes);
     let by_agent = |interface: &InterfaceStatus| {
         interface.info_source.as_deref().is_some_and(|sources| sources.contains(GUEST_AGENT))

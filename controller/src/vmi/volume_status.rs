@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, PersistentVolumeClaim, Pod};
 use sheaf_api::{
     VirtualMachineInstance,
     attachment::{Attachment, is_to_detach},
@@ -46,10 +46,14 @@ pub fn of(vmi: &VirtualMachineInstance, launcher: Option<&Pod>, volumes: &Volume
         let Some(Attachment { volume, .. }) = Attachment::of(pod) else { continue };
         if vmi.spec.volume(&volume.name).is_none() {
             let name = volume.name.clone();
+            // Why it is still there: a guest may lock the tray of a drive.
+            let waiting = state(pod).and_then(|state| state.waiting.as_ref());
             all.push(VolumeStatus {
                 target: target(&name),
                 name,
                 phase: Some(VolumePhase::Detaching),
+                reason: waiting.and_then(|waiting| waiting.reason.as_deref()).map(short),
+                message: waiting.and_then(|waiting| waiting.message.as_deref()).map(short),
                 hotplug_volume: Some(by(pod)),
                 ..VolumeStatus::default()
             });
@@ -65,8 +69,7 @@ fn hotplugged(status: &mut VolumeStatus, pod: Option<&Pod>, volume: &Volume) {
     let Some(pod) = pod else { return };
     status.hotplug_volume = Some(by(pod));
     let of_other = Attachment::of(pod).is_some_and(|there| there.volume.claim() != volume.claim());
-    let state = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    let state = state.filter_map(|container| container.state.as_ref()).next();
+    let state = state(pod);
     if is_to_detach(pod) || of_other {
         status.phase = Some(VolumePhase::Detaching);
     } else if state.is_some_and(|state| state.running.is_some()) {
@@ -76,13 +79,12 @@ fn hotplugged(status: &mut VolumeStatus, pod: Option<&Pod>, volume: &Volume) {
         status.phase = Some(VolumePhase::AttachedToNode);
     }
     let waiting = state.and_then(|state| state.waiting.as_ref());
-    let short = |text: &String| text.chars().take(MOST_MESSAGE).collect::<String>();
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let mut unscheduled = conditions.filter(|one| one.type_ == "PodScheduled" && one.status == "False");
     match (waiting, unscheduled.next()) {
         (Some(waiting), _) => {
-            status.reason = waiting.reason.as_ref().map(short);
-            status.message = waiting.message.as_ref().map(short);
+            status.reason = waiting.reason.as_deref().map(short);
+            status.message = waiting.message.as_deref().map(short);
         }
         (None, Some(condition)) => {
             status.reason.clone_from(&condition.reason);
@@ -90,6 +92,16 @@ fn hotplugged(status: &mut VolumeStatus, pod: Option<&Pod>, volume: &Volume) {
         }
         (None, None) => {}
     }
+}
+
+/// The state of the container that stands for the disk.
+fn state(pod: &Pod) -> Option<&ContainerState> {
+    let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    containers.filter_map(|container| container.state.as_ref()).next()
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(MOST_MESSAGE).collect()
 }
 
 fn by(pod: &Pod) -> HotplugVolume {
@@ -192,6 +204,13 @@ mod tests {
         assert_eq!((all[0].phase, all[0].target.as_str()), (Some(VolumePhase::Detaching), "sda"));
         let hotplug = all[0].hotplug_volume.clone().unwrap();
         assert_eq!(hotplug.attach_pod_uid.as_deref(), Some("a-1"));
+        let locked = json!({"waiting": {"reason": "TrayLocked", "message": "timed out"}});
+        let volumes = Volumes { attachments: vec![pod(Some("n1"), locked)], ..Volumes::default() };
+        let all = of(&vmi(json!([])), Some(&launcher(r#"{"data": "sda"}"#)), &volumes);
+        assert_eq!(
+            (all[0].reason.as_deref(), all[0].message.as_deref()),
+            (Some("TrayLocked"), Some("timed out"))
+        );
     }
 
     #[test]

@@ -30,6 +30,8 @@ struct Inner {
     fails: BTreeMap<String, String>,
     obeys_power_button: bool,
     keeps_disks: bool,
+    locks_trays: bool,
+    ignores_memory: bool,
     info: GuestInfo,
     stats: Vec<DomainStats>,
     displays: Vec<UnixStream>,
@@ -70,6 +72,16 @@ impl FakeVms {
         self.inner().keeps_disks = keep;
     }
 
+    /// Guests open the trays of their drives only by force, or when asked from now on.
+    pub fn lock_trays(&self, lock: bool) {
+        self.inner().locks_trays = lock;
+    }
+
+    /// Guests take up no memory and give none back: they have no driver.
+    pub fn ignore_memory(&self) {
+        self.inner().ignores_memory = true;
+    }
+
     /// Its caller ends where `kill` strikes: before a request, or after it was done.
     #[must_use]
     pub fn killed_by(self, kill: Arc<Kill>) -> Self {
@@ -83,7 +95,7 @@ impl FakeVms {
         }
     }
 
-    /// Requests named `doing` (`version`, `list`, `start`, `shutdown`, `resume`, `resize`, `attach`, `detach`, `destroy`, `limit`, `log`, `pause`,
+    /// Requests named `doing` (`version`, `list`, `start`, `shutdown`, `resume`, `resize`, `attach`, `detach`, `medium`, `memory`, `cpus`, `destroy`, `limit`, `log`, `pause`,
     /// `reset`, `reboot`, `graphics`, `freeze`, `thaw`, `keys`, `password`, `info`, `stats`) fail with `why`
     /// until [`Self::heal`].
     pub fn fail(&self, doing: &str, why: &str) {
@@ -210,6 +222,50 @@ impl Inner {
         Ok(())
     }
 
+    fn change_medium(&mut self, uuid: &str, xml: &str, force: bool) -> Result<(), VmError> {
+        let (alias, target, device) = read_disk(xml)?;
+        let how = if force { " by force" } else { "" };
+        let what = device.as_ref().map_or("none".into(), |device| device.display().to_string());
+        self.change("medium", &format!("{uuid} {alias} {what}{how}"), uuid)?;
+        let locks = self.locks_trays && !force;
+        let Some(domain) = self.domains.get_mut(uuid) else { return Ok(()) };
+        if domain.aliases.get(&alias) != Some(&target) {
+            return Err(VmError::Told(format!("there is no drive {alias} with target {target}")));
+        }
+        if locks && domain.devices.contains_key(&target) {
+            return Err(VmError::Told(format!("timed out waiting to open tray of '{target}'")));
+        }
+        domain.devices.remove(&target);
+        domain.devices.extend(device.map(|device| (target, device)));
+        Ok(())
+    }
+
+    fn offer_memory(&mut self, uuid: &str, bytes: u64) -> Result<(), VmError> {
+        self.change("memory", &format!("{uuid} {bytes}"), uuid)?;
+        let ignores = self.ignores_memory;
+        let Some(memory) = self.domains.get_mut(uuid).and_then(|domain| domain.memory.as_mut()) else {
+            return Err(VmError::Told(format!("domain {uuid} has no memory device")));
+        };
+        if bytes > memory.size {
+            return Err(VmError::Told(format!("{bytes} bytes are more than the device has")));
+        }
+        memory.requested = bytes;
+        if !ignores {
+            memory.current = bytes;
+        }
+        Ok(())
+    }
+
+    fn set_cpus(&mut self, uuid: &str, count: u32) -> Result<(), VmError> {
+        self.change("cpus", &format!("{uuid} {count}"), uuid)?;
+        let Some(domain) = self.domains.get_mut(uuid) else { return Ok(()) };
+        if count > domain.cpus.most {
+            return Err(VmError::Told(format!("{count} processors are more than the domain can have")));
+        }
+        domain.cpus.current = count;
+        Ok(())
+    }
+
     fn end(&mut self, uuid: &str, stopped: Option<Stop>) {
         if let Some(domain) = self.domains.remove(uuid) {
             self.recorded.insert(domain.name, stopped.unwrap_or(Stop::Unknown));
@@ -289,6 +345,27 @@ impl VmHost for FakeVms {
     async fn detach_disk(&self, uuid: &str, xml: &str) -> Result<(), VmError> {
         self.kill.moment().await;
         self.inner().detach_disk(uuid, xml)?;
+        self.kill.moment().await;
+        Ok(())
+    }
+
+    async fn change_medium(&self, uuid: &str, xml: &str, force: bool) -> Result<(), VmError> {
+        self.kill.moment().await;
+        self.inner().change_medium(uuid, xml, force)?;
+        self.kill.moment().await;
+        Ok(())
+    }
+
+    async fn offer_memory(&self, uuid: &str, bytes: u64) -> Result<(), VmError> {
+        self.kill.moment().await;
+        self.inner().offer_memory(uuid, bytes)?;
+        self.kill.moment().await;
+        Ok(())
+    }
+
+    async fn set_cpus(&self, uuid: &str, count: u32) -> Result<(), VmError> {
+        self.kill.moment().await;
+        self.inner().set_cpus(uuid, count)?;
         self.kill.moment().await;
         Ok(())
     }

@@ -18,6 +18,9 @@ pub const BLOCK_RESIZE_BYTES: u32 = 1;
 /// `VIR_DOMAIN_AFFECT_LIVE`
 pub const AFFECT_LIVE: u32 = 1;
 
+/// `VIR_DOMAIN_DEVICE_MODIFY_FORCE`
+pub const MODIFY_FORCE: u32 = 4;
+
 /// `VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH`
 pub const OPEN_GRAPHICS_SKIPAUTH: u32 = 1;
 
@@ -77,6 +80,11 @@ pub trait Domain {
     fn attach_device(&self, xml: &str, flags: u32) -> zbus::Result<()>;
 
     fn detach_device(&self, xml: &str, flags: u32) -> zbus::Result<()>;
+
+    fn update_device(&self, xml: &str, flags: u32) -> zbus::Result<()>;
+
+    #[zbus(name = "SetVcpus")]
+    fn set_vcpus(&self, count: u32, flags: u32) -> zbus::Result<()>;
 
     fn set_memory_parameters(&self, parameters: HashMap<&str, Variant<'_>>, flags: u32) -> zbus::Result<()>;
 }

@@ -2,8 +2,8 @@
 //!
 //! Route in: text from libvirt. Route out: [`Described`].
 
-use super::{AGENT_PORT, TAG_NAMESPACE};
-use std::collections::BTreeMap;
+use super::{AGENT_PORT, Cpus, PluggedMemory, TAG_NAMESPACE};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// The part of a domain's description that we use.
@@ -13,9 +13,12 @@ pub struct Described {
     pub uuid: String,
     pub tags: BTreeMap<String, String>,
     pub devices: BTreeMap<String, PathBuf>,
+    pub readonly: BTreeSet<String>,
     pub bases: Vec<PathBuf>,
     pub aliases: BTreeMap<String, String>,
     pub agent: bool,
+    pub cpus: Cpus,
+    pub memory: Option<PluggedMemory>,
 }
 
 /// What libvirt puts before aliases that are not its own.
@@ -36,6 +39,34 @@ fn of_disk<'a>(disk: roxmltree::Node<'a, '_>, element: &str, attribute: &str) ->
     disk.children().find(|node| node.has_tag_name(element))?.attribute(attribute)
 }
 
+/// The virtio-mem device of a domain.
+fn memory_device<'a, 'input>(root: roxmltree::Node<'a, 'input>) -> Option<roxmltree::Node<'a, 'input>> {
+    let mut devices = root.descendants().filter(|node| node.has_tag_name("memory"));
+    devices.find(|device| device.attribute("model") == Some("virtio-mem"))
+}
+
+/// Bytes in an element with a unit: KiB where it has none, as libvirt writes it.
+fn bytes(node: roxmltree::Node<'_, '_>) -> u64 {
+    let number: u64 = node.text().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    let unit = match node.attribute("unit") {
+        Some("b" | "bytes") => 1,
+        _ => 1 << 10,
+    };
+    number.saturating_mul(unit)
+}
+
+/// The element of the virtio-mem device of the domain `xml`, which offers so many bytes; nothing if it has none.
+pub fn offering(xml: &str, bytes: u64) -> Result<Option<String>, roxmltree::Error> {
+    let document = roxmltree::Document::parse(xml)?;
+    let Some(device) = memory_device(document.root_element()) else { return Ok(None) };
+    let requested = device.descendants().find(|node| node.has_tag_name("requested"));
+    let Some(requested) = requested.map(|node| node.range()) else { return Ok(None) };
+    let (before, after) =
+        (xml.get(device.range().start..requested.start), xml.get(requested.end..device.range().end));
+    let offered = format!("<requested unit='b'>{bytes}</requested>");
+    Ok(before.zip(after).map(|(before, after)| format!("{before}{offered}{after}")))
+}
+
 /// Reads a `<domain>`; a domain without our element has no tags.
 pub fn read(xml: &str) -> Result<Described, roxmltree::Error> {
     let document = roxmltree::Document::parse(xml)?;
@@ -53,6 +84,9 @@ pub fn read(xml: &str) -> Result<Described, roxmltree::Error> {
     let devices = disks().filter_map(|disk| {
         Some((of_disk(disk, "target", "dev")?.to_owned(), PathBuf::from(of_disk(disk, "source", "dev")?)))
     });
+    let is_readonly =
+        |disk: &roxmltree::Node<'_, '_>| disk.children().any(|node| node.has_tag_name("readonly"));
+    let readonly = disks().filter(is_readonly).filter_map(|disk| of_disk(disk, "target", "dev"));
     let aliases = disks().filter_map(|disk| {
         let alias = of_disk(disk, "alias", "name")?.strip_prefix(ALIAS)?;
         Some((alias.to_owned(), of_disk(disk, "target", "dev")?.to_owned()))
@@ -65,14 +99,23 @@ pub fn read(xml: &str) -> Result<Described, roxmltree::Error> {
     let agent = ports.any(|port| {
         port.attribute("name") == Some(AGENT_PORT) && port.attribute("state") == Some("connected")
     });
+    let most = text("vcpu").trim().parse().unwrap_or(0);
+    let current = child("vcpu").and_then(|node| node.attribute("current")?.parse().ok());
+    let memory = memory_device(root).map(|device| {
+        let of = |name: &str| device.descendants().find(|node| node.has_tag_name(name)).map_or(0, bytes);
+        PluggedMemory { size: of("size"), requested: of("requested"), current: of("current") }
+    });
     Ok(Described {
         name: text("name"),
         uuid: text("uuid"),
         tags: tags.collect(),
         devices: devices.collect(),
+        readonly: readonly.map(str::to_owned).collect(),
         bases: bases.collect(),
         aliases: aliases.collect(),
         agent,
+        cpus: Cpus { current: current.unwrap_or(most), most },
+        memory,
     })
 }
 
@@ -110,6 +153,40 @@ mod tests {
         assert_eq!(read(&domain).unwrap().aliases, [("data".to_owned(), "sda".to_owned())].into());
         let disk = ("data".to_owned(), "sda".to_owned(), Some(PathBuf::from("/dev/a")));
         assert_eq!(read_disk(xml).unwrap(), Some(disk));
+    }
+
+    #[test]
+    fn an_empty_drive_is_known_by_its_alias_and_is_read_only() {
+        let xml = "<domain><devices><disk type='file' device='cdrom'><target dev='sda' bus='sata' tray='open'/><readonly/>\
+                   <alias name='ua-cd'/></disk></devices></domain>";
+        let described = read(xml).unwrap();
+        assert_eq!(described.aliases, [("cd".to_owned(), "sda".to_owned())].into());
+        assert_eq!((described.devices, described.readonly), (BTreeMap::new(), ["sda".to_owned()].into()));
+    }
+
+    #[test]
+    fn processors_and_memory_that_can_be_plugged_are_read_and_offered_by_the_element_that_libvirt_wrote() {
+        let device = |requested: &str| {
+            format!(
+                "<memory model='virtio-mem'>\n  <target>\n    <size unit='KiB'>3145728</size>\n    {requested}\n    \
+                 <current unit='KiB'>2048</current>\n  </target>\n  <address type='pci' slot='0x01'/>\n</memory>"
+            )
+        };
+        let xml = format!(
+            "<domain><memory unit='KiB'>4194304</memory><vcpu placement='static' current='2'>8</vcpu><devices>{}</devices></domain>",
+            device("<requested unit='KiB'>4096</requested>")
+        );
+        let described = read(&xml).unwrap();
+        assert_eq!(described.cpus, Cpus { current: 2, most: 8 });
+        let memory = PluggedMemory { size: 3 << 30, requested: 4 << 20, current: 2 << 20 };
+        assert_eq!(described.memory, Some(memory));
+        assert_eq!(
+            offering(&xml, 1 << 30).unwrap(),
+            Some(device("<requested unit='b'>1073741824</requested>"))
+        );
+        let plain = "<domain><vcpu placement='static'>4</vcpu></domain>";
+        assert_eq!(read(plain).unwrap().cpus, Cpus { current: 4, most: 4 });
+        assert_eq!((read(plain).unwrap().memory, offering(plain, 1).unwrap()), (None, None));
     }
 
     #[test]

@@ -100,6 +100,8 @@ pub fn rules() -> Vec<Value> {
             rule("apps", &["controllerrevisions"], &["get", "list", "watch", "create", "delete"]),
             rule("k8s.cni.cncf.io", &["network-attachment-definitions"], &read),
             rule("", &["pods"], &write),
+            // A VM that grows while it runs: first what is set aside for it.
+            rule("", &["pods/resize"], &["patch"]),
             rule("cdi.kubevirt.io", &["*"], &write),
             rule("snapshot.storage.k8s.io", &["*"], &write),
             rule("snapshot.kubevirt.io", &["*"], &write),

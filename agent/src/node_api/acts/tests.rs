@@ -35,8 +35,11 @@ fn node() -> Node {
         state: DomainState::Running,
         tags: Default::default(),
         devices: Default::default(),
+        readonly: Default::default(),
         bases: Default::default(),
         aliases: Default::default(),
+        cpus: Default::default(),
+        memory: None,
         agent: true,
     });
     let id = Identity {

@@ -8,6 +8,7 @@ use crate::vms::facts::Facts;
 use crate::vms::guest::{Firmware, Hardware, Identity, Lifetime, state_folder};
 use sheaf_api::domain::{DomainSpec, Memory};
 use sheaf_api::features::Features;
+use sheaf_api::size::Size;
 use sheaf_api::vmi::VirtualMachineInstanceSpec;
 
 /// Most queues of a NIC: the kernel's for a tap.
@@ -83,6 +84,7 @@ pub(super) fn hardware(
         hotplug: devices.disable_hotplug != Some(true),
         paused: spec.start_strategy.is_some(),
         state: state_folder(&facts.states.join(&id.namespace), uuid),
+        most: Some(Size::most(domain)).filter(|most| *most != Size::of(domain)),
     })
 }
 

@@ -7,31 +7,48 @@ use crate::channels::ContainerDisk;
 use crate::vms::facts::{Facts, Resources};
 use crate::vms::memory::overhead;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use sheaf_api::domain::{Memory, PageSize};
 use sheaf_api::ephemeral::{self, Base};
 use sheaf_api::names::VMI_ANNOTATION;
 use sheaf_api::placeholder::PlacedVmi;
+use sheaf_api::size::Size;
+use std::collections::BTreeMap;
 
 /// What a Pod asks the scheduler for.
 pub fn requests(pod: &Pod) -> Resources {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let mut sum = Resources { pods: 1, ..Resources::default() };
-    for requests in containers.filter_map(|container| container.resources.as_ref()?.requests.as_ref()) {
-        sum = sum.plus(Resources::of(requests));
-    }
-    sum
+    let requests = containers.filter_map(|container| container.resources.as_ref()?.requests.as_ref());
+    sum(requests)
+}
+
+/// What this node has allocated to a Pod: until a change of its requests is allocated, what it asked for before.
+fn allocated(pod: &Pod) -> Option<Resources> {
+    let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let mut all = containers.filter_map(|container| container.allocated_resources.as_ref()).peekable();
+    all.peek()?;
+    Some(sum(all))
+}
+
+fn sum<'a>(all: impl Iterator<Item = &'a BTreeMap<String, Quantity>>) -> Resources {
+    all.fold(Resources { pods: 1, ..Resources::default() }, |sum, one| sum.plus(Resources::of(one)))
 }
 
 /// What a VM takes of the node: what its Pod asks for, and never less memory than its guest and QEMU can use, nor less of
 /// /data than its files may grow to, whatever the Pod says, as anyone may make Pods; less of the guest's memory where an
 /// administrator chose to overcommit.
 pub fn needs(pod: &Pod, facts: &Facts) -> Resources {
-    let asked = requests(pod);
+    needs_at(pod, facts, None)
+}
+
+/// The same of a VM that has `size` by now.
+pub fn needs_at(pod: &Pod, facts: &Facts, size: Option<Size>) -> Resources {
+    let asked = allocated(pod).unwrap_or_else(|| requests(pod));
     let annotation = pod.metadata.annotations.as_ref().and_then(|all| all.get(VMI_ANNOTATION));
     let Some(placed) = annotation.and_then(|text| PlacedVmi::from_annotation(text).ok()) else {
         return asked;
     };
-    let domain = &placed.spec.domain;
+    let domain = &size.map_or_else(|| placed.spec.domain.clone(), |size| size.put(&placed.spec.domain));
     let guest = domain.memory.as_ref().and_then(|memory| memory.guest.as_ref());
     let guest = guest.and_then(|amount| amount.units().ok()).unwrap_or(0);
     let cpus = domain.cpu.as_ref().map_or(1, sheaf_api::domain::Cpu::count);

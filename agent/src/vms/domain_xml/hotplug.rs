@@ -1,10 +1,10 @@
 //! Disks that are added to a domain while it runs: the ports that it has for them from its start, and their XML.
 //!
 //! Why here: q35 takes a PCI device only on a root port that is free, and libvirt makes as many as the domain needs at its start.
-//! A disk on scsi needs none: the controller is there. Route in: a [`Guest`]; a disk and the name that it is to have. Route
-//! out: XML.
+//! A disk on scsi needs none: the controller is there. Nor does a medium: its drive is there. Route in: a [`Guest`]; a disk and the
+//! name that it is to have. Route out: XML.
 
-use super::{drive_letters, escape, write_disk};
+use super::{drive_letters, escape, size, write_disk};
 use crate::vms::guest::{Disk, Folder, Guest, Hardware};
 use sheaf_api::devices::{DiskBus, InterfaceModel};
 use sheaf_api::peripherals::InputBus;
@@ -42,7 +42,8 @@ fn taken(guest: &Guest, has_usb: bool) -> usize {
         disks + nics(InterfaceModel::Virtio) + usize::from(guest.rng) + usize::from(hardware.balloon) + 2;
     let plain = nics(InterfaceModel::E1000) > 0 || hardware.watchdog.is_some() || hardware.transitional;
     let express = if hardware.transitional { 0 } else { virtio };
-    express + inputs + nics(InterfaceModel::E1000e) + usize::from(has_usb) + usize::from(plain)
+    let memory = usize::from(size::has_device(guest));
+    express + memory + inputs + nics(InterfaceModel::E1000e) + usize::from(has_usb) + usize::from(plain)
 }
 
 /// The first name on `bus` that no disk of the domain has; nothing when all are taken.
@@ -58,6 +59,14 @@ pub fn render_attached(disk: &Disk, target: &str) -> String {
     let mut xml = String::new();
     // Writing to a String cannot fail. Its file is a device, so the folder is not asked for.
     let _ = write_disk(&mut xml, &Hardware::default(), &named, &Folder(PathBuf::new()), target);
+    xml
+}
+
+/// XML of a CD-ROM drive with its medium, or without one, as it is in the domain.
+pub fn render_medium(drive: &Disk, target: &str) -> String {
+    let mut xml = String::new();
+    // Writing to a String cannot fail. Its file is a device, so the folder is not asked for.
+    let _ = write_disk(&mut xml, &Hardware::default(), drive, &Folder(PathBuf::new()), target);
     xml
 }
 
@@ -82,6 +91,30 @@ mod tests {
         let taken = ["sda", "sdc", "vda"].map(str::to_owned);
         assert_eq!(free_target(DiskBus::Scsi, taken.iter()).as_deref(), Some("sdb"));
         assert_eq!(free_target(DiskBus::Virtio, taken.iter()).as_deref(), Some("vdb"));
+    }
+
+    #[test]
+    fn a_drive_differs_with_and_without_a_medium_by_its_source_alone() {
+        let drive = |source| Disk {
+            name: "cd".into(),
+            cdrom: true,
+            bus: DiskBus::Sata,
+            source,
+            boot_order: Some(2),
+            serial: None,
+            cache: None,
+            options: DiskOptions::default(),
+        };
+        let full = render_medium(&drive(Source::Device("/dev/sheaf-default/pvc-1".into())), "sda");
+        let empty = render_medium(&drive(Source::NoMedium { awaited: false }), "sda");
+        assert_eq!(
+            empty,
+            "    <disk type='file' device='cdrom'>\n      <driver name='qemu' type='raw' cache='none' discard='unmap'/>\n      \
+             <target dev='sda' bus='sata'/>\n      <readonly/>\n      <boot order='2'/>\n      <alias name='ua-cd'/>\n    \
+             </disk>\n"
+        );
+        let source = "      <source dev='/dev/sheaf-default/pvc-1'/>\n      <backingStore/>\n";
+        assert_eq!(full.replace(source, "").replace("type='block'", "type='file'"), empty);
     }
 
     #[test]

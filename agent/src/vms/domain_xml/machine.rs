@@ -2,7 +2,7 @@
 //!
 //! Why here: devices are in [`super`] and [`super::peripherals`]. Route in: a [`Guest`]. Route out: lines of XML.
 
-use super::escape;
+use super::{escape, size};
 use crate::vms::guest::{CpuModel, Firmware, Folder, Guest};
 use sheaf_api::clock::Clock;
 use sheaf_api::domain::CpuFeaturePolicy;
@@ -174,7 +174,8 @@ fn on_off(is_on: bool) -> &'static str {
 
 /// Element `cpu`.
 pub fn write_cpu(xml: &mut String, guest: &Guest) -> Result {
-    let (sockets, cores, threads) = guest.topology;
+    let (_, cores, threads) = guest.topology;
+    let sockets = size::most_sockets(guest);
     match &guest.cpu {
         CpuModel::HostModel => writeln!(xml, "  <cpu mode='host-model'>")?,
         CpuModel::HostPassthrough => writeln!(xml, "  <cpu mode='host-passthrough'>")?,
@@ -194,6 +195,7 @@ pub fn write_cpu(xml: &mut String, guest: &Guest) -> Result {
     if matches!(guest.cpu, CpuModel::Named(_)) && features.iter().all(|one| one.name != GONE_FEATURE) {
         feature(CpuFeaturePolicy::Disable, GONE_FEATURE)?;
     }
+    size::write_numa(xml, guest)?;
     writeln!(xml, "  </cpu>")
 }
 

@@ -9,6 +9,7 @@ use sheaf_api::domain::{CpuFeature, PageSize};
 use sheaf_api::features::Features;
 use sheaf_api::firmware::Chassis;
 use sheaf_api::peripherals::{Input, WatchdogAction};
+use sheaf_api::size::Size;
 use std::path::{Path, PathBuf};
 
 /// What the guest finds beside its disks and NICs.
@@ -52,6 +53,8 @@ pub struct Hardware {
     pub paused: bool,
     /// Folder of its state that outlives this instance.
     pub state: PathBuf,
+    /// What it can grow to while it runs, if it can.
+    pub most: Option<Size>,
 }
 
 impl Default for Hardware {
@@ -77,6 +80,7 @@ impl Default for Hardware {
             hotplug: true,
             paused: false,
             state: PathBuf::new(),
+            most: None,
         }
     }
 }

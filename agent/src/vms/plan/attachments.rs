@@ -1,16 +1,18 @@
-//! Disks that are added to a VM while it runs, and removed: what of them is next, and what their Pods report.
+//! Disks that are added to a VM while it runs, and removed, and media of its CD-ROM drives: what of them is next, and what their
+//! Pods report.
 //!
 //! Why here: what a domain has is read from libvirt in every round, and compared with the attachment Pods of its VM; so an agent
 //! that was killed in the middle adds no disk twice. A Pod says that its disk is gone only when no domain has it: until then the
 //! claim is in use. A disk is removed when the Pod is marked for it, never because a Pod is deleted or not listed: a drain
-//! deletes Pods, too, and the guest may be writing. Route in: [`Observed`]. Route out: an [`Action`] of the VM, reports of Pods.
+//! deletes Pods, too, and the guest may be writing. A drive is there from the start, with the medium that it is to have then. Route
+//! in: [`Observed`]. Route out: an [`Action`] of the VM, reports of Pods.
 
 use super::clashes::user_of;
 use super::ends::waiting;
 use super::{Action, Observed, Plan, is_deleted, plan_report, rfc3339};
 use crate::vms::admission::{self, Verdict, Why};
 use crate::vms::domain_xml::{HOTPLUG, free_target};
-use crate::vms::guest::{Disk, Source};
+use crate::vms::guest::{Disk, Guest, Source};
 use crate::vms::report::{self, Phase, Report, State};
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::attachment::{Attachment, is_to_detach};
@@ -20,6 +22,14 @@ use std::path::PathBuf;
 
 /// Seconds between two tries to remove a disk: a guest that boots does not hear the first.
 const DETACH_AGAIN: i64 = 10;
+
+/// Seconds for which a guest that has locked the tray of a drive is asked to open it: then it is opened by force, as
+/// `virsh change-media --eject --force` does.
+const LOCKED_TIME: i64 = 30;
+
+/// Seconds after the binding of a VM's Pod for which its start waits for the attachment Pod of a medium, which the scheduler binds
+/// at once where it can. Later it starts with an empty drive, and gets the medium when the Pod is there.
+const MEDIUM_TIME: i64 = 60;
 
 /// An attachment Pod with its UID and what it carries.
 pub(super) type Added<'a> = (&'a str, &'a Pod, Attachment);
@@ -41,9 +51,58 @@ pub(super) fn targets(domain: &Domain) -> BTreeMap<String, String> {
     domain.aliases.iter().map(|(alias, target)| (name(alias), target.clone())).collect()
 }
 
-/// The name by which the domain has the disk of this volume, if it was added.
-fn target<'a>(domain: &'a Domain, volume: &str) -> Option<&'a String> {
-    domain.aliases.get(&format!("{HOTPLUG}{volume}"))
+/// The name by which the domain has what this attachment adds, if it has it: its disk, or the drive with some medium.
+fn target<'a>(domain: &'a Domain, attachment: &Attachment) -> Option<&'a String> {
+    match attachment.disk.is_drive() {
+        true => drive(domain, attachment).filter(|target| domain.devices.contains_key(*target)),
+        false => domain.aliases.get(&format!("{HOTPLUG}{}", attachment.volume.name)),
+    }
+}
+
+/// The name by which the domain has the drive of this medium.
+fn drive<'a>(domain: &'a Domain, attachment: &Attachment) -> Option<&'a String> {
+    domain.aliases.get(&attachment.disk.name)
+}
+
+/// Puts the media into the drives of a VM that is to start, so that it can boot from them; or says what it waits for.
+pub(super) fn load(
+    plan: &mut Plan,
+    o: &Observed<'_>,
+    pod: &Pod,
+    guest: &mut Guest,
+    attachments: &[Added<'_>],
+) -> Result<(), Verdict> {
+    for disk in &mut guest.disks {
+        if disk.source != (Source::NoMedium { awaited: true }) {
+            continue;
+        }
+        let is_of_disk = |(_uid, pod, attachment): &&Added<'_>| {
+            attachment.volume.name == disk.name && !is_to_detach(pod) && !is_deleted(pod)
+        };
+        let Some((_uid, of, attachment)) = attachments.iter().find(is_of_disk) else {
+            let until = bound_at(pod).map_or(o.now, |at| at.saturating_add(MEDIUM_TIME));
+            if until > o.now {
+                plan.wake_at(until);
+                let message = format!("disk {}: its attachment Pod is not on this node yet", disk.name);
+                return Err(Verdict::Wait(Why { reason: "MediumNotReady", message }));
+            }
+            continue;
+        };
+        match admission::attachments::disk(of, attachment, o.facts) {
+            Ok(with) => disk.source = with.source,
+            // It starts without; the attachment Pod reports why.
+            Err(Verdict::Reject(_)) => {}
+            Err(verdict) => return Err(verdict),
+        }
+    }
+    Ok(())
+}
+
+/// When the scheduler bound the Pod, in seconds since 1970.
+fn bound_at(pod: &Pod) -> Option<i64> {
+    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let scheduled = conditions.find(|one| one.type_ == "PodScheduled" && one.status == "True")?;
+    scheduled.last_transition_time.as_ref().map(|time| time.0.as_second())
 }
 
 /// The next step about the disks of the VM of Pod `uid`.
@@ -55,11 +114,10 @@ pub(super) fn next(
     attachments: &[Added<'_>],
 ) -> Option<Action> {
     for (pod_uid, pod, attachment) in attachments {
-        let volume = &attachment.volume.name;
-        let there = target(domain, volume);
+        let there = target(domain, attachment);
         if is_to_detach(pod) {
             let Some(target) = there else { continue };
-            if let Some(action) = remove(plan, o, uid, domain, volume, target) {
+            if let Some(action) = remove(plan, o, uid, domain, (pod_uid, attachment), target) {
                 return Some(action);
             }
             continue;
@@ -72,7 +130,7 @@ pub(super) fn next(
         match there {
             // Left by an earlier Pod of this volume, which was for another claim.
             Some(target) if domain.devices.get(target) != device(&disk) => {
-                if let Some(action) = remove(plan, o, uid, domain, volume, target) {
+                if let Some(action) = remove(plan, o, uid, domain, (pod_uid, attachment), target) {
                     return Some(action);
                 }
             }
@@ -86,10 +144,16 @@ pub(super) fn next(
                 if user_of_disk(o, plan, &disk).is_some() {
                     continue;
                 }
+                let (uuid, attachment_uid) = (domain.uuid.clone(), (*pod_uid).to_owned());
+                if disk.cdrom {
+                    let Some(target) = drive(domain, attachment).cloned() else { continue };
+                    let drive = Box::new(disk);
+                    return Some(Action::Insert { uuid, attachment: attachment_uid, drive, target });
+                }
                 let taken = domain.aliases.values().chain(domain.devices.keys());
                 if let Some(target) = free_target(disk.bus, taken) {
-                    let (uuid, attachment) = (domain.uuid.clone(), (*pod_uid).to_owned());
-                    return Some(Action::Attach { uuid, attachment, disk: Box::new(disk), target });
+                    let disk = Box::new(disk);
+                    return Some(Action::Attach { uuid, attachment: attachment_uid, disk, target });
                 }
             }
         }
@@ -110,23 +174,31 @@ fn user_of_disk(o: &Observed<'_>, plan: &Plan, disk: &Disk) -> Option<String> {
     user_of(o, plan, &written, &[])
 }
 
-/// Asks the guest to release a disk, unless it was asked just now.
+/// Asks the guest to release a disk or a medium, unless it was asked just now.
 fn remove(
     plan: &mut Plan,
     o: &Observed<'_>,
     uid: &str,
     domain: &Domain,
-    volume: &str,
+    (pod_uid, attachment): (&str, &Attachment),
     target: &str,
 ) -> Option<Action> {
-    let asked = o.memory.detached.get(&(uid.to_owned(), volume.to_owned()));
+    let volume = &attachment.volume.name;
+    let key = (uid.to_owned(), volume.clone());
+    let asked = o.memory.detached.get(&key);
     let again = asked.map_or(o.now, |last| last.saturating_add(DETACH_AGAIN));
     if again > o.now {
         plan.wake_at(again);
         return None;
     }
-    let device = domain.devices.get(target).cloned().unwrap_or_default();
-    let (uuid, volume, target) = (domain.uuid.clone(), volume.to_owned(), target.to_owned());
+    let (uuid, volume, target) = (domain.uuid.clone(), volume.clone(), target.to_owned());
+    if attachment.disk.is_drive() {
+        let drive = Box::new(admission::attachments::empty(attachment).ok()?);
+        let since = o.memory.ejecting.get(&key);
+        let force = since.is_some_and(|since| o.now.saturating_sub(*since) >= LOCKED_TIME);
+        return Some(Action::Eject { uuid, attachment: pod_uid.to_owned(), drive, target, force });
+    }
+    let device = domain.devices.get(&target).cloned().unwrap_or_default();
     Some(Action::Detach { uuid, volume, target, device })
 }
 
@@ -157,13 +229,16 @@ pub(super) fn plan_pod(
     };
     let owner = attachment.pod_uid.as_str();
     let domain = domains.get(owner).copied();
-    let has = domain.is_some_and(|domain| target(domain, &attachment.volume.name).is_some());
+    let has = domain.is_some_and(|domain| target(domain, &attachment).is_some());
     if has {
-        // Of one that is being removed the last report stays.
-        if !is_to_detach(pod)
-            && !report::is_terminal(pod)
-            && !is_of_another_claim(o, pod, &attachment, domain)
-        {
+        if is_to_detach(pod) {
+            // Of a disk that is being removed the last report stays.
+            let failure = o.memory.failures.get(uid).filter(|_| attachment.disk.is_drive());
+            if let Some(failure) = failure.filter(|_| !report::is_terminal(pod)) {
+                let why = Why { reason: "TrayLocked", message: failure.why.clone() };
+                plan_report(plan, uid, pod, Report { phase: Phase::Running, ..waiting(&why) });
+            }
+        } else if !report::is_terminal(pod) && !is_of_another_claim(o, pod, &attachment, domain) {
             plan_report(plan, uid, pod, running(o, domain));
         }
         return;
@@ -182,6 +257,9 @@ pub(super) fn plan_pod(
     let wait = |reason: &'static str, message: String| waiting(&Why { reason, message });
     let report = match admission::attachments::disk(pod, &attachment, o.facts) {
         _ if domain.is_none() => wait("VmNotRunning", "the VM is not running yet".into()),
+        Ok(disk) if disk.cdrom && domain.is_some_and(|domain| drive(domain, &attachment).is_none()) => {
+            wait("DriveMissing", format!("the VM has no CD-ROM drive {}; restart the VM", disk.name))
+        }
         Err(Verdict::Wait(why) | Verdict::Reject(why)) => waiting(&why),
         Err(Verdict::Unknown | Verdict::Accept(_)) => return,
         Ok(disk) => match (user_of_disk(o, plan, &disk), o.memory.failures.get(uid)) {
@@ -202,7 +280,7 @@ fn is_of_another_claim(
     domain: Option<&Domain>,
 ) -> bool {
     let Ok(disk) = admission::attachments::disk(pod, attachment, o.facts) else { return false };
-    let has = domain.and_then(|domain| domain.devices.get(target(domain, &attachment.volume.name)?));
+    let has = domain.and_then(|domain| domain.devices.get(target(domain, attachment)?));
     has != device(&disk)
 }
 

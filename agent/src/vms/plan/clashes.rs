@@ -49,7 +49,7 @@ pub(super) fn user_of(o: &Observed<'_>, plan: &Plan, written: &[&Path], read: &[
         .map(|guest| guest.id.domain());
     // Disks that are being added, and that this plan adds.
     let planned = plan.actions.iter().filter_map(|(uid, action)| match action {
-        Action::Attach { disk, .. } => Some((uid, &**disk)),
+        Action::Attach { disk, .. } | Action::Insert { drive: disk, .. } => Some((uid, &**disk)),
         _ => None,
     });
     let adding = o.memory.attaching.iter().chain(planned).find(|(_uid, disk)| match &disk.source {

@@ -58,6 +58,8 @@ pub struct Memory {
     pub told: BTreeMap<(String, String), u64>,
     /// Disks that are being added, by Pod of the VM.
     pub attaching: BTreeMap<String, Disk>,
+    /// Since when a medium is to be ejected, by Pod of the VM and name of the volume.
+    pub ejecting: BTreeMap<(String, String), i64>,
     /// When a guest was last asked to release the disk of a volume, by Pod of the VM and name of the volume.
     pub detached: BTreeMap<(String, String), i64>,
     /// When a VM that waits for its disk was last resumed.
@@ -80,6 +82,7 @@ impl Memory {
         self.tails.retain(|uid, _| known(uid));
         self.resumed.retain(|uid, _| known(uid));
         self.detached.retain(|(uid, _), _| known(uid));
+        self.ejecting.retain(|(uid, _), _| known(uid));
         self.credentials.retain(|uid, _| known(uid));
     }
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 use std::sync::Arc;
 
 mod attachments;
+mod size;
 
 /// A node in one moment.
 struct Node {

@@ -28,13 +28,13 @@ macro_rules! each_disk {
 /// Of the spec of an instance, in a VirtualMachine's template or by itself.
 pub const HOTPLUG: &[Rule] = &[
     each_disk!(
-        "!has(d.cdrom) && (!has(d.disk) || d.disk.?bus.orValue('virtio') in ['scsi', 'virtio'])",
-        "a hotpluggable volume needs a disk on the bus scsi or virtio"
+        "has(d.cdrom) || !has(d.disk) || d.disk.?bus.orValue('virtio') in ['scsi', 'virtio']",
+        "a hotpluggable volume needs a cdrom, or a disk on the bus scsi or virtio"
     ),
     each_disk!(
-        "!has(d.bootOrder) && !has(d.blockSize) && !d.?dedicatedIOThread.orValue(false)",
-        "the disk of a hotpluggable volume is added after the VM has started: remove bootOrder, blockSize and \
-         dedicatedIOThread, or hotpluggable"
+        "(has(d.cdrom) || !has(d.bootOrder)) && !has(d.blockSize) && !d.?dedicatedIOThread.orValue(false)",
+        "the disk of a hotpluggable volume is added after the VM has started: remove bootOrder (which a cdrom may have), \
+         blockSize and dedicatedIOThread, or hotpluggable"
     ),
     Rule {
         at: "",

@@ -136,8 +136,16 @@ pub const MATCHER: &[Rule] = &[
 
 /// Of the spec of an instance, in a VirtualMachine's template or by itself.
 pub const INSTANCE: &[Rule] = &[
-    // A disk needs its volume (a volume without a disk is given one); interfaces and networks go in pairs.
-    partner!("self.domain.devices", "disks", "self", "volumes", ".domain.devices.disks"),
+    // A disk needs its volume (a volume without a disk is given one), and a drive may be empty; interfaces and networks go in
+    // pairs.
+    Rule {
+        at: "",
+        rule: "!has(self.domain.devices.disks) || self.domain.devices.disks.all(x, has(x.cdrom) || has(self.volumes) && \
+               self.volumes.exists(y, y.name == x.name))",
+        says: "each of disks needs one of volumes with the same name, and one has none; only a cdrom may be empty",
+        field: ".domain.devices.disks",
+        reason: Reason::Invalid,
+    },
     partner!("self.domain.devices", "interfaces", "self", "networks", ".domain.devices.interfaces"),
     partner!("self", "networks", "self.domain.devices", "interfaces", ".networks"),
     Rule {

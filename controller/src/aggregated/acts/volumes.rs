@@ -191,7 +191,10 @@ fn after(spec: &VirtualMachineInstanceSpec, request: &Request) -> Result<(Vec<Vo
                 return Err(format!("Unable to add volume source [{claim}] because it already exists"));
             }
             volumes.push(volume.clone());
-            disks.push(disk.clone());
+            // It goes into the empty CD-ROM drive of its name, if there is one: virtctl asks for a disk or a lun.
+            if !spec.disk(name).is_some_and(Disk::is_drive) {
+                disks.push(disk.clone());
+            }
         }
         What::Remove(name) => {
             let volume = spec
@@ -201,7 +204,7 @@ fn after(spec: &VirtualMachineInstanceSpec, request: &Request) -> Result<(Vec<Vo
                 return Err(format!("Unable to remove volume [{name}] because it is not hotpluggable"));
             }
             volumes.retain(|volume| volume.name != *name);
-            disks.retain(|disk| disk.name != *name);
+            disks.retain(|disk| disk.is_drive() || disk.name != *name);
         }
     }
     Ok((volumes, disks))
@@ -281,6 +284,27 @@ mod tests {
             assert_eq!(why(of_vmi(&vmi("Running", ""), &request)), expected);
             assert_eq!(why(of_vmi(&vmi("Scheduled", ""), &request)), "409 VMI is not running");
         }
+    }
+
+    #[test]
+    fn a_volume_that_is_added_under_the_name_of_an_empty_drive_is_its_medium_and_the_drive_stays_without_it()
+    {
+        let mut vm = vm();
+        let drive = json!({"name": "cd", "cdrom": {"bus": "sata"}});
+        let disks = json!([{"name": "root"}, {"name": "data"}, drive]);
+        vm.spec.template.spec.domain.devices.disks = serde_json::from_value(disks.clone()).unwrap();
+        let steps = of_vm(&vm, &add("cd", json!({"dataVolume": {"name": "iso"}}))).unwrap();
+        let mut value = serde_json::to_value(&vm).unwrap();
+        json_patch::patch(&mut value, &serde_json::from_value(json!(steps)).unwrap()).unwrap();
+        let spec = &value["spec"]["template"]["spec"];
+        assert_eq!(spec["domain"]["devices"]["disks"], disks);
+        let medium = json!({"name": "cd", "dataVolume": {"name": "iso", "hotpluggable": true}});
+        assert_eq!(spec["volumes"][2], medium);
+        let with = serde_json::from_value(value).unwrap();
+        let steps = of_vm(&with, &remove("cd")).unwrap();
+        let mut value = serde_json::to_value(&with).unwrap();
+        json_patch::patch(&mut value, &serde_json::from_value(json!(steps)).unwrap()).unwrap();
+        assert_eq!(value, serde_json::to_value(&vm).unwrap());
     }
 
     #[test]

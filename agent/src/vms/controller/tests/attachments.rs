@@ -1,6 +1,6 @@
 //! A disk that is added to a VM while it runs, and removed, by an agent that may be killed at any moment.
 
-use super::super::super::testing::attachment;
+use super::super::super::testing::{attachment, medium, with_drive};
 use super::*;
 use crate::channels::Usable;
 
@@ -115,4 +115,87 @@ async fn libvirts_answer_to_a_disk_that_cannot_be_added_is_what_its_pod_says() {
     assert_eq!(state.reason.as_deref(), Some("AttachError"));
     assert!(state.message.unwrap().contains("No more available PCI slots"));
     assert_eq!(node.phase("p1").as_deref(), Some("Running"), "its VM runs on");
+}
+
+impl Node {
+    /// The controller marks the Pod of the medium and deletes it.
+    fn eject(&self) {
+        let status = self.cluster.pods.lock().unwrap()["a1"].status.clone();
+        self.bind(Pod { status, ..medium("bound-pvc-1", true) });
+        self.delete("a1", 0);
+    }
+
+    fn has_medium(&self) -> bool {
+        self.vms.running().iter().any(|domain| domain.devices.contains_key("sda"))
+    }
+}
+
+/// A VM with an empty drive that runs, and then a medium for it.
+async fn with_medium(name: &str) -> Node {
+    let mut node = Node::new(name, FakeVms::default());
+    node.with_volume();
+    node.bind(with_drive("p1", false));
+    node.settle().await;
+    node.bind(medium("bound-pvc-1", false));
+    node.settle().await;
+    node
+}
+
+#[tokio::test]
+async fn a_medium_is_inserted_and_ejected_while_the_vm_runs() {
+    let mut node = with_medium("medium").await;
+    assert!(node.has_medium());
+    assert_eq!(node.phase("a1").as_deref(), Some("Running"));
+    node.eject();
+    node.settle().await;
+    assert!(!node.has_medium());
+    assert_eq!(node.phase("a1"), None, "the attachment Pod is released");
+    assert_eq!(
+        node.vms.asked()[1..],
+        [format!("medium {VMI_UID} cd /dev/sheaf-default/pvc-1"), format!("medium {VMI_UID} cd none"),]
+    );
+    assert_eq!(*node.cluster.events.lock().unwrap(), ["Started", "Attached", "Detached"]);
+}
+
+#[tokio::test]
+async fn a_guest_that_locks_the_tray_is_reported_and_the_tray_is_opened_by_force_later() {
+    let mut node = with_medium("locked").await;
+    node.vms.lock_trays(true);
+    node.eject();
+    node.settle().await;
+    assert!(node.has_medium() && !node.is_released());
+    assert_eq!(node.cluster.events.lock().unwrap().last().map(String::as_str), Some("TrayLocked"));
+    let memory = &mut node.controller.memory;
+    memory.ejecting.values_mut().chain(memory.detached.values_mut()).for_each(|at| *at -= 30);
+    node.settle().await;
+    assert_eq!(node.vms.asked().last().unwrap(), &format!("medium {VMI_UID} cd none by force"));
+    assert_eq!(node.phase("a1"), None, "the attachment Pod is released");
+}
+
+#[tokio::test]
+async fn a_vm_with_a_medium_starts_with_it_and_an_agent_that_is_killed_inserts_it_no_second_time() {
+    for moment in 0.. {
+        let kill = Arc::new(Kill::after(moment));
+        let mut node = Node::killed_by(&format!("medium-{moment}"), FakeVms::default(), kill.clone());
+        node.with_volume();
+        node.bind(with_drive("p1", true));
+        node.bind(medium("bound-pvc-1", false));
+        let is_whole = tokio::select! {
+            () = node.settle() => true,
+            () = kill.struck() => false,
+        };
+        if !is_whole {
+            kill.over();
+            node.restart_agent();
+            node.with_volume();
+            node.settle().await;
+        }
+        assert!(node.has_medium(), "moment {moment}");
+        assert_eq!(node.vms.asked(), ["start default_web"], "moment {moment}");
+        assert_eq!(node.phase("a1").as_deref(), Some("Running"), "moment {moment}");
+        if is_whole {
+            assert!(moment > 4, "nobody was killed");
+            return;
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Disks that are added to a VM while it runs, and removed, each as one moment of a node.
 
 use super::*;
+use crate::vms::guest::Source;
 use serde_json::Value;
 use std::path::Path;
 
@@ -12,12 +13,14 @@ fn attachment(marked: bool) -> Pod {
     crate::vms::testing::attachment("c", marked)
 }
 
-/// A VM that runs and is reported, on a node that has the volume of claim `c`.
+/// A VM that runs and is reported, on a node that has the volume of claim `c`. A disk without a device is an empty drive.
 fn node(disks: &[(&str, &str, &str)]) -> Node {
     let mut node = Node::new().running("p1");
     for (alias, target, device) in disks {
         node.domains[0].aliases.insert((*alias).into(), (*target).into());
-        node.domains[0].devices.insert((*target).into(), Path::new(device).to_owned());
+        if !device.is_empty() {
+            node.domains[0].devices.insert((*target).into(), Path::new(device).to_owned());
+        }
         node.memory.told.insert((VMI_UID.into(), (*target).into()), 1 << 30);
     }
     let report = node.pod_report();
@@ -59,7 +62,7 @@ fn a_disk_is_added_once_by_the_first_name_that_is_free_and_then_reported() {
     let (uid, action) = bare.plan().actions.remove(0);
     let Action::Attach { uuid, attachment: of, target, disk } = action else { panic!("{action:?}") };
     assert_eq!((uid.as_str(), uuid.as_str(), of.as_str(), target.as_str()), ("p1", VMI_UID, "a1", "sdb"));
-    assert_eq!(disk.source, crate::vms::guest::Source::Device(DEVICE.into()));
+    assert_eq!(disk.source, Source::Device(DEVICE.into()));
     // Its successor, after a kill, finds the disk in the domain.
     let report = has().pod(attachment(false)).report();
     assert_eq!((report.phase, report.uuid.as_deref()), (Phase::Running, Some(VMI_UID)));
@@ -149,4 +152,122 @@ fn a_pod_ends_only_after_the_vm_did() {
 fn a_disk_that_an_earlier_pod_left_is_removed_before_the_new_one_is_added() {
     let left = node(&[(ALIAS, "sda", "/dev/sheaf-default/pvc-0")]).pod(attachment(false));
     assert!(matches!(left.only(), Action::Detach { .. }), "{:?}", left.actions());
+}
+
+/// The attachment Pod of the medium of claim `c` for drive `cd` of the VM of Pod `p1`.
+fn medium(marked: bool) -> Pod {
+    crate::vms::testing::medium("c", marked)
+}
+
+#[test]
+fn a_medium_goes_into_the_drive_that_is_there_and_is_then_reported() {
+    let empty = node(&[("cd", "sda", "")]).pod(medium(false));
+    let Action::Insert { attachment, drive, target, .. } = empty.only() else { panic!() };
+    assert_eq!((attachment.as_str(), target.as_str(), drive.cdrom), ("a1", "sda", true));
+    assert_eq!(drive.source, Source::Device(DEVICE.into()));
+    let report = node(&[("cd", "sda", DEVICE)]).pod(medium(false)).report();
+    assert_eq!(report.phase, Phase::Running);
+    let missing = node(&[]).pod(medium(false)).report();
+    assert_eq!(reason(&missing), "DriveMissing");
+    let State::Waiting { message, .. } = missing.state else { panic!() };
+    assert_eq!(message, "the VM has no CD-ROM drive cd; restart the VM");
+}
+
+#[test]
+fn a_medium_is_ejected_and_by_force_only_after_a_while_in_which_the_guest_kept_the_tray_locked() {
+    let mut full = node(&[("cd", "sda", DEVICE)]).pod(deleted(medium(true), 0));
+    let ejects = |node: &Node| match node.only() {
+        Action::Eject { drive, target, force, .. } => {
+            assert_eq!((drive.source, target.as_str()), (Source::NoMedium { awaited: false }, "sda"));
+            force
+        }
+        other => panic!("{other:?}"),
+    };
+    assert!(!ejects(&full));
+    let key = ("p1".to_owned(), "cd".to_owned());
+    full.memory.ejecting.insert(key.clone(), NOW - 29);
+    assert!(!ejects(&full));
+    full.memory.ejecting.insert(key.clone(), NOW - 30);
+    assert!(ejects(&full));
+    // The guest keeps it: that is reported, and it is asked again.
+    full.memory.detached.insert(key, NOW);
+    let failure = FailedStart { times: 1, why: "timed out waiting to open tray".into(), until: NOW + 5 };
+    full.memory.failures.insert("a1".into(), failure);
+    let report = full.report();
+    assert_eq!((report.phase, reason(&report)), (Phase::Running, "TrayLocked"));
+    assert_eq!(full.plan().wake, Some(NOW + 10));
+    let empty = node(&[("cd", "sda", "")]).pod(deleted(medium(true), 0));
+    assert_eq!(reason(&empty.report()), "Detached");
+}
+
+#[test]
+fn another_medium_in_the_drive_is_ejected_before_the_new_one_is_inserted() {
+    let other = node(&[("cd", "sda", "/dev/sheaf-default/pvc-0")]).pod(medium(false));
+    assert!(matches!(other.only(), Action::Eject { .. }), "{:?}", other.actions());
+}
+
+/// A node that has the volume of claim `c`, to which a VM with an awaited medium was bound so many seconds ago.
+fn bound(seconds_ago: i64) -> Node {
+    let mut pod = crate::vms::testing::with_drive("p1", true);
+    let at = rfc3339(NOW.saturating_sub(seconds_ago));
+    let conditions = json!([{"type": "PodScheduled", "status": "True", "lastTransitionTime": at}]);
+    pod.status.as_mut().unwrap().conditions = serde_json::from_value(conditions).unwrap();
+    let mut node = Node::new().pod(pod);
+    node.facts.claims = [(("default".to_owned(), "c".to_owned()), ClaimFact::Volume("pvc-1".into()))].into();
+    node.facts.volumes = Some([("pvc-1".to_owned(), volume(1 << 30))].into());
+    node
+}
+
+/// What is in the drive of the VM that is started.
+fn started_with(node: &Node) -> Option<Source> {
+    node.actions().into_iter().find_map(|action| match action {
+        Action::Start(guest) => Some(guest.disks[0].source.clone()),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_vm_starts_with_its_medium_and_waits_for_it_a_minute() {
+    let with = bound(1).pod(medium(false));
+    assert_eq!(started_with(&with), Some(Source::Device(DEVICE.into())));
+    let report = bound(1).report();
+    assert_eq!(reason(&report), "MediumNotReady");
+    assert_eq!(bound(1).plan().wake, Some(NOW + 59));
+    assert_eq!(started_with(&bound(60)), Some(Source::NoMedium { awaited: true }));
+    // It was ejected before the start.
+    assert_eq!(started_with(&bound(60).pod(medium(true))), Some(Source::NoMedium { awaited: true }));
+}
+
+#[test]
+fn a_medium_that_is_being_filled_delays_the_start_as_any_volume_does() {
+    let mut unbound = bound(600).pod(medium(false));
+    unbound.facts.claims = [(("default".to_owned(), "c".to_owned()), ClaimFact::NotBound)].into();
+    assert_eq!(started_with(&unbound), None);
+    let said = unbound
+        .actions()
+        .into_iter()
+        .any(|action| matches!(action, Action::Report(report) if reason(&report) == "VolumeNotReady"));
+    assert!(said, "{:?}", unbound.actions());
+}
+
+#[test]
+fn a_medium_that_another_vm_uses_delays_the_start() {
+    let mut used = bound(1).pod(medium(false));
+    used.domains.push(Domain {
+        uuid: "other".into(),
+        name: "default_one".into(),
+        devices: [("sda".to_owned(), DEVICE.into())].into(),
+        tags: BTreeMap::new(),
+        ..domain("p9")
+    });
+    assert_eq!(started_with(&used), None);
+}
+
+#[test]
+fn a_read_only_disk_is_not_resized() {
+    let mut node = node(&[("root", "vda", DEVICE)]);
+    node.memory.told.clear();
+    assert!(matches!(node.only(), Action::ResizeDisk { .. }));
+    node.domains[0].readonly.insert("vda".into());
+    assert_eq!(node.actions(), []);
 }
