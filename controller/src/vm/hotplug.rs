@@ -55,36 +55,40 @@ pub fn follow(
             after.domain.devices.disks.extend(asked.filter(|_| has.is_none()).cloned());
         }
     }
-    let mut steps =
-        change("", &vmi.metadata, &vmi.spec, &after.volumes, &after.domain.devices.disks).unwrap_or_default();
+    let mut steps = change("", &vmi.spec, &after.volumes, &after.domain.devices.disks);
     steps.extend(size::steps(wanted, vmi));
     if steps.is_empty() {
         return None;
     }
-    steps.insert(0, json!({"op": "test", "path": "/metadata/uid", "value": vmi.metadata.uid}));
+    steps.splice(0..0, as_read(&vmi.metadata));
     Some(patch(steps))
 }
 
-/// Steps of a JSON patch that give the spec at `prefix` these volumes and disks, if the object still has the spec that was read;
-/// nothing if it has them already.
+/// Steps of a JSON patch by which it is about the object, and the spec, that was read.
 ///
 /// The spec's generation is tested, not its values: the API server compares strings as they are encoded, and encodes `&`, `<`
 /// and `>`, which scripts for cloud-init are full of, in another way than a client does.
+pub fn as_read(meta: &ObjectMeta) -> Vec<Value> {
+    vec![
+        json!({"op": "test", "path": "/metadata/uid", "value": meta.uid}),
+        json!({"op": "test", "path": "/metadata/generation", "value": meta.generation}),
+    ]
+}
+
+/// Steps of a JSON patch that give the spec at `prefix` these volumes and disks; none if it has them already.
 pub fn change(
     prefix: &str,
-    meta: &ObjectMeta,
     before: &VirtualMachineInstanceSpec,
     volumes: &[Volume],
     disks: &[Disk],
-) -> Option<Vec<Value>> {
+) -> Vec<Value> {
     if before.volumes == volumes && before.domain.devices.disks == disks {
-        return None;
+        return Vec::new();
     }
-    Some(vec![
-        json!({"op": "test", "path": "/metadata/generation", "value": meta.generation}),
+    vec![
         json!({"op": "add", "path": format!("{prefix}/spec/volumes"), "value": volumes}),
         json!({"op": "add", "path": format!("{prefix}/spec/domain/devices/disks"), "value": disks}),
-    ])
+    ]
 }
 
 /// Volumes that were added to this instance alone.

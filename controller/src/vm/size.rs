@@ -23,21 +23,14 @@ pub fn live(wanted: &VirtualMachineInstanceSpec, vmi: &VirtualMachineInstance) -
 /// Steps of a JSON patch by which the instance takes it up; none if it has it.
 pub fn steps(wanted: &VirtualMachineInstanceSpec, vmi: &VirtualMachineInstance) -> Vec<Value> {
     let (Some(asked), has) = (live(wanted, vmi), Size::of(&vmi.spec.domain)) else { return Vec::new() };
-    let step = |path: &str, before: Value, after: Value| {
-        [
-            json!({"op": "test", "path": path, "value": before}),
-            json!({"op": "replace", "path": path, "value": after}),
-        ]
-    };
+    let step = |path: &str, after: Value| json!({"op": "add", "path": path, "value": after});
     let mut steps = Vec::new();
     if asked.memory != has.memory {
-        let guest = |spec: &VirtualMachineInstanceSpec| {
-            json!(spec.domain.memory.as_ref().and_then(|memory| memory.guest.as_ref()))
-        };
-        steps.extend(step("/spec/domain/memory/guest", guest(&vmi.spec), guest(wanted)));
+        let guest = wanted.domain.memory.as_ref().and_then(|memory| memory.guest.as_ref());
+        steps.push(step("/spec/domain/memory/guest", json!(guest)));
     }
     if asked.sockets != has.sockets {
-        steps.extend(step("/spec/domain/cpu/sockets", json!(has.sockets), json!(asked.sockets)));
+        steps.push(step("/spec/domain/cpu/sockets", json!(asked.sockets)));
     }
     steps
 }
@@ -89,6 +82,7 @@ mod tests {
     fn running(guest: &str, sockets: u32) -> VirtualMachineInstance {
         let mut vmi = VirtualMachineInstance::new("web", spec(guest, sockets));
         vmi.metadata.uid = Some("u".into());
+        vmi.metadata.generation = Some(7);
         vmi.status = serde_json::from_value(json!({
             "memory": {"guestAtBoot": "1Gi", "guestCurrent": "1Gi", "guestRequested": "1Gi"},
             "currentCPUTopology": {"cores": 2, "sockets": 1, "threads": 1},

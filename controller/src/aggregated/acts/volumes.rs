@@ -121,8 +121,8 @@ pub fn of_vm(vm: &VirtualMachine, request: &Request) -> Result<Vec<Value>, Refus
     let name = vm.metadata.name.as_deref().unwrap_or_default();
     let spec = &vm.spec.template.spec;
     let (volumes, disks) = after(spec, request).map_err(|why| Refusal::conflict(VM, name, why))?;
-    let mut steps = vec![json!({"op": "test", "path": "/metadata/uid", "value": vm.metadata.uid})];
-    steps.extend(hotplug::change("/spec/template", &vm.metadata, spec, &volumes, &disks).unwrap_or_default());
+    let mut steps = hotplug::as_read(&vm.metadata);
+    steps.extend(hotplug::change("/spec/template", spec, &volumes, &disks));
     Ok(steps)
 }
 
@@ -149,10 +149,10 @@ pub fn of_vmi(vmi: &VirtualMachineInstance, request: &Request) -> Result<Vec<Val
             }
         }
     }
-    let mut steps = vec![json!({"op": "test", "path": "/metadata/uid", "value": vmi.metadata.uid})];
+    let mut steps = hotplug::as_read(&vmi.metadata);
     let own: Vec<&str> = own.into_iter().filter(|name| !name.is_empty()).collect();
     steps.extend(note_own(vmi, &own.join(",")));
-    steps.extend(hotplug::change("", &vmi.metadata, &vmi.spec, &volumes, &disks).unwrap_or_default());
+    steps.extend(hotplug::change("", &vmi.spec, &volumes, &disks));
     Ok(steps)
 }
 
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn an_instance_notes_which_volumes_are_its_own_and_keeps_those_of_its_vm() {
-        let note = |steps: Vec<Value>| steps[2]["value"].clone();
+        let note = |steps: Vec<Value>| steps[3]["value"].clone();
         let running = vmi("Running", "data");
         let more = add("more", json!({"dataVolume": {"name": "d"}}));
         assert_eq!(note(of_vmi(&running, &more).unwrap()), "data,more");
