@@ -63,7 +63,7 @@ impl Tools {
     pub fn qemu(&self, accel: &str) -> Result<Command, EmulatorError> {
         let qemu = self.file(QEMU);
         match accel.starts_with("tcg") {
-            true => Ok(self.run(&emulator::without_race(&qemu, &cache_dir())?)),
+            true => Ok(self.run(&emulator::without_faults(&qemu, &cache_dir())?)),
             false => Ok(self.run(&qemu)),
         }
     }
