@@ -16,7 +16,7 @@ use crate::instancetype::Sized;
 use crate::{
     cluster_update, import_policy,
     networks::Networks,
-    node_network, nodes,
+    node_maintenance, node_network, nodes,
     placeholder::end,
     vm, vmi,
     volumes::{
@@ -444,6 +444,67 @@ fn updates_of_the_cluster() {
         update.status = Some(plan.status.clone());
         let again = decide(&update);
         assert!(again.status == plan.status || begun > 0 || !plan.actions.is_empty(), "at rest");
+        true
+    });
+}
+
+#[test]
+fn maintenance_of_nodes() {
+    use node_maintenance::plan::{Action, plan};
+    let object = json!({
+        "apiVersion": "sheaf.dev/v1alpha1", "kind": "NodeMaintenance",
+        "metadata": {"name": "n1", "generation": 2, "finalizers": [sheaf_api::names::MAINTENANCE_FINALIZER]},
+        "spec": {"nodeName": "n1", "deadlineSeconds": 60},
+        "status": {"phase": "Draining", "since": "2027-01-15T07:59:50Z", "wasCordoned": false, "stopped": [
+            {"namespace": "shop", "name": "db", "uid": "vm-2", "instance": "vmi-2", "held": true, "restart": true}]},
+    });
+    let node = json!({"metadata": {"name": "n1"}, "spec": {"unschedulable": true}});
+    let pod = json!({
+        "metadata": {"name": "virt", "namespace": "shop", "uid": "p", "deletionTimestamp": "2027-01-15T08:00:00Z"},
+        "spec": {"nodeName": "n1", "containers": []},
+    });
+    let spec = json!({"domain": {"memory": {"guest": "1Gi"}, "devices": {}}, "evictionStrategy": "LiveMigrate",
+        "volumes": [{"name": "a", "hostDisk": {"path": "/data/disks/shop/a", "type": "Disk"}}]});
+    let machine = json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "web", "namespace": "shop", "uid": "vm-1"},
+        "spec": {"runStrategy": "Manual", "template": {"spec": spec}},
+    });
+    let instance = json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": "web", "namespace": "shop",
+            "uid": "vmi-1", "ownerReferences": [{"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": "web", "uid": "vm-1", "controller": true}]},
+        "spec": spec, "status": {"phase": "Running"},
+    });
+    fuzz("plans of maintenance", |random| {
+        let Some(maintenance) = changed(random, &object) else { return false };
+        let Some(pod) = changed(random, &pod) else { return false };
+        let vm = node_maintenance::vms::Vm {
+            name: "web".into(),
+            pod,
+            machine: changed(random, &machine),
+            instance: changed(random, &instance),
+            claims_here: Vec::new(),
+        };
+        let mut observed = node_maintenance::plan::Observed {
+            maintenance,
+            node: changed(random, &node),
+            vms: vec![vm],
+            known: Vec::new(),
+            budgets: Vec::new(),
+            control_plane: vec!["n1".into()],
+        };
+        let cordoned = observed.node.as_ref().and_then(|node| node.spec.as_ref()?.unschedulable) == Some(true);
+        let first = plan(&observed, NOW);
+        let evicts = first.actions.iter().any(|action| matches!(action, Action::Evict { .. }));
+        assert!(cordoned || !evicts, "a VM is stopped that could come back at once");
+        let written = first.actions.iter().find_map(|action| match action {
+            Action::WriteStatus(status) => Some((**status).clone()),
+            _ => None,
+        });
+        let Some(written) = written else { return true };
+        observed.maintenance.status = Some(written);
+        let writes = |action: &Action| matches!(action, Action::WriteStatus(_) | Action::RecordEvent(_));
+        let again = plan(&observed, NOW);
+        assert!(!again.actions.iter().any(writes), "the same status is written again: {again:?}");
         true
     });
 }

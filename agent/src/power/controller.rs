@@ -40,6 +40,8 @@ pub struct Controller<V> {
     hosts: Hosts<V>,
     unit: Option<Inbox<()>>,
     events: EventRecorder,
+    /// systemd did not answer; it is said once.
+    is_silent: bool,
 }
 
 impl<V: VmHost> Controller<V> {
@@ -53,7 +55,7 @@ impl<V: VmHost> Controller<V> {
         unit: Option<Inbox<()>>,
     ) -> Self {
         let events = EventRecorder::new(ctx.cluster.clone());
-        Self { ctx, pods, shutting_down, section, hosts, unit, events }
+        Self { ctx, pods, shutting_down, section, hosts, unit, events, is_silent: false }
     }
 
     async fn domains(&self) -> Option<Vec<Domain>> {
@@ -84,9 +86,14 @@ impl<V: VmHost> reconcile::Controller for Controller<V> {
             unit.take();
         }
         let is_stopping = match self.hosts.units.state(GUESTS_UNIT).await {
-            Ok(state) => state == STOPPING,
+            Ok(state) => {
+                self.is_silent = false;
+                state == STOPPING
+            }
             Err(error) => {
-                tracing::warn!("{error}");
+                if !std::mem::replace(&mut self.is_silent, true) {
+                    tracing::warn!("{error}; a shutdown would not be noticed");
+                }
                 *self.shutting_down.borrow()
             }
         };
