@@ -151,7 +151,7 @@ fn an_annotation_that_anybody_wrote_gets_a_verdict() {
             Source::Overlay { bytes, .. } | Source::Empty(bytes) => *bytes,
             Source::InPlace { create, .. } => create.unwrap_or(0),
             Source::DeviceOverlay { bytes, .. } => *bytes,
-            Source::Device(_) | Source::Seed(_) | Source::Files(_) => 0,
+            Source::Device(_) | Source::NoMedium { .. } | Source::Seed(_) | Source::Files(_) => 0,
         };
         let made: BTreeMap<_, _> = guest.disks.iter().map(|disk| (&disk.name, of(disk))).collect();
         assert!(made.values().sum::<u64>() < guest.space, "more is made than is counted: {made:?}");

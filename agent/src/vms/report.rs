@@ -54,7 +54,7 @@ const PAUSED_BY_DISK: &str = "PausedIOError";
 pub const CONSOLE_TAIL: &str = "sheaf.dev/console-tail";
 
 /// A Pod's status.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// The Pod's phase.
     pub phase: Phase,
@@ -83,7 +83,7 @@ pub struct Report {
 }
 
 /// What of a Pod's requests is allocated on this node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Allocated {
     /// Requests of its container, by resource.
     pub requests: BTreeMap<String, Quantity>,

@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 use sheaf_api::{
     Amount, VirtualMachineInstance,
     cluster_config::ClusterConfigSpec,
-    domain::Cpu,
     names::{COMPUTE_CONTAINER, RESIZE_IN_PROGRESS_CONDITION, RESIZE_PENDING_CONDITION},
     size::{Plugged, Size},
     status::{CpuTopology, MemoryStatus, VirtualMachineInstanceStatus},

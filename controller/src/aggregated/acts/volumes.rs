@@ -295,7 +295,7 @@ mod tests {
         vm.spec.template.spec.domain.devices.disks = serde_json::from_value(disks.clone()).unwrap();
         let steps = of_vm(&vm, &add("cd", json!({"dataVolume": {"name": "iso"}}))).unwrap();
         let mut value = serde_json::to_value(&vm).unwrap();
-        json_patch::patch(&mut value, &serde_json::from_value(json!(steps)).unwrap()).unwrap();
+        json_patch::patch(&mut value, &crate::vm::requests::patch(steps)).unwrap();
         let spec = &value["spec"]["template"]["spec"];
         assert_eq!(spec["domain"]["devices"]["disks"], disks);
         let medium = json!({"name": "cd", "dataVolume": {"name": "iso", "hotpluggable": true}});
@@ -303,7 +303,7 @@ mod tests {
         let with = serde_json::from_value(value).unwrap();
         let steps = of_vm(&with, &remove("cd")).unwrap();
         let mut value = serde_json::to_value(&with).unwrap();
-        json_patch::patch(&mut value, &serde_json::from_value(json!(steps)).unwrap()).unwrap();
+        json_patch::patch(&mut value, &crate::vm::requests::patch(steps)).unwrap();
         assert_eq!(value, serde_json::to_value(&vm).unwrap());
     }
 
