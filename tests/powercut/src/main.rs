@@ -24,7 +24,7 @@ With --state: prints what either firmware makes of that state; --out writes it t
 /// The seed of the tests.
 const SEED: u64 = 1;
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Arguments {
     disk_size: u64,
     releases: Vec<PathBuf>,
@@ -89,4 +89,50 @@ fn main() -> Result<ExitCode> {
     let report = replay.run(seed.unwrap_or(SEED))?;
     print!("{}", report.markdown());
     Ok(if report.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Arguments> {
+        arguments(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn recordings_are_in_the_order_in_which_they_are_given() {
+        let line = "--disk-size 4096 --release a --release b --install i.writes --then update=u.writes --seed 7 \
+                    --state update/12+3 --out state.raw";
+        let arguments = parsed(line).unwrap();
+        let logs: Vec<_> = arguments
+            .logs
+            .iter()
+            .map(|(of, log)| (of.name.as_str(), of.phase, log.display().to_string()))
+            .collect();
+        assert_eq!(
+            logs,
+            [
+                ("install", Phase::Installation, "i.writes".into()),
+                ("update", Phase::Installed, "u.writes".into())
+            ]
+        );
+        assert_eq!((arguments.disk_size, arguments.seed, arguments.releases.len()), (4096, Some(7), 2));
+        assert_eq!(arguments.state.unwrap().to_string(), "update/12+3");
+        assert_eq!(arguments.out, Some("state.raw".into()));
+    }
+
+    #[test]
+    fn what_is_missing_or_not_known_is_said_with_the_usage() {
+        for (line, said) in [
+            ("", "--disk-size, --release and --install are needed"),
+            ("--disk-size 1 --release a", "--disk-size, --release and --install are needed"),
+            ("--release", "--release has no value"),
+            ("--verbose", "--verbose is not known"),
+        ] {
+            assert_eq!(parsed(line).unwrap_err().to_string(), format!("{said}\n{USAGE}"), "{line}");
+        }
+        assert_eq!(parsed("--then update").unwrap_err().to_string(), "--then is NAME=LOG");
+        assert_eq!(parsed("--disk-size 64G").unwrap_err().to_string(), "--disk-size is in bytes");
+        assert_eq!(parsed("--seed x").unwrap_err().to_string(), "--seed is a number");
+    }
 }

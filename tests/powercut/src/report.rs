@@ -175,3 +175,60 @@ impl Report {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sheaf_release::boot::Slot;
+
+    fn outcome(phase: Phase) -> Outcome {
+        Outcome::of(&Recording { name: "update".into(), phase })
+    }
+
+    fn boots() -> Verdict {
+        Verdict::Boots { version: "0.1.0".into(), slot: Slot::A }
+    }
+
+    #[test]
+    fn states_are_counted_by_firmware_and_failures_are_named() {
+        let mut outcome = outcome(Phase::Installed);
+        let nothing = Verdict::Nothing { why: "there is no UKI".into() };
+        outcome.count(&"update/3".parse().unwrap(), &[boots(), boots()], true, true, 1);
+        outcome.count(&"update/4+1".parse().unwrap(), &[boots(), nothing], true, false, 1);
+        (outcome.writes, outcome.read_writes, outcome.flushes, outcome.bytes) = (9, 2, 3, 5_000_000);
+        let report = Report { seed: 1, outcomes: vec![outcome] };
+        assert_eq!(report.failed(), 1);
+        assert_eq!(report.of("update").unwrap().end, [Some(boots()), Some(boots())]);
+        assert_eq!(
+            report.markdown(),
+            "| recording | writes | of which the model reads | flushes | MB | states | distinct | failures |\n\
+             |---|---|---|---|---|---|---|---|\n\
+             | update | 9 | 2 | 3 | 5 | 2 | 2 | 1 |\n\n\
+             | recording | firmware | verdict | states |\n|---|---|---|---|\n\
+             | update | UEFI | boots 0.1.0 from slot a | 2 |\n\
+             | update | BIOS | boots 0.1.0 from slot a | 1 |\n\
+             | update | BIOS | boots nothing | 1 |\n\n\
+             Seed 1.\n\
+             - BIOS, state update/4+1, seed 1: there is no UKI\n"
+        );
+    }
+
+    #[test]
+    fn a_disk_without_a_table_fails_only_where_there_was_one() {
+        for (phase, failed) in [(Phase::Installation, 0), (Phase::Installed, 2)] {
+            let mut outcome = outcome(phase);
+            outcome.count(&"update/1".parse().unwrap(), &[Verdict::NoTable, Verdict::NoTable], true, true, 1);
+            assert_eq!(outcome.failed, failed, "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn no_more_failures_are_kept_than_people_read() {
+        let mut outcome = outcome(Phase::Installed);
+        for _ in 0..30 {
+            outcome.count(&"update/1".parse().unwrap(), &[Verdict::NoTable, boots()], false, true, 1);
+        }
+        assert_eq!((outcome.failed, outcome.failures.len()), (30, KEPT));
+        assert!(!outcome.keeps_reason(&[Verdict::NoTable, boots()]));
+    }
+}
