@@ -6,7 +6,7 @@
 
 use super::facts::{Esp, Facts};
 use super::{Boot, Loader, Verdict, settle};
-use sheaf_release::boot::{Slot, TRIES};
+use sheaf_release::boot::Slot;
 
 struct Grub {
     order: Vec<Slot>,
@@ -69,9 +69,14 @@ impl Loader for Grub {
             let left = &mut self.left[usize::from(slot == Slot::B)];
             match left.as_deref() {
                 Some("0") => continue,
-                Some(now) if self.saves => {
-                    // As the script has it: what is neither 1 nor 2 becomes 2.
-                    *left = Some(now.parse().map_or(TRIES - 1, |now: u32| now.min(TRIES) - 1).to_string());
+                // An empty one is none; what is neither 1 nor 2 becomes 2.
+                Some(now) if self.saves && !now.is_empty() => {
+                    let next = match now {
+                        "1" => "0",
+                        "2" => "1",
+                        _ => "2",
+                    };
+                    *left = Some(next.to_owned());
                 }
                 _ => {}
             }
@@ -170,6 +175,18 @@ mod tests {
         facts.fits[1][1].root = 1;
         let verdict = start(&facts);
         assert!(matches!(&verdict, Verdict::LosesTries { boots: 4, .. }), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_counter_that_is_damaged_is_taken_for_two_tries_and_an_empty_one_for_none() {
+        for (left, boots) in [("00", 4), ("many", 4), ("1", 2)] {
+            let mut facts = with(&[("order", "b a"), ("b_left", left)]);
+            facts.fits[1][1].root = 1;
+            let verdict = start(&facts);
+            let Verdict::LosesTries { boots: after, .. } = verdict else { panic!("{left}: {verdict:?}") };
+            assert_eq!(after, boots, "{left}");
+        }
+        assert_eq!(start(&with(&[("order", "b a"), ("b_left", "")])), boots("0.1.1", Slot::B));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! systemd-boot 257, started by firmware: which UKI it takes, and how it counts.
 //!
 //! Entries without a try left come last, then the newest version is first (boot_entry_compare); a counter is taken down
-//! in the file's name before the entry is started (boot_entry_bump_counters); an entry that cannot be started is not
-//! followed by another one, the machine restarts. Pure. Route in: [`Facts`]. Route out: a [`Verdict`].
+//! in the file's name before the entry is started (boot_entry_bump_counters). An entry that cannot be started is not
+//! followed by another one: systemd-boot returns to the firmware, and the model takes it that somebody restarts the
+//! machine. Pure. Route in: [`Facts`]. Route out: a [`Verdict`].
 
 use super::facts::Facts;
 use super::{Boot, Loader, Verdict, settle};
