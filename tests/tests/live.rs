@@ -70,7 +70,8 @@ async fn restart_required(on: &Controlled) -> Result<Option<String>> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_medium_is_inserted_by_request_and_ejected_by_a_changed_template_and_its_drive_stays() -> Result<()> {
+async fn a_medium_is_inserted_by_request_and_ejected_by_a_changed_template_and_its_drive_stays() -> Result<()>
+{
     let on = cluster().await?;
     let node = PlayedNode::start(&on).await?;
     let machines: Api<VirtualMachine> = Api::default_namespaced(on.client.clone());
@@ -85,7 +86,8 @@ async fn a_medium_is_inserted_by_request_and_ejected_by_a_changed_template_and_i
 
     // As virtctl addvolume --disk-name=cd sends it.
     let source = json!({"persistentVolumeClaim": {"claimName": "iso", "hotpluggable": true}});
-    let body = json!({"name": "cd", "disk": {"disk": {"bus": "scsi"}, "serial": "cd"}, "volumeSource": source});
+    let body =
+        json!({"name": "cd", "disk": {"disk": {"bus": "scsi"}, "serial": "cd"}, "volumeSource": source});
     let (code, said) = act(&on, "virtualmachines/web/addvolume", &body.to_string()).await?;
     ensure!(code == 200, "{code} {said}");
     let name = sheaf_controller::placeholder::attachment::name(&vmi, "cd");
@@ -149,14 +151,18 @@ fn report(pod: &Pod, plugged: Size, allocated: Option<&str>, pending: Option<&st
     let boot = Size { memory: 64 * MIB, sockets: 1 };
     let most = Size { memory: 256 * MIB, sockets: 4 };
     let of = Plugged { size: plugged, taken: plugged.memory, boot, most };
-    let mut requests = pod.spec.as_ref().and_then(|spec| spec.containers[0].resources.clone()).unwrap_or_default();
+    let mut requests =
+        pod.spec.as_ref().and_then(|spec| spec.containers[0].resources.clone()).unwrap_or_default();
     let requests = requests.requests.get_or_insert_default();
     if let Some(memory) = allocated {
-        requests.insert("memory".into(), k8s_openapi::apimachinery::pkg::api::resource::Quantity(memory.into()));
+        requests
+            .insert("memory".into(), k8s_openapi::apimachinery::pkg::api::resource::Quantity(memory.into()));
     }
     let mut conditions = json!([{"type": "Ready", "status": "True"}]);
     if let (Some(message), Some(all)) = (pending, conditions.as_array_mut()) {
-        all.push(json!({"type": "PodResizePending", "status": "True", "reason": "Deferred", "message": message}));
+        all.push(
+            json!({"type": "PodResizePending", "status": "True", "reason": "Deferred", "message": message}),
+        );
     }
     json!({
         "metadata": {"annotations": {"sheaf.dev/plugged": of.to_annotation()}},
@@ -174,7 +180,8 @@ fn asked(pod: &Pod) -> Option<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_vm_grows_once_its_node_has_set_aside_what_that_needs_and_says_why_while_it_has_not() -> Result<()> {
+async fn a_vm_grows_once_its_node_has_set_aside_what_that_needs_and_says_why_while_it_has_not() -> Result<()>
+{
     let on = cluster().await?;
     let node = PlayedNode::start(&on).await?;
     let machines: Api<VirtualMachine> = Api::default_namespaced(on.client.clone());
@@ -198,9 +205,17 @@ async fn a_vm_grows_once_its_node_has_set_aside_what_that_needs_and_says_why_whi
     .await?;
 
     // Nobody but the controller changes what is set aside.
-    let less = json!({"spec": {"containers": [{"name": "compute", "resources": {"requests": {"memory": "1Mi"}}}]}});
-    let said =
-        on.kubectl(&["patch", "pod", &launcher, "--subresource=resize", "--type=strategic", "-p", &less.to_string()])?;
+    let less =
+        json!({"spec": {"containers": [{"name": "compute", "resources": {"requests": {"memory": "1Mi"}}}]}});
+    let said = on.kubectl(&[
+        "patch",
+        "pod",
+        &launcher,
+        "--subresource=resize",
+        "--type=strategic",
+        "-p",
+        &less.to_string(),
+    ])?;
     ensure!(said.contains("may resize the Pod of a VM"), "{said}");
 
     let size = json!({"memory": {"guest": "128Mi"}, "cpu": {"sockets": 2}});
@@ -225,7 +240,8 @@ async fn a_vm_grows_once_its_node_has_set_aside_what_that_needs_and_says_why_whi
     ensure!(restart_required(&on).await?.is_none());
 
     node_patches(&on, &launcher, &report(&resized, boot, None, None)).await?;
-    let told = wait("the node is told the size", async || Ok(Size::wanted(&pods.get(&launcher).await?))).await?;
+    let told =
+        wait("the node is told the size", async || Ok(Size::wanted(&pods.get(&launcher).await?))).await?;
     let grown = Size { memory: 128 * MIB, sockets: 2 };
     ensure!(told == grown, "{told:?}");
     node_patches(&on, &launcher, &report(&resized, grown, None, None)).await?;
