@@ -359,7 +359,8 @@ fn on_volume() -> Node {
         "phase": "Running",
         "conditions": [{"type": "Ready", "status": "True"}],
         "containerStatuses": [{"name": "compute", "image": "", "imageID": "", "ready": true, "restartCount": 0,
-                               "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}],
+                               "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
+                               "allocatedResources": {"cpu": "100m", "memory": "100Mi"}}],
     }))
     .unwrap();
     node.pod(pod)

@@ -9,8 +9,13 @@ const ALIAS: &str = "hotplug_data";
 impl Node {
     /// The node has volume pvc-1.
     fn with_volume(&self) {
-        let device = "/dev/sheaf-default/pvc-1".into();
-        let volume = Usable { ready: true, device, bytes: 1 << 30, problem: None, readable: true };
+        self.with_device("/dev/sheaf-default/pvc-1");
+    }
+
+    /// The same, under this path.
+    fn with_device(&self, device: &str) {
+        let volume =
+            Usable { ready: true, device: device.into(), bytes: 1 << 30, problem: None, readable: true };
         self.publish.volumes.send_replace(Some([("pvc-1".to_owned(), volume)].into()));
     }
 
@@ -177,7 +182,8 @@ async fn a_vm_with_a_medium_starts_with_it_and_an_agent_that_is_killed_inserts_i
     for moment in 0.. {
         let kill = Arc::new(Kill::after(moment));
         let mut node = Node::killed_by(&format!("medium-{moment}"), FakeVms::default(), kill.clone());
-        node.with_volume();
+        // A VM starts only with a device that is there.
+        node.with_device("/dev/null");
         node.bind(with_drive("p1", true));
         node.bind(medium("bound-pvc-1", false));
         let is_whole = tokio::select! {
@@ -187,7 +193,7 @@ async fn a_vm_with_a_medium_starts_with_it_and_an_agent_that_is_killed_inserts_i
         if !is_whole {
             kill.over();
             node.restart_agent();
-            node.with_volume();
+            node.with_device("/dev/null");
             node.settle().await;
         }
         assert!(node.has_medium(), "moment {moment}");
