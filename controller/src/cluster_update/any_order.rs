@@ -547,7 +547,7 @@ impl World {
 
     /// Holds after every step.
     fn check(&self) -> Result<(), TestCaseError> {
-        let is_under_way = |name: &&str| {
+        let is_under_way = |name: &&&str| {
             let request = self.requests.get(**name).filter(|request| {
                 request.metadata.owner_references.is_some() && phase(request) != Some(Phase::Updated)
             });

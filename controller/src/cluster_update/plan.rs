@@ -135,7 +135,7 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
     };
     let status = report::status(update, &outcome);
     let requeue = requeue(&actions, &status, halt.as_ref(), now);
-    Plan { actions, status, requeue: requeue.filter(|_| !is_final(&status)) }
+    Plan { actions, status, requeue }
 }
 
 /// Whether nothing follows any more, whatever becomes of the nodes: an update that came to its end would otherwise bring
@@ -160,6 +160,9 @@ fn requeue(
 ) -> Option<Duration> {
     if !actions.is_empty() {
         return Some(AGAIN);
+    }
+    if is_final(status) {
+        return None;
     }
     if !status.updating_nodes.is_empty() {
         return Some(BUSY);
