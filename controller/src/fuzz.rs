@@ -492,7 +492,8 @@ fn maintenance_of_nodes() {
             budgets: Vec::new(),
             control_plane: vec!["n1".into()],
         };
-        let cordoned = observed.node.as_ref().and_then(|node| node.spec.as_ref()?.unschedulable) == Some(true);
+        let cordoned =
+            observed.node.as_ref().and_then(|node| node.spec.as_ref()?.unschedulable) == Some(true);
         let first = plan(&observed, NOW);
         let evicts = first.actions.iter().any(|action| matches!(action, Action::Evict { .. }));
         assert!(cordoned || !evicts, "a VM is stopped that could come back at once");

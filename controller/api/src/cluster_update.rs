@@ -41,6 +41,10 @@ pub struct ClusterUpdateSpec {
     /// Where the release is taken from. Without it, nodes go back to the version if it is in their other slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
+    /// Only a release of this channel is taken: `stable`. Without it the channel does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = r"^[a-z0-9-]+$"))]
+    pub channel: Option<String>,
     /// Labels of the nodes that are meant. Default: every node of Sheaf.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "selector::schema")]

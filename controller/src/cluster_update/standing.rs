@@ -134,6 +134,7 @@ pub fn wanted(update: &ClusterUpdate, node: &str) -> NodeUpdateSpec {
         node_name: node.to_owned(),
         version: update.spec.version.clone(),
         source: update.spec.source.clone(),
+        channel: update.spec.channel.clone(),
         action: Action::Apply,
         health_timeout_seconds: update.spec.health_timeout_seconds,
     }

@@ -73,7 +73,8 @@ pub async fn all<V: VmHost>(vms: &V, limit: Duration, say: &(dyn Fn(String) + Sy
                 }
             }
             Err(error) if answered.elapsed() >= SILENT => {
-                return Err(error).context("the VMs of this node are not known, and are not asked to power off");
+                return Err(error)
+                    .context("the VMs of this node are not known, and are not asked to power off");
             }
             // libvirtd may be starting again.
             Err(error) => tell(format!("{:#}; it is asked again", anyhow::Error::from(error))),
