@@ -233,7 +233,7 @@ fn begin(update: &ClusterUpdate, member: &Member<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
     // One that a person cordoned stays as it is. What another ClusterUpdate left cordoned is taken over.
     let is_by_hand = is_cordoned(member.node) && holder(member.node).is_none();
-    if !is_by_hand && !(member.is_held && is_cordoned(member.node)) {
+    if !(is_by_hand || member.is_held && is_cordoned(member.node)) {
         actions.push(Action::Cordon(Box::new(member.node.clone())));
     }
     let made = made(update, member.name);

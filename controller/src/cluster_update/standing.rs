@@ -223,7 +223,7 @@ fn standing(update: &ClusterUpdate, node: &Node, request: Option<&(&NodeUpdate, 
     let Some((request, owner)) = request else { return unasked(node, version) };
     let is_wanted = request.spec.version == *version;
     match owner {
-        Owner::Other(_) if !is_active(request) && !(is_wanted && phase(request) == Some(Phase::Updated)) => {
+        Owner::Other(_) if !(is_active(request) || is_wanted && phase(request) == Some(Phase::Updated)) => {
             unasked(node, version)
         }
         Owner::Other(other) if !is_wanted => Standing::Blocked(format!(

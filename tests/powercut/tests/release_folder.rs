@@ -63,6 +63,7 @@ fn release() -> tempfile::TempDir {
         bios: Bios { boot: plain("boot.img"), core: plain("core.img"), menu: plain("menu") },
         installer_uki: uki("installer.efi"),
         documents: Vec::new(),
+        terms: sheaf_config::manifest::Terms::default(),
     };
     fs::write(at.join(FILE), serde_json::to_vec(&manifest).unwrap()).unwrap();
     folder
