@@ -22,6 +22,9 @@ pub struct Arguments {
     /// Build this version instead of the recipe's: the next release of the same content, for trying an update
     #[arg(long)]
     version: Option<String>,
+    /// No node updates to it from this time on (2027-06-01T00:00:00Z), instead of the recipe's [release] expires
+    #[arg(long, value_name = "TIME")]
+    expires: Option<String>,
     /// Put the folder `releases` here instead of target/sheaf
     #[arg(long, value_name = "FOLDER")]
     into: Option<PathBuf>,
@@ -56,8 +59,8 @@ impl Arguments {
 
 /// Runs it; prints the release folder.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let Arguments { recipe, version, into, ship, .. } = arguments;
-    let other = Other { version: version.as_deref(), into: into.as_deref() };
+    let Arguments { recipe, version, expires, into, ship, .. } = arguments;
+    let other = Other { version: version.as_deref(), expires: expires.as_deref(), into: into.as_deref() };
     println!("{}", built(recipe, arguments.packages(), *ship, &other)?.display());
     Ok(())
 }
@@ -75,6 +78,7 @@ pub fn recipe(path: &Path) -> anyhow::Result<Recipe> {
 #[derive(Default)]
 struct Other<'a> {
     version: Option<&'a str>,
+    expires: Option<&'a str>,
     into: Option<&'a Path>,
 }
 
@@ -88,6 +92,9 @@ fn built(path: &Path, packages: Packages, ship: bool, other: &Other<'_>) -> anyh
     let mut recipe = recipe(path)?;
     if let Some(version) = other.version {
         recipe = recipe.with_version(version).map_err(|wrong| anyhow!("--version: {wrong}"))?;
+    }
+    if let Some(expires) = other.expires {
+        recipe = recipe.with_expiry(expires).map_err(|wrong| anyhow!("--expires: {wrong}"))?;
     }
     let place = Workplace::find()?;
     let mirrors = place.mirrors(Some(&recipe.packages));

@@ -2,10 +2,13 @@
 
 use clap::{Parser, Subcommand};
 use sheaf_agent::cluster::token;
-use sheaf_agent::network::by_hand;
+use sheaf_agent::network::by_hand as network;
 use sheaf_agent::paths::Paths;
+use sheaf_agent::update::Place;
+use sheaf_agent::update::by_hand::{self, Ask};
 use sheaf_agent::volumes::upload::send::{Upload, send};
 use sheaf_agent::{config, console, runtime};
+use sheaf_api::node_update::Action;
 use sheaf_host::hostname::{Kernel, SetHostname};
 use sheaf_host::run::{Output, Run, RunError, System};
 use std::io;
@@ -87,14 +90,13 @@ enum Command {
         #[arg(long)]
         watch: bool,
     },
-    /// Shows which release runs, what is in the other slot, and how far the NodeUpdate of this node is.
+    /// Shows which release runs, what is in the other slot, and how far the update of this node is.
+    #[command(args_conflicts_with_subcommands = true)]
     Update {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-        /// Prints it again at every change.
-        #[arg(long)]
-        watch: bool,
+        #[command(flatten)]
+        shown: Shown,
+        #[command(subcommand)]
+        command: Option<UpdateCommand>,
     },
     /// Shows the status page once.
     Status {
@@ -102,6 +104,76 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// How a status is shown.
+#[derive(clap::Args)]
+struct Shown {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Prints it again at every change.
+    #[arg(long)]
+    watch: bool,
+}
+
+#[derive(Subcommand)]
+enum UpdateCommand {
+    /// Shows which release runs, what is in the other slot, and how far the update of this node is.
+    Status {
+        #[command(flatten)]
+        shown: Shown,
+    },
+    /// Judges a release; no slot is written.
+    Check {
+        /// Its version, as in 0.2.0.
+        version: String,
+        #[command(flatten)]
+        from: SourceArguments,
+    },
+    /// Writes a release to the other slot; the machine does not restart.
+    Stage {
+        /// Its version, as in 0.2.0.
+        version: String,
+        #[command(flatten)]
+        from: SourceArguments,
+    },
+    /// Stages a release, stops the VMs, restarts the machine into it, and keeps it if the node is as healthy as before.
+    Apply {
+        /// Its version, as in 0.2.0.
+        version: String,
+        #[command(flatten)]
+        from: SourceArguments,
+        /// Seconds in which it must pass the health gate.
+        #[arg(long, default_value_t = by_hand::HEALTH_TIMEOUT)]
+        health_timeout: u32,
+    },
+    /// Stops the VMs and restarts the machine into the release in the other slot, which ran well before.
+    Rollback,
+    /// Withdraws what was asked for here; the NodeUpdate of this node counts again.
+    Cancel,
+}
+
+/// Where a release is taken from. One that is in the other slot needs none of these.
+#[derive(clap::Args)]
+#[group(multiple = false)]
+struct SourceArguments {
+    /// URL of its folder.
+    #[arg(long)]
+    url: Option<String>,
+    /// An artifact in a registry, registry.example.org/sheaf:0.2.0.
+    #[arg(long)]
+    oci: Option<String>,
+    /// A drive at this node, by the label of its file system.
+    #[arg(long, value_name = "LABEL", num_args = 0..=1, require_equals = true, default_missing_value = by_hand::DRIVE)]
+    drive: Option<String>,
+}
+
+impl SourceArguments {
+    fn place(self) -> Option<Place> {
+        let url = self.url.map(Place::Url);
+        url.or_else(|| self.oci.map(Place::Oci)).or_else(|| self.drive.map(Place::Drive))
+    }
 }
 
 #[derive(Subcommand)]
@@ -216,12 +288,41 @@ fn main() -> anyhow::Result<()> {
         }
         Command::Disks { json, watch } => console::show(watch, || console::disks(&paths, json)),
         Command::Pools { json, watch } => console::show(watch, || console::pools(&paths, json)),
-        Command::Update { json, watch } => console::show(watch, || console::update(&paths, json)),
+        Command::Update { shown, command } => update(&paths, shown, command),
         Command::Status { json } => {
             print!("{}", console::status(&paths, json)?);
             Ok(())
         }
     }
+}
+
+/// Shows how far the update is, or asks the agent for one.
+fn update(paths: &Paths, shown: Shown, command: Option<UpdateCommand>) -> anyhow::Result<()> {
+    let update = |version, from: SourceArguments, action, timeout| Ask::Update {
+        version,
+        source: from.place(),
+        action,
+        timeout,
+    };
+    let ask = match command {
+        None => return console::show(shown.watch, || console::update(paths, shown.json)),
+        Some(UpdateCommand::Status { shown }) => {
+            return console::show(shown.watch, || console::update(paths, shown.json));
+        }
+        Some(UpdateCommand::Check { version, from }) => {
+            update(version, from, Action::Check, by_hand::HEALTH_TIMEOUT)
+        }
+        Some(UpdateCommand::Stage { version, from }) => {
+            update(version, from, Action::Stage, by_hand::HEALTH_TIMEOUT)
+        }
+        Some(UpdateCommand::Apply { version, from, health_timeout }) => {
+            update(version, from, Action::Apply, health_timeout)
+        }
+        Some(UpdateCommand::Rollback) => Ask::Rollback,
+        Some(UpdateCommand::Cancel) => Ask::Cancel,
+    };
+    println!("{}", by_hand::ask(&paths.update_socket(), &ask)?);
+    Ok(())
 }
 
 /// Changes links of this machine, or ends their trial.
@@ -231,15 +332,15 @@ fn network_by_hand(paths: Paths, root: &Path, command: NetworkCommand) -> anyhow
         match command {
             NetworkCommand::Apply { file, confirm, within } => {
                 let node = config::effective(&trials.paths, root).config.network.links;
-                let links = by_hand::read(&file)?;
+                let links = network::read(&file)?;
                 let confirm = match confirm {
-                    true => by_hand::Confirm::Itself,
-                    false => by_hand::Confirm::Within(std::time::Duration::from_secs(within)),
+                    true => network::Confirm::Itself,
+                    false => network::Confirm::Within(std::time::Duration::from_secs(within)),
                 };
-                by_hand::apply(&trials, &node, links, confirm).await
+                network::apply(&trials, &node, links, confirm).await
             }
-            NetworkCommand::Confirm => by_hand::confirm(&trials).await,
-            NetworkCommand::Revert { trial } => by_hand::revert(&trials, trial.as_deref()).await,
+            NetworkCommand::Confirm => network::confirm(&trials).await,
+            NetworkCommand::Revert { trial } => network::revert(&trials, trial.as_deref()).await,
         }
     })?;
     print!("{said}");

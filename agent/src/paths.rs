@@ -72,6 +72,16 @@ impl Paths {
         self.run.join("upload.sock")
     }
 
+    /// Where requests of `sheaf-agent update` come in: `/run/sheaf/update.sock`.
+    pub fn update_socket(&self) -> PathBuf {
+        self.run.join("update.sock")
+    }
+
+    /// Where a drive with a release is mounted while it is read: `/run/sheaf/drive`.
+    pub fn drive(&self) -> PathBuf {
+        self.run.join("drive")
+    }
+
     /// Trusted certificate authorities: `/etc/ssl/certs/ca-certificates.crt`.
     pub fn authorities(&self) -> PathBuf {
         self.etc.join("ssl/certs/ca-certificates.crt")

@@ -160,6 +160,8 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         open: Arc::new(|path| Ok(Box::new(RawDisk::open(path)?))),
         fetch: Arc::new(http(&ctx)),
         devices: "/dev/disk/by-partuuid".into(),
+        labels: "/dev/disk/by-label".into(),
+        drive: ctx.paths.drive(),
         key: RELEASE_KEY.into(),
         is_uefi: Path::new("/sys/firmware/efi").exists(),
     };

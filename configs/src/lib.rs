@@ -21,3 +21,5 @@ pub mod schema;
 pub mod select;
 pub mod spanned;
 pub mod syntax;
+pub mod time;
+pub mod version;

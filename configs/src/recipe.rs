@@ -7,7 +7,7 @@ mod rules;
 mod values;
 
 use crate::diagnose::{Errors, Report};
-use crate::spanned::{At, Document, read};
+use crate::spanned::{At, Document, Wrong, read};
 use std::path::{Path, PathBuf};
 
 /// The only version of the format so far.
@@ -47,8 +47,23 @@ pub struct Release {
     pub version: String,
     /// Timestamp of every file in the image (SOURCE_DATE_EPOCH), in seconds.
     pub epoch: u64,
+    /// Which nodes may take it, and until when.
+    pub terms: Terms,
     /// What signs it; none: a throw-away key.
     pub signing: Option<Signing>,
+}
+
+/// Keys of `[release]` that become part of [`crate::manifest::Terms`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// No node updates to it from then on, in seconds since 1970.
+    pub expires: Option<u64>,
+    /// `stable`
+    pub channel: Option<String>,
+    /// Nothing older is started on purpose on a node that found this release good.
+    pub floor: Option<String>,
+    /// The oldest version that updates to it directly.
+    pub min_from: Option<String>,
 }
 
 /// What signs a release.
@@ -152,9 +167,26 @@ impl Recipe {
 
     /// The same as the release `version`; what is wrong with it, and what to write, otherwise.
     pub fn with_version(mut self, version: &str) -> Result<Self, String> {
-        let version = values::version(version);
-        self.release.version =
-            version.map_err(|crate::spanned::Wrong(what, remedy)| format!("{what}; {remedy}"))?;
+        let said = |Wrong(what, remedy)| format!("{what}; {remedy}");
+        self.release.version = values::version(version).map_err(said)?;
+        let Terms { floor, min_from, .. } = &self.release.terms;
+        for (key, older) in [("floor", floor), ("min-from", min_from)] {
+            let Some(older) = older else { continue };
+            values::not_newer(older, version)
+                .map_err(|Wrong(what, remedy)| format!("release.{key}: {what}; {remedy}"))?;
+        }
+        Ok(self)
+    }
+
+    /// The same until `expires`: `2027-06-01T00:00:00Z`, or seconds since 1970.
+    pub fn with_expiry(mut self, expires: &str) -> Result<Self, String> {
+        let expires = match expires.parse() {
+            Ok(seconds) => Ok(seconds),
+            Err(_) => values::time(expires),
+        };
+        let expires = expires.and_then(|expires| values::after(expires, self.release.epoch));
+        self.release.terms.expires =
+            Some(expires.map_err(|Wrong(what, remedy)| format!("{what}; {remedy}"))?);
         Ok(self)
     }
 

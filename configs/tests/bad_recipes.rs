@@ -5,7 +5,7 @@
 mod golden;
 
 use golden::files;
-use sheaf_config::recipe::{Compression, Item, Kube, Recipe, Signing};
+use sheaf_config::recipe::{Compression, Item, Kube, Recipe, Signing, Terms};
 use std::path::Path;
 
 fn refusal(path: &Path) -> Option<String> {
@@ -41,6 +41,40 @@ fn every_key_reaches_the_recipe_and_paths_start_at_its_directory() {
     let htop = Item { value: "htop".into(), line: "r.toml:9".into() };
     assert_eq!((recipe.packages.add, recipe.arguments), (vec![htop], vec!["quiet".to_owned()]));
     assert_eq!(recipe.packages.mirror.as_deref(), Some("http://a/debian"));
+    assert_eq!(recipe.release.terms, Terms::default());
+}
+
+#[test]
+fn the_terms_of_a_release_are_read_inherited_and_given_by_the_command_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = "version = 1\n[release]\nname = \"base\"\nversion = \"1.2.3\"\nexpires = 2027-06-01T00:00:00Z\n\
+                channel = \"stable\"\nfloor = \"1.2.0\"\nmin-from = \"1.1.0\"\n[packages]\nlists = [\"node\"]\n";
+    std::fs::write(dir.path().join("base.toml"), base).unwrap();
+    let own = "version = 1\nextends = \"base.toml\"\n[release]\nname = \"own\"\nchannel = \"edge\"\nexpires = 1800000000\n";
+    std::fs::write(dir.path().join("own.toml"), own).unwrap();
+    let load = |name: &str| Recipe::load(&dir.path().join(name)).unwrap_or_else(|errors| panic!("{errors}"));
+    let terms = Terms {
+        expires: sheaf_config::time::seconds("2027-06-01T00:00:00Z"),
+        channel: Some("stable".into()),
+        floor: Some("1.2.0".into()),
+        min_from: Some("1.1.0".into()),
+    };
+    assert_eq!(load("base.toml").release.terms, terms);
+    let edge = Terms { expires: Some(1_800_000_000), channel: Some("edge".into()), ..terms };
+    assert_eq!(load("own.toml").release.terms, edge);
+    let expires = |text: &str| load("base.toml").with_expiry(text).map(|recipe| recipe.release.terms.expires);
+    assert_eq!(expires("2030-01-01T00:00:00Z"), Ok(Some(1_893_456_000)));
+    assert_eq!(expires("1893456000"), Ok(Some(1_893_456_000)));
+    assert_eq!(
+        expires("1000"),
+        Err("1970-01-01T00:16:40Z is before the release's own time, 2026-01-01T00:00:00Z; write a later time, or remove it"
+            .into())
+    );
+    assert!(load("base.toml").with_version("1.3.0").is_ok());
+    assert_eq!(
+        load("base.toml").with_version("1.1.5").unwrap_err(),
+        "release.floor: \"1.2.0\" is newer than the release itself, 1.1.5; write 1.1.5 or an older version"
+    );
 }
 
 #[test]

@@ -19,6 +19,7 @@ use crate::webhook::{self, Document};
 use anyhow::Context as _;
 use sheaf_config::manifest::Manifest;
 use sheaf_config::node::{Event, Identity, NodeConfig};
+use sheaf_config::time::rfc3339;
 use sheaf_host::block::Device;
 use sheaf_host::call::Call;
 use sheaf_host::disk::{Disk, DiskError, RawDisk};
@@ -30,7 +31,7 @@ use sheaf_host::run::Run;
 use sheaf_host::wait;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
 /// Everything of the installer's while it runs; a tmpfs.
@@ -171,6 +172,8 @@ impl<'h> Session<'h> {
         };
         let manifest = release.manifest();
         tell(&format!("Release {} {} on {}", manifest.name, manifest.version, release.origin()));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        expired(manifest, now.as_secs()).iter().for_each(|warning| tell(warning));
         Ok(Self { host, arguments, devices, machine, release })
     }
 
@@ -339,6 +342,16 @@ fn boot_network(host: &Host<'_>, tell: &dyn Fn(&str)) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A warning, and no more: a medium may be older than its release is good for, the clock of a machine without a system may be
+/// wrong, and a node that is installed can be updated.
+fn expired(manifest: &Manifest, now: u64) -> Option<String> {
+    let expires = manifest.terms.expires.filter(|expires| *expires <= now)?;
+    let (version, expires) = (&manifest.version, rfc3339(expires));
+    Some(format!(
+        "Warning: release {version} expired at {expires}; install from a newer medium, or update the node afterwards"
+    ))
+}
+
 /// Ends every mount below the scratch folder and empties it.
 fn clean(host: &Host<'_>) {
     let mounts = std::fs::read_to_string(host.root.join("proc/self/mounts")).unwrap_or_default();
@@ -349,5 +362,63 @@ fn clean(host: &Host<'_>) {
     if all {
         // What cannot be removed is overwritten.
         let _ = std::fs::remove_dir_all(host.scratch);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sheaf_config::manifest::{Bios, Compressed, FORMAT, Plain, Section, Terms, Uki};
+
+    fn manifest(expires: Option<u64>) -> Manifest {
+        let plain = || Plain { file: String::new(), size: 0, sha256: String::new() };
+        let image = || Compressed {
+            file: String::new(),
+            size: 0,
+            raw_size: 0,
+            raw_sha256: String::new(),
+            frames: Vec::new(),
+        };
+        let section = Section { offset: 0, size: 0 };
+        let uki = || Uki {
+            file: String::new(),
+            size: 0,
+            sha256: String::new(),
+            linux: section,
+            initrd: section,
+            command_line: String::new(),
+        };
+        Manifest {
+            format: FORMAT,
+            name: "sheaf".into(),
+            version: "0.1.0".into(),
+            kernel: "6.12".into(),
+            arch: "amd64".into(),
+            created: 1,
+            terms: Terms { expires, ..Terms::default() },
+            root: image(),
+            verity: image(),
+            root_hash: String::new(),
+            root_uuid: String::new(),
+            verity_uuid: String::new(),
+            node_uki: uki(),
+            boot_loader: plain(),
+            bios: Bios { boot: plain(), core: plain(), menu: plain() },
+            installer_uki: uki(),
+            documents: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_medium_that_is_older_than_its_release_is_good_for_installs_with_a_warning() {
+        assert_eq!(
+            expired(&manifest(Some(1_600_000_000)), 1_600_000_000).as_deref(),
+            Some(
+                "Warning: release 0.1.0 expired at 2020-09-13T12:26:40Z; install from a newer medium, or update the node \
+                 afterwards"
+            )
+        );
+        assert_eq!(expired(&manifest(Some(1_600_000_000)), 1_599_999_999), None);
+        assert_eq!(expired(&manifest(None), u64::MAX), None);
     }
 }

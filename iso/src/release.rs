@@ -176,6 +176,7 @@ pub(crate) mod tests {
             kernel: "6.12.57+deb13-amd64".into(),
             arch: "amd64".into(),
             created: 1_767_225_600,
+            terms: Default::default(),
             root: compressed("root.erofs.zst", &[b"first frame", b"second frame"]),
             verity: compressed("root.verity.zst", &[b"hash tree"]),
             root_hash: hex(b"root"),

@@ -91,6 +91,7 @@ pub fn build(
         node_uki: &node_uki,
         bios: &bios,
         installer_uki: &installer_uki,
+        kubernetes: kube::release(source)?,
     };
     Ok(Built {
         folder: release::build(context, &tools, recipe, &parts, key)?,

@@ -17,8 +17,8 @@ use crate::stages::packages::kernel_version;
 use crate::stages::payload;
 use crate::stages::root::{Identity, MODULES, PACKAGES};
 use crate::tools::Tools;
-use sheaf_config::manifest::{self, Bios, Manifest, Plain, Uki};
-use sheaf_config::recipe::Recipe;
+use sheaf_config::manifest::{self, Bios, Manifest, Plain, STATE, Terms, Uki};
+use sheaf_config::recipe::{self, Recipe};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +41,14 @@ pub struct Parts<'a> {
     pub bios: &'a Made,
     /// The UKI of the installer.
     pub installer_uki: &'a Made,
+    /// Version of Kubernetes in it, `1.37.2`.
+    pub kubernetes: String,
+}
+
+/// Which nodes may take the release: what the recipe says, and what is in it.
+fn terms(recipe: &Recipe, kubernetes: &str) -> Terms {
+    let recipe::Terms { expires, channel, floor, min_from } = recipe.release.terms.clone();
+    Terms { expires, channel, floor, min_from, state: STATE, kubernetes: Some(kubernetes.to_owned()) }
 }
 
 /// Where the release of `recipe` lies under `target`.
@@ -57,11 +65,15 @@ pub fn build(
     key: &Key,
 ) -> Result<PathBuf, BuildError> {
     let boot_loader = tools.root().join(BOOT_LOADER);
-    let inputs = Inputs::new("release", 4)
+    let terms = terms(recipe, &parts.kubernetes);
+    let terms_text =
+        serde_json::to_string(&terms).map_err(|error| BuildError::io(&boot_loader)(error.into()))?;
+    let inputs = Inputs::new("release", 5)
         .digest("tools", &tools.digest)
         .text("name", &recipe.release.name)
         .text("version", &recipe.release.version)
         .text("epoch", &recipe.release.epoch.to_string())
+        .text("terms", &terms_text)
         .text("key", &key.public)
         .text("kernel", &kernel_version(parts.kernel)?)
         .digest("root", &parts.root.digest)
@@ -86,6 +98,7 @@ pub fn build(
             kernel: kernel_version(parts.kernel)?,
             arch: ARCH.into(),
             created: recipe.release.epoch,
+            terms,
             root,
             verity,
             root_hash: hash,

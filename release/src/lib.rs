@@ -12,4 +12,5 @@ pub mod remote;
 pub mod slot;
 pub mod trust;
 pub mod verity;
-pub mod version;
+
+pub use sheaf_config::version;

@@ -4,7 +4,7 @@
 //! Route in: a folder or a [`Remote`]. Route out: readers; a file of another length than the manifest says is refused
 //! before its first byte.
 
-use crate::remote::Remote;
+use crate::remote::{LARGEST_MANIFEST, Remote};
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom};
 use std::path::Path;
@@ -23,6 +23,25 @@ impl Origin<'_> {
         matches!(self, Self::Server(_))
     }
 
+    /// The whole of `file`, which is small: a manifest or its signature.
+    pub fn text(&self, file: &str) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Server(remote) => remote.text(file),
+            Self::Folder(folder) => {
+                let mut bytes = Vec::new();
+                File::open(folder.join(file))?.take(LARGEST_MANIFEST).read_to_end(&mut bytes)?;
+                Ok(bytes)
+            }
+        }
+    }
+
+    /// Copies `file` of `size` bytes to `target`, whose folder exists.
+    pub fn bring(&self, file: &str, size: u64, target: &Path) -> io::Result<()> {
+        let mut source = self.open(file, size, 0)?;
+        io::copy(&mut source, &mut File::create(target)?)?;
+        Ok(())
+    }
+
     /// Reads `file`, which has `size` bytes, from the byte `from` on.
     pub fn open(&self, file: &str, size: u64, from: u64) -> io::Result<Box<dyn Read + '_>> {
         match self {
@@ -37,6 +56,31 @@ impl Origin<'_> {
                 opened.seek(SeekFrom::Start(from))?;
                 Ok(Box::new(opened))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sheaf_host::fakes::FakeFetch;
+
+    #[test]
+    fn a_file_is_copied_whole_from_a_folder_and_from_a_server_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("node.efi"), b"kernel").unwrap();
+        let fetch = FakeFetch {
+            files: [("http://r/node.efi".to_owned(), b"kernel".to_vec())].into(),
+            ..FakeFetch::default()
+        };
+        let remote = Remote::new("http://r", &fetch);
+        for origin in [Origin::Folder(dir.path()), Origin::Server(&remote)] {
+            let target = dir.path().join("copy");
+            origin.bring("node.efi", 6, &target).unwrap();
+            assert_eq!(std::fs::read(&target).unwrap(), b"kernel");
+            assert_eq!(origin.text("node.efi").unwrap(), b"kernel");
+            let error = origin.bring("node.efi", 7, &target).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
         }
     }
 }

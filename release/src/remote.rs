@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_secs(2);
 /// Largest manifest in bytes: a hundred times what builds make.
-const LARGEST_MANIFEST: u64 = 64 << 20;
+pub(crate) const LARGEST_MANIFEST: u64 = 64 << 20;
 /// Bytes of one read.
 const READ: usize = 1 << 20;
 

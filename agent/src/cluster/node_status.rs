@@ -11,7 +11,7 @@ use sheaf_api::names;
 use std::collections::BTreeMap;
 
 /// Kubernetes version whose node obligations the agent keeps; tools read it as the kubelet's.
-const API_LEVEL: &str = "v1.37.0";
+pub const API_LEVEL: &str = "v1.37.0";
 
 /// Most VMs on one node: beyond that libvirt's own bookkeeping is unmeasured.
 const MOST_PODS: u64 = 250;

@@ -1,4 +1,4 @@
-//! `sheaf-agent update`: the slots and how far the NodeUpdate is, in lines.
+//! `sheaf-agent update status`: the slots and how far the update is, in lines.
 //!
 //! Pure. Route in: the section `update` of the status. Route out: text.
 
@@ -12,7 +12,8 @@ pub(super) fn text(update: &UpdateSection) -> String {
     text += &line("other", &or_dash(&update.other));
     text += &line("staged", &or_dash(&update.staged));
     text += &line("floor", &or_dash(&update.floor));
-    text += &line("wanted", &or_dash(&update.wanted));
+    let place = if update.is_local { ", asked for on this node" } else { "" };
+    text += &line("wanted", &(or_dash(&update.wanted) + place));
     text += &line("phase", &or_dash(&update.phase));
     if !update.message.is_empty() {
         text += &format!("! {}\n", update.message);
@@ -24,6 +25,13 @@ pub(super) fn text(update: &UpdateSection) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_asked_for_on_the_node_itself_is_told_apart_from_the_node_update() {
+        let update =
+            UpdateSection { wanted: Some("0.2.0".into()), is_local: true, ..UpdateSection::default() };
+        assert!(text(&update).contains("wanted    0.2.0, asked for on this node\n"), "{}", text(&update));
+    }
 
     #[test]
     fn a_release_that_was_rolled_back_is_named_with_its_reason() {

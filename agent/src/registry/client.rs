@@ -240,6 +240,11 @@ impl<'a> Client<'a> {
         Ok(())
     }
 
+    /// The bytes of `layer` from the byte `from` on, as they come: the reader checks them.
+    pub fn open(&mut self, layer: &Layer, from: u64) -> Result<Rest, PullError> {
+        Ok(self.get(&format!("blobs/{}", layer.digest), from)?.1)
+    }
+
     fn unusable(&self, source: ManifestError) -> PullError {
         PullError::Manifest { image: self.image.to_string(), source }
     }

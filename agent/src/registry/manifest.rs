@@ -5,12 +5,15 @@
 
 use super::reference::Digest;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 /// Kinds of manifests that are understood, as the header `Accept` has them.
 pub const KINDS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 /// Longest manifest, in bytes: what registries accept.
 pub const LONGEST: u64 = 4 << 20;
+/// Annotation with the name of a file (OCI image specification, "Pre-Defined Annotation Keys").
+const TITLE: &str = "org.opencontainers.image.title";
 /// Most layers of an image: what overlayfs could hold, twice.
 const MOST_LAYERS: usize = 1000;
 
@@ -21,6 +24,8 @@ pub struct Layer {
     pub digest: Digest,
     /// Its length in bytes.
     pub bytes: u64,
+    /// Name of the file that it is, in an artifact: its annotation `org.opencontainers.image.title`.
+    pub title: Option<String>,
 }
 
 /// What a manifest says.
@@ -69,6 +74,8 @@ struct Descriptor {
     #[serde(default)]
     media_type: String,
     platform: Option<Platform>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -96,11 +103,15 @@ pub fn read(bytes: &[u8]) -> Result<Manifest, ManifestError> {
             Err(ManifestError::Kind("Docker's schema 1; push the image again".into()))
         }
         (Some(layers), None) if layers.len() <= MOST_LAYERS => {
-            let layer = |layer: Descriptor| match layer.media_type.contains("foreign")
+            let layer = |mut layer: Descriptor| match layer.media_type.contains("foreign")
                 || layer.media_type.contains("nondistributable")
             {
                 true => Err(ManifestError::Kind(layer.media_type)),
-                false => Ok(Layer { digest: digest(&layer.digest)?, bytes: layer.size }),
+                false => Ok(Layer {
+                    digest: digest(&layer.digest)?,
+                    bytes: layer.size,
+                    title: layer.annotations.remove(TITLE),
+                }),
             };
             Ok(Manifest::Image(layers.into_iter().map(layer).collect::<Result<_, _>>()?))
         }
@@ -147,7 +158,8 @@ mod tests {
         let image = json!({"schemaVersion": 2, "config": {}, "layers": [
             {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest("a"), "size": 3},
             {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest("b"), "size": 4}]});
-        let layer = |letter, bytes| Layer { digest: Digest::parse(&digest(letter)).unwrap(), bytes };
+        let layer =
+            |letter, bytes| Layer { digest: Digest::parse(&digest(letter)).unwrap(), bytes, title: None };
         assert_eq!(
             read(image.to_string().as_bytes()),
             Ok(Manifest::Image(vec![layer("a", 3), layer("b", 4)]))
@@ -160,6 +172,15 @@ mod tests {
             read(list.to_string().as_bytes()),
             Ok(Manifest::List(Digest::parse(&digest("c")).unwrap()))
         );
+    }
+
+    #[test]
+    fn the_files_of_an_artifact_have_the_names_that_they_were_pushed_by() {
+        let artifact = json!({"schemaVersion": 2, "artifactType": "application/vnd.sheaf.release", "config": {}, "layers": [
+            {"mediaType": "application/json", "digest": digest("a"), "size": 3,
+             "annotations": {"org.opencontainers.image.title": "manifest.json"}}]});
+        let Ok(Manifest::Image(layers)) = read(artifact.to_string().as_bytes()) else { panic!("{artifact}") };
+        assert_eq!(layers[0].title.as_deref(), Some("manifest.json"));
     }
 
     #[test]

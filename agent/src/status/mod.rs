@@ -81,8 +81,10 @@ pub struct UpdateSection {
     pub floor: Option<String>,
     /// Version that is complete in the other slot.
     pub staged: Option<String>,
-    /// Version that the NodeUpdate asks for.
+    /// Version that is asked for.
     pub wanted: Option<String>,
+    /// It was asked for on this node, not by the NodeUpdate.
+    pub is_local: bool,
     /// Where it stands: the phase of the NodeUpdate.
     pub phase: Option<String>,
     /// What is being done, or why it is not.

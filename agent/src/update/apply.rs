@@ -6,8 +6,8 @@
 use super::observe::Machine;
 use super::observed::Observed;
 use super::plan::{Step, environment_text};
-use super::records::{Fetched, Records};
-use super::{Hosts, bundle, gate};
+use super::records::{Fetched, Place, Records};
+use super::{Hosts, artifact, bundle, drive, gate};
 use crate::channels::Context as Channels;
 use crate::human::binary;
 use anyhow::{Context as _, anyhow, bail, ensure};
@@ -15,7 +15,6 @@ use sheaf_config::manifest::Manifest;
 use sheaf_host::background;
 use sheaf_host::disk::{Disk, Hold};
 use sheaf_host::esp::BootFiles;
-use sheaf_host::fetch::Fetch;
 use sheaf_host::libvirt::VmHost;
 use sheaf_release::boot::{self, ENVIRONMENT, Slot, TRIES, UKIS};
 use sheaf_release::image;
@@ -97,17 +96,54 @@ pub async fn on_esp<V, T: Send + 'static>(
     Ok(value)
 }
 
+/// Runs `work` on the release of `version` at `from`. A drive is mounted meanwhile.
+async fn at_source<V, T: Send + 'static>(
+    env: &Env<V>,
+    from: Place,
+    version: &str,
+    work: impl FnOnce(&Origin<'_>) -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let fetch = env.hosts.fetch.clone();
+    let base = from.to_string();
+    match from {
+        Place::Url(url) => apart(move || work(&Origin::Server(&Remote::new(&url, &*fetch)))).await,
+        Place::Oci(reference) => {
+            let registries = env.ctx.config.borrow().registries.clone();
+            apart(move || {
+                let done = artifact::with(&*fetch, &reference, &registries, |files| {
+                    work(&Origin::Server(&Remote::new(&base, files)))
+                });
+                done.map_err(bundle::BundleError::from)?
+            })
+            .await
+        }
+        Place::Drive(label) => {
+            let title = format!("{}-{version}", env.observed.running.name);
+            let mounted = drive::mount(&env.hosts, &label).await.map_err(bundle::BundleError::from)?;
+            let name = label.clone();
+            let done = apart(move || {
+                let folder = drive::folder(&mounted, &name, &title).map_err(bundle::BundleError::from)?;
+                work(&Origin::Folder(&folder))
+            })
+            .await;
+            let released = drive::release(&env.hosts, &label).await;
+            let value = done?;
+            released?;
+            Ok(value)
+        }
+    }
+}
+
 /// Carries `step` out.
 pub async fn apply<V: VmHost>(env: &Env<V>, step: Step) -> anyhow::Result<()> {
     let manifest = env.observed.kept.as_ref().map(|kept| kept.manifest.clone());
     let staged = || manifest.clone().context("no release is kept; it is fetched again");
     match step {
-        Step::Fetch { version, url, request } => {
-            let (fetch, key) = (env.hosts.fetch.clone(), env.hosts.key.clone());
+        Step::Fetch { wanted, from } => {
+            let (key, named, version) = (env.hosts.key.clone(), from.clone(), wanted.version.clone());
             let (observed, records) = (env.observed.clone(), env.records.clone());
-            apart(move || {
-                let remote = Remote::new(&url, &*fetch);
-                bundle::fetch(&remote, &key, &version, &request, &observed, &records).map(drop)
+            at_source(env, from, &version, move |origin| {
+                bundle::fetch((origin, &named), &key, &wanted, &observed, &records).map(drop)
             })
             .await
         }
@@ -121,15 +157,19 @@ pub async fn apply<V: VmHost>(env: &Env<V>, step: Step) -> anyhow::Result<()> {
             })
             .await
         }
-        Step::WriteTree { slot, url } => {
-            let (disks, fetch, manifest) = (Disks::of(env, slot), env.hosts.fetch.clone(), staged()?);
+        Step::WriteTree { slot, from } => {
+            let (disks, manifest) = (Disks::of(env, slot), staged()?);
             let progress = Progress::new(env, "hash tree", manifest.verity.raw_size);
-            apart(move || write_tree(&disks, &Remote::new(&url, &*fetch), &manifest, &progress)).await
+            let version = manifest.version.clone();
+            at_source(env, from, &version, move |origin| write_tree(&disks, origin, &manifest, &progress))
+                .await
         }
-        Step::WriteRoot { slot, url } => {
-            let (disks, fetch, manifest) = (Disks::of(env, slot), env.hosts.fetch.clone(), staged()?);
+        Step::WriteRoot { slot, from } => {
+            let (disks, manifest) = (Disks::of(env, slot), staged()?);
             let progress = Progress::new(env, "root", manifest.root.raw_size);
-            apart(move || write_root(&disks, &*fetch, &url, &manifest, &progress)).await
+            let version = manifest.version.clone();
+            at_source(env, from, &version, move |origin| write_root(&disks, origin, &manifest, &progress))
+                .await
         }
         Step::Verify { slot } => {
             let (disks, manifest) = (Disks::of(env, slot), staged()?);
@@ -180,6 +220,7 @@ pub async fn apply<V: VmHost>(env: &Env<V>, step: Step) -> anyhow::Result<()> {
         }
         Step::Restart => Ok(env.hosts.units.reboot().await?),
         Step::RaiseFloor(version) => env.records.set_floor(&version),
+        Step::Forbid(version) => env.records.set_oldest(&version),
         Step::Remember(outcome) => env.records.set_outcome(&outcome),
         Step::EndTrial(outcome) => {
             env.records.set_outcome(&outcome)?;
@@ -240,21 +281,20 @@ impl Progress {
 
 fn write_tree(
     disks: &Disks,
-    remote: &Remote<'_>,
+    origin: &Origin<'_>,
     manifest: &Manifest,
     progress: &Progress,
 ) -> anyhow::Result<()> {
     let (_, disk) = disks.open()?;
     let image = (&manifest.verity).into();
-    image::write(&Origin::Server(remote), &image, &*disk, 0, &|bytes| progress.advance(bytes))?;
+    image::write(origin, &image, &*disk, 0, &|bytes| progress.advance(bytes))?;
     Tree::read(&*disk, &manifest.root_hash)?;
     Ok(())
 }
 
 fn write_root(
     disks: &Disks,
-    fetch: &dyn Fetch,
-    url: &str,
+    origin: &Origin<'_>,
     manifest: &Manifest,
     progress: &Progress,
 ) -> anyhow::Result<()> {
@@ -262,10 +302,8 @@ fn write_root(
     let tree = Tree::read(&*verity, &manifest.root_hash)?;
     let (donor, donor_tree) = ((disks.open)(&disks.running.0)?, (disks.open)(&disks.running.1)?);
     let donor = Donor { blocks: verity::blocks(&*donor_tree)?, disk: &*donor };
-    let remote = Remote::new(url, fetch);
-    let origin = Origin::Server(&remote);
     let image = (&manifest.root).into();
-    let filled = fill(&origin, &image, &tree, &*root, Some(&donor), &|bytes| progress.advance(bytes))?;
+    let filled = fill(origin, &image, &tree, &*root, Some(&donor), &|bytes| progress.advance(bytes))?;
     tracing::info!(
         kept = filled.kept,
         copied = filled.copied,
@@ -346,6 +384,8 @@ async fn stop_vms<V: VmHost>(
 
 /// Carries `steps` out, one after the other, until one fails.
 pub async fn all<V: VmHost>(env: Env<V>, steps: Vec<Step>) -> anyhow::Result<()> {
+    // What is remembered of the slots is no longer true from now on.
+    env.records.forget_slots()?;
     for step in steps {
         let what = step.to_string();
         tracing::info!("update: {what}");

@@ -1,19 +1,21 @@
-//! A release folder on a server, judged before any slot is written: signature, fitness, first frames, the UKI.
+//! A release at its source, judged before any slot is written: signature, fitness, first frames, the UKI.
 //!
 //! Why here: an attacker who can answer in the server's place may send anything; what the key of the running release did not sign
-//! goes no further than this. Route in: a URL, the key in the node's own root. Route out: manifest, signature and UKI in
-//! the updater's folder; or which file is wrong, with nothing written to a slot.
+//! goes no further than this. Route in: a folder or a server, the key in the node's own root. Route out: manifest,
+//! signature and UKI in the updater's folder; or which file is wrong, with nothing written to a slot.
 
-use super::observed::Observed;
+use super::artifact::ArtifactError;
+use super::drive::DriveError;
+use super::observed::{Observed, Wanted};
 use super::plan::{Unfit, judge};
-use super::records::{Fetched, Records, Request};
+use super::records::{Fetched, Place, Records, Seen};
 use minisign_verify::PublicKey;
 use sha2::{Digest as _, Sha256};
 use sheaf_config::manifest::{FILE, Manifest, SIGNATURE};
 use sheaf_host::file::{WriteError, write_atomically};
 use sheaf_release::image::{self, ImageError};
 use sheaf_release::origin::Origin;
-use sheaf_release::remote::{Remote, is_page};
+use sheaf_release::remote::is_page;
 use sheaf_release::trust::{TrustError, trusted};
 use std::fs;
 use std::io::{self, Read};
@@ -38,31 +40,49 @@ pub enum BundleError {
         source: minisign_verify::Error,
     },
     /// A file cannot be fetched.
-    #[error("{url}/{file} cannot be fetched; check the server, its log and the network to it")]
+    #[error("{from}/{file} cannot be fetched; check the server, its log and the network to it")]
     Fetch {
         /// The folder.
-        url: String,
+        from: Place,
         /// The file.
-        file: &'static str,
+        file: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file of a drive cannot be read.
+    #[error(
+        "{from}: {file} cannot be read; copy the whole folder of one release to it again, or take another drive"
+    )]
+    Read {
+        /// The drive.
+        from: Place,
+        /// The file.
+        file: String,
         /// Why not.
         source: io::Error,
     },
     /// A page is in its place.
     #[error(
-        "{url}/{FILE} is a web page: the folder has another URL, or a proxy answers in the server's place"
+        "{from}/{FILE} is a web page: the folder has another URL, or a proxy answers in the server's place"
     )]
     Page {
         /// The folder.
-        url: String,
+        from: Place,
     },
     /// It is not to be believed.
-    #[error("{url}/: {source}; take a release that is signed with the key of the one that runs")]
+    #[error("{from}: {why}; take a release that is signed with the key of the one that runs")]
     Trust {
         /// The folder.
-        url: String,
+        from: Place,
         /// Why not.
-        source: TrustError,
+        why: TrustError,
     },
+    /// There is no such artifact.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// There is no such drive.
+    #[error(transparent)]
+    Drive(#[from] DriveError),
     /// It is not for this node.
     #[error(transparent)]
     Unfit(#[from] Unfit),
@@ -77,7 +97,7 @@ pub enum BundleError {
         /// Its name.
         file: String,
         /// What differs.
-        what: &'static str,
+        what: String,
     },
     /// It cannot be kept.
     #[error("the release cannot be kept on the state partition")]
@@ -95,10 +115,8 @@ pub enum BundleError {
 impl BundleError {
     /// Whether the release itself is refused, rather than out of reach.
     pub fn is_refusal(&self) -> bool {
-        matches!(
-            self,
-            Self::Trust { .. } | Self::Unfit(_) | Self::Uki { .. } | Self::Image(ImageError::Differs { .. })
-        )
+        matches!(self, Self::Trust { .. } | Self::Uki { .. } | Self::Image(ImageError::Differs { .. }))
+            || matches!(self, Self::Unfit(unfit) if !unfit.is_temporary())
     }
 }
 
@@ -107,31 +125,33 @@ fn public_key(path: &Path) -> Result<PublicKey, BundleError> {
     PublicKey::from_file(path).map_err(|source| BundleError::Key { path: path.to_owned(), source })
 }
 
-/// Fetches and judges the release at `remote`, and keeps it for `request`.
+/// Fetches and judges the release of `origin`, which is `from`, and keeps it for the request of `wanted`.
 pub fn fetch(
-    remote: &Remote<'_>,
+    (origin, from): (&Origin<'_>, &Place),
     key: &Path,
-    wanted: &str,
-    request: &Request,
+    wanted: &Wanted,
     observed: &Observed,
     records: &Records,
 ) -> anyhow::Result<Manifest> {
     let key = public_key(key)?;
-    let url = || remote.url().to_owned();
-    let text = |file: &'static str| {
-        remote.text(file).map_err(|source| BundleError::Fetch { url: url(), file, source })
+    let unreadable = |file: &str, source| {
+        let (from, file) = (from.clone(), file.to_owned());
+        match origin.is_remote() {
+            true => BundleError::Fetch { from, file, source },
+            false => BundleError::Read { from, file, source },
+        }
     };
+    let text = |file: &str| origin.text(file).map_err(|source| unreadable(file, source));
     let bytes = text(FILE)?;
     if is_page(&bytes) {
-        return Err(BundleError::Page { url: url() }.into());
+        return Err(BundleError::Page { from: from.clone() }.into());
     }
     let signature = text(SIGNATURE)?;
     let manifest = trusted(&bytes, &signature, &key, VERIFIER)
-        .map_err(|source| BundleError::Trust { url: url(), source })?;
+        .map_err(|why| BundleError::Trust { from: from.clone(), why })?;
     judge(&manifest, wanted, observed).map_err(BundleError::from)?;
-    let origin = Origin::Server(remote);
     for image in [&manifest.root, &manifest.verity] {
-        image::check(&origin, &image.into(), &|_| ()).map_err(BundleError::from)?;
+        image::check(origin, &image.into(), &|_| ()).map_err(BundleError::from)?;
     }
     records.forget_release()?;
     let folder = records.release();
@@ -139,16 +159,20 @@ pub fn fetch(
     let keep = |source| BundleError::KeepUki { path: path.clone(), source };
     fs::create_dir_all(&folder).map_err(keep)?;
     let uki = &manifest.node_uki;
-    let fetched = remote.bring(&uki.file, uki.size, &path, |_| ());
-    fetched.map_err(|source| BundleError::Fetch { url: url(), file: UKI, source })?;
+    origin.bring(&uki.file, uki.size, &path).map_err(|source| match source.kind() {
+        io::ErrorKind::InvalidData => BundleError::Uki { file: uki.file.clone(), what: source.to_string() },
+        _ => unreadable(&uki.file, source),
+    })?;
     fs::File::open(&path).and_then(|file| file.sync_all()).map_err(keep)?;
     let mut file = fs::File::open(&path).map_err(keep)?;
     if hash(&mut file).map_err(keep)? != uki.sha256.to_lowercase() {
-        return Err(BundleError::Uki { file: uki.file.clone(), what: "it has another SHA-256" }.into());
+        let what = "it has another SHA-256".into();
+        return Err(BundleError::Uki { file: uki.file.clone(), what }.into());
     }
     write_atomically(&folder.join(FILE), &bytes, 0o600).map_err(BundleError::from)?;
     write_atomically(&folder.join(SIGNATURE), &signature, 0o600).map_err(BundleError::from)?;
-    records.set_fetched(&Fetched { request: request.clone(), staged: false })?;
+    records.set_seen(&Seen::of(&manifest))?;
+    records.set_fetched(&Fetched { request: wanted.request.clone(), staged: false })?;
     Ok(manifest)
 }
 

@@ -1,26 +1,29 @@
 //! The rounds: observe when something was changed, plan, start what is to be done, report.
 //!
 //! Why one task: the steps of an update follow one another, and the agent does its other work meanwhile. Route in: the
-//! NodeUpdate, the end of the task, time. Route out: steps that run, the object's status, the section `update`.
+//! NodeUpdate, requests on the node itself, the end of the task, time. Route out: steps that run, the object's status, the
+//! section `update`.
 
 use super::apply::{self, Env, on_esp};
+use super::by_hand::{self, Answer, Ask, Asked};
+use super::chosen::{Chosen, choose, passed_over};
 use super::observe::{self, Machine};
 use super::observed::{Observed, Wanted};
 use super::plan::{Plan, Step, keep, plan};
-use super::records::{Records, Request, Trial};
+use super::records::{Local, Records, Request, Slots, Trial};
 use super::report::{self, Report};
 use super::{Hosts, gate};
 use crate::channels::Context;
 use crate::listed::Listed;
 use crate::objects::Cluster;
-use crate::reconcile::{self, Backoff, Next, Retries, Tasks, Wakes, Woken};
+use crate::reconcile::{self, Backoff, Inbox, Next, Outbox, Retries, Tasks, Wakes, Woken, blocking};
 use crate::status::{Section, UpdateSection};
 use anyhow::Context as _;
 use k8s_openapi::jiff::Timestamp;
-use sheaf_api::node_update::{NodeUpdate, NodeUpdateStatus, Phase};
+use sheaf_api::node_update::{Action, NodeUpdate, NodeUpdateStatus, Phase};
 use sheaf_host::libvirt::VmHost;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -42,6 +45,8 @@ pub enum Source {
     Progress,
     /// The steps ended.
     Done,
+    /// Someone asks for an update on this node.
+    Asked,
 }
 
 /// What runs.
@@ -66,6 +71,13 @@ pub struct Controller<V, C> {
     running: Option<Running>,
     /// Nothing before the first observation, and after something was changed.
     observed: Option<(Machine, Observed)>,
+    /// The slots as they were observed last, or as an earlier agent of this release left them.
+    slots: Option<Slots>,
+    /// What was asked for on this node, and who waits for an answer.
+    local: Option<Local>,
+    asked: Inbox<Asked>,
+    /// The NodeUpdate that was seen last.
+    followed: Option<Request>,
     /// What failed last, and for which request.
     failures: Retries<()>,
     failed_for: Option<Request>,
@@ -75,7 +87,8 @@ pub struct Controller<V, C> {
 }
 
 impl<V: VmHost, C: Cluster<NodeUpdate, NodeUpdateStatus>> Controller<V, C> {
-    /// A controller that has observed nothing yet, and the channel on which its steps say how far they are.
+    /// A controller that has observed nothing yet, the channel on which its steps say how far they are, and where
+    /// requests on this node come in.
     pub fn new(
         ctx: Context,
         leaving: watch::Sender<bool>,
@@ -84,9 +97,11 @@ impl<V: VmHost, C: Cluster<NodeUpdate, NodeUpdateStatus>> Controller<V, C> {
         cluster: C,
         objects: watch::Receiver<Listed<NodeUpdate>>,
         wakes: &mut Wakes<Source>,
-    ) -> (Self, watch::Receiver<String>) {
+    ) -> (Self, watch::Receiver<String>, Outbox<Asked>) {
         let (progress, progressed) = watch::channel(String::new());
         let node = ctx.config.borrow().system.hostname.clone();
+        let (outbox, asked) = wakes.inbox(Source::Asked);
+        let records = Records::new(ctx.paths.update());
         let controller = Self {
             leaving: Arc::new(leaving),
             section,
@@ -94,7 +109,11 @@ impl<V: VmHost, C: Cluster<NodeUpdate, NodeUpdateStatus>> Controller<V, C> {
             cluster,
             objects,
             node,
-            records: Records::new(ctx.paths.update()),
+            local: records.local(),
+            followed: records.followed(),
+            records,
+            asked,
+            slots: None,
             progress: Arc::new(progress),
             tasks: Tasks::new(wakes, Source::Done),
             running: None,
@@ -106,29 +125,56 @@ impl<V: VmHost, C: Cluster<NodeUpdate, NodeUpdateStatus>> Controller<V, C> {
             healthy_since: None,
             ctx,
         };
-        (controller, progressed)
+        (controller, progressed, outbox)
     }
 
-    async fn observe(&mut self) -> anyhow::Result<()> {
-        if self.observed.is_some() {
-            return Ok(());
-        }
+    fn machine(&self) -> anyhow::Result<Machine> {
         let read = |path: &std::path::Path| {
             std::fs::read_to_string(path).with_context(|| path.display().to_string())
         };
         let paths = &self.ctx.paths;
         let (env, release) = (read(&paths.boot_env())?, read(&paths.etc.join("os-release"))?);
         let boot_id = self.ctx.status.read().boot.boot_id.clone();
-        let machine = Machine::read(&env, &release, &boot_id, self.hosts.is_uefi)?;
+        Machine::read(&env, &release, &boot_id, self.hosts.is_uefi)
+    }
+
+    /// Whether `/state/update` alone says that nothing is to be done: no trial, and this release was at rest before. The
+    /// EFI system partition then stays unmounted.
+    fn is_at_rest(&mut self) -> bool {
+        if self.observed.is_some() || self.records.trial().is_some() {
+            return false;
+        }
+        let Ok(machine) = self.machine() else { return false };
+        let at_rest = |slots: &Slots| {
+            let Slots { running, .. } = slots;
+            running.tries_left.is_none()
+                && running.version == machine.running.version
+                && running.slot == machine.running.slot.name()
+        };
+        let Some(slots) = self.records.slots().filter(at_rest) else { return false };
+        self.slots = Some(slots);
+        true
+    }
+
+    async fn observe(&mut self) -> anyhow::Result<()> {
+        if self.observed.is_some() {
+            return Ok(());
+        }
+        let machine = self.machine()?;
+        let is_synchronised = self.ctx.network.borrow().time_synchronised;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let clock = is_synchronised.then_some(now.as_secs());
         let (hosts, records) = (self.hosts.clone(), self.records.clone());
         let arguments = self.ctx.config.borrow().system.kernel_arguments.clone();
         let (root, verity) = machine.partitions(&hosts.devices, machine.running.slot.other());
         let (of, open, key) = (machine.clone(), hosts.open.clone(), hosts.key.clone());
         let observed = on_esp(&self.hosts, move |files| {
             let (root, verity) = (open(&root)?, open(&verity)?);
-            observe::observe(&of, files, (&*root, &*verity), &records, &key, &arguments)
+            observe::observe(&of, files, (&*root, &*verity), &records, &key, &arguments, clock)
         });
-        self.observed = Some((machine, observed.await?));
+        let observed = observed.await?;
+        self.slots = Some(observed.slots());
+        self.observed = Some((machine, observed));
         Ok(())
     }
 
@@ -205,6 +251,90 @@ impl<V: VmHost, C: Cluster<NodeUpdate, NodeUpdateStatus>> Controller<V, C> {
         Ok((Phase::Restarting, vec![Step::BeginTrial(Box::new(trial)), Step::StopVms, Step::Restart]))
     }
 
+    /// Keeps the slots as they are, for the next start of the agent. Without it that observes them again.
+    async fn keep_slots(&self) {
+        let observed = self.observed.as_ref().map(|(_, observed)| observed);
+        let Some(observed) = observed.filter(|observed| observed.running_uki().is_some()) else { return };
+        let slots = observed.slots();
+        let records = self.records.clone();
+        let kept = blocking(move || match records.slots().as_ref() == Some(&slots) {
+            true => Ok(()),
+            false => records.set_slots(&slots),
+        });
+        if let Err(error) = kept.await {
+            tracing::warn!("update: {error:#}");
+        }
+    }
+
+    /// Keeps which NodeUpdate was seen last: a request on this node is made over it.
+    async fn follow(&mut self, object: Option<&Wanted>) {
+        let request = object.map(|wanted| wanted.request.clone());
+        if self.followed == request {
+            return;
+        }
+        let (records, kept) = (self.records.clone(), request.clone());
+        self.followed = request;
+        if let Err(error) = blocking(move || records.set_followed(kept.as_ref())).await {
+            tracing::warn!("update: {error:#}");
+        }
+    }
+
+    async fn set_local(&mut self, local: Option<Local>) -> anyhow::Result<()> {
+        let (records, kept) = (self.records.clone(), local.clone());
+        blocking(move || records.set_local(kept.as_ref())).await?;
+        self.local = local;
+        Ok(())
+    }
+
+    /// Takes `ask` or not; the sentence for who asks.
+    async fn take(&mut self, ask: Ask) -> Result<String, String> {
+        if let Some(problem) = by_hand::problem(&ask) {
+            return Err(problem);
+        }
+        let failed = |error: anyhow::Error| format!("the request cannot be kept: {error:#}");
+        if ask == Ask::Cancel {
+            if self.local.is_none() {
+                return Err("nothing is asked for on this node".into());
+            }
+            self.set_local(None).await.map_err(failed)?;
+            return Ok("withdrawn; the NodeUpdate of this node counts again".into());
+        }
+        if let Some(running) = &self.running {
+            let phase = running.phase;
+            return Err(format!(
+                "an update is under way ({phase:?}); ask again when `sheaf-agent update` shows its end"
+            ));
+        }
+        let (version, source, action, timeout) = match ask {
+            Ask::Update { version, source, action, timeout } => (version, source, action, timeout),
+            Ask::Rollback | Ask::Cancel => {
+                (self.other_version().await?, None, Action::Apply, by_hand::HEALTH_TIMEOUT)
+            }
+        };
+        let id = random_id().map_err(failed)?;
+        let over = self.followed.clone();
+        let message =
+            format!("{version} is asked for; `sheaf-agent update status --watch` shows how far it is");
+        self.set_local(Some(Local { id, version, source, action, timeout, over })).await.map_err(failed)?;
+        Ok(message)
+    }
+
+    /// Version of the release that can be gone back to.
+    async fn other_version(&mut self) -> Result<String, String> {
+        self.observe().await.map_err(|error| format!("the slots cannot be observed: {error:#}"))?;
+        let Some((_, observed)) = &self.observed else { return Err("the slots cannot be observed".into()) };
+        if observed.tries_left().is_some() {
+            return Err(format!(
+                "{} is on trial: it is rolled back by itself unless it passes the health gate",
+                observed.running.version
+            ));
+        }
+        observed.good_other().map(str::to_owned).ok_or_else(|| {
+            let what = "the other slot holds no release that ran well; name a version and where it is: sheaf-agent update";
+            format!("{what} apply")
+        })
+    }
+
     /// What there is to say, after what is to be done was begun.
     async fn advance(&mut self, wanted: Option<&Wanted>) -> (Report, Next) {
         let now = |phase, message| Report { phase: Some(phase), message, steps: Vec::new() };
@@ -222,6 +352,9 @@ impl<V: VmHost, C: Cluster<NodeUpdate, NodeUpdateStatus>> Controller<V, C> {
             let phase = if self.was_refused { Phase::Refused } else { Phase::Failed };
             return (now(phase, reason), Next { after: self.failures.next(), waiting_for: None });
         }
+        if wanted.is_none() && self.is_at_rest() {
+            return (Report::default(), Next::WOKEN);
+        }
         if let Err(error) = self.observe().await {
             let message = format!("{error:#}");
             tracing::warn!("update: cannot observe the slots: {message}");
@@ -231,8 +364,14 @@ impl<V: VmHost, C: Cluster<NodeUpdate, NodeUpdateStatus>> Controller<V, C> {
             return (Report::default(), Next::WOKEN);
         };
         let (phase, steps) = match plan(&observed, wanted) {
-            Plan::Idle => return (Report::default(), Next::WOKEN),
-            Plan::Settled(phase, message) => return (now(phase, message), Next::WOKEN),
+            Plan::Idle => {
+                self.keep_slots().await;
+                return (Report::default(), Next::WOKEN);
+            }
+            Plan::Settled(phase, message) => {
+                self.keep_slots().await;
+                return (now(phase, message), Next::WOKEN);
+            }
             Plan::Judge => match self.judge(&observed) {
                 Ok(work) => work,
                 Err(message) => return (now(Phase::OnTrial, message), Next::after(JUDGE)),
@@ -249,6 +388,13 @@ impl<V: VmHost, C: Cluster<NodeUpdate, NodeUpdateStatus>> Controller<V, C> {
     }
 }
 
+/// A name for a request: 16 random bytes, hex.
+fn random_id() -> anyhow::Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
+    Ok(hex::encode(bytes))
+}
+
 impl<V: VmHost, C: Cluster<NodeUpdate, NodeUpdateStatus>> reconcile::Controller for Controller<V, C> {
     type Source = Source;
 
@@ -256,15 +402,37 @@ impl<V: VmHost, C: Cluster<NodeUpdate, NodeUpdateStatus>> reconcile::Controller 
         self.finish();
         let listed = self.objects.borrow().clone();
         let object = listed.objects.get(&self.node).cloned();
-        let wanted = object.as_deref().map(report::wanted);
+        let of_object = object.as_deref().map(report::wanted);
+        if listed.synced {
+            // What was asked for before it was known that this NodeUpdate was changed does not count.
+            if let Chosen::Overruled(_) = choose(of_object.clone(), true, self.local.as_ref()) {
+                tracing::info!("update: the NodeUpdate was changed; what was asked for on this node is over");
+                if let Err(error) = self.set_local(None).await {
+                    tracing::warn!("update: {error:#}");
+                    self.local = None;
+                }
+            }
+            self.follow(of_object.as_ref()).await;
+        }
+        for asked in self.asked.take() {
+            let answer = self.take(asked.ask.clone()).await;
+            asked.answer(&answer.map_or_else(Answer::Refused, Answer::Taken));
+        }
+        let chosen = choose(of_object, listed.synced, self.local.as_ref());
+        let wanted = chosen.wanted().cloned();
         let (report, mut next) = self.advance(wanted.as_ref()).await;
-        let observed = self.observed.as_ref().map(|(_, observed)| observed);
-        self.section.set(report::section(observed, wanted.as_ref(), &report));
+        self.section.set(report::section(self.slots.as_ref(), wanted.as_ref(), &report));
+        let report = match &chosen {
+            Chosen::Local(local) => {
+                Report { phase: Some(Phase::Refused), message: passed_over(local), steps: Vec::new() }
+            }
+            _ => report,
+        };
         if !listed.synced {
             return next.waiting_for("the list of NodeUpdates");
         }
         let Some(object) = object else { return next };
-        let (status, events) = report::status(&object, observed, &report, Timestamp::now());
+        let (status, events) = report::status(&object, self.slots.as_ref(), &report, Timestamp::now());
         if object.status.as_ref() == Some(&status) {
             return next;
         }

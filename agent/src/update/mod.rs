@@ -1,22 +1,30 @@
-//! Controller `update`: brings the node to the release that its NodeUpdate names, and back when that is no good.
+//! Controller `update`: brings the node to the release that its NodeUpdate names, or that was asked for on the node itself, and
+//! back when that is no good.
 //!
-//! Reads: the NodeUpdate of this node, boot.env, os-release, release folders on servers, the channels by which the health
-//! gate judges. Owns: the slot that does not run, UKIs and GRUB's files on the EFI system partition, `/state/update`, the
-//! status of the NodeUpdate, the section `update`, the channel `leaving`. Never touches: the slot that runs, the partition
-//! table, loaders themselves, node.toml; VMs only by their power buttons, before a restart.
+//! Reads: the NodeUpdate of this node, `/run/sheaf/update.sock`, boot.env, os-release, releases on servers, in registries and
+//! on drives, the channels by which the health gate judges. Owns: the slot that does not run, UKIs and GRUB's files on the EFI
+//! system partition, `/state/update`, the status of the NodeUpdate, the section `update`, the channel `leaving`. Never
+//! touches: the slot that runs, the partition table, loaders themselves, node.toml; VMs only by their power buttons, before a
+//! restart.
 //!
 //! [`observe`] → [`plan`] → [`apply`] → what was written is read back in each step → [`report`], in the loop [`controller`].
 //! A release on trial is judged by [`gate`]. docs/update.md is for operators.
 
 mod apply;
+mod artifact;
 mod bundle;
+pub mod by_hand;
+mod chosen;
 mod controller;
+mod drive;
 mod gate;
 mod observe;
 mod observed;
 mod plan;
 mod records;
 mod report;
+
+pub use records::Place;
 
 use crate::channels::Context;
 use crate::listed::{self, Listed};
@@ -50,6 +58,10 @@ pub struct Hosts<V> {
     pub fetch: Arc<dyn Fetch>,
     /// `/dev/disk/by-partuuid`.
     pub devices: PathBuf,
+    /// `/dev/disk/by-label`.
+    pub labels: PathBuf,
+    /// Where `sheaf-drive@.service` mounts a drive: `/run/sheaf/drive`.
+    pub drive: PathBuf,
     /// The public key of releases, in the node's own root.
     pub key: PathBuf,
     /// The machine was started by UEFI.
@@ -58,7 +70,7 @@ pub struct Hosts<V> {
 
 impl<V> Clone for Hosts<V> {
     fn clone(&self) -> Self {
-        let Self { vms, units, esp, open, fetch, devices, key, is_uefi } = self;
+        let Self { vms, units, esp, open, fetch, devices, labels, drive, key, is_uefi } = self;
         Self {
             vms: vms.clone(),
             units: units.clone(),
@@ -66,6 +78,8 @@ impl<V> Clone for Hosts<V> {
             open: open.clone(),
             fetch: fetch.clone(),
             devices: devices.clone(),
+            labels: labels.clone(),
+            drive: drive.clone(),
             key: key.clone(),
             is_uefi: *is_uefi,
         }
@@ -83,8 +97,12 @@ pub async fn run<V: VmHost>(
     let mut wakes = Wakes::new().watch(Source::Objects, listed.subscribe());
     let (handle, shutdown) = (ctx.controllers.register("update"), ctx.shutdown.clone());
     let cluster = Objects::new(ctx.cluster.clone());
-    let (controller, progress) =
+    let (controller, progress, asked) =
         Controller::new(ctx.clone(), leaving, section, hosts, cluster, listed.subscribe(), &mut wakes);
+    if let Err(error) = by_hand::open(&ctx.paths.update_socket(), asked) {
+        // The NodeUpdate is followed all the same.
+        tracing::error!("{error:#}: `sheaf-agent update` takes no requests");
+    }
     let wakes = wakes.watch(Source::Progress, progress);
     tokio::select! {
         ended = reconcile::run(controller, wakes, handle, shutdown) => ended,

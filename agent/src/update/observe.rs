@@ -5,8 +5,10 @@
 use super::bundle;
 use super::observed::{Esp, Kept, Observed, Running};
 use super::records::Records;
+use crate::cluster::node_status::API_LEVEL;
 use anyhow::Context as _;
 use sheaf_config::grub;
+use sheaf_config::manifest::STATE;
 use sheaf_host::disk::Disk;
 use sheaf_host::esp::BootFiles;
 use sheaf_release::boot::{ENVIRONMENT, Slot, UKIS, UkiName};
@@ -48,6 +50,8 @@ impl Machine {
             name: image("IMAGE_ID")?,
             boot_id: boot_id.trim().to_owned(),
             is_uefi,
+            kubernetes: API_LEVEL.trim_start_matches('v').to_owned(),
+            state: STATE,
         };
         Ok(Self { running, install: boot("INSTALL_ID")? })
     }
@@ -72,7 +76,7 @@ pub fn esp(files: &dyn BootFiles) -> anyhow::Result<Esp> {
     })
 }
 
-/// Everything; `room` are the partitions of the other slot.
+/// Everything; `room` are the partitions of the other slot, `clock` is the time in seconds since 1970 where it is known.
 pub fn observe(
     machine: &Machine,
     files: &dyn BootFiles,
@@ -80,6 +84,7 @@ pub fn observe(
     records: &Records,
     key: &Path,
     arguments: &[String],
+    clock: Option<u64>,
 ) -> anyhow::Result<Observed> {
     Ok(Observed {
         running: machine.running.clone(),
@@ -89,6 +94,9 @@ pub fn observe(
         trial: records.trial(),
         outcome: records.outcome(),
         floor: records.floor(),
+        oldest: records.oldest(),
+        seen: records.seen(),
+        clock,
         arguments: arguments.to_vec(),
     })
 }

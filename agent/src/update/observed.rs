@@ -3,9 +3,9 @@
 //! Why here: the plan, the report and the tests of both speak of these. Route in: filled by [`super::observe`]. Route out:
 //! questions about it, answered without I/O.
 
-use super::records::{Fetched, Outcome, Request, Trial};
-use sheaf_api::node_update::Action;
-use sheaf_config::manifest::Manifest;
+use super::records::{Fetched, Outcome, Place, Request, Seen, Slots, Trial};
+use sheaf_api::node_update::{Action, SlotStatus};
+use sheaf_config::manifest::{Manifest, StateFormat};
 use sheaf_release::boot::{Slot, TRIES, UkiName};
 
 /// What an administrator asks for.
@@ -15,12 +15,16 @@ pub struct Wanted {
     pub request: Request,
     /// The version that shall run.
     pub version: String,
-    /// URL of its release folder.
-    pub url: Option<String>,
+    /// Where it is taken from.
+    pub source: Option<Place>,
+    /// The channel that it must be of.
+    pub channel: Option<String>,
     /// How far the node goes.
     pub action: Action,
     /// Seconds for the health gate.
     pub timeout: u32,
+    /// It was asked for on this node, not by a NodeUpdate.
+    pub is_local: bool,
 }
 
 /// What runs.
@@ -36,6 +40,10 @@ pub struct Running {
     pub boot_id: String,
     /// Whether the firmware is UEFI: which of the two counters was used.
     pub is_uefi: bool,
+    /// Version of Kubernetes, `1.37.0`.
+    pub kubernetes: String,
+    /// Formats of `/state`.
+    pub state: StateFormat,
 }
 
 /// What the EFI system partition says to the boot loaders.
@@ -75,6 +83,12 @@ pub struct Observed {
     pub outcome: Option<Outcome>,
     /// The newest version that passed.
     pub floor: Option<String>,
+    /// The oldest version that may be started on purpose.
+    pub oldest: Option<String>,
+    /// The newest manifest that was taken.
+    pub seen: Option<Seen>,
+    /// Seconds since 1970, once the clock is synchronised.
+    pub clock: Option<u64>,
     /// Kernel arguments of the node config.
     pub arguments: Vec<String>,
 }
@@ -115,6 +129,29 @@ impl Observed {
             true => by_name.or(by_grub),
             false => by_grub.or(by_name),
         }
+    }
+
+    /// The slots, as the status shows them.
+    pub fn slots(&self) -> Slots {
+        let slot = |slot: Slot, version: &str, left| SlotStatus {
+            slot: slot.name().into(),
+            version: version.to_owned(),
+            tries_left: left,
+        };
+        let Running { slot: running, version, .. } = &self.running;
+        let other = self.other_ukis().next().map(|uki| slot(running.other(), &uki.version, uki.left));
+        let staged = self.kept.as_ref().filter(|kept| kept.fetched.staged);
+        Slots {
+            running: slot(*running, version, self.tries_left()),
+            other,
+            floor: self.floor.clone(),
+            staged: staged.map(|kept| kept.manifest.version.clone()),
+        }
+    }
+
+    /// Version of the release in the other slot that was found good.
+    pub fn good_other(&self) -> Option<&str> {
+        self.other_ukis().find(|uki| uki.left.is_none()).map(|uki| uki.version.as_str())
     }
 
     /// Whether the boot loader of this machine has given the release of `trial`, which does not run, a try.

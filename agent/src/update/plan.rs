@@ -6,13 +6,14 @@
 
 mod unfit;
 
-pub use unfit::{Unfit, judge};
+pub use unfit::{Unfit, judge, judge_staged};
 
 use super::observed::{Observed, Wanted};
-use super::records::{Outcome, Request, Trial};
+use super::records::{Outcome, Place, Trial};
 use sheaf_api::node_update::{Action, Phase};
 use sheaf_config::grub;
-use sheaf_release::boot::{Slot, TRIES, UkiName, counted, good};
+use sheaf_release::boot::{Slot, TRIES, counted, good};
+use sheaf_release::version::compare;
 use std::fmt;
 
 /// One thing to do.
@@ -20,12 +21,10 @@ use std::fmt;
 pub enum Step {
     /// Fetch the manifest, judge it, look at the first frame of each image, and fetch the UKI.
     Fetch {
-        /// The version that is expected.
-        version: String,
-        /// URL of the release folder.
-        url: String,
-        /// For whom.
-        request: Request,
+        /// What is expected, and for whom.
+        wanted: Box<Wanted>,
+        /// Where the release is.
+        from: Place,
     },
     /// Make the boot loaders pass over the other slot.
     Disarm {
@@ -38,15 +37,15 @@ pub enum Step {
     WriteTree {
         /// The slot.
         slot: Slot,
-        /// URL of the release folder.
-        url: String,
+        /// Where the release is.
+        from: Place,
     },
     /// Write the root: keep what is right, copy what the running root has, fetch the rest.
     WriteRoot {
         /// The slot.
         slot: Slot,
-        /// URL of the release folder.
-        url: String,
+        /// Where the release is.
+        from: Place,
     },
     /// Read all of the slot again and compare every block with the tree.
     Verify {
@@ -82,6 +81,8 @@ pub enum Step {
     Restart,
     /// Stage nothing older from now on.
     RaiseFloor(String),
+    /// Start nothing older on purpose from now on.
+    Forbid(String),
     /// Keep why the release is given up, before anything that shows it is removed.
     Remember(Outcome),
     /// Keep how the update ended; the release folder and the record of the trial go.
@@ -91,7 +92,10 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fetch { version, url, .. } => write!(f, "fetch and judge release {version} at {url}"),
+            Self::Fetch { wanted, from: from @ Place::Drive(_) } => {
+                write!(f, "fetch and judge release {} on {from}", wanted.version)
+            }
+            Self::Fetch { wanted, from } => write!(f, "fetch and judge release {} at {from}", wanted.version),
             Self::Disarm { remove, .. } if remove.is_empty() => f.write_str("disarm the other slot"),
             Self::Disarm { remove, .. } => write!(f, "disarm the other slot: remove {}", remove.join(", ")),
             Self::WriteTree { slot, .. } => write!(f, "write the hash tree of slot {}", slot.name()),
@@ -114,6 +118,7 @@ impl fmt::Display for Step {
             Self::RenameUki { from, to } => write!(f, "rename {from} to {to}"),
             Self::Restart => f.write_str("restart the machine"),
             Self::RaiseFloor(version) => write!(f, "stage nothing older than {version} from now on"),
+            Self::Forbid(version) => write!(f, "go back to nothing older than {version} from now on"),
             Self::Remember(outcome) => write!(f, "remember why {} is given up", outcome.version),
             Self::EndTrial(Outcome { version, reason: None, .. }) => write!(f, "keep {version}"),
             Self::EndTrial(Outcome { version, .. }) => write!(f, "give up {version}"),
@@ -163,15 +168,24 @@ pub fn plan(observed: &Observed, wanted: Option<&Wanted>) -> Plan {
         Some(Outcome { request, version, reason: Some(reason) })
             if *request == wanted.request && *version == wanted.version =>
         {
-            let message = format!(
-                "{version} was rolled back: {reason}. To try it again, delete this NodeUpdate and create it again"
-            );
+            let again = match wanted.is_local {
+                true => "run the command again",
+                false => "delete this NodeUpdate and create it again",
+            };
+            let message = format!("{version} was rolled back: {reason}. To try it again, {again}");
             return Plan::Settled(Phase::RolledBack, message);
         }
         _ => {}
     }
-    let is_good = |uki: &UkiName| uki.version == wanted.version && uki.left.is_none();
-    if observed.other_ukis().any(is_good) {
+    if observed.good_other() == Some(wanted.version.as_str()) {
+        if let Some(oldest) = forbidden(observed, &wanted.version) {
+            let message = format!(
+                "{} is older than {oldest}: a release that was found good here forbids going back behind that; take {oldest} \
+                 or a newer one",
+                wanted.version
+            );
+            return Plan::Settled(Phase::Refused, message);
+        }
         return match wanted.action {
             Action::Apply => Plan::Work(Phase::Restarting, go_back(observed)),
             _ => {
@@ -188,27 +202,45 @@ fn update(observed: &Observed, wanted: &Wanted) -> Plan {
         let is_of_request = kept.fetched.request == wanted.request || kept.fetched.staged;
         kept.manifest.version == wanted.version && is_of_request
     });
-    let Some(url) = &wanted.url else {
-        let message = format!("{} is not in the other slot; set source.url", wanted.version);
-        return Plan::Settled(Phase::Refused, message);
+    let fetch = |from: &Place| {
+        let fetch = Step::Fetch { wanted: Box::new(wanted.clone()), from: from.clone() };
+        Plan::Work(Phase::Checking, vec![fetch])
     };
     let Some(kept) = kept else {
-        let (version, url, request) = (wanted.version.clone(), url.clone(), wanted.request.clone());
-        return Plan::Work(Phase::Checking, vec![Step::Fetch { version, url, request }]);
+        return wanted.source.as_ref().map_or_else(|| without_source(wanted), fetch);
     };
-    if let Err(unfit) = judge(&kept.manifest, &wanted.version, observed) {
+    let can_be_staged = || Plan::Settled(Phase::Checked, format!("{} can be staged", wanted.version));
+    if !kept.fetched.staged {
+        let Some(from) = &wanted.source else { return without_source(wanted) };
+        return match judge(&kept.manifest, wanted, observed) {
+            // Tried again until the reason has passed.
+            Err(unfit) if unfit.is_temporary() => fetch(from),
+            Err(unfit) => Plan::Settled(Phase::Refused, unfit.to_string()),
+            Ok(()) if wanted.action == Action::Check => can_be_staged(),
+            Ok(()) => Plan::Work(Phase::Staging, stage(observed, from)),
+        };
+    }
+    if let Err(unfit) = judge_staged(&kept.manifest, wanted, observed) {
         return Plan::Settled(Phase::Refused, unfit.to_string());
     }
-    if wanted.action == Action::Check {
-        return Plan::Settled(Phase::Checked, format!("{} can be staged", wanted.version));
-    }
-    if !kept.fetched.staged {
-        return Plan::Work(Phase::Staging, stage(observed, url));
-    }
     match wanted.action {
-        Action::Apply => Plan::Work(Phase::Restarting, apply(observed, wanted)),
-        _ => Plan::Settled(Phase::Staged, format!("{} is complete in the other slot", wanted.version)),
+        Action::Check => can_be_staged(),
+        Action::Stage => {
+            Plan::Settled(Phase::Staged, format!("{} is complete in the other slot", wanted.version))
+        }
+        Action::Apply => {
+            let floor = kept.manifest.terms.floor.clone();
+            Plan::Work(Phase::Restarting, apply(observed, wanted, floor))
+        }
     }
+}
+
+fn without_source(wanted: &Wanted) -> Plan {
+    let remedy = match wanted.is_local {
+        true => "give --url, --oci or --drive",
+        false => "set source.url, source.oci or source.drive",
+    };
+    Plan::Settled(Phase::Refused, format!("{} is not in the other slot; {remedy}", wanted.version))
 }
 
 /// GRUB's variables with `first` first, and a counter for the other slot or none.
@@ -233,19 +265,19 @@ fn disarm(observed: &Observed) -> Option<Step> {
     (!is_done).then_some(Step::Disarm { environment, remove })
 }
 
-fn stage(observed: &Observed, url: &str) -> Vec<Step> {
+fn stage(observed: &Observed, from: &Place) -> Vec<Step> {
     let slot = observed.running.slot.other();
     let mut steps: Vec<Step> = disarm(observed).into_iter().collect();
     steps.extend([
-        Step::WriteTree { slot, url: url.to_owned() },
-        Step::WriteRoot { slot, url: url.to_owned() },
+        Step::WriteTree { slot, from: from.clone() },
+        Step::WriteRoot { slot, from: from.clone() },
         Step::Verify { slot },
         Step::MarkStaged,
     ]);
     steps
 }
 
-fn apply(observed: &Observed, wanted: &Wanted) -> Vec<Step> {
+fn apply(observed: &Observed, wanted: &Wanted, floor: Option<String>) -> Vec<Step> {
     let (slot, running) = (observed.running.slot.other(), &observed.running);
     let begun = observed.trial.as_ref().filter(|trial| trial.version == wanted.version);
     let trial = Trial {
@@ -253,6 +285,7 @@ fn apply(observed: &Observed, wanted: &Wanted) -> Vec<Step> {
         slot: slot.name().into(),
         from: running.version.clone(),
         request: wanted.request.clone(),
+        floor,
         timeout: wanted.timeout,
         // An agent that was started again in between has restarted nothing.
         restarts: begun.map_or(1, |trial| trial.restarts + u32::from(trial.boot_id != running.boot_id)),
@@ -282,12 +315,13 @@ pub fn keep(observed: &Observed, trial: Option<&Trial>) -> Vec<Step> {
     if observed.esp.environment != environment {
         steps.push(Step::WriteEnvironment(environment));
     }
-    let is_newest = observed
-        .floor
-        .as_deref()
-        .is_none_or(|floor| sheaf_release::version::compare(floor, &running.version).is_lt());
+    let is_newest = observed.floor.as_deref().is_none_or(|floor| compare(floor, &running.version).is_lt());
     if is_newest {
         steps.push(Step::RaiseFloor(running.version.clone()));
+    }
+    if let Some(oldest) = trial.and_then(|trial| trial.floor.clone()) {
+        let is_higher = observed.oldest.as_deref().is_none_or(|now| compare(now, &oldest).is_lt());
+        steps.extend(is_higher.then_some(Step::Forbid(oldest)));
     }
     let request = trial.map(|trial| trial.request.clone()).unwrap_or_default();
     steps.push(Step::EndTrial(Outcome { version: running.version.clone(), request, reason: None }));
@@ -328,6 +362,11 @@ fn give_up(observed: &Observed, trial: &Trial, reason: String) -> Vec<Step> {
         Outcome { version: trial.version.clone(), request: trial.request.clone(), reason: Some(reason) };
     let remember = [Step::Remember(outcome.clone())];
     remember.into_iter().chain(disarm(observed)).chain([Step::EndTrial(outcome)]).collect()
+}
+
+/// The version that `version` is older than, if that forbids to start it.
+fn forbidden<'o>(observed: &'o Observed, version: &str) -> Option<&'o str> {
+    observed.oldest.as_deref().filter(|oldest| compare(version, oldest).is_lt())
 }
 
 /// Starts the other slot, which holds a good release; the running one becomes the last choice.

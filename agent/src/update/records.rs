@@ -1,12 +1,15 @@
 //! What the updater keeps on the state partition: the release that was fetched, the trial under way, the last outcome, the
-//! floor.
+//! floor, what was asked for on this node, how the slots were when nothing was to be done.
 //!
 //! Why here: both releases share it, so the one says to the other why it went. Each file is replaced as a whole. Route in:
 //! steps of a plan. Route out: [`Records`], read at each observation; a file that cannot be understood counts as absent.
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sheaf_api::node_update::{Action, SlotStatus};
+use sheaf_config::manifest::Manifest;
 use sheaf_host::file::write_atomically;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +18,16 @@ use std::path::{Path, PathBuf};
 const TRIAL: &str = "trial.json";
 const OUTCOME: &str = "outcome.json";
 const FLOOR: &str = "floor";
+/// The oldest version that may be started on purpose.
+const OLDEST: &str = "oldest";
+/// The newest manifest that was taken.
+const SEEN: &str = "seen.json";
+/// How the slots were found when nothing was to be done.
+const SLOTS: &str = "slots.json";
+/// What was asked for on this node.
+const LOCAL: &str = "request.json";
+/// The NodeUpdate that was seen last.
+const FOLLOWED: &str = "followed.json";
 /// About the release folder.
 const FETCHED: &str = "fetched.json";
 /// Manifest, signature and UKI of the release that is fetched or staged.
@@ -27,6 +40,83 @@ pub struct Request {
     pub uid: String,
     /// Generation of its spec.
     pub generation: i64,
+}
+
+/// Where a release is taken from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// URL of its folder.
+    Url(String),
+    /// Reference of an artifact in a registry.
+    Oci(String),
+    /// Label of a file system on a drive.
+    Drive(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url) => f.write_str(url),
+            Self::Oci(reference) => write!(f, "oci://{reference}"),
+            Self::Drive(label) => write!(f, "the drive labelled {label}"),
+        }
+    }
+}
+
+/// What an administrator asked for on this node itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Local {
+    /// Random: the same asked for again is another request.
+    pub id: String,
+    /// The version that shall run.
+    pub version: String,
+    /// Where it is taken from; none for one that is in the other slot.
+    pub source: Option<Place>,
+    /// How far the node goes.
+    pub action: Action,
+    /// Seconds for the health gate.
+    pub timeout: u32,
+    /// The NodeUpdate as it was then: one that is changed later counts more than this.
+    pub over: Option<Request>,
+}
+
+/// A manifest that was taken, by what tells it from an older one of the same version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Version of the release.
+    pub version: String,
+    /// When it was made, in seconds since 1970.
+    pub created: u64,
+    /// Until when it may be taken.
+    pub expires: Option<u64>,
+}
+
+impl Seen {
+    /// What tells `manifest` from others of its version.
+    pub fn of(manifest: &Manifest) -> Self {
+        let Manifest { version, created, terms, .. } = manifest;
+        Self { version: version.clone(), created: *created, expires: terms.expires }
+    }
+
+    /// Whether `other` is a later manifest of the same version: made later, or signed again for longer.
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        let order = |seen: &Self| (seen.created, seen.expires);
+        self.version == other.version && order(self) < order(other)
+    }
+}
+
+/// The slots, as the status shows them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slots {
+    /// The one that runs.
+    pub running: SlotStatus,
+    /// The other, if it can be started.
+    pub other: Option<SlotStatus>,
+    /// Nothing older is staged.
+    pub floor: Option<String>,
+    /// Version that is complete in the other slot.
+    pub staged: Option<String>,
 }
 
 /// The release in the folder of the updater.
@@ -68,6 +158,8 @@ pub struct Trial {
     pub from: String,
     /// For which request.
     pub request: Request,
+    /// Nothing older is started on purpose once it is found good.
+    pub floor: Option<String>,
     /// How long it may take to pass the health gate, in seconds.
     pub timeout: u32,
     /// Restarts that were begun for it.
@@ -123,8 +215,69 @@ impl Records {
 
     /// The newest version that passed.
     pub fn floor(&self) -> Option<String> {
-        let text = fs::read_to_string(self.0.join(FLOOR)).ok()?;
-        Some(text.trim().to_owned()).filter(|floor| !floor.is_empty())
+        self.line(FLOOR)
+    }
+
+    /// The oldest version that may be started on purpose.
+    pub fn oldest(&self) -> Option<String> {
+        self.line(OLDEST)
+    }
+
+    /// The newest manifest that was taken.
+    pub fn seen(&self) -> Option<Seen> {
+        self.read(SEEN)
+    }
+
+    /// How the slots were found when nothing was to be done.
+    pub fn slots(&self) -> Option<Slots> {
+        self.read(SLOTS)
+    }
+
+    /// What was asked for on this node.
+    pub fn local(&self) -> Option<Local> {
+        self.read(LOCAL)
+    }
+
+    /// The NodeUpdate that was seen last.
+    pub fn followed(&self) -> Option<Request> {
+        self.read(FOLLOWED)
+    }
+
+    /// Nothing older than `version` is started on purpose.
+    pub fn set_oldest(&self, version: &str) -> anyhow::Result<()> {
+        let written = write_atomically(&self.0.join(OLDEST), format!("{version}\n").as_bytes(), 0o600);
+        written.context("the oldest version that may run cannot be kept")
+    }
+
+    /// A manifest was taken.
+    pub fn set_seen(&self, seen: &Seen) -> anyhow::Result<()> {
+        self.write(SEEN, seen)
+    }
+
+    /// The slots, while nothing is to be done.
+    pub fn set_slots(&self, slots: &Slots) -> anyhow::Result<()> {
+        self.write(SLOTS, slots)
+    }
+
+    /// The slots are about to change.
+    pub fn forget_slots(&self) -> anyhow::Result<()> {
+        self.remove(SLOTS)
+    }
+
+    /// What is asked for on this node; none: nothing any more.
+    pub fn set_local(&self, local: Option<&Local>) -> anyhow::Result<()> {
+        match local {
+            Some(local) => self.write(LOCAL, local),
+            None => self.remove(LOCAL),
+        }
+    }
+
+    /// The NodeUpdate that the API server has now; none: it has none.
+    pub fn set_followed(&self, followed: Option<&Request>) -> anyhow::Result<()> {
+        match followed {
+            Some(followed) => self.write(FOLLOWED, followed),
+            None => self.remove(FOLLOWED),
+        }
     }
 
     /// The release folder is what `fetched` says.
@@ -158,6 +311,11 @@ impl Records {
     /// No trial is under way.
     pub fn end_trial(&self) -> anyhow::Result<()> {
         self.remove(TRIAL)
+    }
+
+    fn line(&self, name: &str) -> Option<String> {
+        let text = fs::read_to_string(self.0.join(name)).ok()?;
+        Some(text.trim().to_owned()).filter(|line| !line.is_empty())
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {

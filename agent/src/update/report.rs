@@ -2,14 +2,14 @@
 //!
 //! Route in: what was observed, what is being done. Route out: values that the round writes.
 
-use super::observed::{Observed, Wanted};
-use super::records::Request;
+use super::observed::Wanted;
+use super::records::{Place, Request, Slots};
 use crate::reconcile::events::Event;
 use crate::status::UpdateSection;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use sheaf_api::conditions::set;
-use sheaf_api::node_update::{NodeUpdate, NodeUpdateStatus, Phase, SlotStatus};
+use sheaf_api::node_update::{NodeUpdate, NodeUpdateStatus, Phase, SlotStatus, Source};
 
 /// Where the update stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,35 +30,24 @@ pub fn wanted(object: &NodeUpdate) -> Wanted {
             generation: object.metadata.generation.unwrap_or_default(),
         },
         version: object.spec.version.clone(),
-        url: object.spec.source.as_ref().map(|source| source.url.clone()),
+        source: object.spec.source.as_ref().and_then(place),
+        channel: object.spec.channel.clone(),
         action: object.spec.action,
         timeout: object.spec.health_timeout_seconds,
+        is_local: false,
     }
 }
 
-fn running(observed: &Observed) -> SlotStatus {
-    SlotStatus {
-        slot: observed.running.slot.name().into(),
-        version: observed.running.version.clone(),
-        tries_left: observed.tries_left(),
-    }
-}
-
-fn other(observed: &Observed) -> Option<SlotStatus> {
-    let uki = observed.other_ukis().next()?;
-    let slot = observed.running.slot.other().name().into();
-    Some(SlotStatus { slot, version: uki.version.clone(), tries_left: uki.left })
-}
-
-fn staged(observed: &Observed) -> Option<String> {
-    let kept = observed.kept.as_ref().filter(|kept| kept.fetched.staged)?;
-    Some(kept.manifest.version.clone())
+/// The API server takes only sources that have one of these.
+fn place(source: &Source) -> Option<Place> {
+    let url = source.url.clone().map(Place::Url);
+    url.or_else(|| source.oci.clone().map(Place::Oci)).or_else(|| source.drive.clone().map(Place::Drive))
 }
 
 /// The status of `object`, and what is new in it as Events. While nothing was observed what was known stays.
 pub fn status(
     object: &NodeUpdate,
-    observed: Option<&Observed>,
+    slots: Option<&Slots>,
     report: &Report,
     now: Timestamp,
 ) -> (NodeUpdateStatus, Vec<Event>) {
@@ -71,11 +60,9 @@ pub fn status(
         observed_generation: object.metadata.generation,
         ..before.clone()
     };
-    if let Some(observed) = observed {
-        status.running = Some(running(observed));
-        status.other = other(observed);
-        status.floor.clone_from(&observed.floor);
-        status.staged = staged(observed);
+    if let Some(Slots { running, other, floor, staged }) = slots.cloned() {
+        status.running = Some(running);
+        (status.other, status.floor, status.staged) = (other, floor, staged);
     }
     let is_staged = status.staged.as_deref() == Some(object.spec.version.as_str());
     let (truth, reason) = if is_staged { ("True", "Staged") } else { ("False", "NotStaged") };
@@ -118,17 +105,18 @@ fn events(before: &NodeUpdateStatus, report: &Report) -> Vec<Event> {
 }
 
 /// The section of the status page.
-pub fn section(observed: Option<&Observed>, wanted: Option<&Wanted>, report: &Report) -> UpdateSection {
-    let line = |slot: SlotStatus| match slot.tries_left {
+pub fn section(slots: Option<&Slots>, wanted: Option<&Wanted>, report: &Report) -> UpdateSection {
+    let line = |slot: &SlotStatus| match slot.tries_left {
         Some(left) => format!("slot {}: {}, {left} tries left", slot.slot, slot.version),
         None => format!("slot {}: {}", slot.slot, slot.version),
     };
     UpdateSection {
-        running: observed.map(|observed| line(running(observed))).unwrap_or_default(),
-        other: observed.and_then(other).map(line),
-        floor: observed.and_then(|observed| observed.floor.clone()),
-        staged: observed.and_then(staged),
+        running: slots.map(|slots| line(&slots.running)).unwrap_or_default(),
+        other: slots.and_then(|slots| slots.other.as_ref()).map(line),
+        floor: slots.and_then(|slots| slots.floor.clone()),
+        staged: slots.and_then(|slots| slots.staged.clone()),
         wanted: wanted.map(|wanted| wanted.version.clone()),
+        is_local: wanted.is_some_and(|wanted| wanted.is_local),
         phase: report.phase.map(|phase| format!("{phase:?}")),
         message: report.message.clone(),
         steps: report.steps.clone(),

@@ -6,11 +6,13 @@ use super::apply::{self, Env};
 use super::observe::{self, Machine};
 use super::observed::{Observed, Running, Wanted};
 use super::plan::{Plan, Step, keep, plan};
-use super::records::{Records, Request};
+use super::records::{Place, Records, Request};
 use super::*;
 use sha2::{Digest as _, Sha256};
 use sheaf_api::node_update::{Action, Phase};
-use sheaf_config::manifest::{Bios, Compressed, Frame, Manifest, Plain, Section as UkiSection, Uki};
+use sheaf_config::manifest::{
+    Bios, Compressed, Frame, Manifest, Plain, STATE, Section as UkiSection, Terms, Uki,
+};
 use sheaf_host::disk::RawDisk;
 use sheaf_host::fakes::{FakeBootFiles, FakeFetch, FakeUnits, FakeVms};
 use sheaf_release::boot::{ENVIRONMENT, Slot, UKIS, UkiName, counted, good};
@@ -19,9 +21,15 @@ use sheaf_release::version::compare;
 use std::collections::BTreeMap;
 use std::fs;
 
+mod rounds;
+mod sources;
+mod unfit;
+
 const URL: &str = "https://releases.example.org/sheaf-0.2.0";
 const INSTALL: &str = "6b1f7a3e-93c2-4d55-8f10-012345678900";
 const BLOCK: usize = 4096;
+/// What the synchronised clock of the node says: 2027-01-15.
+const NOW: u64 = 1_800_000_000;
 
 /// A release of 24 blocks in frames of 4, most of which every version has.
 struct Release {
@@ -74,6 +82,7 @@ fn release(version: &str) -> Release {
         kernel: "6.12".into(),
         arch: "amd64".into(),
         created: 0,
+        terms: Terms::default(),
         documents: Vec::new(),
         root: compressed("root.erofs.zst", &raw, &mut files),
         verity: compressed("root.verity.zst", &tree, &mut files),
@@ -137,6 +146,8 @@ impl World {
                 name: "sheaf".into(),
                 boot_id: "boot-0".into(),
                 is_uefi,
+                kubernetes: "1.37.2".into(),
+                state: STATE,
             },
             boots: 0,
             root,
@@ -160,7 +171,7 @@ impl World {
     }
 
     fn records(&self) -> Records {
-        Records::new(self.root.path().join("update"))
+        Records::new(crate::paths::Paths::under(self.root.path()).update())
     }
 
     fn hosts(&self) -> Hosts<FakeVms> {
@@ -171,6 +182,8 @@ impl World {
             open: Arc::new(|path| Ok(Box::new(RawDisk::open(path)?))),
             fetch: self.fetch.clone(),
             devices: self.root.path().to_owned(),
+            labels: self.root.path().join("by-label"),
+            drive: self.root.path().join("drive"),
             key: self.root.path().join("release.pub"),
             is_uefi: self.running.is_uefi,
         }
@@ -181,7 +194,7 @@ impl World {
         let (root, tree) = machine.partitions(self.root.path(), self.running.slot.other());
         let (root, tree) = (RawDisk::open(&root).unwrap(), RawDisk::open(&tree).unwrap());
         let key = self.root.path().join("release.pub");
-        observe::observe(&machine, &*self.esp, (&root, &tree), &self.records(), &key, &[]).unwrap()
+        observe::observe(&machine, &*self.esp, (&root, &tree), &self.records(), &key, &[], Some(NOW)).unwrap()
     }
 
     fn env(&self, observed: Observed) -> Env<FakeVms> {
@@ -330,9 +343,11 @@ fn wanted() -> Wanted {
     Wanted {
         request: Request { uid: "u1".into(), generation: 1 },
         version: "0.2.0".into(),
-        url: Some(URL.into()),
+        source: Some(Place::Url(URL.into())),
+        channel: None,
         action: Action::Apply,
         timeout: 600,
+        is_local: false,
     }
 }
 
@@ -350,7 +365,7 @@ async fn a_release_is_fetched_staged_started_and_kept_and_the_former_stays_in_it
         assert_eq!(count("start sheaf-esp.service"), count("stop sheaf-esp.service"));
 
         // And back, by asking for the version that is in the other slot.
-        let back = Wanted { version: "0.1.0".into(), url: None, ..wanted() };
+        let back = Wanted { version: "0.1.0".into(), source: None, ..wanted() };
         assert_eq!(world.work(&back, usize::MAX).await.0, None);
         assert_eq!(world.boot(), "0.1.0");
         let (settled, _) = world.work(&back, usize::MAX).await;
@@ -526,16 +541,21 @@ async fn older_releases_are_refused_and_a_node_without_a_source_says_what_is_mis
     world.records().set_floor("0.3.0").unwrap();
     let observed = world.observed();
     let manifest = &world.releases["0.2.0"].manifest;
-    let unfit = plan::judge(manifest, "0.2.0", &observed).unwrap_err();
+    let unfit = plan::judge(manifest, &wanted(), &observed).unwrap_err();
     assert!(unfit.to_string().starts_with("0.2.0 is older than 0.3.0, the newest version"), "{unfit}");
     let mut later = observed.clone();
     later.running.version = "0.2.1".into();
-    let unfit = plan::judge(manifest, "0.2.0", &later).unwrap_err();
+    let unfit = plan::judge(manifest, &wanted(), &later).unwrap_err();
     assert!(unfit.to_string().starts_with("0.2.0 is older than 0.2.1, which runs"), "{unfit}");
-    let Plan::Settled(Phase::Refused, why) = plan(&observed, Some(&Wanted { url: None, ..wanted() })) else {
+    let Plan::Settled(Phase::Refused, why) = plan(&observed, Some(&Wanted { source: None, ..wanted() }))
+    else {
         panic!("without a source there is nothing to do");
     };
-    assert_eq!(why, "0.2.0 is not in the other slot; set source.url");
+    assert_eq!(why, "0.2.0 is not in the other slot; set source.url, source.oci or source.drive");
+    let local = Wanted { source: None, is_local: true, ..wanted() };
+    let refused =
+        Plan::Settled(Phase::Refused, "0.2.0 is not in the other slot; give --url, --oci or --drive".into());
+    assert_eq!(plan(&observed, Some(&local)), refused);
 }
 
 #[test]

@@ -2,10 +2,13 @@
 //!
 //! Route in: a parsed document. Route out: a [`Recipe`], or problems in its report.
 
-use super::values::{argument, component, file, list, module, name, package, unit, url, version};
+use super::values::{
+    after, argument, channel, component, file, list, module, name, not_newer, package, time, unit, url,
+    version,
+};
 use super::{
-    Compression, FIRMWARE_SETS, Item, Kube, MODULE_SETS, Modules, Packages, Recipe, Release, Signing, Units,
-    VERSION,
+    Compression, FIRMWARE_SETS, Item, Kube, MODULE_SETS, Modules, Packages, Recipe, Release, Signing, Terms,
+    Units, VERSION,
 };
 use crate::diagnose::Report;
 use crate::spanned::{At, Table, Value, wrong};
@@ -20,9 +23,13 @@ const LEVEL: i32 = 12;
 const LARGEST_LEVEL: i64 = 19;
 
 /// Tables that keys belong to, for those found in another one.
-const HOMES: [(&str, &str); 19] = [
+const HOMES: [(&str, &str); 23] = [
     ("name", "release"),
     ("epoch", "release"),
+    ("expires", "release"),
+    ("channel", "release"),
+    ("floor", "release"),
+    ("min-from", "release"),
     ("signing-key", "release"),
     ("signing-command", "release"),
     ("public-key", "release"),
@@ -107,14 +114,44 @@ fn release(mut table: Table<'_, '_>, dir: &Path, base: Option<&Recipe>) -> Optio
             Err(_) => wrong("lies before 1970", "write seconds since 1970, as `date +%s` prints them"),
         })
     });
+    let epoch = epoch.map(|epoch| epoch.value).or_else(|| Some(base?.epoch)).unwrap_or(EPOCH);
+    let terms = terms(&mut table, version.as_deref(), epoch, base.map(|base| &base.terms));
     let signing = signing(&mut table, dir);
     table.finish(&HOMES);
     Some(Release {
         name: name?.value,
         version: version?,
-        epoch: epoch.map(|epoch| epoch.value).or_else(|| Some(base?.epoch)).unwrap_or(EPOCH),
+        epoch,
+        terms,
         signing: signing.or_else(|| base?.signing.clone()),
     })
+}
+
+/// What is not here is that of the recipe below.
+fn terms(table: &mut Table<'_, '_>, version: Option<&str>, epoch: u64, base: Option<&Terms>) -> Terms {
+    let report = table.report();
+    let base = base.cloned().unwrap_or_default();
+    let expires = table.optional("expires", |value| value.time(time)?.check(report, |at| after(*at, epoch)));
+    let channel = table.optional("channel", |value| value.text(channel));
+    let mut older = |key: &'static str| {
+        table.optional(key, |value| {
+            let older = value.text(self::version)?;
+            match version {
+                Some(version) => {
+                    older.check(report, |older| not_newer(older, version).map(|()| older.clone()))
+                }
+                // It is refused already.
+                None => Some(older),
+            }
+        })
+    };
+    let (floor, min_from) = (older("floor"), older("min-from"));
+    Terms {
+        expires: expires.map(|at| at.value).or(base.expires),
+        channel: channel.map(|at| at.value).or(base.channel),
+        floor: floor.map(|at| at.value).or(base.floor),
+        min_from: min_from.map(|at| at.value).or(base.min_from),
+    }
 }
 
 fn signing(table: &mut Table<'_, '_>, dir: &Path) -> Option<Signing> {

@@ -3,6 +3,8 @@
 //! Route in: a text. Route out: it, or what is wrong with it and what to write instead.
 
 use crate::spanned::{Wrong, wrong};
+use crate::time::{rfc3339, seconds};
+use crate::version::{compare, is_version};
 
 /// What Debian calls its parts.
 const COMPONENTS: [&str; 4] = ["main", "contrib", "non-free", "non-free-firmware"];
@@ -22,15 +24,49 @@ pub(super) fn name(text: &str) -> Result<String, Wrong> {
 }
 
 pub(super) fn version(text: &str) -> Result<String, Wrong> {
-    let (numbers, suffix) =
-        text.split_once('-').map_or((text, None), |(numbers, suffix)| (numbers, Some(suffix)));
-    let number = |part: &str| part.parse::<u32>().is_ok_and(|number| number.to_string() == part);
-    let word = |suffix: &str| {
-        !suffix.is_empty()
-            && suffix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.')
-    };
-    let ok = numbers.split('.').count() == 3 && numbers.split('.').all(number) && suffix.is_none_or(word);
-    accept(ok, text, "is not a version", "write three numbers, as in \"0.1.0\" or \"0.1.0-rc.1\"")
+    accept(
+        is_version(text),
+        text,
+        "is not a version",
+        "write three numbers, as in \"0.1.0\" or \"0.1.0-rc.1\"",
+    )
+}
+
+/// A version that is not newer than `version`, the release's own.
+pub(super) fn not_newer(older: &str, version: &str) -> Result<(), Wrong> {
+    match compare(older, version).is_gt() {
+        true => wrong(
+            format!("\"{older}\" is newer than the release itself, {version}"),
+            format!("write {version} or an older version"),
+        ),
+        false => Ok(()),
+    }
+}
+
+/// A channel of releases.
+pub(super) fn channel(text: &str) -> Result<String, Wrong> {
+    let ok = !text.is_empty()
+        && text.len() <= 32
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    accept(ok, text, "is not a name of a channel", "use at most 32 of a-z, 0-9 and -, as in \"stable\"")
+}
+
+/// A point in time, in seconds since 1970.
+pub(super) fn time(text: &str) -> Result<u64, Wrong> {
+    let wrong =
+        || Wrong(format!("\"{text}\" is not a time in UTC"), "write it as \"2027-06-01T00:00:00Z\"".into());
+    seconds(text).ok_or_else(wrong)
+}
+
+/// `expires`, if that is after the time of the release's files.
+pub(super) fn after(expires: u64, epoch: u64) -> Result<u64, Wrong> {
+    match expires > epoch {
+        true => Ok(expires),
+        false => wrong(
+            format!("{} is before the release's own time, {}", rfc3339(expires), rfc3339(epoch)),
+            "write a later time, or remove it",
+        ),
+    }
 }
 
 pub(super) fn list(text: &str) -> Result<String, Wrong> {

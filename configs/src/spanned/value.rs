@@ -76,6 +76,28 @@ impl<'d, 't> Value<'d, 't> {
         }
     }
 
+    /// A point in time: seconds since 1970, a date of TOML, or a text; the latter two go through `check`.
+    pub fn time(self, check: impl FnOnce(&str) -> Result<u64, Wrong>) -> Option<At<u64>> {
+        let report = self.report;
+        match self.value.get_ref() {
+            DeValue::Integer(_) => self.integer()?.check(report, |seconds| {
+                let wrong = |_| {
+                    Wrong(
+                        "lies before 1970".into(),
+                        "write seconds since 1970, as `date +%s` prints them".into(),
+                    )
+                };
+                u64::try_from(*seconds).map_err(wrong)
+            }),
+            DeValue::Datetime(time) => {
+                let text = time.to_string();
+                self.found(text)?.check(report, |text| check(text))
+            }
+            DeValue::String(_) => self.text(check),
+            _ => self.not("a time", "write it as \"2027-06-01T00:00:00Z\""),
+        }
+    }
+
     /// One of several words.
     pub fn one_of<T: Copy>(self, words: &[(&'static str, T)]) -> Option<At<T>> {
         self.text(|text| word_of(text, words))

@@ -42,6 +42,10 @@ pub struct NodeUpdateSpec {
     /// Where the release is taken from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
+    /// Only a release of this channel is taken: `stable`. Without it the channel does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = r"^[a-z0-9-]+$"))]
+    pub channel: Option<String>,
     /// How far the node goes by itself.
     #[serde(default)]
     pub action: Action,
@@ -57,12 +61,24 @@ fn health_timeout() -> u32 {
     600
 }
 
-/// Where a release is taken from.
+/// Where a release is taken from: one of these. The release's signature is what it is trusted by.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Source {
-    /// URL of the release folder, `https://…`. The release's signature is what it is trusted by.
+    /// URL of the release folder, `https://…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s]+$"))]
-    pub url: String,
+    pub url: Option<String>,
+    /// An artifact of an OCI registry that everybody may read, `registry.example.org/sheaf:0.2.0` or with `@sha256:…`: its
+    /// layers are the files of the release folder, with their names as titles, as `oras push` makes them. Mirrors and
+    /// authorities are those of `[[registry]]` in the node config.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = r"^[^\s/@:]+(:[0-9]+)?/[^\s@]+(@sha256:[0-9a-f]{64})?$"))]
+    pub oci: Option<String>,
+    /// Label of a file system (vfat, ext4, iso9660) on a drive at the node, such as `SHEAF-UPDATE`: the release folder is in
+    /// it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
+    pub drive: Option<String>,
 }
 
 /// How far a node goes.
@@ -166,9 +182,20 @@ pub const RULES: &[Rule] = &[
         field: ".nodeName",
         reason: Reason::Forbidden,
     },
+];
+
+/// The rules of a source, of whatever kind.
+pub const SOURCE: &[Rule] = &[
     Rule {
         at: "spec.source",
-        rule: "!self.url.contains('@')",
+        rule: "(has(self.url) ? 1 : 0) + (has(self.oci) ? 1 : 0) + (has(self.drive) ? 1 : 0) == 1",
+        says: "needs exactly one of url, oci and drive",
+        field: "",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "spec.source",
+        rule: "!has(self.url) || !self.url.contains('@')",
         says: "holds no user name or password: everybody who may read this object would know them; a release is trusted \
                by its signature",
         field: ".url",

@@ -64,6 +64,7 @@ impl Release {
             kernel: "6.12.57+deb13-amd64".into(),
             arch: "amd64".into(),
             created: 1_790_000_000,
+            terms: Default::default(),
             root: image("root.erofs.zst", noise((9 << 20) + 4096, 1)),
             verity: image("root.verity.zst", noise(80 * 1024, 2)),
             root_hash: "00".repeat(32),

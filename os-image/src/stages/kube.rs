@@ -20,12 +20,7 @@ const NAME: &str = "kube";
 /// Builds it from the checkout: needs Go, but neither tools nor recipe.
 pub fn build(context: &BuildContext<'_>, source: &Source) -> Result<Made, BuildError> {
     let module = source.path("kubernetes");
-    let go_mod = module.join("go.mod");
-    let text = fs::read_to_string(&go_mod).map_err(BuildError::io(&go_mod))?;
-    let Some(version) = version(&text) else {
-        let what = format!("{} requires no version vX.Y.Z of k8s.io/kubernetes", go_mod.display());
-        return Err(BuildError::wrong(what, "restore it: git checkout kubernetes/go.mod"));
-    };
+    let version = pinned(source)?;
     let inputs = Inputs::new(NAME, 1).path(&module)?;
     context.stage(Spec { name: NAME, inputs, output_digest_files: &[FILE] }, |stage| {
         build_host::require(GO, context.run, context.privilege)?;
@@ -84,6 +79,21 @@ fn runs(stage: &StageDir<'_>) -> Result<(), BuildError> {
     Ok(())
 }
 
+/// Version of Kubernetes that the checkout's module pins, `1.37.2`; a ready binary is taken for the same.
+pub fn release(source: &Source) -> Result<String, BuildError> {
+    let [.., whole] = pinned(source)?;
+    Ok(whole.trim_start_matches('v').to_owned())
+}
+
+fn pinned(source: &Source) -> Result<[String; 3], BuildError> {
+    let go_mod = source.path("kubernetes/go.mod");
+    let text = fs::read_to_string(&go_mod).map_err(BuildError::io(&go_mod))?;
+    version(&text).ok_or_else(|| {
+        let what = format!("{} requires no version vX.Y.Z of k8s.io/kubernetes", go_mod.display());
+        BuildError::wrong(what, "restore it: git checkout kubernetes/go.mod")
+    })
+}
+
 /// Kubernetes' own version, as the module pins it: (major, minor, whole).
 fn version(go_mod: &str) -> Option<[String; 3]> {
     let required = |line: &str| {
@@ -112,6 +122,14 @@ mod tests {
         let expected = "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 \
                         -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37";
         assert_eq!(flags, expected);
+    }
+
+    #[test]
+    fn the_manifest_names_the_version_of_kubernetes_of_the_checkout() {
+        let checkout = Source::find(env!("CARGO_MANIFEST_DIR").as_ref()).unwrap();
+        let found = release(&checkout).unwrap();
+        let text = fs::read_to_string(checkout.path("kubernetes/go.mod")).unwrap();
+        assert!(text.contains(&format!("require k8s.io/kubernetes v{found}\n")), "{found}");
     }
 
     #[test]

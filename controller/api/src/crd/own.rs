@@ -27,7 +27,7 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
         finish_all("NodeNetworkPolicy", NodeNetworkPolicy::crd(), node_network::rules::POLICY)?,
         finish("NodeNetworkEnactment", NodeNetworkEnactment::crd(), node_network::rules::ENACTMENT)?,
         finish("NodeNetworkState", NodeNetworkState::crd(), node_network::rules::STATE)?,
-        finish("NodeUpdate", NodeUpdate::crd(), node_update::RULES)?,
+        finish_all("NodeUpdate", NodeUpdate::crd(), &[node_update::RULES, node_update::SOURCE])?,
     ])
 }
 

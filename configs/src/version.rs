@@ -1,10 +1,22 @@
 //! Which of two versions is newer.
 //!
-//! Why here: systemd-boot starts the newest, so the updater must mean the same by it. Versions of releases are three
-//! numbers with a suffix (`0.2.0-rc.1`); a suffix makes a version older than the one without, which the UKI says to
-//! systemd-boot by a tilde. Pure.
+//! Why here: systemd-boot starts the newest, so the updater must mean the same by it, and so must the recipe that says which
+//! versions may come before a release. Versions of releases are three numbers with a suffix (`0.2.0-rc.1`); a suffix makes a
+//! version older than the one without, which the UKI says to systemd-boot by a tilde. Pure.
 
 use std::cmp::Ordering;
+
+/// Whether `text` is a version: three numbers, and a suffix of lowercase letters, digits and dots if it has one.
+pub fn is_version(text: &str) -> bool {
+    let (numbers, suffix) =
+        text.split_once('-').map_or((text, None), |(numbers, suffix)| (numbers, Some(suffix)));
+    let number = |part: &str| part.parse::<u32>().is_ok_and(|number| number.to_string() == part);
+    let word = |suffix: &str| {
+        !suffix.is_empty()
+            && suffix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.')
+    };
+    numbers.split('.').count() == 3 && numbers.split('.').all(number) && suffix.is_none_or(word)
+}
 
 /// Whether `a` is older than, equal to or newer than `b`.
 pub fn compare(a: &str, b: &str) -> Ordering {
