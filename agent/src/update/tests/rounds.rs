@@ -20,9 +20,9 @@ struct Agent {
     ctx: Context,
     updates: Updates,
     asked: Outbox<Asked>,
-    wakes: Wakes<Source>,
     socket: PathBuf,
     /// Channels stay open.
+    _wakes: Wakes<Source>,
     _network: tokio::sync::watch::Sender<channels::NetworkState>,
 }
 
@@ -50,7 +50,7 @@ impl World {
             updates.listed.subscribe(),
             &mut wakes,
         );
-        Agent { controller, ctx, updates: updates.clone(), asked, wakes, socket, _network: network }
+        Agent { controller, ctx, updates: updates.clone(), asked, socket, _wakes: wakes, _network: network }
     }
 
     fn mounts(&self) -> usize {

@@ -339,14 +339,15 @@ async fn files_that_are_not_what_the_manifest_says_are_refused() {
             false,
         )
         .await;
-    Case::new(|_| ())
-        .damaged("root.erofs.zst", page)
-        .refused("root.erofs.zst does not match the manifest: URL/root.erofs.zst has 37 bytes on the server, the manifest says 173")
-        .await;
-    Case::new(|_| ())
-        .damaged("root.erofs.zst", |bytes| bytes.truncate(100))
-        .refused("root.erofs.zst does not match the manifest: URL/root.erofs.zst has 100 bytes on the server, the manifest says 173")
-        .await;
+    let size = release("0.2.0").manifest.root.size;
+    let other = |bytes: usize| {
+        format!(
+            "root.erofs.zst does not match the manifest: URL/root.erofs.zst has {bytes} bytes on the server, the manifest \
+             says {size}"
+        )
+    };
+    Case::new(|_| ()).damaged("root.erofs.zst", page).refused(&other(37)).await;
+    Case::new(|_| ()).damaged("root.erofs.zst", |bytes| bytes.truncate(100)).refused(&other(100)).await;
     Case::new(|_| ())
         .damaged("root.verity.zst", |bytes| bytes[4] ^= 1)
         .refused("root.verity.zst does not match the manifest: frame 1 of 1 does not have the hash in the manifest")
