@@ -128,7 +128,7 @@ pub struct ClusterUpdateStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub updating_nodes: Vec<String>,
-    /// Each node; of more than [`MOST_NODES`] those that need attention.
+    /// Each node; of more than 100 those that need attention.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub nodes: Vec<NodeStatus>,
