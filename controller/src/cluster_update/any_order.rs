@@ -416,7 +416,7 @@ impl World {
         }
         for (other, _) in UPDATES.iter().filter(|(other, _)| *other != name) {
             let holds = self.nodes.values().any(|node| holder(node) == Some(other));
-            let is_open = self.updates.get(*other).is_some();
+            let is_open = self.updates.contains_key(*other);
             prop_assert!(!(holds && is_open), "begun while {other} holds nodes");
         }
         Ok(())
