@@ -14,7 +14,7 @@ const GROWN: &str = "637Mi";
 
 /// The domain of a VM that can grow, which has this much plugged.
 fn grown(mib: u64, cpus: u32) -> Domain {
-    let offered = mib.saturating_sub(256) * MIB;
+    let offered = mib.saturating_sub(256).saturating_mul(MIB);
     Domain {
         cpus: Cpus { current: cpus, most: 4 },
         memory: Some(PluggedMemory { size: 768 * MIB, requested: offered, current: offered }),
@@ -57,7 +57,7 @@ impl Node {
 }
 
 fn size(mib: u64, sockets: u32) -> Option<Size> {
-    Some(Size { memory: mib * MIB, sockets })
+    Some(Size { memory: mib.saturating_mul(MIB), sockets })
 }
 
 fn memory_of(report: &Report) -> (String, Option<(&'static str, String)>) {
