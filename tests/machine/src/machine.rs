@@ -263,6 +263,24 @@ impl Machine {
         self.qmp("set-action", json!({"reboot": "reset"})).map(drop)
     }
 
+    /// Makes `port` of the address `guest` in the machine's network reachable from this machine, at the port that it gives.
+    /// Only for a machine behind a [`crate::spec::Lan::Gateway`].
+    pub fn forward(&mut self, guest: std::net::Ipv4Addr, port: u16) -> Result<u16, MachineError> {
+        let name = self.name.clone();
+        let failed = |what: String, source| MachineError::Files { name, what, source };
+        let host = match crate::ports::free_port() {
+            Ok(port) => port,
+            Err(source) => return Err(failed("no free port".into(), source)),
+        };
+        let line = format!("hostfwd_add user tcp:127.0.0.1:{host}-{guest}:{port}");
+        // HMP says what is wrong in what it prints, and nothing when all is well.
+        let said = self.qmp("human-monitor-command", json!({"command-line": line}))?;
+        match said.as_str() {
+            None | Some("") => Ok(host),
+            Some(said) => Err(failed(format!("{line}: {said}"), std::io::ErrorKind::Other.into())),
+        }
+    }
+
     /// Presses the power button.
     pub fn press_power(&mut self) -> Result<(), MachineError> {
         self.qmp("system_powerdown", json!({})).map(drop)
