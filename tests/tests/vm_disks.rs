@@ -8,11 +8,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use sheaf_host::run::{Command, Run as _, System};
 use sheaf_host::wait::until;
-<<<<<<< HEAD
 use sheaf_tests::harness::{Case, Cluster, case, field};
-=======
-use sheaf_tests::harness::{Case, Cluster, READY, case, field};
->>>>>>> main
 use sheaf_tests::virtctl::Virtctl;
 use std::net::Ipv4Addr;
 use std::path::Path;
