@@ -219,6 +219,7 @@ fn with_libvirt(namespace: &str, folder: &std::path::Path) -> Result<()> {
         id: Identity { namespace: "default".into(), vmi: "web".into(), ..Identity::default() },
         uuid: "0b0e6d2c-6a4e-4c9f-9a53-0d0e1f2a3b4c".into(),
         grace_seconds: 1,
+        priority: 0,
         memory: 64 << 20,
         topology: (1, 1, 1),
         cpu: CpuModel::Named("qemu64".into()),
