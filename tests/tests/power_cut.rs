@@ -2,11 +2,10 @@
 //!
 //! Why a recording: the states that a power cut may leave are too many to boot, so the rig in tests/powercut judges them
 //! for both firmwares (docs/reliability.md), and a sample is booted here to show that the rig agrees with a machine.
-//! The tables go to `target/sheaf/power-cut.md`. When the case fails, logs and the second release stay with its artefacts.
+//! The tables go to `target/sheaf/power-cut.md`. When the case fails, the recordings stay with its artefacts.
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::{Value, json};
-use sheaf_host::run::{Command, Run as _, System};
+use serde_json::Value;
 use sheaf_machine::node::{self, BOOT_DEADLINE};
 use sheaf_machine::spec::Forward;
 use sheaf_machine::{Disk, Medium, NodeMachine, Operator, files, lab, ports};
@@ -14,15 +13,11 @@ use sheaf_powercut::log::Log;
 use sheaf_powercut::release::Release;
 use sheaf_powercut::replay::{Phase, Recording, Replay};
 use sheaf_powercut::report::Report;
-use sheaf_tests::harness::{Case, READY, Server, case};
+use sheaf_tests::harness::{Case, NEXT, READY, Server, case, node_update};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The version that the node is updated to.
-const NEXT: &str = "0.1.1";
-/// Root and tree compressed again, all else from the cache.
-const BUILD: Duration = Duration::from_secs(1800);
 /// A slot of 500 MB written and read twice under emulation, each write logged.
 const STAGED: Duration = Duration::from_secs(1200);
 /// Restart, boot, control plane, 90 s of health.
@@ -33,16 +28,6 @@ const PATIENT: u32 = 1800;
 const DISK_SIZE: u64 = 64 << 30;
 /// Chooses which sets of writes are tried where there are too many.
 const SEED: u64 = 1;
-/// The second release: the same recipe under another version.
-fn next_release(case: &Case) -> Result<PathBuf> {
-    let build = Command::new(case.built()?.sheaf)
-        .args(["build", "configs/images/sheaf.toml", "--version", NEXT, "--into"])
-        .arg(case.artefacts())
-        .dir(case.root())
-        .deadline(BUILD);
-    System.run(&build)?;
-    Ok(case.artefacts().join(format!("releases/sheaf-{NEXT}")))
-}
 
 /// An empty file for the recording `name`. Not `.log`: these are searched for what ended a machine, and a disk holds a kernel.
 fn log(case: &Case, name: &str) -> Result<PathBuf> {
@@ -53,14 +38,7 @@ fn log(case: &Case, name: &str) -> Result<PathBuf> {
 
 /// Asks for `action` and waits until the NodeUpdate is in `phase`.
 fn update(operator: &Operator, url: &str, action: &str, phase: &str, deadline: Duration) -> Result<()> {
-    let manifest = json!({
-        "apiVersion": "sheaf.dev/v1alpha1", "kind": "NodeUpdate", "metadata": {"name": "node1"},
-        "spec": {
-            "nodeName": "node1", "version": NEXT, "source": {"url": url}, "action": action,
-            "healthTimeoutSeconds": PATIENT,
-        },
-    });
-    operator.wait_apply(&manifest.to_string(), READY)?;
+    operator.wait_apply(&node_update(NEXT, url, action, PATIENT), READY)?;
     let what = format!("NodeUpdate {phase}");
     let status: Value = operator.wait(&what, &["nodeupdate", "node1"], deadline, |object| {
         let now = &object["status"];
@@ -143,7 +121,7 @@ fn boot_sample(case: &Case, replay: &Replay<'_>, report: &Report, first: &str) -
 #[test]
 fn a_power_cut_at_any_write_of_an_installation_or_an_update_leaves_a_node_that_starts() {
     case("power-cut", |case| {
-        let (first, next) = (case.built()?.release, next_release(case)?);
+        let (first, next) = (case.built()?.release, case.next_release()?);
         let paths = record(case, &next)?;
         let logs = paths.iter().map(|path| Log::open(path)).collect::<Result<Vec<_>, _>>()?;
         let recordings = [
