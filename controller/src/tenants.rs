@@ -2,7 +2,7 @@
 //!
 //! Why here: without these rules only a cluster administrator could create a VM. Kubernetes adds every ClusterRole that
 //! carries its aggregation labels to those three. Only what belongs to a namespace is listed: pools, LocalVolumes, networks
-//! of nodes and the ClusterConfig stay the administrator's. ClusterUpdates may be read by whoever has one of the roles for the
+//! of nodes and the ClusterConfig stay the administrator's. ClusterUpdates may be read by who has one of the roles for the
 //! whole cluster: why a node restarts concerns everybody; only a cluster administrator may write them. Route in: nothing. Route
 //! out: ClusterRoles, applied by [`crate::install`].
 

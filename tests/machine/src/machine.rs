@@ -273,7 +273,7 @@ impl Machine {
             Err(source) => return Err(failed("no free port".into(), source)),
         };
         let line = format!("hostfwd_add user tcp:127.0.0.1:{host}-{guest}:{port}");
-        // HMP says what is wrong in what it prints, and nothing when all is well.
+        // HMP prints what is wrong, and nothing otherwise.
         let said = self.qmp("human-monitor-command", json!({"command-line": line}))?;
         match said.as_str() {
             None | Some("") => Ok(host),
