@@ -64,6 +64,11 @@ fn vms_power_off_before_anything_that_they_or_their_reports_need_is_stopped() {
     for name in needed.into_iter().chain(CONTROL_PLANE).chain(["sheaf-console@tty1", "sheaf-console@ttyS0"]) {
         assert!(after.contains(&format!("{name}.service").as_str()), "{name} is stopped while VMs still run");
     }
+    // systemd ends the scope of a VM, and QEMU with it, at the beginning of a shutdown, unless it is ordered after the unit:
+    // libvirt orders scopes before this target.
+    let target = "virt-guest-shutdown.target";
+    assert!(after.contains(&target), "VMs are killed before they are asked to power off");
+    assert_eq!(value(&unit, "Requires"), Some(target), "a target that is not active orders nothing");
     // Nothing is started during a shutdown, not even by its bus name.
     assert_eq!(value(&unit, "Wants"), Some("libvirt-dbus.service"));
     assert_eq!((value(&unit, "RemainAfterExit"), value(&unit, "ExecStart")), (Some("yes"), None));
