@@ -102,7 +102,7 @@ systemctl preset-all --preset-mode=full >/dev/null 2>&1
 # Wanted by other units' folders, or started by hardware, and not for a node. libvirt-guests would shut VMs down behind
 # the agent's back; getty, debug shell and tty services would offer a login.
 for unit in libvirt-guests.service libvirtd-ro.socket libvirtd-admin.socket libvirtd-tcp.socket libvirtd-tls.socket \
-    virtlogd-admin.socket virt-guest-shutdown.target \
+    virtlogd-admin.socket \
     getty.target getty@.service serial-getty@.service console-getty.service container-getty@.service autovt@.service \
     debug-shell.service systemd-ask-password-wall.path systemd-ask-password-console.path \
     systemd-firstboot.service systemd-machine-id-commit.service systemd-hwdb-update.service ldconfig.service \

@@ -69,6 +69,11 @@ fn vms_power_off_before_anything_that_they_or_their_reports_need_is_stopped() {
     let target = "virt-guest-shutdown.target";
     assert!(after.contains(&target), "VMs are killed before they are asked to power off");
     assert_eq!(value(&unit, "Requires"), Some(target), "a target that is not active orders nothing");
+    let customize = Path::new(env!("CARGO_MANIFEST_DIR")).join("image/customize.sh");
+    assert!(
+        !fs::read_to_string(customize).unwrap().contains(target),
+        "a masked target keeps the unit from starting"
+    );
     // Nothing is started during a shutdown, not even by its bus name.
     assert_eq!(value(&unit, "Wants"), Some("libvirt-dbus.service"));
     assert_eq!((value(&unit, "RemainAfterExit"), value(&unit, "ExecStart")), (Some("yes"), None));
