@@ -120,7 +120,7 @@ fn boot_sample(case: &Case, replay: &Replay<'_>, report: &Report, first: &str) -
 
 #[test]
 fn a_power_cut_at_any_write_of_an_installation_or_an_update_leaves_a_node_that_starts() {
-    case("power-cut", |case| {
+    case("every-write", |case| {
         let (first, next) = (case.built()?.release, case.next_release()?);
         let paths = record(case, &next)?;
         let logs = paths.iter().map(|path| Log::open(path)).collect::<Result<Vec<_>, _>>()?;
