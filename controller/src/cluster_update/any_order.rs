@@ -22,9 +22,9 @@ use sheaf_api::{
 
 use super::{
     plan::{Action, Plan, plan},
-    standing::{Observed, holder, is_cordoned, phase},
+    standing::{Observed, holder, phase},
 };
-use crate::{conditions::seconds, replicas::owns};
+use crate::{conditions::seconds, nodes::is_cordoned, replicas::owns};
 
 const NODES: [&str; 6] = ["c1", "c2", "w1", "w2", "w3", "w4"];
 /// The first so many are of the control plane.

@@ -16,10 +16,10 @@ use sheaf_api::{
 
 use super::{
     report,
-    standing::{Member, Observed, Standing, holder, is_cordoned, is_restarting, members, phase, wanted},
+    standing::{Member, Observed, Standing, holder, is_restarting, members, phase, wanted},
     window,
 };
-use crate::{object::has_finalizer, replicas::owns};
+use crate::{nodes::is_cordoned, object::has_finalizer, replicas::owns};
 
 /// Between two looks while nodes are on the way. No watch: a node writes how far its steps are many times a minute, and each
 /// look lists all nodes.

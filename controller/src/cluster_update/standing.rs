@@ -176,11 +176,6 @@ pub fn holder(node: &Node) -> Option<&str> {
     node.annotations().get(CORDONED_BY_ANNOTATION).map(String::as_str)
 }
 
-/// Whether nothing may be scheduled on the node.
-pub fn is_cordoned(node: &Node) -> bool {
-    node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true)
-}
-
 /// Whether the selector of `update` matches. One that cannot be read, which the API server refuses, matches nothing.
 fn is_meant(update: &ClusterUpdate, node: &Node) -> bool {
     let Some(wanted) = &update.spec.node_selector else { return is_sheafs(node) };

@@ -19,7 +19,7 @@ use sheaf_api::{
 };
 
 use super::vms::{Verdict, Vm, judge};
-use crate::{conditions::seconds, events::Event, object::has_finalizer};
+use crate::{conditions::seconds, events::Event, nodes::is_cordoned, object::has_finalizer};
 
 /// Between two looks at what is not watched: PodDisruptionBudgets, VMs that are yet to end.
 const LOOK: Duration = Duration::from_secs(5);
@@ -128,10 +128,6 @@ pub fn plan(o: &Observed, now: Timestamp) -> Plan {
 
 fn name(o: &Observed) -> &str {
     &o.maintenance.spec.node_name
-}
-
-fn is_cordoned(node: &Node) -> bool {
-    node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true)
 }
 
 /// Whether the deadline passed before the node was drained.

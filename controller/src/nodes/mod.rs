@@ -38,6 +38,11 @@ pub mod addresses;
 pub mod limits;
 pub mod taints;
 
+/// Whether nothing may be scheduled on the node.
+pub fn is_cordoned(node: &Node) -> bool {
+    node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true)
+}
+
 /// Changes of Nodes within this time are answered together: a thousand nodes report several times a second.
 const TOGETHER: Duration = Duration::from_millis(500);
 /// Without a change: for volumes that went, ConfigMaps that somebody deleted, and failed writes.
