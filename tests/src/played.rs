@@ -6,11 +6,11 @@
 
 use crate::cluster::{AgentNode, RunningAgent, TOKEN};
 use crate::controlled::{Controlled, wait};
-use anyhow::Result;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
-use kube::api::Api;
-use serde_json::json;
+use kube::api::{Api, PostParams};
+use serde_json::{Value, json};
 use sheaf_agent::listed::{self, Listed};
 use sheaf_agent::node_api;
 use sheaf_agent::vms::guest::{Folder, Identity};
@@ -50,6 +50,41 @@ pub async fn act(on: &Controlled, path: &str, body: &str) -> Result<(u16, String
         Err(kube::Error::Api(status)) => Ok((status.code, status.message.clone())),
         Err(error) => Err(error.into()),
     }
+}
+
+/// A claim called `name` that is bound to a volume of node n1.
+pub async fn claim(on: &Controlled, name: &str) -> Result<()> {
+    let spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeName": name,
+                      "resources": {"requests": {"storage": "1Gi"}}});
+    let term =
+        json!({"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n1"]}]});
+    let volume = json!({"metadata": {"name": name}, "spec": {
+        "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
+        "persistentVolumeReclaimPolicy": "Retain", "csi": {"driver": "lvm.sheaf.dev", "volumeHandle": name},
+        "claimRef": {"namespace": "default", "name": name},
+        "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}}}});
+    let volumes: Api<PersistentVolume> = Api::all(on.client.clone());
+    volumes.create(&PostParams::default(), &serde_json::from_value(volume)?).await?;
+    let claims: Api<PersistentVolumeClaim> = Api::default_namespaced(on.client.clone());
+    let claim = json!({"metadata": {"name": name}, "spec": spec});
+    claims.create(&PostParams::default(), &serde_json::from_value(claim)?).await?;
+    wait("the claim is bound", async || {
+        let status = claims.get(name).await?.status.unwrap_or_default();
+        Ok((status.phase.as_deref() == Some("Bound")).then_some(()))
+    })
+    .await
+}
+
+/// Patches a Pod's annotations or status as node n1 does: it may write the status of its Pods, and not read it alone.
+pub async fn as_node(on: &Controlled, pod: &str, patch: &Value) -> Result<()> {
+    let request = http::Request::patch(format!("/api/v1/namespaces/default/pods/{pod}/status"))
+        .header("content-type", "application/merge-patch+json")
+        .header("impersonate-user", "system:node:n1")
+        .header("impersonate-group", "system:nodes")
+        .header("impersonate-group", "system:authenticated")
+        .body(patch.to_string().into_bytes())?;
+    on.client.request_text(request).await.context("what the node reports")?;
+    Ok(())
 }
 
 /// A VM of 64 MiB.

@@ -20,6 +20,7 @@ use sheaf_api::{
     vm_export::{ExportPhase, Format, VirtualMachineExport, VirtualMachineExportStatus},
     vm_snapshot::VirtualMachineSnapshot,
 };
+use sheaf_fuzz::Random;
 use sheaf_host::run::{Command, System};
 use sheaf_tests::controlled::{Controlled, wait};
 use sheaf_tests::played::{PlayedNode, cluster, vm};
@@ -65,14 +66,8 @@ impl Bench {
         .await?;
         // Zeros around bytes that do not compress, as on a thin volume.
         let mut bytes = vec![0_u8; SIZE as usize];
-        let mut seed = 1_u32;
-        for byte in &mut bytes[MIDDLE] {
-            // xorshift32
-            seed ^= seed << 13;
-            seed ^= seed >> 17;
-            seed ^= seed << 5;
-            *byte = seed.to_le_bytes()[0];
-        }
+        let mut random = Random::new(1);
+        bytes[MIDDLE].fill_with(|| random.byte());
         fs::write(this.disk(), bytes)?;
         this.publish().await?;
         Ok(this)

@@ -5,41 +5,15 @@
 //! played by the test: what it reports of its Pods. Pools need device mapper, so real volumes are for whole machines.
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use sheaf_agent::vms::domain_xml::{DomainType, free_target, render, render_attached};
-use sheaf_agent::vms::guest::{
-    CpuModel, Disk, DiskOptions, Folder, Format, Guest, Hardware, Identity, Source,
-};
+use sheaf_agent::vms::domain_xml::{free_target, render_attached};
+use sheaf_agent::vms::guest::{Disk, DiskOptions, Format, Source};
 use sheaf_api::{VirtualMachine, VirtualMachineInstance, devices::DiskBus, volume_status::VolumePhase};
-use sheaf_host::run::{Command, Run as _, System};
-use sheaf_tests::controlled::{Controlled, wait};
-use sheaf_tests::libvirt::Libvirt;
-use sheaf_tests::played::{PlayedNode, act, cluster, vm};
-
-/// A claim called `name` that is bound to a volume of node n1.
-async fn claim(on: &Controlled, name: &str) -> Result<()> {
-    let spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeName": name,
-                      "resources": {"requests": {"storage": "1Gi"}}});
-    let term =
-        json!({"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n1"]}]});
-    let volume = json!({"metadata": {"name": name}, "spec": {
-        "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
-        "persistentVolumeReclaimPolicy": "Retain", "csi": {"driver": "lvm.sheaf.dev", "volumeHandle": name},
-        "claimRef": {"namespace": "default", "name": name},
-        "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}}}});
-    let volumes: Api<PersistentVolume> = Api::all(on.client.clone());
-    volumes.create(&PostParams::default(), &serde_json::from_value(volume)?).await?;
-    let claims: Api<PersistentVolumeClaim> = Api::default_namespaced(on.client.clone());
-    let claim = json!({"metadata": {"name": name}, "spec": spec});
-    claims.create(&PostParams::default(), &serde_json::from_value(claim)?).await?;
-    wait("the claim is bound", async || {
-        let status = claims.get(name).await?.status.unwrap_or_default();
-        Ok((status.phase.as_deref() == Some("Bound")).then_some(()))
-    })
-    .await
-}
+use sheaf_tests::controlled::wait;
+use sheaf_tests::domains::{Domain, NAME, guest};
+use sheaf_tests::played::{PlayedNode, act, as_node, claim, cluster, vm};
 
 /// What the node reports of an attachment Pod.
 async fn says(pods: &Api<Pod>, pod: &str, state: Value) -> Result<()> {
@@ -138,18 +112,6 @@ async fn a_disk_is_added_by_request_to_a_vm_that_runs_and_its_claim_is_free_once
     wait("the claim is gone", async || Ok(claims.get_opt("data").await?.is_none().then_some(()))).await
 }
 
-/// Patches the Pod's metadata as its node does: a node may write the status of its Pods, and not read it alone.
-async fn as_node(on: &Controlled, pod: &str, patch: &Value) -> Result<()> {
-    let request = http::Request::patch(format!("/api/v1/namespaces/default/pods/{pod}/status"))
-        .header("content-type", "application/merge-patch+json")
-        .header("impersonate-user", "system:node:n1")
-        .header("impersonate-group", "system:nodes")
-        .header("impersonate-group", "system:authenticated")
-        .body(patch.to_string().into_bytes())?;
-    on.client.request_text(request).await.context("what the node reports")?;
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_template_is_taken_up_as_far_as_disks_go_and_the_rest_is_named() -> Result<()> {
     let on = cluster().await?;
@@ -205,51 +167,20 @@ fn disk(folder: &std::path::Path, name: &str, bus: DiskBus) -> Result<Disk> {
 
 #[test]
 fn a_domain_has_four_ports_for_disks_on_virtio_and_any_number_of_disks_on_scsi() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let namespace = format!("sh-hotplug-{}", std::process::id());
-    System.run(&Command::new("ip").args(["netns", "add", &namespace]))?;
-    let found = with_libvirt(&namespace, folder.path());
-    System.run(&Command::new("ip").args(["netns", "delete", &namespace]))?;
-    found
-}
-
-fn with_libvirt(namespace: &str, folder: &std::path::Path) -> Result<()> {
-    let libvirt = Libvirt::start(namespace)?;
-    let guest = Guest {
-        id: Identity { namespace: "default".into(), vmi: "web".into(), ..Identity::default() },
-        uuid: "0b0e6d2c-6a4e-4c9f-9a53-0d0e1f2a3b4c".into(),
-        grace_seconds: 1,
-        priority: 0,
-        memory: 64 << 20,
-        topology: (1, 1, 1),
-        cpu: CpuModel::Named("qemu64".into()),
-        machine: "q35".into(),
-        disks: vec![disk(folder, "root", DiskBus::Virtio)?],
-        space: 0,
-        interfaces: Vec::new(),
-        rng: true,
-        graphics: true,
-        serial: true,
-        hardware: Hardware::default(),
-    };
-    let xml = render(&guest, &Folder(folder.to_owned()), DomainType::Qemu);
-    let virsh = |words: &[&str]| System.run(&Command::new(libvirt.programs().join("virsh")).args(words));
-    let write = |name: &str, text: &str| -> Result<String> {
-        let path = folder.join(name);
-        std::fs::write(&path, text)?;
-        Ok(path.display().to_string())
-    };
-    virsh(&["create", &write("domain.xml", &xml)?]).with_context(|| format!("{xml}\n{}", libvirt.log()))?;
+    let domain = Domain::start("hotplug", |folder| Ok(guest(vec![disk(folder, "root", DiskBus::Virtio)?])))?;
     let mut taken = vec!["vda".to_owned()];
     for index in 0..6 {
         for bus in [DiskBus::Scsi, DiskBus::Virtio] {
             let name = format!("{}{index}", if bus == DiskBus::Scsi { "s" } else { "v" });
             let target = free_target(bus, taken.iter()).context("a free name")?;
-            let disk = write(&format!("{name}.xml"), &render_attached(&disk(folder, &name, bus)?, &target))?;
-            let added = virsh(&["attach-device", "default_web", &disk, "--live"]);
+            let disk = domain.write(
+                &format!("{name}.xml"),
+                &render_attached(&disk(domain.folder(), &name, bus)?, &target),
+            )?;
+            let added = domain.virsh(&["attach-device", NAME, &disk, "--live"]);
             match (bus, index) {
                 (DiskBus::Virtio, 4..) => ensure!(added.is_err(), "{name} has a port that is not there"),
-                _ => drop(added.with_context(|| format!("{name}: {}", libvirt.log()))?),
+                _ => drop(added.with_context(|| format!("{name}: {}", domain.log()))?),
             }
             taken.push(target);
         }

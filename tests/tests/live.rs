@@ -5,59 +5,25 @@
 //! played by the test: what it reports of its Pods. What the agent decides is in agent/src/vms/plan/tests.
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use sheaf_agent::vms::domain_xml::{DomainType, render, render_medium};
-use sheaf_agent::vms::guest::{
-    CpuModel, Disk, DiskOptions, Folder, Format, Guest, Hardware, Identity, Source,
-};
+use sheaf_agent::vms::domain_xml::render_medium;
+use sheaf_agent::vms::guest::{Disk, DiskOptions, Format, Guest, Hardware, Source};
 use sheaf_api::size::{Plugged, Size};
 use sheaf_api::{VirtualMachine, VirtualMachineInstance, devices::DiskBus, volume_status::VolumePhase};
 use sheaf_host::libvirt::{offering, read_domain};
-use sheaf_host::run::{Command, Run as _, System};
 use sheaf_tests::controlled::{Controlled, wait};
-use sheaf_tests::libvirt::Libvirt;
-use sheaf_tests::played::{PlayedNode, act, cluster, vm};
+use sheaf_tests::domains::{Domain, NAME, guest};
+use sheaf_tests::played::{PlayedNode, act, as_node, claim, cluster, vm};
 
 const MIB: u64 = 1 << 20;
-
-/// A claim called `name` that is bound to a volume of node n1.
-async fn claim(on: &Controlled, name: &str) -> Result<()> {
-    let term =
-        json!({"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n1"]}]});
-    let volume = json!({"metadata": {"name": name}, "spec": {
-        "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
-        "persistentVolumeReclaimPolicy": "Retain", "csi": {"driver": "lvm.sheaf.dev", "volumeHandle": name},
-        "claimRef": {"namespace": "default", "name": name},
-        "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}}}});
-    let volumes: Api<PersistentVolume> = Api::all(on.client.clone());
-    volumes.create(&PostParams::default(), &serde_json::from_value(volume)?).await?;
-    let spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeName": name,
-                      "resources": {"requests": {"storage": "1Gi"}}});
-    let claims: Api<PersistentVolumeClaim> = Api::default_namespaced(on.client.clone());
-    let claim = json!({"metadata": {"name": name}, "spec": spec});
-    claims.create(&PostParams::default(), &serde_json::from_value(claim)?).await?;
-    Ok(())
-}
 
 /// Changes the template of VM `web`.
 async fn change(on: &Controlled, spec: Value) -> Result<()> {
     let machines: Api<VirtualMachine> = Api::default_namespaced(on.client.clone());
     let patch = json!({"spec": {"template": {"spec": spec}}});
     machines.patch("web", &PatchParams::default(), &Patch::Merge(&patch)).await?;
-    Ok(())
-}
-
-/// What the node reports of its Pod: annotations and status.
-async fn node_patches(on: &Controlled, pod: &str, patch: &Value) -> Result<()> {
-    let request = http::Request::patch(format!("/api/v1/namespaces/default/pods/{pod}/status"))
-        .header("content-type", "application/merge-patch+json")
-        .header("impersonate-user", "system:node:n1")
-        .header("impersonate-group", "system:nodes")
-        .header("impersonate-group", "system:authenticated")
-        .body(patch.to_string().into_bytes())?;
-    on.client.request_text(request).await.context("what the node reports")?;
     Ok(())
 }
 
@@ -103,7 +69,7 @@ async fn a_medium_is_inserted_by_request_and_ejected_by_a_changed_template_and_i
     pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(&running)).await?;
     let launcher = sheaf_controller::placeholder::name(&vmi);
     let disks = json!({"metadata": {"annotations": {"sheaf.dev/disks": r#"{"cd":"sda"}"#}}});
-    node_patches(&on, &launcher, &disks).await?;
+    as_node(&on, &launcher, &disks).await?;
     let phase = |wanted: VolumePhase| {
         let instances = instances.clone();
         async move {
@@ -197,7 +163,7 @@ async fn a_vm_grows_once_its_node_has_set_aside_what_that_needs_and_says_why_whi
     let boot = Size { memory: 64 * MIB, sockets: 1 };
     let pod = pods.get(&launcher).await?;
     let at_boot = asked(&pod).context("the Pod asks for memory")?;
-    node_patches(&on, &launcher, &report(&pod, boot, None, None)).await?;
+    as_node(&on, &launcher, &report(&pod, boot, None, None)).await?;
     wait("the instance says that it can grow", async || {
         let status = instances.get("web").await?.status.unwrap_or_default();
         Ok((status.memory.is_some() && status.current_cpu_topology.is_some()).then_some(()))
@@ -227,7 +193,7 @@ async fn a_vm_grows_once_its_node_has_set_aside_what_that_needs_and_says_why_whi
     .await?;
     ensure!(Size::wanted(&resized).is_none(), "the node is told nothing before it has allocated it");
     let boot_memory = format!("{at_boot}Mi");
-    node_patches(&on, &launcher, &report(&resized, boot, Some(&boot_memory), Some("no room on n1"))).await?;
+    as_node(&on, &launcher, &report(&resized, boot, Some(&boot_memory), Some("no room on n1"))).await?;
     wait("the instance says why it does not grow", async || {
         let status = instances.get("web").await?.status.unwrap_or_default();
         let is_it = |one: &&sheaf_api::status::Condition| {
@@ -239,12 +205,12 @@ async fn a_vm_grows_once_its_node_has_set_aside_what_that_needs_and_says_why_whi
     ensure!(Size::wanted(&pods.get(&launcher).await?).is_none(), "nothing is half done");
     ensure!(restart_required(&on).await?.is_none());
 
-    node_patches(&on, &launcher, &report(&resized, boot, None, None)).await?;
+    as_node(&on, &launcher, &report(&resized, boot, None, None)).await?;
     let told =
         wait("the node is told the size", async || Ok(Size::wanted(&pods.get(&launcher).await?))).await?;
     let grown = Size { memory: 128 * MIB, sockets: 2 };
     ensure!(told == grown, "{told:?}");
-    node_patches(&on, &launcher, &report(&resized, grown, None, None)).await?;
+    as_node(&on, &launcher, &report(&resized, grown, None, None)).await?;
     wait("the change is over", async || {
         let status = instances.get("web").await?.status.unwrap_or_default();
         let is_over = status.conditions.iter().all(|one| !one.type_.starts_with("Hot"));
@@ -262,7 +228,7 @@ async fn a_vm_grows_once_its_node_has_set_aside_what_that_needs_and_says_why_whi
     })
     .await?;
     ensure!(asked(&pods.get(&launcher).await?) == asked(&resized), "the guest has it still");
-    node_patches(&on, &launcher, &report(&resized, less, None, None)).await?;
+    as_node(&on, &launcher, &report(&resized, less, None, None)).await?;
     wait("the Pod asks for less", async || {
         Ok((asked(&pods.get(&launcher).await?) < asked(&resized)).then_some(()))
     })
@@ -277,16 +243,6 @@ async fn a_vm_grows_once_its_node_has_set_aside_what_that_needs_and_says_why_whi
 
 #[test]
 fn libvirt_inserts_and_ejects_a_medium_and_plugs_memory_and_processors() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let namespace = format!("sh-live-{}", std::process::id());
-    System.run(&Command::new("ip").args(["netns", "add", &namespace]))?;
-    let found = with_libvirt(&namespace, folder.path());
-    System.run(&Command::new("ip").args(["netns", "delete", &namespace]))?;
-    found
-}
-
-fn with_libvirt(namespace: &str, folder: &std::path::Path) -> Result<()> {
-    let libvirt = Libvirt::start(namespace)?;
     let drive = |source| Disk {
         name: "cd".into(),
         cdrom: true,
@@ -297,55 +253,34 @@ fn with_libvirt(namespace: &str, folder: &std::path::Path) -> Result<()> {
         cache: None,
         options: DiskOptions::default(),
     };
-    let guest = Guest {
-        id: Identity { namespace: "default".into(), vmi: "web".into(), ..Identity::default() },
-        uuid: "0b0e6d2c-6a4e-4c9f-9a53-0d0e1f2a3b4c".into(),
-        grace_seconds: 1,
-        priority: 0,
-        memory: 64 * MIB,
-        topology: (1, 2, 1),
-        cpu: CpuModel::Named("qemu64".into()),
-        machine: "q35".into(),
-        disks: vec![drive(Source::NoMedium { awaited: false })],
-        space: 0,
-        interfaces: Vec::new(),
-        rng: true,
-        graphics: true,
-        serial: true,
-        hardware: Hardware { most: Some(Size { memory: 192 * MIB, sockets: 3 }), ..Hardware::default() },
-    };
-    let xml = render(&guest, &Folder(folder.to_owned()), DomainType::Qemu);
-    let virsh = |words: &[&str]| System.run(&Command::new(libvirt.programs().join("virsh")).args(words));
-    let write = |name: &str, text: &str| -> Result<String> {
-        let path = folder.join(name);
-        std::fs::write(&path, text)?;
-        Ok(path.display().to_string())
-    };
-    let dump = || -> Result<String> {
-        let out = virsh(&["dumpxml", "default_web"])?;
-        Ok(String::from_utf8_lossy(&out.stdout).into_owned())
-    };
-    virsh(&["create", &write("domain.xml", &xml)?]).with_context(|| format!("{xml}\n{}", libvirt.log()))?;
-
+    let domain = Domain::start("live", |_| {
+        Ok(Guest {
+            topology: (1, 2, 1),
+            hardware: Hardware { most: Some(Size { memory: 192 * MIB, sockets: 3 }), ..Hardware::default() },
+            ..guest(vec![drive(Source::NoMedium { awaited: false })])
+        })
+    })?;
     // A file, for want of a device; the rest of the drive is as the agent writes it.
-    let medium = folder.join("medium.iso");
+    let medium = domain.folder().join("medium.iso");
     std::fs::write(&medium, vec![0; 1 << 20])?;
     let full = drive(Source::InPlace { path: medium.clone(), format: Format::Raw, create: None });
     for (name, source) in [("full", full), ("empty", drive(Source::NoMedium { awaited: false }))] {
-        let device = write(&format!("{name}.xml"), &render_medium(&source, "sda"))?;
-        virsh(&["update-device", "default_web", &device, "--live"])
-            .with_context(|| format!("{name}: {}", libvirt.log()))?;
-        let has = dump()?.contains("medium.iso");
-        ensure!(has == (name == "full"), "{name}: {}", dump()?);
+        let device = domain.write(&format!("{name}.xml"), &render_medium(&source, "sda"))?;
+        domain
+            .virsh(&["update-device", NAME, &device, "--live"])
+            .with_context(|| format!("{name}: {}", domain.log()))?;
+        let has = domain.dump()?.contains("medium.iso");
+        ensure!(has == (name == "full"), "{name}: {}", domain.dump()?);
     }
 
-    let before = read_domain(&dump()?)?;
+    let before = read_domain(&domain.dump()?)?;
     ensure!((before.cpus.current, before.cpus.most) == (2, 6), "{:?}", before.cpus);
-    let device = offering(&dump()?, 32 * MIB)?.context("a memory device")?;
-    virsh(&["update-device", "default_web", &write("memory.xml", &device)?, "--live"])
-        .with_context(|| format!("{device}\n{}", libvirt.log()))?;
-    virsh(&["setvcpus", "default_web", "4", "--live"]).with_context(|| libvirt.log())?;
-    let after = read_domain(&dump()?)?;
+    let device = offering(&domain.dump()?, 32 * MIB)?.context("a memory device")?;
+    domain
+        .virsh(&["update-device", NAME, &domain.write("memory.xml", &device)?, "--live"])
+        .with_context(|| format!("{device}\n{}", domain.log()))?;
+    domain.virsh(&["setvcpus", NAME, "4", "--live"]).with_context(|| domain.log())?;
+    let after = read_domain(&domain.dump()?)?;
     ensure!(after.cpus.current == 4, "{:?}", after.cpus);
     let memory = after.memory.context("a memory device")?;
     ensure!((memory.size, memory.requested) == (128 * MIB, 32 * MIB), "{memory:?}");

@@ -5,15 +5,13 @@
 //! The tables go to `target/sheaf/power-cut.md`. When the case fails, the recordings stay with its artefacts.
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
-use sheaf_machine::node::{self, BOOT_DEADLINE};
-use sheaf_machine::spec::Forward;
-use sheaf_machine::{Disk, Medium, NodeMachine, Operator, files, lab, ports};
+use sheaf_machine::node::BOOT_DEADLINE;
+use sheaf_machine::{Disk, Medium, NodeMachine, Operator, files, lab};
 use sheaf_powercut::log::Log;
 use sheaf_powercut::release::Release;
 use sheaf_powercut::replay::{Phase, Recording, Replay};
 use sheaf_powercut::report::Report;
-use sheaf_tests::harness::{Case, NEXT, READY, Server, case, node_update};
+use sheaf_tests::harness::{Case, NEXT, READY, Server, boot_first, case, node_update, wait_update};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,15 +37,7 @@ fn log(case: &Case, name: &str) -> Result<PathBuf> {
 /// Asks for `action` and waits until the NodeUpdate is in `phase`.
 fn update(operator: &Operator, url: &str, action: &str, phase: &str, deadline: Duration) -> Result<()> {
     operator.wait_apply(&node_update(NEXT, url, action, PATIENT), READY)?;
-    let what = format!("NodeUpdate {phase}");
-    let status: Value = operator.wait(&what, &["nodeupdate", "node1"], deadline, |object| {
-        let now = &object["status"];
-        let is_of_request = now["observedGeneration"] == object["metadata"]["generation"];
-        let is_over = ["Refused", "RolledBack", phase].contains(&now["phase"].as_str().unwrap_or_default());
-        (is_of_request && is_over).then(|| now.clone())
-    })?;
-    ensure!(status["phase"] == phase, "{status:#}");
-    Ok(())
+    wait_update(operator, phase, deadline).map(drop)
 }
 
 /// Installs a node and updates it; the two logs.
@@ -63,13 +53,7 @@ fn record(case: &Case, next: &Path) -> Result<[PathBuf; 2]> {
     machine.install(Medium::Cd(iso), |_| ())?;
 
     machine.spec.disks[0].log_writes = Some(logs[1].clone());
-    let port = ports::free_port()?;
-    machine.spec.forwards = vec![Forward { host: port, guest: node.address, port: 6443 }];
-    let mut booted = machine.boot()?;
-    booted.goes_on_after_reboots()?;
-    let ca_hash = node::ca_hash(&mut booted)?;
-    operator.wait_kubeconfig(&format!("https://127.0.0.1:{port}"), &ca_hash, BOOT_DEADLINE)?;
-    operator.wait_node_ready(&node.name, READY)?;
+    let mut booted = boot_first(&mut machine, &node, &operator)?;
     update(&operator, &server.url(), "Stage", "Staged", STAGED)?;
     update(&operator, &server.url(), "Apply", "Updated", UPDATED)?;
     booted.cut_power();

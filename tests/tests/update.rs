@@ -5,10 +5,9 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use sheaf_machine::node::{self, BOOT_DEADLINE};
-use sheaf_machine::spec::Forward;
-use sheaf_machine::{Firmware, Medium, NodeMachine, Operator, ports};
-use sheaf_tests::harness::{Case, Cluster, NEXT, READY, Server, case, node_update};
+use sheaf_machine::node::BOOT_DEADLINE;
+use sheaf_machine::{Firmware, Medium, NodeMachine, Operator};
+use sheaf_tests::harness::{Case, Cluster, NEXT, READY, Server, boot_first, case, node_update, wait_update};
 use std::time::Duration;
 
 /// A slot of 500 MB written and read twice under emulation.
@@ -44,21 +43,6 @@ spec:
           cloudInitNoCloud: {userData: '# hostname: web'}
 ";
 
-/// Waits until the NodeUpdate is in `phase`; its status.
-fn wait_phase(operator: &Operator, phase: &str, deadline: Duration) -> Result<Value> {
-    let found =
-        operator.wait(&format!("NodeUpdate {phase}"), &["nodeupdate", "node1"], deadline, |object| {
-            // What it says of an earlier request is no answer.
-            if object["status"]["observedGeneration"] != object["metadata"]["generation"] {
-                return None;
-            }
-            let now = object["status"]["phase"].as_str()?;
-            (now == phase || now == "Refused").then(|| object["status"].clone())
-        })?;
-    ensure!(found["phase"] == phase, "{found:#}");
-    Ok(found)
-}
-
 /// The slot and version of the release that runs, as the node reports it.
 fn running(status: &Value) -> String {
     let of = |name: &str| status["running"][name].as_str().unwrap_or_default().to_owned();
@@ -70,7 +54,7 @@ fn is_kept(cluster: &Cluster, url: &str) -> Result<()> {
     let up = cluster.start_vm(VM, "web")?;
     let boot = cluster.boot_id(READY)?;
     cluster.operator.wait_apply(&node_update(NEXT, url, "Apply", PATIENT), READY)?;
-    let status = wait_phase(&cluster.operator, "Updated", STAGED + KEPT)?;
+    let status = wait_update(&cluster.operator, "Updated", STAGED + KEPT)?;
     ensure!(
         running(&status) == format!("b {NEXT}") && status["running"]["triesLeft"].is_null(),
         "{status:#}"
@@ -86,7 +70,7 @@ fn is_kept(cluster: &Cluster, url: &str) -> Result<()> {
 fn goes_back(operator: &Operator, first: &str) -> Result<()> {
     let patch = json!({"spec": {"version": first}}).to_string();
     operator.kubectl(&["patch", "nodeupdate", "node1", "--type=merge", "-p", &patch])?;
-    let status = wait_phase(operator, "Updated", KEPT)?;
+    let status = wait_update(operator, "Updated", KEPT)?;
     ensure!(running(&status) == format!("a {first}"), "{status:#}");
     operator.kubectl(&["delete", "nodeupdate", "node1"])?;
     Ok(())
@@ -95,7 +79,7 @@ fn goes_back(operator: &Operator, first: &str) -> Result<()> {
 /// A byte of the staged root changes after it was verified for the last time: the kernel refuses it at each try.
 fn damaged_is_rolled_back(cluster: &Cluster, url: &str, first: &str) -> Result<()> {
     cluster.operator.wait_apply(&node_update(NEXT, url, "Stage", PATIENT), READY)?;
-    wait_phase(&cluster.operator, "Staged", STAGED)?;
+    wait_update(&cluster.operator, "Staged", STAGED)?;
     // As Apply ends, but for the slot's last verification.
     cluster.operator.wait_apply(&node_update(NEXT, url, "Apply", PATIENT), READY)?;
     let damage = "until [ -e /state/update/trial.json ]; do sleep 0.2; done
@@ -103,7 +87,7 @@ fn damaged_is_rolled_back(cluster: &Cluster, url: &str, first: &str) -> Result<(
         dd if=/dev/urandom of=$root bs=1M count=64 seek=1 oflag=direct conv=notrunc,fsync 2>/dev/null; echo damaged";
     let said = cluster.machine.shell().run(damage, STAGED)?;
     ensure!(said.contains("damaged"), "{said}");
-    let status = wait_phase(&cluster.operator, "RolledBack", ROLLED_BACK)?;
+    let status = wait_update(&cluster.operator, "RolledBack", ROLLED_BACK)?;
     ensure!(running(&status) == format!("a {first}"), "{status:#}");
     let message = status["message"].as_str().unwrap_or_default();
     ensure!(message.contains("its agent never reported"), "{message}");
@@ -120,7 +104,7 @@ fn never_healthy_is_rolled_back(cluster: &Cluster, url: &str, first: &str) -> Re
         sync && mv /state/update/new /state/update/trial.json && sync && echo changed";
     let said = cluster.machine.shell().run(pool, STAGED)?;
     ensure!(said.contains("changed"), "{said}");
-    let status = wait_phase(&cluster.operator, "RolledBack", ROLLED_BACK)?;
+    let status = wait_update(&cluster.operator, "RolledBack", ROLLED_BACK)?;
     ensure!(running(&status) == format!("a {first}"), "{status:#}");
     let message = status["message"].as_str().unwrap_or_default();
     ensure!(message.contains("pools: pool no-such-pool cannot be used"), "{message}");
@@ -157,15 +141,9 @@ fn a_node_that_starts_by_bios_is_updated_and_goes_back_too() {
         let mut machine = NodeMachine::blank(&case.tools, &node, case.work(), &case.artefacts())?;
         machine.spec.firmware = Firmware::Bios;
         machine.install(Medium::Cd(iso), |_| ())?;
-        let port = ports::free_port()?;
-        machine.spec.forwards = vec![Forward { host: port, guest: node.address, port: 6443 }];
-        let mut booted = machine.boot()?;
-        booted.goes_on_after_reboots()?;
-        let ca_hash = node::ca_hash(&mut booted)?;
-        operator.wait_kubeconfig(&format!("https://127.0.0.1:{port}"), &ca_hash, BOOT_DEADLINE)?;
-        operator.wait_node_ready(&node.name, READY)?;
+        let _booted = boot_first(&mut machine, &node, &operator)?;
         operator.wait_apply(&node_update(NEXT, &url, "Apply", PATIENT), READY)?;
-        let status = wait_phase(&operator, "Updated", STAGED + KEPT)?;
+        let status = wait_update(&operator, "Updated", STAGED + KEPT)?;
         ensure!(running(&status) == format!("b {NEXT}"), "{status:#}");
         goes_back(&operator, &first)
     });

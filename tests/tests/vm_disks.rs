@@ -6,6 +6,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use sheaf_fuzz::Random;
 use sheaf_host::run::{Command, Run as _, System};
 use sheaf_host::wait::until;
 use sheaf_tests::harness::{Case, Cluster, case, field};
@@ -67,16 +68,8 @@ spec:
 
 /// Bytes that do not repeat.
 fn image(case: &Case) -> Result<(Vec<u8>, String)> {
-    let mut seed = 1_u32;
-    let bytes: Vec<u8> = (0..IMAGE)
-        .map(|_| {
-            // xorshift32
-            seed ^= seed << 13;
-            seed ^= seed >> 17;
-            seed ^= seed << 5;
-            seed.to_le_bytes()[0]
-        })
-        .collect();
+    let mut random = Random::new(1);
+    let bytes: Vec<u8> = (0..IMAGE).map(|_| random.byte()).collect();
     let path = case.work().join("image.raw");
     std::fs::write(&path, &bytes)?;
     Ok((bytes, path.display().to_string()))

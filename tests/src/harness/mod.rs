@@ -11,7 +11,7 @@ mod trial;
 
 pub use built::Built;
 pub use cluster::{Cluster, FURTHER_NICS, FURTHER_VLAN, IMAGE, READY, RUNNING, field};
-pub use release::{NEXT, node_update};
+pub use release::{NEXT, boot_first, node_update, wait_update};
 pub use server::Server;
 
 use anyhow::{Context as _, Result};

@@ -9,7 +9,7 @@ use crate::kit::{Kit, MOUNT, RUN};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use sheaf_host::wait::until;
-use sheaf_tests::harness::{Case, Cluster, NEXT, READY, Server, node_update};
+use sheaf_tests::harness::{Case, Cluster, NEXT, READY, Server, node_update, wait_update};
 use std::time::{Duration, Instant};
 
 /// A slot of 500 MB written and read twice under emulation; restart, boot, 90 s of health.
@@ -47,7 +47,7 @@ impl Report {
         let server = Server::folder(&release)?;
         let start = Instant::now();
         cluster.operator.wait_apply(&node_update(NEXT, &server.url(), "Stage", PATIENT), READY)?;
-        wait_phase(&cluster, "Staged")?;
+        wait_update(&cluster.operator, "Staged", STEP)?;
         let staged = start.elapsed();
         let during: Vec<f64> = rounds(&cluster, before.len() + 1)?.split_off(before.len());
         let most = cluster.root(
@@ -66,7 +66,7 @@ impl Report {
         let stopped = Instant::now();
         cluster.console_line("bench", "guest: up")?;
         let away = stopped.elapsed();
-        wait_phase(&cluster, "Updated")?;
+        wait_update(&cluster.operator, "Updated", STEP)?;
         let kept = start.elapsed();
 
         self.head(
@@ -136,11 +136,4 @@ fn rounds(cluster: &Cluster, count: usize) -> Result<Vec<f64>> {
 fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_by(f64::total_cmp);
     numbers.get(numbers.len() / 2).copied().unwrap_or_default()
-}
-
-fn wait_phase(cluster: &Cluster, phase: &str) -> Result<()> {
-    Ok(cluster.operator.wait(&format!("NodeUpdate {phase}"), &["nodeupdate", "node1"], STEP, |object| {
-        let is_of_this = object["status"]["observedGeneration"] == object["metadata"]["generation"];
-        (is_of_this && object["status"]["phase"] == phase).then_some(())
-    })?)
 }
