@@ -44,8 +44,16 @@ fn values<'t>(text: &'t str, key: &str) -> BTreeSet<&'t str> {
         .collect()
 }
 
-/// What examples refer to and do not have: claims with the guest on them, and networks.
+/// What examples refer to and do not have: classes of storage, claims with the guest on them, and networks.
 fn bring(cluster: &Cluster, text: &str) -> Result<()> {
+    let classes = values(text, "storageClassName");
+    for class in classes.into_iter().filter(|name| !name.is_empty() && *name != "sheaf") {
+        let class = json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": class},
+            "provisioner": "lvm.sheaf.dev", "volumeBindingMode": "WaitForFirstConsumer", "allowVolumeExpansion": true,
+        });
+        cluster.operator.wait_apply(&class.to_string(), READY)?;
+    }
     for claim in values(text, "claimName") {
         let volume = json!({
             "apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "DataVolume", "metadata": {"name": claim},

@@ -8,10 +8,10 @@ use sheaf_api::{VirtualMachine, VirtualMachineInstance};
 use sheaf_host::libvirt::DomainStats;
 use sheaf_tests::cluster::kube_binary;
 use sheaf_tests::controlled::{Controlled, wait};
-use sheaf_tests::played::{GROUP, PlayedNode, act, cluster, vm};
+use sheaf_tests::played::{GROUP, PlayedNode, act, as_node, cluster, vm};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 /// Longest wait for kubectl to connect; the machine is shared with other tests.
 const TIMEOUT: Duration = Duration::from_secs(90);
@@ -214,6 +214,7 @@ async fn a_running_vm_is_paused_frozen_reset_and_read_through_its_node() -> Resu
     ensure!(failed.0 == 500 && failed.1.contains("QEMU does not answer"), "{failed:?}");
 
     attach(&on, &pod, &serial).await?;
+    forward(&on, &pod).await?;
     top(&on, &node, &pod).await?;
     machines.delete("web", &Default::default()).await?;
     on.node_ends(&pod).await?;
@@ -243,6 +244,46 @@ async fn attach(on: &Controlled, pod: &str, serial: &UnixListener) -> Result<()>
     ensure!(&typed == b"hello\n", "{typed:?}");
     ensure!(ended.success() && said.contains("the guest heard you"), "{said}");
     Ok(())
+}
+
+/// Connects twice to a port of the guest by kubectl.
+async fn forward(on: &Controlled, pod: &str) -> Result<()> {
+    let guest = TcpListener::bind((on.plane.near_address(), 0)).await?;
+    let port = guest.local_addr()?.port();
+    // The guest's address, as its node reports it.
+    let address = on.plane.near_address().to_string();
+    as_node(on, pod, &json!({"status": {"podIP": address, "podIPs": [{"ip": address}]}})).await?;
+    let folder = tempfile::tempdir()?;
+    let log = folder.path().join("said");
+    let here = sheaf_machine::ports::free_port()?;
+    let kubectl = sheaf_host::run::Command::new(kube_binary()?.display().to_string())
+        .args(["kubectl", "--kubeconfig", &on.plane.kubeconfig().display().to_string()])
+        .args(["port-forward", &format!("pod/{pod}"), &format!("{here}:{port}")])
+        .log(&log);
+    let mut kubectl = sheaf_host::run::System.start(&kubectl)?;
+    let greetings = async {
+        wait("kubectl listens", async || {
+            Ok(std::fs::read_to_string(&log).is_ok_and(|said| said.contains("Forwarding from")).then_some(()))
+        })
+        .await?;
+        for greeting in ["first", "other"] {
+            let mut client = TcpStream::connect(("127.0.0.1", here)).await?;
+            let (mut served, _) = guest.accept().await?;
+            served.write_all(greeting.as_bytes()).await?;
+            let mut said = [0; 5];
+            client.read_exact(&mut said).await?;
+            ensure!(said == greeting.as_bytes(), "{said:?}");
+            client.write_all(b"typed").await?;
+            served.read_exact(&mut said).await?;
+            ensure!(&said == b"typed", "{said:?}");
+        }
+        anyhow::Ok(())
+    };
+    let done = tokio::time::timeout(TIMEOUT, greetings).await;
+    kubectl.kill()?;
+    kubectl.wait()?;
+    let said = std::fs::read_to_string(&log)?;
+    done.with_context(|| format!("nothing is forwarded: {said}"))?.with_context(|| said)
 }
 
 /// What the node and the VM use, as kubectl shows it.

@@ -32,9 +32,12 @@ fn stored(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// An empty block, `is_first` on its connection or not.
+///
+/// An empty block of deflate follows the pairs, as zlib's flush writes it: Go's inflater (kubectl, kube-apiserver) gives what it has
+/// unpacked at that, and otherwise reads on to the end of the frame, which it takes for the end of the connection's stream.
 pub fn empty(is_first: bool) -> Vec<u8> {
     let begin: &[u8] = if is_first { &BEGIN } else { &[] };
-    [begin, &stored(&0_u32.to_be_bytes())].concat()
+    [begin, &stored(&0_u32.to_be_bytes()), &stored(&[])].concat()
 }
 
 /// The stream of blocks of one peer.
@@ -128,6 +131,7 @@ mod tests {
         let mut inflater = Inflater::default();
         assert_eq!(inflater.headers(&empty(true)), Ok(Headers::new()));
         assert_eq!(inflater.headers(&empty(false)), Ok(Headers::new()));
+        assert!(empty(false).ends_with(b"\0\0\xff\xff"), "flushed: Go's inflater asks for it");
         // RFC 1950: the first two bytes are a multiple of 31.
         assert_eq!(u16::from_be_bytes([BEGIN[0], BEGIN[1]]) % 31, 0);
     }
