@@ -37,8 +37,16 @@ const HASH: &str = "root.hash";
 const UUIDS: &str = "uuids";
 
 /// Names under which `kube` runs one of its programs.
-const KUBE_NAMES: [&str; 6] =
-    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubeadm", "kubectl"];
+const KUBE_NAMES: [&str; 8] = [
+    "etcd",
+    "etcdctl",
+    "etcdutl",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubeadm",
+    "kubectl",
+];
 
 /// Our programs are padded to a multiple of this many bytes with zeros, which no loader reads: a changed line then
 /// moves no other file of the erofs, and only the frames it stands in are compressed and shipped again.
