@@ -65,6 +65,7 @@ impl Membership {
             images: ctx.images.borrow().clone(),
             container_disks: ctx.container_disks.borrow().kept.clone(),
             health: ctx.health.borrow().clone(),
+            etcd: ctx.etcd.borrow().clone(),
             api_port: *ctx.api_port.borrow(),
             shutting_down: *ctx.shutting_down.borrow() || *ctx.leaving.borrow(),
         }
@@ -137,6 +138,7 @@ async fn beat(
             _ = ctx.network.changed() => {}
             _ = ctx.images.changed() => {}
             _ = ctx.health.changed() => {}
+            _ = ctx.etcd.changed() => {}
             _ = ctx.api_port.changed() => {}
             _ = ctx.shutting_down.changed() => {}
             _ = ctx.leaving.changed() => {}

@@ -4,7 +4,7 @@
 //! Route out: a NodeStatus and labels, as values.
 
 use super::machine::Machine;
-use crate::channels::{Health, Hypervisor, NetworkState, PresentImage};
+use crate::channels::{EtcdState, Health, Hypervisor, NetworkState, PresentImage, Verdict};
 use k8s_openapi::api::core::v1::{NodeCondition, NodeStatus};
 use serde_json::{Value, json};
 use sheaf_api::names;
@@ -55,6 +55,8 @@ pub struct Observed {
     pub container_disks: Vec<(String, u64)>,
     /// What keeps it from its work.
     pub health: Health,
+    /// Its etcd, if it has one.
+    pub etcd: Option<EtcdState>,
     /// Where the node's own API listens, while it does.
     pub api_port: Option<u16>,
     /// The machine is going down, or its VMs are being stopped for a restart.
@@ -154,13 +156,26 @@ fn conditions(observed: &Observed) -> Value {
     };
     let kvm_words =
         if *kvm { ("KvmUsable", "/dev/kvm can be used") } else { ("NoKvm", "/dev/kvm cannot be used") };
-    json!([
+    let mut conditions = json!([
         pressure("MemoryPressure", &observed.hypervisor.pressure.memory, "memory is available"),
         pressure("DiskPressure", &observed.hypervisor.pressure.disk, "/data and /var have space"),
         {"type": "PIDPressure", "status": "False", "reason": "NotUnderPressure", "message": "no containers run here"},
         {"type": "KvmReady", "status": word(*kvm), "reason": kvm_words.0, "message": kvm_words.1},
         {"type": "Ready", "status": word(is_ready), "reason": ready.0, "message": ready.1},
-    ])
+    ]);
+    if let (Some(etcd), Some(list)) = (&observed.etcd, conditions.as_array_mut()) {
+        list.extend([verdict("EtcdHealthy", &etcd.health), verdict("EtcdSnapshots", &etcd.snapshots)]);
+    }
+    conditions
+}
+
+fn verdict(kind: &str, verdict: &Verdict) -> Value {
+    let status = match verdict.holds {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "Unknown",
+    };
+    json!({"type": kind, "status": status, "reason": verdict.reason, "message": verdict.message})
 }
 
 /// A condition that is True while the node is short of something, for the reason `why`.
@@ -258,6 +273,7 @@ mod tests {
             container_disks: vec![("quay.io/a/b:1".into(), 2 << 20)],
             images: vec![PresentImage { name: "guest.qcow2".into(), virtual_bytes: 7 }],
             health: Health::default(),
+            etcd: None,
             api_port: Some(10250),
             shutting_down: false,
         }
@@ -284,6 +300,22 @@ mod tests {
         let ready =
             conditions.as_array().unwrap().iter().find(|condition| condition["type"] == "Ready").unwrap();
         assert_eq!((&ready["status"], &ready["reason"]), (&json!("False"), &json!("NodeStalled")));
+    }
+
+    #[test]
+    fn a_control_plane_node_says_how_its_etcd_is_and_a_worker_does_not() {
+        let etcd = EtcdState {
+            health: Verdict::new(Some(true), "Healthy", "etcd answers"),
+            snapshots: Verdict::new(None, "NoneYet", "no snapshot was taken yet"),
+        };
+        let of = |etcd, kind: &str| {
+            let conditions = conditions(&Observed { etcd, ..observed(true, true) });
+            let found = conditions.as_array().unwrap().iter().find(|condition| condition["type"] == kind);
+            found.map(|condition| (condition["status"].clone(), condition["reason"].clone()))
+        };
+        assert_eq!(of(Some(etcd.clone()), "EtcdHealthy"), Some((json!("True"), json!("Healthy"))));
+        assert_eq!(of(Some(etcd), "EtcdSnapshots"), Some((json!("Unknown"), json!("NoneYet"))));
+        assert_eq!(of(None, "EtcdHealthy"), None);
     }
 
     fn quantity(
