@@ -271,7 +271,7 @@ enum SnapshotCommand {
         #[arg(long)]
         name: Option<String>,
     },
-    /// Writes the keys of the cluster (CAs, service accounts) to a file: needed to restore on another machine. Whoever has them is
+    /// Writes the keys of the cluster (CAs, service accounts) to a file: needed to restore on another machine. Who has them is
     /// an administrator of the cluster.
     SaveKeys {
         /// The file; "-" is standard output.

@@ -1,7 +1,7 @@
 //! One arm per step; no decision is taken here.
 //!
-//! Route in: [`Step`]s. Route out: how each ended; one that fails does not hold up the others, but a compaction that failed leaves
-//! the defragmentation after it without use, which does no harm.
+//! Route in: [`Step`]s. Route out: how each ended; one that fails does not hold up the others, but a compaction that
+//! failed leaves the defragmentation after it without use, which does no harm.
 
 use super::plan::Step;
 use super::program::Etcd;

@@ -1,7 +1,8 @@
 //! One file with a snapshot and what is known of it, for a place outside of the node.
 //!
-//! Why tar: anybody can take `etcd.db` out of it for etcdutl. A file that is only what etcd sent is read too; of which cluster it is,
-//! it does not say. Route in: a [`Snapshot`] and its data, or such a file. Route out: a stream, or data that was verified.
+//! Why tar: anybody can take `etcd.db` out of it for etcdutl. A file that is only what etcd sent is read too; of which
+//! cluster it is, it does not say. Route in: a [`Snapshot`] and its data, or such a file. Route out: a stream, or data
+//! that was verified.
 
 use super::store::{DamageError, Snapshot, verify};
 use std::fs::{self, File};

@@ -1,7 +1,7 @@
 //! `sheaf-agent snapshot` and `sheaf-agent etcd`: what an administrator asks for on a control-plane node.
 //!
-//! Why not over the agent: a snapshot is also wanted when the agent does not run. The folder of snapshots needs no lock: each has a
-//! name of its own until it is whole. Route in: arguments. Route out: what was done, in words.
+//! Why not over the agent: a snapshot is also wanted when the agent does not run. The folder of snapshots needs no
+//! lock: each has a name of its own until it is whole. Route in: arguments. Route out: what was done, in words.
 
 use super::archive::{self, create};
 use super::keys::Keys;
@@ -52,7 +52,8 @@ pub fn list(paths: &Paths, as_json: bool) -> anyhow::Result<String> {
     }
 }
 
-/// Writes the snapshot `name`, or one that is taken now, to one file, or to standard output for `-`. What to say on standard error.
+/// Writes the snapshot `name`, or one that is taken now, to one file, or to standard output for `-`. What to say on
+/// standard error.
 pub fn save(
     paths: &Paths,
     run: &dyn Run,
@@ -90,7 +91,7 @@ pub fn save_keys(paths: &Paths, to: &str) -> anyhow::Result<String> {
     let text = Keys::collect(paths)?.text()?;
     write(to, |file| file.write_all(text.as_bytes()))?;
     Ok(format!(
-        "the keys of the cluster are written to {}. Whoever has them is an administrator of the cluster: keep them apart from \
+        "the keys of the cluster are written to {}. Who has them is an administrator of the cluster: keep them apart from \
          snapshots, encrypted. They do not change; one copy is enough",
         shown(to)
     ))

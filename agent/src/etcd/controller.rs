@@ -1,7 +1,7 @@
 //! The rounds: ask etcd how it is, list the snapshots, do what follows, report.
 //!
-//! Why one task: a defragmentation silences etcd, and a snapshot needs it. Route in: time, the end of the task. Route out: steps
-//! that run; the section, the channel, Events of the Node.
+//! Why one task: a defragmentation silences etcd, and a snapshot needs it. Route in: time, the end of the task. Route
+//! out: steps that run; the section, the channel, Events of the Node.
 
 use super::observe;
 use super::plan::{Observed, Step, plan};
@@ -16,7 +16,8 @@ use sheaf_config::node::{Role, Snapshots};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
-/// Between two looks at etcd: a database that grows by 1 MiB in a second does not pass from 80 % of its quota to the whole in it.
+/// Between two looks at etcd: a database that grows by 1 MiB in a second does not pass from 80 % of its quota to the
+/// whole in it.
 const LOOK: Duration = Duration::from_secs(5 * 60);
 /// The same while etcd does not answer: at the start of the control plane.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -28,6 +29,8 @@ const RETRY: Backoff = Backoff::new(Duration::from_secs(5 * 60), Duration::from_
 pub enum Source {
     /// The steps ended.
     Done,
+    /// The node has joined: its control plane is up.
+    Joined,
 }
 
 /// What a failure belongs to.

@@ -1,8 +1,9 @@
 //! The keys without which a snapshot is another cluster: CAs and the key of service accounts.
 //!
-//! Why apart from snapshots: they do not change, they are needed on another machine only, and whoever has them is an administrator
-//! of the cluster while it lives; a snapshot goes to where backups go (docs/decisions/0028). All other certificates and
-//! kubeconfigs are made of them again. Route in: `/var/lib/kubernetes/pki`. Route out: one JSON file, and a folder of it.
+//! Why apart from snapshots: they do not change, they are needed on another machine only, and who has them is an
+//! administrator of the cluster while it lives; a snapshot goes to where backups go (docs/decisions/0028). All other
+//! certificates and kubeconfigs are made of them again. Route in: `/var/lib/kubernetes/pki`. Route out: one JSON file,
+//! and a folder of it.
 
 use super::take::ca_hash;
 use crate::cluster::create::pki::{AUTHORITIES, Pki};

@@ -1,8 +1,8 @@
 //! What follows for etcd from what was observed. Pure.
 //!
-//! Why the order: what ends an emergency comes first; a snapshot comes before anything is removed. Route in: [`Observed`], the
-//! settings. Route out: [`Step`]s, and when the next snapshot is due.
-//! Sources: <https://etcd.io/docs/v3.6/op-guide/maintenance/> (compaction, defragmentation, quota).
+//! Why the order: what ends an emergency comes first; a snapshot comes before anything is removed. Route in:
+//! [`Observed`], the settings. Route out: [`Step`]s, and when the next snapshot is due. Sources:
+//! <https://etcd.io/docs/v3.6/op-guide/maintenance/> (compaction, defragmentation, quota).
 
 use super::program::{Alarm, Health};
 use super::store::{Reason, Snapshot};
@@ -72,8 +72,8 @@ impl fmt::Display for Step {
     }
 }
 
-/// Seconds by which `node` is later than the interval says, less than a tenth of it: members of one cluster do not all take
-/// theirs at one moment.
+/// Seconds by which `node` is later than the interval says, less than a tenth of it: members of one cluster do not all
+/// take theirs at one moment.
 pub fn jitter(node: &str, settings: &Snapshots) -> u64 {
     let digest = Sha256::digest(node);
     let number = digest.iter().take(4).fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
@@ -127,8 +127,8 @@ fn care(observed: &Observed, health: &Health) -> Vec<Step> {
     if is_worth_it && is_due { vec![Step::Defragment] } else { Vec::new() }
 }
 
-/// Names of snapshots that are too many or too large together, the oldest first. The newest stays, whatever the settings say;
-/// the newest that was taken before an update does not count as one of the many.
+/// Names of snapshots that are too many or too large together, the oldest first. The newest stays, whatever the
+/// settings say; the newest that was taken before an update does not count as one of the many.
 pub fn surplus(snapshots: &[Snapshot], settings: &Snapshots) -> Vec<String> {
     let Some(newest) = snapshots.last() else { return Vec::new() };
     let before_update = snapshots.iter().rev().find(|snapshot| snapshot.reason == Reason::Update);

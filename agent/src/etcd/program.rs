@@ -1,8 +1,8 @@
 //! etcd's own programs, `etcdctl` and `etcdutl`: commands as values, and what they answer.
 //!
-//! Why these: they are upstream's way to snapshots and back, and the `kube` binary holds both. Route in: the folder of the control
-//! plane's keys. Route out: [`Command`]s; [`Health`] and [`Contents`] from their JSON.
-//! Source: <https://etcd.io/docs/v3.6/op-guide/recovery/>, <https://etcd.io/docs/v3.6/op-guide/maintenance/>.
+//! Why these: they are upstream's way to snapshots and back, and the `kube` binary holds both. Route in: the folder of
+//! the control plane's keys. Route out: [`Command`]s; [`Health`] and [`Contents`] from their JSON. Source:
+//! <https://etcd.io/docs/v3.6/op-guide/recovery/>, <https://etcd.io/docs/v3.6/op-guide/maintenance/>.
 
 use crate::paths::Paths;
 use serde::Deserialize;
@@ -22,8 +22,8 @@ const ASK: Duration = Duration::from_secs(30);
 /// For work on all of a database of at most 8 GiB (etcd's suggested maximum) on a slow disk.
 const WORK: Duration = Duration::from_secs(15 * 60);
 
-/// What a restore adds to the revision, so that no client has seen a newer one: upstream's own suggestion, more than a week
-/// of 1500 writes in a second.
+/// What a restore adds to the revision, so that no client has seen a newer one: upstream's own suggestion, more than a
+/// week of 1500 writes in a second.
 const BUMP_REVISION: &str = "1000000000";
 
 /// Quota of a server that does not report one: etcd's default, `--quota-backend-bytes`.
@@ -96,8 +96,8 @@ pub fn contents(file: &Path) -> Command {
     Command::new("etcdutl").args(["--write-out=json", "snapshot", "status"]).arg(file).deadline(WORK)
 }
 
-/// Makes the data folder `into` of a cluster with one member from the snapshot `file`. Watchers and caches of the API server
-/// find a revision that is newer than all they have seen, and all older ones compacted.
+/// Makes the data folder `into` of a cluster with one member from the snapshot `file`. Watchers and caches of the API
+/// server find a revision that is newer than all they have seen, and all older ones compacted.
 pub fn restore(file: &Path, into: &Path) -> Command {
     Command::new("etcdutl")
         .args(["snapshot", "restore"])
@@ -140,8 +140,8 @@ pub enum Alarm {
 /// How the etcd of this node is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
-    /// The cluster, 16 hexadecimal digits. Derived by etcd from names and addresses of the first members: it does not tell
-    /// one Sheaf cluster from another.
+    /// The cluster, 16 hexadecimal digits. Derived by etcd from names and addresses of the first members: it does not
+    /// tell one Sheaf cluster from another.
     pub cluster_id: String,
     /// Revision of the newest change.
     pub revision: i64,

@@ -1,6 +1,7 @@
 //! What is shown of etcd and its snapshots. Pure.
 //!
-//! Route in: what was observed, what failed last. Route out: the section `etcd`, the conditions of the Node, Events, metrics.
+//! Route in: what was observed, what failed last. Route out: the section `etcd`, the conditions of the Node, Events,
+//! metrics.
 
 use super::plan::{self, NEAR_QUOTA, Observed, percent};
 use super::program::{Alarm, Health};

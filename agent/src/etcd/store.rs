@@ -1,8 +1,8 @@
 //! The folder of snapshots: `/data/etcd-snapshots`, two files each.
 //!
-//! Why there: `/data` is another file system than `/state`, where etcd's own data is, and a reinstallation that keeps data keeps
-//! it. `NAME.db` is what etcd sent; `NAME.json` ([`Snapshot`]) is written last, so a snapshot with one is whole. Route in: whole
-//! snapshots. Route out: the list; files that are nobody's.
+//! Why there: `/data` is another file system than `/state`, where etcd's own data is, and a reinstallation that keeps
+//! data keeps it. `NAME.db` is what etcd sent; `NAME.json` ([`Snapshot`]) is written last, so a snapshot with one is
+//! whole. Route in: whole snapshots. Route out: the list; files that are nobody's.
 
 use crate::paths::Paths;
 use anyhow::Context as _;
@@ -16,7 +16,8 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// A file that is nobody's and older than this is what a power cut left: the longest snapshot takes a quarter of an hour.
+/// A file that is nobody's and older than this is what a power cut left: the longest snapshot takes a quarter of an
+/// hour.
 const LEFT_OVER: Duration = Duration::from_secs(3600);
 
 /// Length of the SHA-256 that etcd appends to a snapshot.

@@ -1,7 +1,8 @@
 //! Takes one snapshot: ask etcd, judge the space, save, verify, keep.
 //!
-//! Why here: the schedule, an administrator and an update all take theirs this way. Route in: who asks and why. Route out: the
-//! whole [`Snapshot`] in the [`Store`], or why there is none; nothing but a `.part` is left by a failure. Blocks.
+//! Why here: the schedule, an administrator and an update all take theirs this way. Route in: who asks and why. Route
+//! out: the whole [`Snapshot`] in the [`Store`], or why there is none; nothing but a `.part` is left by a failure.
+//! Blocks.
 
 use super::program::{self, AnswerError, Contents, Etcd, Health};
 use super::store::{self, DamageError, Reason, Snapshot, Store};
@@ -15,7 +16,8 @@ use sheaf_host::space;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-/// Percent of the file system that a snapshot leaves free: half of what DiskPressure begins at, so that VMs notice first.
+/// Percent of the file system that a snapshot leaves free: half of what DiskPressure begins at, so that VMs notice
+/// first.
 const LEAVE_PERCENT: u64 = 5;
 /// And at least so many bytes,
 const LEAVE: u64 = 256 << 20;
@@ -62,8 +64,8 @@ pub enum TakeError {
     },
 }
 
-/// A file system with `total` bytes, `free` of them not used: whether `needed` more may be written. The bytes that must stay
-/// free if not.
+/// A file system with `total` bytes, `free` of them not used: whether `needed` more may be written. The bytes that
+/// must stay free if not.
 pub fn judge_space(needed: u64, free: u64, total: u64) -> Result<(), u64> {
     let leave = (total / 100).saturating_mul(LEAVE_PERCENT).clamp(LEAVE, LEAVE_MOST);
     if free.saturating_sub(needed) >= leave { Ok(()) } else { Err(leave) }

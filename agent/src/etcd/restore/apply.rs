@@ -1,7 +1,7 @@
 //! One arm per step; no decision is taken here.
 //!
-//! Route in: [`Step`]s. Route out: nothing, or why it failed. A restore that fails after the agent was stopped starts it again: the
-//! control plane then runs with the data that is in place.
+//! Route in: [`Step`]s. Route out: nothing, or why it failed. A restore that fails after the agent was stopped starts
+//! it again: the control plane then runs with the data that is in place.
 
 use super::pending::{self, Pending};
 use super::plan::Step;
@@ -91,7 +91,8 @@ fn prepare(run: &dyn Run, paths: &Paths, data: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(&paths.etcd).with_context(|| format!("{}: cannot be made", paths.etcd.display()))?;
     remove(&into)?;
     run.run(&program::restore(data, &into))?;
-    // Of the user that the folder is of: systemd gave it to etcd's when it started it first, and does so again otherwise.
+    // Of the user that the folder is of: systemd gave it to etcd's when it started it first, and does so again
+    // otherwise.
     let owner =
         fs::metadata(&paths.etcd).with_context(|| format!("{}: cannot be read", paths.etcd.display()))?;
     give(&into, owner.uid(), owner.gid())

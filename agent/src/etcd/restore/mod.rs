@@ -1,8 +1,9 @@
 //! `sheaf-agent snapshot restore`: a snapshot becomes the data of this node's etcd.
 //!
-//! Why a program and not the agent: it stops the agent, which would start etcd again. The new data is made beside the old one; only
-//! renames put it in place, and what remains of them after a power cut the agent does before it starts etcd ([`pending`]). VMs are
-//! not touched. Route in: a file, or the name of a snapshot; the keys of a cluster. Route out: the control plane with that data.
+//! Why a program and not the agent: it stops the agent, which would start etcd again. The new data is made beside the
+//! old one; only renames put it in place, and what remains of them after a power cut the agent does before it starts
+//! etcd ([`pending`]). VMs are not touched. Route in: a file, or the name of a snapshot; the keys of a cluster. Route
+//! out: the control plane with that data.
 //!
 //! [`observe`] → [`plan`] → [`apply`] → the API server answers → what was done, in words.
 

@@ -1,7 +1,7 @@
 //! What a restore is judged by.
 //!
-//! Route in: the file or the name that was given, etcd, the node's files. Route out: [`Facts`]; the data is verified and in a file
-//! that etcdutl can read. Blocks.
+//! Route in: the file or the name that was given, etcd, the node's files. Route out: [`Facts`]; the data is verified
+//! and in a file that etcdutl can read. Blocks.
 
 use super::plan::Facts;
 use crate::etcd::archive;

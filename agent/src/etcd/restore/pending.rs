@@ -1,8 +1,9 @@
 //! New folders take the place of old ones, also when the power is cut between two renames.
 //!
-//! Why a record: without etcd's data folder etcd would begin an empty cluster. The record is written before the first rename and
-//! removed after the last; the agent does what is left before it starts etcd. Each rename is found done or to be done by what is
-//! there. Route in: [`Pending`] in `/var/lib/kubernetes/restore.json`. Route out: the folders in their places.
+//! Why a record: without etcd's data folder etcd would begin an empty cluster. The record is written before the first
+//! rename and removed after the last; the agent does what is left before it starts etcd. Each rename is found done or
+//! to be done by what is there. Route in: [`Pending`] in `/var/lib/kubernetes/restore.json`. Route out: the folders in
+//! their places.
 
 use crate::paths::Paths;
 use anyhow::{Context as _, ensure};

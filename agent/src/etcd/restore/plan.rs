@@ -1,7 +1,7 @@
 //! Whether a snapshot may become the data of this node, and what is done for it. Pure.
 //!
-//! Why the order of steps: everything that takes long or may fail happens while the control plane still runs. Route in: [`Facts`].
-//! Route out: a [`Refusal`], or [`Step`]s.
+//! Why the order of steps: everything that takes long or may fail happens while the control plane still runs. Route
+//! in: [`Facts`]. Route out: a [`Refusal`], or [`Step`]s.
 
 use crate::etcd::store::Snapshot;
 use crate::human::binary;
