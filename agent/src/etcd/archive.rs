@@ -39,7 +39,7 @@ pub enum ArchiveError {
         missing: &'static str,
     },
     /// The data is not what the description says.
-    #[error("{}: its data does not have the SHA-256 that its {ABOUT} names: it is damaged; take another copy", .path.display())]
+    #[error("{}: its data does not have the SHA-256 that its snapshot.json names: it is damaged; take another copy", .path.display())]
     Hash {
         /// The file.
         path: PathBuf,

@@ -161,7 +161,7 @@ pub fn table(snapshots: &[Snapshot]) -> String {
     text
 }
 
-/// Whether `health` is worth a line: what `sheaf-agent etcd` prints.
+/// How etcd is, a fact a line: what `sheaf-agent etcd` prints.
 pub fn text(health: &Health) -> String {
     let line = |name: &str, value: String| format!("{name:<9} {value}\n");
     let alarms: Vec<&str> = health.alarms.iter().map(|alarm| word(*alarm)).collect();

@@ -55,7 +55,7 @@ pub async fn restore(
         let steps = plan::plan(&facts, node);
         if request.dry_run {
             let steps: Vec<String> = steps.iter().map(|step| format!("would {step}")).collect();
-            return Ok(steps.join("\n"));
+            return anyhow::Ok(steps.join("\n"));
         }
         let pending = pending::Pending::at(SystemTime::now(), keys.is_some());
         apply::all(&paths, hosts, keys.as_ref(), &pending, &steps, say).await?;
@@ -63,7 +63,7 @@ pub async fn restore(
         let Health { revision, .. } = blocking(move || Ok(health(&Etcd::of(&files), &*run)?))
             .await
             .context("the API server answers, but etcd does not say its revision")?;
-        Ok(plan::closing(&facts, revision, &pending.kept(&paths)))
+        anyhow::Ok(plan::closing(&facts, revision, &pending.kept(&paths)))
     };
     let ended = ended.await;
     if let Some(part) = part.filter(|part| part.extension().is_some_and(|end| end == "part")) {
