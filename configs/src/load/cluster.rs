@@ -120,8 +120,8 @@ fn snapshots(mut table: Table<'_, '_>) -> Option<Snapshots> {
         number.check(report, |number| match u32::try_from(*number) {
             Ok(found) if range.contains(number) => Ok(found),
             _ => {
-                let what = format!("{number} is not {} to {}", range.start(), range.end());
-                wrong(what, "write a number between them")
+                let remedy = format!("write {} to {}", range.start(), range.end());
+                wrong(format!("{number} is out of range"), remedy)
             }
         })
     };

@@ -79,14 +79,13 @@ pub const SNAPSHOTS_SIZE: Size = Size(4 << 30);
 #[serde(rename_all = "kebab-case")]
 #[schemars(deny_unknown_fields, default)]
 pub struct Snapshots {
-    /// Hours between two snapshots, 1 to 168. Default: 6.
-    #[schemars(range(min = 1, max = 168), example = &6)]
+    /// Hours between two snapshots.
+    #[schemars(range(min = 1, max = 168))]
     pub interval_hours: u32,
-    /// Snapshots that are kept, 1 to 100; the newest that was taken before an update is kept besides. Default: 12.
-    #[schemars(range(min = 1, max = 100), example = &12)]
+    /// Snapshots that are kept; the newest that was taken before an update is kept besides.
+    #[schemars(range(min = 1, max = 100))]
     pub keep: u32,
-    /// What they may take together, at least 256 MiB; beyond it the oldest are removed, and never the newest. Default: `4GiB`.
-    #[schemars(example = &"4GiB")]
+    /// What they may take together, at least 256 MiB; beyond it the oldest are removed, and never the newest.
     pub max_size: Size,
 }
 
