@@ -144,7 +144,7 @@ async fn the_data_and_the_keys_are_put_in_place_and_the_former_are_kept() {
     let why = here.restore(request).await.unwrap_err();
     assert!(why.starts_with("cannot start sheaf-agent.service and wait for the API server: "), "{why}");
     assert!(Keys::collect(&here.paths).unwrap() == Keys::collect(&there.paths).unwrap());
-    assert_eq!(here.data().as_bytes(), &there.etcd.data[..]);
+    assert_eq!(fs::read(here.paths.etcd.join("data/member/db")).unwrap(), there.etcd.data);
     let kept: Vec<_> = fs::read_dir(&here.paths.etcd).unwrap().map(|entry| entry.unwrap().path()).collect();
     let former = kept.iter().find(|path| path.to_string_lossy().contains("data.before-")).unwrap();
     assert_eq!(fs::read_to_string(former.join("member/db")).unwrap(), "before");
