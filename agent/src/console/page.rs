@@ -128,7 +128,7 @@ fn etcd(etcd: &EtcdSection, width: usize) -> Vec<String> {
         quota => format!("{} of {}", binary(etcd.bytes), binary(quota)),
     };
     let newest = etcd.snapshots.last().map_or("no snapshot yet".to_owned(), |newest| {
-        format!("{} snapshots, newest {}", etcd.snapshots.len(), newest.taken)
+        format!("snapshots: {}, newest {}", etcd.snapshots.len(), newest.taken)
     });
     let mut lines = entry("etcd", &format!("{size}; {newest}"), width);
     for problem in &etcd.problems {
