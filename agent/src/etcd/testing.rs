@@ -19,8 +19,10 @@ pub struct FakeEtcd {
     pub members: usize,
     /// Version of the storage of snapshots.
     pub storage_version: &'static str,
-    failing: Mutex<Option<&'static str>>,
-    asked: Mutex<Vec<String>>,
+    /// Words of commands that fail.
+    pub failing: Mutex<Option<&'static str>>,
+    /// What was asked of it so far.
+    pub asked: Mutex<Vec<String>>,
 }
 
 impl Default for FakeEtcd {
