@@ -1,0 +1,533 @@
+//! Decides what a NodeRemoval does next, and what its status is.
+//!
+//! Why here: pure, so that any order of events is a test. The status is written before anything is done, so that a controller that
+//! dies is followed by one that knows what this object did. Until the phase is Removing everything can be undone, and nothing is
+//! deleted; from then on nothing is deleted that is lost with the node and was not confirmed by its name. Route in: [`Observed`],
+//! the time. Route out: a [`Plan`].
+
+use std::{collections::BTreeSet, time::Duration};
+
+use k8s_openapi::{
+    api::core::v1::{Node, Pod},
+    jiff::Timestamp,
+};
+use sheaf_api::{
+    VirtualMachine,
+    names::{LEFT_CONDITION, OUT_OF_SERVICE_TAINT, REMOVAL_FINALIZER},
+    node_maintenance::{Blocker, NodeMaintenance, NodeMaintenanceSpec, Phase as Drain},
+    node_removal::{Loss, MOST_BLOCKERS, MOST_LOSSES, NodeRemoval, NodeRemovalStatus, Phase},
+    storage::LocalVolume,
+};
+
+use super::{
+    checks::{self, bound_since, is_accepted, unconfirmed},
+    losses::{has_state, losses, name_of_machine, name_of_volume},
+    standing::{SILENT_AFTER, Standing, standing},
+};
+use crate::{
+    conditions::seconds, events::Event, node_maintenance::plan::sentence, nodes::is_cordoned,
+    object::has_finalizer, placeholder::end, replicas::owns, volumes,
+};
+
+/// Between two looks at what is not watched: leases, volumes, what is deleted.
+const LOOK: Duration = Duration::from_secs(5);
+/// The same while somebody has to do something.
+const REST: Duration = Duration::from_secs(30);
+/// Seconds that a node has to leave by itself. Its agent needs a few; one that hangs is removed all the same.
+const LEAVE_WITHIN: i64 = 120;
+/// Seconds after the loss of its identity, until the API server surely refuses what a node writes: it watches the record. Nothing is
+/// deleted before, or an agent that still runs would create it again.
+const REFUSED_AFTER: i64 = 10;
+
+/// What a decision is made from.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The object.
+    pub removal: NodeRemoval,
+    /// Its Node.
+    pub node: Option<Node>,
+    /// When the node's lease was last renewed.
+    pub renewed: Option<Timestamp>,
+    /// The NodeMaintenance of the node.
+    pub maintenance: Option<NodeMaintenance>,
+    /// Pods of VMs that are bound to the node, those that are over included.
+    pub pods: Vec<Pod>,
+    /// LocalVolumes of the node.
+    pub volumes: Vec<LocalVolume>,
+    /// VMs that have state on the node, or may run on no other.
+    pub machines: Vec<VirtualMachine>,
+    /// Images that no other node has.
+    pub images: BTreeSet<String>,
+    /// Nodes of the control plane.
+    pub control_plane: Vec<ControlPlaneNode>,
+    /// What is changing the node now.
+    pub busy: Vec<Busy>,
+    /// Further objects of the node.
+    pub leftovers: Vec<Leftover>,
+    /// What the record of names has about the node.
+    pub identity: Identity,
+}
+
+/// A node of the control plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlPlaneNode {
+    /// Its name.
+    pub name: String,
+    /// It is Ready.
+    pub is_ready: bool,
+}
+
+/// An update or a change of links that is under way at the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Busy {
+    /// `ClusterUpdate to-0.3`.
+    pub what: String,
+    /// What ends it, as an order.
+    pub remedy: String,
+}
+
+/// What the record of names has about the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// Nothing, or that the name is free.
+    None,
+    /// The key of a machine.
+    Key,
+    /// That the node was removed.
+    Removed,
+}
+
+/// A kind of objects that are deleted with their node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)] // the names say it
+pub enum Kind {
+    BlockDevice,
+    StoragePool,
+    NodeNetworkState,
+    NodeNetworkEnactment,
+    NodeUpdate,
+    CertificateSigningRequest,
+    Lease,
+}
+
+/// An object of the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+impl Observed {
+    fn name(&self) -> &str {
+        &self.removal.spec.node_name
+    }
+
+    /// The NodeMaintenance, if this object made it.
+    fn own_maintenance(&self) -> Option<&NodeMaintenance> {
+        self.maintenance.as_ref().filter(|found| owns(self.removal.metadata.uid.as_deref(), *found))
+    }
+
+    /// Whether the cluster has nothing of a node of that name.
+    pub fn is_unknown(&self) -> bool {
+        self.node.is_none()
+            && self.pods.is_empty()
+            && self.volumes.is_empty()
+            && self.machines.is_empty()
+            && self.leftovers.is_empty()
+            && self.identity != Identity::Key
+    }
+}
+
+/// One thing to do. Whatever has a UID is changed or deleted only if it still is the object with this UID.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Put our finalizer on the object.
+    AddFinalizer,
+    /// Remove it.
+    RemoveFinalizer,
+    /// Write the whole status.
+    WriteStatus(Box<NodeRemovalStatus>),
+    /// Drain the node by this.
+    CreateMaintenance(Box<NodeMaintenance>),
+    /// End the NodeMaintenance with this UID.
+    DeleteMaintenance(String),
+    /// Declare the node out of service, or take that back.
+    OutOfService(bool),
+    /// Delete a Pod of a VM.
+    DeletePod {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
+    },
+    /// Record that the node has no identity any more: nothing is signed for it, and what it writes is refused.
+    Revoke,
+    /// Delete a volume, and remove the finalizer that only its node would remove.
+    DeleteVolume(Box<LocalVolume>),
+    /// Record an Event about a claim of this namespace and name.
+    TellClaim {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// What happened.
+        event: Event,
+    },
+    /// A VM has no state on the node any more.
+    ForgetState(Box<VirtualMachine>),
+    /// Delete an object of the node.
+    Delete(Leftover),
+    /// Delete the Node with this UID.
+    DeleteNode(String),
+    /// Record an Event.
+    RecordEvent(Event),
+}
+
+/// What to do, in order; a step that fails ends the plan.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// In order.
+    pub actions: Vec<Action>,
+    /// Reconcile again after this long.
+    pub requeue: Option<Duration>,
+}
+
+/// Decides.
+pub fn plan(o: &Observed, now: Timestamp) -> Plan {
+    let removal = &o.removal;
+    let deleting = removal.metadata.deletion_timestamp.is_some();
+    let before = removal.status.clone().unwrap_or_default();
+    let held = has_finalizer(removal, REMOVAL_FINALIZER);
+    if before.phase == Some(Phase::Removed) {
+        let actions = if held { vec![Action::RemoveFinalizer] } else { Vec::new() };
+        return Plan { actions, requeue: None };
+    }
+    if !held {
+        let actions = if deleting { Vec::new() } else { vec![Action::AddFinalizer] };
+        return Plan { actions, requeue: None };
+    }
+    let mut status = NodeRemovalStatus {
+        blockers: Vec::new(),
+        observed_generation: removal.metadata.generation,
+        ..before.clone()
+    };
+    let mut steps = if before.removing.is_some() {
+        remove(o, &mut status, now)
+    } else if deleting || before.phase == Some(Phase::Cancelled) {
+        undo(o, &mut status, deleting)
+    } else {
+        prepare(o, &mut status, now)
+    };
+    status.blockers.truncate(MOST_BLOCKERS);
+    status.losses.truncate(MOST_LOSSES);
+    let mut actions = Vec::new();
+    if before != status {
+        actions.push(Action::WriteStatus(Box::new(status.clone())));
+    }
+    actions.extend(event(&before, &status).map(Action::RecordEvent));
+    actions.append(&mut steps);
+    let waits = matches!(status.phase, Some(Phase::Blocked | Phase::Cancelled)) && !deleting;
+    Plan { actions, requeue: Some(if waits { REST } else { LOOK }) }
+}
+
+fn set(status: &mut NodeRemovalStatus, phase: Phase, message: impl Into<String>) {
+    (status.phase, status.message) = (Some(phase), Some(message.into()));
+}
+
+/// Blocked, if there are blockers.
+fn is_blocked(status: &mut NodeRemovalStatus, phase: Phase, blockers: Vec<Blocker>) -> bool {
+    let Some(message) = sentence(&blockers) else { return false };
+    set(status, phase, message);
+    status.blockers = blockers;
+    true
+}
+
+fn lost(o: &Observed) -> Vec<Loss> {
+    losses(o.name(), &o.volumes, &o.machines, &o.images)
+}
+
+/// Before anything is deleted.
+fn prepare(o: &Observed, status: &mut NodeRemovalStatus, now: Timestamp) -> Vec<Action> {
+    status.losses = lost(o);
+    status.node_uid = o.node.as_ref().and_then(|node| node.metadata.uid.clone());
+    let standing = standing(o.node.as_ref(), o.renewed, now);
+    // It reports after all: its VMs are stopped as those of any node.
+    let mut steps = Vec::new();
+    if standing == Standing::Reports {
+        steps.extend(in_service(o, status));
+    }
+    let blockers = checks::blockers(o, standing, &status.losses);
+    if is_blocked(status, Phase::Blocked, blockers) || !steps.is_empty() {
+        return steps;
+    }
+    let drained = match standing {
+        Standing::Silent(seconds) if seconds < SILENT_AFTER => {
+            let left = SILENT_AFTER.saturating_sub(seconds);
+            let message =
+                format!("{} has not reported for {seconds} s: it is checked again in {left} s", o.name());
+            // A second is no news: the status is written once.
+            if status.phase != Some(Phase::Checking) {
+                set(status, Phase::Checking, message);
+            }
+            return Vec::new();
+        }
+        Standing::Reports => drain(o, status),
+        Standing::Silent(_) => declare(o, status),
+        Standing::Absent => Ok(()),
+    };
+    match drained {
+        Err(steps) => steps,
+        Ok(()) => {
+            // What follows cannot be undone; so it follows only when this is written.
+            status.removing = Some(seconds(now));
+            set(status, Phase::Removing, format!("{} leaves the cluster", o.name()));
+            Vec::new()
+        }
+    }
+}
+
+/// Stops the VMs of a node that reports, as a NodeMaintenance does. An error holds what is to be done first.
+fn drain(o: &Observed, status: &mut NodeRemovalStatus) -> Result<(), Vec<Action>> {
+    let wait = |status: &mut NodeRemovalStatus, message: String| {
+        set(status, Phase::Draining, message);
+        Err(Vec::new())
+    };
+    let Some(found) = &o.maintenance else {
+        set(status, Phase::Draining, format!("{} is being put to rest", o.name()));
+        return Err(vec![Action::CreateMaintenance(Box::new(maintenance(o)))]);
+    };
+    if found.metadata.deletion_timestamp.is_some() {
+        return wait(status, format!("an earlier NodeMaintenance of {} is ending", o.name()));
+    }
+    let drain = found.status.clone().unwrap_or_default();
+    let message = drain.message.unwrap_or_default();
+    match drain.phase {
+        Some(Drain::Blocked) => {
+            is_blocked(status, Phase::Blocked, drain.blockers);
+            set(status, Phase::Blocked, message);
+            Err(Vec::new())
+        }
+        Some(Drain::Cancelled) if o.own_maintenance().is_some() => {
+            set(status, Phase::Cancelled, message);
+            Err(Vec::new())
+        }
+        Some(Drain::Cancelled) => {
+            let blocker = Blocker {
+                what: format!("NodeMaintenance {}", o.name()),
+                why: "was cancelled by its deadline".into(),
+                remedy: "delete it".into(),
+            };
+            is_blocked(status, Phase::Blocked, vec![blocker]);
+            Err(Vec::new())
+        }
+        Some(Drain::InMaintenance) if o.node.as_ref().is_some_and(is_cordoned) => match o.pods.len() {
+            0 => Ok(()),
+            count => wait(status, format!("{count} Pods of its VMs are yet to go")),
+        },
+        _ => wait(status, message),
+    }
+}
+
+/// The NodeMaintenance that drains the node.
+fn maintenance(o: &Observed) -> NodeMaintenance {
+    let reason = o.removal.spec.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let spec = NodeMaintenanceSpec {
+        node_name: o.name().to_owned(),
+        reason: Some(format!("NodeRemoval{reason}").chars().take(256).collect()),
+        deadline_seconds: o.removal.spec.deadline_seconds,
+    };
+    let mut made = NodeMaintenance::new(o.name(), spec);
+    made.metadata.owner_references = kube::Resource::controller_owner_ref(&o.removal, &()).map(|owner| vec![owner]);
+    made
+}
+
+/// Declares a silent node out of service, and its VMs ended. An error holds what is to be done first.
+fn declare(o: &Observed, status: &mut NodeRemovalStatus) -> Result<(), Vec<Action>> {
+    let Some(node) = &o.node else { return Ok(()) };
+    if !end::is_out_of_service(node) {
+        status.tainted |= !has_taint(node);
+        set_draining(o, status, format!("{} is being declared out of service", o.name()));
+        return Err(vec![Action::OutOfService(true)]);
+    }
+    if o.pods.is_empty() {
+        return Ok(());
+    }
+    let open = o.pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let steps = open.map(|pod| Action::DeletePod {
+        namespace: text(&pod.metadata.namespace),
+        name: text(&pod.metadata.name),
+        uid: text(&pod.metadata.uid),
+    });
+    let steps = steps.collect();
+    set_draining(o, status, format!("{} Pods of its VMs are yet to go", o.pods.len()));
+    Err(steps)
+}
+
+/// The message of a drain, which may have to follow the point of no return.
+fn set_draining(o: &Observed, status: &mut NodeRemovalStatus, message: String) {
+    let is_removing = o.removal.status.as_ref().is_some_and(|status| status.removing.is_some());
+    set(status, if is_removing { Phase::Removing } else { Phase::Draining }, message);
+}
+
+fn has_taint(node: &Node) -> bool {
+    let mut taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    taints.any(|taint| taint.key == OUT_OF_SERVICE_TAINT)
+}
+
+/// Takes back that the node is out of service, if this object has declared it.
+fn in_service(o: &Observed, status: &mut NodeRemovalStatus) -> Option<Action> {
+    status.tainted &= o.node.as_ref().is_some_and(has_taint);
+    status.tainted.then_some(Action::OutOfService(false))
+}
+
+/// The node takes VMs again.
+fn undo(o: &Observed, status: &mut NodeRemovalStatus, deleting: bool) -> Vec<Action> {
+    let mut steps = Vec::new();
+    let own = o.own_maintenance();
+    let open = own.filter(|found| found.metadata.deletion_timestamp.is_none());
+    steps.extend(open.and_then(|found| found.metadata.uid.clone()).map(Action::DeleteMaintenance));
+    steps.extend(in_service(o, status));
+    if deleting {
+        status.message = Some(format!("cancelled: {} is as before once its VMs may run there again", o.name()));
+        if own.is_none() && steps.is_empty() {
+            steps.push(Action::RemoveFinalizer);
+        }
+    }
+    steps
+}
+
+/// The node leaves, and what is left of it is deleted.
+fn remove(o: &Observed, status: &mut NodeRemovalStatus, now: Timestamp) -> Vec<Action> {
+    let losses = lost(o);
+    let is_new = |loss: &&Loss| !status.losses.iter().any(|known| known.name == loss.name);
+    let added: Vec<Loss> = losses.iter().filter(is_new).cloned().collect();
+    status.losses.extend(added);
+    let passed = |since: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Time| {
+        now.as_second().saturating_sub(since.0.as_second())
+    };
+    let standing = standing(o.node.as_ref(), o.renewed, now);
+    if status.revoked.is_none() {
+        let is_late = status.removing.as_ref().is_some_and(|since| passed(since) >= LEAVE_WITHIN);
+        if standing == Standing::Reports && !is_late && !has_left(o) {
+            set(status, Phase::Removing, format!("{} is told to leave", o.name()));
+            return Vec::new();
+        }
+        if o.identity != Identity::Removed {
+            set(status, Phase::Removing, format!("the identity of {} is being revoked", o.name()));
+            return vec![Action::Revoke];
+        }
+        status.revoked = Some(seconds(now));
+    }
+    if o.identity != Identity::Removed {
+        // Whatever has this name from now on may be another machine.
+        set(
+            status,
+            Phase::Removed,
+            format!("the name {} was released before everything of the former node was deleted", o.name()),
+        );
+        return vec![Action::RemoveFinalizer];
+    }
+    if status.revoked.as_ref().is_some_and(|since| passed(since) < REFUSED_AFTER) {
+        set(status, Phase::Removing, format!("{} has no identity any more", o.name()));
+        return Vec::new();
+    }
+    if !o.pods.is_empty() {
+        if standing != Standing::Reports
+            && o.removal.spec.powered_off
+            && let Err(steps) = declare(o, status)
+        {
+            return steps;
+        }
+        is_blocked(status, Phase::Removing, bound_since(o).into_iter().collect());
+        return Vec::new();
+    }
+    // The node cannot come back, so an image that another node has deleted since is no reason to stop here.
+    let kept: Vec<Loss> = losses.into_iter().filter(|loss| !loss.name.starts_with("Image/")).collect();
+    let is_open = is_blocked(status, Phase::Removing, unconfirmed(o, &kept));
+    let mut steps = confirmed(o);
+    if is_open {
+        return steps;
+    }
+    set(status, Phase::Removing, format!("what is left of {} is being deleted", o.name()));
+    steps.extend(o.leftovers.iter().cloned().map(Action::Delete));
+    if !steps.is_empty() {
+        return steps;
+    }
+    if let Some(node) = &o.node {
+        return vec![Action::DeleteNode(node.metadata.uid.clone().unwrap_or_default())];
+    }
+    // After the Node: its end uncordons it, and asks for the start of VMs that do not start by themselves.
+    if let Some(found) = &o.maintenance {
+        let open = Some(found).filter(|found| found.metadata.deletion_timestamp.is_none());
+        return open.and_then(|found| found.metadata.uid.clone()).map(Action::DeleteMaintenance).into_iter().collect();
+    }
+    set(
+        status,
+        Phase::Removed,
+        format!(
+            "nothing of {0} is left; its name is free for another machine after `sheaf-agent node release {0}`",
+            o.name()
+        ),
+    );
+    vec![Action::RemoveFinalizer]
+}
+
+/// What is lost and was confirmed, and what was being deleted and waits for its node.
+fn confirmed(o: &Observed) -> Vec<Action> {
+    let mut steps = Vec::new();
+    for volume in &o.volumes {
+        let is_leaving = volume.metadata.deletion_timestamp.is_some();
+        if !is_leaving && !is_accepted(o, &name_of_volume(volume)) {
+            continue;
+        }
+        let claim = volumes::annotation(volume, sheaf_api::names::CLAIM_ANNOTATION).and_then(volumes::split);
+        if let Some((namespace, name)) = claim.filter(|_| !is_leaving) {
+            let note = format!(
+                "its volume was on node {} only, which was removed: delete the claim, and restore its contents from a backup",
+                o.name()
+            );
+            let (namespace, name) = (namespace.to_owned(), name.to_owned());
+            steps.push(Action::TellClaim { namespace, name, event: Event::warning("VolumeLost", note) });
+        }
+        steps.push(Action::DeleteVolume(Box::new(volume.clone())));
+    }
+    let stateful = o.machines.iter().filter(|machine| has_state(o.name(), machine));
+    let accepted = stateful.filter(|machine| is_accepted(o, &name_of_machine(machine)));
+    steps.extend(accepted.map(|machine| Action::ForgetState(Box::new(machine.clone()))));
+    steps
+}
+
+/// Whether the node's agent reported that it has left, or another Node has the name.
+fn has_left(o: &Observed) -> bool {
+    let Some(node) = &o.node else { return true };
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|found| found.type_ == LEFT_CONDITION && found.status == "True")
+}
+
+/// The Event for the change from `before`.
+fn event(before: &NodeRemovalStatus, status: &NodeRemovalStatus) -> Option<Event> {
+    let note = status.message.clone().unwrap_or_default();
+    let is_new = before.phase != status.phase;
+    if !status.blockers.is_empty() && (is_new || before.blockers != status.blockers) {
+        return Some(Event::warning("Blocked", note));
+    }
+    match status.phase? {
+        Phase::Draining if is_new => Some(Event::normal("Draining", note)),
+        Phase::Removing if is_new => Some(Event::normal("Removing", note)),
+        Phase::Removed if is_new => Some(Event::normal("Removed", note)),
+        Phase::Cancelled if is_new => Some(Event::warning("DeadlineExceeded", note)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod any_order;
+#[cfg(test)]
+mod tests;
