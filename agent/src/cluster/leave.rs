@@ -51,7 +51,8 @@ fn read(paths: &Paths) -> anyhow::Result<Option<Record>> {
     let path = path(paths);
     match std::fs::read(&path) {
         Ok(text) => Ok(Some(
-            serde_json::from_slice(&text).with_context(|| format!("{}: is not a record of a removal", path.display()))?,
+            serde_json::from_slice(&text)
+                .with_context(|| format!("{}: is not a record of a removal", path.display()))?,
         )),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("{}: cannot be read", path.display())),
@@ -207,7 +208,8 @@ mod tests {
             .unwrap()
         };
         assert!(is_meant(&removal("Removing", "u-1"), "u-1"));
-        for (phase, uid) in [("Removing", "u-2"), ("Removed", "u-1"), ("Draining", "u-1"), ("Blocked", "u-1")] {
+        for (phase, uid) in [("Removing", "u-2"), ("Removed", "u-1"), ("Draining", "u-1"), ("Blocked", "u-1")]
+        {
             assert!(!is_meant(&removal(phase, uid), "u-1"), "{phase} {uid}");
         }
     }

@@ -164,7 +164,9 @@ async fn removed_from(
     };
     match publish.send_replace(None) {
         Some(joined) => leave::leave(&ctx.paths, &membership.store, &target, &joined).await,
-        None => Failure::new("leaving the cluster", anyhow!("this node is in no cluster"), "restart the agent"),
+        None => {
+            Failure::new("leaving the cluster", anyhow!("this node is in no cluster"), "restart the agent")
+        }
     }
 }
 

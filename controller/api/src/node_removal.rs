@@ -1,7 +1,7 @@
 //! NodeRemoval: a node that leaves the cluster for good, what would be lost with it, and what stands in the way.
 //!
-//! Why here: a node has no shell, and its traces are in a dozen kinds; whoever removes it by hand forgets some, or deletes what
-//! somebody needs. One for each node, of the node's name. Route in: an administrator (spec). Route out: sheaf-controller drains
+//! Why here: a node has no shell, and its traces are in a dozen kinds; by hand some are forgotten, or what somebody needs is
+//! deleted. One for each node, of the node's name. Route in: an administrator (spec). Route out: sheaf-controller drains
 //! the node by a NodeMaintenance, its agent forgets who it is, and the controller removes what is left and writes the status.
 //! Deleting it cancels, until the phase is Removing. docs/cluster.md is for operators, docs/decisions/0040 says why.
 

@@ -103,7 +103,10 @@ mod tests {
         let written = BTreeMap::from([("n1".to_owned(), REMOVED.to_owned())]);
         assert_eq!(Identities::read(&written), identities);
         identities.release("n1");
-        assert_eq!(identities.get("n1").map(|identity| (identity.released, identity.removed)), Some((true, false)));
+        assert_eq!(
+            identities.get("n1").map(|identity| (identity.released, identity.removed)),
+            Some((true, false))
+        );
     }
 
     #[test]

@@ -28,13 +28,14 @@ use sheaf_api::{
 
 use super::{
     observe::LEASES,
-    plan::{Action, Kind, Leftover, Observed},
+    observed::{Kind, Leftover, Observed},
+    plan::Action,
 };
 use crate::{
     csr::identities::REMOVED,
     object::{
-        Context, RequestError, add_finalizer, doing, has_finalizer, ok_if_exists, ok_if_gone, remove_finalizer,
-        write_status,
+        Context, RequestError, add_finalizer, doing, has_finalizer, ok_if_exists, ok_if_gone,
+        remove_finalizer, write_status,
     },
 };
 
@@ -53,7 +54,8 @@ pub async fn apply(
         Action::WriteStatus(status) => write_status(objects, removal, removal.status.as_ref(), status).await,
         Action::CreateMaintenance(made) => {
             let all: Api<NodeMaintenance> = Api::all(client);
-            ok_if_exists(all.create(&PostParams::default(), made).await).map_err(doing("creating the NodeMaintenance"))
+            ok_if_exists(all.create(&PostParams::default(), made).await)
+                .map_err(doing("creating the NodeMaintenance"))
         }
         Action::DeleteMaintenance(uid) => delete(&Api::<NodeMaintenance>::all(client), node, uid).await,
         Action::OutOfService(is_out) => {
@@ -96,7 +98,8 @@ pub async fn apply(
             let namespace = machine.namespace().unwrap_or_default();
             let all: Api<VirtualMachine> = Api::namespaced(client, &namespace);
             let patch = json!({"metadata": {"uid": machine.uid()}, "status": {"stateNode": null}});
-            let patched = all.patch_status(&machine.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await;
+            let patched =
+                all.patch_status(&machine.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await;
             ok_if_gone(patched).map_err(doing("recording that a VM has no state on the node any more"))
         }
         Action::Delete(leftover) => left(context, leftover).await,
@@ -131,7 +134,9 @@ async fn left(context: &Context, Leftover { kind, name, uid }: &Leftover) -> Res
         Kind::NodeNetworkState => delete(&Api::<NodeNetworkState>::all(client), name, uid).await,
         Kind::NodeNetworkEnactment => delete(&Api::<NodeNetworkEnactment>::all(client), name, uid).await,
         Kind::NodeUpdate => delete(&Api::<NodeUpdate>::all(client), name, uid).await,
-        Kind::CertificateSigningRequest => delete(&Api::<CertificateSigningRequest>::all(client), name, uid).await,
+        Kind::CertificateSigningRequest => {
+            delete(&Api::<CertificateSigningRequest>::all(client), name, uid).await
+        }
         Kind::Lease => delete(&Api::<Lease>::namespaced(client, LEASES), name, uid).await,
     }
 }

@@ -13,7 +13,7 @@ use sheaf_api::{
 
 use super::{
     losses::is_pinned,
-    plan::{ControlPlaneNode, Observed},
+    observed::{ControlPlaneNode, Observed},
     standing::Standing,
 };
 use crate::{placeholder::end, volumes::room::quantity};
@@ -32,7 +32,11 @@ pub fn blockers(o: &Observed, standing: Standing, losses: &[Loss]) -> Vec<Blocke
     let mut found: Vec<Blocker> = reports(o, standing).into_iter().collect();
     if standing == Standing::Reports {
         found.extend(o.busy.iter().map(|busy| {
-            blocker(&busy.what, format!("is changing {name} now"), format!("wait for its end, or {}", busy.remedy))
+            blocker(
+                &busy.what,
+                format!("is changing {name} now"),
+                format!("wait for its end, or {}", busy.remedy),
+            )
         }));
     }
     let pinned = o.machines.iter().filter(|machine| is_pinned(name, machine));
@@ -147,7 +151,9 @@ fn control_plane(name: &str, plane: &[ControlPlaneNode]) -> Option<Blocker> {
         ),
         members if ready < needed => blocker(
             what,
-            format!("is one of {members} nodes of the control plane, and of the others {ready} are Ready: etcd needs {needed}"),
+            format!(
+                "is one of {members} nodes of the control plane, and of the others {ready} are Ready: etcd needs {needed}"
+            ),
             "repair the other nodes of the control plane first",
         ),
         _ => blocker(

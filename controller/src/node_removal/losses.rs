@@ -69,8 +69,7 @@ pub fn is_pinned(node: &str, machine: &VirtualMachine) -> bool {
 fn of_machine(node: &str, machine: &VirtualMachine) -> Option<Loss> {
     let namespace = machine.namespace().unwrap_or_default();
     // A file is on the node that the VM is bound to; of other VMs no object says where it is.
-    let disks =
-        machine.spec.template.spec.volumes.iter().filter_map(|volume| volume.host_disk.as_ref());
+    let disks = machine.spec.template.spec.volumes.iter().filter_map(|volume| volume.host_disk.as_ref());
     let mut files = disks
         .map(|disk| disk.path.as_str())
         .filter(|path| matches!(place(path, &namespace), Ok(HostDiskPlace::Disk { .. })));

@@ -32,6 +32,7 @@ mod apply;
 pub mod checks;
 pub mod losses;
 mod observe;
+pub mod observed;
 pub mod plan;
 pub mod standing;
 

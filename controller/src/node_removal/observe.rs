@@ -19,7 +19,10 @@ use serde::de::DeserializeOwned;
 use sheaf_api::{
     VirtualMachine,
     cluster_update::ClusterUpdate,
-    names::{CONTROL_PLANE_ROLE_LABEL, IDENTITIES_MAP, IMAGE_LABEL_PREFIX, IMAGE_PRESENT, POD_FINALIZER, SYSTEM_NAMESPACE},
+    names::{
+        CONTROL_PLANE_ROLE_LABEL, IDENTITIES_MAP, IMAGE_LABEL_PREFIX, IMAGE_PRESENT, POD_FINALIZER,
+        SYSTEM_NAMESPACE,
+    },
     node_maintenance::NodeMaintenance,
     node_network::{NodeNetworkEnactment, NodeNetworkPolicy, NodeNetworkState},
     node_removal::NodeRemoval,
@@ -29,7 +32,7 @@ use sheaf_api::{
 
 use super::{
     losses::{has_state, is_pinned},
-    plan::{Busy, ControlPlaneNode, Identity, Kind, Leftover, Observed},
+    observed::{Busy, ControlPlaneNode, Identity, Kind, Leftover, Observed},
 };
 use crate::{
     cluster_update::standing::is_active,
@@ -53,7 +56,8 @@ pub async fn observe(client: &Client, removal: NodeRemoval) -> Result<Observed, 
     let maintenances: Api<NodeMaintenance> = Api::all(client.clone());
     let maintenance = maintenances.get_opt(&name).await.map_err(doing("reading the NodeMaintenance"))?;
     let bound = ListParams::default().fields(&format!("spec.nodeName={name}"));
-    let pods = Api::<Pod>::all(client.clone()).list(&bound).await.map_err(doing("listing the node's Pods"))?;
+    let pods =
+        Api::<Pod>::all(client.clone()).list(&bound).await.map_err(doing("listing the node's Pods"))?;
     let pods = pods.items.into_iter().filter(|pod| has_finalizer(pod, POD_FINALIZER)).collect();
     let volumes = Api::<LocalVolume>::all(client.clone()).list(&bound).await;
     let volumes = volumes.map_err(doing("listing the node's LocalVolumes"))?.items;
@@ -130,7 +134,10 @@ async fn busy(client: &Client, name: &str) -> Result<Vec<Busy>, RequestError> {
         let at = policy.status.iter().flat_map(|status| &status.updating_nodes);
         if at.into_iter().any(|node| node == name) {
             let what = format!("NodeNetworkPolicy {}", policy.name_any());
-            busy.push(Busy { what, remedy: "change its nodeSelector so that it leaves this node out".into() });
+            busy.push(Busy {
+                what,
+                remedy: "change its nodeSelector so that it leaves this node out".into(),
+            });
         }
     }
     Ok(busy)
@@ -150,7 +157,11 @@ async fn identity(client: &Client, name: &str) -> Result<Identity, RequestError>
 }
 
 /// Objects of the node that are deleted with it.
-async fn leftovers(client: &Client, name: &str, lease: Option<&Lease>) -> Result<Vec<Leftover>, RequestError> {
+async fn leftovers(
+    client: &Client,
+    name: &str,
+    lease: Option<&Lease>,
+) -> Result<Vec<Leftover>, RequestError> {
     let of_node = ListParams::default().fields(&format!("spec.nodeName={name}"));
     let mut found = Vec::new();
     found.extend(listed::<BlockDevice>(client, &of_node, Kind::BlockDevice).await?);
@@ -159,7 +170,8 @@ async fn leftovers(client: &Client, name: &str, lease: Option<&Lease>) -> Result
     found.extend(listed::<NodeNetworkEnactment>(client, &of_node, Kind::NodeNetworkEnactment).await?);
     found.extend(listed::<NodeUpdate>(client, &of_node, Kind::NodeUpdate).await?);
     let requests: Api<CertificateSigningRequest> = Api::all(client.clone());
-    let requests = requests.list(&ListParams::default()).await.map_err(doing("listing certificate requests"))?;
+    let requests =
+        requests.list(&ListParams::default()).await.map_err(doing("listing certificate requests"))?;
     let own = requests.items.iter().filter(|request| requester(request) == Requester::Node(name));
     found.extend(own.map(|request| leftover(request, Kind::CertificateSigningRequest)));
     found.extend(lease.map(|lease| leftover(lease, Kind::Lease)));

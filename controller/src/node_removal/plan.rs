@@ -5,143 +5,33 @@
 //! deleted; from then on nothing is deleted that is lost with the node and was not confirmed by its name. Route in: [`Observed`],
 //! the time. Route out: a [`Plan`].
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
-use k8s_openapi::{
-    api::core::v1::{Node, Pod},
-    jiff::Timestamp,
-};
+use k8s_openapi::{api::core::v1::Node, jiff::Timestamp};
 use sheaf_api::{
     VirtualMachine,
-    names::{LEFT_CONDITION, OUT_OF_SERVICE_TAINT, REMOVAL_FINALIZER},
+    names::{OUT_OF_SERVICE_TAINT, REMOVAL_FINALIZER},
     node_maintenance::{Blocker, NodeMaintenance, NodeMaintenanceSpec, Phase as Drain},
-    node_removal::{Loss, MOST_BLOCKERS, MOST_LOSSES, NodeRemoval, NodeRemovalStatus, Phase},
+    node_removal::{MOST_BLOCKERS, MOST_LOSSES, NodeRemovalStatus, Phase},
     storage::LocalVolume,
 };
 
 use super::{
-    checks::{self, bound_since, is_accepted, unconfirmed},
-    losses::{has_state, losses, name_of_machine, name_of_volume},
+    checks,
+    observed::{Leftover, Observed},
     standing::{SILENT_AFTER, Standing, standing},
 };
 use crate::{
     conditions::seconds, events::Event, node_maintenance::plan::sentence, nodes::is_cordoned,
-    object::has_finalizer, placeholder::end, replicas::owns, volumes,
+    object::has_finalizer, placeholder::end,
 };
+
+mod remove;
 
 /// Between two looks at what is not watched: leases, volumes, what is deleted.
 const LOOK: Duration = Duration::from_secs(5);
 /// The same while somebody has to do something.
 const REST: Duration = Duration::from_secs(30);
-/// Seconds that a node has to leave by itself. Its agent needs a few; one that hangs is removed all the same.
-const LEAVE_WITHIN: i64 = 120;
-/// Seconds after the loss of its identity, until the API server surely refuses what a node writes: it watches the record. Nothing is
-/// deleted before, or an agent that still runs would create it again.
-const REFUSED_AFTER: i64 = 10;
-
-/// What a decision is made from.
-#[derive(Clone, Debug)]
-pub struct Observed {
-    /// The object.
-    pub removal: NodeRemoval,
-    /// Its Node.
-    pub node: Option<Node>,
-    /// When the node's lease was last renewed.
-    pub renewed: Option<Timestamp>,
-    /// The NodeMaintenance of the node.
-    pub maintenance: Option<NodeMaintenance>,
-    /// Pods of VMs that are bound to the node, those that are over included.
-    pub pods: Vec<Pod>,
-    /// LocalVolumes of the node.
-    pub volumes: Vec<LocalVolume>,
-    /// VMs that have state on the node, or may run on no other.
-    pub machines: Vec<VirtualMachine>,
-    /// Images that no other node has.
-    pub images: BTreeSet<String>,
-    /// Nodes of the control plane.
-    pub control_plane: Vec<ControlPlaneNode>,
-    /// What is changing the node now.
-    pub busy: Vec<Busy>,
-    /// Further objects of the node.
-    pub leftovers: Vec<Leftover>,
-    /// What the record of names has about the node.
-    pub identity: Identity,
-}
-
-/// A node of the control plane.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ControlPlaneNode {
-    /// Its name.
-    pub name: String,
-    /// It is Ready.
-    pub is_ready: bool,
-}
-
-/// An update or a change of links that is under way at the node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Busy {
-    /// `ClusterUpdate to-0.3`.
-    pub what: String,
-    /// What ends it, as an order.
-    pub remedy: String,
-}
-
-/// What the record of names has about the node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Identity {
-    /// Nothing, or that the name is free.
-    None,
-    /// The key of a machine.
-    Key,
-    /// That the node was removed.
-    Removed,
-}
-
-/// A kind of objects that are deleted with their node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs)] // the names say it
-pub enum Kind {
-    BlockDevice,
-    StoragePool,
-    NodeNetworkState,
-    NodeNetworkEnactment,
-    NodeUpdate,
-    CertificateSigningRequest,
-    Lease,
-}
-
-/// An object of the node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leftover {
-    /// Its kind.
-    pub kind: Kind,
-    /// Its name.
-    pub name: String,
-    /// Its UID.
-    pub uid: String,
-}
-
-impl Observed {
-    fn name(&self) -> &str {
-        &self.removal.spec.node_name
-    }
-
-    /// The NodeMaintenance, if this object made it.
-    fn own_maintenance(&self) -> Option<&NodeMaintenance> {
-        self.maintenance.as_ref().filter(|found| owns(self.removal.metadata.uid.as_deref(), *found))
-    }
-
-    /// Whether the cluster has nothing of a node of that name.
-    pub fn is_unknown(&self) -> bool {
-        self.node.is_none()
-            && self.pods.is_empty()
-            && self.volumes.is_empty()
-            && self.machines.is_empty()
-            && self.leftovers.is_empty()
-            && self.identity != Identity::Key
-    }
-}
-
 /// One thing to do. Whatever has a UID is changed or deleted only if it still is the object with this UID.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -155,7 +45,7 @@ pub enum Action {
     CreateMaintenance(Box<NodeMaintenance>),
     /// End the NodeMaintenance with this UID.
     DeleteMaintenance(String),
-    /// Declare the node out of service, or take that back.
+    /// Declare the node out of service, or in service again.
     OutOfService(bool),
     /// Delete a Pod of a VM.
     DeletePod {
@@ -218,7 +108,7 @@ pub fn plan(o: &Observed, now: Timestamp) -> Plan {
         ..before.clone()
     };
     let mut steps = if before.removing.is_some() {
-        remove(o, &mut status, now)
+        remove::remove(o, &mut status, now)
     } else if deleting || before.phase == Some(Phase::Cancelled) {
         undo(o, &mut status, deleting)
     } else {
@@ -248,13 +138,9 @@ fn is_blocked(status: &mut NodeRemovalStatus, phase: Phase, blockers: Vec<Blocke
     true
 }
 
-fn lost(o: &Observed) -> Vec<Loss> {
-    losses(o.name(), &o.volumes, &o.machines, &o.images)
-}
-
 /// Before anything is deleted.
 fn prepare(o: &Observed, status: &mut NodeRemovalStatus, now: Timestamp) -> Vec<Action> {
-    status.losses = lost(o);
+    status.losses = o.losses();
     status.node_uid = o.node.as_ref().and_then(|node| node.metadata.uid.clone());
     let standing = standing(o.node.as_ref(), o.renewed, now);
     // It reports after all: its VMs are stopped as those of any node.
@@ -343,7 +229,8 @@ fn maintenance(o: &Observed) -> NodeMaintenance {
         deadline_seconds: o.removal.spec.deadline_seconds,
     };
     let mut made = NodeMaintenance::new(o.name(), spec);
-    made.metadata.owner_references = kube::Resource::controller_owner_ref(&o.removal, &()).map(|owner| vec![owner]);
+    made.metadata.owner_references =
+        kube::Resource::controller_owner_ref(&o.removal, &()).map(|owner| vec![owner]);
     made
 }
 
@@ -381,7 +268,7 @@ fn has_taint(node: &Node) -> bool {
     taints.any(|taint| taint.key == OUT_OF_SERVICE_TAINT)
 }
 
-/// Takes back that the node is out of service, if this object has declared it.
+/// Declares the node in service again, if this object has declared it out of service.
 fn in_service(o: &Observed, status: &mut NodeRemovalStatus) -> Option<Action> {
     status.tainted &= o.node.as_ref().is_some_and(has_taint);
     status.tainted.then_some(Action::OutOfService(false))
@@ -395,120 +282,13 @@ fn undo(o: &Observed, status: &mut NodeRemovalStatus, deleting: bool) -> Vec<Act
     steps.extend(open.and_then(|found| found.metadata.uid.clone()).map(Action::DeleteMaintenance));
     steps.extend(in_service(o, status));
     if deleting {
-        status.message = Some(format!("cancelled: {} is as before once its VMs may run there again", o.name()));
+        status.message =
+            Some(format!("cancelled: {} is as before once its VMs may run there again", o.name()));
         if own.is_none() && steps.is_empty() {
             steps.push(Action::RemoveFinalizer);
         }
     }
     steps
-}
-
-/// The node leaves, and what is left of it is deleted.
-fn remove(o: &Observed, status: &mut NodeRemovalStatus, now: Timestamp) -> Vec<Action> {
-    let losses = lost(o);
-    let is_new = |loss: &&Loss| !status.losses.iter().any(|known| known.name == loss.name);
-    let added: Vec<Loss> = losses.iter().filter(is_new).cloned().collect();
-    status.losses.extend(added);
-    let passed = |since: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Time| {
-        now.as_second().saturating_sub(since.0.as_second())
-    };
-    let standing = standing(o.node.as_ref(), o.renewed, now);
-    if status.revoked.is_none() {
-        let is_late = status.removing.as_ref().is_some_and(|since| passed(since) >= LEAVE_WITHIN);
-        if standing == Standing::Reports && !is_late && !has_left(o) {
-            set(status, Phase::Removing, format!("{} is told to leave", o.name()));
-            return Vec::new();
-        }
-        if o.identity != Identity::Removed {
-            set(status, Phase::Removing, format!("the identity of {} is being revoked", o.name()));
-            return vec![Action::Revoke];
-        }
-        status.revoked = Some(seconds(now));
-    }
-    if o.identity != Identity::Removed {
-        // Whatever has this name from now on may be another machine.
-        set(
-            status,
-            Phase::Removed,
-            format!("the name {} was released before everything of the former node was deleted", o.name()),
-        );
-        return vec![Action::RemoveFinalizer];
-    }
-    if status.revoked.as_ref().is_some_and(|since| passed(since) < REFUSED_AFTER) {
-        set(status, Phase::Removing, format!("{} has no identity any more", o.name()));
-        return Vec::new();
-    }
-    if !o.pods.is_empty() {
-        if standing != Standing::Reports
-            && o.removal.spec.powered_off
-            && let Err(steps) = declare(o, status)
-        {
-            return steps;
-        }
-        is_blocked(status, Phase::Removing, bound_since(o).into_iter().collect());
-        return Vec::new();
-    }
-    // The node cannot come back, so an image that another node has deleted since is no reason to stop here.
-    let kept: Vec<Loss> = losses.into_iter().filter(|loss| !loss.name.starts_with("Image/")).collect();
-    let is_open = is_blocked(status, Phase::Removing, unconfirmed(o, &kept));
-    let mut steps = confirmed(o);
-    if is_open {
-        return steps;
-    }
-    set(status, Phase::Removing, format!("what is left of {} is being deleted", o.name()));
-    steps.extend(o.leftovers.iter().cloned().map(Action::Delete));
-    if !steps.is_empty() {
-        return steps;
-    }
-    if let Some(node) = &o.node {
-        return vec![Action::DeleteNode(node.metadata.uid.clone().unwrap_or_default())];
-    }
-    // After the Node: its end uncordons it, and asks for the start of VMs that do not start by themselves.
-    if let Some(found) = &o.maintenance {
-        let open = Some(found).filter(|found| found.metadata.deletion_timestamp.is_none());
-        return open.and_then(|found| found.metadata.uid.clone()).map(Action::DeleteMaintenance).into_iter().collect();
-    }
-    set(
-        status,
-        Phase::Removed,
-        format!(
-            "nothing of {0} is left; its name is free for another machine after `sheaf-agent node release {0}`",
-            o.name()
-        ),
-    );
-    vec![Action::RemoveFinalizer]
-}
-
-/// What is lost and was confirmed, and what was being deleted and waits for its node.
-fn confirmed(o: &Observed) -> Vec<Action> {
-    let mut steps = Vec::new();
-    for volume in &o.volumes {
-        let is_leaving = volume.metadata.deletion_timestamp.is_some();
-        if !is_leaving && !is_accepted(o, &name_of_volume(volume)) {
-            continue;
-        }
-        let claim = volumes::annotation(volume, sheaf_api::names::CLAIM_ANNOTATION).and_then(volumes::split);
-        if let Some((namespace, name)) = claim.filter(|_| !is_leaving) {
-            let note = format!(
-                "its volume was on node {} only, which was removed: delete the claim, and restore its contents from a backup",
-                o.name()
-            );
-            let (namespace, name) = (namespace.to_owned(), name.to_owned());
-            steps.push(Action::TellClaim { namespace, name, event: Event::warning("VolumeLost", note) });
-        }
-        steps.push(Action::DeleteVolume(Box::new(volume.clone())));
-    }
-    let stateful = o.machines.iter().filter(|machine| has_state(o.name(), machine));
-    let accepted = stateful.filter(|machine| is_accepted(o, &name_of_machine(machine)));
-    steps.extend(accepted.map(|machine| Action::ForgetState(Box::new(machine.clone()))));
-    steps
-}
-
-/// Whether the node's agent reported that it has left, or another Node has the name.
-fn has_left(o: &Observed) -> bool {
-    let Some(node) = &o.node else { return true };
-    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|found| found.type_ == LEFT_CONDITION && found.status == "True")
 }
 
 /// The Event for the change from `before`.

@@ -46,9 +46,10 @@ mod tests {
     const NOW: i64 = 1_800_000_000; // 2027-01-15T08:00:00Z
 
     fn judged(ready: &str, renewed: Option<i64>) -> Standing {
-        let node: Node = serde_json::from_value(json!({"metadata": {"name": "n1"}, "status": {"conditions": [
+        let node: Node =
+            serde_json::from_value(json!({"metadata": {"name": "n1"}, "status": {"conditions": [
             {"type": "Ready", "status": ready, "lastTransitionTime": "2027-01-15T07:50:00Z"}]}}))
-        .unwrap();
+            .unwrap();
         let at = |second: i64| Timestamp::from_second(second).unwrap();
         standing(Some(&node), renewed.map(|ago| at(NOW - ago)), at(NOW))
     }

@@ -215,7 +215,9 @@ mod tests {
         assert_eq!(reason(renewal), "NodeRemoved");
         // The former key, and another; the Node exists, or not.
         for (key, node_exists) in [("sha256:aa", true), ("sha256:bb", false)] {
-            let Decision::Deny { reason, message } = by_token("n1", key, &identities, Some(&token()), node_exists) else {
+            let Decision::Deny { reason, message } =
+                by_token("n1", key, &identities, Some(&token()), node_exists)
+            else {
                 panic!("it is approved")
             };
             assert_eq!(reason, "NodeRemoved");

@@ -6,10 +6,18 @@
 //! any action of a plan. Route in: random orders of [`Step`]s. Route out: what holds after each, and at the end.
 
 use proptest::prelude::*;
+use sheaf_api::{names::LEFT_CONDITION, node_removal::NodeRemoval};
 
 use super::tests::{maintenance, node, observed, pod};
 use super::*;
-use crate::volumes::testing::{GIB, volume};
+use crate::{
+    node_removal::{
+        losses::name_of_volume,
+        observed::{Identity, Kind},
+    },
+    replicas::owns,
+    volumes::testing::{GIB, volume},
+};
 
 /// Something that happens.
 #[derive(Clone, Debug)]
@@ -185,7 +193,10 @@ impl World {
                 }
             }
             Action::OutOfService(is_out) => {
-                assert!(!is_out || removal.spec.powered_off, "declared out of service without the administrator's word");
+                assert!(
+                    !is_out || removal.spec.powered_off,
+                    "declared out of service without the administrator's word"
+                );
                 self.taint(is_out);
             }
             Action::DeletePod { name, .. } => {
@@ -220,7 +231,8 @@ impl World {
         let Some(before) = self.node.take() else { return };
         let conditions = before.status.as_ref().unwrap().conditions.clone().unwrap();
         let ready = conditions.iter().find(|found| found.type_ == "Ready").unwrap();
-        let (mut word, mut cordoned, mut taint) = (ready.status.clone(), is_cordoned(&before), has_taint(&before));
+        let (mut word, mut cordoned, mut taint) =
+            (ready.status.clone(), is_cordoned(&before), has_taint(&before));
         change(&mut word, &mut cordoned, &mut taint);
         let mut after = node(&word, cordoned, taint);
         after.metadata.uid = before.metadata.uid.clone();

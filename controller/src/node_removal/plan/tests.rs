@@ -1,9 +1,20 @@
 //! Each turn of a removal, with the words that people read.
 
-use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
-use super::*;
-use crate::volumes::testing::{GIB, volume};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+use sheaf_api::{names::LEFT_CONDITION, node_removal::NodeRemoval};
+
+use super::{
+    remove::{LEAVE_WITHIN, REFUSED_AFTER},
+    *,
+};
+use crate::{
+    node_removal::observed::{Busy, ControlPlaneNode, Identity, Kind},
+    replicas::owns,
+    volumes::testing::{GIB, volume},
+};
 
 const NOW: i64 = 1_800_000_000; // 2027-01-15T08:00:00Z
 
@@ -127,7 +138,9 @@ fn steps(o: &Observed) -> Vec<String> {
         Action::OutOfService(is_out) => Some(format!("out of service {is_out}")),
         Action::DeletePod { name, .. } => Some(format!("delete pod {name}")),
         Action::Revoke => Some("revoke".to_owned()),
-        Action::DeleteVolume(volume) => Some(format!("delete volume {}", volume.metadata.name.clone().unwrap())),
+        Action::DeleteVolume(volume) => {
+            Some(format!("delete volume {}", volume.metadata.name.clone().unwrap()))
+        }
         Action::TellClaim { namespace, name, .. } => Some(format!("tell claim {namespace}/{name}")),
         Action::ForgetState(_) => Some("forget state".to_owned()),
         Action::Delete(leftover) => Some(format!("delete {:?} {}", leftover.kind, leftover.name)),
@@ -209,7 +222,10 @@ fn what_is_lost_blocks_until_each_is_confirmed_by_its_name() {
 fn a_node_of_the_control_plane_is_refused_whatever_is_confirmed() {
     let mut o = observed(json!({"poweredOff": true}), json!({}));
     let plane = |ready: &[bool]| {
-        let node = |(at, is_ready): (usize, &bool)| ControlPlaneNode { name: format!("n{}", at + 1), is_ready: *is_ready };
+        let node = |(at, is_ready): (usize, &bool)| ControlPlaneNode {
+            name: format!("n{}", at + 1),
+            is_ready: *is_ready,
+        };
         ready.iter().enumerate().map(node).collect::<Vec<_>>()
     };
     for (ready, expected) in [
@@ -280,7 +296,10 @@ fn a_silent_node_waits_for_the_word_that_it_is_switched_off_and_one_that_reports
     assert_eq!(blockers(&o).len(), 1);
     // It restarts, maybe.
     o.renewed = Timestamp::from_second(NOW - 100).ok();
-    assert_eq!(words(&o), (Phase::Checking, "n1 has not reported for 100 s: it is checked again in 200 s".into()));
+    assert_eq!(
+        words(&o),
+        (Phase::Checking, "n1 has not reported for 100 s: it is checked again in 200 s".into())
+    );
     assert_eq!(steps(&o), [""; 0]);
 }
 
@@ -299,7 +318,7 @@ fn of_a_node_that_is_switched_off_the_vms_are_ended_by_the_taint_and_then_by_the
     assert_eq!(words(&o), (Phase::Draining, "2 Pods of its VMs are yet to go".into()));
     o.pods.clear();
     assert_eq!(words(&o).0, Phase::Removing);
-    // Somebody else's taint is not taken back.
+    // Somebody else's taint stays when the removal is deleted.
     let mut theirs = observed(json!({"poweredOff": true}), json!({}));
     theirs.node = Some(node("Unknown", false, true));
     theirs.pods = vec![pod("a")];
@@ -318,7 +337,7 @@ fn a_removal_that_is_deleted_in_time_leaves_the_node_as_it_was() {
     assert_eq!(steps(&o), [""; 0], "the maintenance is still giving the node back");
     o.maintenance = Some(maintenance("InMaintenance", false));
     assert_eq!(steps(&o), ["remove finalizer"], "a maintenance of a person stays");
-    // A node that reports again is taken back into service without that.
+    // A node that reports again is in service without that.
     let mut back = observed(json!({"poweredOff": true}), json!({"phase": "Draining", "tainted": true}));
     back.node = Some(node("True", false, true));
     assert_eq!(steps(&back), ["out of service false"]);
@@ -339,7 +358,8 @@ fn the_agent_has_two_minutes_to_leave_and_then_the_identity_is_revoked_before_an
     assert_eq!(words(&o), (Phase::Removing, "n1 is told to leave".into()));
     assert_eq!(steps(&o), [""; 0]);
     let mut late = o.clone();
-    late.removal.status.as_mut().unwrap().removing = Some(seconds(Timestamp::from_second(NOW - LEAVE_WITHIN).unwrap()));
+    late.removal.status.as_mut().unwrap().removing =
+        Some(seconds(Timestamp::from_second(NOW - LEAVE_WITHIN).unwrap()));
     assert_eq!(steps(&late), ["revoke"]);
     let mut silent = o.clone();
     silent.node = Some(node("Unknown", true, false));
@@ -373,7 +393,8 @@ fn what_is_left_goes_before_the_node_and_the_maintenance_after_it() {
         words(&o),
         (
             Phase::Removed,
-            "nothing of n1 is left; its name is free for another machine after `sheaf-agent node release n1`".into()
+            "nothing of n1 is left; its name is free for another machine after `sheaf-agent node release n1`"
+                .into()
         )
     );
     assert_eq!(steps(&o), ["remove finalizer"]);
