@@ -5,15 +5,48 @@
 
 use crate::controlled::{Controlled, wait};
 use anyhow::Result;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use sheaf_api::{VirtualMachine, VirtualMachineInstance};
 use sheaf_controller::placeholder;
+use std::time::Duration;
+
+/// Between two renewals of a lease.
+const RENEWAL: Duration = Duration::from_secs(10);
 
 /// Registers a node that runs nothing but VMs.
 pub async fn register(on: &Controlled, name: &str) -> Result<()> {
     on.node(name, json!({"taints": [{"key": "sheaf.dev/vm-only", "effect": "NoSchedule"}]})).await
+}
+
+/// Renews the lease of a registered node until it is dropped: kube-controller-manager calls a node without one Unknown after 50 s.
+pub struct Alive(tokio::task::JoinHandle<()>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Registers a node as [`register`] does, that stays Ready.
+pub async fn alive(on: &Controlled, name: &str) -> Result<Alive> {
+    register(on, name).await?;
+    let leases: Api<Lease> = Api::namespaced(on.client.clone(), "kube-node-lease");
+    let name = name.to_owned();
+    Ok(Alive(tokio::spawn(async move {
+        let how = PatchParams::apply("played").force();
+        loop {
+            let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name},
+                "spec": {"holderIdentity": name, "leaseDurationSeconds": 40,
+                         "renewTime": format!("{:.6}", Timestamp::now())}});
+            // One that fails is followed by another.
+            drop(leases.patch(&name, &how, &Patch::Apply(&lease)).await);
+            tokio::time::sleep(RENEWAL).await; // a kubelet's own cadence
+        }
+    })))
 }
 
 /// A VM of 64 MiB without disks.

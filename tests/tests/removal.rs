@@ -21,7 +21,7 @@ use sheaf_api::{
 use sheaf_host::fakes::{FakeRun, FakeUnits};
 use sheaf_tests::cluster::{AgentNode, RunningAgent, TOKEN};
 use sheaf_tests::controlled::{Controlled, wait};
-use sheaf_tests::evicted::{bound, cordoned, create, powers_off, register, runs};
+use sheaf_tests::evicted::{alive, bound, cordoned, create, powers_off, register, runs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -184,7 +184,7 @@ async fn a_node_that_leaves_forgets_its_keys_nothing_of_it_is_left_and_its_certi
     create(&on, "web", "Always").await?;
     let web = bound(&on, "web", "n1").await?;
     runs(&on, &web).await?;
-    register(&on, "n2").await?;
+    let _n2 = alive(&on, "n2").await?;
     things(&on).await?;
 
     // What is lost is named, and nothing is touched before it is confirmed.
@@ -239,7 +239,7 @@ async fn a_dead_node_is_removed_and_its_vm_starts_elsewhere_only_after_the_word_
     create(&on, "web", "Always").await?;
     let web = bound(&on, "web", "n1").await?;
     runs(&on, &web).await?;
-    register(&on, "n2").await?;
+    let _n2 = alive(&on, "n2").await?;
     things(&on).await?;
     let silent = json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown",
         "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
@@ -270,12 +270,11 @@ async fn a_dead_node_is_removed_and_its_vm_starts_elsewhere_only_after_the_word_
 async fn a_removal_that_is_blocked_touches_no_vm_and_leaves_the_node_as_it_was_when_it_is_deleted()
 -> Result<()> {
     let on = Controlled::start().await?;
-    register(&on, "n1").await?;
-    // So that its image is on another node, too.
-    register(&on, "n2").await?;
-    on.kubectl(&["cordon", "n2"])?;
+    let _n1 = alive(&on, "n1").await?;
     create(&on, "once", "Once").await?;
     let once = bound(&on, "once", "n1").await?;
+    // So that the image of n1 is on another node, too.
+    let _n2 = alive(&on, "n2").await?;
     runs(&on, &once).await?;
     let refused = on.kubectl_with(&["create", "--dry-run=server", "--as=somebody"], REMOVAL)?;
     ensure!(refused.contains("cannot create resource \"noderemovals\""), "{refused}");

@@ -17,7 +17,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use sheaf_api::{
-    VirtualMachine,
+    VirtualMachine, VirtualMachineInstance,
     names::{IDENTITIES_MAP, OUT_OF_SERVICE_TAINT, REMOVAL_FINALIZER, SYSTEM_NAMESPACE},
     node_maintenance::NodeMaintenance,
     node_network::{NodeNetworkEnactment, NodeNetworkState},
@@ -93,6 +93,9 @@ pub async fn apply(
                 context.events.record(&claim, event).await;
             }
             Ok(())
+        }
+        Action::DeleteInstance { namespace, name, uid } => {
+            delete(&Api::<VirtualMachineInstance>::namespaced(client, namespace), name, uid).await
         }
         Action::ForgetState(machine) => {
             let namespace = machine.namespace().unwrap_or_default();

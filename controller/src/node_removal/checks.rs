@@ -14,7 +14,7 @@ use sheaf_api::{
 use super::{
     losses::is_pinned,
     observed::{ControlPlaneNode, Observed},
-    standing::Standing,
+    standing::{SILENT_AFTER, Standing},
 };
 use crate::{placeholder::end, volumes::room::quantity};
 
@@ -89,6 +89,8 @@ fn reports(o: &Observed, standing: Standing) -> Option<Blocker> {
             "remove spec.poweredOff to drain it, or switch it off",
         )),
         (Standing::Silent(_), true) => None,
+        // It may be restarting.
+        (Standing::Silent(seconds), false) if seconds < SILENT_AFTER => None,
         (Standing::Silent(seconds), false) => Some(blocker(
             what,
             format!("has not reported for {} min, and may still run its VMs", seconds / 60),

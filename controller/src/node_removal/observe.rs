@@ -17,7 +17,7 @@ use k8s_openapi::{
 use kube::{Api, Client, Resource, ResourceExt as _, api::ListParams};
 use serde::de::DeserializeOwned;
 use sheaf_api::{
-    VirtualMachine,
+    VirtualMachine, VirtualMachineInstance,
     cluster_update::ClusterUpdate,
     names::{
         CONTROL_PLANE_ROLE_LABEL, IDENTITIES_MAP, IMAGE_LABEL_PREFIX, IMAGE_PRESENT, POD_FINALIZER,
@@ -27,6 +27,7 @@ use sheaf_api::{
     node_network::{NodeNetworkEnactment, NodeNetworkPolicy, NodeNetworkState},
     node_removal::NodeRemoval,
     node_update::NodeUpdate,
+    status::Phase,
     storage::{BlockDevice, LocalVolume, StoragePool},
 };
 
@@ -64,6 +65,7 @@ pub async fn observe(client: &Client, removal: NodeRemoval) -> Result<Observed, 
     let machines = Api::<VirtualMachine>::all(client.clone()).list(&ListParams::default()).await;
     let mut machines = machines.map_err(doing("listing VMs"))?.items;
     machines.retain(|machine| has_state(&name, machine) || is_pinned(&name, machine));
+    let ended = ended(client, &name, &machines).await?;
     let plane = nodes.list(&ListParams::default().labels(CONTROL_PLANE_ROLE_LABEL)).await;
     let plane = plane.map_err(doing("listing control-plane Nodes"))?.items;
     Ok(Observed {
@@ -79,7 +81,28 @@ pub async fn observe(client: &Client, removal: NodeRemoval) -> Result<Observed, 
         pods,
         volumes,
         machines,
+        ended,
     })
+}
+
+/// Instances of `machines` that have state on the node, ran there and have ended.
+async fn ended(
+    client: &Client,
+    node: &str,
+    machines: &[VirtualMachine],
+) -> Result<Vec<VirtualMachineInstance>, RequestError> {
+    let mut ended = Vec::new();
+    for machine in machines.iter().filter(|machine| has_state(node, machine)) {
+        let namespace = machine.namespace().unwrap_or_default();
+        let instances: Api<VirtualMachineInstance> = Api::namespaced(client.clone(), &namespace);
+        let instance = instances.get_opt(&machine.name_any()).await.map_err(doing("reading an instance"))?;
+        ended.extend(instance.filter(|instance| {
+            let status = instance.status.as_ref();
+            status.and_then(|status| status.node_name.as_deref()) == Some(node)
+                && status.and_then(|status| status.phase).is_some_and(Phase::is_final)
+        }));
+    }
+    Ok(ended)
 }
 
 fn renewed(lease: &Lease) -> Option<Timestamp> {

@@ -10,7 +10,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use sheaf_api::{
-    VirtualMachine,
+    VirtualMachine, VirtualMachineInstance,
     node_maintenance::NodeMaintenance,
     node_removal::{Loss, NodeRemoval},
     storage::LocalVolume,
@@ -36,6 +36,8 @@ pub struct Observed {
     pub volumes: Vec<LocalVolume>,
     /// VMs that have state on the node, or may run on no other.
     pub machines: Vec<VirtualMachine>,
+    /// Instances of those VMs that ran on the node and have ended: they name it as the one that has their state.
+    pub ended: Vec<VirtualMachineInstance>,
     /// Images that no other node has.
     pub images: BTreeSet<String>,
     /// Nodes of the control plane.

@@ -32,6 +32,7 @@ mod remove;
 const LOOK: Duration = Duration::from_secs(5);
 /// The same while somebody has to do something.
 const REST: Duration = Duration::from_secs(30);
+
 /// One thing to do. Whatever has a UID is changed or deleted only if it still is the object with this UID.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -68,6 +69,15 @@ pub enum Action {
         name: String,
         /// What happened.
         event: Event,
+    },
+    /// Delete an instance that has ended.
+    DeleteInstance {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
     },
     /// A VM has no state on the node any more.
     ForgetState(Box<VirtualMachine>),

@@ -79,18 +79,11 @@ enum Place {
     Elsewhere,
 }
 
-#[derive(Default)]
 struct Machine {
     /// Where its Pod is bound, and whether that is being deleted.
     pod: Option<(Place, bool)>,
     /// Its domain runs on the node.
     domain: bool,
-}
-
-impl Default for Place {
-    fn default() -> Self {
-        Self::Pending
-    }
 }
 
 struct World {
@@ -223,7 +216,10 @@ impl World {
                 assert!(began && self.volumes.is_empty(), "the Node went before what it has");
                 self.node = self.node.take().filter(|node| node.metadata.uid.as_ref() != Some(&uid));
             }
-            Action::TellClaim { .. } | Action::ForgetState(_) | Action::RecordEvent(_) => {}
+            Action::TellClaim { .. }
+            | Action::DeleteInstance { .. }
+            | Action::ForgetState(_)
+            | Action::RecordEvent(_) => {}
         }
     }
 

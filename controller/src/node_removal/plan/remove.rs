@@ -127,8 +127,22 @@ fn confirmed(o: &Observed) -> Vec<Action> {
         steps.push(Action::DeleteVolume(Box::new(volume.clone())));
     }
     let stateful = o.machines.iter().filter(|machine| has_state(o.name(), machine));
-    let accepted = stateful.filter(|machine| is_accepted(o, &name_of_machine(machine)));
-    steps.extend(accepted.map(|machine| Action::ForgetState(Box::new(machine.clone()))));
+    steps.extend(stateful.filter(|machine| is_accepted(o, &name_of_machine(machine))).map(|machine| {
+        let ended = o.ended.iter().find(|ended| {
+            (&ended.metadata.namespace, &ended.metadata.name)
+                == (&machine.metadata.namespace, &machine.metadata.name)
+        });
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        // The controller of VMs takes the node of the last run from it.
+        match ended.map(|ended| &ended.metadata) {
+            Some(meta) => Action::DeleteInstance {
+                namespace: text(&meta.namespace),
+                name: text(&meta.name),
+                uid: text(&meta.uid),
+            },
+            None => Action::ForgetState(Box::new(machine.clone())),
+        }
+    }));
     steps
 }
 

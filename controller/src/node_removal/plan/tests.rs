@@ -92,6 +92,7 @@ pub(super) fn observed(spec: Value, status: Value) -> Observed {
         pods: Vec::new(),
         volumes: Vec::new(),
         machines: Vec::new(),
+        ended: Vec::new(),
         images: BTreeSet::new(),
         control_plane: vec![ControlPlaneNode { name: "plane".into(), is_ready: true }],
         busy: Vec::new(),
@@ -142,6 +143,9 @@ fn steps(o: &Observed) -> Vec<String> {
             Some(format!("delete volume {}", volume.metadata.name.clone().unwrap()))
         }
         Action::TellClaim { namespace, name, .. } => Some(format!("tell claim {namespace}/{name}")),
+        Action::DeleteInstance { namespace, name, uid } => {
+            Some(format!("delete instance {namespace}/{name} {uid}"))
+        }
         Action::ForgetState(_) => Some("forget state".to_owned()),
         Action::Delete(leftover) => Some(format!("delete {:?} {}", leftover.kind, leftover.name)),
         Action::DeleteNode(uid) => Some(format!("delete node {uid}")),
@@ -301,6 +305,8 @@ fn a_silent_node_waits_for_the_word_that_it_is_switched_off_and_one_that_reports
         (Phase::Checking, "n1 has not reported for 100 s: it is checked again in 200 s".into())
     );
     assert_eq!(steps(&o), [""; 0]);
+    o.removal.spec.powered_off = false;
+    assert_eq!(words(&o).0, Phase::Checking);
 }
 
 #[test]
@@ -384,6 +390,11 @@ fn what_is_left_goes_before_the_node_and_the_maintenance_after_it() {
     o.machines = vec![machine("Always", json!({}), Some("n1"))];
     o.leftovers = vec![Leftover { kind: Kind::Lease, name: "n1".into(), uid: "l".into() }];
     assert_eq!(steps(&o), ["tell claim shop/data", "delete volume pvc-1", "forget state", "delete Lease n1"]);
+    // The controller of VMs would take the node from it again.
+    let ended = json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+        "metadata": {"name": "web", "namespace": "shop", "uid": "vmi-1"}, "spec": o.machines[0].spec.template.spec});
+    o.ended = vec![serde_json::from_value(ended).unwrap()];
+    assert_eq!(steps(&o)[2], "delete instance shop/web vmi-1");
     (o.volumes, o.machines, o.leftovers) = (Vec::new(), Vec::new(), Vec::new());
     assert_eq!(steps(&o), ["delete node node-1"]);
     o.node = None;
