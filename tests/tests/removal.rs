@@ -232,7 +232,7 @@ async fn a_node_that_leaves_forgets_its_keys_nothing_of_it_is_left_and_its_certi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_node_is_removed_and_its_vm_starts_elsewhere_only_after_the_word_that_it_is_switched_off()
+async fn a_dead_node_is_removed_and_its_vm_starts_elsewhere_only_after_it_is_said_to_be_switched_off()
 -> Result<()> {
     let on = Controlled::start().await?;
     register(&on, "n1").await?;

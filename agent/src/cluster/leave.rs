@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
-/// Longest time for the report that the node has left: sheaf-controller goes on without it after two minutes.
+/// Longest time for the report that the node has left: sheaf-controller continues without it after two minutes.
 const REPORT_TIME: Duration = Duration::from_secs(30);
 /// Between two tries of the report.
 const REPORT_RETRY: Duration = Duration::from_secs(2);

@@ -87,7 +87,7 @@ pub async fn apply(
                 false => Ok(()),
             }
         }
-        Action::TellClaim { namespace, name, event } => {
+        Action::ClaimEvent { namespace, name, event } => {
             let claims: Api<PersistentVolumeClaim> = Api::namespaced(client, namespace);
             if let Some(claim) = claims.get_opt(name).await.map_err(doing("reading a claim"))? {
                 context.events.record(&claim, event).await;

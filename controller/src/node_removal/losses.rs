@@ -24,7 +24,7 @@ pub fn losses(
     machines: &[VirtualMachine],
     images: &BTreeSet<String>,
 ) -> Vec<Loss> {
-    // One that is being deleted is wanted by nobody.
+    // One that is being deleted is no loss.
     let wanted = volumes.iter().filter(|volume| volume.metadata.deletion_timestamp.is_none());
     let mut losses: Vec<Loss> = wanted.map(of_volume).collect();
     losses.extend(machines.iter().filter_map(|machine| of_machine(node, machine)));

@@ -3,9 +3,9 @@
 //! Reads: NodeRemovals; their Nodes, leases, Pods of VMs, volumes, images; VMs; what is changing the node (all read from the API
 //! server for each decision). Owns: status and finalizer of NodeRemovals, the NodeMaintenance that it drains a node with, the taint
 //! out-of-service that it sets, the mark of removed nodes in the record of names, and the deletion of everything that is a removed
-//! node's. Never touches: claims and VMs of tenants, but for `status.stateNode` of a VM whose state was on the node, and
-//! its instance that has ended. Stopping VMs is
-//! [`crate::node_maintenance`]'s, and what the node itself does its agent's (`agent/src/cluster/leave.rs`). Route in: watches, time.
+//! node's. Never touches: claims and VMs of tenants, but for `status.stateNode` of a VM whose state was on the node, and its instance
+//! that has ended. Stopping VMs is [`crate::node_maintenance`]'s, and what the node itself does its agent's
+//! (`agent/src/cluster/leave.rs`). Route in: watches, time.
 //! Route out: [`plan`], applied step by step. docs/decisions/0040 says why.
 
 use std::sync::Arc;

@@ -62,7 +62,7 @@ pub enum Action {
     /// Delete a volume, and remove the finalizer that only its node would remove.
     DeleteVolume(Box<LocalVolume>),
     /// Record an Event about a claim of this namespace and name.
-    TellClaim {
+    ClaimEvent {
         /// Its namespace.
         namespace: String,
         /// Its name.
@@ -167,7 +167,7 @@ fn prepare(o: &Observed, status: &mut NodeRemovalStatus, now: Timestamp) -> Vec<
             let left = SILENT_AFTER.saturating_sub(seconds);
             let message =
                 format!("{} has not reported for {seconds} s: it is checked again in {left} s", o.name());
-            // A second is no news: the status is written once.
+            // The status is not written again at each second.
             if status.phase != Some(Phase::Checking) {
                 set(status, Phase::Checking, message);
             }

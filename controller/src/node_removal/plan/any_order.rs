@@ -188,7 +188,7 @@ impl World {
             Action::OutOfService(is_out) => {
                 assert!(
                     !is_out || removal.spec.powered_off,
-                    "declared out of service without the administrator's word"
+                    "declared out of service before an administrator confirmed that it is off"
                 );
                 self.taint(is_out);
             }
@@ -216,7 +216,7 @@ impl World {
                 assert!(began && self.volumes.is_empty(), "the Node went before what it has");
                 self.node = self.node.take().filter(|node| node.metadata.uid.as_ref() != Some(&uid));
             }
-            Action::TellClaim { .. }
+            Action::ClaimEvent { .. }
             | Action::DeleteInstance { .. }
             | Action::ForgetState(_)
             | Action::RecordEvent(_) => {}

@@ -40,7 +40,7 @@ pub(super) fn remove(o: &Observed, status: &mut NodeRemovalStatus, now: Timestam
     if status.revoked.is_none() {
         let is_late = status.removing.as_ref().is_some_and(|since| passed(since) >= LEAVE_WITHIN);
         if standing == Standing::Reports && !is_late && !has_left(o) {
-            set(status, Phase::Removing, format!("{} is told to leave", o.name()));
+            set(status, Phase::Removing, format!("{} is leaving: its agent forgets its keys", o.name()));
             return Vec::new();
         }
         if o.identity != Identity::Removed {
@@ -122,7 +122,7 @@ fn confirmed(o: &Observed) -> Vec<Action> {
                 o.name()
             );
             let (namespace, name) = (namespace.to_owned(), name.to_owned());
-            steps.push(Action::TellClaim { namespace, name, event: Event::warning("VolumeLost", note) });
+            steps.push(Action::ClaimEvent { namespace, name, event: Event::warning("VolumeLost", note) });
         }
         steps.push(Action::DeleteVolume(Box::new(volume.clone())));
     }

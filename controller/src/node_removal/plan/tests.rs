@@ -142,7 +142,7 @@ fn steps(o: &Observed) -> Vec<String> {
         Action::DeleteVolume(volume) => {
             Some(format!("delete volume {}", volume.metadata.name.clone().unwrap()))
         }
-        Action::TellClaim { namespace, name, .. } => Some(format!("tell claim {namespace}/{name}")),
+        Action::ClaimEvent { namespace, name, .. } => Some(format!("event of claim {namespace}/{name}")),
         Action::DeleteInstance { namespace, name, uid } => {
             Some(format!("delete instance {namespace}/{name} {uid}"))
         }
@@ -269,7 +269,7 @@ fn an_update_a_trial_and_a_vm_that_runs_nowhere_else_are_named_with_the_remedy()
              its template, or stop it (virtctl stop web -n shop)",
         ]
     );
-    // A VM that nobody wants to run is not in the way; what is under way at a node that is off never ends.
+    // A VM that is Halted is not in the way; what is under way at a node that is off never ends.
     o.machines = vec![machine("Halted", selector, None)];
     o.node = Some(node("Unknown", false, false));
     o.removal.spec.powered_off = true;
@@ -277,7 +277,7 @@ fn an_update_a_trial_and_a_vm_that_runs_nowhere_else_are_named_with_the_remedy()
 }
 
 #[test]
-fn a_silent_node_waits_for_the_word_that_it_is_switched_off_and_one_that_reports_is_not_believed_to_be() {
+fn a_silent_node_waits_until_it_is_said_to_be_switched_off_and_one_that_reports_is_not_taken_for_one() {
     let mut o = observed(json!({}), json!({}));
     o.node = Some(node("Unknown", false, false));
     o.pods = vec![pod("a")];
@@ -361,7 +361,7 @@ fn a_removal_that_began_is_not_cancelled_by_deleting_it() {
 fn the_agent_has_two_minutes_to_leave_and_then_the_identity_is_revoked_before_anything_is_deleted() {
     let mut o = removing(json!({}), None);
     o.leftovers = vec![Leftover { kind: Kind::BlockDevice, name: "n1.a".into(), uid: "b".into() }];
-    assert_eq!(words(&o), (Phase::Removing, "n1 is told to leave".into()));
+    assert_eq!(words(&o), (Phase::Removing, "n1 is leaving: its agent forgets its keys".into()));
     assert_eq!(steps(&o), [""; 0]);
     let mut late = o.clone();
     late.removal.status.as_mut().unwrap().removing =
@@ -389,7 +389,10 @@ fn what_is_left_goes_before_the_node_and_the_maintenance_after_it() {
     o.volumes = vec![claimed("pvc-1")];
     o.machines = vec![machine("Always", json!({}), Some("n1"))];
     o.leftovers = vec![Leftover { kind: Kind::Lease, name: "n1".into(), uid: "l".into() }];
-    assert_eq!(steps(&o), ["tell claim shop/data", "delete volume pvc-1", "forget state", "delete Lease n1"]);
+    assert_eq!(
+        steps(&o),
+        ["event of claim shop/data", "delete volume pvc-1", "forget state", "delete Lease n1"]
+    );
     // The controller of VMs would take the node from it again.
     let ended = json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
         "metadata": {"name": "web", "namespace": "shop", "uid": "vmi-1"}, "spec": o.machines[0].spec.template.spec});
@@ -423,7 +426,7 @@ fn nothing_follows_once_a_node_is_removed() {
 fn a_volume_that_came_after_the_confirmation_stops_the_removal_where_it_is() {
     let mut o = removing(json!({"acceptLoss": ["LocalVolume/pvc-1"]}), REVOKED);
     o.volumes = vec![claimed("pvc-1"), claimed("pvc-2")];
-    assert_eq!(steps(&o), ["tell claim shop/data", "delete volume pvc-1"]);
+    assert_eq!(steps(&o), ["event of claim shop/data", "delete volume pvc-1"]);
     let (phase, message) = words(&o);
     assert_eq!(phase, Phase::Removing);
     assert!(message.starts_with("LocalVolume/pvc-2: is on n1 only"), "{message}");
