@@ -11,6 +11,7 @@ pub mod block;
 pub mod call;
 pub mod chroot;
 pub mod console;
+pub mod cpus;
 pub mod dhcp;
 pub mod disk;
 pub mod disks;

@@ -17,6 +17,7 @@ pub use contents::names;
 pub use room::{needs, needs_at, requests};
 pub use volumes::names_claim;
 
+use super::cpus::Placement;
 use super::facts::{Facts, Resources};
 use super::filters::Port;
 use super::guest::{CpuModel, Disk, Guest, Identity, Source};
@@ -186,6 +187,7 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
             Some("host-passthrough") => CpuModel::HostPassthrough,
             Some(name) => CpuModel::Named(name.to_owned()),
         },
+        placement: Placement::default(),
         machine: vmi.domain.machine.as_ref().map_or_else(|| "q35".into(), |machine| machine.type_.clone()),
         disks,
         space,

@@ -3,6 +3,7 @@
 //! Why here: admission decides from values alone. Route in: channels of other controllers, `/data`, the Node object. Route out: values for the plan.
 
 use super::admission;
+use super::cpus::NodeCpus;
 use super::guest::{Blocks, Format};
 use crate::channels::{ContainerDisk, Volumes};
 use k8s_openapi::api::core::v1::Pod;
@@ -58,6 +59,10 @@ pub struct Facts {
     pub claims: BTreeMap<(String, String), ClaimFact>,
     /// Volumes of this node; nothing before they are known.
     pub volumes: Volumes,
+    /// Processors, if VMs may have some to themselves.
+    pub cpus: Option<NodeCpus>,
+    /// Why they may not, though the node config says so.
+    pub cpus_problem: Option<String>,
     /// The machine is going down.
     pub shutting_down: bool,
 }

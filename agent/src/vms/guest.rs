@@ -9,6 +9,7 @@ mod hardware;
 pub use contents::{DataSource, Files, Keys, Object, Seed, Text};
 pub use hardware::{Blocks, DiskOptions, Firmware, Hardware, Lifetime, state_folder};
 
+use super::cpus::Placement;
 use super::filters::Port;
 use sheaf_api::devices::{Cache, DiskBus, InterfaceModel};
 use std::path::{Path, PathBuf};
@@ -30,6 +31,8 @@ pub struct Guest {
     pub topology: (u32, u32, u32),
     /// Model of the processors.
     pub cpu: CpuModel,
+    /// The node's processors that it runs on.
+    pub placement: Placement,
     /// Machine type, `q35`.
     pub machine: String,
     /// Disks and drives, in the order of the spec.

@@ -6,7 +6,7 @@
 //! Never touches: domains that are not ours, the Node object, links, images.
 //!
 //! observe ([`observe`], [`lookups`], [`record`], [`facts`]) → [`plan`] (with [`admission`]) → [`apply`] ([`contents`],
-//! [`files`], [`filters`], [`domain_xml`], [`memory`], [`credentials`]) → [`report`] through [`api`], [`status_page`]. No state is
+//! [`files`], [`filters`], [`domain_xml`], [`memory`], [`cpus`], [`credentials`]) → [`report`] through [`api`], [`status_page`]. No state is
 //! kept that cannot be observed again: after a crash of the agent its successor finds the domains by their tags and continues.
 
 pub mod admission;
@@ -16,6 +16,7 @@ mod block_sizes;
 pub mod console_tail;
 pub mod contents;
 pub mod controller;
+pub mod cpus;
 pub mod credentials;
 pub mod domain_xml;
 pub mod facts;
@@ -47,6 +48,7 @@ use crate::reconcile::blocking;
 use crate::status::{PortSection, Section, VmSection};
 use domain_xml::DomainType;
 use k8s_openapi::api::core::v1::Pod;
+use sheaf_host::cpus::CpuReport;
 use sheaf_host::libvirt::VmHost;
 use sheaf_host::nft::Filter;
 use sheaf_host::run::Run;
@@ -64,18 +66,21 @@ pub struct Hosts<V> {
     pub filter: Arc<dyn Filter>,
     /// The node's own place on its networks.
     pub segments: Arc<dyn Segments>,
+    /// The node's processors.
+    pub cpus: Arc<dyn CpuReport>,
     /// KVM, or emulation in tests.
     pub domain_type: DomainType,
 }
 
 impl<V> Clone for Hosts<V> {
     fn clone(&self) -> Self {
-        let Self { vms, run, filter, segments, domain_type } = self;
+        let Self { vms, run, filter, segments, cpus, domain_type } = self;
         Self {
             vms: vms.clone(),
             run: run.clone(),
             filter: filter.clone(),
             segments: segments.clone(),
+            cpus: cpus.clone(),
             domain_type: *domain_type,
         }
     }

@@ -53,6 +53,12 @@ pub fn compute(spec: &VirtualMachineInstanceSpec, config: &ClusterConfigSpec) ->
         ("memory".to_string(), Amount::of_bytes(memory)),
     ]);
     let mut limits = BTreeMap::new();
+    // As in KubeVirt: whole CPUs, and limits that are equal, by which the Pod is of QoS class Guaranteed.
+    if let Some(dedicated) = spec.domain.cpu.as_ref().and_then(Cpu::dedicated) {
+        let mut requests = requests;
+        requests.insert("cpu".to_string(), Amount::of_milli(u64::from(dedicated) * 1000));
+        return Compute { limits: requests.clone(), requests, huge };
+    }
     if let Some(cpu) = asked.limits.get("cpu") {
         limits.insert("cpu".to_string(), cpu.clone());
     }
@@ -150,6 +156,22 @@ mod tests {
             (&of["requests"]["hugepages-2Mi"], &of["limits"]["hugepages-2Mi"]),
             (&json!("1Gi"), &json!("1Gi"))
         );
+    }
+
+    #[test]
+    fn a_vm_with_dedicated_cpus_asks_for_whole_ones_and_one_more_for_qemu_and_its_limits_are_equal() {
+        let of = |cpu: Value| {
+            let domain = json!({"cpu": cpu, "memory": {"guest": "1Gi"}, "devices": {"autoattachPodInterface": false}});
+            resources(json!({ "domain": domain }), None)
+        };
+        let with = of(json!({"cores": 2, "threads": 2, "dedicatedCpuPlacement": true, "isolateEmulatorThread": true}));
+        // 1024 guest + 100 QEMU + 4×8 CPUs + 2 page tables + 16 graphics
+        let limits = json!({"cpu": "5", "memory": "1174Mi", "devices.kubevirt.io/kvm": "1"});
+        assert_eq!(with["limits"], limits);
+        assert_eq!((&with["requests"]["cpu"], &with["requests"]["memory"]), (&json!("5"), &json!("1174Mi")));
+        let without = of(json!({"cores": 2, "dedicatedCpuPlacement": true}));
+        assert_eq!(without["requests"]["cpu"], "2");
+        assert_eq!(of(json!({"cores": 2, "dedicatedCpuPlacement": false}))["requests"]["cpu"], "200m");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod alarm;
 mod block_news;
 mod call;
+mod cpus;
 mod dhcp;
 mod disk;
 mod efi;
@@ -30,6 +31,7 @@ mod vms;
 pub use alarm::FakeAlarm;
 pub use block_news::FakeBlockNews;
 pub use call::FakeCall;
+pub use cpus::FakeCpus;
 pub use dhcp::FakeDhcp;
 pub use disk::FakeDisk;
 pub use efi::FakeVariables;

@@ -3,10 +3,11 @@
 //! Why here: what the API server refused is refused again, where QEMU or libvirt would start another machine than was asked
 //! for, or take a path of the node for a name. Pure. Route in: the spec of the annotation. Route out: [`Hardware`].
 
-use super::{Check, invalid};
+use super::{Check, invalid, reject, wait};
+use crate::vms::cpus::Wanted;
 use crate::vms::facts::Facts;
 use crate::vms::guest::{Firmware, Hardware, Identity, Lifetime, state_folder};
-use sheaf_api::domain::{DomainSpec, Memory};
+use sheaf_api::domain::{Cpu, DomainSpec, Memory, PageSize};
 use sheaf_api::features::Features;
 use sheaf_api::size::Size;
 use sheaf_api::vmi::VirtualMachineInstanceSpec;
@@ -69,6 +70,7 @@ pub(super) fn hardware(
         clock,
         cpu_features: cpu.features,
         page_size,
+        own_cpus: own_cpus(&cpu, cpus, page_size, facts)?,
         io_threads: 0,
         inputs: devices.inputs.clone(),
         tpm,
@@ -86,6 +88,33 @@ pub(super) fn hardware(
         state: state_folder(&facts.states.join(&id.namespace), uuid),
         most: Some(Size::most(domain)).filter(|most| *most != Size::of(domain)),
     })
+}
+
+/// Processors that the VM is to have to itself.
+fn own_cpus(cpu: &Cpu, cpus: u32, page_size: Option<PageSize>, facts: &Facts) -> Check<Option<Wanted>> {
+    let emulator = cpu.isolate_emulator_thread == Some(true);
+    let numa = cpu.numa.as_ref().is_some_and(|numa| numa.guest_mapping_passthrough.is_some());
+    if !cpu.is_dedicated() {
+        return match (emulator, numa) {
+            (true, _) => Err(invalid("domain.cpu.isolateEmulatorThread requires dedicatedCpuPlacement")),
+            (_, true) => Err(invalid("domain.cpu.numa.guestMappingPassthrough requires dedicatedCpuPlacement")),
+            (false, false) => Ok(None),
+        };
+    }
+    if numa && page_size.is_none() {
+        return Err(invalid("domain.cpu.numa.guestMappingPassthrough requires domain.memory.hugepages"));
+    }
+    if cpu.threads.unwrap_or(1) > 2 {
+        return Err(invalid("domain.cpu.threads: a core has at most two threads with dedicatedCpuPlacement"));
+    }
+    match (&facts.cpus, &facts.cpus_problem) {
+        (Some(_), _) => Ok(Some(Wanted { vcpus: cpus, emulator, numa })),
+        (None, Some(problem)) => Err(wait("NodeNotReady", format!("the processors of this node: {problem}"))),
+        (None, None) => Err(reject(
+            "CpusNotOffered",
+            "no VM can have processors of this node to itself: set vms.reserved-cpus in its node.toml",
+        )),
+    }
 }
 
 fn firmware(domain: &DomainSpec, features: &Features) -> Check<Firmware> {

@@ -69,7 +69,9 @@ pub fn needs_at(pod: &Pod, facts: &Facts, size: Option<Size>) -> Resources {
         Base::Image(name) => facts.images.get(name).copied(),
         Base::Claim(name) => facts.claim_bytes(&placed.namespace, name),
     });
+    let dedicated = domain.cpu.as_ref().and_then(sheaf_api::domain::Cpu::dedicated).unwrap_or(0);
     Resources {
+        cpu: asked.cpu.max(u64::from(dedicated).saturating_mul(1000)),
         memory: asked.memory.max(least),
         storage: asked.storage.max(storage),
         huge_2mi: asked.huge_2mi.max(huge(PageSize::Mi2)),

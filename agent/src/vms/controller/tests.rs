@@ -9,7 +9,7 @@ use crate::channels::{self, NetworkState};
 use crate::paths::Paths;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
-use sheaf_host::fakes::{FakeFilter, FakeRun, FakeSegments, FakeVms, Kill};
+use sheaf_host::fakes::{FakeCpus, FakeFilter, FakeRun, FakeSegments, FakeVms, Kill};
 use sheaf_host::libvirt::{self, Interface};
 use sheaf_host::nft::Filter as _;
 use sheaf_host::segment::{Interface as NodeInterface, Segment};
@@ -155,6 +155,7 @@ impl Node {
             run,
             filter,
             segments: segments.clone(),
+            cpus: Arc::new(FakeCpus::of(1, 4, 1)),
             domain_type: DomainType::Qemu,
         };
         let listed = Arc::new(watch::Sender::new(Listed { synced: true, objects: BTreeMap::new() }));

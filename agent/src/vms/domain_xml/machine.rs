@@ -104,9 +104,17 @@ pub fn write_features(xml: &mut String, guest: &Guest) -> Result {
         (None, Some(all)) if all.is_on() => writeln!(xml, "    <hyperv mode='passthrough'/>")?,
         _ => {}
     }
-    if let Some(kvm) = &features.kvm {
-        let hidden = on_off(kvm.hidden.unwrap_or(false));
-        writeln!(xml, "    <kvm>\n      <hidden state='{hidden}'/>\n    </kvm>")?;
+    let is_dedicated = guest.placement.own().is_some();
+    if features.kvm.is_some() || is_dedicated {
+        writeln!(xml, "    <kvm>")?;
+        if let Some(kvm) = &features.kvm {
+            writeln!(xml, "      <hidden state='{}'/>", on_off(kvm.hidden.unwrap_or(false)))?;
+        }
+        if is_dedicated {
+            // The guest need not give a processor up while it waits for a lock: nothing else runs there.
+            writeln!(xml, "      <hint-dedicated state='on'/>")?;
+        }
+        writeln!(xml, "    </kvm>")?;
     }
     state(xml, "    ", "pvspinlock", features.pvspinlock.as_ref())?;
     state(xml, "    ", "smm", features.smm.as_ref())?;

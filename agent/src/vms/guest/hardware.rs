@@ -3,6 +3,7 @@
 //! Why here: values of the API stand where the domain's XML says the same in other words; what a VM only may ask for is decided.
 //! Route in: [`crate::vms::admission`]. Route out: [`crate::vms::domain_xml`], [`crate::vms::files`].
 
+use crate::vms::cpus::Wanted;
 use sheaf_api::clock::Clock;
 use sheaf_api::disk_options::{DiskIo, ErrorPolicy};
 use sheaf_api::domain::{CpuFeature, PageSize};
@@ -29,6 +30,8 @@ pub struct Hardware {
     pub cpu_features: Vec<CpuFeature>,
     /// Size of the huge pages that its memory is on.
     pub page_size: Option<PageSize>,
+    /// Processors of the node that it is to have to itself.
+    pub own_cpus: Option<Wanted>,
     /// Threads for the I/O of disks, numbered from 1.
     pub io_threads: u32,
     /// Input devices.
@@ -68,6 +71,7 @@ impl Default for Hardware {
             clock: None,
             cpu_features: Vec::new(),
             page_size: None,
+            own_cpus: None,
             io_threads: 0,
             inputs: Vec::new(),
             tpm: None,

@@ -28,6 +28,59 @@ macro_rules! requires {
     };
 }
 
+/// Dedicated CPUs are not given in parts.
+macro_rules! whole_cpus {
+    ($of:literal) => {
+        Rule {
+            at: "domain",
+            rule: concat!(
+                "!has(self.cpu) || !self.cpu.?dedicatedCpuPlacement.orValue(false) || !has(self.resources) || ",
+                "!has(self.resources.",
+                $of,
+                ") || !('cpu' in self.resources.",
+                $of,
+                ") || !isQuantity(string(self.resources.",
+                $of,
+                "['cpu'])) || quantity(string(self.resources.",
+                $of,
+                "['cpu'])).isInteger()"
+            ),
+            says: concat!("resources.", $of, ".cpu is not a whole number, which cpu.dedicatedCpuPlacement requires"),
+            field: ".resources",
+            reason: Reason::Invalid,
+        }
+    };
+}
+
+/// The CPUs that are set aside for dedicated placement are those that the guest has.
+macro_rules! all_cpus {
+    ($of:literal) => {
+        Rule {
+            at: "domain",
+            rule: concat!(
+                "!has(self.cpu) || !self.cpu.?dedicatedCpuPlacement.orValue(false) || !has(self.resources) || ",
+                "!(has(self.cpu.sockets) || has(self.cpu.cores) || has(self.cpu.threads)) || !has(self.resources.",
+                $of,
+                ") || !('cpu' in self.resources.",
+                $of,
+                ") || !isQuantity(string(self.resources.",
+                $of,
+                "['cpu'])) || quantity(string(self.resources.",
+                $of,
+                "['cpu'])).compareTo(quantity(string(self.cpu.?sockets.orValue(1) * self.cpu.?cores.orValue(1) * ",
+                "self.cpu.?threads.orValue(1)))) == 0"
+            ),
+            says: concat!(
+                "resources.",
+                $of,
+                ".cpu is not the number of CPUs that cpu has, which cpu.dedicatedCpuPlacement requires; remove it"
+            ),
+            field: ".resources",
+            reason: Reason::Invalid,
+        }
+    };
+}
+
 /// Of the spec of an instance, in a VirtualMachine's template or by itself.
 pub const HARDWARE: &[Rule] = &[
     // Firmware.
@@ -111,6 +164,51 @@ pub const HARDWARE: &[Rule] = &[
         field: ".maxSockets",
         reason: Reason::Invalid,
     },
+    Rule {
+        at: "domain.cpu",
+        rule: "!self.?isolateEmulatorThread.orValue(false) || self.?dedicatedCpuPlacement.orValue(false)",
+        says: "isolateEmulatorThread requires dedicatedCpuPlacement: true",
+        field: ".isolateEmulatorThread",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain.cpu",
+        rule: "!self.?dedicatedCpuPlacement.orValue(false) || self.?threads.orValue(1) <= 2",
+        says: "a core has at most two threads with dedicatedCpuPlacement",
+        field: ".threads",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain.cpu",
+        rule: "!has(self.numa) || !has(self.numa.guestMappingPassthrough) || \
+               self.?dedicatedCpuPlacement.orValue(false)",
+        says: "numa.guestMappingPassthrough requires dedicatedCpuPlacement: true",
+        field: ".numa",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain",
+        rule: "!has(self.cpu) || !has(self.cpu.numa) || !has(self.cpu.numa.guestMappingPassthrough) || \
+               has(self.memory) && has(self.memory.hugepages)",
+        says: "cpu.numa.guestMappingPassthrough requires memory.hugepages",
+        field: ".cpu",
+        reason: Reason::Invalid,
+    },
+    whole_cpus!("requests"),
+    whole_cpus!("limits"),
+    Rule {
+        at: "domain",
+        rule: "!has(self.cpu) || !self.cpu.?dedicatedCpuPlacement.orValue(false) || !has(self.resources) || \
+               !has(self.resources.requests) || !has(self.resources.limits) || \
+               ['cpu', 'memory'].all(name, !(name in self.resources.requests) || !(name in self.resources.limits) || \
+               !isQuantity(string(self.resources.requests[name])) || !isQuantity(string(self.resources.limits[name])) || \
+               quantity(string(self.resources.requests[name])).compareTo(quantity(string(self.resources.limits[name]))) == 0)",
+        says: "resources.requests and resources.limits are not equal, which cpu.dedicatedCpuPlacement requires",
+        field: ".resources",
+        reason: Reason::Invalid,
+    },
+    all_cpus!("requests"),
+    all_cpus!("limits"),
     Rule {
         at: "domain.memory",
         rule: "!has(self.maxGuest) || !has(self.guest) || !isQuantity(string(self.maxGuest)) || \

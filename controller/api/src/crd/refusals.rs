@@ -7,12 +7,9 @@
 const REASONS: &[(&str, &str, &str)] = &[
     (
         "CPU",
-        "dedicatedCpuPlacement",
-        "not supported by Sheaf yet: the virtual CPUs of all VMs share the CPUs of their node; remove it",
+        "realtime",
+        "not supported by Sheaf yet: the kernel of a node is no real-time kernel; use dedicatedCpuPlacement alone",
     ),
-    ("CPU", "isolateEmulatorThread", "not supported by Sheaf yet: it needs dedicatedCpuPlacement; remove it"),
-    ("CPU", "numa", "not supported by Sheaf yet: it needs dedicatedCpuPlacement; remove it"),
-    ("CPU", "realtime", "not supported by Sheaf yet: it needs dedicatedCpuPlacement; remove it"),
     ("Devices", "sound", "not supported by Sheaf: VNC, by which a screen is shown, has no sound; remove it"),
     ("Devices", "gpus", "not supported by Sheaf yet: devices of a node are not given to VMs; remove it"),
     (
