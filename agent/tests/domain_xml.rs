@@ -26,6 +26,7 @@ fn plain() -> Guest {
         memory: 512 << 20,
         topology: (1, 1, 1),
         cpu: CpuModel::HostModel,
+        placement: Default::default(),
         machine: "q35".into(),
         disks: vec![
             disk(

@@ -19,11 +19,8 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("vmi-gpu.yaml", "gpus"),
     ("vmi-usb.yaml", "hostDevices"),
     ("vmi-sriov.yaml", "sriov"),
-    // CPUs are shared.
-    ("vmi-fedora-isolated.yaml", "dedicatedCpuPlacement"),
     // Files outside of the folders that tenants may name.
     ("vmi-host-disk.yaml", "/data/disks/"),
-    ("vmi-kernel-boot.yaml", "kernelBoot"),
 ];
 
 /// Kinds that are no VMs and that Sheaf does not have.

@@ -7,7 +7,7 @@ mod contents;
 mod hardware;
 
 pub use contents::{DataSource, Files, Keys, Object, Seed, Text};
-pub use hardware::{Blocks, DiskOptions, Firmware, Hardware, Lifetime, state_folder};
+pub use hardware::{Blocks, DiskOptions, Firmware, Hardware, Kernel, Lifetime, state_folder};
 
 use super::cpus::Placement;
 use super::filters::Port;
@@ -220,6 +220,16 @@ impl Folder {
     /// Socket of the serial port.
     pub fn console_socket(&self) -> PathBuf {
         self.0.join("console.sock")
+    }
+
+    /// The kernel that boots the guest. No disk has such a name: theirs have an extension.
+    pub fn kernel(&self) -> PathBuf {
+        self.0.join("kernel")
+    }
+
+    /// Its initrd.
+    pub fn initrd(&self) -> PathBuf {
+        self.0.join("initrd")
     }
 
     /// File or device behind a disk and its format.

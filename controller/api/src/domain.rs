@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::firmware::Firmware;
 use crate::{
-    clock::Clock, devices::Devices, disk_options::IoThreadsPolicy, features::Features, firmware::Chassis,
+    clock::Clock, devices::Devices, disk_options::IoThreadsPolicy, features::Features,
+    firmware::{Chassis, KernelBootContainer},
     quantity::Amount, words::words,
 };
 
@@ -48,6 +49,13 @@ pub struct DomainSpec {
     pub machine: Option<Machine>,
     /// Disks, network interfaces and other devices.
     pub devices: Devices,
+}
+
+impl DomainSpec {
+    /// The image with the kernel that boots the guest, if it is not booted from its disks.
+    pub fn kernel_container(&self) -> Option<&KernelBootContainer> {
+        self.firmware.as_ref()?.kernel_boot.as_ref()?.container.as_ref()
+    }
 }
 
 /// Virtual CPU topology and model: sockets × cores × threads CPUs.

@@ -177,7 +177,9 @@ fn volumes(spec: &VirtualMachineInstanceSpec) -> Vec<Value> {
 /// Logins of registries, which the node may read because the Pod names them.
 fn pull_secrets(spec: &VirtualMachineInstanceSpec) -> Vec<Value> {
     let disks = spec.volumes.iter().filter_map(|volume| volume.container_disk.as_ref());
-    let names: BTreeSet<_> = disks.filter_map(|disk| disk.image_pull_secret.as_deref()).collect();
+    let of_kernel = spec.domain.kernel_container().and_then(|kernel| kernel.image_pull_secret.as_deref());
+    let names: BTreeSet<_> =
+        disks.filter_map(|disk| disk.image_pull_secret.as_deref()).chain(of_kernel).collect();
     names.into_iter().map(|name| json!({"name": name})).collect()
 }
 
@@ -342,6 +344,14 @@ mod tests {
         let spec = pod.spec.unwrap();
         assert_eq!(spec.volumes.unwrap_or_default(), []);
         assert_eq!(spec.node_selector.unwrap()[HOSTNAME_LABEL], "n2");
+    }
+
+    #[test]
+    fn the_login_for_the_image_of_a_kernel_is_named() {
+        let container = json!({"image": "quay.io/a:1", "kernelPath": "/k", "imagePullSecret": "login"});
+        let firmware = json!({"kernelBoot": {"container": container}});
+        let pod = made(&vmi(json!({"domain": {"firmware": firmware, "memory": {"guest": "1Gi"}, "devices": {}}})));
+        assert_eq!(pod.spec.unwrap().image_pull_secrets.unwrap()[0].name, "login");
     }
 
     #[test]

@@ -3,17 +3,22 @@
 //! Why here: what the API server refused is refused again, where QEMU or libvirt would start another machine than was asked
 //! for, or take a path of the node for a name. Pure. Route in: the spec of the annotation. Route out: [`Hardware`].
 
-use super::{Check, invalid, reject, wait};
+use super::{Check, Verdict, invalid, reject, wait};
+use crate::channels::ContainerDisk;
 use crate::vms::cpus::Wanted;
 use crate::vms::facts::Facts;
-use crate::vms::guest::{Firmware, Hardware, Identity, Lifetime, state_folder};
+use crate::vms::guest::{Firmware, Hardware, Identity, Kernel, Lifetime, state_folder};
 use sheaf_api::domain::{Cpu, DomainSpec, Memory, PageSize};
 use sheaf_api::features::Features;
+use sheaf_api::firmware::BootFile;
 use sheaf_api::size::Size;
 use sheaf_api::vmi::VirtualMachineInstanceSpec;
 
 /// Most queues of a NIC: the kernel's for a tap.
 const MOST_NIC_QUEUES: u32 = 256;
+
+/// Longest arguments of a kernel: `COMMAND_LINE_SIZE` of Linux on x86, less the zero at its end.
+const MOST_ARGUMENTS: usize = 2047;
 
 /// Most input devices and CPU features; the schema has the same numbers.
 const MOST_INPUTS: usize = 8;
@@ -64,6 +69,7 @@ pub(super) fn hardware(
     let queues = |wanted: Option<bool>| (wanted == Some(true)).then_some(cpus);
     Ok(Hardware {
         firmware: firmware(domain, &features)?,
+        kernel: kernel(domain, &id.pod_uid, facts)?,
         serial: system.serial,
         chassis: domain.chassis.clone(),
         features,
@@ -135,6 +141,40 @@ fn firmware(domain: &DomainSpec, features: &Features) -> Check<Firmware> {
             let serial = bios.as_ref().is_some_and(|bios| bios.use_serial == Some(true));
             Ok(Firmware::Bios { serial })
         }
+    }
+}
+
+/// The kernel that this node pulled for this Pod.
+fn kernel(domain: &DomainSpec, pod_uid: &str, facts: &Facts) -> Check<Option<Kernel>> {
+    let boot = domain.firmware.as_ref().and_then(|firmware| firmware.kernel_boot.clone()).unwrap_or_default();
+    let arguments = boot.kernel_args.unwrap_or_default();
+    let Some(container) = &boot.container else {
+        return match arguments.is_empty() {
+            true => Ok(None),
+            false => Err(invalid("domain.firmware.kernelBoot.kernelArgs needs a container with a kernel")),
+        };
+    };
+    if arguments.len() > MOST_ARGUMENTS || !arguments.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return Err(invalid(format!(
+            "domain.firmware.kernelBoot.kernelArgs has at most {MOST_ARGUMENTS} printable characters"
+        )));
+    }
+    let mut kernel = Kernel { arguments, ..Kernel::default() };
+    let mut has_kernel = false;
+    for (file, _) in container.files() {
+        let path = match facts.container_disks.get(&(pod_uid.to_owned(), file.name().to_owned())) {
+            Some(ContainerDisk::Ready { path, .. }) => path.clone(),
+            Some(ContainerDisk::NotReady { reason, message }) => return Err(wait(reason, message.clone())),
+            None => return Err(Verdict::Unknown),
+        };
+        match file {
+            BootFile::Kernel => (kernel.image, has_kernel) = (path, true),
+            BootFile::Initrd => kernel.initrd = Some(path),
+        }
+    }
+    match has_kernel {
+        true => Ok(Some(kernel)),
+        false => Err(invalid("domain.firmware.kernelBoot.container has no kernelPath")),
     }
 }
 

@@ -39,6 +39,15 @@ pub fn write_os(xml: &mut String, guest: &Guest, folder: &Folder) -> Result {
             writeln!(xml, "    <nvram template='{template}'>{}</nvram>", text(&path))?;
         }
     }
+    if let Some(kernel) = &guest.hardware.kernel {
+        writeln!(xml, "    <kernel>{}</kernel>", text(&folder.kernel()))?;
+        if kernel.initrd.is_some() {
+            writeln!(xml, "    <initrd>{}</initrd>", text(&folder.initrd()))?;
+        }
+        if !kernel.arguments.is_empty() {
+            writeln!(xml, "    <cmdline>{}</cmdline>", escape(&kernel.arguments))?;
+        }
+    }
     // Without an order of its own the guest boots from its disks, then from its drives, in the order of the spec.
     if guest.disks.iter().all(|disk| disk.boot_order.is_none()) {
         writeln!(xml, "    <boot dev='hd'/>\n    <boot dev='cdrom'/>")?;

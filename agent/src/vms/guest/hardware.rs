@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 pub struct Hardware {
     /// What boots it.
     pub firmware: Firmware,
+    /// A kernel that the firmware starts.
+    pub kernel: Option<Kernel>,
     /// Serial number of the system in SMBIOS.
     pub serial: Option<String>,
     /// The chassis that SMBIOS describes.
@@ -65,6 +67,7 @@ impl Default for Hardware {
     fn default() -> Self {
         Self {
             firmware: Firmware::Bios { serial: false },
+            kernel: None,
             serial: None,
             chassis: None,
             features: Features::default(),
@@ -115,6 +118,17 @@ pub enum Firmware {
         /// How long its variables live.
         variables: Lifetime,
     },
+}
+
+/// A kernel that boots the guest in the place of a boot loader. The VM has files of its own, so that libvirt may give them to QEMU.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kernel {
+    /// The kernel on this node, which is never changed.
+    pub image: PathBuf,
+    /// The initrd, likewise.
+    pub initrd: Option<PathBuf>,
+    /// Arguments.
+    pub arguments: String,
 }
 
 /// How long state of firmware or TPM lives.

@@ -28,6 +28,27 @@ macro_rules! requires {
     };
 }
 
+/// A file in the image of a kernel.
+macro_rules! path {
+    ($path:literal) => {
+        Rule {
+            at: "domain.firmware.kernelBoot.container",
+            rule: concat!(
+                "self.?",
+                $path,
+                ".orValue('') == '' || self.",
+                $path,
+                ".matches('^(/[^/]+)+$') && !self.",
+                $path,
+                ".matches('/[.][.]?(/|$)')"
+            ),
+            says: concat!($path, " must be an absolute path to a file without relative components"),
+            field: concat!(".", $path),
+            reason: Reason::Invalid,
+        }
+    };
+}
+
 /// Dedicated CPUs are not given in parts.
 macro_rules! whole_cpus {
     ($of:literal) => {
@@ -118,6 +139,29 @@ pub const HARDWARE: &[Rule] = &[
         field: ".firmware",
         reason: Reason::Invalid,
     },
+    Rule {
+        at: "domain.firmware.kernelBoot",
+        rule: "has(self.container) || self.?kernelArgs.orValue('') == ''",
+        says: "kernel arguments cannot be provided without an external kernel; set container",
+        field: ".kernelArgs",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain.firmware.kernelBoot.container",
+        rule: "self.?kernelPath.orValue('') != '' || self.?initrdPath.orValue('') != ''",
+        says: "a container must be defined with at least one of the following: kernelPath, initrdPath",
+        field: "",
+        reason: Reason::Required,
+    },
+    Rule {
+        at: "domain.firmware.kernelBoot.container",
+        rule: "self.?kernelPath.orValue('') != '' || self.?initrdPath.orValue('') == ''",
+        says: "an initrd boots only with a kernel; set kernelPath",
+        field: ".kernelPath",
+        reason: Reason::Required,
+    },
+    path!("kernelPath"),
+    path!("initrdPath"),
     // Features.
     Rule {
         at: "domain.features",
