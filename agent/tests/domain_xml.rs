@@ -43,6 +43,7 @@ fn plain() -> Guest {
         ],
         space: 0,
         interfaces: vec![nic(0, InterfaceModel::Virtio, port("br0"))],
+        host_devices: Vec::new(),
         rng: true,
         graphics: true,
         serial: true,

@@ -8,6 +8,7 @@ use sheaf_agent::vms::admission::{Verdict, admit};
 use sheaf_agent::vms::cpus::{NodeCpus, Placement, choose};
 use sheaf_agent::vms::domain_xml::{DomainType, render};
 use sheaf_agent::vms::facts::{ClaimFact, Facts, Resources};
+use sheaf_agent::vms::host_devices::{HostDevice, Offer, Resource};
 use sheaf_agent::vms::guest::{Blocks, Folder, Format, Guest};
 use sheaf_host::cpus::{CpuReport as _, CpuSet};
 use sheaf_host::fakes::FakeCpus;
@@ -38,6 +39,10 @@ fn facts() -> Facts {
     Facts {
         allocatable: Some(all),
         cpus: Some(cpus()),
+        devices: Offer {
+            resources: [("nvidia.com/T4".to_owned(), Resource::default())].into(),
+            problems: Vec::new(),
+        },
         container_disks: ["kernelBoot.kernel", "kernelBoot.initrd"]
             .map(|name| {
                 let path = std::path::PathBuf::from("/data/container-disks").join(name);
@@ -245,6 +250,23 @@ fn dedicated_cpus_of_two_numa_cells_each_with_memory_of_its_own() {
 }
 
 #[test]
+fn devices_of_the_node() {
+    let mut guest = guest(domain(json!({"devices": {
+        "autoattachPodInterface": false, "gpus": [{"name": "gpu1", "deviceName": "nvidia.com/T4"}],
+        "hostDevices": [{"name": "nic", "deviceName": "nvidia.com/T4"}],
+    }})));
+    let wanted = &guest.hardware.host_devices;
+    let addresses = ["0000:3b:00.1", "0000:01:00.0"];
+    let given = wanted.iter().zip(addresses).map(|(one, address)| HostDevice {
+        name: one.name.clone(),
+        address: address.into(),
+        gpu: one.gpu,
+    });
+    guest.host_devices = given.collect();
+    compare_guest("host-devices.xml", &guest);
+}
+
+#[test]
 fn a_kernel_with_an_initrd_and_arguments() {
     let container = json!({"image": "quay.io/k:1", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd"});
     let firmware = json!({"kernelBoot": {"container": container, "kernelArgs": "console=ttyS0 quiet a=<b>"}});
@@ -364,6 +386,13 @@ fn what_the_api_server_would_refuse_is_refused_again() {
     assert_eq!(message, "domain.cpu.numa.guestMappingPassthrough requires domain.memory.hugepages");
     let message = refused(domain(json!({"cpu": {"threads": 4, "dedicatedCpuPlacement": true}})));
     assert_eq!(message, "domain.cpu.threads: a core has at most two threads with dedicatedCpuPlacement");
+    let devices = |devices: Value| refused(domain(json!({ "devices": devices })));
+    let message = devices(json!({"gpus": [{"name": "a", "deviceName": "nvidia.com/A100"}]}));
+    assert_eq!(message, "domain.devices: permittedHostDevices of ClusterConfig cluster does not have nvidia.com/A100");
+    let twice = json!([{"name": "a", "deviceName": "nvidia.com/T4"}, {"name": "a", "deviceName": "nvidia.com/T4"}]);
+    let message = devices(json!({ "hostDevices": twice }));
+    let expected = "domain.devices.hostDevices and .gpus are at most 32, with different names of letters, digits, - and _";
+    assert_eq!(message, expected);
     let kernel = |boot: Value| refused(domain(json!({"firmware": {"kernelBoot": boot}})));
     let message = kernel(json!({"kernelArgs": "quiet"}));
     assert_eq!(message, "domain.firmware.kernelBoot.kernelArgs needs a container with a kernel");

@@ -31,6 +31,7 @@ pub mod networkd;
 pub mod nft;
 pub mod nic;
 pub mod notify;
+pub mod pci;
 pub mod qcow2;
 pub mod reach;
 pub mod run;

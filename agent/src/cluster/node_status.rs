@@ -97,7 +97,13 @@ pub fn status(
     for bridge in &observed.network.vlan_bridges {
         capacity.insert(names::vlan_resource(bridge), DEVICE_SLOTS.into());
     }
+    for (resource, (count, _)) in &observed.hypervisor.devices {
+        capacity.insert(resource.clone(), count.to_string());
+    }
     let mut allocatable = capacity.clone();
+    for (resource, (_, usable)) in &observed.hypervisor.devices {
+        allocatable.insert(resource.clone(), usable.to_string());
+    }
     // What is reserved in whole processors cannot be promised in parts: a VM that wants them to itself would not get them.
     let reserved = observed.hypervisor.reserved_cpus.unwrap_or(0).saturating_mul(1000).max(reserve.milli_cpu);
     allocatable.insert("cpu".into(), format!("{}m", (machine.cpus * 1000).saturating_sub(reserved)));
@@ -156,7 +162,14 @@ fn conditions(observed: &Observed) -> Value {
     };
     let kvm_words =
         if *kvm { ("KvmUsable", "/dev/kvm can be used") } else { ("NoKvm", "/dev/kvm cannot be used") };
+    let devices = &observed.hypervisor;
+    let devices = match (devices.device_problems.is_empty(), devices.devices.is_empty()) {
+        (false, _) => ("False", "DevicesInUse", devices.device_problems.join("; ")),
+        (true, false) => ("True", "DevicesOffered", "VMs can have the devices that are permitted".to_owned()),
+        (true, true) => ("True", "NonePermitted", "ClusterConfig cluster permits no devices of nodes".to_owned()),
+    };
     json!([
+        {"type": "HostDevicesReady", "status": devices.0, "reason": devices.1, "message": devices.2},
         pressure("MemoryPressure", &observed.hypervisor.pressure.memory, "memory is available"),
         pressure("DiskPressure", &observed.hypervisor.pressure.disk, "/data and /var have space"),
         {"type": "PIDPressure", "status": "False", "reason": "NotUnderPressure", "message": "no containers run here"},
@@ -374,6 +387,24 @@ mod tests {
         assert_eq!(offered(&observed, false), "2000m");
         observed.hypervisor.reserved_cpus = Some(u64::MAX);
         assert_eq!(offered(&observed, false), "0m");
+    }
+
+    #[test]
+    fn devices_that_are_permitted_are_offered_as_far_as_they_can_be_had() {
+        let mut observed = observed(true, true);
+        let told = |observed: &Observed| {
+            let status = status("n1", &machine(), observed, Reserve::of(false)).unwrap();
+            let conditions = status.conditions.clone().unwrap();
+            let condition = conditions.into_iter().find(|one| one.type_ == "HostDevicesReady").unwrap();
+            let of = |map| quantity(map, "nvidia.com/T4");
+            (of(&status.capacity), of(&status.allocatable), condition.status, condition.reason.unwrap())
+        };
+        assert_eq!(told(&observed), (None, None, "True".into(), "NonePermitted".into()));
+        observed.hypervisor.devices = [("nvidia.com/T4".to_owned(), (2, 1))].into();
+        let offered = (Some("2".to_owned()), Some("1".to_owned()));
+        assert_eq!(told(&observed), (offered.0.clone(), offered.1.clone(), "True".into(), "DevicesOffered".into()));
+        observed.hypervisor.device_problems = vec!["0000:01:00.0 (nvidia.com/T4): it is in use".into()];
+        assert_eq!(told(&observed), (offered.0, offered.1, "False".into(), "DevicesInUse".into()));
     }
 
     #[test]

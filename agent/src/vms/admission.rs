@@ -192,6 +192,7 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
         disks,
         space,
         interfaces,
+        host_devices: Vec::new(),
         rng: vmi.domain.devices.rng.is_some(),
         graphics: vmi.domain.devices.autoattach_graphics_device.unwrap_or(true),
         serial: vmi.domain.devices.autoattach_serial_console.unwrap_or(true),

@@ -106,7 +106,9 @@ async fn start<V: VmHost, C: Cluster>(env: &Env<V, C>, guest: &Guest) -> anyhow:
     let folder = Folder::of(&env.vms, &guest.id.vmi_uid);
     let ports: Vec<Port> = guest.interfaces.iter().map(|nic| nic.port.clone()).collect();
     let cpus = guest.placement.own();
-    let mut record = Record { ports: ports.clone(), space: guest.space, cpus, ..Record::made(&guest.id) };
+    let devices = guest.host_devices.iter().map(|device| device.address.clone()).collect();
+    let space = guest.space;
+    let mut record = Record { ports: ports.clone(), space, cpus, devices, ..Record::made(&guest.id) };
     let guard = env.guard.clone().context("the networks of the node are not known yet")?;
     // The record first, or a later agent would not know the ports; then the filter, before the guest can send.
     record.write(&env.vms)?;

@@ -14,6 +14,7 @@ use super::apply::{Effect, Env, apply};
 use super::cpus::{self, NodeCpus};
 use super::facts::{ClaimFact, Facts, Resources};
 use super::filters::leases;
+use super::host_devices;
 use super::lookups::{Filter, Found, Key, Lookups};
 use super::observe::{self, Files};
 use super::plan::{Action, FailedStart, Memory, Observed, Stopping, plan};
@@ -240,8 +241,10 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         let soon = now.saturating_add(RESYNC);
         let listed = self.listed.borrow().clone();
         let (cpus, cpus_problem) = self.observe_cpus().await;
+        let (config, pci) = (self.answers.cluster.clone(), self.hosts.pci.clone());
+        let devices = blocking(move || Ok(host_devices::observe(&config, &*pci))).await.unwrap_or_default();
         let (state, domains) =
-            observe::hypervisor(&self.hosts, &self.ctx.paths, &listed, cpus.as_ref()).await;
+            observe::hypervisor(&self.hosts, &self.ctx.paths, &listed, (cpus.as_ref(), &devices)).await;
         self.report_hypervisor(state);
         let Some(domains) = domains else { return now.saturating_add(LIBVIRT_RETRY) };
         // A VM that is stopped for a restart of the machine ends with it; its controller starts it again.
@@ -268,6 +271,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             claims: self.answers.claims.clone(),
             cpus,
             cpus_problem,
+            devices,
             ..observe::facts(&self.ctx, &self.boot_id, &self.ctx.paths.data)
         };
         let planned = plan(&Observed {

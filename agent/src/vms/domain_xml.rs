@@ -5,6 +5,7 @@
 //! Route in: a guest, its folder, KVM or emulation. Route out: text for `DomainCreateXML`.
 
 mod cpus;
+mod host_devices;
 mod hotplug;
 mod machine;
 mod peripherals;
@@ -58,6 +59,9 @@ pub const TAG_PRIORITY: &str = "priority";
 /// Tag of a domain: the node's processors that its VM has to itself, as a list; absent if it has none.
 pub const TAG_CPUS: &str = "cpus";
 
+/// Tag of a domain: addresses of the node's PCI devices that its VM has to itself; absent if it has none.
+pub const TAG_DEVICES: &str = "devices";
+
 /// Domain XML of `guest`.
 pub fn render(guest: &Guest, folder: &Folder, domain_type: DomainType) -> String {
     let mut xml = String::with_capacity(4096);
@@ -99,6 +103,7 @@ fn write(xml: &mut String, guest: &Guest, folder: &Folder, domain_type: DomainTy
         write_nic(xml, guest, nic)?;
     }
     size::write_device(xml, guest)?;
+    host_devices::write(xml, guest)?;
     peripherals::write_peripherals(xml, guest, folder)?;
     writeln!(xml, "  </devices>\n</domain>")
 }
@@ -118,6 +123,11 @@ fn tags(guest: &Guest) -> String {
     }
     let own = guest.placement.own().map(|cpus| cpus.to_string());
     tags.extend(own.as_ref().map(|own| (TAG_CPUS, own)));
+    let devices: Vec<&str> = guest.host_devices.iter().map(|device| device.address.as_str()).collect();
+    let devices = devices.join(" ");
+    if !devices.is_empty() {
+        tags.push((TAG_DEVICES, &devices));
+    }
     tags.iter().map(|(name, value)| format!(" {name}='{}'", escape(value))).collect()
 }
 

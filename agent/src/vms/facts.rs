@@ -5,6 +5,7 @@
 use super::admission;
 use super::cpus::NodeCpus;
 use super::guest::{Blocks, Format};
+use super::host_devices::Offer;
 use crate::channels::{ContainerDisk, Volumes};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -63,6 +64,8 @@ pub struct Facts {
     pub cpus: Option<NodeCpus>,
     /// Why they may not, though the node config says so.
     pub cpus_problem: Option<String>,
+    /// PCI devices that VMs may have to themselves.
+    pub devices: Offer,
     /// The machine is going down.
     pub shutting_down: bool,
 }

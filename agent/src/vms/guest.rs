@@ -11,6 +11,7 @@ pub use hardware::{Blocks, DiskOptions, Firmware, Hardware, Kernel, Lifetime, st
 
 use super::cpus::Placement;
 use super::filters::Port;
+use super::host_devices::HostDevice;
 use sheaf_api::devices::{Cache, DiskBus, InterfaceModel};
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,8 @@ pub struct Guest {
     pub space: u64,
     /// Network interfaces, in the order of the spec.
     pub interfaces: Vec<Nic>,
+    /// PCI devices of the node that it has to itself.
+    pub host_devices: Vec<HostDevice>,
     /// A source of entropy.
     pub rng: bool,
     /// A VGA adapter, shown over VNC on a unix socket that libvirt makes.

@@ -26,6 +26,7 @@ use super::credentials::Wanted;
 use super::domain_xml::{TAG_GRACE, TAG_NAMESPACE_NAME, TAG_POD, TAG_POD_UID, TAG_VMI, TAG_VMI_UID};
 use super::facts::Resources;
 use super::guest::{Disk, Guest, Identity};
+use super::host_devices;
 use super::record::{Record, Started};
 use super::report::{self, Paused, Phase, Report, State};
 use clashes::{previous_run, user_of_volume};
@@ -182,6 +183,12 @@ impl Plan {
     }
 }
 
+/// Which VM has which parts of the node to itself.
+struct Ledgers<'a> {
+    cpus: Ledger<'a>,
+    devices: host_devices::Ledger<'a>,
+}
+
 /// The next steps.
 pub fn plan(o: &Observed<'_>) -> Plan {
     let mut plan = Plan::default();
@@ -198,7 +205,7 @@ pub fn plan(o: &Observed<'_>) -> Plan {
             sum.plus(taken(o, pod, domains.get(uid.as_str()).copied(), space))
         },
     );
-    let mut ledger = Ledger::of(o);
+    let mut ledgers = Ledgers { cpus: Ledger::of(o), devices: host_devices::Ledger::of(o) };
     let free = |plan: &mut Plan, uid: &str| {
         let held = o.memory.held.get(uid).copied().filter(|until| *until > o.now);
         if let Some(until) = held {
@@ -227,7 +234,7 @@ pub fn plan(o: &Observed<'_>) -> Plan {
         match (live, report::is_terminal(pod)) {
             (Some(domain), true) => {
                 let grace = ORPHAN_GRACE.min(grace_tag(domain));
-                plan_stop(&mut plan, o, &ledger, uid, domain, |since| stop_deadline(since, i64::MAX, grace));
+                plan_stop(&mut plan, o, &ledgers.cpus, uid, domain, |since| stop_deadline(since, i64::MAX, grace));
             }
             (None, true) if !report::says_ended(pod) => plan_end(&mut plan, o, uid, pod, domain),
             (None, true) => {
@@ -237,11 +244,11 @@ pub fn plan(o: &Observed<'_>) -> Plan {
             }
             (Some(domain), false) => {
                 let disks = added.get(uid).map(Vec::as_slice).unwrap_or_default();
-                plan_live(&mut plan, o, (uid, pod, domain), disks, &mut used, &ledger);
+                plan_live(&mut plan, o, (uid, pod, domain), disks, &mut used, &ledgers.cpus);
             }
             (None, false) => {
                 let disks = added.get(uid).map(Vec::as_slice).unwrap_or_default();
-                plan_without_domain(&mut plan, o, (uid, pod, domain), disks, &mut used, &mut ledger);
+                plan_without_domain(&mut plan, o, (uid, pod, domain), disks, &mut used, &mut ledgers);
             }
         }
     }
@@ -249,7 +256,7 @@ pub fn plan(o: &Observed<'_>) -> Plan {
         if !o.pods.contains_key(*uid) && free(&mut plan, uid) {
             if o.memory.gone.contains(*uid) {
                 let grace = ORPHAN_GRACE.min(grace_tag(domain));
-                plan_stop(&mut plan, o, &ledger, uid, domain, |since| stop_deadline(since, i64::MAX, grace));
+                plan_stop(&mut plan, o, &ledgers.cpus, uid, domain, |since| stop_deadline(since, i64::MAX, grace));
             } else {
                 plan.act(uid, Action::ConfirmGone(identity_of(domain)));
             }
@@ -351,8 +358,9 @@ fn plan_live(
         let started = Started { boot_id: o.facts.boot_id.clone(), uuid: domain.uuid.clone(), at };
         // Without its ports nothing passes them, and so with those that the Pod does not tell.
         let ports = admission::ports(pod).unwrap_or_default();
-        let cpus = cpus::own(domain);
-        let record = Record { started: Some(started), ports, cpus, ..Record::made(&identity_of(domain)) };
+        let (cpus, devices) = (cpus::own(domain), host_devices::own(domain));
+        let record =
+            Record { started: Some(started), ports, cpus, devices, ..Record::made(&identity_of(domain)) };
         plan.act(uid, Action::Adopt(record));
         return;
     };
@@ -496,7 +504,7 @@ fn plan_without_domain(
     (uid, pod, stopped): (&str, &Pod, Option<&Domain>),
     added: &[attachments::Added<'_>],
     used: &mut Resources,
-    ledger: &mut Ledger<'_>,
+    ledgers: &mut Ledgers<'_>,
 ) {
     if was_started(o, uid, pod) {
         plan_end(plan, o, uid, pod, stopped);
@@ -533,15 +541,23 @@ fn plan_without_domain(
                 plan_report(plan, uid, pod, waiting(&Why { reason: "VolumeInUse", message }));
                 return;
             }
-            match ledger.place(uid, guest.hardware.own_cpus) {
+            match ledgers.cpus.place(uid, guest.hardware.own_cpus) {
                 Some(placement) => guest.placement = placement,
                 None => {
                     let wants = guest.hardware.own_cpus.map_or(0, cpus::Wanted::count);
                     let message = format!(
                         "the VM needs {wants} processors of its own and {} are free; VMs that still end have the others",
-                        ledger.free()
+                        ledgers.cpus.free()
                     );
                     return plan_report(plan, uid, pod, waiting(&Why { reason: "CpusNotFree", message }));
+                }
+            }
+            match ledgers.devices.place(uid, &guest.hardware.host_devices) {
+                Ok(devices) => guest.host_devices = devices,
+                Err(resource) => {
+                    let problems = o.facts.devices.problems.iter().map(|problem| format!("; {problem}"));
+                    let message = format!("too few {resource} are free on this node{}", problems.collect::<String>());
+                    return plan_report(plan, uid, pod, waiting(&Why { reason: "DevicesNotFree", message }));
                 }
             }
             *used = used.plus(taken(o, pod, None, guest.space));

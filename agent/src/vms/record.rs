@@ -35,6 +35,9 @@ pub struct Record {
     /// The node's processors that it has to itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<CpuSet>,
+    /// Addresses of PCI devices of the node that it has to itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
     /// Set once the domain runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<Started>,
@@ -64,6 +67,7 @@ impl Record {
             ports: Vec::new(),
             space: 0,
             cpus: None,
+            devices: Vec::new(),
             started: None,
         }
     }

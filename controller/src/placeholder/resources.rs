@@ -89,6 +89,9 @@ pub fn of(
             }
         }
     }
+    for device in spec.domain.devices.of_node() {
+        *ports.entry(device.device_name.clone()).or_default() += 1;
+    }
     for (name, count) in ports {
         requests.insert(name.clone(), Amount::of_milli(count * 1000));
         limits.insert(name, Amount::of_milli(count * 1000));
@@ -114,7 +117,7 @@ mod tests {
         of(
             &spec,
             &Networks::default(),
-            &ClusterConfigSpec { memory_overcommit_percent: percent },
+            &ClusterConfigSpec { memory_overcommit_percent: percent, ..Default::default() },
             &images::Sizes {
                 images: [("sheaf.dev/debian".to_owned(), 3 << 30)].into(),
                 ..images::Sizes::default()
@@ -193,6 +196,18 @@ mod tests {
             json!({"bridge.sheaf.dev/br1": "3", "vlan.bridge.sheaf.dev/br1": "2", "bridge.sheaf.dev/masq0": "1",
                    "devices.kubevirt.io/kvm": "1"})
         );
+    }
+
+    #[test]
+    fn every_device_of_the_node_is_asked_for_and_what_locked_memory_costs() {
+        let of = |devices: Value| resources(json!({"domain": {"memory": {"guest": "1Gi"}, "devices": devices}}), None);
+        let gpu = |name: &str| json!({"name": name, "deviceName": "nvidia.com/T4"});
+        let with = of(json!({"autoattachPodInterface": false, "gpus": [gpu("a"), gpu("b")],
+            "hostDevices": [{"name": "c", "deviceName": "intel.com/x710"}]}));
+        let limits = json!({"nvidia.com/T4": "2", "intel.com/x710": "1", "devices.kubevirt.io/kvm": "1"});
+        assert_eq!(with["limits"], limits);
+        // 1 GiB more than without.
+        assert_eq!(with["requests"]["memory"], "2174Mi");
     }
 
     #[test]

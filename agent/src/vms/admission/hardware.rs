@@ -6,16 +6,22 @@
 use super::{Check, Verdict, invalid, reject, wait};
 use crate::channels::ContainerDisk;
 use crate::vms::cpus::Wanted;
+use crate::vms::host_devices::Wanted as Device;
 use crate::vms::facts::Facts;
 use crate::vms::guest::{Firmware, Hardware, Identity, Kernel, Lifetime, state_folder};
+use sheaf_api::devices::{Devices, HostDevice};
 use sheaf_api::domain::{Cpu, DomainSpec, Memory, PageSize};
 use sheaf_api::features::Features;
 use sheaf_api::firmware::BootFile;
 use sheaf_api::size::Size;
 use sheaf_api::vmi::VirtualMachineInstanceSpec;
+use std::collections::BTreeSet;
 
 /// Most queues of a NIC: the kernel's for a tap.
 const MOST_NIC_QUEUES: u32 = 256;
+
+/// Most devices of the node in one VM; twice what the schema has in each list.
+const MOST_DEVICES: usize = 32;
 
 /// Longest arguments of a kernel: `COMMAND_LINE_SIZE` of Linux on x86, less the zero at its end.
 const MOST_ARGUMENTS: usize = 2047;
@@ -76,6 +82,7 @@ pub(super) fn hardware(
         clock,
         cpu_features: cpu.features,
         page_size,
+        host_devices: host_devices(devices, facts)?,
         own_cpus: own_cpus(&cpu, cpus, page_size, facts)?,
         io_threads: 0,
         inputs: devices.inputs.clone(),
@@ -94,6 +101,27 @@ pub(super) fn hardware(
         state: state_folder(&facts.states.join(&id.namespace), uuid),
         most: Some(Size::most(domain)).filter(|most| *most != Size::of(domain)),
     })
+}
+
+/// Devices of the node that the VM is to have to itself.
+fn host_devices(devices: &Devices, facts: &Facts) -> Check<Vec<Device>> {
+    let names = [&devices.host_devices, &devices.gpus].map(|list| list.iter().map(|one| &one.name).collect::<BTreeSet<_>>());
+    let is_unique = names[0].len() == devices.host_devices.len() && names[1].len() == devices.gpus.len();
+    let count = devices.of_node().count();
+    if !is_unique || count > MOST_DEVICES || !devices.of_node().all(|one| is_word(&one.name)) {
+        return Err(invalid(format!(
+            "domain.devices.hostDevices and .gpus are at most {MOST_DEVICES}, with different names of letters, digits, - and _"
+        )));
+    }
+    let wanted = |one: &HostDevice, gpu: bool| match facts.devices.resources.contains_key(&one.device_name) {
+        true => Ok(Device { name: one.name.clone(), resource: one.device_name.clone(), gpu }),
+        false => Err(reject(
+            "DeviceNotPermitted",
+            format!("domain.devices: permittedHostDevices of ClusterConfig cluster does not have {}", one.device_name),
+        )),
+    };
+    let host = devices.host_devices.iter().map(|one| wanted(one, false));
+    host.chain(devices.gpus.iter().map(|one| wanted(one, true))).collect()
 }
 
 /// Processors that the VM is to have to itself.

@@ -9,7 +9,7 @@ use crate::channels::{self, NetworkState};
 use crate::paths::Paths;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
-use sheaf_host::fakes::{FakeCpus, FakeFilter, FakeRun, FakeSegments, FakeVms, Kill};
+use sheaf_host::fakes::{FakeCpus, FakeFilter, FakePci, FakeRun, FakeSegments, FakeVms, Kill};
 use sheaf_host::libvirt::{self, Interface};
 use sheaf_host::nft::Filter as _;
 use sheaf_host::segment::{Interface as NodeInterface, Segment};
@@ -156,6 +156,7 @@ impl Node {
             filter,
             segments: segments.clone(),
             cpus: Arc::new(FakeCpus::of(1, 4, 1)),
+            pci: Arc::new(FakePci::default()),
             domain_type: DomainType::Qemu,
         };
         let listed = Arc::new(watch::Sender::new(Listed { synced: true, objects: BTreeMap::new() }));

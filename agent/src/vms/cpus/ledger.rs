@@ -8,7 +8,6 @@
 use super::{NodeCpus, Own, Placement, Wanted, choose};
 use crate::vms::domain_xml::{TAG_CPUS, TAG_POD_UID};
 use crate::vms::plan::Observed;
-use crate::vms::report;
 use sheaf_host::cpus::CpuSet;
 use sheaf_host::libvirt::Domain;
 use std::collections::BTreeMap;
@@ -24,13 +23,8 @@ impl<'a> Ledger<'a> {
     /// As it is at the moment of `o`.
     pub fn of(o: &Observed<'a>) -> Self {
         let mut ledger = Self { node: o.facts.cpus.as_ref(), held: BTreeMap::new() };
-        let has_domain = |uid: &str| o.domains.iter().any(|one| one.tags.get(TAG_POD_UID).is_some_and(|of| of == uid));
-        for (uid, record) in o.records {
-            // Others may set a Pod's phase; only this node reports that the domain is gone.
-            let has_ended = o.pods.get(uid).is_some_and(|pod| report::says_ended(pod)) && !has_domain(uid);
-            if let Some(cpus) = record.cpus.as_ref().filter(|_| !has_ended) {
-                ledger.hold(uid, cpus);
-            }
+        for (uid, record) in o.records.iter().filter(|(uid, _)| !o.has_ended(uid)) {
+            ledger.hold(uid, &record.cpus.clone().unwrap_or_default());
         }
         for (uid, guest) in &o.memory.starting {
             ledger.hold(uid, &guest.placement.own().unwrap_or_default());

@@ -10,7 +10,7 @@ mod choose;
 mod ledger;
 
 pub use choose::choose;
-pub use ledger::Ledger;
+pub use ledger::{Ledger, own};
 
 use sheaf_host::cpus::{CpuReport, CpuSet, Topology};
 

@@ -82,6 +82,7 @@ fn guest(source: Source) -> Guest {
         disks: vec![disk],
         space: 0,
         interfaces: Vec::<Nic>::new(),
+        host_devices: Vec::new(),
         rng: false,
         graphics: false,
         serial: true,

@@ -4,6 +4,7 @@
 //! Route in: [`crate::vms::admission`]. Route out: [`crate::vms::domain_xml`], [`crate::vms::files`].
 
 use crate::vms::cpus::Wanted;
+use crate::vms::host_devices::Wanted as Device;
 use sheaf_api::clock::Clock;
 use sheaf_api::disk_options::{DiskIo, ErrorPolicy};
 use sheaf_api::domain::{CpuFeature, PageSize};
@@ -34,6 +35,8 @@ pub struct Hardware {
     pub page_size: Option<PageSize>,
     /// Processors of the node that it is to have to itself.
     pub own_cpus: Option<Wanted>,
+    /// PCI devices of the node that it is to have to itself.
+    pub host_devices: Vec<Device>,
     /// Threads for the I/O of disks, numbered from 1.
     pub io_threads: u32,
     /// Input devices.
@@ -75,6 +78,7 @@ impl Default for Hardware {
             cpu_features: Vec::new(),
             page_size: None,
             own_cpus: None,
+            host_devices: Vec::new(),
             io_threads: 0,
             inputs: Vec::new(),
             tpm: None,

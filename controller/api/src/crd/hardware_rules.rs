@@ -271,6 +271,21 @@ pub const HARDWARE: &[Rule] = &[
         field: ".guest",
         reason: Reason::Invalid,
     },
+    // Devices of the node.
+    Rule {
+        at: "domain.devices",
+        rule: "!has(self.hostDevices) || self.hostDevices.all(d, self.hostDevices.exists_one(e, e.name == d.name))",
+        says: "two of hostDevices have the same name",
+        field: ".hostDevices",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain.devices",
+        rule: "!has(self.gpus) || self.gpus.all(d, self.gpus.exists_one(e, e.name == d.name))",
+        says: "two of gpus have the same name",
+        field: ".gpus",
+        reason: Reason::Invalid,
+    },
     // Disks.
     Rule {
         at: "domain.devices.disks[]",

@@ -10,6 +10,7 @@ use crate::vms::facts::{Facts, Resources};
 use crate::vms::guest::{Folder, Guest};
 use crate::vms::plan::{Action, Memory, plan, rfc3339};
 use crate::vms::record::{Record, Started};
+use crate::vms::report;
 use crate::vms::testing::facts;
 use k8s_openapi::api::core::v1::Pod;
 use proptest::prelude::*;
