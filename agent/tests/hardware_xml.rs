@@ -8,8 +8,8 @@ use sheaf_agent::vms::admission::{Verdict, admit};
 use sheaf_agent::vms::cpus::{NodeCpus, Placement, choose};
 use sheaf_agent::vms::domain_xml::{DomainType, render};
 use sheaf_agent::vms::facts::{ClaimFact, Facts, Resources};
-use sheaf_agent::vms::host_devices::{HostDevice, Offer, Resource};
 use sheaf_agent::vms::guest::{Blocks, Folder, Format, Guest};
+use sheaf_agent::vms::host_devices::{HostDevice, Offer, Resource};
 use sheaf_host::cpus::{CpuReport as _, CpuSet};
 use sheaf_host::fakes::FakeCpus;
 use std::path::Path;
@@ -233,10 +233,12 @@ fn a_named_cpu_with_features_on_huge_pages_that_starts_paused() {
 
 #[test]
 fn dedicated_cpus_with_one_for_qemu_and_its_io_threads() {
-    let spec = domain(json!({
+    let mut spec = domain(json!({
         "cpu": {"cores": 2, "threads": 2, "dedicatedCpuPlacement": true, "isolateEmulatorThread": true, "maxSockets": 4},
         "ioThreadsPolicy": "shared", "features": {"kvm": {"hidden": true}},
+        "devices": {"autoattachPodInterface": false, "disks": [{"name": "a", "disk": {"bus": "virtio"}}]},
     }));
+    spec["volumes"] = json!([{"name": "a", "emptyDisk": {"capacity": "1Gi"}}]);
     compare_guest("dedicated.xml", &placed(spec));
 }
 
@@ -268,7 +270,8 @@ fn devices_of_the_node() {
 
 #[test]
 fn a_kernel_with_an_initrd_and_arguments() {
-    let container = json!({"image": "quay.io/k:1", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd"});
+    let container =
+        json!({"image": "quay.io/k:1", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd"});
     let firmware = json!({"kernelBoot": {"container": container, "kernelArgs": "console=ttyS0 quiet a=<b>"}});
     compare("kernel-boot.xml", domain(json!({ "firmware": firmware })));
 }
@@ -388,8 +391,12 @@ fn what_the_api_server_would_refuse_is_refused_again() {
     assert_eq!(message, "domain.cpu.threads: a core has at most two threads with dedicatedCpuPlacement");
     let devices = |devices: Value| refused(domain(json!({ "devices": devices })));
     let message = devices(json!({"gpus": [{"name": "a", "deviceName": "nvidia.com/A100"}]}));
-    assert_eq!(message, "domain.devices: permittedHostDevices of ClusterConfig cluster does not have nvidia.com/A100");
-    let twice = json!([{"name": "a", "deviceName": "nvidia.com/T4"}, {"name": "a", "deviceName": "nvidia.com/T4"}]);
+    assert_eq!(
+        message,
+        "domain.devices: permittedHostDevices of ClusterConfig cluster does not have nvidia.com/A100"
+    );
+    let twice =
+        json!([{"name": "a", "deviceName": "nvidia.com/T4"}, {"name": "a", "deviceName": "nvidia.com/T4"}]);
     let message = devices(json!({ "hostDevices": twice }));
     let expected = "domain.devices.hostDevices and .gpus are at most 32, with different names of letters, digits, - and _";
     assert_eq!(message, expected);

@@ -237,8 +237,8 @@ fn cells(folder: &Path) -> Result<Vec<(u32, CpuSet)>, CpuError> {
 }
 
 fn list(path: &Path) -> Result<CpuSet, CpuError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| CpuError::Read { path: path.to_owned(), source })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| CpuError::Read { path: path.to_owned(), source })?;
     CpuSet::parse(&text).ok_or_else(|| CpuError::List { path: path.to_owned(), text: text.trim().to_owned() })
 }
 

@@ -483,11 +483,8 @@ impl VmHost for Libvirt {
 
     async fn pin(&self, uuid: &str, cpus: &CpuSet) -> Result<(), VmError> {
         let object = self.domain(proxy::path_of(uuid)?).await?;
-        let refused = |source| VmError::Refused {
-            doing: "change the processors of",
-            domain: uuid.to_owned(),
-            source,
-        };
+        let refused =
+            |source| VmError::Refused { doing: "change the processors of", domain: uuid.to_owned(), source };
         let pinned = async {
             let domain = read_domain(&object.get_xml_desc(0).await.map_err(refused)?)?;
             let flags = cpus.flags();
@@ -498,7 +495,7 @@ impl VmHost for Libvirt {
             for vcpu in 0..domain.cpus.most {
                 object.pin_vcpu(vcpu, &flags, proxy::AFFECT_LIVE).await.map_err(refused)?;
             }
-            Ok(())
+            Ok::<(), VmError>(())
         };
         match pinned.await {
             Ok(()) => Ok(()),

@@ -95,7 +95,8 @@ fn device(path: &Path) -> io::Result<Option<PciDevice>> {
         let text = std::fs::read_to_string(path.join(name))?;
         Ok(u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok())
     };
-    let (Some(vendor), Some(device), Some(class)) = (number("vendor")?, number("device")?, number("class")?) else {
+    let (Some(vendor), Some(device), Some(class)) = (number("vendor")?, number("device")?, number("class")?)
+    else {
         return Ok(None);
     };
     let link = |name: &str| {
@@ -130,7 +131,8 @@ mod tests {
             }
             folder
         };
-        let gpu = put("0000:01:00.0", [("vendor", "0x10de\n"), ("device", "0x1eb8\n"), ("class", "0x030200\n")]);
+        let gpu =
+            put("0000:01:00.0", [("vendor", "0x10de\n"), ("device", "0x1eb8\n"), ("class", "0x030200\n")]);
         symlink("../../../bus/pci/drivers/vfio-pci", gpu.join("driver")).unwrap();
         symlink("../../../kernel/iommu_groups/7", gpu.join("iommu_group")).unwrap();
         put("0000:00:01.0", [("vendor", "0x8086\n"), ("device", "0x0901\n"), ("class", "0x060400\n")]);

@@ -166,7 +166,9 @@ fn conditions(observed: &Observed) -> Value {
     let devices = match (devices.device_problems.is_empty(), devices.devices.is_empty()) {
         (false, _) => ("False", "DevicesInUse", devices.device_problems.join("; ")),
         (true, false) => ("True", "DevicesOffered", "VMs can have the devices that are permitted".to_owned()),
-        (true, true) => ("True", "NonePermitted", "ClusterConfig cluster permits no devices of nodes".to_owned()),
+        (true, true) => {
+            ("True", "NonePermitted", "ClusterConfig cluster permits no devices of nodes".to_owned())
+        }
     };
     json!([
         {"type": "HostDevicesReady", "status": devices.0, "reason": devices.1, "message": devices.2},
@@ -204,9 +206,10 @@ pub fn labels(
     ] {
         labels.insert(key.into(), value.into());
     }
-    for (label, holds) in
-        [(names::NESTED_LABEL, hypervisor.nested), (names::CPU_MANAGER_LABEL, hypervisor.reserved_cpus.is_some())]
-    {
+    for (label, holds) in [
+        (names::NESTED_LABEL, hypervisor.nested),
+        (names::CPU_MANAGER_LABEL, hypervisor.reserved_cpus.is_some()),
+    ] {
         if holds {
             labels.insert(label.into(), names::TRUE.into());
         }
@@ -219,7 +222,8 @@ pub fn labels(
 
 /// Whether `label` is one that only [`labels`] sets, and so may be removed when it no longer says so.
 pub fn owned(label: &str) -> bool {
-    label.starts_with(names::IMAGE_LABEL_PREFIX) || [names::NESTED_LABEL, names::CPU_MANAGER_LABEL].contains(&label)
+    label.starts_with(names::IMAGE_LABEL_PREFIX)
+        || [names::NESTED_LABEL, names::CPU_MANAGER_LABEL].contains(&label)
 }
 
 /// Puts `new` over `old`: conditions of others stay, times of transition stay where nothing changed.
@@ -402,7 +406,10 @@ mod tests {
         assert_eq!(told(&observed), (None, None, "True".into(), "NonePermitted".into()));
         observed.hypervisor.devices = [("nvidia.com/T4".to_owned(), (2, 1))].into();
         let offered = (Some("2".to_owned()), Some("1".to_owned()));
-        assert_eq!(told(&observed), (offered.0.clone(), offered.1.clone(), "True".into(), "DevicesOffered".into()));
+        assert_eq!(
+            told(&observed),
+            (offered.0.clone(), offered.1.clone(), "True".into(), "DevicesOffered".into())
+        );
         observed.hypervisor.device_problems = vec!["0000:01:00.0 (nvidia.com/T4): it is in use".into()];
         assert_eq!(told(&observed), (offered.0, offered.1, "False".into(), "DevicesInUse".into()));
     }

@@ -269,12 +269,8 @@ fn told(
             return;
         }
         *last = Instant::now();
-        let message = format!(
-            "{}: image {image} is being pulled: {} of {} MiB",
-            about(&key),
-            bytes >> 20,
-            total >> 20
-        );
+        let message =
+            format!("{}: image {image} is being pulled: {} of {} MiB", about(&key), bytes >> 20, total >> 20);
         let state = ContainerDisk::NotReady { reason: "ImageNotReady", message };
         publish.send_if_modified(|disks| match disks.of_pods.get_mut(&key) {
             Some(shown) => {

@@ -210,7 +210,9 @@ fn look_at_boot_file<'a>(
         1..=BOOT_FILE_BYTES => Ok(Found { image, path: asked, bytes, qcow2: false, boot: true }),
         _ => {
             let (has, most) = (bytes.div_ceil(1 << 20), BOOT_FILE_BYTES >> 20);
-            Err(FillError::BadImage(format!("it has {has} MiB; a kernel or an initrd has at most {most} MiB")))
+            Err(FillError::BadImage(format!(
+                "it has {has} MiB; a kernel or an initrd has at most {most} MiB"
+            )))
         }
     }
 }

@@ -173,21 +173,28 @@ async fn a_kernel_is_kept_as_it_is_and_apart_from_a_disk_of_the_same_path() {
     node.bind("p2", json!({"image": "quay.io/a/b:k", "path": "/boot/vmlinuz"}));
     node.what = "root";
     let (_, message) = node.fails("p2").await;
-    assert!(message.contains("the qcow2 image has a backing file"), "what was not checked is no disk: {message}");
+    assert!(
+        message.contains("the qcow2 image has a backing file"),
+        "what was not checked is no disk: {message}"
+    );
 }
 
 #[tokio::test]
 async fn a_kernel_that_is_missing_or_empty_is_refused() {
     let mut node = Node::new("bad-kernel");
     push(&mut node.registry, BASE, "k", &[tar(&[("none", b"")])]);
-    for (uid, path, why) in
-        [("p1", "/gone", "it has no file /gone; is it a container disk?"), ("p2", "/none", "/none: it is empty")]
-    {
+    for (uid, path, why) in [
+        ("p1", "/gone", "it has no file /gone; is it a container disk?"),
+        ("p2", "/none", "/none: it is empty"),
+    ] {
         node.pods.objects.clear();
         bind_kernel(&mut node, uid, "k", path);
         let (reason, message) = node.fails(uid).await;
         assert_eq!(reason, "ErrImagePull");
-        assert!(message.starts_with("domain.firmware.kernelBoot.kernel: ") && message.contains(why), "{message}");
+        assert!(
+            message.starts_with("domain.firmware.kernelBoot.kernel: ") && message.contains(why),
+            "{message}"
+        );
     }
 }
 

@@ -117,7 +117,10 @@ mod tests {
         let domain = json!({"memory": {"guest": "64Mi"}, "devices": {}, "firmware": {"kernelBoot": {"container": container}}});
         let objects = [("p1".to_owned(), Arc::new(pod_of("p1", json!({ "domain": domain }))))].into();
         let wanted = of(&Listed { synced: true, objects });
-        let seen: Vec<_> = wanted.iter().map(|((_, name), one)| (name.as_str(), one.path.as_deref(), one.is_boot_file)).collect();
+        let seen: Vec<_> = wanted
+            .iter()
+            .map(|((_, name), one)| (name.as_str(), one.path.as_deref(), one.is_boot_file))
+            .collect();
         assert_eq!(
             seen,
             [("kernelBoot.initrd", Some("/initrd"), true), ("kernelBoot.kernel", Some("/vmlinuz"), true)]

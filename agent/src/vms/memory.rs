@@ -34,7 +34,13 @@ pub fn limit(guest: &Guest) -> u64 {
     let (sockets, cores, threads) = guest.topology;
     let cpus =
         [cores, threads].iter().fold(u64::from(sockets), |all, more| all.saturating_mul((*more).into()));
-    limit_of(guest.memory, cpus, guest.graphics, guest.hardware.page_size.is_some(), !guest.host_devices.is_empty())
+    limit_of(
+        guest.memory,
+        cpus,
+        guest.graphics,
+        guest.hardware.page_size.is_some(),
+        !guest.host_devices.is_empty(),
+    )
 }
 
 /// The same for a guest of `guest` bytes and `cpus`; with `huge` it is on huge pages, which are not charged to the group.

@@ -234,7 +234,9 @@ pub fn plan(o: &Observed<'_>) -> Plan {
         match (live, report::is_terminal(pod)) {
             (Some(domain), true) => {
                 let grace = ORPHAN_GRACE.min(grace_tag(domain));
-                plan_stop(&mut plan, o, &ledgers.cpus, uid, domain, |since| stop_deadline(since, i64::MAX, grace));
+                plan_stop(&mut plan, o, &ledgers.cpus, uid, domain, |since| {
+                    stop_deadline(since, i64::MAX, grace)
+                });
             }
             (None, true) if !report::says_ended(pod) => plan_end(&mut plan, o, uid, pod, domain),
             (None, true) => {
@@ -256,7 +258,9 @@ pub fn plan(o: &Observed<'_>) -> Plan {
         if !o.pods.contains_key(*uid) && free(&mut plan, uid) {
             if o.memory.gone.contains(*uid) {
                 let grace = ORPHAN_GRACE.min(grace_tag(domain));
-                plan_stop(&mut plan, o, &ledgers.cpus, uid, domain, |since| stop_deadline(since, i64::MAX, grace));
+                plan_stop(&mut plan, o, &ledgers.cpus, uid, domain, |since| {
+                    stop_deadline(since, i64::MAX, grace)
+                });
             } else {
                 plan.act(uid, Action::ConfirmGone(identity_of(domain)));
             }
@@ -556,7 +560,8 @@ fn plan_without_domain(
                 Ok(devices) => guest.host_devices = devices,
                 Err(resource) => {
                     let problems = o.facts.devices.problems.iter().map(|problem| format!("; {problem}"));
-                    let message = format!("too few {resource} are free on this node{}", problems.collect::<String>());
+                    let message =
+                        format!("too few {resource} are free on this node{}", problems.collect::<String>());
                     return plan_report(plan, uid, pod, waiting(&Why { reason: "DevicesNotFree", message }));
                 }
             }

@@ -210,7 +210,10 @@ pub fn cpus(text: &str) -> Result<String, Wrong> {
     if text.split(',').all(is_part) {
         return Ok(text.to_owned());
     }
-    wrong(format!("{} is not a list of processors", quoted(text)), "write \"0-1\" or \"0,8\", as lscpu numbers them")
+    wrong(
+        format!("{} is not a list of processors", quoted(text)),
+        "write \"0-1\" or \"0,8\", as lscpu numbers them",
+    )
 }
 
 /// Path of a file that an operator may add.

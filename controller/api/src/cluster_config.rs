@@ -68,7 +68,10 @@ pub struct PciHostDevice {
 impl ClusterConfigSpec {
     /// PCI devices that VMs can have to themselves.
     pub fn pci_host_devices(&self) -> &[PciHostDevice] {
-        self.permitted_host_devices.as_ref().map(|permitted| permitted.pci_host_devices.as_slice()).unwrap_or_default()
+        self.permitted_host_devices
+            .as_ref()
+            .map(|permitted| permitted.pci_host_devices.as_slice())
+            .unwrap_or_default()
     }
 
     /// Bytes that are set aside for `guest` bytes of guest memory, rounded up.

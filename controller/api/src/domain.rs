@@ -10,9 +10,13 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::firmware::Firmware;
 use crate::{
-    clock::Clock, devices::Devices, disk_options::IoThreadsPolicy, features::Features,
+    clock::Clock,
+    devices::Devices,
+    disk_options::IoThreadsPolicy,
+    features::Features,
     firmware::{Chassis, KernelBootContainer},
-    quantity::Amount, words::words,
+    quantity::Amount,
+    words::words,
 };
 
 /// The virtual machine's hardware.

@@ -18,8 +18,8 @@ use sheaf_api::{
     domain::Cpu,
     host_disk::{HostDiskPlace, place},
     names::{
-        APP_LABEL, COMPUTE_CONTAINER, CPU_MANAGER_LABEL, CREATED_BY_LABEL, DOMAIN_ANNOTATION, HOSTNAME_LABEL, IMAGE_PRESENT,
-        KUBEVIRT_API_VERSION, LAUNCHER, PLACEHOLDER_IMAGE, POD_FINALIZER, RUNTIME_CLASS,
+        APP_LABEL, COMPUTE_CONTAINER, CPU_MANAGER_LABEL, CREATED_BY_LABEL, DOMAIN_ANNOTATION, HOSTNAME_LABEL,
+        IMAGE_PRESENT, KUBEVIRT_API_VERSION, LAUNCHER, PLACEHOLDER_IMAGE, POD_FINALIZER, RUNTIME_CLASS,
         STATE_NODE_ANNOTATION, TRUE, VM_NAME_LABEL, VMI_ANNOTATION, image_label,
     },
     placeholder::PlacedVmi,
@@ -350,7 +350,8 @@ mod tests {
     fn the_login_for_the_image_of_a_kernel_is_named() {
         let container = json!({"image": "quay.io/a:1", "kernelPath": "/k", "imagePullSecret": "login"});
         let firmware = json!({"kernelBoot": {"container": container}});
-        let pod = made(&vmi(json!({"domain": {"firmware": firmware, "memory": {"guest": "1Gi"}, "devices": {}}})));
+        let pod =
+            made(&vmi(json!({"domain": {"firmware": firmware, "memory": {"guest": "1Gi"}, "devices": {}}})));
         assert_eq!(pod.spec.unwrap().image_pull_secrets.unwrap()[0].name, "login");
     }
 

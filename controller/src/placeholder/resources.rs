@@ -164,10 +164,13 @@ mod tests {
     #[test]
     fn a_vm_with_dedicated_cpus_asks_for_whole_ones_and_one_more_for_qemu_and_its_limits_are_equal() {
         let of = |cpu: Value| {
-            let domain = json!({"cpu": cpu, "memory": {"guest": "1Gi"}, "devices": {"autoattachPodInterface": false}});
+            let domain =
+                json!({"cpu": cpu, "memory": {"guest": "1Gi"}, "devices": {"autoattachPodInterface": false}});
             resources(json!({ "domain": domain }), None)
         };
-        let with = of(json!({"cores": 2, "threads": 2, "dedicatedCpuPlacement": true, "isolateEmulatorThread": true}));
+        let with = of(
+            json!({"cores": 2, "threads": 2, "dedicatedCpuPlacement": true, "isolateEmulatorThread": true}),
+        );
         // 1024 guest + 100 QEMU + 4×8 CPUs + 2 page tables + 16 graphics
         let limits = json!({"cpu": "5", "memory": "1174Mi", "devices.kubevirt.io/kvm": "1"});
         assert_eq!(with["limits"], limits);
@@ -200,7 +203,9 @@ mod tests {
 
     #[test]
     fn every_device_of_the_node_is_asked_for_and_what_locked_memory_costs() {
-        let of = |devices: Value| resources(json!({"domain": {"memory": {"guest": "1Gi"}, "devices": devices}}), None);
+        let of = |devices: Value| {
+            resources(json!({"domain": {"memory": {"guest": "1Gi"}, "devices": devices}}), None)
+        };
         let gpu = |name: &str| json!({"name": name, "deviceName": "nvidia.com/T4"});
         let with = of(json!({"autoattachPodInterface": false, "gpus": [gpu("a"), gpu("b")],
             "hostDevices": [{"name": "c", "deviceName": "intel.com/x710"}]}));

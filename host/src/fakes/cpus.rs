@@ -30,7 +30,10 @@ impl CpuReport for FakeCpus {
     fn topology(&self) -> Result<Topology, CpuError> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match inner.1 {
-            true => Err(CpuError::Read { path: "cpu/online".into(), source: io::Error::other("injected failure") }),
+            true => Err(CpuError::Read {
+                path: "cpu/online".into(),
+                source: io::Error::other("injected failure"),
+            }),
             false => Ok(inner.0.clone()),
         }
     }

@@ -6,9 +6,9 @@
 use super::{Check, Verdict, invalid, reject, wait};
 use crate::channels::ContainerDisk;
 use crate::vms::cpus::Wanted;
-use crate::vms::host_devices::Wanted as Device;
 use crate::vms::facts::Facts;
 use crate::vms::guest::{Firmware, Hardware, Identity, Kernel, Lifetime, state_folder};
+use crate::vms::host_devices::Wanted as Device;
 use sheaf_api::devices::{Devices, HostDevice};
 use sheaf_api::domain::{Cpu, DomainSpec, Memory, PageSize};
 use sheaf_api::features::Features;
@@ -71,6 +71,7 @@ pub(super) fn hardware(
     if cpu.features.len() > MOST_CPU_FEATURES {
         return Err(invalid(format!("domain.cpu.features has more than {MOST_CPU_FEATURES} features")));
     }
+    let own_cpus = own_cpus(&cpu, cpus, page_size, facts)?;
     let tpm = devices.tpm.as_ref().filter(|tpm| tpm.is_on()).map(|tpm| lifetime(tpm.is_persistent()));
     let queues = |wanted: Option<bool>| (wanted == Some(true)).then_some(cpus);
     Ok(Hardware {
@@ -83,7 +84,7 @@ pub(super) fn hardware(
         cpu_features: cpu.features,
         page_size,
         host_devices: host_devices(devices, facts)?,
-        own_cpus: own_cpus(&cpu, cpus, page_size, facts)?,
+        own_cpus,
         io_threads: 0,
         inputs: devices.inputs.clone(),
         tpm,
@@ -105,7 +106,8 @@ pub(super) fn hardware(
 
 /// Devices of the node that the VM is to have to itself.
 fn host_devices(devices: &Devices, facts: &Facts) -> Check<Vec<Device>> {
-    let names = [&devices.host_devices, &devices.gpus].map(|list| list.iter().map(|one| &one.name).collect::<BTreeSet<_>>());
+    let names = [&devices.host_devices, &devices.gpus]
+        .map(|list| list.iter().map(|one| &one.name).collect::<BTreeSet<_>>());
     let is_unique = names[0].len() == devices.host_devices.len() && names[1].len() == devices.gpus.len();
     let count = devices.of_node().count();
     if !is_unique || count > MOST_DEVICES || !devices.of_node().all(|one| is_word(&one.name)) {
@@ -117,7 +119,10 @@ fn host_devices(devices: &Devices, facts: &Facts) -> Check<Vec<Device>> {
         true => Ok(Device { name: one.name.clone(), resource: one.device_name.clone(), gpu }),
         false => Err(reject(
             "DeviceNotPermitted",
-            format!("domain.devices: permittedHostDevices of ClusterConfig cluster does not have {}", one.device_name),
+            format!(
+                "domain.devices: permittedHostDevices of ClusterConfig cluster does not have {}",
+                one.device_name
+            ),
         )),
     };
     let host = devices.host_devices.iter().map(|one| wanted(one, false));
@@ -131,7 +136,9 @@ fn own_cpus(cpu: &Cpu, cpus: u32, page_size: Option<PageSize>, facts: &Facts) ->
     if !cpu.is_dedicated() {
         return match (emulator, numa) {
             (true, _) => Err(invalid("domain.cpu.isolateEmulatorThread requires dedicatedCpuPlacement")),
-            (_, true) => Err(invalid("domain.cpu.numa.guestMappingPassthrough requires dedicatedCpuPlacement")),
+            (_, true) => {
+                Err(invalid("domain.cpu.numa.guestMappingPassthrough requires dedicatedCpuPlacement"))
+            }
             (false, false) => Ok(None),
         };
     }

@@ -44,7 +44,8 @@ fn of_cell(topology: &Topology, cpus: &[Cpu], count: usize) -> Vec<u32> {
     }
     let threads = |core: u32| topology.cpus.iter().filter(|cpu| cpu.core == core).count();
     let mut chosen = Vec::new();
-    let full: Vec<u32> = cores.iter().filter(|(core, free)| free.len() == threads(**core)).map(|(core, _)| *core).collect();
+    let full: Vec<u32> =
+        cores.iter().filter(|(core, free)| free.len() == threads(**core)).map(|(core, _)| *core).collect();
     for core in &full {
         let fits = cores.get(core).is_some_and(|free| chosen.len() + free.len() <= count);
         if fits && let Some(free) = cores.remove(core) {

@@ -118,7 +118,8 @@ mod tests {
 
     #[test]
     fn reserved_processors_must_be_some_of_the_machine_and_not_all() {
-        let of = |text| observe(Some(text), &FakeCpus::of(1, 2, 2)).map(|cpus| cpus.unwrap().reserved.to_string());
+        let of =
+            |text| observe(Some(text), &FakeCpus::of(1, 2, 2)).map(|cpus| cpus.unwrap().reserved.to_string());
         assert_eq!(of("0,2"), Ok("0,2".into()));
         let refused = |why: &str| Err(format!("vms.reserved-cpus = {why}"));
         assert_eq!(of("8"), refused("\"8\" of node.toml: none of them is online; this machine has 0-3"));

@@ -18,7 +18,11 @@ pub(super) fn write(xml: &mut String, guest: &Guest) -> Result {
             xml,
             "        <address domain='0x{domain}' bus='0x{bus}' slot='0x{slot}' function='0x{function}'/>"
         )?;
-        writeln!(xml, "      </source>\n      <alias name='ua-{kind}-{}'/>\n    </hostdev>", escape(&device.name))?;
+        writeln!(
+            xml,
+            "      </source>\n      <alias name='ua-{kind}-{}'/>\n    </hostdev>",
+            escape(&device.name)
+        )?;
     }
     Ok(())
 }

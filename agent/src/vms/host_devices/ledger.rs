@@ -58,9 +58,10 @@ impl<'a> Ledger<'a> {
         let mut devices = Vec::new();
         for Wanted { name, resource, gpu } in wanted {
             let usable = self.offer.resources.get(resource).map(|resource| &resource.usable);
-            let free = usable.into_iter().flatten().filter(|(address, group)| {
-                !taken.contains(group) && !given.contains(*address)
-            });
+            let free = usable
+                .into_iter()
+                .flatten()
+                .filter(|(address, group)| !taken.contains(group) && !given.contains(*address));
             let mut free: Vec<&String> = free.map(|(address, _)| address).collect();
             free.sort_by_key(|address| !before.contains(*address));
             let address = (*free.first().ok_or_else(|| resource.clone())?).clone();
@@ -98,7 +99,8 @@ mod tests {
     }
 
     fn wanted(count: usize) -> Vec<Wanted> {
-        let one = |number| Wanted { name: format!("gpu{number}"), resource: "nvidia.com/T4".into(), gpu: true };
+        let one =
+            |number| Wanted { name: format!("gpu{number}"), resource: "nvidia.com/T4".into(), gpu: true };
         (0..count).map(one).collect()
     }
 
@@ -107,7 +109,12 @@ mod tests {
     }
 
     /// Addresses that the VM of `p2` gets beside what `records` and `domains` have.
-    fn place(records: &[(String, Record)], domains: &[Domain], ended: bool, count: usize) -> Result<Vec<String>, String> {
+    fn place(
+        records: &[(String, Record)],
+        domains: &[Domain],
+        ended: bool,
+        count: usize,
+    ) -> Result<Vec<String>, String> {
         let records = records.iter().cloned().collect();
         let mut first = pod("p1");
         if ended {

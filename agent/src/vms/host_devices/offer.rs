@@ -39,7 +39,8 @@ impl Offer {
         let mut offer = Self::default();
         for PciHostDevice { pci_vendor_selector, resource_name } in permitted {
             let resource = offer.resources.entry(resource_name.clone()).or_default();
-            for device in devices.iter().filter(|device| device.id.eq_ignore_ascii_case(pci_vendor_selector)) {
+            for device in devices.iter().filter(|device| device.id.eq_ignore_ascii_case(pci_vendor_selector))
+            {
                 resource.count = resource.count.saturating_add(1);
                 match usable(device, devices) {
                     Ok(group) => drop(resource.usable.insert(device.address.clone(), group)),
@@ -52,7 +53,8 @@ impl Offer {
 
     /// What a node offers whose devices cannot be read, because of `why`.
     pub fn unreadable(permitted: &[PciHostDevice], why: &str) -> Self {
-        let resources = permitted.iter().map(|one| (one.resource_name.clone(), Resource::default())).collect();
+        let resources =
+            permitted.iter().map(|one| (one.resource_name.clone(), Resource::default())).collect();
         Self { resources, problems: vec![why.to_owned()] }
     }
 }
@@ -101,7 +103,8 @@ mod tests {
 
     #[test]
     fn a_device_that_is_bound_to_vfio_or_to_nothing_is_offered() {
-        let bridge = PciDevice { class: 0x06_04_00, ..device("0000:00:01.0", "8086:0901", Some("pcieport"), Some(1)) };
+        let bridge =
+            PciDevice { class: 0x06_04_00, ..device("0000:00:01.0", "8086:0901", Some("pcieport"), Some(1)) };
         let devices = [
             bridge,
             device("0000:01:00.0", "10de:1eb8", Some("vfio-pci"), Some(1)),
