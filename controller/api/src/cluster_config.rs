@@ -55,7 +55,7 @@ pub struct PermittedHostDevices {
 #[serde(rename_all = "camelCase")]
 pub struct PciHostDevice {
     /// Its vendor and device, as `lspci -nn` shows them: `10DE:1EB8`.
-    #[schemars(regex(pattern = r"^[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}$"))]
+    #[schemars(length(max = 9), regex(pattern = r"^[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}$"))]
     pub pci_vendor_selector: String,
     /// The resource of nodes that counts such devices, and the deviceName by which VMs ask for one: `nvidia.com/TU104GL_Tesla_T4`.
     #[schemars(

@@ -674,6 +674,23 @@ async fn an_api_server_that_takes_requests_and_never_answers_holds_up_no_vm() {
 }
 
 #[tokio::test]
+async fn a_vm_has_processors_to_itself_once_the_node_reserves_some_and_its_record_has_them() {
+    let mut node = Node::new("dedicated", FakeVms::default());
+    let text = "version = 1\n[system]\nhostname = \"n1\"\n[vms]\nreserved-cpus = \"0\"\n";
+    let config = sheaf_config::load::parse_node_config("node.toml", text).unwrap();
+    node.publish.config.send_replace(Arc::new(config));
+    let cpu = json!({"cores": 2, "dedicatedCpuPlacement": true});
+    node.bind(pod_of("p1", json!({"domain": {"memory": {"guest": "64Mi"}, "devices": {}, "cpu": cpu}})));
+    node.settle().await;
+    assert_eq!(node.phase("p1").as_deref(), Some("Running"));
+    assert_eq!(node.controller.hypervisor.borrow().reserved_cpus, Some(1));
+    let folder = crate::vms::guest::Folder::of(&node.root.join("data/vms"), VMI_UID);
+    let record = crate::vms::record::read(&folder).unwrap();
+    assert_eq!(record.cpus.unwrap().to_string(), "1-2");
+    assert_eq!(node.vms.running()[0].tags["cpus"], "1-2");
+}
+
+#[tokio::test]
 async fn qemu_of_a_vm_is_limited_in_memory_and_a_vm_without_its_limit_is_shown() {
     let mut node = Node::new("limit", FakeVms::default());
     node.controller.hosts.domain_type = DomainType::Kvm;

@@ -4,13 +4,11 @@
 //! start that is under way, until this node reported that it is gone. Devices of one IOMMU group go to one VM. Route in:
 //! everything at one moment. Route out: the devices of a VM that starts.
 
-use super::{HostDevice, Wanted};
+use super::{HostDevice, Offer, Wanted};
 use crate::vms::domain_xml::{TAG_DEVICES, TAG_POD_UID};
 use crate::vms::plan::Observed;
 use sheaf_host::libvirt::Domain;
 use std::collections::{BTreeMap, BTreeSet};
-
-use super::Offer;
 
 /// Who has what, by Pod UID.
 #[derive(Debug)]
@@ -61,7 +59,7 @@ impl<'a> Ledger<'a> {
             let free = usable
                 .into_iter()
                 .flatten()
-                .filter(|(address, group)| !taken.contains(group) && !given.contains(*address));
+                .filter(|(address, group)| !taken.contains(*group) && !given.contains(*address));
             let mut free: Vec<&String> = free.map(|(address, _)| address).collect();
             free.sort_by_key(|address| !before.contains(*address));
             let address = (*free.first().ok_or_else(|| resource.clone())?).clone();

@@ -48,3 +48,27 @@ pub fn observe(config: &ClusterConfigSpec, host: &dyn PciReport) -> Offer {
         Err(error) => Offer::unreadable(permitted, &format!("{:#}", anyhow::Error::from(error))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sheaf_api::cluster_config::{PciHostDevice, PermittedHostDevices};
+    use sheaf_host::fakes::FakePci;
+    use sheaf_host::pci::PciDevice;
+
+    #[test]
+    fn nothing_is_offered_unless_it_is_permitted_and_what_cannot_be_read_is_reported() {
+        let host = FakePci::default();
+        let device = PciDevice { address: "0000:01:00.0".into(), id: "10de:1eb8".into(), ..PciDevice::default() };
+        host.set(vec![PciDevice { group: Some(1), ..device }]);
+        assert_eq!(observe(&ClusterConfigSpec::default(), &host), Offer::default());
+        let kind = PciHostDevice { pci_vendor_selector: "10DE:1EB8".into(), resource_name: "nvidia.com/T4".into() };
+        let permitted = Some(PermittedHostDevices { pci_host_devices: vec![kind] });
+        let config = ClusterConfigSpec { permitted_host_devices: permitted, ..ClusterConfigSpec::default() };
+        assert_eq!(observe(&config, &host).resources["nvidia.com/T4"].usable.len(), 1);
+        host.fails(true);
+        let offer = observe(&config, &host);
+        assert_eq!(offer.resources["nvidia.com/T4"], Resource::default());
+        assert_eq!(offer.problems, ["bus/pci/devices: cannot be read: injected failure"]);
+    }
+}
