@@ -32,7 +32,7 @@ use sheaf_host::systemd::Systemd;
 use sheaf_host::transient::SystemdRun;
 use sheaf_host::trust::Trust;
 use sheaf_host::udev::Udev;
-use sheaf_host::{alarm, call, networkd, reach, segment};
+use sheaf_host::{alarm, call, cpus, networkd, pci, reach, segment};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -182,6 +182,8 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         run: Arc::new(System),
         filter: Arc::new(Nft::default()),
         segments: Arc::new(segment::Kernel::default()),
+        cpus: Arc::new(cpus::Sysfs::default()),
+        pci: Arc::new(pci::Sysfs::default()),
         domain_type: DomainType::from_environment()?,
     };
     let vm_sections = vms::Sections { vms: vm_section, ports: vm_ports };

@@ -26,6 +26,7 @@ fn plain() -> Guest {
         memory: 512 << 20,
         topology: (1, 1, 1),
         cpu: CpuModel::HostModel,
+        placement: Default::default(),
         machine: "q35".into(),
         disks: vec![
             disk(
@@ -42,6 +43,7 @@ fn plain() -> Guest {
         ],
         space: 0,
         interfaces: vec![nic(0, InterfaceModel::Virtio, port("br0"))],
+        host_devices: Vec::new(),
         rng: true,
         graphics: true,
         serial: true,

@@ -5,14 +5,17 @@
 //! they outlive the agent and libvirtd, and are gone after a reboot.
 
 pub mod guest_info;
+mod pins;
 mod proxy;
 pub mod rpc;
 pub mod stats;
 mod xml;
 
 pub use guest_info::GuestInfo;
+pub use pins::Pins;
 pub use stats::DomainStats;
 
+use crate::cpus::CpuSet;
 use futures::future::try_join_all;
 use futures::stream::{BoxStream, StreamExt};
 use proxy::{ConnectProxy, DomainProxy};
@@ -72,6 +75,8 @@ pub struct Domain {
     pub cpus: Cpus,
     /// Memory that is plugged while it runs, if it has a device for that.
     pub memory: Option<PluggedMemory>,
+    /// Processors of the host that its threads may run on.
+    pub pins: Pins,
 }
 
 /// Virtual CPUs of a domain.
@@ -252,6 +257,8 @@ pub trait VmHost: Send + Sync + 'static {
     fn offer_memory(&self, uuid: &str, bytes: u64) -> impl Future<Output = Result<(), VmError>> + Send;
     /// Gives the guest so many virtual CPUs, up to the most that it may have.
     fn set_cpus(&self, uuid: &str, count: u32) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// Lets every thread of QEMU run on `cpus` of the host and nowhere else. That the domain is gone already is no error.
+    fn pin(&self, uuid: &str, cpus: &CpuSet) -> impl Future<Output = Result<(), VmError>> + Send;
     /// Ends QEMU now. That the domain is gone already is no error.
     fn destroy(&self, uuid: &str) -> impl Future<Output = Result<(), VmError>> + Send;
     /// Limits what QEMU of the domain may take of the node's memory, in KiB: beyond it the kernel kills that QEMU and
@@ -306,10 +313,10 @@ pub trait VmHost: Send + Sync + 'static {
 /// Name, UUID and tags in a domain's XML; it counts as running.
 pub fn read_domain(xml: &str) -> Result<Domain, VmError> {
     let described = xml::read(xml).map_err(VmError::Description)?;
-    let xml::Described { name, uuid, tags, devices, readonly, bases, aliases, agent, cpus, memory } =
+    let xml::Described { name, uuid, tags, devices, readonly, bases, aliases, agent, cpus, memory, pins } =
         described;
     let state = State::Running;
-    Ok(Domain { uuid, name, state, tags, devices, readonly, bases, aliases, agent, cpus, memory })
+    Ok(Domain { uuid, name, state, tags, devices, readonly, bases, aliases, agent, cpus, memory, pins })
 }
 
 /// The element of the virtio-mem device of the domain `xml`, as it is in there but that it offers so many bytes: libvirt finds the
@@ -472,6 +479,29 @@ impl VmHost for Libvirt {
         let refused =
             |source| VmError::Refused { doing: "plug processors into", domain: uuid.to_owned(), source };
         object.set_vcpus(count, proxy::AFFECT_LIVE).await.map_err(refused)
+    }
+
+    async fn pin(&self, uuid: &str, cpus: &CpuSet) -> Result<(), VmError> {
+        let object = self.domain(proxy::path_of(uuid)?).await?;
+        let refused =
+            |source| VmError::Refused { doing: "change the processors of", domain: uuid.to_owned(), source };
+        let pinned = async {
+            let domain = read_domain(&object.get_xml_desc(0).await.map_err(refused)?)?;
+            let flags = cpus.flags();
+            object.pin_emulator(&flags, proxy::AFFECT_LIVE).await.map_err(refused)?;
+            for thread in 1..=domain.pins.io_thread_count {
+                object.pin_io_thread(thread, &flags, proxy::AFFECT_LIVE).await.map_err(refused)?;
+            }
+            for vcpu in 0..domain.cpus.most {
+                object.pin_vcpu(vcpu, &flags, proxy::AFFECT_LIVE).await.map_err(refused)?;
+            }
+            Ok::<(), VmError>(())
+        };
+        match pinned.await {
+            Ok(()) => Ok(()),
+            Err(_) if !self.knows(uuid).await? => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn destroy(&self, uuid: &str) -> Result<(), VmError> {

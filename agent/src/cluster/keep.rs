@@ -78,7 +78,7 @@ impl Membership {
     fn labels(&self, ctx: &Context, observed: &Observed) -> BTreeMap<String, String> {
         let config = ctx.config.borrow();
         let configured = config.cluster.as_ref().map(|cluster| cluster.labels.clone()).unwrap_or_default();
-        node_status::labels(&self.name, &observed.images, observed.hypervisor.nested, &configured)
+        node_status::labels(&self.name, &observed.images, &observed.hypervisor, &configured)
     }
 
     /// Makes the Node, or takes the existing one over.

@@ -17,6 +17,7 @@ pub use contents::names;
 pub use room::{needs, needs_at, requests};
 pub use volumes::names_claim;
 
+use super::cpus::Placement;
 use super::facts::{Facts, Resources};
 use super::filters::Port;
 use super::guest::{CpuModel, Disk, Guest, Identity, Source};
@@ -186,10 +187,12 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
             Some("host-passthrough") => CpuModel::HostPassthrough,
             Some(name) => CpuModel::Named(name.to_owned()),
         },
+        placement: Placement::default(),
         machine: vmi.domain.machine.as_ref().map_or_else(|| "q35".into(), |machine| machine.type_.clone()),
         disks,
         space,
         interfaces,
+        host_devices: Vec::new(),
         rng: vmi.domain.devices.rng.is_some(),
         graphics: vmi.domain.devices.autoattach_graphics_device.unwrap_or(true),
         serial: vmi.domain.devices.autoattach_serial_console.unwrap_or(true),

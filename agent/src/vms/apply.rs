@@ -83,6 +83,7 @@ pub async fn apply<V: VmHost, C: Cluster>(env: &Env<V, C>, action: &Action) -> a
             env.hosts.vms.change_medium(uuid, &domain_xml::render_medium(drive, target), *force).await?;
         }
         Action::SetSize { uuid, memory, cpus, limit } => set_size(env, uuid, *memory, *cpus, *limit).await?,
+        Action::Pin { uuid, cpus } => env.hosts.vms.pin(uuid, cpus).await?,
         Action::SetCredentials { uuid, wanted } => {
             let _turn = env.agents.acquire().await?;
             credentials::set(&*env.hosts.vms, uuid, wanted).await?;
@@ -104,7 +105,10 @@ pub async fn apply<V: VmHost, C: Cluster>(env: &Env<V, C>, action: &Action) -> a
 async fn start<V: VmHost, C: Cluster>(env: &Env<V, C>, guest: &Guest) -> anyhow::Result<()> {
     let folder = Folder::of(&env.vms, &guest.id.vmi_uid);
     let ports: Vec<Port> = guest.interfaces.iter().map(|nic| nic.port.clone()).collect();
-    let mut record = Record { ports: ports.clone(), space: guest.space, ..Record::made(&guest.id) };
+    let cpus = guest.placement.own();
+    let devices = guest.host_devices.iter().map(|device| device.address.clone()).collect();
+    let space = guest.space;
+    let mut record = Record { ports: ports.clone(), space, cpus, devices, ..Record::made(&guest.id) };
     let guard = env.guard.clone().context("the networks of the node are not known yet")?;
     // The record first, or a later agent would not know the ports; then the filter, before the guest can send.
     record.write(&env.vms)?;

@@ -11,8 +11,10 @@ mod remember;
 
 use super::api::Cluster;
 use super::apply::{Effect, Env, apply};
+use super::cpus::{self, NodeCpus};
 use super::facts::{ClaimFact, Facts, Resources};
 use super::filters::leases;
+use super::host_devices;
 use super::lookups::{Filter, Found, Key, Lookups};
 use super::observe::{self, Files};
 use super::plan::{Action, FailedStart, Memory, Observed, Stopping, plan};
@@ -20,7 +22,7 @@ use super::record::Record;
 use super::{Hosts, Sections, status_page};
 use crate::channels::{Context, Hypervisor, Leases};
 use crate::listed::Listed;
-use crate::reconcile::{Next, publish};
+use crate::reconcile::{Next, blocking, publish};
 use anyhow::anyhow;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
@@ -81,6 +83,8 @@ pub struct Controller<V, C> {
     tasks: JoinSet<(String, Action, anyhow::Result<Effect>)>,
     boot_id: String,
     agents: Arc<Semaphore>,
+    /// Why VMs cannot have processors of their own, as it was logged last.
+    cpus_problem: Option<String>,
 }
 
 /// What lookups answered last.
@@ -131,6 +135,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             tasks: JoinSet::new(),
             boot_id: boot_id.trim().to_owned(),
             agents: Arc::new(Semaphore::new(AGENTS)),
+            cpus_problem: None,
         }
     }
 
@@ -235,7 +240,11 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         let now = now();
         let soon = now.saturating_add(RESYNC);
         let listed = self.listed.borrow().clone();
-        let (state, domains) = observe::hypervisor(&self.hosts, &self.ctx.paths, &listed).await;
+        let (cpus, cpus_problem) = self.observe_cpus().await;
+        let (config, pci) = (self.answers.cluster.clone(), self.hosts.pci.clone());
+        let devices = blocking(move || Ok(host_devices::observe(&config, &*pci))).await.unwrap_or_default();
+        let (state, domains) =
+            observe::hypervisor(&self.hosts, &self.ctx.paths, &listed, (cpus.as_ref(), &devices)).await;
         self.report_hypervisor(state);
         let Some(domains) = domains else { return now.saturating_add(LIBVIRT_RETRY) };
         // A VM that is stopped for a restart of the machine ends with it; its controller starts it again.
@@ -260,6 +269,9 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             files: named,
             blocks,
             claims: self.answers.claims.clone(),
+            cpus,
+            cpus_problem,
+            devices,
             ..observe::facts(&self.ctx, &self.boot_id, &self.ctx.paths.data)
         };
         let planned = plan(&Observed {
@@ -288,6 +300,25 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         let filter = self.answers.filter.as_ref().map(|filter| &filter.ports);
         self.sections.ports.set(status_page::ports(&records, &self.memory, filter));
         planned.wake.unwrap_or(soon).min(soon)
+    }
+
+    /// The node's processors if VMs may have some to themselves, and why they may not though the config says so.
+    async fn observe_cpus(&mut self) -> (Option<NodeCpus>, Option<String>) {
+        let reserved = self.ctx.config.borrow().vms.reserved_cpus.clone();
+        let host = self.hosts.cpus.clone();
+        let observed = blocking(move || Ok(cpus::observe(reserved.as_deref(), &*host))).await;
+        let problem = match observed.unwrap_or_else(|error| Err(format!("{error:#}"))) {
+            Ok(cpus) => {
+                self.cpus_problem = None;
+                return (cpus, None);
+            }
+            Err(problem) => problem,
+        };
+        if self.cpus_problem.as_ref() != Some(&problem) {
+            tracing::warn!("no VM gets processors of its own: {problem}");
+            self.cpus_problem = Some(problem.clone());
+        }
+        (None, Some(problem))
     }
 
     fn vms(&self) -> PathBuf {
@@ -361,6 +392,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             Action::RemoveFolder(record) => {
                 tracing::info!(pod = record.pod, vmi = record.vmi, "remove folder")
             }
+            Action::Pin { cpus, .. } => tracing::info!(pod = name, %cpus, "change shared processors"),
             Action::Filter(_)
             | Action::Adopt(_)
             | Action::Report(_)

@@ -1,9 +1,11 @@
 //! Renders a guest as libvirt domain XML.
 //!
 //! Why here: golden files under `tests/golden/` hold it, and it decides nothing: every choice is in [`Guest`]. Disks and NICs
-//! are in here, the rest in [`machine`] and [`peripherals`]; [`hotplug`] has disks that are added while the domain runs.
+//! are in here, the rest in [`machine`], [`cpus`] and [`peripherals`]; [`hotplug`] has disks that are added while the domain runs.
 //! Route in: a guest, its folder, KVM or emulation. Route out: text for `DomainCreateXML`.
 
+mod cpus;
+mod host_devices;
 mod hotplug;
 mod machine;
 mod peripherals;
@@ -54,6 +56,12 @@ pub const TAG_GRACE: &str = "grace-seconds";
 /// Tag of a domain: priority of its Pod, by which VMs are stopped in order; absent is 0.
 pub const TAG_PRIORITY: &str = "priority";
 
+/// Tag of a domain: the node's processors that its VM has to itself, as a list; absent if it has none.
+pub const TAG_CPUS: &str = "cpus";
+
+/// Tag of a domain: addresses of the node's PCI devices that its VM has to itself; absent if it has none.
+pub const TAG_DEVICES: &str = "devices";
+
 /// Domain XML of `guest`.
 pub fn render(guest: &Guest, folder: &Folder, domain_type: DomainType) -> String {
     let mut xml = String::with_capacity(4096);
@@ -81,6 +89,7 @@ fn write(xml: &mut String, guest: &Guest, folder: &Folder, domain_type: DomainTy
     if guest.hardware.io_threads > 0 {
         writeln!(xml, "  <iothreads>{}</iothreads>", guest.hardware.io_threads)?;
     }
+    cpus::write_tuning(xml, guest)?;
     machine::write_os(xml, guest, folder)?;
     machine::write_sysinfo(xml, guest)?;
     machine::write_features(xml, guest)?;
@@ -94,6 +103,7 @@ fn write(xml: &mut String, guest: &Guest, folder: &Folder, domain_type: DomainTy
         write_nic(xml, guest, nic)?;
     }
     size::write_device(xml, guest)?;
+    host_devices::write(xml, guest)?;
     peripherals::write_peripherals(xml, guest, folder)?;
     writeln!(xml, "  </devices>\n</domain>")
 }
@@ -110,6 +120,13 @@ fn tags(guest: &Guest) -> String {
     ];
     if guest.priority != 0 {
         tags.push((TAG_PRIORITY, &priority));
+    }
+    let own = guest.placement.own().map(|cpus| cpus.to_string());
+    tags.extend(own.as_ref().map(|own| (TAG_CPUS, own)));
+    let devices: Vec<&str> = guest.host_devices.iter().map(|device| device.address.as_str()).collect();
+    let devices = devices.join(" ");
+    if !devices.is_empty() {
+        tags.push((TAG_DEVICES, &devices));
     }
     tags.iter().map(|(name, value)| format!(" {name}='{}'", escape(value))).collect()
 }

@@ -155,6 +155,7 @@ pub fn domain(uid: &str) -> Domain {
         aliases: Default::default(),
         cpus: Default::default(),
         memory: None,
+        pins: Default::default(),
         agent: false,
         tags: tags.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     }

@@ -62,6 +62,8 @@ pub const IMAGE_LABEL_PREFIX: &str = "image.sheaf.dev/";
 pub const IMAGE_PRESENT: &str = "present";
 /// Node label: guests of this node may run guests of their own. Value [`TRUE`].
 pub const NESTED_LABEL: &str = "sheaf.dev/nested-virtualization";
+/// Node label: VMs can have processors of this node to themselves. KubeVirt's name, which its manifests select. Value [`TRUE`].
+pub const CPU_MANAGER_LABEL: &str = "cpumanager";
 /// Value of yes-or-no labels.
 pub const TRUE: &str = "true";
 

@@ -15,11 +15,12 @@ use sheaf_api::{
     access::AccessCredential,
     cluster_config::ClusterConfigSpec,
     config_volumes::DownwardApi,
+    domain::Cpu,
     host_disk::{HostDiskPlace, place},
     names::{
-        APP_LABEL, COMPUTE_CONTAINER, CREATED_BY_LABEL, DOMAIN_ANNOTATION, HOSTNAME_LABEL, IMAGE_PRESENT,
-        KUBEVIRT_API_VERSION, LAUNCHER, PLACEHOLDER_IMAGE, POD_FINALIZER, RUNTIME_CLASS,
-        STATE_NODE_ANNOTATION, VM_NAME_LABEL, VMI_ANNOTATION, image_label,
+        APP_LABEL, COMPUTE_CONTAINER, CPU_MANAGER_LABEL, CREATED_BY_LABEL, DOMAIN_ANNOTATION, HOSTNAME_LABEL,
+        IMAGE_PRESENT, KUBEVIRT_API_VERSION, LAUNCHER, PLACEHOLDER_IMAGE, POD_FINALIZER, RUNTIME_CLASS,
+        STATE_NODE_ANNOTATION, TRUE, VM_NAME_LABEL, VMI_ANNOTATION, image_label,
     },
     placeholder::PlacedVmi,
     vmi::VirtualMachineInstanceSpec,
@@ -125,7 +126,7 @@ fn hostname<'a>(spec: &'a VirtualMachineInstanceSpec, name: &'a str) -> &'a str 
     spec.hostname.as_deref().or_else(|| name.split('.').next()).unwrap_or(name)
 }
 
-/// The user's selector, one label for each base image the node must have, and the node that has what the VM keeps or the claims
+/// The user's selector, one label for each base image the node must have, the one of nodes with CPUs for dedicated placement, and the node that has what the VM keeps or the claims
 /// that are added to it, unless the user chose another one.
 fn node_selector(
     vmi: &VirtualMachineInstance,
@@ -137,6 +138,9 @@ fn node_selector(
     let node = vmi.metadata.annotations.as_ref().and_then(|all| all.get(STATE_NODE_ANNOTATION));
     if let Some(node) = node.filter(|_| spec.keeps_state()).map(String::as_str).or(home) {
         selector.entry(HOSTNAME_LABEL.into()).or_insert_with(|| node.to_owned());
+    }
+    if spec.domain.cpu.as_ref().is_some_and(Cpu::is_dedicated) {
+        selector.insert(CPU_MANAGER_LABEL.into(), TRUE.into());
     }
     for disk in spec.volumes.iter().filter_map(|volume| volume.host_disk.as_ref()) {
         if let Ok(HostDiskPlace::Image { name }) = place(&disk.path, namespace) {
@@ -173,7 +177,9 @@ fn volumes(spec: &VirtualMachineInstanceSpec) -> Vec<Value> {
 /// Logins of registries, which the node may read because the Pod names them.
 fn pull_secrets(spec: &VirtualMachineInstanceSpec) -> Vec<Value> {
     let disks = spec.volumes.iter().filter_map(|volume| volume.container_disk.as_ref());
-    let names: BTreeSet<_> = disks.filter_map(|disk| disk.image_pull_secret.as_deref()).collect();
+    let of_kernel = spec.domain.kernel_container().and_then(|kernel| kernel.image_pull_secret.as_deref());
+    let names: BTreeSet<_> =
+        disks.filter_map(|disk| disk.image_pull_secret.as_deref()).chain(of_kernel).collect();
     names.into_iter().map(|name| json!({"name": name})).collect()
 }
 
@@ -338,6 +344,25 @@ mod tests {
         let spec = pod.spec.unwrap();
         assert_eq!(spec.volumes.unwrap_or_default(), []);
         assert_eq!(spec.node_selector.unwrap()[HOSTNAME_LABEL], "n2");
+    }
+
+    #[test]
+    fn the_login_for_the_image_of_a_kernel_is_named() {
+        let container = json!({"image": "quay.io/a:1", "kernelPath": "/k", "imagePullSecret": "login"});
+        let firmware = json!({"kernelBoot": {"container": container}});
+        let pod =
+            made(&vmi(json!({"domain": {"firmware": firmware, "memory": {"guest": "1Gi"}, "devices": {}}})));
+        assert_eq!(pod.spec.unwrap().image_pull_secrets.unwrap()[0].name, "login");
+    }
+
+    #[test]
+    fn a_vm_with_dedicated_cpus_is_for_nodes_that_have_such() {
+        let selector = |cpu: Value| {
+            let pod = made(&vmi(json!({"domain": {"cpu": cpu, "memory": {"guest": "1Gi"}, "devices": {}}})));
+            pod.spec.unwrap().node_selector.unwrap_or_default()
+        };
+        assert_eq!(selector(json!({"dedicatedCpuPlacement": true}))["cpumanager"], "true");
+        assert!(!selector(json!({"cores": 1})).contains_key("cpumanager"));
     }
 
     #[test]

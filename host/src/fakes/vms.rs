@@ -1,6 +1,7 @@
 //! A [`VmHost`] in memory: domains that run until a test or a caller ends them.
 
 use super::Kill;
+use crate::cpus::CpuSet;
 use crate::libvirt::{
     Domain, DomainStats, Event, GuestInfo, Interface, Source, State, Stop, VmError, VmHost, read_disk,
 };
@@ -95,7 +96,7 @@ impl FakeVms {
         }
     }
 
-    /// Requests named `doing` (`version`, `list`, `start`, `shutdown`, `resume`, `resize`, `attach`, `detach`, `medium`, `memory`, `cpus`, `destroy`, `limit`, `log`, `pause`,
+    /// Requests named `doing` (`version`, `list`, `start`, `shutdown`, `resume`, `resize`, `attach`, `detach`, `medium`, `memory`, `cpus`, `pin`, `destroy`, `limit`, `log`, `pause`,
     /// `reset`, `reboot`, `graphics`, `freeze`, `thaw`, `keys`, `password`, `info`, `stats`) fail with `why`
     /// until [`Self::heal`].
     pub fn fail(&self, doing: &str, why: &str) {
@@ -266,6 +267,18 @@ impl Inner {
         Ok(())
     }
 
+    fn pin(&mut self, uuid: &str, cpus: &CpuSet) -> Result<(), VmError> {
+        self.change("pin", &format!("{uuid} {cpus}"), uuid)?;
+        if let Some(domain) = self.domains.get_mut(uuid) {
+            let most = domain.cpus.most;
+            domain.pins.emulator = Some(cpus.clone());
+            domain.pins.vcpus = (0..most).map(|vcpu| (vcpu, cpus.clone())).collect();
+            let threads = 1..=domain.pins.io_thread_count;
+            domain.pins.io_threads = threads.map(|thread| (thread, cpus.clone())).collect();
+        }
+        Ok(())
+    }
+
     fn end(&mut self, uuid: &str, stopped: Option<Stop>) {
         if let Some(domain) = self.domains.remove(uuid) {
             self.recorded.insert(domain.name, stopped.unwrap_or(Stop::Unknown));
@@ -366,6 +379,13 @@ impl VmHost for FakeVms {
     async fn set_cpus(&self, uuid: &str, count: u32) -> Result<(), VmError> {
         self.kill.moment().await;
         self.inner().set_cpus(uuid, count)?;
+        self.kill.moment().await;
+        Ok(())
+    }
+
+    async fn pin(&self, uuid: &str, cpus: &CpuSet) -> Result<(), VmError> {
+        self.kill.moment().await;
+        self.inner().pin(uuid, cpus)?;
         self.kill.moment().await;
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! Route in: text from libvirt. Route out: [`Described`].
 
-use super::{AGENT_PORT, Cpus, PluggedMemory, TAG_NAMESPACE};
+use super::{AGENT_PORT, Cpus, Pins, PluggedMemory, TAG_NAMESPACE, pins};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -19,6 +19,7 @@ pub struct Described {
     pub agent: bool,
     pub cpus: Cpus,
     pub memory: Option<PluggedMemory>,
+    pub pins: Pins,
 }
 
 /// What libvirt puts before aliases that are not its own.
@@ -116,6 +117,7 @@ pub fn read(xml: &str) -> Result<Described, roxmltree::Error> {
         agent,
         cpus: Cpus { current: current.unwrap_or(most), most },
         memory,
+        pins: pins::read(root),
     })
 }
 

@@ -40,6 +40,7 @@ fn node() -> Node {
         aliases: Default::default(),
         cpus: Default::default(),
         memory: None,
+        pins: Default::default(),
         agent: true,
     });
     let id = Identity {

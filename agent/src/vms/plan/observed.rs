@@ -3,9 +3,11 @@
 //! Route in: filled by the controller. Route out: read by the plan; losing the memory is harmless.
 
 use crate::vms::credentials::Wanted;
+use crate::vms::domain_xml::TAG_POD_UID;
 use crate::vms::facts::Facts;
 use crate::vms::guest::{Disk, Guest};
 use crate::vms::record::Record;
+use crate::vms::report;
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::network::SeenInterface;
 use sheaf_host::libvirt::{Domain, Stop};
@@ -27,6 +29,15 @@ pub struct Observed<'a> {
     pub memory: &'a Memory,
     /// Now, in seconds since 1970.
     pub now: i64,
+}
+
+impl Observed<'_> {
+    /// Whether the VM of Pod `uid` has ended, so that others may have what it had to itself. Others may set a Pod's phase; only
+    /// this node reports that its domain is gone.
+    pub fn has_ended(&self, uid: &str) -> bool {
+        let is_of = |domain: &Domain| domain.tags.get(TAG_POD_UID).is_some_and(|of| of == uid);
+        self.pods.get(uid).is_some_and(|pod| report::says_ended(pod)) && !self.domains.iter().any(is_of)
+    }
 }
 
 /// What was observed and done before; losing it is harmless.
