@@ -186,6 +186,7 @@ impl PlayedNode {
             readonly: Default::default(),
             bases: Default::default(),
             aliases: Default::default(),
+            nics: Default::default(),
             cpus: Default::default(),
             memory: None,
             agent: false,
