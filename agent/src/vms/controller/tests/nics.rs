@@ -38,7 +38,7 @@ impl Node {
         seen.iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Rounds in which the filter is read anew.
+    /// Rounds in which the filter is read again.
     async fn settle_filter(&mut self) {
         for _ in 0..2 {
             self.controller.lookups.expire_all();
