@@ -33,7 +33,8 @@ async fn with_lan() -> Result<(Controlled, PlayedNode)> {
     })
     .await?;
     let config = r#"{"cniVersion": "0.3.1", "type": "bridge", "bridge": "br1"}"#;
-    let lan = NetworkAttachmentDefinition::new("lan", NetworkAttachmentDefinitionSpec { config: config.into() });
+    let lan =
+        NetworkAttachmentDefinition::new("lan", NetworkAttachmentDefinitionSpec { config: config.into() });
     let networks: Api<NetworkAttachmentDefinition> = Api::default_namespaced(on.client.clone());
     networks.create(&PostParams::default(), &lan).await?;
     Ok((on, node))
@@ -100,8 +101,8 @@ async fn told(pods: &Api<Pod>, launcher: &str, wanted: &Links) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_nic_is_added_to_a_vm_that_runs_by_its_template_and_removed_once_the_guest_released_it() -> Result<()>
-{
+async fn a_nic_is_added_to_a_vm_that_runs_by_its_template_and_removed_once_the_guest_released_it()
+-> Result<()> {
     let (on, node) = with_lan().await?;
     let machines: Api<VirtualMachine> = Api::default_namespaced(on.client.clone());
     let instances: Api<VirtualMachineInstance> = Api::default_namespaced(on.client.clone());
@@ -157,9 +158,11 @@ async fn a_nic_is_added_to_a_vm_that_runs_by_its_template_and_removed_once_the_g
     .await?;
     let is_detaching = |vmi: VirtualMachineInstance| {
         let conditions = vmi.status.unwrap_or_default().conditions;
-        of_condition(&conditions, "HotInterfaceChange").and_then(|(reason, _)| reason).as_deref() == Some("Detaching")
+        of_condition(&conditions, "HotInterfaceChange").and_then(|(reason, _)| reason).as_deref()
+            == Some("Detaching")
     };
-    wait("the instance says so", async || Ok(is_detaching(instances.get("web").await?).then_some(()))).await?;
+    wait("the instance says so", async || Ok(is_detaching(instances.get("web").await?).then_some(())))
+        .await?;
     ensure!(status(&on).await?.is_some(), "the guest still has it");
     reports(&on, &launcher, &["default"]).await?;
     says(&pods, &name, json!({"terminated": {"exitCode": 0, "reason": "Detached"}})).await?;
@@ -210,7 +213,9 @@ async fn a_nic_of_the_start_is_removed_and_added_again_and_what_is_in_the_way_is
     let message = wait("the instance says what is missing", async || {
         let status = instances.get("web").await?.status.unwrap_or_default();
         let found = of_condition(&status.conditions, "HotInterfaceChange");
-        Ok(found.filter(|(reason, _)| reason.as_deref() == Some("NetworkNotFound")).and_then(|(_, message)| message))
+        Ok(found
+            .filter(|(reason, _)| reason.as_deref() == Some("NetworkNotFound"))
+            .and_then(|(_, message)| message))
     })
     .await?;
     ensure!(
@@ -230,7 +235,8 @@ async fn a_nic_of_the_start_is_removed_and_added_again_and_what_is_in_the_way_is
         "{message}"
     );
     let config = r#"{"cniVersion": "0.3.1", "type": "bridge", "bridge": "br1"}"#;
-    let more = NetworkAttachmentDefinition::new("more", NetworkAttachmentDefinitionSpec { config: config.into() });
+    let more =
+        NetworkAttachmentDefinition::new("more", NetworkAttachmentDefinitionSpec { config: config.into() });
     let networks: Api<NetworkAttachmentDefinition> = Api::default_namespaced(on.client.clone());
     networks.create(&PostParams::default(), &more).await?;
     let more = sheaf_controller::placeholder::nic::name(&vmi, "more");
@@ -251,7 +257,8 @@ fn nic(index: u8, down: bool) -> Nic {
 
 #[test]
 fn libvirt_takes_nics_on_the_four_free_ports_and_sets_links_by_the_elements_that_it_wrote() -> Result<()> {
-    let domain = Domain::start("nics", |_folder| Ok(Guest { interfaces: vec![nic(0, true)], ..guest(Vec::new()) }))?;
+    let domain =
+        Domain::start("nics", |_folder| Ok(Guest { interfaces: vec![nic(0, true)], ..guest(Vec::new()) }))?;
     for index in 1..6 {
         let nic = nic(index, index == 2);
         let xml = domain.write(&format!("{index}.xml"), &render_nic(&nic, None))?;
@@ -263,10 +270,17 @@ fn libvirt_takes_nics_on_the_four_free_ports_and_sets_links_by_the_elements_that
     }
     let nics = read_domain(&domain.dump()?)?.nics;
     let found: Vec<_> = nics.iter().map(|nic| (nic.alias.as_deref(), nic.down)).collect();
-    let aliases = ["hotplug_nic_Lan_1", "hotplug_nic_Lan_2", "hotplug_nic_Lan_3", "hotplug_nic_Lan_4"].map(Some);
+    let aliases =
+        ["hotplug_nic_Lan_1", "hotplug_nic_Lan_2", "hotplug_nic_Lan_3", "hotplug_nic_Lan_4"].map(Some);
     ensure!(
         found
-            == [(None, true), (aliases[0], false), (aliases[1], true), (aliases[2], false), (aliases[3], false)],
+            == [
+                (None, true),
+                (aliases[0], false),
+                (aliases[1], true),
+                (aliases[2], false),
+                (aliases[3], false)
+            ],
         "{found:?}"
     );
     ensure!(nics[1].tap == nic(1, false).port.tap && nics[1].mac == "02:00:00:00:00:01", "{nics:?}");
@@ -276,7 +290,9 @@ fn libvirt_takes_nics_on_the_four_free_ports_and_sets_links_by_the_elements_that
         let tap = nic(index, false).port.tap;
         let changed = nic_with_link(&domain.dump()?, &tap, down)?.context("the NIC is there")?;
         let xml = domain.write("link.xml", &changed)?;
-        domain.virsh(&["update-device", NAME, &xml, "--live"]).with_context(|| format!("{changed}: {}", domain.log()))?;
+        domain
+            .virsh(&["update-device", NAME, &xml, "--live"])
+            .with_context(|| format!("{changed}: {}", domain.log()))?;
         let nics = read_domain(&domain.dump()?)?.nics;
         ensure!(nics.iter().any(|nic| nic.tap == tap && nic.down == down), "{nics:?}");
     }
@@ -284,6 +300,8 @@ fn libvirt_takes_nics_on_the_four_free_ports_and_sets_links_by_the_elements_that
     // The guest is asked; whether it releases a NIC is its own business.
     let element = nic_of(&domain.dump()?, &nic(1, false).port.tap)?.context("the NIC is there")?;
     let xml = domain.write("gone.xml", &element)?;
-    domain.virsh(&["detach-device", NAME, &xml, "--live"]).with_context(|| format!("{element}: {}", domain.log()))?;
+    domain
+        .virsh(&["detach-device", NAME, &xml, "--live"])
+        .with_context(|| format!("{element}: {}", domain.log()))?;
     Ok(())
 }

@@ -84,7 +84,9 @@ fn the_packet_filters_table_is_read_whatever_addresses_guests_put_there() {
         let ports: Vec<Port> =
             state.ports.keys().map(|tap| Port { tap: tap.clone(), ..Port::default() }).collect();
         let arp = Interface { mac: String::new(), addresses: vec![[192, 0, 2, 1].into(); random.below(99)] };
-        for interface in interfaces::observed(&ports, &state, &[arp], &[]) {
+        let nic = |port: &Port| DomainNic { tap: port.tap.clone(), ..DomainNic::default() };
+        let nics: Vec<DomainNic> = ports.iter().map(nic).collect();
+        for interface in interfaces::observed(&ports, &nics, &state, &[arp], &[]) {
             assert!(interface.ip_addresses.len() <= 16);
         }
         !ports.is_empty()

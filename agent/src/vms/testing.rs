@@ -97,7 +97,8 @@ pub fn nic(marked: bool) -> Pod {
 /// The same of another interface.
 pub fn nic_of(interface: Value, marked: bool) -> Pod {
     let network = json!({"bridge": "br1"});
-    let annotation = json!({"vmi": "web", "podUid": "p1", "interface": interface, "network": network}).to_string();
+    let annotation =
+        json!({"vmi": "web", "podUid": "p1", "interface": interface, "network": network}).to_string();
     let mut annotations = json!({"sheaf.dev/attachment": annotation});
     if marked {
         annotations["sheaf.dev/detach"] = json!("true");

@@ -26,7 +26,8 @@ pub fn name(vmi: &VirtualMachineInstance, interface: &str) -> String {
         true => format!("hp-nic-{}-{interface}", suffix(vmi)),
         // The name of an interface may have what the name of a Pod may not. No such name has a dot.
         false => {
-            let id = Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("https://sheaf.dev/nic/{interface}").as_bytes());
+            let id =
+                Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("https://sheaf.dev/nic/{interface}").as_bytes());
             format!("hp-nic-{}.{}", suffix(vmi), id.simple())
         }
     }
@@ -88,7 +89,8 @@ mod tests {
         .unwrap();
         let interface: Interface =
             serde_json::from_value(json!({"name": "lan", "bridge": {}, "state": "down"})).unwrap();
-        let network = sheaf_api::network::Attachment { bridge: "br1".into(), vlan: Some(100), trunk: Vec::new() };
+        let network =
+            sheaf_api::network::Attachment { bridge: "br1".into(), vlan: Some(100), trunk: Vec::new() };
         let networks = Networks {
             attachments: [("lan".to_owned(), network.clone())].into(),
             addresses: [("lan".to_owned(), vec!["192.0.2.7".parse().unwrap()])].into(),
@@ -101,7 +103,8 @@ mod tests {
         assert_eq!((carried.network, carried.interface.state), (network, None));
         assert_eq!(carried.addresses.map(|all| all.len()), Some(1));
         let spec = serde_json::to_value(made.spec.unwrap()).unwrap();
-        let asked = json!({"cpu": "0", "memory": "0", "bridge.sheaf.dev/br1": "1", "vlan.bridge.sheaf.dev/br1": "1"});
+        let asked =
+            json!({"cpu": "0", "memory": "0", "bridge.sheaf.dev/br1": "1", "vlan.bridge.sheaf.dev/br1": "1"});
         let resources = &spec["containers"][0]["resources"];
         assert_eq!((&resources["requests"], &resources["limits"]), (&asked, &asked));
         let terms = &spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];

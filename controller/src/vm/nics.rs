@@ -42,7 +42,8 @@ pub fn steps(wanted: &VirtualMachineInstanceSpec, vmi: &VirtualMachineInstance) 
 
 /// The spec of the instance after it followed.
 fn follow(wanted: &VirtualMachineInstanceSpec, vmi: &VirtualMachineInstance) -> VirtualMachineInstanceSpec {
-    let mut after = vmi.spec.without_interfaces(|interface| interface.is_absent() && !is_there(vmi, interface));
+    let mut after =
+        vmi.spec.without_interfaces(|interface| interface.is_absent() && !is_there(vmi, interface));
     for has in &mut after.domain.devices.interfaces {
         let Some(asked) = wanted.interface(&has.name) else { continue };
         // One that is being removed is added again once it is gone.
@@ -239,10 +240,7 @@ mod tests {
             restart(wanted, &there)
         };
         let list = "spec.template.spec.domain.devices.interfaces";
-        assert_eq!(
-            of(&spec(&[])),
-            [format!("{list}[a] (set state: absent to remove it while the VM runs)")]
-        );
+        assert_eq!(of(&spec(&[])), [format!("{list}[a] (set state: absent to remove it while the VM runs)")]);
         let e1000 = with(lan("b"), "model", json!("e1000"));
         assert_eq!(
             of(&spec(&[lan("a"), e1000])),
@@ -273,10 +271,7 @@ mod tests {
         };
         for (field, why) in [
             ("disableHotplug", "the VM was started with disableHotplug"),
-            (
-                "useVirtioTransitional",
-                "no NIC is added to a VM that was started with useVirtioTransitional",
-            ),
+            ("useVirtioTransitional", "no NIC is added to a VM that was started with useVirtioTransitional"),
         ] {
             let vmi = with(field);
             assert_eq!(followed(&wanted, &vmi), None);

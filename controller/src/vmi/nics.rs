@@ -203,8 +203,7 @@ pub fn listed(vmi: &VirtualMachineInstance, launcher: Option<&Pod>, nics: &Nics)
         let is_old = started.as_ref().is_none_or(|started| started.names.contains(name));
         has(name) || is_old && is_reported && launcher.is_some()
     };
-    let is_multus =
-        |name: &str| spec.network(name).is_some_and(|network| network.multus.is_some());
+    let is_multus = |name: &str| spec.network(name).is_some_and(|network| network.multus.is_some());
     let mut all: Vec<(Interface, bool)> = Vec::new();
     for interface in &spec.domain.devices.interfaces {
         if !interface.is_absent() || may_be_left(&interface.name) {
@@ -243,8 +242,12 @@ fn change(vmi: &VirtualMachineInstance, launcher: &Pod, nics: &Nics) -> Option<(
         match (pod_of(vmi, name, &nics.pods), nics.networks.get(name)) {
             (Some(pod), _) if is_to_detach(pod) => removing(name),
             (Some(pod), _) if state(pod).is_some_and(|state| state.running.is_some()) => None,
-            (Some(pod), _) => waits(pod).map(|(reason, why)| (reason, format!("interface {name}: {why}"))).or_else(adding),
-            (None, Some(Err(Unresolved { reason, message }))) => Some(((*reason).to_owned(), message.clone())),
+            (Some(pod), _) => {
+                waits(pod).map(|(reason, why)| (reason, format!("interface {name}: {why}"))).or_else(adding)
+            }
+            (None, Some(Err(Unresolved { reason, message }))) => {
+                Some(((*reason).to_owned(), message.clone()))
+            }
             (None, _) => adding(),
         }
     });

@@ -15,9 +15,7 @@ use sheaf_api::{
     VirtualMachineInstance,
     cluster_config::ClusterConfigSpec,
     devices::Interface,
-    names::{
-        CREDENTIALS_CONDITION, NODE_NAME_LABEL, PAUSED_CONDITION, RUNTIME_CLASS, VMI_FINALIZER,
-    },
+    names::{CREDENTIALS_CONDITION, NODE_NAME_LABEL, PAUSED_CONDITION, RUNTIME_CLASS, VMI_FINALIZER},
     network::SeenInterface,
     placeholder::domain_is_gone,
     status::{InterfaceStatus, Phase, PhaseTransition, VirtualMachineInstanceStatus},

@@ -35,9 +35,9 @@ pub fn read_disk(xml: &str) -> Result<Option<(String, String, Option<PathBuf>)>,
     Ok(named.zip(target).map(|(alias, target)| (alias.to_owned(), target.to_owned(), device)))
 }
 
-/// An attribute of an element of a `<disk>`.
-fn of_disk<'a>(disk: roxmltree::Node<'a, '_>, element: &str, attribute: &str) -> Option<&'a str> {
-    disk.children().find(|node| node.has_tag_name(element))?.attribute(attribute)
+/// An attribute of an element of a device.
+fn of_child<'a>(device: roxmltree::Node<'a, '_>, element: &str, attribute: &str) -> Option<&'a str> {
+    device.children().find(|node| node.has_tag_name(element))?.attribute(attribute)
 }
 
 /// The NIC that an `<interface>` describes; nothing for one without tap or hardware address.

@@ -82,9 +82,8 @@ pub(super) fn next(
         {
             return Some(action);
         }
-        let is_removed = nic.alias.is_none()
-            && links.removed.contains(&port.interface)
-            && is_of_start(&placed, port);
+        let is_removed =
+            nic.alias.is_none() && links.removed.contains(&port.interface) && is_of_start(&placed, port);
         if is_removed && let Some(action) = remove(plan, o, uid, domain, (&port.interface, &nic.tap)) {
             return Some(action);
         }
@@ -175,11 +174,16 @@ fn nic(
     };
     let taps = record.ports.iter().map(|port| &port.tap).chain(domain.nics.iter().map(|nic| &nic.tap));
     let index = admission::free_index(&placed.uid, taps);
-    let index = index.ok_or_else(|| wait("TooManyInterfaces", format!("interface {name}: the VM has as many interfaces as it can have")))?;
+    let index = index.ok_or_else(|| {
+        wait("TooManyInterfaces", format!("interface {name}: the VM has as many interfaces as it can have"))
+    })?;
     let nic = admission::added(attachment, &placed.uid, index, Some(o.facts))?;
     // The one that is being removed may have had the same.
     if domain.nics.iter().any(|other| other.mac == nic.port.mac) {
-        return Err(wait("MacAddressInUse", format!("interface {name}: another NIC of the VM has its macAddress {}", nic.port.mac)));
+        return Err(wait(
+            "MacAddressInUse",
+            format!("interface {name}: another NIC of the VM has its macAddress {}", nic.port.mac),
+        ));
     }
     Ok(nic)
 }
@@ -261,7 +265,8 @@ pub(super) fn plan_pod(
     }
     let placed = o.pods.get(owner).and_then(|pod| admission::placed(pod));
     let record = o.records.get(owner);
-    let to = record.zip(placed.as_ref()).zip(domain).map(|((record, placed), domain)| (record, placed, domain));
+    let to =
+        record.zip(placed.as_ref()).zip(domain).map(|((record, placed), domain)| (record, placed, domain));
     let report = match nic(o, &attachment, to) {
         Err(Verdict::Wait(why) | Verdict::Reject(why)) => waiting(&why),
         Err(Verdict::Unknown | Verdict::Accept(_)) => return,

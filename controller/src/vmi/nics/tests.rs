@@ -7,7 +7,8 @@ use super::*;
 
 /// An instance with the pod network and multus interfaces of these names and states.
 fn vmi(lans: &[(&str, Option<&str>)]) -> VirtualMachineInstance {
-    let interface = |(name, state): &(&str, Option<&str>)| json!({"name": name, "bridge": {}, "state": state});
+    let interface =
+        |(name, state): &(&str, Option<&str>)| json!({"name": name, "bridge": {}, "state": state});
     let network = |(name, _): &(&str, Option<&str>)| json!({"name": name, "multus": {"networkName": "lan"}});
     let of = |first: Value, all: Vec<Value>| [first].into_iter().chain(all).collect::<Vec<_>>();
     let interfaces = of(json!({"name": "default", "masquerade": {}}), lans.iter().map(interface).collect());
@@ -167,7 +168,8 @@ fn an_interface_of_the_start_that_was_removed_comes_back_by_a_pod_of_its_own() {
     let started = vmi(&[("lan", None)]);
     let links = Links { removed: ["lan".to_owned()].into(), ..Links::default() };
     let pod = launcher(&started, Some("n1"), &links, &["default"]);
-    let [Action::CreateAttachment(made)] = &planned(&started, &pod, &[])[..] else { panic!() };
+    let actions = planned(&started, &pod, &[]);
+    let [Action::CreateAttachment(made)] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!(made.metadata.name.as_deref(), Some("hp-nic-0f9a1c52-lan"));
     assert_eq!(planned(&started, &pod, &[Pod::clone(made)]), []);
 }
@@ -199,7 +201,11 @@ fn the_status_lists_an_interface_until_the_guest_has_released_it() {
     let started = vmi(&[("lan", None)]);
     let removed = Links { removed: ["lan".to_owned()].into(), ..Links::default() };
     let at = |links: &Links, seen: &[&str]| launcher(&started, Some("n1"), links, seen);
-    assert_eq!(names(&absent, &at(&Links::default(), &["default"]), &[]).len(), 2, "the node was not told yet");
+    assert_eq!(
+        names(&absent, &at(&Links::default(), &["default"]), &[]).len(),
+        2,
+        "the node was not told yet"
+    );
     assert_eq!(names(&absent, &at(&removed, &["default", "lan"]), &[]).len(), 2);
     assert_eq!(names(&absent, &at(&removed, &["default"]), &[]).len(), 1);
     let mut silent = at(&removed, &[]);
@@ -216,7 +222,8 @@ fn what_is_under_way_and_in_the_way_is_a_condition() {
     let nics = Nics { networks: [("lan".to_owned(), Err(unresolved))].into(), ..Nics::default() };
     assert_eq!(condition(&with, &bare, &nics), of("NetworkNotFound", "network lan: there is none"));
     assert_eq!(plan(&with, Some(&bare), None, &nics).unwrap(), []);
-    let waits = saying(made(), json!({"waiting": {"reason": "BridgeNotReady", "message": "br1 is not up yet"}}));
+    let waits =
+        saying(made(), json!({"waiting": {"reason": "BridgeNotReady", "message": "br1 is not up yet"}}));
     assert_eq!(
         condition(&with, &bare, &known(&[waits])),
         of("BridgeNotReady", "interface lan: br1 is not up yet")

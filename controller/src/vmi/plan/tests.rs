@@ -63,7 +63,7 @@ fn plan_with(
             config: &config,
             images: &Default::default(),
             volumes: &Default::default(),
-        nics: &Default::default(),
+            nics: &Default::default(),
         },
         now(),
     )

@@ -19,7 +19,10 @@ impl Node {
         let of = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let links = Links { down: of(down), removed: of(removed) };
         let mut pod = self.cluster.pods.lock().unwrap()["p1"].clone();
-        pod.metadata.annotations.get_or_insert_default().insert("sheaf.dev/links".into(), links.to_annotation());
+        pod.metadata
+            .annotations
+            .get_or_insert_default()
+            .insert("sheaf.dev/links".into(), links.to_annotation());
         self.bind(pod);
     }
 

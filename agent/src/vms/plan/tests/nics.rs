@@ -55,11 +55,21 @@ fn has() -> Node {
     node(&Links::default(), &[hot(2)], &[2])
 }
 
+/// The record that is written.
+fn adopted(node: &Node) -> Option<Record> {
+    node.actions().into_iter().find_map(|action| match action {
+        Action::Adopt(record) => Some(record),
+        _ => None,
+    })
+}
+
 #[test]
 fn a_nic_is_added_by_the_first_tap_that_is_free_with_its_port_in_the_record_and_then_reported() {
     let bare = plain().pod(nic(false));
     let (uid, action) = bare.plan().actions.remove(0);
-    let Action::AttachNic { uuid, attachment, nic: added, queues, record } = action else { panic!("{action:?}") };
+    let Action::AttachNic { uuid, attachment, nic: added, queues, record } = action else {
+        panic!("{action:?}")
+    };
     assert_eq!((uid.as_str(), uuid.as_str(), attachment.as_str(), queues), ("p1", VMI_UID, "a1", None));
     assert_eq!((&added.port, added.down), (&port(2), false));
     let names: Vec<_> = record.ports.iter().map(|port| port.interface.as_str()).collect();
@@ -76,18 +86,17 @@ fn an_agent_that_was_killed_before_the_nic_was_added_forgets_its_port_and_adds_i
     let Action::Adopt(record) = early.only() else { panic!("{:?}", early.actions()) };
     assert_eq!(record.ports.len(), 2);
     let marked = node(&Links::default(), &[], &[2]).pod(deleted(nic(true), 0));
-    assert!(matches!(marked.only(), Action::Adopt(_)), "{:?}", marked.actions());
+    assert!(adopted(&marked).is_some(), "{:?}", marked.actions());
 }
 
 #[test]
 fn a_record_that_was_lost_has_the_ports_again_and_nothing_else_is_let_through() {
     let lost = node(&Links::default(), &[hot(5)], &[]).pod(nic(false));
-    let Action::Adopt(record) = lost.actions().remove(0) else { panic!() };
-    assert_eq!(record.ports[2], port(5));
+    assert_eq!(adopted(&lost).unwrap().ports[2], port(5));
     // Another MAC is not what the Pod carries.
     let other = DomainNic { mac: "02:00:00:00:00:09".into(), ..hot(5) };
     let foreign = node(&Links::default(), &[other], &[]).pod(nic(false));
-    assert!(foreign.actions().iter().all(|action| !matches!(action, Action::Adopt(_))));
+    assert_eq!(adopted(&foreign), None);
 }
 
 #[test]
@@ -137,7 +146,12 @@ fn a_nic_waits_for_its_vm_its_bridge_and_its_mac() {
     assert_eq!(reason(&report), "MacAddressInUse");
     let State::Waiting { message, .. } = report.state else { panic!() };
     assert_eq!(message, format!("interface lan: another NIC of the VM has its macAddress {MAC}"));
-    let foreign = |index| DomainNic { alias: None, tap: tap(index), mac: format!("02:00:00:00:01:{index:02}"), down: false };
+    let foreign = |index| DomainNic {
+        alias: None,
+        tap: tap(index),
+        mac: format!("02:00:00:00:01:{index:02}"),
+        down: false,
+    };
     let all: Vec<_> = (2..16).map(foreign).collect();
     let full = node(&Links::default(), &all, &[]).pod(nic(false)).report();
     assert_eq!(reason(&full), "TooManyInterfaces");
@@ -169,10 +183,7 @@ fn what_an_attachment_must_not_be_is_refused() {
         interface[field] = value;
         interface
     };
-    assert_eq!(
-        said(with("model", json!("e1000"))),
-        "interface lan: only a NIC of the model virtio is added"
-    );
+    assert_eq!(said(with("model", json!("e1000"))), "interface lan: only a NIC of the model virtio is added");
     assert_eq!(said(with("masquerade", json!({}))), "interface lan: only an interface with bridge is added");
     assert_eq!(
         said(with("macAddress", json!("01:00:5e:00:00:01"))),
@@ -228,7 +239,9 @@ fn a_link_is_set_as_the_annotation_says_and_not_again_at_once() {
 
 #[test]
 fn links_are_down_from_the_start_and_an_interface_under_a_name_that_was_removed_is_another() {
-    let Action::Start(guest) = Node::new().pod(with_nics("p1", &links(&["old"], &[]))).only() else { panic!() };
+    let Action::Start(guest) = Node::new().pod(with_nics("p1", &links(&["old"], &[]))).only() else {
+        panic!()
+    };
     let down: Vec<_> = guest.interfaces.iter().map(|nic| nic.down).collect();
     assert_eq!(down, [false, true]);
     // `lan` is in `removed` by an earlier life of that name: the one that was added stays.
@@ -247,5 +260,5 @@ fn a_vm_without_a_record_or_with_one_of_another_version_keeps_its_nics() {
     let mut newer = Pod::clone(&node.pods["p1"]);
     newer.metadata.annotations.as_mut().unwrap().insert("sheaf.dev/vmi".into(), "{\"more\": 1}".into());
     node = node.pod(newer);
-    assert_eq!(node.actions(), []);
+    assert!(!node.actions().iter().any(|action| matches!(action, Action::DetachNic { .. })));
 }
