@@ -57,7 +57,7 @@ fn port(bridge: &str) -> Port {
 
 fn nic(index: usize, model: InterfaceModel, port: Port) -> Nic {
     let (tap, mac) = (tap("0b0e6d2c-6a4e", index), format!("02:11:22:33:44:5{index}"));
-    Nic { port: Port { tap, mac, ..port }, model }
+    Nic { port: Port { tap, mac, ..port }, model, down: false }
 }
 
 fn trunk() -> Vec<VlanRange> {

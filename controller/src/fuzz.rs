@@ -668,6 +668,7 @@ fn vms_and_their_instances() {
             config: &config,
             images: &Default::default(),
             volumes: &Default::default(),
+            nics: &Default::default(),
         };
         let Ok(plan) = vmi::plan::plan(&observed, NOW) else { return false };
         let pods =

@@ -69,6 +69,8 @@ pub struct Domain {
     pub bases: Vec<PathBuf>,
     /// Aliases that its disks were given, without libvirt's `ua-`, each with the name that libvirt knows the disk by.
     pub aliases: BTreeMap<String, String>,
+    /// Its NICs.
+    pub nics: Vec<DomainNic>,
     /// The guest's agent has opened its port.
     pub agent: bool,
     /// Its virtual CPUs.
@@ -77,6 +79,19 @@ pub struct Domain {
     pub memory: Option<PluggedMemory>,
     /// Processors of the host that its threads may run on.
     pub pins: Pins,
+}
+
+/// A NIC of a domain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DomainNic {
+    /// The alias that it was given, without libvirt's `ua-`.
+    pub alias: Option<String>,
+    /// Its tap on the host.
+    pub tap: String,
+    /// Its hardware address, lower case.
+    pub mac: String,
+    /// Its link is down.
+    pub down: bool,
 }
 
 /// Virtual CPUs of a domain.
@@ -244,6 +259,19 @@ pub trait VmHost: Send + Sync + 'static {
     /// Asks the guest to release the disk that `xml` describes; it is gone once the domain does not have it any more. That the
     /// domain is gone already is no error.
     fn detach_disk(&self, uuid: &str, xml: &str) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// Adds the NIC that `xml` describes to a domain that runs.
+    fn attach_nic(&self, uuid: &str, xml: &str) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// Asks the guest to release the NIC that has this tap; it is gone once the domain does not have it any more. That it, or the
+    /// domain, is gone already is no error.
+    fn detach_nic(&self, uuid: &str, tap: &str) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// Sets the link of the NIC that has this tap up or down, as if a cable were plugged. That it, or the domain, is gone already is
+    /// no error.
+    fn set_link(
+        &self,
+        uuid: &str,
+        tap: &str,
+        down: bool,
+    ) -> impl Future<Output = Result<(), VmError>> + Send;
     /// Changes the medium of the CD-ROM drive that `xml` describes: without a source, it is ejected. A guest that has locked the
     /// tray is asked to open it, and it is an error if it does not within 5 s; `force` opens the tray all the same. That the
     /// domain is gone already is no error.
@@ -313,10 +341,20 @@ pub trait VmHost: Send + Sync + 'static {
 /// Name, UUID and tags in a domain's XML; it counts as running.
 pub fn read_domain(xml: &str) -> Result<Domain, VmError> {
     let described = xml::read(xml).map_err(VmError::Description)?;
-    let xml::Described { name, uuid, tags, devices, readonly, bases, aliases, agent, cpus, memory, pins } =
-        described;
+    let xml::Described { name, uuid, tags, devices, readonly, bases, aliases, nics, agent, cpus, memory, pins } = described;
     let state = State::Running;
-    Ok(Domain { uuid, name, state, tags, devices, readonly, bases, aliases, agent, cpus, memory, pins })
+    Ok(Domain { uuid, name, state, tags, devices, readonly, bases, aliases, nics, agent, cpus, memory, pins })
+}
+
+/// The element of the NIC of the domain `xml` that has this tap, as it is in there; nothing if the domain has none such. By it
+/// libvirt finds the NIC, whatever it added itself.
+pub fn nic_of(xml: &str, tap: &str) -> Result<Option<String>, VmError> {
+    xml::nic_of(xml, tap).map_err(VmError::Description)
+}
+
+/// The same, with its link down or up.
+pub fn nic_with_link(xml: &str, tap: &str, down: bool) -> Result<Option<String>, VmError> {
+    xml::nic_with_link(xml, tap, down).map_err(VmError::Description)
 }
 
 /// The element of the virtio-mem device of the domain `xml`, as it is in there but that it offers so many bytes: libvirt finds the
@@ -329,6 +367,12 @@ pub fn offering(xml: &str, bytes: u64) -> Result<Option<String>, VmError> {
 pub(crate) fn read_disk(xml: &str) -> Result<(String, String, Option<PathBuf>), VmError> {
     let disk = xml::read_disk(xml).map_err(VmError::Description)?;
     disk.ok_or_else(|| VmError::Told(format!("a disk without an alias or a target: {xml}")))
+}
+
+/// The NIC that `xml`, an `<interface>`, describes, for [`crate::fakes::FakeVms`].
+pub(crate) fn read_nic(xml: &str) -> Result<DomainNic, VmError> {
+    let nic = xml::read_nic(xml).map_err(VmError::Description)?;
+    nic.ok_or_else(|| VmError::Told(format!("a NIC without a tap or a hardware address: {xml}")))
 }
 
 /// libvirt on the system bus.
@@ -448,6 +492,41 @@ impl VmHost for Libvirt {
             Err(source) => {
                 Err(VmError::Refused { doing: "remove a disk from", domain: uuid.to_owned(), source })
             }
+        }
+    }
+
+    async fn attach_nic(&self, uuid: &str, xml: &str) -> Result<(), VmError> {
+        let object = self.domain(proxy::path_of(uuid)?).await?;
+        let refused = |source| VmError::Refused { doing: "add a NIC to", domain: uuid.to_owned(), source };
+        object.attach_device(xml, proxy::AFFECT_LIVE).await.map_err(refused)
+    }
+
+    async fn detach_nic(&self, uuid: &str, tap: &str) -> Result<(), VmError> {
+        let refused = |source| VmError::Refused { doing: "remove a NIC from", domain: uuid.to_owned(), source };
+        let object = self.domain(proxy::path_of(uuid)?).await?;
+        let detached = async {
+            let xml = object.get_xml_desc(0).await.map_err(refused)?;
+            let Some(nic) = nic_of(&xml, tap)? else { return Ok(()) };
+            object.detach_device(&nic, proxy::AFFECT_LIVE).await.map_err(refused)
+        };
+        match detached.await {
+            Err(error) if self.knows(uuid).await? => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn set_link(&self, uuid: &str, tap: &str, down: bool) -> Result<(), VmError> {
+        let refused =
+            |source| VmError::Refused { doing: "change a link of", domain: uuid.to_owned(), source };
+        let object = self.domain(proxy::path_of(uuid)?).await?;
+        let changed = async {
+            let xml = object.get_xml_desc(0).await.map_err(refused)?;
+            let Some(nic) = nic_with_link(&xml, tap, down)? else { return Ok(()) };
+            object.update_device(&nic, proxy::AFFECT_LIVE).await.map_err(refused)
+        };
+        match changed.await {
+            Err(error) if self.knows(uuid).await? => Err(error),
+            _ => Ok(()),
         }
     }
 

@@ -187,6 +187,7 @@ impl PlayedNode {
             bases: Default::default(),
             aliases: Default::default(),
             pins: Default::default(),
+            nics: Default::default(),
             cpus: Default::default(),
             memory: None,
             agent: false,

@@ -12,6 +12,7 @@ mod remember;
 use super::api::Cluster;
 use super::apply::{Effect, Env, apply};
 use super::cpus::{self, NodeCpus};
+use super::domain_xml::HOTPLUG_NIC;
 use super::facts::{ClaimFact, Facts, Resources};
 use super::filters::leases;
 use super::host_devices;
@@ -290,7 +291,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         // remove what it has just put there.
         let is_early = guard.is_none() && !self.answers.filter_failed || self.memory.busy.contains(FILTER);
         for (uid, action) in planned.actions {
-            if !(is_early && matches!(action, Action::Start(_))) {
+            if !(is_early && matches!(action, Action::Start(_) | Action::AttachNic { .. })) {
                 self.dispatch(now, uid, action, &listed, &facts, &records);
             }
         }
@@ -381,6 +382,18 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
                 tracing::info!(pod = name, volume, disk = target, "remove disk");
                 self.memory.detached.insert((uid.clone(), volume.clone()), now);
             }
+            Action::AttachNic { nic, .. } => {
+                tracing::info!(pod = name, interface = nic.port.interface, tap = nic.port.tap, "add NIC");
+                self.memory.connecting.insert(uid.clone(), nic.port.clone());
+            }
+            Action::DetachNic { interface, tap, .. } => {
+                tracing::info!(pod = name, interface, tap, "remove NIC");
+                self.memory.detached.insert((uid.clone(), format!("{HOTPLUG_NIC}{interface}")), now);
+            }
+            Action::SetLink { tap, down, .. } => {
+                tracing::info!(pod = name, tap, down, "set link");
+                self.memory.links.insert((uid.clone(), tap.clone()), now);
+            }
             Action::SetSize { memory, cpus, .. } => {
                 tracing::info!(pod = name, memory, cpus, "change size");
             }
@@ -433,6 +446,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         self.memory.busy.remove(uid);
         self.memory.starting.remove(uid);
         self.memory.attaching.remove(uid);
+        self.memory.connecting.remove(uid);
         match (action, result) {
             (_, Ok(Effect::Patched(pod))) => self.listed.send_modify(|listed| {
                 if let Some(known) = listed.objects.get_mut(uid) {
@@ -450,7 +464,12 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             (Action::Start(_) | Action::SetSize { .. }, Ok(_)) => {
                 self.memory.failures.remove(uid);
             }
-            (Action::Attach { attachment, .. } | Action::Insert { attachment, .. }, Ok(_)) => {
+            (
+                Action::Attach { attachment, .. }
+                | Action::AttachNic { attachment, .. }
+                | Action::Insert { attachment, .. },
+                Ok(_),
+            ) => {
                 self.memory.failures.remove(&attachment);
             }
             (Action::Eject { attachment, drive, .. }, Ok(_)) => {
@@ -491,6 +510,16 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             (Action::Eject { attachment, drive, .. }, Err(error)) => {
                 tracing::warn!(uid, volume = drive.name, "ejecting a medium failed: {error:#}");
                 self.failed(&attachment, &error);
+            }
+            (Action::AttachNic { attachment, nic, .. }, Err(error)) => {
+                tracing::warn!(uid, interface = nic.port.interface, "adding a NIC failed: {error:#}");
+                self.failed(&attachment, &error);
+            }
+            (Action::DetachNic { interface, .. }, Err(error)) => {
+                tracing::warn!(uid, interface, "removing a NIC failed: {error:#}");
+            }
+            (Action::SetLink { tap, down, .. }, Err(error)) => {
+                tracing::warn!(uid, tap, down, "setting a link failed: {error:#}");
             }
             // Nothing else of the VM waits for a guest that keeps its disk.
             (Action::Detach { volume, .. }, Err(error)) => {

@@ -11,7 +11,9 @@ mod machine;
 mod peripherals;
 mod size;
 
-pub use hotplug::{HOTPLUG, free_target, render_attached, render_detached, render_medium};
+pub use hotplug::{
+    HOTPLUG, HOTPLUG_NIC, free_target, render_attached, render_detached, render_medium, render_nic,
+};
 
 use super::guest::{Disk, Folder, Format, Guest, Hardware, Nic, Source};
 use sheaf_api::devices::{Cache, DiskBus, InterfaceModel};
@@ -100,7 +102,7 @@ fn write(xml: &mut String, guest: &Guest, folder: &Folder, domain_type: DomainTy
     writeln!(xml, "    <emulator>/usr/bin/qemu-system-x86_64</emulator>")?;
     write_disks(xml, guest, folder)?;
     for nic in &guest.interfaces {
-        write_nic(xml, guest, nic)?;
+        write_nic(xml, &guest.hardware, nic, None)?;
     }
     size::write_device(xml, guest)?;
     host_devices::write(xml, guest)?;
@@ -264,9 +266,9 @@ fn write_base(xml: &mut String, disk: &Disk, folder: &Folder) -> std::fmt::Resul
     writeln!(xml, "        <backingStore/>\n      </backingStore>")
 }
 
-fn write_nic(xml: &mut String, guest: &Guest, nic: &Nic) -> std::fmt::Result {
+fn write_nic(xml: &mut String, hardware: &Hardware, nic: &Nic, alias: Option<&str>) -> std::fmt::Result {
     let model = match nic.model {
-        InterfaceModel::Virtio => virtio(guest.hardware.transitional),
+        InterfaceModel::Virtio => virtio(hardware.transitional),
         InterfaceModel::E1000 => "e1000",
         InterfaceModel::E1000e => "e1000e",
     };
@@ -287,7 +289,7 @@ fn write_nic(xml: &mut String, guest: &Guest, nic: &Nic) -> std::fmt::Result {
     }
     // A name that is ours: the filters know it before there is a tap.
     writeln!(xml, "      <target dev='{}'/>\n      <model type='{model}'/>", escape(&port.tap))?;
-    if let Some(queues) = guest.hardware.nic_queues
+    if let Some(queues) = hardware.nic_queues
         && nic.model == InterfaceModel::Virtio
     {
         writeln!(xml, "      <driver queues='{queues}'/>")?;
@@ -295,6 +297,12 @@ fn write_nic(xml: &mut String, guest: &Guest, nic: &Nic) -> std::fmt::Result {
     if port.masquerade {
         // Its neighbours are other people's VMs; it talks to the node alone.
         writeln!(xml, "      <port isolated='yes'/>")?;
+    }
+    if nic.down {
+        writeln!(xml, "      <link state='down'/>")?;
+    }
+    if let Some(alias) = alias {
+        writeln!(xml, "      <alias name='ua-{}'/>", escape(alias))?;
     }
     writeln!(xml, "      <rom enabled='no'/>\n    </interface>")
 }

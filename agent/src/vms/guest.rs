@@ -203,6 +203,8 @@ pub struct Nic {
     pub port: Port,
     /// The NIC that the guest sees.
     pub model: InterfaceModel,
+    /// Its link is down.
+    pub down: bool,
 }
 
 /// Folder of one virtual machine, and what lies in it.

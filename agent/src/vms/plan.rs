@@ -15,6 +15,7 @@ mod access;
 mod attachments;
 mod clashes;
 mod ends;
+mod nics;
 mod observed;
 mod size;
 
@@ -25,7 +26,7 @@ use super::cpus::{self, Ledger};
 use super::credentials::Wanted;
 use super::domain_xml::{TAG_GRACE, TAG_NAMESPACE_NAME, TAG_POD, TAG_POD_UID, TAG_VMI, TAG_VMI_UID};
 use super::facts::Resources;
-use super::guest::{Disk, Guest, Identity};
+use super::guest::{Disk, Guest, Identity, Nic};
 use super::host_devices;
 use super::record::{Record, Started};
 use super::report::{self, Paused, Phase, Report, State};
@@ -64,7 +65,7 @@ const RESUMED_AFTER: i64 = 5;
 pub enum Action {
     /// Make its files and start it.
     Start(Box<Guest>),
-    /// Write the record of a domain that has none.
+    /// Write the record of a domain that has none, or that has other ports.
     Adopt(Record),
     /// Patch the Pod's status.
     Report(Report),
@@ -102,6 +103,37 @@ pub enum Action {
         target: String,
         /// Its device.
         device: PathBuf,
+    },
+    /// Add a NIC to domain `uuid`, behind its packet filter.
+    AttachNic {
+        /// The domain.
+        uuid: String,
+        /// UID of the attachment Pod.
+        attachment: String,
+        /// The NIC.
+        nic: Box<Nic>,
+        /// Queues that it is to have, if more than one.
+        queues: Option<u32>,
+        /// The record of the VM with its port, by which a later agent knows it.
+        record: Box<Record>,
+    },
+    /// Ask the guest to release a NIC.
+    DetachNic {
+        /// The domain.
+        uuid: String,
+        /// The interface.
+        interface: String,
+        /// Its tap.
+        tap: String,
+    },
+    /// Set the link of a NIC up or down.
+    SetLink {
+        /// The domain.
+        uuid: String,
+        /// Its tap.
+        tap: String,
+        /// Down, or up.
+        down: bool,
     },
     /// Put a medium into a CD-ROM drive of domain `uuid`.
     Insert {
@@ -189,6 +221,12 @@ struct Ledgers<'a> {
     devices: host_devices::Ledger<'a>,
 }
 
+/// What is added to VMs while they run, by the UID of the VM's Pod.
+struct Added<'a> {
+    disks: BTreeMap<String, Vec<attachments::Added<'a>>>,
+    nics: BTreeMap<String, Vec<nics::Added<'a>>>,
+}
+
 /// The next steps.
 pub fn plan(o: &Observed<'_>) -> Plan {
     let mut plan = Plan::default();
@@ -197,7 +235,7 @@ pub fn plan(o: &Observed<'_>) -> Plan {
         .iter()
         .filter_map(|domain| Some((domain.tags.get(TAG_POD_UID)?.as_str(), domain)))
         .collect();
-    let added = attachments::by_vm(o);
+    let added = Added { disks: attachments::by_vm(o), nics: nics::by_vm(o) };
     let mut used = o.pods.iter().filter(|(uid, pod)| takes_resources(o, &domains, uid, pod)).fold(
         Resources::default(),
         |sum, (uid, pod)| {
@@ -219,6 +257,10 @@ pub fn plan(o: &Observed<'_>) -> Plan {
     });
     for (uid, pod) in pods {
         if !free(&mut plan, uid) {
+            continue;
+        }
+        if admission::is_nic(pod) {
+            nics::plan_pod(&mut plan, o, &domains, uid, pod);
             continue;
         }
         if admission::is_attachment(pod) {
@@ -245,11 +287,10 @@ pub fn plan(o: &Observed<'_>) -> Plan {
                 }
             }
             (Some(domain), false) => {
-                let disks = added.get(uid).map(Vec::as_slice).unwrap_or_default();
-                plan_live(&mut plan, o, (uid, pod, domain), disks, &mut used, &ledgers.cpus);
+                plan_live(&mut plan, o, (uid, pod, domain), &added, &mut used, &ledgers.cpus);
             }
             (None, false) => {
-                let disks = added.get(uid).map(Vec::as_slice).unwrap_or_default();
+                let disks = added.disks.get(uid).map(Vec::as_slice).unwrap_or_default();
                 plan_without_domain(&mut plan, o, (uid, pod, domain), disks, &mut used, &mut ledgers);
             }
         }
@@ -353,7 +394,7 @@ fn plan_live(
     plan: &mut Plan,
     o: &Observed<'_>,
     (uid, pod, domain): (&str, &Pod, &Domain),
-    added: &[attachments::Added<'_>],
+    added: &Added<'_>,
     used: &mut Resources,
     ledger: &Ledger<'_>,
 ) {
@@ -394,7 +435,7 @@ fn plan_live(
         resize_failed: failure.map(|failure| failure.why.clone()),
         uuid: Some(domain.uuid.clone()),
         addresses: o.memory.addresses.get(uid).cloned().unwrap_or_default(),
-        interfaces: o.memory.interfaces.get(uid).cloned().unwrap_or_default(),
+        interfaces: o.memory.interfaces.get(uid).cloned(),
         console_tail: o.memory.tails.get(uid).cloned(),
         paused: match domain.state {
             libvirt::State::Paused => Some(Paused::ByUser),
@@ -407,7 +448,13 @@ fn plan_live(
         plan.act(uid, Action::Report(report));
     } else if let Some(cpus) = ledger.moved(uid, domain) {
         plan.act(uid, Action::Pin { uuid: domain.uuid.clone(), cpus });
-    } else if let Some(action) = attachments::next(plan, o, uid, domain, added) {
+    } else if let Some(action) =
+        attachments::next(plan, o, uid, domain, added.disks.get(uid).map(Vec::as_slice).unwrap_or_default())
+    {
+        plan.act(uid, action);
+    } else if let Some(action) =
+        nics::next(plan, o, (uid, pod), domain, added.nics.get(uid).map(Vec::as_slice).unwrap_or_default())
+    {
         plan.act(uid, action);
     } else if let Some(action) = size::next(plan, o, uid, pod, domain) {
         plan.act(uid, action);

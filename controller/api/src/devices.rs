@@ -221,6 +221,33 @@ pub struct Interface {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub ports: Vec<Port>,
+    /// The link, also while the VM runs: up (default), down; absent removes the interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<InterfaceState>,
+}
+
+impl Interface {
+    /// Whether it is to be removed.
+    pub fn is_absent(&self) -> bool {
+        self.state == Some(InterfaceState::Absent)
+    }
+
+    /// Whether its link is to be down.
+    pub fn is_down(&self) -> bool {
+        self.state == Some(InterfaceState::Down)
+    }
+}
+
+/// What is wanted of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InterfaceState {
+    /// Its link is up.
+    Up,
+    /// Its link is down: the guest sees a cable that is unplugged.
+    Down,
+    /// It is removed, also from a VM that runs; only of a multus network.
+    Absent,
 }
 
 /// Binding of an interface to a bridge; it has no settings.

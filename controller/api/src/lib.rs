@@ -23,6 +23,7 @@ pub mod firmware;
 pub mod host_disk;
 pub mod import_policy;
 pub mod instancetype;
+pub mod links;
 pub mod names;
 pub mod network;
 pub mod node_maintenance;

@@ -15,11 +15,13 @@ use sheaf_api::{
     access::AccessCredential,
     cluster_config::ClusterConfigSpec,
     config_volumes::DownwardApi,
+    devices::Interface,
     domain::Cpu,
     host_disk::{HostDiskPlace, place},
+    links::Links,
     names::{
         APP_LABEL, COMPUTE_CONTAINER, CPU_MANAGER_LABEL, CREATED_BY_LABEL, DOMAIN_ANNOTATION, HOSTNAME_LABEL,
-        IMAGE_PRESENT, KUBEVIRT_API_VERSION, LAUNCHER, PLACEHOLDER_IMAGE, POD_FINALIZER, RUNTIME_CLASS,
+        IMAGE_PRESENT, KUBEVIRT_API_VERSION, LAUNCHER, LINKS_ANNOTATION, PLACEHOLDER_IMAGE, POD_FINALIZER, RUNTIME_CLASS,
         STATE_NODE_ANNOTATION, TRUE, VM_NAME_LABEL, VMI_ANNOTATION, image_label,
     },
     placeholder::PlacedVmi,
@@ -33,6 +35,7 @@ pub mod attachment;
 pub mod end;
 pub mod idle;
 pub mod images;
+pub mod nic;
 pub mod overhead;
 pub mod resources;
 
@@ -57,7 +60,8 @@ pub fn pod(
     let uid = vmi.metadata.uid.clone().unwrap_or_default();
     let vmi_name = vmi.metadata.name.clone().unwrap_or_default();
     let namespace = vmi.metadata.namespace.clone().unwrap_or_default();
-    let whole = resolve(&vmi.spec, &uid);
+    let whole = resolve(&vmi.spec.without_interfaces(Interface::is_absent), &uid);
+    let links = links(&whole);
     let media = whole.media().map(|volume| volume.name.clone()).collect();
     let spec = whole.without_hotpluggable();
     let mut labels = vmi.metadata.labels.clone().unwrap_or_default();
@@ -82,8 +86,7 @@ pub fn pod(
             "name": name(vmi),
             "namespace": namespace,
             "labels": labels,
-            // The second one is KubeVirt's, by which backup tools find the VM of a Pod.
-            "annotations": {VMI_ANNOTATION: placed.to_annotation(), DOMAIN_ANNOTATION: vmi_name},
+            "annotations": annotations(&placed, &links),
             "finalizers": [POD_FINALIZER],
             "ownerReferences": [{
                 "apiVersion": KUBEVIRT_API_VERSION, "kind": "VirtualMachineInstance",
@@ -119,6 +122,23 @@ pub fn pod(
             "imagePullSecrets": pull_secrets(spec),
         },
     }))
+}
+
+/// Annotations of the Pod.
+fn annotations(placed: &PlacedVmi, links: &Links) -> BTreeMap<&'static str, String> {
+    // The second one is KubeVirt's, by which backup tools find the VM of a Pod.
+    let mut all =
+        BTreeMap::from([(VMI_ANNOTATION, placed.to_annotation()), (DOMAIN_ANNOTATION, placed.name.clone())]);
+    if *links != Links::default() {
+        all.insert(LINKS_ANNOTATION, links.to_annotation());
+    }
+    all
+}
+
+/// Links that are down from the start.
+fn links(spec: &VirtualMachineInstanceSpec) -> Links {
+    let down = spec.domain.devices.interfaces.iter().filter(|interface| interface.is_down());
+    Links { down: down.map(|interface| interface.name.clone()).collect(), ..Links::default() }
 }
 
 /// The host name of the Pod in the cluster's DNS: a label, which the name of an instance need not be.
@@ -377,6 +397,21 @@ mod tests {
         assert_eq!((placed.media, placed.spec.volumes), (vec!["cd".to_owned()], Vec::new()));
         assert_eq!(placed.spec.domain.devices.disks, vmi.spec.domain.devices.disks);
         assert_eq!(pod.spec.unwrap().volumes.unwrap_or_default(), []);
+    }
+
+    #[test]
+    fn a_vm_starts_without_absent_interfaces_and_with_links_that_are_down() {
+        let multus = |name: &str| json!({"name": name, "multus": {"networkName": "lan"}});
+        let vmi = vmi(json!({
+            "domain": {"memory": {"guest": "1Gi"}, "devices": {"interfaces": [
+                {"name": "a", "bridge": {}, "state": "down"}, {"name": "b", "bridge": {}, "state": "absent"}]}},
+            "networks": [multus("a"), multus("b")],
+        }));
+        let pod = made(&vmi);
+        assert_eq!(Links::of(&pod), Links { down: ["a".to_owned()].into(), ..Links::default() });
+        let placed = PlacedVmi::from_annotation(&pod.metadata.annotations.unwrap()[VMI_ANNOTATION]).unwrap();
+        let names: Vec<_> = placed.spec.networks.iter().map(|network| network.name.as_str()).collect();
+        assert_eq!((names, placed.spec.domain.devices.interfaces.len()), (vec!["a"], 1));
     }
 
     #[test]

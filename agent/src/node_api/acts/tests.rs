@@ -38,6 +38,7 @@ fn node() -> Node {
         readonly: Default::default(),
         bases: Default::default(),
         aliases: Default::default(),
+        nics: Default::default(),
         cpus: Default::default(),
         memory: None,
         pins: Default::default(),

@@ -92,10 +92,7 @@ pub(super) fn hardware(
         balloon: devices.autoattach_mem_balloon.unwrap_or(true),
         serial_log: devices.log_serial_console.unwrap_or(true),
         disk_queues: queues(devices.block_multi_queue),
-        // One queue is what a NIC has without any of this.
-        nic_queues: queues(devices.network_interface_multiqueue)
-            .map(|queues| queues.min(MOST_NIC_QUEUES))
-            .filter(|queues| *queues > 1),
+        nic_queues: nic_queues(devices, cpus),
         transitional: devices.use_virtio_transitional.unwrap_or(false),
         hotplug: devices.disable_hotplug != Some(true),
         paused: spec.start_strategy.is_some(),
@@ -156,6 +153,12 @@ fn own_cpus(cpu: &Cpu, cpus: u32, page_size: Option<PageSize>, facts: &Facts) ->
             "no VM can have processors of this node to itself: set vms.reserved-cpus in its node.toml",
         )),
     }
+}
+
+/// Queues of each virtio NIC of a VM with so many virtual CPUs. One queue is what a NIC has without any of this.
+pub fn nic_queues(devices: &Devices, cpus: u32) -> Option<u32> {
+    let wanted = devices.network_interface_multiqueue == Some(true);
+    wanted.then_some(cpus.min(MOST_NIC_QUEUES)).filter(|queues| *queues > 1)
 }
 
 fn firmware(domain: &DomainSpec, features: &Features) -> Check<Firmware> {
@@ -227,7 +230,7 @@ fn is_zone(text: &str) -> bool {
 }
 
 /// What libvirt takes as part of an alias.
-fn is_word(text: &str) -> bool {
+pub(super) fn is_word(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     !text.is_empty() && text.len() <= 63 && text.bytes().all(inner)
 }

@@ -18,6 +18,7 @@ use std::sync::Mutex;
 mod attachments;
 mod contents;
 mod credentials;
+mod nics;
 mod size;
 
 /// An API server in memory: one that can be away.

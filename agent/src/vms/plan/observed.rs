@@ -5,6 +5,7 @@
 use crate::vms::credentials::Wanted;
 use crate::vms::domain_xml::TAG_POD_UID;
 use crate::vms::facts::Facts;
+use crate::vms::filters::Port;
 use crate::vms::guest::{Disk, Guest};
 use crate::vms::record::Record;
 use crate::vms::report;
@@ -69,9 +70,13 @@ pub struct Memory {
     pub told: BTreeMap<(String, String), u64>,
     /// Disks that are being added, by Pod of the VM.
     pub attaching: BTreeMap<String, Disk>,
+    /// The port of a NIC that is being added, by Pod of the VM.
+    pub connecting: BTreeMap<String, Port>,
+    /// When a link was last set, by Pod of the VM and tap.
+    pub links: BTreeMap<(String, String), i64>,
     /// Since when a medium is to be ejected, by Pod of the VM and name of the volume.
     pub ejecting: BTreeMap<(String, String), i64>,
-    /// When a guest was last asked to release the disk of a volume, by Pod of the VM and name of the volume.
+    /// When a guest was last asked to release the disk of a volume, or a NIC, by Pod of the VM and alias of the device.
     pub detached: BTreeMap<(String, String), i64>,
     /// When a VM that waits for its disk was last resumed.
     pub resumed: BTreeMap<String, i64>,
@@ -93,6 +98,7 @@ impl Memory {
         self.tails.retain(|uid, _| known(uid));
         self.resumed.retain(|uid, _| known(uid));
         self.detached.retain(|(uid, _), _| known(uid));
+        self.links.retain(|(uid, _), _| known(uid));
         self.ejecting.retain(|(uid, _), _| known(uid));
         self.credentials.retain(|uid, _| known(uid));
     }
