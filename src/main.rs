@@ -18,6 +18,7 @@ mod lock;
 mod progress;
 mod pxe;
 mod serve;
+mod terms;
 mod tools;
 mod usb;
 mod workplace;
