@@ -87,10 +87,7 @@ impl Difference {
             root_hash: both.map(|of| of.manifest.root_hash.clone()),
             bytes: both.map(|of| of.parts().iter().map(|(_, bytes)| bytes).sum()),
             root_bytes: both.map(|of| of.manifest.root.raw_size),
-            terms: Changes::between(
-                &terms::named(&old.manifest.terms),
-                &terms::named(&new.manifest.terms),
-            ),
+            terms: Changes::between(&terms::named(&old.manifest.terms), &terms::named(&new.manifest.terms)),
             packages: Changes::between(&packages[0], &packages[1]),
             components: Changes::between(&names(&old.components), &names(&new.components)),
             units: Changes::between(&old.units, &new.units),
@@ -269,9 +266,6 @@ mod tests {
              ~ min_from: any version -> 0.0.9\n"
         );
         let json = serde_json::to_value(&difference).unwrap();
-        assert_eq!(
-            json["terms"]["changed"]["expires"],
-            serde_json::json!(["never", "2020-09-13T12:26:40Z"])
-        );
+        assert_eq!(json["terms"]["changed"]["expires"], serde_json::json!(["never", "2020-09-13T12:26:40Z"]));
     }
 }
