@@ -1,6 +1,6 @@
-// Command kube is a Kubernetes control plane in one static file: etcd, the API
-// server, controller manager, scheduler, kubeadm and kubectl, chosen by the name
-// it is called by (a symlink), or by its first argument.
+// Command kube is a Kubernetes control plane in one static file: etcd with
+// etcdctl and etcdutl, the API server, controller manager, scheduler, kubeadm and
+// kubectl, chosen by the name it is called by (a symlink), or by its first argument.
 //
 // It holds no logic of its own: each name runs upstream's own command in its own
 // process, because upstream's feature gates, metrics and flags are global.
@@ -11,7 +11,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
+	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/etcdctl/v3/ctlv3"
+	"go.etcd.io/etcd/etcdutl/v3/etcdutl"
 	"go.etcd.io/etcd/server/v3/etcdmain"
 	"k8s.io/component-base/cli"
 	_ "k8s.io/component-base/logs/json/register"
@@ -27,7 +31,14 @@ import (
 )
 
 var programs = map[string]func() int{
-	"etcd": func() int { etcdmain.Main(os.Args); return 0 },
+	"etcd":    func() int { etcdmain.Main(os.Args); return 0 },
+	"etcdctl": func() int { ctlv3.MustStart(); return 0 },
+	"etcdutl": func() int {
+		if newEtcdutlCommand().Execute() != nil {
+			return 1
+		}
+		return 0
+	},
 	"kube-apiserver": func() int {
 		return cli.Run(apiserver.NewAPIServerCommand())
 	},
@@ -46,6 +57,17 @@ var programs = map[string]func() int{
 	},
 }
 
+// newEtcdutlCommand puts etcdutl's commands together as its package main does, which
+// cannot be imported (etcd v3.7.0, etcdutl/ctl.go).
+func newEtcdutlCommand() *cobra.Command {
+	root := &cobra.Command{Use: "etcdutl", Short: "An administrative command line tool for etcd3."}
+	flags := root.PersistentFlags()
+	flags.DurationVar(&etcdutl.FlockTimeout, "timeout", 10*time.Second, "time to wait to obtain a file lock on db file, 0 to block indefinitely")
+	flags.StringVarP(&etcdutl.OutputFormat, "write-out", "w", "simple", "set the output format (fields, json, protobuf, simple, table)")
+	root.AddCommand(etcdutl.NewDefragCommand(), etcdutl.NewSnapshotCommand(), etcdutl.NewHashKVCommand(), etcdutl.NewVersionCommand(), etcdutl.NewMigrateCommand())
+	return root
+}
+
 func main() {
 	run, known := programs[filepath.Base(os.Args[0])]
 	if !known && len(os.Args) > 1 {
@@ -55,8 +77,10 @@ func main() {
 	}
 	if !known {
 		fmt.Fprintln(os.Stderr, "kube: call me as, or with the first argument,",
-			"etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubeadm or kubectl")
+			"etcd, etcdctl, etcdutl, kube-apiserver, kube-controller-manager, kube-scheduler, kubeadm or kubectl")
 		os.Exit(64)
 	}
+	// etcdctl's package sets it for the whole process when it is linked: kubectl and kubeadm take no abbreviated commands.
+	cobra.EnablePrefixMatching = false
 	os.Exit(run())
 }

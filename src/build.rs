@@ -7,6 +7,7 @@ use sheaf_os_image::debian::Supply;
 use sheaf_os_image::lock::Lock;
 use sheaf_os_image::lock::wanted::Wanted;
 use sheaf_os_image::signing::{Given, KEY_VARIABLE, Key, PASSPHRASE_VARIABLE};
+use sheaf_release::keys::Chain;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -104,6 +105,7 @@ fn built(path: &Path, packages: Packages, ship: bool, other: &Other<'_>) -> anyh
     }
     let given = Given { key: env::var(KEY_VARIABLE).ok(), passphrase: env::var(PASSPHRASE_VARIABLE).ok() };
     let key = Key::of(&context, recipe.release.signing.as_ref(), &given)?;
+    let key = key.with_keys(recipe.release.keys.as_deref())?;
     anyhow::ensure!(
         !ship || key.throw_away.is_none(),
         "{}: a release to be shipped is not signed with a throw-away key; name a key in the recipe ([release] signing-key), \
@@ -121,8 +123,19 @@ fn built(path: &Path, packages: Packages, ship: bool, other: &Other<'_>) -> anyh
         _ => build(Supply::Mirrors(&place.fetched(packages == Packages::Newest)?))?,
     };
     eprintln!("built in {:.0} s; Linux {}", begin.elapsed().as_secs_f32(), built.kernel);
+    if let Some(missing) = unsigned(&key)? {
+        eprintln!("{missing}: sheaf keys sign {} --key FILE", built.folder.display());
+    }
     built.throw_away_key.iter().for_each(|key| eprint!("{}", warning(key)));
     Ok(built.folder)
+}
+
+/// What a release that was signed once still lacks, if its keys ask for more signatures.
+fn unsigned(key: &Key) -> anyhow::Result<Option<String>> {
+    let Some(keys) = &key.keys else { return Ok(None) };
+    let need = Chain::parse(keys.as_bytes())?.newest()?.threshold;
+    let missing = || format!("signed by 1 of {need} keys; no node takes it before the others sign");
+    Ok((need > 1).then(missing))
 }
 
 /// For releases that only their builder should install.

@@ -1,8 +1,10 @@
 //! `sheaf diff OLD NEW`: what an update from one release to another changes.
 //!
-//! Route in: two release folders. Route out: packages, units, kernel arguments, files and bytes, as text or JSON.
+//! Route in: two release folders. Route out: terms, packages, units, kernel arguments, files and bytes, as text
+//! or JSON.
 
 use crate::contents::{Contents, folder};
+use crate::terms;
 use anyhow::Result;
 use serde::Serialize;
 use sheaf_os_image::files::Entry;
@@ -54,6 +56,8 @@ struct Difference {
     bytes: [u64; 2],
     /// Bytes of the root in its slot.
     root_bytes: [u64; 2],
+    /// Which nodes may take it, and until when.
+    terms: Changes<String>,
     /// Debian's packages, `ROOT NAME`.
     packages: Changes<Version>,
     /// Crates and Go modules by purl.
@@ -83,6 +87,7 @@ impl Difference {
             root_hash: both.map(|of| of.manifest.root_hash.clone()),
             bytes: both.map(|of| of.parts().iter().map(|(_, bytes)| bytes).sum()),
             root_bytes: both.map(|of| of.manifest.root.raw_size),
+            terms: Changes::between(&terms::named(&old.manifest.terms), &terms::named(&new.manifest.terms)),
             packages: Changes::between(&packages[0], &packages[1]),
             components: Changes::between(&names(&old.components), &names(&new.components)),
             units: Changes::between(&old.units, &new.units),
@@ -103,6 +108,9 @@ impl Difference {
         for (what, [old, new]) in [("release", self.bytes), ("root in its slot", self.root_bytes)] {
             text += &format!("{what}: {:+} bytes, {new} now\n", i128::from(new) - i128::from(old));
         }
+        let state = |state: &String| format!(": {state}");
+        let changed = |old: &String, new: &String| format!(": {old} -> {new}");
+        text += &section("terms", &self.terms, state, changed, usize::MAX);
         let version = |version: &Version| format!(" {}, {} bytes", version.version, version.bytes);
         let update = |old: &Version, new: &Version| {
             let bytes = i128::from(new.bytes) - i128::from(old.bytes);
@@ -123,8 +131,7 @@ impl Difference {
             |(), ()| String::new(),
             usize::MAX,
         );
-        let state = |state: &String| format!(": {state}");
-        text += &section("units", &self.units, state, |old, new| format!(": {old} -> {new}"), usize::MAX);
+        text += &section("units", &self.units, state, changed, usize::MAX);
         let size = |entry: &Entry| format!(" {} bytes", entry.bytes);
         text + &section("files", &self.files, size, changed_file, NAMED)
     }
@@ -236,10 +243,29 @@ mod tests {
              \nfiles: 0 added, 1 removed, 1 changed\n  - /etc/systemd/system/ssh.socket 0 bytes\n  \
              ~ /usr/bin/sh mode 755 -> 700, +2 bytes\n"
         );
+        let json = serde_json::to_value(Difference::between(&old, &new)).unwrap();
+        assert_eq!(json["terms"]["changed"], serde_json::json!({}));
         let same = Difference::between(&old, &old).render();
         assert!(
             same.starts_with("sheaf 0.1.0 -> sheaf 0.1.0\nthe same root\n") && !same.contains("files"),
             "{same}"
         );
+    }
+
+    #[test]
+    fn a_difference_has_the_terms_that_changed_also_those_that_were_not_set() {
+        let old = contents("0.1.0", "", &[]);
+        let mut new = contents("0.1.0", "", &[]);
+        new.manifest.terms.expires = Some(1_600_000_000);
+        new.manifest.terms.min_from = Some("0.0.9".into());
+        let difference = Difference::between(&old, &new);
+        assert_eq!(
+            difference.render(),
+            "sheaf 0.1.0 -> sheaf 0.1.0\nthe same root\nrelease: +0 bytes, 14 now\nroot in its slot: +0 bytes, 9 now\n\
+             \nterms: 0 added, 0 removed, 2 changed\n  ~ expires: never -> 2020-09-13T12:26:40Z\n  \
+             ~ min_from: any version -> 0.0.9\n"
+        );
+        let json = serde_json::to_value(&difference).unwrap();
+        assert_eq!(json["terms"]["changed"]["expires"], serde_json::json!(["never", "2020-09-13T12:26:40Z"]));
     }
 }

@@ -1,8 +1,9 @@
 //! `sheaf inspect RELEASE`: what is in a release, which line brought it, and how many bytes it takes.
 //!
-//! Route in: a release folder. Route out: text, or JSON for programs.
+//! Route in: a release folder. Route out: its terms and contents as text, or JSON for programs.
 
 use crate::contents::{Contents, folder};
+use crate::terms;
 use anyhow::Result;
 use sheaf_os_image::contents::Package;
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ fn render(contents: &Contents) -> String {
         manifest.root_hash,
         contents.arguments.join(" ")
     );
+    text += &terms::render(&manifest.terms);
     let parts = contents.parts();
     text +=
         &format!("\n{} files, {} bytes\n", parts.len(), parts.iter().map(|(_, bytes)| bytes).sum::<u64>());

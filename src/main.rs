@@ -8,16 +8,19 @@ mod config;
 mod contents;
 mod demo;
 mod diff;
+mod disk;
 mod guest;
 mod hardware;
 mod image;
 mod inspect;
 mod iso;
+mod keys;
 mod kube;
 mod lock;
 mod progress;
 mod pxe;
 mod serve;
+mod terms;
 mod tools;
 mod usb;
 mod workplace;
@@ -46,6 +49,8 @@ enum Command {
     Config(config::Arguments),
     /// Print what an update from one release to another changes
     Diff(diff::Arguments),
+    /// Write the disk of an installed node to a file, without booting an installer
+    Disk(disk::Arguments),
     /// Print what is in a release, which line of a recipe brought it, and its bytes
     Inspect(inspect::Arguments),
     /// Make a bootable medium from a release
@@ -56,6 +61,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Make the small disk image for the VMs of demo and tests
     Guest(guest::Arguments),
+    /// Make, change and sign the list of keys that releases are believed by
+    Keys(keys::Arguments),
     /// Build only the control plane's binary
     Kube,
     /// Write the lock beside a recipe from what the mirrors have now, and print what changed
@@ -78,11 +85,13 @@ fn main() -> ExitCode {
         Command::Build(arguments) => build::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
+        Command::Disk(arguments) => disk::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Hardware(arguments) => hardware::run(&arguments),
         Command::Iso(arguments) => iso::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Guest(arguments) => guest::run(&arguments),
+        Command::Keys(arguments) => keys::run(&arguments),
         Command::Kube => kube::run(),
         Command::Lock(arguments) => lock::run(&arguments),
         Command::Pxe(arguments) => pxe::run(&arguments),

@@ -17,6 +17,7 @@ pub mod console;
 pub mod container_disks;
 pub mod dhcp;
 pub mod disks;
+pub mod etcd;
 pub mod health;
 pub mod images;
 pub mod listed;

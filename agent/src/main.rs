@@ -2,7 +2,9 @@
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use sheaf_agent::cluster::token;
+use sheaf_agent::cluster::{Hosts, token};
+use sheaf_agent::etcd::by_hand as snapshots;
+use sheaf_agent::etcd::restore::{Request, restore};
 use sheaf_agent::network::by_hand as network;
 use sheaf_agent::paths::Paths;
 use sheaf_agent::power;
@@ -14,8 +16,11 @@ use sheaf_api::node_update::Action;
 use sheaf_host::hostname::{Kernel, SetHostname};
 use sheaf_host::libvirt::{self, Libvirt, QEMU_LOGS};
 use sheaf_host::run::{Output, Run, RunError, System};
-use std::io;
+use sheaf_host::systemd::Systemd;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The daemon of a Sheaf node.
 #[derive(Parser)]
@@ -49,6 +54,16 @@ enum Command {
     Node {
         #[command(subcommand)]
         command: NodeCommand,
+    },
+    /// Snapshots of etcd, on a control-plane node: the data of the whole cluster.
+    Snapshot {
+        #[command(subcommand)]
+        command: SnapshotCommand,
+    },
+    /// Shows how etcd of this node is: size against quota, free pages, alarms.
+    Etcd {
+        #[command(subcommand)]
+        command: Option<EtcdCommand>,
     },
     /// Shows every link of node.toml and of policies: state, MTU, addresses, the links below it; and the result of each
     /// policy.
@@ -156,6 +171,9 @@ enum UpdateCommand {
         /// Seconds in which it must pass the health gate.
         #[arg(long, default_value_t = by_hand::HEALTH_TIMEOUT)]
         health_timeout: u32,
+        /// On a control-plane node: takes no snapshot of etcd before the restart. For a control plane that does not work.
+        #[arg(long)]
+        without_snapshot: bool,
     },
     /// Stops the VMs and restarts the machine into the release in the other slot, which ran well before.
     Rollback,
@@ -235,6 +253,54 @@ enum PowerCommand {
 }
 
 #[derive(Subcommand)]
+enum SnapshotCommand {
+    /// Takes one and keeps it on this node.
+    Create,
+    /// Shows those on this node.
+    #[command(alias = "ls")]
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Writes one to one file, to be kept elsewhere. It holds every Secret of the cluster.
+    Save {
+        /// The file; "-" is standard output.
+        path: String,
+        /// A snapshot on this node; without it one is taken now.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Writes the keys of the cluster (CAs, service accounts) to a file: needed to restore on another machine. Who has them is
+    /// an administrator of the cluster.
+    SaveKeys {
+        /// The file; "-" is standard output.
+        path: String,
+    },
+    /// Makes a snapshot the data of this node's etcd. The control plane is stopped meanwhile, VMs keep running, and the former data
+    /// is kept.
+    Restore {
+        /// A file that `save` wrote, or the name of a snapshot on this node.
+        file: String,
+        /// A file that `save-keys` wrote: this machine takes the place of the one that the snapshot is from.
+        #[arg(long)]
+        keys: Option<PathBuf>,
+        /// Also a snapshot of another or an unknown cluster, and on one of several members of etcd.
+        #[arg(long)]
+        force: bool,
+        /// Only print what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum EtcdCommand {
+    /// Gives free pages of its database back to the file system now. The API server waits meanwhile, for seconds.
+    Defragment,
+}
+
+#[derive(Subcommand)]
 enum TokenCommand {
     /// Makes a token for one node and prints the `[cluster]` table of that node's node.toml.
     Create {
@@ -281,6 +347,18 @@ fn main() -> anyhow::Result<()> {
             println!("{}", runtime.block_on(sheaf_agent::cluster::release::release(&paths, &name))?);
             Ok(())
         }
+        Command::Snapshot { command } => snapshot(&paths, &arguments.root, command),
+        Command::Etcd { command } => {
+            snapshots::is_of_the_control_plane(&config::effective(&paths, &arguments.root).config)?;
+            print!(
+                "{}",
+                match command {
+                    None => snapshots::status(&paths, &System)?,
+                    Some(EtcdCommand::Defragment) => snapshots::defragment(&paths, &System)?,
+                }
+            );
+            Ok(())
+        }
         Command::Token { command: TokenCommand::Create { hours, node } } => {
             let lifetime = std::time::Duration::from_secs(u64::from(hours) * 3600);
             let text = tokio::runtime::Builder::new_current_thread()
@@ -313,6 +391,38 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
+/// Snapshots of etcd.
+fn snapshot(paths: &Paths, root: &Path, command: SnapshotCommand) -> anyhow::Result<()> {
+    let config = config::effective(paths, root).config;
+    snapshots::is_of_the_control_plane(&config)?;
+    let node = &config.system.hostname;
+    match command {
+        SnapshotCommand::Create => print!("{}", snapshots::take_one(paths, &System, node)?),
+        SnapshotCommand::List { json } => print!("{}", snapshots::list(paths, json)?),
+        // Standard output may be the file.
+        SnapshotCommand::Save { path, name } => {
+            eprintln!("{}", snapshots::save(paths, &System, node, name.as_deref(), &path)?);
+        }
+        SnapshotCommand::SaveKeys { path } => eprintln!("{}", snapshots::save_keys(paths, &path)?),
+        SnapshotCommand::Restore { file, keys, force, dry_run } => {
+            let request = Request { file, keys, force, dry_run };
+            let said =
+                tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+                    // A connection that is lost must not leave the node without its agent.
+                    let _held =
+                        [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+                    let units = Systemd::connect().await.context("the system bus cannot be reached")?;
+                    let hosts = Hosts { run: Arc::new(System), units: Arc::new(units) };
+                    // The terminal may be gone.
+                    let say = |line: &str| drop(writeln!(io::stderr(), "{line}"));
+                    restore(paths, &hosts, node, &request, &say).await
+                })?;
+            println!("{said}");
+        }
+    }
+    Ok(())
+}
+
 /// Stops the VMs of this machine; what is waited for is on the console and in the journal.
 fn stop_guests(paths: &Paths) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -326,11 +436,12 @@ fn stop_guests(paths: &Paths) -> anyhow::Result<()> {
 
 /// Shows how far the update is, or asks the agent for one.
 fn update(paths: &Paths, shown: Shown, command: Option<UpdateCommand>) -> anyhow::Result<()> {
-    let update = |version, from: SourceArguments, action, timeout| Ask::Update {
+    let update = |version, from: SourceArguments, action, timeout, without_snapshot| Ask::Update {
         version,
         source: from.place(),
         action,
         timeout,
+        without_snapshot,
     };
     let ask = match command {
         None => return console::show(shown.watch, || console::update(paths, shown.json)),
@@ -338,13 +449,13 @@ fn update(paths: &Paths, shown: Shown, command: Option<UpdateCommand>) -> anyhow
             return console::show(shown.watch, || console::update(paths, shown.json));
         }
         Some(UpdateCommand::Check { version, from }) => {
-            update(version, from, Action::Check, by_hand::HEALTH_TIMEOUT)
+            update(version, from, Action::Check, by_hand::HEALTH_TIMEOUT, false)
         }
         Some(UpdateCommand::Stage { version, from }) => {
-            update(version, from, Action::Stage, by_hand::HEALTH_TIMEOUT)
+            update(version, from, Action::Stage, by_hand::HEALTH_TIMEOUT, false)
         }
-        Some(UpdateCommand::Apply { version, from, health_timeout }) => {
-            update(version, from, Action::Apply, health_timeout)
+        Some(UpdateCommand::Apply { version, from, health_timeout, without_snapshot }) => {
+            update(version, from, Action::Apply, health_timeout, without_snapshot)
         }
         Some(UpdateCommand::Rollback) => Ask::Rollback,
         Some(UpdateCommand::Cancel) => Ask::Cancel,

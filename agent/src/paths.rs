@@ -19,6 +19,8 @@ pub struct Paths {
     pub lib: PathBuf,
     /// The control plane's keys and kubeconfigs: `/var/lib/kubernetes`.
     pub kubernetes: PathBuf,
+    /// etcd's data: `/var/lib/etcd`.
+    pub etcd: PathBuf,
     /// Images, disks and files of VMs: `/data`.
     pub data: PathBuf,
 }
@@ -33,6 +35,7 @@ impl Paths {
             run_root: root.join("run"),
             lib: root.join("var/lib/sheaf"),
             kubernetes: root.join("var/lib/kubernetes"),
+            etcd: root.join("var/lib/etcd"),
             data: root.join("data"),
         }
     }
@@ -90,6 +93,11 @@ impl Paths {
     /// Read-only base images of VMs: `/data/images`.
     pub fn images(&self) -> PathBuf {
         self.data.join("images")
+    }
+
+    /// Snapshots of etcd: `/data/etcd-snapshots`.
+    pub fn etcd_snapshots(&self) -> PathBuf {
+        self.data.join("etcd-snapshots")
     }
 
     /// What the updater keeps: `/state/update`.

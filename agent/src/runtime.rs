@@ -12,8 +12,8 @@ use crate::reconcile::Shutdown;
 use crate::status::{BootSection, NodeSection, Section, Sections, Status};
 use crate::vms::domain_xml::DomainType;
 use crate::{
-    cluster, container_disks, dhcp, disks, health, images, network, node_api, pools, power, update, vms,
-    volumes,
+    cluster, container_disks, dhcp, disks, etcd, health, images, network, node_api, pools, power, update,
+    vms, volumes,
 };
 use anyhow::{Context as _, anyhow};
 use sheaf_config::diagnose::Errors;
@@ -32,7 +32,7 @@ use sheaf_host::systemd::Systemd;
 use sheaf_host::transient::SystemdRun;
 use sheaf_host::trust::Trust;
 use sheaf_host::udev::Udev;
-use sheaf_host::{alarm, call, networkd, reach, segment};
+use sheaf_host::{alarm, call, cpus, networkd, pci, reach, segment};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -84,6 +84,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         disks: found,
         pools: made,
         volumes,
+        etcd: etcd_state,
         health: able,
         api_port,
         leaving,
@@ -105,6 +106,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         pools: pool_section,
         update: update_section,
         power: power_section,
+        etcd: etcd_section,
     } = sections;
     describe(&ctx, &node, &boot, effective.problem);
 
@@ -159,6 +161,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     let update_hosts = update::Hosts {
         vms: libvirt.clone(),
         units: hosts.units.clone(),
+        run: hosts.run.clone(),
         esp: Arc::new(Folder(ctx.paths.esp())),
         open: Arc::new(|path| Ok(Box::new(RawDisk::open(path)?))),
         fetch: Arc::new(http(&ctx)),
@@ -169,6 +172,8 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         is_uefi: Path::new("/sys/firmware/efi").exists(),
     };
     controllers.start("update", update::run(ctx.clone(), leaving, update_section, update_hosts));
+    let etcd_hosts = etcd::Hosts { run: Arc::new(System) };
+    controllers.start("etcd", etcd::run(ctx.clone(), etcd_state, etcd_section, etcd_hosts));
     let power_hosts = power::Hosts { units: hosts.units.clone(), vms: libvirt.clone() };
     controllers
         .start("power", power::run(ctx.clone(), pods.subscribe(), shutting_down, power_section, power_hosts));
@@ -177,6 +182,8 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         run: Arc::new(System),
         filter: Arc::new(Nft::default()),
         segments: Arc::new(segment::Kernel::default()),
+        cpus: Arc::new(cpus::Sysfs::default()),
+        pci: Arc::new(pci::Sysfs::default()),
         domain_type: DomainType::from_environment()?,
     };
     let vm_sections = vms::Sections { vms: vm_section, ports: vm_ports };

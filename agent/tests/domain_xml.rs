@@ -26,6 +26,7 @@ fn plain() -> Guest {
         memory: 512 << 20,
         topology: (1, 1, 1),
         cpu: CpuModel::HostModel,
+        placement: Default::default(),
         machine: "q35".into(),
         disks: vec![
             disk(
@@ -42,6 +43,7 @@ fn plain() -> Guest {
         ],
         space: 0,
         interfaces: vec![nic(0, InterfaceModel::Virtio, port("br0"))],
+        host_devices: Vec::new(),
         rng: true,
         graphics: true,
         serial: true,
@@ -55,7 +57,7 @@ fn port(bridge: &str) -> Port {
 
 fn nic(index: usize, model: InterfaceModel, port: Port) -> Nic {
     let (tap, mac) = (tap("0b0e6d2c-6a4e", index), format!("02:11:22:33:44:5{index}"));
-    Nic { port: Port { tap, mac, ..port }, model }
+    Nic { port: Port { tap, mac, ..port }, model, down: false }
 }
 
 fn trunk() -> Vec<VlanRange> {

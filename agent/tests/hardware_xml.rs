@@ -1,17 +1,29 @@
 //! Golden files: the virtual hardware that a VM asks for in KubeVirt's words, and its domain XML. `UPDATE=1` writes the files
 //! again, for a reader to judge.
 
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
+use sheaf_agent::channels::ContainerDisk;
 use sheaf_agent::vms::admission::{Verdict, admit};
+use sheaf_agent::vms::cpus::{NodeCpus, Placement, choose};
 use sheaf_agent::vms::domain_xml::{DomainType, render};
 use sheaf_agent::vms::facts::{ClaimFact, Facts, Resources};
-use sheaf_agent::vms::guest::{Blocks, Folder, Guest};
+use sheaf_agent::vms::guest::{Blocks, Folder, Format, Guest};
+use sheaf_agent::vms::host_devices::{HostDevice, Offer, Resource};
+use sheaf_host::cpus::{CpuReport as _, CpuSet};
+use sheaf_host::fakes::FakeCpus;
 use std::path::Path;
 
 const UID: &str = "0b0e6d2c-6a4e-4c9f-9a53-0d0e1f2a3b4c";
 const DEVICE: &str = "/dev/sheaf-default/pvc-1";
 
-/// A node with the bridge masq0, huge pages and the volume of claim `data`.
+/// 16 processors in two cells, of which core 0 is reserved.
+fn cpus() -> NodeCpus {
+    let topology = FakeCpus::of(2, 4, 2).topology().unwrap();
+    NodeCpus { topology, reserved: CpuSet::parse("0,8").unwrap() }
+}
+
+/// A node with the bridge masq0, huge pages, processors for VMs and the volume of claim `data`.
 fn facts() -> Facts {
     let amount = 1 << 36;
     let all =
@@ -26,6 +38,18 @@ fn facts() -> Facts {
     };
     Facts {
         allocatable: Some(all),
+        cpus: Some(cpus()),
+        devices: Offer {
+            resources: [("nvidia.com/T4".to_owned(), Resource::default())].into(),
+            problems: Vec::new(),
+        },
+        container_disks: ["kernelBoot.kernel", "kernelBoot.initrd"]
+            .map(|name| {
+                let path = std::path::PathBuf::from("/data/container-disks").join(name);
+                let file = ContainerDisk::Ready { path, format: Format::Raw, bytes: 1 << 20 };
+                (("p1".to_owned(), name.to_owned()), file)
+            })
+            .into(),
         bridges: ["masq0".to_owned()].into(),
         data: "/data".into(),
         disks: "/data/disks".into(),
@@ -41,7 +65,7 @@ fn facts() -> Facts {
     }
 }
 
-fn verdict(spec: Value) -> Verdict {
+fn pod(spec: Value) -> Pod {
     let annotation = json!({"name": "vm", "namespace": "default", "uid": UID, "spec": spec}).to_string();
     let pod = serde_json::from_value(json!({
         "metadata": {"name": "virt-launcher-vm", "namespace": "default", "uid": "p1",
@@ -50,7 +74,11 @@ fn verdict(spec: Value) -> Verdict {
                  "volumes": [{"name": "c", "persistentVolumeClaim": {"claimName": "data"}}],
                  "containers": [{"name": "compute", "image": "sheaf.dev/virtual-machine"}]},
     }));
-    admit(&pod.unwrap(), &facts(), Resources::default())
+    pod.unwrap()
+}
+
+fn verdict(spec: Value) -> Verdict {
+    admit(&pod(spec), &facts(), Resources::default())
 }
 
 fn guest(spec: Value) -> Box<Guest> {
@@ -68,10 +96,24 @@ fn refused(spec: Value) -> String {
     }
 }
 
+/// The guest of `spec` on processors of its own.
+fn placed(spec: Value) -> Box<Guest> {
+    let mut guest = guest(spec);
+    let free = cpus().topology.all().without(&cpus().reserved);
+    let own = choose(&cpus().topology, &free, guest.hardware.own_cpus.unwrap()).unwrap();
+    guest.placement = Placement::Own(own);
+    guest
+}
+
 /// Compares the XML of `spec` with a golden file.
 fn compare(name: &str, spec: Value) {
+    compare_guest(name, &guest(spec));
+}
+
+/// Compares the XML of `guest` with a golden file.
+fn compare_guest(name: &str, guest: &Guest) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    let xml = render(&guest(spec), &Folder::of(Path::new("/data/vms"), UID), DomainType::Kvm);
+    let xml = render(guest, &Folder::of(Path::new("/data/vms"), UID), DomainType::Kvm);
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&file, &xml).unwrap();
     }
@@ -190,6 +232,77 @@ fn a_named_cpu_with_features_on_huge_pages_that_starts_paused() {
 }
 
 #[test]
+fn dedicated_cpus_with_one_for_qemu_and_its_io_threads() {
+    let mut spec = domain(json!({
+        "cpu": {"cores": 2, "threads": 2, "dedicatedCpuPlacement": true, "isolateEmulatorThread": true, "maxSockets": 4},
+        "ioThreadsPolicy": "shared", "features": {"kvm": {"hidden": true}},
+        "devices": {"autoattachPodInterface": false, "disks": [{"name": "a", "disk": {"bus": "virtio"}}]},
+    }));
+    spec["volumes"] = json!([{"name": "a", "emptyDisk": {"capacity": "1Gi"}}]);
+    compare_guest("dedicated.xml", &placed(spec));
+}
+
+#[test]
+fn dedicated_cpus_of_two_numa_cells_each_with_memory_of_its_own() {
+    let spec = domain(json!({
+        "cpu": {"cores": 10, "dedicatedCpuPlacement": true, "numa": {"guestMappingPassthrough": {}}},
+        "memory": {"guest": "1026Mi", "hugepages": {"pageSize": "2Mi"}},
+    }));
+    compare_guest("numa.xml", &placed(spec));
+}
+
+#[test]
+fn devices_of_the_node() {
+    let mut guest = guest(domain(json!({"devices": {
+        "autoattachPodInterface": false, "gpus": [{"name": "gpu1", "deviceName": "nvidia.com/T4"}],
+        "hostDevices": [{"name": "nic", "deviceName": "nvidia.com/T4"}],
+    }})));
+    let wanted = &guest.hardware.host_devices;
+    let addresses = ["0000:3b:00.1", "0000:01:00.0"];
+    let given = wanted.iter().zip(addresses).map(|(one, address)| HostDevice {
+        name: one.name.clone(),
+        address: address.into(),
+        gpu: one.gpu,
+    });
+    guest.host_devices = given.collect();
+    compare_guest("host-devices.xml", &guest);
+}
+
+#[test]
+fn a_kernel_with_an_initrd_and_arguments() {
+    let container =
+        json!({"image": "quay.io/k:1", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd"});
+    let firmware = json!({"kernelBoot": {"container": container, "kernelArgs": "console=ttyS0 quiet a=<b>"}});
+    compare("kernel-boot.xml", domain(json!({ "firmware": firmware })));
+}
+
+#[test]
+fn a_kernel_that_is_being_pulled_is_waited_for() {
+    let container = json!({"image": "quay.io/k:1", "kernelPath": "/boot/vmlinuz"});
+    let spec = domain(json!({"firmware": {"kernelBoot": {"container": container}}}));
+    let mut facts = facts();
+    let key = || ("p1".to_owned(), "kernelBoot.kernel".to_owned());
+    let message = "domain.firmware.kernelBoot.kernel: image quay.io/k:1 is being pulled";
+    let state = ContainerDisk::NotReady { reason: "ImageNotReady", message: message.into() };
+    facts.container_disks.insert(key(), state);
+    match admit(&pod(spec.clone()), &facts, Resources::default()) {
+        Verdict::Wait(why) => assert_eq!((why.reason, why.message.as_str()), ("ImageNotReady", message)),
+        other => panic!("{other:?}"),
+    }
+    facts.container_disks.remove(&key());
+    assert_eq!(admit(&pod(spec), &facts, Resources::default()), Verdict::Unknown);
+}
+
+#[test]
+fn a_vm_on_the_processors_that_no_other_has_to_itself() {
+    let mut guest = guest(domain(json!({"cpu": {"cores": 2}})));
+    guest.placement = Placement::Shared(CpuSet::parse("0,5-8").unwrap());
+    let xml = render(&guest, &Folder::of(Path::new("/data/vms"), UID), DomainType::Kvm);
+    assert!(xml.contains("  <vcpu placement='static' cpuset='0,5-8'>2</vcpu>\n"), "{xml}");
+    assert!(!xml.contains("cputune") && !xml.contains(" cpus="), "{xml}");
+}
+
+#[test]
 fn a_vm_that_can_grow_while_it_runs() {
     let spec = domain(json!({
         "cpu": {"sockets": 1, "cores": 2, "maxSockets": 4},
@@ -267,6 +380,33 @@ fn what_the_api_server_would_refuse_is_refused_again() {
     assert_eq!(message, "domain.memory.guest is not a multiple of hugepages.pageSize");
     let message = refused(domain(json!({"memory": {"guest": "1Gi", "hugepages": {"pageSize": "1Gi"}}})));
     assert_eq!(message, "the guest has 1024 MiB; of 0 MiB of huge pages on this node 0 MiB are taken");
+    let message = refused(domain(json!({"cpu": {"isolateEmulatorThread": true}})));
+    assert_eq!(message, "domain.cpu.isolateEmulatorThread requires dedicatedCpuPlacement");
+    let numa = json!({"guestMappingPassthrough": {}});
+    let message = refused(domain(json!({"cpu": {"numa": numa}})));
+    assert_eq!(message, "domain.cpu.numa.guestMappingPassthrough requires dedicatedCpuPlacement");
+    let message = refused(domain(json!({"cpu": {"numa": numa, "dedicatedCpuPlacement": true}})));
+    assert_eq!(message, "domain.cpu.numa.guestMappingPassthrough requires domain.memory.hugepages");
+    let message = refused(domain(json!({"cpu": {"threads": 4, "dedicatedCpuPlacement": true}})));
+    assert_eq!(message, "domain.cpu.threads: a core has at most two threads with dedicatedCpuPlacement");
+    let devices = |devices: Value| refused(domain(json!({ "devices": devices })));
+    let message = devices(json!({"gpus": [{"name": "a", "deviceName": "nvidia.com/A100"}]}));
+    assert_eq!(
+        message,
+        "domain.devices: permittedHostDevices of ClusterConfig cluster does not have nvidia.com/A100"
+    );
+    let twice =
+        json!([{"name": "a", "deviceName": "nvidia.com/T4"}, {"name": "a", "deviceName": "nvidia.com/T4"}]);
+    let message = devices(json!({ "hostDevices": twice }));
+    let expected = "domain.devices.hostDevices and .gpus are at most 32, with different names of letters, digits, - and _";
+    assert_eq!(message, expected);
+    let kernel = |boot: Value| refused(domain(json!({"firmware": {"kernelBoot": boot}})));
+    let message = kernel(json!({"kernelArgs": "quiet"}));
+    assert_eq!(message, "domain.firmware.kernelBoot.kernelArgs needs a container with a kernel");
+    let message = kernel(json!({"container": {"image": "a", "initrdPath": "/initrd"}}));
+    assert_eq!(message, "domain.firmware.kernelBoot.container has no kernelPath");
+    let message = kernel(json!({"kernelArgs": "a\nb", "container": {"image": "a", "kernelPath": "/k"}}));
+    assert_eq!(message, "domain.firmware.kernelBoot.kernelArgs has at most 2047 printable characters");
     let message = refused(domain(json!({"firmware": {"serial": "a\nb"}})));
     assert_eq!(message, "domain.firmware.serial and domain.chassis have at most 128 printable characters");
     let message = refused(domain(json!({"devices": {"watchdog": {"name": "a b"}}})));

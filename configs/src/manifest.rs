@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 pub const FORMAT: u32 = 1;
 /// Its file name in a release folder and on a medium.
 pub const FILE: &str = "manifest.json";
-/// Its minisign signature, beside it.
+/// Its minisign signatures, one after the other, beside it.
 pub const SIGNATURE: &str = "manifest.json.minisig";
+/// Which keys sign releases from this one on, each version signed by the keys of the one before; not in every release.
+pub const KEYS: &str = "keys.json";
 /// The public key of the signature, in a release folder; an installer trusts only the one it carries itself.
 pub const PUBLIC_KEY: &str = "release.pub";
 

@@ -6,6 +6,8 @@
 mod rules;
 mod values;
 
+pub use values::{component, package};
+
 use crate::diagnose::{Errors, Report};
 use crate::spanned::{At, Document, Wrong, read};
 use std::path::{Path, PathBuf};
@@ -51,6 +53,8 @@ pub struct Release {
     pub terms: Terms,
     /// What signs it; none: a throw-away key.
     pub signing: Option<Signing>,
+    /// `keys.json`: which keys sign releases from this one on; none: the one that signs this.
+    pub keys: Option<PathBuf>,
 }
 
 /// Keys of `[release]` that become part of [`crate::manifest::Terms`].

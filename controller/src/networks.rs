@@ -50,6 +50,31 @@ pub async fn of(
     vmi: &VirtualMachineInstance,
     macs: &macs::Index,
 ) -> Result<Result<Networks, Unresolved>, RequestError> {
+    let networks = resolve(vmi, &definitions(client, vmi).await?);
+    Ok(networks.and_then(|networks| macs.reserve(vmi).map(|()| networks)))
+}
+
+/// The same of interfaces that are added while the VM runs, each by itself: what is wrong with one keeps no other away.
+pub async fn of_added(
+    client: &Client,
+    vmi: &VirtualMachineInstance,
+    macs: &macs::Index,
+    names: &[String],
+) -> Result<BTreeMap<String, Result<Networks, Unresolved>>, RequestError> {
+    let mut all = BTreeMap::new();
+    for name in names {
+        let mut only = vmi.clone();
+        only.spec.networks.retain(|network| network.name == *name);
+        let networks = resolve(&only, &definitions(client, &only).await?);
+        // The interfaces are what addresses are checked against.
+        only.spec.domain.devices.interfaces.retain(|interface| interface.name == *name);
+        all.insert(name.clone(), networks.and_then(|networks| macs.reserve(&only).map(|()| networks)));
+    }
+    Ok(all)
+}
+
+/// Reads the definitions that `vmi` refers to.
+async fn definitions(client: &Client, vmi: &VirtualMachineInstance) -> Result<Definitions, RequestError> {
     let namespace = vmi.metadata.namespace.as_deref().unwrap_or_default();
     let mut definitions = Definitions::new();
     for network in vmi.spec.networks.iter().filter_map(|network| network.multus.as_ref()) {
@@ -58,8 +83,7 @@ pub async fn of(
         let read = api.get_opt(name).await.map_err(doing("reading its NetworkAttachmentDefinition"))?;
         definitions.extend(read.map(|definition| ((namespace.to_owned(), name.to_owned()), definition)));
     }
-    let networks = resolve(vmi, &definitions);
-    Ok(networks.and_then(|networks| macs.reserve(vmi).map(|()| networks)))
+    Ok(definitions)
 }
 
 /// What the networks of `vmi` mean.
@@ -68,6 +92,9 @@ pub fn resolve(vmi: &VirtualMachineInstance, definitions: &Definitions) -> Resul
     let mut attachments = BTreeMap::new();
     for network in &vmi.spec.networks {
         let Some(multus) = &network.multus else { continue };
+        if vmi.spec.interface(&network.name).is_some_and(Interface::is_absent) {
+            continue;
+        }
         let (namespace, name) = multus.place(own);
         let definition = definitions.get(&(namespace.to_owned(), name.to_owned())).ok_or_else(|| Unresolved {
             reason: "NetworkNotFound",

@@ -5,14 +5,17 @@
 //! they outlive the agent and libvirtd, and are gone after a reboot.
 
 pub mod guest_info;
+mod pins;
 mod proxy;
 pub mod rpc;
 pub mod stats;
 mod xml;
 
 pub use guest_info::GuestInfo;
+pub use pins::Pins;
 pub use stats::DomainStats;
 
+use crate::cpus::CpuSet;
 use futures::future::try_join_all;
 use futures::stream::{BoxStream, StreamExt};
 use proxy::{ConnectProxy, DomainProxy};
@@ -66,12 +69,29 @@ pub struct Domain {
     pub bases: Vec<PathBuf>,
     /// Aliases that its disks were given, without libvirt's `ua-`, each with the name that libvirt knows the disk by.
     pub aliases: BTreeMap<String, String>,
+    /// Its NICs.
+    pub nics: Vec<DomainNic>,
     /// The guest's agent has opened its port.
     pub agent: bool,
     /// Its virtual CPUs.
     pub cpus: Cpus,
     /// Memory that is plugged while it runs, if it has a device for that.
     pub memory: Option<PluggedMemory>,
+    /// Processors of the host that its threads may run on.
+    pub pins: Pins,
+}
+
+/// A NIC of a domain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DomainNic {
+    /// The alias that it was given, without libvirt's `ua-`.
+    pub alias: Option<String>,
+    /// Its tap on the host.
+    pub tap: String,
+    /// Its hardware address, lower case.
+    pub mac: String,
+    /// Its link is down.
+    pub down: bool,
 }
 
 /// Virtual CPUs of a domain.
@@ -239,6 +259,19 @@ pub trait VmHost: Send + Sync + 'static {
     /// Asks the guest to release the disk that `xml` describes; it is gone once the domain does not have it any more. That the
     /// domain is gone already is no error.
     fn detach_disk(&self, uuid: &str, xml: &str) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// Adds the NIC that `xml` describes to a domain that runs.
+    fn attach_nic(&self, uuid: &str, xml: &str) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// Asks the guest to release the NIC that has this tap; it is gone once the domain does not have it any more. That it, or the
+    /// domain, is gone already is no error.
+    fn detach_nic(&self, uuid: &str, tap: &str) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// Sets the link of the NIC that has this tap up or down, as if a cable were plugged. That it, or the domain, is gone already is
+    /// no error.
+    fn set_link(
+        &self,
+        uuid: &str,
+        tap: &str,
+        down: bool,
+    ) -> impl Future<Output = Result<(), VmError>> + Send;
     /// Changes the medium of the CD-ROM drive that `xml` describes: without a source, it is ejected. A guest that has locked the
     /// tray is asked to open it, and it is an error if it does not within 5 s; `force` opens the tray all the same. That the
     /// domain is gone already is no error.
@@ -252,6 +285,8 @@ pub trait VmHost: Send + Sync + 'static {
     fn offer_memory(&self, uuid: &str, bytes: u64) -> impl Future<Output = Result<(), VmError>> + Send;
     /// Gives the guest so many virtual CPUs, up to the most that it may have.
     fn set_cpus(&self, uuid: &str, count: u32) -> impl Future<Output = Result<(), VmError>> + Send;
+    /// Lets every thread of QEMU run on `cpus` of the host and nowhere else. That the domain is gone already is no error.
+    fn pin(&self, uuid: &str, cpus: &CpuSet) -> impl Future<Output = Result<(), VmError>> + Send;
     /// Ends QEMU now. That the domain is gone already is no error.
     fn destroy(&self, uuid: &str) -> impl Future<Output = Result<(), VmError>> + Send;
     /// Limits what QEMU of the domain may take of the node's memory, in KiB: beyond it the kernel kills that QEMU and
@@ -306,10 +341,20 @@ pub trait VmHost: Send + Sync + 'static {
 /// Name, UUID and tags in a domain's XML; it counts as running.
 pub fn read_domain(xml: &str) -> Result<Domain, VmError> {
     let described = xml::read(xml).map_err(VmError::Description)?;
-    let xml::Described { name, uuid, tags, devices, readonly, bases, aliases, agent, cpus, memory } =
-        described;
+    let xml::Described { name, uuid, tags, devices, readonly, bases, aliases, nics, agent, cpus, memory, pins } = described;
     let state = State::Running;
-    Ok(Domain { uuid, name, state, tags, devices, readonly, bases, aliases, agent, cpus, memory })
+    Ok(Domain { uuid, name, state, tags, devices, readonly, bases, aliases, nics, agent, cpus, memory, pins })
+}
+
+/// The element of the NIC of the domain `xml` that has this tap, as it is in there; nothing if the domain has none such. By it
+/// libvirt finds the NIC, whatever it added itself.
+pub fn nic_of(xml: &str, tap: &str) -> Result<Option<String>, VmError> {
+    xml::nic_of(xml, tap).map_err(VmError::Description)
+}
+
+/// The same, with its link down or up.
+pub fn nic_with_link(xml: &str, tap: &str, down: bool) -> Result<Option<String>, VmError> {
+    xml::nic_with_link(xml, tap, down).map_err(VmError::Description)
 }
 
 /// The element of the virtio-mem device of the domain `xml`, as it is in there but that it offers so many bytes: libvirt finds the
@@ -322,6 +367,12 @@ pub fn offering(xml: &str, bytes: u64) -> Result<Option<String>, VmError> {
 pub(crate) fn read_disk(xml: &str) -> Result<(String, String, Option<PathBuf>), VmError> {
     let disk = xml::read_disk(xml).map_err(VmError::Description)?;
     disk.ok_or_else(|| VmError::Told(format!("a disk without an alias or a target: {xml}")))
+}
+
+/// The NIC that `xml`, an `<interface>`, describes, for [`crate::fakes::FakeVms`].
+pub(crate) fn read_nic(xml: &str) -> Result<DomainNic, VmError> {
+    let nic = xml::read_nic(xml).map_err(VmError::Description)?;
+    nic.ok_or_else(|| VmError::Told(format!("a NIC without a tap or a hardware address: {xml}")))
 }
 
 /// libvirt on the system bus.
@@ -444,6 +495,41 @@ impl VmHost for Libvirt {
         }
     }
 
+    async fn attach_nic(&self, uuid: &str, xml: &str) -> Result<(), VmError> {
+        let object = self.domain(proxy::path_of(uuid)?).await?;
+        let refused = |source| VmError::Refused { doing: "add a NIC to", domain: uuid.to_owned(), source };
+        object.attach_device(xml, proxy::AFFECT_LIVE).await.map_err(refused)
+    }
+
+    async fn detach_nic(&self, uuid: &str, tap: &str) -> Result<(), VmError> {
+        let refused = |source| VmError::Refused { doing: "remove a NIC from", domain: uuid.to_owned(), source };
+        let object = self.domain(proxy::path_of(uuid)?).await?;
+        let detached = async {
+            let xml = object.get_xml_desc(0).await.map_err(refused)?;
+            let Some(nic) = nic_of(&xml, tap)? else { return Ok(()) };
+            object.detach_device(&nic, proxy::AFFECT_LIVE).await.map_err(refused)
+        };
+        match detached.await {
+            Err(error) if self.knows(uuid).await? => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn set_link(&self, uuid: &str, tap: &str, down: bool) -> Result<(), VmError> {
+        let refused =
+            |source| VmError::Refused { doing: "change a link of", domain: uuid.to_owned(), source };
+        let object = self.domain(proxy::path_of(uuid)?).await?;
+        let changed = async {
+            let xml = object.get_xml_desc(0).await.map_err(refused)?;
+            let Some(nic) = nic_with_link(&xml, tap, down)? else { return Ok(()) };
+            object.update_device(&nic, proxy::AFFECT_LIVE).await.map_err(refused)
+        };
+        match changed.await {
+            Err(error) if self.knows(uuid).await? => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     async fn change_medium(&self, uuid: &str, xml: &str, force: bool) -> Result<(), VmError> {
         let object = self.domain(proxy::path_of(uuid)?).await?;
         let flags = proxy::AFFECT_LIVE | if force { proxy::MODIFY_FORCE } else { 0 };
@@ -472,6 +558,29 @@ impl VmHost for Libvirt {
         let refused =
             |source| VmError::Refused { doing: "plug processors into", domain: uuid.to_owned(), source };
         object.set_vcpus(count, proxy::AFFECT_LIVE).await.map_err(refused)
+    }
+
+    async fn pin(&self, uuid: &str, cpus: &CpuSet) -> Result<(), VmError> {
+        let object = self.domain(proxy::path_of(uuid)?).await?;
+        let refused =
+            |source| VmError::Refused { doing: "change the processors of", domain: uuid.to_owned(), source };
+        let pinned = async {
+            let domain = read_domain(&object.get_xml_desc(0).await.map_err(refused)?)?;
+            let flags = cpus.flags();
+            object.pin_emulator(&flags, proxy::AFFECT_LIVE).await.map_err(refused)?;
+            for thread in 1..=domain.pins.io_thread_count {
+                object.pin_io_thread(thread, &flags, proxy::AFFECT_LIVE).await.map_err(refused)?;
+            }
+            for vcpu in 0..domain.cpus.most {
+                object.pin_vcpu(vcpu, &flags, proxy::AFFECT_LIVE).await.map_err(refused)?;
+            }
+            Ok::<(), VmError>(())
+        };
+        match pinned.await {
+            Ok(()) => Ok(()),
+            Err(_) if !self.knows(uuid).await? => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn destroy(&self, uuid: &str) -> Result<(), VmError> {

@@ -5,12 +5,13 @@
 //! [`network`] is tried before a disk is touched.
 //! [`plan`] turns these into an [`plan::InstallPlan`] without touching anything; [`claim`] opens and holds its disks;
 //! [`execute`] carries it out, one arm per step, and [`progress`] says on every console how far it is. Route out: a disk that boots, or a disk
-//! without a partition table and the reason on the screen.
+//! without a partition table and the reason on the screen. [`offline`] does the same onto a file, for `sheaf disk`.
 
 pub mod claim;
 pub mod execute;
 pub mod inventory;
 pub mod network;
+pub mod offline;
 pub mod plan;
 pub mod progress;
 pub mod record;

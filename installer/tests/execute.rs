@@ -3,11 +3,12 @@
 mod common;
 
 use common::{FakeTools, ID, Release, SIZE, config, machine, sha256, signature};
+use sheaf_config::node::NodeConfig;
 use sheaf_host::disk::Disk;
 use sheaf_host::fakes::{FakeDisk, FakeMount, FakeVariables};
 use sheaf_host::run::Run;
 use sheaf_installer::execute::{self, DiskState, Env, Failure, Timing};
-use sheaf_installer::plan::{InstallPlan, ReleaseContents, Role, plan};
+use sheaf_installer::plan::{InstallPlan, ReleaseContents, Role, Step, plan, plan_file};
 use sheaf_installer::progress::Progress;
 use std::error::Error;
 
@@ -378,4 +379,54 @@ fn a_data_disk_is_emptied_only_when_the_boot_disk_was_read_back() {
     let (done, other) = attempt(&used_disk().loses_write(lost));
     assert!(!done);
     assert_eq!(other.writes(), [], "an installation that failed cost the other disk nothing");
+}
+
+#[test]
+fn a_disk_that_is_written_as_a_file_has_table_slots_and_boot_loaders_of_an_installation() {
+    let release = Release::new();
+    let images = std::collections::BTreeMap::new();
+    let contents = ReleaseContents { manifest: &release.manifest, images: &images };
+    let machine = machine();
+    let installed_plan = plan(&config(""), &machine, contents, ID).unwrap();
+    let path = std::path::Path::new("/tmp/disk.raw");
+    let file_plan = plan_file(&config(""), path, SIZE, contents, ID).unwrap();
+    assert_eq!(file_plan.layout, installed_plan.layout);
+    let (last, others) = installed_plan.steps.split_last().unwrap();
+    assert!(matches!(last, Step::PreferDisk { .. }), "a file is nobody's first choice");
+    assert_eq!(file_plan.steps, others);
+    let (installed, file) = (FakeDisk::new("/dev/vda", SIZE), FakeDisk::new("/tmp/disk.raw", SIZE));
+    install(&installed_plan, &release, &installed, &FakeTools::default()).unwrap();
+    let tools = FakeTools::default();
+    install(&file_plan, &release, &file, &tools).unwrap();
+    let places = |disk: &FakeDisk| {
+        let mut places: Vec<_> = disk.writes().to_vec();
+        places.sort_unstable();
+        places
+    };
+    assert_eq!(places(&file), places(&installed), "several threads write, in any order");
+    for partition in &installed_plan.layout.partitions {
+        let of = |disk: &FakeDisk| bytes(disk, partition.offset, 1 << 20);
+        assert_eq!(of(&file), of(&installed), "{}", partition.name);
+    }
+    for (offset, length) in [(0, 1 << 20), (SIZE - (1 << 20), 1 << 20)] {
+        assert_eq!(bytes(&file, offset, length), bytes(&installed, offset, length));
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_a_disk_is_refused_with_what_to_give_instead() {
+    let release = Release::new();
+    let contents = ReleaseContents { manifest: &release.manifest, images: &release.images };
+    let path = std::path::Path::new("disk.raw");
+    let refused =
+        |config: &NodeConfig, size| plan_file(config, path, size, contents, ID).unwrap_err().to_string();
+    assert_eq!(
+        refused(&config(""), 1 << 30),
+        "disk.raw: is too small: it has 1073741824 bytes, Sheaf needs 16000000000; select a larger disk"
+    );
+    assert_eq!(
+        refused(&config("reinstall = \"keep-data\"\n"), (32 << 30) + 512),
+        "disk.raw: is new, and holds nothing that install.reinstall could keep; remove it from the config\n\
+         disk.raw: has a size that is not a multiple of 4096 bytes; give another size, such as 32GiB"
+    );
 }

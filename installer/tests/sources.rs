@@ -12,6 +12,7 @@ use sheaf_installer::sources::arguments::{self, ConfigArgument};
 use sheaf_installer::sources::config::{self, ConfigError, Places, Timeouts};
 use sheaf_installer::sources::medium::{self, Medium, MediumError};
 use sheaf_installer::sources::remote::{self, Remote};
+use sheaf_release::keys::{Chain, FORMAT, Keys, Signed};
 use std::fs;
 use std::io::Cursor;
 use std::path::Path;
@@ -188,9 +189,62 @@ fn an_installer_without_a_key_trusts_nothing() {
     let drive = Drive::new();
     fs::remove_file(drive.release.dir.path().join("release.pub")).unwrap();
     let error = drive.find().unwrap_err().to_string();
-    assert!(
-        error.ends_with(
-            "no public key to verify a release with; this installer was not built by `sheaf build`"
+    let key = drive.release.dir.path().join("release.pub");
+    assert_eq!(
+        error,
+        format!(
+            "no release can be verified: {}: cannot be used as the keys of releases: No such file or directory (os error 2); \
+             this installer was not built by `sheaf build`",
+            key.display()
+        )
+    );
+}
+
+#[test]
+fn a_medium_brings_the_keys_that_signed_it_and_is_refused_with_too_few_or_older_ones() {
+    let drive = Drive::new();
+    let pair = || KeyPair::generate_unencrypted_keypair().unwrap();
+    let (a, b, c) = (pair(), pair(), pair());
+    let signatures = |bytes: &[u8], by: &[&KeyPair]| {
+        let one = |pair: &&KeyPair| minisign::sign(None, &pair.sk, Cursor::new(bytes), None, None).unwrap();
+        by.iter().map(|pair| one(pair).into_string()).collect::<String>()
+    };
+    let version = |version, threshold, of: &[&KeyPair], by: &[&KeyPair]| {
+        let keys = of.iter().map(|pair| pair.pk.to_base64()).collect();
+        let keys = serde_json::to_string(&Keys { format: FORMAT, version, threshold, keys }).unwrap();
+        Signed { signatures: signatures(keys.as_bytes(), by), keys }
+    };
+    let one = version(1, 1, &[&a], &[&a]);
+    let both = Chain(vec![one.clone(), version(2, 2, &[&b, &c], &[&a, &b, &c])]);
+    let put = |path: std::path::PathBuf, chain: &Chain| {
+        fs::write(path, serde_json::to_vec(chain).unwrap()).unwrap()
+    };
+    let (own, folder) = (drive.release.dir.path().join("keys.json"), drive.release.folder());
+    put(own.clone(), &Chain(vec![one.clone()]));
+    put(folder.join("keys.json"), &both);
+    let manifest = fs::read(folder.join("manifest.json")).unwrap();
+    let sign =
+        |by: &[&KeyPair]| fs::write(folder.join("manifest.json.minisig"), signatures(&manifest, by)).unwrap();
+    sign(&[&b, &c]);
+    assert_eq!(drive.find().unwrap().manifest, drive.release.manifest);
+    assert_eq!(drive.manifest_of(&drive.served()).unwrap(), drive.release.manifest);
+    let remedy =
+        "; it was changed, or made by a build with another key: use the medium of this installer's release";
+    sign(&[&b]);
+    assert_eq!(
+        drive.find().unwrap_err().to_string(),
+        format!(
+            "the medium /dev/sr0 is refused: /sheaf/manifest.json has 1 of 2 signatures by the keys that this installer trusts \
+             (version 2){remedy}"
+        )
+    );
+    sign(&[&a, &b, &c]);
+    put(own, &both);
+    put(folder.join("keys.json"), &Chain(vec![one]));
+    assert_eq!(
+        drive.find().unwrap_err().to_string(),
+        format!(
+            "the medium /dev/sr0 is refused: /sheaf/keys.json ends with version 1, and version 2 is known here already{remedy}"
         )
     );
 }

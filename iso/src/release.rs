@@ -1,12 +1,13 @@
 //! A release folder that was read to its last byte.
 //!
-//! Why: a medium is carried to machines; a damaged file shall be found here, not there. The signature is checked by
-//! the key that lies beside the release, which is the one in the installer's initrd.
+//! Why: a medium is carried to machines; a damaged file shall be found here, not there. Signatures are checked by
+//! the keys that lie beside the release, which are those in the installer's initrd.
 //! Route in: a folder made by `sheaf build`. Route out: [`Release`], or the file that is wrong.
 
-use minisign_verify::{PublicKey, Signature};
 use sha2::{Digest, Sha256};
-use sheaf_config::manifest::{self, Bios, Compressed, FORMAT, Manifest};
+use sheaf_config::manifest::{self, Bios, Compressed, Manifest};
+use sheaf_release::keys::{Keys, KeysError};
+use sheaf_release::trust::{Claim, TrustError, trusted};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ pub struct Release {
     pub dir: PathBuf,
     /// What it holds.
     pub manifest: Manifest,
+    /// Whether it brings `keys.json`.
+    pub has_keys: bool,
 }
 
 /// Why a folder is no release.
@@ -39,28 +42,46 @@ pub enum ReleaseError {
         /// What is wrong.
         what: String,
     },
+    /// Its keys cannot be read.
+    #[error("{0}; build the release again")]
+    Keys(#[from] KeysError),
+    /// Its own keys did not sign it.
+    #[error("{}: {source}; {}", .dir.display(), remedy(.source, .dir))]
+    Trust {
+        /// Its folder.
+        dir: PathBuf,
+        /// Why not.
+        source: TrustError,
+    },
+}
+
+fn remedy(error: &TrustError, dir: &Path) -> String {
+    match error {
+        TrustError::Threshold { .. } => {
+            format!("let another one sign it: sheaf keys sign {} --key FILE", dir.display())
+        }
+        _ => "build the release again".into(),
+    }
+}
+
+/// The list of keys in the release folder `dir`, when it has one.
+fn keys(dir: &Path) -> Result<Option<Vec<u8>>, ReleaseError> {
+    match read(&dir.join(manifest::KEYS)) {
+        Err(ReleaseError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 impl Release {
     /// Reads and checks the release in `dir`.
     pub fn open(dir: &Path) -> Result<Self, ReleaseError> {
-        let wrong = |file: &str, what: String| ReleaseError::Wrong { path: dir.join(file), what };
-        let text = read(&dir.join(manifest::FILE))?;
-        let key = String::from_utf8_lossy(&read(&dir.join(manifest::PUBLIC_KEY))?).into_owned();
-        let signature = String::from_utf8_lossy(&read(&dir.join(manifest::SIGNATURE))?).into_owned();
-        let key = PublicKey::decode(&key).map_err(|error| {
-            wrong(manifest::PUBLIC_KEY, format!("is not a minisign public key ({error})"))
-        })?;
-        let signature = Signature::decode(&signature)
-            .map_err(|error| wrong(manifest::SIGNATURE, format!("is not a minisign signature ({error})")))?;
-        key.verify(&text, &signature, false)
-            .map_err(|error| wrong(manifest::FILE, format!("does not verify with release.pub ({error})")))?;
-        let manifest: Manifest = serde_json::from_slice(&text)
-            .map_err(|error| wrong(manifest::FILE, format!("is not understood ({error})")))?;
-        if manifest.format != FORMAT {
-            let what = format!("has format {}, this program reads {FORMAT}", manifest.format);
-            return Err(wrong(manifest::FILE, what));
-        }
+        let [text, signatures] = [manifest::FILE, manifest::SIGNATURE].map(|file| read(&dir.join(file)));
+        let (text, signatures) = (text?, signatures?);
+        let keys = keys(dir)?;
+        let claim = Claim { manifest: &text, signatures: &signatures, keys: keys.as_deref() };
+        let trusted_keys = Keys::trusted_at(&dir.join(manifest::PUBLIC_KEY))?;
+        let manifest = trusted(claim, &trusted_keys, "release")
+            .map_err(|source| ReleaseError::Trust { dir: dir.to_owned(), source })?;
         let Bios { boot, core, menu } = &manifest.bios;
         let ukis = [manifest.node_uki.plain(), manifest.installer_uki.plain()];
         for plain in [&ukis[0], &ukis[1], &manifest.boot_loader, boot, core, menu] {
@@ -72,7 +93,7 @@ impl Release {
         for compressed in [&manifest.root, &manifest.verity] {
             check_frames(&dir.join(&compressed.file), compressed)?;
         }
-        Ok(Self { dir: dir.to_owned(), manifest })
+        Ok(Self { dir: dir.to_owned(), manifest, has_keys: keys.is_some() })
     }
 
     /// `sheaf-0.1.0`
@@ -93,6 +114,7 @@ impl Release {
             &boot_loader.file,
         ];
         files.extend(bios);
+        files.extend(self.has_keys.then_some(manifest::KEYS));
         files
     }
 }
@@ -170,7 +192,7 @@ pub(crate) mod tests {
             Compressed { file: file.into(), size, raw_size: 8192, raw_sha256: hex(b"raw"), frames }
         };
         let manifest = Manifest {
-            format: FORMAT,
+            format: manifest::FORMAT,
             name: "sheaf".into(),
             version: "0.1.0".into(),
             kernel: "6.12.57+deb13-amd64".into(),
@@ -198,7 +220,7 @@ pub(crate) mod tests {
         fs::write(dir.join(manifest::FILE), text).unwrap();
         fs::write(dir.join(manifest::SIGNATURE), signature.into_string()).unwrap();
         fs::write(dir.join(manifest::PUBLIC_KEY), keys.pk.to_box().unwrap().into_string()).unwrap();
-        Release { dir: dir.to_owned(), manifest }
+        Release { dir: dir.to_owned(), manifest, has_keys: false }
     }
 
     fn flip(path: &Path, byte: usize) {
@@ -254,7 +276,10 @@ pub(crate) mod tests {
         let path = dir.path().join(manifest::FILE);
         fs::write(&path, fs::read_to_string(&path).unwrap().replace("0.1.0", "9.9.9")).unwrap();
         let error = Release::open(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("manifest.json: does not verify with release.pub"), "{error}");
+        assert!(
+            error.contains("manifest.json does not verify with this release's key (the signature is not of"),
+            "{error}"
+        );
     }
 
     #[test]

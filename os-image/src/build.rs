@@ -65,7 +65,7 @@ pub fn build(
         initrd_packages: &initrd_packages,
         programs: &programs,
         kube: &kube,
-        public_key: &key.public,
+        key,
         contents: &contents,
     }
     .build()?;
@@ -80,7 +80,7 @@ pub fn build(
     let after_early =
         |initrds: &[&Made]| early.iter().chain(initrds.iter().copied()).cloned().collect::<Vec<_>>();
     let node_uki = uki(Purpose::Node, &after_early(&[&node_initrd]), &arguments)?;
-    let installer = initrd::installer_extra(context, &tools, recipe, &programs, &key.public)?;
+    let installer = initrd::installer_extra(context, &tools, recipe, &programs, key)?;
     let installer_uki = uki(Purpose::Installer, &after_early(&[&installer_initrd, &installer]), &[])?;
     let bios = bios::build(context, source, &tools)?;
     let parts = Parts {

@@ -8,7 +8,9 @@
 
 pub mod difference;
 mod file;
+mod read;
 pub mod resolve;
+mod rules;
 pub mod wanted;
 
 use crate::build_host::{self, MMDEBSTRAP};
@@ -17,6 +19,7 @@ use crate::error::BuildError;
 use crate::inputs::{Digest, Inputs};
 use crate::source::Source;
 use crate::stage::BuildContext;
+use sheaf_config::diagnose::Errors;
 use sheaf_config::recipe::Recipe;
 use sheaf_host::run::Command;
 use std::collections::BTreeMap;
@@ -51,8 +54,7 @@ impl World {
 pub type Debs = BTreeMap<String, Deb>;
 
 /// One version of a Debian package.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deb {
     /// `2.41-12+deb13u5`
     pub version: String,
@@ -138,18 +140,16 @@ pub enum LockError {
         path: PathBuf,
     },
     /// It is not a lock.
-    #[error("{}{}: {what}; do not edit it, make it again: sheaf lock {}", .path.display(),
-        .line.map(|line| format!(":{line}")).unwrap_or_default(), .path.with_extension("toml").display())]
+    #[error("{errors}\n{}: a lock is not edited; make it again: sheaf lock {}", .path.display(),
+        .path.with_extension("toml").display())]
     Wrong {
         /// Which.
         path: PathBuf,
-        /// Where in it.
-        line: Option<usize>,
-        /// What is wrong.
-        what: String,
+        /// What is wrong, with the line of each.
+        errors: Errors,
     },
     /// It is the lock of something else than recipe and checkout ask for.
-    #[error("{}: is not the lock of this recipe and checkout:\n{difference}review and accept it: sheaf lock {}",
+    #[error("{}: is not the lock of this recipe and checkout (+ they ask for it, - only the lock has it, ~ both, differently):\n{difference}review and accept it: sheaf lock {}",
         .path.display(), .path.with_extension("toml").display())]
     Stale {
         /// Which.

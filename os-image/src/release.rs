@@ -68,7 +68,7 @@ pub fn build(
     let terms = terms(recipe, &parts.kubernetes);
     let terms_text =
         serde_json::to_string(&terms).map_err(|error| BuildError::io(&boot_loader)(error.into()))?;
-    let inputs = Inputs::new("release", 5)
+    let mut inputs = Inputs::new("release", 5)
         .digest("tools", &tools.digest)
         .text("name", &recipe.release.name)
         .text("version", &recipe.release.version)
@@ -82,6 +82,9 @@ pub fn build(
         .digest("node", &parts.node_uki.digest)
         .digest("bios", &parts.bios.digest)
         .digest("installer", &parts.installer_uki.digest);
+    if let Some(keys) = &key.keys {
+        inputs = inputs.text("keys", keys);
+    }
     let made = context.stage(Spec { name: "release", inputs, output_digest_files: &[] }, |stage| {
         let [root, verity] = payload::describe(parts.payload)?;
         let put = |from: PathBuf| put(&from, stage.out);
@@ -121,6 +124,9 @@ pub fn build(
         write(&path, &text)?;
         let signature = key.sign(stage, &path, &text, recipe.release.epoch)?;
         write(&stage.out.join(manifest::SIGNATURE), signature.as_bytes())?;
+        if let Some(keys) = &key.keys {
+            write(&stage.out.join(manifest::KEYS), keys.as_bytes())?;
+        }
         write(&stage.out.join(manifest::PUBLIC_KEY), key.public.as_bytes())
     })?;
     publish(&made.dir, &dir(&context.target, recipe))

@@ -10,6 +10,7 @@ use minisign::{KeyPair, PublicKey, PublicKeyBox, SecretKey, SecretKeyBox, Signat
 use sheaf_config::recipe::Signing;
 use sheaf_host::file::write_atomically;
 use sheaf_host::run::Command;
+use sheaf_release::keys::{self, Chain};
 use std::fs;
 use std::io::{Cursor, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ pub struct Key {
     signer: Signer,
     /// The public half, as the file `release.pub` holds it.
     pub public: String,
+    /// `keys.json` of the release, when the recipe names one.
+    pub keys: Option<String>,
     /// Its file, when it is the one of the cache.
     pub throw_away: Option<PathBuf>,
 }
@@ -60,7 +63,7 @@ impl Key {
             Some(Signing::Command { command, public_key }) => {
                 let public = fs::read_to_string(public_key).map_err(BuildError::io(public_key))?;
                 public_of(public_key, &public)?;
-                Ok(Self { signer: Signer::Command(command.clone()), public, throw_away: None })
+                Ok(Self { signer: Signer::Command(command.clone()), public, keys: None, throw_away: None })
             }
             None => Self::throw_away(context),
         }
@@ -90,7 +93,40 @@ impl Key {
         };
         let public = PublicKey::from_secret_key(&secret).and_then(|public| public.to_box());
         let public = public.map_err(|error| unfit(name, &error))?.into_string();
-        Ok(Self { signer: Signer::Secret(secret), public, throw_away: None })
+        Ok(Self { signer: Signer::Secret(secret), public, keys: None, throw_away: None })
+    }
+
+    /// The secret key in the file at `path`.
+    pub fn of_file(path: &Path, given: &Given) -> Result<Self, BuildError> {
+        Self::secret(path, &fs::read_to_string(path).map_err(BuildError::io(path))?, given)
+    }
+
+    /// Its ID, as minisign prints it.
+    pub fn id(&self) -> String {
+        keys::id(self.public.lines().nth(1).unwrap_or_default())
+    }
+
+    /// It, for a release that brings the list of keys at `path`; it must be one of them, and the list must be complete.
+    pub fn with_keys(self, path: Option<&Path>) -> Result<Self, BuildError> {
+        let Some(path) = path else { return Ok(self) };
+        let text = fs::read_to_string(path).map_err(BuildError::io(path))?;
+        let sign = format!("sign it: sheaf keys sign {} --key FILE", path.display());
+        let keys = Chain::parse(text.as_bytes()).and_then(|chain| chain.complete());
+        let keys = keys.map_err(|error| BuildError::wrong(format!("{}: {error}", path.display()), sign))?;
+        let id = self.id();
+        if !keys.keys.iter().any(|key| keys::id(key) == id) {
+            let what = format!(
+                "{}: version {} has no key {id}, which signs this release",
+                path.display(),
+                keys.version
+            );
+            let remedy = format!(
+                "sign with one of its keys ([release] signing-key), or add this one: sheaf keys add {}",
+                path.display()
+            );
+            return Err(BuildError::wrong(what, remedy));
+        }
+        Ok(Self { keys: Some(text), ..self })
     }
 
     /// The minisign signature of `contents`, which `file` holds.
@@ -101,10 +137,24 @@ impl Key {
         contents: &[u8],
         epoch: u64,
     ) -> Result<String, BuildError> {
-        let secret = match &self.signer {
-            Signer::Command(words) => return self.sign_by(words, stage, file, contents),
-            Signer::Secret(secret) => secret,
-        };
+        match &self.signer {
+            Signer::Command(words) => self.sign_by(words, stage, file, contents),
+            Signer::Secret(secret) => Self::sign_with(secret, file, contents, epoch),
+        }
+    }
+
+    /// The same without a stage, for keys that are files.
+    pub fn signature(&self, file: &Path, contents: &[u8], epoch: u64) -> Result<String, BuildError> {
+        match &self.signer {
+            Signer::Secret(secret) => Self::sign_with(secret, file, contents, epoch),
+            Signer::Command(_) => Err(BuildError::wrong(
+                "a signing-command signs only what it builds",
+                "give a key: --key FILE",
+            )),
+        }
+    }
+
+    fn sign_with(secret: &SecretKey, file: &Path, contents: &[u8], epoch: u64) -> Result<String, BuildError> {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let comment = format!("timestamp:{epoch}\tfile:{name}");
         let signature =
@@ -238,6 +288,47 @@ mod tests {
             let error = Key::of(context, Some(&recipe), &given("closed")).err().unwrap().to_string();
             assert!(error.starts_with("SHEAF_SIGNING_KEY cannot be used"), "{error}");
             assert!(error.contains(PASSPHRASE_VARIABLE) && !error.contains("closed"), "{error}");
+        });
+    }
+
+    #[test]
+    fn a_release_brings_the_keys_of_its_recipe_if_they_are_complete_and_its_own_is_among_them() {
+        with(|context, dir| {
+            let key = || Key::of(context, None, &Given::default()).unwrap();
+            let line = |key: &Key| key.public.lines().nth(1).unwrap().to_owned();
+            let path = dir.join("keys.json");
+            let refused = |key: Key| key.with_keys(Some(&path)).err().unwrap().to_string();
+            let mut chain = Chain::default();
+            let list =
+                |keys: Vec<String>| keys::Keys { format: keys::FORMAT, version: 1, threshold: 1, keys };
+            chain.push(list(vec![line(&key())])).unwrap();
+            let write = |chain: &Chain| fs::write(&path, serde_json::to_vec(chain).unwrap()).unwrap();
+            write(&chain);
+            assert_eq!(
+                refused(key()),
+                format!(
+                    "{0}: keys.json: version 1 has 0 of 1 signatures by the keys of version 1; sign it: sheaf keys sign {0} \
+                     --key FILE",
+                    path.display()
+                )
+            );
+            chain.0[0].signatures = key().signature(&path, chain.0[0].keys.as_bytes(), 7).unwrap();
+            write(&chain);
+            let with = key().with_keys(Some(&path)).unwrap();
+            assert_eq!(with.keys, Some(fs::read_to_string(&path).unwrap()));
+            let text = KeyPair::generate_unencrypted_keypair().unwrap().sk.to_box(None).unwrap().to_string();
+            let other =
+                || Key::of(context, None, &Given { key: Some(text.clone()), passphrase: None }).unwrap();
+            let id = other().id();
+            assert_eq!(
+                refused(other()),
+                format!(
+                    "{0}: version 1 has no key {id}, which signs this release; sign with one of its keys ([release] \
+                     signing-key), or add this one: sheaf keys add {0}",
+                    path.display()
+                )
+            );
+            assert!(key().with_keys(None).unwrap().keys.is_none());
         });
     }
 

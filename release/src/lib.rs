@@ -7,6 +7,7 @@
 
 pub mod boot;
 pub mod image;
+pub mod keys;
 pub mod origin;
 pub mod remote;
 pub mod slot;

@@ -35,6 +35,14 @@ impl Origin<'_> {
         }
     }
 
+    /// The same of a file that not every release has.
+    pub fn optional_text(&self, file: &str) -> io::Result<Option<Vec<u8>>> {
+        match self.text(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some),
+        }
+    }
+
     /// Copies `file` of `size` bytes to `target`, whose folder exists.
     pub fn bring(&self, file: &str, size: u64, target: &Path) -> io::Result<()> {
         let mut source = self.open(file, size, 0)?;
@@ -81,6 +89,8 @@ mod tests {
             assert_eq!(origin.text("node.efi").unwrap(), b"kernel");
             let error = origin.bring("node.efi", 7, &target).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+            assert_eq!(origin.optional_text("keys.json").unwrap(), None);
+            assert_eq!(origin.optional_text("node.efi").unwrap(), Some(b"kernel".to_vec()));
         }
     }
 }

@@ -125,7 +125,12 @@ impl Resuming<'_> {
                     accepted => Some(accepted),
                 },
                 Err(FetchError::Refused { status, .. }) if (400..500).contains(&status) && status != 429 => {
-                    Some(Err(io::Error::other(format!("{} answers with HTTP status {status}", self.url))))
+                    // Object stores answer 403 where they do not say what is missing.
+                    let kind = match status {
+                        403 | 404 | 410 => io::ErrorKind::NotFound,
+                        _ => io::ErrorKind::Other,
+                    };
+                    Some(Err(io::Error::new(kind, format!("{} answers with HTTP status {status}", self.url))))
                 }
                 Err(FetchError::Unauthorized { .. }) => {
                     Some(Err(io::Error::other(format!("{} answers with HTTP status 401", self.url))))

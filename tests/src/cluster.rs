@@ -67,7 +67,8 @@ impl ControlPlane {
             namespace: namespace.name.clone(),
             running: Mutex::default(),
         });
-        let hosts = Hosts { run: Arc::new(Kubeadm { kube }), units: units.clone() };
+        let run = Kubeadm { kube, namespace: Some(namespace.name.clone()) };
+        let hosts = Hosts { run: Arc::new(run), units: units.clone() };
         let (_ctx, publish) = channels::open(paths.clone(), config.clone());
         let section = config.cluster.clone().context("the config makes a cluster")?;
         let report = Reporter::new(publish.sections.cluster);
@@ -295,20 +296,32 @@ fn sweep() -> Result<()> {
 
 /// What runs kubeadm on this machine.
 pub fn kubeadm() -> Result<Arc<dyn Run>> {
-    Ok(Arc::new(Kubeadm { kube: kube_binary()? }))
+    Ok(Arc::new(Kubeadm { kube: kube_binary()?, namespace: None }))
 }
 
-/// Runs kubeadm out of the `kube` binary.
+/// Runs kubeadm and etcd's programs out of the `kube` binary.
 struct Kubeadm {
     kube: PathBuf,
+    /// Where etcd listens.
+    namespace: Option<String>,
 }
+
+/// Programs of the `kube` binary that a node's agent runs.
+const RUN_BY_AGENT: [&str; 3] = ["kubeadm", "etcdctl", "etcdutl"];
 
 impl Run for Kubeadm {
     fn run(&self, command: &Command) -> Result<Output, RunError> {
         let mut command = command.clone();
-        if command.program == "kubeadm" {
-            command.program = self.kube.clone().into();
-            command.args.insert(0, "kubeadm".into());
+        let Some(name) = RUN_BY_AGENT.into_iter().find(|name| command.program == *name) else {
+            return System.run(&command);
+        };
+        command.program = self.kube.clone().into();
+        command.args.insert(0, name.into());
+        // kubeadm reaches nothing; it makes files.
+        if let Some(namespace) = self.namespace.as_ref().filter(|_| name == "etcdctl") {
+            let inside = std::mem::replace(&mut command.program, "ip".into());
+            let words = ["netns".into(), "exec".into(), namespace.into(), inside];
+            command.args.splice(0..0, words);
         }
         System.run(&command)
     }

@@ -53,11 +53,15 @@ pub fn guest(disks: Vec<Disk>) -> Guest {
 }
 
 impl Domain {
-    /// Starts the guest that `guest` describes, whose files lie in the folder that it is given; `test` is a name of its own.
+    /// Starts the guest that `guest` describes, whose files lie in the folder that it is given, beside a bridge br0; `test` is a name
+    /// of its own.
     pub fn start(test: &str, guest: impl FnOnce(&Path) -> Result<Guest>) -> Result<Self> {
         let name = format!("sh-{test}-{}", std::process::id());
         System.run(&Command::new("ip").args(["netns", "add", &name]))?;
         let _namespace = Namespace(name);
+        for words in [["link", "add", "br0", "type", "bridge"].as_slice(), &["link", "set", "br0", "up"]] {
+            System.run(&Command::new("ip").args(["-n", &_namespace.0]).args(words.iter().copied()))?;
+        }
         let libvirt = Libvirt::start(&_namespace.0)?;
         let this = Self { libvirt, folder: tempfile::tempdir()?, _namespace };
         let folder = Folder(this.folder().to_owned());

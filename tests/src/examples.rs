@@ -14,16 +14,11 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("vm-cirros-with-sidecar-hook-configmap.yaml", "hooks.kubevirt.io/hookSidecars"),
     ("vmi-with-sidecar-hook-configmap.yaml", "hooks.kubevirt.io/hookSidecars"),
     ("vmi-with-sidecar-hook.yaml", "hooks.kubevirt.io/hookSidecars"),
-    // Devices of nodes are not given to VMs yet.
+    // Devices are not allocated by claims yet, and virtual functions of NICs not yet at all.
     ("vmi-dra-pgpu.yaml", "gpus"),
-    ("vmi-gpu.yaml", "gpus"),
-    ("vmi-usb.yaml", "hostDevices"),
     ("vmi-sriov.yaml", "sriov"),
-    // CPUs are shared.
-    ("vmi-fedora-isolated.yaml", "dedicatedCpuPlacement"),
     // Files outside of the folders that tenants may name.
     ("vmi-host-disk.yaml", "/data/disks/"),
-    ("vmi-kernel-boot.yaml", "kernelBoot"),
 ];
 
 /// Kinds that are no VMs and that Sheaf does not have.

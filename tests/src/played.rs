@@ -186,6 +186,8 @@ impl PlayedNode {
             readonly: Default::default(),
             bases: Default::default(),
             aliases: Default::default(),
+            pins: Default::default(),
+            nics: Default::default(),
             cpus: Default::default(),
             memory: None,
             agent: false,

@@ -31,9 +31,9 @@ fn a_machine_installs_itself_makes_a_cluster_and_runs_a_vm_under_kvm() {
 
         // The same API refuses what it does not do, by name.
         let refused = include_str!("../../docs/examples/vm.yaml")
-            .replace("cores: 1", "cores: 1\n          dedicatedCpuPlacement: true");
+            .replace("cores: 1", "cores: 1\n          realtime: {}");
         let error = cluster.operator.apply(&refused).unwrap_err().to_string();
-        assert!(error.contains("dedicatedCpuPlacement"), "{error}");
+        assert!(error.contains("realtime"), "{error}");
         Ok(())
     });
 }

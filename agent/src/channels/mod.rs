@@ -6,12 +6,14 @@
 
 mod container_disks;
 mod disks;
+mod etcd;
 mod health;
 mod node;
 mod storage;
 
 pub use container_disks::{ContainerDisk, ContainerDisks};
 pub use disks::{Contents, Disk, Disks, Facts, PoolPartition, Seen, Settings};
+pub use etcd::{EtcdState, Verdict};
 pub use health::Health;
 pub use node::{Hypervisor, Leases, NetworkState, PresentImage, Pressure};
 pub use storage::{Pool, Usable, Volumes};
@@ -52,6 +54,8 @@ pub struct Context {
     pub disks: watch::Receiver<Disks>,
     /// Pools of this node. Writer: `pools`.
     pub pools: watch::Receiver<Vec<Pool>>,
+    /// etcd of this node; none on a node without one. Writer: `etcd`.
+    pub etcd: watch::Receiver<Option<EtcdState>>,
     /// Whether this node can do what a node must; the lease is renewed only while it can. Writer: the runtime.
     pub health: watch::Receiver<Health>,
     /// The port at which the node's own API listens, while it does. Writer: `api`.
@@ -91,6 +95,8 @@ pub struct Publish {
     pub disks: watch::Sender<Disks>,
     /// For `pools`.
     pub pools: watch::Sender<Vec<Pool>>,
+    /// For `etcd`.
+    pub etcd: watch::Sender<Option<EtcdState>>,
     /// For the runtime.
     pub health: watch::Sender<Health>,
     /// For `api`.
@@ -117,6 +123,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
     let (volumes_out, volumes) = watch::channel(None);
     let (disks_out, disks) = watch::channel(Disks::default());
     let (pools_out, pools) = watch::channel(Vec::new());
+    let (etcd_out, etcd) = watch::channel(None);
     let (health_out, health) = watch::channel(Health::default());
     let (api_port_out, api_port) = watch::channel(None);
     let (leaving_out, leaving) = watch::channel(false);
@@ -137,6 +144,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
             disks,
             pools,
             volumes,
+            etcd,
             health,
             api_port,
             leaving,
@@ -156,6 +164,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
             volumes: volumes_out,
             disks: disks_out,
             pools: pools_out,
+            etcd: etcd_out,
             health: health_out,
             api_port: api_port_out,
             leaving: leaving_out,

@@ -16,6 +16,12 @@ pub struct Hypervisor {
     pub problem: Option<String>,
     /// Guests can run guests: KVM was loaded with nested virtualization.
     pub nested: bool,
+    /// Processors that are kept from VMs which want some to themselves; nothing unless VMs can have such.
+    pub reserved_cpus: Option<u64>,
+    /// PCI devices that VMs may have to themselves, by resource: how many there are, and how many can be had.
+    pub devices: BTreeMap<String, (u64, u64)>,
+    /// Why the others cannot, a sentence for each.
+    pub device_problems: Vec<String>,
     /// What the node is short of.
     pub pressure: Pressure,
     /// Bytes of /data that VMs cannot have: base images, and disks that no VM's Pod counts.

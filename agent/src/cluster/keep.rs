@@ -65,6 +65,7 @@ impl Membership {
             images: ctx.images.borrow().clone(),
             container_disks: ctx.container_disks.borrow().kept.clone(),
             health: ctx.health.borrow().clone(),
+            etcd: ctx.etcd.borrow().clone(),
             api_port: *ctx.api_port.borrow(),
             shutting_down: *ctx.shutting_down.borrow() || *ctx.leaving.borrow(),
         }
@@ -77,7 +78,7 @@ impl Membership {
     fn labels(&self, ctx: &Context, observed: &Observed) -> BTreeMap<String, String> {
         let config = ctx.config.borrow();
         let configured = config.cluster.as_ref().map(|cluster| cluster.labels.clone()).unwrap_or_default();
-        node_status::labels(&self.name, &observed.images, observed.hypervisor.nested, &configured)
+        node_status::labels(&self.name, &observed.images, &observed.hypervisor, &configured)
     }
 
     /// Makes the Node, or takes the existing one over.
@@ -137,6 +138,7 @@ async fn beat(
             _ = ctx.network.changed() => {}
             _ = ctx.images.changed() => {}
             _ = ctx.health.changed() => {}
+            _ = ctx.etcd.changed() => {}
             _ = ctx.api_port.changed() => {}
             _ = ctx.shutting_down.changed() => {}
             _ = ctx.leaving.changed() => {}

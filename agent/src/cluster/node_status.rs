@@ -4,7 +4,7 @@
 //! Route out: a NodeStatus and labels, as values.
 
 use super::machine::Machine;
-use crate::channels::{Health, Hypervisor, NetworkState, PresentImage};
+use crate::channels::{EtcdState, Health, Hypervisor, NetworkState, PresentImage, Verdict};
 use k8s_openapi::api::core::v1::{NodeCondition, NodeStatus};
 use serde_json::{Value, json};
 use sheaf_api::names;
@@ -55,6 +55,8 @@ pub struct Observed {
     pub container_disks: Vec<(String, u64)>,
     /// What keeps it from its work.
     pub health: Health,
+    /// Its etcd, if it has one.
+    pub etcd: Option<EtcdState>,
     /// Where the node's own API listens, while it does.
     pub api_port: Option<u16>,
     /// The machine is going down, or its VMs are being stopped for a restart.
@@ -97,8 +99,16 @@ pub fn status(
     for bridge in &observed.network.vlan_bridges {
         capacity.insert(names::vlan_resource(bridge), DEVICE_SLOTS.into());
     }
+    for (resource, (count, _)) in &observed.hypervisor.devices {
+        capacity.insert(resource.clone(), count.to_string());
+    }
     let mut allocatable = capacity.clone();
-    allocatable.insert("cpu".into(), format!("{}m", (machine.cpus * 1000).saturating_sub(reserve.milli_cpu)));
+    for (resource, (_, usable)) in &observed.hypervisor.devices {
+        allocatable.insert(resource.clone(), usable.to_string());
+    }
+    // What is reserved in whole processors cannot be promised in parts: a VM that wants them to itself would not get them.
+    let reserved = observed.hypervisor.reserved_cpus.unwrap_or(0).saturating_mul(1000).max(reserve.milli_cpu);
+    allocatable.insert("cpu".into(), format!("{}m", (machine.cpus * 1000).saturating_sub(reserved)));
     allocatable
         .insert("memory".into(), machine.memory.saturating_sub(reserve.memory + in_huge_pages).to_string());
     let storage = machine.storage.saturating_sub(observed.hypervisor.held);
@@ -154,13 +164,35 @@ fn conditions(observed: &Observed) -> Value {
     };
     let kvm_words =
         if *kvm { ("KvmUsable", "/dev/kvm can be used") } else { ("NoKvm", "/dev/kvm cannot be used") };
-    json!([
+    let devices = &observed.hypervisor;
+    let devices = match (devices.device_problems.is_empty(), devices.devices.is_empty()) {
+        (false, _) => ("False", "DevicesInUse", devices.device_problems.join("; ")),
+        (true, false) => ("True", "DevicesOffered", "VMs can have the devices that are permitted".to_owned()),
+        (true, true) => {
+            ("True", "NonePermitted", "ClusterConfig cluster permits no devices of nodes".to_owned())
+        }
+    };
+    let mut conditions = json!([
+        {"type": "HostDevicesReady", "status": devices.0, "reason": devices.1, "message": devices.2},
         pressure("MemoryPressure", &observed.hypervisor.pressure.memory, "memory is available"),
         pressure("DiskPressure", &observed.hypervisor.pressure.disk, "/data and /var have space"),
         {"type": "PIDPressure", "status": "False", "reason": "NotUnderPressure", "message": "no containers run here"},
         {"type": "KvmReady", "status": word(*kvm), "reason": kvm_words.0, "message": kvm_words.1},
         {"type": "Ready", "status": word(is_ready), "reason": ready.0, "message": ready.1},
-    ])
+    ]);
+    if let (Some(etcd), Some(list)) = (&observed.etcd, conditions.as_array_mut()) {
+        list.extend([verdict("EtcdHealthy", &etcd.health), verdict("EtcdSnapshots", &etcd.snapshots)]);
+    }
+    conditions
+}
+
+fn verdict(kind: &str, verdict: &Verdict) -> Value {
+    let status = match verdict.holds {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "Unknown",
+    };
+    json!({"type": kind, "status": status, "reason": verdict.reason, "message": verdict.message})
 }
 
 /// A condition that is True while the node is short of something, for the reason `why`.
@@ -175,7 +207,7 @@ fn pressure(kind: &str, why: &Option<String>, enough: &str) -> Value {
 pub fn labels(
     name: &str,
     images: &[PresentImage],
-    nested: bool,
+    hypervisor: &Hypervisor,
     configured: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
@@ -189,8 +221,13 @@ pub fn labels(
     ] {
         labels.insert(key.into(), value.into());
     }
-    if nested {
-        labels.insert(names::NESTED_LABEL.into(), names::TRUE.into());
+    for (label, holds) in [
+        (names::NESTED_LABEL, hypervisor.nested),
+        (names::CPU_MANAGER_LABEL, hypervisor.reserved_cpus.is_some()),
+    ] {
+        if holds {
+            labels.insert(label.into(), names::TRUE.into());
+        }
     }
     for image in images {
         labels.insert(format!("{}{}", names::IMAGE_LABEL_PREFIX, image.name), names::IMAGE_PRESENT.into());
@@ -200,7 +237,8 @@ pub fn labels(
 
 /// Whether `label` is one that only [`labels`] sets, and so may be removed when it no longer says so.
 pub fn owned(label: &str) -> bool {
-    label.starts_with(names::IMAGE_LABEL_PREFIX) || label == names::NESTED_LABEL
+    label.starts_with(names::IMAGE_LABEL_PREFIX)
+        || [names::NESTED_LABEL, names::CPU_MANAGER_LABEL].contains(&label)
 }
 
 /// Puts `new` over `old`: conditions of others stay, times of transition stay where nothing changed.
@@ -258,6 +296,7 @@ mod tests {
             container_disks: vec![("quay.io/a/b:1".into(), 2 << 20)],
             images: vec![PresentImage { name: "guest.qcow2".into(), virtual_bytes: 7 }],
             health: Health::default(),
+            etcd: None,
             api_port: Some(10250),
             shutting_down: false,
         }
@@ -284,6 +323,22 @@ mod tests {
         let ready =
             conditions.as_array().unwrap().iter().find(|condition| condition["type"] == "Ready").unwrap();
         assert_eq!((&ready["status"], &ready["reason"]), (&json!("False"), &json!("NodeStalled")));
+    }
+
+    #[test]
+    fn a_control_plane_node_says_how_its_etcd_is_and_a_worker_does_not() {
+        let etcd = EtcdState {
+            health: Verdict::new(Some(true), "Healthy", "etcd answers"),
+            snapshots: Verdict::new(None, "NoneYet", "no snapshot was taken yet"),
+        };
+        let of = |etcd, kind: &str| {
+            let conditions = conditions(&Observed { etcd, ..observed(true, true) });
+            let found = conditions.as_array().unwrap().iter().find(|condition| condition["type"] == kind);
+            found.map(|condition| (condition["status"].clone(), condition["reason"].clone()))
+        };
+        assert_eq!(of(Some(etcd.clone()), "EtcdHealthy"), Some((json!("True"), json!("Healthy"))));
+        assert_eq!(of(Some(etcd), "EtcdSnapshots"), Some((json!("Unknown"), json!("NoneYet"))));
+        assert_eq!(of(None, "EtcdHealthy"), None);
     }
 
     fn quantity(
@@ -355,6 +410,43 @@ mod tests {
     }
 
     #[test]
+    fn reserved_processors_are_not_offered() {
+        let mut observed = observed(true, true);
+        let offered = |observed: &Observed, control_plane| {
+            let status = status("n1", &machine(), observed, Reserve::of(control_plane)).unwrap();
+            quantity(&status.allocatable, "cpu").unwrap()
+        };
+        assert_eq!(offered(&observed, true), "3500m");
+        observed.hypervisor.reserved_cpus = Some(1);
+        assert_eq!((offered(&observed, false), offered(&observed, true)), ("3000m".into(), "3000m".into()));
+        observed.hypervisor.reserved_cpus = Some(2);
+        assert_eq!(offered(&observed, false), "2000m");
+        observed.hypervisor.reserved_cpus = Some(u64::MAX);
+        assert_eq!(offered(&observed, false), "0m");
+    }
+
+    #[test]
+    fn devices_that_are_permitted_are_offered_as_far_as_they_can_be_had() {
+        let mut observed = observed(true, true);
+        let told = |observed: &Observed| {
+            let status = status("n1", &machine(), observed, Reserve::of(false)).unwrap();
+            let conditions = status.conditions.clone().unwrap();
+            let condition = conditions.into_iter().find(|one| one.type_ == "HostDevicesReady").unwrap();
+            let of = |map| quantity(map, "nvidia.com/T4");
+            (of(&status.capacity), of(&status.allocatable), condition.status, condition.reason.unwrap())
+        };
+        assert_eq!(told(&observed), (None, None, "True".into(), "NonePermitted".into()));
+        observed.hypervisor.devices = [("nvidia.com/T4".to_owned(), (2, 1))].into();
+        let offered = (Some("2".to_owned()), Some("1".to_owned()));
+        assert_eq!(
+            told(&observed),
+            (offered.0.clone(), offered.1.clone(), "True".into(), "DevicesOffered".into())
+        );
+        observed.hypervisor.device_problems = vec!["0000:01:00.0 (nvidia.com/T4): it is in use".into()];
+        assert_eq!(told(&observed), (offered.0, offered.1, "False".into(), "DevicesInUse".into()));
+    }
+
+    #[test]
     fn without_kvm_no_vm_can_be_placed_and_without_libvirt_it_is_not_ready() {
         let status = status("n1", &machine(), &observed(false, false), Reserve::of(false)).unwrap();
         assert_eq!(quantity(&status.capacity, "devices.kubevirt.io/kvm"), None);
@@ -401,8 +493,12 @@ mod tests {
             ("kubernetes.io/os".to_owned(), "plan9".to_owned()),
         ]);
         let images = observed(true, true).images;
-        assert!(!labels("n1", &images, false, &configured).contains_key(names::NESTED_LABEL));
-        let labels = labels("n1", &images, true, &configured);
+        let none = labels("n1", &images, &Hypervisor::default(), &configured);
+        assert!(!none.contains_key(names::NESTED_LABEL) && !none.contains_key(names::CPU_MANAGER_LABEL));
+        let all = Hypervisor { nested: true, reserved_cpus: Some(1), ..Hypervisor::default() };
+        let labels = labels("n1", &images, &all, &configured);
+        assert_eq!(labels["cpumanager"], "true");
+        assert!(labels.keys().filter(|label| !none.contains_key(*label)).all(|label| owned(label)));
         assert_eq!(labels["sheaf.dev/nested-virtualization"], "true");
         assert_eq!(labels["rack"], "7");
         assert_eq!(labels["kubernetes.io/os"], "linux");

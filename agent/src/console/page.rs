@@ -3,7 +3,8 @@
 //! Route in: a [`View`], width and height. Route out: lines no longer than the width and no more than the height:
 //! what is wrong comes first, lists are cut with a count of what is left out. Plain ASCII: a serial line shows it.
 
-use crate::status::{ClusterSection, ImageSection, LinkSection, Phase, Status, VmSection};
+use crate::human::binary;
+use crate::status::{ClusterSection, EtcdSection, ImageSection, LinkSection, Phase, Status, VmSection};
 use std::time::Duration;
 
 /// Columns of the smallest terminal that is served.
@@ -61,6 +62,7 @@ pub fn page(view: &View, width: usize, height: usize) -> Vec<String> {
     }
     head.extend(network(&status, width));
     head.extend(cluster(&status.cluster, width));
+    head.extend(etcd(&status.etcd, width));
     let next = match next_step(view, &status) {
         // Less indented than values: a CA hash in it stays whole.
         Some(text) => [vec![String::new(), "Next".to_owned()], wrap(&text, 2, width)].concat(),
@@ -112,6 +114,25 @@ fn network(status: &Status, width: usize) -> Vec<String> {
     }
     if !network.links.is_empty() && !network.time_synchronised {
         lines.extend(entry("", "clock not yet set by a time server", width));
+    }
+    lines
+}
+
+/// etcd and its snapshots, on a node that has them.
+fn etcd(etcd: &EtcdSection, width: usize) -> Vec<String> {
+    if !etcd.is_here {
+        return Vec::new();
+    }
+    let size = match etcd.quota {
+        0 => "not asked yet".to_owned(),
+        quota => format!("{} of {}", binary(etcd.bytes), binary(quota)),
+    };
+    let newest = etcd.snapshots.last().map_or("no snapshot yet".to_owned(), |newest| {
+        format!("snapshots: {}, newest {}", etcd.snapshots.len(), newest.taken)
+    });
+    let mut lines = entry("etcd", &format!("{size}; {newest}"), width);
+    for problem in &etcd.problems {
+        lines.extend(cut(entry("", &format!("! {problem}"), width), PROBLEM_LINES, ""));
     }
     lines
 }

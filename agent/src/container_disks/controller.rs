@@ -113,8 +113,8 @@ impl<C: Cluster> Controller<C> {
         let (cluster, wanted) = (self.cluster.clone(), wanted.clone());
         self.tasks.start(key.clone(), async move {
             let logins = logins(&*cluster, &wanted).await?;
-            let Wanted { namespace: by, image, path, .. } = wanted;
-            let order = Order { image, path, by };
+            let Wanted { namespace: by, image, path, is_boot_file, .. } = wanted;
+            let order = Order { image, path, is_boot_file, by };
             let pull = move || Ok(pull(&Env { logins, ..env }, &order, &*told)?);
             blocking(pull).await
         });
@@ -151,7 +151,7 @@ impl<C: Cluster> Controller<C> {
     }
 
     fn say(&self, key: &Key, reason: &'static str, message: &str) {
-        let state = ContainerDisk::NotReady { reason, message: format!("volume {}: {message}", key.1) };
+        let state = ContainerDisk::NotReady { reason, message: format!("{}: {message}", about(key)) };
         self.publish
             .send_if_modified(|disks| disks.of_pods.insert(key.clone(), state.clone()) != Some(state));
     }
@@ -214,7 +214,7 @@ impl<C: Cluster> reconcile::Controller for Controller<C> {
             }
         }
         let index = self.store.index();
-        let kept = |one: &Wanted| index.of_image(&one.image, one.path.as_deref()).cloned();
+        let kept = |one: &Wanted| index.of_image(&one.image, one.path.as_deref(), one.is_boot_file).cloned();
         let steps = plan(
             &wanted,
             |key| self.given.contains_key(key),
@@ -248,6 +248,14 @@ impl<C: Cluster> reconcile::Controller for Controller<C> {
     }
 }
 
+/// What of the VM it is for.
+fn about(key: &Key) -> String {
+    match key.1.contains('.') {
+        true => format!("domain.firmware.{}", key.1),
+        false => format!("volume {}", key.1),
+    }
+}
+
 /// Says how far the pull for `key` is.
 fn told(
     publish: Arc<watch::Sender<ContainerDisks>>,
@@ -261,12 +269,8 @@ fn told(
             return;
         }
         *last = Instant::now();
-        let message = format!(
-            "volume {}: image {image} is being pulled: {} of {} MiB",
-            key.1,
-            bytes >> 20,
-            total >> 20
-        );
+        let message =
+            format!("{}: image {image} is being pulled: {} of {} MiB", about(&key), bytes >> 20, total >> 20);
         let state = ContainerDisk::NotReady { reason: "ImageNotReady", message };
         publish.send_if_modified(|disks| match disks.of_pods.get_mut(&key) {
             Some(shown) => {

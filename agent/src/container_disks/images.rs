@@ -76,8 +76,12 @@ impl registry::Images for Images {
         };
         let told = |bytes, total| show(Progress::of(bytes, Some(total)));
         // No namespace has a dot in its name.
-        let order =
-            Order { image: wanted.image.clone(), path: None, by: format!("volume.{}", wanted.volume) };
+        let order = Order {
+            image: wanted.image.clone(),
+            path: None,
+            is_boot_file: false,
+            by: format!("volume.{}", wanted.volume),
+        };
         let kept = pull(&env, &order, &told).map_err(failed)?;
         let file = File::open(store.path(&kept)).map_err(|error| failed(error.into()))?;
         Ok(Pulled { file, bytes: kept.length })

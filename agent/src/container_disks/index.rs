@@ -22,8 +22,11 @@ pub struct Kept {
     pub length: u64,
     /// Bytes that a guest sees of it.
     pub bytes: u64,
-    /// It is a qcow2 image; otherwise the bytes of a disk.
+    /// It is a qcow2 image; otherwise the bytes of a disk, or a boot file.
     pub qcow2: bool,
+    /// It is a kernel or an initrd: nothing was checked of it, so no disk is made of it.
+    #[serde(default)]
+    pub boot: bool,
     /// When it was given to a VM last, in seconds since 1970.
     pub used: i64,
 }
@@ -45,15 +48,16 @@ pub struct Index {
 }
 
 impl Index {
-    /// The disk at `path` of the image with this manifest.
-    pub fn of_digest(&self, digest: &Digest, path: Option<&str>) -> Option<&Kept> {
+    /// The disk at `path` of the image with this manifest, or the boot file.
+    pub fn of_digest(&self, digest: &Digest, path: Option<&str>, boot: bool) -> Option<&Kept> {
         let digest = digest.to_string();
-        self.disks.iter().find(|kept| kept.image == digest && kept.path == path.unwrap_or_default())
+        let path = path.unwrap_or_default();
+        self.disks.iter().find(|kept| kept.image == digest && kept.path == path && kept.boot == boot)
     }
 
-    /// The disk at `path` of `image`, as the registry last said.
-    pub fn of_image(&self, image: &str, path: Option<&str>) -> Option<&Kept> {
-        self.of_digest(&Digest::parse(self.images.get(image)?)?, path)
+    /// The disk at `path` of `image`, or the boot file, as the registry last said.
+    pub fn of_image(&self, image: &str, path: Option<&str>, boot: bool) -> Option<&Kept> {
+        self.of_digest(&Digest::parse(self.images.get(image)?)?, path, boot)
     }
 
     /// `kept` is here, and `image` leads to it; a VM takes it at `now`.
@@ -73,7 +77,7 @@ impl Index {
     /// Images by their names with the bytes that a guest sees, the one used last first.
     pub fn sizes(&self) -> Vec<(String, u64)> {
         let of = |(image, digest): (&String, &String)| {
-            let disks = self.disks.iter().filter(|kept| kept.image == *digest);
+            let disks = self.disks.iter().filter(|kept| kept.image == *digest && !kept.boot);
             disks.max_by_key(|kept| kept.bytes).map(|kept| (kept.used, image.clone(), kept.bytes))
         };
         let mut all: Vec<_> = self.images.iter().filter_map(of).collect();
@@ -109,9 +113,10 @@ mod tests {
         index.put("quay.io/a:2", kept("a", ""), 2);
         assert_eq!((index.disks.len(), index.disks[0].used), (1, 2));
         index.put("quay.io/a:1", kept("b", ""), 3);
-        assert_eq!(index.of_image("quay.io/a:1", None).unwrap().file, "b0");
-        assert_eq!(index.of_image("quay.io/a:2", None).unwrap().file, "a0");
-        assert_eq!(index.of_image("quay.io/a:2", Some("/x")), None, "another disk of the image");
+        assert_eq!(index.of_image("quay.io/a:1", None, false).unwrap().file, "b0");
+        assert_eq!(index.of_image("quay.io/a:2", None, false).unwrap().file, "a0");
+        assert_eq!(index.of_image("quay.io/a:2", Some("/x"), false), None, "another disk of the image");
+        assert_eq!(index.of_image("quay.io/a:2", None, true), None, "a boot file is no disk");
         assert_eq!(index.sizes(), [("quay.io/a:1".to_owned(), 7), ("quay.io/a:2".to_owned(), 7)]);
         index.retain(|kept| kept.file != "a0");
         assert_eq!(index.images.keys().collect::<Vec<_>>(), ["quay.io/a:1"]);

@@ -58,7 +58,14 @@ mod tests {
     use super::*;
 
     fn wanted(image: &str, policy: PullPolicy) -> Wanted {
-        Wanted { namespace: "a".into(), image: image.into(), path: None, policy, secrets: Vec::new() }
+        Wanted {
+            namespace: "a".into(),
+            image: image.into(),
+            path: None,
+            is_boot_file: false,
+            policy,
+            secrets: Vec::new(),
+        }
     }
 
     fn steps(policies: &[PullPolicy], is_kept: bool, waiting: &str, busy: &[&str]) -> Vec<Step> {

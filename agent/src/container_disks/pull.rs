@@ -12,6 +12,7 @@ use crate::registry::layer::{LayerError, Search};
 use crate::registry::{Digest, Reference};
 use crate::volumes::fill::FillError;
 use crate::volumes::fill::image::{self, Format, QCOW2_HEAD};
+use sheaf_api::firmware::BOOT_FILE_BYTES;
 use sheaf_config::node::Registry;
 use sheaf_host::fetch::Fetch;
 use sheaf_host::fetch::policy::Policy;
@@ -49,6 +50,8 @@ pub struct Order {
     pub image: String,
     /// The disk in it; otherwise the one in `/disk`.
     pub path: Option<String>,
+    /// It is a kernel or an initrd, and no disk.
+    pub is_boot_file: bool,
     /// Who pulls it, as part of a file name: nobody pulls two at a time.
     pub by: String,
 }
@@ -101,14 +104,15 @@ pub fn pull(env: &Env, order: &Order, told: &dyn Fn(u64, u64)) -> Result<Kept, F
     let mut client = Client::new(&*env.fetch, &reference, servers, &env.logins, &*env.stop);
     let image = client.resolve()?;
     let path = order.path.as_deref();
-    if let Some(kept) = env.store.index().of_digest(&image.digest, path).cloned() {
+    if let Some(kept) = env.store.index().of_digest(&image.digest, path, order.is_boot_file).cloned() {
         env.store.took(&order.image, kept.clone(), env.now)?;
         return Ok(kept);
     }
     make_room(env, &order.image, &image)?;
     let (unfinished, file) = env.store.unfinished(&order.by)?;
     let found = find(env, &mut client, &image, order, &file, told)?;
-    let found = look(&file, &unfinished, &image.digest, path).map_err(|source| Failure::Disk {
+    let inspect = if order.is_boot_file { look_at_boot_file } else { look };
+    let found = inspect(&file, &unfinished, &image.digest, path).map_err(|source| Failure::Disk {
         image: order.image.clone(),
         path: format!("/{found}"),
         source,
@@ -189,5 +193,44 @@ fn look<'a>(
         }
         false => length,
     };
-    Ok(Found { image, path: asked, bytes, qcow2 })
+    Ok(Found { image, path: asked, bytes, qcow2, boot: false })
+}
+
+/// The same of a kernel or an initrd: any file that is not too large for the VMs' folders.
+fn look_at_boot_file<'a>(
+    file: &File,
+    _path: &Path,
+    image: &'a Digest,
+    asked: Option<&'a str>,
+) -> Result<Found<'a>, FillError> {
+    let unreadable = |error: io::Error| FillError::BadImage(format!("it cannot be read: {error}"));
+    let bytes = file.metadata().map_err(unreadable)?.len();
+    match bytes {
+        0 => Err(FillError::BadImage("it is empty".into())),
+        1..=BOOT_FILE_BYTES => Ok(Found { image, path: asked, bytes, qcow2: false, boot: true }),
+        _ => {
+            let (has, most) = (bytes.div_ceil(1 << 20), BOOT_FILE_BYTES >> 20);
+            Err(FillError::BadImage(format!(
+                "it has {has} MiB; a kernel or an initrd has at most {most} MiB"
+            )))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_file_is_as_large_as_what_is_set_aside_for_it_and_no_larger() {
+        let path = std::env::temp_dir().join(format!("sheaf-boot-file-{}", std::process::id()));
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
+        let digest = Digest::of(b"image");
+        file.set_len(BOOT_FILE_BYTES).unwrap();
+        assert!(look_at_boot_file(&file, &path, &digest, None).is_ok_and(|found| found.boot));
+        file.set_len(BOOT_FILE_BYTES + 1).unwrap();
+        let refused = look_at_boot_file(&file, &path, &digest, None).err().unwrap().to_string();
+        assert!(refused.contains("it has 129 MiB; a kernel or an initrd has at most 128 MiB"), "{refused}");
+        fs::remove_file(path).unwrap();
+    }
 }

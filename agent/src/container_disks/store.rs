@@ -44,6 +44,8 @@ pub struct Found<'a> {
     pub bytes: u64,
     /// Whether it is a qcow2 image.
     pub qcow2: bool,
+    /// Whether it is a kernel or an initrd.
+    pub boot: bool,
 }
 
 impl Store {
@@ -90,7 +92,8 @@ impl Store {
     /// Keeps the disk in `unfinished`.
     pub fn keep(&self, unfinished: &Path, image: &str, found: &Found<'_>, now: i64) -> io::Result<Kept> {
         let path = found.path.unwrap_or_default();
-        let name = Digest::of(format!("{}\0{path}", found.image).as_bytes());
+        let kind = if found.boot { "\0boot" } else { "" };
+        let name = Digest::of(format!("{}\0{path}{kind}", found.image).as_bytes());
         let kept = Kept {
             image: found.image.to_string(),
             path: path.to_owned(),
@@ -98,6 +101,7 @@ impl Store {
             length: fs::metadata(unfinished)?.len(),
             bytes: found.bytes,
             qcow2: found.qcow2,
+            boot: found.boot,
             used: now,
         };
         fs::set_permissions(unfinished, Permissions::from_mode(READ_ONLY))?;

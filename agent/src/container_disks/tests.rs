@@ -49,6 +49,8 @@ struct Node {
     registry: FakeFetch,
     secrets: Secrets,
     pods: Listed<Pod>,
+    /// What is asked about.
+    what: &'static str,
 }
 
 impl Node {
@@ -59,7 +61,7 @@ impl Node {
         let mut registry = FakeFetch::default();
         push(&mut registry, BASE, "1", &[gzip(&tar(&[("disk/disk.img", &disk())]))]);
         let pods = Listed { synced: true, ..Listed::default() };
-        Self { root, registry, secrets: Secrets::default(), pods }
+        Self { root, registry, secrets: Secrets::default(), pods, what: "root" }
     }
 
     fn folder(&self) -> PathBuf {
@@ -87,7 +89,7 @@ impl Node {
         let cluster = Arc::new(Secrets(self.secrets.0.clone()));
         let images = Arc::new(Images::new(self.folder(), fetch.clone(), ctx.config.clone()).leaving(0));
         let task = tokio::spawn(run_with(ctx, lists, publish.container_disks, images, cluster));
-        let key = (uid.to_owned(), "root".to_owned());
+        let key = (uid.to_owned(), self.what.to_owned());
         let of_pod = |disks: &ContainerDisks| disks.of_pods.get(&key).cloned();
         let seen = disks.wait_for(|disks| of_pod(disks).is_some_and(|disk| done(&disk)));
         let seen = tokio::time::timeout(DEADLINE, seen).await;
@@ -150,6 +152,50 @@ async fn the_disk_in_an_image_is_kept_read_only_and_pulled_once_for_all_vms() {
     assert_eq!(node.ready("p2").await.0, path);
     assert_eq!(node.asked(), [""; 0]);
     assert_eq!(std::fs::read_dir(node.folder().join("parts")).unwrap().count(), 0);
+}
+
+/// Binds a VM that boots the kernel at `path` of image `tag`.
+fn bind_kernel(node: &mut Node, uid: &str, tag: &str, path: &str) {
+    let container = json!({"image": format!("quay.io/a/b:{tag}"), "kernelPath": path});
+    let domain = json!({"memory": {"guest": "64Mi"}, "devices": {}, "firmware": {"kernelBoot": {"container": container}}});
+    node.pods.objects.insert(uid.to_owned(), Arc::new(pod_of(uid, json!({ "domain": domain }))));
+    node.what = "kernelBoot.kernel";
+}
+
+#[tokio::test]
+async fn a_kernel_is_kept_as_it_is_and_apart_from_a_disk_of_the_same_path() {
+    let mut node = Node::new("kernel");
+    push(&mut node.registry, BASE, "k", &[tar(&[("boot/vmlinuz", &qcow2(64))])]);
+    bind_kernel(&mut node, "p1", "k", "/boot/vmlinuz");
+    let (kernel, format, _) = node.ready("p1").await;
+    assert_eq!((std::fs::read(&kernel).unwrap(), format), (qcow2(64), Format::Raw));
+    node.pods.objects.clear();
+    node.bind("p2", json!({"image": "quay.io/a/b:k", "path": "/boot/vmlinuz"}));
+    node.what = "root";
+    let (_, message) = node.fails("p2").await;
+    assert!(
+        message.contains("the qcow2 image has a backing file"),
+        "what was not checked is no disk: {message}"
+    );
+}
+
+#[tokio::test]
+async fn a_kernel_that_is_missing_or_empty_is_refused() {
+    let mut node = Node::new("bad-kernel");
+    push(&mut node.registry, BASE, "k", &[tar(&[("none", b"")])]);
+    for (uid, path, why) in [
+        ("p1", "/gone", "it has no file /gone; is it a container disk?"),
+        ("p2", "/none", "/none: it is empty"),
+    ] {
+        node.pods.objects.clear();
+        bind_kernel(&mut node, uid, "k", path);
+        let (reason, message) = node.fails(uid).await;
+        assert_eq!(reason, "ErrImagePull");
+        assert!(
+            message.starts_with("domain.firmware.kernelBoot.kernel: ") && message.contains(why),
+            "{message}"
+        );
+    }
 }
 
 #[tokio::test]

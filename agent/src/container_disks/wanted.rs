@@ -1,16 +1,18 @@
-//! Which container disks the Pods of this node wait for.
+//! Which container disks the Pods of this node wait for, and which kernels that boot VMs.
 //!
-//! Pure. Route in: Pods as listed. Route out: [`Wanted`] by the UID of the Pod and the name of the volume.
+//! Pure. Route in: Pods as listed. Route out: [`Wanted`] by the UID of the Pod and the name of the volume, or of the
+//! [`BootFile`](sheaf_api::firmware::BootFile).
 
 use crate::listed::Listed;
 use crate::vms::{admission, report};
 use k8s_openapi::api::core::v1::Pod;
+use sheaf_api::firmware::KernelBootContainer;
 use sheaf_api::names::VMI_ANNOTATION;
 use sheaf_api::placeholder::PlacedVmi;
 use sheaf_api::volumes::{ContainerDisk, PullPolicy, VolumeSource};
 use std::collections::BTreeMap;
 
-/// UID of the Pod, name of the volume.
+/// UID of the Pod, name of the volume or of the boot file.
 pub type Key = (String, String);
 
 /// A disk that a Pod waits for.
@@ -22,6 +24,8 @@ pub struct Wanted {
     pub image: String,
     /// The disk in it, if the VM names it.
     pub path: Option<String>,
+    /// It is a kernel or an initrd, and no disk.
+    pub is_boot_file: bool,
     /// When the registry is asked.
     pub policy: PullPolicy,
     /// Secrets with logins that the Pod names.
@@ -47,21 +51,24 @@ fn of_pod(uid: &str, pod: &Pod) -> Vec<(Key, Wanted)> {
     let secrets = pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
     let secrets: Vec<String> = secrets.map(|secret| secret.name.clone()).collect();
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-    let wanted = |disk: &ContainerDisk| Wanted {
+    let wanted = |disk: &ContainerDisk, is_boot_file: bool| Wanted {
         namespace: namespace.clone(),
         image: disk.image.clone(),
         path: disk.path.clone(),
+        is_boot_file,
         policy: disk.pull_policy(),
         secrets: secrets.clone(),
     };
     let volumes = placed.spec.volumes.iter();
     let disks = volumes.filter_map(|volume| match volume.source() {
         Some(VolumeSource::ContainerDisk(disk)) => {
-            Some(((uid.to_owned(), volume.name.clone()), wanted(disk)))
+            Some(((uid.to_owned(), volume.name.clone()), wanted(disk, false)))
         }
         _ => None,
     });
-    disks.collect()
+    let boot = placed.spec.domain.kernel_container().into_iter().flat_map(KernelBootContainer::files);
+    let boot = boot.map(|(file, disk)| ((uid.to_owned(), file.name().to_owned()), wanted(&disk, true)));
+    disks.chain(boot).collect()
 }
 
 #[cfg(test)]
@@ -97,9 +104,26 @@ mod tests {
                 namespace: "default".into(),
                 image: "quay.io/a:1".into(),
                 path: Some("/a.img".into()),
+                is_boot_file: false,
                 policy: PullPolicy::IfNotPresent,
                 secrets: vec!["login".into()],
             }
+        );
+    }
+
+    #[test]
+    fn a_kernel_and_its_initrd_are_wanted_under_names_that_no_volume_has() {
+        let container = json!({"image": "quay.io/k:1", "kernelPath": "/vmlinuz", "initrdPath": "/initrd"});
+        let domain = json!({"memory": {"guest": "64Mi"}, "devices": {}, "firmware": {"kernelBoot": {"container": container}}});
+        let objects = [("p1".to_owned(), Arc::new(pod_of("p1", json!({ "domain": domain }))))].into();
+        let wanted = of(&Listed { synced: true, objects });
+        let seen: Vec<_> = wanted
+            .iter()
+            .map(|((_, name), one)| (name.as_str(), one.path.as_deref(), one.is_boot_file))
+            .collect();
+        assert_eq!(
+            seen,
+            [("kernelBoot.initrd", Some("/initrd"), true), ("kernelBoot.kernel", Some("/vmlinuz"), true)]
         );
     }
 }

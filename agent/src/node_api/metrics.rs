@@ -6,7 +6,9 @@
 
 use super::serve::State;
 use crate::reconcile::blocking;
+use crate::status::{EtcdSection, SnapshotLine};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
 use sheaf_api::names::{COMPUTE_CONTAINER, VM_NAME_LABEL};
 use sheaf_host::libvirt::{DomainStats, VmHost};
 use std::collections::BTreeMap;
@@ -161,8 +163,36 @@ pub async fn all<V: VmHost>(state: &State<V>, node: &str) -> String {
     page.sample("sheaf_libvirt_up", &[], f64::from(u8::from(vms.is_some())));
     page.family("sheaf_pods", "gauge", "Pods bound to this node");
     page.sample("sheaf_pods", &[], state.pods.borrow().objects.len() as f64);
+    write_etcd(&mut page, &state.ctx.status.read().etcd);
     write_vms(&mut page, node, vms.as_deref().unwrap_or_default());
     page.text()
+}
+
+/// etcd of a control-plane node and its snapshots: what `etcd`, the controller, observed last.
+fn write_etcd(page: &mut Page, etcd: &EtcdSection) {
+    if !etcd.is_here {
+        return;
+    }
+    let mut gauge = |name: &str, help: &str, value: f64| {
+        page.family(name, "gauge", help);
+        page.sample(name, &[], value);
+    };
+    if etcd.quota > 0 {
+        gauge("sheaf_etcd_db_size_bytes", "Size of etcd's database", etcd.bytes as f64);
+        gauge("sheaf_etcd_db_in_use_bytes", "Part of it that holds something", etcd.bytes_in_use as f64);
+        gauge("sheaf_etcd_db_quota_bytes", "Size at which etcd refuses writes", etcd.quota as f64);
+        gauge("sheaf_etcd_alarms", "Alarms that are raised", etcd.alarms.len() as f64);
+    }
+    let bytes: u64 = etcd.snapshots.iter().map(|snapshot| snapshot.bytes).sum();
+    gauge("sheaf_etcd_snapshots", "Snapshots of etcd on this node", etcd.snapshots.len() as f64);
+    gauge("sheaf_etcd_snapshots_bytes", "What they take together", bytes as f64);
+    let failed = f64::from(u8::from(etcd.last_failure.is_some()));
+    gauge("sheaf_etcd_snapshot_failed", "1 if the last try to take one failed", failed);
+    let taken = |snapshot: &SnapshotLine| snapshot.taken.parse::<Timestamp>().ok().map(|at| at.as_second());
+    if let Some(newest) = etcd.snapshots.last().and_then(taken) {
+        let help = "When the newest was taken, in seconds since 1970";
+        gauge("sheaf_etcd_snapshot_newest_timestamp_seconds", help, newest as f64);
+    }
 }
 
 /// Counters with one value a VM: KubeVirt's name, kind, libvirt's name, factor to KubeVirt's unit.
@@ -284,6 +314,37 @@ mod tests {
         let mut page = Page::default();
         write_resource(&mut page, Some((1.5, 4096.0)), None);
         assert!(page.text().contains("resource_scrape_error 1\n"));
+    }
+
+    #[test]
+    fn a_control_plane_node_counts_its_snapshots_and_a_worker_has_no_etcd() {
+        let mut page = Page::default();
+        write_etcd(&mut page, &EtcdSection::default());
+        assert_eq!(page.text(), "");
+        let line =
+            |bytes, taken: &str| SnapshotLine { bytes, taken: taken.into(), ..SnapshotLine::default() };
+        let etcd = EtcdSection {
+            is_here: true,
+            bytes: 4096,
+            quota: 8192,
+            snapshots: vec![line(1, "2020-09-13T06:26:40Z"), line(2, "2020-09-13T12:26:40Z")],
+            last_failure: Some("no space".into()),
+            ..EtcdSection::default()
+        };
+        let mut page = Page::default();
+        write_etcd(&mut page, &etcd);
+        let text = page.text();
+        for line in [
+            "sheaf_etcd_db_size_bytes 4096",
+            "sheaf_etcd_db_quota_bytes 8192",
+            "sheaf_etcd_alarms 0",
+            "sheaf_etcd_snapshots 2",
+            "sheaf_etcd_snapshots_bytes 3",
+            "sheaf_etcd_snapshot_failed 1",
+            "sheaf_etcd_snapshot_newest_timestamp_seconds 1600000000",
+        ] {
+            assert!(text.lines().any(|one| one == line), "{line}\n{text}");
+        }
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub struct Status {
     pub update: UpdateSection,
     /// Writer: `power`.
     pub power: PowerSection,
+    /// Writer: `etcd`.
+    pub etcd: EtcdSection,
 }
 
 /// What this node is.
@@ -105,6 +107,50 @@ pub struct PowerSection {
     pub message: String,
     /// Pods, `namespace/name`, whose VMs were started and whose end is not reported yet.
     pub unreported: Vec<String>,
+}
+
+/// etcd of this node, and its snapshots.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EtcdSection {
+    /// This node has one.
+    pub is_here: bool,
+    /// Its version.
+    pub version: String,
+    /// Revision of the newest change.
+    pub revision: i64,
+    /// Bytes of its database.
+    pub bytes: u64,
+    /// Bytes of it that hold something.
+    pub bytes_in_use: u64,
+    /// Bytes that it may have; beyond them etcd refuses writes.
+    pub quota: u64,
+    /// Alarms, by etcd's names.
+    pub alarms: Vec<String>,
+    /// Snapshots on this node, the oldest first.
+    pub snapshots: Vec<SnapshotLine>,
+    /// When the next one is due, RFC 3339.
+    pub next_snapshot: Option<String>,
+    /// Why the last try to take one failed.
+    pub last_failure: Option<String>,
+    /// What is wrong, with the remedy.
+    pub problems: Vec<String>,
+}
+
+/// A snapshot of etcd.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SnapshotLine {
+    /// Its name.
+    pub name: String,
+    /// When it was taken, RFC 3339.
+    pub taken: String,
+    /// `schedule`, `request` or `update`.
+    pub reason: String,
+    /// Revision of the newest change in it.
+    pub revision: i64,
+    /// Its length.
+    pub bytes: u64,
 }
 
 /// How it is reached.

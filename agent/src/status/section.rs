@@ -4,8 +4,9 @@
 //! cannot be cloned. Route in: [`open`]. Route out: [`Sections`], which the runtime hands out; [`Reader`], for all.
 
 use super::{
-    BootSection, ClusterSection, ControllerSection, DiskSection, ImageSection, NetworkSection, NodeSection,
-    PolicySection, PoolSection, PortSection, PowerSection, Status, UpdateSection, VmSection, VolumeSection,
+    BootSection, ClusterSection, ControllerSection, DiskSection, EtcdSection, ImageSection, NetworkSection,
+    NodeSection, PolicySection, PoolSection, PortSection, PowerSection, Status, UpdateSection, VmSection,
+    VolumeSection,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -62,6 +63,8 @@ pub struct Sections {
     pub update: Section<UpdateSection>,
     /// For `power`.
     pub power: Section<PowerSection>,
+    /// For `etcd`.
+    pub etcd: Section<EtcdSection>,
 }
 
 /// Reads the status.
@@ -101,6 +104,7 @@ pub fn open() -> (Reader, Sections, Controllers) {
         pools: section(&status, |status| &mut status.pools),
         update: section(&status, |status| &mut status.update),
         power: section(&status, |status| &mut status.power),
+        etcd: section(&status, |status| &mut status.etcd),
     };
     let controllers = section(&status, |status| &mut status.controllers);
     (Reader(reader), sections, controllers)

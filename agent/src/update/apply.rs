@@ -6,9 +6,11 @@
 use super::observe::Machine;
 use super::observed::Observed;
 use super::plan::{Step, environment_text};
-use super::records::{Fetched, Place, Records};
+use super::records::{Fetched, Place, Records, Saved};
 use super::{Hosts, artifact, bundle, drive, gate};
 use crate::channels::Context as Channels;
+use crate::etcd::store::Reason;
+use crate::etcd::take::take;
 use crate::human::binary;
 use crate::power::stop;
 use anyhow::{Context as _, anyhow, bail, ensure};
@@ -25,6 +27,7 @@ use sheaf_release::slot::{Donor, fill};
 use sheaf_release::verity::{self, Tree};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::sync::watch;
 
 /// Mounts the EFI system partition while it is active.
@@ -175,6 +178,17 @@ pub async fn apply<V: VmHost>(env: &Env<V>, step: Step) -> anyhow::Result<()> {
         Step::MarkStaged => {
             let kept = env.observed.kept.as_ref().context("no release is kept")?;
             env.records.set_fetched(&Fetched { staged: true, ..kept.fetched.clone() })
+        }
+        Step::SaveEtcd { request, version } => {
+            let (run, paths, records) = (env.hosts.run.clone(), env.ctx.paths.clone(), env.records.clone());
+            let node = env.ctx.config.borrow().system.hostname.clone();
+            let remedy = "it must succeed before this node restarts; see `sheaf-agent etcd`, and for a control plane that does not \
+                          work: sheaf-agent update apply --without-snapshot";
+            apart(move || {
+                let taken = take(&paths, &*run, &node, Reason::Update, SystemTime::now()).context(remedy)?;
+                records.set_snapshot(&Saved { request, version, name: taken.name })
+            })
+            .await
         }
         Step::WriteEntry { slot } => {
             let (manifest, arguments) = (staged()?, env.observed.arguments.clone());

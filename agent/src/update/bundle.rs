@@ -1,22 +1,22 @@
 //! A release at its source, judged before any slot is written: signature, fitness, first frames, the UKI.
 //!
-//! Why here: an attacker who can answer in the server's place may send anything; what the key of the running release did not sign
-//! goes no further than this. Route in: a folder or a server, the key in the node's own root. Route out: manifest,
-//! signature and UKI in the updater's folder; or which file is wrong, with nothing written to a slot.
+//! Why here: an attacker who can answer in the server's place may send anything; what the keys of the running release did not sign
+//! goes no further than this. Route in: a folder or a server, the keys in the node's own root. Route out: manifest,
+//! signatures, keys and UKI in the updater's folder; or which file is wrong, with nothing written to a slot.
 
 use super::artifact::ArtifactError;
 use super::drive::DriveError;
 use super::observed::{Observed, Wanted};
 use super::plan::{Unfit, judge};
 use super::records::{Fetched, Place, Records, Seen};
-use minisign_verify::PublicKey;
 use sha2::{Digest as _, Sha256};
-use sheaf_config::manifest::{FILE, Manifest, SIGNATURE};
+use sheaf_config::manifest::{FILE, KEYS, Manifest, SIGNATURE};
 use sheaf_host::file::{WriteError, write_atomically};
 use sheaf_release::image::{self, ImageError};
+use sheaf_release::keys::{Keys, KeysError};
 use sheaf_release::origin::Origin;
 use sheaf_release::remote::is_page;
-use sheaf_release::trust::{TrustError, trusted};
+use sheaf_release::trust::{Claim, TrustError, trusted};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -32,13 +32,8 @@ const READ: usize = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// The node has no key.
-    #[error("{}: no public key to verify a release with; this node's image was not built by `sheaf build`", .path.display())]
-    Key {
-        /// Where it should be.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: minisign_verify::Error,
-    },
+    #[error("no release can be verified: {0}; this node's image was not built by `sheaf build`")]
+    Key(KeysError),
     /// A file cannot be fetched.
     #[error("{from}/{file} cannot be fetched; check the server, its log and the network to it")]
     Fetch {
@@ -70,7 +65,7 @@ pub enum BundleError {
         from: Place,
     },
     /// It is not to be believed.
-    #[error("{from}: {why}; take a release that is signed with the key of the one that runs")]
+    #[error("{from}: {why}; take a release that is signed with the keys of the one that runs")]
     Trust {
         /// The folder.
         from: Place,
@@ -120,12 +115,8 @@ impl BundleError {
     }
 }
 
-/// The key in the file `path`.
-fn public_key(path: &Path) -> Result<PublicKey, BundleError> {
-    PublicKey::from_file(path).map_err(|source| BundleError::Key { path: path.to_owned(), source })
-}
-
-/// Fetches and judges the release of `origin`, which is `from`, and keeps it for the request of `wanted`.
+/// Fetches and judges the release of `origin`, which is `from`, and keeps it for the request of `wanted`. `key` is the
+/// `release.pub` of the running root.
 pub fn fetch(
     (origin, from): (&Origin<'_>, &Place),
     key: &Path,
@@ -133,7 +124,7 @@ pub fn fetch(
     observed: &Observed,
     records: &Records,
 ) -> anyhow::Result<Manifest> {
-    let key = public_key(key)?;
+    let trusted_keys = Keys::trusted_at(key).map_err(BundleError::Key)?;
     let unreadable = |file: &str, source| {
         let (from, file) = (from.clone(), file.to_owned());
         match origin.is_remote() {
@@ -147,7 +138,9 @@ pub fn fetch(
         return Err(BundleError::Page { from: from.clone() }.into());
     }
     let signature = text(SIGNATURE)?;
-    let manifest = trusted(&bytes, &signature, &key, VERIFIER)
+    let keys = origin.optional_text(KEYS).map_err(|source| unreadable(KEYS, source))?;
+    let claim = Claim { manifest: &bytes, signatures: &signature, keys: keys.as_deref() };
+    let manifest = trusted(claim, &trusted_keys, VERIFIER)
         .map_err(|why| BundleError::Trust { from: from.clone(), why })?;
     judge(&manifest, wanted, observed).map_err(BundleError::from)?;
     for image in [&manifest.root, &manifest.verity] {
@@ -171,17 +164,21 @@ pub fn fetch(
     }
     write_atomically(&folder.join(FILE), &bytes, 0o600).map_err(BundleError::from)?;
     write_atomically(&folder.join(SIGNATURE), &signature, 0o600).map_err(BundleError::from)?;
+    if let Some(keys) = &keys {
+        write_atomically(&folder.join(KEYS), keys, 0o600).map_err(BundleError::from)?;
+    }
     records.set_seen(&Seen::of(&manifest))?;
     records.set_fetched(&Fetched { request: wanted.request.clone(), staged: false })?;
     Ok(manifest)
 }
 
-/// The release that is kept, if its signature verifies.
+/// The release that is kept, if its signatures verify.
 pub fn kept(records: &Records, key: &Path) -> Option<(Manifest, Fetched)> {
     let fetched = records.fetched()?;
     let read = |file: &str| fs::read(records.release().join(file)).ok();
-    let key = public_key(key).ok()?;
-    let manifest = trusted(&read(FILE)?, &read(SIGNATURE)?, &key, VERIFIER).ok()?;
+    let (manifest, signatures, keys) = (read(FILE)?, read(SIGNATURE)?, read(KEYS));
+    let claim = Claim { manifest: &manifest, signatures: &signatures, keys: keys.as_deref() };
+    let manifest = trusted(claim, &Keys::trusted_at(key).ok()?, VERIFIER).ok()?;
     Some((manifest, fetched))
 }
 

@@ -40,6 +40,8 @@ pub enum Ask {
         action: Action,
         /// Seconds for the health gate.
         timeout: u32,
+        /// No snapshot of etcd is taken before the restart: the control plane is broken.
+        without_snapshot: bool,
     },
     /// The release in the other slot shall run.
     Rollback,
@@ -143,7 +145,8 @@ mod tests {
     use crate::reconcile::Wakes;
 
     fn update(version: &str, source: Option<Place>) -> Ask {
-        Ask::Update { version: version.into(), source, action: Action::Apply, timeout: HEALTH_TIMEOUT }
+        let (action, timeout) = (Action::Apply, HEALTH_TIMEOUT);
+        Ask::Update { version: version.into(), source, action, timeout, without_snapshot: false }
     }
 
     #[test]
@@ -164,7 +167,13 @@ mod tests {
             from(Place::Drive("/dev/sdb".into())),
             "\"/dev/sdb\" is not a label of a drive; use letters, digits, '.', '_' and '-'"
         );
-        let hasty = Ask::Update { version: "0.2.0".into(), source: None, action: Action::Stage, timeout: 1 };
+        let hasty = Ask::Update {
+            version: "0.2.0".into(),
+            source: None,
+            action: Action::Stage,
+            timeout: 1,
+            without_snapshot: false,
+        };
         assert_eq!(said(hasty), "1 s are no time for the health gate; give 60 to 7200");
         assert_eq!(from(Place::Drive(DRIVE.into())), "");
         assert_eq!(from(Place::Oci("quay.io/a/sheaf:0.2.0".into())), "");

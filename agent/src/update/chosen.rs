@@ -48,6 +48,7 @@ fn wanted(local: &Local) -> Wanted {
         channel: None,
         action: local.action,
         timeout: local.timeout,
+        without_snapshot: local.without_snapshot,
         is_local: true,
     }
 }
@@ -82,6 +83,7 @@ mod tests {
             channel: None,
             action: Action::Apply,
             timeout: 600,
+            without_snapshot: false,
             is_local: false,
         }
     }
@@ -93,6 +95,7 @@ mod tests {
             source: None,
             action: Action::Apply,
             timeout: 600,
+            without_snapshot: false,
             over,
         }
     }

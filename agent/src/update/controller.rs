@@ -21,6 +21,7 @@ use crate::status::{Section, UpdateSection};
 use anyhow::Context as _;
 use k8s_openapi::jiff::Timestamp;
 use sheaf_api::node_update::{Action, NodeUpdate, NodeUpdateStatus, Phase};
+use sheaf_config::node::Role;
 use sheaf_host::libvirt::VmHost;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -172,7 +173,9 @@ impl<V: VmHost, C: Cluster<NodeUpdate, NodeUpdateStatus>> Controller<V, C> {
             let (root, verity) = (open(&root)?, open(&verity)?);
             observe::observe(&of, files, (&*root, &*verity), &records, &key, &arguments, clock)
         });
-        let observed = observed.await?;
+        let mut observed = observed.await?;
+        let role = self.ctx.config.borrow().cluster.as_ref().map(sheaf_config::node::Cluster::role);
+        observed.has_etcd = role == Some(Role::ControlPlane);
         self.slots = Some(observed.slots());
         self.observed = Some((machine, observed));
         Ok(())
@@ -305,17 +308,20 @@ impl<V: VmHost, C: Cluster<NodeUpdate, NodeUpdateStatus>> Controller<V, C> {
                 "an update is under way ({phase:?}); ask again when `sheaf-agent update` shows its end"
             ));
         }
-        let (version, source, action, timeout) = match ask {
-            Ask::Update { version, source, action, timeout } => (version, source, action, timeout),
+        let (version, source, action, timeout, without_snapshot) = match ask {
+            Ask::Update { version, source, action, timeout, without_snapshot } => {
+                (version, source, action, timeout, without_snapshot)
+            }
             Ask::Rollback | Ask::Cancel => {
-                (self.other_version().await?, None, Action::Apply, by_hand::HEALTH_TIMEOUT)
+                (self.other_version().await?, None, Action::Apply, by_hand::HEALTH_TIMEOUT, false)
             }
         };
         let id = random_id().map_err(failed)?;
         let over = self.followed.clone();
         let message =
             format!("{version} is asked for; `sheaf-agent update status --watch` shows how far it is");
-        self.set_local(Some(Local { id, version, source, action, timeout, over })).await.map_err(failed)?;
+        let local = Local { id, version, source, action, timeout, without_snapshot, over };
+        self.set_local(Some(local)).await.map_err(failed)?;
         Ok(message)
     }
 

@@ -3,7 +3,8 @@
 //!
 //! Reads: the NodeUpdate of this node, `/run/sheaf/update.sock`, boot.env, os-release, releases on servers, in registries and
 //! on drives, the channels by which the health gate judges. Owns: the slot that does not run, UKIs and GRUB's files on the EFI
-//! system partition, `/state/update`, the status of the NodeUpdate, the section `update`, the channel `leaving`. Never
+//! system partition, `/state/update`, a snapshot of etcd before a restart, the status of the NodeUpdate, the section `update`, the
+//! channel `leaving`. Never
 //! touches: the slot that runs, the partition table, loaders themselves, node.toml; VMs only by their power buttons, before a
 //! restart.
 //!
@@ -36,6 +37,7 @@ use sheaf_host::disk::{Disk, DiskError};
 use sheaf_host::esp::BootFiles;
 use sheaf_host::fetch::Fetch;
 use sheaf_host::libvirt::VmHost;
+use sheaf_host::run::Run;
 use sheaf_host::systemd::Units;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,6 +52,8 @@ pub struct Hosts<V> {
     pub vms: Arc<V>,
     /// Mounts the EFI system partition, restarts the machine.
     pub units: Arc<dyn Units>,
+    /// Runs etcd's programs.
+    pub run: Arc<dyn Run>,
     /// Files of that partition while it is mounted.
     pub esp: Arc<dyn BootFiles>,
     /// Partitions of slots.
@@ -70,10 +74,11 @@ pub struct Hosts<V> {
 
 impl<V> Clone for Hosts<V> {
     fn clone(&self) -> Self {
-        let Self { vms, units, esp, open, fetch, devices, labels, drive, key, is_uefi } = self;
+        let Self { vms, units, run, esp, open, fetch, devices, labels, drive, key, is_uefi } = self;
         Self {
             vms: vms.clone(),
             units: units.clone(),
+            run: run.clone(),
             esp: esp.clone(),
             open: open.clone(),
             fetch: fetch.clone(),

@@ -76,7 +76,7 @@ pub fn esp(files: &dyn BootFiles) -> anyhow::Result<Esp> {
     })
 }
 
-/// Everything; `room` are the partitions of the other slot, `clock` is the time in seconds since 1970 where it is known.
+/// Everything but whether the node has an etcd, which its config says; `room` are the partitions of the other slot, `clock` is the time in seconds since 1970 where it is known.
 pub fn observe(
     machine: &Machine,
     files: &dyn BootFiles,
@@ -98,6 +98,8 @@ pub fn observe(
         seen: records.seen(),
         clock,
         arguments: arguments.to_vec(),
+        has_etcd: false,
+        snapshot: records.snapshot(),
     })
 }
 

@@ -3,7 +3,7 @@
 //! Why here: the plan, the report and the tests of both speak of these. Route in: filled by [`super::observe`]. Route out:
 //! questions about it, answered without I/O.
 
-use super::records::{Fetched, Outcome, Place, Request, Seen, Slots, Trial};
+use super::records::{Fetched, Outcome, Place, Request, Saved, Seen, Slots, Trial};
 use sheaf_api::node_update::{Action, SlotStatus};
 use sheaf_config::manifest::{Manifest, StateFormat};
 use sheaf_release::boot::{Slot, TRIES, UkiName};
@@ -23,6 +23,8 @@ pub struct Wanted {
     pub action: Action,
     /// Seconds for the health gate.
     pub timeout: u32,
+    /// No snapshot of etcd is taken before the restart.
+    pub without_snapshot: bool,
     /// It was asked for on this node, not by a NodeUpdate.
     pub is_local: bool,
 }
@@ -91,6 +93,10 @@ pub struct Observed {
     pub clock: Option<u64>,
     /// Kernel arguments of the node config.
     pub arguments: Vec<String>,
+    /// The node has an etcd.
+    pub has_etcd: bool,
+    /// The snapshot of it that was taken last for an update.
+    pub snapshot: Option<Saved>,
 }
 
 impl Esp {
@@ -146,6 +152,7 @@ impl Observed {
             other,
             floor: self.floor.clone(),
             staged: staged.map(|kept| kept.manifest.version.clone()),
+            snapshot: self.snapshot.as_ref().map(|saved| saved.name.clone()),
         }
     }
 

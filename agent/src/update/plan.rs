@@ -9,7 +9,7 @@ mod unfit;
 pub use unfit::{Unfit, judge, judge_staged};
 
 use super::observed::{Observed, Wanted};
-use super::records::{Outcome, Place, Trial};
+use super::records::{Outcome, Place, Request, Trial};
 use sheaf_api::node_update::{Action, Phase};
 use sheaf_config::grub;
 use sheaf_release::boot::{Slot, TRIES, counted, good};
@@ -54,6 +54,13 @@ pub enum Step {
     },
     /// Remember that the slot is complete.
     MarkStaged,
+    /// Take a snapshot of this node's etcd, and remember its name.
+    SaveEtcd {
+        /// For whom.
+        request: Request,
+        /// Before which version.
+        version: String,
+    },
     /// Write GRUB's script that loads the slot's kernel.
     WriteEntry {
         /// The slot.
@@ -102,6 +109,7 @@ impl fmt::Display for Step {
             Self::WriteRoot { slot, .. } => write!(f, "write the root of slot {}", slot.name()),
             Self::Verify { slot } => write!(f, "read slot {} back and verify it", slot.name()),
             Self::MarkStaged => f.write_str("remember that the release is staged"),
+            Self::SaveEtcd { .. } => f.write_str("take a snapshot of etcd"),
             Self::WriteEntry { slot } => write!(f, "write GRUB's script of slot {}", slot.name()),
             Self::BeginTrial(trial) => {
                 write!(f, "remember that {} is tried after {}", trial.version, trial.from)
@@ -293,7 +301,7 @@ fn apply(observed: &Observed, wanted: &Wanted, floor: Option<String>) -> Vec<Ste
         before: begun.and_then(|trial| trial.before.clone()),
         reasons: Vec::new(),
     };
-    vec![
+    let rest = [
         Step::Verify { slot },
         Step::WriteEntry { slot },
         Step::BeginTrial(Box::new(trial)),
@@ -301,7 +309,20 @@ fn apply(observed: &Observed, wanted: &Wanted, floor: Option<String>) -> Vec<Ste
         Step::WriteUki { version: wanted.version.clone() },
         Step::WriteEnvironment(environment(slot, Some((slot, TRIES)))),
         Step::Restart,
-    ]
+    ];
+    save_etcd(observed, wanted).into_iter().chain(rest).collect()
+}
+
+/// Without a snapshot a control-plane node does not restart into another release: the new etcd or API server may write what the
+/// former cannot read. One is enough for a request, however often its steps are tried.
+fn save_etcd(observed: &Observed, wanted: &Wanted) -> Option<Step> {
+    let Wanted { request, version, without_snapshot, .. } = wanted;
+    let is_saved = observed
+        .snapshot
+        .as_ref()
+        .is_some_and(|saved| saved.request == *request && saved.version == *version);
+    let is_needed = observed.has_etcd && !without_snapshot && !is_saved;
+    is_needed.then(|| Step::SaveEtcd { request: request.clone(), version: version.clone() })
 }
 
 /// The running release is good: what remains to be done for that.

@@ -28,6 +28,8 @@ const SLOTS: &str = "slots.json";
 const LOCAL: &str = "request.json";
 /// The NodeUpdate that was seen last.
 const FOLLOWED: &str = "followed.json";
+/// The snapshot of etcd that was taken last for an update.
+const SNAPSHOT: &str = "snapshot.json";
 /// About the release folder.
 const FETCHED: &str = "fetched.json";
 /// Manifest, signature and UKI of the release that is fetched or staged.
@@ -77,6 +79,9 @@ pub struct Local {
     pub action: Action,
     /// Seconds for the health gate.
     pub timeout: u32,
+    /// No snapshot of etcd is taken before the restart.
+    #[serde(default)]
+    pub without_snapshot: bool,
     /// The NodeUpdate as it was then: one that is changed later counts more than this.
     pub over: Option<Request>,
 }
@@ -117,6 +122,20 @@ pub struct Slots {
     pub floor: Option<String>,
     /// Version that is complete in the other slot.
     pub staged: Option<String>,
+    /// The snapshot of etcd that was taken last for an update.
+    #[serde(default)]
+    pub snapshot: Option<String>,
+}
+
+/// A snapshot of etcd that was taken for an update.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// For which request.
+    pub request: Request,
+    /// Before which version.
+    pub version: String,
+    /// Its name in `/data/etcd-snapshots`.
+    pub name: String,
 }
 
 /// The release in the folder of the updater.
@@ -241,6 +260,16 @@ impl Records {
     /// The NodeUpdate that was seen last.
     pub fn followed(&self) -> Option<Request> {
         self.read(FOLLOWED)
+    }
+
+    /// The snapshot of etcd that was taken last for an update.
+    pub fn snapshot(&self) -> Option<Saved> {
+        self.read(SNAPSHOT)
+    }
+
+    /// A snapshot of etcd was taken.
+    pub fn set_snapshot(&self, saved: &Saved) -> anyhow::Result<()> {
+        self.write(SNAPSHOT, saved)
     }
 
     /// Nothing older than `version` is started on purpose.

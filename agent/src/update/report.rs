@@ -34,6 +34,7 @@ pub fn wanted(object: &NodeUpdate) -> Wanted {
         channel: object.spec.channel.clone(),
         action: object.spec.action,
         timeout: object.spec.health_timeout_seconds,
+        without_snapshot: false,
         is_local: false,
     }
 }
@@ -60,9 +61,10 @@ pub fn status(
         observed_generation: object.metadata.generation,
         ..before.clone()
     };
-    if let Some(Slots { running, other, floor, staged }) = slots.cloned() {
+    if let Some(Slots { running, other, floor, staged, snapshot }) = slots.cloned() {
         status.running = Some(running);
         (status.other, status.floor, status.staged) = (other, floor, staged);
+        status.snapshot = snapshot;
     }
     let is_staged = status.staged.as_deref() == Some(object.spec.version.as_str());
     let (truth, reason) = if is_staged { ("True", "Staged") } else { ("False", "NotStaged") };

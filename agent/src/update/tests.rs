@@ -8,6 +8,7 @@ use super::observed::{Observed, Running, Wanted};
 use super::plan::{Plan, Step, keep, plan};
 use super::records::{Place, Records, Request};
 use super::*;
+use crate::etcd::testing::FakeEtcd;
 use sha2::{Digest as _, Sha256};
 use sheaf_api::node_update::{Action, Phase};
 use sheaf_config::manifest::{
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 mod rounds;
+mod snapshot;
 mod sources;
 mod unfit;
 
@@ -104,6 +106,7 @@ struct World {
     esp: Arc<FakeBootFiles>,
     vms: Arc<FakeVms>,
     units: Arc<FakeUnits>,
+    etcd: Arc<FakeEtcd>,
     fetch: Arc<FakeFetch>,
     releases: BTreeMap<String, Release>,
     running: Running,
@@ -138,6 +141,7 @@ impl World {
             esp: Arc::new(esp),
             vms: Arc::new(FakeVms::default().obeying_the_power_button()),
             units: Arc::default(),
+            etcd: Arc::default(),
             fetch: Arc::new(fetch),
             releases: [("0.1.0".to_owned(), old), ("0.2.0".to_owned(), new)].into(),
             running: Running {
@@ -178,6 +182,7 @@ impl World {
         Hosts {
             vms: self.vms.clone(),
             units: self.units.clone(),
+            run: self.etcd.clone(),
             esp: self.esp.clone(),
             open: Arc::new(|path| Ok(Box::new(RawDisk::open(path)?))),
             fetch: self.fetch.clone(),
@@ -347,6 +352,7 @@ fn wanted() -> Wanted {
         channel: None,
         action: Action::Apply,
         timeout: 600,
+        without_snapshot: false,
         is_local: false,
     }
 }

@@ -14,14 +14,18 @@ mod room;
 mod volumes;
 
 pub use contents::names;
+pub use hardware::nic_queues;
+pub use networks::{added, free_index};
 pub use room::{needs, needs_at, requests};
 pub use volumes::names_claim;
 
+use super::cpus::Placement;
 use super::facts::{Facts, Resources};
 use super::filters::Port;
 use super::guest::{CpuModel, Disk, Guest, Identity, Source};
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::devices::{self, DiskBus};
+use sheaf_api::links::Links;
 use sheaf_api::names::{COMPUTE_CONTAINER, EXPORT_LABEL, IMPORT_LABEL, RUNTIME_CLASS, VMI_ANNOTATION};
 use sheaf_api::placeholder::PlacedVmi;
 use sheaf_api::size::Size;
@@ -77,9 +81,14 @@ pub fn is_vm(pod: &Pod) -> bool {
     is_of_sheaf(pod) && !is_importer(pod) && !is_exporter(pod) && !is_attachment(pod)
 }
 
-/// Whether the Pod is there for a disk that is added to a VM which runs.
+/// Whether the Pod is there for a disk or a NIC that is added to a VM which runs.
 pub fn is_attachment(pod: &Pod) -> bool {
     is_of_sheaf(pod) && sheaf_api::attachment::is_attachment(pod)
+}
+
+/// Whether the Pod is there for a NIC that is added to a VM which runs.
+pub fn is_nic(pod: &Pod) -> bool {
+    is_of_sheaf(pod) && sheaf_api::attachment::is_nic(pod)
 }
 
 /// Whether the Pod is there only so that this node may read the Secrets of an import ([`crate::volumes::fill::credentials`]).
@@ -172,7 +181,9 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
     }
     let mut hardware = hardware::hardware(vmi, &id, &uuid, (cpu.count(), memory), facts)?;
     hardware.io_threads = disk_options::threads(&vmi.domain, &vmi.domain.devices.disks, &mut disks);
-    let interfaces = networks::nics(&placed, Some(facts))?;
+    let links = Links::of(pod);
+    let mut interfaces = networks::nics(&placed, Some(facts))?;
+    interfaces.iter_mut().for_each(|nic| nic.down = links.down.contains(&nic.port.interface));
     let space = needs(pod, facts).storage;
     room::has_space(space, facts, used)?;
     Ok(Guest {
@@ -186,10 +197,12 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
             Some("host-passthrough") => CpuModel::HostPassthrough,
             Some(name) => CpuModel::Named(name.to_owned()),
         },
+        placement: Placement::default(),
         machine: vmi.domain.machine.as_ref().map_or_else(|| "q35".into(), |machine| machine.type_.clone()),
         disks,
         space,
         interfaces,
+        host_devices: Vec::new(),
         rng: vmi.domain.devices.rng.is_some(),
         graphics: vmi.domain.devices.autoattach_graphics_device.unwrap_or(true),
         serial: vmi.domain.devices.autoattach_serial_console.unwrap_or(true),

@@ -10,7 +10,7 @@ use super::credentials;
 use super::domain_xml::{self, DomainType};
 use super::files;
 use super::filters::{self, Guard, Port};
-use super::guest::{Folder, Guest};
+use super::guest::{Folder, Guest, Nic};
 use super::memory;
 use super::plan::{Action, rfc3339};
 use super::record::{Record, Started};
@@ -76,6 +76,11 @@ pub async fn apply<V: VmHost, C: Cluster>(env: &Env<V, C>, action: &Action) -> a
         Action::Detach { uuid, volume, target, device } => {
             env.hosts.vms.detach_disk(uuid, &domain_xml::render_detached(volume, target, device)).await?;
         }
+        Action::AttachNic { uuid, nic, queues, record, .. } => {
+            attach_nic(env, uuid, nic, *queues, record).await?;
+        }
+        Action::DetachNic { uuid, tap, .. } => env.hosts.vms.detach_nic(uuid, tap).await?,
+        Action::SetLink { uuid, tap, down } => env.hosts.vms.set_link(uuid, tap, *down).await?,
         Action::Insert { uuid, drive, target, .. } => {
             env.hosts.vms.change_medium(uuid, &domain_xml::render_medium(drive, target), false).await?;
         }
@@ -83,6 +88,7 @@ pub async fn apply<V: VmHost, C: Cluster>(env: &Env<V, C>, action: &Action) -> a
             env.hosts.vms.change_medium(uuid, &domain_xml::render_medium(drive, target), *force).await?;
         }
         Action::SetSize { uuid, memory, cpus, limit } => set_size(env, uuid, *memory, *cpus, *limit).await?,
+        Action::Pin { uuid, cpus } => env.hosts.vms.pin(uuid, cpus).await?,
         Action::SetCredentials { uuid, wanted } => {
             let _turn = env.agents.acquire().await?;
             credentials::set(&*env.hosts.vms, uuid, wanted).await?;
@@ -104,7 +110,10 @@ pub async fn apply<V: VmHost, C: Cluster>(env: &Env<V, C>, action: &Action) -> a
 async fn start<V: VmHost, C: Cluster>(env: &Env<V, C>, guest: &Guest) -> anyhow::Result<()> {
     let folder = Folder::of(&env.vms, &guest.id.vmi_uid);
     let ports: Vec<Port> = guest.interfaces.iter().map(|nic| nic.port.clone()).collect();
-    let mut record = Record { ports: ports.clone(), space: guest.space, ..Record::made(&guest.id) };
+    let cpus = guest.placement.own();
+    let devices = guest.host_devices.iter().map(|device| device.address.clone()).collect();
+    let space = guest.space;
+    let mut record = Record { ports: ports.clone(), space, cpus, devices, ..Record::made(&guest.id) };
     let guard = env.guard.clone().context("the networks of the node are not known yet")?;
     // The record first, or a later agent would not know the ports; then the filter, before the guest can send.
     record.write(&env.vms)?;
@@ -122,6 +131,23 @@ async fn start<V: VmHost, C: Cluster>(env: &Env<V, C>, guest: &Guest) -> anyhow:
     record.started = Some(Started { boot_id: env.boot_id.clone(), uuid: uuid.clone(), at: rfc3339(env.now) });
     record.write(&env.vms)?;
     limit_memory(env, guest, &uuid).await;
+    Ok(())
+}
+
+/// Adds a NIC to a VM that runs, as at a start: the record first, or a later agent would not know the port; then the filter, before
+/// the guest can send.
+async fn attach_nic<V: VmHost, C: Cluster>(
+    env: &Env<V, C>,
+    uuid: &str,
+    nic: &Nic,
+    queues: Option<u32>,
+    record: &Record,
+) -> anyhow::Result<()> {
+    let guard = env.guard.clone().context("the networks of the node are not known yet")?;
+    record.write(&env.vms)?;
+    let put = filters::put([&nic.port], &guard);
+    change_filter(env, put).await.context("the packet filter of the NIC")?;
+    env.hosts.vms.attach_nic(uuid, &domain_xml::render_nic(nic, queues)).await?;
     Ok(())
 }
 
@@ -190,7 +216,9 @@ fn event_of<'a>(pod: &Pod, report: &'a Report) -> Option<(&'static str, &'a str,
     let is_attachment = super::admission::is_attachment(pod);
     match (&report.state, report.phase) {
         (State::Running { .. }, _) if is_attachment => {
-            (before != Some("Running")).then_some(("Normal", "Attached", "the VM has the disk"))
+            let is_nic = super::admission::is_nic(pod);
+            let message = if is_nic { "the VM has the NIC" } else { "the VM has the disk" };
+            (before != Some("Running")).then_some(("Normal", "Attached", message))
         }
         (State::Running { .. }, _) => {
             (before != Some("Running")).then_some(("Normal", "Started", "the VM was started"))

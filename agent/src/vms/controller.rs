@@ -11,8 +11,11 @@ mod remember;
 
 use super::api::Cluster;
 use super::apply::{Effect, Env, apply};
+use super::cpus::{self, NodeCpus};
+use super::domain_xml::HOTPLUG_NIC;
 use super::facts::{ClaimFact, Facts, Resources};
 use super::filters::leases;
+use super::host_devices;
 use super::lookups::{Filter, Found, Key, Lookups};
 use super::observe::{self, Files};
 use super::plan::{Action, FailedStart, Memory, Observed, Stopping, plan};
@@ -20,7 +23,7 @@ use super::record::Record;
 use super::{Hosts, Sections, status_page};
 use crate::channels::{Context, Hypervisor, Leases};
 use crate::listed::Listed;
-use crate::reconcile::{Next, publish};
+use crate::reconcile::{Next, blocking, publish};
 use anyhow::anyhow;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
@@ -81,6 +84,8 @@ pub struct Controller<V, C> {
     tasks: JoinSet<(String, Action, anyhow::Result<Effect>)>,
     boot_id: String,
     agents: Arc<Semaphore>,
+    /// Why VMs cannot have processors of their own, as it was logged last.
+    cpus_problem: Option<String>,
 }
 
 /// What lookups answered last.
@@ -131,6 +136,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             tasks: JoinSet::new(),
             boot_id: boot_id.trim().to_owned(),
             agents: Arc::new(Semaphore::new(AGENTS)),
+            cpus_problem: None,
         }
     }
 
@@ -235,7 +241,11 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         let now = now();
         let soon = now.saturating_add(RESYNC);
         let listed = self.listed.borrow().clone();
-        let (state, domains) = observe::hypervisor(&self.hosts, &self.ctx.paths, &listed).await;
+        let (cpus, cpus_problem) = self.observe_cpus().await;
+        let (config, pci) = (self.answers.cluster.clone(), self.hosts.pci.clone());
+        let devices = blocking(move || Ok(host_devices::observe(&config, &*pci))).await.unwrap_or_default();
+        let (state, domains) =
+            observe::hypervisor(&self.hosts, &self.ctx.paths, &listed, (cpus.as_ref(), &devices)).await;
         self.report_hypervisor(state);
         let Some(domains) = domains else { return now.saturating_add(LIBVIRT_RETRY) };
         // A VM that is stopped for a restart of the machine ends with it; its controller starts it again.
@@ -260,6 +270,9 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             files: named,
             blocks,
             claims: self.answers.claims.clone(),
+            cpus,
+            cpus_problem,
+            devices,
             ..observe::facts(&self.ctx, &self.boot_id, &self.ctx.paths.data)
         };
         let planned = plan(&Observed {
@@ -278,7 +291,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         // remove what it has just put there.
         let is_early = guard.is_none() && !self.answers.filter_failed || self.memory.busy.contains(FILTER);
         for (uid, action) in planned.actions {
-            if !(is_early && matches!(action, Action::Start(_))) {
+            if !(is_early && matches!(action, Action::Start(_) | Action::AttachNic { .. })) {
                 self.dispatch(now, uid, action, &listed, &facts, &records);
             }
         }
@@ -288,6 +301,25 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         let filter = self.answers.filter.as_ref().map(|filter| &filter.ports);
         self.sections.ports.set(status_page::ports(&records, &self.memory, filter));
         planned.wake.unwrap_or(soon).min(soon)
+    }
+
+    /// The node's processors if VMs may have some to themselves, and why they may not though the config says so.
+    async fn observe_cpus(&mut self) -> (Option<NodeCpus>, Option<String>) {
+        let reserved = self.ctx.config.borrow().vms.reserved_cpus.clone();
+        let host = self.hosts.cpus.clone();
+        let observed = blocking(move || Ok(cpus::observe(reserved.as_deref(), &*host))).await;
+        let problem = match observed.unwrap_or_else(|error| Err(format!("{error:#}"))) {
+            Ok(cpus) => {
+                self.cpus_problem = None;
+                return (cpus, None);
+            }
+            Err(problem) => problem,
+        };
+        if self.cpus_problem.as_ref() != Some(&problem) {
+            tracing::warn!("no VM gets processors of its own: {problem}");
+            self.cpus_problem = Some(problem.clone());
+        }
+        (None, Some(problem))
     }
 
     fn vms(&self) -> PathBuf {
@@ -350,6 +382,18 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
                 tracing::info!(pod = name, volume, disk = target, "remove disk");
                 self.memory.detached.insert((uid.clone(), volume.clone()), now);
             }
+            Action::AttachNic { nic, .. } => {
+                tracing::info!(pod = name, interface = nic.port.interface, tap = nic.port.tap, "add NIC");
+                self.memory.connecting.insert(uid.clone(), nic.port.clone());
+            }
+            Action::DetachNic { interface, tap, .. } => {
+                tracing::info!(pod = name, interface, tap, "remove NIC");
+                self.memory.detached.insert((uid.clone(), format!("{HOTPLUG_NIC}{interface}")), now);
+            }
+            Action::SetLink { tap, down, .. } => {
+                tracing::info!(pod = name, tap, down, "set link");
+                self.memory.links.insert((uid.clone(), tap.clone()), now);
+            }
             Action::SetSize { memory, cpus, .. } => {
                 tracing::info!(pod = name, memory, cpus, "change size");
             }
@@ -361,6 +405,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             Action::RemoveFolder(record) => {
                 tracing::info!(pod = record.pod, vmi = record.vmi, "remove folder")
             }
+            Action::Pin { cpus, .. } => tracing::info!(pod = name, %cpus, "change shared processors"),
             Action::Filter(_)
             | Action::Adopt(_)
             | Action::Report(_)
@@ -401,6 +446,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         self.memory.busy.remove(uid);
         self.memory.starting.remove(uid);
         self.memory.attaching.remove(uid);
+        self.memory.connecting.remove(uid);
         match (action, result) {
             (_, Ok(Effect::Patched(pod))) => self.listed.send_modify(|listed| {
                 if let Some(known) = listed.objects.get_mut(uid) {
@@ -418,7 +464,12 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             (Action::Start(_) | Action::SetSize { .. }, Ok(_)) => {
                 self.memory.failures.remove(uid);
             }
-            (Action::Attach { attachment, .. } | Action::Insert { attachment, .. }, Ok(_)) => {
+            (
+                Action::Attach { attachment, .. }
+                | Action::AttachNic { attachment, .. }
+                | Action::Insert { attachment, .. },
+                Ok(_),
+            ) => {
                 self.memory.failures.remove(&attachment);
             }
             (Action::Eject { attachment, drive, .. }, Ok(_)) => {
@@ -459,6 +510,16 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             (Action::Eject { attachment, drive, .. }, Err(error)) => {
                 tracing::warn!(uid, volume = drive.name, "ejecting a medium failed: {error:#}");
                 self.failed(&attachment, &error);
+            }
+            (Action::AttachNic { attachment, nic, .. }, Err(error)) => {
+                tracing::warn!(uid, interface = nic.port.interface, "adding a NIC failed: {error:#}");
+                self.failed(&attachment, &error);
+            }
+            (Action::DetachNic { interface, .. }, Err(error)) => {
+                tracing::warn!(uid, interface, "removing a NIC failed: {error:#}");
+            }
+            (Action::SetLink { tap, down, .. }, Err(error)) => {
+                tracing::warn!(uid, tap, down, "setting a link failed: {error:#}");
             }
             // Nothing else of the VM waits for a guest that keeps its disk.
             (Action::Detach { volume, .. }, Err(error)) => {

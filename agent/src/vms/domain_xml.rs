@@ -1,15 +1,19 @@
 //! Renders a guest as libvirt domain XML.
 //!
 //! Why here: golden files under `tests/golden/` hold it, and it decides nothing: every choice is in [`Guest`]. Disks and NICs
-//! are in here, the rest in [`machine`] and [`peripherals`]; [`hotplug`] has disks that are added while the domain runs.
+//! are in here, the rest in [`machine`], [`cpus`] and [`peripherals`]; [`hotplug`] has disks that are added while the domain runs.
 //! Route in: a guest, its folder, KVM or emulation. Route out: text for `DomainCreateXML`.
 
+mod cpus;
+mod host_devices;
 mod hotplug;
 mod machine;
 mod peripherals;
 mod size;
 
-pub use hotplug::{HOTPLUG, free_target, render_attached, render_detached, render_medium};
+pub use hotplug::{
+    HOTPLUG, HOTPLUG_NIC, free_target, render_attached, render_detached, render_medium, render_nic,
+};
 
 use super::guest::{Disk, Folder, Format, Guest, Hardware, Nic, Source};
 use sheaf_api::devices::{Cache, DiskBus, InterfaceModel};
@@ -54,6 +58,12 @@ pub const TAG_GRACE: &str = "grace-seconds";
 /// Tag of a domain: priority of its Pod, by which VMs are stopped in order; absent is 0.
 pub const TAG_PRIORITY: &str = "priority";
 
+/// Tag of a domain: the node's processors that its VM has to itself, as a list; absent if it has none.
+pub const TAG_CPUS: &str = "cpus";
+
+/// Tag of a domain: addresses of the node's PCI devices that its VM has to itself; absent if it has none.
+pub const TAG_DEVICES: &str = "devices";
+
 /// Domain XML of `guest`.
 pub fn render(guest: &Guest, folder: &Folder, domain_type: DomainType) -> String {
     let mut xml = String::with_capacity(4096);
@@ -81,6 +91,7 @@ fn write(xml: &mut String, guest: &Guest, folder: &Folder, domain_type: DomainTy
     if guest.hardware.io_threads > 0 {
         writeln!(xml, "  <iothreads>{}</iothreads>", guest.hardware.io_threads)?;
     }
+    cpus::write_tuning(xml, guest)?;
     machine::write_os(xml, guest, folder)?;
     machine::write_sysinfo(xml, guest)?;
     machine::write_features(xml, guest)?;
@@ -91,9 +102,10 @@ fn write(xml: &mut String, guest: &Guest, folder: &Folder, domain_type: DomainTy
     writeln!(xml, "    <emulator>/usr/bin/qemu-system-x86_64</emulator>")?;
     write_disks(xml, guest, folder)?;
     for nic in &guest.interfaces {
-        write_nic(xml, guest, nic)?;
+        write_nic(xml, &guest.hardware, nic, None)?;
     }
     size::write_device(xml, guest)?;
+    host_devices::write(xml, guest)?;
     peripherals::write_peripherals(xml, guest, folder)?;
     writeln!(xml, "  </devices>\n</domain>")
 }
@@ -110,6 +122,13 @@ fn tags(guest: &Guest) -> String {
     ];
     if guest.priority != 0 {
         tags.push((TAG_PRIORITY, &priority));
+    }
+    let own = guest.placement.own().map(|cpus| cpus.to_string());
+    tags.extend(own.as_ref().map(|own| (TAG_CPUS, own)));
+    let devices: Vec<&str> = guest.host_devices.iter().map(|device| device.address.as_str()).collect();
+    let devices = devices.join(" ");
+    if !devices.is_empty() {
+        tags.push((TAG_DEVICES, &devices));
     }
     tags.iter().map(|(name, value)| format!(" {name}='{}'", escape(value))).collect()
 }
@@ -247,9 +266,9 @@ fn write_base(xml: &mut String, disk: &Disk, folder: &Folder) -> std::fmt::Resul
     writeln!(xml, "        <backingStore/>\n      </backingStore>")
 }
 
-fn write_nic(xml: &mut String, guest: &Guest, nic: &Nic) -> std::fmt::Result {
+fn write_nic(xml: &mut String, hardware: &Hardware, nic: &Nic, alias: Option<&str>) -> std::fmt::Result {
     let model = match nic.model {
-        InterfaceModel::Virtio => virtio(guest.hardware.transitional),
+        InterfaceModel::Virtio => virtio(hardware.transitional),
         InterfaceModel::E1000 => "e1000",
         InterfaceModel::E1000e => "e1000e",
     };
@@ -270,7 +289,7 @@ fn write_nic(xml: &mut String, guest: &Guest, nic: &Nic) -> std::fmt::Result {
     }
     // A name that is ours: the filters know it before there is a tap.
     writeln!(xml, "      <target dev='{}'/>\n      <model type='{model}'/>", escape(&port.tap))?;
-    if let Some(queues) = guest.hardware.nic_queues
+    if let Some(queues) = hardware.nic_queues
         && nic.model == InterfaceModel::Virtio
     {
         writeln!(xml, "      <driver queues='{queues}'/>")?;
@@ -278,6 +297,12 @@ fn write_nic(xml: &mut String, guest: &Guest, nic: &Nic) -> std::fmt::Result {
     if port.masquerade {
         // Its neighbours are other people's VMs; it talks to the node alone.
         writeln!(xml, "      <port isolated='yes'/>")?;
+    }
+    if nic.down {
+        writeln!(xml, "      <link state='down'/>")?;
+    }
+    if let Some(alias) = alias {
+        writeln!(xml, "      <alias name='ua-{}'/>", escape(alias))?;
     }
     writeln!(xml, "      <rom enabled='no'/>\n    </interface>")
 }

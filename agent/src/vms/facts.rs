@@ -3,7 +3,9 @@
 //! Why here: admission decides from values alone. Route in: channels of other controllers, `/data`, the Node object. Route out: values for the plan.
 
 use super::admission;
+use super::cpus::NodeCpus;
 use super::guest::{Blocks, Format};
+use super::host_devices::Offer;
 use crate::channels::{ContainerDisk, Volumes};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -58,6 +60,12 @@ pub struct Facts {
     pub claims: BTreeMap<(String, String), ClaimFact>,
     /// Volumes of this node; nothing before they are known.
     pub volumes: Volumes,
+    /// Processors, if VMs may have some to themselves.
+    pub cpus: Option<NodeCpus>,
+    /// Why they may not, though the node config says so.
+    pub cpus_problem: Option<String>,
+    /// PCI devices that VMs may have to themselves.
+    pub devices: Offer,
     /// The machine is going down.
     pub shutting_down: bool,
 }

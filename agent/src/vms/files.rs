@@ -28,6 +28,13 @@ pub fn make(guest: &Guest, folder: &Folder, images: &Images, run: &dyn Run) -> a
         let state = folder.state(guest, lifetime);
         fs::create_dir_all(&state).with_context(|| format!("{}: cannot be made", state.display()))?;
     }
+    if let Some(kernel) = &guest.hardware.kernel {
+        let of = || format!("the kernel of {}/{}", guest.id.namespace, guest.id.vmi);
+        copy(&kernel.image, &folder.kernel()).with_context(of)?;
+        if let Some(initrd) = &kernel.initrd {
+            copy(initrd, &folder.initrd()).with_context(of)?;
+        }
+    }
     for disk in &guest.disks {
         make_disk(disk, folder, images, run)
             .with_context(|| format!("disk {} of {}/{}", disk.name, guest.id.namespace, guest.id.vmi))?;
@@ -114,6 +121,15 @@ fn keep(base: &Path, link: &Path) -> anyhow::Result<()> {
     removed(fs::remove_file(link)).with_context(|| format!("{}: cannot be removed", link.display()))?;
     step("before the link");
     fs::hard_link(base, link).with_context(|| format!("{}: cannot be linked to", base.display()))
+}
+
+/// Copies `from` to `to`, again at each try to start: an earlier one may have had another image. A link would not do: libvirt gives
+/// a kernel to the user of QEMU, and all VMs of the image would have that one file.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    complete(to, |unfinished| {
+        fs::copy(from, unfinished).with_context(|| format!("{}: cannot be copied", from.display()))?;
+        Ok(())
+    })
 }
 
 /// Refuses a file that is not what it must be.

@@ -15,7 +15,7 @@ use super::seed;
 use super::testing::{VMI_UID, facts, guest, pod_of};
 use serde_json::{Value, json};
 use sheaf_fuzz::{Random, fuzz, json::change as change_json};
-use sheaf_host::libvirt::{Interface, read_domain, rpc};
+use sheaf_host::libvirt::{DomainNic, Interface, read_domain, rpc};
 use std::collections::BTreeMap;
 
 /// An answer about a guest with two interfaces, as `remote_domain_interface_addresses_ret`.
@@ -53,7 +53,8 @@ fn an_answer_about_a_guests_addresses_is_bounded_whatever_is_in_it() {
         assert!(found.len() <= rpc::MOST_INTERFACES);
         assert!(found.iter().all(|interface| interface.addresses.len() <= rpc::MOST_ADDRESSES));
         let port = Port { mac: "02:00:00:00:00:01".into(), ..Port::default() };
-        let observed = interfaces::observed(&[port], &State::default(), &[], &found);
+        let nics = [DomainNic { tap: port.tap.clone(), ..DomainNic::default() }];
+        let observed = interfaces::observed(&[port], &nics, &State::default(), &[], &found);
         assert!(serde_json::to_string(&observed).unwrap().len() < 4096);
         true
     });
@@ -83,7 +84,9 @@ fn the_packet_filters_table_is_read_whatever_addresses_guests_put_there() {
         let ports: Vec<Port> =
             state.ports.keys().map(|tap| Port { tap: tap.clone(), ..Port::default() }).collect();
         let arp = Interface { mac: String::new(), addresses: vec![[192, 0, 2, 1].into(); random.below(99)] };
-        for interface in interfaces::observed(&ports, &state, &[arp], &[]) {
+        let nic = |port: &Port| DomainNic { tap: port.tap.clone(), ..DomainNic::default() };
+        let nics: Vec<DomainNic> = ports.iter().map(nic).collect();
+        for interface in interfaces::observed(&ports, &nics, &state, &[arp], &[]) {
             assert!(interface.ip_addresses.len() <= 16);
         }
         !ports.is_empty()

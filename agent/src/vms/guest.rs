@@ -7,9 +7,11 @@ mod contents;
 mod hardware;
 
 pub use contents::{DataSource, Files, Keys, Object, Seed, Text};
-pub use hardware::{Blocks, DiskOptions, Firmware, Hardware, Lifetime, state_folder};
+pub use hardware::{Blocks, DiskOptions, Firmware, Hardware, Kernel, Lifetime, state_folder};
 
+use super::cpus::Placement;
 use super::filters::Port;
+use super::host_devices::HostDevice;
 use sheaf_api::devices::{Cache, DiskBus, InterfaceModel};
 use std::path::{Path, PathBuf};
 
@@ -30,6 +32,8 @@ pub struct Guest {
     pub topology: (u32, u32, u32),
     /// Model of the processors.
     pub cpu: CpuModel,
+    /// The node's processors that it runs on.
+    pub placement: Placement,
     /// Machine type, `q35`.
     pub machine: String,
     /// Disks and drives, in the order of the spec.
@@ -38,6 +42,8 @@ pub struct Guest {
     pub space: u64,
     /// Network interfaces, in the order of the spec.
     pub interfaces: Vec<Nic>,
+    /// PCI devices of the node that it has to itself.
+    pub host_devices: Vec<HostDevice>,
     /// A source of entropy.
     pub rng: bool,
     /// A VGA adapter, shown over VNC on a unix socket that libvirt makes.
@@ -197,6 +203,8 @@ pub struct Nic {
     pub port: Port,
     /// The NIC that the guest sees.
     pub model: InterfaceModel,
+    /// Its link is down.
+    pub down: bool,
 }
 
 /// Folder of one virtual machine, and what lies in it.
@@ -217,6 +225,16 @@ impl Folder {
     /// Socket of the serial port.
     pub fn console_socket(&self) -> PathBuf {
         self.0.join("console.sock")
+    }
+
+    /// The kernel that boots the guest. No disk has such a name: theirs have an extension.
+    pub fn kernel(&self) -> PathBuf {
+        self.0.join("kernel")
+    }
+
+    /// Its initrd.
+    pub fn initrd(&self) -> PathBuf {
+        self.0.join("initrd")
     }
 
     /// File or device behind a disk and its format.

@@ -1,5 +1,5 @@
-//! How much of /data is taken by what no VM's Pod counts: base images, disks that outlive their VMs, state of firmware and
-//! TPMs that does.
+//! How much of /data is taken by what no VM's Pod counts: base images, snapshots of etcd, disks that outlive their VMs, state of
+//! firmware and TPMs that does.
 //!
 //! Why here: what a VM's own files may grow to is its Pod's `ephemeral-storage`. A disk below /data/disks stays when its VM is
 //! gone, sparse and able to grow when another VM uses it; were it not counted, a tenant could make one after the other and
@@ -38,8 +38,9 @@ pub fn bytes<'a>(data: &Path, pods: impl Iterator<Item = &'a Pod>) -> u64 {
         let links = fs::metadata(path).map_or(0, |meta| meta.nlink());
         if links > 1 { length } else { 0 }
     });
-    let sum = [of_file("images"), of_file("state"), pulled, sum(&disks, DEEPEST, &of_disk)];
-    let sum = sum.into_iter().fold(0, u64::saturating_add);
+    let own = [of_file("images"), of_file("state"), of_file("etcd-snapshots")];
+    let sum = own.into_iter().chain([pulled, sum(&disks, DEEPEST, &of_disk)]);
+    let sum = sum.fold(0, u64::saturating_add);
     sum.checked_next_multiple_of(STEP).unwrap_or(u64::MAX)
 }
 

@@ -3,12 +3,12 @@
 //! Why here: several know a guest's addresses, and not all may be believed. What was configured for a port, and what the node's DHCP
 //! server leased to it, become the Pod's own: Services and `pods/proxy` of the API server connect there. What a guest merely
 //! claims, through its agent or by answering ARP, is shown and nothing more, or it could turn cluster traffic on anybody.
-//! Pure. Route in: ports and what each source reports. Route out: [`SeenInterface`]s for the VMI, addresses for the Pod.
+//! Pure. Route in: ports, the NICs of the domain, and what each source reports. Route out: [`SeenInterface`]s for the VMI, addresses for the Pod.
 #![deny(clippy::arithmetic_side_effects)]
 
 use super::filters::{Port, PortState, State, leases};
 use sheaf_api::network::SeenInterface;
-use sheaf_host::libvirt::Interface;
+use sheaf_host::libvirt::{DomainNic, Interface};
 use std::net::IpAddr;
 
 /// Sources, in the words of a VMI's status.
@@ -20,9 +20,10 @@ const GUEST_AGENT: &str = "guest-agent";
 /// Most addresses of one interface: more is a scan, not a server, and all stand in an annotation of the Pod.
 const MOST_ADDRESSES: usize = 16;
 
-/// Every port of a guest with its addresses.
+/// Every port of a guest with its addresses; `nics` are those that its domain has.
 pub fn observed(
     ports: &[Port],
+    nics: &[DomainNic],
     filter: &State,
     arp: &[Interface],
     agent: &[Interface],
@@ -33,6 +34,7 @@ pub fn observed(
         same.flat_map(|interface| interface.addresses.iter().copied()).collect()
     };
     let observed = |port: &Port| {
+        let nic = nics.iter().find(|nic| nic.tap == port.tap)?;
         let passed = filter.ports.get(&port.tap).unwrap_or(&nothing);
         let sources = [
             (DHCP, leases::lease(port).map(IpAddr::from).into_iter().collect()),
@@ -54,9 +56,11 @@ pub fn observed(
             }
         }
         ip_addresses.sort_by_key(IpAddr::is_ipv6); // stable: what the first source reports stays first
-        SeenInterface { name: port.interface.clone(), ip_addresses, info_source: known.join(", ") }
+        let (name, info_source) = (port.interface.clone(), known.join(", "));
+        Some(SeenInterface { name, ip_addresses, info_source, down: nic.down })
     };
-    ports.iter().map(observed).collect()
+    // One that is being added, or was removed, is not the guest's.
+    ports.iter().filter_map(observed).collect()
 }
 
 /// One address of each family, as Pod status may name them: of the first port that has any, which was configured for it or
@@ -93,11 +97,27 @@ mod tests {
         Port { tap: format!("vm{index}"), interface: interface.into(), mac, ..Port::default() }
     }
 
+    /// NICs of a domain that has all of `ports`.
+    fn nics(ports: &[Port]) -> Vec<DomainNic> {
+        let nic = |port: &Port| DomainNic { tap: port.tap.clone(), ..DomainNic::default() };
+        ports.iter().map(nic).collect()
+    }
+
+    #[test]
+    fn an_interface_is_seen_while_the_domain_has_it_and_with_its_link() {
+        let ports = [port(0, "out"), port(1, "lan")];
+        let mut nics = nics(&ports[1..]);
+        nics[0].down = true;
+        let observed = observed(&ports, &nics, &State::default(), &[], &[]);
+        assert_eq!(observed.len(), 1);
+        assert_eq!((observed[0].name.as_str(), observed[0].down), ("lan", true));
+    }
+
     #[test]
     fn the_address_of_an_interface_behind_the_node_is_its_lease() {
         let lease = ips(&["100.127.240.7"]);
-        let port = Port { masquerade: true, addresses: Some(lease.clone()), ..port(0, "out") };
-        let observed = observed(&[port], &State::default(), &[], &[]);
+        let port = [Port { masquerade: true, addresses: Some(lease.clone()), ..port(0, "out") }];
+        let observed = observed(&port, &nics(&port), &State::default(), &[], &[]);
         assert_eq!(
             (observed[0].ip_addresses.clone(), observed[0].info_source.as_str()),
             (lease, "domain, dhcp")
@@ -117,7 +137,7 @@ mod tests {
             Interface { mac: "00:00:00:00:00:00".into(), addresses: ips(&["127.0.0.1"]) },
         ];
         let ports = [port(0, "out"), port(1, "lan")];
-        let observed = observed(&ports, &filter, &[], &agent);
+        let observed = observed(&ports, &nics(&ports), &filter, &[], &agent);
         assert_eq!((observed[0].name.as_str(), observed[0].info_source.as_str()), ("out", "domain"));
         assert_eq!(observed[1].ip_addresses, ips(&["192.0.2.50", "192.0.2.51", "2001:db8::50"]));
         assert_eq!(observed[1].info_source, "domain, neighbour, guest-agent");
@@ -153,7 +173,8 @@ mod tests {
     fn a_guest_that_claims_ten_thousand_addresses_gets_sixteen_shown() {
         let many = (0..10_000_u32).map(|n| IpAddr::from((n + 0x0a00_0000).to_be_bytes())).collect();
         let agent = [Interface { mac: "02:00:00:00:00:00".into(), addresses: many }];
-        let observed = observed(&[port(0, "lan")], &State::default(), &[], &agent);
+        let ports = [port(0, "lan")];
+        let observed = observed(&ports, &nics(&ports), &State::default(), &[], &agent);
         assert_eq!(observed[0].ip_addresses.len(), MOST_ADDRESSES);
     }
 }

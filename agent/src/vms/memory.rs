@@ -19,10 +19,14 @@ const GRAPHICS: u64 = 16 * MIB;
 /// are charged to the group too. A limit that is too small kills sound guests (kubevirt/kubevirt#4560).
 const SLACK: u64 = 256 * MIB;
 
+/// Of a VM with devices of the node: their memory is mapped and locked beside the guest's. As sheaf-controller counts it.
+const VFIO: u64 = 1024 * MIB;
+
 /// Bytes that a VM of `guest` bytes and `cpus` costs the node beyond what its guest sees.
-pub fn overhead(guest: u64, cpus: u64, graphics: bool) -> u64 {
+pub fn overhead(guest: u64, cpus: u64, graphics: bool, devices: bool) -> u64 {
     let video = if graphics { GRAPHICS } else { 0 };
-    QEMU + video + guest / PAGE_TABLE_SHARE + cpus.saturating_mul(PER_CPU)
+    let devices = if devices { VFIO } else { 0 };
+    QEMU + video + devices + guest / PAGE_TABLE_SHARE + cpus.saturating_mul(PER_CPU)
 }
 
 /// The limit of the whole QEMU process, in bytes: the guest, twice its overhead, and some.
@@ -30,12 +34,18 @@ pub fn limit(guest: &Guest) -> u64 {
     let (sockets, cores, threads) = guest.topology;
     let cpus =
         [cores, threads].iter().fold(u64::from(sockets), |all, more| all.saturating_mul((*more).into()));
-    limit_of(guest.memory, cpus, guest.graphics, guest.hardware.page_size.is_some())
+    limit_of(
+        guest.memory,
+        cpus,
+        guest.graphics,
+        guest.hardware.page_size.is_some(),
+        !guest.host_devices.is_empty(),
+    )
 }
 
 /// The same for a guest of `guest` bytes and `cpus`; with `huge` it is on huge pages, which are not charged to the group.
-pub fn limit_of(guest: u64, cpus: u64, graphics: bool, huge: bool) -> u64 {
-    let overhead = overhead(guest, cpus, graphics);
+pub fn limit_of(guest: u64, cpus: u64, graphics: bool, huge: bool, devices: bool) -> u64 {
+    let overhead = overhead(guest, cpus, graphics, devices);
     let memory = if huge { 0 } else { guest };
     memory.saturating_add(overhead.saturating_mul(2)).saturating_add(SLACK)
 }

@@ -6,7 +6,7 @@
 //! Never touches: domains that are not ours, the Node object, links, images.
 //!
 //! observe ([`observe`], [`lookups`], [`record`], [`facts`]) → [`plan`] (with [`admission`]) → [`apply`] ([`contents`],
-//! [`files`], [`filters`], [`domain_xml`], [`memory`], [`credentials`]) → [`report`] through [`api`], [`status_page`]. No state is
+//! [`files`], [`filters`], [`domain_xml`], [`memory`], [`cpus`], [`host_devices`], [`credentials`]) → [`report`] through [`api`], [`status_page`]. No state is
 //! kept that cannot be observed again: after a crash of the agent its successor finds the domains by their tags and continues.
 
 pub mod admission;
@@ -16,6 +16,7 @@ mod block_sizes;
 pub mod console_tail;
 pub mod contents;
 pub mod controller;
+pub mod cpus;
 pub mod credentials;
 pub mod domain_xml;
 pub mod facts;
@@ -25,6 +26,7 @@ pub mod filters;
 mod fuzz_tests;
 pub mod guest;
 pub mod held;
+pub mod host_devices;
 mod interfaces;
 pub mod iso9660;
 mod lookups;
@@ -47,8 +49,10 @@ use crate::reconcile::blocking;
 use crate::status::{PortSection, Section, VmSection};
 use domain_xml::DomainType;
 use k8s_openapi::api::core::v1::Pod;
+use sheaf_host::cpus::CpuReport;
 use sheaf_host::libvirt::VmHost;
 use sheaf_host::nft::Filter;
+use sheaf_host::pci::PciReport;
 use sheaf_host::run::Run;
 use sheaf_host::segment::Segments;
 use std::sync::Arc;
@@ -64,18 +68,24 @@ pub struct Hosts<V> {
     pub filter: Arc<dyn Filter>,
     /// The node's own place on its networks.
     pub segments: Arc<dyn Segments>,
+    /// The node's processors.
+    pub cpus: Arc<dyn CpuReport>,
+    /// Its PCI devices.
+    pub pci: Arc<dyn PciReport>,
     /// KVM, or emulation in tests.
     pub domain_type: DomainType,
 }
 
 impl<V> Clone for Hosts<V> {
     fn clone(&self) -> Self {
-        let Self { vms, run, filter, segments, domain_type } = self;
+        let Self { vms, run, filter, segments, cpus, pci, domain_type } = self;
         Self {
             vms: vms.clone(),
             run: run.clone(),
             filter: filter.clone(),
             segments: segments.clone(),
+            cpus: cpus.clone(),
+            pci: pci.clone(),
             domain_type: *domain_type,
         }
     }

@@ -4,9 +4,11 @@
 //! others come through [`super::lookups`]. Route in: libvirt, `/data`, channels. Route out: values for the plan.
 
 use super::console_tail;
+use super::cpus::NodeCpus;
 use super::domain_xml::{TAG_POD_UID, TAG_VMI_UID};
 use super::facts::{Facts, FileFact, observe_files};
 use super::guest::{Blocks, Folder};
+use super::host_devices::Offer;
 use super::record::{self, Record};
 use super::{Hosts, block_sizes, held, pressure, report};
 use crate::channels::{Context, Hypervisor, Volumes};
@@ -30,6 +32,7 @@ pub async fn hypervisor<V: VmHost>(
     hosts: &Hosts<V>,
     paths: &Paths,
     listed: &Listed<Pod>,
+    (cpus, devices): (Option<&NodeCpus>, &Offer),
 ) -> (Hypervisor, Option<Vec<Domain>>) {
     let ask = async { anyhow::Ok((hosts.vms.version().await?, hosts.vms.domains().await?)) };
     let answer = tokio::time::timeout(LIBVIRT_TIMEOUT, ask).await;
@@ -42,6 +45,13 @@ pub async fn hypervisor<V: VmHost>(
         held: held.unwrap_or(u64::MAX),
         kvm: hosts.has_kvm(),
         nested: hosts.has_nested(),
+        reserved_cpus: cpus.map(|cpus| cpus.reserved.common(&cpus.topology.all()).len() as u64),
+        devices: devices
+            .resources
+            .iter()
+            .map(|(name, resource)| (name.clone(), (resource.count, resource.usable.len() as u64)))
+            .collect(),
+        device_problems: devices.problems.clone(),
         pressure: pressure::observe(paths),
         ..Hypervisor::default()
     };

@@ -15,16 +15,19 @@ mod access;
 mod attachments;
 mod clashes;
 mod ends;
+mod nics;
 mod observed;
 mod size;
 
 pub use observed::{Credentials, FailedStart, Memory, Observed, Stopping};
 
 use super::admission::{self, Verdict, Why};
+use super::cpus::{self, Ledger};
 use super::credentials::Wanted;
 use super::domain_xml::{TAG_GRACE, TAG_NAMESPACE_NAME, TAG_POD, TAG_POD_UID, TAG_VMI, TAG_VMI_UID};
 use super::facts::Resources;
-use super::guest::{Disk, Guest, Identity};
+use super::guest::{Disk, Guest, Identity, Nic};
+use super::host_devices;
 use super::record::{Record, Started};
 use super::report::{self, Paused, Phase, Report, State};
 use clashes::{previous_run, user_of_volume};
@@ -32,6 +35,7 @@ use ends::{Machine, ended, failed, waiting};
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::names::REASON_NODE_SHUTDOWN;
 use sheaf_api::size::Size;
+use sheaf_host::cpus::CpuSet;
 use sheaf_host::libvirt::{self, Domain, Stop};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -61,7 +65,7 @@ const RESUMED_AFTER: i64 = 5;
 pub enum Action {
     /// Make its files and start it.
     Start(Box<Guest>),
-    /// Write the record of a domain that has none.
+    /// Write the record of a domain that has none, or that has other ports.
     Adopt(Record),
     /// Patch the Pod's status.
     Report(Report),
@@ -100,6 +104,37 @@ pub enum Action {
         /// Its device.
         device: PathBuf,
     },
+    /// Add a NIC to domain `uuid`, behind its packet filter.
+    AttachNic {
+        /// The domain.
+        uuid: String,
+        /// UID of the attachment Pod.
+        attachment: String,
+        /// The NIC.
+        nic: Box<Nic>,
+        /// Queues that it is to have, if more than one.
+        queues: Option<u32>,
+        /// The record of the VM with its port, by which a later agent knows it.
+        record: Box<Record>,
+    },
+    /// Ask the guest to release a NIC.
+    DetachNic {
+        /// The domain.
+        uuid: String,
+        /// The interface.
+        interface: String,
+        /// Its tap.
+        tap: String,
+    },
+    /// Set the link of a NIC up or down.
+    SetLink {
+        /// The domain.
+        uuid: String,
+        /// Its tap.
+        tap: String,
+        /// Down, or up.
+        down: bool,
+    },
     /// Put a medium into a CD-ROM drive of domain `uuid`.
     Insert {
         /// The domain.
@@ -134,6 +169,13 @@ pub enum Action {
         cpus: Option<u32>,
         /// What QEMU may take of the node's memory by then, in bytes.
         limit: u64,
+    },
+    /// Let all threads of domain `uuid` run on these processors and on no others.
+    Pin {
+        /// The domain.
+        uuid: String,
+        /// The processors.
+        cpus: CpuSet,
     },
     /// Have the agent in domain `uuid` set credentials.
     SetCredentials {
@@ -173,6 +215,18 @@ impl Plan {
     }
 }
 
+/// Which VM has which parts of the node to itself.
+struct Ledgers<'a> {
+    cpus: Ledger<'a>,
+    devices: host_devices::Ledger<'a>,
+}
+
+/// What is added to VMs while they run, by the UID of the VM's Pod.
+struct Added<'a> {
+    disks: BTreeMap<String, Vec<attachments::Added<'a>>>,
+    nics: BTreeMap<String, Vec<nics::Added<'a>>>,
+}
+
 /// The next steps.
 pub fn plan(o: &Observed<'_>) -> Plan {
     let mut plan = Plan::default();
@@ -181,7 +235,7 @@ pub fn plan(o: &Observed<'_>) -> Plan {
         .iter()
         .filter_map(|domain| Some((domain.tags.get(TAG_POD_UID)?.as_str(), domain)))
         .collect();
-    let added = attachments::by_vm(o);
+    let added = Added { disks: attachments::by_vm(o), nics: nics::by_vm(o) };
     let mut used = o.pods.iter().filter(|(uid, pod)| takes_resources(o, &domains, uid, pod)).fold(
         Resources::default(),
         |sum, (uid, pod)| {
@@ -189,6 +243,7 @@ pub fn plan(o: &Observed<'_>) -> Plan {
             sum.plus(taken(o, pod, domains.get(uid.as_str()).copied(), space))
         },
     );
+    let mut ledgers = Ledgers { cpus: Ledger::of(o), devices: host_devices::Ledger::of(o) };
     let free = |plan: &mut Plan, uid: &str| {
         let held = o.memory.held.get(uid).copied().filter(|until| *until > o.now);
         if let Some(until) = held {
@@ -204,6 +259,10 @@ pub fn plan(o: &Observed<'_>) -> Plan {
         if !free(&mut plan, uid) {
             continue;
         }
+        if admission::is_nic(pod) {
+            nics::plan_pod(&mut plan, o, &domains, uid, pod);
+            continue;
+        }
         if admission::is_attachment(pod) {
             attachments::plan_pod(&mut plan, o, &domains, uid, pod);
             continue;
@@ -217,7 +276,9 @@ pub fn plan(o: &Observed<'_>) -> Plan {
         match (live, report::is_terminal(pod)) {
             (Some(domain), true) => {
                 let grace = ORPHAN_GRACE.min(grace_tag(domain));
-                plan_stop(&mut plan, o, uid, domain, |since| stop_deadline(since, i64::MAX, grace));
+                plan_stop(&mut plan, o, &ledgers.cpus, uid, domain, |since| {
+                    stop_deadline(since, i64::MAX, grace)
+                });
             }
             (None, true) if !report::says_ended(pod) => plan_end(&mut plan, o, uid, pod, domain),
             (None, true) => {
@@ -226,12 +287,11 @@ pub fn plan(o: &Observed<'_>) -> Plan {
                 }
             }
             (Some(domain), false) => {
-                let disks = added.get(uid).map(Vec::as_slice).unwrap_or_default();
-                plan_live(&mut plan, o, uid, pod, domain, disks, &mut used);
+                plan_live(&mut plan, o, (uid, pod, domain), &added, &mut used, &ledgers.cpus);
             }
             (None, false) => {
-                let disks = added.get(uid).map(Vec::as_slice).unwrap_or_default();
-                plan_without_domain(&mut plan, o, uid, pod, domain, disks, &mut used);
+                let disks = added.disks.get(uid).map(Vec::as_slice).unwrap_or_default();
+                plan_without_domain(&mut plan, o, (uid, pod, domain), disks, &mut used, &mut ledgers);
             }
         }
     }
@@ -239,7 +299,9 @@ pub fn plan(o: &Observed<'_>) -> Plan {
         if !o.pods.contains_key(*uid) && free(&mut plan, uid) {
             if o.memory.gone.contains(*uid) {
                 let grace = ORPHAN_GRACE.min(grace_tag(domain));
-                plan_stop(&mut plan, o, uid, domain, |since| stop_deadline(since, i64::MAX, grace));
+                plan_stop(&mut plan, o, &ledgers.cpus, uid, domain, |since| {
+                    stop_deadline(since, i64::MAX, grace)
+                });
             } else {
                 plan.act(uid, Action::ConfirmGone(identity_of(domain)));
             }
@@ -331,25 +393,26 @@ fn plan_other(plan: &mut Plan, uid: &str, pod: &Pod) {
 fn plan_live(
     plan: &mut Plan,
     o: &Observed<'_>,
-    uid: &str,
-    pod: &Pod,
-    domain: &Domain,
-    added: &[attachments::Added<'_>],
+    (uid, pod, domain): (&str, &Pod, &Domain),
+    added: &Added<'_>,
     used: &mut Resources,
+    ledger: &Ledger<'_>,
 ) {
     let Some(started) = o.records.get(uid).and_then(|record| record.started.as_ref()) else {
         let at = rfc3339(o.now);
         let started = Started { boot_id: o.facts.boot_id.clone(), uuid: domain.uuid.clone(), at };
         // Without its ports nothing passes them, and so with those that the Pod does not tell.
         let ports = admission::ports(pod).unwrap_or_default();
-        let record = Record { started: Some(started), ports, ..Record::made(&identity_of(domain)) };
+        let (cpus, devices) = (cpus::own(domain), host_devices::own(domain));
+        let record =
+            Record { started: Some(started), ports, cpus, devices, ..Record::made(&identity_of(domain)) };
         plan.act(uid, Action::Adopt(record));
         return;
     };
     if is_deleted(pod) {
         let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or_else(|| grace_tag(domain));
         let end = pod.metadata.deletion_timestamp.as_ref().map_or(o.now, |time| time.0.as_second());
-        plan_stop(plan, o, uid, domain, |since| stop_deadline(since, end, grace));
+        plan_stop(plan, o, ledger, uid, domain, |since| stop_deadline(since, end, grace));
         return;
     }
     let paused = domain.state == libvirt::State::PausedByDisk;
@@ -372,7 +435,7 @@ fn plan_live(
         resize_failed: failure.map(|failure| failure.why.clone()),
         uuid: Some(domain.uuid.clone()),
         addresses: o.memory.addresses.get(uid).cloned().unwrap_or_default(),
-        interfaces: o.memory.interfaces.get(uid).cloned().unwrap_or_default(),
+        interfaces: o.memory.interfaces.get(uid).cloned(),
         console_tail: o.memory.tails.get(uid).cloned(),
         paused: match domain.state {
             libvirt::State::Paused => Some(Paused::ByUser),
@@ -383,7 +446,15 @@ fn plan_live(
     };
     if !report.is_reported_by(pod) {
         plan.act(uid, Action::Report(report));
-    } else if let Some(action) = attachments::next(plan, o, uid, domain, added) {
+    } else if let Some(cpus) = ledger.moved(uid, domain) {
+        plan.act(uid, Action::Pin { uuid: domain.uuid.clone(), cpus });
+    } else if let Some(action) =
+        attachments::next(plan, o, uid, domain, added.disks.get(uid).map(Vec::as_slice).unwrap_or_default())
+    {
+        plan.act(uid, action);
+    } else if let Some(action) =
+        nics::next(plan, o, (uid, pod), domain, added.nics.get(uid).map(Vec::as_slice).unwrap_or_default())
+    {
         plan.act(uid, action);
     } else if let Some(action) = size::next(plan, o, uid, pod, domain) {
         plan.act(uid, action);
@@ -416,7 +487,14 @@ fn grown(o: &Observed<'_>, domain: &Domain) -> Option<(String, u64)> {
 }
 
 /// Power button at once and every [`PRESS_AGAIN`] seconds; destroyed at the deadline.
-fn plan_stop(plan: &mut Plan, o: &Observed<'_>, uid: &str, domain: &Domain, deadline: impl Fn(i64) -> i64) {
+fn plan_stop(
+    plan: &mut Plan,
+    o: &Observed<'_>,
+    ledger: &Ledger<'_>,
+    uid: &str,
+    domain: &Domain,
+    deadline: impl Fn(i64) -> i64,
+) {
     let stopping = o.memory.stopping.get(uid).copied();
     let deadline = deadline(stopping.map_or(o.now, |stopping| stopping.since));
     if o.now >= deadline {
@@ -426,6 +504,9 @@ fn plan_stop(plan: &mut Plan, o: &Observed<'_>, uid: &str, domain: &Domain, dead
     let press = stopping.map_or(o.now, |stopping| stopping.pressed.saturating_add(PRESS_AGAIN));
     if o.now >= press {
         plan.act(uid, Action::PressPowerButton(domain.uuid.clone()));
+    } else if let Some(cpus) = ledger.moved(uid, domain) {
+        // A guest may take minutes to power off, and another VM may have its processors by then.
+        plan.act(uid, Action::Pin { uuid: domain.uuid.clone(), cpus });
     }
     plan.wake_at(deadline.min(press.max(o.now.saturating_add(1))));
 }
@@ -471,11 +552,10 @@ fn plan_end(plan: &mut Plan, o: &Observed<'_>, uid: &str, pod: &Pod, stopped: Op
 fn plan_without_domain(
     plan: &mut Plan,
     o: &Observed<'_>,
-    uid: &str,
-    pod: &Pod,
-    stopped: Option<&Domain>,
+    (uid, pod, stopped): (&str, &Pod, Option<&Domain>),
     added: &[attachments::Added<'_>],
     used: &mut Resources,
+    ledgers: &mut Ledgers<'_>,
 ) {
     if was_started(o, uid, pod) {
         plan_end(plan, o, uid, pod, stopped);
@@ -511,6 +591,26 @@ fn plan_without_domain(
                 let message = format!("a volume of this VM is in use by {user} on this node");
                 plan_report(plan, uid, pod, waiting(&Why { reason: "VolumeInUse", message }));
                 return;
+            }
+            match ledgers.cpus.place(uid, guest.hardware.own_cpus) {
+                Some(placement) => guest.placement = placement,
+                None => {
+                    let wants = guest.hardware.own_cpus.map_or(0, cpus::Wanted::count);
+                    let message = format!(
+                        "the VM needs {wants} processors of its own and {} are free; VMs that still end have the others",
+                        ledgers.cpus.free()
+                    );
+                    return plan_report(plan, uid, pod, waiting(&Why { reason: "CpusNotFree", message }));
+                }
+            }
+            match ledgers.devices.place(uid, &guest.hardware.host_devices) {
+                Ok(devices) => guest.host_devices = devices,
+                Err(resource) => {
+                    let problems = o.facts.devices.problems.iter().map(|problem| format!("; {problem}"));
+                    let message =
+                        format!("too few {resource} are free on this node{}", problems.collect::<String>());
+                    return plan_report(plan, uid, pod, waiting(&Why { reason: "DevicesNotFree", message }));
+                }
             }
             *used = used.plus(taken(o, pod, None, guest.space));
             // A start that failed is reported at once, and tried again after a while.

@@ -7,6 +7,7 @@
 use super::filters::Port;
 use super::guest::{Folder, Identity};
 use serde::{Deserialize, Serialize};
+use sheaf_host::cpus::CpuSet;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -31,6 +32,12 @@ pub struct Record {
     /// Bytes below /data that its files may grow to.
     #[serde(default)]
     pub space: u64,
+    /// The node's processors that it has to itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<CpuSet>,
+    /// Addresses of PCI devices of the node that it has to itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
     /// Set once the domain runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<Started>,
@@ -59,6 +66,8 @@ impl Record {
             vmi_uid: id.vmi_uid.clone(),
             ports: Vec::new(),
             space: 0,
+            cpus: None,
+            devices: Vec::new(),
             started: None,
         }
     }

@@ -64,8 +64,8 @@ pub struct Report {
     pub uuid: Option<String>,
     /// Addresses of the guest; empty says nothing about them.
     pub addresses: Vec<IpAddr>,
-    /// Interfaces with what is known of them; empty says nothing about them.
-    pub interfaces: Vec<SeenInterface>,
+    /// Interfaces that the guest has, with what is known of them; nothing says nothing about them.
+    pub interfaces: Option<Vec<SeenInterface>>,
     /// Last lines of the serial console, when they are known.
     pub console_tail: Option<String>,
     /// Why the guest is paused.
@@ -114,7 +114,7 @@ impl Default for Report {
             state: State::Waiting { reason: String::new(), message: String::new() },
             uuid: None,
             addresses: Vec::new(),
-            interfaces: Vec::new(),
+            interfaces: None,
             console_tail: None,
             paused: None,
             credentials: None,
@@ -247,7 +247,7 @@ impl Report {
             && (self.allocated.is_none()
                 || self.resize_failed == resize_condition(pod, RESIZE_IN_PROGRESS_CONDITION).map(|why| why.1))
             && (self.credentials.is_none() || self.credentials == credentials(pod))
-            && (self.interfaces.is_empty() || interfaces().as_ref() == Some(&self.interfaces))
+            && self.interfaces.as_ref().is_none_or(|seen| *seen == interfaces().unwrap_or_default())
             && self.disks.as_ref().is_none_or(|disks| *disks == reported_disks(pod))
             && self.console_tail.as_ref().is_none_or(|wanted| annotation(CONSOLE_TAIL) == Some(wanted))
     }
@@ -359,8 +359,8 @@ impl Report {
         if let Some(plugged) = self.plugged {
             patch["metadata"]["annotations"][PLUGGED_ANNOTATION] = json!(plugged.to_annotation());
         }
-        if !self.interfaces.is_empty() {
-            let text = serde_json::to_string(&self.interfaces).unwrap_or_default();
+        if let Some(interfaces) = &self.interfaces {
+            let text = serde_json::to_string(interfaces).unwrap_or_default();
             patch["metadata"]["annotations"][INTERFACES_ANNOTATION] = json!(text);
         }
         patch
@@ -467,12 +467,14 @@ mod tests {
             ip_addresses: vec![[192, 0, 2, 7].into()],
             ..SeenInterface::default()
         };
-        let seen = Report { interfaces: vec![lan], ..running() };
+        let seen = Report { interfaces: Some(vec![lan]), ..running() };
         assert!(!seen.is_reported_by(&patched));
         let annotations =
             seen.patch(&patched, None, "2026-01-01T00:00:02Z")["metadata"]["annotations"].clone();
         patched.metadata.annotations = serde_json::from_value(annotations).unwrap();
         assert!(seen.is_reported_by(&patched));
+        let none = Report { interfaces: Some(Vec::new()), ..running() };
+        assert!(!none.is_reported_by(&patched), "the last one was removed");
         assert!(was_started(&patched) && !is_terminal(&patched));
     }
 

@@ -7,6 +7,7 @@ use super::guest::{Format, Guest, Identity};
 use super::record::{Record, Started};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
+use sheaf_api::links::Links;
 use sheaf_host::libvirt::{Domain, State};
 
 /// UID of the VMI of [`pod`].
@@ -64,6 +65,51 @@ pub fn growing(uid: &str, memory: &str) -> Pod {
     let container = &mut pod.spec.as_mut().unwrap().containers[0];
     container.resources = serde_json::from_value(json!({ "requests": requests })).unwrap();
     pod
+}
+
+/// The Pod of a VM with NIC `out` on br0, and NIC `old` on br1 of a multus network; with these links.
+pub fn with_nics(uid: &str, links: &Links) -> Pod {
+    let multus = json!({"networkName": "lan"});
+    let mut pod = pod_of(
+        uid,
+        json!({
+            "domain": {"memory": {"guest": "64Mi"}, "devices": {"interfaces": [
+                {"name": "out", "bridge": {}, "macAddress": "02:00:00:00:00:01"},
+                {"name": "old", "bridge": {}, "macAddress": "02:00:00:00:00:02"}]}},
+            "networks": [{"name": "out", "pod": {}}, {"name": "old", "multus": multus}],
+        }),
+    );
+    let annotations = pod.metadata.annotations.get_or_insert_default();
+    let mut placed: Value = serde_json::from_str(&annotations["sheaf.dev/vmi"]).unwrap();
+    placed["attachments"] = json!({"old": {"bridge": "br1"}});
+    annotations.insert("sheaf.dev/vmi".into(), placed.to_string());
+    if *links != Links::default() {
+        annotations.insert("sheaf.dev/links".into(), links.to_annotation());
+    }
+    pod
+}
+
+/// The attachment Pod of NIC `lan` on br1 for the VM of Pod `p1`.
+pub fn nic(marked: bool) -> Pod {
+    nic_of(json!({"name": "lan", "bridge": {}, "model": "virtio", "macAddress": "02:00:00:00:00:03"}), marked)
+}
+
+/// The same of another interface.
+pub fn nic_of(interface: Value, marked: bool) -> Pod {
+    let network = json!({"bridge": "br1"});
+    let annotation =
+        json!({"vmi": "web", "podUid": "p1", "interface": interface, "network": network}).to_string();
+    let mut annotations = json!({"sheaf.dev/attachment": annotation});
+    if marked {
+        annotations["sheaf.dev/detach"] = json!("true");
+    }
+    serde_json::from_value(json!({
+        "metadata": {"name": "hp-nic-0-lan", "namespace": "default", "uid": "a1",
+                     "labels": {"kubevirt.io": "hotplug-nic"}, "annotations": annotations},
+        "spec": {"runtimeClassName": "sheaf-vm", "containers": [{"name": "hotplug-nic", "image": "x"}]},
+        "status": {"phase": "Pending"},
+    }))
+    .unwrap()
 }
 
 fn attachment_of(disk: Value, claim: &str, marked: bool) -> Pod {
@@ -153,8 +199,10 @@ pub fn domain(uid: &str) -> Domain {
         readonly: Default::default(),
         bases: Default::default(),
         aliases: Default::default(),
+        nics: Default::default(),
         cpus: Default::default(),
         memory: None,
+        pins: Default::default(),
         agent: false,
         tags: tags.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     }

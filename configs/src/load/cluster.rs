@@ -2,8 +2,8 @@
 //!
 //! Route in: the table. Route out: [`Cluster`] that has every key its mode needs and none of the other mode's.
 
-use super::{ELSEWHERE, each_once, plain, values};
-use crate::node::{Cluster, ClusterMode, REDEEMED, Role, Secret};
+use super::{ELSEWHERE, disk, each_once, plain, values};
+use crate::node::{Cluster, ClusterMode, REDEEMED, Role, Secret, Size, Snapshots};
 use crate::spanned::{At, Table, Wrong, wrong};
 use crate::syntax;
 use std::ops::RangeInclusive;
@@ -23,6 +23,13 @@ const ROLES: &[(&str, Role)] = &[("worker", Role::Worker), ("control-plane", Rol
 /// Prefix lengths of Service networks: kube-apiserver allows at most 20 bits of them, and fewer than 4 are no use.
 const SERVICE_PREFIX_V4: RangeInclusive<u8> = 12..=28;
 const SERVICE_PREFIX_V6: RangeInclusive<u8> = 108..=124;
+
+/// Hours between two snapshots: a week at most.
+const SNAPSHOT_HOURS: RangeInclusive<i64> = 1..=168;
+/// Snapshots that are kept.
+const SNAPSHOTS_KEPT: RangeInclusive<i64> = 1..=100;
+/// The least space for them: a small cluster's database is 50 MiB, and one is taken before another is removed.
+const LEAST_SNAPSHOTS: Size = Size(256 << 20);
 
 /// What was read.
 pub(super) struct Read {
@@ -47,6 +54,7 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
         })
     });
     let taints = table.optional("taints", |value| value.texts(syntax::taint)).unwrap_or_default();
+    let snapshots = table.optional("snapshots", |value| snapshots(value.table()?));
     let mode = mode.map(|mode| mode.value);
     let foreign: &[&str] = match mode {
         Some(ClusterMode::Create) => &JOIN_ONLY,
@@ -70,7 +78,7 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
             );
         }
     }
-    let sans_at = table.place("sans");
+    let (sans_at, snapshots_at) = (table.place("sans"), table.place("snapshots"));
     table.finish(ELSEWHERE);
     if let (Some(role), Some(ClusterMode::Create)) = (&role, mode)
         && role.value == Role::Worker
@@ -79,9 +87,10 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
         role.wrong(report, "\"worker\" has no meaning in mode \"create\"", remedy);
     }
     let is_control_plane = role.as_ref().is_some_and(|role| role.value == Role::ControlPlane);
-    if let (Some(sans), Some(ClusterMode::Join), false) = (sans_at, mode, is_control_plane) {
+    let foreign = [sans_at, snapshots_at].into_iter().flatten();
+    for at in foreign.filter(|_| mode == Some(ClusterMode::Join) && !is_control_plane) {
         let remedy = "remove it, or write mode = \"create\" or role = \"control-plane\"";
-        sans.wrong(report, "has no meaning for a worker", remedy);
+        at.wrong(report, "has no meaning for a worker", remedy);
     }
     let (sans, admin_keys) = (sans.unwrap_or_default(), admin_keys.unwrap_or_default());
     each_once(report, &sans, |name| name.to_lowercase());
@@ -99,8 +108,41 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
         service_cidr: plain(service_cidr),
         labels: labels.unwrap_or_default().into_iter().map(|(key, at)| (key, at.value)).collect(),
         taints: values(taints),
+        snapshots: snapshots.unwrap_or_default(),
     };
     Some(Read { config, server })
+}
+
+/// `[cluster.snapshots]`.
+fn snapshots(mut table: Table<'_, '_>) -> Option<Snapshots> {
+    let report = table.report();
+    let within = |number: At<i64>, range: RangeInclusive<i64>| {
+        number.check(report, |number| match u32::try_from(*number) {
+            Ok(found) if range.contains(number) => Ok(found),
+            _ => {
+                let remedy = format!("write {} to {}", range.start(), range.end());
+                wrong(format!("{number} is out of range"), remedy)
+            }
+        })
+    };
+    let hours = table.optional("interval-hours", |value| within(value.integer()?, SNAPSHOT_HOURS));
+    let keep = table.optional("keep", |value| within(value.integer()?, SNAPSHOTS_KEPT));
+    let size = table.optional("max-size", |value| {
+        disk::size(value)?.check(report, |size| match *size >= LEAST_SNAPSHOTS {
+            true => Ok(*size),
+            false => wrong(
+                format!("{size} is too little for snapshots of etcd"),
+                format!("write {LEAST_SNAPSHOTS} or more"),
+            ),
+        })
+    });
+    table.finish(ELSEWHERE);
+    let usual = Snapshots::default();
+    Some(Snapshots {
+        interval_hours: plain(hours).unwrap_or(usual.interval_hours),
+        keep: plain(keep).unwrap_or(usual.keep),
+        max_size: plain(size).unwrap_or(usual.max_size),
+    })
 }
 
 fn token_or_redeemed(text: &str) -> Result<Option<Secret>, Wrong> {

@@ -76,6 +76,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("taints", "cluster"),
     ("pool", "storage"),
     ("nested", "vms"),
+    ("reserved-cpus", "vms"),
     ("sha256", "[image]"),
     ("url", "[image]"),
     ("mirrors", "[registry]"),

@@ -2,7 +2,7 @@
 //!
 //! Route in: `load`. Route out: the agent's cluster controller.
 
-use super::{Secret, Taint};
+use super::{Secret, Size, Taint};
 use schemars::JsonSchema;
 use serde::Serialize;
 use sheaf_links::IpNet;
@@ -60,6 +60,46 @@ pub struct Cluster {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default, extend("examples" = [["dedicated=db:NoSchedule"]]))]
     pub taints: Vec<Taint>,
+    /// create and control-plane: when snapshots of etcd are taken on the node, and how many are kept in
+    /// `/data/etcd-snapshots`.
+    #[serde(skip_serializing_if = "Snapshots::is_default")]
+    #[schemars(default)]
+    pub snapshots: Snapshots,
+}
+
+/// Hours between two snapshots of etcd.
+pub const SNAPSHOT_HOURS: u32 = 6;
+/// Snapshots that are kept: three days of them.
+pub const SNAPSHOTS_KEPT: u32 = 12;
+/// Bytes that snapshots may take together: a database of 50 MiB is usual, etcd's own bound for one is 2 GiB.
+pub const SNAPSHOTS_SIZE: Size = Size(4 << 30);
+
+/// When snapshots of etcd are taken, and how many are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields, default)]
+pub struct Snapshots {
+    /// Hours between two snapshots.
+    #[schemars(range(min = 1, max = 168))]
+    pub interval_hours: u32,
+    /// Snapshots that are kept; the newest that was taken before an update is kept besides.
+    #[schemars(range(min = 1, max = 100))]
+    pub keep: u32,
+    /// What they may take together, at least 256 MiB; beyond it the oldest are removed, and never the newest.
+    pub max_size: Size,
+}
+
+impl Default for Snapshots {
+    fn default() -> Self {
+        Self { interval_hours: SNAPSHOT_HOURS, keep: SNAPSHOTS_KEPT, max_size: SNAPSHOTS_SIZE }
+    }
+}
+
+impl Snapshots {
+    /// Whether nothing was said about them.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Cluster {

@@ -21,7 +21,7 @@ mod taint;
 mod vms;
 mod webhook;
 
-pub use cluster::{Cluster, ClusterMode, REDEEMED, Role, SERVICE_CIDR};
+pub use cluster::{Cluster, ClusterMode, REDEEMED, Role, SERVICE_CIDR, Snapshots};
 pub use disk::{Bus, DataDisk, DiskSelector};
 pub use fleet::{Identity, Match};
 pub use image::Image;

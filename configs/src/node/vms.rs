@@ -15,6 +15,12 @@ pub struct Vms {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schemars(default)]
     pub nested: bool,
+    /// Processors that no VM gets to itself, as Linux numbers them: at least one, better a whole core. With it, VMs can have the
+    /// others to themselves (`dedicatedCpuPlacement`), and the Node has the label `cpumanager=true` and offers only those others as
+    /// `cpu`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"0-1", example = &"0,32")]
+    pub reserved_cpus: Option<String>,
 }
 
 impl Vms {

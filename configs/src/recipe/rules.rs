@@ -23,7 +23,7 @@ const LEVEL: i32 = 12;
 const LARGEST_LEVEL: i64 = 19;
 
 /// Tables that keys belong to, for those found in another one.
-const HOMES: [(&str, &str); 23] = [
+const HOMES: [(&str, &str); 24] = [
     ("name", "release"),
     ("epoch", "release"),
     ("expires", "release"),
@@ -33,6 +33,7 @@ const HOMES: [(&str, &str); 23] = [
     ("signing-key", "release"),
     ("signing-command", "release"),
     ("public-key", "release"),
+    ("keys", "release"),
     ("lists", "packages"),
     ("add", "packages"),
     ("mirror", "packages"),
@@ -117,6 +118,7 @@ fn release(mut table: Table<'_, '_>, dir: &Path, base: Option<&Recipe>) -> Optio
     let epoch = epoch.map(|epoch| epoch.value).or_else(|| Some(base?.epoch)).unwrap_or(EPOCH);
     let terms = terms(&mut table, version.as_deref(), epoch, base.map(|base| &base.terms));
     let signing = signing(&mut table, dir);
+    let keys = table.optional("keys", |value| value.text(file)).map(|at| dir.join(at.value));
     table.finish(&HOMES);
     Some(Release {
         name: name?.value,
@@ -124,6 +126,7 @@ fn release(mut table: Table<'_, '_>, dir: &Path, base: Option<&Recipe>) -> Optio
         epoch,
         terms,
         signing: signing.or_else(|| base?.signing.clone()),
+        keys: keys.or_else(|| base?.keys.clone()),
     })
 }
 

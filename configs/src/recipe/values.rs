@@ -80,7 +80,8 @@ pub(super) fn list(text: &str) -> Result<String, Wrong> {
     )
 }
 
-pub(super) fn package(text: &str) -> Result<String, Wrong> {
+/// A name of a Debian package (Debian Policy 5.6.1).
+pub fn package(text: &str) -> Result<String, Wrong> {
     let ok = text.len() >= 2
         && text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b));
@@ -92,7 +93,8 @@ pub(super) fn package(text: &str) -> Result<String, Wrong> {
     )
 }
 
-pub(super) fn component(text: &str) -> Result<String, Wrong> {
+/// A component of Debian's archive.
+pub fn component(text: &str) -> Result<String, Wrong> {
     let all = COMPONENTS.map(|component| format!("\"{component}\"")).join(", ");
     accept(COMPONENTS.contains(&text), text, "is not a component of Debian", &format!("choose from {all}"))
 }

@@ -19,7 +19,8 @@ pub use sheaf_links::value::{
     quoted, server_address, vlan_range,
 };
 pub use system::{
-    file_mode, file_path, kernel_argument, machine_fact, module, sysctl_key, sysctl_value, timezone, uuid,
+    cpus, file_mode, file_path, kernel_argument, machine_fact, module, sysctl_key, sysctl_value, timezone,
+    uuid,
 };
 pub use url::{header_name, header_value, image_url, mirror, no_proxy, proxy, registry, server, webhook};
 

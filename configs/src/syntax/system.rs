@@ -73,6 +73,9 @@ const OWN_FILES: [(&str, &str); 20] = [
     ("/etc/sheaf", "the other tables of this file"),
 ];
 
+/// Processors that a kernel for x86 can have (`NR_CPUS`).
+const MOST_CPUS: u32 = 8192;
+
 /// A machine's serial number, as its firmware says it.
 pub fn machine_fact(text: &str) -> Result<String, Wrong> {
     /// What boards say whose maker wrote nothing: thousands of machines have the same.
@@ -192,6 +195,25 @@ pub fn kernel_argument(text: &str) -> Result<String, Wrong> {
         return wrong(format!("\"{key}\" is an argument that boot and updates depend on"), "remove it");
     }
     Ok(text.to_owned())
+}
+
+/// Numbers of processors as a list, `0-1,8`.
+pub fn cpus(text: &str) -> Result<String, Wrong> {
+    let number = |text: &str| {
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<u32>().ok().filter(|number| is_number && *number < MOST_CPUS)
+    };
+    let is_part = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        number(first).zip(number(last)).is_some_and(|(first, last)| first <= last)
+    };
+    if text.split(',').all(is_part) {
+        return Ok(text.to_owned());
+    }
+    wrong(
+        format!("{} is not a list of processors", quoted(text)),
+        "write \"0-1\" or \"0,8\", as lscpu numbers them",
+    )
 }
 
 /// Path of a file that an operator may add.

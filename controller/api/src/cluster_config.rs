@@ -1,7 +1,9 @@
 //! `sheaf.dev/v1alpha1` ClusterConfig: what an administrator decided for all VMs of the cluster. There is one, `cluster`.
 //!
-//! Why here: how far memory is overcommitted concerns every tenant of a node, so no tenant may choose it. Without the
-//! object the defaults hold. Route in: an administrator's manifest. Route out: the controller's placeholder Pods.
+//! Why here: how far memory is overcommitted, and which devices leave a node, concerns every tenant of a node, so no tenant may
+//! choose it. Without the
+//! object the defaults hold. Route in: an administrator's manifest. Route out: the controller's placeholder Pods, resources of
+//! nodes.
 
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -33,9 +35,45 @@ pub struct ClusterConfigSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 100, max = 400))]
     pub memory_overcommit_percent: Option<u32>,
+    /// Devices of nodes that VMs can have to themselves (devices.hostDevices and devices.gpus). Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permitted_host_devices: Option<PermittedHostDevices>,
+}
+
+/// Devices of nodes that VMs can have to themselves. Names and meanings are KubeVirt's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PermittedHostDevices {
+    /// PCI devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub pci_host_devices: Vec<PciHostDevice>,
+}
+
+/// A kind of PCI device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PciHostDevice {
+    /// Its vendor and device, as `lspci -nn` shows them: `10DE:1EB8`.
+    #[schemars(length(max = 9), regex(pattern = r"^[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}$"))]
+    pub pci_vendor_selector: String,
+    /// The resource of nodes that counts such devices, and the deviceName by which VMs ask for one: `nvidia.com/TU104GL_Tesla_T4`.
+    #[schemars(
+        length(max = 127),
+        regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")
+    )]
+    pub resource_name: String,
 }
 
 impl ClusterConfigSpec {
+    /// PCI devices that VMs can have to themselves.
+    pub fn pci_host_devices(&self) -> &[PciHostDevice] {
+        self.permitted_host_devices
+            .as_ref()
+            .map(|permitted| permitted.pci_host_devices.as_slice())
+            .unwrap_or_default()
+    }
+
     /// Bytes that are set aside for `guest` bytes of guest memory, rounded up.
     pub fn set_aside(&self, guest: u64) -> u64 {
         // Bounds as in the schema, should an object have passed it by.
@@ -46,13 +84,31 @@ impl ClusterConfigSpec {
 }
 
 /// Of a ClusterConfig.
-pub(crate) const RULES: &[Rule] = &[Rule {
-    at: "",
-    rule: "self.metadata.name == 'cluster'",
-    says: "there is one ClusterConfig, and its name is cluster",
-    field: "",
-    reason: Reason::Invalid,
-}];
+pub(crate) const RULES: &[Rule] = &[
+    Rule {
+        at: "",
+        rule: "self.metadata.name == 'cluster'",
+        says: "there is one ClusterConfig, and its name is cluster",
+        field: "",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "spec.permittedHostDevices",
+        rule: "!has(self.pciHostDevices) || self.pciHostDevices.all(d, self.pciHostDevices.exists_one(e, \
+               e.pciVendorSelector.lowerAscii() == d.pciVendorSelector.lowerAscii()))",
+        says: "two of pciHostDevices have the same pciVendorSelector: a device would count twice",
+        field: ".pciHostDevices",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "spec.permittedHostDevices.pciHostDevices[]",
+        rule: "!self.resourceName.matches('(^|[.])(sheaf[.]dev|kubernetes[.]io|k8s[.]io)/') && \
+               !self.resourceName.startsWith('devices.kubevirt.io/')",
+        says: "the name is one that Sheaf or Kubernetes gives resources of their own; use the vendor's, such as nvidia.com/T4",
+        field: ".resourceName",
+        reason: Reason::Invalid,
+    },
+];
 
 #[cfg(test)]
 mod tests {
@@ -60,7 +116,7 @@ mod tests {
 
     #[test]
     fn all_of_a_guests_memory_is_set_aside_unless_an_administrator_said_otherwise() {
-        let of = |percent| ClusterConfigSpec { memory_overcommit_percent: percent };
+        let of = |percent| ClusterConfigSpec { memory_overcommit_percent: percent, ..Default::default() };
         assert_eq!(ClusterConfigSpec::default().set_aside(1 << 30), 1 << 30);
         assert_eq!(of(Some(200)).set_aside(1 << 30), 1 << 29);
         assert_eq!(of(Some(150)).set_aside(100), 67);

@@ -68,6 +68,36 @@ pub struct Devices {
     /// The VM has no controller and no free ports for disks that are added while it runs. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disable_hotplug: Option<bool>,
+    /// PCI devices of the node that the VM has to itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub host_devices: Vec<HostDevice>,
+    /// The same, of GPUs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub gpus: Vec<HostDevice>,
+}
+
+impl Devices {
+    /// Devices of the node: hostDevices, then gpus.
+    pub fn of_node(&self) -> impl Iterator<Item = &HostDevice> {
+        self.host_devices.iter().chain(&self.gpus)
+    }
+}
+
+/// A PCI device of the node that the VM has to itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostDevice {
+    /// Its name in this VM.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?$"))]
+    pub name: String,
+    /// A resourceName that permittedHostDevices of ClusterConfig cluster has.
+    #[schemars(
+        length(max = 127),
+        regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")
+    )]
+    pub device_name: String,
 }
 
 /// A disk as the guest sees it; exactly one of disk and cdrom.
@@ -191,6 +221,33 @@ pub struct Interface {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub ports: Vec<Port>,
+    /// The link, also while the VM runs: up (default), down; absent removes the interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<InterfaceState>,
+}
+
+impl Interface {
+    /// Whether it is to be removed.
+    pub fn is_absent(&self) -> bool {
+        self.state == Some(InterfaceState::Absent)
+    }
+
+    /// Whether its link is to be down.
+    pub fn is_down(&self) -> bool {
+        self.state == Some(InterfaceState::Down)
+    }
+}
+
+/// What is wanted of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InterfaceState {
+    /// Its link is up.
+    Up,
+    /// Its link is down: the guest sees a cable that is unplugged.
+    Down,
+    /// It is removed, also from a VM that runs; only of a multus network.
+    Absent,
 }
 
 /// Binding of an interface to a bridge; it has no settings.

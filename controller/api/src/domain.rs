@@ -10,8 +10,13 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::firmware::Firmware;
 use crate::{
-    clock::Clock, devices::Devices, disk_options::IoThreadsPolicy, features::Features, firmware::Chassis,
-    quantity::Amount, words::words,
+    clock::Clock,
+    devices::Devices,
+    disk_options::IoThreadsPolicy,
+    features::Features,
+    firmware::{Chassis, KernelBootContainer},
+    quantity::Amount,
+    words::words,
 };
 
 /// The virtual machine's hardware.
@@ -50,6 +55,13 @@ pub struct DomainSpec {
     pub devices: Devices,
 }
 
+impl DomainSpec {
+    /// The image with the kernel that boots the guest, if it is not booted from its disks.
+    pub fn kernel_container(&self) -> Option<&KernelBootContainer> {
+        self.firmware.as_ref()?.kernel_boot.as_ref()?.container.as_ref()
+    }
+}
+
 /// Virtual CPU topology and model: sockets × cores × threads CPUs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -78,9 +90,43 @@ pub struct Cpu {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub features: Vec<CpuFeature>,
+    /// Each virtual CPU has a CPU of the node to itself; on nodes with the label cpumanager=true. The VM does not grow while it
+    /// runs, and needs whole CPUs in requests and limits, if it has any. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedicated_cpu_placement: Option<bool>,
+    /// One CPU more for the other threads of QEMU; needs dedicatedCpuPlacement. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolate_emulator_thread: Option<bool>,
+    /// NUMA cells of the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa: Option<Numa>,
 }
 
+/// NUMA cells of the guest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Numa {
+    /// The guest has the cells of its CPUs on the node, each with memory of that cell; needs dedicatedCpuPlacement and hugepages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_mapping_passthrough: Option<GuestMappingPassthrough>,
+}
+
+/// The guest's NUMA cells are those of its CPUs; it has no settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GuestMappingPassthrough {}
+
 impl Cpu {
+    /// Whether each virtual CPU has a CPU of the node to itself.
+    pub fn is_dedicated(&self) -> bool {
+        self.dedicated_cpu_placement == Some(true)
+    }
+
+    /// CPUs of the node that the VM has to itself; none if they are shared.
+    pub fn dedicated(&self) -> Option<u32> {
+        let emulator = u32::from(self.isolate_emulator_thread == Some(true));
+        self.is_dedicated().then(|| self.count().saturating_add(emulator))
+    }
+
     /// Number of virtual CPUs; the schema bounds it, an annotation of a Pod may not.
     pub fn count(&self) -> u32 {
         let [sockets, cores, threads] =

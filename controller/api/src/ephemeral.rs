@@ -6,6 +6,7 @@
 //! large base images and claims below overlays are. Route out: bytes.
 
 use crate::{
+    firmware::BOOT_FILE_BYTES,
     host_disk::image_name,
     quantity::Amount,
     vmi::VirtualMachineInstanceSpec,
@@ -39,7 +40,9 @@ const SECTOR: u64 = 512;
 /// Bytes below /data that a VM of this spec may come to fill; `base` knows how many bytes a guest sees of what is below an
 /// overlay.
 pub fn bytes(spec: &VirtualMachineInstanceSpec, base: impl Fn(Base<'_>) -> Option<u64>) -> u64 {
-    spec.volumes.iter().map(|volume| of_volume(volume, &base)).fold(FIXED_BYTES, u64::saturating_add)
+    let boot = spec.domain.kernel_container().map_or(0, |container| container.files().count() as u64);
+    let fixed = FIXED_BYTES.saturating_add(boot.saturating_mul(BOOT_FILE_BYTES));
+    spec.volumes.iter().map(|volume| of_volume(volume, &base)).fold(fixed, u64::saturating_add)
 }
 
 /// Size of a disk that is made with this capacity.
@@ -130,6 +133,17 @@ mod tests {
         assert_eq!(of(json!([{"name": "a", "secret": {"secretName": "s"}}])), IMAGE_BYTES);
         assert_eq!(of(json!([{"name": "a", "cloudInitNoCloud": {"userData": "u"}}])), 0);
         assert_eq!(of(host("/data/images/unknown", "Disk", json!(null))), UNKNOWN_BASE_BYTES);
+    }
+
+    #[test]
+    fn a_kernel_and_an_initrd_count_with_the_most_that_they_can_have() {
+        let of = |container| {
+            let firmware = json!({"kernelBoot": {"container": container}});
+            let spec = json!({"domain": {"devices": {}, "firmware": firmware}});
+            bytes(&serde_json::from_value(spec).unwrap(), |_| None) - FIXED_BYTES
+        };
+        assert_eq!(of(json!({"image": "a", "kernelPath": "/k"})), BOOT_FILE_BYTES);
+        assert_eq!(of(json!({"image": "a", "kernelPath": "/k", "initrdPath": "/i"})), 2 * BOOT_FILE_BYTES);
     }
 
     #[test]

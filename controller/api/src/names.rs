@@ -62,6 +62,8 @@ pub const IMAGE_LABEL_PREFIX: &str = "image.sheaf.dev/";
 pub const IMAGE_PRESENT: &str = "present";
 /// Node label: guests of this node may run guests of their own. Value [`TRUE`].
 pub const NESTED_LABEL: &str = "sheaf.dev/nested-virtualization";
+/// Node label: VMs can have processors of this node to themselves. KubeVirt's name, which its manifests select. Value [`TRUE`].
+pub const CPU_MANAGER_LABEL: &str = "cpumanager";
 /// Value of yes-or-no labels.
 pub const TRUE: &str = "true";
 
@@ -101,6 +103,10 @@ pub const POLICY_LABEL: &str = "sheaf.dev/policy";
 pub const POLICY_FINALIZER: &str = "sheaf.dev/node-network-policy";
 /// Finalizer of a NodeMaintenance: held until its node takes VMs again.
 pub const MAINTENANCE_FINALIZER: &str = "sheaf.dev/node-maintenance";
+/// Finalizer of a NodeRemoval: held until nothing of its node is left, or the node is as before.
+pub const REMOVAL_FINALIZER: &str = "sheaf.dev/node-removal";
+/// Condition of a Node, by which its agent says that it has left the cluster: it makes no further requests.
+pub const LEFT_CONDITION: &str = "sheaf.dev/Left";
 /// Finalizer of a ClusterUpdate: held until no node is cordoned by it or on the way.
 pub const CLUSTER_UPDATE_FINALIZER: &str = "sheaf.dev/cluster-update";
 /// Annotation of a Node: name of the ClusterUpdate that cordoned it, and uncordons it. A node that is cordoned without it
@@ -115,8 +121,10 @@ pub const CREATED_BY_LABEL: &str = "kubevirt.io/created-by";
 pub const APP_LABEL: &str = "kubevirt.io";
 /// Value of [`APP_LABEL`] on placeholder Pods.
 pub const LAUNCHER: &str = "virt-launcher";
-/// Value of [`APP_LABEL`] on attachment Pods.
+/// Value of [`APP_LABEL`] on attachment Pods of disks.
 pub const HOTPLUG_DISK: &str = "hotplug-disk";
+/// Value of [`APP_LABEL`] on attachment Pods of NICs.
+pub const HOTPLUG_NIC: &str = "hotplug-nic";
 /// Label of Pods and VMIs: name of the virtual machine.
 pub const VM_NAME_LABEL: &str = "vm.kubevirt.io/name";
 /// Label of a VMI: the node it runs on.
@@ -140,14 +148,17 @@ pub const VMI_FINALIZER: &str = "kubevirt.io/foregroundDeleteVirtualMachine";
 /// Finalizer of a VM: held until no VMI of it remains.
 pub const VM_FINALIZER: &str = "kubevirt.io/virtualMachineControllerFinalize";
 
-/// Annotation of an attachment Pod: JSON of [`crate::attachment::Attachment`].
+/// Annotation of an attachment Pod: JSON of [`crate::attachment::Attachment`], or of [`crate::attachment::NicAttachment`].
 pub const ATTACHMENT_ANNOTATION: &str = "sheaf.dev/attachment";
-/// Annotation of an attachment Pod, written by the controller: the VM is to lose the disk. Value [`TRUE`]. That the Pod is
+/// Annotation of an attachment Pod, written by the controller: the VM is to lose the disk or the NIC. Value [`TRUE`]. That the Pod is
 /// deleted is no such sign: a drain deletes Pods too.
 pub const DETACH_ANNOTATION: &str = "sheaf.dev/detach";
 /// Annotation of a placeholder Pod, written by its node: JSON, the name by which the guest's domain has each disk,
 /// `{"data": "sda"}`.
 pub const DISKS_ANNOTATION: &str = "sheaf.dev/disks";
+/// Annotation of a placeholder Pod, written by the controller: JSON of [`crate::links::Links`], which NICs of the VM have their link
+/// down, and which of those that it started with are to be removed.
+pub const LINKS_ANNOTATION: &str = "sheaf.dev/links";
 /// Annotation of a placeholder Pod, written by the controller: JSON of [`crate::size::Size`], the size that the VM is to have while
 /// it runs. It is written only once the node has allocated what the size needs.
 pub const SIZE_ANNOTATION: &str = "sheaf.dev/size";
@@ -162,10 +173,14 @@ pub const RESIZE_IN_PROGRESS_CONDITION: &str = "PodResizeInProgress";
 /// not in the template of its VM.
 pub const OWN_VOLUMES_ANNOTATION: &str = "sheaf.dev/own-volumes";
 
-/// Name of the one container of an attachment Pod.
+/// Name of the one container of an attachment Pod of a disk.
 pub const ATTACHMENT_CONTAINER: &str = "hotplug-disk";
-/// Image name in an attachment Pod's container: nothing pulls it.
+/// Image name in that container: nothing pulls it.
 pub const ATTACHMENT_IMAGE: &str = "sheaf.dev/hotplug-disk";
+/// Name of the one container of an attachment Pod of a NIC.
+pub const NIC_CONTAINER: &str = "hotplug-nic";
+/// Image name in that container: nothing pulls it.
+pub const NIC_IMAGE: &str = "sheaf.dev/hotplug-nic";
 /// Name of the one container of a placeholder Pod.
 pub const COMPUTE_CONTAINER: &str = "compute";
 /// Image name in the placeholder's container: nothing pulls it, the name says so.

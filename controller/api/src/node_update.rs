@@ -115,6 +115,10 @@ pub struct NodeUpdateStatus {
     /// Version that is complete and verified in the other slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staged: Option<String>,
+    /// The snapshot of etcd that the node took before it restarted into another release, on a control-plane node: its name in
+    /// `/data/etcd-snapshots`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
     /// What the agent is to do, in order, as it planned it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<String>,

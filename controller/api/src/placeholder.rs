@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    names::{ATTACHMENT_CONTAINER, COMPUTE_CONTAINER},
+    names::{ATTACHMENT_CONTAINER, COMPUTE_CONTAINER, NIC_CONTAINER},
     network::Attachment,
     strict::{self, StrictError},
     vmi::VirtualMachineInstanceSpec,
@@ -58,14 +58,14 @@ impl PlacedVmi {
 }
 
 /// Whether the node of `pod` reported that the VM's domain does not exist, or not any more: container `compute` is
-/// terminated; of an attachment Pod, that no domain has its disk. Only the node's agent writes container statuses. The phase alone proves nothing: the garbage collector of
+/// terminated; of an attachment Pod, that no domain has its disk or NIC. Only the node's agent writes container statuses. The phase alone proves nothing: the garbage collector of
 /// kube-controller-manager sets `Failed` on Pods of nodes that do not answer, whose VMs may run on
 /// (`pkg/controller/podgc/gc_controller.go`, markFailedAndDeletePod).
 pub fn domain_is_gone(pod: &Pod) -> bool {
     let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
     containers.into_iter().any(|container| {
         let state = container.state.as_ref();
-        [COMPUTE_CONTAINER, ATTACHMENT_CONTAINER].contains(&container.name.as_str())
+        [COMPUTE_CONTAINER, ATTACHMENT_CONTAINER, NIC_CONTAINER].contains(&container.name.as_str())
             && state.is_some_and(|state| state.terminated.is_some())
     })
 }

@@ -47,7 +47,7 @@ impl Size {
     }
 
     /// What a VM that starts with `domain` can grow to: its own size, where it cannot grow. Memory grows up to `maxGuest` in whole
-    /// [`BLOCK`]s, and not on huge pages, of which a Pod cannot get more; both need ACPI.
+    /// [`BLOCK`]s, and not on huge pages, of which a Pod cannot get more; sockets do not where CPUs are dedicated; both need ACPI.
     pub fn most(domain: &DomainSpec) -> Self {
         let mut most = Self::of(domain);
         if domain.features.as_ref().is_some_and(|features| !features.has_acpi()) {
@@ -60,7 +60,8 @@ impl Size {
                 most.memory = most.memory.max(max);
             }
         }
-        let sockets = domain.cpu.as_ref().and_then(|cpu| cpu.max_sockets);
+        let shared = domain.cpu.as_ref().filter(|cpu| !cpu.is_dedicated());
+        let sockets = shared.and_then(|cpu| cpu.max_sockets);
         most.sockets = most.sockets.max(sockets.unwrap_or(0));
         most
     }
@@ -152,6 +153,13 @@ mod tests {
             json!({"memory": {"guest": "1Gi", "maxGuest": "4Gi"}, "cpu": {"maxSockets": 2}, "features": off}),
         );
         assert_eq!(of, Size { memory: GIB, sockets: 1 });
+    }
+
+    #[test]
+    fn a_vm_with_dedicated_cpus_gets_no_more_of_them_and_its_memory_grows() {
+        let cpu = json!({"sockets": 2, "maxSockets": 8, "dedicatedCpuPlacement": true});
+        let of = most(json!({"memory": {"guest": "1Gi", "maxGuest": "4Gi"}, "cpu": cpu}));
+        assert_eq!(of, Size { memory: 4 * GIB, sockets: 2 });
     }
 
     #[test]

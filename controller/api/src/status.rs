@@ -304,7 +304,11 @@ pub struct InterfaceStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ip_addresses: Vec<String>,
     /// Where this is known from, by commas: domain (the VM's own definition), dhcp (the lease that its node gave it),
-    /// neighbour (ARP and neighbour discovery of the guest), guest-agent (what the guest reports itself).
+    /// neighbour (ARP and neighbour discovery of the guest), guest-agent (what the guest reports itself), multus-status (a Pod
+    /// that carries its network is there).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info_source: Option<String>,
+    /// up or down, as the domain has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_state: Option<String>,
 }

@@ -1,7 +1,7 @@
 //! VirtualMachineInstance: one run of a virtual machine, from start to stop, on one node.
 //!
-//! Why here: it is what the scheduler places and the agent runs. Of its spec only volumes that are hotpluggable and their disks
-//! change while it is there; any other change of a VM takes effect with its next instance. Route in: the VM controller, or a user's manifest. Route out: the placeholder
+//! Why here: it is what the scheduler places and the agent runs. Of its spec only volumes that are hotpluggable and their disks,
+//! interfaces of multus networks, links and its size change while it is there; any other change of a VM takes effect with its next instance. Route in: the VM controller, or a user's manifest. Route out: the placeholder
 //! Pod, and the status the controller copies back from it.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     access::AccessCredential,
-    devices::{Devices, Disk},
+    devices::{Devices, Disk, Interface},
     domain::DomainSpec,
     firmware::Efi,
     peripherals::Tpm,
@@ -223,6 +223,25 @@ impl VirtualMachineInstanceSpec {
         let is_added = |disk: &Disk| self.hotpluggable().any(|volume| volume.name == disk.name);
         spec.domain.devices.disks.retain(|disk| disk.is_drive() || !is_added(disk));
         spec.volumes.retain(|volume| !volume.is_hotpluggable());
+        spec
+    }
+
+    /// The interface called `name`.
+    pub fn interface(&self, name: &str) -> Option<&Interface> {
+        self.domain.devices.interfaces.iter().find(|interface| interface.name == name)
+    }
+
+    /// The spec without the interfaces that `is_left_out` selects, and their networks. If none is left, the VM has none.
+    #[must_use]
+    pub fn without_interfaces(&self, is_left_out: impl Fn(&Interface) -> bool) -> Self {
+        let mut spec = self.clone();
+        let devices = &mut spec.domain.devices;
+        devices.interfaces.retain(|interface| !is_left_out(interface));
+        // An empty list would mean the default interface.
+        if devices.interfaces.is_empty() && !self.domain.devices.interfaces.is_empty() {
+            devices.autoattach_pod_interface = Some(false);
+        }
+        spec.networks.retain(|network| !self.interface(&network.name).is_some_and(&is_left_out));
         spec
     }
 

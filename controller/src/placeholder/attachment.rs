@@ -6,7 +6,7 @@
 //! volume with its disk. Route out: a Pod.
 
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::json;
+use serde_json::{Value, json};
 use sheaf_api::{
     VirtualMachineInstance,
     attachment::Attachment,
@@ -43,7 +43,18 @@ pub fn pod(
 ) -> Result<Pod, serde_json::Error> {
     let volume = &attachment.volume;
     let claims = [json!({"name": "claim", "persistentVolumeClaim": {"claimName": volume.claim()}})];
-    let mut spec = idle::spec(ATTACHMENT_CONTAINER, ATTACHMENT_IMAGE, &claims);
+    let spec = idle::spec(ATTACHMENT_CONTAINER, ATTACHMENT_IMAGE, &claims);
+    composed(vmi, launcher, (&name(vmi, &volume.name), HOTPLUG_DISK), attachment.to_annotation(), spec)
+}
+
+/// A Pod with this name, label, annotation and spec, on the node of `launcher`.
+pub(super) fn composed(
+    vmi: &VirtualMachineInstance,
+    launcher: &Pod,
+    (name, label): (&str, &str),
+    annotation: String,
+    mut spec: Value,
+) -> Result<Pod, serde_json::Error> {
     // By affinity, as a DaemonSet's: a Pod with a nodeName passes by the scheduler, and its claim is not bound.
     let node = json!([{"key": "metadata.name", "operator": "In", "values": [end::node_of(launcher)]}]);
     spec["affinity"] = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
@@ -52,10 +63,10 @@ pub fn pod(
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": name(vmi, &volume.name),
+            "name": name,
             "namespace": vmi.metadata.namespace,
-            "labels": {APP_LABEL: HOTPLUG_DISK, CREATED_BY_LABEL: vmi.metadata.uid},
-            "annotations": {ATTACHMENT_ANNOTATION: attachment.to_annotation()},
+            "labels": {APP_LABEL: label, CREATED_BY_LABEL: vmi.metadata.uid},
+            "annotations": {ATTACHMENT_ANNOTATION: annotation},
             "finalizers": [POD_FINALIZER],
             "ownerReferences": [{
                 "apiVersion": "v1", "kind": "Pod", "name": launcher.metadata.name,

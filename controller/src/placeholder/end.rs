@@ -6,7 +6,7 @@
 //! Kubernetes documents for nodes that are powered off. A Node object that does not exist proves nothing: to declare that
 //! machine out of service, create the Node with the taint. A Pod that was deleted before it was bound never ran, and the
 //! API server binds no Pod that is being deleted. Pure but for [`run`]. Route in: Pods, and their Nodes. Route out: removal
-//! of the finalizer. Attachment Pods ([`super::attachment`]) follow the same rule.
+//! of the finalizer. Attachment Pods ([`super::attachment`], [`super::nic`]) follow the same rule.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use kube::{
     },
 };
 use sheaf_api::{
-    names::{APP_LABEL, HOTPLUG_DISK, LAUNCHER, OUT_OF_SERVICE_TAINT, POD_FINALIZER},
+    names::{APP_LABEL, HOTPLUG_DISK, HOTPLUG_NIC, LAUNCHER, OUT_OF_SERVICE_TAINT, POD_FINALIZER},
     placeholder::domain_is_gone,
 };
 
@@ -85,7 +85,8 @@ pub fn plan(pod: &Pod, node: Option<&Node>) -> Vec<Action> {
 
 /// Removes the finalizers of placeholder and attachment Pods whose runs are over, until dropped.
 pub async fn run(client: Client) {
-    let ours = watcher::Config::default().labels(&format!("{APP_LABEL} in ({LAUNCHER},{HOTPLUG_DISK})"));
+    let ours = watcher::Config::default()
+        .labels(&format!("{APP_LABEL} in ({LAUNCHER},{HOTPLUG_DISK},{HOTPLUG_NIC})"));
     let controller = Controller::new(Api::<Pod>::all(client.clone()), ours);
     let pods = controller.store();
     let controller =

@@ -15,11 +15,14 @@ use sheaf_api::{
     access::AccessCredential,
     cluster_config::ClusterConfigSpec,
     config_volumes::DownwardApi,
+    devices::Interface,
+    domain::Cpu,
     host_disk::{HostDiskPlace, place},
+    links::Links,
     names::{
-        APP_LABEL, COMPUTE_CONTAINER, CREATED_BY_LABEL, DOMAIN_ANNOTATION, HOSTNAME_LABEL, IMAGE_PRESENT,
-        KUBEVIRT_API_VERSION, LAUNCHER, PLACEHOLDER_IMAGE, POD_FINALIZER, RUNTIME_CLASS,
-        STATE_NODE_ANNOTATION, VM_NAME_LABEL, VMI_ANNOTATION, image_label,
+        APP_LABEL, COMPUTE_CONTAINER, CPU_MANAGER_LABEL, CREATED_BY_LABEL, DOMAIN_ANNOTATION, HOSTNAME_LABEL,
+        IMAGE_PRESENT, KUBEVIRT_API_VERSION, LAUNCHER, LINKS_ANNOTATION, PLACEHOLDER_IMAGE, POD_FINALIZER, RUNTIME_CLASS,
+        STATE_NODE_ANNOTATION, TRUE, VM_NAME_LABEL, VMI_ANNOTATION, image_label,
     },
     placeholder::PlacedVmi,
     vmi::VirtualMachineInstanceSpec,
@@ -32,6 +35,7 @@ pub mod attachment;
 pub mod end;
 pub mod idle;
 pub mod images;
+pub mod nic;
 pub mod overhead;
 pub mod resources;
 
@@ -56,7 +60,8 @@ pub fn pod(
     let uid = vmi.metadata.uid.clone().unwrap_or_default();
     let vmi_name = vmi.metadata.name.clone().unwrap_or_default();
     let namespace = vmi.metadata.namespace.clone().unwrap_or_default();
-    let whole = resolve(&vmi.spec, &uid);
+    let whole = resolve(&vmi.spec.without_interfaces(Interface::is_absent), &uid);
+    let links = links(&whole);
     let media = whole.media().map(|volume| volume.name.clone()).collect();
     let spec = whole.without_hotpluggable();
     let mut labels = vmi.metadata.labels.clone().unwrap_or_default();
@@ -81,8 +86,7 @@ pub fn pod(
             "name": name(vmi),
             "namespace": namespace,
             "labels": labels,
-            // The second one is KubeVirt's, by which backup tools find the VM of a Pod.
-            "annotations": {VMI_ANNOTATION: placed.to_annotation(), DOMAIN_ANNOTATION: vmi_name},
+            "annotations": annotations(&placed, &links),
             "finalizers": [POD_FINALIZER],
             "ownerReferences": [{
                 "apiVersion": KUBEVIRT_API_VERSION, "kind": "VirtualMachineInstance",
@@ -120,12 +124,29 @@ pub fn pod(
     }))
 }
 
+/// Annotations of the Pod.
+fn annotations(placed: &PlacedVmi, links: &Links) -> BTreeMap<&'static str, String> {
+    // The second one is KubeVirt's, by which backup tools find the VM of a Pod.
+    let mut all =
+        BTreeMap::from([(VMI_ANNOTATION, placed.to_annotation()), (DOMAIN_ANNOTATION, placed.name.clone())]);
+    if *links != Links::default() {
+        all.insert(LINKS_ANNOTATION, links.to_annotation());
+    }
+    all
+}
+
+/// Links that are down from the start.
+fn links(spec: &VirtualMachineInstanceSpec) -> Links {
+    let down = spec.domain.devices.interfaces.iter().filter(|interface| interface.is_down());
+    Links { down: down.map(|interface| interface.name.clone()).collect(), ..Links::default() }
+}
+
 /// The host name of the Pod in the cluster's DNS: a label, which the name of an instance need not be.
 fn hostname<'a>(spec: &'a VirtualMachineInstanceSpec, name: &'a str) -> &'a str {
     spec.hostname.as_deref().or_else(|| name.split('.').next()).unwrap_or(name)
 }
 
-/// The user's selector, one label for each base image the node must have, and the node that has what the VM keeps or the claims
+/// The user's selector, one label for each base image the node must have, the one of nodes with CPUs for dedicated placement, and the node that has what the VM keeps or the claims
 /// that are added to it, unless the user chose another one.
 fn node_selector(
     vmi: &VirtualMachineInstance,
@@ -137,6 +158,9 @@ fn node_selector(
     let node = vmi.metadata.annotations.as_ref().and_then(|all| all.get(STATE_NODE_ANNOTATION));
     if let Some(node) = node.filter(|_| spec.keeps_state()).map(String::as_str).or(home) {
         selector.entry(HOSTNAME_LABEL.into()).or_insert_with(|| node.to_owned());
+    }
+    if spec.domain.cpu.as_ref().is_some_and(Cpu::is_dedicated) {
+        selector.insert(CPU_MANAGER_LABEL.into(), TRUE.into());
     }
     for disk in spec.volumes.iter().filter_map(|volume| volume.host_disk.as_ref()) {
         if let Ok(HostDiskPlace::Image { name }) = place(&disk.path, namespace) {
@@ -173,7 +197,9 @@ fn volumes(spec: &VirtualMachineInstanceSpec) -> Vec<Value> {
 /// Logins of registries, which the node may read because the Pod names them.
 fn pull_secrets(spec: &VirtualMachineInstanceSpec) -> Vec<Value> {
     let disks = spec.volumes.iter().filter_map(|volume| volume.container_disk.as_ref());
-    let names: BTreeSet<_> = disks.filter_map(|disk| disk.image_pull_secret.as_deref()).collect();
+    let of_kernel = spec.domain.kernel_container().and_then(|kernel| kernel.image_pull_secret.as_deref());
+    let names: BTreeSet<_> =
+        disks.filter_map(|disk| disk.image_pull_secret.as_deref()).chain(of_kernel).collect();
     names.into_iter().map(|name| json!({"name": name})).collect()
 }
 
@@ -341,6 +367,25 @@ mod tests {
     }
 
     #[test]
+    fn the_login_for_the_image_of_a_kernel_is_named() {
+        let container = json!({"image": "quay.io/a:1", "kernelPath": "/k", "imagePullSecret": "login"});
+        let firmware = json!({"kernelBoot": {"container": container}});
+        let pod =
+            made(&vmi(json!({"domain": {"firmware": firmware, "memory": {"guest": "1Gi"}, "devices": {}}})));
+        assert_eq!(pod.spec.unwrap().image_pull_secrets.unwrap()[0].name, "login");
+    }
+
+    #[test]
+    fn a_vm_with_dedicated_cpus_is_for_nodes_that_have_such() {
+        let selector = |cpu: Value| {
+            let pod = made(&vmi(json!({"domain": {"cpu": cpu, "memory": {"guest": "1Gi"}, "devices": {}}})));
+            pod.spec.unwrap().node_selector.unwrap_or_default()
+        };
+        assert_eq!(selector(json!({"dedicatedCpuPlacement": true}))["cpumanager"], "true");
+        assert!(!selector(json!({"cores": 1})).contains_key("cpumanager"));
+    }
+
+    #[test]
     fn a_drive_is_of_the_pod_and_its_medium_is_only_named() {
         let vmi = vmi(json!({
             "domain": {"memory": {"guest": "1Gi"}, "devices": {"disks": [
@@ -352,6 +397,21 @@ mod tests {
         assert_eq!((placed.media, placed.spec.volumes), (vec!["cd".to_owned()], Vec::new()));
         assert_eq!(placed.spec.domain.devices.disks, vmi.spec.domain.devices.disks);
         assert_eq!(pod.spec.unwrap().volumes.unwrap_or_default(), []);
+    }
+
+    #[test]
+    fn a_vm_starts_without_absent_interfaces_and_with_links_that_are_down() {
+        let multus = |name: &str| json!({"name": name, "multus": {"networkName": "lan"}});
+        let vmi = vmi(json!({
+            "domain": {"memory": {"guest": "1Gi"}, "devices": {"interfaces": [
+                {"name": "a", "bridge": {}, "state": "down"}, {"name": "b", "bridge": {}, "state": "absent"}]}},
+            "networks": [multus("a"), multus("b")],
+        }));
+        let pod = made(&vmi);
+        assert_eq!(Links::of(&pod), Links { down: ["a".to_owned()].into(), ..Links::default() });
+        let placed = PlacedVmi::from_annotation(&pod.metadata.annotations.unwrap()[VMI_ANNOTATION]).unwrap();
+        let names: Vec<_> = placed.spec.networks.iter().map(|network| network.name.as_str()).collect();
+        assert_eq!((names, placed.spec.domain.devices.interfaces.len()), (vec!["a"], 1));
     }
 
     #[test]

@@ -15,9 +15,16 @@ const PAGE_TABLE_SHARE: u64 = 512;
 /// Video memory of the VGA adapter.
 const GRAPHICS: u64 = 16 * MIB;
 
+/// Of a VM with devices of the node: their memory is mapped and locked beside the guest's; KubeVirt's number.
+const VFIO: u64 = 1024 * MIB;
+
 /// Bytes that the VM costs beyond `guest` bytes of memory.
 pub fn bytes(spec: &VirtualMachineInstanceSpec, guest: u64, cpus: u32) -> u64 {
     let graphics = if spec.domain.devices.autoattach_graphics_device == Some(false) { 0 } else { GRAPHICS };
+    let devices = if spec.domain.devices.of_node().next().is_some() { VFIO } else { 0 };
     let per_cpu = u64::from(cpus).saturating_mul(PER_CPU);
-    QEMU.saturating_add(per_cpu).saturating_add(guest / PAGE_TABLE_SHARE).saturating_add(graphics)
+    QEMU.saturating_add(per_cpu)
+        .saturating_add(guest / PAGE_TABLE_SHARE)
+        .saturating_add(graphics)
+        .saturating_add(devices)
 }

@@ -53,6 +53,12 @@ pub fn compute(spec: &VirtualMachineInstanceSpec, config: &ClusterConfigSpec) ->
         ("memory".to_string(), Amount::of_bytes(memory)),
     ]);
     let mut limits = BTreeMap::new();
+    // As in KubeVirt: whole CPUs, and limits that are equal, by which the Pod is of QoS class Guaranteed.
+    if let Some(dedicated) = spec.domain.cpu.as_ref().and_then(Cpu::dedicated) {
+        let mut requests = requests;
+        requests.insert("cpu".to_string(), Amount::of_milli(u64::from(dedicated) * 1000));
+        return Compute { limits: requests.clone(), requests, huge };
+    }
     if let Some(cpu) = asked.limits.get("cpu") {
         limits.insert("cpu".to_string(), cpu.clone());
     }
@@ -83,6 +89,9 @@ pub fn of(
             }
         }
     }
+    for device in spec.domain.devices.of_node() {
+        *ports.entry(device.device_name.clone()).or_default() += 1;
+    }
     for (name, count) in ports {
         requests.insert(name.clone(), Amount::of_milli(count * 1000));
         limits.insert(name, Amount::of_milli(count * 1000));
@@ -108,7 +117,7 @@ mod tests {
         of(
             &spec,
             &Networks::default(),
-            &ClusterConfigSpec { memory_overcommit_percent: percent },
+            &ClusterConfigSpec { memory_overcommit_percent: percent, ..Default::default() },
             &images::Sizes {
                 images: [("sheaf.dev/debian".to_owned(), 3 << 30)].into(),
                 ..images::Sizes::default()
@@ -153,6 +162,25 @@ mod tests {
     }
 
     #[test]
+    fn a_vm_with_dedicated_cpus_asks_for_whole_ones_and_one_more_for_qemu_and_its_limits_are_equal() {
+        let of = |cpu: Value| {
+            let domain =
+                json!({"cpu": cpu, "memory": {"guest": "1Gi"}, "devices": {"autoattachPodInterface": false}});
+            resources(json!({ "domain": domain }), None)
+        };
+        let with = of(
+            json!({"cores": 2, "threads": 2, "dedicatedCpuPlacement": true, "isolateEmulatorThread": true}),
+        );
+        // 1024 guest + 100 QEMU + 4×8 CPUs + 2 page tables + 16 graphics
+        let limits = json!({"cpu": "5", "memory": "1174Mi", "devices.kubevirt.io/kvm": "1"});
+        assert_eq!(with["limits"], limits);
+        assert_eq!((&with["requests"]["cpu"], &with["requests"]["memory"]), (&json!("5"), &json!("1174Mi")));
+        let without = of(json!({"cores": 2, "dedicatedCpuPlacement": true}));
+        assert_eq!(without["requests"]["cpu"], "2");
+        assert_eq!(of(json!({"cores": 2, "dedicatedCpuPlacement": false}))["requests"]["cpu"], "200m");
+    }
+
+    #[test]
     fn every_port_is_asked_for_at_the_bridge_that_its_network_means() {
         let spec = json!({
             "domain": {"memory": {"guest": "1Gi"}, "devices": {"interfaces": [
@@ -171,6 +199,20 @@ mod tests {
             json!({"bridge.sheaf.dev/br1": "3", "vlan.bridge.sheaf.dev/br1": "2", "bridge.sheaf.dev/masq0": "1",
                    "devices.kubevirt.io/kvm": "1"})
         );
+    }
+
+    #[test]
+    fn every_device_of_the_node_is_asked_for_and_what_locked_memory_costs() {
+        let of = |devices: Value| {
+            resources(json!({"domain": {"memory": {"guest": "1Gi"}, "devices": devices}}), None)
+        };
+        let gpu = |name: &str| json!({"name": name, "deviceName": "nvidia.com/T4"});
+        let with = of(json!({"autoattachPodInterface": false, "gpus": [gpu("a"), gpu("b")],
+            "hostDevices": [{"name": "c", "deviceName": "intel.com/x710"}]}));
+        let limits = json!({"nvidia.com/T4": "2", "intel.com/x710": "1", "devices.kubevirt.io/kvm": "1"});
+        assert_eq!(with["limits"], limits);
+        // 1 GiB more than without.
+        assert_eq!(with["requests"]["memory"], "2174Mi");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Why here: pure; as KubeVirt's DeclarativeHotplugVolumes (`pkg/storage/hotplug`). Hotpluggable volumes that the template has
 //! gained are added to the instance, those that it has lost are removed, and one that is another claim now is removed and then
 //! added; volumes that were added to the instance alone stay. A CD-ROM drive is there from the start: only its medium comes and
-//! goes. Memory and sockets are [`super::size`]'s. Everything else that differs needs a restart, and is named. Route
+//! goes. NICs are [`super::nics`]', memory and sockets [`super::size`]'s. Everything else that differs needs a restart, and is named. Route
 //! in: the spec that the VM wants, its instance. Route out: a JSON patch of the instance; fields. `aggregated` makes its patches
 //! here, too.
 
@@ -16,7 +16,7 @@ use sheaf_api::{
     volumes::Volume,
 };
 
-use super::{requests::patch, size};
+use super::{nics, requests::patch, size};
 
 /// Most fields that a message names.
 const MOST_FIELDS: usize = 4;
@@ -56,6 +56,7 @@ pub fn follow(
         }
     }
     let mut steps = change("", &vmi.spec, &after.volumes, &after.domain.devices.disks);
+    steps.extend(nics::steps(wanted, vmi));
     steps.extend(size::steps(wanted, vmi));
     if steps.is_empty() {
         return None;
@@ -112,13 +113,17 @@ pub fn needs_restart(wanted: &VirtualMachineInstanceSpec, vmi: &VirtualMachineIn
     }
     let mut fields = Vec::new();
     differences("spec.template.spec", &fixed(wanted, &there), &fixed(&there, wanted), &mut fields);
+    fields.extend(nics::needs_restart(wanted, vmi));
     fields.truncate(MOST_FIELDS);
     fields
 }
 
-/// What of `spec` cannot change while the VM runs; among it are disks of volumes that both have.
+/// What of `spec`, NICs apart, cannot change while the VM runs; among it are disks of volumes that both have.
 fn fixed(spec: &VirtualMachineInstanceSpec, other: &VirtualMachineInstanceSpec) -> Value {
     let mut fixed = spec.without_hotpluggable();
+    fixed.networks.clear();
+    fixed.domain.devices.interfaces.clear();
+    fixed.domain.devices.autoattach_pod_interface = None;
     let is_shared = |volume: &&Volume| {
         other.hotpluggable().any(|other| other.name == volume.name && other.claim() == volume.claim())
     };

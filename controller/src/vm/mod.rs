@@ -24,6 +24,7 @@ use plan::Action;
 pub mod disks;
 pub mod hotplug;
 pub mod lock;
+pub mod nics;
 pub mod plan;
 pub mod requests;
 pub mod size;

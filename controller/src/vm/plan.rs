@@ -16,6 +16,7 @@ use kube::{Resource, api::ObjectMeta};
 use sheaf_api::{
     RunStrategy, VirtualMachine, VirtualMachineInstance,
     cdi::DataVolume,
+    devices::Interface,
     names::{
         ERR_IMAGE_PULL, IMAGE_PULL_BACK_OFF, STATE_NODE_ANNOTATION, VM_FINALIZER, VM_NAME_LABEL,
         VM_SPEC_ANNOTATION, VMI_FINALIZER,
@@ -70,7 +71,7 @@ pub enum Action {
         /// Its UID.
         uid: String,
     },
-    /// Change the volumes and disks of the instance that runs.
+    /// Change volumes, disks, interfaces and size of the instance that runs.
     Follow(Box<json_patch::Patch>),
     /// Write the whole status, requests apart.
     WriteStatus(Box<VirtualMachineStatus>),
@@ -424,7 +425,8 @@ fn instance(vm: &VirtualMachine, paused: bool) -> VirtualMachineInstance {
     }
     let mut labels = template.labels;
     labels.insert(VM_NAME_LABEL.into(), name.clone());
-    let mut spec = wanted(vm);
+    // What is absent is in the template only to be removed from an instance that runs.
+    let mut spec = wanted(vm).without_interfaces(Interface::is_absent);
     if paused {
         spec.start_strategy = Some(StartStrategy::Paused);
     }

@@ -23,11 +23,11 @@ use kube::{
 use serde_json::json;
 use sheaf_api::{
     ClusterConfig, VirtualMachineInstance,
-    attachment::Attachment,
+    attachment::{Attachment, NicAttachment},
     cluster_config,
     names::{
-        APP_LABEL, DETACH_ANNOTATION, HOTPLUG_DISK, LAUNCHER, NODE_NAME_LABEL, SIZE_ANNOTATION, TRUE,
-        VM_NAME_LABEL, VMI_FINALIZER,
+        APP_LABEL, DETACH_ANNOTATION, HOTPLUG_DISK, HOTPLUG_NIC, LAUNCHER, LINKS_ANNOTATION, NODE_NAME_LABEL,
+        SIZE_ANNOTATION, TRUE, VM_NAME_LABEL, VMI_FINALIZER,
     },
     vmi::VirtualMachineInstanceSpec,
 };
@@ -47,6 +47,7 @@ use plan::Action;
 mod attachments;
 #[cfg(test)]
 mod never_twice;
+mod nics;
 pub mod plan;
 mod size;
 mod volume_status;
@@ -77,7 +78,7 @@ pub async fn run(client: Client) {
         .owns(Api::<Pod>::all(client.clone()), launchers);
     let instances = controller.store();
     let macs = Arc::new(macs::Index::new(instances.clone()));
-    let attachments = config().labels(&format!("{APP_LABEL}={HOTPLUG_DISK}"));
+    let attachments = config().labels(&format!("{APP_LABEL} in ({HOTPLUG_DISK},{HOTPLUG_NIC})"));
     let controller = controller
         .watches(Api::<Node>::all(client.clone()), config(), move |node| on(&instances, &node))
         .watches(Api::<Pod>::all(client.clone()), attachments, |pod| instance_of(&pod));
@@ -88,7 +89,9 @@ pub async fn run(client: Client) {
 /// The instance that an attachment Pod is of.
 fn instance_of(pod: &Pod) -> Option<ObjectRef<VirtualMachineInstance>> {
     let namespace = pod.metadata.namespace.as_deref()?;
-    Some(ObjectRef::new(&Attachment::of(pod)?.vmi).within(namespace))
+    let of_disk = Attachment::of(pod).map(|attachment| attachment.vmi);
+    let vmi = of_disk.or_else(|| Some(NicAttachment::of(pod)?.vmi))?;
+    Some(ObjectRef::new(&vmi).within(namespace))
 }
 
 /// The instances that a change of `node` is of interest to: those on it, if it is out of service.
@@ -139,6 +142,7 @@ async fn reconcile(
         false => images::Sizes::default(),
     };
     let volumes = volumes::observe(client, &vmi, wants_pod).await?;
+    let nics = nics::observe(client, &vmi, pod.as_ref(), &macs).await?;
     let observed = plan::Observed {
         vmi: &vmi,
         pod: pod.as_ref(),
@@ -148,6 +152,7 @@ async fn reconcile(
         config: &config.map(|config| config.spec).unwrap_or_default(),
         images: &images,
         volumes: &volumes,
+        nics: &nics,
     };
     let plan = plan::plan(&observed, Timestamp::now())?;
     match apply(&context, &instances, &pods, &vmi, &plan.actions).await {
@@ -235,7 +240,7 @@ async fn apply(
             Action::CreateAttachment(pod) => {
                 if let Err(error) = ok_if_exists(pods.create(&PostParams::default(), pod).await) {
                     let name = pod.metadata.name.as_deref().unwrap_or_default();
-                    let note = format!("creating Pod {name}, by which a disk is added: {error}");
+                    let note = format!("creating Pod {name}, by which a disk or a NIC is added: {error}");
                     context.events.record(vmi, &Event::warning("FailedCreate", note)).await;
                     return Err(doing("creating an attachment Pod")(error).into());
                 }
@@ -254,6 +259,11 @@ async fn apply(
                 let patch = json!({"metadata": {"uid": uid, "annotations": {SIZE_ANNOTATION: size}}});
                 let patched = pods.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
                 ok_if_gone(patched).map_err(doing("writing the size of the VM into its Pod"))?;
+            }
+            Action::SetLinks { name, uid, links } => {
+                let patch = json!({"metadata": {"uid": uid, "annotations": {LINKS_ANNOTATION: links}}});
+                let patched = pods.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+                ok_if_gone(patched).map_err(doing("writing the links of the VM into its Pod"))?;
             }
             Action::ResizePod { name, patch } => {
                 match pods.patch_resize(name, &PatchParams::default(), &Patch::Strategic(patch)).await {

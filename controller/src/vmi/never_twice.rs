@@ -261,6 +261,7 @@ impl World {
             config: &ClusterConfigSpec::default(),
             images: &Default::default(),
             volumes: &Default::default(),
+            nics: &Default::default(),
         };
         let plan = vmi::plan::plan(&observed, self.time()).unwrap();
         self.planned = Some((vmi, plan.actions));
@@ -305,6 +306,7 @@ impl World {
                 vmi::plan::Action::CreateAttachment(_)
                 | vmi::plan::Action::MarkDetach { .. }
                 | vmi::plan::Action::SetSize { .. }
+                | vmi::plan::Action::SetLinks { .. }
                 | vmi::plan::Action::ResizePod { .. }
                 | vmi::plan::Action::LabelNode(_)
                 | vmi::plan::Action::RecordEvent(_) => {}

@@ -15,16 +15,18 @@ use sheaf_api::{
     VirtualMachineInstance,
     cluster_config::ClusterConfigSpec,
     devices::Interface,
-    names::{
-        CREDENTIALS_CONDITION, INTERFACES_ANNOTATION, NODE_NAME_LABEL, PAUSED_CONDITION, RUNTIME_CLASS,
-        VMI_FINALIZER,
-    },
+    names::{CREDENTIALS_CONDITION, NODE_NAME_LABEL, PAUSED_CONDITION, RUNTIME_CLASS, VMI_FINALIZER},
     network::SeenInterface,
     placeholder::domain_is_gone,
     status::{InterfaceStatus, Phase, PhaseTransition, VirtualMachineInstanceStatus},
 };
 
-use super::{attachments, size, volume_status, volumes::Volumes};
+use super::{
+    attachments,
+    nics::{self, Nics},
+    size, volume_status,
+    volumes::Volumes,
+};
 use crate::{
     conditions::{clear, find, seconds, set},
     events::Event,
@@ -36,13 +38,16 @@ use crate::{
 
 /// Source of what a guest's agent says.
 const GUEST_AGENT: &str = "guest-agent";
+/// Source of an interface whose network a Pod carries; KubeVirt's.
+const MULTUS: &str = "multus-status";
 /// Condition of an instance: KubeVirt's word for credentials that the guest's agent has set.
 const CREDENTIALS: &str = "AccessCredentialsSynchronized";
 /// Most addresses of one interface that the status shows.
 const MOST_ADDRESSES: usize = 16;
 /// Seconds after the end of its grace period within which a node reports that a VM stopped; later it counts as silent.
 const REPORTED_WITHIN: i64 = 60;
-/// Until it is checked again whether an earlier run is over: the end of a Pod without owner is not watched.
+/// Until it is checked again whether an earlier run is over, or what a network means: neither the end of a Pod without owner nor
+/// definitions of networks are watched.
 const EARLIER_RUN_INTERVAL: Duration = Duration::from_secs(10);
 /// Condition of a Pod that Kubernetes itself ends: kubectl drain, preemption, taints.
 const DISRUPTION_TARGET: &str = "DisruptionTarget";
@@ -69,6 +74,8 @@ pub struct Observed<'a> {
     pub images: &'a images::Sizes,
     /// What was read about its volumes.
     pub volumes: &'a Volumes,
+    /// What was read about NICs that are added while it runs.
+    pub nics: &'a Nics,
 }
 
 /// One thing to do.
@@ -78,9 +85,9 @@ pub enum Action {
     AddFinalizer,
     /// Create the Pod.
     CreatePod(Box<Pod>),
-    /// Create the Pod of a volume that is added while the VM runs.
+    /// Create the Pod of a volume or an interface that is added while the VM runs.
     CreateAttachment(Box<Pod>),
-    /// Mark such a Pod, if it still is the one with this UID: the guest is to lose the disk.
+    /// Mark such a Pod, if it still is the one with this UID: the guest is to lose the disk or the NIC.
     MarkDetach {
         /// Its name.
         name: String,
@@ -102,6 +109,15 @@ pub enum Action {
         uid: String,
         /// The annotation.
         size: String,
+    },
+    /// Write which links are down and which NICs are to be removed into the VM's Pod, if it still is the one with this UID.
+    SetLinks {
+        /// The Pod's name.
+        name: String,
+        /// Its UID.
+        uid: String,
+        /// The annotation.
+        links: String,
     },
     /// Change what is set aside for the Pod.
     ResizePod {
@@ -199,13 +215,18 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, serde_json::Err
     let events = events(vmi.status.as_ref(), &status);
     write(&mut plan, vmi, status);
     plan.actions.extend(events.into_iter().map(Action::RecordEvent));
+    // After the status, which lists an interface before a Pod is there for it.
+    plan.actions.extend(nics::plan(vmi, pod, observed.node, observed.nics)?);
     // Last: what the API server refuses holds up nothing else.
     let runs = running(observed, pod);
     plan.actions.extend(runs.map(|pod| size::plan(vmi, pod, observed.config)).unwrap_or_default());
     if deleting && pod.is_none() && has_finalizer(vmi, VMI_FINALIZER) {
         plan.actions.push(Action::RemoveFinalizer);
     }
-    plan.requeue = pod.filter(|pod| !end::is_over(pod, observed.node)).and_then(|pod| until_late(pod, now));
+    let late = pod.filter(|pod| !end::is_over(pod, observed.node)).and_then(|pod| until_late(pod, now));
+    // What a network means may be written at any time.
+    let unresolved = observed.nics.networks.values().any(Result::is_err).then_some(EARLIER_RUN_INTERVAL);
+    plan.requeue = late.into_iter().chain(unresolved).min();
     Ok(plan)
 }
 
@@ -280,8 +301,9 @@ fn status(observed: &Observed, pod: Option<&Pod>, now: Timestamp) -> VirtualMach
         status.phase_transition_timestamps.push(transition);
     }
     if status.interfaces.is_empty() || pod.is_some() {
-        status.interfaces = interfaces(vmi, pod);
+        status.interfaces = interfaces(vmi, pod, observed.nics);
     }
+    nics::report(&mut status, vmi, running(observed, pod), observed.nics, now);
     size::report(&mut status, vmi, running(observed, pod), observed.config, now);
     status.volume_status = volume_status::of(vmi, pod, observed.volumes);
     let by_agent = |interface: &InterfaceStatus| {
@@ -420,29 +442,32 @@ fn reason_of(pod: &Pod, node: Option<&Node>) -> (Option<String>, Option<String>)
     (reason, message)
 }
 
-/// Interfaces of the spec, each with what the node saw of it.
-fn interfaces(vmi: &VirtualMachineInstance, pod: Option<&Pod>) -> Vec<InterfaceStatus> {
+/// Interfaces of the spec, and those that are being removed, each with what the node saw of it.
+fn interfaces(vmi: &VirtualMachineInstance, pod: Option<&Pod>, nics: &Nics) -> Vec<InterfaceStatus> {
     let spec = resolve(&vmi.spec, vmi.metadata.uid.as_deref().unwrap_or_default());
-    let annotation = pod.and_then(|pod| pod.metadata.annotations.as_ref()?.get(INTERFACES_ANNOTATION));
-    let seen: Vec<SeenInterface> = match annotation.map(|text| serde_json::from_str(text)) {
-        Some(seen) => seen.unwrap_or_default(),
+    let seen: Vec<SeenInterface> = match pod.and_then(nics::seen) {
+        Some(seen) => seen,
         // A node that says nothing of interfaces knows the Pod's addresses alone: they are the first one's.
         None => spec.domain.devices.interfaces.first().into_iter().map(|first| of_pod(first, pod)).collect(),
     };
-    let status = |interface: &Interface| {
+    let status = |(interface, is_multus): &(Interface, bool)| {
         let seen = seen.iter().find(|seen| seen.name == interface.name);
         let addresses = seen.into_iter().flat_map(|seen| &seen.ip_addresses);
         let ip_addresses: Vec<String> =
             addresses.filter(|ip| is_of_a_guest(ip)).take(MOST_ADDRESSES).map(ToString::to_string).collect();
+        let by_node = seen.map(|seen| seen.info_source.as_str()).filter(|source| !source.is_empty());
+        let sources: Vec<&str> = by_node.into_iter().chain(is_multus.then_some(MULTUS)).collect();
+        let link = seen.filter(|_| by_node.is_some()).map(|seen| if seen.down { "down" } else { "up" });
         InterfaceStatus {
             name: Some(interface.name.clone()),
             mac: interface.mac_address.clone(),
             ip_address: ip_addresses.first().cloned(),
             ip_addresses,
-            info_source: seen.map(|seen| seen.info_source.clone()).filter(|source| !source.is_empty()),
+            info_source: (!sources.is_empty()).then(|| sources.join(", ")),
+            link_state: link.map(str::to_owned),
         }
     };
-    spec.domain.devices.interfaces.iter().map(status).collect()
+    nics::listed(vmi, pod, nics).iter().map(status).collect()
 }
 
 fn of_pod(interface: &Interface, pod: Option<&Pod>) -> SeenInterface {
@@ -450,7 +475,7 @@ fn of_pod(interface: &Interface, pod: Option<&Pod>) -> SeenInterface {
     SeenInterface {
         name: interface.name.clone(),
         ip_addresses: ips.filter_map(|ip| ip.ip.parse().ok()).collect(),
-        info_source: String::new(),
+        ..SeenInterface::default()
     }
 }
 
@@ -479,6 +504,7 @@ fn events(
     if silent(status) && !before.is_some_and(silent) {
         events.push(Event::warning(NODE_SILENT, message.unwrap_or_default()));
     }
+    events.extend(nics::event(before, status));
     match status.phase.filter(|phase| Some(*phase) != old) {
         Some(Phase::Scheduling) => {
             events.push(Event::normal("SuccessfulCreate", "created the Pod of this instance"));

@@ -1,8 +1,10 @@
 //! A [`VmHost`] in memory: domains that run until a test or a caller ends them.
 
 use super::Kill;
+use crate::cpus::CpuSet;
 use crate::libvirt::{
     Domain, DomainStats, Event, GuestInfo, Interface, Source, State, Stop, VmError, VmHost, read_disk,
+    read_nic,
 };
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use futures::stream::{BoxStream, StreamExt};
@@ -30,6 +32,7 @@ struct Inner {
     fails: BTreeMap<String, String>,
     obeys_power_button: bool,
     keeps_disks: bool,
+    keeps_nics: bool,
     locks_trays: bool,
     ignores_memory: bool,
     info: GuestInfo,
@@ -72,6 +75,11 @@ impl FakeVms {
         self.inner().keeps_disks = keep;
     }
 
+    /// Guests do not release NICs, or do from now on.
+    pub fn keep_nics(&self, keep: bool) {
+        self.inner().keeps_nics = keep;
+    }
+
     /// Guests open the trays of their drives only by force, or when asked from now on.
     pub fn lock_trays(&self, lock: bool) {
         self.inner().locks_trays = lock;
@@ -95,7 +103,7 @@ impl FakeVms {
         }
     }
 
-    /// Requests named `doing` (`version`, `list`, `start`, `shutdown`, `resume`, `resize`, `attach`, `detach`, `medium`, `memory`, `cpus`, `destroy`, `limit`, `log`, `pause`,
+    /// Requests named `doing` (`version`, `list`, `start`, `shutdown`, `resume`, `resize`, `attach`, `detach`, `attach-nic`, `detach-nic`, `link`, `medium`, `memory`, `cpus`, `pin`, `destroy`, `limit`, `log`, `pause`,
     /// `reset`, `reboot`, `graphics`, `freeze`, `thaw`, `keys`, `password`, `info`, `stats`) fail with `why`
     /// until [`Self::heal`].
     pub fn fail(&self, doing: &str, why: &str) {
@@ -222,6 +230,38 @@ impl Inner {
         Ok(())
     }
 
+    fn attach_nic(&mut self, uuid: &str, xml: &str) -> Result<(), VmError> {
+        let nic = read_nic(xml)?;
+        let link = if nic.down { " down" } else { "" };
+        self.change("attach-nic", &format!("{uuid} {} {}{link}", nic.tap, nic.mac), uuid)?;
+        let Some(domain) = self.domains.get_mut(uuid) else { return Ok(()) };
+        let is_same = |other: &crate::libvirt::DomainNic| {
+            other.tap == nic.tap || other.mac == nic.mac || other.alias.is_some() && other.alias == nic.alias
+        };
+        if domain.nics.iter().any(is_same) {
+            return Err(VmError::Told(format!("NIC {} with {} exists already", nic.tap, nic.mac)));
+        }
+        domain.nics.push(nic);
+        Ok(())
+    }
+
+    fn detach_nic(&mut self, uuid: &str, tap: &str) -> Result<(), VmError> {
+        self.change("detach-nic", &format!("{uuid} {tap}"), uuid)?;
+        let keeps = self.keeps_nics;
+        if let Some(domain) = self.domains.get_mut(uuid).filter(|_| !keeps) {
+            domain.nics.retain(|nic| nic.tap != tap);
+        }
+        Ok(())
+    }
+
+    fn set_link(&mut self, uuid: &str, tap: &str, down: bool) -> Result<(), VmError> {
+        let link = if down { "down" } else { "up" };
+        self.change("link", &format!("{uuid} {tap} {link}"), uuid)?;
+        let nics = self.domains.get_mut(uuid).into_iter().flat_map(|domain| &mut domain.nics);
+        nics.filter(|nic| nic.tap == tap).for_each(|nic| nic.down = down);
+        Ok(())
+    }
+
     fn change_medium(&mut self, uuid: &str, xml: &str, force: bool) -> Result<(), VmError> {
         let (alias, target, device) = read_disk(xml)?;
         let how = if force { " by force" } else { "" };
@@ -263,6 +303,18 @@ impl Inner {
             return Err(VmError::Told(format!("{count} processors are more than the domain can have")));
         }
         domain.cpus.current = count;
+        Ok(())
+    }
+
+    fn pin(&mut self, uuid: &str, cpus: &CpuSet) -> Result<(), VmError> {
+        self.change("pin", &format!("{uuid} {cpus}"), uuid)?;
+        if let Some(domain) = self.domains.get_mut(uuid) {
+            let most = domain.cpus.most;
+            domain.pins.emulator = Some(cpus.clone());
+            domain.pins.vcpus = (0..most).map(|vcpu| (vcpu, cpus.clone())).collect();
+            let threads = 1..=domain.pins.io_thread_count;
+            domain.pins.io_threads = threads.map(|thread| (thread, cpus.clone())).collect();
+        }
         Ok(())
     }
 
@@ -349,6 +401,27 @@ impl VmHost for FakeVms {
         Ok(())
     }
 
+    async fn attach_nic(&self, uuid: &str, xml: &str) -> Result<(), VmError> {
+        self.kill.moment().await;
+        self.inner().attach_nic(uuid, xml)?;
+        self.kill.moment().await;
+        Ok(())
+    }
+
+    async fn detach_nic(&self, uuid: &str, tap: &str) -> Result<(), VmError> {
+        self.kill.moment().await;
+        self.inner().detach_nic(uuid, tap)?;
+        self.kill.moment().await;
+        Ok(())
+    }
+
+    async fn set_link(&self, uuid: &str, tap: &str, down: bool) -> Result<(), VmError> {
+        self.kill.moment().await;
+        self.inner().set_link(uuid, tap, down)?;
+        self.kill.moment().await;
+        Ok(())
+    }
+
     async fn change_medium(&self, uuid: &str, xml: &str, force: bool) -> Result<(), VmError> {
         self.kill.moment().await;
         self.inner().change_medium(uuid, xml, force)?;
@@ -366,6 +439,13 @@ impl VmHost for FakeVms {
     async fn set_cpus(&self, uuid: &str, count: u32) -> Result<(), VmError> {
         self.kill.moment().await;
         self.inner().set_cpus(uuid, count)?;
+        self.kill.moment().await;
+        Ok(())
+    }
+
+    async fn pin(&self, uuid: &str, cpus: &CpuSet) -> Result<(), VmError> {
+        self.kill.moment().await;
+        self.inner().pin(uuid, cpus)?;
         self.kill.moment().await;
         Ok(())
     }

@@ -83,6 +83,13 @@ pub trait Domain {
 
     fn update_device(&self, xml: &str, flags: u32) -> zbus::Result<()>;
 
+    fn pin_vcpu(&self, vcpu: u32, cpus: &[bool], flags: u32) -> zbus::Result<()>;
+
+    fn pin_emulator(&self, cpus: &[bool], flags: u32) -> zbus::Result<()>;
+
+    #[zbus(name = "PinIOThread")]
+    fn pin_io_thread(&self, thread: u32, cpus: &[bool], flags: u32) -> zbus::Result<()>;
+
     #[zbus(name = "SetVcpus")]
     fn set_vcpus(&self, count: u32, flags: u32) -> zbus::Result<()>;
 

@@ -2,7 +2,7 @@
 //!
 //! Route in: text from libvirt. Route out: [`Described`].
 
-use super::{AGENT_PORT, Cpus, PluggedMemory, TAG_NAMESPACE};
+use super::{AGENT_PORT, Cpus, DomainNic, Pins, PluggedMemory, TAG_NAMESPACE, pins};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -16,9 +16,11 @@ pub struct Described {
     pub readonly: BTreeSet<String>,
     pub bases: Vec<PathBuf>,
     pub aliases: BTreeMap<String, String>,
+    pub nics: Vec<DomainNic>,
     pub agent: bool,
     pub cpus: Cpus,
     pub memory: Option<PluggedMemory>,
+    pub pins: Pins,
 }
 
 /// What libvirt puts before aliases that are not its own.
@@ -28,15 +30,62 @@ const ALIAS: &str = "ua-";
 pub fn read_disk(xml: &str) -> Result<Option<(String, String, Option<PathBuf>)>, roxmltree::Error> {
     let document = roxmltree::Document::parse(xml)?;
     let disk = document.root_element();
-    let named = of_disk(disk, "alias", "name").and_then(|alias| alias.strip_prefix(ALIAS));
-    let target = of_disk(disk, "target", "dev");
-    let device = of_disk(disk, "source", "dev").map(PathBuf::from);
+    let named = of_child(disk, "alias", "name").and_then(|alias| alias.strip_prefix(ALIAS));
+    let target = of_child(disk, "target", "dev");
+    let device = of_child(disk, "source", "dev").map(PathBuf::from);
     Ok(named.zip(target).map(|(alias, target)| (alias.to_owned(), target.to_owned(), device)))
 }
 
-/// An attribute of an element of a `<disk>`.
-fn of_disk<'a>(disk: roxmltree::Node<'a, '_>, element: &str, attribute: &str) -> Option<&'a str> {
-    disk.children().find(|node| node.has_tag_name(element))?.attribute(attribute)
+/// An attribute of an element of a device.
+fn of_child<'a>(device: roxmltree::Node<'a, '_>, element: &str, attribute: &str) -> Option<&'a str> {
+    device.children().find(|node| node.has_tag_name(element))?.attribute(attribute)
+}
+
+/// The NIC that an `<interface>` describes; nothing for one without tap or hardware address.
+fn nic(interface: roxmltree::Node<'_, '_>) -> Option<DomainNic> {
+    let alias = of_child(interface, "alias", "name").and_then(|alias| alias.strip_prefix(ALIAS));
+    Some(DomainNic {
+        alias: alias.map(str::to_owned),
+        tap: of_child(interface, "target", "dev")?.to_owned(),
+        mac: of_child(interface, "mac", "address")?.to_ascii_lowercase(),
+        down: of_child(interface, "link", "state") == Some("down"),
+    })
+}
+
+/// The NIC that `xml`, an `<interface>`, describes.
+pub fn read_nic(xml: &str) -> Result<Option<DomainNic>, roxmltree::Error> {
+    Ok(nic(roxmltree::Document::parse(xml)?.root_element()))
+}
+
+/// `<interface>`s of a domain.
+fn interfaces<'a, 'input>(
+    root: roxmltree::Node<'a, 'input>,
+) -> impl Iterator<Item = roxmltree::Node<'a, 'input>> {
+    let devices = root.children().find(|node| node.has_tag_name("devices"));
+    let devices = devices.into_iter().flat_map(|devices| devices.children());
+    devices.filter(|node| node.has_tag_name("interface"))
+}
+
+/// The element of the NIC with this tap of the domain `xml`; nothing if it has none.
+pub fn nic_of(xml: &str, tap: &str) -> Result<Option<String>, roxmltree::Error> {
+    let document = roxmltree::Document::parse(xml)?;
+    let mut all = interfaces(document.root_element());
+    let found = all.find(|interface| of_child(*interface, "target", "dev") == Some(tap));
+    Ok(found.and_then(|interface| xml.get(interface.range())).map(str::to_owned))
+}
+
+/// The same, with its link down or up.
+pub fn nic_with_link(xml: &str, tap: &str, down: bool) -> Result<Option<String>, roxmltree::Error> {
+    let Some(element) = nic_of(xml, tap)? else { return Ok(None) };
+    let document = roxmltree::Document::parse(&element)?;
+    let interface = document.root_element();
+    let link = format!("<link state='{}'/>", if down { "down" } else { "up" });
+    let there = interface.children().find(|node| node.has_tag_name("link")).map(|node| node.range());
+    // Where there is none, in front of the target, which there is: the NIC was found by it.
+    let target = interface.children().find(|node| node.has_tag_name("target")).map(|node| node.range().start);
+    let place = there.or_else(|| target.map(|start| start..start));
+    let parts = place.and_then(|place| Some((element.get(..place.start)?, element.get(place.end..)?)));
+    Ok(parts.map(|(before, after)| format!("{before}{link}{after}")))
 }
 
 /// The virtio-mem device of a domain.
@@ -82,14 +131,14 @@ pub fn read(xml: &str) -> Result<Described, roxmltree::Error> {
         devices.filter(|node| node.has_tag_name("disk"))
     };
     let devices = disks().filter_map(|disk| {
-        Some((of_disk(disk, "target", "dev")?.to_owned(), PathBuf::from(of_disk(disk, "source", "dev")?)))
+        Some((of_child(disk, "target", "dev")?.to_owned(), PathBuf::from(of_child(disk, "source", "dev")?)))
     });
     let is_readonly =
         |disk: &roxmltree::Node<'_, '_>| disk.children().any(|node| node.has_tag_name("readonly"));
-    let readonly = disks().filter(is_readonly).filter_map(|disk| of_disk(disk, "target", "dev"));
+    let readonly = disks().filter(is_readonly).filter_map(|disk| of_child(disk, "target", "dev"));
     let aliases = disks().filter_map(|disk| {
-        let alias = of_disk(disk, "alias", "name")?.strip_prefix(ALIAS)?;
-        Some((alias.to_owned(), of_disk(disk, "target", "dev")?.to_owned()))
+        let alias = of_child(disk, "alias", "name")?.strip_prefix(ALIAS)?;
+        Some((alias.to_owned(), of_child(disk, "target", "dev")?.to_owned()))
     });
     let below = document.descendants().filter(|node| node.has_tag_name("backingStore"));
     let below = below.flat_map(|node| node.children()).filter(|node| node.has_tag_name("source"));
@@ -113,9 +162,11 @@ pub fn read(xml: &str) -> Result<Described, roxmltree::Error> {
         readonly: readonly.map(str::to_owned).collect(),
         bases: bases.collect(),
         aliases: aliases.collect(),
+        nics: interfaces(root).filter_map(nic).collect(),
         agent,
         cpus: Cpus { current: current.unwrap_or(most), most },
         memory,
+        pins: pins::read(root),
     })
 }
 
@@ -187,6 +238,33 @@ mod tests {
         let plain = "<domain><vcpu placement='static'>4</vcpu></domain>";
         assert_eq!(read(plain).unwrap().cpus, Cpus { current: 4, most: 4 });
         assert_eq!((read(plain).unwrap().memory, offering(plain, 1).unwrap()), (None, None));
+    }
+
+    #[test]
+    fn a_nic_is_known_by_its_tap_and_found_by_the_element_that_libvirt_wrote() {
+        let cold = "<interface type='bridge'>\n  <mac address='02:00:00:00:00:0A'/>\n  <source bridge='br0'/>\n  \
+                    <target dev='vm0n0'/>\n  <alias name='net0'/>\n</interface>";
+        let hot = "<interface type='bridge'><mac address='02:00:00:00:00:0b'/><source bridge='br1'/><target dev='vm0n1'/>\
+                   <link state='down'/><alias name='ua-hotplug_nic_lan'/></interface>";
+        let xml = format!("<domain><devices>{cold}{hot}<interface type='user'/></devices></domain>");
+        let nic = |alias: Option<&str>, tap: &str, mac: &str, down| DomainNic {
+            alias: alias.map(str::to_owned),
+            tap: tap.into(),
+            mac: mac.into(),
+            down,
+        };
+        let nics = [
+            nic(None, "vm0n0", "02:00:00:00:00:0a", false),
+            nic(Some("hotplug_nic_lan"), "vm0n1", "02:00:00:00:00:0b", true),
+        ];
+        assert_eq!(read(&xml).unwrap().nics, nics);
+        assert_eq!(read_nic(hot).unwrap().as_ref(), Some(&nics[1]));
+        assert_eq!(nic_of(&xml, "vm0n1").unwrap().as_deref(), Some(hot));
+        let up = hot.replace("'down'", "'up'");
+        assert_eq!(nic_with_link(&xml, "vm0n1", false).unwrap(), Some(up));
+        let down = cold.replace("<target", "<link state='down'/><target");
+        assert_eq!(nic_with_link(&xml, "vm0n0", true).unwrap(), Some(down));
+        assert_eq!((nic_of(&xml, "vm0n2").unwrap(), nic_with_link(&xml, "", true).unwrap()), (None, None));
     }
 
     #[test]

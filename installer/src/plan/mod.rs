@@ -9,6 +9,7 @@ mod fit;
 mod keep;
 mod layout;
 mod network;
+mod offline;
 mod select;
 mod show;
 
@@ -16,6 +17,7 @@ pub(crate) use select::contents;
 
 pub use layout::{ALIGNMENT, Layout, LayoutError, MIN_DISK, Partition, Role};
 pub use network::BridgePorts;
+pub use offline::plan_file;
 
 use crate::inventory::{Firmware, Inventory};
 use serde::Serialize;

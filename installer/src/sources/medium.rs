@@ -1,13 +1,14 @@
 //! The install medium: an iso9660 device that holds a release which our key signed.
 //!
-//! Route in: block devices, a [`Mount`], the public key in the installer's own initrd. Route out: [`Medium`],
+//! Route in: block devices, a [`Mount`], the keys in the installer's own initrd. Route out: [`Medium`],
 //! mounted; nothing of it is believed but what the signed manifest vouches for.
 
-use minisign_verify::PublicKey;
-use sheaf_config::manifest::{FILE, Manifest, SIGNATURE};
+use sheaf_config::manifest::{FILE, KEYS, Manifest, SIGNATURE};
 use sheaf_host::block::Device;
 use sheaf_host::mount::{Mount, MountError};
-use sheaf_release::trust::{TrustError, trusted};
+use sheaf_release::keys::{Keys, KeysError};
+use sheaf_release::origin::Origin;
+use sheaf_release::trust::{Claim, TrustError, trusted};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 pub const FOLDER: &str = "sheaf";
 /// Folder in it with disk images for VMs.
 pub const IMAGES: &str = "images";
-/// Whose key it is that is trusted.
+/// Whose keys are trusted.
 pub(super) const VERIFIER: &str = "installer";
 
 /// A medium whose manifest verified.
@@ -39,14 +40,8 @@ pub struct Medium {
 #[derive(Debug, thiserror::Error)]
 pub enum MediumError {
     /// The installer has no key to trust.
-    #[error("{}: no public key to verify a release with; this installer was not built by `sheaf build`", .path.display())]
-    Key {
-        /// Where it should be.
-        path: PathBuf,
-        /// What is wrong with it.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    #[error("no release can be verified: {0}; this installer was not built by `sheaf build`")]
+    Key(KeysError),
     /// Nothing was found.
     #[error(
         "no install medium found: looked for an iso9660 file system that holds /{FOLDER}/{FILE} on {looked}; \
@@ -98,9 +93,9 @@ pub fn candidates(devices: &[Device]) -> Vec<&Device> {
     tree.filter(|device| device.fstype.as_deref() == Some("iso9660")).collect()
 }
 
-/// Finds the medium among `devices`, mounts it below `mounts` and checks its manifest.
+/// Finds the medium among `devices`, mounts it below `mounts` and checks its manifest. `key` is the installer's `release.pub`.
 pub fn find(devices: &[Device], mount: &dyn Mount, mounts: &Path, key: &Path) -> Result<Medium, MediumError> {
-    let key = public_key(key)?;
+    let keys = Keys::trusted_at(key).map_err(MediumError::Key)?;
     let mut looked = Vec::new();
     let mut found = Vec::new();
     for device in devices {
@@ -137,7 +132,7 @@ pub fn find(devices: &[Device], mount: &dyn Mount, mounts: &Path, key: &Path) ->
         1 => {
             let (device, mounted, dir) = found.remove(0);
             let folder = dir.join(FOLDER);
-            let manifest = trusted_manifest(&folder, &key)
+            let manifest = trusted_manifest(&folder, &keys)
                 .map_err(|reason| MediumError::Refused { device: device.clone(), reason })?;
             let images = images(&folder.join(IMAGES)).map_err(|error| MediumError::Refused {
                 device: device.clone(),
@@ -149,22 +144,20 @@ pub fn find(devices: &[Device], mount: &dyn Mount, mounts: &Path, key: &Path) ->
     }
 }
 
-pub(super) fn public_key(path: &Path) -> Result<PublicKey, MediumError> {
-    PublicKey::from_file(path)
-        .map_err(|source| MediumError::Key { path: path.to_owned(), source: source.into() })
-}
-
 fn unreadable(file: &str, error: &io::Error) -> String {
     format!(
         "/{FOLDER}/{file} cannot be read ({error}); write the medium again, or try another stick or drive"
     )
 }
 
-/// The manifest in `folder`, if `key` signed it.
-fn trusted_manifest(folder: &Path, key: &PublicKey) -> Result<Manifest, String> {
-    let read = |file: &str| fs::read(folder.join(file)).map_err(|error| unreadable(file, &error));
-    let trusted = trusted(&read(FILE)?, &read(SIGNATURE)?, key, VERIFIER);
-    trusted.map_err(|error| explained(&error, &format!("/{FOLDER}/")))
+/// The manifest in `folder`, if enough of `keys` signed it, or of those that follow them on the medium.
+fn trusted_manifest(folder: &Path, keys: &Keys) -> Result<Manifest, String> {
+    let origin = Origin::Folder(folder);
+    let read = |file: &str| origin.text(file).map_err(|error| unreadable(file, &error));
+    let (manifest, signatures) = (read(FILE)?, read(SIGNATURE)?);
+    let newer = origin.optional_text(KEYS).map_err(|error| unreadable(KEYS, &error))?;
+    let claim = Claim { manifest: &manifest, signatures: &signatures, keys: newer.as_deref() };
+    trusted(claim, keys, VERIFIER).map_err(|error| explained(&error, &format!("/{FOLDER}/")))
 }
 
 /// `error` with the place of the files, and what to do.

@@ -132,7 +132,7 @@ mod tests {
         wanted.go = None;
         assert_eq!(
             lock.is_of(&wanted, Path::new("sheaf.lock")).unwrap_err().to_string(),
-            "sheaf.lock: is not the lock of this recipe and checkout:\n  Go: go1.26.8 -> none\n  \
+            "sheaf.lock: is not the lock of this recipe and checkout (+ they ask for it, - only the lock has it, ~ both, differently):\n  Go: go1.26.8 -> none\n  \
              packages asked for, node: + htop\n  crates: + serde 1.0.230\n  crates: - serde 1.0.229\n\
              review and accept it: sheaf lock sheaf.toml"
         );

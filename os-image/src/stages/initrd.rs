@@ -9,9 +9,11 @@ use super::programs::INSTALLER;
 use crate::error::BuildError;
 use crate::inputs::Inputs;
 use crate::lists;
+use crate::signing::Key;
 use crate::source::Source;
 use crate::stage::{BuildContext, Made, Spec};
 use crate::tools::Tools;
+use sheaf_config::manifest::KEYS;
 use sheaf_config::recipe::Recipe;
 use sheaf_host::chroot::Chroot;
 use sheaf_host::run::Command;
@@ -101,27 +103,33 @@ pub fn build(
     })
 }
 
-/// Makes the archive that puts the installer and the release's public key on top of the installer's initrd.
+/// Makes the archive that puts the installer and the keys of the release on top of the installer's initrd.
 pub fn installer_extra(
     context: &BuildContext<'_>,
     tools: &Tools,
     recipe: &Recipe,
     programs: &Made,
-    public_key: &str,
+    key: &Key,
 ) -> Result<Made, BuildError> {
     let epoch = recipe.release.epoch.to_string();
-    let inputs = Inputs::new("installer", 1)
+    let mut inputs = Inputs::new("installer", 1)
         .digest("tools", &tools.digest)
         .text("epoch", &epoch)
-        .text("key", public_key)
+        .text("key", &key.public)
         .path(&programs.file(INSTALLER))?;
+    if let Some(keys) = &key.keys {
+        inputs = inputs.text("keys", keys);
+    }
     context.stage(Spec { name: "installer", inputs, output_digest_files: &[] }, |stage| {
         let files = stage.scratch.join("files");
         put(
             &files.join("usr/bin").join(INSTALLER),
             &fs::read(programs.file(INSTALLER)).map_err(BuildError::io(&files))?,
         )?;
-        put(&files.join("etc/sheaf/release.pub"), public_key.as_bytes())?;
+        put(&files.join("etc/sheaf/release.pub"), key.public.as_bytes())?;
+        if let Some(keys) = &key.keys {
+            put(&files.join("etc/sheaf").join(KEYS), keys.as_bytes())?;
+        }
         let pack = Command::new("sh").args(["-c", PACK]).env("SOURCE_DATE_EPOCH", &epoch);
         stage.run(&tools.chroot().read(&files, "files").write(stage.out, "out").enter(&pack))?;
         Ok(())

@@ -13,6 +13,7 @@ use crate::error::BuildError;
 use crate::inputs::{Digest, Inputs};
 use crate::lists;
 use crate::sbom;
+use crate::signing::Key;
 use crate::source::Source;
 use crate::stage::{Made, Spec, StageDir};
 use sheaf_config::recipe::{Compression, MODULE_SETS, Recipe};
@@ -37,8 +38,16 @@ const HASH: &str = "root.hash";
 const UUIDS: &str = "uuids";
 
 /// Names under which `kube` runs one of its programs.
-const KUBE_NAMES: [&str; 6] =
-    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubeadm", "kubectl"];
+const KUBE_NAMES: [&str; 8] = [
+    "etcd",
+    "etcdctl",
+    "etcdutl",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubeadm",
+    "kubectl",
+];
 
 /// Our programs are padded to a multiple of this many bytes with zeros, which no loader reads: a changed line then
 /// moves no other file of the erofs, and only the frames it stands in are compressed and shipped again.
@@ -58,6 +67,7 @@ install -m 0755 /mnt/kube/kube "$root/usr/bin/kube"
 for program in sheaf-agent sheaf-controller; do truncate --size="%$STEP" "$root/usr/bin/$program"; done
 install -D -m 0644 "/mnt/contents/$SBOM" "$root/usr/share/sheaf/$SBOM"
 printf '%s' "$PUBLIC_KEY" >"$root/usr/share/sheaf/release.pub"
+test -z "$KEYS" || printf '%s' "$KEYS" >"$root/usr/share/sheaf/keys.json"
 for name in $KUBE_NAMES; do ln -sf kube "$root/usr/bin/$name"; done
 test -d "$root/usr/lib/modules/$KERNEL" || {
     echo "the node's packages hold kernel $(ls "$root/usr/lib/modules"), the initrd's $KERNEL" >&2; exit 1; }"#;
@@ -99,8 +109,8 @@ pub struct Root<'a> {
     pub programs: &'a Made,
     /// The control plane.
     pub kube: &'a Made,
-    /// The public key of releases: a node trusts what is signed with it.
-    pub public_key: &'a str,
+    /// The key that signs the release, and the list of keys that it brings.
+    pub key: &'a Key,
     /// The bill of materials.
     pub contents: &'a Made,
 }
@@ -128,7 +138,7 @@ impl Root<'_> {
             .text("name", &release.name)
             .text("version", &release.version)
             .text("epoch", &release.epoch.to_string())
-            .text("public key", self.public_key)
+            .text("public key", &self.key.public)
             .text("compression", &format!("{:?}", self.ground.recipe.compression))
             .path(&self.ground.source.image("rootfs"))?
             .path(&self.ground.source.image("customize.sh"))?
@@ -139,6 +149,9 @@ impl Root<'_> {
         }
         for (name, items) in self.switched()? {
             inputs = inputs.texts(name, items.iter().map(String::as_str));
+        }
+        if let Some(keys) = &self.key.keys {
+            inputs = inputs.text("keys", keys);
         }
         for program in programs::NODE {
             inputs = inputs.path(&self.programs.file(program))?;
@@ -182,7 +195,8 @@ impl Root<'_> {
             .env("SOURCE_DATE_EPOCH", self.epoch())
             .env("STEP", PROGRAM_STEP)
             .env("KUBE_NAMES", KUBE_NAMES.join(" "))
-            .env("PUBLIC_KEY", self.public_key)
+            .env("PUBLIC_KEY", &self.key.public)
+            .env("KEYS", self.key.keys.as_deref().unwrap_or_default())
             .env("SBOM", sbom::FILE)
             .env("KERNEL", kernel_version(self.initrd_packages)?);
         let mut chroot = self.ground.tools.chroot();

@@ -17,6 +17,7 @@ use super::failure::{Failure, Remedy};
 use super::report::Reporter;
 use super::token::{self, Token};
 use super::{Hosts, kubeconfig};
+use crate::etcd::restore::pending;
 use crate::paths::Paths;
 use crate::reconcile::blocking;
 use anyhow::Context as _;
@@ -58,6 +59,16 @@ pub async fn control_plane(
 ) -> Result<Local, Failure> {
     let pki = Pki { dir: paths.kubernetes.clone() };
 
+    let restored = {
+        let paths = paths.clone();
+        blocking(move || pending::finish(&paths)).await
+    };
+    if restored.remedy(
+        "putting the restored data of etcd in place",
+        "look at /var/lib/etcd and /var/lib/kubernetes; run `sheaf-agent snapshot restore` again",
+    )? {
+        tracing::warn!("a restore of etcd that was interrupted is completed");
+    }
     report.step("making the cluster's keys and certificates");
     let broken =
         "the control plane's files in /var/lib/kubernetes are incomplete; read `journalctl -u sheaf-agent`";

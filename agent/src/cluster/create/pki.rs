@@ -32,7 +32,7 @@ const LEAVES: [&str; 7] = [
 
 /// CAs with their common names: kubeadm's three by kubeadm's names, and those that sign the certificates by which nodes and
 /// the aggregated API server answer. Agents and kubectl trust the first alone, so no node can be taken for the API server.
-const AUTHORITIES: [(&str, &str); 5] = [
+pub const AUTHORITIES: [(&str, &str); 5] = [
     ("ca", "kubernetes"),
     ("front-proxy-ca", "front-proxy-ca"),
     ("etcd/ca", "etcd-ca"),

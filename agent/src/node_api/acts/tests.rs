@@ -38,8 +38,10 @@ fn node() -> Node {
         readonly: Default::default(),
         bases: Default::default(),
         aliases: Default::default(),
+        nics: Default::default(),
         cpus: Default::default(),
         memory: None,
+        pins: Default::default(),
         agent: true,
     });
     let id = Identity {

@@ -128,7 +128,8 @@ impl Agent {
 }
 
 fn ask(version: &str, action: Action) -> Ask {
-    Ask::Update { version: version.into(), source: Some(Place::Url(URL.into())), action, timeout: 600 }
+    let source = Some(Place::Url(URL.into()));
+    Ask::Update { version: version.into(), source, action, timeout: 600, without_snapshot: false }
 }
 
 #[tokio::test]

@@ -3,8 +3,10 @@
 
 use super::*;
 use crate::update::bundle::BundleError;
+use minisign::KeyPair;
 use sheaf_config::manifest::StateFormat;
 use sheaf_host::fetch::Http;
+use sheaf_release::keys::{Chain, FORMAT, Keys, Signed};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -201,22 +203,22 @@ async fn a_release_that_another_key_signed_or_that_was_changed_is_refused() {
     let key = other.pk.to_box().unwrap().into_string();
     fs::write(case.world.root.path().join("release.pub"), key).unwrap();
     case.refused(
-        "URL: manifest.json does not verify with this node's key (The signature was created with a different key than the \
-         one provided); take a release that is signed with the key of the one that runs",
+        "URL: manifest.json does not verify with this node's key (another key signed it); take a release that is signed with the keys \
+         of the one that runs",
     )
     .await;
     let changed = Case::new(|_| ()).damaged("manifest.json", |bytes| bytes[20] ^= 1);
     changed
         .refused(
-            "URL: manifest.json does not verify with this node's key (The signature verification failed); take a release \
-             that is signed with the key of the one that runs",
+            "URL: manifest.json does not verify with this node's key (the signature is not of these bytes); take a release \
+             that is signed with the keys of the one that runs",
         )
         .await;
     let truncated = Case::new(|_| ()).damaged("manifest.json", |bytes| bytes.truncate(100));
     truncated
         .refused(
-            "URL: manifest.json does not verify with this node's key (The signature verification failed); take a release \
-             that is signed with the key of the one that runs",
+            "URL: manifest.json does not verify with this node's key (the signature is not of these bytes); take a release \
+             that is signed with the keys of the one that runs",
         )
         .await;
 }
@@ -404,4 +406,95 @@ async fn a_release_that_expires_after_it_was_staged_is_applied() {
     assert_eq!(plan(&fetched, Some(&wanted())), Plan::Settled(Phase::Refused, expired.into()));
     fetched.clock = None;
     assert!(matches!(plan(&fetched, Some(&wanted())), Plan::Work(Phase::Checking, _)));
+}
+
+fn pair() -> KeyPair {
+    KeyPair::generate_unencrypted_keypair().unwrap()
+}
+
+fn signatures(bytes: &[u8], by: &[&KeyPair]) -> String {
+    by.iter().map(|pair| minisign::sign(None, &pair.sk, bytes, None, None).unwrap().into_string()).collect()
+}
+
+/// A version of the list of keys.
+fn version(version: u64, threshold: usize, of: &[&KeyPair], by: &[&KeyPair]) -> Signed {
+    let keys = of.iter().map(|pair| pair.pk.to_base64()).collect();
+    let keys = serde_json::to_string(&Keys { format: FORMAT, version, threshold, keys }).unwrap();
+    Signed { signatures: signatures(keys.as_bytes(), by), keys }
+}
+
+/// A node whose root has the list `known`, asked to take a release with the list `brought` that `by` signed.
+fn keyed(known: &[Signed], brought: Option<&[Signed]>, by: &[&KeyPair]) -> Case {
+    let case = Case::new(|_| ());
+    let list = |versions: &[Signed]| serde_json::to_vec(&Chain(versions.to_vec())).unwrap();
+    fs::write(case.world.root.path().join("keys.json"), list(known)).unwrap();
+    if let Some(brought) = brought {
+        fs::write(case.folder.path().join("keys.json"), list(brought)).unwrap();
+    }
+    let manifest = fs::read(case.folder.path().join("manifest.json")).unwrap();
+    fs::write(case.folder.path().join("manifest.json.minisig"), signatures(&manifest, by)).unwrap();
+    case
+}
+
+#[tokio::test]
+async fn a_release_brings_the_keys_that_signed_it_and_is_kept_with_them() {
+    let [a, b, c] = [pair(), pair(), pair()];
+    let one = version(1, 1, &[&a], &[&a]);
+    let two = version(2, 2, &[&b, &c], &[&a, &b, &c]);
+    let case = keyed(std::slice::from_ref(&one), Some(&[one.clone(), two]), &[&b, &c]);
+    case.run().await.unwrap();
+    assert_eq!(case.written.load(Ordering::Relaxed), 0);
+    assert_eq!(
+        case.world.observed().kept.unwrap().manifest.version,
+        "0.2.0",
+        "after a restart of the agent too"
+    );
+}
+
+#[tokio::test]
+async fn a_release_whose_keys_do_not_follow_those_of_the_running_root_is_refused() {
+    let [a, b, c, foreign] = [pair(), pair(), pair(), pair()];
+    let one = version(1, 1, &[&a], &[&a]);
+    let two = version(2, 2, &[&b, &c], &[&a, &b, &c]);
+    let old = std::slice::from_ref(&one);
+    let both = [one.clone(), two.clone()];
+    let remedy = "; take a release that is signed with the keys of the one that runs";
+    let refused = async |case: Case, why: &str| case.refused(&format!("URL: {why}{remedy}")).await;
+    refused(
+        keyed(old, Some(&both), &[&b]),
+        "manifest.json has 1 of 2 signatures by the keys that this node trusts (version 2)",
+    )
+    .await;
+    let unknown = sheaf_release::keys::id(&foreign.pk.to_base64());
+    refused(
+        keyed(old, Some(&both), &[&c, &foreign]),
+        &format!(
+            "manifest.json has 1 of 2 signatures by the keys that this node trusts (version 2); not among them: {unknown}"
+        ),
+    )
+    .await;
+    let forged = version(2, 1, &[&foreign], &[&foreign]);
+    refused(
+        keyed(old, Some(&[one.clone(), forged]), &[&foreign]),
+        "keys.json: version 2 has 0 of 1 signatures by the keys of version 1",
+    )
+    .await;
+    refused(
+        keyed(&both, Some(old), &[&a, &b, &c]),
+        "keys.json ends with version 1, and version 2 is known here already",
+    )
+    .await;
+    refused(
+        keyed(&both, None, &[&b, &c]),
+        "there is no keys.json, and this node knows version 2 of it already",
+    )
+    .await;
+    refused(
+        keyed(old, Some(&[version(1, 1, &[&foreign], &[&foreign])]), &[&foreign]),
+        "keys.json: version 1 is another one than the one that is known here",
+    )
+    .await;
+    let page = keyed(old, Some(&both), &[&b, &c]).damaged("keys.json", |bytes| *bytes = b"{}".to_vec());
+    refused(page, "keys.json is not understood (invalid type: map, expected a sequence at line 1 column 0)")
+        .await;
 }

@@ -1,17 +1,21 @@
-//! Whether the interfaces of a VM can be connected here, and to what.
+//! Whether the interfaces of a VM can be connected here, and to what; those that it starts with, and those that are added while it
+//! runs.
 //!
 //! Pure. Route in: the annotation, in which the controller wrote what the networks mean, and the node's bridges.
 //! Route out: [`Nic`]s with their ports, or what is in the way.
 
+use super::hardware::is_word;
 use super::{Check, invalid, reject, wait};
 use crate::vms::facts::Facts;
 use crate::vms::filters::Port;
 use crate::vms::guest::Nic;
 use sha2::{Digest, Sha256};
+use sheaf_api::attachment::NicAttachment;
 use sheaf_api::devices::{Interface, InterfaceModel};
 use sheaf_api::names::{MASQUERADE_BRIDGE, POD_NETWORK_BRIDGE};
 use sheaf_api::network::Attachment;
 use sheaf_api::placeholder::PlacedVmi;
+use std::collections::BTreeSet;
 
 /// Most interfaces of a VM: their number is one digit of a tap's name.
 const MOST: usize = 16;
@@ -47,9 +51,56 @@ pub(super) fn nics(placed: &PlacedVmi, facts: Option<&Facts>) -> Check<Vec<Nic>>
             masquerade: interface.masquerade.is_some(),
             addresses: placed.addresses.get(name).cloned(),
         };
-        nics.push(Nic { port, model: interface.model.unwrap_or(InterfaceModel::Virtio) });
+        nics.push(Nic { port, model: interface.model.unwrap_or(InterfaceModel::Virtio), down: false });
     }
     Ok(nics)
+}
+
+/// The NIC that `attachment` adds to the VM of VMI `vmi_uid`, as its interface number `index`; without `facts`, of a domain that has it.
+pub fn added(attachment: &NicAttachment, vmi_uid: &str, index: usize, facts: Option<&Facts>) -> Check<Nic> {
+    let NicAttachment { interface, network, addresses, .. } = attachment;
+    let name = &interface.name;
+    // The name becomes part of an alias.
+    if !is_word(name) {
+        return Err(invalid(format!("interface {name:?}: the name has more than letters, digits, - and _")));
+    }
+    if interface.bridge.is_none() || interface.masquerade.is_some() {
+        return Err(invalid(format!("interface {name}: only an interface with bridge is added")));
+    }
+    if interface.model.is_some_and(|model| model != InterfaceModel::Virtio) {
+        return Err(invalid(format!("interface {name}: only a NIC of the model virtio is added")));
+    }
+    if let Some(problem) = network.problem() {
+        return Err(invalid(format!("network {name}: {problem}")));
+    }
+    if network.bridge == MASQUERADE_BRIDGE {
+        return Err(invalid(format!("network {name}: {MASQUERADE_BRIDGE} is reserved by the node")));
+    }
+    facts.map_or(Ok(()), |facts| present(name, network, facts))?;
+    let mac = interface.mac_address.as_ref().map(|mac| mac.to_ascii_lowercase().replace('-', ":"));
+    let mac = mac.unwrap_or_default();
+    if !is_unicast_mac(&mac) {
+        return Err(invalid(format!(
+            "interface {name}: macAddress {mac:?} is not a unicast hardware address"
+        )));
+    }
+    let port = Port {
+        tap: crate::names::tap(vmi_uid, index),
+        interface: name.clone(),
+        bridge: network.bridge.clone(),
+        mac,
+        vlan: network.vlan,
+        trunk: network.trunk.clone(),
+        masquerade: false,
+        addresses: addresses.clone(),
+    };
+    Ok(Nic { port, model: InterfaceModel::Virtio, down: false })
+}
+
+/// The first number of an interface of VMI `vmi_uid` whose tap is not among `taken`; nothing when all are.
+pub fn free_index<'a>(vmi_uid: &str, taken: impl Iterator<Item = &'a String>) -> Option<usize> {
+    let taken: BTreeSet<&String> = taken.collect();
+    (0..MOST).find(|index| !taken.contains(&crate::names::tap(vmi_uid, *index)))
 }
 
 /// What an interface is to be connected to.

@@ -53,11 +53,12 @@ pub fn needs_at(pod: &Pod, facts: &Facts, size: Option<Size>) -> Resources {
     let guest = guest.and_then(|amount| amount.units().ok()).unwrap_or(0);
     let cpus = domain.cpu.as_ref().map_or(1, sheaf_api::domain::Cpu::count);
     let graphics = domain.devices.autoattach_graphics_device.unwrap_or(true);
+    let has_devices = domain.devices.of_node().next().is_some();
     // Huge pages are no part of the node's memory: all of the guest is on them.
     let page = domain.memory.as_ref().and_then(Memory::page_size);
     let huge = |size: PageSize| if page == Some(size) { guest } else { 0 };
     let set_aside = if page.is_some() { 0 } else { facts.cluster.set_aside(guest) };
-    let least = set_aside.saturating_add(overhead(guest, cpus.into(), graphics));
+    let least = set_aside.saturating_add(overhead(guest, cpus.into(), graphics, has_devices));
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let storage = ephemeral::bytes(&placed.spec, |base| match base {
         Base::ContainerDisk(volume, _) => {
@@ -69,7 +70,9 @@ pub fn needs_at(pod: &Pod, facts: &Facts, size: Option<Size>) -> Resources {
         Base::Image(name) => facts.images.get(name).copied(),
         Base::Claim(name) => facts.claim_bytes(&placed.namespace, name),
     });
+    let dedicated = domain.cpu.as_ref().and_then(sheaf_api::domain::Cpu::dedicated).unwrap_or(0);
     Resources {
+        cpu: asked.cpu.max(u64::from(dedicated).saturating_mul(1000)),
         memory: asked.memory.max(least),
         storage: asked.storage.max(storage),
         huge_2mi: asked.huge_2mi.max(huge(PageSize::Mi2)),

@@ -322,7 +322,7 @@ fn vms_whose_pods_ask_for_a_mebibyte_are_counted_with_all_that_their_guests_can_
     assert!(matches!(admit(&small, &facts(), Resources::default()), Verdict::Accept(_)));
     assert_eq!(why(admit(&small, &facts(), one)).0, "OutOfmemory");
     // Unless an administrator chose to overcommit.
-    let cluster = ClusterConfigSpec { memory_overcommit_percent: Some(200) };
+    let cluster = ClusterConfigSpec { memory_overcommit_percent: Some(200), ..Default::default() };
     let overcommitted = Facts { cluster, ..facts() };
     let used = needs(&small, &overcommitted);
     assert_eq!(used.memory, one.memory - (200 << 20));

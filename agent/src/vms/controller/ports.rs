@@ -36,8 +36,10 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         (!commands.is_empty()).then_some(commands)
     }
 
+    /// Ports that are being put in place, with a VM that is started or by themselves.
     pub(super) fn starting_ports(&self) -> impl Iterator<Item = &Port> {
-        self.memory.starting.values().flat_map(|guest| guest.interfaces.iter().map(|nic| &nic.port))
+        let starting = self.memory.starting.values().flat_map(|guest| &guest.interfaces);
+        starting.map(|nic| &nic.port).chain(self.memory.connecting.values())
     }
 
     /// Gives the interfaces of `guest`, of Pod `uid`, that are behind the node their addresses.

@@ -73,12 +73,13 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         let network = self.ctx.network.borrow().clone();
         let reserved = |ip: &std::net::IpAddr| network.addresses.contains(ip) || services.contains(ip);
         for (uid, domain) in alive {
-            let ports = records.get(*uid).map(|record| record.ports.as_slice()).unwrap_or_default();
+            // What was reported stays while the record is not read.
+            let Some(record) = records.get(*uid) else { continue };
+            let ports = record.ports.as_slice();
             let of = |key: Key| self.answers.addresses.get(&key).map(Vec::as_slice).unwrap_or_default();
             let (arp, agent) = (of(Key::Arp(domain.uuid.clone())), of(Key::Agent(domain.uuid.clone())));
-            self.memory
-                .interfaces
-                .insert((*uid).to_owned(), interfaces::observed(ports, &filter.ports, arp, agent));
+            let observed = interfaces::observed(ports, &domain.nics, &filter.ports, arp, agent);
+            self.memory.interfaces.insert((*uid).to_owned(), observed);
             let addresses = interfaces::of_pod(ports, reserved);
             if !addresses.is_empty() {
                 self.memory.addresses.insert((*uid).to_owned(), addresses);

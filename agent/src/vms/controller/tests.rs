@@ -9,7 +9,7 @@ use crate::channels::{self, NetworkState};
 use crate::paths::Paths;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
-use sheaf_host::fakes::{FakeFilter, FakeRun, FakeSegments, FakeVms, Kill};
+use sheaf_host::fakes::{FakeCpus, FakeFilter, FakePci, FakeRun, FakeSegments, FakeVms, Kill};
 use sheaf_host::libvirt::{self, Interface};
 use sheaf_host::nft::Filter as _;
 use sheaf_host::segment::{Interface as NodeInterface, Segment};
@@ -18,6 +18,7 @@ use std::sync::Mutex;
 mod attachments;
 mod contents;
 mod credentials;
+mod nics;
 mod size;
 
 /// An API server in memory: one that can be away.
@@ -155,6 +156,8 @@ impl Node {
             run,
             filter,
             segments: segments.clone(),
+            cpus: Arc::new(FakeCpus::of(1, 4, 1)),
+            pci: Arc::new(FakePci::default()),
             domain_type: DomainType::Qemu,
         };
         let listed = Arc::new(watch::Sender::new(Listed { synced: true, objects: BTreeMap::new() }));
@@ -669,6 +672,23 @@ async fn an_api_server_that_takes_requests_and_never_answers_holds_up_no_vm() {
         node.finish().await;
     }
     assert!(node.vms.asked().contains(&format!("resume {VMI_UID}")), "{:?}", node.vms.asked());
+}
+
+#[tokio::test]
+async fn a_vm_has_processors_to_itself_once_the_node_reserves_some_and_its_record_has_them() {
+    let mut node = Node::new("dedicated", FakeVms::default());
+    let text = "version = 1\n[system]\nhostname = \"n1\"\n[vms]\nreserved-cpus = \"0\"\n";
+    let config = sheaf_config::load::parse_node_config("node.toml", text).unwrap();
+    node.publish.config.send_replace(Arc::new(config));
+    let cpu = json!({"cores": 2, "dedicatedCpuPlacement": true});
+    node.bind(pod_of("p1", json!({"domain": {"memory": {"guest": "64Mi"}, "devices": {}, "cpu": cpu}})));
+    node.settle().await;
+    assert_eq!(node.phase("p1").as_deref(), Some("Running"));
+    assert_eq!(node.controller.hypervisor.borrow().reserved_cpus, Some(1));
+    let folder = crate::vms::guest::Folder::of(&node.root.join("data/vms"), VMI_UID);
+    let record = crate::vms::record::read(&folder).unwrap();
+    assert_eq!(record.cpus.unwrap().to_string(), "1-2");
+    assert_eq!(node.vms.running()[0].tags["cpus"], "1-2");
 }
 
 #[tokio::test]

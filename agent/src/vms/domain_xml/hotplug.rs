@@ -1,11 +1,11 @@
-//! Disks that are added to a domain while it runs: the ports that it has for them from its start, and their XML.
+//! Disks and NICs that are added to a domain while it runs: the ports that it has for them from its start, and their XML.
 //!
 //! Why here: q35 takes a PCI device only on a root port that is free, and libvirt makes as many as the domain needs at its start.
 //! A disk on scsi needs none: the controller is there. Nor does a medium: its drive is there. Route in: a [`Guest`]; a disk and the
 //! name that it is to have. Route out: XML.
 
-use super::{drive_letters, escape, size, write_disk};
-use crate::vms::guest::{Disk, Folder, Guest, Hardware};
+use super::{drive_letters, escape, size, write_disk, write_nic};
+use crate::vms::guest::{Disk, Folder, Guest, Hardware, Nic};
 use sheaf_api::devices::{DiskBus, InterfaceModel};
 use sheaf_api::peripherals::InputBus;
 use std::collections::BTreeSet;
@@ -15,7 +15,10 @@ use std::path::{Path, PathBuf};
 /// What the alias of such a disk has before the name of its volume, in which there is no underscore.
 pub const HOTPLUG: &str = "hotplug_";
 
-/// Root ports that are free when the domain starts: each holds a disk on virtio.
+/// What the alias of such a NIC has before the name of its interface. No disk has it: there is no underscore in the name of a volume.
+pub const HOTPLUG_NIC: &str = "hotplug_nic_";
+
+/// Root ports that are free when the domain starts: each holds a disk on virtio or a NIC.
 const FREE_PORTS: usize = 4;
 
 /// Root ports for the devices that the domain starts with, and [`FREE_PORTS`] more.
@@ -62,6 +65,15 @@ pub fn render_attached(disk: &Disk, target: &str) -> String {
     xml
 }
 
+/// XML of a NIC that is added, with so many queues.
+pub fn render_nic(nic: &Nic, queues: Option<u32>) -> String {
+    let mut xml = String::new();
+    let hardware = Hardware { nic_queues: queues, ..Hardware::default() };
+    // Writing to a String cannot fail.
+    let _ = write_nic(&mut xml, &hardware, nic, Some(&format!("{HOTPLUG_NIC}{}", nic.port.interface)));
+    xml
+}
+
 /// XML of a CD-ROM drive with its medium, or without one, as it is in the domain.
 pub fn render_medium(drive: &Disk, target: &str) -> String {
     let mut xml = String::new();
@@ -84,6 +96,7 @@ pub fn render_detached(volume: &str, target: &str, device: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vms::filters::Port;
     use crate::vms::guest::{DiskOptions, Source};
 
     #[test]
@@ -115,6 +128,26 @@ mod tests {
         );
         let source = "      <source dev='/dev/sheaf-default/pvc-1'/>\n      <backingStore/>\n";
         assert_eq!(full.replace(source, "").replace("type='block'", "type='file'"), empty);
+    }
+
+    #[test]
+    fn a_nic_that_is_added_is_known_by_its_tap_and_its_alias() {
+        let port = Port {
+            tap: "vm0b0e6d2c6an1".into(),
+            interface: "lan".into(),
+            bridge: "br1".into(),
+            mac: "02:00:00:00:00:01".into(),
+            vlan: Some(100),
+            ..Port::default()
+        };
+        let nic = Nic { port, model: InterfaceModel::Virtio, down: true };
+        assert_eq!(
+            render_nic(&nic, Some(2)),
+            "    <interface type='bridge'>\n      <mac address='02:00:00:00:00:01'/>\n      <source bridge='br1'/>\n      \
+             <vlan>\n        <tag id='100'/>\n      </vlan>\n      <target dev='vm0b0e6d2c6an1'/>\n      \
+             <model type='virtio'/>\n      <driver queues='2'/>\n      <link state='down'/>\n      \
+             <alias name='ua-hotplug_nic_lan'/>\n      <rom enabled='no'/>\n    </interface>\n"
+        );
     }
 
     #[test]

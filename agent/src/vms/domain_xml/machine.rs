@@ -39,6 +39,15 @@ pub fn write_os(xml: &mut String, guest: &Guest, folder: &Folder) -> Result {
             writeln!(xml, "    <nvram template='{template}'>{}</nvram>", text(&path))?;
         }
     }
+    if let Some(kernel) = &guest.hardware.kernel {
+        writeln!(xml, "    <kernel>{}</kernel>", text(&folder.kernel()))?;
+        if kernel.initrd.is_some() {
+            writeln!(xml, "    <initrd>{}</initrd>", text(&folder.initrd()))?;
+        }
+        if !kernel.arguments.is_empty() {
+            writeln!(xml, "    <cmdline>{}</cmdline>", escape(&kernel.arguments))?;
+        }
+    }
     // Without an order of its own the guest boots from its disks, then from its drives, in the order of the spec.
     if guest.disks.iter().all(|disk| disk.boot_order.is_none()) {
         writeln!(xml, "    <boot dev='hd'/>\n    <boot dev='cdrom'/>")?;
@@ -104,9 +113,17 @@ pub fn write_features(xml: &mut String, guest: &Guest) -> Result {
         (None, Some(all)) if all.is_on() => writeln!(xml, "    <hyperv mode='passthrough'/>")?,
         _ => {}
     }
-    if let Some(kvm) = &features.kvm {
-        let hidden = on_off(kvm.hidden.unwrap_or(false));
-        writeln!(xml, "    <kvm>\n      <hidden state='{hidden}'/>\n    </kvm>")?;
+    let is_dedicated = guest.placement.own().is_some();
+    if features.kvm.is_some() || is_dedicated {
+        writeln!(xml, "    <kvm>")?;
+        if let Some(kvm) = &features.kvm {
+            writeln!(xml, "      <hidden state='{}'/>", on_off(kvm.hidden.unwrap_or(false)))?;
+        }
+        if is_dedicated {
+            // The guest need not give a processor up while it waits for a lock: nothing else runs there.
+            writeln!(xml, "      <hint-dedicated state='on'/>")?;
+        }
+        writeln!(xml, "    </kvm>")?;
     }
     state(xml, "    ", "pvspinlock", features.pvspinlock.as_ref())?;
     state(xml, "    ", "smm", features.smm.as_ref())?;

@@ -4,6 +4,7 @@
 //! nothing is offered at first; sockets up to `maxSockets` are in the topology, and those beyond the first are offline. Memory that
 //! is not offered is not allocated on the node. Route in: a [`Guest`]. Route out: lines of XML.
 
+use super::cpus;
 use crate::vms::guest::Guest;
 use sheaf_api::size::BLOCK;
 use std::fmt::{Result, Write};
@@ -24,7 +25,7 @@ pub(super) fn most_sockets(guest: &Guest) -> u32 {
 }
 
 /// Virtual CPUs in so many sockets.
-fn cpus(guest: &Guest, sockets: u32) -> u64 {
+fn count(guest: &Guest, sockets: u32) -> u64 {
     let (_, cores, threads) = guest.topology;
     u64::from(sockets).saturating_mul(cores.into()).saturating_mul(threads.into())
 }
@@ -45,17 +46,21 @@ pub(super) fn write_memory(xml: &mut String, guest: &Guest) -> Result {
 
 /// Element `vcpu`.
 pub(super) fn write_cpus(xml: &mut String, guest: &Guest) -> Result {
-    let (now, most) = (cpus(guest, guest.topology.0), cpus(guest, most_sockets(guest)));
+    let (now, most) = (count(guest, guest.topology.0), count(guest, most_sockets(guest)));
     let current = if now < most { format!(" current='{now}'") } else { String::new() };
-    writeln!(xml, "  <vcpu placement='static'{current}>{most}</vcpu>")
+    let set = cpus::of_domain(guest).map(|set| format!(" cpuset='{set}'")).unwrap_or_default();
+    writeln!(xml, "  <vcpu placement='static'{set}{current}>{most}</vcpu>")
 }
 
-/// Element `numa` of the CPU: memory is plugged into a node.
+/// Element `numa` of the CPU: the cells of the guest's processors, or one that memory is plugged into.
 pub(super) fn write_numa(xml: &mut String, guest: &Guest) -> Result {
+    if cpus::has_cells(guest) {
+        return cpus::write_cells(xml, guest);
+    }
     if !has_device(guest) {
         return Ok(());
     }
-    let last = cpus(guest, most_sockets(guest)).saturating_sub(1);
+    let last = count(guest, most_sockets(guest)).saturating_sub(1);
     let cpus = if last == 0 { "0".to_owned() } else { format!("0-{last}") };
     writeln!(
         xml,

@@ -1,7 +1,7 @@
 //! Files of VMs in a real folder, with the plug pulled at every step.
 
 use super::*;
-use crate::vms::guest::{CpuModel, DiskOptions, Firmware, Hardware, Lifetime, Nic};
+use crate::vms::guest::{CpuModel, DiskOptions, Firmware, Hardware, Kernel, Lifetime, Nic};
 use crate::vms::record::{self, Record};
 use crate::vms::testing::identity;
 use sheaf_host::fakes::FakeRun;
@@ -77,10 +77,12 @@ fn guest(source: Source) -> Guest {
         memory: 1 << 26,
         topology: (1, 1, 1),
         cpu: CpuModel::HostModel,
+        placement: Default::default(),
         machine: "q35".into(),
         disks: vec![disk],
         space: 0,
         interfaces: Vec::<Nic>::new(),
+        host_devices: Vec::new(),
         rng: false,
         graphics: false,
         serial: true,
@@ -110,6 +112,28 @@ fn folders_of_state_are_there_before_the_vm_starts_and_what_outlives_it_is_not_i
     assert!(dir.join("v-1/libvirt-u-1").is_dir() && guest.hardware.state.is_dir());
     remove(&Folder::of(&dir, "v-1")).unwrap();
     assert!(!dir.join("v-1").exists() && guest.hardware.state.is_dir());
+    fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn a_vm_has_a_kernel_and_an_initrd_of_its_own_and_each_try_to_start_takes_them_again() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = folder("kernel");
+    let [image, initrd] = ["pulled-kernel", "pulled-initrd"].map(|name| dir.join(name));
+    let kernel = Kernel { image: image.clone(), initrd: Some(initrd.clone()), arguments: String::new() };
+    let hardware = Hardware { kernel: Some(kernel), ..Hardware::default() };
+    let guest = Guest { disks: Vec::new(), hardware, ..guest(overlay()) };
+    for content in ["first", "second"] {
+        fs::write(&image, content).unwrap();
+        fs::write(&initrd, format!("{content} initrd")).unwrap();
+        make_in(&dir, &guest, &FakeRun::default()).unwrap();
+        assert_eq!(fs::read_to_string(dir.join("v-1/kernel")).unwrap(), content);
+        assert_eq!(fs::read_to_string(dir.join("v-1/initrd")).unwrap(), format!("{content} initrd"));
+    }
+    assert_ne!(fs::metadata(dir.join("v-1/kernel")).unwrap().ino(), fs::metadata(&image).unwrap().ino());
+    fs::remove_file(&image).unwrap();
+    let error = format!("{:#}", make_in(&dir, &guest, &FakeRun::default()).unwrap_err());
+    assert!(error.contains(&format!("{}: cannot be copied", image.display())), "{error}");
     fs::remove_dir_all(dir).unwrap();
 }
 

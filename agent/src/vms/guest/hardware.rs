@@ -3,6 +3,8 @@
 //! Why here: values of the API stand where the domain's XML says the same in other words; what a VM only may ask for is decided.
 //! Route in: [`crate::vms::admission`]. Route out: [`crate::vms::domain_xml`], [`crate::vms::files`].
 
+use crate::vms::cpus::Wanted;
+use crate::vms::host_devices::Wanted as Device;
 use sheaf_api::clock::Clock;
 use sheaf_api::disk_options::{DiskIo, ErrorPolicy};
 use sheaf_api::domain::{CpuFeature, PageSize};
@@ -17,6 +19,8 @@ use std::path::{Path, PathBuf};
 pub struct Hardware {
     /// What boots it.
     pub firmware: Firmware,
+    /// A kernel that the firmware starts.
+    pub kernel: Option<Kernel>,
     /// Serial number of the system in SMBIOS.
     pub serial: Option<String>,
     /// The chassis that SMBIOS describes.
@@ -29,6 +33,10 @@ pub struct Hardware {
     pub cpu_features: Vec<CpuFeature>,
     /// Size of the huge pages that its memory is on.
     pub page_size: Option<PageSize>,
+    /// Processors of the node that it is to have to itself.
+    pub own_cpus: Option<Wanted>,
+    /// PCI devices of the node that it is to have to itself.
+    pub host_devices: Vec<Device>,
     /// Threads for the I/O of disks, numbered from 1.
     pub io_threads: u32,
     /// Input devices.
@@ -62,12 +70,15 @@ impl Default for Hardware {
     fn default() -> Self {
         Self {
             firmware: Firmware::Bios { serial: false },
+            kernel: None,
             serial: None,
             chassis: None,
             features: Features::default(),
             clock: None,
             cpu_features: Vec::new(),
             page_size: None,
+            own_cpus: None,
+            host_devices: Vec::new(),
             io_threads: 0,
             inputs: Vec::new(),
             tpm: None,
@@ -111,6 +122,17 @@ pub enum Firmware {
         /// How long its variables live.
         variables: Lifetime,
     },
+}
+
+/// A kernel that boots the guest in the place of a boot loader. The VM has files of its own, so that libvirt may give them to QEMU.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kernel {
+    /// The kernel on this node, which is never changed.
+    pub image: PathBuf,
+    /// The initrd, likewise.
+    pub initrd: Option<PathBuf>,
+    /// Arguments.
+    pub arguments: String,
 }
 
 /// How long state of firmware or TPM lives.

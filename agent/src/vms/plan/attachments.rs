@@ -20,8 +20,11 @@ use sheaf_host::libvirt::Domain;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Seconds between two tries to remove a disk: a guest that boots does not hear the first.
-const DETACH_AGAIN: i64 = 10;
+/// What the Pod is for, in messages.
+const DISK: &str = "disk";
+
+/// Seconds between two tries to remove a disk or a NIC: a guest that boots does not hear the first.
+pub(super) const DETACH_AGAIN: i64 = 10;
 
 /// Seconds for which a guest that has locked the tray of a drive is asked to open it: then it is opened by force, as
 /// `virsh change-media --eject --force` does.
@@ -219,11 +222,8 @@ pub(super) fn plan_pod(
     let Some(attachment) = Attachment::of(pod) else {
         // Of another version of the controller, or not for any VM.
         match is_deleted(pod) {
-            true => plan.act(uid, Action::Report(detached())),
-            false => {
-                let message = "the annotation of the attachment Pod is not understood by this version".into();
-                plan_report(plan, uid, pod, waiting(&Why { reason: "InvalidSpec", message }));
-            }
+            true => plan.act(uid, Action::Report(detached(DISK))),
+            false => plan_report(plan, uid, pod, not_understood()),
         }
         return;
     };
@@ -251,7 +251,7 @@ pub(super) fn plan_pod(
     // A phase that is terminal was set by somebody else, and stays.
     if is_deleted(pod) || report::is_terminal(pod) {
         let phase = report::terminal_phase(pod).unwrap_or(Phase::Succeeded);
-        plan.act(uid, Action::Report(Report { phase, ..detached() }));
+        plan.act(uid, Action::Report(Report { phase, ..detached(DISK) }));
         return;
     }
     let wait = |reason: &'static str, message: String| waiting(&Why { reason, message });
@@ -285,24 +285,32 @@ fn is_of_another_claim(
 }
 
 /// Whether the VM of Pod `owner` was started and nobody said that it ended.
-fn may_run(o: &Observed<'_>, owner: &str) -> bool {
+pub(super) fn may_run(o: &Observed<'_>, owner: &str) -> bool {
     match o.pods.get(owner) {
         Some(pod) => super::was_started(o, owner, pod) && !report::says_ended(pod),
         None => o.records.get(owner).is_some_and(|record| record.started.is_some()),
     }
 }
 
-fn running(o: &Observed<'_>, domain: Option<&Domain>) -> Report {
+/// The VM has what the Pod is for.
+pub(super) fn running(o: &Observed<'_>, domain: Option<&Domain>) -> Report {
     let uuid = domain.map(|domain| domain.uuid.clone());
     let state = State::Running { started_at: rfc3339(o.now) };
     Report { phase: Phase::Running, state, uuid, ..Report::default() }
 }
 
-fn detached() -> Report {
+/// The Pod is of another version of the controller.
+pub(super) fn not_understood() -> Report {
+    let message = "the annotation of the attachment Pod is not understood by this version".into();
+    waiting(&Why { reason: "InvalidSpec", message })
+}
+
+/// No VM has it any more: the disk or the NIC.
+pub(super) fn detached(what: &str) -> Report {
     let state = State::Terminated {
         exit_code: 0,
         reason: "Detached".into(),
-        message: "no VM has the disk".into(),
+        message: format!("no VM has the {what}"),
         started_at: None,
     };
     Report { phase: Phase::Succeeded, state, ..Report::default() }

@@ -3,9 +3,12 @@
 //! Route in: filled by the controller. Route out: read by the plan; losing the memory is harmless.
 
 use crate::vms::credentials::Wanted;
+use crate::vms::domain_xml::TAG_POD_UID;
 use crate::vms::facts::Facts;
+use crate::vms::filters::Port;
 use crate::vms::guest::{Disk, Guest};
 use crate::vms::record::Record;
+use crate::vms::report;
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::network::SeenInterface;
 use sheaf_host::libvirt::{Domain, Stop};
@@ -27,6 +30,15 @@ pub struct Observed<'a> {
     pub memory: &'a Memory,
     /// Now, in seconds since 1970.
     pub now: i64,
+}
+
+impl Observed<'_> {
+    /// Whether the VM of Pod `uid` has ended, so that others may have what it had to itself. Others may set a Pod's phase; only
+    /// this node reports that its domain is gone.
+    pub fn has_ended(&self, uid: &str) -> bool {
+        let is_of = |domain: &Domain| domain.tags.get(TAG_POD_UID).is_some_and(|of| of == uid);
+        self.pods.get(uid).is_some_and(|pod| report::says_ended(pod)) && !self.domains.iter().any(is_of)
+    }
 }
 
 /// What was observed and done before; losing it is harmless.
@@ -58,9 +70,13 @@ pub struct Memory {
     pub told: BTreeMap<(String, String), u64>,
     /// Disks that are being added, by Pod of the VM.
     pub attaching: BTreeMap<String, Disk>,
+    /// The port of a NIC that is being added, by Pod of the VM.
+    pub connecting: BTreeMap<String, Port>,
+    /// When a link was last set, by Pod of the VM and tap.
+    pub links: BTreeMap<(String, String), i64>,
     /// Since when a medium is to be ejected, by Pod of the VM and name of the volume.
     pub ejecting: BTreeMap<(String, String), i64>,
-    /// When a guest was last asked to release the disk of a volume, by Pod of the VM and name of the volume.
+    /// When a guest was last asked to release the disk of a volume, or a NIC, by Pod of the VM and alias of the device.
     pub detached: BTreeMap<(String, String), i64>,
     /// When a VM that waits for its disk was last resumed.
     pub resumed: BTreeMap<String, i64>,
@@ -82,6 +98,7 @@ impl Memory {
         self.tails.retain(|uid, _| known(uid));
         self.resumed.retain(|uid, _| known(uid));
         self.detached.retain(|(uid, _), _| known(uid));
+        self.links.retain(|(uid, _), _| known(uid));
         self.ejecting.retain(|(uid, _), _| known(uid));
         self.credentials.retain(|uid, _| known(uid));
     }

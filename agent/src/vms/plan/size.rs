@@ -143,7 +143,8 @@ pub(super) fn next(
     }
     let graphics = placed.spec.domain.devices.autoattach_graphics_device.unwrap_or(true);
     let count = u64::from(after.sockets).saturating_mul(per_socket(&placed).into());
-    let limit = memory::limit_of(after.memory, count, graphics, false);
+    let has_devices = placed.spec.domain.devices.of_node().next().is_some();
+    let limit = memory::limit_of(after.memory, count, graphics, false, has_devices);
     Some(Action::SetSize { uuid: domain.uuid.clone(), memory, cpus, limit })
 }
 

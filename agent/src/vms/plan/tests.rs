@@ -7,6 +7,7 @@ use serde_json::json;
 use std::sync::Arc;
 
 mod attachments;
+mod nics;
 mod size;
 
 /// A node in one moment.

@@ -28,6 +28,80 @@ macro_rules! requires {
     };
 }
 
+/// A file in the image of a kernel.
+macro_rules! path {
+    ($path:literal) => {
+        Rule {
+            at: "domain.firmware.kernelBoot.container",
+            rule: concat!(
+                "self.?",
+                $path,
+                ".orValue('') == '' || self.",
+                $path,
+                ".matches('^(/[^/]+)+$') && !self.",
+                $path,
+                ".matches('/[.][.]?(/|$)')"
+            ),
+            says: concat!($path, " must be an absolute path to a file without relative components"),
+            field: concat!(".", $path),
+            reason: Reason::Invalid,
+        }
+    };
+}
+
+/// Dedicated CPUs are not given in parts.
+macro_rules! whole_cpus {
+    ($of:literal) => {
+        Rule {
+            at: "domain",
+            rule: concat!(
+                "!has(self.cpu) || !self.cpu.?dedicatedCpuPlacement.orValue(false) || !has(self.resources) || ",
+                "!has(self.resources.",
+                $of,
+                ") || !('cpu' in self.resources.",
+                $of,
+                ") || !isQuantity(string(self.resources.",
+                $of,
+                "['cpu'])) || quantity(string(self.resources.",
+                $of,
+                "['cpu'])).isInteger()"
+            ),
+            says: concat!("resources.", $of, ".cpu is not a whole number, which cpu.dedicatedCpuPlacement requires"),
+            field: ".resources",
+            reason: Reason::Invalid,
+        }
+    };
+}
+
+/// The CPUs that are set aside for dedicated placement are those that the guest has.
+macro_rules! all_cpus {
+    ($of:literal) => {
+        Rule {
+            at: "domain",
+            rule: concat!(
+                "!has(self.cpu) || !self.cpu.?dedicatedCpuPlacement.orValue(false) || !has(self.resources) || ",
+                "!(has(self.cpu.sockets) || has(self.cpu.cores) || has(self.cpu.threads)) || !has(self.resources.",
+                $of,
+                ") || !('cpu' in self.resources.",
+                $of,
+                ") || !isQuantity(string(self.resources.",
+                $of,
+                "['cpu'])) || quantity(string(self.resources.",
+                $of,
+                "['cpu'])).compareTo(quantity(string(self.cpu.?sockets.orValue(1) * self.cpu.?cores.orValue(1) * ",
+                "self.cpu.?threads.orValue(1)))) == 0"
+            ),
+            says: concat!(
+                "resources.",
+                $of,
+                ".cpu is not the number of CPUs that cpu has, which cpu.dedicatedCpuPlacement requires; remove it"
+            ),
+            field: ".resources",
+            reason: Reason::Invalid,
+        }
+    };
+}
+
 /// Of the spec of an instance, in a VirtualMachine's template or by itself.
 pub const HARDWARE: &[Rule] = &[
     // Firmware.
@@ -65,6 +139,29 @@ pub const HARDWARE: &[Rule] = &[
         field: ".firmware",
         reason: Reason::Invalid,
     },
+    Rule {
+        at: "domain.firmware.kernelBoot",
+        rule: "has(self.container) || self.?kernelArgs.orValue('') == ''",
+        says: "kernel arguments cannot be provided without an external kernel; set container",
+        field: ".kernelArgs",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain.firmware.kernelBoot.container",
+        rule: "self.?kernelPath.orValue('') != '' || self.?initrdPath.orValue('') != ''",
+        says: "a container must be defined with at least one of the following: kernelPath, initrdPath",
+        field: "",
+        reason: Reason::Required,
+    },
+    Rule {
+        at: "domain.firmware.kernelBoot.container",
+        rule: "self.?kernelPath.orValue('') != '' || self.?initrdPath.orValue('') == ''",
+        says: "an initrd boots only with a kernel; set kernelPath",
+        field: ".kernelPath",
+        reason: Reason::Required,
+    },
+    path!("kernelPath"),
+    path!("initrdPath"),
     // Features.
     Rule {
         at: "domain.features",
@@ -112,6 +209,51 @@ pub const HARDWARE: &[Rule] = &[
         reason: Reason::Invalid,
     },
     Rule {
+        at: "domain.cpu",
+        rule: "!self.?isolateEmulatorThread.orValue(false) || self.?dedicatedCpuPlacement.orValue(false)",
+        says: "isolateEmulatorThread requires dedicatedCpuPlacement: true",
+        field: ".isolateEmulatorThread",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain.cpu",
+        rule: "!self.?dedicatedCpuPlacement.orValue(false) || self.?threads.orValue(1) <= 2",
+        says: "a core has at most two threads with dedicatedCpuPlacement",
+        field: ".threads",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain.cpu",
+        rule: "!has(self.numa) || !has(self.numa.guestMappingPassthrough) || \
+               self.?dedicatedCpuPlacement.orValue(false)",
+        says: "numa.guestMappingPassthrough requires dedicatedCpuPlacement: true",
+        field: ".numa",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain",
+        rule: "!has(self.cpu) || !has(self.cpu.numa) || !has(self.cpu.numa.guestMappingPassthrough) || \
+               has(self.memory) && has(self.memory.hugepages)",
+        says: "cpu.numa.guestMappingPassthrough requires memory.hugepages",
+        field: ".cpu",
+        reason: Reason::Invalid,
+    },
+    whole_cpus!("requests"),
+    whole_cpus!("limits"),
+    Rule {
+        at: "domain",
+        rule: "!has(self.cpu) || !self.cpu.?dedicatedCpuPlacement.orValue(false) || !has(self.resources) || \
+               !has(self.resources.requests) || !has(self.resources.limits) || \
+               ['cpu', 'memory'].all(name, !(name in self.resources.requests) || !(name in self.resources.limits) || \
+               !isQuantity(string(self.resources.requests[name])) || !isQuantity(string(self.resources.limits[name])) || \
+               quantity(string(self.resources.requests[name])).compareTo(quantity(string(self.resources.limits[name]))) == 0)",
+        says: "resources.requests and resources.limits are not equal, which cpu.dedicatedCpuPlacement requires",
+        field: ".resources",
+        reason: Reason::Invalid,
+    },
+    all_cpus!("requests"),
+    all_cpus!("limits"),
+    Rule {
         at: "domain.memory",
         rule: "!has(self.maxGuest) || !has(self.guest) || !isQuantity(string(self.maxGuest)) || \
                !isQuantity(string(self.guest)) || \
@@ -127,6 +269,21 @@ pub const HARDWARE: &[Rule] = &[
                (self.hugepages.pageSize == '1Gi' ? 1073741824 : 2097152) == 0",
         says: "guest is not a multiple of hugepages.pageSize",
         field: ".guest",
+        reason: Reason::Invalid,
+    },
+    // Devices of the node.
+    Rule {
+        at: "domain.devices",
+        rule: "!has(self.hostDevices) || self.hostDevices.all(d, self.hostDevices.exists_one(e, e.name == d.name))",
+        says: "two of hostDevices have the same name",
+        field: ".hostDevices",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "domain.devices",
+        rule: "!has(self.gpus) || self.gpus.all(d, self.gpus.exists_one(e, e.name == d.name))",
+        says: "two of gpus have the same name",
+        field: ".gpus",
         reason: Reason::Invalid,
     },
     // Disks.

@@ -1,4 +1,4 @@
-//! The rules of volumes whose disks are added to a VM that runs.
+//! The rules of volumes whose disks are added to a VM that runs, and of interfaces that are removed from it.
 //!
 //! Why here: [`super::rules`] has those of all disks. Every rule has a bad manifest in tests/manifests/bad. Route in: nothing.
 //! Route out: [`super::rule`].
@@ -43,6 +43,15 @@ pub const HOTPLUG: &[Rule] = &[
                has(v.dataVolume) && v.dataVolume.?hotpluggable.orValue(false))",
         says: "disableHotplug contradicts a hotpluggable volume; remove one of them",
         field: ".domain.devices.disableHotplug",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "",
+        rule: "!has(self.networks) || !has(self.domain.devices.interfaces) || \
+               self.domain.devices.interfaces.filter(i, i.?state.orValue('up') == 'absent').all(i, \
+               self.networks.all(n, n.name != i.name || has(n.multus)))",
+        says: "state: absent is only for an interface of a multus network; the interface of the pod network stays",
+        field: ".domain.devices.interfaces",
         reason: Reason::Invalid,
     },
 ];

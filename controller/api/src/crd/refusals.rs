@@ -3,23 +3,17 @@
 //! Why here: who meets a refusal must learn what to do instead. Route in: KubeVirt's type and the field. Route out: the
 //! sentence that the API server answers ([`super::refuse`]).
 
+/// Of devices by dynamic resource allocation.
+const DRA: &str = "not supported by Sheaf yet: devices are not allocated by claims; use deviceName";
+
 /// Type, field, sentence.
 const REASONS: &[(&str, &str, &str)] = &[
     (
         "CPU",
-        "dedicatedCpuPlacement",
-        "not supported by Sheaf yet: the virtual CPUs of all VMs share the CPUs of their node; remove it",
+        "realtime",
+        "not supported by Sheaf yet: the kernel of a node is no real-time kernel; use dedicatedCpuPlacement alone",
     ),
-    ("CPU", "isolateEmulatorThread", "not supported by Sheaf yet: it needs dedicatedCpuPlacement; remove it"),
-    ("CPU", "numa", "not supported by Sheaf yet: it needs dedicatedCpuPlacement; remove it"),
-    ("CPU", "realtime", "not supported by Sheaf yet: it needs dedicatedCpuPlacement; remove it"),
     ("Devices", "sound", "not supported by Sheaf: VNC, by which a screen is shown, has no sound; remove it"),
-    ("Devices", "gpus", "not supported by Sheaf yet: devices of a node are not given to VMs; remove it"),
-    (
-        "Devices",
-        "hostDevices",
-        "not supported by Sheaf yet: devices of a node are not given to VMs; remove it",
-    ),
     (
         "Devices",
         "clientPassthrough",
@@ -32,6 +26,15 @@ const REASONS: &[(&str, &str, &str)] = &[
          downwardAPI are disks)",
     ),
     ("Devices", "autoattachVSOCK", "not supported by Sheaf yet: a VM has no vsock to its node; remove it"),
+    (
+        "GPU",
+        "virtualGPUOptions",
+        "not supported by Sheaf yet: a GPU is given to a VM as a whole, and its screen is not shown; remove it",
+    ),
+    ("GPU", "claimName", DRA),
+    ("GPU", "requestName", DRA),
+    ("HostDevice", "claimName", DRA),
+    ("HostDevice", "requestName", DRA),
     (
         "Disk",
         "shareable",

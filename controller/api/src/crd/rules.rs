@@ -39,6 +39,20 @@ macro_rules! partner {
     };
 }
 
+/// The image at `$at` is one that a registry can have.
+macro_rules! reference {
+    ($at:literal) => {
+        Rule {
+            at: $at,
+            rule: "self.image.matches('^(docker://)?([A-Za-z0-9.-]+(:[0-9]+)?/|\\\\[[0-9a-fA-F:]+\\\\](:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*\
+                   (/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?$')",
+            says: "the image is not a reference: write it as registry.example.org/repository:tag",
+            field: ".image",
+            reason: Reason::Invalid,
+        }
+    };
+}
+
 /// Of both kinds: the name becomes the value of a label.
 pub const NAME: &[Rule] = &[Rule {
     at: "",
@@ -348,14 +362,8 @@ pub const INSTANCE: &[Rule] = &[
         field: ".capacity",
         reason: Reason::Invalid,
     },
-    Rule {
-        at: "volumes[].containerDisk",
-        rule: "self.image.matches('^(docker://)?([A-Za-z0-9.-]+(:[0-9]+)?/|\\\\[[0-9a-fA-F:]+\\\\](:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*\
-               (/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?$')",
-        says: "the image is not a reference: write it as registry.example.org/repository:tag",
-        field: ".image",
-        reason: Reason::Invalid,
-    },
+    reference!("volumes[].containerDisk"),
+    reference!("domain.firmware.kernelBoot.container"),
     Rule {
         at: "volumes[].emptyDisk",
         rule: "!isQuantity(string(self.capacity)) || quantity(string(self.capacity)).isGreaterThan(quantity('0'))",

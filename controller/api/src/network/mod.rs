@@ -100,6 +100,9 @@ pub struct SeenInterface {
     /// Where they are known from: see `infoSource` of a VMI's status.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub info_source: String,
+    /// Its link is down.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub down: bool,
 }
 
 #[cfg(test)]

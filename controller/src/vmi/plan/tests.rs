@@ -1,7 +1,7 @@
 //! From each state of a Pod to the phase and conditions of its instance.
 
 use serde_json::{Value, json};
-use sheaf_api::names::OUT_OF_SERVICE_TAINT;
+use sheaf_api::names::{INTERFACES_ANNOTATION, OUT_OF_SERVICE_TAINT};
 
 use super::*;
 use crate::conditions::find;
@@ -63,6 +63,7 @@ fn plan_with(
             config: &config,
             images: &Default::default(),
             volumes: &Default::default(),
+            nics: &Default::default(),
         },
         now(),
     )
@@ -145,6 +146,7 @@ fn networks_that_mean_nothing_are_said_and_no_pod_is_made() {
         config: &config,
         images: &Default::default(),
         volumes: &Default::default(),
+        nics: &Default::default(),
     };
     let plan = plan(&observed, now()).unwrap();
     let status = after(&vmi, &plan);
@@ -310,7 +312,8 @@ fn each_interface_has_the_addresses_that_its_node_reported_and_none_that_cannot_
     assert_eq!((out.name.as_deref(), &out.ip_address), (Some("out"), &None));
     assert_eq!((lan.name.as_deref(), lan.ip_address.as_deref()), (Some("lan"), Some("192.0.2.7")));
     assert_eq!(lan.ip_addresses, ["192.0.2.7", "2001:db8::7"]);
-    assert_eq!(lan.info_source.as_deref(), Some("domain, dhcp, guest-agent"));
+    assert_eq!(lan.info_source.as_deref(), Some("domain, dhcp, guest-agent, multus-status"));
+    assert_eq!((lan.link_state.as_deref(), out.link_state.as_deref()), (Some("up"), None));
     assert_eq!(find(&reported.conditions, "AgentConnected").unwrap().status, "True");
 
     let many: Vec<String> = (1..200).map(|host| format!("192.0.2.{host}")).collect();
@@ -341,7 +344,7 @@ proptest::proptest! {
         pod.metadata.annotations = Some([(INTERFACES_ANNOTATION.to_owned(), text)].into());
         let vmi = vmi(Some("Running"), true);
         let (networks, config) = (Ok(Networks::default()), ClusterConfigSpec::default());
-        let observed = Observed { vmi: &vmi, pod: Some(&pod), node: None, earlier: &[], networks: &networks, config: &config, images: &Default::default(), volumes: &Default::default() };
+        let observed = Observed { vmi: &vmi, pod: Some(&pod), node: None, earlier: &[], networks: &networks, config: &config, images: &Default::default(), volumes: &Default::default(), nics: &Default::default() };
         plan(&observed, clock).unwrap();
     }
 }

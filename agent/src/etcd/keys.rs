@@ -1,0 +1,159 @@
+//! The keys without which a snapshot is another cluster: CAs and the key of service accounts.
+//!
+//! Why apart from snapshots: they do not change, they are needed on another machine only, and who has them is an
+//! administrator of the cluster while it lives; a snapshot goes to where backups go (docs/decisions/0028). All other
+//! certificates and kubeconfigs are made of them again. Route in: `/var/lib/kubernetes/pki`. Route out: one JSON file,
+//! and a folder of it.
+
+use super::take::ca_hash;
+use crate::cluster::create::pki::{AUTHORITIES, Pki};
+use crate::paths::Paths;
+use anyhow::{Context as _, bail, ensure};
+use serde::{Deserialize, Serialize};
+use sheaf_config::pin::CaPin;
+use sheaf_host::file::{sync_tree, write_atomically};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// What the file says that it is.
+const KIND: &str = "sheaf-cluster-keys";
+
+/// The file.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Keys {
+    kind: String,
+    /// `sha256:…` of the cluster CA's public key.
+    pub ca_hash: String,
+    /// Contents by name below `pki/`, PEM.
+    files: BTreeMap<String, String>,
+}
+
+/// Names of the files below `pki/`.
+fn names() -> Vec<String> {
+    let of_authorities =
+        AUTHORITIES.iter().flat_map(|(name, _)| [format!("{name}.crt"), format!("{name}.key")]);
+    of_authorities.chain(["sa.key".into(), "sa.pub".into()]).collect()
+}
+
+impl Keys {
+    /// Those of this node.
+    pub fn collect(paths: &Paths) -> anyhow::Result<Self> {
+        let pki = Pki { dir: paths.kubernetes.clone() };
+        let read = |name: String| {
+            let path = pki.file(&name);
+            let text = fs::read_to_string(&path).with_context(|| {
+                format!("{}: cannot be read; is this a control-plane node?", path.display())
+            })?;
+            anyhow::Ok((name, text))
+        };
+        let files = names().into_iter().map(read).collect::<anyhow::Result<_>>()?;
+        let ca_hash = ca_hash(paths).context("pki/ca.crt holds no certificate")?;
+        Ok(Self { kind: KIND.into(), ca_hash, files })
+    }
+
+    /// From the file at `path`.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let shown = path.display();
+        let text = fs::read(path).with_context(|| format!("{shown}: cannot be read"))?;
+        let Ok(keys) = serde_json::from_slice::<Self>(&text) else {
+            bail!("{shown}: is not a file that `sheaf-agent snapshot save-keys` wrote");
+        };
+        ensure!(keys.kind == KIND, "{shown}: is not a file that `sheaf-agent snapshot save-keys` wrote");
+        let known = names();
+        ensure!(
+            keys.files.keys().all(|name| known.contains(name)),
+            "{shown}: names files that are no keys of a cluster"
+        );
+        for name in known {
+            ensure!(
+                keys.files.contains_key(&name),
+                "{shown}: {name} is missing; the file was cut or changed"
+            );
+        }
+        let hash = keys.files.get("ca.crt").and_then(|pem| CaPin::of_certificate(pem).ok());
+        ensure!(
+            hash.is_some_and(|hash| hash.to_string() == keys.ca_hash),
+            "{shown}: ca.crt is not the CA {}; the file was changed",
+            keys.ca_hash
+        );
+        Ok(keys)
+    }
+
+    /// The file's text.
+    pub fn text(&self) -> anyhow::Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+
+    /// Writes them into the new folder `pki`, durably.
+    pub fn write(&self, pki: &Path) -> anyhow::Result<()> {
+        for (name, text) in &self.files {
+            let mode = if name.ends_with(".key") { 0o600 } else { 0o644 };
+            write_atomically(&pki.join(name), text.as_bytes(), mode)?;
+        }
+        Ok(sync_tree(pki)?)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::cluster::keys::Authority;
+    use std::time::SystemTime;
+
+    /// A control plane's keys below `paths`.
+    pub fn make(paths: &Paths) {
+        let pki = Pki { dir: paths.kubernetes.clone() };
+        for (name, common_name) in AUTHORITIES {
+            let (certificate, key) = Authority::create(common_name, SystemTime::now()).unwrap();
+            write_atomically(&pki.file(&format!("{name}.crt")), certificate.as_bytes(), 0o644).unwrap();
+            write_atomically(&pki.file(&format!("{name}.key")), key.as_bytes(), 0o600).unwrap();
+        }
+        for name in ["sa.key", "sa.pub"] {
+            write_atomically(&pki.file(name), b"key", 0o600).unwrap();
+        }
+    }
+
+    #[test]
+    fn keys_that_were_saved_are_the_same_on_another_machine() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (here, there) = (Paths::under(here.path()), Paths::under(there.path()));
+        make(&here);
+        let saved = here.kubernetes.join("keys.json");
+        fs::write(&saved, Keys::collect(&here).unwrap().text().unwrap()).unwrap();
+        Keys::read(&saved).unwrap().write(&there.kubernetes.join("pki")).unwrap();
+        assert!(Keys::collect(&there).unwrap() == Keys::collect(&here).unwrap());
+    }
+
+    #[test]
+    fn a_file_that_is_another_or_was_changed_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::under(root.path());
+        make(&paths);
+        let path = root.path().join("keys.json");
+        let refusal = |change: fn(&mut serde_json::Value)| {
+            let mut value: serde_json::Value =
+                serde_json::from_str(&Keys::collect(&paths).unwrap().text().unwrap()).unwrap();
+            change(&mut value);
+            fs::write(&path, value.to_string()).unwrap();
+            let error = Keys::read(&path).err().unwrap().to_string();
+            error.replace(&format!("{}: ", path.display()), "")
+        };
+        let other = "is not a file that `sheaf-agent snapshot save-keys` wrote";
+        assert_eq!(refusal(|value| *value = serde_json::json!([])), other);
+        assert_eq!(refusal(|value| value["kind"] = "x".into()), other);
+        assert_eq!(
+            refusal(|value| value["files"]["../../etc/passwd"] = "x".into()),
+            "names files that are no keys of a cluster"
+        );
+        assert_eq!(
+            refusal(|value| drop(value["files"].as_object_mut().unwrap().remove("sa.key"))),
+            "sa.key is missing; the file was cut or changed"
+        );
+        assert_eq!(
+            refusal(|value| value["caHash"] = "sha256:00".into()),
+            "ca.crt is not the CA sha256:00; the file was changed"
+        );
+    }
+}
