@@ -5,6 +5,7 @@
 
 use crate::libvirt::Libvirt;
 use anyhow::{Context as _, Result};
+use sheaf_agent::vms::cpus::Placement;
 use sheaf_agent::vms::domain_xml::{DomainType, render};
 use sheaf_agent::vms::guest::{CpuModel, Disk, Folder, Guest, Hardware, Identity};
 use sheaf_host::run::{Command, Output, Run as _, RunError, System};
@@ -39,6 +40,8 @@ pub fn guest(disks: Vec<Disk>) -> Guest {
         grace_seconds: 1,
         priority: 0,
         memory: 64 << 20,
+        placement: Placement::default(),
+        host_devices: Vec::new(),
         topology: (1, 1, 1),
         cpu: CpuModel::Named("qemu64".into()),
         machine: "q35".into(),
