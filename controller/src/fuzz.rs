@@ -576,8 +576,12 @@ fn removals_of_nodes() {
             _ => None,
         });
         let Some(written) = written else { return true };
-        // What follows from a change of phase is another status.
-        let is_same = observed.removal.status.as_ref().is_some_and(|before| before.phase == written.phase);
+        // Another phase, or the point of no return, has another status.
+        let is_same = observed
+            .removal
+            .status
+            .as_ref()
+            .is_some_and(|before| before.phase == written.phase && before.removing == written.removing);
         observed.removal.status = Some(written);
         let writes = |action: &Action| matches!(action, Action::WriteStatus(_) | Action::RecordEvent(_));
         let again = plan(&observed, NOW);

@@ -68,8 +68,12 @@ fn hosts() -> Hosts {
 async fn agent_says(agent: &RunningAgent, what: &str, holds: impl Fn(&Status) -> bool) -> Result<Status> {
     let mut status = agent.ctx.status.subscribe();
     let found = tokio::time::timeout(TIMEOUT, status.wait_for(|status| holds(status))).await;
-    let last = format!("{:#?}", agent.ctx.status.subscribe().borrow().cluster);
-    Ok(found.with_context(|| format!("no {what}; the status is {last}"))??.clone())
+    match found {
+        Ok(found) => Ok(found?.clone()),
+        Err(_) => {
+            anyhow::bail!("no {what}; the status is {:#?}", agent.ctx.status.subscribe().borrow().cluster)
+        }
+    }
 }
 
 async fn new_token(on: &Controlled) -> Result<String> {
