@@ -46,6 +46,9 @@ const LIBVIRT_RETRY: i64 = 2;
 /// A Pod whose action failed is left alone for so many seconds.
 const HOLD: i64 = 5;
 
+/// A VM that could not be moved to other processors is tried again after so many seconds.
+const MOVE_AGAIN: i64 = 30;
+
 /// A failed start is tried again after so many seconds; doubled at each failure in a row, up to [`START_HOLD_MOST`].
 const START_HOLD: i64 = 5;
 
@@ -520,6 +523,10 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             }
             (Action::SetLink { tap, down, .. }, Err(error)) => {
                 tracing::warn!(uid, tap, down, "setting a link failed: {error:#}");
+            }
+            (Action::Pin { cpus, .. }, Err(error)) => {
+                tracing::warn!(uid, %cpus, "moving a VM to other processors failed: {error:#}");
+                self.memory.unmoved.insert(uid.to_owned(), now() + MOVE_AGAIN);
             }
             // Nothing else of the VM waits for a guest that keeps its disk.
             (Action::Detach { volume, .. }, Err(error)) => {

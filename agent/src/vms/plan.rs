@@ -446,8 +446,8 @@ fn plan_live(
     };
     if !report.is_reported_by(pod) {
         plan.act(uid, Action::Report(report));
-    } else if let Some(cpus) = ledger.moved(uid, domain) {
-        plan.act(uid, Action::Pin { uuid: domain.uuid.clone(), cpus });
+    } else if let Some(action) = moved(plan, o, ledger, uid, domain) {
+        plan.act(uid, action);
     } else if let Some(action) =
         attachments::next(plan, o, uid, domain, added.disks.get(uid).map(Vec::as_slice).unwrap_or_default())
     {
@@ -504,11 +504,23 @@ fn plan_stop(
     let press = stopping.map_or(o.now, |stopping| stopping.pressed.saturating_add(PRESS_AGAIN));
     if o.now >= press {
         plan.act(uid, Action::PressPowerButton(domain.uuid.clone()));
-    } else if let Some(cpus) = ledger.moved(uid, domain) {
+    } else if let Some(action) = moved(plan, o, ledger, uid, domain) {
         // A guest may take minutes to power off, and another VM may have its processors by then.
-        plan.act(uid, Action::Pin { uuid: domain.uuid.clone(), cpus });
+        plan.act(uid, action);
     }
     plan.wake_at(deadline.min(press.max(o.now.saturating_add(1))));
+}
+
+/// Lets the threads of a VM run where they are to run, if they do not. Nothing else of the VM waits for one that cannot be moved.
+fn moved(plan: &mut Plan, o: &Observed<'_>, ledger: &Ledger<'_>, uid: &str, domain: &Domain) -> Option<Action> {
+    let cpus = ledger.moved(uid, domain)?;
+    match o.memory.unmoved.get(uid).copied().filter(|until| *until > o.now) {
+        Some(until) => {
+            plan.wake_at(until);
+            None
+        }
+        None => Some(Action::Pin { uuid: domain.uuid.clone(), cpus }),
+    }
 }
 
 /// Whether the VM was started once, by the node's own record or by the Pod's status.

@@ -80,6 +80,8 @@ pub struct Memory {
     pub detached: BTreeMap<(String, String), i64>,
     /// When a VM that waits for its disk was last resumed.
     pub resumed: BTreeMap<String, i64>,
+    /// VMs that could not be moved to other processors: not tried again before then.
+    pub unmoved: BTreeMap<String, i64>,
     /// Credentials that guests' agents set; there is an entry for each VM that has some.
     pub credentials: BTreeMap<String, Credentials>,
 }
@@ -100,6 +102,7 @@ impl Memory {
         self.detached.retain(|(uid, _), _| known(uid));
         self.links.retain(|(uid, _), _| known(uid));
         self.ejecting.retain(|(uid, _), _| known(uid));
+        self.unmoved.retain(|uid, _| known(uid));
         self.credentials.retain(|uid, _| known(uid));
     }
 }

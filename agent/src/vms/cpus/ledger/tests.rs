@@ -289,6 +289,8 @@ fn a_vm_that_takes_long_to_power_off_is_moved_all_the_same() {
     let actions = plan(&node.observed()).actions;
     let cpus = CpuSet::parse("0,3-8,11-15").unwrap();
     assert_eq!(actions, [("p1".to_owned(), Action::Pin { uuid: node.domain(1).uuid.clone(), cpus })]);
+    node.memory.unmoved.insert("p1".into(), node.now + 30);
+    assert_eq!(plan(&node.observed()).actions, [], "one that could not be moved is tried again later");
 }
 
 #[test]
