@@ -77,7 +77,7 @@ async fn reports(on: &Controlled, launcher: &str, names: &[&str]) -> Result<()> 
 }
 
 /// Interface `lan` in the status of instance `web`.
-async fn status(on: &Controlled) -> Result<Option<InterfaceStatus>> {
+async fn status(on: &Controlled) -> kube::Result<Option<InterfaceStatus>> {
     let instances: Api<VirtualMachineInstance> = Api::default_namespaced(on.client.clone());
     let status = instances.get("web").await?.status.unwrap_or_default();
     Ok(status.interfaces.into_iter().find(|one| one.name.as_deref() == Some("lan")))

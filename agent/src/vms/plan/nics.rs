@@ -245,9 +245,14 @@ pub(super) fn plan_pod(
     };
     let owner = attachment.pod_uid.as_str();
     let domain = domains.get(owner).copied();
-    if domain.is_some_and(|domain| there(domain, &attachment).is_some()) {
+    let placed = o.pods.get(owner).and_then(|pod| admission::placed(pod));
+    let (record, placed) = (o.records.get(owner), placed.as_ref());
+    if let Some(has) = domain.and_then(|domain| there(domain, &attachment)) {
+        let is_left = record
+            .zip(placed)
+            .is_some_and(|(record, placed)| is_of_another(record, placed, &attachment, has));
         // Of one that is being removed the last report stays.
-        if !is_to_detach(pod) && !report::is_terminal(pod) {
+        if !is_to_detach(pod) && !report::is_terminal(pod) && !is_left {
             plan_report(plan, uid, pod, running(o, domain));
         }
         return;
@@ -263,10 +268,8 @@ pub(super) fn plan_pod(
         plan.act(uid, Action::Report(Report { phase, ..detached(NIC) }));
         return;
     }
-    let placed = o.pods.get(owner).and_then(|pod| admission::placed(pod));
-    let record = o.records.get(owner);
     let to =
-        record.zip(placed.as_ref()).zip(domain).map(|((record, placed), domain)| (record, placed, domain));
+        record.zip(placed).zip(domain).map(|((record, placed), domain)| (record, placed, domain));
     let report = match nic(o, &attachment, to) {
         Err(Verdict::Wait(why) | Verdict::Reject(why)) => waiting(&why),
         Err(Verdict::Unknown | Verdict::Accept(_)) => return,
