@@ -27,6 +27,7 @@ pub mod names;
 pub mod network;
 pub mod node_maintenance;
 pub mod node_network;
+pub mod node_removal;
 pub mod node_update;
 pub mod peripherals;
 pub mod placeholder;

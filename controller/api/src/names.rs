@@ -101,6 +101,10 @@ pub const POLICY_LABEL: &str = "sheaf.dev/policy";
 pub const POLICY_FINALIZER: &str = "sheaf.dev/node-network-policy";
 /// Finalizer of a NodeMaintenance: held until its node takes VMs again.
 pub const MAINTENANCE_FINALIZER: &str = "sheaf.dev/node-maintenance";
+/// Finalizer of a NodeRemoval: held until nothing of its node is left, or the node is as before.
+pub const REMOVAL_FINALIZER: &str = "sheaf.dev/node-removal";
+/// Condition of a Node, by which its agent says that it has left the cluster: it makes no further requests.
+pub const LEFT_CONDITION: &str = "sheaf.dev/Left";
 /// Finalizer of a ClusterUpdate: held until no node is cordoned by it or on the way.
 pub const CLUSTER_UPDATE_FINALIZER: &str = "sheaf.dev/cluster-update";
 /// Annotation of a Node: name of the ClusterUpdate that cordoned it, and uncordons it. A node that is cordoned without it

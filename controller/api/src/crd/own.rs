@@ -13,6 +13,7 @@ use crate::import_policy::{self, ImportPolicy};
 use crate::network::NetworkAttachmentDefinition;
 use crate::node_maintenance::{self, NodeMaintenance};
 use crate::node_network::{self, NodeNetworkEnactment, NodeNetworkPolicy, NodeNetworkState};
+use crate::node_removal::{self, NodeRemoval};
 use crate::node_update::{self, NodeUpdate};
 use crate::storage::{self, BlockDevice, LocalVolume, StoragePool};
 
@@ -30,6 +31,7 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
         finish("NodeNetworkEnactment", NodeNetworkEnactment::crd(), node_network::rules::ENACTMENT)?,
         finish("NodeNetworkState", NodeNetworkState::crd(), node_network::rules::STATE)?,
         finish("NodeMaintenance", NodeMaintenance::crd(), node_maintenance::RULES)?,
+        finish("NodeRemoval", NodeRemoval::crd(), node_removal::RULES)?,
         finish_all("NodeUpdate", NodeUpdate::crd(), &[node_update::RULES, node_update::SOURCE])?,
         finish_all("ClusterUpdate", ClusterUpdate::crd(), &[cluster_update::RULES, node_update::SOURCE])?,
     ])
