@@ -23,8 +23,8 @@ use serde_json::{Value, json};
 use sheaf_api::{
     crd, instancetype,
     names::{
-        ADDRESSES_MAP, CONTROLLER_MANAGER, LIMITS_MAP, RUNTIME_CLASS, SYSTEM_NAMESPACE, TRUE, VM_NODE_LABEL,
-        VM_ONLY_TAINT, VOLUME_DRIVER,
+        ADDRESSES_MAP, CONTROLLER_MANAGER, IDENTITIES_MAP, LIMITS_MAP, RUNTIME_CLASS, SYSTEM_NAMESPACE, TRUE,
+        VM_NODE_LABEL, VM_ONLY_TAINT, VOLUME_DRIVER,
     },
     snapshot::VolumeSnapshotClass,
 };
@@ -85,7 +85,7 @@ pub async fn install(client: &Client) -> Result<(), InstallError> {
     // Before the policies that read them: while a parameter is missing, the API server asks itself for it at every write of
     // a node, and refuses the write when that takes too long.
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    for name in [ADDRESSES_MAP, LIMITS_MAP] {
+    for name in [ADDRESSES_MAP, LIMITS_MAP, IDENTITIES_MAP] {
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {}});
         create(&maps, "ConfigMap", map).await?;
     }

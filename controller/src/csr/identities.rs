@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// So many keys of one node count: the one of its certificate, and the one whose certificate it may not have stored yet.
 const KEYS: usize = 2;
 
+/// The entry of a node that was removed, as [`crate::node_removal`] writes it and as [`crate::policy::node_removed`] finds it.
+pub const REMOVED: &str = r#"{"removed":true}"#;
+
 /// What is known of one name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
@@ -20,6 +23,9 @@ pub struct Identity {
     /// An administrator gives the name free: the next machine with a token may have it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub released: bool,
+    /// The node was removed: nothing is signed for the name before an administrator gives it free.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removed: bool,
 }
 
 /// What is known of every name.
@@ -61,7 +67,13 @@ impl Identities {
 
     /// `name` is free for the next machine with a token.
     pub fn release(&mut self, name: &str) {
-        self.0.entry(name.to_owned()).or_default().released = true;
+        let identity = self.0.entry(name.to_owned()).or_default();
+        (identity.released, identity.removed) = (true, false);
+    }
+
+    /// The node called `name` was removed.
+    pub fn remove(&mut self, name: &str) {
+        self.0.insert(name.to_owned(), Identity { removed: true, ..Identity::default() });
     }
 }
 
@@ -78,8 +90,23 @@ mod tests {
         assert_eq!(identities.get("n1").unwrap().keys, ["c", "b"]);
         identities.release("n1");
         identities.record("n1", "d");
-        assert_eq!(identities.get("n1"), Some(&Identity { keys: vec!["d".into()], released: false }));
+        assert_eq!(identities.get("n1"), Some(&Identity { keys: vec!["d".into()], ..Identity::default() }));
         assert_eq!(Identities::read(&identities.data().unwrap()), identities);
+    }
+
+    #[test]
+    fn the_entry_of_a_removed_node_is_read_as_it_is_written_and_keeps_no_key() {
+        let mut identities = Identities::default();
+        identities.record("n1", "a");
+        identities.remove("n1");
+        assert_eq!(identities.data().unwrap()["n1"], r#"{"keys":[],"removed":true}"#);
+        let written = BTreeMap::from([("n1".to_owned(), REMOVED.to_owned())]);
+        assert_eq!(Identities::read(&written), identities);
+        identities.release("n1");
+        assert_eq!(
+            identities.get("n1").map(|identity| (identity.released, identity.removed)),
+            Some((true, false))
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod networks;
 pub mod node;
 pub mod node_creates;
 pub mod node_limits;
+pub mod node_removed;
 pub mod node_status;
 pub mod placeholder;
 
@@ -50,6 +51,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
         (placeholder::INSTANCES, placeholder::instances()),
         (node_creates::NAME, node_creates::policy()),
         (node_limits::NAME, node_limits::policy()),
+        (node_removed::NAME, node_removed::policy()),
         (node_status::SHAPE, node_status::shape()),
         (node_status::OWNERS, node_status::owners()),
     ]
@@ -65,6 +67,7 @@ pub fn binding(name: &str) -> Value {
     });
     match name {
         node_status::OWNERS => binding["spec"]["paramRef"] = node_status::parameter(),
+        node_removed::NAME => binding["spec"]["paramRef"] = node_removed::parameter(),
         node_limits::NAME => binding["spec"]["paramRef"] = node_limits::parameter(),
         _ => {}
     }

@@ -29,7 +29,7 @@ enum May {
     Serve,
     /// Everything: make, change, report, delete.
     Own,
-    /// Read: objects that belong to no node.
+    /// Read: objects that belong to no node, or that an administrator made for the node.
     Read,
 }
 
@@ -44,6 +44,7 @@ const KINDS: &[Kind] = &[
     Kind { resource: "nodenetworkenactments", may: May::Own },
     Kind { resource: "nodenetworkstates", may: May::Own },
     Kind { resource: "nodeupdates", may: May::Serve },
+    Kind { resource: "noderemovals", may: May::Read },
 ];
 
 /// The role.

@@ -45,6 +45,9 @@ pub fn decide(csr: &CertificateSigningRequest, request: &Request, facts: &Facts<
 
 /// A node that has a certificate asks for the next one.
 fn renewal(name: &str, request: &Request, facts: &Facts<'_>) -> Decision {
+    if let Some(denied) = removed(name, facts) {
+        return denied;
+    }
     let released = facts.identities.get(name).is_some_and(|identity| identity.released);
     if released && !facts.identities.has_key(name, &request.key) {
         return deny(
@@ -53,6 +56,20 @@ fn renewal(name: &str, request: &Request, facts: &Facts<'_>) -> Decision {
         );
     }
     Decision::Approve
+}
+
+/// Denies what is asked for the name of a node that was removed, until the name is released.
+fn removed(name: &str, facts: &Facts<'_>) -> Option<Decision> {
+    let removed = facts.identities.get(name).is_some_and(|identity| identity.removed);
+    removed.then(|| {
+        deny(
+            "NodeRemoved",
+            format!(
+                "node {name} was removed from the cluster. For another machine of that name, release it with `sheaf-agent \
+                 node release {name}` on a control-plane node, then join with a new token"
+            ),
+        )
+    })
 }
 
 /// A machine with a token asks for its first certificate, or for another after the last one expired.
@@ -71,6 +88,9 @@ fn enrolment(id: &str, name: &str, request: &Request, facts: &Facts<'_>) -> Deci
     }
     if let Some(only) = token.only_for.as_ref().filter(|only| *only != name) {
         return deny("TokenForAnotherNode", format!("token {id}.*** is for node {only}; {another}"));
+    }
+    if let Some(denied) = removed(name, facts) {
+        return denied;
     }
     let free = match facts.identities.get(name) {
         Some(identity) => identity.released || identity.keys.contains(&request.key),
@@ -183,6 +203,32 @@ mod tests {
         let asks = Request { key: "sha256:bb".into(), ..request("system:node:n1", &[], &[]) };
         let decision = decide(&csr("system:node:n1", CLIENT_SIGNER, &USAGES), &asks, &facts);
         assert_eq!(reason(decision), "NameReleased");
+    }
+
+    #[test]
+    fn nothing_is_signed_for_a_removed_node_by_its_certificate_or_by_a_token_until_its_name_is_released() {
+        let mut identities = known("n1", "sha256:aa");
+        identities.remove("n1");
+        let asks = request("system:node:n1", &[], &[]);
+        let facts = Facts { identities: &identities, token: None, node_exists: true };
+        let renewal = decide(&csr("system:node:n1", CLIENT_SIGNER, &USAGES), &asks, &facts);
+        assert_eq!(reason(renewal), "NodeRemoved");
+        // The former key, and another; the Node exists, or not.
+        for (key, node_exists) in [("sha256:aa", true), ("sha256:bb", false)] {
+            let Decision::Deny { reason, message } =
+                by_token("n1", key, &identities, Some(&token()), node_exists)
+            else {
+                panic!("it is approved")
+            };
+            assert_eq!(reason, "NodeRemoved");
+            assert_eq!(
+                message,
+                "node n1 was removed from the cluster. For another machine of that name, release it with `sheaf-agent node \
+                 release n1` on a control-plane node, then join with a new token"
+            );
+        }
+        identities.release("n1");
+        assert_eq!(by_token("n1", "sha256:bb", &identities, Some(&token()), false), Decision::Approve);
     }
 
     /// Names, keys and tokens of few values each, so that they meet often.
