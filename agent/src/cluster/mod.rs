@@ -14,6 +14,7 @@ pub mod join;
 pub mod keep;
 pub mod keys;
 pub mod kubeconfig;
+pub mod leave;
 pub mod machine;
 pub mod node;
 pub mod node_status;
@@ -128,6 +129,13 @@ async fn attempt(
                     std::future::pending::<()>().await;
                 }
             };
+            // A node of the control plane is never removed.
+            let removed = async {
+                match creates {
+                    true => std::future::pending().await,
+                    false => leave::ordered(publish.subscribe()).await,
+                }
+            };
             tokio::select! {
                 failure = keep::keep(ctx, &membership, member, publish, report) => failure,
                 () = moved => Failure::new(
@@ -136,9 +144,29 @@ async fn attempt(
                     "the control plane moves to the new address; give the node a static one",
                 ),
                 never = upkeep => match never {},
+                () = removed => removed_from(ctx, cluster, &membership, publish).await,
             }
         }
         Err(failure) => failure,
+    }
+}
+
+/// Leaves the cluster; no other controller makes requests from then on.
+async fn removed_from(
+    ctx: &Context,
+    cluster: &Cluster,
+    membership: &Membership,
+    publish: &watch::Sender<Option<Joined>>,
+) -> Failure {
+    let target = match configured(cluster) {
+        Ok(target) => target,
+        Err(failure) => return failure,
+    };
+    match publish.send_replace(None) {
+        Some(joined) => leave::leave(&ctx.paths, &membership.store, &target, &joined).await,
+        None => {
+            Failure::new("leaving the cluster", anyhow!("this node is in no cluster"), "restart the agent")
+        }
     }
 }
 
@@ -188,7 +216,9 @@ async fn member(
         };
         (target, own)
     } else {
-        (configured(cluster)?, None)
+        let target = configured(cluster)?;
+        leave::check(&paths, &store, &target)?;
+        (target, None)
     };
     let (target, own) = target;
     report.update(|section| section.server = Some(target.server.clone()));
@@ -217,6 +247,7 @@ async fn member(
     if !creates {
         redeem::redeem(&paths.node_toml)
             .remedy("removing the redeemed token from node.toml", "look at the state partition")?;
+        leave::returned(&paths).remedy("forgetting an earlier removal", "look at the state partition")?;
     }
     let hash = CaPin::of_certificate(&member.ca).ok().map(|pin| pin.to_string());
     report.update(|section| {

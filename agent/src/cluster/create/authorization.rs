@@ -49,7 +49,7 @@ fn configuration(webhook: &Path) -> Value {
         "has(request.resourceAttributes) && request.resourceAttributes.group == 'sheaf.dev'",
         // What belongs to one node. Policies, and kinds to come without a node, are for all to read.
         "request.resourceAttributes.resource in ['blockdevices', 'storagepools', 'localvolumes', \
-         'nodenetworkenactments', 'nodenetworkstates', 'nodeupdates', '*']",
+         'nodenetworkenactments', 'nodenetworkstates', 'nodeupdates', 'noderemovals', '*']",
         "request.resourceAttributes.verb in ['get', 'list', 'watch', 'deletecollection', '*']",
         // Not: selected by its own name.
         "!(has(request.resourceAttributes.fieldSelector) && \
@@ -59,7 +59,7 @@ fn configuration(webhook: &Path) -> Value {
         // Not: one object whose name holds the node's, as the kinds' own rules have it.
         "!(request.resourceAttributes.verb == 'get' && has(request.resourceAttributes.name) && \
          request.user.startsWith('system:node:') && \
-         (request.resourceAttributes.resource in ['nodenetworkstates', 'nodeupdates'] ? \
+         (request.resourceAttributes.resource in ['nodenetworkstates', 'nodeupdates', 'noderemovals'] ? \
             'system:node:' + request.resourceAttributes.name == request.user : \
           request.resourceAttributes.resource == 'blockdevices' ? \
             request.resourceAttributes.name.startsWith(request.user.substring(12) + '.') : \

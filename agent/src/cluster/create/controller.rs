@@ -144,6 +144,9 @@ pub fn rules() -> Vec<Value> {
             rule("node.k8s.io", &["runtimeclasses"], &["get", "list", "watch", "create", "update", "patch"]),
             rule("admissionregistration.k8s.io", &["validatingadmissionpolicies", "validatingadmissionpolicybindings"], &["get", "list", "watch", "create", "update", "patch"]),
             rule("certificates.k8s.io", &["certificatesigningrequests"], &read),
+            // What is left of a node that is removed.
+            rule("certificates.k8s.io", &["certificatesigningrequests"], &["delete"]),
+            rule("", &["nodes"], &["delete"]),
             rule("certificates.k8s.io", &["certificatesigningrequests/approval"], &["update", "patch"]),
             json!({"apiGroups": ["certificates.k8s.io"], "resources": ["signers"],
                    "resourceNames": ["kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"],
