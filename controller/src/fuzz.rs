@@ -16,7 +16,7 @@ use crate::instancetype::Sized;
 use crate::{
     cluster_update, import_policy,
     networks::Networks,
-    node_maintenance, node_network, nodes,
+    node_maintenance, node_network, node_removal, nodes,
     placeholder::end,
     vm, vmi,
     volumes::{
@@ -506,6 +506,86 @@ fn maintenance_of_nodes() {
         let writes = |action: &Action| matches!(action, Action::WriteStatus(_) | Action::RecordEvent(_));
         let again = plan(&observed, NOW);
         assert!(!again.actions.iter().any(writes), "the same status is written again: {again:?}");
+        true
+    });
+}
+
+#[test]
+fn removals_of_nodes() {
+    use node_removal::observed::{ControlPlaneNode, Identity, Kind, Leftover, Observed};
+    use node_removal::plan::{Action, plan};
+    let object = json!({
+        "apiVersion": "sheaf.dev/v1alpha1", "kind": "NodeRemoval",
+        "metadata": {"name": "n1", "uid": "r", "generation": 2, "finalizers": [sheaf_api::names::REMOVAL_FINALIZER]},
+        "spec": {"nodeName": "n1", "poweredOff": true, "acceptLoss": ["LocalVolume/pvc-1"]},
+        "status": {"phase": "Removing", "removing": "2027-01-15T07:50:00Z", "revoked": "2027-01-15T07:59:00Z", "tainted": true,
+                   "nodeUid": "node-1", "losses": [{"name": "LocalVolume/pvc-1", "what": "claim shop/data", "bytes": 1}]},
+    });
+    let node = json!({
+        "metadata": {"name": "n1", "uid": "node-1"},
+        "spec": {"unschedulable": true, "taints": [{"key": sheaf_api::names::OUT_OF_SERVICE_TAINT, "effect": "NoExecute"}]},
+        "status": {"conditions": [{"type": "Ready", "status": "Unknown", "lastTransitionTime": "2027-01-15T07:50:00Z"}]},
+    });
+    let pod = json!({"metadata": {"name": "virt", "namespace": "shop", "uid": "p"},
+        "spec": {"nodeName": "n1", "containers": []}});
+    let maintenance = json!({
+        "apiVersion": "sheaf.dev/v1alpha1", "kind": "NodeMaintenance", "metadata": {"name": "n1", "uid": "m"},
+        "spec": {"nodeName": "n1"}, "status": {"phase": "InMaintenance"},
+    });
+    let volume = value(testing::volume("pvc-1", "n1", GIB));
+    fuzz("plans of removal", |random| {
+        let Some(removal) = changed(random, &object) else { return false };
+        let mut observed = Observed {
+            removal,
+            node: changed(random, &node),
+            renewed: None,
+            maintenance: changed(random, &maintenance),
+            pods: changed(random, &pod).into_iter().collect(),
+            volumes: changed(random, &volume).into_iter().collect(),
+            machines: Vec::new(),
+            ended: Vec::new(),
+            images: Default::default(),
+            control_plane: vec![ControlPlaneNode { name: "plane".into(), is_ready: true }],
+            busy: Vec::new(),
+            leftovers: vec![Leftover { kind: Kind::Lease, name: "n1".into(), uid: "l".into() }],
+            identity: Identity::Removed,
+        };
+        let first = plan(&observed, NOW);
+        let began = observed.removal.status.as_ref().is_some_and(|status| status.removing.is_some());
+        let accepted = &observed.removal.spec.accept_loss;
+        for action in &first.actions {
+            match action {
+                Action::DeleteVolume(volume) => {
+                    let name = node_removal::losses::name_of_volume(volume);
+                    assert!(
+                        began && (volume.metadata.deletion_timestamp.is_some() || accepted.contains(&name))
+                    );
+                }
+                Action::DeleteNode(_) => {
+                    assert!(began && observed.volumes.is_empty() && observed.pods.is_empty())
+                }
+                Action::Delete(_) | Action::Revoke => assert!(began),
+                Action::OutOfService(true) | Action::DeletePod { .. } => {
+                    assert!(observed.removal.spec.powered_off)
+                }
+                _ => {}
+            }
+        }
+        let written = first.actions.iter().find_map(|action| match action {
+            Action::WriteStatus(status) => Some((**status).clone()),
+            _ => None,
+        });
+        let Some(written) = written else { return true };
+        // Another phase, or the point of no return, has another status.
+        let is_same = observed
+            .removal
+            .status
+            .as_ref()
+            .is_some_and(|before| before.phase == written.phase && before.removing == written.removing);
+        observed.removal.status = Some(written);
+        let writes = |action: &Action| matches!(action, Action::WriteStatus(_) | Action::RecordEvent(_));
+        let again = plan(&observed, NOW);
+        assert!(!is_same || !again.actions.iter().any(writes), "the same status is written again: {again:?}");
         true
     });
 }

@@ -27,6 +27,7 @@ pub mod networks;
 pub mod node_maintenance;
 pub mod node_network;
 pub mod node_reads;
+pub mod node_removal;
 pub mod nodes;
 pub mod object;
 
@@ -179,6 +180,7 @@ async fn install_and_run(client: &Client, guests: &guest::Guests, downloads: &vm
         vm_export::run(client.clone(), downloads.clone()),
         node_network::run(client.clone()),
         node_maintenance::run(client.clone()),
+        node_removal::run(client.clone()),
         cluster_update::run(client.clone()),
         replica_set::run(client.clone()),
         vm_pool::run(client.clone()),

@@ -122,7 +122,7 @@ pub fn is_restarting(request: &NodeUpdate) -> bool {
 }
 
 /// Whether the node does, or is about to do, what the NodeUpdate asks for: it may restart at any moment.
-fn is_active(request: &NodeUpdate) -> bool {
+pub fn is_active(request: &NodeUpdate) -> bool {
     let is_over =
         matches!(phase(request), Some(Phase::Updated | Phase::RolledBack | Phase::Refused | Phase::Staged));
     is_restarting(request) || request.spec.action == Action::Apply && !is_over

@@ -249,14 +249,10 @@ fn cancelled(o: &Observed, now: Timestamp) -> String {
 fn settle(status: &mut NodeMaintenanceStatus, o: &Observed, cordoned: bool) {
     status.blockers.truncate(MOST);
     status.stopping.truncate(MOST);
-    let (phase, message) = match (status.blockers.as_slice(), o.vms.len()) {
-        ([first, others @ ..], _) => {
-            let more =
-                if others.is_empty() { String::new() } else { format!(" (and {} more)", others.len()) };
-            (Phase::Blocked, format!("{}: {}; {}{more}", first.what, first.why, first.remedy))
-        }
-        ([], 0) if !cordoned => (Phase::Draining, format!("{} is being cordoned", name(o))),
-        ([], 0) => {
+    let (phase, message) = match (sentence(&status.blockers), o.vms.len()) {
+        (Some(blocked), _) => (Phase::Blocked, blocked),
+        (None, 0) if !cordoned => (Phase::Draining, format!("{} is being cordoned", name(o))),
+        (None, 0) => {
             let held = status.stopped.iter().filter(|one| one.held).count();
             let held = if held == 0 { String::new() } else { format!("; {held} wait for their disks here") };
             (
@@ -264,9 +260,16 @@ fn settle(status: &mut NodeMaintenanceStatus, o: &Observed, cordoned: bool) {
                 format!("no VM runs on {}{held}; delete this object to end the maintenance", name(o)),
             )
         }
-        ([], count) => (Phase::Draining, format!("{count} of its VMs are yet to power off")),
+        (None, count) => (Phase::Draining, format!("{count} of its VMs are yet to power off")),
     };
     (status.phase, status.message) = (Some(phase), Some(message));
+}
+
+/// The first of the blockers as a message, and how many others there are.
+pub fn sentence(blockers: &[Blocker]) -> Option<String> {
+    let (first, others) = blockers.split_first()?;
+    let more = if others.is_empty() { String::new() } else { format!(" (and {} more)", others.len()) };
+    Some(format!("{}: {}; {}{more}", first.what, first.why, first.remedy))
 }
 
 fn warnings(o: &Observed) -> Vec<String> {
