@@ -7,6 +7,7 @@
 pub mod cluster;
 pub mod controlled;
 pub mod domains;
+pub mod evicted;
 pub mod examples;
 pub mod frames;
 pub mod go;

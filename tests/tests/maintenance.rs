@@ -1,15 +1,15 @@
 //! Maintenance of nodes, and `kubectl drain`, on the real API server and scheduler; the nodes are played by the test.
 
 use anyhow::{Result, ensure};
-use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{Api, DeleteParams, Patch, PatchParams};
-use serde_json::{Value, json};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
 use sheaf_api::{
-    VirtualMachine, VirtualMachineInstance,
+    VirtualMachine,
     node_maintenance::{NodeMaintenance, NodeMaintenanceStatus, Phase},
 };
-use sheaf_controller::placeholder;
 use sheaf_tests::controlled::{Controlled, wait};
+use sheaf_tests::evicted::{bound, cordoned, create, powers_off, register, runs};
 
 const MAINTENANCE: &str = r"
 apiVersion: sheaf.dev/v1alpha1
@@ -21,81 +21,12 @@ spec:
   reason: new memory
 ";
 
-/// Registers a node that runs nothing but VMs.
-async fn register(on: &Controlled, name: &str) -> Result<()> {
-    on.node(name, json!({"taints": [{"key": "sheaf.dev/vm-only", "effect": "NoSchedule"}]})).await
-}
-
-/// A VM of 64 MiB without disks.
-async fn create(on: &Controlled, name: &str, strategy: &str) -> Result<()> {
-    let vm = json!({
-        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": name},
-        "spec": {"runStrategy": strategy, "template": {"spec": {
-            "domain": {"memory": {"guest": "64Mi"}, "devices": {}}, "terminationGracePeriodSeconds": 60}}},
-    });
-    on.make::<VirtualMachine>(vm).await.map(drop)
-}
-
-/// The Pod of the VM's instance, once it is bound to `node`.
-async fn bound(on: &Controlled, name: &str, node: &str) -> Result<String> {
-    let (instances, pods) = (on.here::<VirtualMachineInstance>(), on.here::<Pod>());
-    wait(&format!("VM {name} is placed on {node}"), async || {
-        let Some(vmi) = instances.get_opt(name).await? else { return Ok(None) };
-        let pod = placeholder::name(&vmi);
-        let here = pods.get_opt(&pod).await?.and_then(|pod| pod.spec?.node_name);
-        Ok((here.as_deref() == Some(node)).then_some(pod))
-    })
-    .await
-}
-
-/// What the agent writes of `pod`: as a strategic merge, so that conditions of others stay.
-async fn node_writes(on: &Controlled, pod: &str, phase: &str, state: Value) -> Result<()> {
-    let ready = if phase == "Running" { "True" } else { "False" };
-    let status = json!({"status": {"phase": phase,
-        "containerStatuses": [{"name": "compute", "image": "vm", "imageID": "", "ready": ready == "True",
-                               "restartCount": 0, "containerID": "vm://x", "state": state}],
-        "conditions": [{"type": "Ready", "status": ready}]}});
-    on.here::<Pod>().patch_status(pod, &PatchParams::default(), &Patch::Strategic(status)).await?;
-    Ok(())
-}
-
-async fn runs(on: &Controlled, pod: &str) -> Result<()> {
-    node_writes(on, pod, "Running", json!({"running": {}})).await
-}
-
-/// The guest of an evicted Pod obeys its power button, and the node reports so.
-async fn powers_off(on: &Controlled, pod: &str) -> Result<()> {
-    let pods = on.here::<Pod>();
-    wait(&format!("Pod {pod} is asked to end"), async || {
-        let pod = pods.get_opt(pod).await?;
-        Ok(pod.filter(|pod| pod.metadata.deletion_timestamp.is_some()))
-    })
-    .await?;
-    node_writes(on, pod, "Succeeded", json!({"terminated": {"exitCode": 0, "reason": "Completed"}})).await?;
-    match pods.delete(pod, &DeleteParams::default().grace_period(0)).await {
-        // The controller may have been faster.
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        other => Ok(other.map(drop)?),
-    }
-}
-
 /// The status of the maintenance, once it is in `phase`.
 async fn reaches(on: &Controlled, phase: Phase) -> Result<NodeMaintenanceStatus> {
     let objects: Api<NodeMaintenance> = Api::all(on.client.clone());
     wait(&format!("the maintenance is {phase:?}"), async || {
         let status = objects.get_opt("n1").await?.and_then(|object| object.status);
         Ok(status.filter(|status| status.phase == Some(phase)))
-    })
-    .await
-}
-
-/// Waits until the node is cordoned, or is not.
-async fn cordoned(on: &Controlled, expected: bool) -> Result<()> {
-    let nodes: Api<Node> = Api::all(on.client.clone());
-    wait(&format!("n1 is cordoned: {expected}"), async || {
-        let spec = nodes.get_opt("n1").await?.and_then(|node| node.spec);
-        let is = spec.and_then(|spec| spec.unschedulable) == Some(true);
-        Ok((is == expected).then_some(()))
     })
     .await
 }
@@ -119,7 +50,7 @@ async fn a_node_comes_to_rest_when_nothing_blocks_and_is_as_before_when_the_main
     let message = "VM default/once: its runStrategy Once does not start it again; stop it (virtctl stop once -n default), or \
                    change its runStrategy to RerunOnFailure";
     ensure!(status.message.as_deref() == Some(message), "{status:?}");
-    cordoned(&on, true).await?;
+    cordoned(&on, "n1", true).await?;
     ensure!(
         on.here::<Pod>().get(&web).await?.metadata.deletion_timestamp.is_none(),
         "web is stopped for nothing"
@@ -142,7 +73,7 @@ async fn a_node_comes_to_rest_when_nothing_blocks_and_is_as_before_when_the_main
 
     let said = on.kubectl(&["delete", "nodemaintenance", "n1"])?;
     ensure!(said.contains("deleted"), "{said}");
-    cordoned(&on, false).await
+    cordoned(&on, "n1", false).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -170,7 +101,7 @@ async fn a_budget_blocks_a_maintenance_and_a_node_that_was_cordoned_by_hand_stay
     reaches(&on, Phase::InMaintenance).await?;
     let said = on.kubectl(&["delete", "nodemaintenance", "n1"])?;
     ensure!(said.contains("deleted"), "{said}");
-    cordoned(&on, true).await
+    cordoned(&on, "n1", true).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
