@@ -512,7 +512,13 @@ fn plan_stop(
 }
 
 /// Lets the threads of a VM run where they are to run, if they do not. Nothing else of the VM waits for one that cannot be moved.
-fn moved(plan: &mut Plan, o: &Observed<'_>, ledger: &Ledger<'_>, uid: &str, domain: &Domain) -> Option<Action> {
+fn moved(
+    plan: &mut Plan,
+    o: &Observed<'_>,
+    ledger: &Ledger<'_>,
+    uid: &str,
+    domain: &Domain,
+) -> Option<Action> {
     let cpus = ledger.moved(uid, domain)?;
     match o.memory.unmoved.get(uid).copied().filter(|until| *until > o.now) {
         Some(until) => {

@@ -59,10 +59,12 @@ mod tests {
     #[test]
     fn nothing_is_offered_unless_it_is_permitted_and_what_cannot_be_read_is_reported() {
         let host = FakePci::default();
-        let device = PciDevice { address: "0000:01:00.0".into(), id: "10de:1eb8".into(), ..PciDevice::default() };
+        let device =
+            PciDevice { address: "0000:01:00.0".into(), id: "10de:1eb8".into(), ..PciDevice::default() };
         host.set(vec![PciDevice { group: Some(1), ..device }]);
         assert_eq!(observe(&ClusterConfigSpec::default(), &host), Offer::default());
-        let kind = PciHostDevice { pci_vendor_selector: "10DE:1EB8".into(), resource_name: "nvidia.com/T4".into() };
+        let kind =
+            PciHostDevice { pci_vendor_selector: "10DE:1EB8".into(), resource_name: "nvidia.com/T4".into() };
         let permitted = Some(PermittedHostDevices { pci_host_devices: vec![kind] });
         let config = ClusterConfigSpec { permitted_host_devices: permitted, ..ClusterConfigSpec::default() };
         assert_eq!(observe(&config, &host).resources["nvidia.com/T4"].usable.len(), 1);
