@@ -266,12 +266,8 @@ pub trait VmHost: Send + Sync + 'static {
     fn detach_nic(&self, uuid: &str, tap: &str) -> impl Future<Output = Result<(), VmError>> + Send;
     /// Sets the link of the NIC that has this tap up or down, as if a cable were plugged. That it, or the domain, is gone already is
     /// no error.
-    fn set_link(
-        &self,
-        uuid: &str,
-        tap: &str,
-        down: bool,
-    ) -> impl Future<Output = Result<(), VmError>> + Send;
+    fn set_link(&self, uuid: &str, tap: &str, down: bool)
+    -> impl Future<Output = Result<(), VmError>> + Send;
     /// Changes the medium of the CD-ROM drive that `xml` describes: without a source, it is ejected. A guest that has locked the
     /// tray is asked to open it, and it is an error if it does not within 5 s; `force` opens the tray all the same. That the
     /// domain is gone already is no error.
@@ -502,7 +498,8 @@ impl VmHost for Libvirt {
     }
 
     async fn detach_nic(&self, uuid: &str, tap: &str) -> Result<(), VmError> {
-        let refused = |source| VmError::Refused { doing: "remove a NIC from", domain: uuid.to_owned(), source };
+        let refused =
+            |source| VmError::Refused { doing: "remove a NIC from", domain: uuid.to_owned(), source };
         let object = self.domain(proxy::path_of(uuid)?).await?;
         let detached = async {
             let xml = object.get_xml_desc(0).await.map_err(refused)?;

@@ -268,8 +268,7 @@ pub(super) fn plan_pod(
         plan.act(uid, Action::Report(Report { phase, ..detached(NIC) }));
         return;
     }
-    let to =
-        record.zip(placed).zip(domain).map(|((record, placed), domain)| (record, placed, domain));
+    let to = record.zip(placed).zip(domain).map(|((record, placed), domain)| (record, placed, domain));
     let report = match nic(o, &attachment, to) {
         Err(Verdict::Wait(why) | Verdict::Reject(why)) => waiting(&why),
         Err(Verdict::Unknown | Verdict::Accept(_)) => return,
