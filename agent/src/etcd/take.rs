@@ -195,7 +195,7 @@ mod tests {
         assert!(error.starts_with(&begin), "{error}");
         assert!(
             error.ends_with("; remove files there, or set a lower cluster.snapshots.keep")
-                && error.contains(" free: a snapshot of 4096 PiB would leave less than "),
+                && error.contains(" free: a snapshot of 8192 PiB would leave less than "),
             "{error}"
         );
         assert!(!run.asked().iter().any(|asked| asked.contains("snapshot save")), "{:?}", run.asked());
