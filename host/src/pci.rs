@@ -23,7 +23,7 @@ pub struct PciDevice {
 }
 
 impl PciDevice {
-    /// Whether it leads to other devices. A bridge stays with its driver, whoever has what is behind it.
+    /// Whether it leads to other devices. It keeps its driver when a VM has what is behind it.
     pub fn is_bridge(&self) -> bool {
         const BRIDGE: u32 = 0x06;
         self.class >> 16 == BRIDGE
