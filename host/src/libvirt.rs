@@ -337,7 +337,20 @@ pub trait VmHost: Send + Sync + 'static {
 /// Name, UUID and tags in a domain's XML; it counts as running.
 pub fn read_domain(xml: &str) -> Result<Domain, VmError> {
     let described = xml::read(xml).map_err(VmError::Description)?;
-    let xml::Described { name, uuid, tags, devices, readonly, bases, aliases, nics, agent, cpus, memory, pins } = described;
+    let xml::Described {
+        name,
+        uuid,
+        tags,
+        devices,
+        readonly,
+        bases,
+        aliases,
+        nics,
+        agent,
+        cpus,
+        memory,
+        pins,
+    } = described;
     let state = State::Running;
     Ok(Domain { uuid, name, state, tags, devices, readonly, bases, aliases, nics, agent, cpus, memory, pins })
 }
