@@ -36,7 +36,7 @@ pub struct Firmware {
 pub struct KernelBoot {
     /// Arguments of the kernel; they need a kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^[ -~]{0,2047}$"))]
+    #[schemars(regex(pattern = r"^[ -~]*$"), length(max = 2047))]
     pub kernel_args: Option<String>,
     /// The image with the kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,6 +4,7 @@
 
 use std::{fs, path::Path};
 
+use serde_json::Value;
 use sheaf_api::crd;
 
 #[test]
@@ -22,5 +23,40 @@ fn the_files_in_crds_are_what_the_types_and_rules_say() {
             "{} is not what the types say; run UPDATE=1 cargo test -p sheaf-api --test crds",
             file.display()
         );
+    }
+}
+
+/// Patterns of a schema, with the path of each.
+fn patterns(path: &str, schema: &Value, found: &mut Vec<(String, String)>) {
+    match schema {
+        Value::Object(map) => {
+            for (key, value) in map {
+                match value {
+                    Value::String(pattern) if key == "pattern" => {
+                        found.push((path.to_owned(), pattern.clone()))
+                    }
+                    value => patterns(&format!("{path}.{key}"), value, found),
+                }
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|value| patterns(path, value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn no_pattern_repeats_more_often_than_the_api_servers_regular_expressions_can() {
+    // Of Go's package regexp/syntax; the API server refuses the whole definition otherwise.
+    const MOST: u32 = 1000;
+    let mut found = Vec::new();
+    for crd in crd::all().unwrap() {
+        let value = serde_json::to_value(&crd).unwrap();
+        patterns(crd.metadata.name.as_deref().unwrap_or_default(), &value, &mut found);
+    }
+    assert!(found.len() > 10, "{found:?}");
+    for (path, pattern) in found {
+        for count in pattern.split(['{', '}', ',']).filter_map(|part| part.parse::<u32>().ok()) {
+            assert!(count <= MOST, "{path}: {pattern}");
+        }
     }
 }
