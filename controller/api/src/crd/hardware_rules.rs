@@ -86,10 +86,13 @@ macro_rules! all_cpus {
                 $of,
                 ") || !isQuantity(string(self.resources.",
                 $of,
-                "['cpu'])) || quantity(string(self.resources.",
+                "['cpu'])) || !quantity(string(self.resources.",
                 $of,
-                "['cpu'])).compareTo(quantity(string(self.cpu.?sockets.orValue(1) * self.cpu.?cores.orValue(1) * ",
-                "self.cpu.?threads.orValue(1)))) == 0"
+                "['cpu'])).isInteger() || quantity(string(self.resources.",
+                $of,
+                // No text of a product: the API server estimates the costs of its length, which has no bound.
+                "['cpu'])).asInteger() == self.cpu.?sockets.orValue(1) * self.cpu.?cores.orValue(1) * ",
+                "self.cpu.?threads.orValue(1)"
             ),
             says: concat!(
                 "resources.",
