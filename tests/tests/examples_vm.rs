@@ -35,6 +35,12 @@ const DEFINITIONS: &[&str] = &[
 const WAITING: &[(&str, &str)] = &[
     // The instancetype has the memory, too.
     ("vm-cirros-clarge-windows.yaml", "memory"),
+    // The node has no processors for one VM alone, and no such devices.
+    ("vmi-fedora-isolated.yaml", "selector"),
+    ("vmi-gpu.yaml", "Insufficient nvidia.com/GP102GL_Tesla_P40"),
+    ("vmi-usb.yaml", "Insufficient kubevirt.io/storage"),
+    // The image that is served is a disk, without a kernel beside it.
+    ("vmi-kernel-boot.yaml", "/boot/vmlinuz-virt"),
 ];
 
 /// The words after `key:` in all of `text`.
