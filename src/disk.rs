@@ -29,7 +29,7 @@ use uuid::Uuid;
 pub struct Arguments {
     /// Release folder, or the recipe it was built from
     release: PathBuf,
-    /// Node config of the one node that the disk is for; what it says of [install] disk and wipe does not count here
+    /// Node config of the one node that the disk is for; what its install.disk and install.wipe say does not count here
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// The file that is made; it must not exist

@@ -1,6 +1,6 @@
 //! Processors of the host that the threads of a domain may run on, as its XML has them.
 //!
-//! Why here: libvirt's rule for a thread without an element of its own (https://libvirt.org/formatdomain.html#cpu-tuning) is one
+//! Why here: libvirt's rule for a thread without an element of its own (<https://libvirt.org/formatdomain.html#cpu-tuning>) is one
 //! idea. Route in: the XML of a domain. Route out: [`Pins`], which the agent compares with what it wants.
 
 use crate::cpus::CpuSet;

@@ -177,7 +177,7 @@ mod tests {
             (text(paths.etcd.join("data")), text(paths.kubernetes.join("pki"))),
             ("new".into(), "old".into())
         );
-        assert_eq!(pending.kept(&paths), [PathBuf::new(); 0]);
+        assert!(pending.kept(&paths).is_empty(), "{:?}", pending.kept(&paths));
     }
 
     #[test]

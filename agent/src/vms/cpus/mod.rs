@@ -1,7 +1,7 @@
 //! Processors of VMs: their own with `dedicatedCpuPlacement`, and those that all other VMs share.
 //!
 //! Why here: the agent is the node's CPU manager, as a kubelet with the static policy is: processors of its own are given to a VM
-//! for its whole run, full cores first and from one NUMA cell if it fits ([`choose`]); who has which is read from records
+//! for its whole run, full cores first and from one NUMA cell if it fits ([`choose()`]); who has which is read from records
 //! and domains ([`ledger`]); VMs without dedicated processors run on the rest, which changes while they run. What
 //! `vms.reserved-cpus` of node.toml names is never given to one VM. Pure, but for [`observe`]. Route in: node config, sysfs,
 //! what VMs ask for. Route out: a [`Placement`] of each guest ([`crate::vms::domain_xml`]).

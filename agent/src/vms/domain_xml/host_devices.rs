@@ -1,7 +1,7 @@
 //! PCI devices of the node in a domain's XML.
 //!
 //! Why here: `managed`, so that libvirt binds a device without a driver to vfio-pci and gives it back at the end; it raises QEMU's
-//! limit of locked memory by itself (https://libvirt.org/formatdomain.html#host-device-assignment). Names as in KubeVirt. Route in: a [`Guest`].
+//! limit of locked memory by itself (<https://libvirt.org/formatdomain.html#host-device-assignment>). Names as in KubeVirt. Route in: a [`Guest`].
 //! Route out: lines of XML.
 
 use super::escape;

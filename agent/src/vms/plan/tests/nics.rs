@@ -20,7 +20,12 @@ fn links(down: &[&str], removed: &[&str]) -> Links {
 }
 
 fn cold(index: usize) -> DomainNic {
-    DomainNic { alias: None, tap: tap(index), mac: format!("02:00:00:00:00:0{}", index + 1), down: false }
+    DomainNic {
+        alias: None,
+        tap: tap(index),
+        mac: format!("02:00:00:00:00:0{}", index.saturating_add(1)),
+        down: false,
+    }
 }
 
 fn hot(index: usize) -> DomainNic {
