@@ -189,9 +189,7 @@ fn remove(
     let volume = &attachment.volume.name;
     let key = (uid.to_owned(), volume.clone());
     let asked = o.memory.detached.get(&key);
-    let again = asked.map_or(o.now, |last| last.saturating_add(DETACH_AGAIN));
-    if again > o.now {
-        plan.wake_at(again);
+    if !is_due(plan, o.now, asked, DETACH_AGAIN) {
         return None;
     }
     let (uuid, volume, target) = (domain.uuid.clone(), volume.clone(), target.to_owned());
@@ -205,6 +203,47 @@ fn remove(
     Some(Action::Detach { uuid, volume, target, device })
 }
 
+/// Whether `pause` seconds have passed since `last`; if not, the plan is made again then.
+pub(super) fn is_due(plan: &mut Plan, now: i64, last: Option<&i64>, pause: i64) -> bool {
+    let again = last.map_or(now, |last| last.saturating_add(pause));
+    if again > now {
+        plan.wake_at(again);
+    }
+    again <= now
+}
+
+/// Whether an attachment Pod said that it has ended; it goes then, if it was deleted.
+pub(super) fn is_over(plan: &mut Plan, uid: &str, pod: &Pod) -> bool {
+    let is_over = report::says_ended(pod);
+    if is_over && is_deleted(pod) {
+        plan.act(uid, Action::DeletePod);
+    }
+    is_over
+}
+
+/// Whether the domain of Pod `owner`, which does not have the `part` of the attachment Pod `uid`, is not to get it now: that is
+/// said for good, or seen in a later round.
+pub(super) fn is_not_awaited(
+    plan: &mut Plan,
+    o: &Observed<'_>,
+    (owner, domain): (&str, Option<&Domain>),
+    (uid, pod): (&str, &Pod),
+    part: &str,
+) -> bool {
+    // It may be on its way in, or the domain may only be missing from libvirt's answer for a moment.
+    let is_changing = o.memory.busy.contains(owner) || plan.actions.iter().any(|(uid, _)| uid == owner);
+    if is_changing || (domain.is_none() && may_run(o, owner)) {
+        return true;
+    }
+    // A phase that is terminal was set by somebody else, and stays.
+    let ends = is_deleted(pod) || report::is_terminal(pod);
+    if ends {
+        let phase = report::terminal_phase(pod).unwrap_or(Phase::Succeeded);
+        plan.act(uid, Action::Report(Report { phase, ..detached(part) }));
+    }
+    ends
+}
+
 /// What the attachment Pod `uid` reports; deletes it once its disk is gone.
 pub(super) fn plan_pod(
     plan: &mut Plan,
@@ -213,10 +252,7 @@ pub(super) fn plan_pod(
     uid: &str,
     pod: &Pod,
 ) {
-    if report::says_ended(pod) {
-        if is_deleted(pod) {
-            plan.act(uid, Action::DeletePod);
-        }
+    if is_over(plan, uid, pod) {
         return;
     }
     let Some(attachment) = Attachment::of(pod) else {
@@ -243,15 +279,7 @@ pub(super) fn plan_pod(
         }
         return;
     }
-    // It may be on its way in, or the domain may only be missing from libvirt's answer for a moment.
-    let is_changing = o.memory.busy.contains(owner) || plan.actions.iter().any(|(uid, _)| uid == owner);
-    if is_changing || (domain.is_none() && may_run(o, owner)) {
-        return;
-    }
-    // A phase that is terminal was set by somebody else, and stays.
-    if is_deleted(pod) || report::is_terminal(pod) {
-        let phase = report::terminal_phase(pod).unwrap_or(Phase::Succeeded);
-        plan.act(uid, Action::Report(Report { phase, ..detached(DISK) }));
+    if is_not_awaited(plan, o, (owner, domain), (uid, pod), DISK) {
         return;
     }
     let wait = |reason: &'static str, message: String| waiting(&Why { reason, message });
@@ -285,7 +313,7 @@ fn is_of_another_claim(
 }
 
 /// Whether the VM of Pod `owner` was started and nobody said that it ended.
-pub(super) fn may_run(o: &Observed<'_>, owner: &str) -> bool {
+fn may_run(o: &Observed<'_>, owner: &str) -> bool {
     match o.pods.get(owner) {
         Some(pod) => super::was_started(o, owner, pod) && !report::says_ended(pod),
         None => o.records.get(owner).is_some_and(|record| record.started.is_some()),

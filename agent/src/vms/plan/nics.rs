@@ -6,7 +6,7 @@
 //! it after. A NIC that the VM was started with has no such Pod, and is removed by the annotation with the links ([`Links`]).
 //! Route in: [`Observed`]. Route out: an [`Action`] of the VM, reports of Pods.
 
-use super::attachments::{DETACH_AGAIN, detached, may_run, not_understood, running};
+use super::attachments::{DETACH_AGAIN, detached, is_due, is_not_awaited, is_over, not_understood, running};
 use super::ends::waiting;
 use super::{Action, Observed, Plan, is_deleted, plan_report};
 use crate::names::tap;
@@ -15,7 +15,7 @@ use crate::vms::domain_xml::HOTPLUG_NIC;
 use crate::vms::filters::Port;
 use crate::vms::guest::Nic;
 use crate::vms::record::Record;
-use crate::vms::report::{self, Phase, Report};
+use crate::vms::report;
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::attachment::{NicAttachment, is_to_detach};
 use sheaf_api::links::Links;
@@ -196,9 +196,7 @@ fn set_link(
     (tap, down): (&str, bool),
 ) -> Option<Action> {
     let last = o.memory.links.get(&(uid.to_owned(), tap.to_owned()));
-    let again = last.map_or(o.now, |last| last.saturating_add(LINK_AGAIN));
-    if again > o.now {
-        plan.wake_at(again);
+    if !is_due(plan, o.now, last, LINK_AGAIN) {
         return None;
     }
     Some(Action::SetLink { uuid: domain.uuid.clone(), tap: tap.to_owned(), down })
@@ -213,9 +211,7 @@ fn remove(
     (interface, tap): (&str, &str),
 ) -> Option<Action> {
     let asked = o.memory.detached.get(&(uid.to_owned(), format!("{HOTPLUG_NIC}{interface}")));
-    let again = asked.map_or(o.now, |last| last.saturating_add(DETACH_AGAIN));
-    if again > o.now {
-        plan.wake_at(again);
+    if !is_due(plan, o.now, asked, DETACH_AGAIN) {
         return None;
     }
     let (uuid, interface, tap) = (domain.uuid.clone(), interface.to_owned(), tap.to_owned());
@@ -230,10 +226,7 @@ pub(super) fn plan_pod(
     uid: &str,
     pod: &Pod,
 ) {
-    if report::says_ended(pod) {
-        if is_deleted(pod) {
-            plan.act(uid, Action::DeletePod);
-        }
+    if is_over(plan, uid, pod) {
         return;
     }
     let Some(attachment) = NicAttachment::of(pod) else {
@@ -257,15 +250,7 @@ pub(super) fn plan_pod(
         }
         return;
     }
-    // It may be on its way in, or the domain may only be missing from libvirt's answer for a moment.
-    let is_changing = o.memory.busy.contains(owner) || plan.actions.iter().any(|(uid, _)| uid == owner);
-    if is_changing || (domain.is_none() && may_run(o, owner)) {
-        return;
-    }
-    // A phase that is terminal was set by somebody else, and stays.
-    if is_deleted(pod) || report::is_terminal(pod) {
-        let phase = report::terminal_phase(pod).unwrap_or(Phase::Succeeded);
-        plan.act(uid, Action::Report(Report { phase, ..detached(NIC) }));
+    if is_not_awaited(plan, o, (owner, domain), (uid, pod), NIC) {
         return;
     }
     let to = record.zip(placed).zip(domain).map(|((record, placed), domain)| (record, placed, domain));
