@@ -208,7 +208,7 @@ fn built_agent() -> Result<PathBuf> {
     // A test depends on the agent's library alone: its program may be of an earlier day, or not there.
     let cargo = std::env::var_os("CARGO").context("CARGO is not set: these tests are run by cargo")?;
     System.run(&Command::new(cargo).args(["build", "--quiet", "--package", "sheaf-agent"]))?;
-    // …/target/debug/deps/vms-HASH
+    // …/target/debug/deps/all-HASH
     let test = std::env::current_exe()?;
     let folder = test.parent().and_then(Path::parent).context("the test lies in a target directory")?;
     Ok(folder.join("sheaf-agent"))

@@ -26,13 +26,14 @@ const DOUBLE_BUILD: (&str, Duration) = ("reproducible", Duration::from_secs(4 * 
 const SLOWEST: usize = 10;
 /// Lines of a failed case's log that are printed.
 const LOG_TAIL: usize = 40;
+/// The program of all cases (tests/Cargo.toml).
+const TARGET: &str = "all";
 
 /// What cargo says of a program that it built: the fields of its JSON messages that matter here.
 #[derive(Deserialize)]
 struct Message {
     executable: Option<PathBuf>,
     target: Option<Target>,
-    profile: Option<Profile>,
 }
 
 #[derive(Deserialize)]
@@ -40,21 +41,16 @@ struct Target {
     name: String,
 }
 
-#[derive(Deserialize)]
-struct Profile {
-    test: bool,
-}
-
-/// A test and the program that holds it.
+/// A case and the program that holds it.
 struct Test {
     program: PathBuf,
-    file: String,
-    name: String,
+    /// FILE::NAME.
+    case: String,
 }
 
 impl Test {
-    fn case(&self) -> String {
-        format!("{}::{}", self.file, self.name)
+    fn file(&self) -> &str {
+        self.case.split("::").next().unwrap_or_default()
     }
 }
 
@@ -79,12 +75,13 @@ fn main() -> Result<()> {
     }
     let mut tests = tests(&root, arguments.all)?;
     if !arguments.only.is_empty() {
-        let place = |test: &Test| arguments.only.iter().position(|file| *file == test.file);
+        let place = |test: &Test| arguments.only.iter().position(|file| file == test.file());
         tests.retain(|test| place(test).is_some());
         tests.sort_by_key(place);
     }
     if arguments.write {
-        let (path, cases) = (root.join("docs/testing.md"), tests.iter().map(Test::case).collect::<Vec<_>>());
+        let (path, cases) =
+            (root.join("docs/testing.md"), tests.iter().map(|test| test.case.clone()).collect::<Vec<_>>());
         let document = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let text = ledger::insert(&document, &ledger.table(&cases))?;
         sheaf_host::file::write_atomically(&path, text.as_bytes(), 0o644)?;
@@ -95,7 +92,7 @@ fn main() -> Result<()> {
     std::fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
     let (mut failed, mut passed, mut slowest) = (Vec::new(), 0, Vec::new());
     for (index, test) in tests.iter().enumerate() {
-        let case = test.case();
+        let case = test.case.clone();
         let place = format!("[{}/{}] {case}", index + 1, tests.len());
         if arguments.all && ledger.has_passed(&case) {
             println!("{place}: passed earlier on this release");
@@ -176,19 +173,19 @@ fn today() -> Result<String> {
 /// Every test of this crate, by name.
 fn tests(root: &Path, all: bool) -> Result<Vec<Test>> {
     let mut cargo = Command::new("cargo")
-        .args(["test", "--package", "sheaf-tests", "--no-run", "--message-format", "json"])
+        // The whole workspace: with the features that its unit tests were built with, so that nothing is built again.
+        .args(["test", "--workspace", "--test", TARGET, "--no-run", "--message-format", "json"])
         .dir(root);
     if all {
-        cargo = cargo.args(["--features", "all"]);
+        cargo = cargo.args(["--features", "sheaf-tests/all"]);
     }
     let mut tests = Vec::new();
     for line in System.run(&cargo)?.text().lines() {
-        let Ok(Message { executable: Some(program), target: Some(target), profile: Some(profile) }) =
-            serde_json::from_str(line)
+        let Ok(Message { executable: Some(program), target: Some(target) }) = serde_json::from_str(line)
         else {
             continue;
         };
-        if !profile.test {
+        if target.name != TARGET {
             continue;
         }
         let list = System.run(&Command::new(&program).args(["--list", "--format", "terse"]))?.text();
@@ -197,14 +194,10 @@ fn tests(root: &Path, all: bool) -> Result<Vec<Test>> {
         let ignored = ignored.text();
         let names = list.lines().filter(|line| !ignored.lines().any(|other| other == *line));
         let names = names.filter_map(|line| line.strip_suffix(": test"));
-        tests.extend(names.map(|name| Test {
-            program: program.clone(),
-            file: target.name.clone(),
-            name: name.into(),
-        }));
+        tests.extend(names.map(|case| Test { program: program.clone(), case: case.into() }));
     }
     ensure!(!tests.is_empty(), "cargo built no test of sheaf-tests");
-    tests.sort_by_key(Test::case);
+    tests.sort_by(|one, other| one.case.cmp(&other.case));
     Ok(tests)
 }
 
@@ -217,7 +210,7 @@ struct Ran {
 }
 
 fn run(test: &Test, root: &Path, logs: &Path) -> Result<Ran> {
-    let log = logs.join(format!("{}.log", test.case().replace("::", ".")));
+    let log = logs.join(format!("{}.log", test.case.replace("::", ".")));
     let retries = log.with_extension("retries");
     for file in [&log, &retries] {
         match std::fs::remove_file(file) {
@@ -228,9 +221,9 @@ fn run(test: &Test, root: &Path, logs: &Path) -> Result<Ran> {
         }
     }
     let (file, timeout) = DOUBLE_BUILD;
-    let timeout = if test.file == file { timeout } else { CASE_TIMEOUT };
+    let timeout = if test.file() == file { timeout } else { CASE_TIMEOUT };
     let command = Command::new(&test.program)
-        .args(["--exact", &test.name, "--nocapture", "--test-threads", "1"])
+        .args(["--exact", &test.case, "--nocapture", "--test-threads", "1"])
         // Where cargo would run it.
         .dir(root.join("tests"))
         .env(RETRIES, &retries)

@@ -1,0 +1,110 @@
+//! The cases, in one program. A file of this folder is a line here and holds a case or several.
+//!
+//! Why one program: one for each file took 280 MB and a linker's run each. Route in: `cases` (`src/bin/cases.rs`) runs
+//! each case as a process of its own; by hand `cargo test -p sheaf-tests --test all FILE::`. The feature `all` adds what
+//! does not fit CI's hour.
+
+mod cluster_update;
+mod controller;
+mod filters;
+mod guest;
+mod hostile_node;
+mod hostile_tenant;
+mod hotplug;
+mod hotplug_nics;
+mod import_credentials;
+mod import_policy;
+mod install;
+mod instancetypes;
+mod kubevirt_examples;
+mod leader;
+mod live;
+mod machine;
+mod maintenance;
+mod membership;
+mod network_tenants;
+mod node;
+mod objects;
+mod operate;
+mod removal;
+mod replicas;
+mod route;
+mod snapshots_etcd;
+mod upload;
+mod vm_snapshots;
+mod volumes_agent;
+mod volumes_cluster;
+
+/// Builds a registry, and runs four VMs on a machine.
+#[cfg(feature = "all")]
+mod container_disk_vm;
+/// Two disks are written, and each boots to a cluster.
+#[cfg(feature = "all")]
+mod disk;
+/// Six disks and two moves of data, emulated.
+#[cfg(feature = "all")]
+mod disks;
+/// Thirty VMs, one after the other.
+#[cfg(feature = "all")]
+mod examples_vm;
+/// Downloads whole disks.
+#[cfg(feature = "all")]
+mod export;
+#[cfg(feature = "all")]
+mod hardware_vm;
+#[cfg(feature = "all")]
+mod hostile_guest;
+/// Half an hour of emulation where two cores are shared.
+#[cfg(feature = "all")]
+mod interactive;
+#[cfg(feature = "all")]
+mod join;
+/// An installation and a boot of its own.
+#[cfg(feature = "all")]
+mod links;
+/// Every way in, each a machine of its own: an hour of emulation.
+#[cfg(feature = "all")]
+mod media;
+/// Policies on four restored nodes, one of them booted again.
+#[cfg(feature = "all")]
+mod network;
+#[cfg(feature = "all")]
+mod operate_vm;
+/// A node with two VMs is restarted and powered off, under two emulations.
+#[cfg(feature = "all")]
+mod power;
+/// Records an installation and an update, judges every state of them, and boots three.
+#[cfg(feature = "all")]
+mod power_cut;
+/// Compiles everything twice.
+#[cfg(feature = "all")]
+mod reproducible;
+/// Installations on several disks, and on disks that fail.
+#[cfg(feature = "all")]
+mod rules;
+/// The same start again and again.
+#[cfg(feature = "all")]
+mod soak;
+/// Minutes of waiting for what hangs.
+#[cfg(feature = "all")]
+mod stalls;
+/// Builds a second release, and boots each several times by either firmware.
+#[cfg(feature = "all")]
+mod update;
+/// Builds virtctl from its Go module the first time: twenty minutes on two cores.
+#[cfg(feature = "all")]
+mod virtctl;
+/// An upload, a download and a disk under a VM that runs, on a machine.
+#[cfg(feature = "all")]
+mod vm_disks;
+/// Two VMs that try what they may not do, and wait for answers that must not come.
+#[cfg(feature = "all")]
+mod vm_network;
+/// Longer than CI's hour allows.
+#[cfg(feature = "all")]
+mod vms;
+/// VMs that write whole disks under two emulations.
+#[cfg(feature = "all")]
+mod volume_vm;
+#[cfg(feature = "all")]
+mod volumes;
