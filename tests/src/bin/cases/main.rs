@@ -1,4 +1,4 @@
-//! Runs the cases of this crate one after the other, each as a process of its own, and keeps the ledger.
+//! Runs the cases of this crate, each as a process of its own, and keeps the ledger.
 //!
 //! Why here: `cargo test` begins from nothing each time; a run of all cases takes hours and gets interrupted. Route in:
 //! the test programs that cargo builds, the release that `sheaf build` left. Route out: a line per case, a log per case
@@ -9,19 +9,17 @@
 //! `cases --step NAME --tests N --seconds N`: records a step that scripts/test ran itself. `cases --write`: writes the
 //! results of this release into docs/testing.md.
 
+mod run;
+
 use anyhow::{Context as _, Result, ensure};
+use run::Test;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use sheaf_host::run::{Command, Run as _, System};
-use sheaf_tests::harness::{Built, RETRIES};
+use sheaf_tests::harness::Built;
 use sheaf_tests::ledger::{self, Entry, Ledger};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-/// A case that takes longer hangs: the longest, a soak apart, takes ten minutes on two busy cores.
-const CASE_TIMEOUT: Duration = Duration::from_secs(40 * 60);
-/// Compiles everything twice.
-const DOUBLE_BUILD: (&str, Duration) = ("reproducible", Duration::from_secs(4 * 3600));
 /// How many of the slowest cases are printed at the end.
 const SLOWEST: usize = 10;
 /// Lines of a failed case's log that are printed.
@@ -39,19 +37,6 @@ struct Message {
 #[derive(Deserialize)]
 struct Target {
     name: String,
-}
-
-/// A case and the program that holds it.
-struct Test {
-    program: PathBuf,
-    /// FILE::NAME.
-    case: String,
-}
-
-impl Test {
-    fn file(&self) -> &str {
-        self.case.split("::").next().unwrap_or_default()
-    }
 }
 
 struct Arguments {
@@ -90,41 +75,38 @@ fn main() -> Result<()> {
     }
     let logs = made.join("test/cases");
     std::fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
-    let (mut failed, mut passed, mut slowest) = (Vec::new(), 0, Vec::new());
-    for (index, test) in tests.iter().enumerate() {
-        let case = test.case.clone();
-        let place = format!("[{}/{}] {case}", index + 1, tests.len());
-        if arguments.all && ledger.has_passed(&case) {
-            println!("{place}: passed earlier on this release");
-            passed += 1;
-            continue;
-        }
-        println!("{place} …");
-        let run = run(test, &root, &logs)?;
-        let verdict = if run.passed { "ok" } else { "FAILED" };
-        let retries = match run.retries {
+    let total = tests.len();
+    if arguments.all {
+        tests.retain(|test| !ledger.has_passed(&test.case));
+        println!("{} of {total} cases passed earlier on this release", total - tests.len());
+    }
+    let mut passed = total - tests.len();
+    let (mut failed, mut slowest) = (Vec::new(), Vec::new());
+    run::all(tests, &root, &logs, |ran| {
+        let verdict = if ran.passed { "ok" } else { "FAILED" };
+        let retries = match ran.retries {
             0 => String::new(),
             retries => format!(", begun again {retries} time(s): the emulator broke its machine"),
         };
-        println!("{place}: {verdict}, {:.0} s{retries}", run.seconds);
-        if run.passed {
-            passed += 1;
-        } else {
-            println!("{}\n    ({})", tail(&run.log), run.log.display());
-            failed.push(case.clone());
+        passed += usize::from(ran.passed);
+        let ended = passed + failed.len() + usize::from(!ran.passed);
+        println!("[{ended}/{total}] {}: {verdict}, {:.0} s{retries}", ran.case, ran.seconds);
+        if !ran.passed {
+            println!("{}\n    ({})", tail(&ran.log), ran.log.display());
+            failed.push(ran.case.clone());
         }
-        slowest.push((run.seconds, case.clone()));
+        slowest.push((ran.seconds, ran.case.clone()));
         ledger.append(Entry {
-            case,
+            case: ran.case,
             release: release.clone(),
             commit: commit.clone(),
             date: date.clone(),
-            passed: run.passed,
+            passed: ran.passed,
             tests: 1,
-            seconds: run.seconds,
-            emulator_retries: run.retries,
-        })?;
-    }
+            seconds: ran.seconds,
+            emulator_retries: ran.retries,
+        })
+    })?;
     slowest.sort_by(|one, other| other.0.total_cmp(&one.0));
     println!("slowest:");
     for (seconds, case) in slowest.iter().take(SLOWEST) {
@@ -199,46 +181,6 @@ fn tests(root: &Path, all: bool) -> Result<Vec<Test>> {
     ensure!(!tests.is_empty(), "cargo built no test of sheaf-tests");
     tests.sort_by(|one, other| one.case.cmp(&other.case));
     Ok(tests)
-}
-
-/// How a case went.
-struct Ran {
-    passed: bool,
-    seconds: f64,
-    retries: u32,
-    log: PathBuf,
-}
-
-fn run(test: &Test, root: &Path, logs: &Path) -> Result<Ran> {
-    let log = logs.join(format!("{}.log", test.case.replace("::", ".")));
-    let retries = log.with_extension("retries");
-    for file in [&log, &retries] {
-        match std::fs::remove_file(file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).context(file.display().to_string());
-            }
-            _ => {}
-        }
-    }
-    let (file, timeout) = DOUBLE_BUILD;
-    let timeout = if test.file() == file { timeout } else { CASE_TIMEOUT };
-    let command = Command::new(&test.program)
-        .args(["--exact", &test.case, "--nocapture", "--test-threads", "1"])
-        // Where cargo would run it.
-        .dir(root.join("tests"))
-        .env(RETRIES, &retries)
-        .env("RUST_BACKTRACE", "0")
-        .log(&log)
-        .deadline(timeout);
-    let begin = Instant::now();
-    let ended = System.run(&command);
-    let retries = std::fs::read_to_string(&retries).map_or(0, |text| text.lines().count());
-    Ok(Ran {
-        passed: ended.is_ok(),
-        seconds: begin.elapsed().as_secs_f64(),
-        retries: u32::try_from(retries)?,
-        log,
-    })
 }
 
 fn tail(log: &Path) -> String {
