@@ -12,6 +12,7 @@
 #![deny(clippy::arithmetic_side_effects)]
 
 mod access;
+mod actions;
 mod attachments;
 mod clashes;
 mod ends;
@@ -19,14 +20,14 @@ mod nics;
 mod observed;
 mod size;
 
+pub use actions::Action;
 pub use observed::{Credentials, FailedStart, Memory, Observed, Stopping};
 
 use super::admission::{self, Verdict, Why};
 use super::cpus::{self, Ledger};
-use super::credentials::Wanted;
 use super::domain_xml::{TAG_GRACE, TAG_NAMESPACE_NAME, TAG_POD, TAG_POD_UID, TAG_VMI, TAG_VMI_UID};
 use super::facts::Resources;
-use super::guest::{Disk, Guest, Identity, Nic};
+use super::guest::Identity;
 use super::host_devices;
 use super::record::{Record, Started};
 use super::report::{self, Paused, Phase, Report, State};
@@ -35,11 +36,8 @@ use ends::{Machine, ended, failed, waiting};
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::names::REASON_NODE_SHUTDOWN;
 use sheaf_api::size::Size;
-use sheaf_host::cpus::CpuSet;
 use sheaf_host::libvirt::{self, Domain, Stop};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::Arc;
 
 /// Seconds between two presses of the power button: guests that still boot do not hear the first.
 const PRESS_AGAIN: i64 = 10;
@@ -59,142 +57,6 @@ const RESUME_AGAIN: i64 = 10;
 /// Seconds that such a VM must have run since it was resumed before it is reported as running: without space it pauses
 /// again at the same write.
 const RESUMED_AFTER: i64 = 5;
-
-/// One step.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    /// Make its files and start it.
-    Start(Box<Guest>),
-    /// Write the record of a domain that has none, or that has other ports.
-    Adopt(Record),
-    /// Patch the Pod's status.
-    Report(Report),
-    /// Press the power button of domain `uuid`.
-    PressPowerButton(String),
-    /// Let the processors of domain `uuid` run again: its disks may have space by now.
-    Resume(String),
-    /// Notify the guest that a disk has grown.
-    ResizeDisk {
-        /// The domain.
-        uuid: String,
-        /// The disk, `vda`.
-        disk: String,
-        /// Its size now.
-        bytes: u64,
-    },
-    /// Add a disk to domain `uuid`.
-    Attach {
-        /// The domain.
-        uuid: String,
-        /// UID of the attachment Pod.
-        attachment: String,
-        /// The disk.
-        disk: Box<Disk>,
-        /// The name that it is to have, `sda`.
-        target: String,
-    },
-    /// Ask the guest to release a disk that was added.
-    Detach {
-        /// The domain.
-        uuid: String,
-        /// The volume.
-        volume: String,
-        /// The name of the disk, `sda`.
-        target: String,
-        /// Its device.
-        device: PathBuf,
-    },
-    /// Add a NIC to domain `uuid`, behind its packet filter.
-    AttachNic {
-        /// The domain.
-        uuid: String,
-        /// UID of the attachment Pod.
-        attachment: String,
-        /// The NIC.
-        nic: Box<Nic>,
-        /// Queues that it is to have, if more than one.
-        queues: Option<u32>,
-        /// The record of the VM with its port, by which a later agent knows it.
-        record: Box<Record>,
-    },
-    /// Ask the guest to release a NIC.
-    DetachNic {
-        /// The domain.
-        uuid: String,
-        /// The interface.
-        interface: String,
-        /// Its tap.
-        tap: String,
-    },
-    /// Set the link of a NIC up or down.
-    SetLink {
-        /// The domain.
-        uuid: String,
-        /// Its tap.
-        tap: String,
-        /// Down, or up.
-        down: bool,
-    },
-    /// Put a medium into a CD-ROM drive of domain `uuid`.
-    Insert {
-        /// The domain.
-        uuid: String,
-        /// UID of the attachment Pod.
-        attachment: String,
-        /// The drive with its medium.
-        drive: Box<Disk>,
-        /// The name of the drive, `sda`.
-        target: String,
-    },
-    /// Take the medium out of a CD-ROM drive.
-    Eject {
-        /// The domain.
-        uuid: String,
-        /// UID of the attachment Pod.
-        attachment: String,
-        /// The drive without its medium.
-        drive: Box<Disk>,
-        /// The name of the drive, `sda`.
-        target: String,
-        /// Although the guest has locked the tray.
-        force: bool,
-    },
-    /// Change what the guest of domain `uuid` has of memory and processors.
-    SetSize {
-        /// The domain.
-        uuid: String,
-        /// Bytes of its memory device that are offered, if they change.
-        memory: Option<u64>,
-        /// Its virtual CPUs, if they change.
-        cpus: Option<u32>,
-        /// What QEMU may take of the node's memory by then, in bytes.
-        limit: u64,
-    },
-    /// Let all threads of domain `uuid` run on these processors and on no others.
-    Pin {
-        /// The domain.
-        uuid: String,
-        /// The processors.
-        cpus: CpuSet,
-    },
-    /// Have the agent in domain `uuid` set credentials.
-    SetCredentials {
-        /// The domain.
-        uuid: String,
-        /// What its users are to have.
-        wanted: Arc<Wanted>,
-    },
-    /// End QEMU of domain `uuid`.
-    Destroy(String),
-    /// Ask the API server whether the Pod is gone.
-    ConfirmGone(Identity),
-    /// Delete the Pod object: everything of it is gone.
-    DeletePod,
-    /// Remove the folder of a VM whose Pod is gone, and QEMU's log.
-    RemoveFolder(Record),
-    /// Change the packet filter.
-    Filter(Vec<serde_json::Value>),
-}
 
 /// What to do.
 #[derive(Debug, Default, PartialEq)]
