@@ -1,4 +1,4 @@
-//! Freezes the file systems of a guest through its node's agent, and thaws them.
+//! Freezes the file systems of a guest through its node's agent, and thaws them; has its node copy what its firmware and TPM keep.
 //!
 //! Why here: a snapshot of a VM that runs is as good as what its guest has written out. The node thaws by itself after the
 //! time that a freeze is asked for, whatever becomes of this program. Route in: an instance. Route out: requests to the
@@ -50,6 +50,23 @@ pub enum GuestError {
     },
 }
 
+/// What firmware and TPM of a VM keep, and the snapshot that has a copy of it.
+#[derive(Clone, Copy, Debug)]
+pub struct State<'a> {
+    /// Namespace of both.
+    pub namespace: &'a str,
+    /// UUID of the VM's firmware.
+    pub uuid: &'a str,
+    /// UID of the snapshot.
+    pub snapshot: &'a str,
+}
+
+impl State<'_> {
+    fn path(&self, act: &str) -> String {
+        format!("/states/{}/{}/{act}?uuid={}", self.namespace, self.snapshot, self.uuid)
+    }
+}
+
 /// The way to guests.
 #[derive(Clone)]
 pub struct Guests {
@@ -73,16 +90,39 @@ impl Guests {
         self.ask(vmi, "unfreeze").await
     }
 
+    /// Copies what firmware and TPM of a VM keep on `node`, for the snapshot with the UID `snapshot`.
+    pub async fn save_state(&self, node: &str, state: &State<'_>) -> Result<(), GuestError> {
+        self.put(node, &state.path("save")).await
+    }
+
+    /// Makes it what that snapshot has. The VM does not run.
+    pub async fn load_state(&self, node: &str, state: &State<'_>) -> Result<(), GuestError> {
+        self.put(node, &state.path("load")).await
+    }
+
+    /// Removes the copy of a snapshot. A node that does not exist any more has none.
+    pub async fn drop_state(&self, node: &str, namespace: &str, snapshot: &str) -> Result<(), GuestError> {
+        match self.put(node, &format!("/states/{namespace}/{snapshot}/drop")).await {
+            Err(GuestError::NodeGone(_)) => Ok(()),
+            answered => answered,
+        }
+    }
+
     async fn ask(&self, vmi: &VirtualMachineInstance, act: &str) -> Result<(), GuestError> {
-        let nodes = self.nodes.as_ref().ok_or(GuestError::NoWay)?;
         let name =
             vmi.status.as_ref().and_then(|status| status.node_name.clone()).ok_or(GuestError::NoNode)?;
+        // By its UID, so that a request never reaches a later instance of the same name.
+        let path = format!("/vms/{}/{act}", vmi.metadata.uid.as_deref().unwrap_or_default());
+        self.put(&name, &path).await
+    }
+
+    async fn put(&self, name: &str, path: &str) -> Result<(), GuestError> {
+        let nodes = self.nodes.as_ref().ok_or(GuestError::NoWay)?;
+        let name = name.to_owned();
         let found = Api::<Node>::all(self.client.clone()).get_opt(&name).await;
         let node = found.map_err(|source| GuestError::Api(name.clone(), source))?;
         let target = Target::of(&node.ok_or_else(|| GuestError::NodeGone(name.clone()))?)?;
-        // By its UID, so that a request never reaches a later instance of the same name.
-        let path = format!("/vms/{}/{act}", vmi.metadata.uid.as_deref().unwrap_or_default());
-        let answer = nodes.request(&target, Method::PUT, &path, None).await.map_err(GuestError::NoAnswer)?;
+        let answer = nodes.request(&target, Method::PUT, path, None).await.map_err(GuestError::NoAnswer)?;
         let status: StatusCode = answer.status();
         let body = Limited::new(answer.into_body(), MOST_ANSWER).collect().await;
         if status.is_success() {

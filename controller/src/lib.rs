@@ -175,7 +175,7 @@ async fn install_and_run(client: &Client, guests: &guest::Guests, downloads: &vm
         nodes::run(client.clone()),
         volumes::run(client.clone()),
         vm_snapshot::run(client.clone(), guests.clone()),
-        vm_restore::run(client.clone()),
+        vm_restore::run(client.clone(), guests.clone()),
         vm_clone::run(client.clone()),
         vm_export::run(client.clone(), downloads.clone()),
         node_network::run(client.clone()),

@@ -8,11 +8,12 @@ use anyhow::{Result, ensure};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::{
     core::v1::{Node, Pod, ServiceAccount},
+    discovery::v1::EndpointSlice,
     rbac::v1::ClusterRoleBinding,
 };
 use kube::{
     Api, Client, Resource,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 use sheaf_host::run::{Command, System};
@@ -89,8 +90,41 @@ pub struct Controlled {
     pub plane: ControlPlane,
     /// May do everything.
     pub client: Client,
-    controller: tokio::task::JoinHandle<Result<()>>,
+    controller: Replica,
     _reads: NodeReads,
+}
+
+/// A sheaf-controller on threads of its own. Ended, nothing of it goes on: connections that it serves break as those of a
+/// killed process do, and it does not release its Lease.
+pub struct Replica(std::sync::Mutex<Option<tokio::runtime::Runtime>>);
+
+impl Replica {
+    /// Starts one for the cluster of `plane`.
+    pub fn start(plane: &ControlPlane) -> Result<Self> {
+        let runtime = own_runtime()?;
+        let options = plane.controller_options();
+        runtime.spawn(async move { sheaf_controller::run(&options).await });
+        Ok(Self(std::sync::Mutex::new(Some(runtime))))
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(&self) {
+        let runtime = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(runtime) = runtime {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A runtime for a part that a test kills; `shutdown_background` ends everything on it.
+pub fn own_runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?)
 }
 
 /// What refuses nodes' reads, on the loopback of the API server: the controller of this process is in another network
@@ -116,17 +150,10 @@ impl NodeReads {
     }
 }
 
-impl Drop for Controlled {
-    fn drop(&mut self) {
-        self.controller.abort();
-    }
-}
-
 impl Controlled {
     /// Starts both and waits until the controller has installed what it needs.
     pub async fn start() -> Result<Self> {
         let plane = ControlPlane::start("").await?;
-        let options = plane.controller_options();
         // What it says is shown with a test that fails.
         let log = tracing_subscriber::fmt()
             .with_test_writer()
@@ -135,7 +162,7 @@ impl Controlled {
             .with_ansi(false);
         // The second test of a program finds the first one's.
         drop(log.try_init());
-        let controller = tokio::spawn(async move { sheaf_controller::run(&options).await });
+        let controller = Replica::start(&plane)?;
         let reads = NodeReads::start(plane.namespace())?;
         let this = Self { client: plane.admin.clone(), plane, controller, _reads: reads };
         // The nodes' role is the last thing that is installed.
@@ -226,7 +253,23 @@ impl Controlled {
 
     /// Ends the controller as `kill -9` does: it does not release its Lease.
     pub fn kill_controller(&self) {
-        self.controller.abort();
+        self.controller.kill();
+    }
+
+    /// Another controller of the same cluster, which follows.
+    pub fn replica(&self) -> Result<Replica> {
+        Replica::start(&self.plane)
+    }
+
+    /// Where the aggregated servers of the replicas listen, `ADDRESS:PORT`, as the API server finds them.
+    pub async fn replicas(&self) -> kube::Result<Vec<String>> {
+        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), "sheaf-system");
+        let ours = ListParams::default().labels("kubernetes.io/service-name=sheaf-controller");
+        let of = |slice: EndpointSlice| {
+            let port = slice.ports?.first()?.port?;
+            Some(format!("{}:{port}", slice.endpoints?.first()?.addresses.first()?))
+        };
+        Ok(slices.list(&ours).await?.items.into_iter().filter_map(of).collect())
     }
 
     /// What kubectl says, on either stream.

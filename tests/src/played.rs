@@ -5,7 +5,7 @@
 //! is a socket of the test. Route in: a [`Controlled`] cluster. Route out: a [`PlayedNode`] and the VMs that run on it.
 
 use crate::cluster::{AgentNode, RunningAgent, TOKEN};
-use crate::controlled::{Controlled, wait};
+use crate::controlled::{Controlled, own_runtime, wait};
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
@@ -19,8 +19,13 @@ use sheaf_api::{VirtualMachine, VirtualMachineInstance, status::Phase};
 use sheaf_host::fakes::{FakeRun, FakeUnits, FakeVms};
 use sheaf_host::libvirt::{Domain, State};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::UnixListener;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
+
+/// Longest time until an agent listens: it joins first.
+const START_TIME: Duration = Duration::from_secs(90);
 
 /// The group that virtctl asks.
 pub const GROUP: &str = "/apis/subresources.kubevirt.io/v1";
@@ -101,16 +106,17 @@ pub struct PlayedNode {
     /// Its agent: cluster and node API.
     pub agent: RunningAgent,
     /// Its files.
-    pub node: AgentNode,
+    pub node: Arc<AgentNode>,
     /// Its libvirt.
     pub vms: Arc<FakeVms>,
     _pods: Arc<watch::Sender<Listed<Pod>>>,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
+    /// All of the agent is on it, so that its end is that of a process.
+    runtime: Option<Runtime>,
 }
 
 impl Drop for PlayedNode {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        self.kill();
     }
 }
 
@@ -118,33 +124,63 @@ impl PlayedNode {
     /// Joins, and waits until the Node says where its API is.
     pub async fn start(on: &Controlled) -> Result<Self> {
         let node = on.plane.joining("n1", "aaaa", TOKEN, &on.plane.ca_hash)?;
+        Self::with(on, Arc::new(node), Arc::new(FakeVms::default())).await
+    }
+
+    /// Ends the agent as `kill -9` does: connections break, and its domains run on.
+    pub fn kill(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Runs a further controller of the agent, which ends with it.
+    pub fn runs<T: Send + 'static>(&self, controller: impl Future<Output = T> + Send + 'static) {
+        if let Some(runtime) = &self.runtime {
+            runtime.spawn(controller);
+        }
+    }
+
+    /// Starts the agent again, on the same files and domains.
+    pub async fn again(&mut self, on: &Controlled) -> Result<()> {
+        self.kill();
+        *self = Self::with(on, self.node.clone(), self.vms.clone()).await?;
+        Ok(())
+    }
+
+    async fn with(on: &Controlled, node: Arc<AgentNode>, vms: Arc<FakeVms>) -> Result<Self> {
+        let runtime = own_runtime()?;
         let hosts = sheaf_agent::cluster::Hosts {
             run: Arc::new(FakeRun::default()),
             units: Arc::new(FakeUnits::default()),
         };
-        let mut agent = node.start_at(on.plane.near_address(), hosts)?;
-        let vms = Arc::new(FakeVms::default());
+        let mut agent = {
+            let _on = runtime.enter();
+            node.start_at(on.plane.near_address(), hosts)?
+        };
         let pods = Arc::new(watch::Sender::new(Listed::default()));
         let hosts = node_api::Hosts { vms: vms.clone(), pods: pods.clone(), port: 0 };
         let port = std::mem::replace(&mut agent.publish.api_port, watch::Sender::new(None));
         let (ctx, follow) = (agent.ctx.clone(), (agent.ctx.cluster.clone(), pods.clone()));
-        let tasks = vec![
-            tokio::spawn(async move { drop(node_api::run(ctx, port, hosts).await) }),
-            tokio::spawn(async move {
-                listed::follow(follow.0, &follow.1, listed::by_uid, listed::Scope::ThisNode).await
-            }),
-        ];
+        runtime.spawn(async move { drop(node_api::run(ctx, port, hosts).await) });
+        runtime.spawn(async move {
+            listed::follow(follow.0, &follow.1, listed::by_uid, listed::Scope::ThisNode).await
+        });
+        // The former port of an agent that is started again is no answer.
+        let mut listens = agent.ctx.api_port.clone();
+        let port = tokio::time::timeout(START_TIME, listens.wait_for(Option::is_some)).await;
+        let port = (*port.context("the node's API does not listen")??).context("a port")?;
         let nodes: Api<Node> = Api::all(on.client.clone());
         wait("the node says where its API is", async || {
             let status = nodes.get_opt("n1").await?.and_then(|node| node.status).unwrap_or_default();
-            let port = status
+            let said = status
                 .daemon_endpoints
                 .and_then(|all| all.kubelet_endpoint)
                 .map_or(0, |endpoint| endpoint.port);
-            Ok((port != 0).then_some(()))
+            Ok((said == i32::from(port)).then_some(()))
         })
         .await?;
-        Ok(Self { agent, node, vms, _pods: pods, tasks })
+        Ok(Self { agent, node, vms, _pods: pods, runtime: Some(runtime) })
     }
 
     /// Its VM `name` runs from now on, with this on its console so far. Waits until the instance says so.

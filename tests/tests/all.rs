@@ -29,6 +29,7 @@ mod operate;
 mod removal;
 mod replicas;
 mod route;
+mod sessions;
 mod snapshots_etcd;
 mod upload;
 mod vm_snapshots;
@@ -57,6 +58,9 @@ mod hostile_guest;
 /// Half an hour of emulation where two cores are shared.
 #[cfg(feature = "all")]
 mod interactive;
+/// An installation by keyboard under two emulations.
+#[cfg(feature = "all")]
+mod iso_vm;
 #[cfg(feature = "all")]
 mod join;
 /// An installation and a boot of its own.

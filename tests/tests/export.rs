@@ -346,3 +346,25 @@ async fn a_download_needs_the_token_is_resumed_and_ends_with_its_export() -> Res
     successor.abort();
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_from_a_killed_agent_is_cut_and_completed_by_the_next_agent() -> Result<()> {
+    let mut bench = Bench::start().await?;
+    bench.export("away", json!({})).await?;
+    let status = bench.ready("away").await?;
+    let file = bench.file("part");
+    let mut child = bench.begun(&status, &file).await?;
+    bench.node.kill();
+    ensure!(!child.wait()?.success(), "a download that was cut looks complete");
+    let part = fs::metadata(&file)?.len();
+    ensure!(part < SIZE, "{part} bytes came");
+
+    bench.node.again(&bench.on).await?;
+    bench.publish().await?;
+    let token = bench.token(&status).await?;
+    let to = file.display().to_string();
+    let resumes = ["--continue-at", "-", "--retry", "30", "--retry-all-errors", "--output", &to];
+    let (code, said) = bench.curl(&token, &status, Format::Raw, &resumes)?;
+    ensure!(code == 0 && said == "206" && bench.is_the_disk(&file)?, "{code} {said}");
+    Ok(())
+}

@@ -8,204 +8,34 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
-use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::api::Api;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
-use sheaf_agent::container_disks::Images;
-use sheaf_agent::listed::Listed;
-use sheaf_agent::volumes;
-use sheaf_api::cdi::{CdiConfig, DataVolume, DataVolumePhase};
-use sheaf_api::storage::{LocalVolume, StoragePool};
-use sheaf_host::fakes::{FakeLvm, FakeRun, FakeTransientUnits};
-use sheaf_host::fetch::Http;
-use sheaf_host::lvm::{Lvm as _, ThinSize};
-use sheaf_host::run::{Run as _, System};
-use sheaf_machine::tools::Tools;
-use sheaf_tests::controlled::{Controlled, wait};
-use sheaf_tests::played::{PlayedNode, cluster};
+use sheaf_api::cdi::{DataVolume, DataVolumePhase};
+use sheaf_tests::controlled::{Replica, wait};
+use sheaf_tests::played_pool::{PlayedPool, TOKENS};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+#[cfg(feature = "all")]
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 
-const MIB: u64 = 1 << 20;
-const TOKENS: &str = "/apis/upload.cdi.kubevirt.io/v1beta1/namespaces/default/uploadtokenrequests";
+/// The client's side of a [`PlayedPool`].
+struct Scene(PlayedPool);
 
-/// A cluster with a node that has a pool.
-struct Scene {
-    on: Controlled,
-    folder: tempfile::TempDir,
-    _node: PlayedNode,
-    _policies: watch::Sender<Listed<sheaf_api::import_policy::ImportPolicy>>,
-    volumes: tokio::task::JoinHandle<Result<()>>,
-}
+impl std::ops::Deref for Scene {
+    type Target = PlayedPool;
 
-impl Drop for Scene {
-    fn drop(&mut self) {
-        self.volumes.abort();
+    fn deref(&self) -> &PlayedPool {
+        &self.0
     }
 }
 
 impl Scene {
     async fn start() -> Result<Self> {
-        let on = cluster().await?;
-        let announced: Api<APIService> = Api::all(on.client.clone());
-        wait("the API of tokens is available", async || {
-            let found = announced.get_opt("v1beta1.upload.cdi.kubevirt.io").await?;
-            let conditions = found.and_then(|found| found.status?.conditions).unwrap_or_default();
-            Ok(conditions.iter().any(|one| one.type_ == "Available" && one.status == "True").then_some(()))
-        })
-        .await?;
-        let mut node = PlayedNode::start(&on).await?;
-        let pools: Api<StoragePool> = Api::all(on.client.clone());
-        let pool = json!({"apiVersion": "sheaf.dev/v1alpha1", "kind": "StoragePool",
-            "metadata": {"name": "default.n1", "labels": {"sheaf.dev/pool": "default"}},
-            "spec": {"nodeName": "n1", "pool": "default"}});
-        pools.create(&PostParams::default(), &serde_json::from_value(pool)?).await?;
-        let status = json!({"status": {"phase": "Ready", "totalBytes": 256 * MIB, "freeBytes": 256 * MIB}});
-        pools.patch_status("default.n1", &PatchParams::default(), &Patch::Merge(&status)).await?;
-
-        let folder = tempfile::tempdir()?;
-        let lvm = FakeLvm::default().with_devices(folder.path());
-        lvm.plug("/dev/sdb", 1 << 30);
-        lvm.create_group("sheaf-default", Path::new("/dev/sdb"), &[], &[])?;
-        let size = ThinSize { data: 256 * MIB, metadata: 4 * MIB, chunk: 65536 };
-        lvm.create_thin_pool("sheaf-default", size)?;
-        let tools = Tools::find()?;
-        let run = FakeRun::default().does("qemu-img", move |line| {
-            let qemu_img = tools.command("usr/bin/qemu-img").args(line.split(' ').skip(1));
-            System.run(&qemu_img).expect("qemu-img converts");
-        });
-        let (fetch, config) = (Arc::new(Http::default()), node.agent.ctx.config.clone());
-        let hosts = volumes::Hosts {
-            uploads: Arc::default(),
-            lvm: Arc::new(lvm),
-            fetch: fetch.clone(),
-            images: Arc::new(Images::new(folder.path().join("container-disks"), fetch, config).leaving(0)),
-            units: Arc::new(FakeTransientUnits::over(Arc::new(run))),
-            devices: folder.path().to_owned(),
-        };
-        let policies = watch::Sender::new(Listed::default());
-        let publish = &mut node.agent.publish;
-        let section = std::mem::replace(&mut publish.sections, sheaf_agent::status::open().1).volumes;
-        let run = volumes::run(
-            node.agent.ctx.clone(),
-            publish.volumes.clone(),
-            section,
-            hosts,
-            policies.subscribe(),
-        );
-        let volumes = tokio::spawn(run);
-        Ok(Self { on, folder, _node: node, _policies: policies, volumes })
-    }
-
-    /// A DataVolume that takes an image at once, once its node does.
-    async fn asked(&self, name: &str) -> Result<()> {
-        let data = json!({
-            "apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "DataVolume",
-            "metadata": {"name": name, "annotations": {"cdi.kubevirt.io/storage.bind.immediate.requested": ""}},
-            "spec": {"source": {"upload": {}}, "storage": {"resources": {"requests": {"storage": "8Mi"}}}},
-        });
-        let datas: Api<DataVolume> = Api::default_namespaced(self.on.client.clone());
-        datas.create(&PostParams::default(), &serde_json::from_value(data)?).await?;
-        self.phase(name, DataVolumePhase::UploadReady).await
-    }
-
-    async fn phase(&self, name: &str, phase: DataVolumePhase) -> Result<()> {
-        let datas: Api<DataVolume> = Api::default_namespaced(self.on.client.clone());
-        let reached = wait(&format!("DataVolume {name} is {phase}"), async || {
-            let status = datas.get(name).await?.status.unwrap_or_default();
-            Ok((status.phase == Some(phase)).then_some(()))
-        })
-        .await;
-        if reached.is_err() {
-            eprintln!("{}", self.on.kubectl(&["get", "localvolumes,dv,pvc,events", "-A", "-o", "yaml"])?);
-        }
-        reached
-    }
-
-    /// Waits until the DataVolume says `words`.
-    async fn says(&self, name: &str, words: &str) -> Result<()> {
-        let datas: Api<DataVolume> = Api::default_namespaced(self.on.client.clone());
-        wait(&format!("DataVolume {name} says {words:?}"), async || {
-            let conditions = datas.get(name).await?.status.unwrap_or_default().conditions;
-            let said = |one: &&sheaf_api::status::Condition| {
-                one.message.as_ref().is_some_and(|message| message.contains(words))
-            };
-            Ok(conditions.iter().find(said).map(|_| ()))
-        })
-        .await
-    }
-
-    /// Waits until an upload into a volume has begun.
-    async fn takes_bytes(&self) -> Result<()> {
-        let volumes: Api<LocalVolume> = Api::all(self.on.client.clone());
-        wait("the node takes bytes", async || {
-            let volumes = volumes.list(&ListParams::default()).await?.items;
-            let arrives = |one: &LocalVolume| {
-                let status = one.status.clone().unwrap_or_default();
-                status.size_bytes.is_none()
-                    && status.progress.is_some_and(|progress| progress.total_bytes.is_some())
-            };
-            Ok(volumes.iter().any(arrives).then_some(()))
-        })
-        .await
-    }
-
-    /// What is on the disk of the claim.
-    async fn disk(&self, claim: &str) -> Result<Vec<u8>> {
-        let claims: Api<PersistentVolumeClaim> = Api::default_namespaced(self.on.client.clone());
-        let uid = claims.get(claim).await?.metadata.uid.context("the claim's UID")?;
-        Ok(std::fs::read(self.folder.path().join("sheaf-default").join(format!("pvc-{uid}")))?)
-    }
-
-    /// A file for virtctl.
-    fn file(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
-        let path = self.folder.path().join(name);
-        std::fs::write(&path, bytes)?;
-        Ok(path)
-    }
-
-    /// `raw` as a qcow2 file.
-    fn qcow2(&self, raw: &[u8]) -> Result<PathBuf> {
-        let (from, to) = (self.file("raw", raw)?, self.folder.path().join("image.qcow2"));
-        let qemu_img = Tools::find()?.command("usr/bin/qemu-img");
-        System.run(&qemu_img.args(["convert", "-f", "raw", "-O", "qcow2"]).arg(from).arg(&to))?;
-        Ok(to)
-    }
-
-    async fn token(&self, claim: &str) -> Result<String> {
-        let asked = json!({"apiVersion": "upload.cdi.kubevirt.io/v1beta1", "kind": "UploadTokenRequest",
-            "metadata": {"name": "a"}, "spec": {"pvcName": claim}});
-        let request = http::Request::post(TOKENS).header("content-type", "application/json");
-        let answer: Value = self.on.client.request(request.body(serde_json::to_vec(&asked)?)?).await?;
-        Ok(answer["status"]["token"].as_str().context("a token")?.to_owned())
-    }
-
-    /// Addresses of the replicas of the controller.
-    async fn replicas(&self) -> Result<Vec<String>> {
-        let slices: Api<EndpointSlice> = Api::namespaced(self.on.client.clone(), "sheaf-system");
-        let ours = ListParams::default().labels("kubernetes.io/service-name=sheaf-controller");
-        let of = |slice: EndpointSlice| {
-            let port = slice.ports?.first()?.port?;
-            Some(format!("{}:{port}", slice.endpoints?.first()?.addresses.first()?))
-        };
-        Ok(slices.list(&ours).await?.items.into_iter().filter_map(of).collect())
-    }
-
-    /// The upload proxy, as virtctl finds it.
-    async fn proxy(&self) -> Result<String> {
-        let configs: Api<CdiConfig> = Api::all(self.on.client.clone());
-        let url = wait("the CDIConfig has the proxy's URL", async || {
-            Ok(configs.get_opt("config").await?.and_then(|config| config.status?.upload_proxy_url))
-        })
-        .await?;
-        Ok(url.strip_prefix("https://").context("an https URL")?.to_owned())
+        Ok(Self(PlayedPool::start(256).await?))
     }
 
     /// A request of a client that trusts the CA of the aggregated API.
@@ -320,7 +150,7 @@ async fn an_image_is_taken_with_a_token_of_its_claim_alone_and_only_as_a_whole()
     let scene = Scene::start().await?;
     let address = scene.proxy().await?;
     let image = noise(4 << 20);
-    scene.asked("disk").await?;
+    scene.asked("disk", 8).await?;
 
     // Who may not create requests in a namespace gets no token for its claims.
     for object in [
@@ -360,7 +190,7 @@ async fn an_image_is_taken_with_a_token_of_its_claim_alone_and_only_as_a_whole()
 
     // So does a replica that dies; another one takes its tokens.
     let (mut sending, dead) = through_another_replica(&scene, &address, &token, &image).await?;
-    dead.shutdown_background();
+    dead.kill();
     ensure!(sending.answer().is_err(), "the replica is gone");
     scene.phase("disk", DataVolumePhase::UploadReady).await?;
     // A disk that is too large is refused with both sizes; the right one may follow at once.
@@ -380,7 +210,7 @@ async fn an_image_is_taken_with_a_token_of_its_claim_alone_and_only_as_a_whole()
     ensure!(said.contains("deleted"), "{said}");
     let claims: Api<PersistentVolumeClaim> = Api::default_namespaced(scene.on.client.clone());
     wait("the claim is gone", async || Ok(claims.get_opt("disk").await?.is_none().then_some(()))).await?;
-    scene.asked("disk").await?;
+    scene.asked("disk", 8).await?;
     let (status, said) = scene.post(&address, Some(&token), &image)?;
     ensure!(status == 503 && said.contains("does not exist any more"), "{status}: {said}");
     Ok(())
@@ -400,18 +230,16 @@ async fn expired(scene: &Scene, token: &str) -> Result<String> {
     Ok(format!("{text}.{}", BASE64_URL_SAFE_NO_PAD.encode(signed.into_bytes())))
 }
 
-/// Half of `image`, sent through a replica beside the one at `address`; it lives on the runtime.
+/// Half of `image`, sent through a replica beside the one at `address`.
 async fn through_another_replica(
     scene: &Scene,
     address: &str,
     token: &str,
     image: &[u8],
-) -> Result<(Client, tokio::runtime::Runtime)> {
-    let replica = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let options = scene.on.plane.controller_options();
-    replica.spawn(async move { sheaf_controller::run(&options).await });
+) -> Result<(Client, Replica)> {
+    let replica = scene.on.replica()?;
     let other = wait("the other replica is an endpoint", async || {
-        let all = scene.replicas().await.unwrap_or_default();
+        let all = scene.on.replicas().await.unwrap_or_default();
         Ok(all.into_iter().find(|one| one != address))
     })
     .await?;
@@ -420,4 +248,42 @@ async fn through_another_replica(
     client.0.write_all(&image[..image.len() / 2])?;
     scene.takes_bytes().await?;
     Ok((client, replica))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_is_killed_under_an_upload_leaves_nothing_that_is_taken_as_good() -> Result<()> {
+    let mut scene = Scene::start().await?;
+    let image = noise(6 << 20);
+    scene.asked("disk", 8).await?;
+    let (address, token) = (scene.proxy().await?, scene.token("disk").await?);
+    let mut sending = scene.connect(&address)?;
+    sending.head("POST", Some(&token), image.len())?;
+    sending.0.write_all(&image[..image.len() / 2])?;
+    scene.takes_bytes().await?;
+
+    scene.0.node.kill();
+    // The proxy says that the node is gone, or the connection breaks: never that the image was taken.
+    if let Ok((status, said)) = sending.answer() {
+        ensure!(status >= 500 && said.contains("n1"), "{status}: {said}");
+    }
+    let datas: Api<DataVolume> = Api::default_namespaced(scene.on.client.clone());
+    let status = datas.get("disk").await?.status.unwrap_or_default();
+    ensure!(status.phase != Some(DataVolumePhase::Succeeded), "{status:?}");
+
+    // The next agent makes the volume again, and takes the whole image.
+    scene.0.again().await?;
+    scene.phase("disk", DataVolumePhase::UploadReady).await?;
+    let mut answer = scene.post(&address, Some(&token), &image)?;
+    for _ in 0..60 {
+        // What the former agent said of the volume is true until the next one has seen it.
+        if answer.0 == 200 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await; // the next attempt of the client
+        answer = scene.post(&address, Some(&token), &image)?;
+    }
+    ensure!(answer == (200, String::new()), "{answer:?}");
+    scene.phase("disk", DataVolumePhase::Succeeded).await?;
+    ensure!(scene.disk("disk").await?.starts_with(&image), "the image is on the disk");
+    Ok(())
 }

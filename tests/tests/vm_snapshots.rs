@@ -4,7 +4,11 @@
 //! agent's own code with libvirt played, so that a freeze goes the whole way; its volumes are played by the test.
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::{
+    apps::v1::ControllerRevision,
+    core::v1::{PersistentVolumeClaim, Pod},
+    events::v1::Event,
+};
 use kube::{
     Api, Resource,
     api::{DeleteParams, ListParams, Patch, PatchParams},
@@ -27,6 +31,7 @@ use sheaf_tests::cluster::client_of;
 use sheaf_tests::controlled::{Controlled, wait};
 use sheaf_tests::played::{PlayedNode, cluster};
 use sheaf_tests::played_volumes::PlayedVolumes;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 /// A cluster with one node that has a pool and makes volumes.
@@ -316,5 +321,122 @@ async fn a_snapshot_that_is_deleted_before_it_is_taken_thaws_its_guest_and_leave
     bench.gone::<VolumeSnapshot>("VolumeSnapshot").await?;
     let status = bench.on.here::<VirtualMachine>().get("web").await?.status.unwrap_or_default();
     ensure!(status.snapshot_in_progress.is_none(), "{status:?}");
+    Ok(())
+}
+
+/// Waits until an Event about the restore holds `words`.
+async fn is_said(on: &Controlled, restore: &str, words: &str) -> Result<()> {
+    let events: Api<Event> = Api::default_namespaced(on.client.clone());
+    wait(&format!("an Event of {restore} says {words:?}"), async || {
+        let all = events.list(&ListParams::default()).await?.items;
+        let is = |event: &Event| {
+            event.regarding.as_ref().and_then(|about| about.name.as_deref()) == Some(restore)
+                && event.note.as_deref().is_some_and(|note| note.contains(words))
+        };
+        Ok(all.iter().any(is).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_has_what_a_tpm_kept_and_the_size_of_its_vm_and_restores_and_clones_have_both()
+-> Result<()> {
+    let bench = Bench::start().await?;
+    let machines = bench.on.here::<VirtualMachine>();
+    let size = json!({"apiVersion": "instancetype.kubevirt.io/v1beta1", "kind": "VirtualMachineInstancetype",
+        "metadata": {"name": "mine"}, "spec": {"cpu": {"guest": 1}, "memory": {"guest": "64Mi"}}});
+    ensure!(bench.on.kubectl_with(&["create"], &size.to_string())?.contains("created"), "an instancetype");
+    bench
+        .on
+        .make::<VirtualMachine>(json!({
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "web"},
+            "spec": {
+                "runStrategy": "Always",
+                "instancetype": {"name": "mine", "kind": "VirtualMachineInstancetype"},
+                "dataVolumeTemplates": [{"metadata": {"name": "web-root"}, "spec": {"source": {"blank": {}},
+                    "storage": {"resources": {"requests": {"storage": "1Gi"}}}}}],
+                "template": {"spec": {"domain": {"devices": {"tpm": {"persistent": true}}},
+                    "terminationGracePeriodSeconds": 5,
+                    "volumes": [{"name": "root", "dataVolume": {"name": "web-root"}}]}},
+            },
+        }))
+        .await?;
+    let (vmi, serial) = bench.node.run(&bench.on, "web", "").await?;
+    drop(serial);
+    let uuid = vmi.spec.domain.firmware.clone().and_then(|firmware| firmware.uuid).context("a UUID")?;
+    let data = bench.node.node.paths().data;
+    let states = data.join("state/default");
+    let keys = |folder: &str| states.join(folder).join("tpm/tpm2-00.permall");
+    let (of_vm, read) = (keys(&format!("libvirt-{uuid}")), |path: &Path| std::fs::read_to_string(path));
+    std::fs::create_dir_all(of_vm.parent().context("a folder")?)?;
+    std::fs::write(&of_vm, "monday")?;
+    wait("the VM knows where its state is", async || {
+        let status = machines.get("web").await?.status.unwrap_or_default();
+        Ok((status.state_node.as_deref() == Some("n1")).then_some(()))
+    })
+    .await?;
+
+    let snapshot = bench.snapshot("nightly").await?;
+    bench.succeeded("nightly").await?;
+    let uid = snapshot.metadata.uid.context("a UID")?;
+    let copy = keys(&format!("snapshot-{uid}"));
+    ensure!(read(&copy)? == "monday", "the copy differs");
+
+    // Both change; then the VM is stopped, and the restore waits for its node.
+    let revisions: Api<ControllerRevision> = Api::default_namespaced(bench.on.client.clone());
+    let of_web = wait("the VM has a revision", async || {
+        let status = machines.get("web").await?.status.unwrap_or_default();
+        Ok(status.instancetype_ref.and_then(|known| known.revision().map(str::to_owned)))
+    })
+    .await?;
+    let larger = json!({"spec": {"cpu": {"guest": 2}}}).to_string();
+    let said = bench.on.kubectl(&["patch", "vminstancetype", "mine", "--type=merge", "-p", &larger])?;
+    ensure!(said.contains("patched"), "{said}");
+    std::fs::write(&of_vm, "tuesday")?;
+    bench.restore("back", "web", json!({"targetReadinessPolicy": "StopTarget"})).await?;
+    bench.on.node_ends(&sheaf_controller::placeholder::name(&vmi)).await?;
+    is_said(&bench.on, "back", "n1: default/web runs on this node; stop it first").await?;
+    ensure!(read(&of_vm)? == "tuesday", "a TPM is changed under its VM");
+    std::fs::remove_dir_all(data.join("vms").join(vmi.metadata.uid.as_deref().context("a UID")?))?;
+    bench.complete("back").await?;
+    ensure!(read(&of_vm)? == "monday", "the TPM is not what it was");
+    let vm = machines.get("web").await?;
+    let matcher = vm.spec.instancetype.clone().context("an instancetype")?;
+    ensure!(matcher.revision_name.as_ref() == Some(&of_web), "{matcher:?}");
+
+    // A clone has a copy of both of its own.
+    bench
+        .on
+        .make::<VirtualMachineClone>(json!({
+            "apiVersion": "clone.kubevirt.io/v1beta1", "kind": "VirtualMachineClone", "metadata": {"name": "copy"},
+            "spec": {"source": {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "web"},
+                     "target": {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "web2"}},
+        }))
+        .await?;
+    wait("the clone succeeds and has removed what it took", async || {
+        let status = bench.on.here::<VirtualMachineClone>().get("copy").await?.status.unwrap_or_default();
+        Ok((status.phase == Some(ClonePhase::Succeeded) && status.restore_name.is_none()).then_some(()))
+    })
+    .await?;
+    let vm = machines.get("web2").await?;
+    ensure!(vm.status.clone().unwrap_or_default().state_node.as_deref() == Some("n1"), "{:?}", vm.status);
+    let resolved = sheaf_controller::resolve::resolve(
+        &vm.spec.template.spec,
+        vm.metadata.uid.as_deref().context("a UID")?,
+    );
+    let own = resolved.domain.firmware.and_then(|firmware| firmware.uuid).context("a UUID")?;
+    ensure!(own != uuid && read(&keys(&format!("libvirt-{own}")))? == "monday", "the clone's TPM differs");
+    let named = vm.spec.instancetype.and_then(|matcher| matcher.revision_name).context("a revision")?;
+    let revision = revisions.get(&named).await?;
+    ensure!(named.starts_with("web2-mine-") && revision.data.0["spec"]["cpu"]["guest"] == 1, "{revision:?}");
+    let owner = revision.metadata.owner_references.and_then(|mut owners| owners.pop()).context("an owner")?;
+    ensure!(owner.name == "web2", "{owner:?}");
+
+    // The copies go with their snapshots.
+    bench.on.here::<VirtualMachineSnapshot>().delete("nightly", &DeleteParams::default()).await?;
+    bench.gone::<VirtualMachineSnapshot>("snapshot").await?;
+    bench.gone::<VirtualMachineSnapshotContent>("content").await?;
+    let left = std::fs::read_dir(&states)?.collect::<std::io::Result<Vec<_>>>()?;
+    ensure!(left.len() == 2, "{left:?}");
     Ok(())
 }

@@ -2,7 +2,8 @@
 //!
 //! Reads: this node's certificates, Pods bound to it, records and console logs of its VMs, libvirt's counters, volumes that an
 //! exporter Pod names, with the Secret that holds their token.
-//! Owns: the port, sessions of consoles and displays, the mark of a frozen guest in `/data/vms/<uid>/frozen`.
+//! Owns: the port, sessions of consoles and displays, the mark of a frozen guest in `/data/vms/<uid>/frozen`, copies of the state
+//! of firmware and TPMs in `/data/state/<namespace>/snapshot-<uid>/` ([`states`]).
 //! Never touches: objects of the cluster, but for the reviews by which requests are authenticated and authorized.
 //!
 //! Every request: TLS ([`listener`]) → who ([`authenticate`]) → may he ([`authorize`], by `nodes/<self>` as a kubelet) → what
@@ -27,6 +28,7 @@ pub mod metrics;
 pub mod routes;
 mod screenshot;
 mod serve;
+mod states;
 pub mod streams;
 mod upload;
 mod vm;

@@ -40,6 +40,15 @@ pub enum Route {
     Upload(String),
     /// A VM, by the UID of its VMI.
     Vm(String, Act),
+    /// What firmware and TPM of a VM keep, and the copy of it for a snapshot.
+    State {
+        /// Namespace of both.
+        namespace: String,
+        /// UID of the snapshot.
+        snapshot: String,
+        /// What is to be done.
+        act: StateAct,
+    },
     /// Whether a token is that of an export, by the UID of its exporter Pod.
     ExportToken(String),
     /// Bytes of a volume of an export.
@@ -57,6 +66,23 @@ pub struct Part {
     pub bytes: u64,
     /// Compressed by gzip.
     pub packed: bool,
+}
+
+/// What is to be done with the state of a VM's firmware and TPM; `uuid` is its domain's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateAct {
+    /// Copy it for the snapshot.
+    Save {
+        /// Whose.
+        uuid: String,
+    },
+    /// Make it what the snapshot has.
+    Load {
+        /// Whose.
+        uuid: String,
+    },
+    /// Remove the snapshot's copy.
+    Drop,
 }
 
 /// A container of a Pod.
@@ -146,6 +172,20 @@ impl Route {
                 let act = of_vm(act, method, query)?;
                 Some(Self::Vm((*uid).to_owned(), act))
             }
+            (["states", namespace, snapshot, act], &Method::PUT)
+                if is_label(namespace) && is_uid(snapshot) =>
+            {
+                let uuid =
+                    || words(query, "uuid").into_iter().find(|uuid| is_uid(&uuid.to_ascii_lowercase()));
+                let act = match *act {
+                    "save" => StateAct::Save { uuid: uuid()? },
+                    "load" => StateAct::Load { uuid: uuid()? },
+                    "drop" => StateAct::Drop,
+                    _ => return None,
+                };
+                let [namespace, snapshot] = [namespace, snapshot].map(|part| (*part).to_owned());
+                Some(Self::State { namespace, snapshot, act })
+            }
             (["exports", pod], &Method::GET) if is_uid(pod) => Some(Self::ExportToken((*pod).to_owned())),
             (["exports", pod, volume], &Method::GET) if is_uid(pod) => {
                 let number = |name| words(query, name).first()?.parse().ok();
@@ -206,6 +246,12 @@ fn is_uid(text: &str) -> bool {
         })
 }
 
+/// Whether a text is the name of a namespace, RFC 1123: also what makes it fit for a folder's name.
+fn is_label(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit() || byte.is_ascii_lowercase())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,6 +288,27 @@ mod tests {
         assert_eq!((export("/pvc-1"), export("/pvc-1?from=-1&bytes=9")), (None, None));
         assert_eq!(of(Method::GET, "/exports/../pvc-1?from=0&bytes=9"), None);
         assert!(Route::is_stream(&format!("/exports/{UID}/pvc-1")));
+    }
+
+    #[test]
+    fn the_state_of_a_vm_is_named_by_namespace_uuid_and_snapshot_and_by_nothing_that_could_be_a_path() {
+        let put = |path: &str| of(Method::PUT, path);
+        let state = |act| Some(Route::State { namespace: "shop".into(), snapshot: UID.into(), act });
+        let (uuid, path) = (UID.to_uppercase(), format!("/states/shop/{UID}"));
+        assert_eq!(put(&format!("{path}/save?uuid={uuid}")), state(StateAct::Save { uuid: uuid.clone() }));
+        assert_eq!(put(&format!("{path}/load?uuid={UID}")), state(StateAct::Load { uuid: UID.into() }));
+        assert_eq!(put(&format!("{path}/drop")), state(StateAct::Drop));
+        for wrong in [
+            format!("{path}/save"),
+            format!("{path}/save?uuid=.."),
+            format!("{path}/other?uuid={UID}"),
+            format!("/states/../{UID}/drop"),
+            format!("/states//{UID}/drop"),
+            "/states/shop/../drop".into(),
+        ] {
+            assert_eq!(put(&wrong), None, "{wrong}");
+        }
+        assert_eq!(of(Method::GET, &format!("{path}/drop")), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::authenticate::Authenticator;
 use super::authorize::{Authorizer, attributes};
 use super::routes::{Act, Route};
 use super::streams::sessions::Sessions;
-use super::{Hosts, acts, exports, guest, logs, metrics, streams, upload, vm};
+use super::{Hosts, acts, exports, guest, logs, metrics, states, streams, upload, vm};
 use crate::api_server::Kube;
 use crate::channels::Context;
 use crate::listed::Listed;
@@ -120,6 +120,10 @@ async fn answer<V: VmHost>(
             let export = exports::find(state, &pod, request.headers()).await?;
             tracing::info!(user = user.name, pod = export.name(), ?part, "export");
             exports::serve(state, &export, part).await
+        }
+        Route::State { namespace, snapshot, act } => {
+            tracing::info!(user = user.name, namespace, snapshot, ?act, "state of firmware and TPM");
+            states::apply(state, &namespace, &snapshot, act).await
         }
         Route::Vm(uid, act) => {
             let vm = vm::find(state, &uid).await?;

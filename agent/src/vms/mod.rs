@@ -37,6 +37,7 @@ mod pressure;
 pub mod record;
 pub mod report;
 pub mod seed;
+pub mod state_copies;
 mod status_page;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -143,12 +143,7 @@ fn copy(plan: &mut Plan, observed: &Observed, now: Timestamp) {
         plan.requeue = Some(WAIT);
         return state(plan, "False", "Pending", &why, now);
     }
-    let state_of = observed.source.is_some_and(|vm| vm.spec.template.spec.keeps_state());
     let saved = observed.content.and_then(|content| content.spec.source.virtual_machine.as_ref());
-    if state_of || saved.is_some_and(|saved| saved.spec.template.spec.keeps_state()) {
-        let why = "the VM has persistent UEFI variables or a persistent TPM, which a snapshot does not have";
-        return fail(plan, why, now);
-    }
     let Some(snapshot) = observed.snapshot else {
         plan.actions.push(Action::CreateSnapshot(Box::new(snapshot_of(clone))));
         let name = snapshot_name(clone);

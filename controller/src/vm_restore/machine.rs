@@ -29,6 +29,7 @@ use sheaf_api::{
 use super::patches;
 use crate::{
     resolve,
+    vm_snapshot::revisions,
     volumes::{annotation, room},
 };
 
@@ -168,6 +169,7 @@ pub fn machine<'a>(
             .ok_or_else(|| format!("VolumeSnapshot {} does not exist", volume.volume_snapshot_name))?;
         put(restore, &mut spec, volume, &found);
     }
+    revisions::name_them(saved, &restore.spec.target.name, &mut spec);
     match vm {
         Some(vm) => {
             spec.run_strategy = vm.spec.run_strategy;

@@ -1,13 +1,16 @@
 //! Controller of VirtualMachineRestores: from a snapshot to claims and a VM that has them.
 //!
 //! Reads: restores, snapshots and their contents, VolumeSnapshots, the VM and its instance. Owns: the claims that it makes
-//! until the VM has them, status and finalizer of restores; `status.restoreInProgress` and the spec of the VM while it is the
-//! restore's. Never touches: snapshots, claims that are not made by it. Route in: watches, and time while claims are made.
+//! until the VM has them, status and finalizer of restores; `status.restoreInProgress`, `status.stateNode` and the spec of the VM
+//! while it is the restore's, its ControllerRevisions. Never touches: snapshots, claims that are not made by it. Route in: watches, and time while claims are made.
 //! Route out: [`plan`], applied step by step.
 
 use std::sync::Arc;
 
-use k8s_openapi::{api::core::v1::PersistentVolumeClaim, jiff::Timestamp};
+use k8s_openapi::{
+    api::{apps::v1::ControllerRevision, core::v1::PersistentVolumeClaim},
+    jiff::Timestamp,
+};
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
@@ -26,9 +29,10 @@ use sheaf_api::{
 use crate::{
     aggregated::{life, options},
     events::Event,
+    guest::{GuestError, Guests, State},
     object::{
-        Context, RequestError, add_finalizer, doing, drive, ok_if_exists, ok_if_gone, remove_finalizer,
-        write_status,
+        Context, RequestError, add_finalizer, chain, doing, drive, ok_if_exists, ok_if_gone,
+        remove_finalizer, write_status,
     },
     vm::{lock::Lock, requests},
     vm_snapshot::content,
@@ -40,8 +44,24 @@ pub mod machine;
 pub mod patches;
 pub mod plan;
 
+/// Why a reconciliation stopped; it is retried.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreFailure {
+    /// The API server refused or did not answer.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The node did not put back what firmware and TPM keep.
+    #[error("restoring UEFI variables and TPM")]
+    State(#[source] GuestError),
+}
+
+struct Shared {
+    context: Context,
+    guests: Guests,
+}
+
 /// Runs until dropped.
-pub async fn run(client: Client) {
+pub async fn run(client: Client, guests: Guests) {
     let config = watcher::Config::default;
     let controller = Controller::new(Api::<VirtualMachineRestore>::all(client.clone()), config()).watches(
         Api::<VirtualMachine>::all(client.clone()),
@@ -51,7 +71,8 @@ pub async fn run(client: Client) {
             Some(ObjectRef::new(&holder).within(vm.metadata.namespace.as_deref()?))
         },
     );
-    drive(controller, Arc::new(Context::new(client)), "restore of a VM", reconcile).await;
+    let shared = Shared { context: Context::new(client), guests };
+    drive(controller, Arc::new(shared), "restore of a VM", reconcile).await;
 }
 
 /// The APIs of one namespace.
@@ -64,6 +85,7 @@ struct Apis {
     instances: Api<VirtualMachineInstance>,
     claims: Api<PersistentVolumeClaim>,
     disks: Api<DataVolume>,
+    revisions: Api<ControllerRevision>,
 }
 
 impl Apis {
@@ -77,12 +99,13 @@ impl Apis {
             instances: Api::namespaced(client.clone(), namespace),
             claims: Api::namespaced(client.clone(), namespace),
             disks: Api::namespaced(client.clone(), namespace),
+            revisions: Api::namespaced(client.clone(), namespace),
         }
     }
 }
 
-async fn reconcile(seen: Arc<VirtualMachineRestore>, context: Arc<Context>) -> Result<Requeue, RequestError> {
-    let apis = Apis::new(&context.client, seen.metadata.namespace.as_deref().unwrap_or_default());
+async fn reconcile(seen: Arc<VirtualMachineRestore>, shared: Arc<Shared>) -> Result<Requeue, RestoreFailure> {
+    let apis = Apis::new(&shared.context.client, seen.metadata.namespace.as_deref().unwrap_or_default());
     let name = seen.metadata.name.as_deref().unwrap_or_default();
     let Some(restore) = apis.restores.get_opt(name).await.map_err(doing("reading the restore"))? else {
         return Ok(Requeue::await_change());
@@ -131,7 +154,13 @@ async fn reconcile(seen: Arc<VirtualMachineRestore>, context: Arc<Context>) -> R
     };
     let plan = plan::plan(&observed, Timestamp::now());
     for action in &plan.actions {
-        apply(&context, &apis, &restore, vm.as_ref(), vmi.as_ref(), action).await?;
+        match action {
+            Action::LoadState { node, uuid } => {
+                let uid = snapshot.as_ref().and_then(|snapshot| snapshot.metadata.uid.as_deref());
+                load_state(&shared, &restore, node, uuid, uid.unwrap_or_default()).await?;
+            }
+            action => apply(&shared.context, &apis, &restore, vm.as_ref(), vmi.as_ref(), action).await?,
+        }
     }
     Ok(plan.requeue.map_or_else(Requeue::await_change, Requeue::requeue))
 }
@@ -180,6 +209,16 @@ async fn apply(
             let replaced = apis.machines.replace(target, &create, machine).await.map(drop);
             refused(context, restore, replaced, "changing the VM").await
         }
+        (Action::CreateRevision(revision), _) => {
+            let created = ok_if_exists(apis.revisions.create(&create, revision).await);
+            refused(context, restore, created, "creating a ControllerRevision").await
+        }
+        (Action::PlaceState(node), Some(vm)) => {
+            let patch = json!({"metadata": {"uid": vm.metadata.uid}, "status": {"stateNode": node}});
+            let target = vm.metadata.name.as_deref().unwrap_or_default();
+            let placed = apis.machines.patch_status(target, &plain, &Patch::Merge(&patch)).await;
+            placed.map(drop).map_err(doing("noting which node has UEFI variables and TPM"))
+        }
         (Action::Give { claim, owner }, _) => {
             let owners: Vec<_> = owner.iter().collect();
             let patch = Patch::Merge(json!({"metadata": {"ownerReferences": owners}}));
@@ -199,8 +238,25 @@ async fn apply(
             Ok(())
         }
         // The plan has these only with a VM.
-        (Action::Lock | Action::Unlock | Action::Stop, None) => Ok(()),
+        (Action::Lock | Action::Unlock | Action::Stop | Action::PlaceState(_), None) => Ok(()),
+        // By its own function: it asks the node.
+        (Action::LoadState { .. }, _) => Ok(()),
     }
+}
+
+async fn load_state(
+    shared: &Shared,
+    restore: &VirtualMachineRestore,
+    node: &str,
+    uuid: &str,
+    snapshot: &str,
+) -> Result<(), RestoreFailure> {
+    let namespace = restore.metadata.namespace.as_deref().unwrap_or_default();
+    let state = State { namespace, uuid, snapshot };
+    let Err(error) = shared.guests.load_state(node, &state).await else { return Ok(()) };
+    let note = format!("restoring UEFI variables and TPM: {}; it is tried again", chain(&error));
+    shared.context.events.record(restore, &Event::warning("VirtualMachineRestoreError", note)).await;
+    Err(RestoreFailure::State(error))
 }
 
 async fn patch_vm(apis: &Apis, vm: &VirtualMachine, patch: json_patch::Patch) -> Result<(), kube::Error> {

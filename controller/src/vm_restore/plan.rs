@@ -8,7 +8,9 @@
 use std::time::Duration;
 
 use k8s_openapi::{
-    api::core::v1::PersistentVolumeClaim, apimachinery::pkg::apis::meta::v1::OwnerReference, jiff::Timestamp,
+    api::{apps::v1::ControllerRevision, core::v1::PersistentVolumeClaim},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+    jiff::Timestamp,
 };
 use kube::Resource;
 use sheaf_api::{
@@ -16,7 +18,8 @@ use sheaf_api::{
     cdi::DataVolume,
     snapshot::VolumeSnapshot,
     vm_snapshot::{
-        VirtualMachineRestore, VirtualMachineSnapshot, VirtualMachineSnapshotContent,
+        STATE_ANNOTATION, VirtualMachineRestore, VirtualMachineSnapshot, VirtualMachineSnapshotContent,
+        content::SavedMachine,
         restore::{FINALIZER, VirtualMachineRestoreStatus, VolumeOwnershipPolicy, VolumeRestore},
     },
 };
@@ -29,7 +32,10 @@ use crate::{
     conditions::{find, seconds, set},
     events::Event,
     object::has_finalizer,
+    resolve,
     vm::{disks, lock::Lock},
+    vm_snapshot::{content, revisions},
+    volumes::annotation,
 };
 
 /// Until a restore is reconciled again that waits for claims.
@@ -82,6 +88,17 @@ pub enum Action {
     CreateMachine(Box<VirtualMachine>),
     /// Replace the VM, if it still is as it was read.
     ReplaceMachine(Box<VirtualMachine>),
+    /// Create a ControllerRevision of the VM: its instancetype or preference as it was.
+    CreateRevision(Box<ControllerRevision>),
+    /// Make what firmware and TPM of the VM keep what the snapshot has.
+    LoadState {
+        /// The node that has the copy.
+        node: String,
+        /// UUID of the VM's firmware.
+        uuid: String,
+    },
+    /// Write into the VM's status which node has it, where the VM starts from now on.
+    PlaceState(String),
     /// Give a claim to its owner, or to nobody.
     Give {
         /// Its name.
@@ -164,9 +181,9 @@ fn decide(plan: &mut Plan, observed: &Observed, now: Timestamp) {
         Err(why) => return waits(plan, &why, now),
     };
     match observed.vm {
-        None if found.saved.spec.template.spec.keeps_state() => {
-            let why = "the VM of the snapshot has persistent UEFI variables or a persistent TPM, which a snapshot does not \
-                       have: it can only be restored to that VM";
+        None if found.saved.spec.template.spec.keeps_state() && !has_state(found.content) => {
+            let why = "the VM of the snapshot has persistent UEFI variables or a persistent TPM, which a snapshot of an \
+                       earlier release does not have: it can only be restored to that VM";
             return fail(plan, why, now);
         }
         Some(vm) if Lock::Restore.holder(vm) != restore.metadata.name.as_deref() => {
@@ -246,6 +263,7 @@ fn bring_in(plan: &mut Plan, observed: &Observed, found: &Found, now: Timestamp)
             };
             let former = vm.spec.data_volume_templates.iter().map(|template| template.metadata.name.clone());
             plan.status.deleted_data_volumes = former.filter(|name| !stays(name)).collect();
+            plan.actions.extend(revisions(restore, found.saved, vm));
             plan.actions.push(Action::ReplaceMachine(Box::new(wanted)));
         }
         None => plan.actions.push(Action::CreateMachine(Box::new(wanted))),
@@ -276,6 +294,9 @@ fn finish(plan: &mut Plan, observed: &Observed, vm: &VirtualMachine, now: Timest
         plan.requeue = Some(SOON);
         return;
     }
+    if !bring_in_rest(plan, observed, vm, now) {
+        return;
+    }
     let own = observed.restore.metadata.uid.as_ref();
     let keep = observed.restore.spec.volume_ownership_policy == Some(VolumeOwnershipPolicy::None);
     for volume in &plan.status.restores {
@@ -303,6 +324,57 @@ fn finish(plan: &mut Plan, observed: &Observed, vm: &VirtualMachine, now: Timest
     let note = format!("Successfully completed VirtualMachineRestore {name}");
     plan.actions.push(Action::RecordEvent(Event::normal("VirtualMachineRestoreComplete", note)));
     plan.requeue = None;
+}
+
+/// The VM has the rest of what it was: its instancetype and preference, what firmware and TPM keep. False while that waits: the VM
+/// must not start meanwhile.
+fn bring_in_rest(plan: &mut Plan, observed: &Observed, vm: &VirtualMachine, now: Timestamp) -> bool {
+    let Some(content) = observed.content else {
+        if vm.spec.template.spec.keeps_state() {
+            let why = "the content of the snapshot was deleted before UEFI variables and TPM were restored";
+            fail(plan, why, now);
+            return false;
+        }
+        return true;
+    };
+    let saved = content.spec.source.virtual_machine.as_ref();
+    let made = saved.map(|saved| revisions(observed.restore, saved, vm)).unwrap_or_default();
+    let node = content::copied_on(content);
+    if made.is_empty() && node.is_none() {
+        return true;
+    }
+    if Lock::Restore.holder(vm) != observed.restore.metadata.name.as_deref() {
+        // A VM that was created: nobody has it.
+        plan.actions.push(Action::Lock);
+        plan.requeue = Some(SOON);
+        return false;
+    }
+    if observed.vmi.is_some_and(|vmi| !begin::is_over(vmi)) {
+        waits(plan, "Waiting for target VM to be powered off", now);
+        return false;
+    }
+    plan.actions.extend(made);
+    let uid = vm.metadata.uid.as_deref().unwrap_or_default();
+    let uuid =
+        resolve::resolve(&vm.spec.template.spec, uid).domain.firmware.and_then(|firmware| firmware.uuid);
+    if let (Some(node), Some(uuid)) = (node, uuid) {
+        plan.actions.push(Action::LoadState { node: node.to_owned(), uuid });
+        plan.actions.push(Action::PlaceState(node.to_owned()));
+    }
+    true
+}
+
+/// Whether the snapshot has what firmware and TPM keep, or knows that there was nothing.
+fn has_state(content: &VirtualMachineSnapshotContent) -> bool {
+    annotation(content, STATE_ANNOTATION).is_some()
+}
+
+/// The ControllerRevisions of the VM.
+fn revisions(restore: &VirtualMachineRestore, saved: &SavedMachine, vm: &VirtualMachine) -> Vec<Action> {
+    let owner = vm.controller_owner_ref(&());
+    let (namespace, target) = (restore.metadata.namespace.as_deref(), &restore.spec.target.name);
+    let made = revisions::of_target(saved, namespace, target, owner.as_ref());
+    made.into_iter().map(|revision| Action::CreateRevision(Box::new(revision))).collect()
 }
 
 /// The restore is being deleted. Claims that the VM does not have are its dependents; DataVolumes are the VM's.

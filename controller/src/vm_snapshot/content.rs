@@ -13,15 +13,16 @@ use sheaf_api::{
     snapshot::{self, SnapshotError, VolumeSnapshot, VolumeSnapshotSpec},
     vm::VirtualMachineSpec,
     vm_snapshot::{
-        CONTENT_FINALIZER, VirtualMachineSnapshot, VirtualMachineSnapshotContent,
+        CONTENT_FINALIZER, STATE_ANNOTATION, VirtualMachineSnapshot, VirtualMachineSnapshotContent,
         content::{
-            SavedClaim, SavedMachine, SnapshotSource, VirtualMachineSnapshotContentSpec,
+            SavedClaim, SavedMachine, SavedRevision, SnapshotSource, VirtualMachineSnapshotContentSpec,
             VirtualMachineSnapshotContentStatus, VolumeBackup, VolumeSnapshotState,
         },
     },
 };
 
-use crate::{conditions::seconds, volumes::annotation};
+use super::revisions;
+use crate::{conditions::seconds, resolve, volumes::annotation};
 
 /// Annotation of a VolumeSnapshot: the VirtualMachineSnapshot that it is a part of.
 pub const PART_ANNOTATION: &str = "sheaf.dev/vm-snapshot";
@@ -36,12 +37,14 @@ pub fn name(snapshot: &VirtualMachineSnapshot) -> String {
     format!("vmsnapshot-content-{}", snapshot.metadata.uid.as_deref().unwrap_or_default())
 }
 
-/// The content of `snapshot`, with `vm` as it is now and every claim of it that exists.
+/// The content of `snapshot`, with `vm` as it is now, every claim of it that exists, and those of `revisions` that belong to the
+/// spec which is kept.
 pub fn content(
     snapshot: &VirtualMachineSnapshot,
     vm: &VirtualMachine,
     vmi: Option<&VirtualMachineInstance>,
     claims: &[PersistentVolumeClaim],
+    revisions: &[SavedRevision],
 ) -> VirtualMachineSnapshotContent {
     let backup = |volume: &sheaf_api::volumes::Volume| {
         let claim = volume.claim()?;
@@ -61,19 +64,47 @@ pub fn content(
     };
     let spec = saved(vm, vmi);
     let volume_backups = spec.template.spec.volumes.iter().filter_map(backup).collect();
+    let revisions = revisions.iter().filter(|one| revisions::is_of(&spec, one)).cloned().collect();
+    let state = state_node(vm, vmi, &spec);
     let mut content = VirtualMachineSnapshotContent::new(
         &name(snapshot),
         VirtualMachineSnapshotContentSpec {
             virtual_machine_snapshot_name: snapshot.metadata.name.clone(),
             source: SnapshotSource {
-                virtual_machine: Some(SavedMachine { metadata: kept(&vm.metadata), spec }),
+                virtual_machine: Some(SavedMachine { metadata: kept(&vm.metadata), spec, revisions }),
             },
             volume_backups,
         },
     );
     content.metadata.namespace.clone_from(&snapshot.metadata.namespace);
     content.metadata.finalizers = Some(vec![CONTENT_FINALIZER.into()]);
+    content.metadata.annotations = state.map(|node| [(STATE_ANNOTATION.to_owned(), node)].into());
     content
+}
+
+/// The node that has UEFI variables or a TPM of the VM; empty if it keeps some and has not run.
+fn state_node(
+    vm: &VirtualMachine,
+    vmi: Option<&VirtualMachineInstance>,
+    spec: &VirtualMachineSpec,
+) -> Option<String> {
+    // A preference may have given them to the instance.
+    let of_instance = vmi.filter(|vmi| vmi.spec.keeps_state());
+    let of_instance = of_instance.and_then(|vmi| vmi.status.as_ref()?.node_name.clone());
+    let known = of_instance.or_else(|| vm.status.as_ref()?.state_node.clone());
+    known.or_else(|| spec.template.spec.keeps_state().then(String::new))
+}
+
+/// The node that has a copy of UEFI variables and TPM for `content`, if there is one.
+pub fn copied_on(content: &VirtualMachineSnapshotContent) -> Option<&str> {
+    annotation(content, STATE_ANNOTATION).filter(|node| !node.is_empty())
+}
+
+/// UUID of the firmware of the VM in `content`.
+pub fn uuid(content: &VirtualMachineSnapshotContent) -> Option<String> {
+    let machine = content.spec.source.virtual_machine.as_ref()?;
+    let uid = machine.metadata.uid.as_deref().unwrap_or_default();
+    resolve::resolve(&machine.spec.template.spec, uid).domain.firmware?.uuid
 }
 
 /// The spec that is kept: of a VM that runs, the one that it was started with, but for its volumes, which are taken as they

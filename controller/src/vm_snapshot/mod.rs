@@ -1,13 +1,16 @@
 //! Controller of VirtualMachineSnapshots: from a VM to its content and VolumeSnapshots, with the guest frozen meanwhile.
 //!
-//! Reads: snapshots, their VM, its instance and claims, VolumeSnapshots. Owns: VirtualMachineSnapshotContents, the
+//! Reads: snapshots, their VM, its instance, claims and ControllerRevisions, VolumeSnapshots. Owns: VirtualMachineSnapshotContents, the
 //! VolumeSnapshots of those, status and finalizer of both; `status.snapshotInProgress` of the VM while it is the snapshot's.
 //! Never touches: claims, the rest of the VM. Route in: watches. Route out: [`plan`], applied step by step; the guest is
-//! frozen and thawed through [`crate::guest`].
+//! frozen and thawed, and what its firmware and TPM keep is copied by its node, through [`crate::guest`].
 
 use std::sync::Arc;
 
-use k8s_openapi::{api::core::v1::PersistentVolumeClaim, jiff::Timestamp};
+use k8s_openapi::{
+    api::{apps::v1::ControllerRevision, core::v1::PersistentVolumeClaim},
+    jiff::Timestamp,
+};
 use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
@@ -26,7 +29,7 @@ use sheaf_api::{
 
 use crate::{
     events::Event,
-    guest::{GuestError, Guests},
+    guest::{GuestError, Guests, State},
     object::{
         Context, RequestError, add_finalizer, chain, doing, drive, ok_if_exists, ok_if_gone,
         remove_finalizer, write_status,
@@ -42,6 +45,7 @@ mod deadline;
 pub mod frozen;
 pub mod indications;
 pub mod plan;
+pub mod revisions;
 
 /// Why a reconciliation stopped; it is retried.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +61,9 @@ pub enum SnapshotFailure {
         /// Why.
         source: GuestError,
     },
+    /// What firmware and TPM keep was not copied, or the copy was not removed.
+    #[error("the copy of UEFI variables and TPM")]
+    State(#[source] GuestError),
 }
 
 struct Shared {
@@ -88,6 +95,7 @@ struct Apis {
     instances: Api<VirtualMachineInstance>,
     claims: Api<PersistentVolumeClaim>,
     volumes: Api<VolumeSnapshot>,
+    revisions: Api<ControllerRevision>,
 }
 
 impl Apis {
@@ -99,6 +107,7 @@ impl Apis {
             instances: Api::namespaced(client.clone(), namespace),
             claims: Api::namespaced(client.clone(), namespace),
             volumes: Api::namespaced(client.clone(), namespace),
+            revisions: Api::namespaced(client.clone(), namespace),
         }
     }
 }
@@ -135,6 +144,12 @@ async fn reconcile(
     for volume in content.iter().flat_map(content::names) {
         taken.extend(apis.volumes.get_opt(volume).await.map_err(doing("reading a VolumeSnapshot"))?);
     }
+    let mut revisions = Vec::new();
+    for (of, known) in vm.iter().filter(|_| content.is_none()).flat_map(self::revisions::named) {
+        let kept = apis.revisions.get_opt(known.revision().unwrap_or_default()).await;
+        let kept = kept.map_err(doing("reading a ControllerRevision of the VM"))?;
+        revisions.extend(kept.and_then(|kept| self::revisions::saved(of, &known, &kept)));
+    }
     let holder_exists = match vm.as_ref().and_then(|vm| Lock::Snapshot.holder(vm)) {
         Some(holder) if holder != name => {
             let found = apis.snapshots.get_opt(holder).await;
@@ -148,6 +163,7 @@ async fn reconcile(
         vm: vm.as_ref(),
         vmi: vmi.as_ref(),
         claims: &claims,
+        revisions: &revisions,
         content: content.as_ref(),
         volumes: &taken,
         holder_exists,
@@ -210,6 +226,11 @@ async fn apply(
         (Action::Unmark, Some(content), _) => mark(apis, content, None).await,
         (Action::Freeze(seconds), ..) => return freeze(shared, seen, *seconds).await,
         (Action::Thaw { must }, ..) => return thaw(shared, seen, *must).await,
+        (Action::SaveState { node, uuid }, ..) => return save_state(shared, seen, node, uuid).await,
+        (Action::DropState(node), ..) => {
+            let (namespace, uid) = place(snapshot);
+            return shared.guests.drop_state(node, namespace, uid).await.map_err(SnapshotFailure::State);
+        }
         (Action::CreateVolume(volume), ..) => {
             ok_if_exists(apis.volumes.create(&PostParams::default(), volume).await)
                 .map_err(doing("creating a VolumeSnapshot"))
@@ -242,6 +263,21 @@ async fn apply(
         ) => Ok(()),
     };
     Ok(done?)
+}
+
+/// Namespace and UID of a snapshot.
+fn place(snapshot: &VirtualMachineSnapshot) -> (&str, &str) {
+    let meta = &snapshot.metadata;
+    (meta.namespace.as_deref().unwrap_or_default(), meta.uid.as_deref().unwrap_or_default())
+}
+
+async fn save_state(shared: &Shared, seen: &Seen<'_>, node: &str, uuid: &str) -> Result<(), SnapshotFailure> {
+    let (namespace, uid) = place(seen.snapshot);
+    let state = State { namespace, uuid, snapshot: uid };
+    let Err(error) = shared.guests.save_state(node, &state).await else { return Ok(()) };
+    let note = format!("copying UEFI variables and TPM: {}; it is tried again", chain(&error));
+    shared.context.events.record(seen.snapshot, &Event::warning("StateNotCopied", note)).await;
+    Err(SnapshotFailure::State(error))
 }
 
 async fn patch_vm(apis: &Apis, vm: &VirtualMachine, patch: json_patch::Patch) -> Result<(), kube::Error> {

@@ -15,7 +15,7 @@ use sheaf_api::{
     vm_snapshot::{
         CONTENT_FINALIZER, DeletionPolicy, Indication, SNAPSHOT_FINALIZER, SnapshotPhase, SnapshotVolumes,
         VirtualMachineSnapshot, VirtualMachineSnapshotContent, VirtualMachineSnapshotStatus,
-        content::VirtualMachineSnapshotContentStatus,
+        content::{SavedRevision, VirtualMachineSnapshotContentStatus},
     },
 };
 
@@ -44,6 +44,8 @@ pub struct Observed<'a> {
     pub vmi: Option<&'a VirtualMachineInstance>,
     /// Claims of the VM's volumes that exist.
     pub claims: &'a [PersistentVolumeClaim],
+    /// The VM's instancetype and preference as it has them; only while there is no content.
+    pub revisions: &'a [SavedRevision],
     /// Its content.
     pub content: Option<&'a VirtualMachineSnapshotContent>,
     /// VolumeSnapshots of the content that exist.
@@ -82,6 +84,15 @@ pub enum Action {
     },
     /// Remove the mark.
     Unmark,
+    /// Copy what firmware and TPM of the VM keep.
+    SaveState {
+        /// The node that has it.
+        node: String,
+        /// UUID of the firmware.
+        uuid: String,
+    },
+    /// Remove that copy from the node.
+    DropState(String),
     /// Create a VolumeSnapshot.
     CreateVolume(Box<VolumeSnapshot>),
     /// Delete a VolumeSnapshot of a pass that was interrupted, if it still is the one with this UID.
@@ -121,7 +132,10 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
         // or cannot be seen any more.
         let goes_on = plan.status.phase == Some(SnapshotPhase::InProgress);
         let later = |action: &Action| match action {
-            Action::RemoveFinalizer | Action::Mark(_) | Action::CreateVolume(_) => true,
+            Action::RemoveFinalizer
+            | Action::Mark(_)
+            | Action::SaveState { .. }
+            | Action::CreateVolume(_) => true,
             Action::Unmark => goes_on,
             _ => false,
         };
@@ -188,7 +202,7 @@ fn decide(plan: &mut Plan, observed: &Observed, now: Timestamp) {
 }
 
 fn create_content(plan: &mut Plan, observed: &Observed, vm: &VirtualMachine) {
-    let made = content::content(observed.snapshot, vm, observed.vmi, observed.claims);
+    let made = content::content(observed.snapshot, vm, observed.vmi, observed.claims, observed.revisions);
     let name = made.metadata.name.clone().unwrap_or_default();
     plan.actions.push(Action::CreateContent(Box::new(made)));
     let note = format!("created VirtualMachineSnapshotContent {name}");
@@ -210,6 +224,10 @@ fn take(plan: &mut Plan, observed: &Observed, content: &VirtualMachineSnapshotCo
         |name: &&str| observed.volumes.iter().any(|volume| volume.metadata.name.as_deref() == Some(*name));
     let missing = wanted.iter().filter(|name| !exists(name)).count();
     if missing == 0 {
+        if wanted.is_empty() && !is_ready(content) {
+            // No VolumeSnapshot says that it is copied.
+            save_state(plan, content);
+        }
         return complete(plan, observed, content, now);
     }
     // What an interrupted pass left.
@@ -236,8 +254,16 @@ fn take(plan: &mut Plan, observed: &Observed, content: &VirtualMachineSnapshotCo
         plan.actions.push(Action::Mark(Frozen { uid, until }));
         plan.actions.push(Action::Freeze(most.unsigned_abs()));
     }
+    // Before the disks: a VolumeSnapshot that is there says that this is done.
+    save_state(plan, content);
     let made = content::volume_snapshots(observed.snapshot, content, observed.class);
     plan.actions.extend(made.into_iter().map(|volume| Action::CreateVolume(Box::new(volume))));
+}
+
+fn save_state(plan: &mut Plan, content: &VirtualMachineSnapshotContent) {
+    if let (Some(node), Some(uuid)) = (content::copied_on(content), content::uuid(content)) {
+        plan.actions.push(Action::SaveState { node: node.to_owned(), uuid });
+    }
 }
 
 /// All VolumeSnapshots are there: are they taken?
@@ -348,6 +374,9 @@ fn remove_content(plan: &mut Plan, observed: &Observed) {
         plan.actions.push(Action::DeleteContent);
     }
     if has_finalizer(content, CONTENT_FINALIZER) {
+        if let Some(node) = content::copied_on(content) {
+            plan.actions.push(Action::DropState(node.to_owned()));
+        }
         plan.actions.push(Action::ReleaseContent);
     }
 }

@@ -4,6 +4,8 @@
 //! version knows of them, so that the schema has no fields for them. Route in: the VM, when a snapshot of it begins. Route
 //! out: what a restore puts back.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{
     api::core::v1::PersistentVolumeClaimSpec,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
@@ -62,6 +64,38 @@ pub struct SavedMachine {
     pub metadata: ObjectMeta,
     /// Its spec; of a VM that ran, the one that it was started with.
     pub spec: VirtualMachineSpec,
+    /// Its instancetype and its preference, as it had them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revisions: Vec<SavedRevision>,
+}
+
+/// Which of the two a VM names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RevisionOf {
+    /// `spec.instancetype`.
+    Instancetype,
+    /// `spec.preference`.
+    Preference,
+}
+
+/// A ControllerRevision of a VM: its instancetype or preference as it was when the VM first named it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SavedRevision {
+    /// Which of the two.
+    pub of: RevisionOf,
+    /// Name of the instancetype or preference.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// Name of the ControllerRevision.
+    pub revision_name: String,
+    /// Labels of the ControllerRevision.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// What it holds.
+    pub data: serde_json::Value,
 }
 
 /// A volume of the VM.

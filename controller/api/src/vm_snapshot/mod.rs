@@ -31,6 +31,9 @@ pub const CONTENT_FINALIZER: &str = "snapshot.kubevirt.io/vmsnapshotcontent-prot
 /// Annotation of a VirtualMachineSnapshotContent: UID of the instance whose guest is frozen for it, and until when at most,
 /// `<uid> <time>`. It is written before the guest is frozen and removed after it is thawed.
 pub const FROZEN_ANNOTATION: &str = "sheaf.dev/frozen";
+/// Annotation of a VirtualMachineSnapshotContent of a VM that keeps UEFI variables or a TPM: the node that has a copy of them;
+/// empty if there were none, since the VM had not run. A content that has none was made by a release that copied nothing.
+pub const STATE_ANNOTATION: &str = "sheaf.dev/firmware-state";
 
 /// A VM and the contents of its volumes at one time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]

@@ -133,8 +133,4 @@ fn a_clone_fails_by_name_when_its_target_exists_its_snapshot_failed_or_its_resto
     let failed = with_status(&snapshot_of(&clone), json!({"phase": "Failed", "conditions": failure}));
     let failed = Observed { snapshot: Some(&failed), ..observed(&clone, Some(&web)) };
     assert_eq!(why(&failed), "snapshot tmp-snapshot-c1234567 failed: no room");
-    let mut keeps = web.clone();
-    keeps.spec.template.spec.domain.devices.tpm =
-        Some(serde_json::from_value(json!({"persistent": true})).unwrap());
-    assert!(why(&observed(&clone, Some(&keeps))).contains("persistent TPM"));
 }

@@ -46,6 +46,8 @@ struct World {
     volumes: Vec<VolumeSnapshot>,
     claims: Vec<PersistentVolumeClaim>,
     data_volumes: Vec<DataVolume>,
+    /// What was put back, and where.
+    loaded: Vec<String>,
 }
 
 impl World {
@@ -109,7 +111,22 @@ impl World {
             volumes: vec![volume("root"), volume("data")],
             claims: Vec::new(),
             data_volumes: Vec::new(),
+            loaded: Vec::new(),
         }
+    }
+
+    /// The same, of a VM with a persistent TPM and an instancetype, whose snapshot has both.
+    fn with_the_rest(mut self) -> Self {
+        let content = self.content.as_mut().unwrap();
+        content.metadata.annotations = Some([(STATE_ANNOTATION.to_owned(), "n1".to_owned())].into());
+        let saved = content.spec.source.virtual_machine.as_mut().unwrap();
+        saved.spec.template.spec.domain.devices.tpm =
+            Some(serde_json::from_value(json!({"persistent": true})).unwrap());
+        saved.spec.instancetype = Some(serde_json::from_value(json!({"name": "u1.small"})).unwrap());
+        saved.revisions = serde_json::from_value(json!([{"of": "instancetype", "name": "u1.small",
+            "kind": "VirtualMachineClusterInstancetype", "revisionName": "web-u1.small-u-1", "data": {"spec": {}}}]))
+        .unwrap();
+        self
     }
 
     /// The same, to a VM that does not exist.
@@ -186,6 +203,17 @@ impl World {
                 }
                 self.vm = Some(*vm);
             }
+            Action::LoadState { node, uuid } => {
+                assert_eq!(
+                    Lock::Restore.holder(self.vm.as_ref().unwrap()),
+                    Some("back"),
+                    "it must not start"
+                );
+                self.loaded.push(format!("{uuid} on {node}"));
+            }
+            Action::PlaceState(node) => {
+                self.vm.as_mut().unwrap().status.get_or_insert_default().state_node = Some(node);
+            }
             Action::ReplaceMachine(vm) => {
                 let status = self.vm.take().unwrap().status;
                 self.vm = Some(VirtualMachine { status, ..*vm });
@@ -245,6 +273,9 @@ fn word(action: &Action) -> String {
         Action::CreateDisk(data) => format!("create disk {}", name(&data.metadata)),
         Action::CreateMachine(vm) => format!("create {}", name(&vm.metadata)),
         Action::ReplaceMachine(vm) => format!("replace {}", name(&vm.metadata)),
+        Action::CreateRevision(revision) => format!("create revision {}", name(&revision.metadata)),
+        Action::LoadState { node, .. } => format!("load state on {node}"),
+        Action::PlaceState(node) => format!("place state on {node}"),
         Action::Give { claim, owner } => match owner {
             Some(owner) => format!("give {claim} to {}", owner.name),
             None => format!("give {claim} to nobody"),
@@ -295,7 +326,9 @@ fn a_vm_is_changed_only_when_its_new_claims_are_bound_and_its_old_disks_go_last(
 
 #[test]
 fn wherever_controllers_die_the_vm_is_restored_and_released_and_has_its_claims() {
-    for start in [World::new(), World::to_another("copy")] {
+    let starts = [World::new(), World::to_another("copy")];
+    let with_the_rest = starts.clone().map(World::with_the_rest);
+    for start in starts.into_iter().chain(with_the_rest) {
         for (first, second) in (0..16).flat_map(|first| (0..8).map(move |more| (first, first + more))) {
             let mut world = start.clone();
             if let Some(vm) = &world.vm {
@@ -318,6 +351,10 @@ fn wherever_controllers_die_the_vm_is_restored_and_released_and_has_its_claims()
             assert_eq!(world.status().complete, Some(true), "{what}");
             assert!(machine::is_restored(&world.restore, vm), "{what}");
             assert_eq!(Lock::Restore.holder(vm), None, "{what}");
+            let has_state = vm.spec.template.spec.keeps_state();
+            assert_eq!(!world.loaded.is_empty(), has_state, "{what}");
+            let node = vm.status.as_ref().and_then(|status| status.state_node.as_deref());
+            assert_eq!(node.is_some(), has_state, "{what}");
             let owners =
                 world.claims.iter().flat_map(|claim| claim.metadata.owner_references.iter().flatten());
             assert!(owners.map(|owner| owner.kind.as_str()).all(|kind| kind == "VirtualMachine"), "{what}");
@@ -465,7 +502,61 @@ fn a_claim_of_that_name_which_is_not_the_restores_is_not_taken_for_it() {
 }
 
 #[test]
-fn what_a_snapshot_does_not_have_is_not_restored_to_another_vm() {
+fn a_vm_gets_its_size_before_it_is_changed_and_what_its_tpm_kept_before_it_may_start() {
+    let mut world = World::new().with_the_rest();
+    world.turn(0);
+    world.bind();
+    assert_eq!(world.turn(1), ["create revision web-u1.small-u-1", "replace web"]);
+    let matcher = world.vm.as_ref().unwrap().spec.instancetype.clone().unwrap();
+    assert_eq!(matcher.revision_name.as_deref(), Some("web-u1.small-u-1"));
+    let last = world.turn(2);
+    let rest = ["create revision web-u1.small-u-1", "load state on n1", "place state on n1"];
+    assert_eq!(last[..3], rest);
+    assert_eq!(last.last().unwrap(), "unlock");
+    let was = crate::resolve::resolve(&Default::default(), "vm-1").domain.firmware.unwrap();
+    assert_eq!(world.loaded, [format!("{} on n1", was.uuid.unwrap())]);
+}
+
+#[test]
+fn another_vm_gets_a_copy_of_what_the_tpm_kept_under_its_own_uuid_and_a_revision_of_its_own() {
+    let mut world = World::to_another("copy").with_the_rest();
+    world.turn(0);
+    world.bind();
+    assert_eq!(world.turn(1), ["create copy"]);
+    world.bind();
+    assert_eq!(world.turn(2), ["own", "lock"], "nobody may start it now");
+    let last = world.turn(3);
+    assert_eq!(last[..3], ["create revision copy-u1.small-u-1", "load state on n1", "place state on n1"]);
+    let own = crate::resolve::resolve(&Default::default(), "vm-2").domain.firmware.unwrap();
+    assert_eq!(world.loaded, [format!("{} on n1", own.uuid.unwrap())]);
+    assert_eq!(world.status().complete, Some(true));
+
+    // It was started before it was reserved.
+    let mut world = World::to_another("copy").with_the_rest();
+    for turn in 0..3 {
+        world.turn(turn);
+        world.bind();
+    }
+    world.runs();
+    assert_eq!(world.turn(3), [""; 0]);
+    assert_eq!(message(&world.plan(3), "Progressing"), "Waiting for target VM to be powered off");
+}
+
+#[test]
+fn a_snapshot_that_is_deleted_before_its_state_is_restored_fails_its_restore() {
+    let mut world = World::new().with_the_rest();
+    world.turn(0);
+    world.bind();
+    world.turn(1);
+    world.content = None;
+    assert_eq!(
+        message(&world.plan(2), "Failure"),
+        "the content of the snapshot was deleted before UEFI variables and TPM were restored"
+    );
+}
+
+#[test]
+fn what_a_snapshot_of_an_earlier_release_does_not_have_is_not_restored_to_another_vm() {
     let mut world = World::to_another("copy");
     let saved = world.content.as_mut().unwrap().spec.source.virtual_machine.as_mut().unwrap();
     saved.spec.template.spec.domain.devices.tpm =

@@ -89,6 +89,7 @@ impl World {
             vm: self.vm.as_ref(),
             vmi: self.vmi.as_ref(),
             claims: &self.claims,
+            revisions: &[],
             content: self.content.as_ref(),
             volumes: &self.volumes,
             holder_exists: self.holder_exists,
@@ -148,7 +149,8 @@ impl World {
             }
             Action::Unmark => {
                 assert!(!self.frozen, "thawed first");
-                self.content.as_mut().unwrap().metadata.annotations = None;
+                let annotations = self.content.as_mut().unwrap().metadata.annotations.as_mut();
+                annotations.unwrap().remove("sheaf.dev/frozen");
             }
             Action::CreateVolume(volume) => self.volumes.push(*volume),
             Action::DeleteVolume { name, .. } => {
@@ -191,6 +193,8 @@ fn word(action: &Action) -> &'static str {
         Action::Thaw { must: true } => "thaw",
         Action::Thaw { must: false } => "try to thaw",
         Action::Unmark => "unmark",
+        Action::SaveState { .. } => "save state",
+        Action::DropState(_) => "drop state",
         Action::CreateVolume(_) => "take volume",
         Action::DeleteVolume { .. } => "delete volume",
         Action::WriteContentStatus(_) => "content status",
@@ -430,6 +434,64 @@ fn a_vm_that_runs_is_kept_as_it_was_started_with_the_volumes_that_it_has_now() {
     assert_eq!(kept.spec.template.spec.hostname.as_deref(), Some("old"));
     assert_eq!(kept.spec.template.spec.volumes.len(), 3);
     assert_eq!(kept.metadata.labels.unwrap()["team"], "a");
+}
+
+#[test]
+fn what_firmware_and_tpm_keep_is_copied_on_its_node_before_the_disks_while_the_guest_is_frozen() {
+    let tpm = || Some(serde_json::from_value(json!({"persistent": true})).unwrap());
+    let mut world = World::running(&["AgentConnected"]);
+    world.vm.as_mut().unwrap().spec.template.spec.domain.devices.tpm = tpm();
+    let vmi = world.vmi.as_mut().unwrap();
+    vmi.spec.domain.devices.tpm = tpm();
+    vmi.status.as_mut().unwrap().node_name = Some("n1".into());
+    world.turn(0);
+    let plan = world.plan(1);
+    let uuid = crate::resolve::resolve(&Default::default(), "vm-1").domain.firmware.unwrap().uuid.unwrap();
+    assert!(plan.actions.contains(&Action::SaveState { node: "n1".into(), uuid }), "{plan:?}");
+    assert_eq!(world.turn(1), ["mark", "freeze", "save state", "take volume", "take volume"]);
+    world.taken(2);
+    assert_eq!(world.turn(3), ["thaw", "unmark", "unlock"]);
+    assert_eq!(world.status().phase, Some(SnapshotPhase::Succeeded));
+    world.delete();
+    assert_eq!(world.turn(4), ["delete content", "drop state", "release content", "remove finalizer"]);
+}
+
+#[test]
+fn a_vm_that_keeps_state_and_has_no_disk_or_never_ran_has_what_there_is() {
+    let mut world = World::new();
+    let vm = world.vm.as_mut().unwrap();
+    vm.spec.template.spec.domain.devices.tpm =
+        Some(serde_json::from_value(json!({"persistent": true})).unwrap());
+    vm.spec.template.spec.volumes.clear();
+    let mut ran = world.clone();
+    world.turn(0);
+    let noted = world.content.as_ref().unwrap().metadata.annotations.as_ref().unwrap();
+    assert_eq!(noted["sheaf.dev/firmware-state"], "", "there is none, and it is known");
+    assert_eq!(world.turn(1), ["unlock"]);
+
+    ran.vm.as_mut().unwrap().status.get_or_insert_default().state_node = Some("n1".into());
+    ran.turn(0);
+    assert_eq!(ran.turn(1), ["save state", "unlock"]);
+    assert_eq!(ran.status().phase, Some(SnapshotPhase::Succeeded));
+}
+
+#[test]
+fn the_instancetype_is_kept_as_the_vm_has_it() {
+    let mut world = World::new();
+    world.vm.as_mut().unwrap().spec.instancetype =
+        Some(serde_json::from_value(json!({"name": "u1.small"})).unwrap());
+    let small = SavedRevision {
+        of: sheaf_api::vm_snapshot::content::RevisionOf::Instancetype,
+        name: "u1.small".into(),
+        kind: "VirtualMachineClusterInstancetype".into(),
+        revision_name: "web-u1.small-u-1".into(),
+        labels: Default::default(),
+        data: json!({"spec": {"cpu": {"guest": 1}}}),
+    };
+    let large = SavedRevision { name: "u1.large".into(), ..small.clone() };
+    let made =
+        content::content(&world.snapshot, world.vm.as_ref().unwrap(), None, &[], &[small.clone(), large]);
+    assert_eq!(made.spec.source.virtual_machine.unwrap().revisions, [small]);
 }
 
 #[test]

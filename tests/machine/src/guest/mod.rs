@@ -7,6 +7,7 @@
 
 mod cpio;
 mod disk;
+pub mod medium;
 mod packages;
 mod rootfs;
 
