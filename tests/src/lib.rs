@@ -14,6 +14,7 @@ pub mod go;
 pub mod harness;
 pub mod ledger;
 pub mod libvirt;
+pub mod planes;
 pub mod played;
 pub mod played_volumes;
 pub mod registry;

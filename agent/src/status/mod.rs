@@ -251,6 +251,20 @@ pub struct ClusterSection {
     pub join: Option<String>,
     /// When the node's client certificate ends, RFC 3339.
     pub certificate_until: Option<String>,
+    /// Its control plane, on a node that joined as one more of several.
+    pub control_plane: Option<PlaneSection>,
+}
+
+/// The control plane of a node that joined.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlaneSection {
+    /// What it is doing or what failed, as a short sentence.
+    pub step: String,
+    /// Why the step failed.
+    pub problem: Option<String>,
+    /// What the operator can do about it.
+    pub remedy: Option<String>,
 }
 
 /// Where a node stands with its cluster.
