@@ -401,7 +401,12 @@ async fn a_node_cannot_become_the_api_server_nor_another_node() -> Result<()> {
     scene.refused("S4", "deletes the keys that are on their way to a control-plane node", "", answer)?;
     let request = http::Request::get(sealed.as_str()).body(Vec::new())?;
     let answer = scene.by_token(&new_token(&scene.on).await?).await?.request_text(request).await;
-    scene.refused("S4", "the holder of a worker's token reads the keys of a control-plane node", "", answer)?;
+    scene.refused(
+        "S4",
+        "the holder of a worker's token reads the keys of a control-plane node",
+        "",
+        answer,
+    )?;
     let holder = scene.by_token(&invitation.trim_end_matches('"').parse()?).await?;
     for (tried, path) in [
         ("the holder of a control-plane token reads other Secrets", "/api/v1/namespaces/kube-system/secrets"),
@@ -436,7 +441,11 @@ async fn a_node_cannot_become_the_api_server_nor_another_node() -> Result<()> {
         let answer = client.request_text(http::Request::get("/health").body(Vec::new())?).await;
         ensure!(!matches!(answer, Ok(_) | Err(kube::Error::Api(_))), "etcd answers: {answer:?}");
     }
-    scene.rows.push(("S4", "asks etcd on the control plane's address", "TLS: a certificate of etcd's CA".into()));
+    scene.rows.push((
+        "S4",
+        "asks etcd on the control plane's address",
+        "TLS: a certificate of etcd's CA".into(),
+    ));
     // Its labels it does change: images come and go.
     let labels = json!({"metadata": {"labels": {"image.sheaf.dev/guest": "present"}}});
     scene.call("PATCH", "/api/v1/nodes/n2", labels).await.context("its own label")?;

@@ -187,6 +187,8 @@ async fn beat(
                 let ready = observed.is_ready();
                 report.phase(if ready { Phase::Ready } else { Phase::NotReady });
                 report.update(|cluster| {
+                    cluster.server = Some(membership.servers.current());
+                    cluster.servers = membership.servers.urls();
                     cluster.step = match (observed.health.problems.first(), ready) {
                         _ if observed.shutting_down => "the node is shutting down".into(),
                         (None, true) => "the node is ready for VMs".into(),

@@ -37,7 +37,7 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(3);
 const PROBE_TIME: Duration = Duration::from_secs(2);
 /// Longest time for a connection to open.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
-/// Least time between two rounds of questions, whoever asks for one.
+/// Least time between two rounds of questions.
 const PAUSE: Duration = Duration::from_millis(250);
 /// Between two reads of the list.
 const REFRESH: Duration = Duration::from_secs(30);
@@ -127,12 +127,13 @@ impl Servers {
 
     /// Hosts of all API servers, as URLs have them.
     pub fn hosts(&self) -> Vec<String> {
-        let cluster = self.cluster.borrow();
-        let hosts = cluster.iter().flat_map(|cluster| &cluster.servers).filter_map(|server| {
-            let uri: http::Uri = server.parse().ok()?;
-            Some(uri.host()?.to_owned())
-        });
-        hosts.collect()
+        let host = |server: String| Some(server.parse::<http::Uri>().ok()?.host()?.to_owned());
+        self.urls().into_iter().filter_map(host).collect()
+    }
+
+    /// All API servers, `https://HOST:PORT`.
+    pub fn urls(&self) -> Vec<String> {
+        self.cluster.borrow().as_ref().map(|cluster| cluster.servers.clone()).unwrap_or_default()
     }
 
     /// The API server in use, `https://HOST:PORT`.

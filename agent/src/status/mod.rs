@@ -243,8 +243,10 @@ pub struct ClusterSection {
     pub problem: Option<String>,
     /// What the operator can do about it.
     pub remedy: Option<String>,
-    /// `https://HOST:6443`.
+    /// The API server in use, `https://HOST:6443`.
     pub server: Option<String>,
+    /// All API servers that this node knows.
+    pub servers: Vec<String>,
     /// `sha256:…` of the cluster CA's public key.
     pub ca_hash: Option<String>,
     /// Command by which further nodes are given a token.
