@@ -254,7 +254,7 @@ async fn member(
         // A node that has just joined has no API server yet.
         creates || paths.kubernetes.join("super-admin.conf").exists() && *own != target.server
     });
-    servers.lead_to(&target.server, own.as_deref(), &member.ca, paths.lib.join("api-servers.json"));
+    servers.lead_to(&target.server, own.as_deref(), &member.ca, servers::file(&paths));
     let membership = Membership {
         servers: servers.clone(),
         ca: member.ca.clone(),

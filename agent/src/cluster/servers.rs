@@ -10,13 +10,14 @@
 use super::kubeconfig::{self, Credentials};
 use super::{apply, is_status};
 use crate::api_server::Joined;
+use crate::paths::Paths;
 use anyhow::Context as _;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 use sheaf_host::file::write_atomically;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -103,7 +104,7 @@ impl Servers {
             own: own.map(str::to_owned),
             file,
         };
-        cluster.servers = ordered(kept.unwrap_or_default(), &cluster);
+        cluster.servers = ordered(kept, &cluster);
         self.current.send_if_modified(|current| {
             let stays = cluster.servers.contains(current);
             if !stays {
@@ -140,6 +141,16 @@ impl Servers {
     pub fn current(&self) -> String {
         self.current.borrow().clone()
     }
+}
+
+/// Where a node keeps the list.
+pub fn file(paths: &Paths) -> PathBuf {
+    paths.lib.join("api-servers.json")
+}
+
+/// The list that was kept there; empty if there is none.
+pub fn kept(file: &Path) -> Vec<String> {
+    std::fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
 /// Each once: the server of this machine, those of the list, and at last that of node.toml.

@@ -409,7 +409,7 @@ mod tests {
             let text = command.to_string();
             let (head, tail) = text.split_once(" member ").unwrap();
             assert!(
-                head.contains("--endpoints=https://192.0.2.10:2379,https://[2001:db8::1]:2379 "),
+                head.contains("--endpoints=https://192.0.2.10:2379,https://[2001:db8::1]:2379'"),
                 "{head}"
             );
             tail.to_owned()

@@ -153,6 +153,15 @@ pub async fn bring_up(
         "read `journalctl -u kube-apiserver -u etcd`; usual causes are a full state partition or a wrong clock",
     )?;
 
+    // Asked only now: it needs a majority of the members, which the API server has.
+    if joining.is_some() || !other_servers(paths, &plane).is_empty() {
+        let (paths, run) = (paths.clone(), hosts.run.clone());
+        let announced = blocking(move || member::announce(&paths, run.as_ref(), address)).await;
+        announced.remedy(
+            "telling the members of etcd this node's address",
+            "read `journalctl -u etcd`; it is retried",
+        )?;
+    }
     report.step("preparing the cluster for nodes");
     objects::ensure(&admin, &pki, &plane, hosts, joining.is_none())
         .await
@@ -197,19 +206,23 @@ const FIRST_DATA_LOST: &str = "install this machine again and join it with `shea
 /// Has etcd begin a cluster of one member, unless there is data. A node whose cluster has other control-plane nodes never begins
 /// another one: that would be a second cluster with the same keys.
 fn first_member(paths: &Paths, plane: &ControlPlane) -> anyhow::Result<()> {
-    let host = program::host(plane.address);
-    let own = plane.server();
     if !member::has_data(paths) {
-        let kept = std::fs::read(paths.lib.join("api-servers.json")).unwrap_or_default();
-        let others: Vec<String> = serde_json::from_slice::<Vec<String>>(&kept).unwrap_or_default();
-        let others: Vec<_> = others.into_iter().filter(|server| *server != own).collect();
+        let others = other_servers(paths, plane);
         anyhow::ensure!(
             others.is_empty(),
             "the data of etcd on this node is gone, and the cluster has other control-plane nodes: {}",
             others.join(" ")
         );
     }
-    member::write_environment(&paths.run, &format!("{}={}", plane.node, program::peer_url(&host)), "new")
+    let peer = program::peer_url(&program::host(plane.address));
+    member::write_environment(&paths.run, &format!("{}={peer}", plane.node), "new")
+}
+
+/// API servers on other nodes, as far as this node has learned of them.
+fn other_servers(paths: &Paths, plane: &ControlPlane) -> Vec<String> {
+    let mut others = servers::kept(&servers::file(paths));
+    others.retain(|server| *server != plane.server());
+    others
 }
 
 async fn start(hosts: &Hosts, unit: &str, changed: bool, report: &Reporter) -> Result<(), Failure> {
@@ -253,4 +266,27 @@ fn write_environment(run: &Path, plane: &ControlPlane) -> anyhow::Result<bool> {
     }
     write_atomically(&path, text.as_bytes(), 0o644)?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_node_without_its_data_begins_no_second_cluster_beside_other_control_plane_nodes() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::under(root.path());
+        let plane = pki::tests::plane();
+        first_member(&paths, &plane).unwrap();
+        let text = std::fs::read_to_string(paths.run.join("etcd.env")).unwrap();
+        assert_eq!(text, "SHEAF_ETCD_MEMBERS=n1=https://192.0.2.10:2380\nSHEAF_ETCD_STATE=new\n");
+        let list = serde_json::to_vec(&["https://192.0.2.10:6443", "https://192.0.2.11:6443"]).unwrap();
+        write_atomically(&servers::file(&paths), &list, 0o644).unwrap();
+        assert_eq!(
+            first_member(&paths, &plane).unwrap_err().to_string(),
+            "the data of etcd on this node is gone, and the cluster has other control-plane nodes: https://192.0.2.11:6443"
+        );
+        std::fs::create_dir_all(paths.etcd.join("data/member/wal")).unwrap();
+        first_member(&paths, &plane).unwrap();
+    }
 }
