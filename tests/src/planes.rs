@@ -35,6 +35,7 @@ impl Network {
     pub fn make() -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         sweep()?;
+        sweep_bridges()?;
         let (pid, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let name = format!("sb{pid}-{number}");
         // 198.18.0.0/15 is set aside for tests of networks; the upper half is for these, 32 addresses each.
@@ -78,6 +79,19 @@ impl Drop for Network {
             eprintln!("{error}");
         }
     }
+}
+
+/// Removes bridges of test processes that were killed.
+fn sweep_bridges() -> Result<()> {
+    let listed = System.run(&Command::new("ip").args(["-brief", "link", "show", "type", "bridge"]))?.text();
+    for name in listed.lines().filter_map(|line| line.split_whitespace().next()) {
+        let owner = name.strip_prefix("sb").and_then(|rest| rest.split_once('-')).map(|(pid, _)| pid);
+        let Some(owner) = owner.filter(|pid| pid.parse::<u32>().is_ok()) else { continue };
+        if !std::path::Path::new("/proc").join(owner).exists() {
+            System.run(&Command::new("ip").args(["link", "delete", name])).ok();
+        }
+    }
+    Ok(())
 }
 
 /// A machine of the control plane.

@@ -95,8 +95,7 @@ impl Servers {
 
     /// Leads to the cluster with this CA, whose server node.toml names as `configured`; `own` is the server on this machine.
     pub fn lead_to(&self, configured: &str, own: Option<&str>, ca: &str, file: PathBuf) {
-        let kept =
-            std::fs::read(&file).ok().and_then(|text| serde_json::from_slice::<Vec<String>>(&text).ok());
+        let kept = kept(&file);
         let mut cluster = Cluster {
             servers: Vec::new(),
             ca: ca.into(),
