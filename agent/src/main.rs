@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use sheaf_agent::cluster::planes::invite;
 use sheaf_agent::cluster::{Hosts, token};
 use sheaf_agent::etcd::by_hand as snapshots;
 use sheaf_agent::etcd::restore::{Request, restore};
@@ -298,6 +299,13 @@ enum SnapshotCommand {
 enum EtcdCommand {
     /// Gives free pages of its database back to the file system now. The API server waits meanwhile, for seconds.
     Defragment,
+    /// Lists the members of etcd: one on each control-plane node.
+    Members,
+    /// Takes a member out of etcd, one that is dead above all. Refused if the others could then not decide.
+    Remove {
+        /// Name of its node, or the member's number.
+        name: String,
+    },
 }
 
 #[derive(Subcommand)]
@@ -310,6 +318,9 @@ enum TokenCommand {
         /// The only node (its system.hostname) that may use it.
         #[arg(long)]
         node: Option<String>,
+        /// For one more control-plane node: the token brings the keys of the cluster. Valid for 1 hour at most.
+        #[arg(long)]
+        control_plane: bool,
     },
 }
 
@@ -355,16 +366,24 @@ fn main() -> anyhow::Result<()> {
                 match command {
                     None => snapshots::status(&paths, &System)?,
                     Some(EtcdCommand::Defragment) => snapshots::defragment(&paths, &System)?,
+                    Some(EtcdCommand::Members) => invite::list(&paths, &System)?,
+                    Some(EtcdCommand::Remove { name }) =>
+                        tokio::runtime::Builder::new_current_thread()
+                            .enable_all()
+                            .build()?
+                            .block_on(invite::remove(&paths, &System, &name))?
+                            + "\n",
                 }
             );
             Ok(())
         }
-        Command::Token { command: TokenCommand::Create { hours, node } } => {
+        Command::Token { command: TokenCommand::Create { hours, node, control_plane } } => {
             let lifetime = std::time::Duration::from_secs(u64::from(hours) * 3600);
-            let text = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?
-                .block_on(token::create(&paths, lifetime, node.as_deref()))?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let text = match control_plane {
+                true => runtime.block_on(invite::create(&paths, &System, lifetime, node.as_deref()))?,
+                false => runtime.block_on(token::create(&paths, lifetime, node.as_deref()))?,
+            };
             print!("{text}");
             Ok(())
         }

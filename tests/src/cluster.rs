@@ -92,7 +92,7 @@ impl ControlPlane {
     /// Approves nodes' certificates as sheaf-controller does, until the answer is dropped.
     pub async fn approver(&self) -> Result<Approver> {
         let client = client_of(&self.controller_kubeconfig()).await?;
-        Ok(Approver(tokio::spawn(sheaf_controller::csr::run(client))))
+        Ok(Approver::of(client))
     }
 
     /// The administrator's kubeconfig.
@@ -146,6 +146,13 @@ impl ControlPlane {
 /// A running approver; dropped, it is gone.
 pub struct Approver(tokio::task::JoinHandle<()>);
 
+impl Approver {
+    /// One that speaks as `client`.
+    pub(crate) fn of(client: kube::Client) -> Self {
+        Self(tokio::spawn(sheaf_controller::csr::run(client)))
+    }
+}
+
 impl Drop for Approver {
     fn drop(&mut self) {
         self.0.abort();
@@ -196,6 +203,11 @@ impl AgentNode {
     /// Its files.
     pub fn paths(&self) -> Paths {
         Paths::under(self.root.path())
+    }
+
+    /// Directory that is `/` to it.
+    pub fn root(&self) -> &Path {
+        self.root.path()
     }
 
     /// Starts the cluster controller as the agent does, on a host whose libvirt answers.
@@ -277,7 +289,7 @@ impl Drop for Namespace {
 }
 
 /// Removes what test processes that were killed left behind.
-fn sweep() -> Result<()> {
+pub(crate) fn sweep() -> Result<()> {
     let listed = System.run(&Command::new("ip").args(["netns", "list"]))?.text();
     for name in listed.lines().filter_map(|line| line.split_whitespace().next()) {
         let owner = name.strip_prefix("sheaf-").and_then(|rest| rest.split('-').next());
@@ -297,6 +309,11 @@ fn sweep() -> Result<()> {
 /// What runs kubeadm on this machine.
 pub fn kubeadm() -> Result<Arc<dyn Run>> {
     Ok(Arc::new(Kubeadm { kube: kube_binary()?, namespace: None }))
+}
+
+/// What runs kubeadm on this machine, and etcd's programs in a namespace.
+pub(crate) fn programs_in(namespace: &str) -> Result<Arc<dyn Run>> {
+    Ok(Arc::new(Kubeadm { kube: kube_binary()?, namespace: Some(namespace.to_owned()) }))
 }
 
 /// Runs kubeadm and etcd's programs out of the `kube` binary.
@@ -328,7 +345,7 @@ impl Run for Kubeadm {
 }
 
 /// Units as processes: their command lines come from the image's unit files.
-struct Processes {
+pub(crate) struct Processes {
     kube: PathBuf,
     root: PathBuf,
     namespace: String,
@@ -336,6 +353,12 @@ struct Processes {
 }
 
 impl Processes {
+    /// None yet; the machine's directory is `root`, its network the namespace.
+    pub(crate) fn new(root: &Path, namespace: &str) -> Result<Self> {
+        let (root, namespace) = (root.to_owned(), namespace.to_owned());
+        Ok(Self { kube: kube_binary()?, root, namespace, running: Mutex::default() })
+    }
+
     fn spawn(&self, unit: &str) -> Result<()> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(UNITS).join(unit);
         let text =
@@ -396,12 +419,19 @@ impl Processes {
         }
     }
 
-    fn kill(&self) {
+    /// Ends all of them, as a power cut does.
+    pub(crate) fn kill(&self) {
         let units: Vec<_> = self.lock().keys().cloned().collect();
         units.iter().for_each(|unit| self.end(unit));
     }
 
-    fn tails(&self) -> String {
+    /// Ends one of them (SIGKILL).
+    pub(crate) fn kill_one(&self, unit: &str) {
+        self.end(unit);
+    }
+
+    /// The last lines of each.
+    pub(crate) fn tails(&self) -> String {
         let mut text = String::new();
         for unit in self.lock().keys() {
             let log = fs::read_to_string(self.root.join(format!("{unit}.log"))).unwrap_or_default();

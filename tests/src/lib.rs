@@ -15,6 +15,7 @@ pub mod harness;
 pub mod lab;
 pub mod ledger;
 pub mod libvirt;
+pub mod planes;
 pub mod played;
 pub mod played_pool;
 pub mod played_volumes;

@@ -5,6 +5,7 @@
 //! does not fit CI's hour.
 
 mod cluster_update;
+mod control_planes;
 mod controller;
 mod filters;
 mod guest;

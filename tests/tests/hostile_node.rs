@@ -14,6 +14,7 @@ use sheaf_agent::cluster::Hosts;
 use sheaf_agent::cluster::identity::{CLIENT, Identity, SERVING, Store};
 use sheaf_agent::cluster::keys::{Key, Subject};
 use sheaf_agent::cluster::kubeconfig::{self, Credentials};
+use sheaf_agent::cluster::planes::{invite, parcel, parcel::CertificateKey};
 use sheaf_agent::cluster::token::{self, Grant, Token};
 use sheaf_agent::status::Phase;
 use sheaf_host::fakes::{FakeRun, FakeUnits};
@@ -388,6 +389,63 @@ async fn a_node_cannot_become_the_api_server_nor_another_node() -> Result<()> {
         let answer = scene.call(method, path, body).await;
         scene.refused("S4", tried, "", answer)?;
     }
+    // A token for one more control-plane node is out: its keys are for its holder alone.
+    let plane_paths = scene.on.plane.paths.clone();
+    let table = invite::create(&plane_paths, &*scene.on.plane.hosts.run, token::LIFETIME, None).await?;
+    let invitation = table.lines().find_map(|line| line.strip_prefix("token = \"")).context("a token")?;
+    let id = invitation.split('.').next().unwrap_or_default();
+    let sealed = format!("/api/v1/namespaces/kube-system/secrets/{}", parcel::name(id));
+    let answer = scene.call("GET", &sealed, Value::Null).await;
+    scene.refused("S4", "reads the keys that are on their way to a control-plane node", "", answer)?;
+    let answer = scene.call("DELETE", &sealed, Value::Null).await;
+    scene.refused("S4", "deletes the keys that are on their way to a control-plane node", "", answer)?;
+    let request = http::Request::get(sealed.as_str()).body(Vec::new())?;
+    let answer = scene.by_token(&new_token(&scene.on).await?).await?.request_text(request).await;
+    scene.refused(
+        "S4",
+        "the holder of a worker's token reads the keys of a control-plane node",
+        "",
+        answer,
+    )?;
+    let holder = scene.by_token(&invitation.trim_end_matches('"').parse()?).await?;
+    for (tried, path) in [
+        ("the holder of a control-plane token reads other Secrets", "/api/v1/namespaces/kube-system/secrets"),
+        ("the holder of a control-plane token lists Nodes' Pods", "/api/v1/pods"),
+    ] {
+        let answer = holder.request_text(http::Request::get(path).body(Vec::new())?).await;
+        scene.refused("S4", tried, "", answer)?;
+    }
+    let other = CertificateKey::generate()?;
+    let opened = parcel::receive(&holder, id, &other).await.map(drop);
+    let without = opened.err().context("opened with another certificate-key")?.to_string();
+    ensure!(without == "certificate-key does not decrypt the keys of the cluster", "{without}");
+    scene.rows.push(("S4", "opens the keys of the cluster without their certificate-key", without));
+    let answer = scene
+        .call(
+            "PATCH",
+            "/api/v1/namespaces/kube-public/configmaps/sheaf-api-servers",
+            json!({"data": {"plane": "https://192.0.2.66:6443"}}),
+        )
+        .await;
+    scene.refused("S4", "changes the list of API servers", "", answer)?;
+    let label = json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}});
+    let answer = scene.call("PATCH", "/api/v1/nodes/n2", label).await;
+    scene.refused("S4", "makes its Node one of the control plane", "", answer)?;
+    // etcd listens on the node's address, and answers certificates of its own CA alone.
+    let identity = Store::of(&scene.hostile.node.paths()).load(CLIENT).context("it has a certificate")?;
+    let etcd = format!("https://{api}:2379");
+    for credentials in
+        [Credentials::Anonymous, Credentials::Certificate(&identity.certificate, &identity.key)]
+    {
+        let client = kubeconfig::client(&etcd, None, credentials).await?;
+        let answer = client.request_text(http::Request::get("/health").body(Vec::new())?).await;
+        ensure!(!matches!(answer, Ok(_) | Err(kube::Error::Api(_))), "etcd answers: {answer:?}");
+    }
+    scene.rows.push((
+        "S4",
+        "asks etcd on the control plane's address",
+        "TLS: a certificate of etcd's CA".into(),
+    ));
     // Its labels it does change: images come and go.
     let labels = json!({"metadata": {"labels": {"image.sheaf.dev/guest": "present"}}});
     scene.call("PATCH", "/api/v1/nodes/n2", labels).await.context("its own label")?;

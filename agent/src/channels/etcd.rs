@@ -7,6 +7,8 @@ pub struct EtcdState {
     pub health: Verdict,
     /// Condition EtcdSnapshots.
     pub snapshots: Verdict,
+    /// Condition EtcdQuorum.
+    pub quorum: Verdict,
 }
 
 /// One condition.

@@ -7,10 +7,11 @@ use super::csr::{self, Purpose, Unsigned};
 use super::failure::Failure;
 use super::identity::{CLIENT, Identity, SERVING, Store};
 use super::join::Member;
-use super::kubeconfig::{self, Credentials};
+use super::kubeconfig::Credentials;
 use super::machine::Machine;
 use super::node_status::{self, Observed, Reserve};
 use super::report::Reporter;
+use super::servers::Servers;
 use super::{is_status, node};
 use crate::api_server::Joined;
 use crate::channels::Context;
@@ -18,6 +19,7 @@ use crate::status::Phase;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use kube::ResourceExt as _;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -37,8 +39,8 @@ const REQUEST_TIME: Duration = Duration::from_secs(8);
 /// What does not change while the node is a member.
 #[derive(Clone)]
 pub struct Membership {
-    /// `https://HOST:6443`.
-    pub server: String,
+    /// The way to the API servers.
+    pub servers: Arc<Servers>,
     /// The cluster CA, PEM.
     pub ca: String,
     /// Name of the Node.
@@ -55,7 +57,7 @@ impl Membership {
     /// A client that speaks as this node.
     pub async fn client(&self, identity: &Identity) -> anyhow::Result<kube::Client> {
         let credentials = Credentials::Certificate(&identity.certificate, &identity.key);
-        kubeconfig::client(&self.server, Some(&self.ca), credentials).await
+        self.servers.client(&self.ca, credentials).await
     }
 
     fn observed(&self, ctx: &Context) -> Observed {
@@ -185,6 +187,8 @@ async fn beat(
                 let ready = observed.is_ready();
                 report.phase(if ready { Phase::Ready } else { Phase::NotReady });
                 report.update(|cluster| {
+                    cluster.server = Some(membership.servers.current());
+                    cluster.servers = membership.servers.urls();
                     cluster.step = match (observed.health.problems.first(), ready) {
                         _ if observed.shutting_down => "the node is shutting down".into(),
                         (None, true) => "the node is ready for VMs".into(),

@@ -62,6 +62,16 @@ pub async fn client(
     ca: Option<&str>,
     credentials: Credentials<'_>,
 ) -> anyhow::Result<kube::Client> {
+    client_by_name(server, ca, credentials, None).await
+}
+
+/// [`client`] of a server whose certificate has `name`, whatever its address.
+pub async fn client_by_name(
+    server: &str,
+    ca: Option<&str>,
+    credentials: Credentials<'_>,
+    name: Option<&str>,
+) -> anyhow::Result<kube::Client> {
     let mut user = AuthInfo::default();
     match credentials {
         Credentials::Anonymous => {}
@@ -75,6 +85,7 @@ pub async fn client(
         server: Some(server.to_owned()),
         certificate_authority_data: ca.map(|ca| STANDARD.encode(ca)),
         insecure_skip_tls_verify: ca.is_none().then_some(true),
+        tls_server_name: name.map(str::to_owned),
         ..Cluster::default()
     };
     let context =

@@ -18,9 +18,11 @@ pub mod leave;
 pub mod machine;
 pub mod node;
 pub mod node_status;
+pub mod planes;
 pub mod redeem;
 pub mod release;
 pub mod report;
+pub mod servers;
 pub mod time;
 pub mod token;
 
@@ -35,6 +37,7 @@ use keep::Membership;
 use kube::ResourceExt as _;
 use node_status::Reserve;
 use report::Reporter;
+use servers::Servers;
 use sheaf_config::node::{Cluster, ClusterMode, Role};
 use sheaf_config::pin::CaPin;
 use sheaf_host::run::Run;
@@ -71,6 +74,8 @@ pub async fn run(
     hosts: Hosts,
 ) -> anyhow::Result<()> {
     let report = Reporter::new(section);
+    // Other controllers' clients lead through it: it outlives every attempt.
+    let servers = Arc::new(Servers::start(publish.subscribe()).await?);
     let mut shutdown = ctx.shutdown.clone();
     let mut pause = FIRST_PAUSE;
     loop {
@@ -80,7 +85,7 @@ pub async fn run(
                 report.update(|section| *section = ClusterSection::default());
                 return std::future::pending().await;
             };
-            attempt(&ctx, &cluster, &publish, &hosts, &report).await
+            attempt(&ctx, &cluster, &publish, &hosts, &servers, &report).await
         };
         let failure = tokio::select! {
             failure = attempt => failure,
@@ -104,11 +109,25 @@ async fn attempt(
     cluster: &Cluster,
     publish: &watch::Sender<Option<Joined>>,
     hosts: &Hosts,
+    servers: &Arc<Servers>,
     report: &Reporter,
 ) -> Failure {
-    match member(ctx, cluster, publish, hosts, report).await {
+    match member(ctx, cluster, publish, hosts, servers, report).await {
         Ok((membership, member, address)) => {
             let creates = cluster.mode == ClusterMode::Create;
+            let is_of_the_plane = cluster.role() == Role::ControlPlane;
+            let plane = async {
+                let target = match configured(cluster) {
+                    Ok(target) if is_of_the_plane && !creates => target,
+                    _ => return std::future::pending().await,
+                };
+                let of = planes::Membership {
+                    target: &target,
+                    store: &membership.store,
+                    servers: membership.servers.as_ref(),
+                };
+                planes::keep_up(ctx, cluster, address, hosts, of, report.of_the_plane()).await
+            };
             let renew = || async {
                 let config = ctx.config.borrow().clone();
                 create::control_plane(&ctx.paths, &config, cluster, address, hosts, report).await.map(drop)
@@ -123,7 +142,7 @@ async fn attempt(
                 // The control plane's certificate and cluster-info name this address.
                 let mut network = ctx.network.clone();
                 let elsewhere = |state: &crate::channels::NetworkState| {
-                    creates && !state.addresses.is_empty() && !state.addresses.contains(&address)
+                    is_of_the_plane && !state.addresses.is_empty() && !state.addresses.contains(&address)
                 };
                 if network.wait_for(elsewhere).await.is_err() {
                     std::future::pending::<()>().await;
@@ -144,6 +163,7 @@ async fn attempt(
                     "the control plane moves to the new address; give the node a static one",
                 ),
                 never = upkeep => match never {},
+                never = plane => match never {},
                 () = removed => removed_from(ctx, cluster, &membership, publish).await,
             }
         }
@@ -175,6 +195,7 @@ async fn member(
     cluster: &Cluster,
     publish: &watch::Sender<Option<Joined>>,
     hosts: &Hosts,
+    servers: &Arc<Servers>,
     report: &Reporter,
 ) -> Result<(Membership, join::Member, IpAddr), Failure> {
     let creates = cluster.mode == ClusterMode::Create;
@@ -228,12 +249,18 @@ async fn member(
             .await
             .remedy("deleting the first node's bootstrap token", "it expires in 15 minutes")?;
     }
+    let is_of_the_plane = cluster.role() == Role::ControlPlane;
+    let own = is_of_the_plane.then(|| create::kubeadm::server(address)).filter(|own| {
+        // A node that has just joined has no API server yet.
+        creates || paths.kubernetes.join("super-admin.conf").exists() && *own != target.server
+    });
+    servers.lead_to(&target.server, own.as_deref(), &member.ca, servers::file(&paths));
     let membership = Membership {
-        server: target.server.clone(),
+        servers: servers.clone(),
         ca: member.ca.clone(),
         name: name.clone(),
         machine,
-        reserve: Reserve::of(creates),
+        reserve: Reserve::of(is_of_the_plane),
         store,
     };
     let step = "registering the node";
@@ -244,15 +271,18 @@ async fn member(
         let step = "labelling the node as control plane";
         node::give_role(admin, &node).await.remedy(step, "read `journalctl -u kube-apiserver`")?;
     }
-    if !creates {
+    // A control-plane node needs its token until its control plane runs.
+    if !is_of_the_plane {
         redeem::redeem(&paths.node_toml)
             .remedy("removing the redeemed token from node.toml", "look at the state partition")?;
+    }
+    if !creates {
         leave::returned(&paths).remedy("forgetting an earlier removal", "look at the state partition")?;
     }
     let hash = CaPin::of_certificate(&member.ca).ok().map(|pin| pin.to_string());
     report.update(|section| {
         section.ca_hash.clone_from(&hash);
-        section.join = creates.then(|| "sheaf-agent token create".to_owned());
+        section.join = is_of_the_plane.then(|| "sheaf-agent token create".to_owned());
     });
     publish.send_replace(Some(Joined { client, node: name, node_uid: node.uid().unwrap_or_default() }));
     Ok((membership, member, address))
@@ -286,15 +316,6 @@ async fn clock(ctx: &Context, report: &Reporter) {
 /// The cluster that node.toml names.
 fn configured(cluster: &Cluster) -> Result<Target, Failure> {
     let step = "reading `[cluster]` of node.toml";
-    if cluster.role() == Role::ControlPlane {
-        return Err(Failure::new(
-            step,
-            anyhow!(
-                "role = \"control-plane\": this version runs the control plane only on the node that creates the cluster"
-            ),
-            "remove role, and install the node again: it then joins as a worker",
-        ));
-    }
     let server = cluster
         .server
         .clone()

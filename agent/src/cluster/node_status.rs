@@ -181,7 +181,11 @@ fn conditions(observed: &Observed) -> Value {
         {"type": "Ready", "status": word(is_ready), "reason": ready.0, "message": ready.1},
     ]);
     if let (Some(etcd), Some(list)) = (&observed.etcd, conditions.as_array_mut()) {
-        list.extend([verdict("EtcdHealthy", &etcd.health), verdict("EtcdSnapshots", &etcd.snapshots)]);
+        list.extend([
+            verdict("EtcdHealthy", &etcd.health),
+            verdict("EtcdSnapshots", &etcd.snapshots),
+            verdict("EtcdQuorum", &etcd.quorum),
+        ]);
     }
     conditions
 }
@@ -330,6 +334,7 @@ mod tests {
         let etcd = EtcdState {
             health: Verdict::new(Some(true), "Healthy", "etcd answers"),
             snapshots: Verdict::new(None, "NoneYet", "no snapshot was taken yet"),
+            quorum: Verdict::new(Some(false), "EvenMembers", "etcd has 2 members"),
         };
         let of = |etcd, kind: &str| {
             let conditions = conditions(&Observed { etcd, ..observed(true, true) });
@@ -337,7 +342,8 @@ mod tests {
             found.map(|condition| (condition["status"].clone(), condition["reason"].clone()))
         };
         assert_eq!(of(Some(etcd.clone()), "EtcdHealthy"), Some((json!("True"), json!("Healthy"))));
-        assert_eq!(of(Some(etcd), "EtcdSnapshots"), Some((json!("Unknown"), json!("NoneYet"))));
+        assert_eq!(of(Some(etcd.clone()), "EtcdSnapshots"), Some((json!("Unknown"), json!("NoneYet"))));
+        assert_eq!(of(Some(etcd), "EtcdQuorum"), Some((json!("False"), json!("EvenMembers"))));
         assert_eq!(of(None, "EtcdHealthy"), None);
     }
 

@@ -1,18 +1,21 @@
 //! Takes a redeemed token out of node.toml.
 //!
 //! Why here: a token is a way in, and of no use once the node is in. Route in: the operator's file. Route out: the
-//! same file, otherwise as the operator wrote it, with the word [`REDEEMED`] in the token's place.
+//! same file, otherwise as the operator wrote it, with the word [`REDEEMED`] in the token's place, and in that of the key that
+//! came with it.
 
 use anyhow::Context as _;
 use sheaf_config::node::REDEEMED;
 use sheaf_host::file::write_atomically;
 use std::path::Path;
 
-/// Strikes `cluster.token` out of the file `path`; true when one was there.
+/// Keys of `[cluster]` that are of use once.
+const ONCE: [&str; 2] = ["token", "certificate-key"];
+
+/// Strikes `cluster.token` and `cluster.certificate-key` out of the file `path`; true when one was there.
 pub fn redeem(path: &Path) -> anyhow::Result<bool> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    let Some(without) = without_token(&text).with_context(|| format!("{}: is not TOML", path.display()))?
+    let Some(without) =
+        without_token(&read(path)?).with_context(|| format!("{}: is not TOML", path.display()))?
     else {
         return Ok(false);
     };
@@ -20,21 +23,41 @@ pub fn redeem(path: &Path) -> anyhow::Result<bool> {
     Ok(true)
 }
 
+/// Whether the file `path` holds a token that is not redeemed.
+pub fn holds_token(path: &Path) -> anyhow::Result<bool> {
+    let mut document: toml_edit::DocumentMut =
+        read(path)?.parse().with_context(|| format!("{}: is not TOML", path.display()))?;
+    Ok(once(&mut document, "token").is_some())
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))
+}
+
+/// The value of `key` in `[cluster]` that is not struck out yet.
+fn once<'a>(
+    document: &'a mut toml_edit::DocumentMut,
+    key: &str,
+) -> Option<&'a mut toml_edit::Formatted<String>> {
+    let cluster = document.get_mut("cluster")?.as_table_like_mut()?;
+    match cluster.get_mut(key)?.as_value_mut()? {
+        toml_edit::Value::String(value) if value.value() != REDEEMED => Some(value),
+        _ => None,
+    }
+}
+
 fn without_token(text: &str) -> Result<Option<String>, toml_edit::TomlError> {
     let mut document: toml_edit::DocumentMut = text.parse()?;
-    let cluster = document.get_mut("cluster").and_then(|item| item.as_table_like_mut());
-    let Some(toml_edit::Value::String(token)) =
-        cluster.and_then(|cluster| cluster.get_mut("token")?.as_value_mut())
-    else {
-        return Ok(None);
-    };
-    if token.value() == REDEEMED {
-        return Ok(None);
+    let mut was_there = false;
+    for key in ONCE {
+        if let Some(value) = once(&mut document, key) {
+            let mut struck = toml_edit::Formatted::new(REDEEMED.to_owned());
+            *struck.decor_mut() = value.decor().clone();
+            *value = struck;
+            was_there = true;
+        }
     }
-    let mut struck = toml_edit::Formatted::new(REDEEMED.to_owned());
-    *struck.decor_mut() = token.decor().clone();
-    *token = struck;
-    Ok(Some(document.to_string()))
+    Ok(was_there.then(|| document.to_string()))
 }
 
 #[cfg(test)]
@@ -59,5 +82,17 @@ mod tests {
             assert_eq!(without_token(&without).unwrap(), None);
         }
         assert_eq!(without_token("version = 1\n").unwrap(), None);
+    }
+
+    #[test]
+    fn the_key_that_came_with_a_token_goes_with_it_and_a_redeemed_token_is_no_invitation() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = "[cluster]\ntoken = \"t\" # once\ncertificate-key = \"k\"\n";
+        std::fs::write(file.path(), text).unwrap();
+        assert!(holds_token(file.path()).unwrap());
+        assert!(redeem(file.path()).unwrap());
+        assert!(!holds_token(file.path()).unwrap());
+        let without = std::fs::read_to_string(file.path()).unwrap();
+        assert_eq!(without, "[cluster]\ntoken = \"redeemed\" # once\ncertificate-key = \"redeemed\"\n");
     }
 }

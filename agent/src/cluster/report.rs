@@ -4,22 +4,35 @@
 //! the `cluster` section of the status.
 
 use super::failure::Failure;
-use crate::status::{ClusterSection, Phase, Section};
+use crate::status::{ClusterSection, Phase, PlaneSection, Section};
 use std::sync::Arc;
 
 /// Writes the `cluster` section.
 #[derive(Clone)]
-pub struct Reporter(Arc<Section<ClusterSection>>);
+pub struct Reporter {
+    section: Arc<Section<ClusterSection>>,
+    /// Steps are those of the control plane, beside the node's own.
+    of_the_plane: bool,
+}
 
 impl Reporter {
     /// One that writes to `section`.
     pub fn new(section: Section<ClusterSection>) -> Self {
-        Self(Arc::new(section))
+        Self { section: Arc::new(section), of_the_plane: false }
+    }
+
+    /// One for the control plane of a node that joined: what the node itself does is reported by the other.
+    pub fn of_the_plane(&self) -> Self {
+        Self { of_the_plane: true, ..self.clone() }
+    }
+
+    fn plane(&self, change: impl FnOnce(&mut PlaneSection)) {
+        self.update(|cluster| change(cluster.control_plane.get_or_insert_default()));
     }
 
     /// Changes the section.
     pub fn update(&self, change: impl FnOnce(&mut ClusterSection)) {
-        self.0.change(change);
+        self.section.change(change);
     }
 
     /// The node now is in `phase`.
@@ -30,12 +43,22 @@ impl Reporter {
     /// The node begins `step`.
     pub fn step(&self, step: &str) {
         tracing::info!("{step}");
+        if self.of_the_plane {
+            return self.plane(|plane| plane.step = step.into());
+        }
         self.update(|cluster| cluster.step = step.into());
     }
 
     /// A step failed.
     pub fn failed(&self, failure: &Failure) {
         tracing::error!("{}: {:#}. Remedy: {}", failure.step, failure.cause, failure.remedy);
+        if self.of_the_plane {
+            return self.plane(|plane| {
+                plane.step.clone_from(&failure.step);
+                plane.problem = Some(format!("{:#}", failure.cause));
+                plane.remedy = Some(failure.remedy.clone());
+            });
+        }
         self.update(|cluster| {
             cluster.phase = Phase::Failed;
             cluster.step.clone_from(&failure.step);
@@ -46,6 +69,9 @@ impl Reporter {
 
     /// What failed before works now.
     pub fn recovered(&self) {
+        if self.of_the_plane {
+            return self.plane(|plane| (plane.problem, plane.remedy) = (None, None));
+        }
         self.update(|cluster| {
             cluster.problem = None;
             cluster.remedy = None;

@@ -17,7 +17,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// Namespace of bootstrap tokens.
-const NAMESPACE: &str = "kube-system";
+pub(crate) const NAMESPACE: &str = "kube-system";
 
 /// ConfigMap that notes which tokens of node.toml were made valid, and when: by id.
 const OFFERED: &str = "sheaf-node-toml-tokens";

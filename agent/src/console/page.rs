@@ -157,6 +157,14 @@ fn cluster(cluster: &ClusterSection, width: usize) -> Vec<String> {
             lines.extend(cut(entry("", &format!("{mark}{text}"), width), PROBLEM_LINES, ""));
         }
     }
+    if let Some(plane) = &cluster.control_plane {
+        lines.extend(entry("", &format!("control plane: {}", plane.step), width));
+        for (mark, text) in [("! ", &plane.problem), ("> ", &plane.remedy)] {
+            if let Some(text) = text {
+                lines.extend(cut(entry("", &format!("{mark}{text}"), width), PROBLEM_LINES, ""));
+            }
+        }
+    }
     // 71 characters that must be copied without a break.
     if let Some(hash) = &cluster.ca_hash {
         lines.extend(entry("CA hash", "", width));
@@ -309,5 +317,31 @@ fn bytes(number: u64) -> String {
         small if small < 1 << 20 => format!("{small} bytes"),
         middle if middle < 10 << 30 => format!("{} MiB", middle >> 20),
         large => format!("{} GiB", large >> 30),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::PlaneSection;
+
+    #[test]
+    fn a_control_plane_that_cannot_start_is_shown_with_its_remedy_beside_a_node_that_is_ready() {
+        let plane = PlaneSection {
+            step: "becoming a member of etcd".into(),
+            problem: Some("no member of etcd answers".into()),
+            remedy: Some("start another".into()),
+        };
+        let section =
+            ClusterSection { phase: Phase::Ready, control_plane: Some(plane), ..ClusterSection::default() };
+        assert_eq!(
+            cluster(&section, 80),
+            [
+                "Cluster ready",
+                "        control plane: becoming a member of etcd",
+                "        ! no member of etcd answers",
+                "        > start another",
+            ]
+        );
     }
 }

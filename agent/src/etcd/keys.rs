@@ -60,6 +60,13 @@ impl Keys {
         let Ok(keys) = serde_json::from_slice::<Self>(&text) else {
             bail!("{shown}: is not a file that `sheaf-agent snapshot save-keys` wrote");
         };
+        keys.check(&shown.to_string())?;
+        Ok(keys)
+    }
+
+    /// Refuses keys that are not all those of one cluster. `shown` is where they came from.
+    pub fn check(&self, shown: &str) -> anyhow::Result<()> {
+        let keys = self;
         ensure!(keys.kind == KIND, "{shown}: is not a file that `sheaf-agent snapshot save-keys` wrote");
         let known = names();
         ensure!(
@@ -78,7 +85,7 @@ impl Keys {
             "{shown}: ca.crt is not the CA {}; the file was changed",
             keys.ca_hash
         );
-        Ok(keys)
+        Ok(())
     }
 
     /// The file's text.
@@ -97,7 +104,7 @@ impl Keys {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::cluster::keys::Authority;
     use std::time::SystemTime;

@@ -99,8 +99,10 @@ pub fn percent(part: u64, whole: u64) -> u64 {
 
 /// Decides.
 pub fn plan(observed: &Observed, settings: &Snapshots, node: &str) -> Vec<Step> {
-    let mut steps = observed.health.as_ref().map(|health| care(observed, health)).unwrap_or_default();
-    if observed.health.is_some() && due(observed, settings, node) <= observed.now {
+    // A learner answers nothing of this until it has caught up.
+    let health = observed.health.as_ref().filter(|health| !health.is_learner);
+    let mut steps = health.map(|health| care(observed, health)).unwrap_or_default();
+    if health.is_some() && due(observed, settings, node) <= observed.now {
         steps.push(Step::Take);
     }
     steps.extend(surplus(&observed.snapshots, settings).into_iter().map(Step::Remove));
@@ -259,6 +261,9 @@ mod tests {
 
     #[test]
     fn etcd_without_space_is_compacted_and_defragmented_and_then_its_alarm_is_disarmed() {
+        let learner = Health { is_learner: true, alarms: vec![Alarm::NoSpace], ..health(MIB, MIB) };
+        let asked = Observed { health: Some(learner), ..Observed::default() };
+        assert_eq!(plan(&asked, &Snapshots::default(), "n1"), [], "it answers nothing of this");
         let alarmed = |size| Health { alarms: vec![Alarm::NoSpace], ..health(size, size) };
         let full = observed(alarmed(2048 * MIB), recent());
         assert_eq!(steps(&full), ["compact etcd at revision 812", "defragment etcd"]);

@@ -7,18 +7,25 @@
 use crate::paths::Paths;
 use serde::Deserialize;
 use sheaf_host::run::Command;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Where etcd of this node answers; as its unit has it.
 const ENDPOINT: &str = "https://127.0.0.1:2379";
-/// Name of the member, as its unit has it.
+/// Name of the member in restored data, until etcd starts and publishes the node's.
 const MEMBER: &str = "default";
-/// Where its peers would reach it, as its unit has it.
+/// Where its peers would reach it, in restored data: [`Etcd::update`] says the node's address before another member is added.
 const PEER: &str = "https://127.0.0.1:2380";
+/// Port of clients.
+const CLIENT_PORT: u16 = 2379;
+/// Port of the other members.
+const PEER_PORT: u16 = 2380;
 
 /// For a question: etcd on a slow disk answers within seconds.
 const ASK: Duration = Duration::from_secs(30);
+/// For a question to members on other machines, of which some may be away.
+const ASK_OTHERS: Duration = Duration::from_secs(10);
 /// For work on all of a database of at most 8 GiB (etcd's suggested maximum) on a slow disk.
 const WORK: Duration = Duration::from_secs(15 * 60);
 
@@ -34,18 +41,27 @@ const DEFAULT_QUOTA: u64 = 2 << 30;
 pub struct Etcd {
     /// `/var/lib/kubernetes/pki/etcd`.
     keys: PathBuf,
+    /// Where it answers clients; of several any one does.
+    endpoints: Vec<String>,
+    /// Longest time for a question.
+    ask: Duration,
 }
 
 impl Etcd {
     /// The one of the node with these files.
     pub fn of(paths: &Paths) -> Self {
-        Self { keys: paths.kubernetes.join("pki/etcd") }
+        Self { keys: paths.kubernetes.join("pki/etcd"), endpoints: vec![ENDPOINT.into()], ask: ASK }
+    }
+
+    /// Members on other machines, as a client with the keys of this one.
+    pub fn others(paths: &Paths, endpoints: Vec<String>) -> Self {
+        Self { endpoints, ask: ASK_OTHERS, ..Self::of(paths) }
     }
 
     fn ctl(&self, timeout: Duration) -> Command {
         let file = |flag: &str, name: &str| format!("--{flag}={}", self.keys.join(name).display());
         Command::new("etcdctl")
-            .arg(format!("--endpoints={ENDPOINT}"))
+            .arg(format!("--endpoints={}", self.endpoints.join(",")))
             .arg(file("cacert", "ca.crt"))
             .arg(file("cert", "healthcheck-client.crt"))
             .arg(file("key", "healthcheck-client.key"))
@@ -57,17 +73,40 @@ impl Etcd {
 
     /// Prints what [`Health::parse`] reads.
     pub fn status(&self) -> Command {
-        self.ctl(ASK).args(["endpoint", "status"])
+        self.ctl(self.ask).args(["endpoint", "status"])
     }
 
     /// Prints what [`alarms`] reads.
     pub fn alarms(&self) -> Command {
-        self.ctl(ASK).args(["alarm", "list"])
+        self.ctl(self.ask).args(["alarm", "list"])
     }
 
-    /// Prints what [`members`] reads.
+    /// Prints what [`members`] reads. A learner does not answer it, nor does a member without quorum.
     pub fn members(&self) -> Command {
-        self.ctl(ASK).args(["member", "list"])
+        self.ctl(self.ask).args(["member", "list"])
+    }
+
+    /// Adds a learner that will be reached at `peer`.
+    pub fn add_learner(&self, name: &str, peer: &str) -> Command {
+        self.ctl(self.ask).args(["member", "add", name, "--learner"]).arg(format!("--peer-urls={peer}"))
+    }
+
+    /// Makes the learner `id` a voting member; refused until it has caught up.
+    pub fn promote(&self, id: u64) -> Command {
+        self.ctl(self.ask).args(["member", "promote"]).arg(format!("{id:x}"))
+    }
+
+    /// Takes the member `id` out of the cluster.
+    pub fn remove(&self, id: u64) -> Command {
+        self.ctl(self.ask).args(["member", "remove"]).arg(format!("{id:x}"))
+    }
+
+    /// Says where the others reach the member `id`.
+    pub fn update(&self, id: u64, peer: &str) -> Command {
+        self.ctl(self.ask)
+            .args(["member", "update"])
+            .arg(format!("{id:x}"))
+            .arg(format!("--peer-urls={peer}"))
     }
 
     /// Writes a snapshot to `file`, which is not there yet.
@@ -87,7 +126,7 @@ impl Etcd {
 
     /// Ends all alarms; etcd raises them again if their reason has not passed.
     pub fn disarm(&self) -> Command {
-        self.ctl(ASK).args(["alarm", "disarm"])
+        self.ctl(self.ask).args(["alarm", "disarm"])
     }
 }
 
@@ -155,6 +194,14 @@ pub struct Health {
     pub quota: u64,
     /// Alarms that are raised.
     pub alarms: Vec<Alarm>,
+    /// etcd's number for the member on this node.
+    pub member_id: u64,
+    /// It has no vote yet.
+    pub is_learner: bool,
+    /// A leader is known: more than half of the members run.
+    pub has_leader: bool,
+    /// All members; empty while there is no leader, and on a learner.
+    pub members: Vec<Member>,
 }
 
 #[derive(Deserialize)]
@@ -173,17 +220,23 @@ struct EndpointStatus {
     db_size_in_use: u64,
     #[serde(default)]
     db_size_quota: u64,
+    #[serde(default)]
+    is_learner: bool,
+    #[serde(default)]
+    leader: u64,
 }
 
 #[derive(Deserialize)]
 struct Header {
     cluster_id: u64,
     #[serde(default)]
+    member_id: u64,
+    #[serde(default)]
     revision: i64,
 }
 
 impl Health {
-    /// From what [`Etcd::status`] printed, without alarms.
+    /// From what [`Etcd::status`] printed, without alarms and members.
     pub fn parse(text: &str) -> Result<Self, AnswerError> {
         let wrong = |_| unexpected("etcdctl endpoint status", text);
         let endpoints: Vec<Endpoint> = serde_json::from_str(text).map_err(wrong)?;
@@ -198,6 +251,10 @@ impl Health {
             in_use: status.db_size_in_use.min(status.db_size),
             quota: if status.db_size_quota == 0 { DEFAULT_QUOTA } else { status.db_size_quota },
             alarms: Vec::new(),
+            member_id: status.header.member_id,
+            is_learner: status.is_learner,
+            has_leader: status.leader != 0,
+            members: Vec::new(),
         })
     }
 }
@@ -223,14 +280,62 @@ pub fn alarms(text: &str) -> Result<Vec<Alarm>, AnswerError> {
     Ok(answer.alarms.iter().filter_map(alarm).collect())
 }
 
-/// The number of members, from what [`Etcd::members`] printed.
-pub fn members(text: &str) -> Result<usize, AnswerError> {
+/// One member of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Member {
+    /// etcd's number for it; never given twice.
+    #[serde(default, rename = "ID")]
+    pub id: u64,
+    /// Name of its node; empty until it was started for the first time.
+    #[serde(default)]
+    pub name: String,
+    /// Where the other members reach it.
+    #[serde(default, rename = "peerURLs")]
+    pub peers: Vec<String>,
+    /// Where clients reach it; empty until it was started for the first time.
+    #[serde(default, rename = "clientURLs")]
+    pub clients: Vec<String>,
+    /// It receives everything and has no vote yet.
+    #[serde(default, rename = "isLearner")]
+    pub is_learner: bool,
+}
+
+impl Member {
+    /// Its name, or its number and place while it has none.
+    pub fn shown(&self) -> String {
+        match self.name.as_str() {
+            "" => format!("{:x} ({}, never started)", self.id, self.peers.join(" ")),
+            name => name.to_owned(),
+        }
+    }
+}
+
+/// The members, from what [`Etcd::members`] printed.
+pub fn members(text: &str) -> Result<Vec<Member>, AnswerError> {
     #[derive(Deserialize)]
     struct Answer {
-        members: Vec<serde_json::Value>,
+        members: Vec<Member>,
     }
     let answer: Answer = serde_json::from_str(text).map_err(|_| unexpected("etcdctl member list", text))?;
-    Ok(answer.members.len())
+    Ok(answer.members)
+}
+
+/// `192.0.2.10`, `[2001:db8::1]`: an address as URLs have it.
+pub fn host(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+/// Where other members reach the one on the machine `host`.
+pub fn peer_url(host: &str) -> String {
+    format!("https://{host}:{PEER_PORT}")
+}
+
+/// Where clients reach the one on the machine `host`.
+pub fn client_url(host: &str) -> String {
+    format!("https://{host}:{CLIENT_PORT}")
 }
 
 /// What is in a snapshot.
@@ -268,10 +373,10 @@ mod tests {
     fn etcd_is_asked_as_its_unit_lets_it_listen() {
         let unit = include_str!("../../../os-image/image/rootfs/usr/lib/systemd/system/etcd.service");
         for flag in [
-            format!("--listen-client-urls={ENDPOINT} "),
-            format!("--name={MEMBER} "),
-            format!("--initial-cluster={MEMBER}={PEER} "),
-            format!("--initial-advertise-peer-urls={PEER} "),
+            format!("--listen-client-urls={ENDPOINT},{} ", client_url("${SHEAF_HOST}")),
+            format!("--advertise-client-urls={} ", client_url("${SHEAF_HOST}")),
+            format!("--listen-peer-urls={} ", peer_url("${SHEAF_HOST}")),
+            format!("--initial-advertise-peer-urls={} ", peer_url("${SHEAF_HOST}")),
             "--data-dir=/var/lib/etcd/data ".to_owned(),
         ] {
             assert!(unit.contains(&flag), "{flag}");
@@ -297,6 +402,28 @@ mod tests {
     }
 
     #[test]
+    fn a_member_is_added_as_a_learner_and_named_by_its_number() {
+        let others =
+            Etcd::others(&Paths::default(), vec![client_url("192.0.2.10"), client_url("[2001:db8::1]")]);
+        let said = |command: Command| {
+            let text = command.to_string();
+            let (head, tail) = text.split_once(" member ").unwrap();
+            assert!(
+                head.contains("--endpoints=https://192.0.2.10:2379,https://[2001:db8::1]:2379'"),
+                "{head}"
+            );
+            tail.to_owned()
+        };
+        assert_eq!(
+            said(others.add_learner("n2", &peer_url("192.0.2.11"))),
+            "add n2 --learner --peer-urls=https://192.0.2.11:2380"
+        );
+        assert_eq!(said(others.promote(0xcafe)), "promote cafe");
+        assert_eq!(said(others.remove(0xcafe)), "remove cafe");
+        assert_eq!(said(others.update(0xcafe, "https://a:2380")), "update cafe --peer-urls=https://a:2380");
+    }
+
+    #[test]
     fn the_answers_of_etcd_3_7_are_read() {
         let text = r#"[{"Endpoint":"https://127.0.0.1:2379","Status":{"header":{"cluster_id":14841639068965178418,
             "member_id":10276657743932975437,"revision":812,"raft_term":2},"version":"3.7.0","dbSize":4096000,
@@ -309,7 +436,17 @@ mod tests {
         let raised = alarms(r#"{"header":{},"alarms":[{"memberID":1,"alarm":1},{"memberID":1,"alarm":2}]}"#);
         assert_eq!(raised.unwrap(), [Alarm::NoSpace, Alarm::Corrupt]);
         assert_eq!(alarms(r#"{"header":{"revision":1}}"#).unwrap(), []);
-        assert_eq!(members(r#"{"header":{},"members":[{"ID":1},{"ID":2}]}"#).unwrap(), 2);
+        assert_eq!(
+            (health.member_id, health.has_leader, health.is_learner),
+            (10_276_657_743_932_975_437, true, false)
+        );
+        let listed = r#"{"header":{},"members":[
+            {"ID":10276657743932975437,"name":"n1","peerURLs":["https://192.0.2.10:2380"],"clientURLs":["https://192.0.2.10:2379"]},
+            {"ID":2,"peerURLs":["https://192.0.2.11:2380"],"isLearner":true}]}"#;
+        let listed = members(listed).unwrap();
+        let shown: Vec<_> = listed.iter().map(Member::shown).collect();
+        assert_eq!(shown, ["n1", "2 (https://192.0.2.11:2380, never started)"]);
+        assert_eq!((listed[0].is_learner, listed[1].is_learner), (false, true));
         let held = r#"{"hash":1,"revision":812,"totalKey":300,"totalSize":4096000,"version":"3.7.0"}"#;
         let held = Contents::parse(held).unwrap();
         assert_eq!((held.revision, held.keys, held.storage_version.as_str()), (812, 300, "3.7.0"));

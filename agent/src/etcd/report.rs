@@ -31,7 +31,48 @@ pub struct Failures {
 
 /// Conditions of the Node.
 pub fn state(observed: &Observed, failures: &Failures, settings: &Snapshots) -> EtcdState {
-    EtcdState { health: health(observed, failures), snapshots: snapshots(observed, failures, settings) }
+    EtcdState {
+        health: health(observed, failures),
+        snapshots: snapshots(observed, failures, settings),
+        quorum: quorum(observed.health.as_ref()),
+    }
+}
+
+/// Whether the members can decide, and whether one of them may fail.
+fn quorum(health: Option<&Health>) -> Verdict {
+    let no = |reason, message: String| Verdict::new(Some(false), reason, message);
+    let Some(health) = health else {
+        return Verdict::new(None, "NotAsked", "etcd of this node does not answer");
+    };
+    if !health.has_leader {
+        return no(
+            "NoQuorum",
+            "etcd has no leader: half of its members or more do not answer, and nothing can be changed in the cluster. Start \
+             the other control-plane nodes; if they are lost for good, restore a snapshot on this node: sheaf-agent snapshot \
+             list, sheaf-agent snapshot restore NAME"
+                .into(),
+        );
+    }
+    if health.is_learner {
+        return Verdict::new(None, "Learner", "this member has no vote until it has caught up");
+    }
+    match health.members.iter().filter(|member| !member.is_learner).count() {
+        0 => Verdict::new(None, "NotAsked", "the members of etcd are not known yet"),
+        1 => Verdict::new(Some(true), "OneMember", "etcd has one member; without it nothing can be changed"),
+        even if even % 2 == 0 => no(
+            "EvenMembers",
+            format!(
+                "etcd has {even} members, and tolerates the loss of no more than {} would: add one (sheaf-agent token create \
+                 --control-plane) or remove one (sheaf-agent etcd remove NAME)",
+                even - 1
+            ),
+        ),
+        odd => Verdict::new(
+            Some(true),
+            "OddMembers",
+            format!("etcd has {odd} members; {} of them may fail", (odd - 1) / 2),
+        ),
+    }
 }
 
 fn health(observed: &Observed, failures: &Failures) -> Verdict {
@@ -95,8 +136,13 @@ pub fn section(observed: &Observed, failures: &Failures, settings: &Snapshots, n
     let state = state(observed, failures, settings);
     let health = observed.health.clone().unwrap_or_default();
     let problem = |verdict: &Verdict| (verdict.holds == Some(false)).then(|| verdict.message.clone());
-    let problems =
-        [problem(&state.health), failures.asking.clone(), problem(&state.snapshots), failures.care.clone()];
+    let problems = [
+        problem(&state.health),
+        problem(&state.quorum),
+        failures.asking.clone(),
+        problem(&state.snapshots),
+        failures.care.clone(),
+    ];
     let time = |seconds: u64| rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
     EtcdSection {
         is_here: true,
@@ -140,6 +186,9 @@ pub fn events(before: &EtcdState, now: &EtcdState) -> Vec<Event> {
     if turned(&before.health, &now.health) {
         events.push(Event::warning("EtcdUnhealthy", now.health.message.clone()));
     }
+    if turned(&before.quorum, &now.quorum) {
+        events.push(Event::warning("EtcdQuorum", now.quorum.message.clone()));
+    }
     if turned(&before.snapshots, &now.snapshots) {
         events.push(Event::warning("EtcdSnapshotFailed", now.snapshots.message.clone()));
     }
@@ -182,6 +231,7 @@ pub fn text(health: &Health) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::etcd::program::Member;
     use crate::etcd::store::testing::snapshot;
 
     const NOW: u64 = 1_600_000_000;
@@ -197,8 +247,47 @@ mod tests {
             in_use: 60 << 20,
             quota: 2 << 30,
             version: "3.7.0".into(),
+            has_leader: true,
+            members: members(1, 0),
             ..Health::default()
         }
+    }
+
+    fn members(voters: usize, learners: usize) -> Vec<Member> {
+        let of = |is_learner| Member { is_learner, ..Member::default() };
+        std::iter::repeat_n(of(false), voters).chain(std::iter::repeat_n(of(true), learners)).collect()
+    }
+
+    #[test]
+    fn an_even_number_of_members_and_a_lost_quorum_are_reported_with_what_to_do() {
+        let of = |health: Health| {
+            let Verdict { holds, reason, message } = quorum(Some(&health));
+            (holds, reason, message)
+        };
+        let count = |voters, learners| of(Health { members: members(voters, learners), ..well() });
+        assert_eq!(count(1, 1).1, "OneMember");
+        assert_eq!(
+            count(2, 0),
+            (
+                Some(false),
+                "EvenMembers",
+                "etcd has 2 members, and tolerates the loss of no more than 1 would: add one (sheaf-agent token create \
+                 --control-plane) or remove one (sheaf-agent etcd remove NAME)"
+                    .into()
+            )
+        );
+        assert_eq!(count(3, 1), (Some(true), "OddMembers", "etcd has 3 members; 1 of them may fail".into()));
+        assert_eq!(count(4, 0).1, "EvenMembers");
+        assert_eq!(count(5, 0).2, "etcd has 5 members; 2 of them may fail");
+        let lost = of(Health { has_leader: false, members: Vec::new(), ..well() });
+        assert_eq!((lost.0, lost.1), (Some(false), "NoQuorum"));
+        assert_eq!(
+            lost.2,
+            "etcd has no leader: half of its members or more do not answer, and nothing can be changed in the cluster. Start the \
+             other control-plane nodes; if they are lost for good, restore a snapshot on this node: sheaf-agent snapshot list, \
+             sheaf-agent snapshot restore NAME"
+        );
+        assert_eq!(of(Health { is_learner: true, ..well() }).1, "Learner");
     }
 
     fn verdicts(observed: &Observed, failures: &Failures) -> (String, String) {

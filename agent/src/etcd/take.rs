@@ -71,11 +71,16 @@ pub fn judge_space(needed: u64, free: u64, total: u64) -> Result<(), u64> {
     if free.saturating_sub(needed) >= leave { Ok(()) } else { Err(leave) }
 }
 
-/// etcd of this node, its alarms included.
+/// etcd of this node, its alarms and members included.
 pub fn health(etcd: &Etcd, run: &dyn Run) -> Result<Health, TakeError> {
     let health = Health::parse(&run.run(&etcd.status())?.text())?;
+    // Without a leader nobody answers these, and a learner does not.
+    if !health.has_leader || health.is_learner {
+        return Ok(health);
+    }
     let alarms = program::alarms(&run.run(&etcd.alarms())?.text())?;
-    Ok(Health { alarms, ..health })
+    let members = program::members(&run.run(&etcd.members())?.text())?;
+    Ok(Health { alarms, members, ..health })
 }
 
 /// Takes one of the node `node`, whose files are `paths`, at `now`.

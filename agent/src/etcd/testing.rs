@@ -74,7 +74,7 @@ impl Run for FakeEtcd {
         let (size, in_use) = (self.size, self.in_use);
         match told {
             "endpoint status" => print(format!(
-                r#"[{{"Status":{{"header":{{"cluster_id":1,"revision":812}},"version":"3.7.0","dbSize":{size},"dbSizeInUse":{in_use}}}}}]"#
+                r#"[{{"Status":{{"header":{{"cluster_id":1,"member_id":1,"revision":812}},"leader":1,"version":"3.7.0","dbSize":{size},"dbSizeInUse":{in_use}}}}}]"#
             )),
             "alarm list" => print(self.alarms.into()),
             "member list" => print(format!(r#"{{"members":[{}]}}"#, vec!["{}"; self.members].join(","))),

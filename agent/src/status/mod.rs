@@ -243,14 +243,30 @@ pub struct ClusterSection {
     pub problem: Option<String>,
     /// What the operator can do about it.
     pub remedy: Option<String>,
-    /// `https://HOST:6443`.
+    /// The API server in use, `https://HOST:6443`.
     pub server: Option<String>,
+    /// All API servers that this node knows.
+    pub servers: Vec<String>,
     /// `sha256:…` of the cluster CA's public key.
     pub ca_hash: Option<String>,
     /// Command by which further nodes are given a token.
     pub join: Option<String>,
     /// When the node's client certificate ends, RFC 3339.
     pub certificate_until: Option<String>,
+    /// Its control plane, on a node that joined as one more of several.
+    pub control_plane: Option<PlaneSection>,
+}
+
+/// The control plane of a node that joined.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlaneSection {
+    /// What it is doing or what failed, as a short sentence.
+    pub step: String,
+    /// Why the step failed.
+    pub problem: Option<String>,
+    /// What the operator can do about it.
+    pub remedy: Option<String>,
 }
 
 /// Where a node stands with its cluster.

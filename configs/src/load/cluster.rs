@@ -20,6 +20,9 @@ const CREATE_ONLY: [&str; 2] = ["admin-keys", "service-cidr"];
 const JOIN_ONLY: [&str; 2] = ["server", "ca-hash"];
 const ROLES: &[(&str, Role)] = &[("worker", Role::Worker), ("control-plane", Role::ControlPlane)];
 
+/// 32 bytes: a key of AES-256.
+const CERTIFICATE_KEY_DIGITS: usize = 64;
+
 /// Prefix lengths of Service networks: kube-apiserver allows at most 20 bits of them, and fewer than 4 are no use.
 const SERVICE_PREFIX_V4: RangeInclusive<u8> = 12..=28;
 const SERVICE_PREFIX_V6: RangeInclusive<u8> = 108..=124;
@@ -42,6 +45,7 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
     let mode = table.required("mode", "mode = \"create\" or mode = \"join\"", |value| value.one_of(MODES));
     let server = table.optional("server", |value| value.text(syntax::server));
     let token = table.optional("token", |value| value.text(token_or_redeemed));
+    let certificate_key = table.optional("certificate-key", |value| value.text(key_or_redeemed));
     let ca_hash = table.optional("ca-hash", |value| value.text(syntax::ca_hash));
     let role = table.optional("role", |value| value.one_of(ROLES));
     let sans = table.optional("sans", |value| value.texts(syntax::host));
@@ -79,6 +83,7 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
         }
     }
     let (sans_at, snapshots_at) = (table.place("sans"), table.place("snapshots"));
+    let key_at = table.place("certificate-key");
     table.finish(ELSEWHERE);
     if let (Some(role), Some(ClusterMode::Create)) = (&role, mode)
         && role.value == Role::Worker
@@ -87,6 +92,20 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
         role.wrong(report, "\"worker\" has no meaning in mode \"create\"", remedy);
     }
     let is_control_plane = role.as_ref().is_some_and(|role| role.value == Role::ControlPlane);
+    let joins_plane = mode == Some(ClusterMode::Join) && is_control_plane;
+    match &key_at {
+        None if joins_plane => {
+            let remedy =
+                "add the line certificate-key = \"…\" that `sheaf-agent token create --control-plane` prints";
+            let path = format!("{}.certificate-key", place.path);
+            report.add(&place.span, &path, "is missing, role \"control-plane\" needs it", remedy);
+        }
+        Some(at) if mode.is_some() && !joins_plane => {
+            let remedy = "remove it, or write mode = \"join\" and role = \"control-plane\"";
+            at.wrong(report, "has a meaning only for a control-plane node that joins", remedy);
+        }
+        _ => {}
+    }
     let foreign = [sans_at, snapshots_at].into_iter().flatten();
     for at in foreign.filter(|_| mode == Some(ClusterMode::Join) && !is_control_plane) {
         let remedy = "remove it, or write mode = \"create\" or role = \"control-plane\"";
@@ -102,6 +121,7 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
         role: plain(role),
         server: plain(server.clone()),
         token: plain(token).flatten(),
+        certificate_key: plain(certificate_key).flatten(),
         ca_hash: plain(ca_hash),
         sans: values(sans),
         admin_keys: values(admin_keys),
@@ -147,6 +167,18 @@ fn snapshots(mut table: Table<'_, '_>) -> Option<Snapshots> {
 
 fn token_or_redeemed(text: &str) -> Result<Option<Secret>, Wrong> {
     if text == REDEEMED { Ok(None) } else { syntax::token(text).map(|token| Some(Secret(token))) }
+}
+
+/// 64 hex digits, as kubeadm's `--certificate-key`. What was written is not repeated: it may be a key with a slip.
+fn key_or_redeemed(text: &str) -> Result<Option<Secret>, Wrong> {
+    if text == REDEEMED {
+        return Ok(None);
+    }
+    if text.len() == CERTIFICATE_KEY_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(Some(Secret(text.to_owned())));
+    }
+    let remedy = "copy the line that `sheaf-agent token create --control-plane` prints";
+    wrong(format!("is not a key of {CERTIFICATE_KEY_DIGITS} hex digits"), remedy)
 }
 
 fn service_network(text: &str) -> Result<sheaf_links::IpNet, Wrong> {

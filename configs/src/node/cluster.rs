@@ -31,12 +31,18 @@ pub struct Cluster {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"abcdef.0123456789abcdef")]
     pub token: Option<Secret>,
+    /// join as control-plane, required: 64 hex digits that `sheaf-agent token create --control-plane` prints. They decrypt the
+    /// cluster's keys, once; then the node writes `"redeemed"` in their place. Never shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"6a0c2b8f5d1e4937a8b6c5d4e3f201926a0c2b8f5d1e4937a8b6c5d4e3f20192")]
+    pub certificate_key: Option<Secret>,
     /// join, required: `sha256:` and 64 hex digits of the cluster CA's key, as the first node's screen shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")]
     pub ca_hash: Option<String>,
-    /// join: `"control-plane"` makes the node one more of those that run the cluster. Default: `"worker"`. The node that
-    /// creates a cluster is always of its control plane.
+    /// join: `"control-plane"` makes the node one more of those that run the cluster; it needs a token of
+    /// `sheaf-agent token create --control-plane`. Default: `"worker"`. The node that creates a cluster is always of its control
+    /// plane.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
     /// create and control-plane: further names and addresses under which the API server is reached.

@@ -137,14 +137,14 @@ pub fn bound_since(o: &Observed) -> Option<Blocker> {
     ))
 }
 
-/// Nodes of the control plane are not removed: without the only one there is no cluster, and members of etcd are not taken out by
-/// this version.
+/// Nodes of the control plane are not removed: without the only one there is no cluster, and a member of etcd is taken out on a
+/// control-plane node, which takes the role away too.
 fn control_plane(name: &str, plane: &[ControlPlaneNode]) -> Option<Blocker> {
     plane.iter().find(|node| node.name == name)?;
     let what = format!("Node {name}");
     let ready = plane.iter().filter(|node| node.name != name && node.is_ready).count();
-    // etcd needs a majority of its members.
-    let needed = plane.len() / 2 + 1;
+    // etcd needs a majority of the members that are left.
+    let needed = plane.len().saturating_sub(1) / 2 + 1;
     Some(match plane.len() {
         1 => blocker(
             what,
@@ -160,8 +160,8 @@ fn control_plane(name: &str, plane: &[ControlPlaneNode]) -> Option<Blocker> {
         ),
         _ => blocker(
             what,
-            "is a node of the control plane, and this version does not take members out of etcd",
-            "remove a node without control plane",
+            "is a node of the control plane, with a member of etcd",
+            format!("run `sheaf-agent etcd remove {name}` on another control-plane node"),
         ),
     })
 }

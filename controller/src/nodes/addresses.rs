@@ -18,8 +18,8 @@ use sheaf_api::names::CONTROL_PLANE_ROLE_LABEL;
 /// Owner of an address of the API server that no control-plane node has now. No Node can have this name.
 pub const API_SERVER: &str = "(API server)";
 
-/// What the control plane says of itself: data of the ConfigMap `sheaf-system/control-plane`, written by the node that
-/// made the cluster.
+/// What the control plane says of itself: data of the ConfigMap `sheaf-system/control-plane`. The node that made the cluster
+/// writes `addresses`, `names` and `services`; each that joined the control plane writes `addresses.NODE` and `names.NODE`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ControlPlane {
     /// Addresses by which the API server is reached.
@@ -34,9 +34,15 @@ impl ControlPlane {
     /// Reads the ConfigMap's data; what cannot be read is left out.
     pub fn read(data: &BTreeMap<String, String>) -> Self {
         let words = |key: &str| data.get(key).map(String::as_str).unwrap_or_default().split_whitespace();
+        let all = |kind: &'static str| {
+            let own = move |key: &str| {
+                key.strip_prefix(kind).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            };
+            data.iter().filter(move |(key, _)| own(key)).flat_map(|(_, text)| text.split_whitespace())
+        };
         Self {
-            addresses: words("addresses").filter_map(|word| word.parse().ok()).collect(),
-            names: words("names").map(str::to_owned).collect(),
+            addresses: all("addresses").filter_map(|word| word.parse().ok()).collect(),
+            names: all("names").map(str::to_owned).collect(),
             services: words("services").filter_map(|word| word.parse().ok()).collect(),
         }
     }
@@ -132,6 +138,22 @@ pub fn read(data: &BTreeMap<String, String>) -> BTreeMap<IpAddr, String> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn the_api_servers_of_all_control_plane_nodes_are_known() {
+        let data = [
+            ("addresses", "192.0.2.10 127.0.0.1"),
+            ("addresses.n2", "192.0.2.11"),
+            ("addressesx", "192.0.2.66"),
+            ("names", "n1"),
+            ("names.n2", "n2 kubernetes"),
+            ("services", "10.96.0.0/16"),
+        ];
+        let plane = ControlPlane::read(&data.map(|(key, text)| (key.to_owned(), text.to_owned())).into());
+        let addresses: Vec<_> = plane.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["127.0.0.1", "192.0.2.10", "192.0.2.11"]);
+        assert_eq!(plane.names.into_iter().collect::<Vec<_>>(), ["kubernetes", "n1", "n2"]);
+    }
 
     fn node(name: &str, born: &str, addresses: &[&str], plane: bool, ready: &str) -> Node {
         let addresses: Vec<_> =

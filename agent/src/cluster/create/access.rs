@@ -21,12 +21,12 @@ const VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Made again with less than this left.
 const RENEW_BEFORE: Duration = Duration::from_secs(120 * 24 * 3600);
 
-/// Publishes a certificate for each of `public_keys` (PEM), and none for others.
+/// Publishes a certificate for each of `public_keys` (PEM), and none for others; without `public_keys` for those that have one.
 pub async fn publish(
     client: &kube::Client,
     ca: &str,
     ca_key: &str,
-    public_keys: &[String],
+    public_keys: Option<&[String]>,
 ) -> anyhow::Result<()> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-public");
     let before = match maps.get(CONFIG_MAP).await {
@@ -34,7 +34,17 @@ pub async fn publish(
         Err(error) if is_status(&error, 404) => BTreeMap::new(),
         Err(error) => return Err(error.into()),
     };
-    let data = contents(&before, ca, ca_key, public_keys, SystemTime::now())?;
+    let keys = match public_keys {
+        Some(keys) => keys
+            .iter()
+            .enumerate()
+            .map(|(index, pem)| {
+                keys::public_key_der(pem).with_context(|| format!("cluster.admin-keys[{index}]"))
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?,
+        None => published(&before),
+    };
+    let data = contents(&before, ca, ca_key, &keys, SystemTime::now())?;
     if data != before {
         maps.delete(CONFIG_MAP, &kube::api::DeleteParams::default())
             .await
@@ -64,25 +74,32 @@ pub async fn publish(
     .await
 }
 
+/// Public keys (DER) of the certificates that are published.
+fn published(data: &BTreeMap<String, String>) -> Vec<Vec<u8>> {
+    let certificates = data.iter().filter(|(name, _)| *name != "ca.crt");
+    certificates.filter_map(|(_, pem)| Some(keys::facts(pem).ok()?.public_der)).collect()
+}
+
 /// What the ConfigMap holds: the CA, and a certificate per key, kept while it lasts.
 fn contents(
     before: &BTreeMap<String, String>,
     ca: &str,
     ca_key: &str,
-    public_keys: &[String],
+    public_keys: &[Vec<u8>],
     now: SystemTime,
 ) -> anyhow::Result<BTreeMap<String, String>> {
     let mut data = BTreeMap::from([("ca.crt".to_owned(), ca.to_owned())]);
     let same_ca = before.get("ca.crt").is_some_and(|before| before == ca);
     let authority = Authority::from_pem(ca, ca_key)?;
-    for (index, pem) in public_keys.iter().enumerate() {
-        let key = keys::public_key_der(pem).with_context(|| format!("cluster.admin-keys[{index}]"))?;
-        let hash = CaPin::of_public_key(&key).hex();
+    for key in public_keys {
+        let hash = CaPin::of_public_key(key).hex();
         let name = format!("{hash}.crt");
         let lasting = before.get(&name).filter(|pem| {
             same_ca
                 && keys::facts(pem).is_ok_and(|facts| {
-                    facts.public_der == key && facts.not_before <= now && facts.not_after > now + RENEW_BEFORE
+                    facts.public_der == *key
+                        && facts.not_before <= now
+                        && facts.not_after > now + RENEW_BEFORE
                 })
         });
         let certificate = match lasting {
@@ -92,7 +109,7 @@ fn contents(
                     common_name: format!("sheaf-admin-{}", &hash[..16]),
                     organisations: vec!["system:masters".into()],
                 };
-                authority.issue_client(&subject, &key, VALIDITY)?
+                authority.issue_client(&subject, key, VALIDITY)?
             }
         };
         data.insert(name, certificate);

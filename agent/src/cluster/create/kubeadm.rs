@@ -35,11 +35,13 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// `https://ADDRESS:6443`.
     pub fn server(&self) -> String {
-        match self.address {
-            IpAddr::V4(address) => format!("https://{address}:{API_PORT}"),
-            IpAddr::V6(address) => format!("https://[{address}]:{API_PORT}"),
-        }
+        server(self.address)
     }
+}
+
+/// `https://ADDRESS:6443`.
+pub fn server(address: IpAddr) -> String {
+    format!("https://{}:{API_PORT}", crate::etcd::program::host(address))
 }
 
 /// kubeadm's config, its keys in `certificates`. JSON is YAML, and quotes whatever needs quotes.

@@ -14,9 +14,11 @@ pub mod pki;
 pub mod upkeep;
 
 use super::failure::{Failure, Remedy};
+use super::planes::{Joining, member};
 use super::report::Reporter;
 use super::token::{self, Token};
-use super::{Hosts, kubeconfig};
+use super::{Hosts, kubeconfig, servers};
+use crate::etcd::program;
 use crate::etcd::restore::pending;
 use crate::paths::Paths;
 use crate::reconcile::blocking;
@@ -48,7 +50,7 @@ pub struct Local {
     pub admin: kube::Client,
 }
 
-/// Brings the control plane up. `address` is where others reach this node.
+/// Brings the control plane up on the node that creates the cluster. `address` is where others reach this node.
 pub async fn control_plane(
     paths: &Paths,
     config: &NodeConfig,
@@ -56,6 +58,19 @@ pub async fn control_plane(
     address: IpAddr,
     hosts: &Hosts,
     report: &Reporter,
+) -> Result<Local, Failure> {
+    bring_up(paths, config, cluster, address, hosts, report, None).await
+}
+
+/// [`control_plane`], or one more of a cluster that there is already: `joining` then says what comes from the others.
+pub async fn bring_up(
+    paths: &Paths,
+    config: &NodeConfig,
+    cluster: &Cluster,
+    address: IpAddr,
+    hosts: &Hosts,
+    report: &Reporter,
+    joining: Option<&Joining>,
 ) -> Result<Local, Failure> {
     let pki = Pki { dir: paths.kubernetes.clone() };
 
@@ -73,16 +88,18 @@ pub async fn control_plane(
     let broken =
         "the control plane's files in /var/lib/kubernetes are incomplete; read `journalctl -u sheaf-agent`";
     let (plane, made) = {
-        let (run, pki, name, cluster) =
-            (hosts.run.clone(), pki.clone(), config.system.hostname.clone(), cluster.clone());
+        let (run, pki, name, sans) =
+            (hosts.run.clone(), pki.clone(), config.system.hostname.clone(), cluster.sans.clone());
+        let service_cidr = match joining {
+            Some(joining) => joining.service_cidr.clone(),
+            None => cluster.service_cidr.map_or_else(|| SERVICE_CIDR.into(), |cidr| cidr.to_string()),
+        };
         blocking(move || {
             let plane = ControlPlane {
                 node: name,
                 address,
-                sans: cluster.sans,
-                service_cidr: cluster
-                    .service_cidr
-                    .map_or_else(|| SERVICE_CIDR.into(), |cidr| cidr.to_string()),
+                sans,
+                service_cidr,
                 version: run.run(&kubeadm::version())?.text(),
             };
             let made = pki.ensure(&plane, run.as_ref(), SystemTime::now())?;
@@ -110,9 +127,23 @@ pub async fn control_plane(
         // Until all of them run with the new files, however often a start fails in between.
         write_atomically(&pending, b"", 0o644).remedy("writing /run/sheaf/control-plane.pending", broken)?;
     }
-    for unit in ["etcd.service", "kube-apiserver.service"] {
-        start(hosts, unit, changed, report).await?;
+    match joining {
+        Some(joining) => {
+            report.step("becoming a member of etcd");
+            let (paths, run, place) = (paths.clone(), hosts.run.clone(), joining.place.clone());
+            // The error has its remedy already: it is no error of the task.
+            let prepared = blocking(move || Ok(member::prepare(&paths, run.as_ref(), &place))).await;
+            prepared.remedy("becoming a member of etcd", broken)??;
+        }
+        None => {
+            first_member(paths, &plane).remedy("writing /run/sheaf/etcd.env", FIRST_DATA_LOST)?;
+        }
     }
+    start(hosts, "etcd.service", changed, report).await?;
+    if let Some(joining) = joining {
+        member::promoted(paths, &hosts.run, &joining.place, report).await?;
+    }
+    start(hosts, "kube-apiserver.service", changed, report).await?;
     report.step("waiting for the API server");
     let admin = kubeconfig::client_from_file(&pki.kubeconfig("super-admin"))
         .await
@@ -122,8 +153,19 @@ pub async fn control_plane(
         "read `journalctl -u kube-apiserver -u etcd`; usual causes are a full state partition or a wrong clock",
     )?;
 
+    // Asked only now: it needs a majority of the members, which the API server has.
+    if joining.is_some() || !other_servers(paths, &plane).is_empty() {
+        let (paths, run) = (paths.clone(), hosts.run.clone());
+        let announced = blocking(move || member::announce(&paths, run.as_ref(), address)).await;
+        announced.remedy(
+            "telling the members of etcd this node's address",
+            "read `journalctl -u etcd`; it is retried",
+        )?;
+    }
     report.step("preparing the cluster for nodes");
-    objects::ensure(&admin, &pki, &plane, hosts).await.remedy("preparing the cluster for nodes", broken)?;
+    objects::ensure(&admin, &pki, &plane, hosts, joining.is_none())
+        .await
+        .remedy("preparing the cluster for nodes", broken)?;
     let refused = "correct `[cluster]` of node.toml";
     let token: Option<Token> = cluster
         .token
@@ -131,9 +173,16 @@ pub async fn control_plane(
         .map(|token| token.0.parse())
         .transpose()
         .remedy("reading cluster.token", refused)?;
-    token::allow_configured(&admin, token.as_ref()).await.remedy("making node.toml's token valid", broken)?;
+    // The token of a node that joins is its own way in, and not one for others.
+    if joining.is_none() {
+        token::allow_configured(&admin, token.as_ref())
+            .await
+            .remedy("making node.toml's token valid", broken)?;
+    }
     controller::ensure_rules(&admin).await.remedy("setting up sheaf-controller's access rules", broken)?;
-    access::publish(&admin, &ca, &ca_key, &cluster.admin_keys)
+    // Public keys are in the node.toml of the node that creates the cluster, the others renew what it published.
+    let keys = joining.is_none().then_some(cluster.admin_keys.as_slice());
+    access::publish(&admin, &ca, &ca_key, keys)
         .await
         .remedy("publishing administrators' certificates", refused)?;
 
@@ -141,10 +190,39 @@ pub async fn control_plane(
         start(hosts, unit, changed, report).await?;
     }
     start(hosts, "sheaf-controller.service", changed || renewed || serving, report).await?;
+    servers::publish(&admin, &plane.node, &plane.server())
+        .await
+        .remedy("adding this node to the list of API servers", broken)?;
     if changed {
         std::fs::remove_file(&pending).remedy("removing /run/sheaf/control-plane.pending", broken)?;
     }
     Ok(Local { server: plane.server(), ca, admin })
+}
+
+/// What helps when the first member's data is gone and others exist.
+const FIRST_DATA_LOST: &str = "install this machine again and join it with `sheaf-agent token create --control-plane` of another \
+                               control-plane node, after `sheaf-agent etcd remove` of this one there";
+
+/// Has etcd begin a cluster of one member, unless there is data. A node whose cluster has other control-plane nodes never begins
+/// another one: that would be a second cluster with the same keys.
+fn first_member(paths: &Paths, plane: &ControlPlane) -> anyhow::Result<()> {
+    if !member::has_data(paths) {
+        let others = other_servers(paths, plane);
+        anyhow::ensure!(
+            others.is_empty(),
+            "the data of etcd on this node is gone, and the cluster has other control-plane nodes: {}",
+            others.join(" ")
+        );
+    }
+    let peer = program::peer_url(&program::host(plane.address));
+    member::write_environment(&paths.run, &format!("{}={peer}", plane.node), "new")
+}
+
+/// API servers on other nodes, as far as this node has learned of them.
+fn other_servers(paths: &Paths, plane: &ControlPlane) -> Vec<String> {
+    let mut others = servers::kept(&servers::file(paths));
+    others.retain(|server| *server != plane.server());
+    others
 }
 
 async fn start(hosts: &Hosts, unit: &str, changed: bool, report: &Reporter) -> Result<(), Failure> {
@@ -176,10 +254,39 @@ async fn ready(client: &kube::Client) -> anyhow::Result<()> {
 fn write_environment(run: &Path, plane: &ControlPlane) -> anyhow::Result<bool> {
     let authorization = authorization::write(run)?;
     let path = run.join("control-plane.env");
-    let text = format!("SHEAF_ADDRESS={}\nSHEAF_SERVICE_CIDR={}\n", plane.address, plane.service_cidr);
+    let text = format!(
+        "SHEAF_ADDRESS={}\nSHEAF_HOST={}\nSHEAF_NODE={}\nSHEAF_SERVICE_CIDR={}\n",
+        plane.address,
+        program::host(plane.address),
+        plane.node,
+        plane.service_cidr
+    );
     if std::fs::read_to_string(&path).is_ok_and(|before| before == text) {
         return Ok(authorization);
     }
     write_atomically(&path, text.as_bytes(), 0o644)?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_node_without_its_data_begins_no_second_cluster_beside_other_control_plane_nodes() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::under(root.path());
+        let plane = pki::tests::plane();
+        first_member(&paths, &plane).unwrap();
+        let text = std::fs::read_to_string(paths.run.join("etcd.env")).unwrap();
+        assert_eq!(text, "SHEAF_ETCD_MEMBERS=n1=https://192.0.2.10:2380\nSHEAF_ETCD_STATE=new\n");
+        let list = serde_json::to_vec(&["https://192.0.2.10:6443", "https://192.0.2.11:6443"]).unwrap();
+        write_atomically(&servers::file(&paths), &list, 0o644).unwrap();
+        assert_eq!(
+            first_member(&paths, &plane).unwrap_err().to_string(),
+            "the data of etcd on this node is gone, and the cluster has other control-plane nodes: https://192.0.2.11:6443"
+        );
+        std::fs::create_dir_all(paths.etcd.join("data/member/wal")).unwrap();
+        first_member(&paths, &plane).unwrap();
+    }
 }

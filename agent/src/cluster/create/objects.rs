@@ -9,15 +9,16 @@
 use super::kubeadm::{self, ControlPlane};
 use super::pki::Pki;
 use crate::cluster::keys;
+use crate::cluster::node::give_role;
 use crate::cluster::token::Token;
 use crate::cluster::{Hosts, apply, is_status};
 use crate::reconcile::blocking;
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
-use kube::api::{Api, DeleteParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use sheaf_api::names::{CONTROL_PLANE_MAP, SYSTEM_NAMESPACE};
 use sheaf_host::file::write_atomically;
@@ -29,15 +30,16 @@ const BINDINGS: [&str; 2] = ["kubeadm:get-nodes", "kubeadm:kubelet-bootstrap"];
 const APPROVALS: [&str; 2] =
     ["kubeadm:node-autoapprove-bootstrap", "kubeadm:node-autoapprove-certificate-rotation"];
 
-/// Makes them when needed.
+/// Makes them when needed. `is_first`: this node created the cluster; the others add what they say of themselves to what it says.
 pub async fn ensure(
     admin: &kube::Client,
     pki: &Pki,
     plane: &ControlPlane,
     hosts: &Hosts,
+    is_first: bool,
 ) -> anyhow::Result<()> {
     let ca = std::fs::read_to_string(pki.file("ca.crt")).context("pki/ca.crt: cannot be read")?;
-    if !complete(admin, plane, &ca).await? {
+    if !complete(admin, plane, &ca, is_first).await? {
         bootstrap(admin, pki, plane, hosts).await?;
     }
     let bindings: Api<ClusterRoleBinding> = Api::all(admin.clone());
@@ -50,7 +52,32 @@ pub async fn ensure(
     }
     let served =
         std::fs::read_to_string(pki.file("apiserver.crt")).context("pki/apiserver.crt: cannot be read")?;
-    apply::all(admin, &self_description(plane, &keys::facts(&served)?)).await
+    let description = self_description(plane, &keys::facts(&served)?);
+    if is_first {
+        return apply::all(admin, &description).await;
+    }
+    // First the role: only a control-plane node may have an address of the API server.
+    if let Some(node) = Api::<Node>::all(admin.clone()).get_opt(&plane.node).await? {
+        give_role(admin, &node).await?;
+    }
+    let maps: Api<ConfigMap> = Api::namespaced(admin.clone(), SYSTEM_NAMESPACE);
+    let word = |key: &str| description[1].pointer(key).cloned().unwrap_or_default();
+    let own = json!({"data": {
+        format!("addresses.{}", plane.node): word("/data/addresses"),
+        format!("names.{}", plane.node): word("/data/names"),
+    }});
+    maps.patch(CONTROL_PLANE_MAP, &PatchParams::default(), &Patch::Merge(&own)).await?;
+    Ok(())
+}
+
+/// Takes out what the control-plane node `node`, which joined, said of itself.
+pub async fn forget(admin: &kube::Client, node: &str) -> anyhow::Result<()> {
+    let maps: Api<ConfigMap> = Api::namespaced(admin.clone(), SYSTEM_NAMESPACE);
+    let own = json!({"data": {format!("addresses.{node}"): null, format!("names.{node}"): null}});
+    match maps.patch(CONTROL_PLANE_MAP, &PatchParams::default(), &Patch::Merge(&own)).await {
+        Err(error) if !is_status(&error, 404) => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Where the API server is, as its certificate says: sheaf-controller gives no node these names and addresses.
@@ -92,7 +119,12 @@ async fn bootstrap(
     crate::cluster::token::revoke(admin, &token).await
 }
 
-async fn complete(admin: &kube::Client, plane: &ControlPlane, ca: &str) -> anyhow::Result<bool> {
+async fn complete(
+    admin: &kube::Client,
+    plane: &ControlPlane,
+    ca: &str,
+    is_first: bool,
+) -> anyhow::Result<bool> {
     let bindings: Api<ClusterRoleBinding> = Api::all(admin.clone());
     for name in BINDINGS {
         if bindings.get_opt(name).await?.is_none() {
@@ -111,5 +143,6 @@ async fn complete(admin: &kube::Client, plane: &ControlPlane, ca: &str) -> anyho
     };
     // Exactly this server, not one whose text begins alike.
     let server = info.lines().any(|line| line.trim() == format!("server: {}", plane.server()));
-    Ok(server && info.contains(&STANDARD.encode(ca)))
+    // Nodes that join later leave the first one's in it: any of the servers does.
+    Ok((server || !is_first) && info.contains(&STANDARD.encode(ca)))
 }

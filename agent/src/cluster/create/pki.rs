@@ -184,8 +184,12 @@ impl Pki {
             Ok(address) => facts.addresses.contains(&address),
             Err(_) => facts.names.contains(san),
         };
-        let addressed =
-            leaf != "apiserver" || (facts.addresses.contains(&plane.address) && plane.sans.iter().all(named));
+        let addressed = match leaf {
+            "apiserver" => facts.addresses.contains(&plane.address) && plane.sans.iter().all(named),
+            // Members of etcd verify each other by address.
+            "etcd/server" | "etcd/peer" => facts.addresses.contains(&plane.address),
+            _ => true,
+        };
         let paired = key.public_der().is_ok_and(|der| der == facts.public_der);
         addressed && paired && facts.not_before <= now && facts.not_after > now + RENEW_BEFORE
     }

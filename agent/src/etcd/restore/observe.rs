@@ -51,7 +51,8 @@ pub fn observe(run: &dyn Run, paths: &Paths, file: &str, keys: Option<String>) -
     let own_version = program::own_version(&run.run(&program::version())?.text())?;
     // An etcd that is gone or broken is what snapshots are for.
     let members = run.run(&Etcd::of(paths).members()).ok();
-    let members = members.and_then(|output| program::members(&output.text()).ok());
+    let members =
+        members.and_then(|output| program::members(&output.text()).ok()).map(|members| members.len());
     let bytes = std::fs::metadata(&data).map_or(0, |meta| meta.len());
     let state = paths.etcd.parent().unwrap_or(&paths.etcd);
     let free = space::free(state).with_context(|| format!("{}: cannot be read", state.display()))?;

@@ -16,7 +16,7 @@ use crate::vms::record::Record;
 use crate::vms::{admission, credentials, report};
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_host::libvirt::{Domain, Source, VmHost};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A claim that is not bound is asked for again after so many seconds.
@@ -55,9 +55,11 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             };
             blocking(read)
         });
-        let server = self.ctx.config.borrow().cluster.as_ref().and_then(|cluster| cluster.server.clone());
-        if let Some(server) = server {
-            self.lookups.ask(now, Key::ApiServers, RESYNC, || resolve(server));
+        let configured = self.ctx.config.borrow().cluster.as_ref().and_then(|cluster| cluster.server.clone());
+        let mut servers = self.ctx.status.read().cluster.servers.clone();
+        servers.extend(configured);
+        if !servers.is_empty() {
+            self.lookups.ask(now, Key::ApiServers, RESYNC, || resolve(servers));
         }
         for (namespace, name) in wanted_claims(listed) {
             // A claim that is bound stays so, as long as the Pod that refers to it is there.
@@ -129,11 +131,20 @@ pub(super) fn wanted_claims(listed: &Listed<Pod>) -> Vec<(String, String)> {
     listed.objects.values().filter(is_waiting).flat_map(of_pod).collect()
 }
 
-/// Addresses of the API server at `server`, an `https://` URL.
-async fn resolve(server: String) -> anyhow::Result<Found> {
-    let place = server.trim_start_matches("https://").trim_end_matches('/');
-    let has_port = place.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
-    let place = if has_port { place.to_owned() } else { format!("{place}:443") };
-    let found = tokio::net::lookup_host(place).await?;
-    Ok(Found::ApiServers(found.map(|address| address.ip()).collect()))
+/// Addresses of the API servers at `servers`, `https://` URLs. One whose name cannot be resolved is an error only if none can.
+async fn resolve(servers: Vec<String>) -> anyhow::Result<Found> {
+    let (mut found, mut failed) = (BTreeSet::new(), None);
+    for server in servers {
+        let place = server.trim_start_matches("https://").trim_end_matches('/');
+        let has_port = place.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
+        let place = if has_port { place.to_owned() } else { format!("{place}:443") };
+        match tokio::net::lookup_host(place).await {
+            Ok(addresses) => found.extend(addresses.map(|address| address.ip())),
+            Err(error) => failed = Some(error),
+        }
+    }
+    match failed {
+        Some(error) if found.is_empty() => Err(error.into()),
+        _ => Ok(Found::ApiServers(found)),
+    }
 }

@@ -245,8 +245,8 @@ fn a_node_of_the_control_plane_is_refused_whatever_is_confirmed() {
         ),
         (
             &[false, true, true][..],
-            "Node n1: is a node of the control plane, and this version does not take members out of etcd; remove a node without \
-             control plane",
+            "Node n1: is a node of the control plane, with a member of etcd; run `sheaf-agent etcd remove n1` on another \
+             control-plane node",
         ),
     ] {
         o.control_plane = plane(ready);

@@ -21,6 +21,7 @@ const AT_A_TIME: usize = 3;
 /// alone.
 const PROCESSES: [&str; 29] = [
     "cluster_update",
+    "control_planes",
     "controller",
     "export",
     "filters",

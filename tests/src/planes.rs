@@ -1,0 +1,206 @@
+//! Machines of a cluster with several control-plane nodes: each with files, processes and a network namespace of its own, on one
+//! bridge.
+//!
+//! Why here: one member of etcd in one namespace (`cluster`) shows nothing of joining and of losing one. Every control plane is
+//! made and started by the agent's own code. Route in: names. Route out: machines whose agents are started, and whose power is
+//! cut; dropped, they leave nothing behind.
+
+use crate::cluster::{AgentNode, Approver, Processes, RunningAgent, client_of, programs_in, sweep};
+use anyhow::{Context as _, Result, ensure};
+use sheaf_agent::cluster::Hosts;
+use sheaf_agent::paths::Paths;
+use sheaf_agent::status::{ClusterSection, Phase};
+use sheaf_host::run::{Command, Run as _, System};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// Longest wait for a step; the machine is shared with other work.
+pub const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// What the agent's section says when the control plane of a node that joined is up.
+const RUNS: &str = "the control plane runs";
+
+/// A bridge on which machines are.
+pub struct Network {
+    name: String,
+    prefix: u32,
+    next: AtomicU32,
+}
+
+impl Network {
+    /// A new one.
+    pub fn make() -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        sweep()?;
+        sweep_bridges()?;
+        let (pid, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("sb{pid}-{number}");
+        // 198.18.0.0/15 is set aside for tests of networks; the upper half is for these, 32 addresses each.
+        let prefix = u32::from(Ipv4Addr::new(198, 19, 0, 0)) + (pid % 1024) * 64 + (number % 2) * 32;
+        let made = Self { name, prefix, next: AtomicU32::new(2) };
+        let near = format!("{}/27", Ipv4Addr::from(prefix + 1));
+        for words in [
+            vec!["link", "add", &made.name, "type", "bridge"],
+            vec!["address", "add", &near, "dev", &made.name],
+            vec!["link", "set", &made.name, "up"],
+        ] {
+            System.run(&Command::new("ip").args(words))?;
+        }
+        Ok(made)
+    }
+
+    fn plug(&self) -> Result<(String, IpAddr)> {
+        let host = self.next.fetch_add(1, Ordering::Relaxed);
+        let (pid, bridge) = (std::process::id(), &self.name);
+        let address = Ipv4Addr::from(self.prefix + host);
+        let namespace = format!("sheaf-{pid}-{bridge}-{host}");
+        let (outside, inside) = (format!("so{pid}-{host}"), format!("si{pid}-{host}"));
+        let far = format!("{address}/27");
+        for words in [
+            vec!["netns", "add", &namespace],
+            vec!["link", "add", &outside, "type", "veth", "peer", "name", &inside, "netns", &namespace],
+            vec!["link", "set", &outside, "master", bridge, "up"],
+            vec!["-n", &namespace, "address", "add", &far, "dev", &inside],
+            vec!["-n", &namespace, "link", "set", &inside, "up"],
+            vec!["-n", &namespace, "link", "set", "lo", "up"],
+        ] {
+            System.run(&Command::new("ip").args(words))?;
+        }
+        Ok((namespace, address.into()))
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        if let Err(error) = System.run(&Command::new("ip").args(["link", "delete", &self.name])) {
+            eprintln!("{error}");
+        }
+    }
+}
+
+/// Removes bridges of test processes that were killed.
+fn sweep_bridges() -> Result<()> {
+    let listed = System.run(&Command::new("ip").args(["-brief", "link", "show", "type", "bridge"]))?.text();
+    for name in listed.lines().filter_map(|line| line.split_whitespace().next()) {
+        let owner = name.strip_prefix("sb").and_then(|rest| rest.split_once('-')).map(|(pid, _)| pid);
+        let Some(owner) = owner.filter(|pid| pid.parse::<u32>().is_ok()) else { continue };
+        if !std::path::Path::new("/proc").join(owner).exists() {
+            System.run(&Command::new("ip").args(["link", "delete", name])).ok();
+        }
+    }
+    Ok(())
+}
+
+/// A machine of the control plane.
+pub struct Plane {
+    /// Its files.
+    pub node: AgentNode,
+    /// What its agent does to it.
+    pub hosts: Hosts,
+    /// Its address.
+    pub address: IpAddr,
+    name: String,
+    namespace: String,
+    units: Arc<Processes>,
+    agent: Option<RunningAgent>,
+}
+
+impl Plane {
+    /// One that is switched off, with this table `[cluster]`.
+    pub fn new(network: &Network, name: &str, cluster: &str) -> Result<Self> {
+        let (namespace, address) = network.plug()?;
+        let text = format!("version = 1\n[system]\nhostname = \"{name}\"\n{cluster}\n");
+        let node = AgentNode::new(&text, name)?;
+        let units = Arc::new(Processes::new(node.root(), &namespace)?);
+        let hosts = Hosts { run: programs_in(&namespace)?, units: units.clone() };
+        Ok(Self { node, hosts, address, name: name.into(), namespace, units, agent: None })
+    }
+
+    /// Its files.
+    pub fn paths(&self) -> Paths {
+        self.node.paths()
+    }
+
+    /// Starts its agent.
+    pub fn start(&mut self) -> Result<()> {
+        self.agent = Some(self.node.start_at(self.address, self.hosts.clone())?);
+        Ok(())
+    }
+
+    /// Ends its agent and every process, as a power cut does.
+    pub fn cut_power(&mut self) {
+        self.agent = None;
+        self.units.kill();
+        // Files in memory are gone.
+        std::fs::remove_dir_all(self.paths().run).ok();
+    }
+
+    /// Ends its agent alone, as `kill -9` does.
+    pub fn kill_agent(&mut self) {
+        self.agent = None;
+    }
+
+    /// Ends one of its units (SIGKILL).
+    pub fn kill_unit(&self, unit: &str) {
+        self.units.kill_one(unit);
+    }
+
+    /// Waits until the agent's section of the status is as `condition` says.
+    pub async fn section(
+        &self,
+        what: &str,
+        condition: impl Fn(&ClusterSection) -> bool,
+    ) -> Result<ClusterSection> {
+        let agent = self.agent.as_ref().context("its agent runs")?;
+        let mut status = agent.ctx.status.subscribe();
+        let waited =
+            tokio::time::timeout(TIMEOUT, status.wait_for(|status| condition(&status.cluster))).await;
+        if let Ok(found) = waited {
+            return Ok(found?.cluster.clone());
+        }
+        let section = status.borrow().cluster.clone();
+        anyhow::bail!("{}: {what}: {section:#?}\n{}", self.name, self.units.tails())
+    }
+
+    /// Waits until its control plane and its node are up.
+    pub async fn up(&self) -> Result<()> {
+        let joins = std::fs::read_to_string(self.paths().node_toml)?.contains("mode = \"join\"");
+        let runs = |section: &ClusterSection| {
+            let plane = section.control_plane.as_ref();
+            !joins || plane.is_some_and(|plane| plane.step == RUNS && plane.problem.is_none())
+        };
+        self.section("does not come up", |section| section.phase == Phase::Ready && runs(section))
+            .await
+            .map(drop)
+    }
+
+    /// An administrator's client of its own API server.
+    pub async fn admin(&self) -> Result<kube::Client> {
+        client_of(&self.paths().kubernetes.join("super-admin.conf")).await
+    }
+
+    /// Approves nodes' certificates as its sheaf-controller does, until the answer is dropped; once it has a control plane.
+    pub async fn approver(&self) -> Result<Approver> {
+        let file: PathBuf = self.paths().kubernetes.join("sheaf-controller.conf");
+        let made = async {
+            while !file.exists() {
+                tokio::time::sleep(Duration::from_millis(100)).await; // the next look; the deadline is below
+            }
+        };
+        let waited = tokio::time::timeout(TIMEOUT, made).await;
+        ensure!(waited.is_ok(), "{}: {} is not made\n{}", self.name, file.display(), self.units.tails());
+        Ok(Approver::of(client_of(&file).await?))
+    }
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        self.cut_power();
+        if let Err(error) = System.run(&Command::new("ip").args(["netns", "delete", &self.namespace])) {
+            eprintln!("{error}");
+        }
+    }
+}
