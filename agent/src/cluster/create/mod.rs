@@ -5,7 +5,6 @@
 //! ([`upkeep`]). Route in: node config, this node's address. Route out: [`ControlPlane`] up,
 //! with what a node needs to join it.
 
-pub mod access;
 pub mod authorization;
 pub mod controller;
 pub mod kubeadm;
@@ -17,6 +16,8 @@ use super::failure::{Failure, Remedy};
 use super::report::Reporter;
 use super::token::{self, Token};
 use super::{Hosts, kubeconfig};
+use crate::administrators;
+use crate::encryption;
 use crate::etcd::restore::pending;
 use crate::paths::Paths;
 use crate::reconcile::blocking;
@@ -103,6 +104,8 @@ pub async fn control_plane(
         .remedy("making the aggregated API's certificate", broken)?;
     let moved =
         write_environment(&paths.run, &plane).remedy("writing /run/sheaf/control-plane.env", broken)?;
+    let moved = moved
+        | encryption::prepare(paths, SystemTime::now()).remedy("preparing the keys of Secrets", broken)?;
 
     let pending = paths.run.join("control-plane.pending");
     let changed = made || moved || pending.exists();
@@ -122,6 +125,8 @@ pub async fn control_plane(
         "read `journalctl -u kube-apiserver -u etcd`; usual causes are a full state partition or a wrong clock",
     )?;
 
+    encryption::served(paths).remedy("noting the keys of Secrets", "look at /run/sheaf")?;
+
     report.step("preparing the cluster for nodes");
     objects::ensure(&admin, &pki, &plane, hosts).await.remedy("preparing the cluster for nodes", broken)?;
     let refused = "correct `[cluster]` of node.toml";
@@ -133,7 +138,7 @@ pub async fn control_plane(
         .remedy("reading cluster.token", refused)?;
     token::allow_configured(&admin, token.as_ref()).await.remedy("making node.toml's token valid", broken)?;
     controller::ensure_rules(&admin).await.remedy("setting up sheaf-controller's access rules", broken)?;
-    access::publish(&admin, &ca, &ca_key, &cluster.admin_keys)
+    administrators::keep(&admin, &ca, &ca_key, &cluster.admin_keys, SystemTime::now())
         .await
         .remedy("publishing administrators' certificates", refused)?;
 
@@ -155,7 +160,7 @@ async fn start(hosts: &Hosts, unit: &str, changed: bool, report: &Reporter) -> R
 }
 
 /// Asks /readyz until it says ok.
-async fn ready(client: &kube::Client) -> anyhow::Result<()> {
+pub(crate) async fn ready(client: &kube::Client) -> anyhow::Result<()> {
     let mut last = anyhow::anyhow!("no answer yet");
     let asked = async {
         loop {
