@@ -5,7 +5,7 @@
 //!
 //! [`observe`] → [`plan`] → [`apply`], a step at a time until nothing is left ([`settle`]). Where a change of keys stands is
 //! told from the file of keys, from what kube-apiserver was started with, and from etcd: it continues after a kill at any
-//! step, by whoever comes first, `sheaf-agent encryption rotate` ([`by_hand`]) or the agent ([`controller`]).
+//! step, by the first of the two to run, `sheaf-agent encryption rotate` ([`by_hand`]) or the agent ([`controller`]).
 //! docs/cluster.md is for operators; docs/decisions/0045 says why it is like this. Source:
 //! <https://kubernetes.io/docs/tasks/administer-cluster/encrypt-data/>.
 
