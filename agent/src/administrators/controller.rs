@@ -36,7 +36,7 @@ impl Controller {
         Self { ctx, failing: false }
     }
 
-    async fn keep(&self, configured: &[String]) -> anyhow::Result<()> {
+    async fn keep(&self, configured: Option<&[String]>) -> anyhow::Result<()> {
         let pki = Pki { dir: self.ctx.paths.kubernetes.clone() };
         let files = pki.clone();
         let (ca, ca_key) = blocking(move || {

@@ -17,6 +17,7 @@ pub mod plan;
 use crate::channels::Context;
 use crate::reconcile::{self, Wakes};
 use controller::{Controller, Source};
+use sheaf_config::node::{Cluster, ClusterMode};
 use std::time::SystemTime;
 
 /// ConfigMap with certificates, in `kube-public`.
@@ -27,6 +28,11 @@ pub const RECORD: &str = "sheaf-administrators";
 /// Group of their certificates. It has no rights itself.
 pub const GROUP: &str = "sheaf:administrators";
 
+/// The keys of node.toml, on the node that made the cluster: no other has any.
+pub fn configured(cluster: &Cluster) -> Option<&[String]> {
+    (cluster.mode == ClusterMode::Create).then_some(cluster.admin_keys.as_slice())
+}
+
 /// Runs until shutdown.
 pub async fn run(ctx: Context) -> anyhow::Result<()> {
     let wakes = Wakes::new().watch(Source::Joined, ctx.cluster.clone());
@@ -34,12 +40,13 @@ pub async fn run(ctx: Context) -> anyhow::Result<()> {
     reconcile::run(Controller::new(ctx), wakes, handle, shutdown).await
 }
 
-/// Gives each administrator a certificate and rights, and all others none; `configured` are the keys of node.toml, PEM.
+/// Gives each administrator a certificate and rights, and all others none; `configured` are the keys of node.toml, PEM, on the node
+/// that made the cluster.
 pub async fn keep(
     client: &kube::Client,
     ca: &str,
     ca_key: &str,
-    configured: &[String],
+    configured: Option<&[String]>,
     now: SystemTime,
 ) -> anyhow::Result<()> {
     let observed = observe::observe(client).await?;

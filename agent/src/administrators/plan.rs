@@ -24,7 +24,10 @@ const BINDING: &str = "sheaf:administrator:";
 /// Hexadecimal digits of the key's hash in a user name.
 const DIGITS: usize = 16;
 
-/// Where a key is from, for keys of node.toml.
+/// The cluster's CA among the certificates that are published.
+const CA_ENTRY: &str = "ca.crt";
+
+/// Where a key is from, for keys of node.toml of the node that made the cluster.
 pub const NODE_TOML: &str = "node.toml";
 
 /// The user of the binding `name`.
@@ -53,11 +56,14 @@ pub struct Administrator {
 
 impl Administrator {
     fn new(pem: &str, origin: &str, record: &BTreeMap<String, String>) -> anyhow::Result<Self> {
-        let public_der = keys::public_key_der(pem)?;
+        Ok(Self::of(keys::public_key_der(pem)?, origin, record))
+    }
+
+    fn of(public_der: Vec<u8>, origin: &str, record: &BTreeMap<String, String>) -> Self {
         let hash = CaPin::of_public_key(&public_der).hex();
         let user = format!("sheaf-admin-{}", &hash[..DIGITS]);
         let revoked = record.get(&user).is_some_and(|word| word.trim() == REVOKED);
-        Ok(Self { user, hash, origin: origin.to_owned(), revoked, public_der })
+        Self { user, hash, origin: origin.to_owned(), revoked, public_der }
     }
 
     /// The name of the certificate among those that are published.
@@ -114,14 +120,15 @@ pub struct Planned {
 }
 
 /// Everybody with a key, those that were revoked too; and entries of the record that are no key. A key of node.toml that is
-/// none is an error.
+/// none is an error. On a node without keys of its own (`configured` is none) those that have a certificate keep it.
 pub fn administrators(
-    configured: &[String],
-    record: &BTreeMap<String, String>,
+    configured: Option<&[String]>,
+    observed: &Observed,
 ) -> anyhow::Result<(Vec<Administrator>, Vec<String>)> {
+    let record = &observed.record;
     let mut all: Vec<Administrator> = Vec::new();
     let mut problems = Vec::new();
-    for (index, pem) in configured.iter().enumerate() {
+    for (index, pem) in configured.into_iter().flatten().enumerate() {
         let one = Administrator::new(pem, NODE_TOML, record);
         all.push(one.with_context(|| format!("cluster.admin-keys[{index}]"))?);
     }
@@ -137,6 +144,15 @@ pub fn administrators(
             }
         }
     }
+    if configured.is_none() {
+        for facts in observed.published.iter().flatten().filter(|(name, _)| *name != CA_ENTRY) {
+            let Ok(facts) = keys::facts(facts.1) else { continue };
+            let one = Administrator::of(facts.public_der, NODE_TOML, record);
+            if all.iter().all(|known| known.user != one.user) {
+                all.push(one);
+            }
+        }
+    }
     Ok((all, problems))
 }
 
@@ -145,10 +161,10 @@ pub fn plan(
     observed: &Observed,
     ca: &str,
     ca_key: &str,
-    configured: &[String],
+    configured: Option<&[String]>,
     now: SystemTime,
 ) -> anyhow::Result<Planned> {
-    let (all, problems) = administrators(configured, &observed.record)?;
+    let (all, problems) = administrators(configured, observed)?;
     let wanted: Vec<&Administrator> = all.iter().filter(|one| !one.revoked).collect();
     let is_wanted = |user: &String| wanted.iter().any(|one| one.user == *user);
     let unbind = observed.bound.iter().filter(|user| !is_wanted(user)).cloned().map(Action::Unbind);
@@ -171,8 +187,8 @@ fn contents(
     wanted: &[&Administrator],
     now: SystemTime,
 ) -> anyhow::Result<BTreeMap<String, String>> {
-    let mut data = BTreeMap::from([("ca.crt".to_owned(), ca.to_owned())]);
-    let same_ca = before.get("ca.crt").is_some_and(|before| before == ca);
+    let mut data = BTreeMap::from([(CA_ENTRY.to_owned(), ca.to_owned())]);
+    let same_ca = before.get(CA_ENTRY).is_some_and(|before| before == ca);
     let authority = Authority::from_pem(ca, ca_key)?;
     for one in wanted {
         let subject = Subject { common_name: one.user.clone(), organisations: vec![GROUP.into()] };
@@ -238,11 +254,15 @@ mod tests {
             Self { ca, ca_key, configured: configured.into(), observed: Observed::default() }
         }
 
+        fn plan(&self, now: SystemTime) -> Planned {
+            plan(&self.observed, &self.ca, &self.ca_key, Some(&self.configured), now).unwrap()
+        }
+
         /// Does what follows at `now`, and shows it.
         fn keep(&mut self, now: SystemTime) -> Vec<String> {
-            let planned = plan(&self.observed, &self.ca, &self.ca_key, &self.configured, now).unwrap();
+            let planned = self.plan(now);
             self.observed = after(&self.observed, &planned);
-            let again = plan(&self.observed, &self.ca, &self.ca_key, &self.configured, now).unwrap();
+            let again = self.plan(now);
             assert_eq!(again.actions, [], "a second time nothing is left to do");
             planned.actions.iter().map(ToString::to_string).collect()
         }
@@ -315,6 +335,20 @@ mod tests {
     }
 
     #[test]
+    fn a_node_without_keys_of_its_own_renews_what_was_published_but_for_who_was_revoked() {
+        let (alice, bob, now) = (key(), key(), SystemTime::now());
+        let mut cluster = Cluster::new(&[alice.clone(), bob.clone()]);
+        cluster.keep(now);
+        cluster.observed.record.insert(user(&bob), REVOKED.into());
+        let later = now + DAY * 25;
+        let planned = plan(&cluster.observed, &cluster.ca, &cluster.ca_key, None, later).unwrap();
+        cluster.observed = after(&cluster.observed, &planned);
+        assert_eq!(cluster.observed.bound, [user(&alice)].into());
+        assert!(cluster.certificate(&alice).unwrap().not_after > later + DAY * 29);
+        assert_eq!(cluster.certificate(&bob), None);
+    }
+
+    #[test]
     fn certificates_of_masters_from_an_earlier_version_are_replaced() {
         let (alice, now) = (key(), SystemTime::now());
         let mut cluster = Cluster::new(&[alice.clone()]);
@@ -334,13 +368,13 @@ mod tests {
         let record = [("bob".to_owned(), "x".to_owned())].into();
         let observed = Observed { record, ..Observed::default() };
         let cluster = Cluster::new(&[alice]);
-        let planned = plan(&observed, &cluster.ca, &cluster.ca_key, &cluster.configured, now).unwrap();
+        let planned = plan(&observed, &cluster.ca, &cluster.ca_key, Some(&cluster.configured), now).unwrap();
         assert_eq!(planned.actions.len(), 2);
         assert_eq!(
             planned.problems,
             ["bob is neither a public key in PEM nor \"revoked\": there is no PUBLIC KEY block"]
         );
-        let wrong = plan(&observed, &cluster.ca, &cluster.ca_key, &["x".into()], now).unwrap_err();
+        let wrong = plan(&observed, &cluster.ca, &cluster.ca_key, Some(&["x".into()]), now).unwrap_err();
         assert_eq!(format!("{wrong:#}"), "cluster.admin-keys[0]: there is no PUBLIC KEY block");
     }
 }
