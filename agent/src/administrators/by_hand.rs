@@ -1,10 +1,10 @@
-//! `sheaf-agent administrators`: who administers the cluster, on the node that made it.
+//! `sheaf-agent administrators`: who administers the cluster, on a control-plane node.
 //!
 //! Why here and not only with kubectl: what is changed takes effect at once, and works for somebody whose kubeconfig does not.
 //! Route in: a request. Route out: the record, what follows from it, and what was done, in words.
 
-use super::plan::{self, Administrator, NODE_TOML, REVOKED, administrators};
-use super::{RECORD, keep, observe};
+use super::plan::{self, Administrator, NODE_TOML, Observed, REVOKED, administrators};
+use super::{RECORD, configured, keep, observe};
 use crate::cluster::create::pki::Pki;
 use crate::cluster::keys;
 use crate::cluster::time::rfc3339;
@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use sheaf_config::node::{Cluster, ClusterMode, NodeConfig};
+use sheaf_config::node::{Cluster, NodeConfig};
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
@@ -45,12 +45,7 @@ pub enum Ask {
 
 /// Does what `request` asks, on the node with these files.
 pub async fn ask(paths: &Paths, config: &NodeConfig, request: &Ask) -> anyhow::Result<String> {
-    let cluster = config.cluster.as_ref().filter(|cluster| cluster.mode == ClusterMode::Create);
-    let Some(cluster) = cluster else {
-        bail!(
-            "run this on the node that made the cluster: its node.toml has mode = \"create\", and admin-keys"
-        );
-    };
+    let cluster = config.cluster.as_ref().context("this node is in no cluster")?;
     ask_with(&token::administrator(paths).await?, paths, cluster, request).await
 }
 
@@ -62,7 +57,7 @@ pub async fn ask_with(
     request: &Ask,
 ) -> anyhow::Result<String> {
     let observed = observe::observe(client).await?;
-    let (all, problems) = administrators(&cluster.admin_keys, &observed.record)?;
+    let (all, problems) = administrators(configured(cluster), &observed)?;
     let change = match request {
         Ask::List => return Ok(table(&all, observed.published.as_ref(), &problems)),
         Ask::Add { name, key } => add(&all, &observed.record, name, key)?,
@@ -79,7 +74,7 @@ pub async fn ask_with(
         std::fs::read_to_string(&path)
             .with_context(|| format!("{}: cannot be read; run this as root", path.display()))
     };
-    keep(client, &read("ca.crt")?, &read("ca.key")?, &cluster.admin_keys, SystemTime::now()).await?;
+    keep(client, &read("ca.crt")?, &read("ca.key")?, configured(cluster), SystemTime::now()).await?;
     Ok(match request {
         Ask::List => String::new(),
         Ask::Add { name, .. } => {
@@ -122,7 +117,7 @@ fn add(
     );
     ensure!(!record.contains_key(name), "{name} is in the list already: choose another name");
     let fresh: BTreeMap<String, String> = [(name.to_owned(), key.to_owned())].into();
-    let (new, _) = administrators(&[], &fresh)?;
+    let (new, _) = administrators(None, &Observed { record: fresh, ..Observed::default() })?;
     let Some(new) = new.first() else {
         bail!("this is not a public key in PEM; give the admin.pub that `sheaf admin new DIR` made");
     };
@@ -168,7 +163,8 @@ mod tests {
         let key = || Key::generate().unwrap().public_pem().unwrap();
         let (alice, bob) = (key(), key());
         let record = BTreeMap::from([("bob".to_owned(), bob.clone())]);
-        let (all, _) = administrators(&[alice.clone()], &record).unwrap();
+        let observed = Observed { record: record.clone(), ..Observed::default() };
+        let (all, _) = administrators(Some(std::slice::from_ref(&alice)), &observed).unwrap();
         let refused = |name: &str, key: &str| add(&all, &record, name, key).unwrap_err().to_string();
         let new = key();
         assert_eq!(

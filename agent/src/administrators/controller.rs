@@ -2,13 +2,13 @@
 //!
 //! Route in: time. Route out: what [`super::keep`] does.
 
-use super::keep;
+use super::{configured, keep};
 use crate::channels::Context;
 use crate::cluster::create::pki::Pki;
 use crate::cluster::kubeconfig;
 use crate::reconcile::{self, Next, Woken, blocking};
 use anyhow::Context as _;
-use sheaf_config::node::ClusterMode;
+use sheaf_config::node::Role;
 use std::fs;
 use std::time::{Duration, SystemTime};
 
@@ -54,15 +54,15 @@ impl reconcile::Controller for Controller {
 
     async fn round(&mut self, _: &Woken<Source>) -> Next {
         let config = self.ctx.config.borrow().clone();
-        let Some(cluster) = config.cluster.as_ref().filter(|cluster| cluster.mode == ClusterMode::Create)
-        else {
+        let cluster = config.cluster.as_ref().filter(|cluster| cluster.role() == Role::ControlPlane);
+        let Some(cluster) = cluster else {
             return Next::WOKEN;
         };
         // Before that `cluster` is making or starting the control plane.
         if self.ctx.cluster.borrow().is_none() {
             return Next::WOKEN.waiting_for("the control plane");
         }
-        let kept = tokio::time::timeout(ROUND, self.keep(&cluster.admin_keys)).await;
+        let kept = tokio::time::timeout(ROUND, self.keep(configured(cluster))).await;
         let why = match kept {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(format!("{error:#}")),

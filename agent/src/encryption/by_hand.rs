@@ -6,12 +6,18 @@
 use super::keys::Ring;
 use super::stored::{Stored, stored};
 use super::{lock, settle};
-use crate::cluster::Hosts;
+use crate::cluster::{Hosts, token};
 use crate::etcd::program::{self, Etcd};
 use crate::paths::Paths;
 use crate::reconcile::blocking;
 use anyhow::{Context as _, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
+use kube::api::{Api, ListParams};
 use std::time::SystemTime;
+
+/// What the names of Secrets begin with by which the keys of the cluster get to one more control-plane node.
+const PARCEL: &str = "sheaf-control-plane-";
 
 /// What is said before the agent has made the first key.
 const NONE: &str = "this control plane has no keys of Secrets yet; the agent makes them at its start";
@@ -70,6 +76,7 @@ pub async fn rotate(
     );
     let begun = ring.is_settled();
     if begun {
+        refuse_while_a_node_joins(paths).await?;
         ring.add(now)?;
         ring.save(paths)?;
     } else {
@@ -87,6 +94,21 @@ pub async fn rotate(
          FILE): snapshots that are taken from now on cannot be restored on another machine with the former file. Keep that one \
          as long as you keep snapshots from before\n"
     ))
+}
+
+/// Refuses while the keys of now are on their way to one more control-plane node, which would not have the new one.
+async fn refuse_while_a_node_joins(paths: &Paths) -> anyhow::Result<()> {
+    let secrets: Api<Secret> = Api::namespaced(token::administrator(paths).await?, "kube-system");
+    let listed =
+        secrets.list_metadata(&ListParams::default()).await.context("listing Secrets of kube-system")?;
+    let parcel = listed.iter().map(|secret| secret.name_any()).find(|name| name.starts_with(PARCEL));
+    ensure!(
+        parcel.is_none(),
+        "Secret kube-system/{} holds the keys of the cluster for a control-plane node that is to join: wait until it has joined, or \
+         delete the Secret",
+        parcel.unwrap_or_default()
+    );
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::cluster::Hosts;
 use crate::reconcile::events::{Event, EventRecorder};
 use crate::reconcile::{self, Backoff, Next, Retries, Tasks, Wakes, Woken};
 use k8s_openapi::api::core::v1::Node;
-use sheaf_config::node::ClusterMode;
+use sheaf_config::node::{Cluster, Role};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
@@ -78,8 +78,8 @@ impl reconcile::Controller for Controller {
     type Source = Source;
 
     async fn round(&mut self, _: &Woken<Source>) -> Next {
-        let mode = self.ctx.config.borrow().cluster.as_ref().map(|cluster| cluster.mode);
-        if mode != Some(ClusterMode::Create) {
+        let role = self.ctx.config.borrow().cluster.as_ref().map(Cluster::role);
+        if role != Some(Role::ControlPlane) {
             return Next::WOKEN;
         }
         self.finish();

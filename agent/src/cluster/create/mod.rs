@@ -138,7 +138,7 @@ pub async fn control_plane(
         .remedy("reading cluster.token", refused)?;
     token::allow_configured(&admin, token.as_ref()).await.remedy("making node.toml's token valid", broken)?;
     controller::ensure_rules(&admin).await.remedy("setting up sheaf-controller's access rules", broken)?;
-    administrators::keep(&admin, &ca, &ca_key, &cluster.admin_keys, SystemTime::now())
+    administrators::keep(&admin, &ca, &ca_key, administrators::configured(cluster), SystemTime::now())
         .await
         .remedy("publishing administrators' certificates", refused)?;
 
