@@ -103,13 +103,18 @@ fn kubeconfig(server: &str, key: &Path, pin: &CaPin) -> Result<String> {
     // The CA is the right one; what it vouches for is what counts.
     let verified = fetch(server, Some(ca))?;
     let certificate = entry(&verified, &name).ok_or_else(|| {
-        anyhow!("the cluster has no certificate for {}: its admin.pub must be listed in admin-keys of the first node's node.toml", key.display())
+        anyhow!("the cluster has no certificate for {}: its admin.pub must be listed in admin-keys of the first node's node.toml, or be added by `sheaf-agent administrators add`, and not be revoked", key.display())
     })?;
     let parsed = x509_cert::Certificate::from_pem(certificate)
         .context("the cluster's certificate for this key is damaged")?;
     if parsed.tbs_certificate().subject_public_key_info().to_der()? != public.as_bytes() {
         bail!("the certificate that {server} shows is for another key");
     }
+    let end = parsed.tbs_certificate().validity().not_after;
+    // Standard output is the file.
+    eprintln!(
+        "valid until {end}; print it again with the same key before that, at the earliest 10 days before"
+    );
     let config = serde_json::json!({
         "apiVersion": "v1",
         "kind": "Config",

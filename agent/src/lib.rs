@@ -9,7 +9,9 @@
 
 pub use sheaf_host::human;
 
+pub mod administrators;
 pub mod api_server;
+pub mod certificates;
 pub mod channels;
 pub mod cluster;
 pub mod config;
@@ -17,6 +19,7 @@ pub mod console;
 pub mod container_disks;
 pub mod dhcp;
 pub mod disks;
+pub mod encryption;
 pub mod etcd;
 pub mod health;
 pub mod images;

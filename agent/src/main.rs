@@ -2,8 +2,11 @@
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use sheaf_agent::administrators::by_hand as administrators_by_hand;
+use sheaf_agent::certificates::by_hand::certificates;
 use sheaf_agent::cluster::planes::invite;
 use sheaf_agent::cluster::{Hosts, token};
+use sheaf_agent::encryption::by_hand as encryption_by_hand;
 use sheaf_agent::etcd::by_hand as snapshots;
 use sheaf_agent::etcd::restore::{Request, restore};
 use sheaf_agent::network::by_hand as network;
@@ -21,6 +24,7 @@ use sheaf_host::systemd::Systemd;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The daemon of a Sheaf node.
@@ -65,6 +69,23 @@ enum Command {
     Etcd {
         #[command(subcommand)]
         command: Option<EtcdCommand>,
+    },
+    /// Shows every certificate and key of this node: who signed it, when it ends, who renews it. Fails if somebody must do
+    /// something.
+    Certificates {
+        /// How it is printed.
+        #[arg(long, short, value_enum, default_value_t = Format::Text)]
+        output: Format,
+    },
+    /// The keys by which Secrets are encrypted in etcd, on a control-plane node.
+    Encryption {
+        #[command(subcommand)]
+        command: Option<EncryptionCommand>,
+    },
+    /// Who administers the cluster, on a control-plane node.
+    Administrators {
+        #[command(subcommand)]
+        command: Option<AdministratorCommand>,
     },
     /// Shows every link of node.toml and of policies: state, MTU, addresses, the links below it; and the result of each
     /// policy.
@@ -308,6 +329,43 @@ enum EtcdCommand {
     },
 }
 
+/// How something is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+#[derive(Subcommand)]
+enum EncryptionCommand {
+    /// Encrypts every Secret with a new key and takes the former one out of use. One that was interrupted is completed. The
+    /// API server is restarted three times meanwhile.
+    Rotate,
+}
+
+#[derive(Subcommand)]
+enum AdministratorCommand {
+    /// Makes the owner of a key an administrator.
+    Add {
+        /// A name for the list.
+        name: String,
+        /// The public key, as `sheaf admin new` wrote it; - is standard input.
+        file: PathBuf,
+    },
+    /// Ends an administrator's rights, at once.
+    Revoke {
+        /// The user name, sheaf-admin-…, as the list shows it.
+        user: String,
+    },
+    /// Gives the rights back to one that was revoked.
+    Allow {
+        /// The user name, sheaf-admin-….
+        user: String,
+    },
+}
+
 #[derive(Subcommand)]
 enum TokenCommand {
     /// Makes a token for one node and prints the `[cluster]` table of that node's node.toml.
@@ -377,6 +435,15 @@ fn main() -> anyhow::Result<()> {
             );
             Ok(())
         }
+        Command::Certificates { output } => {
+            let config = config::effective(&paths, &arguments.root).config;
+            let (text, problems) = certificates(&paths, &config, output == Format::Json, SystemTime::now())?;
+            print!("{text}");
+            anyhow::ensure!(problems.is_empty(), "{}", problems.join("\n"));
+            Ok(())
+        }
+        Command::Encryption { command } => encryption(&paths, &arguments.root, command),
+        Command::Administrators { command } => administrators(&paths, &arguments.root, command),
         Command::Token { command: TokenCommand::Create { hours, node, control_plane } } => {
             let lifetime = std::time::Duration::from_secs(u64::from(hours) * 3600);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -439,6 +506,47 @@ fn snapshot(paths: &Paths, root: &Path, command: SnapshotCommand) -> anyhow::Res
             println!("{said}");
         }
     }
+    Ok(())
+}
+
+/// The keys of Secrets in etcd.
+fn encryption(paths: &Paths, root: &Path, command: Option<EncryptionCommand>) -> anyhow::Result<()> {
+    snapshots::is_of_the_control_plane(&config::effective(paths, root).config)?;
+    let said = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let units = Systemd::connect().await.context("the system bus cannot be reached")?;
+        let hosts = Hosts { run: Arc::new(System), units: Arc::new(units) };
+        match command {
+            None => encryption_by_hand::status(paths, &hosts).await,
+            Some(EncryptionCommand::Rotate) => {
+                // The terminal may be gone.
+                let say = |line: &str| drop(writeln!(io::stderr(), "{line}"));
+                encryption_by_hand::rotate(paths, &hosts, SystemTime::now(), &say).await
+            }
+        }
+    })?;
+    print!("{said}");
+    Ok(())
+}
+
+/// Who administers the cluster.
+fn administrators(paths: &Paths, root: &Path, command: Option<AdministratorCommand>) -> anyhow::Result<()> {
+    let config = config::effective(paths, root).config;
+    snapshots::is_of_the_control_plane(&config)?;
+    let ask = match command {
+        None => administrators_by_hand::Ask::List,
+        Some(AdministratorCommand::Add { name, file }) => {
+            let key = match file == Path::new("-") {
+                true => io::read_to_string(io::stdin()),
+                false => std::fs::read_to_string(&file),
+            };
+            let key = key.with_context(|| format!("{}: cannot be read", file.display()))?;
+            administrators_by_hand::Ask::Add { name, key }
+        }
+        Some(AdministratorCommand::Revoke { user }) => administrators_by_hand::Ask::Revoke { user },
+        Some(AdministratorCommand::Allow { user }) => administrators_by_hand::Ask::Allow { user },
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    print!("{}", runtime.block_on(administrators_by_hand::ask(paths, &config, &ask))?);
     Ok(())
 }
 

@@ -12,8 +12,8 @@ use crate::reconcile::Shutdown;
 use crate::status::{BootSection, NodeSection, Section, Sections, Status};
 use crate::vms::domain_xml::DomainType;
 use crate::{
-    cluster, container_disks, dhcp, disks, etcd, health, images, network, node_api, pools, power, update,
-    vms, volumes,
+    administrators, certificates, cluster, container_disks, dhcp, disks, encryption, etcd, health, images,
+    network, node_api, pools, power, update, vms, volumes,
 };
 use anyhow::{Context as _, anyhow};
 use sheaf_config::diagnose::Errors;
@@ -85,6 +85,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         pools: made,
         volumes,
         etcd: etcd_state,
+        certificates: certificate_state,
         health: able,
         api_port,
         leaving,
@@ -174,6 +175,9 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     controllers.start("update", update::run(ctx.clone(), leaving, update_section, update_hosts));
     let etcd_hosts = etcd::Hosts { run: Arc::new(System) };
     controllers.start("etcd", etcd::run(ctx.clone(), etcd_state, etcd_section, etcd_hosts));
+    controllers.start("certificates", certificates::run(ctx.clone(), certificate_state));
+    controllers.start("encryption", encryption::run(ctx.clone(), hosts.clone()));
+    controllers.start("administrators", administrators::run(ctx.clone()));
     let power_hosts = power::Hosts { units: hosts.units.clone(), vms: libvirt.clone() };
     controllers
         .start("power", power::run(ctx.clone(), pods.subscribe(), shutting_down, power_section, power_hosts));

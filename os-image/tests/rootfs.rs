@@ -96,6 +96,30 @@ fn the_clusters_ca_signs_no_serving_certificate_of_a_node() {
 }
 
 #[test]
+fn secrets_are_encrypted_in_etcd_with_keys_that_only_the_api_server_is_given() {
+    let server = read(&format!("{UNITS}/kube-apiserver.service"));
+    assert_eq!(value(&server, "--encryption-provider-config"), Some("%d/encryption.json"));
+    assert!(server.contains("\nLoadCredential=encryption.json:/run/sheaf/encryption.json\n"), "{server}");
+    for name in CONTROL_PLANE.iter().filter(|name| **name != "kube-apiserver") {
+        assert!(!read(&format!("{UNITS}/{name}.service")).contains("encryption"), "{name}");
+    }
+}
+
+#[test]
+fn the_audit_log_says_nothing_of_what_is_in_objects_and_no_user_but_root_and_the_api_server_reads_it() {
+    let server = read(&format!("{UNITS}/kube-apiserver.service"));
+    let log = value(&server, "--audit-log-path").unwrap();
+    let folder = value(&server, "LogsDirectory").unwrap();
+    assert_eq!(log, format!("/var/log/{folder}/audit.log"));
+    assert_eq!(value(&server, "LogsDirectoryMode"), Some("0700"));
+    let policy = value(&server, "--audit-policy-file").unwrap();
+    let text = read(policy.trim_start_matches('/'));
+    let levels: Vec<&str> = text.lines().filter_map(|line| line.split("level: ").nth(1)).collect();
+    assert!(levels.contains(&"Metadata") && levels.contains(&"None"), "{levels:?}");
+    assert!(levels.iter().all(|level| ["Metadata", "None"].contains(level)), "{levels:?}");
+}
+
+#[test]
 fn guests_cannot_run_guests_unless_node_toml_says_so() {
     let options = read("usr/lib/modprobe.d/sheaf.conf");
     for module in ["kvm_amd", "kvm_intel"] {

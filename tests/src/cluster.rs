@@ -406,6 +406,8 @@ impl Processes {
                 line = line.replace(&format!("${{{name}}}"), value);
             }
         }
+        let image = Path::new(env!("CARGO_MANIFEST_DIR")).join(UNITS).join("../../sheaf");
+        line = line.replace("=/usr/lib/sheaf/", &format!("={}/", image.display()));
         for folder in ["/var/", "/run/"] {
             line = line.replace(&format!("={folder}"), &format!("={}/", here(folder.trim_end_matches('/'))));
         }

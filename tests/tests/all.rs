@@ -4,6 +4,7 @@
 //! each case as a process of its own; by hand `cargo test -p sheaf-tests --test all FILE::`. The feature `all` adds what
 //! does not fit CI's hour.
 
+mod certificates;
 mod cluster_update;
 mod control_planes;
 mod controller;

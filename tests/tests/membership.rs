@@ -284,7 +284,12 @@ async fn a_node_whose_certificate_expired_joins_again_with_a_new_token_and_its_o
     let (ca, key) = keys::Authority::create("kubernetes", std::time::SystemTime::now()).unwrap();
     let expired = keys::Authority::from_pem(&ca, &key)
         .unwrap()
-        .issue_client(&keys::Subject::node("n1"), &identity.facts.public_der, Duration::ZERO)
+        .issue_client(
+            &keys::Subject::node("n1"),
+            &identity.facts.public_der,
+            Duration::ZERO,
+            std::time::SystemTime::now(),
+        )
         .unwrap();
     store.save(CLIENT, &expired, &keys::Key::from_pem(&identity.key).unwrap()).unwrap();
 

@@ -56,6 +56,8 @@ pub struct Context {
     pub pools: watch::Receiver<Vec<Pool>>,
     /// etcd of this node; none on a node without one. Writer: `etcd`.
     pub etcd: watch::Receiver<Option<EtcdState>>,
+    /// Whether its certificates are valid; none on a node in no cluster. Writer: `certificates`.
+    pub certificates: watch::Receiver<Option<Verdict>>,
     /// Whether this node can do what a node must; the lease is renewed only while it can. Writer: the runtime.
     pub health: watch::Receiver<Health>,
     /// The port at which the node's own API listens, while it does. Writer: `api`.
@@ -97,6 +99,8 @@ pub struct Publish {
     pub pools: watch::Sender<Vec<Pool>>,
     /// For `etcd`.
     pub etcd: watch::Sender<Option<EtcdState>>,
+    /// For `certificates`.
+    pub certificates: watch::Sender<Option<Verdict>>,
     /// For the runtime.
     pub health: watch::Sender<Health>,
     /// For `api`.
@@ -124,6 +128,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
     let (disks_out, disks) = watch::channel(Disks::default());
     let (pools_out, pools) = watch::channel(Vec::new());
     let (etcd_out, etcd) = watch::channel(None);
+    let (certificates_out, certificates) = watch::channel(None);
     let (health_out, health) = watch::channel(Health::default());
     let (api_port_out, api_port) = watch::channel(None);
     let (leaving_out, leaving) = watch::channel(false);
@@ -145,6 +150,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
             pools,
             volumes,
             etcd,
+            certificates,
             health,
             api_port,
             leaving,
@@ -165,6 +171,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
             disks: disks_out,
             pools: pools_out,
             etcd: etcd_out,
+            certificates: certificates_out,
             health: health_out,
             api_port: api_port_out,
             leaving: leaving_out,

@@ -178,6 +178,7 @@ mod tests {
             not_after: start + Duration::from_secs(1000),
             public_der: vec![],
             subject: String::new(),
+            issuer: String::new(),
             addresses: vec![],
             names: vec![],
         };

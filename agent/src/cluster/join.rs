@@ -156,8 +156,8 @@ mod tests {
         let (authority, ca, _) = Authority::of_tests();
         let key = store.pending(CLIENT).unwrap();
         let valid = Duration::from_secs(3600);
-        let certificate =
-            authority.issue_client(&Subject::node("n1"), &key.public_der().unwrap(), valid).unwrap();
+        let (subject, public) = (Subject::node("n1"), key.public_der().unwrap());
+        let certificate = authority.issue_client(&subject, &public, valid, SystemTime::now()).unwrap();
         store.save_ca(&ca).unwrap();
         store.save(CLIENT, &certificate, &key).unwrap();
         let now = SystemTime::now();

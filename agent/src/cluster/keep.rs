@@ -68,6 +68,7 @@ impl Membership {
             container_disks: ctx.container_disks.borrow().kept.clone(),
             health: ctx.health.borrow().clone(),
             etcd: ctx.etcd.borrow().clone(),
+            certificates: ctx.certificates.borrow().clone(),
             api_port: *ctx.api_port.borrow(),
             shutting_down: *ctx.shutting_down.borrow() || *ctx.leaving.borrow(),
         }
@@ -141,6 +142,7 @@ async fn beat(
             _ = ctx.images.changed() => {}
             _ = ctx.health.changed() => {}
             _ = ctx.etcd.changed() => {}
+            _ = ctx.certificates.changed() => {}
             _ = ctx.api_port.changed() => {}
             _ = ctx.shutting_down.changed() => {}
             _ = ctx.leaving.changed() => {}

@@ -159,14 +159,16 @@ impl Authority {
             .context("renewing the CA's certificate")
     }
 
-    /// A client certificate in PEM for anyone who holds the private half of `public_der`.
+    /// A client certificate in PEM for anyone who holds the private half of `public_der`, valid from [`BACKDATE`] before `now`
+    /// until `valid` after it.
     pub fn issue_client(
         &self,
         subject: &Subject,
         public_der: &[u8],
         valid: Duration,
+        now: SystemTime,
     ) -> anyhow::Result<String> {
-        self.issue(subject, Vec::new(), CLIENT_AUTH, public_der, valid)
+        self.issue(subject, Vec::new(), CLIENT_AUTH, public_der, valid, now)
     }
 
     /// A certificate in PEM of the server that has these names, the first above all, and these addresses, for the holder of
@@ -177,6 +179,7 @@ impl Authority {
         addresses: &[IpAddr],
         public_der: &[u8],
         valid: Duration,
+        now: SystemTime,
     ) -> anyhow::Result<String> {
         let common_name = names.first().context("a server has a name")?.clone();
         let subject = Subject { common_name, organisations: Vec::new() };
@@ -192,7 +195,7 @@ impl Authority {
             Ok(GeneralName::IpAddress(OctetString::new(bytes)?))
         });
         let alternatives = dns.chain(ip).collect::<anyhow::Result<_>>()?;
-        self.issue(&subject, alternatives, SERVER_AUTH, public_der, valid)
+        self.issue(&subject, alternatives, SERVER_AUTH, public_der, valid, now)
     }
 
     fn issue(
@@ -202,9 +205,9 @@ impl Authority {
         usage: ObjectIdentifier,
         public_der: &[u8],
         valid: Duration,
+        now: SystemTime,
     ) -> anyhow::Result<String> {
         let build = || -> Result<String, x509_cert::builder::Error> {
-            let now = SystemTime::now();
             let validity = Validity::new(Time::try_from(now - BACKDATE)?, Time::try_from(now + valid)?);
             let profile = Leaf {
                 issuer: self.certificate.tbs_certificate().subject().clone(),
@@ -256,7 +259,8 @@ impl Authority {
         let subject = Subject { common_name: "leaf".into(), organisations: Vec::new() };
         let alternatives = addresses.iter().map(|address| GeneralName::from(*address)).collect();
         let public = key.public_der().unwrap();
-        let certificate = self.issue(&subject, alternatives, CLIENT_AUTH, &public, valid).unwrap();
+        let now = SystemTime::now();
+        let certificate = self.issue(&subject, alternatives, CLIENT_AUTH, &public, valid, now).unwrap();
         (certificate, key.to_pem().unwrap())
     }
 }
@@ -341,6 +345,8 @@ pub struct Facts {
     pub public_der: Vec<u8>,
     /// Its subject, `CN=…,O=…`.
     pub subject: String,
+    /// Who signed it, in the same form.
+    pub issuer: String,
     /// Addresses among its alternative names.
     pub addresses: Vec<IpAddr>,
     /// DNS names among its alternative names.
@@ -368,6 +374,7 @@ pub fn facts(pem: &str) -> anyhow::Result<Facts> {
         not_after: tbs.validity().not_after.to_system_time(),
         public_der: tbs.subject_public_key_info().to_der()?,
         subject: tbs.subject().to_string(),
+        issuer: tbs.issuer().to_string(),
         addresses,
         names,
     })

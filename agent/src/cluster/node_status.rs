@@ -57,6 +57,8 @@ pub struct Observed {
     pub health: Health,
     /// Its etcd, if it has one.
     pub etcd: Option<EtcdState>,
+    /// Whether its certificates are valid, once they were read.
+    pub certificates: Option<Verdict>,
     /// Where the node's own API listens, while it does.
     pub api_port: Option<u16>,
     /// The machine is going down, or its VMs are being stopped for a restart.
@@ -187,6 +189,9 @@ fn conditions(observed: &Observed) -> Value {
             verdict("EtcdQuorum", &etcd.quorum),
         ]);
     }
+    if let (Some(certificates), Some(list)) = (&observed.certificates, conditions.as_array_mut()) {
+        list.push(verdict("CertificatesValid", certificates));
+    }
     conditions
 }
 
@@ -301,6 +306,7 @@ mod tests {
             images: vec![PresentImage { name: "guest.qcow2".into(), virtual_bytes: 7 }],
             health: Health::default(),
             etcd: None,
+            certificates: None,
             api_port: Some(10250),
             shutting_down: false,
         }
@@ -347,6 +353,18 @@ mod tests {
         assert_eq!(of(None, "EtcdHealthy"), None);
     }
 
+    #[test]
+    fn a_node_says_whether_its_certificates_are_valid_once_they_were_read() {
+        let of = |certificates| {
+            let conditions = conditions(&Observed { certificates, ..observed(true, true) });
+            let found = conditions.as_array().unwrap().iter().find(|one| one["type"] == "CertificatesValid");
+            found.map(|one| (one["status"].clone(), one["reason"].clone()))
+        };
+        assert_eq!(of(None), None);
+        let expired = Verdict::new(Some(false), "Expired", "the CA expired");
+        assert_eq!(of(Some(expired)), Some((json!("False"), json!("Expired"))));
+    }
+
     fn quantity(
         map: &Option<BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>,
         name: &str,
@@ -378,7 +396,16 @@ mod tests {
         let logs_of_vms = virtlogd("max_size") * (1 + virtlogd("max_backups")) * MOST_PODS;
         assert!(logs_of_vms <= GIB / 4, "{logs_of_vms}");
         assert!(journald("SystemKeepFree") >= ETCD);
-        assert!(journald("SystemMaxUse") + logs_of_vms + ETCD < 32 * GIB);
+        let server =
+            std::fs::read_to_string(rootfs.join("usr/lib/systemd/system/kube-apiserver.service")).unwrap();
+        let audit = |flag: &str| -> u64 {
+            let value = server.split(&format!("--audit-log-{flag}=")).nth(1).unwrap();
+            value.split_whitespace().next().unwrap().parse().unwrap()
+        };
+        // The file that is written, the one that is being packed, and those that are.
+        let audit = audit("maxsize") * MIB * (audit("maxbackup") + 2);
+        assert!(audit <= 288 * MIB, "{audit}");
+        assert!(journald("SystemMaxUse") + logs_of_vms + audit + ETCD < 32 * GIB);
         let etcd = std::fs::read_to_string(rootfs.join("usr/lib/systemd/system/etcd.service")).unwrap();
         assert!(!etcd.contains("quota-backend-bytes"), "the default is what is compared here");
     }

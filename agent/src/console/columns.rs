@@ -3,7 +3,7 @@
 //! Why here: every table of `sheaf-agent` looks alike. Route in: rows, the head first. Route out: text, one line a row.
 
 /// `rows` under one another, each cell as wide as its column needs.
-pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let widths: Vec<usize> =
         (0..N).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
     let mut text = String::new();

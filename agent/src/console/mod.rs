@@ -5,7 +5,7 @@
 //!
 //! A screen is drawn over when something changed. A serial line is often a log: it gets a block of plain lines.
 
-mod columns;
+pub(crate) mod columns;
 mod links;
 mod page;
 mod ports;

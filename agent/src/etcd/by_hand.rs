@@ -77,8 +77,8 @@ pub fn save(
     store::verify(&data)?;
     write(to, |file| archive::write(file, &snapshot, &data))?;
     Ok(format!(
-        "{}: revision {}, written to {}. It holds every Secret of the cluster: keep it where few may read it. On another machine \
-         the keys of the cluster are needed too: sheaf-agent snapshot save-keys",
+        "{}: revision {}, written to {}. It holds all that the cluster knows; its Secrets are encrypted, all else is not: keep it \
+         where few may read it. On another machine the keys of the cluster are needed too: sheaf-agent snapshot save-keys",
         snapshot.name,
         snapshot.revision,
         shown(to)
@@ -92,7 +92,7 @@ pub fn save_keys(paths: &Paths, to: &str) -> anyhow::Result<String> {
     write(to, |file| file.write_all(text.as_bytes()))?;
     Ok(format!(
         "the keys of the cluster are written to {}. Who has them is an administrator of the cluster: keep them apart from \
-         snapshots, encrypted. They do not change; one copy is enough",
+         snapshots, encrypted. Save them again after `sheaf-agent encryption rotate`",
         shown(to)
     ))
 }

@@ -1,12 +1,14 @@
-//! The keys without which a snapshot is another cluster: CAs and the key of service accounts.
+//! The keys without which a snapshot is another cluster, or cannot be read: CAs, the key of service accounts, and those of
+//! Secrets.
 //!
-//! Why apart from snapshots: they do not change, they are needed on another machine only, and who has them is an
+//! Why apart from snapshots: they change seldom, they are needed on another machine only, and who has them is an
 //! administrator of the cluster while it lives; a snapshot goes to where backups go (docs/decisions/0028). All other
 //! certificates and kubeconfigs are made of them again. Route in: `/var/lib/kubernetes/pki`. Route out: one JSON file,
 //! and a folder of it.
 
 use super::take::ca_hash;
 use crate::cluster::create::pki::{AUTHORITIES, Pki};
+use crate::encryption::keys::{FILE as ENCRYPTION, Ring};
 use crate::paths::Paths;
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -38,6 +40,16 @@ fn names() -> Vec<String> {
 }
 
 impl Keys {
+    /// The keys of Secrets among them.
+    pub fn ring(&self) -> Option<Ring> {
+        self.files.get(ENCRYPTION).and_then(|text| Ring::parse(text).ok())
+    }
+
+    /// Names of the keys that it can decrypt Secrets with.
+    pub fn encryption_keys(&self) -> Vec<String> {
+        self.ring().map(|ring| ring.all().map(|key| key.name.clone()).collect()).unwrap_or_default()
+    }
+
     /// Those of this node.
     pub fn collect(paths: &Paths) -> anyhow::Result<Self> {
         let pki = Pki { dir: paths.kubernetes.clone() };
@@ -48,7 +60,11 @@ impl Keys {
             })?;
             anyhow::Ok((name, text))
         };
-        let files = names().into_iter().map(read).collect::<anyhow::Result<_>>()?;
+        let mut files = names().into_iter().map(read).collect::<anyhow::Result<BTreeMap<_, _>>>()?;
+        // A control plane that has none yet encrypts nothing.
+        if let Some(ring) = Ring::load(paths)? {
+            files.insert(ENCRYPTION.into(), ring.text()?);
+        }
         let ca_hash = ca_hash(paths).context("pki/ca.crt holds no certificate")?;
         Ok(Self { kind: KIND.into(), ca_hash, files })
     }
@@ -70,7 +86,7 @@ impl Keys {
         ensure!(keys.kind == KIND, "{shown}: is not a file that `sheaf-agent snapshot save-keys` wrote");
         let known = names();
         ensure!(
-            keys.files.keys().all(|name| known.contains(name)),
+            keys.files.keys().all(|name| name == ENCRYPTION || known.contains(name)),
             "{shown}: names files that are no keys of a cluster"
         );
         for name in known {
@@ -78,6 +94,9 @@ impl Keys {
                 keys.files.contains_key(&name),
                 "{shown}: {name} is missing; the file was cut or changed"
             );
+        }
+        if let Some(Err(error)) = keys.files.get(ENCRYPTION).map(|text| Ring::parse(text)) {
+            bail!("{shown}: {ENCRYPTION} does not hold the keys of Secrets: {error:#}; the file was changed");
         }
         let hash = keys.files.get("ca.crt").and_then(|pem| CaPin::of_certificate(pem).ok());
         ensure!(
@@ -96,7 +115,7 @@ impl Keys {
     /// Writes them into the new folder `pki`, durably.
     pub fn write(&self, pki: &Path) -> anyhow::Result<()> {
         for (name, text) in &self.files {
-            let mode = if name.ends_with(".key") { 0o600 } else { 0o644 };
+            let mode = if name.ends_with(".key") || name == ENCRYPTION { 0o600 } else { 0o644 };
             write_atomically(&pki.join(name), text.as_bytes(), mode)?;
         }
         Ok(sync_tree(pki)?)
@@ -120,6 +139,28 @@ pub(crate) mod tests {
         for name in ["sa.key", "sa.pub"] {
             write_atomically(&pki.file(name), b"key", 0o600).unwrap();
         }
+        Ring::generate(SystemTime::now()).unwrap().save(paths).unwrap();
+    }
+
+    #[test]
+    fn the_keys_of_secrets_are_saved_too_and_a_file_from_before_there_were_some_is_read() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::under(root.path());
+        make(&paths);
+        let keys = Keys::collect(&paths).unwrap();
+        let ring = Ring::load(&paths).unwrap().unwrap();
+        assert_eq!(keys.encryption_keys(), [ring.keys[0].name.clone()]);
+        let there = Paths::under(&root.path().join("there"));
+        keys.write(&there.kubernetes.join("pki")).unwrap();
+        assert_eq!(Ring::load(&there).unwrap(), Some(ring));
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &fs::metadata(there.kubernetes.join("pki").join(ENCRYPTION)).unwrap().permissions(),
+        );
+        assert_eq!(mode & 0o777, 0o600);
+        fs::remove_file(paths.kubernetes.join("pki").join(ENCRYPTION)).unwrap();
+        let path = root.path().join("keys.json");
+        fs::write(&path, Keys::collect(&paths).unwrap().text().unwrap()).unwrap();
+        assert_eq!(Keys::read(&path).unwrap().encryption_keys(), [""; 0]);
     }
 
     #[test]
@@ -157,6 +198,10 @@ pub(crate) mod tests {
         assert_eq!(
             refusal(|value| drop(value["files"].as_object_mut().unwrap().remove("sa.key"))),
             "sa.key is missing; the file was cut or changed"
+        );
+        assert_eq!(
+            refusal(|value| value["files"]["encryption-keys.json"] = r#"{"keys":[]}"#.into()),
+            "encryption-keys.json does not hold the keys of Secrets: there is no key in use; the file was changed"
         );
         assert_eq!(
             refusal(|value| value["caHash"] = "sha256:00".into()),

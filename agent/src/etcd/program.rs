@@ -5,6 +5,8 @@
 //! <https://etcd.io/docs/v3.6/op-guide/recovery/>, <https://etcd.io/docs/v3.6/op-guide/maintenance/>.
 
 use crate::paths::Paths;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use sheaf_host::run::Command;
 use std::net::IpAddr;
@@ -107,6 +109,11 @@ impl Etcd {
             .args(["member", "update"])
             .arg(format!("{id:x}"))
             .arg(format!("--peer-urls={peer}"))
+    }
+
+    /// Prints what [`pairs`] reads: at most `limit` keys with their values, from the key `from` to the one before `end`.
+    pub fn range(&self, from: &str, end: &str, limit: usize) -> Command {
+        self.ctl(ASK).args(["get", from, end]).arg(format!("--limit={limit}"))
     }
 
     /// Writes a snapshot to `file`, which is not there yet.
@@ -338,6 +345,40 @@ pub fn client_url(host: &str) -> String {
     format!("https://{host}:{CLIENT_PORT}")
 }
 
+/// A key and its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// Kubernetes' keys are ASCII.
+    pub key: String,
+    /// As it is stored.
+    pub value: Vec<u8>,
+}
+
+/// From what [`Etcd::range`] printed. Its text is in no error: it is Secrets.
+pub fn pairs(text: &str) -> Result<Vec<Pair>, AnswerError> {
+    #[derive(Deserialize)]
+    struct Encoded {
+        key: String,
+        #[serde(default)]
+        value: String,
+    }
+    #[derive(Deserialize)]
+    struct Answer {
+        #[serde(default)]
+        kvs: Vec<Encoded>,
+    }
+    let wrong = || unexpected("etcdctl get", "(not shown)");
+    let answer: Answer = serde_json::from_str(text).map_err(|_| wrong())?;
+    let decode = |text: &str| STANDARD.decode(text).map_err(|_| wrong());
+    let pair = |encoded: Encoded| {
+        Ok(Pair {
+            key: String::from_utf8(decode(&encoded.key)?).map_err(|_| wrong())?,
+            value: decode(&encoded.value)?,
+        })
+    };
+    answer.kvs.into_iter().map(pair).collect()
+}
+
 /// What is in a snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -450,6 +491,12 @@ mod tests {
         let held = r#"{"hash":1,"revision":812,"totalKey":300,"totalSize":4096000,"version":"3.7.0"}"#;
         let held = Contents::parse(held).unwrap();
         assert_eq!((held.revision, held.keys, held.storage_version.as_str()), (812, 300, "3.7.0"));
+        let read = pairs(
+            r#"{"header":{},"kvs":[{"key":"L2E=","value":"azhz"},{"key":"L2I="}],"more":true,"count":9}"#,
+        );
+        let pair = |key: &str, value: &[u8]| Pair { key: key.into(), value: value.into() };
+        assert_eq!(read.unwrap(), [pair("/a", b"k8s"), pair("/b", b"")]);
+        assert_eq!(pairs(r#"{"header":{}}"#).unwrap(), []);
         assert_eq!(own_version("etcdutl version: 3.7.0\nAPI version: 3.7\n").unwrap(), "3.7.0");
     }
 
@@ -459,6 +506,8 @@ mod tests {
             Health::parse("[]").unwrap_err().to_string(),
             "unexpected answer of etcdctl endpoint status: []"
         );
+        let secret = pairs(r#"{"kvs":[{"key":"L2E=","value":"hunter2!"}]}"#).unwrap_err().to_string();
+        assert_eq!(secret, "unexpected answer of etcdctl get: (not shown)");
         assert_eq!(own_version("").unwrap_err().to_string(), "unexpected answer of etcdutl version: ");
     }
 }

@@ -78,6 +78,9 @@ pub struct Snapshot {
     pub etcd_version: String,
     /// Version of the storage; an older etcd cannot read it.
     pub storage_version: String,
+    /// Names of the keys that Secrets in it may be encrypted with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub encryption_keys: Vec<String>,
 }
 
 impl Snapshot {
@@ -287,6 +290,7 @@ pub(super) mod testing {
             sha256: String::new(),
             etcd_version: "3.7.0".into(),
             storage_version: "3.7.0".into(),
+            encryption_keys: Vec::new(),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::program::{self, AnswerError, Contents, Etcd, Health};
 use super::store::{self, DamageError, Reason, Snapshot, Store};
 use crate::cluster::create::pki::Pki;
 use crate::cluster::time::rfc3339;
+use crate::encryption::keys::Ring;
 use crate::human::binary;
 use crate::paths::Paths;
 use sheaf_config::pin::CaPin;
@@ -108,6 +109,8 @@ pub fn take(
     })?;
     let name = store::name(now);
     let part = store.part(&name).map_err(|error| write(error.into()))?;
+    // Before it is taken: a rotation that ends meanwhile leaves Secrets of the former key in it.
+    let encryption_keys = encryption_keys(paths);
     run.run(&etcd.save(&part))?;
     let (bytes, sha256) = store::verify(&part)?;
     let contents = run.run(&program::contents(&part)).map_err(TakeError::Inconsistent)?;
@@ -125,9 +128,20 @@ pub fn take(
         sha256,
         etcd_version: health.version,
         storage_version,
+        encryption_keys,
     };
     store.keep(&part, &snapshot).map_err(|error| write(error.into()))?;
     Ok(snapshot)
+}
+
+/// Names of the keys that Secrets in etcd may be encrypted with. A snapshot is worth more than this list: what cannot be read is
+/// left out of it.
+fn encryption_keys(paths: &Paths) -> Vec<String> {
+    let ring = Ring::load(paths).unwrap_or_else(|error| {
+        tracing::warn!("a snapshot does not name the keys of its Secrets: {error:#}");
+        None
+    });
+    ring.map(|ring| ring.keys.iter().map(|key| key.name.clone()).collect()).unwrap_or_default()
 }
 
 /// `sha256:…` of this node's cluster CA.

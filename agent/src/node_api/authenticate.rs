@@ -128,7 +128,9 @@ mod tests {
         let (authority, _, _) = Authority::of_tests();
         let subject = Subject { common_name: "ann".into(), organisations: vec!["ops".into(), "dev".into()] };
         let key = Key::generate().unwrap().public_der().unwrap();
-        let pem = authority.issue_client(&subject, &key, Duration::from_secs(60)).unwrap();
+        let pem = authority
+            .issue_client(&subject, &key, Duration::from_secs(60), std::time::SystemTime::now())
+            .unwrap();
         let der = Certificate::from_pem(pem.as_bytes()).unwrap().to_der().unwrap();
         let user = of_certificate(&der).unwrap();
         assert_eq!(user.name, "ann");

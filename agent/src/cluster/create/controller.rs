@@ -40,7 +40,7 @@ pub fn ensure_kubeconfig(
     let key = Key::generate()?;
     let subject = Subject { common_name: CONTROLLER_USER.into(), organisations: Vec::new() };
     let certificate =
-        Authority::from_pem(ca, ca_key)?.issue_client(&subject, &key.public_der()?, VALIDITY)?;
+        Authority::from_pem(ca, ca_key)?.issue_client(&subject, &key.public_der()?, VALIDITY, now)?;
     let text = kubeconfig::render(server, ca, CONTROLLER_USER, &certificate, &key.to_pem()?);
     write_atomically(&path, text.as_bytes(), 0o600)?;
     Ok(true)
@@ -75,7 +75,7 @@ pub fn ensure_serving(pki: &Pki, plane: &ControlPlane, now: SystemTime) -> anyho
         }
     }
     let made = Key::generate()?;
-    let issued = authority.issue_server(&names, &addresses, &made.public_der()?, VALIDITY)?;
+    let issued = authority.issue_server(&names, &addresses, &made.public_der()?, VALIDITY, now)?;
     write_atomically(&key, made.to_pem()?.as_bytes(), 0o600)?;
     write_atomically(&certificate, issued.as_bytes(), 0o644)?;
     Ok(true)

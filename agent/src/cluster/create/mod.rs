@@ -5,7 +5,6 @@
 //! ([`upkeep`]). Route in: node config, this node's address. Route out: [`ControlPlane`] up,
 //! with what a node needs to join it.
 
-pub mod access;
 pub mod authorization;
 pub mod controller;
 pub mod kubeadm;
@@ -18,6 +17,8 @@ use super::planes::{Joining, member};
 use super::report::Reporter;
 use super::token::{self, Token};
 use super::{Hosts, kubeconfig, servers};
+use crate::administrators;
+use crate::encryption;
 use crate::etcd::program;
 use crate::etcd::restore::pending;
 use crate::paths::Paths;
@@ -120,6 +121,8 @@ pub async fn bring_up(
         .remedy("making the aggregated API's certificate", broken)?;
     let moved =
         write_environment(&paths.run, &plane).remedy("writing /run/sheaf/control-plane.env", broken)?;
+    let moved = moved
+        | encryption::prepare(paths, SystemTime::now()).remedy("preparing the keys of Secrets", broken)?;
 
     let pending = paths.run.join("control-plane.pending");
     let changed = made || moved || pending.exists();
@@ -153,6 +156,8 @@ pub async fn bring_up(
         "read `journalctl -u kube-apiserver -u etcd`; usual causes are a full state partition or a wrong clock",
     )?;
 
+    encryption::served(paths).remedy("noting the keys of Secrets", "look at /run/sheaf")?;
+
     // Asked only now: it needs a majority of the members, which the API server has.
     if joining.is_some() || !other_servers(paths, &plane).is_empty() {
         let (paths, run) = (paths.clone(), hosts.run.clone());
@@ -180,9 +185,7 @@ pub async fn bring_up(
             .remedy("making node.toml's token valid", broken)?;
     }
     controller::ensure_rules(&admin).await.remedy("setting up sheaf-controller's access rules", broken)?;
-    // Public keys are in the node.toml of the node that creates the cluster, the others renew what it published.
-    let keys = joining.is_none().then_some(cluster.admin_keys.as_slice());
-    access::publish(&admin, &ca, &ca_key, keys)
+    administrators::keep(&admin, &ca, &ca_key, administrators::configured(cluster), SystemTime::now())
         .await
         .remedy("publishing administrators' certificates", refused)?;
 
@@ -233,7 +236,7 @@ async fn start(hosts: &Hosts, unit: &str, changed: bool, report: &Reporter) -> R
 }
 
 /// Asks /readyz until it says ok.
-async fn ready(client: &kube::Client) -> anyhow::Result<()> {
+pub(crate) async fn ready(client: &kube::Client) -> anyhow::Result<()> {
     let mut last = anyhow::anyhow!("no answer yet");
     let asked = async {
         loop {

@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// Kubeconfigs the control plane needs, by kubeadm's names.
-const KUBECONFIGS: [&str; 3] = ["super-admin", "controller-manager", "scheduler"];
+pub const KUBECONFIGS: [&str; 3] = ["super-admin", "controller-manager", "scheduler"];
 
 /// Leaf certificates that kubeadm makes; it gives them one year.
-const LEAVES: [&str; 7] = [
+pub const LEAVES: [&str; 7] = [
     "apiserver",
     "apiserver-kubelet-client",
     "apiserver-etcd-client",
@@ -225,7 +225,7 @@ fn write_config(plane: &ControlPlane, certificates: &Path, making: &Path) -> any
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use sheaf_host::fakes::FakeRun;
 

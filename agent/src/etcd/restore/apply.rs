@@ -7,6 +7,7 @@ use super::pending::{self, Pending};
 use super::plan::Step;
 use crate::cluster::create::pki::Pki;
 use crate::cluster::{Hosts, kubeconfig, release};
+use crate::encryption::keys::Ring;
 use crate::etcd::keys::Keys;
 use crate::etcd::program;
 use crate::paths::Paths;
@@ -71,6 +72,13 @@ async fn apply(
             let into = Pending::keys(paths);
             remove(&into)?;
             keys.context("no keys were given")?.write(&into)
+        }
+        Step::AddKeys => {
+            let given = keys.and_then(Keys::ring).context("no keys of Secrets were given")?;
+            match Ring::load(paths)? {
+                Some(own) => own.with(given).save(paths),
+                None => given.save(paths),
+            }
         }
         Step::Stop(unit) => Ok(hosts.units.stop(unit).await?),
         Step::Switch => {

@@ -46,9 +46,8 @@ pub async fn restore(
 ) -> anyhow::Result<String> {
     let paths = Arc::new(paths.clone());
     let keys = request.keys.as_deref().map(Keys::read).transpose()?;
-    let keys_hash = keys.as_ref().map(|keys| keys.ca_hash.clone());
-    let (run, files, asked) = (hosts.run.clone(), paths.clone(), request.clone());
-    let facts = blocking(move || observe::observe(&*run, &files, &asked.file, keys_hash)).await?;
+    let (run, files, asked, given) = (hosts.run.clone(), paths.clone(), request.clone(), keys.clone());
+    let facts = blocking(move || observe::observe(&*run, &files, &asked.file, given.as_ref())).await?;
     let part = facts.data.clone();
     let ended = async {
         plan::judge(&facts, request.force)?;

@@ -4,7 +4,9 @@
 //! and in a file that etcdutl can read. Blocks.
 
 use super::plan::Facts;
+use crate::encryption::keys::Ring;
 use crate::etcd::archive;
+use crate::etcd::keys::Keys;
 use crate::etcd::program::{self, Contents, Etcd};
 use crate::etcd::store::{Store, verify};
 use crate::etcd::take::ca_hash;
@@ -17,8 +19,8 @@ use std::path::Path;
 /// Name of the data that was taken out of a file, in the folder of snapshots.
 const PART: &str = "restore";
 
-/// All of it; `keys` is the hash of the CA in the keys that were given.
-pub fn observe(run: &dyn Run, paths: &Paths, file: &str, keys: Option<String>) -> anyhow::Result<Facts> {
+/// All of it; `keys` are those that were given.
+pub fn observe(run: &dyn Run, paths: &Paths, file: &str, keys: Option<&Keys>) -> anyhow::Result<Facts> {
     let store = Store::of(paths);
     let listed = store.list().with_context(|| format!("{}: cannot be read", store.dir().display()))?;
     let named = listed.into_iter().find(|snapshot| snapshot.name == file);
@@ -56,7 +58,18 @@ pub fn observe(run: &dyn Run, paths: &Paths, file: &str, keys: Option<String>) -
     let bytes = std::fs::metadata(&data).map_or(0, |meta| meta.len());
     let state = paths.etcd.parent().unwrap_or(&paths.etcd);
     let free = space::free(state).with_context(|| format!("{}: cannot be read", state.display()))?;
+    let own: Vec<String> =
+        Ring::load(paths)?.map(|ring| ring.all().map(|key| key.name.clone()).collect()).unwrap_or_default();
+    let given = keys.map(Keys::encryption_keys).unwrap_or_default();
+    // Keys of another cluster take the place of this node's; of the same cluster, they are added.
+    let same = keys.is_none_or(|keys| Some(&keys.ca_hash) == ca_hash(paths).as_ref());
+    let needed = snapshot.as_ref().map(|snapshot| snapshot.encryption_keys.clone()).unwrap_or_default();
+    let missing = |name: &String| !given.contains(name) && !(same && own.contains(name));
+    let missing_keys = needed.into_iter().filter(missing).collect();
+    let adds_keys = same && given.iter().any(|name| !own.contains(name));
     Ok(Facts {
+        missing_keys,
+        adds_keys,
         file: file.to_owned(),
         snapshot,
         data: Some(data),
@@ -64,7 +77,7 @@ pub fn observe(run: &dyn Run, paths: &Paths, file: &str, keys: Option<String>) -
         storage_version: contents.storage_version,
         own_version,
         ca_hash: ca_hash(paths),
-        keys,
+        keys: keys.map(|keys| keys.ca_hash.clone()),
         members,
         bytes,
         free,

@@ -101,6 +101,8 @@ pub fn finish(paths: &Paths) -> anyhow::Result<bool> {
         }
         rename_durably(&from, &to)?;
     }
+    // Secrets may be encrypted with what was in use when the snapshot was taken.
+    crate::encryption::unsettle(paths)?;
     fs::remove_file(&record)
         .and_then(|()| File::open(&paths.kubernetes)?.sync_all())
         .with_context(|| format!("{}: cannot be removed", record.display()))?;

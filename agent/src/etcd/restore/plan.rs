@@ -40,6 +40,10 @@ pub struct Facts {
     pub ca_hash: Option<String>,
     /// The same of the keys that were given.
     pub keys: Option<String>,
+    /// Names of keys that its Secrets are encrypted with and that will not be here.
+    pub missing_keys: Vec<String>,
+    /// The keys that were given are of this node's cluster, and hold some of Secrets that the node does not have.
+    pub adds_keys: bool,
     /// Members of this node's etcd, while it answers.
     pub members: Option<usize>,
     /// Length of the data.
@@ -96,6 +100,18 @@ pub enum Refusal {
         /// What was given.
         file: String,
     },
+    /// Its Secrets could not be read.
+    #[error(
+        "Secrets in {file} are encrypted with key {key}, which is not here: give the keys of the cluster that were saved when it \
+         was in use (--keys, the file that `sheaf-agent snapshot save-keys` wrote); with --force it is restored, and no Secret of \
+         that key can be read or listed"
+    )]
+    MissingKey {
+        /// What was given.
+        file: String,
+        /// Name of the key.
+        key: String,
+    },
     /// Other members would keep the data of before.
     #[error(
         "etcd of this cluster has {members} members, and a restore makes a cluster of this node alone: stop the control plane of the \
@@ -125,6 +141,8 @@ pub enum Step {
     Prepare(PathBuf),
     /// Put the keys beside those in use.
     PrepareKeys,
+    /// Add keys of Secrets to those of this node.
+    AddKeys,
     /// Stop a unit.
     Stop(&'static str),
     /// Note that the new folders are to take the place of the old ones, and rename them.
@@ -140,6 +158,7 @@ impl fmt::Display for Step {
         match self {
             Self::Prepare(data) => write!(f, "make etcd's data from {}", data.display()),
             Self::PrepareKeys => f.write_str("put the keys of the cluster beside those of this node"),
+            Self::AddKeys => f.write_str("add the keys of Secrets that were given to those of this node"),
             Self::Stop(unit) => write!(f, "stop {unit}"),
             Self::Switch => f.write_str("put the new data in place; the former is kept"),
             Self::Start => f.write_str("start sheaf-agent.service and wait for the API server"),
@@ -182,6 +201,9 @@ pub fn judge(facts: &Facts, force: bool) -> Result<(), Refusal> {
         }
         _ => {}
     }
+    if let (Some(key), false) = (facts.missing_keys.first(), force) {
+        return Err(Refusal::MissingKey { file: file.clone(), key: key.clone() });
+    }
     if let Some(members @ 2..) = *members
         && !force
     {
@@ -201,6 +223,8 @@ pub fn plan(facts: &Facts, node: &str) -> Vec<Step> {
     let with_keys = facts.keys.is_some() && facts.keys != facts.ca_hash;
     steps.extend(with_keys.then_some(Step::PrepareKeys));
     steps.extend(UNITS.map(Step::Stop));
+    // The agent, now stopped, forgets keys that no snapshot needs.
+    steps.extend(facts.adds_keys.then_some(Step::AddKeys));
     steps.extend([Step::Switch, Step::Start]);
     steps.extend(with_keys.then(|| Step::ReleaseName(node.to_owned())));
     steps
@@ -234,6 +258,8 @@ mod tests {
             own_version: "3.7.0".into(),
             ca_hash: Some("sha256:aa".into()),
             keys: None,
+            missing_keys: Vec::new(),
+            adds_keys: false,
             members: Some(1),
             bytes: GIB,
             free: 4 * GIB,
@@ -336,6 +362,23 @@ mod tests {
             refused(&full, true),
             "/var/lib/etcd has 2 GiB free, and a restore needs 2.2 GiB: the data of before is kept; remove what an earlier \
              restore kept (/var/lib/etcd/data.before-*) if it is not needed"
+        );
+    }
+
+    #[test]
+    fn a_snapshot_whose_secrets_could_not_be_read_needs_the_keys_of_its_time() {
+        let missing = Facts { missing_keys: vec!["k1-aa".into()], ..facts() };
+        assert_eq!(
+            refused(&missing, false),
+            "Secrets in etcd-a are encrypted with key k1-aa, which is not here: give the keys of the cluster that were saved when \
+             it was in use (--keys, the file that `sheaf-agent snapshot save-keys` wrote); with --force it is restored, and no \
+             Secret of that key can be read or listed"
+        );
+        assert_eq!(judge(&missing, true), Ok(()));
+        let steps = plan(&Facts { keys: Some("sha256:aa".into()), adds_keys: true, ..facts() }, "n1");
+        let at = |wanted: &Step| steps.iter().position(|step| step == wanted).unwrap();
+        assert!(
+            at(&Step::Stop("etcd.service")) < at(&Step::AddKeys) && at(&Step::AddKeys) < at(&Step::Switch)
         );
     }
 
