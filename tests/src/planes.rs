@@ -156,10 +156,11 @@ impl Plane {
     ) -> Result<ClusterSection> {
         let agent = self.agent.as_ref().context("its agent runs")?;
         let mut status = agent.ctx.status.subscribe();
-        let waited =
-            tokio::time::timeout(TIMEOUT, status.wait_for(|status| condition(&status.cluster))).await;
+        let waited = tokio::time::timeout(TIMEOUT, status.wait_for(|status| condition(&status.cluster)))
+            .await
+            .map(|found| found.map(|status| status.cluster.clone()));
         if let Ok(found) = waited {
-            return Ok(found?.cluster.clone());
+            return Ok(found?);
         }
         let section = status.borrow().cluster.clone();
         anyhow::bail!("{}: {what}: {section:#?}\n{}", self.name, self.units.tails())
