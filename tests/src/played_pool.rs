@@ -94,7 +94,8 @@ impl PlayedPool {
             self.node.agent.ctx.clone(),
             publish.volumes.clone(),
             section,
-            self.hosts.clone(),
+            // Who waits to send an image is known to one agent only.
+            volumes::Hosts { uploads: Arc::default(), ..self.hosts.clone() },
             self.policies.subscribe(),
         );
         self.node.runs(run);
