@@ -161,7 +161,7 @@ impl Plane {
         if let Ok(found) = waited {
             return Ok(found?.cluster.clone());
         }
-        let section = status.borrow().cluster.clone();
+        let section = agent.ctx.status.read().cluster.clone();
         anyhow::bail!("{}: {what}: {section:#?}\n{}", self.name, self.units.tails())
     }
 
