@@ -162,7 +162,7 @@ impl Plane {
         if let Ok(found) = waited {
             return Ok(found?);
         }
-        let section = status.borrow().cluster.clone();
+        let section = agent.ctx.status.read().cluster.clone();
         anyhow::bail!("{}: {what}: {section:#?}\n{}", self.name, self.units.tails())
     }
 
