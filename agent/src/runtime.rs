@@ -163,7 +163,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         vms: libvirt.clone(),
         units: hosts.units.clone(),
         run: hosts.run.clone(),
-        esp: Arc::new(Folder(ctx.paths.esp())),
+        esp: Arc::new(Folder::new(ctx.paths.esp())),
         open: Arc::new(|path| Ok(Box::new(RawDisk::open(path)?))),
         fetch: Arc::new(http(&ctx)),
         devices: "/dev/disk/by-partuuid".into(),

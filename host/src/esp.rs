@@ -4,11 +4,12 @@
 //! mount. Route out: contents; a change is on the disk when the call returns. [`Folder`], or
 //! [`crate::fakes::FakeBootFiles`] in tests.
 
+use crate::files::{CopyError, Files, copy, kernel, unless_missing as removed, write_all};
 use rustix::fs::Advice;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A file that could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -55,12 +56,14 @@ pub fn temporary(file: &str) -> String {
     }
 }
 
+/// Permission bits of files; on a FAT those of its mount count.
+const MODE: u32 = 0o600;
+
 /// A mounted partition.
 #[derive(Clone, Debug)]
-pub struct Folder(pub PathBuf);
-
-fn sync_folder_of(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+pub struct Folder {
+    root: PathBuf,
+    files: Arc<dyn Files>,
 }
 
 fn unless_missing<T>(result: io::Result<T>) -> io::Result<Option<T>> {
@@ -71,13 +74,27 @@ fn unless_missing<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 impl Folder {
+    /// The partition that is mounted at `root`.
+    pub fn new(root: PathBuf) -> Self {
+        Self::by(root, kernel())
+    }
+
+    /// The same, changed by the calls of `files`.
+    pub fn by(root: PathBuf, files: Arc<dyn Files>) -> Self {
+        Self { root, files }
+    }
+
+    fn sync_folder_of(&self, path: &Path) -> io::Result<()> {
+        path.parent().map_or(Ok(()), |folder| self.files.sync_folder(folder))
+    }
+
     fn doing<T>(
         &self,
         verb: &'static str,
         file: &str,
         work: impl FnOnce(&Path) -> io::Result<T>,
     ) -> Result<T, EspError> {
-        let path = self.0.join(file);
+        let path = self.root.join(file);
         work(&path).map_err(|source| EspError { path, verb, source })
     }
 }
@@ -102,39 +119,51 @@ impl BootFiles for Folder {
     }
 
     fn replace(&self, file: &str, contents: &mut dyn Read) -> Result<(), EspError> {
-        let new = self.0.join(temporary(file));
+        let new = self.root.join(temporary(file));
+        let files = &*self.files;
         self.doing("written", file, |path| {
             if let Some(folder) = path.parent() {
-                fs::create_dir_all(folder)?;
+                files.create_folders(folder)?;
             }
-            let mut written = File::create(&new)?;
-            io::copy(contents, &mut written)?;
-            written.sync_all()?;
-            drop(written);
-            fs::rename(&new, path)?;
-            sync_folder_of(path)
+            // What a write that was cut short left.
+            removed(files.remove(&new))?;
+            let written = files.create(&new, MODE)?;
+            let copied = copy(files, &new, &written, contents);
+            let (CopyError::Read(error) | CopyError::Write(error)) = match copied {
+                Ok(()) => return Ok(written),
+                Err(error) => error,
+            };
+            Err(error)
+        })
+        .and_then(|written| self.doing("flushed to the disk", file, |_| files.sync(&new, &written)))
+        .and_then(|()| {
+            self.doing("put in place", file, |path| {
+                files.rename(&new, path)?;
+                self.sync_folder_of(path)
+            })
         })
     }
 
     fn overwrite(&self, file: &str, bytes: &[u8]) -> Result<(), EspError> {
-        self.doing("written", file, |path| {
-            let file = File::options().write(true).open(path)?;
-            file.write_all_at(bytes, 0)?;
-            file.sync_all()
-        })
+        let opened = self.doing("written", file, |path| {
+            let opened = File::options().write(true).open(path)?;
+            write_all(&*self.files, path, &opened, 0, bytes)?;
+            Ok(opened)
+        })?;
+        self.doing("flushed to the disk", file, |path| self.files.sync(path, &opened))
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), EspError> {
         self.doing("renamed", from, |path| {
-            fs::rename(path, self.0.join(to))?;
-            sync_folder_of(path)
+            self.files.rename(path, &self.root.join(to))?;
+            self.sync_folder_of(path)
         })
     }
 
     fn remove(&self, file: &str) -> Result<(), EspError> {
         self.doing("removed", file, |path| {
-            unless_missing(fs::remove_file(path))?;
-            sync_folder_of(path)
+            removed(self.files.remove(path))?;
+            self.sync_folder_of(path)
         })
     }
 }
@@ -146,7 +175,7 @@ mod tests {
     #[test]
     fn files_are_replaced_written_over_renamed_and_removed_and_no_temporary_is_left() {
         let root = std::env::temp_dir().join(format!("sheaf-esp-{}", std::process::id()));
-        let esp = Folder(root.clone());
+        let esp = Folder::new(root.clone());
         assert!(esp.list("EFI/Linux").unwrap().is_empty());
         esp.replace("EFI/Linux/a.efi", &mut &b"first"[..]).unwrap();
         esp.replace("EFI/Linux/a.efi", &mut &b"second"[..]).unwrap();

@@ -2,9 +2,9 @@
 //!
 //! Route in: whole contents. Route out: temporary file, fsync, rename, fsync of the directory.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use crate::files::{Files, Kernel, unless_missing, write_all};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// A file that could not be written.
@@ -17,34 +17,44 @@ pub struct WriteError {
 
 /// Replaces `path` by `contents` with permission bits `mode`; its directory is made when missing.
 pub fn write_atomically(path: &Path, contents: &[u8], mode: u32) -> Result<(), WriteError> {
-    replace(path, |temporary| {
-        let mut file = File::options().write(true).create_new(true).open(temporary)?;
-        file.set_permissions(Permissions::from_mode(mode))?;
-        file.write_all(contents)?;
-        file.sync_all()
+    write_atomically_by(&Kernel, path, contents, mode)
+}
+
+/// The same, by the calls of `files`.
+pub fn write_atomically_by(
+    files: &dyn Files,
+    path: &Path,
+    contents: &[u8],
+    mode: u32,
+) -> Result<(), WriteError> {
+    replace(files, path, |temporary| {
+        let file = files.create(temporary, mode)?;
+        write_all(files, temporary, &file, 0, contents)?;
+        files.sync(temporary, &file)
     })
 }
 
 /// Replaces `path` by a symbolic link to `target`; its directory is made when missing.
 pub fn link_atomically(path: &Path, target: &str) -> Result<(), WriteError> {
-    replace(path, |temporary| std::os::unix::fs::symlink(target, temporary))
+    replace(&Kernel, path, |temporary| std::os::unix::fs::symlink(target, temporary))
 }
 
 /// Puts what `make` makes in the place of `path`: anyone who looks finds the old or the new, also after a power cut.
-fn replace(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), WriteError> {
+fn replace(
+    files: &dyn Files,
+    path: &Path,
+    make: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<(), WriteError> {
     let replace = || -> io::Result<()> {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::create_dir_all(dir)?;
+        files.create_folders(dir)?;
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
         let temporary = dir.join(format!(".{name}.new"));
         // Removed first: a left-over could carry wider permissions than those that are asked for.
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        unless_missing(files.remove(&temporary))?;
         make(&temporary)?;
-        fs::rename(&temporary, path)?;
-        File::open(dir)?.sync_all()
+        files.rename(&temporary, path)?;
+        files.sync_folder(dir)
     };
     replace().map_err(|source| WriteError { path: path.to_owned(), source })
 }
@@ -77,6 +87,7 @@ pub fn rename_durably(from: &Path, to: &Path) -> Result<(), WriteError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn contents_and_mode_are_as_asked_and_no_temporary_is_left() {

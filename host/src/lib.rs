@@ -20,6 +20,7 @@ pub mod esp;
 pub mod fakes;
 pub mod fetch;
 pub mod file;
+pub mod files;
 pub mod folder;
 pub mod hostname;
 pub mod human;

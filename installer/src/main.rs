@@ -4,6 +4,7 @@
 //! node, or exit code 1 with the reason on every console, where it stays until someone reads it.
 
 mod interactive;
+mod recover;
 mod unattended;
 
 use anyhow::Context;
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Command::Run(run) if !run.dry_run && recover::is_asked() => recover::run(&run.consoles, &run.key),
         Command::Run(run) => match (&run.inventory, &run.manifest) {
             (Some(inventory), Some(manifest)) => match rehearse(&run, inventory, manifest) {
                 Ok(code) => code,

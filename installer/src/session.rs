@@ -147,9 +147,17 @@ pub struct Session<'h> {
 impl<'h> Session<'h> {
     /// Looks for the release that `key` signed; `tell` hears how that goes.
     pub fn open(host: Host<'h>, key: &Path, tell: &dyn Fn(&str)) -> anyhow::Result<Self> {
+        Self::open_with(host, command_line(host.root)?, key, tell)
+    }
+
+    /// The same, as `arguments` say in place of the kernel's command line.
+    pub fn open_with(
+        host: Host<'h>,
+        arguments: Arguments,
+        key: &Path,
+        tell: &dyn Fn(&str),
+    ) -> anyhow::Result<Self> {
         clean(&host);
-        let line = std::fs::read_to_string(host.root.join("proc/cmdline")).context("kernel command line")?;
-        let arguments = arguments::parse(&line)?;
         let machine = identity(&host)?;
         let by_url = matches!(arguments.config, Some(ConfigArgument::Url(_)));
         if by_url || arguments.payload.is_some() {
@@ -306,6 +314,12 @@ impl<'h> Session<'h> {
             let _ = self.host.mount.unmount(&medium.mounted);
         }
     }
+}
+
+/// What the kernel's command line of the machine at `root` says to the installer.
+pub fn command_line(root: &Path) -> anyhow::Result<Arguments> {
+    let line = std::fs::read_to_string(root.join("proc/cmdline")).context("kernel command line")?;
+    Ok(arguments::parse(&line)?)
 }
 
 fn identity(host: &Host<'_>) -> anyhow::Result<Identity> {

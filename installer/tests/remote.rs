@@ -50,7 +50,7 @@ struct Server {
 /// Serves the release folder on a free port; the URL.
 fn serve(release: &Release, mischief: Mischief) -> (String, Arc<Server>) {
     let mut files = BTreeMap::new();
-    for file in ["root.erofs.zst", "root.verity.zst", "node.efi", "systemd-bootx64.efi"] {
+    for file in ["root.erofs.zst", "root.verity.zst", "node.efi", "installer.efi", "systemd-bootx64.efi"] {
         files.insert(format!("/{file}"), std::fs::read(release.folder().join(file)).unwrap());
     }
     for entry in std::fs::read_dir(release.folder()).unwrap().flatten() {

@@ -109,15 +109,20 @@ fn other_programs_find_the_files_as_planned() {
     let manifest = &installed.release.manifest;
     let esp = format!("{}@@{}", installed.image(), installed.at(Role::Esp));
     let listing = installed.tool("mdir", &["-/", "-b", "-i", &esp, "::"]);
+    let mut files: Vec<_> = listing.lines().filter(|line| !line.ends_with('/')).collect();
+    files.sort_unstable();
     assert_eq!(
-        listing.lines().filter(|line| !line.ends_with('/')).collect::<Vec<_>>(),
+        files,
         [
             "::/EFI/BOOT/BOOTX64.EFI",
             "::/EFI/Linux/sheaf_0.1.0.efi",
+            "::/EFI/sheaf/recovery.efi",
             "::/EFI/systemd/systemd-bootx64.efi",
-            "::/grub/grub.cfg",
             "::/grub/a.cfg",
+            "::/grub/grub.cfg",
             "::/grub/grubenv",
+            "::/grub/recovery.cfg",
+            "::/loader/entries/sheaf-recovery.conf",
             "::/loader/loader.conf"
         ]
     );

@@ -131,6 +131,7 @@ sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
                 "/sheaf/core.img",
                 "/sheaf/grub.cfg",
                 "/sheaf/images/guest.raw",
+                "/sheaf/installer.efi",
                 "/sheaf/manifest.json",
                 "/sheaf/manifest.json.minisig",
                 "/sheaf/node.efi",

@@ -101,9 +101,10 @@ impl Release {
         format!("{}-{}", self.manifest.name, self.manifest.version)
     }
 
-    /// Files that the installer needs on the medium, beside its own UKI.
+    /// Files that the installer needs on the medium. Its own UKI is among them, although the medium starts from it: it cannot
+    /// be read there by its name, and the disk gets it as the recovery.
     pub fn payload(&self) -> Vec<&str> {
-        let Manifest { root, verity, node_uki, boot_loader, bios, .. } = &self.manifest;
+        let Manifest { root, verity, node_uki, installer_uki, boot_loader, bios, .. } = &self.manifest;
         let bios = [&bios.boot, &bios.core, &bios.menu].map(|plain| plain.file.as_str());
         let mut files = vec![
             manifest::FILE,
@@ -111,6 +112,7 @@ impl Release {
             &root.file,
             &verity.file,
             &node_uki.file,
+            &installer_uki.file,
             &boot_loader.file,
         ];
         files.extend(bios);

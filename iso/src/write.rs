@@ -136,6 +136,6 @@ mod tests {
         let plan = crate::plan(&release, &Contents::default()).unwrap();
         let command = xorriso(&plan).to_string();
         assert!(command.contains("--efi-boot efi.img -efi-boot-part --efi-boot-image"), "{command}");
-        assert!(command.contains("/sheaf/manifest.json=/mnt/file3"), "{command}");
+        assert!(command.contains("/sheaf/manifest.json=/mnt/file4"), "{command}");
     }
 }

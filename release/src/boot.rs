@@ -14,6 +14,22 @@ pub const ENVIRONMENT: &str = "grub/grubenv";
 /// How often a new release is tried, by either boot loader.
 pub const TRIES: u32 = 3;
 
+/// systemd-boot where firmware looks for a loader that no variable names.
+pub const FALLBACK: &str = "EFI/BOOT/BOOTX64.EFI";
+/// systemd-boot under its own name, which the firmware's entry names.
+pub const LOADER: &str = "EFI/systemd/systemd-bootx64.efi";
+/// GRUB's script, which chooses a slot.
+pub const MENU: &str = "grub/grub.cfg";
+/// The recovery: the UKI of the installer, which starts when no slot can be started any more. Not among [`UKIS`]: it has no
+/// slot and no counter.
+pub const RECOVERY: &str = "EFI/sheaf/recovery.efi";
+/// systemd-boot's entry for it.
+pub const RECOVERY_ENTRY: &str = "loader/entries/sheaf-recovery.conf";
+/// GRUB's script that starts it.
+pub const RECOVERY_SCRIPT: &str = "grub/recovery.cfg";
+/// The kernel argument by which the installer is the recovery.
+pub const RECOVERY_ARGUMENT: &str = "sheaf.recovery=1";
+
 /// One of the two slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)] // the names say it
@@ -97,9 +113,71 @@ pub fn entry(uki: &manifest::Uki, version: &str, arguments: &[String]) -> String
     find + &grub::load(uki, "$file", &format!("sheaf.esp=$esp{more}"))
 }
 
+/// Version of the release that `entry` starts, a script made by [`entry`].
+pub fn version_of_entry(entry: &str) -> Option<String> {
+    let names = entry.lines().find_map(|line| line.strip_prefix(&format!("for name in /{UKIS}/sheaf_")))?;
+    let (version, _) = names.split_once(".efi ")?;
+    (!version.is_empty()).then(|| version.to_owned())
+}
+
+/// systemd-boot's entry for the recovery, whose UKI is `uki`; `esp` is the PARTUUID of the partition that it is on.
+///
+/// Its key sorts behind those of UKIs, which have the release's name; entries without a try left come after both
+/// (boot_entry_compare of systemd 257). So it is started when no slot has a try left, and at no other time. An `efi` entry is
+/// not counted (LOADER_TYPE_BUMP_COUNTERS). Its options replace those in the UKI, so they repeat them.
+pub fn recovery_entry(uki: &manifest::Uki, esp: &str) -> String {
+    format!(
+        "title Sheaf recovery\nsort-key ~sheaf-recovery\nefi /{RECOVERY}\noptions {} {RECOVERY_ARGUMENT} sheaf.esp={esp}\n",
+        uki.command_line.trim()
+    )
+}
+
+/// GRUB's script for it. Where parts of the UKI are is in it: it is of this very UKI.
+pub fn recovery_script(uki: &manifest::Uki) -> String {
+    grub::load(uki, &format!("/{RECOVERY}"), &format!("{RECOVERY_ARGUMENT} sheaf.esp=$esp"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn installer() -> manifest::Uki {
+        let section = |offset, size| manifest::Section { offset, size };
+        manifest::Uki {
+            file: "installer.efi".into(),
+            size: 4096,
+            sha256: String::new(),
+            linux: section(512, 1024),
+            initrd: section(1536, 512),
+            command_line: "rd.systemd.unit=sheaf-installer.target quiet".into(),
+        }
+    }
+
+    #[test]
+    fn the_version_of_a_script_is_read_back_from_it() {
+        for version in ["0.1.0", "1.2.3-rc.1"] {
+            assert_eq!(version_of_entry(&entry(&installer(), version, &[])).as_deref(), Some(version));
+        }
+        assert_eq!(version_of_entry("loopback uki /x.efi\n"), None);
+    }
+
+    #[test]
+    fn the_recovery_is_the_installer_with_an_argument_more_and_sorts_behind_every_slot() {
+        let entry = recovery_entry(&installer(), "6b1f7a3e-93c2-4d55-8f10-012345678902");
+        assert_eq!(
+            entry,
+            "title Sheaf recovery\nsort-key ~sheaf-recovery\nefi /EFI/sheaf/recovery.efi\noptions \
+             rd.systemd.unit=sheaf-installer.target quiet sheaf.recovery=1 sheaf.esp=6b1f7a3e-93c2-4d55-8f10-012345678902\n"
+        );
+        let key = entry.lines().find_map(|line| line.strip_prefix("sort-key ")).unwrap();
+        // Names of releases are lowercase letters, digits and dashes.
+        assert!(["sheaf", "zz-top", "0"].iter().all(|name| *name < key));
+        assert_eq!(
+            recovery_script(&installer()),
+            "loopback uki /EFI/sheaf/recovery.efi\nlinux (uki)1+2 rd.systemd.unit=sheaf-installer.target quiet \
+             sheaf.recovery=1 sheaf.esp=$esp\ninitrd (uki)3+1\n"
+        );
+    }
 
     #[test]
     fn a_uki_is_known_by_version_and_tries() {

@@ -82,6 +82,9 @@ mod power;
 /// Records an installation and an update, judges every state of them, and boots three.
 #[cfg(feature = "all")]
 mod power_cut;
+/// Four boots that end in an initrd, twice.
+#[cfg(feature = "all")]
+mod recovery;
 /// Compiles everything twice.
 #[cfg(feature = "all")]
 mod reproducible;

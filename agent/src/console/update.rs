@@ -12,6 +12,8 @@ pub(super) fn text(update: &UpdateSection) -> String {
     text += &line("other", &or_dash(&update.other));
     text += &line("staged", &or_dash(&update.staged));
     text += &line("floor", &or_dash(&update.floor));
+    text += &line("loader", &or_dash(&update.boot_loader));
+    text += &line("recovery", if update.has_recovery { "yes" } else { "-" });
     let place = if update.is_local { ", asked for on this node" } else { "" };
     text += &line("wanted", &(or_dash(&update.wanted) + place));
     text += &line("phase", &or_dash(&update.phase));
@@ -38,6 +40,8 @@ mod tests {
         let update = UpdateSection {
             running: "slot a: 0.1.0".into(),
             floor: Some("0.1.0".into()),
+            boot_loader: Some("systemd-boot 257.9-1".into()),
+            has_recovery: true,
             wanted: Some("0.2.0".into()),
             phase: Some("RolledBack".into()),
             message: "0.2.0 was rolled back: libvirt: it does not answer".into(),
@@ -45,7 +49,8 @@ mod tests {
         };
         assert_eq!(
             text(&update),
-            "running   slot a: 0.1.0\nother     -\nstaged    -\nfloor     0.1.0\nwanted    0.2.0\nphase     RolledBack\n\
+            "running   slot a: 0.1.0\nother     -\nstaged    -\nfloor     0.1.0\n\
+             loader    systemd-boot 257.9-1\nrecovery  yes\nwanted    0.2.0\nphase     RolledBack\n\
              ! 0.2.0 was rolled back: libvirt: it does not answer\n"
         );
     }

@@ -85,6 +85,10 @@ pub struct UpdateSection {
     pub floor: Option<String>,
     /// Version that is complete in the other slot.
     pub staged: Option<String>,
+    /// Version of systemd-boot on the disk.
+    pub boot_loader: Option<String>,
+    /// The disk has a recovery, which starts when no slot can be.
+    pub has_recovery: bool,
     /// Version that is asked for.
     pub wanted: Option<String>,
     /// It was asked for on this node, not by the NodeUpdate.

@@ -7,7 +7,7 @@ use super::observe::Machine;
 use super::observed::Observed;
 use super::plan::{Step, environment_text};
 use super::records::{Fetched, Place, Records, Saved};
-use super::{Hosts, artifact, bundle, drive, gate};
+use super::{Hosts, artifact, bundle, drive, gate, loaders, remedy};
 use crate::channels::Context as Channels;
 use crate::etcd::store::Reason;
 use crate::etcd::take::take;
@@ -223,6 +223,10 @@ pub async fn apply<V: VmHost>(env: &Env<V>, step: Step) -> anyhow::Result<()> {
             })
             .await
         }
+        Step::Refresh(file) => {
+            let (manifest, records, esp) = (staged()?, env.records.clone(), env.machine.esp());
+            on_esp(&env.hosts, move |files| loaders::apply(files, &records, &manifest, file, &esp)).await
+        }
         Step::Restart => Ok(env.hosts.units.reboot().await?),
         Step::RaiseFloor(version) => env.records.set_floor(&version),
         Step::Forbid(version) => env.records.set_oldest(&version),
@@ -366,12 +370,18 @@ async fn stop_vms<V: VmHost>(
 /// Carries `steps` out, one after the other, until one fails.
 pub async fn all<V: VmHost>(env: Env<V>, steps: Vec<Step>) -> anyhow::Result<()> {
     // What is remembered of the slots is no longer true from now on.
-    env.records.forget_slots()?;
+    env.records.forget_slots().map_err(|error| explained(error, "forget how the slots were"))?;
     for step in steps {
         let what = step.to_string();
         tracing::info!("update: {what}");
         env.progress.send_replace(what.clone());
-        apply(&env, step).await.with_context(|| format!("cannot {what}"))?;
+        apply(&env, step).await.map_err(|error| explained(error, &what))?;
     }
     Ok(())
+}
+
+/// `error`, after what was to be done, and what a person does about it.
+fn explained(error: anyhow::Error, what: &str) -> anyhow::Error {
+    let remedy = remedy::of(&error).map_or(String::new(), |remedy| format!("; {remedy}"));
+    error.context(format!("cannot {what}{remedy}"))
 }

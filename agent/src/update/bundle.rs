@@ -6,12 +6,14 @@
 
 use super::artifact::ArtifactError;
 use super::drive::DriveError;
+use super::loaders::File;
 use super::observed::{Observed, Wanted};
 use super::plan::{Unfit, judge};
 use super::records::{Fetched, Place, Records, Seen};
 use sha2::{Digest as _, Sha256};
-use sheaf_config::manifest::{FILE, KEYS, Manifest, SIGNATURE};
-use sheaf_host::file::{WriteError, write_atomically};
+use sheaf_config::manifest::{FILE, KEYS, Manifest, Plain, SIGNATURE};
+use sheaf_host::file::WriteError;
+use sheaf_host::files::{self, CopyError, unless_missing};
 use sheaf_release::image::{self, ImageError};
 use sheaf_release::keys::{Keys, KeysError};
 use sheaf_release::origin::Origin;
@@ -25,6 +27,8 @@ use std::path::{Path, PathBuf};
 const VERIFIER: &str = "node";
 /// The UKI in the updater's folder, whatever the release calls it.
 const UKI: &str = "node.efi";
+/// Permission bits of the UKI there.
+const MODE: u32 = 0o600;
 /// Bytes of one read.
 const READ: usize = 1 << 20;
 
@@ -148,28 +152,63 @@ pub fn fetch(
     }
     records.forget_release()?;
     let folder = records.release();
-    let path = folder.join(UKI);
-    let keep = |source| BundleError::KeepUki { path: path.clone(), source };
-    fs::create_dir_all(&folder).map_err(keep)?;
-    let uki = &manifest.node_uki;
-    origin.bring(&uki.file, uki.size, &path).map_err(|source| match source.kind() {
-        io::ErrorKind::InvalidData => BundleError::Uki { file: uki.file.clone(), what: source.to_string() },
-        _ => unreadable(&uki.file, source),
-    })?;
-    fs::File::open(&path).and_then(|file| file.sync_all()).map_err(keep)?;
-    let mut file = fs::File::open(&path).map_err(keep)?;
-    if hash(&mut file).map_err(keep)? != uki.sha256.to_lowercase() {
-        let what = "it has another SHA-256".into();
-        return Err(BundleError::Uki { file: uki.file.clone(), what }.into());
+    let keep = |source| BundleError::KeepUki { path: folder.clone(), source };
+    records.files().create_folders(&folder).map_err(keep)?;
+    bring(origin, records, &manifest.node_uki.plain(), UKI, &unreadable)?;
+    for file in File::ALL.into_iter().filter(|file| !observed.esp.files.is_of(*file, &manifest)) {
+        let brought = bring(origin, records, &file.of(&manifest), file.kept(), &unreadable);
+        match brought {
+            // Media that were made for older installers have no recovery: it stays as it is.
+            Err(BundleError::Fetch { source, .. } | BundleError::Read { source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                tracing::warn!("{from} has no {file}; that of the disk stays as it is");
+                let path = folder.join(file.kept());
+                unless_missing(records.files().remove(&path)).map_err(keep)?;
+            }
+            brought => brought?,
+        }
     }
-    write_atomically(&folder.join(FILE), &bytes, 0o600).map_err(BundleError::from)?;
-    write_atomically(&folder.join(SIGNATURE), &signature, 0o600).map_err(BundleError::from)?;
+    records.put(&folder.join(FILE), &bytes).map_err(BundleError::from)?;
+    records.put(&folder.join(SIGNATURE), &signature).map_err(BundleError::from)?;
     if let Some(keys) = &keys {
-        write_atomically(&folder.join(KEYS), keys, 0o600).map_err(BundleError::from)?;
+        records.put(&folder.join(KEYS), keys).map_err(BundleError::from)?;
     }
     records.set_seen(&Seen::of(&manifest))?;
     records.set_fetched(&Fetched { request: wanted.request.clone(), staged: false })?;
     Ok(manifest)
+}
+
+/// Fetches the file `plain` of a release to the updater's folder, as `name`, and compares it with the manifest.
+fn bring(
+    origin: &Origin<'_>,
+    records: &Records,
+    plain: &Plain,
+    name: &str,
+    unreadable: &dyn Fn(&str, io::Error) -> BundleError,
+) -> Result<(), BundleError> {
+    let path = records.release().join(name);
+    let files = records.files();
+    let keep = |source| BundleError::KeepUki { path: path.clone(), source };
+    let unlike = |source: io::Error| match source.kind() {
+        io::ErrorKind::InvalidData => BundleError::Uki { file: plain.file.clone(), what: source.to_string() },
+        _ => unreadable(&plain.file, source),
+    };
+    let mut source = origin.open(&plain.file, plain.size, 0).map_err(unlike)?;
+    let file = files.create(&path, MODE).map_err(keep)?;
+    files::copy(files, &path, &file, &mut *source).map_err(|error| match error {
+        CopyError::Read(source) => unlike(source),
+        CopyError::Write(source) => keep(source),
+    })?;
+    files.sync(&path, &file).map_err(keep)?;
+    let mut written = fs::File::open(&path).map_err(keep)?;
+    match hash(&mut written).map_err(keep)? == plain.sha256.to_lowercase() {
+        true => Ok(()),
+        false => {
+            let what = "it has another SHA-256".into();
+            Err(BundleError::Uki { file: plain.file.clone(), what })
+        }
+    }
 }
 
 /// The release that is kept, if its signatures verify.

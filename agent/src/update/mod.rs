@@ -19,10 +19,12 @@ mod chosen;
 mod controller;
 mod drive;
 mod gate;
+mod loaders;
 mod observe;
 mod observed;
 mod plan;
 mod records;
+mod remedy;
 mod report;
 
 pub use records::Place;

@@ -2,9 +2,9 @@
 //!
 //! Route in: boot.env, os-release, the mounted EFI system partition, `/state/update`. Route out: [`Observed`]. Blocks.
 
-use super::bundle;
 use super::observed::{Esp, Kept, Observed, Running};
 use super::records::Records;
+use super::{bundle, loaders};
 use crate::cluster::node_status::API_LEVEL;
 use anyhow::Context as _;
 use sheaf_config::grub;
@@ -56,6 +56,11 @@ impl Machine {
         Ok(Self { running, install: boot("INSTALL_ID")? })
     }
 
+    /// PARTUUID of the EFI system partition: partition 2.
+    pub fn esp(&self) -> String {
+        format!("{}02", self.install.get(..self.install.len().saturating_sub(2)).unwrap_or_default())
+    }
+
     /// Paths of root and hash tree of `slot`, below `devices` (`/dev/disk/by-partuuid`).
     pub fn partitions(&self, devices: &Path, slot: Slot) -> (PathBuf, PathBuf) {
         let (root, verity) = numbers(slot);
@@ -73,6 +78,7 @@ pub fn esp(files: &dyn BootFiles) -> anyhow::Result<Esp> {
         ukis: names.iter().filter_map(|name| UkiName::parse(name)).collect(),
         leftovers: names.into_iter().filter(|name| name.starts_with('.') && name.ends_with(".new")).collect(),
         environment: grub::variables(&String::from_utf8_lossy(&environment)),
+        files: loaders::observe(files)?,
     })
 }
 
@@ -90,7 +96,11 @@ pub fn observe(
         running: machine.running.clone(),
         esp: esp(files)?,
         room: (room.0.size(), room.1.size()),
-        kept: bundle::kept(records, key).map(|(manifest, fetched)| Kept { manifest, fetched }),
+        kept: bundle::kept(records, key).map(|(manifest, fetched)| Kept {
+            manifest,
+            fetched,
+            files: loaders::kept(records),
+        }),
         trial: records.trial(),
         outcome: records.outcome(),
         floor: records.floor(),

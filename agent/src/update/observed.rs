@@ -3,6 +3,7 @@
 //! Why here: the plan, the report and the tests of both speak of these. Route in: filled by [`super::observe`]. Route out:
 //! questions about it, answered without I/O.
 
+use super::loaders;
 use super::records::{Fetched, Outcome, Place, Request, Saved, Seen, Slots, Trial};
 use sheaf_api::node_update::{Action, SlotStatus};
 use sheaf_config::manifest::{Manifest, StateFormat};
@@ -57,6 +58,8 @@ pub struct Esp {
     pub leftovers: Vec<String>,
     /// Variables of GRUB.
     pub environment: Vec<(String, String)>,
+    /// Boot loaders and recovery.
+    pub files: loaders::Files,
 }
 
 /// A release in the updater's folder.
@@ -66,6 +69,8 @@ pub struct Kept {
     pub manifest: Manifest,
     /// For whom, and whether it is in the slot.
     pub fetched: Fetched,
+    /// Boot loaders and recovery that were fetched with it.
+    pub files: Vec<loaders::File>,
 }
 
 /// Everything.
@@ -153,6 +158,8 @@ impl Observed {
             floor: self.floor.clone(),
             staged: staged.map(|kept| kept.manifest.version.clone()),
             snapshot: self.snapshot.as_ref().map(|saved| saved.name.clone()),
+            loader: self.esp.files.loader.clone(),
+            has_recovery: self.esp.files.has_recovery,
         }
     }
 

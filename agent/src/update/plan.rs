@@ -8,6 +8,7 @@ mod unfit;
 
 pub use unfit::{Unfit, judge, judge_staged};
 
+use super::loaders;
 use super::observed::{Observed, Wanted};
 use super::records::{Outcome, Place, Request, Trial};
 use sheaf_api::node_update::{Action, Phase};
@@ -84,6 +85,8 @@ pub enum Step {
         /// Its new name.
         to: String,
     },
+    /// Replace a boot loader or the recovery by that of the running release.
+    Refresh(loaders::File),
     /// Restart the machine.
     Restart,
     /// Stage nothing older from now on.
@@ -124,6 +127,9 @@ impl fmt::Display for Step {
                 write!(f, "set GRUB's variables: {}", text.join(", "))
             }
             Self::RenameUki { from, to } => write!(f, "rename {from} to {to}"),
+            Self::Refresh(file) => {
+                write!(f, "replace {file} on the EFI system partition by that of this release")
+            }
             Self::Restart => f.write_str("restart the machine"),
             Self::RaiseFloor(version) => write!(f, "stage nothing older than {version} from now on"),
             Self::Forbid(version) => write!(f, "go back to nothing older than {version} from now on"),
@@ -344,6 +350,7 @@ pub fn keep(observed: &Observed, trial: Option<&Trial>) -> Vec<Step> {
         let is_higher = observed.oldest.as_deref().is_none_or(|now| compare(now, &oldest).is_lt());
         steps.extend(is_higher.then_some(Step::Forbid(oldest)));
     }
+    steps.extend(loaders::refresh(observed));
     let request = trial.map(|trial| trial.request.clone()).unwrap_or_default();
     steps.push(Step::EndTrial(Outcome { version: running.version.clone(), request, reason: None }));
     steps

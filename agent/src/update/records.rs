@@ -8,11 +8,12 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sheaf_api::node_update::{Action, SlotStatus};
 use sheaf_config::manifest::Manifest;
-use sheaf_host::file::write_atomically;
+use sheaf_host::file::{WriteError, write_atomically_by};
+use sheaf_host::files::{Files, kernel, unless_missing};
 use std::fmt;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The trial under way; `/usr/lib/sheaf/trial-expired` reads it too.
 const TRIAL: &str = "trial.json";
@@ -34,6 +35,8 @@ const SNAPSHOT: &str = "snapshot.json";
 const FETCHED: &str = "fetched.json";
 /// Manifest, signature and UKI of the release that is fetched or staged.
 const RELEASE: &str = "release";
+/// Permission bits of all of them.
+const MODE: u32 = 0o600;
 
 /// Which spec of which NodeUpdate something belongs to: an object that was deleted and created again is another one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,6 +128,12 @@ pub struct Slots {
     /// The snapshot of etcd that was taken last for an update.
     #[serde(default)]
     pub snapshot: Option<String>,
+    /// Version of systemd-boot on the disk.
+    #[serde(default)]
+    pub loader: Option<String>,
+    /// The disk has a recovery.
+    #[serde(default)]
+    pub has_recovery: bool,
 }
 
 /// A snapshot of etcd that was taken for an update.
@@ -204,17 +213,30 @@ pub struct Outcome {
 
 /// Files of the updater, `/state/update`.
 #[derive(Clone, Debug)]
-pub struct Records(PathBuf);
+pub struct Records {
+    folder: PathBuf,
+    files: Arc<dyn Files>,
+}
 
 impl Records {
     /// Those in `folder`.
     pub fn new(folder: PathBuf) -> Self {
-        Self(folder)
+        Self::by(folder, kernel())
+    }
+
+    /// The same, changed by the calls of `files`.
+    pub fn by(folder: PathBuf, files: Arc<dyn Files>) -> Self {
+        Self { folder, files }
+    }
+
+    /// What changes them.
+    pub fn files(&self) -> &dyn Files {
+        &*self.files
     }
 
     /// Manifest, signature and UKI are kept here.
     pub fn release(&self) -> PathBuf {
-        self.0.join(RELEASE)
+        self.folder.join(RELEASE)
     }
 
     /// What is known of the release folder.
@@ -274,8 +296,8 @@ impl Records {
 
     /// Nothing older than `version` is started on purpose.
     pub fn set_oldest(&self, version: &str) -> anyhow::Result<()> {
-        let written = write_atomically(&self.0.join(OLDEST), format!("{version}\n").as_bytes(), 0o600);
-        written.context("the oldest version that may run cannot be kept")
+        self.put(&self.folder.join(OLDEST), format!("{version}\n").as_bytes())
+            .context("the oldest version that may run cannot be kept")
     }
 
     /// A manifest was taken.
@@ -326,15 +348,16 @@ impl Records {
 
     /// `version` passed.
     pub fn set_floor(&self, version: &str) -> anyhow::Result<()> {
-        let written = write_atomically(&self.0.join(FLOOR), format!("{version}\n").as_bytes(), 0o600);
-        written.context("the version floor cannot be kept")
+        self.put(&self.folder.join(FLOOR), format!("{version}\n").as_bytes())
+            .context("the version floor cannot be kept")
     }
 
     /// The release folder holds nothing that counts.
     pub fn forget_release(&self) -> anyhow::Result<()> {
         self.remove(FETCHED)?;
         let folder = self.release();
-        unless_missing(fs::remove_dir_all(&folder)).with_context(|| folder.display().to_string())
+        unless_missing(self.files.remove_folder(&folder))
+            .with_context(|| format!("{}: cannot be removed", folder.display()))
     }
 
     /// No trial is under way.
@@ -343,37 +366,31 @@ impl Records {
     }
 
     fn line(&self, name: &str) -> Option<String> {
-        let text = fs::read_to_string(self.0.join(name)).ok()?;
+        let text = fs::read_to_string(self.folder.join(name)).ok()?;
         Some(text.trim().to_owned()).filter(|line| !line.is_empty())
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
-        let path = self.0.join(name);
+        let path = self.folder.join(name);
         let bytes = fs::read(&path).ok()?;
         let read = serde_json::from_slice(&bytes);
         read.inspect_err(|error| tracing::warn!("{}: {error}; it is taken for absent", path.display())).ok()
     }
 
     fn write<T: Serialize>(&self, name: &str, value: &T) -> anyhow::Result<()> {
-        let path = self.0.join(name);
-        Ok(write_atomically(&path, &serde_json::to_vec_pretty(value)?, 0o600)?)
+        let path = self.folder.join(name);
+        Ok(self.put(&path, &serde_json::to_vec_pretty(value)?)?)
+    }
+
+    /// Replaces the file `path`, which is one of the updater's.
+    pub fn put(&self, path: &Path, contents: &[u8]) -> Result<(), WriteError> {
+        write_atomically_by(self.files(), path, contents, MODE)
     }
 
     fn remove(&self, name: &str) -> anyhow::Result<()> {
-        let path = self.0.join(name);
-        unless_missing(fs::remove_file(&path)).with_context(|| path.display().to_string())?;
-        sync(&self.0)
-    }
-}
-
-fn sync(folder: &Path) -> anyhow::Result<()> {
-    let synced = fs::File::open(folder).and_then(|folder| folder.sync_all());
-    unless_missing(synced).with_context(|| folder.display().to_string())
-}
-
-fn unless_missing(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+        let path = self.folder.join(name);
+        unless_missing(self.files.remove(&path))
+            .and_then(|()| unless_missing(self.files.sync_folder(&self.folder)))
+            .with_context(|| format!("{}: cannot be removed", path.display()))
     }
 }

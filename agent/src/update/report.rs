@@ -61,7 +61,7 @@ pub fn status(
         observed_generation: object.metadata.generation,
         ..before.clone()
     };
-    if let Some(Slots { running, other, floor, staged, snapshot }) = slots.cloned() {
+    if let Some(Slots { running, other, floor, staged, snapshot, .. }) = slots.cloned() {
         status.running = Some(running);
         (status.other, status.floor, status.staged) = (other, floor, staged);
         status.snapshot = snapshot;
@@ -117,6 +117,8 @@ pub fn section(slots: Option<&Slots>, wanted: Option<&Wanted>, report: &Report) 
         other: slots.and_then(|slots| slots.other.as_ref()).map(line),
         floor: slots.and_then(|slots| slots.floor.clone()),
         staged: slots.and_then(|slots| slots.staged.clone()),
+        boot_loader: slots.and_then(|slots| slots.loader.clone()),
+        has_recovery: slots.is_some_and(|slots| slots.has_recovery),
         wanted: wanted.map(|wanted| wanted.version.clone()),
         is_local: wanted.is_some_and(|wanted| wanted.is_local),
         phase: report.phase.map(|phase| format!("{phase:?}")),

@@ -15,13 +15,19 @@ use sheaf_config::manifest::{
     Bios, Compressed, Frame, Manifest, Plain, STATE, Section as UkiSection, Terms, Uki,
 };
 use sheaf_host::disk::RawDisk;
-use sheaf_host::fakes::{FakeBootFiles, FakeFetch, FakeUnits, FakeVms};
-use sheaf_release::boot::{ENVIRONMENT, Slot, UKIS, UkiName, counted, good};
+use sheaf_host::esp::Folder;
+use sheaf_host::fakes::{FakeBootFiles, FakeFetch, FakeUnits, FakeVms, Faults};
+use sheaf_release::boot::{
+    ENVIRONMENT, FALLBACK, LOADER, MENU, RECOVERY, RECOVERY_ENTRY, RECOVERY_SCRIPT, Slot, UKIS, UkiName,
+    counted, good,
+};
 use sheaf_release::verity::testing::format;
 use sheaf_release::version::compare;
 use std::collections::BTreeMap;
 use std::fs;
 
+mod faults;
+mod refresh;
 mod rounds;
 mod snapshot;
 mod sources;
@@ -67,6 +73,16 @@ fn release(version: &str) -> Release {
     let (tree, root_hash) = format(&raw, version.as_bytes());
     let mut files = BTreeMap::new();
     let uki = format!("kernel of {version}").into_bytes();
+    let sha256 = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
+    let mut put = |file: &str, contents: String| {
+        let bytes = contents.into_bytes();
+        let plain = Plain { file: file.into(), size: bytes.len() as u64, sha256: sha256(&bytes) };
+        files.insert(file.into(), bytes);
+        plain
+    };
+    let loader = put("loader.efi", format!("MZ #### LoaderInfo: systemd-boot of {version} ####"));
+    let menu = put("node.cfg", format!("# chooses a slot, {version}"));
+    let installer = put("installer.efi", format!("installer of {version}"));
     let plain = |file: &str| Plain { file: file.into(), size: 0, sha256: String::new() };
     let section = UkiSection { offset: 512, size: 512 };
     let described = |file: &str| Uki {
@@ -92,9 +108,14 @@ fn release(version: &str) -> Release {
         root_uuid: String::new(),
         verity_uuid: String::new(),
         node_uki: described("node.efi"),
-        boot_loader: plain("loader"),
-        bios: Bios { boot: plain("boot"), core: plain("core"), menu: plain("menu") },
-        installer_uki: described("installer.efi"),
+        boot_loader: loader,
+        bios: Bios { boot: plain("boot"), core: plain("core"), menu },
+        installer_uki: Uki {
+            file: installer.file,
+            size: installer.size,
+            sha256: installer.sha256,
+            ..described("installer.efi")
+        },
     };
     files.insert("node.efi".into(), uki);
     Release { manifest, raw, files, tree }
@@ -104,6 +125,8 @@ fn release(version: &str) -> Release {
 struct World {
     root: tempfile::TempDir,
     esp: Arc<FakeBootFiles>,
+    /// Real files and partitions instead, whose disk fails.
+    faults: Option<Faults>,
     vms: Arc<FakeVms>,
     units: Arc<FakeUnits>,
     etcd: Arc<FakeEtcd>,
@@ -121,7 +144,8 @@ impl World {
 
     /// The same; the manifest of 0.2.0 is `changed` before it is signed.
     fn serving(is_uefi: bool, changed: impl FnOnce(&mut Manifest)) -> Self {
-        let root = tempfile::tempdir().unwrap();
+        // In memory, where there is a place for it: thousands of files are written.
+        let root = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let (old, mut new) = (release("0.1.0"), release("0.2.0"));
         changed(&mut new.manifest);
         let keys = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
@@ -136,9 +160,13 @@ impl World {
         let esp = FakeBootFiles::default()
             .with(&format!("{UKIS}/{}", good("0.1.0")), old.files["node.efi"].clone())
             .with(&Slot::A.entry(), sheaf_release::boot::entry(&old.manifest.node_uki, "0.1.0", &[]))
-            .with(ENVIRONMENT, environment);
+            .with(ENVIRONMENT, environment)
+            .with(LOADER, old.files["loader.efi"].clone())
+            .with(FALLBACK, old.files["loader.efi"].clone())
+            .with(MENU, old.files["node.cfg"].clone());
         let world = Self {
             esp: Arc::new(esp),
+            faults: None,
             vms: Arc::new(FakeVms::default().obeying_the_power_button()),
             units: Arc::default(),
             etcd: Arc::default(),
@@ -175,7 +203,29 @@ impl World {
     }
 
     fn records(&self) -> Records {
-        Records::new(crate::paths::Paths::under(self.root.path()).update())
+        let folder = crate::paths::Paths::under(self.root.path()).update();
+        match &self.faults {
+            Some(faults) => Records::by(folder, Arc::new(faults.clone())),
+            None => Records::new(folder),
+        }
+    }
+
+    fn boot_files(&self) -> Arc<dyn BootFiles> {
+        match &self.faults {
+            Some(faults) => Arc::new(Folder::by(self.root.path().join("esp"), Arc::new(faults.clone()))),
+            None => self.esp.clone(),
+        }
+    }
+
+    fn open(&self) -> OpenDisk {
+        let faults = self.faults.clone();
+        Arc::new(move |path| {
+            let disk = Box::new(RawDisk::open(path)?);
+            Ok(match &faults {
+                Some(faults) => faults.disk(disk),
+                None => disk,
+            })
+        })
     }
 
     fn hosts(&self) -> Hosts<FakeVms> {
@@ -183,8 +233,8 @@ impl World {
             vms: self.vms.clone(),
             units: self.units.clone(),
             run: self.etcd.clone(),
-            esp: self.esp.clone(),
-            open: Arc::new(|path| Ok(Box::new(RawDisk::open(path)?))),
+            esp: self.boot_files(),
+            open: self.open(),
             fetch: self.fetch.clone(),
             devices: self.root.path().to_owned(),
             labels: self.root.path().join("by-label"),
@@ -199,7 +249,8 @@ impl World {
         let (root, tree) = machine.partitions(self.root.path(), self.running.slot.other());
         let (root, tree) = (RawDisk::open(&root).unwrap(), RawDisk::open(&tree).unwrap());
         let key = self.root.path().join("release.pub");
-        observe::observe(&machine, &*self.esp, (&root, &tree), &self.records(), &key, &[], Some(NOW)).unwrap()
+        observe::observe(&machine, &*self.boot_files(), (&root, &tree), &self.records(), &key, &[], Some(NOW))
+            .unwrap()
     }
 
     fn env(&self, observed: Observed) -> Env<FakeVms> {
@@ -258,9 +309,7 @@ impl World {
     }
 
     fn ukis(&self) -> Vec<UkiName> {
-        let files = self.esp.files();
-        let names = files.keys().filter_map(|file| file.strip_prefix(&format!("{UKIS}/")));
-        names.filter_map(UkiName::parse).collect()
+        self.boot_files().list(UKIS).unwrap().iter().filter_map(|name| UkiName::parse(name)).collect()
     }
 
     /// Those without tries come last, then the newest first; a counted one loses a try, in its name.
@@ -274,14 +323,14 @@ impl World {
         if let Some(left) = uki.left.filter(|left| *left > 0) {
             let done = 4 - left;
             let to = format!("{UKIS}/sheaf_{}+{}-{done}.efi", uki.version, left - 1);
-            self.esp.rename(&format!("{UKIS}/{}", uki.file), &to).unwrap();
+            self.boot_files().rename(&format!("{UKIS}/{}", uki.file), &to).unwrap();
         }
         uki.version.clone()
     }
 
     /// As os-image/image/grub/node.cfg: slots in their order, a try counted down before it is made.
     fn grub(&self) -> String {
-        let text = self.esp.read(ENVIRONMENT).unwrap().unwrap();
+        let text = self.boot_files().read(ENVIRONMENT).unwrap().unwrap();
         let mut variables = sheaf_config::grub::variables(&String::from_utf8(text).unwrap());
         let value = |variables: &[(String, String)], name: &str| {
             variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
@@ -293,7 +342,7 @@ impl World {
             if tries.as_deref() == Some("0") {
                 continue;
             }
-            let Some(entry) = self.esp.read(&slot.entry()).unwrap() else { continue };
+            let Some(entry) = self.boot_files().read(&slot.entry()).unwrap() else { continue };
             let entry = String::from_utf8(entry).unwrap();
             let uki =
                 self.ukis().into_iter().find(|uki| entry.contains(&format!("sheaf_{}.efi", uki.version)));
@@ -303,7 +352,7 @@ impl World {
                 variables.retain(|(known, _)| *known != left);
                 variables.push((left, (tries - 1).to_string()));
                 let text = plan::environment_text(&variables);
-                self.esp.overwrite(ENVIRONMENT, &text.as_bytes()[..512]).unwrap();
+                self.boot_files().overwrite(ENVIRONMENT, &text.as_bytes()[..512]).unwrap();
             }
             return uki.version;
         }
@@ -311,8 +360,8 @@ impl World {
     }
 
     fn is_whole(&self, uki: &UkiName) {
-        let bytes = &self.esp.files()[&format!("{UKIS}/{}", uki.file)];
-        assert_eq!(*bytes, self.releases[&uki.version].files["node.efi"], "{}", uki.file);
+        let bytes = self.boot_files().read(&format!("{UKIS}/{}", uki.file)).unwrap().unwrap();
+        assert_eq!(bytes, self.releases[&uki.version].files["node.efi"], "{}", uki.file);
     }
 
     /// The health gate found the running release good.
@@ -321,6 +370,26 @@ impl World {
         for step in keep(&observed, observed.trial.as_ref()) {
             apply::apply(&self.env(observed.clone()), step).await.unwrap();
         }
+    }
+
+    /// Boot loaders and recovery are those of 0.2.0; firmware without an entry starts the one that was there before.
+    fn is_refreshed(&self, what: &str) {
+        let files = self.boot_files();
+        let at = |path: &str| files.read(path).unwrap().unwrap_or_default();
+        let of = |version: &str, file: &str| self.releases[version].files[file].clone();
+        assert_eq!(at(LOADER), of("0.2.0", "loader.efi"), "{what}");
+        let fallback = at(FALLBACK);
+        assert!(["0.1.0", "0.2.0"].iter().any(|version| fallback == of(version, "loader.efi")), "{what}");
+        assert_eq!(at(MENU), of("0.2.0", "node.cfg"), "{what}");
+        assert_eq!(at(RECOVERY), of("0.2.0", "installer.efi"), "{what}");
+        let uki = &self.releases["0.2.0"].manifest.installer_uki;
+        let entry = sheaf_release::boot::recovery_entry(uki, &self.machine().esp());
+        assert_eq!(String::from_utf8(at(RECOVERY_ENTRY)).unwrap(), entry, "{what}");
+        assert_eq!(
+            String::from_utf8(at(RECOVERY_SCRIPT)).unwrap(),
+            sheaf_release::boot::recovery_script(uki),
+            "{what}"
+        );
     }
 
     /// From wherever the node is, until 0.2.0 runs and is good.
@@ -334,6 +403,7 @@ impl World {
                     assert_eq!(observed.floor.as_deref(), Some("0.2.0"), "{what}");
                     assert_eq!(observed.esp.environment, [("order".into(), "b a".into())], "{what}");
                     assert_eq!((observed.trial, observed.kept), (None, None), "{what}");
+                    self.is_refreshed(what);
                     return;
                 }
                 Some(other) => panic!("{what}: {other:?}"),

@@ -66,17 +66,21 @@ pub(super) fn files(manifest: &Manifest) -> Vec<(MediumFile, String)> {
         (loader, LOADER.into()),
         (plain(&manifest.node_uki.plain()), format!("/{}/{}", boot::UKIS, boot::good(&manifest.version))),
         (plain(&manifest.bios.menu), "/grub/grub.cfg".into()),
+        (plain(&manifest.installer_uki.plain()), format!("/{}", boot::RECOVERY)),
     ]
 }
 
 /// What else lies on it: settings of both boot loaders. A UKI may lie under a name with systemd-boot's counter when a
 /// BIOS starts it, so GRUB looks for all of them.
-pub(super) fn texts(manifest: &Manifest, arguments: &[String]) -> Vec<(String, String)> {
+pub(super) fn texts(manifest: &Manifest, layout: &Layout, arguments: &[String]) -> Vec<(String, String)> {
+    let esp = layout.partition(Role::Esp).uuid.to_string();
     let entry = boot::entry(&manifest.node_uki, &manifest.version, arguments);
     vec![
         ("/loader/loader.conf".into(), LOADER_CONF.into()),
         (format!("/{}", Slot::A.entry()), entry),
         (format!("/{}", boot::ENVIRONMENT), grub::environment(&[("order", "a b")])),
+        (format!("/{}", boot::RECOVERY_ENTRY), boot::recovery_entry(&manifest.installer_uki, &esp)),
+        (format!("/{}", boot::RECOVERY_SCRIPT), boot::recovery_script(&manifest.installer_uki)),
     ]
 }
 

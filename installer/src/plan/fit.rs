@@ -12,10 +12,11 @@ use sheaf_host::human;
 use std::collections::BTreeMap;
 
 /// Debian's name of the architecture this program was built for.
-const ARCH: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+pub const ARCH: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 /// Largest frame in bytes that is decoded in memory: 16 times what builds make.
 const MAX_FRAME: u64 = 64 << 20;
-/// Share of the ESP that one release may take: two UKIs lie there during an update, and a third after a rollback.
+/// Share of the ESP that one release may take: two UKIs lie there during an update, and a third after a rollback; the
+/// recovery twice while it is replaced.
 const ESP_SHARE: u64 = 3;
 /// What ext4 itself needs of the data partition, in bytes for each byte of images: 1/16, rounded up generously.
 const EXT4_SHARE: u64 = 16;
@@ -42,6 +43,7 @@ pub(super) fn check_manifest(manifest: &Manifest, errors: &mut Vec<PlanError>) {
         &manifest.root.file,
         &manifest.verity.file,
         &manifest.node_uki.file,
+        &manifest.installer_uki.file,
         &manifest.boot_loader.file,
         &manifest.bios.boot.file,
         &manifest.bios.core.file,
@@ -113,11 +115,13 @@ pub(super) fn check_sizes(
     errors: &mut Vec<PlanError>,
 ) {
     let boot_loader = 2 * manifest.boot_loader.size; // twice: under its own name and the firmware's
+    let on_esp =
+        manifest.node_uki.size.saturating_add(manifest.installer_uki.size).saturating_add(boot_loader);
     let needs = [
         (manifest.root.raw_size, Role::RootA, 1),
         (manifest.verity.raw_size, Role::VerityA, 1),
         (manifest.bios.core.size, Role::Bios, 1),
-        (manifest.node_uki.size.saturating_add(boot_loader), Role::Esp, ESP_SHARE),
+        (on_esp, Role::Esp, ESP_SHARE),
     ];
     for (size, role, share) in needs {
         let partition = layout.partition(role);

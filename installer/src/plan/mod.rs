@@ -15,6 +15,7 @@ mod show;
 
 pub(crate) use select::contents;
 
+pub use fit::ARCH;
 pub use layout::{ALIGNMENT, Layout, LayoutError, MIN_DISK, Partition, Role};
 pub use network::BridgePorts;
 pub use offline::plan_file;
@@ -435,7 +436,7 @@ fn steps(
             partition: layout.partition(Role::Esp).clone(),
             sector_size: layout.sector_size,
             files: esp,
-            texts: boot::texts(manifest, arguments),
+            texts: boot::texts(manifest, layout, arguments),
             arguments: arguments.to_vec(),
         },
         Step::MakeState { partition: layout.partition(Role::State).clone() },

@@ -12,6 +12,10 @@ pub struct Arguments {
     pub config: Option<ConfigArgument>,
     /// Release folder on a server; without it the release is on the medium.
     pub payload: Option<String>,
+    /// The installer was started from the disk of a node, because no slot of it could be.
+    pub recovery: bool,
+    /// PARTUUID of the EFI system partition that it was started from.
+    pub esp: Option<String>,
 }
 
 /// Where the node config is.
@@ -51,8 +55,10 @@ const CONFIG: &str = "sheaf.config";
 const CONFIG_SHA256: &str = "sheaf.config.sha256";
 const CONFIG_CERTIFICATE: &str = "sheaf.config.certificate";
 const PAYLOAD: &str = "sheaf.payload";
-/// All of them, and `sheaf.esp`, which the node reads.
-const KNOWN: [&str; 5] = [CONFIG, CONFIG_SHA256, CONFIG_CERTIFICATE, PAYLOAD, "sheaf.esp"];
+const ESP: &str = "sheaf.esp";
+const RECOVERY: &str = "sheaf.recovery";
+/// All of them; the last two are written by boot loaders.
+const KNOWN: [&str; 6] = [CONFIG, CONFIG_SHA256, CONFIG_CERTIFICATE, PAYLOAD, ESP, RECOVERY];
 
 /// Reads the kernel's command line.
 pub fn parse(line: &str) -> Result<Arguments, ArgumentError> {
@@ -80,7 +86,8 @@ pub fn parse(line: &str) -> Result<Arguments, ArgumentError> {
             "write the http:// or https:// URL of a release folder",
         ));
     }
-    Ok(Arguments { config, payload })
+    let esp = given.get(ESP).map(|uuid| uuid.to_lowercase());
+    Ok(Arguments { config, payload, recovery: given.contains_key(RECOVERY), esp })
 }
 
 fn config(given: &std::collections::BTreeMap<&str, &str>) -> Result<Option<ConfigArgument>, ArgumentError> {

@@ -77,7 +77,7 @@ impl Release {
                 core: plain("core.img", noise(130_000, 7)),
                 menu: plain("grub.cfg", b"# chooses the slot\n".to_vec()),
             },
-            installer_uki: uki("installer.efi", Vec::new()),
+            installer_uki: uki("installer.efi", noise(50_000, 8)),
             documents: Vec::new(),
         };
         plain("images/guest.raw", noise(2_000_000, 5));

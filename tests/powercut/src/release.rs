@@ -62,6 +62,8 @@ pub struct Files {
     pub core: Vec<u8>,
     /// GRUB's script.
     pub menu: Vec<u8>,
+    /// The installer's UKI.
+    pub installer: Vec<u8>,
 }
 
 /// A release.
@@ -80,6 +82,10 @@ pub struct Release {
     pub menu: Known,
     /// GRUB's script that starts it.
     pub entry: Known,
+    /// The installer's UKI, which is the recovery.
+    pub recovery: Known,
+    /// GRUB's script that starts the recovery.
+    pub recovery_script: Known,
     /// Blocks of the root.
     pub root: Vec<Digest>,
     /// Blocks of the hash tree.
@@ -90,7 +96,7 @@ impl Release {
     /// A release of these parts. `arguments` are a node's own kernel arguments.
     pub fn new(
         version: &str,
-        uki: &manifest::Uki,
+        (uki, installer): (&manifest::Uki, &manifest::Uki),
         files: Files,
         (root, tree): (Vec<Digest>, Vec<Digest>),
         arguments: &[String],
@@ -104,6 +110,8 @@ impl Release {
             core: files.core,
             menu: Known::new(files.menu),
             entry: Known::new(entry),
+            recovery: Known::new(files.installer),
+            recovery_script: Known::new(boot::recovery_script(installer).into_bytes()),
             root,
             tree,
         }
@@ -120,6 +128,7 @@ impl Release {
             boot: file(folder, &manifest.bios.boot.file)?,
             core: file(folder, &manifest.bios.core.file)?,
             menu: file(folder, &manifest.bios.menu.file)?,
+            installer: file(folder, &manifest.installer_uki.file)?,
         };
         let grub = |name: &str| ReleaseError::Grub { path: folder.join(name) };
         if files.boot.len() < CODE {
@@ -129,7 +138,13 @@ impl Release {
             return Err(grub(&manifest.bios.core.file));
         }
         let images = (blocks(folder, &manifest.root)?, blocks(folder, &manifest.verity)?);
-        Ok(Self::new(&manifest.version, &manifest.node_uki, files, images, arguments))
+        Ok(Self::new(
+            &manifest.version,
+            (&manifest.node_uki, &manifest.installer_uki),
+            files,
+            images,
+            arguments,
+        ))
     }
 
     /// The MBR's code for a core from sector `first`, as the installer writes it.

@@ -6,7 +6,7 @@ mod lab;
 
 use lab::{INSTALL, Install, Lab, Update, temporary};
 use sheaf_powercut::report::Report;
-use sheaf_release::boot::Slot;
+use sheaf_release::boot::{self, Slot};
 
 /// A failure for `firmware` whose reason has `why` in it; and it is in the recording `recording`.
 #[track_caller]
@@ -143,4 +143,38 @@ fn a_running_slot_that_is_written_to() {
     let report = lab.report();
     finds(&report, "update", "UEFI", "nothing runs after 8 boots: systemd-boot starts sheaf_0.1.0.efi");
     finds(&report, "update", "BIOS", "nothing runs after 8 boots: GRUB starts slot a");
+}
+
+#[test]
+fn a_running_slot_that_is_written_to_starts_the_recovery_and_nothing_where_that_is_missing() {
+    let report = |missing: &str| {
+        let mut lab = Lab::blank();
+        lab.install(&INSTALL);
+        lab.add_recovery(missing);
+        lab.begin_update();
+        lab.root(Slot::A, &lab.new.root.clone());
+        lab.flush();
+        lab.report()
+    };
+    let whole = report("");
+    finds(
+        &whole,
+        "update",
+        "UEFI",
+        "it starts the recovery: systemd-boot starts sheaf_0.1.0.efi: slot a of 0.1.0",
+    );
+    finds(&whole, "update", "BIOS", "it starts the recovery: GRUB starts slot a: slot a of 0.1.0");
+    assert!(
+        whole.failures().all(|failure| failure.contains("it starts the recovery")),
+        "no state boots nothing"
+    );
+    let nothing = "nothing runs after 8 boots";
+    for (missing, firmwares) in [
+        (boot::RECOVERY, &["UEFI", "BIOS"][..]),
+        (boot::RECOVERY_ENTRY, &["UEFI"]),
+        (boot::RECOVERY_SCRIPT, &["BIOS"]),
+    ] {
+        let report = report(missing);
+        firmwares.iter().for_each(|firmware| finds(&report, "update", firmware, nothing));
+    }
 }

@@ -41,9 +41,14 @@ fn release() -> tempfile::TempDir {
         initrd: Section { offset: 1024, size: 512 },
         command_line: "roothash=00".into(),
     };
-    for (name, length) in
-        [("node.efi", 4), ("loader.efi", 5), ("boot.img", 512), ("core.img", 1100), ("menu", 6)]
-    {
+    for (name, length) in [
+        ("node.efi", 4),
+        ("loader.efi", 5),
+        ("boot.img", 512),
+        ("core.img", 1100),
+        ("menu", 6),
+        ("installer.efi", 7),
+    ] {
         fs::write(at.join(name), vec![length as u8; length]).unwrap();
     }
     let manifest = Manifest {

@@ -2,7 +2,9 @@
 //!
 //! Slots come in the order of `order`. One with 0 tries left is passed over; one with more has a try less before it is
 //! started, in place; one without a counter is good. What cannot be loaded is passed over. When all are used up, the
-//! first is started anyway. Pure. Route in: [`Facts`]. Route out: a [`Verdict`].
+//! recovery is started, and where there is none, the first slot anyway. Pure. Route in: [`Facts`]. Route out: a [`Verdict`].
+//!
+//! A node's initrd that does not get to its root takes a counter for its slot, where it had none (os-image/image/dracut/node/90sheaf/boot-failed.sh).
 
 use super::facts::{Esp, Facts};
 use super::{Boot, Loader, Verdict, settle};
@@ -21,7 +23,9 @@ enum Loaded {
     Missing,
     /// The script fails: GRUB takes the next slot.
     Fails(String),
-    /// The kernel starts.
+    /// Kernel and initrd start; there is no root for them.
+    NoRoot(String),
+    /// What is taken for a kernel starts.
     Starts(Result<(usize, Slot), String>),
 }
 
@@ -38,7 +42,10 @@ fn load(facts: &Facts, esp: &Esp, slot: Slot) -> Loaded {
     let uki = ukis(&|name| name.starts_with(&counted)).or_else(|| ukis(&|name| name == good));
     match uki.map(|uki| &uki.release) {
         None => Loaded::Fails(format!("{} finds no UKI of {version}", slot.entry())),
-        Some(Ok(of)) if *of == release => Loaded::Starts(facts.slot_of(release).map(|slot| (release, slot))),
+        Some(Ok(of)) if *of == release => match facts.slot_of(release) {
+            Ok(slot) => Loaded::Starts(Ok((release, slot))),
+            Err(why) => Loaded::NoRoot(why),
+        },
         Some(Ok(of)) => Loaded::Starts(Err(format!(
             "the UKI called {version} is of {}, and {} names other places in it",
             facts.versions[*of],
@@ -49,13 +56,25 @@ fn load(facts: &Facts, esp: &Esp, slot: Slot) -> Loaded {
 }
 
 impl Grub {
-    /// Starts `slot` if it can be loaded; `fails` receives why it cannot.
-    fn try_start(facts: &Facts, esp: &Esp, slot: Slot, mut fails: impl FnMut(String)) -> Option<Boot> {
+    /// Starts `slot` if it can be loaded; `fails` receives why it cannot. An initrd without a root takes a counter.
+    fn try_start(
+        facts: &Facts,
+        esp: &Esp,
+        slot: Slot,
+        left: &mut Option<String>,
+        mut fails: impl FnMut(String),
+    ) -> Option<Boot> {
         let said = |why: &str| format!("GRUB starts slot {}: {why}", slot.name());
         match load(facts, esp, slot) {
             Loaded::Missing => fails(said(&format!("there is no {}", slot.entry()))),
             Loaded::Fails(why) => fails(said(&why)),
             Loaded::Starts(Ok((release, slot))) => return Some(Boot::Runs(release, slot)),
+            Loaded::NoRoot(why) => {
+                if left.as_deref().unwrap_or_default().is_empty() {
+                    *left = Some("2".into());
+                }
+                return Some(Boot::Restarts(said(&why)));
+            }
             Loaded::Starts(Err(why)) => return Some(Boot::Restarts(said(&why))),
         }
         None
@@ -80,13 +99,21 @@ impl Loader for Grub {
                 }
                 _ => {}
             }
-            if let Some(boot) = Self::try_start(facts, esp, slot, |why| lost.push(why)) {
+            if let Some(boot) = Self::try_start(facts, esp, slot, left, |why| lost.push(why)) {
                 return boot;
             }
         }
+        match &esp.recovery[1] {
+            Some(Ok(())) => return Boot::Recovers("no slot of GRUB's variables has a try left".into()),
+            Some(Err(why)) => lost.push(format!("GRUB starts the recovery: {why}")),
+            None => {}
+        }
         let mut why = Vec::new();
         for slot in self.order.clone() {
-            if let Some(boot) = Self::try_start(facts, esp, slot, |said| why.push(said)) {
+            // Nothing is counted any more.
+            if let Some(boot) =
+                Self::try_start(facts, esp, slot, &mut Some("0".into()), |said| why.push(said))
+            {
                 return boot;
             }
         }
@@ -190,16 +217,45 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_is_not_whole_and_has_no_counter_is_started_for_good() {
+    fn a_good_slot_that_is_no_longer_whole_gets_a_counter_by_its_initrd_and_gives_way_to_the_other() {
         let mut facts = with(&[("order", "b a")]);
         facts.fits[1][1].root = 1;
-        assert!(matches!(start(&facts), Verdict::Nothing { .. }));
+        let verdict = start(&facts);
+        assert!(matches!(&verdict, Verdict::LosesTries { slot: Slot::A, boots: 4, .. }), "{verdict:?}");
     }
 
     #[test]
-    fn when_all_tries_are_used_up_the_first_slot_is_started_anyway() {
-        let facts = with(&[("order", "b a"), ("a_left", "0"), ("b_left", "0")]);
+    fn when_all_tries_are_used_up_the_recovery_is_started_and_without_one_the_first_slot_anyway() {
+        let mut facts = with(&[("order", "b a"), ("a_left", "0"), ("b_left", "0")]);
+        let Verdict::Recovers { why } = start(&facts) else { panic!("{:?}", start(&facts)) };
+        assert_eq!(why, "no slot of GRUB's variables has a try left");
+        facts.esp.as_mut().unwrap().recovery[1] = None;
         assert_eq!(start(&facts), boots("0.1.1", Slot::B));
+        facts.esp.as_mut().unwrap().recovery[1] = Some(Err("grub/recovery.cfg is of 0.1.0".into()));
+        assert!(matches!(start(&facts), Verdict::LosesTries { .. }), "{:?}", start(&facts));
+    }
+
+    #[test]
+    fn whatever_is_wrong_with_both_slots_the_recovery_starts() {
+        let mut cases = 0;
+        for (a, b) in super::super::testing::damages() {
+            for order in ["a b", "b a"] {
+                for left in [["3", "3"], ["0", "3"], ["0", "0"], ["", "1"], ["", ""]] {
+                    let mut facts = with(&[("order", order), ("a_left", left[0]), ("b_left", left[1])]);
+                    super::super::testing::damage(&mut facts, a, b);
+                    let verdict = start(&facts);
+                    assert!(
+                        matches!(verdict, Verdict::Recovers { .. }),
+                        "{a:?} {b:?} {order} {left:?}: {verdict:?}"
+                    );
+                    // Without it nothing would start: the bug that is planted here is found.
+                    facts.esp.as_mut().unwrap().recovery = [None, None];
+                    assert!(matches!(start(&facts), Verdict::Nothing { .. }), "{a:?} {b:?} {order} {left:?}");
+                    cases += 1;
+                }
+            }
+        }
+        assert_eq!(cases, 90);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::content::{Contents, Known};
 use crate::disk::Disk;
 use crate::release::{CODE, Release};
 use sheaf_config::grub;
-use sheaf_release::boot::{ENVIRONMENT, Slot, UKIS};
+use sheaf_release::boot::{ENVIRONMENT, RECOVERY, RECOVERY_ENTRY, RECOVERY_SCRIPT, Slot, UKIS};
 
 /// Where firmware looks for a loader that no variable names.
 const FALLBACK: &str = "EFI/BOOT/BOOTX64.EFI";
@@ -42,6 +42,8 @@ pub struct Esp {
     pub menu: Result<(), Broken>,
     /// GRUB's scripts for slots A and B: of which release; none where there is no file.
     pub entries: [Option<Result<usize, Broken>>; 2],
+    /// The recovery, as systemd-boot and as GRUB start it; none where the boot loader finds no entry of it.
+    pub recovery: [Option<Result<(), Broken>>; 2],
     /// GRUB's variables; none when it has no file that it takes for one.
     pub variables: Option<Vec<(String, String)>>,
 }
@@ -198,6 +200,33 @@ fn esp(fat: &Fat<'_, '_>, releases: &[Release]) -> Read<Result<Esp, Broken>> {
         ukis,
         menu: menu.unwrap_or_else(|| missing(MENU)).map(drop),
         entries: [entry(Slot::A)?, entry(Slot::B)?],
+        recovery: recovery(fat, releases)?,
         variables,
     }))
+}
+
+/// The recovery. systemd-boot passes over an entry whose file is missing; the entry itself names nothing else that could be
+/// wrong. GRUB's script names places in the UKI, so both have to be of one release.
+fn recovery(fat: &Fat<'_, '_>, releases: &[Release]) -> Read<[Option<Result<(), Broken>>; 2]> {
+    let uki = is_known(fat, RECOVERY, releases.iter().map(|release| &release.recovery))?;
+    let scripts = releases.iter().map(|release| &release.recovery_script);
+    let script = is_known(fat, RECOVERY_SCRIPT, scripts)?;
+    let by_systemd_boot = match fat.file(RECOVERY_ENTRY)? {
+        Ok(Some(_)) => uki.clone().map(|uki| uki.map(drop)),
+        _ => None,
+    };
+    let by_grub = script.map(|script| {
+        match (script?, uki.unwrap_or_else(|| Err(format!("{RECOVERY} is not there")))?) {
+            (script, uki)
+                if releases[script].recovery_script.bytes() == releases[uki].recovery_script.bytes() =>
+            {
+                Ok(())
+            }
+            (script, uki) => Err(format!(
+                "{RECOVERY_SCRIPT} is of {}, {RECOVERY} of {}",
+                releases[script].version, releases[uki].version
+            )),
+        }
+    });
+    Ok([by_systemd_boot, by_grub])
 }

@@ -75,6 +75,11 @@ pub enum Verdict {
         /// What is wrong with the backup.
         why: String,
     },
+    /// It starts the recovery, which waits for somebody.
+    Recovers {
+        /// What could not be started.
+        why: String,
+    },
     /// It starts nothing.
     Nothing {
         /// Why not.
@@ -90,6 +95,7 @@ impl Verdict {
             Self::NoTable => "no partition table".into(),
             Self::LosesTries { .. } => "loses tries".into(),
             Self::NoBackup { .. } => "no backup of the table".into(),
+            Self::Recovers { .. } => "starts the recovery".into(),
             Self::Nothing { .. } => "boots nothing".into(),
         }
     }
@@ -106,6 +112,7 @@ impl Verdict {
             Self::NoBackup { why } => {
                 Some(format!("the backup of the partition table cannot be used: {why}"))
             }
+            Self::Recovers { why } => Some(format!("it starts the recovery: {why}")),
             Self::Nothing { why } => Some(why.clone()),
         }
     }
@@ -116,6 +123,8 @@ impl Verdict {
 enum Boot {
     /// This release runs.
     Runs(usize, Slot),
+    /// The recovery runs.
+    Recovers(String),
     /// The machine restarts by itself, or somebody restarts it.
     Restarts(String),
     /// No boot will be different.
@@ -138,6 +147,7 @@ fn settle(facts: &Facts, mut loader: impl Loader) -> Verdict {
                 let Some(why) = lost.into_iter().next() else { return Verdict::Boots { version, slot } };
                 return Verdict::LosesTries { version, slot, boots, why };
             }
+            Boot::Recovers(why) => return Verdict::Recovers { why: lost.into_iter().next().unwrap_or(why) },
             Boot::Restarts(why) => lost.push(why),
             Boot::Stops(why) => {
                 return Verdict::Nothing { why: lost.into_iter().next().unwrap_or(why) };
@@ -300,9 +310,37 @@ mod testing {
                 ukis,
                 menu: Ok(()),
                 entries: [Some(Ok(0)), Some(Ok(1))],
+                recovery: [Some(Ok(())), Some(Ok(()))],
                 variables: Some(vec![("order".into(), "a b".into())]),
             }),
             fits: [vec![here.clone(), not.clone()], vec![not, here]],
+        }
+    }
+
+    /// What is wrong with a slot.
+    #[derive(Clone, Copy, Debug)]
+    pub enum Damage {
+        Root,
+        Tree,
+        /// Neither root nor tree is found.
+        Gone,
+    }
+
+    /// Every pair of damages, of slot A and of slot B.
+    pub fn damages() -> impl Iterator<Item = (Damage, Damage)> {
+        let all = [Damage::Root, Damage::Tree, Damage::Gone];
+        all.into_iter().flat_map(move |a| all.map(|b| (a, b)))
+    }
+
+    /// 0.1.0 in slot A has the damage `a`, 0.1.1 in slot B `b`.
+    pub fn damage(facts: &mut Facts, a: Damage, b: Damage) {
+        for (slot, damage) in [a, b].into_iter().enumerate() {
+            let fit = &mut facts.fits[slot][slot];
+            match damage {
+                Damage::Root => fit.root = 1,
+                Damage::Tree => fit.tree = 1,
+                Damage::Gone => fit.is_named = false,
+            }
         }
     }
 }

@@ -95,12 +95,13 @@ impl Source {
             boot: bytes(512, 0x22),
             core: bytes(2048, 0x33),
             menu: bytes(700, 0x44),
+            installer: bytes(2000, 0x66),
         }
     }
 
     fn release(&self) -> Release {
         let images = (digests(&self.root, BLOCK), digests(&self.tree, BLOCK));
-        Release::new(self.version, &self.manifest, self.files(), images, &[])
+        Release::new(self.version, (&self.manifest, &self.manifest), self.files(), images, &[])
     }
 
     fn entry(&self) -> Vec<u8> {
@@ -277,6 +278,26 @@ impl Lab {
             (ENVIRONMENT, environment.as_bytes()),
         ] {
             self.esp.create(path, bytes);
+        }
+        self.sync();
+    }
+
+    /// Puts the recovery beside the slots, as the installer does; without `missing`.
+    pub fn add_recovery(&mut self, missing: &str) {
+        let files = self.old.files();
+        for folder in ["EFI/sheaf", "loader/entries"] {
+            self.esp.folder(folder);
+        }
+        let entry = boot::recovery_entry(&self.old.manifest, "02");
+        let script = boot::recovery_script(&self.old.manifest);
+        for (path, bytes) in [
+            (boot::RECOVERY, &files.installer[..]),
+            (boot::RECOVERY_ENTRY, entry.as_bytes()),
+            (boot::RECOVERY_SCRIPT, script.as_bytes()),
+        ] {
+            if path != missing {
+                self.esp.create(path, bytes);
+            }
         }
         self.sync();
     }

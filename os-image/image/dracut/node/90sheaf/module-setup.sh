@@ -13,11 +13,13 @@ depends() {
 
 installkernel() {
     hostonly='' instmods erofs overlay ext4 dm-verity efivarfs crc32c_intel sha256_ssse3
+    # The EFI system partition, on which a boot that fails is counted.
+    hostonly='' instmods vfat nls_cp437 nls_iso8859-1 nls_ascii
 }
 
 install() {
     inst_multiple cat chroot cp e2fsck grep ln mkdir mount mv readlink rm sed sleep sync udevadm umount
-    inst_multiple od tr journalctl reboot
+    inst_multiple dd od tr journalctl reboot
     inst_script "$moddir/sheaf-state.sh" /usr/lib/sheaf/sheaf-state
     inst_script "$moddir/boot-failed.sh" /usr/lib/sheaf/boot-failed
     inst_simple "$moddir/sheaf-state.service" "$systemdsystemunitdir/sheaf-state.service"
