@@ -1,8 +1,8 @@
 //! The cases, in one program. A file of this folder is a line here and holds a case or several.
 //!
-//! Why one program: one for each file took 280 MB and a linker's run each. Route in: `cases` (`src/bin/cases.rs`) runs
-//! each case as a process of its own; by hand `cargo test -p sheaf-tests --test all FILE::`. The feature `all` adds what
-//! does not fit CI's hour.
+//! Why one program: one for each file took 280 MB and a linker's run each. Route in: `cases` (`src/bin/cases/`) runs
+//! each case as a process of its own; by hand `cargo test -p sheaf-tests --features all --test all FILE::`. What follows
+//! `#[cfg(feature = "all")]` does not fit CI's hour.
 
 mod certificates;
 mod cluster_update;

@@ -2,7 +2,7 @@
 //!
 //! Why here: what the API server refuses, only the API server can say: Node authorizer, NodeRestriction, RBAC, the
 //! authorization configuration, Sheaf's policies and the approver together. Every row of the table below is tried and
-//! printed (`cargo test -p sheaf-tests --test all hostile_node -- --nocapture`); docs/security.md shows the same rows.
+//! printed (`cargo test -p sheaf-tests --features all --test all hostile_node -- --nocapture`); docs/security.md shows the same rows.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;

@@ -35,9 +35,11 @@ fn recovers(name: &str, firmware: Option<Firmware>) {
         let node = case.first_node(&operator.admin_key()?)?;
         let iso = case.iso(&operator, &built, &node)?;
         let mut machine = NodeMachine::blank(&case.tools, &node, case.work(), &case.artefacts())?;
-        machine.spec.firmware = firmware.unwrap_or(machine.spec.firmware);
+        if let Some(firmware) = &firmware {
+            machine.spec.firmware = firmware.clone();
+        }
         machine.install(Medium::Cd(iso), |_| ())?;
-        (machine.spec.shell, machine.spec.line) = (true, true);
+        (machine.spec.shell, machine.spec.typed) = (true, true);
         let mut booted = boot_first(&mut machine, &node, &operator)?;
         let boot = booted.shell().run("cat /proc/sys/kernel/random/boot_id", BOOT_DEADLINE)?;
 

@@ -154,13 +154,12 @@ fn today() -> Result<String> {
 
 /// Every test of this crate, by name.
 fn tests(root: &Path, all: bool) -> Result<Vec<Test>> {
-    let mut cargo = Command::new("cargo")
+    let features = if all { "sheaf-tests/all" } else { "sheaf-tests/cases" };
+    let cargo = Command::new("cargo")
         // The whole workspace: with the features that its unit tests were built with, so that nothing is built again.
         .args(["test", "--workspace", "--test", TARGET, "--no-run", "--message-format", "json"])
+        .args(["--features", features])
         .dir(root);
-    if all {
-        cargo = cargo.args(["--features", "sheaf-tests/all"]);
-    }
     let mut tests = Vec::new();
     for line in System.run(&cargo)?.text().lines() {
         let Ok(Message { executable: Some(program), target: Some(target) }) = serde_json::from_str(line)
