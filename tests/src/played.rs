@@ -208,13 +208,16 @@ impl PlayedNode {
             vmi_uid: uid.clone(),
         };
         let data = self.node.paths().data.join("vms");
-        let started = Started { uuid: uid.clone(), ..Started::default() };
+        // As the agent names its domains.
+        let uuid = vmi.spec.domain.firmware.as_ref().and_then(|firmware| firmware.uuid.clone());
+        let uuid = uuid.unwrap_or_else(|| uid.clone());
+        let started = Started { uuid: uuid.clone(), ..Started::default() };
         Record { started: Some(started), ..Record::made(&id) }.write(&data)?;
         let folder = Folder::of(&data, &uid);
         std::fs::write(folder.console_log(), console)?;
         let serial = UnixListener::bind(folder.console_socket())?;
         self.vms.add(Domain {
-            uuid: uid,
+            uuid,
             name: id.domain(),
             state: State::Running,
             tags: Default::default(),

@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn an_administrator_has_a_certificate_of_thirty_days_without_rights_and_a_binding_with_them() {
         let (alice, now) = (key(), SystemTime::now());
-        let mut cluster = Cluster::new(&[alice.clone()]);
+        let mut cluster = Cluster::new(std::slice::from_ref(&alice));
         let user = user(&alice);
         assert_eq!(
             cluster.keep(now),
@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn a_certificate_is_renewed_for_the_same_key_when_a_third_of_its_life_is_left() {
         let (alice, now) = (key(), SystemTime::now());
-        let mut cluster = Cluster::new(&[alice.clone()]);
+        let mut cluster = Cluster::new(std::slice::from_ref(&alice));
         cluster.keep(now);
         let first = cluster.certificate(&alice).unwrap();
         assert_eq!(cluster.keep(now + DAY * 19), [""; 0]);
@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn one_that_is_revoked_loses_binding_and_certificate_though_node_toml_still_has_the_key() {
         let (alice, bob, now) = (key(), key(), SystemTime::now());
-        let mut cluster = Cluster::new(&[alice.clone()]);
+        let mut cluster = Cluster::new(std::slice::from_ref(&alice));
         cluster.observed.record = [("bob".to_owned(), bob.clone())].into();
         cluster.keep(now);
         assert_eq!(cluster.observed.bound.len(), 2);
@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn who_is_in_neither_list_any_more_loses_the_binding() {
         let (alice, now) = (key(), SystemTime::now());
-        let mut cluster = Cluster::new(&[alice.clone()]);
+        let mut cluster = Cluster::new(std::slice::from_ref(&alice));
         cluster.keep(now);
         cluster.configured.clear();
         assert_eq!(
@@ -351,7 +351,7 @@ mod tests {
     #[test]
     fn certificates_of_masters_from_an_earlier_version_are_replaced() {
         let (alice, now) = (key(), SystemTime::now());
-        let mut cluster = Cluster::new(&[alice.clone()]);
+        let mut cluster = Cluster::new(std::slice::from_ref(&alice));
         cluster.keep(now);
         let one = Administrator::new(&alice, NODE_TOML, &BTreeMap::new()).unwrap();
         let masters = Subject { common_name: one.user.clone(), organisations: vec!["system:masters".into()] };

@@ -62,12 +62,15 @@ pub struct Release<'r> {
     pub manifest: &'r Manifest,
 }
 
+/// Opens the device at a path for writing.
+pub type Open = dyn Fn(&Path) -> Result<Box<dyn Disk>, DiskError>;
+
 /// What steps are applied with.
 pub struct Env<'e> {
     /// The EFI system partition.
     pub files: &'e dyn BootFiles,
     /// Opens the partition at a path.
-    pub open: &'e dyn Fn(&Path) -> Result<Box<dyn Disk>, DiskError>,
+    pub open: &'e Open,
     /// Where partitions are.
     pub partitions: &'e Partitions,
     /// What is installed, if something is.

@@ -8,6 +8,7 @@ use super::parcel::{self, CertificateKey, Parcel};
 use crate::cluster::create::objects;
 use crate::cluster::token::{self, Grant, LIFETIME, Token};
 use crate::cluster::{is_status, kubeconfig, servers};
+use crate::encryption::keys::Ring;
 use crate::etcd::keys::Keys;
 use crate::etcd::program::{self, Etcd, Health, Member};
 use crate::paths::Paths;
@@ -29,6 +30,12 @@ pub async fn create(
     ensure!(
         lifetime <= LIFETIME,
         "--control-plane: such a token is valid for 1 hour at most, since it brings the keys of the cluster; leave --hours out"
+    );
+    // Its API server would not know a key that is added, or taken out of use, from now on.
+    let is_changing = Ring::load(paths)?.is_some_and(|ring| ring.keys.len() > 1);
+    ensure!(
+        !is_changing,
+        "the keys of Secrets are being changed; run this again when `sheaf-agent encryption rotate` has ended"
     );
     let admin = token::administrator(paths).await?;
     let env = paths.run.join("control-plane.env");

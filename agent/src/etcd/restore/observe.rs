@@ -64,7 +64,7 @@ pub fn observe(run: &dyn Run, paths: &Paths, file: &str, keys: Option<&Keys>) ->
     // Keys of another cluster take the place of this node's; of the same cluster, they are added.
     let same = keys.is_none_or(|keys| Some(&keys.ca_hash) == ca_hash(paths).as_ref());
     let needed = snapshot.as_ref().map(|snapshot| snapshot.encryption_keys.clone()).unwrap_or_default();
-    let missing = |name: &String| !given.contains(name) && !(same && own.contains(name));
+    let missing = |name: &String| !(given.contains(name) || same && own.contains(name));
     let missing_keys = needed.into_iter().filter(missing).collect();
     let adds_keys = same && given.iter().any(|name| !own.contains(name));
     Ok(Facts {
