@@ -143,3 +143,34 @@ fn until_the_agent_has_put_its_rules_guests_reach_nothing() {
     assert!(chain("input").contains(&"iifname \"masq0\" drop"));
     assert!(!rules.contains("accept\n"), "{rules}");
 }
+
+/// Programs that a script of an initrd may think it has.
+const TOOLS: [&str; 38] = [
+    "awk", "basename", "blkid", "cat", "chmod", "chown", "chroot", "cmp", "cp", "cut", "date", "dd", "df",
+    "dirname", "e2fsck", "find", "findmnt", "fsck", "grep", "head", "id", "install", "ln", "losetup", "ls",
+    "mkdir", "mktemp", "mv", "od", "readlink", "rm", "rmdir", "sed", "sleep", "sort", "stat", "sync", "tail",
+];
+
+#[test]
+fn the_nodes_initrd_has_every_program_that_its_scripts_call() {
+    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("image/dracut/node/90sheaf");
+    let read = |name: &str| fs::read_to_string(module.join(name)).unwrap();
+    let setup = read("module-setup.sh");
+    let installed: Vec<&str> = setup
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("inst_multiple "))
+        .flat_map(str::split_whitespace)
+        .collect();
+    for script in ["sheaf-state.sh", "boot-failed.sh"] {
+        let text = read(script);
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+        let parts = lines.flat_map(|line| line.split(['|', '&', ';', '(', '`', '!']));
+        let words = parts.flat_map(|part| {
+            let mut words = part.split_whitespace();
+            words.by_ref().find(|word| !["if", "then", "else", "do", "while", "until", "for"].contains(word))
+        });
+        for tool in words.filter(|word| TOOLS.contains(word)) {
+            assert!(installed.contains(&tool), "{script} calls {tool}: add it to inst_multiple");
+        }
+    }
+}

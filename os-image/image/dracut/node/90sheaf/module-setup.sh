@@ -18,7 +18,7 @@ installkernel() {
 }
 
 install() {
-    inst_multiple cat chroot cp e2fsck grep ln mkdir mount mv readlink rm sed sleep sync udevadm umount
+    inst_multiple cat chmod chroot cp e2fsck grep ln mkdir mount mv readlink rm sed sleep sync udevadm umount
     inst_multiple dd od tr journalctl reboot
     inst_script "$moddir/sheaf-state.sh" /usr/lib/sheaf/sheaf-state
     inst_script "$moddir/boot-failed.sh" /usr/lib/sheaf/boot-failed
