@@ -6,7 +6,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use sheaf_machine::node::BOOT_DEADLINE;
-use sheaf_machine::{Firmware, Machine, Medium, NodeMachine, Operator};
+use sheaf_machine::{Firmware, Medium, NodeMachine, Operator};
 use sheaf_tests::harness::{READY, Server, boot_first, case};
 use std::io::Write as _;
 use std::time::Duration;
@@ -20,12 +20,6 @@ const INSTALLED: Duration = Duration::from_secs(1500);
 const DAMAGE: &str = ". /run/sheaf/boot.env; stem=/dev/disk/by-partuuid/${INSTALL_ID%00}
     for number in 05 03; do dd if=/dev/zero of=${stem}$number bs=4096 count=1 conv=notrunc,fsync 2>/dev/null; done
     echo damaged; (sleep 2; systemctl reboot --force) >/dev/null 2>&1 &";
-
-/// Types on the serial line, as somebody does who attached a cable.
-fn type_on(machine: &Machine, text: &str) -> Result<()> {
-    let mut line = machine.line()?;
-    line.write_all(text.as_bytes()).context("the serial line")
-}
 
 fn recovers(name: &str, firmware: Option<Firmware>) {
     case(name, |case| {
@@ -51,9 +45,11 @@ fn recovers(name: &str, firmware: Option<Firmware>) {
         booted.wait_for("slot b: empty", READY)?;
         booted.wait_for("Without a key", READY)?;
 
-        type_on(&booted, "u")?;
+        // Somebody attached a cable, and leaves it there: what is typed waits until the machine takes it.
+        let mut cable = booted.line().context("the serial line")?;
+        cable.write_all(b"u")?;
         booted.wait_for("URL of the release's folder", READY)?;
-        type_on(&booted, &format!("{}\r", server.url()))?;
+        cable.write_all(format!("{}\r", server.url()).as_bytes())?;
         booted.wait_for("goes into slot a", READY)?;
         booted.wait_for("Done; the machine restarts.", INSTALLED)?;
 
