@@ -4,7 +4,7 @@
 //! Why whole machines: two boot loaders, an initrd that counts and another one that repairs take part. The slot that was never
 //! written stays empty; the other one loses the superblocks of its root and of its hash tree.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, ensure};
 use sheaf_machine::node::BOOT_DEADLINE;
 use sheaf_machine::{Firmware, Medium, NodeMachine, Operator};
 use sheaf_tests::harness::{READY, Server, boot_first, case};
