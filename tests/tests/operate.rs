@@ -169,7 +169,8 @@ async fn a_running_vm_is_paused_frozen_reset_and_read_through_its_node() -> Resu
     let machines: Api<VirtualMachine> = Api::default_namespaced(on.client.clone());
     machines.create(&PostParams::default(), &vm("web", "Always")?).await?;
     let (vmi, serial) = node.run(&on, "web", "one\ntwo\nthree\n").await?;
-    let uid = vmi.metadata.uid.clone().unwrap_or_default();
+    let firmware = vmi.spec.domain.firmware.as_ref();
+    let uuid = firmware.and_then(|firmware| firmware.uuid.clone()).context("the controller gives it a UUID")?;
     let pod = sheaf_controller::placeholder::name(&vmi);
 
     // kubectl logs.
@@ -200,7 +201,7 @@ async fn a_running_vm_is_paused_frozen_reset_and_read_through_its_node() -> Resu
         ensure!(said.is_empty(), "{said}");
     }
     let expected: Vec<String> = ["pause", "reboot", "reset", "freeze", "thaw", "freeze", "thaw"]
-        .map(|what| format!("{what} {uid}"))
+        .map(|what| format!("{what} {uuid}"))
         .into();
     ensure!(node.vms.asked() == expected, "{:?}", node.vms.asked());
     let no_agent = on.kubectl(&[

@@ -198,7 +198,7 @@ async fn a_killed_agent_ends_its_sessions_and_the_next_one_thaws_the_guest_and_o
     let on = cluster().await?;
     let mut node = PlayedNode::start(&on).await?;
     let before = running(&on, &node, 1).await?;
-    let uid = before.get("vm0").context("it runs")?.clone();
+    let uuid = node.vms.running().first().context("it runs")?.uuid.clone();
     let mut console = Console::open(&on, "vm0").await?;
     ensure!(console.types("before\n").await == Answer::Repeated);
     let freeze = "virtualmachineinstances/vm0/freeze";
@@ -207,13 +207,13 @@ async fn a_killed_agent_ends_its_sessions_and_the_next_one_thaws_the_guest_and_o
     node.kill();
     let last = console.reads("").await;
     ensure!(last == Answer::Ended(None), "{last:?}");
-    ensure!(node.vms.running().len() == 1 && node.vms.asked() == [format!("freeze {uid}")]);
+    ensure!(node.vms.running().len() == 1 && node.vms.asked() == [format!("freeze {uuid}")]);
     let (code, said) = act(&on, "virtualmachineinstances/vm0/unfreeze", "{}").await?;
     ensure!(code == 500 && said.contains("node n1"), "{code} {said}");
 
     node.again(&on).await?;
     wait("the next agent thaws the guest", async || {
-        Ok(node.vms.asked().iter().any(|asked| *asked == format!("thaw {uid}")).then_some(()))
+        Ok(node.vms.asked().iter().any(|asked| *asked == format!("thaw {uuid}")).then_some(()))
     })
     .await?;
     let mut console = Console::open_until(&on, "vm0", Instant::now() + SOON).await?;
