@@ -170,7 +170,8 @@ async fn a_running_vm_is_paused_frozen_reset_and_read_through_its_node() -> Resu
     machines.create(&PostParams::default(), &vm("web", "Always")?).await?;
     let (vmi, serial) = node.run(&on, "web", "one\ntwo\nthree\n").await?;
     let firmware = vmi.spec.domain.firmware.as_ref();
-    let uuid = firmware.and_then(|firmware| firmware.uuid.clone()).context("the controller gives it a UUID")?;
+    let uuid =
+        firmware.and_then(|firmware| firmware.uuid.clone()).context("the controller gives it a UUID")?;
     let pod = sheaf_controller::placeholder::name(&vmi);
 
     // kubectl logs.
