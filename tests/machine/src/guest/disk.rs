@@ -3,9 +3,8 @@
 //! Route in: boot files. Route out: a file that any BIOS boots. Only files are written: no loop device, no mount.
 
 use super::rootfs::BootFiles;
-use super::{GuestError, fresh_folder, read, write};
+use super::{GuestError, fresh_folder, grub, program, read, write};
 use crate::Tools;
-use sheaf_host::run::{Command, Run, System};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -24,23 +23,13 @@ const MODULES: &str =
     "biosdisk part_msdos ext2 normal configfile linux serial terminal echo test reboot halt";
 
 pub(super) fn build(tools: &Tools, work: &Path, files: &BootFiles, out: &Path) -> Result<(), GuestError> {
-    let program = |step, command: &Command| {
-        System.run(command).map(drop).map_err(|source| GuestError::Program { step, source })
-    };
     let root = work.join("disk");
     fresh_folder(&root.join("grub"))?;
     write(&root.join("vmlinuz"), &files.kernel, "kernel")?;
     write(&root.join("initrd"), &files.initrd, "RAM disk")?;
     write(&root.join("grub/grub.cfg"), GRUB_CFG.as_bytes(), "GRUB's settings")?;
     let core = work.join("core.img");
-    let mkimage = tools
-        .command("usr/bin/grub-mkimage")
-        .arg("-d")
-        .arg(tools.file("usr/lib/grub/i386-pc"))
-        .args(["-O", "i386-pc", "-p", "(hd0,msdos1)/grub", "-o"])
-        .arg(&core)
-        .args(MODULES.split_whitespace());
-    program("GRUB cannot be linked", &mkimage)?;
+    grub::link(tools, "(hd0,msdos1)/grub", None, MODULES, &core)?;
     let partition = work.join("partition.img");
     let partition_file = std::fs::File::create(&partition).and_then(|file| file.set_len(PARTITION_SIZE));
     partition_file.map_err(|source| GuestError::File {

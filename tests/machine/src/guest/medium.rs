@@ -6,9 +6,9 @@
 //! Route out: an ISO; kernel, RAM disk, a second RAM disk with the installer, the disk's image compressed.
 
 use super::cpio::Cpio;
-use super::{GuestError, fresh_folder, read, write};
+use super::{GuestError, fresh_folder, grub, program, read, write};
 use crate::Tools;
-use sheaf_host::run::{Command, Run, System};
+use sheaf_host::run::Command;
 use std::path::Path;
 
 const INITTAB: &str = "::sysinit:/etc/installer-rc\ntty1::respawn:/etc/installer\n";
@@ -32,9 +32,6 @@ pub fn build(
     work: &Path,
     out: &Path,
 ) -> Result<(), GuestError> {
-    let program = |step, command: &Command| {
-        System.run(command).map(drop).map_err(|source| GuestError::Program { step, source })
-    };
     let root = work.join("medium");
     fresh_folder(&root)?;
     std::fs::create_dir_all(root.join("boot/grub")).map_err(|source| GuestError::File {
@@ -68,16 +65,7 @@ pub fn build(
     write(&root.join("boot/grub/grub.cfg"), GRUB_CFG.as_bytes(), "GRUB's settings")?;
     let (early, core) = (work.join("early.cfg"), work.join("core.img"));
     write(&early, EARLY.as_bytes(), "GRUB's first settings")?;
-    let mkimage = tools
-        .command("usr/bin/grub-mkimage")
-        .arg("-d")
-        .arg(tools.file("usr/lib/grub/i386-pc"))
-        .args(["-O", "i386-pc", "-p", "/boot/grub", "-c"])
-        .arg(&early)
-        .arg("-o")
-        .arg(&core)
-        .args(MODULES.split_whitespace());
-    program("GRUB cannot be linked", &mkimage)?;
+    grub::link(tools, "/boot/grub", Some(&early), MODULES, &core)?;
     // What a BIOS loads from a CD: a sector that loads the rest.
     let mut image = read(&tools.file("usr/lib/grub/i386-pc/cdboot.img"), "GRUB's first sector")?;
     image.extend(read(&core, "GRUB")?);

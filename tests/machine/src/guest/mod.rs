@@ -7,6 +7,7 @@
 
 mod cpio;
 mod disk;
+mod grub;
 pub mod medium;
 mod packages;
 mod rootfs;
@@ -14,7 +15,7 @@ mod rootfs;
 use crate::Tools;
 use crate::packages::PackagesError;
 use sha2::{Digest, Sha256};
-use sheaf_host::run::RunError;
+use sheaf_host::run::{Command, Run as _, RunError, System};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -82,6 +83,10 @@ fn key() -> String {
         hash.update(text);
     }
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn program(step: &'static str, command: &Command) -> Result<(), GuestError> {
+    System.run(command).map(drop).map_err(|source| GuestError::Program { step, source })
 }
 
 fn write(path: &Path, bytes: &[u8], step: &'static str) -> Result<(), GuestError> {
