@@ -7,13 +7,36 @@
 use crate::api_server::Joined;
 use futures::StreamExt;
 use kube::api::Api;
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::DefaultBackoff;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Resource, ResourceExt as _};
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
+
+/// The longest pause between two tries of a watch: a new cluster does not know all kinds in its first seconds.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// kube's pauses, which grow. Every try of a list begins with an event that tells of no success and would reset them; these
+/// begin anew after two minutes without a failure.
+#[derive(Default)]
+struct Pauses(DefaultBackoff);
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|pause| pause.min(LONGEST_PAUSE))
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {}
+}
 
 /// Which objects of a kind are followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,13 +102,21 @@ pub async fn follow<K: Kind>(
             Scope::ThisNode => all.fields(&format!("spec.nodeName={}", joined.node)),
             Scope::Cluster => all,
         };
-        let mut events = watcher(Api::<K>::all(joined.client), which).default_backoff().boxed();
+        let mut events = watcher(Api::<K>::all(joined.client), which).backoff(Pauses::default()).boxed();
         let mut coming = BTreeMap::new();
+        let mut told = String::new();
         loop {
             tokio::select! {
                 event = events.next() => match event {
                     Some(Ok(event)) => take(event, listed, &mut coming, key),
-                    Some(Err(error)) => tracing::warn!("{} cannot be watched: {error}", K::plural(&())),
+                    Some(Err(error)) => {
+                        let error = error.to_string();
+                        // The same reason is told once.
+                        if error != told {
+                            tracing::warn!("{} cannot be watched: {error}", K::plural(&()));
+                            told = error;
+                        }
+                    }
                     None => break,
                 },
                 changed = cluster.changed() => match changed {

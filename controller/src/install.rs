@@ -61,15 +61,24 @@ pub async fn namespace(client: &Client) -> Result<(), InstallError> {
     apply(&Api::<Namespace>::all(client.clone()), "Namespace", SYSTEM_NAMESPACE, body).await
 }
 
-/// Applies everything and waits until the definitions are served.
+/// Applies everything and waits until the definitions are served. What nodes may do comes first, so that they report while the
+/// rest is made; VMs' definitions, by far the largest, come after those of nodes, and what no VM needs last.
 pub async fn install(client: &Client) -> Result<(), InstallError> {
+    access(client).await?;
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for definition in crd::all()? {
-        let name = definition.metadata.name.clone().unwrap_or_default();
-        let body = serde_json::to_value(&definition).map_err(crd::CrdError::Shape)?;
-        apply(&definitions, "CustomResourceDefinition", &name, body).await?;
-        established(&definitions, &name).await?;
+    let wanted = crd::all()?;
+    for definition in &wanted {
+        let name = definition.metadata.name.as_deref().unwrap_or_default();
+        let body = serde_json::to_value(definition).map_err(crd::CrdError::Shape)?;
+        if !is_applied(&definitions, name, &body).await? {
+            apply(&definitions, "CustomResourceDefinition", name, body).await?;
+            tracing::info!("CustomResourceDefinition {name} is applied");
+        }
     }
+    for definition in &wanted {
+        established(&definitions, definition.metadata.name.as_deref().unwrap_or_default()).await?;
+    }
+    classes(client).await?;
     for (plural, object) in common::all() {
         let kind = [instancetype::INSTANCETYPES, instancetype::PREFERENCES].concat();
         let Some(kind) = kind.iter().find(|kind| kind.plural == plural) else { continue };
@@ -77,11 +86,11 @@ pub async fn install(client: &Client) -> Result<(), InstallError> {
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         apply(&objects, kind.kind, &name, object).await?;
     }
-    apply(&Api::<CSIDriver>::all(client.clone()), "CSIDriver", VOLUME_DRIVER, class::driver()).await?;
-    create(&Api::<StorageClass>::all(client.clone()), "StorageClass", class::storage_class()).await?;
-    create(&Api::<VolumeSnapshotClass>::all(client.clone()), "VolumeSnapshotClass", class::snapshot_class())
-        .await?;
-    apply(&Api::<RuntimeClass>::all(client.clone()), "RuntimeClass", RUNTIME_CLASS, runtime_class()).await?;
+    Ok(())
+}
+
+/// Policies and roles.
+async fn access(client: &Client) -> Result<(), InstallError> {
     // Before the policies that read them: while a parameter is missing, the API server asks itself for it at every write of
     // a node, and refuses the write when that takes too long.
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
@@ -97,14 +106,51 @@ pub async fn install(client: &Client) -> Result<(), InstallError> {
     }
     // After the policies: what a role opens, they bound.
     let roles: Api<ClusterRole> = Api::all(client.clone());
+    let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
+    apply(&roles, "ClusterRole", policy::node::ROLE, policy::node::role()).await?;
+    apply(&bindings, "ClusterRoleBinding", policy::node::ROLE, policy::node::role_binding()).await?;
     for (name, role) in tenants::roles().into_iter().chain(aggregated::roles::roles()) {
         apply(&roles, "ClusterRole", name, role).await?;
     }
-    apply(&roles, "ClusterRole", policy::node::ROLE, policy::node::role()).await?;
-    let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
     let default = aggregated::roles::default_binding();
-    apply(&bindings, "ClusterRoleBinding", aggregated::roles::DEFAULT, default).await?;
-    apply(&bindings, "ClusterRoleBinding", policy::node::ROLE, policy::node::role_binding()).await
+    apply(&bindings, "ClusterRoleBinding", aggregated::roles::DEFAULT, default).await
+}
+
+/// What volumes and placeholder Pods name.
+async fn classes(client: &Client) -> Result<(), InstallError> {
+    apply(&Api::<CSIDriver>::all(client.clone()), "CSIDriver", VOLUME_DRIVER, class::driver()).await?;
+    create(&Api::<StorageClass>::all(client.clone()), "StorageClass", class::storage_class()).await?;
+    create(&Api::<VolumeSnapshotClass>::all(client.clone()), "VolumeSnapshotClass", class::snapshot_class())
+        .await?;
+    apply(&Api::<RuntimeClass>::all(client.clone()), "RuntimeClass", RUNTIME_CLASS, runtime_class()).await
+}
+
+/// The definition is there, and as `body` says. To apply it again would change nothing, but the API server compiles each of
+/// its rules for that: for a second and more, at every start of a controller.
+async fn is_applied(
+    api: &Api<CustomResourceDefinition>,
+    name: &str,
+    body: &Value,
+) -> Result<bool, InstallError> {
+    let what = || format!("CustomResourceDefinition {name}");
+    let held = api.get_opt(name).await.map_err(|source| InstallError::Apply { what: what(), source })?;
+    let Some(held) = held else { return Ok(false) };
+    let held = serde_json::to_value(&held).map_err(crd::CrdError::Shape)?;
+    // Another's fields, and defaults, may stand beside those of a map; a list is as it is.
+    Ok(contains(&held, body))
+}
+
+/// `whole` has everything that `part` has.
+fn contains(whole: &Value, part: &Value) -> bool {
+    match (whole, part) {
+        (Value::Object(whole), Value::Object(part)) => {
+            part.iter().all(|(key, part)| whole.get(key).is_some_and(|whole| contains(whole, part)))
+        }
+        (Value::Array(whole), Value::Array(part)) => {
+            whole.len() == part.len() && whole.iter().zip(part).all(|(whole, part)| contains(whole, part))
+        }
+        (whole, part) => whole == part,
+    }
 }
 
 /// Makes the object as `body` says, no matter who changed it.
@@ -162,4 +208,28 @@ fn runtime_class() -> Value {
             "tolerations": [{"key": VM_ONLY_TAINT, "operator": "Exists", "effect": "NoSchedule"}],
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_added_to_a_definition_is_no_change_and_what_they_took_or_altered_is() {
+        let ours = json!({"spec": {"names": {"plural": "vms"}, "versions": [{"name": "v1"}]}});
+        let defaulted = json!({
+            "metadata": {"uid": "1"},
+            "spec": {"names": {"plural": "vms", "listKind": "VmList"}, "versions": [{"name": "v1", "served": true}]},
+        });
+        assert!(contains(&defaulted, &ours));
+        let altered = [
+            json!({"spec": {"names": {"plural": "vms"}, "versions": []}}),
+            json!({"spec": {"names": {"plural": "vms"}, "versions": [{"name": "v1"}, {"name": "v2"}]}}),
+            json!({"spec": {"names": {"plural": "pods"}, "versions": [{"name": "v1"}]}}),
+            json!({"spec": {"versions": [{"name": "v1"}]}}),
+        ];
+        for altered in altered {
+            assert!(!contains(&altered, &ours), "{altered}");
+        }
+    }
 }

@@ -15,12 +15,15 @@ use k8s_openapi::api::core::v1::Node;
 use sheaf_config::node::{Role, Snapshots};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Between two looks at etcd: a database that grows by 1 MiB in a second does not pass from 80 % of its quota to the
 /// whole in it.
 const LOOK: Duration = Duration::from_secs(5 * 60);
 /// The same while etcd does not answer: at the start of the control plane.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How long the agent leaves the control plane alone that it creates or starts: that costs etcd and processors enough.
+const START: Duration = Duration::from_secs(5 * 60);
 /// Between two tries of what failed.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(5 * 60), Duration::from_secs(3600));
 
@@ -60,6 +63,7 @@ pub struct Controller {
     tasks: Tasks<(), Vec<(Step, anyhow::Result<()>)>>,
     failures: Retries<Kind>,
     defragmented: Option<u64>,
+    started: Instant,
 }
 
 impl Controller {
@@ -75,7 +79,8 @@ impl Controller {
         let events = EventRecorder::new(ctx.cluster.clone());
         let tasks = Tasks::new(wakes, Source::Done);
         let failures = Retries::new(RETRY);
-        Self { ctx, channel, section, hosts, node, events, tasks, failures, defragmented: None }
+        let started = Instant::now();
+        Self { ctx, channel, section, hosts, node, events, tasks, failures, defragmented: None, started }
     }
 
     /// The settings, on a node with a control plane.
@@ -145,6 +150,10 @@ impl reconcile::Controller for Controller {
             publish(&self.channel, None);
             return Next::WOKEN;
         };
+        let left = START.saturating_sub(self.started.elapsed());
+        if self.ctx.cluster.borrow().is_none() && !left.is_zero() {
+            return Next::after(left).waiting_for("the control plane");
+        }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         self.finish(now);
         if self.tasks.is_running(&()) {

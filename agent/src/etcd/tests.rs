@@ -4,10 +4,12 @@ use super::controller::Controller;
 use super::store::Store;
 use super::testing::FakeEtcd;
 use super::*;
+use crate::api_server::Joined;
 use crate::channels::{self, Publish};
 use crate::paths::Paths;
 use crate::reconcile::{Controller as _, Woken};
 use sheaf_config::load::parse_node_config;
+use tokio::sync::watch;
 
 struct Rig {
     _root: tempfile::TempDir,
@@ -15,7 +17,7 @@ struct Rig {
     etcd: Arc<FakeEtcd>,
     controller: Controller,
     wakes: Wakes<controller::Source>,
-    _publish: Box<dyn std::any::Any>,
+    cluster: watch::Sender<Option<Joined>>,
 }
 
 impl Rig {
@@ -29,7 +31,10 @@ impl Rig {
         let mut wakes = Wakes::new();
         let hosts = Hosts { run: etcd.clone() };
         let controller = Controller::new(ctx.clone(), channel, sections.etcd, hosts, &mut wakes);
-        Self { _root: root, ctx, etcd, controller, wakes, _publish: Box::new(cluster) }
+        let uri = "http://127.0.0.1:1".parse().unwrap();
+        let client = kube::Client::try_from(kube::Config::new(uri)).unwrap();
+        cluster.send_replace(Some(Joined { client, node: "n1".into(), node_uid: String::new() }));
+        Self { _root: root, ctx, etcd, controller, wakes, cluster }
     }
 
     /// A round, and one after what it started has ended.
@@ -57,6 +62,15 @@ async fn the_first_round_takes_a_snapshot_and_the_status_shows_it() {
     assert_eq!((shown.version.as_str(), shown.bytes, shown.problems), ("3.7.0", 4 << 20, Vec::new()));
     assert_eq!(rig.verdict(), (Some(true), "Current"));
     assert_eq!(Store::of(&rig.ctx.paths).list().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_control_plane_that_is_being_created_or_started_is_left_alone() {
+    let mut rig = Rig::new(CREATE, FakeEtcd::default());
+    rig.cluster.send_replace(None);
+    rig.controller.round(&Woken::start()).await;
+    assert!(rig.etcd.asked().is_empty());
+    assert!(rig.ctx.status.read().etcd.problems.is_empty());
 }
 
 #[tokio::test]

@@ -48,11 +48,9 @@ pub enum CrdError {
 
 /// All definitions, in the order in which they are to be applied.
 pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
-    let mut all = vec![
-        finish("VirtualMachineInstance", VirtualMachineInstance::crd())?,
-        finish("VirtualMachine", VirtualMachine::crd())?,
-    ];
-    all.extend(own::all()?);
+    let mut all = own::all()?;
+    all.push(finish("VirtualMachineInstance", VirtualMachineInstance::crd())?);
+    all.push(finish("VirtualMachine", VirtualMachine::crd())?);
     all.extend(borrowed::all()?);
     all.extend(replicas::all()?);
     Ok(all)

@@ -39,17 +39,23 @@ const AGENT_RSS: &str =
     "awk '/^VmRSS/ {print $2}' /proc/$(systemctl show --property MainPID --value sheaf-agent)/status";
 const AGENT_READY: &str = "systemctl show --property ActiveEnterTimestampMonotonic --value sheaf-agent";
 
+/// Processor seconds of every unit since the boot, children that ended included; the largest first.
+const PROCESSOR: &str = "systemctl list-units --type=service --no-legend --plain | while read -r unit rest; do \
+    ns=$(systemctl show --property CPUUsageNSec --value \"$unit\"); \
+    case $ns in [0-9]*) echo \"$((ns / 1000000)) $unit\";; esac; done | sort -rn";
+
 /// Measures one thing and says it.
 type Section = fn(&mut Report, &Case) -> Result<()>;
 
 /// What is measured, in the file's order, under the names that `--only` knows.
-const SECTIONS: [(&str, Section); 20] = [
+const SECTIONS: [(&str, Section); 21] = [
     ("sizes", Report::sizes),
     ("build", Report::build),
     ("mkosi", Report::mkosi),
     ("desk", Report::desk),
     ("installation", Report::installation),
     ("memory", Report::memory),
+    ("first-boot", Report::first_boot),
     ("boot", Report::boot),
     ("debian", Report::debian),
     ("vms", Report::vms),
@@ -251,6 +257,25 @@ impl Report {
         self.row(&["agent RSS, idle (bar: 20)", &mebibytes(&cluster.root(AGENT_RSS)?)]);
         cluster.start_vm(VM, "wheat")?;
         self.row(&["agent RSS, one VM", &mebibytes(&cluster.root(AGENT_RSS)?)]);
+        Ok(())
+    }
+
+    /// What a new cluster costs until its node is Ready with its image and its pool: the moment of the snapshot.
+    fn first_boot(&mut self, case: &Case) -> Result<()> {
+        let cluster = case.cluster()?;
+        self.head(
+            "First boot of a new cluster, until its node, its image and its pool are Ready",
+            "systemctl show --property CPUUsageNSec of every unit; /proc/uptime",
+            "unit | processor seconds",
+        );
+        let units = cluster.root(PROCESSOR)?;
+        let uptime = cluster.root("cut -d ' ' -f 1 /proc/uptime")?;
+        for line in units.lines().take(12) {
+            let (milliseconds, unit) = line.split_once(' ').unwrap_or_default();
+            let seconds = milliseconds.parse::<f64>().unwrap_or_default() / 1e3;
+            self.row(&[&format!("`{unit}`"), &format!("{seconds:.1}")]);
+        }
+        self.row(&["the machine, time since the kernel's start", &uptime]);
         Ok(())
     }
 
