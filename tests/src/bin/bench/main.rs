@@ -1,13 +1,14 @@
 //! `make bench`: measures and writes docs/benchmarks.md, each figure with the command behind it.
 //!
 //! Why here: figures are taken from built artefacts and running machines, as a user meets them. Route in: what
-//! `sheaf build` left, machines in QEMU. Route out: one Markdown file. `--cold` also builds with an empty cache;
-//! `--only NAME` measures one section and prints it; `--desk` is the one that needs no machine.
+//! `sheaf build` left, machines in QEMU. Route out: one Markdown file, section by section. `--cold` also builds with an empty
+//! cache; `--only NAME,NAME` measures these sections alone; `--print` prints instead of writing.
 
 mod agent;
 mod controller;
 mod debian;
 mod desk;
+mod document;
 mod hundred;
 mod kit;
 mod many;
@@ -20,7 +21,7 @@ mod update;
 mod vms;
 mod volumes;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use sheaf_host::run::{Command, Run as _, System};
 use sheaf_machine::node::BOOT_DEADLINE;
@@ -72,49 +73,68 @@ const SECTIONS: [(&str, Section); 21] = [
     ("update", Report::update),
 ];
 
-fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let cold = arguments.iter().any(|argument| argument == "--cold");
-    let only = match arguments.iter().position(|argument| argument == "--only") {
-        Some(at) => Some(arguments.get(at + 1).context("--only: of which section?")?.as_str()),
-        None => arguments.iter().any(|argument| argument == "--desk").then_some("desk"),
-    };
-    if let Some(wanted) = only {
-        let names = SECTIONS.map(|(name, _)| name).join(", ");
-        let found = SECTIONS.iter().find(|(name, _)| *name == wanted);
-        let (name, section) = found.with_context(|| format!("--only {wanted}: there are {names}"))?;
-        print!("{}", measured(name, *section, cold));
-        return Ok(());
-    }
-    let mut text = preface()?;
-    let mut failed = Vec::new();
-    for (name, section) in SECTIONS {
-        // What was measured before it, and what comes after, is not lost with it.
-        match std::panic::catch_unwind(|| measured(name, section, cold)) {
-            Ok(measured) => text += &measured,
-            Err(_) => {
-                text += &format!("\n## {name}\nNot measured: it failed.\n");
-                failed.push(name);
+/// What is asked for.
+#[derive(Default)]
+struct Arguments {
+    cold: bool,
+    print: bool,
+    /// Sections; none: all.
+    only: Vec<String>,
+}
+
+fn arguments() -> Result<Arguments> {
+    let mut words = std::env::args().skip(1);
+    let mut arguments = Arguments::default();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--cold" => arguments.cold = true,
+            "--print" => arguments.print = true,
+            "--only" => {
+                let names = words.next().context("--only: of which section?")?;
+                arguments.only = names.split(',').map(str::to_owned).collect();
             }
+            _ => bail!("{word}: unknown; there are --cold, --print and --only NAME,NAME"),
         }
     }
+    let names = SECTIONS.map(|(name, _)| name);
+    if let Some(wanted) = arguments.only.iter().find(|wanted| !names.contains(&wanted.as_str())) {
+        bail!("--only {wanted}: there are {}", names.join(", "));
+    }
+    Ok(arguments)
+}
+
+fn main() -> Result<()> {
+    let arguments = arguments()?;
+    let names = SECTIONS.map(|(name, _)| name);
     let path = sheaf_machine::workspace()?.join("docs/benchmarks.md");
-    sheaf_host::file::write_atomically(&path, text.as_bytes(), 0o644)?;
-    println!("written: {}", path.display());
+    let mut failed = Vec::new();
+    let wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);
+    for (name, section) in SECTIONS.into_iter().filter(|(name, _)| wanted(name)) {
+        // What was measured before it, and what comes after, is not lost with it.
+        let Ok(text) = std::panic::catch_unwind(|| measured(name, section, arguments.cold)) else {
+            failed.push(name);
+            continue;
+        };
+        if arguments.print {
+            print!("{text}");
+            continue;
+        }
+        let document = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let document = document::with(&document, &names, name, &format!("{text}\n{}", origin()?))?;
+        sheaf_host::file::write_atomically(&path, document.as_bytes(), 0o644)?;
+        println!("{name}: written to {}", path.display());
+    }
     anyhow::ensure!(failed.is_empty(), "not measured: {}; their artefacts say why", failed.join(", "));
     Ok(())
 }
 
-/// The file's first lines.
-fn preface() -> Result<String> {
+/// When and on what a section was measured.
+fn origin() -> Result<String> {
     let commit = System.run(&Command::new("git").args(["rev-parse", "--short", "HEAD"]))?.text();
     let date = System.run(&Command::new("date").args(["-u", "+%Y-%m-%d"]))?.text();
     let cores = std::thread::available_parallelism()?;
     let accelerator = std::env::var("SHEAF_ACCEL").unwrap_or_else(|_| "tcg".into());
-    Ok(format!(
-        "# Benchmarks\n\nMade by `make bench` on {date}, commit {commit}, {cores} cores, QEMU 10 with `-accel {accelerator}`.\n\
-         Under emulation times are upper bounds: compare them with each other, not with hardware.\n"
-    ))
+    Ok(format!("({date}, commit {commit}, {cores} cores, QEMU 10 with `-accel {accelerator}`)"))
 }
 
 /// The text of one section. Each is a case of its own: what the emulator broke is measured again, and no more than that.

@@ -11,7 +11,7 @@
 
 mod run;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use run::Test;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -39,6 +39,7 @@ struct Target {
     name: String,
 }
 
+#[derive(Default)]
 struct Arguments {
     all: bool,
     write: bool,
@@ -121,18 +122,28 @@ fn main() -> Result<()> {
 }
 
 fn arguments() -> Result<Arguments> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let has = |name: &str| words.iter().any(|word| word == name);
-    let value = |name: &str| words.iter().skip_while(|word| *word != name).nth(1).cloned();
-    let step = match value("--step") {
-        None => None,
-        Some(name) => {
-            let number = |name: &str| value(name).with_context(|| format!("{name} is missing"));
-            Some((name, number("--tests")?.parse()?, number("--seconds")?.parse()?))
+    let mut words = std::env::args().skip(1);
+    let mut arguments = Arguments::default();
+    let (mut name, mut tests, mut seconds) = (None, None, None);
+    while let Some(word) = words.next() {
+        let mut value = || words.next().with_context(|| format!("{word}: a value is missing"));
+        match word.as_str() {
+            "--all" => arguments.all = true,
+            "--write" => arguments.write = true,
+            "--only" => arguments.only = value()?.split(',').map(str::to_owned).collect(),
+            "--step" => name = Some(value()?),
+            "--tests" => tests = Some(value()?.parse()?),
+            "--seconds" => seconds = Some(value()?.parse()?),
+            _ => bail!(
+                "{word}: unknown; there are --all, --write, --only FILE,FILE and --step NAME --tests N --seconds N"
+            ),
         }
-    };
-    let only = value("--only").iter().flat_map(|files| files.split(',')).map(str::to_owned).collect();
-    Ok(Arguments { all: has("--all"), write: has("--write"), only, step })
+    }
+    if let Some(name) = name {
+        let tests = tests.context("--step: --tests is missing")?;
+        arguments.step = Some((name, tests, seconds.context("--step: --seconds is missing")?));
+    }
+    Ok(arguments)
 }
 
 /// Digits that stand for what is in the release: everything that its manifest says, which names each file's hash.
