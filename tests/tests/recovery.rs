@@ -47,6 +47,9 @@ fn recovers(name: &str, firmware: Option<Firmware>) {
 
         // Somebody attached a cable, and leaves it there: what is typed waits until the machine takes it.
         let mut cable = booted.line().context("the serial line")?;
+        // A cable that nobody reads is full after some hundred bytes, and the machine waits. The copy ends with the machine.
+        let mut said = cable.try_clone()?;
+        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
         cable.write_all(b"u")?;
         booted.wait_for("URL of the release's folder", READY)?;
         cable.write_all(format!("{}\r", server.url()).as_bytes())?;
