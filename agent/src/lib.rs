@@ -33,6 +33,7 @@ pub mod pools;
 pub mod power;
 pub mod reconcile;
 pub mod registry;
+pub mod reset;
 pub mod runtime;
 #[cfg(test)]
 pub(crate) mod stalls;

@@ -47,6 +47,11 @@ fn path(paths: &Paths) -> PathBuf {
     paths.lib.join("removed.json")
 }
 
+/// Whether this machine was removed from its cluster and has not joined again.
+pub fn has_left(paths: &Paths) -> bool {
+    path(paths).exists()
+}
+
 fn read(paths: &Paths) -> anyhow::Result<Option<Record>> {
     let path = path(paths);
     match std::fs::read(&path) {
