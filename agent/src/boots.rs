@@ -35,7 +35,8 @@ struct Controller {
 /// Runs until shutdown.
 pub async fn run(ctx: Context) -> anyhow::Result<()> {
     let (handle, shutdown) = (ctx.controllers.register("boots"), ctx.shutdown.clone());
-    let controller = Controller { paths: ctx.paths.clone(), start: Instant::now(), failures: Retries::new(RETRY) };
+    let controller =
+        Controller { paths: ctx.paths.clone(), start: Instant::now(), failures: Retries::new(RETRY) };
     reconcile::run(controller, Wakes::new(), handle, shutdown).await?;
     // An orderly end is none of those that are counted.
     forget(&ctx.paths).await
@@ -133,7 +134,7 @@ mod tests {
     async fn an_orderly_end_is_no_boot_that_died() {
         let root = tempfile::tempdir().unwrap();
         let paths = node(root.path());
-        let (ctx, publish) = crate::channels::open(paths.clone(), NodeConfig::named("n1".into()));
+        let (ctx, publish) = crate::channels::open(paths.clone(), NodeConfig::named("n1"));
         let running = tokio::spawn(run(ctx));
         tokio::task::yield_now().await;
         assert_eq!(counted(&paths), Some(2));

@@ -18,8 +18,8 @@ use sheaf_agent::update::by_hand::{self, Ask};
 use sheaf_agent::volumes::upload::send::{Upload, send};
 use sheaf_agent::{config, console, runtime};
 use sheaf_api::node_update::Action;
-use sheaf_host::hostname::{Kernel, SetHostname};
 use sheaf_host::disk::RawDisk;
+use sheaf_host::hostname::{Kernel, SetHostname};
 use sheaf_host::libvirt::{self, Libvirt, QEMU_LOGS};
 use sheaf_host::lvm::Lvm2;
 use sheaf_host::run::{Output, Run, RunError, System};
@@ -154,6 +154,9 @@ enum Command {
         /// Erases node.toml, too: the node then has no cluster, and an address by DHCP.
         #[arg(long)]
         forget_config: bool,
+        /// Takes this file as node.toml; one with a new token lets the node join again.
+        #[arg(long, value_name = "FILE", conflicts_with = "forget_config")]
+        config: Option<PathBuf>,
         /// Also a node that is in its cluster.
         #[arg(long)]
         force: bool,
@@ -499,9 +502,9 @@ fn main() -> anyhow::Result<()> {
         Command::Disks { json, watch } => console::show(watch, || console::disks(&paths, json)),
         Command::Pools { json, watch } => console::show(watch, || console::pools(&paths, json)),
         Command::Power { command: PowerCommand::StopGuests } => stop_guests(&paths),
-        Command::Reset { node, wipe_pools, forget_config, force, cancel } => {
-            let ask = reset::by_hand::Ask { node, pools: wipe_pools, forget_config, force, cancel };
-            let name = config::effective(&paths, &arguments.root).config.system.hostname;
+        Command::Reset { node, wipe_pools, forget_config, config, force, cancel } => {
+            let ask = reset::by_hand::Ask { node, pools: wipe_pools, forget_config, config, force, cancel };
+            let name = sheaf_agent::config::effective(&paths, &arguments.root).config.system.hostname;
             let said = reset::by_hand::ask(&paths, &lvm(), &name, &ask)?;
             print!("{}", said.text);
             match said.restarts {
@@ -535,7 +538,8 @@ fn lvm() -> Lvm2 {
 /// Restarts the machine; its VMs are asked to power off first.
 fn restart() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let restarted = runtime.block_on(async { Systemd::connect().await?.reboot().await.map_err(anyhow::Error::from) });
+    let restarted =
+        runtime.block_on(async { Systemd::connect().await?.reboot().await.map_err(anyhow::Error::from) });
     restarted.context("the machine does not restart; restart it yourself")
 }
 

@@ -12,8 +12,8 @@ use crate::reconcile::Shutdown;
 use crate::status::{BootSection, NodeSection, Section, Sections, Status};
 use crate::vms::domain_xml::DomainType;
 use crate::{
-    administrators, boots, certificates, cluster, container_disks, dhcp, disks, encryption, etcd, health, images,
-    network, node_api, pools, power, update, vms, volumes,
+    administrators, boots, certificates, cluster, container_disks, dhcp, disks, encryption, etcd, health,
+    images, network, node_api, pools, power, update, vms, volumes,
 };
 use anyhow::{Context as _, anyhow};
 use sheaf_config::diagnose::Errors;

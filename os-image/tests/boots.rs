@@ -33,7 +33,11 @@ impl Node {
         fs::write(node.path("esp/EFI/Linux/sheaf_0.1.0.efi"), "kernel").unwrap();
         fs::write(node.path("esp/grub/a.cfg"), format!("linux roothash={HASH}")).unwrap();
         fs::write(node.path("esp/grub/b.cfg"), "linux roothash=ffff").unwrap();
-        fs::write(node.path("esp/grub/grubenv"), format!("{:#<1024}", "# GRUB Environment Block\norder=a b\n")).unwrap();
+        fs::write(
+            node.path("esp/grub/grubenv"),
+            format!("{:#<1024}", "# GRUB Environment Block\norder=a b\n"),
+        )
+        .unwrap();
         let mut arguments = format!("root=/dev/mapper/root roothash={HASH} ro");
         if is_uefi {
             node.variable("LoaderDevicePartUUID", &format!("{STEM}02").to_uppercase());
@@ -54,7 +58,9 @@ impl Node {
             node.program(name, "exit 0");
         }
         for script in ["boot-lib", "boot-failed", "count-boot"] {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("image/dracut/node/90sheaf").join(format!("{script}.sh"));
+            let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("image/dracut/node/90sheaf")
+                .join(format!("{script}.sh"));
             let text = fs::read_to_string(path).unwrap();
             let of = |name: &str| format!("{root}/{name}");
             let text = text
@@ -89,14 +95,18 @@ impl Node {
     /// Runs a script; what it printed.
     fn run(&self, script: &str) -> String {
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
-        let command = Command::new("sh").arg(self.path("lib").join(script)).env("PATH", path).env("LC_ALL", "C");
+        let command =
+            Command::new("sh").arg(self.path("lib").join(script)).env("PATH", path).env("LC_ALL", "C");
         System.run(&command).unwrap().text()
     }
 
     fn count(&self) -> String {
         let bytes = fs::read(self.path(&format!("by/{STEM}07"))).unwrap();
         assert_eq!(bytes.len(), 1 << 20, "the partition keeps its size");
-        assert!(bytes[..PLACE].iter().chain(&bytes[PLACE + 512..]).all(|byte| *byte == 0), "one sector is written");
+        assert!(
+            bytes[..PLACE].iter().chain(&bytes[PLACE + 512..]).all(|byte| *byte == 0),
+            "one sector is written"
+        );
         let text = String::from_utf8_lossy(&bytes[PLACE..PLACE + 512]).into_owned();
         text.lines().next().unwrap_or_default().trim_end_matches('\0').to_owned()
     }
@@ -131,7 +141,12 @@ fn three_boots_in_a_row_that_did_not_work_cost_a_good_release_all_of_its_tries_a
             assert_eq!((node.reboots(), node.counter().as_str()), (0, node.uncounted()));
         }
         let said = node.run("count-boot");
-        assert!(said.ends_with("sheaf: 3 boots in a row ended before the node worked; another release is started"), "{said}");
+        assert!(
+            said.ends_with(
+                "sheaf: 3 boots in a row ended before the node worked; another release is started"
+            ),
+            "{said}"
+        );
         assert_eq!(node.reboots(), 1);
         let (counter, name) = match is_uefi {
             true => ("sheaf_0.1.0+0-3.efi", "sheaf_0.1.0.efi"),
@@ -142,7 +157,9 @@ fn three_boots_in_a_row_that_did_not_work_cost_a_good_release_all_of_its_tries_a
         assert!(!node.path("state/update/slots.json").exists(), "the agent would not look at the counter");
         assert_eq!(
             fs::read_to_string(node.path("state/update/given-up")).unwrap(),
-            format!("{name} was given up: 3 boots in a row ended before it had run for 90 s; its root may be damaged\n")
+            format!(
+                "{name} was given up: 3 boots in a row ended before it had run for 90 s; its root may be damaged\n"
+            )
         );
     }
 }

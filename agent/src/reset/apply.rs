@@ -20,6 +20,8 @@ const WRITE: u64 = 4 << 20;
 const STRIDE: u64 = 4 << 30;
 /// Bytes at either end of a pool's device: LVM's label and metadata are in the first MiB, and other tools' marks at either end.
 const END: u64 = 1 << 20;
+/// The first two sectors, with LVM's label in the second (pvcreate(8), `--labelsector`): while that is there the device is found again.
+const LABEL: u64 = 1024;
 
 /// Does it.
 pub fn apply(hosts: &Hosts, step: &Step, say: &(dyn Fn(&str) + Sync)) -> anyhow::Result<()> {
@@ -27,7 +29,9 @@ pub fn apply(hosts: &Hosts, step: &Step, say: &(dyn Fn(&str) + Sync)) -> anyhow:
         Step::Overwrite { name, device } => {
             let disk = claimed(hosts, device)?;
             let size = disk.size();
-            zero(&*disk, 0, size, &|done| say(&format!("{name}: {} of {}", human::binary(done), human::binary(size))))?;
+            zero(&*disk, 0, size, &|done| {
+                say(&format!("{name}: {} of {}", human::binary(done), human::binary(size)))
+            })?;
         }
         Step::Discard(device) => discard(hosts, device, 0),
         Step::ErasePool { device, .. } => {
@@ -35,7 +39,8 @@ pub fn apply(hosts: &Hosts, step: &Step, say: &(dyn Fn(&str) + Sync)) -> anyhow:
             let disk = claimed(hosts, device)?;
             let end = END.min(disk.size());
             zero(&*disk, disk.size() - end, end, &|_| ())?;
-            zero(&*disk, 0, end, &|_| ())?;
+            zero(&*disk, LABEL, end.saturating_sub(LABEL), &|_| ())?;
+            zero(&*disk, 0, LABEL.min(end), &|_| ())?;
         }
         Step::MakeData(device) => {
             let tree = tree(hosts, "data", &["images", "disks", "vms"])?;
@@ -98,7 +103,13 @@ fn tree(hosts: &Hosts, name: &str, folders: &[&str]) -> anyhow::Result<PathBuf> 
 }
 
 /// Makes an ext4 on `device` that holds what `tree` holds; MiB of the journal, and percent that are kept back for root.
-fn mkfs(hosts: &Hosts, device: &Path, label: &str, tree: &Path, (journal, reserved): (u32, u32)) -> anyhow::Result<()> {
+fn mkfs(
+    hosts: &Hosts,
+    device: &Path,
+    label: &str,
+    tree: &Path,
+    (journal, reserved): (u32, u32),
+) -> anyhow::Result<()> {
     let mut command = Command::new("mkfs.ext4").args(["-q", "-F", "-b", "4096", "-L", label]);
     // The installer names file systems by their partitions.
     if let Some(uuid) = device.file_name() {

@@ -11,11 +11,13 @@ use crate::cluster::leave;
 use crate::human;
 use crate::paths::Paths;
 use anyhow::{Context as _, bail, ensure};
+use sheaf_config::load::parse_node_config;
 use sheaf_host::disk::RawDisk;
 use sheaf_host::lvm::LvmReport;
 use sheaf_release::records::reset::{self, Mark};
 use std::fmt::Write as _;
 use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 /// What is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub struct Ask {
     pub pools: bool,
     /// Erase node.toml, too.
     pub forget_config: bool,
+    /// Take this file as node.toml: with a new token the node joins again.
+    pub config: Option<PathBuf>,
     /// Also a node that is in its cluster.
     pub force: bool,
     /// Withdraw an earlier request.
@@ -61,11 +65,17 @@ pub fn ask(paths: &Paths, lvm: &dyn LvmReport, name: &str, ask: &Ask) -> anyhow:
         writeln!(text, "Nothing is done yet: repeat it with --node {name}")?;
         return Ok(Said { text, restarts: false });
     };
-    ensure!(node == name, "this is node {name}, not {node}; confirm with the name of this node: --node {name}");
+    ensure!(
+        node == name,
+        "this is node {name}, not {node}; confirm with the name of this node: --node {name}"
+    );
     if let Some(why) = in_cluster(paths, name).filter(|_| !ask.force) {
         bail!(why);
     }
-    let config = config(paths, ask.forget_config)?;
+    let config = match &ask.config {
+        Some(file) => Some(checked(file)?),
+        None => config(paths, ask.forget_config)?,
+    };
     reset::write(&disk, &Mark { install, node: name.to_owned(), pools: ask.pools, config })?;
     writeln!(text, "The machine restarts, and is reset before it starts the node again.")?;
     Ok(Said { text, restarts: true })
@@ -76,6 +86,14 @@ pub fn mark_leaving(paths: &Paths, name: &str, pools: bool) -> anyhow::Result<()
     let (install, partition) = place(paths)?;
     let mark = Mark { install, node: name.to_owned(), pools, config: None };
     Ok(reset::write(&RawDisk::open(&partition)?, &mark)?)
+}
+
+/// The node config in `file`, which must hold.
+fn checked(file: &Path) -> anyhow::Result<String> {
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("{}: cannot be read", file.display()))?;
+    parse_node_config(&file.display().to_string(), &text)?;
+    Ok(text)
 }
 
 /// node.toml as it is kept; none if it is to be forgotten, or there is none.
@@ -92,7 +110,10 @@ fn config(paths: &Paths, forget: bool) -> anyhow::Result<Option<String>> {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| {
-            format!("{}: cannot be read; to erase it, too, repeat this with --forget-config", paths.node_toml.display())
+            format!(
+                "{}: cannot be read; to erase it, too, repeat this with --forget-config",
+                paths.node_toml.display()
+            )
         }),
     }
 }
@@ -135,9 +156,10 @@ fn lost(paths: &Paths, name: &str, ask: &Ask, pools: &[Pool]) -> String {
         true => erased.extend(pools.iter().map(named)),
         false => kept.extend(pools.iter().map(named)),
     }
-    match ask.forget_config {
-        true => erased.push("node.toml: the node then has no cluster, and an address by DHCP".into()),
-        false => kept.push("node.toml".into()),
+    match (ask.forget_config, &ask.config) {
+        (true, _) => erased.push("node.toml: the node then has no cluster, and an address by DHCP".into()),
+        (false, Some(file)) => erased.push(format!("node.toml: {} takes its place", file.display())),
+        (false, None) => kept.push("node.toml".into()),
     }
     kept.push("both slots, and what starts them".into());
     let mut text = format!("Reset of node {name} at its next start\n");

@@ -40,11 +40,15 @@ pub struct Hosts {
 pub fn at_boot(hosts: &Hosts, install: &str, say: &(dyn Fn(&str) + Sync)) -> anyhow::Result<()> {
     let Some(observed) = observe::observe(hosts, install)? else { return Ok(()) };
     for pool in observed.pools.iter().filter(|pool| pool.missing > 0) {
-        say(&format!("pool {}: {} of its disks are not attached, and keep what is on them", pool.name, pool.missing));
+        say(&format!(
+            "pool {}: {} of its disks are not attached, and keep what is on them",
+            pool.name, pool.missing
+        ));
     }
     for step in plan::plan(&observed) {
         say(&step.to_string());
-        apply::apply(hosts, &step, say).with_context(|| format!("cannot {step}; it is tried again at the next start"))?;
+        apply::apply(hosts, &step, say)
+            .with_context(|| format!("cannot {step}; it is tried again at the next start"))?;
     }
     say("the reset is complete");
     Ok(())
@@ -53,7 +57,8 @@ pub fn at_boot(hosts: &Hosts, install: &str, say: &(dyn Fn(&str) + Sync)) -> any
 /// Value of `name` in boot.env.
 fn boot_variable(paths: &Paths, name: &str) -> anyhow::Result<String> {
     let file = paths.boot_env();
-    let text = std::fs::read_to_string(&file).with_context(|| format!("{}: cannot be read", file.display()))?;
+    let text =
+        std::fs::read_to_string(&file).with_context(|| format!("{}: cannot be read", file.display()))?;
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
     let value = value.filter(|value| !value.is_empty()).map(str::to_owned);
     value.with_context(|| format!("{}: has no {name}", file.display()))

@@ -48,10 +48,19 @@ pub fn observe(hosts: &Hosts, install: &str) -> anyhow::Result<Option<Observed>>
     let mark = records::reset::read(&*(hosts.open)(&records)?)?;
     let Some(mark) = mark.filter(|mark| mark.install.eq_ignore_ascii_case(install)) else { return Ok(None) };
     let pools = match mark.pools {
-        true => pools(&hosts.lvm.groups().context("the pools of the node cannot be found; nothing is erased")?, &mark.node),
+        true => pools(
+            &hosts.lvm.groups().context("the pools of the node cannot be found; nothing is erased")?,
+            &mark.node,
+        ),
         false => Vec::new(),
     };
-    Ok(Some(Observed { mark, records, state: partition(records::STATE)?, data: partition(records::DATA)?, pools }))
+    Ok(Some(Observed {
+        mark,
+        records,
+        state: partition(records::STATE)?,
+        data: partition(records::DATA)?,
+        pools,
+    }))
 }
 
 /// The pools that the node `node` made.

@@ -1,7 +1,7 @@
 //! The steps of a reset, in order. Pure.
 //!
 //! Why this order: keys first, file systems when everything is erased, the mark last. Whatever a power cut leaves is observed again
-//! with the same mark, and each step may be done twice. A pool's first sectors go last of all its sectors: by them it is found again.
+//! with the same mark, and each step may be done twice. A pool's first sectors go last of all its sectors: by LVM's label in them it is found again.
 //! Route in: [`Observed`]. Route out: [`Step`]s.
 
 use super::observe::Observed;
@@ -20,7 +20,7 @@ pub enum Step {
     },
     /// Tell the disk that nothing of a device is needed. Not every disk can do that.
     Discard(PathBuf),
-    /// Discard a device of a pool, then write zeros over both of its ends, where LVM's marks are; the beginning last.
+    /// Discard a device of a pool, then write zeros over both of its ends, where LVM's marks are; its label last.
     ErasePool {
         /// Name of the pool.
         pool: String,
@@ -48,7 +48,9 @@ impl fmt::Display for Step {
             Self::ErasePool { pool, device } => write!(f, "erase {} of pool {pool}", device.display()),
             Self::MakeData(_) => f.write_str("make an empty file system for data"),
             Self::MakeState { config: None, .. } => f.write_str("make an empty file system for state"),
-            Self::MakeState { config: Some(_), .. } => f.write_str("make a file system for state with node.toml"),
+            Self::MakeState { config: Some(_), .. } => {
+                f.write_str("make a file system for state with node.toml")
+            }
             Self::ClearMark(_) => f.write_str("remove the mark of the reset"),
         }
     }

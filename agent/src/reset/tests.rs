@@ -32,12 +32,19 @@ impl Run for Tools {
         let args: Vec<_> = command.args.iter().map(|arg| arg.to_str().unwrap()).collect();
         if self.fails_at == Some(asked.len() - 1) {
             let command = Box::new(command.clone());
-            return Err(RunError::Failed { command, ended: "exit status: 1".into(), code: Some(1), tail: "cut".into() });
+            return Err(RunError::Failed {
+                command,
+                ended: "exit status: 1".into(),
+                code: Some(1),
+                tail: "cut".into(),
+            });
         }
         if command.program == "mkfs.ext4" {
             let [.., tree, device] = &args[..] else { panic!("{args:?}") };
-            let mut names: Vec<_> =
-                fs::read_dir(tree).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            let mut names: Vec<_> = fs::read_dir(tree)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
             names.sort();
             let config = fs::read_to_string(Path::new(tree).join("node.toml")).unwrap_or_default();
             let text = format!("ext4 {} {config}", names.join(" "));
@@ -49,12 +56,12 @@ impl Run for Tools {
     }
 }
 
-/// LVM, which knows a device by its first byte.
+/// LVM, which knows a device by the label in its second sector.
 struct Marked(Vec<PathBuf>);
 
 impl LvmReport for Marked {
     fn groups(&self) -> Result<Groups, LvmError> {
-        let has = |path: &&PathBuf| fs::read(path).unwrap()[0] == OLD;
+        let has = |path: &&PathBuf| fs::read(path).unwrap()[512] == OLD;
         let member = |path: &PathBuf| Member { device: Some(path.clone()), ..Member::default() };
         let group = |name: &str, node: &str, members| Group {
             name: name.into(),
@@ -183,7 +190,8 @@ impl World {
                 return Err(format!("partition {number} still has what it had"));
             }
         }
-        let state = if config.is_empty() { "ext4 var ".to_owned() } else { format!("ext4 node.toml var {config}") };
+        let state =
+            if config.is_empty() { "ext4 var ".to_owned() } else { format!("ext4 node.toml var {config}") };
         if !self.begins(records::STATE, &state) || !self.begins(records::DATA, "ext4 disks images vms ") {
             return Err("a file system is missing".into());
         }
@@ -192,7 +200,9 @@ impl World {
             let ends = [&bytes[..MIB], &bytes[2 * MIB..]].concat();
             match pools {
                 true if ends.contains(&OLD) => return Err(format!("{}: has marks", pool.display())),
-                false if bytes.iter().any(|byte| *byte != OLD) => return Err(format!("{}: was written", pool.display())),
+                false if bytes.iter().any(|byte| *byte != OLD) => {
+                    return Err(format!("{}: was written", pool.display()));
+                }
                 _ => {}
             }
         }
@@ -222,7 +232,8 @@ fn a_reset_keeps_pools_and_node_toml_or_erases_them_and_removes_its_mark() {
             world.boot(&Faults::default(), run.clone()).unwrap();
             world.is_reset(pools, config).unwrap();
             assert_eq!(world.marked(), None);
-            let discards = run.asked.lock().unwrap().iter().filter(|asked| asked.starts_with("blkdiscard ")).count();
+            let discards =
+                run.asked.lock().unwrap().iter().filter(|asked| asked.starts_with("blkdiscard ")).count();
             assert_eq!(discards, if pools { 4 } else { 2 });
         }
     }
@@ -251,10 +262,14 @@ fn file_systems_are_those_of_the_installer() {
 /// The mark goes only when everything is done, and the next start does all of it.
 fn is_completed(world: &World, what: &str, pools: bool) {
     if world.marked().is_none() {
-        world.is_reset(pools, "version = 1\n").unwrap_or_else(|error| panic!("{what}: not marked any more: {error}"));
+        world
+            .is_reset(pools, "version = 1\n")
+            .unwrap_or_else(|error| panic!("{what}: not marked any more: {error}"));
     }
     // Whatever the mark's remains are, the initrd sees them.
-    world.boot(&Faults::default(), Arc::new(Tools::default())).unwrap_or_else(|error| panic!("{what}: {error:#}"));
+    world
+        .boot(&Faults::default(), Arc::new(Tools::default()))
+        .unwrap_or_else(|error| panic!("{what}: {error:#}"));
     world.is_reset(pools, "version = 1\n").unwrap_or_else(|error| panic!("{what}: {error}"));
     assert_eq!(world.marked(), None, "{what}");
 }
@@ -277,11 +292,19 @@ fn a_power_cut_at_any_call_of_the_disk_is_followed_by_the_same_reset() {
                 let faults = Faults::at(call, fault);
                 let error = world.boot(&faults, Arc::new(Tools::default())).expect_err(&what);
                 assert!(faults.was_hit(), "{what}");
-                assert!(format!("{error:#}").contains("; it is tried again at the next start"), "{what}: {error:#}");
+                assert!(
+                    format!("{error:#}").contains("; it is tried again at the next start"),
+                    "{what}: {error:#}"
+                );
                 is_completed(&world, &what, pools);
             }
         }
-        println!("| reset, pools {} | {} | {} |", if pools { "erased" } else { "kept" }, calls.len(), calls.len() * 2);
+        println!(
+            "| reset, pools {} | {} | {} |",
+            if pools { "erased" } else { "kept" },
+            calls.len(),
+            calls.len() * 2
+        );
     }
 }
 
@@ -307,11 +330,13 @@ fn keys_go_first_file_systems_when_all_is_erased_and_the_mark_last() {
     for pools in [false, true] {
         let world = World::new();
         world.mark(pools, None);
-        let observed = observe(&world.hosts(&Faults::default(), Arc::new(Tools::default())), INSTALL).unwrap().unwrap();
+        let observed =
+            observe(&world.hosts(&Faults::default(), Arc::new(Tools::default())), INSTALL).unwrap().unwrap();
         let steps = plan(&observed);
         assert!(matches!(&steps[0], Step::Overwrite { name: "state", .. }), "{steps:?}");
         assert!(matches!(steps.last(), Some(Step::ClearMark(_))), "{steps:?}");
-        let erases = |step: &Step| matches!(step, Step::Overwrite { .. } | Step::Discard(_) | Step::ErasePool { .. });
+        let erases =
+            |step: &Step| matches!(step, Step::Overwrite { .. } | Step::Discard(_) | Step::ErasePool { .. });
         let last = steps.iter().rposition(erases).unwrap();
         assert!(steps[..=last].iter().all(erases), "{steps:?}");
         let devices = steps.iter().filter(|step| matches!(step, Step::ErasePool { .. })).count();
@@ -354,13 +379,20 @@ fn what_is_lost_is_shown_and_nothing_is_done_without_the_nodes_name() {
     let of = |ask_for: Ask| ask(&world.paths(), &lvm, "n1", &ask_for);
     let all = of(Ask { pools: true, forget_config: true, ..Ask::default() }).unwrap().text;
     assert!(all.contains("erased  pool default (2 TB on "), "{all}");
-    assert!(all.contains("erased  node.toml: the node then has no cluster, and an address by DHCP\n"), "{all}");
+    assert!(
+        all.contains("erased  node.toml: the node then has no cluster, and an address by DHCP\n"),
+        "{all}"
+    );
     assert_eq!(
         of(Ask { node: Some("n2".into()), ..Ask::default() }).unwrap_err().to_string(),
         "this is node n1, not n2; confirm with the name of this node: --node n1"
     );
-    assert_eq!(of(Ask { cancel: true, ..Ask::default() }).unwrap_err().to_string(), "no reset of this node is asked for");
-    let error = ask(&world.paths(), &Broken, "n1", &Ask { pools: true, ..Ask::default() }).unwrap_err().to_string();
+    assert_eq!(
+        of(Ask { cancel: true, ..Ask::default() }).unwrap_err().to_string(),
+        "no reset of this node is asked for"
+    );
+    let error =
+        ask(&world.paths(), &Broken, "n1", &Ask { pools: true, ..Ask::default() }).unwrap_err().to_string();
     assert_eq!(error, "the pools of this node cannot be found");
 }
 
@@ -372,7 +404,11 @@ fn a_node_is_marked_by_its_name_and_the_mark_can_be_withdrawn() {
     let named = Ask { node: Some("n1".into()), ..Ask::default() };
     let said = of(named.clone());
     assert!(said.restarts);
-    assert!(said.text.ends_with("The machine restarts, and is reset before it starts the node again.\n"), "{}", said.text);
+    assert!(
+        said.text.ends_with("The machine restarts, and is reset before it starts the node again.\n"),
+        "{}",
+        said.text
+    );
     let mark = world.marked().unwrap();
     assert_eq!((mark.pools, mark.config.as_deref()), (false, Some("version = 1\n")));
     let said = of(Ask { cancel: true, ..Ask::default() });
@@ -410,6 +446,29 @@ fn a_node_in_its_cluster_is_refused_with_what_to_do_unless_it_left_or_somebody_i
     assert!(ask(&paths, &lvm, "n1", &Ask { force: true, ..named.clone() }).unwrap().restarts);
     fs::write(paths.lib.join("removed.json"), "{}").unwrap();
     assert!(ask(&paths, &lvm, "n1", &named).unwrap().restarts);
+}
+
+#[test]
+fn another_node_toml_is_checked_before_it_takes_the_place_of_the_one_that_is_there() {
+    let world = World::new();
+    let (paths, lvm) = (world.paths(), Marked(Vec::new()));
+    let file = world.root.path().join("new.toml");
+    let asked = Ask { node: Some("n1".into()), config: Some(file.clone()), ..Ask::default() };
+    let error = ask(&paths, &lvm, "n1", &asked).unwrap_err().to_string();
+    assert_eq!(error, format!("{}: cannot be read", file.display()));
+    fs::write(&file, "version = 1\nsystem.hostnam = \"n1\"\n").unwrap();
+    let error = ask(&paths, &lvm, "n1", &asked).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("{}:2:", file.display())), "{error}");
+    assert_eq!(world.marked(), None);
+    let text = "version = 1\nsystem.hostname = \"n1\"\n";
+    fs::write(&file, text).unwrap();
+    let said = ask(&paths, &lvm, "n1", &asked).unwrap();
+    assert!(
+        said.text.contains(&format!("  erased  node.toml: {} takes its place\n", file.display())),
+        "{}",
+        said.text
+    );
+    assert_eq!(world.marked().unwrap().config.as_deref(), Some(text));
 }
 
 #[test]

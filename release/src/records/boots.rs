@@ -76,7 +76,14 @@ mod tests {
     #[test]
     fn whatever_else_is_in_the_sector_is_no_count() {
         assert_eq!(parse(b"SHEAF-BOOTS 1 0a 3\n###").unwrap().count, 3);
-        for wrong in ["", "SHEAF-BOOTS 1 ", "SHEAF-BOOTS 1 0a\n", "SHEAF-BOOTS 1 x 3\n", "SHEAF-BOOTS 1 0a -1\n", "SHEAF-BOOTS 2 0a 3\n"] {
+        for wrong in [
+            "",
+            "SHEAF-BOOTS 1 ",
+            "SHEAF-BOOTS 1 0a\n",
+            "SHEAF-BOOTS 1 x 3\n",
+            "SHEAF-BOOTS 1 0a -1\n",
+            "SHEAF-BOOTS 2 0a 3\n",
+        ] {
             assert_eq!(parse(wrong.as_bytes()), None, "{wrong}");
         }
     }

@@ -39,7 +39,9 @@ pub enum MarkError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// It has no room for node.toml.
-    #[error("node.toml has {0} bytes, and a reset keeps {LONGEST} at most; make it shorter, or do not keep it")]
+    #[error(
+        "node.toml has {0} bytes, and a reset keeps {LONGEST} at most; make it shorter, or do not keep it"
+    )]
     TooLong(usize),
     /// The disk does not keep what is written.
     #[error("{}: the mark differs from what was written when it is read back; the boot disk may be failing", .0.display())]
@@ -49,7 +51,8 @@ pub enum MarkError {
 /// Marks the node on `disk`, the partition of records: it is reset at its next start. On the disk when this returns.
 pub fn write(disk: &dyn Disk, mark: &Mark) -> Result<(), MarkError> {
     let text = serde_json::json!(mark).to_string();
-    let mut bytes = format!("{HEAD}{} {}\n{text}", text.len(), hex::encode(Sha256::digest(&text))).into_bytes();
+    let mut bytes =
+        format!("{HEAD}{} {}\n{text}", text.len(), hex::encode(Sha256::digest(&text))).into_bytes();
     bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
     if bytes.len() > LONGEST {
         return Err(MarkError::TooLong(mark.config.as_ref().map_or(0, String::len)));
