@@ -7,16 +7,14 @@ use super::Hosts;
 use super::plan::Step;
 use crate::human;
 use anyhow::Context as _;
-use sheaf_host::disk::{Buffer, Disk, DiskError, Hold};
+use sheaf_host::disk::{Disk, DiskError, Hold};
 use sheaf_host::file::write_atomically;
 use sheaf_host::run::Command;
 use sheaf_release::records::reset;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Bytes of one write.
-const WRITE: u64 = 4 << 20;
-/// Bytes between two lines that say how far it is.
+/// Bytes that one call overwrites; a line says how far it is.
 const STRIDE: u64 = 4 << 30;
 /// Bytes at either end of a pool's device: LVM's label and metadata are in the first MiB, and other tools' marks at either end.
 const END: u64 = 1 << 20;
@@ -26,21 +24,15 @@ const LABEL: u64 = 1024;
 /// Does it.
 pub fn apply(hosts: &Hosts, step: &Step, say: &(dyn Fn(&str) + Sync)) -> anyhow::Result<()> {
     match step {
-        Step::Overwrite { name, device } => {
-            let disk = claimed(hosts, device)?;
-            let size = disk.size();
-            zero(&*disk, 0, size, &|done| {
-                say(&format!("{name}: {} of {}", human::binary(done), human::binary(size)))
-            })?;
-        }
+        Step::Overwrite { name, device } => overwrite(hosts, name, device, say)?,
         Step::Discard(device) => discard(hosts, device, 0),
         Step::ErasePool { device, .. } => {
             discard(hosts, device, END);
             let disk = claimed(hosts, device)?;
             let end = END.min(disk.size());
-            zero(&*disk, disk.size() - end, end, &|_| ())?;
-            zero(&*disk, LABEL, end.saturating_sub(LABEL), &|_| ())?;
-            zero(&*disk, 0, LABEL.min(end), &|_| ())?;
+            zero(&*disk, disk.size() - end, end)?;
+            zero(&*disk, LABEL, end.saturating_sub(LABEL))?;
+            zero(&*disk, 0, LABEL.min(end))?;
         }
         Step::MakeData(device) => {
             let tree = tree(hosts, "data", &["images", "disks", "vms"])?;
@@ -65,18 +57,24 @@ fn claimed(hosts: &Hosts, path: &Path) -> Result<Box<dyn Disk + Send>, DiskError
     Ok(disk)
 }
 
-/// Zeros on `length` bytes from `offset`, on the disk when it returns. `advance` gets the bytes that are done, now and then.
-fn zero(disk: &dyn Disk, offset: u64, length: u64, advance: &dyn Fn(u64)) -> Result<(), DiskError> {
-    let zeros = Buffer::zeroed(WRITE.min(length) as usize);
+/// Zeros on all of `device`: by the disk itself where it can, which spares its bus, and never by a promise to forget (BLKZEROOUT, which
+/// passes BLKDEV_ZERO_NOUNMAP on).
+fn overwrite(hosts: &Hosts, name: &str, device: &Path, say: &(dyn Fn(&str) + Sync)) -> anyhow::Result<()> {
+    let size = (hosts.open)(device)?.size();
     let mut done = 0;
-    while done < length {
-        let next = (length - done).min(WRITE);
-        disk.write_at(offset + done, &zeros[..next as usize])?;
-        if done / STRIDE != (done + next) / STRIDE {
-            advance(done + next);
-        }
+    while done < size {
+        let next = (size - done).min(STRIDE);
+        let range = ["--zeroout", "--offset", &done.to_string(), "--length", &next.to_string()];
+        hosts.run.run(&Command::new("blkdiscard").args(range).arg(device))?;
         done += next;
+        say(&format!("{name}: {} of {}", human::binary(done), human::binary(size)));
     }
+    Ok((hosts.open)(device)?.sync()?)
+}
+
+/// Zeros on `length` bytes from `offset`, on the disk when it returns.
+fn zero(disk: &dyn Disk, offset: u64, length: u64) -> Result<(), DiskError> {
+    disk.write_at(offset, &vec![0; length as usize])?;
     disk.sync()
 }
 
