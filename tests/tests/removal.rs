@@ -18,9 +18,7 @@ use sheaf_api::{
     node_removal::{NodeRemoval, NodeRemovalStatus, Phase},
     storage::{BlockDevice, LocalVolume},
 };
-use sheaf_host::disk::RawDisk;
 use sheaf_host::fakes::{FakeRun, FakeUnits};
-use sheaf_release::records::reset;
 use sheaf_tests::cluster::{AgentNode, RunningAgent, TOKEN};
 use sheaf_tests::controlled::{Controlled, wait};
 use sheaf_tests::evicted::{alive, bound, cordoned, create, powers_off, register, runs};
@@ -252,7 +250,8 @@ async fn a_node_that_is_to_erase_itself_is_marked_and_restarts_when_it_has_left(
     agent_says(&agent, "ready node", |status| status.cluster.phase == Membership::Ready).await?;
     ensure!(units.asked().iter().all(|asked| asked != "start reboot.target"), "{:?}", units.asked());
 
-    let said = on.kubectl_with(&["apply"], &format!("{REMOVAL}  wipe: {{confirmNode: n1, pools: true}}\n"))?;
+    let said =
+        on.kubectl_with(&["apply"], &format!("{REMOVAL}  wipe: {{confirmNode: n1, pools: true}}\n"))?;
     ensure!(said.contains("created"), "{said}");
     let said = agent_says(&agent, "node that erases itself", |status| {
         status.cluster.problem.as_deref().is_some_and(|problem| problem.contains("and is being erased"))
@@ -260,11 +259,12 @@ async fn a_node_that_is_to_erase_itself_is_marked_and_restarts_when_it_has_left(
     .await?;
     ensure!(said.cluster.remedy.as_deref() == Some("wait for the restart of this machine"), "{said:?}");
     ensure!(units.asked().iter().any(|asked| asked == "start reboot.target"), "{:?}", units.asked());
-    let mark = reset::read(&RawDisk::open(&partition)?)?.context("it is not marked")?;
+    let mark = sheaf_agent::reset::asked(&paths)?.context("it is not marked")?;
     ensure!((mark.install, mark.node.as_str(), mark.pools) == (install, "n1", true) && mark.config.is_none());
     ensure!(Store::of(&paths).load(CLIENT).is_none(), "its certificate is still there");
 
-    let refused = patched(&on, json!({"wipe": null})).await.err().context("wipe can be withdrawn")?.to_string();
+    let refused =
+        patched(&on, json!({"wipe": null})).await.err().context("wipe can be withdrawn")?.to_string();
     ensure!(
         refused.contains("wipe cannot be asked for, changed or withdrawn any more: the node is leaving"),
         "{refused}"

@@ -36,7 +36,10 @@ fn a_control_plane_node_is_reset_by_hand_with_its_pools_and_a_power_cut_in_betwe
 
         // It shows what is lost, and refuses a node of a control plane.
         let said = value(&cluster, "sheaf-agent reset --wipe-pools")?;
-        ensure!(said.contains("erased  pool default") && said.contains("repeat it with --node node1"), "{said}");
+        ensure!(
+            said.contains("erased  pool default") && said.contains("repeat it with --node node1"),
+            "{said}"
+        );
         let (code, said) = cluster.machine.shell().exit_code("sheaf-agent reset --node node1 2>&1", READY)?;
         ensure!(code != 0 && said.contains("node node1 has the control plane"), "{code}: {said}");
 
@@ -91,10 +94,12 @@ spec:
         cluster.operator.wait_apply(removal, READY)?;
         second.wait_for("sheaf: this node is being reset", READY + BOOT_DEADLINE)?;
         second.wait_for("sheaf: reset: the reset is complete", RESET)?;
-        let message = cluster.operator.wait("end of the removal", &["noderemoval", "node2"], READY, |object| {
-            let status = &object["status"];
-            (status["phase"] == "Removed").then(|| status["message"].as_str().unwrap_or_default().to_owned())
-        })?;
+        let message =
+            cluster.operator.wait("end of the removal", &["noderemoval", "node2"], READY, |object| {
+                let status = &object["status"];
+                (status["phase"] == "Removed")
+                    .then(|| status["message"].as_str().unwrap_or_default().to_owned())
+            })?;
         ensure!(message.contains("It erases itself; its screen shows when that is done"), "{message}");
         // It comes up as a machine without a config.
         let answer = sheaf_host::wait::until(BOOT_DEADLINE, Duration::from_secs(5), || {
@@ -128,7 +133,8 @@ fn is_given_up(name: &str, firmware: Option<Firmware>) {
         let mut booted = boot_first(&mut machine, &node, &operator)?;
         booted.shell().run(DAMAGE, READY)?;
         // The other slot is empty: the recovery says why it is there.
-        booted.wait_for("boots in a row ended before the node worked; another release is started", GIVEN_UP)?;
+        booted
+            .wait_for("boots in a row ended before the node worked; another release is started", GIVEN_UP)?;
         booted.wait_for("SHEAF RECOVERY", BOOT_DEADLINE)?;
         booted.wait_for("no try left", READY)?;
         booted.wait_for("was given up: 3 boots in a row", READY)?;

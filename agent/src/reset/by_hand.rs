@@ -5,7 +5,7 @@
 //! caller restarts the machine.
 
 use super::observe::{Pool, pools};
-use super::place;
+use super::{asked, place};
 use crate::cluster::identity::{CLIENT, Store};
 use crate::cluster::leave;
 use crate::human;
@@ -50,8 +50,7 @@ pub fn ask(paths: &Paths, lvm: &dyn LvmReport, name: &str, ask: &Ask) -> anyhow:
     let (install, partition) = place(paths)?;
     let disk = RawDisk::open(&partition)?;
     if ask.cancel {
-        let known = reset::read(&disk)?;
-        ensure!(known.is_some(), "no reset of this node is asked for");
+        ensure!(asked(paths)?.is_some(), "no reset of this node is asked for");
         reset::clear(&disk)?;
         return Ok(Said { text: format!("withdrawn: node {name} keeps what it has\n"), restarts: false });
     }
@@ -62,6 +61,13 @@ pub fn ask(paths: &Paths, lvm: &dyn LvmReport, name: &str, ask: &Ask) -> anyhow:
     };
     let mut text = lost(paths, name, ask, &found);
     let Some(node) = &ask.node else {
+        if let Some(mark) = asked(paths)? {
+            let pools = if mark.pools { " with its pools" } else { "" };
+            writeln!(
+                text,
+                "It is asked for already{pools}, and done at the next start; --cancel withdraws it."
+            )?;
+        }
         writeln!(text, "Nothing is done yet: repeat it with --node {name}")?;
         return Ok(Said { text, restarts: false });
     };

@@ -11,9 +11,12 @@ pub mod by_hand;
 mod observe;
 mod plan;
 
+pub use sheaf_release::records::reset::Mark;
+
 use crate::paths::Paths;
 use crate::update::OpenDisk;
 use anyhow::Context as _;
+use sheaf_host::disk::RawDisk;
 use sheaf_host::lvm::LvmReport;
 use sheaf_host::run::Run;
 use sheaf_release::records;
@@ -71,6 +74,13 @@ pub fn place(paths: &Paths) -> anyhow::Result<(String, PathBuf)> {
     let partition = records::partition(&root.join("dev/disk/by-partuuid"), &install, records::PARTITION);
     let partition = partition.with_context(|| format!("boot.env: INSTALL_ID={install} is not a UUID"))?;
     Ok((install, partition))
+}
+
+/// The reset of this node that is asked for and not done yet.
+pub fn asked(paths: &Paths) -> anyhow::Result<Option<Mark>> {
+    let (install, partition) = place(paths)?;
+    let mark = records::reset::read(&RawDisk::open(&partition)?)?;
+    Ok(mark.filter(|mark| mark.install.eq_ignore_ascii_case(&install)))
 }
 
 #[cfg(test)]

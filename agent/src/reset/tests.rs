@@ -243,8 +243,13 @@ fn a_reset_keeps_pools_and_node_toml_or_erases_them_and_removes_its_mark() {
             world.boot(&Faults::default(), run.clone()).unwrap();
             world.is_reset(pools, config).unwrap();
             assert_eq!(world.marked(), None);
-            let discards =
-                run.asked.lock().unwrap().iter().filter(|asked| asked.starts_with("blkdiscard --offset ")).count();
+            let discards = run
+                .asked
+                .lock()
+                .unwrap()
+                .iter()
+                .filter(|asked| asked.starts_with("blkdiscard --offset "))
+                .count();
             assert_eq!(discards, if pools { 4 } else { 2 });
         }
     }
@@ -422,6 +427,11 @@ fn a_node_is_marked_by_its_name_and_the_mark_can_be_withdrawn() {
     );
     let mark = world.marked().unwrap();
     assert_eq!((mark.pools, mark.config.as_deref()), (false, Some("version = 1\n")));
+    let shown = of(Ask::default()).text;
+    assert!(
+        shown.contains("\nIt is asked for already, and done at the next start; --cancel withdraws it.\n"),
+        "{shown}"
+    );
     let said = of(Ask { cancel: true, ..Ask::default() });
     assert_eq!((said.text.as_str(), said.restarts), ("withdrawn: node n1 keeps what it has\n", false));
     assert_eq!(world.marked(), None);

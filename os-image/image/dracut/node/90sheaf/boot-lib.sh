@@ -60,7 +60,7 @@ count_by_variable() {
     [ -n "$counted" ]
 }
 
-# Gives this boot's release $1 tries, if it has no counter. $2 is kept for whoever reports it.
+# Gives this boot's release $1 tries, if it has no counter. $2 is kept, to be reported.
 give_counter() {
     counted=
     device=$(esp_device) || return 1
