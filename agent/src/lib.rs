@@ -11,6 +11,7 @@ pub use sheaf_host::human;
 
 pub mod administrators;
 pub mod api_server;
+pub mod boots;
 pub mod certificates;
 pub mod channels;
 pub mod cluster;
@@ -33,6 +34,7 @@ pub mod pools;
 pub mod power;
 pub mod reconcile;
 pub mod registry;
+pub mod reset;
 pub mod runtime;
 #[cfg(test)]
 pub(crate) mod stalls;

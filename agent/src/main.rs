@@ -12,15 +12,19 @@ use sheaf_agent::etcd::restore::{Request, restore};
 use sheaf_agent::network::by_hand as network;
 use sheaf_agent::paths::Paths;
 use sheaf_agent::power;
+use sheaf_agent::reset;
 use sheaf_agent::update::Place;
 use sheaf_agent::update::by_hand::{self, Ask};
 use sheaf_agent::volumes::upload::send::{Upload, send};
 use sheaf_agent::{config, console, runtime};
 use sheaf_api::node_update::Action;
+use sheaf_host::disk::RawDisk;
 use sheaf_host::hostname::{Kernel, SetHostname};
 use sheaf_host::libvirt::{self, Libvirt, QEMU_LOGS};
+use sheaf_host::lvm::Lvm2;
 use sheaf_host::run::{Output, Run, RunError, System};
-use sheaf_host::systemd::Systemd;
+use sheaf_host::systemd::{Systemd, Units as _};
+use sheaf_host::transient::SystemdRun;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -137,6 +141,35 @@ enum Command {
         shown: Shown,
         #[command(subcommand)]
         command: Option<UpdateCommand>,
+    },
+    /// Resets this node at its next start: state and data are erased, and with --wipe-pools its pools. Shows what is lost;
+    /// --node confirms it, and restarts the machine.
+    Reset {
+        /// Name of this node: confirms it.
+        #[arg(long)]
+        node: Option<String>,
+        /// Erases its pools, too, with all volumes of VMs.
+        #[arg(long)]
+        wipe_pools: bool,
+        /// Erases node.toml, too: the node then has no cluster, and an address by DHCP.
+        #[arg(long)]
+        forget_config: bool,
+        /// Takes this file as node.toml; one with a new token lets the node join again.
+        #[arg(long, value_name = "FILE", conflicts_with = "forget_config")]
+        config: Option<PathBuf>,
+        /// Also a node that is in its cluster.
+        #[arg(long)]
+        force: bool,
+        /// Withdraws an earlier request.
+        #[arg(long, exclusive = true)]
+        cancel: bool,
+    },
+    /// Resets the node that its initrd found marked.
+    #[command(hide = true)]
+    ResetAtBoot {
+        /// UUID of the installation that was started.
+        #[arg(long)]
+        install: String,
     },
     /// The machine's way down, for its own units.
     #[command(hide = true)]
@@ -469,12 +502,45 @@ fn main() -> anyhow::Result<()> {
         Command::Disks { json, watch } => console::show(watch, || console::disks(&paths, json)),
         Command::Pools { json, watch } => console::show(watch, || console::pools(&paths, json)),
         Command::Power { command: PowerCommand::StopGuests } => stop_guests(&paths),
+        Command::Reset { node, wipe_pools, forget_config, config, force, cancel } => {
+            let ask = reset::by_hand::Ask { node, pools: wipe_pools, forget_config, config, force, cancel };
+            let name = sheaf_agent::config::effective(&paths, &arguments.root).config.system.hostname;
+            let said = reset::by_hand::ask(&paths, &lvm(), &name, &ask)?;
+            print!("{}", said.text);
+            match said.restarts {
+                true => restart(),
+                false => Ok(()),
+            }
+        }
+        Command::ResetAtBoot { install } => {
+            let hosts = reset::Hosts {
+                run: Arc::new(System),
+                lvm: Arc::new(lvm()),
+                open: Arc::new(|path| Ok(Box::new(RawDisk::open(path)?))),
+                devices: "/dev/disk/by-partuuid".into(),
+                scratch: paths.run.join("reset"),
+            };
+            reset::at_boot(&hosts, &install, &|line| println!("sheaf: reset: {line}"))
+        }
         Command::Update { shown, command } => update(&paths, shown, command),
         Command::Status { json } => {
             print!("{}", console::status(&paths, json)?);
             Ok(())
         }
     }
+}
+
+/// LVM of this machine.
+fn lvm() -> Lvm2 {
+    Lvm2::new(Arc::new(System), Arc::new(SystemdRun(Arc::new(System))))
+}
+
+/// Restarts the machine; its VMs are asked to power off first.
+fn restart() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let restarted =
+        runtime.block_on(async { Systemd::connect().await?.reboot().await.map_err(anyhow::Error::from) });
+    restarted.context("the machine does not restart; restart it yourself")
 }
 
 /// Snapshots of etcd.

@@ -12,8 +12,8 @@ use crate::reconcile::Shutdown;
 use crate::status::{BootSection, NodeSection, Section, Sections, Status};
 use crate::vms::domain_xml::DomainType;
 use crate::{
-    administrators, certificates, cluster, container_disks, dhcp, disks, encryption, etcd, health, images,
-    network, node_api, pools, power, update, vms, volumes,
+    administrators, boots, certificates, cluster, container_disks, dhcp, disks, encryption, etcd, health,
+    images, network, node_api, pools, power, update, vms, volumes,
 };
 use anyhow::{Context as _, anyhow};
 use sheaf_config::diagnose::Errors;
@@ -173,6 +173,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         is_uefi: Path::new("/sys/firmware/efi").exists(),
     };
     controllers.start("update", update::run(ctx.clone(), leaving, update_section, update_hosts));
+    controllers.start("boots", boots::run(ctx.clone()));
     let etcd_hosts = etcd::Hosts { run: Arc::new(System) };
     controllers.start("etcd", etcd::run(ctx.clone(), etcd_state, etcd_section, etcd_hosts));
     controllers.start("certificates", certificates::run(ctx.clone(), certificate_state));

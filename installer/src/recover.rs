@@ -20,6 +20,7 @@ use sheaf_installer::sources::arguments::Arguments;
 use sheaf_installer::sources::remote::Remote;
 use sheaf_release::boot::Slot;
 use sheaf_release::origin::Origin;
+use sheaf_release::records::reset;
 use sheaf_release::version::compare;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -160,6 +161,20 @@ fn asked(consoles: &Consoles, key: &Path) -> anyhow::Result<()> {
                     None => continue,
                 }
             }
+            Choice::Reset { pools } => {
+                match found.and_then(|found| ask_reset(consoles, number, &found, pools)) {
+                    Ok(true) => Ok(()),
+                    Ok(false) => continue,
+                    Err(error) => Err(error),
+                }
+            }
+            Choice::Keep => match found.and_then(|(partitions, _)| withdraw(&partitions)) {
+                Ok(said) => {
+                    consoles.say(said);
+                    continue;
+                }
+                Err(error) => Err(error),
+            },
         };
         match done {
             Ok(()) => {
@@ -169,6 +184,38 @@ fn asked(consoles: &Consoles, key: &Path) -> anyhow::Result<()> {
             Err(error) => consoles.say(&format!("Failed: {error:#}")),
         }
     }
+}
+
+/// Asks for the reset of the node, at the console `number`; whether the machine restarts for it now.
+fn ask_reset(
+    consoles: &Consoles,
+    number: usize,
+    (partitions, observed): &(Partitions, Observed),
+    pools: bool,
+) -> anyhow::Result<bool> {
+    consoles.say(&plan::warning(observed, pools)?.join("\n"));
+    let Some(typed) = consoles.line(number)? else {
+        consoles.say("Nothing is changed.");
+        return Ok(false);
+    };
+    let mark = plan::reset(observed, partitions.install(), pools, &typed)?;
+    reset::write(&*open_disk(&partitions.records())?, &mark)?;
+    if !observed.starts() {
+        consoles.say(
+            "The node is reset when a slot starts: start one again (a, b), or install a release (m, u).",
+        );
+    }
+    Ok(observed.starts())
+}
+
+/// Withdraws a reset that was asked for; what to say.
+fn withdraw(partitions: &Partitions) -> anyhow::Result<&'static str> {
+    let disk = open_disk(&partitions.records())?;
+    if reset::read(&*disk)?.is_none() {
+        return Ok("No reset is asked for.");
+    }
+    reset::clear(&*disk)?;
+    Ok("Withdrawn: the node keeps what it has.")
 }
 
 /// The newest release that has a UKI.
@@ -202,7 +249,14 @@ fn look(host: &Host<'_>) -> anyhow::Result<(Partitions, Observed)> {
         host.mount.unmount(&state)?;
     }
     host.mount.unmount(&esp)?;
-    Ok((partitions, observed?))
+    let mut observed = observed?;
+    // One that cannot be read is no reason to offer nothing.
+    observed.reset =
+        open_disk(&partitions.records()).and_then(|disk| reset::read(&*disk)).unwrap_or_else(|error| {
+            tracing::warn!("whether a reset is asked for cannot be read: {error}");
+            None
+        });
+    Ok((partitions, observed))
 }
 
 /// Carries `steps` out on the mounted EFI system partition.

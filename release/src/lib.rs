@@ -9,6 +9,7 @@ pub mod boot;
 pub mod image;
 pub mod keys;
 pub mod origin;
+pub mod records;
 pub mod remote;
 pub mod slot;
 pub mod trust;

@@ -88,6 +88,9 @@ mod recovery;
 /// Compiles everything twice.
 #[cfg(feature = "all")]
 mod reproducible;
+/// Resets of installed nodes, and boots that die, each emulated.
+#[cfg(feature = "all")]
+mod reset;
 /// Installations on several disks, and on disks that fail.
 #[cfg(feature = "all")]
 mod rules;

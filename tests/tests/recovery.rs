@@ -39,7 +39,7 @@ fn recovers(name: &str, firmware: Option<Firmware>) {
 
         let said = booted.shell().run(DAMAGE, READY)?;
         ensure!(said.contains("damaged"), "{said}");
-        booted.wait_for("has two tries left", GIVEN_UP)?;
+        booted.wait_for("has 2 tries left", GIVEN_UP)?;
         booted.wait_for("SHEAF RECOVERY", GIVEN_UP)?;
         booted.wait_for("slot a: ", READY)?;
         booted.wait_for("slot b: empty", READY)?;

@@ -236,6 +236,44 @@ async fn a_node_that_leaves_forgets_its_keys_nothing_of_it_is_left_and_its_certi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_to_erase_itself_is_marked_and_restarts_when_it_has_left() -> Result<()> {
+    let on = Controlled::start().await?;
+    let node = on.plane.joining("n1", "aaaa", TOKEN, &on.plane.ca_hash)?;
+    let paths = node.paths();
+    std::fs::create_dir_all(&paths.run)?;
+    std::fs::write(paths.boot_env(), "SLOT=a\nINSTALL_ID=6b1f7a3e-93c2-4d55-8f10-012345678900\n")?;
+    let (install, partition) = sheaf_agent::reset::place(&paths)?;
+    std::fs::create_dir_all(partition.parent().context("it is in a folder")?)?;
+    std::fs::write(&partition, vec![0; 1 << 20])?;
+    let units = Arc::new(FakeUnits::default());
+    let agent = node.start(Hosts { run: Arc::new(FakeRun::default()), units: units.clone() })?;
+    agent_says(&agent, "ready node", |status| status.cluster.phase == Membership::Ready).await?;
+    ensure!(units.asked().iter().all(|asked| asked != "start reboot.target"), "{:?}", units.asked());
+
+    let said =
+        on.kubectl_with(&["apply"], &format!("{REMOVAL}  wipe: {{confirmNode: n1, pools: true}}\n"))?;
+    ensure!(said.contains("created"), "{said}");
+    let said = agent_says(&agent, "node that erases itself", |status| {
+        status.cluster.problem.as_deref().is_some_and(|problem| problem.contains("and is being erased"))
+    })
+    .await?;
+    ensure!(said.cluster.remedy.as_deref() == Some("wait for the restart of this machine"), "{said:?}");
+    ensure!(units.asked().iter().any(|asked| asked == "start reboot.target"), "{:?}", units.asked());
+    let mark = sheaf_agent::reset::asked(&paths)?.context("it is not marked")?;
+    ensure!((mark.install, mark.node.as_str(), mark.pools) == (install, "n1", true) && mark.config.is_none());
+    ensure!(Store::of(&paths).load(CLIENT).is_none(), "its certificate is still there");
+
+    let refused =
+        patched(&on, json!({"wipe": null})).await.err().context("wipe can be withdrawn")?.to_string();
+    ensure!(
+        refused.contains("wipe cannot be asked for, changed or withdrawn any more: the node is leaving"),
+        "{refused}"
+    );
+    reaches(&on, Phase::Removed, "It erases itself; its screen shows when that is done").await?;
+    is_gone(&on).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_node_is_removed_and_its_vm_starts_elsewhere_only_after_it_is_said_to_be_switched_off()
 -> Result<()> {
     let on = Controlled::start().await?;

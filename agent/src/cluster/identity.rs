@@ -88,6 +88,11 @@ impl Store {
         Ok(key)
     }
 
+    /// Whether there is a pair `name`, usable or not.
+    pub fn has(&self, name: &str) -> bool {
+        self.dir.join(format!("{name}.pem")).exists()
+    }
+
     /// Whether a request is under way.
     pub fn is_pending(&self, name: &str) -> bool {
         self.pending_path(name).exists()

@@ -164,7 +164,7 @@ async fn attempt(
                 ),
                 never = upkeep => match never {},
                 never = plane => match never {},
-                () = removed => removed_from(ctx, cluster, &membership, publish).await,
+                wipe = removed => removed_from(ctx, cluster, &membership, publish, &*hosts.units, wipe).await,
             }
         }
         Err(failure) => failure,
@@ -177,13 +177,15 @@ async fn removed_from(
     cluster: &Cluster,
     membership: &Membership,
     publish: &watch::Sender<Option<Joined>>,
+    units: &dyn Units,
+    wipe: Option<leave::Erase>,
 ) -> Failure {
     let target = match configured(cluster) {
         Ok(target) => target,
         Err(failure) => return failure,
     };
     match publish.send_replace(None) {
-        Some(joined) => leave::leave(&ctx.paths, &membership.store, &target, &joined).await,
+        Some(joined) => leave::leave(&ctx.paths, &membership.store, &target, &joined, units, wipe).await,
         None => {
             Failure::new("leaving the cluster", anyhow!("this node is in no cluster"), "restart the agent")
         }
@@ -238,7 +240,7 @@ async fn member(
         (target, own)
     } else {
         let target = configured(cluster)?;
-        leave::check(&paths, &store, &target)?;
+        leave::check(&paths, &store, &target, &*hosts.units).await?;
         (target, None)
     };
     let (target, own) = target;

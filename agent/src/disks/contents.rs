@@ -12,7 +12,7 @@ use std::path::Path;
 /// What LVM's own mark is called.
 const LVM: &str = "LVM2_member";
 /// What a group of ours is called before the pool's name.
-const GROUP: &str = "sheaf-";
+pub const GROUP: &str = "sheaf-";
 
 /// The pool whose group of this node has the device `device`.
 pub fn pool_of<'g>(device: &Path, groups: &'g Groups, node: &str) -> Option<&'g str> {

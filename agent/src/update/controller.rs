@@ -341,6 +341,11 @@ impl<V: VmHost, C: Cluster<NodeUpdate, NodeUpdateStatus>> Controller<V, C> {
         })
     }
 
+    /// What there is to say while nothing is asked for: which release the initrd gave up.
+    fn at_rest(&self) -> Report {
+        Report { message: self.records.given_up().unwrap_or_default(), ..Report::default() }
+    }
+
     /// What there is to say, after what is to be done was begun.
     async fn advance(&mut self, wanted: Option<&Wanted>) -> (Report, Next) {
         let now = |phase, message| Report { phase: Some(phase), message, steps: Vec::new() };
@@ -359,7 +364,7 @@ impl<V: VmHost, C: Cluster<NodeUpdate, NodeUpdateStatus>> Controller<V, C> {
             return (now(phase, reason), Next { after: self.failures.next(), waiting_for: None });
         }
         if wanted.is_none() && self.is_at_rest() {
-            return (Report::default(), Next::WOKEN);
+            return (self.at_rest(), Next::WOKEN);
         }
         if let Err(error) = self.observe().await {
             let message = format!("{error:#}");
@@ -372,7 +377,7 @@ impl<V: VmHost, C: Cluster<NodeUpdate, NodeUpdateStatus>> Controller<V, C> {
         let (phase, steps) = match plan(&observed, wanted) {
             Plan::Idle => {
                 self.keep_slots().await;
-                return (Report::default(), Next::WOKEN);
+                return (self.at_rest(), Next::WOKEN);
             }
             Plan::Settled(phase, message) => {
                 self.keep_slots().await;

@@ -31,6 +31,8 @@ const LOCAL: &str = "request.json";
 const FOLLOWED: &str = "followed.json";
 /// The snapshot of etcd that was taken last for an update.
 const SNAPSHOT: &str = "snapshot.json";
+/// Which release the initrd gave up, and why: a line (`os-image/image/dracut/node/90sheaf/count-boot.sh`).
+const GIVEN_UP: &str = "given-up";
 /// About the release folder.
 const FETCHED: &str = "fetched.json";
 /// Manifest, signature and UKI of the release that is fetched or staged.
@@ -274,6 +276,11 @@ impl Records {
         self.read(SLOTS)
     }
 
+    /// Which release the initrd gave up, and why.
+    pub fn given_up(&self) -> Option<String> {
+        self.line(GIVEN_UP)
+    }
+
     /// What was asked for on this node.
     pub fn local(&self) -> Option<Local> {
         self.read(LOCAL)
@@ -360,9 +367,13 @@ impl Records {
             .with_context(|| format!("{}: cannot be removed", folder.display()))
     }
 
-    /// No trial is under way.
+    /// No trial is under way, and what the slots were before does not count any more.
     pub fn end_trial(&self) -> anyhow::Result<()> {
-        self.remove(TRIAL)
+        self.remove(TRIAL)?;
+        match self.given_up() {
+            Some(_) => self.remove(GIVEN_UP),
+            None => Ok(()),
+        }
     }
 
     fn line(&self, name: &str) -> Option<String> {

@@ -58,11 +58,27 @@ pub struct NodeRemovalSpec {
     /// elsewhere if they can. If it were running, they would run twice.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub powered_off: bool,
+    /// The node erases itself when it has left: state and data, node.toml included. Only for a node that reports. It cannot be
+    /// asked for, changed or withdrawn any more once the phase is Removing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wipe: Option<Wipe>,
     /// Seconds after which a node that still runs VMs is given back: it takes VMs again, and the phase is Cancelled. Default:
     /// the node stays cordoned until somebody removes what blocks, or deletes this object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 30, max = 604_800))]
     pub deadline_seconds: Option<u32>,
+}
+
+/// What a node that leaves erases.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Wipe {
+    /// The node's name, once more.
+    #[schemars(length(min = 1, max = 63))]
+    pub confirm_node: String,
+    /// Erase its pools, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pools: bool,
 }
 
 /// What the controller observes and does.
@@ -92,6 +108,9 @@ pub struct NodeRemovalStatus {
     /// When the phase became Removing: from then on it cannot be cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removing: Option<Time>,
+    /// When the node reported that it left, and erases itself: `spec.wipe`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erasing: Option<Time>,
     /// When the node lost its identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<Time>,
@@ -103,7 +122,7 @@ pub struct NodeRemovalStatus {
 /// Something that is lost with the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Loss {
-    /// By this name it is confirmed: `LocalVolume/pvc-…`, `VirtualMachine/shop/web`, `Image/debian-13`.
+    /// By this name it is confirmed: `LocalVolume/pvc-…`, `VirtualMachine/shop/web`, `Image/debian-13`, `StoragePool/n1.default`.
     pub name: String,
     /// What it is, for people: `claim shop/data`.
     pub what: String,
@@ -148,9 +167,24 @@ pub const RULES: &[Rule] = &[
     Rule {
         at: "spec",
         rule: "!has(self.acceptLoss) || self.acceptLoss.all(name, name.startsWith('LocalVolume/') || \
-               name.startsWith('VirtualMachine/') || name.startsWith('Image/'))",
-        says: "takes names as status.losses has them: LocalVolume/NAME, VirtualMachine/NAMESPACE/NAME, Image/NAME",
+               name.startsWith('VirtualMachine/') || name.startsWith('Image/') || name.startsWith('StoragePool/'))",
+        says: "takes names as status.losses has them: LocalVolume/NAME, VirtualMachine/NAMESPACE/NAME, Image/NAME, StoragePool/NAME",
         field: ".acceptLoss",
         reason: Reason::Invalid,
+    },
+    Rule {
+        at: "spec",
+        rule: "!has(self.wipe) || self.wipe.confirmNode == self.nodeName",
+        says: "confirmNode is the node's name, once more: what it has is erased",
+        field: ".wipe.confirmNode",
+        reason: Reason::Invalid,
+    },
+    Rule {
+        at: "",
+        rule: "!has(oldSelf.status) || !has(oldSelf.status.removing) || (has(self.spec.wipe) ? has(oldSelf.spec.wipe) && \
+               self.spec.wipe == oldSelf.spec.wipe : !has(oldSelf.spec.wipe))",
+        says: "wipe cannot be asked for, changed or withdrawn any more: the node is leaving",
+        field: ".spec.wipe",
+        reason: Reason::Forbidden,
     },
 ];

@@ -29,7 +29,7 @@ pub fn blockers(o: &Observed, standing: Standing, losses: &[Loss]) -> Vec<Blocke
     if let Some(found) = control_plane(name, &o.control_plane) {
         return vec![found];
     }
-    let mut found: Vec<Blocker> = reports(o, standing).into_iter().collect();
+    let mut found: Vec<Blocker> = reports(o, standing).into_iter().chain(erases(o, standing)).collect();
     if standing == Standing::Reports {
         found.extend(o.busy.iter().map(|busy| {
             blocker(
@@ -61,13 +61,11 @@ pub fn unconfirmed(o: &Observed, losses: &[Loss]) -> Vec<Blocker> {
         let copy = match loss.name.split('/').next() {
             Some("LocalVolume") => "copy it away (virtctl vmexport) and delete it",
             Some("Image") => "give it to another node (`[[image]]` in its node.toml)",
+            Some("StoragePool") => "remove spec.wipe.pools to keep it",
             _ => "copy it away and delete the VM",
         };
-        blocker(
-            &loss.name,
-            format!("is on {name} only ({}{size}) and is lost with it", loss.what),
-            format!("{copy}, or add its name to spec.acceptLoss"),
-        )
+        let why = format!("is on {name} only ({}{size}) and is lost with it", loss.what);
+        blocker(&loss.name, why, format!("{copy}, or add its name to spec.acceptLoss"))
     })
     .collect()
 }
@@ -119,6 +117,23 @@ fn reports(o: &Observed, standing: Standing) -> Option<Blocker> {
             "wait for it to join again, or switch it off for good and set spec.poweredOff: true",
         )),
     }
+}
+
+/// A node that does not report cannot erase itself.
+fn erases(o: &Observed, standing: Standing) -> Option<Blocker> {
+    let is_lost = match standing {
+        Standing::Reports => false,
+        Standing::Silent(seconds) => seconds >= SILENT_AFTER,
+        Standing::Absent => true,
+    };
+    let asked = o.removal.spec.wipe.as_ref().filter(|_| is_lost && !o.is_unknown());
+    asked.map(|_| {
+        blocker(
+            "spec.wipe",
+            format!("{} does not report, so it cannot erase itself", o.name()),
+            "remove spec.wipe, and erase its disks before they leave the house",
+        )
+    })
 }
 
 /// `namespace/name`.

@@ -116,7 +116,20 @@ impl Observed {
 
     /// What is lost with the node.
     pub fn losses(&self) -> Vec<Loss> {
-        losses(self.name(), &self.volumes, &self.machines, &self.images)
+        let mut all = losses(self.name(), &self.volumes, &self.machines, &self.images);
+        let pools = self.leftovers.iter().filter(|left| left.kind == Kind::StoragePool && self.wipes_pools());
+        all.extend(pools.map(|pool| Loss {
+            name: format!("StoragePool/{}", pool.name),
+            what: "a pool that is erased, with whatever is in it".into(),
+            bytes: None,
+        }));
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// Whether the node erases its pools when it has left.
+    fn wipes_pools(&self) -> bool {
+        self.removal.spec.wipe.as_ref().is_some_and(|wipe| wipe.pools)
     }
 
     /// Whether the cluster has nothing of a node of that name.

@@ -12,6 +12,7 @@ pub mod plan;
 pub use observe::{ObserveError, Partitions, esp, observe, reasons};
 
 use sheaf_release::boot::{Slot, UkiName};
+use sheaf_release::records::reset::Mark;
 
 /// Both slots.
 pub const SLOTS: [Slot; 2] = [Slot::A, Slot::B];
@@ -46,6 +47,12 @@ pub struct Observed {
     pub arguments: Vec<String>,
     /// Why the state partition could not be read.
     pub state: Option<String>,
+    /// node.toml, as far as it can be read.
+    pub config: Option<String>,
+    /// Name of the node.
+    pub node: Option<String>,
+    /// A reset that was asked for and is not done.
+    pub reset: Option<Mark>,
 }
 
 impl Observed {
@@ -54,12 +61,20 @@ impl Observed {
         &self.slots[usize::from(slot == Slot::B)]
     }
 
+    /// Whether the boot loader of this machine would start a slot: somebody chose the recovery in its menu.
+    pub fn starts(&self) -> bool {
+        self.slots.iter().any(|state| state.uki.is_some() && state.tries != Some(0))
+    }
+
     /// What is wrong, for people: a line for each slot, and what the agent wrote down.
     pub fn report(&self) -> Vec<String> {
-        let mut lines = vec![
-            "SHEAF RECOVERY".to_owned(),
-            "No slot of this disk can be started. node.toml, state and data are as they were.".to_owned(),
-        ];
+        let can = if self.starts() {
+            "A slot of this disk can be started."
+        } else {
+            "No slot of this disk can be started."
+        };
+        let mut lines =
+            vec!["SHEAF RECOVERY".to_owned(), format!("{can} node.toml, state and data are as they were.")];
         for state in &self.slots {
             let name = state.slot.name();
             lines.push(match (&state.version, &state.uki, state.tries) {
@@ -75,6 +90,12 @@ impl Observed {
         }
         lines.extend(self.reasons.iter().map(|reason| format!("  {reason}")));
         lines.extend(self.state.iter().map(|why| format!("  the state partition cannot be read: {why}")));
+        lines.extend(self.reset.iter().map(|mark| {
+            let pools = if mark.pools { " with its pools" } else { "" };
+            format!(
+                "  a reset of this node{pools} is asked for: it is done when a slot starts (k withdraws it)"
+            )
+        }));
         lines
     }
 }
@@ -88,6 +109,13 @@ pub enum Choice {
     Medium,
     /// The same from a web server.
     Url,
+    /// Reset the node when a slot starts.
+    Reset {
+        /// Erase its pools, too.
+        pools: bool,
+    },
+    /// Withdraw a reset that was asked for.
+    Keep,
     /// Restart the machine.
     Restart,
     /// Switch it off.
@@ -96,11 +124,18 @@ pub enum Choice {
 
 impl Choice {
     /// All of them: key, choice, in words.
-    pub const ALL: [(u8, Self, &str); 6] = [
+    pub const ALL: [(u8, Self, &str); 9] = [
         (b'a', Self::Again(Slot::A), "start slot a again, three times at most"),
         (b'b', Self::Again(Slot::B), "start slot b again, three times at most"),
         (b'm', Self::Medium, "install a release from a medium into a slot; attach the medium first"),
         (b'u', Self::Url, "install a release from a web server into a slot"),
+        (
+            b'f',
+            Self::Reset { pools: false },
+            "reset this node: erase state and data; node.toml and pools are kept",
+        ),
+        (b'w', Self::Reset { pools: true }, "reset this node and erase its pools; node.toml is kept"),
+        (b'k', Self::Keep, "withdraw a reset that was asked for"),
         (b'r', Self::Restart, "restart the machine"),
         (b'p', Self::PowerOff, "switch the machine off"),
     ];

@@ -7,6 +7,7 @@ use sheaf_config::grub;
 use sheaf_config::load::parse_node_config;
 use sheaf_host::esp::{BootFiles, EspError};
 use sheaf_release::boot::{self, ENVIRONMENT, Slot, UKIS, UkiName};
+use sheaf_release::records;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -51,7 +52,17 @@ impl Partitions {
 
     /// The state partition.
     pub fn state(&self) -> PathBuf {
-        self.number(9)
+        self.number(records::STATE)
+    }
+
+    /// The partition of records.
+    pub fn records(&self) -> PathBuf {
+        self.number(records::PARTITION)
+    }
+
+    /// UUID of the installation.
+    pub fn install(&self) -> String {
+        format!("{}00", self.stem)
     }
 
     /// Root and hash tree of `slot`.
@@ -102,10 +113,12 @@ pub fn reasons(update: &Path) -> Vec<String> {
         let version = text(&outcome["version"]).unwrap_or_default();
         reasons.extend(text(&outcome["reason"]).map(|reason| format!("{version} was rolled back: {reason}")));
     }
+    let given_up = fs::read_to_string(update.join("given-up")).unwrap_or_default();
+    reasons.extend(Some(given_up.trim().to_owned()).filter(|line| !line.is_empty()));
     reasons
 }
 
-/// Everything. `state` is the mounted state partition, or why there is none.
+/// Everything but a reset that was asked for. `state` is the mounted state partition, or why there is none.
 pub fn observe(
     files: &dyn BootFiles,
     is_uefi: bool,
@@ -119,15 +132,18 @@ pub fn observe(
     let update = state.map(|state| state.join("update"));
     let oldest = update.as_ref().and_then(|update| fs::read_to_string(update.join("oldest")).ok());
     // What node.toml says is the agent's to judge; here only what the boot loaders need of it counts.
-    let config = state.and_then(|state| fs::read_to_string(state.join("node.toml")).ok());
-    let config = config.and_then(|text| parse_node_config("node.toml", &text).ok());
+    let text = state.and_then(|state| fs::read_to_string(state.join("node.toml")).ok());
+    let config = text.as_ref().and_then(|text| parse_node_config("node.toml", text).ok());
     Ok(Observed {
         is_uefi,
         slots,
         ukis,
         reasons: update.as_deref().map(reasons).unwrap_or_default(),
         oldest: oldest.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()),
+        node: config.as_ref().map(|config| config.system.hostname.clone()),
         arguments: config.map(|config| config.system.kernel_arguments).unwrap_or_default(),
         state: problem,
+        config: text,
+        reset: None,
     })
 }

@@ -7,6 +7,7 @@
 use super::{Observed, SLOTS};
 use sheaf_config::manifest::{Manifest, STATE};
 use sheaf_release::boot::{Slot, TRIES, counted};
+use sheaf_release::records::reset::Mark;
 use sheaf_release::version::compare;
 use std::fmt;
 
@@ -81,6 +82,20 @@ pub enum Refusal {
     /// It is for other machines.
     #[error("the release is for {0}, this machine is {1}; take the release for this machine")]
     Arch(String, &'static str),
+    /// Pools are known by the node's name.
+    #[error(
+        "the node's name cannot be read from node.toml, so its pools are not known; reset it without them (f), and erase them \
+         afterwards"
+    )]
+    Unnamed,
+    /// Something else was typed.
+    #[error("{typed:?} was typed instead of {name:?}; nothing is changed")]
+    OtherName {
+        /// What was to be typed.
+        name: String,
+        /// What was.
+        typed: String,
+    },
     /// It has no place.
     #[error("the release needs {needs} bytes of {partition}, which has {has}; take a smaller release")]
     Size {
@@ -184,4 +199,37 @@ pub fn install(observed: &Observed, version: &str, slot: Slot) -> Vec<Step> {
         environment(slot, TRIES),
     ];
     disarm.chain(used_up(&kept, version)).chain(write).collect()
+}
+
+/// What is typed to confirm a reset: the node's name.
+fn confirmation(observed: &Observed) -> &str {
+    observed.node.as_deref().unwrap_or("reset")
+}
+
+/// What a reset does, and what to type.
+pub fn warning(observed: &Observed, pools: bool) -> Result<Vec<String>, Refusal> {
+    if pools && observed.node.is_none() {
+        return Err(Refusal::Unnamed);
+    }
+    let pools = if pools { "Its pools with all volumes of VMs are erased" } else { "Its pools are kept" };
+    let config = match &observed.config {
+        Some(_) => "node.toml is kept: the node takes part in its cluster again by a new token",
+        None => "node.toml cannot be read and is lost: the node then has no cluster, and an address by DHCP",
+    };
+    Ok(vec![
+        "When a slot starts, everything in state and data is erased: the node's keys, etcd, logs, images, disks and files of VMs.".into(),
+        format!("{pools}. {config}."),
+        "What the cluster has of this node stays there until it is removed by a NodeRemoval.".into(),
+        format!("Type {} and Enter; Escape to go back:", confirmation(observed)),
+    ])
+}
+
+/// The mark of a reset of the installation `install`, when `typed` confirms it.
+pub fn reset(observed: &Observed, install: String, pools: bool, typed: &str) -> Result<Mark, Refusal> {
+    let name = confirmation(observed);
+    if typed.trim() != name {
+        return Err(Refusal::OtherName { name: name.to_owned(), typed: typed.to_owned() });
+    }
+    let node = observed.node.clone().unwrap_or_default();
+    Ok(Mark { install, node, pools, config: observed.config.clone() })
 }

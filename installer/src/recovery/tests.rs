@@ -1,7 +1,7 @@
 //! A disk whose two slots cannot be started, in memory and in files, and what the recovery makes of it.
 
 use super::apply::{Env, Release, apply};
-use super::plan::{Refusal, Step, again, install, judge, target};
+use super::plan::{Refusal, Step, again, install, judge, reset, target, warning};
 use super::*;
 use sha2::{Digest as _, Sha256};
 use sheaf_config::grub;
@@ -131,6 +131,10 @@ fn it_says_what_is_in_both_slots_and_what_the_agent_wrote_down() {
     );
     record("trial.json", r#"{"version": "0.1.0", "reasons": ["not healthy after 600 s: pools"]}"#);
     record("oldest", "0.1.0\n");
+    record(
+        "given-up",
+        "slot a was given up: 3 boots in a row ended before it had run for 90 s; its root may be damaged\n",
+    );
     let observed = observe(&used_up(), true, Ok(state.path())).unwrap();
     assert_eq!(
         observed.report(),
@@ -141,6 +145,7 @@ fn it_says_what_is_in_both_slots_and_what_the_agent_wrote_down() {
             "  slot b: 0.2.0, no try left",
             "  0.1.0 was on trial: not healthy after 600 s: pools",
             "  0.2.0 was rolled back: not healthy after 600 s: libvirt",
+            "  slot a was given up: 3 boots in a row ended before it had run for 90 s; its root may be damaged",
         ]
     );
     assert_eq!(observed.oldest.as_deref(), Some("0.1.0"));
@@ -157,6 +162,8 @@ fn the_node_s_disk_is_the_one_that_the_boot_loader_names() {
     let partitions = of(Some("6B1F7A3E-93C2-4D55-8F10-012345678902")).unwrap();
     assert_eq!(partitions.esp(), Path::new("/by").join(ESP));
     assert!(partitions.state().ends_with("6b1f7a3e-93c2-4d55-8f10-012345678909"));
+    assert!(partitions.records().ends_with("6b1f7a3e-93c2-4d55-8f10-012345678907"));
+    assert_eq!(partitions.install(), "6b1f7a3e-93c2-4d55-8f10-012345678900");
     for wrong in [None, Some("6b1f"), Some("../../../etc/passwd/0123456789012345678")] {
         assert_eq!(
             of(wrong).unwrap_err().to_string(),
@@ -321,6 +328,85 @@ fn a_file_of_the_release_that_was_changed_arms_nothing() {
         assert!(observed(&files, true).ukis.iter().all(|uki| uki.left == Some(0)), "{file}");
         assert_eq!(observed(&files, false).slot(Slot::A).tries, Some(0), "{file}");
     }
+}
+
+/// The recovery of a node whose node.toml can be read, or not.
+fn of_node(config: Option<&str>) -> Observed {
+    let state = tempfile::tempdir().unwrap();
+    if let Some(config) = config {
+        fs::write(state.path().join("node.toml"), config).unwrap();
+    }
+    observe(&used_up(), true, Ok(state.path())).unwrap()
+}
+
+const CONFIG: &str = "version = 1\nsystem.hostname = \"n1\"\n";
+
+#[test]
+fn a_reset_is_confirmed_by_the_nodes_name_and_keeps_node_toml() {
+    let observed = of_node(Some(CONFIG));
+    assert_eq!(
+        warning(&observed, true).unwrap(),
+        [
+            "When a slot starts, everything in state and data is erased: the node's keys, etcd, logs, images, disks and files of VMs.",
+            "Its pools with all volumes of VMs are erased. node.toml is kept: the node takes part in its cluster again by a new token.",
+            "What the cluster has of this node stays there until it is removed by a NodeRemoval.",
+            "Type n1 and Enter; Escape to go back:",
+        ]
+    );
+    let refused = |typed| reset(&observed, "i".into(), false, typed).unwrap_err().to_string();
+    assert_eq!(refused("n2"), "\"n2\" was typed instead of \"n1\"; nothing is changed");
+    assert_eq!(refused("reset"), "\"reset\" was typed instead of \"n1\"; nothing is changed");
+    for pools in [true, false] {
+        let mark = reset(&observed, "i".into(), pools, "n1 ").unwrap();
+        assert_eq!((mark.node.as_str(), mark.pools, mark.config.as_deref()), ("n1", pools, Some(CONFIG)));
+    }
+}
+
+#[test]
+fn a_node_whose_name_cannot_be_read_is_reset_without_its_pools() {
+    for (config, line) in [
+        (
+            None,
+            "Its pools are kept. node.toml cannot be read and is lost: the node then has no cluster, and an address by DHCP.",
+        ),
+        (
+            Some("version = 9"),
+            "Its pools are kept. node.toml is kept: the node takes part in its cluster again by a new token.",
+        ),
+    ] {
+        let observed = of_node(config);
+        let lines = warning(&observed, false).unwrap();
+        assert_eq!(lines[1], line);
+        assert_eq!(lines[3], "Type reset and Enter; Escape to go back:");
+        assert_eq!(reset(&observed, "i".into(), false, "reset").unwrap().config.as_deref(), config);
+        assert_eq!(
+            warning(&observed, true).unwrap_err().to_string(),
+            "the node's name cannot be read from node.toml, so its pools are not known; reset it without them (f), and erase them \
+             afterwards"
+        );
+    }
+}
+
+#[test]
+fn a_reset_that_is_asked_for_is_shown_and_so_is_a_slot_that_could_be_started() {
+    let mut observed = of_node(Some(CONFIG));
+    for (pools, line) in [
+        (false, "  a reset of this node is asked for: it is done when a slot starts (k withdraws it)"),
+        (
+            true,
+            "  a reset of this node with its pools is asked for: it is done when a slot starts (k withdraws it)",
+        ),
+    ] {
+        observed.reset = Some(reset(&observed, "i".into(), pools, "n1").unwrap());
+        assert_eq!(observed.report().last().map(String::as_str), Some(line));
+    }
+    assert!(!observed.starts());
+    observed.slots[0].tries = Some(1);
+    assert!(observed.starts());
+    assert_eq!(
+        observed.report()[1],
+        "A slot of this disk can be started. node.toml, state and data are as they were."
+    );
 }
 
 #[test]

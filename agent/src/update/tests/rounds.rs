@@ -161,6 +161,22 @@ async fn a_release_on_trial_is_judged_also_when_the_state_partition_was_lost() {
 }
 
 #[tokio::test]
+async fn a_release_that_the_initrd_gave_up_is_named_until_a_release_is_found_good() {
+    let world = World::new(true);
+    let why =
+        "slot b was given up: 3 boots in a row ended before it had run for 90 s; its root may be damaged";
+    let file = crate::paths::Paths::under(world.root.path()).update().join("given-up");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, format!("{why}\n")).unwrap();
+    // Slots are observed, then known.
+    for _ in 0..2 {
+        assert_eq!(world.agent(&updates()).round().await.message, why);
+    }
+    world.records().end_trial().unwrap();
+    assert_eq!(world.agent(&updates()).round().await.message, "");
+}
+
+#[tokio::test]
 async fn what_was_remembered_of_the_slots_is_forgotten_before_they_change() {
     let world = World::new(true);
     world.agent(&updates()).round().await;

@@ -38,6 +38,9 @@ pub(super) fn remove(o: &Observed, status: &mut NodeRemovalStatus, now: Timestam
     let passed = |since: &Time| now.as_second().saturating_sub(since.0.as_second());
     let standing = standing(o.node.as_ref(), o.renewed, now);
     if status.revoked.is_none() {
+        if o.removal.spec.wipe.is_some() && status.erasing.is_none() && reported_leaving(o) {
+            status.erasing = Some(seconds(now));
+        }
         let is_late = status.removing.as_ref().is_some_and(|since| passed(since) >= LEAVE_WITHIN);
         if standing == Standing::Reports && !is_late && !has_left(o) {
             set(status, Phase::Removing, format!("{} is leaving: its agent forgets its keys", o.name()));
@@ -96,11 +99,18 @@ pub(super) fn remove(o: &Observed, status: &mut NodeRemovalStatus, now: Timestam
             .into_iter()
             .collect();
     }
+    let erased = match (&o.removal.spec.wipe, &status.erasing) {
+        (None, _) => "",
+        (Some(_), Some(_)) => ". It erases itself; its screen shows when that is done",
+        (Some(_), None) => {
+            ". It did not leave in time, so it is not erased: erase its disks before they leave the house"
+        }
+    };
     set(
         status,
         Phase::Removed,
         format!(
-            "nothing of {0} is left; its name is free for another machine after `sheaf-agent node release {0}`",
+            "nothing of {0} is left; its name is free for another machine after `sheaf-agent node release {0}`{erased}",
             o.name()
         ),
     );
@@ -148,7 +158,15 @@ fn confirmed(o: &Observed) -> Vec<Action> {
 
 /// Whether the node's agent reported that it has left, or another Node has the name.
 fn has_left(o: &Observed) -> bool {
-    let Some(node) = &o.node else { return true };
-    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    o.node.is_none() || reported_leaving(o)
+}
+
+/// Whether the node's agent reported that it has left.
+fn reported_leaving(o: &Observed) -> bool {
+    let conditions = o
+        .node
+        .iter()
+        .flat_map(|node| node.status.iter())
+        .flat_map(|status| status.conditions.iter().flatten());
     conditions.into_iter().any(|found| found.type_ == LEFT_CONDITION && found.status == "True")
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
-use sheaf_api::{names::LEFT_CONDITION, node_removal::NodeRemoval};
+use sheaf_api::{
+    names::LEFT_CONDITION,
+    node_removal::{NodeRemoval, Wipe},
+};
 
 use super::{
     remove::{LEAVE_WITHIN, REFUSED_AFTER},
@@ -220,6 +223,76 @@ fn what_is_lost_blocks_until_each_is_confirmed_by_its_name() {
     let all = status(&o).losses.into_iter().map(|loss| loss.name).collect();
     o.removal.spec.accept_loss = all;
     assert_eq!(steps(&o), ["create maintenance"]);
+}
+
+#[test]
+fn pools_that_are_erased_are_lost_by_name_and_those_that_stay_are_not() {
+    let pool = || Leftover { kind: Kind::StoragePool, name: "default.n1".into(), uid: "p-1".into() };
+    let mut o = observed(json!({"wipe": {"confirmNode": "n1"}}), json!({}));
+    o.leftovers = vec![pool()];
+    assert_eq!(steps(&o), ["create maintenance"]);
+    o.removal.spec.wipe = Some(Wipe { confirm_node: "n1".into(), pools: true });
+    assert_eq!(
+        blockers(&o),
+        [
+            "StoragePool/default.n1: is on n1 only (a pool that is erased, with whatever is in it) and is lost with it; remove \
+             spec.wipe.pools to keep it, or add its name to spec.acceptLoss"
+        ]
+    );
+    o.removal.spec.accept_loss = vec!["StoragePool/default.n1".into()];
+    assert_eq!(steps(&o), ["create maintenance"]);
+}
+
+#[test]
+fn a_node_that_does_not_report_cannot_erase_itself() {
+    for (spec, left) in [(json!({"poweredOff": true}), 1), (json!({}), 2)] {
+        let mut o = observed(spec, json!({}));
+        o.removal.spec.wipe = Some(Wipe { confirm_node: "n1".into(), pools: false });
+        o.node = Some(node("Unknown", false, false));
+        let found = blockers(&o);
+        assert_eq!(found.len(), left, "{found:?}");
+        assert_eq!(
+            found[left - 1],
+            "spec.wipe: n1 does not report, so it cannot erase itself; remove spec.wipe, and erase its disks before they leave the \
+             house"
+        );
+        // It may be restarting.
+        o.renewed = Timestamp::from_second(NOW - 100).ok();
+        assert_eq!(words(&o).0, Phase::Checking);
+    }
+}
+
+#[test]
+fn at_the_end_it_is_said_whether_the_node_erases_itself() {
+    let end = |wipe: bool, leaves: bool| {
+        let mut o = removing(json!({}), None);
+        o.removal.spec.wipe = wipe.then(|| Wipe { confirm_node: "n1".into(), pools: false });
+        let conditions = o
+            .node
+            .as_mut()
+            .and_then(|node| node.status.as_mut())
+            .and_then(|status| status.conditions.as_mut());
+        if leaves {
+            let left = json!({"type": LEFT_CONDITION, "status": "True"});
+            conditions.unwrap().push(serde_json::from_value(left).unwrap());
+        }
+        let mut status = status(&o);
+        assert_eq!(status.erasing.is_some(), wipe && leaves);
+        // All of it is gone since.
+        status.revoked = Some(serde_json::from_value(json!(REVOKED)).unwrap());
+        o.removal.status = Some(status);
+        (o.node, o.maintenance, o.identity) = (None, None, Identity::Removed);
+        words(&o)
+    };
+    let free =
+        "nothing of n1 is left; its name is free for another machine after `sheaf-agent node release n1`";
+    assert_eq!(end(false, true), (Phase::Removed, free.into()));
+    assert_eq!(
+        end(true, true),
+        (Phase::Removed, format!("{free}. It erases itself; its screen shows when that is done"))
+    );
+    let late = "It did not leave in time, so it is not erased: erase its disks before they leave the house";
+    assert_eq!(end(true, false), (Phase::Removed, format!("{free}. {late}")));
 }
 
 #[test]

@@ -21,7 +21,13 @@ install() {
     inst_multiple cat chmod chroot cp e2fsck grep ln mkdir mount mv readlink rm sed sleep sync udevadm umount
     inst_multiple dd od tr journalctl reboot
     inst_script "$moddir/sheaf-state.sh" /usr/lib/sheaf/sheaf-state
+    inst_script "$moddir/boot-lib.sh" /usr/lib/sheaf/boot-lib
     inst_script "$moddir/boot-failed.sh" /usr/lib/sheaf/boot-failed
+    inst_script "$moddir/count-boot.sh" /usr/lib/sheaf/count-boot
+    inst_simple "$moddir/sheaf-boots.service" "$systemdsystemunitdir/sheaf-boots.service"
+    mkdir -p "$initdir$systemdsystemunitdir/initrd-root-device.target.wants"
+    ln_r "$systemdsystemunitdir/sheaf-boots.service" \
+        "$systemdsystemunitdir/initrd-root-device.target.wants/sheaf-boots.service"
     inst_simple "$moddir/sheaf-state.service" "$systemdsystemunitdir/sheaf-state.service"
     mkdir -p "$initdir$systemdsystemunitdir/initrd-fs.target.requires"
     ln_r "$systemdsystemunitdir/sheaf-state.service" \

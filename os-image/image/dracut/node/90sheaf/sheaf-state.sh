@@ -57,6 +57,7 @@ sibling() {
 }
 
 mkdir -p $RUN
+lost= # why the state partition is not mounted
 root=$(root_partition)
 esp=$(esp_partuuid)
 if [ -n "$esp" ] && ! udevadm wait --timeout=$DEVICE_TIMEOUT "/dev/disk/by-partuuid/$(sibling "$esp" 09)"; then
@@ -92,13 +93,34 @@ mount_checked() {
     mount -t ext4 -o nodev,nosuid,noexec,noatime "$1" "$2"
 }
 
-if ! mount_checked "$state" $ROOT/state; then
-    degrade state "$state cannot be mounted; this node runs on memory until it is fixed or reinstalled"
+# A reset that was asked for (release/src/records/reset.rs): the agent of the root erases state and data before they are mounted. One
+# that fails is tried again at the next start.
+reset_if_asked() {
+    records=/dev/disk/by-partuuid/$(sibling "$esp" 07)
+    dd if="$records" bs=4096 skip=128 count=1 2>/dev/null | grep -q '^SHEAF-RESET ' || return 0
+    say "this node is being reset; do not switch it off"
+    udevadm wait --timeout=$DEVICE_TIMEOUT "$state" "$data"
+    # Not those below: what is mounted here is unmounted again.
+    for folder in dev proc run sys; do mount --bind "/$folder" "$ROOT/$folder"; done
+    chroot $ROOT /usr/bin/sheaf-agent reset-at-boot --install "$(sibling "$esp" 00)"
+    failed=$?
+    for folder in dev proc run sys; do umount "$ROOT/$folder"; done
+    return $failed
+}
+
+if ! reset_if_asked; then
+    # What is half erased must not be repaired from what is left of it.
+    lost="the reset of this node failed and is tried again at the next start; \`sheaf-agent reset --cancel\` withdraws it"
+elif ! mount_checked "$state" $ROOT/state; then
+    lost="$state cannot be mounted; this node runs on memory until it is fixed or reinstalled"
+fi
+if [ -n "$lost" ]; then
+    degrade state "$lost"
     mount -t tmpfs -o mode=0755,nodev,nosuid,noexec,size=25% sheaf-state $ROOT/state
     state=tmpfs
 fi
 # Data is there with root's own disk, so it costs least here; a node without it has no VMs, but an agent that says so.
-mount_checked "$data" $ROOT/data || degrade data "$data cannot be mounted; VMs and images are out of reach"
+[ "${failed:-0}" = 0 ] && mount_checked "$data" $ROOT/data || degrade data "$data cannot be mounted; VMs and images are out of reach"
 
 # /var is the state's. What belongs in it is made by tmpfiles of the image, at every boot.
 mkdir -p $ROOT/state/var
