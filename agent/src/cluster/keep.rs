@@ -191,6 +191,7 @@ async fn beat(
                 report.update(|cluster| {
                     cluster.server = Some(membership.servers.current());
                     cluster.servers = membership.servers.urls();
+                    cluster.vips = membership.servers.vips();
                     cluster.step = match (observed.health.problems.first(), ready) {
                         _ if observed.shutting_down => "the node is shutting down".into(),
                         (None, true) => "the node is ready for VMs".into(),
