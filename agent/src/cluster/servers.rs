@@ -1,8 +1,8 @@
 //! The API servers of the cluster, and the way to one that is ready.
 //!
-//! Why a forwarder: with several control-plane nodes any of them may be away, and there is no virtual address. Clients of this
-//! agent connect to a port of the loopback; behind it is one API server, and when that one is not ready and another is, all
-//! connections are closed and new ones go to the other. So no client, and no open watch of one, has to know of it. TLS is between
+//! Why a forwarder: with several control-plane nodes any of them may be away, and an address that moves would be one more thing that
+//! elects. Clients of this agent connect to a port of the loopback; behind it is one API server, and when that one is not ready and
+//! another is, all connections are closed and new ones go to the other. So no client, and no open watch of one, has to know of it. TLS is between
 //! client and API server: the forwarder sees none of it, and clients verify the name [`NAME`], which every API server's certificate
 //! has. The list is the ConfigMap `kube-public/sheaf-api-servers`; the last one that was read is kept on disk, for a start while the
 //! server of node.toml is away. Beside the servers it has the address for people (`cluster.vip`), which no agent uses and every
