@@ -115,6 +115,12 @@ fn kubeconfig(server: &str, key: &Path, pin: &CaPin) -> Result<String> {
     eprintln!(
         "valid until {end}; print it again with the same key before that, at the earliest 10 days before"
     );
+    let server = for_people(server, entry(&verified, "server"), |vip| {
+        fetch(vip, Some(ca)).inspect_err(|error| {
+            eprintln!("{vip}, the cluster's address for people, does not answer from here ({error:#}): {server} is used");
+        })
+        .is_ok()
+    });
     let config = serde_json::json!({
         "apiVersion": "v1",
         "kind": "Config",
@@ -126,6 +132,12 @@ fn kubeconfig(server: &str, key: &Path, pin: &CaPin) -> Result<String> {
     });
     // JSON is YAML.
     Ok(format!("{config:#}\n"))
+}
+
+/// The server of the kubeconfig: the cluster's address for people if it has one that `answers`, else the one that was asked.
+fn for_people(asked: &str, vip: Option<&str>, answers: impl FnOnce(&str) -> bool) -> String {
+    let vip = vip.filter(|vip| vip.starts_with("https://") && *vip != asked);
+    vip.filter(|vip| answers(vip)).unwrap_or(asked).to_owned()
 }
 
 fn entry<'a>(map: &'a serde_json::Value, name: &str) -> Option<&'a str> {
@@ -149,4 +161,19 @@ fn fetch(server: &str, ca: Option<&str>) -> Result<serde_json::Value> {
             || format!("{url}: no answer; is the first node up, and are admin-keys in its node.toml?"),
         )?;
     serde_json::from_str(&text).with_context(|| format!("{url}: the answer is not JSON"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kubeconfig_has_the_address_for_people_if_it_answers_and_else_the_server_that_was_asked() {
+        let (asked, vip) = ("https://192.0.2.10:6443", "https://192.0.2.100:6443");
+        assert_eq!(for_people(asked, Some(vip), |_| true), vip);
+        assert_eq!(for_people(asked, Some(vip), |_| false), asked);
+        assert_eq!(for_people(asked, None, |_| panic!("nothing to ask")), asked);
+        assert_eq!(for_people(asked, Some("http://192.0.2.100"), |_| panic!("no such URL is asked")), asked);
+        assert_eq!(for_people(vip, Some(vip), |_| panic!("it was asked already")), vip);
+    }
 }

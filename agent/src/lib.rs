@@ -40,5 +40,6 @@ pub mod runtime;
 pub(crate) mod stalls;
 pub mod status;
 pub mod update;
+pub mod vip;
 pub mod vms;
 pub mod volumes;

@@ -13,7 +13,7 @@ use crate::status::{BootSection, NodeSection, Section, Sections, Status};
 use crate::vms::domain_xml::DomainType;
 use crate::{
     administrators, boots, certificates, cluster, container_disks, dhcp, disks, encryption, etcd, health,
-    images, network, node_api, pools, power, update, vms, volumes,
+    images, network, node_api, pools, power, update, vip, vms, volumes,
 };
 use anyhow::{Context as _, anyhow};
 use sheaf_config::diagnose::Errors;
@@ -32,7 +32,7 @@ use sheaf_host::systemd::Systemd;
 use sheaf_host::transient::SystemdRun;
 use sheaf_host::trust::Trust;
 use sheaf_host::udev::Udev;
-use sheaf_host::{alarm, call, cpus, networkd, pci, reach, segment};
+use sheaf_host::{alarm, call, cpus, networkd, pci, reach, segment, virtual_address};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -108,6 +108,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         update: update_section,
         power: power_section,
         etcd: etcd_section,
+        vip: vip_section,
     } = sections;
     describe(&ctx, &node, &boot, effective.problem);
 
@@ -176,6 +177,11 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     controllers.start("boots", boots::run(ctx.clone()));
     let etcd_hosts = etcd::Hosts { run: Arc::new(System) };
     controllers.start("etcd", etcd::run(ctx.clone(), etcd_state, etcd_section, etcd_hosts));
+    let vip_hosts = vip::Hosts {
+        segments: Arc::new(segment::Kernel::default()),
+        addresses: Arc::new(virtual_address::Kernel),
+    };
+    controllers.start("vip", vip::run(ctx.clone(), vip_section, vip_hosts));
     controllers.start("certificates", certificates::run(ctx.clone(), certificate_state));
     controllers.start("encryption", encryption::run(ctx.clone(), hosts.clone()));
     controllers.start("administrators", administrators::run(ctx.clone()));

@@ -46,4 +46,5 @@ pub mod transient;
 pub mod trust;
 pub mod tty;
 pub mod udev;
+pub mod virtual_address;
 pub mod wait;

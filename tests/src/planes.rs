@@ -9,8 +9,11 @@ use crate::cluster::{AgentNode, Approver, Processes, RunningAgent, client_of, pr
 use anyhow::{Context as _, Result, ensure};
 use sheaf_agent::cluster::Hosts;
 use sheaf_agent::paths::Paths;
-use sheaf_agent::status::{ClusterSection, Phase};
+use sheaf_agent::status::{ClusterSection, Phase, PlaneSection, Reader};
+use sheaf_agent::vip;
 use sheaf_host::run::{Command, Run as _, System};
+use sheaf_host::segment::{self, Segment, Segments};
+use sheaf_host::virtual_address::{self, VirtualAddressError, VirtualAddresses};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,6 +53,11 @@ impl Network {
             System.run(&Command::new("ip").args(words))?;
         }
         Ok(made)
+    }
+
+    /// An address of it that no machine has.
+    pub fn free_address(&self) -> IpAddr {
+        Ipv4Addr::from(self.prefix + 30).into()
     }
 
     fn plug(&self) -> Result<(String, IpAddr)> {
@@ -106,6 +114,54 @@ pub struct Plane {
     namespace: String,
     units: Arc<Processes>,
     agent: Option<RunningAgent>,
+    vip: Option<(Reader, tokio::task::JoinHandle<Result<()>>)>,
+}
+
+/// The agent's own code for addresses, in the network namespace of a machine.
+struct Inside(String);
+
+impl Inside {
+    fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let enter = || -> Result<()> {
+            let namespace = std::fs::File::open(format!("/run/netns/{}", self.0))?;
+            Ok(nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)?)
+        };
+        // A thread of its own: it alone is in the namespace, and ends.
+        let inside = || {
+            enter().unwrap_or_else(|error| panic!("namespace {}: {error:#}", self.0));
+            work()
+        };
+        std::thread::scope(|scope| scope.spawn(inside).join().expect("it does not panic"))
+    }
+}
+
+impl Segments for Inside {
+    fn observe(&self) -> std::io::Result<Segment> {
+        self.run(|| segment::Kernel::default().observe())
+    }
+}
+
+impl VirtualAddresses for Inside {
+    fn hold(&self, link: &str, address: IpAddr, lifetime: Duration) -> Result<(), VirtualAddressError> {
+        self.run(|| virtual_address::Kernel.hold(link, address, lifetime))
+    }
+
+    fn announce(&self, link: &str, address: IpAddr) -> Result<(), VirtualAddressError> {
+        self.run(|| virtual_address::Kernel.announce(link, address))
+    }
+
+    fn remove(&self, address: IpAddr) -> Result<bool, VirtualAddressError> {
+        self.run(|| virtual_address::Kernel.remove(address))
+    }
+
+    fn owner(
+        &self,
+        link: &str,
+        address: IpAddr,
+        timeout: Duration,
+    ) -> Result<Option<String>, VirtualAddressError> {
+        self.run(|| virtual_address::Kernel.owner(link, address, timeout))
+    }
 }
 
 impl Plane {
@@ -116,7 +172,7 @@ impl Plane {
         let node = AgentNode::new(&text, name)?;
         let units = Arc::new(Processes::new(node.root(), &namespace)?);
         let hosts = Hosts { run: programs_in(&namespace)?, units: units.clone() };
-        Ok(Self { node, hosts, address, name: name.into(), namespace, units, agent: None })
+        Ok(Self { node, hosts, address, name: name.into(), namespace, units, agent: None, vip: None })
     }
 
     /// Its files.
@@ -124,15 +180,41 @@ impl Plane {
         self.node.paths()
     }
 
-    /// Starts its agent.
+    /// Starts its agent: the controllers of the cluster and of the address for people.
     pub fn start(&mut self) -> Result<()> {
-        self.agent = Some(self.node.start_at(self.address, self.hosts.clone())?);
+        let agent = self.node.start_at(self.address, self.hosts.clone())?;
+        let (reader, sections, _) = sheaf_agent::status::open();
+        let hosts = vip::Hosts {
+            segments: Arc::new(Inside(self.namespace.clone())),
+            addresses: Arc::new(Inside(self.namespace.clone())),
+        };
+        let task = tokio::spawn(vip::run(agent.ctx.clone(), sections.vip, hosts));
+        self.vip = Some((reader, task));
+        self.agent = Some(agent);
         Ok(())
+    }
+
+    fn end_agent(&mut self) {
+        if let Some((_, task)) = self.vip.take() {
+            task.abort();
+        }
+        self.agent = None;
+    }
+
+    /// What its agent says of the address for people.
+    pub fn vip(&self) -> sheaf_agent::status::VipSection {
+        self.vip.as_ref().map(|(reader, _)| reader.read().vip.clone()).unwrap_or_default()
+    }
+
+    /// Whether one of its links has `address`.
+    pub fn has(&self, address: IpAddr) -> Result<bool> {
+        let listed = Inside(self.namespace.clone()).observe()?.interfaces;
+        Ok(listed.iter().any(|interface| interface.address.is_some_and(|(has, _)| has == address)))
     }
 
     /// Ends its agent and every process, as a power cut does.
     pub fn cut_power(&mut self) {
-        self.agent = None;
+        self.end_agent();
         self.units.kill();
         // Files in memory are gone.
         std::fs::remove_dir_all(self.paths().run).ok();
@@ -140,7 +222,7 @@ impl Plane {
 
     /// Ends its agent alone, as `kill -9` does.
     pub fn kill_agent(&mut self) {
-        self.agent = None;
+        self.end_agent();
     }
 
     /// Ends one of its units (SIGKILL).
@@ -170,8 +252,9 @@ impl Plane {
     pub async fn up(&self) -> Result<()> {
         let joins = std::fs::read_to_string(self.paths().node_toml)?.contains("mode = \"join\"");
         let runs = |section: &ClusterSection| {
-            let plane = section.control_plane.as_ref();
-            !joins || plane.is_some_and(|plane| plane.step == RUNS && plane.problem.is_none())
+            // The node that created the cluster says so only once there are others.
+            let is_up = |plane: &PlaneSection| plane.step == RUNS && plane.problem.is_none();
+            section.control_plane.as_ref().map_or(!joins, is_up)
         };
         self.section("does not come up", |section| section.phase == Phase::Ready && runs(section))
             .await

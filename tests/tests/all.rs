@@ -34,6 +34,7 @@ mod route;
 mod sessions;
 mod snapshots_etcd;
 mod upload;
+mod vip;
 mod vm_snapshots;
 mod volumes_agent;
 mod volumes_cluster;

@@ -658,6 +658,27 @@ async fn a_node_reads_and_writes_what_is_its_own_alone() -> Result<()> {
             "",
         ),
         (
+            "takes the lease of the address for people",
+            "PATCH",
+            "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/sheaf-vip-192.0.2.100".into(),
+            json!({"spec": {"holderIdentity": "n2"}}),
+            "",
+        ),
+        (
+            "makes a lease of the address for people",
+            "POST",
+            "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases".into(),
+            json!({"metadata": {"name": "sheaf-vip-192.0.2.101"}, "spec": {"holderIdentity": "n2"}}),
+            "",
+        ),
+        (
+            "publishes an address for people of its own",
+            "PATCH",
+            "/api/v1/namespaces/kube-public/configmaps/sheaf-api-servers".into(),
+            json!({"data": {"VIP_n2": "192.0.2.101"}}),
+            "",
+        ),
+        (
             "changes a policy",
             "PATCH",
             "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/sheaf-node-owns".into(),

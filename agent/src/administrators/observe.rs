@@ -4,6 +4,8 @@
 
 use super::plan::{LABEL, Observed, user_of};
 use super::{ACCESS, RECORD};
+use crate::cluster::create::kubeadm;
+use crate::cluster::servers;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
@@ -27,5 +29,9 @@ pub async fn observe(client: &kube::Client) -> anyhow::Result<Observed> {
             .iter()
             .filter_map(|binding| user_of(&binding.name_any()).map(str::to_owned))
             .collect(),
+        server: match servers::published_vips(client).await?.as_slice() {
+            [vip] => Some(kubeadm::server(*vip)),
+            _ => None,
+        },
     })
 }

@@ -27,6 +27,9 @@ const DIGITS: usize = 16;
 /// The cluster's CA among the certificates that are published.
 const CA_ENTRY: &str = "ca.crt";
 
+/// The API server by the address for people, among the certificates that are published, if there is one such address.
+const SERVER_ENTRY: &str = "server";
+
 /// Where a key is from, for keys of node.toml of the node that made the cluster.
 pub const NODE_TOML: &str = "node.toml";
 
@@ -81,6 +84,8 @@ pub struct Observed {
     pub published: Option<BTreeMap<String, String>>,
     /// Users that have a binding.
     pub bound: BTreeSet<String>,
+    /// `https://ADDRESS:6443` of the address for people.
+    pub server: Option<String>,
 }
 
 /// One thing to do.
@@ -99,7 +104,10 @@ impl fmt::Display for Action {
         match self {
             Self::Bind(user) => write!(f, "{user} becomes an administrator"),
             Self::Unbind(user) => write!(f, "{user} is no administrator any more"),
-            Self::Publish(data) => write!(f, "publish {} certificates", data.len().saturating_sub(1)),
+            Self::Publish(data) => {
+                let certificates = data.keys().filter(|name| ![CA_ENTRY, SERVER_ENTRY].contains(&name.as_str()));
+                write!(f, "publish {} certificates", certificates.count())
+            },
         }
     }
 }
@@ -172,7 +180,8 @@ pub fn plan(
     let mut actions: Vec<Action> = unbind.collect();
     actions.extend(bind.cloned().map(Action::Bind));
     let empty = BTreeMap::new();
-    let data = contents(observed.published.as_ref().unwrap_or(&empty), ca, ca_key, &wanted, now)?;
+    let mut data = contents(observed.published.as_ref().unwrap_or(&empty), ca, ca_key, &wanted, now)?;
+    data.extend(observed.server.iter().map(|server| (SERVER_ENTRY.to_owned(), server.clone())));
     if observed.published.as_ref() != Some(&data) {
         actions.push(Action::Publish(data));
     }

@@ -27,6 +27,9 @@ use tokio::time::Instant;
 /// Between two renewals of the lease, and two computations of the status: a kubelet's own cadence.
 const BEAT: Duration = Duration::from_secs(10);
 
+/// After a beat that failed: several more fit into the time after which a lease counts as over.
+const BEAT_AGAIN: Duration = Duration::from_secs(2);
+
 /// An unchanged status is posted this often.
 const REPOST: Duration = Duration::from_secs(5 * 60);
 
@@ -134,9 +137,12 @@ async fn beat(
     let mut posted: Option<(Observed, Instant)> = None;
     let mut ticks = tokio::time::interval(BEAT);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // Another API server is in use: what failed by the former one is done at once.
+    let mut server = membership.servers.changes();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
+            _ = server.changed() => {}
             _ = ctx.hypervisor.changed() => {}
             _ = ctx.network.changed() => {}
             _ = ctx.images.changed() => {}
@@ -191,6 +197,7 @@ async fn beat(
                 report.update(|cluster| {
                     cluster.server = Some(membership.servers.current());
                     cluster.servers = membership.servers.urls();
+                    cluster.vips = membership.servers.vips();
                     cluster.step = match (observed.health.problems.first(), ready) {
                         _ if observed.shutting_down => "the node is shutting down".into(),
                         (None, true) => "the node is ready for VMs".into(),
@@ -210,10 +217,12 @@ async fn beat(
                     return failure;
                 }
                 posted = None;
+                ticks.reset_after(BEAT_AGAIN);
                 report.failed(&failure);
             }
             Err(_) => {
                 posted = None;
+                ticks.reset_after(BEAT_AGAIN);
                 report.failed(&Failure::new(
                     "reporting to the cluster that the node is alive",
                     anyhow::anyhow!("no answer within {} s", REQUEST_TIME.as_secs()),

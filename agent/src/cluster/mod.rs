@@ -54,6 +54,9 @@ const TIME_WAIT: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(32);
 
+/// Longest time for registering: requests that are never answered must not keep the node from trying another API server.
+const REGISTER_TIME: Duration = Duration::from_secs(30);
+
 /// How long the first node's own token lives.
 const OWN_TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);
 
@@ -112,63 +115,95 @@ async fn attempt(
     servers: &Arc<Servers>,
     report: &Reporter,
 ) -> Failure {
-    match member(ctx, cluster, publish, hosts, servers, report).await {
-        Ok((membership, member, address)) => {
-            let creates = cluster.mode == ClusterMode::Create;
-            let is_of_the_plane = cluster.role() == Role::ControlPlane;
-            let plane = async {
-                let target = match configured(cluster) {
-                    Ok(target) if is_of_the_plane && !creates => target,
-                    _ => return std::future::pending().await,
-                };
-                let of = planes::Membership {
-                    target: &target,
-                    store: &membership.store,
-                    servers: membership.servers.as_ref(),
-                };
-                planes::keep_up(ctx, cluster, address, hosts, of, report.of_the_plane()).await
-            };
-            let renew = || async {
-                let config = ctx.config.borrow().clone();
-                create::control_plane(&ctx.paths, &config, cluster, address, hosts, report).await.map(drop)
-            };
-            let upkeep = async {
-                match creates {
-                    true => create::upkeep::upkeep(create::upkeep::Cadence::default(), renew).await,
-                    false => std::future::pending().await,
-                }
-            };
-            let moved = async {
-                // The control plane's certificate and cluster-info name this address.
-                let mut network = ctx.network.clone();
-                let elsewhere = |state: &crate::channels::NetworkState| {
-                    is_of_the_plane && !state.addresses.is_empty() && !state.addresses.contains(&address)
-                };
-                if network.wait_for(elsewhere).await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            };
-            // A node of the control plane is never removed.
-            let removed = async {
-                match creates {
-                    true => std::future::pending().await,
-                    false => leave::ordered(publish.subscribe()).await,
-                }
-            };
-            tokio::select! {
-                failure = keep::keep(ctx, &membership, member, publish, report) => failure,
-                () = moved => Failure::new(
-                    "keeping the control plane",
-                    anyhow!("this node no longer has the address {address}"),
-                    "the control plane moves to the new address; give the node a static one",
-                ),
-                never = upkeep => match never {},
-                never = plane => match never {},
-                wipe = removed => removed_from(ctx, cluster, &membership, publish, &*hosts.units, wipe).await,
+    let Way { membership, member, address, admin } = match way(ctx, cluster, hosts, servers, report).await {
+        Ok(way) => way,
+        Err(failure) => return failure,
+    };
+    let creates = cluster.mode == ClusterMode::Create;
+    let is_of_the_plane = cluster.role() == Role::ControlPlane;
+    let is_registered = watch::Sender::new(false);
+    let node = async {
+        let mut pause = FIRST_PAUSE;
+        while let Err(failure) = enter(ctx, cluster, &membership, &member, admin.as_ref(), publish, report).await {
+            // The control plane of this node may be what is missing: it is brought up beside this.
+            let is_refused = failure.cause.downcast_ref::<kube::Error>().is_some_and(|error| is_status(error, 401));
+            if !is_of_the_plane || is_refused || !member.identity.valid(SystemTime::now()) {
+                return failure;
             }
+            report.failed(&failure);
+            tokio::time::sleep(pause).await; // until the next try
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        Err(failure) => failure,
+        is_registered.send_replace(true);
+        keep::keep(ctx, &membership, member, publish, report).await
+    };
+    let plane = async {
+        if !is_of_the_plane || admin.is_some() {
+            return std::future::pending().await;
+        }
+        let target = configured(cluster);
+        let beside = match (creates, &target) {
+            (true, _) => planes::Beside::First,
+            (false, Ok(target)) => planes::Beside::Joined(planes::Membership {
+                target,
+                store: &membership.store,
+                servers: membership.servers.as_ref(),
+            }),
+            (false, Err(_)) => return std::future::pending().await,
+        };
+        let (registered, report) = (is_registered.subscribe(), report.of_the_plane());
+        planes::keep_up(ctx, cluster, address, hosts, beside, registered, &report).await
+    };
+    let renew = || async {
+        let config = ctx.config.borrow().clone();
+        create::control_plane(&ctx.paths, &config, cluster, address, hosts, report).await.map(drop)
+    };
+    let upkeep = async {
+        match admin.is_some() {
+            true => create::upkeep::upkeep(create::upkeep::Cadence::default(), renew).await,
+            false => std::future::pending().await,
+        }
+    };
+    let moved = async {
+        // The control plane's certificate and cluster-info name this address.
+        let mut network = ctx.network.clone();
+        let elsewhere = |state: &crate::channels::NetworkState| {
+            is_of_the_plane && !state.addresses.is_empty() && !state.addresses.contains(&address)
+        };
+        if network.wait_for(elsewhere).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    // A node of the control plane is never removed.
+    let removed = async {
+        match creates {
+            true => std::future::pending().await,
+            false => leave::ordered(publish.subscribe()).await,
+        }
+    };
+    tokio::select! {
+        failure = node => failure,
+        () = moved => Failure::new(
+            "keeping the control plane",
+            anyhow!("this node no longer has the address {address}"),
+            "the control plane moves to the new address; give the node a static one",
+        ),
+        never = upkeep => match never {},
+        never = plane => match never {},
+        wipe = removed => removed_from(ctx, cluster, &membership, publish, &*hosts.units, wipe).await,
     }
+}
+
+/// Whether this node's control plane was made in an earlier life of the agent, or by an earlier attempt.
+fn was_made(paths: &crate::paths::Paths) -> bool {
+    paths.kubernetes.join("super-admin.conf").exists()
+}
+
+/// Whether the node that created the cluster is a node first, and brings its control plane up beside that, as the others do: there are
+/// other API servers, by which its lease is renewed if its own fails. The only control-plane node has nobody to report to
+/// before its own is up.
+fn is_node_first(paths: &crate::paths::Paths, own: &str) -> bool {
+    was_made(paths) && servers::kept(&servers::file(paths)).iter().any(|server| server != own)
 }
 
 /// Leaves the cluster; no other controller makes requests from then on.
@@ -192,14 +227,22 @@ async fn removed_from(
     }
 }
 
-async fn member(
+/// Who this node is in its cluster, and how it reaches it.
+struct Way {
+    membership: Membership,
+    member: join::Member,
+    address: IpAddr,
+    /// May do everything: the control plane of this node was brought up first.
+    admin: Option<kube::Client>,
+}
+
+async fn way(
     ctx: &Context,
     cluster: &Cluster,
-    publish: &watch::Sender<Option<Joined>>,
     hosts: &Hosts,
     servers: &Arc<Servers>,
     report: &Reporter,
-) -> Result<(Membership, join::Member, IpAddr), Failure> {
+) -> Result<Way, Failure> {
     let creates = cluster.mode == ClusterMode::Create;
     report.phase(if creates { Phase::Creating } else { Phase::Joining });
     let address = address(ctx, report).await?;
@@ -211,7 +254,13 @@ async fn member(
     }
     let machine = machine::observe(&paths);
     let mut admin = None;
-    let target = if creates {
+    let own_server = create::kubeadm::server(address);
+    let is_member = matches!(join::standing(&store, &name, None, SystemTime::now()), Standing::Member(_));
+    let (target, own) = if creates && is_member && is_node_first(&paths, &own_server) {
+        report.phase(Phase::Joining);
+        let signature_time = discovery::FIRST_SIGNATURE_TIME;
+        (Target { server: own_server.clone(), token: None, pin: None, signature_time }, None)
+    } else if creates {
         let config = ctx.config.borrow().clone();
         let local = create::control_plane(&paths, &config, cluster, address, hosts, report).await?;
         let pin = CaPin::of_certificate(&local.ca)
@@ -243,7 +292,6 @@ async fn member(
         leave::check(&paths, &store, &target, &*hosts.units).await?;
         (target, None)
     };
-    let (target, own) = target;
     report.update(|section| section.server = Some(target.server.clone()));
     let member = join::join(&target, &name, &machine, &store, report).await?;
     if let Some((token, admin)) = own {
@@ -252,42 +300,66 @@ async fn member(
             .remedy("deleting the first node's bootstrap token", "it expires in 15 minutes")?;
     }
     let is_of_the_plane = cluster.role() == Role::ControlPlane;
-    let own = is_of_the_plane.then(|| create::kubeadm::server(address)).filter(|own| {
+    let own = is_of_the_plane.then_some(own_server).filter(|own| {
         // A node that has just joined has no API server yet.
-        creates || paths.kubernetes.join("super-admin.conf").exists() && *own != target.server
+        creates || was_made(&paths) && *own != target.server
     });
     servers.lead_to(&target.server, own.as_deref(), &member.ca, servers::file(&paths));
     let membership = Membership {
         servers: servers.clone(),
         ca: member.ca.clone(),
-        name: name.clone(),
+        name,
         machine,
         reserve: Reserve::of(is_of_the_plane),
         store,
     };
+    Ok(Way { membership, member, address, admin })
+}
+
+/// Becomes a node of the cluster: its Node is there, and other controllers have a client.
+async fn enter(
+    ctx: &Context,
+    cluster: &Cluster,
+    membership: &Membership,
+    member: &join::Member,
+    admin: Option<&kube::Client>,
+    publish: &watch::Sender<Option<Joined>>,
+    report: &Reporter,
+) -> Result<(), Failure> {
+    let is_of_the_plane = cluster.role() == Role::ControlPlane;
     let step = "registering the node";
     report.step(step);
     let client = membership.client(&member.identity).await.remedy(step, "look at /var/lib/sheaf/pki")?;
-    let node = membership.register(ctx, &client).await?;
-    if let Some(admin) = &admin {
+    let registered = tokio::time::timeout(REGISTER_TIME, membership.register(ctx, &client)).await;
+    let node = registered.map_err(|_| {
+        Failure::new(
+            step,
+            anyhow!("no API server answered within {} s", REGISTER_TIME.as_secs()),
+            "it is retried; a control-plane node must be up and be reached on TCP port 6443",
+        )
+    })??;
+    if let Some(admin) = admin {
         let step = "labelling the node as control plane";
         node::give_role(admin, &node).await.remedy(step, "read `journalctl -u kube-apiserver`")?;
     }
     // A control-plane node needs its token until its control plane runs.
     if !is_of_the_plane {
-        redeem::redeem(&paths.node_toml)
+        redeem::redeem(&ctx.paths.node_toml)
             .remedy("removing the redeemed token from node.toml", "look at the state partition")?;
     }
-    if !creates {
-        leave::returned(&paths).remedy("forgetting an earlier removal", "look at the state partition")?;
+    if cluster.mode == ClusterMode::Join {
+        leave::returned(&ctx.paths)
+            .remedy("forgetting an earlier removal", "look at the state partition")?;
     }
     let hash = CaPin::of_certificate(&member.ca).ok().map(|pin| pin.to_string());
     report.update(|section| {
         section.ca_hash.clone_from(&hash);
         section.join = is_of_the_plane.then(|| "sheaf-agent token create".to_owned());
     });
-    publish.send_replace(Some(Joined { client, node: name, node_uid: node.uid().unwrap_or_default() }));
-    Ok((membership, member, address))
+    let joined =
+        Joined { client, node: membership.name.clone(), node_uid: node.uid().unwrap_or_default() };
+    publish.send_replace(Some(joined));
+    Ok(())
 }
 
 /// Where others reach this node.

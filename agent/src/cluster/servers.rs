@@ -1,11 +1,12 @@
 //! The API servers of the cluster, and the way to one that is ready.
 //!
-//! Why a forwarder: with several control-plane nodes any of them may be away, and there is no virtual address. Clients of this
-//! agent connect to a port of the loopback; behind it is one API server, and when that one is not ready and another is, all
-//! connections are closed and new ones go to the other. So no client, and no open watch of one, has to know of it. TLS is between
+//! Why a forwarder: with several control-plane nodes any of them may be away, and an address that moves would be one more thing that
+//! elects. Clients of this agent connect to a port of the loopback; behind it is one API server, and when that one is not ready and
+//! another is, all connections are closed and new ones go to the other. So no client, and no open watch of one, has to know of it. TLS is between
 //! client and API server: the forwarder sees none of it, and clients verify the name [`NAME`], which every API server's certificate
 //! has. The list is the ConfigMap `kube-public/sheaf-api-servers`; the last one that was read is kept on disk, for a start while the
-//! server of node.toml is away. Route in: the cluster that was joined. Route out: [`Servers::client`].
+//! server of node.toml is away. Beside the servers it has the address for people (`cluster.vip`), which no agent uses and every
+//! node guards from its VMs. Route in: the cluster that was joined. Route out: [`Servers::client`].
 
 use super::kubeconfig::{self, Credentials};
 use super::{apply, is_status};
@@ -17,6 +18,8 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 use sheaf_host::file::write_atomically;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,9 +30,11 @@ use tokio::task::AbortHandle;
 /// The name that clients verify: in every API server's certificate, as Kubernetes makes it for Pods.
 pub const NAME: &str = "kubernetes.default.svc";
 
-/// ConfigMap with `https://HOST:6443` by name of node.
+/// ConfigMap with `https://HOST:6443` by name of node, and with the address for people by [`VIP`] and name of node.
 const CONFIG_MAP: &str = "sheaf-api-servers";
 const NAMESPACE: &str = "kube-public";
+/// What the key of an address for people begins with. No name of a node has such letters.
+const VIP: &str = "VIP_";
 
 /// Between two questions whether the API server in use is ready. With the two times below, a client that retries is answered
 /// within 10 s of the loss of a server.
@@ -52,6 +57,10 @@ const READ_TIME: Duration = Duration::from_secs(8);
 struct Cluster {
     /// `https://HOST:PORT`, in order of preference; not empty.
     servers: Vec<String>,
+    /// Those that the cluster's list has, once it was read; else empty.
+    listed: Vec<String>,
+    /// Addresses for people: one, unless the nodes of the control plane disagree.
+    vips: BTreeSet<IpAddr>,
     /// CA of the API servers, PEM.
     ca: String,
     /// The server that node.toml names, always in the list.
@@ -98,6 +107,8 @@ impl Servers {
         let kept = kept(&file);
         let mut cluster = Cluster {
             servers: Vec::new(),
+            listed: Vec::new(),
+            vips: kept_vips(&file),
             ca: ca.into(),
             configured: configured.into(),
             own: own.map(str::to_owned),
@@ -125,10 +136,32 @@ impl Servers {
         .await
     }
 
-    /// Hosts of all API servers, as URLs have them.
+    /// Hosts of the control-plane nodes, as URLs have them. The server of node.toml may be an address for people, where no etcd is:
+    /// it counts only as long as the cluster's list is not known.
     pub fn hosts(&self) -> Vec<String> {
         let host = |server: String| Some(server.parse::<http::Uri>().ok()?.host()?.to_owned());
-        self.urls().into_iter().filter_map(host).collect()
+        let listed = self.cluster.borrow().as_ref().map(|cluster| cluster.listed.clone()).unwrap_or_default();
+        let servers = if listed.is_empty() { self.urls() } else { listed };
+        servers.into_iter().filter_map(host).collect()
+    }
+
+    /// Waits until the cluster's list was read, for `longest`.
+    pub async fn listed(&self, longest: Duration) {
+        let mut cluster = self.cluster.subscribe();
+        let known = cluster.wait_for(|cluster| cluster.as_ref().is_some_and(|it| !it.listed.is_empty()));
+        // A cluster that Sheaf did not make has no list.
+        let _ = tokio::time::timeout(longest, known).await;
+    }
+
+    /// Addresses for people.
+    pub fn vips(&self) -> Vec<IpAddr> {
+        let cluster = self.cluster.borrow();
+        cluster.iter().flat_map(|cluster| cluster.vips.iter().copied()).collect()
+    }
+
+    /// Changes of [`Servers::current`].
+    pub fn changes(&self) -> watch::Receiver<String> {
+        self.current.subscribe()
     }
 
     /// All API servers, `https://HOST:PORT`.
@@ -150,6 +183,15 @@ pub fn file(paths: &Paths) -> PathBuf {
 /// The list that was kept there; empty if there is none.
 pub fn kept(file: &Path) -> Vec<String> {
     std::fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+/// Where a node keeps the addresses for people, beside the list.
+fn vips_file(file: &Path) -> PathBuf {
+    file.with_file_name("api-vips.json")
+}
+
+fn kept_vips(file: &Path) -> BTreeSet<IpAddr> {
+    std::fs::read(vips_file(file)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
 /// Each once: the server of this machine, those of the list, and at last that of node.toml.
@@ -281,36 +323,61 @@ async fn refresh(cluster: watch::Sender<Option<Cluster>>, mut joined: watch::Rec
             changed = joined.changed() => if changed.is_err() { return },
         }
         let Some(Joined { client, .. }) = joined.borrow_and_update().clone() else { continue };
-        let Ok(Some(listed)) = tokio::time::timeout(READ_TIME, read(&client)).await else { continue };
+        let Ok(Some((listed, vips))) = tokio::time::timeout(READ_TIME, read(&client)).await else { continue };
         pause = REFRESH;
         cluster.send_if_modified(|cluster| {
             let Some(cluster) = cluster else { return false };
-            let servers = ordered(listed, cluster);
-            if servers == cluster.servers {
+            let servers = ordered(listed.clone(), cluster);
+            let before = (&cluster.servers, &cluster.listed, &cluster.vips);
+            if before == (&servers, &listed, &vips) {
                 return false;
             }
-            let text = serde_json::to_vec(&servers).unwrap_or_default();
-            if let Err(error) = write_atomically(&cluster.file, &text, 0o644) {
-                tracing::warn!("{}: cannot be written: {error}", cluster.file.display());
+            if cluster.servers != servers {
+                tracing::info!("API servers: {}", servers.join(" "));
             }
-            tracing::info!("API servers: {}", servers.join(" "));
-            cluster.servers = servers;
+            for (file, text) in [
+                (cluster.file.clone(), serde_json::to_vec(&servers)),
+                (vips_file(&cluster.file), serde_json::to_vec(&vips)),
+            ] {
+                if let Err(error) = write_atomically(&file, &text.unwrap_or_default(), 0o644) {
+                    tracing::warn!("{}: cannot be written: {error}", file.display());
+                }
+            }
+            (cluster.servers, cluster.listed, cluster.vips) = (servers, listed, vips);
             true
         });
     }
 }
 
-/// The list, if the cluster has one that is not empty: one that Sheaf did not make has none.
-async fn read(client: &kube::Client) -> Option<Vec<String>> {
+/// The list with the addresses for people, if the cluster has one that is not empty: one that Sheaf did not make has none.
+async fn read(client: &kube::Client) -> Option<(Vec<String>, BTreeSet<IpAddr>)> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
-    let servers: Vec<_> = maps.get(CONFIG_MAP).await.ok()?.data?.into_values().collect();
-    let fits = |server: &String| server.starts_with("https://") && authority(server).is_some();
-    Some(servers.into_iter().filter(fits).collect()).filter(|servers: &Vec<_>| !servers.is_empty())
+    Some(parse(&maps.get(CONFIG_MAP).await.ok()?.data?)).filter(|(servers, _)| !servers.is_empty())
 }
 
-/// Puts the API server of `node` into the list, and lets nodes read it.
-pub async fn publish(admin: &kube::Client, node: &str, server: &str) -> anyhow::Result<()> {
-    write(admin, node, json!(server)).await?;
+fn parse(data: &BTreeMap<String, String>) -> (Vec<String>, BTreeSet<IpAddr>) {
+    let (vips, servers): (Vec<_>, Vec<_>) = data.iter().partition(|(key, _)| key.starts_with(VIP));
+    let fits = |server: &&String| server.starts_with("https://") && authority(server).is_some();
+    let servers = servers.into_iter().map(|(_, server)| server).filter(fits).cloned().collect();
+    (servers, vips.into_iter().filter_map(|(_, vip)| vip.parse().ok()).collect())
+}
+
+/// Addresses for people, as an administrator reads them.
+pub async fn published_vips(admin: &kube::Client) -> anyhow::Result<Vec<IpAddr>> {
+    let maps: Api<ConfigMap> = Api::namespaced(admin.clone(), NAMESPACE);
+    let found = maps.get_opt(CONFIG_MAP).await;
+    let found = found.with_context(|| format!("ConfigMap {NAMESPACE}/{CONFIG_MAP}: cannot be read"))?;
+    Ok(parse(&found.and_then(|map| map.data).unwrap_or_default()).1.into_iter().collect())
+}
+
+/// Puts the API server of `node` into the list, with the address for people that its node.toml has, and lets nodes read it.
+pub async fn publish(
+    admin: &kube::Client,
+    node: &str,
+    server: &str,
+    vip: Option<IpAddr>,
+) -> anyhow::Result<()> {
+    write(admin, node, json!(server), json!(vip)).await?;
     let metadata = json!({"name": CONFIG_MAP, "namespace": NAMESPACE});
     apply::all(
         admin,
@@ -331,17 +398,27 @@ pub async fn publish(admin: &kube::Client, node: &str, server: &str) -> anyhow::
 
 /// Takes the API server of `node` out of the list.
 pub async fn withdraw(admin: &kube::Client, node: &str) -> anyhow::Result<()> {
-    write(admin, node, json!(null)).await
+    write(admin, node, json!(null), json!(null)).await
 }
 
 /// Each node has a key of its own, so they do not overwrite one another.
-async fn write(admin: &kube::Client, node: &str, value: serde_json::Value) -> anyhow::Result<()> {
+async fn write(
+    admin: &kube::Client,
+    node: &str,
+    value: serde_json::Value,
+    vip: serde_json::Value,
+) -> anyhow::Result<()> {
     let maps: Api<ConfigMap> = Api::namespaced(admin.clone(), NAMESPACE);
-    let patch = json!({"metadata": {"name": CONFIG_MAP, "namespace": NAMESPACE}, "data": {node: value}});
+    let data = json!({node: value, format!("{VIP}{node}"): vip});
+    let patch = json!({"metadata": {"name": CONFIG_MAP, "namespace": NAMESPACE}, "data": data});
     match maps.patch(CONFIG_MAP, &PatchParams::default(), &Patch::Merge(&patch)).await {
         Err(error) if is_status(&error, 404) && value.is_null() => Ok(()),
         Err(error) if is_status(&error, 404) => {
-            Ok(maps.create(&PostParams::default(), &serde_json::from_value(patch)?).await.map(drop)?)
+            let mut made = patch;
+            if let Some(data) = made["data"].as_object_mut() {
+                data.retain(|_, value| !value.is_null());
+            }
+            Ok(maps.create(&PostParams::default(), &serde_json::from_value(made)?).await.map(drop)?)
         }
         answer => answer.map(drop).with_context(|| format!("ConfigMap {NAMESPACE}/{CONFIG_MAP}")),
     }
@@ -365,6 +442,21 @@ mod tests {
             ["https://192.0.2.12:6443", "https://192.0.2.11:6443", "https://api.example:6443"]
         );
         assert_eq!(ordered(Vec::new(), &cluster).len(), 2);
+    }
+
+    #[test]
+    fn the_address_for_people_is_in_the_list_and_is_no_server_of_agents() {
+        let data = [
+            ("a", "https://192.0.2.11:6443"),
+            ("b", "https://192.0.2.12:6443"),
+            ("c", "http://192.0.2.13"),
+            ("VIP_a", "192.0.2.100"),
+            ("VIP_b", "192.0.2.100"),
+            ("VIP_c", "elsewhere"),
+        ];
+        let (servers, vips) = parse(&data.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+        assert_eq!(servers, ["https://192.0.2.11:6443", "https://192.0.2.12:6443"]);
+        assert_eq!(vips, [IpAddr::from([192, 0, 2, 100])].into());
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! Why here: the first node's own token, the operator's token of node.toml and `sheaf-agent token create` are all such
 //! Secrets. Every one is good for one node (sheaf-controller sees to that) and ends by itself. Route in: a client that may write `kube-system`. Route out: Secret `bootstrap-token-<id>`.
 
-use super::create::kubeadm::BOOTSTRAP_GROUP;
-use super::kubeconfig;
+use super::create::kubeadm::{self, BOOTSTRAP_GROUP};
+use super::{kubeconfig, servers};
 use crate::paths::Paths;
 use anyhow::{Context as _, anyhow, bail};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -13,6 +13,7 @@ use sheaf_api::names::TOKEN_NODE_ANNOTATION;
 use sheaf_config::pin::CaPin;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -171,8 +172,9 @@ pub async fn revoke(client: &kube::Client, token: &Token) -> anyhow::Result<()> 
 pub async fn create(paths: &Paths, lifetime: Duration, only_for: Option<&str>) -> anyhow::Result<String> {
     let client = administrator(paths).await?;
     let file = paths.kubernetes.join("super-admin.conf");
-    let (_, server) =
+    let (_, own) =
         kubeconfig::certificate_and_server(&file).context("super-admin.conf names no server")?;
+    let server = for_joining(&servers::published_vips(&client).await?, own);
     let ca = paths.kubernetes.join("pki/ca.crt");
     let ca = std::fs::read_to_string(&ca).with_context(|| format!("{}: cannot be read", ca.display()))?;
     let token = Token::generate()?;
@@ -182,6 +184,14 @@ pub async fn create(paths: &Paths, lifetime: Duration, only_for: Option<&str>) -
     Ok(format!(
         "[cluster]\nmode = \"join\"\nserver = \"{server}\"\ntoken = \"{token}\"\nca-hash = \"{pin}\"\n"
     ))
+}
+
+/// The server that a node joins by: the address for people if there is one, which is at a node that is up; else the node's `own`.
+pub(crate) fn for_joining(vips: &[IpAddr], own: String) -> String {
+    match vips {
+        [vip] => kubeadm::server(*vip),
+        _ => own,
+    }
 }
 
 /// A client that may do everything, on a control-plane node.
@@ -200,6 +210,14 @@ mod tests {
         let token = Token::generate().unwrap();
         assert_eq!(token.reveal().parse::<Token>().unwrap(), token);
         assert!(!format!("{token:?}").contains(token.secret()));
+    }
+
+    #[test]
+    fn a_node_joins_by_the_address_for_people_unless_nodes_disagree_about_it() {
+        let own = || "https://192.0.2.10:6443".to_owned();
+        assert_eq!(for_joining(&[], own()), own());
+        assert_eq!(for_joining(&["2001:db8::100".parse().unwrap()], own()), "https://[2001:db8::100]:6443");
+        assert_eq!(for_joining(&[[192, 0, 2, 100].into(), [192, 0, 2, 101].into()], own()), own());
     }
 
     #[test]

@@ -134,7 +134,8 @@ fn look(
         Ok(seen) => seen,
         Err(error) => return tracing::warn!("links cannot be listed: {error}"),
     };
-    let (state, shown) = view::view(&merged, &links, mark.exists());
+    let vip = ctx.config.borrow().cluster.as_ref().and_then(|cluster| cluster.vip);
+    let (state, shown) = view::view(&merged, &links, mark.exists(), vip);
     let trial = on_trial(&ctx.paths);
     section.set(NetworkSection { trial, ..shown });
     publish.send_if_modified(|now| {

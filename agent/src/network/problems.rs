@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_what_to_do() {
         let problem = |links: &[Link]| {
-            view(&Merged::plain(&sheaf_links::Links::only_nic()), links, false).1.problem.unwrap_or_default()
+            view(&Merged::plain(&sheaf_links::Links::only_nic()), links, false, None).1.problem.unwrap_or_default()
         };
         assert!(problem(&[]).contains("no NIC that the image"));
         assert!(problem(&[found_nic("enp1s0")]).contains("br0 does not exist"));
@@ -205,7 +205,7 @@ mod tests {
             parse_node_config("node.toml", text).unwrap_or_else(|errors| panic!("{errors}")).network.links;
         let problem = |bond: Link| {
             let br0 = bridge("br0", "up", &["bond0", "vnet0"], &["192.0.2.1"]);
-            view(&Merged::plain(&network), &[found_nic("enp1s0"), found_nic("enp2s0"), bond, br0], true)
+            view(&Merged::plain(&network), &[found_nic("enp1s0"), found_nic("enp2s0"), bond, br0], true, None)
                 .1
                 .problem
                 .unwrap_or_default()
@@ -227,7 +227,7 @@ mod tests {
         let network =
             parse_node_config("node.toml", text).unwrap_or_else(|errors| panic!("{errors}")).network.links;
         assert_eq!(
-            view(&Merged::plain(&network), &[found_nic("enp1s0")], true).1.problem.unwrap(),
+            view(&Merged::plain(&network), &[found_nic("enp1s0")], true, None).1.problem.unwrap(),
             "there is no NIC with MAC 52:54:00:00:00:99; there are enp1s0 (52:54:00:00:00:01): \
              correct [[network.nic]] in node.toml"
         );

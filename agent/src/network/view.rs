@@ -17,6 +17,7 @@ pub(super) fn view(
     merged: &Merged,
     links: &[Link],
     time_synchronised: bool,
+    vip: Option<IpAddr>,
 ) -> (NetworkState, NetworkSection) {
     let network = &merged.links;
     let wanted = network.top_down();
@@ -29,7 +30,8 @@ pub(super) fn view(
     in_order.sort_by_key(|link| network.primary() != Some(link.name()));
     let mut all: Vec<IpAddr> = Vec::new();
     for address in in_order.into_iter().filter_map(|wanted| kernel_link(wanted, links)).flat_map(addresses) {
-        if !all.contains(&address) {
+        // The address for people is here only while this node holds it.
+        if !all.contains(&address) && Some(address) != vip {
             all.push(address);
         }
     }
@@ -145,7 +147,7 @@ mod tests {
             bridge("br0", &["enp1s0"], &["192.0.2.10"]),
             bridge("br1", &["enp2s0", "vnet0"], &["2001:db8::1", "fe80::1", "198.51.100.1", "169.254.3.3"]),
         ];
-        let (state, section) = view(&Merged::plain(&network), &links, true);
+        let (state, section) = view(&Merged::plain(&network), &links, true, None);
         let expected: Vec<IpAddr> =
             ["198.51.100.1", "2001:db8::1", "192.0.2.10"].iter().map(|ip| ip.parse().unwrap()).collect();
         assert_eq!(state.addresses, expected);
@@ -158,6 +160,19 @@ mod tests {
     }
 
     #[test]
+    fn the_address_for_people_is_never_the_nodes_own() {
+        let network = network("[[network.bridge]]\nname = \"br0\"\nports = [\"enp1s0\"]\n");
+        let links = [
+            found_nic("enp1s0", "52:54:00:00:00:01"),
+            bridge("br0", &["enp1s0"], &["192.0.2.100", "192.0.2.10"]),
+        ];
+        let vip = Some("192.0.2.100".parse().unwrap());
+        let (state, section) = view(&Merged::plain(&network), &links, true, vip);
+        assert_eq!(state.addresses, ["192.0.2.10".parse::<IpAddr>().unwrap()]);
+        assert_eq!(section.links[0].addresses.len(), 2, "people see it where it is");
+    }
+
+    #[test]
     fn a_bridge_for_vms_alone_is_usable_without_a_port_and_one_with_a_dead_uplink_is_not() {
         let down = |link: Link| Link { state: "down".into(), ..link };
         let links = [
@@ -167,7 +182,7 @@ mod tests {
             down(bridge("masq0", &[], &[])),
         ];
         let (state, section) =
-            view(&Merged::plain(&network("[[network.bridge]]\nname = \"br0\"\n")), &links, true);
+            view(&Merged::plain(&network("[[network.bridge]]\nname = \"br0\"\n")), &links, true, None);
         assert_eq!(state.bridges, ["br0", "masq0"]);
         assert_eq!(state.vlan_bridges, ["br0"]);
         assert_eq!(
@@ -202,7 +217,7 @@ mod tests {
                 ..Link::default()
             },
         ];
-        let (state, section) = view(&Merged::plain(&network), &links, true);
+        let (state, section) = view(&Merged::plain(&network), &links, true, None);
         assert_eq!(state.addresses, ["192.0.2.10".parse::<IpAddr>().unwrap()]);
         assert_eq!(section.problem, None);
         let shown: Vec<_> =

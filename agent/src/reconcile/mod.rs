@@ -37,6 +37,15 @@ pub trait Controller: Send {
     fn round(&mut self, woken: &Woken<Self::Source>) -> impl Future<Output = Next> + Send;
 }
 
+/// For a controller that has something left to do when the rounds have ended.
+impl<C: Controller> Controller for &mut C {
+    type Source = C::Source;
+
+    fn round(&mut self, woken: &Woken<Self::Source>) -> impl Future<Output = Next> + Send {
+        C::round(self, woken)
+    }
+}
+
 /// Makes rounds of `controller` until shutdown: the first at once, then whenever it is woken.
 pub async fn run<C: Controller>(
     mut controller: C,

@@ -45,6 +45,8 @@ pub struct Status {
     pub power: PowerSection,
     /// Writer: `etcd`.
     pub etcd: EtcdSection,
+    /// Writer: `vip`.
+    pub vip: VipSection,
 }
 
 /// What this node is.
@@ -111,6 +113,20 @@ pub struct PowerSection {
     pub message: String,
     /// Pods, `namespace/name`, whose VMs were started and whose end is not reported yet.
     pub unreported: Vec<String>,
+}
+
+/// The address for people, on a node that may have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VipSection {
+    /// The address; none where node.toml has none.
+    pub address: Option<IpAddr>,
+    /// It is on this node now.
+    pub is_here: bool,
+    /// Name of the node that has it, as far as this one knows.
+    pub holder: Option<String>,
+    /// Why it is not here, with the remedy.
+    pub problem: Option<String>,
 }
 
 /// etcd of this node, and its snapshots.
@@ -251,6 +267,8 @@ pub struct ClusterSection {
     pub server: Option<String>,
     /// All API servers that this node knows.
     pub servers: Vec<String>,
+    /// The address for people, if there is one: no VM may claim it.
+    pub vips: Vec<IpAddr>,
     /// `sha256:…` of the cluster CA's public key.
     pub ca_hash: Option<String>,
     /// Command by which further nodes are given a token.

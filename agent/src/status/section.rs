@@ -5,7 +5,7 @@
 
 use super::{
     BootSection, ClusterSection, ControllerSection, DiskSection, EtcdSection, ImageSection, NetworkSection,
-    NodeSection, PolicySection, PoolSection, PortSection, PowerSection, Status, UpdateSection, VmSection,
+    NodeSection, PolicySection, PoolSection, PortSection, PowerSection, Status, UpdateSection, VipSection, VmSection,
     VolumeSection,
 };
 use std::collections::BTreeMap;
@@ -65,6 +65,8 @@ pub struct Sections {
     pub power: Section<PowerSection>,
     /// For `etcd`.
     pub etcd: Section<EtcdSection>,
+    /// For `vip`.
+    pub vip: Section<VipSection>,
 }
 
 /// Reads the status.
@@ -105,6 +107,7 @@ pub fn open() -> (Reader, Sections, Controllers) {
         update: section(&status, |status| &mut status.update),
         power: section(&status, |status| &mut status.power),
         etcd: section(&status, |status| &mut status.etcd),
+        vip: section(&status, |status| &mut status.vip),
     };
     let controllers = section(&status, |status| &mut status.controllers);
     (Reader(reader), sections, controllers)

@@ -314,6 +314,16 @@ fn cluster(source: &mut Source, os: &mut Source, from: &mut Source) -> Table {
     if !sans.is_empty() && mode.as_deref() == Some("create") {
         cluster.insert("sans".into(), sans.into());
     }
+    match (from.text("vip"), from.text("vip_mode").as_deref(), mode.as_deref()) {
+        (Some(vip), None | Some("static"), Some("create")) => drop(cluster.insert("vip".into(), vip.into())),
+        (Some(_), Some("dhcp"), _) | (None, Some("dhcp"), _) => {
+            from.note("vip", "is asked of DHCP: write an address that DHCP gives to nobody as vip of [cluster]");
+        }
+        (Some(_), ..) => {
+            from.note("vip", "is of a Harvester cluster: write vip of the Sheaf cluster on control plane nodes");
+        }
+        (None, ..) => {}
+    }
     let labels = os.map("labels");
     if !labels.is_empty() && !cluster.is_empty() {
         cluster
@@ -329,10 +339,7 @@ fn cluster(source: &mut Source, os: &mut Source, from: &mut Source) -> Table {
 
 /// Keys whose absence has a reason that can be said.
 fn leftovers(source: &mut Source, os: &mut Source, from: &mut Source) {
-    from.none_of(
-        &["vip", "vip_mode", "vip_hw_addr"],
-        "there is no virtual address: give the API server a name in cluster.sans",
-    );
+    from.none_of(&["vip_hw_addr"], "the address is at the MAC of the node that has it");
     from.none_of(&["cluster_pod_cidr", "cluster_dns"], "VMs are on bridges, not on a network of Pods");
     from.none_of(&["force_efi", "force_gpt", "force_mbr"], "every disk boots on UEFI and BIOS, with a GPT");
     from.none_of(

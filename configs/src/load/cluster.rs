@@ -6,6 +6,7 @@ use super::{ELSEWHERE, disk, each_once, plain, values};
 use crate::node::{Cluster, ClusterMode, REDEEMED, Role, Secret, Size, Snapshots};
 use crate::spanned::{At, Table, Wrong, wrong};
 use crate::syntax;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 const MODES: &[(&str, ClusterMode)] = &[("create", ClusterMode::Create), ("join", ClusterMode::Join)];
@@ -38,6 +39,7 @@ const LEAST_SNAPSHOTS: Size = Size(256 << 20);
 pub(super) struct Read {
     pub config: Cluster,
     pub server: Option<At<String>>,
+    pub vip: Option<At<IpAddr>>,
 }
 
 pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
@@ -49,6 +51,7 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
     let ca_hash = table.optional("ca-hash", |value| value.text(syntax::ca_hash));
     let role = table.optional("role", |value| value.one_of(ROLES));
     let sans = table.optional("sans", |value| value.texts(syntax::host));
+    let vip = table.optional("vip", |value| value.text(virtual_address));
     let admin_keys = table.optional("admin-keys", |value| value.texts(syntax::public_key));
     let service_cidr = table.optional("service-cidr", |value| value.text(service_network));
     let labels = table.optional("labels", |value| {
@@ -82,7 +85,8 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
             );
         }
     }
-    let (sans_at, snapshots_at) = (table.place("sans"), table.place("snapshots"));
+    let (sans_at, vip_at) = (table.place("sans"), table.place("vip"));
+    let snapshots_at = table.place("snapshots");
     let key_at = table.place("certificate-key");
     table.finish(ELSEWHERE);
     if let (Some(role), Some(ClusterMode::Create)) = (&role, mode)
@@ -106,7 +110,7 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
         }
         _ => {}
     }
-    let foreign = [sans_at, snapshots_at].into_iter().flatten();
+    let foreign = [sans_at, vip_at, snapshots_at].into_iter().flatten();
     for at in foreign.filter(|_| mode == Some(ClusterMode::Join) && !is_control_plane) {
         let remedy = "remove it, or write mode = \"create\" or role = \"control-plane\"";
         at.wrong(report, "has no meaning for a worker", remedy);
@@ -124,13 +128,14 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<Read> {
         certificate_key: plain(certificate_key).flatten(),
         ca_hash: plain(ca_hash),
         sans: values(sans),
+        vip: plain(vip.clone()),
         admin_keys: values(admin_keys),
         service_cidr: plain(service_cidr),
         labels: labels.unwrap_or_default().into_iter().map(|(key, at)| (key, at.value)).collect(),
         taints: values(taints),
         snapshots: snapshots.unwrap_or_default(),
     };
-    Some(Read { config, server })
+    Some(Read { config, server, vip })
 }
 
 /// `[cluster.snapshots]`.
@@ -179,6 +184,41 @@ fn key_or_redeemed(text: &str) -> Result<Option<Secret>, Wrong> {
     }
     let remedy = "copy the line that `sheaf-agent token create --control-plane` prints";
     wrong(format!("is not a key of {CERTIFICATE_KEY_DIGITS} hex digits"), remedy)
+}
+
+/// An address that a machine of a network can have, without a prefix: it is one address, and makes no network.
+fn virtual_address(text: &str) -> Result<IpAddr, Wrong> {
+    if let Some((address, _)) = text.split_once('/')
+        && address.parse::<IpAddr>().is_ok()
+    {
+        return wrong(format!("\"{text}\" is an address with a prefix"), format!("write \"{address}\""));
+    }
+    let Ok(address) = text.parse::<IpAddr>() else {
+        return wrong(format!("\"{text}\" is not an address"), "write \"192.0.2.100\" or \"2001:db8::100\"");
+    };
+    let is_usable = match address {
+        IpAddr::V4(v4) => {
+            !(v4.is_unspecified()
+                || v4.is_loopback()
+                || v4.is_link_local()
+                || v4.is_multicast()
+                || v4.is_broadcast())
+        }
+        IpAddr::V6(v6) => {
+            !(v6.is_unspecified()
+                || v6.is_loopback()
+                || v6.is_unicast_link_local()
+                || v6.is_multicast()
+                || v6.to_ipv4_mapped().is_some())
+        }
+    };
+    match is_usable {
+        true => Ok(address),
+        false => wrong(
+            format!("\"{text}\" is not an address that a machine can be reached by from its network"),
+            "write a free address of the node's network",
+        ),
+    }
 }
 
 fn service_network(text: &str) -> Result<sheaf_links::IpNet, Wrong> {

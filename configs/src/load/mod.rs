@@ -70,6 +70,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("server", "cluster"),
     ("token", "cluster"),
     ("ca-hash", "cluster"),
+    ("vip", "cluster"),
     ("role", "cluster"),
     ("admin-keys", "cluster"),
     ("labels", "cluster"),
@@ -155,6 +156,10 @@ fn read_root(mut root: Table<'_, '_>, is_whole: bool) -> Option<Read> {
     if let (Some(network), Some(cluster)) = (&network, &cluster) {
         services_are_not_on_a_link(report, network, cluster);
         a_node_joins_another(report, network, cluster);
+        the_address_for_people_is_on_a_link(report, network, cluster);
+    }
+    if let Some(cluster) = &cluster {
+        the_address_for_people_is_no_service(report, cluster);
     }
     if let (Some(install), Some(storage)) = (&install, &storage) {
         pools_are_not_on_the_system_disk(report, install, storage);
@@ -186,6 +191,38 @@ fn services_are_not_on_a_link(report: &Report<'_>, network: &network::Read, clus
             what,
             "write another service-cidr in [cluster], the same on every node's network",
         );
+    }
+}
+
+/// Nothing but the neighbours on a link finds an address that moves; and it cannot move if a node always has it.
+fn the_address_for_people_is_on_a_link(
+    report: &Report<'_>,
+    network: &network::Read,
+    cluster: &cluster::Read,
+) {
+    let Some(vip) = &cluster.vip else { return };
+    if let Some(own) = network.addresses.iter().find(|at| at.value.addr() == vip.value) {
+        let line = report.line(own.span.start);
+        let what = format!("\"{}\" is this node's own address of line {line}", vip.value);
+        return vip.wrong(report, what, "write a free address of the same network");
+    }
+    // With DHCP the networks are not known here.
+    let family = |at: &&At<sheaf_links::IpNet>| at.value.addr().is_ipv4() == vip.value.is_ipv4();
+    let known: Vec<_> = network.addresses.iter().filter(family).collect();
+    if !known.is_empty() && !known.iter().any(|at| at.value.contains(&vip.value)) {
+        let networks: Vec<_> = known.iter().map(|at| at.value.trunc().to_string()).collect();
+        let what = format!("\"{}\" is in none of this node's networks: {}", vip.value, networks.join(", "));
+        vip.wrong(report, what, "write a free address of one of them");
+    }
+}
+
+/// An address of Services is never on a link.
+fn the_address_for_people_is_no_service(report: &Report<'_>, cluster: &cluster::Read) {
+    let Some(vip) = &cluster.vip else { return };
+    let services = cluster.config.service_cidr.unwrap_or(SERVICE_CIDR);
+    if services.contains(&vip.value) {
+        let what = format!("\"{}\" is one of the cluster's Service addresses {services}", vip.value);
+        vip.wrong(report, what, "write a free address of the node's network");
     }
 }
 

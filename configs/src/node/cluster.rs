@@ -49,6 +49,11 @@ pub struct Cluster {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default, extend("examples" = [["cluster.example.org"]]))]
     pub sans: Vec<String>,
+    /// create and control-plane: an address for people, IPv4 or IPv6, in the network of the node's own address and used by no
+    /// machine. One control-plane node whose API server is ready has it at a time. Write the same on every control-plane node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", example = &"192.0.2.100")]
+    pub vip: Option<IpAddr>,
     /// create: public keys in PEM (`sheaf admin new DIR` makes a pair) whose owners administer the cluster.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]

@@ -28,6 +28,7 @@ mod segment;
 mod systemd;
 mod transient;
 mod tty;
+mod virtual_address;
 mod vms;
 
 pub use alarm::FakeAlarm;
@@ -56,4 +57,5 @@ pub use segment::FakeSegments;
 pub use systemd::FakeUnits;
 pub use transient::FakeTransientUnits;
 pub use tty::FakeTerminal;
+pub use virtual_address::FakeVirtualAddresses;
 pub use vms::FakeVms;

@@ -16,16 +16,10 @@ const AGAIN: Duration = Duration::from_millis(700);
 /// Longest silence of one read.
 const WAIT: Duration = Duration::from_millis(100);
 /// EtherType of ARP.
-const ARP: [u8; 2] = [0x08, 0x06];
+pub(crate) const ARP: [u8; 2] = [0x08, 0x06];
 
-pub(super) fn owner(link: &str, address: Ipv4Addr, patience: Duration) -> io::Result<Option<String>> {
-    let of_link = |entry: &nix::ifaddrs::InterfaceAddress| entry.interface_name == link;
-    let place = nix::ifaddrs::getifaddrs()?
-        .filter(of_link)
-        .find_map(|entry| entry.address?.as_link_addr().copied())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no link {link}")))?;
-    let ours = place.addr().ok_or_else(|| io::Error::other(format!("{link} has no MAC address")))?;
-    let socket = open(&place)?;
+pub(crate) fn owner(link: &str, address: Ipv4Addr, patience: Duration) -> io::Result<Option<String>> {
+    let (socket, ours) = open(link)?;
     let begin = Instant::now();
     let mut asked: Option<Instant> = None;
     let mut frame = [0; 1514];
@@ -47,13 +41,20 @@ pub(super) fn owner(link: &str, address: Ipv4Addr, patience: Duration) -> io::Re
     Ok(None)
 }
 
-fn open(place: &LinkAddr) -> io::Result<OwnedFd> {
+/// A socket for whole frames on `link`, whose reads end after a moment; and the MAC of the link.
+pub(crate) fn open(link: &str) -> io::Result<(OwnedFd, [u8; 6])> {
+    let of_link = |entry: &nix::ifaddrs::InterfaceAddress| entry.interface_name == link;
+    let place: LinkAddr = nix::ifaddrs::getifaddrs()?
+        .filter(of_link)
+        .find_map(|entry| entry.address?.as_link_addr().copied())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no link {link}")))?;
+    let ours = place.addr().ok_or_else(|| io::Error::other(format!("{link} has no MAC address")))?;
     let all = SockProtocol::EthAll;
     let socket = socket::socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, all)?;
-    socket::bind(socket.as_raw_fd(), place)?;
+    socket::bind(socket.as_raw_fd(), &place)?;
     let wait = TimeVal::milliseconds(i64::try_from(WAIT.as_millis()).unwrap_or(100));
     socket::setsockopt(&socket, ReceiveTimeout, &wait)?;
-    Ok(socket)
+    Ok((socket, ours))
 }
 
 /// An ARP probe: a question by nobody, so that it does not disturb anyone who has the address.
@@ -67,7 +68,7 @@ pub(super) fn question(ours: [u8; 6], address: Ipv4Addr) -> Vec<u8> {
 }
 
 /// The MAC address of another machine that says by `frame` that `address` is its own.
-pub(super) fn claim(frame: &[u8], ours: [u8; 6], address: Ipv4Addr) -> Option<String> {
+pub(crate) fn claim(frame: &[u8], ours: [u8; 6], address: Ipv4Addr) -> Option<String> {
     let arp = frame.get(14..42).filter(|_| frame[12..14] == ARP)?;
     let sender = &arp[8..14];
     (arp[14..18] == address.octets() && sender != ours)

@@ -3,7 +3,7 @@
 //! Why here: links, leases, ARP and clocks of others are the machine's. Route in: networkd's files, an address, a name.
 //! Route out: [`Net`]; [`crate::fakes::FakeNet`] in tests.
 
-mod arp;
+pub(crate) mod arp;
 #[cfg(test)]
 mod fuzz;
 mod networkd;

@@ -89,8 +89,8 @@ pub async fn bring_up(
     let broken =
         "the control plane's files in /var/lib/kubernetes are incomplete; read `journalctl -u sheaf-agent`";
     let (plane, made) = {
-        let (run, pki, name, sans) =
-            (hosts.run.clone(), pki.clone(), config.system.hostname.clone(), cluster.sans.clone());
+        let (run, pki, name) = (hosts.run.clone(), pki.clone(), config.system.hostname.clone());
+        let sans = names(cluster);
         let service_cidr = match joining {
             Some(joining) => joining.service_cidr.clone(),
             None => cluster.service_cidr.map_or_else(|| SERVICE_CIDR.into(), |cidr| cidr.to_string()),
@@ -193,13 +193,22 @@ pub async fn bring_up(
         start(hosts, unit, changed, report).await?;
     }
     start(hosts, "sheaf-controller.service", changed || renewed || serving, report).await?;
-    servers::publish(&admin, &plane.node, &plane.server())
+    servers::publish(&admin, &plane.node, &plane.server(), cluster.vip)
         .await
         .remedy("adding this node to the list of API servers", broken)?;
     if changed {
         std::fs::remove_file(&pending).remedy("removing /run/sheaf/control-plane.pending", broken)?;
     }
     Ok(Local { server: plane.server(), ca, admin })
+}
+
+/// Further names and addresses of the API server, in its certificate: those of node.toml, and the address for people, which this node may
+/// have at any time.
+fn names(cluster: &Cluster) -> Vec<String> {
+    let mut names = cluster.sans.clone();
+    let vip = cluster.vip.map(|vip| vip.to_string());
+    names.extend(vip.filter(|vip| !cluster.sans.contains(vip)));
+    names
 }
 
 /// What helps when the first member's data is gone and others exist.
@@ -274,6 +283,17 @@ fn write_environment(run: &Path, plane: &ControlPlane) -> anyhow::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_address_for_people_is_in_the_certificate_once() {
+        let read = |lines: &str| {
+            let text = format!("version = 1\nsystem.hostname = \"n1\"\n[cluster]\nmode = \"create\"\n{lines}");
+            names(&sheaf_config::load::parse_node_config("n", &text).unwrap().cluster.unwrap())
+        };
+        assert_eq!(read("vip = \"192.0.2.100\"\nsans = [\"api.example\"]"), ["api.example", "192.0.2.100"]);
+        assert_eq!(read("vip = \"2001:db8::1\"\nsans = [\"2001:db8::1\"]"), ["2001:db8::1"]);
+        assert_eq!(read(""), [""; 0]);
+    }
 
     #[test]
     fn a_first_node_without_its_data_begins_no_second_cluster_beside_other_control_plane_nodes() {

@@ -56,14 +56,21 @@ pub async fn create(
         .await
         .context("storing the keys of the cluster for the new node")?;
     let file = paths.kubernetes.join("super-admin.conf");
-    let (_, server) =
+    let (_, own) =
         kubeconfig::certificate_and_server(&file).context("super-admin.conf names no server")?;
+    let vips = servers::published_vips(&admin).await?;
+    // Every control-plane node may have it.
+    let vip = match vips.as_slice() {
+        [vip] => format!("vip = \"{vip}\"\n"),
+        _ => String::new(),
+    };
+    let server = token::for_joining(&vips, own);
     let ca =
         std::fs::read_to_string(paths.kubernetes.join("pki/ca.crt")).context("pki/ca.crt: cannot be read")?;
     let (pin, token, key) = (CaPin::of_certificate(&ca)?, token.reveal(), key.reveal());
     Ok(format!(
         "[cluster]\nmode = \"join\"\nrole = \"control-plane\"\nserver = \"{server}\"\ntoken = \"{token}\"\ncertificate-key = \
-         \"{key}\"\nca-hash = \"{pin}\"\n"
+         \"{key}\"\nca-hash = \"{pin}\"\n{vip}"
     ))
 }
 

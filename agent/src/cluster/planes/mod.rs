@@ -1,7 +1,9 @@
 //! A control-plane node that joins: receives the keys of the cluster, becomes a member of etcd, starts its control plane.
 //!
 //! Why beside the membership and not before it: the node is a node first, as every other, and stays one while its control plane
-//! cannot start: its lease is renewed and its VMs run. Every step is found again after a power cut, by what is on disk and what
+//! cannot start: its lease is renewed and its VMs run. And not after it either, once it was made: after a power cut of all
+//! control-plane nodes none of them can register before a majority of them has started etcd. The node that created the cluster does the
+//! same as soon as there are others. Every step is found again after a power cut, by what is on disk and what
 //! etcd says ([`plan`]). Route in: `role = "control-plane"`, token and certificate-key of node.toml. Route out: a control plane
 //! like that of the first node, the label of the Node, this node in the list of API servers; the section `control_plane`.
 
@@ -15,12 +17,15 @@ use super::failure::{Failure, Remedy};
 use super::identity::Store;
 use super::join::Target;
 use super::kubeconfig::{self, Credentials};
+use super::node::give_role;
 use super::report::Reporter;
 use super::servers::Servers;
-use super::{Hosts, redeem};
+use super::{Hosts, redeem, was_made};
 use crate::channels::Context;
 use crate::etcd::program;
 use anyhow::{Context as _, anyhow, bail};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::Api;
 use member::Place;
 use parcel::{CertificateKey, Parcel};
 use serde::{Deserialize, Serialize};
@@ -31,6 +36,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// After a failure it is tried again: soon, then less often.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
@@ -67,18 +73,49 @@ pub struct Membership<'a> {
     pub servers: &'a Servers,
 }
 
-/// Brings the control plane up and keeps it up.
+/// Longest wait for the list of API servers before etcd's members are looked for: `server` of node.toml may be an address for
+/// people, where no etcd answers.
+const LIST_TIME: Duration = Duration::from_secs(15);
+
+/// Which control plane a node has.
+pub enum Beside<'a> {
+    /// That of the node that created the cluster.
+    First,
+    /// One more.
+    Joined(Membership<'a>),
+}
+
+/// Brings the control plane of this node up and keeps it up; the Node gets its role once it is `registered`.
 pub async fn keep_up(
     ctx: &Context,
     cluster: &Cluster,
     address: IpAddr,
     hosts: &Hosts,
-    of: Membership<'_>,
-    report: Reporter,
+    beside: Beside<'_>,
+    mut registered: watch::Receiver<bool>,
+    report: &Reporter,
 ) -> Infallible {
+    let node = ctx.config.borrow().system.hostname.clone();
+    if matches!(beside, Beside::Joined(_)) && !was_made(&ctx.paths) {
+        // The keys go to no machine whose name was refused.
+        until(&mut registered).await;
+    }
     let mut pause = FIRST_PAUSE;
     loop {
-        let wait = match up(ctx, cluster, address, hosts, &of, &report).await {
+        let up = async {
+            let admin = match &beside {
+                Beside::First => {
+                    let config = ctx.config.borrow().clone();
+                    create::control_plane(&ctx.paths, &config, cluster, address, hosts, report).await?.admin
+                }
+                Beside::Joined(of) => up(ctx, cluster, address, hosts, of, report).await?,
+            };
+            until(&mut registered).await;
+            let (step, remedy) = ("labelling the node as control plane", "it is retried");
+            let found = Api::<Node>::all(admin.clone()).get(&node).await.remedy(step, remedy)?;
+            give_role(&admin, &found).await.remedy(step, remedy)
+        };
+        let wait = match up.await {
             Ok(()) => {
                 pause = FIRST_PAUSE;
                 report.step("the control plane runs");
@@ -96,6 +133,14 @@ pub async fn keep_up(
     }
 }
 
+/// Waits until it is true; for good once nobody can say so any more.
+async fn until(condition: &mut watch::Receiver<bool>) {
+    if condition.wait_for(|is| *is).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Brings the control plane of a node that joined up, from whatever there is.
 async fn up(
     ctx: &Context,
     cluster: &Cluster,
@@ -103,20 +148,24 @@ async fn up(
     hosts: &Hosts,
     of: &Membership<'_>,
     report: &Reporter,
-) -> Result<(), Failure> {
+) -> Result<kube::Client, Failure> {
     let paths = &ctx.paths;
     let is_invited = redeem::holds_token(&paths.node_toml)
         .remedy("reading the token of node.toml", "look at the state partition")?;
     let settings = keys(paths, cluster, of, is_invited, report).await?;
     let config = ctx.config.borrow().clone();
+    if is_invited {
+        of.servers.listed(LIST_TIME).await;
+    }
     let own = program::host(address);
     let others = of.servers.hosts().into_iter().filter(|host| *host != own).collect();
     let place = Place { node: config.system.hostname.clone(), address, others, is_invited };
     let joining = Joining { service_cidr: settings.service_cidr, place };
-    create::bring_up(paths, &config, cluster, address, hosts, report, Some(&joining)).await?;
+    let local =
+        create::bring_up(paths, &config, cluster, address, hosts, report, Some(&joining)).await?;
     redeem::redeem(&paths.node_toml)
         .remedy("removing the redeemed token from node.toml", "look at the state partition")?;
-    Ok(())
+    Ok(local.admin)
 }
 
 /// The cluster's keys, on disk when this returns.

@@ -5,6 +5,7 @@
 //! [`Lookups`]: crate::vms::lookups::Lookups
 
 use super::{Controller, RESYNC};
+use crate::cluster::create::kubeadm;
 use crate::listed::Listed;
 use crate::reconcile::blocking;
 use crate::vms::api::Cluster;
@@ -57,6 +58,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
         });
         let configured = self.ctx.config.borrow().cluster.as_ref().and_then(|cluster| cluster.server.clone());
         let mut servers = self.ctx.status.read().cluster.servers.clone();
+        servers.extend(self.ctx.status.read().cluster.vips.iter().map(|vip| kubeadm::server(*vip)));
         servers.extend(configured);
         if !servers.is_empty() {
             self.lookups.ask(now, Key::ApiServers, RESYNC, || resolve(servers));

@@ -46,6 +46,7 @@ const PROCESSES: &[&str] = &[
     "sessions",
     "snapshots_etcd",
     "upload",
+    "vip",
     "virtctl",
     "vm_snapshots",
     "vms",
