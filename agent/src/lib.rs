@@ -34,6 +34,8 @@ pub mod power;
 pub mod reconcile;
 pub mod registry;
 pub mod runtime;
+pub mod service_accounts;
+pub mod shared_keys;
 #[cfg(test)]
 pub(crate) mod stalls;
 pub mod status;

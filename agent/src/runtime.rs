@@ -12,8 +12,8 @@ use crate::reconcile::Shutdown;
 use crate::status::{BootSection, NodeSection, Section, Sections, Status};
 use crate::vms::domain_xml::DomainType;
 use crate::{
-    administrators, certificates, cluster, container_disks, dhcp, disks, encryption, etcd, health, images,
-    network, node_api, pools, power, update, vms, volumes,
+    administrators, certificates, cluster, container_disks, dhcp, disks, etcd, health, images, network,
+    node_api, pools, power, shared_keys, update, vms, volumes,
 };
 use anyhow::{Context as _, anyhow};
 use sheaf_config::diagnose::Errors;
@@ -176,7 +176,9 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     let etcd_hosts = etcd::Hosts { run: Arc::new(System) };
     controllers.start("etcd", etcd::run(ctx.clone(), etcd_state, etcd_section, etcd_hosts));
     controllers.start("certificates", certificates::run(ctx.clone(), certificate_state));
-    controllers.start("encryption", encryption::run(ctx.clone(), hosts.clone()));
+    for kind in shared_keys::Kind::ALL {
+        controllers.start(kind.document(), shared_keys::run(kind, ctx.clone(), hosts.clone()));
+    }
     controllers.start("administrators", administrators::run(ctx.clone()));
     let power_hosts = power::Hosts { units: hosts.units.clone(), vms: libvirt.clone() };
     controllers

@@ -9,6 +9,7 @@ use crate::cluster::{AgentNode, Approver, Processes, RunningAgent, client_of, pr
 use anyhow::{Context as _, Result, ensure};
 use sheaf_agent::cluster::Hosts;
 use sheaf_agent::paths::Paths;
+use sheaf_agent::shared_keys::{self, Kind};
 use sheaf_agent::status::{ClusterSection, Phase};
 use sheaf_host::run::{Command, Run as _, System};
 use std::net::{IpAddr, Ipv4Addr};
@@ -106,6 +107,8 @@ pub struct Plane {
     namespace: String,
     units: Arc<Processes>,
     agent: Option<RunningAgent>,
+    /// Its rounds over the keys that control-plane nodes share.
+    rounds: Vec<tokio::task::JoinHandle<Result<()>>>,
 }
 
 impl Plane {
@@ -116,7 +119,16 @@ impl Plane {
         let node = AgentNode::new(&text, name)?;
         let units = Arc::new(Processes::new(node.root(), &namespace)?);
         let hosts = Hosts { run: programs_in(&namespace)?, units: units.clone() };
-        Ok(Self { node, hosts, address, name: name.into(), namespace, units, agent: None })
+        Ok(Self {
+            node,
+            hosts,
+            address,
+            name: name.into(),
+            namespace,
+            units,
+            agent: None,
+            rounds: Vec::new(),
+        })
     }
 
     /// Its files.
@@ -126,13 +138,16 @@ impl Plane {
 
     /// Starts its agent.
     pub fn start(&mut self) -> Result<()> {
-        self.agent = Some(self.node.start_at(self.address, self.hosts.clone())?);
+        let agent = self.node.start_at(self.address, self.hosts.clone())?;
+        let rounds = Kind::ALL.map(|kind| shared_keys::run(kind, agent.ctx.clone(), self.hosts.clone()));
+        self.rounds = rounds.into_iter().map(tokio::spawn).collect();
+        self.agent = Some(agent);
         Ok(())
     }
 
     /// Ends its agent and every process, as a power cut does.
     pub fn cut_power(&mut self) {
-        self.agent = None;
+        self.kill_agent();
         self.units.kill();
         // Files in memory are gone.
         std::fs::remove_dir_all(self.paths().run).ok();
@@ -141,6 +156,7 @@ impl Plane {
     /// Ends its agent alone, as `kill -9` does.
     pub fn kill_agent(&mut self) {
         self.agent = None;
+        self.rounds.drain(..).for_each(|round| round.abort());
     }
 
     /// Ends one of its units (SIGKILL).
@@ -176,6 +192,11 @@ impl Plane {
         self.section("does not come up", |section| section.phase == Phase::Ready && runs(section))
             .await
             .map(drop)
+    }
+
+    /// The last lines of each of its units, for a failure.
+    pub fn tails(&self) -> String {
+        self.units.tails()
     }
 
     /// An administrator's client of its own API server.
