@@ -11,6 +11,7 @@ pub use sheaf_host::human;
 
 pub mod administrators;
 pub mod api_server;
+pub mod authorities;
 pub mod certificates;
 pub mod channels;
 pub mod cluster;

@@ -8,7 +8,7 @@ use crate::cluster::{Hosts, servers};
 use crate::paths::Paths;
 use crate::reconcile::events::{Event, EventRecorder};
 use crate::reconcile::{self, Backoff, Next, Retries, Tasks, Wakes, Woken};
-use crate::{encryption, service_accounts};
+use crate::{authorities, encryption, service_accounts};
 use k8s_openapi::api::core::v1::Node;
 use sheaf_config::node::{Cluster, Role};
 use std::time::{Duration, SystemTime};
@@ -28,17 +28,20 @@ pub enum Kind {
     Encryption,
     /// Those that sign tokens of service accounts.
     ServiceAccounts,
+    /// Those of CAs: their certificates.
+    Authorities,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Encryption, Self::ServiceAccounts];
+    pub const ALL: [Self; 3] = [Self::Encryption, Self::ServiceAccounts, Self::Authorities];
 
     /// Name of the document that nodes share.
     pub fn document(self) -> &'static str {
         match self {
             Self::Encryption => "encryption",
             Self::ServiceAccounts => "service-accounts",
+            Self::Authorities => "authorities",
         }
     }
 
@@ -47,6 +50,7 @@ impl Kind {
         match self {
             Self::Encryption => "encryption of Secrets",
             Self::ServiceAccounts => "keys of service accounts",
+            Self::Authorities => "certificates of CAs",
         }
     }
 
@@ -55,6 +59,7 @@ impl Kind {
         match self {
             Self::Encryption => "EncryptionFailed",
             Self::ServiceAccounts => "ServiceAccountKeysFailed",
+            Self::Authorities => "AuthoritiesNotRenewed",
         }
     }
 
@@ -62,6 +67,7 @@ impl Kind {
         match self {
             Self::Encryption => encryption::settle(place, say).await,
             Self::ServiceAccounts => service_accounts::settle(place, say).await,
+            Self::Authorities => authorities::settle(place, say).await,
         }
     }
 }
