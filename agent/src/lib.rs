@@ -11,6 +11,7 @@ pub use sheaf_host::human;
 
 pub mod administrators;
 pub mod api_server;
+pub mod authorities;
 pub mod boots;
 pub mod certificates;
 pub mod channels;
@@ -36,6 +37,8 @@ pub mod reconcile;
 pub mod registry;
 pub mod reset;
 pub mod runtime;
+pub mod service_accounts;
+pub mod shared_keys;
 #[cfg(test)]
 pub(crate) mod stalls;
 pub mod status;

@@ -13,6 +13,7 @@ use sheaf_agent::network::by_hand as network;
 use sheaf_agent::paths::Paths;
 use sheaf_agent::power;
 use sheaf_agent::reset;
+use sheaf_agent::service_accounts::by_hand as service_accounts_by_hand;
 use sheaf_agent::update::Place;
 use sheaf_agent::update::by_hand::{self, Ask};
 use sheaf_agent::volumes::upload::send::{Upload, send};
@@ -85,6 +86,11 @@ enum Command {
     Encryption {
         #[command(subcommand)]
         command: Option<EncryptionCommand>,
+    },
+    /// The keys that sign tokens of service accounts, on a control-plane node.
+    ServiceAccounts {
+        #[command(subcommand)]
+        command: Option<ServiceAccountsCommand>,
     },
     /// Who administers the cluster, on a control-plane node.
     Administrators {
@@ -379,6 +385,13 @@ enum EncryptionCommand {
 }
 
 #[derive(Subcommand)]
+enum ServiceAccountsCommand {
+    /// Has a new key sign, on every control-plane node; the former one verifies until the last of its tokens has ended. A change
+    /// that was interrupted is completed. Each API server is restarted three times meanwhile, one after the other.
+    Rotate,
+}
+
+#[derive(Subcommand)]
 enum AdministratorCommand {
     /// Makes the owner of a key an administrator.
     Add {
@@ -476,6 +489,7 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
         Command::Encryption { command } => encryption(&paths, &arguments.root, command),
+        Command::ServiceAccounts { command } => service_accounts(&paths, &arguments.root, command),
         Command::Administrators { command } => administrators(&paths, &arguments.root, command),
         Command::Token { command: TokenCommand::Create { hours, node, control_plane } } => {
             let lifetime = std::time::Duration::from_secs(u64::from(hours) * 3600);
@@ -590,6 +604,29 @@ fn encryption(paths: &Paths, root: &Path, command: Option<EncryptionCommand>) ->
             }
         }
     })?;
+    print!("{said}");
+    Ok(())
+}
+
+/// The keys of service accounts.
+fn service_accounts(
+    paths: &Paths,
+    root: &Path,
+    command: Option<ServiceAccountsCommand>,
+) -> anyhow::Result<()> {
+    snapshots::is_of_the_control_plane(&config::effective(paths, root).config)?;
+    let said = match command {
+        None => service_accounts_by_hand::status(paths)?,
+        Some(ServiceAccountsCommand::Rotate) => {
+            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+                let units = Systemd::connect().await.context("the system bus cannot be reached")?;
+                let hosts = Hosts { run: Arc::new(System), units: Arc::new(units) };
+                // The terminal may be gone.
+                let say = |line: &str| drop(writeln!(io::stderr(), "{line}"));
+                service_accounts_by_hand::rotate(paths, &hosts, SystemTime::now(), &say).await
+            })?
+        }
+    };
     print!("{said}");
     Ok(())
 }

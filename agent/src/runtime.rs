@@ -12,8 +12,8 @@ use crate::reconcile::Shutdown;
 use crate::status::{BootSection, NodeSection, Section, Sections, Status};
 use crate::vms::domain_xml::DomainType;
 use crate::{
-    administrators, boots, certificates, cluster, container_disks, dhcp, disks, encryption, etcd, health,
-    images, network, node_api, pools, power, update, vip, vms, volumes,
+    administrators, boots, certificates, cluster, container_disks, dhcp, disks, etcd, health, images,
+    network, node_api, pools, power, shared_keys, update, vip, vms, volumes,
 };
 use anyhow::{Context as _, anyhow};
 use sheaf_config::diagnose::Errors;
@@ -183,7 +183,9 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     };
     controllers.start("vip", vip::run(ctx.clone(), vip_section, vip_hosts));
     controllers.start("certificates", certificates::run(ctx.clone(), certificate_state));
-    controllers.start("encryption", encryption::run(ctx.clone(), hosts.clone()));
+    for kind in shared_keys::Kind::ALL {
+        controllers.start(kind.document(), shared_keys::run(kind, ctx.clone(), hosts.clone()));
+    }
     controllers.start("administrators", administrators::run(ctx.clone()));
     let power_hosts = power::Hosts { units: hosts.units.clone(), vms: libvirt.clone() };
     controllers

@@ -105,6 +105,31 @@ fn a_join_with_a_mistake_on_every_page_is_refused_and_corrected_on_each() {
 }
 
 #[test]
+fn a_control_plane_node_joins_with_the_key_that_was_printed_with_its_token_and_a_worker_is_not_asked_for_it()
+{
+    const KEY: &str = "6a0c1d2e3f405162738495a6b7c8d9ea0b1c2d3e4f5061728394a5b6c7d8e9fa";
+    let mut desk = Desk::at(small_server());
+    desk.choose("Join").go_on().choose("/dev/nvme0n1").go_on().go_on().fill("Host name", "node-2").go_on();
+    desk.is_at(Page::Cluster)
+        .fill("Server", "https://192.0.2.10:6443")
+        .fill("Token", "abcdef.0123456789abcdef");
+    desk.fill("CA hash", CA_HASH);
+    assert!(!desk.screen(80, 24).contains("certificate-key"), "{}", desk.screen(80, 24));
+    desk.choose("Control plane").is_refused("is missing, role \"control-plane\" needs it");
+    desk.fill("Key", "6a0c").is_refused("is not a key of 64 hex digits");
+    // A worker has no such key, and what was typed is not lost.
+    desk.choose("Worker");
+    assert!(!desk.screen(80, 24).contains("certificate-key"), "{}", desk.screen(80, 24));
+    desk.choose("Control plane").fill("Key", KEY).go_on().is_at(Page::Checks);
+    desk.network(Vec::new()).go_on().is_at(Page::Review);
+    assert!(!desk.screen(120, 200).contains(KEY), "the review shows the key:\n{}", desk.screen(120, 200));
+    let ready = install(&mut desk);
+    let cluster = sheaf_config::load::parse_node_config("node.toml", &ready.text).unwrap().cluster.unwrap();
+    assert_eq!(cluster.role(), sheaf_config::node::Role::ControlPlane);
+    assert_eq!(cluster.certificate_key.unwrap().reveal(), KEY);
+}
+
+#[test]
 fn going_back_and_forth_loses_nothing() {
     let mut desk = Desk::at(small_server());
     desk.choose("Join").go_on().choose("/dev/nvme0n1").choose("power off").go_on();

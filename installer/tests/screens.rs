@@ -96,6 +96,10 @@ fn the_cluster() {
     let mut desk = joining();
     desk.go_on();
     shows(&desk, "cluster-join-mistakes");
+    let mut desk = joining();
+    desk.fill("Server", "https://192.0.2.10:6443").fill("Token", "abcdef.0123456789abcdef");
+    desk.fill("CA hash", CA_HASH).choose("Control plane").go_on();
+    shows(&desk, "cluster-join-control-plane");
     let mut desk = Desk::at(small_server());
     desk.go_on().choose("/dev/nvme0n1").go_on().go_on().fill("Host name", "node-1").go_on();
     shows(&desk, "cluster-create");

@@ -9,6 +9,7 @@ use crate::cluster::{AgentNode, Approver, Processes, RunningAgent, client_of, pr
 use anyhow::{Context as _, Result, ensure};
 use sheaf_agent::cluster::Hosts;
 use sheaf_agent::paths::Paths;
+use sheaf_agent::shared_keys::{self, Kind};
 use sheaf_agent::status::{ClusterSection, Phase, PlaneSection, Reader};
 use sheaf_agent::vip;
 use sheaf_host::run::{Command, Run as _, System};
@@ -115,6 +116,8 @@ pub struct Plane {
     units: Arc<Processes>,
     agent: Option<RunningAgent>,
     vip: Option<(Reader, tokio::task::JoinHandle<Result<()>>)>,
+    /// Its rounds over the keys that control-plane nodes share.
+    rounds: Vec<tokio::task::JoinHandle<Result<()>>>,
 }
 
 /// The agent's own code for addresses, in the network namespace of a machine.
@@ -172,7 +175,17 @@ impl Plane {
         let node = AgentNode::new(&text, name)?;
         let units = Arc::new(Processes::new(node.root(), &namespace)?);
         let hosts = Hosts { run: programs_in(&namespace)?, units: units.clone() };
-        Ok(Self { node, hosts, address, name: name.into(), namespace, units, agent: None, vip: None })
+        Ok(Self {
+            node,
+            hosts,
+            address,
+            name: name.into(),
+            namespace,
+            units,
+            agent: None,
+            vip: None,
+            rounds: Vec::new(),
+        })
     }
 
     /// Its files.
@@ -190,6 +203,8 @@ impl Plane {
         };
         let task = tokio::spawn(vip::run(agent.ctx.clone(), sections.vip, hosts));
         self.vip = Some((reader, task));
+        let rounds = Kind::ALL.map(|kind| shared_keys::run(kind, agent.ctx.clone(), self.hosts.clone()));
+        self.rounds = rounds.into_iter().map(tokio::spawn).collect();
         self.agent = Some(agent);
         Ok(())
     }
@@ -214,7 +229,7 @@ impl Plane {
 
     /// Ends its agent and every process, as a power cut does.
     pub fn cut_power(&mut self) {
-        self.end_agent();
+        self.kill_agent();
         self.units.kill();
         // Files in memory are gone.
         std::fs::remove_dir_all(self.paths().run).ok();
@@ -223,6 +238,7 @@ impl Plane {
     /// Ends its agent alone, as `kill -9` does.
     pub fn kill_agent(&mut self) {
         self.end_agent();
+        self.rounds.drain(..).for_each(|round| round.abort());
     }
 
     /// Ends one of its units (SIGKILL).
@@ -259,6 +275,11 @@ impl Plane {
         self.section("does not come up", |section| section.phase == Phase::Ready && runs(section))
             .await
             .map(drop)
+    }
+
+    /// The last lines of each of its units, for a failure.
+    pub fn tails(&self) -> String {
+        self.units.tails()
     }
 
     /// An administrator's client of its own API server.

@@ -30,6 +30,7 @@ mod objects;
 mod operate;
 mod removal;
 mod replicas;
+mod rotations;
 mod route;
 mod sessions;
 mod snapshots_etcd;

@@ -5,7 +5,9 @@
 //! etcd, answers, lines.
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use k8s_openapi::api::authentication::v1::TokenReview;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams, PostParams};
 use serde_json::{Value, json};
 use sheaf_agent::administrators::by_hand::{Ask, ask_with};
@@ -20,6 +22,9 @@ use sheaf_agent::encryption::keys::Ring;
 use sheaf_agent::encryption::stored::{Stored, stored};
 use sheaf_agent::encryption::{by_hand, settle, step};
 use sheaf_agent::etcd::program::{Etcd, pairs};
+use sheaf_agent::service_accounts;
+use sheaf_agent::service_accounts::keys::KeySet;
+use sheaf_agent::shared_keys::Place;
 use sheaf_config::load::parse_node_config;
 use sheaf_config::node::NodeConfig;
 use sheaf_tests::cluster::ControlPlane;
@@ -108,6 +113,7 @@ async fn secrets_cannot_be_read_in_etcd_and_a_rotation_that_is_killed_at_each_st
 -> Result<()> {
     let plane = ControlPlane::start("").await?;
     let now = SystemTime::now();
+    let place = Place { paths: &plane.paths, hosts: &plane.hosts, now, by_hand: true };
     create(&plane, "of-the-first-key").await?;
     let raw = bytes(&plane, "of-the-first-key")?;
     ensure!(raw.starts_with(b"k8s:enc:secretbox:v1:k1-"), "{}", String::from_utf8_lossy(&raw));
@@ -125,13 +131,13 @@ async fn secrets_cannot_be_read_in_etcd_and_a_rotation_that_is_killed_at_each_st
     create(&plane, "in-the-clear").await?;
     ensure!(contains(&bytes(&plane, "in-the-clear")?, CONTENT), "this is how an earlier version stores it");
     make_again(&plane).await.context("the agent of this version starts")?;
-    settle(&plane.paths, &plane.hosts, now, &say).await.with_context(|| plane.tails())?;
+    settle(place, &say).await.with_context(|| plane.tails())?;
     ensure!(!contains(&bytes(&plane, "in-the-clear")?, CONTENT), "it was not encrypted");
     let (now_stored, settled) = (in_etcd(&plane)?, ring(&plane)?.is_settled());
     ensure!(now_stored.plain == 0 && settled, "{now_stored:?}, settled: {settled}");
     let content = read(&plane, "in-the-clear").await?;
     ensure!(content == CONTENT, "{content}");
-    ensure!(step(&plane.paths, &plane.hosts, now, &say).await?.is_none(), "nothing is left to do");
+    ensure!(step(place, &say).await?.is_none(), "nothing is left to do");
 
     let mut begun = ring(&plane)?;
     begun.add(now)?;
@@ -147,10 +153,10 @@ async fn secrets_cannot_be_read_in_etcd_and_a_rotation_that_is_killed_at_each_st
         tokio::select! {
             biased;
             () = at.notified() => {}
-            done = settle(&plane.paths, &plane.hosts, now, &note) => done?,
+            done = settle(place, &note) => drop(done?),
         }
         killed.extend(line.into_inner()?);
-        let done = step(&plane.paths, &plane.hosts, now, &say).await.with_context(|| plane.tails())?;
+        let done = step(place, &say).await.with_context(|| plane.tails())?;
         ensure!(read(&plane, "in-the-clear").await? == CONTENT, "after {done:?}");
         ensure!(read(&plane, "of-the-first-key").await? == CONTENT, "after {done:?}");
         if done.is_none() {
@@ -209,6 +215,119 @@ async fn certificates_that_expired_while_the_node_was_off_are_made_at_its_start(
     ensure!(problems()?.is_empty(), "{:#?}", problems()?);
     let found = Api::<Namespace>::all(plane.admin.clone()).get_opt("default").await?;
     ensure!(found.is_some(), "the data is gone");
+    Ok(())
+}
+
+/// Whether the API server accepts `token` of a service account.
+async fn is_accepted(plane: &ControlPlane, token: &str) -> Result<bool> {
+    let reviews: Api<TokenReview> = Api::all(plane.admin.clone());
+    let review = serde_json::from_value(json!({"metadata": {}, "spec": {"token": token}}))?;
+    let answer = reviews.create(&PostParams::default(), &review).await?;
+    Ok(answer.status.and_then(|status| status.authenticated).unwrap_or_default())
+}
+
+/// A token of `default/default` that ends as late as possible.
+async fn issued(plane: &ControlPlane) -> Result<String> {
+    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+                         "spec": {"audiences": [], "expirationSeconds": 10 * 365 * 24 * 3600}});
+    let path = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    let request = http::Request::post(path)
+        .header("content-type", "application/json")
+        .body(request.to_string().into_bytes())?;
+    let answer: Value = plane.admin.request(request).await?;
+    let end: Timestamp = answer["status"]["expirationTimestamp"].as_str().context("it ends")?.parse()?;
+    let left = SystemTime::from(end).duration_since(SystemTime::now())?;
+    ensure!(left <= YEAR, "a token for {left:?} outlives the key that signed it");
+    Ok(answer["status"]["token"].as_str().context("it is a token")?.to_owned())
+}
+
+/// The token in the Secret `default/ci`, once kube-controller-manager has filled it with another than `before`.
+async fn in_secret(plane: &ControlPlane, before: &str) -> Result<String> {
+    let mut token = String::new();
+    until("the Secret has a token", async || {
+        let data = secrets(&plane.admin).get("ci").await?.data.unwrap_or_default();
+        token =
+            data.get("token").map(|token| String::from_utf8_lossy(&token.0).into_owned()).unwrap_or_default();
+        Ok(!token.is_empty() && token != before)
+    })
+    .await?;
+    Ok(token)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_of_service_accounts_are_accepted_while_their_key_changes_and_end_with_the_former_key_a_year_later()
+-> Result<()> {
+    let plane = ControlPlane::start("").await?;
+    let now = SystemTime::now();
+    until("the service account is there", async || {
+        let accounts: Api<ServiceAccount> = Api::namespaced(plane.admin.clone(), "default");
+        Ok(accounts.get_opt("default").await?.is_some())
+    })
+    .await?;
+    let secret = json!({"metadata": {"name": "ci", "annotations": {"kubernetes.io/service-account.name": "default"}},
+                        "type": "kubernetes.io/service-account-token"});
+    secrets(&plane.admin).create(&PostParams::default(), &serde_json::from_value(secret)?).await?;
+    let (requested, stored) = (issued(&plane).await?, in_secret(&plane, "").await?);
+    ensure!(is_accepted(&plane, &requested).await? && is_accepted(&plane, &stored).await?, "the first key");
+
+    let place = Place { paths: &plane.paths, hosts: &plane.hosts, now, by_hand: true };
+    let mut set = KeySet::load(&plane.paths)?.context("there is a key")?;
+    set.add(now)?;
+    set.save(&plane.paths)?;
+    let mut killed = Vec::new();
+    let deadline = tokio::time::Instant::now() + TIMEOUT * 5;
+    loop {
+        // Killed where the step waits first, or right after it if it waits for nothing.
+        let (line, at) = (Mutex::new(None), Notify::new());
+        let note = |text: &str| {
+            *line.lock().unwrap() = Some(text.to_owned());
+            at.notify_one();
+        };
+        tokio::select! {
+            biased;
+            () = at.notified() => {}
+            done = service_accounts::settle(place, &note) => drop(done?),
+        }
+        killed.extend(line.into_inner()?);
+        let done = service_accounts::step(place, &say).await.with_context(|| plane.tails())?;
+        until("a token of the former key is accepted", async || {
+            Ok(is_accepted(&plane, &requested).await.unwrap_or_default())
+        })
+        .await
+        .with_context(|| format!("after {done:?}"))?;
+        ensure!(tokio::time::Instant::now() < deadline, "it does not end: {killed:#?}");
+        if done.is_none() {
+            break;
+        }
+    }
+    println!("killed at: {killed:#?}");
+    for part in
+        ["restart kube-apiserver", "sign with key 2", "tokens in 1 Secrets", "nothing signs with key 1"]
+    {
+        ensure!(killed.iter().any(|line| line.contains(part)), "it was not killed at {part:?}: {killed:#?}");
+    }
+    let (second, again) = (issued(&plane).await?, in_secret(&plane, &stored).await?);
+    for (what, token) in
+        [("former", &requested), ("former, in a Secret", &stored), ("new", &second), ("renewed", &again)]
+    {
+        ensure!(is_accepted(&plane, token).await?, "the {what} token is refused");
+    }
+    let shown = service_accounts::by_hand::status(&plane.paths)?;
+    println!("{shown}");
+    ensure!(shown.contains("signs and verifies") && shown.contains("verifies until"), "{shown}");
+
+    // A year and two hours later.
+    let later = Place { now: now + YEAR + Duration::from_secs(2 * 3600), ..place };
+    service_accounts::settle(later, &say).await.with_context(|| plane.tails())?;
+    until("tokens of the former key are refused", async || Ok(!is_accepted(&plane, &requested).await?))
+        .await?;
+    ensure!(!is_accepted(&plane, &stored).await?, "the copy of a token from a Secret");
+    ensure!(
+        is_accepted(&plane, &second).await? && is_accepted(&plane, &again).await?,
+        "tokens of the new key"
+    );
+    make_again(&plane).await.context("the agent starts again")?;
+    ensure!(service_accounts::step(place, &say).await?.is_none(), "nothing is left to do");
     Ok(())
 }
 

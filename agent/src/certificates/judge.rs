@@ -8,7 +8,7 @@ use crate::channels::Verdict;
 use crate::cluster::time::rfc3339;
 use std::time::{Duration, SystemTime};
 
-/// What nobody renews is reported so long before its end: time to plan a night's work.
+/// What is fetched is reported so long before its end: time to plan a night's work.
 pub const WARN_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What is renewed in time has more than a tenth of its life left at any moment. With less than a twentieth, renewal fails.
@@ -23,7 +23,7 @@ pub enum Wrong {
     NotYetValid,
     /// It cannot be read.
     Damaged,
-    /// It ends soon, and nobody makes another.
+    /// It ends soon, and the cluster has no other to fetch.
     EndsSoon,
     /// It ends soon, and should have been renewed.
     NotRenewed,
@@ -76,7 +76,7 @@ fn judge_one(entry: &Entry, part: Part, now: SystemTime) -> Option<Finding> {
     let (wrong, what) = match renewal {
         _ if left.is_zero() => (Wrong::Expired, format!("expired at {end}")),
         _ if now < facts.not_before => (Wrong::NotYetValid, format!("is valid only from {begin}")),
-        Renewal::Nobody if left < WARN_BEFORE => (Wrong::EndsSoon, format!("ends at {end}")),
+        Renewal::Fetched if left < WARN_BEFORE => (Wrong::EndsSoon, format!("ends at {end}")),
         Renewal::Agent | Renewal::Cluster if left < (life / LATE).min(WARN_BEFORE) => {
             (Wrong::NotRenewed, format!("ends at {end} and was not renewed"))
         }
@@ -100,10 +100,10 @@ fn remedy(entry: &Entry, part: Part) -> &'static str {
              /state/node.toml and restart the agent; the node keeps its key and its name. Otherwise read `journalctl -u \
              sheaf-agent`"
         }
-        (Renewal::Nobody, Part::Created) => {
-            "no part of Sheaf renews a CA yet: see \"Certificates\" in docs/cluster.md"
+        (Renewal::Fetched, _) => {
+            "the agents of control-plane nodes make another two years before its end, and this one fetches it: read `journalctl -u \
+             sheaf-agent` there and here"
         }
-        (Renewal::Nobody, _) => "the node takes the cluster's new CA when it joins again with a new token",
         (Renewal::Endless, _) => "restore it from the file that `sheaf-agent snapshot save-keys` wrote",
     }
 }
@@ -152,10 +152,10 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_nobody_renews_is_reported_thirty_days_before_its_end() {
-        assert_eq!(wrong(Renewal::Nobody, 10 * YEAR, 10 * YEAR - 30), None);
-        assert_eq!(wrong(Renewal::Nobody, 10 * YEAR, 10 * YEAR - 29), Some(Wrong::EndsSoon));
-        assert_eq!(wrong(Renewal::Nobody, 10 * YEAR, 10 * YEAR), Some(Wrong::Expired));
+    fn a_certificate_that_is_fetched_is_reported_thirty_days_before_its_end() {
+        assert_eq!(wrong(Renewal::Fetched, 10 * YEAR, 10 * YEAR - 30), None);
+        assert_eq!(wrong(Renewal::Fetched, 10 * YEAR, 10 * YEAR - 29), Some(Wrong::EndsSoon));
+        assert_eq!(wrong(Renewal::Fetched, 10 * YEAR, 10 * YEAR), Some(Wrong::Expired));
     }
 
     #[test]
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn one_that_begins_in_the_future_is_a_matter_of_the_clock() {
         let early = at(0) - DAY;
-        let found = judge(&[entry(Renewal::Nobody, YEAR)], Part::Created, early);
+        let found = judge(&[entry(Renewal::Fetched, YEAR)], Part::Created, early);
         assert_eq!(found[0].wrong, Wrong::NotYetValid);
         assert_eq!(
             found[0].message,
@@ -202,13 +202,13 @@ mod tests {
     fn the_worst_is_the_reason_and_all_are_in_the_message() {
         let damaged = Entry { contents: Contents::Damaged("no PEM".into()), ..entry(Renewal::Agent, 1) };
         let missing = Entry { contents: Contents::Missing, ..entry(Renewal::Cluster, 1) };
-        let entries = [damaged, missing, entry(Renewal::Nobody, 1)];
+        let entries = [damaged, missing, entry(Renewal::Fetched, 1)];
         let found = verdict(&judge(&entries, Part::Joined, at(9)));
         assert_eq!((found.holds, found.reason), (Some(false), "Expired"));
         assert_eq!(
             found.message,
-            "x (/x.crt) expired at 2020-09-14T12:26:40Z; the node takes the cluster's new CA when it joins again with a new \
-             token; x (/x.crt) cannot be read: no PEM; restart the agent, which makes another, and read `journalctl -u \
+            "x (/x.crt) expired at 2020-09-14T12:26:40Z; the agents of control-plane nodes make another two years before its end, and \
+             this one fetches it: read `journalctl -u sheaf-agent` there and here; x (/x.crt) cannot be read: no PEM; restart the agent, which makes another, and read `journalctl -u \
              sheaf-agent`"
         );
         assert_eq!(verdict(&[]).holds, Some(true));

@@ -41,12 +41,13 @@ impl Part {
 /// Who makes another before it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewal {
-    /// The agent of this node, with the CA on it, when a third of its life is left; the services that use it are restarted.
+    /// The agent of this node, with the CA on it: leaves when a third of their life is left, CAs two years before their end. The
+    /// services that use it are restarted.
     Agent,
     /// The agent of this node asks the cluster for it, at 70 to 90 % of its life.
     Cluster,
-    /// Nobody does.
-    Nobody,
+    /// The agent of a node fetches what the agents of control-plane nodes made.
+    Fetched,
     /// It does not end.
     Endless,
 }
@@ -57,7 +58,7 @@ impl Renewal {
         match self {
             Self::Agent => "agent",
             Self::Cluster => "agent, signed by the cluster",
-            Self::Nobody => "nobody",
+            Self::Fetched => "agent, from the cluster",
             Self::Endless => "-",
         }
     }
@@ -92,13 +93,15 @@ pub struct Entry {
 /// All of a node with this part.
 pub fn list(paths: &Paths, part: Part) -> Vec<Entry> {
     let mut entries = Vec::new();
-    if part == Part::Created {
-        entries.extend(control_plane(&Pki { dir: paths.kubernetes.clone() }));
+    let pki = Pki { dir: paths.kubernetes.clone() };
+    // A control-plane node that joined has them from when it received the cluster's keys.
+    if part == Part::Created || part == Part::Joined && pki.file("ca.key").exists() {
+        entries.extend(control_plane(&pki));
     }
     if part != Part::None {
         let store = Store::of(paths);
         for (name, file, renewal) in [
-            ("the cluster's CA, as this node trusts it", "ca.crt".to_owned(), Renewal::Nobody),
+            ("the cluster's CA, as this node trusts it", "ca.crt".to_owned(), Renewal::Fetched),
             ("client certificate of this node", format!("{CLIENT}.pem"), Renewal::Cluster),
             ("serving certificate of this node", format!("{SERVING}.pem"), Renewal::Cluster),
         ] {
@@ -111,7 +114,7 @@ pub fn list(paths: &Paths, part: Part) -> Vec<Entry> {
 fn control_plane(pki: &Pki) -> Vec<Entry> {
     let mut entries = Vec::new();
     for (name, _) in AUTHORITIES {
-        entries.push(certificate(format!("CA {name}"), pki.file(&format!("{name}.crt")), Renewal::Nobody));
+        entries.push(certificate(format!("CA {name}"), pki.file(&format!("{name}.crt")), Renewal::Agent));
     }
     for leaf in LEAVES.into_iter().chain(["sheaf-controller-serving"]) {
         entries.push(certificate(leaf.into(), pki.file(&format!("{leaf}.crt")), Renewal::Agent));

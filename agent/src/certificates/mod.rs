@@ -11,6 +11,8 @@ mod controller;
 pub mod judge;
 pub mod list;
 pub mod report;
+#[cfg(test)]
+mod ten_years;
 
 use crate::channels::{Context, Verdict};
 use crate::reconcile::{self, Wakes};

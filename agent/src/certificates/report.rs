@@ -110,7 +110,7 @@ mod tests {
             contents,
         };
         vec![
-            entry("ca", Renewal::Nobody, Contents::Certificate(keys::facts(&pem).unwrap())),
+            entry("ca", Renewal::Fetched, Contents::Certificate(keys::facts(&pem).unwrap())),
             entry("client", Renewal::Cluster, Contents::Certificate(keys::facts(&leaf).unwrap())),
             entry("sa.key", Renewal::Endless, Contents::Key),
             entry("serving", Renewal::Cluster, Contents::Missing),
@@ -138,7 +138,7 @@ mod tests {
                 "/pki/client"
             ]
         );
-        assert_eq!(rows[1][..4], ["ca", "2030-09-11T12:26:40Z", "3650", "nobody"]);
+        assert_eq!(rows[1][..4], ["ca", "2030-09-11T12:26:40Z", "3650", "agent,"]);
         assert!(text.contains("sa.key   never"), "{text}");
         assert!(text.contains("serving  not made yet"), "{text}");
         assert_eq!(table(&[], now), "this node is in no cluster: it has no certificates\n");

@@ -14,11 +14,13 @@ use super::report::Reporter;
 use super::servers::Servers;
 use super::{is_status, node};
 use crate::api_server::Joined;
+use crate::authorities::fetch::fetch;
 use crate::channels::Context;
 use crate::status::Phase;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use kube::ResourceExt as _;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
@@ -35,6 +37,9 @@ const REPOST: Duration = Duration::from_secs(5 * 60);
 
 /// Between two looks at the age of certificates, and after a failed request.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(32);
+
+/// Between two looks at the cluster's CA, whose certificate is made again two years before its end.
+const CA_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 
 /// Longest time one request to the API server may take.
 const REQUEST_TIME: Duration = Duration::from_secs(8);
@@ -118,6 +123,7 @@ pub async fn keep(
         failure = beat(ctx.clone(), membership, publish, report) => failure,
         failure = renew_client(membership, member.identity, publish, report) => failure,
         failure = keep_serving(ctx.clone(), membership, publish.subscribe()) => failure,
+        never = keep_ca(membership, publish.subscribe()) => match never {},
     }
 }
 
@@ -298,6 +304,20 @@ async fn keep_serving(
             }
         }
         tokio::time::sleep(CERTIFICATE_INTERVAL).await;
+    }
+}
+
+/// Keeps the node's copy of the cluster's CA as the cluster has it.
+async fn keep_ca(membership: &Membership, joined: watch::Receiver<Option<Joined>>) -> Infallible {
+    loop {
+        if let Some(joined) = current(&joined) {
+            match tokio::time::timeout(REQUEST_TIME, fetch(&joined.client, &membership.store)).await {
+                Ok(Ok(true)) => tracing::info!("the certificate of the cluster's CA was renewed"),
+                Ok(Ok(false)) | Err(_) => {}
+                Ok(Err(error)) => tracing::warn!("the cluster's CA: {error:#}; it is tried again"),
+            }
+        }
+        tokio::time::sleep(CA_INTERVAL).await; // until the next look
     }
 }
 

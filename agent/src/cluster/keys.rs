@@ -255,11 +255,20 @@ impl Authority {
 
     /// A certificate for `addresses`, and its key.
     pub fn leaf_of_tests(&self, addresses: &[IpAddr], valid: Duration) -> (String, String) {
+        self.leaf_of_tests_at(addresses, valid, SystemTime::now())
+    }
+
+    /// The same, made at `now`.
+    pub fn leaf_of_tests_at(
+        &self,
+        addresses: &[IpAddr],
+        valid: Duration,
+        now: SystemTime,
+    ) -> (String, String) {
         let key = Key::generate().unwrap();
         let subject = Subject { common_name: "leaf".into(), organisations: Vec::new() };
         let alternatives = addresses.iter().map(|address| GeneralName::from(*address)).collect();
         let public = key.public_der().unwrap();
-        let now = SystemTime::now();
         let certificate = self.issue(&subject, alternatives, CLIENT_AUTH, &public, valid, now).unwrap();
         (certificate, key.to_pem().unwrap())
     }

@@ -3,18 +3,18 @@
 //! Route in: [`Step`]s. Route out: the file of keys, kube-apiserver restarted, Secrets written again.
 
 use super::keys::Ring;
-use super::plan::Step;
+use super::plan::{Observed, Step};
 use super::serve;
 use crate::cluster::create::pki::Pki;
 use crate::cluster::create::ready;
 use crate::cluster::time::rfc3339;
-use crate::cluster::{Hosts, is_status, kubeconfig};
+use crate::cluster::{is_status, kubeconfig};
 use crate::paths::Paths;
+use crate::shared_keys::{self, Follow, Place};
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams, PostParams};
-use std::time::SystemTime;
 
 /// The unit that encrypts.
 const API_SERVER: &str = "kube-apiserver.service";
@@ -22,14 +22,19 @@ const API_SERVER: &str = "kube-apiserver.service";
 const PAGE: u32 = 16;
 
 /// Does `step`.
-pub async fn apply(
-    paths: &Paths,
-    hosts: &Hosts,
-    mut ring: Ring,
-    step: &Step,
-    now: SystemTime,
-) -> anyhow::Result<()> {
+pub async fn apply(place: &Place<'_>, observed: Observed, step: &Step) -> anyhow::Result<()> {
+    let (paths, hosts) = (place.paths, place.hosts);
+    let is_shared = observed.shared.is_some();
+    let mut ring = observed.ring;
     match step {
+        // Keys out of use that are here may be of snapshots on this node.
+        Step::Follow(Follow::Adopt(shared)) => Ring::clone(shared).with(ring).save(paths),
+        Step::Follow(Follow::Share) => {
+            ring.next();
+            change(paths, ring, is_shared).await
+        }
+        Step::Follow(Follow::Report) => shared_keys::report(paths, &ring).await,
+        Step::Follow(Follow::Wait(_)) => Ok(()),
         Step::Serve => {
             serve::write(paths, &ring)?;
             hosts.units.restart(API_SERVER).await?;
@@ -38,7 +43,8 @@ pub async fn apply(
         }
         Step::Promote(name) => {
             ring.keys.sort_by_key(|key| key.name != *name);
-            ring.save(paths)
+            ring.next();
+            change(paths, ring, is_shared).await
         }
         Step::Rewrite(_) => rewrite(&administrator(paths).await?).await,
         Step::Settle(name) => {
@@ -46,16 +52,25 @@ pub async fn apply(
             ring.keys = keys;
             ring.retired.extend(others);
             for key in &mut ring.retired {
-                key.retired.get_or_insert_with(|| rfc3339(now));
+                key.retired.get_or_insert_with(|| rfc3339(place.now));
             }
             ring.settled = Some(name.clone());
-            ring.save(paths)
+            ring.next();
+            change(paths, ring, is_shared).await
         }
         Step::Forget(names) => {
             ring.retired.retain(|key| !names.contains(&key.name));
             ring.save(paths)
         }
     }
+}
+
+/// Shares `ring` if other nodes are to follow, then keeps it. If another node was faster its keys are adopted next.
+pub(super) async fn change(paths: &Paths, ring: Ring, is_shared: bool) -> anyhow::Result<()> {
+    if is_shared && !shared_keys::publish(paths, &ring).await? {
+        return Ok(());
+    }
+    ring.save(paths)
 }
 
 async fn administrator(paths: &Paths) -> anyhow::Result<kube::Client> {

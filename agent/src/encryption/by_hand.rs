@@ -3,21 +3,17 @@
 //! Why not over the agent: a terminal shows each step. The agent completes what this does not. Route in: arguments. Route out:
 //! what was done, in words.
 
+use super::apply::change;
 use super::keys::Ring;
+use super::settle;
 use super::stored::{Stored, stored};
-use super::{lock, settle};
-use crate::cluster::{Hosts, token};
-use crate::etcd::program::{self, Etcd};
+use crate::cluster::Hosts;
+use crate::etcd::program::Etcd;
 use crate::paths::Paths;
 use crate::reconcile::blocking;
+use crate::shared_keys::{self, Place, lock};
 use anyhow::{Context as _, ensure};
-use k8s_openapi::api::core::v1::Secret;
-use kube::ResourceExt as _;
-use kube::api::{Api, ListParams};
 use std::time::SystemTime;
-
-/// What the names of Secrets begin with by which the keys of the cluster get to one more control-plane node.
-const PARCEL: &str = "sheaf-control-plane-";
 
 /// What is said before the agent has made the first key.
 const NONE: &str = "this control plane has no keys of Secrets yet; the agent makes them at its start";
@@ -56,7 +52,8 @@ fn text(ring: &Ring, stored: &Stored) -> String {
     text
 }
 
-/// Encrypts every Secret with a new key, or completes a rotation that was interrupted; each step is told to `say`.
+/// Encrypts every Secret with a new key, or completes a rotation that was interrupted; each step is told to `say`. On one of several
+/// control-plane nodes the others follow, one after the other.
 pub async fn rotate(
     paths: &Paths,
     hosts: &Hosts,
@@ -64,26 +61,23 @@ pub async fn rotate(
     say: &(dyn Fn(&str) + Sync),
 ) -> anyhow::Result<String> {
     let lock = lock(paths)?;
-    ensure!(lock.is_some(), "the agent is changing the keys of Secrets now; run this again in a few minutes");
+    ensure!(lock.is_some(), "the agent is changing keys of the cluster now; run this again in a few minutes");
+    let place = Place { paths, hosts, now, by_hand: true };
     let mut ring = Ring::load(paths)?.context(NONE)?;
-    let (run, files) = (hosts.run.clone(), paths.clone());
-    let members = blocking(move || Ok(program::members(&run.run(&Etcd::of(&files).members())?.text())?));
-    let members =
-        members.await.context("etcd cannot be asked for its members; read `journalctl -u etcd`")?.len();
-    ensure!(
-        members == 1,
-        "the cluster has {members} control-plane nodes, and this version gives a new key to this one alone: the others could \
-         not read what it writes"
-    );
-    let begun = ring.is_settled();
+    let is_one_of_several = shared_keys::members(&place).await?.len() > 1;
+    let shared = shared_keys::observe::<Ring>(&place, ring.generation, is_one_of_several).await?;
+    let newer = shared.as_ref().and_then(|shared| shared.document.as_ref()).map(|newer| newer.generation);
+    let begun = ring.is_settled() && newer.is_none_or(|newer| newer <= ring.generation);
     if begun {
-        refuse_while_a_node_joins(paths).await?;
+        shared_keys::refuse_while_a_node_joins(paths).await?;
+        // Above what was shared before this was, for a time, the only control-plane node.
+        ring.generation = ring.generation.max(newer.unwrap_or_default());
         ring.add(now)?;
-        ring.save(paths)?;
+        change(paths, ring, shared.is_some()).await?;
     } else {
         say("completing the change of keys that was under way");
     }
-    settle(paths, hosts, now, say).await?;
+    shared_keys::complete(say, async || settle(place, say).await).await?;
     let ring = Ring::load(paths)?.context(NONE)?;
     let first = ring.first().map(|key| key.name.clone()).unwrap_or_default();
     let again = match begun {
@@ -95,21 +89,6 @@ pub async fn rotate(
          FILE): snapshots that are taken from now on cannot be restored on another machine with the former file. Keep that one \
          as long as you keep snapshots from before\n"
     ))
-}
-
-/// Refuses while the keys of now are on their way to one more control-plane node, which would not have the new one.
-async fn refuse_while_a_node_joins(paths: &Paths) -> anyhow::Result<()> {
-    let secrets: Api<Secret> = Api::namespaced(token::administrator(paths).await?, "kube-system");
-    let listed =
-        secrets.list_metadata(&ListParams::default()).await.context("listing Secrets of kube-system")?;
-    let parcel = listed.iter().map(|secret| secret.name_any()).find(|name| name.starts_with(PARCEL));
-    ensure!(
-        parcel.is_none(),
-        "Secret kube-system/{} holds the keys of the cluster for a control-plane node that is to join: wait until it has joined, or \
-         delete the Secret",
-        parcel.unwrap_or_default()
-    );
-    Ok(())
 }
 
 #[cfg(test)]

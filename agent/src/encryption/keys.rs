@@ -8,6 +8,7 @@
 use crate::cluster::create::pki::Pki;
 use crate::cluster::time::rfc3339;
 use crate::paths::Paths;
+use crate::shared_keys::Document;
 use anyhow::{Context as _, anyhow, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -83,12 +84,23 @@ pub struct Ring {
     /// The key that every Secret in etcd is encrypted with; none while that is not known.
     #[serde(default)]
     pub settled: Option<String>,
+    /// One more with every change that other control-plane nodes must follow.
+    #[serde(default)]
+    pub generation: u64,
+}
+
+impl Document for Ring {
+    const NAME: &'static str = "encryption";
+
+    fn generation(&self) -> u64 {
+        self.generation
+    }
 }
 
 impl Ring {
     /// With one new key.
     pub fn generate(now: SystemTime) -> anyhow::Result<Self> {
-        Ok(Self { keys: vec![Key::generate(1, now)?], retired: Vec::new(), settled: None })
+        Ok(Self { keys: vec![Key::generate(1, now)?], retired: Vec::new(), settled: None, generation: 0 })
     }
 
     /// The one of this node, if it has one.
@@ -165,7 +177,13 @@ impl Ring {
         let number = self.all().map(|key| key.number).max().unwrap_or_default().saturating_add(1);
         self.keys.push(Key::generate(number, now)?);
         self.settled = None;
+        self.next();
         Ok(())
+    }
+
+    /// It was changed: other control-plane nodes follow.
+    pub fn next(&mut self) {
+        self.generation = self.generation.saturating_add(1);
     }
 
     /// kube-apiserver's EncryptionConfiguration: JSON is YAML. The first key encrypts; what is not encrypted can be read. While it

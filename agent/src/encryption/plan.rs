@@ -2,10 +2,11 @@
 //!
 //! Why these steps: between any two of them kube-apiserver can read all that is in etcd, also when a second one still runs with
 //! the keys from before the step. A new key decrypts first, then encrypts; the former one goes only when etcd holds nothing of
-//! it. Route in: [`Observed`]. Route out: a [`Step`], or why there is none.
+//! it. With several control-plane nodes a change is shared first, and the next one waits until every API server runs with it. Route in: [`Observed`]. Route out: a [`Step`], or why there is none.
 
 use super::keys::Ring;
 use super::stored::Stored;
+use crate::shared_keys::{Follow, Shared, follow};
 use std::fmt;
 
 /// What the next step follows from.
@@ -19,11 +20,15 @@ pub struct Observed {
     pub stored: Option<Stored>,
     /// When the oldest snapshot on this node was taken, in seconds since 1970; none without one.
     pub oldest_snapshot: Option<u64>,
+    /// The other control-plane nodes; none if this is the only one.
+    pub shared: Option<Shared<Ring>>,
 }
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// With several control-plane nodes: what comes before the change itself.
+    Follow(Follow<Ring>),
     /// Start kube-apiserver with the keys as they are.
     Serve,
     /// Make this key the first.
@@ -39,6 +44,7 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Follow(first) => write!(f, "{first}"),
             Self::Serve => f.write_str("restart kube-apiserver with the keys of Secrets as they are now"),
             Self::Promote(key) => write!(f, "encrypt with key {key} from now on"),
             Self::Rewrite(count) => write!(f, "encrypt {count} Secrets again"),
@@ -78,7 +84,11 @@ fn newer(ring: &Ring) -> Option<&str> {
 
 /// The next step; none when all is done.
 pub fn plan(observed: &Observed) -> Result<Option<Step>, Stuck> {
-    let Observed { ring, is_served, stored, oldest_snapshot } = observed;
+    let Observed { ring, is_served, stored, oldest_snapshot, shared } = observed;
+    let first = shared.as_ref().and_then(|shared| follow(ring, *is_served, ring.is_settled(), shared));
+    if let Some(first) = first {
+        return Ok(Some(Step::Follow(first)));
+    }
     if !is_served {
         return Ok(Some(Step::Serve));
     }
@@ -122,6 +132,7 @@ mod tests {
             is_served: true,
             stored: Some(Stored { by_key, plain }),
             oldest_snapshot: None,
+            shared: None,
         }
     }
 

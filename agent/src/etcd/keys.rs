@@ -10,6 +10,7 @@ use super::take::ca_hash;
 use crate::cluster::create::pki::{AUTHORITIES, Pki};
 use crate::encryption::keys::{FILE as ENCRYPTION, Ring};
 use crate::paths::Paths;
+use crate::service_accounts::keys::{FILE as SERVICE_ACCOUNTS, KeySet};
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sheaf_config::pin::CaPin;
@@ -20,6 +21,9 @@ use std::path::Path;
 
 /// What the file says that it is.
 const KIND: &str = "sheaf-cluster-keys";
+
+/// Files that not every cluster has.
+const OPTIONAL: [&str; 2] = [ENCRYPTION, SERVICE_ACCOUNTS];
 
 /// The file.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +69,12 @@ impl Keys {
         if let Some(ring) = Ring::load(paths)? {
             files.insert(ENCRYPTION.into(), ring.text()?);
         }
+        // Only where the key was changed; otherwise sa.key and sa.pub are all.
+        if pki.file(SERVICE_ACCOUNTS).exists()
+            && let Some(set) = KeySet::load(paths)?
+        {
+            files.insert(SERVICE_ACCOUNTS.into(), set.text()?);
+        }
         let ca_hash = ca_hash(paths).context("pki/ca.crt holds no certificate")?;
         Ok(Self { kind: KIND.into(), ca_hash, files })
     }
@@ -86,7 +96,7 @@ impl Keys {
         ensure!(keys.kind == KIND, "{shown}: is not a file that `sheaf-agent snapshot save-keys` wrote");
         let known = names();
         ensure!(
-            keys.files.keys().all(|name| name == ENCRYPTION || known.contains(name)),
+            keys.files.keys().all(|name| OPTIONAL.contains(&&**name) || known.contains(name)),
             "{shown}: names files that are no keys of a cluster"
         );
         for name in known {
@@ -97,6 +107,11 @@ impl Keys {
         }
         if let Some(Err(error)) = keys.files.get(ENCRYPTION).map(|text| Ring::parse(text)) {
             bail!("{shown}: {ENCRYPTION} does not hold the keys of Secrets: {error:#}; the file was changed");
+        }
+        if let Some(Err(error)) = keys.files.get(SERVICE_ACCOUNTS).map(|text| KeySet::parse(text)) {
+            bail!(
+                "{shown}: {SERVICE_ACCOUNTS} does not hold the keys of service accounts: {error:#}; the file was changed"
+            );
         }
         let hash = keys.files.get("ca.crt").and_then(|pem| CaPin::of_certificate(pem).ok());
         ensure!(
@@ -115,7 +130,8 @@ impl Keys {
     /// Writes them into the new folder `pki`, durably.
     pub fn write(&self, pki: &Path) -> anyhow::Result<()> {
         for (name, text) in &self.files {
-            let mode = if name.ends_with(".key") || name == ENCRYPTION { 0o600 } else { 0o644 };
+            let is_secret = name.ends_with(".key") || OPTIONAL.contains(&&**name);
+            let mode = if is_secret { 0o600 } else { 0o644 };
             write_atomically(&pki.join(name), text.as_bytes(), mode)?;
         }
         Ok(sync_tree(pki)?)

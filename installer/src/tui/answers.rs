@@ -31,6 +31,7 @@ pub enum Ask {
     Token,
     CaHash,
     Role,
+    CertificateKey,
     Sans,
     ServiceCidr,
     AdminKey,

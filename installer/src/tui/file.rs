@@ -151,6 +151,9 @@ fn cluster(toml: &mut Toml, answers: &Answers, last: Page, secrets: Secrets) {
         typed(Ask::CaHash).iter().for_each(|text| toml.text("ca-hash", text));
         if answers.control_plane {
             toml.text("role", "control-plane");
+            if let Some(key) = typed(Ask::CertificateKey) {
+                toml.text("certificate-key", if secrets == Secrets::Masked { MASK } else { &key });
+            }
         }
         return;
     }
@@ -221,6 +224,7 @@ fn ask_of(path: &str) -> Option<Ask> {
         ("cluster.token", Ask::Token),
         ("cluster.ca-hash", Ask::CaHash),
         ("cluster.role", Ask::Role),
+        ("cluster.certificate-key", Ask::CertificateKey),
         ("cluster.sans", Ask::Sans),
         ("cluster.service-cidr", Ask::ServiceCidr),
         ("cluster.admin-keys", Ask::AdminKey),

@@ -23,6 +23,7 @@ use crate::etcd::program;
 use crate::etcd::restore::pending;
 use crate::paths::Paths;
 use crate::reconcile::blocking;
+use crate::service_accounts;
 use anyhow::Context as _;
 use kubeadm::ControlPlane;
 use pki::Pki;
@@ -122,7 +123,8 @@ pub async fn bring_up(
     let moved =
         write_environment(&paths.run, &plane).remedy("writing /run/sheaf/control-plane.env", broken)?;
     let moved = moved
-        | encryption::prepare(paths, SystemTime::now()).remedy("preparing the keys of Secrets", broken)?;
+        | encryption::prepare(paths, SystemTime::now()).remedy("preparing the keys of Secrets", broken)?
+        | service_accounts::prepare(paths).remedy("preparing the keys of service accounts", broken)?;
 
     let pending = paths.run.join("control-plane.pending");
     let changed = made || moved || pending.exists();
@@ -193,6 +195,7 @@ pub async fn bring_up(
         start(hosts, unit, changed, report).await?;
     }
     start(hosts, "sheaf-controller.service", changed || renewed || serving, report).await?;
+    service_accounts::served(paths).remedy("noting the keys of service accounts", "look at /run/sheaf")?;
     servers::publish(&admin, &plane.node, &plane.server(), cluster.vip)
         .await
         .remedy("adding this node to the list of API servers", broken)?;

@@ -228,6 +228,7 @@ fn write_config(plane: &ControlPlane, certificates: &Path, making: &Path) -> any
 pub(crate) mod tests {
     use super::*;
     use sheaf_host::fakes::FakeRun;
+    use std::sync::{Arc, Mutex};
 
     /// What kubeadm gives a certificate.
     pub const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -251,20 +252,30 @@ pub(crate) mod tests {
 
     /// Makes certificates of a year where its config file says.
     pub fn fake_kubeadm() -> FakeRun {
-        FakeRun::default().does("kubeadm init phase", |text| {
+        fake_kubeadm_by(SystemTime::now)
+    }
+
+    /// The same, by a clock that is moved.
+    pub fn fake_kubeadm_at(clock: Arc<Mutex<SystemTime>>) -> FakeRun {
+        fake_kubeadm_by(move || *clock.lock().unwrap())
+    }
+
+    fn fake_kubeadm_by(clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> FakeRun {
+        FakeRun::default().does("kubeadm init phase", move |text| {
+            let now = clock();
             let words: Vec<_> = text.split(' ').collect();
             let after = |flag: &str| words.iter().position(|word| *word == flag).map(|at| words[at + 1]);
             let config = fs::read_to_string(after("--config").unwrap()).unwrap();
             let cluster: serde_json::Value = serde_json::from_str(config.lines().nth(2).unwrap()).unwrap();
             let dir = PathBuf::from(cluster["certificatesDir"].as_str().unwrap());
             match (words[3], words[4]) {
-                ("certs", "all") => LEAVES.iter().for_each(|leaf| issue(&dir, leaf)),
+                ("certs", "all") => LEAVES.iter().for_each(|leaf| issue(&dir, leaf, now)),
                 ("certs", phase) => {
                     let leaf = LEAVES.iter().find(|leaf| leaf.replace('/', "-") == phase).unwrap();
-                    issue(&dir, leaf);
+                    issue(&dir, leaf, now);
                 }
                 (_, name) => {
-                    let (certificate, key) = leaf(&dir);
+                    let (certificate, key) = leaf(&dir, now);
                     let ca = fs::read_to_string(dir.join("ca.crt")).unwrap();
                     let text = kubeconfig::render(&plane().server(), &ca, name, &certificate, &key);
                     fs::write(
@@ -277,14 +288,14 @@ pub(crate) mod tests {
         })
     }
 
-    fn leaf(dir: &Path) -> (String, String) {
+    fn leaf(dir: &Path, now: SystemTime) -> (String, String) {
         let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
         let authority = Authority::from_pem(&read("ca.crt"), &read("ca.key")).unwrap();
-        authority.leaf_of_tests(&[plane().address], YEAR)
+        authority.leaf_of_tests_at(&[plane().address], YEAR, now)
     }
 
-    fn issue(dir: &Path, name: &str) {
-        let (certificate, key) = leaf(dir);
+    fn issue(dir: &Path, name: &str, now: SystemTime) {
+        let (certificate, key) = leaf(dir, now);
         write_atomically(&dir.join(format!("{name}.crt")), certificate.as_bytes(), 0o600).unwrap();
         write_atomically(&dir.join(format!("{name}.key")), key.as_bytes(), 0o600).unwrap();
     }

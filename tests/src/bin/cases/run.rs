@@ -43,6 +43,7 @@ const PROCESSES: &[&str] = &[
     "operate",
     "removal",
     "replicas",
+    "rotations",
     "sessions",
     "snapshots_etcd",
     "upload",
