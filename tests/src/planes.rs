@@ -148,6 +148,11 @@ impl Plane {
         self.units.kill_one(unit);
     }
 
+    /// Process of one of its units, while it runs.
+    pub fn pid(&self, unit: &str) -> Option<u32> {
+        self.units.pid(unit)
+    }
+
     /// Waits until the agent's section of the status is as `condition` says.
     pub async fn section(
         &self,
