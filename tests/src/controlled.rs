@@ -129,7 +129,9 @@ pub fn own_runtime() -> Result<tokio::runtime::Runtime> {
 
 /// What refuses nodes' reads, on the loopback of the API server: the controller of this process is in another network
 /// namespace. It ends when this is dropped.
-pub struct NodeReads(#[expect(dead_code, reason = "its end is the message")] tokio::sync::oneshot::Sender<()>);
+pub struct NodeReads(
+    #[expect(dead_code, reason = "its end is the message")] tokio::sync::oneshot::Sender<()>,
+);
 
 impl NodeReads {
     /// Starts it in the network namespace of an API server.

@@ -264,7 +264,8 @@ mod tests {
 
     #[test]
     fn a_thousand_nodes_have_names_and_addresses_of_their_own_in_the_range_for_it() {
-        let all: std::collections::BTreeSet<_> = (0..1000).map(|number| (name(number), address(number))).collect();
+        let all: std::collections::BTreeSet<_> =
+            (0..1000).map(|number| (name(number), address(number))).collect();
         assert_eq!(all.len(), 1000);
         assert_eq!(all.first().unwrap(), &("fleet-0000".to_owned(), Ipv4Addr::new(100, 64, 0, 1)));
         assert!(all.iter().all(|(_, address)| address.octets()[0] == 100 && address.octets()[1] == 64));

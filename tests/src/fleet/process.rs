@@ -44,7 +44,8 @@ impl Words {
         let [kubeconfig, server, ca_hash, start, end] = words else {
             bail!("{WORD} needs KUBECONFIG SERVER CA-HASH FIRST END, got {} words", words.len());
         };
-        let number = |word: &String| word.parse().with_context(|| format!("{word}: is not a number of a node"));
+        let number =
+            |word: &String| word.parse().with_context(|| format!("{word}: is not a number of a node"));
         Ok(Self {
             kubeconfig: kubeconfig.into(),
             server: server.clone(),
@@ -146,10 +147,7 @@ impl Part {
         let Some(ended) = self.child.try_wait()? else { return Ok(()) };
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let tail: Vec<&str> = log.lines().rev().take(10).collect();
-        bail!(
-            "a process of nodes ended: {ended}\n{}",
-            tail.into_iter().rev().collect::<Vec<_>>().join("\n")
-        )
+        bail!("a process of nodes ended: {ended}\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"))
     }
 }
 
