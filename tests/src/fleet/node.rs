@@ -62,7 +62,7 @@ pub struct SimulatedNode {
     began: Instant,
     controllers: JoinSet<(&'static str, Result<()>)>,
     /// Writing ends of channels whose controllers are not started: a channel that is closed wakes its readers all the time.
-    _writers: Box<dyn Any + Send>,
+    _writers: Box<dyn Any + Send + Sync>,
     _files: AgentNode,
 }
 
@@ -111,7 +111,7 @@ impl SimulatedNode {
     }
 
     /// Starts the controllers; what must be kept for them.
-    fn run(&mut self, number: u32, publish: channels::Publish, shared: &Shared) -> Box<dyn Any + Send> {
+    fn run(&mut self, number: u32, publish: channels::Publish, shared: &Shared) -> Box<dyn Any + Send + Sync> {
         let ctx = self.ctx.clone();
         let channels::Publish {
             config,
