@@ -126,6 +126,11 @@ impl ControlPlane {
         &self.namespace.name
     }
 
+    /// Process of `unit`, while it runs.
+    pub fn pid(&self, unit: &str) -> Option<u32> {
+        self.units.pid(unit)
+    }
+
     /// The last lines of every component, for a failure.
     pub fn tails(&self) -> String {
         self.units.tails()
@@ -430,6 +435,11 @@ impl Processes {
     /// Ends one of them (SIGKILL).
     pub(crate) fn kill_one(&self, unit: &str) {
         self.end(unit);
+    }
+
+    /// Process of one of them: `ip netns exec` becomes the program.
+    pub(crate) fn pid(&self, unit: &str) -> Option<u32> {
+        self.lock().get(unit).map(Child::id)
     }
 
     /// The last lines of each.

@@ -129,10 +129,13 @@ pub fn own_runtime() -> Result<tokio::runtime::Runtime> {
 
 /// What refuses nodes' reads, on the loopback of the API server: the controller of this process is in another network
 /// namespace. It ends when this is dropped.
-struct NodeReads(#[expect(dead_code, reason = "its end is the message")] tokio::sync::oneshot::Sender<()>);
+pub struct NodeReads(
+    #[expect(dead_code, reason = "its end is the message")] tokio::sync::oneshot::Sender<()>,
+);
 
 impl NodeReads {
-    fn start(namespace: &str) -> Result<Self> {
+    /// Starts it in the network namespace of an API server.
+    pub fn start(namespace: &str) -> Result<Self> {
         let file = fs::File::open(format!("/run/netns/{namespace}"))?;
         let (stop, stopped) = tokio::sync::oneshot::channel();
         // A thread of its own, since a namespace is a thread's.

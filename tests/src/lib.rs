@@ -1,4 +1,4 @@
-//! Drives built artefacts, never the code behind them; [`cluster`] alone runs the agent's library, on the real API server.
+//! Drives built artefacts, never the code behind them; [`cluster`] and [`fleet`] alone run the agent's library, on the real API server.
 //!
 //! Why here: what a user meets is a medium, a disk, a serial line and the Kubernetes API, so that is what cases use.
 //! Route in: `target/sheaf` and the tools chroot. Route out: `tests/*.rs`, one file per subject, each case readable
@@ -9,6 +9,7 @@ pub mod controlled;
 pub mod domains;
 pub mod evicted;
 pub mod examples;
+pub mod fleet;
 pub mod frames;
 pub mod go;
 pub mod harness;

@@ -7,11 +7,17 @@
 
 use crate::cluster::{AgentNode, Approver, Processes, RunningAgent, client_of, programs_in, sweep};
 use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::Api;
 use sheaf_agent::cluster::Hosts;
+use sheaf_agent::cluster::planes::invite;
+use sheaf_agent::cluster::token::{self, Grant, LIFETIME, Token};
 use sheaf_agent::paths::Paths;
 use sheaf_agent::shared_keys::{self, Kind};
 use sheaf_agent::status::{ClusterSection, Phase, PlaneSection, Reader};
 use sheaf_agent::vip;
+use sheaf_config::pin::CaPin;
+use sheaf_host::fakes::{FakeRun, FakeUnits};
 use sheaf_host::run::{Command, Run as _, System};
 use sheaf_host::segment::{self, Segment, Segments};
 use sheaf_host::virtual_address::{self, VirtualAddressError, VirtualAddresses};
@@ -19,13 +25,18 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest wait for a step; the machine is shared with other work.
 pub const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What the agent's section says when the control plane of a node that joined is up.
 const RUNS: &str = "the control plane runs";
+
+/// Between two tries of a client that is not answered.
+const TRY: Duration = Duration::from_millis(100);
+/// Longest time for one of them: an API server that is gone does not refuse.
+const TRY_TIME: Duration = Duration::from_secs(2);
 
 /// A bridge on which machines are.
 pub struct Network {
@@ -246,6 +257,11 @@ impl Plane {
         self.units.kill_one(unit);
     }
 
+    /// Process of one of its units, while it runs.
+    pub fn pid(&self, unit: &str) -> Option<u32> {
+        self.units.pid(unit)
+    }
+
     /// Waits until the agent's section of the status is as `condition` says.
     pub async fn section(
         &self,
@@ -308,4 +324,71 @@ impl Drop for Plane {
             eprintln!("{error}");
         }
     }
+}
+
+/// The first node of a cluster, up.
+pub async fn first(network: &Network) -> Result<Plane> {
+    let mut first = Plane::new(network, "a", "[cluster]\nmode = \"create\"")?;
+    first.start()?;
+    let approver = first.approver().await?;
+    first.up().await?;
+    drop(approver);
+    Ok(first)
+}
+
+/// One more, switched off, with a token that `of` made.
+pub async fn invited(network: &Network, of: &Plane, name: &str) -> Result<Plane> {
+    let table = invite::create(&of.paths(), &*of.hosts.run, LIFETIME, None).await?;
+    Plane::new(network, name, &table)
+}
+
+/// A worker called `w` that joined `of` and has read the list of API servers.
+pub async fn worker(of: &Plane) -> Result<(AgentNode, RunningAgent)> {
+    let token = Token::generate()?;
+    let grant = Grant { lifetime: LIFETIME, description: "a test", only_for: None };
+    token::allow(&of.admin().await?, &token, grant).await?;
+    let ca = std::fs::read_to_string(of.paths().kubernetes.join("pki/ca.crt"))?;
+    let text = format!(
+        "version = 1\n[system]\nhostname = \"w\"\n[cluster]\nmode = \"join\"\nserver = \"https://{}:6443\"\ntoken = \"{}\"\n\
+         ca-hash = \"{}\"\n",
+        of.address,
+        token.reveal(),
+        CaPin::of_certificate(&ca)?
+    );
+    let node = AgentNode::new(&text, "w")?;
+    let hosts = Hosts { run: Arc::new(FakeRun::default()), units: Arc::new(FakeUnits::default()) };
+    let agent = node.start(hosts)?;
+    let mut status = agent.ctx.status.subscribe();
+    let ready = status.wait_for(|status| status.cluster.phase == Phase::Ready);
+    tokio::time::timeout(TIMEOUT, ready).await.context("the worker does not become ready")??;
+    let list = node.paths().lib.join("api-servers.json");
+    let read = async {
+        while !list.exists() {
+            tokio::time::sleep(TRY).await; // until the next look
+        }
+    };
+    tokio::time::timeout(TIMEOUT, read).await.context("the worker does not read the list of API servers")?;
+    Ok((node, agent))
+}
+
+/// Asks by the client that all controllers of the worker's agent have, until there is an answer; it, and how long that took.
+pub async fn until_answered<T, F: Future<Output = kube::Result<T>>>(
+    agent: &RunningAgent,
+    ask: impl Fn(kube::Client) -> F,
+) -> Result<(T, Duration)> {
+    let begun = Instant::now();
+    loop {
+        let client = agent.ctx.cluster.borrow().clone().context("it has joined")?.client;
+        if let Ok(Ok(answer)) = tokio::time::timeout(TRY_TIME, ask(client)).await {
+            return Ok((answer, begun.elapsed()));
+        }
+        ensure!(begun.elapsed() < TIMEOUT, "no API server answers");
+        tokio::time::sleep(TRY).await; // until the next try
+    }
+}
+
+/// Asks for the worker's Node until there is an answer; how long that took.
+pub async fn answered(agent: &RunningAgent) -> Result<Duration> {
+    let get = |client| async move { Api::<Node>::all(client).get("w").await };
+    Ok(until_answered(agent, get).await?.1)
 }

@@ -6,39 +6,16 @@
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PostParams};
 use serde_json::json;
-use sheaf_agent::cluster::Hosts;
 use sheaf_agent::cluster::planes::invite;
-use sheaf_agent::cluster::token::{self, Grant, LIFETIME, Token};
 use sheaf_agent::etcd::program::{self, Etcd, Member};
-use sheaf_agent::status::Phase;
-use sheaf_config::pin::CaPin;
-use sheaf_host::fakes::{FakeRun, FakeUnits};
-use sheaf_tests::cluster::{AgentNode, RunningAgent};
-use sheaf_tests::planes::{Network, Plane, TIMEOUT};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use sheaf_tests::planes::{Network, Plane, TIMEOUT, answered, first, invited, worker};
+use std::time::Duration;
 
 /// What a client of an agent's list may wait for an answer after the loss of an API server.
 const CHANGE_OVER: Duration = Duration::from_secs(10);
-
-/// The first node, up, and what approves the others.
-async fn first(network: &Network) -> Result<Plane> {
-    let mut first = Plane::new(network, "a", "[cluster]\nmode = \"create\"")?;
-    first.start()?;
-    let approver = first.approver().await?;
-    first.up().await?;
-    drop(approver);
-    Ok(first)
-}
-
-/// One more, switched off, with a token that `of` made.
-async fn invited(network: &Network, of: &Plane, name: &str) -> Result<Plane> {
-    let table = invite::create(&of.paths(), &*of.hosts.run, LIFETIME, None).await?;
-    Plane::new(network, name, &table)
-}
 
 fn members(of: &Plane) -> Result<Vec<Member>> {
     Ok(program::members(&of.hosts.run.run(&Etcd::of(&of.paths()).members())?.text())?)
@@ -49,50 +26,6 @@ fn voters(of: &Plane) -> Result<Vec<String>> {
         members(of)?.into_iter().filter(|member| !member.is_learner).map(|member| member.name).collect();
     names.sort();
     Ok(names)
-}
-
-/// A worker that joined `of`.
-async fn worker(of: &Plane) -> Result<(AgentNode, RunningAgent)> {
-    let token = Token::generate()?;
-    let grant = Grant { lifetime: LIFETIME, description: "a test", only_for: None };
-    token::allow(&of.admin().await?, &token, grant).await?;
-    let ca = std::fs::read_to_string(of.paths().kubernetes.join("pki/ca.crt"))?;
-    let text = format!(
-        "version = 1\n[system]\nhostname = \"w\"\n[cluster]\nmode = \"join\"\nserver = \"https://{}:6443\"\ntoken = \"{}\"\n\
-         ca-hash = \"{}\"\n",
-        of.address,
-        token.reveal(),
-        CaPin::of_certificate(&ca)?
-    );
-    let node = AgentNode::new(&text, "w")?;
-    let hosts = Hosts { run: Arc::new(FakeRun::default()), units: Arc::new(FakeUnits::default()) };
-    let agent = node.start(hosts)?;
-    let mut status = agent.ctx.status.subscribe();
-    let ready = status.wait_for(|status| status.cluster.phase == Phase::Ready);
-    tokio::time::timeout(TIMEOUT, ready).await.context("the worker does not become ready")??;
-    let (list, read) = (node.paths().lib.join("api-servers.json"), async |list: &std::path::Path| {
-        while !list.exists() {
-            tokio::time::sleep(Duration::from_millis(100)).await; // until the next look
-        }
-    });
-    tokio::time::timeout(TIMEOUT, read(&list))
-        .await
-        .context("the worker does not read the list of API servers")?;
-    Ok((node, agent))
-}
-
-/// Asks for the worker's Node by the client that all its controllers have, until there is an answer; how long that took.
-async fn answered(agent: &RunningAgent) -> Result<Duration> {
-    let begun = Instant::now();
-    loop {
-        let client = agent.ctx.cluster.borrow().clone().context("it has joined")?.client;
-        let nodes: Api<Node> = Api::all(client);
-        if let Ok(Ok(_)) = tokio::time::timeout(Duration::from_secs(2), nodes.get("w")).await {
-            return Ok(begun.elapsed());
-        }
-        ensure!(begun.elapsed() < TIMEOUT, "no API server answers");
-        tokio::time::sleep(Duration::from_millis(100)).await; // until the next try
-    }
 }
 
 /// Waits until the worker's lease is renewed once more.

@@ -4,7 +4,7 @@
 //! control plane is the real one, as processes; the nodes are objects, on which the VMs run because the benchmark says so. Route in:
 //! the program as it is in a release. Route out: MiB, requests per second.
 
-use crate::{Report, mebibytes};
+use crate::{Report, mebibytes, process};
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 const VMS: usize = 1000;
 const NODES: usize = 10;
 /// Requests of the benchmark at once.
-const AT_ONCE: usize = 16;
+pub const AT_ONCE: usize = 16;
 /// How long requests are counted.
 const WINDOW: Duration = Duration::from_secs(60);
 /// Longest wait for all VMs: some objects and statuses for each.
@@ -35,7 +35,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const RENEWAL: Duration = Duration::from_secs(10);
 
 /// The controller as a process, until it is dropped.
-struct Controller(Child);
+pub struct Controller(Child);
 
 impl Controller {
     fn start(program: &Path, plane: &ControlPlane, log: PathBuf) -> Result<Self> {
@@ -49,12 +49,14 @@ impl Controller {
         Ok(Self(System.start(&command)?))
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     /// VmRSS, KiB.
     fn rss(&self) -> Result<String> {
-        let path = format!("/proc/{}/status", self.0.id());
-        let text = std::fs::read_to_string(&path).context(path)?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        Ok(line.trim().trim_end_matches("kB").trim().to_owned())
+        Ok(process::memory(self.pid())?.all.to_string())
     }
 
     fn signal(&self, name: &str) -> Result<()> {
@@ -112,18 +114,24 @@ impl Report {
     }
 }
 
-async fn measure(program: &Path, log: PathBuf) -> Result<Measured> {
+/// A control plane with the controller `program`, which has installed what it needs.
+pub async fn led(program: &Path, log: PathBuf) -> Result<(ControlPlane, Controller)> {
     let plane = ControlPlane::start("").await?;
     let controller = Controller::start(program, &plane, log.clone())?;
-    let client = plane.admin.clone();
-    let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
-    let accounts: Api<ServiceAccount> = Api::default_namespaced(client.clone());
+    let bindings: Api<ClusterRoleBinding> = Api::all(plane.admin.clone());
+    let accounts: Api<ServiceAccount> = Api::default_namespaced(plane.admin.clone());
     until("the controller installs what it needs", async || {
         let bound = bindings.get_opt("sheaf:node").await?.is_some();
         Ok(bound && accounts.get_opt("default").await?.is_some())
     })
     .await
     .with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
+    Ok((plane, controller))
+}
+
+async fn measure(program: &Path, log: PathBuf) -> Result<Measured> {
+    let (plane, controller) = led(program, log).await?;
+    let client = plane.admin.clone();
     for number in 0..NODES {
         node(&client, &format!("n{number}")).await?;
     }
@@ -228,7 +236,8 @@ async fn until(what: &str, mut look: impl AsyncFnMut() -> kube::Result<bool>) ->
     }
 }
 
-fn vm(number: usize) -> serde_json::Value {
+/// A VM of 64 MiB without a disk.
+pub fn vm(number: usize) -> serde_json::Value {
     json!({
         "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": format!("many-{number}")},
         "spec": {"runStrategy": "Always", "template": {"spec": {"domain": {

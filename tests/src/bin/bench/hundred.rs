@@ -3,7 +3,7 @@
 //! Why here: `many` asks the same of a whole node, but has only as many VMs as an emulated machine takes. Guests halt after their
 //! greeting. Route in: the agent as it is in a release, in a network namespace. Route out: MiB, percent of a processor.
 
-use crate::{Report, mebibytes};
+use crate::{Report, mebibytes, process};
 use anyhow::{Context as _, Result, ensure};
 use kube::api::ListParams;
 use serde_json::{Value, json};
@@ -20,8 +20,6 @@ const ALL: Duration = Duration::from_secs(2400);
 const LOOK: Duration = Duration::from_secs(2);
 /// How long the idle agent is watched.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Ticks of the kernel's clock in a second, `sysconf(_SC_CLK_TCK)` on Linux.
-const TICKS: f64 = 100.0;
 
 impl Report {
     /// The section of this file.
@@ -84,27 +82,14 @@ async fn measure(program: PathBuf) -> Result<Measured> {
 
 /// VmRSS in KiB.
 fn rss(pid: u32) -> Result<String> {
-    let path = format!("/proc/{pid}/status");
-    let text = std::fs::read_to_string(&path).context(path)?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    Ok(line.trim().trim_end_matches("kB").trim().to_owned())
+    Ok(process::memory(pid)?.all.to_string())
 }
 
 /// Percent of a processor that the process uses over [`WINDOW`].
 async fn busy(pid: u32) -> Result<f64> {
-    let (begin, before) = (Instant::now(), ticks(pid)?);
+    let (begin, before) = (Instant::now(), process::processor(pid)?);
     tokio::time::sleep(WINDOW).await; // what is measured
-    Ok((ticks(pid)? - before) / TICKS / begin.elapsed().as_secs_f64() * 100.0)
-}
-
-/// Ticks of user and system time of the process.
-fn ticks(pid: u32) -> Result<f64> {
-    let path = format!("/proc/{pid}/stat");
-    let text = std::fs::read_to_string(&path).context(path)?;
-    // Fields after the name, which may have spaces: utime and stime are the 14th and 15th of all, proc(5).
-    let (_, rest) = text.rsplit_once(')').context("a line of stat")?;
-    let fields: Vec<f64> = rest.split_whitespace().map(|word| word.parse().unwrap_or_default()).collect();
-    Ok(fields.get(11).context("utime")? + fields.get(12).context("stime")?)
+    Ok((process::processor(pid)? - before) / begin.elapsed().as_secs_f64() * 100.0)
 }
 
 fn vm() -> Value {

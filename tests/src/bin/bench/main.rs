@@ -9,11 +9,15 @@ mod controller;
 mod debian;
 mod desk;
 mod document;
+mod failover;
+mod figures;
+mod fleet;
 mod hundred;
 mod kit;
 mod many;
 mod mkosi;
 mod network;
+mod process;
 mod storage;
 mod streams;
 mod transfer;
@@ -26,6 +30,7 @@ use serde_json::Value;
 use sheaf_host::run::{Command, Run as _, System};
 use sheaf_machine::node::BOOT_DEADLINE;
 use sheaf_machine::operator::condition;
+use sheaf_tests::fleet::process as part;
 use sheaf_tests::harness::{Case, READY, case};
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -49,7 +54,7 @@ const PROCESSOR: &str = "systemctl list-units --type=service --no-legend --plain
 type Section = fn(&mut Report, &Case) -> Result<()>;
 
 /// What is measured, in the file's order, under the names that `--only` knows.
-const SECTIONS: [(&str, Section); 21] = [
+const SECTIONS: [(&str, Section); 23] = [
     ("sizes", Report::sizes),
     ("build", Report::build),
     ("mkosi", Report::mkosi),
@@ -63,6 +68,8 @@ const SECTIONS: [(&str, Section); 21] = [
     ("many", Report::many),
     ("hundred", Report::hundred),
     ("controller", Report::controller),
+    ("fleet", Report::fleet),
+    ("failover", Report::failover),
     ("streams", Report::streams),
     ("transfer", Report::transfer),
     ("storage", Report::storage),
@@ -104,6 +111,11 @@ fn arguments() -> Result<Arguments> {
 }
 
 fn main() -> Result<()> {
+    // The section `fleet` starts this program again for its nodes.
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((part::WORD, words)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return part::serve(&part::Words::parse(words)?);
+    }
     let arguments = arguments()?;
     let names = SECTIONS.map(|(name, _)| name);
     let path = sheaf_machine::workspace()?.join("docs/benchmarks.md");
