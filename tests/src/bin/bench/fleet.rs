@@ -315,10 +315,10 @@ fn take<K: kube::Resource>(names: &mut BTreeSet<String>, event: Event<K>, holds:
     match event {
         Event::Init => names.clear(),
         Event::InitApply(object) | Event::Apply(object) if holds(&object) => {
-            drop(names.insert(object.name_any()))
+            names.insert(object.name_any());
         }
         Event::InitApply(object) | Event::Apply(object) | Event::Delete(object) => {
-            drop(names.remove(&object.name_any()))
+            names.remove(&object.name_any());
         }
         Event::InitDone => {}
     }
