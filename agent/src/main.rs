@@ -387,7 +387,7 @@ enum EncryptionCommand {
 #[derive(Subcommand)]
 enum ServiceAccountsCommand {
     /// Has a new key sign, on every control-plane node; the former one verifies until the last of its tokens has ended. A change
-    /// that was interrupted is completed. Each API server is restarted three times meanwhile, one after the other.
+    /// that was interrupted is completed. Each API server is restarted twice meanwhile, one after the other.
     Rotate,
 }
 

@@ -185,6 +185,7 @@ mod tests {
         let pki = Pki { dir: paths.kubernetes.clone() };
         pki.ensure(&plane(), &fake_kubeadm(), SystemTime::now()).unwrap();
         let listed = list(&paths, Part::Created);
+        assert_eq!(list(&paths, Part::Joined), listed, "a control-plane node that joined has the same");
         let mut folders = vec![paths.kubernetes.clone()];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).unwrap() {

@@ -23,8 +23,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// Between two looks: far longer than the agent's 6 hours, so what holds here has room.
-const LOOK: Duration = Duration::from_secs(5 * 24 * 3600);
+/// Between two looks at what administrators have, whose certificates have a margin of 10 days: far longer than the agent's 6 hours.
+const LOOK: Duration = Duration::from_secs(9 * 24 * 3600);
+/// All else, with a month of margin at least, is looked at every so many looks.
+const WHOLE: u32 = 3;
 /// How long it is watched.
 const YEARS: u32 = 12;
 
@@ -78,8 +80,8 @@ impl Node {
         }
     }
 
-    /// One look of all parts at `now`.
-    fn look(&mut self, share: f64, now: SystemTime) {
+    /// What the agent does at `now` to all that the control plane and the node have.
+    fn keep(&self, share: f64, now: SystemTime) {
         *self.clock.lock().unwrap() = now;
         self.pki.ensure(&plane(), &fake_kubeadm_at(self.clock.clone()), now).unwrap();
         let held = Certificates::load(&self.pki).unwrap().unwrap();
@@ -93,6 +95,11 @@ impl Node {
         ensure_kubeconfig(&self.pki, &plane().server(), &ca, &ca_key, now).unwrap();
         ensure_serving(&self.pki, &plane(), now).unwrap();
         self.keep_own(share, now);
+    }
+
+    /// The same to administrators' certificates and to the keys of service accounts.
+    fn look(&mut self, now: SystemTime) {
+        let (ca, ca_key) = (self.read("ca.crt"), self.read("ca.key"));
         let keys = [self.admin.clone()];
         let planned = administrators::plan(&self.access, &ca, &ca_key, Some(&keys), now).unwrap();
         for action in planned.actions {
@@ -140,7 +147,8 @@ fn in_twelve_years_every_certificate_is_renewed_in_time_and_ca_hash_stays() {
     let mut node = Node::new(start);
     // The latest moment that a node of a fleet chooses.
     let share = 1.0;
-    node.look(share, start);
+    node.keep(share, start);
+    node.look(start);
     let pin = CaPin::of_certificate(&node.read("ca.crt")).unwrap();
     let mut before = node.certificates();
     assert_eq!(
@@ -148,9 +156,10 @@ fn in_twelve_years_every_certificate_is_renewed_in_time_and_ca_hash_stays() {
         5 + 7 + 1 + 4 + 3 + 1,
         "CAs, leaves, kubeconfigs, the node's own, an administrator's"
     );
-    let (mut now, mut most_keys) = (start, 0);
+    let (mut now, mut most_keys, mut looks) = (start, 0, 0);
     while now < start + YEAR * YEARS {
         now += LOOK;
+        looks += 1;
         // A key of service accounts for each year.
         let year = |at: SystemTime| at.duration_since(start).unwrap().as_secs() / YEAR.as_secs();
         if year(now) > year(now - LOOK) {
@@ -160,7 +169,10 @@ fn in_twelve_years_every_certificate_is_renewed_in_time_and_ca_hash_stays() {
         for (name, facts) in &before {
             assert!(facts.not_after > now, "{name} ended before it was renewed");
         }
-        node.look(share, now);
+        if looks % WHOLE == 0 {
+            node.keep(share, now);
+        }
+        node.look(now);
         let findings = judge(&list(&node.paths, Part::Created), Part::Created, now);
         assert_eq!(findings, [], "on day {}", now.duration_since(start).unwrap().as_secs() / DAY.as_secs());
         let after = node.certificates();
@@ -182,7 +194,7 @@ fn in_twelve_years_every_certificate_is_renewed_in_time_and_ca_hash_stays() {
     assert_eq!(times("the cluster's CA, as this node trusts it"), 1);
     for name in ["apiserver", "etcd/server", "sheaf-controller-serving", "kubeconfig scheduler"] {
         // 365 days, made again with less than 120 left; the CA's renewal makes kubeconfigs once more.
-        assert!((17..=18).contains(&times(name)), "{name}: {:?}", node.renewed.get(name));
+        assert!((16..=18).contains(&times(name)), "{name}: {:?}", node.renewed.get(name));
     }
     for name in ["client certificate of this node", "serving certificate of this node"] {
         assert!((12..=14).contains(&times(name)), "{name}: {:?}", node.renewed.get(name));
@@ -191,7 +203,7 @@ fn in_twelve_years_every_certificate_is_renewed_in_time_and_ca_hash_stays() {
     assert!((150..=260).contains(&times("administrator")), "{}", times("administrator"));
     // What is renewed has days left at least; the shortest is an administrator's, of 30.
     let least = node.renewed.values().flatten().min().unwrap();
-    assert!(*least >= DAY * 4, "{least:?}");
+    assert!(*least >= DAY, "{least:?}");
     // The key that signs, and that of the year before until its last token has ended.
     assert_eq!(node.tokens.keys[0].number, YEARS + 1);
     assert!(most_keys <= 3, "{most_keys} keys at once");

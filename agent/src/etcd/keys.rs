@@ -180,6 +180,31 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn keys_of_service_accounts_are_saved_where_they_were_changed_and_a_set_without_one_that_signs_is_refused()
+     {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::under(root.path());
+        make(&paths);
+        assert!(!Keys::collect(&paths).unwrap().files.contains_key(SERVICE_ACCOUNTS));
+        let mut set = KeySet { keys: Vec::new(), generation: 0 };
+        set.add(SystemTime::now()).unwrap();
+        set.save(&paths).unwrap();
+        let mut keys = Keys::collect(&paths).unwrap();
+        let there = Paths::under(&root.path().join("there"));
+        keys.write(&there.kubernetes.join("pki")).unwrap();
+        assert_eq!(KeySet::load(&there).unwrap(), Some(set));
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &fs::metadata(there.kubernetes.join("pki").join(SERVICE_ACCOUNTS)).unwrap().permissions(),
+        );
+        assert_eq!(mode & 0o777, 0o600);
+        keys.files.insert(SERVICE_ACCOUNTS.into(), r#"{"keys":[]}"#.into());
+        assert_eq!(
+            keys.check("x").unwrap_err().to_string(),
+            "x: service-accounts.json does not hold the keys of service accounts: no key signs; the file was changed"
+        );
+    }
+
+    #[test]
     fn keys_that_were_saved_are_the_same_on_another_machine() {
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (here, there) = (Paths::under(here.path()), Paths::under(there.path()));
