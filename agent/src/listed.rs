@@ -22,7 +22,7 @@ use tokio::sync::watch;
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// kube's pauses, which grow. Every try of a list begins with an event that tells of no success and would reset them; these
-/// begin anew after two minutes without a failure.
+/// are reset after two minutes without a failure.
 #[derive(Default)]
 struct Pauses(DefaultBackoff);
 

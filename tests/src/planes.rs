@@ -53,8 +53,7 @@ impl Network {
         sweep_bridges()?;
         let (pid, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let name = format!("sb{pid}-{number}");
-        // 198.18.0.0/15 is set aside for tests of networks; the upper half is for these, 32 addresses each.
-        let prefix = u32::from(Ipv4Addr::new(198, 19, 0, 0)) + (pid % 1024) * 64 + (number % 2) * 32;
+        let prefix = free_prefix(pid)?;
         let made = Self { name, prefix, next: AtomicU32::new(2) };
         let near = format!("{}/27", Ipv4Addr::from(prefix + 1));
         for words in [
@@ -99,6 +98,18 @@ impl Drop for Network {
             eprintln!("{error}");
         }
     }
+}
+
+/// 32 addresses that no bridge here has. 198.18.0.0/15 is set aside for tests of networks; the upper half is for these. The first try
+/// depends on `seed`: processes that begin at the same moment try others.
+fn free_prefix(seed: u32) -> Result<u32> {
+    const PREFIXES: u32 = 2048;
+    let taken = System.run(&Command::new("ip").args(["-brief", "-4", "address"]))?.text();
+    let first = u32::from(Ipv4Addr::new(198, 19, 0, 0));
+    (0..PREFIXES)
+        .map(|number| first + (seed + number) % PREFIXES * 32)
+        .find(|prefix| !taken.contains(&format!(" {}/27", Ipv4Addr::from(prefix + 1))))
+        .context("every network of 198.19.0.0/16 is taken; remove bridges sb*")
 }
 
 /// Removes bridges of test processes that were killed.

@@ -30,6 +30,8 @@ mod objects;
 mod operate;
 mod removal;
 mod replicas;
+/// Ten minutes of restarts on three control planes.
+#[cfg(feature = "all")]
 mod rotations;
 mod route;
 mod sessions;

@@ -301,9 +301,8 @@ async fn tokens_of_service_accounts_are_accepted_while_their_key_changes_and_end
         }
     }
     println!("killed at: {killed:#?}");
-    for part in
-        ["restart kube-apiserver", "sign with key 2", "tokens in 1 Secrets", "nothing signs with key 1"]
-    {
+    // The last step is the change of one file: it may be over before it is killed.
+    for part in ["restart kube-apiserver", "sign with key 2", "tokens in 1 Secrets"] {
         ensure!(killed.iter().any(|line| line.contains(part)), "it was not killed at {part:?}: {killed:#?}");
     }
     let (second, again) = (issued(&plane).await?, in_secret(&plane, &stored).await?);

@@ -4,7 +4,7 @@
 //! it, the address. Route out: [`Record`], a Lease that is taken, renewed or released.
 
 use super::election::{Claim, DURATION, Record};
-use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ObjectMeta, PostParams};
@@ -80,7 +80,7 @@ impl Leases {
 
 /// What a candidate compares.
 pub fn record(lease: &Lease) -> Record {
-    let spec = lease.spec.clone().unwrap_or(LeaseSpec::default());
+    let spec = lease.spec.clone().unwrap_or_default();
     let all = serde_json::to_string(&spec).unwrap_or_default();
     Record { holder: spec.holder_identity.unwrap_or_default(), all }
 }

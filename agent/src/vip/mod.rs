@@ -4,7 +4,7 @@
 //! `kube-system/sheaf-vip-ADDRESS` while this node holds it, the address on the node's link, the section `vip`. Never touches: other
 //! addresses.
 //!
-//! Who has the Lease has the address, and renews the Lease by its own API server alone: so whoever holds it has an API server that is
+//! Who has the Lease has the address, and renews the Lease by its own API server alone: so who holds it has an API server that is
 //! ready and a majority of etcd's members. On the link the address has a lifetime that ends before another node may take it, so
 //! nothing this program fails to do leaves two. observe → [`election`] (pure) → apply → report in the loop [`controller`];
 //! docs/decisions/0049 says why not VRRP.
