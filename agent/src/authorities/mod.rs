@@ -5,7 +5,7 @@
 //! cluster; the certificate of before and the new one can be mixed in any order. So no node is waited for. What uses them is
 //! restarted by the steps of the control plane ([`crate::cluster::create`]), whose kubeconfigs hold the cluster's CA.
 //!
-//! [`observe`] → [`plan`] → [`apply`], by the agents of control-plane nodes ([`crate::shared_keys`]): one makes them, the others take
+//! [`observe`] → [`mod@plan`] → [`apply`], by the agents of control-plane nodes ([`crate::shared_keys`]): one makes them, the others take
 //! them, so that all have the same bytes. Other nodes fetch them ([`fetch`]). docs/decisions/0051 says why it is like this.
 
 pub mod certificates;

@@ -70,8 +70,9 @@ pub async fn rotate(
         format!(" Tokens of the former key are accepted until {end}; the agent forgets that key then.")
     });
     Ok(format!(
-        "key {signing} signs tokens of service accounts.{again}{former} Tokens in Secrets were made again: programs that keep a \
-         copy of one must read it from the Secret again before then. Save the keys of the cluster again (sheaf-agent snapshot \
+        "key {signing} signs tokens of service accounts.{again}{former} Tokens in Secrets were made again, and \
+         copies of the former ones are refused from now on: have programs read them from the Secret again. Save the keys of \
+         the cluster again (sheaf-agent snapshot \
          save-keys FILE)\n"
     ))
 }
