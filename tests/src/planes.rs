@@ -304,6 +304,11 @@ impl Plane {
             .map(drop)
     }
 
+    /// What its agent says of its cluster, for a failure.
+    pub fn said(&self) -> Option<ClusterSection> {
+        self.agent.as_ref().map(|agent| agent.ctx.status.read().cluster.clone())
+    }
+
     /// The last lines of each of its units, for a failure.
     pub fn tails(&self) -> String {
         self.units.tails()
