@@ -13,7 +13,7 @@ pub mod fetch;
 pub mod plan;
 
 use crate::cluster::create::pki::Pki;
-use crate::shared_keys::{self, MOST_STEPS, Place, Progress, endless};
+use crate::shared_keys::{self, Place, Progress};
 use anyhow::Context as _;
 use certificates::Certificates;
 use plan::{Observed, Step, plan};
@@ -57,12 +57,9 @@ pub async fn step(place: Place<'_>, say: &(dyn Fn(&str) + Sync)) -> anyhow::Resu
 
 /// Does steps until nothing is left or another node comes first. The caller holds the lock of keys.
 pub async fn settle(place: Place<'_>, say: &(dyn Fn(&str) + Sync)) -> anyhow::Result<Progress> {
-    for _ in 0..MOST_STEPS {
-        match step(place, say).await? {
-            None => return Ok(Progress::Done),
-            Some(Step::Wait(names)) => return Ok(Progress::Waiting(names)),
-            Some(_) => {}
-        }
-    }
-    Err(endless("the renewal of the certificates of CAs"))
+    let waits = |step: &Step| match step {
+        Step::Wait(names) => Some(names.clone()),
+        _ => None,
+    };
+    shared_keys::settle("the renewal of the certificates of CAs", || step(place, say), waits).await
 }

@@ -8,7 +8,6 @@ use super::report;
 use crate::channels::{Context, Verdict};
 use crate::reconcile::events::EventRecorder;
 use crate::reconcile::{self, Next, Woken, blocking, publish};
-use k8s_openapi::api::core::v1::Node;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
@@ -48,17 +47,7 @@ impl reconcile::Controller for Controller {
         let before = self.channel.borrow().clone();
         if let Some(event) = report::event(before.as_ref(), &now) {
             tracing::warn!("{}", event.note);
-            if let Some(joined) = self.ctx.cluster.borrow().clone() {
-                let mut node = Node::default();
-                (node.metadata.name, node.metadata.uid) = (Some(joined.node), Some(joined.node_uid));
-                let recorder = self.events.clone();
-                // Nothing waits for an Event.
-                tokio::spawn(async move {
-                    if let Err(error) = recorder.record(&node, &event).await {
-                        tracing::warn!("{error:#}");
-                    }
-                });
-            }
+            self.events.announce(event);
         }
         publish(&self.channel, (part != Part::None).then_some(now));
         Next::after(LOOK)

@@ -11,7 +11,7 @@ use crate::cluster::Hosts;
 use crate::etcd::program::Etcd;
 use crate::paths::Paths;
 use crate::reconcile::blocking;
-use crate::shared_keys::{self, Place, lock};
+use crate::shared_keys::{self, Place, Turn, lock};
 use anyhow::{Context as _, ensure};
 use std::time::SystemTime;
 
@@ -64,16 +64,12 @@ pub async fn rotate(
     ensure!(lock.is_some(), "the agent is changing keys of the cluster now; run this again in a few minutes");
     let place = Place { paths, hosts, now, by_hand: true };
     let mut ring = Ring::load(paths)?.context(NONE)?;
-    let is_one_of_several = shared_keys::members(&place).await?.len() > 1;
-    let shared = shared_keys::observe::<Ring>(&place, ring.generation, is_one_of_several).await?;
-    let newer = shared.as_ref().and_then(|shared| shared.document.as_ref()).map(|newer| newer.generation);
-    let begun = ring.is_settled() && newer.is_none_or(|newer| newer <= ring.generation);
-    if begun {
-        shared_keys::refuse_while_a_node_joins(paths).await?;
-        // Above what was shared before this was, for a time, the only control-plane node.
-        ring.generation = ring.generation.max(newer.unwrap_or_default());
+    let turn = shared_keys::turn(&place, &ring, ring.is_settled()).await?;
+    let begun = matches!(turn, Turn::Begin { .. });
+    if let Turn::Begin { generation, is_shared } = turn {
+        ring.generation = generation;
         ring.add(now)?;
-        change(paths, ring, shared.is_some()).await?;
+        change(paths, ring, is_shared).await?;
     } else {
         say("completing the change of keys that was under way");
     }

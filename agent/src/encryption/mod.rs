@@ -21,7 +21,7 @@ pub mod stored;
 pub use serve::{is_served, prepare, served};
 
 use crate::paths::Paths;
-use crate::shared_keys::{Follow, MOST_STEPS, Place, Progress, endless};
+use crate::shared_keys::{self, Follow, Place, Progress};
 use anyhow::Context as _;
 use keys::Ring;
 
@@ -38,14 +38,11 @@ pub async fn step(place: Place<'_>, say: &(dyn Fn(&str) + Sync)) -> anyhow::Resu
 
 /// Does steps until nothing is left or other nodes come first; each is told to `say`. The caller holds the lock of keys.
 pub async fn settle(place: Place<'_>, say: &(dyn Fn(&str) + Sync)) -> anyhow::Result<Progress> {
-    for _ in 0..MOST_STEPS {
-        match step(place, say).await? {
-            None => return Ok(Progress::Done),
-            Some(plan::Step::Follow(Follow::Wait(names))) => return Ok(Progress::Waiting(names)),
-            Some(_) => {}
-        }
-    }
-    Err(endless("the change of the keys of Secrets"))
+    let waits = |step: &plan::Step| match step {
+        plan::Step::Follow(Follow::Wait(names)) => Some(names.clone()),
+        _ => None,
+    };
+    shared_keys::settle("the change of the keys of Secrets", || step(place, say), waits).await
 }
 
 /// Another etcd is in place: what its Secrets are encrypted with is not known, and every key that is kept may be needed.

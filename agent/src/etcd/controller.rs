@@ -8,10 +8,9 @@ use super::plan::{Observed, Step, plan};
 use super::report::{self, Failures};
 use super::{Hosts, apply};
 use crate::channels::{Context, EtcdState};
-use crate::reconcile::events::{Event, EventRecorder};
+use crate::reconcile::events::EventRecorder;
 use crate::reconcile::{self, Backoff, Next, Retries, Tasks, Wakes, Woken, blocking, publish};
 use crate::status::{EtcdSection, Section};
-use k8s_openapi::api::core::v1::Node;
 use sheaf_config::node::{Role, Snapshots};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
@@ -124,21 +123,6 @@ impl Controller {
         let observed = blocking(move || Ok(observe::observe(&*run, &paths, now, defragmented)));
         observed.await.unwrap_or_else(|error| (Observed::default(), Some(format!("{error:#}"))))
     }
-
-    /// Records Events, which nothing waits for.
-    fn announce(&self, events: Vec<Event>) {
-        let Some(joined) = self.ctx.cluster.borrow().clone() else { return };
-        let mut node = Node::default();
-        (node.metadata.name, node.metadata.uid) = (Some(joined.node), Some(joined.node_uid));
-        for event in events {
-            let (recorder, node) = (self.events.clone(), node.clone());
-            tokio::spawn(async move {
-                if let Err(error) = recorder.record(&node, &event).await {
-                    tracing::warn!("{error:#}");
-                }
-            });
-        }
-    }
 }
 
 impl reconcile::Controller for Controller {
@@ -172,7 +156,7 @@ impl reconcile::Controller for Controller {
         self.section.set(report::section(&observed, &failures, &settings, &self.node));
         let state = report::state(&observed, &failures, &settings);
         let before = self.channel.borrow().clone().unwrap_or_default();
-        self.announce(report::events(&before, &state));
+        report::events(&before, &state).into_iter().for_each(|event| self.events.announce(event));
         publish(&self.channel, Some(state));
         let look = if observed.health.is_some() { LOOK } else { LOOK_AGAIN };
         Next::after(look).sooner(Next { after: self.failures.next(), waiting_for: None })

@@ -8,7 +8,7 @@ use crate::listed::Listed;
 use crate::reconcile::events::{Event, EventRecorder};
 use crate::reconcile::{self, Inbox, Next, Woken, publish};
 use crate::status::{PowerSection, Section};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use sheaf_host::libvirt::{Domain, VmHost};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -62,19 +62,11 @@ impl<V: VmHost> Controller<V> {
         tokio::time::timeout(LIBVIRT_TIMEOUT, self.hosts.vms.domains()).await.ok()?.ok()
     }
 
-    /// Records the Event, which nothing waits for.
+    /// Records the Event.
     fn announce(&self) {
-        let Some(joined) = self.ctx.cluster.borrow().clone() else { return };
-        let mut node = Node::default();
-        (node.metadata.name, node.metadata.uid) = (Some(joined.node), Some(joined.node_uid));
         // The reason is a kubelet's (pkg/kubelet/events, NodeShutdown).
-        let event = Event::normal("Shutdown", "the machine is going down; its VMs are asked to power off");
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            if let Err(error) = events.record(&node, &event).await {
-                tracing::warn!("{error:#}");
-            }
-        });
+        self.events
+            .announce(Event::normal("Shutdown", "the machine is going down; its VMs are asked to power off"));
     }
 }
 

@@ -4,6 +4,7 @@
 //! same Event again is counted on it, not written again.
 
 use crate::api_server::{Joined, Kube, MANAGER, RequestError};
+use k8s_openapi::api::core::v1::Node;
 use kube::Resource;
 use kube::runtime::events::{Event as KubeEvent, EventType, Recorder, Reporter};
 use std::collections::HashMap;
@@ -82,6 +83,20 @@ impl EventRecorder {
                 async move { recorder.publish(&written, &about).await }
             })
             .await
+    }
+
+    /// Records `event` about the Node of this agent; nothing waits for it, and outside a cluster there is nothing to record.
+    pub fn announce(&self, event: Event) {
+        let joined = self.cache.lock().unwrap_or_else(PoisonError::into_inner).joined.borrow().clone();
+        let Some(joined) = joined else { return };
+        let mut node = Node::default();
+        (node.metadata.name, node.metadata.uid) = (Some(joined.node), Some(joined.node_uid));
+        let recorder = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = recorder.record(&node, &event).await {
+                tracing::warn!("{error:#}");
+            }
+        });
     }
 
     fn recorder(&self, joined: Joined, key: (String, &'static str), note: String) -> Recorder {

@@ -67,11 +67,12 @@ impl Run for Tools {
     }
 }
 
-/// LVM, which knows a device by the label in its second sector.
-struct Marked(Vec<PathBuf>);
+/// LVM, which knows a device by the label in its second sector; without devices it does not answer.
+struct Marked(Option<Vec<PathBuf>>);
 
 impl LvmReport for Marked {
     fn groups(&self) -> Result<Groups, LvmError> {
+        let devices = self.0.as_ref().ok_or_else(|| LvmError::Unknown("x".into()))?;
         let has = |path: &&PathBuf| fs::read(path).unwrap()[512] == OLD;
         let member = |path: &PathBuf| Member { device: Some(path.clone()), ..Member::default() };
         let group = |name: &str, node: &str, members| Group {
@@ -82,33 +83,12 @@ impl LvmReport for Marked {
             ..Group::default()
         };
         let foreign = vec![Member { device: Some("/dev/foreign".into()), ..Member::default() }];
-        let own: Vec<_> = self.0.iter().filter(has).map(member).collect();
+        let own: Vec<_> = devices.iter().filter(has).map(member).collect();
         let mut groups = vec![group("sheaf-fast", "n2", foreign)];
         if !own.is_empty() {
             groups.push(group("sheaf-default", "n1", own));
         }
         Ok(Groups { groups, orphans: Vec::new() })
-    }
-
-    fn confined(&self, _: &str) -> Vec<PathBuf> {
-        Vec::new()
-    }
-
-    fn volumes(&self, _: &str) -> Result<Vec<Volume>, LvmError> {
-        Ok(Vec::new())
-    }
-
-    fn volumes_on(&self, _: &str, _: &[PathBuf]) -> Result<Vec<Volume>, LvmError> {
-        Ok(Vec::new())
-    }
-}
-
-/// LVM that does not answer.
-struct Broken;
-
-impl LvmReport for Broken {
-    fn groups(&self) -> Result<Groups, LvmError> {
-        Err(LvmError::Unknown("x".into()))
     }
 
     fn confined(&self, _: &str) -> Vec<PathBuf> {
@@ -168,7 +148,7 @@ impl World {
         let faults = faults.clone();
         Hosts {
             run,
-            lvm: Arc::new(Marked(self.pools())),
+            lvm: Arc::new(Marked(Some(self.pools()))),
             open: Arc::new(move |path| Ok(faults.disk(Box::new(RawDisk::open(path)?)))),
             devices: self.devices(),
             scratch: self.root.path().join("run/sheaf/reset"),
@@ -365,7 +345,7 @@ fn a_node_whose_pools_cannot_be_found_is_not_reset_half() {
     let world = World::new();
     world.mark(true, None);
     let mut hosts = world.hosts(&Faults::default(), Arc::new(Tools::default()));
-    hosts.lvm = Arc::new(Broken);
+    hosts.lvm = Arc::new(Marked(None));
     let error = at_boot(&hosts, INSTALL, &|_| ()).unwrap_err().to_string();
     assert_eq!(error, "the pools of the node cannot be found; nothing is erased");
     assert!(fs::read(world.partition(records::STATE)).unwrap().iter().all(|byte| *byte == OLD));
@@ -375,7 +355,7 @@ fn a_node_whose_pools_cannot_be_found_is_not_reset_half() {
 #[test]
 fn what_is_lost_is_shown_and_nothing_is_done_without_the_nodes_name() {
     let world = World::new();
-    let lvm = Marked(world.pools());
+    let lvm = Marked(Some(world.pools()));
     let said = ask(&world.paths(), &lvm, "n1", &Ask::default()).unwrap();
     let devices = world.pools().iter().map(|pool| pool.display().to_string()).collect::<Vec<_>>().join(", ");
     assert_eq!(
@@ -407,15 +387,16 @@ fn what_is_lost_is_shown_and_nothing_is_done_without_the_nodes_name() {
         of(Ask { cancel: true, ..Ask::default() }).unwrap_err().to_string(),
         "no reset of this node is asked for"
     );
-    let error =
-        ask(&world.paths(), &Broken, "n1", &Ask { pools: true, ..Ask::default() }).unwrap_err().to_string();
+    let error = ask(&world.paths(), &Marked(None), "n1", &Ask { pools: true, ..Ask::default() })
+        .unwrap_err()
+        .to_string();
     assert_eq!(error, "the pools of this node cannot be found");
 }
 
 #[test]
 fn a_node_is_marked_by_its_name_and_the_mark_can_be_withdrawn() {
     let world = World::new();
-    let lvm = Marked(world.pools());
+    let lvm = Marked(Some(world.pools()));
     let of = |ask_for: Ask| ask(&world.paths(), &lvm, "n1", &ask_for).unwrap();
     let named = Ask { node: Some("n1".into()), ..Ask::default() };
     let said = of(named.clone());
@@ -443,7 +424,7 @@ fn a_node_is_marked_by_its_name_and_the_mark_can_be_withdrawn() {
 #[test]
 fn a_node_in_its_cluster_is_refused_with_what_to_do_unless_it_left_or_somebody_insists() {
     let world = World::new();
-    let (paths, lvm) = (world.paths(), Marked(Vec::new()));
+    let (paths, lvm) = (world.paths(), Marked(Some(Vec::new())));
     let named = Ask { node: Some("n1".into()), ..Ask::default() };
     let keys = Store::of(&paths).dir;
     fs::create_dir_all(&keys).unwrap();
@@ -472,7 +453,7 @@ fn a_node_in_its_cluster_is_refused_with_what_to_do_unless_it_left_or_somebody_i
 #[test]
 fn another_node_toml_is_checked_before_it_takes_the_place_of_the_one_that_is_there() {
     let world = World::new();
-    let (paths, lvm) = (world.paths(), Marked(Vec::new()));
+    let (paths, lvm) = (world.paths(), Marked(Some(Vec::new())));
     let file = world.root.path().join("new.toml");
     let asked = Ask { node: Some("n1".into()), config: Some(file.clone()), ..Ask::default() };
     let error = ask(&paths, &lvm, "n1", &asked).unwrap_err().to_string();
@@ -495,7 +476,7 @@ fn another_node_toml_is_checked_before_it_takes_the_place_of_the_one_that_is_the
 #[test]
 fn node_toml_is_not_kept_from_a_state_partition_that_is_not_there() {
     let world = World::new();
-    let (paths, lvm) = (world.paths(), Marked(Vec::new()));
+    let (paths, lvm) = (world.paths(), Marked(Some(Vec::new())));
     fs::write(paths.run.join("state-degraded"), "it cannot be mounted\n").unwrap();
     let named = Ask { node: Some("n1".into()), ..Ask::default() };
     assert_eq!(
@@ -519,7 +500,8 @@ fn a_node_that_leaves_keeps_nothing() {
 fn a_boot_of_unknown_origin_cannot_be_marked() {
     let world = World::new();
     fs::write(world.paths().boot_env(), "SLOT=a\nINSTALL_ID=\n").unwrap();
-    let error = ask(&world.paths(), &Marked(Vec::new()), "n1", &Ask::default()).unwrap_err().to_string();
+    let error =
+        ask(&world.paths(), &Marked(Some(Vec::new())), "n1", &Ask::default()).unwrap_err().to_string();
     assert_eq!(error, format!("{}: has no INSTALL_ID", world.paths().boot_env().display()));
     let run: Arc<dyn Run> = Arc::new(FakeRun::default());
     let error = at_boot(&world.hosts(&Faults::default(), run), "nothing", &|_| ()).unwrap_err().to_string();

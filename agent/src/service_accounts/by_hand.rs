@@ -9,7 +9,7 @@ use super::settle;
 use crate::cluster::Hosts;
 use crate::cluster::time::rfc3339;
 use crate::paths::Paths;
-use crate::shared_keys::{self, Place, lock};
+use crate::shared_keys::{self, Place, Turn, lock};
 use anyhow::{Context as _, ensure};
 use std::time::SystemTime;
 
@@ -48,16 +48,12 @@ pub async fn rotate(
     ensure!(lock.is_some(), "the agent is changing keys of the cluster now; run this again in a few minutes");
     let place = Place { paths, hosts, now, by_hand: true };
     let mut set = KeySet::load(paths)?.context(NONE)?;
-    let is_one_of_several = shared_keys::members(&place).await?.len() > 1;
-    let shared = shared_keys::observe::<KeySet>(&place, set.generation, is_one_of_several).await?;
-    let newer = shared.as_ref().and_then(|shared| shared.document.as_ref()).map(|newer| newer.generation);
-    let begun = set.is_settled(now) && newer.is_none_or(|newer| newer <= set.generation);
-    if begun {
-        shared_keys::refuse_while_a_node_joins(paths).await?;
-        // Above what was shared before this was, for a time, the only control-plane node.
-        set.generation = set.generation.max(newer.unwrap_or_default());
+    let turn = shared_keys::turn(&place, &set, set.is_settled(now)).await?;
+    let begun = matches!(turn, Turn::Begin { .. });
+    if let Turn::Begin { generation, is_shared } = turn {
+        set.generation = generation;
         set.add(now)?;
-        change(paths, &set, shared.is_some()).await?;
+        change(paths, &set, is_shared).await?;
     } else {
         say("completing the change of keys that was under way");
     }

@@ -18,7 +18,7 @@ mod tokens;
 
 pub use serve::{prepare, served};
 
-use crate::shared_keys::{Follow, MOST_STEPS, Place, Progress, endless};
+use crate::shared_keys::{self, Follow, Place, Progress};
 use anyhow::Context as _;
 
 /// Does one step of what is left; none when nothing is. The caller holds the lock of keys.
@@ -34,12 +34,9 @@ pub async fn step(place: Place<'_>, say: &(dyn Fn(&str) + Sync)) -> anyhow::Resu
 
 /// Does steps until nothing is left or other nodes come first; each is told to `say`. The caller holds the lock of keys.
 pub async fn settle(place: Place<'_>, say: &(dyn Fn(&str) + Sync)) -> anyhow::Result<Progress> {
-    for _ in 0..MOST_STEPS {
-        match step(place, say).await? {
-            None => return Ok(Progress::Done),
-            Some(plan::Step::Follow(Follow::Wait(names))) => return Ok(Progress::Waiting(names)),
-            Some(_) => {}
-        }
-    }
-    Err(endless("the change of the keys of service accounts"))
+    let waits = |step: &plan::Step| match step {
+        plan::Step::Follow(Follow::Wait(names)) => Some(names.clone()),
+        _ => None,
+    };
+    shared_keys::settle("the change of the keys of service accounts", || step(place, say), waits).await
 }

@@ -1,3 +1,7 @@
+//! Changes of the key of service accounts, on one node and on several, in any order of kills.
+//!
+//! Why here: the plan is right only together with what the others share and report. Route in: random orders. Route out: nothing.
+
 use super::*;
 use crate::shared_keys::Document as _;
 use crate::shared_keys::peers::Peers;

@@ -9,7 +9,6 @@ use crate::paths::Paths;
 use crate::reconcile::events::{Event, EventRecorder};
 use crate::reconcile::{self, Backoff, Next, Retries, Tasks, Wakes, Woken};
 use crate::{authorities, encryption, service_accounts};
-use k8s_openapi::api::core::v1::Node;
 use sheaf_config::node::{Cluster, Role};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
@@ -126,16 +125,7 @@ impl Controller {
             self.failures.failed((), why.clone());
             // When the failure's interval is over.
             self.due = None;
-            let Some(joined) = self.ctx.cluster.borrow().clone() else { continue };
-            let mut node = Node::default();
-            (node.metadata.name, node.metadata.uid) = (Some(joined.node), Some(joined.node_uid));
-            let (recorder, event) = (self.events.clone(), Event::warning(self.kind.event(), why));
-            // Nothing waits for an Event.
-            tokio::spawn(async move {
-                if let Err(error) = recorder.record(&node, &event).await {
-                    tracing::warn!("{error:#}");
-                }
-            });
+            self.events.announce(Event::warning(self.kind.event(), why));
         }
     }
 }

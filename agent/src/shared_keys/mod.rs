@@ -23,7 +23,7 @@ use crate::cluster::{Hosts, servers, token};
 use crate::etcd::program::{self, Etcd};
 use crate::paths::Paths;
 use crate::reconcile::blocking;
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use board::Board;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
@@ -37,7 +37,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// Steps in a row after which a change that is not complete has an error of its own: the longest takes nine.
-pub const MOST_STEPS: usize = 24;
+const MOST_STEPS: usize = 24;
 /// What the names of Secrets begin with by which the keys of the cluster get to one more control-plane node.
 const PARCEL: &str = "sheaf-control-plane-";
 /// Between two looks of a command that waits for other nodes.
@@ -199,7 +199,7 @@ pub async fn report<T: Document>(paths: &Paths, document: &T) -> anyhow::Result<
 }
 
 /// Refuses while the keys of now are on their way to one more control-plane node, which would not have the new ones.
-pub async fn refuse_while_a_node_joins(paths: &Paths) -> anyhow::Result<()> {
+async fn refuse_while_a_node_joins(paths: &Paths) -> anyhow::Result<()> {
     let secrets: Api<Secret> = Api::namespaced(token::administrator(paths).await?, "kube-system");
     let listed =
         secrets.list_metadata(&ListParams::default()).await.context("listing Secrets of kube-system")?;
@@ -221,11 +221,47 @@ fn seal_keys(paths: &Paths) -> anyhow::Result<Vec<SealKey>> {
     Ok(vec![SealKey::of(&text)?])
 }
 
-/// What is said of a change whose steps do not end.
-pub fn endless(what: &str) -> anyhow::Error {
-    anyhow!(
+/// Does steps until nothing is left, or until one `waits` for other nodes, whose names it returns. `what` is for people.
+pub async fn settle<S, F: Future<Output = anyhow::Result<Option<S>>>>(
+    what: &str,
+    mut step: impl FnMut() -> F,
+    waits: impl Fn(&S) -> Option<Vec<String>>,
+) -> anyhow::Result<Progress> {
+    for _ in 0..MOST_STEPS {
+        let Some(done) = step().await? else { return Ok(Progress::Done) };
+        if let Some(names) = waits(&done) {
+            return Ok(Progress::Waiting(names));
+        }
+    }
+    bail!(
         "{what} is not complete after {MOST_STEPS} steps; it is tried again: read `journalctl -u sheaf-agent`"
     )
+}
+
+/// What a command that asks for a change finds.
+pub enum Turn {
+    /// None is under way: another may begin.
+    Begin {
+        /// The highest generation that there was: above what was shared before this was, for a time, the only control-plane node.
+        generation: u64,
+        /// Other nodes follow.
+        is_shared: bool,
+    },
+    /// One was interrupted, here or on another node.
+    UnderWay,
+}
+
+/// Whether another change of `document` may begin; `is_settled` says that this node has none under way.
+pub async fn turn<T: Document>(place: &Place<'_>, document: &T, is_settled: bool) -> anyhow::Result<Turn> {
+    let own = document.generation();
+    let is_one_of_several = members(place).await?.len() > 1;
+    let shared = observe::<T>(place, own, is_one_of_several).await?;
+    let newer = shared.as_ref().and_then(|shared| shared.document.as_ref()).map(T::generation);
+    if !is_settled || newer.is_some_and(|newer| newer > own) {
+        return Ok(Turn::UnderWay);
+    }
+    refuse_while_a_node_joins(place.paths).await?;
+    Ok(Turn::Begin { generation: own.max(newer.unwrap_or_default()), is_shared: shared.is_some() })
 }
 
 /// For a command: `settle` until it is done, waiting for other nodes; each wait is told to `say` once.
