@@ -108,6 +108,23 @@ fn say(line: &str) {
     println!("{line}");
 }
 
+/// Kills `change` where its step waits first, or right after it if it waits for nothing; what the step said, if there was one.
+async fn kill_early(
+    change: impl AsyncFnOnce(&(dyn Fn(&str) + Sync)) -> Result<()>,
+) -> Result<Option<String>> {
+    let (line, at) = (Mutex::new(None), Notify::new());
+    let note = |text: &str| {
+        *line.lock().unwrap() = Some(text.to_owned());
+        at.notify_one();
+    };
+    tokio::select! {
+        biased;
+        () = at.notified() => {}
+        done = change(&note) => done?,
+    }
+    Ok(line.into_inner()?)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn secrets_cannot_be_read_in_etcd_and_a_rotation_that_is_killed_at_each_step_ends_with_one_key()
 -> Result<()> {
@@ -144,18 +161,7 @@ async fn secrets_cannot_be_read_in_etcd_and_a_rotation_that_is_killed_at_each_st
     begun.save(&plane.paths)?;
     let mut killed = Vec::new();
     loop {
-        // Killed where the step waits first, or right after it if it waits for nothing.
-        let (line, at) = (Mutex::new(None), Notify::new());
-        let note = |text: &str| {
-            *line.lock().unwrap() = Some(text.to_owned());
-            at.notify_one();
-        };
-        tokio::select! {
-            biased;
-            () = at.notified() => {}
-            done = settle(place, &note) => drop(done?),
-        }
-        killed.extend(line.into_inner()?);
+        killed.extend(kill_early(async |note| settle(place, note).await.map(drop)).await?);
         let done = step(place, &say).await.with_context(|| plane.tails())?;
         ensure!(read(&plane, "in-the-clear").await? == CONTENT, "after {done:?}");
         ensure!(read(&plane, "of-the-first-key").await? == CONTENT, "after {done:?}");
@@ -277,18 +283,7 @@ async fn tokens_of_service_accounts_are_accepted_while_their_key_changes_and_end
     let mut killed = Vec::new();
     let deadline = tokio::time::Instant::now() + TIMEOUT * 5;
     loop {
-        // Killed where the step waits first, or right after it if it waits for nothing.
-        let (line, at) = (Mutex::new(None), Notify::new());
-        let note = |text: &str| {
-            *line.lock().unwrap() = Some(text.to_owned());
-            at.notify_one();
-        };
-        tokio::select! {
-            biased;
-            () = at.notified() => {}
-            done = service_accounts::settle(place, &note) => drop(done?),
-        }
-        killed.extend(line.into_inner()?);
+        killed.extend(kill_early(async |note| service_accounts::settle(place, note).await.map(drop)).await?);
         let done = service_accounts::step(place, &say).await.with_context(|| plane.tails())?;
         until("a token of the former key is accepted", async || {
             Ok(is_accepted(&plane, &requested).await.unwrap_or_default())
