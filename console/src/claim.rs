@@ -2,7 +2,7 @@
 //!
 //! Why here: at the first login there is nobody who could let somebody in. The agent of a control-plane node makes a code,
 //! shows it on the node's screens, and keeps its salted SHA-256 in a Secret, with its end and the tries that are left; for as
-//! long it binds [`crate::CLAIM_USER`] to what making an administrator needs. A try is counted before the code is
+//! long it binds [`sheaf_api::console::CLAIM_USER`] to what making an administrator needs. A try is counted before the code is
 //! compared, in the Secret, so that no number of replicas or parallel requests adds tries; the Secret is deleted before the
 //! administrator is made, so that a code makes one. Eight characters of 32 are 40 bits: with ten tries a guess succeeds once
 //! in a hundred thousand million. Route in: a code. Route out: a user with the role administer, or a key in the list of

@@ -30,7 +30,6 @@ mod headers;
 mod limits;
 mod listener;
 mod login;
-mod names;
 mod origin;
 mod password;
 mod proxy;
@@ -48,9 +47,7 @@ mod upstream;
 mod users;
 mod watch;
 
-pub use names::{
-    CLAIM_SECRET, CLAIM_USER, FIRST_ROLES, GROUP, IDENTITY, NAMESPACE, USER_PREFIX, VIEW_CLUSTER_ROLE, rules,
-};
+use sheaf_api::console as names;
 
 /// How the program is started.
 #[derive(Clone, Debug)]

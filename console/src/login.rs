@@ -117,7 +117,7 @@ pub fn session(state: &State, caller: &Caller) -> Result<Answer, Refusal> {
         By::Token(_) => None,
     };
     Ok(answer::ok(
-        &json!({"user": caller.user, "ends": ends, "kubernetesUser": format!("{}{}", crate::USER_PREFIX, caller.user)}),
+        &json!({"user": caller.user, "ends": ends, "kubernetesUser": format!("{}{}", crate::names::USER_PREFIX, caller.user)}),
     ))
 }
 

@@ -304,6 +304,12 @@ mod tests {
     }
 
     #[test]
+    fn the_claim_is_a_name_that_no_local_user_can_have() {
+        let name = crate::names::CLAIM_USER.strip_prefix(crate::names::USER_PREFIX).unwrap();
+        assert!(UserName::parse(name).is_err());
+    }
+
+    #[test]
     fn what_a_password_becomes_is_in_no_message() {
         let name = UserName::parse("alice").unwrap();
         let user = User::new(name, "$argon2id$secret".into(), 0).unwrap();

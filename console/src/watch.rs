@@ -128,4 +128,11 @@ mod tests {
         assert_eq!(words.len(), KINDS.len());
         assert!(KINDS.iter().all(|kind| !["secrets", "configmaps", "pods", "*"].contains(&kind.plural)));
     }
+
+    #[test]
+    fn the_identity_may_watch_exactly_these_kinds() {
+        let pairs = |kind: &Kind| (kind.group, kind.plural);
+        let watched: Vec<_> = KINDS.iter().map(pairs).collect();
+        assert_eq!(watched, crate::names::WATCHED);
+    }
 }

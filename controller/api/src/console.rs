@@ -1,7 +1,7 @@
-//! Names that the console shares with those who prepare a cluster for it, and what its identity may do.
+//! What the administration console and those who prepare a cluster for it agree on: names, and what its identity may do.
 //!
-//! Why here: RBAC of the identity and the code that depends on it are read together. Route in: nothing. Route out: constants;
-//! objects to apply ([`rules`]).
+//! Why here: the agent of the node that makes the cluster applies what the console depends on; programs do not depend on one
+//! another. Route in: nothing. Route out: constants; objects to apply ([`rules`]).
 
 use serde_json::{Value, json};
 
@@ -23,11 +23,31 @@ pub const VIEW_CLUSTER_ROLE: &str = "sheaf:console:view-cluster";
 /// The ClusterRoles that the first administrator is bound to.
 pub const FIRST_ROLES: [&str; 1] = ["cluster-admin"];
 
+/// The kinds that the console watches for all browsers: API group and plural.
+pub const WATCHED: &[(&str, &str)] = &[
+    ("kubevirt.io", "virtualmachines"),
+    ("kubevirt.io", "virtualmachineinstances"),
+    ("cdi.kubevirt.io", "datavolumes"),
+    ("snapshot.kubevirt.io", "virtualmachinesnapshots"),
+    ("snapshot.kubevirt.io", "virtualmachinerestores"),
+    ("k8s.cni.cncf.io", "network-attachment-definitions"),
+    ("", "namespaces"),
+    ("", "nodes"),
+    ("", "events"),
+    ("sheaf.dev", "blockdevices"),
+    ("sheaf.dev", "storagepools"),
+    ("sheaf.dev", "nodemaintenances"),
+    ("sheaf.dev", "noderemovals"),
+    ("sheaf.dev", "clusterupdates"),
+    ("sheaf.dev", "nodeupdates"),
+    ("sheaf.dev", "nodenetworkstates"),
+];
+
 /// What the identity may do, as objects to apply; the namespace first.
 pub fn rules() -> Vec<Value> {
     let read = ["get", "list", "watch"];
     let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
-    let watched = crate::watch::KINDS.iter().map(|kind| rule(kind.group, &[kind.plural], &read));
+    let watched = WATCHED.iter().map(|(group, plural)| rule(group, &[plural], &read));
     let mut of_cluster = vec![
         // Narrowed to the prefix by the API server's authorization configuration.
         rule("", &["users"], &["impersonate"]),
@@ -74,11 +94,5 @@ mod tests {
                 assert!(!writes || own && rule["resources"] == json!(["secrets"]), "{rule}");
             }
         }
-    }
-
-    #[test]
-    fn the_claim_is_a_name_that_no_local_user_can_have() {
-        let name = CLAIM_USER.strip_prefix(USER_PREFIX).unwrap();
-        assert!(crate::users::UserName::parse(name).is_err());
     }
 }
