@@ -2,7 +2,7 @@
 //!
 //! Why here: a password that people remember is found by trying. After a number of failures each further one doubles the
 //! interval until the next try, by three measures: of one user from one address, of one address, of one user. The last has the
-//! largest number, because whoever knows a name could keep its owner out with it. Kept in memory of each replica and bounded:
+//! largest number, because anybody who knows a name could keep its owner out with it. Kept in memory of each replica and bounded:
 //! what is forgotten first is what failed longest ago. Pure. Route in: who, when. Route out: seconds to wait, or none.
 
 use std::{

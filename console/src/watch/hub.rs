@@ -121,7 +121,7 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All objects, as they were read anew; browsers get what differs.
+    /// All objects, as they were read again; browsers get what differs.
     fn replace(&self, items: BTreeMap<Arc<str>, Item>) {
         let mut state = self.lock();
         let before = std::mem::replace(&mut state.items, items);
