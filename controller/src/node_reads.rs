@@ -1,4 +1,4 @@
-//! Refuses nodes' reads of what is not theirs.
+//! Refuses nodes' reads of what is not theirs, and the console's impersonation of who is no user of it.
 //!
 //! Why here: the API server's authorization configuration (written by the node that made the cluster,
 //! `agent/src/cluster/create/authorization.rs`) decides by CEL which reads those are and asks a webhook about them alone;
@@ -16,7 +16,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde_json::json;
-use sheaf_api::names::NODE_READS_ADDRESS;
+use sheaf_api::names::{CONSOLE_IMPERSONATES_PATH, NODE_READS_ADDRESS};
 use tokio::{net::TcpListener, sync::Semaphore};
 
 /// Most connections at once; only the API server connects.
@@ -29,6 +29,8 @@ const RETRY: Duration = Duration::from_secs(5);
 /// What the one who is refused reads.
 const REASON: &str =
     "a node reads only its own objects: list and watch with fieldSelector spec.nodeName=<its own name>";
+/// The same of the console.
+const CONSOLE_REASON: &str = "the console impersonates only its own users, whose names begin with console:";
 
 /// Listens until dropped.
 pub async fn run() {
@@ -64,10 +66,15 @@ async fn serve(listener: TcpListener) {
     }
 }
 
-async fn refuse(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn refuse(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    // Which configuration asked; it has matched already.
+    let reason = match request.uri().path() {
+        CONSOLE_IMPERSONATES_PATH => CONSOLE_REASON,
+        _ => REASON,
+    };
     let review = json!({
         "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
-        "status": {"allowed": false, "denied": true, "reason": REASON},
+        "status": {"allowed": false, "denied": true, "reason": reason},
     });
     let mut response = Response::new(Full::new(Bytes::from(review.to_string())));
     response

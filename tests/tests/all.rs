@@ -6,6 +6,7 @@
 
 mod certificates;
 mod cluster_update;
+mod console;
 mod control_planes;
 mod controller;
 mod filters;

@@ -13,6 +13,7 @@ pub mod cluster_config;
 pub mod cluster_update;
 pub mod conditions;
 pub mod config_volumes;
+pub mod console;
 pub mod crd;
 pub mod devices;
 pub mod disk_options;

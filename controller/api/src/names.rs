@@ -32,6 +32,8 @@ pub const LIMITS_MAP: &str = "node-limits";
 pub const NODE_READS_ADDRESS: &str = "127.0.0.1:10912";
 /// Path of that webhook.
 pub const NODE_READS_PATH: &str = "/node-reads";
+/// Path of the webhook at the same address that refuses the console's impersonation of who is no user of it.
+pub const CONSOLE_IMPERSONATES_PATH: &str = "/console-impersonates";
 /// Service in [`SYSTEM_NAMESPACE`] behind which every replica of the controller serves the aggregated API; the name in its
 /// certificate is `<this>.sheaf-system.svc`, as kube-apiserver expects it.
 pub const AGGREGATED_SERVICE: &str = "sheaf-controller";

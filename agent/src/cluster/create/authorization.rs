@@ -1,5 +1,5 @@
 //! How the API server authorizes: kubeadm's Node and RBAC, and before them what no role can say: a node reads only objects
-//! of its own.
+//! of its own, and the console impersonates its own users alone.
 //!
 //! Why here: RBAC knows no field selectors and the Node authorizer none of Sheaf's kinds; the API server's structured
 //! configuration (AuthorizationConfiguration, `--authorization-config`) can say it in CEL. Its only kind of rule is a
@@ -9,21 +9,27 @@
 //! secret.
 
 use serde_json::{Value, json};
-use sheaf_api::names::{NODE_READS_ADDRESS, NODE_READS_PATH};
+use sheaf_api::console;
+use sheaf_api::names::{CONSOLE_IMPERSONATES_PATH, NODE_READS_ADDRESS, NODE_READS_PATH};
 use sheaf_host::file::write_atomically;
 use std::path::Path;
 
 /// The configuration's file, which the unit of kube-apiserver names.
 const CONFIGURATION: &str = "authorization.json";
-/// Where the webhook is.
+/// Where the webhook for nodes is.
 const WEBHOOK: &str = "node-reads.json";
+/// Where the one for the console is.
+const CONSOLE_WEBHOOK: &str = "console-impersonates.json";
 
-/// Writes both files into `run`; true when one changed.
+/// Writes the files into `run`; true when one changed.
 pub fn write(run: &Path) -> anyhow::Result<bool> {
-    let webhook = run.join(WEBHOOK);
+    let (webhook, console) = (run.join(WEBHOOK), run.join(CONSOLE_WEBHOOK));
     let mut changed = false;
-    for (path, value) in [(run.join(CONFIGURATION), configuration(&webhook)), (webhook.clone(), connection())]
-    {
+    for (path, value) in [
+        (run.join(CONFIGURATION), configuration(&webhook, &console)),
+        (webhook.clone(), connection("node-reads", NODE_READS_PATH)),
+        (console.clone(), connection("console-impersonates", CONSOLE_IMPERSONATES_PATH)),
+    ] {
         let text = format!("{value:#}\n");
         if !std::fs::read_to_string(&path).is_ok_and(|before| before == text) {
             write_atomically(&path, text.as_bytes(), 0o644)?;
@@ -34,16 +40,54 @@ pub fn write(run: &Path) -> anyhow::Result<bool> {
 }
 
 /// A kubeconfig with the webhook's address: plain HTTP on the loopback, since it only ever refuses.
-fn connection() -> Value {
+fn connection(name: &str, path: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Config",
-        "clusters": [{"name": "node-reads", "cluster": {"server": format!("http://{NODE_READS_ADDRESS}{NODE_READS_PATH}")}}],
-        "users": [], "contexts": [{"name": "node-reads", "context": {"cluster": "node-reads", "user": ""}}],
-        "current-context": "node-reads",
+        "clusters": [{"name": name, "cluster": {"server": format!("http://{NODE_READS_ADDRESS}{path}")}}],
+        "users": [], "contexts": [{"name": name, "context": {"cluster": name, "user": ""}}],
+        "current-context": name,
     })
 }
 
-fn configuration(webhook: &Path) -> Value {
+/// What the console must not impersonate: RBAC knows exact names alone, and its users come and go. All verbs that begin with
+/// `impersonate` are meant: KEP-5284 has further ones.
+fn impersonations() -> [String; 3] {
+    let (identity, prefix, group) = (console::IDENTITY, console::USER_PREFIX, console::GROUP);
+    [
+        format!("request.user == '{identity}'"),
+        "has(request.resourceAttributes) && request.resourceAttributes.verb.startsWith('impersonate')"
+            .to_owned(),
+        format!(
+            "!(request.resourceAttributes.resource == 'users' && has(request.resourceAttributes.name) && \
+             request.resourceAttributes.name.startsWith('{prefix}')) && \
+             !(request.resourceAttributes.resource == 'groups' && has(request.resourceAttributes.name) && \
+             request.resourceAttributes.name == '{group}')"
+        ),
+    ]
+}
+
+/// A webhook that refuses what matches all of `conditions`; nothing else is asked.
+fn refuses(name: &str, connection: &Path, conditions: &[String]) -> Value {
+    let conditions: Vec<Value> =
+        conditions.iter().map(|expression| json!({"expression": expression})).collect();
+    json!({
+        "type": "Webhook", "name": name,
+        "webhook": {
+            "timeout": "3s",
+            "failurePolicy": "Deny",
+            "subjectAccessReviewVersion": "v1",
+            "matchConditionSubjectAccessReviewVersion": "v1",
+            // What matches is refused: there is nothing to remember.
+            "cacheAuthorizedRequests": false,
+            "cacheUnauthorizedRequests": false,
+            "authorizedTTL": "1s", "unauthorizedTTL": "1s",
+            "connectionInfo": {"type": "KubeConfigFile", "kubeConfigFile": connection},
+            "matchConditions": conditions,
+        },
+    })
+}
+
+fn configuration(webhook: &Path, console: &Path) -> Value {
     let conditions = [
         "'system:nodes' in request.groups",
         "has(request.resourceAttributes) && request.resourceAttributes.group == 'sheaf.dev'",
@@ -70,21 +114,8 @@ fn configuration(webhook: &Path) -> Value {
         "apiVersion": "apiserver.config.k8s.io/v1",
         "kind": "AuthorizationConfiguration",
         "authorizers": [
-            {
-                "type": "Webhook", "name": "node-reads",
-                "webhook": {
-                    "timeout": "3s",
-                    "failurePolicy": "Deny",
-                    "subjectAccessReviewVersion": "v1",
-                    "matchConditionSubjectAccessReviewVersion": "v1",
-                    // What matches is refused: there is nothing to remember.
-                    "cacheAuthorizedRequests": false,
-                    "cacheUnauthorizedRequests": false,
-                    "authorizedTTL": "1s", "unauthorizedTTL": "1s",
-                    "connectionInfo": {"type": "KubeConfigFile", "kubeConfigFile": webhook},
-                    "matchConditions": conditions.map(|expression| json!({"expression": expression})),
-                },
-            },
+            refuses("node-reads", webhook, &conditions.map(str::to_owned)),
+            refuses("console-impersonates", console, &impersonations()),
             {"type": "Node", "name": "node"},
             {"type": "RBAC", "name": "rbac"},
         ],

@@ -28,7 +28,19 @@ pub fn ensure_kubeconfig(
     ca_key: &str,
     now: SystemTime,
 ) -> anyhow::Result<bool> {
-    let path = pki.kubeconfig(CONTROLLER_USER);
+    ensure_kubeconfig_of(CONTROLLER_USER, pki, server, ca, ca_key, now)
+}
+
+/// The same for another program of the control plane, whose user is `user`.
+pub fn ensure_kubeconfig_of(
+    user: &str,
+    pki: &Pki,
+    server: &str,
+    ca: &str,
+    ca_key: &str,
+    now: SystemTime,
+) -> anyhow::Result<bool> {
+    let path = pki.kubeconfig(user);
     if let Some((certificate, at)) = kubeconfig::certificate_and_server(&path) {
         let lasting = keys::facts(&certificate)
             .is_ok_and(|facts| facts.not_before <= now && facts.not_after > now + RENEW_BEFORE);
@@ -38,10 +50,10 @@ pub fn ensure_kubeconfig(
         }
     }
     let key = Key::generate()?;
-    let subject = Subject { common_name: CONTROLLER_USER.into(), organisations: Vec::new() };
+    let subject = Subject { common_name: user.into(), organisations: Vec::new() };
     let certificate =
         Authority::from_pem(ca, ca_key)?.issue_client(&subject, &key.public_der()?, VALIDITY, now)?;
-    let text = kubeconfig::render(server, ca, CONTROLLER_USER, &certificate, &key.to_pem()?);
+    let text = kubeconfig::render(server, ca, user, &certificate, &key.to_pem()?);
     write_atomically(&path, text.as_bytes(), 0o600)?;
     Ok(true)
 }

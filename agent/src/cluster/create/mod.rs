@@ -6,6 +6,7 @@
 //! with what a node needs to join it.
 
 pub mod authorization;
+pub mod console;
 pub mod controller;
 pub mod kubeadm;
 pub mod objects;
@@ -120,6 +121,8 @@ pub async fn bring_up(
         .remedy("making sheaf-controller's certificate", broken)?;
     let serving = controller::ensure_serving(&pki, &plane, SystemTime::now())
         .remedy("making the aggregated API's certificate", broken)?;
+    console::ensure(&pki, &plane, &ca, &ca_key, SystemTime::now())
+        .remedy("making the console's certificates", broken)?;
     let moved =
         write_environment(&paths.run, &plane).remedy("writing /run/sheaf/control-plane.env", broken)?;
     let moved = moved
@@ -187,6 +190,7 @@ pub async fn bring_up(
             .remedy("making node.toml's token valid", broken)?;
     }
     controller::ensure_rules(&admin).await.remedy("setting up sheaf-controller's access rules", broken)?;
+    console::ensure_rules(&admin).await.remedy("setting up the console's access rules", broken)?;
     administrators::keep(&admin, &ca, &ca_key, administrators::configured(cluster), SystemTime::now())
         .await
         .remedy("publishing administrators' certificates", refused)?;

@@ -1,0 +1,113 @@
+//! The identity of the administration console: its own client certificate, the certificate by which it answers browsers, and
+//! exactly the rules it needs.
+//!
+//! Why here: it must not be an administrator, and only bootstrap holds the credentials that can make an identity. No CA of the
+//! cluster signs what browsers see: a key that is taken from the console cannot be used to pose as the API server or as
+//! sheaf-controller. People compare its fingerprint. Route in: the cluster's CA. Route out: `sheaf-console.conf`,
+//! `pki/sheaf-console-serving.*`, namespace, roles and bindings of [`sheaf_api::console::rules`].
+
+use super::controller::ensure_kubeconfig_of;
+use super::kubeadm::ControlPlane;
+use super::pki::Pki;
+use crate::cluster::apply;
+use crate::cluster::keys::{self, Authority, Key};
+use sheaf_api::console::{IDENTITY, rules};
+use sheaf_host::file::write_atomically;
+use std::time::{Duration, SystemTime};
+
+/// Validity of the certificate for browsers, which take no more than 398 days; made again with less than a third left.
+const VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
+const RENEW_BEFORE: Duration = Duration::from_secs(120 * 24 * 3600);
+
+/// The certificate for browsers, and its key, in `pki/`.
+const SERVING: [&str; 2] = ["sheaf-console-serving.crt", "sheaf-console-serving.key"];
+
+/// Makes both unless good ones are there; true when one was made: the console must be restarted.
+pub fn ensure(
+    pki: &Pki,
+    plane: &ControlPlane,
+    ca: &str,
+    ca_key: &str,
+    now: SystemTime,
+) -> anyhow::Result<bool> {
+    let identity = ensure_kubeconfig_of(IDENTITY, pki, &plane.server(), ca, ca_key, now)?;
+    Ok(ensure_serving(pki, plane, now)? | identity)
+}
+
+/// The certificate for browsers. The key is written first: a power cut in between leaves a pair that does not match, which is
+/// found next time.
+fn ensure_serving(pki: &Pki, plane: &ControlPlane, now: SystemTime) -> anyhow::Result<bool> {
+    let (mut names, mut addresses) = (vec![plane.node.clone()], vec![plane.address]);
+    for san in &plane.sans {
+        match san.parse() {
+            Ok(address) => addresses.push(address),
+            Err(_) => names.push(san.clone()),
+        }
+    }
+    let [certificate, key] = SERVING.map(|name| pki.file(name));
+    let held = std::fs::read_to_string(&certificate).ok().and_then(|pem| keys::facts(&pem).ok());
+    let held_key = std::fs::read_to_string(&key).ok().and_then(|pem| Key::from_pem(&pem).ok());
+    if let (Some(facts), Some(key)) = (held, held_key) {
+        let lasting = facts.not_before <= now && facts.not_after > now + RENEW_BEFORE;
+        let has_all = names.iter().all(|name| facts.names.contains(name))
+            && addresses.iter().all(|address| facts.addresses.contains(address));
+        if lasting && has_all && key.public_der()? == facts.public_der {
+            return Ok(false);
+        }
+    }
+    // Signs this once, and is forgotten.
+    let (authority, authority_key) = Authority::create("sheaf-console", now)?;
+    let made = Key::generate()?;
+    let issued = Authority::from_pem(&authority, &authority_key)?.issue_server(
+        &names,
+        &addresses,
+        &made.public_der()?,
+        VALIDITY,
+        now,
+    )?;
+    write_atomically(&key, made.to_pem()?.as_bytes(), 0o600)?;
+    write_atomically(&certificate, issued.as_bytes(), 0o644)?;
+    Ok(true)
+}
+
+/// Applies what it may do.
+pub async fn ensure_rules(client: &kube::Client) -> anyhow::Result<()> {
+    apply::all(client, &rules()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pki::tests::{fake_kubeadm, plane, temporary};
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn the_consoles_certificates_are_made_once_and_again_for_another_address_or_before_they_end() {
+        let pki = temporary("console");
+        let now = SystemTime::now();
+        pki.ensure(&plane(), &fake_kubeadm(), now).unwrap();
+        let (ca, ca_key) = Authority::create("kubernetes", now).unwrap();
+        assert!(ensure(&pki, &plane(), &ca, &ca_key, now).unwrap());
+        assert!(!ensure(&pki, &plane(), &ca, &ca_key, now).unwrap());
+        let first = std::fs::read_to_string(pki.file(SERVING[0])).unwrap();
+        let facts = keys::facts(&first).unwrap();
+        assert_eq!(facts.addresses, [plane().address]);
+        let moved = ControlPlane { address: [192, 0, 2, 77].into(), ..plane() };
+        assert!(ensure(&pki, &moved, &ca, &ca_key, now).unwrap(), "it has another address");
+        assert!(ensure(&pki, &plane(), &ca, &ca_key, now).unwrap());
+        let mode = std::fs::metadata(pki.file(SERVING[1])).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let later = now + VALIDITY - RENEW_BEFORE + Duration::from_secs(3600);
+        assert!(
+            ensure(&pki, &plane(), &ca, &ca_key, later).unwrap(),
+            "less than a third of its life is left"
+        );
+        // As after a power cut between the two writes.
+        std::fs::write(pki.file(SERVING[1]), Key::generate().unwrap().to_pem().unwrap()).unwrap();
+        assert!(
+            ensure(&pki, &plane(), &ca, &ca_key, later).unwrap(),
+            "a key of another certificate is of no use"
+        );
+        std::fs::remove_dir_all(&pki.dir).unwrap();
+    }
+}

@@ -1,0 +1,116 @@
+//! The administration console's server: users log in, and see and operate the cluster with their own rights.
+//!
+//! Why here: a browser cannot present a client certificate in a way that people manage, and the API server knows no passwords.
+//! This program authenticates people (`login`, `session`, `token`) and then asks the API server **as** them, by
+//! impersonation (`upstream`): what somebody may do is decided by RBAC and nowhere else. It keeps what it must remember in
+//! Secrets of a namespace of its own (`records`), so that every replica knows every session. One watch per kind is shared by
+//! all browsers (`watch`). What a browser may ask the API server for is a table (`proxy`); screens and serial ports are
+//! relayed (`streams`).
+//!
+//! Route in: TLS, `--listen`. Route out: requests to the API server; Secrets in namespace `sheaf-console`.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use anyhow::Context as _;
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use tokio::net::TcpListener;
+
+mod answer;
+mod assets;
+mod body;
+mod caller;
+mod claim;
+mod clock;
+mod cookie;
+mod hash;
+mod headers;
+mod limits;
+mod listener;
+mod login;
+mod origin;
+mod password;
+mod proxy;
+mod records;
+mod roles;
+mod routes;
+mod serve;
+mod session;
+mod streams;
+#[cfg(test)]
+mod testing;
+mod tls;
+mod token;
+mod upstream;
+mod users;
+mod watch;
+
+use sheaf_api::console as names;
+
+/// How the program is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Identity `sheaf-console`; on a desk, an administrator's.
+    pub kubeconfig: PathBuf,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// PEM files of certificate (chain) and key; without them a certificate is made that lives as long as the process.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// A console that listens.
+pub struct Console {
+    /// Where.
+    pub address: SocketAddr,
+    /// SHA-256 of its certificate in DER, as browsers show it: `AB:CD:…`.
+    pub fingerprint: String,
+    listener: TcpListener,
+    tls: tokio_rustls::TlsAcceptor,
+    state: Arc<serve::State>,
+}
+
+/// Opens the port and reads the kubeconfig; nothing is asked yet.
+pub async fn open(options: &Options) -> anyhow::Result<Console> {
+    let client = Client::try_from(connection(&options.kubeconfig).await?)
+        .with_context(|| format!("using kubeconfig {}", options.kubeconfig.display()))?;
+    let pair = match &options.certificate {
+        Some((certificate, key)) => tls::Pair::read(certificate, key)?,
+        None => tls::Pair::throw_away()?,
+    };
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .with_context(|| format!("listening on {}", options.listen))?;
+    Ok(Console {
+        address: listener.local_addr()?,
+        fingerprint: pair.fingerprint(),
+        tls: pair.acceptor()?,
+        state: Arc::new(serve::State::new(client)),
+        listener,
+    })
+}
+
+impl Console {
+    /// Serves until dropped.
+    pub async fn run(self) {
+        let Self { listener, tls, state, .. } = self;
+        tokio::join!(
+            listener::serve(listener, tls, state.clone()),
+            state.records.follow(),
+            state.watch.run(),
+            session::sweep(state.clone()),
+        );
+    }
+}
+
+/// Never tries a request again by itself: whether a change that failed is repeated is the person's decision.
+async fn connection(path: &std::path::Path) -> anyhow::Result<Config> {
+    let read =
+        Kubeconfig::read_from(path).with_context(|| format!("reading kubeconfig {}", path.display()))?;
+    let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
+        .await
+        .with_context(|| format!("using kubeconfig {}", path.display()))?;
+    config.default_retry = false;
+    Ok(config)
+}

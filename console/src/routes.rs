@@ -1,0 +1,203 @@
+//! What a request asks for.
+//!
+//! Why here: pure, so that the whole table is tested. What the console does itself is below `/console/`, what it hands on below
+//! `/api/`; everything else is a file of the page. Route in: method, path, query. Route out: a [`Route`] or a refusal.
+
+use http::Method;
+
+use crate::{
+    answer::Refusal,
+    proxy::{self, Target},
+};
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Whether the program is ready.
+    Healthz,
+    /// A file of the page.
+    Asset(String),
+    /// Who am I?
+    Session,
+    /// A password.
+    Login,
+    /// The end of the session.
+    Logout,
+    /// A change of the own password.
+    Password,
+    /// Own tokens.
+    Tokens,
+    /// A new token.
+    NewToken,
+    /// The end of a token.
+    DeleteToken(String),
+    /// All users.
+    Users,
+    /// A new user.
+    NewUser,
+    /// A change of a user.
+    ChangeUser(String),
+    /// The end of a user.
+    DeleteUser(String),
+    /// Whether the cluster waits for its first administrator.
+    IsClaimable,
+    /// The first administrator.
+    Claim,
+    /// The key of an administrator who has no browser.
+    ClaimByKey,
+    /// The stream of changes.
+    Watch(Vec<String>),
+    /// To the API server.
+    Api(Target),
+}
+
+/// Who may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody.
+    Public,
+    /// Who has logged in or has a token.
+    User,
+    /// Who has logged in: what one token must not do to the others.
+    Person,
+}
+
+impl Route {
+    /// Who may ask for it.
+    pub fn access(&self) -> Access {
+        match self {
+            Self::Healthz
+            | Self::Asset(_)
+            | Self::Login
+            | Self::IsClaimable
+            | Self::Claim
+            | Self::ClaimByKey => Access::Public,
+            Self::Session | Self::Watch(_) | Self::Api(_) => Access::User,
+            Self::Logout
+            | Self::Password
+            | Self::Tokens
+            | Self::NewToken
+            | Self::DeleteToken(_)
+            | Self::Users
+            | Self::NewUser
+            | Self::ChangeUser(_)
+            | Self::DeleteUser(_) => Access::Person,
+        }
+    }
+
+    /// Whether it is a WebSocket.
+    pub fn is_stream(&self) -> bool {
+        matches!(self, Self::Api(target) if target.is_stream)
+    }
+
+    /// Whether a person does it: a page that is left open asks for the others by itself.
+    pub fn is_use(&self) -> bool {
+        !matches!(self, Self::Session | Self::Watch(_) | Self::Asset(_))
+    }
+}
+
+/// The route of a request.
+pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, Refusal> {
+    if let Some(rest) = path.strip_prefix(proxy::PREFIX).filter(|rest| rest.starts_with('/')) {
+        return proxy::target(method, rest, query).map(Route::Api);
+    }
+    let Some(own) = path.strip_prefix("/console/") else {
+        return match (path, method) {
+            ("/healthz", &Method::GET) => Ok(Route::Healthz),
+            (_, &Method::GET | &Method::HEAD) => Ok(Route::Asset(path.to_owned())),
+            _ => Err(Refusal::method(format!("{method} {path} is not possible"))),
+        };
+    };
+    let words: Vec<&str> = own.split('/').collect();
+    let found = match (words.as_slice(), method) {
+        (["session"], &Method::GET) => Route::Session,
+        (["login"], &Method::POST) => Route::Login,
+        (["logout"], &Method::POST) => Route::Logout,
+        (["password"], &Method::POST) => Route::Password,
+        (["tokens"], &Method::GET) => Route::Tokens,
+        (["tokens"], &Method::POST) => Route::NewToken,
+        (["tokens", id], &Method::DELETE) => Route::DeleteToken((*id).to_owned()),
+        (["users"], &Method::GET) => Route::Users,
+        (["users"], &Method::POST) => Route::NewUser,
+        (["users", name], &Method::PATCH) => Route::ChangeUser((*name).to_owned()),
+        (["users", name], &Method::DELETE) => Route::DeleteUser((*name).to_owned()),
+        (["claim"], &Method::GET) => Route::IsClaimable,
+        (["claim"], &Method::POST) => Route::Claim,
+        (["claim", "key"], &Method::POST) => Route::ClaimByKey,
+        (["watch"], &Method::GET) => Route::Watch(kinds(query)),
+        _ => return Err(Refusal::not_found(format!("the console does not offer {method} {path}"))),
+    };
+    Ok(found)
+}
+
+/// `kinds=machines,nodes`.
+fn kinds(query: Option<&str>) -> Vec<String> {
+    let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    let values = pairs.filter(|(key, _)| *key == "kinds").flat_map(|(_, value)| value.split(','));
+    values.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(method: Method, path: &str) -> Result<Route, Refusal> {
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+        route(&method, path, query)
+    }
+
+    #[test]
+    fn everything_below_console_but_login_and_claim_is_for_who_has_logged_in() {
+        for (method, path, access) in [
+            (Method::GET, "/healthz", Access::Public),
+            (Method::GET, "/", Access::Public),
+            (Method::GET, "/assets/x.js", Access::Public),
+            (Method::POST, "/console/login", Access::Public),
+            (Method::GET, "/console/claim", Access::Public),
+            (Method::POST, "/console/claim", Access::Public),
+            (Method::POST, "/console/claim/key", Access::Public),
+            (Method::GET, "/console/session", Access::User),
+            (Method::GET, "/console/watch?kinds=machines", Access::User),
+            (Method::GET, "/api/api/v1/nodes", Access::User),
+            (Method::POST, "/console/logout", Access::Person),
+            (Method::POST, "/console/password", Access::Person),
+            (Method::GET, "/console/tokens", Access::Person),
+            (Method::POST, "/console/tokens", Access::Person),
+            (Method::DELETE, "/console/tokens/x", Access::Person),
+            (Method::GET, "/console/users", Access::Person),
+            (Method::POST, "/console/users", Access::Person),
+            (Method::PATCH, "/console/users/x", Access::Person),
+            (Method::DELETE, "/console/users/x", Access::Person),
+        ] {
+            assert_eq!(of(method, path).unwrap().access(), access, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_said_and_a_file_is_not_written() {
+        assert_eq!(of(Method::POST, "/").unwrap_err().code, 405);
+        assert_eq!(
+            of(Method::DELETE, "/index.html").unwrap_err().message,
+            "DELETE /index.html is not possible"
+        );
+        for path in
+            ["/console/", "/console/users/a/b", "/console/login/", "/console/LOGIN", "/console//users"]
+        {
+            assert_eq!(of(Method::GET, path).unwrap_err().code, 404, "{path}");
+        }
+        assert_eq!(of(Method::GET, "/console/login").unwrap_err().code, 404);
+        // Not below /api/: a file, which is not there.
+        assert_eq!(of(Method::GET, "/apis/kubevirt.io/v1"), Ok(Route::Asset("/apis/kubevirt.io/v1".into())));
+        assert_eq!(
+            of(Method::GET, "/console/watch?x=1&kinds=machines,,nodes"),
+            Ok(Route::Watch(vec!["machines".into(), "nodes".into()]))
+        );
+    }
+
+    #[test]
+    fn a_page_that_is_left_open_is_not_use() {
+        let is_use = |path: &str| of(Method::GET, path).unwrap().is_use();
+        assert!(!is_use("/console/session") && !is_use("/console/watch") && !is_use("/"));
+        assert!(is_use("/api/apis/kubevirt.io/v1/virtualmachines") && is_use("/console/users"));
+    }
+}

@@ -1,0 +1,308 @@
+//! The order of the checks, with records in memory and an API server that is played.
+
+use super::*;
+use crate::{
+    cookie,
+    records::{Kind, Record, fake::Fake},
+    session, testing,
+    users::User,
+};
+use http_body_util::Full;
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+const PASSWORD: &str = "correct horse battery";
+
+/// A console with the user alice, and how often its API server was asked.
+struct Ground {
+    state: Arc<State>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Ground {
+    async fn make() -> Self {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let client = testing::api_server(move |request| {
+            count.fetch_add(1, Ordering::Relaxed);
+            let headers = request.headers();
+            let seen = json!({
+                "as": headers["impersonate-user"].to_str().unwrap(), "path": request.uri().to_string(),
+                "method": request.method().as_str(), "headers": headers.keys().map(|name| name.as_str()).collect::<Vec<_>>(),
+            });
+            match request.uri().path() {
+                "/api/v1/namespaces/unauthorized" => Ok((401, "{}".into())),
+                _ => Ok((200, seen.to_string())),
+            }
+        });
+        let state = State { records: Arc::new(Fake::default()), ..State::new(client) };
+        let password = state.passwords.hash("alice", PASSWORD).await.unwrap();
+        let alice = User { password: Some(password), ..testing::user("alice") };
+        state.records.create(Record::new(Kind::User, "alice", &alice).unwrap()).await.unwrap();
+        Self { state: Arc::new(state), asked }
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        pairs: &[(&str, &str)],
+        body: &Value,
+    ) -> (u16, Value, HeaderMap) {
+        let mut request = Request::builder().method(method).uri(path).header("host", "console.example");
+        for (name, value) in pairs {
+            request = request.header(*name, *value);
+        }
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let request = request.body(Full::new(Bytes::from(body))).unwrap();
+        let answer =
+            answer(&self.state, HERE, request, None).await.unwrap_or_else(|refusal| refusal.answer());
+        let (parts, body) = answer.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        (parts.status.as_u16(), serde_json::from_slice(&bytes).unwrap_or_default(), parts.headers)
+    }
+
+    async fn log_in(&self, password: &str) -> (u16, Value, HeaderMap) {
+        let typed = json!({"user": "alice", "password": password});
+        self.ask(Method::POST, "/console/login", &[JSON], &typed).await
+    }
+
+    async fn cookie(&self) -> String {
+        let (code, said, headers) = self.log_in(PASSWORD).await;
+        assert_eq!(code, 200, "{said}");
+        let cookie = headers[header::SET_COOKIE].to_str().unwrap();
+        cookie.split(';').next().unwrap().to_owned()
+    }
+}
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+const OWN: [(&str, &str); 2] = [("origin", "https://console.example"), ("x-sheaf-console", "1")];
+const VMS: &str = "/api/apis/kubevirt.io/v1/namespaces/shop/virtualmachines";
+
+#[tokio::test]
+async fn a_user_logs_in_asks_as_himself_and_logs_out() {
+    let on = Ground::make().await;
+    let cookie = on.cookie().await;
+    let (code, said, _) = on.ask(Method::GET, VMS, &[("cookie", &cookie)], &Value::Null).await;
+    assert_eq!((code, said["as"].as_str()), (200, Some("console:alice")));
+    assert_eq!(said["path"], "/apis/kubevirt.io/v1/namespaces/shop/virtualmachines");
+    let mut names: Vec<&str> = said["headers"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["accept", "impersonate-group", "impersonate-user", "x-forwarded-for"]);
+    let (_, said, _) = on.ask(Method::GET, "/console/session", &[("cookie", &cookie)], &Value::Null).await;
+    assert_eq!((&said["user"], &said["kubernetesUser"]), (&json!("alice"), &json!("console:alice")));
+    let with = [&[("cookie", cookie.as_str())][..], &OWN].concat();
+    let (code, _, headers) = on.ask(Method::POST, "/console/logout", &with, &Value::Null).await;
+    assert_eq!((code, headers[header::SET_COOKIE].clone()), (204, cookie::clear()));
+    let (code, said, _) = on.ask(Method::GET, VMS, &[("cookie", &cookie)], &Value::Null).await;
+    assert_eq!((code, said["message"].as_str()), (401, Some("the session has ended; log in again")));
+}
+
+#[tokio::test]
+async fn nothing_reaches_the_api_server_from_who_is_nobody_or_from_another_page() {
+    let on = Ground::make().await;
+    let cookie = on.cookie().await;
+    let cookie = ("cookie", cookie.as_str());
+    let (own, header) = (OWN[0], OWN[1]);
+    let delete = format!("{VMS}/web");
+    let vnc = "/api/apis/subresources.kubevirt.io/v1/namespaces/shop/virtualmachineinstances/web/vnc";
+    let upgrade = [("upgrade", "websocket"), ("connection", "upgrade")];
+    for (method, path, pairs, code, message) in [
+        (Method::GET, VMS, vec![], 401, "log in first"),
+        (
+            Method::GET,
+            VMS,
+            vec![("cookie", "__Host-sheaf-session=abc")],
+            401,
+            "the session has ended; log in again",
+        ),
+        (
+            Method::GET,
+            VMS,
+            vec![("authorization", "Bearer abc")],
+            401,
+            "the token is not valid, or has ended",
+        ),
+        // The cookie does not save a token that is none.
+        (
+            Method::GET,
+            VMS,
+            vec![cookie, ("authorization", "Bearer abc")],
+            401,
+            "the token is not valid, or has ended",
+        ),
+        (
+            Method::DELETE,
+            &delete,
+            vec![cookie],
+            403,
+            "a request with a session's cookie must name its origin",
+        ),
+        (
+            Method::DELETE,
+            &delete,
+            vec![cookie, own],
+            403,
+            "a change by a session needs the header X-Sheaf-Console",
+        ),
+        (
+            Method::DELETE,
+            &delete,
+            vec![cookie, header, ("origin", "https://evil.example")],
+            403,
+            "this request was caused by a page of another origin",
+        ),
+        (
+            Method::GET,
+            VMS,
+            vec![cookie, ("sec-fetch-site", "cross-site")],
+            403,
+            "this request was caused by a page of another site",
+        ),
+        (
+            Method::GET,
+            vnc,
+            [&[cookie][..], &upgrade].concat(),
+            403,
+            "a request with a session's cookie must name its origin",
+        ),
+        (
+            Method::GET,
+            vnc,
+            [&[cookie, ("origin", "https://evil.example")][..], &upgrade].concat(),
+            403,
+            "this request was caused by a page of another origin",
+        ),
+        (
+            Method::POST,
+            "/console/login",
+            vec![JSON, ("origin", "https://evil.example")],
+            403,
+            "this request was caused by a page of another origin",
+        ),
+        (
+            Method::GET,
+            "https://other.example/console/session",
+            vec![cookie],
+            400,
+            "a request names a path, not another host",
+        ),
+    ] {
+        let (found, said, _) = on.ask(method.clone(), path, &pairs, &Value::Null).await;
+        assert_eq!((found, said["message"].as_str()), (code, Some(message)), "{method} {path} {pairs:?}");
+    }
+    assert_eq!(on.asked.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_wrong_name_and_a_wrong_password_are_answered_alike_and_after_five_one_waits() {
+    let on = Ground::make().await;
+    let unknown = json!({"user": "nobody", "password": PASSWORD});
+    let (code, said, _) = on.ask(Method::POST, "/console/login", &[JSON], &unknown).await;
+    let wrong = on.log_in("wrong password").await;
+    assert_eq!((code, &said), (wrong.0, &wrong.1));
+    assert_eq!((code, said["message"].as_str()), (401, Some("the name or the password is wrong")));
+    for _ in 0..4 {
+        on.log_in("wrong password").await;
+    }
+    let (code, said, headers) = on.log_in(PASSWORD).await;
+    assert_eq!(code, 429, "{said}: even the right one waits");
+    assert!(headers.contains_key(header::RETRY_AFTER));
+}
+
+#[tokio::test]
+async fn a_user_who_is_disabled_or_without_a_password_does_not_get_in() {
+    let on = Ground::make().await;
+    let mut record = on.state.records.get(Kind::User, "alice").unwrap();
+    let cookie = on.cookie().await;
+    record.data["disabled"] = json!(true);
+    on.state.records.replace(record.clone()).await.unwrap();
+    assert_eq!(on.log_in(PASSWORD).await.0, 401);
+    assert_eq!(on.ask(Method::GET, VMS, &[("cookie", &cookie)], &Value::Null).await.0, 401);
+    let mut record = on.state.records.get(Kind::User, "alice").unwrap();
+    record.data["disabled"] = json!(false);
+    record.data["password"] = Value::Null;
+    on.state.records.replace(record).await.unwrap();
+    assert_eq!(on.log_in("").await.0, 401);
+    assert_eq!(on.log_in(PASSWORD).await.0, 401);
+}
+
+#[tokio::test]
+async fn a_new_password_needs_the_old_one_and_ends_all_other_sessions_and_tokens() {
+    let on = Ground::make().await;
+    let (here, elsewhere) = (on.cookie().await, on.cookie().await);
+    let with = [&[("cookie", here.as_str()), JSON][..], &OWN].concat();
+    let wanted = json!({"label": "backup", "days": 1});
+    let (code, said, _) = on.ask(Method::POST, "/console/tokens", &with, &wanted).await;
+    assert_eq!(code, 201);
+    let bearer = format!("Bearer {}", said["token"].as_str().unwrap());
+    let by_token = [("authorization", bearer.as_str())];
+    assert_eq!(on.ask(Method::GET, VMS, &by_token, &Value::Null).await.1["as"], "console:alice");
+    let change = |old: &str, new: &str| json!({"old": old, "new": new});
+    let ask = async |body: Value| on.ask(Method::POST, "/console/password", &with, &body).await;
+    let (code, said, _) = ask(change("wrong password", "another long one")).await;
+    assert_eq!((code, said["message"].as_str()), (403, Some("the old password is wrong")));
+    let (code, said, _) = ask(change(PASSWORD, "short")).await;
+    assert_eq!((code, said["message"].as_str()), (422, Some("a password has at least 12 characters")));
+    let (code, _, headers) = ask(change(PASSWORD, "another long one")).await;
+    assert_eq!(code, 200);
+    for ended in [&here, &elsewhere] {
+        assert_eq!(on.ask(Method::GET, VMS, &[("cookie", ended)], &Value::Null).await.0, 401);
+    }
+    assert_eq!(on.ask(Method::GET, VMS, &by_token, &Value::Null).await.0, 401);
+    let new = headers[header::SET_COOKIE].to_str().unwrap().split(';').next().unwrap();
+    assert_eq!(on.ask(Method::GET, VMS, &[("cookie", new)], &Value::Null).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_token_asks_the_api_server_and_does_nothing_to_users_and_tokens() {
+    let on = Ground::make().await;
+    let alice = User::of(&*on.state.records, &testing::user("alice").name).unwrap();
+    let (id, token) = token::create(&*on.state.records, &alice, "x", 1, clock::now()).await.unwrap();
+    let bearer = format!("Bearer {token}");
+    let with = [("authorization", bearer.as_str()), JSON];
+    // Neither origin nor header: no browser adds a token by itself.
+    let (code, said, _) = on.ask(Method::DELETE, &format!("{VMS}/web"), &with, &Value::Null).await;
+    assert_eq!((code, said["method"].as_str()), (200, Some("DELETE")));
+    for (method, path) in [
+        (Method::GET, "/console/users"),
+        (Method::POST, "/console/users"),
+        (Method::PATCH, "/console/users/bob"),
+        (Method::DELETE, "/console/users/bob"),
+        (Method::GET, "/console/tokens"),
+        (Method::POST, "/console/tokens"),
+        (Method::DELETE, "/console/tokens/x"),
+        (Method::POST, "/console/password"),
+        (Method::POST, "/console/logout"),
+    ] {
+        let (code, said, _) = on.ask(method, path, &with, &json!({})).await;
+        let message = Some("a token does not do this; log in with a password");
+        assert_eq!((code, said["message"].as_str()), (403, message), "{path}");
+    }
+    // Of another user.
+    let bob = testing::user("bob");
+    on.state.records.create(Record::new(Kind::User, "bob", &bob).unwrap()).await.unwrap();
+    let secret = session::begin(&*on.state.records, &bob, clock::now()).await.unwrap();
+    let cookie = format!("{}={secret}", cookie::NAME);
+    let with = [&[("cookie", cookie.as_str())][..], &OWN].concat();
+    let (code, said, _) = on.ask(Method::DELETE, &format!("/console/tokens/{id}"), &with, &Value::Null).await;
+    assert_eq!((code, said["message"].as_str()), (404, Some("there is no such token of yours")));
+    assert_eq!(on.ask(Method::GET, "/console/tokens", &with, &Value::Null).await.1, json!([]));
+}
+
+#[tokio::test]
+async fn nobody_changes_or_deletes_himself_and_a_401_of_the_api_server_is_not_one_of_the_console() {
+    let on = Ground::make().await;
+    let cookie = on.cookie().await;
+    let with = [&[("cookie", cookie.as_str()), JSON][..], &OWN].concat();
+    let roles = json!({"roles": []});
+    let (code, said, _) = on.ask(Method::PATCH, "/console/users/alice", &with, &roles).await;
+    let message = "nobody changes the roles of himself; the own password is changed with the old one";
+    assert_eq!((code, said["message"].as_str()), (403, Some(message)));
+    let (code, said, _) = on.ask(Method::DELETE, "/console/users/alice", &with, &Value::Null).await;
+    assert_eq!((code, said["message"].as_str()), (403, Some("nobody deletes himself")));
+    assert_eq!(on.asked.load(Ordering::Relaxed), 0);
+    let (code, ..) = on.ask(Method::GET, "/api/api/v1/namespaces/unauthorized", &with, &Value::Null).await;
+    assert_eq!(code, 502);
+}

@@ -1,0 +1,98 @@
+//! What the administration console and those who prepare a cluster for it agree on: names, and what its identity may do.
+//!
+//! Why here: the agent of the node that makes the cluster applies what the console depends on; programs do not depend on one
+//! another. Route in: nothing. Route out: constants; objects to apply ([`rules`]).
+
+use serde_json::{Value, json};
+
+/// User name in the console's client certificate (its CN).
+pub const IDENTITY: &str = "sheaf-console";
+/// Namespace of what the console remembers. Its own, so that its identity reads no other program's Secrets.
+pub const NAMESPACE: &str = "sheaf-console";
+/// Before the names of the console's users at the API server: `console:alice`. The identity may impersonate no other users;
+/// RBAC cannot say "names that begin with", the API server's authorization configuration does.
+pub const USER_PREFIX: &str = "console:";
+/// Group of all users of the console.
+pub const GROUP: &str = "console:users";
+/// As whom the first administrator is made. No local user can have this name. It has rights only while a claim is open.
+pub const CLAIM_USER: &str = "console:.claim";
+/// Secret in [`NAMESPACE`]: the open claim.
+pub const CLAIM_SECRET: &str = "claim";
+/// ClusterRole of what users with a role for the whole cluster may read besides: nodes, storage, networks.
+pub const VIEW_CLUSTER_ROLE: &str = "sheaf:console:view-cluster";
+/// The ClusterRoles that the first administrator is bound to.
+pub const FIRST_ROLES: [&str; 1] = ["cluster-admin"];
+
+/// The kinds that the console watches for all browsers: API group and plural.
+pub const WATCHED: &[(&str, &str)] = &[
+    ("kubevirt.io", "virtualmachines"),
+    ("kubevirt.io", "virtualmachineinstances"),
+    ("cdi.kubevirt.io", "datavolumes"),
+    ("snapshot.kubevirt.io", "virtualmachinesnapshots"),
+    ("snapshot.kubevirt.io", "virtualmachinerestores"),
+    ("k8s.cni.cncf.io", "network-attachment-definitions"),
+    ("", "namespaces"),
+    ("", "nodes"),
+    ("", "events"),
+    ("sheaf.dev", "blockdevices"),
+    ("sheaf.dev", "storagepools"),
+    ("sheaf.dev", "nodemaintenances"),
+    ("sheaf.dev", "noderemovals"),
+    ("sheaf.dev", "clusterupdates"),
+    ("sheaf.dev", "nodeupdates"),
+    ("sheaf.dev", "nodenetworkstates"),
+];
+
+/// What the identity may do, as objects to apply; the namespace first.
+pub fn rules() -> Vec<Value> {
+    let read = ["get", "list", "watch"];
+    let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
+    let watched = WATCHED.iter().map(|(group, plural)| rule(group, &[plural], &read));
+    let mut of_cluster = vec![
+        // Narrowed to the prefix by the API server's authorization configuration.
+        rule("", &["users"], &["impersonate"]),
+        json!({"apiGroups": [""], "resources": ["groups"], "resourceNames": [GROUP], "verbs": ["impersonate"]}),
+    ];
+    of_cluster.extend(watched);
+    let subjects = json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": IDENTITY}]);
+    let rbac = "rbac.authorization.k8s.io/v1";
+    let reference =
+        |kind: &str, name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
+    vec![
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
+        json!({"apiVersion": rbac, "kind": "ClusterRole", "metadata": {"name": IDENTITY}, "rules": of_cluster}),
+        json!({"apiVersion": rbac, "kind": "ClusterRoleBinding", "metadata": {"name": IDENTITY},
+               "roleRef": reference("ClusterRole", IDENTITY), "subjects": subjects}),
+        json!({"apiVersion": rbac, "kind": "Role", "metadata": {"name": IDENTITY, "namespace": NAMESPACE},
+               "rules": [rule("", &["secrets"], &["get", "list", "watch", "create", "update", "delete"])]}),
+        json!({"apiVersion": rbac, "kind": "RoleBinding", "metadata": {"name": IDENTITY, "namespace": NAMESPACE},
+               "roleRef": reference("Role", IDENTITY), "subjects": subjects}),
+        json!({"apiVersion": rbac, "kind": "ClusterRole", "metadata": {"name": VIEW_CLUSTER_ROLE},
+        "rules": [
+            rule("", &["nodes", "namespaces", "persistentvolumes"], &read),
+            rule("sheaf.dev", &["*"], &read),
+            rule("storage.k8s.io", &["storageclasses", "csistoragecapacities"], &read),
+            rule("snapshot.storage.k8s.io", &["volumesnapshotclasses", "volumesnapshotcontents"], &read),
+            rule("k8s.cni.cncf.io", &["network-attachment-definitions"], &read),
+        ]}),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_identity_writes_nothing_but_secrets_of_its_own_namespace() {
+        for object in rules() {
+            let own = object["metadata"]["namespace"] == NAMESPACE;
+            for rule in object["rules"].as_array().into_iter().flatten() {
+                let writes = rule["verbs"].as_array().unwrap().iter().any(|verb| {
+                    ["create", "update", "patch", "delete", "*", "bind", "escalate"]
+                        .contains(&verb.as_str().unwrap())
+                });
+                assert!(!writes || own && rule["resources"] == json!(["secrets"]), "{rule}");
+            }
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! The administration console on the real API server: a cluster is claimed, users are let in, and what they may not do is refused.
+//!
+//! Why here: what a user may do is RBAC, what the console may do is RBAC and the authorization configuration; only the API
+//! server itself shows that they hold. The console runs in this process with the identity that the agent made. Route in: curl as
+//! a browser; kubectl as somebody who took the console's identity. Route out: a status and a sentence for each attempt.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use sheaf_host::run::{Command, Run as _, System};
+use sheaf_tests::cluster::kube_binary;
+use sheaf_tests::controlled::{Controlled, wait};
+
+const CODE: &str = "01AB-23CD";
+const PASSWORD: &str = "correct horse battery";
+const JSON: &str = "content-type: application/json";
+
+/// A cluster with a console.
+struct Ground {
+    on: Controlled,
+    console: String,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Ground {
+    async fn make() -> Result<Self> {
+        let on = Controlled::start().await?;
+        let options = sheaf_console::Options {
+            kubeconfig: on.plane.paths.kubernetes.join("sheaf-console.conf"),
+            listen: ([127, 0, 0, 1], 0).into(),
+            certificate: None,
+        };
+        let console = sheaf_console::open(&options).await?;
+        let address = format!("https://{}", console.address);
+        let ground = Self { on, console: address, task: tokio::spawn(console.run()) };
+        wait("the console has read its records", async || {
+            let ready = ground.ask("GET", "/healthz", &[], None).is_ok_and(|(code, _)| code == 200);
+            Ok(ready.then_some(()))
+        })
+        .await?;
+        Ok(ground)
+    }
+
+    /// What the console answers: status and body. The last line of the body is what curl adds.
+    fn ask(&self, method: &str, path: &str, headers: &[&str], body: Option<&Value>) -> Result<(u16, String)> {
+        let folder = tempfile::tempdir()?;
+        let log = folder.path().join("said");
+        let mut command = Command::new("curl")
+            .args(["-sk", "--path-as-is", "--max-time", "20", "-X", method, "-w", "\n%{http_code}"])
+            .log(&log);
+        for header in headers {
+            command = command.args(["-H", *header]);
+        }
+        if let Some(body) = body {
+            command = command.args(["-H", JSON, "--data-raw", &body.to_string()]);
+        }
+        System.start(&command.arg(format!("{}{path}", self.console)))?.wait()?;
+        let said = std::fs::read_to_string(&log)?;
+        let (text, code) = said.rsplit_once('\n').context("curl prints a status")?;
+        Ok((code.parse()?, text.to_owned()))
+    }
+
+    /// The headers of a browser that has logged in.
+    fn log_in(&self, user: &str) -> Result<Browser> {
+        let body = json!({"user": user, "password": PASSWORD});
+        let (code, said) = self.ask("POST", "/console/login", &[], Some(&body))?;
+        ensure!(code == 200, "{user}: {code} {said}");
+        // The body has no cookie; a second login with its head has.
+        let folder = tempfile::tempdir()?;
+        let log = folder.path().join("said");
+        let command = Command::new("curl")
+            .args(["-ski", "--max-time", "20", "-H", JSON, "--data-raw", &body.to_string()])
+            .arg(format!("{}/console/login", self.console))
+            .log(&log);
+        System.start(&command)?.wait()?;
+        let said = std::fs::read_to_string(&log)?;
+        let line = said.lines().find_map(|line| line.strip_prefix("set-cookie: "));
+        let cookie = line.and_then(|line| line.split(';').next()).context("a cookie")?;
+        Ok(Browser { cookie: format!("cookie: {cookie}"), origin: format!("origin: {}", self.console) })
+    }
+
+    fn by(&self, browser: &Browser, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, String)> {
+        let headers = [browser.cookie.as_str(), browser.origin.as_str(), "x-sheaf-console: 1"];
+        self.ask(method, path, &headers, body)
+    }
+
+    /// Opens a claim as `sheaf-agent claim new` is to do.
+    fn open_claim(&self) -> Result<()> {
+        let digest = Sha256::digest(format!("salt{}", CODE.replace('-', "")));
+        let sha256: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let record = json!({"salt": "salt", "sha256": sha256, "ends": u32::MAX, "tries": 3});
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "claim", "namespace": "sheaf-console"},
+            "stringData": {"record": record.to_string()},
+        });
+        let made = self.on.kubectl_with(&["create"], &secret.to_string())?;
+        ensure!(made.contains("created"), "{made}");
+        let bound = self.on.kubectl(&[
+            "create",
+            "clusterrolebinding",
+            "claim",
+            "--clusterrole=cluster-admin",
+            "--user=console:.claim",
+        ])?;
+        ensure!(bound.contains("created"), "{bound}");
+        Ok(())
+    }
+}
+
+struct Browser {
+    cookie: String,
+    origin: String,
+}
+
+/// Claims the cluster for anna, who makes the projects shop and lab, and bob, who operates shop.
+async fn settled(ground: &Ground) -> Result<(Browser, Browser)> {
+    ground.open_claim()?;
+    let claim = |code: &str| json!({"code": code, "user": "anna", "password": PASSWORD});
+    let (code, said) = ground.ask("POST", "/console/claim", &[], Some(&claim("00000000")))?;
+    ensure!(code == 401 && said.contains("the code is wrong"), "{code} {said}");
+    let (code, said) = ground.ask("POST", "/console/claim", &[], Some(&claim(CODE)))?;
+    ensure!(code == 200, "{code} {said}");
+    let again = json!({"code": CODE, "user": "mallory", "password": PASSWORD});
+    let (code, said) = ground.ask("POST", "/console/claim", &[], Some(&again))?;
+    ensure!(code == 404, "a code is good once: {code} {said}");
+    let anna = ground.log_in("anna")?;
+    for project in ["shop", "lab"] {
+        let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": project}});
+        let (code, said) = ground.by(&anna, "POST", "/api/api/v1/namespaces", Some(&body))?;
+        ensure!(code == 201, "{project}: {code} {said}");
+        let (code, said) = ground.by(&anna, "POST", &vms(project), Some(&vm(project)))?;
+        ensure!(code == 201, "{project}: {code} {said}");
+    }
+    let bob = json!({"name": "bob", "password": PASSWORD, "roles": [{"role": "operate", "project": "shop"}]});
+    let (code, said) = ground.by(&anna, "POST", "/console/users", Some(&bob))?;
+    ensure!(code == 201, "{code} {said}");
+    wait("the console knows bob", async || Ok(ground.log_in("bob").ok().map(drop))).await?;
+    let bob = ground.log_in("bob")?;
+    // Aggregated roles and bindings reach the authorizer after a moment.
+    wait("bob sees his project", async || {
+        let seen = ground.by(&bob, "GET", &vms("shop"), None);
+        Ok(seen.is_ok_and(|(code, _)| code == 200).then_some(()))
+    })
+    .await?;
+    Ok((anna, bob))
+}
+
+fn vms(project: &str) -> String {
+    format!("/api/apis/kubevirt.io/v1/namespaces/{project}/virtualmachines")
+}
+
+fn vm(project: &str) -> Value {
+    json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "web", "namespace": project},
+        "spec": {"runStrategy": "Halted", "template": {"spec": {
+            "domain": {"memory": {"guest": "512Mi"}, "devices": {}}, "volumes": []}}},
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_of_one_project_does_nothing_in_another_and_no_page_does_anything_for_him() -> Result<()> {
+    let ground = Ground::make().await?;
+    let (anna, bob) = settled(&ground).await?;
+    let act = |project: &str, act: &str| {
+        format!("/api/apis/subresources.kubevirt.io/v1/namespaces/{project}/virtualmachines/web/{act}")
+    };
+    // His own project: it works, so that what follows is refused for its reason.
+    wait("bob starts his machine", async || {
+        let started = ground.by(&bob, "PUT", &act("shop", "start"), Some(&json!({})));
+        Ok(started.is_ok_and(|(code, _)| code == 202).then_some(()))
+    })
+    .await?;
+
+    let lab = vms("lab");
+    let one = format!("{lab}/web");
+    let grants = json!({"roles": [{"role": "administer"}]});
+    let new = json!({"name": "eve", "password": PASSWORD, "roles": [{"role": "administer"}]});
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}});
+    let mut wrong = Vec::new();
+    let mut refused = |what: &str, code: u16, answer: (u16, String), needle: &str| {
+        println!("{what}: {}", answer.0);
+        if answer.0 != code || !answer.1.contains(needle) {
+            wrong.push(format!("{what}: {} instead of {code}: {}", answer.0, answer.1));
+        }
+    };
+    // What RBAC refuses: the user is in the API server's words.
+    let user = "console:bob";
+    for (method, path, body) in [
+        ("GET", lab.clone(), None),
+        ("GET", one.clone(), None),
+        ("POST", lab.clone(), Some(vm("lab"))),
+        ("PUT", one.clone(), Some(vm("lab"))),
+        ("DELETE", one.clone(), None),
+        ("PUT", act("lab", "start"), Some(json!({}))),
+        ("PUT", act("lab", "stop"), Some(json!({}))),
+        ("PUT", act("lab", "restart"), Some(json!({}))),
+        ("GET", "/api/apis/kubevirt.io/v1/virtualmachines".into(), None),
+        ("GET", "/api/api/v1/nodes".into(), None),
+        ("GET", "/api/api/v1/namespaces".into(), None),
+        ("GET", "/api/api/v1/namespaces/lab".into(), None),
+        ("POST", "/api/api/v1/namespaces/lab/secrets".into(), Some(secret.clone())),
+        ("POST", "/api/api/v1/namespaces/sheaf-console/secrets".into(), Some(secret)),
+        ("DELETE", "/api/api/v1/namespaces/lab".into(), None),
+        ("GET", "/api/apis/sheaf.dev/v1alpha1/storagepools".into(), None),
+        ("GET", "/console/users".into(), None),
+        ("POST", "/console/users".into(), Some(new)),
+        ("PATCH", "/console/users/anna".into(), Some(json!({"password": "another long one"}))),
+        ("PATCH", "/console/users/anna".into(), Some(grants.clone())),
+        ("DELETE", "/console/users/anna".into(), None),
+    ] {
+        let answer = ground.by(&bob, method, &path, body.as_ref())?;
+        refused(&format!("bob: {method} {path}"), 403, answer, user);
+    }
+    let screen = |path: &str, origin: &str, cookie: &str| {
+        let headers = [
+            cookie,
+            origin,
+            "connection: upgrade",
+            "upgrade: websocket",
+            "sec-websocket-version: 13",
+            "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
+        ];
+        ground.ask("GET", path, &headers, None)
+    };
+    let lab_screen = "/api/apis/subresources.kubevirt.io/v1/namespaces/lab/virtualmachineinstances/web/vnc";
+    refused("bob: a screen of lab", 403, screen(lab_screen, &bob.origin, &bob.cookie)?, user);
+    // What no browser may cause: cookie and rights are anna's.
+    let other = "origin: https://evil.example";
+    let origin = "another origin";
+    for (what, headers, needle) in [
+        ("a page of another origin", vec![other, "x-sheaf-console: 1"], origin),
+        ("a page without an origin", vec!["origin: null", "x-sheaf-console: 1"], origin),
+        ("a form of this origin", vec![anna.origin.as_str()], "X-Sheaf-Console"),
+        ("a request without an origin", vec!["x-sheaf-console: 1"], "must name its origin"),
+        ("a page of a subdomain", vec![anna.origin.as_str(), "sec-fetch-site: same-site"], "another site"),
+    ] {
+        let headers = [&[anna.cookie.as_str()], &headers[..]].concat();
+        refused(what, 403, ground.ask("DELETE", &one, &headers, None)?, needle);
+    }
+    refused("a screen for another origin", 403, screen(lab_screen, other, &anna.cookie)?, origin);
+    refused(
+        "another page logs in",
+        403,
+        ground.ask(
+            "POST",
+            "/console/login",
+            &[other],
+            Some(&json!({"user": "bob", "password": PASSWORD})),
+        )?,
+        origin,
+    );
+    let (cookie, value) = anna.cookie.rsplit_once('=').context("a cookie")?;
+    let bent: String = value.chars().rev().collect();
+    refused(
+        "a cookie that was changed",
+        401,
+        ground.ask("GET", &lab, &[&format!("{cookie}={bent}")], None)?,
+        "log in again",
+    );
+    refused(
+        "two cookies",
+        401,
+        ground.ask("GET", &lab, &[&format!("{}; __Host-sheaf-session=x", anna.cookie)], None)?,
+        "log in first",
+    );
+    refused("no cookie", 401, ground.ask("GET", &lab, &[], None)?, "log in first");
+    // Paths, as the administrator.
+    for (path, code) in [
+        ("/api/apis/kubevirt.io/v1/namespaces/shop/virtualmachines/../../../../../../api/v1/secrets", 400),
+        ("/api/apis/kubevirt.io/v1/namespaces/shop%2f..%2flab/virtualmachines", 400),
+        ("/api//api/v1/nodes", 400),
+        ("/api/api/v1/namespaces/sheaf-console/secrets", 404),
+        ("/api/api/v1/nodes/n1/proxy/pods", 404),
+        ("/api/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", 404),
+        ("/api/apis/kubevirt.io/v1/virtualmachines?watch=true", 400),
+        ("/assets/../../etc/passwd", 404),
+    ] {
+        refused(&format!("anna: {path}"), code, ground.by(&anna, "GET", path, None)?, "");
+    }
+    for header in ["impersonate-user: system:admin", "x-remote-user: admin", "x-remote-group: system:masters"]
+    {
+        let headers = [bob.cookie.as_str(), header];
+        refused(header, 403, ground.ask("GET", "/api/api/v1/nodes", &headers, None)?, user);
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let (code, said) = ground.by(&anna, "GET", &one, None)?;
+    ensure!(code == 200, "the machine of lab is there: {said}");
+    // Live: bob is shown shop and never lab.
+    let seen = ground.ask("GET", "/console/watch?kinds=machines,projects,nodes", &[&bob.cookie], None)?.1;
+    ensure!(seen.contains("\"key\":\"shop/web\""), "{seen}");
+    for others in ["\"namespace\":\"lab\"", "\"key\":\"lab/", "\"key\":\"/lab\"", "\"kind\":\"Node\""] {
+        ensure!(!seen.contains(others), "{others}: {seen}");
+    }
+    // Deleted, he is out at once.
+    let (code, said) = ground.by(&anna, "DELETE", "/console/users/bob", None)?;
+    ensure!(code == 204, "{code} {said}");
+    wait("bob is out", async || {
+        let out = ground.by(&bob, "GET", &vms("shop"), None).is_ok_and(|(code, _)| code == 401);
+        Ok(out.then_some(()))
+    })
+    .await?;
+    let left = ground.on.kubectl(&["get", "rolebindings", "-A", "-l", "console.sheaf.dev/user=bob"])?;
+    ensure!(left.contains("No resources found"), "{left}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_consoles_identity_impersonates_its_users_and_nobody_else() -> Result<()> {
+    let ground = Ground::make().await?;
+    let kubeconfig = ground.on.plane.paths.kubernetes.join("sheaf-console.conf").display().to_string();
+    let whoami = |words: &[&str]| -> (bool, String) {
+        let command = Command::new(kube_binary().map(|path| path.display().to_string()).unwrap_or_default())
+            .args(["kubectl", "--kubeconfig", &kubeconfig, "auth", "whoami"])
+            .args(words.iter().copied());
+        match System.run(&command) {
+            Ok(output) => (true, output.text()),
+            Err(error) => (false, error.to_string()),
+        }
+    };
+    let (done, said) = whoami(&["--as=console:alice", "--as-group=console:users"]);
+    ensure!(done && said.contains("console:alice"), "{said}");
+    let mut wrong = Vec::new();
+    for words in [
+        &["--as=system:admin"][..],
+        &["--as=kubernetes-admin"],
+        &["--as=sheaf-controller"],
+        &["--as=system:kube-controller-manager"],
+        &["--as=system:node:n1", "--as-group=system:nodes"],
+        &["--as=system:serviceaccount:kube-system:default"],
+        &["--as=consolealice"],
+        &["--as=console:alice", "--as-group=system:masters"],
+        &["--as=console:alice", "--as-group=console:users", "--as-group=sheaf:administrators"],
+        &["--as=console:alice", "--as-uid=1"],
+    ] {
+        let (done, said) = whoami(words);
+        println!("{words:?}: {}", if done { "ACCEPTED" } else { "refused" });
+        if done || !said.contains("cannot impersonate") {
+            wrong.push(format!("{words:?}: {said}"));
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
