@@ -1,0 +1,33 @@
+/**
+ * Paths of the API server behind the console, for the rows of `console/src/proxy/table.rs`. Pure.
+ */
+
+const API = "/api/apis";
+const group = (name: string, plural: string) => (project?: string, object?: string) =>
+  `${API}/${name}${project ? `/namespaces/${project}` : ""}/${plural}${object ? `/${object}` : ""}`;
+const ofCluster = (name: string, plural: string) => (object?: string) =>
+  `${API}/${name}/${plural}${object ? `/${object}` : ""}`;
+
+export const machine = group("kubevirt.io/v1", "virtualmachines");
+export const instance = group("kubevirt.io/v1", "virtualmachineinstances");
+export const image = group("cdi.kubevirt.io/v1beta1", "datavolumes");
+export const snapshot = group("snapshot.kubevirt.io/v1beta1", "virtualmachinesnapshots");
+export const restore = group("snapshot.kubevirt.io/v1beta1", "virtualmachinerestores");
+export const network = group("k8s.cni.cncf.io/v1", "network-attachment-definitions");
+export const size = ofCluster("instancetype.kubevirt.io/v1beta1", "virtualmachineclusterinstancetypes");
+export const preference = ofCluster("instancetype.kubevirt.io/v1beta1", "virtualmachineclusterpreferences");
+export const blockDevice = ofCluster("sheaf.dev/v1alpha1", "blockdevices");
+export const pool = ofCluster("sheaf.dev/v1alpha1", "storagepools");
+export const maintenance = ofCluster("sheaf.dev/v1alpha1", "nodemaintenances");
+export const project = (name?: string) => `/api/api/v1/namespaces${name ? `/${name}` : ""}`;
+
+/** A part of a machine (start, stop, restart) or of its instance (pause, unpause, vnc, console). */
+export const act = (kind: "virtualmachines" | "virtualmachineinstances", project: string, name: string, part: string) =>
+  `${API}/subresources.kubevirt.io/v1/namespaces/${project}/${kind}/${name}/${part}`;
+
+/** Events about an object. */
+export const events = (project: string, name: string) =>
+  `/api/api/v1/namespaces/${project}/events?fieldSelector=${encodeURIComponent(`involvedObject.name=${name}`)}&limit=100`;
+
+/** The same path as a WebSocket of this host. */
+export const socket = (path: string) => `wss://${location.host}${path}`;

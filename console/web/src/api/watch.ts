@@ -1,0 +1,119 @@
+/**
+ * One stream of changes for all kinds that pages of this browser have asked for.
+ *
+ * Why here: HTTP/1.1 has six connections a host, so kinds share one `EventSource`. A page that needs a further kind makes the
+ * stream open again with all of them; a kind stays once it was asked for, so going back to a page shows it at once. Route
+ * in: `useObjects("machines")`. Route out: `GET /console/watch`, stores.
+ */
+import { useEffect, useSyncExternalStore } from "react";
+import type { Kind, Kinds } from "./kinds.ts";
+import { Store, type Objects } from "./store.ts";
+
+/** A kind that is not complete after so many ms is shown as far as it is: its API may be missing in the cluster. */
+const WHOLE = 5000;
+/** Before a closed stream is opened again, in ms. */
+const RETRY = 3000;
+
+interface Line {
+  kind: Kind;
+  change: "set" | "gone" | "synced";
+  key?: string;
+  object?: unknown;
+}
+
+const stores = new Map<Kind, Store<unknown>>();
+const wanted = new Set<Kind>();
+let source: EventSource | undefined;
+let opening: ReturnType<typeof setTimeout> | undefined;
+let waiting: ReturnType<typeof setTimeout> | undefined;
+let isConnected = true;
+const readers = new Set<() => void>();
+let refused: () => Promise<void> = async () => {};
+
+function store<K extends Kind>(kind: K): Store<Kinds[K]> {
+  const there = stores.get(kind) ?? new Store<unknown>();
+  stores.set(kind, there);
+  return there as Store<Kinds[K]>;
+}
+
+function connected(value: boolean): void {
+  if (isConnected === value) return;
+  isConnected = value;
+  for (const reader of readers) reader();
+}
+
+/** What is asked when the stream is refused; it finds out whether the session has ended. */
+export function onStreamRefused(then: () => Promise<void>): void {
+  refused = then;
+}
+
+function open(): void {
+  source?.close();
+  clearTimeout(opening);
+  clearTimeout(waiting);
+  opening = undefined;
+  if (wanted.size === 0) return;
+  const kinds = [...wanted].sort();
+  const stream = new EventSource(`/console/watch?kinds=${kinds.join(",")}`);
+  source = stream;
+  stream.onopen = () => {
+    connected(true);
+    for (const kind of kinds) store(kind).connect();
+    clearTimeout(waiting);
+    waiting = setTimeout(() => {
+      for (const kind of kinds) if (!store(kind).snapshot().isWhole) store(kind).synced();
+    }, WHOLE);
+  };
+  stream.onmessage = (event: MessageEvent<string>) => {
+    const line = JSON.parse(event.data) as Line;
+    if (line.change === "synced") store(line.kind).synced();
+    else if (line.change === "gone") store(line.kind).gone(line.key ?? "");
+    else store(line.kind).set(line.key ?? "", line.object as Kinds[typeof line.kind]);
+  };
+  stream.onerror = () => {
+    connected(false);
+    // A refusal closes the stream for good; a connection that broke is opened again by the browser.
+    if (stream.readyState !== EventSource.CLOSED || source !== stream) return;
+    void refused().finally(() => {
+      if (source === stream) opening = setTimeout(open, RETRY);
+    });
+  };
+}
+
+/** Ends the stream and forgets what it brought: another user logs in. */
+export function closeWatch(): void {
+  source?.close();
+  source = undefined;
+  clearTimeout(opening);
+  clearTimeout(waiting);
+  opening = undefined;
+  wanted.clear();
+  for (const there of stores.values()) there.clear();
+}
+
+function want(kinds: readonly Kind[]): void {
+  const before = wanted.size;
+  for (const kind of kinds) wanted.add(kind);
+  if (wanted.size === before && source) return;
+  // Kinds of all parts of a page come together.
+  clearTimeout(opening);
+  opening = setTimeout(open, 0);
+}
+
+/** The objects of a kind that the user may see, as they are now. */
+export function useObjects<K extends Kind>(kind: K): Objects<Kinds[K]> {
+  const there = store(kind);
+  useEffect(() => want([kind]), [kind]);
+  return useSyncExternalStore(there.subscribe, there.snapshot);
+}
+
+/** Whether changes arrive. */
+export function useConnected(): boolean {
+  return useSyncExternalStore(
+    (reader) => {
+      readers.add(reader);
+      return () => readers.delete(reader);
+    },
+    () => isConnected,
+  );
+}

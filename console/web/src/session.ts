@@ -1,0 +1,89 @@
+/**
+ * Who is logged in.
+ *
+ * Why here: every page depends on it, and any request may find that the session has ended. Route in: `/console/session`,
+ * `/console/claim`. Route out: `useSession`.
+ */
+import { useSyncExternalStore } from "react";
+import { get, onSessionEnd, post } from "./api/client.ts";
+import { asRefusal, type Refusal } from "./api/refusal.ts";
+import { closeWatch, onStreamRefused } from "./api/watch.ts";
+
+/** Between two questions while the console does not answer, in ms. */
+const RETRY = 3000;
+
+export type Session =
+  | { state: "asking" }
+  | { state: "unreachable"; refusal: Refusal }
+  /** No user exists: the first administrator is claimed by a code. */
+  | { state: "claim" }
+  | { state: "out"; hasEnded: boolean }
+  | { state: "in"; user: string; kubernetesUser: string };
+
+let session: Session = { state: "asking" };
+const readers = new Set<() => void>();
+
+function become(next: Session): void {
+  session = next;
+  for (const reader of readers) reader();
+}
+
+/** Asks the console who is logged in. */
+export async function ask(): Promise<void> {
+  try {
+    const answer = await get<{ user: string; kubernetesUser: string }>("/console/session");
+    become({ state: "in", ...answer });
+  } catch (error) {
+    const refusal = asRefusal(error);
+    if (refusal.code === 401) return;
+    // A page that is open stays: the banner says that changes do not arrive.
+    if (session.state === "in") return;
+    become({ state: "unreachable", refusal });
+    setTimeout(() => void ask(), RETRY);
+  }
+}
+
+async function out(): Promise<void> {
+  const hasEnded = session.state === "in";
+  closeWatch();
+  const { open } = await get<{ open: boolean }>("/console/claim").catch(() => ({ open: false }));
+  become(open ? { state: "claim" } : { state: "out", hasEnded });
+}
+
+/** Shows the login in the place of the claim, for those who have an account. */
+export function toLogin(): void {
+  become({ state: "out", hasEnded: false });
+}
+
+export async function login(user: string, password: string): Promise<void> {
+  await post("/console/login", { user, password });
+  await ask();
+}
+
+export async function claim(code: string, user: string, password: string): Promise<void> {
+  await post("/console/claim", { code, user, password });
+  await ask();
+}
+
+export async function logout(): Promise<void> {
+  await post("/console/logout", {});
+  closeWatch();
+  become({ state: "out", hasEnded: false });
+}
+
+/** Asks for the first time, and follows the end of sessions. */
+export function start(): void {
+  onSessionEnd(() => void out());
+  onStreamRefused(ask);
+  void ask();
+}
+
+export function useSession(): Session {
+  return useSyncExternalStore(
+    (reader) => {
+      readers.add(reader);
+      return () => readers.delete(reader);
+    },
+    () => session,
+  );
+}

@@ -1,0 +1,19 @@
+/**
+ * How the page is built: files below `assets/` are named by their content, nothing is inline (the Content-Security-Policy of
+ * `console/src/headers.rs` forbids it), and screens are chunks of their own that load when they are opened.
+ */
+import react from "@vitejs/plugin-react";
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  plugins: [react()],
+  build: {
+    target: "es2022",
+    // Nothing is inlined as a data: URL; fonts would be refused by the policy.
+    assetsInlineLimit: 0,
+    // The polyfill is a script of its own that every browser of es2022 has no need of.
+    modulePreload: { polyfill: false },
+    chunkSizeWarningLimit: 1500,
+  },
+  test: { include: ["src/**/*.test.ts"], environment: "node" },
+});
