@@ -15,5 +15,6 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 1500,
   },
-  test: { include: ["src/**/*.test.ts"], environment: "node" },
+  // The machine may be busy with virtual machines of other tests.
+  test: { include: ["src/**/*.test.ts"], environment: "node", testTimeout: 120_000 },
 });

@@ -1,0 +1,97 @@
+/**
+ * The serial port of a machine, in a terminal.
+ *
+ * xterm loads with this file. It writes its styles into `<style>` elements and `style` attributes, which the policy of the page
+ * forbids; `documentFor` gives it a document whose styles go the allowed way (CSSOM). Route in: keys. Route out: a WebSocket
+ * of KubeVirt's `console` subresource, bytes both ways.
+ */
+import "@xterm/xterm/css/xterm.css";
+import { Alert, Button, EmptyState, EmptyStateBody, Stack, StackItem } from "@patternfly/react-core";
+import { FitAddon } from "@xterm/addon-fit";
+import { Terminal } from "@xterm/xterm";
+import { useEffect, useRef, useState } from "react";
+import * as paths from "../api/paths.ts";
+import { documentFor } from "./styles.ts";
+
+/** virtctl's and KubeVirt's: plain bytes in binary frames. */
+const PROTOCOL = "plain.kubevirt.io";
+
+export default function Serial({ project, name, isRunning, uid }: { project: string; name: string; isRunning: boolean; uid: string | undefined }) {
+  const place = useRef<HTMLDivElement>(null);
+  const button = useRef<HTMLButtonElement>(null);
+  const shown = useRef<Terminal>(undefined);
+  const [isOpen, setOpen] = useState(false);
+  const [round, setRound] = useState(0);
+  useEffect(() => {
+    if (!isRunning || !place.current) return;
+    const styles = documentFor(document);
+    const terminal = new Terminal({ documentOverride: styles.document, fontFamily: "RedHatMono, monospace", fontSize: 14, scrollback: 5000, screenReaderMode: true, cursorBlink: true });
+    const fit = new FitAddon();
+    terminal.loadAddon(fit);
+    terminal.open(place.current);
+    shown.current = terminal;
+    fit.fit();
+    const socket = new WebSocket(paths.socket(paths.act("virtualmachineinstances", project, name, "console")), [PROTOCOL]);
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => {
+      setOpen(true);
+      terminal.focus();
+    };
+    socket.onmessage = (event: MessageEvent<ArrayBuffer>) => terminal.write(new Uint8Array(event.data));
+    socket.onclose = () => setOpen(false);
+    const keys = new TextEncoder();
+    const typed = terminal.onData((text) => socket.readyState === WebSocket.OPEN && socket.send(keys.encode(text)));
+    const resized = new ResizeObserver(() => fit.fit());
+    resized.observe(place.current);
+    return () => {
+      resized.disconnect();
+      typed.dispose();
+      socket.onclose = null;
+      socket.close();
+      terminal.dispose();
+      shown.current = undefined;
+      styles.release();
+    };
+  }, [project, name, isRunning, uid, round]);
+  if (!isRunning) {
+    return (
+      <EmptyState headingLevel="h2" titleText="The machine does not run">
+        <EmptyStateBody>Start it to use its serial port.</EmptyStateBody>
+      </EmptyState>
+    );
+  }
+  return (
+    <Stack hasGutter>
+      <StackItem>
+        {isOpen ? (
+          <>
+            <Button ref={button} variant="secondary" onClick={() => shown.current?.focus()}>
+              Type into the terminal
+            </Button>{" "}
+            Press Enter if the guest stays silent. Ctrl+] leaves the terminal.
+          </>
+        ) : (
+          <Alert variant="warning" isInline component="h2" title="Not connected" actionLinks={<Button variant="link" isInline onClick={() => setRound(round + 1)}>Connect again</Button>}>
+            The serial port has one user at a time: a connection ends when somebody else opens it, or when the machine ends.
+          </Alert>
+        )}
+      </StackItem>
+      <StackItem isFilled>
+        <div
+          ref={place}
+          className="sheaf-terminal"
+          role="group"
+          aria-label={`Serial port of ${name}`}
+          onKeyDownCapture={(event) => {
+            // A terminal takes Tab; without a way out of it, who has no mouse stays in it. virtctl leaves by the same keys.
+            if (event.ctrlKey && event.key === "]") {
+              event.preventDefault();
+              event.stopPropagation();
+              button.current?.focus();
+            }
+          }}
+        />
+      </StackItem>
+    </Stack>
+  );
+}
