@@ -30,4 +30,4 @@ export const events = (project: string, name: string) =>
   `/api/api/v1/namespaces/${project}/events?fieldSelector=${encodeURIComponent(`involvedObject.name=${name}`)}&limit=100`;
 
 /** The same path as a WebSocket of this host. */
-export const socket = (path: string) => `wss://${location.host}${path}`;
+export const socket = (path: string) => `${location.origin.replace(/^http/, "ws")}${path}`;

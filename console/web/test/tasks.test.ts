@@ -1,0 +1,280 @@
+/** What people do on the pages: each task once, what the server was asked, and what is shown when it refuses. */
+import type { Browser, Page } from "playwright-core";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { accessible, launch, open, type Opened, PATIENT } from "./browser.ts";
+import { machine } from "./objects.ts";
+import { PASSWORD, play, type Played } from "./server.ts";
+
+const KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@desk";
+
+let browser: Browser;
+let server: Played;
+let opened: Opened | undefined;
+
+beforeAll(async () => {
+  browser = await launch();
+});
+beforeEach(async () => {
+  server = await play();
+});
+afterEach(async () => {
+  await opened?.close();
+  opened = undefined;
+  await server.close();
+});
+afterAll(async () => {
+  await browser.close();
+});
+
+async function at(hash: string): Promise<Page> {
+  opened = await open(browser, `${server.url}${hash}`);
+  return opened.page;
+}
+
+/** The changes that were asked for, once there is one. */
+async function asked(): Promise<Played["asked"]> {
+  await expect.poll(() => server.asked.length, { timeout: PATIENT }).toBeGreaterThan(0);
+  return server.asked;
+}
+
+test("a wrong password is refused in the server's words, the right one opens the overview", async () => {
+  server.isLoggedIn = false;
+  const page = await at("");
+  await page.getByLabel("Name").fill("alice");
+  await page.getByRole("textbox", { name: "Password" }).fill("wrong");
+  await page.getByRole("button", { name: "Log in" }).click();
+  await page.getByText("the name or the password is wrong").waitFor();
+  await page.getByRole("textbox", { name: "Password" }).fill(PASSWORD);
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { name: "Overview" }).waitFor();
+});
+
+test("the first administrator is claimed by the code, and a wrong one says so", async () => {
+  server.isLoggedIn = false;
+  server.isClaimable = true;
+  const page = await at("");
+  await page.getByLabel("Code").fill("AAAA-AAAA");
+  await page.getByLabel("Your name").fill("alice");
+  await page.getByLabel("New password", { exact: false }).first().fill(PASSWORD);
+  const claim = page.getByRole("button", { name: "Become the administrator" });
+  expect(await claim.isDisabled()).toBe(true);
+  await page.getByLabel("New password, again").fill(PASSWORD);
+  await claim.click();
+  await page.getByText("the code is wrong; 9 tries are left").waitFor();
+  await page.getByLabel("Code").fill("7K3M-9QXT");
+  await claim.click();
+  await page.getByRole("heading", { name: "Overview" }).waitFor();
+});
+
+test("a machine is created by keyboard alone, in five entries", async () => {
+  const page = await at("#/machines");
+  await page.getByRole("row", { name: /web-1/ }).waitFor();
+  const press = async (key: string, times = 1) => {
+    for (let time = 0; time < times; time += 1) await page.keyboard.press(key);
+  };
+  const focused = () => page.evaluate<string>("document.activeElement.id || document.activeElement.textContent");
+  const tabTo = async (id: string) => {
+    for (let time = 0; time < 60; time += 1) {
+      if ((await focused()) === id) return;
+      await press("Tab");
+    }
+    throw new Error(`Tab does not reach ${id}`);
+  };
+  await tabTo("Create machine");
+  await press("Enter");
+  await page.getByRole("heading", { name: "1. Name" }).waitFor();
+  await tabTo("name");
+  await page.keyboard.type("blog");
+  await tabTo("project");
+  await page.keyboard.type("shop");
+  await tabTo("image");
+  await page.keyboard.type("debian");
+  await tabTo("size");
+  await page.keyboard.type("u1.large");
+  await tabTo("key");
+  await page.keyboard.type(KEY);
+  await tabTo("network");
+  await page.keyboard.type("lan100");
+  await tabTo("Create and start");
+  await press("Enter");
+  await page.getByRole("heading", { name: "blog" }).waitFor();
+  const [create] = await asked();
+  expect(create).toMatchObject({
+    method: "POST",
+    path: "/apis/kubevirt.io/v1/namespaces/shop/virtualmachines",
+    body: { metadata: { name: "blog" }, spec: { instancetype: { name: "u1.large" }, template: { spec: { networks: [{ multus: { networkName: "default/lan100" } }] } } } },
+  });
+});
+
+test("a refusal of the server stands at the entry that it is about", async () => {
+  const page = await at("#/create");
+  await page.getByLabel("Name", { exact: false }).first().fill("blog");
+  await page.getByLabel("Project").selectOption("shop");
+  await page.getByLabel("Image", { exact: false }).selectOption("debian-13");
+  server.refuse = { code: 422, reason: "Invalid", message: 'VirtualMachine "blog" is invalid', causes: [{ field: "spec.instancetype.name", message: "there is no such size", reason: "FieldValueNotFound" }] };
+  await page.getByRole("button", { name: "Create and start" }).click();
+  await page.getByText('VirtualMachine "blog" is invalid').waitFor();
+  await expect.poll(() => page.locator("#size-help").textContent(), { timeout: PATIENT }).toContain("there is no such size");
+});
+
+test("a machine is stopped from the list, and its state follows without reload", async () => {
+  const page = await at("#/machines");
+  await page.getByRole("button", { name: "Actions of shop/web-1" }).click();
+  await page.getByRole("menuitem", { name: "Shut down" }).click();
+  expect((await asked())[0]).toMatchObject({ method: "PUT", path: "/apis/subresources.kubevirt.io/v1/namespaces/shop/virtualmachines/web-1/stop" });
+  const [vm] = machine({ project: "shop", name: "web-1", status: "Stopped" });
+  server.set("virtualmachines", vm);
+  server.gone("virtualmachineinstances", vm);
+  await page.getByRole("row", { name: /web-1 shop Stopped/ }).waitFor();
+});
+
+test("a deletion names what is lost, and wants the name of a machine that loses disks", async () => {
+  const page = await at("#/machines/shop/db");
+  await page.getByRole("button", { name: "Actions of shop/db" }).click();
+  await page.getByRole("menuitem", { name: "Delete" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByText("disk db-root was created with the machine and is deleted with it").waitFor();
+  await accessible(page);
+  const confirm = dialog.getByRole("button", { name: "Delete" });
+  expect(await confirm.isDisabled()).toBe(true);
+  await dialog.getByRole("textbox").fill("db");
+  await confirm.click();
+  expect((await asked())[0]).toMatchObject({ method: "DELETE", path: "/apis/kubevirt.io/v1/namespaces/shop/virtualmachines/db" });
+  await page.getByRole("heading", { name: "Machines" }).waitFor();
+});
+
+test("YAML that the server refuses has the line, and one that is no YAML is not sent", async () => {
+  const page = await at("#/machines/shop/db/yaml");
+  const area = page.getByLabel("YAML of machine db");
+  await area.waitFor();
+  await expect.poll(() => area.inputValue(), { timeout: PATIENT }).toContain("runStrategy: Always");
+  const whole = await area.inputValue();
+  await area.fill(`${whole}\n  - [`);
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByText("The text is not YAML").waitFor();
+  expect(server.asked).toEqual([]);
+  await area.fill(whole);
+  server.refuse = { code: 422, reason: "Invalid", message: "the machine is invalid", causes: [{ field: "spec.runStrategy", message: "not one of Always, Halted", reason: "FieldValueNotSupported" }] };
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByText("spec.runStrategy: not one of Always, Halted").waitFor();
+  await page.getByRole("button", { name: /^Line / }).click();
+  expect(await area.evaluate((one) => (one as HTMLTextAreaElement).value.slice((one as HTMLTextAreaElement).selectionStart, (one as HTMLTextAreaElement).selectionEnd))).toBe("  runStrategy: Always");
+});
+
+test("what is typed into the serial port reaches the guest, and Ctrl+] leaves it", async () => {
+  const page = await at("#/machines/shop/web-1/serial");
+  await page.getByText("Ctrl+] leaves the terminal").waitFor();
+  await page.locator(".xterm-rows").getByText("web-1 login:").waitFor();
+  await page.keyboard.type("root");
+  await page.locator(".xterm-rows").getByText("login: root").waitFor();
+  await page.keyboard.press("Control+]");
+  expect(await page.evaluate("document.activeElement.textContent")).toBe("Type into the terminal");
+});
+
+test("the screen shows what the machine shows", async () => {
+  const page = await at("#/machines/shop/web-1/screen");
+  const canvas = page.locator(".sheaf-screen canvas");
+  await canvas.waitFor();
+  const pixel = () => canvas.evaluate((one) => [...(one as HTMLCanvasElement).getContext("2d")!.getImageData(10, 10, 1, 1).data].join(" "));
+  await expect.poll(pixel, { timeout: PATIENT }).toBe("51 102 153 255");
+});
+
+test("a snapshot is taken with one click and restored with the machine's name", async () => {
+  const page = await at("#/machines/shop/db/snapshots");
+  await page.getByRole("button", { name: "Take snapshot" }).click();
+  expect((await asked())[0]).toMatchObject({ method: "POST", body: { kind: "VirtualMachineSnapshot", spec: { source: { name: "db" } } } });
+  await page.getByRole("button", { name: "Actions of db-20261129-220000" }).click();
+  await page.getByRole("menuitem", { name: "Restore" }).click();
+  await page.getByRole("dialog").getByRole("textbox").fill("db");
+  await page.getByRole("dialog").getByRole("button", { name: "Restore" }).click();
+  await expect.poll(() => server.asked.length, { timeout: PATIENT }).toBe(2);
+  expect(server.asked[1]).toMatchObject({ body: { kind: "VirtualMachineRestore", spec: { targetReadinessPolicy: "StopTarget", virtualMachineSnapshotName: "db-20261129-220000" } } });
+});
+
+test("an image is created from a URL; its name follows the URL", async () => {
+  const page = await at("#/images");
+  await page.getByRole("button", { name: "Create image" }).click();
+  await page.getByLabel("URL", { exact: false }).fill("https://cloud.debian.org/images/debian-13-genericcloud-amd64.qcow2");
+  expect(await page.locator("#image-name").inputValue()).toBe("debian-13-genericcloud-amd64");
+  await page.getByRole("button", { name: "Create", exact: true }).click();
+  await page.getByText("64 hexadecimal digits, as the server of the image publishes them.").waitFor();
+  await page.locator("#image-checksum").fill("ab".repeat(32));
+  await accessible(page);
+  await page.getByRole("button", { name: "Create", exact: true }).click();
+  expect((await asked())[0]).toMatchObject({ method: "POST", path: "/apis/cdi.kubevirt.io/v1beta1/namespaces/default/datavolumes" });
+  await page.getByRole("row", { name: /debian-13-genericcloud-amd64/ }).waitFor();
+});
+
+test("a maintenance is started and ended from the page of the node", async () => {
+  const page = await at("#/nodes/node-1");
+  await page.getByRole("button", { name: "Start maintenance" }).click();
+  await page.getByRole("dialog").getByText("2 machines shut down").waitFor();
+  await page.getByRole("dialog").getByRole("button", { name: "Start maintenance" }).click();
+  expect((await asked())[0]).toMatchObject({ body: { kind: "NodeMaintenance", metadata: { name: "node-1" }, spec: { nodeName: "node-1" } } });
+  await page.getByRole("button", { name: "End maintenance" }).click();
+  await page.getByRole("button", { name: "Start maintenance" }).waitFor();
+  expect(server.asked[1]).toMatchObject({ method: "DELETE", path: "/apis/sheaf.dev/v1alpha1/nodemaintenances/node-1" });
+});
+
+test("a user is created with a role in a project", async () => {
+  const page = await at("#/administration");
+  await page.getByRole("button", { name: "Create user" }).click();
+  await page.locator("#user-name").fill("carol");
+  await page.locator("#new-password").fill(PASSWORD);
+  await page.locator("#new-password-again").fill(PASSWORD);
+  await page.locator("#grant-role").selectOption("operate");
+  await page.locator("#grant-project").selectOption("lab");
+  await page.getByRole("button", { name: "Add role" }).click();
+  await accessible(page);
+  await page.getByRole("button", { name: "Create", exact: true }).click();
+  expect((await asked())[0]).toMatchObject({ method: "POST", path: "/console/users", body: { name: "carol", roles: [{ role: "operate", project: "lab" }] } });
+  await page.getByRole("row", { name: /carol Operate in lab/ }).waitFor();
+});
+
+test("a session that ends leads to the login, and a console that is away is named until it is back", async () => {
+  const page = await at("#/machines");
+  await page.getByRole("row", { name: /web-1/ }).waitFor();
+  server.cut();
+  const [vm] = machine({ project: "shop", name: "late", status: "Stopped" });
+  server.set("virtualmachines", vm);
+  await page.getByRole("row", { name: /late shop Stopped/ }).waitFor();
+  server.isLoggedIn = false;
+  server.cut();
+  await page.getByRole("heading", { name: "Log in to Sheaf" }).waitFor();
+  await page.getByText("The session has ended.").waitFor();
+});
+
+test("a thousand machines that change twenty times a second are filtered without a task of 100 ms", async () => {
+  for (let number = 0; number < 1000; number += 1) {
+    const [vm, vmi] = machine({ project: "load", name: `m-${number}`, status: "Running", node: "node-1", address: "192.0.2.50" });
+    server.objects.get("virtualmachines")?.push(vm);
+    if (vmi) server.objects.get("virtualmachineinstances")?.push(vmi);
+  }
+  const page = await at("#/machines");
+  await page.getByText(/of 1006/).first().waitFor();
+  // Time of the processor in each task of the page's thread: the machine may be busy with something else.
+  const session = await page.context().newCDPSession(page);
+  const tasks: { name: string; tdur?: number; tid: number; pid: number }[] = [];
+  session.on("Tracing.dataCollected", ({ value }) => tasks.push(...(value as unknown as typeof tasks)));
+  await session.send("Tracing.start", { transferMode: "ReportEvents", traceConfig: { includedCategories: ["toplevel", "disabled-by-default-devtools.timeline", "__metadata"], excludedCategories: ["*"] } });
+  let changed = 0;
+  const changing = setInterval(() => {
+    const [, vmi] = machine({ project: "load", name: `m-${(changed += 7) % 1000}`, status: "Running", node: "node-2", address: `192.0.2.${changed % 250}` });
+    if (vmi) server.set("virtualmachineinstances", vmi);
+  }, 50);
+  const filter = page.getByRole("textbox", { name: "Filter machines" });
+  await filter.pressSequentially("m-99", { delay: 100 });
+  await page.getByText(/of 11$/).first().waitFor();
+  await filter.fill("");
+  await page.getByRole("button", { name: "Memory" }).click();
+  await page.waitForTimeout(3000); // the changes of three seconds are what is measured
+  clearInterval(changing);
+  const complete = new Promise((then) => session.once("Tracing.tracingComplete", then));
+  await session.send("Tracing.end");
+  await complete;
+  const longest = Math.max(...tasks.filter((task) => task.name === "RunTask" || task.name === "ThreadControllerImpl::RunTask").map((task) => (task.tdur ?? 0) / 1000));
+  console.log(`longest task: ${longest.toFixed(1)} ms of processor, ${changed / 7} changes, ${tasks.length} events`);
+  expect(tasks.length).toBeGreaterThan(100);
+  expect(longest).toBeGreaterThan(0);
+  expect(longest).toBeLessThan(100);
+});
