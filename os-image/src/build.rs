@@ -49,7 +49,8 @@ pub fn build(
     let initrd = |purpose| initrd::build(context, source, &tools, recipe, &initrd_packages, purpose);
     let (node_initrd, installer_initrd) = (initrd(Purpose::Node)?, initrd(Purpose::Installer)?);
     let kube = kube::obtain(context, source, &tools, &recipe.kube)?;
-    let programs = programs::build(context, source, &tools)?;
+    let page = page::build(context, source)?;
+    let programs = programs::build(context, source, &tools, &page)?;
     let contents = Contents {
         ground,
         node: &node_packages,

@@ -49,6 +49,13 @@ pub const GO: Need = Need {
     remedy: "install Go from https://go.dev/dl, or name a ready binary in [kube] of the recipe",
 };
 
+/// Builds the console's page, with npm.
+pub const NODE: Need = Need {
+    program: "node",
+    packages: &["nodejs", "npm"],
+    remedy: "install Node.js 20.19 or newer with npm from https://nodejs.org (Debian 13: apt-get install nodejs npm)",
+};
+
 /// Sees to it that `need` is there.
 pub fn require(need: Need, run: &dyn Run, privilege: Privilege) -> Result<(), BuildError> {
     if find(need.program).is_some() {

@@ -20,6 +20,7 @@ pub mod go;
 pub mod inputs;
 mod lists;
 pub mod lock;
+pub mod npm;
 mod pe;
 pub mod progress;
 pub mod release;
