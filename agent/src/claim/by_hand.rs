@@ -24,7 +24,8 @@ pub async fn new(paths: &Paths, config: &NodeConfig) -> anyhow::Result<String> {
     apply::apply(&client, paths, &config.system.hostname, super::plan::Action::Bind, now).await?;
     let code = apply::open(&client, paths, &config.system.hostname, true, now).await?;
     let file = serving_certificate(&pki);
-    let pem = std::fs::read_to_string(&file).with_context(|| format!("{}: cannot be read", file.display()))?;
+    let pem =
+        std::fs::read_to_string(&file).with_context(|| format!("{}: cannot be read", file.display()))?;
     let fingerprint = report::fingerprint(&pem).context("the console's certificate is damaged")?;
     Ok(words(&code, &report::url_of(&server), &fingerprint, now))
 }

@@ -174,10 +174,7 @@ mod tests {
         assert_eq!(plan(&administered, NOW), [Action::Forget]);
         let over = Observed { gone_for: Some(GRACE), ..taken };
         assert_eq!(plan(&over, NOW), [Action::Bind, Action::Open], "it was taken, and nobody was made");
-        assert_eq!(
-            plan(&Observed { is_administered: true, ..over }, NOW),
-            [Action::Unbind, Action::Forget]
-        );
+        assert_eq!(plan(&Observed { is_administered: true, ..over }, NOW), [Action::Unbind, Action::Forget]);
     }
 
     #[test]

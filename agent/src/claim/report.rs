@@ -19,7 +19,8 @@ pub fn section(observed: &Observed, url: &str, fingerprint: Option<String>, now:
         None if observed.is_administered => String::new(),
         None => "no code yet".into(),
         Some((_, claim)) if claim.tries == 0 => {
-            "no tries are left: run `sheaf-agent claim new` on a control-plane node, or wait until ".to_owned()
+            "no tries are left: run `sheaf-agent claim new` on a control-plane node, or wait until "
+                .to_owned()
                 + &at(claim.ends)
         }
         Some((_, claim)) if claim.ends <= now => "the code has ended".into(),
@@ -52,7 +53,8 @@ pub(super) fn url_of(server: &str) -> String {
 
 /// SHA-256 of a certificate in PEM, as browsers show it: `AB:CD:…`.
 pub(super) fn fingerprint(pem: &str) -> Option<String> {
-    let text: String = keys::block(pem, "CERTIFICATE")?.lines().filter(|line| !line.starts_with('-')).collect();
+    let text: String =
+        keys::block(pem, "CERTIFICATE")?.lines().filter(|line| !line.starts_with('-')).collect();
     let digest = Sha256::digest(STANDARD.decode(text).ok()?);
     let bytes: Vec<String> = digest.iter().map(|byte| format!("{byte:02X}")).collect();
     Some(bytes.join(":"))

@@ -4,7 +4,9 @@
 //! what is wrong comes first, lists are cut with a count of what is left out. Plain ASCII: a serial line shows it.
 
 use crate::human::binary;
-use crate::status::{ClusterSection, ConsoleSection, EtcdSection, ImageSection, LinkSection, Phase, Status, VmSection};
+use crate::status::{
+    ClusterSection, ConsoleSection, EtcdSection, ImageSection, LinkSection, Phase, Status, VmSection,
+};
 use std::time::Duration;
 
 /// Columns of the smallest terminal that is served.

@@ -4,9 +4,9 @@
 //! cannot be cloned. Route in: [`open`]. Route out: [`Sections`], which the runtime hands out; [`Reader`], for all.
 
 use super::{
-    BootSection, ClusterSection, ConsoleSection, ControllerSection, DiskSection, EtcdSection, ImageSection, NetworkSection,
-    NodeSection, PolicySection, PoolSection, PortSection, PowerSection, Status, UpdateSection, VipSection,
-    VmSection, VolumeSection,
+    BootSection, ClusterSection, ConsoleSection, ControllerSection, DiskSection, EtcdSection, ImageSection,
+    NetworkSection, NodeSection, PolicySection, PoolSection, PortSection, PowerSection, Status,
+    UpdateSection, VipSection, VmSection, VolumeSection,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
