@@ -110,7 +110,9 @@ impl reconcile::Controller for Controller {
         let is_first = cluster.mode == ClusterMode::Create;
         let kept = tokio::time::timeout(ROUND, self.keep(is_first)).await;
         let (why, is_quiet) = match kept {
-            Ok(Ok(observed)) => (None, observed.is_administered && observed.kept.is_none()),
+            Ok(Ok(observed)) => {
+                (None, observed.is_administered && observed.kept.is_none() && !observed.is_bound)
+            }
             Ok(Err(error)) => (Some(format!("{error:#}")), false),
             Err(_) => (Some(format!("the API server did not answer within {} s", ROUND.as_secs())), false),
         };
