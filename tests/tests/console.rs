@@ -326,17 +326,22 @@ async fn a_user_of_one_project_does_nothing_in_another_and_no_page_does_anything
 async fn the_consoles_identity_impersonates_its_users_and_nobody_else() -> Result<()> {
     let ground = Ground::make().await?;
     let kubeconfig = ground.on.plane.paths.kubernetes.join("sheaf-console.conf").display().to_string();
-    let whoami = |words: &[&str]| -> (bool, String) {
+    let kubectl = |verb: &[&str], words: &[&str]| -> (bool, String) {
         let command = Command::new(kube_binary().map(|path| path.display().to_string()).unwrap_or_default())
-            .args(["kubectl", "--kubeconfig", &kubeconfig, "auth", "whoami"])
+            .args(["kubectl", "--kubeconfig", &kubeconfig])
+            .args(verb.iter().copied())
             .args(words.iter().copied());
         match System.run(&command) {
             Ok(output) => (true, output.text()),
             Err(error) => (false, error.to_string()),
         }
     };
-    let (done, said) = whoami(&["--as=console:alice", "--as-group=console:users"]);
-    ensure!(done && said.contains("console:alice"), "{said}");
+    let alice = ["--as=console:alice", "--as-group=console:users"];
+    let (done, said) = kubectl(&["auth", "whoami"], &alice);
+    ensure!(done && said.contains("console:alice") && said.contains("console:users"), "{said}");
+    // What is refused to alice is refused to alice.
+    let (done, said) = kubectl(&["get", "secrets"], &alice);
+    ensure!(!done && said.contains("User \"console:alice\" cannot list"), "{said}");
     let mut wrong = Vec::new();
     for words in [
         &["--as=system:admin"][..],
@@ -351,9 +356,10 @@ async fn the_consoles_identity_impersonates_its_users_and_nobody_else() -> Resul
         &["--as=console:alice", "--as-uid=1"],
         &["--as=console:alice", "--as-user-extra=scopes=x"],
     ] {
-        let (done, said) = whoami(words);
+        let (done, said) = kubectl(&["get", "secrets"], words);
         println!("{words:?}: {}", if done { "ACCEPTED" } else { "refused" });
-        if done || !said.contains("cannot impersonate") {
+        let why = ["User \"sheaf-console\" cannot impersonate", "the console impersonates only its own users"];
+        if done || why.iter().any(|why| !said.contains(why)) {
             wrong.push(format!("{words:?}: {said}"));
         }
     }
