@@ -7,13 +7,16 @@ RECIPE ?= configs/images/sheaf.toml
 METAL ?= configs/images/sheaf-metal.toml
 SHEAF := target/release/sheaf
 
-.PHONY: help demo test test-all iso kube check bench setup setup-check sheaf
+.PHONY: help demo console test test-all iso kube check bench setup setup-check sheaf
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 demo: sheaf ## build all, install a machine in QEMU, show a VM running on it
 	@$(SHEAF) demo --recipe $(RECIPE)
+
+console: setup-check ## the administration console on a control plane of processes, with a few VM objects
+	@cargo run --quiet -p sheaf-tests --bin console
 
 iso: sheaf ## the bootable medium for real machines, with firmware and microcode
 	@$(SHEAF) build $(METAL)

@@ -1,8 +1,11 @@
 //! `sheaf admin`: the administrator's way into a cluster that has no ssh.
 //!
 //! Route in: `new` makes a key, whose public half goes into node.toml; `kubeconfig` asks the running cluster for the
-//! certificate it signed for that key. Route out: two files; a kubeconfig on standard output. The private half never
+//! certificate it signed for that key; [`claim`] makes the first administrator of a cluster that was made without a key. Route
+//! out: two files; a kubeconfig on standard output. The private half never
 //! leaves this machine, and nothing is believed before the CA's pin has been compared.
+
+mod claim;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use base64::Engine as _;
@@ -47,12 +50,15 @@ enum Command {
         #[arg(long)]
         ca_hash: CaPin,
     },
+    /// Claim a cluster that has no administrator, with the code on its first node's screen
+    Claim(claim::Arguments),
 }
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.command {
         Command::New { dir } => new(dir),
+        Command::Claim(arguments) => claim::run(arguments),
         Command::Kubeconfig { server, key, ca_hash } => {
             print!("{}", kubeconfig(server.trim_end_matches('/'), key, ca_hash)?);
             Ok(())
@@ -61,10 +67,43 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn new(dir: &Path) -> Result<()> {
-    let (private, public) = (dir.join("admin.key"), dir.join("admin.pub"));
+    let private = dir.join("admin.key");
     if private.exists() {
         bail!("{} is there already; it is not overwritten: choose another folder", private.display());
     }
+    key_pair(dir)?;
+    eprintln!("{}: keep it secret", private.display());
+    eprintln!(
+        "{}: its text goes into admin-keys of `[cluster]` in the first node's node.toml",
+        dir.join("admin.pub").display()
+    );
+    Ok(())
+}
+
+/// The public half of a key.
+struct Public {
+    /// SubjectPublicKeyInfo.
+    der: Vec<u8>,
+    pem: String,
+}
+
+impl Public {
+    /// That of the private key in `pem`, which is from `file`.
+    fn of(pem: &str, file: &Path) -> Result<Self> {
+        let private = p256::SecretKey::from_pkcs8_pem(pem).map_err(|error| {
+            anyhow!("{}: is not a key made by `sheaf admin new`: {error}", file.display())
+        })?;
+        let public = private.public_key();
+        Ok(Self {
+            der: public.to_public_key_der().map_err(|error| anyhow!("{error}"))?.into_vec(),
+            pem: public.to_public_key_pem(LineEnding::LF).map_err(|error| anyhow!("{error}"))?,
+        })
+    }
+}
+
+/// Makes `dir`/admin.key and `dir`/admin.pub; answers the private half in PEM, and the public one.
+fn key_pair(dir: &Path) -> Result<(String, Public)> {
+    let (private, public) = (dir.join("admin.key"), dir.join("admin.pub"));
     let mut bytes = [0; 32];
     let key = loop {
         getrandom::fill(&mut bytes).map_err(|error| anyhow!("no random numbers: {error}"))?;
@@ -73,25 +112,34 @@ fn new(dir: &Path) -> Result<()> {
         }
     };
     let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(|error| anyhow!("{error}"))?;
-    let public_pem =
-        key.public_key().to_public_key_pem(LineEnding::LF).map_err(|error| anyhow!("{error}"))?;
+    let half = Public::of(&pem, &private)?;
     write_atomically(&private, pem.as_bytes(), 0o600)?;
-    write_atomically(&public, public_pem.as_bytes(), 0o644)?;
-    eprintln!("{}: keep it secret", private.display());
-    eprintln!(
-        "{}: its text goes into admin-keys of `[cluster]` in the first node's node.toml",
-        public.display()
-    );
-    Ok(())
+    write_atomically(&public, half.pem.as_bytes(), 0o644)?;
+    Ok((pem.to_string(), half))
 }
 
 fn kubeconfig(server: &str, key: &Path, pin: &CaPin) -> Result<String> {
     let pem = std::fs::read_to_string(key).with_context(|| format!("{}: cannot be read", key.display()))?;
-    let private = p256::SecretKey::from_pkcs8_pem(&pem)
-        .map_err(|error| anyhow!("{}: is not a key made by `sheaf admin new`: {error}", key.display()))?;
-    let public = private.public_key().to_public_key_der().map_err(|error| anyhow!("{error}"))?;
-    let name = format!("{}.crt", CaPin::of_public_key(public.as_bytes()).hex());
+    let public = Public::of(&pem, key)?;
+    let found = certificate(server, &public, pin)?.ok_or_else(|| {
+        anyhow!("the cluster has no certificate for {}: its admin.pub must be listed in admin-keys of the first node's node.toml, or be added by `sheaf-agent administrators add`, and not be revoked", key.display())
+    })?;
+    kubeconfig_of(server, &found, &pem)
+}
 
+/// A key's certificate, and what the cluster says of itself.
+struct Found {
+    /// Its CA, PEM.
+    ca: String,
+    /// PEM.
+    certificate: String,
+    /// The API server by the address for people.
+    vip: Option<String>,
+}
+
+/// What the cluster at `server`, whose CA has this pin, publishes for a key; none if nothing.
+fn certificate(server: &str, public: &Public, pin: &CaPin) -> Result<Option<Found>> {
+    let name = format!("{}.crt", CaPin::of_public_key(&public.der).hex());
     let first = fetch(server, None)?;
     let ca = entry(&first, "ca.crt").ok_or_else(|| anyhow!("{server} does not say which CA it has"))?;
     let found = CaPin::of_certificate(ca)?;
@@ -102,20 +150,26 @@ fn kubeconfig(server: &str, key: &Path, pin: &CaPin) -> Result<String> {
     }
     // The CA is the right one; what it vouches for is what counts.
     let verified = fetch(server, Some(ca))?;
-    let certificate = entry(&verified, &name).ok_or_else(|| {
-        anyhow!("the cluster has no certificate for {}: its admin.pub must be listed in admin-keys of the first node's node.toml, or be added by `sheaf-agent administrators add`, and not be revoked", key.display())
-    })?;
+    let Some(certificate) = entry(&verified, &name) else { return Ok(None) };
     let parsed = x509_cert::Certificate::from_pem(certificate)
         .context("the cluster's certificate for this key is damaged")?;
-    if parsed.tbs_certificate().subject_public_key_info().to_der()? != public.as_bytes() {
+    if parsed.tbs_certificate().subject_public_key_info().to_der()? != public.der {
         bail!("the certificate that {server} shows is for another key");
     }
+    let vip = entry(&verified, "server").map(str::to_owned);
+    Ok(Some(Found { ca: ca.to_owned(), certificate: certificate.to_owned(), vip }))
+}
+
+/// The kubeconfig of who has the private key `pem`.
+fn kubeconfig_of(server: &str, found: &Found, pem: &str) -> Result<String> {
+    let Found { ca, certificate, vip } = found;
+    let parsed = x509_cert::Certificate::from_pem(certificate)?;
     let end = parsed.tbs_certificate().validity().not_after;
     // Standard output is the file.
     eprintln!(
         "valid until {end}; print it again with the same key before that, at the earliest 10 days before"
     );
-    let server = for_people(server, entry(&verified, "server"), |vip| {
+    let server = for_people(server, vip.as_deref(), |vip| {
         fetch(vip, Some(ca)).inspect_err(|error| {
             eprintln!("{vip}, the cluster's address for people, does not answer from here ({error:#}): {server} is used");
         })
@@ -126,7 +180,7 @@ fn kubeconfig(server: &str, key: &Path, pin: &CaPin) -> Result<String> {
         "kind": "Config",
         "clusters": [{"name": "sheaf", "cluster": {"server": server, "certificate-authority-data": STANDARD.encode(ca)}}],
         "users": [{"name": "admin", "user": {
-            "client-certificate-data": STANDARD.encode(certificate), "client-key-data": STANDARD.encode(&pem)}}],
+            "client-certificate-data": STANDARD.encode(certificate), "client-key-data": STANDARD.encode(pem)}}],
         "contexts": [{"name": "sheaf", "context": {"cluster": "sheaf", "user": "admin"}}],
         "current-context": "sheaf",
     });

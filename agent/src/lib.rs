@@ -15,6 +15,7 @@ pub mod authorities;
 pub mod boots;
 pub mod certificates;
 pub mod channels;
+pub mod claim;
 pub mod cluster;
 pub mod config;
 pub mod console;

@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use sheaf_agent::administrators::by_hand as administrators_by_hand;
 use sheaf_agent::certificates::by_hand::certificates;
+use sheaf_agent::claim::by_hand as claim_by_hand;
 use sheaf_agent::cluster::planes::invite;
 use sheaf_agent::cluster::{Hosts, token};
 use sheaf_agent::encryption::by_hand as encryption_by_hand;
@@ -96,6 +97,11 @@ enum Command {
     Administrators {
         #[command(subcommand)]
         command: Option<AdministratorCommand>,
+    },
+    /// The one-time code by which the cluster is claimed in the console, on a control-plane node.
+    Claim {
+        #[command(subcommand)]
+        command: ClaimCommand,
     },
     /// Shows every link of node.toml and of policies: state, MTU, addresses, the links below it; and the result of each
     /// policy.
@@ -413,6 +419,12 @@ enum AdministratorCommand {
 }
 
 #[derive(Subcommand)]
+enum ClaimCommand {
+    /// Makes a new code and prints it with the console's address; it makes one administrator. A former code ends.
+    New,
+}
+
+#[derive(Subcommand)]
 enum TokenCommand {
     /// Makes a token for one node and prints the `[cluster]` table of that node's node.toml.
     Create {
@@ -491,6 +503,13 @@ fn main() -> anyhow::Result<()> {
         Command::Encryption { command } => encryption(&paths, &arguments.root, command),
         Command::ServiceAccounts { command } => service_accounts(&paths, &arguments.root, command),
         Command::Administrators { command } => administrators(&paths, &arguments.root, command),
+        Command::Claim { command: ClaimCommand::New } => {
+            let config = config::effective(&paths, &arguments.root).config;
+            snapshots::is_of_the_control_plane(&config)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            print!("{}", runtime.block_on(claim_by_hand::new(&paths, &config))?);
+            Ok(())
+        }
         Command::Token { command: TokenCommand::Create { hours, node, control_plane } } => {
             let lifetime = std::time::Duration::from_secs(u64::from(hours) * 3600);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -80,6 +80,11 @@ impl Paths {
         self.run.join("update.sock")
     }
 
+    /// The code by which the cluster can be claimed, while this node shows it; root alone reads it: `/run/sheaf/claim`.
+    pub fn claim(&self) -> PathBuf {
+        self.run.join("claim")
+    }
+
     /// Where a drive with a release is mounted while it is read: `/run/sheaf/drive`.
     pub fn drive(&self) -> PathBuf {
         self.run.join("drive")

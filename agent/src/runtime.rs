@@ -12,7 +12,7 @@ use crate::reconcile::Shutdown;
 use crate::status::{BootSection, NodeSection, Section, Sections, Status};
 use crate::vms::domain_xml::DomainType;
 use crate::{
-    administrators, boots, certificates, cluster, container_disks, dhcp, disks, etcd, health, images,
+    administrators, boots, certificates, claim, cluster, container_disks, dhcp, disks, etcd, health, images,
     network, node_api, pools, power, shared_keys, update, vip, vms, volumes,
 };
 use anyhow::{Context as _, anyhow};
@@ -109,6 +109,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         power: power_section,
         etcd: etcd_section,
         vip: vip_section,
+        console: console_section,
     } = sections;
     describe(&ctx, &node, &boot, effective.problem);
 
@@ -187,6 +188,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         controllers.start(kind.document(), shared_keys::run(kind, ctx.clone(), hosts.clone()));
     }
     controllers.start("administrators", administrators::run(ctx.clone()));
+    controllers.start("claim", claim::run(ctx.clone(), console_section));
     let power_hosts = power::Hosts { units: hosts.units.clone(), vms: libvirt.clone() };
     controllers
         .start("power", power::run(ctx.clone(), pods.subscribe(), shutting_down, power_section, power_hosts));

@@ -7,7 +7,9 @@ use sheaf_agent::status::{ImageSection, Status, VmSection};
 use std::path::Path;
 
 fn view(status: Status) -> View {
-    View { status: Some(status), silent_for: None }
+    // Shown where the cluster can be claimed.
+    let code = status.console.claim.is_some().then(|| "7K3M-9QXA".to_owned());
+    View { status: Some(status), silent_for: None, code }
 }
 
 #[test]
@@ -62,14 +64,13 @@ fn words_from_elsewhere_can_not_move_the_cursor() {
 
 #[test]
 fn a_node_without_an_agent_is_told_apart_from_one_that_starts() {
-    let never =
-        page(&View { status: None, silent_for: Some(std::time::Duration::ZERO) }, WIDTH, HEIGHT).join("\n");
+    let never = page(&View { silent_for: Some(std::time::Duration::ZERO), ..View::default() }, WIDTH, HEIGHT)
+        .join("\n");
     assert!(
         never.contains("The agent is not running. ") && never.contains("has not reported since this boot"),
         "{never}"
     );
     let hours = std::time::Duration::from_secs(3 * 3600);
-    let dead =
-        page(&View { status: Some(Status::default()), silent_for: Some(hours) }, WIDTH, HEIGHT).join("\n");
+    let dead = page(&View { silent_for: Some(hours), ..view(Status::default()) }, WIDTH, HEIGHT).join("\n");
     assert!(dead.contains("last report 3 h ago"), "{dead}");
 }

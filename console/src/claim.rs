@@ -4,11 +4,13 @@
 //! shows it on the node's screens, and keeps its salted SHA-256 in a Secret, with its end and the tries that are left; for as
 //! long it binds [`sheaf_api::console::CLAIM_USER`] to what making an administrator needs. A try is counted before the code is
 //! compared, in the Secret, so that no number of replicas or parallel requests adds tries; the Secret is deleted before the
-//! administrator is made, so that a code makes one. Eight characters of 32 are 40 bits: with ten tries a guess succeeds once
-//! in a hundred thousand million. Route in: a code. Route out: a user with the role administer, or a key in the list of
-//! administrators, for `sheaf admin claim`.
+//! administrator is made, so that a code makes one. What a code is, is in `controller/api/src/claim.rs`. Route in: a code. Route
+//! out: a user with the role administer, or a key in the list of administrators, for `sheaf admin claim`.
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use http::Method;
 use k8s_openapi::api::core::v1::Secret;
@@ -16,14 +18,16 @@ use kube::{
     Api, Client,
     api::{DeleteParams, PostParams, Preconditions},
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
+use sheaf_api::claim::{Claim, KEY};
+use tokio::sync::Mutex;
 
 use crate::{
     answer::{self, Answer, Refusal},
-    clock, hash, login,
-    names::{CLAIM_SECRET, NAMESPACE},
-    records::{Kind, Record, kube::KEY},
+    clock, login,
+    names::{ADMINISTRATORS, CLAIM_SECRET, NAMESPACE},
+    records::{Kind, Record},
     roles::{self, Grant, Role},
     serve::State,
     session,
@@ -31,66 +35,56 @@ use crate::{
     users::{User, UserName},
 };
 
-/// Characters of a code: Crockford's base 32, in which none looks like another.
-const LENGTH: usize = 8;
 /// How often a write that another was faster with is repeated.
 const ATTEMPTS: usize = 5;
+
+/// What user names of administrators by key begin with (`agent/src/administrators/plan.rs`).
+const ADMIN_PREFIX: &str = "sheaf-admin-";
 
 const NONE: &str =
     "there is no code to claim this cluster with: run `sheaf-agent claim new` on a control-plane node";
 const ENDED: &str = "the code has ended: run `sheaf-agent claim new` on a control-plane node";
 
-/// What is kept of an open claim.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claim {
-    /// Before the code, when it is hashed.
-    pub salt: String,
-    /// SHA-256 of salt and code, hex.
-    pub sha256: String,
-    /// Seconds since 1970.
-    pub ends: u64,
-    /// Codes that may still be tried.
-    pub tries: u32,
-}
-
-impl Claim {
-    /// Whether `code`, as people type it, is the one.
-    pub fn is(&self, code: &str) -> bool {
-        let code = plain(code);
-        code.len() == LENGTH
-            && hash::same(&self.sha256, &hash::sha256(format!("{}{code}", self.salt).as_bytes()))
-    }
-
-    /// Whether it can be tried at `now`.
-    fn is_open(&self, now: u64) -> bool {
-        now < self.ends && self.tries > 0
-    }
-}
-
-/// A code without hyphens and spaces, in capitals; what looks alike is one.
-fn plain(code: &str) -> String {
-    let letters =
-        code.chars().filter(|letter| !matches!(letter, '-' | ' ')).map(|letter| letter.to_ascii_uppercase());
-    letters
-        .map(|letter| match letter {
-            'O' => '0',
-            'I' | 'L' => '1',
-            letter => letter,
-        })
-        .collect()
-}
+/// So long the claim that was read last counts for those who have shown no code: whoever asks, and how often, the API server is
+/// asked at most so often.
+const KEPT: Duration = Duration::from_secs(2);
 
 /// The Secret of the open claim.
-pub struct Claims(Api<Secret>);
+pub struct Claims {
+    secrets: Api<Secret>,
+    /// What was read last, and when.
+    seen: Mutex<Option<(Instant, Option<Claim>)>>,
+}
 
 impl Claims {
     /// In the console's namespace.
     pub fn new(client: Client) -> Self {
-        Self(Api::namespaced(client, NAMESPACE))
+        Self { secrets: Api::namespaced(client, NAMESPACE), seen: Mutex::default() }
+    }
+
+    /// The claim as it was at most [`KEPT`] ago.
+    async fn seen(&self) -> Result<Option<Claim>, Refusal> {
+        // Held while one asks: the others get its answer.
+        let mut seen = self.seen.lock().await;
+        if let Some((_, claim)) = seen.as_ref().filter(|(at, _)| at.elapsed() < KEPT) {
+            return Ok(claim.clone());
+        }
+        let claim = self.read().await?.map(|(_, claim)| claim);
+        *seen = Some((Instant::now(), claim.clone()));
+        Ok(claim)
+    }
+
+    /// Refuses what no code can open.
+    async fn can_be_tried(&self) -> Result<(), Refusal> {
+        match self.seen().await? {
+            None => Err(Refusal::not_found(NONE)),
+            Some(claim) if !claim.is_open(clock::now()) => Err(Refusal::forbidden(ENDED)),
+            Some(_) => Ok(()),
+        }
     }
 
     async fn read(&self) -> Result<Option<(Secret, Claim)>, Refusal> {
-        let found = self.0.get_opt(CLAIM_SECRET).await;
+        let found = self.secrets.get_opt(CLAIM_SECRET).await;
         let found = found.map_err(|error| Refusal::unavailable(format!("reading the claim: {error}")))?;
         let Some(secret) = found else { return Ok(None) };
         let data = secret.data.as_ref().and_then(|data| data.get(KEY)).map(|data| data.0.clone());
@@ -110,7 +104,7 @@ impl Claims {
             claim.tries -= 1;
             let data = serde_json::to_vec(&claim).map_err(Refusal::internal)?;
             secret.data.get_or_insert_default().insert(KEY.to_owned(), k8s_openapi::ByteString(data));
-            let counted = match self.0.replace(CLAIM_SECRET, &PostParams::default(), &secret).await {
+            let counted = match self.secrets.replace(CLAIM_SECRET, &PostParams::default(), &secret).await {
                 Ok(counted) => counted,
                 // Another try was counted meanwhile: this one counts after it.
                 Err(kube::Error::Api(status)) if status.code == 409 => continue,
@@ -125,7 +119,7 @@ impl Claims {
                 resource_version: counted.metadata.resource_version.clone(),
             };
             let how = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-            return match self.0.delete(CLAIM_SECRET, &how).await {
+            return match self.secrets.delete(CLAIM_SECRET, &how).await {
                 Ok(_) => Ok(true),
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
                     Err(Refusal::conflict("somebody else claims this cluster at the same moment"))
@@ -158,7 +152,7 @@ pub struct ByKey {
 
 /// GET /console/claim: whether the page asks for a code.
 pub async fn is_open(state: &State) -> Result<Answer, Refusal> {
-    let open = state.claims.read().await?.is_some_and(|(_, claim)| claim.is_open(clock::now()));
+    let open = state.claims.seen().await?.is_some_and(|claim| claim.is_open(clock::now()));
     Ok(answer::ok(&json!({"open": open})))
 }
 
@@ -174,12 +168,6 @@ pub async fn claim(state: &State, address: IpAddr, typed: ByPassword) -> Result<
     let now = clock::now();
     let user = User::new(name, password, now)?;
     taken(state, address, &typed.code).await?;
-    let lost = |refusal: Refusal| Refusal {
-        message: format!(
-            "{refusal}; the code is used up: run `sheaf-agent claim new` on a control-plane node"
-        ),
-        ..refusal
-    };
     let record = Record::new(Kind::User, user.name.as_ref(), &user)?;
     state.records.create(record).await.map_err(Refusal::from).map_err(lost)?;
     let grants = [Grant { role: Role::Administer, project: None }];
@@ -200,67 +188,58 @@ pub async fn by_key(state: &State, address: IpAddr, typed: ByKey) -> Result<Answ
     if !fits {
         return Err(Refusal::invalid("publicKey is a public key in PEM, as `sheaf admin claim` sends it"));
     }
+    // The agent's list has names of users as keys, too: of those that were revoked.
+    if name.as_ref().starts_with(ADMIN_PREFIX) {
+        return Err(Refusal::invalid(format!("a name that begins with {ADMIN_PREFIX} cannot be chosen")));
+    }
     login::may_try(state, CLAIM_SECRET, address)?;
     taken(state, address, &typed.code).await?;
-    let who = As::claim(address);
-    let map = "/api/v1/namespaces/kube-system/configmaps";
-    let object = json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": ADMINISTRATORS, "namespace": "kube-system"},
-        "data": {name.as_ref(): typed.public_key},
-    });
-    let patched =
-        state.upstream.json(&who, Method::PATCH, &format!("{map}/{ADMINISTRATORS}"), Some(&object)).await;
-    match patched {
-        Err(refusal) if refusal.code == 404 => {
-            state.upstream.json(&who, Method::POST, map, Some(&object)).await?;
-        }
-        patched => drop(patched?),
-    }
+    add_key(state, address, &name, &typed.public_key).await.map_err(lost)?;
     tracing::info!(%name, %address, "the cluster was claimed with a key");
-    Ok(answer::ok(&json!({"name": name})))
+    Ok(answer::ok(&json!({"name": name, "server": state.cluster.server, "ca": state.cluster.ca})))
 }
 
-/// The record of administrators' keys, which the agent reads (`agent/src/administrators/`).
-const ADMINISTRATORS: &str = "sheaf-administrators";
+/// Writes a key into the list of administrators, unless the name is there already.
+async fn add_key(state: &State, address: IpAddr, name: &UserName, key: &str) -> Result<(), Refusal> {
+    let who = As::claim(address);
+    let map = "/api/v1/namespaces/kube-system/configmaps";
+    let path = format!("{map}/{ADMINISTRATORS}");
+    let object = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": ADMINISTRATORS, "namespace": "kube-system"},
+        "data": {name.as_ref(): key},
+    });
+    let there = match state.upstream.json(&who, Method::GET, &path, None).await {
+        Err(refusal) if refusal.code == 404 => {
+            return state.upstream.json(&who, Method::POST, map, Some(&object)).await.map(drop);
+        }
+        there => there?,
+    };
+    if there["data"].get(name.as_ref()).is_some() {
+        return Err(Refusal::conflict(format!("there is an administrator {name} already")));
+    }
+    // This very version: who adds the same name at the same moment is refused.
+    let mut object = object;
+    object["metadata"]["resourceVersion"] = there["metadata"]["resourceVersion"].clone();
+    state.upstream.json(&who, Method::PATCH, &path, Some(&object)).await.map(drop)
+}
+
+/// A refusal after the code was taken.
+fn lost(refusal: Refusal) -> Refusal {
+    Refusal {
+        message: format!(
+            "{refusal}; the code is used up: run `sheaf-agent claim new` on a control-plane node"
+        ),
+        ..refusal
+    }
+}
 
 /// Takes the claim, or counts a failure.
 async fn taken(state: &State, address: IpAddr, code: &str) -> Result<(), Refusal> {
+    state.claims.can_be_tried().await?;
     if state.claims.take(code).await? {
         return Ok(());
     }
     login::limits(state).failed(CLAIM_SECRET, address, clock::now());
     tracing::warn!(%address, "a wrong code was tried");
     Err(Refusal::unauthorized("the code is wrong"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn open(code: &str) -> Claim {
-        let salt = "salt".to_owned();
-        Claim { sha256: hash::sha256(format!("{salt}{code}").as_bytes()), salt, ends: 1000, tries: 10 }
-    }
-
-    #[test]
-    fn a_code_is_known_however_people_type_it_and_no_other_is() {
-        let claim = open("01AB23CD");
-        for typed in ["01AB23CD", "01ab-23cd", "O1AB 23CD", "oiab23cd", " 0lab-23cd "] {
-            assert!(claim.is(typed), "{typed}");
-        }
-        for typed in ["", "01AB23C", "01AB23CDE", "01AB23CE", "0IAB23C\u{301}D"] {
-            assert!(!claim.is(typed), "{typed}");
-        }
-    }
-
-    #[test]
-    fn a_claim_ends_with_its_time_and_with_its_tries() {
-        let claim = open("01AB23CD");
-        assert!(claim.is_open(999) && !claim.is_open(1000));
-        assert!(!Claim { tries: 0, ..claim }.is_open(0));
-        let alphabet = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-        assert!(
-            alphabet.iter().all(|letter| plain(&char::from(*letter).to_string()).as_bytes() == [*letter])
-        );
-    }
 }

@@ -12,6 +12,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
+use base64::Engine as _;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
@@ -73,7 +74,9 @@ pub struct Console {
 
 /// Opens the port and reads the kubeconfig; nothing is asked yet.
 pub async fn open(options: &Options) -> anyhow::Result<Console> {
-    let client = Client::try_from(connection(&options.kubeconfig).await?)
+    let config = connection(&options.kubeconfig).await?;
+    let cluster = cluster(&config);
+    let client = Client::try_from(config)
         .with_context(|| format!("using kubeconfig {}", options.kubeconfig.display()))?;
     let pair = match &options.certificate {
         Some((certificate, key)) => tls::Pair::read(certificate, key)?,
@@ -86,7 +89,7 @@ pub async fn open(options: &Options) -> anyhow::Result<Console> {
         address: listener.local_addr()?,
         fingerprint: pair.fingerprint(),
         tls: pair.acceptor()?,
-        state: Arc::new(serve::State::new(client)),
+        state: Arc::new(serve::State::new(client, cluster)),
         listener,
     })
 }
@@ -102,6 +105,21 @@ impl Console {
             session::sweep(state.clone()),
         );
     }
+}
+
+/// What a kubeconfig for the same API server has of it.
+fn cluster(config: &Config) -> serve::Cluster {
+    let pem = |der: &Vec<u8>| {
+        let text = base64::engine::general_purpose::STANDARD.encode(der);
+        let lines: String = text.as_bytes().chunks(64).fold(String::new(), |mut lines, line| {
+            lines.push_str(&String::from_utf8_lossy(line));
+            lines.push('\n');
+            lines
+        });
+        format!("-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n")
+    };
+    let ca = config.root_cert.iter().flatten().map(pem).collect();
+    serve::Cluster { server: config.cluster_url.to_string().trim_end_matches('/').to_owned(), ca }
 }
 
 /// Never tries a request again by itself: whether a change that failed is repeated is the person's decision.

@@ -10,13 +10,9 @@ use serde_json::{Value, json};
 
 use crate::{
     answer::Refusal,
-    names::{FIRST_ROLES, USER_PREFIX, VIEW_CLUSTER_ROLE},
+    names::{ADMINISTER, FIRST_ROLES, ROLE_LABEL, USER_LABEL, USER_PREFIX, VIEW_CLUSTER_ROLE},
 };
 
-/// Label of the bindings: the user of the console.
-pub const USER_LABEL: &str = "console.sheaf.dev/user";
-/// Label of the bindings: the role that they are part of.
-const ROLE_LABEL: &str = "console.sheaf.dev/role";
 /// Where bindings are.
 pub const API: &str = "/apis/rbac.authorization.k8s.io/v1";
 /// Namespaces with these prefixes are the cluster's own.
@@ -67,7 +63,7 @@ impl Role {
         match self {
             Self::View => "view",
             Self::Operate => "operate",
-            Self::Administer => "administer",
+            Self::Administer => ADMINISTER,
         }
     }
 

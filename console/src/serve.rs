@@ -10,10 +10,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use kube::Client;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     answer::{self, Answer, Refusal},
@@ -47,12 +48,24 @@ pub struct State {
     pub passwords: Passwords,
     /// Failed logins and codes.
     pub limits: Mutex<Limits>,
+    /// Where kubectl finds it.
+    pub cluster: Cluster,
+}
+
+/// The API server as `sheaf admin claim` is told it.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    /// `https://ADDRESS:6443`.
+    pub server: String,
+    /// Its CA, PEM.
+    pub ca: String,
 }
 
 impl State {
     /// With the console's own client; nothing is asked yet.
-    pub fn new(client: Client) -> Self {
+    pub fn new(client: Client, cluster: Cluster) -> Self {
         Self {
+            cluster,
             records: Arc::new(Secrets::new(client.clone())),
             upstream: Upstream::new(client.clone()),
             claims: claim::Claims::new(client.clone()),
@@ -181,6 +194,26 @@ fn healthz(state: &State) -> Answer {
     }
 }
 
+/// Bodies up to this many bytes are taken at any number: almost all, and together no more than connections can have.
+const SMALL: u64 = 64 << 10;
+/// Larger ones at once, of 3 MiB at most.
+static LARGE: Semaphore = Semaphore::const_new(16);
+
+/// A place for the body of a request, if it needs one.
+fn place(headers: &HeaderMap) -> Result<Option<SemaphorePermit<'static>>, Refusal> {
+    let number = |value: &HeaderValue| value.to_str().ok().and_then(|text| text.parse::<u64>().ok());
+    let bytes = match headers.get(header::CONTENT_LENGTH) {
+        Some(value) => number(value),
+        // A body that does not say how long it is may be long.
+        None => Some(0).filter(|_| !headers.contains_key(header::TRANSFER_ENCODING)),
+    };
+    if bytes.is_some_and(|bytes| bytes <= SMALL) {
+        return Ok(None);
+    }
+    let busy = |_| Refusal::unavailable("too many large requests at once; try again");
+    LARGE.try_acquire().map(Some).map_err(busy)
+}
+
 /// Hands a request on.
 async fn api<B: RequestBody>(
     state: &State,
@@ -191,6 +224,7 @@ async fn api<B: RequestBody>(
     body: B,
 ) -> Result<Answer, Refusal> {
     let handed = proxy::headers(headers)?;
+    let _place = place(headers)?;
     let body = body::bytes(body, body::MOST_API).await?;
     if *method != Method::GET {
         tracing::info!(user = %caller.user, %method, path = target.path, "asked");

@@ -15,7 +15,7 @@ use crate::{
     answer::Refusal,
     caller::Caller,
     clock, hash,
-    names::NAMESPACE,
+    names::{NAMESPACE, USER_LABEL},
     records::{
         Kind, Record, Records,
         kube::{LABEL, record_of, secret_name, secret_of},
@@ -237,8 +237,8 @@ fn missing(refusal: Refusal, name: &UserName) -> Refusal {
 /// The bindings of users of the console, or of one.
 async fn bindings(state: &State, who: &As, of: Option<&UserName>) -> Result<Vec<Value>, Refusal> {
     let selector = match of {
-        Some(name) => format!("{}%3D{name}", roles::USER_LABEL),
-        None => roles::USER_LABEL.to_owned(),
+        Some(name) => format!("{}%3D{name}", USER_LABEL),
+        None => USER_LABEL.to_owned(),
     };
     let mut all = Vec::new();
     for kind in ["clusterrolebindings", "rolebindings"] {

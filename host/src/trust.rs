@@ -11,8 +11,10 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 use sha2::{Digest, Sha256};
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::Arc;
+use std::time::Duration;
 use ureq::config::ConfigBuilder;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::AgentScope;
@@ -137,7 +139,7 @@ impl<In: Transport> Connector<In> for PinnedTls {
         let host = details.uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(host.to_owned()).map_err(failed)?;
         let provider = Arc::new(ring::default_provider());
-        let verifier = Arc::new(OnlyThis { fingerprint: self.0, provider: provider.clone() });
+        let verifier = Arc::new(OnlyThis { fingerprint: Some(self.0), provider: provider.clone() });
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(ureq::Error::from)?
@@ -191,10 +193,48 @@ impl Transport for Tls {
     }
 }
 
-/// Accepts one certificate, and only from a server that has its key.
+/// The certificate that a server shows, for a person to compare: nothing is sent to it.
+pub fn presented(host: &str, port: u16, deadline: Duration) -> io::Result<Fingerprint> {
+    let wrong =
+        |error: Box<dyn std::error::Error + Send + Sync>| io::Error::new(io::ErrorKind::InvalidData, error);
+    let mut socket = connected(host, port, deadline)?;
+    socket.set_read_timeout(Some(deadline))?;
+    socket.set_write_timeout(Some(deadline))?;
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| wrong(error.into()))?;
+    let provider = Arc::new(ring::default_provider());
+    let verifier = Arc::new(OnlyThis { fingerprint: None, provider: provider.clone() });
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| wrong(error.into()))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    let mut connection =
+        ClientConnection::new(Arc::new(config), name).map_err(|error| wrong(error.into()))?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut socket)?;
+    }
+    let certificate = connection.peer_certificates().and_then(|chain| chain.first());
+    let certificate = certificate.ok_or_else(|| wrong("the server shows no certificate".into()))?;
+    Ok(Fingerprint(Sha256::digest(certificate).into()))
+}
+
+/// A connection to the first address of `host` that answers.
+fn connected(host: &str, port: u16, deadline: Duration) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, deadline) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Accepts one certificate, or any, and only from a server that has its key.
 #[derive(Debug)]
 struct OnlyThis {
-    fingerprint: Fingerprint,
+    fingerprint: Option<Fingerprint>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -208,12 +248,11 @@ impl ServerCertVerifier for OnlyThis {
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let found = Fingerprint(Sha256::digest(certificate).into());
-        match found == self.fingerprint {
-            true => Ok(ServerCertVerified::assertion()),
-            false => Err(rustls::Error::General(format!(
-                "the server's certificate has the SHA-256 {found}, {} is expected",
-                self.fingerprint
+        match self.fingerprint {
+            Some(expected) if found != expected => Err(rustls::Error::General(format!(
+                "the server's certificate has the SHA-256 {found}, {expected} is expected"
             ))),
+            _ => Ok(ServerCertVerified::assertion()),
         }
     }
 

@@ -82,6 +82,28 @@ fn vms_power_off_before_anything_that_they_or_their_reports_need_is_stopped() {
     assert_eq!(value(&logind, "HandlePowerKey"), Some("poweroff"));
 }
 
+/// It is what browsers reach.
+#[test]
+fn the_console_may_listen_at_a_low_port_and_nothing_more_and_has_an_end_to_its_memory() {
+    let (console, controller) =
+        (read(&format!("{UNITS}/sheaf-console.service")), read(&format!("{UNITS}/sheaf-controller.service")));
+    assert_eq!(value(&console, "User"), Some("sheaf-console"));
+    for key in ["CapabilityBoundingSet", "AmbientCapabilities"] {
+        assert_eq!(value(&console, key), Some("CAP_NET_BIND_SERVICE"), "{key}");
+    }
+    assert_eq!(value(&console, "MemoryMax"), Some("256M"));
+    assert_eq!(value(&console, "--listen"), Some("[::]:443"));
+    // The sandbox of the controller, which nobody but the API server reaches, but for what a capability needs.
+    let sandbox = |unit: &str| -> Vec<String> {
+        let lines = unit.split_once("# Sandbox.\n").map(|(_, lines)| lines.lines()).into_iter().flatten();
+        let own = ["CapabilityBoundingSet=", "AmbientCapabilities=", "PrivateUsers=", "RestrictAddressFamilies="];
+        let same = lines.filter(|line| !line.starts_with('#') && !own.iter().any(|key| line.starts_with(key)));
+        same.map(str::to_owned).collect()
+    };
+    assert_eq!(sandbox(&console), sandbox(&controller));
+    assert!(sandbox(&console).len() > 15);
+}
+
 #[test]
 fn the_clusters_ca_signs_no_serving_certificate_of_a_node() {
     let manager = read(&format!("{UNITS}/kube-controller-manager.service"));

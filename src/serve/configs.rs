@@ -115,7 +115,7 @@ mod tests {
     use sheaf_config::handover::HEADER;
     use sheaf_config::node;
     use sheaf_host::call::{Call as _, Http, Reply};
-    use sheaf_host::trust::{Fingerprint, Trust};
+    use sheaf_host::trust::{Fingerprint, Trust, presented};
     use std::net::TcpListener;
     use std::sync::Arc;
     use std::time::Duration;
@@ -190,8 +190,16 @@ mod tests {
         assert_eq!(ask(Trust::Certificate(pin), &[]).unwrap().status, 400);
         let other = [(HEADER.to_owned(), header("S1", "c"))];
         assert_eq!(ask(Trust::Certificate(pin), &other).unwrap().status, TAKEN);
+        // Who asks without knowing it is shown the certificate to compare.
+        let address = listener_address(&url);
+        let shown = presented(&address.ip().to_string(), address.port(), Duration::from_secs(20)).unwrap();
+        assert_eq!(shown, pin);
         // In plain there is nothing to be had at that port.
         assert!(ask_plain(&url, &installer).is_err());
+    }
+
+    fn listener_address(url: &str) -> std::net::SocketAddr {
+        url.strip_prefix("https://").unwrap().split('/').next().unwrap().parse().unwrap()
     }
 
     fn ask_plain(url: &str, headers: &[(String, String)]) -> Result<Reply, sheaf_host::call::CallError> {

@@ -229,14 +229,19 @@ impl Drop for Lab {
 
 /// The agent: SHEAF_AGENT, else the one of this checkout, built as these tests are.
 fn built_agent() -> Result<PathBuf> {
-    if let Some(program) = std::env::var_os("SHEAF_AGENT") {
-        return Ok(program.into());
+    match std::env::var_os("SHEAF_AGENT") {
+        Some(program) => Ok(program.into()),
+        None => built("sheaf-agent"),
     }
-    // A test depends on the agent's library alone: its program may be of an earlier day, or not there.
+}
+
+/// A program of this checkout, built as these tests are. A test depends on its library alone: the program may be of an earlier
+/// day, or not there.
+pub fn built(program: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").context("CARGO is not set: these tests are run by cargo")?;
-    System.run(&Command::new(cargo).args(["build", "--quiet", "--package", "sheaf-agent"]))?;
+    System.run(&Command::new(cargo).args(["build", "--quiet", "--package", program]))?;
     // …/target/debug/deps/all-HASH
     let test = std::env::current_exe()?;
     let folder = test.parent().and_then(Path::parent).context("the test lies in a target directory")?;
-    Ok(folder.join("sheaf-agent"))
+    Ok(folder.join(program))
 }

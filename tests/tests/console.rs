@@ -4,14 +4,22 @@
 //! server itself shows that they hold. The console runs in this process with the identity that the agent made. Route in: curl as
 //! a browser; kubectl as somebody who took the console's identity. Route out: a status and a sentence for each attempt.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
+use kube::Api;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use sheaf_agent::api_server::Joined;
+use sheaf_agent::channels;
+use sheaf_agent::claim::{self, by_hand};
+use sheaf_api::console::{CLAIM_ROLE, CLAIM_SECRET, NAMESPACE};
+use sheaf_config::load::parse_node_config;
+use sheaf_config::node::NodeConfig;
 use sheaf_host::run::{Command, Run as _, System};
 use sheaf_tests::cluster::kube_binary;
 use sheaf_tests::controlled::{Controlled, wait};
+use sheaf_tests::lab::built;
 
-const CODE: &str = "01AB-23CD";
 const PASSWORD: &str = "correct horse battery";
 const JSON: &str = "content-type: application/json";
 
@@ -90,27 +98,23 @@ impl Ground {
         self.ask(method, path, &headers, body)
     }
 
-    /// Opens a claim as `sheaf-agent claim new` is to do.
-    fn open_claim(&self) -> Result<()> {
-        let digest = Sha256::digest(format!("salt{}", CODE.replace('-', "")));
-        let sha256: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        let record = json!({"salt": "salt", "sha256": sha256, "ends": u32::MAX, "tries": 3});
-        let secret = json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "claim", "namespace": "sheaf-console"},
-            "stringData": {"record": record.to_string()},
-        });
-        let made = self.on.kubectl_with(&["create"], &secret.to_string())?;
-        ensure!(made.contains("created"), "{made}");
-        let bound = self.on.kubectl(&[
-            "create",
-            "clusterrolebinding",
-            "claim",
-            "--clusterrole=cluster-admin",
-            "--user=console:.claim",
-        ])?;
-        ensure!(bound.contains("created"), "{bound}");
-        Ok(())
+    /// Opens a claim as `sheaf-agent claim new` does on the node; answers the code.
+    async fn open_claim(&self) -> Result<String> {
+        let said = by_hand::new(&self.on.plane.paths, &node_config()?).await?;
+        ensure!(said.starts_with(&format!("https://{}/\n", self.on.plane.address)), "{said}");
+        code_in(&said).map(str::to_owned)
     }
+}
+
+/// The node.toml of the node that the control plane is on.
+fn node_config() -> Result<NodeConfig> {
+    let text = "version = 1\n[system]\nhostname = \"plane\"\n[cluster]\nmode = \"create\"\n";
+    parse_node_config("node.toml", text).map_err(|errors| anyhow!("{errors}"))
+}
+
+/// What is behind `code: `.
+fn code_in(said: &str) -> Result<&str> {
+    said.lines().find_map(|line| line.strip_prefix("code: ")).context("a code")
 }
 
 struct Browser {
@@ -120,13 +124,21 @@ struct Browser {
 
 /// Claims the cluster for anna, who makes the projects shop and lab, and bob, who operates shop.
 async fn settled(ground: &Ground) -> Result<(Browser, Browser)> {
-    ground.open_claim()?;
+    let (code, said) = ground.ask("GET", "/console/claim", &[], None)?;
+    ensure!((code, &*said) == (200, r#"{"open":false}"#), "{code} {said}");
+    let shown = ground.open_claim().await?;
     let claim = |code: &str| json!({"code": code, "user": "anna", "password": PASSWORD});
+    wait("the console knows of the claim", async || {
+        let asked = ground.ask("GET", "/console/claim", &[], None);
+        Ok(asked.is_ok_and(|(_, said)| said.contains("true")).then_some(()))
+    })
+    .await?;
     let (code, said) = ground.ask("POST", "/console/claim", &[], Some(&claim("00000000")))?;
     ensure!(code == 401 && said.contains("the code is wrong"), "{code} {said}");
-    let (code, said) = ground.ask("POST", "/console/claim", &[], Some(&claim(CODE)))?;
+    let typed = shown.to_lowercase().replace('-', " ");
+    let (code, said) = ground.ask("POST", "/console/claim", &[], Some(&claim(&typed)))?;
     ensure!(code == 200, "{code} {said}");
-    let again = json!({"code": CODE, "user": "mallory", "password": PASSWORD});
+    let again = json!({"code": shown, "user": "mallory", "password": PASSWORD});
     let (code, said) = ground.ask("POST", "/console/claim", &[], Some(&again))?;
     ensure!(code == 404, "a code is good once: {code} {said}");
     let anna = ground.log_in("anna")?;
@@ -314,17 +326,22 @@ async fn a_user_of_one_project_does_nothing_in_another_and_no_page_does_anything
 async fn the_consoles_identity_impersonates_its_users_and_nobody_else() -> Result<()> {
     let ground = Ground::make().await?;
     let kubeconfig = ground.on.plane.paths.kubernetes.join("sheaf-console.conf").display().to_string();
-    let whoami = |words: &[&str]| -> (bool, String) {
+    let kubectl = |verb: &[&str], words: &[&str]| -> (bool, String) {
         let command = Command::new(kube_binary().map(|path| path.display().to_string()).unwrap_or_default())
-            .args(["kubectl", "--kubeconfig", &kubeconfig, "auth", "whoami"])
+            .args(["kubectl", "--kubeconfig", &kubeconfig])
+            .args(verb.iter().copied())
             .args(words.iter().copied());
         match System.run(&command) {
             Ok(output) => (true, output.text()),
             Err(error) => (false, error.to_string()),
         }
     };
-    let (done, said) = whoami(&["--as=console:alice", "--as-group=console:users"]);
-    ensure!(done && said.contains("console:alice"), "{said}");
+    let alice = ["--as=console:alice", "--as-group=console:users"];
+    let (done, said) = kubectl(&["auth", "whoami"], &alice);
+    ensure!(done && said.contains("console:alice") && said.contains("console:users"), "{said}");
+    // What is refused to alice is refused to alice.
+    let (done, said) = kubectl(&["get", "secrets"], &alice);
+    ensure!(!done && said.contains("User \"console:alice\" cannot list"), "{said}");
     let mut wrong = Vec::new();
     for words in [
         &["--as=system:admin"][..],
@@ -337,13 +354,159 @@ async fn the_consoles_identity_impersonates_its_users_and_nobody_else() -> Resul
         &["--as=console:alice", "--as-group=system:masters"],
         &["--as=console:alice", "--as-group=console:users", "--as-group=sheaf:administrators"],
         &["--as=console:alice", "--as-uid=1"],
+        &["--as=console:alice", "--as-user-extra=scopes=x"],
     ] {
-        let (done, said) = whoami(words);
+        let (done, said) = kubectl(&["get", "secrets"], words);
         println!("{words:?}: {}", if done { "ACCEPTED" } else { "refused" });
-        if done || !said.contains("cannot impersonate") {
+        let why = ["User \"sheaf-console\" cannot impersonate", "the console impersonates only its own users"];
+        if done || why.iter().any(|why| !said.contains(why)) {
             wrong.push(format!("{words:?}: {said}"));
         }
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// An agent's controller of claims.
+struct Claiming {
+    ctx: channels::Context,
+    // Its channels must stay open.
+    _publish: channels::Publish,
+    task: tokio::task::JoinHandle<Result<()>>,
+}
+
+impl Drop for Claiming {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Claiming {
+    fn start(on: &Controlled) -> Result<Self> {
+        let (ctx, mut publish) = channels::open(on.plane.paths.clone(), node_config()?);
+        publish.cluster.send_replace(Some(Joined {
+            client: on.client.clone(),
+            node: "plane".into(),
+            node_uid: String::new(),
+        }));
+        let sections = std::mem::replace(&mut publish.sections, sheaf_agent::status::open().1);
+        let task = tokio::spawn(claim::run(ctx.clone(), sections.console));
+        Ok(Self { ctx, _publish: publish, task })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_nobody_administers_shows_a_code_until_somebody_has_claimed_it() -> Result<()> {
+    let ground = Ground::make().await?;
+    let paths = &ground.on.plane.paths;
+    let agent = Claiming::start(&ground.on)?;
+    let code =
+        wait("the node shows a code", async || Ok(claim::shown(paths).filter(|code| code.len() == 9))).await?;
+    let section = wait("the status says so", async || {
+        Ok(Some(agent.ctx.status.read().console.clone()).filter(|section| section.claim.is_some()))
+    })
+    .await?;
+    ensure!(section.url == Some(format!("https://{}/", ground.on.plane.address)), "{section:?}");
+    let text = format!("{section:?}");
+    ensure!(section.fingerprint.is_some() && text.contains("10 tries") && !text.contains(&code), "{text}");
+    // A restart of the machine: the code is in no memory any more.
+    std::fs::remove_file(paths.claim())?;
+    drop(agent);
+    let agent = Claiming::start(&ground.on)?;
+    let code =
+        wait("another code is shown", async || Ok(claim::shown(paths).filter(|now| *now != code))).await?;
+
+    // Who is asked for by nobody, and a name that is somebody's mark.
+    let key = "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n";
+    let by_key = |name: &str, code: &str, key: &str| {
+        let body = json!({"code": code, "name": name, "publicKey": key});
+        ground.ask("POST", "/console/claim/key", &[], Some(&body))
+    };
+    for (name, typed, key, status, needle) in [
+        ("anna", "00000000", key, 401, "the code is wrong"),
+        ("Anna", &*code, key, 422, "a user's name has at most"),
+        ("sheaf-admin-0", &*code, key, 422, "a name that begins with sheaf-admin- cannot be chosen"),
+        ("anna", &*code, "ssh-ed25519 AAAA", 422, "publicKey is a public key in PEM"),
+    ] {
+        let (answered, said) = by_key(name, typed, key)?;
+        ensure!(answered == status && said.contains(needle), "{name}: {answered} {said}");
+    }
+    let (answered, said) = by_key("anna", &code, key)?;
+    ensure!(answered == 200, "{answered} {said}");
+    let said: Value = serde_json::from_str(&said)?;
+    ensure!(said["server"] == json!(ground.on.plane.server), "{said}");
+    let ca = std::fs::read_to_string(paths.kubernetes.join("pki/ca.crt"))?;
+    ensure!(said["ca"].as_str().map(str::trim) == Some(ca.trim()), "{said}");
+    let maps: Api<ConfigMap> = Api::namespaced(ground.on.client.clone(), "kube-system");
+    let list = maps.get("sheaf-administrators").await?.data.unwrap_or_default();
+    ensure!(list.get("anna").map(String::as_str) == Some(key), "{list:?}");
+    // The agent of a node binds the owner of a key; this one is no key, so the binding is played.
+    let bound = ground.on.kubectl_with(
+        &["create"],
+        &json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+            "metadata": {"name": "sheaf:administrator:anna", "labels": {"sheaf.dev/administrator": "true"}},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "sheaf-admin-anna"}]})
+        .to_string(),
+    )?;
+    ensure!(bound.contains("created"), "{bound}");
+
+    let bindings: Api<ClusterRoleBinding> = Api::all(ground.on.client.clone());
+    let of_namespace: Api<RoleBinding> = Api::namespaced(ground.on.client.clone(), "kube-system");
+    wait("the claim and its rights are gone", async || {
+        let is_gone = bindings.get_opt(CLAIM_ROLE).await?.is_none()
+            && of_namespace.get_opt(CLAIM_ROLE).await?.is_none()
+            && claim::shown(paths).is_none();
+        Ok(is_gone.then_some(()))
+    })
+    .await?;
+    let secrets: Api<Secret> = Api::namespaced(ground.on.client.clone(), NAMESPACE);
+    ensure!(secrets.get_opt(CLAIM_SECRET).await?.is_none(), "no further code is made");
+    wait("the status says nothing of a code", async || {
+        Ok(agent.ctx.status.read().console.claim.is_none().then_some(()))
+    })
+    .await?;
+    Ok(())
+}
+
+/// MiB of memory that the program may use while nobody is logged in.
+const IDLE_MEMORY: u64 = 30;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_program_uses_thirty_mebibytes_while_nobody_is_logged_in() -> Result<()> {
+    let on = Controlled::start().await?;
+    let (folder, port) = (tempfile::tempdir()?, 8443);
+    let log = folder.path().join("said");
+    let near = on.plane.near_address();
+    let command = Command::new(built("sheaf-console")?)
+        .arg("--kubeconfig")
+        .arg(on.plane.paths.kubernetes.join("sheaf-console.conf"))
+        .args(["--listen", &format!("{near}:{port}")])
+        .arg("--certificate")
+        .arg(on.plane.paths.kubernetes.join("pki/sheaf-console-serving.crt"))
+        .arg("--key")
+        .arg(on.plane.paths.kubernetes.join("pki/sheaf-console-serving.key"))
+        .log(&log);
+    let mut child = System.start(&command)?;
+    let pid = child.id();
+    let ready = wait("the program is ready", async || {
+        let words = ["-sk", "--max-time", "5", &format!("https://{near}:{port}/healthz")];
+        let said = System.run(&Command::new("curl").args(words)).map(|output| output.text());
+        Ok(said.is_ok_and(|said| said.contains("true")).then_some(()))
+    })
+    .await;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+    child.kill().ok();
+    child.wait().ok();
+    ready.with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
+    let line = |status: &str, key: &str| -> Option<u64> {
+        let value = status.lines().find_map(|line| line.strip_prefix(key))?;
+        value.trim_start_matches(':').trim().strip_suffix(" kB")?.trim().parse().ok()
+    };
+    let status = status?;
+    let all = line(&status, "VmRSS").context("VmRSS")? / 1024;
+    let own = line(&status, "RssAnon").context("RssAnon")? / 1024;
+    println!("sheaf-console, idle: {all} MiB, {own} MiB of its own");
+    ensure!(all <= IDLE_MEMORY, "{all} MiB, {own} MiB of its own");
     Ok(())
 }

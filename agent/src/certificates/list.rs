@@ -10,6 +10,7 @@ use crate::cluster::keys::{self, Facts, Key};
 use crate::cluster::kubeconfig;
 use crate::encryption::keys::FILE as ENCRYPTION_KEYS;
 use crate::paths::Paths;
+use sheaf_api::console::IDENTITY as CONSOLE_USER;
 use sheaf_api::names::CONTROLLER_USER;
 use sheaf_config::node::{Cluster, ClusterMode};
 use std::fs;
@@ -116,10 +117,10 @@ fn control_plane(pki: &Pki) -> Vec<Entry> {
     for (name, _) in AUTHORITIES {
         entries.push(certificate(format!("CA {name}"), pki.file(&format!("{name}.crt")), Renewal::Agent));
     }
-    for leaf in LEAVES.into_iter().chain(["sheaf-controller-serving"]) {
+    for leaf in LEAVES.into_iter().chain(["sheaf-controller-serving", "sheaf-console-serving"]) {
         entries.push(certificate(leaf.into(), pki.file(&format!("{leaf}.crt")), Renewal::Agent));
     }
-    for name in KUBECONFIGS.into_iter().chain([CONTROLLER_USER]) {
+    for name in KUBECONFIGS.into_iter().chain([CONTROLLER_USER, CONSOLE_USER]) {
         let file = pki.kubeconfig(name);
         let contents = match kubeconfig::certificate_and_server(&file) {
             Some((pem, _)) => read_certificate(&pem),
@@ -208,7 +209,9 @@ mod tests {
             missing,
             [
                 "sheaf-controller-serving",
+                "sheaf-console-serving",
                 "kubeconfig sheaf-controller",
+                "kubeconfig sheaf-console",
                 "key of service accounts",
                 "keys of Secrets in etcd",
                 "the cluster's CA, as this node trusts it",

@@ -8,6 +8,7 @@ use super::list::{Contents, Part, list};
 use crate::administrators::plan::{self as administrators, Action, Observed};
 use crate::authorities::certificates::Certificates;
 use crate::authorities::fetch::later;
+use crate::cluster::create::console;
 use crate::cluster::create::controller::{ensure_kubeconfig, ensure_serving};
 use crate::cluster::create::pki::tests::{YEAR, fake_kubeadm_at, plane};
 use crate::cluster::create::pki::{AUTHORITIES, Pki};
@@ -94,6 +95,7 @@ impl Node {
         let (ca, ca_key) = (self.read("ca.crt"), self.read("ca.key"));
         ensure_kubeconfig(&self.pki, &plane().server(), &ca, &ca_key, now).unwrap();
         ensure_serving(&self.pki, &plane(), now).unwrap();
+        console::ensure(&self.pki, &plane(), &ca, &ca_key, now).unwrap();
         self.keep_own(share, now);
     }
 
@@ -153,7 +155,7 @@ fn in_twelve_years_every_certificate_is_renewed_in_time_and_ca_hash_stays() {
     let mut before = node.certificates();
     assert_eq!(
         before.len(),
-        5 + 7 + 1 + 4 + 3 + 1,
+        5 + 7 + 2 + 5 + 3 + 1,
         "CAs, leaves, kubeconfigs, the node's own, an administrator's"
     );
     let (mut now, mut most_keys, mut looks) = (start, 0, 0);
@@ -192,7 +194,13 @@ fn in_twelve_years_every_certificate_is_renewed_in_time_and_ca_hash_stays() {
         assert_eq!(times(&format!("CA {name}")), 1, "once, in the eighth year: {name}");
     }
     assert_eq!(times("the cluster's CA, as this node trusts it"), 1);
-    for name in ["apiserver", "etcd/server", "sheaf-controller-serving", "kubeconfig scheduler"] {
+    for name in [
+        "apiserver",
+        "etcd/server",
+        "sheaf-controller-serving",
+        "kubeconfig scheduler",
+        "kubeconfig sheaf-console",
+    ] {
         // 365 days, made again with less than 120 left; the CA's renewal makes kubeconfigs once more.
         assert!((16..=18).contains(&times(name)), "{name}: {:?}", node.renewed.get(name));
     }

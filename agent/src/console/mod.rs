@@ -1,6 +1,6 @@
 //! The status page on tty1 and on the serial line, `sheaf-agent status`, `network`, `disks`, `pools`.
 //!
-//! Reads: `/run/sheaf/status.json`, whether the agent is alive. Owns: its terminal. Never touches: the agent; it is
+//! Reads: `/run/sheaf/status.json`, `/run/sheaf/claim`, whether the agent is alive. Owns: its terminal. Never touches: the agent; it is
 //! a program of its own, so that a node whose agent died still says so.
 //!
 //! A screen is drawn over when something changed. A serial line is often a log: it gets a block of plain lines.
@@ -14,6 +14,7 @@ mod update;
 
 pub use page::{HEIGHT, View, WIDTH, page};
 
+use crate::claim;
 use crate::paths::Paths;
 use crate::status::Status;
 use anyhow::Context as _;
@@ -39,7 +40,8 @@ fn observe(paths: &Paths) -> View {
     let age = written.and_then(|written| SystemTime::now().duration_since(written).ok());
     let is_alive = alive::is_alive(&paths.alive());
     // Only where it matters: an age that counts on would redraw a page on which nothing happens.
-    View { status, silent_for: if is_alive { None } else { Some(age.unwrap_or_default()) } }
+    let silent_for = if is_alive { None } else { Some(age.unwrap_or_default()) };
+    View { status, silent_for, code: claim::shown(paths) }
 }
 
 /// `sheaf-agent console`: shows the page on `tty`, or on the terminal it was started on, forever.
@@ -207,7 +209,7 @@ mod tests {
         let view = |bytes| {
             let text =
                 format!(r#"{{"images":[{{"name":"a","phase":"fetching","bytes":{bytes},"total":1000}}]}}"#);
-            View { status: serde_json::from_str(&text).ok(), silent_for: None }
+            View { status: serde_json::from_str(&text).ok(), ..View::default() }
         };
         assert_eq!(block(&view(110)), block(&view(190)));
         assert_ne!(block(&view(110)), block(&view(210)));

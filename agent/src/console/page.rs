@@ -4,7 +4,9 @@
 //! what is wrong comes first, lists are cut with a count of what is left out. Plain ASCII: a serial line shows it.
 
 use crate::human::binary;
-use crate::status::{ClusterSection, EtcdSection, ImageSection, LinkSection, Phase, Status, VmSection};
+use crate::status::{
+    ClusterSection, ConsoleSection, EtcdSection, ImageSection, LinkSection, Phase, Status, VmSection,
+};
 use std::time::Duration;
 
 /// Columns of the smallest terminal that is served.
@@ -29,6 +31,8 @@ pub struct View {
     pub status: Option<Status>,
     /// The agent does not run, and spoke last so long ago.
     pub silent_for: Option<Duration>,
+    /// The code by which the cluster can be claimed, if this node shows it. Not in the status, which everybody on the node reads.
+    pub code: Option<String>,
 }
 
 /// The page of `view` in `width` columns and `height` lines.
@@ -63,6 +67,7 @@ pub fn page(view: &View, width: usize, height: usize) -> Vec<String> {
     head.extend(network(&status, width));
     head.extend(cluster(&status.cluster, width));
     head.extend(etcd(&status.etcd, width));
+    head.extend(administration(&status.console, view.code.as_deref(), width));
     let next = match next_step(view, &status) {
         // Less indented than values: a CA hash in it stays whole.
         Some(text) => [vec![String::new(), "Next".to_owned()], wrap(&text, 2, width)].concat(),
@@ -115,6 +120,23 @@ fn network(status: &Status, width: usize) -> Vec<String> {
     if !network.links.is_empty() && !network.time_synchronised {
         lines.extend(entry("", "clock not yet set by a time server", width));
     }
+    lines
+}
+
+/// The administration console: its address, and by what the cluster is claimed while nobody administers it.
+fn administration(console: &ConsoleSection, code: Option<&str>, width: usize) -> Vec<String> {
+    let Some(url) = &console.url else { return Vec::new() };
+    let mut lines = entry("Console", url, width);
+    let (Some(claim), fingerprint) = (&console.claim, &console.fingerprint) else { return lines };
+    if let Some(fingerprint) = fingerprint {
+        lines.extend(entry("", "certificate, SHA-256:", width));
+        // Sixteen bytes in a line, as they are compared.
+        let (first, second) = fingerprint.split_at(fingerprint.len() / 2 + 1);
+        lines.extend(entry("", first.trim_end_matches(':'), width));
+        lines.extend(entry("", second, width));
+    }
+    let code = code.map_or("code: ".to_owned(), |code| format!("code: {code}  "));
+    lines.extend(entry("", &format!("{code}{claim}"), width));
     lines
 }
 
@@ -229,6 +251,11 @@ fn next_step(view: &View, status: &Status) -> Option<String> {
     }
     if status.node.problem.is_some() {
         return Some("correct node.toml (see PROBLEM) and install the node again with it".into());
+    }
+    if let (Phase::Ready | Phase::NotReady, Some(url), Some(_)) =
+        (cluster.phase, &status.console.url, &view.code)
+    {
+        return Some(format!("open {url} in a browser, compare the certificate, and enter the code"));
     }
     match (cluster.phase, &cluster.server, &cluster.ca_hash) {
         (Phase::None, _, _) => {

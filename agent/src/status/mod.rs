@@ -47,6 +47,8 @@ pub struct Status {
     pub etcd: EtcdSection,
     /// Writer: `vip`.
     pub vip: VipSection,
+    /// Writer: `claim`.
+    pub console: ConsoleSection,
 }
 
 /// What this node is.
@@ -127,6 +129,18 @@ pub struct VipSection {
     pub holder: Option<String>,
     /// Why it is not here, with the remedy.
     pub problem: Option<String>,
+}
+
+/// The administration console of a control-plane node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConsoleSection {
+    /// Where browsers find it: `https://ADDRESS/`.
+    pub url: Option<String>,
+    /// SHA-256 of its certificate, as browsers show it: `AB:CD:…`.
+    pub fingerprint: Option<String>,
+    /// While the cluster can be claimed: until when, or why it cannot. Never the code.
+    pub claim: Option<String>,
 }
 
 /// etcd of this node, and its snapshots.

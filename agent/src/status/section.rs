@@ -4,9 +4,9 @@
 //! cannot be cloned. Route in: [`open`]. Route out: [`Sections`], which the runtime hands out; [`Reader`], for all.
 
 use super::{
-    BootSection, ClusterSection, ControllerSection, DiskSection, EtcdSection, ImageSection, NetworkSection,
-    NodeSection, PolicySection, PoolSection, PortSection, PowerSection, Status, UpdateSection, VipSection,
-    VmSection, VolumeSection,
+    BootSection, ClusterSection, ConsoleSection, ControllerSection, DiskSection, EtcdSection, ImageSection,
+    NetworkSection, NodeSection, PolicySection, PoolSection, PortSection, PowerSection, Status,
+    UpdateSection, VipSection, VmSection, VolumeSection,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -67,6 +67,8 @@ pub struct Sections {
     pub etcd: Section<EtcdSection>,
     /// For `vip`.
     pub vip: Section<VipSection>,
+    /// For `claim`.
+    pub console: Section<ConsoleSection>,
 }
 
 /// Reads the status.
@@ -108,6 +110,7 @@ pub fn open() -> (Reader, Sections, Controllers) {
         power: section(&status, |status| &mut status.power),
         etcd: section(&status, |status| &mut status.etcd),
         vip: section(&status, |status| &mut status.vip),
+        console: section(&status, |status| &mut status.console),
     };
     let controllers = section(&status, |status| &mut status.controllers);
     (Reader(reader), sections, controllers)

@@ -54,7 +54,8 @@ pub struct Cluster {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", example = &"192.0.2.100")]
     pub vip: Option<IpAddr>,
-    /// create: public keys in PEM (`sheaf admin new DIR` makes a pair) whose owners administer the cluster.
+    /// create: public keys in PEM (`sheaf admin new DIR` makes a pair) whose owners administer the cluster. Without any, the
+    /// node's screen shows a code by which the first administrator claims the cluster in the console.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
     pub admin_keys: Vec<String>,

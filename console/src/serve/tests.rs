@@ -36,7 +36,7 @@ impl Ground {
                 _ => Ok((200, seen.to_string())),
             }
         });
-        let state = State { records: Arc::new(Fake::default()), ..State::new(client) };
+        let state = State { records: Arc::new(Fake::default()), ..State::new(client, Cluster::default()) };
         let password = state.passwords.hash("alice", PASSWORD).await.unwrap();
         let alice = User { password: Some(password), ..testing::user("alice") };
         state.records.create(Record::new(Kind::User, "alice", &alice).unwrap()).await.unwrap();
@@ -305,4 +305,20 @@ async fn nobody_changes_or_deletes_himself_and_a_401_of_the_api_server_is_not_on
     assert_eq!(on.asked.load(Ordering::Relaxed), 0);
     let (code, ..) = on.ask(Method::GET, "/api/api/v1/namespaces/unauthorized", &with, &Value::Null).await;
     assert_eq!(code, 502);
+}
+
+#[tokio::test]
+async fn large_bodies_are_taken_a_few_at_a_time_and_small_ones_always() {
+    let headers = |pairs: &[(&'static str, &'static str)]| -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
+    };
+    let (small, large) = (headers(&[("content-length", "65536")]), headers(&[("content-length", "65537")]));
+    let unknown = headers(&[("transfer-encoding", "chunked")]);
+    let held: Vec<_> = (0..16).map(|_| place(&large).unwrap().unwrap()).collect();
+    let message = "too many large requests at once; try again";
+    assert_eq!(place(&large).unwrap_err().message, message);
+    assert_eq!(place(&unknown).unwrap_err().message, message);
+    assert!(place(&small).unwrap().is_none() && place(&headers(&[])).unwrap().is_none());
+    drop(held);
+    assert!(place(&unknown).unwrap().is_some());
 }

@@ -20,6 +20,16 @@ pub const CLAIM_USER: &str = "console:.claim";
 pub const CLAIM_SECRET: &str = "claim";
 /// ClusterRole of what users with a role for the whole cluster may read besides: nodes, storage, networks.
 pub const VIEW_CLUSTER_ROLE: &str = "sheaf:console:view-cluster";
+/// ConfigMap in `kube-system` with the keys of administrators, which the agent reads (`agent/src/administrators/`).
+pub const ADMINISTRATORS: &str = "sheaf-administrators";
+/// Role and ClusterRole of [`CLAIM_USER`], and the names of their bindings.
+pub const CLAIM_ROLE: &str = "sheaf:console:claim";
+/// Label of the bindings of the console's users: the user.
+pub const USER_LABEL: &str = "console.sheaf.dev/user";
+/// Label of the bindings of the console's users: the role that they are part of.
+pub const ROLE_LABEL: &str = "console.sheaf.dev/role";
+/// The value of [`ROLE_LABEL`] of who administers.
+pub const ADMINISTER: &str = "administer";
 /// The ClusterRoles that the first administrator is bound to.
 pub const FIRST_ROLES: [&str; 1] = ["cluster-admin"];
 
@@ -43,10 +53,46 @@ pub const WATCHED: &[(&str, &str)] = &[
     ("sheaf.dev", "nodenetworkstates"),
 ];
 
+const RBAC: &str = "rbac.authorization.k8s.io/v1";
+
+fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> Value {
+    json!({"apiGroups": [group], "resources": resources, "verbs": verbs})
+}
+
+fn reference(kind: &str, name: &str) -> Value {
+    json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name})
+}
+
+/// What making the first administrator needs, as objects to apply. Nobody has it until [`claim_bindings`] are applied.
+pub fn claim_roles() -> Vec<Value> {
+    let named = |group: &str, resource: &str, names: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": [resource], "resourceNames": names, "verbs": verbs});
+    let group = "rbac.authorization.k8s.io";
+    vec![
+        json!({"apiVersion": RBAC, "kind": "ClusterRole", "metadata": {"name": CLAIM_ROLE}, "rules": [
+            rule(group, &["clusterrolebindings"], &["create"]),
+            named(group, "clusterroles", &FIRST_ROLES, &["bind"]),
+        ]}),
+        json!({"apiVersion": RBAC, "kind": "Role", "metadata": {"name": CLAIM_ROLE, "namespace": "kube-system"}, "rules": [
+            rule("", &["configmaps"], &["create"]),
+            named("", "configmaps", &[ADMINISTRATORS], &["get", "patch"]),
+        ]}),
+    ]
+}
+
+/// What gives [`CLAIM_USER`] these roles, while a claim is open: cluster-wide, and in `kube-system`.
+pub fn claim_bindings() -> [Value; 2] {
+    let subjects = json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": CLAIM_USER}]);
+    [
+        json!({"apiVersion": RBAC, "kind": "ClusterRoleBinding", "metadata": {"name": CLAIM_ROLE},
+               "roleRef": reference("ClusterRole", CLAIM_ROLE), "subjects": subjects}),
+        json!({"apiVersion": RBAC, "kind": "RoleBinding", "metadata": {"name": CLAIM_ROLE, "namespace": "kube-system"},
+               "roleRef": reference("Role", CLAIM_ROLE), "subjects": subjects}),
+    ]
+}
+
 /// What the identity may do, as objects to apply; the namespace first.
 pub fn rules() -> Vec<Value> {
     let read = ["get", "list", "watch"];
-    let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
     let watched = WATCHED.iter().map(|(group, plural)| rule(group, &[plural], &read));
     let mut of_cluster = vec![
         // Narrowed to the prefix by the API server's authorization configuration.
@@ -55,9 +101,7 @@ pub fn rules() -> Vec<Value> {
     ];
     of_cluster.extend(watched);
     let subjects = json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": IDENTITY}]);
-    let rbac = "rbac.authorization.k8s.io/v1";
-    let reference =
-        |kind: &str, name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
+    let rbac = RBAC;
     vec![
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
         json!({"apiVersion": rbac, "kind": "ClusterRole", "metadata": {"name": IDENTITY}, "rules": of_cluster}),
@@ -93,6 +137,22 @@ mod tests {
                 });
                 assert!(!writes || own && rule["resources"] == json!(["secrets"]), "{rule}");
             }
+        }
+    }
+
+    #[test]
+    fn the_claim_makes_administrators_and_does_nothing_else() {
+        let rules: Vec<Value> =
+            claim_roles().iter().flat_map(|role| role["rules"].as_array().cloned().unwrap()).collect();
+        assert_eq!(rules.len(), 4);
+        for rule in rules {
+            let only_adds = rule["verbs"] == json!(["create"]);
+            assert!(only_adds || rule["resourceNames"].is_array(), "{rule}");
+            assert!(!rule["verbs"].as_array().unwrap().contains(&json!("*")), "{rule}");
+        }
+        for binding in claim_bindings() {
+            assert_eq!(binding["subjects"].as_array().unwrap().len(), 1);
+            assert_eq!(binding["subjects"][0]["name"], CLAIM_USER);
         }
     }
 }

@@ -8,6 +8,7 @@
 pub mod access;
 pub mod attachment;
 pub mod cdi;
+pub mod claim;
 pub mod clock;
 pub mod cluster_config;
 pub mod cluster_update;

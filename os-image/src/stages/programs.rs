@@ -18,20 +18,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Programs of the node's root.
-pub const NODE: [&str; 2] = ["sheaf-agent", "sheaf-controller"];
+pub const NODE: [&str; 3] = ["sheaf-agent", "sheaf-controller", "sheaf-console"];
 /// Program of the installer's initrd.
 pub const INSTALLER: &str = "sheaf-installer";
 /// All of them, each named as its package.
-pub const PROGRAMS: [&str; 3] = [NODE[0], NODE[1], INSTALLER];
+pub const PROGRAMS: [&str; 4] = [NODE[0], NODE[1], NODE[2], INSTALLER];
 
 /// What the linker is told: a position-independent program has its addresses corrected as it starts, and the list of the places
 /// is 1.7 MB of the agent, in memory as well as on the medium. Packed (`DT_RELR`, glibc 2.36) it is some kilobytes.
 const RUSTFLAGS: &str = "-C link-arg=-Wl,-z,pack-relative-relocs";
 
 /// Directories of the crates they are made of.
-const CRATES: [&str; 7] = ["agent", "configs", "controller", "host", "installer", "links", "release"];
-/// What of those is no source of theirs.
-const NOT_SOURCE: [&str; 3] = ["tests", "images", "examples"];
+const CRATES: [&str; 8] =
+    ["agent", "configs", "console", "controller", "host", "installer", "links", "release"];
+/// What of those is no source of theirs. The page of the console is: `console/web/dist` goes into its program.
+const NOT_SOURCE: [&str; 4] = ["tests", "images", "examples", "node_modules"];
 
 /// Builds them.
 pub fn build(context: &BuildContext<'_>, source: &Source, tools: &Tools) -> Result<Made, BuildError> {

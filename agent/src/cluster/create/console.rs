@@ -11,8 +11,9 @@ use super::kubeadm::ControlPlane;
 use super::pki::Pki;
 use crate::cluster::apply;
 use crate::cluster::keys::{self, Authority, Key};
-use sheaf_api::console::{IDENTITY, rules};
+use sheaf_api::console::{IDENTITY, claim_roles, rules};
 use sheaf_host::file::write_atomically;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 /// Validity of the certificate for browsers, which take no more than 398 days; made again with less than a third left.
@@ -21,6 +22,11 @@ const RENEW_BEFORE: Duration = Duration::from_secs(120 * 24 * 3600);
 
 /// The certificate for browsers, and its key, in `pki/`.
 const SERVING: [&str; 2] = ["sheaf-console-serving.crt", "sheaf-console-serving.key"];
+
+/// The certificate that browsers see, PEM.
+pub fn serving_certificate(pki: &Pki) -> PathBuf {
+    pki.file(SERVING[0])
+}
 
 /// Makes both unless good ones are there; true when one was made: the console must be restarted.
 pub fn ensure(
@@ -70,9 +76,10 @@ fn ensure_serving(pki: &Pki, plane: &ControlPlane, now: SystemTime) -> anyhow::R
     Ok(true)
 }
 
-/// Applies what it may do.
+/// Applies what it may do, and the roles that a claim needs.
 pub async fn ensure_rules(client: &kube::Client) -> anyhow::Result<()> {
-    apply::all(client, &rules()).await
+    apply::all(client, &rules()).await?;
+    apply::all(client, &claim_roles()).await
 }
 
 #[cfg(test)]

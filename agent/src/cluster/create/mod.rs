@@ -121,7 +121,7 @@ pub async fn bring_up(
         .remedy("making sheaf-controller's certificate", broken)?;
     let serving = controller::ensure_serving(&pki, &plane, SystemTime::now())
         .remedy("making the aggregated API's certificate", broken)?;
-    console::ensure(&pki, &plane, &ca, &ca_key, SystemTime::now())
+    let console = console::ensure(&pki, &plane, &ca, &ca_key, SystemTime::now())
         .remedy("making the console's certificates", broken)?;
     let moved =
         write_environment(&paths.run, &plane).remedy("writing /run/sheaf/control-plane.env", broken)?;
@@ -203,6 +203,7 @@ pub async fn bring_up(
     servers::publish(&admin, &plane.node, &plane.server(), cluster.vip)
         .await
         .remedy("adding this node to the list of API servers", broken)?;
+    start(hosts, "sheaf-console.service", changed || console, report).await?;
     if changed {
         std::fs::remove_file(&pending).remedy("removing /run/sheaf/control-plane.pending", broken)?;
     }

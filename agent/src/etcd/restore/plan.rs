@@ -9,8 +9,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 /// Units that are stopped, in order: the agent first, which would start the others; etcd last, which the others use.
-pub const UNITS: [&str; 6] = [
+pub const UNITS: [&str; 7] = [
     "sheaf-agent.service",
+    "sheaf-console.service",
     "sheaf-controller.service",
     "kube-scheduler.service",
     "kube-controller-manager.service",
@@ -279,6 +280,7 @@ mod tests {
             [
                 "make etcd's data from /data/etcd-snapshots/etcd-a.db",
                 "stop sheaf-agent.service",
+                "stop sheaf-console.service",
                 "stop sheaf-controller.service",
                 "stop kube-scheduler.service",
                 "stop kube-controller-manager.service",

@@ -113,6 +113,7 @@ async fn an_agent_that_cannot_be_stopped_leaves_the_data_as_it_was_and_the_agent
         node.units.asked(),
         [
             "stop sheaf-agent.service",
+            "stop sheaf-console.service",
             "stop sheaf-controller.service",
             "stop kube-scheduler.service",
             "start sheaf-agent.service"
