@@ -12,13 +12,15 @@ use std::path::{Path, PathBuf};
 fn main() -> io::Result<()> {
     let variable = |name: &str| std::env::var(name).map(PathBuf::from).map_err(io::Error::other);
     let web = variable("CARGO_MANIFEST_DIR")?.join("web");
-    println!("cargo::rerun-if-changed={}", web.join("dist").display());
+    // Of a build of an image, which has made the page elsewhere.
+    println!("cargo::rerun-if-env-changed=SHEAF_CONSOLE_PAGE");
+    let dist = variable("SHEAF_CONSOLE_PAGE").unwrap_or_else(|_| web.join("dist"));
+    println!("cargo::rerun-if-changed={}", dist.display());
     println!("cargo::rerun-if-changed={}", web.join("missing.html").display());
     let mut files = Vec::new();
-    walk(&web.join("dist"), &mut files)?;
+    walk(&dist, &mut files)?;
     // Sorted, so that the same files make the same program.
     files.sort();
-    let dist = web.join("dist");
     let mut table: Vec<(String, PathBuf, Option<PathBuf>)> = Vec::new();
     for file in files.iter().filter(|file| file.extension().is_none_or(|end| end != "gz")) {
         let name = file.strip_prefix(&dist).map_err(io::Error::other)?.display().to_string();

@@ -13,7 +13,7 @@ use crate::stages::initrd::{self, Purpose};
 use crate::stages::packages::Packages;
 use crate::stages::root::{Identity, Root};
 use crate::stages::uki::Uki;
-use crate::stages::{Ground, bios, kube, microcode, packages, payload, programs};
+use crate::stages::{Ground, bios, kube, microcode, packages, page, payload, programs};
 use crate::tools;
 use sheaf_config::recipe::Recipe;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! The bill of materials of a release: SPDX 2.3 as JSON, of Debian's packages, crates and Go modules alike.
+//! The bill of materials of a release: SPDX 2.3 as JSON, of Debian's packages, crates, Go modules and npm packages alike.
 //!
 //! Why one document: a scanner that asks whether a release has a broken library shall not care who packaged it. The node
 //! has it at `/usr/share/sheaf/sbom.spdx.json`, the release beside its manifest.
@@ -9,6 +9,7 @@ use crate::crates::Crate;
 use crate::debian::SUITE;
 use crate::go::BuildInfo;
 use crate::inputs::Digest;
+use crate::npm::Npm;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -35,6 +36,8 @@ pub struct Bill<'a> {
     pub programs: &'a BTreeMap<String, BTreeSet<Crate>>,
     /// The control plane.
     pub kube: &'a BuildInfo,
+    /// The console's page.
+    pub page: &'a BTreeSet<Npm>,
 }
 
 /// The document in the making.
@@ -53,6 +56,7 @@ impl Bill<'_> {
         self.debian(&mut document, &release);
         self.rust(&mut document, &release);
         self.go(&mut document, &release);
+        self.npm(&mut document, &release);
         let packages: Vec<_> = document.packages.into_values().collect();
         let relationships: Vec<_> = document
             .relationships
@@ -138,6 +142,20 @@ impl Bill<'_> {
             let id = id(&format!("go-{path}-{version}"));
             let purl = format!("pkg:golang/{}@{}", path.to_lowercase(), encoded(version));
             document.add(&part, &id, described(&id, path, version, &purl));
+        }
+    }
+
+    fn npm(&self, document: &mut Document, release: &str) {
+        let part = document.part("page", "the page of sheaf-console", self.version, None);
+        document.relate(release, "CONTAINS", &part);
+        for Npm { name, version, licence } in self.page {
+            let id = id(&format!("npm-{name}-{version}"));
+            // The scope of a name is a part of its own, with its `@` escaped.
+            let name_parts = name.split('/').map(encoded).collect::<Vec<_>>().join("/");
+            let mut value =
+                described(&id, name, version, &format!("pkg:npm/{name_parts}@{}", encoded(version)));
+            value["licenseDeclared"] = json!(licence.as_deref().unwrap_or(UNKNOWN));
+            document.add(&part, &id, value);
         }
     }
 }
@@ -238,6 +256,8 @@ mod tests {
         let programs = [("sheaf-agent".to_owned(), crates.into())].into();
         let module = Module { path: "k8s.io/api".into(), version: "v0.37.2".into(), sum: String::new() };
         let kube = BuildInfo { go: "go1.26.8".into(), modules: vec![module] };
+        let xterm = Npm { name: "@xterm/xterm".into(), version: "6.0.0".into(), licence: Some("MIT".into()) };
+        let page = [xterm].into();
         let bill = Bill {
             name: "sheaf",
             version: "0.1.0",
@@ -246,13 +266,14 @@ mod tests {
             sums: &sums,
             programs: &programs,
             kube: &kube,
+            page: &page,
         };
         assert_eq!(bill.document(), bill.document());
         serde_json::from_str(&bill.document()).unwrap()
     }
 
     #[test]
-    fn all_three_worlds_are_in_it_each_by_its_purl() {
+    fn all_four_worlds_are_in_it_each_by_its_purl() {
         let document = document();
         let purls: Vec<_> = document["packages"]
             .as_array()
@@ -265,6 +286,7 @@ mod tests {
             "pkg:deb/debian/libstdc%2B%2B6@1%3A2%2Bb?arch=amd64&distro=trixie",
             "pkg:golang/k8s.io/api@v0.37.2",
             "pkg:golang/stdlib@1.26.8",
+            "pkg:npm/%40xterm/xterm@6.0.0",
         ];
         assert_eq!(purls, expected, "what is left out of the image, and what is ours, has none");
     }

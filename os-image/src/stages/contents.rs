@@ -15,6 +15,7 @@ use crate::go;
 use crate::inputs::Inputs;
 use crate::lists;
 use crate::lock::{self, World};
+use crate::npm;
 use crate::sbom::{self, Bill};
 use crate::stage::{Made, Spec, StageDir};
 use sheaf_host::run::Command;
@@ -122,6 +123,7 @@ impl Contents<'_> {
             sums: &sums,
             programs: &PROGRAMS.iter().map(crates).collect::<Result<_, _>>()?,
             kube: &kube,
+            page: &npm::of(source)?,
         };
         Ok(bill.document())
     }

@@ -8,6 +8,7 @@ pub mod initrd;
 pub mod kube;
 pub mod microcode;
 pub mod packages;
+pub mod page;
 pub mod payload;
 pub mod programs;
 pub mod root;

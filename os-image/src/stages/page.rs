@@ -61,15 +61,22 @@ mod tests {
     fn what_builds_and_tests_leave_is_not_copied() {
         let root = tempfile::tempdir().unwrap();
         let (from, to) = (root.path().join("web"), root.path().join("copy"));
-        for path in ["src/a/b.ts", "node_modules/x/index.js", "dist/old.js", "test/t.ts", ".npmrc", "package.json"] {
+        for path in
+            ["src/a/b.ts", "node_modules/x/index.js", "dist/old.js", "test/t.ts", ".npmrc", "package.json"]
+        {
             let path = from.join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "x").unwrap();
         }
         copied(&from, &to).unwrap();
-        for (path, is_there) in
-            [("src/a/b.ts", true), (".npmrc", true), ("package.json", true), ("node_modules", false), ("dist", false), ("test", false)]
-        {
+        for (path, is_there) in [
+            ("src/a/b.ts", true),
+            (".npmrc", true),
+            ("package.json", true),
+            ("node_modules", false),
+            ("dist", false),
+            ("test", false),
+        ] {
             assert_eq!(to.join(path).exists(), is_there, "{path}");
         }
     }

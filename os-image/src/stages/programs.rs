@@ -6,6 +6,7 @@
 //! hold. cargo's target directory stays in the checkout: a changed line compiles one crate.
 //! Route in: the crates' sources. Route out: one file for each of [`PROGRAMS`].
 
+use super::page;
 use crate::build_host::{self, CARGO};
 use crate::error::BuildError;
 use crate::inputs::Inputs;
@@ -31,15 +32,21 @@ const RUSTFLAGS: &str = "-C link-arg=-Wl,-z,pack-relative-relocs";
 /// Directories of the crates they are made of.
 const CRATES: [&str; 8] =
     ["agent", "configs", "console", "controller", "host", "installer", "links", "release"];
-/// What of those is no source of theirs. The page of the console is: `console/web/dist` goes into its program.
-const NOT_SOURCE: [&str; 4] = ["tests", "images", "examples", "node_modules"];
+/// What of those is no source of theirs. `console/web` is that of the page, which is a stage of its own.
+const NOT_SOURCE: [&str; 4] = ["tests", "images", "examples", "web"];
 
 /// Builds them.
-pub fn build(context: &BuildContext<'_>, source: &Source, tools: &Tools) -> Result<Made, BuildError> {
+pub fn build(
+    context: &BuildContext<'_>,
+    source: &Source,
+    tools: &Tools,
+    page: &Made,
+) -> Result<Made, BuildError> {
     build_host::require(CARGO, context.run, context.privilege)?;
     let sysroot = toolchain(context.run, source)?;
     let mut inputs = Inputs::new("programs", 1)
         .digest("tools", &tools.digest)
+        .digest("page", &page.digest)
         .text("toolchain", &version(context.run, source)?)
         .text("flags", RUSTFLAGS);
     for file in ["Cargo.toml", "Cargo.lock"] {
@@ -58,12 +65,14 @@ pub fn build(context: &BuildContext<'_>, source: &Source, tools: &Tools) -> Resu
             .read(source.top(), "source")
             .read(&sysroot, "rust")
             .write(cargo_home()?.join("registry"), "cargo/registry")
+            .read(page.file(page::FOLDER), "page")
             .write(&target, "target");
         let build = Command::new("/mnt/rust/bin/cargo")
             .args(["build", "--release", "--locked", "--offline", "--target-dir", "/mnt/target"])
             .args(PROGRAMS.iter().flat_map(|program| ["--package", program]))
             .env("CARGO_HOME", "/mnt/cargo")
             .env("RUSTFLAGS", RUSTFLAGS)
+            .env("SHEAF_CONSOLE_PAGE", "/mnt/page")
             .env("PATH", "/mnt/rust/bin:/usr/bin:/bin")
             .dir("/mnt/source");
         stage.run(&chroot.enter(&build))?;

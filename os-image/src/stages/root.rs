@@ -62,9 +62,9 @@ for overlay in /mnt/overlay-*; do
     tar -C "$overlay" --owner=0 --group=0 --numeric-owner --mode='u=rwX,go=rX' --mtime="@$SOURCE_DATE_EPOCH" -cf - . |
         tar -C "$root" --no-overwrite-dir --keep-directory-symlink -xpf -
 done
-install -m 0755 /mnt/programs/sheaf-agent /mnt/programs/sheaf-controller "$root/usr/bin/"
+install -m 0755 /mnt/programs/sheaf-agent /mnt/programs/sheaf-controller /mnt/programs/sheaf-console "$root/usr/bin/"
 install -m 0755 /mnt/kube/kube "$root/usr/bin/kube"
-for program in sheaf-agent sheaf-controller; do truncate --size="%$STEP" "$root/usr/bin/$program"; done
+for program in sheaf-agent sheaf-controller sheaf-console; do truncate --size="%$STEP" "$root/usr/bin/$program"; done
 install -D -m 0644 "/mnt/contents/$SBOM" "$root/usr/share/sheaf/$SBOM"
 printf '%s' "$PUBLIC_KEY" >"$root/usr/share/sheaf/release.pub"
 test -z "$KEYS" || printf '%s' "$KEYS" >"$root/usr/share/sheaf/keys.json"
@@ -74,7 +74,7 @@ test -d "$root/usr/lib/modules/$KERNEL" || {
 
 /// Runs in the tree: every library our programs ask for is there, at the symbol versions they ask for.
 const CHECK: &str = r#"set -eu
-for program in /usr/bin/sheaf-agent /usr/bin/sheaf-controller; do /lib64/ld-linux-x86-64.so.2 --list "$program"; done"#;
+for program in /usr/bin/sheaf-agent /usr/bin/sheaf-controller /usr/bin/sheaf-console; do /lib64/ld-linux-x86-64.so.2 --list "$program"; done"#;
 
 /// What only the build needed.
 const CLEAN: &str = r#"set -eu
