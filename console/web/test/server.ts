@@ -49,6 +49,13 @@ export interface Played {
   close(): Promise<void>;
 }
 
+interface User {
+  name: string;
+  disabled: boolean;
+  created: number;
+  roles: unknown[];
+}
+
 const keyOf = (object: Thing): string => `${object.metadata.namespace ?? ""}/${object.metadata.name}`;
 
 async function read(request: IncomingMessage): Promise<unknown> {
@@ -63,7 +70,7 @@ export async function play(): Promise<Played> {
   const users = [
     { name: "alice", disabled: false, created: 1_790_000_000, roles: [{ role: "administer" }] },
     { name: "bob", disabled: false, created: 1_794_000_000, roles: [{ role: "operate", project: "shop" }] },
-  ] as { name: string; disabled: boolean; created: number; roles: unknown[] }[];
+  ] satisfies User[] as User[];
   const tokens: { id: string; label: string; created: number; ends: number }[] = [{ id: "00", label: "backup", created: 1_795_000_000, ends: 1_803_000_000 }];
   const wordOf = (plural: string) => watched.find((one) => one.plural === plural)?.word;
   const tell = (plural: string, line: object) => {
@@ -138,7 +145,7 @@ export async function play(): Promise<Played> {
       case "GET users":
         return json(response, 200, users);
       case "POST users":
-        users.push({ disabled: false, created: Math.floor(Date.now() / 1000), roles: [], ...(body as object) } as (typeof users)[number]);
+        users.push({ disabled: false, created: Math.floor(Date.now() / 1000), ...(body as unknown as Pick<User, "name" | "roles">) });
         return json(response, 201, { name: body?.["name"] });
       case "PATCH users":
       case "DELETE users":

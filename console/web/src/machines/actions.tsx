@@ -32,7 +32,7 @@ function Dialogs({ machine, open, onClose, onDeleted }: { machine: Machine; open
         title={`Delete machine ${name}`}
         label="Delete"
         typed={losesDisks ? name : undefined}
-        act={() => remove(`${paths.machine(project, name)}?propagationPolicy=Foreground`)}
+        act={() => remove(paths.machine(project, name))}
         onClose={onClose}
         onDone={() => {
           done(`Delete ${name}`);

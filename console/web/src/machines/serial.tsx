@@ -28,7 +28,9 @@ export default function Serial({ project, name, isRunning, uid }: { project: str
     const terminal = new Terminal({ documentOverride: styles.document, fontFamily: "RedHatMono, monospace", fontSize: 14, scrollback: 5000, screenReaderMode: true, cursorBlink: true });
     const fit = new FitAddon();
     terminal.loadAddon(fit);
-    terminal.open(place.current);
+    const target = place.current;
+    // xterm 6.0 takes the page's own document for the styles of its scroll bar.
+    styles.during(() => terminal.open(target));
     shown.current = terminal;
     fit.fit();
     const socket = new WebSocket(paths.socket(paths.act("virtualmachineinstances", project, name, "console")), [PROTOCOL]);

@@ -42,7 +42,8 @@ export default function Editor({ path, what }: { path: string; what: string }) {
     }
     setBusy(true);
     try {
-      await put(path, found.object);
+      // A field that does not exist is refused, not dropped.
+      await put(`${path}?fieldValidation=Strict`, found.object);
       done(`Change ${what}`);
       reload();
     } catch (error) {
