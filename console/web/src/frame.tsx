@@ -102,6 +102,7 @@ function entry(route: Route): string {
 
 function title(route: Route): string {
   if (route.page === "machine" || route.page === "node") return route.name;
+  if (route.page === "create") return "Create machine";
   return PAGES.find(({ page }) => page === entry(route))?.title ?? "Sheaf";
 }
 
