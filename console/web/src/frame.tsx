@@ -76,7 +76,9 @@ function Shown({ route, user }: { route: Route; user: string }) {
     case "create":
       return <CreateMachine />;
     case "machine":
-      return <MachinePage key={`${route.project}/${route.name}`} project={route.project} name={route.name} tab={route.tab} />;
+      return (
+        <MachinePage key={`${route.project}/${route.name}`} project={route.project} name={route.name} tab={route.tab} />
+      );
     case "images":
       return <Images />;
     case "storage":

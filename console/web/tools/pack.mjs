@@ -48,6 +48,8 @@ for (const name of first) {
 }
 console.log(`${String(total).padStart(8)} first load; ${whole} bytes in the program`);
 if (total > BUDGET * 1000) {
-  console.error(`pack: the first load has ${total} bytes, ${BUDGET} KB are allowed; load what is not needed first by import()`);
+  console.error(
+    `pack: the first load has ${total} bytes, ${BUDGET} KB are allowed; load what is not needed first by import()`,
+  );
   process.exit(1);
 }

@@ -129,7 +129,8 @@ export function List<T>({ label, rows, isWhole, columns, rowKey, actions, filter
                       sort: {
                         columnIndex: index,
                         sortBy: { index: sorting.column, direction: sorting.direction },
-                        onSort: (_event: unknown, _index: number, direction: "asc" | "desc") => setSorting({ column: index, direction }),
+                        onSort: (_event: unknown, _index: number, direction: "asc" | "desc") =>
+                          setSorting({ column: index, direction }),
                       },
                     }
                   : {})}

@@ -16,7 +16,17 @@ import { documentFor } from "./styles.ts";
 /** virtctl's and KubeVirt's: plain bytes in binary frames. */
 const PROTOCOL = "plain.kubevirt.io";
 
-export default function Serial({ project, name, isRunning, uid }: { project: string; name: string; isRunning: boolean; uid: string | undefined }) {
+export default function Serial({
+  project,
+  name,
+  isRunning,
+  uid,
+}: {
+  project: string;
+  name: string;
+  isRunning: boolean;
+  uid: string | undefined;
+}) {
   const place = useRef<HTMLDivElement>(null);
   const button = useRef<HTMLButtonElement>(null);
   const shown = useRef<Terminal>(undefined);
@@ -25,7 +35,14 @@ export default function Serial({ project, name, isRunning, uid }: { project: str
   useEffect(() => {
     if (!isRunning || !place.current) return;
     const styles = documentFor(document);
-    const terminal = new Terminal({ documentOverride: styles.document, fontFamily: "RedHatMono, monospace", fontSize: 14, scrollback: 5000, screenReaderMode: true, cursorBlink: true });
+    const terminal = new Terminal({
+      documentOverride: styles.document,
+      fontFamily: "RedHatMono, monospace",
+      fontSize: 14,
+      scrollback: 5000,
+      screenReaderMode: true,
+      cursorBlink: true,
+    });
     const fit = new FitAddon();
     terminal.loadAddon(fit);
     const target = place.current;
@@ -33,7 +50,9 @@ export default function Serial({ project, name, isRunning, uid }: { project: str
     styles.during(() => terminal.open(target));
     shown.current = terminal;
     fit.fit();
-    const socket = new WebSocket(paths.socket(paths.act("virtualmachineinstances", project, name, "console")), [PROTOCOL]);
+    const socket = new WebSocket(paths.socket(paths.act("virtualmachineinstances", project, name, "console")), [
+      PROTOCOL,
+    ]);
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {
       setOpen(true);
@@ -73,8 +92,19 @@ export default function Serial({ project, name, isRunning, uid }: { project: str
             Press Enter if the guest stays silent. Ctrl+] leaves the terminal.
           </>
         ) : (
-          <Alert variant="warning" isInline component="h2" title="Not connected" actionLinks={<Button variant="link" isInline onClick={() => setRound(round + 1)}>Connect again</Button>}>
-            The serial port has one user at a time: a connection ends when somebody else opens it, or when the machine ends.
+          <Alert
+            variant="warning"
+            isInline
+            component="h2"
+            title="Not connected"
+            actionLinks={
+              <Button variant="link" isInline onClick={() => setRound(round + 1)}>
+                Connect again
+              </Button>
+            }
+          >
+            The serial port has one user at a time: a connection ends when somebody else opens it, or when the machine
+            ends.
           </Alert>
         )}
       </StackItem>
