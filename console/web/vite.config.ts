@@ -16,5 +16,12 @@ export default defineConfig({
     chunkSizeWarningLimit: 1500,
   },
   // The machine may be busy with virtual machines of other tests.
-  test: { include: ["src/**/*.test.ts"], environment: "node", testTimeout: 120_000 },
+  test: {
+    include: ["src/**/*.test.{ts,tsx}"],
+    environment: "node",
+    testTimeout: 120_000,
+    // Their CommonJS form, which vitest would take, cannot import styles.
+    alias: [{ find: /^(@patternfly\/react-(core|table))$/, replacement: "$1/dist/esm/index.js" }],
+    server: { deps: { inline: [/@patternfly/] } },
+  },
 });
