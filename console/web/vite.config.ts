@@ -8,6 +8,8 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   plugins: [react()],
   build: {
+    // tools/pack.mjs puts it in the place of `dist` when it is whole: a build of the program never finds half of it.
+    outDir: "dist.new",
     target: "es2022",
     // Nothing is inlined as a data: URL; fonts would be refused by the policy.
     assetsInlineLimit: 0,
