@@ -8,6 +8,7 @@ import {
   AlertActionCloseButton,
   AlertGroup,
   Banner,
+  Brand,
   Bullseye,
   Divider,
   Dropdown,
@@ -185,7 +186,7 @@ export function Frame({ user }: { user: string }) {
         </MastheadToggle>
         <MastheadBrand>
           <MastheadLogo href="#/" component="a">
-            Sheaf
+            <Brand src="/icon.svg" alt="Sheaf" heights={{ default: "36px" }} />
           </MastheadLogo>
         </MastheadBrand>
       </MastheadMain>

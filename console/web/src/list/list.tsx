@@ -124,6 +124,7 @@ export function List<T>({ label, rows, isWhole, columns, rowKey, actions, filter
             {columns.map((column, index) => (
               <Th
                 key={column.title}
+                modifier="nowrap"
                 {...(column.value
                   ? {
                       sort: {
