@@ -8,6 +8,7 @@ import {
   AlertActionCloseButton,
   AlertGroup,
   Banner,
+  Brand,
   Bullseye,
   Divider,
   Dropdown,
@@ -76,7 +77,9 @@ function Shown({ route, user }: { route: Route; user: string }) {
     case "create":
       return <CreateMachine />;
     case "machine":
-      return <MachinePage key={`${route.project}/${route.name}`} project={route.project} name={route.name} tab={route.tab} />;
+      return (
+        <MachinePage key={`${route.project}/${route.name}`} project={route.project} name={route.name} tab={route.tab} />
+      );
     case "images":
       return <Images />;
     case "storage":
@@ -102,6 +105,7 @@ function entry(route: Route): string {
 
 function title(route: Route): string {
   if (route.page === "machine" || route.page === "node") return route.name;
+  if (route.page === "create") return "Create machine";
   return PAGES.find(({ page }) => page === entry(route))?.title ?? "Sheaf";
 }
 
@@ -182,7 +186,7 @@ export function Frame({ user }: { user: string }) {
         </MastheadToggle>
         <MastheadBrand>
           <MastheadLogo href="#/" component="a">
-            Sheaf
+            <Brand src="/icon.svg" alt="Sheaf" heights={{ default: "36px" }} />
           </MastheadLogo>
         </MastheadBrand>
       </MastheadMain>

@@ -44,7 +44,8 @@ export async function ask(): Promise<void> {
 }
 
 async function out(): Promise<void> {
-  const hasEnded = session.state === "in";
+  // Several requests may find it at once.
+  const hasEnded = session.state === "in" || (session.state === "out" && session.hasEnded);
   closeWatch();
   const { open } = await get<{ open: boolean }>("/console/claim").catch(() => ({ open: false }));
   become(open ? { state: "claim" } : { state: "out", hasEnded });

@@ -72,5 +72,7 @@ export function age(time: string | undefined, now: number): string {
 /** A time for people, in their zone and order. */
 export function moment(time: string | number | undefined): string {
   const date = new Date(typeof time === "number" ? time * 1000 : (time ?? ""));
-  return Number.isNaN(date.getTime()) ? "–" : date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+  return Number.isNaN(date.getTime())
+    ? "–"
+    : date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 }

@@ -13,7 +13,11 @@ export const PATIENT = 300_000;
 
 export async function launch(): Promise<Browser> {
   const executablePath = execFileSync(fileURLToPath(new URL("chromium", import.meta.url)), { encoding: "utf8" }).trim();
-  return chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"], timeout: PATIENT });
+  return chromium.launch({
+    executablePath,
+    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"],
+    timeout: PATIENT,
+  });
 }
 
 export type Theme = "light" | "dark";
@@ -26,7 +30,13 @@ export interface Opened {
 }
 
 export async function open(browser: Browser, url: string, theme: Theme = "light"): Promise<Opened> {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 720 }, colorScheme: theme, reducedMotion: "reduce", locale: "en-GB", timezoneId: "UTC" });
+  const context = await browser.newContext({
+    viewport: { width: 1280, height: 720 },
+    colorScheme: theme,
+    reducedMotion: "reduce",
+    locale: "en-GB",
+    timezoneId: "UTC",
+  });
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENT);
   const wrong: string[] = [];
@@ -49,7 +59,12 @@ interface Violation {
 export async function accessible(page: Page): Promise<void> {
   // The policy forbids scripts in the page; the debugger may run them.
   await page.evaluate(AXE);
-  const found = await page.evaluate<Violation[]>("axe.run(document, { resultTypes: ['violations'] }).then((result) => result.violations)");
-  const told = found.map((one) => `${one.id} (${one.impact}): ${one.nodes.map((node) => `${node.html.slice(0, 200)} ${node.failureSummary ?? ""}`).join(" | ")}`);
+  const found = await page.evaluate<Violation[]>(
+    "axe.run(document, { resultTypes: ['violations'] }).then((result) => result.violations)",
+  );
+  const told = found.map(
+    (one) =>
+      `${one.id} (${one.impact}): ${one.nodes.map((node) => `${node.html.slice(0, 200)} ${node.failureSummary ?? ""}`).join(" | ")}`,
+  );
   expect(told).toEqual([]);
 }

@@ -51,13 +51,34 @@ export function rows(): Row[] {
     if (word === "OPEN") return ["Open"];
     return word.replace(/[&[\]\s]/g, "").split(",");
   };
-  const plain = [...text.matchAll(/^ {4}row\("([^"]*)", "([^"]+)", ("[^"]+"|VM|VMI), (Namespace|Cluster), ([^)]+)\),$/gm)].map(
-    ([, group = "", version = "", kind = "", scope = "", list = ""]): Row => ({ group, version, kind: named(kind), isNamespaced: scope === "Namespace", under: undefined, verbs: verbs(list), streams: false }),
+  const plain = [
+    ...text.matchAll(/^ {4}row\("([^"]*)", "([^"]+)", ("[^"]+"|VM|VMI), (Namespace|Cluster), ([^)]+)\),$/gm),
+  ].map(([, group = "", version = "", kind = "", scope = "", list = ""]): Row => ({
+    group,
+    version,
+    kind: named(kind),
+    isNamespaced: scope === "Namespace",
+    under: undefined,
+    verbs: verbs(list),
+    streams: false,
+  }));
+  const part = (kind: string, under: string, list: string, streams: boolean): Row => ({
+    group: "subresources.kubevirt.io",
+    version: "v1",
+    kind: named(kind),
+    isNamespaced: true,
+    under,
+    verbs: verbs(list),
+    streams,
+  });
+  const parts = [...text.matchAll(/^ {4}part\((VM|VMI), "([^"]+)", ([^)]+)\),$/gm)].map(
+    ([, kind = "", under = "", list = ""]) => part(kind, under, list, false),
   );
-  const part = (kind: string, under: string, list: string, streams: boolean): Row => ({ group: "subresources.kubevirt.io", version: "v1", kind: named(kind), isNamespaced: true, under, verbs: verbs(list), streams });
-  const parts = [...text.matchAll(/^ {4}part\((VM|VMI), "([^"]+)", ([^)]+)\),$/gm)].map(([, kind = "", under = "", list = ""]) => part(kind, under, list, false));
-  const streams = [...text.matchAll(/^ {4}stream\("([^"]+)"\),$/gm)].map(([, under = ""]) => part("VMI", under, "OPEN", true));
-  if (plain.length < 20 || parts.length < 10 || streams.length < 2) throw new Error("proxy/table.rs is not understood any more");
+  const streams = [...text.matchAll(/^ {4}stream\("([^"]+)"\),$/gm)].map(([, under = ""]) =>
+    part("VMI", under, "OPEN", true),
+  );
+  if (plain.length < 20 || parts.length < 10 || streams.length < 2)
+    throw new Error("proxy/table.rs is not understood any more");
   return [...plain, ...parts, ...streams];
 }
 
@@ -81,8 +102,14 @@ export function target(method: string, path: string, all: readonly Row[]): Targe
   const project = isNamespaced ? tail[1] : undefined;
   const [kind, name, ...below] = isNamespaced ? tail.slice(2) : tail;
   const under = below.length > 0 ? below.join("/") : undefined;
-  const row = all.find((one) => one.group === group && one.version === version && one.kind === kind && one.under === under);
-  const verb = under ? { GET: "Open", PUT: "Act" }[method] : name ? { GET: "Read", PUT: "Change", PATCH: "Change", DELETE: "Delete" }[method] : { GET: "Read", POST: "Create" }[method];
+  const row = all.find(
+    (one) => one.group === group && one.version === version && one.kind === kind && one.under === under,
+  );
+  const verb = under
+    ? { GET: "Open", PUT: "Act" }[method]
+    : name
+      ? { GET: "Read", PUT: "Change", PATCH: "Change", DELETE: "Delete" }[method]
+      : { GET: "Read", POST: "Create" }[method];
   if (!row || !verb || !row.verbs.includes(verb)) return undefined;
   const fits = row.isNamespaced === isNamespaced || (row.isNamespaced && verb === "Read" && !name);
   return fits ? { row, project, name } : undefined;

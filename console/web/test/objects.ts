@@ -1,15 +1,38 @@
 /** The cluster that page tests show: three nodes, a disk that fails, machines in every state. Documented shapes only. */
-import type { BlockDevice, DataVolume, StoragePool, VirtualMachine, VirtualMachineInstance } from "../src/types/crds.ts";
+import type {
+  BlockDevice,
+  DataVolume,
+  StoragePool,
+  VirtualMachine,
+  VirtualMachineInstance,
+} from "../src/types/crds.ts";
 import type { KubeEvent, Node, Thing } from "../src/types/meta.ts";
 
 const GIB = 2 ** 30;
 /** RFC 3339, so many minutes ago. */
 const ago = (minutes: number): string => new Date(Date.now() - minutes * 60_000).toISOString().replace(/\.\d+/, "");
-const meta = (name: string, namespace: string | undefined, minutes: number) => ({ name, ...(namespace ? { namespace } : {}), uid: `uid-${namespace ?? ""}-${name}`, resourceVersion: "7", generation: 1, creationTimestamp: ago(minutes) });
+const meta = (name: string, namespace: string | undefined, minutes: number) => ({
+  name,
+  ...(namespace ? { namespace } : {}),
+  uid: `uid-${namespace ?? ""}-${name}`,
+  resourceVersion: "7",
+  generation: 1,
+  creationTimestamp: ago(minutes),
+});
 const DAY = 24 * 60;
 
-function node(name: string, address: string, extra: { labels?: Record<string, string>; unschedulable?: boolean } = {}): Node {
-  const condition = (type: string, status: string, reason: string, message: string) => ({ type, status, reason, message, lastTransitionTime: ago(9 * DAY) });
+function node(
+  name: string,
+  address: string,
+  extra: { labels?: Record<string, string>; unschedulable?: boolean } = {},
+): Node {
+  const condition = (type: string, status: string, reason: string, message: string) => ({
+    type,
+    status,
+    reason,
+    message,
+    lastTransitionTime: ago(9 * DAY),
+  });
   return {
     apiVersion: "v1",
     kind: "Node",
@@ -39,11 +62,24 @@ function disk(nodeName: string, id: string, status: BlockDevice["status"]): Bloc
     kind: "BlockDevice",
     metadata: meta(`${nodeName}.${id}`, undefined, 40 * DAY),
     spec: { nodeName, role: "pool", pool: "default", identity: {} } as BlockDevice["spec"],
-    status: { state: "Active", bus: "nvme", model: "Micron 7450", smart: { health: "Passed" }, usedBy: "pool default", ...status },
+    status: {
+      state: "Active",
+      bus: "nvme",
+      model: "Micron 7450",
+      smart: { health: "Passed" },
+      usedBy: "pool default",
+      ...status,
+    },
   };
 }
 
-function pool(nodeName: string, phase: "Ready" | "Degraded", free: number, device: string, conditions: NonNullable<StoragePool["status"]>["conditions"] = []): StoragePool {
+function pool(
+  nodeName: string,
+  phase: "Ready" | "Degraded",
+  free: number,
+  device: string,
+  conditions: NonNullable<StoragePool["status"]>["conditions"] = [],
+): StoragePool {
   return {
     apiVersion: "sheaf.dev/v1alpha1",
     kind: "StoragePool",
@@ -70,14 +106,36 @@ interface Wanted {
   size?: string;
 }
 
-const MEMORY: Record<string, [number, string]> = { "u1.small": [1, "2Gi"], "u1.medium": [1, "4Gi"], "u1.large": [2, "8Gi"], "u1.xlarge": [4, "16Gi"] };
+const MEMORY: Record<string, [number, string]> = {
+  "u1.small": [1, "2Gi"],
+  "u1.medium": [1, "4Gi"],
+  "u1.large": [2, "8Gi"],
+  "u1.xlarge": [4, "16Gi"],
+};
 
 /** A machine, and its instance if it has one. */
-export function machine({ project, name, status, node: nodeName, address, message, size = "u1.medium" }: Wanted): [VirtualMachine, VirtualMachineInstance | undefined] {
+export function machine({
+  project,
+  name,
+  status,
+  node: nodeName,
+  address,
+  message,
+  size = "u1.medium",
+}: Wanted): [VirtualMachine, VirtualMachineInstance | undefined] {
   const root = `${name}-root`;
   const [sockets, guest] = MEMORY[size] ?? [1, "1Gi"];
-  const devices = { disks: [{ name: "root", bootOrder: 1, disk: { bus: "virtio" as const } }, { name: "seed", disk: { bus: "virtio" as const } }], interfaces: [{ name: "default", masquerade: {} }] };
-  const volumes = [{ name: "root", dataVolume: { name: root } }, { name: "seed", cloudInitNoCloud: { userData: "#cloud-config\n" } }];
+  const devices = {
+    disks: [
+      { name: "root", bootOrder: 1, disk: { bus: "virtio" as const } },
+      { name: "seed", disk: { bus: "virtio" as const } },
+    ],
+    interfaces: [{ name: "default", masquerade: {} }],
+  };
+  const volumes = [
+    { name: "root", dataVolume: { name: root } },
+    { name: "seed", cloudInitNoCloud: { userData: "#cloud-config\n" } },
+  ];
   const networks = [{ name: "default", pod: {} }];
   const isRunning = status === "Running" || status === "Paused";
   const vm: VirtualMachine = {
@@ -87,10 +145,23 @@ export function machine({ project, name, status, node: nodeName, address, messag
     spec: {
       runStrategy: status === "Stopped" ? "Halted" : "Always",
       instancetype: { name: size },
-      dataVolumeTemplates: [{ metadata: { name: root }, spec: { source: { pvc: { name: "debian-13", namespace: project } }, storage: { resources: { requests: { storage: "20Gi" } } } } }],
+      dataVolumeTemplates: [
+        {
+          metadata: { name: root },
+          spec: {
+            source: { pvc: { name: "debian-13", namespace: project } },
+            storage: { resources: { requests: { storage: "20Gi" } } },
+          },
+        },
+      ],
       template: { spec: { domain: { devices }, networks, volumes } },
     },
-    status: { printableStatus: status, created: status !== "Stopped", ready: isRunning, conditions: [{ type: "Ready", status: isRunning ? "True" : "False", reason: "", message: "" }] },
+    status: {
+      printableStatus: status,
+      created: status !== "Stopped",
+      ready: isRunning,
+      conditions: [{ type: "Ready", status: isRunning ? "True" : "False", reason: "", message: "" }],
+    },
   };
   if (status === "Stopped") return [vm, undefined];
   const vmi: VirtualMachineInstance = {
@@ -101,12 +172,25 @@ export function machine({ project, name, status, node: nodeName, address, messag
     status: {
       phase: isRunning ? "Running" : "Scheduling",
       ...(nodeName ? { nodeName } : {}),
-      ...(isRunning ? { phaseTransitionTimestamps: [{ phase: "Running" as const, phaseTransitionTimestamp: ago(95) }] } : {}),
-      interfaces: [{ name: "default", mac: "02:8e:11:5c:70:2a", linkState: "up", ...(address ? { ipAddress: address, ipAddresses: [address], infoSource: "domain, dhcp" } : {}) }],
-      volumeStatus: [{ name: "root", target: "vda", persistentVolumeClaimInfo: { claimName: root, capacity: { storage: "20Gi" } } }],
+      ...(isRunning
+        ? { phaseTransitionTimestamps: [{ phase: "Running" as const, phaseTransitionTimestamp: ago(95) }] }
+        : {}),
+      interfaces: [
+        {
+          name: "default",
+          mac: "02:8e:11:5c:70:2a",
+          linkState: "up",
+          ...(address ? { ipAddress: address, ipAddresses: [address], infoSource: "domain, dhcp" } : {}),
+        },
+      ],
+      volumeStatus: [
+        { name: "root", target: "vda", persistentVolumeClaimInfo: { claimName: root, capacity: { storage: "20Gi" } } },
+      ],
       conditions: [
         ...(message ? [{ type: "PodScheduled", status: "False", reason: "Unschedulable", message }] : []),
-        ...(status === "Paused" ? [{ type: "Paused", status: "True", reason: "PausedByUser", message: "VMI was paused by user" }] : []),
+        ...(status === "Paused"
+          ? [{ type: "Paused", status: "True", reason: "PausedByUser", message: "VMI was paused by user" }]
+          : []),
         { type: "LiveMigratable", status: "False", reason: "NotSupported", message: "a running VM stays on its node" },
       ],
     },
@@ -114,16 +198,28 @@ export function machine({ project, name, status, node: nodeName, address, messag
   return [vm, vmi];
 }
 
-function image(project: string, name: string, status: DataVolume["status"], more: Partial<{ iso: boolean; url: string; owner: string }> = {}): DataVolume {
+function image(
+  project: string,
+  name: string,
+  status: DataVolume["status"],
+  more: Partial<{ iso: boolean; url: string; owner: string }> = {},
+): DataVolume {
   return {
     apiVersion: "cdi.kubevirt.io/v1beta1",
     kind: "DataVolume",
     metadata: {
       ...meta(name, project, 5 * DAY),
       labels: { "console.sheaf.dev/image": more.iso ? "iso" : "disk" },
-      ...(more.owner ? { ownerReferences: [{ apiVersion: "kubevirt.io/v1", kind: "VirtualMachine", name: more.owner, uid: "1" }] } : {}),
+      ...(more.owner
+        ? { ownerReferences: [{ apiVersion: "kubevirt.io/v1", kind: "VirtualMachine", name: more.owner, uid: "1" }] }
+        : {}),
     },
-    spec: { source: { http: { url: more.url ?? `https://images.example.org/${name}.qcow2`, checksum: `sha256:${"ab".repeat(32)}` } }, storage: { resources: { requests: { storage: "8Gi" } } } },
+    spec: {
+      source: {
+        http: { url: more.url ?? `https://images.example.org/${name}.qcow2`, checksum: `sha256:${"ab".repeat(32)}` },
+      },
+      storage: { resources: { requests: { storage: "8Gi" } } },
+    },
     status,
   };
 }
@@ -148,14 +244,40 @@ export function cluster(): Map<string, Thing[]> {
     { project: "shop", name: "db", status: "Running", node: "node-1", address: "192.0.2.41", size: "u1.xlarge" },
     { project: "shop", name: "queue", status: "Paused", node: "node-2", address: "100.127.240.11", size: "u1.small" },
     { project: "lab", name: "build", status: "Stopped", size: "u1.large" },
-    { project: "lab", name: "render", status: "ErrorUnschedulable", message: "0/3 nodes are available: 3 Insufficient memory.", size: "u1.8xlarge" },
+    {
+      project: "lab",
+      name: "render",
+      status: "ErrorUnschedulable",
+      message: "0/3 nodes are available: 3 Insufficient memory.",
+      size: "u1.8xlarge",
+    },
   ];
   const made = wanted.map(machine);
   const control = { labels: { "node-role.kubernetes.io/control-plane": "" } };
-  const size = (name: string, guest: number, memory: string) => ({ apiVersion: "instancetype.kubevirt.io/v1beta1", kind: "VirtualMachineClusterInstancetype", metadata: meta(name, undefined, 40 * DAY), spec: { cpu: { guest }, memory: { guest: memory } } });
-  const preference = (name: string) => ({ apiVersion: "instancetype.kubevirt.io/v1beta1", kind: "VirtualMachineClusterPreference", metadata: meta(name, undefined, 40 * DAY), spec: {} });
-  const network = (namespace: string, name: string, config: object) => ({ apiVersion: "k8s.cni.cncf.io/v1", kind: "NetworkAttachmentDefinition", metadata: meta(name, namespace, 30 * DAY), spec: { config: JSON.stringify({ cniVersion: "0.3.1", type: "bridge", ...config }) } });
-  const project = (name: string) => ({ apiVersion: "v1", kind: "Namespace", metadata: meta(name, undefined, 40 * DAY), status: { phase: "Active" } });
+  const size = (name: string, guest: number, memory: string) => ({
+    apiVersion: "instancetype.kubevirt.io/v1beta1",
+    kind: "VirtualMachineClusterInstancetype",
+    metadata: meta(name, undefined, 40 * DAY),
+    spec: { cpu: { guest }, memory: { guest: memory } },
+  });
+  const preference = (name: string) => ({
+    apiVersion: "instancetype.kubevirt.io/v1beta1",
+    kind: "VirtualMachineClusterPreference",
+    metadata: meta(name, undefined, 40 * DAY),
+    spec: {},
+  });
+  const network = (namespace: string, name: string, config: object) => ({
+    apiVersion: "k8s.cni.cncf.io/v1",
+    kind: "NetworkAttachmentDefinition",
+    metadata: meta(name, namespace, 30 * DAY),
+    spec: { config: JSON.stringify({ cniVersion: "0.3.1", type: "bridge", ...config }) },
+  });
+  const project = (name: string) => ({
+    apiVersion: "v1",
+    kind: "Namespace",
+    metadata: meta(name, undefined, 40 * DAY),
+    status: { phase: "Active" },
+  });
   const links = (nodeName: string, address: string) => ({
     apiVersion: "sheaf.dev/v1alpha1",
     kind: "NodeNetworkState",
@@ -165,13 +287,48 @@ export function cluster(): Map<string, Thing[]> {
       management: "br0",
       gateways: ["192.0.2.1"],
       links: [
-        { name: "br0", kind: "bridge", state: "up", addresses: [`${address}/24`], ports: ["enp1s0"], mtu: 1500, vms: 3, askedBy: "node.toml" },
-        { name: "enp1s0", kind: "nic", state: "up", addresses: [], mtu: 1500, mac: "02:00:5e:10:00:01", askedBy: "node.toml" },
+        {
+          name: "br0",
+          kind: "bridge",
+          state: "up",
+          addresses: [`${address}/24`],
+          ports: ["enp1s0"],
+          mtu: 1500,
+          vms: 3,
+          askedBy: "node.toml",
+        },
+        {
+          name: "enp1s0",
+          kind: "nic",
+          state: "up",
+          addresses: [],
+          mtu: 1500,
+          mac: "02:00:5e:10:00:01",
+          askedBy: "node.toml",
+        },
       ],
     },
   });
-  const update = (nodeName: string) => ({ apiVersion: "sheaf.dev/v1alpha1", kind: "NodeUpdate", metadata: meta(nodeName, undefined, DAY), spec: { nodeName, version: "0.1.0" }, status: { phase: "Updated", running: { slot: "a", version: "0.1.0" } } });
-  const snapshot = { apiVersion: "snapshot.kubevirt.io/v1beta1", kind: "VirtualMachineSnapshot", metadata: meta("db-20261129-220000", "shop", 11 * 60), spec: { source: { apiGroup: "kubevirt.io", kind: "VirtualMachine", name: "db" } }, status: { phase: "Succeeded", readyToUse: true, creationTime: ago(11 * 60), sourceIndications: [{ indication: "Online" }, { indication: "GuestAgent" }], snapshotVolumes: { includedVolumes: ["root"], excludedVolumes: ["seed"] } } };
+  const update = (nodeName: string) => ({
+    apiVersion: "sheaf.dev/v1alpha1",
+    kind: "NodeUpdate",
+    metadata: meta(nodeName, undefined, DAY),
+    spec: { nodeName, version: "0.1.0" },
+    status: { phase: "Updated", running: { slot: "a", version: "0.1.0" } },
+  });
+  const snapshot = {
+    apiVersion: "snapshot.kubevirt.io/v1beta1",
+    kind: "VirtualMachineSnapshot",
+    metadata: meta("db-20261129-220000", "shop", 11 * 60),
+    spec: { source: { apiGroup: "kubevirt.io", kind: "VirtualMachine", name: "db" } },
+    status: {
+      phase: "Succeeded",
+      readyToUse: true,
+      creationTime: ago(11 * 60),
+      sourceIndications: [{ indication: "Online" }, { indication: "GuestAgent" }],
+      snapshotVolumes: { includedVolumes: ["root"], excludedVolumes: ["seed"] },
+    },
+  };
   return new Map<string, Thing[]>([
     ["virtualmachines", made.map(([vm]) => vm)],
     ["virtualmachineinstances", made.flatMap(([, vmi]) => (vmi ? [vmi] : []))],
@@ -179,23 +336,62 @@ export function cluster(): Map<string, Thing[]> {
       "datavolumes",
       [
         image("shop", "debian-13", { phase: "Succeeded", progress: "100.0%" }),
-        image("lab", "debian-iso", { phase: "Succeeded", progress: "100.0%" }, { iso: true, url: "https://images.example.org/debian-13.2.0-amd64-netinst.iso" }),
+        image(
+          "lab",
+          "debian-iso",
+          { phase: "Succeeded", progress: "100.0%" },
+          { iso: true, url: "https://images.example.org/debian-13.2.0-amd64-netinst.iso" },
+        ),
         image("shop", "ubuntu-24-04", { phase: "ImportInProgress", progress: "42.0%" }),
-        image("lab", "appliance", { phase: "Failed", conditions: [{ type: "Running", status: "False", reason: "ChecksumMismatch", message: "the file has another SHA-256 than spec.source.http.checksum" }] }),
+        image("lab", "appliance", {
+          phase: "Failed",
+          conditions: [
+            {
+              type: "Running",
+              status: "False",
+              reason: "ChecksumMismatch",
+              message: "the file has another SHA-256 than spec.source.http.checksum",
+            },
+          ],
+        }),
         ...wanted.map((one) => image(one.project, `${one.name}-root`, { phase: "Succeeded" }, { owner: one.name })),
       ],
     ],
     ["virtualmachinesnapshots", [snapshot]],
     ["virtualmachinerestores", []],
-    ["network-attachment-definitions", [network("default", "lan100", { bridge: "br1", vlan: 100 }), network("lab", "trunk", { bridge: "br1", vlanTrunk: [{ id: 10 }, { minID: 200, maxID: 209 }] })]],
+    [
+      "network-attachment-definitions",
+      [
+        network("default", "lan100", { bridge: "br1", vlan: 100 }),
+        network("lab", "trunk", { bridge: "br1", vlanTrunk: [{ id: 10 }, { minID: 200, maxID: 209 }] }),
+      ],
+    ],
     ["namespaces", ["default", "kube-system", "lab", "sheaf-system", "shop"].map(project)],
-    ["nodes", [node("node-1", "192.0.2.10", control), node("node-2", "192.0.2.11"), node("node-3", "192.0.2.12", { unschedulable: true })]],
-    ["events", [event("web-1", "Normal", "SuccessfulCreate", "Started the virtual machine on node-1", 96), event("web-1", "Warning", "ImageNotReady", "image debian-13: 80 % of 340 MiB", 98)]],
+    [
+      "nodes",
+      [
+        node("node-1", "192.0.2.10", control),
+        node("node-2", "192.0.2.11"),
+        node("node-3", "192.0.2.12", { unschedulable: true }),
+      ],
+    ],
+    [
+      "events",
+      [
+        event("web-1", "Normal", "SuccessfulCreate", "Started the virtual machine on node-1", 96),
+        event("web-1", "Warning", "ImageNotReady", "image debian-13: 80 % of 340 MiB", 98),
+      ],
+    ],
     [
       "blockdevices",
       [
         disk("node-1", "nvme-a", { devPath: "/dev/nvme0n1", sizeBytes: 1920e9, serial: "2247A1" }),
-        disk("node-2", "nvme-b", { devPath: "/dev/nvme0n1", sizeBytes: 1920e9, serial: "2247B2", smart: { health: "Failing", message: "12 sectors could not be read; 3 % of its spare blocks are left" } }),
+        disk("node-2", "nvme-b", {
+          devPath: "/dev/nvme0n1",
+          sizeBytes: 1920e9,
+          serial: "2247B2",
+          smart: { health: "Failing", message: "12 sectors could not be read; 3 % of its spare blocks are left" },
+        }),
         disk("node-3", "nvme-c", { devPath: "/dev/nvme0n1", sizeBytes: 1920e9, serial: "2247C3" }),
       ],
     ],
@@ -203,7 +399,14 @@ export function cluster(): Map<string, Thing[]> {
       "storagepools",
       [
         pool("node-1", "Ready", 1100, "node-1.nvme-a"),
-        pool("node-2", "Degraded", 1500, "node-2.nvme-b", [{ type: "DevicesHealthy", status: "False", reason: "DeviceFailing", message: "node-2.nvme-b fails, and no other disk has room for its data" }]),
+        pool("node-2", "Degraded", 1500, "node-2.nvme-b", [
+          {
+            type: "DevicesHealthy",
+            status: "False",
+            reason: "DeviceFailing",
+            message: "node-2.nvme-b fails, and no other disk has room for its data",
+          },
+        ]),
         pool("node-3", "Ready", 1700, "node-3.nvme-c"),
       ],
     ],
@@ -222,8 +425,19 @@ export function cluster(): Map<string, Thing[]> {
     ["noderemovals", []],
     ["clusterupdates", []],
     ["nodeupdates", ["node-1", "node-2", "node-3"].map(update)],
-    ["nodenetworkstates", [links("node-1", "192.0.2.10"), links("node-2", "192.0.2.11"), links("node-3", "192.0.2.12")]],
-    ["virtualmachineclusterinstancetypes", [size("u1.small", 1, "2Gi"), size("u1.medium", 1, "4Gi"), size("u1.large", 2, "8Gi"), size("u1.xlarge", 4, "16Gi")]],
+    [
+      "nodenetworkstates",
+      [links("node-1", "192.0.2.10"), links("node-2", "192.0.2.11"), links("node-3", "192.0.2.12")],
+    ],
+    [
+      "virtualmachineclusterinstancetypes",
+      [
+        size("u1.small", 1, "2Gi"),
+        size("u1.medium", 1, "4Gi"),
+        size("u1.large", 2, "8Gi"),
+        size("u1.xlarge", 4, "16Gi"),
+      ],
+    ],
     ["virtualmachineclusterpreferences", [preference("debian"), preference("ubuntu"), preference("windows")]],
   ]);
 }

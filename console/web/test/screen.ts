@@ -8,8 +8,8 @@ import type { WebSocket } from "ws";
 const [WIDTH, HEIGHT] = [320, 200];
 /** 32 bits a pixel, little-endian, 8 bits a colour at 16, 8 and 0 (RFC 6143, 7.4). */
 const FORMAT = [32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0];
-/** Blue, green, red, unused. */
-const PIXEL = [0x99, 0x66, 0x33, 0];
+/** Red, green, blue, unused: the order that noVNC asks for by SetPixelFormat. */
+const PIXEL = [0x33, 0x66, 0x99, 0];
 
 /** Length of a client's message, if it is known yet. */
 function length(bytes: Buffer): number | undefined {

@@ -16,7 +16,13 @@ import { cluster } from "./objects.ts";
 import { playScreen } from "./screen.ts";
 
 const DIST = fileURLToPath(new URL("../dist/", import.meta.url));
-const TYPES: Record<string, string> = { html: "text/html; charset=utf-8", js: "text/javascript; charset=utf-8", css: "text/css; charset=utf-8", svg: "image/svg+xml", woff2: "font/woff2" };
+const TYPES: Record<string, string> = {
+  html: "text/html; charset=utf-8",
+  js: "text/javascript; charset=utf-8",
+  css: "text/css; charset=utf-8",
+  svg: "image/svg+xml",
+  woff2: "font/woff2",
+};
 export const PASSWORD = "correct horse battery";
 
 interface Refused {
@@ -49,6 +55,13 @@ export interface Played {
   close(): Promise<void>;
 }
 
+interface User {
+  name: string;
+  disabled: boolean;
+  created: number;
+  roles: unknown[];
+}
+
 const keyOf = (object: Thing): string => `${object.metadata.namespace ?? ""}/${object.metadata.name}`;
 
 async function read(request: IncomingMessage): Promise<unknown> {
@@ -63,12 +76,15 @@ export async function play(): Promise<Played> {
   const users = [
     { name: "alice", disabled: false, created: 1_790_000_000, roles: [{ role: "administer" }] },
     { name: "bob", disabled: false, created: 1_794_000_000, roles: [{ role: "operate", project: "shop" }] },
-  ] as { name: string; disabled: boolean; created: number; roles: unknown[] }[];
-  const tokens: { id: string; label: string; created: number; ends: number }[] = [{ id: "00", label: "backup", created: 1_795_000_000, ends: 1_803_000_000 }];
+  ] satisfies User[] as User[];
+  const tokens: { id: string; label: string; created: number; ends: number }[] = [
+    { id: "00", label: "backup", created: 1_795_000_000, ends: 1_803_000_000 },
+  ];
   const wordOf = (plural: string) => watched.find((one) => one.plural === plural)?.word;
   const tell = (plural: string, line: object) => {
     const word = wordOf(plural);
-    for (const { response, words } of streams) if (word && words.includes(word)) response.write(`data: ${JSON.stringify({ kind: word, ...line })}\n\n`);
+    for (const { response, words } of streams)
+      if (word && words.includes(word)) response.write(`data: ${JSON.stringify({ kind: word, ...line })}\n\n`);
   };
   const played: Played = {
     url: "",
@@ -83,7 +99,10 @@ export async function play(): Promise<Played> {
       tell(plural, { change: "set", key: keyOf(object), object });
     },
     gone(plural, object) {
-      played.objects.set(plural, (played.objects.get(plural) ?? []).filter((one) => keyOf(one) !== keyOf(object)));
+      played.objects.set(
+        plural,
+        (played.objects.get(plural) ?? []).filter((one) => keyOf(one) !== keyOf(object)),
+      );
       tell(plural, { change: "gone", key: keyOf(object) });
     },
     cut() {
@@ -97,31 +116,55 @@ export async function play(): Promise<Played> {
   };
 
   const json = (response: ServerResponse, code: number, value: unknown) => {
-    response.writeHead(code, { "content-type": "application/json", "content-security-policy": csp, "cache-control": "no-store" });
+    response.writeHead(code, {
+      "content-type": "application/json",
+      "content-security-policy": csp,
+      "cache-control": "no-store",
+    });
     response.end(value === undefined ? "" : JSON.stringify(value));
   };
   const refused = (response: ServerResponse, { code, reason, message, causes }: Refused) =>
-    json(response, code, { kind: "Status", apiVersion: "v1", status: "Failure", code, reason, message, ...(causes ? { details: { causes } } : {}) });
+    json(response, code, {
+      kind: "Status",
+      apiVersion: "v1",
+      status: "Failure",
+      code,
+      reason,
+      message,
+      ...(causes ? { details: { causes } } : {}),
+    });
 
-  async function own(request: IncomingMessage, response: ServerResponse, path: string, query: URLSearchParams): Promise<void> {
+  async function own(
+    request: IncomingMessage,
+    response: ServerResponse,
+    path: string,
+    query: URLSearchParams,
+  ): Promise<void> {
     const method = request.method ?? "GET";
     const body = (method === "GET" ? undefined : await read(request)) as Record<string, string> | undefined;
     if (method !== "GET") played.asked.push({ method, path, body });
     if (path === "/console/login") {
       const isRight = body?.["user"] === "alice" && body["password"] === PASSWORD;
-      if (!isRight) return refused(response, { code: 401, reason: "Unauthorized", message: "the name or the password is wrong" });
+      if (!isRight)
+        return refused(response, { code: 401, reason: "Unauthorized", message: "the name or the password is wrong" });
       played.isLoggedIn = true;
       return json(response, 200, { user: "alice" });
     }
     if (path === "/console/claim" && method === "GET") return json(response, 200, { open: played.isClaimable });
     if (path === "/console/claim") {
-      if (body?.["code"] !== "7K3M-9QXT") return refused(response, { code: 403, reason: "Forbidden", message: "the code is wrong; 9 tries are left" });
+      if (body?.["code"] !== "7K3M-9QXT")
+        return refused(response, { code: 403, reason: "Forbidden", message: "the code is wrong; 9 tries are left" });
       played.isClaimable = false;
       played.isLoggedIn = true;
       return json(response, 200, { user: body["user"] });
     }
     if (!played.isLoggedIn) return refused(response, { code: 401, reason: "Unauthorized", message: "log in first" });
-    if (method !== "GET" && request.headers["x-sheaf-console"] === undefined) return refused(response, { code: 403, reason: "Forbidden", message: "a change by a session needs the header X-Sheaf-Console" });
+    if (method !== "GET" && request.headers["x-sheaf-console"] === undefined)
+      return refused(response, {
+        code: 403,
+        reason: "Forbidden",
+        message: "a change by a session needs the header X-Sheaf-Console",
+      });
     if (played.refuse && method !== "GET") {
       const refusal = played.refuse;
       played.refuse = undefined;
@@ -138,7 +181,11 @@ export async function play(): Promise<Played> {
       case "GET users":
         return json(response, 200, users);
       case "POST users":
-        users.push({ disabled: false, created: Math.floor(Date.now() / 1000), roles: [], ...(body as object) } as (typeof users)[number]);
+        users.push({
+          disabled: false,
+          created: Math.floor(Date.now() / 1000),
+          ...(body as unknown as Pick<User, "name" | "roles">),
+        });
         return json(response, 201, { name: body?.["name"] });
       case "PATCH users":
       case "DELETE users":
@@ -146,25 +193,40 @@ export async function play(): Promise<Played> {
       case "GET tokens":
         return json(response, 200, tokens);
       case "POST tokens":
-        tokens.push({ id: String(tokens.length), label: body?.["label"] ?? "", created: 1_796_000_000, ends: 1_803_000_000 });
+        tokens.push({
+          id: String(tokens.length),
+          label: body?.["label"] ?? "",
+          created: 1_796_000_000,
+          ends: 1_803_000_000,
+        });
         return json(response, 201, { id: "01", token: `sheaf_01_${"x".repeat(20)}` });
       case "DELETE tokens":
         return json(response, 204, undefined);
       case "GET watch":
         return watch(response, (query.get("kinds") ?? "").split(","));
       default:
-        return refused(response, { code: 404, reason: "NotFound", message: `the console does not offer ${method} ${path}` });
+        return refused(response, {
+          code: 404,
+          reason: "NotFound",
+          message: `the console does not offer ${method} ${path}`,
+        });
     }
   }
 
   function watch(response: ServerResponse, words: string[]): void {
     const unknown = words.find((word) => !watched.some((one) => one.word === word));
-    if (unknown !== undefined) return refused(response, { code: 400, reason: "BadRequest", message: `the console does not watch "${unknown}"` });
-    response.writeHead(200, { "content-type": "text/event-stream", "content-security-policy": csp, "cache-control": "no-store" });
+    if (unknown !== undefined)
+      return refused(response, { code: 400, reason: "BadRequest", message: `the console does not watch "${unknown}"` });
+    response.writeHead(200, {
+      "content-type": "text/event-stream",
+      "content-security-policy": csp,
+      "cache-control": "no-store",
+    });
     response.write("retry: 500\n\n");
     for (const word of words) {
       const plural = watched.find((one) => one.word === word)?.plural ?? "";
-      for (const object of played.objects.get(plural) ?? []) response.write(`data: ${JSON.stringify({ kind: word, change: "set", key: keyOf(object), object })}\n\n`);
+      for (const object of played.objects.get(plural) ?? [])
+        response.write(`data: ${JSON.stringify({ kind: word, change: "set", key: keyOf(object), object })}\n\n`);
       response.write(`data: ${JSON.stringify({ kind: word, change: "synced" })}\n\n`);
     }
     const stream = { response, words };
@@ -175,28 +237,55 @@ export async function play(): Promise<Played> {
   async function api(request: IncomingMessage, response: ServerResponse, path: string): Promise<void> {
     const method = request.method ?? "GET";
     const found = target(method, path, table);
-    if (!found) return refused(response, { code: 404, reason: "NotFound", message: `the console does not offer ${method} ${path}` });
-    if (!played.isLoggedIn) return refused(response, { code: 401, reason: "Unauthorized", message: "the session has ended; log in again" });
+    if (!found)
+      return refused(response, {
+        code: 404,
+        reason: "NotFound",
+        message: `the console does not offer ${method} ${path}`,
+      });
+    if (!played.isLoggedIn)
+      return refused(response, { code: 401, reason: "Unauthorized", message: "the session has ended; log in again" });
     const body = method === "GET" ? undefined : ((await read(request)) as Thing | undefined);
     const { row, project, name } = found;
     if (method !== "GET") {
       played.asked.push({ method, path, body });
-      if (request.headers["x-sheaf-console"] === undefined) return refused(response, { code: 403, reason: "Forbidden", message: "a change by a session needs the header X-Sheaf-Console" });
+      if (request.headers["x-sheaf-console"] === undefined)
+        return refused(response, {
+          code: 403,
+          reason: "Forbidden",
+          message: "a change by a session needs the header X-Sheaf-Console",
+        });
       if (played.refuse) {
         const refusal = played.refuse;
         played.refuse = undefined;
         return refused(response, refusal);
       }
     }
-    const all = (played.objects.get(row.kind) ?? []).filter((one) => project === undefined || one.metadata.namespace === project);
+    const all = (played.objects.get(row.kind) ?? []).filter(
+      (one) => project === undefined || one.metadata.namespace === project,
+    );
     const there = all.find((one) => one.metadata.name === name);
-    if (row.under) return there ? json(response, 202, undefined) : refused(response, { code: 404, reason: "NotFound", message: `${row.kind} "${name}" not found` });
-    if (name && !there) return refused(response, { code: 404, reason: "NotFound", message: `${row.kind} "${name}" not found` });
+    if (row.under)
+      return there
+        ? json(response, 202, undefined)
+        : refused(response, { code: 404, reason: "NotFound", message: `${row.kind} "${name}" not found` });
+    if (name && !there)
+      return refused(response, { code: 404, reason: "NotFound", message: `${row.kind} "${name}" not found` });
     if (method === "GET" && !name) return json(response, 200, { items: all });
     if (method === "DELETE" && there) played.gone(row.kind, there);
     else if (method !== "GET" && body) {
       const before = method === "POST" ? {} : there;
-      played.set(row.kind, { ...before, ...body, metadata: { uid: "new", resourceVersion: "1", creationTimestamp: new Date().toISOString(), ...there?.metadata, ...body.metadata } });
+      played.set(row.kind, {
+        ...before,
+        ...body,
+        metadata: {
+          uid: "new",
+          resourceVersion: "1",
+          creationTimestamp: new Date().toISOString(),
+          ...there?.metadata,
+          ...body.metadata,
+        },
+      });
     }
     return json(response, method === "POST" ? 201 : 200, there ?? body);
   }
@@ -215,11 +304,17 @@ export async function play(): Promise<Played> {
     const name = path === "/" ? "/index.html" : path;
     const bytes = name.includes("..") ? undefined : await readFile(`${DIST}${name.slice(1)}`).catch(() => undefined);
     if (!bytes) return refused(response, { code: 404, reason: "NotFound", message: `there is no ${name}` });
-    response.writeHead(200, { "content-type": TYPES[name.split(".").pop() ?? ""] ?? "application/octet-stream", "content-security-policy": csp });
+    response.writeHead(200, {
+      "content-type": TYPES[name.split(".").pop() ?? ""] ?? "application/octet-stream",
+      "content-security-policy": csp,
+    });
     response.end(bytes);
   }
 
-  const sockets = new WebSocketServer({ noServer: true, handleProtocols: (asked) => (asked.has("plain.kubevirt.io") ? "plain.kubevirt.io" : false) });
+  const sockets = new WebSocketServer({
+    noServer: true,
+    handleProtocols: (asked) => (asked.has("plain.kubevirt.io") ? "plain.kubevirt.io" : false),
+  });
   server.on("upgrade", (request, socket, head) => {
     const path = (request.url ?? "").replace(/^\/api/, "").split("?")[0] ?? "";
     const found = target("GET", path, table);

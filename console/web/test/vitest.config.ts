@@ -9,5 +9,7 @@ export default defineConfig({
     testTimeout: 900_000,
     hookTimeout: 900_000,
     fileParallelism: false,
+    // A line a page as it is done: a run takes minutes.
+    reporters: ["verbose"],
   },
 });

@@ -39,7 +39,11 @@ const isRefused = (schema) => !schema.description && schema["x-kubernetes-preser
 /** The type of a schema, as text; `names` has the names of shapes that occur more than once. */
 function shape(schema, names, indent) {
   if (schema["x-kubernetes-int-or-string"]) return "number | string";
-  if (schema.enum) return schema.enum.filter((value) => value !== null).map((value) => JSON.stringify(value)).join(" | ");
+  if (schema.enum)
+    return schema.enum
+      .filter((value) => value !== null)
+      .map((value) => JSON.stringify(value))
+      .join(" | ");
   switch (schema.type) {
     case "string":
       return "string";
@@ -90,7 +94,8 @@ function* objects(schema, name) {
   if (schema.type !== "object") return;
   if (schema.properties) yield [name, schema];
   for (const [key, field] of Object.entries(schema.properties ?? {})) yield* objects(field, key);
-  if (schema.additionalProperties && schema.additionalProperties !== true) yield* objects(schema.additionalProperties, name);
+  if (schema.additionalProperties && schema.additionalProperties !== true)
+    yield* objects(schema.additionalProperties, name);
 }
 
 const capital = (name) => name[0].toUpperCase() + name.slice(1);
@@ -105,7 +110,10 @@ export function generate() {
   });
   const seen = new Map();
   for (const { kind, spec, status } of kinds) {
-    for (const [part, schema] of [["Spec", spec], ["Status", status]]) {
+    for (const [part, schema] of [
+      ["Spec", spec],
+      ["Status", status],
+    ]) {
       if (!schema) continue;
       for (const [name, found] of objects(schema, kind + part)) {
         const key = plain(found);

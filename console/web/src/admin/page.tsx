@@ -14,7 +14,12 @@ export default function Administration({ user }: { user: string }) {
     <>
       <Heading title="Administration" />
       <PageSection type="tabs">
-        <Tabs activeKey={tab} onSelect={(_event, key) => setTab(key)} aria-label="Parts of the administration" usePageInsets>
+        <Tabs
+          activeKey={tab}
+          onSelect={(_event, key) => setTab(key)}
+          aria-label="Parts of the administration"
+          usePageInsets
+        >
           {Object.entries(TITLES).map(([key, title]) => (
             <Tab key={key} eventKey={key} title={<TabTitleText>{title}</TabTitleText>} tabContentId={`part-${key}`} />
           ))}

@@ -41,10 +41,23 @@ export function OwnPassword({ user }: { user: string }) {
               </Alert>
             </FormAlert>
           )}
-          <TextField id="old-password" type="password" label="Old password" autoComplete="current-password" value={old} onChange={setOld} isRequired />
+          <TextField
+            id="old-password"
+            type="password"
+            label="Old password"
+            autoComplete="current-password"
+            value={old}
+            onChange={setOld}
+            isRequired
+          />
           <NewPassword password={password} again={again} onPassword={setPassword} onAgain={setAgain} />
           <ActionGroup>
-            <Button type="submit" variant="primary" isLoading={isBusy} isDisabled={isBusy || old === "" || passwordProblem(password, again) !== ""}>
+            <Button
+              type="submit"
+              variant="primary"
+              isLoading={isBusy}
+              isDisabled={isBusy || old === "" || passwordProblem(password, again) !== ""}
+            >
               Change the password
             </Button>
             All your other sessions and all your tokens end.

@@ -1,5 +1,19 @@
 /** Own API tokens: list, create (shown once), delete. */
-import { ActionGroup, Alert, Button, Card, CardBody, CardTitle, ClipboardCopy, EmptyState, EmptyStateBody, Form, FormAlert, Stack, StackItem } from "@patternfly/react-core";
+import {
+  ActionGroup,
+  Alert,
+  Button,
+  Card,
+  CardBody,
+  CardTitle,
+  ClipboardCopy,
+  EmptyState,
+  EmptyStateBody,
+  Form,
+  FormAlert,
+  Stack,
+  StackItem,
+} from "@patternfly/react-core";
 import { Table, Tbody, Td, Th, Thead, Tr } from "@patternfly/react-table";
 import { type FormEvent, useState } from "react";
 import { post, remove } from "../api/client.ts";
@@ -39,7 +53,13 @@ export function Tokens() {
           {made !== "" && (
             <StackItem>
               <Alert variant="success" isInline component="h3" title="Copy the token now: it is not shown again">
-                <ClipboardCopy isReadOnly hoverTip="Copy" clickTip="Copied" textAriaLabel="Token" toggleAriaLabel="Show the token">
+                <ClipboardCopy
+                  isReadOnly
+                  hoverTip="Copy"
+                  clickTip="Copied"
+                  textAriaLabel="Token"
+                  toggleAriaLabel="Show the token"
+                >
                   {made}
                 </ClipboardCopy>
               </Alert>
@@ -63,7 +83,12 @@ export function Tokens() {
                       <Td dataLabel="Created">{moment(token.created)}</Td>
                       <Td dataLabel="Ends">{moment(token.ends)}</Td>
                       <Td isActionCell>
-                        <Button variant="link" isDanger aria-label={`Delete token ${token.label}`} onClick={() => setLeaving(token)}>
+                        <Button
+                          variant="link"
+                          isDanger
+                          aria-label={`Delete token ${token.label}`}
+                          onClick={() => setLeaving(token)}
+                        >
                           Delete
                         </Button>
                       </Td>
@@ -87,7 +112,15 @@ export function Tokens() {
                 </FormAlert>
               )}
               <TextField id="token-label" label="What the token is for" value={label} onChange={setLabel} isRequired />
-              <TextField id="token-days" type="number" label="Valid for days" value={days} onChange={setDays} isRequired help="1 to 365" />
+              <TextField
+                id="token-days"
+                type="number"
+                label="Valid for days"
+                value={days}
+                onChange={setDays}
+                isRequired
+                help="1 to 365"
+              />
               <ActionGroup>
                 <Button type="submit" variant="secondary" isDisabled={label.trim() === ""}>
                   Create token

@@ -1,5 +1,19 @@
 /** Users and their roles. The server acts with the rights of who asks: without them it refuses, and the page says so. */
-import { ActionGroup, Alert, Button, Form, FormAlert, Label, LabelGroup, Modal, ModalBody, ModalHeader, Spinner, Stack, StackItem } from "@patternfly/react-core";
+import {
+  ActionGroup,
+  Alert,
+  Button,
+  Form,
+  FormAlert,
+  Label,
+  LabelGroup,
+  Modal,
+  ModalBody,
+  ModalHeader,
+  Spinner,
+  Stack,
+  StackItem,
+} from "@patternfly/react-core";
 import { Table, Tbody, Td, Th, Thead, Tr } from "@patternfly/react-table";
 import { type FormEvent, useState } from "react";
 import { patch, post, remove } from "../api/client.ts";
@@ -27,13 +41,33 @@ function Grants({ grants, onChange }: { grants: Grant[]; onChange: (grants: Gran
     <>
       <LabelGroup categoryName="Roles" numLabels={10}>
         {(grants.length > 0 ? grants : []).map((grant) => (
-          <Label key={words(grant)} onClose={() => onChange(without(grants, grant))} closeBtnAriaLabel={`Remove ${words(grant)}`}>
+          <Label
+            key={words(grant)}
+            onClose={() => onChange(without(grants, grant))}
+            closeBtnAriaLabel={`Remove ${words(grant)}`}
+          >
             {words(grant)}
           </Label>
         ))}
       </LabelGroup>
-      <SelectField id="grant-role" label="Role" value={role} onChange={(value) => setRole(value as Role)} options={ROLES} help="View: see. Operate: create, change, start, delete. Administer: also say who may." />
-      <SelectField id="grant-project" label="In" value={project} onChange={setProject} options={[{ value: CLUSTER, label: "The whole cluster" }, ...projectNames(projects.all, "").map((name) => ({ value: name, label: `Project ${name}` }))]} />
+      <SelectField
+        id="grant-role"
+        label="Role"
+        value={role}
+        onChange={(value) => setRole(value as Role)}
+        options={ROLES}
+        help="View: see. Operate: create, change, start, delete. Administer: also say who may."
+      />
+      <SelectField
+        id="grant-project"
+        label="In"
+        value={project}
+        onChange={setProject}
+        options={[
+          { value: CLUSTER, label: "The whole cluster" },
+          ...projectNames(projects.all, "").map((name) => ({ value: name, label: `Project ${name}` })),
+        ]}
+      />
       <Button variant="secondary" onClick={add}>
         Add role
       </Button>
@@ -78,11 +112,25 @@ function UserForm({ user, onClose, onDone }: { user: User | undefined; onClose: 
               </Alert>
             </FormAlert>
           )}
-          {isNew && <TextField id="user-name" label="Name" value={name} onChange={setName} isRequired help="Lowercase letters, digits and hyphens." />}
+          {isNew && (
+            <TextField
+              id="user-name"
+              label="Name"
+              value={name}
+              onChange={setName}
+              isRequired
+              help="Lowercase letters, digits and hyphens."
+            />
+          )}
           <NewPassword password={password} again={again} onPassword={setPassword} onAgain={setAgain} />
           <Grants grants={grants} onChange={setGrants} />
           <ActionGroup>
-            <Button type="submit" variant="primary" isLoading={isBusy} isDisabled={isBusy || name === "" || problem !== ""}>
+            <Button
+              type="submit"
+              variant="primary"
+              isLoading={isBusy}
+              isDisabled={isBusy || name === "" || problem !== ""}
+            >
               {isNew ? "Create" : "Save"}
             </Button>
             <Button variant="link" onClick={onClose}>
@@ -109,7 +157,9 @@ export function Users({ self }: { self: string }) {
   }
   if (!value) return <Spinner aria-label="Reading users" />;
   const able = (user: User, disabled: boolean) =>
-    void attempt(`${disabled ? "Disable" : "Enable"} user ${user.name}`, () => patch(`/console/users/${user.name}`, { disabled })).then((isDone) => isDone && reload());
+    void attempt(`${disabled ? "Disable" : "Enable"} user ${user.name}`, () =>
+      patch(`/console/users/${user.name}`, { disabled }),
+    ).then((isDone) => isDone && reload());
   return (
     <Stack hasGutter>
       <StackItem>
@@ -133,7 +183,9 @@ export function Users({ self }: { self: string }) {
               <Tr key={user.name}>
                 <Td dataLabel="User">{user.name === self ? `${user.name} (you)` : user.name}</Td>
                 <Td dataLabel="Roles">{user.roles.map(words).join(", ") || "none"}</Td>
-                <Td dataLabel="State">{user.disabled ? <State tone="quiet">Disabled</State> : <State tone="success">May log in</State>}</Td>
+                <Td dataLabel="State">
+                  {user.disabled ? <State tone="quiet">Disabled</State> : <State tone="success">May log in</State>}
+                </Td>
                 <Td dataLabel="Created">{moment(user.created)}</Td>
                 <Td isActionCell>
                   {/* Nobody changes his own roles or deletes himself. */}

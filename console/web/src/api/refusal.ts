@@ -60,7 +60,9 @@ export class Refusal extends Error {
 
   /** What the server says of `field` or of a field below it. */
   at(field: string): string | undefined {
-    const found = this.causes.find((cause) => cause.field === field || cause.field.startsWith(`${field}.`) || cause.field.startsWith(`${field}[`));
+    const found = this.causes.find(
+      (cause) => cause.field === field || cause.field.startsWith(`${field}.`) || cause.field.startsWith(`${field}[`),
+    );
     return found?.message;
   }
 }
@@ -73,10 +75,18 @@ export function refusalOf(code: number, body: unknown, retryAfter?: string | nul
   const status = isRecord(body) ? body : {};
   const details = isRecord(status["details"]) ? status["details"] : {};
   const listed: unknown[] = Array.isArray(details["causes"]) ? details["causes"] : [];
-  const causes = listed.filter(isRecord).map((cause) => ({ field: text(cause["field"]), message: text(cause["message"]) }));
+  const causes = listed
+    .filter(isRecord)
+    .map((cause) => ({ field: text(cause["field"]), message: text(cause["message"]) }));
   const seconds = Number(retryAfter ?? details["retryAfterSeconds"]);
   const message = text(status["message"]) || `the console answered with status ${code}`;
-  return new Refusal(code, text(status["reason"]) || reasonOf(code), message, causes, seconds > 0 ? seconds : undefined);
+  return new Refusal(
+    code,
+    text(status["reason"]) || reasonOf(code),
+    message,
+    causes,
+    seconds > 0 ? seconds : undefined,
+  );
 }
 
 /** The refusal when no answer came. */

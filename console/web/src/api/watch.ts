@@ -30,7 +30,8 @@ let isConnected = true;
 const readers = new Set<() => void>();
 let refused: () => Promise<void> = async () => {};
 
-function store<K extends Kind>(kind: K): Store<Kinds[K]> {
+/** Where the objects of a kind are. */
+export function store<K extends Kind>(kind: K): Store<Kinds[K]> {
   const there = stores.get(kind) ?? new Store<unknown>();
   stores.set(kind, there);
   return there as Store<Kinds[K]>;
@@ -104,7 +105,8 @@ function want(kinds: readonly Kind[]): void {
 export function useObjects<K extends Kind>(kind: K): Objects<Kinds[K]> {
   const there = store(kind);
   useEffect(() => want([kind]), [kind]);
-  return useSyncExternalStore(there.subscribe, there.snapshot);
+  // The third is for tests, which render pages to text.
+  return useSyncExternalStore(there.subscribe, there.snapshot, there.snapshot);
 }
 
 /** Whether changes arrive. */

@@ -41,11 +41,31 @@ export function Claim() {
             </Alert>
           </FormAlert>
         )}
-        <TextField id="code" label="Code" value={code} onChange={setCode} isRequired help="8 letters and digits; capitals and hyphens do not matter." />
-        <TextField id="user" label="Your name" value={user} onChange={setUser} isRequired autoComplete="username" help="Lowercase letters, digits and hyphens." />
+        <TextField
+          id="code"
+          label="Code"
+          value={code}
+          onChange={setCode}
+          isRequired
+          help="8 letters and digits; capitals and hyphens do not matter."
+        />
+        <TextField
+          id="user"
+          label="Your name"
+          value={user}
+          onChange={setUser}
+          isRequired
+          autoComplete="username"
+          help="Lowercase letters, digits and hyphens."
+        />
         <NewPassword password={password} again={again} onPassword={setPassword} onAgain={setAgain} />
         <ActionGroup>
-          <Button type="submit" variant="primary" isBlock isDisabled={isBusy || code === "" || user === "" || problem !== ""}>
+          <Button
+            type="submit"
+            variant="primary"
+            isBlock
+            isDisabled={isBusy || code === "" || user === "" || problem !== ""}
+          >
             Become the administrator
           </Button>
           <Button variant="link" isBlock onClick={toLogin}>

@@ -27,7 +27,9 @@ export function Login({ hasEnded }: { hasEnded: boolean }) {
   return (
     <LoginPage
       loginTitle="Log in to Sheaf"
-      loginSubtitle={hasEnded ? "The session has ended." : "With the name and password that your administrator gave you."}
+      loginSubtitle={
+        hasEnded ? "The session has ended." : "With the name and password that your administrator gave you."
+      }
     >
       <LoginForm
         showHelperText={message !== ""}

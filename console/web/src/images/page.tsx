@@ -1,5 +1,17 @@
 /** Images of all projects: list, create from a URL or a registry, delete. */
-import { ActionGroup, Alert, Button, Checkbox, Form, FormAlert, Modal, ModalBody, ModalHeader, Progress, ProgressSize } from "@patternfly/react-core";
+import {
+  ActionGroup,
+  Alert,
+  Button,
+  Checkbox,
+  Form,
+  FormAlert,
+  Modal,
+  ModalBody,
+  ModalHeader,
+  Progress,
+  ProgressSize,
+} from "@patternfly/react-core";
 import { type FormEvent, useState } from "react";
 import { post, remove } from "../api/client.ts";
 import * as paths from "../api/paths.ts";
@@ -22,18 +34,31 @@ function Progressing({ image }: { image: Image }) {
       <State tone={image.tone}>{image.state}</State> {image.why}
     </>
   ) : (
-    <Progress size={ProgressSize.sm} value={Math.round(image.progress)} title={image.state} aria-label={`${image.state} ${image.name}`} />
+    <Progress
+      size={ProgressSize.sm}
+      value={Math.round(image.progress)}
+      title={image.state}
+      aria-label={`${image.state} ${image.name}`}
+    />
   );
 }
 
 const COLUMNS: Column<Image>[] = [
   { title: "Name", value: (row) => row.name, cell: (row) => row.name },
   { title: "Project", value: (row) => row.project, cell: (row) => row.project },
-  { title: "Kind", value: (row) => (row.isIso ? "ISO" : "Disk image"), cell: (row) => (row.isIso ? "ISO" : "Disk image") },
+  {
+    title: "Kind",
+    value: (row) => (row.isIso ? "ISO" : "Disk image"),
+    cell: (row) => (row.isIso ? "ISO" : "Disk image"),
+  },
   { title: "State", value: (row) => row.state, cell: (row) => <Progressing image={row} /> },
   { title: "Size", value: (row) => row.size, cell: (row) => bytes(row.size) },
   { title: "From", value: (row) => row.source, cell: (row) => <span className="sheaf-mono">{row.source}</span> },
-  { title: "Age", value: (row) => (row.created ? -Date.parse(row.created) : undefined), cell: (row) => age(row.created, Date.now()) },
+  {
+    title: "Age",
+    value: (row) => (row.created ? -Date.parse(row.created) : undefined),
+    cell: (row) => age(row.created, Date.now()),
+  },
 ];
 
 const EMPTY: NewImage = { project: "default", name: "", url: "", checksum: "", size: "10", isIso: false };
@@ -95,7 +120,11 @@ function CreateImage({ onClose }: { onClose: () => void }) {
   };
   return (
     <Modal variant="medium" isOpen onClose={onClose} aria-labelledby="create-image">
-      <ModalHeader title="Create image" labelId="create-image" description="The node fetches it; raw or qcow2, plain or compressed by xz, zstd or gzip." />
+      <ModalHeader
+        title="Create image"
+        labelId="create-image"
+        description="The node fetches it; raw or qcow2, plain or compressed by xz, zstd or gzip."
+      />
       <ModalBody>
         <Form onSubmit={(event) => void submit(event)} noValidate>
           {refusal && (
@@ -105,12 +134,58 @@ function CreateImage({ onClose }: { onClose: () => void }) {
               </Alert>
             </FormAlert>
           )}
-          <TextField id="image-url" label="URL" value={form.url} onChange={set("url")} isRequired error={wrong.url} help="https://… of a file, or docker://… of an image in a registry." />
-          {!form.url.startsWith("docker:") && <TextField id="image-checksum" label="SHA-256" value={form.checksum} onChange={set("checksum")} isRequired error={wrong.checksum} help="Of the file, as its server publishes it." />}
-          <TextField id="image-name" label="Name" value={form.name} onChange={set("name")} isRequired error={wrong.name} />
-          <SelectField id="image-project" label="Project" value={form.project} onChange={set("project")} error={wrong.project} options={projectNames(projects.all, form.project).map((name) => ({ value: name, label: name }))} />
-          <TextField id="image-size" type="number" label="Size, GiB" value={form.size} onChange={set("size")} isRequired error={wrong.size} help="At least what it unpacks to." />
-          <Checkbox id="image-iso" label="It is an ISO, to install from" isChecked={form.isIso} onChange={(_event, value) => setForm({ ...form, isIso: value })} />
+          <TextField
+            id="image-url"
+            label="URL"
+            value={form.url}
+            onChange={set("url")}
+            isRequired
+            error={wrong.url}
+            help="https://… of a file, or docker://… of an image in a registry."
+          />
+          {!form.url.startsWith("docker:") && (
+            <TextField
+              id="image-checksum"
+              label="SHA-256"
+              value={form.checksum}
+              onChange={set("checksum")}
+              isRequired
+              error={wrong.checksum}
+              help="Of the file, as its server publishes it."
+            />
+          )}
+          <TextField
+            id="image-name"
+            label="Name"
+            value={form.name}
+            onChange={set("name")}
+            isRequired
+            error={wrong.name}
+          />
+          <SelectField
+            id="image-project"
+            label="Project"
+            value={form.project}
+            onChange={set("project")}
+            error={wrong.project}
+            options={projectNames(projects.all, form.project).map((name) => ({ value: name, label: name }))}
+          />
+          <TextField
+            id="image-size"
+            type="number"
+            label="Size, GiB"
+            value={form.size}
+            onChange={set("size")}
+            isRequired
+            error={wrong.size}
+            help="At least what it unpacks to."
+          />
+          <Checkbox
+            id="image-iso"
+            label="It is an ISO, to install from"
+            isChecked={form.isIso}
+            onChange={(_event, value) => setForm({ ...form, isIso: value })}
+          />
           <ActionGroup>
             <Button type="submit" variant="primary" isDisabled={isBusy} isLoading={isBusy}>
               Create
@@ -136,15 +211,25 @@ export default function Images() {
   );
   return (
     <>
-      <Heading title="Images" text="What machines start from. A machine gets a copy; the image stays as it is." actions={create} />
+      <Heading
+        title="Images"
+        text="What machines start from. A machine gets a copy; the image stays as it is."
+        actions={create}
+      />
       <List
         label="images"
         rows={images(volumes.all)}
         isWhole={volumes.isWhole}
         columns={COLUMNS}
         rowKey={(row) => row.key}
-        actions={(row) => <Kebab of={row.key} items={[{ label: "Delete", isDanger: true, onClick: () => setLeaving(row) }]} />}
-        empty={{ title: "No images yet", text: "Create one from a URL, for example a cloud image of Debian with the SHA-256 from its SHA256SUMS.", action: create }}
+        actions={(row) => (
+          <Kebab of={row.key} items={[{ label: "Delete", isDanger: true, onClick: () => setLeaving(row) }]} />
+        )}
+        empty={{
+          title: "No images yet",
+          text: "Create one from a URL, for example a cloud image of Debian with the SHA-256 from its SHA256SUMS.",
+          action: create,
+        }}
       />
       {isCreating && <CreateImage onClose={() => setCreating(false)} />}
       {leaving && (
@@ -156,7 +241,10 @@ export default function Images() {
           onClose={() => setLeaving(undefined)}
           onDone={() => done(`Delete image ${leaving.name}`)}
         >
-          <p>The image and its {bytes(leaving.size)} are deleted. Machines that were created from it have copies and stay.</p>
+          <p>
+            The image and its {bytes(leaving.size)} are deleted. Machines that were created from it have copies and
+            stay.
+          </p>
         </Confirm>
       )}
     </>

@@ -3,16 +3,27 @@ import type { DataVolume } from "../types/crds.ts";
 import { build, check, images, type NewImage, view } from "./view.ts";
 
 const DIGITS = "ab".repeat(32);
-const FORM: NewImage = { project: "shop", name: "debian-13", url: "https://images.example.org/debian.qcow2", checksum: `${DIGITS}  debian.qcow2`, size: "8", isIso: false };
+const FORM: NewImage = {
+  project: "shop",
+  name: "debian-13",
+  url: "https://images.example.org/debian.qcow2",
+  checksum: `${DIGITS}  debian.qcow2`,
+  size: "8",
+  isIso: false,
+};
 
 test("a checksum is taken as people copy it", () => {
   expect(check(FORM)).toEqual({});
   for (const checksum of [DIGITS, `sha256:${DIGITS}`, `  ${DIGITS.toUpperCase()} *x`]) {
     expect(build({ ...FORM, checksum }).spec.source.http?.checksum).toBe(`sha256:${DIGITS}`);
   }
-  expect(check({ ...FORM, checksum: "abc" }).checksum).toBe("64 hexadecimal digits, as the server of the image publishes them.");
+  expect(check({ ...FORM, checksum: "abc" }).checksum).toBe(
+    "64 hexadecimal digits, as the server of the image publishes them.",
+  );
   expect(check({ ...FORM, url: "docker://quay.io/x:1", checksum: "" })).toEqual({});
-  expect(check({ ...FORM, url: "https://me:secret@x/y" }).url).toBe("A URL that begins with https://, http:// or docker://, without a user name.");
+  expect(check({ ...FORM, url: "https://me:secret@x/y" }).url).toBe(
+    "A URL that begins with https://, http:// or docker://, without a user name.",
+  );
 });
 
 test("an image is filled at once, and says that it is an ISO", () => {
@@ -24,15 +35,32 @@ test("an image is filled at once, and says that it is an ISO", () => {
 
 test("disks of machines and empty disks are not images", () => {
   const image = build(FORM);
-  const owned: DataVolume = { ...image, metadata: { ...image.metadata, name: "web-root", ownerReferences: [{ apiVersion: "kubevirt.io/v1", kind: "VirtualMachine", name: "web", uid: "1" }] } };
+  const owned: DataVolume = {
+    ...image,
+    metadata: {
+      ...image.metadata,
+      name: "web-root",
+      ownerReferences: [{ apiVersion: "kubevirt.io/v1", kind: "VirtualMachine", name: "web", uid: "1" }],
+    },
+  };
   const blank: DataVolume = { ...image, spec: { ...image.spec, source: { blank: {} } } };
   expect(images([image, owned, blank]).map((one) => one.name)).toEqual(["debian-13"]);
 });
 
 test("an image on its way has its progress, and one that waits has the reason", () => {
   const image = build(FORM);
-  expect(view({ ...image, status: { phase: "ImportInProgress", progress: "42.5%" } })).toMatchObject({ state: "Downloading", progress: 42.5 });
-  const waiting = view({ ...image, status: { phase: "ImportScheduled", progress: "N/A", conditions: [{ type: "Running", status: "False", message: "the server does not answer" }] } });
+  expect(view({ ...image, status: { phase: "ImportInProgress", progress: "42.5%" } })).toMatchObject({
+    state: "Downloading",
+    progress: 42.5,
+  });
+  const waiting = view({
+    ...image,
+    status: {
+      phase: "ImportScheduled",
+      progress: "N/A",
+      conditions: [{ type: "Running", status: "False", message: "the server does not answer" }],
+    },
+  });
   expect(waiting).toMatchObject({ state: "Waiting", progress: undefined, why: "the server does not answer" });
   expect(view({ ...image, status: { phase: "Succeeded" } })).toMatchObject({ state: "Ready", isReady: true, why: "" });
 });

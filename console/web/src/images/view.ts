@@ -66,7 +66,9 @@ export function view(volume: DataVolume): Image {
     isIso: metadata.labels?.[LABEL] ? metadata.labels[LABEL] === "iso" : /\.iso($|\?|\.)/i.test(from),
     state: metadata.deletionTimestamp ? "Deleting" : state,
     tone,
-    why: isDone ? "" : (condition(status?.conditions, "Running")?.message ?? condition(status?.conditions, "Bound")?.message ?? ""),
+    why: isDone
+      ? ""
+      : (condition(status?.conditions, "Running")?.message ?? condition(status?.conditions, "Bound")?.message ?? ""),
     progress: state === "Downloading" && Number.isFinite(progress) ? progress : undefined,
     size: quantity(requests?.["storage"]),
     source: from,
@@ -75,7 +77,10 @@ export function view(volume: DataVolume): Image {
   };
 }
 
-const isOwned = (volume: DataVolume): boolean => volume.metadata.ownerReferences?.some((one) => one.kind === "VirtualMachine" || one.kind === "VirtualMachineRestore") ?? false;
+const isOwned = (volume: DataVolume): boolean =>
+  volume.metadata.ownerReferences?.some(
+    (one) => one.kind === "VirtualMachine" || one.kind === "VirtualMachineRestore",
+  ) ?? false;
 
 /** Those that no machine owns and that have contents from elsewhere. */
 export function images(volumes: readonly DataVolume[]): Image[] {
@@ -96,14 +101,21 @@ export interface NewImage {
 export function check(form: NewImage): Partial<Record<keyof NewImage, string>> {
   const wrong: Partial<Record<keyof NewImage, string>> = {};
   if (!/^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$/.test(form.name)) wrong.name = "Lowercase letters, digits, hyphens and dots.";
-  if (!/^(https?|docker):\/\/[^\s@]+$/.test(form.url)) wrong.url = "A URL that begins with https://, http:// or docker://, without a user name.";
-  if (!form.url.startsWith("docker:") && !/^[0-9a-f]{64}$/.test(sha256(form.checksum))) wrong.checksum = "64 hexadecimal digits, as the server of the image publishes them.";
+  if (!/^(https?|docker):\/\/[^\s@]+$/.test(form.url))
+    wrong.url = "A URL that begins with https://, http:// or docker://, without a user name.";
+  if (!form.url.startsWith("docker:") && !/^[0-9a-f]{64}$/.test(sha256(form.checksum)))
+    wrong.checksum = "64 hexadecimal digits, as the server of the image publishes them.";
   if (!/^[1-9][0-9]{0,5}$/.test(form.size)) wrong.size = "A whole number of GiB, 1 or more.";
   return wrong;
 }
 
 /** Digits of a checksum, however it was copied: with its algorithm, or with the file's name behind it. */
-const sha256 = (text: string): string => text.trim().replace(/^sha256:/i, "").split(/\s/)[0]?.toLowerCase() ?? "";
+const sha256 = (text: string): string =>
+  text
+    .trim()
+    .replace(/^sha256:/i, "")
+    .split(/\s/)[0]
+    ?.toLowerCase() ?? "";
 
 /** The DataVolume; it is filled at once. */
 export function build(form: NewImage): DataVolume {
@@ -111,9 +123,16 @@ export function build(form: NewImage): DataVolume {
   return {
     apiVersion: "cdi.kubevirt.io/v1beta1",
     kind: "DataVolume",
-    metadata: { name: form.name, namespace: form.project, labels: { [LABEL]: form.isIso ? "iso" : "disk" }, annotations: { [AT_ONCE]: "true" } },
+    metadata: {
+      name: form.name,
+      namespace: form.project,
+      labels: { [LABEL]: form.isIso ? "iso" : "disk" },
+      annotations: { [AT_ONCE]: "true" },
+    },
     spec: {
-      source: isRegistry ? { registry: { url: form.url } } : { http: { url: form.url, checksum: `sha256:${sha256(form.checksum)}` } },
+      source: isRegistry
+        ? { registry: { url: form.url } }
+        : { http: { url: form.url, checksum: `sha256:${sha256(form.checksum)}` } },
       storage: { resources: { requests: { storage: `${form.size}Gi` } } },
     },
   };

@@ -124,12 +124,14 @@ export function List<T>({ label, rows, isWhole, columns, rowKey, actions, filter
             {columns.map((column, index) => (
               <Th
                 key={column.title}
+                modifier="nowrap"
                 {...(column.value
                   ? {
                       sort: {
                         columnIndex: index,
                         sortBy: { index: sorting.column, direction: sorting.direction },
-                        onSort: (_event: unknown, _index: number, direction: "asc" | "desc") => setSorting({ column: index, direction }),
+                        onSort: (_event: unknown, _index: number, direction: "asc" | "desc") =>
+                          setSorting({ column: index, direction }),
                       },
                     }
                   : {})}

@@ -26,10 +26,17 @@ test("a page beyond the end is the last one", () => {
 });
 
 test("a thousand machines are filtered and sorted within a frame", () => {
-  const rows = Array.from({ length: 1000 }, (_, index) => ({ name: `web-${(index * 7919) % 1000}`, node: `n${index % 7}` }));
+  const rows = Array.from({ length: 1000 }, (_, index) => ({
+    name: `web-${(index * 7919) % 1000}`,
+    node: `n${index % 7}`,
+  }));
   // Time of the processor, not of the clock: the machine may be busy.
   const begin = process.cpuUsage();
-  const found = sorted(rows.filter((row) => matches(`${row.name} ${row.node}`, "web n3")), (row) => row.name, "asc");
+  const found = sorted(
+    rows.filter((row) => matches(`${row.name} ${row.node}`, "web n3")),
+    (row) => row.name,
+    "asc",
+  );
   const spent = process.cpuUsage(begin).user / 1000;
   expect(found.length).toBeGreaterThan(100);
   expect(spent).toBeLessThan(100);

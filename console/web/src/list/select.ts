@@ -14,7 +14,10 @@ const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" })
 /** Whether every word of `filter` is in `text`; both without regard to case. */
 export function matches(text: string, filter: string): boolean {
   const lower = text.toLowerCase();
-  return filter.toLowerCase().split(/\s+/).every((word) => lower.includes(word));
+  return filter
+    .toLowerCase()
+    .split(/\s+/)
+    .every((word) => lower.includes(word));
 }
 
 /** Sorted by `value`; what has none comes last in both directions. Rows that are equal keep their order. */

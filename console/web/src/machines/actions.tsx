@@ -14,12 +14,28 @@ type Open = { kind: "act"; act: Act } | { kind: "delete" } | undefined;
 
 const send = (act: Act) => ask<unknown>("PUT", act.path, act.body);
 
-function Dialogs({ machine, open, onClose, onDeleted }: { machine: Machine; open: Open; onClose: () => void; onDeleted?: () => void }) {
+function Dialogs({
+  machine,
+  open,
+  onClose,
+  onDeleted,
+}: {
+  machine: Machine;
+  open: Open;
+  onClose: () => void;
+  onDeleted?: () => void;
+}) {
   const { project, name } = machine;
   if (open?.kind === "act") {
     const { act } = open;
     return (
-      <Confirm title={`${act.label}: ${name}`} label={act.label} act={() => send(act)} onClose={onClose} onDone={() => done(`${act.label} ${name}`)}>
+      <Confirm
+        title={`${act.label}: ${name}`}
+        label={act.label}
+        act={() => send(act)}
+        onClose={onClose}
+        onDone={() => done(`${act.label} ${name}`)}
+      >
         {act.loses}
       </Confirm>
     );
@@ -32,7 +48,7 @@ function Dialogs({ machine, open, onClose, onDeleted }: { machine: Machine; open
         title={`Delete machine ${name}`}
         label="Delete"
         typed={losesDisks ? name : undefined}
-        act={() => remove(`${paths.machine(project, name)}?propagationPolicy=Foreground`)}
+        act={() => remove(paths.machine(project, name))}
         onClose={onClose}
         onDone={() => {
           done(`Delete ${name}`);
@@ -64,8 +80,14 @@ function choose(machine: Machine, act: Act, open: (next: Open) => void): void {
 export function MachineMenu({ machine }: { machine: Machine }) {
   const [open, setOpen] = useState<Open>();
   const items: Item[] = [
-    ...acts(machine).map((act) => ({ label: act.label, isDanger: act.loses !== undefined, onClick: () => choose(machine, act, setOpen) })),
-    ...(machine.vmi ? [{ label: "Screen", onClick: () => go(machineLink(machine.project, machine.name, "screen")) }] : []),
+    ...acts(machine).map((act) => ({
+      label: act.label,
+      isDanger: act.loses !== undefined,
+      onClick: () => choose(machine, act, setOpen),
+    })),
+    ...(machine.vmi
+      ? [{ label: "Screen", onClick: () => go(machineLink(machine.project, machine.name, "screen")) }]
+      : []),
     { label: "Delete", isDanger: true, onClick: () => setOpen({ kind: "delete" }) },
   ];
   return (
@@ -100,7 +122,12 @@ export function MachineButtons({ machine }: { machine: Machine }) {
           <Kebab of={machine.key} items={items} />
         </ToolbarItem>
       </ToolbarContent>
-      <Dialogs machine={machine} open={open} onClose={() => setOpen(undefined)} onDeleted={() => go(link({ page: "machines" }))} />
+      <Dialogs
+        machine={machine}
+        open={open}
+        onClose={() => setOpen(undefined)}
+        onDeleted={() => go(link({ page: "machines" }))}
+      />
     </Toolbar>
   );
 }

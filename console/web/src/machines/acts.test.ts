@@ -25,7 +25,13 @@ function machine(runStrategy: VirtualMachine["spec"]["runStrategy"], status?: Vi
     },
     status: { printableStatus: status ? "Running" : "Stopped" },
   } as unknown as VirtualMachine;
-  const vmi = status && ({ metadata: { name: "web", namespace: "shop" }, spec: { domain: {} }, status } as unknown as VirtualMachineInstance);
+  const vmi =
+    status &&
+    ({
+      metadata: { name: "web", namespace: "shop" },
+      spec: { domain: {} },
+      status,
+    } as unknown as VirtualMachineInstance);
   const [found] = machines([vm], vmi ? [vmi] : []);
   if (!found) throw new Error("no machine");
   return found;
@@ -43,13 +49,23 @@ test("a machine that is stopped can be started, and nothing else", () => {
 test("a machine that runs can be shut down, and what loses data says so", () => {
   const running = machine("Always", { phase: "Running" });
   expect(names(running)).toEqual(["stop", "restart", "pause", "reset", "stop-now"]);
-  expect(acts(running).filter((act) => act.loses).map((act) => act.name)).toEqual(["reset", "stop-now"]);
+  expect(
+    acts(running)
+      .filter((act) => act.loses)
+      .map((act) => act.name),
+  ).toEqual(["reset", "stop-now"]);
   expect(acts(running)[0]?.path).toBe("/api/apis/subresources.kubevirt.io/v1/namespaces/shop/virtualmachines/web/stop");
   expect(names(machine("Once", { phase: "Running" }))).not.toContain("restart");
 });
 
 test("a machine that is paused is resumed, one that starts can only be stopped", () => {
-  expect(names(machine("Always", { phase: "Running", conditions: [{ type: "Paused", status: "True" }] }))).toEqual(["resume", "stop", "restart", "reset", "stop-now"]);
+  expect(names(machine("Always", { phase: "Running", conditions: [{ type: "Paused", status: "True" }] }))).toEqual([
+    "resume",
+    "stop",
+    "restart",
+    "reset",
+    "stop-now",
+  ]);
   expect(names(machine("Always", { phase: "Scheduling" }))).toEqual(["stop"]);
 });
 

@@ -33,7 +33,8 @@ export function acts(machine: Machine): Act[] {
   const ofVm = (part: string) => act("virtualmachines", project, name, part);
   const ofVmi = (part: string) => act("virtualmachineinstances", project, name, part);
   const found: Act[] = [];
-  const canStart = !vmi && !isEnding && (strategy === "Halted" || strategy === "Manual" || strategy === "RerunOnFailure");
+  const canStart =
+    !vmi && !isEnding && (strategy === "Halted" || strategy === "Manual" || strategy === "RerunOnFailure");
   if (canStart) found.push({ name: "start", label: "Start", path: ofVm("start"), body: {} });
   if (isPaused) found.push({ name: "resume", label: "Resume", path: ofVmi("unpause"), body: {} });
   if (hasInstance) found.push({ name: "stop", label: "Shut down", path: ofVm("stop"), body: {} });
@@ -41,7 +42,13 @@ export function acts(machine: Machine): Act[] {
   if (isRunning && !isPaused) found.push({ name: "pause", label: "Pause", path: ofVmi("pause"), body: {} });
   if (isRunning) {
     found.push({ name: "reset", label: "Reset", loses: LOSES_UNSAVED, path: ofVmi("reset"), body: undefined });
-    found.push({ name: "stop-now", label: "Power off", loses: LOSES_UNSAVED, path: ofVm("stop"), body: { gracePeriod: 0 } });
+    found.push({
+      name: "stop-now",
+      label: "Power off",
+      loses: LOSES_UNSAVED,
+      path: ofVm("stop"),
+      body: { gracePeriod: 0 },
+    });
   }
   return strategy === "Once" ? found.filter((one) => one.name !== "restart") : found;
 }
@@ -60,11 +67,17 @@ export function fates(machine: Machine): Fate[] {
     const disk = volume.name;
     const kept = volume.persistentVolumeClaim?.claimName ?? volume.dataVolume?.name;
     if (volume.dataVolume && own.has(volume.dataVolume.name)) {
-      return { disk, isLost: true, why: `disk ${volume.dataVolume.name} was created with the machine and is deleted with it` };
+      return {
+        disk,
+        isLost: true,
+        why: `disk ${volume.dataVolume.name} was created with the machine and is deleted with it`,
+      };
     }
     if (kept) return { disk, isLost: false, why: `disk ${kept} stays` };
-    if (volume.hostDisk?.path?.startsWith("/data/disks/")) return { disk, isLost: false, why: `file ${volume.hostDisk.path} stays on its node` };
-    if (volume.cloudInitNoCloud || volume.cloudInitConfigDrive) return { disk, isLost: false, why: "made again at each start" };
+    if (volume.hostDisk?.path?.startsWith("/data/disks/"))
+      return { disk, isLost: false, why: `file ${volume.hostDisk.path} stays on its node` };
+    if (volume.cloudInitNoCloud || volume.cloudInitConfigDrive)
+      return { disk, isLost: false, why: "made again at each start" };
     return { disk, isLost: true, why: "it lives as long as the machine runs" };
   });
 }

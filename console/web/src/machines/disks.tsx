@@ -26,7 +26,9 @@ export function Disks({ machine }: { machine: Machine }) {
   const { spec } = vm.spec.template;
   const drives = new Map(spec.domain.devices?.disks?.map((disk) => [disk.name, disk]));
   const reported = new Map(vmi?.status?.volumeStatus?.map((status) => [status.name, status]));
-  const filled = new Map(volumes.all.filter((one) => one.metadata.namespace === project).map((one) => [one.metadata.name, view(one)]));
+  const filled = new Map(
+    volumes.all.filter((one) => one.metadata.namespace === project).map((one) => [one.metadata.name, view(one)]),
+  );
   const rows = spec.volumes ?? [];
   if (rows.length === 0) {
     return (
@@ -52,19 +54,27 @@ export function Disks({ machine }: { machine: Machine }) {
           const drive = drives.get(volume.name);
           const status = reported.get(volume.name);
           const disk = filled.get(volume.dataVolume?.name ?? volume.persistentVolumeClaim?.claimName ?? "");
-          const capacity = quantity(status?.persistentVolumeClaimInfo?.capacity?.["storage"]) ?? disk?.size ?? quantity(volume.emptyDisk?.capacity);
+          const capacity =
+            quantity(status?.persistentVolumeClaimInfo?.capacity?.["storage"]) ??
+            disk?.size ??
+            quantity(volume.emptyDisk?.capacity);
           const isReady = !disk || disk.isReady || disk.state === "Waits for its machine";
           return (
             <Tr key={volume.name}>
               <Td dataLabel="Disk">{volume.name}</Td>
-              <Td dataLabel="Kind">{drive?.cdrom ? `CD-ROM (${drive.cdrom.bus ?? "sata"})` : `Disk (${drive?.disk?.bus ?? "virtio"})`}</Td>
+              <Td dataLabel="Kind">
+                {drive?.cdrom ? `CD-ROM (${drive.cdrom.bus ?? "sata"})` : `Disk (${drive?.disk?.bus ?? "virtio"})`}
+              </Td>
               <Td dataLabel="Contents">{behind(volume)}</Td>
               <Td dataLabel="Size">{bytes(capacity)}</Td>
               <Td dataLabel="In the guest">{status?.target || "–"}</Td>
               <Td dataLabel="State">
                 {disk && !isReady ? (
                   <>
-                    <State tone={disk.tone}>{disk.progress === undefined ? disk.state : `${disk.state} ${Math.round(disk.progress)} %`}</State> {disk.why}
+                    <State tone={disk.tone}>
+                      {disk.progress === undefined ? disk.state : `${disk.state} ${Math.round(disk.progress)} %`}
+                    </State>{" "}
+                    {disk.why}
                   </>
                 ) : status?.phase && status.phase !== "Ready" ? (
                   <>

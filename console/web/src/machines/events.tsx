@@ -9,10 +9,14 @@ import { age } from "../units.ts";
 import type { Machine } from "./view.ts";
 
 /** When it happened last. */
-const time = (event: KubeEvent): string => event.lastTimestamp ?? event.eventTime ?? event.metadata.creationTimestamp ?? "";
+const time = (event: KubeEvent): string =>
+  event.lastTimestamp ?? event.eventTime ?? event.metadata.creationTimestamp ?? "";
 
 export function EventList({ machine }: { machine: Machine }) {
-  const { value, refusal, reload } = useFetched<List<KubeEvent>>(paths.events(machine.project, machine.name), machine.state);
+  const { value, refusal, reload } = useFetched<List<KubeEvent>>(
+    paths.events(machine.project, machine.name),
+    machine.state,
+  );
   const events = [...(value?.items ?? [])].sort((left, right) => time(right).localeCompare(time(left)));
   if (refusal) {
     return (

@@ -4,7 +4,13 @@ import { State } from "../parts/state.tsx";
 import type { Machine } from "./view.ts";
 
 /** Where an address is known from (docs/network.md, "Addresses of a guest"). */
-const SOURCES: Record<string, string> = { domain: "", dhcp: "given by its node", neighbour: "seen on the network", "guest-agent": "reported by the guest", "multus-status": "" };
+const SOURCES: Record<string, string> = {
+  domain: "",
+  dhcp: "given by its node",
+  neighbour: "seen on the network",
+  "guest-agent": "reported by the guest",
+  "multus-status": "",
+};
 
 export function Interfaces({ machine }: { machine: Machine }) {
   const { spec } = machine.vm.spec.template;
@@ -26,8 +32,13 @@ export function Interfaces({ machine }: { machine: Machine }) {
       <Tbody>
         {interfaces.map((one) => {
           const status = reported.get(one.name);
-          const network = networks.get(one.name)?.multus?.networkName ?? (one.bridge ? "br0, the nodes' own" : "private, behind the node's address");
-          const sources = (status?.infoSource ?? "").split(",").map((word) => SOURCES[word.trim()] ?? "").filter(Boolean);
+          const network =
+            networks.get(one.name)?.multus?.networkName ??
+            (one.bridge ? "br0, the nodes' own" : "private, behind the node's address");
+          const sources = (status?.infoSource ?? "")
+            .split(",")
+            .map((word) => SOURCES[word.trim()] ?? "")
+            .filter(Boolean);
           return (
             <Tr key={one.name}>
               <Td dataLabel="NIC">{one.name}</Td>
@@ -35,7 +46,15 @@ export function Interfaces({ machine }: { machine: Machine }) {
               <Td dataLabel="Addresses">{status?.ipAddresses?.join(", ") || status?.ipAddress || "–"}</Td>
               <Td dataLabel="Known from">{sources.join(", ") || "–"}</Td>
               <Td dataLabel="MAC">{status?.mac ?? one.macAddress ?? "–"}</Td>
-              <Td dataLabel="Link">{status?.linkState ? <State tone={status.linkState === "up" ? "success" : "quiet"}>{status.linkState === "up" ? "Up" : "Down"}</State> : "–"}</Td>
+              <Td dataLabel="Link">
+                {status?.linkState ? (
+                  <State tone={status.linkState === "up" ? "success" : "quiet"}>
+                    {status.linkState === "up" ? "Up" : "Down"}
+                  </State>
+                ) : (
+                  "–"
+                )}
+              </Td>
             </Tr>
           );
         })}

@@ -11,13 +11,25 @@ import { useMachines } from "./use.ts";
 import type { Machine } from "./view.ts";
 
 const COLUMNS: Column<Machine>[] = [
-  { title: "Name", value: (row) => row.name, cell: (row) => <a href={machineLink(row.project, row.name)}>{row.name}</a> },
+  {
+    title: "Name",
+    value: (row) => row.name,
+    cell: (row) => <a href={machineLink(row.project, row.name)}>{row.name}</a>,
+  },
   { title: "Project", value: (row) => row.project, cell: (row) => row.project },
   { title: "State", value: (row) => row.state, cell: (row) => <State tone={row.tone}>{row.state}</State> },
-  { title: "Node", value: (row) => row.node, cell: (row) => (row.node ? <a href={link({ page: "node", name: row.node })}>{row.node}</a> : "–") },
+  {
+    title: "Node",
+    value: (row) => row.node,
+    cell: (row) => (row.node ? <a href={link({ page: "node", name: row.node })}>{row.node}</a> : "–"),
+  },
   { title: "Address", value: (row) => row.address, cell: (row) => row.address || "–" },
   { title: "Memory", value: (row) => row.memory, cell: (row) => (row.memory ? bytes(row.memory) : row.size || "–") },
-  { title: "Age", value: (row) => (row.created ? -Date.parse(row.created) : undefined), cell: (row) => age(row.created, Date.now()) },
+  {
+    title: "Age",
+    value: (row) => (row.created ? -Date.parse(row.created) : undefined),
+    cell: (row) => age(row.created, Date.now()),
+  },
 ];
 
 const ALL = "";
@@ -36,7 +48,9 @@ export function Machines() {
   const [state, setState] = useState(ALL);
   const projects = useMemo(() => [...new Set(machines.map((one) => one.project))].sort(), [machines]);
   const states = useMemo(() => [...new Set(machines.map((one) => one.state))].sort(), [machines]);
-  const rows = machines.filter((one) => (project === ALL || one.project === project) && (state === ALL || one.state === state));
+  const rows = machines.filter(
+    (one) => (project === ALL || one.project === project) && (state === ALL || one.state === state),
+  );
   const filters = machines.length > 0 && (
     <>
       <ToolbarItem>
@@ -68,7 +82,11 @@ export function Machines() {
         rowKey={(row) => row.key}
         actions={(row) => <MachineMenu machine={row} />}
         filters={filters}
-        empty={{ title: "No machines yet", text: "Create an image first, then a machine from it.", action: <CreateButton /> }}
+        empty={{
+          title: "No machines yet",
+          text: "Create an image first, then a machine from it.",
+          action: <CreateButton />,
+        }}
       />
     </>
   );

@@ -1,5 +1,15 @@
 /** One machine: its state, screen, serial port, disks, networks, snapshots, Events and YAML, each behind a tab. */
-import { Alert, PageSection, Spinner, Tab as PfTab, Tabs, TabTitleText, Bullseye, Flex, FlexItem } from "@patternfly/react-core";
+import {
+  Alert,
+  PageSection,
+  Spinner,
+  Tab as PfTab,
+  Tabs,
+  TabTitleText,
+  Bullseye,
+  Flex,
+  FlexItem,
+} from "@patternfly/react-core";
 import { lazy, Suspense } from "react";
 import * as paths from "../api/paths.ts";
 import { Heading } from "../parts/heading.tsx";
@@ -36,9 +46,13 @@ function Shown({ machine, tab }: { machine: Machine; tab: Tab }) {
     case "state":
       return <Summary machine={machine} />;
     case "screen":
-      return <Screen project={project} name={name} isRunning={vmi?.status?.phase === "Running"} uid={vmi?.metadata.uid} />;
+      return (
+        <Screen project={project} name={name} isRunning={vmi?.status?.phase === "Running"} uid={vmi?.metadata.uid} />
+      );
     case "serial":
-      return <Serial project={project} name={name} isRunning={vmi?.status?.phase === "Running"} uid={vmi?.metadata.uid} />;
+      return (
+        <Serial project={project} name={name} isRunning={vmi?.status?.phase === "Running"} uid={vmi?.metadata.uid} />
+      );
     case "disks":
       return <Disks machine={machine} />;
     case "networks":
@@ -62,7 +76,8 @@ export default function MachinePage({ project, name, tab }: { project: string; n
       </Bullseye>
     );
   }
-  if (!machine) return <Missing what={`Machine ${project}/${name}`} href={link({ page: "machines" })} back="All machines" />;
+  if (!machine)
+    return <Missing what={`Machine ${project}/${name}`} href={link({ page: "machines" })} back="All machines" />;
   return (
     <>
       <Heading
@@ -85,9 +100,19 @@ export default function MachinePage({ project, name, tab }: { project: string; n
         </PageSection>
       )}
       <PageSection type="tabs">
-        <Tabs activeKey={tab} onSelect={(_event, key) => go(machineLink(project, name, key as Tab))} aria-label={`Parts of machine ${name}`} usePageInsets>
+        <Tabs
+          activeKey={tab}
+          onSelect={(_event, key) => go(machineLink(project, name, key as Tab))}
+          aria-label={`Parts of machine ${name}`}
+          usePageInsets
+        >
           {TABS.map((one) => (
-            <PfTab key={one} eventKey={one} title={<TabTitleText>{TITLES[one]}</TabTitleText>} tabContentId={`part-${one}`} />
+            <PfTab
+              key={one}
+              eventKey={one}
+              title={<TabTitleText>{TITLES[one]}</TabTitleText>}
+              tabContentId={`part-${one}`}
+            />
           ))}
         </Tabs>
       </PageSection>

@@ -3,7 +3,17 @@
  *
  * noVNC loads with this file. Route in: keys and pointer. Route out: a WebSocket of KubeVirt's `vnc` subresource.
  */
-import { Alert, Button, EmptyState, EmptyStateBody, Stack, StackItem, Toolbar, ToolbarContent, ToolbarItem } from "@patternfly/react-core";
+import {
+  Alert,
+  Button,
+  EmptyState,
+  EmptyStateBody,
+  Stack,
+  StackItem,
+  Toolbar,
+  ToolbarContent,
+  ToolbarItem,
+} from "@patternfly/react-core";
 import RFB from "@novnc/novnc";
 import { useEffect, useRef, useState } from "react";
 import * as paths from "../api/paths.ts";
@@ -11,14 +21,26 @@ import * as paths from "../api/paths.ts";
 /** virtctl's and KubeVirt's: plain bytes in binary frames. */
 const PROTOCOL = "plain.kubevirt.io";
 
-export default function Screen({ project, name, isRunning, uid }: { project: string; name: string; isRunning: boolean; uid: string | undefined }) {
+export default function Screen({
+  project,
+  name,
+  isRunning,
+  uid,
+}: {
+  project: string;
+  name: string;
+  isRunning: boolean;
+  uid: string | undefined;
+}) {
   const place = useRef<HTMLDivElement>(null);
   const screen = useRef<RFB>(undefined);
   const [isOpen, setOpen] = useState(false);
   const [round, setRound] = useState(0);
   useEffect(() => {
     if (!isRunning || !place.current) return;
-    const rfb = new RFB(place.current, paths.socket(paths.act("virtualmachineinstances", project, name, "vnc")), { wsProtocols: [PROTOCOL] });
+    const rfb = new RFB(place.current, paths.socket(paths.act("virtualmachineinstances", project, name, "vnc")), {
+      wsProtocols: [PROTOCOL],
+    });
     rfb.scaleViewport = true;
     screen.current = rfb;
     const opened = () => setOpen(true);
@@ -43,8 +65,19 @@ export default function Screen({ project, name, isRunning, uid }: { project: str
     <Stack hasGutter>
       {!isOpen && (
         <StackItem>
-          <Alert variant="warning" isInline component="h2" title="Not connected" actionLinks={<Button variant="link" isInline onClick={() => setRound(round + 1)}>Connect again</Button>}>
-            The screen has one viewer at a time: a connection ends when somebody else opens it, or when the machine ends.
+          <Alert
+            variant="warning"
+            isInline
+            component="h2"
+            title="Not connected"
+            actionLinks={
+              <Button variant="link" isInline onClick={() => setRound(round + 1)}>
+                Connect again
+              </Button>
+            }
+          >
+            The screen has one viewer at a time: a connection ends when somebody else opens it, or when the machine
+            ends.
           </Alert>
         </StackItem>
       )}

@@ -16,7 +16,17 @@ import { documentFor } from "./styles.ts";
 /** virtctl's and KubeVirt's: plain bytes in binary frames. */
 const PROTOCOL = "plain.kubevirt.io";
 
-export default function Serial({ project, name, isRunning, uid }: { project: string; name: string; isRunning: boolean; uid: string | undefined }) {
+export default function Serial({
+  project,
+  name,
+  isRunning,
+  uid,
+}: {
+  project: string;
+  name: string;
+  isRunning: boolean;
+  uid: string | undefined;
+}) {
   const place = useRef<HTMLDivElement>(null);
   const button = useRef<HTMLButtonElement>(null);
   const shown = useRef<Terminal>(undefined);
@@ -25,13 +35,24 @@ export default function Serial({ project, name, isRunning, uid }: { project: str
   useEffect(() => {
     if (!isRunning || !place.current) return;
     const styles = documentFor(document);
-    const terminal = new Terminal({ documentOverride: styles.document, fontFamily: "RedHatMono, monospace", fontSize: 14, scrollback: 5000, screenReaderMode: true, cursorBlink: true });
+    const terminal = new Terminal({
+      documentOverride: styles.document,
+      fontFamily: "RedHatMono, monospace",
+      fontSize: 14,
+      scrollback: 5000,
+      screenReaderMode: true,
+      cursorBlink: true,
+    });
     const fit = new FitAddon();
     terminal.loadAddon(fit);
-    terminal.open(place.current);
+    const target = place.current;
+    // xterm 6.0 takes the page's own document for the styles of its scroll bar.
+    styles.during(() => terminal.open(target));
     shown.current = terminal;
     fit.fit();
-    const socket = new WebSocket(paths.socket(paths.act("virtualmachineinstances", project, name, "console")), [PROTOCOL]);
+    const socket = new WebSocket(paths.socket(paths.act("virtualmachineinstances", project, name, "console")), [
+      PROTOCOL,
+    ]);
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {
       setOpen(true);
@@ -71,8 +92,19 @@ export default function Serial({ project, name, isRunning, uid }: { project: str
             Press Enter if the guest stays silent. Ctrl+] leaves the terminal.
           </>
         ) : (
-          <Alert variant="warning" isInline component="h2" title="Not connected" actionLinks={<Button variant="link" isInline onClick={() => setRound(round + 1)}>Connect again</Button>}>
-            The serial port has one user at a time: a connection ends when somebody else opens it, or when the machine ends.
+          <Alert
+            variant="warning"
+            isInline
+            component="h2"
+            title="Not connected"
+            actionLinks={
+              <Button variant="link" isInline onClick={() => setRound(round + 1)}>
+                Connect again
+              </Button>
+            }
+          >
+            The serial port has one user at a time: a connection ends when somebody else opens it, or when the machine
+            ends.
           </Alert>
         )}
       </StackItem>

@@ -1,5 +1,14 @@
 /** Snapshots of a machine: take one, restore, delete. */
-import { Alert, Button, EmptyState, EmptyStateActions, EmptyStateBody, EmptyStateFooter, Stack, StackItem } from "@patternfly/react-core";
+import {
+  Alert,
+  Button,
+  EmptyState,
+  EmptyStateActions,
+  EmptyStateBody,
+  EmptyStateFooter,
+  Stack,
+  StackItem,
+} from "@patternfly/react-core";
 import { Table, Tbody, Td, Th, Thead, Tr } from "@patternfly/react-table";
 import { useState } from "react";
 import { post, remove } from "../api/client.ts";
@@ -23,7 +32,8 @@ const STATES: Record<string, [string, Tone]> = {
 };
 
 /** `web-20261130-093000`: a name that sorts by time, UTC. */
-const stamped = (name: string, now: Date): string => `${name}-${now.toISOString().slice(0, 19).replace(/[-:]/g, "").replace("T", "-")}`;
+const stamped = (name: string, now: Date): string =>
+  `${name}-${now.toISOString().slice(0, 19).replace(/[-:]/g, "").replace("T", "-")}`;
 
 /** What the guest's file systems are like in it (docs/operate.md, "Snapshots, restores and clones"). */
 function consistency(snapshot: VirtualMachineSnapshot): string {
@@ -39,11 +49,20 @@ type Open = { kind: "restore" | "delete"; snapshot: VirtualMachineSnapshot } | u
 export function Snapshots({ machine }: { machine: Machine }) {
   const { project, name } = machine;
   const [open, setOpen] = useState<Open>();
-  const snapshots = useObjects("snapshots").all.filter((one) => one.metadata.namespace === project && one.spec.source.name === name);
-  const restores = useObjects("restores").all.filter((one) => one.metadata.namespace === project && one.spec.target.name === name && !one.status?.complete);
+  const snapshots = useObjects("snapshots").all.filter(
+    (one) => one.metadata.namespace === project && one.spec.source.name === name,
+  );
+  const restores = useObjects("restores").all.filter(
+    (one) => one.metadata.namespace === project && one.spec.target.name === name && !one.status?.complete,
+  );
   const take = () => {
     const called = stamped(name, new Date());
-    const snapshot = { apiVersion: "snapshot.kubevirt.io/v1beta1", kind: "VirtualMachineSnapshot", metadata: { name: called, namespace: project }, spec: { source: { ...VM, name } } };
+    const snapshot = {
+      apiVersion: "snapshot.kubevirt.io/v1beta1",
+      kind: "VirtualMachineSnapshot",
+      metadata: { name: called, namespace: project },
+      spec: { source: { ...VM, name } },
+    };
     void attempt(`Take snapshot ${called}`, () => post(paths.snapshot(project), snapshot));
   };
   const restore = (snapshot: VirtualMachineSnapshot) =>
@@ -51,27 +70,42 @@ export function Snapshots({ machine }: { machine: Machine }) {
       apiVersion: "snapshot.kubevirt.io/v1beta1",
       kind: "VirtualMachineRestore",
       metadata: { name: stamped(`${name}-restore`, new Date()), namespace: project },
-      spec: { target: { ...VM, name }, virtualMachineSnapshotName: snapshot.metadata.name, targetReadinessPolicy: "StopTarget" },
+      spec: {
+        target: { ...VM, name },
+        virtualMachineSnapshotName: snapshot.metadata.name,
+        targetReadinessPolicy: "StopTarget",
+      },
     });
   const button = (
     <Button variant="primary" onClick={take}>
       Take snapshot
     </Button>
   );
-  const ordered = [...snapshots].sort((left, right) => (right.metadata.creationTimestamp ?? "").localeCompare(left.metadata.creationTimestamp ?? ""));
+  const ordered = [...snapshots].sort((left, right) =>
+    (right.metadata.creationTimestamp ?? "").localeCompare(left.metadata.creationTimestamp ?? ""),
+  );
   return (
     <Stack hasGutter>
       {restores.map((one) => (
         <StackItem key={one.metadata.name}>
-          <Alert variant="info" isInline component="h2" title={`Snapshot ${one.spec.virtualMachineSnapshotName} is being restored`}>
-            {condition(one.status?.conditions, "Failure")?.message ?? condition(one.status?.conditions, "Progressing")?.message ?? "The machine does not start meanwhile."}
+          <Alert
+            variant="info"
+            isInline
+            component="h2"
+            title={`Snapshot ${one.spec.virtualMachineSnapshotName} is being restored`}
+          >
+            {condition(one.status?.conditions, "Failure")?.message ??
+              condition(one.status?.conditions, "Progressing")?.message ??
+              "The machine does not start meanwhile."}
           </Alert>
         </StackItem>
       ))}
       {ordered.length === 0 ? (
         <StackItem>
           <EmptyState headingLevel="h2" titleText="No snapshots">
-            <EmptyStateBody>A snapshot has the machine and its disks as they are now, on the same node. It is no backup.</EmptyStateBody>
+            <EmptyStateBody>
+              A snapshot has the machine and its disks as they are now, on the same node. It is no backup.
+            </EmptyStateBody>
             <EmptyStateFooter>
               <EmptyStateActions>{button}</EmptyStateActions>
             </EmptyStateFooter>
@@ -113,7 +147,9 @@ export function Snapshots({ machine }: { machine: Machine }) {
                         <Kebab
                           of={metadata.name}
                           items={[
-                            ...(status?.readyToUse ? [{ label: "Restore", onClick: () => setOpen({ kind: "restore", snapshot }) }] : []),
+                            ...(status?.readyToUse
+                              ? [{ label: "Restore", onClick: () => setOpen({ kind: "restore", snapshot }) }]
+                              : []),
                             { label: "Delete", isDanger: true, onClick: () => setOpen({ kind: "delete", snapshot }) },
                           ]}
                         />
@@ -135,7 +171,10 @@ export function Snapshots({ machine }: { machine: Machine }) {
           onClose={() => setOpen(undefined)}
           onDone={() => done(`Restore of ${open.snapshot.metadata.name} has started`)}
         >
-          <p>What machine {name} wrote since {moment(open.snapshot.status?.creationTime)} is lost. It is shut down if it runs, and does not start until the restore is complete.</p>
+          <p>
+            What machine {name} wrote since {moment(open.snapshot.status?.creationTime)} is lost. It is shut down if it
+            runs, and does not start until the restore is complete.
+          </p>
           <p>To keep what it has now, take another snapshot first.</p>
         </Confirm>
       )}

@@ -8,17 +8,20 @@
 
 export interface Styled {
   document: Document;
+  /** Calls `make` while the page itself creates elements in the same way. */
+  during: (make: () => void) => void;
   /** Removes the sheets. */
   release: () => void;
 }
 
 export function documentFor(page: Document): Styled {
   const sheets: CSSStyleSheet[] = [];
+  const createElement = Document.prototype.createElement.bind(page) as (name: string) => HTMLElement;
   const style = (): HTMLElement => {
     const sheet = new CSSStyleSheet();
     sheets.push(sheet);
     page.adoptedStyleSheets.push(sheet);
-    const element = page.createElement("span");
+    const element = createElement("span");
     element.hidden = true;
     Object.defineProperty(element, "textContent", {
       get: () => "",
@@ -27,7 +30,7 @@ export function documentFor(page: Document): Styled {
     return element;
   };
   const plain = (name: string): HTMLElement => {
-    const element = page.createElement(name);
+    const element = createElement(name);
     const { setAttribute } = element;
     element.setAttribute = (key: string, value: string) => {
       if (key === "style") element.style.cssText = value;
@@ -44,8 +47,17 @@ export function documentFor(page: Document): Styled {
     },
     set: (target, key, value) => Reflect.set(target, key, value, target),
   });
+  const during = (make: () => void) => {
+    page.createElement = create as typeof page.createElement;
+    try {
+      make();
+    } finally {
+      // What the prototype has is in force again.
+      delete (page as Partial<Document>).createElement;
+    }
+  };
   const release = () => {
     page.adoptedStyleSheets = page.adoptedStyleSheets.filter((sheet) => !sheets.includes(sheet));
   };
-  return { document: shown, release };
+  return { document: shown, during, release };
 }

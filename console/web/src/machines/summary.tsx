@@ -18,7 +18,9 @@ const STRATEGIES: Record<string, string> = {
 export function Summary({ machine }: { machine: Machine }) {
   const { vm, vmi } = machine;
   const strategy = vm.spec.runStrategy ?? (vm.spec.running ? "Always" : "Halted");
-  const started = vmi?.status?.phaseTransitionTimestamps?.find((one) => one.phase === "Running")?.phaseTransitionTimestamp;
+  const started = vmi?.status?.phaseTransitionTimestamps?.find(
+    (one) => one.phase === "Running",
+  )?.phaseTransitionTimestamp;
   const firmware = vm.spec.template.spec.domain.firmware?.bootloader?.efi ? "UEFI" : "BIOS";
   return (
     <Stack hasGutter>
@@ -32,7 +34,16 @@ export function Summary({ machine }: { machine: Machine }) {
                 ["State", <State tone={machine.tone}>{machine.state}</State>],
                 ["Node", machine.node ? <a href={link({ page: "node", name: machine.node })}>{machine.node}</a> : ""],
                 ["Address", machine.address],
-                ["Size", [machine.size, machine.cpus ? count(machine.cpus, "processor") : "", machine.memory ? bytes(machine.memory) : ""].filter(Boolean).join(", ")],
+                [
+                  "Size",
+                  [
+                    machine.size,
+                    machine.cpus ? count(machine.cpus, "processor") : "",
+                    machine.memory ? bytes(machine.memory) : "",
+                  ]
+                    .filter(Boolean)
+                    .join(", "),
+                ],
                 ["Runs", STRATEGIES[strategy] ?? strategy],
                 ["Running since", started ? moment(started) : ""],
                 ["Firmware", firmware],
@@ -47,7 +58,12 @@ export function Summary({ machine }: { machine: Machine }) {
         <Card>
           <CardTitle component="h2">What is reported</CardTitle>
           <CardBody>
-            <Conditions conditions={[...(vm.status?.conditions ?? []), ...(vmi?.status?.conditions ?? []).filter((one) => one.type !== "Ready")]} />
+            <Conditions
+              conditions={[
+                ...(vm.status?.conditions ?? []),
+                ...(vmi?.status?.conditions ?? []).filter((one) => one.type !== "Ready"),
+              ]}
+            />
           </CardBody>
         </Card>
       </StackItem>

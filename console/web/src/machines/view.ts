@@ -62,7 +62,9 @@ function reason(vm: VirtualMachine, vmi: VirtualMachineInstance | undefined): st
   const candidates = [
     own?.status === "True" ? own : undefined,
     condition(vmi?.status?.conditions, "Paused"),
-    ...["PodScheduled", "Synchronized", "Ready"].map((type) => condition(vmi?.status?.conditions, type)).filter((one) => one?.status === "False"),
+    ...["PodScheduled", "Synchronized", "Ready"]
+      .map((type) => condition(vmi?.status?.conditions, type))
+      .filter((one) => one?.status === "False"),
     condition(vm.status?.conditions, "Ready"),
   ];
   return candidates.find((one) => one?.message)?.message ?? "";

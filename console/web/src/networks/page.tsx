@@ -13,7 +13,13 @@ interface Row {
 }
 
 const BUILT_IN: Row[] = [
-  { name: "Private, behind the node's address", project: "", bridge: "masq0", vlans: "untagged", users: "every project" },
+  {
+    name: "Private, behind the node's address",
+    project: "",
+    bridge: "masq0",
+    vlans: "untagged",
+    users: "every project",
+  },
   { name: "The nodes' own network", project: "", bridge: "br0", vlans: "untagged", users: "every project" },
 ];
 
@@ -41,7 +47,15 @@ export default function Networks() {
   return (
     <>
       <Heading title="Networks" text="What NICs of machines are connected to." />
-      <List label="networks" rows={[...BUILT_IN, ...rows]} isWhole={networks.isWhole} columns={COLUMNS} rowKey={(row) => `${row.project}/${row.name}`} sortedBy={1} empty={{ title: "No networks", text: "" }} />
+      <List
+        label="networks"
+        rows={[...BUILT_IN, ...rows]}
+        isWhole={networks.isWhole}
+        columns={COLUMNS}
+        rowKey={(row) => `${row.project}/${row.name}`}
+        sortedBy={1}
+        empty={{ title: "No networks", text: "" }}
+      />
     </>
   );
 }

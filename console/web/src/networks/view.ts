@@ -23,7 +23,9 @@ export function meaning(config: string | undefined): Meaning | undefined {
   if (typeof read !== "object" || read === null || typeof read.bridge !== "string") return undefined;
   if (typeof read.vlan === "number") return { bridge: read.bridge, vlans: `VLAN ${read.vlan}` };
   if (Array.isArray(read.vlanTrunk)) {
-    const parts = (read.vlanTrunk as Trunk[]).map((one) => (one.id !== undefined ? String(one.id) : `${one.minID}–${one.maxID}`));
+    const parts = (read.vlanTrunk as Trunk[]).map((one) =>
+      one.id !== undefined ? String(one.id) : `${one.minID}–${one.maxID}`,
+    );
     return { bridge: read.bridge, vlans: `VLANs ${parts.join(", ")}, tagged by the guest` };
   }
   return { bridge: read.bridge, vlans: "untagged" };

@@ -9,7 +9,11 @@ import { useNodes } from "./use.ts";
 import type { NodeRow } from "./view.ts";
 
 const COLUMNS: Column<NodeRow>[] = [
-  { title: "Node", value: (row) => row.name, cell: (row) => <a href={link({ page: "node", name: row.name })}>{row.name}</a> },
+  {
+    title: "Node",
+    value: (row) => row.name,
+    cell: (row) => <a href={link({ page: "node", name: row.name })}>{row.name}</a>,
+  },
   {
     title: "State",
     value: (row) => row.state,
@@ -19,7 +23,11 @@ const COLUMNS: Column<NodeRow>[] = [
       </>
     ),
   },
-  { title: "Role", value: (row) => (row.isControlPlane ? "Control plane" : "Machines"), cell: (row) => (row.isControlPlane ? "Control plane and machines" : "Machines") },
+  {
+    title: "Role",
+    value: (row) => (row.isControlPlane ? "Control plane" : "Machines"),
+    cell: (row) => (row.isControlPlane ? "Control plane and machines" : "Machines"),
+  },
   { title: "Address", value: (row) => row.address, cell: (row) => row.address || "–" },
   { title: "Release", value: (row) => row.version, cell: (row) => row.version || "–" },
   { title: "Processors", value: (row) => row.cpus, cell: (row) => row.cpus ?? "–" },
@@ -40,7 +48,12 @@ export default function Nodes() {
         rowKey={(row) => row.name}
         empty={{
           title: "No nodes are shown",
-          text: <Content component="p">Nodes are shown to users with a role for the whole cluster. A node joins by the command on the screen of a control-plane node.</Content>,
+          text: (
+            <Content component="p">
+              Nodes are shown to users with a role for the whole cluster. A node joins by the command on the screen of a
+              control-plane node.
+            </Content>
+          ),
         }}
       />
     </>

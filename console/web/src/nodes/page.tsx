@@ -1,5 +1,23 @@
 /** One node: state, maintenance, machines, pools, disks, links. */
-import { Alert, Bullseye, Button, Card, CardBody, CardTitle, Form, List as PfList, ListItem, Modal, ModalBody, ModalFooter, ModalHeader, PageSection, Spinner, Stack, StackItem } from "@patternfly/react-core";
+import {
+  Alert,
+  Bullseye,
+  Button,
+  Card,
+  CardBody,
+  CardTitle,
+  Form,
+  List as PfList,
+  ListItem,
+  Modal,
+  ModalBody,
+  ModalFooter,
+  ModalHeader,
+  PageSection,
+  Spinner,
+  Stack,
+  StackItem,
+} from "@patternfly/react-core";
 import { Table, Tbody, Td, Th, Thead, Tr } from "@patternfly/react-table";
 import { type ReactNode, useState } from "react";
 import { post, remove } from "../api/client.ts";
@@ -31,7 +49,12 @@ function StartMaintenance({ node, onClose }: { node: NodeRow; onClose: () => voi
     setBusy(true);
     try {
       const spec = { nodeName: name, ...(reason === "" ? {} : { reason }) };
-      await post(paths.maintenance(), { apiVersion: "sheaf.dev/v1alpha1", kind: "NodeMaintenance", metadata: { name }, spec });
+      await post(paths.maintenance(), {
+        apiVersion: "sheaf.dev/v1alpha1",
+        kind: "NodeMaintenance",
+        metadata: { name },
+        spec,
+      });
       done(`Maintenance of ${name} has started`);
       onClose();
     } catch (error) {
@@ -49,7 +72,10 @@ function StartMaintenance({ node, onClose }: { node: NodeRow; onClose: () => voi
           </Alert>
         )}
         <p>
-          No machine is started here any more, and {running.length === 0 ? "none runs here now" : `${count(running.length, "machine")} shut down`}. Those without disks on this node start on others; the rest starts again when the maintenance ends. It can be ended at any moment.
+          No machine is started here any more, and{" "}
+          {running.length === 0 ? "none runs here now" : `${count(running.length, "machine")} shut down`}. Those without
+          disks on this node start on others; the rest starts again when the maintenance ends. It can be ended at any
+          moment.
         </p>
         <Form
           onSubmit={(event) => {
@@ -76,7 +102,12 @@ function Maintenance({ maintenance }: { maintenance: NodeMaintenance }) {
   const { status, spec } = maintenance;
   const isBlocked = status?.phase === "Blocked";
   return (
-    <Alert variant={isBlocked ? "warning" : "info"} isInline component="h2" title={`Maintenance${spec.reason ? `: ${spec.reason}` : ""}`}>
+    <Alert
+      variant={isBlocked ? "warning" : "info"}
+      isInline
+      component="h2"
+      title={`Maintenance${spec.reason ? `: ${spec.reason}` : ""}`}
+    >
       <p>{status?.message ?? "It begins."}</p>
       <PfList>
         {status?.blockers?.map((one) => (
@@ -95,7 +126,19 @@ function Maintenance({ maintenance }: { maintenance: NodeMaintenance }) {
   );
 }
 
-function Rows<T>({ label, columns, rows, rowKey, empty }: { label: string; columns: Column<T>[]; rows: readonly T[]; rowKey: (row: T) => string; empty: string }) {
+function Rows<T>({
+  label,
+  columns,
+  rows,
+  rowKey,
+  empty,
+}: {
+  label: string;
+  columns: Column<T>[];
+  rows: readonly T[];
+  rowKey: (row: T) => string;
+  empty: string;
+}) {
   const shown = columns.filter((column) => column.title !== "Node");
   if (rows.length === 0) return <p>{empty}</p>;
   return (
@@ -151,7 +194,13 @@ export default function NodePage({ name }: { name: string }) {
   const { maintenance } = node;
   const isEnding = maintenance?.metadata.deletionTimestamp !== undefined;
   const actions = maintenance ? (
-    <Button variant="primary" isDisabled={isEnding} onClick={() => void attempt(`End maintenance of ${name}`, () => remove(paths.maintenance(maintenance.metadata.name)))}>
+    <Button
+      variant="primary"
+      isDisabled={isEnding}
+      onClick={() =>
+        void attempt(`End maintenance of ${name}`, () => remove(paths.maintenance(maintenance.metadata.name)))
+      }
+    >
       End maintenance
     </Button>
   ) : (
@@ -182,7 +231,13 @@ export default function NodePage({ name }: { name: string }) {
               label={`Node ${name}`}
               facts={[
                 ["Role", node.isControlPlane ? "Control plane and machines" : "Machines"],
-                ["Addresses", node.node.status?.addresses?.filter((one) => one.type !== "Hostname").map((one) => one.address).join(", ")],
+                [
+                  "Addresses",
+                  node.node.status?.addresses
+                    ?.filter((one) => one.type !== "Hostname")
+                    .map((one) => one.address)
+                    .join(", "),
+                ],
                 ["Release", node.version],
                 ["Kernel", info?.kernelVersion],
                 ["Processors", node.cpus],
@@ -208,10 +263,22 @@ export default function NodePage({ name }: { name: string }) {
             />
           </Part>
           <Part title="Pools">
-            <Rows label={`Pools of ${name}`} columns={POOL_COLUMNS} rows={pools} rowKey={(row) => row.metadata.name} empty="The node has no pool." />
+            <Rows
+              label={`Pools of ${name}`}
+              columns={POOL_COLUMNS}
+              rows={pools}
+              rowKey={(row) => row.metadata.name}
+              empty="The node has no pool."
+            />
           </Part>
           <Part title="Disks">
-            <Rows label={`Disks of ${name}`} columns={DISK_COLUMNS} rows={disks} rowKey={(row) => row.metadata.name} empty="The node reports no disk." />
+            <Rows
+              label={`Disks of ${name}`}
+              columns={DISK_COLUMNS}
+              rows={disks}
+              rowKey={(row) => row.metadata.name}
+              empty="The node reports no disk."
+            />
           </Part>
           <Part title="Links">
             <Rows
@@ -222,7 +289,12 @@ export default function NodePage({ name }: { name: string }) {
               columns={[
                 { title: "Link", cell: (row) => row.name },
                 { title: "Kind", cell: (row) => row.kind },
-                { title: "State", cell: (row) => <State tone={row.state === "up" ? "success" : "quiet"}>{row.state ?? "unknown"}</State> },
+                {
+                  title: "State",
+                  cell: (row) => (
+                    <State tone={row.state === "up" ? "success" : "quiet"}>{row.state ?? "unknown"}</State>
+                  ),
+                },
                 { title: "Addresses", cell: (row) => row.addresses?.join(", ") || "–" },
                 { title: "Ports", cell: (row) => row.ports?.join(", ") || "–" },
                 { title: "MTU", cell: (row) => row.mtu ?? "–" },

@@ -27,9 +27,14 @@ const MAINTENANCE: Record<string, [string, Tone]> = {
   Cancelled: ["Maintenance cancelled", "warning"],
 };
 
-function state(node: Node, maintenance: NodeMaintenance | undefined, removal: NodeRemoval | undefined): [string, Tone, string] {
+function state(
+  node: Node,
+  maintenance: NodeMaintenance | undefined,
+  removal: NodeRemoval | undefined,
+): [string, Tone, string] {
   const ready = condition(node.status?.conditions, "Ready");
-  if (removal && removal.status?.phase !== "Cancelled") return ["Leaving the cluster", "warning", removal.status?.message ?? ""];
+  if (removal && removal.status?.phase !== "Cancelled")
+    return ["Leaving the cluster", "warning", removal.status?.message ?? ""];
   const resting = maintenance ? MAINTENANCE[maintenance.status?.phase ?? "Draining"] : undefined;
   if (resting) return [...resting, maintenance?.status?.message ?? ""];
   if (!ready || ready.status === "Unknown") return ["Does not report", "danger", ready?.message ?? ""];

@@ -21,10 +21,15 @@ export interface Capacity {
   promised: number;
 }
 
-const sum = (values: (number | undefined)[]): number => values.reduce<number>((total, value) => total + (value ?? 0), 0);
+const sum = (values: (number | undefined)[]): number =>
+  values.reduce<number>((total, value) => total + (value ?? 0), 0);
 
 /** Of all nodes that are ready and all pools. */
-export function capacity(machines: readonly Machine[], nodes: readonly Node[], pools: readonly StoragePool[]): Capacity {
+export function capacity(
+  machines: readonly Machine[],
+  nodes: readonly Node[],
+  pools: readonly StoragePool[],
+): Capacity {
   const ready = nodes.filter((node) => holds(node.status?.conditions, "Ready"));
   const running = machines.filter((machine) => machine.vmi?.status?.phase === "Running");
   const of = (name: string) => sum(ready.map((node) => quantity(node.status?.allocatable?.[name])));

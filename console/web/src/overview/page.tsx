@@ -95,7 +95,10 @@ export function Overview() {
       }),
     [machines, nodes, pools, disks, images, maintenances, removals, updates, networks],
   );
-  const { processors, memory, storage, promised } = useMemo(() => capacity(machines, nodes.all, pools.all), [machines, nodes.all, pools.all]);
+  const { processors, memory, storage, promised } = useMemo(
+    () => capacity(machines, nodes.all, pools.all),
+    [machines, nodes.all, pools.all],
+  );
   const states = new Map<string, number>();
   for (const machine of machines) states.set(machine.state, (states.get(machine.state) ?? 0) + 1);
   const placed = nodes.all.map((node) => {
@@ -122,10 +125,18 @@ export function Overview() {
                     <Share title="Memory" amount={memory} text={`${bytes(memory.used)} of ${bytes(memory.total)}`} />
                   </StackItem>
                   <StackItem>
-                    <Share title="Processors" amount={processors} text={`${processors.used} virtual on ${processors.total}`} />
+                    <Share
+                      title="Processors"
+                      amount={processors}
+                      text={`${processors.used} virtual on ${processors.total}`}
+                    />
                   </StackItem>
                   <StackItem>
-                    <Share title="Storage" amount={storage} text={`${bytes(storage.used)} of ${bytes(storage.total)}`} />
+                    <Share
+                      title="Storage"
+                      amount={storage}
+                      text={`${bytes(storage.used)} of ${bytes(storage.total)}`}
+                    />
                   </StackItem>
                   <StackItem>{bytes(promised)} of storage is promised to disks.</StackItem>
                 </Stack>
@@ -152,10 +163,16 @@ export function Overview() {
                           <a href={link({ page: "node", name: node.metadata.name })}>{node.metadata.name}</a>
                         </Td>
                         <Td dataLabel="State">
-                          {holds(node.status?.conditions, "Ready") ? <State tone="success">Ready</State> : <State tone="danger">Not ready</State>}
+                          {holds(node.status?.conditions, "Ready") ? (
+                            <State tone="success">Ready</State>
+                          ) : (
+                            <State tone="danger">Not ready</State>
+                          )}
                         </Td>
                         <Td dataLabel="Machines">{running.length}</Td>
-                        <Td dataLabel="Memory of machines">{bytes(running.reduce((sum, machine) => sum + (machine.memory ?? 0), 0))}</Td>
+                        <Td dataLabel="Memory of machines">
+                          {bytes(running.reduce((sum, machine) => sum + (machine.memory ?? 0), 0))}
+                        </Td>
                       </Tr>
                     ))}
                   </Tbody>

@@ -1,11 +1,28 @@
 import { expect, test } from "vitest";
 import { machines } from "../machines/view.ts";
-import type { BlockDevice, DataVolume, NodeMaintenance, StoragePool, VirtualMachine, VirtualMachineInstance } from "../types/crds.ts";
+import type {
+  BlockDevice,
+  DataVolume,
+  NodeMaintenance,
+  StoragePool,
+  VirtualMachine,
+  VirtualMachineInstance,
+} from "../types/crds.ts";
 import type { Node } from "../types/meta.ts";
 import { capacity } from "./capacity.ts";
 import { problems, type Observed } from "./problems.ts";
 
-const NONE: Observed = { machines: [], nodes: [], pools: [], disks: [], images: [], maintenances: [], removals: [], updates: [], networks: [] };
+const NONE: Observed = {
+  machines: [],
+  nodes: [],
+  pools: [],
+  disks: [],
+  images: [],
+  maintenances: [],
+  removals: [],
+  updates: [],
+  networks: [],
+};
 const of = (seen: Partial<Observed>) => problems({ ...NONE, ...seen });
 const node = (name: string, conditions: NonNullable<Node["status"]>["conditions"], more: Partial<Node> = {}): Node => ({
   metadata: { name },
@@ -49,7 +66,8 @@ test("a node that does not report comes before one that only lacks memory", () =
 });
 
 test("a node that shuts down is a warning, one that stalls is not", () => {
-  const down = (reason: string) => of({ nodes: [node("n1", [{ type: "Ready", status: "False", reason, message: "libvirt does not answer" }])] })[0];
+  const down = (reason: string) =>
+    of({ nodes: [node("n1", [{ type: "Ready", status: "False", reason, message: "libvirt does not answer" }])] })[0];
   expect(down("NodeShutdown")?.severity).toBe("warning");
   expect(down("NodeStalled")?.severity).toBe("danger");
   expect(down("NodeStalled")?.why).toBe("libvirt does not answer");
@@ -66,7 +84,13 @@ test("every blocker of a maintenance is named with its remedy", () => {
   const maintenance = {
     metadata: { name: "n1" },
     spec: { nodeName: "n1" },
-    status: { phase: "Blocked", blockers: [{ what: "VM shop/once", why: "runStrategy is Once", remedy: "stop it" }, { what: "VM shop/live", why: "LiveMigrate", remedy: "set None" }] },
+    status: {
+      phase: "Blocked",
+      blockers: [
+        { what: "VM shop/once", why: "runStrategy is Once", remedy: "stop it" },
+        { what: "VM shop/live", why: "LiveMigrate", remedy: "set None" },
+      ],
+    },
   } as NodeMaintenance;
   expect(of({ maintenances: [maintenance] }).map((one) => [one.what, one.why, one.remedy])).toEqual([
     ["Maintenance of node n1", "VM shop/once: runStrategy is Once", "stop it"],
@@ -75,26 +99,74 @@ test("every blocker of a maintenance is named with its remedy", () => {
 });
 
 test("pools and disks say what is wrong in the words of the node", () => {
-  const pool = (status: StoragePool["status"]) => ({ metadata: { name: "default.n1" }, spec: {}, status }) as StoragePool;
-  const disk = (status: BlockDevice["status"]) => ({ metadata: { name: "n1.a" }, spec: { nodeName: "n1" }, status }) as unknown as BlockDevice;
-  expect(of({ pools: [pool({ phase: "Ready", conditions: [{ type: "SpaceLow", status: "True", message: "81 % of the data is used" }] })] })[0]?.why).toBe("81 % of the data is used");
-  const full = of({ pools: [pool({ phase: "Full", conditions: [{ type: "Full", status: "True", message: "no block is free" }] })] })[0];
+  const pool = (status: StoragePool["status"]) =>
+    ({ metadata: { name: "default.n1" }, spec: {}, status }) as StoragePool;
+  const disk = (status: BlockDevice["status"]) =>
+    ({ metadata: { name: "n1.a" }, spec: { nodeName: "n1" }, status }) as unknown as BlockDevice;
+  expect(
+    of({
+      pools: [
+        pool({
+          phase: "Ready",
+          conditions: [{ type: "SpaceLow", status: "True", message: "81 % of the data is used" }],
+        }),
+      ],
+    })[0]?.why,
+  ).toBe("81 % of the data is used");
+  const full = of({
+    pools: [pool({ phase: "Full", conditions: [{ type: "Full", status: "True", message: "no block is free" }] })],
+  })[0];
   expect([full?.severity, full?.why]).toEqual(["danger", "no block is free"]);
-  expect(full?.remedy).toBe("Add a disk to the pool, or delete disks and snapshots in it; paused machines then continue.");
+  expect(full?.remedy).toBe(
+    "Add a disk to the pool, or delete disks and snapshots in it; paused machines then continue.",
+  );
   expect(of({ pools: [pool({ phase: "Ready", conditions: [] })] })).toEqual([]);
-  expect(of({ disks: [disk({ state: "Missing", usedBy: "pool default" })] })[0]?.why).toBe("It is missing, and pool default uses it.");
+  expect(of({ disks: [disk({ state: "Missing", usedBy: "pool default" })] })[0]?.why).toBe(
+    "It is missing, and pool default uses it.",
+  );
   expect(of({ disks: [disk({ state: "Missing" })] }), "one that no pool uses may be pulled").toEqual([]);
-  const failing = of({ disks: [disk({ state: "Active", usedBy: "pool default", smart: { health: "Failing", message: "12 sectors could not be read" } })] })[0];
+  const failing = of({
+    disks: [
+      disk({
+        state: "Active",
+        usedBy: "pool default",
+        smart: { health: "Failing", message: "12 sectors could not be read" },
+      }),
+    ],
+  })[0];
   expect(failing?.why).toBe("12 sectors could not be read");
-  expect(failing?.remedy).toBe("Add another disk to its pool; the data are moved, and the page says when it can be pulled.");
+  expect(failing?.remedy).toBe(
+    "Add another disk to its pool; the data are moved, and the page says when it can be pulled.",
+  );
 });
 
 test("a machine that no node fits says why, and one that waits for space says what continues it", () => {
-  const unfit = machines([vm({ printableStatus: "ErrorUnschedulable" })], [vmi({ phase: "Scheduling", conditions: [{ type: "PodScheduled", status: "False", message: "Insufficient memory" }] })]);
-  expect(of({ machines: unfit }).map((one) => [one.what, one.why])).toEqual([["Machine shop/web", "Insufficient memory"]]);
-  const paused = machines([vm({ printableStatus: "Paused" })], [vmi({ phase: "Running", conditions: [{ type: "Paused", status: "True", reason: "PausedIOError", message: "its pool is full" }] })]);
+  const unfit = machines(
+    [vm({ printableStatus: "ErrorUnschedulable" })],
+    [
+      vmi({
+        phase: "Scheduling",
+        conditions: [{ type: "PodScheduled", status: "False", message: "Insufficient memory" }],
+      }),
+    ],
+  );
+  expect(of({ machines: unfit }).map((one) => [one.what, one.why])).toEqual([
+    ["Machine shop/web", "Insufficient memory"],
+  ]);
+  const paused = machines(
+    [vm({ printableStatus: "Paused" })],
+    [
+      vmi({
+        phase: "Running",
+        conditions: [{ type: "Paused", status: "True", reason: "PausedIOError", message: "its pool is full" }],
+      }),
+    ],
+  );
   expect(of({ machines: paused })[0]?.remedy).toBe("Free space in its pool; it continues by itself.");
-  const byHand = machines([vm({ printableStatus: "Paused" })], [vmi({ phase: "Running", conditions: [{ type: "Paused", status: "True", reason: "PausedByUser" }] })]);
+  const byHand = machines(
+    [vm({ printableStatus: "Paused" })],
+    [vmi({ phase: "Running", conditions: [{ type: "Paused", status: "True", reason: "PausedByUser" }] })],
+  );
   expect(of({ machines: byHand }), "who pauses a machine knows it").toEqual([]);
 });
 
@@ -102,18 +174,33 @@ test("an image with another checksum is not tried again, and says what to do", (
   const image = {
     metadata: { name: "debian", namespace: "shop" },
     spec: {},
-    status: { phase: "Failed", conditions: [{ type: "Running", status: "False", reason: "ChecksumMismatch", message: "the file has another SHA-256" }] },
+    status: {
+      phase: "Failed",
+      conditions: [
+        { type: "Running", status: "False", reason: "ChecksumMismatch", message: "the file has another SHA-256" },
+      ],
+    },
   } as unknown as DataVolume;
   expect(of({ images: [image] })[0]).toMatchObject({
     what: "Image shop/debian",
     remedy: "Delete it, and create it again with the SHA-256 that the server publishes.",
   });
-  const owned = { ...image, metadata: { ...image.metadata, ownerReferences: [{ apiVersion: "", kind: "VirtualMachine", name: "web", uid: "" }] } };
+  const owned = {
+    ...image,
+    metadata: {
+      ...image.metadata,
+      ownerReferences: [{ apiVersion: "", kind: "VirtualMachine", name: "web", uid: "" }],
+    },
+  };
   expect(of({ images: [owned] })[0]).toMatchObject({ what: "Disk shop/debian", href: "#/machines/shop/web/disks" });
 });
 
 test("capacity counts nodes that are ready and machines that run", () => {
-  const pool = { metadata: { name: "default.n1" }, spec: {}, status: { totalBytes: 100, freeBytes: 40, provisionedBytes: 150 } } as unknown as StoragePool;
+  const pool = {
+    metadata: { name: "default.n1" },
+    spec: {},
+    status: { totalBytes: 100, freeBytes: 40, provisionedBytes: 150 },
+  } as unknown as StoragePool;
   const seen = capacity(
     machines([vm({ printableStatus: "Running" })], [vmi({ phase: "Running" })]),
     [node("n1", [READY]), node("n2", [{ type: "Ready", status: "Unknown" }])],

@@ -66,7 +66,14 @@ function ofNode(node: Node, maintenances: readonly NodeMaintenance[]): Problem[]
   const conditions = node.status?.conditions;
   const found: Problem[] = [];
   const add = (type: string, severity: Problem["severity"], why: string, remedy: string) =>
-    found.push({ key: `node/${name}/${type}`, severity, what: `Node ${name}`, href: link({ page: "node", name }), why, remedy });
+    found.push({
+      key: `node/${name}/${type}`,
+      severity,
+      what: `Node ${name}`,
+      href: link({ page: "node", name }),
+      why,
+      remedy,
+    });
   const ready = condition(conditions, "Ready");
   if (!ready || ready.status === "Unknown") {
     add(
@@ -88,16 +95,42 @@ function ofNode(node: Node, maintenances: readonly NodeMaintenance[]): Problem[]
     if (one?.status === "True") add(type, "warning", one.message ?? type, remedy);
   };
   short("MemoryPressure", "Stop machines on the node, or start them on another.");
-  short("DiskPressure", "Delete images and disks of machines on the node that are not needed, or free space in its logs.");
+  short(
+    "DiskPressure",
+    "Delete images and disks of machines on the node that are not needed, or free space in its logs.",
+  );
   const kvm = condition(conditions, "KvmReady");
-  if (kvm?.status === "False") add("KvmReady", "danger", kvm.message ?? "KVM is not available.", "Switch on virtualization (VT-x, AMD-V) in the firmware of the machine.");
+  if (kvm?.status === "False")
+    add(
+      "KvmReady",
+      "danger",
+      kvm.message ?? "KVM is not available.",
+      "Switch on virtualization (VT-x, AMD-V) in the firmware of the machine.",
+    );
   const etcd = condition(conditions, "EtcdHealthy");
-  if (etcd?.status === "False") add("EtcdHealthy", "danger", etcd.message ?? "etcd fails.", "Keep the other control-plane nodes running until it is healthy again.");
+  if (etcd?.status === "False")
+    add(
+      "EtcdHealthy",
+      "danger",
+      etcd.message ?? "etcd fails.",
+      "Keep the other control-plane nodes running until it is healthy again.",
+    );
   const devices = condition(conditions, "HostDevicesReady");
-  if (devices?.status === "False") add("HostDevicesReady", "warning", devices.message ?? "A device cannot be given to machines.", "Change the firmware or the kernel arguments as the message says.");
+  if (devices?.status === "False")
+    add(
+      "HostDevicesReady",
+      "warning",
+      devices.message ?? "A device cannot be given to machines.",
+      "Change the firmware or the kernel arguments as the message says.",
+    );
   const inMaintenance = maintenances.some((one) => one.spec.nodeName === name);
   if (node.spec?.unschedulable && !inMaintenance) {
-    add("Cordoned", "info", "No machine is started here: the node was cordoned.", "Run `kubectl uncordon` when it may take machines again.");
+    add(
+      "Cordoned",
+      "info",
+      "No machine is started here: the node was cordoned.",
+      "Run `kubectl uncordon` when it may take machines again.",
+    );
   }
   return found;
 }
@@ -106,7 +139,16 @@ function ofNetwork(state: NodeNetworkState): Problem[] {
   const { name } = state.metadata;
   const why = state.status?.problem;
   if (!why) return [];
-  return [{ key: `network/${name}`, severity: "warning", what: `Network of node ${name}`, href: link({ page: "node", name }), why, remedy: "Do what the message says; the node tries again by itself." }];
+  return [
+    {
+      key: `network/${name}`,
+      severity: "warning",
+      what: `Network of node ${name}`,
+      href: link({ page: "node", name }),
+      why,
+      remedy: "Do what the message says; the node tries again by itself.",
+    },
+  ];
 }
 
 const POOL_REMEDY: Record<string, string> = {
@@ -124,10 +166,20 @@ function ofPool(pool: StoragePool): Problem[] {
   const spaceLow = holds(conditions, "SpaceLow") && phase !== "Full";
   if (spaceLow) {
     const why = condition(conditions, "SpaceLow")?.message || "Less than a fifth of the pool is free.";
-    return [{ ...at, key: `pool/${name}`, severity: "warning", why, remedy: "Add a disk to the pool, or delete disks and snapshots in it." }];
+    return [
+      {
+        ...at,
+        key: `pool/${name}`,
+        severity: "warning",
+        why,
+        remedy: "Add a disk to the pool, or delete disks and snapshots in it.",
+      },
+    ];
   }
   if (!phase || phase === "Ready") return [];
-  const why = conditions?.find((one) => (one.type === "Ready" || one.type === "DevicesHealthy") && one.status === "False" && one.message)?.message;
+  const why = conditions?.find(
+    (one) => (one.type === "Ready" || one.type === "DevicesHealthy") && one.status === "False" && one.message,
+  )?.message;
   const full = condition(conditions, "Full");
   const message = (phase === "Full" ? full?.message : undefined) ?? why ?? `The pool is ${phase.toLowerCase()}.`;
   const severity = phase === "Failed" || phase === "Full" ? "danger" : phase === "Degraded" ? "warning" : "info";
@@ -139,25 +191,45 @@ function ofDisk(disk: BlockDevice): Problem[] {
   const { status } = disk;
   const at = { what: `Disk ${name}`, href: STORAGE };
   if (status?.state === "Missing" && status.usedBy?.startsWith("pool")) {
-    return [{ ...at, key: `disk/${name}`, severity: "danger", why: `It is missing, and ${status.usedBy} uses it.`, remedy: "Attach it again, wherever it fits." }];
+    return [
+      {
+        ...at,
+        key: `disk/${name}`,
+        severity: "danger",
+        why: `It is missing, and ${status.usedBy} uses it.`,
+        remedy: "Attach it again, wherever it fits.",
+      },
+    ];
   }
   const health = status?.smart?.health;
   if (health === "Failing" || health === "Warning") {
     const used = status?.usedBy?.startsWith("pool");
-    const remedy = used ? "Add another disk to its pool; the data are moved, and the page says when it can be pulled." : "Replace it.";
+    const remedy = used
+      ? "Add another disk to its pool; the data are moved, and the page says when it can be pulled."
+      : "Replace it.";
     const why = status?.smart?.message || `The disk reports ${health.toLowerCase()}.`;
     return [{ ...at, key: `disk/${name}`, severity: health === "Failing" ? "danger" : "warning", why, remedy }];
   }
   const wiped = condition(status?.conditions, "Wiped");
   if (wiped?.status === "False" && disk.spec.wipe) {
-    return [{ ...at, key: `disk/${name}`, severity: "warning", why: wiped.message || "It is not erased.", remedy: "Remove the request to erase it, or do what the message says." }];
+    return [
+      {
+        ...at,
+        key: `disk/${name}`,
+        severity: "warning",
+        why: wiped.message || "It is not erased.",
+        remedy: "Remove the request to erase it, or do what the message says.",
+      },
+    ];
   }
   return [];
 }
 
 const MACHINE_REMEDY: Record<string, string> = {
-  CrashLoopBackOff: "Open its screen and serial port: the guest or QEMU ends by itself. It is started again with growing intervals.",
-  ErrorUnschedulable: "Stop other machines, choose a smaller size, or add a node; it starts by itself when a node fits.",
+  CrashLoopBackOff:
+    "Open its screen and serial port: the guest or QEMU ends by itself. It is started again with growing intervals.",
+  ErrorUnschedulable:
+    "Stop other machines, choose a smaller size, or add a node; it starts by itself when a node fits.",
   DataVolumeError: "Open its disks: delete the one that failed and create it again.",
   ErrImagePull: "Check the name of the image and the registry.",
   ImagePullBackOff: "Check the name of the image and the registry.",
@@ -172,11 +244,25 @@ function ofMachine(machine: Machine): Problem[] {
   if (remedy) return [{ ...at, severity: "danger", why: machine.why || machine.state, remedy }];
   const paused = condition(vmi?.status?.conditions, "Paused");
   if (paused?.status === "True" && paused.reason === "PausedIOError") {
-    return [{ ...at, severity: "danger", why: paused.message || "It is paused: its pool has no space.", remedy: "Free space in its pool; it continues by itself." }];
+    return [
+      {
+        ...at,
+        severity: "danger",
+        why: paused.message || "It is paused: its pool has no space.",
+        remedy: "Free space in its pool; it continues by itself.",
+      },
+    ];
   }
   const restart = condition(vm.status?.conditions, "RestartRequired");
   if (restart?.status === "True") {
-    return [{ ...at, severity: "info", why: restart.message || "A change takes effect at its next start.", remedy: "Restart it when it suits." }];
+    return [
+      {
+        ...at,
+        severity: "info",
+        why: restart.message || "A change takes effect at its next start.",
+        remedy: "Restart it when it suits.",
+      },
+    ];
   }
   return [];
 }
@@ -236,7 +322,8 @@ function blocked(of: string, node: string, status: Leave | undefined): Problem[]
 
 function ofUpdate(update: ClusterUpdate): Problem[] {
   if (update.status?.phase !== "Stopped") return [];
-  const failed = update.status.nodes?.filter((node) => ["RolledBack", "Refused", "Failed"].includes(node.phase ?? "")) ?? [];
+  const failed =
+    update.status.nodes?.filter((node) => ["RolledBack", "Refused", "Failed"].includes(node.phase ?? "")) ?? [];
   const names = failed.map((node) => node.name).join(", ");
   return [
     {
@@ -245,7 +332,8 @@ function ofUpdate(update: ClusterUpdate): Problem[] {
       what: `Update to ${update.spec.version}`,
       href: failed[0]?.name ? link({ page: "node", name: failed[0].name }) : link({ page: "nodes" }),
       why: `${update.status.message ?? "It has stopped."}${names ? ` (${names})` : ""}`,
-      remedy: "Nodes that failed run the release that they had. Read their messages before the update is requested again.",
+      remedy:
+        "Nodes that failed run the release that they had. Read their messages before the update is requested again.",
     },
   ];
 }

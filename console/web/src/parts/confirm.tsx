@@ -39,7 +39,11 @@ export function Confirm({ title, label, children, typed, isDanger = true, act, o
   };
   return (
     <Modal variant="small" isOpen onClose={onClose} aria-labelledby="confirm-title" aria-describedby="confirm-body">
-      <ModalHeader title={title} labelId="confirm-title" {...(isDanger ? { titleIconVariant: "warning" as const } : {})} />
+      <ModalHeader
+        title={title}
+        labelId="confirm-title"
+        {...(isDanger ? { titleIconVariant: "warning" as const } : {})}
+      />
       <ModalBody id="confirm-body">
         {refusal && (
           <Alert variant="danger" isInline title={refusal.message}>
@@ -54,12 +58,23 @@ export function Confirm({ title, label, children, typed, isDanger = true, act, o
               if (isConfirmed && !isBusy) void go();
             }}
           >
-            <TextField id="confirm-name" label={`Type ${typed} to confirm`} value={text} onChange={setText} isRequired />
+            <TextField
+              id="confirm-name"
+              label={`Type ${typed} to confirm`}
+              value={text}
+              onChange={setText}
+              isRequired
+            />
           </Form>
         )}
       </ModalBody>
       <ModalFooter>
-        <Button variant={isDanger ? "danger" : "primary"} isDisabled={!isConfirmed || isBusy} isLoading={isBusy} onClick={() => void go()}>
+        <Button
+          variant={isDanger ? "danger" : "primary"}
+          isDisabled={!isConfirmed || isBusy}
+          isLoading={isBusy}
+          onClick={() => void go()}
+        >
           {label}
         </Button>
         <Button variant="link" onClick={onClose}>

@@ -1,5 +1,10 @@
 /** Names with values, as the pages of one thing show them. */
-import { DescriptionList, DescriptionListDescription, DescriptionListGroup, DescriptionListTerm } from "@patternfly/react-core";
+import {
+  DescriptionList,
+  DescriptionListDescription,
+  DescriptionListGroup,
+  DescriptionListTerm,
+} from "@patternfly/react-core";
 import type { ReactNode } from "react";
 
 export function Facts({ label, facts }: { label: string; facts: [string, ReactNode][] }) {

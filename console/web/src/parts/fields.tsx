@@ -1,5 +1,14 @@
 /** Fields of forms: a PatternFly group with its input, help and the refusal of the server at it. */
-import { FormGroup, FormHelperText, FormSelect, FormSelectOption, HelperText, HelperTextItem, TextArea, TextInput } from "@patternfly/react-core";
+import {
+  FormGroup,
+  FormHelperText,
+  FormSelect,
+  FormSelectOption,
+  HelperText,
+  HelperTextItem,
+  TextArea,
+  TextInput,
+} from "@patternfly/react-core";
 import type { ReactNode } from "react";
 
 interface Common {
@@ -31,7 +40,19 @@ interface Text extends Common {
   isDisabled?: boolean;
 }
 
-export function TextField({ id, label, isRequired, help, error, value, onChange, type = "text", autoComplete = "off", placeholder, isDisabled }: Text) {
+export function TextField({
+  id,
+  label,
+  isRequired,
+  help,
+  error,
+  value,
+  onChange,
+  type = "text",
+  autoComplete = "off",
+  placeholder,
+  isDisabled,
+}: Text) {
   return (
     <FormGroup label={label} fieldId={id} isRequired={isRequired ?? false}>
       <TextInput

@@ -19,7 +19,14 @@ export function Kebab({ of, items }: { of: string; items: Item[] }) {
       onOpenChange={setOpen}
       popperProps={{ position: "right" }}
       toggle={(ref) => (
-        <MenuToggle ref={ref} variant="plain" isExpanded={isOpen} onClick={() => setOpen(!isOpen)} aria-label={`Actions of ${of}`} icon={<EllipsisVIcon />} />
+        <MenuToggle
+          ref={ref}
+          variant="plain"
+          isExpanded={isOpen}
+          onClick={() => setOpen(!isOpen)}
+          aria-label={`Actions of ${of}`}
+          icon={<EllipsisVIcon />}
+        />
       )}
     >
       <DropdownList>

@@ -1,5 +1,12 @@
 /** Something that an address names does not exist, or may not be seen. */
-import { Button, EmptyState, EmptyStateActions, EmptyStateBody, EmptyStateFooter, PageSection } from "@patternfly/react-core";
+import {
+  Button,
+  EmptyState,
+  EmptyStateActions,
+  EmptyStateBody,
+  EmptyStateFooter,
+  PageSection,
+} from "@patternfly/react-core";
 
 export function Missing({ what, href, back }: { what: string; href: string; back: string }) {
   return (

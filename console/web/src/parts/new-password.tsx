@@ -21,7 +21,16 @@ export function NewPassword({ password, again, onPassword, onAgain }: Props) {
   const differs = again !== "" && again !== password;
   return (
     <>
-      <TextField id="new-password" type="password" label="New password" autoComplete="new-password" value={password} onChange={onPassword} isRequired help={`At least ${SHORTEST} characters.`} />
+      <TextField
+        id="new-password"
+        type="password"
+        label="New password"
+        autoComplete="new-password"
+        value={password}
+        onChange={onPassword}
+        isRequired
+        help={`At least ${SHORTEST} characters.`}
+      />
       <TextField
         id="new-password-again"
         type="password"

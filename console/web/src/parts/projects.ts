@@ -6,6 +6,8 @@ const RESERVED = ["kube-", "sheaf-"];
 
 /** Names, with `chosen` among them though the user may not list projects. */
 export function projectNames(projects: readonly Namespace[], chosen: string): string[] {
-  const names = projects.map(({ metadata }) => metadata.name).filter((name) => !RESERVED.some((prefix) => name.startsWith(prefix)));
+  const names = projects
+    .map(({ metadata }) => metadata.name)
+    .filter((name) => !RESERVED.some((prefix) => name.startsWith(prefix)));
   return [...new Set([...names, chosen].filter((name) => name !== ""))].sort();
 }

@@ -7,7 +7,13 @@ import { link } from "../route.ts";
 import type { BlockDevice, StoragePool } from "../types/crds.ts";
 import { bytes } from "../units.ts";
 
-const PHASES: Record<string, Tone> = { Ready: "success", Pending: "info", Degraded: "warning", Full: "danger", Failed: "danger" };
+const PHASES: Record<string, Tone> = {
+  Ready: "success",
+  Pending: "info",
+  Degraded: "warning",
+  Full: "danger",
+  Failed: "danger",
+};
 const HEALTH: Record<string, Tone> = { Passed: "success", Warning: "warning", Failing: "danger", Unknown: "quiet" };
 
 const node = (name: string | undefined) => (name ? <a href={link({ page: "node", name })}>{name}</a> : "–");
@@ -18,9 +24,19 @@ function used(pool: StoragePool): number | undefined {
 }
 
 export const POOL_COLUMNS: Column<StoragePool>[] = [
-  { title: "Pool", value: (row) => row.spec.pool ?? row.metadata.name, cell: (row) => row.spec.pool ?? row.metadata.name },
+  {
+    title: "Pool",
+    value: (row) => row.spec.pool ?? row.metadata.name,
+    cell: (row) => row.spec.pool ?? row.metadata.name,
+  },
   { title: "Node", value: (row) => row.spec.nodeName, cell: (row) => node(row.spec.nodeName) },
-  { title: "State", value: (row) => row.status?.phase ?? "Pending", cell: (row) => <State tone={PHASES[row.status?.phase ?? "Pending"] ?? "info"}>{row.status?.phase ?? "Pending"}</State> },
+  {
+    title: "State",
+    value: (row) => row.status?.phase ?? "Pending",
+    cell: (row) => (
+      <State tone={PHASES[row.status?.phase ?? "Pending"] ?? "info"}>{row.status?.phase ?? "Pending"}</State>
+    ),
+  },
   {
     title: "Written",
     value: used,
@@ -40,11 +56,21 @@ export const POOL_COLUMNS: Column<StoragePool>[] = [
     },
   },
   { title: "Size", value: (row) => row.status?.totalBytes, cell: (row) => bytes(row.status?.totalBytes) },
-  { title: "Promised to disks", value: (row) => row.status?.provisionedBytes, cell: (row) => bytes(row.status?.provisionedBytes) },
+  {
+    title: "Promised to disks",
+    value: (row) => row.status?.provisionedBytes,
+    cell: (row) => bytes(row.status?.provisionedBytes),
+  },
   {
     title: "Disks",
     value: (row) => row.status?.devices?.length,
-    cell: (row) => row.status?.devices?.map((device) => `${device.name}${device.state === "Active" ? "" : ` (${device.state}${device.progressPercent ? ` ${Math.round(device.progressPercent)} %` : ""})`}`).join(", ") || "–",
+    cell: (row) =>
+      row.status?.devices
+        ?.map(
+          (device) =>
+            `${device.name}${device.state === "Active" ? "" : ` (${device.state}${device.progressPercent ? ` ${Math.round(device.progressPercent)} %` : ""})`}`,
+        )
+        .join(", ") || "–",
   },
 ];
 
@@ -62,10 +88,19 @@ export const DISK_COLUMNS: Column<BlockDevice>[] = [
       const health = row.status?.smart?.health ?? "Unknown";
       return (
         <>
-          <State tone={row.status?.state === "Missing" ? "danger" : (HEALTH[health] ?? "quiet")}>{row.status?.state === "Missing" ? "Missing" : health}</State> {health === "Passed" ? "" : row.status?.smart?.message}
+          <State tone={row.status?.state === "Missing" ? "danger" : (HEALTH[health] ?? "quiet")}>
+            {row.status?.state === "Missing" ? "Missing" : health}
+          </State>{" "}
+          {health === "Passed" ? "" : row.status?.smart?.message}
         </>
       );
     },
   },
-  { title: "Used by", value: (row) => row.status?.usedBy, cell: (row) => row.status?.usedBy || (row.status?.signatures?.length ? `unused, with ${row.status.signatures.join(", ")}` : "unused") },
+  {
+    title: "Used by",
+    value: (row) => row.status?.usedBy,
+    cell: (row) =>
+      row.status?.usedBy ||
+      (row.status?.signatures?.length ? `unused, with ${row.status.signatures.join(", ")}` : "unused"),
+  },
 ];

@@ -28,7 +28,10 @@ export default function Storage() {
             isWhole={pools.isWhole}
             columns={POOL_COLUMNS}
             rowKey={(row) => row.metadata.name}
-            empty={{ title: "No pools", text: "A node makes the pool default on its boot disk at its first boot; your roles may not show pools." }}
+            empty={{
+              title: "No pools",
+              text: "A node makes the pool default on its boot disk at its first boot; your roles may not show pools.",
+            }}
           />
         ) : (
           <List
@@ -38,7 +41,10 @@ export default function Storage() {
             isWhole={disks.isWhole}
             columns={DISK_COLUMNS}
             rowKey={(row) => row.metadata.name}
-            empty={{ title: "No disks", text: "Nodes report their disks some seconds after they joined; your roles may not show disks." }}
+            empty={{
+              title: "No disks",
+              text: "Nodes report their disks some seconds after they joined; your roles may not show disks.",
+            }}
           />
         )}
       </div>

@@ -37,17 +37,25 @@ export default function Editor({ path, what }: { path: string; what: string }) {
   const save = async () => {
     const found = read(text);
     if (!("object" in found)) {
-      setWrong({ title: "The text is not YAML", remedy: "Nothing was sent.", places: [{ line: found.line, text: found.message }] });
+      setWrong({
+        title: "The text is not YAML",
+        remedy: "Nothing was sent.",
+        places: [{ line: found.line, text: found.message }],
+      });
       return;
     }
     setBusy(true);
     try {
-      await put(path, found.object);
+      // A field that does not exist is refused, not dropped.
+      await put(`${path}?fieldValidation=Strict`, found.object);
       done(`Change ${what}`);
       reload();
     } catch (error) {
       const refused = asRefusal(error);
-      const places = refused.causes.map((cause) => ({ line: lineOf(text, cause.field), text: `${cause.field}: ${cause.message}` }));
+      const places = refused.causes.map((cause) => ({
+        line: lineOf(text, cause.field),
+        text: `${cause.field}: ${cause.message}`,
+      }));
       setWrong({ title: refused.message, remedy: refused.remedy, places });
     } finally {
       setBusy(false);
@@ -81,7 +89,15 @@ export default function Editor({ path, what }: { path: string; what: string }) {
         </Alert>
       )}
       <FormGroup label={`YAML of ${what}`} fieldId="yaml">
-        <TextArea id="yaml" ref={area} value={text} onChange={(_event, next) => setText(next)} spellCheck={false} autoComplete="off" resizeOrientation="vertical" />
+        <TextArea
+          id="yaml"
+          ref={area}
+          value={text}
+          onChange={(_event, next) => setText(next)}
+          spellCheck={false}
+          autoComplete="off"
+          resizeOrientation="vertical"
+        />
       </FormGroup>
       <ActionGroup>
         <Button variant="primary" onClick={() => void save()} isDisabled={isBusy} isLoading={isBusy}>

@@ -24,7 +24,14 @@ spec:
 
 test("an object is shown as people edit it, with the version that it was read at", () => {
   expect(show(VM)).toBe(TEXT);
-  expect(read(TEXT)).toEqual({ object: { apiVersion: "kubevirt.io/v1", kind: "VirtualMachine", metadata: { name: "web", resourceVersion: "7" }, spec: VM.spec } });
+  expect(read(TEXT)).toEqual({
+    object: {
+      apiVersion: "kubevirt.io/v1",
+      kind: "VirtualMachine",
+      metadata: { name: "web", resourceVersion: "7" },
+      spec: VM.spec,
+    },
+  });
 });
 
 test("a field that the server refuses has its line", () => {

@@ -9,7 +9,13 @@ import { isMap, isSeq, LineCounter, parseDocument, stringify } from "yaml";
 /** The object as people edit it: without what the server writes itself. */
 export function show(object: object): string {
   const { status: _status, metadata, ...rest } = object as { status?: unknown; metadata: Record<string, unknown> };
-  const { managedFields: _managed, creationTimestamp: _created, generation: _generation, uid: _uid, ...kept } = metadata;
+  const {
+    managedFields: _managed,
+    creationTimestamp: _created,
+    generation: _generation,
+    uid: _uid,
+    ...kept
+  } = metadata;
   const { apiVersion, kind, ...parts } = rest as Record<string, unknown>;
   return stringify({ apiVersion, kind, metadata: kept, ...parts }, { lineWidth: 0 });
 }
@@ -23,13 +29,16 @@ export function read(text: string): Read {
   const error = document.errors[0];
   if (error) return { line: lines.linePos(error.pos[0]).line, message: error.message };
   const object: unknown = document.toJS();
-  if (typeof object !== "object" || object === null || Array.isArray(object)) return { line: 1, message: "An object has keys such as apiVersion and kind." };
+  if (typeof object !== "object" || object === null || Array.isArray(object))
+    return { line: 1, message: "An object has keys such as apiVersion and kind." };
   return { object: object as Record<string, unknown> };
 }
 
 /** `spec.disks[0].name` as keys. */
 export function keys(field: string): (string | number)[] {
-  return [...field.matchAll(/\[(\d+)\]|\[["']?([^\]"']+)["']?\]|([^.[\]]+)/g)].map((match) => (match[1] !== undefined ? Number(match[1]) : (match[2] ?? match[3] ?? "")));
+  return [...field.matchAll(/\[(\d+)\]|\[["']?([^\]"']+)["']?\]|([^.[\]]+)/g)].map((match) =>
+    match[1] !== undefined ? Number(match[1]) : (match[2] ?? match[3] ?? ""),
+  );
 }
 
 /** The line of `field`, or of what is nearest above it. */
@@ -57,9 +66,11 @@ export function lineOf(text: string, field: string): number {
 
 /** Offset of the first character of a line, and of its end. */
 export function span(text: string, line: number): [number, number] {
-  const before = text.split("\n").slice(0, line - 1).join("\n").length;
+  const before = text
+    .split("\n")
+    .slice(0, line - 1)
+    .join("\n").length;
   const begin = line > 1 ? before + 1 : 0;
   const end = text.indexOf("\n", begin);
   return [begin, end < 0 ? text.length : end];
 }
-

@@ -37,19 +37,28 @@ export const EMPTY: Form = {
 };
 
 const NAME = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
-const KEY = /^(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com) [A-Za-z0-9+/=]{16,}( .*)?$/;
+const KEY =
+  /^(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com) [A-Za-z0-9+/=]{16,}( .*)?$/;
 
 /** What is wrong with what was typed, by entry. */
 export function check(form: Form): Partial<Record<Entry, string>> {
   const wrong: Partial<Record<Entry, string>> = {};
   if (form.name === "") wrong.name = "Give the machine a name.";
-  else if (!NAME.test(form.name) || form.name.length > 58) wrong.name = "A name has at most 58 lowercase letters, digits and hyphens, and begins and ends with a letter or digit.";
+  else if (!NAME.test(form.name) || form.name.length > 58)
+    wrong.name =
+      "A name has at most 58 lowercase letters, digits and hyphens, and begins and ends with a letter or digit.";
   if (form.project === "") wrong.project = "Choose a project.";
-  if (form.image.trim() === "") wrong.image = form.source === "registry" ? "Name an image, such as quay.io/containerdisks/debian:13." : "Choose an image, or create one on the page Images.";
-  else if (form.source === "registry" && /\s|^https?:/.test(form.image.trim())) wrong.image = "Name it as container runtimes do, without http: quay.io/containerdisks/debian:13.";
+  if (form.image.trim() === "")
+    wrong.image =
+      form.source === "registry"
+        ? "Name an image, such as quay.io/containerdisks/debian:13."
+        : "Choose an image, or create one on the page Images.";
+  else if (form.source === "registry" && /\s|^https?:/.test(form.image.trim()))
+    wrong.image = "Name it as container runtimes do, without http: quay.io/containerdisks/debian:13.";
   if (!/^[1-9][0-9]{0,5}$/.test(form.disk)) wrong.disk = "A whole number of GiB, 1 or more.";
   const bad = keys(form.key).find((line) => !KEY.test(line));
-  if (bad) wrong.key = `This is not a public SSH key: ${bad.slice(0, 24)}… It is the line of a file that ends with .pub.`;
+  if (bad)
+    wrong.key = `This is not a public SSH key: ${bad.slice(0, 24)}… It is the line of a file that ends with .pub.`;
   return wrong;
 }
 
@@ -74,7 +83,11 @@ export function build(form: Form): VirtualMachine {
   const copy = { pvc: { name: image, namespace: project } };
   const storage = { resources: { requests: { storage: `${form.disk}Gi` } } };
   const isIso = form.source === "iso";
-  const source = isIso ? { blank: {} } : form.source === "registry" ? { registry: { url: `docker://${image.trim()}` } } : copy;
+  const source = isIso
+    ? { blank: {} }
+    : form.source === "registry"
+      ? { registry: { url: `docker://${image.trim()}` } }
+      : copy;
   const isKeyed = keys(form.key).length > 0;
   const nic = form.network === "masquerade" ? { masquerade: {} } : { bridge: {} };
   const behind = form.network.includes("/") ? { multus: { networkName: form.network } } : { pod: {} };
@@ -140,6 +153,14 @@ export function atEntries(refusal: Refusal): Partial<Record<Entry, string>> {
 }
 
 /** Networks that a machine of `project` may use (docs/network.md, "Who may use and make definitions"). */
-export function usable(networks: readonly NetworkAttachmentDefinition[], project: string): NetworkAttachmentDefinition[] {
-  return networks.filter(({ metadata }) => metadata.namespace === project || metadata.namespace === "default" || metadata.labels?.["sheaf.dev/shared"] === "true");
+export function usable(
+  networks: readonly NetworkAttachmentDefinition[],
+  project: string,
+): NetworkAttachmentDefinition[] {
+  return networks.filter(
+    ({ metadata }) =>
+      metadata.namespace === project ||
+      metadata.namespace === "default" ||
+      metadata.labels?.["sheaf.dev/shared"] === "true",
+  );
 }

@@ -1,5 +1,15 @@
 /** Creates a machine: name, image, size, key, network. */
-import { ActionGroup, Alert, Button, Card, CardBody, Form as PfForm, FormAlert, FormSection, PageSection } from "@patternfly/react-core";
+import {
+  ActionGroup,
+  Alert,
+  Button,
+  Card,
+  CardBody,
+  Form as PfForm,
+  FormAlert,
+  FormSection,
+  PageSection,
+} from "@patternfly/react-core";
 import { type FormEvent, useMemo, useState } from "react";
 import { post } from "../../api/client.ts";
 import { useFetched } from "../../api/fetched.ts";
@@ -38,12 +48,22 @@ export default function CreateMachine() {
   const sizes = useFetched<List<VirtualMachineClusterInstancetype>>(paths.size());
   const preferences = useFetched<List<VirtualMachineClusterPreference>>(paths.preference());
   const set = (entry: Entry) => (value: string) => {
-    setForm((before) => ({ ...before, [entry]: value, ...(entry === "source" || entry === "project" ? { image: "" } : {}) }));
+    setForm((before) => ({
+      ...before,
+      [entry]: value,
+      ...(entry === "source" || entry === "project" ? { image: "" } : {}),
+    }));
     setRefusal(undefined);
   };
-  const wrong: Partial<Record<Entry, string>> = { ...(refusal ? atEntries(refusal) : {}), ...(isChecked ? check(form) : {}) };
+  const wrong: Partial<Record<Entry, string>> = {
+    ...(refusal ? atEntries(refusal) : {}),
+    ...(isChecked ? check(form) : {}),
+  };
   const offered = useMemo(
-    () => images(volumes.all).filter((image) => image.project === form.project && image.isReady && image.isIso === (form.source === "iso")),
+    () =>
+      images(volumes.all).filter(
+        (image) => image.project === form.project && image.isReady && image.isIso === (form.source === "iso"),
+      ),
     [volumes.all, form.project, form.source],
   );
   const sizeOptions = [...(sizes.value?.items ?? [])]
@@ -82,13 +102,42 @@ export default function CreateMachine() {
                 </FormAlert>
               )}
               <FormSection title="1. Name" titleElement="h2">
-                <TextField id="name" label="Name" value={form.name} onChange={set("name")} isRequired error={wrong.name} help="Also the host name of the guest." />
-                <SelectField id="project" label="Project" value={form.project} onChange={set("project")} error={wrong.project} options={projectNames(projects.all, form.project).map((name) => ({ value: name, label: name }))} />
+                <TextField
+                  id="name"
+                  label="Name"
+                  value={form.name}
+                  onChange={set("name")}
+                  isRequired
+                  error={wrong.name}
+                  help="Also the host name of the guest."
+                />
+                <SelectField
+                  id="project"
+                  label="Project"
+                  value={form.project}
+                  onChange={set("project")}
+                  error={wrong.project}
+                  options={projectNames(projects.all, form.project).map((name) => ({ value: name, label: name }))}
+                />
               </FormSection>
               <FormSection title="2. Image" titleElement="h2">
-                <SelectField id="source" label="Start from" value={form.source} onChange={set("source")} options={SOURCES} />
+                <SelectField
+                  id="source"
+                  label="Start from"
+                  value={form.source}
+                  onChange={set("source")}
+                  options={SOURCES}
+                />
                 {form.source === "registry" ? (
-                  <TextField id="image" label="Image" value={form.image} onChange={set("image")} isRequired error={wrong.image} placeholder="quay.io/containerdisks/debian:13" />
+                  <TextField
+                    id="image"
+                    label="Image"
+                    value={form.image}
+                    onChange={set("image")}
+                    isRequired
+                    error={wrong.image}
+                    placeholder="quay.io/containerdisks/debian:13"
+                  />
                 ) : (
                   <SelectField
                     id="image"
@@ -97,11 +146,31 @@ export default function CreateMachine() {
                     onChange={set("image")}
                     isRequired
                     error={wrong.image}
-                    help={offered.length === 0 ? <>This project has none that is ready. <a href={link({ page: "images" })}>Create an image</a>.</> : "The machine gets a copy of it, on the node that has the image."}
-                    options={[{ value: "", label: "Choose" }, ...offered.map((image) => ({ value: image.name, label: `${image.name} (${bytes(image.size)})` }))]}
+                    help={
+                      offered.length === 0 ? (
+                        <>
+                          This project has none that is ready. <a href={link({ page: "images" })}>Create an image</a>.
+                        </>
+                      ) : (
+                        "The machine gets a copy of it, on the node that has the image."
+                      )
+                    }
+                    options={[
+                      { value: "", label: "Choose" },
+                      ...offered.map((image) => ({ value: image.name, label: `${image.name} (${bytes(image.size)})` })),
+                    ]}
                   />
                 )}
-                <TextField id="disk" type="number" label="Disk, GiB" value={form.disk} onChange={set("disk")} isRequired error={wrong.disk} help="At least the size of the image. It can grow later." />
+                <TextField
+                  id="disk"
+                  type="number"
+                  label="Disk, GiB"
+                  value={form.disk}
+                  onChange={set("disk")}
+                  isRequired
+                  error={wrong.disk}
+                  help="At least the size of the image. It can grow later."
+                />
               </FormSection>
               <FormSection title="3. Size" titleElement="h2">
                 <SelectField
@@ -119,11 +188,25 @@ export default function CreateMachine() {
                   onChange={set("preference")}
                   error={wrong.preference}
                   help="Chooses devices that it has drivers for."
-                  options={[{ value: "", label: "Any that knows virtio" }, ...(preferences.value?.items ?? []).map(({ metadata }) => ({ value: metadata.name, label: metadata.name }))]}
+                  options={[
+                    { value: "", label: "Any that knows virtio" },
+                    ...(preferences.value?.items ?? []).map(({ metadata }) => ({
+                      value: metadata.name,
+                      label: metadata.name,
+                    })),
+                  ]}
                 />
               </FormSection>
               <FormSection title="4. Key" titleElement="h2">
-                <AreaField id="key" label="Public SSH keys" value={form.key} onChange={set("key")} error={wrong.key} placeholder="ssh-ed25519 AAAA…" help="One a line; cloud-init of the image writes them. Not needed for an ISO." />
+                <AreaField
+                  id="key"
+                  label="Public SSH keys"
+                  value={form.key}
+                  onChange={set("key")}
+                  error={wrong.key}
+                  placeholder="ssh-ed25519 AAAA…"
+                  help="One a line; cloud-init of the image writes them. Not needed for an ISO."
+                />
               </FormSection>
               <FormSection title="5. Network" titleElement="h2">
                 <SelectField
@@ -132,11 +215,18 @@ export default function CreateMachine() {
                   value={form.network}
                   onChange={set("network")}
                   error={wrong.network}
-                  help={form.network === "masquerade" ? "It reaches the outside, and is not reached from there." : "Other machines of that network reach it."}
+                  help={
+                    form.network === "masquerade"
+                      ? "It reaches the outside, and is not reached from there."
+                      : "Other machines of that network reach it."
+                  }
                   options={[
                     { value: "masquerade", label: "Private, behind the node's address" },
                     { value: "bridge", label: "The nodes' own network (br0)" },
-                    ...usable(networks.all, form.project).map(({ metadata }) => ({ value: `${metadata.namespace}/${metadata.name}`, label: `${metadata.name} (${metadata.namespace})` })),
+                    ...usable(networks.all, form.project).map(({ metadata }) => ({
+                      value: `${metadata.namespace}/${metadata.name}`,
+                      label: `${metadata.name} (${metadata.namespace})`,
+                    })),
                   ]}
                 />
               </FormSection>
