@@ -96,8 +96,10 @@ fn the_console_may_listen_at_a_low_port_and_nothing_more_and_has_an_end_to_its_m
     // The sandbox of the controller, which nobody but the API server reaches, but for what a capability needs.
     let sandbox = |unit: &str| -> Vec<String> {
         let lines = unit.split_once("# Sandbox.\n").map(|(_, lines)| lines.lines()).into_iter().flatten();
-        let own = ["CapabilityBoundingSet=", "AmbientCapabilities=", "PrivateUsers=", "RestrictAddressFamilies="];
-        let same = lines.filter(|line| !line.starts_with('#') && !own.iter().any(|key| line.starts_with(key)));
+        let own =
+            ["CapabilityBoundingSet=", "AmbientCapabilities=", "PrivateUsers=", "RestrictAddressFamilies="];
+        let same =
+            lines.filter(|line| !line.starts_with('#') && !own.iter().any(|key| line.starts_with(key)));
         same.map(str::to_owned).collect()
     };
     assert_eq!(sandbox(&console), sandbox(&controller));

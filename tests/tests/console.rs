@@ -358,7 +358,8 @@ async fn the_consoles_identity_impersonates_its_users_and_nobody_else() -> Resul
     ] {
         let (done, said) = kubectl(&["get", "secrets"], words);
         println!("{words:?}: {}", if done { "ACCEPTED" } else { "refused" });
-        let why = ["User \"sheaf-console\" cannot impersonate", "the console impersonates only its own users"];
+        let why =
+            ["User \"sheaf-console\" cannot impersonate", "the console impersonates only its own users"];
         if done || why.iter().any(|why| !said.contains(why)) {
             wrong.push(format!("{words:?}: {said}"));
         }
@@ -400,8 +401,8 @@ async fn a_cluster_that_nobody_administers_shows_a_code_until_somebody_has_claim
     let ground = Ground::make().await?;
     let paths = &ground.on.plane.paths;
     let agent = Claiming::start(&ground.on)?;
-    let code =
-        wait("the node shows a code", async || Ok(claim::shown(paths).filter(|code| code.len() == 9))).await?;
+    let code = wait("the node shows a code", async || Ok(claim::shown(paths).filter(|code| code.len() == 9)))
+        .await?;
     let section = wait("the status says so", async || {
         Ok(Some(agent.ctx.status.read().console.clone()).filter(|section| section.claim.is_some()))
     })
