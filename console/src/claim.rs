@@ -45,8 +45,8 @@ const NONE: &str =
     "there is no code to claim this cluster with: run `sheaf-agent claim new` on a control-plane node";
 const ENDED: &str = "the code has ended: run `sheaf-agent claim new` on a control-plane node";
 
-/// So long the claim that was read last counts for those who have shown no code: whoever asks, and how often, the API server is
-/// asked at most so often.
+/// So long the claim that was read last counts for those who have shown no code: however many ask, the API server is asked at most
+/// so often.
 const KEPT: Duration = Duration::from_secs(2);
 
 /// The Secret of the open claim.

@@ -237,7 +237,7 @@ fn missing(refusal: Refusal, name: &UserName) -> Refusal {
 /// The bindings of users of the console, or of one.
 async fn bindings(state: &State, who: &As, of: Option<&UserName>) -> Result<Vec<Value>, Refusal> {
     let selector = match of {
-        Some(name) => format!("{}%3D{name}", USER_LABEL),
+        Some(name) => format!("{USER_LABEL}%3D{name}"),
         None => USER_LABEL.to_owned(),
     };
     let mut all = Vec::new();

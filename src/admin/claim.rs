@@ -209,7 +209,9 @@ fn claim(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use p256::pkcs8::LineEnding;
     use sheaf_host::fakes::FakeCall;
+    use x509_cert::der::{Decode as _, EncodePem as _};
 
     const URL: &str = "https://192.0.2.10:443/console/claim/key";
 
@@ -271,7 +273,7 @@ mod tests {
             "the console's answer has no server: is it of another version?"
         );
         let made = rcgen::generate_simple_self_signed(["kubernetes".to_owned()]).unwrap();
-        let ca = made.cert.pem();
+        let ca = x509_cert::Certificate::from_der(made.cert.der()).unwrap().to_pem(LineEnding::LF).unwrap();
         let body = json!({"name": "anna", "server": "https://192.0.2.10:6443", "ca": ca}).to_string();
         let call = FakeCall::default().answers(URL, 200, body);
         let claimed = sent(&call).unwrap();

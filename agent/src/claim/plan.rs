@@ -113,7 +113,7 @@ pub fn plan(observed: &Observed, now: u64) -> Vec<Action> {
 }
 
 /// Whether the claim that there is, or is not, can be taken by nobody. Tries that are used up are no reason: that would be ten
-/// more for whoever guesses.
+/// more for one who guesses.
 fn is_another_due(observed: &Observed, now: u64) -> bool {
     let Some(kept) = &observed.kept else { return true };
     let Some(claim) = &kept.claim else { return true };

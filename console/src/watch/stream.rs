@@ -18,10 +18,7 @@ use futures::{StreamExt as _, stream::SelectAll};
 use http::{HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
-use tokio::{
-    sync::{broadcast, mpsc},
-    time::MissedTickBehavior,
-};
+use tokio::{sync::mpsc, time::MissedTickBehavior};
 
 use super::{
     hub::{Change, Hub, Item},
@@ -77,10 +74,8 @@ impl Feed {
             }
             let of_hub = hub.clone();
             let stream = futures::stream::unfold(receiver, |mut receiver| async move {
-                let change = match receiver.recv().await {
-                    Ok(change) => Some(change),
-                    Err(broadcast::error::RecvError::Lagged(_) | broadcast::error::RecvError::Closed) => None,
-                };
+                // None when changes were missed.
+                let change = receiver.recv().await.ok();
                 Some((change, receiver))
             });
             changes.push(Box::pin(stream.map(move |change| (of_hub.clone(), change))));
