@@ -148,13 +148,7 @@ async fn attempt(
                     std::future::pending::<()>().await;
                 }
             };
-            // A node of the control plane is never removed.
-            let removed = async {
-                match creates {
-                    true => std::future::pending().await,
-                    false => leave::ordered(publish.subscribe()).await,
-                }
-            };
+            let removed = leave::ordered(publish.subscribe());
             tokio::select! {
                 failure = keep::keep(ctx, &membership, member, publish, report) => failure,
                 () = moved => Failure::new(
@@ -180,9 +174,12 @@ async fn removed_from(
     units: &dyn Units,
     wipe: Option<leave::Erase>,
 ) -> Failure {
-    let target = match configured(cluster) {
-        Ok(target) => target,
-        Err(failure) => return failure,
+    let target = match cluster.mode {
+        ClusterMode::Create => own_target(),
+        ClusterMode::Join => match configured(cluster) {
+            Ok(target) => target,
+            Err(failure) => return failure,
+        },
     };
     match publish.send_replace(None) {
         Some(joined) => leave::leave(&ctx.paths, &membership.store, &target, &joined, units, wipe).await,
@@ -212,6 +209,7 @@ async fn member(
     let machine = machine::observe(&paths);
     let mut admin = None;
     let target = if creates {
+        leave::check(&paths, &store, &own_target(), &*hosts.units).await?;
         let config = ctx.config.borrow().clone();
         let local = create::control_plane(&paths, &config, cluster, address, hosts, report).await?;
         let pin = CaPin::of_certificate(&local.ca)
@@ -313,6 +311,11 @@ async fn clock(ctx: &Context, report: &Reporter) {
     if tokio::time::timeout(TIME_WAIT, network.wait_for(|state| state.time_synchronised)).await.is_err() {
         tracing::warn!("no time server answered within {} s; continuing without it", TIME_WAIT.as_secs());
     }
+}
+
+/// Of the node that created the cluster: its config names no server and has no token.
+fn own_target() -> Target {
+    Target { server: String::new(), token: None, pin: None, signature_time: discovery::SIGNATURE_TIME }
 }
 
 /// The cluster that node.toml names.
