@@ -175,6 +175,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     };
     controllers.start("update", update::run(ctx.clone(), leaving, update_section, update_hosts));
     controllers.start("boots", boots::run(ctx.clone()));
+    controllers.start("demotions", cluster::planes::demotions::run(ctx.clone(), hosts.clone()));
     let etcd_hosts = etcd::Hosts { run: Arc::new(System) };
     controllers.start("etcd", etcd::run(ctx.clone(), etcd_state, etcd_section, etcd_hosts));
     let vip_hosts = vip::Hosts {

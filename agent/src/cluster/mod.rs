@@ -177,13 +177,7 @@ async fn attempt(
             std::future::pending::<()>().await;
         }
     };
-    // A node of the control plane is never removed.
-    let removed = async {
-        match creates {
-            true => std::future::pending().await,
-            false => leave::ordered(publish.subscribe()).await,
-        }
-    };
+    let removed = leave::ordered(publish.subscribe());
     tokio::select! {
         failure = node => failure,
         () = moved => Failure::new(
@@ -218,7 +212,7 @@ async fn removed_from(
     units: &dyn Units,
     wipe: Option<leave::Erase>,
 ) -> Failure {
-    let target = match configured(cluster) {
+    let target = match named(cluster) {
         Ok(target) => target,
         Err(failure) => return failure,
     };
@@ -251,6 +245,8 @@ async fn way(
     let address = address(ctx, report).await?;
     let (paths, name) = (ctx.paths.clone(), ctx.config.borrow().system.hostname.clone());
     let store = Store::of(&paths);
+    let named = named(cluster)?;
+    leave::check(&paths, &store, &named, &*hosts.units).await?;
     // A member's certificates are there; only new ones, and those that look expired, depend on the time.
     if !matches!(join::standing(&store, &name, None, SystemTime::now()), Standing::Member(_)) {
         clock(ctx, report).await;
@@ -291,9 +287,7 @@ async fn way(
         };
         (target, own)
     } else {
-        let target = configured(cluster)?;
-        leave::check(&paths, &store, &target, &*hosts.units).await?;
-        (target, None)
+        (named, None)
     };
     report.update(|section| section.server = Some(target.server.clone()));
     let member = join::join(&target, &name, &machine, &store, report).await?;
@@ -385,6 +379,15 @@ async fn clock(ctx: &Context, report: &Reporter) {
     report.step("waiting for the time");
     if tokio::time::timeout(TIME_WAIT, network.wait_for(|state| state.time_synchronised)).await.is_err() {
         tracing::warn!("no time server answered within {} s; continuing without it", TIME_WAIT.as_secs());
+    }
+}
+
+/// The cluster as node.toml names it. That of the node that created it has no server and no token there.
+fn named(cluster: &Cluster) -> Result<Target, Failure> {
+    let signature_time = discovery::SIGNATURE_TIME;
+    match cluster.mode {
+        ClusterMode::Create => Ok(Target { server: String::new(), token: None, pin: None, signature_time }),
+        ClusterMode::Join => configured(cluster),
     }
 }
 

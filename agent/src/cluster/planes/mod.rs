@@ -7,6 +7,7 @@
 //! etcd says ([`plan`]). Route in: `role = "control-plane"`, token and certificate-key of node.toml. Route out: a control plane
 //! like that of the first node, the label of the Node, this node in the list of API servers; the section `control_plane`.
 
+pub mod demotions;
 pub mod invite;
 pub mod member;
 pub mod parcel;
