@@ -15,6 +15,7 @@ use sheaf_agent::power;
 use sheaf_agent::update::Place;
 use sheaf_agent::update::by_hand::{self, Ask};
 use sheaf_agent::volumes::upload::send::{Upload, send};
+use sheaf_agent::without_lease::{self, by_force};
 use sheaf_agent::{config, console, runtime};
 use sheaf_api::node_update::Action;
 use sheaf_host::hostname::{Kernel, SetHostname};
@@ -272,6 +273,10 @@ enum PowerCommand {
     /// Asks every VM of this node to power off, and ends those that do not in time. sheaf-guests.service runs it when the
     /// machine goes down.
     StopGuests,
+    /// Ends every VM that may start on another node, if the lease of this node was not renewed in time; if it cannot, resets the machine.
+    /// A timer of systemd runs it.
+    #[command(hide = true)]
+    StopWithoutLease,
 }
 
 #[derive(Subcommand)]
@@ -469,6 +474,7 @@ fn main() -> anyhow::Result<()> {
         Command::Disks { json, watch } => console::show(watch, || console::disks(&paths, json)),
         Command::Pools { json, watch } => console::show(watch, || console::pools(&paths, json)),
         Command::Power { command: PowerCommand::StopGuests } => stop_guests(&paths),
+        Command::Power { command: PowerCommand::StopWithoutLease } => stop_without_lease(&paths),
         Command::Update { shown, command } => update(&paths, shown, command),
         Command::Status { json } => {
             print!("{}", console::status(&paths, json)?);
@@ -558,6 +564,23 @@ fn stop_guests(paths: &Paths) -> anyhow::Result<()> {
             .await
             .context("the system bus cannot be reached; VMs are not asked to power off")?;
         power::guests::stop(paths, &vms, &|line| println!("sheaf: {line}")).await
+    })
+}
+
+fn stop_without_lease(paths: &Paths) -> anyhow::Result<()> {
+    let machine = by_force::Machine {
+        uptime: &without_lease::uptime,
+        reset: &|| eprintln!("sheaf: the machine cannot be reset: {}", sheaf_host::reset::now()),
+        say: &|line| println!("sheaf: {line}"),
+    };
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let socket = paths.run_root.join(libvirt::SOCKET);
+        let connect =
+            async || Libvirt::connect(QEMU_LOGS.into(), socket.clone()).await.map(std::sync::Arc::new);
+        let ended = by_force::stop(paths, connect, &machine).await?;
+        // systemd starts this again.
+        anyhow::ensure!(ended != by_force::Ended::Reset, "the machine was not reset");
+        Ok(())
     })
 }
 

@@ -85,6 +85,15 @@ async fn the_address_for_people_follows_a_ready_api_server_and_nodes_outlive_the
     drop(approver);
     ensure!(holder(&planes, vip)? == 0, "it does not move without need");
 
+    // What a node has not read yet it cannot change over to; the list is read every 30 s.
+    let list = planes[0].paths().lib.join("api-servers.json");
+    let known = async {
+        while sheaf_agent::cluster::servers::kept(&list).len() < 3 {
+            tokio::time::sleep(AGAIN).await; // until the next look
+        }
+    };
+    tokio::time::timeout(TIMEOUT, known).await.context("a does not read the list of API servers")?;
+
     // The API server of the machine that has the address fails, and its machine runs on.
     let unit = "kube-apiserver.service";
     planes[0].kill_unit(unit);

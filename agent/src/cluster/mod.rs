@@ -46,6 +46,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Longest wait for a time server before certificates are judged by the clock as it is.
 const TIME_WAIT: Duration = Duration::from_secs(30);
@@ -69,16 +70,24 @@ pub struct Hosts {
     pub units: Arc<dyn Units>,
 }
 
+/// The channels that this controller writes.
+pub struct Publish {
+    /// The cluster, once this node is part of it.
+    pub joined: watch::Sender<Option<Joined>>,
+    /// When the last renewal of the lease that succeeded was begun.
+    pub lease: watch::Sender<Option<Instant>>,
+}
+
 /// Runs until shutdown.
 pub async fn run(
     ctx: Context,
-    publish: watch::Sender<Option<Joined>>,
+    publish: Publish,
     section: Section<ClusterSection>,
     hosts: Hosts,
 ) -> anyhow::Result<()> {
     let report = Reporter::new(section);
     // Other controllers' clients lead through it: it outlives every attempt.
-    let servers = Arc::new(Servers::start(publish.subscribe()).await?);
+    let servers = Arc::new(Servers::start(publish.joined.subscribe()).await?);
     let mut shutdown = ctx.shutdown.clone();
     let mut pause = FIRST_PAUSE;
     loop {
@@ -110,7 +119,7 @@ pub async fn run(
 async fn attempt(
     ctx: &Context,
     cluster: &Cluster,
-    publish: &watch::Sender<Option<Joined>>,
+    publish: &Publish,
     hosts: &Hosts,
     servers: &Arc<Servers>,
     report: &Reporter,
@@ -178,7 +187,7 @@ async fn attempt(
     let removed = async {
         match creates {
             true => std::future::pending().await,
-            false => leave::ordered(publish.subscribe()).await,
+            false => leave::ordered(publish.joined.subscribe()).await,
         }
     };
     tokio::select! {
@@ -211,13 +220,13 @@ async fn removed_from(
     ctx: &Context,
     cluster: &Cluster,
     membership: &Membership,
-    publish: &watch::Sender<Option<Joined>>,
+    publish: &Publish,
 ) -> Failure {
     let target = match configured(cluster) {
         Ok(target) => target,
         Err(failure) => return failure,
     };
-    match publish.send_replace(None) {
+    match publish.joined.send_replace(None) {
         Some(joined) => leave::leave(&ctx.paths, &membership.store, &target, &joined).await,
         None => {
             Failure::new("leaving the cluster", anyhow!("this node is in no cluster"), "restart the agent")
@@ -321,7 +330,7 @@ async fn enter(
     membership: &Membership,
     member: &join::Member,
     admin: Option<&kube::Client>,
-    publish: &watch::Sender<Option<Joined>>,
+    publish: &Publish,
     report: &Reporter,
 ) -> Result<(), Failure> {
     let is_of_the_plane = cluster.role() == Role::ControlPlane;
@@ -356,7 +365,7 @@ async fn enter(
     });
     let joined =
         Joined { client, node: membership.name.clone(), node_uid: node.uid().unwrap_or_default() };
-    publish.send_replace(Some(joined));
+    publish.joined.send_replace(Some(joined));
     Ok(())
 }
 
