@@ -13,8 +13,7 @@ use crate::status::{BootSection, NodeSection, Section, Sections, Status};
 use crate::vms::domain_xml::DomainType;
 use crate::{
     administrators, certificates, cluster, container_disks, dhcp, disks, encryption, etcd, health, images,
-    network, node_api, pools, power, update, vip, vms, volumes,
-    without_lease,
+    network, node_api, pools, power, update, vip, vms, volumes, without_lease,
 };
 use anyhow::{Context as _, anyhow};
 use sheaf_config::diagnose::Errors;
@@ -204,7 +203,10 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     controllers.start("without-lease", without);
     controllers.start("vms", vms::run(ctx.clone(), pods, hypervisor, leases, vm_sections, vm_hosts));
     controllers.start("dhcp", dhcp::run(ctx.clone(), Arc::new(sheaf_host::dhcp::Kernel)));
-    controllers.start("cluster", cluster::run(ctx.clone(), cluster::Publish { joined, lease }, cluster_section, hosts));
+    controllers.start(
+        "cluster",
+        cluster::run(ctx.clone(), cluster::Publish { joined, lease }, cluster_section, hosts),
+    );
 
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;

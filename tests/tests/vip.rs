@@ -76,7 +76,10 @@ async fn the_address_for_people_follows_a_ready_api_server_and_nodes_outlive_the
         // The list of API servers is published before the table is asked for.
         let table = invite::create(&planes[0].paths(), &*planes[0].hosts.run, LIFETIME, None).await?;
         let by_vip = format!("server = \"https://{vip}:6443\"");
-        ensure!(table.contains(&by_vip) && table.contains(&format!("vip = \"{vip}\"")), "it joins by the address");
+        ensure!(
+            table.contains(&by_vip) && table.contains(&format!("vip = \"{vip}\"")),
+            "it joins by the address"
+        );
         let mut plane = Plane::new(&network, name, &table)?;
         plane.start()?;
         plane.up().await?;

@@ -105,9 +105,10 @@ impl fmt::Display for Action {
             Self::Bind(user) => write!(f, "{user} becomes an administrator"),
             Self::Unbind(user) => write!(f, "{user} is no administrator any more"),
             Self::Publish(data) => {
-                let certificates = data.keys().filter(|name| ![CA_ENTRY, SERVER_ENTRY].contains(&name.as_str()));
+                let certificates =
+                    data.keys().filter(|name| ![CA_ENTRY, SERVER_ENTRY].contains(&name.as_str()));
                 write!(f, "publish {} certificates", certificates.count())
-            },
+            }
         }
     }
 }

@@ -133,9 +133,12 @@ async fn attempt(
     let is_registered = watch::Sender::new(false);
     let node = async {
         let mut pause = FIRST_PAUSE;
-        while let Err(failure) = enter(ctx, cluster, &membership, &member, admin.as_ref(), publish, report).await {
+        while let Err(failure) =
+            enter(ctx, cluster, &membership, &member, admin.as_ref(), publish, report).await
+        {
             // The control plane of this node may be what is missing: it is brought up beside this.
-            let is_refused = failure.cause.downcast_ref::<kube::Error>().is_some_and(|error| is_status(error, 401));
+            let is_refused =
+                failure.cause.downcast_ref::<kube::Error>().is_some_and(|error| is_status(error, 401));
             if !is_of_the_plane || is_refused || !member.identity.valid(SystemTime::now()) {
                 return failure;
             }
@@ -355,16 +358,14 @@ async fn enter(
             .remedy("removing the redeemed token from node.toml", "look at the state partition")?;
     }
     if cluster.mode == ClusterMode::Join {
-        leave::returned(&ctx.paths)
-            .remedy("forgetting an earlier removal", "look at the state partition")?;
+        leave::returned(&ctx.paths).remedy("forgetting an earlier removal", "look at the state partition")?;
     }
     let hash = CaPin::of_certificate(&member.ca).ok().map(|pin| pin.to_string());
     report.update(|section| {
         section.ca_hash.clone_from(&hash);
         section.join = is_of_the_plane.then(|| "sheaf-agent token create".to_owned());
     });
-    let joined =
-        Joined { client, node: membership.name.clone(), node_uid: node.uid().unwrap_or_default() };
+    let joined = Joined { client, node: membership.name.clone(), node_uid: node.uid().unwrap_or_default() };
     publish.joined.send_replace(Some(joined));
     Ok(())
 }

@@ -191,7 +191,10 @@ fn vips_file(file: &Path) -> PathBuf {
 }
 
 fn kept_vips(file: &Path) -> BTreeSet<IpAddr> {
-    std::fs::read(vips_file(file)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    std::fs::read(vips_file(file))
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default()
 }
 
 /// Each once: the server of this machine, those of the list, and at last that of node.toml.

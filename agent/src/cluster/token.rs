@@ -172,8 +172,7 @@ pub async fn revoke(client: &kube::Client, token: &Token) -> anyhow::Result<()> 
 pub async fn create(paths: &Paths, lifetime: Duration, only_for: Option<&str>) -> anyhow::Result<String> {
     let client = administrator(paths).await?;
     let file = paths.kubernetes.join("super-admin.conf");
-    let (_, own) =
-        kubeconfig::certificate_and_server(&file).context("super-admin.conf names no server")?;
+    let (_, own) = kubeconfig::certificate_and_server(&file).context("super-admin.conf names no server")?;
     let server = for_joining(&servers::published_vips(&client).await?, own);
     let ca = paths.kubernetes.join("pki/ca.crt");
     let ca = std::fs::read_to_string(&ca).with_context(|| format!("{}: cannot be read", ca.display()))?;

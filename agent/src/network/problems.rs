@@ -176,7 +176,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_what_to_do() {
         let problem = |links: &[Link]| {
-            view(&Merged::plain(&sheaf_links::Links::only_nic()), links, false, None).1.problem.unwrap_or_default()
+            view(&Merged::plain(&sheaf_links::Links::only_nic()), links, false, None)
+                .1
+                .problem
+                .unwrap_or_default()
         };
         assert!(problem(&[]).contains("no NIC that the image"));
         assert!(problem(&[found_nic("enp1s0")]).contains("br0 does not exist"));

@@ -5,8 +5,8 @@
 
 use super::{
     BootSection, ClusterSection, ControllerSection, DiskSection, EtcdSection, ImageSection, NetworkSection,
-    NodeSection, PolicySection, PoolSection, PortSection, PowerSection, Status, UpdateSection, VipSection, VmSection,
-    VolumeSection,
+    NodeSection, PolicySection, PoolSection, PortSection, PowerSection, Status, UpdateSection, VipSection,
+    VmSection, VolumeSection,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -44,7 +44,9 @@ pub enum Source {
 
 /// What is between this node and the address, with what to do; reported, and no failure of a program.
 #[derive(Debug, thiserror::Error)]
-#[error("{vip} is answered for by {mac}, which is another machine: choose a free address as cluster.vip of all control-plane nodes")]
+#[error(
+    "{vip} is answered for by {mac}, which is another machine: choose a free address as cluster.vip of all control-plane nodes"
+)]
 struct Foreign {
     vip: IpAddr,
     mac: String,
@@ -213,7 +215,9 @@ impl Controller {
     async fn stand(&mut self, vip: IpAddr, election: &mut Election) -> anyhow::Result<()> {
         let claimed = match tokio::time::timeout(ASK, self.claim(vip, election)).await {
             Ok(claimed) => claimed,
-            Err(_) => Err(anyhow!("the API server of this node did not answer within {:.1} s", ASK.as_secs_f32())),
+            Err(_) => {
+                Err(anyhow!("the API server of this node did not answer within {:.1} s", ASK.as_secs_f32()))
+            }
         };
         if let Err(error) = claimed {
             // It does not lead to an API server that works.

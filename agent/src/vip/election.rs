@@ -127,7 +127,10 @@ mod tests {
         }
         assert_eq!(election.other(), Some("a"));
         let last = record("a", "19");
-        assert_eq!(election.read(Some(&last), seconds(19) + DURATION - Duration::from_millis(1)), Claim::Wait);
+        assert_eq!(
+            election.read(Some(&last), seconds(19) + DURATION - Duration::from_millis(1)),
+            Claim::Wait
+        );
         assert_eq!(election.read(Some(&last), seconds(19) + DURATION), Claim::Take);
     }
 

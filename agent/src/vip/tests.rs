@@ -48,7 +48,8 @@ impl Server {
     fn decide(&self, method: &Method, path: &str, body: &[u8]) -> (u16, Value) {
         let failure = |code: u16| {
             let reason = if code == 404 { "NotFound" } else { "Conflict" };
-            let status = json!({"kind": "Status", "status": "Failure", "message": "", "reason": reason, "code": code});
+            let status =
+                json!({"kind": "Status", "status": "Failure", "message": "", "reason": reason, "code": code});
             (code, status)
         };
         if path == "/readyz" {
@@ -60,7 +61,8 @@ impl Server {
         }
         let mut lease: Value = serde_json::from_slice(body).unwrap();
         let version = |lease: &Value| lease["metadata"]["resourceVersion"].as_str().map(str::to_owned);
-        let is_current = etcd.lease.as_ref().map_or(*method == Method::POST, |now| version(now) == version(&lease));
+        let is_current =
+            etcd.lease.as_ref().map_or(*method == Method::POST, |now| version(now) == version(&lease));
         if !is_current {
             return failure(409);
         }
@@ -77,7 +79,10 @@ impl Server {
             while let Ok((connection, _)) = listener.accept().await {
                 let server = server.clone();
                 let serve = service_fn(move |request| server.clone().answer(request));
-                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(connection), serve));
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(connection), serve),
+                );
             }
         });
         address

@@ -81,7 +81,9 @@ pub async fn stop<V: VmHost, E>(
             join_all(live.iter().map(|domain| tokio::time::timeout(ASK, vms.destroy(&domain.uuid)))).await;
         }
         if age >= RESET_AFTER {
-            (machine.say)("VMs that may start on another node cannot be stopped: the machine is reset".into());
+            (machine.say)(
+                "VMs that may start on another node cannot be stopped: the machine is reset".into(),
+            );
             (machine.reset)();
             return Ok(Ended::Reset);
         }
@@ -95,8 +97,8 @@ mod tests {
     use crate::vms::testing::domain;
     use sheaf_host::fakes::FakeVms;
     use sheaf_host::file::write_atomically;
-    use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     struct Rig {
         root: tempfile::TempDir,

@@ -50,12 +50,7 @@ pub struct Controller {
 
 impl Controller {
     /// One that knows what an earlier life of the agent noted.
-    pub fn new(
-        ctx: Context,
-        pods: watch::Receiver<Listed<Pod>>,
-        kube: Kube,
-        alarm: Arc<dyn Alarm>,
-    ) -> Self {
+    pub fn new(ctx: Context, pods: watch::Receiver<Listed<Pod>>, kube: Kube, alarm: Arc<dyn Alarm>) -> Self {
         Self { ctx, pods, kube: kube.with_timeout(REQUEST_TIME), alarm, problem: None }
     }
 
@@ -155,7 +150,8 @@ mod tests {
     impl Rig {
         fn new() -> Self {
             let root = tempfile::tempdir().unwrap();
-            let config = sheaf_config::load::parse_node_config("n", "version = 1\nsystem.hostname = \"n1\"\n");
+            let config =
+                sheaf_config::load::parse_node_config("n", "version = 1\nsystem.hostname = \"n1\"\n");
             let (ctx, publish) = channels::open(Paths::under(root.path()), config.unwrap());
             let pod: Pod = serde_json::from_value(json!({
                 "metadata": {"name": "p", "namespace": "shop", "uid": "a",

@@ -98,7 +98,8 @@ mod tests {
     }
 
     fn listed(pods: Vec<Pod>, synced: bool) -> Listed<Pod> {
-        let objects = pods.into_iter().map(|pod| (pod.metadata.uid.clone().unwrap(), Arc::new(pod))).collect();
+        let objects =
+            pods.into_iter().map(|pod| (pod.metadata.uid.clone().unwrap(), Arc::new(pod))).collect();
         Listed { objects, synced }
     }
 

@@ -317,10 +317,16 @@ fn cluster(source: &mut Source, os: &mut Source, from: &mut Source) -> Table {
     match (from.text("vip"), from.text("vip_mode").as_deref(), mode.as_deref()) {
         (Some(vip), None | Some("static"), Some("create")) => drop(cluster.insert("vip".into(), vip.into())),
         (Some(_), Some("dhcp"), _) | (None, Some("dhcp"), _) => {
-            from.note("vip", "is asked of DHCP: write an address that DHCP gives to nobody as vip of [cluster]");
+            from.note(
+                "vip",
+                "is asked of DHCP: write an address that DHCP gives to nobody as vip of [cluster]",
+            );
         }
         (Some(_), ..) => {
-            from.note("vip", "is of a Harvester cluster: write vip of the Sheaf cluster on control plane nodes");
+            from.note(
+                "vip",
+                "is of a Harvester cluster: write vip of the Sheaf cluster on control plane nodes",
+            );
         }
         (None, ..) => {}
     }

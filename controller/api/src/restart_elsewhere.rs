@@ -17,7 +17,9 @@ use crate::{
     VirtualMachineInstance,
     cluster_config::{ClusterConfigSpec, HighAvailability},
     host_disk::{HostDiskPlace, place},
-    names::{HOSTNAME_LABEL, NODE_LOST_ANNOTATION, RESTART_ELSEWHERE_ANNOTATION, STOPS_ALONE_CONDITION, TRUE},
+    names::{
+        HOSTNAME_LABEL, NODE_LOST_ANNOTATION, RESTART_ELSEWHERE_ANNOTATION, STOPS_ALONE_CONDITION, TRUE,
+    },
 };
 
 /// Between two renewals of the lease of a node that has such VMs: three tries and a change of the API server (10 s) fit into
@@ -44,9 +46,10 @@ pub fn is_bound_to_a_node(vmi: &VirtualMachineInstance) -> bool {
     let namespace = vmi.metadata.namespace.as_deref().unwrap_or_default();
     let is_local = |volume: &crate::volumes::Volume| {
         // An image is the same on every node that has it.
-        let is_file = volume.host_disk.as_ref().is_some_and(|disk| {
-            !matches!(place(&disk.path, namespace), Ok(HostDiskPlace::Image { .. }))
-        });
+        let is_file = volume
+            .host_disk
+            .as_ref()
+            .is_some_and(|disk| !matches!(place(&disk.path, namespace), Ok(HostDiskPlace::Image { .. })));
         volume.claim().is_some() || is_file
     };
     vmi.spec.keeps_state()
@@ -102,7 +105,11 @@ mod tests {
         assert!(is_wanted(&vmi(image, json!({})), &armed));
         assert!(!is_wanted(&vmi(disk.clone(), json!({})), &ClusterConfigSpec::default()), "disarmed");
         let mut off = vmi(disk.clone(), json!({}));
-        off.metadata.annotations.as_mut().unwrap().insert(RESTART_ELSEWHERE_ANNOTATION.into(), "false".into());
+        off.metadata
+            .annotations
+            .as_mut()
+            .unwrap()
+            .insert(RESTART_ELSEWHERE_ANNOTATION.into(), "false".into());
         assert!(!is_wanted(&off, &armed), "its user said no");
         off.metadata.annotations = None;
         assert!(!is_wanted(&off, &armed), "nobody starts it again");

@@ -121,7 +121,8 @@ pub enum Action {
 pub fn plan(node: Option<&Node>, pods: &[Pod], now: Timestamp) -> Vec<Action> {
     let taint = node.and_then(taint).map(Action::Taint);
     let is_to_mark = |pod: &&Pod| {
-        let noted = pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(NODE_LOST_ANNOTATION));
+        let noted =
+            pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(NODE_LOST_ANNOTATION));
         is_marked(pod) && stops_alone(pod) && !domain_is_gone(pod) && !noted
     };
     let at = Timestamp::from_second(now.as_second()).unwrap_or(now).to_string();
@@ -201,8 +202,10 @@ mod tests {
     }
 
     fn node(taints: Value) -> Node {
-        serde_json::from_value(json!({"metadata": {"name": "n1", "resourceVersion": "7"}, "spec": {"taints": taints}}))
-            .unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"name": "n1", "resourceVersion": "7"}, "spec": {"taints": taints}}),
+        )
+        .unwrap()
     }
 
     fn pod(name: &str, mark: bool, condition: &str) -> Pod {
@@ -222,11 +225,14 @@ mod tests {
         let now: Timestamp = "2027-01-15T08:00:00.5Z".parse().unwrap();
         let actions = plan(Some(&node(json!([other]))), &pods, now);
         let lost = json!({"key": NODE_LOST_TAINT, "effect": "NoSchedule"});
-        let mark = json!({"metadata": {"uid": "u", "annotations": {NODE_LOST_ANNOTATION: "2027-01-15T08:00:00Z"}}});
+        let mark =
+            json!({"metadata": {"uid": "u", "annotations": {NODE_LOST_ANNOTATION: "2027-01-15T08:00:00Z"}}});
         assert_eq!(
             actions,
             [
-                Action::Taint(json!({"metadata": {"resourceVersion": "7"}, "spec": {"taints": [other, lost]}})),
+                Action::Taint(
+                    json!({"metadata": {"resourceVersion": "7"}, "spec": {"taints": [other, lost]}})
+                ),
                 Action::Mark { namespace: "shop".into(), name: "a".into(), patch: mark },
             ]
         );

@@ -34,7 +34,9 @@ use crate::object::{Context, RequestError, doing, drive, has_finalizer, ok_if_go
 pub fn is_over(pod: &Pod, node: Option<&Node>) -> bool {
     match node_of(pod) {
         None => pod.metadata.deletion_timestamp.is_some(),
-        Some(_) => domain_is_gone(pod) || restart_elsewhere::is_lost(pod) || node.is_some_and(is_out_of_service),
+        Some(_) => {
+            domain_is_gone(pod) || restart_elsewhere::is_lost(pod) || node.is_some_and(is_out_of_service)
+        }
     }
 }
 

@@ -235,7 +235,8 @@ impl World {
         if self.now - self.machines[name].renewed < seconds_of(TAKE_OVER_AFTER) {
             return;
         }
-        let here: Vec<Pod> = self.pods.iter().filter(|pod| end::node_of(pod) == Some(name)).cloned().collect();
+        let here: Vec<Pod> =
+            self.pods.iter().filter(|pod| end::node_of(pod) == Some(name)).cloned().collect();
         for action in node_lost::plan::plan(self.machines[name].node.as_ref(), &here, self.time()) {
             let node_lost::plan::Action::Mark { name, patch, .. } = action else { continue };
             let pod = self.pods.iter_mut().find(|pod| pod.metadata.name.as_ref() == Some(&name));
@@ -390,7 +391,9 @@ impl World {
             let stops = json!({"type": STOPS_ALONE_CONDITION, "status": "True"});
             let ready = json!({"type": "Ready", "status": "True"});
             let status = match machine.domains.contains(&uid) {
-                true if machine.stops.contains(&uid) => json!({"phase": "Running", "conditions": [ready, stops]}),
+                true if machine.stops.contains(&uid) => {
+                    json!({"phase": "Running", "conditions": [ready, stops]})
+                }
                 true => json!({"phase": "Running", "conditions": [ready]}),
                 false => terminated(),
             };

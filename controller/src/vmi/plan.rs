@@ -15,7 +15,10 @@ use sheaf_api::{
     VirtualMachineInstance,
     cluster_config::ClusterConfigSpec,
     devices::Interface,
-    names::{CREDENTIALS_CONDITION, NODE_NAME_LABEL, PAUSED_CONDITION, RUNTIME_CLASS, STOPS_ALONE_CONDITION, VMI_FINALIZER},
+    names::{
+        CREDENTIALS_CONDITION, NODE_NAME_LABEL, PAUSED_CONDITION, RUNTIME_CLASS, STOPS_ALONE_CONDITION,
+        VMI_FINALIZER,
+    },
     network::SeenInterface,
     placeholder::domain_is_gone,
     restart_elsewhere,
@@ -430,7 +433,9 @@ fn reason_of(pod: &Pod, node: Option<&Node>) -> (Option<String>, Option<String>)
         }
         Some(name) if !domain_is_gone(pod) && restart_elsewhere::is_lost(pod) => {
             let seconds = restart_elsewhere::TAKE_OVER_AFTER.as_secs();
-            let message = format!("the lease of node {name} was not renewed for {seconds} s; the node stops the VM by itself");
+            let message = format!(
+                "the lease of node {name} was not renewed for {seconds} s; the node stops the VM by itself"
+            );
             return (Some(NODE_LOST.into()), Some(message));
         }
         Some(name) if !domain_is_gone(pod) && node.is_some_and(end::is_out_of_service) => {

@@ -70,12 +70,7 @@ impl VirtualAddresses for FakeVirtualAddresses {
         Ok(has)
     }
 
-    fn owner(
-        &self,
-        link: &str,
-        address: IpAddr,
-        _: Duration,
-    ) -> Result<Option<String>, VirtualAddressError> {
+    fn owner(&self, link: &str, address: IpAddr, _: Duration) -> Result<Option<String>, VirtualAddressError> {
         Ok(self.ask("looked for by ARP on", address, link)?.owner.clone())
     }
 }

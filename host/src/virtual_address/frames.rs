@@ -49,16 +49,7 @@ fn advertisement(ours: [u8; 6], address: Ipv6Addr) -> Vec<u8> {
         [&address.octets()[..], &ALL_NODES.octets(), &[0, 0, 0, length, 0, 0, 0, ICMPV6], &message].concat();
     message[2..4].copy_from_slice(&checksum(&pseudo).to_be_bytes());
     let head = [0x60, 0, 0, 0, 0, length, ICMPV6, 255];
-    [
-        &ALL_NODES_MAC[..],
-        &ours,
-        &IPV6,
-        &head,
-        &address.octets(),
-        &ALL_NODES.octets(),
-        &message,
-    ]
-    .concat()
+    [&ALL_NODES_MAC[..], &ours, &IPV6, &head, &address.octets(), &ALL_NODES.octets(), &message].concat()
 }
 
 /// The Internet checksum (RFC 1071) of an even number of bytes.
@@ -103,12 +94,15 @@ mod tests {
         let [frame] = &frames[..] else { panic!("one frame") };
         assert_eq!(frame.len(), 14 + 40 + 32);
         assert_eq!((&frame[..6], &frame[6..12]), (&ALL_NODES_MAC[..], &OURS[..]));
-        assert_eq!((frame[20], frame[21]), (ICMPV6, 255), "a router between would have changed the hop limit");
+        assert_eq!(
+            (frame[20], frame[21]),
+            (ICMPV6, 255),
+            "a router between would have changed the hop limit"
+        );
         let message = &frame[54..];
         assert_eq!((message[0], message[4]), (ADVERTISEMENT, OVERRIDE));
         assert_eq!((&message[8..24], &message[26..32]), (&address.octets()[..], &OURS[..]));
-        let pseudo =
-            [&frame[22..38], &frame[38..54], &[0, 0, 0, 32, 0, 0, 0, ICMPV6], message].concat();
+        let pseudo = [&frame[22..38], &frame[38..54], &[0, 0, 0, 32, 0, 0, 0, ICMPV6], message].concat();
         assert_eq!(checksum(&pseudo), 0, "with its checksum the sum is all ones");
     }
 }

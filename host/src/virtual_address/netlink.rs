@@ -97,8 +97,7 @@ fn message(kind: u16, flags: u16, index: u32, address: IpAddr, attributes: &[(u1
 
 fn ask(message: &[u8]) -> io::Result<()> {
     let flags = SockFlag::SOCK_CLOEXEC;
-    let socket =
-        socket::socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
+    let socket = socket::socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
     let wait = TimeVal::milliseconds(i64::try_from(ANSWER.as_millis()).unwrap_or(2000));
     socket::setsockopt(&socket, ReceiveTimeout, &wait)?;
     let kernel = NetlinkAddr::new(0, 0);
@@ -128,7 +127,8 @@ mod tests {
     fn a_request_is_as_long_as_it_says_and_holds_the_address_twice() {
         for (address, bits) in [("192.0.2.100", 32), ("2001:db8::100", 128)] {
             let address: IpAddr = address.parse().unwrap();
-            let request = message(NEW_ADDRESS, REPLACE | CREATE, 7, address, &[(FLAGS, &NO_DAD.to_ne_bytes())]);
+            let request =
+                message(NEW_ADDRESS, REPLACE | CREATE, 7, address, &[(FLAGS, &NO_DAD.to_ne_bytes())]);
             assert_eq!(u32::from_ne_bytes(request[..4].try_into().unwrap()) as usize, request.len());
             assert_eq!(u16::from_ne_bytes(request[6..8].try_into().unwrap()), 0x505);
             assert_eq!((request[17], request[20]), (bits, 7));

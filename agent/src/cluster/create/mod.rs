@@ -287,7 +287,8 @@ mod tests {
     #[test]
     fn the_address_for_people_is_in_the_certificate_once() {
         let read = |lines: &str| {
-            let text = format!("version = 1\nsystem.hostname = \"n1\"\n[cluster]\nmode = \"create\"\n{lines}");
+            let text =
+                format!("version = 1\nsystem.hostname = \"n1\"\n[cluster]\nmode = \"create\"\n{lines}");
             names(&sheaf_config::load::parse_node_config("n", &text).unwrap().cluster.unwrap())
         };
         assert_eq!(read("vip = \"192.0.2.100\"\nsans = [\"api.example\"]"), ["api.example", "192.0.2.100"]);

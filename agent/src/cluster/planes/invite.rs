@@ -56,8 +56,7 @@ pub async fn create(
         .await
         .context("storing the keys of the cluster for the new node")?;
     let file = paths.kubernetes.join("super-admin.conf");
-    let (_, own) =
-        kubeconfig::certificate_and_server(&file).context("super-admin.conf names no server")?;
+    let (_, own) = kubeconfig::certificate_and_server(&file).context("super-admin.conf names no server")?;
     let vips = servers::published_vips(&admin).await?;
     // Every control-plane node may have it.
     let vip = match vips.as_slice() {

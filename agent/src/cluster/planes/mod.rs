@@ -161,8 +161,7 @@ async fn up(
     let others = of.servers.hosts().into_iter().filter(|host| *host != own).collect();
     let place = Place { node: config.system.hostname.clone(), address, others, is_invited };
     let joining = Joining { service_cidr: settings.service_cidr, place };
-    let local =
-        create::bring_up(paths, &config, cluster, address, hosts, report, Some(&joining)).await?;
+    let local = create::bring_up(paths, &config, cluster, address, hosts, report, Some(&joining)).await?;
     redeem::redeem(&paths.node_toml)
         .remedy("removing the redeemed token from node.toml", "look at the state partition")?;
     Ok(local.admin)
