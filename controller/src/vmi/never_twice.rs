@@ -126,10 +126,12 @@ struct World {
     over: BTreeSet<String>,
     uids: u32,
     now: i64,
+    /// Whether VMs whose nodes are lost start elsewhere.
+    armed: HighAvailability,
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(armed: HighAvailability) -> Self {
         let ready = |name: &str| {
             serde_json::from_value(json!({"metadata": {"name": name},
                 "status": {"conditions": [{"type": "Ready", "status": "True"}]}}))
@@ -145,6 +147,7 @@ impl World {
             over: BTreeSet::new(),
             uids: 0,
             now: 1_800_000_000,
+            armed,
         }
     }
 
@@ -297,7 +300,7 @@ impl World {
             node: mine.first().and_then(|pod| self.node(pod)),
             earlier: &earlier,
             networks: &Ok(Networks::default()),
-            config: &ClusterConfigSpec { high_availability: HighAvailability::Armed, ..Default::default() },
+            config: &ClusterConfigSpec { high_availability: self.armed, ..Default::default() },
             images: &Default::default(),
             volumes: &Default::default(),
             nics: &Default::default(),
@@ -498,9 +501,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
     #[test]
     fn no_order_of_events_gives_a_vm_two_live_pods_or_two_live_domains(
-        steps in proptest::collection::vec(step(), 1..120)
+        steps in proptest::collection::vec(step(), 1..120),
+        armed in any::<bool>(),
     ) {
-        let mut world = World::new();
+        let mut world = World::new(if armed { HighAvailability::Armed } else { HighAvailability::Disarmed });
         for (number, step) in steps.iter().enumerate() {
             world.take(step.clone());
             world.remember();
@@ -513,7 +517,7 @@ proptest! {
 /// The model is worth something only if VMs run in it and are started again.
 #[test]
 fn in_the_model_a_vm_runs_moves_to_another_node_when_told_and_runs_again() {
-    let mut world = World::new();
+    let mut world = World::new(HighAvailability::Disarmed);
     let settle = |world: &mut World, node: usize| {
         for _ in 0..8 {
             world.take(Step::Vm(9));
@@ -541,7 +545,7 @@ fn in_the_model_a_vm_runs_moves_to_another_node_when_told_and_runs_again() {
 /// Without an administrator: the node stops the VM, and then it starts elsewhere.
 #[test]
 fn in_the_model_a_vm_whose_node_is_cut_off_runs_elsewhere_by_itself() {
-    let mut world = World::new();
+    let mut world = World::new(HighAvailability::Armed);
     let settle = |world: &mut World, node: usize| {
         for _ in 0..8 {
             for step in [Step::Vm(9), Step::PlanVmi, Step::ApplyVmi(9), Step::Schedule(node)] {
