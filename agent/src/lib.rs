@@ -46,3 +46,4 @@ pub mod update;
 pub mod vip;
 pub mod vms;
 pub mod volumes;
+pub mod without_lease;

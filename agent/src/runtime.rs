@@ -13,7 +13,7 @@ use crate::status::{BootSection, NodeSection, Section, Sections, Status};
 use crate::vms::domain_xml::DomainType;
 use crate::{
     administrators, boots, certificates, cluster, container_disks, dhcp, disks, etcd, health, images,
-    network, node_api, pools, power, shared_keys, update, vip, vms, volumes,
+    network, node_api, pools, power, shared_keys, update, vip, vms, volumes, without_lease,
 };
 use anyhow::{Context as _, anyhow};
 use sheaf_config::diagnose::Errors;
@@ -76,6 +76,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     let Publish {
         config: _config,
         cluster: joined,
+        lease,
         hypervisor,
         leases,
         network,
@@ -201,9 +202,15 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         domain_type: DomainType::from_environment()?,
     };
     let vm_sections = vms::Sections { vms: vm_section, ports: vm_ports };
+    let timers = alarm::Systemd::connect().await.context("the system bus cannot be reached")?;
+    let without = without_lease::run(ctx.clone(), pods.subscribe(), Arc::new(timers));
+    controllers.start("without-lease", without);
     controllers.start("vms", vms::run(ctx.clone(), pods, hypervisor, leases, vm_sections, vm_hosts));
     controllers.start("dhcp", dhcp::run(ctx.clone(), Arc::new(sheaf_host::dhcp::Kernel)));
-    controllers.start("cluster", cluster::run(ctx.clone(), joined, cluster_section, hosts));
+    controllers.start(
+        "cluster",
+        cluster::run(ctx.clone(), cluster::Publish { joined, lease }, cluster_section, hosts),
+    );
 
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;

@@ -4,7 +4,7 @@
 //! Route in: VirtualMachines, their instances and Pods, certificate requests, seen over watches.
 //! Route out: instances, placeholder Pods, statuses, approvals. One replica leads ([`lease`]); it installs what
 //! the cluster needs ([`install`]) and then runs the controllers: [`vm`], [`vmi`], [`csr`], [`nodes`],
-//! [`node_network`], [`cluster_update`], [`replica_set`], [`vm_pool`], [`vm_snapshot`], [`vm_restore`], [`vm_clone`], [`vm_export`], and those of [`volumes`]. Every replica, the leader or not, serves [`aggregated`] and [`node_reads`].
+//! [`node_lost`], [`node_network`], [`cluster_update`], [`replica_set`], [`vm_pool`], [`vm_snapshot`], [`vm_restore`], [`vm_clone`], [`vm_export`], and those of [`volumes`]. Every replica, the leader or not, serves [`aggregated`] and [`node_reads`].
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -24,6 +24,7 @@ pub mod instancetype;
 pub mod lease;
 pub mod macs;
 pub mod networks;
+pub mod node_lost;
 pub mod node_maintenance;
 pub mod node_network;
 pub mod node_reads;
@@ -179,6 +180,7 @@ async fn install_and_run(client: &Client, guests: &guest::Guests, downloads: &vm
         vm_clone::run(client.clone()),
         vm_export::run(client.clone(), downloads.clone()),
         node_network::run(client.clone()),
+        node_lost::run(client.clone()),
         node_maintenance::run(client.clone()),
         node_removal::run(client.clone()),
         cluster_update::run(client.clone()),

@@ -1,7 +1,7 @@
 //! A program that systemd starts later, unless it is cancelled in time.
 //!
-//! Why here: a program that changes the network of a machine may be killed or cut off before it can roll the change back;
-//! systemd does it then. A transient timer with its transient service: nothing of it is left after either end. Route in: a
+//! Why here: a program that changes the network of a machine may be killed or cut off before it can roll the change back, and one that
+//! renews a lease before it can stop what depends on it; systemd does it then. A transient timer with its transient service: nothing of it is left after either end. Route in: a
 //! unit name, a delay, a program. Route out: the program runs, or [`Alarm::cancel`] came first.
 
 use crate::systemd::manager::ManagerProxy;
@@ -51,7 +51,7 @@ impl Alarm for Systemd {
             let start: Vec<(String, Vec<String>, bool)> = vec![(program.clone(), command.to_vec(), false)];
             let description = |what: &str| ("Description", Value::from(format!("Sheaf: {what}")));
             let service = [
-                description("rolls a network change back"),
+                description(&format!("what {name} starts")),
                 ("Type", Value::from("oneshot")),
                 ("ExecStart", Value::from(start)),
                 ("Restart", Value::from("on-failure")),
@@ -60,7 +60,7 @@ impl Alarm for Systemd {
             ];
             let span = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
             let properties = [
-                description("when an unconfirmed network change is rolled back"),
+                description(&format!("when {name} starts")),
                 ("TimersMonotonic", Value::from(vec![("OnActiveSec".to_owned(), span)])),
                 ("AccuracyUSec", microseconds(Duration::from_millis(200))),
                 ("RemainAfterElapse", Value::from(false)),

@@ -36,6 +36,7 @@ pub mod notify;
 pub mod pci;
 pub mod qcow2;
 pub mod reach;
+pub mod reset;
 pub mod run;
 pub mod segment;
 pub mod smart;

@@ -46,6 +46,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Longest wait for a time server before certificates are judged by the clock as it is.
 const TIME_WAIT: Duration = Duration::from_secs(30);
@@ -69,16 +70,24 @@ pub struct Hosts {
     pub units: Arc<dyn Units>,
 }
 
+/// The channels that this controller writes.
+pub struct Publish {
+    /// The cluster, once this node is part of it.
+    pub joined: watch::Sender<Option<Joined>>,
+    /// When the last renewal of the lease that succeeded was begun.
+    pub lease: watch::Sender<Option<Instant>>,
+}
+
 /// Runs until shutdown.
 pub async fn run(
     ctx: Context,
-    publish: watch::Sender<Option<Joined>>,
+    publish: Publish,
     section: Section<ClusterSection>,
     hosts: Hosts,
 ) -> anyhow::Result<()> {
     let report = Reporter::new(section);
     // Other controllers' clients lead through it: it outlives every attempt.
-    let servers = Arc::new(Servers::start(publish.subscribe()).await?);
+    let servers = Arc::new(Servers::start(publish.joined.subscribe()).await?);
     let mut shutdown = ctx.shutdown.clone();
     let mut pause = FIRST_PAUSE;
     loop {
@@ -110,7 +119,7 @@ pub async fn run(
 async fn attempt(
     ctx: &Context,
     cluster: &Cluster,
-    publish: &watch::Sender<Option<Joined>>,
+    publish: &Publish,
     hosts: &Hosts,
     servers: &Arc<Servers>,
     report: &Reporter,
@@ -177,7 +186,7 @@ async fn attempt(
             std::future::pending::<()>().await;
         }
     };
-    let removed = leave::ordered(publish.subscribe());
+    let removed = leave::ordered(publish.joined.subscribe());
     tokio::select! {
         failure = node => failure,
         () = moved => Failure::new(
@@ -208,7 +217,7 @@ async fn removed_from(
     ctx: &Context,
     cluster: &Cluster,
     membership: &Membership,
-    publish: &watch::Sender<Option<Joined>>,
+    publish: &Publish,
     units: &dyn Units,
     wipe: Option<leave::Erase>,
 ) -> Failure {
@@ -216,7 +225,7 @@ async fn removed_from(
         Ok(target) => target,
         Err(failure) => return failure,
     };
-    match publish.send_replace(None) {
+    match publish.joined.send_replace(None) {
         Some(joined) => leave::leave(&ctx.paths, &membership.store, &target, &joined, units, wipe).await,
         None => {
             Failure::new("leaving the cluster", anyhow!("this node is in no cluster"), "restart the agent")
@@ -320,7 +329,7 @@ async fn enter(
     membership: &Membership,
     member: &join::Member,
     admin: Option<&kube::Client>,
-    publish: &watch::Sender<Option<Joined>>,
+    publish: &Publish,
     report: &Reporter,
 ) -> Result<(), Failure> {
     let is_of_the_plane = cluster.role() == Role::ControlPlane;
@@ -353,7 +362,7 @@ async fn enter(
         section.join = is_of_the_plane.then(|| "sheaf-agent token create".to_owned());
     });
     let joined = Joined { client, node: membership.name.clone(), node_uid: node.uid().unwrap_or_default() };
-    publish.send_replace(Some(joined));
+    publish.joined.send_replace(Some(joined));
     Ok(())
 }
 

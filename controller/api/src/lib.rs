@@ -35,6 +35,7 @@ pub mod placeholder;
 pub mod ports;
 pub mod quantity;
 pub mod replica_set;
+pub mod restart_elsewhere;
 pub mod selector;
 pub mod size;
 pub mod snapshot;

@@ -18,8 +18,8 @@ use sheaf_api::{
     cdi::DataVolume,
     devices::Interface,
     names::{
-        ERR_IMAGE_PULL, IMAGE_PULL_BACK_OFF, STATE_NODE_ANNOTATION, VM_FINALIZER, VM_NAME_LABEL,
-        VM_SPEC_ANNOTATION, VMI_FINALIZER,
+        ERR_IMAGE_PULL, IMAGE_PULL_BACK_OFF, RESTART_ELSEWHERE_ANNOTATION, STATE_NODE_ANNOTATION, TRUE,
+        VM_FINALIZER, VM_NAME_LABEL, VM_SPEC_ANNOTATION, VMI_FINALIZER,
     },
     status::{Phase, PrintableStatus, StartFailure, StateChange, StateChangeRequest, VirtualMachineStatus},
     vmi::{StartStrategy, VirtualMachineInstanceSpec},
@@ -422,6 +422,10 @@ fn instance(vm: &VirtualMachine, paused: bool) -> VirtualMachineInstance {
     let node = vm.status.as_ref().and_then(|status| status.state_node.clone());
     if let Some(node) = node.filter(|_| vm.spec.template.spec.keeps_state()) {
         template.annotations.insert(STATE_NODE_ANNOTATION.into(), node);
+    }
+    // One that is not started again by itself need not be stopped by its node either.
+    if matches!(vm.spec.strategy(), RunStrategy::Always | RunStrategy::RerunOnFailure) {
+        template.annotations.entry(RESTART_ELSEWHERE_ANNOTATION.into()).or_insert_with(|| TRUE.into());
     }
     let mut labels = template.labels;
     labels.insert(VM_NAME_LABEL.into(), name.clone());
