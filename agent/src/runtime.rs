@@ -32,7 +32,7 @@ use sheaf_host::systemd::Systemd;
 use sheaf_host::transient::SystemdRun;
 use sheaf_host::trust::Trust;
 use sheaf_host::udev::Udev;
-use sheaf_host::{alarm, call, cpus, networkd, pci, reach, segment, virtual_address};
+use sheaf_host::{alarm, call, cpus, networkd, pci, reach, segment, virtual_address, watchdog};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -202,8 +202,12 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         domain_type: DomainType::from_environment()?,
     };
     let vm_sections = vms::Sections { vms: vm_section, ports: vm_ports };
-    let timers = alarm::Systemd::connect().await.context("the system bus cannot be reached")?;
-    let without = without_lease::run(ctx.clone(), pods.subscribe(), Arc::new(timers));
+    let no_bus = "the system bus cannot be reached";
+    let without_hosts = without_lease::Hosts {
+        alarm: Arc::new(alarm::Systemd::connect().await.context(no_bus)?),
+        watchdog: Arc::new(watchdog::Systemd::connect().await.context(no_bus)?),
+    };
+    let without = without_lease::run(ctx.clone(), pods.subscribe(), without_hosts);
     controllers.start("without-lease", without);
     controllers.start("vms", vms::run(ctx.clone(), pods, hypervisor, leases, vm_sections, vm_hosts));
     controllers.start("dhcp", dhcp::run(ctx.clone(), Arc::new(sheaf_host::dhcp::Kernel)));

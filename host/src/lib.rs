@@ -49,3 +49,4 @@ pub mod tty;
 pub mod udev;
 pub mod virtual_address;
 pub mod wait;
+pub mod watchdog;

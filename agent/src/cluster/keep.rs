@@ -35,7 +35,7 @@ const BEAT: Duration = Duration::from_secs(10);
 const BEAT_AGAIN: Duration = Duration::from_secs(2);
 
 /// Longest time for one renewal: several tries fit into the time after which VMs stop without one.
-const LEASE_TIME: Duration = Duration::from_secs(4);
+const LEASE_TIME: Duration = Duration::from_secs(3);
 
 /// After a renewal that failed, from its beginning.
 const LEASE_AGAIN: Duration = Duration::from_millis(1500);
@@ -158,7 +158,11 @@ async fn lease(mut ctx: Context, membership: &Membership, publish: &Publish) -> 
                 _ => false,
             }
         };
-        let renewed = tokio::time::timeout(LEASE_TIME, renewal).await.unwrap_or(false);
+        let renewed = tokio::select! {
+            renewed = tokio::time::timeout(LEASE_TIME, renewal) => renewed.unwrap_or(false),
+            // The former one will not answer.
+            _ = server.changed() => continue,
+        };
         if renewed {
             publish.lease.send_replace(Some(begun));
         }

@@ -16,6 +16,9 @@ use std::time::Duration;
 const ASK: Duration = Duration::from_secs(2);
 /// Between two looks at what still runs.
 const LOOK: Duration = Duration::from_millis(250);
+/// systemd's clock and procfs, which shows hundredths of a second, may differ by less. A program that was started this much too early
+/// waits: no other timer would start it again.
+const EARLY: Duration = Duration::from_secs(1);
 
 /// What it needs of the machine.
 pub struct Machine<'a> {
@@ -51,11 +54,23 @@ pub async fn stop<V: VmHost, E>(
 ) -> anyhow::Result<Ended> {
     let mut vms = None;
     loop {
-        let Some(record) = Record::load(paths) else { return Ok(Ended::Nothing) };
+        let record = match Record::load(paths) {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(Ended::Nothing),
+            Err(error) => {
+                (machine.say)(format!("{error:#}: which VMs to stop is not known, and the machine is reset"));
+                (machine.reset)();
+                return Ok(Ended::Reset);
+            }
+        };
         let age = (machine.uptime)()?.saturating_sub(Duration::from_millis(record.renewed));
-        if age < STOP_AFTER {
+        if age + EARLY < STOP_AFTER {
             // Another timer runs: it was started before this was noted.
             return Ok(Ended::Nothing);
+        }
+        if age < STOP_AFTER {
+            tokio::time::sleep(LOOK).await; // until the time is over, or the lease is renewed
+            continue;
         }
         if vms.is_none() {
             vms = tokio::time::timeout(ASK, connect()).await.ok().and_then(Result::ok);
@@ -67,6 +82,7 @@ pub async fn stop<V: VmHost, E>(
         if let (Some(vms), Some(domains)) = (&vms, domains) {
             let live: Vec<&Domain> = domains.iter().filter(|domain| is_live(&record, domain)).collect();
             if live.is_empty() {
+                (machine.say)("VMs that may start on another node have stopped".into());
                 return Ok(Ended::Stopped);
             }
             let names: Vec<_> = live
@@ -146,7 +162,7 @@ mod tests {
         assert_eq!((left, rig.resets.load(Ordering::Relaxed)), (vec!["other".to_owned()], 0));
         assert_eq!(
             rig.said.lock().unwrap()[0],
-            "the lease of this node was not renewed for 20 s; stopping default/virt-launcher-web"
+            "the lease of this node was not renewed for 16 s; stopping default/virt-launcher-web"
         );
     }
 
@@ -160,6 +176,23 @@ mod tests {
         std::fs::remove_file(Record::path(&Paths::under(rig.root.path()))).unwrap();
         rig.now.store(900_000, Ordering::Relaxed);
         assert_eq!(rig.stop(&vms, true).await, Ended::Nothing);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_that_ends_a_moment_too_early_is_waited_out_for_no_other_follows() {
+        let rig = Rig::new(STOP_AFTER - Duration::from_millis(20));
+        let vms = Arc::new(FakeVms::default());
+        vms.add(domain("p1"));
+        assert_eq!(rig.stop(&vms, true).await, Ended::Stopped);
+        assert_eq!(vms.domains().await.unwrap().len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_record_that_cannot_be_read_resets_the_machine_for_what_is_to_stop_is_not_known() {
+        let rig = Rig::new(STOP_AFTER);
+        std::fs::write(Record::path(&Paths::under(rig.root.path())), "{").unwrap();
+        assert_eq!(rig.stop(&Arc::new(FakeVms::default()), true).await, Ended::Reset);
+        assert_eq!(rig.resets.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test(start_paused = true)]

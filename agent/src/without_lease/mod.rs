@@ -1,11 +1,14 @@
 //! Controller `without-lease`: VMs that may start elsewhere when this node is lost stop here before that.
 //!
-//! Reads: Pods of this node, when the lease was renewed. Owns: [`Record`] in `/run/sheaf`, two timers of systemd, the condition
-//! `sheaf.dev/StopsWithoutLease` of Pods. Never touches: VMs; the program that a timer starts ([`by_force`]) stops them.
+//! Reads: Pods of this node, when the lease was renewed. Owns: [`Record`] in `/run/sheaf`, two timers of systemd, the timeout of the
+//! machine's watchdog, the condition `sheaf.dev/StopsWithoutLease` of Pods. Never touches: VMs; the program that a timer starts
+//! ([`by_force`]) stops them.
 //!
 //! Why timers of systemd and not this loop: an agent that hangs, crashes or is killed renews no lease, and its VMs run on. Each renewal
-//! sets the timer anew, before it counts; when none comes, systemd starts the program, with or without an agent. Only a VM whose timer
-//! runs is reported as one that stops, and only such a VM is started elsewhere ([`sheaf_api::restart_elsewhere`]).
+//! starts the next timer, before it counts; when none comes, systemd starts the program, with or without an agent. If systemd hangs,
+//! the watchdog resets the machine. Only a VM whose timer runs, on a machine whose watchdog is fast enough, is reported as one that
+//! stops, and only such a VM is started elsewhere ([`sheaf_api::restart_elsewhere`] has all times). No wall clock is read: timers,
+//! renewals and record count from the start of the machine.
 //! observe → [`plan`] → apply in the loop [`controller`]; docs/decisions/0050.
 
 pub mod by_force;
@@ -17,11 +20,14 @@ use crate::channels::Context;
 use crate::listed::Listed;
 use crate::paths::Paths;
 use crate::reconcile::{self, Wakes};
+use anyhow::Context as _;
 use controller::{Controller, Source};
 use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
 use sheaf_host::alarm::Alarm;
+use sheaf_host::watchdog::Watchdog;
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,8 +51,15 @@ impl Record {
     }
 
     /// As it is on disk; none if no VM is to be stopped.
-    pub fn load(paths: &Paths) -> Option<Self> {
-        serde_json::from_slice(&std::fs::read(Self::path(paths)).ok()?).ok()
+    pub fn load(paths: &Paths) -> anyhow::Result<Option<Self>> {
+        let path = Self::path(paths);
+        match std::fs::read(&path) {
+            Ok(text) => Ok(Some(
+                serde_json::from_slice(&text).with_context(|| format!("{}: is damaged", path.display()))?,
+            )),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("{}: cannot be read", path.display())),
+        }
     }
 }
 
@@ -63,14 +76,19 @@ pub fn uptime() -> anyhow::Result<Duration> {
     Ok(Duration::from_secs_f64(seconds.ok_or_else(|| anyhow::anyhow!("/proc/uptime: is not a time"))?))
 }
 
+/// What this controller does to the machine.
+#[derive(Clone)]
+pub struct Hosts {
+    /// Starts the program that stops VMs.
+    pub alarm: Arc<dyn Alarm>,
+    /// Resets a machine whose systemd hangs.
+    pub watchdog: Arc<dyn Watchdog>,
+}
+
 /// Runs until shutdown.
-pub async fn run(
-    ctx: Context,
-    pods: watch::Receiver<Listed<Pod>>,
-    alarm: Arc<dyn Alarm>,
-) -> anyhow::Result<()> {
+pub async fn run(ctx: Context, pods: watch::Receiver<Listed<Pod>>, hosts: Hosts) -> anyhow::Result<()> {
     let wakes = Wakes::new().watch(Source::Lease, ctx.lease.clone()).watch(Source::Pods, pods.clone());
     let (handle, shutdown) = (ctx.controllers.register("without-lease"), ctx.shutdown.clone());
     let kube = Kube::new(ctx.cluster.clone());
-    reconcile::run(Controller::new(ctx, pods, kube, alarm), wakes, handle, shutdown).await
+    reconcile::run(Controller::new(ctx, pods, kube, hosts), wakes, handle, shutdown).await
 }

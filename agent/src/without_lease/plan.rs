@@ -1,4 +1,4 @@
-//! Which VMs stop without a lease, and until when. Pure.
+//! Which VMs stop without a lease, and when; and that the watchdog is fast enough. Pure.
 //!
 //! Route in: [`Observed`]. Route out: [`Action`]s, in order; one that fails ends the plan.
 
@@ -6,7 +6,8 @@ use super::Record;
 use crate::listed::Listed;
 use crate::vms::report;
 use k8s_openapi::api::core::v1::Pod;
-use sheaf_api::restart_elsewhere::{STOP_AFTER, is_marked, stops_alone};
+use sheaf_api::restart_elsewhere::{STOP_AFTER, WATCHDOG, is_marked, stops_alone};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What there is.
@@ -19,6 +20,16 @@ pub struct Observed<'a> {
     pub renewed: Option<Duration>,
     /// Time since the machine was started.
     pub now: Duration,
+    /// Within what time the machine is reset when systemd hangs.
+    pub watchdog: Option<Duration>,
+    /// The watchdog was not set a short time ago, in vain.
+    pub may_guard: bool,
+}
+
+impl Observed<'_> {
+    fn is_guarded(&self) -> bool {
+        self.watchdog.is_some_and(|timeout| timeout <= WATCHDOG)
+    }
 }
 
 /// One thing to do.
@@ -31,29 +42,34 @@ pub enum Action {
         /// What is noted.
         record: Record,
     },
-    /// No VM is to be stopped any more.
+    /// No VM is to be stopped any more; the watchdog is as on any node.
     Disarm,
+    /// Have the watchdog reset the machine soon enough. VMs are noted and reported once it does.
+    Guard,
     /// Say of the Pod with this UID that its VM stops without a lease.
     Acknowledge(String),
 }
 
 /// What to do.
 pub fn plan(observed: &Observed<'_>) -> Vec<Action> {
-    let Observed { pods, record, renewed, now } = observed;
+    let Observed { pods, record, renewed, now, .. } = observed;
+    let is_guarded = observed.is_guarded();
     let runs = |pod: &Pod| report::was_started(pod) && !report::says_ended(pod);
     let title = |pod: &Pod| {
         let name = |name: &Option<String>| name.clone().unwrap_or_default();
         format!("{}/{}", name(&pod.metadata.namespace), name(&pod.metadata.name))
     };
-    let here = pods.objects.iter().filter(|(_, pod)| is_marked(pod) && runs(pod));
-    let mut wanted: std::collections::BTreeMap<_, _> =
-        here.map(|(uid, pod)| (uid.clone(), title(pod))).collect();
+    let here = || pods.objects.iter().filter(|(_, pod)| is_marked(pod) && runs(pod));
+    // One that was reported may be started elsewhere, whatever became of the watchdog.
+    let noted = here().filter(|(_, pod)| is_guarded || stops_alone(pod));
+    let mut wanted: BTreeMap<_, _> = noted.map(|(uid, pod)| (uid.clone(), title(pod))).collect();
+    let guard = (!is_guarded && observed.may_guard && here().next().is_some()).then_some(Action::Guard);
     if !pods.synced {
         // After a restart of the agent, while the API server is away: what is not listed is not gone.
         wanted.extend(record.iter().flat_map(|record| record.pods.clone()));
     }
     if wanted.is_empty() {
-        return record.map(|_| Action::Disarm).into_iter().collect();
+        return record.map(|_| Action::Disarm).into_iter().chain(guard).collect();
     }
     let noted = record.map_or(Duration::ZERO, |record| Duration::from_millis(record.renewed));
     let latest = renewed.map_or(noted, |renewed| renewed.max(noted));
@@ -61,7 +77,7 @@ pub fn plan(observed: &Observed<'_>) -> Vec<Action> {
     let is_noted = record.is_some_and(|record| record.pods == wanted) && latest == noted;
     // Without any renewal there is no time to count from: the VM is not reported, and so not started elsewhere.
     if latest.is_zero() {
-        return actions;
+        return guard.into_iter().collect();
     }
     if !is_noted {
         let record = Record {
@@ -74,6 +90,7 @@ pub fn plan(observed: &Observed<'_>) -> Vec<Action> {
     }
     let unsaid = wanted.keys().filter(|uid| pods.objects.get(*uid).is_some_and(|pod| !stops_alone(pod)));
     actions.extend(unsaid.map(|uid| Action::Acknowledge(uid.clone())));
+    actions.extend(guard);
     actions
 }
 
@@ -113,7 +130,35 @@ mod tests {
     }
 
     fn planned(pods: &Listed<Pod>, record: Option<&Record>, renewed: Option<u64>, now: u64) -> Vec<Action> {
-        plan(&Observed { pods, record, renewed: renewed.map(seconds), now: seconds(now) })
+        let (renewed, now, watchdog) = (renewed.map(seconds), seconds(now), Some(WATCHDOG));
+        plan(&Observed { pods, record, renewed, now, watchdog, may_guard: true })
+    }
+
+    #[test]
+    fn a_vm_is_noted_and_reported_only_on_a_machine_whose_watchdog_is_fast_enough() {
+        let pods = listed(vec![pod("a", true, false, "running")], true);
+        let planned = |pods: &Listed<Pod>, watchdog: Option<u64>, may_guard: bool| {
+            let watchdog = watchdog.map(seconds);
+            plan(&Observed {
+                pods,
+                record: None,
+                renewed: Some(seconds(97)),
+                now: seconds(100),
+                watchdog,
+                may_guard,
+            })
+        };
+        for slow in [None, Some(60)] {
+            assert_eq!(planned(&pods, slow, true), [Action::Guard], "{slow:?}");
+            assert_eq!(planned(&pods, slow, false), [], "{slow:?}: it was tried a moment ago");
+        }
+        assert_eq!(planned(&pods, Some(10), true).len(), 2);
+        let other = listed(vec![pod("b", false, false, "running")], true);
+        assert_eq!(planned(&other, Some(60), true), [], "for other VMs it stays as it is");
+        // Reported by an earlier life of the agent: its timer must go on.
+        let said = listed(vec![pod("a", true, true, "running")], true);
+        let actions = planned(&said, None, true);
+        assert!(matches!(&actions[..], [Action::Arm { .. }, Action::Guard]), "{actions:?}");
     }
 
     #[test]

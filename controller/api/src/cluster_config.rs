@@ -36,9 +36,9 @@ pub struct ClusterConfigSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 100, max = 400))]
     pub memory_overcommit_percent: Option<u32>,
-    /// `Armed`: a VM without disks on its node is stopped by the node when the node's lease was not renewed for 20 s, and started on
-    /// another node 20 s later. Arm it only with three control-plane nodes or more: while no API server can be reached, nodes stop
-    /// these VMs too. Default: `Disarmed`. Takes effect when a VM starts; `Disarmed` at once for starting VMs elsewhere.
+    /// `Armed`: a VM without disks on its node is stopped by the node when the node's lease was not renewed for 16 s, and started on
+    /// another node 42 s after the last renewal. Arm it only with three control-plane nodes or more: while no API server can be
+    /// reached, nodes stop these VMs too. Default: `Disarmed`. Takes effect when a VM starts; `Disarmed` at once for starting VMs elsewhere.
     #[serde(default, skip_serializing_if = "HighAvailability::is_disarmed")]
     pub high_availability: HighAvailability,
     /// Devices of nodes that VMs can have to themselves (devices.hostDevices and devices.gpus). Default: none.

@@ -1,15 +1,18 @@
 //! Controller of nodes that are lost: their VMs that stop by themselves may start elsewhere.
 //!
-//! Reads: the ClusterConfig, Leases of nodes, and of a node whose Lease does not change the Lease, the Node and its Pods anew. Owns: the
+//! Reads: the ClusterConfig, Leases of nodes; of a node whose Lease does not change, the Lease, the Node and its Pods once more. Owns: the
 //! taint `sheaf.dev/node-lost`, the annotation of that name of placeholder Pods. Never touches: Pods of VMs whose node has not said
 //! that it stops them ([`restart_elsewhere::stops_alone`]). While the ClusterConfig is disarmed it does nothing.
 //!
 //! Why not the condition Ready of the Node: kube-controller-manager sets it 50 s after the last renewal, which is most of the minute
-//! within which a VM shall run again. Why the annotation: the decision outlives this leader, and a node that comes back finds it.
-//! Route in: time, and changes of Leases. Route out: [`plan`], applied; `placeholder::end` and `vmi` do the rest. docs/decisions/0050.
+//! within which a VM shall run again. Why every replica observes ([`Observer`]) and only the leader acts ([`run`]): the leader may be on
+//! the node that is lost, and the next one, which leads 30 s later, must not begin to count then. Why the annotation: the decision
+//! outlives this leader, and a node that comes back finds it. Route in: time, and changes of Leases. Route out: [`plan`], applied;
+//! `placeholder::end` and `vmi` do the rest. docs/decisions/0050.
 
 use std::{
     collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -29,7 +32,7 @@ use kube::{
 use sheaf_api::{
     cluster_config::{self, ClusterConfig, HighAvailability},
     names::{APP_LABEL, LAUNCHER},
-    restart_elsewhere::TAKE_OVER_AFTER,
+    restart_elsewhere::{LOOK, TAKE_OVER_AFTER},
 };
 
 use crate::{
@@ -44,21 +47,79 @@ pub mod plan;
 
 /// Namespace of nodes' Leases.
 const NAMESPACE: &str = "kube-node-lease";
-/// Between two looks at the clock: what is late by it, a VM starts later.
-const TICK: Duration = Duration::from_secs(1);
 /// Between two reads of the ClusterConfig.
 const CONFIG_INTERVAL: Duration = Duration::from_secs(10);
+/// Longest time for requests about one node, and for one about the ClusterConfig: meanwhile nothing is observed.
+const ASK: Duration = Duration::from_secs(5);
 /// Between two tries about a node that is lost.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Runs until dropped.
-pub async fn run(client: Client) {
-    let events = EventRecorder::new(client.clone());
+/// Leases of nodes, as this process has observed them, whether it leads or not.
+#[derive(Clone)]
+pub struct Observer {
+    client: Client,
+    /// From when times count.
+    start: Instant,
+    leases: Arc<Mutex<Leases>>,
+}
+
+impl Observer {
+    /// One that has observed nothing yet.
+    pub fn new(client: Client) -> Self {
+        Self { client, start: Instant::now(), leases: Arc::default() }
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn leases(&self) -> MutexGuard<'_, Leases> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Observes until dropped, while the cluster is armed.
+    pub async fn run(&self) {
+        loop {
+            match is_armed(&self.client).await {
+                Ok(true) => self.follow().await,
+                Ok(false) => *self.leases() = Leases::default(),
+                Err(error) => tracing::warn!("leases of nodes: {error}; trying again"),
+            }
+            tokio::time::sleep(CONFIG_INTERVAL).await; // until the next look whether it is armed
+        }
+    }
+
+    /// Until the cluster is disarmed.
+    async fn follow(&self) {
+        let (store, changes) = follow(&self.client);
+        let mut changes = std::pin::pin!(changes);
+        let mut config_read = Instant::now();
+        loop {
+            let tick = tokio::time::Instant::now() + LOOK;
+            while tokio::time::timeout_at(tick, changes.next()).await.is_ok_and(|change| change.is_some()) {}
+            tokio::time::sleep_until(tick).await; // if the stream has ended
+            let now = self.now();
+            let records =
+                store.state().iter().map(|lease| (lease.name_any(), record(lease))).collect::<Vec<_>>();
+            self.leases().observe(records, now);
+            if config_read.elapsed() >= CONFIG_INTERVAL {
+                config_read = Instant::now();
+                if is_disarmed(&self.client).await {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// What the leader does, until dropped.
+pub async fn run(observer: Observer) {
+    let events = EventRecorder::new(observer.client.clone());
     loop {
-        match is_armed(&client).await {
-            Ok(true) => armed(&client, &events).await,
+        match is_armed(&observer.client).await {
+            Ok(true) => armed(&observer, &events).await,
             // A taint of the time when it was armed would keep a node that came back from VMs.
-            Ok(false) => warned(release_all(&client).await),
+            Ok(false) => warned(release_all(&observer.client).await),
             Err(error) => tracing::warn!("nodes that are lost: {error}; trying again"),
         }
         tokio::time::sleep(CONFIG_INTERVAL).await; // until the next look whether it is armed
@@ -77,6 +138,11 @@ async fn is_armed(client: &Client) -> Result<bool, RequestError> {
     Ok(config.is_some_and(|config| config.spec.high_availability == HighAvailability::Armed))
 }
 
+/// Whether it certainly is.
+async fn is_disarmed(client: &Client) -> bool {
+    matches!(tokio::time::timeout(ASK, is_armed(client)).await, Ok(Ok(false)))
+}
+
 /// Changes of nodes' Leases, kept in the store.
 fn follow(client: &Client) -> (reflector::Store<Lease>, impl Stream<Item = ()> + Send) {
     let (store, writer) = reflector::store();
@@ -88,34 +154,32 @@ fn follow(client: &Client) -> (reflector::Store<Lease>, impl Stream<Item = ()> +
     (store, changes)
 }
 
-/// Follows Leases until the cluster is disarmed.
-async fn armed(client: &Client, events: &EventRecorder) {
+/// Acts until the cluster is disarmed.
+async fn armed(observer: &Observer, events: &EventRecorder) {
     tracing::info!("VMs are started elsewhere when their nodes are lost");
-    let (store, changes) = follow(client);
-    let mut changes = std::pin::pin!(changes);
-    let (start, mut leases) = (Instant::now(), Leases::default());
+    let client = &observer.client;
     let mut tainted = tainted(client).await.unwrap_or_else(|error| {
         tracing::warn!("{error}; a node that comes back stays tainted until this controller is restarted");
         BTreeSet::new()
     });
     let mut config_read = Instant::now();
     loop {
-        let tick = tokio::time::Instant::now() + TICK;
-        while tokio::time::timeout_at(tick, changes.next()).await.is_ok_and(|change| change.is_some()) {}
-        tokio::time::sleep_until(tick).await; // if the stream has ended
-        let now = start.elapsed();
-        leases.observe(store.state().iter().map(|lease| (lease.name_any(), record(lease))), now);
-        for node in leases.lost(now) {
-            match lost(client, events, &mut leases, &node, start.elapsed()).await {
-                Ok(true) => drop(tainted.insert(node)),
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::warn!("node {node}, which is lost: {error}; trying again");
-                    leases.retry(&node, now + AGAIN);
+        tokio::time::sleep(LOOK).await; // until the next look at the clock
+        let nodes = observer.leases().lost(observer.now());
+        for node in nodes {
+            let problem = match tokio::time::timeout(ASK, lost(observer, events, &node)).await {
+                Ok(Ok(is_lost)) => {
+                    tainted.extend(is_lost.then_some(node));
+                    continue;
                 }
-            }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("the API server did not answer within {} s", ASK.as_secs()),
+            };
+            tracing::warn!("node {node}, which is lost: {problem}; trying again");
+            observer.leases().retry(&node, observer.now() + AGAIN);
         }
-        for node in tainted.iter().filter(|node| leases.is_renewed(node)).cloned().collect::<Vec<_>>() {
+        let is_back = |node: &&String| observer.leases().is_renewed(node, observer.now());
+        for node in tainted.iter().filter(is_back).cloned().collect::<Vec<_>>() {
             match release(client, &node).await {
                 Ok(()) => drop(tainted.remove(&node)),
                 Err(error) => tracing::warn!("node {node}, which is back: {error}; trying again"),
@@ -123,7 +187,7 @@ async fn armed(client: &Client, events: &EventRecorder) {
         }
         if config_read.elapsed() >= CONFIG_INTERVAL {
             config_read = Instant::now();
-            if is_armed(client).await.is_ok_and(|armed| !armed) {
+            if is_disarmed(client).await {
                 tracing::info!("VMs are no longer started elsewhere when their nodes are lost");
                 return;
             }
@@ -132,19 +196,15 @@ async fn armed(client: &Client, events: &EventRecorder) {
 }
 
 /// Everything about a node whose Lease did not change for the time by what the watch says; whether it is lost.
-async fn lost(
-    client: &Client,
-    events: &EventRecorder,
-    leases: &mut Leases,
-    name: &str,
-    now: Duration,
-) -> Result<bool, RequestError> {
-    // Fresh, not from the watch: it may have stopped, and then every node would look lost. Read without a version, it is what a majority
-    // of etcd has.
+async fn lost(observer: &Observer, events: &EventRecorder, name: &str) -> Result<bool, RequestError> {
+    let client = &observer.client;
+    // Not from the watch: it may have stopped, and then every node would look lost. Read without a version, it is what a majority of
+    // etcd has.
     let api: Api<Lease> = Api::namespaced(client.clone(), NAMESPACE);
     let lease = api.get_opt(name).await.map_err(doing("reading its Lease"))?;
     let Some(lease) = lease else { return Ok(false) };
-    if !leases.confirms(name, &record(&lease), now) || !is_armed(client).await? {
+    let is_confirmed = observer.leases().confirms(name, &record(&lease), observer.now());
+    if !is_confirmed || !is_armed(client).await? {
         return Ok(false);
     }
     let node = Api::<Node>::all(client.clone()).get_opt(name).await.map_err(doing("reading the Node"))?;
@@ -163,7 +223,7 @@ async fn lost(
     for action in &actions {
         apply(client, name, action).await?;
     }
-    leases.done(name);
+    observer.leases().done(name);
     Ok(true)
 }
 

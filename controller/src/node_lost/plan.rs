@@ -37,7 +37,7 @@ struct Seen {
     not_before: Duration,
 }
 
-/// Leases of all nodes, as one leader observed them by its own clock. A new leader knows nothing, and waits the whole time again.
+/// Leases of all nodes, as one process observed them by its own clock. One that has just started knows nothing, and waits the whole time.
 #[derive(Clone, Debug, Default)]
 pub struct Leases(BTreeMap<String, Seen>);
 
@@ -94,9 +94,10 @@ impl Leases {
         }
     }
 
-    /// Whether the node has renewed its Lease since this leader observed it first, and is not lost now.
-    pub fn is_renewed(&self, node: &str) -> bool {
-        self.0.get(node).is_some_and(|seen| seen.renewed && !seen.done)
+    /// Whether the node has renewed its Lease since this process observed it first, and is not lost at `now`.
+    pub fn is_renewed(&self, node: &str, now: Duration) -> bool {
+        let is_recent = |seen: &Seen| now.saturating_sub(seen.since) < TAKE_OVER_AFTER;
+        self.0.get(node).is_some_and(|seen| seen.renewed && !seen.done && is_recent(seen))
     }
 }
 
@@ -180,9 +181,13 @@ mod tests {
         assert_eq!(leases.lost(seconds(110) + TAKE_OVER_AFTER), ["n1"]);
         leases.done("n1");
         assert_eq!(leases.lost(seconds(500)), [""; 0], "once");
-        assert!(!leases.is_renewed("n1"));
+        assert!(!leases.is_renewed("n1", seconds(500)));
         leases.observe(one("c"), seconds(501));
-        assert!(leases.is_renewed("n1"));
+        assert!(leases.is_renewed("n1", seconds(501)));
+        assert!(
+            !leases.is_renewed("n1", seconds(600)),
+            "a new leader has not acted yet, and the node is lost"
+        );
         leases.observe([], seconds(502));
         assert_eq!(leases.lost(seconds(9000)), [""; 0], "a Lease that is gone proves nothing");
     }
@@ -194,7 +199,7 @@ mod tests {
         let now = TAKE_OVER_AFTER;
         assert_eq!(leases.lost(now), ["n1"]);
         assert!(!leases.confirms("n1", "renewed meanwhile", now));
-        assert_eq!(leases.lost(now + seconds(39)), [""; 0], "it counts from the fresh read");
+        assert_eq!(leases.lost(now + TAKE_OVER_AFTER - seconds(1)), [""; 0], "it counts from the fresh read");
         assert!(leases.confirms("n1", "renewed meanwhile", now + TAKE_OVER_AFTER));
         leases.retry("n1", now + TAKE_OVER_AFTER + seconds(5));
         assert_eq!(leases.lost(now + TAKE_OVER_AFTER + seconds(4)), [""; 0]);

@@ -7,11 +7,11 @@
 //! nothing. Changes: etcd's members, by the rule that never leaves too few ([`super::member::removable`]); list of API servers, addresses
 //! and role of that node. Never touches: its own node, a removal that is deleted.
 //!
-//! observe → [`next`] → [`invite::demote`]; sheaf-controller verifies by the role, and continues.
+//! observe → [`due`] → [`invite::demote`]; sheaf-controller verifies by the role, and continues.
 
 use super::invite;
 use crate::channels::Context;
-use crate::cluster::{Hosts, token};
+use crate::cluster::{Hosts, token, was_made};
 use crate::paths::Paths;
 use crate::reconcile::{self, Backoff, Next, Retries, Wakes, Woken};
 use kube::api::{Api, ListParams};
@@ -36,7 +36,8 @@ struct Controller {
     hosts: Hosts,
     /// Kept while it works: its certificate is renewed from time to time.
     admin: Option<kube::Client>,
-    failures: Retries<()>,
+    /// By node.
+    failures: Retries<String>,
 }
 
 /// Runs until shutdown.
@@ -48,28 +49,33 @@ pub async fn run(ctx: Context, hosts: Hosts) -> anyhow::Result<()> {
     reconcile::run(controller, Wakes::new(), handle, shutdown).await
 }
 
-/// The node whose member is taken out next; never this one.
-fn next<'r>(removals: &'r [NodeRemoval], own: &str) -> Option<&'r str> {
+/// The nodes whose members are taken out; never this one.
+fn due(removals: &[NodeRemoval], own: &str) -> Vec<String> {
     let is_due = |removal: &&NodeRemoval| {
         removal.status.as_ref().and_then(|status| status.phase) == Some(Phase::Demoting)
             && removal.metadata.deletion_timestamp.is_none()
             && removal.spec.node_name != own
     };
-    removals.iter().find(is_due).map(|removal| removal.spec.node_name.as_str())
+    removals.iter().filter(is_due).map(|removal| removal.spec.node_name.clone()).collect()
 }
 
 impl Controller {
-    async fn look(&mut self) -> anyhow::Result<()> {
-        let admin = match &self.admin {
+    async fn admin(&mut self) -> anyhow::Result<kube::Client> {
+        Ok(match &self.admin {
             Some(admin) => admin.clone(),
             None => self.admin.insert(token::administrator(&self.paths).await?).clone(),
-        };
-        let all: Api<NodeRemoval> = Api::all(admin.clone());
+        })
+    }
+
+    async fn listed(&mut self) -> anyhow::Result<Vec<NodeRemoval>> {
+        let all: Api<NodeRemoval> = Api::all(self.admin().await?);
         let every = ListParams::default();
-        let listed = all.list(&every);
-        let removals = tokio::time::timeout(TIMEOUT, listed).await??.items;
-        let Some(name) = next(&removals, &self.node) else { return Ok(()) };
+        Ok(tokio::time::timeout(TIMEOUT, all.list(&every)).await??.items)
+    }
+
+    async fn demote(&mut self, name: &str) -> anyhow::Result<()> {
         tracing::warn!("{name} is removed from the cluster: its member is taken out of etcd");
+        let admin = self.admin().await?;
         invite::demote(&self.paths, &self.hosts.run, &admin, name).await
     }
 }
@@ -78,22 +84,33 @@ impl reconcile::Controller for Controller {
     type Source = Source;
 
     async fn round(&mut self, _: &Woken<Source>) -> Next {
-        // A node becomes one of the control plane while its agent runs.
-        if !self.paths.kubernetes.join("super-admin.conf").exists() {
+        // A node becomes one of the control plane while its agent runs, and ceases to be one.
+        if !was_made(&self.paths) {
+            self.admin = None;
             return Next::after(LOOK).waiting_for("a control plane on this node");
         }
-        match self.look().await {
-            Ok(()) => {
-                self.failures.succeeded(&());
-                Next::after(LOOK)
-            }
+        let names = match self.listed().await {
+            Ok(removals) => due(&removals, &self.node),
             Err(error) => {
                 self.admin = None;
                 tracing::warn!("removals of control-plane nodes: {error:#}");
-                self.failures.failed((), format!("{error:#}"));
-                Next { after: self.failures.next(), waiting_for: None }
+                return Next::after(LOOK);
+            }
+        };
+        for name in names {
+            if self.failures.is_waiting(&name) {
+                continue;
+            }
+            match self.demote(&name).await {
+                Ok(()) => self.failures.succeeded(&name),
+                Err(error) => {
+                    self.admin = None;
+                    tracing::warn!("removal of the control-plane node {name}: {error:#}");
+                    self.failures.failed(name, format!("{error:#}"));
+                }
             }
         }
+        Next::after(LOOK).sooner(Next { after: self.failures.next(), waiting_for: None })
     }
 }
 
@@ -115,14 +132,11 @@ mod tests {
     #[test]
     fn only_a_drained_node_of_the_control_plane_is_demoted_and_never_by_itself_or_after_the_removal_was_deleted()
      {
-        let of = |removals: &[NodeRemoval]| next(removals, "n1").map(str::to_owned);
-        assert_eq!(
-            of(&[removal("n2", "Draining", false), removal("n3", "Demoting", false)]),
-            Some("n3".into())
-        );
-        assert_eq!(of(&[removal("n1", "Demoting", false), removal("n2", "Demoting", true)]), None);
+        let of = |removals: &[NodeRemoval]| due(removals, "n1");
+        assert_eq!(of(&[removal("n2", "Draining", false), removal("n3", "Demoting", false)]), ["n3"]);
+        assert_eq!(of(&[removal("n1", "Demoting", false), removal("n2", "Demoting", true)]), [""; 0]);
         for phase in ["Checking", "Blocked", "Draining", "Removing", "Removed", "Cancelled"] {
-            assert_eq!(of(&[removal("n2", phase, false)]), None, "{phase}");
+            assert_eq!(of(&[removal("n2", phase, false)]), [""; 0], "{phase}");
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod invite;
 pub mod member;
 pub mod parcel;
 pub mod plan;
+pub mod retire;
 
 use super::create::{self, upkeep};
 use super::failure::{Failure, Remedy};
@@ -125,6 +126,12 @@ pub async fn keep_up(
             }
             Err(failure) => {
                 report.failed(&failure);
+                if failure.cause.downcast_ref() == Some(&plan::Refusal::Removed) {
+                    // They could only fail and restart until a person invites this node again.
+                    if let Err(error) = retire::stop(&*hosts.units).await {
+                        tracing::warn!("the control plane of this node, which was removed: {error:#}");
+                    }
+                }
                 let wait = pause;
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 wait
