@@ -15,7 +15,7 @@ pub trait Alarm: Send + Sync {
     /// After `delay`, the program of `command` is started as the service `name`, and again when it fails.
     fn arm<'a>(&'a self, name: &'a str, delay: Duration, command: &'a [String]) -> Answer<'a, ()>;
     /// The same for a program that must not fail: if it does, or has not ended `within` so long, systemd resets the machine. That
-    /// needs no file: the program's own may be on a disk that does not answer.
+    /// needs no file: the program's own may be on a disk that does not answer. It also starts while the machine goes down.
     fn arm_or_reset<'a>(
         &'a self,
         name: &'a str,
@@ -52,6 +52,7 @@ impl Systemd {
         delay: Duration,
         command: &'a [String],
         when_it_fails: Vec<(&'static str, Value<'static>)>,
+        ends_at_shutdown: bool,
     ) -> Answer<'a, ()> {
         Box::pin(async move {
             let timer = format!("{name}.timer");
@@ -71,6 +72,7 @@ impl Systemd {
                 ("Type", Value::from("oneshot")),
                 ("ExecStart", Value::from(start)),
                 ("CollectMode", Value::from("inactive-or-failed")),
+                ("DefaultDependencies", Value::from(ends_at_shutdown)),
             ];
             service.extend(when_it_fails);
             let span = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
@@ -80,6 +82,7 @@ impl Systemd {
                 ("AccuracyUSec", microseconds(Duration::from_millis(200))),
                 ("RemainAfterElapse", Value::from(false)),
                 ("CollectMode", Value::from("inactive-or-failed")),
+                ("DefaultDependencies", Value::from(ends_at_shutdown)),
             ];
             let service_name = format!("{name}.service");
             let others = [(service_name.as_str(), &service[..])];
@@ -95,7 +98,7 @@ impl Alarm for Systemd {
             ("Restart", Value::from("on-failure")),
             ("RestartUSec", microseconds(Duration::from_secs(2))),
         ];
-        self.start_later(name, delay, command, again)
+        self.start_later(name, delay, command, again, true)
     }
 
     fn arm_or_reset<'a>(
@@ -113,7 +116,7 @@ impl Alarm for Systemd {
             // The screen shows why VMs end.
             ("StandardOutput", Value::from("journal+console")),
         ];
-        self.start_later(name, delay, command, reset)
+        self.start_later(name, delay, command, reset, false)
     }
 
     fn cancel<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {

@@ -270,7 +270,7 @@ mod tests {
         rig.round().await;
         let before = Record::load(&rig.ctx.paths).unwrap();
         rig.alarm.fail();
-        tokio::time::sleep(Duration::from_millis(30)).await; // the machine's clock shows hundredths of a second
+        tokio::time::sleep(Duration::from_millis(100)).await; // the machine's clock shows hundredths of a second
         rig.publish.lease.send_replace(Some(Instant::now()));
         assert_eq!(rig.round().await, ["sheaf-without-lease-0"]);
         assert_eq!(Record::load(&rig.ctx.paths).unwrap(), before);

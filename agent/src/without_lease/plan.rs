@@ -10,6 +10,9 @@ use sheaf_api::restart_elsewhere::{STOP_AFTER, WATCHDOG, is_marked, stops_alone}
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// procfs shows hundredths of a second: the same renewal may look later by as much. The next one is seconds later.
+const ROUNDING: Duration = Duration::from_millis(20);
+
 /// What there is.
 pub struct Observed<'a> {
     /// Pods of this node.
@@ -22,7 +25,7 @@ pub struct Observed<'a> {
     pub now: Duration,
     /// Within what time the machine is reset when systemd hangs.
     pub watchdog: Option<Duration>,
-    /// The watchdog was not set a short time ago, in vain.
+    /// A try to set the watchdog did not fail a short time ago.
     pub may_guard: bool,
 }
 
@@ -72,7 +75,7 @@ pub fn plan(observed: &Observed<'_>) -> Vec<Action> {
         return record.map(|_| Action::Disarm).into_iter().chain(guard).collect();
     }
     let noted = record.map_or(Duration::ZERO, |record| Duration::from_millis(record.renewed));
-    let latest = renewed.map_or(noted, |renewed| renewed.max(noted));
+    let latest = renewed.filter(|renewed| *renewed > noted.saturating_add(ROUNDING)).unwrap_or(noted);
     let mut actions = Vec::new();
     let is_noted = record.is_some_and(|record| record.pods == wanted) && latest == noted;
     // Without any renewal there is no time to count from: the VM is not reported, and so not started elsewhere.
@@ -186,7 +189,13 @@ mod tests {
         let noted = record(97, 1, &["a"]);
         assert_eq!(planned(&listed(vec![], false), Some(&noted), None, 110), [], "the timer runs on");
         assert_eq!(planned(&listed(vec![], true), Some(&noted), None, 110), [Action::Disarm]);
-        // A renewal that was begun before the one that is noted counts for nothing.
+        // A renewal that was begun before the one that is noted counts for nothing, nor does the same one.
+        let same = Some(Duration::from_millis(97_010));
+        let pods = listed(vec![pod("a", true, true, "running")], true);
+        let (now, watchdog) = (seconds(98), Some(WATCHDOG));
+        let observed =
+            Observed { pods: &pods, record: Some(&noted), renewed: same, now, watchdog, may_guard: true };
+        assert_eq!(plan(&observed), []);
         assert_eq!(planned(&listed(vec![], false), Some(&noted), Some(90), 110), []);
     }
 

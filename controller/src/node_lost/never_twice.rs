@@ -77,6 +77,8 @@ struct World {
     /// When the VM ends on the node, by the true time, unless the lease is renewed before: the timer, or the reset.
     ends: u64,
     hangs: bool,
+    /// Within what time the machine is reset when systemd hangs.
+    watchdog: Duration,
     /// systemd hangs: nothing changes any more when the machine ends.
     is_dying: bool,
     /// When it ended there.
@@ -94,6 +96,7 @@ impl World {
             written: vec!["0".into()],
             ends: 0,
             hangs: false,
+            watchdog: WATCHDOG,
             is_dying: false,
             ended: None,
             leases: Leases::default(),
@@ -166,7 +169,7 @@ impl World {
             Step::SystemdHangs => {
                 if !self.is_dying && self.ended.is_none() {
                     self.is_dying = true;
-                    self.ends = self.node.after(self.now, WATCHDOG);
+                    self.ends = self.node.after(self.now, self.watchdog);
                 }
             }
         }
@@ -223,4 +226,22 @@ fn a_leader_that_counts_less_than_the_node_would_start_it_twice() {
     world.take(Step::Wait(u64::try_from(TAKE_OVER_AFTER.as_millis()).unwrap() / 2));
     world.take(Step::SlowLeader(0));
     assert!(world.elsewhere.is_some() && world.ended.is_none(), "the model would not see it");
+}
+
+/// Another one: with the watchdog of an ordinary node, which has a minute.
+#[test]
+fn a_watchdog_of_a_minute_would_let_a_vm_run_twice() {
+    let runs_twice = |watchdog: Duration| {
+        let right = Clock { offset: 0, rate: 1000 };
+        let mut world = World::new(right, right);
+        world.watchdog = watchdog;
+        world.take(Step::Leader { age: 0 });
+        world.take(Step::Wait(u64::try_from(STOP_AFTER.as_millis()).unwrap() - 1));
+        world.take(Step::SystemdHangs);
+        world.take(Step::Wait(u64::try_from((TAKE_OVER_AFTER - STOP_AFTER).as_millis()).unwrap() + 1));
+        world.take(Step::Leader { age: 0 });
+        assert!(world.elsewhere.is_some());
+        world.ended.is_none()
+    };
+    assert!(runs_twice(Duration::from_secs(60)) && !runs_twice(WATCHDOG));
 }

@@ -1,6 +1,6 @@
 //! The end of a control plane on a node that left the cluster: its units stop, its data and the cluster's keys are moved aside.
 //!
-//! Why here: the units would restart for ever, and with the keys in place the next start of the agent would bring a control plane up
+//! Why here: the units would restart without end, and with the keys in place the next start of the agent would bring a control plane up
 //! again; on the node that created the cluster, that of a second cluster. Nothing is deleted: a person may still need a snapshot of
 //! it. A reset erases it. Whatever is cut off in the middle is completed by the next call. Route in: the node's files, its record of
 //! the removal ([`crate::cluster::leave`]). Route out: no unit of the control plane runs, `/var/lib/etcd/data` and what was in
