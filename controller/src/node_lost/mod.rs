@@ -34,6 +34,7 @@ use sheaf_api::{
     names::{APP_LABEL, LAUNCHER},
     restart_elsewhere::{LOOK, TAKE_OVER_AFTER},
 };
+use tokio::task::JoinSet;
 
 use crate::{
     events::{Event, EventRecorder},
@@ -112,8 +113,15 @@ impl Observer {
     }
 }
 
-/// What the leader does, until dropped.
+/// What the leader does, until dropped. A task of its own: as one future with all other controllers, its requests need more stack than a
+/// thread of tokio has in builds without optimization.
 pub async fn run(observer: Observer) {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(lead(observer));
+    tasks.join_next().await;
+}
+
+async fn lead(observer: Observer) {
     let events = EventRecorder::new(observer.client.clone());
     loop {
         match is_armed(&observer.client).await {
