@@ -35,7 +35,7 @@ use crate::{
         disks::{self, Disks},
         hotplug,
     },
-    vmi::plan::NODE_SILENT,
+    vmi::plan::{NODE_LOST, NODE_SILENT},
 };
 
 /// A run shorter than this that ended counts as a failed start.
@@ -314,11 +314,14 @@ fn count_failure(plan: &mut Plan, vmi: &VirtualMachineInstance, failed: bool, no
     if uid.is_some() && before.last_failed_vmi_uid == uid {
         return;
     }
-    let soon = match (entered(vmi, Phase::Running), ended(vmi)) {
+    // The node's end is no failure of the VM, whose next run is awaited within the minute.
+    let is_lost = vmi.status.as_ref().and_then(|status| status.reason.as_deref()) == Some(NODE_LOST);
+    let is_short = match (entered(vmi, Phase::Running), ended(vmi)) {
         (Some(start), Some(end)) => end.saturating_sub(start) < STABLE,
         (None, _) => true,
         _ => false,
     };
+    let soon = is_short && !is_lost;
     if !soon {
         // It ran well for a while: what follows is the first failure of a new row, without a wait.
         plan.status.start_failure = failed.then_some(StartFailure {

@@ -60,7 +60,7 @@ const DISRUPTION_TARGET: &str = "DisruptionTarget";
 /// Reason of an instance whose Pod was ended so.
 const EVICTED: &str = "Evicted";
 /// Reason of an instance whose node was lost, and whose VM is started elsewhere.
-const NODE_LOST: &str = "NodeLost";
+pub const NODE_LOST: &str = "NodeLost";
 /// Reason of condition Ready while the node of a VM that should have stopped is silent.
 pub const NODE_SILENT: &str = "NodeUnreachable";
 

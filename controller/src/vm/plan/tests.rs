@@ -435,3 +435,20 @@ fn a_vm_that_is_started_again_by_itself_asks_to_be_started_elsewhere_unless_its_
     let no = json!({"sheaf.dev/restart-elsewhere": "false"});
     assert_eq!(asked("Always", no).as_deref(), Some("false"));
 }
+
+#[test]
+fn a_vm_whose_node_was_lost_soon_after_its_start_does_not_wait_for_its_next_run() {
+    for strategy in ["Always", "RerunOnFailure"] {
+        let machine = vm(strategy, json!({"runStrategy": strategy}));
+        let mut ended = vmi("Failed", Some(5));
+        let failure = |ended: &VirtualMachineInstance| {
+            let status = plan(&machine, Some(ended), now()).status;
+            status
+                .start_failure
+                .map(|failure| (failure.consecutive_fail_count, failure.retry_after_timestamp.is_some()))
+        };
+        assert_eq!(failure(&ended), Some((1, true)), "it failed by itself");
+        ended.status.as_mut().unwrap().reason = Some("NodeLost".into());
+        assert_eq!(failure(&ended), Some((0, false)));
+    }
+}
