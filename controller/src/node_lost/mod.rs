@@ -2,7 +2,7 @@
 //!
 //! Reads: the ClusterConfig, Leases of nodes; of a node whose Lease does not change, the Lease, the Node and its Pods once more. Owns: the
 //! taint `sheaf.dev/node-lost`, the annotation of that name of placeholder Pods. Never touches: Pods of VMs whose node has not said
-//! that it stops them ([`restart_elsewhere::stops_alone`]). While the ClusterConfig is disarmed it does nothing.
+//! that it stops them ([`sheaf_api::restart_elsewhere::stops_alone`]). While the ClusterConfig is disarmed it does nothing.
 //!
 //! Why not the condition Ready of the Node: kube-controller-manager sets it 50 s after the last renewal, which is most of the minute
 //! within which a VM shall run again. Why every replica observes ([`Observer`]) and only the leader acts ([`run`]): the leader may be on
