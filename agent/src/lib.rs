@@ -47,3 +47,4 @@ pub mod update;
 pub mod vip;
 pub mod vms;
 pub mod volumes;
+pub mod without_lease;

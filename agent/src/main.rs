@@ -18,6 +18,7 @@ use sheaf_agent::service_accounts::by_hand as service_accounts_by_hand;
 use sheaf_agent::update::Place;
 use sheaf_agent::update::by_hand::{self, Ask};
 use sheaf_agent::volumes::upload::send::{Upload, send};
+use sheaf_agent::without_lease::{self, by_force};
 use sheaf_agent::{config, console, runtime};
 use sheaf_api::node_update::Action;
 use sheaf_host::disk::RawDisk;
@@ -317,6 +318,10 @@ enum PowerCommand {
     /// Asks every VM of this node to power off, and ends those that do not in time. sheaf-guests.service runs it when the
     /// machine goes down.
     StopGuests,
+    /// Ends every VM that may start on another node, if the lease of this node was not renewed in time; if it cannot, resets the machine.
+    /// A timer of systemd runs it.
+    #[command(hide = true)]
+    StopWithoutLease,
 }
 
 #[derive(Subcommand)]
@@ -555,6 +560,7 @@ fn main() -> anyhow::Result<()> {
             };
             reset::at_boot(&hosts, &install, &|line| println!("sheaf: reset: {line}"))
         }
+        Command::Power { command: PowerCommand::StopWithoutLease } => stop_without_lease(&paths),
         Command::Update { shown, command } => update(&paths, shown, command),
         Command::Status { json } => {
             print!("{}", console::status(&paths, json)?);
@@ -680,6 +686,23 @@ fn stop_guests(paths: &Paths) -> anyhow::Result<()> {
             .await
             .context("the system bus cannot be reached; VMs are not asked to power off")?;
         power::guests::stop(paths, &vms, &|line| println!("sheaf: {line}")).await
+    })
+}
+
+fn stop_without_lease(paths: &Paths) -> anyhow::Result<()> {
+    let machine = by_force::Machine {
+        uptime: &without_lease::uptime,
+        reset: &|| eprintln!("sheaf: the machine cannot be reset: {}", sheaf_host::reset::now()),
+        say: &|line| println!("sheaf: {line}"),
+    };
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let socket = paths.run_root.join(libvirt::SOCKET);
+        let connect =
+            async || Libvirt::connect(QEMU_LOGS.into(), socket.clone()).await.map(std::sync::Arc::new);
+        let ended = by_force::stop(paths, connect, &machine).await?;
+        // systemd starts this again.
+        anyhow::ensure!(ended != by_force::Ended::Reset, "the machine was not reset");
+        Ok(())
     })
 }
 

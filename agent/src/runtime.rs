@@ -13,7 +13,7 @@ use crate::status::{BootSection, NodeSection, Section, Sections, Status};
 use crate::vms::domain_xml::DomainType;
 use crate::{
     administrators, boots, certificates, claim, cluster, container_disks, dhcp, disks, etcd, health, images,
-    network, node_api, pools, power, shared_keys, update, vip, vms, volumes,
+    network, node_api, pools, power, shared_keys, update, vip, vms, volumes, without_lease,
 };
 use anyhow::{Context as _, anyhow};
 use sheaf_config::diagnose::Errors;
@@ -32,7 +32,7 @@ use sheaf_host::systemd::Systemd;
 use sheaf_host::transient::SystemdRun;
 use sheaf_host::trust::Trust;
 use sheaf_host::udev::Udev;
-use sheaf_host::{alarm, call, cpus, networkd, pci, reach, segment, virtual_address};
+use sheaf_host::{alarm, call, cpus, networkd, pci, reach, segment, virtual_address, watchdog};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,6 +76,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     let Publish {
         config: _config,
         cluster: joined,
+        lease,
         hypervisor,
         leases,
         network,
@@ -176,6 +177,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     };
     controllers.start("update", update::run(ctx.clone(), leaving, update_section, update_hosts));
     controllers.start("boots", boots::run(ctx.clone()));
+    controllers.start("demotions", cluster::planes::demotions::run(ctx.clone(), hosts.clone()));
     let etcd_hosts = etcd::Hosts { run: Arc::new(System) };
     controllers.start("etcd", etcd::run(ctx.clone(), etcd_state, etcd_section, etcd_hosts));
     let vip_hosts = vip::Hosts {
@@ -202,9 +204,19 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         domain_type: DomainType::from_environment()?,
     };
     let vm_sections = vms::Sections { vms: vm_section, ports: vm_ports };
+    let no_bus = "the system bus cannot be reached";
+    let without_hosts = without_lease::Hosts {
+        alarm: Arc::new(alarm::Systemd::connect().await.context(no_bus)?),
+        watchdog: Arc::new(watchdog::Systemd::connect().await.context(no_bus)?),
+    };
+    let without = without_lease::run(ctx.clone(), pods.subscribe(), without_hosts);
+    controllers.start("without-lease", without);
     controllers.start("vms", vms::run(ctx.clone(), pods, hypervisor, leases, vm_sections, vm_hosts));
     controllers.start("dhcp", dhcp::run(ctx.clone(), Arc::new(sheaf_host::dhcp::Kernel)));
-    controllers.start("cluster", cluster::run(ctx.clone(), joined, cluster_section, hosts));
+    controllers.start(
+        "cluster",
+        cluster::run(ctx.clone(), cluster::Publish { joined, lease }, cluster_section, hosts),
+    );
 
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;

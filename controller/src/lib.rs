@@ -4,7 +4,7 @@
 //! Route in: VirtualMachines, their instances and Pods, certificate requests, seen over watches.
 //! Route out: instances, placeholder Pods, statuses, approvals. One replica leads ([`lease`]); it installs what
 //! the cluster needs ([`install`]) and then runs the controllers: [`vm`], [`vmi`], [`csr`], [`nodes`],
-//! [`node_network`], [`cluster_update`], [`replica_set`], [`vm_pool`], [`vm_snapshot`], [`vm_restore`], [`vm_clone`], [`vm_export`], and those of [`volumes`]. Every replica, the leader or not, serves [`aggregated`] and [`node_reads`].
+//! [`node_lost`] (of which every replica observes), [`node_network`], [`cluster_update`], [`replica_set`], [`vm_pool`], [`vm_snapshot`], [`vm_restore`], [`vm_clone`], [`vm_export`], and those of [`volumes`]. Every replica, the leader or not, serves [`aggregated`] and [`node_reads`].
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -24,6 +24,7 @@ pub mod instancetype;
 pub mod lease;
 pub mod macs;
 pub mod networks;
+pub mod node_lost;
 pub mod node_maintenance;
 pub mod node_network;
 pub mod node_reads;
@@ -94,20 +95,28 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     });
     let guests = guest::Guests::new(client.clone(), nodes);
     let downloads = vm_export::Downloads { address, authority: authority.map(str::to_owned) };
+    let leases = node_lost::Observer::new(client.clone());
+    let shared = Shared { guests, downloads, leases: leases.clone() };
     tokio::select! {
-        result = stand(&client, authority, &guests, &downloads) => result,
+        result = stand(&client, authority, &shared) => result,
         () = node_reads::run() => Ok(()),
+        () = leases.run() => Ok(()),
         () = serve => Ok(()),
     }
 }
 
+/// What a replica has whether it leads or not, and its controllers use when it does.
+struct Shared {
+    /// Agents in guests, by the API of their nodes.
+    guests: guest::Guests,
+    /// Where exports are downloaded.
+    downloads: vm_export::Downloads,
+    /// Leases of nodes.
+    leases: node_lost::Observer,
+}
+
 /// Stands for leadership, and leads, until told to stop.
-async fn stand(
-    client: &Client,
-    authority: Option<&str>,
-    guests: &guest::Guests,
-    downloads: &vm_export::Downloads,
-) -> anyhow::Result<()> {
+async fn stand(client: &Client, authority: Option<&str>, shared: &Shared) -> anyhow::Result<()> {
     let identity = lease::identity(&sheaf_host::hostname::current());
     let mut elector = lease::Elector::new(client.clone(), identity.clone());
     let stop = stopped()?;
@@ -120,7 +129,7 @@ async fn stand(
         tracing::info!(%identity, "leading");
         tokio::select! {
             () = &mut stop => break,
-            () = lead(client, authority, guests, downloads) => {}
+            () = lead(client, authority, shared) => {}
             () = elector.keep() => tracing::warn!(%identity, "lost the lease; standing by"),
         }
     }
@@ -140,13 +149,8 @@ async fn candidate(client: &Client, elector: &mut lease::Elector) {
 
 /// Everything a leader does; ends only by being dropped. Nodes' certificates do not wait for what VMs need: the first
 /// node joins meanwhile.
-async fn lead(
-    client: &Client,
-    authority: Option<&str>,
-    guests: &guest::Guests,
-    downloads: &vm_export::Downloads,
-) {
-    let controllers = install_and_run(client, guests, downloads);
+async fn lead(client: &Client, authority: Option<&str>, shared: &Shared) {
+    let controllers = install_and_run(client, shared);
     tokio::join!(csr::run(client.clone()), controllers, announce(client, authority));
 }
 
@@ -160,7 +164,8 @@ async fn announce(client: &Client, authority: Option<&str>) {
 }
 
 /// Installs what VMs need, then runs the controllers that rest on it.
-async fn install_and_run(client: &Client, guests: &guest::Guests, downloads: &vm_export::Downloads) {
+async fn install_and_run(client: &Client, shared: &Shared) {
+    let Shared { guests, downloads, leases } = shared;
     while let Err(error) = install::install(client).await {
         tracing::warn!("installing what the cluster needs: {error}; trying again");
         tokio::time::sleep(API_RETRY).await; // the next look at whether the API server takes it
@@ -179,6 +184,7 @@ async fn install_and_run(client: &Client, guests: &guest::Guests, downloads: &vm
         vm_clone::run(client.clone()),
         vm_export::run(client.clone(), downloads.clone()),
         node_network::run(client.clone()),
+        node_lost::run(leases.clone()),
         node_maintenance::run(client.clone()),
         node_removal::run(client.clone()),
         cluster_update::run(client.clone()),

@@ -236,8 +236,10 @@ impl AgentNode {
             hypervisor.version = Some("11.3.0".into());
         });
         let joined = std::mem::replace(&mut publish.cluster, tokio::sync::watch::Sender::new(None));
+        let lease = std::mem::replace(&mut publish.lease, tokio::sync::watch::Sender::new(None));
+        let publish_cluster = cluster::Publish { joined, lease };
         let sections = std::mem::replace(&mut publish.sections, sheaf_agent::status::open().1);
-        let task = tokio::spawn(cluster::run(ctx.clone(), joined, sections.cluster, hosts));
+        let task = tokio::spawn(cluster::run(ctx.clone(), publish_cluster, sections.cluster, hosts));
         Ok(RunningAgent { ctx, publish, task })
     }
 }

@@ -101,8 +101,12 @@ pub struct Replica(std::sync::Mutex<Option<tokio::runtime::Runtime>>);
 impl Replica {
     /// Starts one for the cluster of `plane`.
     pub fn start(plane: &ControlPlane) -> Result<Self> {
+        Self::of(plane.controller_options())
+    }
+
+    /// Starts one with these options.
+    pub fn of(options: sheaf_controller::Options) -> Result<Self> {
         let runtime = own_runtime()?;
-        let options = plane.controller_options();
         runtime.spawn(async move { sheaf_controller::run(&options).await });
         Ok(Self(std::sync::Mutex::new(Some(runtime))))
     }

@@ -31,22 +31,38 @@ impl Drop for Alive {
     }
 }
 
+impl Alive {
+    /// Of a node that is registered.
+    pub fn of(on: &Controlled, name: &str) -> Self {
+        let (client, name) = (on.client.clone(), name.to_owned());
+        Self(tokio::spawn(async move {
+            loop {
+                // One that fails is followed by another.
+                drop(renewed(&client, &name).await);
+                tokio::time::sleep(RENEWAL).await; // a kubelet's own cadence
+            }
+        }))
+    }
+}
+
+async fn renewed(client: &kube::Client, name: &str) -> Result<()> {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), "kube-node-lease");
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name},
+        "spec": {"holderIdentity": name, "leaseDurationSeconds": 40,
+                 "renewTime": format!("{:.6}", Timestamp::now())}});
+    leases.patch(name, &PatchParams::apply("played").force(), &Patch::Apply(&lease)).await?;
+    Ok(())
+}
+
+/// Renews the lease of a registered node once.
+pub async fn renew(on: &Controlled, name: &str) -> Result<()> {
+    renewed(&on.client, name).await
+}
+
 /// Registers a node as [`register`] does, that stays Ready.
 pub async fn alive(on: &Controlled, name: &str) -> Result<Alive> {
     register(on, name).await?;
-    let leases: Api<Lease> = Api::namespaced(on.client.clone(), "kube-node-lease");
-    let name = name.to_owned();
-    Ok(Alive(tokio::spawn(async move {
-        let how = PatchParams::apply("played").force();
-        loop {
-            let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name},
-                "spec": {"holderIdentity": name, "leaseDurationSeconds": 40,
-                         "renewTime": format!("{:.6}", Timestamp::now())}});
-            // One that fails is followed by another.
-            drop(leases.patch(&name, &how, &Patch::Apply(&lease)).await);
-            tokio::time::sleep(RENEWAL).await; // a kubelet's own cadence
-        }
-    })))
+    Ok(Alive::of(on, name))
 }
 
 /// A VM of 64 MiB without disks.

@@ -6,11 +6,12 @@
 //! cut; dropped, they leave nothing behind.
 
 use crate::cluster::{AgentNode, Approver, Processes, RunningAgent, client_of, programs_in, sweep};
+use crate::controlled::Replica;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::Api;
 use sheaf_agent::cluster::Hosts;
-use sheaf_agent::cluster::planes::invite;
+use sheaf_agent::cluster::planes::{demotions, invite};
 use sheaf_agent::cluster::token::{self, Grant, LIFETIME, Token};
 use sheaf_agent::paths::Paths;
 use sheaf_agent::shared_keys::{self, Kind};
@@ -138,7 +139,7 @@ pub struct Plane {
     units: Arc<Processes>,
     agent: Option<RunningAgent>,
     vip: Option<(Reader, tokio::task::JoinHandle<Result<()>>)>,
-    /// Its rounds over the keys that control-plane nodes share.
+    /// Its rounds over the keys that control-plane nodes share, and over removals of such nodes.
     rounds: Vec<tokio::task::JoinHandle<Result<()>>>,
 }
 
@@ -227,6 +228,7 @@ impl Plane {
         self.vip = Some((reader, task));
         let rounds = Kind::ALL.map(|kind| shared_keys::run(kind, agent.ctx.clone(), self.hosts.clone()));
         self.rounds = rounds.into_iter().map(tokio::spawn).collect();
+        self.rounds.push(tokio::spawn(demotions::run(agent.ctx.clone(), self.hosts.clone())));
         self.agent = Some(agent);
         Ok(())
     }
@@ -317,6 +319,18 @@ impl Plane {
     /// An administrator's client of its own API server.
     pub async fn admin(&self) -> Result<kube::Client> {
         client_of(&self.paths().kubernetes.join("super-admin.conf")).await
+    }
+
+    /// Starts its sheaf-controller.
+    pub fn controller(&self) -> Result<Replica> {
+        let keys = self.paths().kubernetes;
+        let (kubeconfig, certificates) = (keys.join("sheaf-controller.conf"), keys.join("pki"));
+        Replica::of(sheaf_controller::Options { kubeconfig, certificates, port: 0 })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Approves nodes' certificates as its sheaf-controller does, until the answer is dropped; once it has a control plane.

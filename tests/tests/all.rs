@@ -27,6 +27,7 @@ mod maintenance;
 mod membership;
 mod network_tenants;
 mod node;
+mod node_lost;
 mod objects;
 mod operate;
 mod removal;
@@ -79,6 +80,9 @@ mod media;
 /// Policies on four restored nodes, one of them booted again.
 #[cfg(feature = "all")]
 mod network;
+/// Three machines, one of which boots twice.
+#[cfg(feature = "all")]
+mod node_lost_vm;
 #[cfg(feature = "all")]
 mod operate_vm;
 /// A node with two VMs is restarted and powered off, under two emulations.

@@ -9,8 +9,9 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PostParams};
 use serde_json::json;
-use sheaf_agent::cluster::planes::invite;
+use sheaf_agent::cluster::planes::{invite, retire};
 use sheaf_agent::etcd::program::{self, Etcd, Member};
+use sheaf_api::node_removal::{NodeRemoval, Phase};
 use sheaf_tests::planes::{Network, Plane, TIMEOUT, answered, first, invited, worker};
 use std::time::Duration;
 
@@ -123,5 +124,90 @@ async fn of_three_control_plane_nodes_each_may_be_lost_and_a_dead_one_is_removed
     let problem = section.control_plane.and_then(|plane| plane.problem).unwrap_or_default();
     ensure!(problem == "this node is not a member of etcd: it was removed", "{problem}");
     ensure!(voters(&b)? == ["a", "b"], "{:?}", members(&b)?);
+    is_retired(&c)
+}
+
+/// No unit of its control plane runs.
+fn is_retired(plane: &Plane) -> Result<()> {
+    let running: Vec<_> = retire::UNITS.into_iter().filter(|unit| plane.pid(unit).is_some()).collect();
+    ensure!(running.is_empty(), "{}: {running:?} run", plane.name());
     Ok(())
+}
+
+/// Removes the node of `plane` by a NodeRemoval, and waits until the cluster has nothing of it.
+async fn removed(by: &Plane, plane: &Plane) -> Result<()> {
+    let name = plane.name();
+    let removals: Api<NodeRemoval> = Api::all(by.admin().await?);
+    let object: NodeRemoval = serde_json::from_value(json!({
+        "apiVersion": "sheaf.dev/v1alpha1", "kind": "NodeRemoval", "metadata": {"name": name},
+        "spec": {"nodeName": name},
+    }))?;
+    let mut last = String::new();
+    let gone = async {
+        // sheaf-controller installs the kind first.
+        while let Err(error) = removals.create(&PostParams::default(), &object).await {
+            last = error.to_string();
+            tokio::time::sleep(Duration::from_millis(500)).await; // until the next try
+        }
+        loop {
+            let status = removals.get(name).await.ok().and_then(|removal| removal.status);
+            if status.as_ref().is_some_and(|status| status.phase == Some(Phase::Removed)) {
+                return;
+            }
+            last = format!("{status:?}");
+            tokio::time::sleep(Duration::from_millis(500)).await; // until the next look
+        }
+    };
+    let done = tokio::time::timeout(TIMEOUT, gone).await;
+    ensure!(done.is_ok(), "{name} is not removed: {last}\n{:?}\n{}", plane.said(), plane.tails());
+    Ok(())
+}
+
+/// It says that it was removed, and has nothing by which it would be a control plane again.
+async fn stays_out(plane: &Plane) -> Result<()> {
+    let says = |section: &sheaf_agent::status::ClusterSection| {
+        section.problem.as_deref().is_some_and(|problem| problem.contains("was removed from the cluster"))
+    };
+    plane.section("does not say that it was removed", says).await?;
+    is_retired(plane)?;
+    let paths = plane.paths();
+    for left in
+        [paths.kubernetes.join("pki"), paths.kubernetes.join("super-admin.conf"), paths.etcd.join("data")]
+    {
+        ensure!(!left.exists(), "{} is there", left.display());
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_control_plane_node_that_is_removed_loses_its_member_first_and_stays_out_and_so_does_the_one_that_made_the_cluster()
+-> Result<()> {
+    let network = Network::make()?;
+    let mut a = first(&network).await?;
+    let approver = a.approver().await?;
+    let mut b = invited(&network, &a, "b").await?;
+    b.start()?;
+    b.up().await?;
+    let mut c = invited(&network, &a, "c").await?;
+    c.start()?;
+    c.up().await?;
+    drop(approver);
+    ensure!(voters(&b)? == ["a", "b", "c"], "{:?}", members(&b)?);
+
+    let _controller = b.controller()?;
+    removed(&b, &c).await?;
+    ensure!(voters(&b)? == ["a", "b"] && members(&b)?.len() == 2, "{:?}", members(&b)?);
+    stays_out(&c).await?;
+    removed(&b, &a).await?;
+    ensure!(voters(&b)? == ["b"] && members(&b)?.len() == 1, "{:?}", members(&b)?);
+    stays_out(&a).await?;
+
+    // Neither comes back by itself, and the first one begins no second cluster.
+    for plane in [&mut a, &mut c] {
+        plane.cut_power();
+        plane.start()?;
+        stays_out(plane).await?;
+    }
+    ensure!(voters(&b)? == ["b"], "{:?}", members(&b)?);
+    b.up().await
 }

@@ -27,6 +27,7 @@ use crate::status::{self, Reader, Sections};
 use sheaf_config::node::NodeConfig;
 use std::sync::Arc;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// What every controller is given. Cloning it is cheap.
 #[derive(Clone)]
@@ -38,6 +39,8 @@ pub struct Context {
     /// The cluster, once this node is part of it. Writer: `cluster`. A rotated certificate gives a new value, and
     /// a client of the old one stops working when that certificate ends: follow the channel.
     pub cluster: watch::Receiver<Option<Joined>>,
+    /// When the last renewal of the node's lease that succeeded was begun; none before the first of this agent's life. Writer: `cluster`.
+    pub lease: watch::Receiver<Option<Instant>>,
     /// libvirt and KVM. Writer: `vms`.
     pub hypervisor: watch::Receiver<Hypervisor>,
     /// Addresses of VMs on the private network. Writer: `vms`.
@@ -81,6 +84,8 @@ pub struct Publish {
     pub config: watch::Sender<Arc<NodeConfig>>,
     /// For `cluster`.
     pub cluster: watch::Sender<Option<Joined>>,
+    /// For `cluster`, too.
+    pub lease: watch::Sender<Option<Instant>>,
     /// For `vms`.
     pub hypervisor: watch::Sender<Hypervisor>,
     /// For `leases`.
@@ -119,6 +124,7 @@ pub struct Publish {
 pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
     let (config_out, config) = watch::channel(Arc::new(config));
     let (cluster_out, cluster) = watch::channel(None);
+    let (lease_out, lease) = watch::channel(None);
     let (hypervisor_out, hypervisor) = watch::channel(Hypervisor::default());
     let (leases_out, leases) = watch::channel(Leases::new());
     let (network_out, network) = watch::channel(NetworkState::default());
@@ -141,6 +147,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
             paths: Arc::new(paths),
             config,
             cluster,
+            lease,
             hypervisor,
             leases,
             network,
@@ -162,6 +169,7 @@ pub fn open(paths: Paths, config: NodeConfig) -> (Context, Publish) {
         Publish {
             config: config_out,
             cluster: cluster_out,
+            lease: lease_out,
             hypervisor: hypervisor_out,
             leases: leases_out,
             network: network_out,

@@ -12,13 +12,15 @@ use super::machine::Machine;
 use super::node_status::{self, Observed, Reserve};
 use super::report::Reporter;
 use super::servers::Servers;
-use super::{is_status, node};
+use super::{Publish, is_status, node};
 use crate::api_server::Joined;
 use crate::authorities::fetch::fetch;
 use crate::channels::Context;
 use crate::status::Phase;
+use crate::without_lease;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use kube::ResourceExt as _;
+use sheaf_api::restart_elsewhere;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -31,6 +33,12 @@ const BEAT: Duration = Duration::from_secs(10);
 
 /// After a beat that failed: several more fit into the time after which a lease counts as over.
 const BEAT_AGAIN: Duration = Duration::from_secs(2);
+
+/// Longest time for one renewal: several tries fit into the time after which VMs stop without one.
+const LEASE_TIME: Duration = Duration::from_secs(3);
+
+/// After a renewal that failed, from its beginning.
+const LEASE_AGAIN: Duration = Duration::from_millis(1500);
 
 /// An unchanged status is posted this often.
 const REPOST: Duration = Duration::from_secs(5 * 60);
@@ -116,14 +124,15 @@ pub async fn keep(
     ctx: &Context,
     membership: &Membership,
     member: Member,
-    publish: &watch::Sender<Option<Joined>>,
+    publish: &Publish,
     report: &Reporter,
 ) -> Failure {
     tokio::select! {
-        failure = beat(ctx.clone(), membership, publish, report) => failure,
-        failure = renew_client(membership, member.identity, publish, report) => failure,
-        failure = keep_serving(ctx.clone(), membership, publish.subscribe()) => failure,
-        never = keep_ca(membership, publish.subscribe()) => match never {},
+        failure = beat(ctx.clone(), membership, &publish.joined, report) => failure,
+        never = lease(ctx.clone(), membership, publish) => match never {},
+        failure = renew_client(membership, member.identity, &publish.joined, report) => failure,
+        failure = keep_serving(ctx.clone(), membership, publish.joined.subscribe()) => failure,
+        never = keep_ca(membership, publish.joined.subscribe()) => match never {},
     }
 }
 
@@ -131,7 +140,46 @@ fn current(joined: &watch::Receiver<Option<Joined>>) -> Option<Joined> {
     joined.borrow().clone()
 }
 
-/// Lease and status.
+/// The lease, apart from the status: neither waits for the other. Failures are reported by [`beat`], which has the same ones.
+async fn lease(mut ctx: Context, membership: &Membership, publish: &Publish) -> Infallible {
+    let joined = publish.joined.subscribe();
+    // Another API server is in use: what failed by the former one is done at once.
+    let mut server = membership.servers.changes();
+    loop {
+        let begun = Instant::now();
+        let current = current(&joined);
+        // A node that cannot do its work lets its lease end: its VMs are wanted elsewhere.
+        let is_able = ctx.health.borrow().problems.is_empty();
+        let renewal = async {
+            match &current {
+                Some(joined) if is_able => {
+                    node::renew_lease(&joined.client, &joined.node, &joined.node_uid).await.is_ok()
+                }
+                _ => false,
+            }
+        };
+        let renewed = tokio::select! {
+            renewed = tokio::time::timeout(LEASE_TIME, renewal) => renewed.unwrap_or(false),
+            // The former one will not answer.
+            _ = server.changed() => continue,
+        };
+        if renewed {
+            publish.lease.send_replace(Some(begun));
+        }
+        let pause = match (renewed || !is_able, without_lease::is_armed(&ctx.paths)) {
+            (false, _) => LEASE_AGAIN,
+            (true, true) => restart_elsewhere::RENEWAL,
+            (true, false) => BEAT,
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(begun + pause) => {}
+            _ = server.changed() => {}
+            _ = ctx.health.changed() => {}
+        }
+    }
+}
+
+/// The status.
 async fn beat(
     mut ctx: Context,
     membership: &Membership,
@@ -168,10 +216,6 @@ async fn beat(
                     membership.register(&ctx, &client).await.map_err(|failure| anyhow::anyhow!(failure))?
                 }
             };
-            // A node that cannot do its work lets its lease end: its VMs are wanted elsewhere.
-            if observed.health.problems.is_empty() {
-                node::renew_lease(&client, &known).await?;
-            }
             let due =
                 posted.as_ref().is_none_or(|(before, at)| *before != observed || at.elapsed() >= REPOST);
             if due {

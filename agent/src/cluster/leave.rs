@@ -3,12 +3,15 @@
 //! Why here: only the node can forget its key, and only its agent knows that it makes no further requests. The NodeRemoval of the
 //! node's name counts while sheaf-controller removes this very Node; an old one, of a machine that had the name before, does not.
 //! What is done is recorded first, so that a node that loses power in between is no node afterwards either. Disks are left as they
-//! are, unless the NodeRemoval wants them erased: then the node is marked ([`crate::reset`]) and the machine restarts. Route in: the NodeRemoval. Route out: the condition [`LEFT_CONDITION`] of the Node, a store without keys, the record
+//! are, unless the NodeRemoval wants them erased: then the node is marked ([`crate::reset`]) and the machine restarts. A control plane
+//! that it had ends with it ([`super::planes::retire`]): another node has taken its member out of etcd before. Route in: the
+//! NodeRemoval. Route out: the condition [`LEFT_CONDITION`] of the Node, a store without keys, the record
 //! `/var/lib/sheaf/removed.json`, and a [`Failure`] that says what to do.
 
 use super::failure::{Failure, Remedy};
 use super::identity::Store;
 use super::join::Target;
+use super::planes::retire::retire;
 use crate::api_server::Joined;
 use crate::listed::{self, Listed, Scope};
 use crate::paths::Paths;
@@ -141,8 +144,18 @@ pub async fn leave(
     if let Err(error) = tokio::time::timeout(REPORT_TIME, report(joined)).await {
         tracing::warn!("that this node has left could not be reported: {error}");
     }
-    match store.forget().remedy("forgetting the node's keys", STATE) {
-        Ok(()) => end(paths, &record, units).await,
+    finish(paths, store, &record, units).await
+}
+
+/// Completes a removal that is recorded: no keys, and no control plane that would come up again.
+async fn finish(paths: &Paths, store: &Store, record: &Record, units: &dyn Units) -> Failure {
+    if let Err(failure) = store.forget().remedy("forgetting the node's keys", STATE) {
+        return failure;
+    }
+    let retired = retire(paths, units).await;
+    let remedy = "it is retried; read `journalctl -u sheaf-agent` and that of the unit";
+    match retired.remedy("ending the control plane of this node, which was removed", remedy) {
+        Ok(()) => end(paths, record, units).await,
         Err(failure) => failure,
     }
 }
@@ -202,8 +215,7 @@ pub async fn check(paths: &Paths, store: &Store, target: &Target, units: &dyn Un
     let Some(record) = read(paths).remedy(step, STATE)? else { return Ok(()) };
     let token = target.token.as_ref().map(|token| &token.id);
     if token.is_none() || token == record.token.as_ref() {
-        store.forget().remedy("forgetting the node's keys", STATE)?;
-        return Err(end(paths, &record, units).await);
+        return Err(finish(paths, store, &record, units).await);
     }
     Ok(())
 }
@@ -328,6 +340,31 @@ mod tests {
         let failure = check(&paths, &store, &target(None), &FakeUnits::default()).await.unwrap_err();
         assert!(failure.to_string().contains("is not a record of a removal"), "{failure}");
         assert!(store.is_pending(CLIENT));
+    }
+
+    #[tokio::test]
+    async fn a_removed_control_plane_node_never_starts_its_control_plane_again() {
+        let root = tempfile::tempdir().unwrap();
+        let (paths, store) = files(root.path());
+        recorded(&paths, None, None);
+        write_atomically(&paths.kubernetes.join("super-admin.conf"), b"admin", 0o600).unwrap();
+        let units = FakeUnits::default();
+        units.fail("etcd.service", "timeout");
+        let failure = check(&paths, &store, &target(None), &units).await.unwrap_err();
+        assert_eq!(
+            failure.to_string(),
+            "ending the control plane of this node, which was removed: etcd.service: stop ended with \"timeout\"; read `journalctl -u \
+             etcd.service`; it is retried; read `journalctl -u sheaf-agent` and that of the unit"
+        );
+        assert!(!store.is_pending(CLIENT), "its key is still there");
+        let units = FakeUnits::default();
+        let failure = check(&paths, &store, &target(None), &units).await.unwrap_err();
+        assert!(
+            failure.to_string().starts_with("being a node of the cluster: node n1 was removed"),
+            "{failure}"
+        );
+        assert_eq!(units.asked().len(), 5);
+        assert!(!crate::cluster::was_made(&paths));
     }
 
     #[test]

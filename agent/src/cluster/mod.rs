@@ -46,6 +46,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Longest wait for a time server before certificates are judged by the clock as it is.
 const TIME_WAIT: Duration = Duration::from_secs(30);
@@ -69,16 +70,24 @@ pub struct Hosts {
     pub units: Arc<dyn Units>,
 }
 
+/// The channels that this controller writes.
+pub struct Publish {
+    /// The cluster, once this node is part of it.
+    pub joined: watch::Sender<Option<Joined>>,
+    /// When the last renewal of the lease that succeeded was begun.
+    pub lease: watch::Sender<Option<Instant>>,
+}
+
 /// Runs until shutdown.
 pub async fn run(
     ctx: Context,
-    publish: watch::Sender<Option<Joined>>,
+    publish: Publish,
     section: Section<ClusterSection>,
     hosts: Hosts,
 ) -> anyhow::Result<()> {
     let report = Reporter::new(section);
     // Other controllers' clients lead through it: it outlives every attempt.
-    let servers = Arc::new(Servers::start(publish.subscribe()).await?);
+    let servers = Arc::new(Servers::start(publish.joined.subscribe()).await?);
     let mut shutdown = ctx.shutdown.clone();
     let mut pause = FIRST_PAUSE;
     loop {
@@ -110,7 +119,7 @@ pub async fn run(
 async fn attempt(
     ctx: &Context,
     cluster: &Cluster,
-    publish: &watch::Sender<Option<Joined>>,
+    publish: &Publish,
     hosts: &Hosts,
     servers: &Arc<Servers>,
     report: &Reporter,
@@ -177,13 +186,7 @@ async fn attempt(
             std::future::pending::<()>().await;
         }
     };
-    // A node of the control plane is never removed.
-    let removed = async {
-        match creates {
-            true => std::future::pending().await,
-            false => leave::ordered(publish.subscribe()).await,
-        }
-    };
+    let removed = leave::ordered(publish.joined.subscribe());
     tokio::select! {
         failure = node => failure,
         () = moved => Failure::new(
@@ -214,15 +217,15 @@ async fn removed_from(
     ctx: &Context,
     cluster: &Cluster,
     membership: &Membership,
-    publish: &watch::Sender<Option<Joined>>,
+    publish: &Publish,
     units: &dyn Units,
     wipe: Option<leave::Erase>,
 ) -> Failure {
-    let target = match configured(cluster) {
+    let target = match named(cluster) {
         Ok(target) => target,
         Err(failure) => return failure,
     };
-    match publish.send_replace(None) {
+    match publish.joined.send_replace(None) {
         Some(joined) => leave::leave(&ctx.paths, &membership.store, &target, &joined, units, wipe).await,
         None => {
             Failure::new("leaving the cluster", anyhow!("this node is in no cluster"), "restart the agent")
@@ -251,6 +254,8 @@ async fn way(
     let address = address(ctx, report).await?;
     let (paths, name) = (ctx.paths.clone(), ctx.config.borrow().system.hostname.clone());
     let store = Store::of(&paths);
+    let named = named(cluster)?;
+    leave::check(&paths, &store, &named, &*hosts.units).await?;
     // A member's certificates are there; only new ones, and those that look expired, depend on the time.
     if !matches!(join::standing(&store, &name, None, SystemTime::now()), Standing::Member(_)) {
         clock(ctx, report).await;
@@ -291,9 +296,7 @@ async fn way(
         };
         (target, own)
     } else {
-        let target = configured(cluster)?;
-        leave::check(&paths, &store, &target, &*hosts.units).await?;
-        (target, None)
+        (named, None)
     };
     report.update(|section| section.server = Some(target.server.clone()));
     let member = join::join(&target, &name, &machine, &store, report).await?;
@@ -326,7 +329,7 @@ async fn enter(
     membership: &Membership,
     member: &join::Member,
     admin: Option<&kube::Client>,
-    publish: &watch::Sender<Option<Joined>>,
+    publish: &Publish,
     report: &Reporter,
 ) -> Result<(), Failure> {
     let is_of_the_plane = cluster.role() == Role::ControlPlane;
@@ -359,7 +362,7 @@ async fn enter(
         section.join = is_of_the_plane.then(|| "sheaf-agent token create".to_owned());
     });
     let joined = Joined { client, node: membership.name.clone(), node_uid: node.uid().unwrap_or_default() };
-    publish.send_replace(Some(joined));
+    publish.joined.send_replace(Some(joined));
     Ok(())
 }
 
@@ -385,6 +388,15 @@ async fn clock(ctx: &Context, report: &Reporter) {
     report.step("waiting for the time");
     if tokio::time::timeout(TIME_WAIT, network.wait_for(|state| state.time_synchronised)).await.is_err() {
         tracing::warn!("no time server answered within {} s; continuing without it", TIME_WAIT.as_secs());
+    }
+}
+
+/// The cluster as node.toml names it. That of the node that created it has no server and no token there.
+fn named(cluster: &Cluster) -> Result<Target, Failure> {
+    let signature_time = discovery::SIGNATURE_TIME;
+    match cluster.mode {
+        ClusterMode::Create => Ok(Target { server: String::new(), token: None, pin: None, signature_time }),
+        ClusterMode::Join => configured(cluster),
     }
 }
 

@@ -161,18 +161,17 @@ async fn post_once(client: &kube::Client, name: &str, status: &NodeStatus) -> Re
     nodes.replace_status(name, &PostParams::default(), &node).await
 }
 
-/// Renews the lease of `node`; makes it when it is not there.
-pub async fn renew_lease(client: &kube::Client, node: &Node) -> Result<(), kube::Error> {
+/// Renews the lease of node `name`, whose Node has this UID; makes it when it is not there.
+pub async fn renew_lease(client: &kube::Client, name: &str, uid: &str) -> Result<(), kube::Error> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), "kube-node-lease");
-    let name = node.name_any();
-    let before = leases.get_opt(&name).await?;
+    let before = leases.get_opt(name).await?;
     let last = before.as_ref().and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref()).map(|time| time.0);
     let lease: Result<Lease, _> = serde_json::from_value(json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
         "metadata": {
             "name": name, "namespace": "kube-node-lease",
             "resourceVersion": before.as_ref().and_then(|lease| lease.resource_version()),
-            "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": name, "uid": node.uid()}],
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid}],
         },
         "spec": {
             "holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS,
@@ -181,7 +180,7 @@ pub async fn renew_lease(client: &kube::Client, node: &Node) -> Result<(), kube:
     }));
     let lease = lease.map_err(kube::Error::SerdeError)?;
     if before.is_some() {
-        leases.replace(&name, &PostParams::default(), &lease).await?;
+        leases.replace(name, &PostParams::default(), &lease).await?;
     } else {
         leases.create(&PostParams::default(), &lease).await?;
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// Where etcd of this node answers; as its unit has it.
 const ENDPOINT: &str = "https://127.0.0.1:2379";
 /// Name of the member in restored data, until etcd starts and publishes the node's.
-const MEMBER: &str = "default";
+pub const MEMBER: &str = "default";
 /// Where its peers would reach it, in restored data: [`Etcd::update`] says the node's address before another member is added.
 const PEER: &str = "https://127.0.0.1:2380";
 /// Port of clients.

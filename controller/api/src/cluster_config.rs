@@ -25,6 +25,7 @@ pub const NAME: &str = "cluster";
     derive = "PartialEq",
     doc = "Settings for all VMs of the cluster; the only object is called cluster.",
     printcolumn = r#"{"name":"Memory overcommit %","type":"integer","jsonPath":".spec.memoryOvercommitPercent"}"#,
+    printcolumn = r#"{"name":"HA","type":"string","jsonPath":".spec.highAvailability"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -35,9 +36,31 @@ pub struct ClusterConfigSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 100, max = 400))]
     pub memory_overcommit_percent: Option<u32>,
+    /// `Armed`: a VM without disks on its node is stopped by the node when the node's lease was not renewed for 16 s, and started on
+    /// another node 42 s after the last renewal. Arm it only with three control-plane nodes or more: while no API server can be
+    /// reached, nodes stop these VMs too. Default: `Disarmed`. Takes effect when a VM starts; `Disarmed` at once for starting VMs elsewhere.
+    #[serde(default, skip_serializing_if = "HighAvailability::is_disarmed")]
+    pub high_availability: HighAvailability,
     /// Devices of nodes that VMs can have to themselves (devices.hostDevices and devices.gpus). Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permitted_host_devices: Option<PermittedHostDevices>,
+}
+
+/// Whether VMs are started elsewhere when their node is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum HighAvailability {
+    /// They wait until their node reports or is declared out of service.
+    #[default]
+    Disarmed,
+    /// They are.
+    Armed,
+}
+
+impl HighAvailability {
+    /// Whether it is the default.
+    pub fn is_disarmed(&self) -> bool {
+        *self == Self::Disarmed
+    }
 }
 
 /// Devices of nodes that VMs can have to themselves. Names and meanings are KubeVirt's.

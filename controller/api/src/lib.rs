@@ -37,6 +37,7 @@ pub mod placeholder;
 pub mod ports;
 pub mod quantity;
 pub mod replica_set;
+pub mod restart_elsewhere;
 pub mod selector;
 pub mod size;
 pub mod snapshot;

@@ -145,6 +145,15 @@ pub const POD_FINALIZER: &str = "sheaf.dev/virtual-machine";
 /// Taint that an administrator sets on a node that is powered off or cut off: its VMs count as ended.
 /// <https://kubernetes.io/docs/reference/labels-annotations-taints/#node-kubernetes-io-out-of-service>
 pub const OUT_OF_SERVICE_TAINT: &str = "node.kubernetes.io/out-of-service";
+/// Annotation of a VM's template or of a VMI: whether it is started elsewhere when its node is lost, `true` or `false`; the controller
+/// writes `true` for VMs that are always to run. Annotation of its Pod, written by the controller: it is ([`crate::restart_elsewhere`]).
+pub const RESTART_ELSEWHERE_ANNOTATION: &str = "sheaf.dev/restart-elsewhere";
+/// Condition of a Pod, written by its node: the VM is stopped if the node's lease is not renewed, with or without an agent.
+pub const STOPS_ALONE_CONDITION: &str = "sheaf.dev/StopsWithoutLease";
+/// Annotation of a Pod, written by the controller: when its node was taken for lost, so that the VM may be started elsewhere.
+pub const NODE_LOST_ANNOTATION: &str = "sheaf.dev/node-lost";
+/// Taint (NoSchedule) of a node whose lease was not renewed for the time after which its VMs are started elsewhere, by the controller.
+pub const NODE_LOST_TAINT: &str = "sheaf.dev/node-lost";
 /// Finalizer of a VMI: held until no Pod of it remains.
 pub const VMI_FINALIZER: &str = "kubevirt.io/foregroundDeleteVirtualMachine";
 /// Finalizer of a VM: held until no VMI of it remains.

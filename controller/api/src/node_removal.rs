@@ -140,6 +140,8 @@ pub enum Phase {
     Blocked,
     /// The node is cordoned and its VMs are being stopped; or it is declared out of service.
     Draining,
+    /// The node is of the control plane and drained: another control-plane node takes its member out of etcd, and its role away.
+    Demoting,
     /// The node leaves, and what is left of it is deleted. It cannot be cancelled any more.
     Removing,
     /// Nothing of the node is left in the cluster. Nothing follows.

@@ -26,7 +26,7 @@ fn blocker(what: impl Into<String>, why: impl Into<String>, remedy: impl Into<St
 pub fn blockers(o: &Observed, standing: Standing, losses: &[Loss]) -> Vec<Blocker> {
     let name = o.removal.spec.node_name.as_str();
     // What else holds does not count: there is no remedy for this.
-    if let Some(found) = control_plane(name, &o.control_plane) {
+    if let Some(found) = control_plane(name, &o.control_plane, standing) {
         return vec![found];
     }
     let mut found: Vec<Blocker> = reports(o, standing).into_iter().chain(erases(o, standing)).collect();
@@ -152,9 +152,9 @@ pub fn bound_since(o: &Observed) -> Option<Blocker> {
     ))
 }
 
-/// Nodes of the control plane are not removed: without the only one there is no cluster, and a member of etcd is taken out on a
-/// control-plane node, which takes the role away too.
-fn control_plane(name: &str, plane: &[ControlPlaneNode]) -> Option<Blocker> {
+/// A node of the control plane is removed only while the others can decide without it: without the only one there is no cluster. Its
+/// member of etcd is taken out when it is drained; that of one that does not report, by a person who knows that it is dead.
+fn control_plane(name: &str, plane: &[ControlPlaneNode], standing: Standing) -> Option<Blocker> {
     plane.iter().find(|node| node.name == name)?;
     let what = format!("Node {name}");
     let ready = plane.iter().filter(|node| node.name != name && node.is_ready).count();
@@ -173,9 +173,10 @@ fn control_plane(name: &str, plane: &[ControlPlaneNode]) -> Option<Blocker> {
             ),
             "repair the other nodes of the control plane first",
         ),
+        _ if standing == Standing::Reports => return None,
         _ => blocker(
             what,
-            "is a node of the control plane, with a member of etcd",
+            "is a node of the control plane, with a member of etcd, and does not report",
             format!("run `sheaf-agent etcd remove {name}` on another control-plane node"),
         ),
     })

@@ -127,6 +127,11 @@ impl Observed {
         all
     }
 
+    /// Whether the node is of the control plane.
+    pub fn is_of_control_plane(&self) -> bool {
+        self.control_plane.iter().any(|node| node.name == self.name())
+    }
+
     /// Whether the node erases its pools when it has left.
     fn wipes_pools(&self) -> bool {
         self.removal.spec.wipe.as_ref().is_some_and(|wipe| wipe.pools)

@@ -179,6 +179,15 @@ fn prepare(o: &Observed, status: &mut NodeRemovalStatus, now: Timestamp) -> Vec<
     };
     match drained {
         Err(steps) => steps,
+        Ok(()) if o.is_of_control_plane() => {
+            let message = format!(
+                "another control-plane node takes the member of {0} out of etcd; if it does not, run `sheaf-agent etcd remove {0}` \
+                 there",
+                o.name()
+            );
+            set(status, Phase::Demoting, message);
+            Vec::new()
+        }
         Ok(()) => {
             // What follows cannot be undone; so it follows only when this is written.
             status.removing = Some(seconds(now));
@@ -310,6 +319,7 @@ fn event(before: &NodeRemovalStatus, status: &NodeRemovalStatus) -> Option<Event
     }
     match status.phase? {
         Phase::Draining if is_new => Some(Event::normal("Draining", note)),
+        Phase::Demoting if is_new => Some(Event::normal("Demoting", note)),
         Phase::Removing if is_new => Some(Event::normal("Removing", note)),
         Phase::Removed if is_new => Some(Event::normal("Removed", note)),
         Phase::Cancelled if is_new => Some(Event::warning("DeadlineExceeded", note)),

@@ -1,8 +1,9 @@
 //! When the run of a VM is over, so that another may begin elsewhere: the rule, and the finalizer that waits for it.
 //!
 //! Why here: `kubectl delete --force`, the garbage collector of Pods and the deletion of a Node all remove Pods whose VMs may
-//! run on. The rule, for a Pod that was bound to a node: **its node reported that the domain is gone, or the node is
-//! not Ready and an administrator declared it out of service** with the taint `node.kubernetes.io/out-of-service`, which
+//! run on. The rule, for a Pod that was bound to a node: **its node reported that the domain is gone; or the node had said that
+//! it stops the VM when its lease is not renewed, and the time for that is over ([`crate::node_lost`]); or the node is not Ready and
+//! an administrator declared it out of service** with the taint `node.kubernetes.io/out-of-service`, which
 //! Kubernetes documents for nodes that are powered off. A Node object that does not exist proves nothing: to declare that
 //! machine out of service, create the Node with the taint. A Pod that was deleted before it was bound never ran, and the
 //! API server binds no Pod that is being deleted. Pure but for [`run`]. Route in: Pods, and their Nodes. Route out: removal
@@ -24,6 +25,7 @@ use kube::{
 use sheaf_api::{
     names::{APP_LABEL, HOTPLUG_DISK, HOTPLUG_NIC, LAUNCHER, OUT_OF_SERVICE_TAINT, POD_FINALIZER},
     placeholder::domain_is_gone,
+    restart_elsewhere,
 };
 
 use crate::object::{Context, RequestError, doing, drive, has_finalizer, ok_if_gone, remove_finalizer};
@@ -32,7 +34,9 @@ use crate::object::{Context, RequestError, doing, drive, has_finalizer, ok_if_go
 pub fn is_over(pod: &Pod, node: Option<&Node>) -> bool {
     match node_of(pod) {
         None => pod.metadata.deletion_timestamp.is_some(),
-        Some(_) => domain_is_gone(pod) || node.is_some_and(is_out_of_service),
+        Some(_) => {
+            domain_is_gone(pod) || restart_elsewhere::is_lost(pod) || node.is_some_and(is_out_of_service)
+        }
     }
 }
 

@@ -22,9 +22,11 @@ use sheaf_api::{
     names::{
         APP_LABEL, COMPUTE_CONTAINER, CPU_MANAGER_LABEL, CREATED_BY_LABEL, DOMAIN_ANNOTATION, HOSTNAME_LABEL,
         IMAGE_PRESENT, KUBEVIRT_API_VERSION, LAUNCHER, LINKS_ANNOTATION, PLACEHOLDER_IMAGE, POD_FINALIZER,
-        RUNTIME_CLASS, STATE_NODE_ANNOTATION, TRUE, VM_NAME_LABEL, VMI_ANNOTATION, image_label,
+        RESTART_ELSEWHERE_ANNOTATION, RUNTIME_CLASS, STATE_NODE_ANNOTATION, TRUE, VM_NAME_LABEL,
+        VMI_ANNOTATION, image_label,
     },
     placeholder::PlacedVmi,
+    restart_elsewhere,
     vmi::VirtualMachineInstanceSpec,
     volumes::Volume,
 };
@@ -86,7 +88,7 @@ pub fn pod(
             "name": name(vmi),
             "namespace": namespace,
             "labels": labels,
-            "annotations": annotations(&placed, &links),
+            "annotations": annotations(&placed, &links, restart_elsewhere::is_wanted(vmi, config)),
             "finalizers": [POD_FINALIZER],
             "ownerReferences": [{
                 "apiVersion": KUBEVIRT_API_VERSION, "kind": "VirtualMachineInstance",
@@ -125,12 +127,15 @@ pub fn pod(
 }
 
 /// Annotations of the Pod.
-fn annotations(placed: &PlacedVmi, links: &Links) -> BTreeMap<&'static str, String> {
+fn annotations(placed: &PlacedVmi, links: &Links, elsewhere: bool) -> BTreeMap<&'static str, String> {
     // The second one is KubeVirt's, by which backup tools find the VM of a Pod.
     let mut all =
         BTreeMap::from([(VMI_ANNOTATION, placed.to_annotation()), (DOMAIN_ANNOTATION, placed.name.clone())]);
     if *links != Links::default() {
         all.insert(LINKS_ANNOTATION, links.to_annotation());
+    }
+    if elsewhere {
+        all.insert(RESTART_ELSEWHERE_ANNOTATION, TRUE.into());
     }
     all
 }

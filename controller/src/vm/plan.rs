@@ -18,8 +18,8 @@ use sheaf_api::{
     cdi::DataVolume,
     devices::Interface,
     names::{
-        ERR_IMAGE_PULL, IMAGE_PULL_BACK_OFF, STATE_NODE_ANNOTATION, VM_FINALIZER, VM_NAME_LABEL,
-        VM_SPEC_ANNOTATION, VMI_FINALIZER,
+        ERR_IMAGE_PULL, IMAGE_PULL_BACK_OFF, RESTART_ELSEWHERE_ANNOTATION, STATE_NODE_ANNOTATION, TRUE,
+        VM_FINALIZER, VM_NAME_LABEL, VM_SPEC_ANNOTATION, VMI_FINALIZER,
     },
     status::{Phase, PrintableStatus, StartFailure, StateChange, StateChangeRequest, VirtualMachineStatus},
     vmi::{StartStrategy, VirtualMachineInstanceSpec},
@@ -35,7 +35,7 @@ use crate::{
         disks::{self, Disks},
         hotplug,
     },
-    vmi::plan::NODE_SILENT,
+    vmi::plan::{NODE_LOST, NODE_SILENT},
 };
 
 /// A run shorter than this that ended counts as a failed start.
@@ -314,11 +314,14 @@ fn count_failure(plan: &mut Plan, vmi: &VirtualMachineInstance, failed: bool, no
     if uid.is_some() && before.last_failed_vmi_uid == uid {
         return;
     }
-    let soon = match (entered(vmi, Phase::Running), ended(vmi)) {
+    // The node's end is no failure of the VM, whose next run is awaited within the minute.
+    let is_lost = vmi.status.as_ref().and_then(|status| status.reason.as_deref()) == Some(NODE_LOST);
+    let is_short = match (entered(vmi, Phase::Running), ended(vmi)) {
         (Some(start), Some(end)) => end.saturating_sub(start) < STABLE,
         (None, _) => true,
         _ => false,
     };
+    let soon = is_short && !is_lost;
     if !soon {
         // It ran well for a while: what follows is the first failure of a new row, without a wait.
         plan.status.start_failure = failed.then_some(StartFailure {
@@ -422,6 +425,10 @@ fn instance(vm: &VirtualMachine, paused: bool) -> VirtualMachineInstance {
     let node = vm.status.as_ref().and_then(|status| status.state_node.clone());
     if let Some(node) = node.filter(|_| vm.spec.template.spec.keeps_state()) {
         template.annotations.insert(STATE_NODE_ANNOTATION.into(), node);
+    }
+    // One that is not started again by itself need not be stopped by its node either.
+    if matches!(vm.spec.strategy(), RunStrategy::Always | RunStrategy::RerunOnFailure) {
+        template.annotations.entry(RESTART_ELSEWHERE_ANNOTATION.into()).or_insert_with(|| TRUE.into());
     }
     let mut labels = template.labels;
     labels.insert(VM_NAME_LABEL.into(), name.clone());

@@ -2,8 +2,9 @@
 //!
 //! Why here: it follows from the plans of VMs, instances and Pod ends together, and from no single one of them. A small
 //! model plays the rest: the API server (finalizers, grace, preconditions), kube-scheduler, both garbage collectors, agents
-//! that may be cut off and then act on what they knew, a tenant with the rights of `edit`, an administrator who declares
-//! out of service only what is powered off. Route in: random orders of [`Step`]s. Route out: the two counts after each.
+//! that may be cut off and then act on what they knew, nodes that stop a VM by themselves 20 s after their lease was renewed last if they said
+//! so (with what times: [`crate::node_lost`]), a tenant with the rights of `edit`, an administrator who declares out of service only
+//! what is powered off. Route in: random orders of [`Step`]s. Route out: the two counts after each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,13 +16,15 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use sheaf_api::{
     VirtualMachine, VirtualMachineInstance,
-    cluster_config::ClusterConfigSpec,
-    names::{OUT_OF_SERVICE_TAINT, VM_FINALIZER, VMI_FINALIZER},
+    cluster_config::{ClusterConfigSpec, HighAvailability},
+    names::{NODE_LOST_ANNOTATION, OUT_OF_SERVICE_TAINT, STOPS_ALONE_CONDITION, VM_FINALIZER, VMI_FINALIZER},
+    restart_elsewhere::{STOP_AFTER, TAKE_OVER_AFTER, is_marked},
 };
 
 use crate::{
     conditions::seconds,
     networks::Networks,
+    node_lost,
     placeholder::{self, end},
     vm, vmi,
 };
@@ -50,6 +53,8 @@ enum Step {
     Cut(usize, bool),
     /// A node's machine is powered off: its domains end.
     MachineOff(usize),
+    /// The controller of nodes that are lost acts, if the lease of this one is old enough.
+    Lost(usize),
     /// An administrator declares a node out of service, if its machine is off.
     OutOfService(usize),
     /// An administrator deletes the Node object.
@@ -81,6 +86,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (node(), any::<bool>()).prop_map(|(node, cut)| Step::Cut(node, cut)),
         1 => node().prop_map(Step::MachineOff),
         1 => node().prop_map(Step::OutOfService),
+        3 => node().prop_map(Step::Lost),
         1 => node().prop_map(Step::DeleteNode),
         2 => Just(Step::Collect),
         2 => prop_oneof![Just(0), Just(180), Just(i64::MAX)].prop_map(Step::DeletePods),
@@ -100,6 +106,10 @@ struct Machine {
     domains: BTreeSet<String>,
     /// UIDs of Pods that it ever started: never again.
     started: BTreeSet<String>,
+    /// UIDs of Pods whose VMs it said to stop without a lease.
+    stops: BTreeSet<String>,
+    /// When it renewed its lease last, in seconds.
+    renewed: i64,
     /// What its agent last received of its Pods.
     known: Vec<Pod>,
     /// Its Node object.
@@ -116,10 +126,12 @@ struct World {
     over: BTreeSet<String>,
     uids: u32,
     now: i64,
+    /// Whether VMs whose nodes are lost start elsewhere.
+    armed: HighAvailability,
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(armed: HighAvailability) -> Self {
         let ready = |name: &str| {
             serde_json::from_value(json!({"metadata": {"name": name},
                 "status": {"conditions": [{"type": "Ready", "status": "True"}]}}))
@@ -135,6 +147,7 @@ impl World {
             over: BTreeSet::new(),
             uids: 0,
             now: 1_800_000_000,
+            armed,
         }
     }
 
@@ -153,6 +166,7 @@ impl World {
 
     fn take(&mut self, step: Step) {
         self.now += 20;
+        self.leases();
         match step {
             Step::Vm(cut) => self.reconcile_vm(cut),
             Step::PlanVmi => self.plan_vmi(),
@@ -175,6 +189,7 @@ impl World {
                 (machine.off, machine.cut) = (true, true);
                 machine.domains.clear();
             }
+            Step::Lost(node) => self.lost(NODES[node]),
             Step::OutOfService(node) if self.machine(node).off => {
                 let taints = json!([{"key": OUT_OF_SERVICE_TAINT, "effect": "NoExecute"}]);
                 let node_object = json!({"metadata": {"name": NODES[node]}, "spec": {"taints": taints}});
@@ -204,6 +219,33 @@ impl World {
             }
             Step::Strategy(strategy) => {
                 self.vm.spec.run_strategy = serde_json::from_value(json!(strategy)).unwrap();
+            }
+        }
+    }
+
+    /// Nodes renew their leases, or stop what they said: by a timer of the machine, whatever their agents do.
+    fn leases(&mut self) {
+        for machine in self.machines.values_mut() {
+            if !machine.cut && !machine.off {
+                machine.renewed = self.now;
+            } else if self.now - machine.renewed >= seconds_of(STOP_AFTER) {
+                machine.domains.retain(|uid| !machine.stops.contains(uid));
+            }
+        }
+    }
+
+    fn lost(&mut self, name: &'static str) {
+        if self.now - self.machines[name].renewed < seconds_of(TAKE_OVER_AFTER) {
+            return;
+        }
+        let here: Vec<Pod> =
+            self.pods.iter().filter(|pod| end::node_of(pod) == Some(name)).cloned().collect();
+        for action in node_lost::plan::plan(self.machines[name].node.as_ref(), &here, self.time()) {
+            let node_lost::plan::Action::Mark { name, patch, .. } = action else { continue };
+            let pod = self.pods.iter_mut().find(|pod| pod.metadata.name.as_ref() == Some(&name));
+            if let Some(pod) = pod.filter(|pod| json!(pod.metadata.uid) == patch["metadata"]["uid"]) {
+                let at = patch["metadata"]["annotations"][NODE_LOST_ANNOTATION].as_str().unwrap().to_owned();
+                pod.metadata.annotations.get_or_insert_default().insert(NODE_LOST_ANNOTATION.into(), at);
             }
         }
     }
@@ -258,7 +300,7 @@ impl World {
             node: mine.first().and_then(|pod| self.node(pod)),
             earlier: &earlier,
             networks: &Ok(Networks::default()),
-            config: &ClusterConfigSpec::default(),
+            config: &ClusterConfigSpec { high_availability: self.armed, ..Default::default() },
             images: &Default::default(),
             volumes: &Default::default(),
             nics: &Default::default(),
@@ -346,8 +388,16 @@ impl World {
                 machine.started.insert(uid.clone());
                 machine.domains.remove(&uid);
             }
+            if machine.domains.contains(&uid) && is_marked(pod) && !machine.cut {
+                machine.stops.insert(uid.clone());
+            }
+            let stops = json!({"type": STOPS_ALONE_CONDITION, "status": "True"});
+            let ready = json!({"type": "Ready", "status": "True"});
             let status = match machine.domains.contains(&uid) {
-                true => json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}),
+                true if machine.stops.contains(&uid) => {
+                    json!({"phase": "Running", "conditions": [ready, stops]})
+                }
+                true => json!({"phase": "Running", "conditions": [ready]}),
                 false => terminated(),
             };
             if let Some(pod) =
@@ -428,6 +478,10 @@ impl World {
     }
 }
 
+fn seconds_of(time: std::time::Duration) -> i64 {
+    i64::try_from(time.as_secs()).unwrap()
+}
+
 fn terminated() -> Value {
     json!({"phase": "Succeeded", "containerStatuses": [{"name": "compute", "image": "", "imageID": "",
         "ready": false, "restartCount": 0, "state": {"terminated": {"exitCode": 0}}}]})
@@ -447,9 +501,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
     #[test]
     fn no_order_of_events_gives_a_vm_two_live_pods_or_two_live_domains(
-        steps in proptest::collection::vec(step(), 1..120)
+        steps in proptest::collection::vec(step(), 1..120),
+        armed in any::<bool>(),
     ) {
-        let mut world = World::new();
+        let mut world = World::new(if armed { HighAvailability::Armed } else { HighAvailability::Disarmed });
         for (number, step) in steps.iter().enumerate() {
             world.take(step.clone());
             world.remember();
@@ -462,7 +517,7 @@ proptest! {
 /// The model is worth something only if VMs run in it and are started again.
 #[test]
 fn in_the_model_a_vm_runs_moves_to_another_node_when_told_and_runs_again() {
-    let mut world = World::new();
+    let mut world = World::new(HighAvailability::Disarmed);
     let settle = |world: &mut World, node: usize| {
         for _ in 0..8 {
             world.take(Step::Vm(9));
@@ -483,6 +538,30 @@ fn in_the_model_a_vm_runs_moves_to_another_node_when_told_and_runs_again() {
     assert_eq!((world.machines["n1"].domains.len(), world.machines["n2"].domains.len()), (1, 0));
     world.take(Step::MachineOff(0));
     world.take(Step::OutOfService(0));
+    settle(&mut world, 1);
+    assert_eq!((world.machines["n1"].domains.len(), world.machines["n2"].domains.len()), (0, 1));
+}
+
+/// Without an administrator: the node stops the VM, and then it starts elsewhere.
+#[test]
+fn in_the_model_a_vm_whose_node_is_cut_off_runs_elsewhere_by_itself() {
+    let mut world = World::new(HighAvailability::Armed);
+    let settle = |world: &mut World, node: usize| {
+        for _ in 0..8 {
+            for step in [Step::Vm(9), Step::PlanVmi, Step::ApplyVmi(9), Step::Schedule(node)] {
+                world.take(step);
+            }
+            world.take(Step::Agent(node));
+            world.take(Step::Ends);
+        }
+    };
+    settle(&mut world, 0);
+    world.take(Step::Cut(0, true));
+    world.take(Step::Lost(0));
+    assert_eq!(world.machines["n1"].domains.len(), 0, "it is stopped before anything else");
+    settle(&mut world, 1);
+    assert_eq!(world.machines["n2"].domains.len(), 0, "its time is not over");
+    world.take(Step::Lost(0));
     settle(&mut world, 1);
     assert_eq!((world.machines["n1"].domains.len(), world.machines["n2"].domains.len()), (0, 1));
 }

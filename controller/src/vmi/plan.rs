@@ -15,9 +15,13 @@ use sheaf_api::{
     VirtualMachineInstance,
     cluster_config::ClusterConfigSpec,
     devices::Interface,
-    names::{CREDENTIALS_CONDITION, NODE_NAME_LABEL, PAUSED_CONDITION, RUNTIME_CLASS, VMI_FINALIZER},
+    names::{
+        CREDENTIALS_CONDITION, NODE_NAME_LABEL, PAUSED_CONDITION, RUNTIME_CLASS, STOPS_ALONE_CONDITION,
+        VMI_FINALIZER,
+    },
     network::SeenInterface,
     placeholder::domain_is_gone,
+    restart_elsewhere,
     status::{InterfaceStatus, Phase, PhaseTransition, VirtualMachineInstanceStatus},
 };
 
@@ -38,6 +42,8 @@ use crate::{
 
 /// Source of what a guest's agent says.
 const GUEST_AGENT: &str = "guest-agent";
+/// Condition of an instance: its node stops it when it is lost, and it is started elsewhere.
+const RESTARTS_ELSEWHERE: &str = "sheaf.dev/RestartsElsewhere";
 /// Source of an interface whose network a Pod carries; KubeVirt's.
 const MULTUS: &str = "multus-status";
 /// Condition of an instance: KubeVirt's word for credentials that the guest's agent has set.
@@ -53,6 +59,8 @@ const EARLIER_RUN_INTERVAL: Duration = Duration::from_secs(10);
 const DISRUPTION_TARGET: &str = "DisruptionTarget";
 /// Reason of an instance whose Pod was ended so.
 const EVICTED: &str = "Evicted";
+/// Reason of an instance whose node was lost, and whose VM is started elsewhere.
+pub const NODE_LOST: &str = "NodeLost";
 /// Reason of condition Ready while the node of a VM that should have stopped is silent.
 pub const NODE_SILENT: &str = "NodeUnreachable";
 
@@ -359,6 +367,13 @@ fn from_pod(status: &mut VirtualMachineInstanceStatus, pod: &Pod, node: Option<&
         }
         None => clear(&mut status.conditions, CREDENTIALS),
     }
+    match condition(STOPS_ALONE_CONDITION) {
+        Some(PodCondition { status: value, message, .. }) => {
+            let message = message.clone().unwrap_or_default();
+            set(&mut status.conditions, RESTARTS_ELSEWHERE, value, "", &message, now);
+        }
+        None => clear(&mut status.conditions, RESTARTS_ELSEWHERE),
+    }
     let ended = matches!(reported.phase.as_deref(), Some("Succeeded" | "Failed"));
     match phase {
         Phase::Succeeded => ready(status, "PodTerminated", "the guest shut down", now),
@@ -415,6 +430,13 @@ fn reason_of(pod: &Pod, node: Option<&Node>) -> (Option<String>, Option<String>)
             let condition = disruption(pod);
             let why = condition.and_then(|condition| condition.message.clone()).unwrap_or_default();
             return (Some(EVICTED.into()), Some(format!("the VM was stopped on its node: {why}")));
+        }
+        Some(name) if !domain_is_gone(pod) && restart_elsewhere::is_lost(pod) => {
+            let seconds = restart_elsewhere::TAKE_OVER_AFTER.as_secs();
+            let message = format!(
+                "the lease of node {name} was not renewed for {seconds} s; the node stops the VM by itself"
+            );
+            return (Some(NODE_LOST.into()), Some(message));
         }
         Some(name) if !domain_is_gone(pod) && node.is_some_and(end::is_out_of_service) => {
             return (

@@ -10,6 +10,7 @@ use std::time::Duration;
 #[derive(Default)]
 pub struct FakeAlarm {
     armed: Mutex<BTreeMap<String, (Duration, Vec<String>)>>,
+    resets: Mutex<BTreeMap<String, Duration>>,
     fails: Mutex<bool>,
 }
 
@@ -18,6 +19,11 @@ impl FakeAlarm {
     pub fn armed(&self) -> Vec<(String, Duration, Vec<String>)> {
         let armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
         armed.iter().map(|(name, (delay, command))| (name.clone(), *delay, command.clone())).collect()
+    }
+
+    /// After what time each of those resets the machine that must not fail.
+    pub fn resets(&self) -> BTreeMap<String, Duration> {
+        self.resets.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// From now on systemd cannot be asked.
@@ -43,10 +49,25 @@ impl Alarm for FakeAlarm {
         })
     }
 
+    fn arm_or_reset<'a>(
+        &'a self,
+        name: &'a str,
+        delay: Duration,
+        command: &'a [String],
+        within: Duration,
+    ) -> Answer<'a, ()> {
+        Box::pin(async move {
+            self.arm(name, delay, command).await?;
+            self.resets.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), within);
+            Ok(())
+        })
+    }
+
     fn cancel<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
             self.ask("call off", name)?;
             self.armed.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+            self.resets.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
             Ok(())
         })
     }

@@ -30,6 +30,7 @@ mod transient;
 mod tty;
 mod virtual_address;
 mod vms;
+mod watchdog;
 
 pub use alarm::FakeAlarm;
 pub use block_news::FakeBlockNews;
@@ -59,3 +60,4 @@ pub use transient::FakeTransientUnits;
 pub use tty::FakeTerminal;
 pub use virtual_address::FakeVirtualAddresses;
 pub use vms::FakeVms;
+pub use watchdog::FakeWatchdog;

@@ -24,6 +24,15 @@ impl FakeRun {
         self
     }
 
+    /// Commands for which `answer` has one print it.
+    #[must_use]
+    pub fn answers(mut self, answer: impl Fn(&Command) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.answers.push(Box::new(move |command| {
+            answer(command).map(|text| Ok(Output { stdout: text.into_bytes(), stderr: Vec::new() }))
+        }));
+        self
+    }
+
     /// Commands whose text begins with `prefix` exit with 1 and say `stderr`.
     #[must_use]
     pub fn fails(mut self, prefix: &str, stderr: &str) -> Self {

@@ -23,6 +23,8 @@ pub(crate) trait Manager {
         properties: &[Property<'_>],
         others: &[(&str, &[Property<'_>])],
     ) -> zbus::Result<OwnedObjectPath>;
+    #[zbus(property(emits_changed_signal = "false"), name = "RuntimeWatchdogUSec")]
+    fn set_runtime_watchdog(&self, microseconds: u64) -> zbus::Result<()>;
     #[zbus(signal)]
     fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
 }

@@ -54,6 +54,11 @@ impl Node {
         Self::numbered(2, Role::Join { server: [10, 0, 2, 11].into(), ca_hash: ca_hash.into() })
     }
 
+    /// A third one.
+    pub fn third(ca_hash: &str) -> Self {
+        Self::numbered(3, Role::Join { server: [10, 0, 2, 11].into(), ca_hash: ca_hash.into() })
+    }
+
     fn numbered(number: u8, role: Role) -> Self {
         Self {
             name: format!("node{number}"),

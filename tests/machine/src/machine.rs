@@ -281,6 +281,11 @@ impl Machine {
         }
     }
 
+    /// Pulls the cable of its first NIC, or plugs it in again: the machine sees its link go down.
+    pub fn set_link(&mut self, is_up: bool) -> Result<(), MachineError> {
+        self.qmp("set_link", json!({"name": "nic", "up": is_up})).map(drop)
+    }
+
     /// Presses the power button.
     pub fn press_power(&mut self) -> Result<(), MachineError> {
         self.qmp("system_powerdown", json!({})).map(drop)

@@ -121,6 +121,7 @@ impl SimulatedNode {
         let channels::Publish {
             config,
             cluster: joined,
+            lease,
             hypervisor,
             leases,
             network,
@@ -156,7 +157,10 @@ impl SimulatedNode {
 
         let run: Arc<dyn Run> = Arc::new(machine(&self.name));
         let hosts = cluster::Hosts { run: run.clone(), units: Arc::new(FakeUnits::default()) };
-        self.controls("cluster", cluster::run(ctx.clone(), joined, cluster_section, hosts));
+        self.controls(
+            "cluster",
+            cluster::run(ctx.clone(), cluster::Publish { joined, lease }, cluster_section, hosts),
+        );
         self.controls("certificates", certificates::run(ctx.clone(), verdict));
         let trials = trial::Trials {
             paths: ctx.paths.clone(),

@@ -167,15 +167,21 @@ impl Case {
 
     /// A second machine on the cable of `cluster`, installed, joined by token and Ready as node2; it has a shell.
     pub fn second_node(&self, cluster: &Cluster) -> Result<Machine> {
-        let node = self.with_image(lab::Node::second(&cluster.ca_hash))?;
+        Ok(self.joined(cluster, lab::Node::second(&cluster.ca_hash))?.1)
+    }
+
+    /// A further machine on the cable of `cluster`, installed, joined by token and Ready as `node`; it has a shell. What switches it on
+    /// again after its power was cut, and the machine.
+    pub fn joined(&self, cluster: &Cluster, node: lab::Node) -> Result<(NodeMachine, Machine)> {
+        let node = self.with_image(node)?;
         let iso = self.iso(&cluster.operator, &self.built()?, &node)?;
         let mut machine = NodeMachine::blank(&self.tools, &node, self.work(), &self.artefacts())?;
         machine.spec.lan = Lan::Cable(cluster.switch.socket());
         machine.install(Medium::Usb(iso), |_| {})?;
         machine.spec.shell = true;
-        let second = machine.boot()?;
-        cluster.operator.wait_node_ready("node2", READY)?;
-        Ok(second)
+        let running = machine.boot()?;
+        cluster.operator.wait_node_ready(&node.name, READY)?;
+        Ok((machine, running))
     }
 
     /// A medium that installs `node`.

@@ -1,7 +1,7 @@
 //! What administrators do with control-plane nodes: invite one, list the members, remove one.
 //!
-//! Why here: all three run on a control-plane node, as root, beside the agent. Route in: arguments. Route out: what to tell the
-//! administrator; a token with its parcel; an etcd without the member.
+//! Why here: all three run on a control-plane node, as root, beside the agent; [`super::demotions`] removes one for a NodeRemoval.
+//! Route in: arguments. Route out: what to tell the administrator; a token with its parcel; an etcd without the member.
 
 use super::member;
 use super::parcel::{self, CertificateKey, Parcel};
@@ -12,12 +12,14 @@ use crate::encryption::keys::Ring;
 use crate::etcd::keys::Keys;
 use crate::etcd::program::{self, Etcd, Health, Member};
 use crate::paths::Paths;
-use anyhow::{Context as _, ensure};
+use crate::reconcile::blocking;
+use anyhow::{Context as _, bail, ensure};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, Patch, PatchParams};
 use sheaf_api::names::CONTROL_PLANE_ROLE_LABEL;
 use sheaf_config::pin::CaPin;
 use sheaf_host::run::Run;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Makes a token for one control-plane node, and returns what that node's node.toml needs, ready to paste.
@@ -105,8 +107,8 @@ fn table(members: &[(Member, Option<Health>)]) -> String {
     text
 }
 
-/// Takes the member `name` (or its number) out of etcd, unless the others could then not decide. What to tell the administrator.
-pub async fn remove(paths: &Paths, run: &dyn Run, name: &str) -> anyhow::Result<String> {
+/// Takes the member `name` (or its number) out of etcd, unless the others could then not decide; how many with a vote are left.
+fn take_out(paths: &Paths, run: &dyn Run, name: &str) -> anyhow::Result<(Member, usize)> {
     let listed = members(paths, run)?;
     let all: Vec<Member> = listed.iter().map(|(member, _)| member.clone()).collect();
     let answers =
@@ -115,20 +117,56 @@ pub async fn remove(paths: &Paths, run: &dyn Run, name: &str) -> anyhow::Result<
     run.run(&Etcd::of(paths).remove(member.id))
         .with_context(|| format!("removing {} from etcd", member.shown()))?;
     let left = all.iter().filter(|other| !other.is_learner && other.id != member.id).count();
+    Ok((member.clone(), left))
+}
+
+/// What else of the control plane names the node `name`: the list of API servers, the control plane's addresses, its role.
+async fn take_role(admin: &kube::Client, name: &str) -> anyhow::Result<()> {
+    servers::withdraw(admin, name).await.context("removing it from the list of API servers")?;
+    objects::forget(admin, name).await.context("removing its addresses from the control plane's")?;
+    let patch = serde_json::json!({"metadata": {"labels": {CONTROL_PLANE_ROLE_LABEL: null}}});
+    let nodes: Api<Node> = Api::all(admin.clone());
+    match nodes.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Err(error) if !is_status(&error, 404) => Err(error).context("taking the role from its Node"),
+        _ => Ok(()),
+    }
+}
+
+/// The same for the node `name`, as often as it takes: a member that is gone already is no error.
+pub async fn demote(
+    paths: &Paths,
+    run: &Arc<dyn Run>,
+    admin: &kube::Client,
+    name: &str,
+) -> anyhow::Result<()> {
+    let (of, run, node) = (paths.clone(), run.clone(), name.to_owned());
+    blocking(move || if_member(&of, &*run, &node)).await?;
+    take_role(admin, name).await
+}
+
+/// Takes the member of the node `name` out of etcd, if it has one. By name only: a member's number may be what another node is called.
+fn if_member(paths: &Paths, run: &dyn Run, name: &str) -> anyhow::Result<()> {
+    let listed = members(paths, run)?;
+    if listed.iter().any(|(member, _)| member.name == name) {
+        return take_out(paths, run, name).map(drop);
+    }
+    // One that never started, or was restored and did not start since, may be that node's.
+    let unknown = listed.iter().find(|(member, _)| member.name.is_empty() || member.name == program::MEMBER);
+    match unknown {
+        Some((member, _)) => bail!(
+            "etcd has no member {name}, and one whose node is not known: {}. Start etcd there, or run `sheaf-agent etcd remove {:x}`",
+            member.shown(),
+            member.id
+        ),
+        None => Ok(()),
+    }
+}
+
+/// Takes the member `name` (or its number) out of etcd, unless the others could then not decide. What to tell the administrator.
+pub async fn remove(paths: &Paths, run: &dyn Run, name: &str) -> anyhow::Result<String> {
+    let (member, left) = take_out(paths, run, name)?;
     if !member.name.is_empty() {
-        let admin = token::administrator(paths).await?;
-        servers::withdraw(&admin, &member.name).await.context("removing it from the list of API servers")?;
-        objects::forget(&admin, &member.name)
-            .await
-            .context("removing its addresses from the control plane's")?;
-        let patch = serde_json::json!({"metadata": {"labels": {CONTROL_PLANE_ROLE_LABEL: null}}});
-        let nodes: Api<Node> = Api::all(admin);
-        match nodes.patch(&member.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-            Err(error) if !is_status(&error, 404) => {
-                return Err(error).context("taking the role from its Node");
-            }
-            _ => {}
-        }
+        take_role(&token::administrator(paths).await?, &member.name).await?;
     }
     let even =
         if left % 2 == 0 { ", an even number: add a control-plane node, or remove another" } else { "" };
@@ -142,6 +180,8 @@ pub async fn remove(paths: &Paths, run: &dyn Run, name: &str) -> anyhow::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sheaf_host::fakes::FakeRun;
+    use sheaf_host::run::Command;
 
     #[test]
     fn members_are_listed_in_columns() {
@@ -160,10 +200,67 @@ mod tests {
         );
     }
 
+    /// An etcd of these members, all of which answer.
+    fn etcd(members: &str) -> FakeRun {
+        let status = r#"[{"Status":{"header":{"cluster_id":1,"member_id":1,"revision":8},"leader":1,"version":"3.7.0","dbSize":1,"dbSizeInUse":1}}]"#;
+        let members = format!(r#"{{"members":[{members}]}}"#);
+        let prints = |words: &'static str, text: String| {
+            move |command: &Command| command.to_string().contains(words).then(|| text.clone())
+        };
+        FakeRun::default()
+            .answers(prints("member list", members))
+            .answers(prints("endpoint status", status.into()))
+    }
+
+    fn member(id: u64, name: &str) -> String {
+        format!(
+            r#"{{"ID":{id},"name":"{name}","peerURLs":["https://192.0.2.1{id}:2380"],"clientURLs":["https://192.0.2.1{id}:2379"]}}"#
+        )
+    }
+
+    fn removed(run: &FakeRun) -> Vec<String> {
+        let last = |asked: String| asked.split(" member ").last().unwrap_or_default().to_owned();
+        run.asked().into_iter().filter(|asked| asked.contains(" member remove ")).map(last).collect()
+    }
+
+    #[test]
+    fn a_node_that_is_demoted_loses_its_member_by_name_and_one_that_has_none_any_more_is_no_error() {
+        let paths = Paths::under(std::path::Path::new("/nowhere"));
+        let three = [member(1, "n1"), member(2, "n2"), member(3, "n3")].join(",");
+        let run = etcd(&three);
+        if_member(&paths, &run, "n2").unwrap();
+        assert_eq!(removed(&run), ["remove 2"]);
+        // "3" is the number of n3, and a node that has no member.
+        let run = etcd(&three);
+        if_member(&paths, &run, "3").unwrap();
+        assert!(removed(&run).is_empty());
+        let run = etcd(&member(1, "n1"));
+        assert_eq!(
+            if_member(&paths, &run, "n1").unwrap_err().to_string(),
+            "n1 is the only member of etcd: without it there is no cluster"
+        );
+        assert!(removed(&run).is_empty());
+    }
+
+    #[test]
+    fn a_member_whose_node_is_not_known_may_be_that_of_the_node_that_is_demoted() {
+        let paths = Paths::under(std::path::Path::new("/nowhere"));
+        for name in ["", "default"] {
+            let run = etcd(&[member(1, "n1"), member(2, name)].join(","));
+            let error = if_member(&paths, &run, "n2").unwrap_err().to_string();
+            assert!(
+                error.starts_with("etcd has no member n2, and one whose node is not known: ")
+                    && error.ends_with(". Start etcd there, or run `sheaf-agent etcd remove 2`"),
+                "{error}"
+            );
+            assert!(removed(&run).is_empty());
+        }
+    }
+
     #[tokio::test]
     async fn a_token_with_the_keys_of_the_cluster_is_refused_for_longer_than_an_hour() {
         let paths = Paths::under(std::path::Path::new("/nowhere"));
-        let run = sheaf_host::fakes::FakeRun::default();
+        let run = FakeRun::default();
         let error = create(&paths, &run, LIFETIME * 2, None).await.unwrap_err().to_string();
         assert_eq!(
             error,

@@ -7,10 +7,12 @@
 //! etcd says ([`plan`]). Route in: `role = "control-plane"`, token and certificate-key of node.toml. Route out: a control plane
 //! like that of the first node, the label of the Node, this node in the list of API servers; the section `control_plane`.
 
+pub mod demotions;
 pub mod invite;
 pub mod member;
 pub mod parcel;
 pub mod plan;
+pub mod retire;
 
 use super::create::{self, upkeep};
 use super::failure::{Failure, Remedy};
@@ -124,6 +126,12 @@ pub async fn keep_up(
             }
             Err(failure) => {
                 report.failed(&failure);
+                if failure.cause.downcast_ref() == Some(&plan::Refusal::Removed) {
+                    // They could only fail and restart until a person invites this node again.
+                    if let Err(error) = retire::stop(&*hosts.units).await {
+                        tracing::warn!("the control plane of this node, which was removed: {error:#}");
+                    }
+                }
                 let wait = pause;
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 wait

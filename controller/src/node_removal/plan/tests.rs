@@ -296,8 +296,28 @@ fn at_the_end_it_is_said_whether_the_node_erases_itself() {
 }
 
 #[test]
+fn a_node_of_the_control_plane_that_is_drained_loses_its_member_of_etcd_before_it_leaves() {
+    let node_of_plane = |name: &str| ControlPlaneNode { name: name.into(), is_ready: true };
+    let mut o = observed(json!({}), json!({"phase": "Draining"}));
+    o.control_plane = ["n1", "n2", "n3"].map(node_of_plane).to_vec();
+    assert_eq!(steps(&o), ["create maintenance"], "VMs first");
+    o.maintenance = Some(maintenance("InMaintenance", true));
+    o.node = Some(node("True", true, false));
+    let message = "another control-plane node takes the member of n1 out of etcd; if it does not, run `sheaf-agent etcd remove n1` \
+                   there";
+    assert_eq!(words(&o), (Phase::Demoting, message.into()));
+    assert_eq!((steps(&o).len(), status(&o).removing), (0, None), "it can be cancelled");
+    // The others could not decide any more.
+    o.control_plane[1].is_ready = false;
+    assert_eq!(words(&o).0, Phase::Blocked);
+    o.control_plane = vec![node_of_plane("n2"), node_of_plane("n3")];
+    assert_eq!(words(&o), (Phase::Removing, "n1 leaves the cluster".into()));
+}
+
+#[test]
 fn a_node_of_the_control_plane_is_refused_whatever_is_confirmed() {
     let mut o = observed(json!({"poweredOff": true}), json!({}));
+    o.node = Some(node("Unknown", false, false));
     let plane = |ready: &[bool]| {
         let node = |(at, is_ready): (usize, &bool)| ControlPlaneNode {
             name: format!("n{}", at + 1),
@@ -318,8 +338,8 @@ fn a_node_of_the_control_plane_is_refused_whatever_is_confirmed() {
         ),
         (
             &[false, true, true][..],
-            "Node n1: is a node of the control plane, with a member of etcd; run `sheaf-agent etcd remove n1` on another \
-             control-plane node",
+            "Node n1: is a node of the control plane, with a member of etcd, and does not report; run `sheaf-agent etcd remove n1` \
+             on another control-plane node",
         ),
     ] {
         o.control_plane = plane(ready);

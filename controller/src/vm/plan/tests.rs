@@ -371,7 +371,8 @@ fn a_vm_whose_tpm_outlives_instances_starts_on_the_node_that_has_it() {
     let annotations = instance(&with(known.clone(), persistent), false).metadata.annotations.unwrap();
     assert_eq!(annotations[STATE_NODE_ANNOTATION], "n1");
     let without = with(known, json!({}));
-    assert_eq!(instance(&without, false).metadata.annotations, None);
+    let annotations = instance(&without, false).metadata.annotations.unwrap_or_default();
+    assert!(!annotations.contains_key(STATE_NODE_ANNOTATION));
     assert_eq!(node(&without, None), None);
 }
 
@@ -417,4 +418,37 @@ fn an_instance_keeps_the_spec_that_its_vm_had_when_it_was_started() {
     };
     let kept = serde_json::from_str(&vmi.metadata.annotations.as_ref().unwrap()[VM_SPEC_ANNOTATION]).unwrap();
     assert_eq!(vm.spec, kept);
+}
+
+#[test]
+fn a_vm_that_is_started_again_by_itself_asks_to_be_started_elsewhere_unless_its_user_says_no() {
+    let asked = |strategy: &str, own: Value| {
+        let mut machine = vm(strategy, json!({}));
+        machine.spec.template.metadata = serde_json::from_value(json!({"annotations": own})).unwrap();
+        let annotations = instance(&machine, false).metadata.annotations.unwrap_or_default();
+        annotations.get("sheaf.dev/restart-elsewhere").cloned()
+    };
+    assert_eq!(asked("Always", json!({})).as_deref(), Some("true"));
+    assert_eq!(asked("RerunOnFailure", json!({})).as_deref(), Some("true"));
+    assert_eq!(asked("Manual", json!({})), None);
+    assert_eq!(asked("Once", json!({})), None);
+    let no = json!({"sheaf.dev/restart-elsewhere": "false"});
+    assert_eq!(asked("Always", no).as_deref(), Some("false"));
+}
+
+#[test]
+fn a_vm_whose_node_was_lost_soon_after_its_start_does_not_wait_for_its_next_run() {
+    for strategy in ["Always", "RerunOnFailure"] {
+        let machine = vm(strategy, json!({"runStrategy": strategy}));
+        let mut ended = vmi("Failed", Some(5));
+        let failure = |ended: &VirtualMachineInstance| {
+            let status = plan(&machine, Some(ended), now()).status;
+            status
+                .start_failure
+                .map(|failure| (failure.consecutive_fail_count, failure.retry_after_timestamp.is_some()))
+        };
+        assert_eq!(failure(&ended), Some((1, true)), "it failed by itself");
+        ended.status.as_mut().unwrap().reason = Some("NodeLost".into());
+        assert_eq!(failure(&ended), Some((0, false)));
+    }
 }

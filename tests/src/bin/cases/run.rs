@@ -40,6 +40,7 @@ const PROCESSES: &[&str] = &[
     "maintenance",
     "membership",
     "network_tenants",
+    "node_lost",
     "objects",
     "operate",
     "removal",

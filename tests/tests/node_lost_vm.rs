@@ -1,0 +1,125 @@
+//! A VM without disks on its node, whose node loses power, and then its network: where it runs next, how soon, and what stopped before.
+//!
+//! Why whole machines: the lease, systemd's timer, the watchdog and libvirt decide together, and only serial consoles show what each
+//! machine did without a network. Three nodes: the first has the control plane and no VM. Each time counts from the event to the phase
+//! that the instance reports.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use sheaf_api::names::NODE_LOST_TAINT;
+use sheaf_api::restart_elsewhere::{STOP_AFTER, TAKE_OVER_AFTER};
+use sheaf_machine::node::BOOT_DEADLINE;
+use sheaf_machine::operator::condition;
+use sheaf_machine::{Machine, lab};
+use sheaf_tests::harness::{Cluster, READY, RUNNING, case};
+use std::time::{Duration, Instant};
+
+/// A VM without disks on its node runs elsewhere so long after a power cut.
+const ELSEWHERE: Duration = Duration::from_secs(60);
+
+const ARMED: &str = r"
+apiVersion: sheaf.dev/v1alpha1
+kind: ClusterConfig
+metadata: {name: cluster}
+spec: {highAvailability: Armed}
+";
+
+const VM: &str = r"
+apiVersion: kubevirt.io/v1
+kind: VirtualMachine
+metadata: {name: web}
+spec:
+  runStrategy: Always
+  template:
+    spec:
+      terminationGracePeriodSeconds: 0
+      domain:
+        memory: {guest: 128Mi}
+        devices:
+          disks: [{name: system}]
+          interfaces: [{name: out, masquerade: {}}]
+      networks: [{name: out, pod: {}}]
+      volumes:
+        - name: system
+          hostDisk: {path: /data/images/guest.raw, type: Disk}
+";
+
+fn runs_on<'v>(vmi: &'v Value) -> Option<&'v str> {
+    (vmi["status"]["phase"] == "Running").then(|| vmi["status"]["nodeName"].as_str()).flatten()
+}
+
+/// The instance runs on `node`, which stops it when it is lost.
+fn is_guarded(cluster: &Cluster, node: &str) -> Result<()> {
+    cluster.operator.wait(&format!("guarded VM on {node}"), &["vmi", "web"], RUNNING, |vmi| {
+        (runs_on(vmi) == Some(node) && condition(vmi, "sheaf.dev/RestartsElsewhere") == Some("True"))
+            .then_some(())
+    })?;
+    Ok(())
+}
+
+/// The node is Ready, and takes VMs.
+fn is_back(cluster: &Cluster, node: &str) -> Result<()> {
+    cluster.operator.wait_node_ready(node, BOOT_DEADLINE + READY)?;
+    cluster.operator.wait(&format!("{node} without its taint"), &["node", node], READY, |node| {
+        let taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
+        (!taints.iter().any(|taint| taint["key"] == NODE_LOST_TAINT)).then_some(())
+    })?;
+    Ok(())
+}
+
+fn domains(machine: &Machine) -> Result<usize> {
+    let said = machine.shell().run("virsh --connect qemu:///system list --name", Duration::from_secs(60))?;
+    Ok(said.split_whitespace().count())
+}
+
+#[test]
+fn a_vm_runs_elsewhere_a_minute_after_a_power_cut_and_a_node_that_is_cut_off_stops_it_before() {
+    case("node-lost", |case| {
+        let cluster = case.cluster()?;
+        let (second_machine, mut second) = case.joined(&cluster, lab::Node::second(&cluster.ca_hash))?;
+        let (_, mut third) = case.joined(&cluster, lab::Node::third(&cluster.ca_hash))?;
+        cluster.operator.wait_apply(ARMED, READY)?;
+        cluster.operator.kubectl(&["cordon", "node1", "node3"])?;
+        cluster.operator.wait_apply(VM, READY)?;
+        is_guarded(&cluster, "node2")?;
+        cluster.operator.kubectl(&["uncordon", "node3"])?;
+
+        // Power.
+        second.cut_power();
+        let cut = Instant::now();
+        cluster.operator.wait("VM on node3", &["vmi", "web"], RUNNING, |vmi| {
+            (runs_on(vmi) == Some("node3")).then_some(())
+        })?;
+        let took = cut.elapsed();
+        println!("power cut: runs on another node after {took:?}");
+        ensure!(took <= ELSEWHERE, "after {took:?}");
+        second = second_machine.boot()?;
+        is_back(&cluster, "node2")?;
+        is_guarded(&cluster, "node3")?;
+        ensure!(domains(&second)? == 0 && domains(&third)? == 1, "it runs twice");
+
+        // Network: the node runs on, and nobody reaches it.
+        third.serial.skip_all();
+        third.set_link(false)?;
+        let cut = Instant::now();
+        third.wait_for("VMs that may start on another node have stopped", TAKE_OVER_AFTER)?;
+        let stopped = cut.elapsed();
+        ensure!(domains(&third)? == 0, "node3 says that it stopped what runs");
+        let now = cluster.operator.kubectl(&["get", "vmi", "web", "-o", "json"])?;
+        let now: Value = serde_json::from_str(&now).context("the instance is no JSON")?;
+        ensure!(runs_on(&now) != Some("node2"), "it was started elsewhere before it was stopped: {now:#}");
+        cluster.operator.wait("VM on node2", &["vmi", "web"], RUNNING, |vmi| {
+            (runs_on(vmi) == Some("node2")).then_some(())
+        })?;
+        let took = cut.elapsed();
+        println!("cut off: stopped after {stopped:?}, runs on another node after {took:?}");
+        // The last renewal was up to an interval before.
+        ensure!(stopped + Duration::from_secs(6) >= STOP_AFTER && stopped < took, "{stopped:?}, {took:?}");
+
+        third.set_link(true)?;
+        is_back(&cluster, "node3")?;
+        is_guarded(&cluster, "node2")?;
+        ensure!(domains(&third)? == 0 && domains(&second)? == 1, "it runs twice");
+        Ok(())
+    });
+}
