@@ -22,9 +22,10 @@ fn value(cluster: &Cluster, command: &str) -> Result<String> {
     Ok(cluster.root(command)?.trim().to_owned())
 }
 
-/// Says of state and data whether the marker is in its first 200 MiB, where ext4 puts the first files.
+/// Says of state and data whether the marker is in its first 384 MiB: ext4 puts the first files into the group after those with the
+/// inodes, which begins at 128 MiB.
 const SEARCH: &str = ". /run/sheaf/boot.env; for of in 09 0a; do \
-    dd if=/dev/disk/by-partuuid/${INSTALL_ID%00}$of bs=1M count=200 iflag=direct 2>/dev/null | grep -qa kept-by-nobody && \
+    dd if=/dev/disk/by-partuuid/${INSTALL_ID%00}$of bs=1M count=384 iflag=direct 2>/dev/null | grep -qa kept-by-nobody && \
     echo found || echo gone; done";
 
 /// What [`SEARCH`] says, one word for each.

@@ -90,7 +90,8 @@ fn a_release_that_refuses_node_toml_is_rolled_back() {
 
 /// Fills the EFI system partition up, or removes what fills it.
 fn boot_partition(cluster: &Cluster, command: &str) -> Result<String> {
-    let mount = ". /run/sheaf/boot.env; mkdir -p /run/full; mount /dev/disk/by-partuuid/${INSTALL_ID%00}02 /run/full";
+    let mount =
+        ". /run/sheaf/boot.env; mkdir -p /run/full; mount /dev/disk/by-partuuid/${INSTALL_ID%00}02 /run/full";
     Ok(cluster.machine.shell().run(&format!("{mount} && {{ {command}; }}; sync; umount /run/full"), READY)?)
 }
 
