@@ -4,6 +4,7 @@
 //! Route in: `image/rootfs` as it goes into the image. Route out: nothing.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 fn rootfs(path: &str) -> PathBuf {
@@ -240,4 +241,29 @@ fn the_nodes_initrd_has_every_program_that_its_scripts_call() {
             assert!(installed.contains(&tool), "{script} calls {tool}: add it to inst_multiple");
         }
     }
+}
+
+#[test]
+fn what_units_of_an_initrd_start_may_be_executed() {
+    let dracut = Path::new(env!("CARGO_MANIFEST_DIR")).join("image/dracut");
+    let mut started = 0;
+    for module in ["node/90sheaf", "installer/91sheaf-installer"].map(|name| dracut.join(name)) {
+        let setup = fs::read_to_string(module.join("module-setup.sh")).unwrap();
+        for unit in fs::read_dir(&module).unwrap().map(|entry| entry.unwrap().path()) {
+            if unit.extension().is_none_or(|kind| kind != "service") {
+                continue;
+            }
+            let text = fs::read_to_string(&unit).unwrap();
+            let programs = text.lines().filter_map(|line| line.strip_prefix("ExecStart=/usr/lib/sheaf/"));
+            for program in programs.filter_map(|line| line.split_whitespace().next()) {
+                let line = format!("inst_script \"$moddir/{program}.sh\" /usr/lib/sheaf/{program}");
+                assert!(setup.contains(&line), "{}: {line}", unit.display());
+                let script = module.join(format!("{program}.sh"));
+                let mode = fs::metadata(&script).unwrap().permissions().mode();
+                assert!(mode & 0o111 == 0o111, "{}: {mode:o}: chmod +x", script.display());
+                started += 1;
+            }
+        }
+    }
+    assert!(started >= 4, "{started}");
 }

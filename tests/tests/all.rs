@@ -112,6 +112,9 @@ mod stalls;
 /// Builds a second release, and boots each several times by either firmware.
 #[cfg(feature = "all")]
 mod update;
+/// Builds a release with a fault, and waits until it was tried three times, for each of its faults.
+#[cfg(feature = "all")]
+mod update_bad;
 /// Builds virtctl from its Go module the first time: twenty minutes on two cores.
 #[cfg(feature = "all")]
 mod virtctl;

@@ -24,6 +24,20 @@ fn root_and_usr_are_not_writable() {
 }
 
 #[test]
+fn no_unit_fails_while_a_node_boots_its_initrd_included() {
+    case("units", |case| {
+        let cluster = case.cluster()?;
+        // SD_MESSAGE_UNIT_FAILED of systemd's sd-messages.h.
+        let failed = "journalctl --boot --no-pager --output cat MESSAGE_ID=be02cf6855d2428ba40df7e9d022f03d";
+        assert_eq!(cluster.root(failed)?.trim(), "");
+        assert_eq!(cluster.root("systemctl --failed --no-legend --plain")?.trim(), "");
+        let counted = cluster.root("journalctl --boot --no-pager --output cat -u sheaf-boots")?;
+        assert!(counted.contains("Finished sheaf-boots.service"), "{counted}");
+        Ok(())
+    });
+}
+
+#[test]
 fn a_vm_outlives_its_killed_agent() {
     case("agent-killed", |case| {
         let cluster = case.cluster()?;

@@ -5,9 +5,9 @@
 //! written stays empty; the other one loses the superblocks of its root and of its hash tree.
 
 use anyhow::{Context as _, ensure};
+use sheaf_machine::Firmware;
 use sheaf_machine::node::BOOT_DEADLINE;
-use sheaf_machine::{Firmware, Medium, NodeMachine, Operator};
-use sheaf_tests::harness::{READY, Server, boot_first, case};
+use sheaf_tests::harness::{READY, Server, case};
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -23,18 +23,11 @@ const DAMAGE: &str = ". /run/sheaf/boot.env; stem=/dev/disk/by-partuuid/${INSTAL
 
 fn recovers(name: &str, firmware: Option<Firmware>) {
     case(name, |case| {
-        let built = case.built()?;
-        let server = Server::folder(&built.release)?;
-        let operator = Operator::new(&built.sheaf, &built.kube, case.work());
-        let node = case.first_node(&operator.admin_key()?)?;
-        let iso = case.iso(&operator, &built, &node)?;
-        let mut machine = NodeMachine::blank(&case.tools, &node, case.work(), &case.artefacts())?;
-        if let Some(firmware) = &firmware {
-            machine.spec.firmware = firmware.clone();
-        }
-        machine.install(Medium::Cd(iso), |_| ())?;
-        (machine.spec.shell, machine.spec.typed) = (true, true);
-        let mut booted = boot_first(&mut machine, &node, &operator)?;
+        let server = Server::folder(&case.built()?.release)?;
+        let mut node = case.installed(firmware.as_ref())?;
+        (node.machine.spec.shell, node.machine.spec.typed) = (true, true);
+        let mut booted = node.boot()?;
+        let operator = &node.operator;
         let boot = booted.shell().run("cat /proc/sys/kernel/random/boot_id", BOOT_DEADLINE)?;
 
         let said = booted.shell().run(DAMAGE, READY)?;

@@ -6,8 +6,8 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use sheaf_machine::node::BOOT_DEADLINE;
-use sheaf_machine::{Firmware, Medium, NodeMachine, Operator};
-use sheaf_tests::harness::{Case, Cluster, NEXT, READY, Server, boot_first, case, node_update, wait_update};
+use sheaf_machine::{Firmware, Operator};
+use sheaf_tests::harness::{Case, Cluster, NEXT, READY, Server, case, node_update, wait_update};
 use std::time::Duration;
 
 /// A slot of 500 MB written and read twice under emulation.
@@ -134,17 +134,13 @@ fn an_update_comes_back_with_its_vms_and_a_bad_one_goes_back_with_the_reason() {
 fn a_node_that_starts_by_bios_is_updated_and_goes_back_too() {
     case("update-bios", |case| {
         let server = Server::folder(&case.next_release()?)?;
-        let (url, first, built) = (server.url(), version(case)?, case.built()?);
-        let operator = Operator::new(&built.sheaf, &built.kube, case.work());
-        let node = case.first_node(&operator.admin_key()?)?;
-        let iso = case.iso(&operator, &built, &node)?;
-        let mut machine = NodeMachine::blank(&case.tools, &node, case.work(), &case.artefacts())?;
-        machine.spec.firmware = Firmware::Bios;
-        machine.install(Medium::Cd(iso), |_| ())?;
-        let _booted = boot_first(&mut machine, &node, &operator)?;
+        let (url, first) = (server.url(), version(case)?);
+        let mut node = case.installed(Some(&Firmware::Bios))?;
+        let _booted = node.boot()?;
+        let operator = &node.operator;
         operator.wait_apply(&node_update(NEXT, &url, "Apply", PATIENT), READY)?;
-        let status = wait_update(&operator, "Updated", STAGED + KEPT)?;
+        let status = wait_update(operator, "Updated", STAGED + KEPT)?;
         ensure!(running(&status) == format!("b {NEXT}"), "{status:#}");
-        goes_back(&operator, &first)
+        goes_back(operator, &first)
     });
 }

@@ -263,6 +263,11 @@ impl Machine {
         self.qmp("set-action", json!({"reboot": "reset"})).map(drop)
     }
 
+    /// A watchdog that nobody feeds resets the machine from now on, as hardware does.
+    pub fn obeys_its_watchdog(&mut self) -> Result<(), MachineError> {
+        self.qmp("set-action", json!({"watchdog": "reset"})).map(drop)
+    }
+
     /// Makes `port` of the address `guest` in the machine's network reachable from this machine, at the port that it gives.
     /// Only for a machine behind a [`crate::spec::Lan::Gateway`].
     pub fn forward(&mut self, guest: std::net::Ipv4Addr, port: u16) -> Result<u16, MachineError> {

@@ -5,13 +5,15 @@
 
 mod built;
 mod cluster;
+mod installed;
 mod release;
 mod server;
 mod trial;
 
 pub use built::Built;
 pub use cluster::{Cluster, FURTHER_NICS, FURTHER_VLAN, IMAGE, READY, RUNNING, field};
-pub use release::{NEXT, boot_first, node_update, wait_update};
+pub use installed::{Installed, boot_first};
+pub use release::{NEXT, node_update, wait_update};
 pub use server::Server;
 
 use anyhow::{Context as _, Result};

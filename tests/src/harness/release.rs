@@ -3,27 +3,66 @@
 //! Why here: the cases of updates and their benchmark need the same. Route in: the recipe, built again under another version.
 //! Route out: its folder, which [`super::Server::folder`] serves; the NodeUpdate of the first node.
 
-use super::{Case, READY};
+use super::Case;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use sheaf_host::run::{Command, Run as _, System};
-use sheaf_machine::node::{self, BOOT_DEADLINE};
-use sheaf_machine::spec::Forward;
-use sheaf_machine::{Machine, NodeMachine, Operator, lab, ports};
-use std::path::PathBuf;
+use sheaf_machine::Operator;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The next version.
 pub const NEXT: &str = "0.1.1";
+/// What the release under test is built from.
+const RECIPE: &str = "configs/images/sheaf.toml";
 /// Root and tree compressed again, all else from the cache.
 const BUILD: Duration = Duration::from_secs(1800);
+
+/// A unit of a release with a fault: what it does is in `/state/fault` of the node that runs it.
+const FAULT: &str = "[Unit]
+Description=The fault of this release
+DefaultDependencies=no
+RequiresMountsFor=/state
+Before=sheaf-config.service
+
+[Service]
+ExecStart=/bin/sh /state/fault
+
+[Install]
+WantedBy=multi-user.target
+";
+
+/// The recipe of such a release, for a folder beside which `overlay` is.
+fn recipe(base: &Path) -> String {
+    format!(
+        "version = 1\nextends = \"{}\"\n[release]\nname = \"sheaf\"\n[root]\noverlays = [\"overlay\"]\n\
+         [units]\nenable = [\"sheaf-fault.service\"]\n",
+        base.display()
+    )
+}
 
 impl Case {
     /// The next release: the same recipe under another version, in the case's own folder.
     pub fn next_release(&self) -> Result<PathBuf> {
+        self.next_release_of(Path::new(RECIPE))
+    }
+
+    /// The next release with a fault that each node chooses: it runs `/state/fault` before anything else of Sheaf.
+    pub fn faulty_release(&self) -> Result<PathBuf> {
+        let units = self.work().join("overlay/usr/lib/systemd/system");
+        std::fs::create_dir_all(&units)?;
+        std::fs::write(units.join("sheaf-fault.service"), FAULT)?;
+        let path = self.work().join("faulty.toml");
+        std::fs::write(&path, recipe(&self.root().join(RECIPE)))?;
+        self.next_release_of(&path)
+    }
+
+    fn next_release_of(&self, recipe: &Path) -> Result<PathBuf> {
         let sheaf = self.built()?.sheaf;
         let build = Command::new(&sheaf)
-            .args(["build", "configs/images/sheaf.toml", "--version", NEXT, "--into"])
+            .arg("build")
+            .arg(recipe)
+            .args(["--version", NEXT, "--into"])
             .arg(self.work())
             .dir(self.root())
             .deadline(BUILD);
@@ -56,16 +95,4 @@ pub fn wait_update(operator: &Operator, phase: &str, deadline: Duration) -> Resu
     })?;
     ensure!(status["phase"] == phase, "{status:#}");
     Ok(status)
-}
-
-/// Boots an installed first node that restarts by itself, and waits until `operator` reaches it and it is Ready.
-pub fn boot_first(machine: &mut NodeMachine, node: &lab::Node, operator: &Operator) -> Result<Machine> {
-    let port = ports::free_port()?;
-    machine.spec.forwards = vec![Forward { host: port, guest: node.address, port: 6443 }];
-    let mut booted = machine.boot()?;
-    booted.goes_on_after_reboots()?;
-    let ca_hash = node::ca_hash(&mut booted)?;
-    operator.wait_kubeconfig(&format!("https://127.0.0.1:{port}"), &ca_hash, BOOT_DEADLINE)?;
-    operator.wait_node_ready(&node.name, READY)?;
-    Ok(booted)
 }
