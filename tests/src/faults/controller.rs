@@ -5,7 +5,7 @@
 //! arguments of its unit. Route in: the node's files and namespace. Route out: a process that is started again; what
 //! happened to it, for [`super::leads`].
 
-use super::leads::{self, Moment, What};
+use super::leads::{self, Interval, Moment, What};
 use super::locked;
 use anyhow::{Context as _, Result};
 use k8s_openapi::jiff::Timestamp;
@@ -92,7 +92,7 @@ impl Controller {
     }
 
     /// Times at which it led, until now.
-    pub fn led(&self) -> Vec<(Timestamp, Timestamp)> {
+    pub fn led(&self) -> Vec<Interval> {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let mut moments = leads::parse(&log);
         moments.extend(locked(&self.state).moments.iter().copied());

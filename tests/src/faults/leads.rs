@@ -8,9 +8,9 @@
 use k8s_openapi::jiff::Timestamp;
 use std::time::Duration;
 
-/// Longest time for which a leader that was stopped, and has been continued beside its successor, may lead: it looks at its clock before
-/// anything else, on a machine that has other work.
-pub const OVERLAP: Duration = Duration::from_secs(1);
+/// Longest time for which a leader that was stopped, and has been continued beside its successor, may lead: it looks at its clock at once,
+/// on a machine that has other work.
+pub const OVERLAP: Duration = Duration::from_secs(2);
 
 /// What happened to one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,8 +30,11 @@ pub enum What {
 /// Something that happened, and when.
 pub type Moment = (Timestamp, What);
 
+/// A time at which one led, from its begin to its end.
+pub type Interval = (Timestamp, Timestamp);
+
 /// Times at which one led, each from its begin to its end; one that leads still has the end `now`.
-pub fn intervals(mut moments: Vec<Moment>, now: Timestamp) -> Vec<(Timestamp, Timestamp)> {
+pub fn intervals(mut moments: Vec<Moment>, now: Timestamp) -> Vec<Interval> {
     moments.sort();
     let (mut leads, mut stopped, mut since) = (false, false, None);
     let mut found = Vec::new();
@@ -57,7 +60,7 @@ pub fn intervals(mut moments: Vec<Moment>, now: Timestamp) -> Vec<(Timestamp, Ti
 }
 
 /// The longest time in which two of these processes led.
-pub fn overlap(processes: &[Vec<(Timestamp, Timestamp)>]) -> Duration {
+pub fn overlap(processes: &[Vec<Interval>]) -> Duration {
     let mut longest = Duration::ZERO;
     for (number, one) in processes.iter().enumerate() {
         for (begin, end) in one {
@@ -80,12 +83,14 @@ pub fn parse(log: &str) -> Vec<Moment> {
     let moment = |line: &str| {
         let (time, rest) = line.split_once(' ')?;
         let (_, said) = rest.split_once("sheaf_controller: ")?;
-        let what = match said {
-            _ if said.starts_with("leading ") => What::Leads,
-            _ if said.starts_with("lost the lease") => What::Follows,
-            _ => return None,
+        let what = if said.starts_with("leading ") {
+            What::Leads
+        } else if said.starts_with("lost the lease") {
+            What::Follows
+        } else {
+            return None;
         };
-        Some((time.parse().ok()?, what))
+        Some((time.parse::<Timestamp>().ok()?, what))
     };
     log.lines().filter_map(moment).collect()
 }
@@ -98,7 +103,7 @@ mod tests {
         Timestamp::from_second(1_796_000_000 + second).unwrap()
     }
 
-    fn led(moments: &[(i64, What)]) -> Vec<(Timestamp, Timestamp)> {
+    fn led(moments: &[(i64, What)]) -> Vec<Interval> {
         intervals(moments.iter().map(|(second, what)| (at(*second), *what)).collect(), at(100))
     }
 

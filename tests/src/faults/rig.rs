@@ -46,7 +46,7 @@ pub struct Rig {
     fleet: Fleet,
     machines: Vec<Machine>,
     /// Machines that were replaced, with what their sheaf-controllers did.
-    led_before: Vec<Vec<(k8s_openapi::jiff::Timestamp, k8s_openapi::jiff::Timestamp)>>,
+    led_before: Vec<Vec<leads::Interval>>,
     network: Network,
     next_name: char,
     stall: Arc<std::sync::Mutex<Duration>>,
@@ -153,6 +153,7 @@ impl Rig {
     /// One fault, from its begin until everything is as before and was read.
     pub async fn fault(&mut self, kind: Kind, target: usize, report: &mut Report) -> Result<()> {
         let what = format!("{kind} ({})", self.name(target));
+        self.flows().await?;
         let begin = Instant::now();
         let (healed, note) = self.strike(kind, target).await.with_context(|| what.clone())?;
         self.whole().await.with_context(|| format!("{what}, healed"))?;
@@ -179,13 +180,28 @@ impl Rig {
         Ok(())
     }
 
+    /// Waits until a read and a write were answered: what was read while nothing was written is no silence.
+    async fn flows(&self) -> Result<()> {
+        let counts = || (locked(&self.judge.reads).count(), locked(&self.judge.acknowledged).count());
+        let before = counts();
+        self.until("reads and writes are answered", async || {
+            let now = counts();
+            now.0 > before.0 && now.1 > before.1
+        })
+        .await
+    }
+
     /// Strikes, lets it last, and heals: when it ended, and what else is worth telling.
     async fn strike(&mut self, kind: Kind, target: usize) -> Result<(Instant, String)> {
         let machine = &self.machines[target];
         let restarts = machine.restarts(Program::Etcd);
         let mut note = String::new();
         match kind {
-            Kind::Kill(program) => machine.kill(program)?,
+            Kind::Kill(program) => {
+                let pid = machine.pid(program)?;
+                machine.kill(program)?;
+                self.until("what was killed has ended", async || !runs(pid)).await?;
+            }
             Kind::Stop(program) => {
                 machine.stop(program)?;
                 tokio::time::sleep(kind.lasts()).await; // how long the fault lasts

@@ -3,7 +3,7 @@
 //! Why here: what counts is what nodes started, not what objects say. A VM may run as often as it was asked to, and in one place at a
 //! time. Pure. Route in: requests to start VMs, and the domains of nodes. Route out: the VM that ran twice.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// A node as its libvirt has it.
 #[derive(Clone, Debug, Default)]
@@ -38,8 +38,7 @@ impl Starts {
     pub fn judge(&mut self, nodes: &[Node]) -> Option<String> {
         let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
         for node in nodes {
-            // A node has a domain of a name once: libvirt refuses a second.
-            for domain in node.running.iter().collect::<BTreeSet<_>>() {
+            for domain in &node.running {
                 if let Some(other) = seen.insert(domain, &node.name) {
                     return Some(format!("{domain} runs on {other} and on {}", node.name));
                 }
