@@ -41,7 +41,7 @@ async fn no_fault_of_one_member_loses_an_acknowledged_write_or_silences_clients_
     println!("SHEAF_FAULT_SEED={seed}");
     let mut rig = Rig::start().await?;
     rig.run();
-    let mut report = Report { seed, ..Report::default() };
+    let mut report = Report::of(seed);
     strike(&mut rig, &mut report).await?;
     rig.finish(&mut report).await?;
     let text = report.markdown();

@@ -48,6 +48,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// One of a run whose order has this seed.
+    pub fn of(seed: u64) -> Self {
+        Self { seed, ..Self::default() }
+    }
+
     /// One more fault.
     pub fn add(&mut self, kind: Kind, measured: Measured) {
         let (count, longest) = self.rows.entry(kind).or_default();
