@@ -6,6 +6,7 @@
 
 mod certificates;
 mod cluster_update;
+mod control_plane_join;
 mod control_planes;
 mod controller;
 mod filters;

@@ -22,6 +22,7 @@ const AT_A_TIME: usize = 3;
 const PROCESSES: &[&str] = &[
     "certificates",
     "cluster_update",
+    "control_plane_join",
     "control_planes",
     "controller",
     "export",
