@@ -59,15 +59,15 @@ impl Drop for Rig {
 }
 
 impl Rig {
-    /// Makes the cluster; nothing is written yet.
-    pub async fn start() -> Result<Self> {
+    /// Makes a cluster with so many members; nothing is written yet.
+    pub async fn start(members: usize) -> Result<Self> {
         disk::sweep()?;
         let (network, judge) = (Network::make()?, Arc::new(Judge::default()));
         let mut a = Machine::new(&network, "a", "[cluster]\nmode = \"create\"", &judge)?;
         a.start()?;
         a.plane.up().await.with_context(|| a.tails())?;
         let mut machines = vec![a];
-        for name in ["b", "c"] {
+        for name in ["b", "c"].into_iter().take(members.saturating_sub(1)) {
             let table = invited(&machines[0]).await?;
             let mut one = Machine::new(&network, name, &table, &judge)?;
             one.start()?;
@@ -143,6 +143,11 @@ impl Rig {
                 index(&|machine| machine.plane.name() == leader)
             }
         }
+    }
+
+    /// An administrator's client that changes over as agents' clients do.
+    pub fn client(&self) -> kube::Client {
+        self.load.client.kube.clone()
     }
 
     /// Name of the machine with this number.
@@ -246,7 +251,8 @@ impl Rig {
 
     /// The data of a member is gone; it is replaced as docs/cluster.md says.
     async fn lose(&mut self, target: usize) -> Result<(Instant, String)> {
-        let (lost, other) = (&mut self.machines[target], (target + 1) % 3);
+        let other = (target + 1) % self.machines.len();
+        let lost = &mut self.machines[target];
         lost.cut_power();
         std::fs::remove_dir_all(lost.plane.paths().etcd.join("data"))?;
         lost.start()?;
@@ -337,7 +343,7 @@ impl Rig {
     }
 
     /// Reads everything by every API server while nothing is written.
-    async fn read_all(&self) -> Result<()> {
+    pub async fn read_all(&self) -> Result<()> {
         let _shut = self.load.gate.write().await;
         for machine in &self.machines {
             let name = machine.plane.name();
