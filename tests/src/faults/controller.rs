@@ -2,7 +2,7 @@
 //!
 //! Why a process: a leader that is stopped (SIGSTOP) and wakes up beside its successor is what a lease is about, and only a process
 //! can be stopped. It is the program of the newest release (SHEAF_CONTROLLER, or the newest in `~/.cache/sheaf/programs`), with the
-//! arguments of its unit. Route in: the node's files and namespace. Route out: a process that is started again; what
+//! arguments of its unit, by the tools chroot's loader. Route in: the node's files and namespace. Route out: a process that is started again; what
 //! happened to it, for [`super::leads`].
 
 use super::leads::{self, Interval, Moment, What};
@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use k8s_openapi::jiff::Timestamp;
 use sheaf_agent::paths::Paths;
 use sheaf_host::run::{Command, System};
+use sheaf_machine::Tools;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -38,9 +39,12 @@ impl Controller {
     pub fn new(namespace: &str, paths: &Paths) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let log = folder.path().join("log");
+        // It is linked for the node's libraries, which the tools chroot has. Threads of the runtime start it, and outlive it.
+        let with_libraries = Tools::find()?.command(&program()?.display().to_string());
         let command = Command::new("ip")
             .args(["netns", "exec", namespace])
-            .arg(program()?)
+            .arg(with_libraries.program)
+            .args(with_libraries.args)
             .arg("run")
             .arg(format!("--kubeconfig={}", paths.kubernetes.join("sheaf-controller.conf").display()))
             .arg(format!("--certificates={}", paths.kubernetes.join("pki").display()))

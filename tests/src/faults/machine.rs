@@ -13,7 +13,7 @@ use super::observe::{self, Member};
 use super::plan::Program;
 use crate::cluster::Processes;
 use crate::planes::{Network, Plane};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use sheaf_host::run::{Command, Run as _, System};
 use sheaf_host::systemd::Units as _;
 use std::collections::BTreeMap;
@@ -72,6 +72,12 @@ impl Machine {
     pub fn start(&mut self) -> Result<()> {
         self.controller.want(true);
         self.plane.start()
+    }
+
+    /// Waits until its control plane and its node are up.
+    pub async fn up(&self) -> Result<()> {
+        // The reason first: what the programs say is long.
+        self.plane.up().await.map_err(|error| anyhow!("{error:#}\n{}", self.tails()))
     }
 
     /// Switches it off.

@@ -65,13 +65,13 @@ impl Rig {
         let (network, judge) = (Network::make()?, Arc::new(Judge::default()));
         let mut a = Machine::new(&network, "a", "[cluster]\nmode = \"create\"", &judge)?;
         a.start()?;
-        a.plane.up().await.with_context(|| a.tails())?;
+        a.up().await?;
         let mut machines = vec![a];
         for name in ["b", "c"].into_iter().take(members.saturating_sub(1)) {
             let table = invited(&machines[0]).await?;
             let mut one = Machine::new(&network, name, &table, &judge)?;
             one.start()?;
-            one.plane.up().await.with_context(|| one.tails())?;
+            one.up().await?;
             machines.push(one);
         }
         let kubernetes = machines[0].plane.paths().kubernetes;
@@ -285,7 +285,7 @@ impl Rig {
         };
         let back = &mut self.machines[target];
         back.start()?;
-        back.plane.up().await?;
+        back.up().await?;
         Ok((Instant::now(), note))
     }
 
