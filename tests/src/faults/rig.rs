@@ -359,7 +359,11 @@ impl Rig {
     /// Ends the load; what must hold at the end, and the counts.
     pub async fn finish(&mut self, report: &mut Report) -> Result<()> {
         self.load.last().await.with_context(|| self.tails())?;
-        self.tasks.drain(..).for_each(|task| task.abort());
+        {
+            // A write that is under way is recorded first.
+            let _shut = self.load.gate.write().await;
+            self.tasks.drain(..).for_each(|task| task.abort());
+        }
         self.read_all().await?;
         let members: Vec<_> = self.machines.iter().map(Machine::member).collect();
         observe::same(&members).await?;
