@@ -27,6 +27,8 @@ const READ_TIME: Duration = Duration::from_secs(2);
 const ASK_INTERVAL: Duration = Duration::from_secs(3);
 /// Longest time for the answer; a member that is stopped gives none.
 const ASK_TIME: Duration = Duration::from_secs(6);
+/// The same at the end of a run, where every member answers however busy the machine is.
+const LAST_TIME: Duration = Duration::from_secs(60);
 /// Between two looks at the domains of nodes.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -56,9 +58,9 @@ pub struct Member {
 }
 
 impl Member {
-    /// Asks the member.
-    pub async fn ask(&self) -> Result<Status> {
-        let (run, command) = (self.run.clone(), Etcd::of(&self.paths).status().deadline(ASK_TIME));
+    /// Asks the member, and waits this long for its answer.
+    pub async fn ask(&self, longest: Duration) -> Result<Status> {
+        let (run, command) = (self.run.clone(), Etcd::of(&self.paths).status().deadline(longest));
         let answer = tokio::task::spawn_blocking(move || run.run(&command)).await??;
         parse(&answer.text())
     }
@@ -80,7 +82,7 @@ fn hash_of(mut status: Command, revision: i64) -> Command {
 /// Asks a member again and again.
 pub async fn leaders(member: Member, judge: Arc<Judge>) {
     loop {
-        if let Ok(status) = member.ask().await {
+        if let Ok(status) = member.ask(ASK_TIME).await {
             judge.member(&member.name, status.said);
         }
         tokio::time::sleep(ASK_INTERVAL).await; // until the next question
@@ -147,7 +149,8 @@ fn parse_hash(text: &str) -> Result<u64> {
 pub async fn same(members: &[Member]) -> Result<()> {
     let mut revisions = Vec::new();
     for member in members {
-        revisions.push(member.ask().await.with_context(|| format!("etcd on {}", member.name))?.revision);
+        let status = member.ask(LAST_TIME).await.with_context(|| format!("etcd on {}", member.name))?;
+        revisions.push(status.revision);
     }
     let revision = revisions.into_iter().min().context("there are members")?;
     let mut hashes = Vec::new();

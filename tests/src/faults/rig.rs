@@ -316,7 +316,7 @@ impl Rig {
         let mut leaders = Vec::new();
         for (machine, admin) in self.machines.iter().zip(admins) {
             let name = machine.plane.name();
-            let status = machine.member().ask().await.with_context(|| format!("etcd on {name}"))?;
+            let status = machine.member().ask(ASK_TIME).await.with_context(|| format!("etcd on {name}"))?;
             ensure!(!status.is_learner && status.said.leader != 0, "etcd on {name}: {status:?}");
             leaders.push(status.said.leader);
             let ready = admin.request_text(http::Request::get("/readyz").body(Vec::new())?);
@@ -364,9 +364,6 @@ impl Rig {
             let _shut = self.load.gate.write().await;
             self.tasks.drain(..).for_each(|task| task.abort());
         }
-        self.read_all().await?;
-        let members: Vec<_> = self.machines.iter().map(Machine::member).collect();
-        observe::same(&members).await?;
         let mut led = self.led_before.clone();
         led.extend(self.machines.iter().map(|machine| machine.controller.led()));
         report.leads = led.iter().map(Vec::len).sum();
@@ -378,7 +375,9 @@ impl Rig {
         report.terms = locked(&self.judge.terms).count();
         report.starts = locked(&self.judge.starts).count();
         report.stall = *locked(&self.stall);
-        Ok(())
+        self.read_all().await?;
+        let members: Vec<_> = self.machines.iter().map(Machine::member).collect();
+        observe::same(&members).await
     }
 
     /// Waits until it holds.
