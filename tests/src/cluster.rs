@@ -444,6 +444,12 @@ impl Processes {
         self.lock().get(unit).map(Child::id)
     }
 
+    /// Those of them that were started and have ended by themselves.
+    pub(crate) fn ended(&self) -> Vec<String> {
+        let has_ended = |child: &mut Child| !matches!(child.try_wait(), Ok(None));
+        self.lock().iter_mut().filter_map(|(unit, child)| has_ended(child).then(|| unit.clone())).collect()
+    }
+
     /// The last lines of each.
     pub(crate) fn tails(&self) -> String {
         let mut text = String::new();

@@ -9,6 +9,7 @@ pub mod controlled;
 pub mod domains;
 pub mod evicted;
 pub mod examples;
+pub mod faults;
 pub mod fleet;
 pub mod frames;
 pub mod go;

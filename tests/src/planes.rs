@@ -72,7 +72,8 @@ impl Network {
         Ipv4Addr::from(self.prefix + 30).into()
     }
 
-    fn plug(&self) -> Result<(String, IpAddr)> {
+    /// A namespace with a cable of its own: its name, the outer end of the cable, its address.
+    fn plug(&self) -> Result<(String, String, IpAddr)> {
         let host = self.next.fetch_add(1, Ordering::Relaxed);
         let (pid, bridge) = (std::process::id(), &self.name);
         let address = Ipv4Addr::from(self.prefix + host);
@@ -89,7 +90,7 @@ impl Network {
         ] {
             System.run(&Command::new("ip").args(words))?;
         }
-        Ok((namespace, address.into()))
+        Ok((namespace, outside, address.into()))
     }
 }
 
@@ -136,6 +137,7 @@ pub struct Plane {
     pub address: IpAddr,
     name: String,
     namespace: String,
+    cable: String,
     units: Arc<Processes>,
     agent: Option<RunningAgent>,
     vip: Option<(Reader, tokio::task::JoinHandle<Result<()>>)>,
@@ -193,7 +195,7 @@ impl VirtualAddresses for Inside {
 impl Plane {
     /// One that is switched off, with this table `[cluster]`.
     pub fn new(network: &Network, name: &str, cluster: &str) -> Result<Self> {
-        let (namespace, address) = network.plug()?;
+        let (namespace, cable, address) = network.plug()?;
         let text = format!("version = 1\n[system]\nhostname = \"{name}\"\n{cluster}\n");
         let node = AgentNode::new(&text, name)?;
         let units = Arc::new(Processes::new(node.root(), &namespace)?);
@@ -204,6 +206,7 @@ impl Plane {
             address,
             name: name.into(),
             namespace,
+            cable,
             units,
             agent: None,
             vip: None,
@@ -214,6 +217,28 @@ impl Plane {
     /// Its files.
     pub fn paths(&self) -> Paths {
         self.node.paths()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its network namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Its programs, for what starts them again.
+    pub(crate) fn units(&self) -> Arc<Processes> {
+        self.units.clone()
+    }
+
+    /// Pulls the cable between its namespace and the bridge, or puts it in again.
+    pub fn connect(&self, is_connected: bool) -> Result<()> {
+        let state = if is_connected { "up" } else { "down" };
+        System.run(&Command::new("ip").args(["link", "set", &self.cable, state]))?;
+        Ok(())
     }
 
     /// Starts its agent: the controllers of the cluster and of the address for people.

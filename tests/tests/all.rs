@@ -7,6 +7,7 @@
 mod certificates;
 mod cluster_update;
 mod console;
+mod control_plane_join;
 mod control_planes;
 mod controller;
 mod filters;
@@ -47,6 +48,9 @@ mod volumes_cluster;
 /// Builds a registry, and runs four VMs on a machine.
 #[cfg(feature = "all")]
 mod container_disk_vm;
+/// Five minutes of faults on three control planes, or as many as SHEAF_FAULT_MINUTES says.
+#[cfg(feature = "all")]
+mod control_plane_faults;
 /// Two disks are written, and each boots to a cluster.
 #[cfg(feature = "all")]
 mod disk;

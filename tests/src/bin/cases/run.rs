@@ -23,6 +23,7 @@ const PROCESSES: &[&str] = &[
     "certificates",
     "cluster_update",
     "console",
+    "control_plane_join",
     "control_planes",
     "controller",
     "export",
