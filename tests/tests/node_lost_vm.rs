@@ -44,7 +44,7 @@ spec:
           hostDisk: {path: /data/images/guest.raw, type: Disk}
 ";
 
-fn runs_on<'v>(vmi: &'v Value) -> Option<&'v str> {
+fn runs_on(vmi: &Value) -> Option<&str> {
     (vmi["status"]["phase"] == "Running").then(|| vmi["status"]["nodeName"].as_str()).flatten()
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Why here: it follows from the plans of VMs, instances and Pod ends together, and from no single one of them. A small
 //! model plays the rest: the API server (finalizers, grace, preconditions), kube-scheduler, both garbage collectors, agents
-//! that may be cut off and then act on what they knew, nodes that stop a VM by themselves 20 s after their lease was renewed last if they said
+//! that may be cut off and then act on what they knew, nodes that stop a VM by themselves when their lease is not renewed, if they said
 //! so (with what times: [`crate::node_lost`]), a tenant with the rights of `edit`, an administrator who declares out of service only
 //! what is powered off. Route in: random orders of [`Step`]s. Route out: the two counts after each.
 
