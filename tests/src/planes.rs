@@ -353,11 +353,6 @@ impl Plane {
         Replica::of(sheaf_controller::Options { kubeconfig, certificates, port: 0 })
     }
 
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Approves nodes' certificates as its sheaf-controller does, until the answer is dropped; once it has a control plane.
     pub async fn approver(&self) -> Result<Approver> {
         let file: PathBuf = self.paths().kubernetes.join("sheaf-controller.conf");
