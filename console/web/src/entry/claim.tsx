@@ -33,6 +33,7 @@ export function Claim() {
       loginTitle="Claim this cluster"
       loginSubtitle="Nobody administers it yet. The code is on the screen of the node that made the cluster."
     >
+      <h1 className="pf-v6-screen-reader">Sheaf</h1>
       <Form onSubmit={(event) => void submit(event)}>
         {refusal && (
           <FormAlert>

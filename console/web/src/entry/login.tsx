@@ -31,6 +31,7 @@ export function Login({ hasEnded }: { hasEnded: boolean }) {
         hasEnded ? "The session has ended." : "With the name and password that your administrator gave you."
       }
     >
+      <h1 className="pf-v6-screen-reader">Sheaf</h1>
       <LoginForm
         showHelperText={message !== ""}
         helperText={message}
