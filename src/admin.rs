@@ -1,11 +1,12 @@
 //! `sheaf admin`: the administrator's way into a cluster that has no ssh.
 //!
 //! Route in: `new` makes a key, whose public half goes into node.toml; `kubeconfig` asks the running cluster for the
-//! certificate it signed for that key; [`claim`] makes the first administrator of a cluster that was made without a key. Route
-//! out: two files; a kubeconfig on standard output. The private half never
+//! certificate it signed for that key; [`claim`] makes the first administrator of a cluster that was made without a key; [`code`] lets an
+//! administrator by key make one of the console. Route out: two files; a kubeconfig on standard output. The private half never
 //! leaves this machine, and nothing is believed before the CA's pin has been compared.
 
 mod claim;
+mod code;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use base64::Engine as _;
@@ -52,6 +53,8 @@ enum Command {
     },
     /// Claim a cluster that has no administrator, with the code on its first node's screen
     Claim(claim::Arguments),
+    /// Print a Secret that lets one more person become an administrator in the console: sheaf admin code | kubectl apply -f -
+    Code,
 }
 
 /// Runs the command.
@@ -59,6 +62,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.command {
         Command::New { dir } => new(dir),
         Command::Claim(arguments) => claim::run(arguments),
+        Command::Code => code::run(),
         Command::Kubeconfig { server, key, ca_hash } => {
             print!("{}", kubeconfig(server.trim_end_matches('/'), key, ca_hash)?);
             Ok(())

@@ -5,6 +5,7 @@
 //! Route in: TOML or JSON text. Route out: types that hold only what is valid, or errors that name file and line.
 
 pub mod against;
+pub mod claim;
 pub mod cluster_info;
 pub mod convert;
 pub mod diagnose;

@@ -4,7 +4,7 @@
 //! shows it on the node's screens, and keeps its salted SHA-256 in a Secret, with its end and the tries that are left; for as
 //! long it binds [`sheaf_api::console::CLAIM_USER`] to what making an administrator needs. A try is counted before the code is
 //! compared, in the Secret, so that no number of replicas or parallel requests adds tries; the Secret is deleted before the
-//! administrator is made, so that a code makes one. What a code is, is in `controller/api/src/claim.rs`. Route in: a code. Route
+//! administrator is made, so that a code makes one. What a code is, is in `configs/src/claim.rs`. Route in: a code. Route
 //! out: a user with the role administer, or a key in the list of administrators, for `sheaf admin claim`.
 
 use std::{
@@ -20,7 +20,7 @@ use kube::{
 };
 use serde::Deserialize;
 use serde_json::json;
-use sheaf_api::claim::{Claim, KEY};
+use sheaf_config::claim::{Claim, KEY};
 use tokio::sync::Mutex;
 
 use crate::{

@@ -6,14 +6,11 @@ use super::plan::Action;
 use crate::cluster::{apply, is_status};
 use crate::paths::Paths;
 use anyhow::{Context as _, anyhow};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use kube::api::{Api, DeleteParams};
-use serde_json::json;
-use sheaf_api::claim::{self, Claim, KEY, NODE_ANNOTATION, REQUESTED_ANNOTATION};
 use sheaf_api::console::{CLAIM_ROLE, CLAIM_SECRET, NAMESPACE, claim_bindings};
+use sheaf_config::claim::{self, Claim};
 use sheaf_host::file::write_atomically;
 use std::fs;
 use std::io::ErrorKind;
@@ -56,16 +53,7 @@ pub async fn open(
 ) -> anyhow::Result<String> {
     let (code, salt): ([u8; claim::LENGTH], [u8; 16]) = (random()?, random()?);
     let code = claim::code(code);
-    let record = serde_json::to_vec(&Claim::new(&code, hex::encode(salt), now))?;
-    let mut annotations = json!({NODE_ANNOTATION: node});
-    if is_requested {
-        annotations[REQUESTED_ANNOTATION] = json!("true");
-    }
-    let secret = json!({
-        "apiVersion": "v1", "kind": "Secret",
-        "metadata": {"name": CLAIM_SECRET, "namespace": NAMESPACE, "annotations": annotations},
-        "data": {KEY: STANDARD.encode(record)},
-    });
+    let secret = Claim::new(&code, hex::encode(salt), now).secret(Some(node), is_requested)?;
     apply::all(client, &[secret]).await?;
     write_atomically(&paths.claim(), format!("{code}\n").as_bytes(), 0o600)?;
     Ok(code)

@@ -10,7 +10,7 @@ use crate::cluster::create::pki::Pki;
 use crate::cluster::{kubeconfig, token};
 use crate::paths::Paths;
 use anyhow::Context as _;
-use sheaf_api::claim::{LIFETIME, TRIES};
+use sheaf_config::claim::{LIFETIME, TRIES};
 use sheaf_config::node::NodeConfig;
 
 /// Makes a claim in place of one that there is, on the node with these files.

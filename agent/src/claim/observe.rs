@@ -9,8 +9,8 @@ use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use kube::api::{Api, ListParams};
-use sheaf_api::claim::{KEY, NODE_ANNOTATION, REQUESTED_ANNOTATION};
 use sheaf_api::console::{ADMINISTER, CLAIM_ROLE, CLAIM_SECRET, NAMESPACE, ROLE_LABEL};
+use sheaf_config::claim::{KEY, NODE_ANNOTATION, REQUESTED_ANNOTATION};
 
 /// All of it; since when a claim is gone is for the caller to know.
 pub async fn observe(
@@ -57,7 +57,13 @@ fn kept(secret: &Secret) -> Kept {
 mod tests {
     use super::*;
     use serde_json::json;
-    use sheaf_api::claim::Claim;
+    use sheaf_config::claim::Claim;
+
+    #[test]
+    fn the_claim_is_where_the_console_may_read_it() {
+        let made = (sheaf_config::claim::NAMESPACE, sheaf_config::claim::SECRET);
+        assert_eq!(made, (NAMESPACE, CLAIM_SECRET));
+    }
 
     #[test]
     fn a_claim_is_read_as_the_console_keeps_it_and_one_that_is_damaged_is_none() {

@@ -2,7 +2,7 @@
 //!
 //! Route in: [`Observed`], the time. Route out: [`Action`]s, in order.
 
-use sheaf_api::claim::Claim;
+use sheaf_config::claim::Claim;
 use std::fmt;
 use std::time::Duration;
 
@@ -125,7 +125,7 @@ fn is_another_due(observed: &Observed, now: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sheaf_api::claim::LIFETIME;
+    use sheaf_config::claim::LIFETIME;
 
     const CODE: &str = "01AB-23CD";
     const NOW: u64 = 1_800_000_000;

@@ -65,7 +65,7 @@ mod tests {
     use super::super::plan::Kept;
     use super::*;
     use crate::cluster::keys::Authority;
-    use sheaf_api::claim::{Claim, LIFETIME};
+    use sheaf_config::claim::{Claim, LIFETIME};
 
     const NOW: u64 = 1_800_000_000;
 

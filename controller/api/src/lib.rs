@@ -8,7 +8,6 @@
 pub mod access;
 pub mod attachment;
 pub mod cdi;
-pub mod claim;
 pub mod clock;
 pub mod cluster_config;
 pub mod cluster_update;

@@ -1,11 +1,14 @@
-//! The claim of the first administrator: what a node's agent makes and the console takes.
+//! The claim of an administrator: what a node's agent or `sheaf admin code` makes and the console takes.
 //!
-//! Why here: both must mean the same by a code. Eight characters of Crockford's base 32 are 40 bits; with ten tries a guess
+//! Why here: all three must mean the same by a code. Eight characters of Crockford's base 32 are 40 bits; with ten tries a guess
 //! succeeds once in a hundred thousand million. What is kept is a salted SHA-256: who reads the Secret does not read the code, but
 //! can search all codes within minutes, so the Secret is for administrators and the console alone. Pure. Route in: a code. Route
-//! out: a [`Claim`], JSON at the key [`KEY`] of the Secret [`crate::console::CLAIM_SECRET`].
+//! out: a [`Claim`], JSON at the key [`KEY`] of a Secret.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 /// Characters of a code, hyphen apart.
@@ -16,12 +19,16 @@ pub const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 pub const TRIES: u32 = 10;
 /// Seconds until a claim ends: a machine that is installed in the evening is claimed the next morning.
 pub const LIFETIME: u64 = 24 * 3600;
+/// Namespace of the Secret.
+pub const NAMESPACE: &str = "sheaf-console";
+/// Name of the Secret.
+pub const SECRET: &str = "claim";
 /// Key of the JSON in the Secret.
 pub const KEY: &str = "record";
 /// Annotation of the Secret: the node whose screens show the code.
 pub const NODE_ANNOTATION: &str = "console.sheaf.dev/shown-on";
-/// Annotation of the Secret: the claim was asked for with `sheaf-agent claim new`, so it stays though somebody administers
-/// the cluster.
+/// Annotation of the Secret: the claim was asked for (`sheaf-agent claim new`, `sheaf admin code`), so it stays though somebody
+/// administers the cluster.
 pub const REQUESTED_ANNOTATION: &str = "console.sheaf.dev/requested";
 
 /// What is kept of an open claim.
@@ -48,6 +55,19 @@ impl Claim {
     pub fn is(&self, code: &str) -> bool {
         let code = plain(code);
         code.len() == LENGTH && self.sha256 == hash(&self.salt, &code)
+    }
+
+    /// The Secret that opens it. `shown_on`: the node whose screens show the code; `is_requested`: it is open beside administrators.
+    pub fn secret(&self, shown_on: Option<&str>, is_requested: bool) -> Result<Value, serde_json::Error> {
+        let mut annotations = Map::new();
+        annotations.extend(shown_on.map(|node| (NODE_ANNOTATION.to_owned(), json!(node))));
+        annotations.extend(is_requested.then(|| (REQUESTED_ANNOTATION.to_owned(), json!("true"))));
+        Ok(json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": SECRET, "namespace": NAMESPACE, "annotations": annotations},
+            // Not `stringData`: applying it again must take the place of what is there, tries included.
+            "data": {KEY: STANDARD.encode(serde_json::to_vec(self)?)},
+        }))
     }
 
     /// Whether it can be tried at `now`, in seconds since 1970.
