@@ -447,7 +447,7 @@ export interface NodeRemovalStatus {
   /** Generation of the spec that this is about. */
   observedGeneration?: number;
   /** Where a removal stands. */
-  phase?: "Checking" | "Blocked" | "Draining" | "Removing" | "Removed" | "Cancelled";
+  phase?: "Checking" | "Blocked" | "Draining" | "Demoting" | "Removing" | "Removed" | "Cancelled";
   /** When the phase became Removing: from then on it cannot be cancelled. */
   removing?: string;
   /** When the node lost its identity. */
