@@ -6,7 +6,7 @@
 //! leaves this machine, and nothing is believed before the CA's pin has been compared.
 
 mod claim;
-mod code;
+pub mod code;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use base64::Engine as _;

@@ -40,6 +40,14 @@ pub struct Arguments {
     keep: bool,
 }
 
+/// Ports of 127.0.0.1 that lead to the node.
+struct Ports {
+    /// To the API server.
+    api: u16,
+    /// To the console.
+    console: u16,
+}
+
 /// Everything the steps share.
 struct Demo {
     place: Workplace,
@@ -84,13 +92,16 @@ impl Demo {
     /// Everything that a machine is needed for, from an empty folder.
     fn attempt(&self, release: &Path, guest: &Path, keep: bool) -> anyhow::Result<()> {
         clear(&self.folder)?;
-        let (port, node) = self.node(release, guest)?;
+        let (ports, node) = self.node(release, guest)?;
         let mut machine = self.show.step("boot the node from its disk", || Ok(node.boot()?))?;
-        self.join(&mut machine, port)?;
+        self.join(&mut machine, ports.api)?;
         self.vm()?;
         self.show.hardware();
         if keep {
             self.show.reach(&self.operator.kubectl_command(&["get", "vm,vmi,node"]).to_string());
+            let (secret, code) = crate::admin::code::new()?;
+            self.operator.wait_apply(&secret, READY)?;
+            self.show.console(&format!("https://127.0.0.1:{}/", ports.console), &code);
             machine.wait_until_off()?;
         } else {
             machine.cut_power();
@@ -99,8 +110,8 @@ impl Demo {
         Ok(())
     }
 
-    /// Key, node.toml, medium, installation. Gives the port of 127.0.0.1 that leads to the API server.
-    fn node(&self, release: &Path, guest: &Path) -> anyhow::Result<(u16, NodeMachine)> {
+    /// Key, node.toml, medium, installation.
+    fn node(&self, release: &Path, guest: &Path) -> anyhow::Result<(Ports, NodeMachine)> {
         let mut node = lab::Node::first(
             &self.show.step("make the administrator's key", || Ok(self.operator.admin_key()?))?,
         );
@@ -110,13 +121,15 @@ impl Demo {
         self.show.step("write an ISO with node.toml and the VM's image on it", || {
             Ok(self.operator.iso(release, &config, &[guest.to_owned()], &iso)?)
         })?;
-        let port = ports::free_port()?;
+        let ports = Ports { api: ports::free_port()?, console: ports::free_port()? };
         let mut machine = NodeMachine::blank(&self.tools, &node, &self.folder, &self.folder)?;
-        machine.spec.forwards.push(Forward { host: port, guest: node.address, port: 6443 });
+        for (host, port) in [(ports.api, 6443), (ports.console, 443)] {
+            machine.spec.forwards.push(Forward { host, guest: node.address, port });
+        }
         self.show.step("install on an empty disk (QEMU, UEFI, no key pressed)", || {
             Ok(machine.install(Medium::Cd(iso), |line| self.show.installer(line))?)
         })?;
-        Ok((port, machine))
+        Ok((ports, machine))
     }
 
     /// Status page, kubeconfig, Node.

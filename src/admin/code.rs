@@ -23,16 +23,21 @@ fn make(code: [u8; LENGTH], salt: [u8; 16], now: u64) -> Result<(String, String)
     Ok((format!("{:#}\n", Claim::new(&code, salt, now).secret(None, true)?), code))
 }
 
+/// A Secret and its code.
+pub fn new() -> Result<(String, String)> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    make(random()?, random()?, now)
+}
+
 fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| anyhow!("no random numbers: {error}"))?;
     Ok(bytes)
 }
 
-/// Makes one.
+/// Prints both.
 pub fn run() -> Result<()> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (secret, code) = make(random()?, random()?, now)?;
+    let (secret, code) = new()?;
     print!("{secret}");
     eprint!("{}", words(&code));
     Ok(())

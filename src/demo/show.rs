@@ -57,6 +57,11 @@ impl Show {
         println!("The node runs until you press Ctrl-C. Look at it:\n    {kubectl}\n");
     }
 
+    /// Where the console is, and the code that makes its first user.
+    pub fn console(&self, url: &str, code: &str) {
+        println!("The console, with a certificate of its own: {url}\n    code: {code}\n");
+    }
+
     /// Says what broke the machine, and that everything begins again.
     pub fn again(&self, cause: &str) {
         println!("sheaf demo: the machine broke: {cause}\nsheaf demo: trying once more");
