@@ -144,7 +144,9 @@ pub async fn post_status(
 ) -> Result<Node, kube::Error> {
     for _ in 1..POSTS {
         match post_once(client, name, status).await {
-            Err(error) if is_status(&error, 409) => {}
+            // 403: a taint came or went in between, and the API server takes what was read for a node that changes its taints
+            // (NodeRestriction looks before it looks at versions).
+            Err(error) if is_status(&error, 409) || is_status(&error, 403) => {}
             answer => return answer,
         }
     }
