@@ -318,6 +318,14 @@ impl Plane {
         anyhow::bail!("{}: {what}: {section:#?}\n{}", self.name, self.units.tails())
     }
 
+    /// What keeps it from being of the control plane, once something does; `what` is said when nothing does.
+    pub async fn refusal(&self, what: &str) -> Result<PlaneSection> {
+        let is_refused = |section: &ClusterSection| {
+            section.control_plane.as_ref().is_some_and(|plane| plane.problem.is_some())
+        };
+        self.section(what, is_refused).await?.control_plane.context("it has a control plane")
+    }
+
     /// Waits until its control plane and its node are up.
     pub async fn up(&self) -> Result<()> {
         let joins = std::fs::read_to_string(self.paths().node_toml)?.contains("mode = \"join\"");
@@ -390,6 +398,14 @@ pub async fn first(network: &Network) -> Result<Plane> {
 pub async fn invited(network: &Network, of: &Plane, name: &str) -> Result<Plane> {
     let table = invite::create(&of.paths(), &*of.hosts.run, LIFETIME, None).await?;
     Plane::new(network, name, &table)
+}
+
+/// One more, which has joined by a token that `of` made.
+pub async fn joined(network: &Network, of: &Plane, name: &str) -> Result<Plane> {
+    let mut plane = invited(network, of, name).await?;
+    plane.start()?;
+    plane.up().await?;
+    Ok(plane)
 }
 
 /// A worker called `w` that joined `of` and has read the list of API servers.

@@ -35,12 +35,7 @@ async fn refused(joins: &mut Plane, table: &str, by: &Plane) -> Result<String> {
     let text = format!("version = 1\n[system]\nhostname = \"{}\"\n{table}", joins.name());
     std::fs::write(joins.paths().node_toml, text)?;
     joins.start()?;
-    let section = joins
-        .section("is not refused", |section| {
-            section.control_plane.as_ref().is_some_and(|plane| plane.problem.is_some())
-        })
-        .await?;
-    let plane = section.control_plane.context("it has a control plane")?;
+    let plane = joins.refusal("is not refused").await?;
     ensure!(plane.step == "receiving the keys of the cluster", "{plane:?}");
     ensure!(plane.remedy.as_deref() == Some(REMEDY), "{plane:?}");
     ensure!(!joins.paths().kubernetes.join("pki").exists(), "keys were kept that were refused");
@@ -121,12 +116,7 @@ async fn a_node_without_the_right_key_or_with_keys_that_were_changed_is_no_membe
     c.kill_agent();
     std::fs::write(c.paths().node_toml, format!("version = 1\n[system]\nhostname = \"c\"\n{table}"))?;
     c.start()?;
-    let section = c
-        .section("is not refused", |section| {
-            section.control_plane.as_ref().is_some_and(|plane| plane.problem.is_some())
-        })
-        .await?;
-    let problem = section.control_plane.and_then(|plane| plane.problem).unwrap_or_default();
+    let problem = c.refusal("is not refused").await?.problem.unwrap_or_default();
     ensure!(
         problem == expected(id) || problem == format!("token {id}.*** was used or has expired"),
         "{problem}"

@@ -9,10 +9,11 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PostParams};
 use serde_json::json;
-use sheaf_agent::cluster::planes::{invite, retire};
+use sheaf_agent::cluster::create::UNITS;
+use sheaf_agent::cluster::planes::invite;
 use sheaf_agent::etcd::program::{self, Etcd, Member};
 use sheaf_api::node_removal::{NodeRemoval, Phase};
-use sheaf_tests::planes::{Network, Plane, TIMEOUT, answered, first, invited, worker};
+use sheaf_tests::planes::{Network, Plane, TIMEOUT, answered, first, invited, joined, worker};
 use std::time::Duration;
 
 /// What a client of an agent's list may wait for an answer after the loss of an API server.
@@ -116,12 +117,7 @@ async fn of_three_control_plane_nodes_each_may_be_lost_and_a_dead_one_is_removed
     ensure!(voters(&b)? == ["a", "b"], "{:?}", members(&b)?);
     // What was removed does not come back by itself.
     c.start()?;
-    let section = c
-        .section("is not refused", |section| {
-            section.control_plane.as_ref().is_some_and(|plane| plane.problem.is_some())
-        })
-        .await?;
-    let problem = section.control_plane.and_then(|plane| plane.problem).unwrap_or_default();
+    let problem = c.refusal("is not refused").await?.problem.unwrap_or_default();
     ensure!(problem == "this node is not a member of etcd: it was removed", "{problem}");
     ensure!(voters(&b)? == ["a", "b"], "{:?}", members(&b)?);
     is_retired(&c)
@@ -129,7 +125,7 @@ async fn of_three_control_plane_nodes_each_may_be_lost_and_a_dead_one_is_removed
 
 /// No unit of its control plane runs.
 fn is_retired(plane: &Plane) -> Result<()> {
-    let running: Vec<_> = retire::UNITS.into_iter().filter(|unit| plane.pid(unit).is_some()).collect();
+    let running: Vec<_> = UNITS.into_iter().filter(|unit| plane.pid(unit).is_some()).collect();
     ensure!(running.is_empty(), "{}: {running:?} run", plane.name());
     Ok(())
 }
@@ -185,12 +181,8 @@ async fn a_control_plane_node_that_is_removed_loses_its_member_first_and_stays_o
     let network = Network::make()?;
     let mut a = first(&network).await?;
     let approver = a.approver().await?;
-    let mut b = invited(&network, &a, "b").await?;
-    b.start()?;
-    b.up().await?;
-    let mut c = invited(&network, &a, "c").await?;
-    c.start()?;
-    c.up().await?;
+    let b = joined(&network, &a, "b").await?;
+    let mut c = joined(&network, &a, "c").await?;
     drop(approver);
     ensure!(voters(&b)? == ["a", "b", "c"], "{:?}", members(&b)?);
 

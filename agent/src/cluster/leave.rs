@@ -363,7 +363,7 @@ mod tests {
             failure.to_string().starts_with("being a node of the cluster: node n1 was removed"),
             "{failure}"
         );
-        assert_eq!(units.asked().len(), 5);
+        assert_eq!(units.asked().len(), 6);
         assert!(!crate::cluster::was_made(&paths));
     }
 

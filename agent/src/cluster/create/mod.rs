@@ -11,6 +11,7 @@ pub mod controller;
 pub mod kubeadm;
 pub mod objects;
 pub mod pki;
+pub mod serving;
 pub mod upkeep;
 
 use super::failure::{Failure, Remedy};
@@ -36,6 +37,16 @@ use std::time::{Duration, SystemTime};
 
 /// Addresses of Services when node.toml names none: kubeadm's choice.
 pub const SERVICE_CIDR: &str = "10.96.0.0/16";
+
+/// Units of a control plane, as they are stopped: each before those that it asks.
+pub const UNITS: [&str; 6] = [
+    "sheaf-console.service",
+    "sheaf-controller.service",
+    "kube-scheduler.service",
+    "kube-controller-manager.service",
+    "kube-apiserver.service",
+    "etcd.service",
+];
 
 /// How long the API server may take to become ready: 40 s on an emulated CPU, more after a power cut.
 const READY_TIME: Duration = Duration::from_secs(300);
@@ -195,15 +206,16 @@ pub async fn bring_up(
         .await
         .remedy("publishing administrators' certificates", refused)?;
 
-    for unit in ["kube-controller-manager.service", "kube-scheduler.service"] {
+    let [console_unit, controller_unit, scheduler, manager, ..] = UNITS;
+    for unit in [manager, scheduler] {
         start(hosts, unit, changed, report).await?;
     }
-    start(hosts, "sheaf-controller.service", changed || renewed || serving, report).await?;
+    start(hosts, controller_unit, changed || renewed || serving, report).await?;
     service_accounts::served(paths).remedy("noting the keys of service accounts", "look at /run/sheaf")?;
     servers::publish(&admin, &plane.node, &plane.server(), cluster.vip)
         .await
         .remedy("adding this node to the list of API servers", broken)?;
-    start(hosts, "sheaf-console.service", changed || console, report).await?;
+    start(hosts, console_unit, changed || console, report).await?;
     if changed {
         std::fs::remove_file(&pending).remedy("removing /run/sheaf/control-plane.pending", broken)?;
     }

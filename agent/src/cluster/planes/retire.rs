@@ -8,6 +8,7 @@
 //!
 //! observe → [`plan`] → apply.
 
+use crate::cluster::create::UNITS;
 use crate::paths::Paths;
 use crate::reconcile::blocking;
 use anyhow::Context as _;
@@ -16,15 +17,6 @@ use sheaf_host::systemd::Units;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-
-/// Units of a control plane; each before those that it asks.
-pub const UNITS: [&str; 5] = [
-    "sheaf-controller.service",
-    "kube-scheduler.service",
-    "kube-controller-manager.service",
-    "kube-apiserver.service",
-    "etcd.service",
-];
 
 /// Name of the folder of etcd's data, and of what is there already aside.
 const DATA: &str = "data";

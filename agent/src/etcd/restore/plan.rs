@@ -3,21 +3,14 @@
 //! Why the order of steps: everything that takes long or may fail happens while the control plane still runs. Route
 //! in: [`Facts`]. Route out: a [`Refusal`], or [`Step`]s.
 
+use crate::cluster::create::UNITS;
 use crate::etcd::store::Snapshot;
 use crate::human::binary;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Units that are stopped, in order: the agent first, which would start the others; etcd last, which the others use.
-pub const UNITS: [&str; 7] = [
-    "sheaf-agent.service",
-    "sheaf-console.service",
-    "sheaf-controller.service",
-    "kube-scheduler.service",
-    "kube-controller-manager.service",
-    "kube-apiserver.service",
-    "etcd.service",
-];
+/// The unit that would start the others.
+const AGENT: &str = "sheaf-agent.service";
 
 /// What a restore needs beside the snapshot: etcd's log, which has 64 MB from its first moment, and its own growth.
 const ROOM: u64 = 192 << 20; // bytes
@@ -223,7 +216,7 @@ pub fn plan(facts: &Facts, node: &str) -> Vec<Step> {
     // The same keys need no change.
     let with_keys = facts.keys.is_some() && facts.keys != facts.ca_hash;
     steps.extend(with_keys.then_some(Step::PrepareKeys));
-    steps.extend(UNITS.map(Step::Stop));
+    steps.extend(std::iter::once(AGENT).chain(UNITS).map(Step::Stop));
     // The agent, now stopped, forgets keys that no snapshot needs.
     steps.extend(facts.adds_keys.then_some(Step::AddKeys));
     steps.extend([Step::Switch, Step::Start]);

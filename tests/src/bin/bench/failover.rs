@@ -15,7 +15,7 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use sheaf_tests::cluster::RunningAgent;
 use sheaf_tests::harness::Case;
-use sheaf_tests::planes::{Network, Plane, TIMEOUT, answered, first, invited, until_answered, worker};
+use sheaf_tests::planes::{Network, Plane, TIMEOUT, answered, first, joined, until_answered, worker};
 use std::time::{Duration, Instant};
 
 /// How often one is killed.
@@ -95,12 +95,7 @@ async fn measure(count: usize) -> Result<Measured> {
     let a = first(&network).await?;
     let approver = a.approver().await?;
     let one = control_plane(&a)?;
-    let mut b = invited(&network, &a, "b").await?;
-    b.start()?;
-    b.up().await?;
-    let mut c = invited(&network, &a, "c").await?;
-    c.start()?;
-    c.up().await?;
+    let (b, c) = (joined(&network, &a, "b").await?, joined(&network, &a, "c").await?);
     let (_files, agent) = worker(&a).await?;
     drop(approver);
     let mut planes = [a, b, c];
