@@ -123,20 +123,25 @@ pub async fn run(observer: Observer) {
 
 async fn lead(observer: Observer) {
     let events = EventRecorder::new(observer.client.clone());
+    // A taint of the time when it was armed would keep a node that came back from VMs. It is looked for once: nobody taints then.
+    let mut may_be_tainted = true;
     loop {
-        match is_armed(&observer.client).await {
-            Ok(true) => armed(&observer, &events).await,
-            // A taint of the time when it was armed would keep a node that came back from VMs.
-            Ok(false) => warned(release_all(&observer.client).await),
-            Err(error) => tracing::warn!("nodes that are lost: {error}; trying again"),
+        let done = match is_armed(&observer.client).await {
+            Ok(true) => {
+                may_be_tainted = true;
+                armed(&observer, &events).await;
+                Ok(())
+            }
+            Ok(false) if may_be_tainted => {
+                release_all(&observer.client).await.map(|()| may_be_tainted = false)
+            }
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            tracing::warn!("nodes that are lost: {error}; trying again");
         }
         tokio::time::sleep(CONFIG_INTERVAL).await; // until the next look whether it is armed
-    }
-}
-
-fn warned(result: Result<(), RequestError>) {
-    if let Err(error) = result {
-        tracing::warn!("nodes that are lost: {error}; trying again");
     }
 }
 
