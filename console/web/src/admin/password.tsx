@@ -1,11 +1,12 @@
 /** The own password. All other sessions and all tokens end with the old one. */
-import { ActionGroup, Alert, Button, Card, CardBody, CardTitle, Form, FormAlert } from "@patternfly/react-core";
+import { ActionGroup, Button, Card, CardBody, CardTitle, Form } from "@patternfly/react-core";
 import { type FormEvent, useState } from "react";
 import { post } from "../api/client.ts";
 import { asRefusal, type Refusal } from "../api/refusal.ts";
 import { done } from "../notices.ts";
 import { TextField } from "../parts/fields.tsx";
 import { NewPassword, passwordProblem } from "../parts/new-password.tsx";
+import { FormRefused } from "../parts/refused.tsx";
 
 export function OwnPassword({ user }: { user: string }) {
   const [old, setOld] = useState("");
@@ -34,13 +35,7 @@ export function OwnPassword({ user }: { user: string }) {
       <CardTitle component="h2">Password of {user}</CardTitle>
       <CardBody>
         <Form isWidthLimited onSubmit={(event) => void submit(event)}>
-          {refusal && (
-            <FormAlert>
-              <Alert variant="danger" isInline title={refusal.message}>
-                {refusal.remedy}
-              </Alert>
-            </FormAlert>
-          )}
+          <FormRefused refusal={refusal} />
           <TextField
             id="old-password"
             type="password"

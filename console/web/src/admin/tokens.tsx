@@ -10,7 +10,6 @@ import {
   EmptyState,
   EmptyStateBody,
   Form,
-  FormAlert,
   Stack,
   StackItem,
 } from "@patternfly/react-core";
@@ -22,6 +21,7 @@ import { asRefusal, type Refusal } from "../api/refusal.ts";
 import { done } from "../notices.ts";
 import { Confirm } from "../parts/confirm.tsx";
 import { TextField } from "../parts/fields.tsx";
+import { FormRefused } from "../parts/refused.tsx";
 import { moment } from "../units.ts";
 import type { Token } from "./grants.ts";
 
@@ -104,13 +104,7 @@ export function Tokens() {
           </StackItem>
           <StackItem>
             <Form isWidthLimited onSubmit={(event) => void submit(event)}>
-              {shown && (
-                <FormAlert>
-                  <Alert variant="danger" isInline title={shown.message}>
-                    {shown.remedy}
-                  </Alert>
-                </FormAlert>
-              )}
+              <FormRefused refusal={shown} />
               <TextField id="token-label" label="What the token is for" value={label} onChange={setLabel} isRequired />
               <TextField
                 id="token-days"

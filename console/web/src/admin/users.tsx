@@ -4,7 +4,6 @@ import {
   Alert,
   Button,
   Form,
-  FormAlert,
   Label,
   LabelGroup,
   Modal,
@@ -27,6 +26,7 @@ import { Kebab } from "../parts/kebab.tsx";
 import { NewPassword, passwordProblem } from "../parts/new-password.tsx";
 import { projectNames } from "../parts/projects.ts";
 import { State } from "../parts/state.tsx";
+import { FormRefused } from "../parts/refused.tsx";
 import { moment } from "../units.ts";
 import { added, type Grant, type Role, ROLES, type User, without, words } from "./grants.ts";
 
@@ -105,13 +105,7 @@ function UserForm({ user, onClose, onDone }: { user: User | undefined; onClose: 
       <ModalHeader title={title} labelId="user-title" />
       <ModalBody>
         <Form onSubmit={(event) => void submit(event)}>
-          {refusal && (
-            <FormAlert>
-              <Alert variant="danger" isInline title={refusal.message}>
-                {refusal.remedy}
-              </Alert>
-            </FormAlert>
-          )}
+          <FormRefused refusal={refusal} />
           {isNew && (
             <TextField
               id="user-name"

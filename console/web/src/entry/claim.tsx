@@ -2,11 +2,12 @@
  * The first administrator: claimed by the code on the screen of a control-plane node (docs/console.md, "The first
  * administrator").
  */
-import { ActionGroup, Button, Form, FormAlert, Alert, LoginPage } from "@patternfly/react-core";
+import { ActionGroup, Button, Form, LoginPage } from "@patternfly/react-core";
 import { type FormEvent, useState } from "react";
 import { asRefusal, type Refusal } from "../api/refusal.ts";
 import { NewPassword, passwordProblem } from "../parts/new-password.tsx";
 import { TextField } from "../parts/fields.tsx";
+import { FormRefused } from "../parts/refused.tsx";
 import { claim, toLogin } from "../session.ts";
 
 export function Claim() {
@@ -35,13 +36,7 @@ export function Claim() {
     >
       <h1 className="pf-v6-screen-reader">Sheaf</h1>
       <Form onSubmit={(event) => void submit(event)}>
-        {refusal && (
-          <FormAlert>
-            <Alert variant="danger" isInline title={refusal.message}>
-              {refusal.remedy}
-            </Alert>
-          </FormAlert>
-        )}
+        <FormRefused refusal={refusal} />
         <TextField
           id="code"
           label="Code"

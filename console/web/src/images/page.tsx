@@ -1,11 +1,9 @@
 /** Images of all projects: list, create from a URL or a registry, delete. */
 import {
   ActionGroup,
-  Alert,
   Button,
   Checkbox,
   Form,
-  FormAlert,
   Modal,
   ModalBody,
   ModalHeader,
@@ -23,8 +21,9 @@ import { Confirm } from "../parts/confirm.tsx";
 import { SelectField, TextField } from "../parts/fields.tsx";
 import { Heading } from "../parts/heading.tsx";
 import { Kebab } from "../parts/kebab.tsx";
-import { projectNames } from "../parts/projects.ts";
+import { projectOptions } from "../parts/projects.ts";
 import { State } from "../parts/state.tsx";
+import { FormRefused } from "../parts/refused.tsx";
 import { age, bytes } from "../units.ts";
 import { build, check, type Image, images, type NewImage } from "./view.ts";
 
@@ -127,13 +126,7 @@ function CreateImage({ onClose }: { onClose: () => void }) {
       />
       <ModalBody>
         <Form onSubmit={(event) => void submit(event)} noValidate>
-          {refusal && (
-            <FormAlert>
-              <Alert variant="danger" isInline title={refusal.message}>
-                {refusal.remedy}
-              </Alert>
-            </FormAlert>
-          )}
+          <FormRefused refusal={refusal} />
           <TextField
             id="image-url"
             label="URL"
@@ -168,7 +161,7 @@ function CreateImage({ onClose }: { onClose: () => void }) {
             value={form.project}
             onChange={set("project")}
             error={wrong.project}
-            options={projectNames(projects.all, form.project).map((name) => ({ value: name, label: name }))}
+            options={projectOptions(projects.all, form.project)}
           />
           <TextField
             id="image-size"

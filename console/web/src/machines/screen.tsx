@@ -3,35 +3,13 @@
  *
  * noVNC loads with this file. Route in: keys and pointer. Route out: a WebSocket of KubeVirt's `vnc` subresource.
  */
-import {
-  Alert,
-  Button,
-  EmptyState,
-  EmptyStateBody,
-  Stack,
-  StackItem,
-  Toolbar,
-  ToolbarContent,
-  ToolbarItem,
-} from "@patternfly/react-core";
+import { Button, Stack, StackItem, Toolbar, ToolbarContent, ToolbarItem } from "@patternfly/react-core";
 import RFB from "@novnc/novnc";
 import { useEffect, useRef, useState } from "react";
 import * as paths from "../api/paths.ts";
+import { type Connected, NotConnected, NotRunning, PROTOCOL } from "./connection.tsx";
 
-/** virtctl's and KubeVirt's: plain bytes in binary frames. */
-const PROTOCOL = "plain.kubevirt.io";
-
-export default function Screen({
-  project,
-  name,
-  isRunning,
-  uid,
-}: {
-  project: string;
-  name: string;
-  isRunning: boolean;
-  uid: string | undefined;
-}) {
+export default function Screen({ project, name, isRunning, uid }: Connected) {
   const place = useRef<HTMLDivElement>(null);
   const screen = useRef<RFB>(undefined);
   const [isOpen, setOpen] = useState(false);
@@ -54,31 +32,12 @@ export default function Screen({
       screen.current = undefined;
     };
   }, [project, name, isRunning, uid, round]);
-  if (!isRunning) {
-    return (
-      <EmptyState headingLevel="h2" titleText="The machine does not run">
-        <EmptyStateBody>Start it to see its screen.</EmptyStateBody>
-      </EmptyState>
-    );
-  }
+  if (!isRunning) return <NotRunning what="Start it to see its screen." />;
   return (
     <Stack hasGutter>
       {!isOpen && (
         <StackItem>
-          <Alert
-            variant="warning"
-            isInline
-            component="h2"
-            title="Not connected"
-            actionLinks={
-              <Button variant="link" isInline onClick={() => setRound(round + 1)}>
-                Connect again
-              </Button>
-            }
-          >
-            The screen has one viewer at a time: a connection ends when somebody else opens it, or when the machine
-            ends.
-          </Alert>
+          <NotConnected held="The screen has one viewer at a time" onAgain={() => setRound(round + 1)} />
         </StackItem>
       )}
       <StackItem>

@@ -6,27 +6,15 @@
  * of KubeVirt's `console` subresource, bytes both ways.
  */
 import "@xterm/xterm/css/xterm.css";
-import { Alert, Button, EmptyState, EmptyStateBody, Stack, StackItem } from "@patternfly/react-core";
+import { Button, Stack, StackItem } from "@patternfly/react-core";
 import { FitAddon } from "@xterm/addon-fit";
 import { Terminal } from "@xterm/xterm";
 import { useEffect, useRef, useState } from "react";
 import * as paths from "../api/paths.ts";
+import { type Connected, NotConnected, NotRunning, PROTOCOL } from "./connection.tsx";
 import { documentFor } from "./styles.ts";
 
-/** virtctl's and KubeVirt's: plain bytes in binary frames. */
-const PROTOCOL = "plain.kubevirt.io";
-
-export default function Serial({
-  project,
-  name,
-  isRunning,
-  uid,
-}: {
-  project: string;
-  name: string;
-  isRunning: boolean;
-  uid: string | undefined;
-}) {
+export default function Serial({ project, name, isRunning, uid }: Connected) {
   const place = useRef<HTMLDivElement>(null);
   const button = useRef<HTMLButtonElement>(null);
   const shown = useRef<Terminal>(undefined);
@@ -74,13 +62,7 @@ export default function Serial({
       styles.release();
     };
   }, [project, name, isRunning, uid, round]);
-  if (!isRunning) {
-    return (
-      <EmptyState headingLevel="h2" titleText="The machine does not run">
-        <EmptyStateBody>Start it to use its serial port.</EmptyStateBody>
-      </EmptyState>
-    );
-  }
+  if (!isRunning) return <NotRunning what="Start it to use its serial port." />;
   return (
     <Stack hasGutter>
       <StackItem>
@@ -92,20 +74,7 @@ export default function Serial({
             Press Enter if the guest stays silent. Ctrl+] leaves the terminal.
           </>
         ) : (
-          <Alert
-            variant="warning"
-            isInline
-            component="h2"
-            title="Not connected"
-            actionLinks={
-              <Button variant="link" isInline onClick={() => setRound(round + 1)}>
-                Connect again
-              </Button>
-            }
-          >
-            The serial port has one user at a time: a connection ends when somebody else opens it, or when the machine
-            ends.
-          </Alert>
+          <NotConnected held="The serial port has one user at a time" onAgain={() => setRound(round + 1)} />
         )}
       </StackItem>
       <StackItem isFilled>

@@ -32,6 +32,7 @@ import { TextField } from "../parts/fields.tsx";
 import { Heading } from "../parts/heading.tsx";
 import { Missing } from "../parts/missing.tsx";
 import { State } from "../parts/state.tsx";
+import { Refused } from "../parts/refused.tsx";
 import { link, machineLink } from "../route.ts";
 import { DISK_COLUMNS, POOL_COLUMNS } from "../storage/columns.tsx";
 import type { NodeMaintenance } from "../types/crds.ts";
@@ -66,11 +67,7 @@ function StartMaintenance({ node, onClose }: { node: NodeRow; onClose: () => voi
     <Modal variant="small" isOpen onClose={onClose} aria-labelledby="maintenance-title">
       <ModalHeader title={`Maintenance of ${name}`} labelId="maintenance-title" />
       <ModalBody>
-        {refusal && (
-          <Alert variant="danger" isInline title={refusal.message}>
-            {refusal.remedy}
-          </Alert>
-        )}
+        <Refused refusal={refusal} />
         <p>
           No machine is started here any more, and{" "}
           {running.length === 0 ? "none runs here now" : `${count(running.length, "machine")} shut down`}. Those without

@@ -3,10 +3,11 @@
  *
  * Nothing is asked before what can be undone. Route in: what is done. Route out: a request, or the refusal in the dialog.
  */
-import { Alert, Button, Form, Modal, ModalBody, ModalFooter, ModalHeader } from "@patternfly/react-core";
+import { Button, Form, Modal, ModalBody, ModalFooter, ModalHeader } from "@patternfly/react-core";
 import { type ReactNode, useState } from "react";
 import { asRefusal, type Refusal } from "../api/refusal.ts";
 import { TextField } from "./fields.tsx";
+import { Refused } from "./refused.tsx";
 
 interface Props {
   title: string;
@@ -45,11 +46,7 @@ export function Confirm({ title, label, children, typed, isDanger = true, act, o
         {...(isDanger ? { titleIconVariant: "warning" as const } : {})}
       />
       <ModalBody id="confirm-body">
-        {refusal && (
-          <Alert variant="danger" isInline title={refusal.message}>
-            {refusal.remedy}
-          </Alert>
-        )}
+        <Refused refusal={refusal} />
         {children}
         {typed !== undefined && (
           <Form

@@ -11,3 +11,7 @@ export function projectNames(projects: readonly Namespace[], chosen: string): st
     .filter((name) => !RESERVED.some((prefix) => name.startsWith(prefix)));
   return [...new Set([...names, chosen].filter((name) => name !== ""))].sort();
 }
+
+/** The same, to choose from. */
+export const projectOptions = (projects: readonly Namespace[], chosen: string) =>
+  projectNames(projects, chosen).map((name) => ({ value: name, label: name }));

@@ -1,15 +1,5 @@
 /** Creates a machine: name, image, size, key, network. */
-import {
-  ActionGroup,
-  Alert,
-  Button,
-  Card,
-  CardBody,
-  Form as PfForm,
-  FormAlert,
-  FormSection,
-  PageSection,
-} from "@patternfly/react-core";
+import { ActionGroup, Button, Card, CardBody, Form as PfForm, FormSection, PageSection } from "@patternfly/react-core";
 import { type FormEvent, useMemo, useState } from "react";
 import { post } from "../../api/client.ts";
 import { useFetched } from "../../api/fetched.ts";
@@ -20,7 +10,8 @@ import { images } from "../../images/view.ts";
 import { done } from "../../notices.ts";
 import { AreaField, SelectField, TextField } from "../../parts/fields.tsx";
 import { Heading } from "../../parts/heading.tsx";
-import { projectNames } from "../../parts/projects.ts";
+import { projectOptions } from "../../parts/projects.ts";
+import { FormRefused } from "../../parts/refused.tsx";
 import { go, link, machineLink } from "../../route.ts";
 import type { VirtualMachineClusterInstancetype, VirtualMachineClusterPreference } from "../../types/crds.ts";
 import type { List } from "../../types/meta.ts";
@@ -94,13 +85,7 @@ export default function CreateMachine() {
         <Card>
           <CardBody>
             <PfForm isWidthLimited onSubmit={(event) => void submit(event)} noValidate>
-              {refusal && (
-                <FormAlert>
-                  <Alert variant="danger" isInline title={refusal.message}>
-                    {refusal.remedy}
-                  </Alert>
-                </FormAlert>
-              )}
+              <FormRefused refusal={refusal} />
               <FormSection title="1. Name" titleElement="h2">
                 <TextField
                   id="name"
@@ -117,7 +102,7 @@ export default function CreateMachine() {
                   value={form.project}
                   onChange={set("project")}
                   error={wrong.project}
-                  options={projectNames(projects.all, form.project).map((name) => ({ value: name, label: name }))}
+                  options={projectOptions(projects.all, form.project)}
                 />
               </FormSection>
               <FormSection title="2. Image" titleElement="h2">
