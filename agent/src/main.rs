@@ -18,7 +18,7 @@ use sheaf_agent::service_accounts::by_hand as service_accounts_by_hand;
 use sheaf_agent::update::Place;
 use sheaf_agent::update::by_hand::{self, Ask};
 use sheaf_agent::volumes::upload::send::{Upload, send};
-use sheaf_agent::without_lease::{self, by_force};
+use sheaf_agent::without_lease::by_force;
 use sheaf_agent::{config, console, runtime};
 use sheaf_api::node_update::Action;
 use sheaf_host::disk::RawDisk;
@@ -691,7 +691,7 @@ fn stop_guests(paths: &Paths) -> anyhow::Result<()> {
 
 fn stop_without_lease(paths: &Paths) -> anyhow::Result<()> {
     let machine = by_force::Machine {
-        uptime: &without_lease::uptime,
+        uptime: &|| Ok(sheaf_host::uptime::uptime()?),
         reset: &|| eprintln!("sheaf: the machine cannot be reset: {}", sheaf_host::reset::now()),
         say: &|line| println!("sheaf: {line}"),
     };

@@ -80,8 +80,18 @@ fn hash(salt: &str, code: &str) -> String {
     Sha256::digest(format!("{salt}{code}")).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Random bytes that a code and its salt are made of.
+pub const RANDOM: usize = LENGTH + 16;
+
+/// The claim that opens at `now`, in seconds since 1970, and its code, of random bytes.
+pub fn of(random: &[u8; RANDOM], now: u64) -> (Claim, String) {
+    let (letters, salt) = random.split_at(LENGTH);
+    let code = code(std::array::from_fn(|index| letters[index]));
+    (Claim::new(&code, hex::encode(salt), now), code)
+}
+
 /// The code of random bytes, as it is shown: `XXXX-XXXX`.
-pub fn code(random: [u8; LENGTH]) -> String {
+fn code(random: [u8; LENGTH]) -> String {
     // 32 letters: no byte favours one.
     let letters = random.map(|byte| char::from(ALPHABET[usize::from(byte % 32)]));
     let (first, second) = letters.split_at(LENGTH / 2);

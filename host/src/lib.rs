@@ -47,6 +47,7 @@ pub mod transient;
 pub mod trust;
 pub mod tty;
 pub mod udev;
+pub mod uptime;
 pub mod virtual_address;
 pub mod wait;
 pub mod watchdog;

@@ -5,7 +5,7 @@
 //! standard output, the code on standard error.
 
 use anyhow::{Result, anyhow};
-use sheaf_config::claim::{self, Claim, LENGTH, TRIES};
+use sheaf_config::claim::{self, RANDOM, TRIES};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What is shown beside the Secret.
@@ -16,23 +16,17 @@ fn words(code: &str) -> String {
     )
 }
 
-/// The Secret and the code of these random bytes, made at `now`, in seconds since 1970.
-fn make(code: [u8; LENGTH], salt: [u8; 16], now: u64) -> Result<(String, String)> {
-    let code = claim::code(code);
-    let salt = salt.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((format!("{:#}\n", Claim::new(&code, salt, now).secret(None, true)?), code))
+/// A Secret of these random bytes, made at `now`, in seconds since 1970, and its code.
+fn make(random: &[u8; RANDOM], now: u64) -> Result<(String, String)> {
+    let (claim, code) = claim::of(random, now);
+    Ok((format!("{:#}\n", claim.secret(None, true)?), code))
 }
 
 /// A Secret and its code.
 pub fn new() -> Result<(String, String)> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    make(random()?, random()?, now)
-}
-
-fn random<const N: usize>() -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow!("no random numbers: {error}"))?;
-    Ok(bytes)
+    let mut random = [0; RANDOM];
+    getrandom::fill(&mut random).map_err(|error| anyhow!("no random numbers: {error}"))?;
+    make(&random, SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
 /// Prints both.
@@ -49,10 +43,11 @@ mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     use serde_json::Value;
+    use sheaf_config::claim::Claim;
 
     #[test]
     fn the_secret_is_open_for_its_code_beside_administrators_and_does_not_hold_it() {
-        let (secret, code) = make(*b"01ABCDEF", [7; 16], 1_800_000_000).unwrap();
+        let (secret, code) = make(b"01ABCDEF0123456789abcdef", 1_800_000_000).unwrap();
         assert!(!secret.contains(&code));
         let secret: Value = serde_json::from_str(&secret).unwrap();
         let metadata = &secret["metadata"];

@@ -4,7 +4,7 @@
 
 use super::ACCESS;
 use super::plan::{Action, binding_of};
-use crate::cluster::{apply, is_status};
+use crate::cluster::{apply, ok_if_gone};
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
@@ -25,13 +25,13 @@ pub async fn apply(client: &kube::Client, action: &Action) -> anyhow::Result<()>
         }
         Action::Unbind(user) => {
             let (bindings, name): (Api<ClusterRoleBinding>, _) = (Api::all(client.clone()), binding_of(user));
-            gone(bindings.delete(&name, &DeleteParams::default()).await)
+            ok_if_gone(bindings.delete(&name, &DeleteParams::default()).await)
                 .with_context(|| format!("removing ClusterRoleBinding {name}"))
         }
         Action::Publish(data) => {
             let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-public");
             // Made again, so that nothing of before is left in it.
-            gone(maps.delete(ACCESS, &DeleteParams::default()).await)
+            ok_if_gone(maps.delete(ACCESS, &DeleteParams::default()).await)
                 .with_context(|| format!("removing ConfigMap kube-public/{ACCESS}"))?;
             let objects = [
                 json!({
@@ -52,13 +52,5 @@ pub async fn apply(client: &kube::Client, action: &Action) -> anyhow::Result<()>
             ];
             apply::all(client, &objects).await
         }
-    }
-}
-
-/// What is gone already is as well gone.
-fn gone<T>(answer: kube::Result<T>) -> kube::Result<()> {
-    match answer {
-        Err(error) if !is_status(&error, 404) => Err(error),
-        _ => Ok(()),
     }
 }

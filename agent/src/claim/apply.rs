@@ -3,14 +3,14 @@
 //! Route in: [`Action`]s. Route out: the Secret, the bindings, the file with the code.
 
 use super::plan::Action;
-use crate::cluster::{apply, is_status};
+use crate::cluster::{apply, ok_if_gone};
 use crate::paths::Paths;
 use anyhow::{Context as _, anyhow};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use kube::api::{Api, DeleteParams};
 use sheaf_api::console::{CLAIM_ROLE, CLAIM_SECRET, NAMESPACE, claim_bindings};
-use sheaf_config::claim::{self, Claim};
+use sheaf_config::claim;
 use sheaf_host::file::write_atomically;
 use std::fs;
 use std::io::ErrorKind;
@@ -26,15 +26,15 @@ pub async fn apply(
     match action {
         Action::Close => {
             let secrets: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
-            gone(secrets.delete(CLAIM_SECRET, &DeleteParams::default()).await)
+            ok_if_gone(secrets.delete(CLAIM_SECRET, &DeleteParams::default()).await)
                 .with_context(|| format!("removing Secret {NAMESPACE}/{CLAIM_SECRET}"))
         }
         Action::Unbind => {
             let of_cluster: Api<ClusterRoleBinding> = Api::all(client.clone());
             let of_namespace: Api<RoleBinding> = Api::namespaced(client.clone(), "kube-system");
-            gone(of_cluster.delete(CLAIM_ROLE, &DeleteParams::default()).await)
+            ok_if_gone(of_cluster.delete(CLAIM_ROLE, &DeleteParams::default()).await)
                 .with_context(|| format!("removing ClusterRoleBinding {CLAIM_ROLE}"))?;
-            gone(of_namespace.delete(CLAIM_ROLE, &DeleteParams::default()).await)
+            ok_if_gone(of_namespace.delete(CLAIM_ROLE, &DeleteParams::default()).await)
                 .with_context(|| format!("removing RoleBinding kube-system/{CLAIM_ROLE}"))
         }
         Action::Bind => apply::all(client, &claim_bindings()).await,
@@ -51,9 +51,10 @@ pub async fn open(
     is_requested: bool,
     now: u64,
 ) -> anyhow::Result<String> {
-    let (code, salt): ([u8; claim::LENGTH], [u8; 16]) = (random()?, random()?);
-    let code = claim::code(code);
-    let secret = Claim::new(&code, hex::encode(salt), now).secret(Some(node), is_requested)?;
+    let mut random = [0; claim::RANDOM];
+    getrandom::fill(&mut random).map_err(|error| anyhow!("no random numbers: {error}"))?;
+    let (claim, code) = claim::of(&random, now);
+    let secret = claim.secret(Some(node), is_requested)?;
     apply::all(client, &[secret]).await?;
     write_atomically(&paths.claim(), format!("{code}\n").as_bytes(), 0o600)?;
     Ok(code)
@@ -65,20 +66,6 @@ fn forget(paths: &Paths) -> anyhow::Result<()> {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| format!("{}: cannot be removed", path.display()))
         }
-        _ => Ok(()),
-    }
-}
-
-fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow!("no random numbers: {error}"))?;
-    Ok(bytes)
-}
-
-/// What is gone already is as well gone.
-fn gone<T>(answer: kube::Result<T>) -> kube::Result<()> {
-    match answer {
-        Err(error) if !is_status(&error, 404) => Err(error),
         _ => Ok(()),
     }
 }

@@ -427,3 +427,11 @@ fn configured(cluster: &Cluster) -> Result<Target, Failure> {
 pub(crate) fn is_status(error: &kube::Error, code: u16) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == code)
 }
+
+/// What is gone already is as well gone.
+pub(crate) fn ok_if_gone<T>(answer: kube::Result<T>) -> kube::Result<()> {
+    match answer {
+        Err(error) if !is_status(&error, 404) => Err(error),
+        _ => Ok(()),
+    }
+}

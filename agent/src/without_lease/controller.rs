@@ -3,7 +3,7 @@
 //! Route in: renewals, Pods. Route out: timers of systemd, the record, conditions of Pods.
 
 use super::plan::{Action, Observed, plan};
-use super::{Hosts, Record, uptime};
+use super::{Hosts, Record};
 use crate::api_server::Kube;
 use crate::channels::Context;
 use crate::cluster::time::rfc3339;
@@ -16,6 +16,7 @@ use serde_json::json;
 use sheaf_api::names::STOPS_ALONE_CONDITION;
 use sheaf_api::restart_elsewhere::{RESET_AFTER, STOP_AFTER, WATCHDOG};
 use sheaf_host::file::write_atomically;
+use sheaf_host::uptime::uptime;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::Instant;

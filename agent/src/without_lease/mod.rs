@@ -30,7 +30,6 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::watch;
 
 /// What the program has to know, on a file system in memory: nothing of it is true after a restart of the machine.
@@ -66,14 +65,6 @@ impl Record {
 /// Whether this node has VMs that stop without a lease: it then renews it more often.
 pub fn is_armed(paths: &Paths) -> bool {
     Record::path(paths).exists()
-}
-
-/// Time since the machine was started, also that for which it was suspended: CLOCK_BOOTTIME, as procfs shows it.
-pub fn uptime() -> anyhow::Result<Duration> {
-    let text = std::fs::read_to_string("/proc/uptime")?;
-    let seconds = text.split(' ').next().and_then(|first| first.parse::<f64>().ok());
-    let seconds = seconds.filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
-    Ok(Duration::from_secs_f64(seconds.ok_or_else(|| anyhow::anyhow!("/proc/uptime: is not a time"))?))
 }
 
 /// What this controller does to the machine.

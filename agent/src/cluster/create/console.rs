@@ -9,10 +9,10 @@
 use super::controller::ensure_kubeconfig_of;
 use super::kubeadm::ControlPlane;
 use super::pki::Pki;
+use super::serving::{self, Pair};
 use crate::cluster::apply;
-use crate::cluster::keys::{self, Authority, Key};
+use crate::cluster::keys::Authority;
 use sheaf_api::console::{IDENTITY, claim_roles, rules};
-use sheaf_host::file::write_atomically;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -40,40 +40,16 @@ pub fn ensure(
     Ok(ensure_serving(pki, plane, now)? | identity)
 }
 
-/// The certificate for browsers. The key is written first: a power cut in between leaves a pair that does not match, which is
-/// found next time.
+/// The certificate for browsers.
 fn ensure_serving(pki: &Pki, plane: &ControlPlane, now: SystemTime) -> anyhow::Result<bool> {
-    let (mut names, mut addresses) = (vec![plane.node.clone()], vec![plane.address]);
-    for san in &plane.sans {
-        match san.parse() {
-            Ok(address) => addresses.push(address),
-            Err(_) => names.push(san.clone()),
-        }
-    }
+    let (names, addresses) = serving::names(plane.node.clone(), plane);
     let [certificate, key] = SERVING.map(|name| pki.file(name));
-    let held = std::fs::read_to_string(&certificate).ok().and_then(|pem| keys::facts(&pem).ok());
-    let held_key = std::fs::read_to_string(&key).ok().and_then(|pem| Key::from_pem(&pem).ok());
-    if let (Some(facts), Some(key)) = (held, held_key) {
-        let lasting = facts.not_before <= now && facts.not_after > now + RENEW_BEFORE;
-        let has_all = names.iter().all(|name| facts.names.contains(name))
-            && addresses.iter().all(|address| facts.addresses.contains(address));
-        if lasting && has_all && key.public_der()? == facts.public_der {
-            return Ok(false);
-        }
-    }
-    // Signs this once, and is forgotten.
-    let (authority, authority_key) = Authority::create("sheaf-console", now)?;
-    let made = Key::generate()?;
-    let issued = Authority::from_pem(&authority, &authority_key)?.issue_server(
-        &names,
-        &addresses,
-        &made.public_der()?,
-        VALIDITY,
-        now,
-    )?;
-    write_atomically(&key, made.to_pem()?.as_bytes(), 0o600)?;
-    write_atomically(&certificate, issued.as_bytes(), 0o644)?;
-    Ok(true)
+    let pair = Pair { certificate, key, names, addresses, validity: VALIDITY, renew_before: RENEW_BEFORE };
+    pair.ensure(now, || {
+        // Signs this once, and is forgotten.
+        let (authority, key) = Authority::create("sheaf-console", now)?;
+        Authority::from_pem(&authority, &key)
+    })
 }
 
 /// Applies what it may do, and the roles that a claim needs.
@@ -86,6 +62,7 @@ pub async fn ensure_rules(client: &kube::Client) -> anyhow::Result<()> {
 mod tests {
     use super::super::pki::tests::{fake_kubeadm, plane, temporary};
     use super::*;
+    use crate::cluster::keys::{self, Key};
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]

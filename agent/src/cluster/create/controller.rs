@@ -6,6 +6,7 @@
 
 use super::kubeadm::ControlPlane;
 use super::pki::Pki;
+use super::serving::{self, Pair};
 use crate::cluster::keys::{self, Authority, Key, Subject};
 use crate::cluster::{apply, kubeconfig};
 use anyhow::Context as _;
@@ -59,38 +60,17 @@ pub fn ensure_kubeconfig_of(
 }
 
 /// Makes the certificate by which it serves the aggregated API, unless a good one is there; true when it was made. It has the
-/// control plane's names and addresses, too: those by which people download exports. The key is written first: a power cut in
-/// between leaves a pair that does not match, which is found next time.
+/// control plane's names and addresses, too: those by which people download exports.
 pub fn ensure_serving(pki: &Pki, plane: &ControlPlane, now: SystemTime) -> anyhow::Result<bool> {
-    let (mut names, mut addresses) =
-        (vec![format!("{AGGREGATED_SERVICE}.{SYSTEM_NAMESPACE}.svc")], vec![plane.address]);
-    for san in &plane.sans {
-        match san.parse() {
-            Ok(address) => addresses.push(address),
-            Err(_) => names.push(san.clone()),
-        }
-    }
-    let (certificate, key) =
-        (pki.file("sheaf-controller-serving.crt"), pki.file("sheaf-controller-serving.key"));
     let read = |name: &str| {
         std::fs::read_to_string(pki.file(name)).with_context(|| format!("pki/{name}: cannot be read"))
     };
     let authority = Authority::from_pem(&read("aggregated-ca.crt")?, &read("aggregated-ca.key")?)?;
-    let held = std::fs::read_to_string(&certificate).ok().and_then(|pem| keys::facts(&pem).ok());
-    let held_key = std::fs::read_to_string(&key).ok().and_then(|pem| Key::from_pem(&pem).ok());
-    if let (Some(facts), Some(key)) = (held, held_key) {
-        let lasting = facts.not_before <= now && facts.not_after > now + RENEW_BEFORE;
-        let has_all = names.iter().all(|name| facts.names.contains(name))
-            && addresses.iter().all(|address| facts.addresses.contains(address));
-        if lasting && has_all && key.public_der()? == facts.public_der {
-            return Ok(false);
-        }
-    }
-    let made = Key::generate()?;
-    let issued = authority.issue_server(&names, &addresses, &made.public_der()?, VALIDITY, now)?;
-    write_atomically(&key, made.to_pem()?.as_bytes(), 0o600)?;
-    write_atomically(&certificate, issued.as_bytes(), 0o644)?;
-    Ok(true)
+    let (names, addresses) = serving::names(format!("{AGGREGATED_SERVICE}.{SYSTEM_NAMESPACE}.svc"), plane);
+    let [certificate, key] =
+        ["sheaf-controller-serving.crt", "sheaf-controller-serving.key"].map(|name| pki.file(name));
+    let pair = Pair { certificate, key, names, addresses, validity: VALIDITY, renew_before: RENEW_BEFORE };
+    pair.ensure(now, || Ok(authority))
 }
 
 /// What it may do, as objects to apply.

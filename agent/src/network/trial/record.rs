@@ -60,8 +60,7 @@ pub struct Last {
 
 /// Seconds since boot, by a clock that nobody sets.
 pub(super) fn uptime() -> f64 {
-    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
-    text.split(' ').next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0.0)
+    sheaf_host::uptime::uptime().map_or(0.0, |time| time.as_secs_f64())
 }
 
 /// A new id: what a trial before a reboot was confirmed by must not end another one.
