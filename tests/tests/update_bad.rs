@@ -36,21 +36,28 @@ fn ground(case: &Case, fault: &str) -> Result<Ground> {
     Ok(Ground { cluster, server, first })
 }
 
-/// Updates to the release with `fault`; what is said when the former one runs again, which is healthy then.
-fn rolled_back(case: &Case, fault: &str, prepare: impl FnOnce(&mut Cluster) -> Result<()>) -> Result<String> {
+/// Updates to the release with `fault`; what is said when the former one runs again, which is healthy then,
+/// and what the machine wrote on its serial line.
+fn rolled_back(
+    case: &Case,
+    fault: &str,
+    prepare: impl FnOnce(&mut Cluster) -> Result<()>,
+) -> Result<(String, String)> {
     let Ground { mut cluster, server, first } = ground(case, fault)?;
     prepare(&mut cluster)?;
     cluster.operator.wait_apply(&node_update(NEXT, &server.url(), "Apply", SHORT), READY)?;
     let status = wait_update(&cluster.operator, "RolledBack", STAGED + ROLLED_BACK)?;
     ensure!(status["running"]["slot"] == "a" && status["running"]["version"] == first, "{status:#}");
     cluster.operator.wait_node_ready("node1", READY)?;
-    status["message"].as_str().map(str::to_owned).context("no reason")
+    let message = status["message"].as_str().map(str::to_owned).context("no reason")?;
+    let serial = std::fs::read(cluster.machine.folder().join("serial.log"))?;
+    Ok((message, String::from_utf8_lossy(&serial).into_owned()))
 }
 
 #[test]
 fn a_release_whose_kernel_panics_is_rolled_back() {
     case("update-panics", |case| {
-        let message = rolled_back(case, "echo c >/proc/sysrq-trigger", |_| Ok(()))?;
+        let (message, _) = rolled_back(case, "echo c >/proc/sysrq-trigger", |_| Ok(()))?;
         ensure!(message.contains("its agent never reported"), "{message}");
         Ok(())
     });
@@ -58,12 +65,17 @@ fn a_release_whose_kernel_panics_is_rolled_back() {
 
 #[test]
 fn a_release_that_hangs_is_reset_by_the_watchdog_and_rolled_back() {
-    // Nothing but these two loops gets a processor any more; interrupts do.
-    let hang = "echo -1 >/proc/sys/kernel/sched_rt_runtime_us
+    // Nothing but these two loops gets a processor any more; interrupts do. What tasks of real-time priority leave to the others
+    // is taken away first: the fair server's time, and throttling.
+    let hang = "mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
+        for cpu in 0 1; do echo 0 >/sys/kernel/debug/sched/fair_server/cpu$cpu/runtime; done
+        echo -1 >/proc/sys/kernel/sched_rt_runtime_us
         for cpu in 0 1; do taskset -c $cpu chrt -f 99 sh -c 'while :; do :; done' & done; wait";
     case("update-hangs", |case| {
-        let message = rolled_back(case, hang, |cluster| Ok(cluster.machine.obeys_its_watchdog()?))?;
+        let (message, serial) =
+            rolled_back(case, hang, |cluster| Ok(cluster.machine.obeys_its_watchdog()?))?;
         ensure!(message.contains("its agent never reported"), "{message}");
+        ensure!(!serial.contains("nothing has judged it"), "systemd ran: this was no hang");
         Ok(())
     });
 }
@@ -72,7 +84,7 @@ fn a_release_that_hangs_is_reset_by_the_watchdog_and_rolled_back() {
 fn a_release_that_loses_the_network_is_rolled_back() {
     let down = "while :; do ip link set enp0s5 down; sleep 1; done";
     case("update-network", |case| {
-        let message = rolled_back(case, down, |_| Ok(()))?;
+        let (message, _) = rolled_back(case, down, |_| Ok(()))?;
         ensure!(message.contains("network: "), "{message}");
         Ok(())
     });
@@ -82,7 +94,7 @@ fn a_release_that_loses_the_network_is_rolled_back() {
 fn a_release_that_refuses_node_toml_is_rolled_back() {
     let refused = "echo 'version = 77' >/run/node.toml; mount --bind /run/node.toml /state/node.toml";
     case("update-config", |case| {
-        let message = rolled_back(case, refused, |_| Ok(()))?;
+        let (message, _) = rolled_back(case, refused, |_| Ok(()))?;
         ensure!(message.contains("config: "), "{message}");
         Ok(())
     });

@@ -84,9 +84,9 @@ pub async fn run<V: VmHost>(
                 }
                 Some(Ok((listener, (identity, ca)))) => {
                     port.send_replace(listener.local_addr().map(|address| address.port()).ok());
-                    let error = listener::serve(listener, &store, (identity, ca), state.clone()).await;
+                    let Err(error) = listener::serve(listener, &store, (identity, ca), state.clone()).await;
                     port.send_replace(None);
-                    tracing::warn!("the node's API: {error:#}; it is tried again");
+                    tracing::warn!("the node's API: {error}; it is tried again");
                 }
             }
             tokio::time::sleep(RETRY).await;

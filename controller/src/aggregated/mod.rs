@@ -103,7 +103,9 @@ pub async fn run(
                     tracing::info!("serving subresources.kubevirt.io on {address}");
                     address_out.send_replace(Some(address));
                     tokio::select! {
-                        () = listener::serve(listener, &certificates, headers.clone(), state.clone()) => {}
+                        Err(error) = listener::serve(listener, &certificates, headers.clone(), state.clone()) => {
+                            tracing::error!("subresources.kubevirt.io is not served: {error}; trying again");
+                        }
                         () = endpoints::keep(client.clone(), address) => {}
                     }
                     address_out.send_replace(None);
