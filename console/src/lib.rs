@@ -12,7 +12,6 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
-use base64::Engine as _;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
@@ -109,15 +108,7 @@ impl Console {
 
 /// What a kubeconfig for the same API server has of it.
 fn cluster(config: &Config) -> serve::Cluster {
-    let pem = |der: &Vec<u8>| {
-        let text = base64::engine::general_purpose::STANDARD.encode(der);
-        let lines: String = text.as_bytes().chunks(64).fold(String::new(), |mut lines, line| {
-            lines.push_str(&String::from_utf8_lossy(line));
-            lines.push('\n');
-            lines
-        });
-        format!("-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n")
-    };
+    let pem = |der: &Vec<u8>| pem::encode(&pem::Pem::new("CERTIFICATE", der.as_slice()));
     let ca = config.root_cert.iter().flatten().map(pem).collect();
     serve::Cluster { server: config.cluster_url.to_string().trim_end_matches('/').to_owned(), ca }
 }

@@ -1,19 +1,20 @@
 //! The certificate by which the console answers.
+//!
+//! Route in: PEM files, or nothing. Route out: an acceptor of TLS, a fingerprint.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use anyhow::Context as _;
-use rustls::{
-    ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject},
-};
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use sha2::{Digest as _, Sha256};
 use tokio_rustls::TlsAcceptor;
 
-/// A certificate with its chain, and its key.
+/// A certificate with its chain, and its key, in PEM.
 pub struct Pair {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    /// The certificate in DER.
+    first: CertificateDer<'static>,
 }
 
 impl Pair {
@@ -21,41 +22,33 @@ impl Pair {
     pub fn read(certificate: &Path, key: &Path) -> anyhow::Result<Self> {
         let read =
             |path: &Path| std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()));
-        let chain = CertificateDer::pem_slice_iter(&read(certificate)?)
-            .collect::<Result<Vec<_>, _>>()
-            .with_context(|| format!("{}: is not a certificate in PEM", certificate.display()))?;
-        anyhow::ensure!(!chain.is_empty(), "{}: has no certificate in PEM", certificate.display());
-        let key = PrivateKeyDer::from_pem_slice(&read(key)?)
-            .with_context(|| format!("{}: is not a private key in PEM", key.display()))?;
-        Ok(Self { chain, key })
+        let (pem, key) = (read(certificate)?, read(key)?);
+        let first = CertificateDer::from_pem_slice(&pem)
+            .with_context(|| format!("{}: has no certificate in PEM", certificate.display()))?;
+        Ok(Self { certificate: pem, key, first })
     }
 
     /// One that lives as long as the process.
     pub fn throw_away() -> anyhow::Result<Self> {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])
             .context("a TLS certificate cannot be made")?;
-        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into();
-        Ok(Self { chain: vec![made.cert.der().clone()], key })
+        Ok(Self {
+            certificate: made.cert.pem().into_bytes(),
+            key: made.signing_key.serialize_pem().into_bytes(),
+            first: made.cert.der().clone(),
+        })
     }
 
     /// SHA-256 of the certificate, as browsers show it.
     pub fn fingerprint(&self) -> String {
-        let digest = Sha256::digest(self.chain.first().map_or(&[][..], |certificate| certificate.as_ref()));
-        let bytes: Vec<String> = digest.iter().map(|byte| format!("{byte:02X}")).collect();
+        let bytes: Vec<String> =
+            Sha256::digest(&self.first).iter().map(|byte| format!("{byte:02X}")).collect();
         bytes.join(":")
     }
 
     /// Accepts connections with it.
     pub fn acceptor(&self) -> anyhow::Result<TlsAcceptor> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(self.chain.clone(), self.key.clone_key())
-            .context("the certificate and the key do not belong together")?;
-        // Screens are upgrades, which HTTP/2 has not here.
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(TlsAcceptor::from(Arc::new(config)))
+        Ok(sheaf_https::acceptor(&self.certificate, &self.key, None)?)
     }
 }
 
