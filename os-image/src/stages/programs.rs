@@ -30,8 +30,8 @@ pub const PROGRAMS: [&str; 4] = [NODE[0], NODE[1], NODE[2], INSTALLER];
 const RUSTFLAGS: &str = "-C link-arg=-Wl,-z,pack-relative-relocs";
 
 /// Directories of the crates they are made of.
-const CRATES: [&str; 8] =
-    ["agent", "configs", "console", "controller", "host", "installer", "links", "release"];
+const CRATES: [&str; 9] =
+    ["agent", "configs", "console", "controller", "host", "https", "installer", "links", "release"];
 /// What of those is no source of theirs. `console/web` is that of the page, which is a stage of its own.
 const NOT_SOURCE: [&str; 4] = ["tests", "images", "examples", "web"];
 
@@ -109,4 +109,42 @@ fn cargo_home() -> Result<PathBuf, BuildError> {
     given
         .or_else(default)
         .ok_or_else(|| BuildError::wrong("this user has no home directory", "set CARGO_HOME"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::path::Path;
+
+    fn table(path: &Path) -> toml::Table {
+        std::fs::read_to_string(path).unwrap().parse().unwrap()
+    }
+
+    /// One that is missing leaves programs of former sources in the image.
+    #[test]
+    fn the_folders_are_those_of_all_crates_that_the_programs_are_made_of() {
+        let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let members = table(&top.join("Cargo.toml"))["workspace"]["members"].as_array().unwrap().clone();
+        let crates: BTreeMap<String, (String, toml::Table)> = members
+            .iter()
+            .map(|member| member.as_str().unwrap())
+            .map(|member| (member.to_owned(), table(&top.join(member).join("Cargo.toml"))))
+            .map(|(member, crate_)| {
+                (crate_["package"]["name"].as_str().unwrap().to_owned(), (member, crate_))
+            })
+            .collect();
+        let mut open: Vec<&str> = PROGRAMS.to_vec();
+        let mut folders = BTreeSet::new();
+        while let Some(name) = open.pop() {
+            let Some((member, crate_)) = crates.get(name) else { continue };
+            if folders.insert(member.split('/').next().unwrap()) || member.contains('/') {
+                let dependencies = crate_["dependencies"].as_table().unwrap();
+                open.extend(
+                    dependencies.keys().map(String::as_str).filter(|name| name.starts_with("sheaf-")),
+                );
+            }
+        }
+        assert_eq!(folders.into_iter().collect::<Vec<_>>(), CRATES);
+    }
 }
