@@ -7,6 +7,7 @@ use http::Method;
 
 use crate::{
     answer::Refusal,
+    metrics,
     proxy::{self, Target},
 };
 
@@ -47,6 +48,8 @@ pub enum Route {
     ClaimByKey,
     /// The stream of changes.
     Watch(Vec<String>),
+    /// What a machine, a node or the cluster used.
+    Metrics(metrics::Query),
     /// To the API server.
     Api(Target),
 }
@@ -72,7 +75,7 @@ impl Route {
             | Self::IsClaimable
             | Self::Claim
             | Self::ClaimByKey => Access::Public,
-            Self::Session | Self::Watch(_) | Self::Api(_) => Access::User,
+            Self::Session | Self::Watch(_) | Self::Metrics(_) | Self::Api(_) => Access::User,
             Self::Logout
             | Self::Password
             | Self::Tokens
@@ -92,7 +95,7 @@ impl Route {
 
     /// Whether a person does it: a page that is left open asks for the others by itself.
     pub fn is_use(&self) -> bool {
-        !matches!(self, Self::Session | Self::Watch(_) | Self::Asset(_))
+        !matches!(self, Self::Session | Self::Watch(_) | Self::Metrics(_) | Self::Asset(_))
     }
 }
 
@@ -125,6 +128,7 @@ pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, 
         (["claim"], &Method::POST) => Route::Claim,
         (["claim", "key"], &Method::POST) => Route::ClaimByKey,
         (["watch"], &Method::GET) => Route::Watch(kinds(query)),
+        (["metrics"], &Method::GET) => Route::Metrics(metrics::Query::parse(query)?),
         _ => return Err(Refusal::not_found(format!("the console does not offer {method} {path}"))),
     };
     Ok(found)
@@ -158,6 +162,7 @@ mod tests {
             (Method::POST, "/console/claim/key", Access::Public),
             (Method::GET, "/console/session", Access::User),
             (Method::GET, "/console/watch?kinds=machines", Access::User),
+            (Method::GET, "/console/metrics?cluster", Access::User),
             (Method::GET, "/api/api/v1/nodes", Access::User),
             (Method::POST, "/console/logout", Access::Person),
             (Method::POST, "/console/password", Access::Person),

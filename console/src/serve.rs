@@ -23,7 +23,9 @@ use crate::{
     claim, clock,
     headers::secure,
     limits::Limits,
-    login, origin,
+    login,
+    metrics::{self, Metrics},
+    origin,
     password::Passwords,
     proxy::{self, Target},
     records::{Records, kube::Secrets},
@@ -44,6 +46,8 @@ pub struct State {
     pub claims: claim::Claims,
     /// What all browsers are shown.
     pub watch: Watch,
+    /// What machines and nodes used.
+    pub metrics: Metrics,
     /// Hashes of passwords.
     pub passwords: Passwords,
     /// Failed logins and codes.
@@ -70,6 +74,7 @@ impl State {
             upstream: Upstream::new(client.clone()),
             claims: claim::Claims::new(client.clone()),
             watch: Watch::new(client),
+            metrics: Metrics::new(None),
             passwords: Passwords::default(),
             limits: Mutex::default(),
         }
@@ -156,6 +161,7 @@ pub async fn answer<B: RequestBody>(
             Ok(answer::empty())
         }
         (Route::Watch(kinds), Some(caller)) => state.watch.stream(state, caller, &kinds),
+        (Route::Metrics(query), Some(caller)) => metrics::answer(state, &caller, &query).await,
         (Route::Api(target), Some(caller)) if target.is_stream => {
             streams::open(state, caller, &target, headers, upgrade).await
         }

@@ -43,6 +43,7 @@ impl Ground {
             kubeconfig: on.plane.paths.kubernetes.join("sheaf-console.conf"),
             listen: ([127, 0, 0, 1], 0).into(),
             certificate: None,
+            node_authority: Some(on.plane.paths.kubernetes.join("pki/kubelet-serving-ca.crt")),
         };
         let console = sheaf_console::open(&options).await?;
         let address = format!("https://{}", console.address);
