@@ -62,6 +62,25 @@ interface User {
   roles: unknown[];
 }
 
+/** An hour or a day of numbers, as `console/src/metrics.rs` answers: waves, and nothing before half of it. */
+function measured(isDay: boolean): object {
+  const [every, length] = isDay ? [300, 288] : [30, 120];
+  const list = (least: number, most: number, phase: number) =>
+    Array.from({ length }, (_, at) =>
+      at < length / 4 ? null : least + ((1 + Math.sin(at / 9 + phase)) / 2) * (most - least),
+    );
+  return {
+    every,
+    until: 1_796_000_400,
+    processors: list(0.2, 1.7, 0),
+    memory: list(1.5e9, 1.6e9, 1),
+    read: list(0, 4e6, 2),
+    written: list(1e5, 9e6, 3),
+    received: list(2e4, 8e5, 4),
+    sent: list(1e4, 2e6, 5),
+  };
+}
+
 const keyOf = (object: Thing): string => `${object.metadata.namespace ?? ""}/${object.metadata.name}`;
 
 async function read(request: IncomingMessage): Promise<unknown> {
@@ -202,6 +221,10 @@ export async function play(): Promise<Played> {
         return json(response, 201, { id: "01", token: `sheaf_01_${"x".repeat(20)}` });
       case "DELETE tokens":
         return json(response, 204, undefined);
+      case "GET metrics":
+        return query.get("machine")?.startsWith("lab/")
+          ? refused(response, { code: 404, reason: "NotFound", message: "nothing was measured of it yet" })
+          : json(response, 200, measured(query.get("span") === "day"));
       case "GET watch":
         return watch(response, (query.get("kinds") ?? "").split(","));
       default:

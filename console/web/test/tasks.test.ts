@@ -215,6 +215,33 @@ test("the screen shows what the machine shows", async () => {
   await expect.poll(pixel, { timeout: PATIENT }).toBe("51 102 153 255");
 });
 
+test("what a machine used is shown for an hour and a day, and its values are a table", async () => {
+  const page = await at("#/machines/shop/web-1/usage");
+  await page.getByRole("img", { name: /^Processors\. In use: last .*, at most 1\.7\.$/ }).waitFor();
+  await page.getByRole("img", { name: /^Disks\. Read: last .* MiB\/s.*; Written: / }).waitFor();
+  const asked = page.waitForRequest((request) => request.url().endsWith("?machine=shop/web-1&span=day"));
+  await page.getByRole("button", { name: "Last day" }).click();
+  await asked;
+  await page.getByRole("button", { name: "Show the values of Memory" }).click();
+  const table = page.getByRole("grid", { name: "Values of Memory" });
+  await table.getByRole("row").nth(3).waitFor();
+  expect(await table.textContent()).toMatch(/1\.4\d GiB/);
+  await accessible(page);
+});
+
+test("plots of a node are loaded when they are opened, and of what was not measured it is said", async () => {
+  const page = await at("#/nodes/node-1");
+  const early: string[] = [];
+  page.on("request", (request) => early.push(request.url()));
+  await page.getByRole("heading", { name: "Conditions" }).waitFor();
+  expect(early.filter((url) => url.includes("/console/metrics"))).toEqual([]);
+  await page.getByRole("button", { name: "Usage" }).click();
+  await page.getByRole("img", { name: /^Network\. Received: last / }).waitFor();
+  await accessible(page);
+  await page.goto(`${server.url}#/machines/lab/build/usage`);
+  await page.getByRole("heading", { name: "Nothing was measured yet" }).waitFor();
+});
+
 test("a snapshot is taken with one click and restored with the machine's name", async () => {
   const page = await at("#/machines/shop/db/snapshots");
   await page.getByRole("button", { name: "Take snapshot" }).click();
