@@ -40,6 +40,16 @@ pub enum Route {
     ChangeUser(String),
     /// The end of a user.
     DeleteUser(String),
+    /// Whether the own login asks for a code.
+    Second,
+    /// A new secret for codes.
+    BeginSecond,
+    /// A code that confirms it.
+    ConfirmSecond,
+    /// The end of the own second factor.
+    RemoveSecond,
+    /// The end of another's, who has lost it.
+    RemoveSecondOf(String),
     /// Whether the cluster waits for its first administrator.
     IsClaimable,
     /// The first administrator.
@@ -84,7 +94,12 @@ impl Route {
             | Self::Users
             | Self::NewUser
             | Self::ChangeUser(_)
-            | Self::DeleteUser(_) => Access::Person,
+            | Self::DeleteUser(_)
+            | Self::Second
+            | Self::BeginSecond
+            | Self::ConfirmSecond
+            | Self::RemoveSecond
+            | Self::RemoveSecondOf(_) => Access::Person,
         }
     }
 
@@ -124,6 +139,11 @@ pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, 
         (["users"], &Method::POST) => Route::NewUser,
         (["users", name], &Method::PATCH) => Route::ChangeUser((*name).to_owned()),
         (["users", name], &Method::DELETE) => Route::DeleteUser((*name).to_owned()),
+        (["users", name, "second"], &Method::DELETE) => Route::RemoveSecondOf((*name).to_owned()),
+        (["second"], &Method::GET) => Route::Second,
+        (["second"], &Method::POST) => Route::BeginSecond,
+        (["second", "confirm"], &Method::POST) => Route::ConfirmSecond,
+        (["second", "remove"], &Method::POST) => Route::RemoveSecond,
         (["claim"], &Method::GET) => Route::IsClaimable,
         (["claim"], &Method::POST) => Route::Claim,
         (["claim", "key"], &Method::POST) => Route::ClaimByKey,
@@ -173,6 +193,11 @@ mod tests {
             (Method::POST, "/console/users", Access::Person),
             (Method::PATCH, "/console/users/x", Access::Person),
             (Method::DELETE, "/console/users/x", Access::Person),
+            (Method::DELETE, "/console/users/x/second", Access::Person),
+            (Method::GET, "/console/second", Access::Person),
+            (Method::POST, "/console/second", Access::Person),
+            (Method::POST, "/console/second/confirm", Access::Person),
+            (Method::POST, "/console/second/remove", Access::Person),
         ] {
             assert_eq!(of(method, path).unwrap().access(), access, "{path}");
         }

@@ -30,7 +30,7 @@ use crate::{
     proxy::{self, Target},
     records::{Records, kube::Secrets},
     routes::{self, Access, Route},
-    streams, token,
+    second, streams, token,
     upstream::{As, Upstream},
     users,
     watch::Watch,
@@ -158,6 +158,22 @@ pub async fn answer<B: RequestBody>(
         }
         (Route::DeleteUser(name), Some(caller)) => {
             users::delete(state, &caller, &name).await?;
+            Ok(answer::empty())
+        }
+        (Route::Second, Some(caller)) => Ok(answer::ok(&second::own::shown(state, &caller)?)),
+        (Route::BeginSecond, Some(caller)) => {
+            let begun = second::own::begin(state, &caller, body::json(headers, body).await?).await?;
+            Ok(answer::with_status(StatusCode::CREATED, &begun))
+        }
+        (Route::ConfirmSecond, Some(caller)) => {
+            Ok(answer::ok(&second::own::confirm(state, &caller, body::json(headers, body).await?).await?))
+        }
+        (Route::RemoveSecond, Some(caller)) => {
+            second::own::remove(state, &caller, body::json(headers, body).await?).await?;
+            Ok(answer::empty())
+        }
+        (Route::RemoveSecondOf(name), Some(caller)) => {
+            second::own::remove_of(state, &caller, &name).await?;
             Ok(answer::empty())
         }
         (Route::Watch(kinds), Some(caller)) => state.watch.stream(state, caller, &kinds),

@@ -78,9 +78,15 @@ pub fn write(page: &mut Page, devices: &Devices) {
     type Of = fn(&Device) -> u64;
     let families: [(&str, &str, &[Device], Of); 4] = [
         ("node_disk_read_bytes_total", "Bytes read from the disk", &devices.disks, |device| device.inward),
-        ("node_disk_written_bytes_total", "Bytes written to the disk", &devices.disks, |device| device.outward),
-        ("node_network_receive_bytes_total", "Bytes received by the NIC", &devices.nics, |device| device.inward),
-        ("node_network_transmit_bytes_total", "Bytes sent by the NIC", &devices.nics, |device| device.outward),
+        ("node_disk_written_bytes_total", "Bytes written to the disk", &devices.disks, |device| {
+            device.outward
+        }),
+        ("node_network_receive_bytes_total", "Bytes received by the NIC", &devices.nics, |device| {
+            device.inward
+        }),
+        ("node_network_transmit_bytes_total", "Bytes sent by the NIC", &devices.nics, |device| {
+            device.outward
+        }),
     ];
     for (name, help, devices, value) in families {
         page.family(name, "counter", help);

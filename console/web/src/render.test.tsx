@@ -93,7 +93,7 @@ test("a plot says in words what its picture shows", () => {
     { name: "Read", values },
     { name: "Written", values: [null, null, null] },
   ];
-  const page = renderToString(<Plot title="Disks" unit="bytes/s" lines={lines} measured={measured} />);
+  const page = renderToString(<Plot title="Disks" unit="bytes/s" lines={lines} measured={measured} level="h2" />);
   expect(page).toContain("Disks. Read: last 4 KiB/s, at most 4 KiB/s; Written: last –, at most 0 B/s.");
   expect(page).toContain("Read 4 KiB/s, Written –");
 });

@@ -24,6 +24,8 @@ const TYPES: Record<string, string> = {
   woff2: "font/woff2",
 };
 export const PASSWORD = "correct horse battery";
+/** The code of every second factor. */
+export const CODE = "287082";
 
 interface Refused {
   code: number;
@@ -47,6 +49,8 @@ export interface Played {
   refuse: Refused | undefined;
   isClaimable: boolean;
   isLoggedIn: boolean;
+  /** Whether alice has a second factor. */
+  hasSecond: boolean;
   /** Sets an object and tells every browser. */
   set(plural: string, object: Thing): void;
   gone(plural: string, object: Thing): void;
@@ -60,6 +64,7 @@ interface User {
   disabled: boolean;
   created: number;
   roles: unknown[];
+  secondFactor: boolean;
 }
 
 /** An hour or a day of numbers, as `console/src/metrics.rs` answers: waves, and nothing before half of it. */
@@ -93,8 +98,14 @@ export async function play(): Promise<Played> {
   const [csp, watched, table] = [policy(), kinds(), rows()];
   const streams = new Set<{ response: ServerResponse; words: string[] }>();
   const users = [
-    { name: "alice", disabled: false, created: 1_790_000_000, roles: [{ role: "administer" }] },
-    { name: "bob", disabled: false, created: 1_794_000_000, roles: [{ role: "operate", project: "shop" }] },
+    { name: "alice", disabled: false, created: 1_790_000_000, roles: [{ role: "administer" }], secondFactor: false },
+    {
+      name: "bob",
+      disabled: false,
+      created: 1_794_000_000,
+      roles: [{ role: "operate", project: "shop" }],
+      secondFactor: true,
+    },
   ] satisfies User[] as User[];
   const tokens: { id: string; label: string; created: number; ends: number }[] = [
     { id: "00", label: "backup", created: 1_795_000_000, ends: 1_803_000_000 },
@@ -112,6 +123,7 @@ export async function play(): Promise<Played> {
     refuse: undefined,
     isClaimable: false,
     isLoggedIn: true,
+    hasSecond: false,
     set(plural, object) {
       const all = (played.objects.get(plural) ?? []).filter((one) => keyOf(one) !== keyOf(object));
       played.objects.set(plural, [...all, object]);
@@ -166,6 +178,18 @@ export async function play(): Promise<Played> {
       const isRight = body?.["user"] === "alice" && body["password"] === PASSWORD;
       if (!isRight)
         return refused(response, { code: 401, reason: "Unauthorized", message: "the name or the password is wrong" });
+      if (played.hasSecond && body?.["code"] === undefined)
+        return refused(response, {
+          code: 401,
+          reason: "CodeRequired",
+          message: "type the code of your authenticator app, or a recovery code",
+        });
+      if (played.hasSecond && body?.["code"] !== CODE)
+        return refused(response, {
+          code: 401,
+          reason: "Unauthorized",
+          message: "the code is wrong, or was used already",
+        });
       played.isLoggedIn = true;
       return json(response, 200, { user: "alice" });
     }
@@ -195,6 +219,24 @@ export async function play(): Promise<Played> {
       case "POST logout":
         played.isLoggedIn = false;
         return json(response, 204, undefined);
+      case "GET second":
+        return json(response, 200, { on: played.hasSecond, recoveryCodes: played.hasSecond ? 8 : 0 });
+      case "POST second": {
+        const step = path.split("/")[3];
+        if (step !== "confirm" && body?.["password"] !== PASSWORD)
+          return refused(response, { code: 403, reason: "Forbidden", message: "the password is wrong" });
+        if (step !== undefined && body?.["code"] !== CODE)
+          return refused(response, { code: 403, reason: "Forbidden", message: "the code is wrong" });
+        const secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+        if (step === undefined)
+          return json(response, 201, {
+            secret,
+            uri: `otpauth://totp/Sheaf:alice?secret=${secret}&issuer=Sheaf&algorithm=SHA1&digits=6&period=30`,
+          });
+        played.hasSecond = step === "confirm";
+        const codes = Array.from({ length: 8 }, (_, at) => `AAAA-BBBB-CCCC-DDD${at + 2}`);
+        return played.hasSecond ? json(response, 200, { recoveryCodes: codes }) : json(response, 204, undefined);
+      }
       case "POST password":
         return json(response, 200, { user: "alice" });
       case "GET users":
@@ -202,6 +244,7 @@ export async function play(): Promise<Played> {
       case "POST users":
         users.push({
           disabled: false,
+          secondFactor: false,
           created: Math.floor(Date.now() / 1000),
           ...(body as unknown as Pick<User, "name" | "roles">),
         });

@@ -56,7 +56,7 @@ function Shown({ machine, tab }: { machine: Machine; tab: Tab }) {
         <Serial project={project} name={name} isRunning={vmi?.status?.phase === "Running"} uid={vmi?.metadata.uid} />
       );
     case "usage":
-      return <UsagePlots of={`machine=${machine.key}`} processors={machine.cpus} memory={machine.memory} />;
+      return <UsagePlots of={`machine=${machine.key}`} processors={machine.cpus} memory={machine.memory} level="h2" />;
     case "disks":
       return <Disks machine={machine} />;
     case "networks":

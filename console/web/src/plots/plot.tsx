@@ -34,11 +34,12 @@ interface Props {
   unit: Unit;
   lines: Line[];
   measured: Measured;
+  level: "h2" | "h3";
   /** How much there is at most, if that is known: the top of the scale. */
   limit?: number | undefined;
 }
 
-export function Plot({ title, unit, lines, measured, limit }: Props) {
+export function Plot({ title, unit, lines, measured, level, limit }: Props) {
   const id = useId();
   const [isTable, setTable] = useState(false);
   const [pointed, setPointed] = useState<number>();
@@ -67,7 +68,7 @@ export function Plot({ title, unit, lines, measured, limit }: Props) {
     <figure aria-labelledby={id} className="sheaf-plot">
       <Flex justifyContent={{ default: "justifyContentSpaceBetween" }}>
         <FlexItem>
-          <Content component="h3" id={id}>
+          <Content component={level} id={id}>
             {title}
           </Content>
         </FlexItem>
@@ -126,14 +127,8 @@ export function Plot({ title, unit, lines, measured, limit }: Props) {
             ))}
         </FlexItem>
         <FlexItem>
-          <Button
-            variant="link"
-            isInline
-            aria-expanded={isTable}
-            aria-label={`${isTable ? "Hide" : "Show"} the values of ${title}`}
-            onClick={() => setTable(!isTable)}
-          >
-            {isTable ? "Hide values" : "Show values"}
+          <Button variant="link" isInline aria-expanded={isTable} onClick={() => setTable(!isTable)}>
+            {isTable ? "Hide" : "Show"} values of {title}
           </Button>
         </FlexItem>
       </Flex>

@@ -26,9 +26,11 @@ export interface Usage {
   /** How much there is. */
   processors?: number | undefined;
   memory?: number | undefined;
+  /** Of the headings of plots: one below that of the part they are in. */
+  level?: "h2" | "h3";
 }
 
-export default function UsagePlots({ of, processors, memory }: Usage) {
+export default function UsagePlots({ of, processors, memory, level = "h3" }: Usage) {
   const [span, setSpan] = useState<Span>("hour");
   const [round, setRound] = useState(0);
   useEffect(() => {
@@ -38,7 +40,7 @@ export default function UsagePlots({ of, processors, memory }: Usage) {
   const { value, refusal } = useFetched<Measured>(`/console/metrics?${of}&span=${span}`, round);
   if (refusal?.code === 404) {
     return (
-      <EmptyState variant="sm" headingLevel="h3" titleText="Nothing was measured yet">
+      <EmptyState variant="sm" headingLevel={level} titleText="Nothing was measured yet">
         <EmptyStateBody>
           The console measures what runs every 30 seconds and remembers a day. It begins again when it is restarted.
         </EmptyStateBody>
@@ -73,20 +75,30 @@ export default function UsagePlots({ of, processors, memory }: Usage) {
             unit="processors"
             lines={[line("In use", "processors")]}
             measured={value}
+            level={level}
             limit={processors}
           />
-          <Plot title="Memory" unit="bytes" lines={[line("In use", "memory")]} measured={value} limit={memory} />
+          <Plot
+            title="Memory"
+            unit="bytes"
+            lines={[line("In use", "memory")]}
+            measured={value}
+            level={level}
+            limit={memory}
+          />
           <Plot
             title="Disks"
             unit="bytes/s"
             lines={[line("Read", "read"), line("Written", "written")]}
             measured={value}
+            level={level}
           />
           <Plot
             title="Network"
             unit="bytes/s"
             lines={[line("Received", "received"), line("Sent", "sent")]}
             measured={value}
+            level={level}
           />
         </Gallery>
       </StackItem>
