@@ -51,6 +51,7 @@ mod upstream;
 mod users;
 mod watch;
 
+pub use proxy::offered;
 use sheaf_api::console as names;
 
 /// How the program is started.

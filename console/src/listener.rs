@@ -12,7 +12,11 @@ use std::{
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::Semaphore,
+};
 use tokio_rustls::TlsAcceptor;
 
 use crate::serve::{self, State};
@@ -82,17 +86,28 @@ pub async fn serve(listener: TcpListener, tls: TlsAcceptor, state: Arc<State>) {
             let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIME, tls.accept(stream)).await else {
                 return;
             };
-            let service = service_fn(move |request| serve::serve(state.clone(), address, request));
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIME)
-                .serve_connection(TokioIo::new(stream), service)
-                .with_upgrades();
-            // An end in between is the browser's: it asks again.
-            let _ = connection.await;
+            talk(stream, address, state).await;
         });
     }
 }
+
+/// Serves one connection until it ends.
+async fn talk<S>(stream: S, address: IpAddr, state: Arc<State>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| serve::serve(state.clone(), address, request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    // An end in between is the browser's: it asks again.
+    let _ = connection.await;
+}
+
+#[cfg(test)]
+mod wire;
 
 #[cfg(test)]
 mod tests {

@@ -63,7 +63,9 @@ pub async fn login(state: &State, address: IpAddr, login: Login) -> Result<Answe
     let right = state.passwords.verify(if fits { &login.password } else { "" }, kept).await?;
     match user.filter(|_| right && fits) {
         Some(user) => {
-            if let Err(refusal) = second::check(&*state.records, &user, login.code.as_deref(), clock::now()).await {
+            if let Err(refusal) =
+                second::check(&*state.records, &user, login.code.as_deref(), clock::now()).await
+            {
                 // A code that is missing is no try at one.
                 if refusal.reason == "Unauthorized" {
                     limits(state).failed(&counted, address, clock::now());

@@ -66,7 +66,8 @@ impl Factor {
 
     /// Takes `typed` at `now`, if it is a code: what is to be written down then.
     pub fn take(mut self, typed: &str, now: u64) -> Option<Self> {
-        let typed: String = typed.chars().filter(|letter| !letter.is_whitespace() && *letter != '-').collect();
+        let typed: String =
+            typed.chars().filter(|letter| !letter.is_whitespace() && *letter != '-').collect();
         if typed.len() > LONGEST {
             return None;
         }
@@ -108,7 +109,9 @@ pub async fn check(records: &dyn Records, user: &User, typed: Option<&str>, now:
     let Some((record, factor)) = of(records, user) else {
         // One that is there and cannot be read lets nobody in.
         return match records.get(Kind::Factor, user.name.as_ref()).map(|record| record.read::<Factor>()) {
-            Some(None) => Err(Refusal::internal("the record of the second factor is damaged; an administrator can remove it")),
+            Some(None) => Err(Refusal::internal(
+                "the record of the second factor is damaged; an administrator can remove it",
+            )),
             _ => Ok(()),
         };
     };
@@ -162,12 +165,17 @@ mod tests {
         let (records, alice, factor, _) = with_factor().await;
         for nothing in [None, Some(""), Some("  ")] {
             let refused = check(&records, &alice, nothing, NOW).await.unwrap_err();
-            assert_eq!((refused.code, refused.reason, refused.message.as_str()), (401, "CodeRequired", ASKED));
+            assert_eq!(
+                (refused.code, refused.reason, refused.message.as_str()),
+                (401, "CodeRequired", ASKED)
+            );
         }
         let code = code_at(&factor, NOW);
         let spaced = format!("{} {}", &code[..3], &code[3..]);
         assert_eq!(check(&records, &alice, Some(&spaced), NOW).await, Ok(()));
-        for (typed, now) in [(code.as_str(), NOW), (code.as_str(), NOW + 30), ("000000x", NOW), ("", NOW + 9_000_000)] {
+        for (typed, now) in
+            [(code.as_str(), NOW), (code.as_str(), NOW + 30), ("000000x", NOW), ("", NOW + 9_000_000)]
+        {
             assert_eq!(check(&records, &alice, Some(typed), now).await.unwrap_err().code, 401, "{typed}");
         }
         assert_eq!(check(&records, &alice, Some(&code_at(&factor, NOW + 60)), NOW + 60).await, Ok(()));

@@ -64,7 +64,10 @@ pub fn from_base32(text: &str) -> Option<Vec<u8>> {
 /// What an app reads from a picture or a link. `user` has no character that would be escaped.
 /// Source: github.com/google/google-authenticator, wiki, Key-Uri-Format.
 pub fn uri(user: &str, secret: &[u8]) -> String {
-    format!("otpauth://totp/Sheaf:{user}?secret={}&issuer=Sheaf&algorithm=SHA1&digits=6&period=30", base32(secret))
+    format!(
+        "otpauth://totp/Sheaf:{user}?secret={}&issuer=Sheaf&algorithm=SHA1&digits=6&period=30",
+        base32(secret)
+    )
 }
 
 #[cfg(test)]
@@ -89,7 +92,10 @@ mod tests {
     /// RFC 4226, appendix D.
     #[test]
     fn counters_are_those_of_the_rfc() {
-        let expected = ["755224", "287082", "359152", "969429", "338314", "254676", "287922", "162583", "399871", "520489"];
+        let expected = [
+            "755224", "287082", "359152", "969429", "338314", "254676", "287922", "162583", "399871",
+            "520489",
+        ];
         for (step, expected) in (0..).zip(expected) {
             assert_eq!(code(b"12345678901234567890", step), expected);
         }
@@ -100,11 +106,17 @@ mod tests {
         let secret = b"12345678901234567890";
         let now = 1_234_567_890;
         let this = now / STEP;
-        for (step, taken) in [(this - 2, false), (this - 1, true), (this, true), (this + 1, true), (this + 2, false)] {
+        for (step, taken) in
+            [(this - 2, false), (this - 1, true), (this, true), (this + 1, true), (this + 2, false)]
+        {
             assert_eq!(step_of(secret, &code(secret, step), now, 0), taken.then_some(step));
         }
         assert_eq!(step_of(secret, &code(secret, this), now, this), None, "it was used");
-        assert_eq!(step_of(secret, &code(secret, this - 1), now, this), None, "one before it is not taken after it");
+        assert_eq!(
+            step_of(secret, &code(secret, this - 1), now, this),
+            None,
+            "one before it is not taken after it"
+        );
         for typed in ["", "00592", "0059240", "x05924"] {
             assert_eq!(step_of(secret, typed, now, 0), None, "{typed}");
         }
@@ -113,9 +125,15 @@ mod tests {
     /// RFC 4648, section 10.
     #[test]
     fn secrets_are_written_as_apps_read_them() {
-        for (bytes, text) in
-            [("", ""), ("f", "MY"), ("fo", "MZXQ"), ("foo", "MZXW6"), ("foob", "MZXW6YQ"), ("fooba", "MZXW6YTB"), ("foobar", "MZXW6YTBOI")]
-        {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "MY"),
+            ("fo", "MZXQ"),
+            ("foo", "MZXW6"),
+            ("foob", "MZXW6YQ"),
+            ("fooba", "MZXW6YTB"),
+            ("foobar", "MZXW6YTBOI"),
+        ] {
             assert_eq!(base32(bytes.as_bytes()), text);
             assert_eq!(from_base32(text).as_deref(), Some(bytes.as_bytes()));
         }

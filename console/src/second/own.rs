@@ -92,7 +92,8 @@ pub async fn confirm(state: &State, caller: &Caller, typed: Confirm) -> Result<V
     let user = user(state, caller)?;
     login::may_try(state, caller.user.as_ref(), caller.address)?;
     let begun = of(&*state.records, &user).filter(|(_, factor)| !factor.confirmed);
-    let (record, factor) = begun.ok_or_else(|| Refusal::conflict("begin first: there is nothing to confirm"))?;
+    let (record, factor) =
+        begun.ok_or_else(|| Refusal::conflict("begin first: there is nothing to confirm"))?;
     let taken = factor.take(&typed.code, clock::now()).ok_or_else(|| {
         failed(state, caller, "the code is wrong: check the clock of the device, and that it has this secret")
     })?;
@@ -118,7 +119,9 @@ pub async fn remove(state: &State, caller: &Caller, typed: Remove) -> Result<(),
 pub async fn remove_of(state: &State, caller: &Caller, name: &str) -> Result<(), Refusal> {
     let name = UserName::parse(name)?;
     if name == caller.user {
-        return Err(Refusal::forbidden("the own second factor is removed with the password and a code of it"));
+        return Err(Refusal::forbidden(
+            "the own second factor is removed with the password and a code of it",
+        ));
     }
     let path = users::secret(Kind::Factor, &name);
     let deleted = state.upstream.json(&As::caller(caller), Method::DELETE, &path, None).await;

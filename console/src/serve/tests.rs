@@ -329,13 +329,19 @@ async fn a_second_factor_is_confirmed_asked_for_at_login_and_removed_with_passwo
     let (_, said, _) = on.ask(Method::GET, "/console/second", &with, &Value::Null).await;
     assert_eq!(said, json!({"on": true, "recoveryCodes": 8}));
     let (code, said, _) = ask("/console/second", json!({"password": PASSWORD})).await;
-    assert_eq!((code, said["message"].as_str()), (409, Some("there is a second factor already; remove it first")));
+    assert_eq!(
+        (code, said["message"].as_str()),
+        (409, Some("there is a second factor already; remove it first"))
+    );
 
     let (code, said, headers) = on.log_in(PASSWORD).await;
     assert_eq!((code, said["reason"].as_str()), (401, Some("CodeRequired")));
     assert!(!headers.contains_key(header::SET_COOKIE));
     let (_, said, _) = on.log_in("wrong password").await;
-    assert_eq!(said["reason"], "Unauthorized", "who has not the password does not learn that a code is asked for");
+    assert_eq!(
+        said["reason"], "Unauthorized",
+        "who has not the password does not learn that a code is asked for"
+    );
     assert_eq!(log_in(json!("000000x")).await.0, 401);
     let next = code_of(secret, 1);
     assert_eq!(log_in(json!(next)).await.0, 200);
@@ -345,7 +351,8 @@ async fn a_second_factor_is_confirmed_asked_for_at_login_and_removed_with_passwo
     assert_eq!(log_in(confirmed["recoveryCodes"][0].clone()).await.0, 401);
 
     let (code, said, _) =
-        ask("/console/second/remove", json!({"password": PASSWORD, "code": confirmed["recoveryCodes"][0]})).await;
+        ask("/console/second/remove", json!({"password": PASSWORD, "code": confirmed["recoveryCodes"][0]}))
+            .await;
     assert_eq!((code, said["message"].as_str()), (403, Some("the code is wrong, or was used already")));
     let body = json!({"password": PASSWORD, "code": confirmed["recoveryCodes"][1]});
     assert_eq!(ask("/console/second/remove", body).await.0, 204);
