@@ -107,8 +107,7 @@ impl Series {
         let former = self.former.replace((at, node.clone(), counters));
         let mut values = UNKNOWN;
         values[MEMORY] = counters[MEMORY] as f32;
-        if let Some((before, there, counted)) = former.filter(|(_, there, _)| there == node) {
-            let _ = there;
+        if let Some((before, _, counted)) = former.filter(|(_, there, _)| there == node) {
             let time = at - before;
             if time > 0.0 && time <= FAR {
                 for (quantity, value) in values.iter_mut().enumerate().filter(|(at, _)| *at != MEMORY) {
