@@ -86,7 +86,7 @@ pub struct Target {
 
 impl Target {
     /// The agent of a node, unless it is not to be asked: it does not listen, or its lease has ended (`Ready` is `Unknown`), and
-    /// each question would wait in vain.
+    /// each question would end at its timeout.
     pub fn of(node: &Node) -> Option<Self> {
         let is_lost = |one: &Condition| one.r#type == "Ready" && one.status == "Unknown";
         let internal = node.status.addresses.iter().filter(|address| address.r#type == "InternalIP");
