@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { largest, latest, path, rows, timeOf, top, written, type Measured } from "./series.ts";
 
@@ -39,4 +40,10 @@ test("the table has means, the newest first, and no rows where nothing is known"
   expect(timeOf(measured(list), 6, 5)).toBe(1_800_000_000_000);
   expect(timeOf(measured(list), 6, 0)).toBe(1_799_999_850_000);
   expect([largest([list]), latest(list), latest([null])]).toEqual([3, 2, undefined]);
+});
+
+test("the console answers with the lists that plots are made of", () => {
+  const source = readFileSync(new URL("../../../src/metrics.rs", import.meta.url), "utf8");
+  for (const [name, value] of Object.entries(measured([])))
+    expect(source).toContain(Array.isArray(value) ? `"${name}": list(` : `"${name}": `);
 });
