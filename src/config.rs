@@ -7,8 +7,9 @@ use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
 use sheaf_config::convert::{self, From};
 use sheaf_config::inventory::Inventory;
-use sheaf_config::{against, load, reference, schema, spanned};
+use sheaf_config::{against, load, reference, schema, served, spanned};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -143,9 +144,19 @@ fn check_one(
         said.push(format!("{name}: this machine is the node {}", config.system.hostname));
         said.extend(found.into_iter().map(|line| format!("{name}: {line}")));
     }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    for problem in file.entries().iter().flat_map(|entry| served::warnings(&entry.config, now)) {
+        eprintln!("{name}: {}: {}; {}", problem.path, problem.what, problem.remedy);
+    }
     let has_token =
         |entry: &load::Entry| entry.config.cluster.as_ref().is_some_and(|cluster| cluster.token.is_some());
-    warn_of_readers(path, file.entries().iter().any(has_token));
+    let has_key = |entry: &load::Entry| entry.config.console.is_some();
+    for (what, has) in [
+        ("a token", file.entries().iter().any(has_token)),
+        ("the key of a certificate", file.entries().iter().any(has_key)),
+    ] {
+        warn_of_readers(path, what, has);
+    }
     Ok(said)
 }
 
@@ -164,13 +175,13 @@ fn convert(from: Source, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A token lets machines into a cluster.
-fn warn_of_readers(file: &Path, has_token: bool) {
+/// A token lets machines into a cluster; who has the key can pose as the console.
+fn warn_of_readers(file: &Path, what: &str, has_it: bool) {
     use std::os::unix::fs::PermissionsExt;
     /// Permission bits of everyone but the owner.
     const OTHERS: u32 = 0o077;
     let mode = std::fs::metadata(file).map(|facts| facts.permissions().mode()).unwrap_or_default();
-    if has_token && mode & OTHERS != 0 {
-        eprintln!("{0}: holds a token and others may read it; chmod 600 {0}", file.display());
+    if has_it && mode & OTHERS != 0 {
+        eprintln!("{0}: holds {what} and others may read it; chmod 600 {0}", file.display());
     }
 }

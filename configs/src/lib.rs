@@ -20,6 +20,7 @@ pub mod recipe;
 pub mod reference;
 pub mod schema;
 pub mod select;
+pub mod served;
 pub mod spanned;
 pub mod syntax;
 pub mod time;

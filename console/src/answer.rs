@@ -42,6 +42,11 @@ impl Refusal {
         Self::new(401, "Unauthorized", message)
     }
 
+    /// 401 to who typed the right password: a code is missing.
+    pub fn code_required(message: impl Into<String>) -> Self {
+        Self::new(401, "CodeRequired", message)
+    }
+
     /// 403.
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::new(403, "Forbidden", message)

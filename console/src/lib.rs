@@ -1,11 +1,11 @@
 //! The administration console's server: users log in, and see and operate the cluster with their own rights.
 //!
 //! Why here: a browser cannot present a client certificate in a way that people manage, and the API server knows no passwords.
-//! This program authenticates people (`login`, `session`, `token`) and then asks the API server **as** them, by
+//! This program authenticates people (`login`, `second`, `session`, `token`) and then asks the API server **as** them, by
 //! impersonation (`upstream`): what somebody may do is decided by RBAC and nowhere else. It keeps what it must remember in
 //! Secrets of a namespace of its own (`records`), so that every replica knows every session. One watch per kind is shared by
 //! all browsers (`watch`). What a browser may ask the API server for is a table (`proxy`); screens and serial ports are
-//! relayed (`streams`).
+//! relayed (`streams`). What machines used in the last day is in memory (`metrics`).
 //!
 //! Route in: TLS, `--listen`. Route out: requests to the API server; Secrets in namespace `sheaf-console`.
 
@@ -30,12 +30,14 @@ mod headers;
 mod limits;
 mod listener;
 mod login;
+mod metrics;
 mod origin;
 mod password;
 mod proxy;
 mod records;
 mod roles;
 mod routes;
+mod second;
 mod serve;
 mod session;
 mod streams;
@@ -43,10 +45,12 @@ mod streams;
 mod testing;
 mod tls;
 mod token;
+mod totp;
 mod upstream;
 mod users;
 mod watch;
 
+pub use proxy::offered;
 use sheaf_api::console as names;
 
 /// How the program is started.
@@ -58,6 +62,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// PEM files of certificate (chain) and key; without them a certificate is made that lives as long as the process.
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// PEM file of the CA by whose certificates nodes answer; without it nothing is measured.
+    pub node_authority: Option<PathBuf>,
 }
 
 /// A console that listens.
@@ -75,6 +81,7 @@ pub struct Console {
 pub async fn open(options: &Options) -> anyhow::Result<Console> {
     let config = connection(&options.kubeconfig).await?;
     let cluster = cluster(&config);
+    let nodes = options.node_authority.as_deref().map(|path| nodes(&config, path)).transpose()?;
     let client = Client::try_from(config)
         .with_context(|| format!("using kubeconfig {}", options.kubeconfig.display()))?;
     let pair = match &options.certificate {
@@ -88,7 +95,10 @@ pub async fn open(options: &Options) -> anyhow::Result<Console> {
         address: listener.local_addr()?,
         fingerprint: pair.fingerprint(),
         tls: pair.acceptor()?,
-        state: Arc::new(serve::State::new(client, cluster)),
+        state: Arc::new(serve::State {
+            metrics: metrics::Metrics::new(nodes),
+            ..serve::State::new(client, cluster)
+        }),
         listener,
     })
 }
@@ -101,9 +111,16 @@ impl Console {
             listener::serve(listener, tls, state.clone()),
             state.records.follow(),
             state.watch.run(),
+            metrics::run(state.clone()),
             session::sweep(state.clone()),
         );
     }
+}
+
+/// The way to agents.
+fn nodes(config: &Config, authority: &std::path::Path) -> anyhow::Result<metrics::nodes::Nodes> {
+    let pem = std::fs::read(authority).with_context(|| format!("{}: cannot be read", authority.display()))?;
+    metrics::nodes::Nodes::new(config, &pem).with_context(|| format!("with {}", authority.display()))
 }
 
 /// What a kubeconfig for the same API server has of it.

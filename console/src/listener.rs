@@ -4,11 +4,17 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use sheaf_https::{Limits, Peer};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use crate::serve::{self, State};
+use crate::{
+    answer,
+    serve::{self, State},
+};
 
 const LIMITS: Limits = Limits {
     // A browser opens six.
@@ -20,10 +26,15 @@ const LIMITS: Limits = Limits {
 
 /// Serves `listener` until dropped.
 pub async fn serve(listener: TcpListener, tls: TlsAcceptor, state: Arc<State>) -> Infallible {
-    let open = || {
-        let state = state.clone();
-        let answer = move |peer: Peer, request| serve::serve(state.clone(), peer.address, request);
-        (tls.clone(), answer)
-    };
-    sheaf_https::serve(&listener, LIMITS, open).await
+    sheaf_https::serve(&listener, LIMITS, || (tls.clone(), answers(state.clone()))).await
 }
+
+/// What answers the requests of one connection.
+fn answers(
+    state: Arc<State>,
+) -> impl Fn(Peer, Request<Incoming>) -> BoxFuture<'static, Result<Response<answer::Body>, Infallible>> {
+    move |peer, request| Box::pin(serve::serve(state.clone(), peer.address, request))
+}
+
+#[cfg(test)]
+mod wire;

@@ -14,6 +14,7 @@ use crate::{
     caller::{By, Caller},
     clock, cookie, password,
     records::Kind,
+    second,
     serve::{self, State},
     session::{self, Session},
     token,
@@ -29,6 +30,9 @@ const WRONG: &str = "the name or the password is wrong";
 pub struct Login {
     user: String,
     password: String,
+    /// Of the second factor.
+    #[serde(default)]
+    code: Option<String>,
 }
 
 /// What is typed to change the own password.
@@ -59,6 +63,16 @@ pub async fn login(state: &State, address: IpAddr, login: Login) -> Result<Answe
     let right = state.passwords.verify(if fits { &login.password } else { "" }, kept).await?;
     match user.filter(|_| right && fits) {
         Some(user) => {
+            if let Err(refusal) =
+                second::check(&*state.records, &user, login.code.as_deref(), clock::now()).await
+            {
+                // A code that is missing is no try at one.
+                if refusal.reason == "Unauthorized" {
+                    limits(state).failed(&counted, address, clock::now());
+                    tracing::warn!(user = counted, %address, "a login failed by its code");
+                }
+                return Err(refusal);
+            }
             let secret = session::begin(&*state.records, &user, clock::now()).await?;
             limits(state).succeeded(&counted, address);
             tracing::info!(user = %user.name, %address, "logged in");

@@ -23,6 +23,9 @@ struct Arguments {
     /// Its key (PEM).
     #[arg(long, requires = "certificate")]
     key: Option<PathBuf>,
+    /// CA (PEM) by whose certificates nodes answer: their numbers are read for plots. Without it there are no plots.
+    #[arg(long)]
+    node_authority: Option<PathBuf>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -34,8 +37,9 @@ fn main() -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
-    let Arguments { kubeconfig, listen, certificate, key } = arguments;
-    let options = sheaf_console::Options { kubeconfig, listen, certificate: certificate.zip(key) };
+    let Arguments { kubeconfig, listen, certificate, key, node_authority } = arguments;
+    let options =
+        sheaf_console::Options { kubeconfig, listen, certificate: certificate.zip(key), node_authority };
     // One thread: the work is waiting for the API server. Passwords are hashed on threads of their own.
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -105,6 +105,35 @@ pub fn target(method: &Method, path: &str, query: Option<&str>) -> Result<Target
     Ok(Target { path, is_stream })
 }
 
+/// Every request that is handed on, as method and path of the console: of `name` in `project`, and of kinds of the cluster. For tests
+/// that try each of them as somebody who may not.
+pub fn offered(project: &str, name: &str) -> Vec<(Method, String)> {
+    let mut all = Vec::new();
+    for row in table::ROWS {
+        let root = match row.group {
+            "" => format!("{PREFIX}/api/{}", row.version),
+            group => format!("{PREFIX}/apis/{group}/{}", row.version),
+        };
+        let list = match row.scope {
+            Scope::Namespace => format!("{root}/namespaces/{project}/{}", row.kind),
+            Scope::Cluster => format!("{root}/{}", row.kind),
+        };
+        let one = format!("{list}/{}", if row.kind == "namespaces" { project } else { name });
+        let part = format!("{one}/{}", row.under.unwrap_or_default());
+        for verb in row.verbs {
+            all.extend(match verb {
+                Verb::Read => vec![(Method::GET, list.clone()), (Method::GET, one.clone())],
+                Verb::Create => vec![(Method::POST, list.clone())],
+                Verb::Change => vec![(Method::PUT, one.clone()), (Method::PATCH, one.clone())],
+                Verb::Delete => vec![(Method::DELETE, one.clone())],
+                Verb::Open => vec![(Method::GET, part.clone())],
+                Verb::Act => vec![(Method::PUT, part.clone())],
+            });
+        }
+    }
+    all
+}
+
 /// What a method does; deletion of many at once is none.
 fn verb(method: &Method, named: bool, under: bool) -> Option<Verb> {
     match (method.as_str(), named, under) {

@@ -1,4 +1,4 @@
-//! What the console remembers: users, sessions, tokens.
+//! What the console remembers: users, their second factors, sessions, tokens.
 //!
 //! Why here: every replica must know a session at once, and a user who is deleted must be out everywhere, so all of it is in
 //! the cluster, in Secrets of [`crate::names::NAMESPACE`] (`kube`), which are encrypted at rest. Reads come from memory that a
@@ -23,6 +23,8 @@ pub enum Kind {
     Session,
     /// A program's way in.
     Token,
+    /// What a user is asked for besides the password.
+    Factor,
 }
 
 impl Kind {
@@ -32,12 +34,13 @@ impl Kind {
             Self::User => "user",
             Self::Session => "session",
             Self::Token => "token",
+            Self::Factor => "factor",
         }
     }
 
     /// The one with this word.
     pub fn of_word(word: &str) -> Option<Self> {
-        [Self::User, Self::Session, Self::Token].into_iter().find(|kind| kind.word() == word)
+        [Self::User, Self::Session, Self::Token, Self::Factor].into_iter().find(|kind| kind.word() == word)
     }
 }
 

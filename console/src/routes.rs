@@ -7,6 +7,7 @@ use http::Method;
 
 use crate::{
     answer::Refusal,
+    metrics,
     proxy::{self, Target},
 };
 
@@ -39,6 +40,16 @@ pub enum Route {
     ChangeUser(String),
     /// The end of a user.
     DeleteUser(String),
+    /// Whether the own login asks for a code.
+    Second,
+    /// A new secret for codes.
+    BeginSecond,
+    /// A code that confirms it.
+    ConfirmSecond,
+    /// The end of the own second factor.
+    RemoveSecond,
+    /// The end of another's, who has lost it.
+    RemoveSecondOf(String),
     /// Whether the cluster waits for its first administrator.
     IsClaimable,
     /// The first administrator.
@@ -47,6 +58,8 @@ pub enum Route {
     ClaimByKey,
     /// The stream of changes.
     Watch(Vec<String>),
+    /// What a machine, a node or the cluster used.
+    Metrics(metrics::Query),
     /// To the API server.
     Api(Target),
 }
@@ -72,7 +85,7 @@ impl Route {
             | Self::IsClaimable
             | Self::Claim
             | Self::ClaimByKey => Access::Public,
-            Self::Session | Self::Watch(_) | Self::Api(_) => Access::User,
+            Self::Session | Self::Watch(_) | Self::Metrics(_) | Self::Api(_) => Access::User,
             Self::Logout
             | Self::Password
             | Self::Tokens
@@ -81,7 +94,12 @@ impl Route {
             | Self::Users
             | Self::NewUser
             | Self::ChangeUser(_)
-            | Self::DeleteUser(_) => Access::Person,
+            | Self::DeleteUser(_)
+            | Self::Second
+            | Self::BeginSecond
+            | Self::ConfirmSecond
+            | Self::RemoveSecond
+            | Self::RemoveSecondOf(_) => Access::Person,
         }
     }
 
@@ -92,7 +110,7 @@ impl Route {
 
     /// Whether a person does it: a page that is left open asks for the others by itself.
     pub fn is_use(&self) -> bool {
-        !matches!(self, Self::Session | Self::Watch(_) | Self::Asset(_))
+        !matches!(self, Self::Session | Self::Watch(_) | Self::Metrics(_) | Self::Asset(_))
     }
 }
 
@@ -121,10 +139,16 @@ pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, 
         (["users"], &Method::POST) => Route::NewUser,
         (["users", name], &Method::PATCH) => Route::ChangeUser((*name).to_owned()),
         (["users", name], &Method::DELETE) => Route::DeleteUser((*name).to_owned()),
+        (["users", name, "second"], &Method::DELETE) => Route::RemoveSecondOf((*name).to_owned()),
+        (["second"], &Method::GET) => Route::Second,
+        (["second"], &Method::POST) => Route::BeginSecond,
+        (["second", "confirm"], &Method::POST) => Route::ConfirmSecond,
+        (["second", "remove"], &Method::POST) => Route::RemoveSecond,
         (["claim"], &Method::GET) => Route::IsClaimable,
         (["claim"], &Method::POST) => Route::Claim,
         (["claim", "key"], &Method::POST) => Route::ClaimByKey,
         (["watch"], &Method::GET) => Route::Watch(kinds(query)),
+        (["metrics"], &Method::GET) => Route::Metrics(metrics::Query::parse(query)?),
         _ => return Err(Refusal::not_found(format!("the console does not offer {method} {path}"))),
     };
     Ok(found)
@@ -158,6 +182,7 @@ mod tests {
             (Method::POST, "/console/claim/key", Access::Public),
             (Method::GET, "/console/session", Access::User),
             (Method::GET, "/console/watch?kinds=machines", Access::User),
+            (Method::GET, "/console/metrics?cluster", Access::User),
             (Method::GET, "/api/api/v1/nodes", Access::User),
             (Method::POST, "/console/logout", Access::Person),
             (Method::POST, "/console/password", Access::Person),
@@ -168,6 +193,11 @@ mod tests {
             (Method::POST, "/console/users", Access::Person),
             (Method::PATCH, "/console/users/x", Access::Person),
             (Method::DELETE, "/console/users/x", Access::Person),
+            (Method::DELETE, "/console/users/x/second", Access::Person),
+            (Method::GET, "/console/second", Access::Person),
+            (Method::POST, "/console/second", Access::Person),
+            (Method::POST, "/console/second/confirm", Access::Person),
+            (Method::POST, "/console/second/remove", Access::Person),
         ] {
             assert_eq!(of(method, path).unwrap().access(), access, "{path}");
         }

@@ -23,12 +23,14 @@ use crate::{
     claim, clock,
     headers::secure,
     limits::Limits,
-    login, origin,
+    login,
+    metrics::{self, Metrics},
+    origin,
     password::Passwords,
     proxy::{self, Target},
     records::{Records, kube::Secrets},
     routes::{self, Access, Route},
-    streams, token,
+    second, streams, token,
     upstream::{As, Upstream},
     users,
     watch::Watch,
@@ -44,6 +46,8 @@ pub struct State {
     pub claims: claim::Claims,
     /// What all browsers are shown.
     pub watch: Watch,
+    /// What machines and nodes used.
+    pub metrics: Metrics,
     /// Hashes of passwords.
     pub passwords: Passwords,
     /// Failed logins and codes.
@@ -70,6 +74,7 @@ impl State {
             upstream: Upstream::new(client.clone()),
             claims: claim::Claims::new(client.clone()),
             watch: Watch::new(client),
+            metrics: Metrics::new(None),
             passwords: Passwords::default(),
             limits: Mutex::default(),
         }
@@ -155,7 +160,24 @@ pub async fn answer<B: RequestBody>(
             users::delete(state, &caller, &name).await?;
             Ok(answer::empty())
         }
+        (Route::Second, Some(caller)) => Ok(answer::ok(&second::own::shown(state, &caller)?)),
+        (Route::BeginSecond, Some(caller)) => {
+            let begun = second::own::begin(state, &caller, body::json(headers, body).await?).await?;
+            Ok(answer::with_status(StatusCode::CREATED, &begun))
+        }
+        (Route::ConfirmSecond, Some(caller)) => {
+            Ok(answer::ok(&second::own::confirm(state, &caller, body::json(headers, body).await?).await?))
+        }
+        (Route::RemoveSecond, Some(caller)) => {
+            second::own::remove(state, &caller, body::json(headers, body).await?).await?;
+            Ok(answer::empty())
+        }
+        (Route::RemoveSecondOf(name), Some(caller)) => {
+            second::own::remove_of(state, &caller, &name).await?;
+            Ok(answer::empty())
+        }
         (Route::Watch(kinds), Some(caller)) => state.watch.stream(state, caller, &kinds),
+        (Route::Metrics(query), Some(caller)) => metrics::answer(state, &caller, &query).await,
         (Route::Api(target), Some(caller)) if target.is_stream => {
             streams::open(state, caller, &target, headers, upgrade).await
         }

@@ -120,7 +120,7 @@ pub async fn sweep(state: Arc<State>) {
     }
 }
 
-/// Sessions and tokens that have ended.
+/// Sessions and tokens that have ended, second factors of users that are gone.
 fn ended(records: &dyn Records, now: u64) -> Vec<(Kind, String)> {
     let user = |name: &UserName| User::of(records, name);
     let sessions = records.list(Kind::Session).into_iter().filter(|record| {
@@ -133,7 +133,13 @@ fn ended(records: &dyn Records, now: u64) -> Vec<(Kind, String)> {
             .read::<crate::token::Token>()
             .is_none_or(|token| !token.is_valid(user(&token.user).as_ref(), now))
     });
-    sessions.chain(tokens).map(|record| (record.kind, record.name)).collect()
+    let factors = records.list(Kind::Factor).into_iter().filter(|record| {
+        // One that cannot be read stays: it lets nobody in, and an administrator removes it.
+        record
+            .read::<crate::second::Factor>()
+            .is_some_and(|factor| user(&factor.user).is_none_or(|user| user.created != factor.of))
+    });
+    sessions.chain(tokens).chain(factors).map(|record| (record.kind, record.name)).collect()
 }
 
 #[cfg(test)]
@@ -192,9 +198,13 @@ mod tests {
         let kept = begin(&records, &alice, 5000).await.unwrap();
         let old = begin(&records, &alice, 1000).await.unwrap();
         let nobodys = begin(&records, &user("bob"), 5000).await.unwrap();
+        let gone = crate::second::Factor::new(&user("bob")).unwrap();
+        records.create(Record::new(Kind::Factor, "bob", &gone).unwrap()).await.unwrap();
+        let own = crate::second::Factor::new(&alice).unwrap();
+        records.create(Record::new(Kind::Factor, "alice", &own).unwrap()).await.unwrap();
         let mut names: Vec<String> = ended(&records, 5001).into_iter().map(|(_, name)| name).collect();
         names.sort_unstable();
-        let mut expected = [id(&old), id(&nobodys)];
+        let mut expected = [id(&old), id(&nobodys), "bob".to_owned()];
         expected.sort_unstable();
         assert_eq!(names, expected);
         let record = records.get(Kind::Session, &id(&kept)).unwrap();

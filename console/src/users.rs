@@ -21,6 +21,7 @@ use crate::{
         kube::{LABEL, record_of, secret_name, secret_of},
     },
     roles::{self, Grant},
+    second,
     serve::State,
     upstream::As,
 };
@@ -135,8 +136,9 @@ fn secrets() -> String {
     format!("/api/v1/namespaces/{NAMESPACE}/secrets")
 }
 
-fn secret(name: &UserName) -> String {
-    format!("{}/{}", secrets(), secret_name(Kind::User, name.as_ref()))
+/// Path of the Secret of a user's record of `kind`.
+pub fn secret(kind: Kind, name: &UserName) -> String {
+    format!("{}/{}", secrets(), secret_name(kind, name.as_ref()))
 }
 
 /// All, with their roles, and without what passwords become.
@@ -150,7 +152,9 @@ pub async fn list(state: &State, caller: &Caller) -> Result<Value, Refusal> {
         let user: User = record_of(&secret)?.read()?;
         let grants: BTreeSet<Grant> =
             bindings.iter().filter_map(|binding| roles::grant(binding, user.name.as_ref())).collect();
-        Some(json!({"name": user.name, "disabled": user.disabled, "created": user.created, "roles": grants}))
+        let second = second::of(&*state.records, &user).is_some_and(|(_, factor)| factor.confirmed);
+        Some(json!({"name": user.name, "disabled": user.disabled, "created": user.created, "roles": grants,
+                    "secondFactor": second}))
     };
     Ok(Value::Array(found["items"].as_array().into_iter().flatten().filter_map(read).collect()))
 }
@@ -187,7 +191,7 @@ pub async fn change(state: &State, caller: &Caller, name: &str, change: Change) 
         roles::check(wanted)?;
     }
     if change.password.is_some() || change.disabled.is_some() {
-        let found = state.upstream.json(&who, Method::GET, &secret(&name), None).await;
+        let found = state.upstream.json(&who, Method::GET, &secret(Kind::User, &name), None).await;
         let found = found.map_err(|refusal| missing(refusal, &name))?;
         let found = serde_json::from_value(found).map_err(Refusal::internal)?;
         let damaged = || {
@@ -201,7 +205,7 @@ pub async fn change(state: &State, caller: &Caller, name: &str, change: Change) 
         user.disabled = change.disabled.unwrap_or(user.disabled);
         record.data = serde_json::to_value(&user).map_err(Refusal::internal)?;
         let value = serde_json::to_value(secret_of(&record)).map_err(Refusal::internal)?;
-        state.upstream.json(&who, Method::PUT, &secret(&name), Some(&value)).await?;
+        state.upstream.json(&who, Method::PUT, &secret(Kind::User, &name), Some(&value)).await?;
     } else if User::of(&*state.records, &name).is_none() {
         return Err(Refusal::not_found(format!("there is no user {name}")));
     }
@@ -219,10 +223,15 @@ pub async fn delete(state: &State, caller: &Caller, name: &str) -> Result<(), Re
         return Err(Refusal::forbidden("nobody deletes himself"));
     }
     let who = As::caller(caller);
-    let found = state.upstream.json(&who, Method::GET, &secret(&name), None).await;
+    let found = state.upstream.json(&who, Method::GET, &secret(Kind::User, &name), None).await;
     found.map_err(|refusal| missing(refusal, &name))?;
     grant(state, &who, &name, &[]).await?;
-    state.upstream.json(&who, Method::DELETE, &secret(&name), None).await?;
+    // Most have none. One that stays counts for nobody, and is swept.
+    match state.upstream.json(&who, Method::DELETE, &secret(Kind::Factor, &name), None).await {
+        Err(refusal) if refusal.code == 404 => {}
+        deleted => drop(deleted?),
+    }
+    state.upstream.json(&who, Method::DELETE, &secret(Kind::User, &name), None).await?;
     tracing::info!(by = %caller.user, user = %name, "a user was deleted");
     Ok(())
 }

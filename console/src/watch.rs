@@ -99,6 +99,24 @@ impl Watch {
         join_all(self.hubs.iter().map(|hub| hub.follow())).await;
     }
 
+    /// The objects of a kind as they are now, and whether they are all.
+    pub fn items(&self, word: &str) -> (Vec<hub::Item>, bool) {
+        self.hubs.iter().find(|hub| hub.kind.word == word).map(|hub| hub.items()).unwrap_or_default()
+    }
+
+    /// Whether `caller` may see objects of a kind, in a namespace or in the cluster.
+    pub async fn may_see(
+        &self,
+        state: &State,
+        caller: &Caller,
+        word: &str,
+        namespace: Option<&str>,
+    ) -> Result<bool, Refusal> {
+        let Some(kind) = KINDS.iter().find(|kind| kind.word == word) else { return Ok(false) };
+        let namespace: Option<Arc<str>> = namespace.map(Arc::from);
+        self.rights.may_see(&state.upstream, caller, kind, namespace.as_ref()).await
+    }
+
     /// What `caller` may see of `kinds`, and every change of it.
     pub fn stream(&self, state: &Arc<State>, caller: Caller, kinds: &[String]) -> Result<Answer, Refusal> {
         let mut hubs = Vec::new();

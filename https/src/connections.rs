@@ -15,6 +15,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -82,16 +83,24 @@ where
             let chain = stream.get_ref().1.peer_certificates();
             let certificate = chain.and_then(|chain| Some(Arc::from(chain.first()?.as_ref())));
             let peer = Peer { address, certificate };
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(limits.head)
-                .serve_connection(
-                    TokioIo::new(stream),
-                    service_fn(move |request| answer(peer.clone(), request)),
-                )
-                .with_upgrades();
-            // An end in between is the client's: it asks again.
-            let _ = connection.await;
+            talk(stream, limits.head, peer, answer).await;
         });
     }
+}
+
+/// Answers the requests of one connection until it ends. `head` is [`Limits::head`].
+pub async fn talk<T, S, F, B>(stream: T, head: Duration, peer: Peer, answer: S)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Fn(Peer, Request<Incoming>) -> F,
+    F: Future<Output = Result<Response<B>, Infallible>>,
+    B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static,
+{
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head)
+        .serve_connection(TokioIo::new(stream), service_fn(move |request| answer(peer.clone(), request)))
+        .with_upgrades();
+    // An end in between is the client's: it asks again.
+    let _ = connection.await;
 }

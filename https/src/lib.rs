@@ -11,4 +11,4 @@ mod connections;
 mod counts;
 
 pub use acceptor::{AcceptorError, acceptor};
-pub use connections::{Limits, Peer, serve};
+pub use connections::{Limits, Peer, serve, talk};

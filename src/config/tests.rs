@@ -105,6 +105,21 @@ fn a_token_that_others_may_read_is_warned_of() {
     assert!(!said.out.contains("holds a token"), "{}", said.out);
 }
 
+#[test]
+fn a_certificate_for_browsers_is_warned_of_when_it_is_for_no_name_of_the_node() {
+    let pem =
+        [include_str!("../../configs/tests/console.crt"), include_str!("../../configs/tests/console.key")];
+    let [certificate, key] = pem;
+    let text = format!(
+        "version = 1\n[system]\nhostname = \"a\"\n[console]\ncertificate = '''\n{certificate}'''\nkey = '''\n{key}'''\n"
+    );
+    let desk = Desk::with(&[("node.toml", &text)]);
+    let said = desk.config(&["check", "node.toml"]);
+    let warning = "node.toml: console.certificate: is not for any name of this node: a; browsers take it only for a name that is in \
+                   it; add that name to cluster.sans if it leads here\n";
+    assert_eq!((said.code, said.err.as_str()), (0, warning));
+}
+
 /// What `sheaf-installer inventory --json` prints on a machine with one disk and one NIC.
 const MACHINE: &str = r#"{"firmware":"uefi","memory":17179869184,"machine":{"serial":"M1","uuid":null,"macs":[]},
 "disks":[{"path":"/dev/nvme0n1","links":[],"serial":"A","wwn":null,"model":"SSD","bus":"nvme","size":960197124096,

@@ -8,17 +8,21 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use kube::Api;
+use kube::api::PostParams;
 use serde_json::{Value, json};
 use sheaf_agent::api_server::Joined;
 use sheaf_agent::channels;
 use sheaf_agent::claim::{self, by_hand};
+use sheaf_api::VirtualMachine;
 use sheaf_api::console::{CLAIM_ROLE, CLAIM_SECRET, NAMESPACE};
 use sheaf_config::load::parse_node_config;
 use sheaf_config::node::NodeConfig;
+use sheaf_host::libvirt::DomainStats;
 use sheaf_host::run::{Command, Run as _, System};
 use sheaf_tests::cluster::kube_binary;
 use sheaf_tests::controlled::{Controlled, wait};
 use sheaf_tests::lab::built;
+use sheaf_tests::played::{self, PlayedNode};
 
 const PASSWORD: &str = "correct horse battery";
 const JSON: &str = "content-type: application/json";
@@ -43,6 +47,7 @@ impl Ground {
             kubeconfig: on.plane.paths.kubernetes.join("sheaf-console.conf"),
             listen: ([127, 0, 0, 1], 0).into(),
             certificate: None,
+            node_authority: Some(on.plane.paths.kubernetes.join("pki/kubelet-serving-ca.crt")),
         };
         let console = sheaf_console::open(&options).await?;
         let address = format!("https://{}", console.address);
@@ -322,6 +327,49 @@ async fn a_user_of_one_project_does_nothing_in_another_and_no_page_does_anything
     Ok(())
 }
 
+/// What the API server lets everybody do who has logged in: ask what he may, and read the sizes that Sheaf brings.
+const FOR_ALL: [&str; 4] = [
+    "selfsubjectaccessreviews",
+    "selfsubjectrulesreviews",
+    "virtualmachineclusterinstancetypes",
+    "virtualmachineclusterpreferences",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_request_that_the_console_offers_is_refused_to_a_user_of_another_project() -> Result<()> {
+    let ground = Ground::make().await?;
+    let (_, bob) = settled(&ground).await?;
+    let mut wrong = Vec::new();
+    let (mut refused, mut open) = (0, 0);
+    for (method, path) in sheaf_console::offered("lab", "web") {
+        let body = (method != http::Method::GET && method != http::Method::DELETE).then(|| json!({}));
+        let is_screen = path.ends_with("/vnc") || path.ends_with("/console");
+        let (code, said) = if is_screen {
+            let headers = [
+                bob.cookie.as_str(),
+                bob.origin.as_str(),
+                "connection: upgrade",
+                "upgrade: websocket",
+                "sec-websocket-version: 13",
+                "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
+            ];
+            ground.ask("GET", &path, &headers, None)?
+        } else {
+            ground.by(&bob, method.as_str(), &path, body.as_ref())?
+        };
+        let is_for_all = FOR_ALL.iter().any(|kind| path.split('/').any(|word| word == *kind));
+        match (code, is_for_all) {
+            (403, false) if said.contains("console:bob") => refused += 1,
+            (_, true) => open += 1,
+            _ => wrong.push(format!("{method} {path}: {code} {said}")),
+        }
+    }
+    println!("{refused} requests refused, {open} for everybody");
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    ensure!(refused > 100, "{refused}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_consoles_identity_impersonates_its_users_and_nobody_else() -> Result<()> {
     let ground = Ground::make().await?;
@@ -468,6 +516,50 @@ async fn a_cluster_that_nobody_administers_shows_a_code_until_somebody_has_claim
     })
     .await?;
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nodes_and_machines_use_is_read_from_their_agents_and_shown_to_who_may_see_them() -> Result<()> {
+    let ground = Ground::make().await?;
+    let node = PlayedNode::start(&ground.on).await?;
+    let (anna, bob) = settled(&ground).await?;
+    let machines: Api<VirtualMachine> = Api::default_namespaced(ground.on.client.clone());
+    machines.create(&PostParams::default(), &played::vm("db", "Always")?).await?;
+    let _guest = node.run(&ground.on, "db", "").await?;
+    // Of a machine that is not there and of another project's: the node is not believed, or bob is not shown.
+    node.vms.count(vec![counted("default_db", 4096), counted("default_none", 8192)]);
+    let asked = |browser: &Browser, query: &str| {
+        ground.by(browser, "GET", &format!("/console/metrics?{query}"), None)
+    };
+    let has = |answer: Result<(u16, String)>, list: &str| -> Option<f64> {
+        let (code, said) = answer.ok()?;
+        let said: Value = serde_json::from_str(&said).ok().filter(|_| code == 200)?;
+        said[list].as_array()?.iter().rev().find_map(Value::as_f64)
+    };
+    // Rates need two rounds, which are 30 s apart.
+    for query in ["node=n1", "cluster", "machine=default/db"] {
+        let seconds = wait(&format!("{query} was measured twice"), async || {
+            Ok(has(asked(&anna, query), "processors").zip(has(asked(&anna, query), "memory")))
+        })
+        .await?;
+        println!("{query}: {seconds:?}");
+        let (code, said) = asked(&bob, query)?;
+        ensure!(code == 404, "bob: {query}: {code} {said}");
+    }
+    let memory = has(asked(&anna, "machine=default/db"), "memory");
+    ensure!(memory == Some(4096.0 * 1024.0), "{memory:?}");
+    let (code, said) = asked(&anna, "machine=default/none")?;
+    ensure!(code == 404, "a node reported a machine that does not exist: {code} {said}");
+    ensure!(has(asked(&anna, "node=n1"), "received").is_some_and(|bytes| bytes >= 0.0), "NICs of the node");
+    let (code, said) = ground.ask("GET", "/console/metrics?cluster", &[], None)?;
+    ensure!(code == 401, "{code} {said}");
+    Ok(())
+}
+
+/// Counters of a domain, as libvirt gives them.
+fn counted(name: &str, kib: u64) -> DomainStats {
+    let numbers = [("cpu.time".to_owned(), 1_000_000_000), ("balloon.rss".to_owned(), kib)];
+    DomainStats { name: name.to_owned(), numbers: numbers.into(), texts: Default::default() }
 }
 
 /// MiB of memory that the program may use while nobody is logged in.

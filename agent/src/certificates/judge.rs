@@ -76,7 +76,9 @@ fn judge_one(entry: &Entry, part: Part, now: SystemTime) -> Option<Finding> {
     let (wrong, what) = match renewal {
         _ if left.is_zero() => (Wrong::Expired, format!("expired at {end}")),
         _ if now < facts.not_before => (Wrong::NotYetValid, format!("is valid only from {begin}")),
-        Renewal::Fetched if left < WARN_BEFORE => (Wrong::EndsSoon, format!("ends at {end}")),
+        Renewal::Fetched | Renewal::Given if left < WARN_BEFORE => {
+            (Wrong::EndsSoon, format!("ends at {end}"))
+        }
         Renewal::Agent | Renewal::Cluster if left < (life / LATE).min(WARN_BEFORE) => {
             (Wrong::NotRenewed, format!("ends at {end} and was not renewed"))
         }
@@ -104,6 +106,7 @@ fn remedy(entry: &Entry, part: Part) -> &'static str {
             "the agents of control-plane nodes make another two years before its end, and this one fetches it: read `journalctl -u \
              sheaf-agent` there and here"
         }
+        (Renewal::Given, _) => "put another certificate and its key into `[console]` of node.toml",
         (Renewal::Endless, _) => "restore it from the file that `sheaf-agent snapshot save-keys` wrote",
     }
 }

@@ -4,6 +4,7 @@
 //! from the tables by which it is made. Route in: the node's files, its part in the cluster. Route out: [`Entry`]s, a row each.
 //! Reads files, so it blocks.
 
+use crate::cluster::create::console::is_given;
 use crate::cluster::create::pki::{AUTHORITIES, KUBECONFIGS, LEAVES, Pki};
 use crate::cluster::identity::{CLIENT, SERVING, Store};
 use crate::cluster::keys::{self, Facts, Key};
@@ -49,6 +50,8 @@ pub enum Renewal {
     Cluster,
     /// The agent of a node fetches what the agents of control-plane nodes made.
     Fetched,
+    /// The operator, in node.toml.
+    Given,
     /// It does not end.
     Endless,
 }
@@ -60,6 +63,7 @@ impl Renewal {
             Self::Agent => "agent",
             Self::Cluster => "agent, signed by the cluster",
             Self::Fetched => "agent, from the cluster",
+            Self::Given => "you, in node.toml",
             Self::Endless => "-",
         }
     }
@@ -118,7 +122,9 @@ fn control_plane(pki: &Pki) -> Vec<Entry> {
         entries.push(certificate(format!("CA {name}"), pki.file(&format!("{name}.crt")), Renewal::Agent));
     }
     for leaf in LEAVES.into_iter().chain(["sheaf-controller-serving", "sheaf-console-serving"]) {
-        entries.push(certificate(leaf.into(), pki.file(&format!("{leaf}.crt")), Renewal::Agent));
+        let is_given = leaf == "sheaf-console-serving" && is_given(pki);
+        let renewal = if is_given { Renewal::Given } else { Renewal::Agent };
+        entries.push(certificate(leaf.into(), pki.file(&format!("{leaf}.crt")), renewal));
     }
     for name in KUBECONFIGS.into_iter().chain([CONTROLLER_USER, CONSOLE_USER]) {
         let file = pki.kubeconfig(name);

@@ -17,6 +17,7 @@ use crate::cluster::keys::{self, Authority, Key, Subject};
 use crate::paths::Paths;
 use crate::service_accounts::keys::KeySet;
 use crate::service_accounts::plan as tokens;
+use sheaf_config::node::NodeConfig;
 use sheaf_config::pin::CaPin;
 use std::collections::BTreeMap;
 use std::fs;
@@ -95,7 +96,8 @@ impl Node {
         let (ca, ca_key) = (self.read("ca.crt"), self.read("ca.key"));
         ensure_kubeconfig(&self.pki, &plane().server(), &ca, &ca_key, now).unwrap();
         ensure_serving(&self.pki, &plane(), now).unwrap();
-        console::ensure(&self.pki, &plane(), &ca, &ca_key, now).unwrap();
+        let config = NodeConfig::named("n1");
+        console::ensure(&self.pki, &plane(), &config, (&ca, &ca_key), now).unwrap();
         self.keep_own(share, now);
     }
 

@@ -4,6 +4,7 @@
 //! VM under KubeVirt's names, so that dashboards made for KubeVirt work. A counter that libvirt does not give is left out,
 //! never 0. Route in: libvirt's counters, `/proc`, Pods. Route out: texts.
 
+use super::devices;
 use super::serve::State;
 use crate::reconcile::blocking;
 use crate::status::{EtcdSection, SnapshotLine};
@@ -163,6 +164,10 @@ pub async fn all<V: VmHost>(state: &State<V>, node: &str) -> String {
     page.sample("sheaf_libvirt_up", &[], f64::from(u8::from(vms.is_some())));
     page.family("sheaf_pods", "gauge", "Pods bound to this node");
     page.sample("sheaf_pods", &[], state.pods.borrow().objects.len() as f64);
+    match blocking(|| Ok(devices::read()?)).await {
+        Ok(found) => devices::write(&mut page, &found),
+        Err(error) => tracing::debug!("counters of disks and NICs: {error:#}"),
+    }
     write_etcd(&mut page, &state.ctx.status.read().etcd);
     write_vms(&mut page, node, vms.as_deref().unwrap_or_default());
     page.text()

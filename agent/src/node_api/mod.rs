@@ -18,6 +18,7 @@ mod answer;
 pub mod authenticate;
 pub mod authorize;
 mod cache;
+mod devices;
 pub mod exec;
 mod exports;
 mod freeze;

@@ -5,6 +5,7 @@
 //! Route out: a config that is valid, or [`Errors`] that name file, line, key, reason and remedy.
 
 mod cluster;
+mod console;
 mod disk;
 mod fleet;
 mod image;
@@ -75,6 +76,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("admin-keys", "cluster"),
     ("labels", "cluster"),
     ("taints", "cluster"),
+    ("certificate", "console"),
+    ("key", "console"),
     ("pool", "storage"),
     ("nested", "vms"),
     ("reserved-cpus", "vms"),
@@ -147,6 +150,7 @@ fn read_root(mut root: Table<'_, '_>, is_whole: bool) -> Option<Read> {
         root.required("system", "[system] with hostname = \"node-1\"", |value| system::read(value.table()?));
     let network = root.optional("network", |value| network::read(value.table()?));
     let cluster = root.optional("cluster", |value| cluster::read(value.table()?));
+    let console = root.optional("console", |value| console::read(value.table()?));
     let storage = root.optional("storage", |value| storage::read(value.table()?));
     let vms = root.optional("vms", |value| vms::read(value.table()?)).unwrap_or_default();
     let images = root.optional("image", |value| image::read(report, value.tables()?)).unwrap_or_default();
@@ -173,6 +177,7 @@ fn read_root(mut root: Table<'_, '_>, is_whole: bool) -> Option<Read> {
         system: system.config,
         network: network.map(|network| network.config).unwrap_or_default(),
         cluster: cluster.map(|cluster| cluster.config),
+        console,
         storage: storage.map(|storage| storage.config).unwrap_or_default(),
         vms,
         images,

@@ -6,6 +6,7 @@
 //! made of them). Route in: `load`. Route out: installer's plan, agent's controllers; [`NodeConfig::to_toml`].
 
 mod cluster;
+mod console;
 mod disk;
 pub mod fleet;
 mod image;
@@ -22,6 +23,7 @@ mod vms;
 mod webhook;
 
 pub use cluster::{Cluster, ClusterMode, REDEEMED, Role, SERVICE_CIDR, Snapshots};
+pub use console::Console;
 pub use disk::{Bus, DataDisk, DiskSelector};
 pub use fleet::{Identity, Match};
 pub use image::Image;
@@ -64,6 +66,9 @@ pub struct NodeConfig {
     /// The cluster that the node makes or joins. Without it a node is installed and waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Cluster>,
+    /// The administration console, on a control-plane node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub console: Option<Console>,
     /// Disks that hold volumes of VMs.
     #[serde(skip_serializing_if = "Storage::is_empty")]
     #[schemars(default)]
@@ -91,6 +96,7 @@ impl NodeConfig {
             system: System { hostname: hostname.into(), ..System::default() },
             network: Network::default(),
             cluster: None,
+            console: None,
             storage: Storage::default(),
             vms: Vms::default(),
             images: Vec::new(),

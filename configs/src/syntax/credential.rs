@@ -77,6 +77,34 @@ pub fn certificates(text: &str) -> Result<String, Wrong> {
     }
 }
 
+/// A certificate in PEM, then those that signed it.
+pub fn certificate_chain(text: &str) -> Result<String, Wrong> {
+    match text.contains("PRIVATE KEY") {
+        true => wrong("holds a private key", "move the key to key of the same table"),
+        false => certificates(text),
+    }
+}
+
+/// A private key in PEM, as the console serves with. Never quoted.
+pub fn private_key(text: &str) -> Result<Secret, Wrong> {
+    use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
+    if text.contains("ENCRYPTED") {
+        return wrong(
+            "has a passphrase, which nobody types on a node",
+            "write what `openssl pkey -in FILE` prints",
+        );
+    }
+    let key = PrivateKeyDer::from_pem_slice(text.trim().as_bytes());
+    match key.map(|key| rustls::crypto::ring::sign::any_supported_type(&key)) {
+        Ok(Ok(_)) => Ok(Secret(format!("{}\n", text.trim()))),
+        Ok(Err(_)) => wrong(
+            "is a key that TLS of the console does not take",
+            "use an ECDSA key of P-256 or P-384, an Ed25519 key or an RSA key of 2048 bits or more",
+        ),
+        Err(_) => wrong("is not a private key in PEM", "write what `openssl pkey -in FILE` prints"),
+    }
+}
+
 /// A public key of SSH, as it stands in authorized_keys without options.
 pub fn ssh_key(text: &str) -> Result<String, Wrong> {
     use base64::Engine as _;

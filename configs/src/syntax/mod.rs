@@ -10,7 +10,9 @@ mod label;
 mod system;
 mod url;
 
-pub use credential::{ca_hash, certificates, password_hash, public_key, sha256, ssh_key, token};
+pub use credential::{
+    ca_hash, certificate_chain, certificates, password_hash, private_key, public_key, sha256, ssh_key, token,
+};
 pub use disk::{disk_fact, disk_path, wwn};
 pub use host::{domain, host, hostname, hostname_template};
 pub use label::{image_name, label_key, label_value, pool_name, taint};

@@ -175,3 +175,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_said_to_be_offered_is_what_the_table_takes() {
+    let all = offered("lab", "web");
+    assert!(all.len() > 100, "{}", all.len());
+    for (method, path) in &all {
+        let rest = path.strip_prefix(PREFIX).unwrap();
+        assert_eq!(target(method, rest, None).unwrap().path, rest, "{method} {path}");
+    }
+    let kinds: std::collections::BTreeSet<_> = all.iter().collect();
+    assert_eq!(kinds.len(), all.len(), "each once");
+}

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     cookie,
     records::{Kind, Record, fake::Fake},
-    session, testing,
+    second, session, testing, totp,
     users::User,
 };
 use http_body_util::Full;
@@ -270,6 +270,11 @@ async fn a_token_asks_the_api_server_and_does_nothing_to_users_and_tokens() {
         (Method::POST, "/console/users"),
         (Method::PATCH, "/console/users/bob"),
         (Method::DELETE, "/console/users/bob"),
+        (Method::GET, "/console/second"),
+        (Method::POST, "/console/second"),
+        (Method::POST, "/console/second/confirm"),
+        (Method::POST, "/console/second/remove"),
+        (Method::DELETE, "/console/users/bob/second"),
         (Method::GET, "/console/tokens"),
         (Method::POST, "/console/tokens"),
         (Method::DELETE, "/console/tokens/x"),
@@ -289,6 +294,105 @@ async fn a_token_asks_the_api_server_and_does_nothing_to_users_and_tokens() {
     let (code, said, _) = on.ask(Method::DELETE, &format!("/console/tokens/{id}"), &with, &Value::Null).await;
     assert_eq!((code, said["message"].as_str()), (404, Some("there is no such token of yours")));
     assert_eq!(on.ask(Method::GET, "/console/tokens", &with, &Value::Null).await.1, json!([]));
+}
+
+/// A code of the secret that was shown, now or `ahead` steps from now.
+fn code_of(secret: &Value, ahead: u64) -> String {
+    let secret = totp::from_base32(secret.as_str().unwrap()).unwrap();
+    totp::code(&secret, clock::now() / totp::STEP + ahead)
+}
+
+#[tokio::test]
+async fn a_second_factor_is_confirmed_asked_for_at_login_and_removed_with_password_and_code() {
+    let on = Ground::make().await;
+    let cookie = on.cookie().await;
+    let with = [&[("cookie", cookie.as_str()), JSON][..], &OWN].concat();
+    let ask = async |path: &str, body: Value| on.ask(Method::POST, path, &with, &body).await;
+    let log_in = async |code: Value| {
+        let typed = json!({"user": "alice", "password": PASSWORD, "code": code});
+        on.ask(Method::POST, "/console/login", &[JSON], &typed).await
+    };
+    let (code, said, _) = ask("/console/second", json!({"password": "wrong password"})).await;
+    assert_eq!((code, said["message"].as_str()), (403, Some("the password is wrong")));
+    let (code, said, _) = ask("/console/second/confirm", json!({"code": "123456"})).await;
+    assert_eq!((code, said["message"].as_str()), (409, Some("begin first: there is nothing to confirm")));
+    let (code, begun, _) = ask("/console/second", json!({"password": PASSWORD})).await;
+    assert_eq!(code, 201, "{begun}");
+    let secret = &begun["secret"];
+    assert!(begun["uri"].as_str().unwrap().starts_with("otpauth://totp/Sheaf:alice?secret="), "{begun}");
+    assert_eq!(on.log_in(PASSWORD).await.0, 200, "it does not count before it is confirmed");
+    let (code, said, _) = ask("/console/second/confirm", json!({"code": "12345x"})).await;
+    let message = "the code is wrong: check the clock of the device, and that it has this secret";
+    assert_eq!((code, said["message"].as_str()), (403, Some(message)));
+    let (code, confirmed, _) = ask("/console/second/confirm", json!({"code": code_of(secret, 0)})).await;
+    assert_eq!((code, confirmed["recoveryCodes"].as_array().unwrap().len()), (200, 8), "{confirmed}");
+    let (_, said, _) = on.ask(Method::GET, "/console/second", &with, &Value::Null).await;
+    assert_eq!(said, json!({"on": true, "recoveryCodes": 8}));
+    let (code, said, _) = ask("/console/second", json!({"password": PASSWORD})).await;
+    assert_eq!(
+        (code, said["message"].as_str()),
+        (409, Some("there is a second factor already; remove it first"))
+    );
+
+    let (code, said, headers) = on.log_in(PASSWORD).await;
+    assert_eq!((code, said["reason"].as_str()), (401, Some("CodeRequired")));
+    assert!(!headers.contains_key(header::SET_COOKIE));
+    let (_, said, _) = on.log_in("wrong password").await;
+    assert_eq!(
+        said["reason"], "Unauthorized",
+        "who has not the password does not learn that a code is asked for"
+    );
+    assert_eq!(log_in(json!("000000x")).await.0, 401);
+    let next = code_of(secret, 1);
+    assert_eq!(log_in(json!(next)).await.0, 200);
+    let (code, said, _) = log_in(json!(next)).await;
+    assert_eq!((code, said["message"].as_str()), (401, Some("the code is wrong, or was used already")));
+    assert_eq!(log_in(confirmed["recoveryCodes"][0].clone()).await.0, 200);
+    assert_eq!(log_in(confirmed["recoveryCodes"][0].clone()).await.0, 401);
+
+    let (code, said, _) =
+        ask("/console/second/remove", json!({"password": PASSWORD, "code": confirmed["recoveryCodes"][0]}))
+            .await;
+    assert_eq!((code, said["message"].as_str()), (403, Some("the code is wrong, or was used already")));
+    let body = json!({"password": PASSWORD, "code": confirmed["recoveryCodes"][1]});
+    assert_eq!(ask("/console/second/remove", body).await.0, 204);
+    assert_eq!(on.log_in(PASSWORD).await.0, 200);
+}
+
+#[tokio::test]
+async fn codes_are_guessed_as_slowly_as_passwords_and_tokens_need_none() {
+    let on = Ground::make().await;
+    let alice = User::of(&*on.state.records, &testing::user("alice").name).unwrap();
+    let (factor, _) = second::Factor::new(&alice).unwrap().confirm().unwrap();
+    on.state.records.create(Record::new(Kind::Factor, "alice", &factor).unwrap()).await.unwrap();
+    let (_, token) = token::create(&*on.state.records, &alice, "x", 1, clock::now()).await.unwrap();
+    let bearer = format!("Bearer {token}");
+    let by_token = [("authorization", bearer.as_str())];
+    assert_eq!(on.ask(Method::GET, VMS, &by_token, &Value::Null).await.0, 200);
+    for _ in 0..3 {
+        assert_eq!(on.log_in(PASSWORD).await.1["reason"], "CodeRequired");
+    }
+    let typed = json!({"user": "alice", "password": PASSWORD, "code": "none"});
+    for _ in 0..5 {
+        assert_eq!(on.ask(Method::POST, "/console/login", &[JSON], &typed).await.0, 401);
+    }
+    assert_eq!(on.ask(Method::POST, "/console/login", &[JSON], &typed).await.0, 429);
+}
+
+#[tokio::test]
+async fn an_administrator_removes_anothers_second_factor_with_his_own_rights_and_never_his_own_so() {
+    let on = Ground::make().await;
+    let cookie = on.cookie().await;
+    let with = [&[("cookie", cookie.as_str())][..], &OWN].concat();
+    let ask = async |name: &str| {
+        on.ask(Method::DELETE, &format!("/console/users/{name}/second"), &with, &Value::Null).await
+    };
+    let (code, said, _) = ask("alice").await;
+    let message = "the own second factor is removed with the password and a code of it";
+    assert_eq!((code, said["message"].as_str()), (403, Some(message)));
+    assert_eq!(on.asked.load(Ordering::Relaxed), 0);
+    assert_eq!(ask("bob").await.0, 204);
+    assert_eq!(on.asked.load(Ordering::Relaxed), 1, "the API server decides, and is asked as alice");
 }
 
 #[tokio::test]

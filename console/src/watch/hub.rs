@@ -158,6 +158,12 @@ impl Hub {
         let _ = self.changes.send(change);
     }
 
+    /// The objects now, and whether they are all.
+    pub fn items(&self) -> (Vec<Item>, bool) {
+        let state = self.lock();
+        (state.items.values().cloned().collect(), state.is_whole)
+    }
+
     /// The objects now, whether they are all, and the changes that follow.
     pub fn subscribe(&self) -> (Vec<Item>, bool, broadcast::Receiver<Change>) {
         let state = self.lock();

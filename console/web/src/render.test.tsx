@@ -21,6 +21,7 @@ import Networks from "./networks/page.tsx";
 import Nodes from "./nodes/list.tsx";
 import NodePage from "./nodes/page.tsx";
 import { Overview } from "./overview/page.tsx";
+import { Plot } from "./plots/plot.tsx";
 import type { Tab } from "./route.ts";
 import Storage from "./storage/page.tsx";
 
@@ -74,6 +75,27 @@ test("a machine shows its parts behind tabs", () => {
   expect(machine("web-2", "snapshots")).toContain("It is no backup.");
   expect(machine("render", "state", "lab")).toContain("0/3 nodes are available: 3 Insufficient memory.");
   expect(machine("none", "state")).toContain("Machine shop/none is not here");
+});
+
+test("a plot says in words what its picture shows", () => {
+  const values = [null, 2048, 4096];
+  const measured = {
+    every: 30,
+    until: 0,
+    processors: [],
+    memory: [],
+    read: values,
+    written: [],
+    received: [],
+    sent: [],
+  };
+  const lines = [
+    { name: "Read", values },
+    { name: "Written", values: [null, null, null] },
+  ];
+  const page = renderToString(<Plot title="Disks" unit="bytes/s" lines={lines} measured={measured} level="h2" />);
+  expect(page).toContain("Disks. Read: last 4 KiB/s, at most 4 KiB/s; Written: last –, at most 0 B/s.");
+  expect(page).toContain("Read 4 KiB/s, Written –");
 });
 
 test("a new machine takes five entries", () => {

@@ -6,7 +6,7 @@
  */
 import { useSyncExternalStore } from "react";
 
-export const TABS = ["state", "screen", "serial", "disks", "networks", "snapshots", "events", "yaml"] as const;
+export const TABS = ["state", "screen", "serial", "usage", "disks", "networks", "snapshots", "events", "yaml"] as const;
 export type Tab = (typeof TABS)[number];
 
 export type Route =

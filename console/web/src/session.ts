@@ -56,8 +56,9 @@ export function toLogin(): void {
   become({ state: "out", hasEnded: false });
 }
 
-export async function login(user: string, password: string): Promise<void> {
-  await post("/console/login", { user, password });
+/** Logs in; a refusal with the reason `CodeRequired` asks for a code of the second factor besides. */
+export async function login(user: string, password: string, code: string): Promise<void> {
+  await post("/console/login", { user, password, ...(code === "" ? {} : { code }) });
   await ask();
 }
 

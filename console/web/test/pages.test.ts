@@ -58,6 +58,7 @@ const PAGES: Shown[] = [
     until: async (page) => page.locator(".sheaf-screen canvas").waitFor(),
   },
   { name: "machine-serial", hash: "#/machines/shop/web-1/serial", until: text("Ctrl+] leaves the terminal") },
+  { name: "machine-usage", hash: "#/machines/shop/web-1/usage", until: heading("Network") },
   { name: "machine-disks", hash: "#/machines/shop/web-1/disks", until: row(/root Disk \(virtio\) web-1-root/) },
   { name: "machine-networks", hash: "#/machines/shop/db/networks", until: text("private, behind the node's address") },
   {

@@ -24,6 +24,8 @@ const TYPES: Record<string, string> = {
   woff2: "font/woff2",
 };
 export const PASSWORD = "correct horse battery";
+/** The code of every second factor. */
+export const CODE = "287082";
 
 interface Refused {
   code: number;
@@ -47,6 +49,8 @@ export interface Played {
   refuse: Refused | undefined;
   isClaimable: boolean;
   isLoggedIn: boolean;
+  /** Whether alice has a second factor. */
+  hasSecond: boolean;
   /** Sets an object and tells every browser. */
   set(plural: string, object: Thing): void;
   gone(plural: string, object: Thing): void;
@@ -60,6 +64,26 @@ interface User {
   disabled: boolean;
   created: number;
   roles: unknown[];
+  secondFactor: boolean;
+}
+
+/** An hour or a day of numbers, as `console/src/metrics.rs` answers: waves, and nothing before half of it. */
+function measured(isDay: boolean): object {
+  const [every, length] = isDay ? [300, 288] : [30, 120];
+  const list = (least: number, most: number, phase: number) =>
+    Array.from({ length }, (_, at) =>
+      at < length / 4 ? null : least + ((1 + Math.sin(at / 9 + phase)) / 2) * (most - least),
+    );
+  return {
+    every,
+    until: 1_796_000_400,
+    processors: list(0.2, 1.7, 0),
+    memory: list(1.5e9, 1.6e9, 1),
+    read: list(0, 4e6, 2),
+    written: list(1e5, 9e6, 3),
+    received: list(2e4, 8e5, 4),
+    sent: list(1e4, 2e6, 5),
+  };
 }
 
 const keyOf = (object: Thing): string => `${object.metadata.namespace ?? ""}/${object.metadata.name}`;
@@ -74,8 +98,14 @@ export async function play(): Promise<Played> {
   const [csp, watched, table] = [policy(), kinds(), rows()];
   const streams = new Set<{ response: ServerResponse; words: string[] }>();
   const users = [
-    { name: "alice", disabled: false, created: 1_790_000_000, roles: [{ role: "administer" }] },
-    { name: "bob", disabled: false, created: 1_794_000_000, roles: [{ role: "operate", project: "shop" }] },
+    { name: "alice", disabled: false, created: 1_790_000_000, roles: [{ role: "administer" }], secondFactor: false },
+    {
+      name: "bob",
+      disabled: false,
+      created: 1_794_000_000,
+      roles: [{ role: "operate", project: "shop" }],
+      secondFactor: true,
+    },
   ] satisfies User[] as User[];
   const tokens: { id: string; label: string; created: number; ends: number }[] = [
     { id: "00", label: "backup", created: 1_795_000_000, ends: 1_803_000_000 },
@@ -93,6 +123,7 @@ export async function play(): Promise<Played> {
     refuse: undefined,
     isClaimable: false,
     isLoggedIn: true,
+    hasSecond: false,
     set(plural, object) {
       const all = (played.objects.get(plural) ?? []).filter((one) => keyOf(one) !== keyOf(object));
       played.objects.set(plural, [...all, object]);
@@ -147,6 +178,18 @@ export async function play(): Promise<Played> {
       const isRight = body?.["user"] === "alice" && body["password"] === PASSWORD;
       if (!isRight)
         return refused(response, { code: 401, reason: "Unauthorized", message: "the name or the password is wrong" });
+      if (played.hasSecond && body?.["code"] === undefined)
+        return refused(response, {
+          code: 401,
+          reason: "CodeRequired",
+          message: "type the code of your authenticator app, or a recovery code",
+        });
+      if (played.hasSecond && body?.["code"] !== CODE)
+        return refused(response, {
+          code: 401,
+          reason: "Unauthorized",
+          message: "the code is wrong, or was used already",
+        });
       played.isLoggedIn = true;
       return json(response, 200, { user: "alice" });
     }
@@ -176,6 +219,24 @@ export async function play(): Promise<Played> {
       case "POST logout":
         played.isLoggedIn = false;
         return json(response, 204, undefined);
+      case "GET second":
+        return json(response, 200, { on: played.hasSecond, recoveryCodes: played.hasSecond ? 8 : 0 });
+      case "POST second": {
+        const step = path.split("/")[3];
+        if (step !== "confirm" && body?.["password"] !== PASSWORD)
+          return refused(response, { code: 403, reason: "Forbidden", message: "the password is wrong" });
+        if (step !== undefined && body?.["code"] !== CODE)
+          return refused(response, { code: 403, reason: "Forbidden", message: "the code is wrong" });
+        const secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+        if (step === undefined)
+          return json(response, 201, {
+            secret,
+            uri: `otpauth://totp/Sheaf:alice?secret=${secret}&issuer=Sheaf&algorithm=SHA1&digits=6&period=30`,
+          });
+        played.hasSecond = step === "confirm";
+        const codes = Array.from({ length: 8 }, (_, at) => `AAAA-BBBB-CCCC-DDD${at + 2}`);
+        return played.hasSecond ? json(response, 200, { recoveryCodes: codes }) : json(response, 204, undefined);
+      }
       case "POST password":
         return json(response, 200, { user: "alice" });
       case "GET users":
@@ -183,6 +244,7 @@ export async function play(): Promise<Played> {
       case "POST users":
         users.push({
           disabled: false,
+          secondFactor: false,
           created: Math.floor(Date.now() / 1000),
           ...(body as unknown as Pick<User, "name" | "roles">),
         });
@@ -202,6 +264,10 @@ export async function play(): Promise<Played> {
         return json(response, 201, { id: "01", token: `sheaf_01_${"x".repeat(20)}` });
       case "DELETE tokens":
         return json(response, 204, undefined);
+      case "GET metrics":
+        return query.get("machine")?.startsWith("lab/")
+          ? refused(response, { code: 404, reason: "NotFound", message: "nothing was measured of it yet" })
+          : json(response, 200, measured(query.get("span") === "day"));
       case "GET watch":
         return watch(response, (query.get("kinds") ?? "").split(","));
       default:

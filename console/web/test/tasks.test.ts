@@ -3,7 +3,7 @@ import type { Browser, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { accessible, launch, open, type Opened, PATIENT } from "./browser.ts";
 import { machine } from "./objects.ts";
-import { PASSWORD, play, type Played } from "./server.ts";
+import { CODE, PASSWORD, play, type Played } from "./server.ts";
 
 const KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@desk";
 
@@ -47,6 +47,56 @@ test("a wrong password is refused in the server's words, the right one opens the
   await page.locator("#pf-login-password-id").fill(PASSWORD);
   await page.keyboard.press("Enter");
   await page.getByRole("heading", { name: "Overview" }).waitFor();
+});
+
+test("a second factor is set up with an app, asked for at the login, and removed", async () => {
+  const page = await at("#/administration");
+  await page.getByRole("tab", { name: "Own password and tokens" }).click();
+  await page.locator("#second-password").fill("wrong");
+  await page.getByRole("button", { name: "Set up" }).click();
+  await page.getByText("the password is wrong").waitFor();
+  await page.locator("#second-password").fill(PASSWORD);
+  await page.getByRole("button", { name: "Set up" }).click();
+  await page.locator("svg.sheaf-qr path").waitFor();
+  expect(await page.getByLabel("Secret").inputValue()).toBe("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ");
+  await accessible(page);
+  await page.locator("#second-code").fill(CODE);
+  await page.getByRole("button", { name: "Confirm" }).click();
+  await page.getByText("Keep the recovery codes now: they are not shown again").waitFor();
+  await page.getByText("AAAA-BBBB-CCCC-DDD9").waitFor();
+  await page.getByText("8 recovery codes are left").waitFor();
+  await accessible(page);
+
+  server.isLoggedIn = false;
+  await page.goto("about:blank");
+  await page.goto(server.url);
+  await page.locator("#pf-login-username-id").fill("alice");
+  await page.locator("#pf-login-password-id").fill(PASSWORD);
+  await page.keyboard.press("Enter");
+  await page.locator("#login-code").fill("000000");
+  await accessible(page);
+  await page.keyboard.press("Enter");
+  await page.getByText("the code is wrong, or was used already").waitFor();
+  await page.locator("#login-code").fill(CODE);
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { name: "Overview" }).waitFor();
+
+  await page.goto(`${server.url}#/administration`);
+  await page.getByRole("tab", { name: "Own password and tokens" }).click();
+  await page.locator("#second-password").fill(PASSWORD);
+  await page.locator("#second-code").fill(CODE);
+  await page.getByRole("button", { name: "Remove the second factor" }).click();
+  await page.getByRole("button", { name: "Set up" }).waitFor();
+});
+
+test("an administrator removes the second factor of who has lost it", async () => {
+  const page = await at("#/administration");
+  await page.getByRole("button", { name: "Actions of bob" }).click();
+  await page.getByRole("menuitem", { name: "Remove second factor" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByText("bob then logs in with the password alone").waitFor();
+  await dialog.getByRole("button", { name: "Remove", exact: true }).click();
+  expect((await asked())[0]).toMatchObject({ method: "DELETE", path: "/console/users/bob/second" });
 });
 
 test("the first administrator is claimed by the code, and a wrong one says so", async () => {
@@ -213,6 +263,33 @@ test("the screen shows what the machine shows", async () => {
       [...(one as HTMLCanvasElement).getContext("2d")!.getImageData(10, 10, 1, 1).data].join(" "),
     );
   await expect.poll(pixel, { timeout: PATIENT }).toBe("51 102 153 255");
+});
+
+test("what a machine used is shown for an hour and a day, and its values are a table", async () => {
+  const page = await at("#/machines/shop/web-1/usage");
+  await page.getByRole("img", { name: /^Processors\. In use: last .*, at most 1\.7\.$/ }).waitFor();
+  await page.getByRole("img", { name: /^Disks\. Read: last .* MiB\/s.*; Written: / }).waitFor();
+  const asked = page.waitForRequest((request) => request.url().endsWith("?machine=shop/web-1&span=day"));
+  await page.getByRole("button", { name: "Last day" }).click();
+  await asked;
+  await page.getByRole("button", { name: "Show values of Memory" }).click();
+  const table = page.getByRole("grid", { name: "Values of Memory" });
+  await table.getByRole("row").nth(3).waitFor();
+  expect(await table.textContent()).toMatch(/1\.4\d GiB/);
+  await accessible(page);
+});
+
+test("plots of a node are loaded when they are opened, and of what was not measured it is said", async () => {
+  const page = await at("#/nodes/node-1");
+  const early: string[] = [];
+  page.on("request", (request) => early.push(request.url()));
+  await page.getByRole("heading", { name: "Conditions" }).waitFor();
+  expect(early.filter((url) => url.includes("/console/metrics"))).toEqual([]);
+  await page.getByRole("button", { name: "Usage" }).click();
+  await page.getByRole("img", { name: /^Network\. Received: last / }).waitFor();
+  await accessible(page);
+  await page.goto(`${server.url}#/machines/lab/build/usage`);
+  await page.getByRole("heading", { name: "Nothing was measured yet" }).waitFor();
 });
 
 test("a snapshot is taken with one click and restored with the machine's name", async () => {

@@ -53,6 +53,7 @@ async fn run(listen: SocketAddr) -> Result<()> {
         kubeconfig: on.plane.paths.kubernetes.join("sheaf-console.conf"),
         listen,
         certificate: None,
+        node_authority: Some(on.plane.paths.kubernetes.join("pki/kubelet-serving-ca.crt")),
     };
     let console = sheaf_console::open(&options).await?;
     let text = "version = 1\n[system]\nhostname = \"plane\"\n[cluster]\nmode = \"create\"\n";

@@ -132,7 +132,7 @@ pub async fn bring_up(
         .remedy("making sheaf-controller's certificate", broken)?;
     let serving = controller::ensure_serving(&pki, &plane, SystemTime::now())
         .remedy("making the aggregated API's certificate", broken)?;
-    let console = console::ensure(&pki, &plane, &ca, &ca_key, SystemTime::now())
+    let console = console::ensure(&pki, &plane, config, (&ca, &ca_key), SystemTime::now())
         .remedy("making the console's certificates", broken)?;
     let moved =
         write_environment(&paths.run, &plane).remedy("writing /run/sheaf/control-plane.env", broken)?;

@@ -14,6 +14,8 @@ export interface User {
   /** Seconds since 1970. */
   created: number;
   roles: Grant[];
+  /** The login asks for a code besides the password. */
+  secondFactor: boolean;
 }
 
 export interface Token {

@@ -1,8 +1,9 @@
-/** Administration: the own password and tokens; users and their roles, for administrators. */
+/** Administration: the own password, second factor and tokens; users and their roles, for administrators. */
 import { PageSection, Stack, StackItem, Tab, Tabs, TabTitleText } from "@patternfly/react-core";
 import { useState } from "react";
 import { Heading } from "../parts/heading.tsx";
 import { OwnPassword } from "./password.tsx";
+import { SecondFactor } from "./second.tsx";
 import { Tokens } from "./tokens.tsx";
 import { Users } from "./users.tsx";
 
@@ -32,6 +33,9 @@ export default function Administration({ user }: { user: string }) {
           <Stack hasGutter>
             <StackItem>
               <OwnPassword user={user} />
+            </StackItem>
+            <StackItem>
+              <SecondFactor />
             </StackItem>
             <StackItem>
               <Tokens />

@@ -137,7 +137,7 @@ function UserForm({ user, onClose, onDone }: { user: User | undefined; onClose: 
   );
 }
 
-type Open = { kind: "form"; user: User | undefined } | { kind: "delete"; user: User } | undefined;
+type Open = { kind: "form"; user: User | undefined } | { kind: "delete" | "second"; user: User } | undefined;
 
 export function Users({ self }: { self: string }) {
   const { value, refusal, reload } = useFetched<User[]>("/console/users");
@@ -168,6 +168,7 @@ export function Users({ self }: { self: string }) {
               <Th>User</Th>
               <Th>Roles</Th>
               <Th>State</Th>
+              <Th>Second factor</Th>
               <Th>Created</Th>
               <Th screenReaderText="Actions" />
             </Tr>
@@ -180,6 +181,7 @@ export function Users({ self }: { self: string }) {
                 <Td dataLabel="State">
                   {user.disabled ? <State tone="quiet">Disabled</State> : <State tone="success">May log in</State>}
                 </Td>
+                <Td dataLabel="Second factor">{user.secondFactor ? "Yes" : "–"}</Td>
                 <Td dataLabel="Created">{moment(user.created)}</Td>
                 <Td isActionCell>
                   {/* Nobody changes his own roles or deletes himself. */}
@@ -189,6 +191,15 @@ export function Users({ self }: { self: string }) {
                       items={[
                         { label: "Change roles or password", onClick: () => setOpen({ kind: "form", user }) },
                         { label: user.disabled ? "Enable" : "Disable", onClick: () => able(user, !user.disabled) },
+                        ...(user.secondFactor
+                          ? [
+                              {
+                                label: "Remove second factor",
+                                isDanger: true,
+                                onClick: () => setOpen({ kind: "second", user }),
+                              },
+                            ]
+                          : []),
                         { label: "Delete", isDanger: true, onClick: () => setOpen({ kind: "delete", user }) },
                       ]}
                     />
@@ -200,6 +211,23 @@ export function Users({ self }: { self: string }) {
         </Table>
       </StackItem>
       {open?.kind === "form" && <UserForm user={open.user} onClose={() => setOpen(undefined)} onDone={reload} />}
+      {open?.kind === "second" && (
+        <Confirm
+          title={`Remove the second factor of ${open.user.name}`}
+          label="Remove"
+          act={() => remove(`/console/users/${open.user.name}/second`)}
+          onClose={() => setOpen(undefined)}
+          onDone={() => {
+            done(`Remove the second factor of ${open.user.name}`);
+            reload();
+          }}
+        >
+          <p>
+            {open.user.name} then logs in with the password alone, and can set up another app. Be sure that it is{" "}
+            {open.user.name} who asks for it.
+          </p>
+        </Confirm>
+      )}
       {open?.kind === "delete" && (
         <Confirm
           title={`Delete user ${open.user.name}`}

@@ -27,12 +27,14 @@ import type { Machine } from "./view.ts";
 
 const Screen = lazy(() => import("./screen.tsx"));
 const Serial = lazy(() => import("./serial.tsx"));
+const UsagePlots = lazy(() => import("../plots/usage.tsx"));
 const Editor = lazy(() => import("../yaml/editor.tsx"));
 
 const TITLES: Record<Tab, string> = {
   state: "State",
   screen: "Screen",
   serial: "Serial port",
+  usage: "Usage",
   disks: "Disks",
   networks: "Networks",
   snapshots: "Snapshots",
@@ -53,6 +55,8 @@ function Shown({ machine, tab }: { machine: Machine; tab: Tab }) {
       return (
         <Serial project={project} name={name} isRunning={vmi?.status?.phase === "Running"} uid={vmi?.metadata.uid} />
       );
+    case "usage":
+      return <UsagePlots of={`machine=${machine.key}`} processors={machine.cpus} memory={machine.memory} level="h2" />;
     case "disks":
       return <Disks machine={machine} />;
     case "networks":

@@ -32,6 +32,7 @@ import { TextField } from "../parts/fields.tsx";
 import { Heading } from "../parts/heading.tsx";
 import { Missing } from "../parts/missing.tsx";
 import { State } from "../parts/state.tsx";
+import { UsageCard } from "../plots/card.tsx";
 import { Refused } from "../parts/refused.tsx";
 import { link, machineLink } from "../route.ts";
 import { DISK_COLUMNS, POOL_COLUMNS } from "../storage/columns.tsx";
@@ -242,6 +243,9 @@ export default function NodePage({ name }: { name: string }) {
               ]}
             />
           </Part>
+          <StackItem>
+            <UsageCard of={`node=${name}`} processors={node.cpus} memory={node.memory} />
+          </StackItem>
           <Part title="Conditions">
             <Conditions conditions={node.node.status?.conditions} />
           </Part>

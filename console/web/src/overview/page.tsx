@@ -23,6 +23,7 @@ import { useMachines } from "../machines/use.ts";
 import { holds } from "../machines/view.ts";
 import { Heading } from "../parts/heading.tsx";
 import { State } from "../parts/state.tsx";
+import { UsageCard } from "../plots/card.tsx";
 import { link } from "../route.ts";
 import { bytes, count } from "../units.ts";
 import { type Amount, capacity } from "./capacity.ts";
@@ -199,6 +200,9 @@ export function Overview() {
                 )}
               </CardBody>
             </Card>
+          </GridItem>
+          <GridItem span={12}>
+            <UsageCard of="cluster" processors={processors.total || undefined} memory={memory.total || undefined} />
           </GridItem>
         </Grid>
       </PageSection>
