@@ -28,6 +28,7 @@ mod clock;
 mod cookie;
 mod hash;
 mod headers;
+mod join;
 mod limits;
 mod listener;
 mod login;
@@ -107,18 +108,20 @@ impl Console {
     }
 }
 
+/// A certificate in PEM (RFC 7468).
+fn pem(der: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: String = text.as_bytes().chunks(64).fold(String::new(), |mut lines, line| {
+        lines.push_str(&String::from_utf8_lossy(line));
+        lines.push('\n');
+        lines
+    });
+    format!("-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n")
+}
+
 /// What a kubeconfig for the same API server has of it.
 fn cluster(config: &Config) -> serve::Cluster {
-    let pem = |der: &Vec<u8>| {
-        let text = base64::engine::general_purpose::STANDARD.encode(der);
-        let lines: String = text.as_bytes().chunks(64).fold(String::new(), |mut lines, line| {
-            lines.push_str(&String::from_utf8_lossy(line));
-            lines.push('\n');
-            lines
-        });
-        format!("-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n")
-    };
-    let ca = config.root_cert.iter().flatten().map(pem).collect();
+    let ca = config.root_cert.iter().flatten().map(|der| pem(der)).collect();
     serve::Cluster { server: config.cluster_url.to_string().trim_end_matches('/').to_owned(), ca }
 }
 

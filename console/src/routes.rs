@@ -45,6 +45,8 @@ pub enum Route {
     Claim,
     /// The key of an administrator who has no browser.
     ClaimByKey,
+    /// What one more node joins with.
+    JoinToken,
     /// The stream of changes.
     Watch(Vec<String>),
     /// To the API server.
@@ -81,7 +83,8 @@ impl Route {
             | Self::Users
             | Self::NewUser
             | Self::ChangeUser(_)
-            | Self::DeleteUser(_) => Access::Person,
+            | Self::DeleteUser(_)
+            | Self::JoinToken => Access::Person,
         }
     }
 
@@ -124,6 +127,7 @@ pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, 
         (["claim"], &Method::GET) => Route::IsClaimable,
         (["claim"], &Method::POST) => Route::Claim,
         (["claim", "key"], &Method::POST) => Route::ClaimByKey,
+        (["join-tokens"], &Method::POST) => Route::JoinToken,
         (["watch"], &Method::GET) => Route::Watch(kinds(query)),
         _ => return Err(Refusal::not_found(format!("the console does not offer {method} {path}"))),
     };
@@ -168,6 +172,7 @@ mod tests {
             (Method::POST, "/console/users", Access::Person),
             (Method::PATCH, "/console/users/x", Access::Person),
             (Method::DELETE, "/console/users/x", Access::Person),
+            (Method::POST, "/console/join-tokens", Access::Person),
         ] {
             assert_eq!(of(method, path).unwrap().access(), access, "{path}");
         }

@@ -22,6 +22,7 @@ use crate::{
     caller::{self, Caller, Credential},
     claim, clock,
     headers::secure,
+    join,
     limits::Limits,
     login, origin,
     password::Passwords,
@@ -154,6 +155,9 @@ pub async fn answer<B: RequestBody>(
         (Route::DeleteUser(name), Some(caller)) => {
             users::delete(state, &caller, &name).await?;
             Ok(answer::empty())
+        }
+        (Route::JoinToken, Some(caller)) => {
+            join::create(state, &caller, body::json(headers, body).await?).await
         }
         (Route::Watch(kinds), Some(caller)) => state.watch.stream(state, caller, &kinds),
         (Route::Api(target), Some(caller)) if target.is_stream => {

@@ -91,8 +91,8 @@ test("images have their progress or the reason of their failure, and disks of ma
 });
 
 test("pools, networks and nodes say how they are", () => {
-  expect(text(<Storage />)).toMatch(/default node-2 Degraded/);
-  expect(text(<Networks />)).toContain("VLANs 10, 200–209, tagged by the guest");
+  expect(text(<Storage tab="pools" />)).toMatch(/default node-2 Degraded/);
+  expect(text(<Networks tab="networks" />)).toContain("VLANs 10, 200–209, tagged by the guest");
   expect(text(<Nodes />)).toMatch(/node-3 In maintenance no VM runs here/);
   const node = text(<NodePage name="node-3" />);
   expect(node).toContain("Maintenance: new memory");
@@ -107,7 +107,15 @@ test("login, claim and administration begin empty", () => {
 });
 
 test("no page says what a Pod, a claim or a class is", () => {
-  const pages = [<Overview />, <Machines />, <CreateMachine />, <Images />, <Storage />, <Networks />, <Nodes />];
+  const pages = [
+    <Overview />,
+    <Machines />,
+    <CreateMachine />,
+    <Images />,
+    <Storage tab="pools" />,
+    <Networks tab="networks" />,
+    <Nodes />,
+  ];
   for (const page of pages)
     expect(text(page)).not.toMatch(/\b(pods?|claims?|classes|namespaces?|persistentvolume\w*)\b/i);
 });

@@ -38,6 +38,8 @@ export interface Row {
   isNamespaced: boolean;
   under: string | undefined;
   verbs: string[];
+  /** Not in namespaces of the cluster's own. */
+  isOfProjects: boolean;
   streams: boolean;
 }
 
@@ -52,14 +54,17 @@ export function rows(): Row[] {
     return word.replace(/[&[\]\s]/g, "").split(",");
   };
   const plain = [
-    ...text.matchAll(/^ {4}row\("([^"]*)", "([^"]+)", ("[^"]+"|VM|VMI), (Namespace|Cluster), ([^)]+)\),$/gm),
-  ].map(([, group = "", version = "", kind = "", scope = "", list = ""]): Row => ({
+    ...text.matchAll(
+      /^ +(?:only\((Only::Projects), )?row\("([^"]*)", "([^"]+)", ("[^"]+"|VM|VMI), (Namespace|Cluster), ([^)]+)\)\)?,$/gm,
+    ),
+  ].map(([, only, group = "", version = "", kind = "", scope = "", list = ""]): Row => ({
     group,
     version,
     kind: named(kind),
     isNamespaced: scope === "Namespace",
     under: undefined,
     verbs: verbs(list),
+    isOfProjects: only !== undefined,
     streams: false,
   }));
   const part = (kind: string, under: string, list: string, streams: boolean): Row => ({
@@ -69,6 +74,7 @@ export function rows(): Row[] {
     isNamespaced: true,
     under,
     verbs: verbs(list),
+    isOfProjects: false,
     streams,
   });
   const parts = [...text.matchAll(/^ {4}part\((VM|VMI), "([^"]+)", ([^)]+)\),$/gm)].map(
@@ -111,6 +117,7 @@ export function target(method: string, path: string, all: readonly Row[]): Targe
       ? { GET: "Read", PUT: "Change", PATCH: "Change", DELETE: "Delete" }[method]
       : { GET: "Read", POST: "Create" }[method];
   if (!row || !verb || !row.verbs.includes(verb)) return undefined;
+  if (row.isOfProjects && /^(kube|sheaf)-/.test(project ?? "")) return undefined;
   const fits = row.isNamespaced === isNamespaced || (row.isNamespaced && verb === "Read" && !name);
   return fits ? { row, project, name } : undefined;
 }
