@@ -28,7 +28,7 @@ import { DISK_COLUMNS, POOL_COLUMNS } from "../storage/columns.tsx";
 import { NodeUpdateSteps } from "../updates/steps.tsx";
 import { bytes, count } from "../units.ts";
 import { Maintenance, StartMaintenance } from "./maintenance-parts.tsx";
-import { Removal, StartRemoval } from "./removal-parts.tsx";
+import { ReleaseName, Removal, StartRemoval } from "./removal-parts.tsx";
 import { useNodes } from "./use.ts";
 import { Part } from "./part.tsx";
 
@@ -80,7 +80,7 @@ export default function NodePage({ name }: { name: string }) {
   const disks = useObjects("disks").all.filter((disk) => disk.spec.nodeName === name);
   const network = useObjects("nodenetworks").all.find((state) => state.metadata.name === name);
   const removals = useObjects("removals").all;
-  const [open, setOpen] = useState<"maintenance" | "removal">();
+  const [open, setOpen] = useState<"maintenance" | "removal" | "release">();
   const node = nodes.find((one) => one.name === name);
   if (!node && !isWhole) {
     return (
@@ -117,7 +117,14 @@ export default function NodePage({ name }: { name: string }) {
         )}
         {!removal && (
           <ToolbarItem>
-            <Kebab of={name} items={[{ label: "Remove node", isDanger: true, onClick: () => setOpen("removal") }]} />
+            <Kebab
+              of={name}
+              items={[
+                // While a node reports, its key has the name, and no other machine is to get it.
+                ...(reports ? [] : [{ label: "Release the name", onClick: () => setOpen("release") }]),
+                { label: "Remove node", isDanger: true, onClick: () => setOpen("removal") },
+              ]}
+            />
           </ToolbarItem>
         )}
       </ToolbarContent>
@@ -241,6 +248,7 @@ export default function NodePage({ name }: { name: string }) {
         </Stack>
       </PageSection>
       {open === "maintenance" && <StartMaintenance node={node} onClose={() => setOpen(undefined)} />}
+      {open === "release" && <ReleaseName name={name} onClose={() => setOpen(undefined)} />}
       {open === "removal" && <StartRemoval name={name} reports={reports} onClose={() => setOpen(undefined)} />}
     </>
   );

@@ -83,6 +83,23 @@ export function StartRemoval({ name, reports, onClose }: { name: string; reports
   );
 }
 
+/** Gives the name free: the key that had it is lost, or its machine has left. */
+export function ReleaseName({ name, onClose }: { name: string; onClose: () => void }) {
+  return (
+    <Confirm
+      title={`Release the name ${name}`}
+      label="Release"
+      typed={name}
+      act={() => patch(paths.identities, release(name))}
+      onClose={onClose}
+      onDone={() => done(`The name ${name} is free`)}
+    >
+      For a machine that was replaced or installed again: the next machine that joins with a token may take the name.
+      The certificate of the former machine is valid until it ends: keep that machine switched off, or erase it.
+    </Confirm>
+  );
+}
+
 type Open = "accept" | "powered-off" | "erase" | "cancel" | "release" | undefined;
 
 const TITLES: Record<string, string> = {
@@ -235,19 +252,7 @@ export function Removal({ removal, node }: { removal: NodeRemoval; node: Node | 
             " It may have left the control plane already; it does not come back to it by itself."}
         </Confirm>
       )}
-      {open === "release" && (
-        <Confirm
-          title={`Release the name ${name}`}
-          label="Release"
-          typed={name}
-          act={() => patch(paths.identities, release(name))}
-          onClose={close}
-          onDone={() => done(`The name ${name} is free`)}
-        >
-          The next machine that joins with a token may take the name. The certificate of the former machine is valid
-          until it ends: keep that machine switched off, or erase it.
-        </Confirm>
-      )}
+      {open === "release" && <ReleaseName name={name} onClose={close} />}
     </>
   );
 }

@@ -10,7 +10,6 @@ export function Code({ id, what, text }: { id: string; what: string; text: strin
         <CodeBlockAction>
           <ClipboardCopyButton
             id={`${id}-copy`}
-            textId={id}
             aria-label={`Copy ${what}`}
             variant="plain"
             onClick={() => void navigator.clipboard.writeText(text).then(() => setCopied(true))}
