@@ -165,6 +165,8 @@ function Notices() {
         <Alert
           key={notice.id}
           variant={notice.variant}
+          // Not a heading: it comes and goes above whatever the page is.
+          component="p"
           title={notice.title}
           timeout={notice.variant === "success" ? NOTICE * 1000 : false}
           onTimeout={() => dismiss(notice.id)}

@@ -38,8 +38,8 @@ export interface Row {
   isNamespaced: boolean;
   under: string | undefined;
   verbs: string[];
-  /** Not in namespaces of the cluster's own. */
-  isOfProjects: boolean;
+  /** Which objects of the kind, as the table has it. */
+  only: string | undefined;
   streams: boolean;
 }
 
@@ -55,7 +55,7 @@ export function rows(): Row[] {
   };
   const plain = [
     ...text.matchAll(
-      /^ +(?:only\((Only::Projects), )?row\("([^"]*)", "([^"]+)", ("[^"]+"|VM|VMI), (Namespace|Cluster), ([^)]+)\)\)?,$/gm,
+      /^ +(?:only\((Only::\w+(?:\([^)]*\))?), )?row\("([^"]*)", "([^"]+)", ("[^"]+"|VM|VMI), (Namespace|Cluster), ([^)]+)\)\)?,$/gm,
     ),
   ].map(([, only, group = "", version = "", kind = "", scope = "", list = ""]): Row => ({
     group,
@@ -64,7 +64,7 @@ export function rows(): Row[] {
     isNamespaced: scope === "Namespace",
     under: undefined,
     verbs: verbs(list),
-    isOfProjects: only !== undefined,
+    only,
     streams: false,
   }));
   const part = (kind: string, under: string, list: string, streams: boolean): Row => ({
@@ -74,7 +74,7 @@ export function rows(): Row[] {
     isNamespaced: true,
     under,
     verbs: verbs(list),
-    isOfProjects: false,
+    only: undefined,
     streams,
   });
   const parts = [...text.matchAll(/^ {4}part\((VM|VMI), "([^"]+)", ([^)]+)\),$/gm)].map(
@@ -91,6 +91,15 @@ export function rows(): Row[] {
 function named(word: string): string {
   if (word === "VM") return "virtualmachines";
   return word === "VMI" ? "virtualmachineinstances" : word.replaceAll('"', "");
+}
+
+/** Whether a row is about this object, as `is_meant` of `console/src/proxy.rs` says. */
+function isMeant(only: string | undefined, project: string | undefined, name: string | undefined): boolean {
+  if (only === undefined) return true;
+  if (only === "Only::Projects") return !/^(kube|sheaf)-/.test(project ?? "");
+  const [, inProject, called] = /^Only::Object\("([^"]+)", "([^"]+)"\)$/.exec(only) ?? [];
+  if (called === undefined) throw new Error("proxy/table.rs is not understood any more");
+  return project === inProject && name === called;
 }
 
 export interface Target {
@@ -117,7 +126,7 @@ export function target(method: string, path: string, all: readonly Row[]): Targe
       ? { GET: "Read", PUT: "Change", PATCH: "Change", DELETE: "Delete" }[method]
       : { GET: "Read", POST: "Create" }[method];
   if (!row || !verb || !row.verbs.includes(verb)) return undefined;
-  if (row.isOfProjects && /^(kube|sheaf)-/.test(project ?? "")) return undefined;
+  if (!isMeant(row.only, project, name)) return undefined;
   const fits = row.isNamespaced === isNamespaced || (row.isNamespaced && verb === "Read" && !name);
   return fits ? { row, project, name } : undefined;
 }

@@ -31,7 +31,7 @@ export function CreatePolicy({ onClose }: { onClose: () => void }) {
     >
       {(at) => (
         <>
-          <Alert variant="info" isInline isPlain title="One node after the other tries it">
+          <Alert variant="info" isInline component="h2" isPlain title="One node after the other tries it">
             A node that loses its connection rolls the change back within a minute, and no further node begins.
           </Alert>
           <TextField

@@ -46,11 +46,11 @@ function Table({ made }: { made: Made }) {
   return (
     <>
       {left === 0 ? (
-        <Alert variant="warning" isInline title="The token has ended">
+        <Alert variant="warning" isInline component="h2" title="The token has ended">
           Close this dialog and make another.
         </Alert>
       ) : (
-        <Alert variant="success" isInline title={`Valid for one node, for ${left} more minutes`}>
+        <Alert variant="success" isInline component="h2" title={`Valid for one node, for ${left} more minutes`}>
           Until {moment(made.ends)}. It is not shown again; a token that is lost is replaced by another.
         </Alert>
       )}
@@ -133,7 +133,7 @@ export function AddNode({ onClose }: { onClose: () => void }) {
             />
             {role === "control-plane" ? (
               <>
-                <Alert variant="info" isInline title="Made on a node of the control plane">
+                <Alert variant="info" isInline component="h2" title="Made on a node of the control plane">
                   Such a node gets the keys of the cluster, which only nodes of the control plane have. Run this as root
                   on one of them; it prints the table for the new node.
                 </Alert>

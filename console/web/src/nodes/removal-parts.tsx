@@ -73,7 +73,7 @@ export function StartRemoval({ name, reports, onClose }: { name: string; reports
               )}
             </>
           ) : (
-            <Alert variant="info" isInline title="The node does not report, so it cannot erase itself">
+            <Alert variant="info" isInline component="h2" title="The node does not report, so it cannot erase itself">
               Erase its disks before they leave the house: keys of the cluster can be on them.
             </Alert>
           )}

@@ -247,6 +247,7 @@ export function EraseDisk({ disk, onClose }: { disk: BlockDevice; onClose: () =>
         variant="warning"
         isInline
         isPlain
+        component="h2"
         title={there.length > 0 ? `Lost: ${there.join(", ")}` : "No contents are known; what is there is lost"}
       >
         The {proofWord(disk)} is on the label of the disk: compare it before you type it.

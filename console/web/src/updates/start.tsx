@@ -110,7 +110,7 @@ export function StartUpdate({ existing, onClose }: { existing: readonly ClusterU
               />
             </>
           )}
-          <Alert variant="info" isInline title="Machines of a node shut down while it restarts">
+          <Alert variant="info" isInline component="h2" title="Machines of a node shut down while it restarts">
             Those that are always to run start again afterwards. A node that is not as healthy as before goes back to
             the release that it had, and the update stops.
           </Alert>
