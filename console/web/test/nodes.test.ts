@@ -150,7 +150,10 @@ test("a node is removed once what is lost was read and confirmed by its name", a
     status: {
       phase: "Blocked",
       message: "2 things would be lost",
-      blockers: [{ what: "claim shop/data", why: "is on this node only", remedy: "copy it away, or confirm its loss" }],
+      blockers: [
+        { what: "LocalVolume/pvc-1", why: "is on node-2 only (claim shop/data, 20Gi)", remedy: "copy it away" },
+        { what: "Node node-2", why: "is being updated", remedy: "wait for its end" },
+      ],
       losses: [
         { name: "LocalVolume/pvc-1", what: "claim shop/data", bytes: 20 * 2 ** 30 },
         { name: "StoragePool/default.node-2", what: "a pool that is erased, with whatever is in it" },
@@ -158,6 +161,8 @@ test("a node is removed once what is lost was read and confirmed by its name", a
     },
   } as Thing);
   await page.getByText("disk shop/data (20 GiB)").waitFor();
+  await page.getByText("Node node-2: is being updated.").waitFor();
+  expect(await page.getByText("LocalVolume/pvc-1").count()).toBe(0);
   await accessibleInBoth(page);
   await page.getByRole("button", { name: "Confirm 2 losses" }).click();
   const confirm = page.getByRole("dialog").getByRole("button", { name: "Confirm losses" });

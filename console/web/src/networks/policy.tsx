@@ -59,7 +59,12 @@ export function DeletePolicy({
 /** What a trial waits for, with the seconds that are left. */
 function Trial({ row }: { row: EnactmentRow }) {
   return (
-    <Alert variant="info" isInline component="h2" title={`${row.node} tries it: ${row.left} s`}>
+    <Alert
+      variant="info"
+      isInline
+      component="h2"
+      title={`${row.node} tries it: ${row.left === 0 ? "the time is over, and it has not reported yet" : `${row.left} s`}`}
+    >
       It is kept by itself once every probe passed twice, and rolled back by itself otherwise, also when this page or
       the API server cannot be reached.
     </Alert>

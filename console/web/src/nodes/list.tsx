@@ -34,8 +34,11 @@ const COLUMNS: Column<NodeRow>[] = [
   },
   { title: "Address", value: (row) => row.address, cell: (row) => row.address || "–" },
   { title: "Release", value: (row) => row.version, cell: (row) => row.version || "–" },
-  { title: "Processors", value: (row) => row.cpus, cell: (row) => row.cpus ?? "–" },
-  { title: "Memory", value: (row) => row.memory, cell: (row) => bytes(row.memory) },
+  {
+    title: "Processors, memory",
+    value: (row) => row.memory,
+    cell: (row) => `${row.cpus ?? "–"}, ${bytes(row.memory)}`,
+  },
   { title: "Machines", value: (row) => row.machines.length, cell: (row) => row.machines.length },
 ];
 

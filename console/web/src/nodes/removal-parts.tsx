@@ -15,7 +15,18 @@ import type { NodeRemoval } from "../types/crds.ts";
 import type { Node } from "../types/meta.ts";
 import { count, moment } from "../units.ts";
 import { Blockers } from "./blockers.tsx";
-import { accept, build, check, erase, lossText, possible, poweredOff, release, unconfirmed } from "./removal.ts";
+import {
+  accept,
+  blockers,
+  build,
+  check,
+  erase,
+  lossText,
+  possible,
+  poweredOff,
+  release,
+  unconfirmed,
+} from "./removal.ts";
 
 export function StartRemoval({ name, reports, onClose }: { name: string; reports: boolean; onClose: () => void }) {
   const [form, setForm] = useState({ node: name, reason: "", wipes: false, wipesPools: false, typed: "" });
@@ -164,7 +175,7 @@ export function Removal({ removal, node }: { removal: NodeRemoval; node: Node | 
             {status?.erasing ? `: it began at ${moment(status.erasing)}` : ""}.
           </p>
         )}
-        <Blockers blockers={status?.blockers} />
+        <Blockers blockers={blockers(removal)} />
         {losses.length > 0 && (
           <>
             <p>

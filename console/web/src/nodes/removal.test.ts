@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import type { NodeRemoval } from "../types/crds.ts";
 import type { Node } from "../types/meta.ts";
-import { accept, build, check, erase, lossText, possible, release, unconfirmed } from "./removal.ts";
+import { accept, blockers, build, check, erase, lossText, possible, release, unconfirmed } from "./removal.ts";
 
 const FORM = { node: "n3", reason: "", wipes: false, wipesPools: false, typed: "" };
 const removal = (status: NodeRemoval["status"], spec: Partial<NodeRemoval["spec"]> = {}): NodeRemoval => ({
@@ -39,6 +39,13 @@ test("only losses that were shown are confirmed, and those of before stay confir
   expect(unconfirmed(one).map(({ name }) => name)).toEqual(["LocalVolume/pvc-1"]);
   expect(accept(one, unconfirmed(one))).toEqual({ spec: { acceptLoss: ["Image/debian-13", "LocalVolume/pvc-1"] } });
   expect(LOSSES.map(lossText)).toEqual(["disk shop/data (20 GiB)", "image debian-13, which no other node has"]);
+});
+
+test("a loss is not named a second time as something in the way", () => {
+  const dead = { what: "Node n3", why: "does not report", remedy: "repair it" };
+  const loss = { what: "LocalVolume/pvc-1", why: "is on n3 only", remedy: "copy it away" };
+  expect(blockers(removal({ phase: "Blocked", losses: LOSSES, blockers: [dead, loss] }))).toEqual([dead]);
+  expect(blockers(removal(undefined))).toEqual([]);
 });
 
 test("a removal can be cancelled until the node leaves", () => {

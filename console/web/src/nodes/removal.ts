@@ -43,6 +43,10 @@ export function build({ node, reason, wipes, wipesPools }: NewRemoval): NodeRemo
 export const unconfirmed = ({ spec, status }: NodeRemoval) =>
   (status?.losses ?? []).filter((loss) => !spec.acceptLoss?.includes(loss.name));
 
+/** What is in the way besides losses: sheaf-controller names each loss that is not confirmed as a blocker, too. */
+export const blockers = ({ status }: NodeRemoval) =>
+  (status?.blockers ?? []).filter(({ what }) => !status?.losses?.some((loss) => loss.name === what));
+
 /** A loss for people: `claim shop/data (20 GiB)`, in the words of the page. */
 export function lossText({ what, bytes: size }: { what: string; bytes?: number }): string {
   const words = what.replace(/^claim /, "disk ").replace(/^VM /, "machine ");

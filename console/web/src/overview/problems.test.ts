@@ -7,6 +7,7 @@ import type {
   NodeMaintenance,
   NodeNetworkEnactment,
   NodeNetworkPolicy,
+  NodeRemoval,
   NodeUpdate,
   StoragePool,
   VirtualMachine,
@@ -103,6 +104,27 @@ test("every blocker of a maintenance is named with its remedy", () => {
     ["Maintenance of node n1", "VM shop/once: runStrategy is Once", "stop it"],
     ["Maintenance of node n1", "VM shop/live: LiveMigrate", "set None"],
   ]);
+});
+
+test("what would be lost with a node is one problem, beside what else is in the way", () => {
+  const removal = (blockers: object[]) =>
+    ({
+      metadata: { name: "n1" },
+      spec: { nodeName: "n1" },
+      status: {
+        phase: "Blocked",
+        blockers,
+        losses: [1, 2].map((number) => ({ name: `LocalVolume/pvc-${number}`, what: `claim shop/${number}` })),
+      },
+    }) as NodeRemoval;
+  const lost = [1, 2].map((number) => ({ what: `LocalVolume/pvc-${number}`, why: "is on n1 only", remedy: "copy it" }));
+  const dead = { what: "Node n1", why: "does not report", remedy: "repair it" };
+  const why = (one: NodeRemoval) => of({ removals: [one] }).map((problem) => problem.why);
+  expect(why(removal(lost))).toEqual(["2 things would be lost with it."]);
+  expect(why(removal([...lost, dead]))).toEqual(["2 things would be lost with it.", "Node n1: does not report"]);
+  const confirmed = removal([dead]);
+  confirmed.spec.acceptLoss = ["LocalVolume/pvc-1", "LocalVolume/pvc-2"];
+  expect(why(confirmed)).toEqual(["Node n1: does not report"]);
 });
 
 test("pools and disks say what is wrong in the words of the node", () => {

@@ -19,6 +19,8 @@ import type {
 import type { Node } from "../types/meta.ts";
 import { link, machineLink } from "../route.ts";
 import { condition, holds, type Machine } from "../machines/view.ts";
+import { blockers, unconfirmed } from "../nodes/removal.ts";
+import { count } from "../units.ts";
 
 export interface Problem {
   key: string;
@@ -63,7 +65,7 @@ export function problems(seen: Observed): Problem[] {
     ...seen.machines.flatMap(ofMachine),
     ...seen.images.flatMap(ofImage),
     ...seen.maintenances.flatMap((one) => blocked("Maintenance of", one.metadata.name, one.status)),
-    ...seen.removals.flatMap((one) => blocked("Removal of", one.metadata.name, one.status)),
+    ...seen.removals.flatMap(ofRemoval),
     ...seen.updates.flatMap(ofUpdate),
     ...seen.nodeUpdates.flatMap((one) => ofNodeUpdate(one, seen.updates)),
     ...seen.policies.flatMap((one) => ofPolicy(one, seen.enactments)),
@@ -339,6 +341,24 @@ function blocked(of: string, node: string, status: Leave | undefined): Problem[]
   const blockers = status.blockers ?? [];
   if (blockers.length === 0) return [one(status.message ?? "It is blocked.", "Open the node.", 0)];
   return blockers.map((blocker, index) => one(`${blocker.what}: ${blocker.why}`, blocker.remedy ?? "", index));
+}
+
+/** What would be lost is one problem, however much it is: it is read and confirmed on the page of the node. */
+function ofRemoval(removal: NodeRemoval): Problem[] {
+  const { name } = removal.metadata;
+  const lost = removal.status?.phase === "Blocked" ? unconfirmed(removal).length : 0;
+  if (lost === 0) return blocked("Removal of", name, removal.status);
+  const rest = blockers(removal);
+  const others = rest.length > 0 ? blocked("Removal of", name, { ...removal.status, blockers: rest }) : [];
+  const losses: Problem = {
+    key: `Removal of/${name}/losses`,
+    severity: "warning",
+    what: `Removal of node ${name}`,
+    href: link({ page: "node", name }),
+    why: `${count(lost, "thing")} would be lost with it.`,
+    remedy: "Copy away what is needed, then confirm on the page of the node what is lost.",
+  };
+  return [losses, ...others];
 }
 
 function ofUpdate(update: ClusterUpdate): Problem[] {

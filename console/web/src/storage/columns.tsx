@@ -76,12 +76,30 @@ export const POOL_COLUMNS: Column<StoragePool>[] = [
 ];
 
 export const DISK_COLUMNS: Column<BlockDevice>[] = [
-  { title: "Disk", value: (row) => row.metadata.name, cell: (row) => row.metadata.name },
+  {
+    title: "Disk",
+    value: (row) => `${row.metadata.name} ${row.status?.devPath ?? ""}`,
+    cell: (row) => (
+      <>
+        {row.metadata.name}
+        <br />
+        {row.status?.devPath}
+      </>
+    ),
+  },
   { title: "Node", value: (row) => row.spec.nodeName, cell: (row) => node(row.spec.nodeName) },
-  { title: "Device", value: (row) => row.status?.devPath, cell: (row) => row.status?.devPath || "–" },
   { title: "Size", value: (row) => row.status?.sizeBytes, cell: (row) => bytes(row.status?.sizeBytes) },
-  { title: "Model", value: (row) => row.status?.model, cell: (row) => row.status?.model || "–" },
-  { title: "Serial", value: (row) => row.status?.serial, cell: (row) => row.status?.serial || "–" },
+  {
+    title: "Model, serial",
+    value: (row) => `${row.status?.model ?? ""} ${row.status?.serial ?? ""}`,
+    cell: (row) => (
+      <>
+        {row.status?.model || "–"}
+        <br />
+        {row.status?.serial}
+      </>
+    ),
+  },
   {
     title: "Health",
     value: (row) => row.status?.smart?.health ?? "Unknown",
