@@ -106,8 +106,14 @@ test("a disk is replaced in one change, which is refused if somebody changed the
 });
 
 test("a member by node.toml or as the boot disk is not taken out by the page", () => {
-  const disks = [disk("b", {}, { role: "pool", pool: "fast" }), disk("c", {}, { role: "pool", pool: "slow" })];
-  expect(["a", "b", "c"].map((name) => memberBy(pool(["a"]), name, disks))).toEqual(["pool", "role", "node"]);
+  const role = { role: "pool" as const, pool: "fast" };
+  const disks = [disk("b", {}, role), disk("c", {}, { ...role, pool: "slow" }), disk("d", {}, role)];
+  expect(["a", "b", "c", "d"].map((name) => memberBy(pool(["a", "d"]), name, disks))).toEqual([
+    { list: true, role: false },
+    { list: false, role: true },
+    { list: false, role: false },
+    { list: true, role: true },
+  ]);
 });
 
 test("an erasure that was refused says why, and one that was done is not done again", () => {

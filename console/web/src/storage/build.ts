@@ -119,11 +119,17 @@ export const changeDevices = (pool: StoragePool, add: readonly string[], takeOut
 /** Takes the pool from a disk that has it by its role. */
 export const noRole = { spec: { role: "none", pool: null } };
 
-/** Why a member is one. What node.toml or the boot disk brings is not taken out here. */
-export function memberBy(pool: StoragePool, name: string, disks: readonly BlockDevice[]): "pool" | "role" | "node" {
-  if (pool.spec.devices?.includes(name)) return "pool";
+/** By what a disk is a member; by neither, node.toml or the boot disk brings it, and it is not taken out here. */
+export function memberBy(
+  pool: StoragePool,
+  name: string,
+  disks: readonly BlockDevice[],
+): { list: boolean; role: boolean } {
   const disk = disks.find(({ metadata }) => metadata.name === name);
-  return disk?.spec.role === "pool" && disk.spec.pool === pool.spec.pool ? "role" : "node";
+  return {
+    list: pool.spec.devices?.includes(name) ?? false,
+    role: disk?.spec.role === "pool" && disk.spec.pool === pool.spec.pool,
+  };
 }
 
 /** Has what is on a disk erased, once. */

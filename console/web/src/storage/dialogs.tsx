@@ -100,6 +100,25 @@ export function CreatePool({ node, disk, onClose }: { node?: string; disk?: stri
   );
 }
 
+/** Changes the members of a pool: `takeOut` leaves by each of the two that name it. */
+async function change(
+  pool: StoragePool,
+  add: readonly string[],
+  takeOut: string | undefined,
+  disks: readonly BlockDevice[],
+): Promise<void> {
+  const by = takeOut === undefined ? { list: false, role: false } : memberBy(pool, takeOut, disks);
+  if (add.length > 0 || by.list)
+    await patch(paths.pool(pool.metadata.name), changeDevices(pool, add, takeOut === undefined ? [] : [takeOut]));
+  if (takeOut !== undefined && by.role) await patch(paths.blockDevice(takeOut), noRole);
+}
+
+/** Why a disk is not taken out here, if it is not. */
+function stays(pool: StoragePool, name: string, disks: readonly BlockDevice[]): string | undefined {
+  const by = memberBy(pool, name, disks);
+  return by.list || by.role ? undefined : "It is a member by node.toml or as the boot disk: take it out there.";
+}
+
 /** Adds disks; `instead` is taken out in the same change. */
 export function AddDisks({
   pool,
@@ -117,16 +136,11 @@ export function AddDisks({
   const [instead, setInstead] = useState(
     () => members.find(({ state }) => state === "Failing")?.name ?? members[0]?.name ?? "",
   );
-  const by = memberBy(pool, instead, disks);
   const wrong = checkDisks(choice.disks, choice.typed, disks);
-  if (isReplacing && by === "node")
-    wrong["instead"] = "It is a member by node.toml or as the boot disk: take it out there.";
+  const reason = isReplacing ? stays(pool, instead, disks) : undefined;
+  if (reason) wrong["instead"] = reason;
   const act = async () => {
-    await patch(
-      paths.pool(pool.metadata.name),
-      changeDevices(pool, choice.disks, isReplacing && by === "pool" ? [instead] : []),
-    );
-    if (isReplacing && by === "role") await patch(paths.blockDevice(instead), noRole);
+    await change(pool, choice.disks, isReplacing ? instead : undefined, disks);
     await eraseChosen(choice, disks);
   };
   const { name } = pool.metadata;
@@ -179,22 +193,15 @@ export function TakeOut({ pool, onClose }: { pool: StoragePool; onClose: () => v
   const disks = useObjects("disks").all;
   const members = pool.status?.devices ?? [];
   const [name, setName] = useState(members[0]?.name ?? "");
-  const by = memberBy(pool, name, disks);
-  const problems: Record<string, string> = {};
-  if (members.length < 2) problems["disk"] = "It is the only disk of the pool.";
-  else if (by === "node") problems["disk"] = "It is a member by node.toml or as the boot disk: take it out there.";
+  const reason = members.length < 2 ? "It is the only disk of the pool." : stays(pool, name, disks);
   return (
     <Dialog
       id="out"
       title={`Take a disk out of pool ${pool.metadata.name}`}
       text="Its data move to the other disks while machines run. Without room there it stays, and the pool says how much is missing."
       label="Take out"
-      problems={problems}
-      act={() =>
-        by === "role"
-          ? patch(paths.blockDevice(name), noRole)
-          : patch(paths.pool(pool.metadata.name), changeDevices(pool, [], [name]))
-      }
+      problems={reason ? { disk: reason } : {}}
+      act={() => change(pool, [], name, disks)}
       onClose={onClose}
       onDone={() => done(`Take ${name} out of pool ${pool.metadata.name}`)}
     >
