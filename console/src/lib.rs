@@ -27,6 +27,7 @@ mod clock;
 mod cookie;
 mod hash;
 mod headers;
+mod join;
 mod limits;
 mod listener;
 mod login;
@@ -123,10 +124,14 @@ fn nodes(config: &Config, authority: &std::path::Path) -> anyhow::Result<metrics
     metrics::nodes::Nodes::new(config, &pem).with_context(|| format!("with {}", authority.display()))
 }
 
+/// A certificate in PEM (RFC 7468).
+fn pem(der: &[u8]) -> String {
+    pem::encode(&pem::Pem::new("CERTIFICATE", der))
+}
+
 /// What a kubeconfig for the same API server has of it.
 fn cluster(config: &Config) -> serve::Cluster {
-    let pem = |der: &Vec<u8>| pem::encode(&pem::Pem::new("CERTIFICATE", der.as_slice()));
-    let ca = config.root_cert.iter().flatten().map(pem).collect();
+    let ca = config.root_cert.iter().flatten().map(|der| pem(der)).collect();
     serve::Cluster { server: config.cluster_url.to_string().trim_end_matches('/').to_owned(), ca }
 }
 

@@ -7,11 +7,11 @@
 
 use http::{HeaderMap, HeaderValue, Method, header};
 
-use crate::answer::Refusal;
+use crate::{answer::Refusal, roles};
 
 mod table;
 
-use table::{Row, Scope, Verb};
+use table::{Only, Row, Scope, Verb};
 
 /// Before every path that is proxied.
 pub const PREFIX: &str = "/api";
@@ -74,14 +74,14 @@ pub fn target(method: &Method, path: &str, query: Option<&str>) -> Result<Target
         _ => return Err(none()),
     };
     // Namespaces themselves are a kind of the cluster.
-    let (scope, rest) = match rest {
+    let (scope, namespace, rest) = match rest {
         ["namespaces", namespace, rest @ ..] if !rest.is_empty() => {
             if !is_name(namespace) {
                 return Err(none());
             }
-            (Scope::Namespace, rest)
+            (Scope::Namespace, *namespace, rest)
         }
-        rest => (Scope::Cluster, rest),
+        rest => (Scope::Cluster, "", rest),
     };
     let (kind, name, under) = match rest {
         [kind] => (*kind, None, None),
@@ -93,7 +93,8 @@ pub fn target(method: &Method, path: &str, query: Option<&str>) -> Result<Target
         table::ROWS.iter().filter(|row| (row.group, row.version, row.kind) == (group, version, kind));
     let row = rows.find(|row| row.under == under.as_deref()).ok_or_else(none)?;
     let verb = verb(method, name.is_some(), under.is_some()).ok_or_else(none)?;
-    if !row.verbs.contains(&verb) || !fits(row, scope, verb, name.is_some()) {
+    let is_meant = is_meant(row.only, namespace, name);
+    if !row.verbs.contains(&verb) || !fits(row, scope, verb, name.is_some()) || !is_meant {
         return Err(none());
     }
     let is_stream = row.streams;
@@ -150,6 +151,15 @@ fn verb(method: &Method, named: bool, under: bool) -> Option<Verb> {
 /// Whether the scope of the path is the kind's. All namespaces at once may be listed.
 fn fits(row: &Row, scope: Scope, verb: Verb, named: bool) -> bool {
     row.scope == scope || (row.scope == Scope::Namespace && verb == Verb::Read && !named)
+}
+
+/// Whether the row is about this object.
+fn is_meant(only: Only, namespace: &str, name: Option<&str>) -> bool {
+    match only {
+        Only::Any => true,
+        Only::Projects => !roles::is_reserved(namespace),
+        Only::Object(in_namespace, called) => namespace == in_namespace && name == Some(called),
+    }
 }
 
 /// A part of a path that means itself.

@@ -84,6 +84,11 @@ impl Role {
     }
 }
 
+/// Whether a namespace is the cluster's own, and no project.
+pub fn is_reserved(namespace: &str) -> bool {
+    RESERVED.iter().any(|prefix| namespace.starts_with(prefix))
+}
+
 /// Refuses grants that cannot be made.
 pub fn check(grants: &[Grant]) -> Result<(), Refusal> {
     for project in grants.iter().filter_map(|grant| grant.project.as_deref()) {
@@ -91,7 +96,7 @@ pub fn check(grants: &[Grant]) -> Result<(), Refusal> {
         if project.is_empty() || project.len() > 63 || !project.bytes().all(inside) {
             return Err(Refusal::invalid(format!("{project:?} is not the name of a project")));
         }
-        if RESERVED.iter().any(|prefix| project.starts_with(prefix)) {
+        if is_reserved(project) {
             return Err(Refusal::invalid(format!("{project} is the cluster's own: no role is given in it")));
         }
     }

@@ -56,6 +56,8 @@ pub enum Route {
     Claim,
     /// The key of an administrator who has no browser.
     ClaimByKey,
+    /// What one more node joins with.
+    JoinToken,
     /// The stream of changes.
     Watch(Vec<String>),
     /// What a machine, a node or the cluster used.
@@ -99,7 +101,8 @@ impl Route {
             | Self::BeginSecond
             | Self::ConfirmSecond
             | Self::RemoveSecond
-            | Self::RemoveSecondOf(_) => Access::Person,
+            | Self::RemoveSecondOf(_)
+            | Self::JoinToken => Access::Person,
         }
     }
 
@@ -147,6 +150,7 @@ pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, 
         (["claim"], &Method::GET) => Route::IsClaimable,
         (["claim"], &Method::POST) => Route::Claim,
         (["claim", "key"], &Method::POST) => Route::ClaimByKey,
+        (["join-tokens"], &Method::POST) => Route::JoinToken,
         (["watch"], &Method::GET) => Route::Watch(kinds(query)),
         (["metrics"], &Method::GET) => Route::Metrics(metrics::Query::parse(query)?),
         _ => return Err(Refusal::not_found(format!("the console does not offer {method} {path}"))),
@@ -198,6 +202,7 @@ mod tests {
             (Method::POST, "/console/second", Access::Person),
             (Method::POST, "/console/second/confirm", Access::Person),
             (Method::POST, "/console/second/remove", Access::Person),
+            (Method::POST, "/console/join-tokens", Access::Person),
         ] {
             assert_eq!(of(method, path).unwrap().access(), access, "{path}");
         }

@@ -22,6 +22,7 @@ use crate::{
     caller::{self, Caller, Credential},
     claim, clock,
     headers::secure,
+    join,
     limits::Limits,
     login,
     metrics::{self, Metrics},
@@ -175,6 +176,9 @@ pub async fn answer<B: RequestBody>(
         (Route::RemoveSecondOf(name), Some(caller)) => {
             second::own::remove_of(state, &caller, &name).await?;
             Ok(answer::empty())
+        }
+        (Route::JoinToken, Some(caller)) => {
+            join::create(state, &caller, body::json(headers, body).await?).await
         }
         (Route::Watch(kinds), Some(caller)) => state.watch.stream(state, caller, &kinds),
         (Route::Metrics(query), Some(caller)) => metrics::answer(state, &caller, &query).await,

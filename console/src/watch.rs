@@ -79,6 +79,8 @@ pub const KINDS: &[Kind] = &[
     kind("updates", SHEAF, "clusterupdates", "ClusterUpdate"),
     kind("nodeupdates", SHEAF, "nodeupdates", "NodeUpdate"),
     kind("nodenetworks", SHEAF, "nodenetworkstates", "NodeNetworkState"),
+    kind("policies", SHEAF, "nodenetworkpolicies", "NodeNetworkPolicy"),
+    kind("enactments", SHEAF, "nodenetworkenactments", "NodeNetworkEnactment"),
 ];
 
 /// The watches, and who may see what.

@@ -15,6 +15,7 @@ use sheaf_agent::channels;
 use sheaf_agent::claim::{self, by_hand};
 use sheaf_api::VirtualMachine;
 use sheaf_api::console::{CLAIM_ROLE, CLAIM_SECRET, NAMESPACE};
+use sheaf_api::names::TOKEN_NODE_ANNOTATION;
 use sheaf_config::load::parse_node_config;
 use sheaf_config::node::NodeConfig;
 use sheaf_host::libvirt::DomainStats;
@@ -222,7 +223,6 @@ async fn a_user_of_one_project_does_nothing_in_another_and_no_page_does_anything
         ("GET", "/api/api/v1/namespaces".into(), None),
         ("GET", "/api/api/v1/namespaces/lab".into(), None),
         ("POST", "/api/api/v1/namespaces/lab/secrets".into(), Some(secret.clone())),
-        ("POST", "/api/api/v1/namespaces/sheaf-console/secrets".into(), Some(secret)),
         ("DELETE", "/api/api/v1/namespaces/lab".into(), None),
         ("GET", "/api/apis/sheaf.dev/v1alpha1/storagepools".into(), None),
         ("GET", "/console/users".into(), None),
@@ -234,6 +234,19 @@ async fn a_user_of_one_project_does_nothing_in_another_and_no_page_does_anything
         let answer = ground.by(&bob, method, &path, body.as_ref())?;
         refused(&format!("bob: {method} {path}"), 403, answer, user);
     }
+    // What the console itself refuses: an administrator too makes no Secret in the cluster's own namespaces.
+    for namespace in ["sheaf-console", "kube-system"] {
+        let path = format!("/api/api/v1/namespaces/{namespace}/secrets");
+        let answer = ground.by(&anna, "POST", &path, Some(&secret))?;
+        refused(&format!("anna: POST {path}"), 404, answer, "the console does not offer");
+    }
+    let answer = ground.by(&bob, "POST", "/console/join-tokens", Some(&json!({})))?;
+    refused(
+        "bob: a token for a node",
+        403,
+        answer,
+        "only administrators of the cluster make tokens for nodes",
+    );
     let screen = |path: &str, origin: &str, cookie: &str| {
         let headers = [
             cookie,
@@ -308,6 +321,17 @@ async fn a_user_of_one_project_does_nothing_in_another_and_no_page_does_anything
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     let (code, said) = ground.by(&anna, "GET", &one, None)?;
     ensure!(code == 200, "the machine of lab is there: {said}");
+    // An administrator's token for a node is one of Kubernetes' own, for that node.
+    let (code, said) = ground.by(&anna, "POST", "/console/join-tokens", Some(&json!({"node": "n4"})))?;
+    ensure!(code == 201, "a token for a node: {code} {said}");
+    let made: Value = serde_json::from_str(&said)?;
+    let table = made["table"].as_str().context("a table")?;
+    let (_, token) = table.split_once("token = \"").context("a token")?;
+    let name = format!("bootstrap-token-{}", token.get(..6).context("an id")?);
+    let token = Api::<Secret>::namespaced(ground.on.client.clone(), "kube-system").get(&name).await?;
+    ensure!(token.type_.as_deref() == Some("bootstrap.kubernetes.io/token"), "{token:?}");
+    let only_for = token.metadata.annotations.and_then(|all| all.get(TOKEN_NODE_ANNOTATION).cloned());
+    ensure!(only_for.as_deref() == Some("n4"), "{only_for:?}");
     // Live: bob is shown shop and never lab.
     let seen = ground.ask("GET", "/console/watch?kinds=machines,projects,nodes", &[&bob.cookie], None)?.1;
     ensure!(seen.contains("\"key\":\"shop/web\""), "{seen}");

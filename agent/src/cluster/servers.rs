@@ -17,6 +17,7 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
+use sheaf_api::join_token::{SERVERS as CONFIG_MAP, SERVERS_NAMESPACE as NAMESPACE, VIP};
 use sheaf_host::file::write_atomically;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -29,12 +30,6 @@ use tokio::task::AbortHandle;
 
 /// The name that clients verify: in every API server's certificate, as Kubernetes makes it for Pods.
 pub const NAME: &str = "kubernetes.default.svc";
-
-/// ConfigMap with `https://HOST:6443` by name of node, and with the address for people by [`VIP`] and name of node.
-const CONFIG_MAP: &str = "sheaf-api-servers";
-const NAMESPACE: &str = "kube-public";
-/// What the key of an address for people begins with. No name of a node has such letters.
-const VIP: &str = "VIP_";
 
 /// Between two questions whether the API server in use is ready. With the two times below, a client that retries is answered
 /// within 10 s of the loss of a server.

@@ -3,34 +3,28 @@
 //! Why here: the first node's own token, the operator's token of node.toml and `sheaf-agent token create` are all such
 //! Secrets. Every one is good for one node (sheaf-controller sees to that) and ends by itself. Route in: a client that may write `kube-system`. Route out: Secret `bootstrap-token-<id>`.
 
-use super::create::kubeadm::{self, BOOTSTRAP_GROUP};
 use super::{kubeconfig, servers};
 use crate::paths::Paths;
 use anyhow::{Context as _, anyhow, bail};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
-use sheaf_api::names::TOKEN_NODE_ANNOTATION;
+use sheaf_api::join_token;
 use sheaf_config::pin::CaPin;
-use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
 /// Namespace of bootstrap tokens.
-pub(crate) const NAMESPACE: &str = "kube-system";
+pub(crate) const NAMESPACE: &str = join_token::NAMESPACE;
 
 /// ConfigMap that notes which tokens of node.toml were made valid, and when: by id.
 const OFFERED: &str = "sheaf-node-toml-tokens";
 
 /// How long a token is valid unless somebody says otherwise: long enough to install one machine.
-pub const LIFETIME: Duration = Duration::from_secs(3600);
+pub const LIFETIME: Duration = Duration::from_secs(join_token::LIFETIME);
 
 /// The longest that may be asked for.
 pub const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-
-/// Letters of a token.
-const ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// `<6>.<16>`; never shown by Debug.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,17 +37,12 @@ pub struct Token {
 impl Token {
     /// A new one from the kernel's random numbers.
     pub fn generate() -> anyhow::Result<Self> {
-        let mut letters = String::new();
-        while letters.len() < 22 {
+        let (id, secret) = join_token::draw(|| {
             let mut byte = [0];
-            getrandom::fill(&mut byte).map_err(|error| anyhow!("no random numbers: {error}"))?;
-            // 252 is the largest multiple of 36 below 256: what lies above would favour some letters.
-            if byte[0] < 252 {
-                letters.push(char::from(ALPHABET[usize::from(byte[0] % 36)]));
-            }
-        }
-        let secret = letters.split_off(6);
-        Ok(Self { id: letters, secret })
+            getrandom::fill(&mut byte).map(|()| byte[0])
+        })
+        .map_err(|error| anyhow!("no random numbers: {error}"))?;
+        Ok(Self { id, secret })
     }
 
     /// The secret half: signs cluster-info.
@@ -77,10 +66,8 @@ impl FromStr for Token {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> anyhow::Result<Self> {
-        let fits =
-            |part: &str, length| part.len() == length && part.bytes().all(|byte| ALPHABET.contains(&byte));
         match text.split_once('.') {
-            Some((id, secret)) if fits(id, 6) && fits(secret, 16) => {
+            Some((id, secret)) if join_token::is_half(id, 6) && join_token::is_half(secret, 16) => {
                 Ok(Self { id: id.into(), secret: secret.into() })
             }
             // What was written is not repeated: it may be a token with a slip.
@@ -105,23 +92,9 @@ pub struct Grant<'a> {
 /// Makes `token` valid for one node, as `grant` says.
 pub async fn allow(client: &kube::Client, token: &Token, grant: Grant<'_>) -> anyhow::Result<()> {
     let name = format!("bootstrap-token-{}", token.id);
-    let mut annotations = BTreeMap::new();
-    annotations.extend(grant.only_for.map(|node| (TOKEN_NODE_ANNOTATION, node)));
-    let secret = serde_json::json!({
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name, "namespace": NAMESPACE, "annotations": annotations},
-        "type": "bootstrap.kubernetes.io/token",
-        "stringData": {
-            "token-id": token.id,
-            "token-secret": token.secret,
-            "usage-bootstrap-authentication": "true",
-            "usage-bootstrap-signing": "true",
-            "auth-extra-groups": BOOTSTRAP_GROUP,
-            "description": grant.description,
-            "expiration": super::time::rfc3339(std::time::SystemTime::now() + grant.lifetime),
-        },
-    });
+    let ends = super::time::rfc3339(std::time::SystemTime::now() + grant.lifetime);
+    let shared = join_token::Grant { ends: &ends, description: grant.description, only_for: grant.only_for };
+    let secret = join_token::secret(&token.id, &token.secret, shared);
     let secrets: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
     let apply = PatchParams::apply("sheaf-agent").force();
     secrets
@@ -173,24 +146,14 @@ pub async fn create(paths: &Paths, lifetime: Duration, only_for: Option<&str>) -
     let client = administrator(paths).await?;
     let file = paths.kubernetes.join("super-admin.conf");
     let (_, own) = kubeconfig::certificate_and_server(&file).context("super-admin.conf names no server")?;
-    let server = for_joining(&servers::published_vips(&client).await?, own);
+    let server = join_token::server(&servers::published_vips(&client).await?, own);
     let ca = paths.kubernetes.join("pki/ca.crt");
     let ca = std::fs::read_to_string(&ca).with_context(|| format!("{}: cannot be read", ca.display()))?;
     let token = Token::generate()?;
     let grant = Grant { lifetime, description: "Made by sheaf-agent token create", only_for };
     allow(&client, &token, grant).await?;
     let (pin, token) = (CaPin::of_certificate(&ca)?, token.reveal());
-    Ok(format!(
-        "[cluster]\nmode = \"join\"\nserver = \"{server}\"\ntoken = \"{token}\"\nca-hash = \"{pin}\"\n"
-    ))
-}
-
-/// The server that a node joins by: the address for people if there is one, which is at a node that is up; else the node's `own`.
-pub(crate) fn for_joining(vips: &[IpAddr], own: String) -> String {
-    match vips {
-        [vip] => kubeadm::server(*vip),
-        _ => own,
-    }
+    Ok(join_token::table(&server, &token, &pin.to_string()))
 }
 
 /// A client that may do everything, on a control-plane node.
@@ -209,14 +172,6 @@ mod tests {
         let token = Token::generate().unwrap();
         assert_eq!(token.reveal().parse::<Token>().unwrap(), token);
         assert!(!format!("{token:?}").contains(token.secret()));
-    }
-
-    #[test]
-    fn a_node_joins_by_the_address_for_people_unless_nodes_disagree_about_it() {
-        let own = || "https://192.0.2.10:6443".to_owned();
-        assert_eq!(for_joining(&[], own()), own());
-        assert_eq!(for_joining(&["2001:db8::100".parse().unwrap()], own()), "https://[2001:db8::100]:6443");
-        assert_eq!(for_joining(&[[192, 0, 2, 100].into(), [192, 0, 2, 101].into()], own()), own());
     }
 
     #[test]

@@ -118,10 +118,13 @@ fn snapshots(observed: &Observed, failures: &Failures, settings: &Snapshots) -> 
             "TooOld",
             format!("the newest snapshot is older than {} h", oldest / HOUR),
         ),
-        Some(_) => Verdict::new(
+        Some(newest) => Verdict::new(
             Some(true),
             "Current",
-            format!("a snapshot is taken every {} h", settings.interval_hours),
+            format!(
+                "a snapshot is taken every {} h; the newest, {}, is of {}",
+                settings.interval_hours, newest.name, newest.taken
+            ),
         ),
     }
 }
@@ -301,7 +304,10 @@ mod tests {
         let none = Failures::default();
         let (health, snapshots) = verdicts(&observed(well(), Some(NOW - HOUR)), &none);
         assert_eq!(health, "Some(true) Healthy: etcd answers, and its database has room");
-        assert_eq!(snapshots, "Some(true) Current: a snapshot is taken every 6 h");
+        let taken = rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(NOW - HOUR));
+        let current =
+            format!("Some(true) Current: a snapshot is taken every 6 h; the newest, etcd-a, is of {taken}");
+        assert_eq!(snapshots, current);
         let (health, snapshots) = verdicts(&Observed::default(), &none);
         assert_eq!(health, "None NotAsked: etcd of this node was not asked yet");
         assert_eq!(snapshots, "None NoneYet: no snapshot was taken yet");

@@ -29,6 +29,17 @@ pub enum Verb {
     Act,
 }
 
+/// Of a kind, the objects that are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Only {
+    /// All.
+    Any,
+    /// Those in projects, not in namespaces of the cluster's own.
+    Projects,
+    /// One: its namespace, its name.
+    Object(&'static str, &'static str),
+}
+
 /// One kind, or one part of it.
 pub struct Row {
     pub group: &'static str,
@@ -38,6 +49,8 @@ pub struct Row {
     /// The part: a subresource.
     pub under: Option<&'static str>,
     pub verbs: &'static [Verb],
+    /// Which objects.
+    pub only: Only,
     /// Opening it is a WebSocket.
     pub streams: bool,
 }
@@ -60,7 +73,7 @@ const fn row(
     scope: Scope,
     verbs: &'static [Verb],
 ) -> Row {
-    Row { group, version, kind, scope, under: None, verbs, streams: false }
+    Row { group, version, kind, scope, under: None, verbs, only: Only::Any, streams: false }
 }
 
 const fn part(kind: &'static str, under: &'static str, verbs: &'static [Verb]) -> Row {
@@ -71,8 +84,14 @@ const fn part(kind: &'static str, under: &'static str, verbs: &'static [Verb]) -
         scope: Namespace,
         under: Some(under),
         verbs,
+        only: Only::Any,
         streams: false,
     }
+}
+
+/// Of `row`, only these objects.
+const fn only(only: Only, row: Row) -> Row {
+    Row { only, ..row }
 }
 
 const fn stream(under: &'static str) -> Row {
@@ -88,9 +107,12 @@ pub const ROWS: &[Row] = &[
     row("", "v1", "nodes", Cluster, READ),
     row("sheaf.dev", "v1alpha1", "nodemaintenances", Cluster, ALL),
     row("sheaf.dev", "v1alpha1", "noderemovals", Cluster, ALL),
-    row("sheaf.dev", "v1alpha1", "nodeupdates", Cluster, READ),
+    // One that was rolled back is tried again when it is deleted.
+    row("sheaf.dev", "v1alpha1", "nodeupdates", Cluster, &[Read, Delete]),
     row("sheaf.dev", "v1alpha1", "clusterupdates", Cluster, ALL),
     row("sheaf.dev", "v1alpha1", "clusterconfigs", Cluster, READ),
+    // Which key has which node's name: a name is released, and the list is not read.
+    only(Only::Object("sheaf-system", "node-identities"), row("", "v1", "configmaps", Namespace, &[Change])),
     // Machines.
     row("kubevirt.io", "v1", VM, Namespace, ALL),
     row("kubevirt.io", "v1", VMI, Namespace, &[Read, Delete]),
@@ -119,12 +141,14 @@ pub const ROWS: &[Row] = &[
     row("clone.kubevirt.io", "v1beta1", "virtualmachineclones", Namespace, ALL),
     row("export.kubevirt.io", "v1beta1", "virtualmachineexports", Namespace, ALL),
     // What a new machine is given (cloud-init); never read back.
-    row("", "v1", "secrets", Namespace, &[Create]),
+    only(Only::Projects, row("", "v1", "secrets", Namespace, &[Create])),
     // Images and disks.
     row("cdi.kubevirt.io", "v1beta1", "datavolumes", Namespace, ALL),
     row("", "v1", "persistentvolumeclaims", Namespace, &[Read, Delete]),
-    row("storage.k8s.io", "v1", "storageclasses", Cluster, READ),
-    row("sheaf.dev", "v1alpha1", "blockdevices", Cluster, &[Read, Change]),
+    // Made with the first pool of a name.
+    row("storage.k8s.io", "v1", "storageclasses", Cluster, &[Read, Create]),
+    // Deleted by who knows that a disk does not come back.
+    row("sheaf.dev", "v1alpha1", "blockdevices", Cluster, &[Read, Change, Delete]),
     row("sheaf.dev", "v1alpha1", "storagepools", Cluster, ALL),
     row("sheaf.dev", "v1alpha1", "localvolumes", Cluster, READ),
     row("sheaf.dev", "v1alpha1", "importpolicies", Cluster, ALL),

@@ -280,6 +280,7 @@ async fn a_token_asks_the_api_server_and_does_nothing_to_users_and_tokens() {
         (Method::DELETE, "/console/tokens/x"),
         (Method::POST, "/console/password"),
         (Method::POST, "/console/logout"),
+        (Method::POST, "/console/join-tokens"),
     ] {
         let (code, said, _) = on.ask(method, path, &with, &json!({})).await;
         let message = Some("a token does not do this; log in with a password");

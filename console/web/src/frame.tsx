@@ -52,6 +52,8 @@ const Storage = lazy(() => import("./storage/page.tsx"));
 const Networks = lazy(() => import("./networks/page.tsx"));
 const Nodes = lazy(() => import("./nodes/list.tsx"));
 const NodePage = lazy(() => import("./nodes/page.tsx"));
+const PolicyPage = lazy(() => import("./networks/policy.tsx"));
+const Updates = lazy(() => import("./updates/page.tsx"));
 const Administration = lazy(() => import("./admin/page.tsx"));
 
 const MAIN = "main";
@@ -62,6 +64,7 @@ const PAGES = [
   { page: "storage", title: "Disks and pools" },
   { page: "networks", title: "Networks" },
   { page: "nodes", title: "Nodes" },
+  { page: "updates", title: "Updates" },
   { page: "administration", title: "Administration" },
 ] as const;
 
@@ -83,9 +86,15 @@ function Shown({ route, user }: { route: Route; user: string }) {
     case "images":
       return <Images />;
     case "storage":
-      return <Storage />;
+    case "disks":
+      return <Storage tab={route.page === "disks" ? "disks" : "pools"} />;
     case "networks":
-      return <Networks />;
+    case "policies":
+      return <Networks tab={route.page === "policies" ? "policies" : "networks"} />;
+    case "policy":
+      return <PolicyPage key={route.name} name={route.name} />;
+    case "updates":
+      return <Updates />;
     case "nodes":
       return <Nodes />;
     case "node":
@@ -100,11 +109,13 @@ function Shown({ route, user }: { route: Route; user: string }) {
 /** Which entry of the navigation a page belongs to. */
 function entry(route: Route): string {
   if (route.page === "machine" || route.page === "create") return "machines";
+  if (route.page === "disks") return "storage";
+  if (route.page === "policies" || route.page === "policy") return "networks";
   return route.page === "node" ? "nodes" : route.page;
 }
 
 function title(route: Route): string {
-  if (route.page === "machine" || route.page === "node") return route.name;
+  if (route.page === "machine" || route.page === "node" || route.page === "policy") return route.name;
   if (route.page === "create") return "Create machine";
   return PAGES.find(({ page }) => page === entry(route))?.title ?? "Sheaf";
 }
@@ -154,6 +165,8 @@ function Notices() {
         <Alert
           key={notice.id}
           variant={notice.variant}
+          // Not a heading: it comes and goes above whatever the page is.
+          component="p"
           title={notice.title}
           timeout={notice.variant === "success" ? NOTICE * 1000 : false}
           onTimeout={() => dismiss(notice.id)}

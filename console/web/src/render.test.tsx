@@ -23,7 +23,9 @@ import NodePage from "./nodes/page.tsx";
 import { Overview } from "./overview/page.tsx";
 import { Plot } from "./plots/plot.tsx";
 import type { Tab } from "./route.ts";
+import PolicyPage from "./networks/policy.tsx";
 import Storage from "./storage/page.tsx";
+import Updates from "./updates/page.tsx";
 
 beforeAll(() => {
   const objects = cluster();
@@ -113,13 +115,41 @@ test("images have their progress or the reason of their failure, and disks of ma
 });
 
 test("pools, networks and nodes say how they are", () => {
-  expect(text(<Storage />)).toMatch(/default node-2 Degraded/);
-  expect(text(<Networks />)).toContain("VLANs 10, 200–209, tagged by the guest");
+  expect(text(<Storage tab="pools" />)).toMatch(/default node-2 Degraded/);
+  expect(text(<Networks tab="networks" />)).toContain("VLANs 10, 200–209, tagged by the guest");
   expect(text(<Nodes />)).toMatch(/node-3 In maintenance no VM runs here/);
   const node = text(<NodePage name="node-3" />);
   expect(node).toContain("Maintenance: new memory");
   expect(node).toContain("End maintenance");
+  expect(text(<Nodes />)).toContain("Add a node");
+  expect(text(<Storage tab="disks" />)).toContain("unused, with ext4 on /dev/sda1");
   expect(text(<NodePage name="node-1" />)).toContain("Start maintenance");
+});
+
+test("a node of the control plane says when it was saved last, and how to save it elsewhere", () => {
+  const shown = text(<NodePage name="node-1" />);
+  expect(shown).toContain("the newest, etcd-20261130T060000Z, is of 2026-11-30T06:00:00Z");
+  expect(shown).toContain("sheaf-agent snapshot save control-plane.tar");
+  expect(text(<NodePage name="node-2" />)).not.toContain("Backup of the control plane");
+  expect(text(<NodePage name="node-2" />), "its update is on trial").toContain("Release 0.2.0 is wanted.");
+});
+
+test("a node that was removed leaves a record and its name", () => {
+  const shown = text(<NodePage name="node-9" />);
+  expect(shown).toContain("nothing of node-9 is left in the cluster");
+  for (const act of ["Release the name", "Delete the record"]) expect(shown).toContain(act);
+  expect(text(<Nodes />)).toContain("Removal of node-9");
+});
+
+test("updates say what nodes run and where each stands, changes of links how long a trial still lasts", () => {
+  const updates = text(<Updates />);
+  expect(updates).toContain("Running: 2 nodes 0.2.0, 1 node 0.1.0");
+  expect(updates).toContain("1 of 3 updated, 0 failed");
+  expect(updates).toMatch(/node-3 0\.1\.0 0\.1\.0 To be begun node-2 is being updated/);
+  expect(text(<Networks tab="policies" />)).toMatch(/uplink Being changed bridge br1 every node 1 of 3/);
+  const policy = text(<PolicyPage name="uplink" />);
+  expect(policy).toMatch(/node-2 tries it: \d+ s/);
+  expect(policy).toContain("before: passed, after: passed");
 });
 
 test("login, claim and administration begin empty", () => {
@@ -129,7 +159,18 @@ test("login, claim and administration begin empty", () => {
 });
 
 test("no page says what a Pod, a claim or a class is", () => {
-  const pages = [<Overview />, <Machines />, <CreateMachine />, <Images />, <Storage />, <Networks />, <Nodes />];
+  const pages = [
+    <Overview />,
+    <Machines />,
+    <CreateMachine />,
+    <Images />,
+    <Storage tab="pools" />,
+    <Networks tab="networks" />,
+    <Networks tab="policies" />,
+    <Nodes />,
+    <NodePage name="node-1" />,
+    <Updates />,
+  ];
   for (const page of pages)
     expect(text(page)).not.toMatch(/\b(pods?|claims?|classes|namespaces?|persistentvolume\w*)\b/i);
 });

@@ -10,12 +10,24 @@ export const TABS = ["state", "screen", "serial", "usage", "disks", "networks", 
 export type Tab = (typeof TABS)[number];
 
 export type Route =
-  | { page: "overview" | "machines" | "create" | "images" | "storage" | "networks" | "nodes" | "administration" }
+  | { page: "overview" | (typeof PLAIN)[number] }
   | { page: "machine"; project: string; name: string; tab: Tab }
   | { page: "node"; name: string }
+  | { page: "policy"; name: string }
   | { page: "missing"; path: string };
 
-const PLAIN = ["machines", "create", "images", "storage", "networks", "nodes", "administration"] as const;
+const PLAIN = [
+  "machines",
+  "create",
+  "images",
+  "storage",
+  "disks",
+  "networks",
+  "policies",
+  "nodes",
+  "updates",
+  "administration",
+] as const;
 
 /** The page of a hash such as `#/machines/shop/web/disks`. */
 export function parse(hash: string): Route {
@@ -31,6 +43,7 @@ export function parse(hash: string): Route {
   const plain = PLAIN.find((name) => name === page);
   if (plain && words.length === 1) return { page: plain };
   if (page === "nodes" && first && words.length === 2) return { page: "node", name: first };
+  if (page === "policies" && first && words.length === 2) return { page: "policy", name: first };
   if (page === "machines" && first && second && words.length <= 4) {
     const tab = TABS.find((name) => name === (third ?? "state"));
     if (tab) return { page: "machine", project: first, name: second, tab };
@@ -47,6 +60,8 @@ export function link(route: Route): string {
     }
     case "node":
       return `#/nodes/${encodeURIComponent(route.name)}`;
+    case "policy":
+      return `#/policies/${encodeURIComponent(route.name)}`;
     case "missing":
       return `#/${route.path}`;
     default:

@@ -38,6 +38,8 @@ export interface Row {
   isNamespaced: boolean;
   under: string | undefined;
   verbs: string[];
+  /** Which objects of the kind, as the table has it. */
+  only: string | undefined;
   streams: boolean;
 }
 
@@ -52,14 +54,17 @@ export function rows(): Row[] {
     return word.replace(/[&[\]\s]/g, "").split(",");
   };
   const plain = [
-    ...text.matchAll(/^ {4}row\("([^"]*)", "([^"]+)", ("[^"]+"|VM|VMI), (Namespace|Cluster), ([^)]+)\),$/gm),
-  ].map(([, group = "", version = "", kind = "", scope = "", list = ""]): Row => ({
+    ...text.matchAll(
+      /^ +(?:only\((Only::\w+(?:\([^)]*\))?), )?row\("([^"]*)", "([^"]+)", ("[^"]+"|VM|VMI), (Namespace|Cluster), ([^)]+)\)\)?,$/gm,
+    ),
+  ].map(([, only, group = "", version = "", kind = "", scope = "", list = ""]): Row => ({
     group,
     version,
     kind: named(kind),
     isNamespaced: scope === "Namespace",
     under: undefined,
     verbs: verbs(list),
+    only,
     streams: false,
   }));
   const part = (kind: string, under: string, list: string, streams: boolean): Row => ({
@@ -69,6 +74,7 @@ export function rows(): Row[] {
     isNamespaced: true,
     under,
     verbs: verbs(list),
+    only: undefined,
     streams,
   });
   const parts = [...text.matchAll(/^ {4}part\((VM|VMI), "([^"]+)", ([^)]+)\),$/gm)].map(
@@ -85,6 +91,15 @@ export function rows(): Row[] {
 function named(word: string): string {
   if (word === "VM") return "virtualmachines";
   return word === "VMI" ? "virtualmachineinstances" : word.replaceAll('"', "");
+}
+
+/** Whether a row is about this object, as `is_meant` of `console/src/proxy.rs` says. */
+function isMeant(only: string | undefined, project: string | undefined, name: string | undefined): boolean {
+  if (only === undefined) return true;
+  if (only === "Only::Projects") return !/^(kube|sheaf)-/.test(project ?? "");
+  const [, inProject, called] = /^Only::Object\("([^"]+)", "([^"]+)"\)$/.exec(only) ?? [];
+  if (called === undefined) throw new Error("proxy/table.rs is not understood any more");
+  return project === inProject && name === called;
 }
 
 export interface Target {
@@ -111,6 +126,7 @@ export function target(method: string, path: string, all: readonly Row[]): Targe
       ? { GET: "Read", PUT: "Change", PATCH: "Change", DELETE: "Delete" }[method]
       : { GET: "Read", POST: "Create" }[method];
   if (!row || !verb || !row.verbs.includes(verb)) return undefined;
+  if (!isMeant(row.only, project, name)) return undefined;
   const fits = row.isNamespaced === isNamespaced || (row.isNamespaced && verb === "Read" && !name);
   return fits ? { row, project, name } : undefined;
 }

@@ -44,6 +44,18 @@ function node(
         condition("DiskPressure", "False", "NotUnderPressure", "/data and /var have space"),
         condition("KvmReady", "True", "KvmAvailable", "KVM runs virtual machines here"),
         condition("Ready", "True", "NodeReady", "libvirt and the agent work"),
+        condition("CertificatesValid", "True", "Valid", "every certificate of this node is valid, and renewed in time"),
+        ...(extra.labels?.["node-role.kubernetes.io/control-plane"] === undefined
+          ? []
+          : [
+              condition("EtcdHealthy", "True", "Healthy", "etcd answers, and its database has room"),
+              condition(
+                "EtcdSnapshots",
+                "True",
+                "Current",
+                "a snapshot is taken every 6 h; the newest, etcd-20261130T060000Z, is of 2026-11-30T06:00:00Z",
+              ),
+            ]),
       ],
       capacity: { cpu: "32", memory: "131072Mi" },
       allocatable: { cpu: "32", memory: "126976Mi" },
@@ -68,6 +80,25 @@ function disk(nodeName: string, id: string, status: BlockDevice["status"]): Bloc
       model: "Micron 7450",
       smart: { health: "Passed" },
       usedBy: "pool default",
+      ...status,
+    },
+  };
+}
+
+/** A disk that nobody uses. */
+function spare(nodeName: string, id: string, serial: string, status: BlockDevice["status"]): BlockDevice {
+  return {
+    apiVersion: "sheaf.dev/v1alpha1",
+    kind: "BlockDevice",
+    metadata: meta(`${nodeName}.${id}`, undefined, 40 * DAY),
+    spec: { nodeName, role: "none", identity: { serial } },
+    status: {
+      state: "Active",
+      bus: "sata",
+      model: "ST4000NM000A",
+      sizeBytes: 4000e9,
+      serial,
+      smart: { health: "Passed", temperature: 34, powerOnHours: 8100 },
       ...status,
     },
   };
@@ -298,6 +329,26 @@ export function cluster(): Map<string, Thing[]> {
           askedBy: "node.toml",
         },
         {
+          name: "br1",
+          kind: "bridge",
+          state: "up",
+          addresses: [],
+          ports: ["enp2s0"],
+          mtu: 1500,
+          vms: 1,
+          vlanAware: true,
+          askedBy: "policy uplink",
+        },
+        {
+          name: "enp2s0",
+          kind: "nic",
+          state: "up",
+          addresses: [],
+          mtu: 1500,
+          mac: "02:00:5e:10:00:02",
+          askedBy: "policy uplink",
+        },
+        {
           name: "enp1s0",
           kind: "nic",
           state: "up",
@@ -309,12 +360,19 @@ export function cluster(): Map<string, Thing[]> {
       ],
     },
   });
-  const update = (nodeName: string) => ({
+  const update = (nodeName: string, version: string, status: object) => ({
     apiVersion: "sheaf.dev/v1alpha1",
     kind: "NodeUpdate",
     metadata: meta(nodeName, undefined, DAY),
-    spec: { nodeName, version: "0.1.0" },
-    status: { phase: "Updated", running: { slot: "a", version: "0.1.0" } },
+    spec: { nodeName, version },
+    status: { phase: "Updated", running: { slot: "a", version: "0.1.0" }, ...status },
+  });
+  const enactment = (nodeName: string, status: object) => ({
+    apiVersion: "sheaf.dev/v1alpha1",
+    kind: "NodeNetworkEnactment",
+    metadata: meta(`uplink.${nodeName}`, undefined, 3),
+    spec: { nodeName, policy: "uplink" },
+    status,
   });
   const snapshot = {
     apiVersion: "snapshot.kubevirt.io/v1beta1",
@@ -393,6 +451,8 @@ export function cluster(): Map<string, Thing[]> {
           smart: { health: "Failing", message: "12 sectors could not be read; 3 % of its spare blocks are left" },
         }),
         disk("node-3", "nvme-c", { devPath: "/dev/nvme0n1", sizeBytes: 1920e9, serial: "2247C3" }),
+        spare("node-1", "wwn-5000c500a1b2c3d4", "ZA10X5", { devPath: "/dev/sda", signatures: ["ext4 on /dev/sda1"] }),
+        spare("node-2", "wwn-5000c500a1b2c3d5", "ZA10X6", { devPath: "/dev/sdb" }),
       ],
     ],
     [
@@ -422,9 +482,105 @@ export function cluster(): Map<string, Thing[]> {
         } as Thing,
       ],
     ],
-    ["noderemovals", []],
-    ["clusterupdates", []],
-    ["nodeupdates", ["node-1", "node-2", "node-3"].map(update)],
+    [
+      "noderemovals",
+      [
+        {
+          apiVersion: "sheaf.dev/v1alpha1",
+          kind: "NodeRemoval",
+          metadata: meta("node-9", undefined, 2 * DAY),
+          spec: { nodeName: "node-9", reason: "sold" },
+          status: { phase: "Removed", message: "nothing of node-9 is left in the cluster" },
+        } as Thing,
+      ],
+    ],
+    [
+      "clusterupdates",
+      [
+        {
+          apiVersion: "sheaf.dev/v1alpha1",
+          kind: "ClusterUpdate",
+          metadata: meta("sheaf-0.2.0", undefined, 50),
+          spec: { version: "0.2.0", maxUnavailable: 1, source: { url: "https://releases.example.org/sheaf-0.2.0" } },
+          status: {
+            phase: "Updating",
+            message: "node-2 is on trial",
+            total: 3,
+            updated: 1,
+            remaining: 2,
+            failed: 0,
+            updatingNodes: ["node-2"],
+            nodes: [
+              { name: "node-2", phase: "Updating", message: "OnTrial" },
+              { name: "node-3", phase: "Waiting", message: "node-2 is being updated" },
+              { name: "node-1", phase: "Updated" },
+            ],
+          },
+        } as Thing,
+      ],
+    ],
+    [
+      "nodeupdates",
+      [
+        update("node-1", "0.2.0", { running: { slot: "b", version: "0.2.0" }, other: { slot: "a", version: "0.1.0" } }),
+        update("node-2", "0.2.0", {
+          phase: "OnTrial",
+          message: "healthy for 40 of 90 s",
+          running: { slot: "b", version: "0.2.0", triesLeft: 2 },
+          other: { slot: "a", version: "0.1.0" },
+          staged: "0.2.0",
+        }),
+        update("node-3", "0.1.0", {}),
+      ],
+    ],
+    [
+      "nodenetworkpolicies",
+      [
+        {
+          apiVersion: "sheaf.dev/v1alpha1",
+          kind: "NodeNetworkPolicy",
+          metadata: meta("uplink", undefined, 4),
+          spec: {
+            maxUnavailable: 1,
+            network: { bridges: [{ name: "br1", ports: ["enp2s0"], vlanAware: true }] },
+          },
+          status: { phase: "Progressing", nodes: 3, applied: 1, failed: 0, updatingNodes: ["node-2"] },
+        } as Thing,
+      ],
+    ],
+    [
+      "nodenetworkenactments",
+      [
+        enactment("node-1", {
+          phase: "Applied",
+          generation: 1,
+          appliedGeneration: 1,
+          message: "runs, also after a reboot",
+          probes: [
+            { name: "links", before: true, after: true },
+            { name: "gateway", before: true, after: true },
+            { name: "api-server", before: true, after: true },
+          ],
+        }),
+        enactment("node-2", { phase: "Trying", generation: 1, startedAt: new Date().toISOString() }),
+        enactment("node-3", { phase: "Pending", generation: 1, message: "waits for its turn" }),
+      ],
+    ],
+    [
+      "configmaps",
+      [{ apiVersion: "v1", kind: "ConfigMap", metadata: meta("node-identities", "sheaf-system", 40 * DAY) } as Thing],
+    ],
+    [
+      "storageclasses",
+      [
+        {
+          apiVersion: "storage.k8s.io/v1",
+          kind: "StorageClass",
+          metadata: meta("sheaf", undefined, 40 * DAY),
+          provisioner: "lvm.sheaf.dev",
+        } as Thing,
+      ],
+    ],
     [
       "nodenetworkstates",
       [links("node-1", "192.0.2.10"), links("node-2", "192.0.2.11"), links("node-3", "192.0.2.12")],

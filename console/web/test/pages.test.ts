@@ -78,9 +78,26 @@ const PAGES: Shown[] = [
   },
   { name: "images", hash: "#/images", until: text("42%") },
   { name: "storage", hash: "#/storage", until: row(/default node-2 .*Degraded/) },
+  { name: "disks", hash: "#/disks", until: row(/ZA10X5.*unused, with ext4 on \/dev\/sda1/) },
+  { name: "policies", hash: "#/policies", until: row(/uplink Being changed bridge br1 every node 1 of 3/) },
+  {
+    name: "policy",
+    hash: "#/policies/uplink",
+    until: heading(/node-2 tries it: \d+ s/),
+    before: () => {
+      const trial = server.objects
+        .get("nodenetworkenactments")
+        ?.find(({ metadata }) => metadata.name.endsWith("node-2"));
+      if (trial)
+        Object.assign(trial, { status: { phase: "Trying", generation: 1, startedAt: new Date().toISOString() } });
+    },
+  },
   { name: "networks", hash: "#/networks", until: text("VLANs 10, 200–209, tagged by the guest") },
   { name: "nodes", hash: "#/nodes", until: row(/node-3 .*In maintenance/) },
   { name: "node", hash: "#/nodes/node-3", until: heading("Maintenance: new memory") },
+  { name: "node-control-plane", hash: "#/nodes/node-1", until: text("sheaf-agent snapshot save control-plane.tar") },
+  { name: "node-removed", hash: "#/nodes/node-9", until: heading("Removal of node-9: It was removed") },
+  { name: "updates", hash: "#/updates", until: row(/node-2 0\.2\.0 0\.2\.0 On trial healthy for 40 of 90 s/) },
   { name: "administration", hash: "#/administration", until: row(/bob Operate in shop/) },
   { name: "missing", hash: "#/roof", until: heading("A page roof is not here") },
 ];

@@ -86,6 +86,19 @@ function measured(isDay: boolean): object {
   };
 }
 
+/** A JSON merge patch (RFC 7396). */
+function merged(target: unknown, change: unknown): unknown {
+  const isObject = (value: unknown): value is Record<string, unknown> =>
+    typeof value === "object" && value !== null && !Array.isArray(value);
+  if (!isObject(change)) return change;
+  const result: Record<string, unknown> = isObject(target) ? { ...target } : {};
+  for (const [key, value] of Object.entries(change)) {
+    if (value === null) delete result[key];
+    else result[key] = merged(result[key], value);
+  }
+  return result;
+}
+
 const keyOf = (object: Thing): string => `${object.metadata.namespace ?? ""}/${object.metadata.name}`;
 
 async function read(request: IncomingMessage): Promise<unknown> {
@@ -268,6 +281,13 @@ export async function play(): Promise<Played> {
         return query.get("machine")?.startsWith("lab/")
           ? refused(response, { code: 404, reason: "NotFound", message: "nothing was measured of it yet" })
           : json(response, 200, measured(query.get("span") === "day"));
+      case "POST join-tokens":
+        return json(response, 201, {
+          table:
+            '[cluster]\nmode = "join"\nserver = "https://192.0.2.100:6443"\ntoken = "abcdef.0123456789abcdef"\n' +
+            `ca-hash = "sha256:${"ab".repeat(32)}"\n`,
+          ends: Math.floor(Date.now() / 1000) + 3600,
+        });
       case "GET watch":
         return watch(response, (query.get("kinds") ?? "").split(","));
       default:
@@ -339,6 +359,7 @@ export async function play(): Promise<Played> {
       return refused(response, { code: 404, reason: "NotFound", message: `${row.kind} "${name}" not found` });
     if (method === "GET" && !name) return json(response, 200, { items: all });
     if (method === "DELETE" && there) played.gone(row.kind, there);
+    else if (method === "PATCH" && there) played.set(row.kind, merged(there, body) as Thing);
     else if (method !== "GET" && body) {
       const before = method === "POST" ? {} : there;
       played.set(row.kind, {

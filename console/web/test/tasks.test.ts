@@ -329,19 +329,6 @@ test("an image is created from a URL; its name follows the URL", async () => {
   await page.getByRole("row", { name: /debian-13-genericcloud-amd64/ }).waitFor();
 });
 
-test("a maintenance is started and ended from the page of the node", async () => {
-  const page = await at("#/nodes/node-1");
-  await page.getByRole("button", { name: "Start maintenance" }).click();
-  await page.getByRole("dialog").getByText("2 machines shut down").waitFor();
-  await page.getByRole("dialog").getByRole("button", { name: "Start maintenance" }).click();
-  expect((await asked())[0]).toMatchObject({
-    body: { kind: "NodeMaintenance", metadata: { name: "node-1" }, spec: { nodeName: "node-1" } },
-  });
-  await page.getByRole("button", { name: "End maintenance" }).click();
-  await page.getByRole("button", { name: "Start maintenance" }).waitFor();
-  expect(server.asked[1]).toMatchObject({ method: "DELETE", path: "/apis/sheaf.dev/v1alpha1/nodemaintenances/node-1" });
-});
-
 test("a user is created with a role in a project", async () => {
   const page = await at("#/administration");
   await page.getByRole("button", { name: "Create user" }).click();

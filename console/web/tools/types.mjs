@@ -19,6 +19,8 @@ const FILES = [
   "datavolumes.cdi.kubevirt.io",
   "network-attachment-definitions.k8s.cni.cncf.io",
   "nodemaintenances.sheaf.dev",
+  "nodenetworkenactments.sheaf.dev",
+  "nodenetworkpolicies.sheaf.dev",
   "nodenetworkstates.sheaf.dev",
   "noderemovals.sheaf.dev",
   "nodeupdates.sheaf.dev",

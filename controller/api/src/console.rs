@@ -51,6 +51,8 @@ pub const WATCHED: &[(&str, &str)] = &[
     ("sheaf.dev", "clusterupdates"),
     ("sheaf.dev", "nodeupdates"),
     ("sheaf.dev", "nodenetworkstates"),
+    ("sheaf.dev", "nodenetworkpolicies"),
+    ("sheaf.dev", "nodenetworkenactments"),
 ];
 
 const RBAC: &str = "rbac.authorization.k8s.io/v1";

@@ -24,6 +24,7 @@ pub mod firmware;
 pub mod host_disk;
 pub mod import_policy;
 pub mod instancetype;
+pub mod join_token;
 pub mod links;
 pub mod names;
 pub mod network;

@@ -11,8 +11,7 @@ use std::time::Duration;
 /// Longest time a phase may take: making keys on an emulated CPU takes 20 s.
 const DEADLINE: Duration = Duration::from_secs(180);
 
-/// Group of nodes that come by token; kubeadm's own name, which its role bindings use.
-pub const BOOTSTRAP_GROUP: &str = "system:bootstrappers:kubeadm:default-node-token";
+pub use sheaf_api::join_token::GROUP as BOOTSTRAP_GROUP;
 
 /// Port of the API server.
 pub const API_PORT: u16 = 6443;

@@ -65,7 +65,7 @@ pub async fn create(
         [vip] => format!("vip = \"{vip}\"\n"),
         _ => String::new(),
     };
-    let server = token::for_joining(&vips, own);
+    let server = sheaf_api::join_token::server(&vips, own);
     let ca =
         std::fs::read_to_string(paths.kubernetes.join("pki/ca.crt")).context("pki/ca.crt: cannot be read")?;
     let (pin, token, key) = (CaPin::of_certificate(&ca)?, token.reveal(), key.reveal());

@@ -5,6 +5,8 @@ import type {
   DataVolume,
   NetworkAttachmentDefinition,
   NodeMaintenance,
+  NodeNetworkEnactment,
+  NodeNetworkPolicy,
   NodeNetworkState,
   NodeRemoval,
   NodeUpdate,
@@ -33,6 +35,8 @@ export interface Kinds {
   updates: ClusterUpdate;
   nodeupdates: NodeUpdate;
   nodenetworks: NodeNetworkState;
+  policies: NodeNetworkPolicy;
+  enactments: NodeNetworkEnactment;
 }
 
 export type Kind = keyof Kinds;

@@ -19,6 +19,15 @@ export const preference = ofCluster("instancetype.kubevirt.io/v1beta1", "virtual
 export const blockDevice = ofCluster("sheaf.dev/v1alpha1", "blockdevices");
 export const pool = ofCluster("sheaf.dev/v1alpha1", "storagepools");
 export const maintenance = ofCluster("sheaf.dev/v1alpha1", "nodemaintenances");
+export const removal = ofCluster("sheaf.dev/v1alpha1", "noderemovals");
+export const nodeUpdate = ofCluster("sheaf.dev/v1alpha1", "nodeupdates");
+export const clusterUpdate = ofCluster("sheaf.dev/v1alpha1", "clusterupdates");
+export const policy = ofCluster("sheaf.dev/v1alpha1", "nodenetworkpolicies");
+export const storageClass = ofCluster("storage.k8s.io/v1", "storageclasses");
+/** Which key has which node's name; a name is released there, and nothing is read. */
+export const identities = "/api/api/v1/namespaces/sheaf-system/configmaps/node-identities";
+/** The console's own: makes a token for a node. */
+export const joinTokens = "/console/join-tokens";
 export const project = (name?: string) => `/api/api/v1/namespaces${name ? `/${name}` : ""}`;
 
 /** A part of a machine (start, stop, restart) or of its instance (pause, unpause, vnc, console). */

@@ -1,4 +1,5 @@
 /** What a network definition means (docs/network.md, "NetworkAttachmentDefinition"). Pure. */
+import type { Machine } from "../machines/view.ts";
 
 export interface Meaning {
   bridge: string;
@@ -29,4 +30,17 @@ export function meaning(config: string | undefined): Meaning | undefined {
     return { bridge: read.bridge, vlans: `VLANs ${parts.join(", ")}, tagged by the guest` };
   }
   return { bridge: read.bridge, vlans: "untagged" };
+}
+
+/** Machines with a NIC on a network, by their keys. */
+export function usedBy(network: { name: string; project: string }, machines: readonly Machine[]): string[] {
+  const whole = `${network.project}/${network.name}`;
+  return machines
+    .filter(({ project, vm }) =>
+      vm.spec.template.spec.networks?.some(({ multus }) => {
+        const called = multus?.networkName;
+        return called === whole || (called === network.name && project === network.project);
+      }),
+    )
+    .map(({ key }) => key);
 }

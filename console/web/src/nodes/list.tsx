@@ -1,10 +1,14 @@
-/** The list of nodes. */
-import { Content } from "@patternfly/react-core";
+/** The list of nodes, and what is left of those that were removed. */
+import { Button, PageSection, Stack, StackItem } from "@patternfly/react-core";
+import { useState } from "react";
+import { useObjects } from "../api/watch.ts";
 import { List, type Column } from "../list/list.tsx";
 import { Heading } from "../parts/heading.tsx";
 import { State } from "../parts/state.tsx";
 import { link } from "../route.ts";
 import { bytes } from "../units.ts";
+import { AddNode } from "./add.tsx";
+import { Removal } from "./removal-parts.tsx";
 import { useNodes } from "./use.ts";
 import type { NodeRow } from "./view.ts";
 
@@ -30,16 +34,39 @@ const COLUMNS: Column<NodeRow>[] = [
   },
   { title: "Address", value: (row) => row.address, cell: (row) => row.address || "–" },
   { title: "Release", value: (row) => row.version, cell: (row) => row.version || "–" },
-  { title: "Processors", value: (row) => row.cpus, cell: (row) => row.cpus ?? "–" },
-  { title: "Memory", value: (row) => row.memory, cell: (row) => bytes(row.memory) },
+  {
+    title: "Processors, memory",
+    value: (row) => row.memory,
+    cell: (row) => `${row.cpus ?? "–"}, ${bytes(row.memory)}`,
+  },
   { title: "Machines", value: (row) => row.machines.length, cell: (row) => row.machines.length },
 ];
 
 export default function Nodes() {
   const { nodes, isWhole } = useNodes();
+  const removals = useObjects("removals").all;
+  const [isAdding, setAdding] = useState(false);
+  // What a removal leaves when its node is gone: a record, and a name that is not free yet.
+  const gone = isWhole ? removals.filter((one) => !nodes.some((node) => node.name === one.spec.nodeName)) : [];
+  const add = (
+    <Button variant="primary" onClick={() => setAdding(true)}>
+      Add a node
+    </Button>
+  );
   return (
     <>
-      <Heading title="Nodes" />
+      <Heading title="Nodes" actions={add} />
+      {gone.length > 0 && (
+        <PageSection>
+          <Stack hasGutter>
+            {gone.map((removal) => (
+              <StackItem key={removal.metadata.name}>
+                <Removal removal={removal} node={undefined} />
+              </StackItem>
+            ))}
+          </Stack>
+        </PageSection>
+      )}
       <List
         label="nodes"
         rows={nodes}
@@ -48,14 +75,11 @@ export default function Nodes() {
         rowKey={(row) => row.name}
         empty={{
           title: "No nodes are shown",
-          text: (
-            <Content component="p">
-              Nodes are shown to users with a role for the whole cluster. A node joins by the command on the screen of a
-              control-plane node.
-            </Content>
-          ),
+          text: "Nodes are shown to users with a role for the whole cluster.",
+          action: add,
         }}
       />
+      {isAdding && <AddNode onClose={() => setAdding(false)} />}
     </>
   );
 }

@@ -1,128 +1,37 @@
-/** One node: state, maintenance, machines, pools, disks, links. */
+/** One node: state, maintenance, removal, update, machines, pools, disks, links, backup of the control plane. */
 import {
   Alert,
   Bullseye,
   Button,
-  Card,
-  CardBody,
-  CardTitle,
-  Form,
-  List as PfList,
-  ListItem,
-  Modal,
-  ModalBody,
-  ModalFooter,
-  ModalHeader,
   PageSection,
   Spinner,
   Stack,
   StackItem,
+  Toolbar,
+  ToolbarContent,
+  ToolbarItem,
 } from "@patternfly/react-core";
 import { Table, Tbody, Td, Th, Thead, Tr } from "@patternfly/react-table";
-import { type ReactNode, useState } from "react";
-import { post, remove } from "../api/client.ts";
-import * as paths from "../api/paths.ts";
-import { asRefusal, type Refusal } from "../api/refusal.ts";
+import { useState } from "react";
 import { useObjects } from "../api/watch.ts";
 import type { Column } from "../list/list.tsx";
-import { attempt, done } from "../notices.ts";
+import { condition } from "../machines/view.ts";
+import { Code } from "../parts/code.tsx";
 import { Conditions } from "../parts/conditions.tsx";
 import { Facts } from "../parts/facts.tsx";
-import { TextField } from "../parts/fields.tsx";
 import { Heading } from "../parts/heading.tsx";
+import { Kebab } from "../parts/kebab.tsx";
 import { Missing } from "../parts/missing.tsx";
 import { State } from "../parts/state.tsx";
 import { UsageCard } from "../plots/card.tsx";
-import { Refused } from "../parts/refused.tsx";
 import { link, machineLink } from "../route.ts";
 import { DISK_COLUMNS, POOL_COLUMNS } from "../storage/columns.tsx";
-import type { NodeMaintenance } from "../types/crds.ts";
+import { NodeUpdateSteps } from "../updates/steps.tsx";
 import { bytes, count } from "../units.ts";
+import { Maintenance, StartMaintenance } from "./maintenance-parts.tsx";
+import { ReleaseName, Removal, StartRemoval } from "./removal-parts.tsx";
 import { useNodes } from "./use.ts";
-import type { NodeRow } from "./view.ts";
-
-function StartMaintenance({ node, onClose }: { node: NodeRow; onClose: () => void }) {
-  const [reason, setReason] = useState("");
-  const [refusal, setRefusal] = useState<Refusal>();
-  const [isBusy, setBusy] = useState(false);
-  const { name } = node;
-  const running = node.machines.filter((machine) => machine.vmi);
-  const start = async () => {
-    setBusy(true);
-    try {
-      const spec = { nodeName: name, ...(reason === "" ? {} : { reason }) };
-      await post(paths.maintenance(), {
-        apiVersion: "sheaf.dev/v1alpha1",
-        kind: "NodeMaintenance",
-        metadata: { name },
-        spec,
-      });
-      done(`Maintenance of ${name} has started`);
-      onClose();
-    } catch (error) {
-      setRefusal(asRefusal(error));
-      setBusy(false);
-    }
-  };
-  return (
-    <Modal variant="small" isOpen onClose={onClose} aria-labelledby="maintenance-title">
-      <ModalHeader title={`Maintenance of ${name}`} labelId="maintenance-title" />
-      <ModalBody>
-        <Refused refusal={refusal} />
-        <p>
-          No machine is started here any more, and{" "}
-          {running.length === 0 ? "none runs here now" : `${count(running.length, "machine")} shut down`}. Those without
-          disks on this node start on others; the rest starts again when the maintenance ends. It can be ended at any
-          moment.
-        </p>
-        <Form
-          onSubmit={(event) => {
-            event.preventDefault();
-            if (!isBusy) void start();
-          }}
-        >
-          <TextField id="maintenance-reason" label="Reason, for others" value={reason} onChange={setReason} />
-        </Form>
-      </ModalBody>
-      <ModalFooter>
-        <Button variant="primary" isDisabled={isBusy} isLoading={isBusy} onClick={() => void start()}>
-          Start maintenance
-        </Button>
-        <Button variant="link" onClick={onClose}>
-          Cancel
-        </Button>
-      </ModalFooter>
-    </Modal>
-  );
-}
-
-function Maintenance({ maintenance }: { maintenance: NodeMaintenance }) {
-  const { status, spec } = maintenance;
-  const isBlocked = status?.phase === "Blocked";
-  return (
-    <Alert
-      variant={isBlocked ? "warning" : "info"}
-      isInline
-      component="h2"
-      title={`Maintenance${spec.reason ? `: ${spec.reason}` : ""}`}
-    >
-      <p>{status?.message ?? "It begins."}</p>
-      <PfList>
-        {status?.blockers?.map((one) => (
-          <ListItem key={`${one.what} ${one.why}`}>
-            {one.what}: {one.why}. <strong>To do:</strong> {one.remedy}
-          </ListItem>
-        ))}
-        {status?.stopping?.map((one) => (
-          <ListItem key={one}>Powers off: {one}</ListItem>
-        ))}
-        {status?.warnings?.map((one) => (
-          <ListItem key={one}>{one}</ListItem>
-        ))}
-      </PfList>
-    </Alert>
-  );
-}
+import { Part } from "./part.tsx";
 
 function Rows<T>({
   label,
@@ -163,23 +72,16 @@ function Rows<T>({
   );
 }
 
-function Part({ title, children }: { title: string; children: ReactNode }) {
-  return (
-    <StackItem>
-      <Card>
-        <CardTitle component="h2">{title}</CardTitle>
-        <CardBody>{children}</CardBody>
-      </Card>
-    </StackItem>
-  );
-}
+/** docs/cluster.md, "Snapshots of the control plane". */
+const SAVE = "sheaf-agent snapshot save control-plane.tar";
 
 export default function NodePage({ name }: { name: string }) {
   const { nodes, isWhole } = useNodes();
   const pools = useObjects("pools").all.filter((pool) => pool.spec.nodeName === name);
   const disks = useObjects("disks").all.filter((disk) => disk.spec.nodeName === name);
   const network = useObjects("nodenetworks").all.find((state) => state.metadata.name === name);
-  const [isStarting, setStarting] = useState(false);
+  const removals = useObjects("removals").all;
+  const [open, setOpen] = useState<"maintenance" | "removal" | "release">();
   const node = nodes.find((one) => one.name === name);
   if (!node && !isWhole) {
     return (
@@ -188,23 +90,46 @@ export default function NodePage({ name }: { name: string }) {
       </Bullseye>
     );
   }
-  if (!node) return <Missing what={`Node ${name}`} href={link({ page: "nodes" })} back="All nodes" />;
-  const { maintenance } = node;
-  const isEnding = maintenance?.metadata.deletionTimestamp !== undefined;
-  const actions = maintenance ? (
-    <Button
-      variant="primary"
-      isDisabled={isEnding}
-      onClick={() =>
-        void attempt(`End maintenance of ${name}`, () => remove(paths.maintenance(maintenance.metadata.name)))
-      }
-    >
-      End maintenance
-    </Button>
-  ) : (
-    <Button variant="secondary" onClick={() => setStarting(true)}>
-      Start maintenance
-    </Button>
+  if (!node) {
+    const removal = removals.find((one) => one.spec.nodeName === name);
+    if (!removal) return <Missing what={`Node ${name}`} href={link({ page: "nodes" })} back="All nodes" />;
+    return (
+      <>
+        <Heading title={name} text="This node is not in the cluster any more." />
+        <PageSection>
+          <Removal removal={removal} node={undefined} />
+        </PageSection>
+      </>
+    );
+  }
+  const { maintenance, removal, update } = node;
+  const ready = condition(node.node.status?.conditions, "Ready");
+  const reports = ready !== undefined && ready.status !== "Unknown";
+  const snapshots = condition(node.node.status?.conditions, "EtcdSnapshots");
+  const actions = (
+    <Toolbar>
+      <ToolbarContent>
+        {!maintenance && !removal && (
+          <ToolbarItem>
+            <Button variant="secondary" onClick={() => setOpen("maintenance")}>
+              Start maintenance
+            </Button>
+          </ToolbarItem>
+        )}
+        {!removal && (
+          <ToolbarItem>
+            <Kebab
+              of={name}
+              items={[
+                // While a node reports, its key has the name, and no other machine is to get it.
+                ...(reports ? [] : [{ label: "Release the name", onClick: () => setOpen("release") }]),
+                { label: "Remove node", isDanger: true, onClick: () => setOpen("removal") },
+              ]}
+            />
+          </ToolbarItem>
+        )}
+      </ToolbarContent>
+    </Toolbar>
   );
   const info = node.node.status?.nodeInfo;
   return (
@@ -212,9 +137,14 @@ export default function NodePage({ name }: { name: string }) {
       <Heading title={name} text={<State tone={node.tone}>{node.state}</State>} actions={actions} />
       <PageSection>
         <Stack hasGutter>
+          {removal && (
+            <StackItem>
+              <Removal removal={removal} node={node.node} />
+            </StackItem>
+          )}
           {maintenance && (
             <StackItem>
-              <Maintenance maintenance={maintenance} />
+              <Maintenance maintenance={maintenance} machines={node.machines} />
             </StackItem>
           )}
           {network?.status?.problem && (
@@ -246,6 +176,21 @@ export default function NodePage({ name }: { name: string }) {
           <StackItem>
             <UsageCard of={`node=${name}`} processors={node.cpus} memory={node.memory} />
           </StackItem>
+          {update && update.status?.phase !== undefined && (
+            <Part title="Update">
+              <NodeUpdateSteps update={update} />
+            </Part>
+          )}
+          {node.isControlPlane && (
+            <Part title="Backup of the control plane">
+              <p>{snapshots?.message ?? "The node reports nothing about snapshots of the control plane."}</p>
+              <p>
+                A disk that is lost takes the snapshots on it along. As root on this node, this writes the newest state
+                to a file, to be kept on another machine:
+              </p>
+              <Code id="snapshot-command" what="the command" text={SAVE} />
+            </Part>
+          )}
           <Part title="Conditions">
             <Conditions conditions={node.node.status?.conditions} />
           </Part>
@@ -306,7 +251,9 @@ export default function NodePage({ name }: { name: string }) {
           </Part>
         </Stack>
       </PageSection>
-      {isStarting && <StartMaintenance node={node} onClose={() => setStarting(false)} />}
+      {open === "maintenance" && <StartMaintenance node={node} onClose={() => setOpen(undefined)} />}
+      {open === "release" && <ReleaseName name={name} onClose={() => setOpen(undefined)} />}
+      {open === "removal" && <StartRemoval name={name} reports={reports} onClose={() => setOpen(undefined)} />}
     </>
   );
 }

@@ -16,6 +16,8 @@ export interface NodeRow {
   memory: number | undefined;
   machines: Machine[];
   maintenance: NodeMaintenance | undefined;
+  removal: NodeRemoval | undefined;
+  update: NodeUpdate | undefined;
   node: Node;
 }
 
@@ -67,6 +69,8 @@ export function row(node: Node, around: Around): NodeRow {
     memory: quantity(node.status?.capacity?.["memory"]),
     machines: around.machines.filter((machine) => machine.node === name),
     maintenance,
+    removal,
+    update,
     node,
   };
 }

@@ -80,7 +80,10 @@ export function Overview() {
   const maintenances = useObjects("maintenances");
   const removals = useObjects("removals");
   const updates = useObjects("updates");
+  const nodeUpdates = useObjects("nodeupdates");
   const networks = useObjects("nodenetworks");
+  const policies = useObjects("policies");
+  const enactments = useObjects("enactments");
   const all = useMemo(
     () =>
       problems({
@@ -92,9 +95,25 @@ export function Overview() {
         maintenances: maintenances.all,
         removals: removals.all,
         updates: updates.all,
+        nodeUpdates: nodeUpdates.all,
         networks: networks.all,
+        policies: policies.all,
+        enactments: enactments.all,
       }),
-    [machines, nodes, pools, disks, images, maintenances, removals, updates, networks],
+    [
+      machines,
+      nodes,
+      pools,
+      disks,
+      images,
+      maintenances,
+      removals,
+      updates,
+      nodeUpdates,
+      networks,
+      policies,
+      enactments,
+    ],
   );
   const { processors, memory, storage, promised } = useMemo(
     () => capacity(machines, nodes.all, pools.all),

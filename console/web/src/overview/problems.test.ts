@@ -2,8 +2,13 @@ import { expect, test } from "vitest";
 import { machines } from "../machines/view.ts";
 import type {
   BlockDevice,
+  ClusterUpdate,
   DataVolume,
   NodeMaintenance,
+  NodeNetworkEnactment,
+  NodeNetworkPolicy,
+  NodeRemoval,
+  NodeUpdate,
   StoragePool,
   VirtualMachine,
   VirtualMachineInstance,
@@ -21,7 +26,10 @@ const NONE: Observed = {
   maintenances: [],
   removals: [],
   updates: [],
+  nodeUpdates: [],
   networks: [],
+  policies: [],
+  enactments: [],
 };
 const of = (seen: Partial<Observed>) => problems({ ...NONE, ...seen });
 const node = (name: string, conditions: NonNullable<Node["status"]>["conditions"], more: Partial<Node> = {}): Node => ({
@@ -96,6 +104,27 @@ test("every blocker of a maintenance is named with its remedy", () => {
     ["Maintenance of node n1", "VM shop/once: runStrategy is Once", "stop it"],
     ["Maintenance of node n1", "VM shop/live: LiveMigrate", "set None"],
   ]);
+});
+
+test("what would be lost with a node is one problem, beside what else is in the way", () => {
+  const removal = (blockers: object[]) =>
+    ({
+      metadata: { name: "n1" },
+      spec: { nodeName: "n1" },
+      status: {
+        phase: "Blocked",
+        blockers,
+        losses: [1, 2].map((number) => ({ name: `LocalVolume/pvc-${number}`, what: `claim shop/${number}` })),
+      },
+    }) as NodeRemoval;
+  const lost = [1, 2].map((number) => ({ what: `LocalVolume/pvc-${number}`, why: "is on n1 only", remedy: "copy it" }));
+  const dead = { what: "Node n1", why: "does not report", remedy: "repair it" };
+  const why = (one: NodeRemoval) => of({ removals: [one] }).map((problem) => problem.why);
+  expect(why(removal(lost))).toEqual(["2 things would be lost with it."]);
+  expect(why(removal([...lost, dead]))).toEqual(["2 things would be lost with it.", "Node n1: does not report"]);
+  const confirmed = removal([dead]);
+  confirmed.spec.acceptLoss = ["LocalVolume/pvc-1", "LocalVolume/pvc-2"];
+  expect(why(confirmed)).toEqual(["Node n1: does not report"]);
 });
 
 test("pools and disks say what is wrong in the words of the node", () => {
@@ -193,6 +222,68 @@ test("an image with another checksum is not tried again, and says what to do", (
     },
   };
   expect(of({ images: [owned] })[0]).toMatchObject({ what: "Disk shop/debian", href: "#/machines/shop/web/disks" });
+});
+
+test("a control plane whose snapshots or certificates fail is named with the node's own words", () => {
+  const failing = node("n1", [
+    READY,
+    { type: "EtcdSnapshots", status: "False", message: "the newest snapshot is older than 12 h" },
+    { type: "CertificatesValid", status: "False", message: "client certificate: ends in 9 days" },
+    { type: "EtcdQuorum", status: "True", message: "etcd has 3 members; 1 of them may fail" },
+  ]);
+  expect(of({ nodes: [failing] }).map((one) => [one.severity, one.why, one.href])).toEqual([
+    ["warning", "the newest snapshot is older than 12 h", "#/nodes/n1"],
+    ["warning", "client certificate: ends in 9 days", "#/nodes/n1"],
+  ]);
+  const fresh = node("n1", [READY, { type: "EtcdSnapshots", status: "Unknown", message: "no snapshot was taken yet" }]);
+  expect(of({ nodes: [fresh] })).toEqual([]);
+});
+
+test("a release that a node rolled back is named once, by the update that it stopped or by itself", () => {
+  const request = (phase: string) =>
+    ({
+      metadata: { name: "n2" },
+      spec: { nodeName: "n2", version: "0.2.0" },
+      status: { phase, message: "libvirt does not answer" },
+    }) as NodeUpdate;
+  const stopped = {
+    metadata: { name: "sheaf-0.2.0" },
+    spec: { version: "0.2.0" },
+    status: { phase: "Stopped", message: "n2 rolled it back", nodes: [{ name: "n2", phase: "RolledBack" }] },
+  } as ClusterUpdate;
+  expect(of({ nodeUpdates: [request("RolledBack")] }).map((one) => [one.severity, one.what, one.why])).toEqual([
+    ["danger", "Update of node n2 to 0.2.0", "libvirt does not answer"],
+  ]);
+  const both = of({ nodeUpdates: [request("RolledBack")], updates: [stopped] });
+  expect(both.map((one) => [one.what, one.why, one.href])).toEqual([
+    ["Update to 0.2.0", "n2 rolled it back (n2)", "#/updates"],
+  ]);
+  expect(of({ nodeUpdates: [request("Failed")] })[0]?.remedy).toBe("It is tried again by itself.");
+  expect(of({ nodeUpdates: [request("OnTrial")] })).toEqual([]);
+});
+
+test("a change of links that a node rolled back leads to its page, where it can be changed", () => {
+  const policy = { metadata: { name: "uplink" }, spec: {}, status: { phase: "Halted" } } as NodeNetworkPolicy;
+  const enactment = (phase: string) =>
+    ({
+      metadata: { name: "uplink.n1" },
+      spec: { nodeName: "n1", policy: "uplink" },
+      status: { phase, message: "DHCP does not answer; rolled back" },
+    }) as NodeNetworkEnactment;
+  expect(of({ policies: [policy], enactments: [enactment("RolledBack")] })).toEqual([
+    {
+      key: "policy/uplink/n1",
+      severity: "danger",
+      what: "Change uplink of links on n1",
+      href: "#/policies/uplink",
+      why: "DHCP does not answer; rolled back",
+      remedy: "The node has the links that it had before. Change what the message names, which is another try.",
+    },
+  ]);
+  expect(of({ policies: [policy] }).map((one) => one.what)).toEqual(["Change uplink of links"]);
+  const running = { ...policy, status: { phase: "Applied" } } as NodeNetworkPolicy;
+  expect(of({ policies: [running], enactments: [enactment("Degraded")] })[0]?.severity).toBe("warning");
+  expect(of({ policies: [running], enactments: [enactment("Applied")] })).toEqual([]);
 });
 
 test("capacity counts nodes that are ready and machines that run", () => {

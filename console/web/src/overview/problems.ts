@@ -9,13 +9,18 @@ import type {
   ClusterUpdate,
   DataVolume,
   NodeMaintenance,
+  NodeNetworkEnactment,
+  NodeNetworkPolicy,
   NodeNetworkState,
   NodeRemoval,
+  NodeUpdate,
   StoragePool,
 } from "../types/crds.ts";
 import type { Node } from "../types/meta.ts";
 import { link, machineLink } from "../route.ts";
 import { condition, holds, type Machine } from "../machines/view.ts";
+import { blockers, unconfirmed } from "../nodes/removal.ts";
+import { count } from "../units.ts";
 
 export interface Problem {
   key: string;
@@ -39,10 +44,15 @@ export interface Observed {
   maintenances: readonly NodeMaintenance[];
   removals: readonly NodeRemoval[];
   updates: readonly ClusterUpdate[];
+  nodeUpdates: readonly NodeUpdate[];
   networks: readonly NodeNetworkState[];
+  policies: readonly NodeNetworkPolicy[];
+  enactments: readonly NodeNetworkEnactment[];
 }
 
-const STORAGE = link({ page: "storage" });
+const POOLS = link({ page: "storage" });
+const DISKS = link({ page: "disks" });
+const UPDATES = link({ page: "updates" });
 const RANK = { danger: 0, warning: 1, info: 2 };
 
 /** All problems, the worst first, then by name. */
@@ -55,8 +65,10 @@ export function problems(seen: Observed): Problem[] {
     ...seen.machines.flatMap(ofMachine),
     ...seen.images.flatMap(ofImage),
     ...seen.maintenances.flatMap((one) => blocked("Maintenance of", one.metadata.name, one.status)),
-    ...seen.removals.flatMap((one) => blocked("Removal of", one.metadata.name, one.status)),
+    ...seen.removals.flatMap(ofRemoval),
     ...seen.updates.flatMap(ofUpdate),
+    ...seen.nodeUpdates.flatMap((one) => ofNodeUpdate(one, seen.updates)),
+    ...seen.policies.flatMap((one) => ofPolicy(one, seen.enactments)),
   ];
   return found.sort((left, right) => RANK[left.severity] - RANK[right.severity] || left.what.localeCompare(right.what));
 }
@@ -115,6 +127,17 @@ function ofNode(node: Node, maintenances: readonly NodeMaintenance[]): Problem[]
       etcd.message ?? "etcd fails.",
       "Keep the other control-plane nodes running until it is healthy again.",
     );
+  const fails = (type: string, remedy: string) => {
+    const one = condition(conditions, type);
+    if (one?.status === "False") add(type, "warning", one.message ?? type, remedy);
+  };
+  // The messages have the command that helps.
+  fails("EtcdQuorum", "Start the other control-plane nodes, or add or remove one as the message says.");
+  fails(
+    "EtcdSnapshots",
+    "Save the control plane to a file on another machine meanwhile: the node's page has the command.",
+  );
+  fails("CertificatesValid", "Do what the message says before the certificate ends.");
   const devices = condition(conditions, "HostDevicesReady");
   if (devices?.status === "False")
     add(
@@ -162,7 +185,7 @@ function ofPool(pool: StoragePool): Problem[] {
   const { name } = pool.metadata;
   const phase = pool.status?.phase;
   const conditions = pool.status?.conditions;
-  const at = { what: `Pool ${name}`, href: STORAGE };
+  const at = { what: `Pool ${name}`, href: POOLS };
   const spaceLow = holds(conditions, "SpaceLow") && phase !== "Full";
   if (spaceLow) {
     const why = condition(conditions, "SpaceLow")?.message || "Less than a fifth of the pool is free.";
@@ -189,7 +212,7 @@ function ofPool(pool: StoragePool): Problem[] {
 function ofDisk(disk: BlockDevice): Problem[] {
   const { name } = disk.metadata;
   const { status } = disk;
-  const at = { what: `Disk ${name}`, href: STORAGE };
+  const at = { what: `Disk ${name}`, href: DISKS };
   if (status?.state === "Missing" && status.usedBy?.startsWith("pool")) {
     return [
       {
@@ -320,6 +343,24 @@ function blocked(of: string, node: string, status: Leave | undefined): Problem[]
   return blockers.map((blocker, index) => one(`${blocker.what}: ${blocker.why}`, blocker.remedy ?? "", index));
 }
 
+/** What would be lost is one problem, however much it is: it is read and confirmed on the page of the node. */
+function ofRemoval(removal: NodeRemoval): Problem[] {
+  const { name } = removal.metadata;
+  const lost = removal.status?.phase === "Blocked" ? unconfirmed(removal).length : 0;
+  if (lost === 0) return blocked("Removal of", name, removal.status);
+  const rest = blockers(removal);
+  const others = rest.length > 0 ? blocked("Removal of", name, { ...removal.status, blockers: rest }) : [];
+  const losses: Problem = {
+    key: `Removal of/${name}/losses`,
+    severity: "warning",
+    what: `Removal of node ${name}`,
+    href: link({ page: "node", name }),
+    why: `${count(lost, "thing")} would be lost with it.`,
+    remedy: "Copy away what is needed, then confirm on the page of the node what is lost.",
+  };
+  return [losses, ...others];
+}
+
 function ofUpdate(update: ClusterUpdate): Problem[] {
   if (update.status?.phase !== "Stopped") return [];
   const failed =
@@ -330,10 +371,54 @@ function ofUpdate(update: ClusterUpdate): Problem[] {
       key: `update/${update.metadata.name}`,
       severity: "danger",
       what: `Update to ${update.spec.version}`,
-      href: failed[0]?.name ? link({ page: "node", name: failed[0].name }) : link({ page: "nodes" }),
+      href: UPDATES,
       why: `${update.status.message ?? "It has stopped."}${names ? ` (${names})` : ""}`,
       remedy:
-        "Nodes that failed run the release that they had. Read their messages before the update is requested again.",
+        "Nodes that failed run the release that they had. Read their messages, then try them again or cancel the update.",
     },
   ];
+}
+
+/** Of a node that is updated by itself, or whose step fails again and again; what stops an update of all is named there. */
+function ofNodeUpdate({ spec, status }: NodeUpdate, updates: readonly ClusterUpdate[]): Problem[] {
+  const isNamed = updates.some((update) => update.status?.phase === "Stopped" && update.spec.version === spec.version);
+  const ended = status?.phase === "RolledBack" || status?.phase === "Refused";
+  if (status?.phase !== "Failed" && (!ended || isNamed)) return [];
+  return [
+    {
+      key: `nodeupdate/${spec.nodeName}`,
+      severity: ended ? "danger" : "warning",
+      what: `Update of node ${spec.nodeName} to ${spec.version}`,
+      href: UPDATES,
+      why: status?.message || `It is ${status?.phase}.`,
+      remedy: ended
+        ? "The node runs the release that it had. Do what the message says."
+        : "It is tried again by itself.",
+    },
+  ];
+}
+
+function ofPolicy(policy: NodeNetworkPolicy, enactments: readonly NodeNetworkEnactment[]): Problem[] {
+  const { name } = policy.metadata;
+  const bad = enactments.filter(
+    ({ spec, status }) => spec.policy === name && ["RolledBack", "Refused", "Degraded"].includes(status?.phase ?? ""),
+  );
+  const href = link({ page: "policy", name });
+  const found: Problem[] = bad.map(({ spec, status }) => {
+    const isDegraded = status?.phase === "Degraded";
+    return {
+      key: `policy/${name}/${spec.nodeName}`,
+      severity: isDegraded ? "warning" : "danger",
+      what: `Change ${name} of links on ${spec.nodeName}`,
+      href,
+      why: status?.message || (isDegraded ? "A link of it does not work." : "It was not kept."),
+      remedy: isDegraded
+        ? "Check the cable and the switch of the link that is named."
+        : "The node has the links that it had before. Change what the message names, which is another try.",
+    };
+  });
+  if (found.length > 0 || policy.status?.phase !== "Halted") return found;
+  const why = policy.status.message || "It has halted.";
+  const remedy = "Open it: it names the node and why.";
+  return [{ key: `policy/${name}`, severity: "danger", what: `Change ${name} of links`, href, why, remedy }];
 }

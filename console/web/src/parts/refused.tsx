@@ -10,7 +10,7 @@ interface Props {
 export function Refused({ refusal }: Props) {
   return (
     refusal && (
-      <Alert variant="danger" isInline title={refusal.message}>
+      <Alert variant="danger" isInline component="h2" title={refusal.message}>
         {refusal.remedy}
       </Alert>
     )

@@ -6,6 +6,7 @@ import { State } from "../parts/state.tsx";
 import { link } from "../route.ts";
 import type { BlockDevice, StoragePool } from "../types/crds.ts";
 import { bytes } from "../units.ts";
+import { contents, erasure, healthText } from "./build.ts";
 
 const PHASES: Record<string, Tone> = {
   Ready: "success",
@@ -68,19 +69,37 @@ export const POOL_COLUMNS: Column<StoragePool>[] = [
       row.status?.devices
         ?.map(
           (device) =>
-            `${device.name}${device.state === "Active" ? "" : ` (${device.state}${device.progressPercent ? ` ${Math.round(device.progressPercent)} %` : ""})`}`,
+            `${device.name}${device.state === "Active" ? "" : ` (${device.state}${device.progressPercent ? ` ${Math.round(device.progressPercent)} %` : ""}${device.message ? `: ${device.message}` : ""})`}`,
         )
         .join(", ") || "–",
   },
 ];
 
 export const DISK_COLUMNS: Column<BlockDevice>[] = [
-  { title: "Disk", value: (row) => row.metadata.name, cell: (row) => row.metadata.name },
+  {
+    title: "Disk",
+    value: (row) => `${row.metadata.name} ${row.status?.devPath ?? ""}`,
+    cell: (row) => (
+      <>
+        {row.metadata.name}
+        <br />
+        {row.status?.devPath}
+      </>
+    ),
+  },
   { title: "Node", value: (row) => row.spec.nodeName, cell: (row) => node(row.spec.nodeName) },
-  { title: "Device", value: (row) => row.status?.devPath, cell: (row) => row.status?.devPath || "–" },
   { title: "Size", value: (row) => row.status?.sizeBytes, cell: (row) => bytes(row.status?.sizeBytes) },
-  { title: "Model", value: (row) => row.status?.model, cell: (row) => row.status?.model || "–" },
-  { title: "Serial", value: (row) => row.status?.serial, cell: (row) => row.status?.serial || "–" },
+  {
+    title: "Model, serial",
+    value: (row) => `${row.status?.model ?? ""} ${row.status?.serial ?? ""}`,
+    cell: (row) => (
+      <>
+        {row.status?.model || "–"}
+        <br />
+        {row.status?.serial}
+      </>
+    ),
+  },
   {
     title: "Health",
     value: (row) => row.status?.smart?.health ?? "Unknown",
@@ -91,7 +110,7 @@ export const DISK_COLUMNS: Column<BlockDevice>[] = [
           <State tone={row.status?.state === "Missing" ? "danger" : (HEALTH[health] ?? "quiet")}>
             {row.status?.state === "Missing" ? "Missing" : health}
           </State>{" "}
-          {health === "Passed" ? "" : row.status?.smart?.message}
+          {healthText(row)}
         </>
       );
     },
@@ -99,8 +118,16 @@ export const DISK_COLUMNS: Column<BlockDevice>[] = [
   {
     title: "Used by",
     value: (row) => row.status?.usedBy,
-    cell: (row) =>
-      row.status?.usedBy ||
-      (row.status?.signatures?.length ? `unused, with ${row.status.signatures.join(", ")}` : "unused"),
+    cell: (row) => {
+      const { state, why } = erasure(row);
+      const there = contents(row);
+      return (
+        <>
+          {row.status?.usedBy || (there.length > 0 ? `unused, with ${there.join(", ")}` : "unused")}
+          {state === "asked" && " (is to be erased)"}
+          {state === "refused" && ` (not erased: ${why})`}
+        </>
+      );
+    },
   },
 ];

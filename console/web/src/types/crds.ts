@@ -357,6 +357,188 @@ export interface Blocker {
   why: string;
 }
 
+/** The result of one policy on one node. */
+export interface NodeNetworkEnactmentSpec {
+  /** The node. */
+  nodeName: string;
+  /** The policy. */
+  policy: string;
+}
+
+/** Its status. */
+export interface NodeNetworkEnactmentStatus {
+  /** Generation that the node runs, also over reboots; none when it runs nothing of the policy. */
+  appliedGeneration?: number;
+  /** Name of the probe that failed, so that the change was rolled back. */
+  failedProbe?: string;
+  /** When it ended, RFC 3339. */
+  finishedAt?: string;
+  /** Generation of the policy that phase, message and probes are about. */
+  generation?: number;
+  /** Why it is in this phase. */
+  message?: string;
+  /** Phase of a change on one node. */
+  phase?: "Pending" | "Trying" | "Applied" | "Degraded" | "RolledBack" | "Refused";
+  /** Probes before and after the change. */
+  probes?: Array<{
+    /** Whether it passed after the change. */
+    after?: boolean;
+    /** Whether it passed before the change; if it failed before, it may fail after. */
+    before?: boolean;
+    /** The last result. */
+    message?: string;
+    /** links, gateway, packets, dns, api-server. */
+    name: string;
+    /** Whether it passed after the change was rolled back. */
+    restored?: boolean;
+  }>;
+  /** When the trial began, RFC 3339. */
+  startedAt?: string;
+}
+
+/** Links that nodes get in addition to those of node.toml. */
+export interface NodeNetworkPolicySpec {
+  /** How many nodes may be changing at one time. */
+  maxUnavailable?: number;
+  /** The links. */
+  network: {
+    /** Several NICs used as one link. */
+    bonds?: Array<{
+      /** Addresses of the node with prefix length. A policy that sets them selects only one node. */
+      addresses?: string[];
+      /** Ask DHCP for an address. Default: on a bridge of node.toml, exactly when it is given no address; elsewhere `false`. A bridge with neither is only for VMs: the node has no address on it. */
+      dhcp?: boolean;
+      /** Default gateway of IPv4, in one of those networks. One on the whole node. */
+      gateway?: string;
+      /** Default gateway of IPv6, in one of those networks or link-local. One on the whole node. */
+      gateway6?: string;
+      /** Where IPv6 addresses come from. */
+      ipv6?: "auto" | "dhcp" | "static" | "off";
+      /** How often an LACP partner reports. */
+      lacpRate?: "slow" | "fast";
+      /** Milliseconds between checks of the links. Default: 100. */
+      miimon?: number;
+      /** How the NICs of a bond share the traffic. */
+      mode?: "active-backup" | "802.3ad" | "balance-xor" | "balance-rr" | "balance-tlb" | "balance-alb" | "broadcast";
+      /** Largest packet in bytes, also of its ports. */
+      mtu?: number;
+      /** Interface name. */
+      name: string;
+      /** Its NICs: MAC, kernel name or name of a NIC of the config. A policy leaves them out to extend a bond of node.toml. */
+      ports?: string[];
+      /** active-backup, balance-tlb, balance-alb: the port that is used while it is up. */
+      primary?: string;
+      /** Further routes. */
+      routes?: Route[];
+      /** 802.3ad, balance-xor and balance-tlb: by what packets are spread over the ports. Default: `"layer2"`. */
+      transmitHashPolicy?: "layer2" | "layer2+3" | "layer3+4" | "encap2+3" | "encap3+4" | "vlan+srcmac";
+    }>;
+    /** Bridges: the node itself and its VMs are reached through these. */
+    bridges?: Array<{
+      /** Addresses of the node with prefix length. A policy that sets them selects only one node. */
+      addresses?: string[];
+      /** Ask DHCP for an address. Default: on a bridge of node.toml, exactly when it is given no address; elsewhere `false`. A bridge with neither is only for VMs: the node has no address on it. */
+      dhcp?: boolean;
+      /** Default gateway of IPv4, in one of those networks. One on the whole node. */
+      gateway?: string;
+      /** Default gateway of IPv6, in one of those networks or link-local. One on the whole node. */
+      gateway6?: string;
+      /** Where IPv6 addresses come from. */
+      ipv6?: "auto" | "dhcp" | "static" | "off";
+      /** Largest packet in bytes, also of its ports. Default: 1500. */
+      mtu?: number;
+      /** Interface name, 1 to 15 letters, digits, `-`, `_`, `.`; VM networks refer to it. */
+      name: string;
+      /** Its ports: NICs (MAC, kernel name or name of a NIC of the config), bonds, VLANs. Default, in node.toml alone: the only NIC. */
+      ports?: string[];
+      /** Further routes. */
+      routes?: Route[];
+      /** Whether it filters VLANs, so that VMs and VLAN links can use tagged VLANs of it. Default: `false`. */
+      vlanAware?: boolean;
+      /** VLANs that the ports of a VLAN-aware bridge carry: `"10"`, `"100-199"`. Default: all. */
+      vlans?: string[];
+    }>;
+    /** NICs that need a name of their own, another MTU or an address. */
+    nics?: Array<{
+      /** Addresses of the node with prefix length. A policy that sets them selects only one node. */
+      addresses?: string[];
+      /** Ask DHCP for an address. Default: on a bridge of node.toml, exactly when it is given no address; elsewhere `false`. A bridge with neither is only for VMs: the node has no address on it. */
+      dhcp?: boolean;
+      /** Default gateway of IPv4, in one of those networks. One on the whole node. */
+      gateway?: string;
+      /** Default gateway of IPv6, in one of those networks or link-local. One on the whole node. */
+      gateway6?: string;
+      /** Where IPv6 addresses come from. */
+      ipv6?: "auto" | "dhcp" | "static" | "off";
+      /** Its permanent MAC. */
+      mac?: string;
+      /** Largest packet in bytes. */
+      mtu?: number;
+      /** With `mac` or `path`: the name that the config gives it, which the node adds to its names. Without them: its kernel name. */
+      name: string;
+      /** Its place on the bus: `ID_PATH` of `udevadm info /sys/class/net/NAME`. */
+      path?: string;
+      /** Further routes. */
+      routes?: Route[];
+    }>;
+    /** Single VLANs of a trunk. */
+    vlans?: Array<{
+      /** Addresses of the node with prefix length. A policy that sets them selects only one node. */
+      addresses?: string[];
+      /** Ask DHCP for an address. Default: on a bridge of node.toml, exactly when it is given no address; elsewhere `false`. A bridge with neither is only for VMs: the node has no address on it. */
+      dhcp?: boolean;
+      /** Default gateway of IPv4, in one of those networks. One on the whole node. */
+      gateway?: string;
+      /** Default gateway of IPv6, in one of those networks or link-local. One on the whole node. */
+      gateway6?: string;
+      /** Its number on the trunk. */
+      id: number;
+      /** Where IPv6 addresses come from. */
+      ipv6?: "auto" | "dhcp" | "static" | "off";
+      /** Largest packet in bytes, at most that of its parent. */
+      mtu?: number;
+      /** Interface name. */
+      name: string;
+      /** The trunk: a bond, a VLAN-aware bridge, or a NIC (MAC, kernel name or name of a NIC of the config). */
+      parent: string;
+      /** Further routes. */
+      routes?: Route[];
+    }>;
+  };
+  /** Labels that a node must have. Without any: every node of Sheaf. */
+  nodeSelector?: Record<string, string>;
+  /** Where two policies describe a link of the same name, the higher rank wins; with equal ranks both are refused. */
+  rank?: number;
+}
+
+/** One route. */
+export interface Route {
+  /** Metric: the lowest wins. Default: networkd's, 1024. */
+  metric?: number;
+  /** Destination network. */
+  to: string;
+  /** The router. Without one the network is on this link. */
+  via?: string;
+}
+
+/** Status of the policy, written by the controller. */
+export interface NodeNetworkPolicyStatus {
+  /** Nodes that run this generation. */
+  applied?: number;
+  /** Nodes that refused it or rolled it back. */
+  failed?: number;
+  /** Why it is in this phase. */
+  message?: string;
+  /** Nodes that the selector matches. */
+  nodes?: number;
+  /** Generation of the spec that all of this is about. */
+  observedGeneration?: number;
+  /** Phase of a rollout. */
+  phase?: "Progressing" | "Applied" | "Halted" | "Removing";
+  /** Nodes whose turn it is to change: to this generation, or to none of it where the selector no longer matches or the policy is being deleted. At most `maxUnavailable`. */
+  updatingNodes?: string[];
+}
+
 /** The links of one node as they are. */
 export interface NodeNetworkStateSpec {
   /** The node. */
@@ -1991,6 +2173,22 @@ export interface NodeMaintenance {
   metadata: Meta;
   spec: NodeMaintenanceSpec;
   status?: NodeMaintenanceStatus;
+}
+
+export interface NodeNetworkEnactment {
+  apiVersion: "sheaf.dev/v1alpha1";
+  kind: "NodeNetworkEnactment";
+  metadata: Meta;
+  spec: NodeNetworkEnactmentSpec;
+  status?: NodeNetworkEnactmentStatus;
+}
+
+export interface NodeNetworkPolicy {
+  apiVersion: "sheaf.dev/v1alpha1";
+  kind: "NodeNetworkPolicy";
+  metadata: Meta;
+  spec: NodeNetworkPolicySpec;
+  status?: NodeNetworkPolicyStatus;
 }
 
 export interface NodeNetworkState {

@@ -1,0 +1,93 @@
+/**
+ * A form in a dialog: entries, what is wrong with each, and the server's refusal at the entry that it is about.
+ *
+ * Why here: forms of nodes, pools, networks and updates check, send and refuse in the same way. Route in: what is wrong, by
+ * entry; the request. Route out: the request, once nothing is wrong.
+ */
+import { ActionGroup, Button, Form, Modal, ModalBody, ModalHeader } from "@patternfly/react-core";
+import { type FormEvent, type ReactNode, useState } from "react";
+import { asRefusal, type Refusal } from "../api/refusal.ts";
+import { FormRefused } from "./refused.tsx";
+
+/** What is wrong with an entry: as the form knows it, or as the server says it of the field. */
+export type At = (entry: string, field?: string) => string | undefined;
+
+interface Props {
+  /** Before the identifiers of the entries: `${id}-name`. */
+  id: string;
+  title: string;
+  text?: ReactNode;
+  /** What the button says: the act. */
+  label: string;
+  isDanger?: boolean;
+  isWide?: boolean;
+  /** What is wrong, by entry, in the order of the form. */
+  problems: Partial<Record<string, string>>;
+  act: () => Promise<unknown>;
+  onClose: () => void;
+  onDone?: () => void;
+  children: (at: At) => ReactNode;
+}
+
+export function Dialog({
+  id,
+  title,
+  text,
+  label,
+  isDanger = false,
+  isWide = false,
+  problems,
+  act,
+  onClose,
+  onDone,
+  children,
+}: Props) {
+  const [isChecked, setChecked] = useState(false);
+  const [refusal, setRefusal] = useState<Refusal>();
+  const [isBusy, setBusy] = useState(false);
+  const at: At = (entry, field) =>
+    (isChecked ? problems[entry] : undefined) ?? (field ? refusal?.at(field) : undefined);
+  const submit = async (event: FormEvent) => {
+    event.preventDefault();
+    setChecked(true);
+    const first = Object.keys(problems).find((entry) => problems[entry]);
+    if (first) {
+      document.getElementById(`${id}-${first}`)?.focus();
+      return;
+    }
+    setBusy(true);
+    setRefusal(undefined);
+    try {
+      await act();
+      onClose();
+      onDone?.();
+    } catch (error) {
+      setRefusal(asRefusal(error));
+      setBusy(false);
+    }
+  };
+  return (
+    <Modal variant={isWide ? "medium" : "small"} isOpen onClose={onClose} aria-labelledby={`${id}-title`}>
+      <ModalHeader
+        title={title}
+        labelId={`${id}-title`}
+        description={text}
+        {...(isDanger ? { titleIconVariant: "warning" as const } : {})}
+      />
+      <ModalBody>
+        <Form onSubmit={(event) => void submit(event)} noValidate>
+          <FormRefused refusal={refusal} />
+          {children(at)}
+          <ActionGroup>
+            <Button type="submit" variant={isDanger ? "danger" : "primary"} isDisabled={isBusy} isLoading={isBusy}>
+              {label}
+            </Button>
+            <Button variant="link" onClick={onClose}>
+              Cancel
+            </Button>
+          </ActionGroup>
+        </Form>
+      </ModalBody>
+    </Modal>
+  );
+}
