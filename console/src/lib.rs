@@ -5,7 +5,7 @@
 //! impersonation (`upstream`): what somebody may do is decided by RBAC and nowhere else. It keeps what it must remember in
 //! Secrets of a namespace of its own (`records`), so that every replica knows every session. One watch per kind is shared by
 //! all browsers (`watch`). What a browser may ask the API server for is a table (`proxy`); screens and serial ports are
-//! relayed (`streams`).
+//! relayed (`streams`). Images go in (`upload`) and disks go out (`download`) through sheaf-controller (`controllers`).
 //!
 //! Route in: TLS, `--listen`. Route out: requests to the API server; Secrets in namespace `sheaf-console`.
 
@@ -25,7 +25,9 @@ mod body;
 mod caller;
 mod claim;
 mod clock;
+mod controllers;
 mod cookie;
+mod download;
 mod hash;
 mod headers;
 mod limits;
@@ -44,6 +46,7 @@ mod streams;
 mod testing;
 mod tls;
 mod token;
+mod upload;
 mod upstream;
 mod users;
 mod watch;

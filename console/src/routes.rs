@@ -7,7 +7,9 @@ use http::Method;
 
 use crate::{
     answer::Refusal,
-    proxy::{self, Target},
+    download::{Format, Wanted},
+    proxy::{self, Target, is_name, is_subdomain},
+    upload::Volume,
 };
 
 /// What is asked for.
@@ -45,6 +47,10 @@ pub enum Route {
     Claim,
     /// The key of an administrator who has no browser.
     ClaimByKey,
+    /// An image into a volume.
+    Upload(Volume),
+    /// A disk, to keep.
+    Download(Wanted),
     /// The stream of changes.
     Watch(Vec<String>),
     /// To the API server.
@@ -81,7 +87,9 @@ impl Route {
             | Self::Users
             | Self::NewUser
             | Self::ChangeUser(_)
-            | Self::DeleteUser(_) => Access::Person,
+            | Self::DeleteUser(_)
+            | Self::Upload(_)
+            | Self::Download(_) => Access::Person,
         }
     }
 
@@ -124,10 +132,29 @@ pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, 
         (["claim"], &Method::GET) => Route::IsClaimable,
         (["claim"], &Method::POST) => Route::Claim,
         (["claim", "key"], &Method::POST) => Route::ClaimByKey,
+        (["upload", project, name], &Method::POST) if is_name(project) && is_subdomain(name) => {
+            Route::Upload(Volume { project: (*project).to_owned(), name: (*name).to_owned() })
+        }
+        (["download", project, export, volume, file], &Method::GET)
+            if is_name(project) && is_subdomain(export) && is_subdomain(volume) =>
+        {
+            let format = Format::of(file).ok_or_else(|| none(method, path))?;
+            let owned = |word: &str| word.to_owned();
+            Route::Download(Wanted {
+                project: owned(project),
+                export: owned(export),
+                volume: owned(volume),
+                format,
+            })
+        }
         (["watch"], &Method::GET) => Route::Watch(kinds(query)),
-        _ => return Err(Refusal::not_found(format!("the console does not offer {method} {path}"))),
+        _ => return Err(none(method, path)),
     };
     Ok(found)
+}
+
+fn none(method: &Method, path: &str) -> Refusal {
+    Refusal::not_found(format!("the console does not offer {method} {path}"))
 }
 
 /// `kinds=machines,nodes`.
@@ -168,6 +195,8 @@ mod tests {
             (Method::POST, "/console/users", Access::Person),
             (Method::PATCH, "/console/users/x", Access::Person),
             (Method::DELETE, "/console/users/x", Access::Person),
+            (Method::POST, "/console/upload/shop/disk", Access::Person),
+            (Method::GET, "/console/download/shop/away/disk/disk.img.gz", Access::Person),
         ] {
             assert_eq!(of(method, path).unwrap().access(), access, "{path}");
         }

@@ -21,6 +21,8 @@ use crate::{
     assets, body,
     caller::{self, Caller, Credential},
     claim, clock,
+    controllers::{Controllers, Replicas},
+    download,
     headers::secure,
     limits::Limits,
     login, origin,
@@ -29,6 +31,7 @@ use crate::{
     records::{Records, kube::Secrets},
     routes::{self, Access, Route},
     streams, token,
+    upload::{self, Uploads},
     upstream::{As, Upstream},
     users,
     watch::Watch,
@@ -50,6 +53,12 @@ pub struct State {
     pub limits: Mutex<Limits>,
     /// Where kubectl finds it.
     pub cluster: Cluster,
+    /// Where images and exports go through.
+    pub controllers: Arc<dyn Controllers>,
+    /// Images that are on their way.
+    pub uploads: Uploads,
+    /// Disks that are on their way.
+    pub downloads: download::Downloads,
 }
 
 /// The API server as `sheaf admin claim` is told it.
@@ -69,6 +78,9 @@ impl State {
             records: Arc::new(Secrets::new(client.clone())),
             upstream: Upstream::new(client.clone()),
             claims: claim::Claims::new(client.clone()),
+            controllers: Arc::new(Replicas::new(client.clone())),
+            uploads: Uploads::default(),
+            downloads: download::Downloads::default(),
             watch: Watch::new(client),
             passwords: Passwords::default(),
             limits: Mutex::default(),
@@ -78,12 +90,12 @@ impl State {
 
 /// A request's body.
 pub trait RequestBody:
-    http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send
+    http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static
 {
 }
 
 impl<B> RequestBody for B where
-    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static
 {
 }
 
@@ -155,6 +167,8 @@ pub async fn answer<B: RequestBody>(
             users::delete(state, &caller, &name).await?;
             Ok(answer::empty())
         }
+        (Route::Upload(volume), Some(caller)) => upload::upload(state, &caller, &volume, headers, body).await,
+        (Route::Download(wanted), Some(caller)) => download::download(state, caller, &wanted, headers).await,
         (Route::Watch(kinds), Some(caller)) => state.watch.stream(state, caller, &kinds),
         (Route::Api(target), Some(caller)) if target.is_stream => {
             streams::open(state, caller, &target, headers, upgrade).await
