@@ -201,7 +201,10 @@ mod tests {
         );
         use base64::Engine as _;
         let made = rcgen::generate_simple_self_signed(vec!["ca".into()]).unwrap();
-        let pem = base64::engine::general_purpose::STANDARD.encode(made.cert.pem());
+        let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+        let pem =
+            format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", encode(made.cert.der()));
+        let pem = encode(pem.as_bytes());
         assert_eq!(
             refused(Some(pem)).await,
             "sheaf-controller cannot be reached: no replica of it is registered"

@@ -106,7 +106,11 @@ pub async fn upload<B: RequestBody>(
     let token = token(state, caller, volume).await?;
     let stream = state.controllers.connect().await?;
     let (sender, receiver) = mpsc::channel(1);
-    let mut pump = tokio::spawn(pump(body, sender));
+    let mut pump = tokio::spawn(async move {
+        let ended = pump(body, &sender).await;
+        // Kept until it is known why: its end ends the request to sheaf-controller.
+        (ended, sender)
+    });
     let asked = controllers::send(stream, request(&token, bytes, receiver)?);
     let answered = tokio::select! {
         answered = asked => answered?,
@@ -193,7 +197,7 @@ enum Ended {
 }
 
 /// Hands the pieces of `body` on, one at a time. What is left of it when `sender` is dropped is missing, which its length shows.
-async fn pump<B: RequestBody>(body: B, sender: mpsc::Sender<Bytes>) -> Ended {
+async fn pump<B: RequestBody>(body: B, sender: &mpsc::Sender<Bytes>) -> Ended {
     let mut body = Box::pin(body);
     loop {
         let piece = match tokio::time::timeout(STALL_TIME, body.frame()).await {
@@ -215,10 +219,14 @@ async fn pump<B: RequestBody>(body: B, sender: mpsc::Sender<Bytes>) -> Ended {
 }
 
 /// Returns when the upload cannot succeed any more, with why.
-async fn broken(pump: &mut tokio::task::JoinHandle<Ended>) -> Refusal {
+async fn broken(pump: &mut tokio::task::JoinHandle<(Ended, mpsc::Sender<Bytes>)>) -> Refusal {
     let seconds = STALL_TIME.as_secs();
-    match pump.await {
-        Ok(Ended::Sent) => {
+    let Ok((ended, sender)) = pump.await else {
+        return Refusal::internal("the upload stopped; read the log of sheaf-console");
+    };
+    match ended {
+        Ended::Sent => {
+            drop(sender);
             tokio::time::sleep(FILL_TIME).await; // the longest time for an answer
             Refusal::unavailable(format!(
                 "the node did not fill the volume within {} h",
@@ -226,14 +234,14 @@ async fn broken(pump: &mut tokio::task::JoinHandle<Ended>) -> Refusal {
             ))
         }
         // The answer that made it unwanted comes.
-        Ok(Ended::Unwanted) | Err(_) => std::future::pending().await,
-        Ok(Ended::Broken(error)) => {
+        Ended::Unwanted => std::future::pending().await,
+        Ended::Broken(error) => {
             Refusal::bad_request(format!("the image did not come whole: {error}; send it again"))
         }
-        Ok(Ended::Silent) => {
+        Ended::Silent => {
             Refusal::bad_request(format!("the browser sent nothing for {seconds} s; send the image again"))
         }
-        Ok(Ended::Stalled) => {
+        Ended::Stalled => {
             Refusal::unavailable(format!("the node took nothing for {seconds} s; send the image again"))
         }
     }

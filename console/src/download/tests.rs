@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     caller::By,
-    records::{Kind, Record, fake::Fake},
+    records::{Kind, Record, Records as _, fake::Fake},
     serve::Cluster,
     session,
     testing::{self, PlayedController, Then},
@@ -97,7 +97,7 @@ async fn an_export_that_waits_and_a_user_who_may_not_read_the_token_get_nothing(
 
 #[tokio::test]
 async fn a_refusal_is_sheaf_controllers() {
-    const GONE: &str = "HTTP/1.1 404 Not Found\r\ncontent-length: 52\r\n\r\n{\"message\": \"the export is not ready; it is used, too\"}";
+    const GONE: &str = "HTTP/1.1 404 Not Found\r\ncontent-length: 55\r\n\r\n{\"message\": \"the export is not ready; it is used, too\"}";
     const TOKEN: &str = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\n\r\n{}";
     const NODE: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 2\r\n\r\n{}";
     for (answer, code, message) in [

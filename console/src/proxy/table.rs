@@ -122,7 +122,8 @@ pub const ROWS: &[Row] = &[
     row("", "v1", "secrets", Namespace, &[Create]),
     // Images and disks.
     row("cdi.kubevirt.io", "v1beta1", "datavolumes", Namespace, ALL),
-    row("", "v1", "persistentvolumeclaims", Namespace, &[Read, Delete]),
+    // A disk grows by its claim.
+    row("", "v1", "persistentvolumeclaims", Namespace, &[Read, Change, Delete]),
     row("storage.k8s.io", "v1", "storageclasses", Cluster, READ),
     row("sheaf.dev", "v1alpha1", "blockdevices", Cluster, &[Read, Change]),
     row("sheaf.dev", "v1alpha1", "storagepools", Cluster, ALL),

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     caller::By,
-    records::{Kind, Record, fake::Fake},
+    records::{Kind, Record, Records as _, fake::Fake},
     serve::Cluster,
     session,
     testing::{self, PlayedController, Then},

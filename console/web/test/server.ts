@@ -47,6 +47,8 @@ export interface Played {
   refuse: Refused | undefined;
   isClaimable: boolean;
   isLoggedIn: boolean;
+  /** While it is pending, an upload takes no further bytes. */
+  holdUpload: Promise<void> | undefined;
   /** Sets an object and tells every browser. */
   set(plural: string, object: Thing): void;
   gone(plural: string, object: Thing): void;
@@ -93,6 +95,7 @@ export async function play(): Promise<Played> {
     refuse: undefined,
     isClaimable: false,
     isLoggedIn: true,
+    holdUpload: undefined,
     set(plural, object) {
       const all = (played.objects.get(plural) ?? []).filter((one) => keyOf(one) !== keyOf(object));
       played.objects.set(plural, [...all, object]);
@@ -141,6 +144,7 @@ export async function play(): Promise<Played> {
     query: URLSearchParams,
   ): Promise<void> {
     const method = request.method ?? "GET";
+    if (path.startsWith("/console/upload/")) return upload(request, response, path);
     const body = (method === "GET" ? undefined : await read(request)) as Record<string, string> | undefined;
     if (method !== "GET") played.asked.push({ method, path, body });
     if (path === "/console/login") {
@@ -211,6 +215,34 @@ export async function play(): Promise<Played> {
           message: `the console does not offer ${method} ${path}`,
         });
     }
+  }
+
+  /** As `console/src/upload.rs`: 204 once the disk is filled; refused as the played node refuses. */
+  async function upload(request: IncomingMessage, response: ServerResponse, path: string): Promise<void> {
+    const [, , , project = "", name = ""] = path.split("/");
+    const refusal = played.refuse;
+    const length = Number(request.headers["content-length"]);
+    if (
+      request.headers["x-sheaf-console"] === undefined ||
+      request.headers["content-type"] !== "application/octet-stream"
+    )
+      return refused(response, { code: 403, reason: "Forbidden", message: "a change by a session needs the header" });
+    if (refusal) {
+      played.refuse = undefined;
+      request.resume();
+      return refused(response, refusal);
+    }
+    let bytes = 0;
+    for await (const part of request) {
+      bytes += (part as Buffer).length;
+      await played.holdUpload;
+    }
+    played.asked.push({ method: "POST", path, body: { bytes, length } });
+    const there = played.objects
+      .get("datavolumes")
+      ?.find((one) => one.metadata.namespace === project && one.metadata.name === name);
+    if (there) played.set("datavolumes", { ...there, status: { phase: "Succeeded", progress: "100.0%" } } as Thing);
+    return json(response, 204, undefined);
   }
 
   function watch(response: ServerResponse, words: string[]): void {
