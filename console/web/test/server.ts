@@ -64,6 +64,17 @@ interface User {
   roles: unknown[];
 }
 
+/** A JSON merge patch (RFC 7396). */
+function merged(before: unknown, change: unknown): unknown {
+  if (typeof change !== "object" || change === null || Array.isArray(change)) return change;
+  const result: Record<string, unknown> = { ...(typeof before === "object" ? before : {}) };
+  for (const [key, value] of Object.entries(change)) {
+    if (value === null) delete result[key];
+    else result[key] = merged(result[key], value);
+  }
+  return result;
+}
+
 const keyOf = (object: Thing): string => `${object.metadata.namespace ?? ""}/${object.metadata.name}`;
 
 async function read(request: IncomingMessage): Promise<unknown> {
@@ -306,10 +317,9 @@ export async function play(): Promise<Played> {
     if (method === "GET" && !name) return json(response, 200, { items: all });
     if (method === "DELETE" && there) played.gone(row.kind, there);
     else if (method !== "GET" && body) {
-      const before = method === "POST" ? {} : there;
+      const isPatch = method === "PATCH";
       played.set(row.kind, {
-        ...before,
-        ...body,
+        ...(isPatch ? (merged(there, body) as Thing) : body),
         metadata: {
           uid: "new",
           resourceVersion: "1",

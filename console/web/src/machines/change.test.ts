@@ -131,7 +131,11 @@ test("a NIC leaves the guest before it leaves the machine, and the private netwo
       one.name === "lan" && state ? { ...one, state } : one,
     );
     const template = {
-      spec: { ...spec, domain: { ...spec.domain, devices: { interfaces } }, networks: added.spec.template.spec.networks },
+      spec: {
+        ...spec,
+        domain: { ...spec.domain, devices: { interfaces } },
+        networks: added.spec.template.spec.networks,
+      },
     };
     const vmi = { ...running.vmi!, status: { ...running.vmi!.status, interfaces: isThere ? [{ name: "lan" }] : [] } };
     return { ...running, vm: { ...running.vm, spec: { ...running.vm.spec, template } }, vmi };

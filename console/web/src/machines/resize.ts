@@ -5,12 +5,7 @@
  * runs"); the page says beforehand what it can know, and shows the condition RestartRequired afterwards. Pure. Route in: a machine.
  * Route out: merge patches and objects.
  */
-import type {
-  AccessCredential,
-  VirtualMachine,
-  VirtualMachineClone,
-  VirtualMachineExport,
-} from "../types/crds.ts";
+import type { AccessCredential, VirtualMachine, VirtualMachineClone, VirtualMachineExport } from "../types/crds.ts";
 import { bytes, quantity } from "../units.ts";
 import { keys } from "./create/build.ts";
 import { condition, type Machine } from "./view.ts";

@@ -20,10 +20,12 @@ interface Props {
   wrong: Record<string, string | undefined>;
   act: () => Promise<unknown>;
   onClose: () => void;
+  /** After the act; otherwise it closes. */
+  onDone?: () => void;
   children: (at: At) => ReactNode;
 }
 
-export function FormDialog({ title, label, text, wrong, act, onClose, children }: Props) {
+export function FormDialog({ title, label, text, wrong, act, onClose, onDone = onClose, children }: Props) {
   const [isChecked, setChecked] = useState(false);
   const [refusal, setRefusal] = useState<Refusal>();
   const [isBusy, setBusy] = useState(false);
@@ -42,7 +44,7 @@ export function FormDialog({ title, label, text, wrong, act, onClose, children }
     setRefusal(undefined);
     try {
       await act();
-      onClose();
+      onDone();
     } catch (error) {
       setRefusal(asRefusal(error));
       setBusy(false);
