@@ -152,6 +152,7 @@ function Notices() {
     <AlertGroup isToast isLiveRegion hasAnimations>
       {notices.map((notice) => (
         <Alert
+          component="p"
           key={notice.id}
           variant={notice.variant}
           title={notice.title}

@@ -139,6 +139,16 @@ test("a disk is added to a machine that runs, and nothing stays of one that is r
     path: `${ACTS}/addvolume`,
     body: { name: "data", volumeSource: { dataVolume: { name: "web-1-data", hotpluggable: true } } },
   });
+  await page.getByRole("button", { name: "Add disk", exact: true }).click();
+  await page.locator("#disk-name").fill("more");
+  server.refuse = { code: 409, reason: "Conflict", message: "the machine was changed", at: "/addvolume" };
+  await button(page, "Add").click();
+  await page.getByText("the machine was changed").waitFor();
+  expect((await asked(5)).slice(2).map(({ method, path }) => `${method} ${path}`)).toEqual([
+    `POST ${DISKS}`,
+    `PUT ${ACTS}/addvolume`,
+    `DELETE ${DISKS}/web-1-more`,
+  ]);
 });
 
 test("a disk that was added is removed and stays, and a disk that no machine has is added or deleted by its name", async () => {
@@ -255,7 +265,7 @@ test("a machine is cloned, and the clone is opened when it is there", async () =
 test("disks of a snapshot are downloaded once they are ready, and those of a machine that runs are not", async () => {
   const page = await at("#/machines/shop/db");
   await choose(page, "shop/db", "Download disks");
-  await page.getByText("The machine runs", { exact: true }).waitFor();
+  await page.getByText("The machine runs").first().waitFor();
   await button(page, "Close").first().click();
   await page.goto(`${server.url}#/machines/shop/db/snapshots`);
   await choose(page, "db-20261129-220000", "Download disks");

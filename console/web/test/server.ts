@@ -30,6 +30,8 @@ interface Refused {
   reason: string;
   message: string;
   causes?: { field: string; message: string; reason: string }[];
+  /** The change that is refused: a part of its path; none is the next one. */
+  at?: string;
 }
 
 /** A request that changed something. */
@@ -298,7 +300,7 @@ export async function play(): Promise<Played> {
           reason: "Forbidden",
           message: "a change by a session needs the header X-Sheaf-Console",
         });
-      if (played.refuse) {
+      if (played.refuse && path.includes(played.refuse.at ?? "")) {
         const refusal = played.refuse;
         played.refuse = undefined;
         return refused(response, refusal);

@@ -62,7 +62,8 @@ export function UploadImage({ image, onClose }: { image?: Image; onClose: () => 
     if (image) return;
     setForm((before) => ({
       ...before,
-      name: before.name || named(chosen.name),
+      // A name that was not typed follows the file.
+      name: before.name === "" || before.name === named(file?.name ?? "") ? named(chosen.name) : before.name,
       isIso: what.isIso,
       size: what.bytes === undefined ? before.size : holding(what.bytes),
     }));

@@ -1,0 +1,148 @@
+//! Images through the administration console, on the real API server: as the user who sends them, into the volume of a node.
+//!
+//! Why here: that the console's own identity finds sheaf-controller, that its certificate is trusted there, and that the user's
+//! rights decide, is RBAC, TLS and the aggregated API together. The node is the agent's own code with LVM in memory. Route in: curl as a
+//! browser. Route out: a disk with the image, or a refusal.
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use serde_json::json;
+use sheaf_agent::claim::by_hand;
+use sheaf_api::cdi::DataVolumePhase;
+use sheaf_config::load::parse_node_config;
+use sheaf_host::run::{Command, Run as _, System};
+use sheaf_tests::controlled::wait;
+use sheaf_tests::played_pool::PlayedPool;
+use std::path::Path;
+
+const PASSWORD: &str = "correct horse battery";
+const JSON: &str = "content-type: application/json";
+
+/// A cluster with a pool, and a console.
+struct Ground {
+    pool: PlayedPool,
+    console: String,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Ground {
+    async fn make() -> Result<Self> {
+        let pool = PlayedPool::start(256).await?;
+        let options = sheaf_console::Options {
+            kubeconfig: pool.on.plane.paths.kubernetes.join("sheaf-console.conf"),
+            listen: ([127, 0, 0, 1], 0).into(),
+            certificate: None,
+        };
+        let console = sheaf_console::open(&options).await?;
+        let address = format!("https://{}", console.address);
+        let ground = Self { pool, console: address, task: tokio::spawn(console.run()) };
+        wait("the console has read its records", async || {
+            let (head, _) = ground.ask(&[], "/healthz")?;
+            Ok(head.contains(" 200 ").then_some(()))
+        })
+        .await?;
+        Ok(ground)
+    }
+
+    /// The head and the body of the answer to curl with these words.
+    fn ask(&self, words: &[&str], path: &str) -> Result<(String, String)> {
+        let folder = tempfile::tempdir()?;
+        let (head, body) = (folder.path().join("head"), folder.path().join("body"));
+        // `Expect` is curl's own; no browser sends it.
+        let command =
+            Command::new("curl").args(["-sk", "--max-time", "120", "-H", "expect:", "-D"]).arg(&head);
+        let command = command.arg("-o").arg(&body).args(words).arg(format!("{}{path}", self.console));
+        System.start(&command)?.wait()?;
+        let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+        Ok((read(&head), read(&body)))
+    }
+
+    /// The cookie of a user who makes a session by `path`.
+    fn session(&self, path: &str, body: &serde_json::Value) -> Result<String> {
+        let (head, said) = self.ask(&["-H", JSON, "--data-raw", &body.to_string()], path)?;
+        let line = head.lines().find_map(|line| line.strip_prefix("set-cookie: "));
+        let cookie =
+            line.and_then(|line| line.split(';').next()).with_context(|| format!("a cookie: {said}"))?;
+        Ok(format!("cookie: {cookie}"))
+    }
+
+    /// Sends a file into the volume; status and message.
+    fn upload(&self, cookie: &str, volume: &str, file: &Path) -> Result<(u16, String)> {
+        let origin = format!("origin: {}", self.console);
+        let sent = format!("@{}", file.display());
+        let words = [
+            "-H",
+            cookie,
+            "-H",
+            &origin,
+            "-H",
+            "x-sheaf-console: 1",
+            "-H",
+            "content-type: application/octet-stream",
+            "-X",
+            "POST",
+            "--data-binary",
+            &sent,
+        ];
+        let (head, said) = self.ask(&words, &format!("/console/upload/default/{volume}"))?;
+        let status = head.split(' ').nth(1).with_context(|| format!("a status: {head}"))?.parse()?;
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
+        Ok((status, said["message"].as_str().unwrap_or_default().to_owned()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_goes_through_the_console_with_the_rights_of_its_user_and_a_bad_one_is_refused_in_words()
+-> Result<()> {
+    let on = Ground::make().await?;
+    let text = "version = 1\n[system]\nhostname = \"plane\"\n[cluster]\nmode = \"create\"\n";
+    let config = parse_node_config("node.toml", text).map_err(|errors| anyhow!("{errors}"))?;
+    let shown = by_hand::new(&on.pool.on.plane.paths, &config).await?;
+    let code = shown.lines().find_map(|line| line.strip_prefix("code: ")).context("a code")?;
+    wait("the console knows of the claim", async || {
+        Ok(on.ask(&[], "/console/claim")?.1.contains("true").then_some(()))
+    })
+    .await?;
+    let anna = on.session("/console/claim", &json!({"code": code, "user": "anna", "password": PASSWORD}))?;
+    let origin = format!("origin: {}", on.console);
+    let viewer =
+        json!({"name": "vera", "password": PASSWORD, "roles": [{"role": "view", "project": "default"}]});
+    let words = [
+        "-H",
+        &anna,
+        "-H",
+        &origin,
+        "-H",
+        "x-sheaf-console: 1",
+        "-H",
+        JSON,
+        "--data-raw",
+        &viewer.to_string(),
+    ];
+    let (head, said) = on.ask(&words, "/console/users")?;
+    ensure!(head.contains(" 201 "), "{head}{said}");
+    let vera = on.session("/console/login", &json!({"user": "vera", "password": PASSWORD}))?;
+
+    let image: Vec<u8> = (0..4_usize << 20).map(|at| (at % 251) as u8).collect();
+    let file = on.pool.file("plain.raw", &image)?;
+    on.pool.asked("disk", 8).await?;
+    let (status, said) = on.upload(&vera, "disk", &file)?;
+    ensure!(status == 403 && said.contains("uploadtokenrequests"), "{status}: {said}");
+    let (status, said) = on.upload(&anna, "none", &file)?;
+    ensure!(status == 404 && said.contains("none"), "{status}: {said}");
+    let large = on.pool.qcow2(&vec![1; 16 << 20])?;
+    let (status, said) = on.upload(&anna, "disk", &large)?;
+    ensure!(status == 422 && said.contains("16777216 bytes, the volume 8388608"), "{status}: {said}");
+    let (status, said) = on.upload(&anna, "disk", &file)?;
+    ensure!(status == 204, "the right one follows at once: {status}: {said}");
+    on.pool.phase("disk", DataVolumePhase::Succeeded).await?;
+    ensure!(on.pool.disk("disk").await?.starts_with(&image), "the image is on the disk");
+    let (status, said) = on.upload(&anna, "disk", &file)?;
+    ensure!(status == 409 && said == "the claim disk is filled already", "{status}: {said}");
+    Ok(())
+}
