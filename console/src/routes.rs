@@ -224,6 +224,33 @@ mod tests {
     }
 
     #[test]
+    fn files_go_into_and_out_of_objects_whose_names_are_names() {
+        let volume = |name: &str| Volume { project: "shop".into(), name: name.into() };
+        assert_eq!(of(Method::POST, "/console/upload/shop/a.b-1"), Ok(Route::Upload(volume("a.b-1"))));
+        let wanted = |format| Wanted {
+            project: "shop".into(),
+            export: "away".into(),
+            volume: "web-root".into(),
+            format,
+        };
+        let download = |file: &str| of(Method::GET, &format!("/console/download/shop/away/web-root/{file}"));
+        assert_eq!(download("disk.img"), Ok(Route::Download(wanted(Format::Raw))));
+        assert_eq!(download("disk.img.gz"), Ok(Route::Download(wanted(Format::Gzip))));
+        for (method, path) in [
+            (Method::GET, "/console/upload/shop/disk"),
+            (Method::POST, "/console/upload/Shop/disk"),
+            (Method::POST, "/console/upload/shop/.."),
+            (Method::POST, "/console/upload/shop/%2e%2e"),
+            (Method::POST, "/console/upload/shop/a/b"),
+            (Method::GET, "/console/download/shop/away/web-root/dir"),
+            (Method::GET, "/console/download/shop/away/../disk.img"),
+            (Method::POST, "/console/download/shop/away/web-root/disk.img"),
+        ] {
+            assert_eq!(of(method.clone(), path).unwrap_err().code, 404, "{method} {path}");
+        }
+    }
+
+    #[test]
     fn a_page_that_is_left_open_is_not_use() {
         let is_use = |path: &str| of(Method::GET, path).unwrap().is_use();
         assert!(!is_use("/console/session") && !is_use("/console/watch") && !is_use("/"));

@@ -54,7 +54,7 @@ export function known(first: Uint8Array, size: number, name: string): Known {
   if (packing) return { format: `packed by ${packing}`, isIso: byName, bytes: undefined, wrong: "" };
   if (at(0, "QFI\xfb")) {
     const view = new DataView(first.buffer, first.byteOffset, first.byteLength);
-    // Whoever's backing file it names, a node would have to open it.
+    // A node opens no other file than the one that is sent.
     if (first.length >= 16 && view.getBigUint64(8) !== 0n)
       return {
         format: "qcow2",

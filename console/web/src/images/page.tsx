@@ -48,6 +48,7 @@ function Progressing({ image }: { image: Row }) {
         size={ProgressSize.sm}
         value={Math.floor((upload.sent / upload.size) * 100)}
         title={told(upload)}
+        helperText={upload.state === "preparing" ? image.why : ""}
         aria-label={`Upload of ${image.name}`}
       />
     );

@@ -12,7 +12,16 @@ import { Kebab } from "../parts/kebab.tsx";
 import { NewPassword, passwordProblem } from "../parts/new-password.tsx";
 import type { AccessCredential } from "../types/crds.ts";
 import { keyProblem, keys } from "./create/build.ts";
-import { credentialsOf, userProblem, type Way, ways, withKeys, withoutCredential, withPassword } from "./resize.ts";
+import {
+  credentialsOf,
+  seededKeys,
+  userProblem,
+  type Way,
+  ways,
+  withKeys,
+  withoutCredential,
+  withPassword,
+} from "./resize.ts";
 import { condition, type Machine } from "./view.ts";
 
 const WAYS: Record<Way, string> = {
@@ -135,21 +144,23 @@ export function Credentials({ machine }: { machine: Machine }) {
   const [open, setOpen] = useState<"key" | "password" | number>();
   const close = () => setOpen(undefined);
   const all = credentialsOf(machine.vm);
+  const seeded = seededKeys(machine.vm);
   const synchronized = condition(machine.vmi?.status?.conditions, "AccessCredentialsSynchronized");
   return (
     <Card>
       <CardTitle component="h2">Keys and passwords</CardTitle>
       <CardBody>
         {synchronized?.status === "False" && <p>Not set in the guest yet: {synchronized.message}</p>}
+        {seeded.length > 0 && <p>Created with the SSH keys {seeded.join(", ")}.</p>}
         {all.length === 0 ? (
-          <p>None besides what the machine was created with.</p>
+          <p>None was added.</p>
         ) : (
           <Table aria-label={`Keys and passwords of ${machine.name}`} variant="compact">
             <Thead>
               <Tr>
                 <Th>What</Th>
                 <Th>How it is set</Th>
-                <Th>Secret</Th>
+                <Th>Kept in</Th>
                 <Th screenReaderText="Actions" />
               </Tr>
             </Thead>
@@ -160,7 +171,7 @@ export function Credentials({ machine }: { machine: Machine }) {
                   <Tr key={secret}>
                     <Td dataLabel="What">{what}</Td>
                     <Td dataLabel="How it is set">{how}</Td>
-                    <Td dataLabel="Secret">{secret}</Td>
+                    <Td dataLabel="Kept in">{secret}</Td>
                     <Td isActionCell>
                       <Kebab of={secret} items={[{ label: "Remove", isDanger: true, onClick: () => setOpen(index) }]} />
                     </Td>

@@ -58,8 +58,10 @@ export function Disks({ machine }: { machine: Machine }) {
   );
   const rows = spec.volumes ?? [];
   const free = freeDisks(volumes.all, machines.all, project);
-  const items = (volume: Volume, size: number | undefined): Item[] => {
+  const items = (volume: Volume): Item[] => {
     const disk = diskOf(volume);
+    // Only one that is on a node grows.
+    const size = capacities.get(disk ?? "");
     const isDrive = drives.get(volume.name)?.cdrom !== undefined;
     const found: Item[] = [];
     if (disk && !isDrive && size !== undefined)
@@ -129,7 +131,7 @@ export function Disks({ machine }: { machine: Machine }) {
                     )}
                   </Td>
                   <Td isActionCell>
-                    <Kebab of={volume.name} items={items(volume, capacity)} />
+                    <Kebab of={volume.name} items={items(volume)} />
                   </Td>
                 </Tr>
               );

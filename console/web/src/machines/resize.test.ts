@@ -68,6 +68,15 @@ test("a clone and an export are of a machine or of a snapshot", () => {
   });
 });
 
+test("keys that a machine was created with are named by their comment, or by their end", () => {
+  const { vm } = web();
+  const userData = `#cloud-config\nssh_authorized_keys:\n  - "${KEY}"\n  - ${KEY.split(" ").slice(0, 2).join(" ")}\n`;
+  const volumes = [{ name: "seed", cloudInitNoCloud: { userData } }];
+  const seeded = { ...vm, spec: { ...vm.spec, template: { spec: { ...vm.spec.template.spec, volumes } } } };
+  expect(resize.seededKeys(seeded)).toEqual(["ssh-ed25519 me@desk", "ssh-ed25519 …h2l9GKJl"]);
+  expect(resize.seededKeys(vm)).toEqual([]);
+});
+
 test("keys are in a Secret that goes with the machine, beside the credentials that are there", () => {
   const { vm } = web();
   expect(resize.ways(vm)).toEqual(["agent", "cloud-init"]);

@@ -113,6 +113,16 @@ const credentialed = (vm: VirtualMachine, accessCredentials: AccessCredential[])
 
 export const credentialsOf = (vm: VirtualMachine): AccessCredential[] => vm.spec.template.spec.accessCredentials ?? [];
 
+/** Public keys in cloud-init's data of a machine, as far as it has them inline: kind and comment, or the key's end. */
+export function seededKeys(vm: VirtualMachine): string[] {
+  const volumes = vm.spec.template.spec.volumes ?? [];
+  const data = volumes.map(
+    (volume) => volume.cloudInitNoCloud?.userData ?? volume.cloudInitConfigDrive?.userData ?? "",
+  );
+  const found = data.join("\n").matchAll(/\b((?:ssh-|ecdsa-|sk-)[-\w@.]+) ([A-Za-z0-9+/=]{16,})(?: ([^\s"']+))?/g);
+  return [...found].map(([, kind = "", key = "", comment]) => `${kind} ${comment ?? `…${key.slice(-8)}`}`);
+}
+
 const secret = (vm: VirtualMachine, name: string, stringData: Record<string, string>) => ({
   apiVersion: "v1",
   kind: "Secret",
