@@ -1,11 +1,12 @@
 //! Images through the administration console, on the real API server: as the user who sends them, into the volume of a node.
+//! And what the pages write of machines and images, object by object.
 //!
 //! Why here: that the console's own identity finds sheaf-controller, that its certificate is trusted there, and that the user's
 //! rights decide, is RBAC, TLS and the aggregated API together. The node is the agent's own code with LVM in memory. Route in: curl as a
 //! browser. Route out: a disk with the image, or a refusal.
 
-use anyhow::{Context as _, Result, anyhow, ensure};
-use serde_json::json;
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use serde_json::{Value, json};
 use sheaf_agent::claim::by_hand;
 use sheaf_api::cdi::DataVolumePhase;
 use sheaf_config::load::parse_node_config;
@@ -63,7 +64,7 @@ impl Ground {
     }
 
     /// The cookie of a user who makes a session by `path`.
-    fn session(&self, path: &str, body: &serde_json::Value) -> Result<String> {
+    fn session(&self, path: &str, body: &Value) -> Result<String> {
         let (head, said) = self.ask(&["-H", JSON, "--data-raw", &body.to_string()], path)?;
         let line = head.lines().find_map(|line| line.strip_prefix("set-cookie: "));
         let cookie =
@@ -91,41 +92,84 @@ impl Ground {
         ];
         let (head, said) = self.ask(&words, &format!("/console/upload/default/{volume}"))?;
         let status = head.split(' ').nth(1).with_context(|| format!("a status: {head}"))?.parse()?;
-        let said: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
+        let said: Value = serde_json::from_str(&said).unwrap_or_default();
         Ok((status, said["message"].as_str().unwrap_or_default().to_owned()))
     }
+}
+
+impl Ground {
+    /// Makes the first administrator; answers her cookie.
+    async fn claim(&self) -> Result<String> {
+        let text = "version = 1\n[system]\nhostname = \"plane\"\n[cluster]\nmode = \"create\"\n";
+        let config = parse_node_config("node.toml", text).map_err(|errors| anyhow!("{errors}"))?;
+        let shown = by_hand::new(&self.pool.on.plane.paths, &config).await?;
+        let code = shown.lines().find_map(|line| line.strip_prefix("code: ")).context("a code")?;
+        wait("the console knows of the claim", async || {
+            Ok(self.ask(&[], "/console/claim")?.1.contains("true").then_some(()))
+        })
+        .await?;
+        self.session("/console/claim", &json!({"code": code, "user": "anna", "password": PASSWORD}))
+    }
+
+    /// A change by a session, as its page asks for it; status and body.
+    fn change(&self, cookie: &str, method: &str, path: &str, body: &Value) -> Result<(u16, String)> {
+        let origin = format!("origin: {}", self.console);
+        let kind = match method {
+            "PATCH" => "content-type: application/merge-patch+json",
+            _ => JSON,
+        };
+        let body = body.to_string();
+        let session = ["-H", cookie, "-H", &origin, "-H", "x-sheaf-console: 1"];
+        let words = [&["-X", method, "-H", kind, "--data-raw", &body][..], &session].concat();
+        let (head, said) = self.ask(&words, path)?;
+        Ok((head.split(' ').nth(1).with_context(|| format!("a status: {head}"))?.parse()?, said))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_pages_of_machines_and_images_write_is_what_the_server_takes() -> Result<()> {
+    let on = Ground::make().await?;
+    let anna = on.claim().await?;
+    let text = include_str!("../manifests/console/written.json");
+    let all: Value = serde_json::from_str(text)?;
+    let vms = "/api/apis/kubevirt.io/v1/namespaces/default/virtualmachines";
+    let (status, said) = on.change(&anna, "POST", vms, &all["machine"])?;
+    ensure!(status == 201, "{status}: {said}");
+    let made: Value = serde_json::from_str(&said)?;
+    let uid = made["metadata"]["uid"].as_str().context("a UID")?;
+    let all: Value = serde_json::from_str(&text.replace("\"UID\"", &json!(uid).to_string()))?;
+    let written = all["written"].as_array().context("a list")?;
+    ensure!(written.len() > 20, "the file has {} requests", written.len());
+    let mut wrong = Vec::new();
+    for request in written {
+        let [Some(method), Some(path)] = [0, 1].map(|at| request[at].as_str()) else { bail!("{request}") };
+        let mut body = request[2].clone();
+        let path = match method {
+            // Of an act the body says that nothing is changed.
+            "PUT" => {
+                body["dryRun"] = json!(["All"]);
+                path.to_owned()
+            }
+            _ => format!("{path}?dryRun=All&fieldValidation=Strict"),
+        };
+        let (status, said) = on.change(&anna, method, &path, &body)?;
+        if !(200..300).contains(&status) {
+            wrong.push(format!("{method} {path} {body}: {status} {said}"));
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_goes_through_the_console_with_the_rights_of_its_user_and_a_bad_one_is_refused_in_words()
 -> Result<()> {
     let on = Ground::make().await?;
-    let text = "version = 1\n[system]\nhostname = \"plane\"\n[cluster]\nmode = \"create\"\n";
-    let config = parse_node_config("node.toml", text).map_err(|errors| anyhow!("{errors}"))?;
-    let shown = by_hand::new(&on.pool.on.plane.paths, &config).await?;
-    let code = shown.lines().find_map(|line| line.strip_prefix("code: ")).context("a code")?;
-    wait("the console knows of the claim", async || {
-        Ok(on.ask(&[], "/console/claim")?.1.contains("true").then_some(()))
-    })
-    .await?;
-    let anna = on.session("/console/claim", &json!({"code": code, "user": "anna", "password": PASSWORD}))?;
-    let origin = format!("origin: {}", on.console);
+    let anna = on.claim().await?;
     let viewer =
         json!({"name": "vera", "password": PASSWORD, "roles": [{"role": "view", "project": "default"}]});
-    let words = [
-        "-H",
-        &anna,
-        "-H",
-        &origin,
-        "-H",
-        "x-sheaf-console: 1",
-        "-H",
-        JSON,
-        "--data-raw",
-        &viewer.to_string(),
-    ];
-    let (head, said) = on.ask(&words, "/console/users")?;
-    ensure!(head.contains(" 201 "), "{head}{said}");
+    let (status, said) = on.change(&anna, "POST", "/console/users", &viewer)?;
+    ensure!(status == 201, "{status}: {said}");
     let vera = on.session("/console/login", &json!({"user": "vera", "password": PASSWORD}))?;
 
     let image: Vec<u8> = (0..4_usize << 20).map(|at| (at % 251) as u8).collect();
