@@ -101,7 +101,7 @@ pub async fn upload<B: RequestBody>(
     body: B,
 ) -> Result<Answer, Refusal> {
     let bytes = length(headers)?;
-    let _place = state.uploads.place(&caller.user.to_string())?;
+    let _place = state.uploads.place(caller.user.as_ref())?;
     tracing::info!(user = %caller.user, project = volume.project, volume = volume.name, bytes, "upload");
     let token = token(state, caller, volume).await?;
     let stream = state.controllers.connect().await?;

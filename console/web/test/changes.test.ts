@@ -115,7 +115,9 @@ test("a file that is no image is refused before it is sent, and one that the nod
   server.refuse = { code: 422, reason: "Invalid", message: "the image is larger than the volume" };
   ready("disk");
   await page
-    .getByText("the image is larger than the volume. Choose another file, or delete the image and create it larger.")
+    .getByText(
+      "the image is larger than the volume. Send it or another file again, or delete the image and create it larger.",
+    )
     .waitFor();
   await choose(page, "shop/disk", "Delete");
   await button(page, "Cancel upload").click();

@@ -101,7 +101,7 @@ export function UploadImage({ image, onClose }: { image?: Image; onClose: () => 
       <ModalHeader
         title={image ? `Send a file into ${image.name}` : "Upload an image"}
         labelId="upload-image"
-        description="It goes on while you look at other pages, and ends when this window is closed."
+        description="It continues while you look at other pages, and ends when this window is closed."
       />
       <ModalBody>
         <Form onSubmit={(event) => void submit(event)} noValidate>

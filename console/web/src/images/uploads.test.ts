@@ -85,7 +85,7 @@ test("a refusal of the node has its words and what to do", async () => {
     [
       422,
       "the image is larger than the volume",
-      "the image is larger than the volume. Choose another file, or delete the image and create it larger.",
+      "the image is larger than the volume. Send it or another file again, or delete the image and create it larger.",
     ],
     [503, "the pool is full", "the pool is full. Send it again, or delete the image."],
     [403, "it is forbidden", "it is forbidden. Ask an administrator for a role that may do this."],

@@ -1,5 +1,5 @@
 /**
- * Uploads of this browser window: they go on while other pages are shown.
+ * Uploads of this browser window: they continue while other pages are shown.
  *
  * Why here: an upload takes longer than somebody looks at one page, so it belongs to none. It waits until the disk takes bytes, sends, waits
  * until the node has filled the disk. A node keeps nothing of a part that arrived (docs/storage.md, "Upload an image"), so what broke
@@ -96,7 +96,7 @@ function reason(refusal: Refusal, upload: Upload): string {
         "send it again from the beginning, or delete the image."
       );
     case 422:
-      return `${refusal.message}. Choose another file, or delete the image and create it larger.`;
+      return `${refusal.message}. Send it or another file again, or delete the image and create it larger.`;
     case 409:
     case 503:
       return `${refusal.message}. Send it again, or delete the image.`;

@@ -13,6 +13,9 @@ const IMAGE = "console.sheaf.dev/image";
 /** A disk's serial number, by which the guest finds it, has at most so many characters. */
 const MOST_SERIAL = 20;
 
+/** A part of a name that differs from second to second. */
+export const stamp = (now: number): string => Math.floor(now / 1000).toString(36);
+
 const NAME = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
 /** What is wrong with a name of a disk or NIC, which is also a part of names of objects. */
 export function nameProblem(name: string, taken: readonly string[]): string | undefined {
@@ -104,7 +107,7 @@ export function medium(machine: Machine, drive: string, image: string, now: numb
     kind: "DataVolume",
     metadata: {
       // Another one each time: the former copy goes when its drive has released it.
-      name: `${machine.name}-${drive}-${Math.floor(now / 1000).toString(36)}`,
+      name: `${machine.name}-${drive}-${stamp(now)}`,
       namespace: machine.project,
       ownerReferences: [
         { apiVersion: "kubevirt.io/v1", kind: "VirtualMachine", name: machine.name, uid: metadata.uid ?? "" },

@@ -10,7 +10,7 @@ import { FormDialog } from "../parts/form-dialog.tsx";
 import { go, machineLink } from "../route.ts";
 import type { VirtualMachineClone } from "../types/crds.ts";
 import { nameProblem } from "./change.ts";
-import { cloned, type From } from "./resize.ts";
+import { cloned, type From } from "./copies.ts";
 
 /** Between two looks, in ms. */
 const EVERY = 2000;
@@ -31,7 +31,7 @@ function Follow({ project, object, onClose }: { project: string; object: Virtual
       <ModalHeader
         title={`Clone ${object.spec.source.name} to ${target}`}
         labelId="follow-title"
-        description="It goes on while you look at other pages."
+        description="It continues while you look at other pages."
       />
       <ModalBody>
         {refusal ? (
@@ -42,7 +42,7 @@ function Follow({ project, object, onClose }: { project: string; object: Virtual
           <Alert variant="success" isInline title={`Machine ${target} is there`} />
         ) : phase === "Failed" ? (
           <Alert variant="danger" isInline title="The clone failed">
-            {why ?? "The Events of the machine say why."} Try again when it is put right.
+            {why ?? "The Events of the machine say why."} Remove the cause, and clone it again.
           </Alert>
         ) : (
           <>

@@ -21,7 +21,7 @@ import {
   withKeys,
   withoutCredential,
   withPassword,
-} from "./resize.ts";
+} from "./access.ts";
 import { condition, type Machine } from "./view.ts";
 
 const WAYS: Record<Way, string> = {

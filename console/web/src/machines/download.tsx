@@ -20,7 +20,7 @@ import { attempt } from "../notices.ts";
 import { Refused } from "../parts/refused.tsx";
 import type { VirtualMachineExport } from "../types/crds.ts";
 import { moment } from "../units.ts";
-import { exporting, type From } from "./resize.ts";
+import { exporting, type From } from "./copies.ts";
 import { condition, type Machine } from "./view.ts";
 
 /** Between two looks, in ms. */

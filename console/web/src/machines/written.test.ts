@@ -9,6 +9,8 @@ import * as paths from "../api/paths.ts";
 import { build as image, buildUpload } from "../images/view.ts";
 import * as change from "./change.ts";
 import { build as machine, EMPTY } from "./create/build.ts";
+import * as access from "./access.ts";
+import * as copies from "./copies.ts";
 import * as resize from "./resize.ts";
 import { machines } from "./view.ts";
 
@@ -30,9 +32,9 @@ test("what the pages write is in the file that the suite sends to the API server
   const project = "default";
   const upload = { project, name: "mine", size: "8", isIso: true };
   const from = { project, kind: "machine" as const, name: "web" };
-  const keys = resize.withKeys(vm, KEY, "agent", "admin", NOW);
-  const seeded = resize.withKeys(vm, KEY, "cloud-init", "", NOW);
-  const password = resize.withPassword(vm, "admin", "correct horse battery", NOW);
+  const keys = access.withKeys(vm, KEY, "agent", "admin", NOW);
+  const seeded = access.withKeys(vm, KEY, "cloud-init", "", NOW);
+  const password = access.withPassword(vm, "admin", "correct horse battery", NOW);
   const form = { ...EMPTY, name: "blog", project, image: "debian-13", key: KEY };
   const own = machine({ ...form, name: "old" });
   const web1 = paths.machine(project, "web");
@@ -51,13 +53,13 @@ test("what the pages write is in the file that the suite sends to the API server
     ["PATCH", web1, keys.patch],
     ["PATCH", web1, seeded.patch],
     ["PATCH", web1, password.patch],
-    ["PATCH", web1, resize.withoutCredential(vm, 0)],
+    ["PATCH", web1, access.withoutCredential(vm, 0)],
     ["POST", paths.secret(project), keys.secret],
     ["POST", paths.secret(project), password.secret],
-    ["POST", paths.clone(project), resize.cloned(from, "twin", NOW)],
-    ["POST", paths.clone(project), resize.cloned({ ...from, kind: "snapshot", name: "web-monday" }, "twin", NOW)],
-    ["POST", paths.exported(project), resize.exporting(from, NOW)],
-    ["POST", paths.exported(project), resize.exporting({ ...from, kind: "snapshot", name: "web-monday" }, NOW)],
+    ["POST", paths.clone(project), copies.cloned(from, "twin", NOW)],
+    ["POST", paths.clone(project), copies.cloned({ ...from, kind: "snapshot", name: "web-monday" }, "twin", NOW)],
+    ["POST", paths.exported(project), copies.exporting(from, NOW)],
+    ["POST", paths.exported(project), copies.exporting({ ...from, kind: "snapshot", name: "web-monday" }, NOW)],
     ["PUT", paths.act("virtualmachines", project, "web", "addvolume"), change.adding("data", "web-data")],
   ];
   // A line each.
