@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sheaf_agent::claim::by_hand;
 use sheaf_api::cdi::DataVolumePhase;
 use sheaf_config::load::parse_node_config;
-use sheaf_host::run::{Command, Run as _, System};
+use sheaf_host::run::{Command, System};
 use sheaf_tests::controlled::wait;
 use sheaf_tests::played_pool::PlayedPool;
 use std::path::Path;
@@ -43,8 +43,8 @@ impl Ground {
         let address = format!("https://{}", console.address);
         let ground = Self { pool, console: address, task: tokio::spawn(console.run()) };
         wait("the console has read its records", async || {
-            let (head, _) = ground.ask(&[], "/healthz")?;
-            Ok(head.contains(" 200 ").then_some(()))
+            let ready = ground.ask(&[], "/healthz").is_ok_and(|(head, _)| head.contains(" 200 "));
+            Ok(ready.then_some(()))
         })
         .await?;
         Ok(ground)
@@ -105,7 +105,8 @@ impl Ground {
         let shown = by_hand::new(&self.pool.on.plane.paths, &config).await?;
         let code = shown.lines().find_map(|line| line.strip_prefix("code: ")).context("a code")?;
         wait("the console knows of the claim", async || {
-            Ok(self.ask(&[], "/console/claim")?.1.contains("true").then_some(()))
+            let open = self.ask(&[], "/console/claim").is_ok_and(|(_, said)| said.contains("true"));
+            Ok(open.then_some(()))
         })
         .await?;
         self.session("/console/claim", &json!({"code": code, "user": "anna", "password": PASSWORD}))
