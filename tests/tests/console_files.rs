@@ -72,6 +72,17 @@ impl Ground {
         Ok(format!("cookie: {cookie}"))
     }
 
+    /// Saves what a browser downloads; the head, and the body as far as it is text.
+    fn save(&self, cookie: &str, path: &str, words: &[&str], to: &Path) -> Result<(String, String)> {
+        let head = to.with_extension("head");
+        let command = Command::new("curl").args(["-sk", "--max-time", "120", "-H", cookie, "-D"]).arg(&head);
+        System
+            .start(&command.arg("-o").arg(to).args(words).arg(format!("{}{path}", self.console)))?
+            .wait()?;
+        let body = String::from_utf8_lossy(&std::fs::read(to)?).into_owned();
+        Ok((std::fs::read_to_string(&head)?.to_lowercase().replacen("http", "HTTP", 1), body))
+    }
+
     /// Sends a file into the volume; status and message.
     fn upload(&self, cookie: &str, volume: &str, file: &Path) -> Result<(u16, String)> {
         let origin = format!("origin: {}", self.console);
@@ -163,7 +174,7 @@ async fn what_the_pages_of_machines_and_images_write_is_what_the_server_takes() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_image_goes_through_the_console_with_the_rights_of_its_user_and_a_bad_one_is_refused_in_words()
+async fn an_image_goes_in_and_a_disk_out_with_the_rights_of_the_user_and_a_bad_one_is_refused_in_words()
 -> Result<()> {
     let on = Ground::make().await?;
     let anna = on.claim().await?;
@@ -189,5 +200,31 @@ async fn an_image_goes_through_the_console_with_the_rights_of_its_user_and_a_bad
     ensure!(on.pool.disk("disk").await?.starts_with(&image), "the image is on the disk");
     let (status, said) = on.upload(&anna, "disk", &file)?;
     ensure!(status == 409 && said == "the claim disk is filled already", "{status}: {said}");
+
+    // And out again.
+    let away = json!({"apiVersion": "export.kubevirt.io/v1beta1", "kind": "VirtualMachineExport", "metadata": {"name": "away"},
+        "spec": {"source": {"apiGroup": "", "kind": "PersistentVolumeClaim", "name": "disk"}}});
+    let exports = "/api/apis/export.kubevirt.io/v1beta1/namespaces/default/virtualmachineexports";
+    let (status, said) = on.change(&anna, "POST", exports, &away)?;
+    ensure!(status == 201, "{status}: {said}");
+    wait("the export is ready", async || {
+        let read = on.ask(&["-H", &anna], &format!("{exports}/away"));
+        Ok(read.is_ok_and(|(_, said)| said.contains(r#""phase":"Ready""#)).then_some(()))
+    })
+    .await?;
+    let disk = "/console/download/default/away/disk/disk.img";
+    let saved = on.pool.folder.path().join("saved");
+    let (head, _) = on.save(&anna, disk, &[], &saved)?;
+    ensure!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    ensure!(head.contains("content-disposition: attachment; filename=\"disk.img\""), "{head}");
+    let bytes = std::fs::read(&saved)?;
+    ensure!(bytes.len() == 8 << 20 && bytes.starts_with(&image), "{} bytes", bytes.len());
+    let (head, _) = on.save(&anna, disk, &["-H", "range: bytes=1000-1999"], &saved)?;
+    ensure!(head.starts_with("HTTP/1.1 206 ") && std::fs::read(&saved)? == image[1000..2000], "{head}");
+    let (head, said) = on.save(&vera, disk, &[], &saved)?;
+    ensure!(
+        head.starts_with("HTTP/1.1 403 ") && said.contains("secrets"),
+        "who reads no Secret gets no disk: {head}{said}"
+    );
     Ok(())
 }
