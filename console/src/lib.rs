@@ -5,7 +5,8 @@
 //! impersonation (`upstream`): what somebody may do is decided by RBAC and nowhere else. It keeps what it must remember in
 //! Secrets of a namespace of its own (`records`), so that every replica knows every session. One watch per kind is shared by
 //! all browsers (`watch`). What a browser may ask the API server for is a table (`proxy`); screens and serial ports are
-//! relayed (`streams`). What machines used in the last day is in memory (`metrics`).
+//! relayed (`streams`). Images go in (`upload`) and disks go out (`download`) through sheaf-controller (`controllers`). What
+//! machines used in the last day is in memory (`metrics`).
 //!
 //! Route in: TLS, `--listen`. Route out: requests to the API server; Secrets in namespace `sheaf-console`.
 
@@ -24,7 +25,9 @@ mod body;
 mod caller;
 mod claim;
 mod clock;
+mod controllers;
 mod cookie;
+mod download;
 mod hash;
 mod headers;
 mod join;
@@ -47,6 +50,7 @@ mod testing;
 mod tls;
 mod token;
 mod totp;
+mod upload;
 mod upstream;
 mod users;
 mod watch;

@@ -169,9 +169,14 @@ fn is_plain(word: &str) -> bool {
 }
 
 /// A DNS label.
-fn is_name(word: &str) -> bool {
+pub fn is_name(word: &str) -> bool {
     word.len() <= 63
         && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+/// A DNS subdomain, as most objects are named.
+pub fn is_subdomain(word: &str) -> bool {
+    word.len() <= 253 && word.split('.').all(|label| !label.is_empty() && is_name(label))
 }
 
 /// The query, if all of its keys are known.

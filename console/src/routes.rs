@@ -7,8 +7,10 @@ use http::Method;
 
 use crate::{
     answer::Refusal,
+    download::{Format, Wanted},
     metrics,
-    proxy::{self, Target},
+    proxy::{self, Target, is_name, is_subdomain},
+    upload::Volume,
 };
 
 /// What is asked for.
@@ -58,6 +60,10 @@ pub enum Route {
     ClaimByKey,
     /// What one more node joins with.
     JoinToken,
+    /// An image into a volume.
+    Upload(Volume),
+    /// A disk, to keep.
+    Download(Wanted),
     /// The stream of changes.
     Watch(Vec<String>),
     /// What a machine, a node or the cluster used.
@@ -102,7 +108,9 @@ impl Route {
             | Self::ConfirmSecond
             | Self::RemoveSecond
             | Self::RemoveSecondOf(_)
-            | Self::JoinToken => Access::Person,
+            | Self::JoinToken
+            | Self::Upload(_)
+            | Self::Download(_) => Access::Person,
         }
     }
 
@@ -151,11 +159,30 @@ pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, 
         (["claim"], &Method::POST) => Route::Claim,
         (["claim", "key"], &Method::POST) => Route::ClaimByKey,
         (["join-tokens"], &Method::POST) => Route::JoinToken,
-        (["watch"], &Method::GET) => Route::Watch(kinds(query)),
         (["metrics"], &Method::GET) => Route::Metrics(metrics::Query::parse(query)?),
-        _ => return Err(Refusal::not_found(format!("the console does not offer {method} {path}"))),
+        (["upload", project, name], &Method::POST) if is_name(project) && is_subdomain(name) => {
+            Route::Upload(Volume { project: (*project).to_owned(), name: (*name).to_owned() })
+        }
+        (["download", project, export, volume, file], &Method::GET)
+            if is_name(project) && is_subdomain(export) && is_subdomain(volume) =>
+        {
+            let format = Format::of(file).ok_or_else(|| none(method, path))?;
+            let owned = |word: &str| word.to_owned();
+            Route::Download(Wanted {
+                project: owned(project),
+                export: owned(export),
+                volume: owned(volume),
+                format,
+            })
+        }
+        (["watch"], &Method::GET) => Route::Watch(kinds(query)),
+        _ => return Err(none(method, path)),
     };
     Ok(found)
+}
+
+fn none(method: &Method, path: &str) -> Refusal {
+    Refusal::not_found(format!("the console does not offer {method} {path}"))
 }
 
 /// `kinds=machines,nodes`.
@@ -203,6 +230,8 @@ mod tests {
             (Method::POST, "/console/second/confirm", Access::Person),
             (Method::POST, "/console/second/remove", Access::Person),
             (Method::POST, "/console/join-tokens", Access::Person),
+            (Method::POST, "/console/upload/shop/disk", Access::Person),
+            (Method::GET, "/console/download/shop/away/disk/disk.img.gz", Access::Person),
         ] {
             assert_eq!(of(method, path).unwrap().access(), access, "{path}");
         }
@@ -227,6 +256,33 @@ mod tests {
             of(Method::GET, "/console/watch?x=1&kinds=machines,,nodes"),
             Ok(Route::Watch(vec!["machines".into(), "nodes".into()]))
         );
+    }
+
+    #[test]
+    fn files_go_into_and_out_of_objects_whose_names_are_names() {
+        let volume = |name: &str| Volume { project: "shop".into(), name: name.into() };
+        assert_eq!(of(Method::POST, "/console/upload/shop/a.b-1"), Ok(Route::Upload(volume("a.b-1"))));
+        let wanted = |format| Wanted {
+            project: "shop".into(),
+            export: "away".into(),
+            volume: "web-root".into(),
+            format,
+        };
+        let download = |file: &str| of(Method::GET, &format!("/console/download/shop/away/web-root/{file}"));
+        assert_eq!(download("disk.img"), Ok(Route::Download(wanted(Format::Raw))));
+        assert_eq!(download("disk.img.gz"), Ok(Route::Download(wanted(Format::Gzip))));
+        for (method, path) in [
+            (Method::GET, "/console/upload/shop/disk"),
+            (Method::POST, "/console/upload/Shop/disk"),
+            (Method::POST, "/console/upload/shop/.."),
+            (Method::POST, "/console/upload/shop/%2e%2e"),
+            (Method::POST, "/console/upload/shop/a/b"),
+            (Method::GET, "/console/download/shop/away/web-root/dir"),
+            (Method::GET, "/console/download/shop/away/../disk.img"),
+            (Method::POST, "/console/download/shop/away/web-root/disk.img"),
+        ] {
+            assert_eq!(of(method.clone(), path).unwrap_err().code, 404, "{method} {path}");
+        }
     }
 
     #[test]

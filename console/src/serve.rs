@@ -21,6 +21,8 @@ use crate::{
     assets, body,
     caller::{self, Caller, Credential},
     claim, clock,
+    controllers::{Controllers, Replicas},
+    download,
     headers::secure,
     join,
     limits::Limits,
@@ -32,6 +34,7 @@ use crate::{
     records::{Records, kube::Secrets},
     routes::{self, Access, Route},
     second, streams, token,
+    upload::{self, Uploads},
     upstream::{As, Upstream},
     users,
     watch::Watch,
@@ -55,6 +58,12 @@ pub struct State {
     pub limits: Mutex<Limits>,
     /// Where kubectl finds it.
     pub cluster: Cluster,
+    /// Where images and exports go through.
+    pub controllers: Arc<dyn Controllers>,
+    /// Images that are on their way.
+    pub uploads: Uploads,
+    /// Disks that are on their way.
+    pub downloads: download::Downloads,
 }
 
 /// The API server as `sheaf admin claim` is told it.
@@ -74,6 +83,9 @@ impl State {
             records: Arc::new(Secrets::new(client.clone())),
             upstream: Upstream::new(client.clone()),
             claims: claim::Claims::new(client.clone()),
+            controllers: Arc::new(Replicas::new(client.clone())),
+            uploads: Uploads::default(),
+            downloads: download::Downloads::default(),
             watch: Watch::new(client),
             metrics: Metrics::new(None),
             passwords: Passwords::default(),
@@ -84,12 +96,12 @@ impl State {
 
 /// A request's body.
 pub trait RequestBody:
-    http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send
+    http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static
 {
 }
 
 impl<B> RequestBody for B where
-    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static
 {
 }
 
@@ -180,6 +192,8 @@ pub async fn answer<B: RequestBody>(
         (Route::JoinToken, Some(caller)) => {
             join::create(state, &caller, body::json(headers, body).await?).await
         }
+        (Route::Upload(volume), Some(caller)) => upload::upload(state, &caller, &volume, headers, body).await,
+        (Route::Download(wanted), Some(caller)) => download::download(state, caller, &wanted, headers).await,
         (Route::Watch(kinds), Some(caller)) => state.watch.stream(state, caller, &kinds),
         (Route::Metrics(query), Some(caller)) => metrics::answer(state, &caller, &query).await,
         (Route::Api(target), Some(caller)) if target.is_stream => {

@@ -87,7 +87,7 @@ pub async fn open(
 }
 
 /// Returns when the session, or the token, does not count any more.
-async fn until_invalid(state: &State, caller: &Caller) {
+pub async fn until_invalid(state: &State, caller: &Caller) {
     while caller.is_valid(&*state.records, clock::now()) {
         caller.used(&*state.records, clock::now()).await;
         tokio::time::sleep(LOOK).await; // until the next look is due

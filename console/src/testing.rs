@@ -29,3 +29,76 @@ pub fn api_server(
     });
     kube::Client::new(service, "default")
 }
+
+/// A replica of sheaf-controller, played: what is sent to it is read until `until`, then it does what `then` says.
+pub struct PlayedController {
+    /// What it does.
+    pub then: Then,
+    /// What was sent to it.
+    pub sent: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
+}
+
+/// What a played controller does with a request.
+#[derive(Clone, Debug)]
+pub enum Then {
+    /// Reads the whole body of so many bytes, and answers.
+    Answer(usize, &'static str),
+    /// Answers at once, and reads on.
+    AnswerAtOnce(&'static str),
+    /// Reads nothing but the head, and is silent.
+    Stall,
+    /// Closes the connection after the head.
+    Break,
+}
+
+impl PlayedController {
+    /// One that does `then`.
+    pub fn new(then: Then) -> Self {
+        Self { then, sent: std::sync::Arc::default() }
+    }
+}
+
+impl crate::controllers::Controllers for PlayedController {
+    fn connect(
+        &self,
+    ) -> futures::future::BoxFuture<'_, Result<Box<dyn crate::controllers::Stream>, crate::answer::Refusal>>
+    {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        // Small: what is not taken waits.
+        let (here, mut there) = tokio::io::duplex(1 << 10);
+        let (then, sent) = (self.then.clone(), self.sent.clone());
+        tokio::spawn(async move {
+            let mut read = Vec::new();
+            let end = b"\r\n\r\n";
+            let head = loop {
+                read.push(there.read_u8().await?);
+                if read.ends_with(end) {
+                    break read.len();
+                }
+            };
+            match then {
+                Then::Answer(bytes, text) => {
+                    let mut buffer = vec![0; 4 << 10];
+                    while read.len() < head + bytes {
+                        let count = there.read(&mut buffer).await?;
+                        if count == 0 {
+                            break;
+                        }
+                        read.extend(&buffer[..count]);
+                    }
+                    sent.lock().unwrap().clone_from(&read);
+                    there.write_all(text.as_bytes()).await?;
+                }
+                Then::AnswerAtOnce(text) => {
+                    sent.lock().unwrap().clone_from(&read);
+                    there.write_all(text.as_bytes()).await?;
+                    tokio::io::copy(&mut there, &mut tokio::io::sink()).await?;
+                }
+                Then::Stall => std::future::pending().await,
+                Then::Break => {}
+            }
+            Ok::<_, std::io::Error>(())
+        });
+        Box::pin(async move { Ok(Box::new(here) as Box<dyn crate::controllers::Stream>) })
+    }
+}

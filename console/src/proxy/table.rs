@@ -144,7 +144,8 @@ pub const ROWS: &[Row] = &[
     only(Only::Projects, row("", "v1", "secrets", Namespace, &[Create])),
     // Images and disks.
     row("cdi.kubevirt.io", "v1beta1", "datavolumes", Namespace, ALL),
-    row("", "v1", "persistentvolumeclaims", Namespace, &[Read, Delete]),
+    // A disk grows by its claim.
+    row("", "v1", "persistentvolumeclaims", Namespace, &[Read, Change, Delete]),
     // Made with the first pool of a name.
     row("storage.k8s.io", "v1", "storageclasses", Cluster, &[Read, Create]),
     // Deleted by who knows that a disk does not come back.

@@ -161,6 +161,20 @@ async fn nothing_reaches_the_api_server_from_who_is_nobody_or_from_another_page(
             "this request was caused by a page of another site",
         ),
         (
+            Method::POST,
+            "/console/upload/shop/disk",
+            vec![cookie, own],
+            403,
+            "a change by a session needs the header X-Sheaf-Console",
+        ),
+        (
+            Method::GET,
+            "/console/download/shop/away/disk/disk.img",
+            vec![cookie, ("sec-fetch-site", "cross-site")],
+            403,
+            "this request was caused by a page of another site",
+        ),
+        (
             Method::GET,
             vnc,
             [&[cookie][..], &upgrade].concat(),
@@ -281,6 +295,8 @@ async fn a_token_asks_the_api_server_and_does_nothing_to_users_and_tokens() {
         (Method::POST, "/console/password"),
         (Method::POST, "/console/logout"),
         (Method::POST, "/console/join-tokens"),
+        (Method::POST, "/console/upload/shop/disk"),
+        (Method::GET, "/console/download/shop/away/disk/disk.img"),
     ] {
         let (code, said, _) = on.ask(method, path, &with, &json!({})).await;
         let message = Some("a token does not do this; log in with a password");

@@ -70,6 +70,8 @@ test("the list of machines has state, node and address of each", () => {
 test("a machine shows its parts behind tabs", () => {
   expect(machine("web-1", "state")).toContain("Always: started again whenever it ends");
   expect(machine("web-1", "disks")).toMatch(/root Disk \(virtio\) web-1-root 20 GiB vda Ready/);
+  expect(machine("web-1", "disks")).toContain("Add disk");
+  expect(machine("web-1", "state")).toContain("Keys and passwords None was added.");
   expect(machine("web-1", "networks")).toMatch(
     /default private, behind the node's address 100\.127\.240\.10 given by its node/,
   );

@@ -60,6 +60,14 @@ const PAGES: Shown[] = [
   { name: "machine-serial", hash: "#/machines/shop/web-1/serial", until: text("Ctrl+] leaves the terminal") },
   { name: "machine-usage", hash: "#/machines/shop/web-1/usage", until: heading("Network") },
   { name: "machine-disks", hash: "#/machines/shop/web-1/disks", until: row(/root Disk \(virtio\) web-1-root/) },
+  {
+    name: "machine-add-disk",
+    hash: "#/machines/shop/web-1/disks",
+    until: async (page) => {
+      await page.getByRole("button", { name: "Add disk" }).click();
+      await page.getByText("The guest has it within some seconds, without a restart.").waitFor();
+    },
+  },
   { name: "machine-networks", hash: "#/machines/shop/db/networks", until: text("private, behind the node's address") },
   {
     name: "machine-snapshots",
@@ -75,6 +83,14 @@ const PAGES: Shown[] = [
     name: "machine-yaml",
     hash: "#/machines/shop/web-1/yaml",
     until: async (page) => page.getByLabel("YAML of machine web-1").waitFor(),
+  },
+  {
+    name: "images-upload",
+    hash: "#/images",
+    until: async (page) => {
+      await page.getByRole("button", { name: "Upload an image" }).click();
+      await page.getByText("raw, qcow2 or ISO, plain or compressed by xz, zstd or gzip.").waitFor();
+    },
   },
   { name: "images", hash: "#/images", until: text("42%") },
   { name: "storage", hash: "#/storage", until: row(/default node-2 .*Degraded/) },

@@ -32,6 +32,8 @@ interface Refused {
   reason: string;
   message: string;
   causes?: { field: string; message: string; reason: string }[];
+  /** The change that is refused: a part of its path; none is the next one. */
+  at?: string;
 }
 
 /** A request that changed something. */
@@ -51,6 +53,8 @@ export interface Played {
   isLoggedIn: boolean;
   /** Whether alice has a second factor. */
   hasSecond: boolean;
+  /** While it is pending, an upload takes no further bytes. */
+  holdUpload: Promise<void> | undefined;
   /** Sets an object and tells every browser. */
   set(plural: string, object: Thing): void;
   gone(plural: string, object: Thing): void;
@@ -137,6 +141,7 @@ export async function play(): Promise<Played> {
     isClaimable: false,
     isLoggedIn: true,
     hasSecond: false,
+    holdUpload: undefined,
     set(plural, object) {
       const all = (played.objects.get(plural) ?? []).filter((one) => keyOf(one) !== keyOf(object));
       played.objects.set(plural, [...all, object]);
@@ -185,6 +190,7 @@ export async function play(): Promise<Played> {
     query: URLSearchParams,
   ): Promise<void> {
     const method = request.method ?? "GET";
+    if (path.startsWith("/console/upload/")) return upload(request, response, path);
     const body = (method === "GET" ? undefined : await read(request)) as Record<string, string> | undefined;
     if (method !== "GET") played.asked.push({ method, path, body });
     if (path === "/console/login") {
@@ -299,6 +305,34 @@ export async function play(): Promise<Played> {
     }
   }
 
+  /** As `console/src/upload.rs`: 204 once the disk is filled; refused as the played node refuses. */
+  async function upload(request: IncomingMessage, response: ServerResponse, path: string): Promise<void> {
+    const [, , , project = "", name = ""] = path.split("/");
+    const refusal = played.refuse;
+    const length = Number(request.headers["content-length"]);
+    if (
+      request.headers["x-sheaf-console"] === undefined ||
+      request.headers["content-type"] !== "application/octet-stream"
+    )
+      return refused(response, { code: 403, reason: "Forbidden", message: "a change by a session needs the header" });
+    if (refusal) {
+      played.refuse = undefined;
+      request.resume();
+      return refused(response, refusal);
+    }
+    let bytes = 0;
+    for await (const part of request) {
+      bytes += (part as Buffer).length;
+      await played.holdUpload;
+    }
+    played.asked.push({ method: "POST", path, body: { bytes, length } });
+    const there = played.objects
+      .get("datavolumes")
+      ?.find((one) => one.metadata.namespace === project && one.metadata.name === name);
+    if (there) played.set("datavolumes", { ...there, status: { phase: "Succeeded", progress: "100.0%" } } as Thing);
+    return json(response, 204, undefined);
+  }
+
   function watch(response: ServerResponse, words: string[]): void {
     const unknown = words.find((word) => !watched.some((one) => one.word === word));
     if (unknown !== undefined)
@@ -341,7 +375,7 @@ export async function play(): Promise<Played> {
           reason: "Forbidden",
           message: "a change by a session needs the header X-Sheaf-Console",
         });
-      if (played.refuse) {
+      if (played.refuse && path.includes(played.refuse.at ?? "")) {
         const refusal = played.refuse;
         played.refuse = undefined;
         return refused(response, refusal);
@@ -361,10 +395,9 @@ export async function play(): Promise<Played> {
     if (method === "DELETE" && there) played.gone(row.kind, there);
     else if (method === "PATCH" && there) played.set(row.kind, merged(there, body) as Thing);
     else if (method !== "GET" && body) {
-      const before = method === "POST" ? {} : there;
+      const isPatch = method === "PATCH";
       played.set(row.kind, {
-        ...before,
-        ...body,
+        ...(isPatch ? (merged(there, body) as Thing) : body),
         metadata: {
           uid: "new",
           resourceVersion: "1",

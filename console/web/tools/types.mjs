@@ -25,12 +25,15 @@ const FILES = [
   "noderemovals.sheaf.dev",
   "nodeupdates.sheaf.dev",
   "storagepools.sheaf.dev",
+  "virtualmachineclones.clone.kubevirt.io",
   "virtualmachineclusterinstancetypes.instancetype.kubevirt.io",
   "virtualmachineclusterpreferences.instancetype.kubevirt.io",
   "virtualmachineinstances.kubevirt.io",
   "virtualmachinerestores.snapshot.kubevirt.io",
   "virtualmachines.kubevirt.io",
   "virtualmachinesnapshots.snapshot.kubevirt.io",
+  // Last: their volumes are not those that are called Volume.
+  "virtualmachineexports.export.kubevirt.io",
 ];
 
 /** Least length of a shape that gets a name of its own when it occurs again. */

@@ -5,6 +5,8 @@
 
 use serde_json::{Value, json};
 
+use crate::names::SYSTEM_NAMESPACE;
+
 /// User name in the console's client certificate (its CN).
 pub const IDENTITY: &str = "sheaf-console";
 /// Namespace of what the console remembers. Its own, so that its identity reads no other program's Secrets.
@@ -24,6 +26,8 @@ pub const VIEW_CLUSTER_ROLE: &str = "sheaf:console:view-cluster";
 pub const ADMINISTRATORS: &str = "sheaf-administrators";
 /// Role and ClusterRole of [`CLAIM_USER`], and the names of their bindings.
 pub const CLAIM_ROLE: &str = "sheaf:console:claim";
+/// The APIService whose `caBundle` is the CA of sheaf-controller's certificate: images and exports go through it.
+pub const AGGREGATED_API_SERVICE: &str = "v1beta1.upload.cdi.kubevirt.io";
 /// Label of the bindings of the console's users: the user.
 pub const USER_LABEL: &str = "console.sheaf.dev/user";
 /// Label of the bindings of the console's users: the role that they are part of.
@@ -102,6 +106,8 @@ pub fn rules() -> Vec<Value> {
         json!({"apiGroups": [""], "resources": ["groups"], "resourceNames": [GROUP], "verbs": ["impersonate"]}),
         // What agents count, asked for directly: no `nodes/proxy`, which opens screens and runs commands.
         rule("", &["nodes/metrics"], &["get"]),
+        // By which CA it knows sheaf-controller, to which it hands images on.
+        json!({"apiGroups": ["apiregistration.k8s.io"], "resources": ["apiservices"], "resourceNames": [AGGREGATED_API_SERVICE], "verbs": ["get"]}),
     ];
     of_cluster.extend(watched);
     let subjects = json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": IDENTITY}]);
@@ -114,6 +120,11 @@ pub fn rules() -> Vec<Value> {
         json!({"apiVersion": rbac, "kind": "Role", "metadata": {"name": IDENTITY, "namespace": NAMESPACE},
                "rules": [rule("", &["secrets"], &["get", "list", "watch", "create", "update", "delete"])]}),
         json!({"apiVersion": rbac, "kind": "RoleBinding", "metadata": {"name": IDENTITY, "namespace": NAMESPACE},
+               "roleRef": reference("Role", IDENTITY), "subjects": subjects}),
+        // Where the replicas of sheaf-controller listen.
+        json!({"apiVersion": rbac, "kind": "Role", "metadata": {"name": IDENTITY, "namespace": SYSTEM_NAMESPACE},
+               "rules": [rule("discovery.k8s.io", &["endpointslices"], &["list"])]}),
+        json!({"apiVersion": rbac, "kind": "RoleBinding", "metadata": {"name": IDENTITY, "namespace": SYSTEM_NAMESPACE},
                "roleRef": reference("Role", IDENTITY), "subjects": subjects}),
         json!({"apiVersion": rbac, "kind": "ClusterRole", "metadata": {"name": VIEW_CLUSTER_ROLE},
         "rules": [

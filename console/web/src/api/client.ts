@@ -1,7 +1,7 @@
 /**
  * Requests to the console: JSON, the header that changes need, refusals as `Refusal`.
  *
- * Why here: the only place that calls `fetch`. A 401 means that the session has ended, whichever request met it. Route in:
+ * Why here: the only place that calls `fetch` (files are sent by `send.ts`). A 401 means that the session has ended, whichever request met it. Route in:
  * method, path, body. Route out: parsed JSON.
  */
 import { refusalOf, unreachable } from "./refusal.ts";
@@ -14,6 +14,9 @@ let ended: () => void = () => {};
 export function onSessionEnd(then: () => void): void {
   ended = then;
 }
+
+/** A request was answered with 401. */
+export const sessionEnded = (): void => ended();
 
 /** Asks; the body is sent as JSON. */
 export async function ask<T>(method: Method, path: string, body?: unknown, type = "application/json"): Promise<T> {

@@ -10,6 +10,17 @@ export interface Fetched<T> {
   reload: () => void;
 }
 
+/** Reads `path` now and every `every` ms: kinds that are not watched and whose progress is shown. */
+export function usePolled<T>(path: string, every: number): Fetched<T> {
+  const fetched = useFetched<T>(path);
+  const { reload } = fetched;
+  useEffect(() => {
+    const timer = setInterval(reload, every);
+    return () => clearInterval(timer);
+  }, [reload, every]);
+  return fetched;
+}
+
 /** Reads `path` when it, or `again`, changes. */
 export function useFetched<T>(path: string, again?: unknown): Fetched<T> {
   const [value, setValue] = useState<T>();

@@ -1,8 +1,9 @@
-/** Images of all projects: list, create from a URL or a registry, delete. */
+/** Images of all projects: list, create from a URL or a registry, upload, delete. */
 import {
   ActionGroup,
   Button,
   Checkbox,
+  Flex,
   Form,
   Modal,
   ModalBody,
@@ -10,7 +11,7 @@ import {
   Progress,
   ProgressSize,
 } from "@patternfly/react-core";
-import { type FormEvent, useState } from "react";
+import { type FormEvent, useMemo, useState } from "react";
 import { post, remove } from "../api/client.ts";
 import * as paths from "../api/paths.ts";
 import { asRefusal, type Refusal } from "../api/refusal.ts";
@@ -20,14 +21,37 @@ import { done } from "../notices.ts";
 import { Confirm } from "../parts/confirm.tsx";
 import { SelectField, TextField } from "../parts/fields.tsx";
 import { Heading } from "../parts/heading.tsx";
-import { Kebab } from "../parts/kebab.tsx";
+import { type Item, Kebab } from "../parts/kebab.tsx";
 import { projectOptions } from "../parts/projects.ts";
 import { State } from "../parts/state.tsx";
 import { FormRefused } from "../parts/refused.tsx";
 import { age, bytes } from "../units.ts";
+import { named } from "./file.ts";
+import { UploadImage } from "./upload.tsx";
+import { told, type Upload, uploads, useUploads } from "./uploads.ts";
 import { build, check, type Image, images, type NewImage } from "./view.ts";
 
-function Progressing({ image }: { image: Image }) {
+/** A row: an image, and the upload of this window into it. */
+type Row = Image & { upload: Upload | undefined };
+
+function Progressing({ image }: { image: Row }) {
+  const { upload } = image;
+  if (upload?.state === "broken")
+    return (
+      <>
+        <State tone="danger">{told(upload)}</State> {upload.why}
+      </>
+    );
+  if (upload)
+    return (
+      <Progress
+        size={ProgressSize.sm}
+        value={Math.floor((upload.sent / upload.size) * 100)}
+        title={told(upload)}
+        helperText={upload.state === "preparing" ? image.why : ""}
+        aria-label={`Upload of ${image.name}`}
+      />
+    );
   return image.progress === undefined ? (
     <>
       <State tone={image.tone}>{image.state}</State> {image.why}
@@ -42,7 +66,7 @@ function Progressing({ image }: { image: Image }) {
   );
 }
 
-const COLUMNS: Column<Image>[] = [
+const COLUMNS: Column<Row>[] = [
   { title: "Name", value: (row) => row.name, cell: (row) => row.name },
   { title: "Project", value: (row) => row.project, cell: (row) => row.project },
   {
@@ -69,14 +93,6 @@ const FIELDS: [keyof NewImage, string][] = [
   ["url", "spec.source"],
   ["size", "spec.storage"],
 ];
-
-/** `debian-13.qcow2` of a URL, as a name of an image. */
-const named = (url: string): string =>
-  (url.split(/[?#]/)[0]?.split("/").pop() ?? "")
-    .toLowerCase()
-    .replace(/\.(qcow2|raw|img|iso)?(\.(xz|gz|zst))?$/, "")
-    .replace(/[^a-z0-9]+/g, "-")
-    .replace(/^-+|-+$/g, "");
 
 function CreateImage({ onClose }: { onClose: () => void }) {
   const [form, setForm] = useState(EMPTY);
@@ -195,12 +211,36 @@ function CreateImage({ onClose }: { onClose: () => void }) {
 
 export default function Images() {
   const volumes = useObjects("images");
+  const sent = useUploads();
   const [isCreating, setCreating] = useState(false);
-  const [leaving, setLeaving] = useState<Image>();
+  /** An image whose file is sent; none is a new one. */
+  const [sending, setSending] = useState<{ image?: Image }>();
+  const [leaving, setLeaving] = useState<Row>();
+  const rows = useMemo(
+    () => images(volumes.all).map((image): Row => ({ ...image, upload: sent.find((one) => one.key === image.key) })),
+    [volumes.all, sent],
+  );
+  const items = (row: Row): Item[] => {
+    const remove = { label: row.upload ? "Cancel upload" : "Delete", isDanger: true, onClick: () => setLeaving(row) };
+    if (row.upload?.state === "broken")
+      return [
+        { label: "Send again from the beginning", onClick: () => uploads.again(row.key) },
+        { label: "Send another file", onClick: () => setSending({ image: row }) },
+        { ...remove, label: "Delete" },
+      ];
+    if (row.takesFile && !row.upload)
+      return [{ label: "Send a file", onClick: () => setSending({ image: row }) }, remove];
+    return [remove];
+  };
   const create = (
-    <Button variant="primary" onClick={() => setCreating(true)}>
-      Create image
-    </Button>
+    <Flex columnGap={{ default: "columnGapSm" }}>
+      <Button variant="primary" onClick={() => setCreating(true)}>
+        Create image
+      </Button>
+      <Button variant="secondary" onClick={() => setSending({})}>
+        Upload an image
+      </Button>
+    </Flex>
   );
   return (
     <>
@@ -211,21 +251,34 @@ export default function Images() {
       />
       <List
         label="images"
-        rows={images(volumes.all)}
+        rows={rows}
         isWhole={volumes.isWhole}
         columns={COLUMNS}
         rowKey={(row) => row.key}
-        actions={(row) => (
-          <Kebab of={row.key} items={[{ label: "Delete", isDanger: true, onClick: () => setLeaving(row) }]} />
-        )}
+        actions={(row) => <Kebab of={row.key} items={items(row)} />}
         empty={{
           title: "No images yet",
-          text: "Create one from a URL, for example a cloud image of Debian with the SHA-256 from its SHA256SUMS.",
+          text: "Create one from a URL, for example a cloud image of Debian with the SHA-256 from its SHA256SUMS, or upload a file.",
           action: create,
         }}
       />
       {isCreating && <CreateImage onClose={() => setCreating(false)} />}
-      {leaving && (
+      {sending && <UploadImage {...sending} onClose={() => setSending(undefined)} />}
+      {leaving?.upload && (
+        <Confirm
+          title={`Cancel upload of ${leaving.name}`}
+          label="Cancel upload"
+          act={async () => {
+            uploads.forget(leaving.key);
+            await remove(paths.image(leaving.project, leaving.name));
+          }}
+          onClose={() => setLeaving(undefined)}
+          onDone={() => done(`Cancel upload of ${leaving.name}`)}
+        >
+          <p>The image and the {bytes(leaving.upload.sent)} that were sent are deleted.</p>
+        </Confirm>
+      )}
+      {leaving && !leaving.upload && (
         <Confirm
           title={`Delete image ${leaving.name}`}
           label="Delete"

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { DataVolume } from "../types/crds.ts";
-import { build, check, images, type NewImage, view } from "./view.ts";
+import { build, buildUpload, check, checkUpload, images, type NewImage, view } from "./view.ts";
 
 const DIGITS = "ab".repeat(32);
 const FORM: NewImage = {
@@ -63,4 +63,28 @@ test("an image on its way has its progress, and one that waits has the reason", 
   });
   expect(waiting).toMatchObject({ state: "Waiting", progress: undefined, why: "the server does not answer" });
   expect(view({ ...image, status: { phase: "Succeeded" } })).toMatchObject({ state: "Ready", isReady: true, why: "" });
+});
+
+test("an upload waits for its file on a disk that is made at once, and is as large as the disk in the file", () => {
+  const form = { project: "shop", name: "mine", size: "8", isIso: true };
+  expect(buildUpload(form)).toMatchObject({
+    metadata: {
+      name: "mine",
+      namespace: "shop",
+      labels: { "console.sheaf.dev/image": "iso" },
+      annotations: { "cdi.kubevirt.io/storage.bind.immediate.requested": "true" },
+    },
+    spec: { source: { upload: {} }, storage: { resources: { requests: { storage: "8Gi" } } } },
+  });
+  const file = { format: "qcow2", isIso: false, bytes: 10 * 2 ** 30, wrong: "" };
+  expect(checkUpload(form, file)).toEqual({ size: "The disk in the file has 10 GiB; give it 10 GiB or more." });
+  expect(checkUpload({ ...form, size: "10" }, file)).toEqual({});
+  expect(checkUpload(form, { ...file, bytes: undefined })).toEqual({});
+  expect(checkUpload(form, { ...file, wrong: "This is a zip archive." }).file).toBe("This is a zip archive.");
+  expect(checkUpload({ ...form, name: "Mine" }, undefined)).toEqual({
+    file: "Choose a file.",
+    name: "Lowercase letters, digits, hyphens and dots.",
+  });
+  const waiting = view({ ...buildUpload(form), status: { phase: "UploadReady", progress: "N/A" } });
+  expect(waiting).toMatchObject({ state: "Waits for an upload", takesFile: true, isReady: false });
 });

@@ -1,11 +1,13 @@
 /**
  * Images: DataVolumes that no machine owns. An ISO has a label of the console's, or its URL says so.
  *
- * Pure. Route in: DataVolumes. Route out: [`Image`]s; the DataVolume of a new one.
+ * Pure. Route in: DataVolumes. Route out: [`Image`]s; the DataVolume of a new one. Why a label says what it is:
+ * docs/decisions/0055.
  */
 import { condition, type Tone } from "../machines/view.ts";
 import type { DataVolume } from "../types/crds.ts";
-import { quantity } from "../units.ts";
+import { bytes, quantity } from "../units.ts";
+import type { Known } from "./file.ts";
 
 /** Label with `disk` or `iso`. */
 const LABEL = "console.sheaf.dev/image";
@@ -25,6 +27,8 @@ export interface Image {
   source: string;
   created: string | undefined;
   isReady: boolean;
+  /** Its disk waits for a file that somebody sends. */
+  takesFile: boolean;
 }
 
 type Phase = NonNullable<NonNullable<DataVolume["status"]>["phase"]>;
@@ -74,6 +78,7 @@ export function view(volume: DataVolume): Image {
     source: from,
     created: metadata.creationTimestamp,
     isReady: status?.phase === "Succeeded",
+    takesFile: status?.phase === "UploadReady",
   };
 }
 
@@ -97,16 +102,64 @@ export interface NewImage {
   isIso: boolean;
 }
 
+const NAME = /^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$/;
+const SIZE = /^[1-9][0-9]{0,5}$/;
+const WRONG_NAME = "Lowercase letters, digits, hyphens and dots.";
+const WRONG_SIZE = "A whole number of GiB, 1 or more.";
+
 /** What is wrong with what was typed, by entry. */
 export function check(form: NewImage): Partial<Record<keyof NewImage, string>> {
   const wrong: Partial<Record<keyof NewImage, string>> = {};
-  if (!/^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$/.test(form.name)) wrong.name = "Lowercase letters, digits, hyphens and dots.";
+  if (!NAME.test(form.name)) wrong.name = WRONG_NAME;
   if (!/^(https?|docker):\/\/[^\s@]+$/.test(form.url))
     wrong.url = "A URL that begins with https://, http:// or docker://, without a user name.";
   if (!form.url.startsWith("docker:") && !/^[0-9a-f]{64}$/.test(sha256(form.checksum)))
     wrong.checksum = "64 hexadecimal digits, as the server of the image publishes them.";
-  if (!/^[1-9][0-9]{0,5}$/.test(form.size)) wrong.size = "A whole number of GiB, 1 or more.";
+  if (!SIZE.test(form.size)) wrong.size = WRONG_SIZE;
   return wrong;
+}
+
+/** An image whose file is sent from the browser. */
+export type NewUpload = Omit<NewImage, "url" | "checksum">;
+
+const GIB = 2 ** 30;
+
+/** GiB that hold `size` bytes. */
+export const holding = (size: number): string => String(Math.max(1, Math.ceil(size / GIB)));
+
+/** What is wrong with it; `file` is what was chosen, if something was. */
+export function checkUpload(
+  form: NewUpload,
+  file: Known | undefined,
+): Partial<Record<keyof NewUpload | "file", string>> {
+  const wrong: Partial<Record<keyof NewUpload | "file", string>> = {};
+  if (!file) wrong.file = "Choose a file.";
+  else if (file.wrong) wrong.file = file.wrong;
+  if (!NAME.test(form.name)) wrong.name = WRONG_NAME;
+  if (!SIZE.test(form.size)) wrong.size = WRONG_SIZE;
+  else if (file?.bytes !== undefined && Number(form.size) * GIB < file.bytes)
+    wrong.size = `The disk in the file has ${bytes(file.bytes)}; give it ${holding(file.bytes)} GiB or more.`;
+  return wrong;
+}
+
+const metadata = (form: NewUpload) => ({
+  name: form.name,
+  namespace: form.project,
+  labels: { [LABEL]: form.isIso ? "iso" : "disk" },
+  annotations: { [AT_ONCE]: "true" },
+});
+
+/** The DataVolume that waits for the file. */
+export function buildUpload(form: NewUpload): DataVolume {
+  return {
+    apiVersion: "cdi.kubevirt.io/v1beta1",
+    kind: "DataVolume",
+    metadata: metadata(form),
+    spec: {
+      source: { upload: {} },
+      storage: { resources: { requests: { storage: `${form.size}Gi` } } },
+    },
+  };
 }
 
 /** Digits of a checksum, however it was copied: with its algorithm, or with the file's name behind it. */
@@ -123,12 +176,7 @@ export function build(form: NewImage): DataVolume {
   return {
     apiVersion: "cdi.kubevirt.io/v1beta1",
     kind: "DataVolume",
-    metadata: {
-      name: form.name,
-      namespace: form.project,
-      labels: { [LABEL]: form.isIso ? "iso" : "disk" },
-      annotations: { [AT_ONCE]: "true" },
-    },
+    metadata: metadata(form),
     spec: {
       source: isRegistry
         ? { registry: { url: form.url } }

@@ -8,9 +8,12 @@ import { Confirm } from "../parts/confirm.tsx";
 import { type Item, Kebab } from "../parts/kebab.tsx";
 import { go, link, machineLink } from "../route.ts";
 import { type Act, acts, fates } from "./acts.ts";
+import { Clone } from "./clone.tsx";
+import { Download } from "./download.tsx";
+import { Resize } from "./size.tsx";
 import type { Machine } from "./view.ts";
 
-type Open = { kind: "act"; act: Act } | { kind: "delete" } | undefined;
+type Open = { kind: "act"; act: Act } | { kind: "delete" | "size" | "clone" | "download" } | undefined;
 
 const send = (act: Act) => ask<unknown>("PUT", act.path, act.body);
 
@@ -40,6 +43,10 @@ function Dialogs({
       </Confirm>
     );
   }
+  const from = { project, kind: "machine" as const, name };
+  if (open?.kind === "size") return <Resize machine={machine} onClose={onClose} />;
+  if (open?.kind === "clone") return <Clone from={from} onClose={onClose} />;
+  if (open?.kind === "download") return <Download from={from} machine={machine} onClose={onClose} />;
   if (open?.kind === "delete") {
     const all = fates(machine);
     const losesDisks = all.some((fate) => fate.isLost && fate.why.includes("deleted with it"));
@@ -105,6 +112,9 @@ export function MachineButtons({ machine }: { machine: Machine }) {
   const shown = all.filter((act) => !act.loses);
   const rest = all.filter((act) => act.loses);
   const items: Item[] = [
+    { label: "Change size", onClick: () => setOpen({ kind: "size" }) },
+    { label: "Clone", onClick: () => setOpen({ kind: "clone" }) },
+    { label: "Download disks", onClick: () => setOpen({ kind: "download" }) },
     ...rest.map((act) => ({ label: act.label, isDanger: true, onClick: () => choose(machine, act, setOpen) })),
     { label: "Delete", isDanger: true, onClick: () => setOpen({ kind: "delete" }) },
   ];

@@ -19,6 +19,7 @@ import { go, link, machineLink, type Tab, TABS } from "../route.ts";
 import { MachineButtons } from "./actions.tsx";
 import { Disks } from "./disks.tsx";
 import { EventList } from "./events.tsx";
+import { waitsForRestart } from "./resize.ts";
 import { Interfaces } from "./interfaces.tsx";
 import { Snapshots } from "./snapshots.tsx";
 import { Summary } from "./summary.tsx";
@@ -100,6 +101,13 @@ export default function MachinePage({ project, name, tab }: { project: string; n
         <PageSection>
           <Alert variant={machine.tone === "danger" ? "danger" : "info"} isInline component="h2" title={machine.state}>
             {machine.why}
+          </Alert>
+        </PageSection>
+      )}
+      {waitsForRestart(machine) !== "" && (
+        <PageSection>
+          <Alert variant="warning" isInline component="h2" title="A change takes effect after the next restart">
+            {waitsForRestart(machine)}
           </Alert>
         </PageSection>
       )}

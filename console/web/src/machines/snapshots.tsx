@@ -1,4 +1,4 @@
-/** Snapshots of a machine: take one, restore, delete. */
+/** Snapshots of a machine: take one, restore, clone, download, delete. */
 import {
   Alert,
   Button,
@@ -20,6 +20,8 @@ import { Kebab } from "../parts/kebab.tsx";
 import { State } from "../parts/state.tsx";
 import type { VirtualMachineSnapshot } from "../types/crds.ts";
 import { moment } from "../units.ts";
+import { Clone } from "./clone.tsx";
+import { Download } from "./download.tsx";
 import { condition, type Machine, type Tone } from "./view.ts";
 
 const VM = { apiGroup: "kubevirt.io", kind: "VirtualMachine" };
@@ -44,7 +46,7 @@ function consistency(snapshot: VirtualMachineSnapshot): string {
   return snapshot.status?.phase === "Succeeded" ? "The machine was stopped" : "–";
 }
 
-type Open = { kind: "restore" | "delete"; snapshot: VirtualMachineSnapshot } | undefined;
+type Open = { kind: "restore" | "delete" | "clone" | "download"; snapshot: VirtualMachineSnapshot } | undefined;
 
 export function Snapshots({ machine }: { machine: Machine }) {
   const { project, name } = machine;
@@ -148,7 +150,11 @@ export function Snapshots({ machine }: { machine: Machine }) {
                           of={metadata.name}
                           items={[
                             ...(status?.readyToUse
-                              ? [{ label: "Restore", onClick: () => setOpen({ kind: "restore", snapshot }) }]
+                              ? [
+                                  { label: "Restore", onClick: () => setOpen({ kind: "restore", snapshot }) },
+                                  { label: "Clone", onClick: () => setOpen({ kind: "clone", snapshot }) },
+                                  { label: "Download disks", onClick: () => setOpen({ kind: "download", snapshot }) },
+                                ]
                               : []),
                             { label: "Delete", isDanger: true, onClick: () => setOpen({ kind: "delete", snapshot }) },
                           ]}
@@ -177,6 +183,18 @@ export function Snapshots({ machine }: { machine: Machine }) {
           </p>
           <p>To keep what it has now, take another snapshot first.</p>
         </Confirm>
+      )}
+      {open?.kind === "clone" && (
+        <Clone
+          from={{ project, kind: "snapshot", name: open.snapshot.metadata.name }}
+          onClose={() => setOpen(undefined)}
+        />
+      )}
+      {open?.kind === "download" && (
+        <Download
+          from={{ project, kind: "snapshot", name: open.snapshot.metadata.name }}
+          onClose={() => setOpen(undefined)}
+        />
       )}
       {open?.kind === "delete" && (
         <Confirm

@@ -5,6 +5,7 @@ import { Facts } from "../parts/facts.tsx";
 import { State } from "../parts/state.tsx";
 import { link } from "../route.ts";
 import { bytes, count, moment } from "../units.ts";
+import { Credentials } from "./credentials.tsx";
 import type { Machine } from "./view.ts";
 
 const STRATEGIES: Record<string, string> = {
@@ -53,6 +54,9 @@ export function Summary({ machine }: { machine: Machine }) {
             />
           </CardBody>
         </Card>
+      </StackItem>
+      <StackItem>
+        <Credentials machine={machine} />
       </StackItem>
       <StackItem>
         <Card>

@@ -743,6 +743,61 @@ export interface StoragePoolStatus {
   totalBytes?: number;
 }
 
+/** Makes another VM like one, or like a snapshot of one. */
+export interface VirtualMachineCloneSpec {
+  /** Which annotations of the VM are copied: those that a filter names, `*` at the end standing for anything, and none that a filter with `!` at the start names. Default: all. */
+  annotationFilters?: string[];
+  /** Which labels of the VM are copied, likewise. */
+  labelFilters?: string[];
+  /** MAC addresses by the name of their interface. Default: new ones. */
+  newMacAddresses?: Record<string, string>;
+  /** SMBIOS serial number. Default: none. */
+  newSMBiosSerial?: string;
+  /** JSON patches of the VM, each an operation as a string; of its spec, labels and annotations. */
+  patches?: string[];
+  /** A VirtualMachine or a VirtualMachineSnapshot of the same namespace. */
+  source: {
+    /** Its API group. */
+    apiGroup?: string;
+    /** Its kind. */
+    kind: string;
+    /** Its name. */
+    name: string;
+  };
+  /** The VirtualMachine to create. Default: one of a name that the status shows. */
+  target?: {
+    /** Its API group. */
+    apiGroup?: string;
+    /** Its kind. */
+    kind: string;
+    /** Its name. */
+    name: string;
+  };
+  /** The same for the template of its instances. */
+  template?: {
+    /** Annotations. */
+    annotationFilters?: string[];
+    /** Labels. */
+    labelFilters?: string[];
+  };
+}
+
+/** What is observed of a clone. */
+export interface VirtualMachineCloneStatus {
+  /** Details by type: Ready, Progressing. */
+  conditions?: Condition[];
+  /** When it succeeded. */
+  creationTime?: string;
+  /** How far a clone is. */
+  phase?: "SnapshotInProgress" | "CreatingTargetVM" | "RestoreInProgress" | "Succeeded" | "Failed" | "Unknown";
+  /** The restore that makes it, while it is needed. */
+  restoreName?: string;
+  /** The snapshot that it is made from, while it is needed. */
+  snapshotName?: string;
+  /** The VM. */
+  targetName?: string;
+}
+
 /** Sizes of a VM. */
 export interface VirtualMachineClusterInstancetypeSpec {
   /** Annotations of the instance. */
@@ -2136,6 +2191,74 @@ export interface VirtualMachineSnapshotStatus {
   virtualMachineSnapshotContentName?: string;
 }
 
+/** Disks of a VM, of a snapshot or of a claim, to be downloaded. */
+export interface VirtualMachineExportSpec {
+  /** A VirtualMachine, a VirtualMachineSnapshot or a PersistentVolumeClaim of the same namespace. */
+  source: {
+    /** Its API group. */
+    apiGroup?: string;
+    /** Its kind. */
+    kind: string;
+    /** Its name. */
+    name: string;
+  };
+  /** Secret of the same namespace whose key `token` a download is to send. Default: one that Sheaf creates. */
+  tokenSecretRef?: string;
+  /** How long after its creation the export is deleted, as 30m0s. Default: 2h. */
+  ttlDuration?: string;
+}
+
+/** What is observed of an export. */
+export interface VirtualMachineExportStatus {
+  /** Details by type: Ready, PVCReady, VolumesCreated. */
+  conditions?: Condition[];
+  /** Where its volumes are downloaded, while it is Ready. */
+  links?: {
+    /** From outside. */
+    external?: External;
+    /** From inside of the cluster. */
+    internal?: External;
+  };
+  /** How far an export is. */
+  phase?: "Pending" | "Ready" | "Terminated" | "Skipped";
+  /** Not used by Sheaf: an export has no Service. */
+  serviceName?: string;
+  /** The Secret with its token. */
+  tokenSecretRef?: string;
+  /** When it is deleted. */
+  ttlExpirationTime?: string;
+  /** The VM that the volumes are of. */
+  virtualMachineName?: string;
+}
+
+/** From outside. */
+export interface External {
+  /** The authority, in PEM, that signed the server's certificate. */
+  cert: string;
+  /** Manifests that import them elsewhere. */
+  manifests?: Array<{
+    /** Which. */
+    type: "all" | "auth-header-secret";
+    /** Where. */
+    url: string;
+  }>;
+  /** Its volumes. */
+  volumes?: Volume2[];
+}
+
+/** A volume of an export. */
+export interface Volume2 {
+  /** In which formats it is downloaded. */
+  formats?: Array<{
+    /** Which. */
+    format: "raw" | "gzip";
+    /** Where. */
+    url: string;
+  }>;
+  /** Its name: that of its claim. */
+  name: string;
+}
+
 export interface BlockDevice {
   apiVersion: "sheaf.dev/v1alpha1";
   kind: "BlockDevice";
@@ -2223,6 +2346,14 @@ export interface StoragePool {
   status?: StoragePoolStatus;
 }
 
+export interface VirtualMachineClone {
+  apiVersion: "clone.kubevirt.io/v1beta1";
+  kind: "VirtualMachineClone";
+  metadata: Meta;
+  spec: VirtualMachineCloneSpec;
+  status?: VirtualMachineCloneStatus;
+}
+
 export interface VirtualMachineClusterInstancetype {
   apiVersion: "instancetype.kubevirt.io/v1beta1";
   kind: "VirtualMachineClusterInstancetype";
@@ -2267,4 +2398,12 @@ export interface VirtualMachineSnapshot {
   metadata: Meta;
   spec: VirtualMachineSnapshotSpec;
   status?: VirtualMachineSnapshotStatus;
+}
+
+export interface VirtualMachineExport {
+  apiVersion: "export.kubevirt.io/v1beta1";
+  kind: "VirtualMachineExport";
+  metadata: Meta;
+  spec: VirtualMachineExportSpec;
+  status?: VirtualMachineExportStatus;
 }

@@ -56,10 +56,15 @@ export function check(form: Form): Partial<Record<Entry, string>> {
   else if (form.source === "registry" && /\s|^https?:/.test(form.image.trim()))
     wrong.image = "Name it as container runtimes do, without http: quay.io/containerdisks/debian:13.";
   if (!/^[1-9][0-9]{0,5}$/.test(form.disk)) wrong.disk = "A whole number of GiB, 1 or more.";
-  const bad = keys(form.key).find((line) => !KEY.test(line));
-  if (bad)
-    wrong.key = `This is not a public SSH key: ${bad.slice(0, 24)}… It is the line of a file that ends with .pub.`;
+  const bad = keyProblem(form.key);
+  if (bad) wrong.key = bad;
   return wrong;
+}
+
+/** What is wrong with a text of public keys. */
+export function keyProblem(text: string): string | undefined {
+  const bad = keys(text).find((line) => !KEY.test(line));
+  return bad && `This is not a public SSH key: ${bad.slice(0, 24)}… It is the line of a file that ends with .pub.`;
 }
 
 /** Lines that are keys. */

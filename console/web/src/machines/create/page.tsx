@@ -15,18 +15,15 @@ import { FormRefused } from "../../parts/refused.tsx";
 import { go, link, machineLink } from "../../route.ts";
 import type { VirtualMachineClusterInstancetype, VirtualMachineClusterPreference } from "../../types/crds.ts";
 import type { List } from "../../types/meta.ts";
-import { bytes, count, quantity } from "../../units.ts";
+import { bytes } from "../../units.ts";
 import { atEntries, build, check, EMPTY, type Entry, type Form, usable } from "./build.ts";
+import { sizeOptions } from "./sizes.ts";
 
 const SOURCES = [
   { value: "image", label: "Disk image of the project" },
   { value: "iso", label: "ISO, with an empty disk to install to" },
   { value: "registry", label: "Image of a registry" },
 ];
-
-function sizeLabel({ metadata, spec }: VirtualMachineClusterInstancetype): string {
-  return `${metadata.name}: ${count(spec.cpu?.guest ?? 0, "processor")}, ${bytes(quantity(spec.memory?.guest))}`;
-}
 
 export default function CreateMachine() {
   const [form, setForm] = useState<Form>(EMPTY);
@@ -57,9 +54,6 @@ export default function CreateMachine() {
       ),
     [volumes.all, form.project, form.source],
   );
-  const sizeOptions = [...(sizes.value?.items ?? [])]
-    .sort((left, right) => (quantity(left.spec.memory?.guest) ?? 0) - (quantity(right.spec.memory?.guest) ?? 0))
-    .map((one) => ({ value: one.metadata.name, label: sizeLabel(one) }));
   const submit = async (event: FormEvent) => {
     event.preventDefault();
     setChecked(true);
@@ -164,7 +158,7 @@ export default function CreateMachine() {
                   value={form.size}
                   onChange={set("size")}
                   error={wrong.size ?? sizes.refusal?.message}
-                  options={sizeOptions.length > 0 ? sizeOptions : [{ value: form.size, label: form.size }]}
+                  options={sizeOptions(sizes.value?.items ?? [], form.size)}
                 />
                 <SelectField
                   id="preference"
