@@ -44,15 +44,22 @@ pub(super) struct Seen {
     /// Machines that run, and the node.
     places: BTreeMap<Arc<str>, String>,
     /// Of all nodes and machines that exist; none while that is not known.
-    names: Option<(BTreeSet<Arc<str>>, BTreeSet<Arc<str>>)>,
+    names: Option<Names>,
+}
+
+/// Keys of what exists.
+#[derive(Debug, Default)]
+struct Names {
+    nodes: BTreeSet<Arc<str>>,
+    machines: BTreeSet<Arc<str>>,
 }
 
 /// Reads all nodes once.
 pub async fn round(state: &State, nodes: &Nodes) {
     let seen = observe(state);
     let round = clock::now();
-    if let Some((nodes, machines)) = &seen.names {
-        state.metrics.lock().keep(nodes, machines);
+    if let Some(names) = &seen.names {
+        state.metrics.lock().keep(&names.nodes, &names.machines);
     }
     let places = &seen.places;
     stream::iter(seen.targets)
@@ -91,21 +98,21 @@ fn observe(state: &State) -> Seen {
     let (machines, machines_whole) = of("machines");
     let (instances, instances_whole) = of("instances");
     let mut seen = Seen::default();
-    let mut names = (BTreeSet::new(), BTreeSet::new());
+    let mut names = Names::default();
     for item in &nodes {
         // Its key is `/NAME`: it is in no namespace.
-        names.0.insert(Arc::from(item.key.trim_start_matches('/')));
+        names.nodes.insert(Arc::from(item.key.trim_start_matches('/')));
         let node: Node = serde_json::from_str(&item.json).unwrap_or_default();
         seen.targets.extend(Target::of(&node));
     }
     for item in &instances {
-        names.1.insert(item.key.clone());
+        names.machines.insert(item.key.clone());
         let instance: Instance = serde_json::from_str(&item.json).unwrap_or_default();
         if !instance.status.node_name.is_empty() {
             seen.places.insert(item.key.clone(), instance.status.node_name);
         }
     }
-    names.1.extend(machines.iter().map(|item| item.key.clone()));
+    names.machines.extend(machines.iter().map(|item| item.key.clone()));
     seen.names = (nodes_whole && machines_whole && instances_whole).then_some(names);
     seen
 }
