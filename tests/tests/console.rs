@@ -61,23 +61,9 @@ impl Ground {
         Ok(ground)
     }
 
-    /// What the console answers: status and body. The last line of the body is what curl adds.
+    /// What the console answers: status and body.
     fn ask(&self, method: &str, path: &str, headers: &[&str], body: Option<&Value>) -> Result<(u16, String)> {
-        let folder = tempfile::tempdir()?;
-        let log = folder.path().join("said");
-        let mut command = Command::new("curl")
-            .args(["-sk", "--path-as-is", "--max-time", "20", "-X", method, "-w", "\n%{http_code}"])
-            .log(&log);
-        for header in headers {
-            command = command.args(["-H", *header]);
-        }
-        if let Some(body) = body {
-            command = command.args(["-H", JSON, "--data-raw", &body.to_string()]);
-        }
-        System.start(&command.arg(format!("{}{path}", self.console)))?.wait()?;
-        let said = std::fs::read_to_string(&log)?;
-        let (text, code) = said.rsplit_once('\n').context("curl prints a status")?;
-        Ok((code.parse()?, text.to_owned()))
+        ask_at(&self.console, method, path, headers, body)
     }
 
     /// The headers of a browser that has logged in.
@@ -110,6 +96,31 @@ impl Ground {
         ensure!(said.starts_with(&format!("https://{}/\n", self.on.plane.address)), "{said}");
         code_in(&said).map(str::to_owned)
     }
+}
+
+/// What `console` answers: status and body. The last line of the body is what curl adds.
+fn ask_at(
+    console: &str,
+    method: &str,
+    path: &str,
+    headers: &[&str],
+    body: Option<&Value>,
+) -> Result<(u16, String)> {
+    let folder = tempfile::tempdir()?;
+    let log = folder.path().join("said");
+    let mut command = Command::new("curl")
+        .args(["-sk", "--path-as-is", "--max-time", "20", "-X", method, "-w", "\n%{http_code}"])
+        .log(&log);
+    for header in headers {
+        command = command.args(["-H", *header]);
+    }
+    if let Some(body) = body {
+        command = command.args(["-H", JSON, "--data-raw", &body.to_string()]);
+    }
+    System.start(&command.arg(format!("{console}{path}")))?.wait()?;
+    let said = std::fs::read_to_string(&log)?;
+    let (text, code) = said.rsplit_once('\n').context("curl prints a status")?;
+    Ok((code.parse()?, text.to_owned()))
 }
 
 /// The node.toml of the node that the control plane is on.
@@ -349,6 +360,104 @@ async fn a_user_of_one_project_does_nothing_in_another_and_no_page_does_anything
     let left = ground.on.kubectl(&["get", "rolebindings", "-A", "-l", "console.sheaf.dev/user=bob"])?;
     ensure!(left.contains("No resources found"), "{left}");
     Ok(())
+}
+
+/// A further console of the same cluster.
+struct Second(String, tokio::task::JoinHandle<()>);
+
+impl Drop for Second {
+    fn drop(&mut self) {
+        self.1.abort();
+    }
+}
+
+impl Second {
+    async fn start(on: &Controlled) -> Result<Self> {
+        let options = sheaf_console::Options {
+            kubeconfig: on.plane.paths.kubernetes.join("sheaf-console.conf"),
+            listen: ([127, 0, 0, 1], 0).into(),
+            certificate: None,
+            node_authority: None,
+        };
+        let console = sheaf_console::open(&options).await?;
+        Ok(Self(format!("https://{}", console.address), tokio::spawn(console.run())))
+    }
+}
+
+/// The code that an authenticator app shows for `secret` at `step`: RFC 6238, written again, as an app does.
+fn code_at(secret: &str, step: u64) -> Result<String> {
+    use hmac::{Hmac, KeyInit as _, Mac as _};
+    const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    let five = |letter| ALPHABET.find(letter).context("base32").map(|five| format!("{five:05b}"));
+    let bits: String = secret.chars().map(five).collect::<Result<_>>()?;
+    let byte = |at: usize| u8::from_str_radix(&bits[at * 8..at * 8 + 8], 2);
+    let key: Vec<u8> = (0..bits.len() / 8).map(byte).collect::<Result<_, _>>()?;
+    let mut mac = Hmac::<sha1::Sha1>::new_from_slice(&key)?;
+    mac.update(&step.to_be_bytes());
+    let sum = mac.finalize().into_bytes();
+    let at = usize::from(sum[19] % 16);
+    let number = u32::from_be_bytes([sum[at] & 0x7f, sum[at + 1], sum[at + 2], sum[at + 3]]);
+    Ok(format!("{:06}", number % 1_000_000))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_factor_counts_at_every_console_each_code_once_and_an_administrator_removes_it() -> Result<()>
+{
+    let ground = Ground::make().await?;
+    let other = Second::start(&ground.on).await?;
+    let (anna, bob) = settled(&ground).await?;
+    let (code, said) = ground.by(&bob, "POST", "/console/second", Some(&json!({"password": PASSWORD})))?;
+    ensure!(code == 201, "{code} {said}");
+    let begun: Value = serde_json::from_str(&said)?;
+    let secret = begun["secret"].as_str().context("a secret")?;
+    let now = || Ok::<_, anyhow::Error>(std::time::UNIX_EPOCH.elapsed()?.as_secs() / 30);
+    let first = now()?;
+    let (code, said) = ground.by(
+        &bob,
+        "POST",
+        "/console/second/confirm",
+        Some(&json!({"code": code_at(secret, first)?})),
+    )?;
+    ensure!(code == 200, "{code} {said}");
+    let confirmed: Value = serde_json::from_str(&said)?;
+    let at = |console: &str, typed: Option<&str>| -> Result<(u16, String)> {
+        let mut body = json!({"user": "bob", "password": PASSWORD});
+        if let Some(typed) = typed {
+            body["code"] = json!(typed);
+        }
+        ask_at(console, "POST", "/console/login", &[], Some(&body))
+    };
+    wait("the other console knows the factor", async || {
+        let asked = at(&other.0, None);
+        Ok(asked.is_ok_and(|(code, said)| code == 401 && said.contains("CodeRequired")).then_some(()))
+    })
+    .await?;
+    let next = code_at(secret, first + 1)?;
+    let (code, said) = at(&other.0, Some(&next))?;
+    ensure!(code == 200, "{code} {said}");
+    for (console, typed) in
+        [(&ground.console, next.as_str()), (&other.0, next.as_str()), (&other.0, "12345x")]
+    {
+        let (code, said) = at(console, Some(typed))?;
+        ensure!(
+            code == 401 && said.contains("the code is wrong, or was used already"),
+            "{typed}: {code} {said}"
+        );
+    }
+    let recovery = confirmed["recoveryCodes"][0].as_str().context("a recovery code")?;
+    // The record may have been read before the other console wrote it: then it is refused, and not taken.
+    wait("a recovery code lets in", async || {
+        Ok(at(&ground.console, Some(recovery)).is_ok_and(|(code, _)| code == 200).then_some(()))
+    })
+    .await?;
+    let (code, said) = ground.by(&bob, "DELETE", "/console/users/anna/second", None)?;
+    ensure!(code == 403 && said.contains("console:bob"), "{code} {said}");
+    let (code, said) = ground.by(&anna, "DELETE", "/console/users/bob/second", None)?;
+    ensure!(code == 204, "{code} {said}");
+    wait("bob logs in with the password", async || {
+        Ok(at(&other.0, None).is_ok_and(|(code, _)| code == 200).then_some(()))
+    })
+    .await
 }
 
 /// What the API server lets everybody do who has logged in: ask what he may, and read the sizes that Sheaf brings.
