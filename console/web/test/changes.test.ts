@@ -192,6 +192,37 @@ test("a disk grows and does not shrink", async () => {
   });
 });
 
+test("an ISO is inserted as a copy, which is deleted when it is ejected", async () => {
+  const [vm] = machine({ project: "shop", name: "web-1", status: "Running", node: "node-1" });
+  vm.spec.template.spec.domain.devices.disks?.push({ name: "cd", cdrom: { bus: "sata" } });
+  server.set("virtualmachines", vm);
+  const iso = server.objects.get("datavolumes")?.find((one) => one.metadata.name === "debian-iso");
+  const metadata = { ...iso?.metadata, namespace: "shop", name: "debian-iso" };
+  server.set("datavolumes", { ...iso, metadata, status: { phase: "Succeeded" } } as unknown as Thing);
+  const page = await at("#/machines/shop/web-1/disks");
+  await choose(page, "cd", "Insert");
+  await page.locator("#insert-iso").selectOption("debian-iso");
+  await accessible(page);
+  await button(page, "Insert").click();
+  const [copy, added] = await asked(2);
+  const name = (copy?.body as Thing).metadata.name;
+  expect(copy).toMatchObject({
+    method: "POST",
+    path: DISKS,
+    body: { spec: { source: { pvc: { name: "debian-iso" } } } },
+  });
+  expect(added).toMatchObject({ path: `${ACTS}/addvolume`, body: { name: "cd" } });
+  vm.spec.template.spec.volumes?.push({ name: "cd", dataVolume: { name, hotpluggable: true } });
+  server.set("virtualmachines", vm);
+  await page.getByRole("row", { name: new RegExp(`cd CD-ROM .*${name}`) }).waitFor();
+  await choose(page, "cd", "Eject");
+  await page.getByText("The copy is deleted; the image stays.").waitFor();
+  await button(page, "Eject").click();
+  const [, , removed, deleted] = await asked(4);
+  expect(removed).toMatchObject({ path: `${ACTS}/removevolume`, body: { name: "cd" } });
+  expect(deleted).toMatchObject({ method: "DELETE", path: `${DISKS}/${name}` });
+});
+
 test("a NIC is added, its cable is pulled, and it is removed", async () => {
   const page = await at("#/machines/shop/web-1/networks");
   await page.getByRole("button", { name: "Add NIC" }).click();

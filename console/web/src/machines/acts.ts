@@ -63,6 +63,8 @@ export interface Fate {
 /** What becomes of every disk when the machine is deleted. */
 export function fates(machine: Machine): Fate[] {
   const own = new Set(machine.vm.spec.dataVolumeTemplates?.map((template) => template.metadata?.["name"]));
+  const disks = machine.vm.spec.template?.spec?.domain.devices?.disks ?? [];
+  const drives = new Set(disks.filter((one) => one.cdrom).map((one) => one.name));
   return (machine.vm.spec.template?.spec?.volumes ?? []).map((volume) => {
     const disk = volume.name;
     const kept = volume.persistentVolumeClaim?.claimName ?? volume.dataVolume?.name;
@@ -73,6 +75,9 @@ export function fates(machine: Machine): Fate[] {
         why: `disk ${volume.dataVolume.name} was created with the machine and is deleted with it`,
       };
     }
+    // As change.ts names the copy of an ISO that was inserted; the machine owns it.
+    if (drives.has(disk) && kept?.startsWith(`${machine.name}-${disk}-`))
+      return { disk, isLost: false, why: `${kept} is a copy of an ISO, which goes with the machine; the ISO stays` };
     if (kept) return { disk, isLost: false, why: `disk ${kept} stays` };
     if (volume.hostDisk?.path?.startsWith("/data/disks/"))
       return { disk, isLost: false, why: `file ${volume.hostDisk.path} stays on its node` };

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { machine as played } from "../../test/objects.ts";
 import type { DataVolume, VirtualMachine } from "../types/crds.ts";
+import { fates } from "./acts.ts";
 import * as change from "./change.ts";
 import { machines } from "./view.ts";
 
@@ -84,6 +85,13 @@ test("a medium is a copy that the machine owns and that is deleted when it is ej
   expect(copy.metadata.ownerReferences?.[0]).toMatchObject({ kind: "VirtualMachine", uid: machine.vm.metadata.uid });
   const volume = { name: "cd", dataVolume: { name: copy.metadata.name, hotpluggable: true } };
   expect(change.mediumToDelete(machine, volume, [copy])).toBe(copy.metadata.name);
+  const vm = withMore(machine.vm);
+  vm.spec.template.spec.volumes?.push(volume);
+  expect(fates({ ...machine, vm }).find((fate) => fate.disk === "cd")).toEqual({
+    disk: "cd",
+    isLost: false,
+    why: `${copy.metadata.name} is a copy of an ISO, which goes with the machine; the ISO stays`,
+  });
   const root = { name: "root", dataVolume: { name: "web-root" } };
   expect(change.mediumToDelete(machine, root, [{ ...copy, metadata: { ...copy.metadata, name: "web-root" } }])).toBe(
     undefined,
