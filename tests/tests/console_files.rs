@@ -38,6 +38,7 @@ impl Ground {
             kubeconfig: pool.on.plane.paths.kubernetes.join("sheaf-console.conf"),
             listen: ([127, 0, 0, 1], 0).into(),
             certificate: None,
+            node_authority: None,
         };
         let console = sheaf_console::open(&options).await?;
         let address = format!("https://{}", console.address);
