@@ -6,7 +6,7 @@ import { usePolled } from "../api/fetched.ts";
 import * as paths from "../api/paths.ts";
 import { useObjects } from "../api/watch.ts";
 import { TextField } from "../parts/fields.tsx";
-import { FormDialog } from "../parts/form-dialog.tsx";
+import { Dialog } from "../parts/dialog.tsx";
 import { go, machineLink } from "../route.ts";
 import type { VirtualMachineClone } from "../types/crds.ts";
 import { nameProblem } from "./change.ts";
@@ -79,7 +79,8 @@ export function Clone({ from, onClose }: { from: From; onClose: () => void }) {
   if (made) return <Follow project={from.project} object={made} onClose={onClose} />;
   const wrong = taken.includes(name) ? `Project ${from.project} has a machine ${name} already.` : nameProblem(name, []);
   return (
-    <FormDialog
+    <Dialog
+      id="clone"
       title={`Clone ${from.name}`}
       label="Clone"
       text={
@@ -87,14 +88,14 @@ export function Clone({ from, onClose }: { from: From; onClose: () => void }) {
           ? "A snapshot of the machine is taken; the clone has copies of its disks, on the same node, and addresses of its own."
           : "The clone has the disks as they are in the snapshot, on the same node, and addresses of its own."
       }
-      wrong={{ "clone-name": wrong }}
+      problems={{ name: wrong }}
       act={async () => {
         const object = cloned(from, name, Date.now());
         await post(paths.clone(from.project), object);
         setMade(object);
       }}
       onClose={onClose}
-      onDone={() => {}}
+      staysOpen
     >
       {(at) => (
         <TextField
@@ -103,9 +104,9 @@ export function Clone({ from, onClose }: { from: From; onClose: () => void }) {
           value={name}
           onChange={setName}
           isRequired
-          error={at("clone-name", "metadata.name", "spec.target")}
+          error={at("name", "metadata.name", "spec.target")}
         />
       )}
-    </FormDialog>
+    </Dialog>
   );
 }

@@ -7,7 +7,7 @@ import * as paths from "../api/paths.ts";
 import { done } from "../notices.ts";
 import { Confirm } from "../parts/confirm.tsx";
 import { AreaField, SelectField, TextField } from "../parts/fields.tsx";
-import { FormDialog } from "../parts/form-dialog.tsx";
+import { Dialog } from "../parts/dialog.tsx";
 import { Kebab } from "../parts/kebab.tsx";
 import { NewPassword, passwordProblem } from "../parts/new-password.tsx";
 import type { AccessCredential } from "../types/crds.ts";
@@ -48,13 +48,14 @@ function AddKey({ machine, onClose }: { machine: Machine; onClose: () => void })
   const [way, setWay] = useState<Way>("agent");
   const [user, setUser] = useState("");
   return (
-    <FormDialog
+    <Dialog
+      id="key"
       title={`Add SSH keys to ${machine.name}`}
       label="Add"
       text={machine.vmi ? "They are set after the next restart of the machine." : "They are set when the machine runs."}
-      wrong={{
-        "key-text": keys(text).length === 0 ? "Paste a public key." : keyProblem(text),
-        "key-user": way === "agent" ? userProblem(user) : undefined,
+      problems={{
+        text: keys(text).length === 0 ? "Paste a public key." : keyProblem(text),
+        user: way === "agent" ? userProblem(user) : undefined,
       }}
       act={async () => {
         const made = withKeys(machine.vm, text, way, user, Date.now());
@@ -71,7 +72,7 @@ function AddKey({ machine, onClose }: { machine: Machine; onClose: () => void })
             label="Public SSH keys"
             value={text}
             onChange={setText}
-            error={at("key-text", "stringData")}
+            error={at("text", "stringData")}
             placeholder="ssh-ed25519 AAAA…"
             help="One a line."
           />
@@ -80,7 +81,7 @@ function AddKey({ machine, onClose }: { machine: Machine; onClose: () => void })
             label="How they get into the guest"
             value={way}
             onChange={(value) => setWay(value as Way)}
-            error={at("key-way", "spec.template.spec.accessCredentials")}
+            error={at("way", "spec.template.spec.accessCredentials")}
             help={
               way === "agent"
                 ? "Needs qemu-guest-agent 5.2 or later in the guest. Other keys of this user are removed."
@@ -95,12 +96,12 @@ function AddKey({ machine, onClose }: { machine: Machine; onClose: () => void })
               value={user}
               onChange={setUser}
               isRequired
-              error={at("key-user")}
+              error={at("user")}
             />
           )}
         </>
       )}
-    </FormDialog>
+    </Dialog>
   );
 }
 
@@ -109,11 +110,12 @@ function SetPassword({ machine, onClose }: { machine: Machine; onClose: () => vo
   const [password, setPassword] = useState("");
   const [again, setAgain] = useState("");
   return (
-    <FormDialog
+    <Dialog
+      id="password"
       title={`Set a password in ${machine.name}`}
       label="Set"
       text={machine.vmi ? "It is set after the next restart of the machine." : "It is set when the machine runs."}
-      wrong={{ "password-user": userProblem(user), "new-password": passwordProblem(password, again) || undefined }}
+      problems={{ user: userProblem(user), new: passwordProblem(password, again) || undefined }}
       act={async () => {
         const made = withPassword(machine.vm, user, password, Date.now());
         await post(paths.secret(machine.project), made.secret);
@@ -130,13 +132,20 @@ function SetPassword({ machine, onClose }: { machine: Machine; onClose: () => vo
             value={user}
             onChange={setUser}
             isRequired
-            error={at("password-user", "spec.template.spec.accessCredentials")}
+            error={at("user", "spec.template.spec.accessCredentials")}
             help="Needs qemu-guest-agent in the guest."
           />
-          <NewPassword password={password} again={again} onPassword={setPassword} onAgain={setAgain} />
+          <NewPassword
+            id="password-new"
+            error={at("new")}
+            password={password}
+            again={again}
+            onPassword={setPassword}
+            onAgain={setAgain}
+          />
         </>
       )}
-    </FormDialog>
+    </Dialog>
   );
 }
 

@@ -8,7 +8,7 @@ import { images } from "../images/view.ts";
 import { done } from "../notices.ts";
 import { Confirm } from "../parts/confirm.tsx";
 import { SelectField, TextField } from "../parts/fields.tsx";
-import { FormDialog } from "../parts/form-dialog.tsx";
+import { Dialog } from "../parts/dialog.tsx";
 import { link } from "../route.ts";
 import type { DataVolume, Volume } from "../types/crds.ts";
 import type { List, Thing } from "../types/meta.ts";
@@ -65,13 +65,14 @@ export function AddDisk({ machine, free, onClose }: { machine: Machine; free?: D
     done(`Add disk ${name} to ${machine.name}`);
   };
   return (
-    <FormDialog
+    <Dialog
+      id="disk"
       title={free ? `Add ${free.metadata.name} to ${machine.name}` : `Add a disk to ${machine.name}`}
       label="Add"
       text={machine.vmi ? "The guest has it within some seconds, without a restart." : "The machine starts with it."}
-      wrong={{
-        "disk-name": nameProblem(name, diskNames(machine.vm)),
-        "disk-size": free ? undefined : sizeProblem(size),
+      problems={{
+        name: nameProblem(name, diskNames(machine.vm)),
+        size: free ? undefined : sizeProblem(size),
       }}
       act={act}
       onClose={onClose}
@@ -84,7 +85,7 @@ export function AddDisk({ machine, free, onClose }: { machine: Machine; free?: D
             value={name}
             onChange={setName}
             isRequired
-            error={at("disk-name", "metadata.name")}
+            error={at("name", "metadata.name")}
             help={`The guest finds it as /dev/disk/by-id/…${name.slice(0, 20)}.`}
           />
           {!free && (
@@ -96,7 +97,7 @@ export function AddDisk({ machine, free, onClose }: { machine: Machine; free?: D
                 value={size}
                 onChange={setSize}
                 isRequired
-                error={at("disk-size", "spec.storage")}
+                error={at("size", "spec.storage")}
               />
               <SelectField
                 id="disk-pool"
@@ -111,7 +112,7 @@ export function AddDisk({ machine, free, onClose }: { machine: Machine; free?: D
           )}
         </>
       )}
-    </FormDialog>
+    </Dialog>
   );
 }
 
@@ -164,11 +165,12 @@ export function GrowDisk({
 }) {
   const [wanted, setWanted] = useState(String(Math.ceil(size / GIB) + 10));
   return (
-    <FormDialog
+    <Dialog
+      id="grow"
       title={`Grow disk ${disk}`}
       label="Grow"
       text={`It has ${bytes(size)}. The guest sees the new size at once; its partitions and file systems are grown there.`}
-      wrong={{ "grow-size": sizeProblem(wanted, size / GIB) }}
+      problems={{ size: sizeProblem(wanted, size / GIB) }}
       act={async () => {
         await patch(paths.claim(machine.project, disk), growing(wanted));
         done(`Grow disk ${disk} to ${wanted} GiB`);
@@ -184,11 +186,11 @@ export function GrowDisk({
           value={wanted}
           onChange={setWanted}
           isRequired
-          error={at("grow-size", "spec.resources")}
+          error={at("size", "spec.resources")}
           help="A disk does not become smaller again."
         />
       )}
-    </FormDialog>
+    </Dialog>
   );
 }
 
@@ -210,11 +212,12 @@ export function Insert({ machine, drive, onClose }: { machine: Machine; drive: s
     done(`Insert ${chosen} into ${drive}`);
   };
   return (
-    <FormDialog
+    <Dialog
+      id="insert"
       title={`Insert a medium into ${drive} of ${machine.name}`}
       label="Insert"
       text="The machine gets a copy of the ISO, on the node that has it; a machine that runs on another node cannot read it."
-      wrong={{ "insert-iso": chosen === "" ? "Choose an ISO." : undefined }}
+      problems={{ iso: chosen === "" ? "Choose an ISO." : undefined }}
       act={act}
       onClose={onClose}
     >
@@ -225,7 +228,7 @@ export function Insert({ machine, drive, onClose }: { machine: Machine; drive: s
           value={chosen}
           onChange={setChosen}
           isRequired
-          error={at("insert-iso", "metadata.name")}
+          error={at("iso", "metadata.name")}
           help={
             isos.length === 0 ? (
               <>
@@ -239,7 +242,7 @@ export function Insert({ machine, drive, onClose }: { machine: Machine; drive: s
           ]}
         />
       )}
-    </FormDialog>
+    </Dialog>
   );
 }
 

@@ -8,7 +8,7 @@ import { useObjects } from "../api/watch.ts";
 import { attempt, done } from "../notices.ts";
 import { Confirm } from "../parts/confirm.tsx";
 import { SelectField, TextField } from "../parts/fields.tsx";
-import { FormDialog } from "../parts/form-dialog.tsx";
+import { Dialog } from "../parts/dialog.tsx";
 import { type Item, Kebab } from "../parts/kebab.tsx";
 import { State } from "../parts/state.tsx";
 import { link } from "../route.ts";
@@ -33,13 +33,14 @@ function AddNic({ machine, onClose }: { machine: Machine; onClose: () => void })
   const [network, setNetwork] = useState("");
   const typed = name || network.split("/").pop() || "";
   return (
-    <FormDialog
+    <Dialog
+      id="nic"
       title={`Add a NIC to ${machine.name}`}
       label="Add"
       text={machine.vmi ? "The guest has it within some seconds, without a restart." : "The machine starts with it."}
-      wrong={{
-        "nic-network": network === "" ? "Choose a network." : undefined,
-        "nic-name": nameProblem(
+      problems={{
+        network: network === "" ? "Choose a network." : undefined,
+        name: nameProblem(
           typed,
           nicsOf(machine.vm).interfaces.map((one) => one.name),
         ),
@@ -58,7 +59,7 @@ function AddNic({ machine, onClose }: { machine: Machine; onClose: () => void })
             value={network}
             onChange={setNetwork}
             isRequired
-            error={at("nic-network", "spec.template.spec.networks")}
+            error={at("network", "spec.template.spec.networks")}
             help={
               networks.length === 0 ? (
                 <>
@@ -80,11 +81,11 @@ function AddNic({ machine, onClose }: { machine: Machine; onClose: () => void })
             value={typed}
             onChange={setName}
             isRequired
-            error={at("nic-name", "spec.template.spec.domain.devices.interfaces")}
+            error={at("name", "spec.template.spec.domain.devices.interfaces")}
           />
         </>
       )}
-    </FormDialog>
+    </Dialog>
   );
 }
 

@@ -5,7 +5,7 @@ import { useFetched } from "../api/fetched.ts";
 import * as paths from "../api/paths.ts";
 import { done } from "../notices.ts";
 import { SelectField, TextField } from "../parts/fields.tsx";
-import { FormDialog } from "../parts/form-dialog.tsx";
+import { Dialog } from "../parts/dialog.tsx";
 import type { VirtualMachineClusterInstancetype } from "../types/crds.ts";
 import type { List } from "../types/meta.ts";
 import { sizeOptions } from "./create/sizes.ts";
@@ -24,11 +24,12 @@ function Named({ machine, onClose }: Props) {
   const [size, setSize] = useState(machine.size);
   const sizes = useFetched<List<VirtualMachineClusterInstancetype>>(paths.size());
   return (
-    <FormDialog
+    <Dialog
+      id="resize"
       title={`Change size of ${machine.name}`}
       label="Change size"
       text={when(machine)}
-      wrong={{ "resize-size": size === machine.size ? "The machine has this size; choose another one." : undefined }}
+      problems={{ size: size === machine.size ? "The machine has this size; choose another one." : undefined }}
       act={async () => {
         await patch(paths.machine(machine.project, machine.name), sized(machine.vm, size));
         done(`Change size of ${machine.name} to ${size}`);
@@ -41,11 +42,11 @@ function Named({ machine, onClose }: Props) {
           label="Processors and memory"
           value={size}
           onChange={setSize}
-          error={at("resize-size", "spec.instancetype") ?? sizes.refusal?.message}
+          error={at("size", "spec.instancetype") ?? sizes.refusal?.message}
           options={sizeOptions(sizes.value?.items ?? [], machine.size)}
         />
       )}
-    </FormDialog>
+    </Dialog>
   );
 }
 
@@ -55,11 +56,12 @@ function Own({ machine, onClose }: Props) {
   const [sockets, setSockets] = useState(before.sockets);
   const [mib, setMib] = useState(before.mib);
   return (
-    <FormDialog
+    <Dialog
+      id="resize"
       title={`Change size of ${machine.name}`}
       label="Change size"
       text={when(machine)}
-      wrong={{ "resize-sockets": socketsProblem(sockets), "resize-memory": memoryProblem(mib) }}
+      problems={{ sockets: socketsProblem(sockets), memory: memoryProblem(mib) }}
       act={async () => {
         await patch(paths.machine(machine.project, machine.name), resized(machine.vm, sockets, mib));
         done(`Change size of ${machine.name}`);
@@ -75,7 +77,7 @@ function Own({ machine, onClose }: Props) {
             value={sockets}
             onChange={setSockets}
             isRequired
-            error={at("resize-sockets", "spec.template.spec.domain.cpu")}
+            error={at("sockets", "spec.template.spec.domain.cpu")}
           />
           <TextField
             id="resize-memory"
@@ -84,11 +86,11 @@ function Own({ machine, onClose }: Props) {
             value={mib}
             onChange={setMib}
             isRequired
-            error={at("resize-memory", "spec.template.spec.domain.memory")}
+            error={at("memory", "spec.template.spec.domain.memory")}
           />
         </>
       )}
-    </FormDialog>
+    </Dialog>
   );
 }
 

@@ -1,16 +1,16 @@
 /**
  * A form in a dialog: entries, what is wrong with each, and the server's refusal at the entry that it is about.
  *
- * Why here: forms of nodes, pools, networks and updates check, send and refuse in the same way. Route in: what is wrong, by
+ * Why here: forms of machines, nodes, pools, networks and updates check, send and refuse in the same way. Route in: what is wrong, by
  * entry; the request. Route out: the request, once nothing is wrong.
  */
-import { ActionGroup, Button, Form, Modal, ModalBody, ModalHeader } from "@patternfly/react-core";
+import { Button, Form, Modal, ModalBody, ModalFooter, ModalHeader } from "@patternfly/react-core";
 import { type FormEvent, type ReactNode, useState } from "react";
 import { asRefusal, type Refusal } from "../api/refusal.ts";
 import { FormRefused } from "./refused.tsx";
 
-/** What is wrong with an entry: as the form knows it, or as the server says it of the field. */
-export type At = (entry: string, field?: string) => string | undefined;
+/** What is wrong with an entry: as the form knows it, or as the server says it of one of the fields. */
+export type At = (entry: string, ...fields: string[]) => string | undefined;
 
 interface Props {
   /** Before the identifiers of the entries: `${id}-name`. */
@@ -25,7 +25,10 @@ interface Props {
   problems: Partial<Record<string, string>>;
   act: () => Promise<unknown>;
   onClose: () => void;
+  /** After the act, once it is closed. */
   onDone?: () => void;
+  /** It is not closed after the act: what follows is shown in its place. */
+  staysOpen?: boolean;
   children: (at: At) => ReactNode;
 }
 
@@ -40,15 +43,18 @@ export function Dialog({
   act,
   onClose,
   onDone,
+  staysOpen = false,
   children,
 }: Props) {
   const [isChecked, setChecked] = useState(false);
   const [refusal, setRefusal] = useState<Refusal>();
   const [isBusy, setBusy] = useState(false);
-  const at: At = (entry, field) =>
-    (isChecked ? problems[entry] : undefined) ?? (field ? refusal?.at(field) : undefined);
+  const at: At = (entry, ...fields) =>
+    (isChecked ? problems[entry] : undefined) ??
+    fields.map((field) => refusal?.at(field)).find((message) => message !== undefined);
   const submit = async (event: FormEvent) => {
     event.preventDefault();
+    if (isBusy) return;
     setChecked(true);
     const first = Object.keys(problems).find((entry) => problems[entry]);
     if (first) {
@@ -59,7 +65,7 @@ export function Dialog({
     setRefusal(undefined);
     try {
       await act();
-      onClose();
+      if (!staysOpen) onClose();
       onDone?.();
     } catch (error) {
       setRefusal(asRefusal(error));
@@ -75,19 +81,25 @@ export function Dialog({
         {...(isDanger ? { titleIconVariant: "warning" as const } : {})}
       />
       <ModalBody>
-        <Form onSubmit={(event) => void submit(event)} noValidate>
+        <Form id={`${id}-form`} onSubmit={(event) => void submit(event)} noValidate>
           <FormRefused refusal={refusal} />
           {children(at)}
-          <ActionGroup>
-            <Button type="submit" variant={isDanger ? "danger" : "primary"} isDisabled={isBusy} isLoading={isBusy}>
-              {label}
-            </Button>
-            <Button variant="link" onClick={onClose}>
-              Cancel
-            </Button>
-          </ActionGroup>
         </Form>
       </ModalBody>
+      <ModalFooter>
+        <Button
+          type="submit"
+          form={`${id}-form`}
+          variant={isDanger ? "danger" : "primary"}
+          isDisabled={isBusy}
+          isLoading={isBusy}
+        >
+          {label}
+        </Button>
+        <Button variant="link" onClick={onClose}>
+          Cancel
+        </Button>
+      </ModalFooter>
     </Modal>
   );
 }

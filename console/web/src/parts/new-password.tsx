@@ -11,18 +11,22 @@ export function passwordProblem(password: string, again: string): string {
 }
 
 interface Props {
+  id?: string;
+  /** Once it was sent. */
+  error?: string | undefined;
   password: string;
   again: string;
   onPassword: (value: string) => void;
   onAgain: (value: string) => void;
 }
 
-export function NewPassword({ password, again, onPassword, onAgain }: Props) {
+export function NewPassword({ id = "new-password", error, password, again, onPassword, onAgain }: Props) {
   const differs = again !== "" && again !== password;
   return (
     <>
       <TextField
-        id="new-password"
+        id={id}
+        error={error}
         type="password"
         label="New password"
         autoComplete="new-password"
@@ -32,7 +36,7 @@ export function NewPassword({ password, again, onPassword, onAgain }: Props) {
         help={`At least ${SHORTEST} characters.`}
       />
       <TextField
-        id="new-password-again"
+        id={`${id}-again`}
         type="password"
         label="New password, again"
         autoComplete="new-password"
