@@ -5,6 +5,7 @@
 //! in ten lines. Which rung of the ladder a test belongs to: `docs/testing.md`.
 
 pub mod cluster;
+pub mod console;
 pub mod controlled;
 pub mod domains;
 pub mod evicted;

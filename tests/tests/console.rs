@@ -4,7 +4,7 @@
 //! server itself shows that they hold. The console runs in this process with the identity that the agent made. Route in: curl as
 //! a browser; kubectl as somebody who took the console's identity. Route out: a status and a sentence for each attempt.
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use kube::Api;
@@ -16,78 +16,38 @@ use sheaf_agent::claim::{self, by_hand};
 use sheaf_api::VirtualMachine;
 use sheaf_api::console::{CLAIM_ROLE, CLAIM_SECRET, NAMESPACE};
 use sheaf_api::names::TOKEN_NODE_ANNOTATION;
-use sheaf_config::load::parse_node_config;
-use sheaf_config::node::NodeConfig;
 use sheaf_host::libvirt::DomainStats;
 use sheaf_host::run::{Command, Run as _, System};
 use sheaf_tests::cluster::kube_binary;
+use sheaf_tests::console::{Browser, PASSWORD, Program, Served, code_in, node_config, request};
 use sheaf_tests::controlled::{Controlled, wait};
-use sheaf_tests::lab::built;
 use sheaf_tests::played::{self, PlayedNode};
-
-const PASSWORD: &str = "correct horse battery";
-const JSON: &str = "content-type: application/json";
 
 /// A cluster with a console.
 struct Ground {
     on: Controlled,
-    console: String,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Ground {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    console: Served,
 }
 
 impl Ground {
     async fn make() -> Result<Self> {
         let on = Controlled::start().await?;
-        let options = sheaf_console::Options {
-            kubeconfig: on.plane.paths.kubernetes.join("sheaf-console.conf"),
-            listen: ([127, 0, 0, 1], 0).into(),
-            certificate: None,
-            node_authority: Some(on.plane.paths.kubernetes.join("pki/kubelet-serving-ca.crt")),
-        };
-        let console = sheaf_console::open(&options).await?;
-        let address = format!("https://{}", console.address);
-        let ground = Self { on, console: address, task: tokio::spawn(console.run()) };
-        wait("the console has read its records", async || {
-            let ready = ground.ask("GET", "/healthz", &[], None).is_ok_and(|(code, _)| code == 200);
-            Ok(ready.then_some(()))
-        })
-        .await?;
-        Ok(ground)
+        let console = Served::start(&on.plane).await?;
+        Ok(Self { on, console })
     }
 
     /// What the console answers: status and body.
     fn ask(&self, method: &str, path: &str, headers: &[&str], body: Option<&Value>) -> Result<(u16, String)> {
-        ask_at(&self.console, method, path, headers, body)
+        ask_at(&self.console.address, method, path, headers, body)
     }
 
-    /// The headers of a browser that has logged in.
+    /// A browser that has logged in.
     fn log_in(&self, user: &str) -> Result<Browser> {
-        let body = json!({"user": user, "password": PASSWORD});
-        let (code, said) = self.ask("POST", "/console/login", &[], Some(&body))?;
-        ensure!(code == 200, "{user}: {code} {said}");
-        // The body has no cookie; a second login with its head has.
-        let folder = tempfile::tempdir()?;
-        let log = folder.path().join("said");
-        let command = Command::new("curl")
-            .args(["-ski", "--max-time", "20", "-H", JSON, "--data-raw", &body.to_string()])
-            .arg(format!("{}/console/login", self.console))
-            .log(&log);
-        System.start(&command)?.wait()?;
-        let said = std::fs::read_to_string(&log)?;
-        let line = said.lines().find_map(|line| line.strip_prefix("set-cookie: "));
-        let cookie = line.and_then(|line| line.split(';').next()).context("a cookie")?;
-        Ok(Browser { cookie: format!("cookie: {cookie}"), origin: format!("origin: {}", self.console) })
+        Browser::log_in(&self.console.address, user)
     }
 
     fn by(&self, browser: &Browser, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, String)> {
-        let headers = [browser.cookie.as_str(), browser.origin.as_str(), "x-sheaf-console: 1"];
-        self.ask(method, path, &headers, body)
+        Ok(browser.ask(method, path, body)?.said())
     }
 
     /// Opens a claim as `sheaf-agent claim new` does on the node; answers the code.
@@ -98,7 +58,7 @@ impl Ground {
     }
 }
 
-/// What `console` answers: status and body. The last line of the body is what curl adds.
+/// What `console` answers: status and body.
 fn ask_at(
     console: &str,
     method: &str,
@@ -106,37 +66,7 @@ fn ask_at(
     headers: &[&str],
     body: Option<&Value>,
 ) -> Result<(u16, String)> {
-    let folder = tempfile::tempdir()?;
-    let log = folder.path().join("said");
-    let mut command = Command::new("curl")
-        .args(["-sk", "--path-as-is", "--max-time", "20", "-X", method, "-w", "\n%{http_code}"])
-        .log(&log);
-    for header in headers {
-        command = command.args(["-H", *header]);
-    }
-    if let Some(body) = body {
-        command = command.args(["-H", JSON, "--data-raw", &body.to_string()]);
-    }
-    System.start(&command.arg(format!("{console}{path}")))?.wait()?;
-    let said = std::fs::read_to_string(&log)?;
-    let (text, code) = said.rsplit_once('\n').context("curl prints a status")?;
-    Ok((code.parse()?, text.to_owned()))
-}
-
-/// The node.toml of the node that the control plane is on.
-fn node_config() -> Result<NodeConfig> {
-    let text = "version = 1\n[system]\nhostname = \"plane\"\n[cluster]\nmode = \"create\"\n";
-    parse_node_config("node.toml", text).map_err(|errors| anyhow!("{errors}"))
-}
-
-/// What is behind `code: `.
-fn code_in(said: &str) -> Result<&str> {
-    said.lines().find_map(|line| line.strip_prefix("code: ")).context("a code")
-}
-
-struct Browser {
-    cookie: String,
-    origin: String,
+    Ok(request(console, method, path, headers, body)?.said())
 }
 
 /// Claims the cluster for anna, who makes the projects shop and lab, and bob, who operates shop.
@@ -362,28 +292,6 @@ async fn a_user_of_one_project_does_nothing_in_another_and_no_page_does_anything
     Ok(())
 }
 
-/// A further console of the same cluster.
-struct Second(String, tokio::task::JoinHandle<()>);
-
-impl Drop for Second {
-    fn drop(&mut self) {
-        self.1.abort();
-    }
-}
-
-impl Second {
-    async fn start(on: &Controlled) -> Result<Self> {
-        let options = sheaf_console::Options {
-            kubeconfig: on.plane.paths.kubernetes.join("sheaf-console.conf"),
-            listen: ([127, 0, 0, 1], 0).into(),
-            certificate: None,
-            node_authority: None,
-        };
-        let console = sheaf_console::open(&options).await?;
-        Ok(Self(format!("https://{}", console.address), tokio::spawn(console.run())))
-    }
-}
-
 /// The code that an authenticator app shows for `secret` at `step`: RFC 6238, written again, as an app does.
 fn code_at(secret: &str, step: u64) -> Result<String> {
     use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -404,7 +312,7 @@ fn code_at(secret: &str, step: u64) -> Result<String> {
 async fn a_second_factor_counts_at_every_console_each_code_once_and_an_administrator_removes_it() -> Result<()>
 {
     let ground = Ground::make().await?;
-    let other = Second::start(&ground.on).await?;
+    let other = Served::start(&ground.on.plane).await?;
     let (anna, bob) = settled(&ground).await?;
     let (code, said) = ground.by(&bob, "POST", "/console/second", Some(&json!({"password": PASSWORD})))?;
     ensure!(code == 201, "{code} {said}");
@@ -428,16 +336,18 @@ async fn a_second_factor_counts_at_every_console_each_code_once_and_an_administr
         ask_at(console, "POST", "/console/login", &[], Some(&body))
     };
     wait("the other console knows the factor", async || {
-        let asked = at(&other.0, None);
+        let asked = at(&other.address, None);
         Ok(asked.is_ok_and(|(code, said)| code == 401 && said.contains("CodeRequired")).then_some(()))
     })
     .await?;
     let next = code_at(secret, first + 1)?;
-    let (code, said) = at(&other.0, Some(&next))?;
+    let (code, said) = at(&other.address, Some(&next))?;
     ensure!(code == 200, "{code} {said}");
-    for (console, typed) in
-        [(&ground.console, next.as_str()), (&other.0, next.as_str()), (&other.0, "12345x")]
-    {
+    for (console, typed) in [
+        (&ground.console.address, next.as_str()),
+        (&other.address, next.as_str()),
+        (&other.address, "12345x"),
+    ] {
         let (code, said) = at(console, Some(typed))?;
         ensure!(
             code == 401 && said.contains("the code is wrong, or was used already"),
@@ -447,7 +357,7 @@ async fn a_second_factor_counts_at_every_console_each_code_once_and_an_administr
     let recovery = confirmed["recoveryCodes"][0].as_str().context("a recovery code")?;
     // The record may have been read before the other console wrote it: then it is refused, and not taken.
     wait("a recovery code lets in", async || {
-        Ok(at(&ground.console, Some(recovery)).is_ok_and(|(code, _)| code == 200).then_some(()))
+        Ok(at(&ground.console.address, Some(recovery)).is_ok_and(|(code, _)| code == 200).then_some(()))
     })
     .await?;
     let (code, said) = ground.by(&bob, "DELETE", "/console/users/anna/second", None)?;
@@ -455,7 +365,7 @@ async fn a_second_factor_counts_at_every_console_each_code_once_and_an_administr
     let (code, said) = ground.by(&anna, "DELETE", "/console/users/bob/second", None)?;
     ensure!(code == 204, "{code} {said}");
     wait("bob logs in with the password", async || {
-        Ok(at(&other.0, None).is_ok_and(|(code, _)| code == 200).then_some(()))
+        Ok(at(&other.address, None).is_ok_and(|(code, _)| code == 200).then_some(()))
     })
     .await
 }
@@ -701,37 +611,8 @@ const IDLE_MEMORY: u64 = 30;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_program_uses_thirty_mebibytes_while_nobody_is_logged_in() -> Result<()> {
     let on = Controlled::start().await?;
-    let (folder, port) = (tempfile::tempdir()?, 8443);
-    let log = folder.path().join("said");
-    let near = on.plane.near_address();
-    let command = Command::new(built("sheaf-console")?)
-        .arg("--kubeconfig")
-        .arg(on.plane.paths.kubernetes.join("sheaf-console.conf"))
-        .args(["--listen", &format!("{near}:{port}")])
-        .arg("--certificate")
-        .arg(on.plane.paths.kubernetes.join("pki/sheaf-console-serving.crt"))
-        .arg("--key")
-        .arg(on.plane.paths.kubernetes.join("pki/sheaf-console-serving.key"))
-        .log(&log);
-    let mut child = System.start(&command)?;
-    let pid = child.id();
-    let ready = wait("the program is ready", async || {
-        let words = ["-sk", "--max-time", "5", &format!("https://{near}:{port}/healthz")];
-        let said = System.run(&Command::new("curl").args(words)).map(|output| output.text());
-        Ok(said.is_ok_and(|said| said.contains("true")).then_some(()))
-    })
-    .await;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
-    child.kill().ok();
-    child.wait().ok();
-    ready.with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
-    let line = |status: &str, key: &str| -> Option<u64> {
-        let value = status.lines().find_map(|line| line.strip_prefix(key))?;
-        value.trim_start_matches(':').trim().strip_suffix(" kB")?.trim().parse().ok()
-    };
-    let status = status?;
-    let all = line(&status, "VmRSS").context("VmRSS")? / 1024;
-    let own = line(&status, "RssAnon").context("RssAnon")? / 1024;
+    let program = Program::start(&on.plane).await?;
+    let (all, own) = (program.memory("VmRSS")? / 1024, program.memory("RssAnon")? / 1024);
     println!("sheaf-console, idle: {all} MiB, {own} MiB of its own");
     ensure!(all <= IDLE_MEMORY, "{all} MiB, {own} MiB of its own");
     Ok(())

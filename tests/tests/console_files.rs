@@ -5,137 +5,38 @@
 //! rights decide, is RBAC, TLS and the aggregated API together. The node is the agent's own code with LVM in memory. Route in: curl as a
 //! browser. Route out: a disk with the image, or a refusal.
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
-use sheaf_agent::claim::by_hand;
 use sheaf_api::cdi::DataVolumePhase;
-use sheaf_config::load::parse_node_config;
-use sheaf_host::run::{Command, System};
+use sheaf_tests::console::{Browser, PASSWORD, Served, ask};
 use sheaf_tests::controlled::wait;
 use sheaf_tests::played_pool::PlayedPool;
 use std::path::Path;
 
-const PASSWORD: &str = "correct horse battery";
-const JSON: &str = "content-type: application/json";
-
 /// A cluster with a pool, and a console.
 struct Ground {
     pool: PlayedPool,
-    console: String,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Ground {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    console: Served,
 }
 
 impl Ground {
     async fn make() -> Result<Self> {
         let pool = PlayedPool::start(256).await?;
-        let options = sheaf_console::Options {
-            kubeconfig: pool.on.plane.paths.kubernetes.join("sheaf-console.conf"),
-            listen: ([127, 0, 0, 1], 0).into(),
-            certificate: None,
-            node_authority: None,
-        };
-        let console = sheaf_console::open(&options).await?;
-        let address = format!("https://{}", console.address);
-        let ground = Self { pool, console: address, task: tokio::spawn(console.run()) };
-        wait("the console has read its records", async || {
-            let ready = ground.ask(&[], "/healthz").is_ok_and(|(head, _)| head.contains(" 200 "));
-            Ok(ready.then_some(()))
-        })
-        .await?;
-        Ok(ground)
+        let console = Served::start(&pool.on.plane).await?;
+        Ok(Self { pool, console })
     }
 
-    /// The head and the body of the answer to curl with these words.
-    fn ask(&self, words: &[&str], path: &str) -> Result<(String, String)> {
-        let folder = tempfile::tempdir()?;
-        let (head, body) = (folder.path().join("head"), folder.path().join("body"));
-        // `Expect` is curl's own; no browser sends it.
-        let command =
-            Command::new("curl").args(["-sk", "--max-time", "120", "-H", "expect:", "-D"]).arg(&head);
-        let command = command.arg("-o").arg(&body).args(words).arg(format!("{}{path}", self.console));
-        System.start(&command)?.wait()?;
-        let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
-        Ok((read(&head), read(&body)))
-    }
-
-    /// The cookie of a user who makes a session by `path`.
-    fn session(&self, path: &str, body: &Value) -> Result<String> {
-        let (head, said) = self.ask(&["-H", JSON, "--data-raw", &body.to_string()], path)?;
-        let line = head.lines().find_map(|line| line.strip_prefix("set-cookie: "));
-        let cookie =
-            line.and_then(|line| line.split(';').next()).with_context(|| format!("a cookie: {said}"))?;
-        Ok(format!("cookie: {cookie}"))
-    }
-
-    /// Saves what a browser downloads; the head, and the body as far as it is text.
-    fn save(&self, cookie: &str, path: &str, words: &[&str], to: &Path) -> Result<(String, String)> {
-        let head = to.with_extension("head");
-        let command = Command::new("curl").args(["-sk", "--max-time", "120", "-H", cookie, "-D"]).arg(&head);
-        System
-            .start(&command.arg("-o").arg(to).args(words).arg(format!("{}{path}", self.console)))?
-            .wait()?;
-        let body = String::from_utf8_lossy(&std::fs::read(to)?).into_owned();
-        Ok((std::fs::read_to_string(&head)?.to_lowercase().replacen("http", "HTTP", 1), body))
+    async fn claim(&self) -> Result<Browser> {
+        Browser::claim(&self.pool.on.plane, &self.console.address, "anna").await
     }
 
     /// Sends a file into the volume; status and message.
-    fn upload(&self, cookie: &str, volume: &str, file: &Path) -> Result<(u16, String)> {
-        let origin = format!("origin: {}", self.console);
+    fn upload(&self, browser: &Browser, volume: &str, file: &Path) -> Result<(u16, String)> {
         let sent = format!("@{}", file.display());
-        let words = [
-            "-H",
-            cookie,
-            "-H",
-            &origin,
-            "-H",
-            "x-sheaf-console: 1",
-            "-H",
-            "content-type: application/octet-stream",
-            "-X",
-            "POST",
-            "--data-binary",
-            &sent,
-        ];
-        let (head, said) = self.ask(&words, &format!("/console/upload/default/{volume}"))?;
-        let status = head.split(' ').nth(1).with_context(|| format!("a status: {head}"))?.parse()?;
-        let said: Value = serde_json::from_str(&said).unwrap_or_default();
-        Ok((status, said["message"].as_str().unwrap_or_default().to_owned()))
-    }
-}
-
-impl Ground {
-    /// Makes the first administrator; answers her cookie.
-    async fn claim(&self) -> Result<String> {
-        let text = "version = 1\n[system]\nhostname = \"plane\"\n[cluster]\nmode = \"create\"\n";
-        let config = parse_node_config("node.toml", text).map_err(|errors| anyhow!("{errors}"))?;
-        let shown = by_hand::new(&self.pool.on.plane.paths, &config).await?;
-        let code = shown.lines().find_map(|line| line.strip_prefix("code: ")).context("a code")?;
-        wait("the console knows of the claim", async || {
-            let open = self.ask(&[], "/console/claim").is_ok_and(|(_, said)| said.contains("true"));
-            Ok(open.then_some(()))
-        })
-        .await?;
-        self.session("/console/claim", &json!({"code": code, "user": "anna", "password": PASSWORD}))
-    }
-
-    /// A change by a session, as its page asks for it; status and body.
-    fn change(&self, cookie: &str, method: &str, path: &str, body: &Value) -> Result<(u16, String)> {
-        let origin = format!("origin: {}", self.console);
-        let kind = match method {
-            "PATCH" => "content-type: application/merge-patch+json",
-            _ => JSON,
-        };
-        let body = body.to_string();
-        let session = ["-H", cookie, "-H", &origin, "-H", "x-sheaf-console: 1"];
-        let words = [&["-X", method, "-H", kind, "--data-raw", &body][..], &session].concat();
-        let (head, said) = self.ask(&words, path)?;
-        Ok((head.split(' ').nth(1).with_context(|| format!("a status: {head}"))?.parse()?, said))
+        let mut words =
+            vec!["-X", "POST", "-H", "content-type: application/octet-stream", "--data-binary", &sent];
+        words.extend(browser.headers().iter().flat_map(|header| ["-H", *header]));
+        Ok(ask(&self.console.address, &words, &format!("/console/upload/default/{volume}"))?.message())
     }
 }
 
@@ -146,7 +47,7 @@ async fn what_the_pages_of_machines_and_images_write_is_what_the_server_takes() 
     let text = include_str!("../manifests/console/written.json");
     let all: Value = serde_json::from_str(text)?;
     let vms = "/api/apis/kubevirt.io/v1/namespaces/default/virtualmachines";
-    let (status, said) = on.change(&anna, "POST", vms, &all["machine"])?;
+    let (status, said) = anna.ask("POST", vms, Some(&all["machine"]))?.said();
     ensure!(status == 201, "{status}: {said}");
     let made: Value = serde_json::from_str(&said)?;
     let uid = made["metadata"]["uid"].as_str().context("a UID")?;
@@ -165,7 +66,7 @@ async fn what_the_pages_of_machines_and_images_write_is_what_the_server_takes() 
             }
             _ => format!("{path}?dryRun=All&fieldValidation=Strict"),
         };
-        let (status, said) = on.change(&anna, method, &path, &body)?;
+        let (status, said) = anna.ask(method, &path, Some(&body))?.said();
         if !(200..300).contains(&status) {
             wrong.push(format!("{method} {path} {body}: {status} {said}"));
         }
@@ -181,9 +82,9 @@ async fn an_image_goes_in_and_a_disk_out_with_the_rights_of_the_user_and_a_bad_o
     let anna = on.claim().await?;
     let viewer =
         json!({"name": "vera", "password": PASSWORD, "roles": [{"role": "view", "project": "default"}]});
-    let (status, said) = on.change(&anna, "POST", "/console/users", &viewer)?;
+    let (status, said) = anna.ask("POST", "/console/users", Some(&viewer))?.said();
     ensure!(status == 201, "{status}: {said}");
-    let vera = on.session("/console/login", &json!({"user": "vera", "password": PASSWORD}))?;
+    let vera = Browser::log_in(&on.console.address, "vera")?;
 
     let image: Vec<u8> = (0..4_usize << 20).map(|at| (at % 251) as u8).collect();
     let file = on.pool.file("plain.raw", &image)?;
@@ -206,26 +107,25 @@ async fn an_image_goes_in_and_a_disk_out_with_the_rights_of_the_user_and_a_bad_o
     let away = json!({"apiVersion": "export.kubevirt.io/v1beta1", "kind": "VirtualMachineExport", "metadata": {"name": "away"},
         "spec": {"source": {"apiGroup": "", "kind": "PersistentVolumeClaim", "name": "disk"}}});
     let exports = "/api/apis/export.kubevirt.io/v1beta1/namespaces/default/virtualmachineexports";
-    let (status, said) = on.change(&anna, "POST", exports, &away)?;
+    let (status, said) = anna.ask("POST", exports, Some(&away))?.said();
     ensure!(status == 201, "{status}: {said}");
     wait("the export is ready", async || {
-        let read = on.ask(&["-H", &anna], &format!("{exports}/away"));
-        Ok(read.is_ok_and(|(_, said)| said.contains(r#""phase":"Ready""#)).then_some(()))
+        let read = anna.ask("GET", &format!("{exports}/away"), None);
+        Ok(read.is_ok_and(|answer| answer.text().contains(r#""phase":"Ready""#)).then_some(()))
     })
     .await?;
     let disk = "/console/download/default/away/disk/disk.img";
-    let saved = on.pool.folder.path().join("saved");
-    let (head, _) = on.save(&anna, disk, &[], &saved)?;
-    ensure!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    ensure!(head.contains("content-disposition: attachment; filename=\"disk.img\""), "{head}");
-    let bytes = std::fs::read(&saved)?;
-    ensure!(bytes.len() == 8 << 20 && bytes.starts_with(&image), "{} bytes", bytes.len());
-    let (head, _) = on.save(&anna, disk, &["-H", "range: bytes=1000-1999"], &saved)?;
-    ensure!(head.starts_with("HTTP/1.1 206 ") && std::fs::read(&saved)? == image[1000..2000], "{head}");
-    let (head, said) = on.save(&vera, disk, &[], &saved)?;
-    ensure!(
-        head.starts_with("HTTP/1.1 403 ") && said.contains("secrets"),
-        "who reads no Secret gets no disk: {head}{said}"
-    );
+    let save = |browser: &Browser, words: &[&str]| {
+        ask(&on.console.address, &[&["-H", browser.cookie.as_str()][..], words].concat(), disk)
+    };
+    let whole = save(&anna, &[])?;
+    ensure!(whole.status == 200, "{}", whole.head);
+    let attachment = "content-disposition: attachment; filename=\"disk.img\"";
+    ensure!(whole.head.to_lowercase().contains(attachment), "{}", whole.head);
+    ensure!(whole.body.len() == 8 << 20 && whole.body.starts_with(&image), "{} bytes", whole.body.len());
+    let part = save(&anna, &["-H", "range: bytes=1000-1999"])?;
+    ensure!(part.status == 206 && part.body == image[1000..2000], "{}", part.head);
+    let (status, said) = save(&vera, &[])?.said();
+    ensure!(status == 403 && said.contains("secrets"), "who reads no Secret gets no disk: {status} {said}");
     Ok(())
 }

@@ -4,12 +4,12 @@
 //! is played, as in tests: its machines are objects and run nowhere. Route in: `console [ADDRESS:PORT]`, as root. Route out: address and
 //! code on the terminal; Ctrl+C ends it, and nothing is left.
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use kube::api::{Api, PostParams};
 use serde_json::json;
 use sheaf_agent::claim::by_hand;
 use sheaf_api::VirtualMachine;
-use sheaf_config::load::parse_node_config;
+use sheaf_tests::console::{Served, code_in, node_config};
 use sheaf_tests::played::{PlayedNode, cluster, vm};
 use std::net::SocketAddr;
 
@@ -49,23 +49,14 @@ async fn run(listen: SocketAddr) -> Result<()> {
         .create(&PostParams::default(), &serde_json::from_value(till)?)
         .await?;
 
-    let options = sheaf_console::Options {
-        kubeconfig: on.plane.paths.kubernetes.join("sheaf-console.conf"),
-        listen,
-        certificate: None,
-        node_authority: Some(on.plane.paths.kubernetes.join("pki/kubelet-serving-ca.crt")),
-    };
-    let console = sheaf_console::open(&options).await?;
-    let text = "version = 1\n[system]\nhostname = \"plane\"\n[cluster]\nmode = \"create\"\n";
-    let config = parse_node_config("node.toml", text).map_err(|errors| anyhow!("{errors}"))?;
-    let said = by_hand::new(&on.plane.paths, &config).await?;
-    let code = said.lines().find_map(|line| line.strip_prefix("code: ")).context("a code")?;
-    println!("console: https://{}/", console.address);
+    let mut console = Served::at(&on.plane, listen).await?;
+    let said = by_hand::new(&on.plane.paths, &node_config()?).await?;
+    println!("console: {}/", console.address);
     println!("console: certificate, SHA-256: {}", console.fingerprint);
-    println!("console: code of the first administrator: {code}");
+    println!("console: code of the first administrator: {}", code_in(&said)?);
     println!("console: kubectl --kubeconfig {} get vms -A", on.plane.kubeconfig().display());
     tokio::select! {
-        () = console.run() => {}
+        ended = console.ended() => ended?,
         ended = tokio::signal::ctrl_c() => ended?,
     }
     println!("console: ended");

@@ -5,6 +5,7 @@
 //! cache; `--only NAME,NAME` measures these sections alone; `--print` prints instead of writing.
 
 mod agent;
+mod console;
 mod controller;
 mod debian;
 mod desk;
@@ -54,7 +55,7 @@ const PROCESSOR: &str = "systemctl list-units --type=service --no-legend --plain
 type Section = fn(&mut Report, &Case) -> Result<()>;
 
 /// What is measured, in the file's order, under the names that `--only` knows.
-const SECTIONS: [(&str, Section); 23] = [
+const SECTIONS: [(&str, Section); 24] = [
     ("sizes", Report::sizes),
     ("build", Report::build),
     ("mkosi", Report::mkosi),
@@ -68,6 +69,7 @@ const SECTIONS: [(&str, Section); 23] = [
     ("many", Report::many),
     ("hundred", Report::hundred),
     ("controller", Report::controller),
+    ("console", Report::console),
     ("fleet", Report::fleet),
     ("failover", Report::failover),
     ("streams", Report::streams),

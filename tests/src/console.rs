@@ -1,0 +1,244 @@
+//! The administration console as people meet it: served beside a control plane, claimed by a code, asked by curl as a browser asks.
+//!
+//! Why here: cases, benchmarks and `make console` begin in the same way. The console runs in this process, or as the program, with
+//! the identity that the agent made. Route in: [`ControlPlane`]. Route out: answers: status, head and body.
+
+use crate::cluster::ControlPlane;
+use crate::controlled::wait;
+use crate::lab::built;
+use anyhow::{Context as _, Result, anyhow};
+use serde_json::{Value, json};
+use sheaf_agent::claim::by_hand;
+use sheaf_config::load::parse_node_config;
+use sheaf_config::node::NodeConfig;
+use sheaf_host::run::{Command, System};
+use std::net::SocketAddr;
+use std::process::Child;
+
+/// The password of all users here.
+pub const PASSWORD: &str = "correct horse battery";
+const JSON: &str = "content-type: application/json";
+const PATCH: &str = "content-type: application/merge-patch+json";
+
+/// What a console answered.
+pub struct Answer {
+    /// Of HTTP.
+    pub status: u16,
+    /// Status line and headers.
+    pub head: String,
+    /// As it came.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// Its body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// Status and text.
+    pub fn said(&self) -> (u16, String) {
+        (self.status, self.text())
+    }
+
+    /// Status and the message of a refusal; no message if it is none.
+    pub fn message(&self) -> (u16, String) {
+        let said: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        (self.status, said["message"].as_str().unwrap_or_default().to_owned())
+    }
+}
+
+/// What a console at `address` answers to curl with these words.
+pub fn ask(address: &str, words: &[&str], path: &str) -> Result<Answer> {
+    let folder = tempfile::tempdir()?;
+    let (head, body) = (folder.path().join("head"), folder.path().join("body"));
+    // `Expect` is curl's own; no browser sends it.
+    let command = Command::new("curl")
+        .args(["-sk", "--path-as-is", "--max-time", "120", "-H", "expect:", "-D"])
+        .arg(&head)
+        .arg("-o")
+        .arg(&body)
+        .args(words)
+        .arg(format!("{address}{path}"));
+    System.start(&command)?.wait()?;
+    let head = std::fs::read_to_string(&head).with_context(|| format!("{address}{path}: no answer"))?;
+    let status = head.split(' ').nth(1).with_context(|| format!("a status: {head}"))?.parse()?;
+    // There is no file without a body.
+    Ok(Answer { status, head, body: std::fs::read(&body).unwrap_or_default() })
+}
+
+/// The same with a method, headers and a body of JSON.
+pub fn request(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[&str],
+    body: Option<&Value>,
+) -> Result<Answer> {
+    let mut words = vec!["-X", method];
+    words.extend(headers.iter().flat_map(|header| ["-H", *header]));
+    let body = body.map(Value::to_string);
+    if let Some(body) = &body {
+        words.extend(["-H", if method == "PATCH" { PATCH } else { JSON }, "--data-raw", body]);
+    }
+    ask(address, &words, path)
+}
+
+/// Whether it has read what it keeps.
+fn is_ready(address: &str) -> bool {
+    ask(address, &[], "/healthz").is_ok_and(|answer| answer.status == 200)
+}
+
+/// A console in this process; dropped, it ends.
+pub struct Served {
+    /// `https://ADDRESS:PORT`.
+    pub address: String,
+    /// SHA-256 of its certificate.
+    pub fingerprint: String,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Served {
+    /// One with plots, on a port of its own, that has read what it keeps.
+    pub async fn start(plane: &ControlPlane) -> Result<Self> {
+        Self::at(plane, ([127, 0, 0, 1], 0).into()).await
+    }
+
+    /// The same where it is to listen.
+    pub async fn at(plane: &ControlPlane, listen: SocketAddr) -> Result<Self> {
+        let options = sheaf_console::Options {
+            kubeconfig: plane.paths.kubernetes.join("sheaf-console.conf"),
+            listen,
+            certificate: None,
+            node_authority: Some(plane.paths.kubernetes.join("pki/kubelet-serving-ca.crt")),
+        };
+        let console = sheaf_console::open(&options).await?;
+        let (address, fingerprint) = (format!("https://{}", console.address), console.fingerprint.clone());
+        let served = Self { address, fingerprint, task: tokio::spawn(console.run()) };
+        wait("the console has read its records", async || Ok(is_ready(&served.address).then_some(())))
+            .await?;
+        Ok(served)
+    }
+
+    /// Returns when it ends, which it does not by itself.
+    pub async fn ended(&mut self) -> Result<()> {
+        (&mut self.task).await.context("the console ended")
+    }
+}
+
+/// The console as the program that images have, as tests build it; dropped, it is killed.
+pub struct Program {
+    /// `https://ADDRESS:PORT`.
+    pub address: String,
+    child: Child,
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+impl Program {
+    /// Starts it with the certificate that the agent made; it has read what it keeps.
+    pub async fn start(plane: &ControlPlane) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let log = folder.path().join("said");
+        let listen = format!("{}:8443", plane.near_address());
+        let kubernetes = &plane.paths.kubernetes;
+        let command = Command::new(built("sheaf-console")?)
+            .arg("--kubeconfig")
+            .arg(kubernetes.join("sheaf-console.conf"))
+            .args(["--listen", &listen])
+            .arg("--certificate")
+            .arg(kubernetes.join("pki/sheaf-console-serving.crt"))
+            .arg("--key")
+            .arg(kubernetes.join("pki/sheaf-console-serving.key"))
+            .arg("--node-authority")
+            .arg(kubernetes.join("pki/kubelet-serving-ca.crt"))
+            .log(&log);
+        let program = Self { address: format!("https://{listen}"), child: System.start(&command)? };
+        wait("the program is ready", async || Ok(is_ready(&program.address).then_some(())))
+            .await
+            .with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
+        Ok(program)
+    }
+
+    /// A figure of `/proc/PID/status`, in KiB: `VmRSS`, `RssAnon`.
+    pub fn memory(&self, figure: &str) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(figure)?.strip_prefix(':'));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).context(figure.to_owned())?;
+        Ok(kib.trim().parse()?)
+    }
+}
+
+/// The node.toml of the node that the control plane is on.
+pub fn node_config() -> Result<NodeConfig> {
+    let text = "version = 1\n[system]\nhostname = \"plane\"\n[cluster]\nmode = \"create\"\n";
+    parse_node_config("node.toml", text).map_err(|errors| anyhow!("{errors}"))
+}
+
+/// What is behind `code: `.
+pub fn code_in(said: &str) -> Result<&str> {
+    said.lines().find_map(|line| line.strip_prefix("code: ")).context("a code")
+}
+
+/// A browser of somebody who has logged in.
+#[derive(Clone)]
+pub struct Browser {
+    address: String,
+    /// `cookie: …`
+    pub cookie: String,
+    /// `origin: …`, the console's own.
+    pub origin: String,
+}
+
+impl Browser {
+    /// With the session that a request to `path` begins.
+    fn begin(address: &str, path: &str, body: &Value) -> Result<Self> {
+        let answer = request(address, "POST", path, &[], Some(body))?;
+        let line = answer.head.lines().find_map(|line| line.strip_prefix("set-cookie: "));
+        let cookie = line.and_then(|line| line.split(';').next());
+        let cookie = cookie.with_context(|| format!("a cookie: {} {}", answer.status, answer.text()))?;
+        Ok(Self {
+            address: address.to_owned(),
+            cookie: format!("cookie: {cookie}"),
+            origin: format!("origin: {address}"),
+        })
+    }
+
+    /// Of a user with [`PASSWORD`].
+    pub fn log_in(address: &str, user: &str) -> Result<Self> {
+        Self::begin(address, "/console/login", &json!({"user": user, "password": PASSWORD}))
+    }
+
+    /// Of `user`, who claims the cluster by the code that `sheaf-agent claim new` makes on the node.
+    pub async fn claim(plane: &ControlPlane, address: &str, user: &str) -> Result<Self> {
+        let shown = by_hand::new(&plane.paths, &node_config()?).await?;
+        wait("the console knows of the claim", async || {
+            let asked = ask(address, &[], "/console/claim");
+            Ok(asked.is_ok_and(|answer| answer.text().contains("true")).then_some(()))
+        })
+        .await?;
+        let body = json!({"code": code_in(&shown)?, "user": user, "password": PASSWORD});
+        Self::begin(address, "/console/claim", &body)
+    }
+
+    /// The headers of a change.
+    pub fn headers(&self) -> [&str; 3] {
+        [&self.cookie, &self.origin, "x-sheaf-console: 1"]
+    }
+
+    /// What is answered to a request of its page.
+    pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer> {
+        request(&self.address, method, path, &self.headers(), body)
+    }
+}
