@@ -130,7 +130,8 @@ fn nodes(config: &Config, authority: &std::path::Path) -> anyhow::Result<metrics
 
 /// A certificate in PEM (RFC 7468).
 fn pem(der: &[u8]) -> String {
-    pem::encode(&pem::Pem::new("CERTIFICATE", der))
+    let lines = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    pem::encode_config(&pem::Pem::new("CERTIFICATE", der), lines)
 }
 
 /// What a kubeconfig for the same API server has of it.
@@ -148,4 +149,17 @@ async fn connection(path: &std::path::Path) -> anyhow::Result<Config> {
         .with_context(|| format!("using kubeconfig {}", path.display()))?;
     config.default_retry = false;
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    /// It is written into kubeconfigs, and compared.
+    #[test]
+    fn a_certificate_has_lines_of_64_letters_that_end_as_on_linux() {
+        let text = super::pem(&[7; 100]);
+        let lines: Vec<&str> = text.split('\n').collect();
+        assert_eq!(lines.len(), 6, "{text:?}");
+        assert_eq!((lines[0], lines[1].len()), ("-----BEGIN CERTIFICATE-----", 64));
+        assert_eq!(lines[4..], ["-----END CERTIFICATE-----", ""]);
+    }
 }

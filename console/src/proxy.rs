@@ -111,6 +111,10 @@ pub fn target(method: &Method, path: &str, query: Option<&str>) -> Result<Target
 pub fn offered(project: &str, name: &str) -> Vec<(Method, String)> {
     let mut all = Vec::new();
     for row in table::ROWS {
+        let (project, name) = match row.only {
+            Only::Object(its_namespace, its_name) => (its_namespace, its_name),
+            Only::Any | Only::Projects => (project, name),
+        };
         let root = match row.group {
             "" => format!("{PREFIX}/api/{}", row.version),
             group => format!("{PREFIX}/apis/{group}/{}", row.version),

@@ -240,8 +240,9 @@ fn built_agent() -> Result<PathBuf> {
 pub fn built(program: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").context("CARGO is not set: these tests are run by cargo")?;
     System.run(&Command::new(cargo).args(["build", "--quiet", "--package", program]))?;
-    // …/target/debug/deps/all-HASH
-    let test = std::env::current_exe()?;
-    let folder = test.parent().and_then(Path::parent).context("the test lies in a target directory")?;
+    // …/target/debug/deps/all-HASH of cases, …/target/debug/bench
+    let own = std::env::current_exe()?;
+    let folder = own.parent().context("this program lies in a target directory")?;
+    let folder = if folder.ends_with("deps") { folder.parent().context("deps")? } else { folder };
     Ok(folder.join(program))
 }
