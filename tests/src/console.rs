@@ -17,6 +17,8 @@ use std::process::Child;
 
 /// The password of all users here.
 pub const PASSWORD: &str = "correct horse battery";
+/// Seconds of a request, unless its words say otherwise.
+const LONGEST: &str = "20";
 const JSON: &str = "content-type: application/json";
 const PATCH: &str = "content-type: application/merge-patch+json";
 
@@ -48,13 +50,13 @@ impl Answer {
     }
 }
 
-/// What a console at `address` answers to curl with these words.
+/// What a console at `address` answers to curl with these words; of a stream, what came within [`LONGEST`].
 pub fn ask(address: &str, words: &[&str], path: &str) -> Result<Answer> {
     let folder = tempfile::tempdir()?;
     let (head, body) = (folder.path().join("head"), folder.path().join("body"));
     // `Expect` is curl's own; no browser sends it.
     let command = Command::new("curl")
-        .args(["-sk", "--path-as-is", "--max-time", "120", "-H", "expect:", "-D"])
+        .args(["-sk", "--path-as-is", "--max-time", LONGEST, "-H", "expect:", "-D"])
         .arg(&head)
         .arg("-o")
         .arg(&body)
@@ -79,7 +81,8 @@ pub fn request(
     words.extend(headers.iter().flat_map(|header| ["-H", *header]));
     let body = body.map(Value::to_string);
     if let Some(body) = &body {
-        words.extend(["-H", if method == "PATCH" { PATCH } else { JSON }, "--data-raw", body]);
+        let is_patch = method == "PATCH" && path.starts_with("/api/");
+        words.extend(["-H", if is_patch { PATCH } else { JSON }, "--data-raw", body]);
     }
     ask(address, &words, path)
 }

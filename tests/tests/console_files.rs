@@ -33,8 +33,16 @@ impl Ground {
     /// Sends a file into the volume; status and message.
     fn upload(&self, browser: &Browser, volume: &str, file: &Path) -> Result<(u16, String)> {
         let sent = format!("@{}", file.display());
-        let mut words =
-            vec!["-X", "POST", "-H", "content-type: application/octet-stream", "--data-binary", &sent];
+        let mut words = vec![
+            "-X",
+            "POST",
+            "--max-time",
+            "120",
+            "-H",
+            "content-type: application/octet-stream",
+            "--data-binary",
+            &sent,
+        ];
         words.extend(browser.headers().iter().flat_map(|header| ["-H", *header]));
         Ok(ask(&self.console.address, &words, &format!("/console/upload/default/{volume}"))?.message())
     }
