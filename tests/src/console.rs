@@ -231,8 +231,12 @@ impl Browser {
             Ok(asked.is_ok_and(|answer| answer.text().contains("true")).then_some(()))
         })
         .await?;
-        let body = json!({"code": code_in(&shown)?, "user": user, "password": PASSWORD});
-        Self::begin(address, "/console/claim", &body)
+        Self::claim_by(address, code_in(&shown)?, user)
+    }
+
+    /// Of `user`, who claims the cluster by `code`.
+    pub fn claim_by(address: &str, code: &str, user: &str) -> Result<Self> {
+        Self::begin(address, "/console/claim", &json!({"code": code, "user": user, "password": PASSWORD}))
     }
 
     /// The headers of a change.

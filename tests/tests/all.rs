@@ -46,6 +46,9 @@ mod vm_snapshots;
 mod volumes_agent;
 mod volumes_cluster;
 
+/// Sends an image through the console of an emulated node.
+#[cfg(feature = "all")]
+mod console_vm;
 /// Builds a registry, and runs four VMs on a machine.
 #[cfg(feature = "all")]
 mod container_disk_vm;

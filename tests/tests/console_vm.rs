@@ -1,0 +1,146 @@
+//! The administration console of a node, as a browser asks it, down to a guest: claimed by the code of the node, an image sent in,
+//! a machine made of it that boots, what it uses, a snapshot, a clone, a token for one more node.
+//!
+//! Why a whole machine: the unit has a user and credentials of its own, and reads agents by their certificates; an image passes the
+//! console, sheaf-controller and the agent to a logical volume, and a guest boots from it. Route in: curl as a browser, at the
+//! node's port 443. Route out: the guest's own line on its console, states of objects.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use sheaf_host::wait::until;
+use sheaf_tests::console::{Browser, ask, code_in};
+use sheaf_tests::harness::{Cluster, READY, case};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// The node's address in its network, and the console's port there.
+const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 11);
+const CONSOLE: u16 = 443;
+/// Longest wait for one step of an emulated node.
+const STEP: Duration = Duration::from_secs(300);
+/// Twice the interval at which the console asks agents, on an emulated node.
+const MEASURED: Duration = Duration::from_secs(150);
+const LOOK: Duration = Duration::from_secs(2);
+const VOLUMES: &str = "/api/apis/cdi.kubevirt.io/v1beta1/namespaces/default/datavolumes";
+const MACHINES: &str = "/api/apis/kubevirt.io/v1/namespaces/default/virtualmachines";
+const SNAPSHOTS: &str = "/api/apis/snapshot.kubevirt.io/v1beta1/namespaces/default/virtualmachinesnapshots";
+const CLONES: &str = "/api/apis/clone.kubevirt.io/v1beta1/namespaces/default/virtualmachineclones";
+
+fn volume() -> Value {
+    json!({
+        "apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "DataVolume",
+        "metadata": {
+            "name": "image", "namespace": "default", "labels": {"console.sheaf.dev/image": "disk"},
+            "annotations": {"cdi.kubevirt.io/storage.bind.immediate.requested": "true"},
+        },
+        "spec": {"source": {"upload": {}}, "storage": {"resources": {"requests": {"storage": "128Mi"}}}},
+    })
+}
+
+fn machine() -> Value {
+    let root = json!({
+        "metadata": {"name": "web-root"},
+        "spec": {
+            "source": {"pvc": {"name": "image", "namespace": "default"}},
+            "storage": {"resources": {"requests": {"storage": "128Mi"}}},
+        },
+    });
+    json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"runStrategy": "Always", "dataVolumeTemplates": [root], "template": {"spec": {
+            "domain": {"memory": {"guest": "128Mi"}, "devices": {"disks": [{"name": "root"}]}},
+            "volumes": [{"name": "root", "dataVolume": {"name": "web-root"}}],
+        }}},
+    })
+}
+
+/// A copy of a machine's state, as `kind` of `group` makes it of the machine web.
+fn copy(group: &str, kind: &str, mut spec: Value) -> Value {
+    spec["source"] = json!({"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "web"});
+    json!({"apiVersion": format!("{group}/v1beta1"), "kind": kind,
+           "metadata": {"name": "one", "namespace": "default"}, "spec": spec})
+}
+
+fn made(browser: &Browser, path: &str, object: &Value) -> Result<()> {
+    let (status, said) = browser.ask("POST", path, Some(object))?.said();
+    ensure!(status == 201, "{path}: {status} {said}");
+    Ok(())
+}
+
+/// Waits until the console shows the object at `path` in the state that is meant.
+fn shown(browser: &Browser, path: &str, is_meant: impl Fn(&Value) -> bool) -> Result<()> {
+    let mut last = String::new();
+    let seen = until(STEP, LOOK, || {
+        last =
+            browser.ask("GET", path, None).map_or_else(|error| format!("{error:#}"), |answer| answer.text());
+        is_meant(&serde_json::from_str(&last).unwrap_or_default()).then_some(())
+    });
+    seen.with_context(|| format!("{path}: {last}"))
+}
+
+/// Numbers of the last hour that the console has, if the last one is known.
+fn measured(browser: &Browser, query: &str) -> Result<Value> {
+    let mut last = String::new();
+    let found = until(MEASURED, LOOK, || {
+        last = browser.ask("GET", &format!("/console/metrics?{query}&span=hour"), None).ok()?.text();
+        let numbers: Value = serde_json::from_str(&last).ok()?;
+        numbers["processors"].as_array()?.last()?.is_number().then_some(numbers)
+    });
+    found.with_context(|| format!("{query}: {last}"))
+}
+
+/// Claims the cluster as a person who reads the code on the node.
+fn claimed(cluster: &mut Cluster) -> Result<(String, Browser)> {
+    let port = cluster.machine.forward(NODE, CONSOLE)?;
+    let address = format!("https://127.0.0.1:{port}");
+    let said = cluster.root("sheaf-agent claim new")?;
+    let open = until(READY, LOOK, || {
+        ask(&address, &[], "/console/claim").ok().filter(|answer| answer.text().contains("true")).map(drop)
+    });
+    open.context("the console does not know of the claim")?;
+    let browser = Browser::claim_by(&address, code_in(&said)?, "anna")?;
+    Ok((address, browser))
+}
+
+#[test]
+fn a_cluster_is_claimed_an_image_sent_in_and_a_machine_made_of_it_boots_is_measured_and_copied() {
+    case("console-vm", |case| {
+        let mut cluster = case.cluster()?;
+        let (address, anna) = claimed(&mut cluster)?;
+
+        made(&anna, VOLUMES, &volume())?;
+        shown(&anna, &format!("{VOLUMES}/image"), |volume| volume["status"]["phase"] == "UploadReady")?;
+        let file = format!("@{}", case.guest_disk()?.display());
+        let words = ["-X", "POST", "-H", "content-type: application/octet-stream", "--data-binary", &file];
+        let mut words = [&words[..], &["--max-time", "300"]].concat();
+        words.extend(anna.headers().iter().flat_map(|header| ["-H", *header]));
+        let (status, said) = ask(&address, &words, "/console/upload/default/image")?.said();
+        ensure!(status == 204, "{status} {said}");
+        shown(&anna, &format!("{VOLUMES}/image"), |volume| volume["status"]["phase"] == "Succeeded")?;
+
+        made(&anna, MACHINES, &machine())?;
+        cluster.console_line("web", "guest: up")?;
+        shown(&anna, &format!("{MACHINES}/web"), |machine| {
+            machine["status"]["printableStatus"] == "Running"
+        })?;
+        for query in ["machine=default/web", "node=node1", "cluster"] {
+            let numbers = measured(&anna, query)?;
+            let memory = numbers["memory"].as_array().and_then(|memory| memory.last()?.as_f64());
+            ensure!(memory.is_some_and(|memory| memory > 32e6), "{query}: {numbers}");
+        }
+
+        made(&anna, SNAPSHOTS, &copy("snapshot.kubevirt.io", "VirtualMachineSnapshot", json!({})))?;
+        shown(&anna, &format!("{SNAPSHOTS}/one"), |snapshot| snapshot["status"]["readyToUse"] == true)?;
+        let target = json!({"target": {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "twin"}});
+        made(&anna, CLONES, &copy("clone.kubevirt.io", "VirtualMachineClone", target))?;
+        shown(&anna, &format!("{CLONES}/one"), |clone| clone["status"]["phase"] == "Succeeded")?;
+        shown(&anna, &format!("{MACHINES}/twin"), |machine| {
+            machine["status"]["printableStatus"] == "Stopped"
+        })?;
+
+        let (status, said) =
+            anna.ask("POST", "/console/join-tokens", Some(&json!({"node": "node2"})))?.said();
+        ensure!(status == 201 && said.contains("mode = \\\"join\\\""), "{status} {said}");
+        Ok(())
+    });
+}
