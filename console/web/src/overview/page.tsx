@@ -57,7 +57,15 @@ function Problems({ all }: { all: readonly Problem[] }) {
   );
 }
 
-function Share({ title, amount, text }: { title: string; amount: Amount; text: string }) {
+interface ShareProps {
+  title: string;
+  amount: Amount;
+  text: string;
+  /** More than there is can be promised, and often is: no problem. */
+  isShared?: boolean;
+}
+
+function Share({ title, amount, text, isShared = false }: ShareProps) {
   const value = amount.total > 0 ? Math.min(100, (amount.used / amount.total) * 100) : 0;
   return (
     <Progress
@@ -66,7 +74,7 @@ function Share({ title, amount, text }: { title: string; amount: Amount; text: s
       label={text}
       valueText={`${title}: ${text}`}
       measureLocation={ProgressMeasureLocation.top}
-      {...(value > 90 ? { variant: "danger" as const } : value > 80 ? { variant: "warning" as const } : {})}
+      {...(isShared || value <= 80 ? {} : { variant: value > 90 ? ("danger" as const) : ("warning" as const) })}
     />
   );
 }
@@ -149,6 +157,7 @@ export function Overview() {
                       title="Processors"
                       amount={processors}
                       text={`${processors.used} virtual on ${processors.total}`}
+                      isShared
                     />
                   </StackItem>
                   <StackItem>
