@@ -61,9 +61,14 @@ fn copy(group: &str, kind: &str, mut spec: Value) -> Value {
            "metadata": {"name": "one", "namespace": "default"}, "spec": spec})
 }
 
+/// Makes an object. The API server does not know all kinds at once after its start.
 fn made(browser: &Browser, path: &str, object: &Value) -> Result<()> {
-    let (status, said) = browser.ask("POST", path, Some(object))?.said();
-    ensure!(status == 201, "{path}: {status} {said}");
+    let mut last = (0, String::new());
+    let taken = until(READY, LOOK, || {
+        last = browser.ask("POST", path, Some(object)).ok()?.said();
+        (last.0 != 404).then_some(last.0 == 201)
+    });
+    ensure!(taken == Some(true), "{path}: {} {}", last.0, last.1);
     Ok(())
 }
 
