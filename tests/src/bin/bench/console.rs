@@ -45,7 +45,7 @@ impl Report {
     /// The section of this file.
     pub fn console(&mut self, _case: &Case) -> Result<()> {
         let command = format!(
-            "`sheaf-console` (as tests build it) on a control plane of processes, {MACHINES} VirtualMachines, {BROWSERS} × `curl {STREAM}`"
+            "sheaf-console (as tests build it) on a control plane of processes; {MACHINES} VirtualMachines; {BROWSERS} × curl {STREAM}"
         );
         self.head("Administration console", &command, "what | figure");
         let Measured { memory, first, list, seen } = tokio::runtime::Runtime::new()?.block_on(measure())?;
