@@ -41,19 +41,25 @@ pub struct Facts {
 /// The facts of the first certificate of `chain`; none if it is damaged.
 pub fn facts(chain: &str) -> Option<Facts> {
     let certificate = first(chain)?;
-    let tbs = certificate.tbs_certificate();
-    let alternatives = tbs.get_extension::<SubjectAltName>().ok().flatten().map(|(_, names)| names.0);
+    let (names, addresses) = alternatives(&certificate);
+    let names = names.into_iter().map(|name| name.to_lowercase()).collect();
+    let validity = certificate.tbs_certificate().validity();
+    let seconds = |time: x509_cert::time::Time| time.to_unix_duration().as_secs();
+    Some(Facts { names, addresses, begins: seconds(validity.not_before), ends: seconds(validity.not_after) })
+}
+
+/// DNS names and addresses among the alternative names of a certificate.
+pub fn alternatives(certificate: &Certificate) -> (Vec<String>, Vec<IpAddr>) {
+    let found = certificate.tbs_certificate().get_extension::<SubjectAltName>().ok().flatten();
     let (mut names, mut addresses) = (Vec::new(), Vec::new());
-    for alternative in alternatives.unwrap_or_default() {
+    for alternative in found.map(|(_, names)| names.0).unwrap_or_default() {
         match alternative {
-            GeneralName::DnsName(name) => names.push(name.to_string().to_lowercase()),
+            GeneralName::DnsName(name) => names.push(name.to_string()),
             GeneralName::IpAddress(bytes) => addresses.extend(address(bytes.as_bytes())),
             _ => {}
         }
     }
-    let validity = tbs.validity();
-    let seconds = |time: x509_cert::time::Time| time.to_unix_duration().as_secs();
-    Some(Facts { names, addresses, begins: seconds(validity.not_before), ends: seconds(validity.not_after) })
+    (names, addresses)
 }
 
 fn first(chain: &str) -> Option<Certificate> {

@@ -7,7 +7,7 @@
 //! console's own rights where kube-apiserver reads them: EndpointSlices and the APIService. The CA is trusted here and nowhere
 //! else. Route in: the API server. Route out: a connection; [`send`] makes one request on it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -18,11 +18,9 @@ use k8s_openapi::{
     api::discovery::v1::EndpointSlice, kube_aggregator::pkg::apis::apiregistration::v1::APIService,
 };
 use kube::{Api, Client, api::ListParams};
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
-};
+use rustls::pki_types::ServerName;
 use sheaf_api::names::{AGGREGATED_SERVICE, SYSTEM_NAMESPACE};
+use sheaf_https::{ConnectorError, PemError};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -114,24 +112,12 @@ fn server_name() -> String {
 
 /// Trusts what `authority` (PEM) signed, and nothing else.
 fn connector(authority: &[u8]) -> Result<TlsConnector, Refusal> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(authority) {
-        roots.add(certificate.map_err(Refusal::internal)?).map_err(Refusal::internal)?;
-    }
-    if roots.is_empty() {
-        let why = format!(
+    sheaf_https::connector(authority, None).map_err(|error| match error {
+        ConnectorError::Pem(PemError::Missing(_)) => Refusal::unavailable(format!(
             "APIService {AGGREGATED_API_SERVICE} has no caBundle; restart sheaf-controller, which writes it"
-        );
-        return Err(Refusal::unavailable(why));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut tls = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(Refusal::internal)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsConnector::from(Arc::new(tls)))
+        )),
+        error => Refusal::internal(error),
+    })
 }
 
 /// Where the replica of a slice listens.

@@ -13,7 +13,6 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
 };
 
 use base64::Engine as _;
@@ -30,13 +29,12 @@ use crate::{
     body,
     caller::Caller,
     controllers,
+    pieces::{Ended, STALL_TIME, hand_on},
     serve::State,
     streams::until_invalid,
     upstream::As,
 };
 
-/// Longest time in which no byte comes from the node, or none is taken by the browser.
-const STALL_TIME: Duration = Duration::from_secs(120);
 /// Downloads at once. A node reads 8 volumes at once, 4 of one namespace.
 const MOST: usize = 16;
 /// Most bytes of a refusal.
@@ -202,32 +200,21 @@ async fn pump<B>(
     whole: Arc<AtomicBool>,
     _place: OwnedSemaphorePermit,
 ) where
-    B: Body<Data = Bytes, Error: std::fmt::Display>,
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
 {
     let mut body = Box::pin(body);
-    let pour = async {
-        loop {
-            let piece = match tokio::time::timeout(STALL_TIME, body.frame()).await {
-                Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
-                Ok(Some(Err(error))) => return Err(format!("the node broke off: {error}")),
-                Ok(None) => return Ok(()),
-                Err(_) => return Err(format!("the node sent nothing for {} s", STALL_TIME.as_secs())),
-            };
-            match tokio::time::timeout(STALL_TIME, sender.send(piece)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err("the browser is gone".to_owned()),
-                Err(_) => return Err(format!("the browser took nothing for {} s", STALL_TIME.as_secs())),
-            }
-        }
+    let seconds = STALL_TIME.as_secs();
+    let cut = tokio::select! {
+        ended = hand_on(&mut body, &sender) => match ended {
+            Ended::Whole => return whole.store(true, Ordering::Release),
+            Ended::Unwanted => "the browser is gone".to_owned(),
+            Ended::Broken(error) => format!("the node broke off: {error}"),
+            Ended::Silent => format!("the node sent nothing for {seconds} s"),
+            Ended::Stalled => format!("the browser took nothing for {seconds} s"),
+        },
+        () = until_invalid(&state, &caller) => "the session has ended".to_owned(),
     };
-    let poured = tokio::select! {
-        poured = pour => poured,
-        () = until_invalid(&state, &caller) => Err("the session has ended".to_owned()),
-    };
-    match poured {
-        Ok(()) => whole.store(true, Ordering::Release),
-        Err(why) => tracing::info!(user = %caller.user, "a download was cut: {why}"),
-    }
+    tracing::info!(user = %caller.user, "a download was cut: {cut}");
 }
 
 /// The body of the answer. Its end is an error unless all came.

@@ -37,6 +37,7 @@ mod login;
 mod metrics;
 mod origin;
 mod password;
+mod pieces;
 mod proxy;
 mod records;
 mod roles;

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::BodyExt as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use kube::Client;
+use sheaf_https::Places;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
@@ -33,8 +34,7 @@ use crate::{
     proxy::{self, Target},
     records::{Records, kube::Secrets},
     routes::{self, Access, Route},
-    second, streams, token,
-    upload::{self, Uploads},
+    second, streams, token, upload,
     upstream::{As, Upstream},
     users,
     watch::Watch,
@@ -61,7 +61,7 @@ pub struct State {
     /// Where images and exports go through.
     pub controllers: Arc<dyn Controllers>,
     /// Images that are on their way.
-    pub uploads: Uploads,
+    pub uploads: Places<String>,
     /// Disks that are on their way.
     pub downloads: download::Downloads,
 }
@@ -84,7 +84,7 @@ impl State {
             upstream: Upstream::new(client.clone()),
             claims: claim::Claims::new(client.clone()),
             controllers: Arc::new(Replicas::new(client.clone())),
-            uploads: Uploads::default(),
+            uploads: upload::places(),
             downloads: download::Downloads::default(),
             watch: Watch::new(client),
             metrics: Metrics::new(None),

@@ -102,3 +102,24 @@ impl crate::controllers::Controllers for PlayedController {
         Box::pin(async move { Ok(Box::new(here) as Box<dyn crate::controllers::Stream>) })
     }
 }
+
+/// A console with alice, who has logged in, behind this API server and with this controller.
+pub async fn with_alice(
+    client: kube::Client,
+    controller: PlayedController,
+) -> (std::sync::Arc<crate::serve::State>, crate::caller::Caller) {
+    use crate::records::{Kind, Record, Records as _, fake::Fake};
+    use crate::{caller, serve, session};
+    use std::sync::Arc;
+    let records = Arc::new(Fake::default());
+    let user = user("alice");
+    records.create(Record::new(Kind::User, "alice", &user).unwrap()).await.unwrap();
+    let secret = session::begin(&*records, &user, crate::clock::now()).await.unwrap();
+    let state = serve::State {
+        records,
+        controllers: Arc::new(controller),
+        ..serve::State::new(client, serve::Cluster::default())
+    };
+    let by = caller::By::Session(session::id(&secret));
+    (Arc::new(state), caller::Caller { user: user.name, by, address: [192, 0, 2, 9].into() })
+}

@@ -9,9 +9,8 @@
 //! out: 204 once the volume is filled.
 
 use std::{
-    collections::HashMap,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -21,6 +20,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use serde_json::json;
+use sheaf_https::{Full, Places};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -28,13 +28,12 @@ use crate::{
     body,
     caller::Caller,
     controllers,
+    pieces::{Ended, STALL_TIME, hand_on},
     serve::{RequestBody, State},
     streams::until_invalid,
     upstream::As,
 };
 
-/// Longest time in which no byte comes from the browser, or none is taken by the node: it may wait a minute for its volume.
-const STALL_TIME: Duration = Duration::from_secs(120);
 /// Longest time from the last byte to the answer: the node converts a qcow2 image then.
 const FILL_TIME: Duration = Duration::from_secs(2 * 60 * 60);
 /// So long what the browser sends after a refusal is read and dropped, so that it reads why instead of a broken connection.
@@ -56,39 +55,17 @@ pub struct Volume {
     pub name: String,
 }
 
-/// Uploads that are under way, by user.
-#[derive(Clone, Default)]
-pub struct Uploads(Arc<Mutex<HashMap<String, usize>>>);
-
-/// One of them; dropped, it is not counted any more.
-struct Place(Uploads, String);
-
-impl Uploads {
-    fn place(&self, user: &str) -> Result<Place, Refusal> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.values().sum::<usize>() >= OF_ALL {
-            return Err(Refusal::unavailable(format!("{OF_ALL} uploads are under way; try again later")));
-        }
-        let own = counts.entry(user.to_owned()).or_default();
-        if *own >= OF_ONE {
-            return Err(Refusal::conflict(format!(
-                "{OF_ONE} uploads of yours are under way; wait until one has ended, or cancel it"
-            )));
-        }
-        *own += 1;
-        Ok(Place(self.clone(), user.to_owned()))
-    }
+/// Places of uploads, by user.
+pub fn places() -> Places<String> {
+    Places::new(OF_ALL, OF_ONE)
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = counts.get_mut(&self.1) {
-            *own -= 1;
-            if *own == 0 {
-                counts.remove(&self.1);
-            }
-        }
+fn busy(full: Full) -> Refusal {
+    match full {
+        Full::All => Refusal::unavailable(format!("{OF_ALL} uploads are under way; try again later")),
+        Full::OfOne => Refusal::conflict(format!(
+            "{OF_ONE} uploads of yours are under way; wait until one has ended, or cancel it"
+        )),
     }
 }
 
@@ -101,7 +78,7 @@ pub async fn upload<B: RequestBody>(
     body: B,
 ) -> Result<Answer, Refusal> {
     let bytes = length(headers)?;
-    let _place = state.uploads.place(caller.user.as_ref())?;
+    let _place = state.uploads.take(caller.user.to_string()).map_err(busy)?;
     tracing::info!(user = %caller.user, project = volume.project, volume = volume.name, bytes, "upload");
     let token = token(state, caller, volume).await?;
     let stream = state.controllers.connect().await?;
@@ -181,41 +158,15 @@ fn refused(code: StatusCode, text: &str) -> Refusal {
     }
 }
 
-/// How the browser's body ended.
-#[derive(Debug, PartialEq, Eq)]
-enum Ended {
-    /// All of it was handed on.
-    Sent,
-    /// It is not wanted any more: there is an answer.
-    Unwanted,
-    /// The browser is gone.
-    Broken(String),
-    /// Nothing came from the browser.
-    Silent,
-    /// Nothing was taken.
-    Stalled,
-}
-
-/// Hands the pieces of `body` on, one at a time. What is left of it when `sender` is dropped is missing, which its length shows.
+/// Hands the browser's `body` on. What is left of it when `sender` is dropped is missing, which its length shows.
 async fn pump<B: RequestBody>(body: B, sender: &mpsc::Sender<Bytes>) -> Ended {
     let mut body = Box::pin(body);
-    loop {
-        let piece = match tokio::time::timeout(STALL_TIME, body.frame()).await {
-            Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
-            Ok(Some(Err(error))) => return Ended::Broken(error.into().to_string()),
-            Ok(None) => return Ended::Sent,
-            Err(_) => return Ended::Silent,
-        };
-        match tokio::time::timeout(STALL_TIME, sender.send(piece)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => {
-                let drain = async { while let Some(Ok(_)) = body.frame().await {} };
-                let _ = tokio::time::timeout(DRAIN_TIME, drain).await;
-                return Ended::Unwanted;
-            }
-            Err(_) => return Ended::Stalled,
-        }
+    let ended = hand_on(&mut body, sender).await;
+    if ended == Ended::Unwanted {
+        let drain = async { while let Some(Ok(_)) = body.frame().await {} };
+        let _ = tokio::time::timeout(DRAIN_TIME, drain).await;
     }
+    ended
 }
 
 /// Returns when the upload cannot succeed any more, with why.
@@ -225,7 +176,7 @@ async fn broken(pump: &mut tokio::task::JoinHandle<(Ended, mpsc::Sender<Bytes>)>
         return Refusal::internal("the upload stopped; read the log of sheaf-console");
     };
     match ended {
-        Ended::Sent => {
+        Ended::Whole => {
             drop(sender);
             tokio::time::sleep(FILL_TIME).await; // the longest time for an answer
             Refusal::unavailable(format!(

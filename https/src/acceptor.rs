@@ -3,11 +3,10 @@
 //! Why here: which protocols, whether sessions are resumed and when a client's certificate is asked for is decided once. Route
 //! in: PEM. Route out: an acceptor of `tokio-rustls`.
 
+use crate::pem::{self, PemError};
+use rustls::ServerConfig;
 use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoClientAuth, NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
 use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 
@@ -15,24 +14,12 @@ use tokio_rustls::TlsAcceptor;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AcceptorError {
-    /// Not PEM, or damaged.
-    #[error("the serving certificate is not PEM: {0}")]
-    Certificate(#[source] rustls::pki_types::pem::Error),
-    /// A file without one.
-    #[error("the serving certificate is missing: there is no CERTIFICATE in the PEM")]
-    NoCertificate,
-    /// Not PEM, damaged, or no key.
-    #[error("the key of the serving certificate is not PEM: {0}")]
-    Key(#[source] rustls::pki_types::pem::Error),
+    /// Of the certificate, its key, or the CA of clients.
+    #[error(transparent)]
+    Pem(#[from] PemError),
     /// The two do not belong together, or rustls knows no such key.
     #[error("the serving certificate cannot be used with its key: {0}")]
     Pair(#[source] rustls::Error),
-    /// Not PEM, or damaged.
-    #[error("the CA of clients is not PEM: {0}")]
-    ClientCa(#[source] rustls::pki_types::pem::Error),
-    /// A certificate that is none of a CA.
-    #[error("the CA of clients cannot be used: {0}")]
-    ClientRoot(#[source] rustls::Error),
     /// No certificate at all.
     #[error("the CA of clients cannot be used: {0}")]
     Verifier(#[source] VerifierBuilderError),
@@ -47,21 +34,12 @@ pub fn acceptor(
     key: &[u8],
     clients: Option<&[u8]>,
 ) -> Result<TlsAcceptor, AcceptorError> {
-    let chain = CertificateDer::pem_slice_iter(certificate)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(AcceptorError::Certificate)?;
-    if chain.is_empty() {
-        return Err(AcceptorError::NoCertificate);
-    }
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(AcceptorError::Key)?;
+    let (chain, key) = pem::pair(certificate, key, "the serving certificate")?;
     let provider = Arc::new(ring::default_provider());
     let verifier = match clients {
         None => Arc::new(NoClientAuth) as _,
-        Some(pem) => {
-            let mut roots = RootCertStore::empty();
-            for root in CertificateDer::pem_slice_iter(pem) {
-                roots.add(root.map_err(AcceptorError::ClientCa)?).map_err(AcceptorError::ClientRoot)?;
-            }
+        Some(ca) => {
+            let roots = pem::roots(ca, "the CA of clients")?;
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
                 .allow_unauthenticated()
                 .build()

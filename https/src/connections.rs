@@ -4,7 +4,7 @@
 //! reaches this before he is known, and somebody who opens connections and is silent keeps nobody out for long. That no
 //! descriptor is free ends nothing either. Route in: TCP. Route out: requests with their [`Peer`].
 
-use crate::counts::Counts;
+use crate::places::Places;
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -57,7 +57,8 @@ where
     F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
     B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
 {
-    let (places, counts) = (Arc::new(Semaphore::new(limits.connections)), Counts::default());
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let addresses = Places::new(limits.connections, limits.of_one_address);
     loop {
         let Ok(place) = places.clone().acquire_owned().await else {
             unreachable!("this semaphore is never closed")
@@ -70,10 +71,11 @@ where
                 continue;
             }
         };
-        let Some(counted) = counts.add(address, limits.of_one_address) else { continue };
+        let Ok(of_address) = addresses.take(address) else { continue };
         let (tls, answer) = open();
         tokio::spawn(async move {
-            let _held = (place, counted);
+            // Freed in this order: while there is a place, its address is not counted as having it.
+            let _held = (of_address, place);
             // Frames of a console are small; waiting for more of them would be felt.
             let _ = stream.set_nodelay(true);
             // Whoever does not speak TLS, or has a certificate of another CA, is not served.

@@ -5,12 +5,10 @@ use hyper::Response;
 use hyper::body::Bytes;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
-use sheaf_https::{Limits, Peer, acceptor, serve};
+use rustls::pki_types::{CertificateDer, ServerName};
+use sheaf_https::{Limits, Peer, acceptor, connector, serve};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -56,22 +54,8 @@ async fn started(server: &Ca, clients: &Ca, limits: Limits) -> SocketAddr {
 }
 
 fn client(server: &Ca, identity: Option<&(String, String)>) -> TlsConnector {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(server.pem().as_bytes()).unwrap()).unwrap();
-    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots);
-    let config = match identity {
-        None => builder.with_no_client_auth(),
-        Some((certificate, key)) => builder
-            .with_client_auth_cert(
-                vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
-                PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
-            )
-            .unwrap(),
-    };
-    TlsConnector::from(Arc::new(config))
+    let identity = identity.map(|(certificate, key)| (certificate.as_bytes(), key.as_bytes()));
+    connector(server.pem().as_bytes(), identity).unwrap()
 }
 
 /// Body of the answer to one request.

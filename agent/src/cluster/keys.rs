@@ -366,18 +366,7 @@ pub struct Facts {
 pub fn facts(pem: &str) -> anyhow::Result<Facts> {
     let certificate = parse(pem)?;
     let tbs = certificate.tbs_certificate();
-    let alternatives = tbs.get_extension::<SubjectAltName>().ok().flatten().map(|(_, names)| names.0);
-    let (mut addresses, mut names) = (Vec::new(), Vec::new());
-    for alternative in alternatives.unwrap_or_default() {
-        match alternative {
-            GeneralName::IpAddress(bytes) => addresses.extend(match bytes.as_bytes() {
-                bytes if bytes.len() == 4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
-                bytes => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
-            }),
-            GeneralName::DnsName(name) => names.push(name.to_string()),
-            _ => {}
-        }
-    }
+    let (names, addresses) = sheaf_config::served::alternatives(&certificate);
     Ok(Facts {
         not_before: tbs.validity().not_before.to_system_time(),
         not_after: tbs.validity().not_after.to_system_time(),

@@ -2,18 +2,13 @@
 //!
 //! Route in: arguments. Route out: `sheaf_agent::etcd`, `sheaf_agent::cluster::planes`.
 
-use super::{Here, block_on};
-use anyhow::Context as _;
+use super::{Here, block_on, hosts, say};
 use clap::Subcommand;
-use sheaf_agent::cluster::Hosts;
 use sheaf_agent::cluster::planes::invite;
 use sheaf_agent::etcd::by_hand;
 use sheaf_agent::etcd::restore::{Request, restore};
 use sheaf_host::run::System;
-use sheaf_host::systemd::Systemd;
-use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Subcommand)]
@@ -89,11 +84,7 @@ pub fn snapshot(here: &Here, command: SnapshotCommand) -> anyhow::Result<()> {
                 // A connection that is lost must not leave the node without its agent.
                 let _held =
                     [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::terminate()].map(signal);
-                let units = Systemd::connect().await.context("the system bus cannot be reached")?;
-                let hosts = Hosts { run: Arc::new(System), units: Arc::new(units) };
-                // The terminal may be gone.
-                let say = |line: &str| drop(writeln!(io::stderr(), "{line}"));
-                restore(paths, &hosts, node, &request, &say).await
+                restore(paths, &hosts().await?, node, &request, &say).await
             })?;
             println!("{said}");
         }

@@ -3,21 +3,19 @@
 //!
 //! Route in: arguments. Route out: the `by_hand` part of each room of the agent.
 
-use super::{Format, Here, block_on};
+use super::{Format, Here, block_on, hosts, say};
 use anyhow::Context as _;
 use clap::Subcommand;
 use sheaf_agent::administrators::by_hand as administrators_by_hand;
 use sheaf_agent::certificates::by_hand as certificates_by_hand;
 use sheaf_agent::claim::by_hand as claim_by_hand;
 use sheaf_agent::cluster::planes::invite;
-use sheaf_agent::cluster::{Hosts, release, token as tokens};
+use sheaf_agent::cluster::{release, token as tokens};
 use sheaf_agent::encryption::by_hand as encryption_by_hand;
 use sheaf_agent::service_accounts::by_hand as service_accounts_by_hand;
 use sheaf_host::run::System;
-use sheaf_host::systemd::Systemd;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 #[derive(Subcommand)]
@@ -175,14 +173,4 @@ pub fn claim(here: &Here, command: &ClaimCommand) -> anyhow::Result<()> {
     let config = here.control_plane()?;
     print!("{}", block_on(claim_by_hand::new(&here.paths, &config))?);
     Ok(())
-}
-
-async fn hosts() -> anyhow::Result<Hosts> {
-    let units = Systemd::connect().await.context("the system bus cannot be reached")?;
-    Ok(Hosts { run: Arc::new(System), units: Arc::new(units) })
-}
-
-/// Says how far it is; the terminal may be gone.
-fn say(line: &str) {
-    drop(writeln!(io::stderr(), "{line}"));
 }

@@ -9,6 +9,7 @@ mod machine;
 mod resources;
 mod update;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use etcd::{EtcdCommand, SnapshotCommand};
 use keys::{
@@ -16,11 +17,16 @@ use keys::{
 };
 use machine::{PowerCommand, ResetArguments};
 use resources::{NetworkCommand, VolumesCommand};
+use sheaf_agent::cluster::Hosts;
 use sheaf_agent::etcd::by_hand::is_of_the_control_plane;
 use sheaf_agent::paths::Paths;
 use sheaf_agent::{config, console, runtime};
 use sheaf_config::node::NodeConfig;
+use sheaf_host::run::System;
+use sheaf_host::systemd::Systemd;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 use update::UpdateCommand;
 
 /// The daemon of a Sheaf node.
@@ -190,6 +196,17 @@ impl Here {
 /// Runs a command that ends.
 fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+}
+
+/// What changes of the control plane work on.
+async fn hosts() -> anyhow::Result<Hosts> {
+    let units = Systemd::connect().await.context("the system bus cannot be reached")?;
+    Ok(Hosts { run: Arc::new(System), units: Arc::new(units) })
+}
+
+/// Says how far it is; the terminal may be gone.
+fn say(line: &str) {
+    drop(writeln!(io::stderr(), "{line}"));
 }
 
 /// Starts what was asked for.

@@ -35,7 +35,7 @@ pub struct State<V> {
     /// Consoles and displays that are connected.
     pub sessions: Sessions,
     /// Downloads of volumes that may still begin.
-    pub downloads: exports::Places,
+    pub downloads: sheaf_https::Places<String>,
     authenticator: Authenticator,
     authorizer: Authorizer,
 }
@@ -50,7 +50,7 @@ impl<V: VmHost> State<V> {
             vms,
             pods,
             sessions: Sessions::default(),
-            downloads: exports::Places::default(),
+            downloads: exports::places(),
             authenticator: Authenticator::default(),
             authorizer: Authorizer::default(),
         }

@@ -3,13 +3,11 @@
 use super::*;
 use crate::{
     caller::By,
-    records::{Kind, Record, Records as _, fake::Fake},
-    serve::Cluster,
-    session,
+    records::Kind,
     testing::{self, PlayedController, Then},
 };
 use serde_json::json;
-use std::{net::IpAddr, sync::Mutex};
+use std::{sync::Mutex, time::Duration};
 
 /// A console with alice, who has logged in, and a controller that does `then`.
 struct Ground {
@@ -36,15 +34,8 @@ impl Ground {
         });
         let played = PlayedController::new(then);
         let sent = played.sent.clone();
-        let records = Arc::new(Fake::default());
-        let user = testing::user("alice");
-        records.create(Record::new(Kind::User, "alice", &user).unwrap()).await.unwrap();
-        let secret = session::begin(&*records, &user, crate::clock::now()).await.unwrap();
-        let state =
-            State { records, controllers: Arc::new(played), ..State::new(client, Cluster::default()) };
-        let by = By::Session(session::id(&secret));
-        let alice = Caller { user: user.name, by, address: IpAddr::from([192, 0, 2, 9]) };
-        Self { state: Arc::new(state), alice, sent }
+        let (state, alice) = testing::with_alice(client, played).await;
+        Self { state, alice, sent }
     }
 
     async fn download(&self, format: Format, headers: &HeaderMap) -> Result<Answer, Refusal> {

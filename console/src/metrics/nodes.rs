@@ -4,7 +4,7 @@
 //! directly wants `get` on `nodes/metrics` for `/metrics`, and nothing else is given. The agent is known by its serving
 //! certificate, whose CA signs nothing else. Bounded in time and bytes. Route in: a Node. Route out: texts.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -12,12 +12,11 @@ use http::{HeaderValue, Request, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Node;
 use kube::Config;
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-};
-use serde::Deserialize;
+use rustls::pki_types::ServerName;
+use sheaf_api::agents::{self, Target};
+use sheaf_https::connector;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -28,73 +27,12 @@ const MOST_PAGE: usize = 4 << 20;
 /// What is read: machines, disks and networks; then processors and memory of the node.
 const PAGES: [&str; 2] = ["/metrics", "/metrics/resource"];
 
-/// Of a Node, what says where its agent listens. The whole object is some 10 KiB.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Node {
-    metadata: Metadata,
-    status: Status,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Metadata {
-    name: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Status {
-    addresses: Vec<Address>,
-    conditions: Vec<Condition>,
-    daemon_endpoints: Endpoints,
-}
-
-#[derive(Debug, Deserialize)]
-struct Address {
-    r#type: String,
-    address: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Condition {
-    r#type: String,
-    status: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Endpoints {
-    kubelet_endpoint: Port,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Port {
-    #[serde(rename = "Port")]
-    port: u16,
-}
-
-/// Where an agent listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Name of the node.
-    pub node: Arc<str>,
-    address: IpAddr,
-    port: u16,
-}
-
-impl Target {
-    /// The agent of a node, unless it is not to be asked: it does not listen, or its lease has ended (`Ready` is `Unknown`), and
-    /// each question would end at its timeout.
-    pub fn of(node: &Node) -> Option<Self> {
-        let is_lost = |one: &Condition| one.r#type == "Ready" && one.status == "Unknown";
-        let internal = node.status.addresses.iter().filter(|address| address.r#type == "InternalIP");
-        let address = internal.filter_map(|address| address.address.parse().ok()).next()?;
-        let port = node.status.daemon_endpoints.kubelet_endpoint.port;
-        let is_asked = port != 0 && !node.status.conditions.iter().any(is_lost);
-        is_asked.then(|| Self { node: node.metadata.name.as_str().into(), address, port })
-    }
+/// The agent of a node, unless it is not to be asked: it does not listen, or its lease has ended (`Ready` is `Unknown`), and each
+/// question would end at its timeout.
+pub fn target(node: &Node) -> Option<Target> {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let is_lost = conditions.iter().any(|one| one.type_ == "Ready" && one.status == "Unknown");
+    Target::of(node).ok().filter(|_| !is_lost)
 }
 
 /// The way to agents.
@@ -103,31 +41,8 @@ pub struct Nodes(TlsConnector);
 impl Nodes {
     /// With the certificate of `config`, trusting what `authority` (PEM) signed.
     pub fn new(config: &Config, authority: &[u8]) -> anyhow::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(authority) {
-            roots.add(certificate?)?;
-        }
-        anyhow::ensure!(!roots.is_empty(), "has no certificate in PEM");
-        let auth = &config.auth_info;
-        let data = |pem: Option<&str>, file: &Option<String>| -> anyhow::Result<Vec<u8>> {
-            use base64::{Engine as _, engine::general_purpose::STANDARD};
-            match (pem, file) {
-                (Some(text), _) => STANDARD.decode(text.trim()).context("certificate data is not base64"),
-                (None, Some(path)) => std::fs::read(path).with_context(|| format!("{path}: cannot be read")),
-                (None, None) => anyhow::bail!("the kubeconfig has no client certificate"),
-            }
-        };
-        let certificate = data(auth.client_certificate_data.as_deref(), &auth.client_certificate)?;
-        let key =
-            data(auth.client_key_data.as_ref().map(secrecy::ExposeSecret::expose_secret), &auth.client_key)?;
-        let chain = CertificateDer::pem_slice_iter(&certificate).collect::<Result<Vec<_>, _>>()?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(&key)?)?;
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self(TlsConnector::from(Arc::new(tls))))
+        let (certificate, key) = agents::identity(&config.auth_info)?;
+        Ok(Self(connector(authority, Some((&certificate, &key)))?))
     }
 
     /// What the agent counts, as texts in Prometheus' format.
@@ -144,19 +59,16 @@ impl Nodes {
         let stream = self.0.connect(ServerName::IpAddress((*address).into()), stream).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
-        let mut texts = Vec::with_capacity(PAGES.len());
-        let mut failed = None;
-        for path in PAGES {
-            match page(&mut sender, &target.node, path).await {
-                Ok(text) => texts.push(text),
-                Err(error) => failed = Some(error.context(path)),
+        let read = async {
+            let mut texts = Vec::with_capacity(PAGES.len());
+            for path in PAGES {
+                texts.push(page(&mut sender, &target.node, path).await.context(path)?);
             }
-            if failed.is_some() {
-                break;
-            }
-        }
+            Ok(texts)
+        };
+        let texts = read.await;
         connection.abort();
-        failed.map_or(Ok(texts), Err)
+        texts
     }
 }
 
@@ -182,7 +94,7 @@ mod tests {
     fn a_node_is_asked_at_its_internal_address_while_its_lease_is_renewed() {
         let of = |status: serde_json::Value| {
             let node = json!({"metadata": {"name": "n1", "labels": {}}, "spec": {}, "status": status});
-            Target::of(&serde_json::from_value(node).unwrap())
+            target(&serde_json::from_value(node).unwrap())
         };
         let addresses =
             json!([{"type": "Hostname", "address": "n1"}, {"type": "InternalIP", "address": "192.0.2.7"}]);

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use sheaf_api::agents::{label, sample};
+
 use super::series::{Counters, MEMORY, NO_COUNTERS, PROCESSORS, READ, RECEIVED, SENT, WRITTEN};
 
 /// Family, quantity, whether it is of a machine. The names are KubeVirt's, a kubelet's and node_exporter's
@@ -67,19 +69,6 @@ impl Reading {
             *counter = if counter.is_nan() { value } else { *counter + value };
         }
     }
-}
-
-/// Name, labels and value of a line; `None` for comments and for anything else.
-fn sample(line: &str) -> Option<(&str, &str, f64)> {
-    let (series, value) = line.trim_end().rsplit_once(' ')?;
-    let value: f64 = value.parse().ok().filter(|value: &f64| value.is_finite() && *value >= 0.0)?;
-    let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-    Some((name, labels.trim_end_matches('}'), value))
-}
-
-/// Value of a label; the first of its name. Names of projects and machines have no character that would be escaped.
-fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
-    labels.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix("=\"")?.strip_suffix('"'))
 }
 
 #[cfg(test)]

@@ -11,10 +11,12 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1::Node;
 use serde::Deserialize;
+use sheaf_api::agents::Target;
 
 use super::{
-    nodes::{Node, Nodes, Target},
+    nodes::{self, Nodes},
     page::Reading,
     store::{Store, Whose},
 };
@@ -68,7 +70,8 @@ pub async fn round(state: &State, nodes: &Nodes) {
                 let mut reading = Reading::default();
                 texts.iter().for_each(|text| reading.read(text));
                 let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
-                take(&mut state.metrics.lock(), (round, at), &target.node, &reading, places);
+                let node = target.node.as_str().into();
+                take(&mut state.metrics.lock(), (round, at), &node, &reading, places);
             }
             // At each round: a level that nobody reads unless he looks for it.
             Err(error) => tracing::debug!("numbers of node {}: {error:#}", target.node),
@@ -103,7 +106,7 @@ fn observe(state: &State) -> Seen {
         // Its key is `/NAME`: it is in no namespace.
         names.nodes.insert(Arc::from(item.key.trim_start_matches('/')));
         let node: Node = serde_json::from_str(&item.json).unwrap_or_default();
-        seen.targets.extend(Target::of(&node));
+        seen.targets.extend(nodes::target(&node));
     }
     for item in &instances {
         names.machines.insert(item.key.clone());

@@ -3,13 +3,11 @@
 use super::*;
 use crate::{
     caller::By,
-    records::{Kind, Record, Records as _, fake::Fake},
-    serve::Cluster,
-    session,
+    records::Kind,
     testing::{self, PlayedController, Then},
 };
 use http_body_util::{Full, StreamBody};
-use std::net::IpAddr;
+use std::sync::Mutex;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 const FILE: &str = "application/octet-stream";
@@ -32,15 +30,8 @@ impl Ground {
         });
         let played = PlayedController::new(then);
         let sent = played.sent.clone();
-        let records = Arc::new(Fake::default());
-        let user = testing::user("alice");
-        records.create(Record::new(Kind::User, "alice", &user).unwrap()).await.unwrap();
-        let secret = session::begin(&*records, &user, crate::clock::now()).await.unwrap();
-        let state =
-            State { records, controllers: Arc::new(played), ..State::new(client, Cluster::default()) };
-        let by = By::Session(session::id(&secret));
-        let alice = Caller { user: user.name, by, address: IpAddr::from([192, 0, 2, 9]) };
-        Self { state: Arc::new(state), alice, sent }
+        let (state, alice) = testing::with_alice(client, played).await;
+        Self { state, alice, sent }
     }
 
     async fn playing(then: Then) -> Self {
@@ -92,7 +83,7 @@ async fn an_image_arrives_as_it_is_with_the_token_of_its_user_and_its_length() {
         ]
     );
     assert_eq!(sent[end..], vec![7; bytes]);
-    assert!(on.state.uploads.0.lock().unwrap().is_empty(), "its place is free");
+    assert!(on.state.uploads.are_free(), "its place is free");
 }
 
 #[tokio::test]
@@ -168,7 +159,7 @@ async fn a_node_that_takes_nothing_and_a_browser_that_sends_nothing_end_the_uplo
     let refusal = on.upload(&headers("100"), silent()).await.unwrap_err();
     let silent = "the browser sent nothing for 120 s; send the image again";
     assert_eq!((refusal.code, refusal.message.as_str()), (400, silent));
-    assert!(on.state.uploads.0.lock().unwrap().is_empty(), "its place is free");
+    assert!(on.state.uploads.are_free(), "its place is free");
 }
 
 #[tokio::test]
@@ -201,17 +192,18 @@ async fn the_end_of_the_session_is_the_end_of_the_upload() {
 
 #[test]
 fn one_user_has_four_uploads_and_all_have_sixteen() {
-    let uploads = Uploads::default();
-    let mut held: Vec<_> = (0..4).map(|_| uploads.place("alice").unwrap()).collect();
-    let refusal = uploads.place("alice").err().unwrap();
+    let uploads = places();
+    let take = |user: &str| uploads.take(user.to_owned()).map_err(busy);
+    let mut held: Vec<_> = (0..4).map(|_| take("alice").unwrap()).collect();
+    let refusal = take("alice").err().unwrap();
     let own = "4 uploads of yours are under way; wait until one has ended, or cancel it";
     assert_eq!((refusal.code, refusal.message.as_str()), (409, own));
     for user in ["bob", "carol", "dave"] {
-        held.extend((0..4).map(|_| uploads.place(user).unwrap()));
+        held.extend((0..4).map(|_| take(user).unwrap()));
     }
-    let refusal = uploads.place("erin").err().unwrap();
+    let refusal = take("erin").err().unwrap();
     assert_eq!((refusal.code, refusal.message.as_str()), (503, "16 uploads are under way; try again later"));
     drop(held);
-    assert!(uploads.place("alice").is_ok());
-    assert!(uploads.0.lock().unwrap().is_empty());
+    assert!(take("alice").is_ok());
+    assert!(uploads.are_free());
 }

@@ -6,6 +6,7 @@
 //! ([`placeholder::PlacedVmi`]), which the agent of the chosen node reads.
 
 pub mod access;
+pub mod agents;
 pub mod attachment;
 pub mod cdi;
 pub mod clock;

@@ -17,8 +17,8 @@ use sheaf_api::console::{IDENTITY, claim_roles, rules};
 use sheaf_config::node::NodeConfig;
 use sheaf_config::served;
 use sheaf_host::file::write_atomically;
+use sheaf_host::files::unless_missing;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -91,7 +91,7 @@ fn ensure_own(pki: &Pki, plane: &ControlPlane, now: SystemTime) -> anyhow::Resul
     let [certificate, key] = SERVING.map(|name| pki.file(name));
     let was_given = is_given(pki);
     if was_given {
-        remove(&certificate)?;
+        unless_missing(fs::remove_file(&certificate))?;
     }
     let pair = Pair { certificate, key, names, addresses, validity: VALIDITY, renew_before: RENEW_BEFORE };
     let made = pair.ensure(now, || {
@@ -100,16 +100,9 @@ fn ensure_own(pki: &Pki, plane: &ControlPlane, now: SystemTime) -> anyhow::Resul
         Authority::from_pem(&authority, &key)
     })?;
     if was_given {
-        remove(&pki.file(GIVEN))?;
+        unless_missing(fs::remove_file(pki.file(GIVEN)))?;
     }
     Ok(made)
-}
-
-fn remove(file: &PathBuf) -> std::io::Result<()> {
-    match fs::remove_file(file) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// Applies what it may do, and the roles that a claim needs.

@@ -32,13 +32,13 @@ use sha2::{Digest as _, Sha256};
 use sheaf_api::names::EXPORT_ANNOTATION;
 use sheaf_api::vm_export::{ExportedVolumes, TOKEN_HEADER, TOKEN_KEY};
 use sheaf_host::libvirt::VmHost;
+use sheaf_https::Place;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
-use places::Place;
-pub use places::Places;
+pub use places::places;
 
 /// Longest wait for an exporter Pod that the API server has and this node has not seen yet.
 const LISTED_TIME: Duration = Duration::from_secs(5);
@@ -125,7 +125,7 @@ pub async fn serve<V: VmHost>(state: &State<V>, export: &Export, part: Part) -> 
             "another download of this volume was started at the same time, or the former one does not end";
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, format!("{text}; try again"))
     })?;
-    let place = state.downloads.take(&export.namespace()).ok_or_else(|| {
+    let place = state.downloads.take(export.namespace()).map_err(|_| {
         let text = "as many volumes as may be are being downloaded from this node; try again later";
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text)
     })?;
@@ -174,7 +174,7 @@ struct Allowed {
     volume: String,
     volumes: watch::Receiver<Volumes>,
     shutdown: Shutdown,
-    _place: Place,
+    _place: Place<String>,
     session: Session,
 }
 

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use sheaf_api::agents::{label, sample};
+
 /// Counters of one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counters {
@@ -53,22 +55,6 @@ pub fn read(text: &str) -> Reading {
         *if is_cpu { &mut counters.cpu } else { &mut counters.memory } = Some(value);
     }
     reading
-}
-
-/// Name, labels and value of a line; `None` for comments and for anything else.
-fn sample(line: &str) -> Option<(&str, &str, f64)> {
-    let (series, value) = line.trim_end().rsplit_once(' ')?;
-    let value: f64 = value.parse().ok().filter(|value: &f64| value.is_finite() && *value >= 0.0)?;
-    let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-    Some((name, labels.trim_end_matches('}'), value))
-}
-
-/// Value of a label. Names of namespaces and Pods have no character that would be escaped.
-fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
-    labels.split(',').find_map(|pair| {
-        let value = pair.strip_prefix(name)?.strip_prefix("=\"")?.strip_suffix('"')?;
-        Some(value)
-    })
 }
 
 #[cfg(test)]
