@@ -1,46 +1,18 @@
 /** Uploads, and what is changed of a machine: each task once, what the server was asked, and what is shown when it refuses. */
-import type { Browser, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import type { Page } from "playwright-core";
+import { expect, test } from "vitest";
 import type { Thing } from "../src/types/meta.ts";
-import { accessible, launch, open, type Opened, PATIENT } from "./browser.ts";
+import { accessible } from "./browser.ts";
+import { ground } from "./ground.ts";
 import { machine } from "./objects.ts";
-import { play, type Played } from "./server.ts";
 
 const KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@desk";
 const WEB = "/apis/kubevirt.io/v1/namespaces/shop/virtualmachines/web-1";
 const ACTS = "/apis/subresources.kubevirt.io/v1/namespaces/shop/virtualmachines/web-1";
 const DISKS = "/apis/cdi.kubevirt.io/v1beta1/namespaces/shop/datavolumes";
 
-let browser: Browser;
-let server: Played;
-let opened: Opened | undefined;
-
-beforeAll(async () => {
-  browser = await launch();
-});
-beforeEach(async () => {
-  server = await play();
-});
-afterEach(async () => {
-  expect(opened?.wrong ?? []).toEqual([]);
-  await opened?.close();
-  opened = undefined;
-  await server.close();
-});
-afterAll(async () => {
-  await browser.close();
-});
-
-async function at(hash: string): Promise<Page> {
-  opened = await open(browser, `${server.url}${hash}`);
-  return opened.page;
-}
-
-/** The changes that were asked for, once there are so many. */
-async function asked(count = 1): Promise<Played["asked"]> {
-  await expect.poll(() => server.asked.length, { timeout: PATIENT }).toBeGreaterThanOrEqual(count);
-  return server.asked;
-}
+const on = ground();
+const { at, asked } = on;
 
 /** Opens the dialog of an act of a row or a page. */
 async function choose(page: Page, of: string, act: string): Promise<void> {
@@ -56,8 +28,8 @@ const file = (page: Page, name: string, bytes: Buffer) =>
 
 /** The disk of the image takes bytes, as its node reports. */
 function ready(name: string): void {
-  const image = server.objects.get("datavolumes")?.find((one) => one.metadata.name === name);
-  server.set("datavolumes", { ...image, status: { phase: "UploadReady", progress: "N/A" } } as unknown as Thing);
+  const image = on.server.objects.get("datavolumes")?.find((one) => one.metadata.name === name);
+  on.server.set("datavolumes", { ...image, status: { phase: "UploadReady", progress: "N/A" } } as unknown as Thing);
 }
 
 test("an image is uploaded with progress while other pages are looked at", async () => {
@@ -75,7 +47,7 @@ test("an image is uploaded with progress while other pages are looked at", async
   await page.locator("#upload-project").selectOption("shop");
   await accessible(page);
   let release = () => {};
-  server.holdUpload = new Promise((then) => (release = then));
+  on.server.holdUpload = new Promise((then) => (release = then));
   await button(page, "Upload").click();
   expect((await asked())[0]).toMatchObject({
     method: "POST",
@@ -86,9 +58,9 @@ test("an image is uploaded with progress while other pages are looked at", async
   ready("mine");
   await page.getByText(/ of 8 MiB|Sent; the node fills the disk/).waitFor();
   await accessible(page);
-  await page.goto(`${server.url}#/machines`);
+  await page.goto(`${on.server.url}#/machines`);
   await page.getByRole("row", { name: /web-1/ }).waitFor();
-  await page.goto(`${server.url}#/images`);
+  await page.goto(`${on.server.url}#/images`);
   await page.getByText(/ of 8 MiB|Sent; the node fills the disk/).waitFor();
   release();
   await page.getByText("Upload image mine").waitFor();
@@ -106,13 +78,13 @@ test("a file that is no image is refused before it is sent, and one that the nod
   await file(page, "disk.vmdk", Buffer.from("KDMV and more"));
   await page.getByText("This is a VMDK image. Convert it, for example with qemu-img convert -O qcow2.").waitFor();
   await button(page, "Upload").click();
-  expect(server.asked).toEqual([]);
+  expect(on.server.asked).toEqual([]);
   await file(page, "disk.img", Buffer.alloc(1 << 20));
   await page.getByText("1 MiB, raw.").waitFor();
   await page.locator("#upload-project").selectOption("shop");
   await button(page, "Upload").click();
   await asked();
-  server.refuse = { code: 422, reason: "Invalid", message: "the image is larger than the volume" };
+  on.server.refuse = { code: 422, reason: "Invalid", message: "the image is larger than the volume" };
   ready("disk");
   await page
     .getByText(
@@ -122,7 +94,7 @@ test("a file that is no image is refused before it is sent, and one that the nod
   await choose(page, "shop/disk", "Delete");
   await button(page, "Cancel upload").click();
   await page.getByRole("row", { name: /disk shop/ }).waitFor({ state: "detached" });
-  expect(server.asked.at(-1)).toMatchObject({ method: "DELETE", path: `${DISKS}/disk` });
+  expect(on.server.asked.at(-1)).toMatchObject({ method: "DELETE", path: `${DISKS}/disk` });
 });
 
 test("a disk is added to a machine that runs, and nothing stays of one that is refused", async () => {
@@ -143,7 +115,7 @@ test("a disk is added to a machine that runs, and nothing stays of one that is r
   });
   await page.getByRole("button", { name: "Add disk", exact: true }).click();
   await page.locator("#disk-name").fill("more");
-  server.refuse = { code: 409, reason: "Conflict", message: "the machine was changed", at: "/addvolume" };
+  on.server.refuse = { code: 409, reason: "Conflict", message: "the machine was changed", at: "/addvolume" };
   await button(page, "Add").click();
   await page.getByText("the machine was changed").waitFor();
   expect((await asked(5)).slice(2).map(({ method, path }) => `${method} ${path}`)).toEqual([
@@ -156,11 +128,11 @@ test("a disk is added to a machine that runs, and nothing stays of one that is r
 test("a disk that was added is removed and stays, and a disk that no machine has is added or deleted by its name", async () => {
   const [vm] = machine({ project: "shop", name: "web-1", status: "Running", node: "node-1" });
   vm.spec.template.spec.volumes?.push({ name: "data", dataVolume: { name: "web-1-data", hotpluggable: true } });
-  server.set("virtualmachines", vm);
+  on.server.set("virtualmachines", vm);
   const disk = { apiVersion: "cdi.kubevirt.io/v1beta1", kind: "DataVolume", status: { phase: "Succeeded" } };
   const storage = { resources: { requests: { storage: "5Gi" } } };
   const free = { ...disk, metadata: { name: "old", namespace: "shop" }, spec: { source: { blank: {} }, storage } };
-  server.set("datavolumes", free as Thing);
+  on.server.set("datavolumes", free as Thing);
   const page = await at("#/machines/shop/web-1/disks");
   await choose(page, "data", "Remove");
   await page.getByText("Disk web-1-data stays with what is on it, and can be added again.").waitFor();
@@ -177,7 +149,7 @@ test("a disk that was added is removed and stays, and a disk that no machine has
 
 test("a disk grows and does not shrink", async () => {
   const claim = { metadata: { name: "web-1-root", namespace: "shop" }, status: { capacity: { storage: "20Gi" } } };
-  server.objects.set("persistentvolumeclaims", [claim as Thing]);
+  on.server.objects.set("persistentvolumeclaims", [claim as Thing]);
   const page = await at("#/machines/shop/web-1/disks");
   await choose(page, "root", "Grow");
   await page.locator("#grow-size").fill("20");
@@ -195,10 +167,10 @@ test("a disk grows and does not shrink", async () => {
 test("an ISO is inserted as a copy, which is deleted when it is ejected", async () => {
   const [vm] = machine({ project: "shop", name: "web-1", status: "Running", node: "node-1" });
   vm.spec.template.spec.domain.devices.disks?.push({ name: "cd", cdrom: { bus: "sata" } });
-  server.set("virtualmachines", vm);
-  const iso = server.objects.get("datavolumes")?.find((one) => one.metadata.name === "debian-iso");
+  on.server.set("virtualmachines", vm);
+  const iso = on.server.objects.get("datavolumes")?.find((one) => one.metadata.name === "debian-iso");
   const metadata = { ...iso?.metadata, namespace: "shop", name: "debian-iso" };
-  server.set("datavolumes", { ...iso, metadata, status: { phase: "Succeeded" } } as unknown as Thing);
+  on.server.set("datavolumes", { ...iso, metadata, status: { phase: "Succeeded" } } as unknown as Thing);
   const page = await at("#/machines/shop/web-1/disks");
   await choose(page, "cd", "Insert");
   await page.locator("#insert-iso").selectOption("debian-iso");
@@ -213,7 +185,7 @@ test("an ISO is inserted as a copy, which is deleted when it is ejected", async 
   });
   expect(added).toMatchObject({ path: `${ACTS}/addvolume`, body: { name: "cd" } });
   vm.spec.template.spec.volumes?.push({ name: "cd", dataVolume: { name, hotpluggable: true } });
-  server.set("virtualmachines", vm);
+  on.server.set("virtualmachines", vm);
   await page.getByRole("row", { name: new RegExp(`cd CD-ROM .*${name}`) }).waitFor();
   await choose(page, "cd", "Eject");
   await page.getByText("The copy is deleted; the image stays.").waitFor();
@@ -269,7 +241,7 @@ test("another size says when it takes effect, and the machine says that it waits
   const [vm] = machine({ project: "shop", name: "web-1", status: "Running", node: "node-1", size: "u1.large" });
   const message = "spec.template.spec.domain.cpu.sockets takes effect at the next start";
   vm.status?.conditions?.push({ type: "RestartRequired", status: "True", reason: "", message });
-  server.set("virtualmachines", vm);
+  on.server.set("virtualmachines", vm);
   await page.getByText("A change takes effect after the next restart").waitFor();
   await page.getByText(message).first().waitFor();
   await accessible(page);
@@ -289,8 +261,8 @@ test("a machine is cloned, and the clone is opened when it is there", async () =
   });
   await page.getByText("It is waiting.").waitFor();
   const [vm] = machine({ project: "shop", name: "twin", status: "Stopped" });
-  server.set("virtualmachines", vm);
-  server.set("virtualmachineclones", { ...(made?.body as Thing), status: { phase: "Succeeded" } } as Thing);
+  on.server.set("virtualmachines", vm);
+  on.server.set("virtualmachineclones", { ...(made?.body as Thing), status: { phase: "Succeeded" } } as Thing);
   await button(page, "Open twin").click();
   await page.getByRole("heading", { name: "twin" }).waitFor();
 });
@@ -300,16 +272,16 @@ test("disks of a snapshot are downloaded once they are ready, and those of a mac
   await choose(page, "shop/db", "Download disks");
   await page.getByText("The machine runs").first().waitFor();
   await button(page, "Close").first().click();
-  await page.goto(`${server.url}#/machines/shop/db/snapshots`);
+  await page.goto(`${on.server.url}#/machines/shop/db/snapshots`);
   await choose(page, "db-20261129-220000", "Download disks");
   const [made] = await asked();
   expect(made).toMatchObject({ body: { spec: { source: { kind: "VirtualMachineSnapshot" } } } });
   const body = made?.body as Thing;
   const conditions = [{ type: "Ready", status: "False", message: "a volume is being prepared" }];
-  server.set("virtualmachineexports", { ...body, status: { phase: "Pending", conditions } } as Thing);
+  on.server.set("virtualmachineexports", { ...body, status: { phase: "Pending", conditions } } as Thing);
   await page.getByText("a volume is being prepared").waitFor();
   const links = { external: { cert: "", volumes: [{ name: "db-root" }] } };
-  server.set("virtualmachineexports", { ...body, status: { phase: "Ready", links } } as Thing);
+  on.server.set("virtualmachineexports", { ...body, status: { phase: "Ready", links } } as Thing);
   const link = page.getByRole("link", { name: "Download db-root, packed by gzip" });
   await link.waitFor();
   expect(await link.getAttribute("href")).toBe(`/console/download/shop/${body.metadata.name}/db-root/disk.img.gz`);

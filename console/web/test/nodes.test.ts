@@ -1,33 +1,12 @@
 /** What administrators do with nodes, updates, pools, disks and networks; each dialog by axe in both themes. */
-import type { Browser, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import type { Page } from "playwright-core";
+import { expect, test } from "vitest";
 import type { Thing } from "../src/types/meta.ts";
-import { accessible, launch, open, type Opened, PATIENT } from "./browser.ts";
-import { play, type Played } from "./server.ts";
+import { accessible, PATIENT } from "./browser.ts";
+import { ground } from "./ground.ts";
 
-let browser: Browser;
-let server: Played;
-let opened: Opened | undefined;
-
-beforeAll(async () => {
-  browser = await launch();
-});
-beforeEach(async () => {
-  server = await play();
-});
-afterEach(async () => {
-  await opened?.close();
-  opened = undefined;
-  await server.close();
-});
-afterAll(async () => {
-  await browser.close();
-});
-
-async function at(hash: string): Promise<Page> {
-  opened = await open(browser, `${server.url}${hash}`);
-  return opened.page;
-}
+const on = ground();
+const { at, asked } = on;
 
 /** axe in both themes: the page follows the system's. */
 async function accessibleInBoth(page: Page): Promise<void> {
@@ -46,14 +25,8 @@ async function accessibleInBoth(page: Page): Promise<void> {
   }
 }
 
-/** The changes that were asked for, once there are so many. */
-async function asked(number = 1): Promise<Played["asked"]> {
-  await expect.poll(() => server.asked.length, { timeout: PATIENT }).toBeGreaterThanOrEqual(number);
-  return server.asked;
-}
-
 const find = (plural: string, name: string): Thing => {
-  const found = server.objects.get(plural)?.find(({ metadata }) => metadata.name === name);
+  const found = on.server.objects.get(plural)?.find(({ metadata }) => metadata.name === name);
   if (!found) throw new Error(`there is no ${plural}/${name}`);
   return found;
 };
@@ -71,7 +44,7 @@ test("a node is added with a table that the console makes, and one of the contro
   await dialog.locator("#add-role-control-plane").check();
   await dialog.getByText("sheaf-agent token create --control-plane --node node-4").waitFor();
   await accessibleInBoth(page);
-  expect(server.asked).toEqual([]);
+  expect(on.server.asked).toEqual([]);
   await dialog.locator("#add-role-machines").check();
   await dialog.getByRole("button", { name: "Make token" }).click();
   await dialog.getByText('token = "abcdef.0123456789abcdef"').waitFor();
@@ -83,7 +56,7 @@ test("a node is added with a table that the console makes, and one of the contro
 test("who may not add a node is told so in the dialog", async () => {
   const page = await at("#/nodes");
   await page.getByRole("button", { name: "Add a node" }).click();
-  server.refuse = {
+  on.server.refuse = {
     code: 403,
     reason: "Forbidden",
     message: "only administrators of the cluster make tokens for nodes",
@@ -107,7 +80,7 @@ test("a maintenance is started, shows each machine, and is cancelled and ended f
     },
   });
   await page.getByRole("button", { name: "Cancel maintenance" }).waitFor();
-  server.set("nodemaintenances", {
+  on.server.set("nodemaintenances", {
     ...find("nodemaintenances", "node-1"),
     status: {
       phase: "Blocked",
@@ -119,13 +92,16 @@ test("a maintenance is started, shows each machine, and is cancelled and ended f
   await page.getByText("VM shop/web-1: its runStrategy is Once.").waitFor();
   await page.getByRole("row", { name: /shop\/db Shuts down is asked to power off/ }).waitFor();
   await accessibleInBoth(page);
-  server.set("nodemaintenances", {
+  on.server.set("nodemaintenances", {
     ...find("nodemaintenances", "node-1"),
     status: { phase: "InMaintenance", message: "no VM runs here" },
   } as Thing);
   await page.getByRole("button", { name: "End maintenance" }).click();
   await page.getByRole("button", { name: "Start maintenance" }).waitFor();
-  expect(server.asked[1]).toMatchObject({ method: "DELETE", path: "/apis/sheaf.dev/v1alpha1/nodemaintenances/node-1" });
+  expect(on.server.asked[1]).toMatchObject({
+    method: "DELETE",
+    path: "/apis/sheaf.dev/v1alpha1/nodemaintenances/node-1",
+  });
 });
 
 test("a node is removed once what is lost was read and confirmed by its name", async () => {
@@ -137,7 +113,7 @@ test("a node is removed once what is lost was read and confirmed by its name", a
   await accessibleInBoth(page);
   await dialog.getByRole("button", { name: "Start removal" }).click();
   await dialog.getByText("Type node-2: what the node has is erased.").waitFor();
-  expect(server.asked).toEqual([]);
+  expect(on.server.asked).toEqual([]);
   await dialog.locator("#removal-typed").fill("node-2");
   await dialog.getByRole("button", { name: "Start removal" }).click();
   expect((await asked())[0]).toMatchObject({
@@ -145,7 +121,7 @@ test("a node is removed once what is lost was read and confirmed by its name", a
     path: "/apis/sheaf.dev/v1alpha1/noderemovals",
     body: { metadata: { name: "node-2" }, spec: { wipe: { confirmNode: "node-2", pools: true } } },
   });
-  server.set("noderemovals", {
+  on.server.set("noderemovals", {
     ...find("noderemovals", "node-2"),
     status: {
       phase: "Blocked",
@@ -206,7 +182,7 @@ test("an update is paused, resumed and cancelled, and a node that rolled it back
   });
   await page.getByRole("button", { name: "Resume" }).click();
   expect((await asked(2))[1]).toMatchObject({ body: { spec: { paused: false } } });
-  server.set("nodeupdates", {
+  on.server.set("nodeupdates", {
     ...find("nodeupdates", "node-2"),
     status: { phase: "RolledBack", message: "libvirt does not answer", running: { slot: "a", version: "0.1.0" } },
   } as Thing);
@@ -230,7 +206,7 @@ test("an update is started with a time for it, and what the server refuses stand
   await dialog.locator("#update-window").check();
   await dialog.locator("#update-day-Sunday").check();
   await accessibleInBoth(page);
-  server.refuse = {
+  on.server.refuse = {
     code: 422,
     reason: "Invalid",
     message: 'ClusterUpdate "sheaf-0.3.0" is invalid',
@@ -262,7 +238,7 @@ test("a pool is made of a disk with contents only once its serial is typed, and 
   await accessibleInBoth(page);
   await dialog.getByRole("button", { name: "Create", exact: true }).click();
   await dialog.getByText("Type ZA10X5: what is on the disk is erased.").waitFor();
-  expect(server.asked).toEqual([]);
+  expect(on.server.asked).toEqual([]);
   await dialog.getByLabel("Type the serial ZA10X5 to erase what is on it").fill("ZA10X5");
   await dialog.getByRole("button", { name: "Create", exact: true }).click();
   const disk = "node-1.wwn-5000c500a1b2c3d4";
@@ -271,11 +247,11 @@ test("a pool is made of a disk with contents only once its serial is typed, and 
     "POST /apis/storage.k8s.io/v1/storageclasses",
     `PATCH /apis/sheaf.dev/v1alpha1/blockdevices/${disk}`,
   ]);
-  expect(server.asked[0]?.body).toMatchObject({
+  expect(on.server.asked[0]?.body).toMatchObject({
     metadata: { name: "slow.node-1" },
     spec: { nodeName: "node-1", pool: "slow", devices: [disk] },
   });
-  expect(server.asked[2]?.body).toEqual({ spec: { wipe: { confirmSerial: "ZA10X5" } } });
+  expect(on.server.asked[2]?.body).toEqual({ spec: { wipe: { confirmSerial: "ZA10X5" } } });
   await page.getByRole("row", { name: /slow node-1 Pending/ }).waitFor();
 });
 
@@ -286,7 +262,7 @@ test("a disk that fails is replaced in one change, and nothing is erased when th
   expect(await dialog.locator("#disks-instead").inputValue()).toBe("node-2.nvme-b");
   await dialog.locator("#disks-disks").check();
   await accessibleInBoth(page);
-  server.refuse = { code: 409, reason: "Conflict", message: "the object has been modified" };
+  on.server.refuse = { code: 409, reason: "Conflict", message: "the object has been modified" };
   await dialog.getByRole("button", { name: "Replace", exact: true }).click();
   await dialog.getByText("It was changed meanwhile; read it again and repeat the change.").waitFor();
   await dialog.getByRole("button", { name: "Replace", exact: true }).click();
@@ -365,9 +341,9 @@ test("a change of links is started, counts its trial down, and says why a node r
       spec: { nodeName: "node-1", policy: "storage" },
       status,
     }) as Thing;
-  server.set("nodenetworkenactments", enactment({ phase: "Trying", startedAt: new Date().toISOString() }));
+  on.server.set("nodenetworkenactments", enactment({ phase: "Trying", startedAt: new Date().toISOString() }));
   await page.getByRole("heading", { name: /node-1 tries it: \d+ s/ }).waitFor();
-  server.set(
+  on.server.set(
     "nodenetworkenactments",
     enactment({ phase: "RolledBack", message: "vlan stor has no address: DHCP does not answer; rolled back" }),
   );

@@ -1,44 +1,17 @@
 /** What people do on the pages: each task once, what the server was asked, and what is shown when it refuses. */
-import type { Browser, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { accessible, launch, open, type Opened, PATIENT } from "./browser.ts";
+import { expect, test } from "vitest";
+import { accessible, PATIENT } from "./browser.ts";
+import { ground } from "./ground.ts";
 import { machine } from "./objects.ts";
-import { CODE, PASSWORD, play, type Played } from "./server.ts";
+import { CODE, PASSWORD } from "./server.ts";
 
 const KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@desk";
 
-let browser: Browser;
-let server: Played;
-let opened: Opened | undefined;
-
-beforeAll(async () => {
-  browser = await launch();
-});
-beforeEach(async () => {
-  server = await play();
-});
-afterEach(async () => {
-  await opened?.close();
-  opened = undefined;
-  await server.close();
-});
-afterAll(async () => {
-  await browser.close();
-});
-
-async function at(hash: string): Promise<Page> {
-  opened = await open(browser, `${server.url}${hash}`);
-  return opened.page;
-}
-
-/** The changes that were asked for, once there is one. */
-async function asked(): Promise<Played["asked"]> {
-  await expect.poll(() => server.asked.length, { timeout: PATIENT }).toBeGreaterThan(0);
-  return server.asked;
-}
+const on = ground();
+const { at, asked } = on;
 
 test("a wrong password is refused in the server's words, the right one opens the overview", async () => {
-  server.isLoggedIn = false;
+  on.server.isLoggedIn = false;
   const page = await at("");
   await page.locator("#pf-login-username-id").fill("alice");
   await page.locator("#pf-login-password-id").fill("wrong");
@@ -67,9 +40,9 @@ test("a second factor is set up with an app, asked for at the login, and removed
   await page.getByText("8 recovery codes are left").waitFor();
   await accessible(page);
 
-  server.isLoggedIn = false;
+  on.server.isLoggedIn = false;
   await page.goto("about:blank");
-  await page.goto(server.url);
+  await page.goto(on.server.url);
   await page.locator("#pf-login-username-id").fill("alice");
   await page.locator("#pf-login-password-id").fill(PASSWORD);
   await page.keyboard.press("Enter");
@@ -81,7 +54,7 @@ test("a second factor is set up with an app, asked for at the login, and removed
   await page.keyboard.press("Enter");
   await page.getByRole("heading", { name: "Overview" }).waitFor();
 
-  await page.goto(`${server.url}#/administration`);
+  await page.goto(`${on.server.url}#/administration`);
   await page.getByRole("tab", { name: "Own password and tokens" }).click();
   await page.locator("#second-password").fill(PASSWORD);
   await page.locator("#second-code").fill(CODE);
@@ -100,8 +73,8 @@ test("an administrator removes the second factor of who has lost it", async () =
 });
 
 test("the first administrator is claimed by the code, and a wrong one says so", async () => {
-  server.isLoggedIn = false;
-  server.isClaimable = true;
+  on.server.isLoggedIn = false;
+  on.server.isClaimable = true;
   const page = await at("");
   await page.locator("#code").fill("AAAA-AAAA");
   await page.locator("#user").fill("alice");
@@ -169,7 +142,7 @@ test("a refusal of the server stands at the entry that it is about", async () =>
   await page.locator("#name").fill("blog");
   await page.locator("#project").selectOption("shop");
   await page.locator("#image").selectOption("debian-13");
-  server.refuse = {
+  on.server.refuse = {
     code: 422,
     reason: "Invalid",
     message: 'VirtualMachine "blog" is invalid',
@@ -191,8 +164,8 @@ test("a machine is stopped from the list, and its state follows without reload",
     path: "/apis/subresources.kubevirt.io/v1/namespaces/shop/virtualmachines/web-1/stop",
   });
   const [vm] = machine({ project: "shop", name: "web-1", status: "Stopped" });
-  server.set("virtualmachines", vm);
-  server.gone("virtualmachineinstances", vm);
+  on.server.set("virtualmachines", vm);
+  on.server.gone("virtualmachineinstances", vm);
   await page.getByRole("row", { name: /web-1 shop .*Stopped/ }).waitFor();
 });
 
@@ -223,9 +196,9 @@ test("YAML that the server refuses has the line, and one that is no YAML is not 
   await area.fill(`${whole}\n  - [`);
   await page.getByRole("button", { name: "Save" }).click();
   await page.getByText("The text is not YAML").waitFor();
-  expect(server.asked).toEqual([]);
+  expect(on.server.asked).toEqual([]);
   await area.fill(whole);
-  server.refuse = {
+  on.server.refuse = {
     code: 422,
     reason: "Invalid",
     message: "the machine is invalid",
@@ -288,7 +261,7 @@ test("plots of a node are loaded when they are opened, and of what was not measu
   await page.getByRole("button", { name: "Usage" }).click();
   await page.getByRole("img", { name: /^Network\. Received: last / }).waitFor();
   await accessible(page);
-  await page.goto(`${server.url}#/machines/lab/build/usage`);
+  await page.goto(`${on.server.url}#/machines/lab/build/usage`);
   await page.getByRole("heading", { name: "Nothing was measured yet" }).waitFor();
 });
 
@@ -303,8 +276,8 @@ test("a snapshot is taken with one click and restored with the machine's name", 
   await page.getByRole("menuitem", { name: "Restore" }).click();
   await page.getByRole("dialog").getByRole("textbox").fill("db");
   await page.getByRole("dialog").getByRole("button", { name: "Restore" }).click();
-  await expect.poll(() => server.asked.length, { timeout: PATIENT }).toBe(2);
-  expect(server.asked[1]).toMatchObject({
+  await expect.poll(() => on.server.asked.length, { timeout: PATIENT }).toBe(2);
+  expect(on.server.asked[1]).toMatchObject({
     body: {
       kind: "VirtualMachineRestore",
       spec: { targetReadinessPolicy: "StopTarget", virtualMachineSnapshotName: "db-20261129-220000" },
@@ -351,12 +324,12 @@ test("a user is created with a role in a project", async () => {
 test("a session that ends leads to the login, and a console that is away is named until it is back", async () => {
   const page = await at("#/machines");
   await page.getByRole("row", { name: /web-1/ }).waitFor();
-  server.cut();
+  on.server.cut();
   const [vm] = machine({ project: "shop", name: "late", status: "Stopped" });
-  server.set("virtualmachines", vm);
+  on.server.set("virtualmachines", vm);
   await page.getByRole("row", { name: /late shop .*Stopped/ }).waitFor();
-  server.isLoggedIn = false;
-  server.cut();
+  on.server.isLoggedIn = false;
+  on.server.cut();
   await page.getByRole("heading", { name: "Log in to Sheaf" }).waitFor();
   await page.getByText("The session has ended.").waitFor();
 });
@@ -370,8 +343,8 @@ test("a thousand machines that change twenty times a second are filtered without
       node: "node-1",
       address: "192.0.2.50",
     });
-    server.objects.get("virtualmachines")?.push(vm);
-    if (vmi) server.objects.get("virtualmachineinstances")?.push(vmi);
+    on.server.objects.get("virtualmachines")?.push(vm);
+    if (vmi) on.server.objects.get("virtualmachineinstances")?.push(vmi);
   }
   const page = await at("#/machines");
   await page
@@ -399,7 +372,7 @@ test("a thousand machines that change twenty times a second are filtered without
       node: "node-2",
       address: `192.0.2.${changed % 250}`,
     });
-    if (vmi) server.set("virtualmachineinstances", vmi);
+    if (vmi) on.server.set("virtualmachineinstances", vmi);
   }, 50);
   const filter = page.getByRole("textbox", { name: "Filter machines" });
   await filter.pressSequentially("m-99", { delay: 100 });

@@ -1,35 +1,20 @@
 /** Images of all projects: list, create from a URL or a registry, upload, delete. */
-import {
-  ActionGroup,
-  Button,
-  Checkbox,
-  Flex,
-  Form,
-  Modal,
-  ModalBody,
-  ModalHeader,
-  Progress,
-  ProgressSize,
-} from "@patternfly/react-core";
-import { type FormEvent, useMemo, useState } from "react";
-import { post, remove } from "../api/client.ts";
+import { Button, Flex, Progress, ProgressSize } from "@patternfly/react-core";
+import { useMemo, useState } from "react";
+import { remove } from "../api/client.ts";
 import * as paths from "../api/paths.ts";
-import { asRefusal, type Refusal } from "../api/refusal.ts";
 import { useObjects } from "../api/watch.ts";
 import { List, type Column } from "../list/list.tsx";
 import { done } from "../notices.ts";
 import { Confirm } from "../parts/confirm.tsx";
-import { SelectField, TextField } from "../parts/fields.tsx";
 import { Heading } from "../parts/heading.tsx";
 import { type Item, Kebab } from "../parts/kebab.tsx";
-import { projectOptions } from "../parts/projects.ts";
 import { State } from "../parts/state.tsx";
-import { FormRefused } from "../parts/refused.tsx";
 import { age, bytes } from "../units.ts";
-import { named } from "./file.ts";
+import { CreateImage } from "./create.tsx";
 import { UploadImage } from "./upload.tsx";
 import { told, type Upload, uploads, useUploads } from "./uploads.ts";
-import { build, check, type Image, images, type NewImage } from "./view.ts";
+import { type Image, images } from "./view.ts";
 
 /** A row: an image, and the upload of this window into it. */
 type Row = Image & { upload: Upload | undefined };
@@ -83,131 +68,6 @@ const COLUMNS: Column<Row>[] = [
     cell: (row) => age(row.created, Date.now()),
   },
 ];
-
-const EMPTY: NewImage = { project: "default", name: "", url: "", checksum: "", size: "10", isIso: false };
-
-const FIELDS: [keyof NewImage, string][] = [
-  ["name", "metadata.name"],
-  ["project", "metadata.namespace"],
-  ["checksum", "spec.source.http.checksum"],
-  ["url", "spec.source"],
-  ["size", "spec.storage"],
-];
-
-function CreateImage({ onClose }: { onClose: () => void }) {
-  const [form, setForm] = useState(EMPTY);
-  const [isChecked, setChecked] = useState(false);
-  const [refusal, setRefusal] = useState<Refusal>();
-  const [isBusy, setBusy] = useState(false);
-  const projects = useObjects("projects");
-  const set = (entry: keyof NewImage) => (value: string) => {
-    setRefusal(undefined);
-    setForm((before) => {
-      const next = { ...before, [entry]: value };
-      // A name that was not typed follows the URL.
-      if (entry === "url" && (before.name === "" || before.name === named(before.url))) next.name = named(value);
-      if (entry === "url") next.isIso = /\.iso($|\?|\.)/i.test(value);
-      return next;
-    });
-  };
-  const wrong: Partial<Record<keyof NewImage, string>> = isChecked ? check(form) : {};
-  for (const [entry, field] of FIELDS) {
-    const message = refusal?.at(field);
-    if (message) wrong[entry] ??= message;
-  }
-  const submit = async (event: FormEvent) => {
-    event.preventDefault();
-    setChecked(true);
-    const first = Object.keys(check(form))[0];
-    if (first) {
-      document.getElementById(`image-${first}`)?.focus();
-      return;
-    }
-    setBusy(true);
-    try {
-      await post(paths.image(form.project), build(form));
-      done(`Create image ${form.name}`);
-      onClose();
-    } catch (error) {
-      setRefusal(asRefusal(error));
-      setBusy(false);
-    }
-  };
-  return (
-    <Modal variant="medium" isOpen onClose={onClose} aria-labelledby="create-image">
-      <ModalHeader
-        title="Create image"
-        labelId="create-image"
-        description="The node fetches it; raw or qcow2, plain or compressed by xz, zstd or gzip."
-      />
-      <ModalBody>
-        <Form onSubmit={(event) => void submit(event)} noValidate>
-          <FormRefused refusal={refusal} />
-          <TextField
-            id="image-url"
-            label="URL"
-            value={form.url}
-            onChange={set("url")}
-            isRequired
-            error={wrong.url}
-            help="https://… of a file, or docker://… of an image in a registry."
-          />
-          {!form.url.startsWith("docker:") && (
-            <TextField
-              id="image-checksum"
-              label="SHA-256"
-              value={form.checksum}
-              onChange={set("checksum")}
-              isRequired
-              error={wrong.checksum}
-              help="Of the file, as its server publishes it."
-            />
-          )}
-          <TextField
-            id="image-name"
-            label="Name"
-            value={form.name}
-            onChange={set("name")}
-            isRequired
-            error={wrong.name}
-          />
-          <SelectField
-            id="image-project"
-            label="Project"
-            value={form.project}
-            onChange={set("project")}
-            error={wrong.project}
-            options={projectOptions(projects.all, form.project)}
-          />
-          <TextField
-            id="image-size"
-            type="number"
-            label="Size, GiB"
-            value={form.size}
-            onChange={set("size")}
-            isRequired
-            error={wrong.size}
-            help="At least what it unpacks to."
-          />
-          <Checkbox
-            id="image-iso"
-            label="It is an ISO, to install from"
-            isChecked={form.isIso}
-            onChange={(_event, value) => setForm({ ...form, isIso: value })}
-          />
-          <ActionGroup>
-            <Button type="submit" variant="primary" isDisabled={isBusy} isLoading={isBusy}>
-              Create
-            </Button>
-            <Button variant="link" onClick={onClose}>
-              Cancel
-            </Button>
-          </ActionGroup>
-        </Form>
-      </ModalBody>
-    </Modal>
-  );
-}
 
 export default function Images() {
   const volumes = useObjects("images");

@@ -2,7 +2,6 @@
 import {
   ActionGroup,
   Button,
-  Checkbox,
   FileUpload,
   Form,
   FormGroup,
@@ -17,11 +16,9 @@ import { type FormEvent, useState } from "react";
 import { post } from "../api/client.ts";
 import * as paths from "../api/paths.ts";
 import { asRefusal, type Refusal } from "../api/refusal.ts";
-import { useObjects } from "../api/watch.ts";
-import { SelectField, TextField } from "../parts/fields.tsx";
-import { projectOptions } from "../parts/projects.ts";
 import { FormRefused } from "../parts/refused.tsx";
 import { bytes } from "../units.ts";
+import { ImageFields } from "./fields.tsx";
 import { HEAD, known, type Known, named } from "./file.ts";
 import { uploads } from "./uploads.ts";
 import { buildUpload, checkUpload, holding, type Image, type NewUpload } from "./view.ts";
@@ -47,7 +44,6 @@ export function UploadImage({ image, onClose }: { image?: Image; onClose: () => 
   const [isChecked, setChecked] = useState(false);
   const [refusal, setRefusal] = useState<Refusal>();
   const [isBusy, setBusy] = useState(false);
-  const projects = useObjects("projects");
   const set = (entry: keyof NewUpload) => (value: string) => {
     setRefusal(undefined);
     setForm((before) => ({ ...before, [entry]: value }));
@@ -125,44 +121,18 @@ export function UploadImage({ image, onClose }: { image?: Image; onClose: () => 
             </FormHelperText>
           </FormGroup>
           {!image && (
-            <>
-              <TextField
-                id="upload-name"
-                label="Name"
-                value={form.name}
-                onChange={set("name")}
-                isRequired
-                error={wrong.name}
-              />
-              <SelectField
-                id="upload-project"
-                label="Project"
-                value={form.project}
-                onChange={set("project")}
-                error={wrong.project}
-                options={projectOptions(projects.all, form.project)}
-              />
-              <TextField
-                id="upload-size"
-                type="number"
-                label="Size, GiB"
-                value={form.size}
-                onChange={set("size")}
-                isRequired
-                error={wrong.size}
-                help={
-                  found?.bytes === undefined
-                    ? "At least what it unpacks to."
-                    : `From the file: ${bytes(found.bytes)}. Machines may have larger copies.`
-                }
-              />
-              <Checkbox
-                id="upload-iso"
-                label="It is an ISO, to install from"
-                isChecked={form.isIso}
-                onChange={(_event, value) => setForm({ ...form, isIso: value })}
-              />
-            </>
+            <ImageFields
+              id="upload"
+              value={form}
+              onText={set}
+              onIso={(isIso) => setForm({ ...form, isIso })}
+              wrong={wrong}
+              help={
+                found?.bytes === undefined
+                  ? "At least what it unpacks to."
+                  : `From the file: ${bytes(found.bytes)}. Machines may have larger copies.`
+              }
+            />
           )}
           {image && wrong.size && (
             <HelperText isLiveRegion>

@@ -81,7 +81,13 @@ export function Dialog({
         {...(isDanger ? { titleIconVariant: "warning" as const } : {})}
       />
       <ModalBody>
-        <Form id={`${id}-form`} onSubmit={(event) => void submit(event)} noValidate>
+        {/* What was refused is about what was sent. */}
+        <Form
+          id={`${id}-form`}
+          onSubmit={(event) => void submit(event)}
+          onChange={() => setRefusal(undefined)}
+          noValidate
+        >
           <FormRefused refusal={refusal} />
           {children(at)}
         </Form>
