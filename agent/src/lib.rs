@@ -43,6 +43,7 @@ pub mod shared_keys;
 #[cfg(test)]
 pub(crate) mod stalls;
 pub mod status;
+pub mod support;
 pub mod update;
 pub mod vip;
 pub mod vms;

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 /// Directories and files of a node, all under one root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
+    /// What they lie under: `/`.
+    pub root: PathBuf,
     /// The operator's node config: `/state/node.toml`.
     pub node_toml: PathBuf,
     /// Rendered configuration, an overlay whose upper layer is memory: `/etc`.
@@ -29,6 +31,7 @@ impl Paths {
     /// The paths of a machine whose root directory is `root`.
     pub fn under(root: &Path) -> Self {
         Self {
+            root: root.to_owned(),
             node_toml: root.join("state/node.toml"),
             etc: root.join("etc"),
             run: root.join("run/sheaf"),

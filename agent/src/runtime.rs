@@ -159,8 +159,12 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
     let lists = container_disks::Lists { pods: pods.subscribe(), policies: policies.subscribe() };
     let pulls = container_disks::run(ctx.clone(), lists, pulled, kept);
     controllers.start("container-disks", pulls);
-    let api_hosts =
-        node_api::Hosts { vms: libvirt.clone(), pods: pods.clone(), port: sheaf_api::names::NODE_API_PORT };
+    let api_hosts = node_api::Hosts {
+        vms: libvirt.clone(),
+        pods: pods.clone(),
+        run: Arc::new(System),
+        port: sheaf_api::names::NODE_API_PORT,
+    };
     controllers.start("api", node_api::run(ctx.clone(), api_port, api_hosts));
     let update_hosts = update::Hosts {
         vms: libvirt.clone(),

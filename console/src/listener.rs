@@ -6,8 +6,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use http::{Request, Response};
-use hyper::body::Incoming;
-use sheaf_https::{Limits, Peer};
+use sheaf_https::{Limits, Peer, Received};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -32,7 +31,7 @@ pub async fn serve(listener: TcpListener, tls: TlsAcceptor, state: Arc<State>) -
 /// What answers the requests of one connection.
 fn answers(
     state: Arc<State>,
-) -> impl Fn(Peer, Request<Incoming>) -> BoxFuture<'static, Result<Response<answer::Body>, Infallible>> {
+) -> impl Fn(Peer, Request<Received>) -> BoxFuture<'static, Result<Response<answer::Body>, Infallible>> {
     move |peer, request| Box::pin(serve::serve(state.clone(), peer.address, request))
 }
 

@@ -1,7 +1,7 @@
 //! What a browser may ask the API server for: a path becomes one row of a table, or is refused.
 //!
 //! Why here: RBAC decides what a user may do; this decides what the console is for. Kinds that its pages do not have (Secrets to
-//! read, Pods, roles, proxies to nodes) are no way to the API server even for an administrator's browser, so a script that gets into
+//! read, Pods, roles, proxies to nodes beyond their logs) are no way to the API server even for an administrator's browser, so a script that gets into
 //! the page finds less. A path is taken apart into plain words and put together again: no dots, no percent signs, no empty
 //! parts, so what is checked is what is sent. Pure. Route in: method, path, query. Route out: a [`Target`].
 
@@ -19,7 +19,8 @@ pub const PREFIX: &str = "/api";
 const LONGEST: usize = 4096;
 
 /// Keys of a query that are handed on. Not `watch` and `follow` (streams without end), not `as`.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 20] = [
+    "boot",
     "continue",
     "dryRun",
     "fieldManager",
@@ -30,10 +31,15 @@ const KEYS: [&str; 14] = [
     "labelSelector",
     "limit",
     "moveCursor",
+    "pattern",
     "preserveSession",
     "propagationPolicy",
+    "query",
     "resourceVersion",
     "resourceVersionMatch",
+    "sinceTime",
+    "tailLines",
+    "untilTime",
 ];
 /// Types of what is sent.
 const SENT: [&str; 5] = [
@@ -46,6 +52,10 @@ const SENT: [&str; 5] = [
 /// Types of what is asked for.
 const ASKED: [&str; 4] =
     ["application/json", "application/yaml", "image/png", "application/json;as=Table;v=v1;g=meta.k8s.io"];
+
+/// Types of what is answered.
+const ANSWERED: [&str; 5] =
+    ["application/json", "application/yaml", "application/gzip", "image/png", "text/plain; charset=utf-8"];
 
 /// A request that is proxied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,6 +206,14 @@ fn query(query: &str) -> Result<&str, Refusal> {
         }
     }
     Ok(query)
+}
+
+/// The type of an answer, if the page asks for such: what a node answers must not become a page or a script of this origin.
+pub fn answered(headers: &HeaderMap) -> HeaderValue {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let known = ANSWERED.into_iter().find(|known| known.split(';').next() == Some(kind));
+    HeaderValue::from_static(known.unwrap_or("application/octet-stream"))
 }
 
 /// The headers that are handed on.

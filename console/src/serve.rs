@@ -12,9 +12,9 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::upgrade::OnUpgrade;
 use kube::Client;
-use sheaf_https::Places;
+use sheaf_https::{Places, Received};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
@@ -109,7 +109,7 @@ impl<B> RequestBody for B where
 pub async fn serve(
     state: Arc<State>,
     address: IpAddr,
-    mut request: Request<Incoming>,
+    mut request: Request<Received>,
 ) -> Result<Response<answer::Body>, Infallible> {
     let upgrade = request.headers().contains_key(header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
     let mut answer =
@@ -273,7 +273,7 @@ async fn api<B: RequestBody>(
     Ok(handed_back(answer))
 }
 
-/// Status, body and three headers of the API server's answer.
+/// Status, body and some headers of the API server's answer.
 fn handed_back(answer: Response<kube::client::Body>) -> Answer {
     let (parts, body) = answer.into_parts();
     let mut handed = Response::new(body.map_err(Into::into).boxed_unsync());
@@ -282,11 +282,12 @@ fn handed_back(answer: Response<kube::client::Body>) -> Answer {
         StatusCode::UNAUTHORIZED => StatusCode::BAD_GATEWAY,
         status => status,
     };
-    for name in [header::CONTENT_TYPE, header::RETRY_AFTER, header::WARNING] {
+    for name in [header::RETRY_AFTER, header::WARNING] {
         for value in parts.headers.get_all(&name) {
             handed.headers_mut().append(name.clone(), value.clone());
         }
     }
+    handed.headers_mut().insert(header::CONTENT_TYPE, proxy::answered(&parts.headers));
     handed
 }
 

@@ -18,7 +18,6 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt as _;
 use serde_json::json;
 use sheaf_https::{Full, Places};
 use tokio::sync::mpsc;
@@ -36,8 +35,6 @@ use crate::{
 
 /// Longest time from the last byte to the answer: the node converts a qcow2 image then.
 const FILL_TIME: Duration = Duration::from_secs(2 * 60 * 60);
-/// So long what the browser sends after a refusal is read and dropped, so that it reads why instead of a broken connection.
-const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// Most bytes of one image. The node's own bound, by the size of the volume, is smaller.
 const MOST: u64 = 16 << 40;
 /// Uploads at once of one user, and of all.
@@ -84,7 +81,8 @@ pub async fn upload<B: RequestBody>(
     let stream = state.controllers.connect().await?;
     let (sender, receiver) = mpsc::channel(1);
     let mut pump = tokio::spawn(async move {
-        let ended = pump(body, &sender).await;
+        // What is left of the body when the sender is dropped is missing, which its length shows.
+        let ended = hand_on(&mut Box::pin(body), &sender).await;
         // Kept until it is known why: its end ends the request to sheaf-controller.
         (ended, sender)
     });
@@ -156,17 +154,6 @@ fn refused(code: StatusCode, text: &str) -> Refusal {
         // Not 401: that is the session's. The token was made a moment ago.
         _ => Refusal::unavailable(format!("sheaf-controller refuses the upload: {text}")),
     }
-}
-
-/// Hands the browser's `body` on. What is left of it when `sender` is dropped is missing, which its length shows.
-async fn pump<B: RequestBody>(body: B, sender: &mpsc::Sender<Bytes>) -> Ended {
-    let mut body = Box::pin(body);
-    let ended = hand_on(&mut body, sender).await;
-    if ended == Ended::Unwanted {
-        let drain = async { while let Some(Ok(_)) = body.frame().await {} };
-        let _ = tokio::time::timeout(DRAIN_TIME, drain).await;
-    }
-    ended
 }
 
 /// Returns when the upload cannot succeed any more, with why.

@@ -253,7 +253,7 @@ impl System {
 }
 
 #[allow(clippy::disallowed_methods)] // the one place the ban points to
-fn spawnable(command: &Command) -> std::process::Command {
+pub(crate) fn spawnable(command: &Command) -> std::process::Command {
     let mut std = std::process::Command::new(&command.program);
     std.args(&command.args).envs(&command.env);
     if let Some(dir) = &command.dir {
@@ -295,7 +295,7 @@ fn wait(child: &mut std::process::Child, deadline: Option<Duration>) -> std::io:
     }
 }
 
-fn tail(bytes: &[u8]) -> String {
+pub(crate) fn tail(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]);
     text.trim().to_owned()
 }

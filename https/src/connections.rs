@@ -5,6 +5,7 @@
 //! descriptor is free ends nothing either. Route in: TCP. Route out: requests with their [`Peer`].
 
 use crate::places::Places;
+use crate::received::Received;
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -53,7 +54,7 @@ pub async fn serve<S, F, B>(
     mut open: impl FnMut() -> (TlsAcceptor, S),
 ) -> Infallible
 where
-    S: Fn(Peer, Request<Incoming>) -> F + Send + 'static,
+    S: Fn(Peer, Request<Received>) -> F + Send + 'static,
     F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
     B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
 {
@@ -94,14 +95,17 @@ where
 pub async fn talk<T, S, F, B>(stream: T, head: Duration, peer: Peer, answer: S)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Fn(Peer, Request<Incoming>) -> F,
+    S: Fn(Peer, Request<Received>) -> F,
     F: Future<Output = Result<Response<B>, Infallible>>,
     B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static,
 {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head)
-        .serve_connection(TokioIo::new(stream), service_fn(move |request| answer(peer.clone(), request)))
+        .serve_connection(
+            TokioIo::new(stream),
+            service_fn(move |request: Request<Incoming>| answer(peer.clone(), request.map(Received::new))),
+        )
         .with_upgrades();
     // An end in between is the client's: it asks again.
     let _ = connection.await;

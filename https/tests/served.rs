@@ -107,3 +107,20 @@ async fn an_address_with_too_many_connections_is_closed_and_served_again_when_on
         assert!(tokio::time::Instant::now() < deadline, "the place is not free again");
     }
 }
+
+#[tokio::test]
+async fn a_client_that_is_answered_in_the_middle_of_what_it_sends_reads_the_answer() {
+    const BYTES: usize = 16 << 20;
+    let (server, clients) = (Ca::new(), Ca::new());
+    let address = started(&server, &clients, LIMITS).await;
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = client(&server, None).connect(name, stream).await.unwrap();
+    let head =
+        format!("POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {BYTES}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![0; BYTES]).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("127.0.0.1 0"), "{text}");
+}

@@ -146,7 +146,8 @@ fn again(consoles: &[PathBuf]) -> bool {
 }
 
 fn support_bundle(output: Option<&Path>) -> anyhow::Result<String> {
-    let bundle = record::bundle(&System, Path::new("/"), Path::new(record::FOLDER));
+    let bundle =
+        record::bundle(&System, Path::new("/"), Path::new(record::FOLDER)).context("the support bundle")?;
     if let Some(output) = output {
         sheaf_host::file::write_atomically(output, &bundle, 0o600)?;
         return Ok(output.display().to_string());
@@ -156,7 +157,7 @@ fn support_bundle(output: Option<&Path>) -> anyhow::Result<String> {
     let nics = sheaf_host::nic::wired(Path::new("/")).context("NICs")?;
     let macs = nics.into_iter().filter_map(|nic| nic.permanent_mac);
     let machine = inventory::identity(Path::new("/"), macs);
-    let name = format!("sheaf-support-{}.tar", record::name_of(&machine));
+    let name = format!("sheaf-support-{}.tar.gz", record::name_of(&machine));
     Ok(record::save(&unattended::host(&firmware, &fetch), &name, &bundle)?)
 }
 

@@ -11,9 +11,10 @@ use sheaf_host::block::{self, ProbeError};
 use sheaf_host::console::Console;
 use sheaf_host::file::{WriteError, write_atomically};
 use sheaf_host::mount::MountError;
-use sheaf_host::run::{Command, Run};
+use sheaf_host::run::Run;
+use sheaf_host::support::{self, Bundle};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Where the running installer keeps its log, its plan and the masked config, for a bundle made by another program.
 pub const FOLDER: &str = "/run/sheaf/record";
@@ -21,8 +22,9 @@ pub const FOLDER: &str = "/run/sheaf/record";
 pub const LOG: &str = "install.log";
 /// File systems that are written to: every computer can make and read the first.
 const WRITABLE: [&str; 2] = ["vfat", "ext4"];
-/// A program that tells of the machine; one that hangs shall not hold up the others.
-const PROGRAM: Duration = Duration::from_secs(30);
+/// What the installation said, and everything else since the machine was started.
+const JOURNAL: support::Program =
+    ("journal.log", &["journalctl", "--boot", "--no-pager", "--output=short-monotonic"]);
 
 /// A record that could not be kept.
 #[derive(Debug, thiserror::Error)]
@@ -101,76 +103,23 @@ pub fn keep(folder: &Path, name: &str, text: &str) {
     let _ = write_atomically(&folder.join(name), text.as_bytes(), 0o600);
 }
 
-/// A tar archive of everything that tells what happened on this machine.
-pub fn bundle(run: &dyn Run, root: &Path, folder: &Path) -> Vec<u8> {
-    let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+/// Everything that tells what happened on this machine, in one archive.
+pub fn bundle(run: &dyn Run, root: &Path, folder: &Path) -> io::Result<Vec<u8>> {
+    let mut bundle = Bundle::new(Vec::new());
     let mut kept: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().collect();
     kept.sort_by_key(std::fs::DirEntry::file_name);
     for entry in kept {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        files.push((name, std::fs::read(entry.path()).unwrap_or_default()));
+        let bytes = std::fs::read(entry.path()).unwrap_or_default();
+        bundle.add(&entry.file_name().to_string_lossy(), &bytes)?;
     }
-    let programs: [(&str, &[&str]); 7] = [
-        ("kernel.log", &["journalctl", "--boot", "--dmesg", "--no-pager", "--output=short-monotonic"]),
-        ("journal.log", &["journalctl", "--boot", "--no-pager", "--output=short-monotonic"]),
-        ("disks.json", &["lsblk", "--json", "-b", "-O"]),
-        ("links.txt", &["networkctl", "status", "--all", "--no-pager"]),
-        ("modules.txt", &["lsmod"]),
-        ("devices.txt", &["udevadm", "info", "--export-db"]),
-        ("units.txt", &["systemctl", "--no-pager", "--failed"]),
-    ];
-    for (name, command) in programs {
-        let [program, args @ ..] = command else { continue };
-        let output = match run.run(&Command::new(program).args(args).deadline(PROGRAM)) {
-            Ok(output) => output.stdout,
-            Err(error) => error.to_string().into_bytes(),
-        };
-        files.push((name.into(), output));
-    }
-    for file in [
-        "proc/cmdline",
-        "proc/meminfo",
-        "proc/cpuinfo",
-        "proc/self/mounts",
-        "proc/modules",
-        "etc/resolv.conf",
-    ] {
-        if let Ok(bytes) = std::fs::read(root.join(file)) {
-            files.push((file.replace('/', "-"), bytes));
-        }
-    }
+    bundle.programs(run, support::PROGRAMS)?;
+    bundle.programs(run, &[JOURNAL])?;
+    bundle.files(root, support::FILES)?;
     match crate::inventory::probe(run, root, crate::inventory::Reserved::default()) {
         Ok(inventory) => {
-            files.push(("inventory.json".into(), serde_json::to_vec_pretty(&inventory).unwrap_or_default()));
+            bundle.add("inventory.json", &serde_json::to_vec_pretty(&inventory).unwrap_or_default())?;
         }
-        Err(error) => files.push(("inventory.error".into(), format!("{error:#}").into_bytes())),
+        Err(error) => bundle.add("inventory.error", format!("{error:#}").as_bytes())?,
     }
-    tar(&files)
-}
-
-/// A POSIX archive (ustar) of plain files.
-fn tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
-    const BLOCK: usize = 512;
-    let mut archive = Vec::new();
-    for (name, bytes) in files {
-        let mut header = [0u8; BLOCK];
-        let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
-        put(0, &name.chars().take(99).collect::<String>());
-        put(100, "0000600\0");
-        put(108, "0000000\0");
-        put(116, "0000000\0");
-        put(124, &format!("{:011o}\0", bytes.len()));
-        put(136, "00000000000\0");
-        put(148, "        "); // what the checksum counts as
-        put(156, "0");
-        put(257, "ustar\0");
-        put(263, "00");
-        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        archive.extend(header);
-        archive.extend(bytes);
-        archive.resize(archive.len().next_multiple_of(BLOCK), 0);
-    }
-    archive.resize(archive.len() + 2 * BLOCK, 0);
-    archive
+    bundle.finish()
 }

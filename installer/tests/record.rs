@@ -82,15 +82,18 @@ fn a_bundle_unpacks_and_holds_no_secret() {
         .prints("journalctl --boot --dmesg", "[0.0] Linux\n")
         .fails("lsmod", "no such program")
         .prints("lsblk", r#"{"blockdevices":[]}"#);
-    let bundle = record::bundle(&run, Path::new("/"), &folder);
-    assert!(!bundle.windows(16).any(|window| window == b"0123456789abcdef"));
-    let archive = dir.path().join("bundle.tar");
+    let bundle = record::bundle(&run, Path::new("/"), &folder).unwrap();
+    let archive = dir.path().join("bundle.tar.gz");
     std::fs::write(&archive, bundle).unwrap();
     let out = dir.path().join("out");
     std::fs::create_dir(&out).unwrap();
     System.run(&Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&out)).unwrap();
     let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
     assert!(read("node.toml").contains("token = \"***\""));
+    for file in std::fs::read_dir(&out).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(!bytes.windows(16).any(|window| window == b"0123456789abcdef"));
+    }
     assert_eq!(read("plan.json"), "{}");
     assert_eq!(read("kernel.log"), "[0.0] Linux\n");
     assert!(read("modules.txt").contains("no such program"), "a program that fails is told, too");

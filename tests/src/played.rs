@@ -18,6 +18,7 @@ use sheaf_agent::vms::record::{Record, Started};
 use sheaf_api::{VirtualMachine, VirtualMachineInstance, status::Phase};
 use sheaf_host::fakes::{FakeRun, FakeUnits, FakeVms};
 use sheaf_host::libvirt::{Domain, State};
+use sheaf_host::run::System;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
@@ -159,7 +160,7 @@ impl PlayedNode {
             node.start_at(on.plane.near_address(), hosts)?
         };
         let pods = Arc::new(watch::Sender::new(Listed::default()));
-        let hosts = node_api::Hosts { vms: vms.clone(), pods: pods.clone(), port: 0 };
+        let hosts = node_api::Hosts { vms: vms.clone(), pods: pods.clone(), run: Arc::new(System), port: 0 };
         let port = std::mem::replace(&mut agent.publish.api_port, watch::Sender::new(None));
         let (ctx, follow) = (agent.ctx.clone(), (agent.ctx.cluster.clone(), pods.clone()));
         runtime.spawn(async move { drop(node_api::run(ctx, port, hosts).await) });

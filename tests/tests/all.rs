@@ -7,6 +7,7 @@
 mod certificates;
 mod cluster_update;
 mod console;
+mod console_crawl;
 mod console_files;
 mod control_plane_join;
 mod control_planes;

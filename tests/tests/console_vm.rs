@@ -1,5 +1,5 @@
 //! The administration console of a node, as a browser asks it, down to a guest: claimed by the code of the node, an image sent in,
-//! a machine made of it that boots, what it uses, a snapshot, a clone, a token for one more node.
+//! a machine made of it that boots, what it uses, a snapshot, a clone, the node's journal and support bundle, a token for one more node.
 //!
 //! Why a whole machine: the unit has a user and credentials of its own, and reads agents by their certificates; an image passes the
 //! console, sheaf-controller and the agent to a logical volume, and a guest boots from it. Route in: curl as a browser, at the
@@ -7,6 +7,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use sheaf_host::run::{Command, Run as _, System};
 use sheaf_host::wait::until;
 use sheaf_tests::console::{Browser, ask, code_in};
 use sheaf_tests::harness::{Cluster, READY, case};
@@ -94,6 +95,52 @@ fn measured(browser: &Browser, query: &str) -> Result<Value> {
     found.with_context(|| format!("{query}: {last}"))
 }
 
+/// What the node tells of itself: its journal, node.toml without secrets, a support bundle in which every program succeeded.
+fn told(browser: &Browser) -> Result<()> {
+    let logs = "/api/api/v1/nodes/node1/proxy/logs";
+    let read =
+        |path: &str| Ok::<_, anyhow::Error>(browser.ask("GET", &format!("{logs}{path}"), None)?.said());
+    let (status, text) = read("?query=sheaf-agent&tailLines=5&boot=0")?;
+    ensure!(status == 200 && text.contains(" sheaf-agent["), "{status} {text}");
+    ensure!((1..=6).contains(&text.lines().count()), "five lines were asked for: {text}");
+    let (status, text) = read("?query=sheaf-agent&pattern=no-such-word-anywhere")?;
+    ensure!(status == 200 && !text.contains(" sheaf-agent["), "{status} {text}");
+    let (status, text) = read("?query=sheaf-agent&boot=-99")?;
+    ensure!(status == 500 && text.contains("-99"), "{status} {text}");
+    let (status, text) = read("/node.toml")?;
+    ensure!(status == 200 && text.contains("hostname = \"node1\""), "{status} {text}");
+    let secret = text.lines().find(|line| line.trim_start().starts_with("token") && !line.contains("***"));
+    ensure!(secret.is_none(), "{secret:?}");
+
+    let bundle = browser.ask("GET", &format!("{logs}/support-bundle.tar.gz"), None)?;
+    ensure!(bundle.status == 200, "{}", bundle.head);
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("bundle.tar.gz");
+    std::fs::write(&file, &bundle.body)?;
+    System.run(&Command::new("tar").arg("-xzf").arg(&file).arg("-C").arg(folder.path()))?;
+    for (name, word) in [
+        ("journal.log", "sheaf-agent["),
+        ("kernel.log", "Linux version"),
+        ("filters.txt", "table"),
+        ("pools.json", "\"report\""),
+        ("volumes.json", "\"report\""),
+        ("disks.json", "\"blockdevices\""),
+        ("links.txt", "masq0"),
+        ("devices.txt", "P: /"),
+        ("space.txt", "/data"),
+        ("all-units.txt", "libvirtd"),
+        ("processes.txt", "sheaf-agent"),
+        ("run-sheaf-status.json", "\"node1\""),
+        ("proc-pressure-memory", "some avg10"),
+        ("node.toml", "node1"),
+    ] {
+        let text = std::fs::read(folder.path().join(name)).with_context(|| name.to_owned())?;
+        let text = String::from_utf8_lossy(&text);
+        ensure!(text.contains(word), "{name}: {}", text.chars().take(400).collect::<String>());
+    }
+    Ok(())
+}
+
 /// Claims the cluster as a person who reads the code on the node.
 fn claimed(cluster: &mut Cluster) -> Result<(String, Browser)> {
     let port = cluster.machine.forward(NODE, CONSOLE)?;
@@ -142,6 +189,8 @@ fn a_cluster_is_claimed_an_image_sent_in_and_a_machine_made_of_it_boots_is_measu
         shown(&anna, &format!("{MACHINES}/twin"), |machine| {
             machine["status"]["printableStatus"] == "Stopped"
         })?;
+
+        told(&anna)?;
 
         let (status, said) =
             anna.ask("POST", "/console/join-tokens", Some(&json!({"node": "node2"})))?.said();

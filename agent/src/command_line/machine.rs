@@ -1,6 +1,6 @@
-//! `configure`, `power`, `reset`: what units of the machine itself start, and its way back to the beginning.
+//! `configure`, `power`, `reset`, `support-bundle`: what units of the machine itself start, and its way back to the beginning.
 //!
-//! Route in: arguments. Route out: `sheaf_agent::{config, power, reset, without_lease}`.
+//! Route in: arguments. Route out: `sheaf_agent::{config, power, reset, support, without_lease}`.
 
 use super::{Here, block_on};
 use anyhow::Context as _;
@@ -8,15 +8,17 @@ use clap::Subcommand;
 use sheaf_agent::config;
 use sheaf_agent::power::guests;
 use sheaf_agent::reset::{self, by_hand};
+use sheaf_agent::support;
 use sheaf_agent::without_lease::by_force;
 use sheaf_host::disk::RawDisk;
+use sheaf_host::file;
 use sheaf_host::hostname::{Kernel, SetHostname};
 use sheaf_host::libvirt::{self, Libvirt, QEMU_LOGS};
 use sheaf_host::lvm::Lvm2;
 use sheaf_host::run::{Output, Run, RunError, System};
 use sheaf_host::systemd::{Systemd, Units as _};
 use sheaf_host::transient::SystemdRun;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -78,6 +80,20 @@ pub fn reset_at_boot(here: &Here, install: &str) -> anyhow::Result<()> {
     reset::at_boot(&hosts, install, &|line| println!("sheaf: reset: {line}"))
 }
 
+/// Packs what helps to find out what is wrong with this node.
+pub fn support_bundle(here: &Here, output: Option<&Path>) -> anyhow::Result<()> {
+    let config = here.config();
+    match output {
+        Some(file) => {
+            let bytes = support::write(&System, &here.paths, &config, Vec::new())?;
+            file::write_atomically(file, &bytes, 0o600)?;
+            println!("{}", file.display());
+        }
+        None => support::write(&System, &here.paths, &config, io::stdout().lock())?.flush()?,
+    }
+    Ok(())
+}
+
 /// LVM of this machine.
 fn lvm() -> Lvm2 {
     Lvm2::new(Arc::new(System), Arc::new(SystemdRun(Arc::new(System))))
@@ -127,10 +143,10 @@ fn stop_without_lease(here: &Here) -> anyhow::Result<()> {
 
 /// Renders the files of the machine whose root is `root`, and says what it did: this is on the boot's screen.
 pub fn configure(here: &Here) -> anyhow::Result<()> {
-    let is_this_machine = here.root == Path::new("/");
+    let is_this_machine = here.paths.root == Path::new("/");
     let hostname: &dyn SetHostname = if is_this_machine { &Kernel } else { &Elsewhere };
     let run: &dyn Run = if is_this_machine { &System } else { &Elsewhere };
-    let (effective, plan) = config::configure(&here.paths, &here.root, hostname, run)?;
+    let (effective, plan) = config::configure(&here.paths, &here.paths.root, hostname, run)?;
     if let Some(problem) = &effective.problem {
         println!("{problem}\nThis node comes up by DHCP and without a cluster until that is fixed.");
     }

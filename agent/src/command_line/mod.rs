@@ -128,6 +128,12 @@ enum Command {
         #[command(subcommand)]
         command: Option<UpdateCommand>,
     },
+    /// Packs logs, node config and state of this node for support, without secrets and without anything of its VMs.
+    SupportBundle {
+        /// Write it to this file; default: to standard output.
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Resets this node at its next start: state and data are erased, and with --wipe-pools its pools. Shows what is lost;
     /// --node confirms it, and restarts the machine.
     Reset(ResetArguments),
@@ -175,14 +181,12 @@ pub enum Format {
 /// The machine that a command is about.
 pub struct Here {
     pub paths: Paths,
-    /// Directory that is its `/`.
-    pub root: PathBuf,
 }
 
 impl Here {
     /// Its node config, or what stands in for one that cannot be read.
     fn config(&self) -> NodeConfig {
-        config::effective(&self.paths, &self.root).config
+        config::effective(&self.paths, &self.paths.root).config
     }
 
     /// Its node config, if it is a control-plane node.
@@ -211,7 +215,7 @@ fn say(line: &str) {
 
 /// Starts what was asked for.
 pub fn start(arguments: Arguments) -> anyhow::Result<()> {
-    let here = Here { paths: Paths::under(&arguments.root), root: arguments.root };
+    let here = Here { paths: Paths::under(&arguments.root) };
     match arguments.command {
         Command::Run => run(here),
         Command::Configure => machine::configure(&here),
@@ -230,6 +234,7 @@ pub fn start(arguments: Arguments) -> anyhow::Result<()> {
         Command::Disks(shown) => console::show(shown.watch, || console::disks(&here.paths, shown.json)),
         Command::Pools(shown) => console::show(shown.watch, || console::pools(&here.paths, shown.json)),
         Command::Power { command } => machine::power(&here, &command),
+        Command::SupportBundle { output } => machine::support_bundle(&here, output.as_deref()),
         Command::Reset(arguments) => machine::reset(&here, arguments),
         Command::ResetAtBoot { install } => machine::reset_at_boot(&here, &install),
         Command::Update { shown, command } => update::update(&here, &shown, command),
@@ -242,7 +247,7 @@ pub fn start(arguments: Arguments) -> anyhow::Result<()> {
 
 /// Runs the daemon.
 fn run(here: Here) -> anyhow::Result<()> {
-    let effective = config::effective(&here.paths, &here.root);
+    let effective = config::effective(&here.paths, &here.paths.root);
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = tokio.block_on(runtime::run(here.paths, effective));
     // What still blocks a thread (LVM waits for a disk) does not hold up the end.

@@ -62,7 +62,7 @@ pub fn network(here: Here, shown: &Shown, command: Option<NetworkCommand>) -> an
         let trials = runtime::trials(Arc::new(here.paths)).await?;
         match command {
             NetworkCommand::Apply { file, confirm, within } => {
-                let node = config::effective(&trials.paths, &here.root).config.network.links;
+                let node = config::effective(&trials.paths, &trials.paths.root).config.network.links;
                 let links = by_hand::read(&file)?;
                 let confirm = match confirm {
                     true => by_hand::Confirm::Itself,

@@ -56,6 +56,11 @@ pub fn metrics(page: String) -> Answer {
     of_type(StatusCode::OK, page.into(), "text/plain; version=0.0.4; charset=utf-8")
 }
 
+/// A page for a browser.
+pub fn page(text: String) -> Answer {
+    of_type(StatusCode::OK, text.into(), "text/html; charset=utf-8")
+}
+
 /// A PNG.
 pub fn picture(file: Vec<u8>) -> Answer {
     of_type(StatusCode::OK, file.into(), "image/png")

@@ -1,7 +1,7 @@
 //! The node's own API on port 10250: what a kubelet serves of a node, for VMs instead of containers.
 //!
 //! Reads: this node's certificates, Pods bound to it, records and console logs of its VMs, libvirt's counters, volumes that an
-//! exporter Pod names, with the Secret that holds their token.
+//! exporter Pod names, with the Secret that holds their token; the journal, and what a support bundle has ([`node_logs`]).
 //! Owns: the port, sessions of consoles and displays, the mark of a frozen guest in `/data/vms/<uid>/frozen`, copies of the state
 //! of firmware and TPMs in `/data/state/<namespace>/snapshot-<uid>/` ([`states`]).
 //! Never touches: objects of the cluster, but for the reviews by which requests are authenticated and authorized.
@@ -26,6 +26,7 @@ mod guest;
 mod listener;
 pub mod logs;
 pub mod metrics;
+mod node_logs;
 pub mod routes;
 mod screenshot;
 mod serve;
@@ -41,6 +42,7 @@ use crate::listed::Listed;
 use k8s_openapi::api::core::v1::Pod;
 
 use sheaf_host::libvirt::VmHost;
+use sheaf_host::piped::Pipe;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +62,8 @@ pub struct Hosts<V> {
     pub vms: Arc<V>,
     /// Pods of this node, by UID.
     pub pods: Arc<watch::Sender<Listed<Pod>>>,
+    /// Programs that tell of this machine.
+    pub run: Arc<dyn Pipe>,
     /// Where to listen: [`sheaf_api::names::NODE_API_PORT`], or 0 for any.
     pub port: u16,
 }

@@ -14,6 +14,8 @@ pub enum Route {
     Pods,
     /// Log of a container, which is a VM's serial console.
     Logs(Container, String),
+    /// Of this node, a file by its name, or by a query what is asked for.
+    NodeLogs(String, String),
     /// Counters of node, libvirt and VMs.
     Metrics,
     /// CPU and memory of node and VMs, for `kubectl top`.
@@ -153,6 +155,8 @@ impl Route {
                 let [namespace, pod, container] = [namespace, pod, container].map(|part| (*part).to_owned());
                 Some(Self::Logs(Container { namespace, pod, container }, query.to_owned()))
             }
+            (["logs"], &Method::GET) => Some(Self::NodeLogs(String::new(), query.to_owned())),
+            (["logs", file], &Method::GET) => Some(Self::NodeLogs((*file).to_owned(), query.to_owned())),
             // The UID of the Pod may stand before the container.
             (["exec", namespace, pod, container] | ["exec", namespace, pod, _, container], _) => {
                 let [namespace, pod, container] = [namespace, pod, container].map(|part| (*part).to_owned());
@@ -347,6 +351,10 @@ mod tests {
         assert!(
             Route::is_stream(&format!("/vms/{UID}/vnc")) && !Route::is_stream(&format!("/vms/{UID}/pause"))
         );
+        let logs = |file: &str, query: &str| Some(Route::NodeLogs(file.into(), query.into()));
+        assert_eq!(of(Method::GET, "/logs/?query=sheaf-agent"), logs("", "query=sheaf-agent"));
+        assert_eq!(of(Method::GET, "/logs/node.toml"), logs("node.toml", ""));
+        assert_eq!(of(Method::GET, "/logs/../node.toml"), None);
         assert_eq!(of(Method::GET, "/runningpods/"), None);
         assert_eq!(of(Method::POST, "/volumes/pvc-1/upload"), Some(Route::Upload("pvc-1".into())));
         assert_eq!(of(Method::GET, "/volumes/pvc-1/upload"), None);

@@ -8,15 +8,16 @@ use super::authenticate::Authenticator;
 use super::authorize::{Authorizer, attributes};
 use super::routes::{Act, Route};
 use super::streams::sessions::Sessions;
-use super::{Hosts, acts, exports, guest, logs, metrics, states, streams, upload, vm};
+use super::{Hosts, acts, exports, guest, logs, metrics, node_logs, states, streams, upload, vm};
 use crate::api_server::Kube;
 use crate::channels::Context;
 use crate::listed::Listed;
 use http::{Request, StatusCode};
-use hyper::body::Incoming;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use sheaf_host::libvirt::VmHost;
+use sheaf_host::piped::Pipe;
+use sheaf_https::Received;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,6 +35,10 @@ pub struct State<V> {
     pub pods: Arc<watch::Sender<Listed<Pod>>>,
     /// Consoles and displays that are connected.
     pub sessions: Sessions,
+    /// Programs that tell of this machine.
+    pub run: Arc<dyn Pipe>,
+    /// Who reads the journal or a support bundle.
+    pub readers: node_logs::Places,
     /// Downloads of volumes that may still begin.
     pub downloads: sheaf_https::Places<String>,
     authenticator: Authenticator,
@@ -43,13 +48,15 @@ pub struct State<V> {
 impl<V: VmHost> State<V> {
     /// Without any session.
     pub fn new(ctx: Context, kube: Kube, hosts: Hosts<V>) -> Self {
-        let Hosts { vms, pods, port: _ } = hosts;
+        let Hosts { vms, pods, run, port: _ } = hosts;
         Self {
             ctx,
             kube,
             vms,
             pods,
             sessions: Sessions::default(),
+            run,
+            readers: node_logs::places(),
             downloads: exports::places(),
             authenticator: Authenticator::default(),
             authorizer: Authorizer::default(),
@@ -66,7 +73,7 @@ impl<V: VmHost> State<V> {
 pub async fn serve<V: VmHost>(
     state: Arc<State<V>>,
     certificate: Option<Arc<[u8]>>,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Result<Answer, Infallible> {
     Ok(answer(&state, certificate.as_deref(), request).await.unwrap_or_else(Refusal::answer))
 }
@@ -74,7 +81,7 @@ pub async fn serve<V: VmHost>(
 async fn answer<V: VmHost>(
     state: &Arc<State<V>>,
     certificate: Option<&[u8]>,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Result<Answer, Refusal> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let user = state.authenticator.user(&state.kube, certificate, request.headers()).await?;
@@ -109,6 +116,10 @@ async fn answer<V: VmHost>(
         Route::Upload(volume) => {
             tracing::info!(user = user.name, volume, "upload");
             upload::serve(state, &volume, request).await
+        }
+        Route::NodeLogs(file, query) => {
+            tracing::info!(user = user.name, file, query, "logs of this node");
+            node_logs::serve(state, &user.name, &file, &query).await
         }
         Route::Logs(container, query) => logs::serve(state, &container, &query).await,
         Route::Metrics => Ok(answer::metrics(metrics::all(state, &node).await)),

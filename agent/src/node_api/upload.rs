@@ -10,41 +10,27 @@ use super::serve::State;
 use crate::volumes::upload::{Answer as Said, Hello};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use sheaf_host::libvirt::VmHost;
+use sheaf_https::Received;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 /// Longest wait for the volume to take bytes.
 const READY_TIME: Duration = Duration::from_secs(60);
-/// So long the rest of a body that is not taken is read and dropped, so that the client reads why instead of a broken
-/// connection.
-const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// Takes the image.
 pub async fn serve<V: VmHost>(
     state: &Arc<State<V>>,
     volume: &str,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Result<Answer, Refusal> {
     let mut body = request.into_body();
-    let result = fill(state, volume, &mut body).await;
-    if result.is_err() {
-        tokio::spawn(timeout(DRAIN_TIME, async move { while let Some(Ok(_)) = body.frame().await {} }));
-    }
-    result
-}
-
-async fn fill<V: VmHost>(
-    state: &Arc<State<V>>,
-    volume: &str,
-    body: &mut Incoming,
-) -> Result<Answer, Refusal> {
     let bytes = body.size_hint().exact().ok_or_else(|| {
         let why = "send Content-Length: a truncated image could not be detected without it";
         Refusal::new(StatusCode::LENGTH_REQUIRED, why)
@@ -53,7 +39,7 @@ async fn fill<V: VmHost>(
     let (mut answers, mut sink) = open(state, &hello).await.map_err(|error| unavailable(&error))?;
     go(&mut answers).await?;
     let sent = tokio::select! {
-        sent = copy(body, &mut sink) => sent,
+        sent = copy(&mut body, &mut sink) => sent,
         // It is refused before it is there: why, is the answer.
         end = end(&mut answers) => return end,
     };
@@ -136,7 +122,7 @@ enum Broken {
     Volume,
 }
 
-async fn copy(body: &mut Incoming, sink: &mut OwnedWriteHalf) -> Result<(), Broken> {
+async fn copy(body: &mut Received, sink: &mut OwnedWriteHalf) -> Result<(), Broken> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(Broken::Client)?;
         if let Some(data) = frame.data_ref() {

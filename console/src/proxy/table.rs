@@ -1,7 +1,7 @@
 //! The kinds and acts that the console offers.
 //!
 //! Why here: one row each, to be read as a whole. A kind that a page needs is added here; Secrets are written and never read,
-//! Pods, roles, webhooks and proxies are not there. Pure.
+//! Pods, roles, webhooks and proxies are not there, but for a node's journal and support bundle. Pure.
 
 /// Where a kind lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +89,11 @@ const fn part(kind: &'static str, under: &'static str, verbs: &'static [Verb]) -
     }
 }
 
+/// What a node serves of itself at its own API.
+const fn of_node(under: &'static str) -> Row {
+    Row { under: Some(under), ..row("", "v1", "nodes", Cluster, OPEN) }
+}
+
 /// Of `row`, only these objects.
 const fn only(only: Only, row: Row) -> Row {
     Row { only, ..row }
@@ -107,8 +112,12 @@ pub const ROWS: &[Row] = &[
     row("", "v1", "nodes", Cluster, READ),
     row("sheaf.dev", "v1alpha1", "nodemaintenances", Cluster, ALL),
     row("sheaf.dev", "v1alpha1", "noderemovals", Cluster, ALL),
+    // What a node tells of itself, and no other proxy to it.
+    of_node("proxy/logs"),
+    of_node("proxy/logs/node.toml"),
+    of_node("proxy/logs/support-bundle.tar.gz"),
     // One that was rolled back is tried again when it is deleted.
-    row("sheaf.dev", "v1alpha1", "nodeupdates", Cluster, &[Read, Delete]),
+    row("sheaf.dev", "v1alpha1", "nodeupdates", Cluster, &[Read, Create, Delete]),
     row("sheaf.dev", "v1alpha1", "clusterupdates", Cluster, ALL),
     row("sheaf.dev", "v1alpha1", "clusterconfigs", Cluster, READ),
     // Which key has which node's name: a name is released, and the list is not read.

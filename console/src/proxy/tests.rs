@@ -33,6 +33,9 @@ fn what_the_pages_need_is_handed_on_as_it_is() {
         (Method::POST, "/api/v1/namespaces/shop/secrets".to_owned(), false),
         (Method::PATCH, "/api/v1/namespaces/shop/persistentvolumeclaims/web-root".to_owned(), false),
         (Method::GET, "/api/v1/nodes/n1".to_owned(), false),
+        (Method::GET, "/api/v1/nodes/n1/proxy/logs?query=sheaf-agent&tailLines=9&boot=-1".to_owned(), false),
+        (Method::GET, "/api/v1/nodes/n1/proxy/logs/support-bundle.tar.gz".to_owned(), false),
+        (Method::POST, "/apis/sheaf.dev/v1alpha1/nodeupdates".to_owned(), false),
         (Method::PATCH, "/api/v1/namespaces/sheaf-system/configmaps/node-identities".to_owned(), false),
         (Method::DELETE, "/apis/sheaf.dev/v1alpha1/nodeupdates/n1".to_owned(), false),
         (Method::POST, "/apis/storage.k8s.io/v1/storageclasses".to_owned(), false),
@@ -52,6 +55,21 @@ fn what_the_pages_need_is_handed_on_as_it_is() {
 }
 
 #[test]
+fn what_a_node_answers_becomes_no_page_and_no_script_of_this_origin() {
+    let answered = |kind: &'static str| {
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(kind))]);
+        answered(&headers).to_str().unwrap().to_owned()
+    };
+    for kind in ["text/html", "text/javascript", "image/svg+xml", "application/xhtml+xml", "text/css", ""] {
+        assert_eq!(answered(kind), "application/octet-stream", "{kind}");
+    }
+    assert_eq!(answered("application/json"), "application/json");
+    assert_eq!(answered("text/plain"), "text/plain; charset=utf-8");
+    assert_eq!(answered("application/gzip"), "application/gzip");
+    assert_eq!(super::answered(&HeaderMap::new()), "application/octet-stream");
+}
+
+#[test]
 fn kinds_and_verbs_that_no_page_needs_are_not_offered() {
     for (method, path) in [
         (Method::GET, "/api/v1/namespaces/shop/secrets".to_owned()),
@@ -68,7 +86,7 @@ fn kinds_and_verbs_that_no_page_needs_are_not_offered() {
         (Method::DELETE, "/api/v1/namespaces/sheaf-system/configmaps/node-identities".to_owned()),
         (Method::PATCH, "/api/v1/namespaces/sheaf-system/configmaps/node-addresses".to_owned()),
         (Method::PATCH, "/api/v1/namespaces/shop/configmaps/node-identities".to_owned()),
-        (Method::POST, "/apis/sheaf.dev/v1alpha1/nodeupdates".to_owned()),
+        (Method::PUT, "/apis/sheaf.dev/v1alpha1/nodeupdates/n1".to_owned()),
         (Method::DELETE, "/apis/storage.k8s.io/v1/storageclasses/sheaf".to_owned()),
         (Method::PATCH, "/apis/storage.k8s.io/v1/storageclasses/sheaf".to_owned()),
         (Method::PATCH, "/apis/sheaf.dev/v1alpha1/nodeupdates/n1".to_owned()),
@@ -77,6 +95,8 @@ fn kinds_and_verbs_that_no_page_needs_are_not_offered() {
         (Method::POST, "/api/v1/namespaces/shop/pods".to_owned()),
         (Method::GET, "/api/v1/nodes/n1/proxy".to_owned()),
         (Method::GET, "/api/v1/nodes/n1/proxy/pods".to_owned()),
+        (Method::GET, "/api/v1/nodes/n1/proxy/logs/auth.log".to_owned()),
+        (Method::PUT, "/api/v1/nodes/n1/proxy/logs".to_owned()),
         (Method::GET, "/api/v1/namespaces/sheaf-system/services/sheaf-controller/proxy".to_owned()),
         (Method::PATCH, "/api/v1/nodes/n1".to_owned()),
         (Method::POST, "/api/v1/namespaces/shop/serviceaccounts/default/token".to_owned()),

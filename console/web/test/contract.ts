@@ -83,9 +83,14 @@ export function rows(): Row[] {
   const streams = [...text.matchAll(/^ {4}stream\("([^"]+)"\),$/gm)].map(([, under = ""]) =>
     part("VMI", under, "OPEN", true),
   );
+  const node = plain.find(({ group, kind }) => group === "" && kind === "nodes");
+  if (!node) throw new Error("proxy/table.rs has no nodes any more");
+  const ofNode = [...text.matchAll(/^ {4}of_node\("([^"]+)"\),$/gm)].map(
+    ([, under = ""]): Row => ({ ...node, under, verbs: ["Open"] }),
+  );
   if (plain.length < 20 || parts.length < 10 || streams.length < 2)
     throw new Error("proxy/table.rs is not understood any more");
-  return [...plain, ...parts, ...streams];
+  return [...plain, ...parts, ...streams, ...ofNode];
 }
 
 function named(word: string): string {

@@ -104,6 +104,51 @@ test("a maintenance is started, shows each machine, and is cancelled and ended f
   });
 });
 
+test("the journal of a node is shown by unit and pattern, its config without secrets, and a bundle is saved", async () => {
+  const page = await at("#/nodes/node-1");
+  const logs = page.getByRole("form", { name: "Journal of node-1" });
+  await logs.locator("#logs-unit").selectOption("libvirtd");
+  await logs.locator("#logs-lines").fill("0");
+  await logs.getByRole("button", { name: "Show journal" }).click();
+  await logs.getByText("From 1 to 100000 lines.").waitFor();
+  await logs.locator("#logs-lines").fill("50");
+  const request = page.waitForRequest((one) => one.url().includes("/proxy/logs?"));
+  await logs.getByRole("button", { name: "Show journal" }).click();
+  expect(new URL((await request).url()).search).toBe("?query=libvirtd&tailLines=50&boot=0");
+  await logs.getByText("libvirtd[812]: the lease was renewed").waitFor();
+  await accessibleInBoth(page);
+  await logs.getByRole("button", { name: "Show node.toml" }).click();
+  await logs.getByText('token = "***"').waitFor();
+  const download = page.waitForEvent("download");
+  await logs.getByRole("link", { name: "Download support bundle" }).click();
+  expect((await download).suggestedFilename()).toBe("support-node-1.tar.gz");
+});
+
+test("one node is updated alone once no update of all nodes goes on", async () => {
+  on.server.objects.set("clusterupdates", []);
+  on.server.objects.set("nodeupdates", []);
+  const page = await at("#/nodes/node-1");
+  await choose(page, "node-1", "Update this node");
+  const dialog = page.getByRole("dialog");
+  expect(await dialog.getByText("Nodes at a time").count()).toBe(0);
+  await dialog.locator("#update-version").fill("0.2.0");
+  await dialog.locator("#update-at").fill("https://releases.example.org/sheaf-0.2.0");
+  await accessibleInBoth(page);
+  await dialog.getByRole("button", { name: "Start update" }).click();
+  expect((await asked())[0]).toMatchObject({
+    method: "POST",
+    path: "/apis/sheaf.dev/v1alpha1/nodeupdates",
+    body: {
+      metadata: { name: "node-1" },
+      spec: {
+        nodeName: "node-1",
+        version: "0.2.0",
+        source: { url: "https://releases.example.org/sheaf-0.2.0" },
+      },
+    },
+  });
+});
+
 test("a node is removed once what is lost was read and confirmed by its name", async () => {
   const page = await at("#/nodes/node-2");
   await choose(page, "node-2", "Remove node");

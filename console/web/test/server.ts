@@ -385,6 +385,7 @@ export async function play(): Promise<Played> {
       (one) => project === undefined || one.metadata.namespace === project,
     );
     const there = all.find((one) => one.metadata.name === name);
+    if (there && row.under?.startsWith("proxy/logs")) return logs(response, row.under, request.url ?? "");
     if (row.under)
       return there
         ? json(response, 202, undefined)
@@ -408,6 +409,17 @@ export async function play(): Promise<Played> {
       });
     }
     return json(response, method === "POST" ? 201 : 200, there ?? body);
+  }
+
+  /** What a node tells of itself. */
+  function logs(response: ServerResponse, under: string, url: string): void {
+    const isBundle = under.endsWith(".gz");
+    const unit = new URL(url, "http://page").searchParams.get("query");
+    const text = under.endsWith("node.toml")
+      ? 'version = 1\n\n[system]\nhostname = "node-1"\n\n[cluster]\ntoken = "***"\n'
+      : `Nov 30 10:00:01.204113 node-1 ${unit}[812]: the lease was renewed\n`;
+    response.writeHead(200, { "content-type": isBundle ? "application/gzip" : "text/plain; charset=utf-8" });
+    response.end(text);
   }
 
   const server: Server = createServer((request, response) => {

@@ -15,6 +15,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams},
 };
 use sheaf_api::{VirtualMachine, VirtualMachineInstance};
+use sheaf_https::Received;
 
 use super::{
     answer::{self, Answer, Refusal, VM, VMI},
@@ -204,7 +205,7 @@ pub async fn stream(
     state: &State,
     place: &Place,
     stream: &Stream,
-    mut request: Request<Incoming>,
+    mut request: Request<Received>,
 ) -> Result<Answer, Refusal> {
     let vmi = vmi(state, place).await?.ok_or_else(|| Refusal::not_found(VMI, &place.name))?;
     permit::stream(&vmi, stream)?;

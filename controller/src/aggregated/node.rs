@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use kube::Config;
 use rustls::pki_types::ServerName;
 use sheaf_api::{agents, vm_export::TOKEN_HEADER};
+use sheaf_https::Received;
 use sheaf_https::connector;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -79,7 +80,7 @@ impl Nodes {
         &self,
         target: &Target,
         path: &str,
-        body: Incoming,
+        body: Received,
     ) -> anyhow::Result<Response<Incoming>> {
         let node = &target.node;
         let stream = self.connect(target).await?;

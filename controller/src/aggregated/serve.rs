@@ -10,6 +10,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::Incoming;
 use kube::Client;
+use sheaf_https::Received;
 
 use super::{
     acts,
@@ -48,7 +49,7 @@ pub async fn serve(
     state: Arc<State>,
     front: Arc<Front>,
     certificate: Option<Arc<[u8]>>,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Result<Response<Body>, Infallible> {
     // A client, not kube-apiserver; and an image takes its time.
     if upload::is_upload(request.uri().path()) {
@@ -75,7 +76,7 @@ async fn answer(
     state: &State,
     front: &Front,
     certificate: Option<&[u8]>,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Result<Answer, Refusal> {
     let path = request.uri().path().to_owned();
     let route = routes::route(request.method(), &path, request.uri().query().unwrap_or_default());
@@ -142,7 +143,7 @@ async fn answer(
     }
 }
 
-async fn body(request: Request<Incoming>) -> Result<Vec<u8>, Refusal> {
+async fn body(request: Request<Received>) -> Result<Vec<u8>, Refusal> {
     let collect = Limited::new(request.into_body(), MOST_BODY).collect();
     let collected = tokio::time::timeout(BODY_TIME, collect).await;
     match collected {

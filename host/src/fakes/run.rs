@@ -1,6 +1,8 @@
 //! A [`Run`] that answers from a script and remembers what it was asked.
 
+use crate::piped::Pipe;
 use crate::run::{Command, Output, Run, RunError};
+use std::io::{Cursor, Read};
 use std::sync::Mutex;
 
 type Answer = Box<dyn Fn(&Command) -> Option<Result<Output, RunError>> + Send + Sync>;
@@ -79,5 +81,11 @@ impl Run for FakeRun {
     fn run(&self, command: &Command) -> Result<Output, RunError> {
         self.asked.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(command.clone());
         self.answers.iter().find_map(|answer| answer(command)).unwrap_or_else(|| Ok(Output::default()))
+    }
+}
+
+impl Pipe for FakeRun {
+    fn pipe(&self, command: &Command) -> Result<Box<dyn Read + Send>, RunError> {
+        Ok(Box::new(Cursor::new(self.run(command)?.stdout)))
     }
 }

@@ -9,7 +9,7 @@ use crate::paths::Paths;
 use crate::vms::guest::{Folder, Identity};
 use crate::vms::record::{Record, Started};
 use sheaf_config::load::parse_node_config;
-use sheaf_host::fakes::FakeVms;
+use sheaf_host::fakes::{FakeRun, FakeVms};
 use sheaf_host::libvirt::{Domain, State as DomainState};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -53,7 +53,8 @@ fn node() -> Node {
     };
     let started = Started { uuid: UUID.into(), ..Started::default() };
     Record { started: Some(started), ..Record::made(&id) }.write(&ctx.paths.data.join("vms")).unwrap();
-    let hosts = Hosts { vms, pods: Arc::new(watch::Sender::new(Listed::default())), port: 0 };
+    let (pods, run) = (Arc::new(watch::Sender::new(Listed::default())), Arc::new(FakeRun::default()));
+    let hosts = Hosts { vms, pods, run, port: 0 };
     let kube = Kube::new(ctx.cluster.clone());
     Node { state: Arc::new(serve::State::new(ctx, kube, hosts)), root, _publish: publish }
 }

@@ -20,10 +20,10 @@ use super::vm::Vm;
 use super::{exec, logs, screenshot};
 use crate::reconcile::blocking;
 use http::{Request, StatusCode};
-use hyper::body::Incoming;
 use pump::End;
 use sessions::{Kind, NotTaken, Session};
 use sheaf_host::libvirt::VmHost;
+use sheaf_https::Received;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -38,7 +38,7 @@ pub async fn serve<V: VmHost>(
     state: &Arc<State<V>>,
     vm: Vm,
     act: &Act,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Result<Answer, Refusal> {
     let handshake = websocket::Handshake::of(&request, &websocket::PLAIN)?;
     let shutdown = state.ctx.shutdown.clone();
@@ -105,7 +105,7 @@ async fn console<V: VmHost>(state: &State<V>, vm: &Vm) -> Result<(Session, UnixS
 }
 
 /// A request of kubectl for channels; one that is no WebSocket or offers no protocol of ours comes from an older client.
-fn channels_of(request: &Request<Incoming>) -> Result<websocket::Handshake, Refusal> {
+fn channels_of(request: &Request<Received>) -> Result<websocket::Handshake, Refusal> {
     let refused = || Refusal::new(StatusCode::BAD_REQUEST, channels::SPDY);
     let handshake = websocket::Handshake::of(request, &channels::PROTOCOLS).map_err(|_| refused())?;
     handshake.protocol().map(|_| ()).ok_or_else(refused)?;
@@ -117,7 +117,7 @@ pub async fn attach<V: VmHost>(
     state: &Arc<State<V>>,
     vm: Vm,
     with_input: bool,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Result<Answer, Refusal> {
     let handshake = channels_of(&request)?;
     let shutdown = state.ctx.shutdown.clone();
@@ -138,7 +138,7 @@ pub async fn attach<V: VmHost>(
 pub async fn port_forward<V: VmHost>(
     state: &Arc<State<V>>,
     vm: Vm,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Result<Answer, Refusal> {
     let refused = || Refusal::new(StatusCode::BAD_REQUEST, tunnel::PLAIN_SPDY);
     let handshake = websocket::Handshake::of(&request, &tunnel::PROTOCOLS).map_err(|_| refused())?;
@@ -156,7 +156,7 @@ pub async fn exec<V: VmHost>(
     state: &Arc<State<V>>,
     vm: Vm,
     command: Vec<String>,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Result<Answer, Refusal> {
     let handshake = channels_of(&request)?;
     let state = state.clone();
@@ -169,7 +169,7 @@ pub async fn exec<V: VmHost>(
 /// Upgrades, and copies until somebody else takes the session, or either side ends.
 fn connect(
     handshake: websocket::Handshake,
-    request: Request<Incoming>,
+    request: Request<Received>,
     stream: UnixStream,
     session: Session,
     shutdown: crate::channels::Shutdown,

@@ -10,9 +10,9 @@ use http::header::{
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, Request, StatusCode};
-use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use sheaf_https::Received;
 use std::future::Future;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -61,7 +61,7 @@ impl Handshake {
     /// Upgrades, and runs `then` with the socket.
     pub fn accept<F: Future<Output = ()> + Send + 'static>(
         self,
-        request: Request<Incoming>,
+        request: Request<Received>,
         then: impl FnOnce(Socket) -> F + Send + 'static,
     ) -> Answer {
         let upgrade = hyper::upgrade::on(request);

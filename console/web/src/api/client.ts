@@ -36,7 +36,9 @@ export async function ask<T>(method: Method, path: string, body?: unknown, type 
   }
   let value: unknown;
   try {
-    value = text ? JSON.parse(text) : undefined;
+    // A log may look like JSON.
+    const isText = answer.headers.get("content-type")?.startsWith("text/plain");
+    value = isText ? text : text ? JSON.parse(text) : undefined;
   } catch {
     value = text;
   }

@@ -24,6 +24,9 @@ export const pool = ofCluster("sheaf.dev/v1alpha1", "storagepools");
 export const maintenance = ofCluster("sheaf.dev/v1alpha1", "nodemaintenances");
 export const removal = ofCluster("sheaf.dev/v1alpha1", "noderemovals");
 export const nodeUpdate = ofCluster("sheaf.dev/v1alpha1", "nodeupdates");
+/** What a node tells of itself. */
+export const nodeLogs = (node: string, file?: "node.toml" | "support-bundle.tar.gz") =>
+  `/api/api/v1/nodes/${node}/proxy/logs${file ? `/${file}` : ""}`;
 export const clusterUpdate = ofCluster("sheaf.dev/v1alpha1", "clusterupdates");
 export const policy = ofCluster("sheaf.dev/v1alpha1", "nodenetworkpolicies");
 /** Which key has which node's name; a name is released there, and nothing is read. */

@@ -26,8 +26,11 @@ import { State } from "../parts/state.tsx";
 import { UsageCard } from "../plots/card.tsx";
 import { link, machineLink } from "../route.ts";
 import { DISK_COLUMNS, POOL_COLUMNS } from "../storage/columns.tsx";
+import { StartUpdate } from "../updates/start.tsx";
 import { NodeUpdateSteps } from "../updates/steps.tsx";
+import { isFinished, isUnderWay } from "../updates/view.ts";
 import { bytes, count } from "../units.ts";
+import { NodeLogs } from "./logs.tsx";
 import { Maintenance, StartMaintenance } from "./maintenance-parts.tsx";
 import { ReleaseName, Removal, StartRemoval } from "./removal-parts.tsx";
 import { useNodes } from "./use.ts";
@@ -81,7 +84,8 @@ export default function NodePage({ name }: { name: string }) {
   const disks = useObjects("disks").all.filter((disk) => disk.spec.nodeName === name);
   const network = useObjects("nodenetworks").all.find((state) => state.metadata.name === name);
   const removals = useObjects("removals").all;
-  const [open, setOpen] = useState<"maintenance" | "removal" | "release">();
+  const updates = useObjects("updates").all;
+  const [open, setOpen] = useState<"maintenance" | "removal" | "release" | "update">();
   const node = nodes.find((one) => one.name === name);
   if (!node && !isWhole) {
     return (
@@ -103,6 +107,8 @@ export default function NodePage({ name }: { name: string }) {
     );
   }
   const { maintenance, removal, update } = node;
+  // One that is under way, or that an update of all nodes asks for, is followed to its end.
+  const mayUpdate = !isUnderWay(update) && updates.every(isFinished);
   const ready = condition(node.node.status?.conditions, "Ready");
   const reports = ready !== undefined && ready.status !== "Unknown";
   const snapshots = condition(node.node.status?.conditions, "EtcdSnapshots");
@@ -123,6 +129,7 @@ export default function NodePage({ name }: { name: string }) {
               items={[
                 // While a node reports, its key has the name, and no other machine is to get it.
                 ...(reports ? [] : [{ label: "Release the name", onClick: () => setOpen("release") }]),
+                ...(mayUpdate ? [{ label: "Update this node", onClick: () => setOpen("update") }] : []),
                 { label: "Remove node", isDanger: true, onClick: () => setOpen("removal") },
               ]}
             />
@@ -249,8 +256,12 @@ export default function NodePage({ name }: { name: string }) {
               ]}
             />
           </Part>
+          <Part title="Journal and support">
+            <NodeLogs node={name} />
+          </Part>
         </Stack>
       </PageSection>
+      {open === "update" && <StartUpdate node={node} existing={updates} onClose={() => setOpen(undefined)} />}
       {open === "maintenance" && <StartMaintenance node={node} onClose={() => setOpen(undefined)} />}
       {open === "release" && <ReleaseName name={name} onClose={() => setOpen(undefined)} />}
       {open === "removal" && <StartRemoval name={name} reports={reports} onClose={() => setOpen(undefined)} />}

@@ -1,7 +1,21 @@
 import { expect, test } from "vitest";
 import { row, type NodeRow } from "../nodes/view.ts";
 import type { ClusterUpdate, NodeUpdate } from "../types/crds.ts";
-import { acts, build, check, EMPTY, isFinished, phase, releases, rows, sourceText, steps, windowText } from "./view.ts";
+import {
+  acts,
+  build,
+  buildOne,
+  check,
+  EMPTY,
+  isFinished,
+  isUnderWay,
+  phase,
+  releases,
+  rows,
+  sourceText,
+  steps,
+  windowText,
+} from "./view.ts";
 
 const FORM = { ...EMPTY, version: "0.2.0", at: "https://releases.example.org/sheaf-0.2.0" };
 const update = (status: ClusterUpdate["status"], spec: Partial<ClusterUpdate["spec"]> = {}): ClusterUpdate => ({
@@ -40,6 +54,19 @@ test("an update has the version, its source and nothing that was not asked for",
   const timed = { ...FORM, hasWindow: true, days: ["Sunday", "Saturday"] as const };
   expect(build(timed, []).spec.window).toEqual({ days: ["Saturday", "Sunday"], from: "22:00", until: "04:00" });
   expect(build({ ...timed, days: [] }, []).spec.window).toEqual({ from: "22:00", until: "04:00" });
+});
+
+test("one node is asked alone, and not again while it works on it", () => {
+  expect(buildOne({ ...FORM, source: "drive", at: "SHEAF-UPDATE" }, "n1")).toEqual({
+    apiVersion: "sheaf.dev/v1alpha1",
+    kind: "NodeUpdate",
+    metadata: { name: "n1" },
+    spec: { nodeName: "n1", version: "0.2.0", source: { drive: "SHEAF-UPDATE" } },
+  });
+  expect(isUnderWay(undefined)).toBe(false);
+  expect(isUnderWay(request(undefined)), "nobody has looked at it yet").toBe(true);
+  expect(isUnderWay(request({ phase: "OnTrial" }))).toBe(true);
+  expect(isUnderWay(request({ phase: "RolledBack" }))).toBe(false);
 });
 
 test("an update that is requested again has a name of its own", () => {

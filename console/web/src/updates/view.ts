@@ -78,11 +78,21 @@ export function named(version: string, existing: readonly ClusterUpdate[]): stri
   return name;
 }
 
+const sourceOf = (form: NewUpdate) => (form.source === "other" ? {} : { source: { [form.source]: form.at } });
+
+/** The request of one node. */
+export const buildOne = (form: NewUpdate, node: string): NodeUpdate => ({
+  apiVersion: "sheaf.dev/v1alpha1",
+  kind: "NodeUpdate",
+  metadata: { name: node },
+  spec: { nodeName: node, version: form.version, ...sourceOf(form) },
+});
+
 export function build(form: NewUpdate, existing: readonly ClusterUpdate[]): ClusterUpdate {
   const spec: ClusterUpdateSpec = {
     version: form.version,
     maxUnavailable: Number(form.maxUnavailable),
-    ...(form.source === "other" ? {} : { source: { [form.source]: form.at } }),
+    ...sourceOf(form),
     ...(form.hasWindow
       ? {
           window: {
@@ -110,6 +120,11 @@ const PHASES: Record<string, [string, Tone]> = {
   Stopped: ["Stopped", "danger"],
   Updated: ["Complete", "success"],
 };
+
+/** A node works on it, or is about to. */
+export const isUnderWay = (update: NodeUpdate | undefined): boolean =>
+  update !== undefined &&
+  !["Checked", "Staged", "Updated", "RolledBack", "Refused"].includes(update.status?.phase ?? "");
 
 export const phase = (update: ClusterUpdate): [string, Tone] =>
   PHASES[update.status?.phase ?? "Pending"] ?? [update.status?.phase ?? "", "info"];

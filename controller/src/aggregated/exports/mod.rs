@@ -24,6 +24,7 @@ use sheaf_api::{
     names::{EXPORT_ANNOTATION, EXPORT_LABEL, RUNTIME_CLASS},
     vm_export::{ExportedVolume, ExportedVolumes, TOKEN_HEADER, VirtualMachineExport},
 };
+use sheaf_https::Received;
 
 use super::{
     answer::{Answer, Refusal},
@@ -46,7 +47,7 @@ struct Exporter {
 }
 
 /// Answers.
-pub async fn serve(state: &State, request: &Request<Incoming>) -> Result<Response<Body>, Refusal> {
+pub async fn serve(state: &State, request: &Request<Received>) -> Result<Response<Body>, Refusal> {
     let is_head = request.method() == Method::HEAD;
     if !is_head && request.method() != Method::GET {
         return Err(Refusal::bad_request("only GET and HEAD are answered here"));

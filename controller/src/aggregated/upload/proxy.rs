@@ -20,6 +20,7 @@ use sheaf_api::{
     names::UPLOAD_TARGET_ANNOTATION,
     storage::{LocalVolume, local_volume::VolumePhase},
 };
+use sheaf_https::Received;
 
 use super::super::{
     answer::{self, Answer},
@@ -36,8 +37,6 @@ use crate::{
 const CHECK_TIME: Duration = Duration::from_secs(20);
 /// Longest upload; CDI's.
 const UPLOAD_TIME: Duration = Duration::from_secs(24 * 60 * 60);
-/// So long a client that was refused may go on sending, so that it reads why instead of a broken connection.
-const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// Longest answer of an agent.
 const MOST_ANSWER: usize = 64 << 10;
 
@@ -53,7 +52,7 @@ impl Refused {
 }
 
 /// Answers.
-pub async fn serve(state: &State, request: Request<Incoming>) -> Answer {
+pub async fn serve(state: &State, request: Request<Received>) -> Answer {
     match tokio::time::timeout(UPLOAD_TIME, upload(state, request)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(Refused(code, why))) => answer::text(code, why),
@@ -61,7 +60,7 @@ pub async fn serve(state: &State, request: Request<Incoming>) -> Answer {
     }
 }
 
-async fn upload(state: &State, request: Request<Incoming>) -> Result<Answer, Refused> {
+async fn upload(state: &State, request: Request<Received>) -> Result<Answer, Refused> {
     let (head, body) = request.into_parts();
     let checked = tokio::time::timeout(CHECK_TIME, check(state, &head.headers)).await;
     let late = || Refused::unavailable("the API server does not answer; send the image again");
@@ -72,17 +71,17 @@ async fn upload(state: &State, request: Request<Incoming>) -> Result<Answer, Ref
         (Ok(checked), Some(_), &Method::POST) => checked,
         (Ok(_), None, &Method::POST) => {
             let why = "send Content-Length: a truncated image could not be detected without it";
-            return Err(drained(body, Refused(StatusCode::LENGTH_REQUIRED, why.into())));
+            return Err(Refused(StatusCode::LENGTH_REQUIRED, why.into()));
         }
         (Ok(_), ..) => {
             let why = "send the image by POST";
-            return Err(drained(body, Refused(StatusCode::METHOD_NOT_ALLOWED, why.into())));
+            return Err(Refused(StatusCode::METHOD_NOT_ALLOWED, why.into()));
         }
-        (Err(refused), ..) => return Err(drained(body, refused)),
+        (Err(refused), ..) => return Err(refused),
     };
     let Ok(_place) = state.uploads.places.clone().try_acquire_owned() else {
         let why = format!("{MOST_UPLOADS} uploads are under way; send the image again later");
-        return Err(drained(body, Refused::unavailable(why)));
+        return Err(Refused::unavailable(why));
     };
     let Target { namespace, name, .. } = target;
     tracing::info!(namespace, claim = name, volume, bytes, "upload");
@@ -98,15 +97,6 @@ async fn relayed(answered: Response<Incoming>) -> anyhow::Result<Answer> {
     let text = Limited::new(answered.into_body(), MOST_ANSWER).collect().await;
     let text = text.map_err(|error| anyhow::anyhow!("the node's answer: {error}"))?;
     Ok(answer::text(status, text.to_bytes()))
-}
-
-/// `refused`, while what the client sends meanwhile is read and dropped for a moment.
-fn drained(mut body: Incoming, refused: Refused) -> Refused {
-    tokio::spawn(tokio::time::timeout(
-        DRAIN_TIME,
-        async move { while let Some(Ok(_)) = body.frame().await {} },
-    ));
-    refused
 }
 
 /// Whether the client may send, and where to: the claim, its volume, its node's agent.

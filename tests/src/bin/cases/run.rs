@@ -23,6 +23,7 @@ const PROCESSES: &[&str] = &[
     "certificates",
     "cluster_update",
     "console",
+    "console_crawl",
     "console_files",
     "control_plane_join",
     "control_planes",
