@@ -47,6 +47,9 @@ mod vm_snapshots;
 mod volumes_agent;
 mod volumes_cluster;
 
+/// Drives the console of an emulated node in Chromium.
+#[cfg(feature = "all")]
+mod console_browser;
 /// Sends an image through the console of an emulated node.
 #[cfg(feature = "all")]
 mod console_vm;

@@ -85,9 +85,11 @@ export function rows(): Row[] {
   );
   const node = plain.find(({ group, kind }) => group === "" && kind === "nodes");
   if (!node) throw new Error("proxy/table.rs has no nodes any more");
-  const ofNode = [...text.matchAll(/^ {4}of_node\("([^"]+)"\),$/gm)].map(
-    ([, under = ""]): Row => ({ ...node, under, verbs: ["Open"] }),
-  );
+  const ofNode = [...text.matchAll(/^ {4}of_node\("([^"]+)"\),$/gm)].map(([, under = ""]): Row => ({
+    ...node,
+    under,
+    verbs: ["Open"],
+  }));
   if (plain.length < 20 || parts.length < 10 || streams.length < 2)
     throw new Error("proxy/table.rs is not understood any more");
   return [...plain, ...parts, ...streams, ...ofNode];

@@ -3,7 +3,7 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
+    include: ["test/*.test.ts"],
     environment: "node",
     // A page on a machine that is busy with virtual machines.
     testTimeout: 900_000,

@@ -1,0 +1,50 @@
+//! The console of a node in Chromium, with nothing played: claimed by the code of the node, an image sent in, a machine made of it,
+//! its screen and serial port, a snapshot and the way back, the node's journal.
+//!
+//! Why a whole machine and a real browser: pages are tried against a server that plays the console, and the console against requests
+//! like those of pages; that both agree, only the two together show. Route in: `console/web/test/real`, which npm starts. Route out:
+//! its exit code; what it said is in the case's log.
+
+use anyhow::{Context as _, Result};
+use sheaf_host::run::{Command, Run as _, System};
+use sheaf_host::wait::until;
+use sheaf_tests::console::{ask, code_in};
+use sheaf_tests::harness::{READY, case};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// The node's address in its network, and the console's port there.
+const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 11);
+const CONSOLE: u16 = 443;
+/// Longest run of the pages: a guest boots twice under two layers of emulation.
+const PAGES: Duration = Duration::from_secs(1500);
+const LOOK: Duration = Duration::from_secs(2);
+
+#[test]
+fn the_pages_of_a_node_do_in_a_browser_what_they_say() {
+    case("console-browser", |case| {
+        let mut cluster = case.cluster()?;
+        let port = cluster.machine.forward(NODE, CONSOLE)?;
+        let address = format!("https://127.0.0.1:{port}");
+        let said = cluster.root("sheaf-agent claim new")?;
+        let open = until(READY, LOOK, || {
+            ask(&address, &[], "/console/claim")
+                .ok()
+                .filter(|answer| answer.text().contains("true"))
+                .map(drop)
+        });
+        open.context("the console does not know of the claim")?;
+        let web = case.root().join("console/web");
+        let npm = |args: &[&str]| Command::new("npm").args(args.iter().copied()).dir(&web);
+        if !web.join("node_modules").exists() {
+            System.run(&npm(&["ci", "--ignore-scripts"]))?;
+        }
+        let pages = npm(&["exec", "--", "vitest", "run", "--config", "test/real/vitest.config.ts"])
+            .env("SHEAF_CONSOLE", &address)
+            .env("SHEAF_CODE", code_in(&said)?)
+            .env("SHEAF_IMAGE", case.guest_disk()?)
+            .deadline(PAGES);
+        println!("{}", System.run(&pages)?.text());
+        Ok(())
+    });
+}
