@@ -5,7 +5,7 @@
 //! like those of pages; that both agree, only the two together show. Route in: `console/web/test/real`, which npm starts. Route out:
 //! its exit code; what it said is in the case's log.
 
-use anyhow::{Context as _, Result};
+use anyhow::Context as _;
 use sheaf_host::run::{Command, Run as _, System};
 use sheaf_host::wait::until;
 use sheaf_tests::console::{ask, code_in};
