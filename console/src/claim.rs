@@ -28,7 +28,7 @@ use crate::{
     clock, login,
     names::{ADMINISTRATORS, CLAIM_SECRET, NAMESPACE},
     records::{Kind, Record},
-    roles::{self, Grant, Role},
+    roles::{self, Grant, Role, Subject},
     serve::State,
     session,
     upstream::As,
@@ -166,12 +166,13 @@ pub async fn claim(state: &State, address: IpAddr, typed: ByPassword) -> Result<
     login::may_try(state, CLAIM_SECRET, address)?;
     let password = state.passwords.hash(name.as_ref(), &typed.password).await?;
     let now = clock::now();
-    let user = User::new(name, password, now)?;
+    let user = User::new(name, Some(password), now)?;
     taken(state, address, &typed.code).await?;
     let record = Record::new(Kind::User, user.name.as_ref(), &user)?;
     state.records.create(record).await.map_err(Refusal::from).map_err(lost)?;
     let grants = [Grant { role: Role::Administer, project: None }];
-    for binding in roles::bindings(user.name.as_ref(), &grants) {
+    let subject = Subject { user: user.name.as_ref(), external: None };
+    for binding in roles::bindings(subject, &grants) {
         let path = format!("{}/clusterrolebindings", roles::API);
         let made = state.upstream.json(&As::claim(address), Method::POST, &path, Some(&binding)).await;
         made.map_err(lost)?;

@@ -1,7 +1,7 @@
 //! The administration console's server: users log in, and see and operate the cluster with their own rights.
 //!
 //! Why here: a browser cannot present a client certificate in a way that people manage, and the API server knows no passwords.
-//! This program authenticates people (`login`, `second`, `session`, `token`) and then asks the API server **as** them, by
+//! This program authenticates people (`login`, `sso`, `second`, `session`, `token`) and then asks the API server **as** them, by
 //! impersonation (`upstream`): what somebody may do is decided by RBAC and nowhere else. It keeps what it must remember in
 //! Secrets of a namespace of its own (`records`), so that every replica knows every session. One watch per kind is shared by
 //! all browsers (`watch`). What a browser may ask the API server for is a table (`proxy`); screens and serial ports are
@@ -45,6 +45,7 @@ mod routes;
 mod second;
 mod serve;
 mod session;
+mod sso;
 mod streams;
 #[cfg(test)]
 mod testing;

@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sheaf_api::identity_provider::PREFIX;
 
 use crate::{
     answer::Refusal,
@@ -39,6 +40,15 @@ pub struct Grant {
     /// In which project; none is the whole cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
+}
+
+/// Whose bindings.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// A user of the console.
+    pub user: &'a str,
+    /// What the identity provider calls him: kubectl with a token of it has the same rights.
+    pub external: Option<&'a str>,
 }
 
 /// What is to be done.
@@ -103,12 +113,12 @@ pub fn check(grants: &[Grant]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The bindings of `user` for `grants`.
-pub fn bindings(user: &str, grants: &[Grant]) -> Vec<Value> {
+/// The bindings of `whose` for `grants`.
+pub fn bindings(whose: Subject<'_>, grants: &[Grant]) -> Vec<Value> {
     let mut made: Vec<Value> = Vec::new();
     for grant in grants {
         for role in grant.role.cluster_roles(grant.project.is_some()) {
-            let binding = binding(user, grant, role);
+            let binding = binding(whose, grant, role);
             let place = |binding: &Value| {
                 (binding["metadata"]["name"].clone(), binding["metadata"]["namespace"].clone())
             };
@@ -120,8 +130,13 @@ pub fn bindings(user: &str, grants: &[Grant]) -> Vec<Value> {
     made
 }
 
-fn binding(user: &str, grant: &Grant, role: &str) -> Value {
-    let word = grant.role.word();
+fn binding(whose: Subject<'_>, grant: &Grant, role: &str) -> Value {
+    let (user, word) = (whose.user, grant.role.word());
+    let names = std::iter::once(format!("{USER_PREFIX}{user}"))
+        .chain(whose.external.map(|external| format!("{PREFIX}{external}")));
+    let subjects: Vec<Value> = names
+        .map(|name| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}))
+        .collect();
     let mut metadata = json!({
         "name": format!("console:{user}:{word}:{role}"),
         "labels": {USER_LABEL: user, ROLE_LABEL: word},
@@ -136,7 +151,7 @@ fn binding(user: &str, grant: &Grant, role: &str) -> Value {
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata,
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": format!("{USER_PREFIX}{user}")}],
+        "subjects": subjects,
     })
 }
 
@@ -151,8 +166,8 @@ pub fn grant(binding: &Value, user: &str) -> Option<Grant> {
 }
 
 /// The steps from the bindings that are there to those of `wanted`; what is new comes first.
-pub fn plan(user: &str, wanted: &[Grant], there: &[Value]) -> Vec<Step> {
-    let wanted = bindings(user, wanted);
+pub fn plan(whose: Subject<'_>, wanted: &[Grant], there: &[Value]) -> Vec<Step> {
+    let wanted = bindings(whose, wanted);
     // A binding whose role or subjects were changed by hand is made again.
     let same = |one: &Value, other: &Value| {
         path(one) == path(other) && one["roleRef"] == other["roleRef"] && one["subjects"] == other["subjects"]
@@ -185,6 +200,8 @@ mod tests {
         Grant { role, project: project.map(str::to_owned) }
     }
 
+    const ALICE: Subject<'_> = Subject { user: "alice", external: None };
+
     fn names(bindings: &[Value]) -> Vec<&str> {
         bindings.iter().map(|binding| binding["roleRef"]["name"].as_str().unwrap()).collect()
     }
@@ -192,7 +209,7 @@ mod tests {
     #[test]
     fn roles_are_those_of_kubernetes_and_kubevirt_and_none_of_the_cluster_writes_secrets_but_the_administrators()
      {
-        let of = |role, project| bindings("alice", &[grant_of(role, project)]);
+        let of = |role, project| bindings(ALICE, &[grant_of(role, project)]);
         assert_eq!(names(&of(Role::View, Some("shop"))), ["view"]);
         assert_eq!(names(&of(Role::Operate, Some("shop"))), ["edit"]);
         assert_eq!(names(&of(Role::Administer, Some("shop"))), ["admin"]);
@@ -213,9 +230,9 @@ mod tests {
     #[test]
     fn a_change_of_roles_makes_what_is_new_and_then_removes_what_is_old() {
         let before =
-            bindings("alice", &[grant_of(Role::View, Some("shop")), grant_of(Role::Operate, Some("lab"))]);
+            bindings(ALICE, &[grant_of(Role::View, Some("shop")), grant_of(Role::Operate, Some("lab"))]);
         let wanted = [grant_of(Role::View, Some("shop")), grant_of(Role::Administer, Some("lab"))];
-        let steps = plan("alice", &wanted, &before);
+        let steps = plan(ALICE, &wanted, &before);
         assert_eq!(steps.len(), 2);
         assert!(
             matches!(&steps[0], Step::Create { path, .. } if path.ends_with("/namespaces/lab/rolebindings"))
@@ -224,12 +241,17 @@ mod tests {
             steps[1],
             Step::Delete { path: format!("{API}/namespaces/lab/rolebindings/console:alice:operate:edit") }
         );
-        assert_eq!(plan("alice", &wanted, &bindings("alice", &wanted)), []);
-        assert_eq!(plan("alice", &[], &before).len(), 2);
+        assert_eq!(plan(ALICE, &wanted, &bindings(ALICE, &wanted)), []);
+        assert_eq!(plan(ALICE, &[], &before).len(), 2);
+        // Who has a name at the identity provider has the rights with its tokens too; bindings of before are made again.
+        let external = Subject { external: Some("alice@example.org"), ..ALICE };
+        let with = bindings(external, &wanted);
+        assert_eq!(with[0]["subjects"][1]["name"], "oidc:alice@example.org");
+        assert_eq!(plan(external, &wanted, &bindings(ALICE, &wanted)).len(), 4);
         // Somebody pointed the binding at another role by hand.
-        let mut bent = bindings("alice", &wanted);
+        let mut bent = bindings(ALICE, &wanted);
         bent[0]["subjects"][0]["name"] = json!("mallory");
-        let steps = plan("alice", &wanted, &bent);
+        let steps = plan(ALICE, &wanted, &bent);
         assert!(matches!((&steps[0], &steps[1]), (Step::Delete { .. }, Step::Create { .. })), "{steps:?}");
     }
 

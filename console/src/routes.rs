@@ -24,6 +24,12 @@ pub enum Route {
     Session,
     /// A password.
     Login,
+    /// Whether there is an identity provider.
+    Sso,
+    /// To it.
+    SsoBegin,
+    /// Back from it; the query.
+    SsoCallback(String),
     /// The end of the session.
     Logout,
     /// A change of the own password.
@@ -90,6 +96,9 @@ impl Route {
             Self::Healthz
             | Self::Asset(_)
             | Self::Login
+            | Self::Sso
+            | Self::SsoBegin
+            | Self::SsoCallback(_)
             | Self::IsClaimable
             | Self::Claim
             | Self::ClaimByKey => Access::Public,
@@ -119,6 +128,12 @@ impl Route {
         matches!(self, Self::Api(target) if target.is_stream)
     }
 
+    /// Whether pages of other sites cause it: the identity provider sends people back. What came with them is compared with what
+    /// this browser kept.
+    pub fn is_from_elsewhere(&self) -> bool {
+        matches!(self, Self::SsoCallback(_))
+    }
+
     /// Whether a person does it: a page that is left open asks for the others by itself.
     pub fn is_use(&self) -> bool {
         !matches!(self, Self::Session | Self::Watch(_) | Self::Metrics(_) | Self::Asset(_))
@@ -141,6 +156,9 @@ pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, 
     let found = match (words.as_slice(), method) {
         (["session"], &Method::GET) => Route::Session,
         (["login"], &Method::POST) => Route::Login,
+        (["sso"], &Method::GET) => Route::Sso,
+        (["sso", "begin"], &Method::GET) => Route::SsoBegin,
+        (["sso", "callback"], &Method::GET) => Route::SsoCallback(query.unwrap_or_default().to_owned()),
         (["logout"], &Method::POST) => Route::Logout,
         (["password"], &Method::POST) => Route::Password,
         (["tokens"], &Method::GET) => Route::Tokens,
@@ -208,6 +226,9 @@ mod tests {
             (Method::GET, "/", Access::Public),
             (Method::GET, "/assets/x.js", Access::Public),
             (Method::POST, "/console/login", Access::Public),
+            (Method::GET, "/console/sso", Access::Public),
+            (Method::GET, "/console/sso/begin", Access::Public),
+            (Method::GET, "/console/sso/callback?code=a&state=b", Access::Public),
             (Method::GET, "/console/claim", Access::Public),
             (Method::POST, "/console/claim", Access::Public),
             (Method::POST, "/console/claim/key", Access::Public),

@@ -34,7 +34,9 @@ use crate::{
     proxy::{self, Target},
     records::{Records, kube::Secrets},
     routes::{self, Access, Route},
-    second, streams, token, upload,
+    second,
+    sso::{self, Sso},
+    streams, token, upload,
     upstream::{As, Upstream},
     users,
     watch::Watch,
@@ -48,6 +50,8 @@ pub struct State {
     pub upstream: Upstream,
     /// Where the open claim is.
     pub claims: claim::Claims,
+    /// Logins at the identity provider.
+    pub sso: Sso,
     /// What all browsers are shown.
     pub watch: Watch,
     /// What machines and nodes used.
@@ -83,6 +87,7 @@ impl State {
             records: Arc::new(Secrets::new(client.clone())),
             upstream: Upstream::new(client.clone()),
             claims: claim::Claims::new(client.clone()),
+            sso: Sso::new(client.clone()),
             controllers: Arc::new(Replicas::new(client.clone())),
             uploads: upload::places(),
             downloads: download::Downloads::default(),
@@ -136,7 +141,9 @@ pub async fn answer<B: RequestBody>(
     }
     let credential = caller::credential(headers);
     let by_cookie = matches!(credential, Some(Credential::Cookie(_)));
-    origin::check(method, headers, route.is_stream(), by_cookie)?;
+    if !route.is_from_elsewhere() {
+        origin::check(method, headers, route.is_stream(), by_cookie)?;
+    }
     if route != Route::Healthz && !state.records.is_ready() {
         return Err(Refusal::unavailable("the console does not reach the API server yet"));
     }
@@ -147,6 +154,9 @@ pub async fn answer<B: RequestBody>(
     match (route, caller) {
         (Route::Healthz, _) => Ok(healthz(state)),
         (Route::Login, _) => login::login(state, address, body::json(headers, body).await?).await,
+        (Route::Sso, _) => sso::shown(state).await,
+        (Route::SsoBegin, _) => sso::begin(state, headers).await,
+        (Route::SsoCallback(query), _) => sso::finish(state, address, headers, &query).await,
         (Route::IsClaimable, _) => claim::is_open(state).await,
         (Route::Claim, _) => claim::claim(state, address, body::json(headers, body).await?).await,
         (Route::ClaimByKey, _) => claim::by_key(state, address, body::json(headers, body).await?).await,

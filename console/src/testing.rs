@@ -7,6 +7,7 @@ pub fn user(name: &str) -> User {
     User {
         name: UserName::parse(name).unwrap(),
         password: None,
+        external: None,
         credential: format!("first-of-{name}"),
         disabled: false,
         created: 1,

@@ -20,7 +20,7 @@ use crate::{
         Kind, Record, Records,
         kube::{LABEL, record_of, secret_name, secret_of},
     },
-    roles::{self, Grant},
+    roles::{self, Grant, Subject},
     second,
     serve::State,
     upstream::As,
@@ -28,6 +28,8 @@ use crate::{
 
 /// Longest name.
 const LONGEST: usize = 32;
+/// Longest name at an identity provider, in bytes.
+const LONGEST_EXTERNAL: usize = 256;
 
 /// A name: lowercase letters, digits and hyphens.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -76,8 +78,11 @@ impl AsRef<str> for UserName {
 pub struct User {
     /// Its name.
     pub name: UserName,
-    /// PHC string of the password; without one nobody logs in.
+    /// PHC string of the password; without one nobody logs in by it.
     pub password: Option<String>,
+    /// What the identity provider of the cluster calls him: who logs in there as this logs in as this user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<String>,
     /// Changes with the password, and is another when a user is made again: sessions and tokens of before end by it.
     pub credential: String,
     /// It cannot log in, and its sessions and tokens do not count.
@@ -96,14 +101,20 @@ impl fmt::Debug for User {
 
 impl User {
     /// A new one.
-    pub fn new(name: UserName, password: String, now: u64) -> Result<Self, Refusal> {
+    pub fn new(name: UserName, password: Option<String>, now: u64) -> Result<Self, Refusal> {
         let credential = hash::secret().map_err(Refusal::internal)?;
-        Ok(Self { name, password: Some(password), credential, disabled: false, created: now })
+        Ok(Self { name, password, external: None, credential, disabled: false, created: now })
     }
 
     /// The one of this name.
     pub fn of(records: &dyn Records, name: &UserName) -> Option<Self> {
         records.get(Kind::User, name.as_ref())?.read()
+    }
+
+    /// With another name at the identity provider, or none: sessions and tokens end.
+    pub fn with_external(self, external: Option<String>) -> Result<Self, Refusal> {
+        let credential = hash::secret().map_err(Refusal::internal)?;
+        Ok(Self { external, credential, ..self })
     }
 
     /// With another password: sessions and tokens end.
@@ -118,7 +129,10 @@ impl User {
 #[serde(deny_unknown_fields)]
 pub struct New {
     name: String,
-    password: String,
+    #[serde(default)]
+    password: Option<String>,
+    #[serde(default)]
+    external: Option<String>,
     #[serde(default)]
     roles: Vec<Grant>,
 }
@@ -128,6 +142,8 @@ pub struct New {
 #[serde(deny_unknown_fields)]
 pub struct Change {
     password: Option<String>,
+    /// Empty: none.
+    external: Option<String>,
     disabled: Option<bool>,
     roles: Option<Vec<Grant>>,
 }
@@ -154,7 +170,7 @@ pub async fn list(state: &State, caller: &Caller) -> Result<Value, Refusal> {
             bindings.iter().filter_map(|binding| roles::grant(binding, user.name.as_ref())).collect();
         let second = second::of(&*state.records, &user).is_some_and(|(_, factor)| factor.confirmed);
         Some(json!({"name": user.name, "disabled": user.disabled, "created": user.created, "roles": grants,
-                    "secondFactor": second}))
+                    "external": user.external, "hasPassword": user.password.is_some(), "secondFactor": second}))
     };
     Ok(Value::Array(found["items"].as_array().into_iter().flatten().filter_map(read).collect()))
 }
@@ -163,8 +179,16 @@ pub async fn list(state: &State, caller: &Caller) -> Result<Value, Refusal> {
 pub async fn create(state: &State, caller: &Caller, new: New) -> Result<Value, Refusal> {
     let name = UserName::parse(&new.name)?;
     roles::check(&new.roles)?;
-    let password = state.passwords.hash(name.as_ref(), &new.password).await?;
-    let user = User::new(name, password, clock::now())?;
+    let external = external(state, &name, new.external.as_deref().unwrap_or_default())?;
+    let password = match &new.password {
+        Some(password) => Some(state.passwords.hash(name.as_ref(), password).await?),
+        None if external.is_some() => None,
+        None => {
+            let why = "a user has a password, or a name at the identity provider, or both";
+            return Err(Refusal::invalid(why));
+        }
+    };
+    let user = User { external, ..User::new(name, password, clock::now())? };
     let who = As::caller(caller);
     let secret = serde_json::to_value(secret_of(&Record::new(Kind::User, user.name.as_ref(), &user)?));
     let secret = secret.map_err(Refusal::internal)?;
@@ -173,7 +197,7 @@ pub async fn create(state: &State, caller: &Caller, new: New) -> Result<Value, R
         409 => Refusal::conflict(format!("there is a user {} already", user.name)),
         _ => refusal,
     })?;
-    grant(state, &who, &user.name, &new.roles).await?;
+    grant(state, &who, &user, &new.roles).await?;
     tracing::info!(by = %caller.user, user = %user.name, "a user was created");
     Ok(json!({"name": user.name}))
 }
@@ -190,7 +214,8 @@ pub async fn change(state: &State, caller: &Caller, name: &str, change: Change) 
     if let Some(wanted) = &change.roles {
         roles::check(wanted)?;
     }
-    if change.password.is_some() || change.disabled.is_some() {
+    let mut changed = None;
+    if change.password.is_some() || change.disabled.is_some() || change.external.is_some() {
         let found = state.upstream.json(&who, Method::GET, &secret(Kind::User, &name), None).await;
         let found = found.map_err(|refusal| missing(refusal, &name))?;
         let found = serde_json::from_value(found).map_err(Refusal::internal)?;
@@ -202,15 +227,27 @@ pub async fn change(state: &State, caller: &Caller, name: &str, change: Change) 
         if let Some(password) = &change.password {
             user = user.with_password(state.passwords.hash(name.as_ref(), password).await?)?;
         }
+        if let Some(text) = &change.external {
+            user = user.with_external(external(state, &name, text)?)?;
+        }
         user.disabled = change.disabled.unwrap_or(user.disabled);
         record.data = serde_json::to_value(&user).map_err(Refusal::internal)?;
         let value = serde_json::to_value(secret_of(&record)).map_err(Refusal::internal)?;
         state.upstream.json(&who, Method::PUT, &secret(Kind::User, &name), Some(&value)).await?;
-    } else if User::of(&*state.records, &name).is_none() {
-        return Err(Refusal::not_found(format!("there is no user {name}")));
+        changed = Some(user);
     }
-    if let Some(wanted) = &change.roles {
-        grant(state, &who, &name, wanted).await?;
+    let user = changed.or_else(|| User::of(&*state.records, &name));
+    let user = user.ok_or_else(|| Refusal::not_found(format!("there is no user {name}")))?;
+    match change.roles {
+        Some(wanted) => grant(state, &who, &user, &wanted).await?,
+        // The name at the provider is in each binding.
+        None if change.external.is_some() => {
+            let there = bindings(state, &who, Some(&name)).await?;
+            let grants: BTreeSet<Grant> =
+                there.iter().filter_map(|binding| roles::grant(binding, name.as_ref())).collect();
+            grant(state, &who, &user, &Vec::from_iter(grants)).await?;
+        }
+        None => {}
     }
     tracing::info!(by = %caller.user, user = %name, "a user was changed");
     Ok(())
@@ -225,7 +262,7 @@ pub async fn delete(state: &State, caller: &Caller, name: &str) -> Result<(), Re
     let who = As::caller(caller);
     let found = state.upstream.json(&who, Method::GET, &secret(Kind::User, &name), None).await;
     found.map_err(|refusal| missing(refusal, &name))?;
-    grant(state, &who, &name, &[]).await?;
+    revoke(state, &who, &name).await?;
     // Most have none. One that stays counts for nobody, and is swept.
     match state.upstream.json(&who, Method::DELETE, &secret(Kind::Factor, &name), None).await {
         Err(refusal) if refusal.code == 404 => {}
@@ -258,10 +295,46 @@ async fn bindings(state: &State, who: &As, of: Option<&UserName>) -> Result<Vec<
     Ok(all)
 }
 
-/// Makes the bindings of `name` exactly those of `wanted`.
-async fn grant(state: &State, who: &As, name: &UserName, wanted: &[Grant]) -> Result<(), Refusal> {
+/// The name at the identity provider, if it is one and nobody else's.
+fn external(state: &State, of: &UserName, text: &str) -> Result<Option<String>, Refusal> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if text.len() > LONGEST_EXTERNAL || text.chars().any(char::is_control) {
+        let why = format!(
+            "a name at the identity provider has at most {LONGEST_EXTERNAL} bytes, and no control characters"
+        );
+        return Err(Refusal::invalid(why));
+    }
+    let others = state.records.list(Kind::User).into_iter().filter_map(|record| record.read::<User>());
+    let mut others = others.filter(|user| user.name != *of && user.external.as_deref() == Some(text));
+    match others.next() {
+        Some(other) => Err(Refusal::conflict(format!("{text:?} is the user {} already", other.name))),
+        None => Ok(Some(text.to_owned())),
+    }
+}
+
+/// Makes the bindings of `user` exactly those of `wanted`.
+async fn grant(state: &State, who: &As, user: &User, wanted: &[Grant]) -> Result<(), Refusal> {
+    let subject = Subject { user: user.name.as_ref(), external: user.external.as_deref() };
+    make(state, who, &user.name, subject, wanted).await
+}
+
+/// Removes all bindings of `name`.
+async fn revoke(state: &State, who: &As, name: &UserName) -> Result<(), Refusal> {
+    make(state, who, name, Subject { user: name.as_ref(), external: None }, &[]).await
+}
+
+async fn make(
+    state: &State,
+    who: &As,
+    name: &UserName,
+    subject: Subject<'_>,
+    wanted: &[Grant],
+) -> Result<(), Refusal> {
     let there = bindings(state, who, Some(name)).await?;
-    for step in roles::plan(name.as_ref(), wanted, &there) {
+    for step in roles::plan(subject, wanted, &there) {
         match step {
             roles::Step::Create { path, binding } => {
                 let made = state.upstream.json(who, Method::POST, &path, Some(&binding)).await;
@@ -321,7 +394,7 @@ mod tests {
     #[test]
     fn what_a_password_becomes_is_in_no_message() {
         let name = UserName::parse("alice").unwrap();
-        let user = User::new(name, "$argon2id$secret".into(), 0).unwrap();
+        let user = User::new(name, Some("$argon2id$secret".into()), 0).unwrap();
         assert!(!format!("{user:?}").contains("secret"));
         let credential = user.credential.clone();
         assert_ne!(user.with_password("x".into()).unwrap().credential, credential);

@@ -1,20 +1,21 @@
-//! `sheaf.dev/v1alpha1` ClusterConfig: what an administrator decided for all VMs of the cluster. There is one, `cluster`.
+//! `sheaf.dev/v1alpha1` ClusterConfig: what an administrator decided for all VMs of the cluster, and for all who log in. There is one, `cluster`.
 //!
 //! Why here: how far memory is overcommitted, and which devices leave a node, concerns every tenant of a node, so no tenant may
 //! choose it. Without the
 //! object the defaults hold. Route in: an administrator's manifest. Route out: the controller's placeholder Pods, resources of
-//! nodes.
+//! nodes, the API server's and the console's logins.
 
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::crd::rule::{Reason, Rule};
+use crate::identity_provider::IdentityProvider;
 
 /// Name of the one object.
 pub const NAME: &str = "cluster";
 
-/// Settings for all VMs of the cluster.
+/// Settings for the whole cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, CustomResource)]
 #[kube(
     group = "sheaf.dev",
@@ -23,7 +24,7 @@ pub const NAME: &str = "cluster";
     plural = "clusterconfigs",
     category = "sheaf",
     derive = "PartialEq",
-    doc = "Settings for all VMs of the cluster; the only object is called cluster.",
+    doc = "Settings for the whole cluster; the only object is called cluster.",
     printcolumn = r#"{"name":"Memory overcommit %","type":"integer","jsonPath":".spec.memoryOvercommitPercent"}"#,
     printcolumn = r#"{"name":"HA","type":"string","jsonPath":".spec.highAvailability"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
@@ -41,6 +42,10 @@ pub struct ClusterConfigSpec {
     /// reached, nodes stop these VMs too. Default: `Disarmed`. Takes effect when a VM starts; `Disarmed` at once for starting VMs elsewhere.
     #[serde(default, skip_serializing_if = "HighAvailability::is_disarmed")]
     pub high_availability: HighAvailability,
+    /// The identity provider at which people log in to the console, and whose tokens kubectl may present. Default: none; the console
+    /// has users of its own besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_provider: Option<IdentityProvider>,
     /// Devices of nodes that VMs can have to themselves (devices.hostDevices and devices.gpus). Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permitted_host_devices: Option<PermittedHostDevices>,

@@ -104,6 +104,8 @@ pub fn rules() -> Vec<Value> {
         // Narrowed to the prefix by the API server's authorization configuration.
         rule("", &["users"], &["impersonate"]),
         json!({"apiGroups": [""], "resources": ["groups"], "resourceNames": [GROUP], "verbs": ["impersonate"]}),
+        // Where people log in.
+        json!({"apiGroups": ["sheaf.dev"], "resources": ["clusterconfigs"], "resourceNames": ["cluster"], "verbs": ["get"]}),
         // What agents count, asked for directly: no `nodes/proxy`, which opens screens and runs commands.
         rule("", &["nodes/metrics"], &["get"]),
         // By which CA it knows sheaf-controller, to which it hands images on.

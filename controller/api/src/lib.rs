@@ -23,6 +23,7 @@ pub mod ephemeral;
 pub mod features;
 pub mod firmware;
 pub mod host_disk;
+pub mod identity_provider;
 pub mod import_policy;
 pub mod instancetype;
 pub mod join_token;
