@@ -25,6 +25,7 @@ pub mod disks;
 pub mod encryption;
 pub mod etcd;
 pub mod health;
+pub mod identity_provider;
 pub mod images;
 pub mod listed;
 pub mod names;

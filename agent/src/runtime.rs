@@ -12,8 +12,9 @@ use crate::reconcile::Shutdown;
 use crate::status::{BootSection, NodeSection, Section, Sections, Status};
 use crate::vms::domain_xml::DomainType;
 use crate::{
-    administrators, boots, certificates, claim, cluster, container_disks, dhcp, disks, etcd, health, images,
-    network, node_api, pools, power, shared_keys, update, vip, vms, volumes, without_lease,
+    administrators, boots, certificates, claim, cluster, container_disks, dhcp, disks, etcd, health,
+    identity_provider, images, network, node_api, pools, power, shared_keys, update, vip, vms, volumes,
+    without_lease,
 };
 use anyhow::{Context as _, anyhow};
 use sheaf_config::diagnose::Errors;
@@ -194,6 +195,7 @@ pub async fn run(paths: Paths, effective: Effective) -> anyhow::Result<()> {
         controllers.start(kind.document(), shared_keys::run(kind, ctx.clone(), hosts.clone()));
     }
     controllers.start("administrators", administrators::run(ctx.clone()));
+    controllers.start("identity-provider", identity_provider::run(ctx.clone()));
     controllers.start("claim", claim::run(ctx.clone(), console_section));
     let power_hosts = power::Hosts { units: hosts.units.clone(), vms: libvirt.clone() };
     controllers

@@ -121,6 +121,13 @@ pub(crate) const RULES: &[Rule] = &[
         reason: Reason::Invalid,
     },
     Rule {
+        at: "spec.identityProvider",
+        rule: "self.issuer != 'https://kubernetes.default.svc'",
+        says: "this is the issuer of the cluster's own service accounts; name the identity provider's",
+        field: ".issuer",
+        reason: Reason::Invalid,
+    },
+    Rule {
         at: "spec.permittedHostDevices",
         rule: "!has(self.pciHostDevices) || self.pciHostDevices.all(d, self.pciHostDevices.exists_one(e, \
                e.pciVendorSelector.lowerAscii() == d.pciVendorSelector.lowerAscii()))",

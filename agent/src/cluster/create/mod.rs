@@ -5,6 +5,7 @@
 //! ([`upkeep`]). Route in: node config, this node's address. Route out: [`ControlPlane`] up,
 //! with what a node needs to join it.
 
+pub mod authentication;
 pub mod authorization;
 pub mod console;
 pub mod controller;
@@ -134,8 +135,7 @@ pub async fn bring_up(
         .remedy("making the aggregated API's certificate", broken)?;
     let console = console::ensure(&pki, &plane, config, (&ca, &ca_key), SystemTime::now())
         .remedy("making the console's certificates", broken)?;
-    let moved =
-        write_environment(&paths.run, &plane).remedy("writing /run/sheaf/control-plane.env", broken)?;
+    let moved = prepare(paths, &plane).remedy("writing /run/sheaf/control-plane.env", broken)?;
     let moved = moved
         | encryption::prepare(paths, SystemTime::now()).remedy("preparing the keys of Secrets", broken)?
         | service_accounts::prepare(paths).remedy("preparing the keys of service accounts", broken)?;
@@ -280,6 +280,12 @@ pub(crate) async fn ready(client: &kube::Client) -> anyhow::Result<()> {
         Ok(result) => result,
         Err(_) => Err(last.context(format!("/readyz did not return ok within {} s", READY_TIME.as_secs()))),
     }
+}
+
+/// Writes what the unit files leave open, and what the API server begins with; true when a restart is needed.
+fn prepare(paths: &Paths, plane: &ControlPlane) -> anyhow::Result<bool> {
+    authentication::begin(&paths.run, &paths.lib)?;
+    write_environment(&paths.run, plane)
 }
 
 /// Writes what the unit files leave open; true when it is not what it was since boot.

@@ -8,7 +8,7 @@ use crate::paths::Paths;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 use sheaf_config::load::parse_node_config;
-use sheaf_host::fakes::FakeVms;
+use sheaf_host::fakes::{FakeRun, FakeVms};
 
 const UID: &str = "0b0e6d2c-6a4e-4c9f-9a53-0d0e1f2a3b4c";
 const MIB: u64 = 1 << 20;
@@ -26,7 +26,8 @@ impl Node {
         let config = parse_node_config("node.toml", text).unwrap();
         let (ctx, publish) = channels::open(Paths::under(root.path()), config);
         let pods = Arc::new(watch::Sender::new(Listed::default()));
-        let hosts = Hosts { vms: Arc::new(FakeVms::default()), pods, port: 0 };
+        let run = Arc::new(FakeRun::default());
+        let hosts = Hosts { vms: Arc::new(FakeVms::default()), pods, run, port: 0 };
         let kube = Kube::new(ctx.cluster.clone());
         let this = Self { state: serving::State::new(ctx, kube, hosts), root, publish };
         std::fs::write(this.root.path().join("pvc-1"), vec![7; 4 * MIB as usize]).unwrap();
