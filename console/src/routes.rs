@@ -26,6 +26,8 @@ pub enum Route {
     Login,
     /// Whether there is an identity provider.
     Sso,
+    /// Another one.
+    ConfigureSso,
     /// To it.
     SsoBegin,
     /// Back from it; the query.
@@ -117,6 +119,7 @@ impl Route {
             | Self::ConfirmSecond
             | Self::RemoveSecond
             | Self::RemoveSecondOf(_)
+            | Self::ConfigureSso
             | Self::JoinToken
             | Self::Upload(_)
             | Self::Download(_) => Access::Person,
@@ -157,6 +160,7 @@ pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, 
         (["session"], &Method::GET) => Route::Session,
         (["login"], &Method::POST) => Route::Login,
         (["sso"], &Method::GET) => Route::Sso,
+        (["sso"], &Method::PUT) => Route::ConfigureSso,
         (["sso", "begin"], &Method::GET) => Route::SsoBegin,
         (["sso", "callback"], &Method::GET) => Route::SsoCallback(query.unwrap_or_default().to_owned()),
         (["logout"], &Method::POST) => Route::Logout,

@@ -199,6 +199,9 @@ pub async fn answer<B: RequestBody>(
             second::own::remove_of(state, &caller, &name).await?;
             Ok(answer::empty())
         }
+        (Route::ConfigureSso, Some(caller)) => {
+            sso::configure(state, &caller, body::json(headers, body).await?).await
+        }
         (Route::JoinToken, Some(caller)) => {
             join::create(state, &caller, body::json(headers, body).await?).await
         }

@@ -5,6 +5,7 @@
 //! the page is told of a failure is one of a few words, so that no link shows texts of others; the journal has the reason. Route in:
 //! the page's button, the provider's answer. Route out: redirects; a session.
 
+mod configure;
 mod flow;
 mod id_token;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use crate::{
     session,
     users::User,
 };
+pub use configure::configure;
 use flow::{Answered, Begun};
 use provider::{Exchange, Https, Provider};
 use settings::{InCluster, Settings};
@@ -53,6 +55,11 @@ impl Sso {
             provider: Arc::new(Https),
             places: Places::new(OF_ALL, OF_ONE),
         }
+    }
+
+    /// What was read does not count any more.
+    async fn forget(&self) {
+        self.settings.forget().await;
     }
 
     /// With another provider than the network's.

@@ -38,6 +38,11 @@ impl InCluster {
         }
     }
 
+    /// They were changed.
+    pub async fn forget(&self) {
+        *self.seen.lock().await = None;
+    }
+
     /// As they were at most [`KEPT`] ago.
     pub async fn read(&self) -> Result<Settings, Refusal> {
         // Held while one asks: the others get its answer.

@@ -149,3 +149,35 @@ async fn a_cluster_without_a_provider_shows_none_and_sends_nobody_anywhere() {
         assert_eq!(serde_json::from_slice::<serde_json::Value>(&bytes).unwrap(), expected);
     }
 }
+
+#[tokio::test]
+async fn an_administrator_writes_provider_and_secret_with_his_own_rights_and_what_is_not_named_goes() {
+    let asked: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
+    let seen = asked.clone();
+    let client = testing::api_server(move |request| {
+        let as_user = request.headers()["impersonate-user"].to_str().unwrap();
+        seen.lock().unwrap().push(format!("{as_user} {} {}", request.method(), request.uri()));
+        // Neither is there yet.
+        let missing = request.method() != http::Method::POST;
+        Ok((if missing { 404 } else { 201 }, json!({"message": "not there"}).to_string()))
+    });
+    let controller = testing::PlayedController::new(testing::Then::Break);
+    let (state, caller) = testing::with_alice(client, controller).await;
+    let wanted = json!({"provider": {"issuer": "https://login.example.org", "clientID": "sheaf"}, "clientSecret": " s "});
+    configure(&state, &caller, serde_json::from_value(wanted).unwrap()).await.unwrap();
+    let secrets = "/api/v1/namespaces/sheaf-console/secrets";
+    let configs = "/apis/sheaf.dev/v1alpha1/clusterconfigs";
+    assert_eq!(
+        *asked.lock().unwrap(),
+        [
+            format!("console:alice PATCH {secrets}/identity-provider"),
+            format!("console:alice POST {secrets}"),
+            format!("console:alice PATCH {configs}/cluster?fieldValidation=Strict"),
+            format!("console:alice POST {configs}?fieldValidation=Strict"),
+        ]
+    );
+    asked.lock().unwrap().clear();
+    // Without a provider there is no secret of it. (No ClusterConfig: none is made but an empty one.)
+    configure(&state, &caller, serde_json::from_value(json!({"provider": null})).unwrap()).await.unwrap();
+    assert_eq!(asked.lock().unwrap()[0], format!("console:alice DELETE {secrets}/identity-provider"));
+}

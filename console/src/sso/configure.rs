@@ -1,0 +1,93 @@
+//! PUT /console/sso: another identity provider, or none.
+//!
+//! Why here: its client's secret is in the console's namespace, whose Secrets no page writes. Both are written **as the administrator who
+//! asks**. Route in: the provider, the secret. Route out: ClusterConfig `cluster`, the Secret.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sheaf_api::identity_provider::{CLIENT_SECRET, CLIENT_SECRET_KEY, IdentityProvider};
+
+use crate::{
+    answer::{self, Answer, Refusal},
+    caller::Caller,
+    names::NAMESPACE,
+    serve::State,
+    upstream::As,
+};
+
+const CONFIGS: &str = "/apis/sheaf.dev/v1alpha1/clusterconfigs";
+
+/// What is wanted.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Wanted {
+    /// None: the cluster has none any more.
+    provider: Option<IdentityProvider>,
+    /// None leaves it as it is; empty removes it.
+    client_secret: Option<String>,
+}
+
+/// Writes both. The secret first: a provider that wants one refuses logins without.
+pub async fn configure(state: &State, caller: &Caller, wanted: Wanted) -> Result<Answer, Refusal> {
+    let who = As::caller(caller);
+    let secret = match (&wanted.provider, &wanted.client_secret) {
+        (None, _) => Some(""),
+        (Some(_), secret) => secret.as_deref().map(str::trim),
+    };
+    if let Some(secret) = secret {
+        keep(state, &who, secret).await?;
+    }
+    let named = wanted.provider.as_ref().map(|provider| provider.issuer.clone());
+    let provider = wanted.provider.map(serde_json::to_value).transpose().map_err(Refusal::internal)?;
+    let spec = json!({"spec": {"identityProvider": whole(provider)}});
+    let path = format!("{CONFIGS}/cluster?fieldValidation=Strict");
+    match state.upstream.json(&who, Method::PATCH, &path, Some(&spec)).await {
+        Err(refusal) if refusal.code == 404 => {
+            let mut config = json!({"apiVersion": "sheaf.dev/v1alpha1", "kind": "ClusterConfig",
+                                    "metadata": {"name": "cluster"}});
+            config["spec"] = spec["spec"].clone();
+            let path = format!("{CONFIGS}?fieldValidation=Strict");
+            state.upstream.json(&who, Method::POST, &path, Some(&config)).await?;
+        }
+        changed => drop(changed?),
+    }
+    state.sso.forget().await;
+    tracing::info!(by = %caller.user, provider = named, "the identity provider was changed");
+    Ok(answer::empty())
+}
+
+/// The provider with a null for each field that it does not have: a merge patch keeps what it does not name.
+fn whole(provider: Option<Value>) -> Value {
+    let Some(mut provider) = provider else { return Value::Null };
+    for field in ["groupsClaim", "certificateAuthority"] {
+        if provider.get(field).is_none() {
+            provider[field] = Value::Null;
+        }
+    }
+    provider
+}
+
+/// Makes the Secret have `secret`, or removes it.
+async fn keep(state: &State, who: &As, secret: &str) -> Result<(), Refusal> {
+    let secrets = format!("/api/v1/namespaces/{NAMESPACE}/secrets");
+    let path = format!("{secrets}/{CLIENT_SECRET}");
+    let missing = |refusal: &Refusal| refusal.code == 404;
+    if secret.is_empty() {
+        return match state.upstream.json(who, Method::DELETE, &path, None).await {
+            Err(refusal) if missing(&refusal) => Ok(()),
+            deleted => deleted.map(drop),
+        };
+    }
+    let data = json!({"data": {CLIENT_SECRET_KEY: STANDARD.encode(secret)}});
+    match state.upstream.json(who, Method::PATCH, &path, Some(&data)).await {
+        Err(refusal) if missing(&refusal) => {
+            let mut object = json!({"apiVersion": "v1", "kind": "Secret",
+                                    "metadata": {"name": CLIENT_SECRET, "namespace": NAMESPACE}});
+            object["data"] = data["data"].clone();
+            state.upstream.json(who, Method::POST, &secrets, Some(&object)).await.map(drop)
+        }
+        changed => changed.map(drop),
+    }
+}
