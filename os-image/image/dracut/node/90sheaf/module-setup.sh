@@ -15,6 +15,8 @@ installkernel() {
     hostonly='' instmods erofs overlay ext4 dm-verity efivarfs crc32c_intel sha256_ssse3
     # The EFI system partition, on which a boot that fails is counted.
     hostonly='' instmods vfat nls_cp437 nls_iso8859-1 nls_ascii
+    # Watchdogs, with the bridges that show them: what hangs before the root's own drivers are loaded is reset, too.
+    hostonly='' instmods iTCO_wdt sp5100_tco wdat_wdt hpwdt i6300esb lpc_ich i2c_i801
 }
 
 install() {
@@ -35,6 +37,9 @@ install() {
     # No shell on failure: say why and reboot, so that a boot that fails uses up one of its slot's tries.
     inst_simple "$moddir/emergency.service" "$systemdsystemunitdir/emergency.service"
     inst_simple "$moddir/emergency.service" "$systemdsystemunitdir/rescue.service"
+    # As the root's; it is armed anew when the root's systemd takes over.
+    mkdir -p "$initdir$systemdutildir/system.conf.d"
+    printf '[Manager]\nRuntimeWatchdogSec=60s\n' >"$initdir$systemdutildir/system.conf.d/sheaf.conf"
     printf 'NAME=Sheaf\nID=sheaf\nPRETTY_NAME="Sheaf (initrd)"\n' >"$initdir/usr/lib/initrd-release"
     ln -sf ../usr/lib/initrd-release "$initdir/etc/initrd-release"
     ln -sf initrd-release "$initdir/usr/lib/os-release"
