@@ -50,6 +50,8 @@ export interface Played {
   /** What the next change is refused with. */
   refuse: Refused | undefined;
   isClaimable: boolean;
+  /** The identity provider's host. */
+  sso: string | null;
   isLoggedIn: boolean;
   /** Whether alice has a second factor. */
   hasSecond: boolean;
@@ -139,6 +141,7 @@ export async function play(): Promise<Played> {
     asked: [],
     refuse: undefined,
     isClaimable: false,
+    sso: null,
     isLoggedIn: true,
     hasSecond: false,
     holdUpload: undefined,
@@ -211,6 +214,18 @@ export async function play(): Promise<Played> {
         });
       played.isLoggedIn = true;
       return json(response, 200, { user: "alice" });
+    }
+    if (path === "/console/sso") {
+      if (method === "PUT") {
+        const { provider } = body as unknown as { provider: { issuer: string } | null };
+        played.sso = provider && new URL(provider.issuer).host;
+        played.set("clusterconfigs", {
+          metadata: { name: "cluster" },
+          spec: { identityProvider: provider ?? undefined },
+        } as unknown as Thing);
+        return json(response, 200, undefined);
+      }
+      return json(response, 200, { provider: played.sso });
     }
     if (path === "/console/claim" && method === "GET") return json(response, 200, { open: played.isClaimable });
     if (path === "/console/claim") {

@@ -321,6 +321,57 @@ test("a user is created with a role in a project", async () => {
   await page.getByRole("row", { name: /carol Operate in lab/ }).waitFor();
 });
 
+test("an identity provider is set up, a user has a name there, and people are sent to it", async () => {
+  const page = await at("#/administration");
+  await page.getByRole("tab", { name: "Identity provider" }).click();
+  await page.getByText("None: users log in by a password.").waitFor();
+  await page.getByText(`${on.server.url.replace(/\/$/, "")}/console/sso/callback`).waitFor();
+  await page.getByRole("button", { name: "Set up" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.locator("#provider-issuer").fill("http://login.example.org");
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await dialog.getByText("As https://login.example.org, without ? and #.").waitFor();
+  await dialog.locator("#provider-issuer").fill("https://login.example.org");
+  await dialog.locator("#provider-clientSecret").fill("s3cret");
+  await accessible(page);
+  await dialog.getByRole("button", { name: "Save" }).click();
+  expect((await asked())[0]).toEqual({
+    method: "PUT",
+    path: "/console/sso",
+    body: {
+      provider: { issuer: "https://login.example.org", clientID: "sheaf", usernameClaim: "email" },
+      clientSecret: "s3cret",
+    },
+  });
+  await page.getByText("https://login.example.org", { exact: true }).waitFor();
+  await accessible(page);
+
+  await page.getByRole("tab", { name: "Users and roles" }).click();
+  await page.getByRole("button", { name: "Create user" }).click();
+  await page.locator("#user-name").fill("carol");
+  await page.getByLabel("Name at login.example.org").fill("carol@example.org");
+  await page.getByRole("button", { name: "Create", exact: true }).click();
+  expect((await asked(2))[1]).toEqual({
+    method: "POST",
+    path: "/console/users",
+    body: { name: "carol", external: "carol@example.org", roles: [] },
+  });
+});
+
+test("the login has a way to the identity provider, and says in its own words why somebody comes back", async () => {
+  on.server.isLoggedIn = false;
+  on.server.sso = "login.example.org";
+  const page = await at("#/login/unknown");
+  await page.getByText("Nobody of your name there is a user here.").waitFor();
+  const link = page.getByRole("link", { name: "Log in at login.example.org" });
+  expect(await link.getAttribute("href")).toBe("/console/sso/begin");
+  await accessible(page);
+  await page.locator("#pf-login-username-id").fill("alice");
+  await page.locator("#pf-login-password-id").fill(PASSWORD);
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { name: "Overview" }).waitFor();
+});
+
 test("a session that ends leads to the login, and a console that is away is named until it is back", async () => {
   const page = await at("#/machines");
   await page.getByRole("row", { name: /web-1/ }).waitFor();

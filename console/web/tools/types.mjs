@@ -15,6 +15,7 @@ const OUT = new URL("../src/types/crds.ts", import.meta.url);
 /** The kinds that pages have, by file; all others are not written. */
 const FILES = [
   "blockdevices.sheaf.dev",
+  "clusterconfigs.sheaf.dev",
   "clusterupdates.sheaf.dev",
   "datavolumes.cdi.kubevirt.io",
   "network-attachment-definitions.k8s.cni.cncf.io",

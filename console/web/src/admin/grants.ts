@@ -14,6 +14,9 @@ export interface User {
   /** Seconds since 1970. */
   created: number;
   roles: Grant[];
+  /** What the identity provider calls him. */
+  external?: string | null;
+  hasPassword?: boolean;
   /** The login asks for a code besides the password. */
   secondFactor: boolean;
 }
@@ -35,6 +38,11 @@ export const ROLES: { value: Role; label: string }[] = [
 export function words(grant: Grant): string {
   const role = ROLES.find((one) => one.value === grant.role)?.label ?? grant.role;
   return grant.project ? `${role} in ${grant.project}` : `${role} the cluster`;
+}
+
+/** How a user logs in. */
+export function ways({ external, hasPassword }: User): string {
+  return [hasPassword === false ? "" : "Password", external ?? ""].filter((way) => way !== "").join(", ") || "–";
 }
 
 const same = (left: Grant, right: Grant): boolean => left.role === right.role && left.project === right.project;

@@ -1,13 +1,18 @@
-/** Administration: the own password, second factor and tokens; users and their roles, for administrators. */
+/** Administration: the own password, second factor and tokens; users and their roles, the identity provider, for administrators. */
 import { PageSection, Stack, StackItem, Tab, Tabs, TabTitleText } from "@patternfly/react-core";
 import { useState } from "react";
 import { Heading } from "../parts/heading.tsx";
 import { OwnPassword } from "./password.tsx";
+import { Provider } from "./provider.tsx";
 import { SecondFactor } from "./second.tsx";
 import { Tokens } from "./tokens.tsx";
 import { Users } from "./users.tsx";
 
-const TITLES: Record<string, string> = { users: "Users and roles", own: "Own password and tokens" };
+const TITLES: Record<string, string> = {
+  users: "Users and roles",
+  provider: "Identity provider",
+  own: "Own password and tokens",
+};
 
 export default function Administration({ user }: { user: string }) {
   const [tab, setTab] = useState<string | number>("users");
@@ -29,6 +34,8 @@ export default function Administration({ user }: { user: string }) {
       <PageSection id={`part-${tab}`} role="tabpanel" aria-label={TITLES[tab] ?? ""}>
         {tab === "users" ? (
           <Users self={user} />
+        ) : tab === "provider" ? (
+          <Provider />
         ) : (
           <Stack hasGutter>
             <StackItem>

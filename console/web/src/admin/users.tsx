@@ -28,7 +28,7 @@ import { projectNames } from "../parts/projects.ts";
 import { State } from "../parts/state.tsx";
 import { FormRefused } from "../parts/refused.tsx";
 import { moment } from "../units.ts";
-import { added, type Grant, type Role, ROLES, type User, without, words } from "./grants.ts";
+import { added, type Grant, type Role, ROLES, type User, ways, without, words } from "./grants.ts";
 
 const CLUSTER = "";
 
@@ -79,18 +79,26 @@ function UserForm({ user, onClose, onDone }: { user: User | undefined; onClose: 
   const [name, setName] = useState(user?.name ?? "");
   const [password, setPassword] = useState("");
   const [again, setAgain] = useState("");
+  const [external, setExternal] = useState(user?.external ?? "");
+  const { value: sso } = useFetched<{ provider: string | null }>("/console/sso");
   const [grants, setGrants] = useState<Grant[]>(user?.roles ?? []);
   const [refusal, setRefusal] = useState<Refusal>();
   const [isBusy, setBusy] = useState(false);
   const isNew = user === undefined;
-  const problem = isNew || password !== "" ? passwordProblem(password, again) : "";
+  const needsPassword = isNew && external.trim() === "";
+  const problem = needsPassword || password !== "" ? passwordProblem(password, again) : "";
   const submit = async (event: FormEvent) => {
     event.preventDefault();
     setBusy(true);
     setRefusal(undefined);
     try {
-      if (isNew) await post("/console/users", { name, password, roles: grants });
-      else await patch(`/console/users/${name}`, { roles: grants, ...(password === "" ? {} : { password }) });
+      const typed = {
+        roles: grants,
+        ...(password === "" ? {} : { password }),
+        ...(external === (user?.external ?? "") ? {} : { external }),
+      };
+      if (isNew) await post("/console/users", { name, ...typed });
+      else await patch(`/console/users/${name}`, typed);
       done(isNew ? `Create user ${name}` : `Change user ${name}`);
       onDone();
       onClose();
@@ -114,6 +122,15 @@ function UserForm({ user, onClose, onDone }: { user: User | undefined; onClose: 
               onChange={setName}
               isRequired
               help="Lowercase letters, digits and hyphens."
+            />
+          )}
+          {(sso?.provider || external !== "") && (
+            <TextField
+              id="user-external"
+              label={`Name at ${sso?.provider ?? "the identity provider"}`}
+              value={external}
+              onChange={setExternal}
+              help="Who logs in there as this is this user. Then no password is needed; kubectl with a token of it has the same roles."
             />
           )}
           <NewPassword password={password} again={again} onPassword={setPassword} onAgain={setAgain} />
@@ -168,6 +185,7 @@ export function Users({ self }: { self: string }) {
               <Th>User</Th>
               <Th>Roles</Th>
               <Th>State</Th>
+              <Th>Logs in by</Th>
               <Th>Second factor</Th>
               <Th>Created</Th>
               <Th screenReaderText="Actions" />
@@ -181,6 +199,7 @@ export function Users({ self }: { self: string }) {
                 <Td dataLabel="State">
                   {user.disabled ? <State tone="quiet">Disabled</State> : <State tone="success">May log in</State>}
                 </Td>
+                <Td dataLabel="Logs in by">{ways(user)}</Td>
                 <Td dataLabel="Second factor">{user.secondFactor ? "Yes" : "–"}</Td>
                 <Td dataLabel="Created">{moment(user.created)}</Td>
                 <Td isActionCell>

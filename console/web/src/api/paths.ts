@@ -33,6 +33,8 @@ export const policy = ofCluster("sheaf.dev/v1alpha1", "nodenetworkpolicies");
 export const identities = "/api/api/v1/namespaces/sheaf-system/configmaps/node-identities";
 /** The console's own: makes a token for a node. */
 export const joinTokens = "/console/join-tokens";
+/** Settings of the whole cluster. */
+export const clusterConfig = "/api/apis/sheaf.dev/v1alpha1/clusterconfigs/cluster";
 export const project = (name?: string) => `/api/api/v1/namespaces${name ? `/${name}` : ""}`;
 
 /** A part of a machine (start, stop, restart) or of its instance (pause, unpause, vnc, console). */

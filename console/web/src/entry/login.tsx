@@ -1,12 +1,14 @@
 /**
- * The login. A wrong name and a wrong password look the same, as the server answers; who has a second factor is asked for a
+ * The login, by password or at the identity provider of the cluster. A wrong name and a wrong password look the same, as the server answers; who has a second factor is asked for a
  * code once the password was right.
  */
 import { ActionGroup, Button, Form, LoginForm, LoginPage } from "@patternfly/react-core";
-import { type FormEvent, useState } from "react";
+import { type FormEvent, useEffect, useState } from "react";
+import { useFetched } from "../api/fetched.ts";
 import { asRefusal } from "../api/refusal.ts";
 import { TextField } from "../parts/fields.tsx";
 import { login } from "../session.ts";
+import { refused } from "./sso.ts";
 
 const GIVEN = "With the name and password that your administrator gave you.";
 
@@ -16,6 +18,14 @@ export function Login({ hasEnded }: { hasEnded: boolean }) {
   const [code, setCode] = useState("");
   const [asksCode, setAsksCode] = useState(false);
   const [message, setMessage] = useState("");
+  const { value: sso } = useFetched<{ provider: string | null }>("/console/sso");
+  useEffect(() => {
+    const why = refused(location.hash);
+    if (!why) return;
+    setMessage(why);
+    // It is no page: what follows a login is the overview.
+    history.replaceState(null, "", location.pathname);
+  }, []);
   const [isBusy, setBusy] = useState(false);
   const again = () => {
     setPassword("");
@@ -71,22 +81,31 @@ export function Login({ hasEnded }: { hasEnded: boolean }) {
           </ActionGroup>
         </Form>
       ) : (
-        <LoginForm
-          showHelperText={message !== ""}
-          helperText={message}
-          usernameLabel="Name"
-          usernameValue={user}
-          onChangeUsername={(_event, value) => setUser(value)}
-          passwordLabel="Password"
-          passwordValue={password}
-          onChangePassword={(_event, value) => setPassword(value)}
-          isShowPasswordEnabled
-          showPasswordAriaLabel="Show the password"
-          hidePasswordAriaLabel="Hide the password"
-          onLoginButtonClick={(event) => void submit(event)}
-          loginButtonLabel="Log in"
-          isLoginButtonDisabled={isBusy || user === "" || password === ""}
-        />
+        <>
+          {sso?.provider && (
+            <ActionGroup>
+              <Button component="a" href="/console/sso/begin" variant="secondary" isBlock>
+                Log in at {sso.provider}
+              </Button>
+            </ActionGroup>
+          )}
+          <LoginForm
+            showHelperText={message !== ""}
+            helperText={message}
+            usernameLabel="Name"
+            usernameValue={user}
+            onChangeUsername={(_event, value) => setUser(value)}
+            passwordLabel="Password"
+            passwordValue={password}
+            onChangePassword={(_event, value) => setPassword(value)}
+            isShowPasswordEnabled
+            showPasswordAriaLabel="Show the password"
+            hidePasswordAriaLabel="Hide the password"
+            onLoginButtonClick={(event) => void submit(event)}
+            loginButtonLabel="Log in"
+            isLoginButtonDisabled={isBusy || user === "" || password === ""}
+          />
+        </>
       )}
     </LoginPage>
   );

@@ -100,6 +100,39 @@ export interface Condition {
   type: string;
 }
 
+/** Settings for the whole cluster. */
+export interface ClusterConfigSpec {
+  /** `Armed`: a VM without disks on its node is stopped by the node when the node's lease was not renewed for 16 s, and started on another node 42 s after the last renewal. Arm it only with three control-plane nodes or more: while no API server can be reached, nodes stop these VMs too. Default: `Disarmed`. Takes effect when a VM starts; `Disarmed` at once for starting VMs elsewhere. */
+  highAvailability?: "Disarmed" | "Armed";
+  /** The identity provider at which people log in to the console, and whose tokens kubectl may present. Default: none; the console has users of its own besides. */
+  identityProvider?: {
+    /** CA of its certificate, in PEM. Default: those that browsers know. */
+    certificateAuthority?: string;
+    /** What the provider calls this cluster; tokens must be for it. */
+    clientID: string;
+    /** The claim that has the groups of a person, for kubectl: the API server calls them `oidc:GROUP`. Default: none. */
+    groupsClaim?: string;
+    /** Its URL, as it stands in its tokens: `https://login.example.org`. `/.well-known/openid-configuration` below it says all else. */
+    issuer: string;
+    /** Scopes that are asked for besides `openid`. Default: `profile` and `email`. */
+    scopes?: string[];
+    /** The claim by which people are named, `email` or `sub`: what is typed when a user of the console is created. Default: `email`, which must be verified where the provider says whether it is. */
+    usernameClaim?: string;
+  };
+  /** Guest memory that may be promised per 100 bytes of a node's memory. Default: 100, the whole of a guest's memory is set aside. Above 100 VMs are killed when guests of one node use more than the node has. Takes effect when a VM starts. */
+  memoryOvercommitPercent?: number;
+  /** Devices of nodes that VMs can have to themselves (devices.hostDevices and devices.gpus). Default: none. */
+  permittedHostDevices?: {
+    /** PCI devices. */
+    pciHostDevices?: Array<{
+      /** Its vendor and device, as `lspci -nn` shows them: `10DE:1EB8`. */
+      pciVendorSelector: string;
+      /** The resource of nodes that counts such devices, and the deviceName by which VMs ask for one: `nvidia.com/TU104GL_Tesla_T4`. */
+      resourceName: string;
+    }>;
+  };
+}
+
 /** The release that the nodes of the cluster shall run. */
 export interface ClusterUpdateSpec {
   /** No further node is begun. Nodes that do not restart yet are stopped; those that do are followed to their end. What this update cordoned is uncordoned. It cannot be undone; deleting the ClusterUpdate does the same. */
@@ -2265,6 +2298,13 @@ export interface BlockDevice {
   metadata: Meta;
   spec: BlockDeviceSpec;
   status?: BlockDeviceStatus;
+}
+
+export interface ClusterConfig {
+  apiVersion: "sheaf.dev/v1alpha1";
+  kind: "ClusterConfig";
+  metadata: Meta;
+  spec: ClusterConfigSpec;
 }
 
 export interface ClusterUpdate {
