@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::future::BoxFuture;
 use jsonwebtoken::jwk::JwkSet;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -61,6 +62,17 @@ pub struct Discovered {
     pub authorization_endpoint: String,
     token_endpoint: String,
     jwks_uri: String,
+    /// How a client may show its secret; by HTTP's Basic, if nothing is said.
+    #[serde(default)]
+    token_endpoint_auth_methods_supported: Vec<String>,
+}
+
+impl Discovered {
+    /// Whether a secret goes into the body: every provider must take it in a header (RFC 6749 §2.3.1), and some do not.
+    fn takes_secrets_in_bodies_only(&self) -> bool {
+        let lists = |method: &str| self.token_endpoint_auth_methods_supported.iter().any(|one| one == method);
+        lists("client_secret_post") && !lists("client_secret_basic")
+    }
 }
 
 #[derive(Deserialize)]
@@ -132,14 +144,26 @@ impl Provider for Https {
                 ("client_id", &of.client_id),
                 ("code_verifier", &with.verifier),
             ];
-            // In the body, which every provider takes (client_secret_post).
-            form.extend(with.secret.as_deref().map(|secret| ("client_secret", secret)));
             let url = &discovered.token_endpoint;
-            let token: Token = read(url, agent.post(url).send_form(form))?;
+            let mut request = agent.post(url);
+            match with.secret.as_deref() {
+                Some(secret) if discovered.takes_secrets_in_bodies_only() => {
+                    form.push(("client_secret", secret))
+                }
+                Some(secret) => request = request.header("authorization", basic(&of.client_id, secret)),
+                None => {}
+            }
+            let token: Token = read(url, request.send_form(form))?;
             let url = &discovered.jwks_uri;
             Ok((token.id_token, read(url, agent.get(url).call())?))
         })
     }
+}
+
+/// A client and its secret as a header: each encoded as in a form first (RFC 6749 §2.3.1).
+fn basic(client: &str, secret: &str) -> String {
+    let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    format!("Basic {}", STANDARD.encode(format!("{}:{}", encoded(client), encoded(secret))))
 }
 
 /// Does `work` where it may wait.
@@ -181,4 +205,22 @@ fn read<T: DeserializeOwned>(
     let bytes = answered.map_err(failed)?.body_mut().with_config().limit(MOST).read_to_vec();
     let unread = |source| ProviderError::Unread { url: url.to_owned(), source };
     serde_json::from_slice(&bytes.map_err(failed)?).map_err(unread)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_goes_where_the_provider_takes_it() {
+        // The example of RFC 6749 has letters only; these need the encoding.
+        assert_eq!(basic("a b", "c:d%"), format!("Basic {}", STANDARD.encode("a+b:c%3Ad%25")));
+        let with = |methods: &[&str]| {
+            let found = serde_json::json!({"issuer": "i", "authorization_endpoint": "a", "token_endpoint": "t", "jwks_uri": "j",
+                                           "token_endpoint_auth_methods_supported": methods});
+            serde_json::from_value::<Discovered>(found).unwrap().takes_secrets_in_bodies_only()
+        };
+        assert!(with(&["client_secret_post"]));
+        assert!(!with(&[]) && !with(&["client_secret_basic", "client_secret_post"]));
+    }
 }
