@@ -22,6 +22,7 @@ pub mod planes;
 pub mod played;
 pub mod played_pool;
 pub mod played_volumes;
+pub mod provider;
 pub mod registry;
 pub mod rfb;
 pub mod stream;

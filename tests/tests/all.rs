@@ -50,6 +50,9 @@ mod volumes_cluster;
 /// Drives the console of an emulated node in Chromium.
 #[cfg(feature = "all")]
 mod console_browser;
+/// Builds a provider of OpenID Connect.
+#[cfg(feature = "all")]
+mod console_sso;
 /// Sends an image through the console of an emulated node.
 #[cfg(feature = "all")]
 mod console_vm;
