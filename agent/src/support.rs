@@ -1,6 +1,6 @@
 //! The support bundle of a node: what helps to find out what is wrong with it, without anything of its guests and without secrets.
 //!
-//! Why here: one archive, whoever asks: the node's API, or `sheaf-agent support-bundle` at the machine. Guests' consoles, their
+//! Why here: one archive for everybody who asks: the node's API, or `sheaf-agent support-bundle` at the machine. Guests' consoles, their
 //! records (which have cloud-init data) and keys are left out. Route in: where files lie, the node config. Route out: tar.gz.
 
 use crate::paths::Paths;

@@ -1,6 +1,6 @@
 //! The body of a request, of which nothing is left in the connection.
 //!
-//! Why here: whoever is refused in the middle of what he sends must read why. A connection that is closed over bytes that nobody has
+//! Why here: a client that is refused in the middle of what it sends must read why. A connection that is closed over bytes that nobody has
 //! read is reset, and the answer is lost with it (RFC 9112 §9.6); browsers and curl then say that the network failed. So what
 //! a handler leaves is read and dropped for a moment after its answer. Route in: hyper's body. Route out: the same, to handlers.
 

@@ -12,12 +12,16 @@ use sheaf_tests::controlled::Controlled;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The console's own requests (docs/console.md, "What is served"), of things that are not there; and who may ask.
-const OWN: [(&str, &str, Asks); 24] = [
+const OWN: [(&str, &str, Asks); 28] = [
     ("GET", "/healthz", Asks::Anybody),
     ("GET", "/console/claim", Asks::Anybody),
     ("POST", "/console/claim", Asks::Anybody),
     ("POST", "/console/claim/key", Asks::Anybody),
     ("POST", "/console/login", Asks::Anybody),
+    ("GET", "/console/sso", Asks::Anybody),
+    ("GET", "/console/sso/begin", Asks::Anybody),
+    ("GET", "/console/sso/callback?code=a&state=b", Asks::Anybody),
+    ("PUT", "/console/sso", Asks::Users),
     ("GET", "/console/session", Asks::Users),
     ("POST", "/console/password", Asks::Users),
     ("GET", "/console/tokens", Asks::Users),
@@ -192,6 +196,7 @@ fn state(anna: &Browser) -> Result<String> {
         "/api/apis/kubevirt.io/v1/virtualmachines",
         "/api/apis/sheaf.dev/v1alpha1/noderemovals",
         "/api/apis/sheaf.dev/v1alpha1/clusterupdates",
+        "/api/apis/sheaf.dev/v1alpha1/clusterconfigs",
     ] {
         let (status, text) = anna.ask("GET", path, None)?.said();
         ensure!(status == 200, "{path}: {status} {text}");

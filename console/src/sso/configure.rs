@@ -23,7 +23,8 @@ const CONFIGS: &str = "/apis/sheaf.dev/v1alpha1/clusterconfigs";
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Wanted {
-    /// None: the cluster has none any more.
+    /// Null: the cluster has none any more. Said, and not left out: what is lost by it is the login of others.
+    #[serde(deserialize_with = "Option::deserialize")]
     provider: Option<IdentityProvider>,
     /// None leaves it as it is; empty removes it.
     client_secret: Option<String>,

@@ -37,7 +37,7 @@ install() {
     # No shell on failure: say why and reboot, so that a boot that fails uses up one of its slot's tries.
     inst_simple "$moddir/emergency.service" "$systemdsystemunitdir/emergency.service"
     inst_simple "$moddir/emergency.service" "$systemdsystemunitdir/rescue.service"
-    # As the root's; it is armed anew when the root's systemd takes over.
+    # As the root's; it is armed again when the root's systemd takes over.
     mkdir -p "$initdir$systemdutildir/system.conf.d"
     printf '[Manager]\nRuntimeWatchdogSec=60s\n' >"$initdir$systemdutildir/system.conf.d/sheaf.conf"
     printf 'NAME=Sheaf\nID=sheaf\nPRETTY_NAME="Sheaf (initrd)"\n' >"$initdir/usr/lib/initrd-release"
