@@ -59,6 +59,10 @@ interface Violation {
 
 /** Nothing that axe finds: WCAG 2.2 A and AA, and its best practices. */
 export async function accessible(page: Page): Promise<void> {
+  // Colours change over some milliseconds; axe is to see the last ones. One that is broken off has ended, too.
+  await page.evaluate(
+    "Promise.allSettled(document.getAnimations().filter((one) => one instanceof CSSTransition).map((one) => one.finished))",
+  );
   // The policy forbids scripts in the page; the debugger may run them.
   await page.evaluate(AXE);
   const found = await page.evaluate<Violation[]>(
