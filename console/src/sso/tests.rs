@@ -177,7 +177,10 @@ async fn an_administrator_writes_provider_and_secret_with_his_own_rights_and_wha
         ]
     );
     asked.lock().unwrap().clear();
-    assert!(serde_json::from_value::<configure::Wanted>(json!({})).is_err(), "nothing is removed by being left out");
+    assert!(
+        serde_json::from_value::<configure::Wanted>(json!({})).is_err(),
+        "nothing is removed by being left out"
+    );
     // Without a provider there is no secret of it. (No ClusterConfig: none is made but an empty one.)
     configure(&state, &caller, serde_json::from_value(json!({"provider": null})).unwrap()).await.unwrap();
     assert_eq!(asked.lock().unwrap()[0], format!("console:alice DELETE {secrets}/identity-provider"));
