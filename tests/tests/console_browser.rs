@@ -43,6 +43,7 @@ fn the_pages_of_a_node_do_in_a_browser_what_they_say() {
             .env("SHEAF_CONSOLE", &address)
             .env("SHEAF_CODE", code_in(&said)?)
             .env("SHEAF_IMAGE", case.guest_disk()?)
+            .env("SHEAF_SCREENSHOT", case.artefacts().join("page.png"))
             .deadline(PAGES);
         println!("{}", System.run(&pages)?.text());
         Ok(())

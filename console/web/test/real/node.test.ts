@@ -5,7 +5,7 @@
  * address, the code on the node's screen, an image. Route out: an administrator, an image that was sent in, a machine that
  * boots from it, its screen and serial port, a snapshot and the way back to it, the node's journal.
  */
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { accessible, launch, open, type Opened, PATIENT } from "../browser.ts";
 
 const given = (name: string): string => {
@@ -27,9 +27,14 @@ beforeAll(async () => {
   opened = await open(browser, `${ORIGIN}/`);
 });
 afterAll(() => close());
+// What was on the page when a test failed, beside the logs of the machine.
+afterEach(async ({ task }) => {
+  if (task.result?.state === "fail") await opened.page.screenshot({ path: given("SHEAF_SCREENSHOT") });
+});
 
 const at = (hash: string) => opened.page.goto(`${ORIGIN}/#${hash}`);
-const button = (name: string) => opened.page.getByRole("button", { name, exact: true });
+/** A page that has nothing yet has its buttons twice. */
+const button = (name: string) => opened.page.getByRole("button", { name, exact: true }).first();
 
 test("the cluster is claimed by the code on the node's screen", async () => {
   const { page } = opened;
@@ -44,6 +49,9 @@ test("the cluster is claimed by the code on the node's screen", async () => {
 
 test("an image is sent in, and a machine made of it boots", async () => {
   const { page } = opened;
+  // An API server that was just started does not know all kinds at once.
+  const volumes = `${ORIGIN}/api/apis/cdi.kubevirt.io/v1beta1/datavolumes`;
+  await expect.poll(async () => (await page.request.get(volumes)).status(), { timeout: PATIENT }).toBe(200);
   await at("/images");
   await button("Upload an image").click();
   await page.locator("input[type=file]").setInputFiles(IMAGE);
