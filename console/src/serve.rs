@@ -283,7 +283,18 @@ async fn api<B: RequestBody>(
         tracing::info!(user = %caller.user, %method, path = target.path, "asked");
     }
     let answer = state.upstream.send(&As::caller(caller), method.clone(), &target.path, handed, body).await?;
+    if answer.status() == StatusCode::NOT_FOUND && !is_json(&answer) {
+        return Err(Refusal::unavailable(
+            "the API server does not know this kind yet: it was started a moment ago; try again",
+        ));
+    }
     Ok(handed_back(answer))
+}
+
+/// Whether an answer is JSON. A 404 that is none is of no object: the API server does not serve the path.
+fn is_json<B>(answer: &Response<B>) -> bool {
+    let kind = answer.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with("application/json"))
 }
 
 /// Status, body and some headers of the API server's answer.

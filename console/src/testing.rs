@@ -23,7 +23,10 @@ pub fn api_server(
         let played = play(&request);
         async move {
             let (code, text) = played.map_err(|error| Box::new(std::io::Error::other(error)))?;
+            // What the API server says of objects is JSON; of paths that it does not serve, it is not.
+            let kind = if text.starts_with(['{', '[']) { "application/json" } else { "text/plain" };
             let mut answer = http::Response::new(kube::client::Body::from(text.into_bytes()));
+            answer.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
             *answer.status_mut() = http::StatusCode::from_u16(code).unwrap();
             Ok::<_, Box<std::io::Error>>(answer)
         }

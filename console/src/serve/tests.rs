@@ -33,6 +33,8 @@ impl Ground {
             });
             match request.uri().path() {
                 "/api/v1/namespaces/unauthorized" => Ok((401, "{}".into())),
+                "/api/v1/namespaces/none" => Ok((404, json!({"kind": "Status", "code": 404}).to_string())),
+                "/api/v1/namespaces/unserved" => Ok((404, "404 page not found\n".into())),
                 _ => Ok((200, seen.to_string())),
             }
         });
@@ -426,6 +428,11 @@ async fn nobody_changes_or_deletes_himself_and_a_401_of_the_api_server_is_not_on
     assert_eq!(on.asked.load(Ordering::Relaxed), 0);
     let (code, ..) = on.ask(Method::GET, "/api/api/v1/namespaces/unauthorized", &with, &Value::Null).await;
     assert_eq!(code, 502);
+    let (code, ..) = on.ask(Method::GET, "/api/api/v1/namespaces/none", &with, &Value::Null).await;
+    assert_eq!(code, 404);
+    let (code, said, _) = on.ask(Method::GET, "/api/api/v1/namespaces/unserved", &with, &Value::Null).await;
+    let why = "the API server does not know this kind yet: it was started a moment ago; try again";
+    assert_eq!((code, said["message"].as_str()), (503, Some(why)), "nothing was deleted");
 }
 
 #[tokio::test]
