@@ -1,4 +1,4 @@
-//! The session's cookie.
+//! The session's cookie, and how any cookie is read.
 //!
 //! Why here: the prefix `__Host-` makes browsers refuse the cookie unless it is Secure, for this host only and for the whole
 //! path, so that no other host of the domain can plant one (RFC 6265bis §4.1.3.2). Pure.
@@ -14,13 +14,19 @@ const LONGEST: usize = 64;
 
 /// The value of the cookie; `None` if it is missing, or there are several: then somebody planted one.
 pub fn read(headers: &HeaderMap) -> Option<&str> {
+    let fits = |value: &&str| {
+        !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    the_one(headers, NAME, LONGEST).filter(fits)
+}
+
+/// The value of the one cookie `called` so, of at most `longest` bytes; `None` if there are several.
+pub fn the_one<'a>(headers: &'a HeaderMap, called: &str, longest: usize) -> Option<&'a str> {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
     let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let mut values = pairs.filter(|(name, _)| *name == NAME).map(|(_, value)| value);
-    let value = values.next()?;
-    let fits = value.len() <= LONGEST
-        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-    (fits && !value.is_empty() && values.next().is_none()).then_some(value)
+    let mut values = pairs.filter(|(name, _)| *name == called).map(|(_, value)| value);
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    (value.len() <= longest).then_some(value)
 }
 
 /// Sets it. `secret` is base64url.

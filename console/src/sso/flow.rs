@@ -11,7 +11,10 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use sheaf_api::identity_provider::{CALLBACK, IdentityProvider};
 
-use crate::hash::{self, NoRandom};
+use crate::{
+    cookie,
+    hash::{self, NoRandom},
+};
 
 /// The cookie. Not Strict: the browser comes back from another site.
 const COOKIE: &str = "__Host-sheaf-sso";
@@ -53,12 +56,7 @@ impl Begun {
 
     /// The one of a browser that comes back.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
-        let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-        let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        let mut values = pairs.filter(|(name, _)| *name == COOKIE).map(|(_, value)| value);
-        let (value, None) = (values.next().filter(|value| value.len() <= LONGEST)?, values.next()) else {
-            return None;
-        };
+        let value = cookie::the_one(headers, COOKIE, LONGEST)?;
         let mut parts = value.split('.').map(str::to_owned).filter(|part| part.len() == SECRET);
         let begun = Self { state: parts.next()?, nonce: parts.next()?, verifier: parts.next()? };
         parts.next().is_none().then_some(begun)
@@ -133,17 +131,8 @@ pub fn host(headers: &HeaderMap) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::played::provider;
     use super::*;
-
-    fn provider() -> IdentityProvider {
-        IdentityProvider {
-            issuer: "https://login.example.org".into(),
-            client_id: "sheaf".into(),
-            username_claim: "email".into(),
-            scopes: vec!["email".into()],
-            ..IdentityProvider::default()
-        }
-    }
 
     fn with(name: header::HeaderName, values: &[&str]) -> HeaderMap {
         values.iter().map(|value| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
