@@ -5,6 +5,7 @@
 
 use crate::cluster::ControlPlane;
 use crate::controlled::wait;
+use crate::harness::{Cluster, READY};
 use crate::lab::built;
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Value, json};
@@ -12,13 +13,19 @@ use sheaf_agent::claim::by_hand;
 use sheaf_config::load::parse_node_config;
 use sheaf_config::node::NodeConfig;
 use sheaf_host::run::{Command, System};
-use std::net::SocketAddr;
+use sheaf_host::wait::until;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Child;
+use std::time::Duration;
 
 /// The password of all users here.
 pub const PASSWORD: &str = "correct horse battery";
 /// Seconds of a request, unless its words say otherwise.
 const LONGEST: &str = "20";
+/// The first node's address in its network, and the console's port there.
+const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 11);
+const CONSOLE_PORT: u16 = 443;
+const LOOK: Duration = Duration::from_secs(2);
 const JSON: &str = "content-type: application/json";
 const PATCH: &str = "content-type: application/merge-patch+json";
 
@@ -36,6 +43,26 @@ impl Answer {
     /// Its body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// Values of a header, as they came.
+    pub fn values(&self, name: &str) -> Vec<String> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines
+            .filter(|(found, _)| found.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.to_owned())
+            .collect()
+    }
+
+    /// What a browser is to keep: `name=value`.
+    pub fn cookies(&self) -> Vec<String> {
+        let lines = self.values("set-cookie");
+        lines.iter().filter_map(|line| line.split(';').next().map(str::to_owned)).collect()
+    }
+
+    /// Where a browser goes next; empty if nowhere.
+    pub fn location(&self) -> String {
+        self.values("location").pop().unwrap_or_default()
     }
 
     /// Status and text.
@@ -194,6 +221,18 @@ pub fn code_in(said: &str) -> Result<&str> {
     said.lines().find_map(|line| line.strip_prefix("code: ")).context("a code")
 }
 
+/// The console of the first node of `cluster`, reached from here: its address, and the code of a claim that it knows of.
+pub fn claimable(cluster: &mut Cluster) -> Result<(String, String)> {
+    let port = cluster.machine.forward(NODE, CONSOLE_PORT)?;
+    let address = format!("https://127.0.0.1:{port}");
+    let said = cluster.root("sheaf-agent claim new")?;
+    let open = until(READY, LOOK, || {
+        ask(&address, &[], "/console/claim").ok().filter(|answer| answer.text().contains("true")).map(drop)
+    });
+    open.context("the console does not know of the claim")?;
+    Ok((address, code_in(&said)?.to_owned()))
+}
+
 /// A browser of somebody who has logged in.
 #[derive(Clone)]
 pub struct Browser {
@@ -208,8 +247,7 @@ impl Browser {
     /// With the session that a request to `path` begins.
     fn begin(address: &str, path: &str, body: &Value) -> Result<Self> {
         let answer = request(address, "POST", path, &[], Some(body))?;
-        let line = answer.head.lines().find_map(|line| line.strip_prefix("set-cookie: "));
-        let cookie = line.and_then(|line| line.split(';').next());
+        let cookie = answer.cookies().into_iter().next();
         let cookie = cookie.with_context(|| format!("a cookie: {} {}", answer.status, answer.text()))?;
         Ok(Self {
             address: address.to_owned(),

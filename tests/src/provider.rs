@@ -4,14 +4,14 @@
 //! where it sends people back to. Route out: its issuer and CA; a person logs in as a browser does; the provider ends with its
 //! [`OpenIdProvider`].
 
+use crate::console::ask;
 use crate::go;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use sheaf_host::run::{Command, Run as _, System};
+use sheaf_host::run::{Command, System};
 use sheaf_host::wait::until;
 use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::process::Child;
 use std::time::Duration;
 
@@ -44,18 +44,6 @@ impl Drop for OpenIdProvider {
     }
 }
 
-/// What a browser is told.
-pub struct Step {
-    /// Status.
-    pub status: u16,
-    /// Where it goes next.
-    pub location: String,
-    /// What it is to keep: `name=value`.
-    pub cookies: Vec<String>,
-    /// The page.
-    pub body: String,
-}
-
 impl OpenIdProvider {
     /// Starts one at `address`, which sends people back to `callback`.
     pub fn start(address: IpAddr, callback: &str) -> Result<Self> {
@@ -86,7 +74,7 @@ impl OpenIdProvider {
         };
         let page = format!("{}/.well-known/openid-configuration", provider.issuer);
         let answers =
-            until(START, LOOK, || step(&[], &page).ok().filter(|step| step.status == 200).map(drop));
+            until(START, LOOK, || ask("", &[], &page).ok().filter(|answer| answer.status == 200).map(drop));
         answers.with_context(|| format!("the provider does not answer: {}", provider.log()))?;
         Ok(provider)
     }
@@ -97,22 +85,24 @@ impl OpenIdProvider {
 
     /// The person logs in on the page at `url`; where the provider sends the browser back to.
     pub fn log_in(&self, url: &str) -> Result<String> {
-        let page = step(&[], url)?;
-        let id = page.location.split_once("authRequestID=").map(|(_, id)| id);
-        let id = id.with_context(|| format!("{url}: {} {}", page.status, page.body))?;
+        let page = ask("", &[], url)?;
+        let place = page.location();
+        let id = place.split_once("authRequestID=").map(|(_, id)| id);
+        let id = id.with_context(|| format!("{url}: {} {}", page.status, page.text()))?;
         let form = [
             format!("username=test-user@{}", self.address),
             format!("password={PASSWORD}"),
             format!("id={id}"),
         ];
         let words: Vec<&str> = form.iter().flat_map(|field| ["--data-urlencode", field.as_str()]).collect();
-        let sent = step(&words, &format!("{}/login/username", self.issuer))?;
-        ensure!(sent.status == 302, "{} {}", sent.status, sent.body);
-        let next = match sent.location.strip_prefix('/') {
+        let sent = ask("", &words, &format!("{}/login/username", self.issuer))?;
+        ensure!(sent.status == 302, "{} {}", sent.status, sent.text());
+        let place = sent.location();
+        let next = match place.strip_prefix('/') {
             Some(path) => format!("{}/{path}", self.issuer),
-            None => sent.location,
+            None => place,
         };
-        Ok(step(&[], &next)?.location)
+        Ok(ask("", &[], &next)?.location())
     }
 
     /// The ID token for `code`, as a program of the client asks for it.
@@ -126,31 +116,8 @@ impl OpenIdProvider {
         let client = format!("{CLIENT}:{SECRET}");
         let mut words = vec!["-u", client.as_str()];
         words.extend(form.iter().flat_map(|field| ["--data-urlencode", field.as_str()]));
-        let answer = step(&words, &format!("{}/oauth/token", self.issuer))?;
-        let answered: Value = serde_json::from_str(&answer.body).with_context(|| answer.body.clone())?;
-        answered["id_token"].as_str().map(str::to_owned).with_context(|| answer.body.clone())
+        let answer = ask("", &words, &format!("{}/oauth/token", self.issuer))?;
+        let answered: Value = serde_json::from_slice(&answer.body).with_context(|| answer.text())?;
+        answered["id_token"].as_str().map(str::to_owned).with_context(|| answer.text())
     }
-}
-
-/// What a browser is told at `url`; it follows nothing by itself.
-pub fn step(words: &[&str], url: &str) -> Result<Step> {
-    let folder = tempfile::tempdir()?;
-    let [head, body]: [PathBuf; 2] = ["head", "body"].map(|name| folder.path().join(name));
-    let command =
-        Command::new("curl").args(["-sk", "--max-time", "30", "-D"]).arg(&head).arg("-o").arg(&body);
-    System.run(&command.args(words).arg(url))?;
-    let head = fs::read_to_string(&head)?;
-    let status = head.split(' ').nth(1).with_context(|| format!("{url}: {head}"))?.parse()?;
-    let values = |name: &str| {
-        let lines = head.lines().filter_map(|line| line.split_once(": "));
-        lines
-            .filter(|(found, _)| found.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.to_owned())
-            .collect::<Vec<_>>()
-    };
-    let cookies =
-        values("set-cookie").iter().filter_map(|line| line.split(';').next().map(str::to_owned)).collect();
-    let location = values("location").pop().unwrap_or_default();
-    let body = fs::read(&body).unwrap_or_default();
-    Ok(Step { status, location, cookies, body: String::from_utf8_lossy(&body).into_owned() })
 }

@@ -5,35 +5,19 @@
 //! like those of pages; that both agree, only the two together show. Route in: `console/web/test/real`, which npm starts. Route out:
 //! its exit code; what it said is in the case's log.
 
-use anyhow::Context as _;
 use sheaf_host::run::{Command, Run as _, System};
-use sheaf_host::wait::until;
-use sheaf_tests::console::{ask, code_in};
-use sheaf_tests::harness::{READY, case};
-use std::net::Ipv4Addr;
+use sheaf_tests::console::claimable;
+use sheaf_tests::harness::case;
 use std::time::Duration;
 
-/// The node's address in its network, and the console's port there.
-const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 11);
-const CONSOLE: u16 = 443;
 /// Longest run of the pages: a guest boots twice under two layers of emulation.
 const PAGES: Duration = Duration::from_secs(1500);
-const LOOK: Duration = Duration::from_secs(2);
 
 #[test]
 fn the_pages_of_a_node_do_in_a_browser_what_they_say() {
     case("console-browser", |case| {
         let mut cluster = case.cluster()?;
-        let port = cluster.machine.forward(NODE, CONSOLE)?;
-        let address = format!("https://127.0.0.1:{port}");
-        let said = cluster.root("sheaf-agent claim new")?;
-        let open = until(READY, LOOK, || {
-            ask(&address, &[], "/console/claim")
-                .ok()
-                .filter(|answer| answer.text().contains("true"))
-                .map(drop)
-        });
-        open.context("the console does not know of the claim")?;
+        let (address, code) = claimable(&mut cluster)?;
         let web = case.root().join("console/web");
         let npm = |args: &[&str]| Command::new("npm").args(args.iter().copied()).dir(&web);
         if !web.join("node_modules").exists() {
@@ -41,7 +25,7 @@ fn the_pages_of_a_node_do_in_a_browser_what_they_say() {
         }
         let pages = npm(&["exec", "--", "vitest", "run", "--config", "test/real/vitest.config.ts"])
             .env("SHEAF_CONSOLE", &address)
-            .env("SHEAF_CODE", code_in(&said)?)
+            .env("SHEAF_CODE", &code)
             .env("SHEAF_IMAGE", case.guest_disk()?)
             .env("SHEAF_SCREENSHOT", case.artefacts().join("page.png"))
             .deadline(PAGES);

@@ -12,9 +12,9 @@ use sheaf_agent::api_server::Joined;
 use sheaf_agent::{channels, identity_provider};
 use sheaf_host::run::{Command, Run as _, System};
 use sheaf_tests::cluster::kube_binary;
-use sheaf_tests::console::{Browser, PASSWORD, Served, node_config};
+use sheaf_tests::console::{Browser, PASSWORD, Served, ask, node_config};
 use sheaf_tests::controlled::{Controlled, wait};
-use sheaf_tests::provider::{CLIENT, OpenIdProvider, SECRET, SUBJECT, step};
+use sheaf_tests::provider::{CLIENT, OpenIdProvider, SECRET, SUBJECT};
 
 const VMS: &str = "/api/apis/kubevirt.io/v1/namespaces/default/virtualmachines";
 
@@ -60,20 +60,20 @@ impl Ground {
 
     /// The person logs in; where the console sends the browser at last, and its cookies.
     fn log_in(&self) -> Result<(String, Vec<String>)> {
-        let begun = step(&[], &format!("{}/console/sso/begin", self.console.address))?;
-        ensure!(begun.status == 303, "{} {}", begun.status, begun.body);
-        let cookie = format!("cookie: {}", begun.cookies.first().context("a cookie")?);
-        let back = self.provider.log_in(&begun.location)?;
+        let begun = ask(&self.console.address, &[], "/console/sso/begin")?;
+        ensure!(begun.status == 303, "{} {}", begun.status, begun.text());
+        let cookie = format!("cookie: {}", begun.cookies().first().context("a cookie")?);
+        let back = self.provider.log_in(&begun.location())?;
         ensure!(back.starts_with(&self.console.address), "{back}");
         // As browsers send what another site caused.
-        let done = step(&["-H", &cookie, "-H", "sec-fetch-site: cross-site"], &back)?;
-        ensure!(done.status == 303, "{} {}", done.status, done.body);
+        let done = ask("", &["-H", &cookie, "-H", "sec-fetch-site: cross-site"], &back)?;
+        ensure!(done.status == 303, "{} {}", done.status, done.text());
         // What was answered once is over: the code is used up.
-        let again = step(&["-H", &cookie], &back)?;
-        ensure!(again.location == "/#/login/provider", "a code is good once: {}", again.location);
-        let other = step(&[], &back)?;
-        ensure!(other.location == "/#/login/expired", "another browser's: {}", other.location);
-        Ok((done.location, done.cookies))
+        let again = ask("", &["-H", &cookie], &back)?;
+        ensure!(again.location() == "/#/login/provider", "a code is good once: {}", again.location());
+        let other = ask("", &[], &back)?;
+        ensure!(other.location() == "/#/login/expired", "another browser's: {}", other.location());
+        Ok((done.location(), done.cookies()))
     }
 
     /// An ID token of the person, as kubectl's plug-ins get it.
@@ -146,18 +146,18 @@ async fn who_has_a_name_at_the_provider_logs_in_there_and_has_the_same_roles_by_
     let cookie = format!("cookie: {cookie}");
     let by_carol = |words: &[&str], path: &str| {
         let words = [&["-H", &cookie, "-H", &origin, "-H", "x-sheaf-console: 1"][..], words].concat();
-        step(&words, &format!("{}{path}", ground.console.address))
+        ask(&ground.console.address, &words, path)
     };
     let session = by_carol(&[], "/console/session")?;
-    ensure!(session.status == 200 && session.body.contains(r#""user":"carol""#), "{}", session.body);
+    ensure!(session.status == 200 && session.text().contains(r#""user":"carol""#), "{}", session.text());
     wait("carol sees her project", async || {
-        Ok(by_carol(&[], VMS).is_ok_and(|step| step.status == 200).then_some(()))
+        Ok(by_carol(&[], VMS).is_ok_and(|answer| answer.status == 200).then_some(()))
     })
     .await?;
     let vm = json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "web"}})
         .to_string();
     let refused = by_carol(&["-H", "content-type: application/json", "--data", &vm], VMS)?;
-    ensure!(refused.status == 403 && refused.body.contains("console:carol"), "{}", refused.body);
+    ensure!(refused.status == 403 && refused.text().contains("console:carol"), "{}", refused.text());
     let wrong = json!({"user": "carol", "password": PASSWORD}).to_string();
     let wrong = by_carol(&["-H", "content-type: application/json", "--data", &wrong], "/console/login")?;
     ensure!(wrong.status == 401, "there is no password: {}", wrong.status);
@@ -185,7 +185,7 @@ async fn who_has_a_name_at_the_provider_logs_in_there_and_has_the_same_roles_by_
     let (status, said) = ground.anna.ask("PATCH", "/console/users/carol", Some(&none))?.said();
     ensure!(status == 204, "{status} {said}");
     wait("carol is out", async || {
-        Ok(by_carol(&[], "/console/session").is_ok_and(|step| step.status == 401).then_some(()))
+        Ok(by_carol(&[], "/console/session").is_ok_and(|answer| answer.status == 401).then_some(()))
     })
     .await?;
     wait("and so is her token", async || {

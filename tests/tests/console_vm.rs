@@ -9,14 +9,10 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use sheaf_host::run::{Command, Run as _, System};
 use sheaf_host::wait::until;
-use sheaf_tests::console::{Browser, ask, code_in};
+use sheaf_tests::console::{Browser, ask, claimable};
 use sheaf_tests::harness::{Cluster, READY, case};
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// The node's address in its network, and the console's port there.
-const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 11);
-const CONSOLE: u16 = 443;
 /// Longest wait for one step of an emulated node.
 const STEP: Duration = Duration::from_secs(300);
 /// Twice the interval at which the console asks agents, on an emulated node.
@@ -144,14 +140,8 @@ fn told(browser: &Browser) -> Result<()> {
 
 /// Claims the cluster as a person who reads the code on the node.
 fn claimed(cluster: &mut Cluster) -> Result<(String, Browser)> {
-    let port = cluster.machine.forward(NODE, CONSOLE)?;
-    let address = format!("https://127.0.0.1:{port}");
-    let said = cluster.root("sheaf-agent claim new")?;
-    let open = until(READY, LOOK, || {
-        ask(&address, &[], "/console/claim").ok().filter(|answer| answer.text().contains("true")).map(drop)
-    });
-    open.context("the console does not know of the claim")?;
-    let browser = Browser::claim_by(&address, code_in(&said)?, "anna")?;
+    let (address, code) = claimable(cluster)?;
+    let browser = Browser::claim_by(&address, &code, "anna")?;
     Ok((address, browser))
 }
 
