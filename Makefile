@@ -1,6 +1,6 @@
 # What a contributor calls. Each target prints what it does and ends with one line that says what happened.
 SHELL := /bin/bash
-export PATH := $(HOME)/.cargo/bin:$(PATH)
+export PATH := $(shell scripts/path)
 # For virtual machines and tests: no firmware, no microcode.
 RECIPE ?= configs/images/sheaf.toml
 # For real machines.

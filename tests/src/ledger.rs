@@ -2,8 +2,8 @@
 //!
 //! Why here: "all green on one release" has to be a fact that can be shown, also when the run was interrupted and went
 //! on. One JSON line per run of a case is appended to `target/sheaf/ledger.jsonl`; the latest line of a case on a release
-//! counts. Route in: [`Entry`]s of the case runner (`src/bin/cases.rs`). Route out: what is left to run, and the table
-//! in docs/testing.md.
+//! counts. Results that the checkout brings come first. Route in: [`Entry`]s of the case runner (`src/bin/cases.rs`). Route out:
+//! what is left to run, the table in docs/testing.md, and the lines that the checkout keeps.
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 pub struct Entry {
     /// `file::test`, or the name of a step of scripts/test.
     pub case: String,
-    /// Content of the release it ran on: hexadecimal digits.
+    /// Content of the release it ran on, the same on every machine: hexadecimal digits.
     pub release: String,
     /// The checkout's commit; `+` when it had changes.
     pub commit: String,
@@ -44,18 +44,27 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Reads the results of `release` from the file `path`, which need not exist yet. A line that a power cut left half
-    /// written is passed over: its case runs again.
-    pub fn open(path: &Path, release: &str) -> Result<Self> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error).context(path.display().to_string()),
-        };
-        let entries = text.lines().filter_map(|line| serde_json::from_str::<Entry>(line).ok());
-        let latest = entries.filter(|entry| entry.release == release);
-        let latest = latest.map(|entry| (entry.case.clone(), entry)).collect();
+    /// Reads the results of `release` from the files `earlier`, then from `path`, where further ones go. None need exist. A line
+    /// that a power cut left half written is passed over: its case runs again.
+    pub fn open(path: &Path, earlier: &[&Path], release: &str) -> Result<Self> {
+        let mut latest = BTreeMap::new();
+        for file in earlier.iter().copied().chain([path]) {
+            let text = match std::fs::read_to_string(file) {
+                Ok(text) => text,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+                Err(error) => return Err(error).context(file.display().to_string()),
+            };
+            let entries = text.lines().filter_map(|line| serde_json::from_str::<Entry>(line).ok());
+            let entries = entries.filter(|entry| entry.release == release);
+            latest.extend(entries.map(|entry| (entry.case.clone(), entry)));
+        }
         Ok(Self { path: path.to_owned(), release: release.to_owned(), latest })
+    }
+
+    /// The latest result of each case as lines, sorted by case, for the checkout.
+    pub fn lines(&self) -> Result<String> {
+        let lines = self.results().map(|entry| Ok(format!("{}\n", serde_json::to_string(entry)?)));
+        lines.collect()
     }
 
     /// Appends a result.
@@ -188,7 +197,7 @@ mod tests {
     fn written(entries: &[Entry]) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/ledger.jsonl");
-        let mut ledger = Ledger::open(&path, "r1").unwrap();
+        let mut ledger = Ledger::open(&path, &[], "r1").unwrap();
         entries.iter().for_each(|entry| ledger.append(entry.clone()).unwrap());
         (folder, path)
     }
@@ -202,8 +211,21 @@ mod tests {
             entry("a::z", "r1", false),
             entry("a::z", "r1", true),
         ]);
-        let ledger = Ledger::open(&path, "r1").unwrap();
+        let ledger = Ledger::open(&path, &[], "r1").unwrap();
         assert_eq!(["a::x", "a::y", "a::z"].map(|case| ledger.has_passed(case)), [false, false, true]);
+    }
+
+    #[test]
+    fn what_the_checkout_brings_counts_until_a_case_runs_again_here() {
+        let (_folder, path) = written(&[entry("a::x", "r1", true), entry("a::y", "r1", false)]);
+        let brought = [entry("a::x", "r1", false), entry("a::y", "r1", true), entry("a::z", "r1", true)];
+        let (_other, earlier) = written(&brought);
+        let ledger = Ledger::open(&path, &[&earlier], "r1").unwrap();
+        assert_eq!(["a::x", "a::y", "a::z"].map(|case| ledger.has_passed(case)), [true, false, true]);
+        std::fs::write(&earlier, ledger.lines().unwrap()).unwrap();
+        let again = Ledger::open(&path.with_file_name("none"), &[&earlier], "r1").unwrap();
+        assert_eq!(again.lines().unwrap(), ledger.lines().unwrap());
+        assert_eq!(again.results().count(), 3);
     }
 
     #[test]
@@ -211,9 +233,9 @@ mod tests {
         let (_folder, path) = written(&[entry("a::x", "r1", true), entry("a::y", "r1", true)]);
         let text = std::fs::read(&path).unwrap();
         std::fs::write(&path, &text[..text.len() - 10]).unwrap();
-        let mut ledger = Ledger::open(&path, "r1").unwrap();
+        let mut ledger = Ledger::open(&path, &[], "r1").unwrap();
         ledger.append(entry("a::z", "r1", true)).unwrap();
-        let ledger = Ledger::open(&path, "r1").unwrap();
+        let ledger = Ledger::open(&path, &[], "r1").unwrap();
         assert_eq!(["a::x", "a::y", "a::z"].map(|case| ledger.has_passed(case)), [true, false, true]);
     }
 
@@ -223,7 +245,7 @@ mod tests {
         let units = Entry { tests: 780, ..entry("units", "r1", true) };
         let (_folder, path) =
             written(&[entry("a::x", "r1", true), entry("a::y", "r1", false), retried, units]);
-        let ledger = Ledger::open(&path, "r1").unwrap();
+        let ledger = Ledger::open(&path, &[], "r1").unwrap();
         let cases = ["a::x", "a::y", "b::x", "b::z"].map(str::to_owned);
         let expected = "Release `r1`; run on: 2026-11-28 abc. 782 passed, 1 failed, 1 not run; begun again because the emulator \
              broke a machine: 1; 8 s in all.\n\n| file | passed | failed | not run | seconds |\n|---|---|---|---|---|\n\

@@ -2,12 +2,13 @@
 //!
 //! Why here: `cargo test` begins from nothing each time; a run of all cases takes hours and gets interrupted. Route in:
 //! the test programs that cargo builds, the release that `sheaf build` left. Route out: a line per case, a log per case
-//! under `target/sheaf/test/cases/`, `target/sheaf/ledger.jsonl`, and the line `test result: …` that scripts/test counts.
+//! under `target/sheaf/test/cases/`, `target/sheaf/ledger.jsonl`, and the line `test result: …` that scripts/test counts. What
+//! docs/testing.jsonl has of the same release counts as if it had run here: all cases take longer than one sitting.
 //!
 //! `cases`: those that fit CI's hour, all of them. `cases --all`: every case that has not passed on this release yet;
 //! `--only FILE,FILE`: those of these files alone, in this order.
 //! `cases --step NAME --tests N --seconds N`: records a step that scripts/test ran itself. `cases --write`: writes the
-//! results of this release into docs/testing.md.
+//! results of this release into docs/testing.md and docs/testing.jsonl.
 
 mod run;
 
@@ -16,7 +17,6 @@ use run::Test;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use sheaf_host::run::{Command, Run as _, System};
-use sheaf_tests::harness::Built;
 use sheaf_tests::ledger::{self, Entry, Ledger};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,25 @@ use std::path::{Path, PathBuf};
 const SLOWEST: usize = 10;
 /// Lines of a failed case's log that are printed.
 const LOG_TAIL: usize = 40;
+/// Results that are part of the checkout.
+const KEPT: &str = "docs/testing.jsonl";
+/// What a release is made of, as patterns of git: everything but tests, documentation, and what only a desk uses.
+const PRODUCT: [&str; 14] = [
+    ".",
+    ":!tests",
+    ":!docs",
+    ":!scripts",
+    ":!.ci",
+    ":!Makefile",
+    ":!*.md",
+    ":!clippy.toml",
+    ":!deny.toml",
+    ":!rustfmt.toml",
+    ":(exclude,glob)**/tests.rs",
+    ":(exclude,glob)**/tests/**",
+    ":(exclude,glob)**/any_order.rs",
+    ":!console/web/test",
+];
 /// The program of all cases (tests/Cargo.toml).
 const TARGET: &str = "all";
 
@@ -52,8 +71,9 @@ fn main() -> Result<()> {
     let arguments = arguments()?;
     let root = sheaf_machine::workspace()?;
     let made = root.join("target/sheaf");
-    let release = release(&Built::find(&root)?)?;
-    let mut ledger = Ledger::open(&made.join("ledger.jsonl"), &release)?;
+    let release = release(&root)?;
+    let kept = root.join(KEPT);
+    let mut ledger = Ledger::open(&made.join("ledger.jsonl"), &[&kept], &release)?;
     let (commit, date) = (commit(&root)?, today()?);
     if let Some((case, tests, seconds)) = arguments.step {
         let entry = Entry { case, release, commit, date, passed: true, tests, seconds, emulator_retries: 0 };
@@ -71,7 +91,8 @@ fn main() -> Result<()> {
         let document = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let text = ledger::insert(&document, &ledger.table(&cases))?;
         sheaf_host::file::write_atomically(&path, text.as_bytes(), 0o644)?;
-        println!("written: {}", path.display());
+        sheaf_host::file::write_atomically(&kept, ledger.lines()?.as_bytes(), 0o644)?;
+        println!("written: {} and {}", path.display(), kept.display());
         return Ok(());
     }
     let logs = made.join("test/cases");
@@ -146,10 +167,15 @@ fn arguments() -> Result<Arguments> {
     Ok(arguments)
 }
 
-/// Digits that stand for what is in the release: everything that its manifest says, which names each file's hash.
-fn release(built: &Built) -> Result<String> {
-    let digest = Sha256::digest(built.manifest()?);
-    Ok(digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+/// Digits that stand for what is in the release: what it is made of, as git has it, and what was changed since. Builds are
+/// byte-identical (reproducible.rs), so that a release has these digits on every machine; its manifest does not, because it is
+/// signed with a key of this machine.
+fn release(root: &Path) -> Result<String> {
+    let git = |args: &[&str]| System.run(&Command::new("git").args(args).arg("--").args(PRODUCT).dir(root));
+    let mut digest = Sha256::new();
+    digest.update(git(&["ls-files", "--stage"])?.stdout);
+    digest.update(git(&["diff"])?.stdout);
+    Ok(digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn commit(root: &Path) -> Result<String> {
