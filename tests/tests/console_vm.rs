@@ -63,7 +63,7 @@ fn made(browser: &Browser, path: &str, object: &Value) -> Result<()> {
     let mut last = (0, String::new());
     let taken = until(READY, LOOK, || {
         last = browser.ask("POST", path, Some(object)).ok()?.said();
-        (last.0 != 404).then_some(last.0 == 201)
+        (last.0 != 503).then_some(last.0 == 201)
     });
     ensure!(taken == Some(true), "{path}: {} {}", last.0, last.1);
     Ok(())
