@@ -5,6 +5,7 @@
 //! of the very unit files that are on a node. Route in: the `kube` binary (SHEAF_KUBE, or the newest in
 //! `~/.cache/sheaf`). Route out: a server that other threads of the test reach; dropped, it leaves nothing behind.
 
+use crate::faults::clock;
 use anyhow::{Context as _, Result, anyhow};
 use sheaf_agent::channels::{self, Context, Publish};
 use sheaf_agent::cluster::create::{self, Local, kubeadm};
@@ -62,7 +63,7 @@ impl ControlPlane {
         );
         let config = parse_node_config("node.toml", &text).map_err(|errors| anyhow!("{errors}"))?;
         let units = Arc::new(Processes {
-            kube: kube.clone(),
+            programs: Programs { kube: kube.clone(), clock: None },
             root: root.path().to_owned(),
             namespace: namespace.name.clone(),
             running: Mutex::default(),
@@ -351,9 +352,28 @@ impl Run for Kubeadm {
     }
 }
 
+/// What units of the control plane are started from.
+pub(crate) struct Programs {
+    kube: PathBuf,
+    /// The file that shifts their clock, if they are built for one.
+    clock: Option<PathBuf>,
+}
+
+impl Programs {
+    /// As they are.
+    pub(crate) fn find() -> Result<Self> {
+        Ok(Self { kube: kube_binary()?, clock: None })
+    }
+
+    /// With a clock that the file `clock` shifts.
+    pub(crate) fn shifted(clock: &Path) -> Result<Self> {
+        Ok(Self { kube: clock::kube()?, clock: Some(clock.to_owned()) })
+    }
+}
+
 /// Units as processes: their command lines come from the image's unit files.
 pub(crate) struct Processes {
-    kube: PathBuf,
+    programs: Programs,
     root: PathBuf,
     namespace: String,
     running: Mutex<BTreeMap<String, Child>>,
@@ -361,9 +381,9 @@ pub(crate) struct Processes {
 
 impl Processes {
     /// None yet; the machine's directory is `root`, its network the namespace.
-    pub(crate) fn new(root: &Path, namespace: &str) -> Result<Self> {
+    pub(crate) fn new(programs: Programs, root: &Path, namespace: &str) -> Self {
         let (root, namespace) = (root.to_owned(), namespace.to_owned());
-        Ok(Self { kube: kube_binary()?, root, namespace, running: Mutex::default() })
+        Self { programs, root, namespace, running: Mutex::default() }
     }
 
     fn spawn(&self, unit: &str) -> Result<()> {
@@ -377,12 +397,15 @@ impl Processes {
             return Ok(());
         }
         let log = self.root.join(format!("{unit}.log"));
-        let command = Command::new("ip")
+        let mut command = Command::new("ip")
             .args(["netns", "exec", &self.namespace])
-            .arg(&self.kube)
+            .arg(&self.programs.kube)
             .arg(program)
             .args(&words[1..])
             .log(log);
+        if let Some(clock) = &self.programs.clock {
+            command = command.env(clock::VARIABLE, clock);
+        }
         let child = System.start(&command)?;
         self.lock().insert(unit.to_owned(), child);
         Ok(())

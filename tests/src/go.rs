@@ -34,27 +34,35 @@ pub fn program(name: &str, flags: &str) -> Result<PathBuf> {
         let path = module.join(file);
         digest.update(fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?);
     }
-    let key: String = digest.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+    let flags = format!("-s -w {flags}");
+    let about = format!("set {variable} to a program that is built");
+    built(name, digest, &module, &["-ldflags", &flags]).context(about)
+}
+
+/// The program of the Go module in `folder`, built with further `words` once for each `content`.
+pub(crate) fn built(name: &str, content: Sha256, folder: &Path, words: &[&str]) -> Result<PathBuf> {
+    let key: String = content.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
     let home = std::env::var_os("HOME").context("HOME is not set")?;
-    let folder = Path::new(&home).join(".cache/sheaf").join(name).join(key);
-    let program = folder.join(name);
+    let kept = Path::new(&home).join(".cache/sheaf").join(name).join(key);
+    let program = kept.join(name);
     // Cases of one program that need it at once build it once.
     let _one = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
     if program.exists() {
         return Ok(program);
     }
-    fs::create_dir_all(&folder)?;
+    fs::create_dir_all(&kept)?;
     // Under another name until it is whole.
-    let unfinished = folder.join(format!("unfinished-{}", std::process::id()));
+    let unfinished = kept.join(format!("unfinished-{}", std::process::id()));
     let build = Command::new("go")
-        .args(["build", "-trimpath", "-ldflags", &format!("-s -w {flags}"), "-o"])
+        .args(["build", "-trimpath"])
+        .args(words.iter().copied())
+        .arg("-o")
         .arg(&unfinished)
         .arg(".")
-        .dir(&module)
+        .dir(folder)
         .env("CGO_ENABLED", "0")
         .deadline(BUILD);
-    let about = || format!("building {name}; set {variable} to a program that is built");
-    System.run(&build).with_context(about)?;
+    System.run(&build).with_context(|| format!("building {name}"))?;
     fs::rename(&unfinished, &program)?;
     Ok(program)
 }

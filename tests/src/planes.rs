@@ -5,7 +5,7 @@
 //! made and started by the agent's own code. Route in: names. Route out: machines whose agents are started, and whose power is
 //! cut; dropped, they leave nothing behind.
 
-use crate::cluster::{AgentNode, Approver, Processes, RunningAgent, client_of, programs_in, sweep};
+use crate::cluster::{AgentNode, Approver, Processes, Programs, RunningAgent, client_of, programs_in, sweep};
 use crate::controlled::Replica;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Node;
@@ -195,10 +195,15 @@ impl VirtualAddresses for Inside {
 impl Plane {
     /// One that is switched off, with this table `[cluster]`.
     pub fn new(network: &Network, name: &str, cluster: &str) -> Result<Self> {
+        Self::with(Programs::find()?, network, name, cluster)
+    }
+
+    /// The same, started from these programs.
+    pub(crate) fn with(programs: Programs, network: &Network, name: &str, cluster: &str) -> Result<Self> {
         let (namespace, cable, address) = network.plug()?;
         let text = format!("version = 1\n[system]\nhostname = \"{name}\"\n{cluster}\n");
         let node = AgentNode::new(&text, name)?;
-        let units = Arc::new(Processes::new(node.root(), &namespace)?);
+        let units = Arc::new(Processes::new(programs, node.root(), &namespace));
         let hosts = Hosts { run: programs_in(&namespace)?, units: units.clone() };
         Ok(Self {
             node,

@@ -4,6 +4,7 @@
 //! starts it again (`Restart=always`, `RestartSec=2`); sheaf-controller runs on every control-plane node. Route in: a network, a
 //! name, the table `[cluster]`. Route out: a machine whose programs can be killed, stopped and continued.
 
+use super::clock::Clock;
 use super::controller::Controller;
 use super::disk::EtcdDisk;
 use super::judge::Judge;
@@ -11,7 +12,7 @@ use super::leads::What;
 use super::locked;
 use super::observe::{self, Member};
 use super::plan::Program;
-use crate::cluster::Processes;
+use crate::cluster::{Processes, Programs};
 use crate::planes::{Network, Plane};
 use anyhow::{Context as _, Result, anyhow};
 use sheaf_host::run::{Command, Run as _, System};
@@ -31,6 +32,8 @@ const LOOK: Duration = Duration::from_millis(200);
 pub struct Machine {
     /// Its agent, files and programs.
     pub plane: Plane,
+    /// The clock of its etcd, API server and controller manager.
+    pub clock: Clock,
     /// Its sheaf-controller.
     pub controller: Arc<Controller>,
     /// How often each program was started again.
@@ -44,13 +47,14 @@ impl Machine {
     /// One that is switched off.
     pub fn new(network: &Network, name: &str, cluster: &str, judge: &Arc<Judge>) -> Result<Self> {
         let disk = EtcdDisk::make()?;
-        let plane = Plane::new(network, name, cluster)?;
+        let clock = Clock::new()?;
+        let plane = Plane::with(Programs::shifted(clock.path())?, network, name, cluster)?;
         let etcd = plane.paths().etcd;
         std::fs::create_dir_all(etcd.parent().context("it has a folder")?)?;
         symlink(disk.at(), &etcd).with_context(|| etcd.display().to_string())?;
         let controller = Arc::new(Controller::new(plane.namespace(), &plane.paths())?);
         let restarts = Arc::new(Mutex::default());
-        let mut made = Self { plane, controller, restarts, tasks: Vec::new(), disk };
+        let mut made = Self { plane, clock, controller, restarts, tasks: Vec::new(), disk };
         let supervisor = supervise(made.plane.units(), made.controller.clone(), made.restarts.clone());
         let observer = observe::leaders(made.member(), judge.clone());
         made.tasks = vec![tokio::spawn(supervisor).abort_handle(), tokio::spawn(observer).abort_handle()];

@@ -2,12 +2,12 @@
 //!
 //! Why here: a promise like "no acknowledged write is lost" is about every moment, so faults, load and judge run side by side and
 //! outlast a single case. Everything that judges is pure and has planted losses ([`writes`], [`terms`], [`leads`], [`silence`],
-//! [`starts`]); everything that acts is in [`rig`]. What is not here: a clock that is wrong. A time namespace moves the monotonic
-//! and the boot clock only (time_namespaces(7)), and Go programs read the time by the vDSO, which no preloaded library replaces;
-//! `tests/certificates.rs` tests years by clocks that are handed in. Route in: `tests/control_plane_faults.rs`. Route out: a
+//! [`starts`]); what does harm is in [`strike`], and [`rig`] measures it. The clocks
+//! of agents and sheaf-controller are right: what they decide by them is handed in (`tests/certificates.rs`). Route in: `tests/control_plane_faults.rs`. Route out: a
 //! [`report::Report`] for docs/reliability.md, or the first thing that was wrong.
 
 pub mod client;
+pub mod clock;
 pub mod controller;
 pub mod disk;
 pub mod judge;
@@ -20,6 +20,7 @@ pub mod report;
 pub mod rig;
 pub mod silence;
 pub mod starts;
+pub(crate) mod strike;
 pub mod terms;
 pub mod writes;
 

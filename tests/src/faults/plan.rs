@@ -4,6 +4,7 @@
 //! strikes the member that matters most first (it leads, or clients use it), and the others in later rounds. Pure. Route in: a
 //! seed, who leads. Route out: [`Kind`]s and numbers of members.
 
+use super::clock::OFF;
 use sheaf_fuzz::Random;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -46,6 +47,33 @@ impl fmt::Display for Program {
     }
 }
 
+/// A way in which a clock is wrong, by [`OFF`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// Every certificate has ended.
+    Ahead,
+    /// None is valid yet.
+    Behind,
+}
+
+impl Way {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Ahead, Self::Behind];
+
+    /// Seconds that the clock shows more than it should.
+    pub fn seconds(self) -> i64 {
+        let off = OFF.as_secs().cast_signed();
+        if self == Self::Ahead { off } else { -off }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let days = OFF.as_secs() / (24 * 3600);
+        write!(f, "{days} days {}", if *self == Self::Ahead { "ahead" } else { "behind" })
+    }
+}
+
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -65,6 +93,10 @@ pub enum Kind {
     FrozenDisk,
     /// etcd's disk has no free block.
     FullDisk,
+    /// The clock jumps while its programs run, and is right again later.
+    Clock(Way),
+    /// The clock is wrong, and its programs are started again by it, as after a boot without a battery.
+    StartClock(Way),
     /// etcd's data is gone; the member is replaced as docs/cluster.md says.
     LostData,
 }
@@ -84,7 +116,8 @@ impl Kind {
             Self::FullDisk,
             Self::LostData,
         ];
-        killed.chain(stopped).chain(others).collect()
+        let clocks = Way::ALL.into_iter().flat_map(|way| [Self::Clock(way), Self::StartClock(way)]);
+        killed.chain(stopped).chain(others).chain(clocks).collect()
     }
 
     /// How long it lasts.
@@ -101,6 +134,8 @@ impl Kind {
             // Shorter than a node's lease (40 s): no node is called Unknown.
             Self::CutAll => 8,
             Self::SlowDisk | Self::FullDisk => 20,
+            // Longer than kube-controller-manager's lease, and than a node may be silent by its own count (Kubernetes: 50 s).
+            Self::Clock(_) | Self::StartClock(_) => 60,
         })
     }
 
@@ -122,6 +157,8 @@ impl fmt::Display for Kind {
             Self::SlowDisk => write!(f, "etcd's disk slow for {seconds} s"),
             Self::FrozenDisk => write!(f, "etcd's disk frozen for {seconds} s"),
             Self::FullDisk => write!(f, "etcd's disk full for {seconds} s"),
+            Self::Clock(way) => write!(f, "clock {way} for {seconds} s"),
+            Self::StartClock(way) => write!(f, "clock {way} for {seconds} s, programs started by it"),
             Self::LostData => f.write_str("etcd's data lost, the member replaced"),
         }
     }

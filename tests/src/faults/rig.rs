@@ -18,9 +18,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::Api;
 use sheaf_agent::cluster::planes::invite;
 use sheaf_agent::cluster::token::LIFETIME;
-use sheaf_agent::status::ClusterSection;
 use sheaf_config::pin::CaPin;
-use sheaf_host::run::{Command, Run as _, System};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::RwLock;
@@ -44,11 +42,11 @@ pub struct Rig {
     load: Load,
     tasks: Vec<AbortHandle>,
     fleet: Fleet,
-    machines: Vec<Machine>,
+    pub(super) machines: Vec<Machine>,
     /// Machines that were replaced, with what their sheaf-controllers did.
-    led_before: Vec<Vec<leads::Interval>>,
-    network: Network,
-    next_name: char,
+    pub(super) led_before: Vec<Vec<leads::Interval>>,
+    pub(super) network: Network,
+    pub(super) next_name: char,
     stall: Arc<std::sync::Mutex<Duration>>,
 }
 
@@ -196,99 +194,6 @@ impl Rig {
         .await
     }
 
-    /// Strikes, lets it last, and heals: when it ended, and what else is worth telling.
-    async fn strike(&mut self, kind: Kind, target: usize) -> Result<(Instant, String)> {
-        let machine = &self.machines[target];
-        let restarts = machine.restarts(Program::Etcd);
-        let mut note = String::new();
-        match kind {
-            Kind::Kill(program) => {
-                let pid = machine.pid(program)?;
-                machine.kill(program)?;
-                self.until("what was killed has ended", async || !runs(pid)).await?;
-            }
-            Kind::Stop(program) => {
-                machine.stop(program)?;
-                tokio::time::sleep(kind.lasts()).await; // how long the fault lasts
-                machine.continues(program)?;
-            }
-            Kind::CutOff => {
-                machine.plane.connect(false)?;
-                tokio::time::sleep(kind.lasts()).await; // how long the fault lasts
-                machine.plane.connect(true)?;
-            }
-            Kind::CutPair => {
-                let other = &self.machines[(target + 1) % self.machines.len()];
-                note = format!("; the other was {}", other.plane.name());
-                blackhole("add", machine, other)?;
-                tokio::time::sleep(kind.lasts()).await; // how long the fault lasts
-                blackhole("delete", machine, other)?;
-            }
-            Kind::CutAll => {
-                self.machines.iter().try_for_each(|machine| machine.plane.connect(false))?;
-                tokio::time::sleep(kind.lasts()).await; // how long the fault lasts
-                self.machines.iter().try_for_each(|machine| machine.plane.connect(true))?;
-            }
-            Kind::SlowDisk => {
-                machine.disk.slow(true)?;
-                tokio::time::sleep(kind.lasts()).await; // how long the fault lasts
-                machine.disk.slow(false)?;
-            }
-            Kind::FrozenDisk => {
-                let mut thaws = machine.disk.freeze(kind.lasts())?;
-                tokio::task::spawn_blocking(move || thaws.wait()).await??;
-            }
-            Kind::FullDisk => {
-                machine.disk.fill()?;
-                tokio::time::sleep(kind.lasts()).await; // how long the fault lasts
-                note = format!("; etcd ended {} times", machine.restarts(Program::Etcd) - restarts);
-                machine.disk.empty()?;
-            }
-            Kind::LostData => return self.lose(target).await,
-        }
-        Ok((Instant::now(), note))
-    }
-
-    /// The data of a member is gone; it is replaced as docs/cluster.md says.
-    async fn lose(&mut self, target: usize) -> Result<(Instant, String)> {
-        let other = (target + 1) % self.machines.len();
-        let lost = &mut self.machines[target];
-        lost.cut_power();
-        std::fs::remove_dir_all(lost.plane.paths().etcd.join("data"))?;
-        lost.start()?;
-        let gone = |section: &ClusterSection| {
-            let problem = section.control_plane.as_ref().and_then(|plane| plane.problem.as_deref());
-            problem.is_some_and(|problem| problem.contains("the data of etcd on"))
-        };
-        lost.plane.section("does not say that its data is gone", gone).await?;
-        let name = lost.plane.name().to_owned();
-        let created = std::fs::read_to_string(lost.plane.paths().node_toml)?.contains("mode = \"create\"");
-        let of = &self.machines[other].plane;
-        println!("{}", invite::remove(&of.paths(), &*of.hosts.run, &name).await?);
-        let table = invited(&self.machines[other]).await?;
-        let note = if created {
-            // The first node's node.toml makes a cluster: the machine is installed again, here under another name.
-            let new = self.next_name.to_string();
-            self.next_name = char::from_u32(u32::from(self.next_name) + 1).context("a letter is left")?;
-            let fresh = Machine::new(&self.network, &new, &table, &self.judge)?;
-            let mut former = std::mem::replace(&mut self.machines[target], fresh);
-            former.cut_power();
-            self.led_before.push(former.controller.led());
-            drop(former);
-            format!("; {name} was installed again as {new}")
-        } else {
-            let lost = &mut self.machines[target];
-            lost.cut_power();
-            let text = format!("version = 1\n[system]\nhostname = \"{name}\"\n{table}");
-            std::fs::write(lost.plane.paths().node_toml, text)?;
-            format!("; {name} joined again")
-        };
-        let back = &mut self.machines[target];
-        back.start()?;
-        back.up().await?;
-        Ok((Instant::now(), note))
-    }
-
     /// Waits until every member of etcd votes and has the same leader, every API server is ready, every program runs and the
     /// client is answered.
     async fn whole(&self) -> Result<()> {
@@ -381,7 +286,7 @@ impl Rig {
     }
 
     /// Waits until it holds.
-    async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) -> Result<()> {
+    pub(super) async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) -> Result<()> {
         let waited = tokio::time::timeout(TIMEOUT, async {
             while !holds().await {
                 tokio::time::sleep(LOOK).await; // until the next look
@@ -397,18 +302,8 @@ impl Rig {
 }
 
 /// The table `[cluster]` for one more control-plane node, as `sheaf-agent token create --control-plane` prints it on `of`.
-async fn invited(of: &Machine) -> Result<String> {
+pub(super) async fn invited(of: &Machine) -> Result<String> {
     invite::create(&of.plane.paths(), &*of.plane.hosts.run, LIFETIME, None).await
-}
-
-/// Two machines do not reach each other, or do again.
-fn blackhole(verb: &str, one: &Machine, other: &Machine) -> Result<()> {
-    for (from, to) in [(one, other), (other, one)] {
-        let to = to.plane.address.to_string();
-        let words = ["-n", from.plane.namespace(), "route", verb, "blackhole", &to];
-        System.run(&Command::new("ip").args(words))?;
-    }
-    Ok(())
 }
 
 /// Whether the identity of a lease, `HOST_PROCESS_TIME`, is of this process.
@@ -417,7 +312,7 @@ fn is_of(holder: &str, pid: u32) -> bool {
 }
 
 /// Whether a process is there and has not ended (proc_pid_stat(5): Z).
-fn runs(pid: u32) -> bool {
+pub(super) fn runs(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z'))
 }

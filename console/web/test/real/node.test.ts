@@ -61,7 +61,7 @@ test("an image is sent in, and a machine made of it boots", async () => {
   await page.getByRole("row", { name: /guest default .*Ready/ }).waitFor();
 
   await at("/machines");
-  await button("Create machine").click();
+  await page.getByRole("link", { name: "Create machine" }).first().click();
   await page.locator("#name").fill("web");
   await page.locator("#project").selectOption("default");
   await page.locator("#image option", { hasText: "guest" }).first().waitFor({ state: "attached" });
