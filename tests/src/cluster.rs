@@ -252,14 +252,17 @@ impl Drop for RunningAgent {
 }
 
 /// A network namespace joined to this machine by a pair of virtual NICs.
-struct Namespace {
-    name: String,
-    address: std::net::IpAddr,
-    near: std::net::IpAddr,
+pub(crate) struct Namespace {
+    /// As `ip netns` knows it.
+    pub(crate) name: String,
+    /// Of the end inside.
+    pub(crate) address: std::net::IpAddr,
+    /// Of the other end.
+    pub(crate) near: std::net::IpAddr,
 }
 
 impl Namespace {
-    fn make() -> Result<Self> {
+    pub(crate) fn make() -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         sweep()?;
         let (pid, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));

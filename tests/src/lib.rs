@@ -15,6 +15,7 @@ pub mod fleet;
 pub mod frames;
 pub mod go;
 pub mod harness;
+pub mod kubeadm;
 pub mod lab;
 pub mod ledger;
 pub mod libvirt;

@@ -88,6 +88,8 @@ mod iso_vm;
 mod join;
 /// An installation and a boot of its own.
 #[cfg(feature = "all")]
+mod kubeadm_cluster;
+#[cfg(feature = "all")]
 mod links;
 /// Every way in, each a machine of its own: an hour of emulation.
 #[cfg(feature = "all")]

@@ -112,7 +112,12 @@ pub fn kube() -> Result<PathBuf> {
     let overlay = written("overlay.json", &replaced.to_string())?.display().to_string();
     let version = asked(&["list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes"])?;
     let flags = flags(&version).with_context(|| format!("k8s.io/kubernetes {version}"))?;
-    go::built("shifted-kube", content, &module, &["-buildvcs=false", "-overlay", &overlay, "-ldflags", &flags])
+    go::built(
+        "shifted-kube",
+        content,
+        &module,
+        &["-buildvcs=false", "-overlay", &overlay, "-ldflags", &flags],
+    )
 }
 
 /// Go's file with `Now`, and the addition.
@@ -138,7 +143,8 @@ mod tests {
     #[test]
     fn one_line_is_added_where_the_time_is_read_and_another_go_is_refused() {
         let source = "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n\tif mono == 0 {\n";
-        let expected = "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n\tsec += shifted()\n\tif mono == 0 {\n";
+        let expected =
+            "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n\tsec += shifted()\n\tif mono == 0 {\n";
         assert_eq!(shifted(source).unwrap(), expected);
         let error = shifted("func Now() Time {\n\treturn now()\n").unwrap_err().to_string();
         assert_eq!(

@@ -38,6 +38,7 @@ const PROCESSES: &[&str] = &[
     "import_credentials",
     "import_policy",
     "instancetypes",
+    "kubeadm_cluster",
     "kubevirt_examples",
     "leader",
     "live",
