@@ -12,6 +12,7 @@ use crate::cluster::create::console;
 use crate::cluster::create::controller::{ensure_kubeconfig, ensure_serving};
 use crate::cluster::create::pki::tests::{YEAR, fake_kubeadm_at, plane};
 use crate::cluster::create::pki::{AUTHORITIES, Pki};
+use crate::cluster::create::shared::Pair;
 use crate::cluster::identity::{CLIENT, SERVING, Store};
 use crate::cluster::keys::{self, Authority, Key, Subject};
 use crate::paths::Paths;
@@ -38,6 +39,8 @@ struct Node {
     paths: Paths,
     pki: Pki,
     clock: Arc<Mutex<SystemTime>>,
+    /// The certificate of the cluster's consoles, as the API server has it.
+    consoles: Mutex<Option<Pair>>,
     access: Observed,
     admin: String,
     tokens: KeySet,
@@ -54,7 +57,8 @@ impl Node {
         tokens.add(start).unwrap();
         let admin = Key::generate().unwrap().public_pem().unwrap();
         let (clock, access) = (Arc::new(Mutex::new(start)), Observed::default());
-        Self { _root: root, paths, pki, clock, access, admin, tokens, renewed: BTreeMap::new() }
+        let consoles = Mutex::default();
+        Self { _root: root, paths, pki, clock, consoles, access, admin, tokens, renewed: BTreeMap::new() }
     }
 
     fn read(&self, name: &str) -> String {
@@ -98,6 +102,11 @@ impl Node {
         ensure_serving(&self.pki, &plane(), now).unwrap();
         let config = NodeConfig::named("n1");
         console::ensure(&self.pki, &plane(), &config, (&ca, &ca_key), now).unwrap();
+        let mut consoles = self.consoles.lock().unwrap();
+        let good = consoles.take().filter(|pair| pair.is_good(now));
+        let pair = good.unwrap_or_else(|| Pair::make(&plane(), now).unwrap());
+        console::put_shared(&self.pki, &pair).unwrap();
+        *consoles = Some(pair);
         self.keep_own(share, now);
     }
 

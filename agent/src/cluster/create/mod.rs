@@ -13,6 +13,7 @@ pub mod kubeadm;
 pub mod objects;
 pub mod pki;
 pub mod serving;
+pub mod shared;
 pub mod upkeep;
 
 use super::failure::{Failure, Remedy};
@@ -134,7 +135,7 @@ pub async fn bring_up(
     let serving = controller::ensure_serving(&pki, &plane, SystemTime::now())
         .remedy("making the aggregated API's certificate", broken)?;
     let console = console::ensure(&pki, &plane, config, (&ca, &ca_key), SystemTime::now())
-        .remedy("making the console's certificates", broken)?;
+        .remedy("making the console's identity", broken)?;
     let moved = prepare(paths, &plane).remedy("writing /run/sheaf/control-plane.env", broken)?;
     let moved = moved
         | encryption::prepare(paths, SystemTime::now()).remedy("preparing the keys of Secrets", broken)?
@@ -202,6 +203,10 @@ pub async fn bring_up(
     }
     controller::ensure_rules(&admin).await.remedy("setting up sheaf-controller's access rules", broken)?;
     console::ensure_rules(&admin).await.remedy("setting up the console's access rules", broken)?;
+    let console = console
+        | console::ensure_shared(&admin, &pki, &plane, config, SystemTime::now())
+            .await
+            .remedy("agreeing on the certificate of the cluster's consoles", broken)?;
     administrators::keep(&admin, &ca, &ca_key, administrators::configured(cluster), SystemTime::now())
         .await
         .remedy("publishing administrators' certificates", refused)?;
