@@ -65,6 +65,7 @@ impl ControlPlane {
             kube: kube.clone(),
             root: root.path().to_owned(),
             namespace: namespace.name.clone(),
+            own: BTreeMap::new(),
             running: Mutex::default(),
         });
         let run = Kubeadm { kube, namespace: Some(namespace.name.clone()) };
@@ -356,14 +357,24 @@ pub(crate) struct Processes {
     kube: PathBuf,
     root: PathBuf,
     namespace: String,
+    /// How Sheaf's own programs are started, by name; those that are not here do not run.
+    own: BTreeMap<String, Command>,
     running: Mutex<BTreeMap<String, Child>>,
 }
+
+/// Units whose programs are not of `kube`.
+const OWN: [&str; 2] = ["sheaf-controller", "sheaf-console"];
 
 impl Processes {
     /// None yet; the machine's directory is `root`, its network the namespace.
     pub(crate) fn new(root: &Path, namespace: &str) -> Result<Self> {
         let (root, namespace) = (root.to_owned(), namespace.to_owned());
-        Ok(Self { kube: kube_binary()?, root, namespace, running: Mutex::default() })
+        Ok(Self { kube: kube_binary()?, root, namespace, own: BTreeMap::new(), running: Mutex::default() })
+    }
+
+    /// Runs these programs of Sheaf, too, when their units are started.
+    pub(crate) fn with(self, own: BTreeMap<String, Command>) -> Self {
+        Self { own, ..self }
     }
 
     fn spawn(&self, unit: &str) -> Result<()> {
@@ -372,17 +383,18 @@ impl Processes {
             fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
         let words = self.command_line(&text)?;
         let program = words[0].rsplit('/').next().unwrap_or_default().to_owned();
-        if ["sheaf-controller", "sheaf-console"].contains(&&*program) {
+        let own = self.own.get(&program);
+        if own.is_none() && OWN.contains(&&*program) {
             // A test that wants it starts it itself.
             return Ok(());
         }
         let log = self.root.join(format!("{unit}.log"));
-        let command = Command::new("ip")
-            .args(["netns", "exec", &self.namespace])
-            .arg(&self.kube)
-            .arg(program)
-            .args(&words[1..])
-            .log(log);
+        let inside = Command::new("ip").args(["netns", "exec", &self.namespace]);
+        let command = match own {
+            Some(own) => inside.arg(&own.program).args(&own.args),
+            None => inside.arg(&self.kube).arg(program),
+        };
+        let command = command.args(&words[1..]).log(log);
         let child = System.start(&command)?;
         self.lock().insert(unit.to_owned(), child);
         Ok(())
@@ -406,6 +418,12 @@ impl Processes {
             if let Some(start) = line.strip_suffix(&format!("%d/{name}")) {
                 line = format!("{start}{}", here(path));
             }
+        }
+        // The folder of credentials: those that are read by their own names lie in one, and are named last.
+        let last = values("LoadCredential").pop();
+        let folder = last.as_deref().and_then(|last| last.split_once(':')?.1.rsplit_once('/'));
+        if let (Some(start), Some((folder, _))) = (line.strip_suffix("%d"), folder) {
+            line = format!("{start}{}", here(folder));
         }
         for file in values("EnvironmentFile") {
             for variable in fs::read_to_string(here(&file))?.lines() {
