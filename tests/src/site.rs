@@ -197,7 +197,7 @@ impl Site {
     }
 
     /// The node that has the address for people is lost; which, and when.
-    pub async fn lose_holder(&mut self, loss: Loss) -> Result<(usize, Instant)> {
+    pub fn lose_holder(&mut self, loss: Loss) -> Result<(usize, Instant)> {
         let holder = self.holder()?.context("no node has the address for people")?;
         self.lose(holder, loss)?;
         Ok((holder, Instant::now()))

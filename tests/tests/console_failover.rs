@@ -251,7 +251,10 @@ async fn signs_out(site: &mut Site, anna: &Browser) -> Result<()> {
 
 /// What the pages ask for while they run: a line each.
 async fn obey(site: &mut Site, line: &str) -> Result<String> {
-    let mut lost = |loss| anyhow::Ok(site.planes()[site.lose_holder(loss)?.0].name().to_owned());
+    let mut lost = |loss| {
+        let (at, _) = site.lose_holder(loss)?;
+        anyhow::Ok(site.planes()[at].name().to_owned())
+    };
     match line.split_once(' ').unwrap_or((line, "")) {
         ("lose", "power") => lost(Loss::Power),
         ("lose", "cable") => lost(Loss::Cable),
