@@ -17,6 +17,7 @@ use sheaf_agent::cluster::planes::invite;
 use sheaf_agent::cluster::token::LIFETIME;
 use sheaf_api::VirtualMachine;
 use sheaf_config::load::parse_node_config;
+use sheaf_config::pin::CaPin;
 use sheaf_host::systemd::Units as _;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -65,18 +66,32 @@ impl fmt::Display for Loss {
     }
 }
 
-/// The certificate for browsers that the operator gave to each node.
-struct Given {
-    certificate: String,
-    key: String,
+/// By which certificates consoles answer browsers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certificates {
+    /// One that the operator gave to each node, for the address for people.
+    Given,
+    /// Each node has made its own.
+    Own,
+}
+
+impl Certificates {
+    /// The table `[console]` of each node, if there is one.
+    fn table(self, vip: IpAddr) -> Result<String> {
+        if self == Self::Own {
+            return Ok(String::new());
+        }
+        let key = rcgen::KeyPair::generate()?;
+        let certificate = rcgen::CertificateParams::new(vec![vip.to_string()])?.self_signed(&key)?.pem();
+        let key = key.serialize_pem();
+        Ok(format!("[console]\ncertificate = \"\"\"\n{certificate}\"\"\"\nkey = \"\"\"\n{key}\"\"\"\n"))
+    }
 }
 
 /// The cluster.
 pub struct Site {
     /// The address for people.
     pub vip: IpAddr,
-    /// The public key of the certificate that each console shows, DER.
-    pub public_key: Vec<u8>,
     supervisors: Vec<AbortHandle>,
     planes: Vec<Plane>,
     lost: Option<(usize, Loss)>,
@@ -92,26 +107,17 @@ impl Drop for Site {
 
 impl Site {
     /// Makes it, and waits until each console has read what it keeps and the API has all kinds.
-    pub async fn make() -> Result<Self> {
+    pub async fn make(certificates: Certificates) -> Result<Self> {
         let network = Network::make()?;
         let vip = network.free_address();
-        let key = rcgen::KeyPair::generate()?;
-        let certificate = rcgen::CertificateParams::new(vec![vip.to_string()])?.self_signed(&key)?.pem();
-        let given = Given { certificate, key: key.serialize_pem() };
-        let mut site = Self {
-            vip,
-            public_key: rcgen::PublicKeyData::subject_public_key_info(&key),
-            supervisors: Vec::new(),
-            planes: Vec::new(),
-            lost: None,
-            network,
-        };
+        let console = certificates.table(vip)?;
+        let mut site = Self { vip, supervisors: Vec::new(), planes: Vec::new(), lost: None, network };
         let create = format!("[cluster]\nmode = \"create\"\nvip = \"{vip}\"");
-        site.add("a", &create, &given).await?;
+        site.add("a", &create, &console).await?;
         for name in ["b", "c"] {
             let first = &site.planes[0];
             let table = invite::create(&first.paths(), &*first.hosts.run, LIFETIME, None).await?;
-            site.add(name, &table, &given).await?;
+            site.add(name, &table, &console).await?;
         }
         for at in 0..site.planes.len() {
             site.is_served(at).await?;
@@ -125,14 +131,10 @@ impl Site {
         Ok(site)
     }
 
-    async fn add(&mut self, name: &str, cluster: &str, given: &Given) -> Result<()> {
-        let Given { certificate, key } = given;
-        let text = format!(
-            "{cluster}\n[console]\ncertificate = \"\"\"\n{certificate}\"\"\"\nkey = \"\"\"\n{key}\"\"\"\n"
-        );
+    async fn add(&mut self, name: &str, cluster: &str, console: &str) -> Result<()> {
         let own = ["sheaf-controller", "sheaf-console"].map(|name| Ok((name.to_owned(), program(name)?)));
         let own = own.into_iter().collect::<Result<BTreeMap<_, _>>>()?;
-        let mut plane = Plane::with(&self.network, name, &text, own)?;
+        let mut plane = Plane::with(&self.network, name, &format!("{cluster}\n{console}"), own)?;
         self.supervisors.push(tokio::spawn(supervise(plane.units())).abort_handle());
         plane.start()?;
         plane.up().await?;
@@ -153,6 +155,13 @@ impl Site {
     /// `https://ADDRESS` of the console of a node.
     pub fn address_of(&self, at: usize) -> String {
         format!("https://{}", self.planes[at].address)
+    }
+
+    /// SHA-256 of the public key by which the console of a node answers: a browser that somebody told to trust the certificate knows it.
+    pub fn pin(&self, at: usize) -> Result<CaPin> {
+        let file = self.planes[at].paths().kubernetes.join("pki/sheaf-console-serving.crt");
+        let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        Ok(CaPin::of_certificate(&text)?)
     }
 
     /// The node that is not lost and has the address for people, if one has.
@@ -185,7 +194,8 @@ impl Site {
         let machines: Api<VirtualMachine> = Api::default_namespaced(self.admin().await?);
         let machine = crate::played::vm(name, "Halted")?;
         wait(&format!("machine {name} is created"), async || {
-            let asked = tokio::time::timeout(ASK_TIME, machines.create(&PostParams::default(), &machine)).await;
+            let asked =
+                tokio::time::timeout(ASK_TIME, machines.create(&PostParams::default(), &machine)).await;
             match asked {
                 // A try that was not answered may have been heard.
                 Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(Some(())),

@@ -171,6 +171,9 @@ mod tests {
             file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
         }
         fs::create_dir(folder.path().join("without")).unwrap();
-        assert_eq!(newest(folder.path(), "sheaf-controller").unwrap(), folder.path().join("b/sheaf-controller"));
+        assert_eq!(
+            newest(folder.path(), "sheaf-controller").unwrap(),
+            folder.path().join("b/sheaf-controller")
+        );
     }
 }

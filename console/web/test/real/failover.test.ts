@@ -18,8 +18,13 @@ const given = (name: string): string => {
   return value;
 };
 const ORIGIN = given("SHEAF_CONSOLE");
+/** How the node is lost, one after the other. */
+const LOSSES = given("SHEAF_LOSSES").split(" ");
 /** s from a loss until a page shows what was created after it. */
 const SHOWN = 30;
+/** s after which a page is not waited for any more. */
+const LONGEST = 120;
+const KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHVua25vd24 of anna";
 const BANNER = "The console does not answer: what you see may be old.";
 
 let opened: Opened;
@@ -31,8 +36,9 @@ let answers: Interface;
 beforeAll(async () => {
   orders = createConnection(given("SHEAF_ORDERS"));
   answers = createInterface({ input: orders });
-  // The certificate that the operator gave to each node is known to this browser, and no other.
-  const browser = await launch([`--ignore-certificate-errors-spki-list=${given("SHEAF_TRUSTED")}`]);
+  // This browser was told to trust a certificate, and knows no other.
+  const trusted = Buffer.from(given("SHEAF_TRUSTED"), "hex").toString("base64");
+  const browser = await launch([`--ignore-certificate-errors-spki-list=${trusted}`]);
   close = () => browser.close();
   opened = await open(browser, `${ORIGIN}/`, "light", "known");
   context = opened.page.context();
@@ -54,11 +60,11 @@ const order = (what: string): Promise<string> =>
 
 const row = (page: Page, name: string) => page.getByRole("row").filter({ hasText: name });
 
-/** What a page did after a loss, in s; it did not say that the connection is lost if there is no time. */
+/** What a page did after a loss, in s; what has no time did not happen. */
 interface Measured {
   loss: string;
   said: number | undefined;
-  shown: number;
+  shown: number | undefined;
 }
 const measured: Measured[] = [];
 
@@ -70,7 +76,7 @@ test("anna logs in at the address for people", async () => {
   await page.getByRole("heading", { name: "Overview" }).waitFor();
 });
 
-test.each(["power", "cable"])(
+test.each(LOSSES)(
   "a page shows what was created after its node was lost (%s), without a reload and a login",
   async (loss) => {
     const { page } = opened;
@@ -81,7 +87,7 @@ test.each(["power", "cable"])(
     form.setDefaultTimeout(PATIENT);
     await form.goto(`${ORIGIN}/#/create`);
     await form.locator("#name").fill(`typed-${loss}`);
-    await form.locator("#key").fill("ssh-ed25519 AAAA of-anna");
+    await form.locator("#key").fill(KEY);
     // Both pages have their streams.
     await form.locator("#project option", { hasText: "default" }).first().waitFor({ state: "attached" });
 
@@ -92,41 +98,52 @@ test.each(["power", "cable"])(
         if (request.url().endsWith("/console/login")) unwanted.push("somebody logged in");
       });
     }
-    const words = page.getByText(BANNER);
+    // Words that are there for a moment are seen, too.
+    await page.evaluate((banner) => {
+      const saw = () => (saidAt ||= document.body.innerText.includes(banner) ? Date.now() : 0);
+      let saidAt = 0;
+      new MutationObserver(saw).observe(document.body, { subtree: true, childList: true });
+      Object.assign(globalThis, { saidAt: () => saidAt });
+    }, BANNER);
     const lost = await order(`lose ${loss}`);
-    const begun = performance.now();
-    const seconds = () => (performance.now() - begun) / 1000;
-    let said: number | undefined;
-    // Where it is never said, the end of the page ends this.
-    void words.waitFor().then(
-      () => (said = seconds()),
-      () => undefined,
-    );
+    const begun = Date.now();
+    const seconds = (at: number) => (at - begun) / 1000;
     await order(`create after-${loss}`);
-    const created = seconds();
-    await row(page, `after-${loss}`).waitFor();
-    const shown = seconds();
-    await words.waitFor({ state: "hidden" });
-    const times = [
-      `created ${created.toFixed(1)} s`,
-      `said ${said?.toFixed(1) ?? "-"} s`,
-      `shown ${shown.toFixed(1)} s`,
-    ];
+    const created = seconds(Date.now());
+    const shown = await row(page, `after-${loss}`)
+      .waitFor({ timeout: LONGEST * 1000 })
+      .then(
+        () => seconds(Date.now()),
+        () => undefined,
+      );
+    const saidAt = await page.evaluate<number>("saidAt()");
+    const said = saidAt ? seconds(saidAt) : undefined;
+    const time = (one: number | undefined) => (one === undefined ? "never" : `after ${one.toFixed(1)} s`);
+    const times = [`created ${time(created)}`, `said ${time(said)}`, `shown ${time(shown)}`];
     console.log(`${loss} of ${lost} lost: ${times.join(", ")}`);
     measured.push({ loss, said, shown });
 
+    if (shown !== undefined) await page.getByText(BANNER).waitFor({ state: "hidden" });
     expect(unwanted).toEqual([]);
     await page.getByRole("button", { name: "User anna" }).waitFor();
     expect(await form.locator("#name").inputValue()).toBe(`typed-${loss}`);
-    expect(await form.locator("#key").inputValue()).toBe("ssh-ed25519 AAAA of-anna");
+    expect(await form.locator("#key").inputValue()).toBe(KEY);
+    // And it is sent as if nothing had been.
+    await form.locator("#source").selectOption("registry");
+    await form.locator("#image").fill("quay.io/containerdisks/debian:13");
+    await form.getByRole("button", { name: "Create and start", exact: true }).click();
+    await form.getByRole("heading", { name: `typed-${loss}` }).waitFor();
+    await row(page, `typed-${loss}`).waitFor();
     await form.close();
     await order("heal");
   },
 );
 
+// Red: nothing but the keepalive of the browser (45 s without a byte) tells a page that its stream is dead, since what the console sends
+// every 15 s (`console/src/watch/stream.rs`, LOOK) is a comment, which no script is given, and `console/web/src/api/watch.ts` counts no silence.
 test("it is shown within 30 s, and meanwhile the page says that the console does not answer", () => {
-  expect(measured.map(({ loss }) => loss)).toEqual(["power", "cable"]);
-  expect(measured.filter(({ said, shown }) => said === undefined || shown > SHOWN)).toEqual([]);
+  expect(measured.map(({ loss }) => loss)).toEqual(LOSSES);
+  expect(measured.filter(({ said, shown }) => said === undefined || !(shown! <= SHOWN))).toEqual([]);
 });
 
 test("no page did anything that its policy forbids, or threw", () => {
