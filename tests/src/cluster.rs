@@ -63,7 +63,7 @@ impl ControlPlane {
         );
         let config = parse_node_config("node.toml", &text).map_err(|errors| anyhow!("{errors}"))?;
         let units = Arc::new(Processes {
-            programs: Programs { kube: kube.clone(), clock: None },
+            programs: Programs { kube: kube.clone(), clock: None, own: BTreeMap::new() },
             root: root.path().to_owned(),
             namespace: namespace.name.clone(),
             running: Mutex::default(),
@@ -360,17 +360,24 @@ pub(crate) struct Programs {
     kube: PathBuf,
     /// The file that shifts their clock, if they are built for one.
     clock: Option<PathBuf>,
+    /// How Sheaf's own programs are started, by name; those that are not here do not run.
+    own: BTreeMap<String, Command>,
 }
 
 impl Programs {
     /// As they are.
     pub(crate) fn find() -> Result<Self> {
-        Ok(Self { kube: kube_binary()?, clock: None })
+        Ok(Self { kube: kube_binary()?, clock: None, own: BTreeMap::new() })
     }
 
     /// With a clock that the file `clock` shifts.
     pub(crate) fn shifted(clock: &Path) -> Result<Self> {
-        Ok(Self { kube: clock::kube()?, clock: Some(clock.to_owned()) })
+        Ok(Self { kube: clock::kube()?, clock: Some(clock.to_owned()), own: BTreeMap::new() })
+    }
+
+    /// With these programs of Sheaf, too.
+    pub(crate) fn with(self, own: BTreeMap<String, Command>) -> Self {
+        Self { own, ..self }
     }
 }
 
@@ -381,6 +388,9 @@ pub(crate) struct Processes {
     namespace: String,
     running: Mutex<BTreeMap<String, Child>>,
 }
+
+/// Units whose programs are not of `kube`.
+const OWN: [&str; 2] = ["sheaf-controller", "sheaf-console"];
 
 impl Processes {
     /// None yet; the machine's directory is `root`, its network the namespace.
@@ -395,17 +405,18 @@ impl Processes {
             fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
         let words = self.command_line(&text)?;
         let program = words[0].rsplit('/').next().unwrap_or_default().to_owned();
-        if ["sheaf-controller", "sheaf-console"].contains(&&*program) {
+        let own = self.programs.own.get(&program);
+        if own.is_none() && OWN.contains(&&*program) {
             // A test that wants it starts it itself.
             return Ok(());
         }
         let log = self.root.join(format!("{unit}.log"));
-        let mut command = Command::new("ip")
-            .args(["netns", "exec", &self.namespace])
-            .arg(&self.programs.kube)
-            .arg(program)
-            .args(&words[1..])
-            .log(log);
+        let inside = Command::new("ip").args(["netns", "exec", &self.namespace]);
+        let command = match own {
+            Some(own) => inside.arg(&own.program).args(&own.args),
+            None => inside.arg(&self.programs.kube).arg(program),
+        };
+        let mut command = command.args(&words[1..]).log(log);
         if let Some(clock) = &self.programs.clock {
             command = command.env(clock::VARIABLE, clock);
         }
@@ -432,6 +443,12 @@ impl Processes {
             if let Some(start) = line.strip_suffix(&format!("%d/{name}")) {
                 line = format!("{start}{}", here(path));
             }
+        }
+        // The folder of credentials: those that are read by their own names lie in one, and are named last.
+        let last = values("LoadCredential").pop();
+        let folder = last.as_deref().and_then(|last| last.split_once(':')?.1.rsplit_once('/'));
+        if let (Some(start), Some((folder, _))) = (line.strip_suffix("%d"), folder) {
+            line = format!("{start}{}", here(folder));
         }
         for file in values("EnvironmentFile") {
             for variable in fs::read_to_string(here(&file))?.lines() {

@@ -10,11 +10,13 @@ use crate::lab::built;
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Value, json};
 use sheaf_agent::claim::by_hand;
+use sheaf_agent::paths::Paths;
 use sheaf_config::load::parse_node_config;
 use sheaf_config::node::NodeConfig;
 use sheaf_host::run::{Command, System};
 use sheaf_host::wait::until;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
@@ -263,13 +265,27 @@ impl Browser {
 
     /// Of `user`, who claims the cluster by the code that `sheaf-agent claim new` makes on the node.
     pub async fn claim(plane: &ControlPlane, address: &str, user: &str) -> Result<Self> {
-        let shown = by_hand::new(&plane.paths, &node_config()?).await?;
+        Self::claim_on(&plane.paths, &node_config()?, address, user).await
+    }
+
+    /// The same on the node with these files and this node.toml.
+    pub async fn claim_on(paths: &Paths, config: &NodeConfig, address: &str, user: &str) -> Result<Self> {
+        let shown = by_hand::new(paths, config).await?;
         wait("the console knows of the claim", async || {
             let asked = ask(address, &[], "/console/claim");
             Ok(asked.is_ok_and(|answer| answer.text().contains("true")).then_some(()))
         })
         .await?;
         Self::claim_by(address, code_in(&shown)?, user)
+    }
+
+    /// The same session at another address of the cluster.
+    pub fn at(&self, address: &str) -> Self {
+        Self {
+            address: address.to_owned(),
+            cookie: self.cookie.clone(),
+            origin: format!("origin: {address}"),
+        }
     }
 
     /// Of `user`, who claims the cluster by `code`.
@@ -282,8 +298,87 @@ impl Browser {
         [&self.cookie, &self.origin, "x-sheaf-console: 1"]
     }
 
+    /// Opens a stream of these kinds, as a page does.
+    pub fn watch(&self, kinds: &str) -> Result<Stream> {
+        let folder = tempfile::tempdir()?;
+        let said = folder.path().join("said");
+        let command = Command::new("curl")
+            .args(["-skN", "--connect-timeout", "1", "-H", &self.cookie, "-o"])
+            .arg(&said)
+            .arg(format!("{}/console/watch?kinds={kinds}", self.address));
+        Ok(Stream { child: System.start(&command)?, said, _folder: folder })
+    }
+
+    /// Sends a file into a volume of the project `default`, so many bytes a second at most (`2M`).
+    pub fn upload(&self, volume: &str, file: &Path, rate: &str) -> Result<Upload> {
+        let folder = tempfile::tempdir()?;
+        let said = folder.path().join("said");
+        let mut words = vec!["-sk", "-X", "POST", "-H", "expect:", "--limit-rate", rate, "--max-time", "600"];
+        words.extend(["-H", "content-type: application/octet-stream", "-w", "\\n%{http_code}"]);
+        words.extend(self.headers().iter().flat_map(|header| ["-H", *header]));
+        let command = Command::new("curl")
+            .args(words)
+            .arg("-T")
+            .arg(file)
+            .arg(format!("{}/console/upload/default/{volume}", self.address))
+            .log(&said);
+        Ok(Upload { child: System.start(&command)?, said, _folder: folder })
+    }
+
     /// What is answered to a request of its page.
     pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer> {
         request(&self.address, method, path, &self.headers(), body)
+    }
+}
+
+/// An open stream of `/console/watch`; dropped, it is closed.
+pub struct Stream {
+    child: Child,
+    said: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Stream {
+    /// Whether `text` has come.
+    pub fn has(&self, text: &str) -> bool {
+        std::fs::read_to_string(&self.said).is_ok_and(|said| said.contains(text))
+    }
+
+    /// Whether its end was noticed.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// An upload under way; dropped, it breaks.
+pub struct Upload {
+    child: Child,
+    said: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Upload {
+    /// Status and text of the answer once it has ended; the status is 0 without an answer.
+    pub fn ended(&mut self) -> Result<Option<(u16, String)>> {
+        if self.child.try_wait()?.is_none() {
+            return Ok(None);
+        }
+        let said = std::fs::read_to_string(&self.said)?;
+        let (text, status) = said.rsplit_once('\n').context("a status")?;
+        Ok(Some((status.parse()?, text.trim().to_owned())))
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }

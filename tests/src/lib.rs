@@ -26,5 +26,6 @@ pub mod played_volumes;
 pub mod provider;
 pub mod registry;
 pub mod rfb;
+pub mod site;
 pub mod stream;
 pub mod virtctl;

@@ -72,6 +72,17 @@ impl Network {
         Ipv4Addr::from(self.prefix + 30).into()
     }
 
+    /// The address that this process has on it.
+    pub fn near_address(&self) -> IpAddr {
+        Ipv4Addr::from(self.prefix + 1).into()
+    }
+
+    /// A computer of somebody on it.
+    pub fn computer(&self) -> Result<Computer> {
+        let (namespace, _, _) = self.plug()?;
+        Ok(Computer { namespace })
+    }
+
     /// A namespace with a cable of its own: its name, the outer end of the cable, its address.
     fn plug(&self) -> Result<(String, String, IpAddr)> {
         let host = self.next.fetch_add(1, Ordering::Relaxed);
@@ -91,6 +102,26 @@ impl Network {
             System.run(&Command::new("ip").args(words))?;
         }
         Ok((namespace, outside, address.into()))
+    }
+}
+
+/// A computer that is on the network and no node: a browser on it sees no change of this machine's own links. Dropped, it is gone.
+pub struct Computer {
+    namespace: String,
+}
+
+impl Computer {
+    /// `command`, run on it.
+    pub fn command(&self, program: &str) -> Command {
+        Command::new("ip").args(["netns", "exec", &self.namespace, program])
+    }
+}
+
+impl Drop for Computer {
+    fn drop(&mut self) {
+        if let Err(error) = System.run(&Command::new("ip").args(["netns", "delete", &self.namespace])) {
+            eprintln!("{error}");
+        }
     }
 }
 
@@ -413,20 +444,25 @@ pub async fn joined(network: &Network, of: &Plane, name: &str) -> Result<Plane> 
     Ok(plane)
 }
 
-/// A worker called `w` that joined `of` and has read the list of API servers.
-pub async fn worker(of: &Plane) -> Result<(AgentNode, RunningAgent)> {
+/// A worker that is to join `of` under this name; it is switched off.
+pub async fn joining(of: &Plane, name: &str) -> Result<AgentNode> {
     let token = Token::generate()?;
     let grant = Grant { lifetime: LIFETIME, description: "a test", only_for: None };
     token::allow(&of.admin().await?, &token, grant).await?;
     let ca = std::fs::read_to_string(of.paths().kubernetes.join("pki/ca.crt"))?;
     let text = format!(
-        "version = 1\n[system]\nhostname = \"w\"\n[cluster]\nmode = \"join\"\nserver = \"https://{}:6443\"\ntoken = \"{}\"\n\
-         ca-hash = \"{}\"\n",
+        "version = 1\n[system]\nhostname = \"{name}\"\n[cluster]\nmode = \"join\"\nserver = \"https://{}:6443\"\n\
+         token = \"{}\"\nca-hash = \"{}\"\n",
         of.address,
         token.reveal(),
         CaPin::of_certificate(&ca)?
     );
-    let node = AgentNode::new(&text, "w")?;
+    AgentNode::new(&text, name)
+}
+
+/// A worker called `w` that joined `of` and has read the list of API servers.
+pub async fn worker(of: &Plane) -> Result<(AgentNode, RunningAgent)> {
+    let node = joining(of, "w").await?;
     let hosts = Hosts { run: Arc::new(FakeRun::default()), units: Arc::new(FakeUnits::default()) };
     let agent = node.start(hosts)?;
     let mut status = agent.ctx.status.subscribe();

@@ -19,6 +19,7 @@ use sheaf_api::{VirtualMachine, VirtualMachineInstance, status::Phase};
 use sheaf_host::fakes::{FakeRun, FakeUnits, FakeVms};
 use sheaf_host::libvirt::{Domain, State};
 use sheaf_host::run::System;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
@@ -128,6 +129,11 @@ impl PlayedNode {
         Self::with(on, Arc::new(node), Arc::new(FakeVms::default())).await
     }
 
+    /// The node n1 of a cluster that `client` asks, with these files and this address.
+    pub async fn of(client: &kube::Client, node: AgentNode, address: IpAddr) -> Result<Self> {
+        Self::at(client, address, Arc::new(node), Arc::new(FakeVms::default())).await
+    }
+
     /// Ends the agent as `kill -9` does: connections break, and its domains run on.
     pub fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
@@ -150,6 +156,15 @@ impl PlayedNode {
     }
 
     async fn with(on: &Controlled, node: Arc<AgentNode>, vms: Arc<FakeVms>) -> Result<Self> {
+        Self::at(&on.client, on.plane.near_address(), node, vms).await
+    }
+
+    async fn at(
+        client: &kube::Client,
+        address: IpAddr,
+        node: Arc<AgentNode>,
+        vms: Arc<FakeVms>,
+    ) -> Result<Self> {
         let runtime = own_runtime()?;
         let hosts = sheaf_agent::cluster::Hosts {
             run: Arc::new(FakeRun::default()),
@@ -157,7 +172,7 @@ impl PlayedNode {
         };
         let mut agent = {
             let _on = runtime.enter();
-            node.start_at(on.plane.near_address(), hosts)?
+            node.start_at(address, hosts)?
         };
         let pods = Arc::new(watch::Sender::new(Listed::default()));
         let hosts = node_api::Hosts { vms: vms.clone(), pods: pods.clone(), run: Arc::new(System), port: 0 };
@@ -171,7 +186,7 @@ impl PlayedNode {
         let mut listens = agent.ctx.api_port.clone();
         let port = tokio::time::timeout(START_TIME, listens.wait_for(Option::is_some)).await;
         let port = (*port.context("the node's API does not listen")??).context("a port")?;
-        let nodes: Api<Node> = Api::all(on.client.clone());
+        let nodes: Api<Node> = Api::all(client.clone());
         wait("the node says where its API is", async || {
             let status = nodes.get_opt("n1").await?.and_then(|node| node.status).unwrap_or_default();
             let said = status

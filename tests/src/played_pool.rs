@@ -32,27 +32,31 @@ pub const TOKENS: &str = "/apis/upload.cdi.kubevirt.io/v1beta1/namespaces/defaul
 pub struct PlayedPool {
     /// The cluster.
     pub on: Controlled,
-    /// Files: volumes, and what is sent.
-    pub folder: tempfile::TempDir,
     /// The node.
     pub node: PlayedNode,
+    volumes: PlayedDisks,
+}
+
+impl std::ops::Deref for PlayedPool {
+    type Target = PlayedDisks;
+
+    fn deref(&self) -> &PlayedDisks {
+        &self.volumes
+    }
+}
+
+/// What the node n1 keeps volumes on: LVM in memory, volumes as files, a real qemu-img.
+pub struct PlayedDisks {
+    /// Files: volumes, and what is sent.
+    pub folder: tempfile::TempDir,
     policies: watch::Sender<Listed<sheaf_api::import_policy::ImportPolicy>>,
     hosts: volumes::Hosts,
 }
 
-impl PlayedPool {
-    /// Starts all of it; the pool has so many MiB.
-    pub async fn start(mebibytes: u64) -> Result<Self> {
-        let on = cluster().await?;
-        let announced: Api<APIService> = Api::all(on.client.clone());
-        wait("the API of tokens is available", async || {
-            let found = announced.get_opt("v1beta1.upload.cdi.kubevirt.io").await?;
-            let conditions = found.and_then(|found| found.status?.conditions).unwrap_or_default();
-            Ok(conditions.iter().any(|one| one.type_ == "Available" && one.status == "True").then_some(()))
-        })
-        .await?;
-        let node = PlayedNode::start(&on).await?;
-        let pools: Api<StoragePool> = Api::all(on.client.clone());
+impl PlayedDisks {
+    /// Makes the pool `default` of `node`, of so many MiB, and announces it.
+    pub async fn make(client: &kube::Client, node: &PlayedNode, mebibytes: u64) -> Result<Self> {
+        let pools: Api<StoragePool> = Api::all(client.clone());
         let pool = json!({"apiVersion": "sheaf.dev/v1alpha1", "kind": "StoragePool",
             "metadata": {"name": "default.n1", "labels": {"sheaf.dev/pool": "default"}},
             "spec": {"nodeName": "n1", "pool": "default"}});
@@ -80,25 +84,97 @@ impl PlayedPool {
             units: Arc::new(FakeTransientUnits::over(Arc::new(run))),
             devices: folder.path().to_owned(),
         };
-        let policies = watch::Sender::new(Listed::default());
-        let mut this = Self { on, folder, node, policies, hosts };
-        this.serve();
-        Ok(this)
+        Ok(Self { folder, policies: watch::Sender::new(Listed::default()), hosts })
     }
 
-    /// Starts the agent's controller of volumes.
-    pub fn serve(&mut self) {
-        let publish = &mut self.node.agent.publish;
+    /// Starts the controller of volumes of its agent.
+    pub fn serve(&self, node: &mut PlayedNode) {
+        let publish = &mut node.agent.publish;
         let section = std::mem::replace(&mut publish.sections, sheaf_agent::status::open().1).volumes;
         let run = volumes::run(
-            self.node.agent.ctx.clone(),
+            node.agent.ctx.clone(),
             publish.volumes.clone(),
             section,
             // Who waits to send an image is known to one agent only.
             volumes::Hosts { uploads: Arc::default(), ..self.hosts.clone() },
             self.policies.subscribe(),
         );
-        self.node.runs(run);
+        node.runs(run);
+    }
+
+    /// A file for virtctl.
+    pub fn file(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, bytes)?;
+        Ok(path)
+    }
+
+    /// What is on the disk of a claim of the default namespace.
+    pub async fn disk_of(&self, client: &kube::Client, claim: &str) -> Result<Vec<u8>> {
+        let claims: Api<PersistentVolumeClaim> = Api::default_namespaced(client.clone());
+        let uid = claims.get(claim).await?.metadata.uid.context("the claim's UID")?;
+        Ok(std::fs::read(self.folder.path().join("sheaf-default").join(format!("pvc-{uid}")))?)
+    }
+}
+
+/// Asks for a DataVolume of so many MiB that takes an image, as soon as its node does.
+pub async fn asked(client: &kube::Client, name: &str, mebibytes: u64) -> Result<()> {
+    let data = json!({
+        "apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "DataVolume",
+        "metadata": {"name": name, "annotations": {"cdi.kubevirt.io/storage.bind.immediate.requested": ""}},
+        "spec": {"source": {"upload": {}}, "storage": {"resources": {"requests": {"storage": format!("{mebibytes}Mi")}}}},
+    });
+    let datas: Api<DataVolume> = Api::default_namespaced(client.clone());
+    datas.create(&PostParams::default(), &serde_json::from_value(data)?).await?;
+    Ok(())
+}
+
+/// Waits until a DataVolume is in `phase`.
+pub async fn phase(client: &kube::Client, name: &str, phase: DataVolumePhase) -> Result<()> {
+    let datas: Api<DataVolume> = Api::default_namespaced(client.clone());
+    wait(&format!("DataVolume {name} is {phase}"), async || {
+        let status = datas.get(name).await?.status.unwrap_or_default();
+        Ok((status.phase == Some(phase)).then_some(()))
+    })
+    .await
+}
+
+/// Waits until an upload into a volume has begun.
+pub async fn takes_bytes(client: &kube::Client) -> Result<()> {
+    let volumes: Api<LocalVolume> = Api::all(client.clone());
+    wait("the node takes bytes", async || {
+        let volumes = volumes.list(&ListParams::default()).await?.items;
+        let arrives = |one: &LocalVolume| {
+            let status = one.status.clone().unwrap_or_default();
+            status.size_bytes.is_none()
+                && status.progress.is_some_and(|progress| progress.total_bytes.is_some())
+        };
+        Ok(volumes.iter().any(arrives).then_some(()))
+    })
+    .await
+}
+
+impl PlayedPool {
+    /// Starts all of it; the pool has so many MiB.
+    pub async fn start(mebibytes: u64) -> Result<Self> {
+        let on = cluster().await?;
+        let announced: Api<APIService> = Api::all(on.client.clone());
+        wait("the API of tokens is available", async || {
+            let found = announced.get_opt("v1beta1.upload.cdi.kubevirt.io").await?;
+            let conditions = found.and_then(|found| found.status?.conditions).unwrap_or_default();
+            Ok(conditions.iter().any(|one| one.type_ == "Available" && one.status == "True").then_some(()))
+        })
+        .await?;
+        let node = PlayedNode::start(&on).await?;
+        let volumes = PlayedDisks::make(&on.client, &node, mebibytes).await?;
+        let mut this = Self { on, node, volumes };
+        this.serve();
+        Ok(this)
+    }
+
+    /// Starts the agent's controller of volumes.
+    pub fn serve(&mut self) {
+        self.volumes.serve(&mut self.node);
     }
 
     /// Starts the agent again after its end, on the same files and volumes.
@@ -110,24 +186,13 @@ impl PlayedPool {
 
     /// A DataVolume of so many MiB that takes an image at once, once its node does.
     pub async fn asked(&self, name: &str, mebibytes: u64) -> Result<()> {
-        let data = json!({
-            "apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "DataVolume",
-            "metadata": {"name": name, "annotations": {"cdi.kubevirt.io/storage.bind.immediate.requested": ""}},
-            "spec": {"source": {"upload": {}}, "storage": {"resources": {"requests": {"storage": format!("{mebibytes}Mi")}}}},
-        });
-        let datas: Api<DataVolume> = Api::default_namespaced(self.on.client.clone());
-        datas.create(&PostParams::default(), &serde_json::from_value(data)?).await?;
+        asked(&self.on.client, name, mebibytes).await?;
         self.phase(name, DataVolumePhase::UploadReady).await
     }
 
     /// Waits until the DataVolume is in `phase`.
     pub async fn phase(&self, name: &str, phase: DataVolumePhase) -> Result<()> {
-        let datas: Api<DataVolume> = Api::default_namespaced(self.on.client.clone());
-        let reached = wait(&format!("DataVolume {name} is {phase}"), async || {
-            let status = datas.get(name).await?.status.unwrap_or_default();
-            Ok((status.phase == Some(phase)).then_some(()))
-        })
-        .await;
+        let reached = self::phase(&self.on.client, name, phase).await;
         if reached.is_err() {
             eprintln!("{}", self.on.kubectl(&["get", "localvolumes,dv,pvc,events", "-A", "-o", "yaml"])?);
         }
@@ -149,31 +214,12 @@ impl PlayedPool {
 
     /// Waits until an upload into a volume has begun.
     pub async fn takes_bytes(&self) -> Result<()> {
-        let volumes: Api<LocalVolume> = Api::all(self.on.client.clone());
-        wait("the node takes bytes", async || {
-            let volumes = volumes.list(&ListParams::default()).await?.items;
-            let arrives = |one: &LocalVolume| {
-                let status = one.status.clone().unwrap_or_default();
-                status.size_bytes.is_none()
-                    && status.progress.is_some_and(|progress| progress.total_bytes.is_some())
-            };
-            Ok(volumes.iter().any(arrives).then_some(()))
-        })
-        .await
+        takes_bytes(&self.on.client).await
     }
 
     /// What is on the disk of the claim.
     pub async fn disk(&self, claim: &str) -> Result<Vec<u8>> {
-        let claims: Api<PersistentVolumeClaim> = Api::default_namespaced(self.on.client.clone());
-        let uid = claims.get(claim).await?.metadata.uid.context("the claim's UID")?;
-        Ok(std::fs::read(self.folder.path().join("sheaf-default").join(format!("pvc-{uid}")))?)
-    }
-
-    /// A file for virtctl.
-    pub fn file(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
-        let path = self.folder.path().join(name);
-        std::fs::write(&path, bytes)?;
-        Ok(path)
+        self.disk_of(&self.on.client, claim).await
     }
 
     /// `raw` as a qcow2 file.

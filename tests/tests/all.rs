@@ -50,6 +50,9 @@ mod volumes_cluster;
 /// Drives the console of an emulated node in Chromium.
 #[cfg(feature = "all")]
 mod console_browser;
+/// Three control-plane nodes, of which each in turn is lost under a browser: minutes of waiting.
+#[cfg(feature = "all")]
+mod console_failover;
 /// Builds a provider of OpenID Connect.
 #[cfg(feature = "all")]
 mod console_sso;

@@ -10,6 +10,8 @@ use sheaf_tests::console::claimable;
 use sheaf_tests::harness::case;
 use std::time::Duration;
 
+/// Beside it are pages that another case starts.
+const TEST: &str = "test/real/node.test.ts";
 /// Longest run of the pages: a guest boots twice under two layers of emulation.
 const PAGES: Duration = Duration::from_secs(1500);
 
@@ -23,7 +25,7 @@ fn the_pages_of_a_node_do_in_a_browser_what_they_say() {
         if !web.join("node_modules").exists() {
             System.run(&npm(&["ci", "--ignore-scripts"]))?;
         }
-        let pages = npm(&["exec", "--", "vitest", "run", "--config", "test/real/vitest.config.ts"])
+        let pages = npm(&["exec", "--", "vitest", "run", "--config", "test/real/vitest.config.ts", TEST])
             .env("SHEAF_CONSOLE", &address)
             .env("SHEAF_CODE", &code)
             .env("SHEAF_IMAGE", case.guest_disk()?)

@@ -28,8 +28,13 @@ use crate::{answer::Answer, caller::Caller, clock, serve::State};
 
 /// Messages between the stream and a connection that is slow.
 const WAITING: usize = 64;
-/// Between two looks at session and rights. Each look is a line, so that a connection that is dead is noticed.
+/// Between two looks at session and rights.
 const LOOK: Duration = KEPT;
+/// Between two signs of life: a page that hears none for 12 s (`web/src/api/watch.ts`) connects again, as a node that lost its power ends no
+/// connection.
+const ALIVE: Duration = Duration::from_secs(5);
+/// An event and not a comment: no script is told of comments. The first one says that there will be more.
+const SIGN: &[u8] = b"event: alive\ndata: 1\n\n";
 /// After it a browser that lost the connection tries again, in ms.
 const RETRY: &str = "retry: 2000\n\n";
 
@@ -63,6 +68,7 @@ struct Feed {
 impl Feed {
     async fn run(mut self, hubs: &[Arc<Hub>]) -> Result<(), End> {
         self.say(Bytes::from_static(RETRY.as_bytes())).await?;
+        self.say(Bytes::from_static(SIGN)).await?;
         let mut changes = SelectAll::new();
         for hub in hubs {
             let (items, whole, receiver) = hub.subscribe();
@@ -83,6 +89,9 @@ impl Feed {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.tick().await;
+        let mut alive = tokio::time::interval(ALIVE);
+        alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        alive.tick().await;
         loop {
             tokio::select! {
                 change = changes.next() => match change {
@@ -91,6 +100,7 @@ impl Feed {
                     Some((_, None)) | None => return Err(End),
                 },
                 _ = look.tick() => self.look(hubs).await?,
+                _ = alive.tick() => self.say(Bytes::from_static(SIGN)).await?,
             }
         }
     }
@@ -126,8 +136,7 @@ impl Feed {
                 self.may_see(hub, namespace.as_ref()).await?;
             }
         }
-        // A comment.
-        self.say(Bytes::from_static(b":\n\n")).await
+        Ok(())
     }
 
     async fn say(&self, line: Bytes) -> Result<(), End> {

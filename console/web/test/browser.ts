@@ -11,11 +11,12 @@ const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 /** ms for a condition of a page: the machine may be busy. */
 export const PATIENT = 300_000;
 
-export async function launch(): Promise<Browser> {
+/** A browser, with these further arguments. */
+export async function launch(more: string[] = []): Promise<Browser> {
   const executablePath = execFileSync(fileURLToPath(new URL("chromium", import.meta.url)), { encoding: "utf8" }).trim();
   return chromium.launch({
     executablePath,
-    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"],
+    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", ...more],
     timeout: PATIENT,
   });
 }
@@ -29,11 +30,16 @@ export interface Opened {
   close: () => Promise<void>;
 }
 
-export async function open(browser: Browser, url: string, theme: Theme = "light"): Promise<Opened> {
+export async function open(
+  browser: Browser,
+  url: string,
+  theme: Theme = "light",
+  certificate: "own" | "known" = "own",
+): Promise<Opened> {
   const context = await browser.newContext({
     viewport: { width: 1280, height: 720 },
     // A node made its own certificate.
-    ignoreHTTPSErrors: true,
+    ignoreHTTPSErrors: certificate === "own",
     colorScheme: theme,
     reducedMotion: "reduce",
     locale: "en-GB",

@@ -39,12 +39,12 @@ impl Controller {
     pub fn new(namespace: &str, paths: &Paths) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let log = folder.path().join("log");
-        // It is linked for the node's libraries, which the tools chroot has. Threads of the runtime start it, and outlive it.
-        let with_libraries = Tools::find()?.command(&program()?.display().to_string());
+        // Threads of the runtime start it, and outlive it.
+        let program = program("sheaf-controller")?;
         let command = Command::new("ip")
             .args(["netns", "exec", namespace])
-            .arg(with_libraries.program)
-            .args(with_libraries.args)
+            .arg(program.program)
+            .args(program.args)
             .arg("run")
             .arg(format!("--kubeconfig={}", paths.kubernetes.join("sheaf-controller.conf").display()))
             .arg(format!("--certificates={}", paths.kubernetes.join("pki").display()))
@@ -129,22 +129,27 @@ impl Drop for Controller {
     }
 }
 
-/// The program: SHEAF_CONTROLLER, or the newest that `sheaf build` has made.
-pub fn program() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("SHEAF_CONTROLLER") {
-        return Ok(path.into());
-    }
-    let home = std::env::var_os("HOME").context("HOME is not set")?;
-    let programs = Path::new(&home).join(".cache/sheaf/programs");
-    newest(&programs)
-        .with_context(|| format!("no sheaf-controller below {}; `sheaf build` makes it", programs.display()))
+/// How a program of the node is started here: the one that its variable names (SHEAF_CONTROLLER, SHEAF_CONSOLE), or the newest that
+/// `sheaf build` has made. It is linked for the node's libraries, which the tools chroot has.
+pub fn program(name: &str) -> Result<Command> {
+    let variable = name.to_uppercase().replace('-', "_");
+    let path = match std::env::var_os(variable) {
+        Some(path) => PathBuf::from(path),
+        None => {
+            let home = std::env::var_os("HOME").context("HOME is not set")?;
+            let programs = Path::new(&home).join(".cache/sheaf/programs");
+            newest(&programs, name)
+                .with_context(|| format!("no {name} below {}; `sheaf build` makes it", programs.display()))?
+        }
+    };
+    Ok(Tools::find()?.command(&path.display().to_string()))
 }
 
 /// The newest of the builds below `programs`.
-fn newest(programs: &Path) -> Option<PathBuf> {
+fn newest(programs: &Path, name: &str) -> Option<PathBuf> {
     let builds = fs::read_dir(programs).ok()?.flatten();
     let made = builds.filter_map(|build| {
-        let path = build.path().join("sheaf-controller");
+        let path = build.path().join(name);
         Some((path.metadata().ok()?.modified().ok()?, path))
     });
     made.max().map(|(_, path)| path)
@@ -158,7 +163,7 @@ mod tests {
     #[test]
     fn the_newest_build_of_sheaf_controller_is_run() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(newest(folder.path()), None);
+        assert_eq!(newest(folder.path(), "sheaf-controller"), None);
         for (build, age) in [("a", 20), ("b", 10), ("c", 30)] {
             let path = folder.path().join(build).join("sheaf-controller");
             fs::create_dir(path.parent().unwrap()).unwrap();
@@ -166,6 +171,9 @@ mod tests {
             file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
         }
         fs::create_dir(folder.path().join("without")).unwrap();
-        assert_eq!(newest(folder.path()).unwrap(), folder.path().join("b/sheaf-controller"));
+        assert_eq!(
+            newest(folder.path(), "sheaf-controller").unwrap(),
+            folder.path().join("b/sheaf-controller")
+        );
     }
 }

@@ -13,6 +13,11 @@ import { Store, type Objects } from "./store.ts";
 const WHOLE = 5000;
 /** Before a closed stream is opened again, in ms. */
 const RETRY = 3000;
+/**
+ * A stream that is opened, or whose server says that it is alive (every 5 s), and that brings nothing for so many ms is dead: a node that
+ * lost its power ends no connection, and the browser notices only after a minute.
+ */
+const SILENT = 12_000;
 
 interface Line {
   kind: Kind;
@@ -26,6 +31,7 @@ const wanted = new Set<Kind>();
 let source: EventSource | undefined;
 let opening: ReturnType<typeof setTimeout> | undefined;
 let waiting: ReturnType<typeof setTimeout> | undefined;
+let silence: ReturnType<typeof setTimeout> | undefined;
 let isConnected = true;
 const readers = new Set<() => void>();
 let refused: () => Promise<void> = async () => {};
@@ -48,8 +54,18 @@ export function onStreamRefused(then: () => Promise<void>): void {
   refused = then;
 }
 
+/** The stream is to bring something in time, from now on. */
+function listening(): void {
+  clearTimeout(silence);
+  silence = setTimeout(() => {
+    connected(false);
+    open();
+  }, SILENT);
+}
+
 function open(): void {
   source?.close();
+  clearTimeout(silence);
   clearTimeout(opening);
   clearTimeout(waiting);
   opening = undefined;
@@ -57,8 +73,20 @@ function open(): void {
   const kinds = [...wanted].sort();
   const stream = new EventSource(`/console/watch?kinds=${kinds.join(",")}`);
   source = stream;
+  let isCounted = true;
+  const heard = () => {
+    if (source === stream && isCounted) listening();
+  };
+  heard();
+  stream.addEventListener("alive", () => {
+    isCounted = true;
+    heard();
+  });
   stream.onopen = () => {
     connected(true);
+    // A server of before says nothing while nothing changes.
+    isCounted = false;
+    clearTimeout(silence);
     for (const kind of kinds) store(kind).connect();
     clearTimeout(waiting);
     waiting = setTimeout(() => {
@@ -66,6 +94,7 @@ function open(): void {
     }, WHOLE);
   };
   stream.onmessage = (event: MessageEvent<string>) => {
+    heard();
     const line = JSON.parse(event.data) as Line;
     if (line.change === "synced") store(line.kind).synced();
     else if (line.change === "gone") store(line.kind).gone(line.key ?? "");
@@ -73,8 +102,12 @@ function open(): void {
   };
   stream.onerror = () => {
     connected(false);
+    // The browser opens it again, and that is to succeed in time.
+    isCounted = true;
+    heard();
     // A refusal closes the stream for good; a connection that broke is opened again by the browser.
     if (stream.readyState !== EventSource.CLOSED || source !== stream) return;
+    clearTimeout(silence);
     void refused().finally(() => {
       if (source === stream) opening = setTimeout(open, RETRY);
     });
@@ -85,6 +118,7 @@ function open(): void {
 export function closeWatch(): void {
   source?.close();
   source = undefined;
+  clearTimeout(silence);
   clearTimeout(opening);
   clearTimeout(waiting);
   opening = undefined;
@@ -92,7 +126,8 @@ export function closeWatch(): void {
   for (const there of stores.values()) there.clear();
 }
 
-function want(kinds: readonly Kind[]): void {
+/** Asks for these kinds; a page does so by {@link useObjects}. */
+export function want(kinds: readonly Kind[]): void {
   const before = wanted.size;
   for (const kind of kinds) wanted.add(kind);
   if (wanted.size === before && source) return;
@@ -109,6 +144,8 @@ export function useObjects<K extends Kind>(kind: K): Objects<Kinds[K]> {
   return useSyncExternalStore(there.subscribe, there.snapshot, there.snapshot);
 }
 
+const connection = (): boolean => isConnected;
+
 /** Whether changes arrive. */
 export function useConnected(): boolean {
   return useSyncExternalStore(
@@ -116,6 +153,7 @@ export function useConnected(): boolean {
       readers.add(reader);
       return () => readers.delete(reader);
     },
-    () => isConnected,
+    connection,
+    connection,
   );
 }
