@@ -359,8 +359,6 @@ async fn a_page_goes_on_by_itself_when_the_node_that_it_spoke_to_is_lost() -> Re
     page_goes_on(Certificates::Given, &Loss::ALL).await
 }
 
-// Red: each node makes a certificate of its own (`agent/src/cluster/create/console.rs`, `ensure_own`), and a browser that was told to trust
-// one does not trust the next: its page asks forever, and says that it continues by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn so_does_a_page_where_no_certificate_was_given_and_somebody_trusts_what_the_first_console_showed()
 -> Result<()> {

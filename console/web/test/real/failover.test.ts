@@ -139,8 +139,6 @@ test.each(LOSSES)(
   },
 );
 
-// Red: nothing but the keepalive of the browser (45 s without a byte) tells a page that its stream is dead, since what the console sends
-// every 15 s (`console/src/watch/stream.rs`, LOOK) is a comment, which no script is given, and `console/web/src/api/watch.ts` counts no silence.
 test("it is shown within 30 s, and meanwhile the page says that the console does not answer", () => {
   expect(measured.map(({ loss }) => loss)).toEqual(LOSSES);
   expect(measured.filter(({ said, shown }) => said === undefined || !(shown! <= SHOWN))).toEqual([]);
