@@ -89,7 +89,8 @@ impl Network {
         let (pid, bridge) = (std::process::id(), &self.name);
         let address = Ipv4Addr::from(self.prefix + host);
         let namespace = format!("sheaf-{pid}-{bridge}-{host}");
-        let (outside, inside) = (format!("so{pid}-{host}"), format!("si{pid}-{host}"));
+        // At most 15 characters; `sb` of the bridge's name is another.
+        let [outside, inside] = ["so", "si"].map(|end| format!("{end}{}-{host}", &bridge[2..]));
         let far = format!("{address}/27");
         for words in [
             vec!["netns", "add", &namespace],
