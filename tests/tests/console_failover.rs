@@ -6,10 +6,13 @@
 //! (`console/web/test/real/failover.test.ts`). Route out: seconds, printed.
 
 use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
+use kube::api::Api;
 use serde_json::{Value, json};
 use sheaf_api::cdi::DataVolumePhase;
 use sheaf_host::run::{Command, Run as _, System};
 use sheaf_tests::console::{Browser, PASSWORD, Stream, Upload, ask};
+use sheaf_tests::controlled::wait;
 use sheaf_tests::planes::{Computer, joining};
 use sheaf_tests::played::PlayedNode;
 use sheaf_tests::played_pool::{self, PlayedDisks};
@@ -363,4 +366,29 @@ async fn a_page_goes_on_by_itself_when_the_node_that_it_spoke_to_is_lost() -> Re
 async fn so_does_a_page_where_no_certificate_was_given_and_somebody_trusts_what_the_first_console_showed()
 -> Result<()> {
     page_goes_on(Certificates::Own, &[Loss::Power]).await
+}
+
+/// Until the cluster counts a node as lost.
+async fn is_silent(site: &Site, name: &str) -> Result<()> {
+    let nodes: Api<Node> = Api::all(site.admin().await?);
+    wait(&format!("{name} counts as lost"), async || {
+        let status = nodes.get(name).await?.status.unwrap_or_default();
+        let is_unknown = |one: &NodeCondition| one.type_ == "Ready" && one.status == "Unknown";
+        Ok(status.conditions.unwrap_or_default().iter().any(is_unknown).then_some(()))
+    })
+    .await
+}
+
+// Red: a silent node owns no address (`controller/src/nodes/addresses.rs`, `owners`), so that of its API server is the API server's, and
+// the policy `sheaf-node-addresses` refuses the status by which the node would be silent no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_that_was_off_until_it_counted_as_lost_is_of_the_control_plane_again() -> Result<()> {
+    let mut site = Site::make(Certificates::Own).await?;
+    site.lose(0, Loss::Power)?;
+    is_silent(&site, "a").await?;
+    site.reconnect()?;
+    let begun = Instant::now();
+    site.is_whole().await?;
+    println!("whole again after {:.1} s", begun.elapsed().as_secs_f64());
+    Ok(())
 }
