@@ -379,8 +379,6 @@ async fn is_silent(site: &Site, name: &str) -> Result<()> {
     .await
 }
 
-// Red: a silent node owns no address (`controller/src/nodes/addresses.rs`, `owners`), so that of its API server is the API server's, and
-// the policy `sheaf-node-addresses` refuses the status by which the node would be silent no more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_node_that_was_off_until_it_counted_as_lost_is_of_the_control_plane_again() -> Result<()> {
     let mut site = Site::make(Certificates::Own).await?;

@@ -83,15 +83,16 @@ pub fn is_no_nodes(address: &IpAddr, plane: &ControlPlane) -> bool {
 }
 
 /// Who has which address: control-plane nodes before others for the API server's; else who had it before, else the
-/// older Node. Silent nodes have none.
+/// older Node. Silent nodes have none, except that an address of the API server stays its control-plane node's: nobody else may
+/// have it, and with it the node reports again when it is back.
 pub fn owners(
     nodes: &[&Node],
     before: &BTreeMap<IpAddr, String>,
     plane: &ControlPlane,
 ) -> BTreeMap<IpAddr, String> {
-    let mut nodes: Vec<&Node> = nodes.iter().copied().filter(|node| !is_silent(node)).collect();
-    let age = |node: &Node| (node.creation_timestamp().map(|time| time.0), node.name_any());
-    nodes.sort_by_key(|node| age(node));
+    let mut nodes = nodes.to_vec();
+    nodes.sort_by_key(|node| (node.creation_timestamp().map(|time| time.0), node.name_any()));
+    let (silent, nodes): (Vec<&Node>, Vec<&Node>) = nodes.into_iter().partition(|node| is_silent(node));
     let mut owners = BTreeMap::new();
     let has_plane = nodes.iter().any(|node| is_control_plane(node));
     for node in &nodes {
@@ -108,7 +109,9 @@ pub fn owners(
     }
     if has_plane {
         for address in plane.addresses.iter().filter(|address| !is_no_nodes(address, plane)) {
-            owners.entry(*address).or_insert_with(|| API_SERVER.to_owned());
+            let mut away = silent.iter().filter(|node| is_control_plane(node));
+            let owner = away.find(|node| claimed(node).contains(address)).map(|node| node.name_any());
+            owners.entry(*address).or_insert_with(|| owner.unwrap_or_else(|| API_SERVER.to_owned()));
         }
     }
     owners
@@ -210,6 +213,33 @@ mod tests {
         assert_eq!(owner(&owners(&[&new, &old], &before, &plane()), "10.0.0.2").as_deref(), Some("n3"));
         let silent = node("n2", "05", &["10.0.0.2"], false, "Unknown");
         assert_eq!(owner(&owners(&[&silent], &BTreeMap::new(), &plane()), "10.0.0.2"), None);
+    }
+
+    #[test]
+    fn a_control_plane_node_that_was_silent_may_report_with_its_address_of_the_api_server() {
+        let plane = ControlPlane::read(&BTreeMap::from([
+            ("addresses".to_owned(), "10.0.0.1".to_owned()),
+            ("addresses.n2".to_owned(), "10.0.0.2".to_owned()),
+        ]));
+        let first = node("n1", "05", &["10.0.0.1", "10.0.1.1"], true, "Unknown");
+        let second = node("n2", "06", &["10.0.0.2"], true, "True");
+        let thief = node("n3", "04", &["10.0.0.1", "10.0.1.1"], false, "True");
+        let all = [&first, &second, &thief];
+        let found = owners(&all, &BTreeMap::new(), &plane);
+        assert_eq!(owner(&found, "10.0.0.1").as_deref(), Some("n1"));
+        assert_eq!(owner(&found, "10.0.0.2").as_deref(), Some("n2"));
+        assert_eq!(
+            owner(&found, "10.0.1.1").as_deref(),
+            Some("n3"),
+            "another address of a silent node is free"
+        );
+        // A worker that is silent keeps nothing, and another control-plane node may have taken the address over.
+        let worker = node("n4", "03", &["10.0.0.1"], false, "Unknown");
+        let other = node("n5", "07", &["10.0.0.1"], true, "True");
+        let found = owners(&[&worker, &second], &BTreeMap::new(), &plane);
+        assert_eq!(owner(&found, "10.0.0.1").as_deref(), Some(API_SERVER));
+        let found = owners(&[&first, &second, &other], &BTreeMap::new(), &plane);
+        assert_eq!(owner(&found, "10.0.0.1").as_deref(), Some("n5"));
     }
 
     #[test]
