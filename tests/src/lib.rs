@@ -18,6 +18,7 @@ pub mod harness;
 pub mod lab;
 pub mod ledger;
 pub mod libvirt;
+pub mod pages;
 pub mod planes;
 pub mod played;
 pub mod played_pool;

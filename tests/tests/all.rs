@@ -50,6 +50,9 @@ mod volumes_cluster;
 /// Drives the console of an emulated node in Chromium.
 #[cfg(feature = "all")]
 mod console_browser;
+/// Drives all pages of the console in Chromium: a quarter of an hour.
+#[cfg(feature = "all")]
+mod console_pages;
 /// Builds a provider of OpenID Connect.
 #[cfg(feature = "all")]
 mod console_sso;
