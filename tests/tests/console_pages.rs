@@ -24,14 +24,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest run of one file, on a machine that has other work.
-const PAGES: Duration = Duration::from_secs(900);
+const PAGES: Duration = Duration::from_secs(9000);
 /// A project beside `default`.
 const PROJECT: &str = "shop";
 /// An image on a server that nodes reach.
 const IMAGE: &str = "https://images.example.org/small.raw";
 const GB: u64 = 1_000_000_000;
 
-/// What each node has: three disks, of which one has contents; a bridge that filters VLANs, and a NIC that nobody uses.
+/// What each node has: three disks, of which one has contents; a bridge that filters VLANs; two NICs, of which br0 has
+/// the first.
 fn machine(image: &[u8]) -> Machine {
     let disk = |path, serial, holds| Disk { path, serial, bytes: 100 * GB, holds };
     let bridge = |name: &str, vlan_aware| Link {
@@ -42,21 +43,23 @@ fn machine(image: &[u8]) -> Machine {
         mtu: 1500,
         ..Link::default()
     };
-    let nic = Link {
-        name: "eth1".into(),
+    let nic = |name: &str, mac: &str| Link {
+        name: name.into(),
         state: "up".into(),
         is_nic: true,
-        permanent_mac: Some("52:54:00:00:00:01".into()),
+        permanent_mac: Some(mac.into()),
         mtu: 1500,
         ..Link::default()
     };
+    let nics = [nic("eth0", "52:54:00:00:00:01"), nic("eth1", "52:54:00:00:00:02")];
+    let bridges = [bridge("br0", false), bridge("br1", true), bridge("masq0", false)];
     Machine {
         disks: vec![
             disk("/dev/vda", "A", None),
             disk("/dev/vdb", "B", Some("ext4")),
             disk("/dev/vdc", "C", None),
         ],
-        links: vec![bridge("br0", false), bridge("br1", true), bridge("masq0", false), nic],
+        links: nics.into_iter().chain(bridges).collect(),
         files: [(IMAGE.to_owned(), image.to_vec())].into(),
         keeps_volumes: true,
     }
@@ -121,7 +124,9 @@ async fn the_pages_do_on_a_real_control_plane_in_a_browser_what_they_say() -> Re
     ensure!(bindings.contains(PROJECT) && bindings.contains("ClusterRole/edit"), "{bindings}");
 
     ground.does("cluster-storage.test.ts").await?;
+    ground.does("cluster-keyboard.test.ts").await?;
     ground.does("cluster-machines.test.ts").await?;
+    ground.does("cluster-changes.test.ts").await?;
     ground.fleet.check()?;
     ground.does("cluster-nodes.test.ts").await?;
     drop(ground.console);

@@ -70,9 +70,17 @@ impl Machine {
 
     /// Bridges that VMs may be on.
     pub(super) fn bridges(&self) -> Vec<String> {
-        let found: Vec<_> =
-            self.links.iter().filter(|link| link.bridge_ports.is_some()).map(|link| link.name.clone()).collect();
+        let found = self.named(|link| link.bridge_ports.is_some());
         if found.is_empty() { vec!["br0".into(), "masq0".into()] } else { found }
+    }
+
+    /// Of those, the ones that filter VLANs.
+    pub(super) fn vlan_bridges(&self) -> Vec<String> {
+        self.named(|link| link.vlan_aware)
+    }
+
+    fn named(&self, is_meant: impl Fn(&Link) -> bool) -> Vec<String> {
+        self.links.iter().filter(|link| is_meant(link)).map(|link| link.name.clone()).collect()
     }
 
     /// The servers that it reaches.

@@ -166,6 +166,7 @@ impl SimulatedNode {
         network.send_modify(|network| {
             network.addresses = vec![address(number).into()];
             network.bridges = shared.machine.bridges();
+            network.vlan_bridges = shared.machine.vlan_bridges();
             network.time_synchronised = true;
         });
 

@@ -8,9 +8,8 @@
  */
 import { expect, test } from "vitest";
 import { PATIENT } from "../browser.ts";
-import { type Desk, ground, PASSWORD } from "./ground.ts";
+import { type Desk, ground, KEY, PASSWORD } from "./ground.ts";
 
-const KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@desk";
 const MACHINE = "/apis/kubevirt.io/v1/namespaces/default/virtualmachines/by-hand";
 /** Stops of Tab on the longest way across a page. */
 const MOST = 90;

@@ -1,6 +1,6 @@
 /**
  * The pages on a real control plane: nodes that join, rest and leave, and updates of all of them. `tests/tests/console_pages.rs` starts the
- * control plane and this, after `cluster-machines.test.ts`.
+ * control plane and this, after `cluster-changes.test.ts`.
  *
  * Why here: what is in the way, what is lost and what follows is decided by sheaf-controller and agents, and only shown by the page. Agents are
  * real but for updates: nobody installs a release, so an update begins its first node and is cancelled. Route in: `anna`, three nodes; the
@@ -50,11 +50,11 @@ test("a node is added with a table that holds a token for it, and one of the con
   await desk.button("Add a node").click();
   await page.locator("#add-name").fill("fleet-0009");
   await page.locator("#add-role-control-plane").check();
-  await desk.dialog.getByText("sheaf-agent token create --control-plane --node fleet-0009").waitFor();
+  await desk.says("sheaf-agent token create --control-plane --node fleet-0009");
   await desk.accessible();
   await page.locator("#add-role-machines").check();
   await desk.agree("Make token");
-  await desk.dialog.getByText(/Valid for one node, for (59|60) more minutes/).waitFor();
+  await desk.says(/Valid for one node, for (59|60) more minutes/);
   const table = (await page.locator("#join-table").textContent()) ?? "";
   expect(table).toMatch(/^\[cluster\]\nmode = "join"\n/);
   expect(table).toMatch(/token = "[a-z0-9]{6}\.[a-z0-9]{16}"/);
@@ -68,15 +68,15 @@ test("a maintenance is blocked by a machine that would not start again, named wi
   await runs("Once");
   await desk.at("/nodes/fleet-0000");
   await desk.button("Start maintenance").click();
-  await desk.dialog.getByText("1 machine shut down").waitFor();
+  await desk.says("1 machine shut down");
   await desk.page.locator("#maintenance-deadline").fill("0");
   await desk.agree("Start maintenance");
-  await desk.dialog.getByText("From 1 minute to 10080, a week.").waitFor();
+  await desk.says("From 1 minute to 10080, a week.");
   await desk.page.locator("#maintenance-deadline").fill("30");
   await desk.page.locator("#maintenance-reason").fill("new memory");
   await desk.accessible();
   await desk.agree("Start maintenance");
-  await desk.heading("Maintenance: new memory");
+  await desk.heading(/Maintenance: new memory/);
   await desk.text(/VM shop\/till: its runStrategy Once does not start it again/);
   await desk.accessible();
   await desk.becomes(`${SHEAF}/nodemaintenances/fleet-0000`, {
@@ -123,7 +123,7 @@ test("an update of all nodes is refused at its entry, started, paused, resumed a
   await desk.accessible();
   await desk.button("Update nodes").click();
   await desk.agree("Start update");
-  await desk.dialog.getByText("A version is as 0.2.0 or 0.2.0-rc.1.").waitFor();
+  await desk.says("A version is as 0.2.0 or 0.2.0-rc.1.");
   await page.locator("#update-version").fill("0.9.0");
   await page.locator("#update-at").fill("https://anna:secret@releases.example.org/sheaf");
   await page.locator("#update-maxUnavailable").fill("1");
@@ -146,7 +146,7 @@ test("an update of all nodes is refused at its entry, started, paused, resumed a
   await desk.button("Pause").waitFor();
   await desk.becomes(update, { spec: { paused: false } });
   await desk.button("Cancel update").click();
-  await desk.dialog.getByText("No further node is begun.").waitFor();
+  await desk.says("No further node is begun.");
   await desk.accessible();
   await desk.agree("Cancel update");
   await desk.becomes(update, { spec: { cancelled: true }, status: { phase: "Cancelled" } });
@@ -178,7 +178,7 @@ test("a removal lists what is lost, is cancelled, and goes on once the losses ar
     await page.locator("#removal-reason").fill("sold");
     await desk.accessible();
     await desk.agree("Start removal");
-    await desk.heading(/^Removal of fleet-0000: Something is in the way|^Removal of fleet-0000: .* in the way/);
+    await desk.heading(/Removal of fleet-0000: Something is in the way/);
     await desk.text("Would be lost:");
   };
   await start();
@@ -196,7 +196,7 @@ test("a removal lists what is lost, is cancelled, and goes on once the losses ar
   await desk.dialog.getByRole("textbox").fill("fleet-0000");
   await desk.accessible();
   await sure.click();
-  await desk.heading("Removal of fleet-0000: It was removed");
+  await desk.heading(/Removal of fleet-0000: It was removed/);
   await desk.accessible();
   await desk.vanishes(NODE);
   await desk.becomes(removal, { status: { phase: "Removed" } });

@@ -9,7 +9,7 @@
  */
 import { expect, test } from "vitest";
 import { PATIENT } from "../browser.ts";
-import type { BlockDevice, StoragePool } from "../../src/types/crds.ts";
+import type { BlockDevice, NodeNetworkEnactment, StoragePool } from "../../src/types/crds.ts";
 import type { List } from "../../src/types/meta.ts";
 import { given, ground } from "./ground.ts";
 
@@ -70,7 +70,7 @@ test("a disk with contents is taken only once its serial is typed, and machines 
   await desk.choose(`disk ${name}`, "Create a pool of it");
   await desk.page.locator("#pool-pool").fill("fast");
   await desk.agree("Create");
-  await desk.dialog.getByText("Type fleet-0001-B: what is on the disk is erased.").waitFor();
+  await desk.says("Type fleet-0001-B: what is on the disk is erased.");
   await desk.accessible();
   expect(await desk.status(`/api${SHEAF}/storagepools/fast.fleet-0001`)).toBe(404);
   await desk.dialog.getByLabel("Type the serial fleet-0001-B to erase what is on it").fill("fleet-0001-B");
@@ -115,7 +115,7 @@ test("a disk is erased with its serial typed", async () => {
   const { name } = (await disk("fleet-0002-B")).metadata;
   await desk.at("/disks");
   await desk.choose(`disk ${name}`, "Erase");
-  await desk.dialog.getByText("Lost: ext4 on /dev/vdb").waitFor();
+  await desk.says("Lost: ext4 on /dev/vdb");
   await desk.dialog.getByRole("textbox").fill("fleet-0002-b");
   expect(await desk.dialog.getByRole("button", { name: "Erase", exact: true }).isDisabled()).toBe(true);
   await desk.dialog.getByRole("textbox").fill("fleet-0002-B");
@@ -166,7 +166,7 @@ test("a network is a bridge that is picked and a number; a bridge without VLANs 
   await desk.select("network-bridge", "br0");
   await page.locator("#network-vlans").fill("100");
   await desk.agree("Create");
-  await desk.dialog.getByText("VLANs need a bridge that filters them on every node").waitFor();
+  await desk.says("VLANs need a bridge that filters them on every node");
   await desk.select("network-bridge", "br1");
   await desk.accessible();
   await desk.agree("Create");
@@ -182,10 +182,7 @@ test("a network is a bridge that is picked and a number; a bridge without VLANs 
   await page.locator("#network-tagging").selectOption("trunk");
   await page.locator("#network-vlans").fill("10, 200-209");
   await desk.agree("Create");
-  await desk.dialog
-    .getByText(/already exists/)
-    .first()
-    .waitFor();
+  await desk.says(/already exists/);
   await page.locator("#network-name").fill("trunk");
   await desk.select("network-project", "shop");
   await page.locator("#network-shared").check();
@@ -205,7 +202,7 @@ test("a network is a bridge that is picked and a number; a bridge without VLANs 
   await desk.vanishes(`${networks}/spare`);
 });
 
-test("a change of links is tried by one node, counted down, rolled back with the reason, and deleted", async () => {
+test("a change of links is refused, changed in its YAML, tried by one node and rolled back with the reason, and deleted", async () => {
   const { desk } = on;
   const { page } = desk;
   await desk.at("/policies");
@@ -215,25 +212,33 @@ test("a change of links is tried by one node, counted down, rolled back with the
   await page.locator("#policy-name").fill("storage");
   await page.locator("#policy-kind").selectOption("bridge");
   await page.locator("#policy-link").fill("br5");
-  await page.locator("#policy-ports").fill("eth1");
+  await page.locator("#policy-ports").fill("eth0");
   await desk.accessible();
   await desk.agree("Start the change");
   await desk.heading("storage");
+  await desk.heading(/fleet-0000: refused/);
+  await desk.text(/\(eth0\) is a port of bridge br0 \(node\.toml\), so it cannot be one of bridge br5/);
+  await desk.accessible();
+
+  await desk.button("YAML").click();
+  const area = page.getByLabel("YAML of change storage");
+  await expect.poll(() => area.inputValue(), { timeout: PATIENT }).toContain("eth0");
+  await desk.accessible();
+  await area.fill((await area.inputValue()).replace("eth0", "eth1"));
+  await desk.agree("Save");
+  await expect.poll(() => area.inputValue(), { timeout: PATIENT }).toContain("eth1");
+  await page.keyboard.press("Escape");
   await desk.heading(/fleet-000\d tries it: \d+ s/);
   await desk.accessible();
   await desk.heading(/fleet-000\d: rolled back/);
-  await desk.text("br5");
   await desk.accessible();
-  const enactments = await desk.read<List<{ metadata: { name: string }; spec: object; status?: object }>>(
-    `${SHEAF}/nodenetworkenactments`,
-  );
-  const ended = enactments.items.filter(({ status }) => status && "failedProbe" in status);
-  expect(ended).toMatchObject([{ spec: { policy: "storage" }, status: { phase: "RolledBack" } }]);
-  await desk.button("YAML").click();
-  await page.getByLabel("YAML of change storage").waitFor();
-  await desk.accessible();
-  await page.keyboard.press("Escape");
+  const enactments = async () => {
+    const all = await desk.read<List<NodeNetworkEnactment>>(`${SHEAF}/nodenetworkenactments`);
+    return all.items.filter(({ status }) => status?.phase === "RolledBack").map(({ spec }) => spec.policy);
+  };
+  expect(await enactments()).toEqual(["storage"]);
   await desk.button("Delete").click();
+  await desk.accessible();
   await desk.agree("Delete");
   await desk.text("Nodes have the links of their node.toml");
   await desk.vanishes(`${SHEAF}/nodenetworkpolicies/storage`);

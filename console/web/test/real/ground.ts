@@ -21,6 +21,17 @@ export function given(name: string): string {
 export const ORIGIN = given("SHEAF_CONSOLE");
 /** Of all users here. */
 export const PASSWORD = "correct horse battery";
+/** A public key, as people paste it. */
+export const KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@desk";
+
+/** What is entered for a new machine, which gets a disk of 1 GiB and the size u1.nano. */
+export interface Entries {
+  name: string;
+  project: string;
+  image: string;
+  /** As its choice has it: `masquerade`, `default/lan100`. */
+  network: string;
+}
 
 /** A page of one user, and what is done on it again and again. */
 export class Desk {
@@ -50,12 +61,18 @@ export class Desk {
       .first()
       .waitFor();
 
+  /** Waits until the dialog says so. */
+  says = (what: string | RegExp) => this.dialog.getByText(what).first().waitFor();
+
   text = (what: string | RegExp) => this.page.getByText(what).first().waitFor();
 
   row = (name: RegExp) => this.page.getByRole("row", { name }).first().waitFor();
 
-  /** Waits until there is no such row. */
-  gone = (name: RegExp) => this.page.getByRole("row", { name }).first().waitFor({ state: "detached" });
+  /** Waits until there is no such row; behind a dialog there is none for anybody. */
+  async gone(name: RegExp): Promise<void> {
+    await this.dialog.waitFor({ state: "detached" });
+    await this.page.getByRole("row", { name }).first().waitFor({ state: "detached" });
+  }
 
   /** An act of a row or of a page. */
   async choose(of: string, act: string): Promise<void> {
@@ -91,9 +108,23 @@ export class Desk {
     await this.page.keyboard.press("Enter");
   }
 
+  /** The five entries of a new machine, each of what is offered. */
+  async enter({ name, project, image, network }: Entries): Promise<void> {
+    await this.page.locator("#name").fill(name);
+    await this.select("project", project);
+    await this.select("image", image);
+    await this.page.locator("#disk").fill("1");
+    await this.select("size", "u1.nano");
+    await this.page.locator("#key").fill(KEY);
+    await this.select("network", network);
+  }
+
+  /** The page is that of the address, as before the login. */
+  isIn = (user: string) => this.button(`User ${user}`).waitFor();
+
   async logIn(user: string, password = PASSWORD): Promise<void> {
     await this.present(user, password);
-    await this.heading("Overview");
+    await this.isIn(user);
   }
 
   /** Status of what the console answers to the user of this page, without a change. */
@@ -148,7 +179,7 @@ export function ground(): Ground {
   afterEach(async ({ task }) => {
     if (task.result?.state !== "fail") return;
     const picture = given("SHEAF_SCREENSHOT");
-    for (const [index, { page }] of desks.entries())
+    for (const [index, { page }] of desks.filter(({ page }) => !page.isClosed()).entries())
       await page.screenshot({ path: index === 0 ? picture : picture.replace(/\.png$/, `-${index}.png`) });
   });
   return {
