@@ -47,11 +47,7 @@ test("a machine is created from an image, with a size, a key and a network, and 
   await desk.row(/Normal (Started|Created|SuccessfulCreate)/);
   await desk.accessible();
   await desk.at("/");
-  await desk.page
-    .getByText("default/web")
-    .or(desk.page.getByRole("link", { name: "web" }))
-    .first()
-    .waitFor();
+  await desk.row(/fleet-0000 Ready 1/);
   await desk.accessible();
 });
 

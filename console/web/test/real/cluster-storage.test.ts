@@ -221,7 +221,7 @@ test("a change of links is refused, changed in its YAML, tried by one node and r
   await desk.accessible();
 
   await desk.button("YAML").click();
-  const area = page.getByLabel("YAML of change storage");
+  const area = page.getByRole("textbox", { name: "YAML of change storage" });
   await expect.poll(() => area.inputValue(), { timeout: PATIENT }).toContain("eth0");
   await desk.accessible();
   await area.fill((await area.inputValue()).replace("eth0", "eth1"));
