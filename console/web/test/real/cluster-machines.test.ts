@@ -15,14 +15,13 @@ const KUBEVIRT = "/apis/kubevirt.io/v1/namespaces/default";
 const WEB = `${KUBEVIRT}/virtualmachines/web`;
 const INSTANCE = `${KUBEVIRT}/virtualmachineinstances/web`;
 
-const on = ground();
+const on = ground("anna");
 
 /** Which run of the machine it is. */
 const run = async () => (await on.desk.read<VirtualMachineInstance>(INSTANCE).catch(() => undefined))?.metadata.uid;
 
 test("a machine is created from an image, with a size, a key and a network, and runs where its image is", async () => {
   const { desk } = on;
-  await desk.logIn("anna");
   await desk.at("/machines");
   await desk.text("No machines yet");
   await desk.page.getByRole("link", { name: "Create machine" }).first().click();

@@ -161,8 +161,8 @@ export interface Ground {
   wrong: () => string[];
 }
 
-/** To be called once in a file, outside of its tests. */
-export function ground(): Ground {
+/** To be called once in a file, outside of its tests. Whoever is named logs in before the first of them. */
+export function ground(user?: string): Ground {
   let browser: Browser;
   const desks: Desk[] = [];
   const visitor = async () => {
@@ -172,7 +172,8 @@ export function ground(): Ground {
   };
   beforeAll(async () => {
     browser = await launch();
-    await visitor();
+    const desk = await visitor();
+    if (user) await desk.logIn(user);
   });
   afterAll(() => browser.close());
   // What was on the page when a test failed, beside the logs of the case.
