@@ -3,8 +3,8 @@
  * `tests/tests/console_pages.rs` starts the control plane and this, after `cluster-machines.test.ts`.
  *
  * Why here: what comes and goes while a machine runs is agreed upon by the API server, sheaf-controller and an agent. Disks and NICs are added to
- * a domain in memory; nobody is in it who would refuse to release them. A node serves no downloads here: an export is asked for, and ended. Route in: `anna`, `bob`, the machine `web`, the network
- * `trunk`. Route out: no machine is left but bob's `till` of shop.
+ * a domain in memory; nobody is in it who would refuse to release them. A node serves no downloads here: an export is asked for, and
+ * ended. Route in: `anna`, `bob`, the machine `web`, the network `trunk`. Route out: no machine is left but bob's `till` of shop.
  */
 import { expect, test } from "vitest";
 import { PATIENT } from "../browser.ts";

@@ -3,10 +3,9 @@
  * plane and this, after `cluster-people.test.ts`.
  *
  * Why here: pages write objects whose rules are the API server's and sheaf-controller's, and show what agents report of them. The agents are real;
- * LVM, disks, links and servers of images are in memory. A node's
- * look at its API server is in memory, too, and finds none, so no trial of links begins (`network.rs`).
- * Route in: `anna`, and three nodes with three disks each. Route out: the pools `default` of fleet-0000 and `fast` of fleet-0001, the
- * image `small` of default, the networks `lan100` of default and `trunk` of shop.
+ * LVM, disks, links and servers of images are in memory. So is a node's call of its API server, which nobody answers: no trial of links begins
+ * (`network.rs`). Route in: `anna`, and three nodes with three disks each. Route out: the pools `default` of fleet-0000 and `fast` of
+ * fleet-0001, the image `small` of default, the networks `lan100` of default and `trunk` of shop.
  */
 import { expect, test } from "vitest";
 import { PATIENT } from "../browser.ts";
