@@ -9,7 +9,7 @@ import { expect } from "vitest";
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 /** ms for a condition of a page: the machine may be busy. */
-export const PATIENT = 25_000;
+export const PATIENT = 300_000;
 
 export async function launch(): Promise<Browser> {
   const executablePath = execFileSync(fileURLToPath(new URL("chromium", import.meta.url)), { encoding: "utf8" }).trim();

@@ -155,6 +155,9 @@ test("a snapshot is taken, its disks are asked for, the machine is cloned and go
     return all.items.map((one) => one.status?.complete);
   };
   await expect.poll(complete, { timeout: PATIENT, interval: 500 }).toEqual([true]);
+  // It was stopped for it, and is started by who wants it to run.
+  await desk.becomes(WEB, { spec: { runStrategy: "Halted" }, status: { printableStatus: "Stopped" } });
+  await desk.button("Start").click();
   await expect.poll(run, { timeout: PATIENT, interval: 500 }).not.toBe(first);
   await desk.becomes(INSTANCE, { status: { phase: "Running" } });
   await desk.choose(name, "Delete");

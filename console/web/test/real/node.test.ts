@@ -75,9 +75,9 @@ test("a snapshot is taken, and the machine goes back to it", async () => {
   await page.getByRole("menuitem", { name: "Restore" }).click();
   await page.getByRole("dialog").getByRole("textbox").fill("web");
   await page.getByRole("dialog").getByRole("button", { name: "Restore" }).click();
-  // It is shut down, goes back, and starts again, as it is always to run.
+  // It is shut down, goes back, and is started by who wants it to run.
   await at("/machines/default/web");
-  await page.getByText("Running", { exact: true }).first().waitFor({ state: "detached" });
+  await button("Start").click();
   await page.getByText("Running", { exact: true }).first().waitFor();
 });
 
