@@ -19,6 +19,7 @@ pub mod kubeadm;
 pub mod lab;
 pub mod ledger;
 pub mod libvirt;
+pub mod pages;
 pub mod planes;
 pub mod played;
 pub mod played_pool;

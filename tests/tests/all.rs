@@ -53,6 +53,9 @@ mod console_browser;
 /// Three control-plane nodes, of which each in turn is lost under a browser: minutes of waiting.
 #[cfg(feature = "all")]
 mod console_failover;
+/// Drives all pages of the console in Chromium: a quarter of an hour.
+#[cfg(feature = "all")]
+mod console_pages;
 /// Builds a provider of OpenID Connect.
 #[cfg(feature = "all")]
 mod console_sso;

@@ -5,11 +5,13 @@
 //! [`Cluster`]. Route out: nodes that are Ready, and how long each took; dropped, all of them end as after `kill -9`. Processes
 //! of such nodes ([`process`]) are started by `bench`, for a process may not open as many files as a thousand nodes need.
 
+pub mod machine;
 pub mod node;
 pub mod process;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::StreamExt as _;
+use machine::Machine;
 use node::{Shared, SimulatedNode};
 use std::ops::Range;
 use std::time::Duration;
@@ -57,15 +59,20 @@ impl Drop for Fleet {
 }
 
 impl Fleet {
-    /// One without nodes.
+    /// One without nodes; each will be on a machine with one empty disk.
     pub fn new() -> Result<Self> {
+        Self::on(Machine::default())
+    }
+
+    /// One without nodes; each will be on a machine like this.
+    pub fn on(machine: Machine) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(WORKERS)
             .max_blocking_threads(BLOCKING)
             .thread_name("fleet")
             .enable_all()
             .build()?;
-        Ok(Self { nodes: Vec::new(), shared: Shared::default(), runtime: Some(runtime) })
+        Ok(Self { nodes: Vec::new(), shared: Shared::of(machine), runtime: Some(runtime) })
     }
 
     /// Starts the nodes of these numbers, some at a time, and waits until every one is Ready; `joined` is called for each, with

@@ -11,6 +11,7 @@
 //! Route in: a cluster, a number. Route out: a node that is Ready, and VMs on it that run in memory.
 
 use super::Cluster;
+use super::machine::Machine;
 use crate::cluster::AgentNode;
 use anyhow::{Context as _, Result, anyhow, bail};
 use sheaf_agent::api_server::Kube;
@@ -26,10 +27,10 @@ use sheaf_api::node_update::NodeUpdate;
 use sheaf_config::load::parse_node_config;
 use sheaf_host::disks::Programs;
 use sheaf_host::fakes::{
-    FakeAlarm, FakeBlockNews, FakeCall, FakeCpus, FakeFilter, FakeLinks, FakeLvm, FakeNetworkd, FakePci,
-    FakeReach, FakeRun, FakeSegments, FakeTransientUnits, FakeUnits, FakeVms,
+    FakeAlarm, FakeBlockNews, FakeCall, FakeCpus, FakeFilter, FakeNetworkd, FakePci, FakeReach, FakeSegments,
+    FakeTransientUnits, FakeUnits, FakeVms,
 };
-use sheaf_host::fetch::Http;
+use sheaf_host::fetch::{Fetch, Http};
 use sheaf_host::lvm::Lvm;
 use sheaf_host::run::Run;
 use std::any::Any;
@@ -46,10 +47,23 @@ const READY_TIME: Duration = Duration::from_secs(900);
 const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);
 
 /// What nodes need not have each for itself.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Shared {
-    /// Its authorities alone take 200 KiB; nothing is fetched.
-    fetch: Arc<Http>,
+    /// Servers of images. Authorities of a real client alone take 200 KiB.
+    fetch: Arc<dyn Fetch>,
+    /// What each of them is on.
+    machine: Machine,
+}
+
+impl Shared {
+    /// Nodes on machines like this one.
+    pub fn of(machine: Machine) -> Self {
+        let fetch: Arc<dyn Fetch> = match machine.files.is_empty() {
+            true => Arc::new(Http::default()),
+            false => Arc::new(machine.servers()),
+        };
+        Self { fetch, machine }
+    }
 }
 
 /// A node; dropped, its agent ends as after `kill -9`.
@@ -151,11 +165,13 @@ impl SimulatedNode {
         } = sections;
         network.send_modify(|network| {
             network.addresses = vec![address(number).into()];
-            network.bridges = vec!["br0".into(), "masq0".into()];
+            network.bridges = shared.machine.bridges();
+            network.vlan_bridges = shared.machine.vlan_bridges();
             network.time_synchronised = true;
         });
 
-        let run: Arc<dyn Run> = Arc::new(machine(&self.name));
+        let Shared { fetch, machine } = shared;
+        let run: Arc<dyn Run> = Arc::new(machine.programs(&self.name));
         let hosts = cluster::Hosts { run: run.clone(), units: Arc::new(FakeUnits::default()) };
         self.controls(
             "cluster",
@@ -165,7 +181,7 @@ impl SimulatedNode {
         let trials = trial::Trials {
             paths: ctx.paths.clone(),
             hosts: trial::Hosts {
-                links: Arc::new(FakeLinks::default()),
+                links: Arc::new(machine.kernel()),
                 networkd: Arc::new(FakeNetworkd::default()),
                 alarm: Arc::new(FakeAlarm::default()),
                 run: run.clone(),
@@ -177,7 +193,8 @@ impl SimulatedNode {
         let kube = Kube::new(ctx.cluster.clone());
         self.controls("policies", policies::run(ctx.clone(), policy_section, kube, trials));
 
-        let lvm: Arc<dyn Lvm> = Arc::new(FakeLvm::default());
+        let devices = self.root().join("dev");
+        let lvm: Arc<dyn Lvm> = Arc::new(machine.lvm(&devices));
         let scan = Arc::new(Notify::new());
         let hosts = disks::Hosts {
             disks: Arc::new(Programs(run.clone())),
@@ -189,14 +206,14 @@ impl SimulatedNode {
         let hosts = volumes::Hosts {
             uploads: Arc::default(),
             lvm: lvm.clone(),
-            fetch: shared.fetch.clone(),
+            fetch: fetch.clone(),
             images: Arc::new(Images::new(
                 ctx.paths.data.join("container-disks"),
-                shared.fetch.clone(),
+                fetch.clone(),
                 ctx.config.clone(),
             )),
             units: Arc::new(FakeTransientUnits::over(run.clone())),
-            devices: self.root().join("dev"),
+            devices,
         };
         let import = Arc::new(watch::Sender::new(Listed::default()));
         self.controls("policy", volumes::fill::policy::follow(ctx.clone(), import.clone()));
@@ -258,13 +275,6 @@ impl SimulatedNode {
         let why = result.err().map_or("without an error".into(), |error| format!("{error:#}"));
         bail!("{}: controller {controller} ended: {why}", self.name)
     }
-}
-
-/// The node's programs: one disk, with nothing on it.
-fn machine(name: &str) -> FakeRun {
-    let disk = serde_json::json!({"blockdevices": [{
-        "path": "/dev/vda", "type": "disk", "size": 1_000_000_000_000_u64, "serial": format!("{name}-A"), "model": "Disk"}]});
-    FakeRun::default().prints("lsblk", &disk.to_string()).prints("wipefs", r#"{"signatures": []}"#)
 }
 
 #[cfg(test)]

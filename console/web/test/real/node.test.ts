@@ -5,50 +5,22 @@
  * address, the code on the node's screen, an image. Route out: an administrator, an image that was sent in, a machine that
  * boots from it, its screen and serial port, a snapshot and the way back to it, the node's journal.
  */
-import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { accessible, launch, open, type Opened, PATIENT } from "../browser.ts";
+import { expect, test } from "vitest";
+import { PATIENT } from "../browser.ts";
+import { given, ground, ORIGIN } from "./ground.ts";
 
-const given = (name: string): string => {
-  const value = process.env[name];
-  if (!value) throw new Error(`${name} is not set: start this by tests/tests/console_browser.rs`);
-  return value;
-};
-const ORIGIN = given("SHEAF_CONSOLE");
 const CODE = given("SHEAF_CODE");
 const IMAGE = given("SHEAF_IMAGE");
-const PASSWORD = "correct horse battery";
 
-let opened: Opened;
-let close: () => Promise<void>;
-
-beforeAll(async () => {
-  const browser = await launch();
-  close = () => browser.close();
-  opened = await open(browser, `${ORIGIN}/`);
-});
-afterAll(() => close());
-// What was on the page when a test failed, beside the logs of the machine.
-afterEach(async ({ task }) => {
-  if (task.result?.state === "fail") await opened.page.screenshot({ path: given("SHEAF_SCREENSHOT") });
-});
-
-const at = (hash: string) => opened.page.goto(`${ORIGIN}/#${hash}`);
-/** A page that has nothing yet has its buttons twice. */
-const button = (name: string) => opened.page.getByRole("button", { name, exact: true }).first();
+const on = ground();
 
 test("the cluster is claimed by the code on the node's screen", async () => {
-  const { page } = opened;
-  await page.locator("#code").fill(CODE);
-  await page.locator("#user").fill("anna");
-  await page.locator("#new-password").fill(PASSWORD);
-  await page.locator("#new-password-again").fill(PASSWORD);
-  await button("Become the administrator").click();
-  await page.getByRole("heading", { name: "Overview" }).waitFor();
-  await accessible(page);
+  await on.desk.claim(CODE, "anna");
+  await on.desk.accessible();
 });
 
 test("an image is sent in, and a machine made of it boots", async () => {
-  const { page } = opened;
+  const { page, at, button, select } = on.desk;
   // An API server that was just started does not know all kinds at once.
   const volumes = `${ORIGIN}/api/apis/cdi.kubevirt.io/v1beta1/datavolumes`;
   await expect.poll(async () => (await page.request.get(volumes)).status(), { timeout: PATIENT }).toBe(200);
@@ -64,18 +36,16 @@ test("an image is sent in, and a machine made of it boots", async () => {
   await page.getByRole("link", { name: "Create machine" }).first().click();
   await page.locator("#name").fill("web");
   await page.locator("#project").selectOption("default");
-  await page.locator("#image option", { hasText: "guest" }).first().waitFor({ state: "attached" });
-  await page.locator("#image").selectOption({ label: "guest" });
+  await select("image", "guest");
   await page.locator("#disk").fill("1");
-  await page.locator("#size option", { hasText: "u1.nano" }).first().waitFor({ state: "attached" });
-  await page.locator("#size").selectOption("u1.nano");
+  await select("size", "u1.nano");
   await button("Create and start").click();
   await page.getByRole("heading", { name: "web" }).waitFor();
   await page.getByText("Running", { exact: true }).first().waitFor();
 });
 
 test("the guest is seen on its screen and heard on its serial port", async () => {
-  const { page } = opened;
+  const { page, at } = on.desk;
   await at("/machines/default/web/serial");
   await page
     .locator(".xterm-rows")
@@ -95,7 +65,7 @@ test("the guest is seen on its screen and heard on its serial port", async () =>
 });
 
 test("a snapshot is taken, and the machine goes back to it", async () => {
-  const { page } = opened;
+  const { page, at, button } = on.desk;
   await at("/machines/default/web/snapshots");
   await button("Take snapshot").click();
   const taken = page.getByRole("row", { name: /^web-[0-9-]+ .*Ready/ });
@@ -105,14 +75,14 @@ test("a snapshot is taken, and the machine goes back to it", async () => {
   await page.getByRole("menuitem", { name: "Restore" }).click();
   await page.getByRole("dialog").getByRole("textbox").fill("web");
   await page.getByRole("dialog").getByRole("button", { name: "Restore" }).click();
-  // It is shut down, goes back, and starts again, as it is always to run.
+  // It is shut down, goes back, and is started by who wants it to run.
   await at("/machines/default/web");
-  await page.getByText("Running", { exact: true }).first().waitFor({ state: "detached" });
+  await button("Start").click();
   await page.getByText("Running", { exact: true }).first().waitFor();
 });
 
 test("the node's journal is read, and its support bundle saved", async () => {
-  const { page } = opened;
+  const { page, at, button } = on.desk;
   await at("/nodes/node1");
   await button("Show journal").click();
   await page.getByText(/sheaf-agent\[[0-9]+\]: /).waitFor();
@@ -123,5 +93,5 @@ test("the node's journal is read, and its support bundle saved", async () => {
 });
 
 test("no page did anything that its policy forbids, or threw", () => {
-  expect(opened.wrong).toEqual([]);
+  expect(on.wrong()).toEqual([]);
 });

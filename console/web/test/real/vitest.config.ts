@@ -1,4 +1,7 @@
-/** Pages against a real console; each test goes on where the one before ended. */
+/**
+ * Pages against a real console; each test goes on where the one before ended. A case names the one file that it starts
+ * (`tests/src/pages.rs`): the others need another console.
+ */
 import { defineConfig } from "vitest/config";
 
 export default defineConfig({
@@ -9,6 +12,7 @@ export default defineConfig({
     testTimeout: 900_000,
     hookTimeout: 900_000,
     bail: 1,
+    fileParallelism: false,
     reporters: ["verbose"],
   },
 });

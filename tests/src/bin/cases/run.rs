@@ -25,6 +25,7 @@ const PROCESSES: &[&str] = &[
     "console",
     "console_crawl",
     "console_files",
+    "console_pages",
     "console_sso",
     "control_plane_join",
     "control_planes",
