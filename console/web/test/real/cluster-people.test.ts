@@ -3,7 +3,7 @@
  *
  * Why here: users, roles, second factors, tokens and sessions are the console's, and what they allow is the API server's; a browser and
  * both show that they agree. Route in: the code of a claim. Route out: `anna`, who administers the cluster, and `bob`, who operates
- * the project shop; whoever else was made is gone again.
+ * the project shop; all other users that were made are gone again.
  */
 import { createHmac } from "node:crypto";
 import { request } from "playwright-core";
