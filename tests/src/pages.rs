@@ -15,6 +15,7 @@ pub struct Pages {
     console: String,
     picture: PathBuf,
     given: Vec<(String, OsString)>,
+    namespace: Option<String>,
 }
 
 impl Pages {
@@ -26,7 +27,7 @@ impl Pages {
         }
         std::fs::create_dir_all(artefacts).with_context(|| artefacts.display().to_string())?;
         let picture = artefacts.join("page.png");
-        Ok(Self { web, console: console.to_owned(), picture, given: Vec::new() })
+        Ok(Self { web, console: console.to_owned(), picture, given: Vec::new(), namespace: None })
     }
 
     /// Files are told `value` under this name.
@@ -36,12 +37,26 @@ impl Pages {
         self
     }
 
+    /// The browser lives in this network namespace. Chromium gives up all that it loads when a link of its machine comes or goes, as those of
+    /// other cases do (`net::ERR_NETWORK_CHANGED`).
+    #[must_use]
+    pub fn inside(mut self, namespace: &str) -> Self {
+        self.namespace = Some(namespace.to_owned());
+        self
+    }
+
     /// Runs one file, and no other.
     pub fn run(&self, file: &str, deadline: Duration) -> Result<()> {
         let file = format!("test/real/{file}");
         ensure!(self.web.join(&file).exists(), "{file}: is not a file of {}", self.web.display());
         let words = ["exec", "--", "vitest", "run", "--config", "test/real/vitest.config.ts", &file];
-        let mut command = npm(&self.web, &words)
+        let command = match &self.namespace {
+            None => npm(&self.web, &words),
+            Some(namespace) => {
+                Command::new("ip").args(["netns", "exec", namespace, "npm"]).args(words).dir(&self.web)
+            }
+        };
+        let mut command = command
             .env("SHEAF_CONSOLE", &self.console)
             .env("SHEAF_SCREENSHOT", &self.picture)
             .deadline(deadline);

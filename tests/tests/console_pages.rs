@@ -89,7 +89,7 @@ impl Ground {
         // No page makes projects.
         let said = on.kubectl(&["create", "namespace", PROJECT])?;
         ensure!(said.contains("created"), "{said}");
-        let console = Served::start(plane).await?;
+        let console = Served::at(plane, (plane.near_address(), 0).into()).await?;
         ensure!(
             ask(&console.address, &[], "/")?.text().contains("<script"),
             "the console has no pages: make them by console/web/build"
@@ -104,7 +104,8 @@ impl Ground {
         let pages = Pages::of(&root, &console.address, &root.join("target/sheaf/artefacts/console-pages"))?
             .given("SHEAF_CODE", code_in(&code)?)
             .given("SHEAF_IMAGE_URL", IMAGE)
-            .given("SHEAF_IMAGE_SHA256", &sha256);
+            .given("SHEAF_IMAGE_SHA256", &sha256)
+            .inside(plane.namespace());
         Ok(Self { on, fleet, console, pages: Arc::new(pages) })
     }
 
