@@ -54,7 +54,6 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Makes and starts one whose node.toml has these further lines in `[cluster]`.
     pub async fn start(cluster: &str) -> Result<Self> {
-        let kube = kube_binary()?;
         let namespace = Arc::new(Namespace::make()?);
         let root = tempfile::tempdir()?;
         let paths = Paths::under(root.path());
@@ -62,14 +61,8 @@ impl ControlPlane {
             "version = 1\n[system]\nhostname = \"plane\"\n[cluster]\nmode = \"create\"\ntoken = \"{TOKEN}\"\n{cluster}\n"
         );
         let config = parse_node_config("node.toml", &text).map_err(|errors| anyhow!("{errors}"))?;
-        let units = Arc::new(Processes {
-            programs: Programs { kube: kube.clone(), clock: None, own: BTreeMap::new() },
-            root: root.path().to_owned(),
-            namespace: namespace.name.clone(),
-            running: Mutex::default(),
-        });
-        let run = Kubeadm { kube, namespace: Some(namespace.name.clone()) };
-        let hosts = Hosts { run: Arc::new(run), units: units.clone() };
+        let units = Arc::new(Processes::new(Programs::find()?, root.path(), &namespace.name));
+        let hosts = Hosts { run: programs_in(&namespace.name)?, units: units.clone() };
         let (_ctx, publish) = channels::open(paths.clone(), config.clone());
         let section = config.cluster.clone().context("the config makes a cluster")?;
         let report = Reporter::new(publish.sections.cluster);

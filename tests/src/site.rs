@@ -71,7 +71,7 @@ impl fmt::Display for Loss {
 pub enum Certificates {
     /// One that the operator gave to each node, for the address for people.
     Given,
-    /// Each node has made its own.
+    /// None was given: the one that all nodes of the cluster have (decision 63).
     Own,
 }
 

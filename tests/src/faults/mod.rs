@@ -2,9 +2,9 @@
 //!
 //! Why here: a promise like "no acknowledged write is lost" is about every moment, so faults, load and judge run side by side and
 //! outlast a single case. Everything that judges is pure and has planted losses ([`writes`], [`terms`], [`leads`], [`silence`],
-//! [`starts`]); what does harm is in [`strike`], and [`rig`] measures it. The clocks
-//! of agents and sheaf-controller are right: what they decide by them is handed in (`tests/certificates.rs`). Route in: `tests/control_plane_faults.rs`. Route out: a
-//! [`report::Report`] for docs/reliability.md, or the first thing that was wrong.
+//! [`starts`]); what does harm is in [`strike`], and [`rig`] measures it. The clocks of agents and sheaf-controller are right: what they
+//! decide by them is handed in (`tests/certificates.rs`). Route in: `tests/control_plane_faults.rs`. Route out: a [`report::Report`] for
+//! docs/reliability.md, or the first thing that was wrong.
 
 pub mod client;
 pub mod clock;
