@@ -7,10 +7,7 @@
 //! administrator is made, so that a code makes one. What a code is, is in `configs/src/claim.rs`. Route in: a code. Route
 //! out: a user with the role administer, or a key in the list of administrators, for `sheaf admin claim`.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::{net::IpAddr, time::Duration};
 
 use http::Method;
 use k8s_openapi::api::core::v1::Secret;
@@ -21,12 +18,12 @@ use kube::{
 use serde::Deserialize;
 use serde_json::json;
 use sheaf_config::claim::{Claim, KEY};
-use tokio::sync::Mutex;
 
 use crate::{
     answer::{self, Answer, Refusal},
     clock, login,
     names::{ADMINISTRATORS, CLAIM_SECRET, NAMESPACE},
+    recent::Recent,
     records::{Kind, Record},
     roles::{self, Grant, Role, Subject},
     serve::State,
@@ -52,26 +49,18 @@ const KEPT: Duration = Duration::from_secs(2);
 /// The Secret of the open claim.
 pub struct Claims {
     secrets: Api<Secret>,
-    /// What was read last, and when.
-    seen: Mutex<Option<(Instant, Option<Claim>)>>,
+    seen: Recent<Option<Claim>>,
 }
 
 impl Claims {
     /// In the console's namespace.
     pub fn new(client: Client) -> Self {
-        Self { secrets: Api::namespaced(client, NAMESPACE), seen: Mutex::default() }
+        Self { secrets: Api::namespaced(client, NAMESPACE), seen: Recent::new(KEPT) }
     }
 
     /// The claim as it was at most [`KEPT`] ago.
     async fn seen(&self) -> Result<Option<Claim>, Refusal> {
-        // Held while one asks: the others get its answer.
-        let mut seen = self.seen.lock().await;
-        if let Some((_, claim)) = seen.as_ref().filter(|(at, _)| at.elapsed() < KEPT) {
-            return Ok(claim.clone());
-        }
-        let claim = self.read().await?.map(|(_, claim)| claim);
-        *seen = Some((Instant::now(), claim.clone()));
-        Ok(claim)
+        self.seen.get(async { Ok(self.read().await?.map(|(_, claim)| claim)) }).await
     }
 
     /// Refuses what no code can open.

@@ -39,6 +39,7 @@ mod origin;
 mod password;
 mod pieces;
 mod proxy;
+mod recent;
 mod records;
 mod roles;
 mod routes;

@@ -193,7 +193,7 @@ fn a_second_node_is_installed_over_the_serial_line_with_a_mistake_on_every_page_
     case("interactive-join", |case| {
         let built = case.built()?;
         let cluster = case.cluster()?;
-        let node = lab::Node::second(&cluster.ca_hash);
+        let node = lab::Node::second(&cluster.ca_hash, lab::TOKEN);
         let mut machine = NodeMachine::blank(&case.tools, &node, case.work(), &case.artefacts())?;
         machine.spec.lan = Lan::Cable(cluster.switch.socket());
         by_screens(case, &built, &cluster.operator, &machine, |terminal| join(terminal, &cluster.ca_hash))?;

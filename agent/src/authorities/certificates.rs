@@ -113,11 +113,13 @@ mod tests {
         make(&paths);
         let held = Certificates::load(&pki).unwrap().unwrap();
         assert_eq!(held.due(now + YEAR * 79 / 10), [""; 0]);
-        let due = held.due(now + YEAR * 8);
+        // They were made a moment after `now`.
+        let later = now + YEAR * 8 + Duration::from_secs(24 * 3600);
+        let due = held.due(later);
         assert_eq!(due.len(), AUTHORITIES.len());
         let pin = |text: &str| CaPin::of_certificate(text).unwrap();
         let before = fs::read_to_string(pki.file("ca.crt")).unwrap();
-        let renewed = held.renewed(&pki, &due, now + YEAR * 8).unwrap();
+        let renewed = held.renewed(&pki, &due, later).unwrap();
         assert!(renewed.generation() > held.generation());
         renewed.replace(&held, &pki).unwrap();
         let after = fs::read_to_string(pki.file("ca.crt")).unwrap();

@@ -3,13 +3,16 @@
 //! Route in: what came of a request. Route out: a response whose body may be a stream.
 
 use bytes::Bytes;
+use futures::{Stream, TryStreamExt as _};
 use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::Frame;
 use serde_json::Value;
 use std::convert::Infallible;
 use std::fmt::Display;
 use std::io;
+use tokio::sync::mpsc;
 
 /// A response. A body that fails cuts the connection, so that what is missing is noticed.
 pub type Answer = Response<BoxBody<Bytes, io::Error>>;
@@ -64,6 +67,21 @@ pub fn page(text: String) -> Answer {
 /// A PNG.
 pub fn picture(file: Vec<u8>) -> Answer {
     of_type(StatusCode::OK, file.into(), "image/png")
+}
+
+/// What comes, as it comes. An error cuts the body.
+pub fn streamed(
+    kind: &'static str,
+    blocks: impl Stream<Item = io::Result<Bytes>> + Send + Sync + 'static,
+) -> Answer {
+    let mut response = Response::new(StreamBody::new(blocks.map_ok(Frame::data)).boxed());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+/// What is received, until all senders are gone.
+pub fn received<T>(mut receive: mpsc::Receiver<T>) -> impl Stream<Item = T> {
+    futures::stream::poll_fn(move |context| receive.poll_recv(context))
 }
 
 /// Nothing but that it was done.

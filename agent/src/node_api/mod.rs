@@ -21,6 +21,8 @@ mod cache;
 mod devices;
 pub mod exec;
 mod exports;
+#[cfg(test)]
+mod fixture;
 mod freeze;
 mod guest;
 mod listener;

@@ -42,18 +42,9 @@ pub async fn configure(state: &State, caller: &Caller, wanted: Wanted) -> Result
     }
     let named = wanted.provider.as_ref().map(|provider| provider.issuer.clone());
     let provider = wanted.provider.map(serde_json::to_value).transpose().map_err(Refusal::internal)?;
-    let spec = json!({"spec": {"identityProvider": whole(provider)}});
-    let path = format!("{CONFIGS}/cluster?fieldValidation=Strict");
-    match state.upstream.json(&who, Method::PATCH, &path, Some(&spec)).await {
-        Err(refusal) if refusal.code == 404 => {
-            let mut config = json!({"apiVersion": "sheaf.dev/v1alpha1", "kind": "ClusterConfig",
-                                    "metadata": {"name": "cluster"}});
-            config["spec"] = spec["spec"].clone();
-            let path = format!("{CONFIGS}?fieldValidation=Strict");
-            state.upstream.json(&who, Method::POST, &path, Some(&config)).await?;
-        }
-        changed => drop(changed?),
-    }
+    let config = json!({"apiVersion": "sheaf.dev/v1alpha1", "kind": "ClusterConfig", "metadata": {"name": "cluster"},
+                        "spec": {"identityProvider": whole(provider)}});
+    patch_or_create(state, &who, CONFIGS, &config).await?;
     state.sso.forget().await;
     tracing::info!(by = %caller.user, provider = named, "the identity provider was changed");
     Ok(answer::empty())
@@ -74,20 +65,25 @@ fn whole(provider: Option<Value>) -> Value {
 async fn keep(state: &State, who: &As, secret: &str) -> Result<(), Refusal> {
     let secrets = format!("/api/v1/namespaces/{NAMESPACE}/secrets");
     let path = format!("{secrets}/{CLIENT_SECRET}");
-    let missing = |refusal: &Refusal| refusal.code == 404;
     if secret.is_empty() {
         return match state.upstream.json(who, Method::DELETE, &path, None).await {
-            Err(refusal) if missing(&refusal) => Ok(()),
+            Err(refusal) if refusal.code == 404 => Ok(()),
             deleted => deleted.map(drop),
         };
     }
-    let data = json!({"data": {CLIENT_SECRET_KEY: STANDARD.encode(secret)}});
-    match state.upstream.json(who, Method::PATCH, &path, Some(&data)).await {
-        Err(refusal) if missing(&refusal) => {
-            let mut object = json!({"apiVersion": "v1", "kind": "Secret",
-                                    "metadata": {"name": CLIENT_SECRET, "namespace": NAMESPACE}});
-            object["data"] = data["data"].clone();
-            state.upstream.json(who, Method::POST, &secrets, Some(&object)).await.map(drop)
+    let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": CLIENT_SECRET, "namespace": NAMESPACE},
+                        "data": {CLIENT_SECRET_KEY: STANDARD.encode(secret)}});
+    patch_or_create(state, who, &secrets, &object).await
+}
+
+/// Merges `object` into the one of its name in `collection`, or creates it there.
+async fn patch_or_create(state: &State, who: &As, collection: &str, object: &Value) -> Result<(), Refusal> {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let path = format!("{collection}/{name}?fieldValidation=Strict");
+    match state.upstream.json(who, Method::PATCH, &path, Some(object)).await {
+        Err(refusal) if refusal.code == 404 => {
+            let path = format!("{collection}?fieldValidation=Strict");
+            state.upstream.json(who, Method::POST, &path, Some(object)).await.map(drop)
         }
         changed => changed.map(drop),
     }

@@ -4,16 +4,15 @@
 //! API server is asked at most so often. Route in: ClusterConfig `cluster`, the Secret with the client's secret. Route out: both, or
 //! nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use sheaf_api::ClusterConfig;
 use sheaf_api::cluster_config;
 use sheaf_api::identity_provider::{CLIENT_SECRET, CLIENT_SECRET_KEY, IdentityProvider};
-use tokio::sync::Mutex;
 
-use crate::{answer::Refusal, names::NAMESPACE};
+use crate::{answer::Refusal, names::NAMESPACE, recent::Recent};
 
 /// So long what was read counts.
 const KEPT: Duration = Duration::from_secs(5);
@@ -25,7 +24,7 @@ pub type Settings = Option<(IdentityProvider, Option<String>)>;
 pub struct InCluster {
     configs: Api<ClusterConfig>,
     secrets: Api<Secret>,
-    seen: Mutex<Option<(Instant, Settings)>>,
+    seen: Recent<Settings>,
 }
 
 impl InCluster {
@@ -34,26 +33,25 @@ impl InCluster {
         Self {
             configs: Api::all(client.clone()),
             secrets: Api::namespaced(client, NAMESPACE),
-            seen: Mutex::default(),
+            seen: Recent::new(KEPT),
         }
     }
 
     /// They were changed.
     pub async fn forget(&self) {
-        *self.seen.lock().await = None;
+        self.seen.forget().await;
     }
 
     /// As they were at most [`KEPT`] ago.
     pub async fn read(&self) -> Result<Settings, Refusal> {
-        // Held while one asks: the others get its answer.
-        let mut seen = self.seen.lock().await;
-        if let Some((_, settings)) = seen.as_ref().filter(|(at, _)| at.elapsed() < KEPT) {
-            return Ok(settings.clone());
-        }
+        self.seen.get(self.read_now()).await
+    }
+
+    async fn read_now(&self) -> Result<Settings, Refusal> {
         let failed =
             |error: kube::Error| Refusal::unavailable(format!("reading the identity provider: {error}"));
         let config = self.configs.get_opt(cluster_config::NAME).await.map_err(failed)?;
-        let settings = match config.and_then(|config| config.spec.identity_provider) {
+        Ok(match config.and_then(|config| config.spec.identity_provider) {
             None => None,
             Some(provider) => {
                 let secret = self.secrets.get_opt(CLIENT_SECRET).await.map_err(failed)?;
@@ -61,8 +59,6 @@ impl InCluster {
                 let text = data.and_then(|data| String::from_utf8(data.0).ok());
                 Some((provider, text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())))
             }
-        };
-        *seen = Some((Instant::now(), settings.clone()));
-        Ok(settings)
+        })
     }
 }

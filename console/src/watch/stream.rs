@@ -28,7 +28,7 @@ use crate::{answer::Answer, caller::Caller, clock, serve::State};
 
 /// Messages between the stream and a connection that is slow.
 const WAITING: usize = 64;
-/// Between two looks at session and rights.
+/// Between two looks at rights. At the session, which is in memory, one looks with each sign of life.
 const LOOK: Duration = KEPT;
 /// Between two signs of life: a page that hears none for 12 s (`web/src/api/watch.ts`) connects again, as a node that lost its power ends no
 /// connection.
@@ -100,7 +100,7 @@ impl Feed {
                     Some((_, None)) | None => return Err(End),
                 },
                 _ = look.tick() => self.look(hubs).await?,
-                _ = alive.tick() => self.say(Bytes::from_static(SIGN)).await?,
+                _ = alive.tick() => self.live().await?,
             }
         }
     }
@@ -125,11 +125,16 @@ impl Feed {
         }
     }
 
-    /// Whether session and rights are as they were.
-    async fn look(&mut self, hubs: &[Arc<Hub>]) -> Result<(), End> {
+    /// A sign of life, while the session lasts.
+    async fn live(&self) -> Result<(), End> {
         if !self.caller.is_valid(&*self.state.records, clock::now()) {
             return Err(End);
         }
+        self.say(Bytes::from_static(SIGN)).await
+    }
+
+    /// Whether rights are as they were.
+    async fn look(&mut self, hubs: &[Arc<Hub>]) -> Result<(), End> {
         let questions: Vec<_> = self.seen.keys().cloned().collect();
         for (word, namespace) in questions {
             if let Some(hub) = hubs.iter().find(|hub| hub.kind.word == word) {

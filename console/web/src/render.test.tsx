@@ -9,6 +9,7 @@ import { beforeAll, expect, test } from "vitest";
 import { kinds } from "../test/contract.ts";
 import { cluster } from "../test/objects.ts";
 import Administration from "./admin/page.tsx";
+import { Projects } from "./admin/projects.tsx";
 import type { Kind } from "./api/kinds.ts";
 import { store } from "./api/watch.ts";
 import { Claim } from "./entry/claim.tsx";
@@ -154,10 +155,13 @@ test("updates say what nodes run and where each stands, changes of links how lon
   expect(policy).toContain("before: passed, after: passed");
 });
 
-test("login, claim and administration begin empty", () => {
+test("login and claim begin empty, and the administration asks what it may offer", () => {
   expect(text(<Login hasEnded />)).toContain("The session has ended.");
   expect(text(<Claim />)).toContain("The code is on the screen of the node that made the cluster.");
-  expect(text(<Administration user="alice" />)).toContain("Users and roles");
+  const shown = text(<Administration user="alice" />);
+  expect(shown).toContain("Administration");
+  expect(shown).not.toContain("Users and roles");
+  expect(text(<Projects />)).toMatch(/Create project .* shop Ready 4 /);
 });
 
 test("no page says what a Pod, a claim or a class is", () => {
@@ -172,6 +176,7 @@ test("no page says what a Pod, a claim or a class is", () => {
     <Nodes />,
     <NodePage name="node-1" />,
     <Updates />,
+    <Projects />,
   ];
   for (const page of pages)
     expect(text(page)).not.toMatch(/\b(pods?|claims?|classes|namespaces?|persistentvolume\w*)\b/i);

@@ -7,7 +7,7 @@
 import { useSyncExternalStore } from "react";
 import { get, onSessionEnd, post } from "./api/client.ts";
 import { asRefusal, type Refusal } from "./api/refusal.ts";
-import { closeWatch, onStreamRefused } from "./api/watch.ts";
+import { closeWatch, onStreamEnd } from "./api/watch.ts";
 
 /** Between two questions while the console does not answer, in ms. */
 const RETRY = 3000;
@@ -45,10 +45,15 @@ export async function ask(): Promise<void> {
 
 async function out(): Promise<void> {
   // Several requests may find it at once.
-  const hasEnded = session.state === "in" || (session.state === "out" && session.hasEnded);
+  if (session.state === "out" || session.state === "claim") return;
+  const hasEnded = session.state === "in";
   closeWatch();
+  // Who was in sees the login at once, however long the next answer takes.
+  if (hasEnded) become({ state: "out", hasEnded });
+  const before = session;
   const { open } = await get<{ open: boolean }>("/console/claim").catch(() => ({ open: false }));
-  become(open ? { state: "claim" } : { state: "out", hasEnded });
+  // Somebody may have logged in meanwhile.
+  if (session === before) become(open ? { state: "claim" } : { state: "out", hasEnded });
 }
 
 /** Shows the login in the place of the claim, for those who have an account. */
@@ -76,16 +81,20 @@ export async function logout(): Promise<void> {
 /** Asks for the first time, and follows the end of sessions. */
 export function start(): void {
   onSessionEnd(() => void out());
-  onStreamRefused(ask);
+  onStreamEnd(ask);
   void ask();
 }
 
+const now = (): Session => session;
+
 export function useSession(): Session {
+  // The third is for tests, which render pages to text.
   return useSyncExternalStore(
     (reader) => {
       readers.add(reader);
       return () => readers.delete(reader);
     },
-    () => session,
+    now,
+    now,
   );
 }

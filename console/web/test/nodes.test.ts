@@ -236,6 +236,38 @@ test("an update is paused, resumed and cancelled, and a node that rolled it back
   expect((await asked(4))[3]).toMatchObject({ body: { spec: { cancelled: true } } });
 });
 
+test("the request of one node is withdrawn once it was read what the node still does, and not what an update of all nodes asks", async () => {
+  on.server.set("nodeupdates", {
+    ...find("nodeupdates", "node-3"),
+    spec: { nodeName: "node-3", version: "0.2.1" },
+    status: { phase: "Staging", message: "root: 40 % of 1 GiB", running: { slot: "a", version: "0.1.0" } },
+  } as Thing);
+  const page = await at("#/updates");
+  await page.getByRole("button", { name: "Actions of node-3" }).waitFor();
+  // node-2 restarts for sheaf-0.2.0, which is cancelled instead.
+  for (const node of ["node-1", "node-2"])
+    expect(await page.getByRole("button", { name: `Actions of ${node}` }).count()).toBe(0);
+  await choose(page, "node-3", "Withdraw update");
+  const dialog = page.getByRole("dialog");
+  await dialog.getByText("The release is written to the other slot to its end").waitFor();
+  await dialog.getByText("The update of all nodes to 0.2.0 goes on").waitFor();
+  await accessibleInBoth(page);
+  on.server.set("nodeupdates", {
+    ...find("nodeupdates", "node-3"),
+    status: { phase: "Restarting", running: { slot: "a", version: "0.1.0" } },
+  } as Thing);
+  await dialog.getByText("It is too late to stop the node").waitFor();
+  on.server.refuse = { code: 403, reason: "Forbidden", message: "nodeupdates is forbidden" };
+  await dialog.getByRole("button", { name: "Withdraw" }).click();
+  await dialog.getByText("nodeupdates is forbidden").waitFor();
+  await dialog.getByRole("button", { name: "Withdraw" }).click();
+  expect((await asked(2))[1]).toMatchObject({ method: "DELETE", path: "/apis/sheaf.dev/v1alpha1/nodeupdates/node-3" });
+  await page.getByText("The update of node-3 is withdrawn").waitFor();
+  await expect
+    .poll(() => page.getByRole("button", { name: "Actions of node-3" }).count(), { timeout: PATIENT })
+    .toBe(0);
+});
+
 test("an update is started with a time for it, and what the server refuses stands at its entry", async () => {
   const page = await at("#/updates");
   await page.getByRole("button", { name: "Update nodes" }).click();

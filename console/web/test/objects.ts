@@ -360,10 +360,25 @@ export function cluster(): Map<string, Thing[]> {
       ],
     },
   });
-  const update = (nodeName: string, version: string, status: object) => ({
+  const update = (nodeName: string, version: string, status: object, maker?: string) => ({
     apiVersion: "sheaf.dev/v1alpha1",
     kind: "NodeUpdate",
-    metadata: meta(nodeName, undefined, DAY),
+    metadata: {
+      ...meta(nodeName, undefined, DAY),
+      ...(maker
+        ? {
+            ownerReferences: [
+              {
+                apiVersion: "sheaf.dev/v1alpha1",
+                kind: "ClusterUpdate",
+                name: maker,
+                uid: `uid--${maker}`,
+                controller: true,
+              },
+            ],
+          }
+        : {}),
+    },
     spec: { nodeName, version },
     status: { phase: "Updated", running: { slot: "a", version: "0.1.0" }, ...status },
   });
@@ -522,14 +537,24 @@ export function cluster(): Map<string, Thing[]> {
     [
       "nodeupdates",
       [
-        update("node-1", "0.2.0", { running: { slot: "b", version: "0.2.0" }, other: { slot: "a", version: "0.1.0" } }),
-        update("node-2", "0.2.0", {
-          phase: "OnTrial",
-          message: "healthy for 40 of 90 s",
-          running: { slot: "b", version: "0.2.0", triesLeft: 2 },
-          other: { slot: "a", version: "0.1.0" },
-          staged: "0.2.0",
-        }),
+        update(
+          "node-1",
+          "0.2.0",
+          { running: { slot: "b", version: "0.2.0" }, other: { slot: "a", version: "0.1.0" } },
+          "sheaf-0.2.0",
+        ),
+        update(
+          "node-2",
+          "0.2.0",
+          {
+            phase: "OnTrial",
+            message: "healthy for 40 of 90 s",
+            running: { slot: "b", version: "0.2.0", triesLeft: 2 },
+            other: { slot: "a", version: "0.1.0" },
+            staged: "0.2.0",
+          },
+          "sheaf-0.2.0",
+        ),
         update("node-3", "0.1.0", {}),
       ],
     ],

@@ -115,6 +115,14 @@ const PAGES: Shown[] = [
   { name: "node-removed", hash: "#/nodes/node-9", until: heading("Removal of node-9: It was removed") },
   { name: "updates", hash: "#/updates", until: row(/node-2 0\.2\.0 0\.2\.0 On trial healthy for 40 of 90 s/) },
   { name: "administration", hash: "#/administration", until: row(/bob Operate in shop/) },
+  {
+    name: "projects",
+    hash: "#/administration",
+    until: async (page) => {
+      await page.getByRole("tab", { name: "Projects" }).click();
+      await page.getByRole("row", { name: /shop Ready 4 / }).waitFor();
+    },
+  },
   { name: "missing", hash: "#/roof", until: heading("A page roof is not here") },
 ];
 

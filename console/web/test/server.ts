@@ -53,8 +53,12 @@ export interface Played {
   /** The identity provider's host. */
   sso: string | null;
   isLoggedIn: boolean;
+  /** Whether alice administers the cluster. */
+  administers: boolean;
   /** Whether alice has a second factor. */
   hasSecond: boolean;
+  /** After so many ms a browser opens a stream again that has ended. */
+  retry: number;
   /** While it is pending, an upload takes no further bytes. */
   holdUpload: Promise<void> | undefined;
   /** Sets an object and tells every browser. */
@@ -62,6 +66,8 @@ export interface Played {
   gone(plural: string, object: Thing): void;
   /** Cuts every stream of changes. */
   cut(): void;
+  /** Ends every stream of changes, as the real server does when a session has ended. */
+  end(): void;
   close(): Promise<void>;
 }
 
@@ -143,7 +149,9 @@ export async function play(): Promise<Played> {
     isClaimable: false,
     sso: null,
     isLoggedIn: true,
+    administers: true,
     hasSecond: false,
+    retry: 500,
     holdUpload: undefined,
     set(plural, object) {
       const all = (played.objects.get(plural) ?? []).filter((one) => keyOf(one) !== keyOf(object));
@@ -159,6 +167,9 @@ export async function play(): Promise<Played> {
     },
     cut() {
       for (const { response } of streams) response.destroy();
+    },
+    end() {
+      for (const { response } of streams) response.end();
     },
     close: async () => {
       played.cut();
@@ -274,6 +285,12 @@ export async function play(): Promise<Played> {
       case "POST password":
         return json(response, 200, { user: "alice" });
       case "GET users":
+        if (!played.administers)
+          return refused(response, {
+            code: 403,
+            reason: "Forbidden",
+            message: 'secrets is forbidden: User "console:alice" cannot list resource "secrets" in API group ""',
+          });
         return json(response, 200, users);
       case "POST users":
         users.push({
@@ -357,7 +374,7 @@ export async function play(): Promise<Played> {
       "content-security-policy": csp,
       "cache-control": "no-store",
     });
-    response.write("retry: 500\n\n");
+    response.write(`retry: ${played.retry}\n\n`);
     for (const word of words) {
       const plural = watched.find((one) => one.word === word)?.plural ?? "";
       for (const object of played.objects.get(plural) ?? [])
@@ -382,6 +399,9 @@ export async function play(): Promise<Played> {
       return refused(response, { code: 401, reason: "Unauthorized", message: "the session has ended; log in again" });
     const body = method === "GET" ? undefined : ((await read(request)) as Thing | undefined);
     const { row, project, name } = found;
+    // A question, and no change.
+    if (row.kind === "selfsubjectaccessreviews")
+      return json(response, 201, { status: { allowed: played.administers } });
     if (method !== "GET") {
       played.asked.push({ method, path, body });
       if (request.headers["x-sheaf-console"] === undefined)

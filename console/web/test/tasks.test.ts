@@ -321,6 +321,72 @@ test("a user is created with a role in a project", async () => {
   await page.getByRole("row", { name: /carol Operate in lab/ }).waitFor();
 });
 
+test("a project is created, its name is refused at the field, and it is deleted by its name with all that is in it", async () => {
+  const page = await at("#/administration");
+  await page.getByRole("tab", { name: "Projects" }).click();
+  await page.getByRole("row", { name: /shop Ready 4 / }).waitFor();
+  expect(await page.getByRole("row", { name: /kube-system/ }).count()).toBe(0);
+  await accessible(page);
+  await page.getByRole("button", { name: "Create project" }).click();
+  const dialog = page.getByRole("dialog");
+  const name = dialog.locator("#project-name");
+  const create = dialog.getByRole("button", { name: "Create", exact: true });
+  for (const [wrong, message] of [
+    ["My project", "Lowercase letters, digits and hyphens, 63 at most"],
+    ["sheaf-mine", "Names that begin with kube- or sheaf- are the cluster's own."],
+    ["shop", "There is a project shop already."],
+  ] as const) {
+    await name.fill(wrong);
+    await create.click();
+    await dialog.getByText(message).waitFor();
+  }
+  await accessible(page);
+  expect(on.server.asked).toEqual([]);
+  on.server.refuse = { code: 409, reason: "AlreadyExists", message: 'namespaces "attic" already exists' };
+  await name.fill("attic");
+  await create.click();
+  await dialog.getByText("Choose another name.").waitFor();
+  await create.click();
+  expect((await asked(2))[1]).toEqual({
+    method: "POST",
+    path: "/api/v1/namespaces",
+    body: { apiVersion: "v1", kind: "Namespace", metadata: { name: "attic" } },
+  });
+  await page.getByRole("row", { name: /attic Ready 0 / }).waitFor();
+
+  expect(await page.getByRole("button", { name: "Actions of project default" }).count()).toBe(0);
+  await page.getByRole("button", { name: "Actions of project shop" }).click();
+  await page.getByRole("menuitem", { name: "Delete" }).click();
+  await dialog.getByText("It has 4 machines.").waitFor();
+  const sure = dialog.getByRole("button", { name: "Delete", exact: true });
+  expect(await sure.isDisabled()).toBe(true);
+  await dialog.getByRole("textbox").fill("shop");
+  await accessible(page);
+  await sure.click();
+  expect((await asked(3))[2]).toMatchObject({ method: "DELETE", path: "/api/v1/namespaces/shop" });
+  await expect.poll(() => page.getByRole("row", { name: /^shop / }).count(), { timeout: PATIENT }).toBe(0);
+});
+
+test("who does not administer the cluster has his own password and tokens, and is told whom to ask", async () => {
+  on.server.administers = false;
+  const page = await at("#/administration");
+  await page.getByRole("heading", { name: "Password of alice" }).waitFor();
+  await page.getByText("are managed by administrators of the cluster. Ask one of them.").waitFor();
+  expect(await page.getByRole("tab").allTextContents()).toEqual(["Own password and tokens"]);
+  expect(await page.getByText("forbidden").count()).toBe(0);
+  await accessible(page);
+});
+
+test("who administers the cluster no more while the page is open is told the same", async () => {
+  const page = await at("#/administration");
+  await page.getByRole("row", { name: /bob Operate in shop/ }).waitFor();
+  await page.getByRole("tab", { name: "Projects" }).click();
+  on.server.administers = false;
+  await page.getByRole("tab", { name: "Users and roles" }).click();
+  await page.getByText("Ask one of them.").waitFor();
+  expect(await page.getByText("forbidden").count()).toBe(0);
+});
+
 test("an identity provider is set up, a user has a name there, and people are sent to it", async () => {
   const page = await at("#/administration");
   await page.getByRole("tab", { name: "Identity provider" }).click();
@@ -383,6 +449,27 @@ test("a session that ends leads to the login, and a console that is away is name
   on.server.cut();
   await page.getByRole("heading", { name: "Log in to Sheaf" }).waitFor();
   await page.getByText("The session has ended.").waitFor();
+});
+
+test("a session that ends is known when its stream ends, and not when the browser opens it again", async () => {
+  on.server.retry = 600_000;
+  const page = await at("#/machines");
+  await page.getByRole("row", { name: /web-1/ }).waitFor();
+  on.server.isLoggedIn = false;
+  on.server.end();
+  await page.getByText("The session has ended.").waitFor({ timeout: 10_000 });
+});
+
+test("a session that ends is known by any request, however long the console then takes", async () => {
+  const page = await at("#/machines");
+  await page.getByRole("row", { name: /web-1/ }).waitFor();
+  await page.route("**/console/claim", () => {
+    // It is never answered.
+  });
+  on.server.isLoggedIn = false;
+  await page.getByRole("button", { name: "Actions of shop/queue" }).click();
+  await page.getByRole("menuitem", { name: "Resume" }).click();
+  await page.getByText("The session has ended.").waitFor({ timeout: 10_000 });
 });
 
 test("a thousand machines that change twenty times a second are filtered without a task of 100 ms", async () => {

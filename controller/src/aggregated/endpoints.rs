@@ -20,9 +20,10 @@ use serde_json::{Value, json};
 use sheaf_api::names::{AGGREGATED_SERVICE, SYSTEM_NAMESPACE};
 
 /// Between two renewals.
-const RENEW: Duration = Duration::from_secs(5);
-/// A slice that did not change for this long is of a replica that is gone: three renewals failed.
-const STALE: Duration = Duration::from_secs(20);
+const RENEW: Duration = Duration::from_secs(3);
+/// A slice that did not change for this long is of a replica that is gone: three renewals failed. While it is there, a request that is sent
+/// to it takes 30 s to fail. One that is slow and not gone is back with its next renewal.
+const STALE: Duration = Duration::from_secs(10);
 /// Annotation that changes with every renewal.
 const RENEWED: &str = "sheaf.dev/renewed";
 /// Label by which kube-apiserver finds the slices of a Service.

@@ -6,7 +6,7 @@
 
 use std::net::Ipv4Addr;
 
-/// The bootstrap token of every cluster of the lab.
+/// The bootstrap token in node.toml of every first node of the lab: good for one node.
 pub const TOKEN: &str = "sheaf0.0123456789abcdef";
 
 /// One node.
@@ -40,6 +40,8 @@ pub enum Role {
         server: Ipv4Addr,
         /// `sha256:…`
         ca_hash: String,
+        /// A token that no other node has used.
+        token: String,
     },
 }
 
@@ -49,14 +51,19 @@ impl Node {
         Self::numbered(1, Role::Create { admin_key: admin_key.into() })
     }
 
-    /// The second node: joins the first.
-    pub fn second(ca_hash: &str) -> Self {
-        Self::numbered(2, Role::Join { server: [10, 0, 2, 11].into(), ca_hash: ca_hash.into() })
+    /// The second node: joins the first, by `token`.
+    pub fn second(ca_hash: &str, token: &str) -> Self {
+        Self::joining(2, ca_hash, token)
     }
 
     /// A third one.
-    pub fn third(ca_hash: &str) -> Self {
-        Self::numbered(3, Role::Join { server: [10, 0, 2, 11].into(), ca_hash: ca_hash.into() })
+    pub fn third(ca_hash: &str, token: &str) -> Self {
+        Self::joining(3, ca_hash, token)
+    }
+
+    fn joining(number: u8, ca_hash: &str, token: &str) -> Self {
+        let (ca_hash, token) = (ca_hash.to_owned(), token.to_owned());
+        Self::numbered(number, Role::Join { server: [10, 0, 2, 11].into(), ca_hash, token })
     }
 
     fn numbered(number: u8, role: Role) -> Self {
@@ -83,8 +90,8 @@ impl Node {
                 "mode = \"create\"\ntoken = \"{TOKEN}\"\nsans = [\"127.0.0.1\"]\nadmin-keys = [\"\"\"\n{}\n\"\"\"]\n",
                 admin_key.trim()
             ),
-            Role::Join { server, ca_hash } => format!(
-                "mode = \"join\"\nserver = \"https://{server}:6443\"\ntoken = \"{TOKEN}\"\nca-hash = \"{ca_hash}\"\n"
+            Role::Join { server, ca_hash, token } => format!(
+                "mode = \"join\"\nserver = \"https://{server}:6443\"\ntoken = \"{token}\"\nca-hash = \"{ca_hash}\"\n"
             ),
         };
         let images: String = self
@@ -108,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_joining_node_is_told_server_token_and_pin() {
-        let toml = Node::second("sha256:00").toml();
+        let toml = Node::second("sha256:00", TOKEN).toml();
         assert!(
             toml.contains("mode = \"join\"\nserver = \"https://10.0.2.11:6443\"\ntoken = \"sheaf0."),
             "{toml}"

@@ -115,6 +115,12 @@ impl Operator {
         self.retry("accepted manifest", deadline, || self.apply(manifest))
     }
 
+    /// Waits until every API that the cluster names answers: kubectl knows no short names and validates nothing before.
+    pub fn wait_apis(&self, deadline: Duration) -> Result<(), Late> {
+        self.retry("answer of every API", deadline, || self.kubectl(&["api-resources", "--output=name"]))
+            .map(drop)
+    }
+
     fn retry<T>(
         &self,
         what: &str,

@@ -148,6 +148,7 @@ impl Case {
         let mut running = self.start(&restored)?;
         self.try_programs(&mut running)?;
         operator.wait_node_ready(&node.name, READY)?;
+        operator.wait_apis(READY)?;
         Ok(Cluster { machine: running, node: machine, operator, ca_hash, switch })
     }
 
@@ -167,7 +168,7 @@ impl Case {
 
     /// A second machine on the cable of `cluster`, installed, joined by token and Ready as node2; it has a shell.
     pub fn second_node(&self, cluster: &Cluster) -> Result<Machine> {
-        Ok(self.joined(cluster, lab::Node::second(&cluster.ca_hash))?.1)
+        Ok(self.joined(cluster, lab::Node::second(&cluster.ca_hash, &cluster.new_token()?))?.1)
     }
 
     /// A further machine on the cable of `cluster`, installed, joined by token and Ready as `node`; it has a shell. What switches it on
@@ -206,6 +207,13 @@ impl Cluster {
     /// The socket that the further NIC `index` is plugged into.
     pub fn further_port(&self, index: usize) -> PathBuf {
         self.switch.socket().with_file_name(FURTHER_PORTS[index])
+    }
+
+    /// A token for one more node, as its operator makes it.
+    pub fn new_token(&self) -> Result<String> {
+        let table = self.root("sheaf-agent token create")?;
+        let token = table.lines().find_map(|line| line.strip_prefix("token = \"")?.strip_suffix('"'));
+        Ok(token.with_context(|| format!("sheaf-agent token create shows no token: {table}"))?.to_owned())
     }
 
     /// Runs `command` as root on the node.

@@ -4,8 +4,8 @@
 //! Why here: it must not be an administrator, and only bootstrap holds the credentials that can make an identity. No CA of the
 //! cluster signs what browsers see: a key that is taken from the console cannot be used to pose as the API server or as
 //! sheaf-controller. People compare its fingerprint, or give a certificate that their browsers know: `[console]` of node.toml. Without
-//! that, all nodes have the same one ([`super::shared`]). Route in: the cluster's CA, node.toml, the API server. Route out: `sheaf-console.conf`, `pki/sheaf-console-serving.*`, namespace, roles and bindings of
-//! [`sheaf_api::console::rules`].
+//! that, all nodes have the same one ([`super::shared`]). Route in: the cluster's CA, node.toml, the API server. Route out:
+//! `sheaf-console.conf`, `pki/sheaf-console-serving.*`, namespace, roles and bindings of [`sheaf_api::console::rules`].
 
 use super::controller::ensure_kubeconfig_of;
 use super::kubeadm::ControlPlane;

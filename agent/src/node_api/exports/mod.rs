@@ -9,7 +9,7 @@
 mod places;
 mod reader;
 
-use super::answer::{Answer, Refusal};
+use super::answer::{self, Answer, Refusal};
 use super::routes::Part;
 use super::serve::State;
 use super::streams::sessions::{Kind, Session};
@@ -19,10 +19,8 @@ use crate::reconcile::blocking;
 use crate::vms::admission;
 use bytes::Bytes;
 use futures::stream;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use http_body_util::{BodyExt as _, StreamBody};
-use hyper::body::Frame;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, StatusCode};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -147,18 +145,17 @@ pub async fn serve<V: VmHost>(state: &State<V>, export: &Export, part: Part) -> 
     };
     let (send, receive) = mpsc::channel(AHEAD);
     tokio::spawn(copy(reader, allowed, send));
-    let frames = stream::unfold(Some(receive), |receive| async {
+    let blocks = stream::unfold(Some(receive), |receive| async {
         let mut receive = receive?;
         match receive.recv().await {
-            Some(Some(bytes)) => Some((Ok(Frame::data(bytes)), Some(receive))),
+            Some(Some(bytes)) => Some((Ok(bytes), Some(receive))),
             Some(None) => None,
             // Not said to be complete: the connection is cut.
             None => Some((Err(io::Error::from(io::ErrorKind::UnexpectedEof)), None)),
         }
     });
-    let mut response = Response::new(StreamBody::new(frames).boxed());
     let kind = if part.packed { "application/gzip" } else { "application/octet-stream" };
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    let mut response = answer::streamed(kind, blocks);
     if !part.packed {
         response.headers_mut().insert(CONTENT_LENGTH, part.bytes.into());
     }

@@ -1,53 +1,39 @@
 //! Downloads of a volume that is a file, with the API server played by lists.
 
 use super::*;
-use crate::api_server::Kube;
-use crate::channels::{self, Usable};
-use crate::node_api::{Hosts, serve as serving};
-use crate::paths::Paths;
+use crate::channels::Usable;
+use crate::node_api::fixture::Fixture;
+use http_body_util::BodyExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
-use sheaf_config::load::parse_node_config;
 use sheaf_host::fakes::{FakeRun, FakeVms};
 
 const UID: &str = "0b0e6d2c-6a4e-4c9f-9a53-0d0e1f2a3b4c";
 const MIB: u64 = 1 << 20;
 
-struct Node {
-    state: serving::State<FakeVms>,
-    root: tempfile::TempDir,
-    publish: channels::Publish,
-}
+struct Node(Fixture);
 
 impl Node {
     fn new() -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let text = "version = 1\n[system]\nhostname = \"n1\"\n";
-        let config = parse_node_config("node.toml", text).unwrap();
-        let (ctx, publish) = channels::open(Paths::under(root.path()), config);
-        let pods = Arc::new(watch::Sender::new(Listed::default()));
-        let run = Arc::new(FakeRun::default());
-        let hosts = Hosts { vms: Arc::new(FakeVms::default()), pods, run, port: 0 };
-        let kube = Kube::new(ctx.cluster.clone());
-        let this = Self { state: serving::State::new(ctx, kube, hosts), root, publish };
-        std::fs::write(this.root.path().join("pvc-1"), vec![7; 4 * MIB as usize]).unwrap();
+        let this = Self(Fixture::new(FakeVms::default(), FakeRun::default()));
+        std::fs::write(this.0.root.path().join("pvc-1"), vec![7; 4 * MIB as usize]).unwrap();
         this.volume(true);
-        this.state.pods.send_modify(|listed| {
+        this.0.state.pods.send_modify(|listed| {
             listed.objects.insert(UID.into(), Arc::new(pod()));
         });
         this
     }
 
     fn volume(&self, readable: bool) {
-        let device = self.root.path().join("pvc-1");
+        let device = self.0.root.path().join("pvc-1");
         let usable = Usable { ready: readable, readable, device, bytes: 4 * MIB, problem: None };
-        self.publish.volumes.send_replace(Some([("pvc-1".to_owned(), usable)].into()));
+        self.0.publish.volumes.send_replace(Some([("pvc-1".to_owned(), usable)].into()));
     }
 
     async fn get(&self, from: u64, bytes: u64) -> Result<Answer, Refusal> {
         let pod = Arc::new(pod());
         let export = Export { exported: exported(&pod).unwrap(), pod, uid: UID.into() };
-        serve(&self.state, &export, Part { volume: "pvc-1".into(), from, bytes, packed: false }).await
+        serve(&self.0.state, &export, Part { volume: "pvc-1".into(), from, bytes, packed: false }).await
     }
 }
 
@@ -84,7 +70,7 @@ async fn a_part_of_a_volume_is_sent_with_its_length() {
 async fn a_download_is_cut_when_its_export_goes() {
     let node = Node::new();
     let answer = node.get(0, 4 * MIB).await.unwrap();
-    node.state.pods.send_modify(|listed| listed.objects.clear());
+    node.0.state.pods.send_modify(|listed| listed.objects.clear());
     cut(answer).await;
 }
 
@@ -108,7 +94,7 @@ async fn a_newer_download_of_a_volume_ends_the_former() {
 #[tokio::test]
 async fn without_a_token_nothing_is_looked_for() {
     let node = Node::new();
-    let refused = find(&node.state, UID, &HeaderMap::new()).await.map(drop).unwrap_err();
+    let refused = find(&node.0.state, UID, &HeaderMap::new()).await.map(drop).unwrap_err();
     assert_eq!(refused.0, StatusCode::UNAUTHORIZED);
 }
 

@@ -8,20 +8,16 @@
 mod query;
 mod tail;
 
-use super::answer::{Answer, Refusal};
+use super::answer::{self, Answer, Refusal};
 use super::routes::Container;
 use super::serve::State;
 use super::vm;
 use crate::reconcile::blocking;
 use bytes::Bytes;
-use futures::stream;
-use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{Response, StatusCode};
-use http_body_util::{BodyExt as _, StreamBody};
-use hyper::body::Frame;
+use futures::StreamExt as _;
+use http::StatusCode;
 use query::LogQuery;
 use sheaf_host::libvirt::VmHost;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,13 +52,7 @@ pub async fn serve<V: VmHost>(
         })?
     };
     tokio::spawn(copy(tail, query, path, state.ctx.shutdown.clone(), send));
-    let frames = stream::unfold(receive, |mut receive| async {
-        let bytes: Bytes = receive.recv().await?;
-        Some((Ok::<_, io::Error>(Frame::data(bytes)), receive))
-    });
-    let mut response = Response::new(StreamBody::new(frames).boxed());
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    Ok(response)
+    Ok(answer::streamed("text/plain", answer::received(receive).map(Ok)))
 }
 
 /// What is written to the log at `path` from now on, until its VM ends.

@@ -12,11 +12,8 @@ use super::serve::State;
 use crate::reconcile::blocking;
 use crate::support;
 use bytes::Bytes;
-use futures::stream;
-use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
-use http::{Response, StatusCode};
-use http_body_util::{BodyExt as _, StreamBody};
-use hyper::body::Frame;
+use http::StatusCode;
+use http::header::{CONTENT_DISPOSITION, HeaderValue};
 use query::{Journal, Query};
 use sheaf_host::libvirt::VmHost;
 use sheaf_host::piped::Pipe;
@@ -150,13 +147,7 @@ fn sent(
             let _ = send.blocking_send(Err(error));
         }
     });
-    let frames = stream::unfold(receive, |mut receive| async {
-        let block = receive.recv().await?;
-        Some((block.map(Frame::data), receive))
-    });
-    let mut response = Response::new(StreamBody::new(frames).boxed());
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
+    answer::streamed(kind, answer::received(receive))
 }
 
 /// Blocks, as something to write to.

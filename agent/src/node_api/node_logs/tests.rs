@@ -1,37 +1,21 @@
 //! What a node tells of itself, on programs that are played.
 
 use super::*;
-use crate::api_server::Kube;
-use crate::channels;
-use crate::listed::Listed;
-use crate::node_api::{Hosts, serve};
-use crate::paths::Paths;
-use sheaf_config::load::parse_node_config;
+use crate::node_api::fixture::Fixture;
+use http_body_util::BodyExt as _;
 use sheaf_host::fakes::{FakeRun, FakeVms};
 use std::collections::HashMap;
-use tokio::sync::watch;
 
-struct Node {
-    state: Arc<serve::State<FakeVms>>,
-    _root: tempfile::TempDir,
-    _publish: channels::Publish,
-}
+struct Node(Fixture);
 
 impl Node {
     fn with(run: FakeRun) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let text = "version = 1\n[system]\nhostname = \"n1\"\n[cluster]\nmode = \"create\"\ntoken = \"abcdef.0123456789abcdef\"\n";
-        let config = parse_node_config("node.toml", text).unwrap();
-        let (ctx, publish) = channels::open(Paths::under(root.path()), config);
-        let pods = Arc::new(watch::Sender::new(Listed::default()));
-        let hosts = Hosts { vms: Arc::new(FakeVms::default()), pods, run: Arc::new(run), port: 0 };
-        let kube = Kube::new(ctx.cluster.clone());
-        Self { state: Arc::new(serve::State::new(ctx, kube, hosts)), _root: root, _publish: publish }
+        Self(Fixture::new(FakeVms::default(), run))
     }
 
     /// Status and body.
     async fn asked(&self, file: &str, query: &str) -> (u16, Vec<u8>) {
-        let answer = super::serve(&self.state, "alice", file, query).await.unwrap_or_else(Refusal::answer);
+        let answer = super::serve(&self.0.state, "alice", file, query).await.unwrap_or_else(Refusal::answer);
         let status = answer.status().as_u16();
         (status, answer.into_body().collect().await.unwrap().to_bytes().to_vec())
     }
@@ -46,7 +30,7 @@ impl Node {
 async fn lines_of_a_unit_are_what_journalctl_prints() {
     let node = Node::with(FakeRun::default().prints("journalctl", "one\ntwo\n"));
     assert_eq!(node.text("", "query=sheaf-agent").await, (200, "one\ntwo\n".into()));
-    assert!(node.state.readers.are_free());
+    assert!(node.0.state.readers.are_free());
 }
 
 #[tokio::test]
@@ -108,7 +92,7 @@ async fn a_bundle_has_logs_and_config_and_no_secret_whatever_fails() {
 #[tokio::test]
 async fn one_who_reads_much_at_once_waits_and_the_others_do_not() {
     let node = Node::with(FakeRun::default());
-    let held: Vec<_> = (0..OF_ONE).map(|_| node.state.readers.take("alice".into()).unwrap()).collect();
+    let held: Vec<_> = (0..OF_ONE).map(|_| node.0.state.readers.take("alice".into()).unwrap()).collect();
     assert_eq!(node.asked("", "query=sheaf-agent").await.0, 429);
     drop(held);
     assert_eq!(node.asked("", "query=sheaf-agent").await.0, 200);

@@ -1,7 +1,6 @@
 /** Users and their roles. The server acts with the rights of who asks: without them it refuses, and the page says so. */
 import {
   ActionGroup,
-  Alert,
   Button,
   Form,
   Label,
@@ -26,9 +25,10 @@ import { Kebab } from "../parts/kebab.tsx";
 import { NewPassword, passwordProblem } from "../parts/new-password.tsx";
 import { projectNames } from "../parts/projects.ts";
 import { State } from "../parts/state.tsx";
-import { FormRefused } from "../parts/refused.tsx";
+import { FormRefused, Refused } from "../parts/refused.tsx";
 import { moment } from "../units.ts";
 import { added, type Grant, type Role, ROLES, type User, ways, without, words } from "./grants.ts";
+import { ASK } from "./parts.ts";
 
 const CLUSTER = "";
 
@@ -159,13 +159,9 @@ type Open = { kind: "form"; user: User | undefined } | { kind: "delete" | "secon
 export function Users({ self }: { self: string }) {
   const { value, refusal, reload } = useFetched<User[]>("/console/users");
   const [open, setOpen] = useState<Open>();
-  if (refusal) {
-    return (
-      <Alert variant="info" isInline component="h2" title="Users are shown to administrators">
-        {refusal.message}. {refusal.remedy}
-      </Alert>
-    );
-  }
+  // A role may be lost while the page is open.
+  if (refusal?.code === 403) return <p>{ASK}</p>;
+  if (refusal) return <Refused refusal={refusal} />;
   if (!value) return <Spinner aria-label="Reading users" />;
   const able = (user: User, disabled: boolean) =>
     void attempt(`${disabled ? "Disable" : "Enable"} user ${user.name}`, () =>

@@ -35,6 +35,8 @@ export const identities = "/api/api/v1/namespaces/sheaf-system/configmaps/node-i
 export const joinTokens = "/console/join-tokens";
 /** Settings of the whole cluster. */
 export const clusterConfig = "/api/apis/sheaf.dev/v1alpha1/clusterconfigs/cluster";
+/** Asks the API server what the user may do. */
+export const review = `${API}/authorization.k8s.io/v1/selfsubjectaccessreviews`;
 export const project = (name?: string) => `/api/api/v1/namespaces${name ? `/${name}` : ""}`;
 
 /** A part of a machine (start, stop, restart) or of its instance (pause, unpause, vnc, console). */

@@ -2,7 +2,7 @@
 import { renderToStaticMarkup } from "react-dom/server";
 import { createElement } from "react";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { closeWatch, useConnected, want } from "./watch.ts";
+import { closeWatch, onStreamEnd, useConnected, want } from "./watch.ts";
 
 class Played {
   static readonly CLOSED = 2;
@@ -64,6 +64,30 @@ test("a server that gives no sign of life is not taken for dead while nothing ch
   last().onopen?.();
   vi.advanceTimersByTime(60_000);
   expect([Played.opened.length, isConnected()]).toEqual([1, true]);
+});
+
+test("when a stream ends, or is refused, it is asked at once whether the session has ended, and once", () => {
+  const ask = vi.fn(async () => {});
+  onStreamEnd(ask);
+  const ended = last();
+  ended.onopen?.();
+  ended.onerror?.();
+  expect([ask.mock.calls.length, isConnected()]).toEqual([1, false]);
+  // The browser opens it again, and does not reach the console.
+  ended.onerror?.();
+  expect(ask.mock.calls.length).toBe(1);
+  ended.readyState = Played.CLOSED;
+  ended.onerror?.();
+  expect(ask.mock.calls.length).toBe(2);
+  onStreamEnd(async () => {});
+});
+
+test("who logs in after a stream was lost is not told that the console does not answer", () => {
+  last().onopen?.();
+  last().onerror?.();
+  expect(isConnected()).toBe(false);
+  closeWatch();
+  expect(isConnected()).toBe(true);
 });
 
 test("nothing is opened again once the user has logged out", () => {

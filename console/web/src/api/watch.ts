@@ -34,7 +34,7 @@ let waiting: ReturnType<typeof setTimeout> | undefined;
 let silence: ReturnType<typeof setTimeout> | undefined;
 let isConnected = true;
 const readers = new Set<() => void>();
-let refused: () => Promise<void> = async () => {};
+let ended: () => Promise<void> = async () => {};
 
 /** Where the objects of a kind are. */
 export function store<K extends Kind>(kind: K): Store<Kinds[K]> {
@@ -49,9 +49,9 @@ function connected(value: boolean): void {
   for (const reader of readers) reader();
 }
 
-/** What is asked when the stream is refused; it finds out whether the session has ended. */
-export function onStreamRefused(then: () => Promise<void>): void {
-  refused = then;
+/** What is asked when a stream ends or is refused; it finds out whether the session has ended. */
+export function onStreamEnd(then: () => Promise<void>): void {
+  ended = then;
 }
 
 /** The stream is to bring something in time, from now on. */
@@ -74,6 +74,7 @@ function open(): void {
   const stream = new EventSource(`/console/watch?kinds=${kinds.join(",")}`);
   source = stream;
   let isCounted = true;
+  let isOpen = false;
   const heard = () => {
     if (source === stream && isCounted) listening();
   };
@@ -83,6 +84,7 @@ function open(): void {
     heard();
   });
   stream.onopen = () => {
+    isOpen = true;
     connected(true);
     // A server of before says nothing while nothing changes.
     isCounted = false;
@@ -105,10 +107,16 @@ function open(): void {
     // The browser opens it again, and that is to succeed in time.
     isCounted = true;
     heard();
+    if (source !== stream) return;
     // A refusal closes the stream for good; a connection that broke is opened again by the browser.
-    if (stream.readyState !== EventSource.CLOSED || source !== stream) return;
+    if (stream.readyState !== EventSource.CLOSED) {
+      // The server ends a stream when the session has ended (`console/src/watch/stream.rs`): that is known before it is opened again.
+      if (isOpen) void ended();
+      isOpen = false;
+      return;
+    }
     clearTimeout(silence);
-    void refused().finally(() => {
+    void ended().finally(() => {
       if (source === stream) opening = setTimeout(open, RETRY);
     });
   };
@@ -122,6 +130,8 @@ export function closeWatch(): void {
   clearTimeout(opening);
   clearTimeout(waiting);
   opening = undefined;
+  // The next user has no stream that was lost.
+  connected(true);
   wanted.clear();
   for (const there of stores.values()) there.clear();
 }

@@ -35,13 +35,13 @@ function Follow({ project, object, onClose }: { project: string; object: Virtual
       />
       <ModalBody>
         {refusal ? (
-          <Alert variant="danger" isInline title={refusal.message}>
+          <Alert variant="danger" isInline component="h2" title={refusal.message}>
             {refusal.remedy}
           </Alert>
         ) : phase === "Succeeded" ? (
-          <Alert variant="success" isInline title={`Machine ${target} is there`} />
+          <Alert variant="success" isInline component="h2" title={`Machine ${target} is there`} />
         ) : phase === "Failed" ? (
-          <Alert variant="danger" isInline title="The clone failed">
+          <Alert variant="danger" isInline component="h2" title="The clone failed">
             {why ?? "The Events of the machine say why."} Remove the cause, and clone it again.
           </Alert>
         ) : (

@@ -46,7 +46,11 @@ export function Disks({ machine }: { machine: Machine }) {
   const [open, setOpen] = useState<Open>();
   const close = () => setOpen(undefined);
   const { vm, vmi, project } = machine;
-  const claims = useFetched<List<Claim>>(paths.claim(project), vm.spec.template.spec.volumes);
+  // A claim gets its size when its disk is made on a node, which nothing that is watched says but these.
+  const states = volumes.all.map((one) => `${one.metadata.name} ${one.status?.phase}`);
+  const attached = vmi?.status?.volumeStatus?.map((one) => `${one.name} ${one.phase}`);
+  const told = JSON.stringify([vm.spec.template.spec.volumes, attached, states]);
+  const claims = useFetched<List<Claim>>(paths.claim(project), told);
   const capacities = new Map(
     claims.value?.items.map((one) => [one.metadata.name, quantity(one.status?.capacity?.["storage"])]),
   );

@@ -92,7 +92,7 @@ export function Download({ from, machine, onClose }: { from: From; machine?: Mac
       <ModalHeader title={`Download disks of ${from.name}`} labelId="download-title" />
       <ModalBody>
         {isRunning ? (
-          <Alert variant="info" isInline title="The machine runs">
+          <Alert variant="info" isInline component="h2" title="The machine runs">
             Shut it down first, or take a snapshot and download its disks from the tab Snapshots while the machine runs.
           </Alert>
         ) : refusal ? (

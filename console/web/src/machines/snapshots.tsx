@@ -179,7 +179,7 @@ export function Snapshots({ machine }: { machine: Machine }) {
         >
           <p>
             What machine {name} wrote since {moment(open.snapshot.status?.creationTime)} is lost. It is shut down if it
-            runs, and does not start until the restore is complete.
+            runs, and stays stopped: start it when the restore is complete.
           </p>
           <p>To keep what it has now, take another snapshot first.</p>
         </Confirm>

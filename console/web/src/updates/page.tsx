@@ -23,7 +23,7 @@ import { attempt, done } from "../notices.ts";
 import { Confirm } from "../parts/confirm.tsx";
 import { Facts } from "../parts/facts.tsx";
 import { Heading } from "../parts/heading.tsx";
-import { Kebab } from "../parts/kebab.tsx";
+import { type Item, Kebab } from "../parts/kebab.tsx";
 import { State } from "../parts/state.tsx";
 import { YamlDialog } from "../parts/yaml.tsx";
 import { link } from "../route.ts";
@@ -31,6 +31,7 @@ import type { ClusterUpdate } from "../types/crds.ts";
 import { count, moment } from "../units.ts";
 import { StartUpdate } from "./start.tsx";
 import { type Act, acts, isFinished, phase, releases, rows, sourceText, type UpdateRow, windowText } from "./view.ts";
+import { withdrawal } from "./withdraw.ts";
 
 const COLUMNS: Column<UpdateRow>[] = [
   {
@@ -49,7 +50,56 @@ const COLUMNS: Column<UpdateRow>[] = [
   { title: "Other slot", value: (row) => row.other, cell: (row) => row.other || "–" },
 ];
 
-type Open = { kind: "start" } | { kind: "cancel" | "delete" | "yaml"; update: ClusterUpdate } | undefined;
+type Open =
+  | { kind: "start" }
+  | { kind: "cancel" | "delete" | "yaml"; update: ClusterUpdate }
+  | { kind: "withdraw"; node: string }
+  | undefined;
+
+function nodeItems(row: UpdateRow, updates: readonly ClusterUpdate[], onOpen: (open: Open) => void): Item[] {
+  const { node, request } = row;
+  if (row.mayRetry)
+    return [
+      {
+        label: "Try again",
+        onClick: () => void attempt(`Try the update of ${node} again`, () => remove(paths.nodeUpdate(node))),
+      },
+    ];
+  const found = request && withdrawal(request, updates);
+  return found ? [{ label: found.label, onClick: () => onOpen({ kind: "withdraw", node }) }] : [];
+}
+
+/** What is said follows the node while the dialog is open. */
+function Withdraw({
+  row,
+  updates,
+  onClose,
+}: {
+  row: UpdateRow;
+  updates: readonly ClusterUpdate[];
+  onClose: () => void;
+}) {
+  const { node, request } = row;
+  const found = request && withdrawal(request, updates);
+  if (!found) return null;
+  const isRecord = found.label === "Delete the record";
+  return (
+    <Confirm
+      title={
+        isRecord ? `Delete the record of the update of ${node}` : `Withdraw the update of ${node} to ${row.wanted}`
+      }
+      label={isRecord ? "Delete" : "Withdraw"}
+      isDanger={!isRecord}
+      act={() => remove(paths.nodeUpdate(node))}
+      onClose={onClose}
+      onDone={() => done(isRecord ? "The record was deleted" : `The update of ${node} is withdrawn`)}
+    >
+      {found.says.map((text) => (
+        <p key={text}>{text}</p>
+      ))}
+    </Confirm>
+  );
+}
 
 function One({ update, onOpen }: { update: ClusterUpdate; onOpen: (open: Open) => void }) {
   const { metadata, spec, status } = update;
@@ -124,6 +174,8 @@ export default function Updates() {
       Update nodes
     </Button>
   );
+  const shown = rows(nodes, active);
+  const withdrawn = open?.kind === "withdraw" ? shown.find(({ node }) => node === open.node) : undefined;
   const runs = releases(nodes).map(([version, number]) => `${count(number, "node")} ${version}`);
   return (
     <>
@@ -148,29 +200,16 @@ export default function Updates() {
       </PageSection>
       <List
         label="releases of nodes"
-        rows={rows(nodes, active)}
+        rows={shown}
         isWhole={isWhole}
         columns={COLUMNS}
         rowKey={(row) => row.node}
-        actions={(row) => (
-          <Kebab
-            of={row.node}
-            items={
-              row.mayRetry
-                ? [
-                    {
-                      label: "Try again",
-                      onClick: () =>
-                        void attempt(`Try the update of ${row.node} again`, () => remove(paths.nodeUpdate(row.node))),
-                    },
-                  ]
-                : []
-            }
-          />
-        )}
+        // Whose a request is, is known once all updates are.
+        actions={(row) => <Kebab of={row.node} items={updates.isWhole ? nodeItems(row, updates.all, setOpen) : []} />}
         empty={{ title: "No nodes are shown", text: "Nodes are shown to users with a role for the whole cluster." }}
       />
       {open?.kind === "start" && <StartUpdate existing={updates.all} onClose={close} />}
+      {withdrawn && <Withdraw row={withdrawn} updates={updates.all} onClose={close} />}
       {open?.kind === "yaml" && (
         <YamlDialog
           path={paths.clusterUpdate(open.update.metadata.name)}

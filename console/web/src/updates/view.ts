@@ -185,6 +185,7 @@ export interface UpdateRow {
   why: string;
   /** It ended without the release, and is tried again when its request is deleted. */
   mayRetry: boolean;
+  request: NodeUpdate | undefined;
 }
 
 /** Where each node stands: what it runs, and its request if it has one. */
@@ -206,6 +207,7 @@ export function rows(nodes: readonly NodeRow[], active: ClusterUpdate | undefine
       mayRetry:
         ["RolledBack", "Refused"].includes(update?.status?.phase ?? "") &&
         active?.spec.version === update?.spec.version,
+      request: update,
     };
   });
 }

@@ -213,6 +213,16 @@ test("an update of all nodes is refused at its entry, started, paused, resumed a
   await desk.vanishes(update);
 });
 
+test("the update of one node is withdrawn", async () => {
+  const { desk } = on;
+  await desk.at("/updates");
+  await desk.choose("fleet-0002", "Withdraw update");
+  await desk.says("The node has not begun.");
+  await desk.accessible();
+  await desk.agree("Withdraw");
+  await desk.vanishes(`${SHEAF}/nodeupdates/fleet-0002`);
+});
+
 test("no page did anything that its policy forbids, or threw", () => {
   expect(on.wrong()).toEqual([]);
 });

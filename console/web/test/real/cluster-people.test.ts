@@ -63,6 +63,31 @@ test("the cluster is claimed by the code, and its overview says what there is", 
   await desk.accessible();
 });
 
+test("a project is created once its name is one, and is deleted by its name", async () => {
+  const { desk } = on;
+  const { page } = desk;
+  const attic = "/api/v1/namespaces/attic";
+  await tab(desk, "Projects");
+  await desk.row(/shop Ready 0 /);
+  await desk.button("Create project").click();
+  await page.locator("#project-name").fill("sheaf-attic");
+  await desk.agree("Create");
+  await desk.says("Names that begin with kube- or sheaf- are the cluster's own.");
+  await desk.accessible();
+  await page.locator("#project-name").fill("attic");
+  await desk.agree("Create");
+  await desk.row(/attic Ready 0 /);
+  await desk.becomes(attic, { status: { phase: "Active" } });
+  await desk.accessible();
+  await desk.choose("project attic", "Delete");
+  await desk.says("It has no machines.");
+  await desk.dialog.getByRole("textbox").fill("attic");
+  await desk.accessible();
+  await desk.agree("Delete");
+  await desk.gone(/^attic /);
+  await desk.vanishes(attic);
+});
+
 test("users are created with a role in a project and with one for the whole cluster", async () => {
   const { desk } = on;
   const { page } = desk;
@@ -107,7 +132,7 @@ test("who operates one project sees only what is in it, and is told so", async (
     ["/nodes", "No nodes are shown"],
     ["/storage", "No pools"],
     ["/updates", "No nodes are shown"],
-    ["/administration", "Users are shown to administrators"],
+    ["/administration", "are managed by administrators of the cluster. Ask one of them."],
   ] as const) {
     await bob.at(hash);
     await bob.text(words);

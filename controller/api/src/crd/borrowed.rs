@@ -65,7 +65,9 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, CrdError> {
     ];
     for (derived, kinds, fact) in of_namespaces {
         for kind in kinds {
-            let definition = finish(kind.kind, derived.clone(), Some(fact), &[])?;
+            let mut definition = finish(kind.kind, derived.clone(), Some(fact), &[])?;
+            definition.spec.names.short_names =
+                Some(kind.short.iter().map(|&name| name.to_owned()).collect());
             all.push(if kind.namespaced { definition } else { of_cluster(definition, &kind)? });
         }
     }
@@ -81,10 +83,8 @@ fn of_cluster(
     crd["metadata"]["name"] = json!(format!("{}.{}", kind.plural, instancetype::GROUP));
     crd["spec"]["scope"] = json!("Cluster");
     let names = &mut crd["spec"]["names"];
-    // KubeVirt's short names of these begin with vmc instead of vm.
-    for name in names["shortNames"].as_array_mut().into_iter().flatten() {
-        *name = json!(name.as_str().unwrap_or_default().replacen("vm", "vmc", 1));
-    }
+    // `kubectl get all` shows what is in a namespace.
+    names["categories"] = json!([]);
     for (field, value) in [("kind", kind.kind), ("plural", kind.plural), ("singular", kind.singular)] {
         names[field] = json!(value);
     }
@@ -166,4 +166,28 @@ fn snapshot_class() -> Result<CustomResourceDefinition, CrdError> {
             }],
         },
     }))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instancetypes_and_preferences_have_kubevirts_short_names() {
+        let all = all().unwrap();
+        let names = |kind: &str| {
+            let found = all.iter().find(|crd| crd.spec.names.kind == kind).unwrap();
+            (
+                found.spec.names.short_names.clone().unwrap(),
+                found.spec.names.categories.clone().unwrap_or_default(),
+            )
+        };
+        // pkg/virt-operator/resource/generate/components/crds.go of KubeVirt 1.7.
+        let (short, categories) = names("VirtualMachineClusterInstancetype");
+        assert_eq!(short, ["vmclusterinstancetype", "vmclusterinstancetypes", "vmcf", "vmcfs"]);
+        assert_eq!(categories, [""; 0]);
+        assert_eq!(names("VirtualMachineClusterPreference").0, ["vmcp", "vmcps"]);
+        let (short, categories) = names("VirtualMachinePreference");
+        assert_eq!((short.concat(), categories.concat()), ("vmprefvmprefsvmpvmps".into(), "all".into()));
+    }
 }

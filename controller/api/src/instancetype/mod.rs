@@ -36,10 +36,6 @@ pub const DEFAULT_PREFERENCE_KIND_LABEL: &str = "instancetype.kubevirt.io/defaul
     version = "v1beta1",
     kind = "VirtualMachineInstancetype",
     plural = "virtualmachineinstancetypes",
-    shortname = "vminstancetype",
-    shortname = "vminstancetypes",
-    shortname = "vmf",
-    shortname = "vmfs",
     category = "all",
     namespaced,
     derive = "PartialEq",
@@ -175,6 +171,8 @@ pub struct Kind {
     pub plural: &'static str,
     /// In messages and in matchers of older tools.
     pub singular: &'static str,
+    /// For kubectl; KubeVirt's.
+    pub short: &'static [&'static str],
     /// Whether it is in a namespace.
     pub namespaced: bool,
 }
@@ -185,12 +183,14 @@ pub const INSTANCETYPES: [Kind; 2] = [
         kind: "VirtualMachineInstancetype",
         plural: "virtualmachineinstancetypes",
         singular: "virtualmachineinstancetype",
+        short: &["vminstancetype", "vminstancetypes", "vmf", "vmfs"],
         namespaced: true,
     },
     Kind {
         kind: "VirtualMachineClusterInstancetype",
         plural: "virtualmachineclusterinstancetypes",
         singular: "virtualmachineclusterinstancetype",
+        short: &["vmclusterinstancetype", "vmclusterinstancetypes", "vmcf", "vmcfs"],
         namespaced: false,
     },
 ];
@@ -201,12 +201,14 @@ pub const PREFERENCES: [Kind; 2] = [
         kind: "VirtualMachinePreference",
         plural: "virtualmachinepreferences",
         singular: "virtualmachinepreference",
+        short: &["vmpref", "vmprefs", "vmp", "vmps"],
         namespaced: true,
     },
     Kind {
         kind: "VirtualMachineClusterPreference",
         plural: "virtualmachineclusterpreferences",
         singular: "virtualmachineclusterpreference",
+        short: &["vmcp", "vmcps"],
         namespaced: false,
     },
 ];

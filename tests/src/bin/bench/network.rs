@@ -62,7 +62,7 @@ fn second_node(case: &Case, cluster: &Cluster) -> Result<Machine> {
 }
 
 fn between_nodes(cluster: &Cluster) -> Result<f64> {
-    let client = CLIENT.replace("SERVER", &lab::Node::second("").address.to_string());
+    let client = CLIENT.replace("SERVER", &lab::Node::second("", lab::TOKEN).address.to_string());
     let mut said = String::new();
     for _ in 0..ROUNDS {
         said += &(cluster.machine.shell().run(&format!("{RUN} {client} | {PICK}"), TAKES)? + "\n");
