@@ -86,7 +86,7 @@ impl Ground {
             admin: on.client.clone(),
         };
         fleet.join(&to, 0..3, |_, _| ()).await?;
-        // No page makes projects.
+        // One that was there before anybody came to the console.
         let said = on.kubectl(&["create", "namespace", PROJECT])?;
         ensure!(said.contains("created"), "{said}");
         let console = Served::at(plane, (plane.near_address(), 0).into()).await?;
