@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Raise it when a change here changes what a snapshot holds.
-const SNAPSHOT_VERSION: u32 = 5;
+const SNAPSHOT_VERSION: u32 = 6;
 /// From the first answer of the API server to a Ready node, under emulation.
 pub const READY: Duration = Duration::from_secs(300);
 /// How long a running VM may need, the first on a node included.
@@ -121,6 +121,9 @@ impl Case {
             READY,
             |pool| (pool["status"]["phase"] == "Ready").then_some(()),
         )?;
+        // The last of it.
+        operator.wait("preferences", &["virtualmachineclusterpreferences", "windows.11"], READY, |_| Some(()))?;
+        operator.wait_apis(READY)?;
         std::fs::copy(running.serial.path(), folder.join("serial.log"))?;
         running.save(&folder.join("state"))?;
         std::fs::write(folder.join("complete"), "")?;
