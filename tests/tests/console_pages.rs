@@ -10,7 +10,7 @@
 //! (`console_browser.rs`, `console_files.rs`, `operate.rs`), and no release is installed (`update.rs`). Route in: `console/web/test/real/cluster-*.test.ts`,
 //! each of which continues where the one before ended. Route out: their exit codes; what kubectl says of it afterwards.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest as _, Sha256};
 use sheaf_agent::claim::by_hand;
 use sheaf_host::links::Link;
@@ -112,7 +112,16 @@ impl Ground {
     /// Runs one file of pages; the console and the nodes go on meanwhile.
     async fn does(&mut self, file: &'static str) -> Result<()> {
         let pages = self.pages.clone();
-        tokio::task::spawn_blocking(move || pages.run(file, PAGES)).await?
+        let done = tokio::task::spawn_blocking(move || pages.run(file, PAGES)).await?;
+        done.with_context(|| format!("what the cluster had then:\n{}", self.is_there()))
+    }
+
+    /// What a page that waits may wait for.
+    fn is_there(&self) -> String {
+        let objects = ["get", "vm,vmi,pods,dv,pvc,nodes", "--all-namespaces", "--output=wide"];
+        let events = ["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"];
+        let said = [&objects[..], &events[..]].map(|asked| self.on.kubectl(asked));
+        said.map(|said| said.unwrap_or_else(|error| format!("{error:#}"))).join("\n")
     }
 }
 

@@ -122,7 +122,8 @@ impl Case {
             |pool| (pool["status"]["phase"] == "Ready").then_some(()),
         )?;
         // The last of it.
-        operator.wait("preferences", &["virtualmachineclusterpreferences", "windows.11"], READY, |_| Some(()))?;
+        operator
+            .wait("preferences", &["virtualmachineclusterpreferences", "windows.11"], READY, |_| Some(()))?;
         operator.wait_apis(READY)?;
         std::fs::copy(running.serial.path(), folder.join("serial.log"))?;
         running.save(&folder.join("state"))?;
