@@ -170,8 +170,8 @@ async fn an_administrator_writes_provider_and_secret_with_his_own_rights_and_wha
     assert_eq!(
         *asked.lock().unwrap(),
         [
-            format!("console:alice PATCH {secrets}/identity-provider"),
-            format!("console:alice POST {secrets}"),
+            format!("console:alice PATCH {secrets}/identity-provider?fieldValidation=Strict"),
+            format!("console:alice POST {secrets}?fieldValidation=Strict"),
             format!("console:alice PATCH {configs}/cluster?fieldValidation=Strict"),
             format!("console:alice POST {configs}?fieldValidation=Strict"),
         ]
