@@ -27,7 +27,7 @@ const request = (status?: NodeUpdate["status"], maker?: string): NodeUpdate => (
 });
 const label = (one: NodeUpdate, updates: ClusterUpdate[] = []) => withdrawal(one, updates)?.label;
 
-test("a request is taken back until it has ended, and its record is deleted afterwards", () => {
+test("a request is withdrawn until it has ended, and its record is deleted afterwards", () => {
   for (const phase of [
     "Checking",
     "Checked",
@@ -43,7 +43,7 @@ test("a request is taken back until it has ended, and its record is deleted afte
   for (const phase of ["Updated", "RolledBack"] as const) expect(label(request({ phase }))).toBe("Delete the record");
 });
 
-test("what an update of all nodes asks for is not taken back while it runs, and is when it is cancelled or finished", () => {
+test("what an update of all nodes asks for is not withdrawn while it runs, and is when it is cancelled or finished", () => {
   const mine = request({ phase: "Staging" }, "c");
   expect(label(mine, [cluster({ phase: "Updating" })])).toBeUndefined();
   expect(label(mine, [cluster(undefined)]), "it has not begun").toBeUndefined();

@@ -1,8 +1,8 @@
 /**
- * What it means to take back the request of one node, which is deleted.
+ * What it means to withdraw the request of one node, which is deleted.
  *
  * Why here: an agent ends no step that runs, so what follows depends on how far the node is (`agent/src/update/{controller,plan}.rs`). Pure.
- * Route in: NodeUpdates, ClusterUpdates. Route out: whether it may be taken back, and what is said before.
+ * Route in: NodeUpdates, ClusterUpdates. Route out: whether it may be withdrawn, and what is said before.
  */
 import type { ClusterUpdate, NodeUpdate } from "../types/crds.ts";
 import { isFinished } from "./view.ts";
@@ -37,7 +37,7 @@ function maker({ metadata }: NodeUpdate, updates: readonly ClusterUpdate[]): Clu
   return updates.find((one) => owner && one.metadata.uid === owner.uid && !isFinished(one));
 }
 
-/** Nothing if it is not to be taken back: an update of all nodes would ask again, and is cancelled instead. */
+/** Nothing if it is not to be withdrawn: an update of all nodes would ask again, and is cancelled instead. */
 export function withdrawal(request: NodeUpdate, updates: readonly ClusterUpdate[]): Withdrawal | undefined {
   const made = maker(request, updates);
   if (made && !made.spec.cancelled) return undefined;
