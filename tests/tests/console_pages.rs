@@ -118,9 +118,12 @@ impl Ground {
 
     /// What a page that waits may wait for.
     fn is_there(&self) -> String {
-        let objects = ["get", "vm,vmi,pods,dv,pvc,nodes", "--all-namespaces", "--output=wide"];
+        let objects = ["get", "vm,vmi,pods,dv,pvc", "--all-namespaces", "--output=wide"];
+        // Simulated nodes have this machine's disk, and take no VM while it is full.
+        let nodes =
+            ["get", "nodes", "--output=custom-columns=NODE:.metadata.name,TAINTS:.spec.taints[*].key"];
         let events = ["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"];
-        let said = [&objects[..], &events[..]].map(|asked| self.on.kubectl(asked));
+        let said = [&objects[..], &nodes[..], &events[..]].map(|asked| self.on.kubectl(asked));
         said.map(|said| said.unwrap_or_else(|error| format!("{error:#}"))).join("\n")
     }
 }
