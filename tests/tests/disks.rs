@@ -128,7 +128,8 @@ fn disks_keep_their_identity_and_pools_are_made_grown_replaced_and_missed() {
         shelf.make_pool("fast", &[&names["A"]])?;
         let small = shelf.well(POOL, &[&names["A"]])?;
         shelf.cluster.root(
-            "lvm lvcreate --config 'activation{monitoring=0}' -qq -y --type thin -V 300m -n test --thinpool thin sheaf-fast && udevadm wait --timeout=30 /dev/sheaf-fast/test && \
+            "lvm lvcreate --config 'activation{monitoring=0}' -qq -y --type thin -V 300m -n test --thinpool thin sheaf-fast && \
+             udevadm wait --timeout=30 /dev/sheaf-fast/test && \
              head -c 200M /dev/urandom | dd of=/dev/sheaf-fast/test bs=1M oflag=direct iflag=fullblock status=none",
         )?;
         let hash = shelf.hash()?;

@@ -76,10 +76,8 @@ fn domains(machine: &Machine) -> Result<usize> {
 fn a_vm_runs_elsewhere_a_minute_after_a_power_cut_and_a_node_that_is_cut_off_stops_it_before() {
     case("node-lost", |case| {
         let cluster = case.cluster()?;
-        let (second_machine, mut second) =
-            case.joined(&cluster, lab::Node::second(&cluster.ca_hash, &cluster.new_token()?))?;
-        let (_, mut third) =
-            case.joined(&cluster, lab::Node::third(&cluster.ca_hash, &cluster.new_token()?))?;
+        let (second_machine, mut second) = case.joined(&cluster, lab::Node::second)?;
+        let (_, mut third) = case.joined(&cluster, lab::Node::third)?;
         cluster.operator.wait_apply(ARMED, READY)?;
         cluster.operator.kubectl(&["cordon", "node1", "node3"])?;
         cluster.operator.wait_apply(VM, READY)?;

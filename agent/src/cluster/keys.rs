@@ -378,6 +378,13 @@ pub fn facts(pem: &str) -> anyhow::Result<Facts> {
     })
 }
 
+/// What is in `certificate` (PEM), if `key` is its key, it is valid at `now` and is so for longer than `renew_before`.
+pub fn whole(certificate: &str, key: &str, now: SystemTime, renew_before: Duration) -> Option<Facts> {
+    let (facts, key) = (facts(certificate).ok()?, Key::from_pem(key).ok()?);
+    let is_lasting = facts.not_before <= now && facts.not_after > now + renew_before;
+    (is_lasting && key.public_der().ok()? == facts.public_der).then_some(facts)
+}
+
 /// Public key of a certificate request in PEM, as SubjectPublicKeyInfo in DER.
 pub fn request_public_der(pem: &[u8]) -> anyhow::Result<Vec<u8>> {
     Ok(CertReq::from_pem(pem).context("this is not a certificate request")?.info.public_key.to_der()?)

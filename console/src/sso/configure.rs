@@ -64,8 +64,8 @@ fn whole(provider: Option<Value>) -> Value {
 /// Makes the Secret have `secret`, or removes it.
 async fn keep(state: &State, who: &As, secret: &str) -> Result<(), Refusal> {
     let secrets = format!("/api/v1/namespaces/{NAMESPACE}/secrets");
-    let path = format!("{secrets}/{CLIENT_SECRET}");
     if secret.is_empty() {
+        let path = format!("{secrets}/{CLIENT_SECRET}");
         return match state.upstream.json(who, Method::DELETE, &path, None).await {
             Err(refusal) if refusal.code == 404 => Ok(()),
             deleted => deleted.map(drop),

@@ -124,7 +124,6 @@ impl Case {
         // The last of it.
         operator
             .wait("preferences", &["virtualmachineclusterpreferences", "windows.11"], READY, |_| Some(()))?;
-        operator.wait_apis(READY)?;
         std::fs::copy(running.serial.path(), folder.join("serial.log"))?;
         running.save(&folder.join("state"))?;
         std::fs::write(folder.join("complete"), "")?;
@@ -172,13 +171,17 @@ impl Case {
 
     /// A second machine on the cable of `cluster`, installed, joined by token and Ready as node2; it has a shell.
     pub fn second_node(&self, cluster: &Cluster) -> Result<Machine> {
-        Ok(self.joined(cluster, lab::Node::second(&cluster.ca_hash, &cluster.new_token()?))?.1)
+        Ok(self.joined(cluster, lab::Node::second)?.1)
     }
 
-    /// A further machine on the cable of `cluster`, installed, joined by token and Ready as `node`; it has a shell. What switches it on
-    /// again after its power was cut, and the machine.
-    pub fn joined(&self, cluster: &Cluster, node: lab::Node) -> Result<(NodeMachine, Machine)> {
-        let node = self.with_image(node)?;
+    /// A further machine on the cable of `cluster`, installed, joined by a token of its own and Ready as the node that `of` gives for the
+    /// hash of the CA and the token; it has a shell. What switches it on again after its power was cut, and the machine.
+    pub fn joined(
+        &self,
+        cluster: &Cluster,
+        of: impl FnOnce(&str, &str) -> lab::Node,
+    ) -> Result<(NodeMachine, Machine)> {
+        let node = self.with_image(of(&cluster.ca_hash, &cluster.new_token()?))?;
         let iso = self.iso(&cluster.operator, &self.built()?, &node)?;
         let mut machine = NodeMachine::blank(&self.tools, &node, self.work(), &self.artefacts())?;
         machine.spec.lan = Lan::Cable(cluster.switch.socket());
@@ -214,7 +217,7 @@ impl Cluster {
     }
 
     /// A token for one more node, as its operator makes it.
-    pub fn new_token(&self) -> Result<String> {
+    fn new_token(&self) -> Result<String> {
         let table = self.root("sheaf-agent token create")?;
         let token = table.lines().find_map(|line| line.strip_prefix("token = \"")?.strip_suffix('"'));
         Ok(token.with_context(|| format!("sheaf-agent token create shows no token: {table}"))?.to_owned())

@@ -177,21 +177,17 @@ impl Pki {
     fn leaf_is_good(&self, leaf: &str, plane: &ControlPlane, now: SystemTime) -> bool {
         let read = |end: &str| fs::read_to_string(self.file(&format!("{leaf}.{end}"))).ok();
         let (Some(certificate), Some(key)) = (read("crt"), read("key")) else { return false };
-        let (Ok(facts), Ok(key)) = (keys::facts(&certificate), keys::Key::from_pem(&key)) else {
-            return false;
-        };
+        let Some(facts) = keys::whole(&certificate, &key, now, RENEW_BEFORE) else { return false };
         let named = |san: &String| match san.parse() {
             Ok(address) => facts.addresses.contains(&address),
             Err(_) => facts.names.contains(san),
         };
-        let addressed = match leaf {
+        match leaf {
             "apiserver" => facts.addresses.contains(&plane.address) && plane.sans.iter().all(named),
             // Members of etcd verify each other by address.
             "etcd/server" | "etcd/peer" => facts.addresses.contains(&plane.address),
             _ => true,
-        };
-        let paired = key.public_der().is_ok_and(|der| der == facts.public_der);
-        addressed && paired && facts.not_before <= now && facts.not_after > now + RENEW_BEFORE
+        }
     }
 
     /// Whether the kubeconfig `name` holds the CA as it is now: one that was made again must be in it too.

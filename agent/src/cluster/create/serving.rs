@@ -38,18 +38,11 @@ pub fn names(own: String, plane: &ControlPlane) -> (Vec<String>, Vec<IpAddr>) {
     (names, addresses)
 }
 
-/// What is in `certificate` (PEM), if `key` is its key, it is valid and is so for longer than `renew_before`.
-pub fn whole(certificate: &str, key: &str, now: SystemTime, renew_before: Duration) -> Option<keys::Facts> {
-    let (facts, key) = (keys::facts(certificate).ok()?, Key::from_pem(key).ok()?);
-    let is_lasting = facts.not_before <= now && facts.not_after > now + renew_before;
-    (is_lasting && key.public_der().ok()? == facts.public_der).then_some(facts)
-}
-
 impl Pair {
     fn is_good(&self, now: SystemTime) -> bool {
         let held = (std::fs::read_to_string(&self.certificate), std::fs::read_to_string(&self.key));
         let (Ok(certificate), Ok(key)) = held else { return false };
-        whole(&certificate, &key, now, self.renew_before).is_some_and(|facts| {
+        keys::whole(&certificate, &key, now, self.renew_before).is_some_and(|facts| {
             self.names.iter().all(|name| facts.names.contains(name))
                 && self.addresses.iter().all(|address| facts.addresses.contains(address))
         })

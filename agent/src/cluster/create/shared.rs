@@ -7,7 +7,7 @@
 
 use super::kubeadm::ControlPlane;
 use super::serving;
-use crate::cluster::keys::{Authority, Key};
+use crate::cluster::keys::{self, Authority, Key};
 use anyhow::{Context as _, bail};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -51,7 +51,7 @@ impl Pair {
 
     /// Whether it is valid, is so for long enough, and is whole.
     pub fn is_good(&self, now: SystemTime) -> bool {
-        serving::whole(&self.certificate, &self.key, now, RENEW_BEFORE).is_some()
+        keys::whole(&self.certificate, &self.key, now, RENEW_BEFORE).is_some()
     }
 
     fn of(secret: &Secret) -> Option<Self> {
@@ -104,7 +104,6 @@ pub async fn agreed(client: &kube::Client, plane: &ControlPlane, now: SystemTime
 mod tests {
     use super::super::pki::tests::plane;
     use super::*;
-    use crate::cluster::keys;
 
     #[test]
     fn it_names_how_people_reach_the_control_plane_and_is_made_again_before_it_ends() {

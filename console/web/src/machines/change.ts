@@ -5,6 +5,7 @@
  * change the machine and the guest that runs (docs/operate.md, "Add a disk while the VM runs"); NICs by the machine's template, with
  * the version that was read, so that nobody's change is lost. Pure. Route in: objects. Route out: bodies and merge patches.
  */
+import { isLabel } from "../parts/names.ts";
 import type { DataVolume, Interface, Network, VirtualMachine, Volume } from "../types/crds.ts";
 import type { Machine } from "./view.ts";
 
@@ -16,10 +17,9 @@ const MOST_SERIAL = 20;
 /** A part of a name that differs from second to second. */
 export const stamp = (now: number): string => Math.floor(now / 1000).toString(36);
 
-const NAME = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
 /** What is wrong with a name of a disk or NIC, which is also a part of names of objects. */
 export function nameProblem(name: string, taken: readonly string[]): string | undefined {
-  if (!NAME.test(name) || name.length > 40) return "At most 40 lowercase letters, digits and hyphens.";
+  if (!isLabel(name, 40)) return "At most 40 lowercase letters, digits and hyphens.";
   return taken.includes(name) ? `The machine has ${name} already.` : undefined;
 }
 

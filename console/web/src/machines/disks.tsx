@@ -47,7 +47,8 @@ export function Disks({ machine }: { machine: Machine }) {
   const close = () => setOpen(undefined);
   const { vm, vmi, project } = machine;
   // A claim gets its size when its disk is made on a node, which nothing that is watched says but these.
-  const states = volumes.all.map((one) => `${one.metadata.name} ${one.status?.phase}`);
+  const own = volumes.all.filter((one) => one.metadata.namespace === project);
+  const states = own.map((one) => `${one.metadata.name} ${one.status?.phase}`);
   const attached = vmi?.status?.volumeStatus?.map((one) => `${one.name} ${one.phase}`);
   const told = JSON.stringify([vm.spec.template.spec.volumes, attached, states]);
   const claims = useFetched<List<Claim>>(paths.claim(project), told);
@@ -57,9 +58,7 @@ export function Disks({ machine }: { machine: Machine }) {
   const { spec } = vm.spec.template;
   const drives = new Map(spec.domain.devices?.disks?.map((disk) => [disk.name, disk]));
   const reported = new Map(vmi?.status?.volumeStatus?.map((status) => [status.name, status]));
-  const filled = new Map(
-    volumes.all.filter((one) => one.metadata.namespace === project).map((one) => [one.metadata.name, view(one)]),
-  );
+  const filled = new Map(own.map((one) => [one.metadata.name, view(one)]));
   const rows = spec.volumes ?? [];
   const free = freeDisks(volumes.all, machines.all, project);
   const items = (volume: Volume): Item[] => {

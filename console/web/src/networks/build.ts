@@ -4,6 +4,7 @@
  * Pure. Route in: the links of nodes. Route out: what can be picked; a NetworkAttachmentDefinition
  * (`controller/api/src/network/config.rs`).
  */
+import { isLabel } from "../parts/names.ts";
 import type { NetworkAttachmentDefinition, NodeNetworkState } from "../types/crds.ts";
 
 /** Bridges that are the nodes' own and take no definition. */
@@ -74,12 +75,10 @@ export function ranges(text: string): Range[] | undefined {
   return found.every(({ first, last }) => isVlan(first) && isVlan(last) && first <= last) ? found : undefined;
 }
 
-const NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
-
 /** What is wrong with the form, by entry. */
 export function check(form: NewNetwork, choices: readonly BridgeChoice[]): Partial<Record<keyof NewNetwork, string>> {
   const wrong: Partial<Record<keyof NewNetwork, string>> = {};
-  if (!NAME.test(form.name)) wrong.name = "Lowercase letters, digits and hyphens.";
+  if (!isLabel(form.name)) wrong.name = "Lowercase letters, digits and hyphens.";
   const bridge = choices.find(({ name }) => name === form.bridge);
   if (!bridge) wrong.bridge = "Choose a bridge.";
   else if (form.tagging !== "untagged" && !bridge.vlanAware)

@@ -6,6 +6,7 @@
  * object, rows (`controller/api/src/node_network/`, `links/src/link.rs`).
  */
 import type { Tone } from "../machines/view.ts";
+import { isLabel } from "../parts/names.ts";
 import type {
   NodeNetworkEnactment,
   NodeNetworkPolicy,
@@ -69,7 +70,6 @@ export const EMPTY: NewPolicy = {
 };
 
 const LINK = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}$/;
-const NAME = /^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$/;
 
 /** Names, by commas or spaces, each once. */
 export const ports = (text: string): string[] => [...new Set(text.split(/[\s,]+/).filter((one) => one !== ""))];
@@ -82,7 +82,7 @@ const between = (text: string, first: number, last: number): boolean => {
 /** What is wrong with the form, by entry. */
 export function check(form: NewPolicy): Partial<Record<keyof NewPolicy, string>> {
   const wrong: Partial<Record<keyof NewPolicy, string>> = {};
-  if (!NAME.test(form.name)) wrong.name = "Lowercase letters, digits and hyphens, 40 at most.";
+  if (!isLabel(form.name, 40)) wrong.name = "Lowercase letters, digits and hyphens, 40 at most.";
   if (!LINK.test(form.link)) wrong.link = "Up to 15 letters, digits, - _ and a dot, as br1.";
   const below = ports(form.ports);
   if (form.kind !== "vlan" && below.length === 0) wrong.ports = "Name the NICs or links, as enp2s0, bond1.";

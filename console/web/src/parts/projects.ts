@@ -1,10 +1,9 @@
 /** Projects that machines can be in: all but those of the cluster's own parts. Pure. */
 import type { Namespace } from "../types/meta.ts";
+import { isLabel } from "./names.ts";
 
 /** As `console/src/roles.rs` has them: no role is given there. */
 const RESERVED = ["kube-", "sheaf-"];
-/** A DNS label (RFC 1123). */
-const NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 
 const isReserved = (name: string): boolean => RESERVED.some((prefix) => name.startsWith(prefix));
 
@@ -27,7 +26,7 @@ export const isGoing = ({ metadata, status }: Namespace): boolean =>
 
 /** What is wrong with the name of a new project, if something is. */
 export function nameProblem(name: string, projects: readonly Namespace[]): string | undefined {
-  if (!NAME.test(name)) return "Lowercase letters, digits and hyphens, 63 at most; a letter or a digit at both ends.";
+  if (!isLabel(name)) return "Lowercase letters, digits and hyphens, 63 at most; a letter or a digit at both ends.";
   if (isReserved(name)) return "Names that begin with kube- or sheaf- are the cluster's own.";
   const there = projects.find(({ metadata }) => metadata.name === name);
   if (!there) return undefined;

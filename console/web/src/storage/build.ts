@@ -5,6 +5,7 @@
  * the version that it was read from, so that a change that somebody else made meanwhile is refused, not undone.
  */
 import { condition } from "../machines/view.ts";
+import { isLabel } from "../parts/names.ts";
 import type { BlockDevice, StoragePool } from "../types/crds.ts";
 import { bytes } from "../units.ts";
 
@@ -48,8 +49,6 @@ export interface NewPool {
   typed: Readonly<Record<string, string>>;
 }
 
-const POOL = /^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$/;
-
 /** What is wrong with a choice of disks, by entry: `typed-NAME` for each whose contents are not confirmed. */
 export function checkDisks(
   chosen: readonly string[],
@@ -75,7 +74,7 @@ export function check(
 ): Record<string, string> {
   const wrong: Record<string, string> = {};
   if (form.node === "") wrong["node"] = "Choose a node.";
-  if (!POOL.test(form.pool)) wrong["pool"] = "Lowercase letters, digits and hyphens, 40 at most.";
+  if (!isLabel(form.pool, 40)) wrong["pool"] = "Lowercase letters, digits and hyphens, 40 at most.";
   else if (pools.some(({ spec }) => spec.nodeName === form.node && spec.pool === form.pool))
     wrong["pool"] = "The node has a pool of this name: add the disk to it.";
   return { ...wrong, ...checkDisks(form.disks, form.typed, disks) };

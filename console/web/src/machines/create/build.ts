@@ -5,6 +5,7 @@
  * decided beside it. Pure. Route in: a [`Form`]. Route out: a VirtualMachine; messages at entries.
  */
 import type { Refusal } from "../../api/refusal.ts";
+import { isLabel } from "../../parts/names.ts";
 import type { NetworkAttachmentDefinition, VirtualMachine } from "../../types/crds.ts";
 
 export interface Form {
@@ -36,7 +37,6 @@ export const EMPTY: Form = {
   network: "masquerade",
 };
 
-const NAME = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
 const KEY =
   /^(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com) [A-Za-z0-9+/=]{16,}( .*)?$/;
 
@@ -44,7 +44,7 @@ const KEY =
 export function check(form: Form): Partial<Record<Entry, string>> {
   const wrong: Partial<Record<Entry, string>> = {};
   if (form.name === "") wrong.name = "Give the machine a name.";
-  else if (!NAME.test(form.name) || form.name.length > 58)
+  else if (!isLabel(form.name, 58))
     wrong.name =
       "A name has at most 58 lowercase letters, digits and hyphens, and begins and ends with a letter or digit.";
   if (form.project === "") wrong.project = "Choose a project.";
