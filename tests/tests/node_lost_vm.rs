@@ -5,6 +5,7 @@
 //! that the instance reports.
 
 use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use sheaf_api::names::NODE_LOST_TAINT;
 use sheaf_api::restart_elsewhere::{STOP_AFTER, TAKE_OVER_AFTER};
@@ -67,6 +68,14 @@ fn is_back(cluster: &Cluster, node: &str) -> Result<()> {
     Ok(())
 }
 
+/// When the instance and its Pod came how far.
+fn course(cluster: &Cluster, vmi: &Value) -> Result<String> {
+    let (created, phases) =
+        (&vmi["metadata"]["creationTimestamp"], &vmi["status"]["phaseTransitionTimestamps"]);
+    let events = ["get", "events", "--sort-by=.lastTimestamp", "-o", "wide"];
+    Ok(format!("created {created}, {phases}\n{}", cluster.operator.kubectl(&events)?))
+}
+
 fn domains(machine: &Machine) -> Result<usize> {
     let said = machine.shell().run("virsh --connect qemu:///system list --name", Duration::from_secs(60))?;
     Ok(said.split_whitespace().count())
@@ -87,12 +96,13 @@ fn a_vm_runs_elsewhere_a_minute_after_a_power_cut_and_a_node_that_is_cut_off_sto
         // Power.
         second.cut_power();
         let cut = Instant::now();
-        cluster.operator.wait("VM on node3", &["vmi", "web"], RUNNING, |vmi| {
-            (runs_on(vmi) == Some("node3")).then_some(())
+        let began = Timestamp::now();
+        let vmi = cluster.operator.wait("VM on node3", &["vmi", "web"], RUNNING, |vmi| {
+            (runs_on(vmi) == Some("node3")).then(|| vmi.clone())
         })?;
         let took = cut.elapsed();
-        println!("power cut: runs on another node after {took:?}");
-        ensure!(took <= ELSEWHERE, "after {took:?}");
+        println!("power cut at {began}: runs on another node after {took:?}");
+        ensure!(took <= ELSEWHERE, "after {took:?}, cut at {began}: {}", course(&cluster, &vmi)?);
         second = second_machine.boot()?;
         is_back(&cluster, "node2")?;
         is_guarded(&cluster, "node3")?;
