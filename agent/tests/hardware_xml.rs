@@ -262,10 +262,54 @@ fn devices_of_the_node() {
     let given = wanted.iter().zip(addresses).map(|(one, address)| HostDevice {
         name: one.name.clone(),
         address: address.into(),
-        gpu: one.gpu,
+        role: one.role.clone(),
     });
     guest.host_devices = given.collect();
     compare_guest("host-devices.xml", &guest);
+}
+
+/// A Pod whose interface `fast` is a virtual function.
+fn pod_with_function(spec: Value, function: Value) -> Pod {
+    let mut pod = pod(spec);
+    let annotations = pod.metadata.annotations.as_mut().unwrap();
+    let mut placed: Value = serde_json::from_str(&annotations["sheaf.dev/vmi"]).unwrap();
+    placed["functions"] = json!({ "fast": function });
+    annotations.insert("sheaf.dev/vmi".into(), placed.to_string());
+    pod
+}
+
+#[test]
+fn a_virtual_function_of_a_nic() {
+    let interfaces = json!([{"name": "out", "masquerade": {}},
+        {"name": "fast", "sriov": {}, "macAddress": "02:00:00:00:00:09"}]);
+    let mut spec = domain(json!({"devices": {"interfaces": interfaces}}));
+    spec["networks"] =
+        json!([{"name": "out", "pod": {}}, {"name": "fast", "multus": {"networkName": "fast"}}]);
+    let admitted =
+        |function: Value| admit(&pod_with_function(spec.clone(), function), &facts(), Resources::default());
+    let Verdict::Accept(mut guest) = admitted(json!({"resourceName": "nvidia.com/T4", "vlan": 100})) else {
+        panic!()
+    };
+    assert_eq!(guest.interfaces.len(), 1, "the node has a port for the other one alone");
+    let given = guest.hardware.host_devices.iter().map(|one| HostDevice {
+        name: one.name.clone(),
+        address: "0000:3b:02.1".into(),
+        role: one.role.clone(),
+    });
+    guest.host_devices = given.collect();
+    compare_guest("sriov.xml", &guest);
+    let refused = |function: Value| match admitted(function) {
+        Verdict::Reject(why) => why.message,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        refused(json!({"resourceName": "intel.com/vf"})),
+        "domain.devices: permittedHostDevices of ClusterConfig cluster does not have intel.com/vf"
+    );
+    assert_eq!(
+        refused(json!({"resourceName": "intel.com/vf", "vlan": 5000})),
+        "network fast: VLAN 5000 is not between 1 and 4094"
+    );
 }
 
 #[test]
@@ -398,7 +442,10 @@ fn what_the_api_server_would_refuse_is_refused_again() {
     let twice =
         json!([{"name": "a", "deviceName": "nvidia.com/T4"}, {"name": "a", "deviceName": "nvidia.com/T4"}]);
     let message = devices(json!({ "hostDevices": twice }));
-    let expected = "domain.devices.hostDevices and .gpus are at most 32, with different names of letters, digits, - and _";
+    let expected = "domain.devices.hostDevices, .gpus and interfaces with sriov are at most 32, with different names of letters, digits, - and _";
+    assert_eq!(message, expected);
+    let message = devices(json!({"gpus": [{"name": "a", "claimName": "mine", "requestName": "gpu"}]}));
+    let expected = "domain.devices: a is of a claim, and this node has no driver that allocates claims";
     assert_eq!(message, expected);
     let kernel = |boot: Value| refused(domain(json!({"firmware": {"kernelBoot": boot}})));
     let message = kernel(json!({"kernelArgs": "quiet"}));

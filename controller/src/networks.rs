@@ -11,9 +11,10 @@ use sheaf_api::{
     NetworkAttachmentDefinition, VirtualMachineInstance,
     devices::Interface,
     names::{
-        ADDRESSES_ANNOTATION, MASQUERADE_BRIDGE, POD_NETWORK_BRIDGE, SHARED_LABEL, SHARED_NAMESPACE, TRUE,
+        ADDRESSES_ANNOTATION, MASQUERADE_BRIDGE, POD_NETWORK_BRIDGE, RESOURCE_NAME_ANNOTATION, SHARED_LABEL,
+        SHARED_NAMESPACE, TRUE,
     },
-    network::{self, Attachment},
+    network::{self, Attachment, ConfigError, Function},
     vmi::VirtualMachineInstanceSpec,
 };
 
@@ -28,6 +29,8 @@ use crate::{
 pub struct Networks {
     /// Bridges and VLANs of its `multus` networks, by the network's name.
     pub attachments: BTreeMap<String, Attachment>,
+    /// Virtual functions of its other `multus` networks, by the network's name.
+    pub functions: BTreeMap<String, Function>,
     /// Addresses that an interface alone may use, by its name.
     pub addresses: BTreeMap<String, Vec<IpAddr>>,
 }
@@ -89,7 +92,7 @@ async fn definitions(client: &Client, vmi: &VirtualMachineInstance) -> Result<De
 /// What the networks of `vmi` mean.
 pub fn resolve(vmi: &VirtualMachineInstance, definitions: &Definitions) -> Result<Networks, Unresolved> {
     let own = vmi.metadata.namespace.as_deref().unwrap_or_default();
-    let mut attachments = BTreeMap::new();
+    let (mut attachments, mut functions) = (BTreeMap::new(), BTreeMap::new());
     for network in &vmi.spec.networks {
         let Some(multus) = &network.multus else { continue };
         if vmi.spec.interface(&network.name).is_some_and(Interface::is_absent) {
@@ -112,16 +115,24 @@ pub fn resolve(vmi: &VirtualMachineInstance, definitions: &Definitions) -> Resul
                 ),
             });
         }
-        let attachment = network::parse(&definition.spec.config).map_err(|error| Unresolved {
+        let invalid = |error: ConfigError| Unresolved {
             reason: "NetworkInvalid",
             message: format!(
                 "network {}: NetworkAttachmentDefinition {namespace}/{name}: {error}",
                 network.name
             ),
-        })?;
-        attachments.insert(network.name.clone(), attachment);
+        };
+        let config = &definition.spec.config;
+        if vmi.spec.interface(&network.name).is_some_and(|interface| interface.sriov.is_some()) {
+            let annotations = definition.metadata.annotations.as_ref();
+            let resource = annotations.and_then(|all| all.get(RESOURCE_NAME_ANNOTATION));
+            let function = network::parse_function(config, resource.map(String::as_str)).map_err(invalid)?;
+            functions.insert(network.name.clone(), function);
+        } else {
+            attachments.insert(network.name.clone(), network::parse(config).map_err(invalid)?);
+        }
     }
-    Ok(Networks { attachments, addresses: addresses(vmi)? })
+    Ok(Networks { attachments, functions, addresses: addresses(vmi)? })
 }
 
 /// Whether VMs of namespace `own` may use `definition` of `namespace`: who may make VMs in one namespace has no say over the
@@ -151,6 +162,9 @@ fn addresses(vmi: &VirtualMachineInstance) -> Result<BTreeMap<String, Vec<IpAddr
                 return Err(wrong(format!(
                     "interface {name} has masquerade, whose addresses its node gives"
                 )));
+            }
+            Some(interface) if interface.sriov.is_some() => {
+                return Err(wrong(format!("interface {name} has sriov, whose frames its node does not see")));
             }
             Some(_) if addresses.is_empty() || addresses.len() > 16 => {
                 return Err(wrong(format!(
@@ -246,6 +260,26 @@ mod tests {
             bad.unwrap_err().message,
             "network lan: NetworkAttachmentDefinition default/x: mtu: not supported by Sheaf; remove it"
         );
+    }
+
+    #[test]
+    fn an_interface_with_sriov_gets_a_function_of_the_resource_that_its_network_names() {
+        let mut vmi = vmi("fast");
+        vmi.spec.domain.devices.interfaces[0].bridge = None;
+        vmi.spec.domain.devices.interfaces[0].sriov = Some(sheaf_api::devices::Sriov {});
+        let mut definitions = defined("shop", "fast", r#"{"type":"sriov","vlan":100}"#);
+        let missing = resolve(&vmi, &definitions).unwrap_err();
+        assert_eq!(
+            missing.message,
+            "network lan: NetworkAttachmentDefinition shop/fast: annotation k8s.v1.cni.cncf.io/resourceName: is missing; \
+             set it to a resourceName of permittedHostDevices"
+        );
+        let annotation = (RESOURCE_NAME_ANNOTATION.to_owned(), "intel.com/x710_vf".to_owned());
+        definitions.values_mut().for_each(|one| one.metadata.annotations = Some([annotation.clone()].into()));
+        let networks = resolve(&vmi, &definitions).unwrap();
+        assert_eq!(networks.attachments, BTreeMap::new());
+        let function = Function { resource_name: "intel.com/x710_vf".into(), vlan: Some(100) };
+        assert_eq!(networks.functions, [("lan".to_owned(), function)].into());
     }
 
     #[test]

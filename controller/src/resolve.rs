@@ -101,7 +101,10 @@ fn interfaces(spec: &mut VirtualMachineInstanceSpec, uid: &str) {
         });
     }
     for interface in &mut devices.interfaces {
-        interface.model.get_or_insert(InterfaceModel::Virtio);
+        // A virtual function is what its NIC makes it.
+        if interface.sriov.is_none() {
+            interface.model.get_or_insert(InterfaceModel::Virtio);
+        }
         interface.mac_address = Some(mac(interface, uid));
     }
 }

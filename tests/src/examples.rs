@@ -14,11 +14,6 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("vm-cirros-with-sidecar-hook-configmap.yaml", "hooks.kubevirt.io/hookSidecars"),
     ("vmi-with-sidecar-hook-configmap.yaml", "hooks.kubevirt.io/hookSidecars"),
     ("vmi-with-sidecar-hook.yaml", "hooks.kubevirt.io/hookSidecars"),
-    // Devices are not allocated by claims yet, and virtual functions of NICs not yet at all.
-    ("vmi-dra-pgpu.yaml", "gpus"),
-    ("vmi-sriov.yaml", "sriov"),
-    // Files outside of the folders that tenants may name.
-    ("vmi-host-disk.yaml", "/data/disks/"),
 ];
 
 /// Kinds that are no VMs and that Sheaf does not have.
@@ -27,6 +22,17 @@ pub const OTHER_KINDS: &[&str] = &[
     "migration-job.yaml",
     "pgpu-resource-claim-tmpl.yaml",
     "vmi-preset-small.yaml",
+];
+
+/// Files without a VM: others refer to what they make.
+pub const DEFINITIONS: &[&str] = &[
+    "clarge.yaml",
+    "cluster-csmall.yaml",
+    "csmall.yaml",
+    "virtio.yaml",
+    "windows.yaml",
+    "preemtible.yaml",
+    "non-preemtible.yaml",
 ];
 
 /// KubeVirt's folder of examples.

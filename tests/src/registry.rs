@@ -63,11 +63,22 @@ impl Registry {
 
     /// Pushes a container disk: `disk` as the one file in `/disk` of `repository:tag`.
     pub fn push(&self, repository: &str, tag: &str, disk: &Path) -> Result<()> {
-        let layer = self.folder.path().join("layer.tar.gz");
-        let name = disk.file_name().context("a disk has a name")?.to_string_lossy().into_owned();
+        let name = disk.file_name().context("a disk has a name")?.to_string_lossy();
+        self.push_files(repository, tag, &[(&format!("disk/{name}"), disk)])
+    }
+
+    /// Pushes an image of one layer with `files`, each under its path in the image.
+    pub fn push_files(&self, repository: &str, tag: &str, files: &[(&str, &Path)]) -> Result<()> {
+        let (layer, tree) =
+            (self.folder.path().join("layer.tar.gz"), tempfile::tempdir_in(self.folder.path())?);
+        for (path, file) in files {
+            let to = tree.path().join(path);
+            fs::create_dir_all(to.parent().context("a folder")?)?;
+            let copy = Command::new("cp").arg("--reflink=auto").arg(file).arg(&to).deadline(PUSH);
+            System.run(&copy)?;
+        }
         let pack = Command::new("tar").args(["--create", "--gzip", "--file"]).arg(&layer);
-        let pack = pack.arg("--transform=s,^,disk/,").arg("-C").arg(disk.parent().context("a folder")?);
-        System.run(&pack.arg(name).deadline(PUSH))?;
+        System.run(&pack.arg("-C").arg(tree.path()).arg(".").deadline(PUSH))?;
         let (layer_digest, layer_bytes) = self.blob(repository, &layer)?;
         let config = self.folder.path().join("config.json");
         fs::write(

@@ -7,7 +7,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use sheaf_host::wait::until;
-use sheaf_tests::examples::{OTHER_KINDS, REFUSED, examples};
+use sheaf_tests::examples::{DEFINITIONS, OTHER_KINDS, REFUSED, examples};
 use sheaf_tests::harness::{Case, Cluster, READY, case};
 use sheaf_tests::registry::Registry;
 use std::collections::BTreeSet;
@@ -23,16 +23,11 @@ const LOOK: Duration = Duration::from_secs(1);
 const BAR: usize = 26;
 /// All of them take an hour of emulation: a case for each quarter.
 const PARTS: usize = 4;
-/// Files without a VM: others refer to what they make.
-const DEFINITIONS: &[&str] = &[
-    "clarge.yaml",
-    "cluster-csmall.yaml",
-    "csmall.yaml",
-    "virtio.yaml",
-    "windows.yaml",
-    "preemtible.yaml",
-    "non-preemtible.yaml",
-];
+/// What the claim of a GPU is made from.
+const CLAIM_TEMPLATE: &str = "pgpu-resource-claim-tmpl.yaml";
+/// The image that a VM boots its kernel from, and where kernel and initrd are in it.
+const KERNEL: (&str, [&str; 2]) =
+    ("kubevirt/alpine-ext-kernel-boot-demo", ["boot/vmlinuz-virt", "boot/initramfs-virt"]);
 /// Examples that do not run here, and a word of why; in KubeVirt neither.
 const WAITING: &[(&str, &str)] = &[
     // The instancetype has the memory, too.
@@ -41,8 +36,8 @@ const WAITING: &[(&str, &str)] = &[
     ("vmi-fedora-isolated.yaml", "selector"),
     ("vmi-gpu.yaml", "Insufficient nvidia.com/GP102GL_Tesla_P40"),
     ("vmi-usb.yaml", "Insufficient kubevirt.io/storage"),
-    // The image that is served is a disk, without a kernel beside it.
-    ("vmi-kernel-boot.yaml", "/boot/vmlinuz-virt"),
+    ("vmi-sriov.yaml", "Insufficient intel.com/virtual-function"),
+    ("vmi-dra-pgpu.yaml", "claim"),
 ];
 
 /// The words after `key:` in all of `text`.
@@ -72,12 +67,24 @@ fn bring(cluster: &Cluster, text: &str) -> Result<()> {
         });
         cluster.operator.wait_apply(&volume.to_string(), READY)?;
     }
+    let is_function = text.contains("sriov: {}");
     for network in values(text, "networkName") {
-        let config =
-            json!({"cniVersion": "0.3.1", "type": "bridge", "bridge": "br0", "vlan": 100}).to_string();
+        let (namespace, name) = network.split_once('/').unwrap_or(("default", network));
+        if namespace != "default" {
+            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+            cluster.operator.wait_apply(&namespace.to_string(), READY)?;
+        }
+        let config = match is_function {
+            true => json!({"cniVersion": "0.3.1", "type": "sriov", "vlan": 100}),
+            false => json!({"cniVersion": "0.3.1", "type": "bridge", "bridge": "br0", "vlan": 100}),
+        };
         let network = json!({
             "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
-            "metadata": {"name": network}, "spec": {"config": config},
+            "metadata": {
+                "name": name, "namespace": namespace, "labels": {"sheaf.dev/shared": "true"},
+                "annotations": {"k8s.v1.cni.cncf.io/resourceName": "intel.com/virtual-function"},
+            },
+            "spec": {"config": config.to_string()},
         });
         cluster.operator.wait_apply(&network.to_string(), READY)?;
     }
@@ -175,7 +182,18 @@ fn serve_images(case: &Case, cluster: &Cluster, registry: &Registry, files: &[Pa
     }
     for image in &images {
         let (repository, tag) = image.split_once(':').with_context(|| format!("{image} has no tag"))?;
-        registry.push(repository, tag, &case.guest_disk()?)?;
+        let disk = case.guest_disk()?;
+        if repository == KERNEL.0 {
+            let work = disk.with_file_name("work").join("disk");
+            let [kernel, initrd] = KERNEL.1;
+            registry.push_files(
+                repository,
+                tag,
+                &[(kernel, &work.join("vmlinuz")), (initrd, &work.join("initrd"))],
+            )?;
+        } else {
+            registry.push(repository, tag, &disk)?;
+        }
     }
     let table =
         format!("\\n[[registry]]\\nname = \"registry:5000\"\\nmirrors = [\"{}\"]\\n", registry.mirror());
@@ -193,7 +211,7 @@ fn run_part(part: usize) {
         let files: Vec<_> = all.into_iter().skip(part).step_by(PARTS).collect();
         serve_images(case, &cluster, &registry, &files)?;
         let folder = examples()?;
-        for file in DEFINITIONS {
+        for file in DEFINITIONS.iter().chain([&CLAIM_TEMPLATE]) {
             cluster.operator.kubectl(&["apply", "-f", &folder.join(file).display().to_string()])?;
         }
         let (mut table, mut wrong) = (String::from("| example | result |\n|---|---|\n"), Vec::new());

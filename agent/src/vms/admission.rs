@@ -179,7 +179,8 @@ fn check(pod: &Pod, facts: &Facts, used: Resources) -> Check<Guest> {
             cache: disk.cache,
         });
     }
-    let mut hardware = hardware::hardware(vmi, &id, &uuid, (cpu.count(), memory), facts)?;
+    let functions = networks::functions(&placed)?;
+    let mut hardware = hardware::hardware(vmi, &id, &uuid, (cpu.count(), memory), functions, facts)?;
     hardware.io_threads = disk_options::threads(&vmi.domain, &vmi.domain.devices.disks, &mut disks);
     let links = Links::of(pod);
     let mut interfaces = networks::nics(&placed, Some(facts))?;

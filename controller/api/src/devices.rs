@@ -83,6 +83,11 @@ impl Devices {
     pub fn of_node(&self) -> impl Iterator<Item = &HostDevice> {
         self.host_devices.iter().chain(&self.gpus)
     }
+
+    /// Whether the VM has PCI devices of its node, which read and write its memory.
+    pub fn has_devices_of_node(&self) -> bool {
+        self.of_node().next().is_some() || self.interfaces.iter().any(|interface| interface.sriov.is_some())
+    }
 }
 
 /// A PCI device of the node that the VM has to itself.
@@ -93,11 +98,21 @@ pub struct HostDevice {
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?$"))]
     pub name: String,
     /// A resourceName that permittedHostDevices of ClusterConfig cluster has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 127),
         regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")
     )]
-    pub device_name: String,
+    pub device_name: Option<String>,
+    /// In place of deviceName: one of resourceClaims, by its name in this VM. The VM waits until a driver for dynamic resource
+    /// allocation has allocated it; nodes of Sheaf have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub claim_name: Option<String>,
+    /// The request of that claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub request_name: Option<String>,
 }
 
 /// A disk as the guest sees it; exactly one of disk and cdrom.
@@ -194,7 +209,7 @@ pub enum Cache {
     Writeback,
 }
 
-/// A network interface as the guest sees it; exactly one of bridge and masquerade.
+/// A network interface as the guest sees it; exactly one of bridge, masquerade and sriov.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Interface {
@@ -208,7 +223,10 @@ pub struct Interface {
     /// node's own address. The guest cannot be reached from outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub masquerade: Option<Masquerade>,
-    /// Default: virtio.
+    /// Gives the guest a virtual function of a NIC of the node, of those that the resource of its multus network counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sriov: Option<Sriov>,
+    /// Default: virtio. With sriov it is what the NIC is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<InterfaceModel>,
     /// A unicast hardware address. Default: derived from the VM's UID and the interface's name, the same at
@@ -257,6 +275,10 @@ pub struct Bridge {}
 /// Binding of an interface to the node's private network; it has no settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Masquerade {}
+
+/// Binding of an interface to a virtual function of a NIC; it has no settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Sriov {}
 
 /// A virtio source of entropy; it has no settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -5,6 +5,9 @@
 
 use crate::names::{DISKS_DIR, IMAGES_DIR};
 
+/// The folder at the root that has what is the node's and its VMs'.
+const DATA: &str = "data";
+
 /// What a permitted `hostDisk.path` means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostDiskPlace {
@@ -34,7 +37,9 @@ pub struct PathRefused {
 }
 
 /// Reads the `path` of a VM of `namespace`: `/data/images/<name>` or `/data/disks/<namespace>/<file or folder/file>`,
-/// plain names only. Base images are shared by all namespaces and never written; a disk belongs to its namespace.
+/// plain names only. Base images are shared by all namespaces and never written; a disk belongs to its namespace. A path that
+/// is not below `/data` is below the folder of its namespace: no VM has a file of the node's own, and manifests made for
+/// other nodes work.
 pub fn place(path: &str, namespace: &str) -> Result<HostDiskPlace, PathRefused> {
     let refused = || PathRefused { path: path.to_string(), namespace: namespace.to_string() };
     if let Some(name) = image_name(path) {
@@ -44,8 +49,12 @@ pub fn place(path: &str, namespace: &str) -> Result<HostDiskPlace, PathRefused> 
             Err(refused())
         };
     }
-    let relative =
-        path.strip_prefix(DISKS_DIR).and_then(|rest| rest.strip_prefix('/')).ok_or_else(refused)?;
+    let own = || {
+        let elsewhere = path.strip_prefix('/').filter(|rest| rest.split('/').next() != Some(DATA))?;
+        Some(format!("{namespace}/{elsewhere}"))
+    };
+    let below = path.strip_prefix(DISKS_DIR).and_then(|rest| rest.strip_prefix('/')).map(str::to_owned);
+    let relative = below.or_else(own).ok_or_else(refused)?;
     match relative.split_once('/') {
         Some((first, file))
             if first == namespace
@@ -53,7 +62,7 @@ pub fn place(path: &str, namespace: &str) -> Result<HostDiskPlace, PathRefused> 
                 && file.split('/').all(is_plain)
                 && path.len() <= 255 =>
         {
-            Ok(HostDiskPlace::Disk { relative: relative.to_string() })
+            Ok(HostDiskPlace::Disk { relative })
         }
         _ => Err(refused()),
     }
@@ -103,9 +112,26 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_is_not_below_data_is_below_the_folder_of_the_namespace() {
+        assert_eq!(
+            place("/var/data/disk.img", "shop"),
+            Ok(HostDiskPlace::Disk { relative: "shop/var/data/disk.img".into() })
+        );
+        assert_eq!(
+            place("/etc/shadow", "shop"),
+            Ok(HostDiskPlace::Disk { relative: "shop/etc/shadow".into() })
+        );
+    }
+
+    #[test]
     fn paths_that_leave_the_folders_are_refused() {
         for path in [
-            "/etc/shadow",
+            "/etc/../data/state/node.toml",
+            "/etc//shadow",
+            "/data",
+            "/data/state",
+            "/",
+            "var/data/disk.img",
             "/data/images",
             "/data/images/",
             "/data/images/a/b",
@@ -117,6 +143,7 @@ mod tests {
             "/data/disks/shop//a",
             "/data/disks/shop/.hidden",
             "/data/disksx/shop/a",
+            "//data/disks/other/a",
             "data/disks/shop/a",
             "/data/disks/shop/a b",
         ] {

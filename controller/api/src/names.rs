@@ -252,6 +252,8 @@ pub const VOLUME_FINALIZER: &str = "sheaf.dev/persistent-volume";
 pub const HOSTNAME_LABEL: &str = "kubernetes.io/hostname";
 /// Annotation of a PersistentVolumeClaim: the node that the scheduler chose for it.
 pub const SELECTED_NODE_ANNOTATION: &str = "volume.kubernetes.io/selected-node";
+/// Annotation of a NetworkAttachmentDefinition of the type sriov: the resource that counts its virtual functions; Multus'.
+pub const RESOURCE_NAME_ANNOTATION: &str = "k8s.v1.cni.cncf.io/resourceName";
 /// Annotation of a claim into which a client sends an image, with any value; CDI's.
 pub const UPLOAD_TARGET_ANNOTATION: &str = "cdi.kubevirt.io/storage.upload.target";
 /// Annotation of a claim: what a client sends; CDI's. Value [`KUBEVIRT_CONTENT`].

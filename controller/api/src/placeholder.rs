@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     names::{ATTACHMENT_CONTAINER, COMPUTE_CONTAINER, NIC_CONTAINER},
-    network::Attachment,
+    network::{Attachment, Function},
     strict::{self, StrictError},
     vmi::VirtualMachineInstanceSpec,
 };
@@ -33,6 +33,9 @@ pub struct PlacedVmi {
     /// network's name in the spec.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attachments: BTreeMap<String, Attachment>,
+    /// The same of networks whose interfaces are virtual functions of NICs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub functions: BTreeMap<String, Function>,
     /// Addresses that an interface alone may use, by its name; an interface that is not here may use any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub addresses: BTreeMap<String, Vec<IpAddr>>,

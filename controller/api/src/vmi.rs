@@ -55,6 +55,10 @@ pub struct VirtualMachineInstanceSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub networks: Vec<Network>,
+    /// Claims of dynamic resource allocation, as of a Pod, of which gpus and hostDevices may be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub resource_claims: Vec<ResourceClaim>,
     /// SSH keys and passwords of the guest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -108,6 +112,23 @@ pub struct VirtualMachineInstanceSpec {
     /// Accepted; the guest has its name servers from its networks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns_config: Option<PodDNSConfig>,
+}
+
+/// A claim of dynamic resource allocation; exactly one of resourceClaimName and resourceClaimTemplateName.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourceClaim {
+    /// Its name in this VM.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    pub name: String,
+    /// A ResourceClaim of the VM's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub resource_claim_name: Option<String>,
+    /// A ResourceClaimTemplate of the VM's namespace, of which each instance gets a claim of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub resource_claim_template_name: Option<String>,
 }
 
 /// What a drain of the node does with a VM.

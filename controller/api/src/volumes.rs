@@ -159,7 +159,8 @@ pub struct DataVolumeName {
 /// disk under /data/disks/NAMESPACE (written in place, outlives the VM).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HostDisk {
-    /// /data/images/NAME or /data/disks/NAMESPACE/FILE.
+    /// /data/images/NAME or /data/disks/NAMESPACE/FILE. With DiskOrCreate, a path that is not below /data is a file below
+    /// /data/disks/NAMESPACE.
     #[schemars(length(max = 255))]
     pub path: String,
     /// Disk: the file must exist. DiskOrCreate: it is created with the given capacity if it does not.

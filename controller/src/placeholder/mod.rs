@@ -76,6 +76,7 @@ pub fn pod(
         uid: uid.clone(),
         spec,
         attachments: networks.attachments.clone(),
+        functions: networks.functions.clone(),
         addresses: networks.addresses.clone(),
         media,
         annotations: shown_annotations(vmi),
@@ -121,6 +122,7 @@ pub fn pod(
                 "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
             }],
             "volumes": volumes(spec),
+            "resourceClaims": spec.resource_claims,
             "imagePullSecrets": pull_secrets(spec),
         },
     }))

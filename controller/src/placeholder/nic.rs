@@ -94,6 +94,7 @@ mod tests {
         let networks = Networks {
             attachments: [("lan".to_owned(), network.clone())].into(),
             addresses: [("lan".to_owned(), vec!["192.0.2.7".parse().unwrap()])].into(),
+            ..Networks::default()
         };
         let attachment = of(&vmi(), &launcher, &interface, &networks).unwrap();
         let made = pod(&vmi(), &launcher, &attachment).unwrap();

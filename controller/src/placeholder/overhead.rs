@@ -21,7 +21,7 @@ const VFIO: u64 = 1024 * MIB;
 /// Bytes that the VM costs beyond `guest` bytes of memory.
 pub fn bytes(spec: &VirtualMachineInstanceSpec, guest: u64, cpus: u32) -> u64 {
     let graphics = if spec.domain.devices.autoattach_graphics_device == Some(false) { 0 } else { GRAPHICS };
-    let devices = if spec.domain.devices.of_node().next().is_some() { VFIO } else { 0 };
+    let devices = if spec.domain.devices.has_devices_of_node() { VFIO } else { 0 };
     let per_cpu = u64::from(cpus).saturating_mul(PER_CPU);
     QEMU.saturating_add(per_cpu)
         .saturating_add(guest / PAGE_TABLE_SHARE)

@@ -89,8 +89,10 @@ pub fn of(
             }
         }
     }
-    for device in spec.domain.devices.of_node() {
-        *ports.entry(device.device_name.clone()).or_default() += 1;
+    let devices = || spec.domain.devices.of_node();
+    let functions = networks.functions.values().map(|function| &function.resource_name);
+    for resource in devices().filter_map(|device| device.device_name.as_ref()).chain(functions) {
+        *ports.entry(resource.clone()).or_default() += 1;
     }
     for (name, count) in ports {
         requests.insert(name.clone(), Amount::of_milli(count * 1000));
@@ -100,7 +102,14 @@ pub fn of(
         requests.insert(page.resource().to_string(), Amount::of_bytes(huge));
         limits.insert(page.resource().to_string(), Amount::of_bytes(huge));
     }
-    json!({"requests": requests, "limits": limits})
+    let of_claims = devices().filter_map(|device| Some((device.claim_name.as_ref()?, &device.request_name)));
+    let claims: Vec<Value> =
+        of_claims.map(|(name, request)| json!({"name": name, "request": request})).collect();
+    let mut resources = json!({"requests": requests, "limits": limits});
+    if !claims.is_empty() {
+        resources["claims"] = json!(claims);
+    }
+    resources
 }
 
 #[cfg(test)]
@@ -213,6 +222,29 @@ mod tests {
         assert_eq!(with["limits"], limits);
         // 1 GiB more than without.
         assert_eq!(with["requests"]["memory"], "2174Mi");
+    }
+
+    #[test]
+    fn a_device_of_a_claim_is_asked_for_by_the_claim() {
+        let gpu = json!({"name": "a", "claimName": "mine", "requestName": "gpu"});
+        let of = resources(json!({"domain": {"memory": {"guest": "1Gi"}, "devices": {"gpus": [gpu]}}}), None);
+        assert_eq!(of["claims"], json!([{"name": "mine", "request": "gpu"}]));
+        assert_eq!(of["limits"], json!({"devices.kubevirt.io/kvm": "1", "bridge.sheaf.dev/masq0": "1"}));
+    }
+
+    #[test]
+    fn a_virtual_function_is_asked_for_by_its_resource_and_no_port_of_a_bridge() {
+        let spec = json!({
+            "domain": {"memory": {"guest": "1Gi"}, "devices": {"interfaces": [{"name": "fast", "sriov": {}}]}},
+            "networks": [{"name": "fast", "multus": {"networkName": "fast"}}],
+        });
+        let function = sheaf_api::network::Function { resource_name: "intel.com/vf".into(), vlan: None };
+        let networks = Networks { functions: [("fast".to_owned(), function)].into(), ..Networks::default() };
+        let spec = resolve(&serde_json::from_value(spec).unwrap(), "u-1");
+        let of = of(&spec, &networks, &ClusterConfigSpec::default(), &images::Sizes::default());
+        assert_eq!(of["limits"], json!({"intel.com/vf": "1", "devices.kubevirt.io/kvm": "1"}));
+        // 1024 guest + 100 QEMU + 8 CPU + 2 page tables + 16 graphics + 1024 locked
+        assert_eq!(of["requests"]["memory"], "2174Mi");
     }
 
     #[test]

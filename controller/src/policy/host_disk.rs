@@ -23,7 +23,7 @@ pub fn policy() -> Value {
                     "object.spec.?template.?spec.?volumes.orValue(object.spec.?volumes.orValue([]))"},
                 {"name": "foreign", "expression": format!(
                     "variables.volumes.filter(v, has(v.hostDisk) && !v.hostDisk.path.startsWith('{IMAGES_DIR}/') && \
-                     !v.hostDisk.path.startsWith(variables.own)).map(v, v.name)"
+                     v.hostDisk.path.startsWith('/data/') && !v.hostDisk.path.startsWith(variables.own)).map(v, v.name)"
                 )},
             ],
             "validations": [{

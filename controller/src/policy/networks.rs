@@ -6,7 +6,7 @@
 //! nothing. Route out: a ValidatingAdmissionPolicy.
 
 use serde_json::{Value, json};
-use sheaf_api::names::{ALLOWED_NETWORKS_ANNOTATION, SHARED_LABEL, TRUE};
+use sheaf_api::names::{ALLOWED_NETWORKS_ANNOTATION, RESOURCE_NAME_ANNOTATION, SHARED_LABEL, TRUE};
 
 use super::{refusing, writes};
 
@@ -16,7 +16,10 @@ const ANY_NETWORK: &str = "any-network";
 /// Name of the policy.
 pub const NAME: &str = "sheaf-networks";
 
-/// Every field that may be there, those inside `vlanTrunk` included.
+/// Fields of virtual functions alone.
+const OF_FUNCTIONS: [&str; 2] = ["spoofchk", "trust"];
+
+/// Every field that may be there of bridges, those inside `vlanTrunk` included.
 const FIELDS: [&str; 18] = [
     "cniVersion",
     "name",
@@ -55,7 +58,10 @@ pub fn policy() -> Value {
             "variables": [
                 {"name": "fields", "expression":
                     r#"object.spec.config.findAll(r'"[^"]*"\s*:').map(f, f.replace('"', '').replace(':', '').trim())"#},
-                {"name": "unknown", "expression": format!("variables.fields.filter(f, !(f in {FIELDS:?}))")},
+                {"name": "isFunction", "expression": matches(r#""type"\s*:\s*"sriov""#)},
+                {"name": "unknown", "expression": format!(
+                    "variables.fields.filter(f, !(f in {FIELDS:?}) && !(variables.isFunction && f in {OF_FUNCTIONS:?}))"
+                )},
                 {"name": "otherwise", "expression":
                     format!(r#"object.spec.config.findAll(r'{OTHERWISE}').map(f, f.split(':')[0].replace('"', '').trim())"#)},
                 {"name": "any", "expression": format!(
@@ -79,6 +85,8 @@ pub fn policy() -> Value {
                 {"name": "isAllowed", "expression":
                     "!('vlanTrunk' in variables.fields) && (variables.vlan == 0 ? variables.bridge in variables.allowed : \
                      variables.ranges.exists(r, int(r[0]) <= variables.vlan && variables.vlan <= int(r[r.size() - 1])))"},
+                {"name": "resource", "expression": resource("object")},
+                {"name": "resourceBefore", "expression": format!("oldObject == null ? '' : {}", resource("oldObject"))},
                 {"name": "isShared", "expression": is_shared("object")},
                 {"name": "wasShared", "expression": format!("oldObject != null && {}", is_shared("oldObject"))},
             ],
@@ -96,8 +104,8 @@ pub fn policy() -> Value {
                     "plugins: a list of plugins is not supported; write the one of type bridge by itself",
                 ),
                 says(
-                    matches(r#""type"\s*:\s*"bridge""#),
-                    r#"type: Sheaf runs no CNI plugin; write "type": "bridge""#,
+                    format!("variables.isFunction || {}", matches(r#""type"\s*:\s*"bridge""#)),
+                    r#"type: Sheaf runs no CNI plugin; write "type": "bridge", or "sriov" for interfaces with sriov"#,
                 ),
                 says(
                     format!("!{}", matches(r#""ipam"\s*:\s*\{\s*""#)),
@@ -116,7 +124,10 @@ pub fn policy() -> Value {
                     "spec.config has a field twice; remove one",
                 ),
                 says(
-                    matches(r#""bridge"\s*:\s*"[A-Za-z0-9]([A-Za-z0-9._-]{0,13}[A-Za-z0-9])?""#),
+                    format!(
+                        "variables.isFunction || {}",
+                        matches(r#""bridge"\s*:\s*"[A-Za-z0-9]([A-Za-z0-9._-]{0,13}[A-Za-z0-9])?""#)
+                    ),
                     "bridge: name a bridge of the nodes (letters, digits, - _ ., at most 15)",
                 ),
                 says(
@@ -132,10 +143,10 @@ pub fn policy() -> Value {
                     "vlanTrunk: a port has one VLAN or a trunk; remove vlan or vlanTrunk",
                 ),
                 names(
-                    "variables.any || variables.isAllowed || \
-                     (oldObject != null && oldObject.spec.config == object.spec.config)",
+                    "variables.any || !variables.isFunction && variables.isAllowed || \
+                     (oldObject != null && oldObject.spec.config == object.spec.config && variables.resource == variables.resourceBefore)",
                     format!(
-                        "'bridge ' + variables.bridge + ('vlanTrunk' in variables.fields ? ' with a trunk' : \
+                        "variables.isFunction ? 'only an administrator makes a definition of the type sriov' : 'bridge ' + variables.bridge + ('vlanTrunk' in variables.fields ? ' with a trunk' : \
                          variables.vlan == 0 ? ' without VLAN' : ' with VLAN ' + string(variables.vlan)) + \
                          ' is not allowed in namespace ' + object.metadata.namespace + '; ask an administrator to add it \
                          to the annotation {ALLOWED_NETWORKS_ANNOTATION} of the namespace, or to make the definition'"
@@ -147,6 +158,14 @@ pub fn policy() -> Value {
                 ),
             ],
         }),
+    )
+}
+
+/// The resource of virtual functions, or nothing.
+fn resource(object: &str) -> String {
+    format!(
+        "has({object}.metadata.annotations) && '{RESOURCE_NAME_ANNOTATION}' in {object}.metadata.annotations ? \
+         {object}.metadata.annotations['{RESOURCE_NAME_ANNOTATION}'] : ''"
     )
 }
 
@@ -176,5 +195,7 @@ mod tests {
         written.dedup(); // the type, too, is called bridge
         fields.sort_unstable();
         assert_eq!(written, fields);
+        let function = r#"{"cniVersion":"0.3.1","name":"n","type":"sriov","vlan":0,"ipam":{},"spoofchk":"on","trust":"off"}"#;
+        sheaf_api::network::parse_function(function, Some("a/b")).unwrap();
     }
 }

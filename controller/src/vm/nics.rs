@@ -80,7 +80,8 @@ pub fn needs_restart(wanted: &VirtualMachineInstanceSpec, vmi: &VirtualMachineIn
             }
             Some(asked) if asked.is_absent() => {
                 if !is_removable(&vmi.spec, has) {
-                    let why = "only an interface of a multus network is removed while the VM runs";
+                    let why =
+                        "only an interface with bridge of a multus network is removed while the VM runs";
                     fields.push(format!("{} ({why})", of(name)));
                 }
             }
@@ -128,7 +129,7 @@ fn needs_start(
 
 /// Whether an interface of the instance can be removed while it runs.
 fn is_removable(spec: &VirtualMachineInstanceSpec, interface: &Interface) -> bool {
-    spec.network(&interface.name).is_some_and(|network| network.multus.is_some())
+    interface.sriov.is_none() && spec.network(&interface.name).is_some_and(|network| network.multus.is_some())
 }
 
 /// Whether the guest still has the interface, or a Pod is there for it.
@@ -257,7 +258,7 @@ mod tests {
         assert_eq!(of(&elsewhere), ["spec.template.spec.networks[a]"]);
         let mut default = spec(&[lan("a")]);
         default.domain.devices.interfaces[0].state = Some(InterfaceState::Absent);
-        let only = "only an interface of a multus network is removed while the VM runs";
+        let only = "only an interface with bridge of a multus network is removed while the VM runs";
         assert_eq!(of(&default), [format!("{list}[default] ({only})")]);
     }
 

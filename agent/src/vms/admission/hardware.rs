@@ -8,7 +8,7 @@ use crate::channels::ContainerDisk;
 use crate::vms::cpus::Wanted;
 use crate::vms::facts::Facts;
 use crate::vms::guest::{Firmware, Hardware, Identity, Kernel, Lifetime, state_folder};
-use crate::vms::host_devices::Wanted as Device;
+use crate::vms::host_devices::{Role, Wanted as Device};
 use sheaf_api::devices::{Devices, HostDevice};
 use sheaf_api::domain::{Cpu, DomainSpec, Memory, PageSize};
 use sheaf_api::features::Features;
@@ -30,12 +30,13 @@ const MOST_ARGUMENTS: usize = 2047;
 const MOST_INPUTS: usize = 8;
 const MOST_CPU_FEATURES: usize = 64;
 
-/// The hardware of the VM `id`, whose domain has `uuid`, `cpus` processors and `memory` bytes.
+/// The hardware of the VM `id`, whose domain has `uuid`, `cpus` processors and `memory` bytes, and `functions` as interfaces.
 pub(super) fn hardware(
     spec: &VirtualMachineInstanceSpec,
     id: &Identity,
     uuid: &str,
     (cpus, memory): (u32, u64),
+    functions: Vec<Device>,
     facts: &Facts,
 ) -> Check<Hardware> {
     let (domain, devices) = (&spec.domain, &spec.domain.devices);
@@ -83,7 +84,7 @@ pub(super) fn hardware(
         clock,
         cpu_features: cpu.features,
         page_size,
-        host_devices: host_devices(devices, facts)?,
+        host_devices: host_devices(devices, functions, facts)?,
         own_cpus,
         io_threads: 0,
         inputs: devices.inputs.clone(),
@@ -102,28 +103,36 @@ pub(super) fn hardware(
 }
 
 /// Devices of the node that the VM is to have to itself.
-fn host_devices(devices: &Devices, facts: &Facts) -> Check<Vec<Device>> {
+fn host_devices(devices: &Devices, functions: Vec<Device>, facts: &Facts) -> Check<Vec<Device>> {
     let names = [&devices.host_devices, &devices.gpus]
         .map(|list| list.iter().map(|one| &one.name).collect::<BTreeSet<_>>());
     let is_unique = names[0].len() == devices.host_devices.len() && names[1].len() == devices.gpus.len();
-    let count = devices.of_node().count();
+    let count = devices.of_node().count() + functions.len();
     if !is_unique || count > MOST_DEVICES || !devices.of_node().all(|one| is_word(&one.name)) {
         return Err(invalid(format!(
-            "domain.devices.hostDevices and .gpus are at most {MOST_DEVICES}, with different names of letters, digits, - and _"
+            "domain.devices.hostDevices, .gpus and interfaces with sriov are at most {MOST_DEVICES}, with different names of letters, digits, - and _"
         )));
     }
-    let wanted = |one: &HostDevice, gpu: bool| match facts.devices.resources.contains_key(&one.device_name) {
-        true => Ok(Device { name: one.name.clone(), resource: one.device_name.clone(), gpu }),
-        false => Err(reject(
-            "DeviceNotPermitted",
+    let of_kind = |one: &HostDevice, role: Role| match &one.device_name {
+        Some(resource) => Ok(Device { name: one.name.clone(), resource: resource.clone(), role }),
+        None => Err(reject(
+            "DeviceOfClaim",
             format!(
-                "domain.devices: permittedHostDevices of ClusterConfig cluster does not have {}",
-                one.device_name
+                "domain.devices: {} is of a claim, and this node has no driver that allocates claims",
+                one.name
             ),
         )),
     };
-    let host = devices.host_devices.iter().map(|one| wanted(one, false));
-    host.chain(devices.gpus.iter().map(|one| wanted(one, true))).collect()
+    let host = devices.host_devices.iter().map(|one| of_kind(one, Role::Device));
+    let all = host.chain(devices.gpus.iter().map(|one| of_kind(one, Role::Gpu)));
+    let all = all.chain(functions.into_iter().map(Ok)).collect::<Check<Vec<Device>>>()?;
+    match all.iter().find(|one| !facts.devices.resources.contains_key(&one.resource)) {
+        None => Ok(all),
+        Some(Device { resource, .. }) => Err(reject(
+            "DeviceNotPermitted",
+            format!("domain.devices: permittedHostDevices of ClusterConfig cluster does not have {resource}"),
+        )),
+    }
 }
 
 /// Processors that the VM is to have to itself.

@@ -9,6 +9,7 @@ use super::{Check, invalid, reject, wait};
 use crate::vms::facts::Facts;
 use crate::vms::filters::Port;
 use crate::vms::guest::Nic;
+use crate::vms::host_devices::{Role, Wanted as Device};
 use sha2::{Digest, Sha256};
 use sheaf_api::attachment::NicAttachment;
 use sheaf_api::devices::{Interface, InterfaceModel};
@@ -27,20 +28,13 @@ pub(super) fn nics(placed: &PlacedVmi, facts: Option<&Facts>) -> Check<Vec<Nic>>
         return Err(invalid(format!("{} interfaces; a VM has at most {MOST}", interfaces.len())));
     }
     let mut nics: Vec<Nic> = Vec::new();
-    for (index, interface) in interfaces.iter().enumerate() {
+    for (index, (interface, mac)) in interfaces.iter().zip(macs(placed)?).enumerate() {
         let name = &interface.name;
+        if interface.sriov.is_some() {
+            continue;
+        }
         let attachment = attachment(placed, interface)?;
         facts.map_or(Ok(()), |facts| present(name, &attachment, facts))?;
-        let given = interface.mac_address.as_ref().map(|mac| mac.to_ascii_lowercase().replace('-', ":"));
-        let mac = given.unwrap_or_else(|| derived_mac(&placed.uid, index));
-        if !is_unicast_mac(&mac) {
-            return Err(invalid(format!(
-                "interface {name}: macAddress {mac:?} is not a unicast hardware address"
-            )));
-        }
-        if nics.iter().any(|nic| nic.port.mac == mac) {
-            return Err(invalid(format!("interface {name}: another interface has macAddress {mac}")));
-        }
         let port = Port {
             tap: crate::names::tap(&placed.uid, index),
             interface: name.clone(),
@@ -54,6 +48,50 @@ pub(super) fn nics(placed: &PlacedVmi, facts: Option<&Facts>) -> Check<Vec<Nic>>
         nics.push(Nic { port, model: interface.model.unwrap_or(InterfaceModel::Virtio), down: false });
     }
     Ok(nics)
+}
+
+/// The interfaces that are virtual functions of NICs.
+pub(super) fn functions(placed: &PlacedVmi) -> Check<Vec<Device>> {
+    let interfaces = placed.spec.domain.devices.interfaces.iter().zip(macs(placed)?);
+    let functions = interfaces.filter(|(interface, _)| interface.sriov.is_some()).map(|(interface, mac)| {
+        let name = &interface.name;
+        if interface.bridge.is_some() || interface.masquerade.is_some() {
+            return Err(invalid(format!("interface {name}: sriov excludes bridge and masquerade")));
+        }
+        let function = placed.functions.get(name);
+        let function =
+            function.ok_or_else(|| invalid(format!("network {name}: the annotation does not resolve it")))?;
+        match function.problem() {
+            Some(problem) => Err(invalid(format!("network {name}: {problem}"))),
+            None => Ok(Device {
+                name: name.clone(),
+                resource: function.resource_name.clone(),
+                role: Role::Interface { mac, vlan: function.vlan },
+            }),
+        }
+    });
+    functions.collect()
+}
+
+/// The hardware addresses of the interfaces, in the order of the spec.
+fn macs(placed: &PlacedVmi) -> Check<Vec<String>> {
+    let mut macs: Vec<String> = Vec::new();
+    for (index, Interface { name, mac_address, .. }) in
+        placed.spec.domain.devices.interfaces.iter().enumerate()
+    {
+        let given = mac_address.as_ref().map(|mac| mac.to_ascii_lowercase().replace('-', ":"));
+        let mac = given.unwrap_or_else(|| derived_mac(&placed.uid, index));
+        if !is_unicast_mac(&mac) {
+            return Err(invalid(format!(
+                "interface {name}: macAddress {mac:?} is not a unicast hardware address"
+            )));
+        }
+        if macs.contains(&mac) {
+            return Err(invalid(format!("interface {name}: another interface has macAddress {mac}")));
+        }
+        macs.push(mac);
+    }
+    Ok(macs)
 }
 
 /// The NIC that `attachment` adds to the VM of VMI `vmi_uid`, as its interface number `index`; without `facts`, of a domain that has it.

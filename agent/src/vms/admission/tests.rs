@@ -41,11 +41,16 @@ fn a_field_that_would_not_be_honoured_is_refused_by_its_path() {
 #[test]
 fn paths_outside_the_two_folders_and_links_out_of_them_are_refused() {
     let volume = |path: &str| json!({"name": "d", "hostDisk": {"path": path, "type": "Disk"}});
-    for path in ["/etc/shadow", "/data/disks/default/../../etc/shadow", "/data/disks/other/db.raw"] {
+    for path in ["/etc/../etc/shadow", "/data/disks/default/../../etc/shadow", "/data/disks/other/db.raw"] {
         let (reason, message) = why(admit_volume(volume(path)));
         assert_eq!(reason, "InvalidSpec");
         assert!(message.contains("is not allowed"), "{message}");
     }
+    assert_eq!(
+        why(admit_volume(volume("/etc/shadow"))).0,
+        "DiskNotPresent",
+        "it is below /data/disks/default"
+    );
     let (reason, message) = why(admit_volume(volume("/data/disks/default/link.raw")));
     assert_eq!(reason, "InvalidSpec");
     assert!(message.ends_with("leads to /etc/shadow, out of its folder"), "{message}");
@@ -108,6 +113,10 @@ fn a_disk_is_created_only_when_asked_with_a_capacity() {
     assert_eq!(why(admit_volume(volume("DiskOrCreate", json!(null)))).0, "InvalidSpec");
     let Verdict::Accept(guest) = admit_volume(volume("DiskOrCreate", json!("10Mi"))) else { panic!() };
     let path = "/data/disks/default/new.raw".into();
+    assert_eq!(guest.disks[0].source, Source::InPlace { path, format: Format::Raw, create: Some(10 << 20) });
+    let of_another_host = json!({"name": "d", "hostDisk": {"path": "/var/data/disk.img", "type": "DiskOrCreate", "capacity": "10Mi"}});
+    let Verdict::Accept(guest) = admit_volume(of_another_host) else { panic!() };
+    let path = "/data/disks/default/var/data/disk.img".into();
     assert_eq!(guest.disks[0].source, Source::InPlace { path, format: Format::Raw, create: Some(10 << 20) });
 }
 

@@ -6,25 +6,41 @@
 
 use super::escape;
 use crate::vms::guest::Guest;
+use crate::vms::host_devices::Role;
 use std::fmt::{Error, Result, Write};
 
 /// The devices.
 pub(super) fn write(xml: &mut String, guest: &Guest) -> Result {
     for device in &guest.host_devices {
         let [domain, bus, slot, function] = parts(&device.address).ok_or(Error)?;
-        let kind = if device.gpu { "gpu" } else { "hostdevice" };
+        let (name, address) = (
+            escape(&device.name),
+            format!("domain='0x{domain}' bus='0x{bus}' slot='0x{slot}' function='0x{function}'"),
+        );
+        let kind = match &device.role {
+            Role::Device => "hostdevice",
+            Role::Gpu => "gpu",
+            Role::Interface { mac, vlan } => {
+                write_function(xml, &name, &address, (mac, *vlan))?;
+                continue;
+            }
+        };
         writeln!(xml, "    <hostdev mode='subsystem' type='pci' managed='yes'>\n      <source>")?;
-        writeln!(
-            xml,
-            "        <address domain='0x{domain}' bus='0x{bus}' slot='0x{slot}' function='0x{function}'/>"
-        )?;
-        writeln!(
-            xml,
-            "      </source>\n      <alias name='ua-{kind}-{}'/>\n    </hostdev>",
-            escape(&device.name)
-        )?;
+        writeln!(xml, "        <address {address}/>\n      </source>")?;
+        writeln!(xml, "      <alias name='ua-{kind}-{name}'/>\n    </hostdev>")?;
     }
     Ok(())
+}
+
+/// A virtual function: libvirt has its NIC give it the hardware address and the VLAN, which its guest then cannot change.
+fn write_function(xml: &mut String, name: &str, address: &str, (mac, vlan): (&str, Option<u16>)) -> Result {
+    writeln!(xml, "    <interface type='hostdev' managed='yes'>\n      <source>")?;
+    writeln!(xml, "        <address type='pci' {address}/>\n      </source>")?;
+    writeln!(xml, "      <mac address='{}'/>", escape(mac))?;
+    if let Some(id) = vlan {
+        writeln!(xml, "      <vlan>\n        <tag id='{id}'/>\n      </vlan>")?;
+    }
+    writeln!(xml, "      <alias name='ua-sriov-{name}'/>\n    </interface>")
 }
 
 /// Domain, bus, slot and function of `0000:01:00.0`.

@@ -54,7 +54,7 @@ impl<'a> Ledger<'a> {
         let taken = self.taken(uid);
         let mut given: BTreeSet<String> = BTreeSet::new();
         let mut devices = Vec::new();
-        for Wanted { name, resource, gpu } in wanted {
+        for Wanted { name, resource, role } in wanted {
             let usable = self.offer.resources.get(resource).map(|resource| &resource.usable);
             let free = usable
                 .into_iter()
@@ -64,7 +64,7 @@ impl<'a> Ledger<'a> {
             free.sort_by_key(|address| !before.contains(*address));
             let address = (*free.first().ok_or_else(|| resource.clone())?).clone();
             given.insert(address.clone());
-            devices.push(HostDevice { name: name.clone(), address, gpu: *gpu });
+            devices.push(HostDevice { name: name.clone(), address, role: role.clone() });
         }
         self.held.insert(uid.to_owned(), given);
         Ok(devices)
@@ -81,7 +81,7 @@ pub fn own(domain: &Domain) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::vms::facts::Facts;
-    use crate::vms::host_devices::Resource;
+    use crate::vms::host_devices::{Resource, Role};
     use crate::vms::plan::Memory;
     use crate::vms::record::Record;
     use crate::vms::testing::{domain, identity, pod};
@@ -97,8 +97,11 @@ mod tests {
     }
 
     fn wanted(count: usize) -> Vec<Wanted> {
-        let one =
-            |number| Wanted { name: format!("gpu{number}"), resource: "nvidia.com/T4".into(), gpu: true };
+        let one = |number| Wanted {
+            name: format!("gpu{number}"),
+            resource: "nvidia.com/T4".into(),
+            role: Role::Gpu,
+        };
         (0..count).map(one).collect()
     }
 

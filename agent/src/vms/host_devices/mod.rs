@@ -1,4 +1,4 @@
-//! PCI devices of the node that VMs have to themselves (`hostDevices`, `gpus`).
+//! PCI devices of the node that VMs have to themselves (`hostDevices`, `gpus`, interfaces with `sriov`).
 //!
 //! Why here: which devices may leave the node is an administrator's decision, in the ClusterConfig; what of them can is the
 //! node's: the IOMMU must keep them apart, and the host must not use them ([`offer`]). Who has which is read from records and
@@ -15,6 +15,22 @@ pub use offer::{Offer, Resource};
 use sheaf_api::cluster_config::ClusterConfigSpec;
 use sheaf_host::pci::PciReport;
 
+/// What a device is to its VM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// One of `hostDevices`.
+    Device,
+    /// One of `gpus`.
+    Gpu,
+    /// An interface: a virtual function of a NIC.
+    Interface {
+        /// Its hardware address.
+        mac: String,
+        /// The VLAN that the NIC puts it into.
+        vlan: Option<u16>,
+    },
+}
+
 /// A device that a VM asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
@@ -22,8 +38,8 @@ pub struct Wanted {
     pub name: String,
     /// The resource that counts such devices.
     pub resource: String,
-    /// It is one of `gpus`.
-    pub gpu: bool,
+    /// What it is to the VM.
+    pub role: Role,
 }
 
 /// A device that a VM has.
@@ -33,8 +49,8 @@ pub struct HostDevice {
     pub name: String,
     /// Where it is, `0000:01:00.0`.
     pub address: String,
-    /// It is one of `gpus`.
-    pub gpu: bool,
+    /// What it is to the VM.
+    pub role: Role,
 }
 
 /// What this node has of the devices that `config` permits.

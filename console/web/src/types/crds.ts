@@ -1235,7 +1235,8 @@ export interface VirtualMachineInstanceSpec {
   nodeSelector?: Record<string, string>;
   /** PriorityClass: which VMs are placed first when nodes are full. */
   priorityClassName?: string;
-  resourceClaims?: Array<Record<string, unknown>>;
+  /** Claims of dynamic resource allocation, as of a Pod, of which gpus and hostDevices may be. */
+  resourceClaims?: ResourceClaim[];
   /** Scheduler that chooses the node. Default: default-scheduler. */
   schedulerName?: string;
   /** How a VM starts. */
@@ -1541,11 +1542,13 @@ export interface Disk2 {
 
 /** A PCI device of the node that the VM has to itself. */
 export interface Gpu {
+  /** In place of deviceName: one of resourceClaims, by its name in this VM. The VM waits until a driver for dynamic resource allocation has allocated it; nodes of Sheaf have none. */
   claimName?: string;
   /** A resourceName that permittedHostDevices of ClusterConfig cluster has. */
-  deviceName: string;
+  deviceName?: string;
   /** Its name in this VM. */
   name: string;
+  /** The request of that claim. */
   requestName?: string;
   tag?: string;
 }
@@ -1560,7 +1563,7 @@ export interface Input {
   type: "tablet";
 }
 
-/** A network interface as the guest sees it; exactly one of bridge and masquerade. */
+/** A network interface as the guest sees it; exactly one of bridge, masquerade and sriov. */
 export interface Interface {
   acpiIndex?: number;
   bootOrder?: number;
@@ -1577,6 +1580,8 @@ export interface Interface {
   pciAddress?: string;
   /** Ports that the guest listens on. Nothing is opened or closed by them: a guest with masquerade cannot be reached from outside, one with bridge is reached on all its ports. */
   ports?: Port[];
+  /** Gives the guest a virtual function of a NIC of the node, of those that the resource of its multus network counts. */
+  sriov?: Record<string, unknown>;
   /** What is wanted of an interface. */
   state?: "up" | "down" | "absent";
   tag?: string;
@@ -1723,6 +1728,16 @@ export interface Multus {
   networkName: string;
 }
 
+/** A claim of dynamic resource allocation; exactly one of resourceClaimName and resourceClaimTemplateName. */
+export interface ResourceClaim {
+  /** Its name in this VM. */
+  name: string;
+  /** A ResourceClaim of the VM's namespace. */
+  resourceClaimName?: string;
+  /** A ResourceClaimTemplate of the VM's namespace, of which each instance gets a claim of its own. */
+  resourceClaimTemplateName?: string;
+}
+
 export interface TopologySpreadConstraint {
   labelSelector?: LabelSelector;
   matchLabelKeys?: string[];
@@ -1862,7 +1877,7 @@ export interface PersistentVolumeClaim {
 export interface HostDisk {
   /** Size of a disk to create; for a base image, the size the guest sees, if larger than the image. */
   capacity?: number | string;
-  /** /data/images/NAME or /data/disks/NAMESPACE/FILE. */
+  /** /data/images/NAME or /data/disks/NAMESPACE/FILE. With DiskOrCreate, a path that is not below /data is a file below /data/disks/NAMESPACE. */
   path: string;
   shared?: boolean;
   /** Disk: the file must exist. DiskOrCreate: it is created with the given capacity if it does not. */

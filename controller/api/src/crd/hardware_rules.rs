@@ -105,6 +105,40 @@ macro_rules! all_cpus {
     };
 }
 
+/// A device is of a kind, or of a claim.
+macro_rules! device {
+    ($of:literal) => {
+        Rule {
+            at: concat!("domain.devices.", $of, "[]"),
+            rule: "has(self.deviceName) ? !has(self.claimName) && !has(self.requestName) : \
+                   has(self.claimName) && has(self.requestName)",
+            says: "a device has either deviceName, or claimName and requestName",
+            field: ".deviceName",
+            reason: Reason::Invalid,
+        }
+    };
+}
+
+/// A claim is one of the VM's.
+macro_rules! claim {
+    ($of:literal) => {
+        Rule {
+            at: "",
+            rule: concat!(
+                "!has(self.domain.devices.",
+                $of,
+                ") || self.domain.devices.",
+                $of,
+                ".filter(d, has(d.claimName)).all(d, has(self.resourceClaims) && \
+                 self.resourceClaims.exists(c, c.name == d.claimName))"
+            ),
+            says: concat!($of, " has a claimName that resourceClaims does not have"),
+            field: concat!(".domain.devices.", $of),
+            reason: Reason::Invalid,
+        }
+    };
+}
+
 /// Of the spec of an instance, in a VirtualMachine's template or by itself.
 pub const HARDWARE: &[Rule] = &[
     // Firmware.
@@ -287,6 +321,17 @@ pub const HARDWARE: &[Rule] = &[
         rule: "!has(self.gpus) || self.gpus.all(d, self.gpus.exists_one(e, e.name == d.name))",
         says: "two of gpus have the same name",
         field: ".gpus",
+        reason: Reason::Invalid,
+    },
+    device!("hostDevices"),
+    device!("gpus"),
+    claim!("hostDevices"),
+    claim!("gpus"),
+    Rule {
+        at: "resourceClaims[]",
+        rule: "has(self.resourceClaimName) != has(self.resourceClaimTemplateName)",
+        says: "a claim has either resourceClaimName or resourceClaimTemplateName",
+        field: "",
         reason: Reason::Invalid,
     },
     // Disks.

@@ -3,9 +3,6 @@
 //! Why here: who meets a refusal must learn what to do instead. Route in: KubeVirt's type and the field. Route out: the
 //! sentence that the API server answers ([`super::refuse`]).
 
-/// Of devices by dynamic resource allocation.
-const DRA: &str = "not supported by Sheaf yet: devices are not allocated by claims; use deviceName";
-
 /// Type, field, sentence.
 const REASONS: &[(&str, &str, &str)] = &[
     (
@@ -31,10 +28,6 @@ const REASONS: &[(&str, &str, &str)] = &[
         "virtualGPUOptions",
         "not supported by Sheaf yet: a GPU is given to a VM as a whole, and its screen is not shown; remove it",
     ),
-    ("GPU", "claimName", DRA),
-    ("GPU", "requestName", DRA),
-    ("HostDevice", "claimName", DRA),
-    ("HostDevice", "requestName", DRA),
     (
         "Disk",
         "shareable",

@@ -193,8 +193,8 @@ pub const INSTANCE: &[Rule] = &[
     },
     Rule {
         at: "domain.devices.interfaces[]",
-        rule: "has(self.bridge) || has(self.masquerade)",
-        says: "set bridge: {}, which connects the interface to the bridge of its network, or masquerade: {}",
+        rule: "has(self.bridge) || has(self.masquerade) || has(self.sriov)",
+        says: "set bridge: {}, which connects the interface to the bridge of its network, masquerade: {} or sriov: {}",
         field: ".bridge",
         reason: Reason::Required,
     },
@@ -204,6 +204,29 @@ pub const INSTANCE: &[Rule] = &[
         says: "an interface has either bridge or masquerade; remove one of them",
         field: ".masquerade",
         reason: Reason::Forbidden,
+    },
+    Rule {
+        at: "domain.devices.interfaces[]",
+        rule: "!has(self.sriov) || !has(self.bridge) && !has(self.masquerade)",
+        says: "an interface with sriov has neither bridge nor masquerade; remove them",
+        field: ".sriov",
+        reason: Reason::Forbidden,
+    },
+    Rule {
+        at: "domain.devices.interfaces[]",
+        rule: "!has(self.sriov) || !has(self.state) && !has(self.model)",
+        says: "a virtual function of a NIC is what it is, and is not changed while the VM runs; remove state and model",
+        field: ".sriov",
+        reason: Reason::Forbidden,
+    },
+    Rule {
+        at: "",
+        rule: "!has(self.networks) || !has(self.domain.devices.interfaces) || \
+               self.domain.devices.interfaces.filter(i, has(i.sriov)).all(i, \
+               self.networks.all(n, n.name != i.name || has(n.multus)))",
+        says: "sriov needs a multus network, whose NetworkAttachmentDefinition names the resource",
+        field: ".domain.devices.interfaces",
+        reason: Reason::Invalid,
     },
     Rule {
         at: "",
@@ -327,9 +350,11 @@ pub const INSTANCE: &[Rule] = &[
     Rule {
         at: "volumes[].hostDisk",
         rule: "self.path.matches('^/data/(images/[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?|\
-               disks(/[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?){2,})$')",
+               disks(/[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?){2,})$') || self.type == 'DiskOrCreate' && \
+               self.path.matches('^(/[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)+$') && \
+               !(self.path + '/').startsWith('/data/')",
         says: "use /data/images/<name> for a base image of the node or /data/disks/<namespace>/<file> for a disk that \
-             is written in place",
+             is written in place; a path that is not below /data is a file below /data/disks/<namespace>, of type DiskOrCreate",
         field: ".path",
         reason: Reason::Invalid,
     },

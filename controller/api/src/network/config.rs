@@ -5,8 +5,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{Attachment, LAST_VLAN, VlanRange, is_link_name};
-use crate::names::MASQUERADE_BRIDGE;
+use super::{Attachment, Function, LAST_VLAN, VlanRange, is_link_name, is_resource_name};
+use crate::names::{MASQUERADE_BRIDGE, RESOURCE_NAME_ANNOTATION};
 
 /// Most entries of a trunk: more than there are is a mistake.
 const TRUNK_MAX: usize = 256;
@@ -24,8 +24,16 @@ pub enum ConfigError {
     #[error("plugins: a list of plugins is not supported; write the one of type bridge by itself")]
     List,
     /// Another plugin.
-    #[error("type: {0} is not supported; Sheaf runs no CNI plugin: use bridge")]
+    #[error(
+        "type: {0} is not supported; Sheaf runs no CNI plugin: use bridge, or sriov for an interface with sriov"
+    )]
     Type(String),
+    /// The definition is of bridges, and the interface wants a function.
+    #[error("type: {0} is not sriov, which an interface with sriov needs")]
+    NotSriov(String),
+    /// No resource, or one that cannot be.
+    #[error("annotation {RESOURCE_NAME_ANNOTATION}: {0}; set it to a resourceName of permittedHostDevices")]
+    Resource(String),
     /// Something is missing.
     #[error("{0} is missing")]
     Missing(&'static str),
@@ -42,13 +50,9 @@ pub enum ConfigError {
     },
 }
 
-/// What `text` asks for.
+/// What `text` asks for, of a bridge.
 pub fn parse(text: &str) -> Result<Attachment, ConfigError> {
-    let value: Value = serde_json::from_str(text).map_err(|error| ConfigError::NotJson(error.to_string()))?;
-    let Value::Object(config) = value else { return Err(ConfigError::NotObject) };
-    if config.contains_key("plugins") {
-        return Err(ConfigError::List);
-    }
+    let config = object(text)?;
     let kind = config.get("type").ok_or(ConfigError::Missing("type"))?;
     if kind != "bridge" {
         return Err(ConfigError::Type(kind.to_string()));
@@ -66,12 +70,7 @@ pub fn parse(text: &str) -> Result<Attachment, ConfigError> {
         );
         return Err(wrong("bridge", why));
     }
-    let vlan = match config.get("vlan") {
-        // CNI's default: no VLAN.
-        None | Some(Value::Null) => None,
-        Some(id) if id == 0 => None,
-        Some(value) => Some(vlan_id("vlan", value)?),
-    };
+    let vlan = vlan(&config)?;
     let trunk = match config.get("vlanTrunk") {
         None | Some(Value::Null) => Vec::new(),
         Some(value) => trunk(value)?,
@@ -80,6 +79,52 @@ pub fn parse(text: &str) -> Result<Attachment, ConfigError> {
         return Err(wrong("vlanTrunk", "a port has one VLAN or a trunk; remove vlan or vlanTrunk"));
     }
     Ok(Attachment { bridge: bridge.to_owned(), vlan, trunk })
+}
+
+/// What `text` asks for, of the virtual functions that `resource` counts.
+pub fn parse_function(text: &str, resource: Option<&str>) -> Result<Function, ConfigError> {
+    let config = object(text)?;
+    let kind = config.get("type").ok_or(ConfigError::Missing("type"))?;
+    if kind != "sriov" {
+        return Err(ConfigError::NotSriov(kind.to_string()));
+    }
+    for (name, value) in &config {
+        let is_honoured = match name.as_str() {
+            "type" | "vlan" => true,
+            "cniVersion" | "name" => value.is_string(),
+            "ipam" => value.as_object().is_some_and(Map::is_empty),
+            // What the NIC does anyway.
+            "spoofchk" => value == "on",
+            "trust" => value == "off",
+            _ => false,
+        };
+        if !is_honoured {
+            return Err(ConfigError::Unsupported(name.clone()));
+        }
+    }
+    let resource = resource.ok_or_else(|| ConfigError::Resource("is missing".into()))?;
+    if !is_resource_name(resource) {
+        return Err(ConfigError::Resource(format!("{resource:?} is not a name of a resource")));
+    }
+    Ok(Function { resource_name: resource.to_owned(), vlan: vlan(&config)? })
+}
+
+fn object(text: &str) -> Result<Map<String, Value>, ConfigError> {
+    let value: Value = serde_json::from_str(text).map_err(|error| ConfigError::NotJson(error.to_string()))?;
+    let Value::Object(config) = value else { return Err(ConfigError::NotObject) };
+    match config.contains_key("plugins") {
+        true => Err(ConfigError::List),
+        false => Ok(config),
+    }
+}
+
+fn vlan(config: &Map<String, Value>) -> Result<Option<u16>, ConfigError> {
+    match config.get("vlan") {
+        // CNI's default: no VLAN.
+        None | Some(Value::Null) => Ok(None),
+        Some(id) if id == 0 => Ok(None),
+        Some(value) => vlan_id("vlan", value).map(Some),
+    }
 }
 
 /// Refuses a field by name, unless it is one of ours or says what is so anyway.
@@ -188,6 +233,30 @@ mod tests {
     }
 
     #[test]
+    fn virtual_functions_are_those_of_the_annotations_resource() {
+        let of = |text: &str, resource| parse_function(text, resource).map_err(|error| error.to_string());
+        let vf = Some("intel.com/x710_vf");
+        let function = |vlan| Ok(Function { resource_name: "intel.com/x710_vf".into(), vlan });
+        assert_eq!(
+            of(r#"{"cniVersion":"0.3.1","type":"sriov","vlan":100,"spoofchk":"on"}"#, vf),
+            function(Some(100))
+        );
+        assert_eq!(of(r#"{"type":"sriov","vlan":0}"#, vf), function(None));
+        let refused = |text: &str, resource| of(text, resource).unwrap_err();
+        assert_eq!(
+            refused(r#"{"type":"sriov"}"#, None),
+            "annotation k8s.v1.cni.cncf.io/resourceName: is missing; set it to a resourceName of permittedHostDevices"
+        );
+        assert!(refused(r#"{"type":"sriov"}"#, Some("vf")).contains("\"vf\" is not a name of a resource"));
+        assert_eq!(
+            refused(r#"{"type":"sriov","trust":"on"}"#, vf),
+            "trust: not supported by Sheaf; remove it"
+        );
+        let bridge = r#"{"type":"bridge","bridge":"br0"}"#;
+        assert_eq!(refused(bridge, vf), "type: \"bridge\" is not sriov, which an interface with sriov needs");
+    }
+
+    #[test]
     fn what_makes_no_sense_is_said() {
         assert!(refused("{").starts_with("spec.config is not JSON: EOF while parsing an object at line 1"));
         assert!(refused("[]").starts_with("spec.config is not an object"));
@@ -196,7 +265,7 @@ mod tests {
         assert_eq!(refused(r#"{"type":"bridge"}"#), "bridge is missing");
         assert_eq!(
             refused(r#"{"type":"macvlan"}"#),
-            "type: \"macvlan\" is not supported; Sheaf runs no CNI plugin: use bridge"
+            "type: \"macvlan\" is not supported; Sheaf runs no CNI plugin: use bridge, or sriov for an interface with sriov"
         );
         assert!(
             refused(r#"{"type":"bridge","bridge":"br0; reboot"}"#)

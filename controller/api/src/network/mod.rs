@@ -6,7 +6,7 @@
 mod config;
 mod definition;
 
-pub use config::{ConfigError, parse};
+pub use config::{ConfigError, parse, parse_function};
 pub use definition::{NetworkAttachmentDefinition, NetworkAttachmentDefinitionSpec};
 
 use std::{fmt, net::IpAddr};
@@ -56,6 +56,40 @@ impl Attachment {
         (self.vlan.is_some() && !self.trunk.is_empty())
             .then(|| "a port has one VLAN or a trunk, not both".into())
     }
+}
+
+/// A virtual function of a NIC (SR-IOV), as a NetworkAttachmentDefinition asks for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Function {
+    /// The resource that counts such functions; permittedHostDevices of the ClusterConfig says which devices those are.
+    pub resource_name: String,
+    /// The VLAN that the NIC puts the function into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
+}
+
+impl Function {
+    /// What is wrong with it: anyone who wrote a Pod may have written this.
+    pub fn problem(&self) -> Option<String> {
+        if !is_resource_name(&self.resource_name) {
+            return Some(format!("{:?} is not a name of a resource", self.resource_name));
+        }
+        let id = self.vlan.filter(|id| *id == 0 || *id > LAST_VLAN)?;
+        Some(format!("VLAN {id} is not between 1 and {LAST_VLAN}"))
+    }
+}
+
+/// Whether `name` can be the name of an extended resource, `intel.com/x710-vf`.
+pub fn is_resource_name(name: &str) -> bool {
+    let edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let part = |part: &str, max: usize, more: &[u8]| {
+        part.len() <= max
+            && edge(part.bytes().next())
+            && edge(part.bytes().last())
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte))
+    };
+    name.split_once('/').is_some_and(|(domain, name)| part(domain, 63, b"-.") && part(name, 63, b"-_."))
 }
 
 /// VLANs from `first` to `last`, both included.
@@ -117,6 +151,15 @@ mod tests {
         for name in ["", "a234567890123456", "br 0", "-br", "br.", "br/0", "brä"] {
             assert!(!is_link_name(name), "{name}");
         }
+    }
+
+    #[test]
+    fn a_function_that_somebody_else_wrote_is_looked_through() {
+        let function = |name: &str, vlan| Function { resource_name: name.into(), vlan };
+        assert_eq!(function("intel.com/x710_vf", Some(100)).problem(), None);
+        assert_eq!(function("vf", None).problem().unwrap(), "\"vf\" is not a name of a resource");
+        assert_eq!(function("a/b/c", None).problem().unwrap(), "\"a/b/c\" is not a name of a resource");
+        assert_eq!(function("a/b", Some(4095)).problem().unwrap(), "VLAN 4095 is not between 1 and 4094");
     }
 
     #[test]

@@ -30,6 +30,7 @@ fn launcher(vmi: &VirtualMachineInstance, node: Option<&str>, links: &Links, see
         uid: "0f9a1c52-1".into(),
         spec,
         attachments: BTreeMap::new(),
+        functions: BTreeMap::new(),
         addresses: BTreeMap::new(),
         media: Vec::new(),
         annotations: BTreeMap::new(),
