@@ -108,6 +108,9 @@ mod network;
 mod node_lost_vm;
 #[cfg(feature = "all")]
 mod operate_vm;
+/// A NIC with virtual functions behind an IOMMU, given to VMs.
+#[cfg(feature = "all")]
+mod passthrough;
 /// A node with two VMs is restarted and powered off, under two emulations.
 #[cfg(feature = "all")]
 mod power;

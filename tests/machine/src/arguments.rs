@@ -25,6 +25,10 @@ pub fn arguments(spec: &Spec, tools: &Tools, accelerator: &str, places: &Places)
     args.two("-name", &spec.name);
     args.two("-accel", accelerator);
     args.two("-machine", "q35");
+    // An IOMMU must be there before what it translates for.
+    for device in &spec.devices {
+        args.two("-device", device);
+    }
     args.two("-cpu", "max");
     args.two("-smp", &spec.cpus.to_string());
     args.two("-m", &spec.memory.to_string());

@@ -24,6 +24,8 @@ pub struct Spec {
     pub mac: String,
     /// Its further NICs, in order.
     pub nics: Vec<Nic>,
+    /// Further devices, as QEMU's option -device takes them; those of the chipset first.
+    pub devices: Vec<String>,
     /// Further user-mode networks, each plugged into a switch.
     pub networks: Vec<UserNetwork>,
     /// Ports of 127.0.0.1 that lead to ports of machines on its network.
@@ -50,6 +52,7 @@ impl Spec {
             medium: None,
             mac: "52:54:00:5e:af:01".into(),
             nics: Vec::new(),
+            devices: Vec::new(),
             networks: Vec::new(),
             forwards: Vec::new(),
             lan: Lan::Alone,
