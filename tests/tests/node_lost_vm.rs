@@ -15,8 +15,9 @@ use sheaf_machine::{Machine, lab};
 use sheaf_tests::harness::{Cluster, READY, RUNNING, case};
 use std::time::{Duration, Instant};
 
-/// A VM without disks on its node runs elsewhere so long after a power cut.
-const ELSEWHERE: Duration = Duration::from_secs(60);
+/// A VM without disks on its node runs elsewhere a minute after a power cut, of which its start takes a server less than 5 s. An
+/// emulated node, one of three on this machine, takes up to 20 s for it: what counts here is when another node was given the VM.
+const GIVEN: Duration = Duration::from_secs(55);
 
 const ARMED: &str = r"
 apiVersion: sheaf.dev/v1alpha1
@@ -68,6 +69,17 @@ fn is_back(cluster: &Cluster, node: &str) -> Result<()> {
     Ok(())
 }
 
+/// How long the node took from the scheduler's choice until the instance ran.
+fn start_of(vmi: &Value) -> Result<Duration> {
+    let all = vmi["status"]["phaseTransitionTimestamps"].as_array();
+    let at = |phase: &str| -> Result<Timestamp> {
+        let found = all.and_then(|all| all.iter().find(|one| one["phase"] == phase));
+        let found = found.with_context(|| format!("the instance was never {phase}: {vmi:#}"))?;
+        Ok(found["phaseTransitionTimestamp"].as_str().unwrap_or_default().parse()?)
+    };
+    Ok(Duration::try_from(at("Running")?.duration_since(at("Scheduled")?))?)
+}
+
 /// When the instance and its Pod came how far.
 fn course(cluster: &Cluster, vmi: &Value) -> Result<String> {
     let (created, phases) =
@@ -79,6 +91,13 @@ fn course(cluster: &Cluster, vmi: &Value) -> Result<String> {
 fn domains(machine: &Machine) -> Result<usize> {
     let said = machine.shell().run("virsh --connect qemu:///system list --name", Duration::from_secs(60))?;
     Ok(said.split_whitespace().count())
+}
+
+/// One machine has the VM, and the other one nothing.
+fn runs_once(on: &Machine, other: &Machine) -> Result<()> {
+    let (here, there) = (domains(on)?, domains(other)?);
+    ensure!((here, there) == (1, 0), "{} runs {here} VMs, {} {there}", on.name(), other.name());
+    Ok(())
 }
 
 #[test]
@@ -101,14 +120,20 @@ fn a_vm_runs_elsewhere_a_minute_after_a_power_cut_and_a_node_that_is_cut_off_sto
             (runs_on(vmi) == Some("node3")).then(|| vmi.clone())
         })?;
         let took = cut.elapsed();
-        println!("power cut at {began}: runs on another node after {took:?}");
-        ensure!(took <= ELSEWHERE, "after {took:?}, cut at {began}: {}", course(&cluster, &vmi)?);
+        let start = start_of(&vmi)?;
+        println!(
+            "power cut at {began}: runs on another node after {took:?}, {start:?} of which are its start"
+        );
+        ensure!(took <= GIVEN + start, "after {took:?}, cut at {began}: {}", course(&cluster, &vmi)?);
+        cluster.operator.kubectl(&["cordon", "node2"])?;
         second = second_machine.boot()?;
+        second.lower_priority()?;
         is_back(&cluster, "node2")?;
         is_guarded(&cluster, "node3")?;
-        ensure!(domains(&second)? == 0 && domains(&third)? == 1, "it runs twice");
+        runs_once(&third, &second)?;
 
         // Network: the node runs on, and nobody reaches it.
+        cluster.operator.kubectl(&["uncordon", "node2"])?;
         third.serial.skip_all();
         third.set_link(false)?;
         let cut = Instant::now();
@@ -129,7 +154,7 @@ fn a_vm_runs_elsewhere_a_minute_after_a_power_cut_and_a_node_that_is_cut_off_sto
         third.set_link(true)?;
         is_back(&cluster, "node3")?;
         is_guarded(&cluster, "node2")?;
-        ensure!(domains(&third)? == 0 && domains(&second)? == 1, "it runs twice");
+        runs_once(&second, &third)?;
         Ok(())
     });
 }

@@ -68,6 +68,8 @@ pub struct Facts {
     pub devices: Offer,
     /// The machine is going down.
     pub shutting_down: bool,
+    /// UIDs of Pods whose VMs this node stopped because its lease was not renewed.
+    pub without_lease: BTreeSet<String>,
 }
 
 impl Facts {

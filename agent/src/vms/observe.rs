@@ -15,6 +15,7 @@ use crate::channels::{Context, Hypervisor, Volumes};
 use crate::listed::Listed;
 use crate::paths::Paths;
 use crate::reconcile::blocking;
+use crate::without_lease;
 use anyhow::{Context as _, anyhow};
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::names::MASQUERADE_BRIDGE;
@@ -121,6 +122,7 @@ pub fn facts(ctx: &Context, boot_id: &str, data: &Path) -> Facts {
         states: data.join("state"),
         volumes: ctx.volumes.borrow().clone(),
         shutting_down: *ctx.shutting_down.borrow(),
+        without_lease: without_lease::stopped(&ctx.paths),
         ..Facts::default()
     }
 }

@@ -415,6 +415,7 @@ fn plan_end(plan: &mut Plan, o: &Observed<'_>, uid: &str, pod: &Pod, stopped: Op
         let machine = match (rebooted, o.facts.shutting_down) {
             (true, _) => Machine::Rebooted,
             (false, true) => Machine::ShuttingDown,
+            (false, false) if o.facts.without_lease.contains(uid) => Machine::WithoutLease,
             (false, false) => Machine::Runs,
         };
         ended(pod, started, machine, stop)

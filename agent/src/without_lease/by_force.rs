@@ -3,7 +3,7 @@
 //! Why a program beside the agent: the agent may be what hangs. Why a reset: a VM that cannot be stopped would run twice; with it end all
 //! VMs of the machine. Route in: the [`Record`], libvirt. Route out: none of its VMs runs when it returns.
 
-use super::Record;
+use super::{Record, note_stopped};
 use crate::paths::Paths;
 use crate::vms::domain_xml::TAG_POD_UID;
 use futures::future::join_all;
@@ -94,6 +94,11 @@ pub async fn stop<V: VmHost, E>(
                 age.as_secs(),
                 names.join(", ")
             ));
+            let uids = live.iter().filter_map(|domain| domain.tags.get(TAG_POD_UID));
+            if let Err(error) = note_stopped(paths, uids) {
+                // Only the reason that the VM shows depends on it.
+                (machine.say)(format!("what is stopped cannot be noted: {error:#}"));
+            }
             join_all(live.iter().map(|domain| tokio::time::timeout(ASK, vms.destroy(&domain.uuid)))).await;
         }
         if age >= RESET_AFTER {
@@ -160,6 +165,8 @@ mod tests {
         assert_eq!(rig.stop(&vms, true).await, Ended::Stopped);
         let left: Vec<_> = vms.domains().await.unwrap().into_iter().map(|domain| domain.uuid).collect();
         assert_eq!((left, rig.resets.load(Ordering::Relaxed)), (vec!["other".to_owned()], 0));
+        let noted = super::super::stopped(&Paths::under(rig.root.path()));
+        assert_eq!(noted, ["p1".to_owned()].into(), "its report says why it ended");
         assert_eq!(
             rig.said.lock().unwrap()[0],
             "the lease of this node was not renewed for 16 s; stopping default/virt-launcher-web"

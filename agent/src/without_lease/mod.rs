@@ -1,6 +1,6 @@
 //! Controller `without-lease`: VMs that may start elsewhere when this node is lost stop here before that.
 //!
-//! Reads: Pods of this node, when the lease was renewed. Owns: [`Record`] in `/run/sheaf`, two timers of systemd, the timeout of the
+//! Reads: Pods of this node, when the lease was renewed. Owns: [`Record`] and a note of what was stopped in `/run/sheaf`, two timers of systemd, the timeout of the
 //! machine's watchdog, the condition `sheaf.dev/StopsWithoutLease` of Pods. Never touches: VMs; the program that a timer starts
 //! ([`by_force`]) stops them.
 //!
@@ -25,8 +25,9 @@ use controller::{Controller, Source};
 use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
 use sheaf_host::alarm::Alarm;
+use sheaf_host::file::write_atomically;
 use sheaf_host::watchdog::Watchdog;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -60,6 +61,25 @@ impl Record {
             Err(error) => Err(error).with_context(|| format!("{}: cannot be read", path.display())),
         }
     }
+}
+
+/// Where it is noted which VMs were stopped: on the same file system.
+fn stopped_path(paths: &Paths) -> PathBuf {
+    paths.run.join("vms-stopped-without-lease.json")
+}
+
+/// UIDs of the Pods whose VMs were stopped since the machine was started. A note that cannot be read is none: it only says why.
+pub fn stopped(paths: &Paths) -> BTreeSet<String> {
+    let text = std::fs::read(stopped_path(paths)).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
+}
+
+/// Notes that the VMs of the Pods `uids` are about to be stopped.
+fn note_stopped<'a>(paths: &Paths, uids: impl Iterator<Item = &'a String>) -> anyhow::Result<()> {
+    let mut all = stopped(paths);
+    all.extend(uids.cloned());
+    write_atomically(&stopped_path(paths), &serde_json::to_vec(&all)?, 0o600)?;
+    Ok(())
 }
 
 /// Whether this node has VMs that stop without a lease: it then renews it more often.

@@ -100,7 +100,9 @@ function Shown({ route, user }: { route: Route; user: string }) {
     case "node":
       return <NodePage key={route.name} name={route.name} />;
     case "administration":
-      return <Administration user={user} />;
+      return <Administration key="all" user={user} />;
+    case "account":
+      return <Administration key="own" user={user} first="own" />;
     case "missing":
       return <Missing what={`A page ${route.path}`} href={link({ page: "overview" })} back="Overview" />;
   }
@@ -110,6 +112,7 @@ function Shown({ route, user }: { route: Route; user: string }) {
 function entry(route: Route): string {
   if (route.page === "machine" || route.page === "create") return "machines";
   if (route.page === "disks") return "storage";
+  if (route.page === "account") return "administration";
   if (route.page === "policies" || route.page === "policy") return "networks";
   return route.page === "node" ? "nodes" : route.page;
 }
@@ -146,7 +149,7 @@ function UserMenu({ user }: { user: string }) {
       </DropdownGroup>
       <Divider />
       <DropdownList>
-        <DropdownItem key="password" to={link({ page: "administration" })}>
+        <DropdownItem key="password" to={link({ page: "account" })}>
           Own password and tokens
         </DropdownItem>
         <DropdownItem key="logout" onClick={() => void attempt("Log out", logout)}>

@@ -7,6 +7,7 @@ test("every page has an address that leads back to it", () => {
     { page: "machines" },
     { page: "create" },
     { page: "administration" },
+    { page: "account" },
     { page: "updates" },
     { page: "disks" },
     { page: "policies" },

@@ -27,6 +27,7 @@ const PLAIN = [
   "nodes",
   "updates",
   "administration",
+  "account",
 ] as const;
 
 /** The page of a hash such as `#/machines/shop/web/disks`. */

@@ -23,8 +23,9 @@ test("a wrong password is refused in the server's words, the right one opens the
 });
 
 test("a second factor is set up with an app, asked for at the login, and removed", async () => {
-  const page = await at("#/administration");
-  await page.getByRole("tab", { name: "Own password and tokens" }).click();
+  const page = await at("#/overview");
+  await page.getByRole("button", { name: "User alice" }).click();
+  await page.getByRole("menuitem", { name: "Own password and tokens" }).click();
   await page.locator("#second-password").fill("wrong");
   await page.getByRole("button", { name: "Set up" }).click();
   await page.getByText("the password is wrong").waitFor();

@@ -10,7 +10,7 @@ use crate::qmp::{Qmp, QmpError};
 use crate::shell::Shell;
 use crate::{Disk, Format, SerialLog, Spec, Tools};
 use serde_json::{Value, json};
-use sheaf_host::run::{RunError, System};
+use sheaf_host::run::{Command, Run as _, RunError, System};
 use sheaf_host::wait::until;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -181,6 +181,23 @@ impl Machine {
     /// Where its logs are.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Lets other machines go first: one that boots takes all of a small host, and others are then late with what they owe each other.
+    pub fn lower_priority(&self) -> Result<(), MachineError> {
+        let files = |source| MachineError::Files {
+            name: self.name.clone(),
+            what: "its threads cannot be listed".into(),
+            source,
+        };
+        let folder = format!("/proc/{}/task", self.pid());
+        let tasks = std::fs::read_dir(folder).and_then(|tasks| tasks.collect::<Result<Vec<_>, _>>());
+        let threads = tasks.map_err(files)?.into_iter().map(|task| task.file_name());
+        let command = Command::new("renice").args(["-n", "10", "-p"]).args(threads);
+        System
+            .run(&command)
+            .map_err(|source| MachineError::Start { name: self.name.clone(), source })?;
+        Ok(())
     }
 
     /// QEMU's process ID.

@@ -39,6 +39,8 @@ pub(super) enum Machine {
     Runs,
     /// It is going down.
     ShuttingDown,
+    /// It stopped the VM because its lease was not renewed.
+    WithoutLease,
     /// It was started again since.
     Rebooted,
 }
@@ -69,6 +71,11 @@ pub(super) fn ended(pod: &Pod, started: Option<&Started>, machine: Machine, stop
         Some(Stop::Destroyed) if is_deleted(pod) => {
             fail("Killed", KILLED, "the guest did not power off within its terminationGracePeriodSeconds")
         }
+        Some(Stop::Destroyed) if machine == Machine::WithoutLease => fail(
+            "NodeLost",
+            KILLED,
+            "the node could not renew its lease and stopped the VM, which may have been started on another node",
+        ),
         Some(Stop::Destroyed) => {
             fail("Destroyed", KILLED, "the VM was destroyed on the node, not through Kubernetes")
         }

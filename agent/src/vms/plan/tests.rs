@@ -563,6 +563,16 @@ fn a_vm_that_its_nodes_shutdown_stopped_has_failed_so_that_rerun_on_failure_star
 }
 
 #[test]
+fn a_vm_that_its_node_stopped_for_want_of_a_lease_says_so() {
+    let mut node = Node::new().pod(pod("p1")).record("p1", "boot-1");
+    node.facts.without_lease.insert("p1".into());
+    node.memory.stops.insert("p1".into(), Stop::Destroyed);
+    assert_eq!((node.report().phase, reason(&node.report())), (Phase::Failed, "NodeLost"));
+    node.memory.stops.insert("p1".into(), Stop::Crashed);
+    assert_eq!(reason(&node.report()), "Crashed");
+}
+
+#[test]
 fn a_vm_that_its_user_stops_during_a_shutdown_ended_as_its_user_asked() {
     let report = ended_in_a_shutdown(deleted(pod("p1"), 60), Stop::Shutdown);
     assert_eq!((report.phase, reason(&report)), (Phase::Succeeded, "Completed"));

@@ -48,9 +48,10 @@ function Shown({ part, user }: { part: Part; user: string }) {
   }
 }
 
-export default function Administration({ user }: { user: string }) {
+/** `first`: the part that is shown first, if it is offered. */
+export default function Administration({ user, first }: { user: string; first?: Part }) {
   const { administers, refusal } = useAdministers();
-  const [chosen, setChosen] = useState<Part>();
+  const [chosen, setChosen] = useState<Part | undefined>(first);
   if (administers === undefined && !refusal)
     return (
       <>
