@@ -194,9 +194,7 @@ impl Machine {
         let tasks = std::fs::read_dir(folder).and_then(|tasks| tasks.collect::<Result<Vec<_>, _>>());
         let threads = tasks.map_err(files)?.into_iter().map(|task| task.file_name());
         let command = Command::new("renice").args(["-n", "10", "-p"]).args(threads);
-        System
-            .run(&command)
-            .map_err(|source| MachineError::Start { name: self.name.clone(), source })?;
+        System.run(&command).map_err(|source| MachineError::Start { name: self.name.clone(), source })?;
         Ok(())
     }
 
