@@ -90,6 +90,9 @@ async fn a_tenant_names_only_bridges_and_vlans_that_its_namespace_is_allowed() -
         (bridge("br2", r#", "bridge": "br0""#), "spec.config has a field twice"),
         (bridge("br1", &[vlan(100), vlan(1)].concat()), "spec.config has a field twice"),
         (bridge("br2", r#", "\u0062ridge": "br0""#), "spec.config has an escape"),
+        (r#"{"type": "sriov"}"#.into(), "only an administrator makes a definition of the type sriov"),
+        (r#"{"type": "sriov", "bridge": "br2"}"#.into(), "only an administrator makes a definition"),
+        (r#"{"type": "bridge", "bridge": "br2", "type": "sriov"}"#.into(), "spec.config has a field twice"),
     ] {
         let said = on.kubectl_with(&AS_TENANT, &definition("shop", "bad", "", &config))?;
         ensure!(said.contains(why), "{config}: {said}");
@@ -98,6 +101,12 @@ async fn a_tenant_names_only_bridges_and_vlans_that_its_namespace_is_allowed() -
     ensure!(said.contains("is not allowed in namespace bank; ask an administrator"), "{said}");
 
     // What an administrator made stays as it is: not moved elsewhere, and not shared.
+    let fast = definition("bank", "fast", "", r#"{"type": "sriov", "vlan": 100}"#);
+    ensure!(on.kubectl_with(&AS_ADMIN, &fast)?.contains("created"));
+    let resource = "k8s.v1.cni.cncf.io/resourceName=intel.com/other";
+    let said = on.kubectl(&["annotate", "net-attach-def", "fast", "-n", "bank", resource, "--as=tenant"])?;
+    ensure!(said.contains("only an administrator makes a definition of the type sriov"), "{said}");
+
     let made = definition("bank", "made", "", &bridge("br0", ""));
     ensure!(on.kubectl_with(&AS_ADMIN, &made)?.contains("created"));
     let said = on.kubectl_with(&AS_TENANT, &definition("bank", "made", "a: b", &bridge("br0", "")))?;
