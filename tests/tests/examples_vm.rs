@@ -52,7 +52,7 @@ const WAITING: &[(&str, &str)] = &[
     ("vmi-gpu.yaml", "Insufficient nvidia.com/GP102GL_Tesla_P40"),
     ("vmi-usb.yaml", "Insufficient kubevirt.io/storage"),
     ("vmi-sriov.yaml", "Insufficient intel.com/virtual-function"),
-    ("vmi-dra-pgpu.yaml", "claim"),
+    ("vmi-dra-pgpu.yaml", "device class gpu.example.com does not exist"),
 ];
 
 /// The words after `key:` in all of `text`.
