@@ -32,37 +32,27 @@ metadata: {name: fast, annotations: {k8s.v1.cni.cncf.io/resourceName: intel.com/
 spec: {config: '{"cniVersion": "0.3.1", "type": "sriov", "vlan": 100}'}
 "#;
 
-const WITH_INTERFACE: &str = r"
-apiVersion: kubevirt.io/v1
-kind: VirtualMachine
-metadata: {name: fast}
-spec:
-  runStrategy: Always
-  template:
-    spec:
-      terminationGracePeriodSeconds: 0
-      domain:
-        memory: {guest: 64Mi}
-        devices:
-          interfaces: [{name: fast, sriov: {}, macAddress: '02:00:00:5e:af:41'}]
-      networks: [{name: fast, multus: {networkName: fast}}]
-";
+/// A VM with these devices and networks.
+fn vm(name: &str, devices: &str, networks: &str) -> String {
+    format!(
+        "apiVersion: kubevirt.io/v1\nkind: VirtualMachine\nmetadata: {{name: {name}}}\nspec:\n  runStrategy: Always\n  \
+         template:\n    spec:\n      terminationGracePeriodSeconds: 0\n      domain: {{memory: {{guest: 64Mi}}, \
+         devices: {devices}}}\n      networks: {networks}\n"
+    )
+}
 
-const WITH_DEVICE: &str = r"
-apiVersion: kubevirt.io/v1
-kind: VirtualMachine
-metadata: {name: whole}
-spec:
-  runStrategy: Always
-  template:
-    spec:
-      terminationGracePeriodSeconds: 0
-      domain:
-        memory: {guest: 64Mi}
-        devices:
-          autoattachPodInterface: false
-          hostDevices: [{name: nic, deviceName: intel.com/82576-vf}]
-";
+/// One whose interface is a function.
+fn with_interface(name: &str) -> String {
+    let interface = "{interfaces: [{name: fast, sriov: {}, macAddress: '02:00:00:5e:af:41'}]}";
+    vm(name, interface, "[{name: fast, multus: {networkName: fast}}]")
+}
+
+/// One that has a function as it is.
+fn with_device(name: &str) -> String {
+    let device =
+        format!("{{autoattachPodInterface: false, hostDevices: [{{name: nic, deviceName: {FUNCTIONS}}}]}}");
+    vm(name, &device, "[]")
+}
 
 /// How many functions the node offers.
 fn wait_offered(cluster: &Cluster, count: &str) -> Result<()> {
@@ -101,8 +91,8 @@ fn a_vm_has_a_virtual_function_of_a_nic_as_its_interface_and_another_one_as_a_de
         wait_offered(&cluster, "2")?;
 
         cluster.operator.wait_apply(NETWORK, READY)?;
-        cluster.operator.wait_apply(WITH_INTERFACE, READY)?;
-        cluster.operator.wait_apply(WITH_DEVICE, READY)?;
+        cluster.operator.wait_apply(&with_interface("fast"), READY)?;
+        cluster.operator.wait_apply(&with_device("whole"), READY)?;
         for vm in ["fast", "whole"] {
             cluster.operator.wait_vm_running(vm, RUNNING)?;
             let devices = pci(&cluster, vm)?;
@@ -114,8 +104,7 @@ fn a_vm_has_a_virtual_function_of_a_nic_as_its_interface_and_another_one_as_a_de
         ensure!(own.contains("vlan 100"), "the function is not in VLAN 100: {own}");
 
         // A third has to wait, and for what.
-        let third = WITH_DEVICE.replace("{name: whole}", "{name: third}");
-        cluster.operator.wait_apply(&third, READY)?;
+        cluster.operator.wait_apply(&with_device("third"), READY)?;
         cluster.operator.wait("reason of the third VM", &["vmi", "third"], READY, |vmi| {
             let conditions = vmi["status"]["conditions"].as_array().into_iter().flatten();
             let mut said = conditions.filter_map(|one| one["message"].as_str());

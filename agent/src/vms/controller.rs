@@ -256,14 +256,14 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             return soon;
         }
         let volumes = self.ctx.volumes.borrow().clone();
-        let files = match observe::files(self.ctx.paths.data.clone(), &listed, &domains, volumes).await {
+        let files = match observe::files(&self.ctx.paths, &listed, &domains, volumes).await {
             Ok(files) => files,
             Err(error) => {
                 tracing::warn!("{error:#}");
                 return soon;
             }
         };
-        let Files { records, named, blocks, tails } = files;
+        let Files { records, named, blocks, tails, without_lease } = files;
         self.remember(now, &listed, &domains, &records, tails);
         self.ask(now, &listed, &domains, &records);
         let facts = Facts {
@@ -272,6 +272,7 @@ impl<V: VmHost, C: Cluster> Controller<V, C> {
             cluster: self.answers.cluster.clone(),
             files: named,
             blocks,
+            without_lease,
             claims: self.answers.claims.clone(),
             cpus,
             cpus_problem,

@@ -20,7 +20,7 @@ use anyhow::{Context as _, anyhow};
 use k8s_openapi::api::core::v1::Pod;
 use sheaf_api::names::MASQUERADE_BRIDGE;
 use sheaf_host::libvirt::{Domain, VmHost};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +64,7 @@ pub async fn hypervisor<V: VmHost>(
     }
 }
 
-/// What lies below `/data`.
+/// What lies below `/data`, and what is noted about VMs in `/run`.
 pub struct Files {
     /// Records of VMs, by Pod UID.
     pub records: BTreeMap<String, Record>,
@@ -74,11 +74,13 @@ pub struct Files {
     pub blocks: BTreeMap<PathBuf, Blocks>,
     /// Last lines of serial consoles, by Pod UID.
     pub tails: BTreeMap<String, String>,
+    /// UIDs of Pods whose VMs this node stopped because its lease was not renewed.
+    pub without_lease: BTreeSet<String>,
 }
 
 /// Reads them, on a thread of its own: a disk may be slow.
 pub async fn files(
-    data: PathBuf,
+    paths: &Paths,
     listed: &Listed<Pod>,
     domains: &[Domain],
     volumes: Volumes,
@@ -91,6 +93,7 @@ pub async fn files(
         .iter()
         .filter_map(|domain| Some((tag(domain, TAG_POD_UID)?, tag(domain, TAG_VMI_UID)?)))
         .collect();
+    let (paths, data) = (paths.clone(), paths.data.clone());
     let read = move || {
         let vms = data.join("vms");
         let records = record::read_all(&vms).with_context(|| format!("{}: cannot be read", vms.display()))?;
@@ -98,7 +101,8 @@ pub async fn files(
         let tails = consoles.into_iter().filter_map(|(uid, vmi_uid)| Some((uid, tail(&vmi_uid)?))).collect();
         let waiting = || waiting.iter().map(|pod| &**pod);
         let blocks = block_sizes::observe(waiting(), &volumes, &data);
-        Ok(Files { records, named: observe_files(waiting(), &data), blocks, tails })
+        let without_lease = without_lease::stopped(&paths);
+        Ok(Files { records, named: observe_files(waiting(), &data), blocks, tails, without_lease })
     };
     blocking(read).await
 }
@@ -122,7 +126,6 @@ pub fn facts(ctx: &Context, boot_id: &str, data: &Path) -> Facts {
         states: data.join("state"),
         volumes: ctx.volumes.borrow().clone(),
         shutting_down: *ctx.shutting_down.borrow(),
-        without_lease: without_lease::stopped(&ctx.paths),
         ..Facts::default()
     }
 }

@@ -76,22 +76,25 @@ pub(super) fn functions(placed: &PlacedVmi) -> Check<Vec<Device>> {
 /// The hardware addresses of the interfaces, in the order of the spec.
 fn macs(placed: &PlacedVmi) -> Check<Vec<String>> {
     let mut macs: Vec<String> = Vec::new();
-    for (index, Interface { name, mac_address, .. }) in
-        placed.spec.domain.devices.interfaces.iter().enumerate()
-    {
-        let given = mac_address.as_ref().map(|mac| mac.to_ascii_lowercase().replace('-', ":"));
-        let mac = given.unwrap_or_else(|| derived_mac(&placed.uid, index));
-        if !is_unicast_mac(&mac) {
-            return Err(invalid(format!(
-                "interface {name}: macAddress {mac:?} is not a unicast hardware address"
-            )));
-        }
+    for (index, interface) in placed.spec.domain.devices.interfaces.iter().enumerate() {
+        let (name, mac) = (&interface.name, mac(interface, || derived_mac(&placed.uid, index))?);
         if macs.contains(&mac) {
             return Err(invalid(format!("interface {name}: another interface has macAddress {mac}")));
         }
         macs.push(mac);
     }
     Ok(macs)
+}
+
+/// The hardware address of an interface, `otherwise` if it names none.
+fn mac(interface: &Interface, otherwise: impl FnOnce() -> String) -> Check<String> {
+    let given = interface.mac_address.as_ref().map(|mac| mac.to_ascii_lowercase().replace('-', ":"));
+    let mac = given.unwrap_or_else(otherwise);
+    if is_unicast_mac(&mac) {
+        return Ok(mac);
+    }
+    let name = &interface.name;
+    Err(invalid(format!("interface {name}: macAddress {mac:?} is not a unicast hardware address")))
 }
 
 /// The NIC that `attachment` adds to the VM of VMI `vmi_uid`, as its interface number `index`; without `facts`, of a domain that has it.
@@ -115,13 +118,7 @@ pub fn added(attachment: &NicAttachment, vmi_uid: &str, index: usize, facts: Opt
         return Err(invalid(format!("network {name}: {MASQUERADE_BRIDGE} is reserved by the node")));
     }
     facts.map_or(Ok(()), |facts| present(name, network, facts))?;
-    let mac = interface.mac_address.as_ref().map(|mac| mac.to_ascii_lowercase().replace('-', ":"));
-    let mac = mac.unwrap_or_default();
-    if !is_unicast_mac(&mac) {
-        return Err(invalid(format!(
-            "interface {name}: macAddress {mac:?} is not a unicast hardware address"
-        )));
-    }
+    let mac = mac(interface, String::new)?;
     let port = Port {
         tap: crate::names::tap(vmi_uid, index),
         interface: name.clone(),
