@@ -47,6 +47,8 @@ pub struct NetworkState {
     pub bridges: Vec<String>,
     /// Of those, the ones that keep VLANs apart: only they can give a VM one VLAN, or several, of their uplink.
     pub vlan_bridges: Vec<String>,
+    /// Links that lead out of the machine, and whether each works: up, with a cable, addressed where it shall be.
+    pub ways_out: BTreeMap<String, bool>,
     /// The clock was set by a time server since boot.
     pub time_synchronised: bool,
 }

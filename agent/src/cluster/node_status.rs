@@ -300,6 +300,7 @@ mod tests {
                 addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
                 bridges: vec!["br0".into(), "br1".into()],
                 vlan_bridges: vec!["br1".into()],
+                ways_out: BTreeMap::from([("br0".into(), true), ("br1".into(), true)]),
                 time_synchronised: true,
             },
             container_disks: vec![("quay.io/a/b:1".into(), 2 << 20)],

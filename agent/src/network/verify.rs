@@ -4,10 +4,12 @@
 //! like. Route in: the links asked for, the kernel's links, which of them worked before. Route out: [`Finding`]s, graver
 //! ones first; with a grave one a change is rolled back.
 
+use super::merge::{Merged, NODE_TOML};
 use super::view::{addresses, kernel_link, named};
+use crate::names::is_tap;
 use sheaf_host::links::Link;
 use sheaf_links::{Bond, BondMode, Bridge, Kind, LinkRef, Links};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that is not as it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +27,28 @@ pub fn working(network: &Links, links: &[Link]) -> BTreeSet<String> {
         is_up(link) && has_port(link) && (!wanted.has_address() || !addresses(link).is_empty())
     };
     network.all().filter(works).map(|wanted| wanted.name().to_owned()).collect()
+}
+
+/// Links of `merged` that lead out of the machine, and whether each works. A bridge works by a port of its own, for VMs
+/// keep it up without one; one that a policy made for VMs alone leads nowhere.
+pub fn ways_out(merged: &Merged, links: &[Link]) -> BTreeMap<String, bool> {
+    let works = working(&merged.links, links);
+    let by_policy = |name: &str| merged.asked_by.get(name).is_some_and(|by| by != NODE_TOML);
+    let for_vms_alone = |wanted: &LinkRef<'_>| match wanted.link {
+        sheaf_links::Link::Bridge(bridge) => bridge.ports.is_empty() && by_policy(&bridge.name),
+        _ => false,
+    };
+    let port_works = |port: &String| {
+        !is_tap(port) && named(links, port).is_some_and(|link| is_up(link) && has_port(link))
+    };
+    let has_uplink = |wanted: LinkRef<'_>| {
+        let ports = kernel_link(wanted, links).and_then(|link| link.bridge_ports.as_ref());
+        ports.is_none_or(|ports| ports.iter().any(port_works))
+    };
+    let way_out = |wanted: LinkRef<'_>| {
+        (wanted.name().to_owned(), works.contains(wanted.name()) && has_uplink(wanted))
+    };
+    merged.links.all().filter(|wanted| !for_vms_alone(wanted)).map(way_out).collect()
 }
 
 fn is_up(link: &Link) -> bool {
@@ -230,6 +254,27 @@ mod tests {
         assert_eq!(after(down), grave("bridge br0 is down: no cable, or its switch port is off"));
         let one = |links: &mut Vec<Link>| links[3].bond.as_mut().unwrap().ports[1].1 = false;
         assert_eq!(after(one), ("bond bond1: no cable in enp3s0".into(), false));
+    }
+
+    #[test]
+    fn a_bridge_that_vms_keep_up_is_no_way_out_without_its_uplink_and_one_for_vms_alone_never_is() {
+        let (mut merged, mut links) = (Merged::plain(&network()), links());
+        let works = |merged: &Merged, links: &[Link]| {
+            let ways_out = ways_out(merged, links);
+            ways_out.into_iter().map(|(name, works)| format!("{name} {works}")).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(works(&merged, &links), "bond1 true, br0 true, stor true");
+        links[0].state = "down".into();
+        assert_eq!(works(&merged, &links), "bond1 true, br0 false, stor true");
+        // The NIC has no driver any more: only the VM is in the bridge.
+        links.remove(0);
+        links[4].bridge_ports = Some(vec!["vnet0".into()]);
+        links.remove(3);
+        assert_eq!(works(&merged, &links), "bond1 true, br0 false, stor false");
+        merged.links.bridges.push(Bridge { name: "br9".into(), ..merged.links.bridges[0].clone() });
+        merged.links.bridges[1].ports.clear();
+        merged.asked_by.insert("br9".into(), "policy lab".into());
+        assert_eq!(works(&merged, &links), "bond1 true, br0 false, stor false");
     }
 
     #[test]

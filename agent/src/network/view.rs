@@ -4,7 +4,7 @@
 //! object, [`NetworkSection`] for the status page; what is wrong is found by [`super::problems`].
 
 use super::merge::{Merged, NODE_TOML};
-use super::problems;
+use super::{problems, verify};
 use crate::channels::NetworkState;
 use crate::names::is_tap;
 use crate::status::{LinkSection, NetworkSection};
@@ -41,7 +41,13 @@ pub(super) fn view(
     let sections = wanted.iter().map(section).collect();
     let problem = problems::first(network, links);
     (
-        NetworkState { addresses: all, bridges, vlan_bridges, time_synchronised },
+        NetworkState {
+            addresses: all,
+            bridges,
+            vlan_bridges,
+            ways_out: verify::ways_out(merged, links),
+            time_synchronised,
+        },
         NetworkSection { links: sections, time_synchronised, problem, ..NetworkSection::default() },
     )
 }

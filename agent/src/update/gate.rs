@@ -24,6 +24,8 @@ pub struct Parts {
     pub problem: Option<String>,
     /// The node has an address.
     pub network: bool,
+    /// Links that lead out of the machine, and whether each works.
+    pub links: BTreeMap<String, bool>,
     /// libvirt answers.
     pub libvirt: bool,
     /// VMs can run.
@@ -61,10 +63,12 @@ pub fn parts(ctx: &Context) -> Parts {
     let status = ctx.status.read();
     let running = |vm: &VmSection| (vm.name.clone(), vm.phase.clone());
     let hypervisor = ctx.hypervisor.borrow();
+    let network = ctx.network.borrow();
     Parts {
         agent: ctx.health.borrow().problems.clone(),
         problem: status.node.problem.clone(),
-        network: !ctx.network.borrow().addresses.is_empty(),
+        network: !network.addresses.is_empty(),
+        links: network.ways_out.clone(),
         libvirt: hypervisor.answers,
         kvm: hypervisor.kvm,
         pools: ctx
@@ -88,6 +92,7 @@ impl Parts {
             pools: self.pools.clone(),
             cluster: self.cluster,
             network: self.network,
+            links: self.links.iter().filter(|(_, works)| **works).map(|(name, _)| name.clone()).collect(),
             kvm: self.kvm,
             problem: self.problem.clone(),
         }
@@ -109,6 +114,12 @@ pub fn judge(now: &Parts, before: &Before) -> Vec<Failing> {
     }
     if before.network && !now.network {
         fails("network", "the node has no address".into());
+    }
+    // A link that nobody asks for any more is missed by nobody.
+    let lost = |link: &&String| now.links.get(*link) == Some(&false);
+    let lost: Vec<&str> = before.links.iter().filter(lost).map(String::as_str).collect();
+    if !lost.is_empty() {
+        fails("network", format!("no longer up with a cable and its address: {}", lost.join(", ")));
     }
     if !now.libvirt {
         fails("libvirt", "it does not answer".into());
@@ -137,6 +148,7 @@ mod tests {
     fn able() -> Parts {
         Parts {
             network: true,
+            links: [("br0".to_owned(), true), ("br1".to_owned(), true), ("bond0".to_owned(), false)].into(),
             libvirt: true,
             kvm: true,
             cluster: true,
@@ -164,6 +176,18 @@ mod tests {
         );
         let without_kvm = Parts { kvm: false, ..able() };
         assert_eq!(listed(&judge(&without_kvm, &before)), "libvirt: /dev/kvm cannot be used");
+    }
+
+    #[test]
+    fn a_link_that_worked_and_has_lost_its_cable_fails_though_its_fixed_address_is_still_there() {
+        let links = [("br0".to_owned(), false), ("br1".to_owned(), true), ("bond0".to_owned(), false)].into();
+        let unplugged = Parts { links, ..able() };
+        assert_eq!(
+            listed(&judge(&unplugged, &able().before())),
+            "network: no longer up with a cable and its address: br0"
+        );
+        let withdrawn = Parts { links: [("br1".to_owned(), true)].into(), ..able() };
+        assert_eq!(judge(&withdrawn, &able().before()), []);
     }
 
     #[test]

@@ -170,6 +170,8 @@ pub struct Before {
     pub cluster: bool,
     /// The node had an address.
     pub network: bool,
+    /// Links that lead out of the machine and worked.
+    pub links: Vec<String>,
     /// VMs could run.
     pub kvm: bool,
     /// What was wrong with the node config or the state partition.
