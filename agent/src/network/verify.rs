@@ -38,16 +38,14 @@ pub fn ways_out(merged: &Merged, links: &[Link]) -> BTreeMap<String, bool> {
         sheaf_links::Link::Bridge(bridge) => bridge.ports.is_empty() && by_policy(&bridge.name),
         _ => false,
     };
-    let port_works = |port: &String| {
-        !is_tap(port) && named(links, port).is_some_and(|link| is_up(link) && has_port(link))
-    };
+    let port_works =
+        |port: &String| !is_tap(port) && named(links, port).is_some_and(|link| is_up(link) && has_port(link));
     let has_uplink = |wanted: LinkRef<'_>| {
         let ports = kernel_link(wanted, links).and_then(|link| link.bridge_ports.as_ref());
         ports.is_none_or(|ports| ports.iter().any(port_works))
     };
-    let way_out = |wanted: LinkRef<'_>| {
-        (wanted.name().to_owned(), works.contains(wanted.name()) && has_uplink(wanted))
-    };
+    let way_out =
+        |wanted: LinkRef<'_>| (wanted.name().to_owned(), works.contains(wanted.name()) && has_uplink(wanted));
     merged.links.all().filter(|wanted| !for_vms_alone(wanted)).map(way_out).collect()
 }
 
